@@ -1,0 +1,1 @@
+"""Sensitivity analyses, one per file."""

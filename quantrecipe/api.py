@@ -1,0 +1,179 @@
+"""The contract between quantrecipe and its plugins.
+
+A plugin is a module named by an entry point of group `quantrecipe`. It implements hooks (see
+`quantrecipe.hookspecs`) that take no arguments and return the objects defined here; behaviour lives in
+those objects. The built-in formats and analyses come through the same door.
+
+What a format promises, and quantrecipe relies on:
+
+* The unit is the row. A tensor of n rows is n independent encodings of `spec.row_bytes(k)` bytes each, so
+  rows may be encoded in any grouping (a multiple of `spec.rows_per_group` at a time), in any order, in any
+  thread, and the bytes are the same.
+* `encode` and `decode` are re-entrant, keep no state between calls, release the GIL in their long loops, never
+  change their input, and take strided and read-only arrays.
+* The same input gives the same bytes on every machine, at every thread count, at any time.
+* Importance is one vector for all rows of a call: the caller splits at experts.
+* What is not finite never becomes a silently wrong block: `encode` raises NonFiniteError.
+
+The module is light: it imports neither numba nor any kernel.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+import pluggy
+
+from quantrecipe.errors import FormatError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from quantrecipe.tensor import TensorInfo
+
+    FloatArray = NDArray[np.float32]
+    ByteArray = NDArray[np.uint8]
+
+__all__ = ["API_VERSION", "Analysis", "FormatSpec", "ImportanceLevel", "QuantFormat", "RecipeFolder", "hookimpl"]
+
+API_VERSION = 1
+"""Raised when a plugin written for the previous version would no longer work."""
+
+hookimpl = pluggy.HookimplMarker("quantrecipe")
+"""Marks a function of a plugin module as the implementation of the hook of its name."""
+
+ImportanceLevel = Literal["ignored", "optional", "advised", "required"]
+"""What importance is to a format: without effect; used if given; llama-quantize refuses to go without; the
+encoder can't go without."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FormatSpec:
+    """The facts of a format; all sizes in a plan come from here.
+
+    name:           what recipes call it, unique among all installed plugins: "Q4_K"
+    ggml_type:      the type id in GGUF files
+    block:          weights that are coded together; divides the number of columns
+    block_bytes:    bytes of one block
+    row_meta_bytes: bytes that each row carries besides its blocks
+    rows_per_group: rows that are interleaved in the file; divides the number of rows of each matrix
+    dialect:        who reads files with this type: "ggml" for mainline llama.cpp, "ik" for ik_llama.cpp, …
+    importance:     see ImportanceLevel
+    exactness:      what encode's bytes are held to: "byte-equal to ggml", or a sentence
+    error_bound:    largest relative RMSE, ‖x - decode(encode(x))‖ / ‖x‖, on Gaussian and Laplace rows
+    version:        raised whenever encode's bytes change; part of every hash
+    fallback:       the format to try where this one doesn't accept a tensor, None where there is none
+    codec:          False for types that only pass through (I8 … I64)
+    file_type:      `general.file_type` of a file that is mostly of this type, None to say nothing
+    summary:        one line for `quantrecipe formats`
+    """
+
+    name: str
+    ggml_type: int
+    block: int
+    block_bytes: int
+    row_meta_bytes: int = 0
+    rows_per_group: int = 1
+    dialect: str = "ggml"
+    importance: ImportanceLevel = "ignored"
+    exactness: str = "byte-equal to ggml"
+    error_bound: float = 0.0
+    version: int = 1
+    fallback: str | None = None
+    codec: bool = True
+    file_type: int | None = None
+    summary: str = ""
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Bits per weight of the blocks, without the rows' metadata."""
+        return 8 * self.block_bytes / self.block
+
+    def row_bytes(self, k: int) -> int:
+        """Bytes of a row of k weights. FormatError if k is not a multiple of the block."""
+        if k <= 0 or k % self.block:
+            raise FormatError(f"{self.name} stores blocks of {self.block} weights; a row of {k} doesn't divide into them")
+        return self.row_meta_bytes + k // self.block * self.block_bytes
+
+    def tensor_bytes(self, shape: tuple[int, ...]) -> int:
+        """Bytes of a tensor of this shape (slowest dimension first). FormatError if rows don't divide."""
+        cols = shape[-1] if shape else 1
+        return prod(shape[:-1]) * self.row_bytes(cols)
+
+
+class QuantFormat(ABC):
+    """One way to store a row of weights. Instances are immutable values: the spec and a set of options.
+
+    A subclass defines `spec`, `encode` and `decode`; one with options also `option_schema`.
+    """
+
+    spec: ClassVar[FormatSpec]
+    option_schema: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    """JSON Schema of each option by its name; `default` is what holds when a rule doesn't set it."""
+
+    def __init__(self, options: Mapping[str, Any] | None = None) -> None:
+        """Options are checked against `option_schema` by the recipe loader; a stray one is a FormatError here."""
+        given = dict(options or {})
+        if unknown := sorted(given.keys() - self.option_schema.keys()):
+            known = ", ".join(sorted(self.option_schema)) or "none"
+            raise FormatError(f"{self.spec.name} has no option {unknown[0]!r}", f"its options: {known}")
+        defaults = {name: schema["default"] for name, schema in self.option_schema.items() if "default" in schema}
+        self.options: Mapping[str, Any] = MappingProxyType(defaults | given)
+
+    def with_options(self, options: Mapping[str, Any]) -> Self:
+        """The same format with these options."""
+        return type(self)(options)
+
+    def accepts(self, tensor: TensorInfo) -> str | None:
+        """None if the tensor can be stored in this format, else the reason: "768 columns don't divide by 512"."""
+        if tensor.cols % self.spec.block:
+            return f"its {tensor.cols} columns don't divide into blocks of {self.spec.block}"
+        if tensor.rows % self.spec.rows_per_group:
+            return f"its {tensor.rows} rows don't divide into groups of {self.spec.rows_per_group}"
+        return None
+
+    @abstractmethod
+    def encode(
+        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
+    ) -> ByteArray:
+        """rows: float32 (n, k), importance: float32 (k,) → uint8 (n, row_bytes(k)), written to `out` if given.
+
+        FormatError for columns that don't divide, or missing importance where it is required; NonFiniteError
+        where a weight or an importance is NaN or Inf.
+        """
+
+    @abstractmethod
+    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
+        """data: uint8 (n, row_bytes(k)) → float32 (n, k), written to `out` if given. Never fails on odd bytes."""
+
+    def __repr__(self) -> str:
+        options = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
+        return f"{self.spec.name}({options})"
+
+
+class Analysis(ABC):
+    """A way to say how much a tensor loses in a format; the lower, the better."""
+
+    name: ClassVar[str]
+    """What the command line calls it, unique among all installed plugins."""
+    summary: ClassVar[str]
+    """One line for `quantrecipe plugins`."""
+
+    @abstractmethod
+    def score(self, rows: FloatArray, fmt: QuantFormat, importance: FloatArray | None = None) -> float:
+        """rows: float32 (n, k), importance: float32 (k,) → a finite, non-negative, dimensionless loss."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RecipeFolder:
+    """A folder of recipes that a plugin ships: `PREFIX/NAME` in `extends` means `folder/NAME.yaml`."""
+
+    prefix: str
+    folder: Path

@@ -1,0 +1,101 @@
+"""Every error that quantrecipe raises on purpose.
+
+    QuantrecipeError
+      ├─ RecipeError          a recipe can't be read, or says what can't be done; holds every problem found
+      ├─ ModelError           a model file is damaged, lies about itself, or isn't understood
+      ├─ ImportanceError      an importance matrix can't be read, or doesn't fit the model
+      ├─ PlanError            recipe and model don't go together
+      ├─ FormatError          rows or bytes that a format can't encode or decode
+      │    └─ NonFiniteError  NaN or Inf among the weights
+      ├─ PluginError          a plugin is missing, broken, or collides with another
+      └─ OutputError          the file can't be written: exists, disk full, read-only
+
+An error speaks to the person who mends the file: where, what, what was expected, what to do.
+A bug in quantrecipe itself is any other exception, and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = [
+    "FormatError",
+    "ImportanceError",
+    "ModelError",
+    "NonFiniteError",
+    "OutputError",
+    "PlanError",
+    "PluginError",
+    "Problem",
+    "QuantrecipeError",
+    "RecipeError",
+]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Problem:
+    """One thing that is wrong: `file:line: what (expected …); remedy`.
+
+    `line` and `column` count from 1; `file` is None where no file is at fault.
+    """
+
+    what: str
+    remedy: str = ""
+    file: str | Path | None = None
+    line: int | None = None
+    column: int | None = None
+
+    def __str__(self) -> str:
+        where = "" if self.file is None else f"{self.file}:{self.line}: " if self.line else f"{self.file}: "
+        return f"{where}{self.what}{'; ' + self.remedy if self.remedy else ''}"
+
+
+class QuantrecipeError(Exception):
+    """Base of all; `problems` holds every problem found, in the order in which they stand in the file."""
+
+    def __init__(
+        self,
+        what: str | Iterable[Problem],
+        remedy: str = "",
+        *,
+        file: str | Path | None = None,
+        line: int | None = None,
+    ) -> None:
+        if isinstance(what, str):
+            what = [Problem(what=what, remedy=remedy, file=file, line=line)]
+        self.problems: tuple[Problem, ...] = tuple(what)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class RecipeError(QuantrecipeError):
+    """A recipe can't be read, or says what can't be done."""
+
+
+class ModelError(QuantrecipeError):
+    """A model file is damaged, lies about itself, or isn't understood."""
+
+
+class ImportanceError(QuantrecipeError):
+    """An importance matrix can't be read, or doesn't fit the model."""
+
+
+class PlanError(QuantrecipeError):
+    """Recipe and model don't go together."""
+
+
+class FormatError(QuantrecipeError):
+    """Rows or bytes that a format can't encode or decode."""
+
+
+class NonFiniteError(FormatError):
+    """NaN or Inf among the weights."""
+
+
+class PluginError(QuantrecipeError):
+    """A plugin is missing, broken, or collides with another."""
+
+
+class OutputError(QuantrecipeError):
+    """The file can't be written."""

@@ -1,0 +1,1 @@
+"""The GGUF container: metadata values, headers read and written."""

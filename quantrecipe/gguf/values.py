@@ -1,0 +1,136 @@
+"""GGUFValue: a metadata value as the file holds it, decoded only when somebody asks.
+
+A vocabulary of 150,000 tokens is carried from file to file as the bytes it is; turning it into Python
+strings would take longer than everything else a plan does.
+
+    scalar  the number, little-endian; a bool is one byte
+    string  u64 length, UTF-8
+    array   u32 type of the items, u64 count, the items without type tags
+
+Source: the GGUF specification, version 3.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+
+from quantrecipe.errors import ModelError
+
+__all__ = ["GGUFValue", "ValueType"]
+
+
+class ValueType(IntEnum):
+    """Type tags of GGUF metadata values."""
+
+    UINT8 = 0
+    INT8 = 1
+    UINT16 = 2
+    INT16 = 3
+    UINT32 = 4
+    INT32 = 5
+    FLOAT32 = 6
+    BOOL = 7
+    STRING = 8
+    ARRAY = 9
+    UINT64 = 10
+    INT64 = 11
+    FLOAT64 = 12
+
+
+SCALARS: dict[ValueType, np.dtype[Any]] = {
+    ValueType.UINT8: np.dtype("u1"),
+    ValueType.INT8: np.dtype("i1"),
+    ValueType.UINT16: np.dtype("<u2"),
+    ValueType.INT16: np.dtype("<i2"),
+    ValueType.UINT32: np.dtype("<u4"),
+    ValueType.INT32: np.dtype("<i4"),
+    ValueType.FLOAT32: np.dtype("<f4"),
+    ValueType.BOOL: np.dtype("?"),
+    ValueType.UINT64: np.dtype("<u8"),
+    ValueType.INT64: np.dtype("<i8"),
+    ValueType.FLOAT64: np.dtype("<f8"),
+}
+
+_ARRAY_HEADER = struct.Struct("<IQ")
+_LENGTH = struct.Struct("<Q")
+
+
+@dataclass(frozen=True, slots=True)
+class GGUFValue:
+    """A metadata value: its type and its bytes after the type tag. Equal if both are."""
+
+    type: ValueType
+    payload: bytes
+
+    @classmethod
+    def of(cls, type_: ValueType, value: Any) -> GGUFValue:
+        """A scalar or string of this type. ModelError where the number doesn't fit the type."""
+        return cls(type_, _encode(type_, value))
+
+    @classmethod
+    def array(cls, item_type: ValueType, items: Sequence[Any]) -> GGUFValue:
+        """An array of scalars or strings of one type."""
+        if item_type in SCALARS:
+            body = _scalars(item_type, items)
+        else:
+            body = b"".join(_encode(item_type, item) for item in items)
+        return cls(ValueType.ARRAY, _ARRAY_HEADER.pack(item_type, len(items)) + body)
+
+    @property
+    def item_type(self) -> ValueType | None:
+        """Type of an array's items, None for scalars and strings."""
+        return ValueType(_ARRAY_HEADER.unpack_from(self.payload)[0]) if self.type is ValueType.ARRAY else None
+
+    def __len__(self) -> int:
+        """Number of items of an array; bytes of a string."""
+        if self.type is ValueType.ARRAY:
+            return int(_ARRAY_HEADER.unpack_from(self.payload)[1])
+        if self.type is ValueType.STRING:
+            return len(self.payload) - _LENGTH.size
+        raise TypeError(f"a {self.type.name} has no length")
+
+    def decode(self) -> Any:
+        """int, float, bool, str, or a list of these (of lists, for nested arrays)."""
+        return _decode(self.type, self.payload, 0)[0]
+
+
+def _encode(type_: ValueType, value: Any) -> bytes:
+    if type_ is ValueType.STRING:
+        text = value.encode() if isinstance(value, str) else bytes(value)
+        return _LENGTH.pack(len(text)) + text
+    if type_ is ValueType.ARRAY:
+        raise ModelError("an array of arrays can be copied from a GGUF, but not made")
+    return _scalars(type_, [value])
+
+
+def _scalars(type_: ValueType, values: Sequence[Any]) -> bytes:
+    try:
+        return np.asarray(values, SCALARS[type_]).tobytes()
+    except (OverflowError, ValueError, TypeError) as error:
+        raise ModelError(f"a metadata value doesn't fit the type {type_.name}: {error}") from error
+
+
+def _decode(type_: ValueType, data: bytes, at: int) -> tuple[Any, int]:
+    if type_ is ValueType.STRING:
+        start = at + _LENGTH.size
+        end = start + _LENGTH.unpack_from(data, at)[0]
+        return data[start:end].decode("utf-8", errors="replace"), end
+    if type_ is not ValueType.ARRAY:
+        dtype = SCALARS[type_]
+        return np.frombuffer(data, dtype, 1, at)[0].item(), at + dtype.itemsize
+    item_type, count = _ARRAY_HEADER.unpack_from(data, at)
+    at += _ARRAY_HEADER.size
+    if (item := ValueType(item_type)) in SCALARS:
+        dtype = SCALARS[item]
+        return np.frombuffer(data, dtype, count, at).tolist(), at + count * dtype.itemsize
+    items = []
+    for _ in range(count):
+        value, at = _decode(item, data, at)
+        items.append(value)
+    return items, at

@@ -1,0 +1,60 @@
+"""The hooks that a plugin may implement. Each takes no arguments and returns data.
+
+A plugin names its module in its pyproject.toml:
+
+    [project.entry-points.quantrecipe]
+    mine = "quantrecipe_mine"
+
+The module should import quickly; kernels are compiled on first use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pluggy
+
+from quantrecipe.api import Analysis, QuantFormat, RecipeFolder
+
+__all__ = ["quantrecipe_analyses", "quantrecipe_formats", "quantrecipe_recipes"]
+
+hookspec = pluggy.HookspecMarker("quantrecipe")
+
+
+@hookspec
+def quantrecipe_formats() -> Iterable[QuantFormat]:  # type: ignore[empty-body]  # pluggy never runs a spec
+    """Formats to add: instances of QuantFormat, with default options.
+
+        from quantrecipe.api import hookimpl
+        from quantrecipe_mine.q3_x import Q3X
+
+        @hookimpl
+        def quantrecipe_formats():
+            return [Q3X()]
+    """
+
+
+@hookspec
+def quantrecipe_analyses() -> Iterable[Analysis]:  # type: ignore[empty-body]  # pluggy never runs a spec
+    """Sensitivity analyses to add: instances of Analysis.
+
+        from quantrecipe.api import hookimpl
+        from quantrecipe_mine.outliers import Outliers
+
+        @hookimpl
+        def quantrecipe_analyses():
+            return [Outliers()]
+    """
+
+
+@hookspec
+def quantrecipe_recipes() -> Iterable[RecipeFolder]:  # type: ignore[empty-body]  # pluggy never runs a spec
+    """Folders of recipes to add: `extends: mine/agents` then finds `recipes/agents.yaml` in the package.
+
+        from pathlib import Path
+        from quantrecipe.api import RecipeFolder, hookimpl
+
+        @hookimpl
+        def quantrecipe_recipes():
+            return [RecipeFolder(prefix="mine", folder=Path(__file__).parent / "recipes")]
+    """

@@ -1,0 +1,1 @@
+"""Model files: safetensors, Hugging Face folders and GGUF become a Model."""

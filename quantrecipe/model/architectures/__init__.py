@@ -1,0 +1,1 @@
+"""One file per architecture: what makes a Hugging Face model of it a GGUF."""

@@ -1,0 +1,67 @@
+"""Model: what a model file holds, under the names that the GGUF will use; and where its bytes are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from quantrecipe.gguf.values import GGUFValue
+from quantrecipe.tensor import TensorInfo
+
+__all__ = ["Container", "Extent", "Model", "TensorSource"]
+
+Container = Literal["gguf", "huggingface", "safetensors", "shapes"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Extent:
+    """A run of bytes in a file: the content of one stored tensor."""
+
+    path: Path
+    offset: int
+    nbytes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TensorSource:
+    """Where the content of a tensor lies, and how its rows are to be arranged. Picklable; holds no open file.
+
+    extents:  one after the other they are the tensor's rows in source order (several where experts are stacked)
+    dtype:    ggml name of the stored type; "F64" too
+    cols:     length of a row
+    rows_per_head: 1 where rows keep their order; else rows are stored in Hugging Face's rotary order: inside each run of
+              `rows_per_head` rows, row r of the output is row (r % 2) * (rows_per_head // 2) + r // 2 of the source,
+              and rows are read in multiples of it
+    """
+
+    extents: tuple[Extent, ...]
+    dtype: str
+    cols: int
+    rows_per_head: int = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Model:
+    """Tensors and metadata of a model, read from headers alone.
+
+    path:      as the user gave it
+    container: what it was read from
+    arch:      GGUF architecture name ("llama"); "" where a bare safetensors file doesn't say
+    tensors:   in the source's order, GGUF names
+    metadata:  the key-value pairs of the GGUF, in the order in which they are written, without those that
+               describe a quantization (`general.file_type`, `general.quantization_version`) unless the source is a GGUF
+    sources:   by tensor name
+    alignment: of tensor data in the GGUF
+    files:     every file that was read
+    """
+
+    path: Path
+    container: Container
+    arch: str
+    tensors: tuple[TensorInfo, ...]
+    metadata: Mapping[str, GGUFValue]
+    sources: Mapping[str, TensorSource]
+    alignment: int = 32
+    files: tuple[Path, ...] = ()

@@ -1,0 +1,1 @@
+"""Plan → file, in one streaming pass."""

@@ -1,0 +1,1 @@
+"""Recipe × Model → Plan, from headers alone."""

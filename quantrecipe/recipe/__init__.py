@@ -1,0 +1,1 @@
+"""The recipe language: YAML becomes a Recipe."""

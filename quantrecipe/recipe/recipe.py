@@ -1,0 +1,103 @@
+"""Recipe and Rule: what a recipe says, as frozen values. Files become these in `load`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+from quantrecipe.recipe.expression import Expression
+from quantrecipe.recipe.layers import LayerSet
+from quantrecipe.recipe.pattern import Pattern
+
+__all__ = ["KEEP", "ImportanceSource", "KeepEntry", "Origin", "Recipe", "Rule"]
+
+KEEP = "keep"
+"""The type that means: as the source has it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Origin:
+    """Where something stands: `recipes/code-model.yaml:14`."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rule:
+    """The first rule that matches a tensor decides its type.
+
+    A tensor matches when any pattern of `tensors` does, its layer is in `layers` (if given), and `when` (if
+    given) is true of it. `own` is True for rules of the file that the user gave, False for inherited ones.
+    `fallback` is None where the recipe's own applies.
+    """
+
+    tensors: tuple[Pattern, ...]
+    type: str
+    origin: Origin
+    own: bool
+    layers: LayerSet | None = None
+    when: Expression | None = None
+    options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    fallback: str | None = None
+    why: str = ""
+    optional: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KeepEntry:
+    """Tensors that `default` and wildcard patterns leave alone, while `when` (if given) holds."""
+
+    tensors: tuple[Pattern, ...]
+    origin: Origin
+    when: Expression | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImportanceSource:
+    """Which importance matrix, and what to do about tensors that it doesn't cover.
+
+    file:      resolved against the folder of the recipe that names it; None where the recipe only demands one
+    uncovered: "error" refuses, "warn" goes on without importance and says so, "plain" goes on silently
+    required:  True where the recipe makes no sense without an importance matrix
+    """
+
+    file: Path | None = None
+    uncovered: Literal["error", "warn", "plain"] = "warn"
+    required: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """A whole recipe, parents included, checked against the schema; formats are checked when it is planned.
+
+    rules:     own rules first, then each parent's in the order of `extends`
+    default:   type of the quantizable matrices that no rule decides; None keeps them
+    keep:      the kept list
+    fallback:  "error", "chain", or a type
+    file_type: what the file says it mostly is ("Q4_K_M"); None derives it from the types
+    metadata:  keys to set in the output's metadata, by name
+    text:      the source of the recipe, parents flattened in: what is recorded in the output
+    digest:    XXH3-128 of what the recipe means, in hex; comments and layout don't change it
+    """
+
+    name: str
+    file: str
+    rules: tuple[Rule, ...]
+    keep: tuple[KeepEntry, ...]
+    summary: str = ""
+    default: str | None = None
+    default_origin: Origin | None = None
+    fallback: str = "chain"
+    importance: ImportanceSource = ImportanceSource()
+    file_type: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    text: str = ""
+    digest: str = ""

@@ -1,0 +1,67 @@
+"""TensorInfo: what is known of a tensor without reading its weights."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from math import prod
+
+__all__ = ["TensorInfo", "split_name", "tensor_order"]
+
+_IN_BLOCK = re.compile(r"blk\.(\d+)\.(.+)")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TensorInfo:
+    """A tensor as it is called in the GGUF.
+
+    `shape` is in NumPy's order, slowest first: (rows, columns), or (experts, rows, columns); GGUF files
+    write the same numbers the other way round. `dtype` is the ggml name of the source type ("BF16",
+    "Q8_0"). `layer` is the block number (`blk.N.`), None outside the blocks. `role` is the name without
+    block and `.weight`: "attn_v", "ffn_down_exps", "attn_q.bias", "output".
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    layer: int | None
+    role: str
+
+    @classmethod
+    def from_name(cls, name: str, shape: tuple[int, ...], dtype: str) -> TensorInfo:
+        """A TensorInfo whose layer and role are read off its GGUF name."""
+        layer, role = split_name(name)
+        return cls(name=name, shape=shape, dtype=dtype, layer=layer, role=role)
+
+    @property
+    def cols(self) -> int:
+        """Length of a row: the number of inputs of a matrix."""
+        return self.shape[-1] if self.shape else 1
+
+    @property
+    def rows(self) -> int:
+        """Number of rows in one matrix (of one expert)."""
+        return self.shape[-2] if len(self.shape) > 1 else 1
+
+    @property
+    def experts(self) -> int:
+        """Number of stacked matrices; 1 for an ordinary matrix."""
+        return prod(self.shape[:-2])
+
+    @property
+    def size(self) -> int:
+        """Number of weights."""
+        return prod(self.shape)
+
+
+def split_name(name: str) -> tuple[int | None, str]:
+    """"blk.7.attn_v.weight" → (7, "attn_v"); "output_norm.bias" → (None, "output_norm.bias")."""
+    layer, rest = None, name
+    if match := _IN_BLOCK.fullmatch(name):
+        layer, rest = int(match[1]), match[2]
+    return layer, rest.removesuffix(".weight")
+
+
+def tensor_order(tensor: TensorInfo) -> tuple[int, str]:
+    """Sort key of the order in which tensors are ranked and written: outside the blocks first, then by layer, name."""
+    return (-1 if tensor.layer is None else tensor.layer, tensor.name)

@@ -1,0 +1,1 @@
+"""Checks that formats and analyses run on themselves, built-in or third-party."""

@@ -1,0 +1,43 @@
+"""The built-in plugin: quantrecipe's own formats, analyses and recipes, through the door that others use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from quantrecipe.analyses.error import Error
+from quantrecipe.api import Analysis, QuantFormat, RecipeFolder, hookimpl
+from quantrecipe.formats import ALL
+
+__all__ = ["quantrecipe_analyses", "quantrecipe_formats", "quantrecipe_recipes", "shipped_recipes"]
+
+_PACKAGE = Path(__file__).parent
+
+
+@hookimpl
+def quantrecipe_formats() -> Iterable[QuantFormat]:
+    """The formats of mainline ggml."""
+    return ALL
+
+
+@hookimpl
+def quantrecipe_analyses() -> Iterable[Analysis]:
+    """Ways to measure a loss."""
+    return [Error()]
+
+
+@hookimpl
+def quantrecipe_recipes() -> Iterable[RecipeFolder]:
+    """`quantrecipe/NAME`: the curated recipes. `PREFIX/NAME`: the presets in `recipes/presets/PREFIX/`."""
+    recipes = shipped_recipes()
+    presets = sorted(path for path in recipes.glob("presets/*") if path.is_dir())
+    return [
+        RecipeFolder(prefix="quantrecipe", folder=recipes),
+        *(RecipeFolder(prefix=path.name, folder=path) for path in presets),
+    ]
+
+
+def shipped_recipes() -> Path:
+    """The folder of recipes: inside the package where it was installed, beside it in a source tree."""
+    installed = _PACKAGE / "shipped_recipes"
+    return installed if installed.is_dir() else _PACKAGE.parent / "recipes"

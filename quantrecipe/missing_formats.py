@@ -1,0 +1,102 @@
+"""What to say of a format that isn't there: a typo, a plugin to install, one that failed, or not a format."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from quantrecipe.errors import Problem
+from quantrecipe.plugin_loader import PluginInfo
+
+__all__ = ["explain_missing_format"]
+
+_TABLE = Path(__file__).with_name("known_formats.toml")
+
+
+def explain_missing_format(
+    name: str, available: Sequence[str], plugins: Sequence[PluginInfo], *, plugins_on: bool
+) -> Problem:
+    """Why no format of this name is available, and what to do.
+
+    available:  names of the formats that are
+    plugins:    every plugin that was found, failed ones included
+    plugins_on: False where plugins were switched off
+    """
+    missing = f"format {name!r} is not available"
+    if same := _same_but_case(name, available):
+        return Problem(
+            what=f"there is no format {name!r}", remedy=f"did you mean {same}? (names are case-sensitive)"
+        )
+    known = _known()
+    if kin := known["mixtures"].get(name.upper()):
+        return Problem(
+            what=f"{name!r} is a mixture of formats, not a format",
+            remedy=f"extend its recipe (extends: llama.cpp/{name.upper()}), or use a format such as {kin}",
+        )
+    if name.upper() in known["ggml"]["run_time"]:
+        return Problem(
+            what=f"format {name!r} exists only at run time, for activations; no file holds it",
+            remedy="use Q8_0",
+        )
+    if name.upper() in known["ggml"]["removed"]:
+        return Problem(what=f"format {name!r} was removed from ggml", remedy="use Q4_0 or IQ4_NL")
+    if package := next((p for p, names in known["packages"].items() if _same_but_case(name, names)), None):
+        return _from_package(name, missing, package, plugins, plugins_on=plugins_on)
+    if same := _same_but_case(name, known["ggml"]["storage"]):
+        return Problem(
+            what=f"{missing}: ggml has it, this version of quantrecipe doesn't",
+            remedy=f"use one of {_join(available)}",
+        )
+    failed = [plugin for plugin in plugins if plugin.status == "failed"]
+    close = difflib.get_close_matches(name.upper(), available, 3, 0.6)
+    if close:
+        return Problem(what=f"there is no format {name!r}", remedy=f"did you mean {' or '.join(close)}?")
+    if failed:
+        return Problem(
+            what=f"{missing}; it may belong to a plugin that failed to load",
+            remedy="; ".join(f"{plugin.source}: {plugin.cause}" for plugin in failed),
+        )
+    if not plugins_on:
+        return Problem(
+            what=f"{missing}, and plugins are switched off", remedy="leave out --no-plugins if one has it"
+        )
+    return Problem(what=f"there is no format {name!r}", remedy=f"use one of {_join(available)}")
+
+
+def _from_package(
+    name: str, missing: str, package: str, plugins: Sequence[PluginInfo], *, plugins_on: bool
+) -> Problem:
+    missing = f"{missing}; it comes with {package}"
+    if not plugins_on:
+        return Problem(what=f"{missing}, and plugins are switched off", remedy="leave out --no-plugins")
+    installed = [plugin for plugin in plugins if _normal(plugin.distribution) == package]
+    if failed := [plugin for plugin in installed if plugin.status == "failed"]:
+        return Problem(
+            what=f"{missing} {failed[0].version}, which failed to load: {failed[0].cause}",
+            remedy=f"mend or reinstall it: pip install --force-reinstall {package}",
+        )
+    if installed:
+        return Problem(
+            what=f"{missing}, but not with the installed version {installed[0].version}",
+            remedy=f"pip install --upgrade {package}",
+        )
+    return Problem(what=f"{missing} (not installed)", remedy=f"pip install {package}")
+
+
+def _known() -> dict[str, Any]:
+    return tomllib.loads(_TABLE.read_text(encoding="utf-8"))
+
+
+def _same_but_case(name: str, names: Sequence[str]) -> str | None:
+    return next((known for known in names if known.upper() == name.upper()), None)
+
+
+def _normal(distribution: str) -> str:
+    return distribution.lower().replace("_", "-").replace(".", "-")
+
+
+def _join(names: Sequence[str]) -> str:
+    return ", ".join(names) or "(none)"

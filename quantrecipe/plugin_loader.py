@@ -1,0 +1,248 @@
+"""Plugins: find → check → load → validate. One broken plugin is a recorded failure, never a crash.
+
+    find      entry points of group `quantrecipe`, without importing anything
+    check     that the module was written for this version of `quantrecipe.api`, where it says so
+    load      import it, hand it to pluggy, call its hooks and drain what they return
+    validate  that what came back are formats, analyses and recipe folders that can be used
+
+Each plugin gets a pluggy manager of its own, so that an exception, a wrapper or a half-made registration of
+one can't reach another. (pluggy's own `load_setuptools_entrypoints` stops at the first that doesn't import.)
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from types import ModuleType
+from typing import Any, Literal
+
+import pluggy
+
+from quantrecipe import hookspecs
+from quantrecipe.api import API_VERSION, Analysis, FormatSpec, QuantFormat, RecipeFolder
+from quantrecipe.errors import PluginError
+
+__all__ = [
+    "ENTRY_POINT_GROUP",
+    "LoadedPlugin",
+    "PluginInfo",
+    "PluginSource",
+    "find_plugins",
+    "load_plugin",
+    "read_plugin",
+]
+
+ENTRY_POINT_GROUP = "quantrecipe"
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, order=True)
+class PluginSource:
+    """Where a plugin is, before anything of it is imported."""
+
+    distribution: str
+    name: str
+    module: str
+    version: str
+
+    def __str__(self) -> str:
+        return f"plugin {self.name!r} of {self.distribution} {self.version}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PluginInfo:
+    """What became of a plugin: where it is from, what it adds, or why it isn't there."""
+
+    source: PluginSource
+    status: Literal["ok", "failed"]
+    cause: str = ""
+    formats: tuple[str, ...] = ()
+    analyses: tuple[str, ...] = ()
+    recipes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Name of the entry point."""
+        return self.source.name
+
+    @property
+    def distribution(self) -> str:
+        """The installed package that brings it."""
+        return self.source.distribution
+
+    @property
+    def version(self) -> str:
+        """Version of that package."""
+        return self.source.version
+
+    @property
+    def module(self) -> str:
+        """The module that implements the hooks."""
+        return self.source.module
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoadedPlugin:
+    """A plugin's objects, checked one by one; whether they collide with others' the registry asks."""
+
+    info: PluginInfo
+    formats: tuple[QuantFormat, ...] = ()
+    analyses: tuple[Analysis, ...] = ()
+    recipes: tuple[RecipeFolder, ...] = ()
+
+
+def find_plugins() -> tuple[PluginSource, ...]:
+    """Every entry point of the group, ordered by package and name. Imports no plugin."""
+    found = set()
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        distribution = point.dist.name if point.dist else "an unknown package"
+        version = point.dist.version if point.dist else ""
+        source = PluginSource(distribution=distribution, name=point.name, module=point.value, version=version)
+        found.add(source)
+    return tuple(sorted(found))
+
+
+def load_plugin(source: PluginSource) -> LoadedPlugin:
+    """The plugin's objects; or, whatever it does wrong, a LoadedPlugin without any whose info says what.
+
+    MemoryError and Ctrl-C are nobody's fault, and pass.
+    """
+    try:
+        return read_plugin(source)
+    except MemoryError:
+        raise
+    except PluginError as error:
+        cause = str(error)
+    except SystemExit as error:
+        cause = f"it calls sys.exit({error.code!r}) when it is loaded"
+    except Exception as error:  # noqa: BLE001  # a stranger's code may raise anything; the cause is kept and shown
+        cause = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return LoadedPlugin(info=PluginInfo(source=source, status="failed", cause=" ".join(cause.split())))
+
+
+def read_plugin(source: PluginSource) -> LoadedPlugin:
+    """As `load_plugin`, but what goes wrong is raised."""
+    module = importlib.import_module(source.module)
+    _check_version(module)
+    manager = _register(module, source)
+    formats = _objects(manager, "quantrecipe_formats", QuantFormat)
+    analyses = _objects(manager, "quantrecipe_analyses", Analysis)
+    recipes = _objects(manager, "quantrecipe_recipes", RecipeFolder)
+    for fmt in formats:
+        _check_format(fmt)
+    for analysis in analyses:
+        _check_name("analysis", getattr(analysis, "name", None), analysis)
+    for folder in recipes:
+        _check_folder(folder)
+    _once("type id", (f"{fmt.spec.ggml_type} ({fmt.spec.dialect})" for fmt in formats))
+    info = PluginInfo(
+        source=source,
+        status="ok",
+        formats=_once("format", (fmt.spec.name for fmt in formats)),
+        analyses=_once("analysis", (analysis.name for analysis in analyses)),
+        recipes=_once("recipe prefix", (folder.prefix for folder in recipes)),
+    )
+    return LoadedPlugin(info=info, formats=formats, analyses=analyses, recipes=recipes)
+
+
+def _check_version(module: ModuleType) -> None:
+    wanted = getattr(module, "QUANTRECIPE_API", API_VERSION)
+    if wanted != API_VERSION:
+        newer = isinstance(wanted, int) and wanted > API_VERSION
+        raise PluginError(
+            f"it is written for version {wanted} of the plugin interface; this quantrecipe has {API_VERSION}",
+            "pip install --upgrade quantrecipe" if newer else "ask its author for a newer version",
+        )
+
+
+def _register(module: ModuleType, source: PluginSource) -> pluggy.PluginManager:
+    manager = pluggy.PluginManager("quantrecipe")
+    manager.add_hookspecs(hookspecs)
+    try:
+        manager.register(module, source.name)
+    except pluggy.PluginValidationError as error:
+        raise PluginError(f"a hook has the wrong signature (hooks take no arguments): {error}") from error
+    try:
+        manager.check_pending()
+    except pluggy.PluginValidationError as error:
+        raise PluginError(*_unknown_hook(manager, module)) from error
+    if not manager.get_hookcallers(module):
+        raise PluginError(
+            f"its module {source.module} implements no hook",
+            "mark its functions with quantrecipe.api.hookimpl, and name them after the hooks",
+        )
+    return manager
+
+
+def _unknown_hook(manager: pluggy.PluginManager, module: ModuleType) -> tuple[str, str]:
+    callers = manager.get_hookcallers(module) or []
+    name = next(caller.name for caller in callers if not caller.has_spec())
+    close = difflib.get_close_matches(name, hookspecs.__all__, 1)
+    known = f"did you mean {close[0]}?" if close else f"hooks are {', '.join(hookspecs.__all__)}"
+    return f"it implements {name}, which is no hook", known
+
+
+def _objects(manager: pluggy.PluginManager, hook: str, kind: type[Any]) -> tuple[Any, ...]:
+    """What the plugin's hook returns, drained here: a generator that fails does so inside the guard."""
+    if not manager.hook.__dict__[hook].get_hookimpls():
+        return ()
+    results: list[Any] = getattr(manager.hook, hook)()
+    if not results:  # pluggy drops None
+        raise PluginError(f"{hook} returned None", f"return a list of {kind.__name__} objects")
+    result = results[0]
+    if not isinstance(result, Iterable) or isinstance(result, (str, bytes)):
+        raise PluginError(f"{hook} returned {_short(result)}", f"return a list of {kind.__name__} objects")
+    objects = tuple(result)
+    for thing in objects:
+        if isinstance(thing, type) and issubclass(thing, kind):
+            name = thing.__name__
+            raise PluginError(f"{hook} returned the class {name}", f"return an instance: {name}()")
+        if not isinstance(thing, kind):
+            raise PluginError(f"{hook} returned {_short(thing)}, which is no {kind.__name__}")
+    return objects
+
+
+def _check_format(fmt: QuantFormat) -> None:
+    spec = getattr(fmt, "spec", None)
+    if not isinstance(spec, FormatSpec):
+        raise PluginError(f"{type(fmt).__name__}.spec is {_short(spec)}, which is no FormatSpec")
+    _check_name("format", spec.name, fmt)
+    if (
+        min(spec.block, spec.block_bytes, spec.rows_per_group) < 1
+        or min(spec.row_meta_bytes, spec.ggml_type) < 0
+    ):
+        raise PluginError(f"the numbers of format {spec.name} make no sense: {spec}")
+
+
+def _check_folder(folder: RecipeFolder) -> None:
+    _check_name("recipe prefix", folder.prefix, folder)
+    if not folder.folder.is_dir():
+        raise PluginError(
+            f"its recipe folder {folder.folder} doesn't exist", "include the recipes in the package's files"
+        )
+
+
+def _check_name(kind: str, name: object, owner: object) -> None:
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise PluginError(
+            f"{_short(name)} is no name for the {kind} of {type(owner).__name__}",
+            "names are made of letters, digits, and any of _ . + -",
+        )
+
+
+def _once(kind: str, names: Iterable[str]) -> tuple[str, ...]:
+    counts = Counter(names)
+    if twice := [name for name, count in counts.items() if count > 1]:
+        raise PluginError(f"it returns {kind} {twice[0]!r} twice")
+    return tuple(counts)
+
+
+def _short(thing: object) -> str:
+    text = repr(thing)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,128 @@
+"""The registry: every format, analysis and recipe folder that is there, and where each comes from.
+
+A Registry is a value that `load_registry` makes anew; there is no global one. The built-in plugin
+(`quantrecipe.builtin`) implements the same hooks as anyone's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import quantrecipe
+from quantrecipe.api import Analysis, FormatSpec, QuantFormat
+from quantrecipe.errors import PluginError, Problem
+from quantrecipe.missing_formats import explain_missing_format
+from quantrecipe.plugin_loader import (
+    LoadedPlugin,
+    PluginInfo,
+    PluginSource,
+    find_plugins,
+    load_plugin,
+    read_plugin,
+)
+
+__all__ = ["PluginInfo", "PluginSource", "Registry", "load_registry"]
+
+_BUILTIN = "quantrecipe.builtin"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Registry:
+    """What is there.
+
+    formats:        by name, in the plugins' order, the built-in ones first
+    analyses:       by name
+    recipe_folders: by prefix: `PREFIX/NAME` in `extends` means `recipe_folders[PREFIX] / "NAME.yaml"`
+    plugins:        every plugin that was found, those that failed to load included
+    plugins_on:     False where only the built-in plugin was looked for
+    """
+
+    formats: Mapping[str, QuantFormat]
+    analyses: Mapping[str, Analysis]
+    recipe_folders: Mapping[str, Path]
+    plugins: tuple[PluginInfo, ...]
+    plugins_on: bool = True
+
+    @property
+    def by_ggml_type(self) -> Mapping[int, FormatSpec]:
+        """Specs by type id. Where two dialects use the same id, mainline ggml's counts."""
+        specs = [fmt.spec for fmt in self.formats.values()]
+        specs.sort(key=lambda spec: spec.dialect == "ggml")  # mainline last, so that it stays
+        return MappingProxyType({spec.ggml_type: spec for spec in specs})
+
+    @property
+    def failed(self) -> tuple[PluginInfo, ...]:
+        """The plugins that could not be loaded."""
+        return tuple(plugin for plugin in self.plugins if plugin.status == "failed")
+
+    def format(self, name: str) -> QuantFormat:
+        """The format of this name. PluginError, saying where it is to be had, if there is none."""
+        if name in self.formats:
+            return self.formats[name]
+        raise PluginError([self.missing_format(name)])
+
+    def missing_format(self, name: str) -> Problem:
+        """Why there is no format of this name, and what to do; file and line are the caller's to add."""
+        return explain_missing_format(name, tuple(self.formats), self.plugins, plugins_on=self.plugins_on)
+
+    def explain_missing(self, name: str) -> str:
+        """The same as a sentence: "what; remedy"."""
+        return str(self.missing_format(name))
+
+    def provider(self, format_name: str) -> PluginInfo:
+        """The plugin that a format comes from."""
+        return next(plugin for plugin in self.plugins if format_name in plugin.formats)
+
+
+def load_registry(*, plugins: bool = True) -> Registry:
+    """Everything that the built-in plugin and, unless `plugins` is False, the installed ones provide.
+
+    A plugin that can't be loaded is listed in `Registry.failed`, and adds nothing. PluginError where two
+    plugins use the same name, recipe prefix or type id: which of them a recipe means can't be guessed.
+    """
+    builtin = PluginSource(
+        distribution="quantrecipe", name="builtin", module=_BUILTIN, version=quantrecipe.__version__
+    )
+    loaded = [read_plugin(builtin)]  # loaded by name: a source tree that isn't installed has it, too
+    if plugins:
+        loaded += [load_plugin(source) for source in find_plugins() if source.module != _BUILTIN]
+    _check_collisions(loaded)
+    return Registry(
+        formats=MappingProxyType({fmt.spec.name: fmt for plugin in loaded for fmt in plugin.formats}),
+        analyses=MappingProxyType({item.name: item for plugin in loaded for item in plugin.analyses}),
+        recipe_folders=MappingProxyType(
+            {item.prefix: item.folder for plugin in loaded for item in plugin.recipes}
+        ),
+        plugins=tuple(plugin.info for plugin in loaded),
+        plugins_on=plugins,
+    )
+
+
+def _check_collisions(loaded: Iterable[LoadedPlugin]) -> None:
+    loaded = list(loaded)
+    specs = [(plugin, fmt.spec) for plugin in loaded for fmt in plugin.formats]
+    claims = [
+        *((f"format {spec.name!r}", plugin) for plugin, spec in specs),
+        *((f"type id {spec.ggml_type} of dialect {spec.dialect!r}", plugin) for plugin, spec in specs),
+        *((f"analysis {name!r}", plugin) for plugin in loaded for name in plugin.info.analyses),
+        *((f"recipe prefix {name!r}", plugin) for plugin in loaded for name in plugin.info.recipes),
+    ]
+    if problems := _collisions(claims):
+        raise PluginError(problems)
+
+
+def _collisions(claims: Iterable[tuple[str, LoadedPlugin]]) -> list[Problem]:
+    owners: dict[str, list[LoadedPlugin]] = {}
+    for claim, plugin in claims:
+        owners.setdefault(claim, []).append(plugin)
+    return [
+        Problem(
+            what=f"{claim} is claimed by {' and by '.join(str(plugin.info.source) for plugin in plugins)}",
+            remedy=f"uninstall one (pip uninstall {plugins[-1].info.distribution}), or use --no-plugins",
+        )
+        for claim, plugins in owners.items()
+        if len(plugins) > 1
+    ]

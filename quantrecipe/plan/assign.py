@@ -1,0 +1,163 @@
+"""From the type that a recipe names to the format that a tensor gets: sources, fallbacks, importance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from quantrecipe.api import QuantFormat
+from quantrecipe.errors import PlanError, QuantrecipeError
+from quantrecipe.model.model import Model
+from quantrecipe.plan.resolve import Decision
+from quantrecipe.recipe.recipe import KEEP, Recipe
+from quantrecipe.registry import Registry
+from quantrecipe.tensor import TensorInfo
+
+__all__ = ["FLOATS", "Choice", "choose_format"]
+
+FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
+"""Source types that can be quantized without losing twice."""
+
+# llama.cpp's converter makes these F32 whatever the source has, since its kernels expect it
+# (conversion/base.py, prepare_tensors); 1-D tensors and names without `.weight` too.
+_F32_ROLES = (
+    "ffn_gate_inp",
+    "ffn_gate_inp_shexp",
+    "position_embd",
+    "token_types",
+    "ssm_conv1d",
+    "ssm_conv1d_q",
+    "ssm_conv1d_k",
+    "ssm_conv1d_v",
+    "shortconv.conv",
+    "time_mix_first",
+    "time_mix_w1",
+    "time_mix_w2",
+    "time_mix_decay_w1",
+    "time_mix_decay_w2",
+    "time_mix_lerp_fused",
+    "altup_correct_coef",
+    "altup_predict_coef",
+    "indexer.proj",
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Choice:
+    """The format of a tensor, and the fallback's story if there is one (see Assignment)."""
+
+    format: QuantFormat
+    because: str
+    copied: bool
+    wanted: str | None = None
+    misfit: str = ""
+
+
+def choose_format(
+    decision: Decision, recipe: Recipe, model: Model, registry: Registry, *, strict: bool, allow_requantize: bool
+) -> Choice:
+    """The format that the decision comes to. PlanError where the recipe's wish can't be had as declared."""
+    tensor, rule = decision.tensor, decision.rule
+    if decision.type == KEEP:
+        name = _source_type(tensor, model)
+        because = decision.because if name == tensor.dtype or rule else f"{decision.because}: F32 as llama.cpp converts it"
+        return Choice(format=_by_name(registry, name, decision), because=because, copied=name == tensor.dtype)
+    wanted = _by_name(registry, decision.type, decision)
+    if rule is not None and rule.options:
+        wanted = wanted.with_options(rule.options)
+    if decision.type == tensor.dtype and not wanted.options:
+        return Choice(format=wanted, because=decision.because, copied=True)
+    _refuse_unreadable(decision, registry, allow_requantize=allow_requantize)
+    if not wanted.spec.codec:
+        raise _at(decision, f"{tensor.name}: {wanted.spec.name} can't be quantized to, it only passes through")
+    misfit = wanted.accepts(tensor)
+    if misfit is None:
+        return Choice(format=wanted, because=decision.because, copied=False)
+    policy = (rule.fallback if rule else None) or recipe.fallback
+    if strict or policy == "error":
+        why = "fallbacks are refused by --strict" if strict else "the recipe declares `fallback: error`"
+        raise _at(
+            decision,
+            f"{tensor.name} can't be {wanted.spec.name}: {misfit}; {why}",
+            f"give it a rule of its own with a type that fits, e.g. {_suggest(wanted, tensor, registry)}",
+        )
+    substitute = _fallback(wanted, policy, tensor, decision, registry)
+    return Choice(
+        format=substitute,
+        because=decision.because,
+        copied=substitute.spec.name == tensor.dtype,
+        wanted=wanted.spec.name,
+        misfit=misfit,
+    )
+
+
+def _source_type(tensor: TensorInfo, model: Model) -> str:
+    """The type of a tensor that stays as it is: from Hugging Face what llama.cpp's converter makes of it."""
+    if model.container not in ("huggingface", "safetensors") or tensor.dtype not in FLOATS:
+        return tensor.dtype
+    small = len(tensor.shape) <= 1 or not tensor.name.endswith(".weight") or tensor.role.endswith("_norm")
+    return "F32" if small or tensor.role in _F32_ROLES or tensor.dtype == "F64" else tensor.dtype
+
+
+def _refuse_unreadable(decision: Decision, registry: Registry, *, allow_requantize: bool) -> None:
+    tensor = decision.tensor
+    if tensor.dtype in FLOATS:
+        return
+    source = registry.formats.get(tensor.dtype)
+    if source is None or not source.spec.codec:
+        raise _at(
+            decision,
+            f"{tensor.name} is stored as {tensor.dtype}, which can't be turned into weights",
+            "leave it alone (`type: keep`), or start from a BF16, F16 or F32 model",
+        )
+    if not allow_requantize:
+        raise _at(
+            decision,
+            f"{tensor.name} is already quantized, as {tensor.dtype}; quantizing again loses twice",
+            "start from the BF16, F16 or F32 model, or say --allow-requantize if there is none",
+        )
+
+
+def _fallback(
+    wanted: QuantFormat, policy: str, tensor: TensorInfo, decision: Decision, registry: Registry
+) -> QuantFormat:
+    if policy != "chain":
+        substitute = _by_name(registry, policy, decision)
+        if reason := substitute.accepts(tensor):
+            raise _at(decision, f"{tensor.name} can't be {wanted.spec.name}, nor its fallback {policy}: {reason}")
+        return substitute
+    for name in fallback_chain(wanted.spec.name, {f.spec.name: f.spec.fallback for f in registry.formats.values()}):
+        substitute = _by_name(registry, name, decision)
+        if substitute.accepts(tensor) is None:
+            return substitute
+    raise _at(decision, f"{tensor.name} can't be {wanted.spec.name}, nor anything in its chain of fallbacks")
+
+
+def fallback_chain(name: str, fallbacks: Mapping[str, str | None]) -> list[str]:
+    """The formats to try after `name`, in order; ends where one has no fallback, or comes round."""
+    chain: list[str] = []
+    while (following := fallbacks.get(name)) is not None and following not in chain:
+        chain.append(following)
+        name = following
+    return chain
+
+
+def _suggest(wanted: QuantFormat, tensor: TensorInfo, registry: Registry) -> str:
+    """The nearest type in bits per weight that accepts the tensor."""
+    bits = wanted.spec.bits_per_weight
+    fitting = [f.spec for f in registry.formats.values() if f.spec.codec and f.accepts(tensor) is None]
+    return min(fitting, key=lambda spec: (abs(spec.bits_per_weight - bits), spec.name)).name if fitting else "keep"
+
+
+def _by_name(registry: Registry, name: str, decision: Decision) -> QuantFormat:
+    try:
+        return registry.format(name)
+    except QuantrecipeError as error:
+        raise _at(decision, f"{decision.tensor.name}: {error}") from error
+
+
+def _at(decision: Decision, what: str, remedy: str = "") -> PlanError:
+    if decision.rule is None:
+        return PlanError(what, remedy)
+    origin = decision.rule.origin
+    return PlanError(what, remedy, file=origin.file, line=origin.line)

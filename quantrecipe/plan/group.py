@@ -1,0 +1,98 @@
+"""Groups of tensors that a plan treats alike, so that a model of 60 layers fits on a screen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from quantrecipe.plan.plan import Assignment
+
+__all__ = ["Group", "TypeTotal", "group", "layer_ranges", "totals"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Group:
+    """Tensors of one role with one type, decided by one rule in one way."""
+
+    role: str
+    members: tuple[Assignment, ...]
+
+    @property
+    def first(self) -> Assignment:
+        """Any member tells what all have in common."""
+        return self.members[0]
+
+    @property
+    def layers(self) -> str:
+        """Such as "0-3, 28-31"; empty outside the blocks."""
+        return layer_ranges(a.tensor.layer for a in self.members if a.tensor.layer is not None)
+
+    @property
+    def weights(self) -> int:
+        """Number of weights of all members."""
+        return sum(a.tensor.size for a in self.members)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all members."""
+        return sum(a.nbytes for a in self.members)
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The different shapes of the members, in order."""
+        return tuple(dict.fromkeys(a.tensor.shape for a in self.members))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TypeTotal:
+    """All tensors of one type."""
+
+    type: str
+    tensors: int
+    weights: int
+    nbytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for machines."""
+        return {"type": self.type, "tensors": self.tensors, "weights": self.weights, "nbytes": self.nbytes}
+
+
+def group(assignments: Iterable[Assignment]) -> list[Group]:
+    """Groups by what decided and what came of it; in the order of their roles' first tensors."""
+    groups: dict[tuple[object, ...], list[Assignment]] = {}
+    roles: dict[str, int] = {}
+    for a in assignments:
+        roles.setdefault(a.tensor.role, len(roles))
+        key = (a.tensor.role, a.type, tuple(a.format.options.items()), a.because, a.wanted, a.misfit, a.importance)
+        groups.setdefault(key, []).append(a)
+    found = [Group(role=members[0].tensor.role, members=tuple(members)) for members in groups.values()]
+    return sorted(found, key=lambda g: (roles[g.role], g.first.tensor.layer or 0))
+
+
+def totals(assignments: Iterable[Assignment]) -> list[TypeTotal]:
+    """What each type takes, the largest first."""
+    by_type: dict[str, list[Assignment]] = {}
+    for a in assignments:
+        by_type.setdefault(a.type, []).append(a)
+    result = [
+        TypeTotal(
+            type=name,
+            tensors=len(members),
+            weights=sum(a.tensor.size for a in members),
+            nbytes=sum(a.nbytes for a in members),
+        )
+        for name, members in by_type.items()
+    ]
+    return sorted(result, key=lambda total: (-total.nbytes, total.type))
+
+
+def layer_ranges(layers: Iterable[int]) -> str:
+    """[0, 1, 2, 7] → "0-2, 7"."""
+    runs: list[list[int]] = []
+    for layer in sorted(set(layers)):
+        if runs and layer == runs[-1][1] + 1:
+            runs[-1][1] = layer
+        else:
+            runs.append([layer, layer])
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)

@@ -1,0 +1,148 @@
+"""The output's key-value pairs: the model's own, what llama-quantize adds, and where the file comes from.
+
+Provenance (all under `quantrecipe.`) lets anybody who holds the file see how it was made, and make it again:
+
+    version               of quantrecipe
+    recipe.name           name of the recipe
+    recipe                its whole text, parents flattened in
+    recipe.digest         XXH3-128 of what the recipe means
+    plan.digest           XXH3-128 of what was written where
+    importance.digest     XXH3-128 of the importance matrix, if one was used
+    source.xxh3_128       array, in the order of the tensors: XXH3-128 of each tensor's stored source bytes
+
+No time, path, user or machine is recorded, so that the same input gives the same file everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from quantrecipe import __version__
+from quantrecipe.errors import RecipeError
+from quantrecipe.gguf.file_types import FILE_TYPES
+from quantrecipe.gguf.values import GGUFValue, ValueType
+from quantrecipe.importance import Importance
+from quantrecipe.model.model import Model
+from quantrecipe.plan.plan import Assignment
+from quantrecipe.recipe.recipe import Recipe
+
+__all__ = ["PLAN_DIGEST", "SOURCE_HASHES", "build_metadata", "source_hashes"]
+
+SOURCE_HASHES = "quantrecipe.source.xxh3_128"
+PLAN_DIGEST = "quantrecipe.plan.digest"
+_DIGEST_LENGTH = 32
+_QUANTIZATION_VERSION = 2  # ggml: GGML_QNT_VERSION
+_REPLACED = (
+    "general.quantization_version",
+    "general.file_type",
+    "quantize.imatrix.file",
+    "quantize.imatrix.dataset",
+    "quantize.imatrix.entries_count",
+    "quantize.imatrix.chunks_count",
+    "split.no",
+    "split.count",
+    "split.tensors.count",
+)
+
+
+def build_metadata(
+    recipe: Recipe,
+    model: Model,
+    assignments: Sequence[Assignment],
+    importance: Importance | None,
+    *,
+    provenance: bool,
+) -> dict[str, GGUFValue]:
+    """All pairs in the order in which they are written; digests that aren't known yet are zeros of their length."""
+    pairs = {
+        key: value
+        for key, value in model.metadata.items()
+        if key not in _REPLACED and not key.startswith("quantrecipe.")
+    }
+    pairs["general.quantization_version"] = _u32(_QUANTIZATION_VERSION)
+    if (file_type := _file_type(recipe, model, assignments)) is not None:
+        pairs["general.file_type"] = _u32(file_type)
+    if importance is not None:
+        pairs.update(_imatrix_pairs(recipe, importance))
+    for key, value in recipe.metadata.items():
+        pairs.pop(key, None)
+        pairs[key] = value if isinstance(value, GGUFValue) else _guess(value)
+    if provenance:
+        pairs.update(_provenance(recipe, len(assignments), importance))
+    return pairs
+
+
+def source_hashes(digests: Sequence[str]) -> GGUFValue:
+    """The value of SOURCE_HASHES; its length depends on the number of digests alone."""
+    return GGUFValue.array(ValueType.STRING, digests)
+
+
+def _provenance(recipe: Recipe, tensors: int, importance: Importance | None) -> dict[str, GGUFValue]:
+    unknown = "0" * _DIGEST_LENGTH
+    pairs = {
+        "quantrecipe.version": _text(__version__),
+        "quantrecipe.recipe.name": _text(recipe.name),
+        "quantrecipe.recipe": _text(recipe.text),
+        "quantrecipe.recipe.digest": _text(recipe.digest),
+        PLAN_DIGEST: _text(unknown),
+    }
+    if importance is not None:
+        pairs["quantrecipe.importance.digest"] = _text(importance.digest)
+    pairs[SOURCE_HASHES] = source_hashes([unknown] * tensors)
+    return pairs
+
+
+def _imatrix_pairs(recipe: Recipe, importance: Importance) -> dict[str, GGUFValue]:
+    """What llama-quantize says of the importance matrix that it used."""
+    pairs = {"quantize.imatrix.file": _text(importance.label)}
+    if importance.datasets:
+        pairs["quantize.imatrix.dataset"] = _text(importance.datasets[0])
+    pairs["quantize.imatrix.entries_count"] = _u32(len(importance.entries))
+    if importance.chunks > 0:
+        pairs["quantize.imatrix.chunks_count"] = _u32(importance.chunks)
+    return pairs
+
+
+def _file_type(recipe: Recipe, model: Model, assignments: Sequence[Assignment]) -> int | None:
+    """The recipe's `file_type`, else that of the type which most weights have."""
+    if recipe.file_type is not None:
+        try:
+            return FILE_TYPES[recipe.file_type]
+        except KeyError:
+            raise RecipeError(
+                f"unknown file_type {recipe.file_type!r}", f"known: {', '.join(FILE_TYPES)}", file=recipe.file
+            ) from None
+    weights: dict[str, int] = {}
+    numbers: dict[str, int | None] = {}
+    for a in assignments:
+        weights[a.type] = weights.get(a.type, 0) + a.tensor.size
+        numbers[a.type] = a.format.spec.file_type
+    return numbers[max(weights, key=lambda name: (weights[name], name))] if weights else None
+
+
+def _guess(value: Any) -> GGUFValue:
+    """A metadata value of a recipe, in the type that its YAML has."""
+    if isinstance(value, list | tuple):
+        items = [_guess(item) for item in value]
+        return GGUFValue.array(items[0].type if items else ValueType.STRING, value)
+    if isinstance(value, bool):
+        return GGUFValue.of(ValueType.BOOL, value)
+    if isinstance(value, int):
+        return GGUFValue.of(ValueType.UINT32 if value >= 0 else ValueType.INT32, value)
+    if isinstance(value, float):
+        return GGUFValue.of(ValueType.FLOAT32, value)
+    return _text(str(value))
+
+
+def _u32(number: int) -> GGUFValue:
+    return GGUFValue.of(ValueType.UINT32, number)
+
+
+def _text(text: str) -> GGUFValue:
+    return GGUFValue.of(ValueType.STRING, text)
+
+
+def replaced(pairs: Mapping[str, GGUFValue], key: str, value: GGUFValue) -> dict[str, GGUFValue]:
+    """The pairs with another value for a key that is there, in its place."""
+    return {k: value if k == key else v for k, v in pairs.items()}

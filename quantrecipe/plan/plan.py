@@ -1,0 +1,127 @@
+"""Plan: what will be written, tensor by tensor, to the byte. A value: printable, comparable, serialisable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from quantrecipe.api import QuantFormat
+from quantrecipe.gguf.values import GGUFValue
+from quantrecipe.importance import Importance
+from quantrecipe.model.model import Model
+from quantrecipe.tensor import TensorInfo
+
+__all__ = ["Assignment", "Plan"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Assignment:
+    """What becomes of one tensor.
+
+    tensor:     as the source has it
+    format:     the type it gets, with the rule's options
+    nbytes:     of its data in the output
+    offset:     of its data, from the start of the output file
+    because:    what decided: `recipes/code-model.yaml:14`, or why it stays as it is
+    why:        the rule's reason
+    wanted:     the type that the recipe asked for, where a fallback took its place, else None
+    misfit:     why the wanted type doesn't accept the tensor, else ""
+    copied:     True where the source's bytes are the output's bytes
+    importance: True where the importance matrix covers the tensor and the format uses it
+    """
+
+    tensor: TensorInfo
+    format: QuantFormat
+    nbytes: int
+    offset: int
+    because: str
+    why: str = ""
+    wanted: str | None = None
+    misfit: str = ""
+    copied: bool = False
+    importance: bool = False
+
+    @property
+    def type(self) -> str:
+        """Name of the type that the tensor gets."""
+        return self.format.spec.name
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Bits per weight as stored."""
+        return 8 * self.nbytes / self.tensor.size
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for machines."""
+        return {
+            "name": self.tensor.name,
+            "shape": list(self.tensor.shape),
+            "source_type": self.tensor.dtype,
+            "type": self.type,
+            "options": dict(self.format.options),
+            "nbytes": self.nbytes,
+            "offset": self.offset,
+            "bits_per_weight": round(self.bits_per_weight, 4),
+            "because": self.because,
+            "why": self.why,
+            "fallback_from": self.wanted,
+            "fallback_reason": self.misfit,
+            "importance": self.importance,
+        }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """A recipe resolved against a model: everything that `apply` needs besides the model's bytes.
+
+    assignments: in the order in which they are written
+    metadata:    the output's key-value pairs, in order; where a value is only known once the sources were read
+                 (the hashes of `SOURCE_HASHES`), a placeholder of its length stands in
+    header:      bytes of the file before the first tensor's data
+    nbytes:      of the whole file
+    digest:      XXH3-128 of what will be written where, in hex
+    """
+
+    recipe: str
+    recipe_file: str
+    model: Model
+    assignments: tuple[Assignment, ...]
+    metadata: Mapping[str, GGUFValue]
+    importance: Importance | None
+    header: int
+    alignment: int
+    nbytes: int
+    warnings: tuple[str, ...]
+    digest: str
+
+    @property
+    def size(self) -> int:
+        """Number of weights."""
+        return sum(a.tensor.size for a in self.assignments)
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Bits per weight of all tensors' data together."""
+        return 8 * sum(a.nbytes for a in self.assignments) / max(1, self.size)
+
+    @property
+    def fallbacks(self) -> tuple[Assignment, ...]:
+        """The tensors that didn't get the type that the recipe asked for."""
+        return tuple(a for a in self.assignments if a.wanted is not None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for machines; the layout is documented in docs/cli.md."""
+        return {
+            "recipe": self.recipe,
+            "recipe_file": self.recipe_file,
+            "model": str(self.model.path),
+            "architecture": self.model.arch,
+            "weights": self.size,
+            "nbytes": self.nbytes,
+            "header_nbytes": self.header,
+            "bits_per_weight": round(self.bits_per_weight, 4),
+            "digest": self.digest,
+            "warnings": list(self.warnings),
+            "tensors": [a.to_json() for a in self.assignments],
+        }

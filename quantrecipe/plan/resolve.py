@@ -1,0 +1,160 @@
+"""Which type each tensor gets: the first rule that matches decides, then the default, then the source.
+
+The scope of patterns: a wildcard is about the quantizable matrices alone; a pattern whose role has no wildcard
+names its tensors outright and reaches any tensor. What no rule decides and the default doesn't cover stays as
+it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from quantrecipe.errors import PlanError, Problem
+from quantrecipe.model.model import Model
+from quantrecipe.plan.facts import head_of, model_facts, tensor_facts
+from quantrecipe.recipe.pattern import Pattern
+from quantrecipe.recipe.recipe import KEEP, KeepEntry, Recipe, Rule
+from quantrecipe.tensor import TensorInfo, tensor_order
+
+__all__ = ["Decision", "resolve"]
+
+_ENDS = ".weight"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decision:
+    """What the recipe says of a tensor, before the format has been asked whether it fits.
+
+    `rule` is None where the default or nothing decided; `quantizable` tells the matrices that wildcards reach.
+    """
+
+    tensor: TensorInfo
+    type: str
+    because: str
+    rule: Rule | None
+    quantizable: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Match:
+    """The tensors that one rule names, and those of them that its layers and `when` leave."""
+
+    named: frozenset[str]
+    in_layers: frozenset[str]
+    matched: frozenset[str]
+
+
+def resolve(
+    recipe: Recipe, model: Model, *, has_importance: bool, covered: Callable[[TensorInfo], bool]
+) -> list[Decision]:
+    """A Decision for each tensor, in the order in which tensors are written.
+
+    PlanError, with every problem, where a rule of the recipe's own file matches nothing or is hidden by
+    earlier ones.
+    """
+    tensors = sorted(model.tensors, key=tensor_order)
+    scope = _Scope(recipe, model, has_importance=has_importance, covered=covered)
+    quantizable = {t.name for t in tensors if scope.is_quantizable(t)}
+    decided: dict[str, Rule] = {}
+    problems: list[Problem] = []
+    for rule in recipe.rules:
+        match = scope.match(rule, tensors, quantizable)
+        if rule.own and (problem := _idle(rule, match, decided, scope.n_layers)):
+            problems.append(problem)
+        for name in match.matched:
+            decided.setdefault(name, rule)
+    if problems:
+        raise PlanError(problems)
+    return [_decide(recipe, tensor, decided.get(tensor.name), tensor.name in quantizable) for tensor in tensors]
+
+
+def _decide(recipe: Recipe, tensor: TensorInfo, rule: Rule | None, quantizable: bool) -> Decision:
+    if rule is not None:
+        type_, because = rule.type, str(rule.origin)
+    elif quantizable and recipe.default is not None:
+        type_, because = recipe.default, f"{recipe.default_origin or recipe.file} (default)"
+    else:
+        type_, because = KEEP, "no rule"
+    return Decision(tensor=tensor, type=type_, because=because, rule=rule, quantizable=quantizable)
+
+
+class _Scope:
+    """The facts of one model, and the questions that a recipe asks about its tensors."""
+
+    def __init__(
+        self, recipe: Recipe, model: Model, *, has_importance: bool, covered: Callable[[TensorInfo], bool]
+    ) -> None:
+        self._keep = recipe.keep
+        self._head = head_of(model)
+        self._facts = model_facts(model, has_importance=has_importance)
+        self._covered = covered
+        self.n_layers: int = self._facts["n_layers"]
+
+    def is_quantizable(self, tensor: TensorInfo) -> bool:
+        """True for `.weight` matrices, stacked or not, that the kept list doesn't name."""
+        shape = tensor.shape
+        while shape and shape[0] == 1:  # ggml counts dimensions without the outer ones of length 1
+            shape = shape[1:]
+        if not tensor.name.endswith(_ENDS) or not 2 <= len(shape) <= 3:
+            return False
+        return not any(self._keeps(entry, tensor) for entry in self._keep)
+
+    def match(self, rule: Rule, tensors: Sequence[TensorInfo], quantizable: set[str]) -> _Match:
+        named = [t for t in tensors if self._names(rule.tensors, t, quantizable)]
+        layers = rule.layers
+        left = [
+            (rank, tensor)
+            for rank, tensor in enumerate(named)
+            if layers is None or (tensor.layer is not None and layers.contains(tensor.layer, self.n_layers))
+        ]
+        return _Match(
+            named=frozenset(t.name for t in named),
+            in_layers=frozenset(t.name for _, t in left),
+            matched=frozenset(t.name for rank, t in left if self._holds(rule, t, rank, len(named))),
+        )
+
+    def _names(self, patterns: Sequence[Pattern], tensor: TensorInfo, quantizable: set[str]) -> bool:
+        return any(
+            (pattern.names_outright or tensor.name in quantizable) and pattern.matches(tensor, self._head)
+            for pattern in patterns
+        )
+
+    def _keeps(self, entry: KeepEntry, tensor: TensorInfo) -> bool:
+        if not any(pattern.matches(tensor, self._head) for pattern in entry.tensors):
+            return False
+        return self._holds(entry, tensor, 0, 1)
+
+    def _holds(self, rule: Rule | KeepEntry, tensor: TensorInfo, rank: int, count: int) -> bool:
+        if rule.when is None:
+            return True
+        facts = tensor_facts(tensor, rank=rank, count=count, covered=self._covered(tensor))
+        return bool(rule.when.evaluate({**self._facts, **facts}))
+
+
+def _idle(rule: Rule, match: _Match, decided: dict[str, Rule], n_layers: int) -> Problem | None:
+    """Why a rule of the user's own file can't do anything on this model, if so."""
+    file, line = rule.origin.file, rule.origin.line
+    patterns = ", ".join(str(pattern) for pattern in rule.tensors)
+    if not match.in_layers:
+        if rule.optional:
+            return None
+        if match.named:
+            what = f"the layers of this rule hold none of the tensors {patterns!r}: the model has layers 0-{n_layers - 1}"
+        else:
+            what = f"no tensor of this model is named by {patterns!r}"
+        return Problem(
+            file=file,
+            line=line,
+            what=what,
+            remedy="correct it (`quantrecipe inspect MODEL` lists the names), or say `optional: true` if some models have none",
+        )
+    hiders = {str(decided[n].origin.line): None for n in sorted(match.matched) if n in decided and decided[n].own}
+    if match.matched and all(name in decided and decided[name].own for name in match.matched):
+        return Problem(
+            file=file,
+            line=line,
+            what=f"this rule never decides: every tensor of {patterns!r} is taken by an earlier rule (line {', '.join(hiders)})",
+            remedy="the first rule that matches wins: move this one up, or narrow the earlier one",
+        )
+    return None

@@ -17,23 +17,27 @@ Container = Literal["gguf", "huggingface", "safetensors", "shapes"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Extent:
-    """A run of bytes in a file: the content of one stored tensor."""
+    """A run of bytes in a file: the content of one stored tensor.
+
+    file_size: of the whole file when its header was read: a changed file is noticed; None if unknown
+    """
 
     path: Path
     offset: int
     nbytes: int
+    file_size: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TensorSource:
     """Where the content of a tensor lies, and how its rows are to be arranged. Picklable; holds no open file.
 
-    extents:  one after the other they are the tensor's rows in source order (several where experts are stacked)
+    extents:  one after the other they are the rows in source order (several where experts are stacked)
     dtype:    ggml name of the stored type; "F64" too
     cols:     length of a row
-    rows_per_head: 1 where rows keep their order; else rows are stored in Hugging Face's rotary order: inside each run of
-              `rows_per_head` rows, row r of the output is row (r % 2) * (rows_per_head // 2) + r // 2 of the source,
-              and rows are read in multiples of it
+    rows_per_head: 1 where rows keep their order; else they are stored in Hugging Face's rotary order: inside
+              each run of `rows_per_head` rows, row r of the output is row
+              (r % 2) * (rows_per_head // 2) + r // 2 of the source, and rows are read in multiples of it
     """
 
     extents: tuple[Extent, ...]
@@ -51,7 +55,8 @@ class Model:
     arch:      GGUF architecture name ("llama"); "" where a bare safetensors file doesn't say
     tensors:   in the source's order, GGUF names
     metadata:  the key-value pairs of the GGUF, in the order in which they are written, without those that
-               describe a quantization (`general.file_type`, `general.quantization_version`) unless the source is a GGUF
+               describe a quantization (`general.file_type`, `general.quantization_version`) unless the
+               source is a GGUF
     sources:   by tensor name
     alignment: of tensor data in the GGUF
     files:     every file that was read

@@ -1,0 +1,171 @@
+"""safetensors headers, read without trust.
+
+    u64 length of the header, then the header as JSON, then the data that the offsets count from
+    {"NAME": {"dtype": "BF16", "shape": [768, 256], "data_offsets": [start, end]}, …,
+     "__metadata__": {"KEY": "TEXT"}}
+
+The tensors fill the data without gaps or overlaps, as the format demands. What a dtype means is not decided
+here: a file with dtypes that can't be converted can still be looked at.
+
+Source: the safetensors format description (header of at most 100 MB, row-major, little-endian).
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any, Never
+
+from quantrecipe.errors import ModelError
+from quantrecipe.gguf.cursor import open_cursor
+from quantrecipe.model.model import Extent
+
+__all__ = ["Checkpoint", "SafetensorsHeader", "StoredTensor", "parse_json_object", "read_safetensors_header"]
+
+_MAX_HEADER = 100_000_000  # the format's own limit
+_MAX_DIMS = 32
+_LENGTH = struct.Struct("<Q")
+_METADATA = "__metadata__"
+_AGAIN = "the file is damaged or incomplete: download it again"
+
+_BITS = {
+    "BOOL": 8, "U8": 8, "I8": 8, "U16": 16, "I16": 16, "U32": 32, "I32": 32, "U64": 64, "I64": 64,
+    "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8,
+    "F16": 16, "BF16": 16, "F32": 32, "F64": 64, "C64": 64,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredTensor:
+    """A tensor as a safetensors file holds it: own name, dtype ("BF16", "F8_E4M3"), shape slowest first."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    extent: Extent
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SafetensorsHeader:
+    """What the header of a safetensors file says; tensors in the order of their data."""
+
+    path: Path
+    tensors: Mapping[str, StoredTensor]
+    metadata: Mapping[str, str]
+    file_size: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checkpoint:
+    """Tensors under their own names, and the files that hold them.
+
+    metadata: the texts of the files' `__metadata__`, the first file's first
+    """
+
+    tensors: Mapping[str, StoredTensor]
+    files: tuple[Path, ...]
+    metadata: Mapping[str, str]
+
+
+def read_safetensors_header(path: str | Path) -> SafetensorsHeader:
+    """The header of a safetensors file. ModelError where it can't be read, or can't be true."""
+    path = Path(path)
+    with open_cursor(path) as cursor:
+        length = cursor.u64() if cursor.size >= _LENGTH.size else 0
+        data_start = _LENGTH.size + length
+        if not length or data_start > cursor.size:
+            _fail(path, f"is not a whole safetensors file: {cursor.size:,} bytes, and a header of {length:,}")
+        if length > _MAX_HEADER:
+            _fail(path, f"has a header of {length:,} bytes; the format allows {_MAX_HEADER:,}")
+        entries = parse_json_object(cursor.take(length), path, "its header")
+        size = cursor.size
+    metadata = _metadata(path, entries.pop(_METADATA, {}))
+    tensors = [_tensor(path, name, entry, data_start, size) for name, entry in entries.items()]
+    tensors.sort(key=lambda tensor: (tensor.extent.offset, tensor.extent.nbytes))
+    _check_offsets(path, tensors, data_start, size)
+    return SafetensorsHeader(
+        path=path, tensors={tensor.name: tensor for tensor in tensors}, metadata=metadata, file_size=size
+    )
+
+
+def parse_json_object(raw: bytes, path: Path, what: str) -> dict[str, Any]:
+    """A JSON object without repeated keys, at any depth. ModelError for everything else."""
+    try:
+        value = json.loads(raw.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
+    except RecursionError:
+        _fail(path, f"{what} is nested too deeply")
+    except ValueError as error:
+        _fail(path, f"{what} is not valid JSON: {error}")
+    if not isinstance(value, dict):
+        _fail(path, f"{what} is not a JSON object")
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        key.encode()  # half a surrogate pair is a ValueError here, and not when somebody prints it
+        if key in found:
+            raise ValueError(f"the name {key!r} is there twice")
+        found[key] = value
+    return found
+
+
+def _no_constant(name: str) -> Never:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _metadata(path: Path, entry: Any) -> dict[str, str]:
+    if not isinstance(entry, dict) or not all(isinstance(text, str) for text in entry.values()):
+        _fail(path, f"its {_METADATA} is not an object of strings")
+    return entry
+
+
+def _tensor(path: Path, name: str, entry: Any, data_start: int, file_size: int) -> StoredTensor:
+    if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
+        _fail(path, f"tensor {name!r} has no proper entry (expected: dtype, shape, data_offsets)")
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(dtype, str):
+        _fail(path, f"tensor {name!r} has the dtype {_short(dtype)} (expected: a name such as \"BF16\")")
+    if not _naturals(shape) or len(shape) > _MAX_DIMS:
+        _fail(path, f"tensor {name!r} has the impossible shape {_short(shape)}")
+    if not _naturals(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
+        _fail(path, f"tensor {name!r} has the impossible data_offsets {_short(offsets)}")
+    start, end = offsets
+    if data_start + end > file_size:
+        _fail(path, f"tensor {name!r} reaches beyond the end of the file ({file_size:,} bytes)")
+    if dtype in _BITS and prod(shape) * _BITS[dtype] != 8 * (end - start):
+        _fail(path, f"tensor {name!r} is {dtype} {_short(shape)}, which doesn't make {end - start:,} bytes")
+    extent = Extent(path=path, offset=data_start + start, nbytes=end - start, file_size=file_size)
+    return StoredTensor(name=name, dtype=dtype, shape=tuple(shape), extent=extent)
+
+
+def _naturals(value: Any) -> bool:
+    # type() and not isinstance(): true and false are no numbers
+    return isinstance(value, list) and all(type(item) is int and 0 <= item < 2**63 for item in value)
+
+
+def _check_offsets(path: Path, tensors: list[StoredTensor], data_start: int, file_size: int) -> None:
+    end, previous = data_start, "the header"
+    for tensor in tensors:
+        if tensor.extent.offset < end:
+            _fail(path, f"{previous} and tensor {tensor.name!r} overlap")
+        if tensor.extent.offset > end:
+            gap = tensor.extent.offset - end
+            _fail(path, f"{gap:,} bytes before tensor {tensor.name!r} belong to no tensor")
+        end, previous = tensor.extent.offset + tensor.extent.nbytes, f"tensor {tensor.name!r}"
+    if end != file_size:
+        _fail(path, f"{file_size - end:,} bytes after {previous} belong to no tensor")
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) < 80 else f"{text[:76]} …"
+
+
+def _fail(path: Path, what: str) -> Never:
+    raise ModelError(what, _AGAIN, file=path)

@@ -1,1 +1,25 @@
-"""Quantization kernels: arrays in, arrays out. Knows nothing of files, recipes or plugins."""
+"""Quantization kernels: arrays in, arrays out. Knows nothing of files, recipes or plugins.
+
+What a format is made of; importing any of it doesn't import numba (see `jit.py`).
+"""
+
+from __future__ import annotations
+
+from quantrecipe.core.cache import cache_folder
+from quantrecipe.core.half import f16_bits, f16_value
+from quantrecipe.core.jit import DECODE, ENCODE, ENCODE_WEIGHTED, kernel
+from quantrecipe.core.rows import check_finite, decode_rows, encode_rows, float32_from_float64
+
+__all__ = [
+    "DECODE",
+    "ENCODE",
+    "ENCODE_WEIGHTED",
+    "cache_folder",
+    "check_finite",
+    "decode_rows",
+    "encode_rows",
+    "f16_bits",
+    "f16_value",
+    "float32_from_float64",
+    "kernel",
+]

@@ -1,1 +1,22 @@
-"""One file per format."""
+"""One file per format. `ALL` holds one of each, with default options, by bits per weight."""
+
+from __future__ import annotations
+
+from quantrecipe.api import QuantFormat
+from quantrecipe.formats.bf16 import BF16
+from quantrecipe.formats.f16 import F16
+from quantrecipe.formats.f32 import F32
+from quantrecipe.formats.passthrough import F64, I8, I16, I32, I64
+
+__all__ = ["ALL"]
+
+ALL: tuple[QuantFormat, ...] = (
+    F32(),
+    F16(),
+    BF16(),
+    F64(),
+    I8(),
+    I16(),
+    I32(),
+    I64(),
+)

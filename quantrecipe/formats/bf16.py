@@ -1,0 +1,42 @@
+"""BF16: the upper half of a float32, little-endian.
+
+    1 weight → s eeeeeeee mmmmmmm (2 bytes)
+
+Numbers round to the nearest, ties to even, as in llama.cpp.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from quantrecipe.api import FormatSpec, QuantFormat
+from quantrecipe.core import decode_rows, encode_rows
+from quantrecipe.core.half import bf16_bytes_from_rows, rows_from_bf16_bytes
+
+if TYPE_CHECKING:
+    from quantrecipe.api import ByteArray, FloatArray
+
+__all__ = ["BF16"]
+
+
+class BF16(QuantFormat):
+    """16 bits, 8 of them precision: what most models are trained in."""
+
+    spec = FormatSpec(
+        name="BF16",
+        ggml_type=30,
+        block=1,
+        block_bytes=2,
+        error_bound=0.003,
+        fallback="F32",
+        file_type=32,  # LLAMA_FTYPE_MOSTLY_BF16
+        summary="bfloat16: float32's range, 8 bits of precision",
+    )
+
+    def encode(
+        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
+    ) -> ByteArray:
+        return encode_rows(self.spec, rows, importance, out, plain=bf16_bytes_from_rows)
+
+    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
+        return decode_rows(self.spec, data, k, out, rows_from_bf16_bytes)

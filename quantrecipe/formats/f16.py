@@ -1,0 +1,42 @@
+"""F16: IEEE 754 half precision, little-endian.
+
+    1 weight → s eeeee mmmmmmmmmm (2 bytes)
+
+Numbers round to the nearest, ties to even; beyond 65519 they become infinite, as in llama.cpp.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from quantrecipe.api import FormatSpec, QuantFormat
+from quantrecipe.core import decode_rows, encode_rows
+from quantrecipe.core.half import f16_bytes_from_rows, rows_from_f16_bytes
+
+if TYPE_CHECKING:
+    from quantrecipe.api import ByteArray, FloatArray
+
+__all__ = ["F16"]
+
+
+class F16(QuantFormat):
+    """16 bits, 11 of them precision."""
+
+    spec = FormatSpec(
+        name="F16",
+        ggml_type=1,
+        block=1,
+        block_bytes=2,
+        error_bound=0.0003,
+        fallback="F32",
+        file_type=1,  # LLAMA_FTYPE_MOSTLY_F16
+        summary="half precision: 11 bits of precision within ±65504",
+    )
+
+    def encode(
+        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
+    ) -> ByteArray:
+        return encode_rows(self.spec, rows, importance, out, plain=f16_bytes_from_rows)
+
+    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
+        return decode_rows(self.spec, data, k, out, rows_from_f16_bytes)

@@ -1,0 +1,122 @@
+"""Coverage: what an importance matrix has to say on a model, known before any work starts.
+
+Typical gaps: `token_embd` and, unless llama-imatrix was asked for it, `output`; MTP layers, which no
+calibration runs; experts that the calibration text never reached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from quantrecipe.errors import ImportanceError
+from quantrecipe.importance.matrix import Fit, Importance
+from quantrecipe.tensor import TensorInfo, tensor_order
+
+__all__ = ["Coverage", "TensorCoverage", "coverage"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TensorCoverage:
+    """A tensor, and how the importance matrix fits it."""
+
+    tensor: TensorInfo
+    fit: Fit
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Coverage:
+    """What an importance matrix covers.
+
+    importance: the matrix
+    tensors:    the tensors that were asked about, in the order layer, name
+    unmatched:  names of entries that belong to no tensor of the model
+    """
+
+    importance: Importance
+    tensors: tuple[TensorCoverage, ...]
+    unmatched: tuple[str, ...] = ()
+
+    @property
+    def covered(self) -> tuple[TensorCoverage, ...]:
+        """Tensors that have importance; those with unseen experts are among them."""
+        return tuple(item for item in self.tensors if item.fit.usable)
+
+    @property
+    def partly(self) -> tuple[TensorCoverage, ...]:
+        """Tensors with experts that calibration never reached."""
+        return self._with("unseen experts")
+
+    @property
+    def missing(self) -> tuple[TensorCoverage, ...]:
+        """Tensors that the matrix says nothing of."""
+        return self._with("missing")
+
+    @property
+    def misfit(self) -> tuple[TensorCoverage, ...]:
+        """Tensors whose entry has the wrong size."""
+        return self._with("misfit")
+
+    def _with(self, status: str) -> tuple[TensorCoverage, ...]:
+        return tuple(item for item in self.tensors if item.fit.status == status)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for machines."""
+        return {
+            "file": str(self.importance.path),
+            "layout": self.importance.layout,
+            "digest": self.importance.digest,
+            "datasets": list(self.importance.datasets),
+            "chunks": self.importance.chunks,
+            "entries": len(self.importance.entries),
+            "tensors": [
+                {
+                    "name": item.tensor.name,
+                    "status": item.fit.status,
+                    "expected": item.fit.expected,
+                    "found": item.fit.found,
+                    "experts": item.tensor.experts,
+                    "unseen_experts": list(item.fit.unseen),
+                }
+                for item in self.tensors
+            ],
+            "unmatched_entries": list(self.unmatched),
+        }
+
+
+def coverage(
+    tensors: Iterable[TensorInfo], importance: Importance, *, model: Iterable[TensorInfo] = ()
+) -> Coverage:
+    """How the matrix fits each of `tensors`, those that are to be quantized; `model` has all the others, too.
+
+    ImportanceError where most entries fit no tensor of the model: it is the matrix of another one.
+    """
+    asked = sorted(tensors, key=tensor_order)
+    known = {tensor.name: tensor for tensor in (*model, *asked)}
+    unmatched = tuple(sorted(name for name in importance.entries if name not in known))
+    fitting = sum(importance.covers(known[name]) for name in importance.entries if name in known)
+    if 2 * fitting < len(importance.entries):
+        raise _of_another_model(importance, known, unmatched, fitting)
+    return Coverage(
+        importance=importance,
+        tensors=tuple(TensorCoverage(tensor=tensor, fit=importance.fit(tensor)) for tensor in asked),
+        unmatched=unmatched,
+    )
+
+
+def _of_another_model(
+    importance: Importance, known: dict[str, TensorInfo], unmatched: tuple[str, ...], fitting: int
+) -> ImportanceError:
+    total = len(importance.entries)
+    wrong = [
+        f"{name} has {entry.size:,} values (expected: {known[name].cols * known[name].experts:,})"
+        for name, entry in importance.entries.items()
+        if name in known and not importance.covers(known[name])
+    ]
+    example = wrong[0] if wrong else f"the model has no tensor {unmatched[0]}"
+    return ImportanceError(
+        f"is the importance matrix of another model: {fitting} of its {total} entries fit ({example})",
+        "make one from this model with llama-imatrix",
+        file=importance.path,
+    )

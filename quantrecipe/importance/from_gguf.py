@@ -1,0 +1,114 @@
+"""The GGUF layout of importance matrices.
+
+    general.type = "imatrix"   imatrix.datasets   imatrix.chunk_count   imatrix.chunk_size
+    NAME.in_sum2  float32 (matrices, columns): sums of the squares of the inputs
+    NAME.counts   float32 (matrices, 1): over how many tokens; one count where all matrices saw the same ones
+
+Source: llama.cpp, tools/imatrix/imatrix.cpp and common/imatrix-loader.cpp.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from quantrecipe.errors import ImportanceError, ModelError, Problem
+from quantrecipe.gguf.header import GGUFHeader, TensorEntry, read_header
+from quantrecipe.importance.matrix import read_floats
+from quantrecipe.importance.raw import RawEntry, RawImportance
+
+__all__ = ["parse_gguf"]
+
+_SUMS, _COUNTS = ".in_sum2", ".counts"
+_F32 = 0
+_MAX_COUNT = 2.0**62
+
+
+def parse_gguf(path: Path) -> RawImportance:
+    """The entries of a GGUF file. ImportanceError where it isn't an importance matrix, or is damaged."""
+    try:
+        header = read_header(path)
+    except ModelError as error:
+        raise ImportanceError(
+            Problem(what=p.what, remedy=p.remedy, file=path) for p in error.problems
+        ) from error
+    tensors = {tensor.name: tensor for tensor in header.tensors}
+    names = {name.removesuffix(_SUMS) for name in tensors if name.endswith(_SUMS)}
+    names |= {name.removesuffix(_COUNTS) for name in tensors if name.endswith(_COUNTS)}
+    if not names:
+        raise _not_one(header)
+    rooms = header.rooms()
+    # Sorted as the file's writer sorts them; tensors with other endings are measurements of later versions.
+    entries = [_entry(header, rooms, tensors, name) for name in sorted(names)]
+    datasets = _metadata(header, "imatrix.datasets", [])
+    return RawImportance(
+        layout="gguf",
+        entries=tuple(entries),
+        datasets=tuple(str(name) for name in datasets) if isinstance(datasets, list) else (),
+        chunks=_number(header, "imatrix.chunk_count"),
+        chunk_size=_number(header, "imatrix.chunk_size"),
+    )
+
+
+def _entry(header: GGUFHeader, rooms: dict[str, int], tensors: dict[str, TensorEntry], name: str) -> RawEntry:
+    for suffix, other in ((_SUMS, _COUNTS), (_COUNTS, _SUMS)):
+        if name + suffix not in tensors:
+            raise ImportanceError(
+                f"has {name}{other} but no {name}{suffix}", "make it again", file=header.path
+            )
+    sums_at, size = _floats(header, rooms, tensors[name + _SUMS])
+    counts_at, n_counts = _floats(header, rooms, tensors[name + _COUNTS])
+    if size % n_counts:
+        raise ImportanceError(
+            f"{name} has {size:,} sums for {n_counts:,} counts, which don't divide",
+            "make it again",
+            file=header.path,
+        )
+    counts = read_floats(header.path, counts_at, n_counts)
+    if not (np.isfinite(counts) & (counts >= 0) & (counts < _MAX_COUNT)).all():
+        raise ImportanceError(
+            f"{name} has counts that are negative or no numbers", "make it again", file=header.path
+        )
+    rounded = tuple(math.floor(float(count) + 0.5) for count in counts)
+    return RawEntry(name=name, size=size, counts=rounded, offset=sums_at)
+
+
+def _floats(header: GGUFHeader, rooms: dict[str, int], tensor: TensorEntry) -> tuple[int, int]:
+    """Offset in the file, and number, of a tensor's float32 values."""
+    size = math.prod(tensor.shape)
+    if tensor.ggml_type != _F32:
+        raise ImportanceError(
+            f"{tensor.name} is not F32 (type id {tensor.ggml_type})", "make it again", file=header.path
+        )
+    if not 0 < 4 * size <= rooms[tensor.name]:
+        room = max(0, rooms[tensor.name]) // 4
+        raise ImportanceError(
+            f"{tensor.name} claims {size:,} values, and the file has room for {room:,}",
+            "it was cut short or damaged; copy or make it again",
+            file=header.path,
+        )
+    return header.data_start + tensor.offset, size
+
+
+def _not_one(header: GGUFHeader) -> ImportanceError:
+    kind = _metadata(header, "general.type", "")
+    arch = _metadata(header, "general.architecture", "")
+    what = "is a model" if arch or kind == "model" else f"is a GGUF file of type {kind!r}"
+    return ImportanceError(
+        f"{what}, not an importance matrix (expected: tensors named *{_SUMS} and *{_COUNTS})",
+        "make one from the model with llama-imatrix",
+        file=header.path,
+    )
+
+
+def _number(header: GGUFHeader, key: str) -> int:
+    value = _metadata(header, key, 0)
+    return int(value) if isinstance(value, int) and value > 0 else 0
+
+
+def _metadata(header: GGUFHeader, key: str, default: Any) -> Any:
+    value = header.metadata.get(key)
+    return default if value is None else value.decode()

@@ -1,0 +1,188 @@
+"""Importance, and how it fits a tensor.
+
+Importance is the mean square of each input of a matrix, over the tokens of a calibration text. A tensor of
+stacked matrices has one vector for each: experts see different tokens.
+
+The values stay in the file until a tensor asks for its own: for a large mixture of experts they are over a
+gigabyte. The file was read and checked as a whole by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from quantrecipe.errors import ImportanceError
+from quantrecipe.tensor import TensorInfo
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    FloatArray = NDArray[np.float32]
+
+__all__ = ["Fit", "Importance", "ImportanceEntry", "Layout"]
+
+Layout = Literal["gguf", "dat"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImportanceEntry:
+    """What the file has on one tensor.
+
+    size:   number of values: columns times matrices
+    counts: gguf: how many tokens each matrix saw, or all of them together where there is one count;
+            dat: how many times the tensor was used
+    path, offset: where the values lie, float32 little-endian, before they are divided by the counts
+    digest: XXH3-128 of counts and values
+    """
+
+    name: str
+    size: int
+    counts: tuple[int, ...]
+    layout: Layout
+    path: Path
+    offset: int
+    digest: str
+
+    @property
+    def values(self) -> FloatArray:
+        """float32 (counts, size / counts): means of squares, as llama-quantize has them; 1 where unseen.
+
+        Read from the file each time.
+        """
+        sums = read_floats(self.path, self.offset, self.size).reshape(len(self.counts), -1)
+        for number, count in enumerate(self.counts):
+            if count > 0:
+                sums[number] /= np.float32(count)
+            elif self.layout == "gguf":
+                sums[number] = 1
+        return sums
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fit:
+    """How a matrix fits a tensor.
+
+    covered         each of the tensor's matrices has a vector
+    unseen experts  so it has, but calibration never reached those in `unseen`: their inputs all count as 1
+    missing         the importance matrix has nothing of this name
+    misfit          it has `found` values where the tensor needs `expected`
+    """
+
+    status: Literal["covered", "missing", "misfit", "unseen experts"]
+    expected: int
+    found: int = 0
+    unseen: tuple[int, ...] = ()
+
+    @property
+    def usable(self) -> bool:
+        """Is there importance for this tensor?"""
+        return self.status in ("covered", "unseen experts")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Importance:
+    """An importance matrix.
+
+    path:       the file
+    layout:     "gguf", or "dat" for the older files without a magic number
+    entries:    by the tensor's GGUF name
+    datasets:   names of the calibration texts
+    chunks:     how many chunks of text it was measured on, 0 where the file doesn't say
+    chunk_size: tokens in a chunk, 0 where the file doesn't say
+    digest:     XXH3-128 of all names, counts and values; the same for any order of the entries
+    """
+
+    path: Path
+    layout: Layout
+    entries: Mapping[str, ImportanceEntry]
+    datasets: tuple[str, ...] = ()
+    chunks: int = 0
+    chunk_size: int = 0
+    digest: str = ""
+
+    @property
+    def label(self) -> str:
+        """What an output file calls it: the file's name, without the folders of whoever made it."""
+        return self.path.name
+
+    def fit(self, tensor: TensorInfo) -> Fit:
+        """How the entry of this name, if there is one, fits the tensor."""
+        expected = tensor.cols * tensor.experts
+        entry = self.entries.get(tensor.name)
+        if entry is None:
+            return Fit(status="missing", expected=expected)
+        if not _fits(entry, tensor):
+            return Fit(status="misfit", expected=expected, found=entry.size)
+        unseen = _unseen(entry, tensor)
+        return Fit(
+            status="unseen experts" if unseen else "covered",
+            expected=expected,
+            found=entry.size,
+            unseen=unseen,
+        )
+
+    def covers(self, tensor: TensorInfo) -> bool:
+        """Is there importance for this tensor, of the right size?"""
+        entry = self.entries.get(tensor.name)
+        return entry is not None and _fits(entry, tensor)
+
+    def for_tensor(self, tensor: TensorInfo) -> FloatArray | None:
+        """float32 (experts, cols), one vector for each matrix of the tensor, or None.
+
+        None also for a token embedding of another size, as in llama-quantize; any other tensor of another
+        size is an ImportanceError.
+        """
+        entry = self.entries.get(tensor.name)
+        if entry is None:
+            return None
+        if _fits(entry, tensor):
+            return entry.values.reshape(tensor.experts, tensor.cols)
+        if tensor.role in _EMBEDDINGS:
+            return None
+        raise ImportanceError(
+            f"{tensor.name} has {entry.size:,} values of importance (expected: {tensor.cols:,} columns times "
+            f"{tensor.experts:,} matrices)",
+            "use the importance matrix that was made from this model",
+            file=self.path,
+        )
+
+
+_EMBEDDINGS = ("token_embd", "per_layer_token_embd")
+"""Looked up, not multiplied: what importance matrices say of them doesn't fit (so in llama-quant.cpp)."""
+
+
+def read_floats(path: Path, offset: int, count: int) -> FloatArray:
+    """float32 (count,), writable. ImportanceError where the file has become shorter."""
+    floats = np.empty(count, "<f4")
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            got = file.readinto(floats.data.cast("B"))
+    except OSError as error:
+        raise ImportanceError(f"can't be read: {error.strerror or error}", file=path) from error
+    if got != floats.nbytes:
+        raise ImportanceError(
+            "has become shorter while it was read", "is something writing to it?", file=path
+        )
+    return floats.astype(np.float32, copy=False)
+
+
+def _fits(entry: ImportanceEntry, tensor: TensorInfo) -> bool:
+    return entry.size == tensor.cols * tensor.experts
+
+
+def _unseen(entry: ImportanceEntry, tensor: TensorInfo) -> tuple[int, ...]:
+    """Matrices that calibration never reached. A .dat file marks them by ones alone."""
+    if entry.layout == "dat":
+        vectors = entry.values.reshape(tensor.experts, tensor.cols)
+        ones = (vectors == 1).all(axis=1)
+        return tuple(int(number) for number in np.flatnonzero(ones)) if tensor.experts > 1 else ()
+    zero = [number for number, count in enumerate(entry.counts) if count <= 0]
+    if len(entry.counts) == tensor.experts:
+        return tuple(zero)
+    return tuple(range(tensor.experts)) if zero else ()

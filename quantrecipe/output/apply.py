@@ -147,11 +147,17 @@ class _Stream:
             reader.read_rows(source, unit.start, unit.stop, raw, row_bytes)
             digest.update(raw)
             vector = None if importance is None else importance[unit.expert]
-            self._running.append(pool.submit(self._work, unit, buffer, raw.reshape(unit.rows, row_bytes), vector))
+            self._running.append(
+                pool.submit(self._work, unit, buffer, raw.reshape(unit.rows, row_bytes), vector)
+            )
         self.hashes[tensor.name] = digest.hexdigest()
 
     def _work(
-        self, unit: Unit, buffer: NDArray[np.uint8], raw: NDArray[np.uint8], importance: NDArray[np.float32] | None
+        self,
+        unit: Unit,
+        buffer: NDArray[np.uint8],
+        raw: NDArray[np.uint8],
+        importance: NDArray[np.float32] | None,
     ) -> tuple[Unit, int, int]:
         scratch = self._scratch.get()
         try:
@@ -200,7 +206,9 @@ class _Stream:
         for _ in range(self._threads + _AHEAD):
             self._raw.put(np.empty(raw, np.uint8))
         for _ in range(self._threads):
-            self._scratch.put(Scratch(floats=np.empty(weights, np.float32), encoded=np.empty(encoded, np.uint8)))
+            self._scratch.put(
+                Scratch(floats=np.empty(weights, np.float32), encoded=np.empty(encoded, np.uint8))
+            )
 
 
 def _header(plan: Plan, hashes: dict[str, str]) -> bytes:

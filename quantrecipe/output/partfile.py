@@ -74,9 +74,13 @@ class PartFile:
         if self.path.is_dir():
             raise OutputError(f"{self.path} is a folder", "name a file with -o FILE")
         if self.path.exists() and not force:
-            raise OutputError(f"{self.path} exists", "say --force to replace it, or name another file with -o FILE")
+            raise OutputError(
+                f"{self.path} exists", "say --force to replace it, or name another file with -o FILE"
+            )
         if not self.path.parent.is_dir():
-            raise OutputError(f"the folder {self.path.parent} doesn't exist", "create it, or name another with -o FILE")
+            raise OutputError(
+                f"the folder {self.path.parent} doesn't exist", "create it, or name another with -o FILE"
+            )
 
     def _open(self) -> int:
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -95,7 +99,9 @@ class PartFile:
         return fd
 
     def _busy(self) -> OutputError:
-        return OutputError(f"another process is writing {self.part}", "wait for it, or name another file with -o FILE")
+        return OutputError(
+            f"another process is writing {self.part}", "wait for it, or name another file with -o FILE"
+        )
 
     def _reserve(self) -> None:
         """Start from an empty file, check that the disk has room, and set the length."""
@@ -104,7 +110,8 @@ class PartFile:
             free = shutil.disk_usage(self.path.parent).free
             if free < self._nbytes:
                 raise OutputError(
-                    f"{self.path.parent} has {free / 1e9:.2f} GB free, and {self.path.name} needs {self._nbytes / 1e9:.2f} GB",
+                    f"{self.path.name} needs {self._nbytes / 1e9:.2f} GB, "
+                    f"and {self.path.parent} has {free / 1e9:.2f} GB free",
                     "free some space, or name a file on another disk with -o FILE",
                 )
             os.ftruncate(self._fd, self._nbytes)
@@ -131,7 +138,9 @@ class PartFile:
                 "free some space, or name a file on another disk with -o FILE; nothing that existed was changed",
             )
         reason = error.strerror or str(error)
-        return OutputError(f"can't write {self.path}: {reason}", "name a file in a folder that you may write to with -o FILE")
+        return OutputError(
+            f"can't write {self.path}: {reason}", "name a file in a folder that you may write to with -o FILE"
+        )
 
 
 def _is(fd: int, path: Path) -> bool:

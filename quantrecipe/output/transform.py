@@ -91,7 +91,9 @@ def _bits(values: _Floats, name: str) -> NDArray[np.generic]:
         return values.view(np.uint32)
     if name == "F16":
         return values.astype(np.float16).view(np.uint16)
-    quiet = np.where(np.isnan(values), np.uint32(0x400000), np.uint32(0))  # a NaN stays one when its low bits go
+    quiet = np.where(
+        np.isnan(values), np.uint32(0x400000), np.uint32(0)
+    )  # a NaN stays one when its low bits go
     return ((values.view(np.uint32) | quiet) >> np.uint32(16)).astype(np.uint16)
 
 

@@ -28,5 +28,7 @@ def warm(fmt: QuantFormat, *, weighted: bool = False, decode: bool = False) -> N
     if decode:
         fmt.decode(np.zeros((spec.rows_per_group, spec.row_bytes(spec.block)), np.uint8), spec.block)
         return
-    rows = np.linspace(-1, 1, spec.rows_per_group * spec.block, dtype=np.float32).reshape(spec.rows_per_group, -1)
+    rows = np.linspace(-1, 1, spec.rows_per_group * spec.block, dtype=np.float32).reshape(
+        spec.rows_per_group, -1
+    )
     fmt.encode(rows, np.ones(spec.block, np.float32) if weighted or spec.importance == "required" else None)

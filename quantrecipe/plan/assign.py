@@ -54,13 +54,23 @@ class Choice:
 
 
 def choose_format(
-    decision: Decision, recipe: Recipe, model: Model, registry: Registry, *, strict: bool, allow_requantize: bool
+    decision: Decision,
+    recipe: Recipe,
+    model: Model,
+    registry: Registry,
+    *,
+    strict: bool,
+    allow_requantize: bool,
 ) -> Choice:
     """The format that the decision comes to. PlanError where the recipe's wish can't be had as declared."""
     tensor, rule = decision.tensor, decision.rule
     if decision.type == KEEP:
         name = _source_type(tensor, model)
-        because = decision.because if name == tensor.dtype or rule else f"{decision.because}: F32 as llama.cpp converts it"
+        because = (
+            decision.because
+            if name == tensor.dtype or rule
+            else f"{decision.because}: F32 as llama.cpp converts it"
+        )
         return Choice(format=_by_name(registry, name, decision), because=because, copied=name == tensor.dtype)
     wanted = _by_name(registry, decision.type, decision)
     if rule is not None and rule.options:
@@ -69,7 +79,9 @@ def choose_format(
         return Choice(format=wanted, because=decision.because, copied=True)
     _refuse_unreadable(decision, registry, allow_requantize=allow_requantize)
     if not wanted.spec.codec:
-        raise _at(decision, f"{tensor.name}: {wanted.spec.name} can't be quantized to, it only passes through")
+        raise _at(
+            decision, f"{tensor.name}: {wanted.spec.name} can't be quantized to, it only passes through"
+        )
     misfit = wanted.accepts(tensor)
     if misfit is None:
         return Choice(format=wanted, because=decision.because, copied=False)
@@ -124,9 +136,13 @@ def _fallback(
     if policy != "chain":
         substitute = _by_name(registry, policy, decision)
         if reason := substitute.accepts(tensor):
-            raise _at(decision, f"{tensor.name} can't be {wanted.spec.name}, nor its fallback {policy}: {reason}")
+            raise _at(
+                decision, f"{tensor.name} can't be {wanted.spec.name}, nor its fallback {policy}: {reason}"
+            )
         return substitute
-    for name in fallback_chain(wanted.spec.name, {f.spec.name: f.spec.fallback for f in registry.formats.values()}):
+    for name in fallback_chain(
+        wanted.spec.name, {f.spec.name: f.spec.fallback for f in registry.formats.values()}
+    ):
         substitute = _by_name(registry, name, decision)
         if substitute.accepts(tensor) is None:
             return substitute
@@ -146,7 +162,11 @@ def _suggest(wanted: QuantFormat, tensor: TensorInfo, registry: Registry) -> str
     """The nearest type in bits per weight that accepts the tensor."""
     bits = wanted.spec.bits_per_weight
     fitting = [f.spec for f in registry.formats.values() if f.spec.codec and f.accepts(tensor) is None]
-    return min(fitting, key=lambda spec: (abs(spec.bits_per_weight - bits), spec.name)).name if fitting else "keep"
+    return (
+        min(fitting, key=lambda spec: (abs(spec.bits_per_weight - bits), spec.name)).name
+        if fitting
+        else "keep"
+    )
 
 
 def _by_name(registry: Registry, name: str, decision: Decision) -> QuantFormat:

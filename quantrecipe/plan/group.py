@@ -64,7 +64,15 @@ def group(assignments: Iterable[Assignment]) -> list[Group]:
     roles: dict[str, int] = {}
     for a in assignments:
         roles.setdefault(a.tensor.role, len(roles))
-        key = (a.tensor.role, a.type, tuple(a.format.options.items()), a.because, a.wanted, a.misfit, a.importance)
+        key = (
+            a.tensor.role,
+            a.type,
+            tuple(a.format.options.items()),
+            a.because,
+            a.wanted,
+            a.misfit,
+            a.importance,
+        )
         groups.setdefault(key, []).append(a)
     found = [Group(role=members[0].tensor.role, members=tuple(members)) for members in groups.values()]
     return sorted(found, key=lambda g: (roles[g.role], g.first.tensor.layer or 0))

@@ -9,13 +9,14 @@ from itertools import groupby
 
 import xxhash
 
-from quantrecipe.errors import ImportanceError, PlanError, Problem
+from quantrecipe.errors import PlanError, Problem
 from quantrecipe.gguf.header import TensorEntry
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.gguf.write import header_size
 from quantrecipe.importance import Importance
 from quantrecipe.model.model import Model
 from quantrecipe.plan.assign import Choice, choose_format
+from quantrecipe.plan.importance import check_importance, names
 from quantrecipe.plan.layout import offsets
 from quantrecipe.plan.metadata import PLAN_DIGEST, build_metadata
 from quantrecipe.plan.plan import Assignment, Plan
@@ -52,7 +53,9 @@ def make_plan(
         recipe, model, has_importance=importance is not None, covered=lambda tensor: tensor.name in covered
     )
     choices = _choose(decisions, recipe, model, registry, strict=strict, allow_requantize=allow_requantize)
-    sizes = [choice.format.spec.tensor_bytes(d.tensor.shape) for d, choice in zip(decisions, choices, strict=True)]
+    sizes = [
+        choice.format.spec.tensor_bytes(d.tensor.shape) for d, choice in zip(decisions, choices, strict=True)
+    ]
     starts, data = offsets(sizes, model.alignment)
     assignments = [
         Assignment(
@@ -66,12 +69,14 @@ def make_plan(
             misfit=choice.misfit,
             copied=choice.copied,
             importance=(
-                not choice.copied and choice.format.spec.importance != "ignored" and decision.tensor.name in covered
+                not choice.copied
+                and choice.format.spec.importance != "ignored"
+                and decision.tensor.name in covered
             ),
         )
         for decision, choice, nbytes, start in zip(decisions, choices, sizes, starts, strict=True)
     ]
-    warnings = _check_importance(recipe, assignments, importance)
+    report, warnings = check_importance(recipe, model, assignments, importance)
     metadata = build_metadata(recipe, model, assignments, importance, provenance=provenance)
     header = header_size(metadata, entries(assignments, header=0), model.alignment)
     digest = _digest(recipe, assignments, importance)
@@ -84,6 +89,7 @@ def make_plan(
         assignments=tuple(replace(a, offset=header + a.offset) for a in assignments),
         metadata=metadata,
         importance=importance,
+        coverage=report,
         header=header,
         alignment=model.alignment,
         nbytes=header + data,
@@ -96,7 +102,10 @@ def entries(assignments: Sequence[Assignment], *, header: int) -> list[TensorEnt
     """The tensors as the header lists them; `header` is what offsets count from."""
     return [
         TensorEntry(
-            name=a.tensor.name, shape=a.tensor.shape, ggml_type=a.format.spec.ggml_type, offset=a.offset - header
+            name=a.tensor.name,
+            shape=a.tensor.shape,
+            ggml_type=a.format.spec.ggml_type,
+            offset=a.offset - header,
         )
         for a in assignments
     ]
@@ -127,7 +136,9 @@ def _choose(
     for decision in decisions:
         try:
             choices.append(
-                choose_format(decision, recipe, model, registry, strict=strict, allow_requantize=allow_requantize)
+                choose_format(
+                    decision, recipe, model, registry, strict=strict, allow_requantize=allow_requantize
+                )
             )
         except PlanError as error:
             for problem in error.problems:
@@ -137,59 +148,19 @@ def _choose(
     return choices
 
 
-def _check_importance(recipe: Recipe, assignments: Sequence[Assignment], importance: Importance | None) -> list[str]:
-    """Warnings about tensors without importance; ImportanceError where the recipe or a format can't do without."""
-    if importance is None and recipe.importance.required:
-        raise ImportanceError(
-            f"recipe {recipe.name!r} needs an importance matrix", "give one with --imatrix FILE", file=recipe.file
-        )
-    bare = [a for a in assignments if not a.copied and not a.importance]
-    required = [a for a in bare if a.format.spec.importance == "required"]
-    if required:
-        raise ImportanceError(
-            f"{_types(required)} can't be made without importance, and {_names(required)} has none",
-            "give a matrix that covers it with --imatrix FILE, or give it another type",
-            file=recipe.file,
-        )
-    warnings = []
-    advised = [a for a in bare if a.format.spec.importance == "advised"]
-    if advised and recipe.importance.uncovered != "plain":
-        warnings.append(f"{_types(advised)} without importance loses much: {_names(advised)}")
-    if importance is None:
-        return warnings
-    uncovered = [a for a in bare if a.format.spec.importance == "optional"]
-    if uncovered and recipe.importance.uncovered == "error":
-        raise ImportanceError(
-            f"{importance.path} doesn't cover {_names(uncovered)}",
-            "the recipe says `uncovered: error`; make a matrix that covers it, or say `warn`",
-            file=recipe.file,
-        )
-    if uncovered and recipe.importance.uncovered == "warn":
-        warnings.append(f"not covered by {importance.path.name}, quantized without importance: {_names(uncovered)}")
-    return warnings
-
-
 def _fallback_warnings(assignments: Sequence[Assignment]) -> list[str]:
     """One line for all tensors that fell back from one type to another for one reason."""
     fallen = sorted(
-        (a for a in assignments if a.wanted is not None), key=lambda a: (a.because, a.wanted, a.type, a.misfit)
+        (a for a in assignments if a.wanted is not None),
+        key=lambda a: (a.because, a.wanted, a.type, a.misfit),
     )
     return [
-        f"{_names(group)}: {wanted} → {type_}, since {misfit} ({because})"
+        f"{names(group)}: {wanted} → {type_}, since {misfit} ({because})"
         for (because, wanted, type_, misfit), members in groupby(
             fallen, key=lambda a: (a.because, a.wanted, a.type, a.misfit)
         )
         if (group := list(members))
     ]
-
-
-def _names(assignments: Sequence[Assignment]) -> str:
-    names = [a.tensor.name for a in assignments]
-    return ", ".join(names) if len(names) <= 3 else f"{', '.join(names[:2])} and {len(names) - 2} more"
-
-
-def _types(assignments: Sequence[Assignment]) -> str:
-    return ", ".join(sorted({a.type for a in assignments}))
 
 
 def _digest(recipe: Recipe, assignments: Sequence[Assignment], importance: Importance | None) -> str:

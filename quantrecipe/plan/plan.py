@@ -8,7 +8,7 @@ from typing import Any
 
 from quantrecipe.api import QuantFormat
 from quantrecipe.gguf.values import GGUFValue
-from quantrecipe.importance import Importance
+from quantrecipe.importance import Coverage, Importance
 from quantrecipe.model.model import Model
 from quantrecipe.tensor import TensorInfo
 
@@ -78,6 +78,7 @@ class Plan:
     assignments: in the order in which they are written
     metadata:    the output's key-value pairs, in order; where a value is only known once the sources were read
                  (the hashes of `SOURCE_HASHES`), a placeholder of its length stands in
+    coverage:    how the importance matrix covers the tensors whose types use it
     header:      bytes of the file before the first tensor's data
     nbytes:      of the whole file
     digest:      XXH3-128 of what will be written where, in hex
@@ -89,6 +90,7 @@ class Plan:
     assignments: tuple[Assignment, ...]
     metadata: Mapping[str, GGUFValue]
     importance: Importance | None
+    coverage: Coverage | None
     header: int
     alignment: int
     nbytes: int
@@ -123,5 +125,6 @@ class Plan:
             "bits_per_weight": round(self.bits_per_weight, 4),
             "digest": self.digest,
             "warnings": list(self.warnings),
+            "coverage": self.coverage.to_json() if self.coverage else None,
             "tensors": [a.to_json() for a in self.assignments],
         }

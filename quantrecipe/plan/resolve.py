@@ -66,7 +66,9 @@ def resolve(
             decided.setdefault(name, rule)
     if problems:
         raise PlanError(problems)
-    return [_decide(recipe, tensor, decided.get(tensor.name), tensor.name in quantizable) for tensor in tensors]
+    return [
+        _decide(recipe, tensor, decided.get(tensor.name), tensor.name in quantizable) for tensor in tensors
+    ]
 
 
 def _decide(recipe: Recipe, tensor: TensorInfo, rule: Rule | None, quantizable: bool) -> Decision:
@@ -140,21 +142,23 @@ def _idle(rule: Rule, match: _Match, decided: dict[str, Rule], n_layers: int) ->
         if rule.optional:
             return None
         if match.named:
-            what = f"the layers of this rule hold none of the tensors {patterns!r}: the model has layers 0-{n_layers - 1}"
+            what = f"no tensor named by {patterns!r} is in these layers: the model has layers 0-{n_layers - 1}"
         else:
             what = f"no tensor of this model is named by {patterns!r}"
         return Problem(
             file=file,
             line=line,
             what=what,
-            remedy="correct it (`quantrecipe inspect MODEL` lists the names), or say `optional: true` if some models have none",
+            remedy="`quantrecipe inspect MODEL` lists the names; `optional: true` if only some models have them",
         )
-    hiders = {str(decided[n].origin.line): None for n in sorted(match.matched) if n in decided and decided[n].own}
+    hiders = {
+        str(decided[n].origin.line): None for n in sorted(match.matched) if n in decided and decided[n].own
+    }
     if match.matched and all(name in decided and decided[name].own for name in match.matched):
         return Problem(
             file=file,
             line=line,
-            what=f"this rule never decides: every tensor of {patterns!r} is taken by an earlier rule (line {', '.join(hiders)})",
+            what=f"this rule never decides: line {', '.join(hiders)} takes every tensor of {patterns!r} before it",
             remedy="the first rule that matches wins: move this one up, or narrow the earlier one",
         )
     return None

@@ -68,7 +68,9 @@ def llama_tensors(
 def llama_metadata(**hyper: int) -> dict[str, GGUFValue]:
     """The least that makes a GGUF a llama; `block_count=4` becomes `llama.block_count`."""
     pairs = {"general.architecture": GGUFValue.of(ValueType.STRING, "llama")}
-    for key, value in ({"block_count": 2, "attention.head_count": 4, "attention.head_count_kv": 2} | hyper).items():
+    for key, value in (
+        {"block_count": 2, "attention.head_count": 4, "attention.head_count_kv": 2} | hyper
+    ).items():
         pairs[f"llama.{key}"] = GGUFValue.of(ValueType.UINT32, value)
     return pairs
 

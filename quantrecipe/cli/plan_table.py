@@ -1,0 +1,107 @@
+"""A plan as a person reads it: one line for tensors that are treated alike, then the totals."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Console, Group as Lines, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from quantrecipe.cli.units import bytes_text, count_text
+from quantrecipe.plan.group import Group, group, totals
+from quantrecipe.plan.plan import Assignment, Plan
+
+__all__ = ["render_plan", "render_totals"]
+
+
+def render_plan(plan: Plan, *, every_tensor: bool = False) -> RenderableType:
+    """The table of a plan; `every_tensor` gives each its own line."""
+    parts: list[RenderableType] = [_every_tensor(plan) if every_tensor else _groups(plan)]
+    if plan.warnings:
+        parts += [Text(f"! {warning}", style="yellow") for warning in plan.warnings]
+        parts.append(Text())
+    parts.append(render_totals(plan))
+    return Lines(*parts)
+
+
+def render_totals(plan: Plan) -> RenderableType:
+    """What each type takes, and the size of the file."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("type", "tensors", "weights", "size", "share"):
+        table.add_column(heading, justify="left" if heading == "type" else "right", no_wrap=True)
+    data = sum(a.nbytes for a in plan.assignments) or 1
+    for total in totals(plan.assignments):
+        share = f"{100 * total.nbytes / data:.1f} %"
+        table.add_row(
+            total.type, str(total.tensors), count_text(total.weights), bytes_text(total.nbytes), share
+        )
+    summary = Text.assemble(
+        (f"{bytes_text(plan.nbytes)}", "bold"),
+        f" ({plan.nbytes:,} bytes), ",
+        (f"{plan.bits_per_weight:.3f} bits per weight", "bold"),
+        f", {count_text(plan.size)} weights in {len(plan.assignments)} tensors",
+    )
+    return Lines(table, summary)
+
+
+def _groups(plan: Plan) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("tensor", no_wrap=True)
+    table.add_column("layers", max_width=24)
+    table.add_column("n", justify="right", no_wrap=True)
+    table.add_column("type", no_wrap=True)
+    table.add_column("bits", justify="right", no_wrap=True)
+    table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("decided by", overflow="fold")
+    table.add_column("why", ratio=1)
+    for g in group(plan.assignments):
+        bits = f"{8 * g.nbytes / g.weights:.2f}" if g.weights else ""
+        table.add_row(
+            g.role,
+            g.layers,
+            str(len(g.members)),
+            _type(g),
+            bits,
+            bytes_text(g.nbytes),
+            _reason(g.first),
+            Text(g.first.why),
+        )
+    return table
+
+
+def _every_tensor(plan: Plan) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("tensor", no_wrap=True)
+    table.add_column("shape", no_wrap=True)
+    table.add_column("from", no_wrap=True)
+    table.add_column("type", no_wrap=True)
+    table.add_column("bits", justify="right", no_wrap=True)
+    table.add_column("bytes", justify="right", no_wrap=True)
+    table.add_column("decided by", overflow="fold")
+    for a in plan.assignments:
+        shape = " × ".join(str(n) for n in a.tensor.shape)
+        row = (a.tensor.name, shape, a.tensor.dtype, _type_of(a), f"{a.bits_per_weight:.2f}", f"{a.nbytes:,}")
+        table.add_row(*row, _reason(a))
+    return table
+
+
+def _type(g: Group) -> Text:
+    return _type_of(g.first)
+
+
+def _type_of(a: Assignment) -> Text:
+    text = Text(a.type, style="bold" if not a.copied else "dim")
+    if a.format.options:
+        text.append(f" {dict(a.format.options)}", style="dim")
+    if a.wanted is not None:
+        text.append(f" instead of {a.wanted}", style="yellow")
+    return text
+
+
+def _reason(a: Assignment) -> Text:
+    return Text(a.because, style="dim" if a.copied else "")
+
+
+def print_plan(console: Console, plan: Plan, *, every_tensor: bool = False) -> None:
+    """Print a plan."""
+    console.print(render_plan(plan, every_tensor=every_tensor))

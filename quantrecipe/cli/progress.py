@@ -1,0 +1,64 @@
+"""The progress bar of `apply`: tensor, share done, MB/s of source, time left. Silent where nobody watches."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from quantrecipe.plan.plan import Assignment, Plan
+
+__all__ = ["ProgressBar"]
+
+
+class ProgressBar:
+    """Draws on `console` while used as a context manager, if that is a terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self._bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TextColumn("{task.fields[speed]}"),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+            expand=True,
+        )
+        self._task: TaskID | None = None
+        self._read = 0
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def compiling(self, plan: Plan) -> None:
+        self._task = self._bar.add_task("compiling kernels (only once on each machine)", total=None, speed="")
+
+    def start(self, plan: Plan) -> None:
+        if self._task is not None:
+            self._bar.remove_task(self._task)
+        # Time goes with weights, not bytes: a copied tensor is quick, but so is it small.
+        self._task = self._bar.add_task("", total=plan.size, speed="")
+
+    def tensor(self, assignment: Assignment) -> None:
+        if self._task is not None:
+            self._bar.update(self._task, description=f"{assignment.tensor.name} → {assignment.type}")
+
+    def advance(self, weights: int, read: int, written: int) -> None:
+        if self._task is None:
+            return
+        self._read += read
+        task = self._bar.tasks[0]
+        seconds = task.elapsed or 0
+        speed = f"{self._read / seconds / 1e6:,.0f} MB/s" if seconds > 0 else ""
+        self._bar.update(self._task, advance=weights, speed=speed)

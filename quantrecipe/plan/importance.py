@@ -1,0 +1,96 @@
+"""What a plan's types ask of the importance matrix, and what the matrix has for them: known before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from quantrecipe.errors import ImportanceError, Problem
+from quantrecipe.importance import Coverage, Importance, coverage
+from quantrecipe.model.model import Model
+from quantrecipe.plan.plan import Assignment
+from quantrecipe.recipe.recipe import Recipe
+
+__all__ = ["check_importance", "names"]
+
+
+def check_importance(
+    recipe: Recipe, model: Model, assignments: Sequence[Assignment], importance: Importance | None
+) -> tuple[Coverage | None, list[str]]:
+    """How the matrix covers the tensors whose types use it, and warnings for people.
+
+    ImportanceError where the recipe or a type can't do without, or the matrix doesn't fit the model.
+    """
+    if importance is None and recipe.importance.required:
+        raise ImportanceError(
+            f"recipe {recipe.name!r} needs an importance matrix",
+            "give one with --imatrix FILE",
+            file=recipe.file,
+        )
+    users = [a for a in assignments if not a.copied and a.format.spec.importance != "ignored"]
+    report = None
+    if importance is not None:
+        report = coverage([a.tensor for a in users], importance, model=model.tensors)
+        _refuse_misfits(report)
+    bare = [a for a in users if not a.importance]
+    if required := [a for a in bare if a.format.spec.importance == "required"]:
+        raise ImportanceError(
+            f"{_types(required)} can't be made without importance, and there is none for {names(required)}",
+            "give a matrix that covers it with --imatrix FILE, or choose another type",
+            file=recipe.file,
+        )
+    return report, _warnings(recipe, importance, report, bare)
+
+
+def names(assignments: Sequence[Assignment]) -> str:
+    """A few names, and how many more."""
+    some = [a.tensor.name for a in assignments]
+    return ", ".join(some) if len(some) <= 3 else f"{', '.join(some[:2])} and {len(some) - 2} more"
+
+
+def _refuse_misfits(report: Coverage) -> None:
+    problems = [
+        Problem(
+            what=f"{item.tensor.name} has {item.fit.found:,} values of importance (expected: {item.fit.expected:,})",
+            remedy="use the importance matrix that was made from this model",
+            file=report.importance.path,
+        )
+        for item in report.misfit
+        if item.tensor.layer is not None
+        or item.tensor.role == "output"  # llama-quantize lets embeddings pass
+    ]
+    if problems:
+        raise ImportanceError(problems)
+
+
+def _warnings(
+    recipe: Recipe, importance: Importance | None, report: Coverage | None, bare: Sequence[Assignment]
+) -> list[str]:
+    policy = recipe.importance.uncovered
+    if importance is not None and bare and policy == "error":
+        raise ImportanceError(
+            f"{importance.path} doesn't cover {names(bare)}",
+            "the recipe says `uncovered: error`: make a matrix that covers it, or say `warn`",
+            file=recipe.file,
+        )
+    if policy == "plain":
+        return []
+    warnings = []
+    advised = [a for a in bare if a.format.spec.importance == "advised"]
+    if advised:
+        warnings.append(
+            f"{_types(advised)} loses much without importance, and there is none for {names(advised)}"
+        )
+    if importance is not None:
+        uncovered = [a for a in bare if a.format.spec.importance == "optional"]
+        if uncovered:
+            warnings.append(f"quantized without importance, not in {importance.label}: {names(uncovered)}")
+    for item in report.partly if report else ():
+        warnings.append(
+            f"{item.tensor.name}: calibration never reached "
+            f"{len(item.fit.unseen)} of its {item.tensor.experts} experts"
+        )
+    return warnings
+
+
+def _types(assignments: Sequence[Assignment]) -> str:
+    return ", ".join(sorted({a.type for a in assignments}))

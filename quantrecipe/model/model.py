@@ -52,7 +52,7 @@ class Model:
 
     path:      as the user gave it
     container: what it was read from
-    arch:      GGUF architecture name ("llama"); "" where a bare safetensors file doesn't say
+    arch:      GGUF architecture name ("llama"); "" where a GGUF doesn't say
     tensors:   in the source's order, GGUF names
     metadata:  the key-value pairs of the GGUF, in the order in which they are written, without those that
                describe a quantization (`general.file_type`, `general.quantization_version`) unless the

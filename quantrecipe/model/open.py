@@ -1,0 +1,116 @@
+"""open_model: whatever holds a model becomes a Model.
+
+    FILE.gguf, recognised by its first bytes                     model/gguf_file
+    folder with config.json, or a .safetensors file in one       model/huggingface
+    .safetensors file, or folder of them, without config.json    tensors keep their names
+
+Only headers are read. The sizes of a GGUF's types come from the registry. Where the caller has none, the
+installed one is imported when it is needed: the one import in `model` that goes up, not down.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Never
+
+from quantrecipe.errors import ModelError
+from quantrecipe.gguf.header import MAGIC
+from quantrecipe.gguf.values import GGUFValue, ValueType
+from quantrecipe.model.checkpoint import open_checkpoint
+from quantrecipe.model.gguf_file import open_gguf
+from quantrecipe.model.model import Model, TensorSource
+from quantrecipe.model.safetensors import Checkpoint
+from quantrecipe.model.stored import as_tensor_info
+
+if TYPE_CHECKING:
+    from quantrecipe.registry import Registry
+
+__all__ = ["open_model"]
+
+_ARCH_KEY = "general.architecture"
+_PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
+_KINDS = "a .gguf file, a .safetensors file, or a Hugging Face folder"
+
+
+def open_model(path: str | Path, *, arch: str | None = None, registry: Registry | None = None) -> Model:
+    """The model that a GGUF, a Hugging Face folder, or a safetensors file holds, from its headers.
+
+    `arch` names the architecture where the files don't: bare safetensors. `registry` knows the sizes of the
+    types in a GGUF; None loads the installed one. ModelError where there is no model, or it can't be read.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ModelError("there is no such file or folder", f"give {_KINDS}", file=path)
+    if path.is_file() and _is_gguf(path):
+        return _with_arch(open_gguf(path, _load(registry).by_ggml_type), arch)
+    if path.is_file() and not path.name.endswith((".safetensors", ".safetensors.index.json")):
+        _refuse_file(path)
+    if path.is_dir() and not any(path.glob("*.safetensors")):
+        _refuse_folder(path)
+    checkpoint = open_checkpoint(path)
+    folder = path if path.is_dir() else path.parent
+    if (folder / "config.json").is_file():
+        from quantrecipe.model.huggingface import open_huggingface
+
+        return _with_arch(open_huggingface(folder, checkpoint), arch)
+    return _bare(path, checkpoint, arch)
+
+
+def _load(registry: Registry | None) -> Registry:
+    if registry is not None:
+        return registry
+    from quantrecipe.registry import load_registry
+
+    return load_registry()
+
+
+def _is_gguf(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(MAGIC)) == MAGIC or path.suffix == ".gguf"
+    except OSError as error:
+        raise ModelError(f"can't be read: {error.strerror or error}", file=path) from error
+
+
+def _with_arch(model: Model, arch: str | None) -> Model:
+    if arch is not None and arch != model.arch:
+        what = f"says that its architecture is {model.arch!r}, not {arch!r}"
+        raise ModelError(what, "leave --arch out: it is for files that don't say", file=model.path)
+    return model
+
+
+def _bare(path: Path, checkpoint: Checkpoint, arch: str | None) -> Model:
+    if not arch:
+        what = "has no config.json beside it, so its architecture isn't known, and a GGUF has to name one"
+        raise ModelError(what, "say --arch NAME (such as: --arch flux), or give its config.json", file=path)
+    tensors = tuple(as_tensor_info(stored) for stored in checkpoint.tensors.values())
+    return Model(
+        path=path,
+        container="safetensors",
+        arch=arch,
+        tensors=tensors,
+        metadata={_ARCH_KEY: GGUFValue.of(ValueType.STRING, arch)},
+        sources={
+            info.name: TensorSource(
+                extents=(checkpoint.tensors[info.name].extent,), dtype=info.dtype, cols=info.cols
+            )
+            for info in tensors
+        },
+        files=checkpoint.files,
+    )
+
+
+def _refuse_file(path: Path) -> Never:
+    if path.suffix in _PICKLES:
+        what = "is a PyTorch pickle, which can run any code when it is opened; quantrecipe reads none"
+        raise ModelError(what, "get the model as .safetensors, or save it with safetensors.torch", file=path)
+    raise ModelError("is not a model", f"give {_KINDS}", file=path)
+
+
+def _refuse_folder(folder: Path) -> Never:
+    if found := sorted(file.name for file in folder.glob("*.gguf")):
+        raise ModelError("is a folder of GGUF files", f"give the file: {found[0]}", file=folder)
+    if found := sorted(file.name for file in folder.iterdir() if file.suffix in _PICKLES):
+        what = f"holds its weights as a PyTorch pickle ({found[0]}), which quantrecipe doesn't open"
+        raise ModelError(what, "get the model as .safetensors", file=folder)
+    raise ModelError("holds no .safetensors files", f"give {_KINDS}", file=folder)

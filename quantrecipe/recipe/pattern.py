@@ -1,0 +1,267 @@
+"""Pattern: which tensors a rule is about.
+
+A tensor answers to two names, both without `.weight`: its whole name, `blk.3.attn_v`, and its role, `attn_v`,
+which is the whole name where a tensor stands outside the blocks (`token_embd`, `enc.blk.0.attn_q`). Other
+endings belong to both: `blk.3.attn_q.bias`, `attn_q.bias`.
+
+    attn_v              the role in every layer
+    *_exps              a wildcard: every role that ends so
+    attn_q.bias         a role with another ending
+    *.bias              every role of two parts, the second `bias`: biases in the blocks and outside
+    nextn.eh_proj       a role that has a dot by itself
+    blk.3.attn_v        a whole name
+    blk.*.{attn,ffn}_*  braces list alternatives; they may nest, and one may be empty
+    attn_[kv], blk.?.*  one character of a set ([!…]: not of it); any one character
+    head                the tensor that makes the logits: `output`, or the tied `token_embd`
+    regex:ffn_.*_exps   for imported recipes: searched anywhere in the full name, `.weight` included, as
+                        llama-quantize does; see `quantrecipe.recipe.regex` for the syntax
+
+Without a dot, a pattern is compared with roles; with one, with whole names and with roles. No wildcard
+matches a dot, so `*` stays within a part. Upper and lower case differ.
+
+**Outright or not.** A pattern without a wildcard in its role names its tensors outright: `ffn_gate_inp`,
+`blk.*.attn_norm` (the layer number may be a wildcard), `{attn_q,attn_k}.bias`, `head`. It reaches any
+tensor. A pattern with a wildcard, and every `regex:`, is about quantizable matrices only. Each alternative
+of a brace is judged by itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from quantrecipe.errors import RecipeError
+from quantrecipe.recipe.regex import Regex
+from quantrecipe.tensor import TensorInfo
+
+__all__ = ["HEAD", "Pattern"]
+
+HEAD = "head"
+"""The pattern for the tensor that makes the logits."""
+
+_REGEX = "regex:"
+_WEIGHT = ".weight"
+_WILD = frozenset("*?[")
+_IN_CLASS = re.compile(r"!?(?:\w(?:-\w)?)+", re.ASCII)
+_BLOCK_NUMBER = re.compile(r"(?:^|(?<=\.))blk\.[^.]+\.")
+_MAX_LENGTH = 2000
+_MAX_ALTERNATIVES = 1000
+_MAX_NESTING = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Matcher:
+    """Some alternatives of a pattern as one expression for roles and one for whole names."""
+
+    head: bool
+    roles: re.Pattern[str] | None
+    names: re.Pattern[str] | None
+
+    @classmethod
+    def of(cls, globs: list[str]) -> _Matcher:
+        """The expressions never backtrack over more than one part of a name, whatever the globs."""
+        plain = [glob for glob in globs if glob != HEAD]
+        dotted = [glob for glob in plain if "." in glob]
+        return cls(HEAD in globs, _compile(plain), _compile(dotted))
+
+    def matches(self, tensor: TensorInfo, head: str | None) -> bool:
+        if self.head and tensor.name == head:
+            return True
+        if self.roles and self.roles.fullmatch(tensor.role):
+            return True
+        return bool(self.names and self.names.fullmatch(tensor.name.removesuffix(_WEIGHT)))
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """A parsed pattern; `str()` gives the text that it was parsed from."""
+
+    text: str
+    _outright: _Matcher | None = field(repr=False, compare=False, default=None)
+    _wild: _Matcher | None = field(repr=False, compare=False, default=None)
+    _regex: Regex | None = field(repr=False, compare=False, default=None)
+
+    @classmethod
+    def parse(cls, text: str) -> Pattern:
+        """RecipeError where the text is no pattern."""
+        if text.startswith(_REGEX):
+            if not text.removeprefix(_REGEX):
+                raise RecipeError(
+                    "'regex:' without an expression would match every tensor",
+                    "write 'regex:.*' if that is meant",
+                )
+            return cls(text, _regex=Regex.parse(text.removeprefix(_REGEX)))
+        _check_characters(text)
+        globs = list(dict.fromkeys(_alternatives(text)))
+        for glob in globs:
+            _check_glob(glob, text)
+        outright = [glob for glob in globs if _is_outright(glob)]
+        wild = [glob for glob in globs if not _is_outright(glob)]
+        return cls(text, _Matcher.of(outright) if outright else None, _Matcher.of(wild) if wild else None)
+
+    @property
+    def names_outright(self) -> bool:
+        """True if no alternative has a wildcard in its role: the pattern then reaches any tensor."""
+        return self._outright is not None and self._wild is None
+
+    def matches(self, tensor: TensorInfo, head: str | None) -> bool:
+        """True if the pattern fits the tensor, quantizable or not.
+
+        `head` is the full name of the tensor that makes the logits, None where the model has none.
+        """
+        if self._regex:
+            return self._regex.search(tensor.name)
+        return any(matcher.matches(tensor, head) for matcher in (self._outright, self._wild) if matcher)
+
+    def reaches(self, tensor: TensorInfo, head: str | None, *, quantizable: bool) -> bool:
+        """True if a rule with this pattern is about the tensor: named outright, or by a wildcard and quantizable."""
+        if quantizable:
+            return self.matches(tensor, head)
+        return self._outright is not None and self._outright.matches(tensor, head)
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def _check_characters(text: str) -> None:
+    if not text:
+        raise RecipeError("an empty pattern", "write a role like attn_v, or '*' for every matrix")
+    if len(text) > _MAX_LENGTH:
+        raise RecipeError(
+            f"a pattern of {len(text)} characters (at most {_MAX_LENGTH})", "write a list of patterns"
+        )
+    if any(char.isspace() or not char.isprintable() for char in text):
+        raise RecipeError(
+            f"the pattern {text!r} has spaces in it", "write several patterns as a list: [attn_q, attn_k]"
+        )
+    if any(char in text for char in "\\()|^$+"):
+        raise RecipeError(
+            f"the pattern {text!r} looks like a regular expression",
+            "patterns are globs (* ? [abc] {a,b}); start with 'regex:' to search with a regular expression",
+        )
+
+
+def _alternatives(text: str) -> Iterator[str]:
+    """Braces written out, in order."""
+    alternatives = [""]
+    stack: list[
+        tuple[list[str], list[str]]
+    ] = []  # for each open brace: what stood before it, what is finished in it
+    in_class = False
+    for char in text:
+        if in_class or char == "[":
+            in_class = char != "]"
+            alternatives = [glob + char for glob in alternatives]
+        elif char == "{":
+            if len(stack) == _MAX_NESTING:
+                raise RecipeError(
+                    f"braces deeper than {_MAX_NESTING} in the pattern {_short(text)}",
+                    "write a list of patterns",
+                )
+            stack.append((alternatives, []))
+            alternatives = [""]
+        elif char in ",}" and stack:
+            before, done = stack[-1]
+            done.extend(alternatives)
+            alternatives = [""]
+            if char == "}":
+                stack.pop()
+                if len(before) * len(done) > _MAX_ALTERNATIVES:
+                    raise RecipeError(
+                        f"the pattern {_short(text)} stands for more than {_MAX_ALTERNATIVES} names",
+                        "use * or `layers`",
+                    )
+                alternatives = [glob + end for glob in before for end in done]
+        elif char == ",":
+            raise RecipeError(
+                f"a comma outside braces in the pattern {_short(text)}", "write a list: [attn_q, attn_k]"
+            )
+        elif char == "}":
+            raise RecipeError(
+                f"a }} without its {{ in the pattern {_short(text)}",
+                "braces list alternatives: ffn_{gate,up}",
+            )
+        else:
+            alternatives = [glob + char for glob in alternatives]
+    if stack:
+        raise RecipeError(
+            f"a {{ without its }} in the pattern {_short(text)}", "braces list alternatives: ffn_{gate,up}"
+        )
+    if in_class:
+        raise RecipeError(
+            f"a [ without its ] in the pattern {_short(text)}", "brackets list characters: attn_[kv]"
+        )
+    yield from alternatives
+
+
+def _check_glob(glob: str, text: str) -> None:
+    if glob.endswith(_WEIGHT):
+        raise RecipeError(
+            f"the pattern {_short(text)} spells out '.weight'", f"leave it out: {glob.removesuffix(_WEIGHT)}"
+        )
+    if not all(glob.split(".")):
+        raise RecipeError(
+            f"the pattern {_short(text)} has an empty part",
+            "parts are separated by single dots: blk.3.attn_v",
+        )
+    if "**" in glob:
+        raise RecipeError(
+            f"the pattern {_short(text)} has ** in it", "* stays within a part; write each part: *.*"
+        )
+    for rest in glob.split("[")[1:]:
+        if not _IN_CLASS.fullmatch(rest.partition("]")[0]):
+            raise RecipeError(
+                f"the pattern {_short(text)} has odd characters in [ ]",
+                "list letters, digits, _ or a range: [kv], [0-9], [!q]",
+            )
+    if "]" in re.sub(r"\[[^]]*\]", "", glob):
+        raise RecipeError(
+            f"a ] without its [ in the pattern {_short(text)}", "brackets list characters: attn_[kv]"
+        )
+
+
+def _is_outright(glob: str) -> bool:
+    """No wildcard but in the block number."""
+    return not _WILD & set(_BLOCK_NUMBER.sub("", glob, count=1))
+
+
+def _compile(globs: list[str]) -> re.Pattern[str] | None:
+    if not globs:
+        return None
+    try:
+        return re.compile("|".join(r"\.".join(map(_part, glob.split("."))) for glob in globs))
+    except re.error:  # all else is escaped or was checked
+        raise RecipeError(
+            f"a range in {_short(', '.join(globs))} runs backwards", "write the smaller one first: [0-9]"
+        ) from None
+
+
+def _part(part: str) -> str:
+    """One part of a glob as a regular expression.
+
+    The text between two stars is taken where it first fits and never moved again (an atomic group): that is
+    enough for globs, and keeps the work proportional.
+    """
+    first, *others = (_fixed(piece) for piece in part.split("*"))
+    if not others:
+        return first
+    *middle, last = others
+    return first + "".join(f"(?>[^.]*?{piece})" for piece in middle) + "[^.]*" + last
+
+
+def _fixed(piece: str) -> str:
+    """A piece without stars."""
+    out = []
+    for token in re.findall(r"\[[^]]*\]|.", piece):
+        if token == "?":
+            out.append("[^.]")
+        elif token.startswith("["):
+            out.append("[^." + token[2:] if token.startswith("[!") else token)
+        else:
+            out.append(re.escape(token))
+    return "".join(out)
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:57] + "…")

@@ -1,0 +1,354 @@
+"""Regular expressions that can't be made slow: for `regex:` patterns of imported recipes.
+
+Recipes come from strangers, and a backtracking engine can be kept busy for years by twenty characters. Here
+a name costs its length times the size of the pattern at worst: the pattern becomes a graph of states
+(Thompson's construction), the name is followed through all states at once, and the sets of states that were
+seen are remembered, so that most characters cost one look into a dictionary.
+
+The syntax is the part of ECMAScript's that people write for llama-quantize:
+
+    abc  .  \\d \\w \\s \\D \\W \\S  \\.  [a-z_]  [^0-9]  (a|b)  (?:a|b)  * + ? {2} {2,} {2,5}  ^  $
+
+Repetitions may be lazy. Letters keep their case (llama-quantize lower-cases a pattern, so that its `\\D`
+means `\\d`); `\\d`, `\\w` and `\\s` are about ASCII. No look-around, back-references, word boundaries or
+flags.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from quantrecipe.errors import RecipeError
+
+__all__ = ["Regex"]
+
+_MAX_LENGTH = 4000  # a list of a hundred layers, written as alternatives, has about 400 characters
+_MAX_DEPTH = 30
+_MAX_STATES = 10_000
+_MAX_REPEAT = 1000
+_MAX_REMEMBERED = 20_000
+
+_CLASSES = {"d": frozenset(string.digits), "w": frozenset(string.ascii_letters + string.digits + "_")}
+_CLASSES["s"] = frozenset(" \t\n\r\f\v")
+_CONTROLS = {"n": "\n", "t": "\t", "r": "\r", "f": "\f", "v": "\v"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Chars:
+    chars: frozenset[str]
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Sequence:
+    items: tuple[_Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    items: tuple[_Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Repeat:
+    item: _Node
+    least: int
+    most: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Anchor:
+    at: Literal["start", "end"]
+
+
+_Node = _Chars | _Sequence | _Choice | _Repeat | _Anchor
+
+_ANY = _Chars(frozenset("\n\r"), negated=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """One state: it eats a character of `chars`, or is passed freely (only at `anchor`, if it has one)."""
+
+    chars: _Chars | None
+    following: tuple[int, ...]
+    anchor: Literal["start", "end"] | None = None
+
+
+_States = frozenset[int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Regex:
+    """A regular expression. `search` is its only question; equal are those with equal text."""
+
+    text: str
+    _states: tuple[_State, ...] = field(repr=False)
+    _start: int = field(repr=False)
+    _steps: dict[tuple[_States, str], _States] = field(default_factory=dict, repr=False)
+    _ends: dict[_States, bool] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def parse(cls, text: str) -> Regex:
+        """RecipeError where the text isn't in the syntax above, or is too large."""
+        if len(text) > _MAX_LENGTH:
+            raise RecipeError(
+                f"a regular expression of {len(text)} characters (at most {_MAX_LENGTH})",
+                "split it into several rules",
+            )
+        states, start = _Compiler(text).compile(_Parser(text).parse())
+        return cls(text, states, start)
+
+    def search(self, name: str) -> bool:
+        """True if the expression matches anywhere in the name."""
+        seen = self._closure({self._start}, at_start=True)
+        for char in name:
+            if 0 in seen:
+                return True
+            step = self._steps.get((seen, char))
+            if step is None:
+                step = self._step(seen, char)
+            seen = step
+        if 0 in seen:
+            return True
+        if not name:
+            return 0 in self._closure({self._start}, at_start=True, at_end=True)
+        if (end := self._ends.get(seen)) is None:
+            end = self._ends[seen] = 0 in self._closure(seen, at_end=True)
+        return end
+
+    def _step(self, seen: _States, char: str) -> _States:
+        eaten = {
+            target
+            for number in seen
+            if (chars := (state := self._states[number]).chars) and (char in chars.chars) is not chars.negated
+            for target in state.following
+        }
+        if len(self._steps) >= _MAX_REMEMBERED:
+            self._steps.clear()
+            self._ends.clear()
+        step = self._steps[seen, char] = self._closure(eaten | {self._start})
+        return step
+
+    def _closure(self, states: Iterable[int], *, at_start: bool = False, at_end: bool = False) -> _States:
+        """All states that are reached without eating a character."""
+        passable = {None: True, "start": at_start, "end": at_end}
+        reached, left = set(states), list(states)
+        while left:
+            state = self._states[left.pop()]
+            if state.chars is None and passable[state.anchor]:
+                new = [target for target in state.following if target not in reached]
+                reached.update(new)
+                left.extend(new)
+        return frozenset(reached)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Regex) and self.text == other.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+
+class _Compiler:
+    """Builds the states backwards: each piece is told where to go on. State 0 is success."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._states = [_State(None, ())]
+        self._work = 0
+
+    def compile(self, node: _Node) -> tuple[tuple[_State, ...], int]:
+        start = self._build(node, 0)
+        return tuple(self._states), start
+
+    def _add(self, state: _State) -> int:
+        self._states.append(state)
+        return len(self._states) - 1
+
+    def _build(self, node: _Node, then: int) -> int:
+        self._work += 1  # counts empty pieces too, which make no state
+        if self._work > _MAX_STATES:
+            raise RecipeError(
+                f"the regular expression {_short(self._text)} repeats too much", "use smaller counts in { }"
+            )
+        match node:
+            case _Chars():
+                return self._add(_State(node, (then,)))
+            case _Anchor(at=at):
+                return self._add(_State(None, (then,), at))
+            case _Sequence(items=items):
+                for item in reversed(items):
+                    then = self._build(item, then)
+                return then
+            case _Choice(items=items):
+                return self._add(_State(None, tuple(self._build(item, then) for item in items)))
+            case _Repeat(item=item, least=least, most=most):
+                if most is None:
+                    loop = self._add(_State(None, ()))
+                    self._states[loop] = _State(None, (self._build(item, loop), then))
+                    then = loop
+                else:
+                    out = then
+                    for _ in range(most - least):
+                        then = self._add(_State(None, (self._build(item, then), out)))
+                for _ in range(least):
+                    then = self._build(item, then)
+                return then
+
+
+class _Parser:
+    """Recursive descent over the text."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._at = 0
+        self._depth = 0
+
+    def parse(self) -> _Node:
+        node = self._choice()
+        if self._at < len(self._text):  # only a closing parenthesis ends a choice early
+            raise self._error("a ) without its (", "write \\) for the character itself")
+        return node
+
+    def _choice(self) -> _Node:
+        items = [self._sequence()]
+        while self._take("|"):
+            items.append(self._sequence())
+        return items[0] if len(items) == 1 else _Choice(tuple(items))
+
+    def _sequence(self) -> _Node:
+        items: list[_Node] = []
+        while self._at < len(self._text) and self._text[self._at] not in "|)":
+            items.append(self._repeated())
+        return _Sequence(tuple(items))
+
+    def _repeated(self) -> _Node:
+        node = self._atom()
+        if (bounds := self._quantifier()) is None:
+            return node
+        if isinstance(node, _Anchor):
+            raise self._error("a repeated ^ or $")
+        self._take("?")  # lazy: which match is found first makes no difference to whether there is one
+        if self._quantifier() is not None:
+            raise self._error("two repetitions in a row", "put the first one into ( )")
+        return _Repeat(node, *bounds)
+
+    def _quantifier(self) -> tuple[int, int | None] | None:
+        for sign, bounds in (("*", (0, None)), ("+", (1, None)), ("?", (0, 1))):
+            if self._take(sign):
+                return bounds
+        if not self._take("{"):
+            return None
+        end = self._text.find("}", self._at)
+        least, comma, most = self._text[self._at : end].partition(",")
+        if end < 0 or not _is_number(least) or not (_is_number(most) or not most):
+            raise self._error(
+                "a { that opens no count like {2} or {2,5}", "write \\{ for the character itself"
+            )
+        self._at = end + 1
+        low = int(least)
+        high = (int(most) if most else None) if comma else low
+        if max(low, high or 0) > _MAX_REPEAT or (high is not None and high < low):
+            raise self._error(f"a count that isn't between 0 and {_MAX_REPEAT}, the smaller number first")
+        return low, high
+
+    def _atom(self) -> _Node:
+        char = self._next()
+        match char:
+            case ".":
+                return _ANY
+            case "^":
+                return _Anchor("start")
+            case "$":
+                return _Anchor("end")
+            case "(":
+                return self._group()
+            case "[":
+                return self._class()
+            case "\\":
+                return self._escape()
+            case "*" | "+" | "?" | "{":
+                raise self._error(
+                    f"nothing before {char} to repeat", f"write \\{char} for the character itself"
+                )
+        return _Chars(frozenset(char))
+
+    def _group(self) -> _Node:
+        if self._take("?") and not self._take(":"):
+            raise self._error(
+                "(? is only known as (?:",
+                "look-around, names and flags aren't supported; write the rule as a glob with `when`",
+            )
+        self._depth += 1
+        if self._depth > _MAX_DEPTH:
+            raise self._error(f"parentheses deeper than {_MAX_DEPTH}")
+        node = self._choice()
+        self._depth -= 1
+        if not self._take(")"):
+            raise self._error("a ( that isn't closed", "write \\( for the character itself")
+        return node
+
+    def _escape(self) -> _Chars:
+        char = self._next()
+        if (chars := _CLASSES.get(char.lower())) is not None:
+            return _Chars(chars, negated=char.isupper())
+        if char in _CONTROLS:
+            return _Chars(frozenset(_CONTROLS[char]))
+        if char.isalnum():
+            raise self._error(
+                f"\\{char} isn't supported", "known are \\d \\w \\s \\D \\W \\S and escaped punctuation"
+            )
+        return _Chars(frozenset(char))
+
+    def _class(self) -> _Chars:
+        negated = self._take("^")
+        chars: set[str] = set()
+        while not self._take("]"):
+            first = self._class_item()
+            if self._text.startswith("-", self._at) and not self._text.startswith("-]", self._at):
+                self._at += 1
+                last = self._class_item()
+                if len(first) > 1 or len(last) > 1 or not "\0" < min(first) <= min(last) < "\x80":
+                    raise self._error("a range in [ ] that isn't like a-z")
+                chars.update(map(chr, range(ord(min(first)), ord(min(last)) + 1)))
+            else:
+                chars |= first
+        return _Chars(frozenset(chars), negated)
+
+    def _class_item(self) -> frozenset[str]:
+        char = self._next("a [ that isn't closed")
+        if char != "\\":
+            return frozenset(char)
+        escaped = self._escape()
+        if escaped.negated:
+            raise self._error("\\D, \\W or \\S inside [ ]", "list the characters")
+        return escaped.chars
+
+    def _take(self, char: str) -> bool:
+        if self._text.startswith(char, self._at):
+            self._at += 1
+            return True
+        return False
+
+    def _next(self, missing: str = "it ends too early") -> str:
+        if self._at >= len(self._text):
+            raise self._error(missing)
+        self._at += 1
+        return self._text[self._at - 1]
+
+    def _error(self, what: str, remedy: str = "") -> RecipeError:
+        return RecipeError(
+            f"the regular expression {_short(self._text)} can't be read: {what} (character {self._at})",
+            remedy,
+        )
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 6
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:57] + "…")

@@ -117,10 +117,8 @@ class _Scope:
         )
 
     def _names(self, patterns: Sequence[Pattern], tensor: TensorInfo, quantizable: set[str]) -> bool:
-        return any(
-            (pattern.names_outright or tensor.name in quantizable) and pattern.matches(tensor, self._head)
-            for pattern in patterns
-        )
+        reachable = tensor.name in quantizable
+        return any(pattern.reaches(tensor, self._head, quantizable=reachable) for pattern in patterns)
 
     def _keeps(self, entry: KeepEntry, tensor: TensorInfo) -> bool:
         if not any(pattern.matches(tensor, self._head) for pattern in entry.tensors):
@@ -142,7 +140,9 @@ def _idle(rule: Rule, match: _Match, decided: dict[str, Rule], n_layers: int) ->
         if rule.optional:
             return None
         if match.named:
-            what = f"no tensor named by {patterns!r} is in these layers: the model has layers 0-{n_layers - 1}"
+            what = (
+                f"no tensor named by {patterns!r} is in these layers: the model has layers 0-{n_layers - 1}"
+            )
         else:
             what = f"no tensor of this model is named by {patterns!r}"
         return Problem(

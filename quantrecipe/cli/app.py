@@ -1,0 +1,87 @@
+"""The `quantrecipe` command: its global options, and its subcommands, each imported only when it is run."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import traceback
+from typing import Any
+
+import click
+
+from quantrecipe import __version__
+from quantrecipe.cli.context import Color, Context
+from quantrecipe.cli.errors import print_problems
+from quantrecipe.cli.help import SETTINGS, examples
+from quantrecipe.errors import QuantrecipeError
+
+__all__ = ["COMMANDS", "app"]
+
+COMMANDS = {
+    "apply": "Quantize a model as a recipe says.",
+    "plan": "Show what a recipe would do to a model, to the byte.",
+    "check": "Check recipes without a model.",
+    "inspect": "Show what is in a model file.",
+    "formats": "List the formats that recipes can use.",
+    "plugins": "List the plugins that are installed, and what became of them.",
+}
+"""Subcommands in the order of the help, each the `command` of the module of its name; the short help stands here so
+that `--help` imports none of them."""
+
+
+class App(click.Group):
+    """A group that knows its commands by name, and reports their errors."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"quantrecipe.cli.{cmd_name}").command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            close = difflib.get_close_matches(args[0], COMMANDS, 1)
+            hint = f"Did you mean {close[0]}?" if close else f"Commands are {', '.join(COMMANDS)}."
+            ctx.fail(f"There is no command {args[0]!r}. {hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except QuantrecipeError as error:
+            if ctx.obj.verbose:
+                traceback.print_exc()
+            print_problems(ctx.obj.err, error)
+            ctx.exit(1)
+
+
+@click.command(
+    cls=App,
+    context_settings=SETTINGS,
+    epilog=examples(
+        "quantrecipe apply recipes/code-model.yaml model.safetensors",
+        "quantrecipe plan llama.cpp/Q4_K_M model.gguf",
+    ),
+)
+@click.version_option(__version__, message="quantrecipe %(version)s")
+@click.option("--no-plugins", is_flag=True, help="Load no installed plugins, only what is built in.")
+@click.option(
+    "--color",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    help="Colour the output; auto: on terminals, unless NO_COLOR is set.",
+)
+@click.option("-v", "--verbose", is_flag=True, help="Show the traceback of errors.")
+@click.pass_context
+def app(ctx: click.Context, no_plugins: bool, color: Color, verbose: bool) -> None:
+    """Quantize language models to GGUF, as a recipe says."""
+    ctx.obj = Context(color=color, plugins=not no_plugins, verbose=verbose)

@@ -1,0 +1,92 @@
+"""Context: what every command gets: where to print, and how to load the registry."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from functools import cached_property
+from typing import IO, TYPE_CHECKING, Literal
+
+import click
+
+from quantrecipe.cli.errors import print_warning
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from quantrecipe.registry import Registry
+
+__all__ = ["Color", "Context", "pass_context", "stderr_console", "stdout_console"]
+
+Color = Literal["auto", "always", "never"]
+
+_WIDTH_OF_A_PIPE = 120
+"""Columns where there is no terminal to ask, unless COLUMNS says."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """The global options, and what follows from them. rich and the registry are loaded when first used.
+
+    color:   "auto" colours terminals only
+    plugins: False under --no-plugins
+    verbose: True shows the traceback of errors
+    """
+
+    color: Color = "auto"
+    plugins: bool = True
+    verbose: bool = False
+
+    @cached_property
+    def console(self) -> Console:
+        """For results: stdout."""
+        return stdout_console(self.color)
+
+    @cached_property
+    def err(self) -> Console:
+        """For progress, warnings and errors: stderr."""
+        return stderr_console(self.color)
+
+    def load_registry(self) -> Registry:
+        """Everything that is installed; a plugin that couldn't be loaded is a warning."""
+        from quantrecipe.registry import load_registry
+
+        registry = load_registry(plugins=self.plugins)
+        for plugin in registry.failed:
+            print_warning(
+                self.err,
+                f"{plugin.source} could not be loaded: {plugin.cause}",
+                "see `quantrecipe plugins`, or use --no-plugins",
+            )
+        return registry
+
+
+pass_context = click.make_pass_decorator(Context)
+"""Gives a command the Context as its first argument."""
+
+
+def stdout_console(color: Color) -> Console:
+    """A console that takes text as it is: square brackets and colons mean nothing, numbers aren't coloured."""
+    return _console(sys.stdout, color)
+
+
+def stderr_console(color: Color) -> Console:
+    """The same on stderr."""
+    return _console(sys.stderr, color)
+
+
+def _console(stream: IO[str], color: Color) -> Console:
+    from rich.console import Console
+
+    on_terminal = stream.isatty()
+    return Console(
+        file=stream,
+        color_system=None if color == "never" else "auto",
+        force_terminal=True if color == "always" else None,
+        no_color=False if color == "always" else None,  # None: as the environment's NO_COLOR says
+        markup=False,
+        emoji=False,
+        highlight=False,
+        width=None if on_terminal or "COLUMNS" in os.environ else _WIDTH_OF_A_PIPE,
+    )

@@ -1,0 +1,107 @@
+"""The coverage of an importance matrix as a person reads it: one line for tensors that are treated alike.
+
+A 60-layer model fits on a screen: tensors of one role share a line with the numbers of their layers, and roles
+that have the same story in the same layers share one, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from quantrecipe.cli.errors import printable
+from quantrecipe.importance import Coverage, TensorCoverage
+
+__all__ = ["layer_ranges", "render_coverage"]
+
+_STYLES = {"covered": "green", "unseen experts": "yellow", "missing": "yellow", "misfit": "bold red"}
+_MOST_NAMES = 6
+
+
+def render_coverage(coverage: Coverage) -> RenderableType:
+    """A summary line; a table of what is not simply covered; entries that belong to no tensor."""
+    parts: list[RenderableType] = [_summary(coverage)]
+    gaps = [item for item in coverage.tensors if item.fit.status != "covered"]
+    if gaps:
+        parts.append(_table(gaps))
+    if coverage.unmatched:
+        shown = ", ".join(coverage.unmatched[:_MOST_NAMES])
+        more = len(coverage.unmatched) - _MOST_NAMES
+        text = f"{len(coverage.unmatched)} entries belong to no tensor of the model: {shown}"
+        parts.append(Text(printable(text + (f" and {more} more" if more > 0 else "")), "yellow"))
+    return Group(*parts)
+
+
+def layer_ranges(layers: Iterable[int]) -> str:
+    """[0, 1, 2, 5] → "0-2, 5"."""
+    runs: list[tuple[int, int]] = []
+    for layer in sorted(set(layers)):
+        if runs and layer == runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], layer)
+        else:
+            runs.append((layer, layer))
+    return ", ".join(f"{first}" if first == last else f"{first}-{last}" for first, last in runs)
+
+
+def _summary(coverage: Coverage) -> Text:
+    matrix = coverage.importance
+    text = Text(printable(matrix.label), "bold")
+    measured = [f"{len(matrix.entries)} entries"]
+    if matrix.chunks:
+        measured.append(f"{matrix.chunks} chunks" + (f" of {matrix.chunk_size}" if matrix.chunk_size else ""))
+    if matrix.datasets:
+        measured.append(printable(", ".join(matrix.datasets)))
+    text.append(f" ({'; '.join(measured)}): ")
+    covered, asked = len(coverage.covered), len(coverage.tensors)
+    return text.append(f"covers {covered} of {asked} tensors", "green" if covered == asked else "yellow")
+
+
+def _table(gaps: Sequence[TensorCoverage]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("tensor")
+    table.add_column("layers")
+    table.add_column("n", justify="right", no_wrap=True)
+    table.add_column("importance")
+    for roles, items in _groups(gaps):
+        layers = layer_ranges(item.tensor.layer for item in items if item.tensor.layer is not None)
+        status = items[0].fit.status
+        table.add_row(
+            Text(printable(", ".join(roles))),
+            Text(layers),
+            Text(str(len(items))),
+            Text(_story(items), _STYLES[status]),
+        )
+    return table
+
+
+def _groups(gaps: Sequence[TensorCoverage]) -> list[tuple[list[str], list[TensorCoverage]]]:
+    """By role and status; then roles with the same layers and the same story together."""
+    by_role: dict[tuple[str, str, int, int], list[TensorCoverage]] = {}
+    for item in gaps:
+        sizes = (item.fit.expected, item.fit.found) if item.fit.status == "misfit" else (0, 0)
+        by_role.setdefault((item.tensor.role, item.fit.status, *sizes), []).append(item)
+    alike: dict[tuple[object, ...], tuple[list[str], list[TensorCoverage]]] = {}
+    for (role, status, expected, found), items in by_role.items():
+        layers = tuple(item.tensor.layer for item in items)
+        story = _story(items)
+        roles, members = alike.setdefault((status, layers, story, expected, found), ([], []))
+        roles.append(role)
+        members.extend(items)
+    return list(alike.values())
+
+
+def _story(items: Sequence[TensorCoverage]) -> str:
+    fit = items[0].fit
+    if fit.status == "missing":
+        return "none"
+    if fit.status == "misfit":
+        return f"doesn't fit: {fit.found:,} values (expected: {fit.expected:,})"
+    unseen = sum(len(item.fit.unseen) for item in items)
+    experts = sum(item.tensor.experts for item in items)
+    if experts == len(items):
+        return "never seen in calibration"
+    return f"{unseen:,} of {experts:,} experts never seen"

@@ -1,0 +1,62 @@
+"""Errors as a person reads them: one paragraph for each problem, on stderr, no traceback.
+
+    error: recipes/code-model.yaml:14: there is no format 'Q4K'; did you mean Q4_K?
+
+Text from files is shown as text: nothing in a tensor's name or a recipe colours the terminal or moves its cursor.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from quantrecipe.errors import Problem, QuantrecipeError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["print_error", "print_problems", "print_warning", "printable"]
+
+
+def printable(text: str) -> str:
+    """The text on one line, with control characters spelt out: an escape becomes `\\x1b`."""
+    text = " ".join(text.split("\n"))
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def print_problems(console: Console, error: QuantrecipeError) -> None:
+    """Every problem of an error, one after the other."""
+    for problem in error.problems:
+        _print(console, "error: ", "bold red", problem)
+
+
+def print_warning(console: Console, what: str, remedy: str = "") -> None:
+    """A warning, in the same form."""
+    _print(console, "warning: ", "bold yellow", Problem(what=what, remedy=remedy))
+
+
+def print_error(error: QuantrecipeError | str, remedy: str = "") -> None:
+    """An error, where no command has made a console yet."""
+    from quantrecipe.cli.context import stderr_console
+
+    if isinstance(error, str):
+        error = QuantrecipeError(error, remedy)
+    print_problems(stderr_console("auto"), error)
+
+
+def _print(console: Console, label: str, style: str, problem: Problem) -> None:
+    from rich.text import Text
+
+    text = Text()
+    text.append(label, style)
+    where, what = _split(problem)
+    text.append(printable(where), "bold")
+    text.append(printable(what))
+    # Where nobody watches, a paragraph is a line: it can be searched, and cut by whoever shows it.
+    console.print(text, soft_wrap=not console.is_terminal)
+
+
+def _split(problem: Problem) -> tuple[str, str]:
+    """The place, which is shown bold, and the rest."""
+    whole = str(problem)
+    rest = str(Problem(what=problem.what, remedy=problem.remedy))
+    return whole.removesuffix(rest), rest

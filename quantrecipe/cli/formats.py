@@ -1,0 +1,127 @@
+"""quantrecipe formats: what recipes can say after `type:`, and what each of them costs."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from quantrecipe.api import QuantFormat
+from quantrecipe.cli.context import Context, pass_context
+from quantrecipe.cli.errors import printable
+from quantrecipe.cli.help import SETTINGS, examples
+from quantrecipe.registry import Registry
+
+__all__ = ["command"]
+
+
+@click.command(
+    "formats",
+    context_settings=SETTINGS,
+    epilog=examples("quantrecipe formats", "quantrecipe formats Q4_K", "quantrecipe formats --compile"),
+)
+@click.argument("name", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--compile", "compile_", is_flag=True, help="Compile every kernel now, for later runs.")
+@pass_context
+def command(ctx: Context, name: str | None, as_json: bool, compile_: bool) -> None:
+    """List the formats that recipes can use, or show everything about the one called NAME.
+
+    Bits per weight and bytes are those of the file. Importance: "required" formats can't do without an importance
+    matrix, "advised" ones lose much, "optional" ones use it if there is one, "ignored" ones never do.
+    """
+    registry = ctx.load_registry()
+    formats = [registry.format(name)] if name else list(registry.formats.values())
+    if compile_:
+        _compile(ctx, [fmt for fmt in formats if fmt.spec.codec])
+    elif as_json:
+        plain = [_plain(registry, fmt) for fmt in formats]
+        click.echo(json.dumps(plain[0] if name else plain, indent=2))
+    else:
+        ctx.console.print(_details(registry, formats[0]) if name else _table(registry, formats))
+
+
+def _table(registry: Registry, formats: Sequence[QuantFormat]) -> Any:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("format", "bits", "block", "bytes", "importance", "fallback", "dialect", "from"):
+        number = heading in ("bits", "block", "bytes")
+        table.add_column(heading, justify="right" if number else "left", no_wrap=True)
+    for fmt in sorted(formats, key=lambda fmt: (not fmt.spec.codec, fmt.spec.bits_per_weight, fmt.spec.name)):
+        spec = fmt.spec
+        row_meta = f" + {spec.row_meta_bytes}/row" if spec.row_meta_bytes else ""
+        cells = (
+            spec.name,
+            f"{spec.bits_per_weight:.4g}",
+            str(spec.block),
+            f"{spec.block_bytes}{row_meta}",
+            spec.importance if spec.codec else "copied only",
+            spec.fallback or "",
+            spec.dialect,
+            registry.provider(spec.name).distribution,
+        )
+        table.add_row(*(Text(printable(cell), "" if spec.codec else "dim") for cell in cells))
+    return table
+
+
+def _details(registry: Registry, fmt: QuantFormat) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column()
+    for key, value in _plain(registry, fmt).items():
+        if key == "options":
+            continue
+        table.add_row(Text(key.replace("_", " ")), Text(printable("" if value is None else str(value))))
+    for name, schema in fmt.option_schema.items():
+        table.add_row(Text(f"option {name}"), Text(printable(json.dumps(dict(schema)))))
+    return table
+
+
+def _plain(registry: Registry, fmt: QuantFormat) -> dict[str, Any]:
+    spec = fmt.spec
+    plugin = registry.provider(spec.name)
+    return {
+        "name": spec.name,
+        "summary": spec.summary,
+        "bits_per_weight": spec.bits_per_weight,
+        "block": spec.block,
+        "block_bytes": spec.block_bytes,
+        "row_meta_bytes": spec.row_meta_bytes,
+        "rows_per_group": spec.rows_per_group,
+        "ggml_type": spec.ggml_type,
+        "dialect": spec.dialect,
+        "importance": spec.importance,
+        "fallback": spec.fallback,
+        "codec": spec.codec,
+        "exactness": spec.exactness,
+        "error_bound": spec.error_bound,
+        "version": spec.version,
+        "plugin": f"{plugin.distribution} {plugin.version}",
+        "options": {name: dict(schema) for name, schema in fmt.option_schema.items()},
+    }
+
+
+def _compile(ctx: Context, formats: Sequence[QuantFormat]) -> None:
+    """Encodes and decodes a few rows in each format, which compiles its kernels and keeps them for later runs."""
+    import numpy as np
+
+    with ctx.err.status("compiling") as status:
+        for number, fmt in enumerate(formats, 1):
+            status.update(f"compiling {number} of {len(formats)}: {fmt.spec.name}")
+            k = math.lcm(fmt.spec.block, 256)
+            n = math.lcm(fmt.spec.rows_per_group, 16)
+            rows = np.sin(np.arange(n * k, dtype=np.float32)).reshape(n, k)
+            importance = np.ones(k, np.float32)
+            for weights in (None, importance) if fmt.spec.importance != "required" else (importance,):
+                data = fmt.encode(rows, weights)
+            fmt.decode(data, k)
+    ctx.console.print(f"{len(formats)} formats are ready.")

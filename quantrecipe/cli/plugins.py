@@ -1,0 +1,86 @@
+"""quantrecipe plugins: what is installed, what it adds, and why what is missing is missing."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from quantrecipe.cli.context import Context, pass_context
+from quantrecipe.cli.errors import printable
+from quantrecipe.cli.help import SETTINGS, examples
+from quantrecipe.registry import PluginInfo, Registry, load_registry
+
+__all__ = ["command"]
+
+
+@click.command(
+    "plugins",
+    context_settings=SETTINGS,
+    epilog=examples("quantrecipe plugins", "quantrecipe plugins --json"),
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@pass_context
+def command(ctx: Context, as_json: bool) -> None:
+    """List the plugins that are installed, what each adds, and why one could not be loaded.
+
+    A plugin is a Python package with an entry point of group "quantrecipe"; installing one lets it run its code
+    whenever quantrecipe runs. --no-plugins, before the command, loads none.
+    """
+    registry = load_registry(
+        plugins=ctx.plugins
+    )  # not the context's: its warnings are this command's subject
+    if as_json:
+        click.echo(json.dumps([_plain(plugin) for plugin in registry.plugins], indent=2))
+        return
+    ctx.console.print(_table(registry))
+    if not ctx.plugins:
+        ctx.console.print("Plugins are switched off; this is what is built in.")
+
+
+def _table(registry: Registry) -> Any:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("plugin", no_wrap=True)
+    table.add_column("from", no_wrap=True)
+    table.add_column("status", no_wrap=True)
+    table.add_column("adds")
+    for plugin in registry.plugins:
+        ok = plugin.status == "ok"
+        table.add_row(
+            Text(printable(plugin.name)),
+            Text(printable(f"{plugin.distribution} {plugin.version}")),
+            Text(plugin.status, "green" if ok else "bold red"),
+            _adds(plugin) if ok else Text(printable(plugin.cause)),
+        )
+    return table
+
+
+def _adds(plugin: PluginInfo) -> Any:
+    from rich.text import Text
+
+    kinds = {"formats": plugin.formats, "analyses": plugin.analyses, "recipes": _prefixes(plugin)}
+    lines = [f"{kind}: {', '.join(names)}" for kind, names in kinds.items() if names]
+    return Text("\n".join(lines) or "nothing")
+
+
+def _prefixes(plugin: PluginInfo) -> tuple[str, ...]:
+    return tuple(f"{prefix}/…" for prefix in plugin.recipes)
+
+
+def _plain(plugin: PluginInfo) -> dict[str, Any]:
+    return {
+        "name": plugin.name,
+        "distribution": plugin.distribution,
+        "version": plugin.version,
+        "module": plugin.module,
+        "status": plugin.status,
+        "cause": plugin.cause,
+        "formats": list(plugin.formats),
+        "analyses": list(plugin.analyses),
+        "recipes": list(plugin.recipes),
+    }

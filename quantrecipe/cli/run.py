@@ -1,0 +1,91 @@
+"""run: a command line from its arguments to its exit status; whatever goes wrong ends here, and is said once.
+
+What is expected to go wrong (QuantrecipeError, a full disk, Ctrl-C) has no traceback, unless `-v` asks for it.
+What isn't is a bug, and keeps it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from quantrecipe.cli.app import app
+from quantrecipe.cli.errors import print_error
+from quantrecipe.errors import QuantrecipeError
+
+__all__ = ["run"]
+
+INTERRUPTED = 130
+
+
+def run(args: Sequence[str]) -> int:
+    """The exit status of a command line."""
+    _never_fail_to_print()
+    try:
+        status = app.main(list(args), prog_name="quantrecipe", standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _close_quietly()
+        return 1
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.Abort:  # what click makes of Ctrl-C
+        print_error("stopped")
+        return INTERRUPTED
+    except KeyboardInterrupt:
+        print_error("stopped")
+        return INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except SystemExit as stop:  # rich and click leave so where a pipe closes
+        _close_quietly()
+        return stop.code if isinstance(stop.code, int) else 1
+    except QuantrecipeError as error:  # only from before there was a command to report it
+        print_error(error)
+        return 1
+    except MemoryError:
+        print_error("there is not enough memory", "use fewer --threads, or close other programs")
+        return 1
+    except OSError as error:
+        _print_traceback_if_verbose(args)
+        print_error(_os_error(error))
+        return 1
+    except Exception:  # noqa: BLE001  # the last stop: anything else is a bug, and is shown as one
+        traceback.print_exc()
+        print_error(
+            "this is a bug in quantrecipe or in one of its plugins",
+            "please report it with the lines above and what `quantrecipe plugins` prints",
+        )
+        return 1
+    return status if isinstance(status, int) else 0
+
+
+def _never_fail_to_print() -> None:
+    """A name that the terminal's encoding can't show is no reason to stop."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _close_quietly() -> None:
+    """The reader of our output has gone; without this, Python would complain once more as it exits."""
+    try:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+    except (OSError, ValueError):
+        return
+
+
+def _os_error(error: OSError) -> str:
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}"
+
+
+def _print_traceback_if_verbose(args: Sequence[str]) -> None:
+    if any(arg in ("-v", "--verbose") for arg in args):
+        traceback.print_exc()

@@ -2,27 +2,55 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich import box
-from rich.console import Console, RenderableType
 from rich.console import Group as Lines
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from quantrecipe.cli.units import bytes_text, count_text
+from quantrecipe.cli.coverage import render_coverage
+from quantrecipe.cli.errors import printable
+from quantrecipe.cli.units import bytes_text, count_text, duration_text
 from quantrecipe.plan.group import Group, group, totals
 from quantrecipe.plan.plan import Assignment, Plan
 
-__all__ = ["render_plan", "render_totals"]
+if TYPE_CHECKING:
+    from quantrecipe.output.apply import Result
+
+__all__ = ["render_plan", "render_summary", "render_totals", "render_warnings"]
 
 
 def render_plan(plan: Plan, *, every_tensor: bool = False) -> RenderableType:
     """The table of a plan; `every_tensor` gives each its own line."""
     parts: list[RenderableType] = [_every_tensor(plan) if every_tensor else _groups(plan)]
+    if plan.coverage is not None:
+        parts += [render_coverage(plan.coverage), Text()]
     if plan.warnings:
-        parts += [Text(f"! {warning}", style="yellow") for warning in plan.warnings]
-        parts.append(Text())
+        parts += [render_warnings(plan), Text()]
     parts.append(render_totals(plan))
     return Lines(*parts)
+
+
+def render_warnings(plan: Plan) -> RenderableType:
+    """What deserves a look before the work starts."""
+    return Lines(*(Text(f"! {printable(warning)}", style="yellow") for warning in plan.warnings))
+
+
+def render_summary(plan: Plan, result: Result) -> RenderableType:
+    """What `apply` did."""
+    seconds = f"in {duration_text(result.seconds)} with {result.threads} threads"
+    if result.compile_seconds >= 1:
+        seconds += f", after {duration_text(result.compile_seconds)} of compiling kernels (only once on each machine)"
+    rate = f"{count_text(plan.size / max(result.seconds, 1e-9))} weights/s"
+    lines: list[RenderableType] = [render_totals(plan)]
+    for name, count in result.nonfinite.items():
+        lines.append(
+            Text(f"! {printable(name)}: {count} weights are NaN or Inf, and 0 in the file", style="yellow")
+        )
+    lines += [Text(f"{seconds}; {rate}"), Text.assemble("wrote ", (str(result.path), "bold"))]
+    return Lines(*lines)
 
 
 def render_totals(plan: Plan) -> RenderableType:
@@ -101,8 +129,3 @@ def _type_of(a: Assignment) -> Text:
 
 def _reason(a: Assignment) -> Text:
     return Text(a.because, style="dim" if a.copied else "")
-
-
-def print_plan(console: Console, plan: Plan, *, every_tensor: bool = False) -> None:
-    """Print a plan."""
-    console.print(render_plan(plan, every_tensor=every_tensor))

@@ -71,9 +71,13 @@ class PartFile:
             raise self._explain(error) from error
 
     def _refuse_taken(self, force: bool) -> None:
-        if self.path.is_dir():
+        try:
+            exists, folder = self.path.exists(), self.path.is_dir()
+        except OSError as error:
+            raise self._explain(error) from error
+        if folder:
             raise OutputError(f"{self.path} is a folder", "name a file with -o FILE")
-        if self.path.exists() and not force:
+        if exists and not force:
             raise OutputError(
                 f"{self.path} exists", "say --force to replace it, or name another file with -o FILE"
             )

@@ -1,0 +1,45 @@
+"""quantrecipe plan: what a recipe would do to a model, to the byte, from headers alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from quantrecipe.cli.context import Context, pass_context
+from quantrecipe.cli.help import SETTINGS, examples
+from quantrecipe.cli.planning import PlanOptions, build_plan, plan_options
+
+__all__ = ["command"]
+
+
+@click.command(
+    "plan",
+    context_settings=SETTINGS,
+    epilog=examples(
+        "quantrecipe plan recipes/code-model.yaml examples/tiny-code",
+        "quantrecipe plan llama.cpp/Q4_K_M model-BF16.gguf --imatrix imatrix.gguf --all",
+        "quantrecipe plan recipes/code-model.yaml model.safetensors --json | jq .nbytes",
+    ),
+)
+@plan_options
+@click.option("--all", "every_tensor", is_flag=True, help="A line for each tensor.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@pass_context
+def command(
+    ctx: Context, recipe: str, model: Path, every_tensor: bool, as_json: bool, **options: Any
+) -> None:
+    """Show what RECIPE would do to MODEL: the type and size of each tensor, and the rule that decides.
+
+    RECIPE is a file, or the name of a recipe that quantrecipe or a plugin ships (llama.cpp/Q4_K_M). MODEL is a
+    Hugging Face folder, a .safetensors file in one, or a GGUF. Weights aren't read, and nothing is written.
+    """
+    plan, _ = build_plan(ctx, recipe, model, PlanOptions(**options))
+    if as_json:
+        click.echo(json.dumps(plan.to_json(), indent=2))
+        return
+    from quantrecipe.cli.plan_table import render_plan
+
+    ctx.console.print(render_plan(plan, every_tensor=every_tensor))

@@ -14,11 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from quantrecipe.core.bits import as_bits, as_float
 from quantrecipe.core.jit import DECODE, ENCODE, kernel
 
 __all__ = [
-    "as_bits",
-    "as_float",
     "bf16_bytes_from_rows",
     "f16_bits",
     "f16_bytes_from_rows",
@@ -40,18 +39,6 @@ SMALLEST_NORMAL = U32(0x38800000)  # 2^-14
 OVERFLOW = U32(0x47800000)  # 2^16
 REBIAS = U32((127 - 15) << 10)
 QUIET = U32(0x400000)
-
-
-@kernel
-def as_float(bits: Any) -> Any:
-    """The float32 with these 32 bits. (numba adds and shifts integers in 64 bits, so the upper ones are cut off.)"""
-    return U32(bits).view(F32)
-
-
-@kernel
-def as_bits(value: Any) -> Any:
-    """The 32 bits of a float32."""
-    return F32(value).view(U32)
 
 
 @kernel

@@ -7,6 +7,7 @@ from quantrecipe.formats.bf16 import BF16
 from quantrecipe.formats.f16 import F16
 from quantrecipe.formats.f32 import F32
 from quantrecipe.formats.passthrough import F64, I8, I16, I32, I64
+from quantrecipe.formats.q4_k import Q4_K
 
 __all__ = ["ALL"]
 
@@ -14,6 +15,7 @@ ALL: tuple[QuantFormat, ...] = (
     F32(),
     F16(),
     BF16(),
+    Q4_K(),
     F64(),
     I8(),
     I16(),

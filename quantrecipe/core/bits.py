@@ -1,0 +1,23 @@
+"""The bits of a float32, and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from quantrecipe.core.jit import kernel
+
+__all__ = ["as_bits", "as_float"]
+
+
+@kernel
+def as_bits(value: Any) -> Any:
+    """The 32 bits of a float32."""
+    return np.float32(value).view(np.uint32)
+
+
+@kernel
+def as_float(bits: Any) -> Any:
+    """The float32 with these 32 bits. numba computes integers in 64 bits: what is above the 32nd falls off."""
+    return np.uint32(bits).view(np.float32)

@@ -1,0 +1,135 @@
+"""The best scale and minimum for groups of weights: x ≈ scale * q + minimum, q an integer from 0 to nmax.
+
+ggml: make_qkx2_quants and make_qkx3_quants, which agree for weights that aren't NaN. From the group's range as it is, a number of
+steps tries slightly other ranges; each one's integers give a scale and a minimum by weighted least squares;
+the one with the smallest weighted error stays. The minimum is never above zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from quantrecipe.core.jit import kernel
+from quantrecipe.core.lanes import LANES, UNROLL, WT, Q, X, lane_row, nearest
+
+__all__ = ["KEPT_BASE", "KEPT_ISCALE", "MINIMUM", "SCALE", "scale_min_search"]
+
+F32 = np.float32
+ZERO, ONE, INF = F32(0), F32(1), F32(np.inf)
+
+SCALE, MINIMUM, KEPT_ISCALE, KEPT_BASE = (lane_row(i) for i in range(4))
+LOW, HIGH, SUM_W, SUM_X, BEST, ISCALE, SL, SL2, SXL, TRY_SCALE, TRY_MIN, ERROR = (lane_row(i) for i in range(4, 16))
+
+
+@cache
+def scale_min_search(n: int, *, absolute: bool = False) -> Callable[..., None]:
+    """The kernel search(s, nmax, rmin, rdelta, nstep) for groups of n weights at X, weighted by WT.
+
+    Fills SCALE and MINIMUM, and KEPT_ISCALE and KEPT_BASE: the integers of the best try are those nearest to
+    KEPT_ISCALE * (x - KEPT_BASE). With `absolute` the error is the sum of |x - x̂|, else of its squares.
+    """
+
+    @kernel
+    def search(s: Any, nmax: Any, rmin: Any, rdelta: Any, nstep: Any) -> None:
+        # The range, and the sums that all tries share.
+        for j in range(LANES):
+            s[LOW + j] = s[X + j]
+            s[HIGH + j] = s[X + j]
+            s[SUM_W + j] = s[WT + j]
+            s[SUM_X + j] = s[WT + j] * s[X + j]
+        for i in range(1, n):
+            for j in range(LANES):
+                x = s[X + i * LANES + j]
+                w = s[WT + i * LANES + j]
+                s[LOW + j] = x if x < s[LOW + j] else s[LOW + j]
+                s[HIGH + j] = x if x > s[HIGH + j] else s[HIGH + j]
+                s[SUM_W + j] += w
+                s[SUM_X + j] += w * x
+
+        # The range as it is.
+        for j in range(LANES):
+            low = s[LOW + j]
+            low = ZERO if low > ZERO else low
+            iscale = nmax / (s[HIGH + j] - low)
+            s[LOW + j] = low
+            s[SCALE + j] = ONE / iscale
+            s[MINIMUM + j] = low
+            # An infinite quotient rounds to 0 in ggml, whatever it is multiplied with.
+            iscale = iscale if abs(iscale) < INF else ZERO
+            s[ISCALE + j] = iscale
+            s[KEPT_ISCALE + j] = iscale
+            s[KEPT_BASE + j] = low
+            s[BEST + j] = ZERO
+        for i in range(n):
+            for j in range(LANES):
+                x = s[X + i * LANES + j]
+                q = nearest(s[ISCALE + j] * (x - s[LOW + j]))
+                q = q if q > ZERO else ZERO
+                q = q if q < nmax else nmax
+                d = s[SCALE + j] * q + s[LOW + j] - x
+                s[BEST + j] += s[WT + i * LANES + j] * (abs(d) if absolute else d * d)
+
+        for step in range(nstep + 1):
+            # Integers for a slightly other range, and the sums of their least squares fit.
+            wanted = rmin + rdelta * F32(step) + nmax
+            for j in range(LANES):
+                iscale = wanted / (s[HIGH + j] - s[MINIMUM + j])
+                s[ISCALE + j] = iscale if abs(iscale) < INF else ZERO
+                s[SL + j] = ZERO
+                s[SL2 + j] = ZERO
+                s[SXL + j] = ZERO
+            for i0 in range(0, n, UNROLL):
+                for j in range(LANES):
+                    sl, sl2, sxl = s[SL + j], s[SL2 + j], s[SXL + j]
+                    iscale, base = s[ISCALE + j], s[MINIMUM + j]
+                    for u in range(UNROLL):
+                        x = s[X + (i0 + u) * LANES + j]
+                        q = nearest(iscale * (x - base))
+                        q = q if q > ZERO else ZERO
+                        q = q if q < nmax else nmax
+                        s[Q + (i0 + u) * LANES + j] = q
+                        wq = s[WT + (i0 + u) * LANES + j] * q
+                        sl += wq
+                        sl2 += wq * q
+                        sxl += wq * x
+                    s[SL + j], s[SL2 + j], s[SXL + j] = sl, sl2, sxl
+
+            # The fit; through zero where the minimum would be positive. A singular one never wins.
+            for j in range(LANES):
+                sl, sl2, sxl, sw, sx = s[SL + j], s[SL2 + j], s[SXL + j], s[SUM_W + j], s[SUM_X + j]
+                det = sw * sl2 - sl * sl
+                scale = (sw * sxl - sx * sl) / det
+                low = (sl2 * sx - sl * sxl) / det
+                through_zero = sxl / sl2
+                s[TRY_SCALE + j] = through_zero if low > ZERO else scale
+                s[TRY_MIN + j] = ZERO if low > ZERO else low
+                s[ERROR + j] = ZERO if det > ZERO else INF
+
+            # Its error.
+            for i0 in range(0, n, UNROLL):
+                for j in range(LANES):
+                    e, scale, low = s[ERROR + j], s[TRY_SCALE + j], s[TRY_MIN + j]
+                    for u in range(UNROLL):
+                        d = scale * s[Q + (i0 + u) * LANES + j] + low - s[X + (i0 + u) * LANES + j]
+                        e += s[WT + (i0 + u) * LANES + j] * (abs(d) if absolute else d * d)
+                    s[ERROR + j] = e
+            for j in range(LANES):
+                better = s[ERROR + j] < s[BEST + j]
+                s[BEST + j] = s[ERROR + j] if better else s[BEST + j]
+                s[KEPT_ISCALE + j] = s[ISCALE + j] if better else s[KEPT_ISCALE + j]
+                s[KEPT_BASE + j] = s[MINIMUM + j] if better else s[KEPT_BASE + j]
+                s[SCALE + j] = s[TRY_SCALE + j] if better else s[SCALE + j]
+                s[MINIMUM + j] = s[TRY_MIN + j] if better else s[MINIMUM + j]
+
+        # A group without a range has no scale.
+        for j in range(LANES):
+            flat = s[HIGH + j] == s[LOW + j]
+            s[SCALE + j] = ZERO if flat else s[SCALE + j]
+            s[MINIMUM + j] = s[LOW + j] if flat else s[MINIMUM + j]
+            s[KEPT_ISCALE + j] = ZERO if flat else s[KEPT_ISCALE + j]
+
+    return search

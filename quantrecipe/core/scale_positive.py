@@ -1,0 +1,133 @@
+"""The best common scale for numbers that aren't negative: x ≈ scale * q, q an integer from 0 to nmax.
+
+ggml: make_qp_quants. It quantizes the scales (and the minima) of a super-block's groups, each weighted by what its group
+counts: eight tries around nmax / max, least squares on the best, then up to five rounds that move single integers.
+
+    table  rows of LANES floats: one super-block per lane
+      IN       (16 rows)  the numbers
+      COUNTS   (16 rows)  their weights
+      INTEGERS (16 rows)  result: the integers, as floats from 0 to 255 (what ggml keeps in a byte)
+      COMMON   (1 row)    result: the scale
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from quantrecipe.core.jit import kernel
+from quantrecipe.core.lanes import LANES, nearest_int
+
+__all__ = ["COMMON", "COUNTS", "IN", "INTEGERS", "TABLE", "positive_scale_search"]
+
+F32 = np.float32
+I32 = np.int32
+ZERO, ONE = F32(0), F32(1)
+EPSILON = F32(1e-15)  # ggml: GROUP_MAX_EPS
+STEP = F32(0.1)
+ROUNDS = 5
+
+IN = 0
+COUNTS = 16 * LANES
+INTEGERS = 32 * LANES
+COMMON, TOP, ISCALE, BEST, SXL, SL2, ERROR = ((48 + i) * LANES for i in range(7))
+TABLE = 55 * LANES
+
+
+@kernel
+def in_a_byte(integer: Any) -> Any:
+    """An int32 as ggml's byte keeps it, as float32."""
+    return F32(I32(integer & I32(0xFF)))
+
+
+@cache
+def positive_scale_search(n: int, nmax: int) -> Callable[..., None]:
+    """The kernel search(t): fill INTEGERS and COMMON of a table from its IN and COUNTS, n numbers in each lane."""
+    top = F32(nmax)
+    last = I32(nmax)
+
+    @kernel
+    def search(t: Any) -> None:
+        for j in range(LANES):
+            t[TOP + j] = ZERO
+        for i in range(n):
+            for j in range(LANES):
+                t[TOP + j] = t[TOP + j] if t[TOP + j] > t[IN + i * LANES + j] else t[IN + i * LANES + j]
+
+        # The quotient as it is, then eight around it.
+        for j in range(LANES):
+            t[ISCALE + j] = top / t[TOP + j]
+            t[BEST + j] = ZERO
+        for i in range(n):
+            for j in range(LANES):
+                x = t[IN + i * LANES + j]
+                scale = ONE / t[ISCALE + j]
+                d = x - scale * in_a_byte(nearest_int(t[ISCALE + j] * x))
+                t[BEST + j] += t[COUNTS + i * LANES + j] * d * d
+        for step in range(-4, 5):
+            if step != 0:
+                wanted = STEP * F32(step) + top
+                for j in range(LANES):
+                    t[ERROR + j] = ZERO
+                for i in range(n):
+                    for j in range(LANES):
+                        x = t[IN + i * LANES + j]
+                        iscale = wanted / t[TOP + j]
+                        scale = ONE / iscale
+                        q = nearest_int(iscale * x)
+                        q = q if q < last else last
+                        d = x - scale * F32(q)
+                        t[ERROR + j] += t[COUNTS + i * LANES + j] * d * d
+                for j in range(LANES):
+                    better = t[ERROR + j] < t[BEST + j]
+                    t[BEST + j] = t[ERROR + j] if better else t[BEST + j]
+                    t[ISCALE + j] = wanted / t[TOP + j] if better else t[ISCALE + j]
+
+        for j in range(LANES):
+            t[SXL + j] = ZERO
+            t[SL2 + j] = ZERO
+        for i in range(n):
+            for j in range(LANES):
+                x = t[IN + i * LANES + j]
+                w = t[COUNTS + i * LANES + j]
+                q = nearest_int(t[ISCALE + j] * x)
+                q = q if q < last else last
+                t[INTEGERS + i * LANES + j] = in_a_byte(q)
+                t[SXL + j] += w * x * F32(q)
+                t[SL2 + j] += w * F32(q) * F32(q)
+
+        # Move single integers while that raises the share of the numbers that is caught, sxl² / sl2.
+        for _ in range(ROUNDS):
+            moved = F32(0)
+            for i in range(n):
+                for j in range(LANES):
+                    x = t[IN + i * LANES + j]
+                    w = t[COUNTS + i * LANES + j]
+                    old = t[INTEGERS + i * LANES + j]
+                    sxl = t[SXL + j] - w * x * old
+                    sl2 = t[SL2 + j] - w * old * old
+                    q = nearest_int(x * sl2 / sxl)
+                    q = q if q < last else last
+                    new = F32(q)
+                    new_sxl = sxl + w * x * new
+                    new_sl2 = sl2 + w * new * new
+                    gain = new_sxl * new_sxl * t[SL2 + j] > t[SXL + j] * t[SXL + j] * new_sl2
+                    move = (sxl > ZERO) & (sl2 > ZERO) & (new != old) & gain
+                    t[INTEGERS + i * LANES + j] = in_a_byte(q) if move else old
+                    t[SXL + j] = new_sxl if move else t[SXL + j]
+                    t[SL2 + j] = new_sl2 if move else t[SL2 + j]
+                    moved = ONE if move else moved
+            if moved == ZERO:
+                break
+
+        for j in range(LANES):
+            scale = t[SXL + j] / t[SL2 + j] if t[SL2 + j] > ZERO else ZERO
+            t[COMMON + j] = ZERO if t[TOP + j] < EPSILON else scale
+        for i in range(n):
+            for j in range(LANES):
+                t[INTEGERS + i * LANES + j] = ZERO if t[TOP + j] < EPSILON else t[INTEGERS + i * LANES + j]
+
+    return search

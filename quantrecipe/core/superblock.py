@@ -1,0 +1,161 @@
+"""Super-blocks of 256 weights, whose groups have a scale and a minimum each: what Q2_K, Q4_K and Q5_K share.
+
+Encoding has two halves. *Find*: each group's best scale and minimum, in float32, for up to LANES super-blocks.
+*Finish* (in the formats): quantize the scales and minima, round the weights with them, pack.
+
+    found  rows of LANES floats, one super-block per lane; G = 256 / n groups
+      G rows each of SCALES, MINIMA (not negative: what is taken off), KEPT_ISCALES and KEPT_BASES (see
+      `scale_min.py`), SUMS (what the group's weights count together; only with importance)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from quantrecipe.core.jit import kernel
+from quantrecipe.core.lanes import LANES, WT, X, load_groups, nearest_int, sums_of_squares, weigh_by_importance
+from quantrecipe.core.scale_min import KEPT_BASE, KEPT_ISCALE, MINIMUM, SCALE, scale_min_search
+
+__all__ = [
+    "FOUND",
+    "KEPT_BASES",
+    "KEPT_ISCALES",
+    "MINIMA",
+    "SCALES",
+    "SUMS",
+    "SUPERBLOCK",
+    "find_plain",
+    "find_weighted",
+    "round_with",
+]
+
+F32 = np.float32
+I32 = np.int32
+U8 = np.uint8
+ZERO = F32(0)
+
+SUPERBLOCK = 256
+SCALES, MINIMA, KEPT_ISCALES, KEPT_BASES, SUMS = range(5)
+FOUND = 5
+
+
+@cache
+def _keep(n: int) -> Callable[..., None]:
+    groups = SUPERBLOCK // n
+
+    @kernel
+    def keep(s: Any, fill: Any, count: Any, found: Any) -> None:
+        for j in range(count):
+            i, lane = (fill + j) % groups, (fill + j) // groups
+            found[(SCALES * groups + i) * LANES + lane] = s[SCALE + j]
+            found[(MINIMA * groups + i) * LANES + lane] = -s[MINIMUM + j]
+            found[(KEPT_ISCALES * groups + i) * LANES + lane] = s[KEPT_ISCALE + j]
+            found[(KEPT_BASES * groups + i) * LANES + lane] = s[KEPT_BASE + j]
+
+    return keep
+
+
+@cache
+def find_plain(
+    n: int, *, nmax: int, rmin: float, rdelta: float, nstep: int, evened: bool = True, absolute: bool = False
+) -> Callable[..., None]:
+    """The kernel find(x, first, count, s, found) for count ≤ LANES super-blocks of flat x.
+
+    A weight counts as much as its size, with `evened` plus the group's root mean square.
+    """
+    groups = SUPERBLOCK // n
+    load, search, keep = load_groups(n), scale_min_search(n, absolute=absolute), _keep(n)
+    top, low, delta = F32(nmax), F32(rmin), F32(rdelta)
+    length = F32(n)
+
+    @kernel
+    def find(x: Any, first: Any, count: Any, s: Any, found: Any) -> None:
+        base = np.empty(LANES, np.float32)
+        for fill in range(0, count * groups, LANES):
+            filled = min(LANES, count * groups - fill)
+            load(x, first * groups + fill, filled, s)
+            for j in range(LANES):
+                base[j] = ZERO
+            if evened:
+                for i in range(n):
+                    for j in range(LANES):
+                        base[j] += s[X + i * LANES + j] * s[X + i * LANES + j]
+                for j in range(LANES):
+                    base[j] = np.sqrt(base[j] / length)
+            for i in range(n):
+                for j in range(LANES):
+                    s[WT + i * LANES + j] = base[j] + abs(s[X + i * LANES + j])
+            search(s, top, low, delta, nstep)
+            keep(s, fill, filled, found)
+
+    return find
+
+
+@cache
+def find_weighted(
+    n: int, *, nmax: int, rmin: float, rdelta: float, nstep: int, sigma: float
+) -> Callable[..., None]:
+    """The kernel find(x, importance, first, count, s, found) for count ≤ LANES super-blocks of flat x.
+
+    A weight counts importance * sqrt(sigma * mean square of the super-block + its own square).
+    """
+    groups = SUPERBLOCK // n
+    load, search, keep, weigh = load_groups(n), scale_min_search(n), _keep(n), weigh_by_importance(n)
+    top, low, delta, factor = F32(nmax), F32(rmin), F32(rdelta), F32(sigma)
+    length = F32(SUPERBLOCK)
+
+    @kernel
+    def find(x: Any, importance: Any, first: Any, count: Any, s: Any, found: Any) -> None:
+        squares = np.empty(LANES, np.float32)
+        even = np.empty(LANES, np.float32)
+        sums_of_squares(x, first, count, SUPERBLOCK, squares)
+        for fill in range(0, count * groups, LANES):
+            filled = min(LANES, count * groups - fill)
+            load(x, first * groups + fill, filled, s)
+            for j in range(LANES):
+                even[j] = factor * squares[(fill + min(j, filled - 1)) // groups] / length
+            weigh(importance, first * groups + fill, filled, even, s)
+            for j in range(LANES):
+                even[j] = ZERO
+            for i in range(n):
+                for j in range(LANES):
+                    even[j] += s[WT + i * LANES + j]
+            for j in range(filled):
+                i, lane = (fill + j) % groups, (fill + j) // groups
+                found[(SUMS * groups + i) * LANES + lane] = even[j]
+            search(s, top, low, delta, nstep)
+            keep(s, fill, filled, found)
+
+    return find
+
+
+@cache
+def round_with(n: int, nmax: int) -> Callable[..., None]:
+    """The kernel round_group(x, at, scale, minimum, iscale, base, levels, to): n integers from 0 to nmax.
+
+    levels[to:] = the integers nearest to (x[at:] + minimum) / scale. Where the scale was rounded to nothing, ggml leaves the
+    search's own integers: those nearest to iscale * (x - base).
+    """
+    last = I32(nmax)
+    none = I32(0)
+
+    @kernel
+    def round_group(
+        x: Any, at: Any, scale: Any, minimum: Any, iscale: Any, base: Any, levels: Any, to: Any
+    ) -> None:
+        if scale == ZERO:
+            for i in range(n):
+                q = nearest_int(iscale * (x[at + i] - base))
+                q = q if q > none else none
+                levels[to + i] = U8(q if q < last else last)
+        else:
+            for i in range(n):
+                q = nearest_int((x[at + i] + minimum) / scale)
+                q = q if q > none else none
+                levels[to + i] = U8(q if q < last else last)
+
+    return round_group

@@ -69,8 +69,8 @@ class GGUFHeader:
     def rooms(self) -> dict[str, int]:
         """Bytes that each tensor can have: up to the next tensor's offset, or to the end of the file."""
         ordered = sorted(self.tensors, key=lambda tensor: tensor.offset)
-        ends = [*(tensor.offset for tensor in ordered[1:]), self.file_size - self.data_start]
-        return {tensor.name: end - tensor.offset for tensor, end in zip(ordered, ends, strict=True)}
+        bounds = [*(tensor.offset for tensor in ordered), self.file_size - self.data_start]
+        return {tensor.name: end - tensor.offset for tensor, end in zip(ordered, bounds[1:], strict=True)}
 
 
 def read_header(path: str | Path) -> GGUFHeader:

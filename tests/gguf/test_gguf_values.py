@@ -1,0 +1,51 @@
+"""GGUFValue: made from Python values, decoded to the same, and strict about what fits."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from quantrecipe.errors import ModelError
+from quantrecipe.gguf.values import GGUFValue, ValueType
+
+
+@given(st.text())
+def test_text_comes_back(text):
+    value = GGUFValue.of(ValueType.STRING, text)
+    assert value.decode() == text
+    assert len(value) == len(text.encode())
+
+
+@given(st.lists(st.integers(-(2**31), 2**31 - 1)))
+def test_an_array_of_numbers_comes_back(numbers):
+    value = GGUFValue.array(ValueType.INT32, numbers)
+    assert value.decode() == numbers
+    assert (len(value), value.item_type) == (len(numbers), ValueType.INT32)
+
+
+@given(st.lists(st.text(max_size=5), max_size=9))
+def test_an_array_of_strings_comes_back(words):
+    assert GGUFValue.array(ValueType.STRING, words).decode() == words
+
+
+@pytest.mark.parametrize(
+    ("type_", "number"), [(ValueType.UINT8, 256), (ValueType.UINT32, -1), (ValueType.INT64, 2**63)]
+)
+def test_a_number_that_does_not_fit_is_an_error(type_, number):
+    with pytest.raises(ModelError, match=f"doesn't fit the type {type_.name}"):
+        GGUFValue.of(type_, number)
+
+
+def test_bytes_that_are_not_utf_8_decode_with_replacements():
+    assert GGUFValue.of(ValueType.STRING, b"a\xffb").decode() == "a\ufffdb"
+
+
+def test_scalars_have_no_length_and_no_items():
+    value = GGUFValue.of(ValueType.UINT32, 7)
+    assert value.item_type is None
+    with pytest.raises(TypeError, match="a UINT32 has no length"):
+        len(value)
+
+
+def test_an_array_of_arrays_can_not_be_made():
+    with pytest.raises(ModelError, match="but not made"):
+        GGUFValue.array(ValueType.ARRAY, [[1]])

@@ -45,7 +45,7 @@ def open_model(path: str | Path, *, arch: str | None = None, registry: Registry 
         return _with_arch(open_gguf(path, _load(registry).by_ggml_type), arch)
     if path.is_file() and not path.name.endswith((".safetensors", ".safetensors.index.json")):
         _refuse_file(path)
-    if path.is_dir() and not any(path.glob("*.safetensors")):
+    if path.is_dir() and not any(path.glob("*.safetensors*")):
         _refuse_folder(path)
     checkpoint = open_checkpoint(path)
     folder = path if path.is_dir() else path.parent

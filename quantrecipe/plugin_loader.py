@@ -140,7 +140,6 @@ def read_plugin(source: PluginSource) -> LoadedPlugin:
         _check_name("analysis", getattr(analysis, "name", None), analysis)
     for folder in recipes:
         _check_folder(folder)
-    _once("type id", (f"{fmt.spec.ggml_type} ({fmt.spec.dialect})" for fmt in formats))
     info = PluginInfo(
         source=source,
         status="ok",
@@ -148,6 +147,7 @@ def read_plugin(source: PluginSource) -> LoadedPlugin:
         analyses=_once("analysis", (analysis.name for analysis in analyses)),
         recipes=_once("recipe prefix", (folder.prefix for folder in recipes)),
     )
+    _once("type id", (f"{fmt.spec.ggml_type} ({fmt.spec.dialect})" for fmt in formats))
     return LoadedPlugin(info=info, formats=formats, analyses=analyses, recipes=recipes)
 
 

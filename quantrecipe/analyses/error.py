@@ -44,7 +44,8 @@ class Error(Analysis):
         for start in range(0, n, step):
             part = rows[start : start + step]
             exact = part.astype(np.float64)
-            off = exact - fmt.decode(fmt.encode(part, importance), k)
+            with np.errstate(invalid="ignore"):  # Inf - Inf: told below
+                off = exact - fmt.decode(fmt.encode(part, importance), k)
             error += _sum_of_squares(off, weight)
             square += _sum_of_squares(exact, weight)
         score = error / square if square > 0.0 else error

@@ -86,9 +86,9 @@ class Coverage:
 
 
 def coverage(
-    tensors: Iterable[TensorInfo], importance: Importance, *, model: Iterable[TensorInfo] = ()
+    tensors: Iterable[TensorInfo], importance: Importance, *, model: Iterable[TensorInfo]
 ) -> Coverage:
-    """How the matrix fits each of `tensors`, those that are to be quantized; `model` has all the others, too.
+    """How the matrix fits each of `tensors`, those that are to be quantized; `model` has all there are.
 
     ImportanceError where most entries fit no tensor of the model: it is the matrix of another one.
     """

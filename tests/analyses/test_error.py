@@ -1,0 +1,87 @@
+"""error: relative, weighted, the same for any chunk, 0 where nothing is lost."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import quantrecipe.analyses.error as module
+from quantrecipe import load_registry
+from quantrecipe.analyses.error import Error
+from quantrecipe.api import FormatSpec, QuantFormat
+from quantrecipe.errors import NonFiniteError
+
+Floats = NDArray[np.float32]
+
+
+class Integers(QuantFormat):
+    """Rounds to whole numbers, four rows at a time."""
+
+    spec: ClassVar[FormatSpec] = FormatSpec(
+        name="INT", ggml_type=900, block=1, block_bytes=4, rows_per_group=4, dialect="test"
+    )
+
+    def encode(self, rows: Floats, importance: Floats | None = None, *, out: Any = None) -> Any:
+        assert len(rows) % 4 == 0
+        return np.rint(rows).astype("<f4").view(np.uint8)
+
+    def decode(self, data: Any, k: int, *, out: Any = None) -> Floats:
+        return np.asarray(data.view("<f4"), np.float32)
+
+
+def oracle(rows: Floats, importance: Floats | None = None) -> float:
+    weight = np.ones(rows.shape[1]) if importance is None else importance.astype(float)
+    off = rows.astype(float) - np.rint(rows)
+    return float((weight * off**2).sum() / (weight * rows.astype(float) ** 2).sum())
+
+
+@pytest.fixture
+def rows() -> Floats:
+    return (np.random.default_rng(3).standard_normal((64, 48)) * 3).astype(np.float32)
+
+
+def test_is_the_relative_squared_error(rows: Floats) -> None:
+    assert Error().score(rows, Integers()) == pytest.approx(oracle(rows), rel=1e-12)
+
+
+def test_is_weighted_by_importance(rows: Floats) -> None:
+    importance = np.random.default_rng(4).random(48, dtype=np.float32)
+    score = Error().score(rows, Integers(), importance)
+    assert score == pytest.approx(oracle(rows, importance), rel=1e-12)
+    assert score != pytest.approx(oracle(rows), rel=1e-3)
+
+
+def test_does_not_depend_on_scale_of_importance(rows: Floats) -> None:
+    importance = np.random.default_rng(4).random(48, dtype=np.float32)
+    score = Error().score(rows, Integers(), importance)
+    assert Error().score(rows, Integers(), importance * 1024) == pytest.approx(score, rel=1e-12)
+
+
+def test_takes_rows_in_pieces_that_fit_the_groups(rows: Floats, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = Error().score(rows, Integers())
+    monkeypatch.setattr(module, "_CHUNK_WEIGHTS", 7 * 48)  # seven rows; groups are of four
+    assert Error().score(rows, Integers()) == pytest.approx(whole, rel=1e-12)
+
+
+def test_of_zeros_is_zero() -> None:
+    assert Error().score(np.zeros((4, 8), np.float32), Integers()) == 0
+
+
+def test_of_what_is_not_lost_is_zero() -> None:
+    assert Error().score(np.full((4, 8), 3, np.float32), Integers()) == 0
+
+
+def test_is_never_nan() -> None:
+    with pytest.raises(NonFiniteError, match="INT"):
+        Error().score(np.full((4, 8), np.inf, np.float32), Integers())
+
+
+def test_falls_with_the_bits_of_real_formats(rows: Floats) -> None:
+    formats = load_registry(plugins=False).formats
+    wide = np.tile(rows, (1, 16))
+    losses = [Error().score(wide, formats[name]) for name in ("BF16", "F16", "F32")]
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] == 0

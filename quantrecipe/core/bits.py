@@ -8,7 +8,10 @@ import numpy as np
 
 from quantrecipe.core.jit import kernel
 
-__all__ = ["as_bits", "as_float"]
+__all__ = ["MAGNITUDE", "as_bits", "as_float"]
+
+MAGNITUDE = np.uint32(0x7FFFFFFF)
+"""All but the sign. Finite floats of one sign are in the order of their bits, and an integer maximum vectorises."""
 
 
 @kernel

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from quantrecipe.core.bits import as_bits, as_float
+from quantrecipe.core.bits import MAGNITUDE, as_bits, as_float
 from quantrecipe.core.jit import DECODE, ENCODE, kernel
 
 __all__ = [
@@ -23,6 +23,8 @@ __all__ = [
     "f16_bytes_from_rows",
     "f16_value",
     "f32_bytes_from_rows",
+    "get_half",
+    "put_half",
     "rows_from_bf16_bytes",
     "rows_from_f16_bytes",
     "rows_from_f32_bytes",
@@ -32,7 +34,6 @@ U32 = np.uint32
 U16 = np.uint16
 F32 = np.float32
 
-MAGNITUDE = U32(0x7FFFFFFF)
 INFINITE = U32(0x7F800000)  # float32's infinity; magnitudes above it are NaNs
 HALF = U32(0x3F000000)  # 0.5, whose last place is 2^-24, the step of the smallest float16 numbers
 SMALLEST_NORMAL = U32(0x38800000)  # 2^-14
@@ -66,16 +67,36 @@ def f16_value(half: Any) -> Any:
     return as_float(wide | U32(U32(half & U32(0x8000)) << U32(16)))
 
 
+@kernel
+def put_half(out: Any, at: Any, value: Any) -> None:
+    """Store a float32 as a little-endian float16."""
+    bits = f16_bits(value)
+    out[at] = np.uint8(bits & U32(0xFF))
+    out[at + 1] = np.uint8(bits >> U32(8))
+
+
+@kernel
+def get_half(data: Any, at: Any) -> Any:
+    """The little-endian float16 at a place, as float32."""
+    return f16_value(U32(data[at]) | (U32(data[at + 1]) << U32(8)))
+
+
 @kernel(ENCODE)
 def f32_bytes_from_rows(rows: Any, out: Any) -> None:
     """rows float32 (n, k) → out uint8 (n, 4k)."""
-    out.reshape(out.size).view(U32)[:] = rows.reshape(rows.size).view(U32)
+    x = rows.reshape(rows.size)
+    to = out.reshape(out.size).view(F32)
+    for i in range(x.size):
+        to[i] = x[i]
 
 
 @kernel(DECODE)
 def rows_from_f32_bytes(data: Any, rows: Any) -> None:
     """data uint8 (n, 4k) → rows float32 (n, k)."""
-    rows.reshape(rows.size).view(U32)[:] = data.reshape(data.size).view(U32)
+    source = data.reshape(data.size).view(F32)
+    x = rows.reshape(rows.size)
+    for i in range(x.size):
+        x[i] = source[i]
 
 
 @kernel(ENCODE)

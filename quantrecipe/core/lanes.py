@@ -22,21 +22,25 @@ from typing import Any
 
 import numpy as np
 
-from quantrecipe.core.bits import as_bits
+from quantrecipe.core.bits import MAGNITUDE, as_bits, as_float
 from quantrecipe.core.jit import kernel
 
 __all__ = [
     "LANES",
+    "UNROLL",
     "WORKSPACE",
     "WT",
-    "X",
     "Q",
+    "X",
+    "away_from_zero",
+    "first_peak",
     "lane_row",
     "load_groups",
+    "load_importance",
     "nearest",
     "nearest_int",
     "sums_of_squares",
-    "weigh_by_importance",
+    "weigh_by_size",
 ]
 
 F32 = np.float32
@@ -61,7 +65,7 @@ WORKSPACE = Q + LONGEST * LANES
 """Floats in a workspace."""
 
 ROUND = F32(12582912.0)  # 1.5 * 2^23: a float32 of this size has no places after the point
-ZERO = F32(0.0)
+ZERO, ONE, HALF = F32(0), F32(1), F32(0.5)
 
 
 @kernel
@@ -74,6 +78,34 @@ def nearest(value: Any) -> Any:
 def nearest_int(value: Any) -> Any:
     """The same as an int32; beyond 2^22 the bits that ggml's nearest_int gives: 0 for NaN, -2^22 for infinities."""
     return I32(I32(U32(as_bits(value + ROUND) & U32(0x007FFFFF))) - I32(0x00400000))
+
+
+@kernel
+def away_from_zero(value: Any) -> Any:
+    """The integer nearest to a float32, halves away from zero as in C's roundf, as a float32."""
+    whole = np.trunc(value)
+    up = whole + np.copysign(ONE, value)
+    return up if abs(value - whole) >= HALF else whole
+
+
+@cache
+def first_peak(n: int) -> Callable[..., Any]:
+    """The kernel peak(x, bits, first): of n weights, the first of those that are largest in size; 0 if all are 0.
+
+    bits is x seen as uint32.
+    """
+
+    @kernel
+    def peak(x: Any, bits: Any, first: Any) -> Any:
+        size = U32(0)
+        for i in range(n):
+            size = max(size, U32(bits[first + i] & MAGNITUDE))
+        place = I32(n - 1)
+        for i in range(n):
+            place = min(place, I32(i) if U32(bits[first + i] & MAGNITUDE) == size else I32(n - 1))
+        return x[first + place] if size != U32(0) else ZERO
+
+    return peak
 
 
 @cache
@@ -94,19 +126,26 @@ def load_groups(n: int) -> Callable[..., None]:
 
 
 @cache
-def weigh_by_importance(n: int) -> Callable[..., None]:
-    """The kernel weigh(importance, first, count, sigma, s): WT = importance * sqrt(sigma[j] + X²) for loaded groups.
-
-    A group's importance is that of its columns. sigma is LANES floats: the mean square that evens out the weights.
-    """
+def load_importance(n: int) -> Callable[..., None]:
+    """The kernel load(importance, first, count, s): WT = the importance of the columns of the groups at X."""
 
     @kernel
-    def weigh(importance: Any, first: Any, count: Any, sigma: Any, s: Any) -> None:
+    def load(importance: Any, first: Any, count: Any, s: Any) -> None:
         k = importance.size
         for j in range(LANES):
             at = ((first + min(j, count - 1)) * n) % k
             for i in range(n):
                 s[WT + i * LANES + j] = importance[at + i]
+
+    return load
+
+
+@cache
+def weigh_by_size(n: int) -> Callable[..., None]:
+    """The kernel weigh(sigma, s): WT *= sqrt(sigma[j] + X²); sigma, LANES floats, evens out the weights' sizes."""
+
+    @kernel
+    def weigh(sigma: Any, s: Any) -> None:
         for i in range(n):
             for j in range(LANES):
                 x = s[X + i * LANES + j]
@@ -117,14 +156,35 @@ def weigh_by_importance(n: int) -> Callable[..., None]:
 
 @kernel
 def sums_of_squares(x: Any, first: Any, count: Any, n: Any, sums: Any) -> None:
-    """sums[j] = the sum, in order, of the squares of the n weights of x at (first + j) * n, for count ≤ LANES."""
-    for j in range(LANES):
-        sums[j] = ZERO
-    for i in range(0, n, UNROLL):
-        for j in range(LANES):
-            at = (first + min(j, count - 1)) * n + i
-            total = sums[j]
-            for u in range(UNROLL):
-                v = x[at + u]
-                total += v * v
-            sums[j] = total
+    """sums[j] = the sum, in order, of the squares of the n weights of x at (first + j) * n, for j below count.
+
+    Eight sums go side by side, so that each addition need not wait for the one before.
+    """
+    for j0 in range(0, count, 8):
+        a = b = c = d = e = f = g = h = ZERO
+        at = (first + j0) * n
+        step_b, step_c, step_d = _strides(j0, count, n, 1)
+        step_e, step_f, step_g = _strides(j0, count, n, 4)
+        step_h, _, _ = _strides(j0, count, n, 7)
+        for i in range(at, at + n):
+            a += x[i] * x[i]
+            b += x[i + step_b] * x[i + step_b]
+            c += x[i + step_c] * x[i + step_c]
+            d += x[i + step_d] * x[i + step_d]
+            e += x[i + step_e] * x[i + step_e]
+            f += x[i + step_f] * x[i + step_f]
+            g += x[i + step_g] * x[i + step_g]
+            h += x[i + step_h] * x[i + step_h]
+        for j, total in enumerate((a, b, c, d, e, f, g, h)):
+            if j0 + j < count:
+                sums[j0 + j] = total
+
+
+@kernel
+def _strides(j: Any, count: Any, n: Any, lane: Any) -> Any:
+    """Distance from sum j to the three from j + lane on; 0, a repetition, where there is none."""
+    return (
+        n * lane if j + lane < count else 0,
+        n * (lane + 1) if j + lane + 1 < count else 0,
+        n * (lane + 2) if j + lane + 2 < count else 0,
+    )

@@ -15,18 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from quantrecipe.core.half import f16_bits, f16_value
+from quantrecipe.core.half import put_half
 from quantrecipe.core.jit import kernel
 from quantrecipe.core.lanes import LANES, nearest_int
 from quantrecipe.core.scale_positive import COMMON, COUNTS, IN, INTEGERS, positive_scale_search
 from quantrecipe.core.superblock import MINIMA, SCALES, SUMS
 
-__all__ = ["HEAD", "get_half", "head_plain", "head_weighted", "minimum_of", "put_half", "scale_of"]
+__all__ = ["HEAD", "head_plain", "head_weighted", "minimum_of", "scale_of"]
 
 F32 = np.float32
 I32 = np.int32
 U8 = np.uint8
-U32 = np.uint32
 ZERO = F32(0)
 
 HEAD = 16
@@ -36,20 +35,6 @@ TOP = 63
 TOP_F = F32(TOP)
 
 _search = positive_scale_search(GROUPS, TOP)
-
-
-@kernel
-def put_half(out: Any, at: Any, value: Any) -> None:
-    """Store a float32 as a little-endian float16."""
-    bits = f16_bits(value)
-    out[at] = U8(bits & U32(0xFF))
-    out[at + 1] = U8(bits >> U32(8))
-
-
-@kernel
-def get_half(data: Any, at: Any) -> Any:
-    """The little-endian float16 at a place, as float32."""
-    return f16_value(U32(data[at]) | (U32(data[at + 1]) << U32(8)))
 
 
 @kernel

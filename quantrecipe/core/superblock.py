@@ -17,7 +17,16 @@ from typing import Any
 import numpy as np
 
 from quantrecipe.core.jit import kernel
-from quantrecipe.core.lanes import LANES, WT, X, load_groups, nearest_int, sums_of_squares, weigh_by_importance
+from quantrecipe.core.lanes import (
+    LANES,
+    WT,
+    X,
+    load_groups,
+    load_importance,
+    nearest_int,
+    sums_of_squares,
+    weigh_by_size,
+)
 from quantrecipe.core.scale_min import KEPT_BASE, KEPT_ISCALE, MINIMUM, SCALE, scale_min_search
 
 __all__ = [
@@ -104,7 +113,8 @@ def find_weighted(
     A weight counts importance * sqrt(sigma * mean square of the super-block + its own square).
     """
     groups = SUPERBLOCK // n
-    load, search, keep, weigh = load_groups(n), scale_min_search(n), _keep(n), weigh_by_importance(n)
+    load, search, keep = load_groups(n), scale_min_search(n), _keep(n)
+    load_weights, weigh = load_importance(n), weigh_by_size(n)
     top, low, delta, factor = F32(nmax), F32(rmin), F32(rdelta), F32(sigma)
     length = F32(SUPERBLOCK)
 
@@ -116,9 +126,10 @@ def find_weighted(
         for fill in range(0, count * groups, LANES):
             filled = min(LANES, count * groups - fill)
             load(x, first * groups + fill, filled, s)
+            load_weights(importance, first * groups + fill, filled, s)
             for j in range(LANES):
                 even[j] = factor * squares[(fill + min(j, filled - 1)) // groups] / length
-            weigh(importance, first * groups + fill, filled, even, s)
+            weigh(even, s)
             for j in range(LANES):
                 even[j] = ZERO
             for i in range(n):

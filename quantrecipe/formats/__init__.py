@@ -7,7 +7,11 @@ from quantrecipe.formats.bf16 import BF16
 from quantrecipe.formats.f16 import F16
 from quantrecipe.formats.f32 import F32
 from quantrecipe.formats.passthrough import F64, I8, I16, I32, I64
+from quantrecipe.formats.q4_0 import Q4_0
 from quantrecipe.formats.q4_k import Q4_K
+from quantrecipe.formats.q5_k import Q5_K
+from quantrecipe.formats.q6_k import Q6_K
+from quantrecipe.formats.q8_0 import Q8_0
 
 __all__ = ["ALL"]
 
@@ -15,7 +19,11 @@ ALL: tuple[QuantFormat, ...] = (
     F32(),
     F16(),
     BF16(),
+    Q8_0(),
+    Q6_K(),
+    Q5_K(),
     Q4_K(),
+    Q4_0(),
     F64(),
     I8(),
     I16(),

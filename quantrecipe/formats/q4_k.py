@@ -16,9 +16,10 @@ import numpy as np
 
 from quantrecipe.api import FormatSpec, QuantFormat
 from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, decode_rows, encode_rows, kernel
+from quantrecipe.core.half import get_half
 from quantrecipe.core.lanes import LANES, WORKSPACE
 from quantrecipe.core.scale_positive import TABLE
-from quantrecipe.core.six_bit import HEAD, get_half, head_plain, head_weighted, minimum_of, scale_of
+from quantrecipe.core.six_bit import HEAD, head_plain, head_weighted, minimum_of, scale_of
 from quantrecipe.core.superblock import (
     FOUND,
     KEPT_BASES,

@@ -1,0 +1,165 @@
+"""The best scale for groups of weights around zero: x ≈ scale * q, q an integer from -nmax to nmax - 1.
+
+ggml: make_qx_quants with rmse_type 1. The weight of largest size becomes -nmax, and for eighteen tries a little more or
+less; the integers that give the weighted least squares fit with the smallest error stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from quantrecipe.core.jit import kernel
+from quantrecipe.core.lanes import (
+    LANES,
+    UNROLL,
+    WT,
+    X,
+    lane_row,
+    load_groups,
+    load_importance,
+    nearest,
+    nearest_int,
+    sums_of_squares,
+    weigh_by_size,
+)
+
+__all__ = ["KEPT_ISCALE", "SCALE", "find_in_rows", "round_signed", "signed_scale_search"]
+
+F32 = np.float32
+I32 = np.int32
+U8 = np.uint8
+ZERO = F32(0)
+EPSILON = F32(1e-15)  # ggml: GROUP_MAX_EPS
+STEP = F32(0.1)
+STEPS = 9
+
+SCALE, KEPT_ISCALE, PEAK, SIZE, BEST, ISCALE, SXL, SL2 = (lane_row(i) for i in range(8))
+
+
+@cache
+def signed_scale_search(n: int, nmax: int) -> Callable[..., None]:
+    """The kernel search(s) for groups of n weights at X, weighted by WT.
+
+    Fills SCALE, and KEPT_ISCALE: the integers of the best try are those nearest to KEPT_ISCALE * x. Both are zero for a
+    group without a weight above 1e-15.
+    """
+    top, lowest, highest = F32(nmax), F32(-nmax), F32(nmax - 1)
+
+    @kernel
+    def fit(s: Any) -> None:
+        """SXL and SL2 of the integers nearest to ISCALE * x."""
+        for j in range(LANES):
+            s[SXL + j] = ZERO
+            s[SL2 + j] = ZERO
+        for i0 in range(0, n, UNROLL):
+            for j in range(LANES):
+                sxl, sl2, iscale = s[SXL + j], s[SL2 + j], s[ISCALE + j]
+                for u in range(UNROLL):
+                    x = s[X + (i0 + u) * LANES + j]
+                    w = s[WT + (i0 + u) * LANES + j]
+                    q = nearest(iscale * x)
+                    q = q if q > lowest else lowest
+                    q = q if q < highest else highest
+                    sxl += w * x * q
+                    sl2 += w * q * q
+                s[SXL + j], s[SL2 + j] = sxl, sl2
+
+    @kernel
+    def search(s: Any) -> None:
+        for j in range(LANES):
+            s[PEAK + j] = ZERO
+            s[SIZE + j] = ZERO
+        for i in range(n):
+            for j in range(LANES):
+                x = s[X + i * LANES + j]
+                larger = abs(x) > s[SIZE + j]
+                s[SIZE + j] = abs(x) if larger else s[SIZE + j]
+                s[PEAK + j] = x if larger else s[PEAK + j]
+
+        for j in range(LANES):
+            s[ISCALE + j] = lowest / s[PEAK + j]
+            s[KEPT_ISCALE + j] = s[ISCALE + j]
+        fit(s)
+        for j in range(LANES):
+            scale = s[SXL + j] / s[SL2 + j] if s[SL2 + j] != ZERO else ZERO
+            s[SCALE + j] = scale
+            s[BEST + j] = scale * s[SXL + j]
+
+        for step in range(-STEPS, STEPS + 1):
+            if step != 0:
+                wanted = -(top + STEP * F32(step))
+                for j in range(LANES):
+                    s[ISCALE + j] = wanted / s[PEAK + j]
+                fit(s)
+                for j in range(LANES):
+                    sxl, sl2 = s[SXL + j], s[SL2 + j]
+                    scale = sxl / sl2
+                    better = (sl2 > ZERO) & (sxl * sxl > s[BEST + j] * sl2)
+                    s[SCALE + j] = scale if better else s[SCALE + j]
+                    s[BEST + j] = scale * sxl if better else s[BEST + j]
+                    s[KEPT_ISCALE + j] = s[ISCALE + j] if better else s[KEPT_ISCALE + j]
+
+        for j in range(LANES):
+            empty = s[SIZE + j] < EPSILON
+            s[SCALE + j] = ZERO if empty else s[SCALE + j]
+            s[KEPT_ISCALE + j] = ZERO if empty else s[KEPT_ISCALE + j]
+
+    return search
+
+
+@cache
+def find_in_rows(n: int, nmax: int) -> Callable[..., None]:
+    """The kernel find(x, importance, first, count, squares, s): load, weigh and search count ≤ LANES groups.
+
+    A weight counts importance * sqrt(mean square of its row + its own square). squares is room for a float per row;
+    calls come in the order of the groups, and group 0 fills it.
+    """
+    load, load_weights, weigh, search = (
+        load_groups(n), load_importance(n), weigh_by_size(n), signed_scale_search(n, nmax),
+    )  # fmt: skip
+
+    @kernel
+    def find(x: Any, importance: Any, first: Any, count: Any, squares: Any, s: Any) -> None:
+        k = importance.size
+        if first == 0:
+            sums_of_squares(x, 0, squares.size, k, squares)
+        even = np.empty(LANES, np.float32)
+        for j in range(LANES):
+            even[j] = squares[(first + min(j, count - 1)) * n // k] / F32(k)
+        load(x, first, count, s)
+        load_weights(importance, first, count, s)
+        weigh(even, s)
+        search(s)
+
+    return find
+
+
+@cache
+def round_signed(n: int, nmax: int) -> Callable[..., None]:
+    """The kernel round_group(x, at, scale, iscale, levels, to): n integers, nmax added, from 0 to 2 nmax - 1.
+
+    levels[to:] = the integers nearest to x[at:] / scale; with a scale of zero, the search's own: those nearest to iscale * x,
+    and 0 (not nmax) for a group that had no weight to speak of.
+    """
+    lowest, highest, shift = I32(-nmax), I32(nmax - 1), I32(nmax)
+
+    @kernel
+    def round_group(x: Any, at: Any, scale: Any, iscale: Any, levels: Any, to: Any) -> None:
+        if scale != ZERO:
+            for i in range(n):
+                q = nearest_int(x[at + i] / scale)
+                q = q if q > lowest else lowest
+                levels[to + i] = U8((q if q < highest else highest) + shift)
+        elif iscale != ZERO:
+            for i in range(n):
+                q = nearest_int(x[at + i] * iscale)
+                q = q if q > lowest else lowest
+                levels[to + i] = U8((q if q < highest else highest) + shift)
+        else:
+            levels[to : to + n] = U8(0)
+
+    return round_group

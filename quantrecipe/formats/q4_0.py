@@ -1,0 +1,107 @@
+"""Q4_0: a scale for 32 weights.
+
+    32 weights → f16 d, 16 × two 4-bit q (18 bytes)
+    byte 2 + i holds q of weight i in its lower half, of weight 16 + i in its upper half
+
+    x ≈ d * (q - 8)
+
+ggml: block_q4_0, quantize_row_q4_0_ref, quantize_row_q4_0_impl.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from quantrecipe.api import FormatSpec, QuantFormat
+from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, decode_rows, encode_rows, kernel
+from quantrecipe.core.half import get_half, put_half
+from quantrecipe.core.lanes import LANES, WORKSPACE, first_peak
+from quantrecipe.core.scale_signed import KEPT_ISCALE, SCALE, find_in_rows, round_signed
+
+if TYPE_CHECKING:
+    from quantrecipe.api import ByteArray, FloatArray
+
+__all__ = ["Q4_0"]
+
+F32 = np.float32
+U8 = np.uint8
+ZERO, ONE, INF = F32(0), F32(1), F32(np.inf)
+
+N, BYTES, NMAX = 32, 18, 8
+LOWEST, SHIFT = F32(-NMAX), F32(NMAX + 0.5)
+
+_peak = first_peak(N)
+_find = find_in_rows(N, NMAX)
+_round = round_signed(N, NMAX)
+
+
+class Q4_0(QuantFormat):  # noqa: N801  # the field's name
+    """4.5 bits, with a scale for 32 weights."""
+
+    spec = FormatSpec(
+        name="Q4_0",
+        ggml_type=2,
+        block=N,
+        block_bytes=BYTES,
+        importance="optional",
+        error_bound=0.12,
+        fallback="F16",
+        file_type=2,  # LLAMA_FTYPE_MOSTLY_Q4_0
+        summary="4 bits, the simplest way: for engines that run nothing else as fast",
+    )
+
+    def encode(
+        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
+    ) -> ByteArray:
+        return encode_rows(self.spec, rows, importance, out, plain=_encode, weighted=_encode_weighted)
+
+    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
+        return decode_rows(self.spec, data, k, out, _decode)
+
+
+@kernel(ENCODE)
+def _encode(rows: Any, out: Any) -> None:
+    x, to = rows.reshape(rows.size), out.reshape(out.size)
+    bits = x.view(np.uint32)
+    for block in range(x.size // N):
+        first, at = block * N, block * BYTES
+        d = _peak(x, bits, first) / LOWEST
+        iscale = ONE / d if d != ZERO else ZERO
+        # ggml's conversion of an infinite quotient to int8 gives 0.
+        shift = SHIFT if abs(iscale) < INF else ZERO
+        iscale = iscale if abs(iscale) < INF else ZERO
+        put_half(to, at, d)
+        for i in range(N // 2):
+            low = min(np.int32(x[first + i] * iscale + shift), 15)
+            high = min(np.int32(x[first + N // 2 + i] * iscale + shift), 15)
+            to[at + 2 + i] = U8(low | (high << 4))
+
+
+@kernel(ENCODE_WEIGHTED)
+def _encode_weighted(rows: Any, importance: Any, out: Any) -> None:
+    x, to = rows.reshape(rows.size), out.reshape(out.size)
+    s, levels = np.empty(WORKSPACE, np.float32), np.empty(N, np.uint8)
+    squares = np.empty(rows.shape[0], np.float32)
+    blocks = x.size // N
+    for first in range(0, blocks, LANES):
+        count = min(LANES, blocks - first)
+        _find(x, importance, first, count, squares, s)
+        for lane in range(count):
+            put_half(to, (first + lane) * BYTES, s[SCALE + lane])
+            _round(x, (first + lane) * N, ZERO, s[KEPT_ISCALE + lane], levels, 0)
+            for i in range(N // 2):
+                to[(first + lane) * BYTES + 2 + i] = levels[i] | U8(levels[N // 2 + i] << U8(4))
+
+
+@kernel(DECODE)
+def _decode(data: Any, rows: Any) -> None:
+    x, source = rows.reshape(rows.size), data.reshape(data.size)
+    for block in range(x.size // N):
+        first, at = block * N, block * BYTES
+        d = get_half(source, at)
+        for i in range(N // 2):
+            q = source[at + 2 + i]
+            x[first + i] = (F32(q & U8(15)) - F32(8)) * d
+            x[first + N // 2 + i] = (F32(q >> U8(4)) - F32(8)) * d

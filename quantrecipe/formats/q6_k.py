@@ -1,0 +1,155 @@
+"""Q6_K: super-blocks of 16 groups of 16 weights, each group with an 8-bit scale.
+
+    256 weights → 128 × two times four lower bits of q, 64 × four times two upper bits of q,
+                  16 × int8 scale, f16 d (210 bytes)
+    halves h of 128 weights, i from 0 to 31, the four weights 128 h + 32 c + i:
+    byte 64 h + i             lower bits of c = 0 in its lower half, of c = 2 in its upper half
+    byte 64 h + 32 + i        lower bits of c = 1 in its lower half, of c = 3 in its upper half
+    byte 128 + 32 h + i       upper bits of c in bits 2 c and 2 c + 1
+
+    x ≈ d * scale * (q - 32)
+
+ggml: block_q6_K, quantize_row_q6_K_ref, quantize_row_q6_K_impl.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from quantrecipe.api import FormatSpec, QuantFormat
+from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, decode_rows, encode_rows, kernel
+from quantrecipe.core.half import get_half, put_half
+from quantrecipe.core.lanes import LANES, WORKSPACE, WT, X, load_groups, load_importance, nearest_int
+from quantrecipe.core.scale_signed import KEPT_ISCALE, SCALE, round_signed, signed_scale_search
+from quantrecipe.core.superblock import SUPERBLOCK
+
+if TYPE_CHECKING:
+    from quantrecipe.api import ByteArray, FloatArray
+
+__all__ = ["Q6_K"]
+
+F32 = np.float32
+I8 = np.int8
+U8 = np.uint8
+ZERO, ONE = F32(0), F32(1)
+EPSILON = F32(1e-15)  # ggml: GROUP_MAX_EPS
+TOP = F32(-128)
+
+BYTES = 210
+N, GROUPS = 16, 16
+LOWER, UPPER, SCALES, D = 0, 128, 192, 208
+
+_load, _load_importance = load_groups(N), load_importance(N)
+_search = signed_scale_search(N, 32)
+_round = round_signed(N, 32)
+
+
+class Q6_K(QuantFormat):  # noqa: N801  # the field's name
+    """6.56 bits, with a scale for 16 weights."""
+
+    spec = FormatSpec(
+        name="Q6_K",
+        ggml_type=14,
+        block=SUPERBLOCK,
+        block_bytes=BYTES,
+        importance="optional",
+        error_bound=0.03,
+        fallback="Q8_0",
+        file_type=18,  # LLAMA_FTYPE_MOSTLY_Q6_K
+        summary="6-bit k-quant: hard to tell from the original",
+    )
+
+    def encode(
+        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
+    ) -> ByteArray:
+        return encode_rows(self.spec, rows, importance, out, plain=_encode, weighted=_encode_weighted)
+
+    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
+        return decode_rows(self.spec, data, k, out, _decode)
+
+
+@kernel(ENCODE)
+def _encode(rows: Any, out: Any) -> None:
+    x, to = rows.reshape(rows.size), out.reshape(out.size)
+    s, levels = np.empty(WORKSPACE, np.float32), np.empty(SUPERBLOCK, np.uint8)
+    groups = x.size // N
+    for first in range(0, groups, LANES):
+        count = min(LANES, groups - first)
+        _load(x, first, count, s)
+        for i in range(N):
+            for j in range(LANES):
+                s[WT + i * LANES + j] = s[X + i * LANES + j] * s[X + i * LANES + j]
+        _search(s)
+        for lane in range(0, count, GROUPS):
+            _finish(x, (first + lane) // GROUPS, s, lane, levels, to)
+
+
+@kernel(ENCODE_WEIGHTED)
+def _encode_weighted(rows: Any, importance: Any, out: Any) -> None:
+    x, to = rows.reshape(rows.size), out.reshape(out.size)
+    s, levels = np.empty(WORKSPACE, np.float32), np.empty(SUPERBLOCK, np.uint8)
+    groups = x.size // N
+    for first in range(0, groups, LANES):
+        count = min(LANES, groups - first)
+        _load(x, first, count, s)
+        _load_importance(importance, first, count, s)
+        _search(s)
+        for lane in range(0, count, GROUPS):
+            _finish(x, (first + lane) // GROUPS, s, lane, levels, to)
+
+
+@kernel
+def _finish(x: Any, block: Any, s: Any, lane: Any, levels: Any, to: Any) -> None:
+    """Quantize the scales of the super-block whose groups begin at this lane, round its weights with them, pack."""
+    at = block * BYTES
+    peak, size = ZERO, ZERO
+    for g in range(GROUPS):
+        scale = s[SCALE + lane + g]
+        peak = scale if abs(scale) > size else peak
+        size = abs(scale) if abs(scale) > size else size
+    if size < EPSILON:
+        to[at : at + BYTES] = U8(0)
+        return
+    iscale = TOP / peak
+    put_half(to, at + D, ONE / iscale)
+    for g in range(GROUPS):
+        to[at + SCALES + g] = U8(min(nearest_int(iscale * s[SCALE + lane + g]), 127) & 255)
+    _round_and_pack(x, block, s, lane, levels, to)
+
+
+@kernel
+def _round_and_pack(x: Any, block: Any, s: Any, lane: Any, levels: Any, to: Any) -> None:
+    """Round a super-block with the scales that its bytes hold already, and store the integers."""
+    at = block * BYTES
+    d = get_half(to, at + D)
+    for g in range(GROUPS):
+        scale = d * F32(I8(to[at + SCALES + g]))
+        _round(x, block * SUPERBLOCK + g * N, scale, s[KEPT_ISCALE + lane + g], levels, g * N)
+    for h in range(2):
+        for i in range(32):
+            c0, c1 = levels[128 * h + i], levels[128 * h + 32 + i]
+            c2, c3 = levels[128 * h + 64 + i], levels[128 * h + 96 + i]
+            to[at + LOWER + 64 * h + i] = (c0 & U8(15)) | U8(c2 << U8(4))
+            to[at + LOWER + 64 * h + 32 + i] = (c1 & U8(15)) | U8(c3 << U8(4))
+            low, high = (c0 >> U8(4)) | U8((c1 >> U8(4)) << U8(2)), (c2 >> U8(4)) | U8((c3 >> U8(4)) << U8(2))
+            to[at + UPPER + 32 * h + i] = low | U8(high << U8(4))
+
+
+@kernel(DECODE)
+def _decode(data: Any, rows: Any) -> None:
+    x, source = rows.reshape(rows.size), data.reshape(data.size)
+    for block in range(x.size // SUPERBLOCK):
+        at = block * BYTES
+        d = get_half(source, at + D)
+        for h in range(2):
+            for c in range(4):
+                lower, shift = at + LOWER + 64 * h + 32 * (c & 1), U8(4 * (c >> 1))
+                for part in range(2):
+                    scale = d * F32(I8(source[at + SCALES + 8 * h + 2 * c + part]))
+                    first = block * SUPERBLOCK + 128 * h + 32 * c
+                    for i in range(16 * part, 16 * part + 16):
+                        low = U8(source[lower + i] >> shift) & U8(15)
+                        high = U8(source[at + UPPER + 32 * h + i] >> U8(2 * c)) & U8(3)
+                        x[first + i] = scale * (F32(low | U8(high << U8(4))) - F32(32))

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from quantrecipe import __version__
-from quantrecipe.errors import RecipeError
+from quantrecipe.errors import PlanError
 from quantrecipe.gguf.file_types import FILE_TYPES
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.importance import Importance
@@ -110,7 +110,7 @@ def _file_type(recipe: Recipe, model: Model, assignments: Sequence[Assignment]) 
         try:
             return FILE_TYPES[recipe.file_type]
         except KeyError:
-            raise RecipeError(
+            raise PlanError(
                 f"unknown file_type {recipe.file_type!r}", f"known: {', '.join(FILE_TYPES)}", file=recipe.file
             ) from None
     weights: dict[str, int] = {}

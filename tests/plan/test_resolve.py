@@ -27,7 +27,9 @@ def types(recipe: Recipe, model: Model, covered: tuple[str, ...] = ()) -> dict[s
 
 
 def test_the_first_rule_that_matches_decides(tmp_path: Path) -> None:
-    found = types(recipe(rule("attn_v", "A", line=2), rule("attn_*", "B", line=3), default="C"), model(tmp_path))
+    found = types(
+        recipe(rule("attn_v", "A", line=2), rule("attn_*", "B", line=3), default="C"), model(tmp_path)
+    )
     assert found["blk.0.attn_v.weight"] == "A"
     assert found["blk.1.attn_q.weight"] == "B"
     assert found["blk.1.ffn_up.weight"] == "C"
@@ -73,7 +75,9 @@ def test_head_is_the_tensor_that_makes_the_logits(tmp_path: Path, tied: bool, he
 
 
 def test_layers_restrict_a_rule(tmp_path: Path) -> None:
-    found = types(recipe(rule("attn_v", "A", layers="first 2, last 1"), default="B"), model(tmp_path, layers=5))
+    found = types(
+        recipe(rule("attn_v", "A", layers="first 2, last 1"), default="B"), model(tmp_path, layers=5)
+    )
     assert [found[f"blk.{i}.attn_v.weight"] for i in range(5)] == ["A", "A", "B", "B", "A"]
 
 
@@ -86,7 +90,10 @@ def test_last_layers_don_t_count_nextn_blocks(tmp_path: Path) -> None:
 
 
 def test_rank_and_count_run_over_what_the_rule_names_whatever_earlier_rules_took(tmp_path: Path) -> None:
-    rules = [rule("blk.0.ffn_*", "A", line=1), rule("ffn_{up,down}", "B", line=2, when="rank == count - 1 or rank < 2")]
+    rules = [
+        rule("blk.0.ffn_*", "A", line=1),
+        rule("ffn_{up,down}", "B", line=2, when="rank == count - 1 or rank < 2"),
+    ]
     found = types(recipe(*rules, default="C"), model(tmp_path, layers=3))
     assert [found[f"blk.{i}.ffn_{role}.weight"] for i in range(3) for role in ("down", "up")] == [
         *("A", "A"),  # ranks 0 and 1 are the second rule's, but the first has them
@@ -115,7 +122,9 @@ def test_facts(tmp_path: Path, when: str, holds: bool | None) -> None:
 
 
 def test_a_rule_that_names_nothing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(PlanError, match=r"recipe\.yaml:4: no tensor of this model is named by 'ffn_down_exps'"):
+    with pytest.raises(
+        PlanError, match=r"recipe\.yaml:4: no tensor of this model is named by 'ffn_down_exps'"
+    ):
         types(recipe(rule("ffn_down_exps", "A", line=4)), model(tmp_path))
 
 
@@ -133,7 +142,9 @@ def test_a_rule_whose_condition_is_false_is_inactive_not_wrong(tmp_path: Path) -
 
 
 def test_a_hidden_rule_is_refused_and_names_what_hides_it(tmp_path: Path) -> None:
-    with pytest.raises(PlanError, match=r"recipe\.yaml:5: this rule never decides: line 2 takes every tensor"):
+    with pytest.raises(
+        PlanError, match=r"recipe\.yaml:5: this rule never decides: line 2 takes every tensor"
+    ):
         types(recipe(rule("attn_*", "A", line=2), rule("attn_v", "B", line=5)), model(tmp_path))
 
 

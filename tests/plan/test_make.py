@@ -129,7 +129,7 @@ def test_metadata_is_the_model_s_then_llama_quantize_s_then_ours(source: Path, r
         "general.file_type",
     ]
     assert all(key.startswith("quantrecipe.") for key in keys[6:])
-    assert made.metadata["general.file_type"] == GGUFValue.of(ValueType.UINT32, 14)  # mostly Q4_K: Q4_K_S
+    assert made.metadata["general.file_type"] == GGUFValue.of(ValueType.UINT32, 15)  # mostly Q4_K
     assert made.metadata["quantrecipe.recipe"].decode() == "quantrecipe: 1\n"
     assert made.metadata["quantrecipe.plan.digest"].decode() == made.digest
 
@@ -141,8 +141,8 @@ def test_without_provenance_no_key_of_ours_is_there(source: Path, registry: Regi
 
 def test_the_recipe_s_file_type_and_metadata_win(source: Path, registry: Registry) -> None:
     wanted = {"general.name": "Mine", "general.tags": ["a", "b"], "x.scale": 0.5, "llama.block_count": 3}
-    made = plan(recipe(default="Q4_K", file_type="Q4_K_M", metadata=wanted), source, registry).metadata
-    assert made["general.file_type"].decode() == 15
+    made = plan(recipe(default="Q4_K", file_type="Q4_K_S", metadata=wanted), source, registry).metadata
+    assert made["general.file_type"].decode() == 14
     assert made["general.name"].decode() == "Mine"
     assert made["general.tags"].decode() == ["a", "b"]
     assert made["x.scale"].decode() == 0.5

@@ -66,7 +66,8 @@ class Registry:
 
     def missing_format(self, name: str) -> Problem:
         """Why there is no format of this name, and what to do; file and line are the caller's to add."""
-        return explain_missing_format(name, tuple(self.formats), self.plugins, plugins_on=self.plugins_on)
+        codecs = tuple(other for other, fmt in self.formats.items() if fmt.spec.codec)
+        return explain_missing_format(name, codecs, self.plugins, plugins_on=self.plugins_on)
 
     def explain_missing(self, name: str) -> str:
         """The same as a sentence: "what; remedy"."""

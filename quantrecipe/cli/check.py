@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,9 +11,10 @@ from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import print_problems, printable
 from quantrecipe.cli.help import SETTINGS, examples
 from quantrecipe.errors import Problem, QuantrecipeError, RecipeError
-from quantrecipe.recipe.load import load_recipe
-from quantrecipe.recipe.recipe import Recipe
-from quantrecipe.registry import Registry
+
+if TYPE_CHECKING:
+    from quantrecipe.recipe.recipe import Recipe
+    from quantrecipe.registry import Registry
 
 __all__ = ["command"]
 
@@ -50,6 +51,8 @@ def command(ctx: Context, recipes: tuple[str, ...], strict: bool, as_json: bool)
 def _check(
     name: str, registry: Registry, *, strict: bool
 ) -> tuple[str, Recipe | None, QuantrecipeError | None]:
+    from quantrecipe.recipe.load import load_recipe
+
     try:
         recipe = load_recipe(name, registry=registry)
     except QuantrecipeError as error:

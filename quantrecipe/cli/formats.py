@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from quantrecipe.api import QuantFormat
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.help import SETTINGS, examples
-from quantrecipe.registry import Registry
+
+if TYPE_CHECKING:
+    from quantrecipe.api import QuantFormat
+    from quantrecipe.registry import Registry
 
 __all__ = ["command"]
 

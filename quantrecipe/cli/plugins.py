@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.help import SETTINGS, examples
-from quantrecipe.registry import PluginInfo, Registry, load_registry
+
+if TYPE_CHECKING:
+    from quantrecipe.registry import PluginInfo, Registry
 
 __all__ = ["command"]
 
@@ -28,6 +30,8 @@ def command(ctx: Context, as_json: bool) -> None:
     A plugin is a Python package with an entry point of group "quantrecipe"; installing one lets it run its code
     whenever quantrecipe runs. --no-plugins, before the command, loads none.
     """
+    from quantrecipe.registry import load_registry
+
     registry = load_registry(
         plugins=ctx.plugins
     )  # not the context's: its warnings are this command's subject

@@ -1,0 +1,181 @@
+"""The parts depend on each other in one direction, and what should start quickly imports little."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.distributions import run_python
+
+import quantrecipe
+
+PACKAGE = Path(quantrecipe.__file__).parent
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+# Part → the parts that it may import, besides itself. A part is a module or a folder of the package; the package
+# itself ("") has the version, which any part may ask for.
+MAY_IMPORT = {
+    "errors": set(),
+    "tensor": set(),
+    "core": {"errors"},
+    "gguf": {"errors"},
+    "api": {"errors", "tensor"},
+    "hookspecs": {"api"},
+    "formats": {"api", "core", "errors", "tensor"},
+    "analyses": {"api", "core", "errors", "tensor"},
+    "importance": {"errors", "gguf", "tensor"},
+    "model": {"api", "errors", "gguf", "tensor"},
+    "plugin_loader": {"api", "errors", "hookspecs"},
+    "missing_formats": {"errors", "plugin_loader"},
+    "builtin": {"analyses", "api", "formats"},
+    "registry": {"api", "errors", "missing_formats", "plugin_loader"},
+    "recipe": {"api", "errors", "gguf", "tensor"},
+    "plan": {"api", "errors", "gguf", "importance", "model", "recipe", "registry", "tensor"},
+    "output": {"api", "core", "errors", "gguf", "importance", "model", "plan", "registry", "tensor"},
+    "testing": {"api", "core", "errors", "registry", "tensor"},
+    "cli": {
+        *("api", "core", "errors", "gguf", "importance", "model", "output", "plan", "recipe", "registry"),
+        "tensor",
+    },
+    "": {"model", "output", "plan", "recipe", "registry"},
+    "__main__": {"cli"},
+}
+
+EXCEPTIONS = {
+    # What a caller doesn't pass is loaded; the function that says so is imported when that happens.
+    ("model", "registry"): "open_model(registry=None) loads it",
+    ("recipe", "registry"): "load_recipe(registry=None) loads it",
+}
+
+
+def part_of(module: str) -> str:
+    """ "quantrecipe.recipe.load" → "recipe"."""
+    return [*module.split("."), ""][1]
+
+
+def imports(path: Path) -> Iterator[tuple[str, int]]:
+    """Every module that a file imports, wherever in it, and the line."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: a relative import"
+            assert node.module is not None
+            if node.module == "quantrecipe":  # from quantrecipe import hookspecs: a module, or a name
+                for alias in node.names:
+                    is_module = any(
+                        (PACKAGE / f"{alias.name}{end}").exists() for end in (".py", "/__init__.py")
+                    )
+                    yield f"quantrecipe.{alias.name}" if is_module else "quantrecipe", node.lineno
+            else:
+                yield node.module, node.lineno
+
+
+def module_name(path: Path) -> str:
+    parts = ["quantrecipe", *path.relative_to(PACKAGE).with_suffix("").parts]
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_imports_go_one_way(path: Path) -> None:
+    part = part_of(module_name(path))
+    assert part in MAY_IMPORT, f"say in this test what {part} may import"
+    for module, line in imports(path):
+        if module.split(".")[0] != "quantrecipe":
+            continue
+        other = part_of(module)
+        allowed = other in (part, "") or other in MAY_IMPORT[part] or (part, other) in EXCEPTIONS
+        assert allowed, f"{path}:{line}: {part} imports {other}"
+
+
+def test_the_direction_has_no_circle() -> None:
+    remaining = {part: others - {part, ""} for part, others in MAY_IMPORT.items()}
+    while remaining:
+        free = {part for part, others in remaining.items() if not others & remaining.keys()}
+        assert free, f"these depend on each other: {sorted(remaining)}"
+        remaining = {part: others for part, others in remaining.items() if part not in free}
+
+
+def test_every_exception_is_needed() -> None:
+    found = {
+        (part_of(module_name(path)), part_of(module))
+        for path in MODULES
+        for module, _ in imports(path)
+        if module.startswith("quantrecipe")
+    }
+    assert found >= EXCEPTIONS.keys()
+
+
+def test_only_one_module_imports_numba() -> None:
+    users = {
+        module_name(path)
+        for path in MODULES
+        for module, _ in imports(path)
+        if module.split(".")[0] == "numba"
+    }
+    assert users == {"quantrecipe.core.jit"}
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if p.parent != PACKAGE / "cli"], ids=module_name)
+def test_only_the_command_line_prints(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        name = node.func if isinstance(node, ast.Call) else None
+        assert not (isinstance(name, ast.Name) and name.id == "print"), f"{path}:{node.lineno}: print"  # type: ignore[attr-defined]  # a call has a line
+    assert not {"rich", "click"} & {module.split(".")[0] for module, _ in imports(path)}
+
+
+HEAVY = ("numba", "llvmlite", "scipy")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import quantrecipe",
+        "from quantrecipe import load_registry; load_registry()",
+        "from quantrecipe import open_model, load_recipe, make_plan, apply_plan",
+        "from quantrecipe.cli import main; main(['--help'])",
+        "from quantrecipe.cli import main; main(['plan', '--help'])",
+        "from quantrecipe.cli import main; main(['formats'])",
+    ],
+)
+def test_light_imports(code: str) -> None:
+    loaded = run_python(
+        f"""
+        import contextlib, io, json, sys
+        with contextlib.redirect_stdout(io.StringIO()):
+            {code}
+        print(json.dumps([name for name in {HEAVY} if name in sys.modules]))
+        """
+    )
+    assert loaded == []
+
+
+def test_help_loads_next_to_nothing() -> None:
+    """Neither numpy nor rich: `--help` answers at once."""
+    loaded = run_python(
+        """
+        import contextlib, io, json, sys
+        from quantrecipe.cli import main
+        with contextlib.redirect_stdout(io.StringIO()):
+            main(["--help"])
+        print(json.dumps([name for name in ("numpy", "rich", "yaml", "pluggy", "gguf") if name in sys.modules]))
+        """
+    )
+    assert loaded == []
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_every_module_says_what_it_is(path: Path) -> None:
+    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if p.name != "__main__.py"], ids=module_name)
+def test_what_is_public_is_there(path: Path) -> None:
+    """Names in `__all__` exist, once; their order is ruff's to check."""
+    module = importlib.import_module(module_name(path))
+    names = getattr(module, "__all__", [])
+    assert len(set(names)) == len(names)
+    assert [name for name in names if not hasattr(module, name)] == []

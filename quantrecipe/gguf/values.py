@@ -99,6 +99,15 @@ class GGUFValue:
         """int, float, bool, str, or a list of these (of lists, for nested arrays)."""
         return _decode(self.type, self.payload, 0)[0]
 
+    def first(self, count: int) -> list[Any]:
+        """The first items of an array, decoded; the others aren't looked at."""
+        if self.type is not ValueType.ARRAY:
+            raise TypeError(f"a {self.type.name} has no items")
+        item_type = _ARRAY_HEADER.unpack_from(self.payload)[0]
+        shorter = _ARRAY_HEADER.pack(item_type, min(count, len(self))) + self.payload[_ARRAY_HEADER.size :]
+        items: list[Any] = _decode(self.type, shorter, 0)[0]
+        return items
+
 
 def _encode(type_: ValueType, value: Any) -> bytes:
     if type_ is ValueType.STRING:

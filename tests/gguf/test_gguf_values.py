@@ -35,6 +35,14 @@ def test_a_number_that_does_not_fit_is_an_error(type_, number):
         GGUFValue.of(type_, number)
 
 
+@given(st.lists(st.text(max_size=5), max_size=9), st.integers(0, 12))
+def test_the_first_items_of_an_array_are_read_alone(words, count):
+    assert GGUFValue.array(ValueType.STRING, words).first(count) == words[:count]
+    assert GGUFValue.array(ValueType.UINT16, range(9)).first(count) == list(range(9))[:count]
+    with pytest.raises(TypeError, match="a STRING has no items"):
+        GGUFValue.of(ValueType.STRING, "text").first(count)
+
+
 def test_bytes_that_are_not_utf_8_decode_with_replacements():
     assert GGUFValue.of(ValueType.STRING, b"a\xffb").decode() == "a\ufffdb"
 

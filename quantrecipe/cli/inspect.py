@@ -1,0 +1,81 @@
+"""quantrecipe inspect: what is in a model file, from its headers alone."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from quantrecipe.cli.contents import Contents, read_contents
+from quantrecipe.cli.context import Context, pass_context
+from quantrecipe.cli.errors import printable
+from quantrecipe.cli.help import SETTINGS, examples
+from quantrecipe.errors import ModelError
+
+__all__ = ["command"]
+
+
+@click.command(
+    "inspect",
+    context_settings=SETTINGS,
+    epilog=examples(
+        "quantrecipe inspect model.gguf",
+        "quantrecipe inspect model.gguf --tensors --filter '*ffn_down*'",
+        "quantrecipe inspect model.gguf --recipe > recipe.yaml",
+        "quantrecipe inspect examples/tiny-code --json | jq '.tensors[].name'",
+    ),
+)
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--tensors", is_flag=True, help="Every tensor on its own line, and nothing else.")
+@click.option("--metadata", is_flag=True, help="The metadata, and nothing else.")
+@click.option("--recipe", is_flag=True, help="The text of the recipe that the file was made with.")
+@click.option("--filter", "glob", metavar="GLOB", help="Only tensors and metadata keys of this name; * is any text.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with arrays whole.")
+@pass_context
+def command(
+    ctx: Context, file: Path, tensors: bool, metadata: bool, recipe: bool, glob: str | None, as_json: bool
+) -> None:
+    """Show the tensors, types, sizes, metadata and recipe in FILE.
+
+    FILE is a GGUF, a safetensors file, its index, or a folder of one; any shard stands for the whole. Importance
+    matrices and other files in these containers are shown, too.
+    """
+    contents = read_contents(file, lambda: ctx.load_registry().by_ggml_type)
+    if recipe:
+        click.echo(_recipe(contents), nl=False)
+        return
+    shown = contents if glob is None else contents.matching(glob)
+    if as_json:
+        click.echo(json.dumps(shown.to_json(), indent=2))
+        return
+    if tensors or metadata:
+        _show(ctx, shown, tensors=tensors, metadata=metadata, each=True)
+    else:
+        from quantrecipe.cli.contents_table import render_provenance, render_title
+
+        ctx.console.print(render_title(contents))
+        _show(ctx, shown, tensors=True, metadata=True, each=glob is not None)
+        ctx.console.print(render_provenance(contents))
+
+
+def _recipe(contents: Contents) -> str:
+    if contents.recipe is None:
+        remedy = "only files that quantrecipe made carry their recipe"
+        raise ModelError("has no recipe recorded in it", remedy, file=contents.path)
+    text = contents.recipe.rstrip("\n") + "\n"
+    if sys.stdout.isatty():  # into a file goes what is there; onto a terminal nothing that moves its cursor
+        return "".join(f"{printable(line)}\n" for line in text.splitlines())
+    return text
+
+
+def _show(ctx: Context, contents: Contents, *, tensors: bool, metadata: bool, each: bool) -> None:
+    from quantrecipe.cli.contents_table import render_metadata, render_tensors, render_types
+
+    if metadata and contents.metadata:
+        ctx.console.print(render_metadata(contents))
+    if tensors and contents.tensors:
+        lines = contents.tensors if each else contents.grouped()
+        ctx.console.print(render_tensors(lines, grouped=not each))
+        ctx.console.print(render_types(contents))

@@ -1,0 +1,172 @@
+"""quantrecipe inspect: what it shows of GGUFs and safetensors, to people and to machines."""
+
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from quantrecipe.cli.app import app
+from quantrecipe.gguf.header import TensorEntry
+from quantrecipe.gguf.values import GGUFValue, ValueType
+from quantrecipe.gguf.write import encode_header
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "tiny-code"
+RECIPE = "quantrecipe: 1\nname: tiny\ndefault: Q4_K  # because\n"
+
+
+def inspect(*args: object, width: int = 110) -> Result:
+    return CliRunner().invoke(app, ["inspect", *map(str, args)], env={"COLUMNS": str(width)})
+
+
+def lines_of(result: Result) -> list[str]:
+    assert result.exit_code == 0, result.output
+    return [" ".join(line.split()) for line in result.stdout.splitlines() if line.strip()]
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory) -> Path:
+    """Two blocks of Q4_K and F32, a tensor of an unknown type, a vocabulary, a recipe."""
+    shapes = {"token_embd.weight": (4, 256, 0), "odd.weight": (2, 256, 250)}
+    for i in range(3):
+        shapes |= {f"blk.{i}.attn_v.weight": (4, 256, 0 if i == 1 else 12)}
+    sizes = {0: 4096, 12: 576, 250: 320}
+    tensors, offset = [], 0
+    for name, (rows, cols, ggml_type) in shapes.items():
+        tensors.append(TensorEntry(name=name, shape=(rows, cols), ggml_type=ggml_type, offset=offset))
+        offset += sizes[ggml_type]
+    texts = {
+        "general.architecture": "llama",
+        "general.name": "Tiny",
+        "chat_template": "{{ x }}\n" * 60,
+        "quantrecipe.version": "0.1.0",
+        "quantrecipe.recipe.name": "tiny",
+        "quantrecipe.recipe": RECIPE,
+    }
+    metadata = {key: GGUFValue.of(ValueType.STRING, text) for key, text in texts.items()}
+    words = ["a", "\x1b[31mred", *map(str, range(998))]
+    metadata |= {
+        "general.file_type": GGUFValue.of(ValueType.UINT32, 15),
+        "tokenizer.ggml.tokens": GGUFValue.array(ValueType.STRING, words),
+        "scores": GGUFValue.array(ValueType.FLOAT32, [0.5, np.inf]),
+        "add_bos": GGUFValue.of(ValueType.BOOL, True),
+    }
+    file = tmp_path_factory.mktemp("inspect") / "tiny.gguf"
+    file.write_bytes(encode_header(metadata, tensors) + bytes(offset))
+    return file
+
+
+def test_the_overview_says_what_the_file_holds(path):
+    lines = lines_of(inspect(path))
+    assert lines[0] == "tiny.gguf Tiny"
+    assert lines[1].startswith("GGUF version 3 · llama · 4.61 K weights in 5 tensors · ")
+    assert "general.file_type uint32 15 Q4_K_M" in lines
+    assert "add_bos bool true" in lines
+    assert "token_embd.weight 1 4 × 256 F32 32.00 4.00 KiB" in lines
+    assert "blk.*.attn_v.weight 0, 2 2 4 × 256 Q4_K 4.50 1.12 KiB" in lines
+    assert "blk.1.attn_v.weight 1 4 × 256 F32 32.00 4.00 KiB" in lines
+    assert "odd.weight 1 2 × 256 type 250 ≤ 5.00 ≤ 320 B" in lines
+    assert "F32 2 2.05 K 32.00 8.00 KiB 84.8 %" in lines
+    assert lines[-1] == "made by quantrecipe 0.1.0 with the recipe tiny; --recipe prints it"
+
+
+def test_long_values_are_abridged_and_can_not_drive_the_terminal(path):
+    result = inspect(path, "--metadata", width=200)
+    items = '"a", "\\u001b[31mred", "0", "1", "2", "3", "4", "5", …'
+    assert f"tokenizer.ggml.tokens string[1000] {items}" in lines_of(result)
+    assert "(480 characters)" in result.stdout
+    assert "\x1b" not in result.stdout
+    assert "blk." not in result.stdout
+
+
+def test_every_tensor_can_be_listed(path):
+    lines = lines_of(inspect(path, "--tensors"))
+    assert [line.split()[0] for line in lines if ".weight" in line] == [
+        "token_embd.weight",
+        "odd.weight",
+        "blk.0.attn_v.weight",
+        "blk.1.attn_v.weight",
+        "blk.2.attn_v.weight",
+    ]
+    assert not any("general" in line for line in lines)
+
+
+def test_a_filter_shows_what_it_names(path):
+    lines = lines_of(inspect(path, "--filter", "*attn_v*"))
+    assert sum("attn_v" in line for line in lines) == 3
+    assert not any("token_embd" in line or "general.name" in line for line in lines)
+    lines = lines_of(inspect(path, "--filter", "general.*", "--metadata"))
+    assert sum("general." in line for line in lines) == 3
+
+
+def test_a_filter_that_matches_nothing_is_an_error(path):
+    result = inspect(path, "--filter", "attn_q")
+    assert result.exit_code == 1
+    assert "tiny.gguf: has no tensor and no metadata key that matches 'attn_q'" in result.stderr
+
+
+def test_machines_get_everything(path):
+    result = inspect(path, "--json")
+    found = json.loads(result.stdout, parse_constant=pytest.fail)
+    assert found["container"] == "GGUF version 3"
+    assert found["files"] == [{"path": str(path), "nbytes": path.stat().st_size}]
+    assert found["recipe"] == RECIPE
+    assert found["metadata"]["general.file_type"] == {"type": "uint32", "value": 15}
+    assert found["metadata"]["scores"] == {"type": "float32[2]", "value": [0.5, "inf"]}
+    assert len(found["metadata"]["tokenizer.ggml.tokens"]["value"]) == 1000
+    last = found["tensors"][-1]
+    assert last.pop("offset") == path.stat().st_size - 576
+    assert last == {
+        "name": "blk.2.attn_v.weight",
+        "shape": [4, 256],
+        "type": "Q4_K",
+        "nbytes": 576,
+        "nbytes_exact": True,
+        "bits_per_weight": 4.5,
+        "file": "tiny.gguf",
+    }
+    assert [tensor["nbytes_exact"] for tensor in found["tensors"]] == [True, False, True, True, True]
+
+
+def test_the_recipe_comes_out_as_it_went_in(path):
+    assert inspect(path, "--recipe").stdout == RECIPE
+
+
+def test_a_file_without_a_recipe_says_so():
+    result = inspect(EXAMPLE, "--recipe")
+    assert result.exit_code == 1
+    assert "has no recipe recorded in it; only files that quantrecipe made" in result.stderr
+    assert lines_of(inspect(EXAMPLE))[-1] == "no recipe is recorded in it"
+
+
+@pytest.mark.parametrize("name", ["", "model.safetensors"])
+def test_safetensors_are_shown_under_their_own_names(name):
+    lines = lines_of(inspect(EXAMPLE / name))
+    assert lines[1] == "safetensors · 3.67 M weights in 38 tensors · 7.01 MiB · 16.000 bits per weight"
+    assert "format string pt" in lines
+    assert "model.layers.*.mlp.down_proj.weight 0-3 4 256 × 768 BF16 16.00 1.50 MiB" in lines
+
+
+def test_safetensors_that_can_not_be_converted_are_shown(tmp_path):
+    entries = {
+        f"experts.{i}.w": {"dtype": "F8_E4M3", "shape": [2, 4], "data_offsets": [8 * i, 8 * i + 8]}
+        for i in range(3)
+    }
+    raw = json.dumps(entries).encode()
+    (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(raw)) + raw + bytes(24))
+    assert "experts.*.w 0-2 3 2 × 4 F8_E4M3 8.00 24 B" in lines_of(inspect(tmp_path / "a.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"), [(b"hello", "is neither a GGUF nor safetensors"), (None, "No such file")]
+)
+def test_what_is_no_model_file_is_an_error(tmp_path, content, says):
+    path = tmp_path / "notes.txt"
+    if content is not None:
+        path.write_bytes(content)
+    result = inspect(path)
+    assert result.exit_code == 1
+    assert f"error: {path}: " in result.stderr
+    assert says in result.stderr

@@ -1,0 +1,179 @@
+"""The command as a whole: help, exit status, and what is said where something goes wrong."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import pytest
+
+import quantrecipe
+from quantrecipe.cli import main
+from quantrecipe.cli.app import COMMANDS
+from quantrecipe.cli.context import stdout_console
+from quantrecipe.errors import PlanError, Problem
+
+Output = pytest.CaptureFixture[str]
+Fail = Callable[[BaseException], None]
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> Fail:
+    """Makes `quantrecipe plugins` raise this."""
+
+    def fail_with(error: BaseException) -> None:
+        def callback() -> None:
+            raise error
+
+        monkeypatch.setattr("quantrecipe.cli.plugins.command", click.Command("plugins", callback=callback))
+
+    return fail_with
+
+
+class TestHelp:
+    def test_lists_every_command_with_the_words_of_its_module(self, capsys: Output) -> None:
+        assert main(["--help"]) == 0
+        said = capsys.readouterr().out
+        for name, short in COMMANDS.items():
+            assert name in said
+            assert short in said
+
+    @pytest.mark.parametrize("name", COMMANDS)
+    def test_every_command_has_examples_and_words_for_every_option(self, name: str, capsys: Output) -> None:
+        command = importlib.import_module(f"quantrecipe.cli.{name}").command
+        assert isinstance(command, click.Command)
+        assert command.name == name
+        assert all(option.help for option in command.params if isinstance(option, click.Option))
+        assert main([name, "-h"]) == 0
+        said = capsys.readouterr().out
+        assert f"\n    quantrecipe {name}" in said.split("Examples:")[1]
+
+    @pytest.mark.parametrize("name", COMMANDS)
+    def test_fits_a_terminal(self, name: str, capsys: Output) -> None:
+        assert main([name, "-h"]) == 0
+        assert max(map(len, capsys.readouterr().out.splitlines())) <= 100
+
+    def test_version(self, capsys: Output) -> None:
+        assert main(["--version"]) == 0
+        assert capsys.readouterr().out == f"quantrecipe {quantrecipe.__version__}\n"
+
+    def test_is_quick(self) -> None:
+        """The promise is half a second; the best of three, as other processes may be running."""
+        times = []
+        for _ in range(3):
+            start = time.perf_counter()
+            subprocess.run([sys.executable, "-m", "quantrecipe", "--help"], check=True, capture_output=True)
+            times.append(time.perf_counter() - start)
+        assert min(times) < 0.5
+
+
+class TestUsage:
+    def test_unknown_command_is_answered_with_the_nearest(self, capsys: Output) -> None:
+        assert main(["aply"]) == 2
+        assert "There is no command 'aply'. Did you mean apply?" in capsys.readouterr().err
+
+    def test_unknown_option(self, capsys: Output) -> None:
+        assert main(["plugins", "--nonsense"]) == 2
+        assert "--nonsense" in capsys.readouterr().err
+
+    def test_missing_argument(self, capsys: Output) -> None:
+        assert main(["check"]) == 2
+        assert "RECIPE" in capsys.readouterr().err
+
+
+class TestErrors:
+    def test_each_problem_is_a_paragraph_without_traceback(self, capsys: Output, failing: Fail) -> None:
+        failing(
+            PlanError(
+                [
+                    Problem(what="no tensor matches", remedy="say optional: true", file="a.yaml", line=3),
+                    Problem(what="the second problem " + "is long " * 40, file="a.yaml", line=9),
+                ]
+            )
+        )
+        assert main(["plugins"]) == 1
+        output = capsys.readouterr()
+        assert output.out == ""
+        first, second = output.err.splitlines()
+        assert first == "error: a.yaml:3: no tensor matches; say optional: true"
+        assert second.startswith("error: a.yaml:9: the second problem is long")
+
+    def test_verbose_adds_the_traceback(self, capsys: Output, failing: Fail) -> None:
+        failing(PlanError("no tensor matches"))
+        assert main(["-v", "plugins"]) == 1
+        said = capsys.readouterr().err
+        assert "Traceback" in said
+        assert said.endswith("error: no tensor matches\n")
+
+    def test_what_files_contain_can_not_control_the_terminal(self, capsys: Output, failing: Fail) -> None:
+        failing(PlanError("tensor '\x1b[31mred\x07[bold]x[/bold] :smile:'\nnext"))
+        assert main(["--color", "always", "plugins"]) == 1
+        said = capsys.readouterr().err
+        assert "'\\x1b[31mred\\x07[bold]x[/bold] :smile:' next" in said
+
+    def test_a_bug_keeps_its_traceback_and_asks_to_be_reported(self, capsys: Output, failing: Fail) -> None:
+        failing(ZeroDivisionError("oh"))
+        assert main(["plugins"]) == 1
+        said = capsys.readouterr().err
+        assert "ZeroDivisionError: oh" in said
+        assert "this is a bug in quantrecipe or in one of its plugins; please report it" in said
+
+    def test_full_disk(self, capsys: Output, failing: Fail) -> None:
+        failing(OSError(errno.ENOSPC, "No space left on device", "/out/model.gguf"))
+        assert main(["plugins"]) == 1
+        assert capsys.readouterr().err == "error: /out/model.gguf: No space left on device\n"
+
+    def test_no_memory(self, capsys: Output, failing: Fail) -> None:
+        failing(MemoryError())
+        assert main(["plugins"]) == 1
+        assert "not enough memory" in capsys.readouterr().err
+
+    def test_ctrl_c(self, capsys: Output, failing: Fail) -> None:
+        failing(KeyboardInterrupt())
+        assert main(["plugins"]) == 130
+        assert capsys.readouterr().err.strip() == "error: stopped"
+
+    def test_a_pipe_that_closes_is_no_error(self) -> None:
+        """`quantrecipe formats --json | head -1`, with a reader that goes before anything is written."""
+        read, write = os.pipe()
+        os.close(read)
+        command = [sys.executable, "-m", "quantrecipe", "formats", "--json"]
+        result = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, check=False)
+        os.close(write)
+        assert result.stderr == b""
+
+    def test_letters_that_the_output_can_not_show(self, tmp_path: Path) -> None:
+        name = "モデル.yaml"
+        command = [sys.executable, "-m", "quantrecipe", "check", name]
+        env = os.environ | {"PYTHONIOENCODING": "ascii"}
+        result = subprocess.run(command, capture_output=True, env=env, cwd=tmp_path, check=False)
+        assert result.returncode == 1
+        assert b"Traceback" not in result.stderr
+        assert b"\\u30e2" in result.stderr
+
+
+class TestColor:
+    def test_only_where_asked_for(self, capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("TERM", "xterm-256color")
+        assert main(["plugins"]) == 0
+        assert "\x1b" not in capsys.readouterr().out
+        assert main(["--color", "always", "plugins"]) == 0
+        assert "\x1b[" in capsys.readouterr().out
+
+    def test_no_color_of_the_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("NO_COLOR", "1")
+        assert stdout_console("auto").no_color
+        assert not stdout_console("always").no_color
+
+    def test_tables_in_a_pipe_are_not_cut_at_80_columns(self) -> None:
+        env = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+        code = "from quantrecipe.cli.context import stdout_console; print(stdout_console('auto').width)"
+        result = subprocess.run([sys.executable, "-c", code], capture_output=True, env=env, check=True)
+        assert int(result.stdout) == 120

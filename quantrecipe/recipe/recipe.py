@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
+from quantrecipe.gguf.values import GGUFValue
 from quantrecipe.recipe.expression import Expression
 from quantrecipe.recipe.layers import LayerSet
 from quantrecipe.recipe.pattern import Pattern
@@ -35,7 +36,7 @@ class Rule:
 
     A tensor matches when any pattern of `tensors` does, its layer is in `layers` (if given), and `when` (if
     given) is true of it. `own` is True for rules of the file that the user gave, False for inherited ones.
-    `fallback` is None where the recipe's own applies.
+    `fallback` is None where the recipe's own applies. `optional` allows a rule that finds nothing to do.
     """
 
     tensors: tuple[Pattern, ...]
@@ -52,7 +53,10 @@ class Rule:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KeepEntry:
-    """Tensors that `default` and wildcard patterns leave alone, while `when` (if given) holds."""
+    """Tensors that `default` and wildcard patterns leave alone, while `when` (if given) holds.
+
+    `when` asks for no `rank` and `count`, which are counted among the tensors that the kept list leaves.
+    """
 
     tensors: tuple[Pattern, ...]
     origin: Origin
@@ -76,14 +80,14 @@ class ImportanceSource:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
-    """A whole recipe, parents included, checked against the schema; formats are checked when it is planned.
+    """A whole recipe, parents included; its types are formats that the registry has.
 
     rules:     own rules first, then each parent's in the order of `extends`
     default:   type of the quantizable matrices that no rule decides; None keeps them
     keep:      the kept list
     fallback:  "error", "chain", or a type
     file_type: what the file says it mostly is ("Q4_K_M"); None derives it from the types
-    metadata:  keys to set in the output's metadata, by name
+    metadata:  values to set in the output's metadata, by key
     text:      the source of the recipe, parents flattened in: what is recorded in the output
     digest:    XXH3-128 of what the recipe means, in hex; comments and layout don't change it
     """
@@ -98,6 +102,6 @@ class Recipe:
     fallback: str = "chain"
     importance: ImportanceSource = ImportanceSource()
     file_type: str | None = None
-    metadata: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    metadata: Mapping[str, GGUFValue] = field(default_factory=lambda: MappingProxyType({}))
     text: str = ""
     digest: str = ""

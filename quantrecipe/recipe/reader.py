@@ -1,0 +1,132 @@
+"""Reader: takes nodes apart, and notes what isn't as expected instead of stopping at it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+
+from quantrecipe.errors import Problem
+from quantrecipe.recipe.document import Node, NodeKind
+
+__all__ = ["Reader"]
+
+_ARTICLES: Mapping[NodeKind, str] = {
+    "text": "a text",
+    "number": "a number",
+    "yes-or-no": "true or false",
+    "nothing": "nothing",
+    "list": "a list",
+    "mapping": "a mapping",
+}
+_TRUE_IN_YAML_1_1 = ("yes", "on", "y")
+_FALSE_IN_YAML_1_1 = ("no", "off", "n")
+_MAX_LINE = 300
+
+
+class Reader:
+    """Reads the nodes of one file. Each method gives None (or nothing) for a node that is None or was wrong."""
+
+    def __init__(self, file: str, problems: Sequence[Problem] = ()) -> None:
+        self.file = file
+        self.problems = list(problems)
+
+    def add(self, node: Node, what: str, remedy: str = "") -> None:
+        """Note a problem at this node."""
+        self.problems.append(
+            Problem(what=what, remedy=remedy, file=self.file, line=node.line, column=node.column)
+        )
+
+    def mapping(self, node: Node, what: str, known: Sequence[str]) -> Mapping[str, Node] | None:
+        """The values by key; keys that aren't known are problems."""
+        if node.kind != "mapping":
+            self.add(
+                node, f"{what} must be a mapping, not {_ARTICLES[node.kind]}", f"its keys: {', '.join(known)}"
+            )
+            return None
+        for key, entry in node.entries.items():
+            if key not in known:
+                close = get_close_matches(key, known, n=1)
+                remedy = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
+                self.add(entry.key, f"unknown key {_short(key)} in {what}", remedy)
+        return {key: entry.value for key, entry in node.entries.items()}
+
+    def items(self, node: Node | None, key: str) -> tuple[Node, ...]:
+        """The items of a list."""
+        if node is None:
+            return ()
+        if node.kind != "list":
+            self.add(
+                node,
+                f"{key} must be a list, not {_ARTICLES[node.kind]}",
+                "start each item with a - on its own line",
+            )
+            return ()
+        return node.items
+
+    def text(self, node: Node | None, key: str, *, line: bool = False) -> str | None:
+        """A text that isn't empty; with `line`, a short one on one line."""
+        if node is None:
+            return None
+        if node.kind != "text":
+            self.add(node, f"{key} must be a text, not {_ARTICLES[node.kind]}", _quoting(node))
+            return None
+        text: str = node.value
+        if not text.strip():
+            self.add(node, f"{key} is empty", "write something, or leave the key out")
+            return None
+        if line and (len(text) > _MAX_LINE or not text.isprintable()):
+            self.add(node, f"{key} must be one short line", f"at most {_MAX_LINE} characters")
+            return None
+        return text
+
+    def texts(self, node: Node | None, key: str, what: str) -> list[tuple[str, Node]]:
+        """One text, or a list of them, each with its node."""
+        if node is None:
+            return []
+        if node.kind not in ("text", "list"):
+            self.add(
+                node, f"{key} must be {what} or a list of them, not {_ARTICLES[node.kind]}", _quoting(node)
+            )
+            return []
+        found = [(self.text(item, what), item) for item in (node.items if node.kind == "list" else [node])]
+        return [(text, item) for text, item in found if text is not None]
+
+    def choice(self, node: Node | None, key: str, choices: Sequence[str]) -> str | None:
+        """One of some words."""
+        word = self.text(node, key)
+        if node is None or word is None or word in choices:
+            return word
+        close = get_close_matches(word, choices, n=1) or [c for c in choices if c.lower() == word.lower()]
+        remedy = f"did you mean {close[0]!r}?" if close else f"write one of: {', '.join(choices)}"
+        self.add(node, f"{key}: {_short(word)} isn't known", remedy)
+        return None
+
+    def yes_no(self, node: Node | None, key: str) -> bool | None:
+        """true or false."""
+        if node is None:
+            return None
+        if node.kind == "yes-or-no":
+            return bool(node.value)
+        shown = _short(node.value) if node.kind == "text" else _ARTICLES[node.kind]
+        word = str(node.value).lower()
+        remedy = f"write {key}: true or {key}: false"
+        if word in _TRUE_IN_YAML_1_1:
+            remedy = f"write {key}: true"
+        elif word in _FALSE_IN_YAML_1_1:
+            remedy = f"write {key}: false"
+        self.add(node, f"{key} must be true or false, not {shown}", remedy)
+        return None
+
+
+def _quoting(node: Node) -> str:
+    if node.kind == "mapping":
+        return 'a text with { } or a colon in it needs quotes: "ffn_{gate,up}"'
+    if node.kind in ("number", "yes-or-no"):
+        return f'quote it if it is meant as text: "{str(node.value).lower()}"'
+    if node.kind == "list":
+        return 'a text with [ ] in it needs quotes: "attn_[kv]"'
+    return "write something, or leave the key out"
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:57] + "…")

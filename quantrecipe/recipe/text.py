@@ -1,0 +1,164 @@
+"""A recipe as one text, parents flattened in, and the digest of what it means.
+
+The text is recorded in the files that the recipe makes. It loads again, on any machine, to a recipe that
+means the same: `load_recipe_text(recipe.text).digest == recipe.digest`, as long as the formats are there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+import xxhash
+
+from quantrecipe.recipe.expression import Expression
+from quantrecipe.recipe.metadata import write_metadata
+from quantrecipe.recipe.pattern import Pattern
+from quantrecipe.recipe.recipe import ImportanceSource, KeepEntry, Origin, Recipe, Rule
+
+__all__ = ["recipe_digest", "recipe_text"]
+
+
+def recipe_text(recipe: Recipe, importance_file: str | None = None) -> str:
+    """The flattened recipe as YAML.
+
+    Each rule's origin stands in a comment, without folders. Inherited rules become optional: they may lie
+    idle. The importance matrix stands as the recipe wrote it (`importance_file`).
+    """
+    lines = [
+        f"# {recipe.name}: this recipe with all that it extends",
+        "quantrecipe: 1",
+        f"name: {_quote(recipe.name)}",
+    ]
+    if recipe.summary:
+        lines.append(f"summary: {_quote(recipe.summary)}")
+    if recipe.file_type:
+        lines.append(f"file_type: {recipe.file_type}")
+    if recipe.default:
+        lines.append(f"default: {recipe.default}")
+    lines.append(f"fallback: {recipe.fallback}")
+    lines += _importance_lines(recipe.importance, importance_file)
+    if recipe.metadata:
+        lines.append("metadata:")
+        lines += [
+            f"  {_quote(key)}: {_flow(write_metadata(value))}" for key, value in recipe.metadata.items()
+        ]
+    if recipe.rules:
+        lines.append("rules:")
+        for rule in recipe.rules:
+            lines += _rule_lines(rule)
+    lines.append("keep:" if recipe.keep else "keep: []")
+    for entry in recipe.keep:
+        lines += _keep_lines(entry)
+    return "\n".join(lines) + "\n"
+
+
+def recipe_digest(recipe: Recipe) -> str:
+    """XXH3-128, in hex, of all that can change the output: no names, reasons, comments, layout or paths."""
+    meaning = {
+        "quantrecipe": 1,
+        "default": recipe.default,
+        "fallback": recipe.fallback,
+        "file_type": recipe.file_type,
+        "importance": [recipe.importance.uncovered, recipe.importance.required],
+        "metadata": {key: [int(value.type), value.payload.hex()] for key, value in recipe.metadata.items()},
+        "rules": [
+            {
+                "tensors": _texts(rule.tensors),
+                "layers": str(rule.layers) if rule.layers else None,
+                "when": _canonical(rule.when),
+                "type": rule.type,
+                "options": _plain(rule.options),
+                "fallback": rule.fallback,
+            }
+            for rule in recipe.rules
+        ],
+        "keep": [{"tensors": _texts(entry.tensors), "when": _canonical(entry.when)} for entry in recipe.keep],
+    }
+    canonical = json.dumps(meaning, sort_keys=True, separators=(",", ":"))
+    return xxhash.xxh3_128_hexdigest(canonical.encode("ascii"))
+
+
+def _importance_lines(importance: ImportanceSource, file: str | None) -> list[str]:
+    keys = {} if file is None else {"file": file}
+    return [
+        f"importance: {_flow(keys | {'uncovered': importance.uncovered, 'required': importance.required})}"
+    ]
+
+
+def _rule_lines(rule: Rule) -> Iterator[str]:
+    yield f"  # {_place(rule.origin)}"
+    yield f"  - tensors: {_flow(_texts(rule.tensors))}"
+    if rule.layers:
+        yield f"    layers: {_quote(str(rule.layers))}"
+    if rule.when:
+        yield f"    when: {_quote(str(rule.when))}"
+    yield f"    type: {rule.type}"
+    if rule.options:
+        yield f"    options: {_flow(_plain(rule.options))}"
+    if rule.fallback:
+        yield f"    fallback: {rule.fallback}"
+    if rule.why:
+        yield f"    why: {_quote(rule.why)}"
+    if rule.optional or not rule.own:
+        yield "    optional: true"
+
+
+def _keep_lines(entry: KeepEntry) -> Iterator[str]:
+    yield f"  # {_place(entry.origin)}"
+    yield f"  - tensors: {_flow(_texts(entry.tensors))}"
+    if entry.when:
+        yield f"    when: {_quote(str(entry.when))}"
+    if entry.why:
+        yield f"    why: {_quote(entry.why)}"
+
+
+def _place(origin: Origin) -> str:
+    """The origin without the folders of the machine where the recipe was loaded; shipped recipes keep their names."""
+    path = PurePosixPath(origin.file)
+    is_path = path.suffix in (".yaml", ".yml") or path.is_absolute() or ".." in path.parts
+    name = path.name if is_path else origin.file
+    return f"{''.join(char if char.isprintable() else '?' for char in name)}:{origin.line}"
+
+
+def _canonical(when: Expression | None) -> str | None:
+    return when.canonical if when else None
+
+
+def _texts(patterns: tuple[Pattern, ...]) -> list[str]:
+    return [str(pattern) for pattern in patterns]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _flow(value: Any) -> str:
+    """A value on one line."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_quote(key)}: {_flow(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_flow, value)) + "]"
+    if isinstance(value, str):
+        return _quote(value)
+    return json.dumps(value)
+
+
+def _quote(text: str) -> str:
+    """A text in double quotes, with escapes that every YAML reader knows."""
+    return '"' + "".join(map(_escape, text)) + '"'
+
+
+def _escape(char: str) -> str:
+    if char in '"\\':
+        return "\\" + char
+    if char.isprintable():
+        return char
+    code = ord(char)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

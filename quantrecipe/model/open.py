@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Never
 
 from quantrecipe.errors import ModelError
-from quantrecipe.gguf.header import MAGIC
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.model.checkpoint import open_checkpoint
-from quantrecipe.model.gguf_file import open_gguf
+from quantrecipe.model.gguf_file import is_gguf, open_gguf
 from quantrecipe.model.model import Model, TensorSource
 from quantrecipe.model.safetensors import Checkpoint
 from quantrecipe.model.stored import as_tensor_info
@@ -32,16 +31,19 @@ _PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
 _KINDS = "a .gguf file, a .safetensors file, or a Hugging Face folder"
 
 
-def open_model(path: str | Path, *, arch: str | None = None, registry: Registry | None = None) -> Model:
+def open_model(
+    path: str | Path, *, arch: str | None = None, pre: str | None = None, registry: Registry | None = None
+) -> Model:
     """The model that a GGUF, a Hugging Face folder, or a safetensors file holds, from its headers.
 
-    `arch` names the architecture where the files don't: bare safetensors. `registry` knows the sizes of the
+    `arch` names the architecture where the files don't: bare safetensors. `pre` names the pre-tokenizer
+    (`tokenizer.ggml.pre`) of a Hugging Face model whose rules aren't recognised. `registry` knows the sizes of the
     types in a GGUF; None loads the installed one. ModelError where there is no model, or it can't be read.
     """
     path = Path(path)
     if not path.exists():
         raise ModelError("there is no such file or folder", f"give {_KINDS}", file=path)
-    if path.is_file() and _is_gguf(path):
+    if path.is_file() and is_gguf(path):
         return _with_arch(open_gguf(path, _load(registry).by_ggml_type), arch)
     if path.is_file() and not path.name.endswith((".safetensors", ".safetensors.index.json")):
         _refuse_file(path)
@@ -52,7 +54,7 @@ def open_model(path: str | Path, *, arch: str | None = None, registry: Registry 
     if (folder / "config.json").is_file():
         from quantrecipe.model.huggingface import open_huggingface
 
-        return _with_arch(open_huggingface(folder, checkpoint), arch)
+        return _with_arch(open_huggingface(folder, checkpoint, pre=pre), arch)
     return _bare(path, checkpoint, arch)
 
 
@@ -62,14 +64,6 @@ def _load(registry: Registry | None) -> Registry:
     from quantrecipe.registry import load_registry
 
     return load_registry()
-
-
-def _is_gguf(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(len(MAGIC)) == MAGIC or path.suffix == ".gguf"
-    except OSError as error:
-        raise ModelError(f"can't be read: {error.strerror or error}", file=path) from error
 
 
 def _with_arch(model: Model, arch: str | None) -> Model:

@@ -13,14 +13,13 @@ from typing import Any
 from quantrecipe.api import FormatSpec
 from quantrecipe.errors import ModelError
 from quantrecipe.gguf.file_types import file_type_name
-from quantrecipe.gguf.header import MAGIC
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.model.checkpoint import open_checkpoint
-from quantrecipe.model.gguf_file import read_gguf_shards, tensor_extent, type_name
+from quantrecipe.model.gguf_file import is_gguf, read_gguf_shards, tensor_extent, type_name
 from quantrecipe.model.model import Extent
 from quantrecipe.plan.group import layer_ranges
 
-__all__ = ["Contents", "Line", "read_contents", "value_note"]
+__all__ = ["RECIPE_KEY", "Contents", "Line", "read_contents", "value_note", "value_type"]
 
 RECIPE_KEY = "quantrecipe.recipe"
 _NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
@@ -132,7 +131,7 @@ def read_contents(path: Path, load_specs: Callable[[], Mapping[int, FormatSpec]]
 
     `load_specs` gives the types by their ids; it is called for GGUFs alone.
     """
-    if path.is_file() and _begins_with_magic(path):
+    if path.is_file() and is_gguf(path):
         return _of_gguf(path, load_specs())
     if path.is_file() and not path.name.endswith((".safetensors", ".safetensors.index.json")):
         raise ModelError("is neither a GGUF nor safetensors", "give a .gguf or .safetensors file", file=path)
@@ -188,14 +187,6 @@ def _of_gguf(path: Path, specs: Mapping[int, FormatSpec]) -> Contents:
         tensors=tuple(lines),
         files={shard.path: shard.file_size for shard in shards},
     )
-
-
-def _begins_with_magic(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(len(MAGIC)) == MAGIC or path.suffix == ".gguf"
-    except OSError as error:
-        raise ModelError(f"can't be read: {error.strerror or error}", file=path) from error
 
 
 def _merge(lines: list[Line]) -> Line:

@@ -15,16 +15,25 @@ from pathlib import Path
 
 from quantrecipe.api import FormatSpec
 from quantrecipe.errors import FormatError, ModelError
-from quantrecipe.gguf.header import GGUFHeader, TensorEntry, read_header
+from quantrecipe.gguf.header import MAGIC, GGUFHeader, TensorEntry, read_header
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.model.checkpoint import shard_paths
 from quantrecipe.model.model import Extent, Model, TensorSource
 from quantrecipe.tensor import TensorInfo
 
-__all__ = ["metadata_text", "open_gguf", "read_gguf_shards", "tensor_extent", "type_name"]
+__all__ = ["is_gguf", "metadata_text", "open_gguf", "read_gguf_shards", "tensor_extent", "type_name"]
 
 _AGAIN = "the file is damaged or incomplete: download it again"
 _SPLIT_NO, _SPLIT_COUNT, _SPLIT_TENSORS = "split.no", "split.count", "split.tensors.count"
+
+
+def is_gguf(path: Path) -> bool:
+    """True for a file that begins as a GGUF does, or is called one. ModelError where it can't be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(MAGIC)) == MAGIC or path.suffix == ".gguf"
+    except OSError as error:
+        raise ModelError(f"can't be read: {error.strerror or error}", file=path) from error
 
 
 def open_gguf(path: str | Path, specs: Mapping[int, FormatSpec]) -> Model:

@@ -56,6 +56,7 @@ _UNUSUAL = re.compile(r"[^\w.+-]+")
 @pass_context
 def command(
     ctx: Context,
+    /,
     recipe: str,
     model: Path,
     output: Path | None,

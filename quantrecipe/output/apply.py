@@ -145,7 +145,7 @@ class _Stream:
             buffer = self._raw.get()
             raw = buffer[: unit.rows * row_bytes]
             reader.read_rows(source, unit.start, unit.stop, raw, row_bytes)
-            digest.update(raw)
+            digest.update(raw.data)
             vector = None if importance is None else importance[unit.expert]
             self._running.append(
                 pool.submit(self._work, unit, buffer, raw.reshape(unit.rows, row_bytes), vector)
@@ -170,7 +170,7 @@ class _Stream:
                 rows_per_head=self._plan.model.sources[unit.assignment.tensor.name].rows_per_head,
                 nan=self._nan,
             )
-            self._file.write(memoryview(encoded).cast("B"), unit.offset)
+            self._file.write(encoded.data, unit.offset)
             return unit, raw.nbytes, nonfinite
         finally:
             self._scratch.put(scratch)

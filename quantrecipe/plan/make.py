@@ -64,7 +64,7 @@ def make_plan(
             nbytes=nbytes,
             offset=start,
             because=choice.because,
-            why=decision.rule.why if decision.rule else "",
+            why=decision.why,
             wanted=choice.wanted,
             misfit=choice.misfit,
             copied=choice.copied,

@@ -17,23 +17,21 @@ from quantrecipe.recipe.pattern import Pattern
 from quantrecipe.recipe.recipe import KEEP, KeepEntry, Recipe, Rule
 from quantrecipe.tensor import TensorInfo, tensor_order
 
-__all__ = ["Decision", "resolve"]
-
-_ENDS = ".weight"
+__all__ = ["Decision", "is_matrix", "resolve"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decision:
     """What the recipe says of a tensor, before the format has been asked whether it fits.
 
-    `rule` is None where the default or nothing decided; `quantizable` tells the matrices that wildcards reach.
+    `because` and `why` name what decided, and its reason; `rule` is None where no rule did.
     """
 
     tensor: TensorInfo
     type: str
     because: str
+    why: str
     rule: Rule | None
-    quantizable: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,7 +53,8 @@ def resolve(
     """
     tensors = sorted(model.tensors, key=tensor_order)
     scope = _Scope(recipe, model, has_importance=has_importance, covered=covered)
-    quantizable = {t.name for t in tensors if scope.is_quantizable(t)}
+    kept = {t.name: scope.kept_by(t) for t in tensors}
+    quantizable = {t.name for t in tensors if is_matrix(t) and kept[t.name] is None}
     decided: dict[str, Rule] = {}
     problems: list[Problem] = []
     for rule in recipe.rules:
@@ -66,19 +65,29 @@ def resolve(
             decided.setdefault(name, rule)
     if problems:
         raise PlanError(problems)
-    return [
-        _decide(recipe, tensor, decided.get(tensor.name), tensor.name in quantizable) for tensor in tensors
-    ]
+    return [_decide(recipe, tensor, decided.get(tensor.name), kept[tensor.name]) for tensor in tensors]
 
 
-def _decide(recipe: Recipe, tensor: TensorInfo, rule: Rule | None, quantizable: bool) -> Decision:
+def is_matrix(tensor: TensorInfo) -> bool:
+    """True for `.weight` matrices, stacked or not: what wildcards and the default are about."""
+    shape = tensor.shape
+    while shape and shape[0] == 1:  # ggml counts dimensions without the outer ones of length 1
+        shape = shape[1:]
+    return tensor.name.endswith(".weight") and 2 <= len(shape) <= 3
+
+
+def _decide(recipe: Recipe, tensor: TensorInfo, rule: Rule | None, kept: KeepEntry | None) -> Decision:
     if rule is not None:
-        type_, because = rule.type, str(rule.origin)
-    elif quantizable and recipe.default is not None:
-        type_, because = recipe.default, f"{recipe.default_origin or recipe.file} (default)"
+        type_, because, why = rule.type, str(rule.origin), rule.why
+    elif kept is not None:
+        type_, because, why = KEEP, f"{kept.origin} (kept)", kept.why
+    elif not is_matrix(tensor):
+        type_, because, why = KEEP, "not a matrix", ""
+    elif recipe.default is not None:
+        type_, because, why = recipe.default, f"{recipe.default_origin or recipe.file} (default)", ""
     else:
-        type_, because = KEEP, "no rule"
-    return Decision(tensor=tensor, type=type_, because=because, rule=rule, quantizable=quantizable)
+        type_, because, why = KEEP, "no rule", ""
+    return Decision(tensor=tensor, type=type_, because=because, why=why, rule=rule)
 
 
 class _Scope:
@@ -93,14 +102,9 @@ class _Scope:
         self._covered = covered
         self.n_layers: int = self._facts["n_layers"]
 
-    def is_quantizable(self, tensor: TensorInfo) -> bool:
-        """True for `.weight` matrices, stacked or not, that the kept list doesn't name."""
-        shape = tensor.shape
-        while shape and shape[0] == 1:  # ggml counts dimensions without the outer ones of length 1
-            shape = shape[1:]
-        if not tensor.name.endswith(_ENDS) or not 2 <= len(shape) <= 3:
-            return False
-        return not any(self._keeps(entry, tensor) for entry in self._keep)
+    def kept_by(self, tensor: TensorInfo) -> KeepEntry | None:
+        """The entry of the kept list that names the tensor."""
+        return next((entry for entry in self._keep if self._keeps(entry, tensor)), None)
 
     def match(self, rule: Rule, tensors: Sequence[TensorInfo], quantizable: set[str]) -> _Match:
         named = [t for t in tensors if self._names(rule.tensors, t, quantizable)]

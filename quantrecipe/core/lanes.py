@@ -39,6 +39,7 @@ __all__ = [
     "load_importance",
     "nearest",
     "nearest_int",
+    "select",
     "sums_of_squares",
     "weigh_by_size",
 ]
@@ -66,6 +67,12 @@ WORKSPACE = Q + LONGEST * LANES
 
 ROUND = F32(12582912.0)  # 1.5 * 2^23: a float32 of this size has no places after the point
 ZERO, ONE, HALF = F32(0), F32(1), F32(0.5)
+
+
+@kernel
+def select(condition: Any, yes: Any, no: Any) -> Any:
+    """yes or no; both are there already, so that lanes take both ways at once instead of branching."""
+    return yes if condition else no
 
 
 @kernel

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from quantrecipe.core.jit import kernel
-from quantrecipe.core.lanes import LANES, UNROLL, WT, Q, X, lane_row, nearest
+from quantrecipe.core.lanes import LANES, UNROLL, WT, Q, X, lane_row, nearest, select
 
 __all__ = ["KEPT_BASE", "KEPT_ISCALE", "MINIMUM", "SCALE", "scale_min_search"]
 
@@ -45,43 +45,55 @@ def scale_min_search(n: int, *, absolute: bool = False) -> Callable[..., None]:
             for j in range(LANES):
                 x = s[X + i * LANES + j]
                 w = s[WT + i * LANES + j]
-                s[LOW + j] = x if x < s[LOW + j] else s[LOW + j]
-                s[HIGH + j] = x if x > s[HIGH + j] else s[HIGH + j]
+                s[LOW + j] = select(x < s[LOW + j], x, s[LOW + j])
+                s[HIGH + j] = select(x > s[HIGH + j], x, s[HIGH + j])
                 s[SUM_W + j] += w
                 s[SUM_X + j] += w * x
 
         # The range as it is.
         for j in range(LANES):
             low = s[LOW + j]
-            low = ZERO if low > ZERO else low
+            low = select(low > ZERO, ZERO, low)
             iscale = nmax / (s[HIGH + j] - low)
             s[LOW + j] = low
             s[SCALE + j] = ONE / iscale
             s[MINIMUM + j] = low
             # An infinite quotient rounds to 0 in ggml, whatever it is multiplied with.
-            iscale = iscale if abs(iscale) < INF else ZERO
+            iscale = select(abs(iscale) < INF, iscale, ZERO)
             s[ISCALE + j] = iscale
             s[KEPT_ISCALE + j] = iscale
             s[KEPT_BASE + j] = low
             s[BEST + j] = ZERO
+            s[ERROR + j] = INF  # nothing tried yet
         for i in range(n):
             for j in range(LANES):
                 x = s[X + i * LANES + j]
                 q = nearest(s[ISCALE + j] * (x - s[LOW + j]))
-                q = q if q > ZERO else ZERO
-                q = q if q < nmax else nmax
+                q = select(q > ZERO, q, ZERO)
+                q = select(q < nmax, q, nmax)
                 d = s[SCALE + j] * q + s[LOW + j] - x
                 s[BEST + j] += s[WT + i * LANES + j] * (abs(d) if absolute else d * d)
 
-        for step in range(nstep + 1):
-            # Integers for a slightly other range, and the sums of their least squares fit.
+        for step in range(nstep + 2):
+            # Keep the last try if it is the best, and begin the next with a slightly other range.
             wanted = rmin + rdelta * F32(step) + nmax
             for j in range(LANES):
-                iscale = wanted / (s[HIGH + j] - s[MINIMUM + j])
-                s[ISCALE + j] = iscale if abs(iscale) < INF else ZERO
+                better = s[ERROR + j] < s[BEST + j]
+                s[BEST + j] = select(better, s[ERROR + j], s[BEST + j])
+                s[KEPT_ISCALE + j] = select(better, s[ISCALE + j], s[KEPT_ISCALE + j])
+                s[KEPT_BASE + j] = select(better, s[MINIMUM + j], s[KEPT_BASE + j])
+                s[SCALE + j] = select(better, s[TRY_SCALE + j], s[SCALE + j])
+                low = select(better, s[TRY_MIN + j], s[MINIMUM + j])
+                s[MINIMUM + j] = low
+                iscale = wanted / (s[HIGH + j] - low)
+                s[ISCALE + j] = select(abs(iscale) < INF, iscale, ZERO)
                 s[SL + j] = ZERO
                 s[SL2 + j] = ZERO
                 s[SXL + j] = ZERO
+            if step > nstep:
+                break
+
+            # The integers, and the sums of their least squares fit.
             for i0 in range(0, n, UNROLL):
                 for j in range(LANES):
                     sl, sl2, sxl = s[SL + j], s[SL2 + j], s[SXL + j]
@@ -89,8 +101,8 @@ def scale_min_search(n: int, *, absolute: bool = False) -> Callable[..., None]:
                     for u in range(UNROLL):
                         x = s[X + (i0 + u) * LANES + j]
                         q = nearest(iscale * (x - base))
-                        q = q if q > ZERO else ZERO
-                        q = q if q < nmax else nmax
+                        q = select(q > ZERO, q, ZERO)
+                        q = select(q < nmax, q, nmax)
                         s[Q + (i0 + u) * LANES + j] = q
                         wq = s[WT + (i0 + u) * LANES + j] * q
                         sl += wq
@@ -105,9 +117,9 @@ def scale_min_search(n: int, *, absolute: bool = False) -> Callable[..., None]:
                 scale = (sw * sxl - sx * sl) / det
                 low = (sl2 * sx - sl * sxl) / det
                 through_zero = sxl / sl2
-                s[TRY_SCALE + j] = through_zero if low > ZERO else scale
-                s[TRY_MIN + j] = ZERO if low > ZERO else low
-                s[ERROR + j] = ZERO if det > ZERO else INF
+                s[TRY_SCALE + j] = select(low > ZERO, through_zero, scale)
+                s[TRY_MIN + j] = select(low > ZERO, ZERO, low)
+                s[ERROR + j] = select(det > ZERO, ZERO, INF)
 
             # Its error.
             for i0 in range(0, n, UNROLL):
@@ -117,19 +129,12 @@ def scale_min_search(n: int, *, absolute: bool = False) -> Callable[..., None]:
                         d = scale * s[Q + (i0 + u) * LANES + j] + low - s[X + (i0 + u) * LANES + j]
                         e += s[WT + (i0 + u) * LANES + j] * (abs(d) if absolute else d * d)
                     s[ERROR + j] = e
-            for j in range(LANES):
-                better = s[ERROR + j] < s[BEST + j]
-                s[BEST + j] = s[ERROR + j] if better else s[BEST + j]
-                s[KEPT_ISCALE + j] = s[ISCALE + j] if better else s[KEPT_ISCALE + j]
-                s[KEPT_BASE + j] = s[MINIMUM + j] if better else s[KEPT_BASE + j]
-                s[SCALE + j] = s[TRY_SCALE + j] if better else s[SCALE + j]
-                s[MINIMUM + j] = s[TRY_MIN + j] if better else s[MINIMUM + j]
 
         # A group without a range has no scale.
         for j in range(LANES):
             flat = s[HIGH + j] == s[LOW + j]
-            s[SCALE + j] = ZERO if flat else s[SCALE + j]
-            s[MINIMUM + j] = s[LOW + j] if flat else s[MINIMUM + j]
-            s[KEPT_ISCALE + j] = ZERO if flat else s[KEPT_ISCALE + j]
+            s[SCALE + j] = select(flat, ZERO, s[SCALE + j])
+            s[MINIMUM + j] = select(flat, s[LOW + j], s[MINIMUM + j])
+            s[KEPT_ISCALE + j] = select(flat, ZERO, s[KEPT_ISCALE + j])
 
     return search

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from quantrecipe.core.jit import kernel
-from quantrecipe.core.lanes import LANES, nearest_int
+from quantrecipe.core.lanes import LANES, nearest_int, select
 
 __all__ = ["COMMON", "COUNTS", "IN", "INTEGERS", "TABLE", "positive_scale_search"]
 
@@ -55,7 +55,7 @@ def positive_scale_search(n: int, nmax: int) -> Callable[..., None]:
             t[TOP + j] = ZERO
         for i in range(n):
             for j in range(LANES):
-                t[TOP + j] = t[TOP + j] if t[TOP + j] > t[IN + i * LANES + j] else t[IN + i * LANES + j]
+                t[TOP + j] = select(t[TOP + j] > t[IN + i * LANES + j], t[TOP + j], t[IN + i * LANES + j])
 
         # The quotient as it is, then eight around it.
         for j in range(LANES):
@@ -78,13 +78,13 @@ def positive_scale_search(n: int, nmax: int) -> Callable[..., None]:
                         iscale = wanted / t[TOP + j]
                         scale = ONE / iscale
                         q = nearest_int(iscale * x)
-                        q = q if q < last else last
+                        q = select(q < last, q, last)
                         d = x - scale * F32(q)
                         t[ERROR + j] += t[COUNTS + i * LANES + j] * d * d
                 for j in range(LANES):
                     better = t[ERROR + j] < t[BEST + j]
-                    t[BEST + j] = t[ERROR + j] if better else t[BEST + j]
-                    t[ISCALE + j] = wanted / t[TOP + j] if better else t[ISCALE + j]
+                    t[BEST + j] = select(better, t[ERROR + j], t[BEST + j])
+                    t[ISCALE + j] = select(better, wanted / t[TOP + j], t[ISCALE + j])
 
         for j in range(LANES):
             t[SXL + j] = ZERO
@@ -94,7 +94,7 @@ def positive_scale_search(n: int, nmax: int) -> Callable[..., None]:
                 x = t[IN + i * LANES + j]
                 w = t[COUNTS + i * LANES + j]
                 q = nearest_int(t[ISCALE + j] * x)
-                q = q if q < last else last
+                q = select(q < last, q, last)
                 t[INTEGERS + i * LANES + j] = in_a_byte(q)
                 t[SXL + j] += w * x * F32(q)
                 t[SL2 + j] += w * F32(q) * F32(q)
@@ -110,24 +110,24 @@ def positive_scale_search(n: int, nmax: int) -> Callable[..., None]:
                     sxl = t[SXL + j] - w * x * old
                     sl2 = t[SL2 + j] - w * old * old
                     q = nearest_int(x * sl2 / sxl)
-                    q = q if q < last else last
+                    q = select(q < last, q, last)
                     new = F32(q)
                     new_sxl = sxl + w * x * new
                     new_sl2 = sl2 + w * new * new
                     gain = new_sxl * new_sxl * t[SL2 + j] > t[SXL + j] * t[SXL + j] * new_sl2
                     move = (sxl > ZERO) & (sl2 > ZERO) & (new != old) & gain
-                    t[INTEGERS + i * LANES + j] = in_a_byte(q) if move else old
-                    t[SXL + j] = new_sxl if move else t[SXL + j]
-                    t[SL2 + j] = new_sl2 if move else t[SL2 + j]
-                    moved = ONE if move else moved
+                    t[INTEGERS + i * LANES + j] = select(move, in_a_byte(q), old)
+                    t[SXL + j] = select(move, new_sxl, t[SXL + j])
+                    t[SL2 + j] = select(move, new_sl2, t[SL2 + j])
+                    moved = select(move, ONE, moved)
             if moved == ZERO:
                 break
 
         for j in range(LANES):
-            scale = t[SXL + j] / t[SL2 + j] if t[SL2 + j] > ZERO else ZERO
-            t[COMMON + j] = ZERO if t[TOP + j] < EPSILON else scale
+            scale = select(t[SL2 + j] > ZERO, t[SXL + j] / t[SL2 + j], ZERO)
+            t[COMMON + j] = select(t[TOP + j] < EPSILON, ZERO, scale)
         for i in range(n):
             for j in range(LANES):
-                t[INTEGERS + i * LANES + j] = ZERO if t[TOP + j] < EPSILON else t[INTEGERS + i * LANES + j]
+                t[INTEGERS + i * LANES + j] = select(t[TOP + j] < EPSILON, ZERO, t[INTEGERS + i * LANES + j])
 
     return search

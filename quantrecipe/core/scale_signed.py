@@ -23,6 +23,7 @@ from quantrecipe.core.lanes import (
     load_importance,
     nearest,
     nearest_int,
+    select,
     sums_of_squares,
     weigh_by_size,
 )
@@ -62,8 +63,8 @@ def signed_scale_search(n: int, nmax: int) -> Callable[..., None]:
                     x = s[X + (i0 + u) * LANES + j]
                     w = s[WT + (i0 + u) * LANES + j]
                     q = nearest(iscale * x)
-                    q = q if q > lowest else lowest
-                    q = q if q < highest else highest
+                    q = select(q > lowest, q, lowest)
+                    q = select(q < highest, q, highest)
                     sxl += w * x * q
                     sl2 += w * q * q
                 s[SXL + j], s[SL2 + j] = sxl, sl2
@@ -77,36 +78,40 @@ def signed_scale_search(n: int, nmax: int) -> Callable[..., None]:
             for j in range(LANES):
                 x = s[X + i * LANES + j]
                 larger = abs(x) > s[SIZE + j]
-                s[SIZE + j] = abs(x) if larger else s[SIZE + j]
-                s[PEAK + j] = x if larger else s[PEAK + j]
+                s[SIZE + j] = select(larger, abs(x), s[SIZE + j])
+                s[PEAK + j] = select(larger, x, s[PEAK + j])
 
         for j in range(LANES):
-            s[ISCALE + j] = lowest / s[PEAK + j]
-            s[KEPT_ISCALE + j] = s[ISCALE + j]
+            iscale = lowest / s[PEAK + j]
+            empty = s[SIZE + j] < EPSILON
+            s[ISCALE + j] = iscale
+            s[KEPT_ISCALE + j] = select(empty, ZERO, iscale)
         fit(s)
         for j in range(LANES):
-            scale = s[SXL + j] / s[SL2 + j] if s[SL2 + j] != ZERO else ZERO
+            scale = select(s[SL2 + j] != ZERO, s[SXL + j] / s[SL2 + j], ZERO)
             s[SCALE + j] = scale
             s[BEST + j] = scale * s[SXL + j]
+            s[SL2 + j] = ZERO  # nothing tried yet
 
-        for step in range(-STEPS, STEPS + 1):
+        # Keep the last try if it is the best, and begin the next.
+        for step in range(-STEPS, STEPS + 2):
             if step != 0:
                 wanted = -(top + STEP * F32(step))
-                for j in range(LANES):
-                    s[ISCALE + j] = wanted / s[PEAK + j]
-                fit(s)
                 for j in range(LANES):
                     sxl, sl2 = s[SXL + j], s[SL2 + j]
                     scale = sxl / sl2
                     better = (sl2 > ZERO) & (sxl * sxl > s[BEST + j] * sl2)
-                    s[SCALE + j] = scale if better else s[SCALE + j]
-                    s[BEST + j] = scale * sxl if better else s[BEST + j]
-                    s[KEPT_ISCALE + j] = s[ISCALE + j] if better else s[KEPT_ISCALE + j]
+                    s[SCALE + j] = select(better, scale, s[SCALE + j])
+                    s[BEST + j] = select(better, scale * sxl, s[BEST + j])
+                    s[KEPT_ISCALE + j] = select(better, s[ISCALE + j], s[KEPT_ISCALE + j])
+                    s[ISCALE + j] = wanted / s[PEAK + j]
+                if step <= STEPS:
+                    fit(s)
 
         for j in range(LANES):
             empty = s[SIZE + j] < EPSILON
-            s[SCALE + j] = ZERO if empty else s[SCALE + j]
-            s[KEPT_ISCALE + j] = ZERO if empty else s[KEPT_ISCALE + j]
+            s[SCALE + j] = select(empty, ZERO, s[SCALE + j])
+            s[KEPT_ISCALE + j] = select(empty, ZERO, s[KEPT_ISCALE + j])
 
     return search
 

@@ -31,7 +31,9 @@ def render_coverage(coverage: Coverage) -> RenderableType:
     if coverage.unmatched:
         shown = ", ".join(coverage.unmatched[:_MOST_NAMES])
         more = len(coverage.unmatched) - _MOST_NAMES
-        text = f"{len(coverage.unmatched)} entries belong to no tensor of the model: {shown}"
+        count = len(coverage.unmatched)
+        entries = "1 entry belongs" if count == 1 else f"{count} entries belong"
+        text = f"{entries} to no tensor of the model: {shown}"
         parts.append(Text(printable(text + (f" and {more} more" if more > 0 else "")), "yellow"))
     return Group(*parts)
 

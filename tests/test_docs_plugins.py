@@ -1,0 +1,74 @@
+"""docs/plugins.md and docs/architecture.md say what is there, and their examples run."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+from support.distributions import install, run_python
+
+import quantrecipe
+from quantrecipe import hookspecs
+from quantrecipe.api import API_VERSION
+
+DOCS = Path(__file__).parent.parent / "docs"
+PLUGINS = (DOCS / "plugins.md").read_text(encoding="utf-8")
+ARCHITECTURE = (DOCS / "architecture.md").read_text(encoding="utf-8")
+PYTHON_BLOCKS = re.findall(r"```python\n(.*?)```", PLUGINS, re.DOTALL)
+
+
+@pytest.mark.parametrize("hook", hookspecs.__all__)
+def test_every_hook_is_documented_with_its_example(hook: str) -> None:
+    returns = inspect.signature(getattr(hookspecs, hook)).return_annotation
+    assert f"### `{hook}() -> {returns}`" in PLUGINS
+    summary, example = inspect.cleandoc(getattr(hookspecs, hook).__doc__).split("\n\n", 1)
+    assert f"\n{summary}\n" in PLUGINS
+    assert inspect.cleandoc(example) in [block.strip() for block in PYTHON_BLOCKS]
+
+
+def test_the_whole_plugin_loads_and_keeps_its_promises(tmp_path: Path) -> None:
+    install(tmp_path, "quantrecipe-mine", PYTHON_BLOCKS[0], name="mine")
+    lost, finite = run_python(
+        """
+        import json
+        import numpy as np
+        from quantrecipe import load_registry
+        from quantrecipe.errors import NonFiniteError
+        registry = load_registry()
+        fmt = registry.format("P8_0")
+        rows = np.random.default_rng(0).standard_normal((8, 256)).astype(np.float32)
+        data = fmt.encode(rows)
+        assert data.shape == (8, fmt.spec.row_bytes(256))
+        assert (np.concatenate([fmt.encode(rows[:3]), fmt.encode(rows[3:])]) == data).all()
+        off = np.linalg.norm(rows - fmt.decode(data, 256)) / np.linalg.norm(rows)
+        rows[0, 0] = np.nan
+        try:
+            fmt.encode(rows)
+            refused = False
+        except NonFiniteError:
+            refused = True
+        print(json.dumps([float(off / fmt.spec.error_bound), refused]))
+        """,
+        site=tmp_path,
+    )
+    assert 0 < lost < 1
+    assert finite
+
+
+def test_the_interface_version_is_the_one_that_the_docs_show() -> None:
+    assert f"QUANTRECIPE_API = {API_VERSION}" in PLUGINS
+
+
+def test_every_part_has_its_place_in_the_architecture() -> None:
+    package = Path(quantrecipe.__file__).parent
+    parts = {path.parent.name + "/" for path in package.glob("*/__init__.py")}
+    parts |= {path.name for path in package.glob("*.py")} - {"__init__.py", "__main__.py"}
+    assert [part for part in sorted(parts) if f"`{part}`" not in ARCHITECTURE] == []
+
+
+def test_pictures_and_links_lead_somewhere() -> None:
+    for text in (PLUGINS, ARCHITECTURE):
+        for target in re.findall(r"\]\(([^)#]+)", text):
+            assert (DOCS / target).exists(), target

@@ -78,6 +78,11 @@ class TensorReader:
             raise ValueError(f"rows {start} to {stop} of {width} bytes don't go into {out.dtype} {out.shape}")
         target = out.reshape(-1).data
         begin = start * width
+        if source.inline is not None:
+            if begin + expected > len(source.inline):
+                raise ValueError(f"{tensor or 'a tensor'} ends before its row {stop}")
+            target[:] = source.inline[begin : begin + expected]
+            return
         for extent in source.extents:
             here = max(extent.nbytes - begin, 0)
             piece, target = target[:here], target[here:]

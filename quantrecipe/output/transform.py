@@ -57,7 +57,10 @@ def transform(
     """
     target, cols = unit.assignment.format, unit.assignment.tensor.cols
     if rows_per_head > 1:
-        raw = arrange_rows(raw, rows_per_head)
+        heads = (
+            raw if len(unit.assignment.tensor.shape) > 1 else raw.reshape(cols, -1)
+        )  # a bias: weight by weight
+        raw = arrange_rows(heads, rows_per_head).reshape(raw.shape)
     is_float = target.spec.name in _FLOAT_TARGETS
     if unit.assignment.copied and (nan == "keep" or not is_float):
         return raw, 0

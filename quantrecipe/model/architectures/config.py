@@ -1,0 +1,76 @@
+"""Config: what a model's config.json says, with what transformers assumes where it is silent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Never
+
+from quantrecipe.errors import ModelError
+
+__all__ = ["Config"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """Hyper-parameters by the names that config.json uses, checked when they are asked for.
+
+    path:   the config.json, for errors
+    values: its content, over the architecture's defaults
+    rope:   the rotary embedding's settings, older spellings brought into one form
+    """
+
+    path: Path
+    values: Mapping[str, Any]
+    rope: Mapping[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        """The model's folder."""
+        return self.path.parent
+
+    def find(self, *names: str) -> Any:
+        """The value of the first name that is there, even if it is null; None where none is."""
+        return next((self.values[name] for name in names if name in self.values), None)
+
+    def count(self, *names: str) -> int | None:
+        """A whole number, 0 or more."""
+        return self._checked(names[0], self.find(*names))
+
+    def need(self, *names: str) -> int:
+        """A whole number, 1 or more, that the architecture can't do without."""
+        value = self.count(*names)
+        if not value:
+            self.fail(f"has no {names[0]} (expected: a whole number above 0)")
+        return value
+
+    def number(self, *names: str) -> float | None:
+        """Any number."""
+        return self._number(names[0], self.find(*names))
+
+    def rope_count(self, name: str) -> int | None:
+        """A whole number among the rotary embedding's settings."""
+        return self._checked(name, self.rope.get(name))
+
+    def rope_number(self, name: str) -> float | None:
+        """A number among the rotary embedding's settings."""
+        return self._number(name, self.rope.get(name))
+
+    def _checked(self, name: str, value: Any) -> int | None:
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**32:
+            self.fail(f"says {name}: {value!r} (expected: a whole number)")
+        return value
+
+    def _number(self, name: str, value: Any) -> float | None:
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            self.fail(f"says {name}: {value!r} (expected: a number)")
+        return value
+
+    def fail(self, what: str, remedy: str = "download it again, or mend it") -> Never:
+        """ModelError about config.json."""
+        raise ModelError(what, remedy, file=self.path)

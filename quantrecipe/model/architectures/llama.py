@@ -1,0 +1,60 @@
+"""Llama 1 to 3 and everything that is called like it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from quantrecipe.model.architectures.architecture import Architecture
+from quantrecipe.model.architectures.config import Config
+from quantrecipe.model.architectures.hyperparameters import head_dim, rope_dimensions
+from quantrecipe.model.architectures.rope import llama3_factors
+from quantrecipe.model.pairs import Pairs
+
+__all__ = ["LLAMA", "computed", "even_heads", "pairs", "refuse"]
+
+
+def pairs(config: Config) -> Pairs:
+    """Vocabulary and rotated dimensions; Mistral's and Mixtral's too."""
+    return rope_dimensions("llama", config)
+
+
+def computed(config: Config) -> Mapping[str, bytes]:
+    """Llama 3's frequency factors: they stand in config.json as a rule, and in the GGUF as a tensor."""
+    factors = llama3_factors(config, head_dim(config))
+    return {} if factors is None else {"rope_freqs.weight": factors}
+
+
+def even_heads(values: Mapping[str, object]) -> object:
+    """The usual length of a head: the hidden size, divided among the heads."""
+    hidden, heads = values.get("hidden_size"), values.get("num_attention_heads")
+    return hidden // heads if isinstance(hidden, int) and isinstance(heads, int) and heads else None
+
+
+def refuse(config: Config) -> str | None:
+    """Draft models of EAGLE-3 go by Llama's class name."""
+    if config.find("draft_vocab_size") is not None and config.find("num_hidden_layers") == 1:
+        return "is an EAGLE-3 draft model, which needs its target model to be converted"
+    return None
+
+
+LLAMA = Architecture(
+    name="llama",
+    classes=("LlamaForCausalLM", "LLaMAForCausalLM"),
+    defaults={
+        "vocab_size": 32000,
+        "hidden_size": 4096,
+        "intermediate_size": 11008,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "max_position_embeddings": 2048,
+        "rms_norm_eps": 1e-6,
+    },
+    derive={
+        "head_dim": even_heads,
+        "num_key_value_heads": lambda values: values.get("num_attention_heads"),
+    },
+    rotary=True,
+    pairs=pairs,
+    computed=computed,
+    refuse=refuse,
+)

@@ -1,0 +1,96 @@
+"""open_huggingface: a Hugging Face folder becomes the Model that llama.cpp's converter would make of it.
+
+    config.json                       architecture, hyper-parameters     model/architectures/
+    *.safetensors                     tensors                            model/architectures/tensors
+    tokenizer.json, its config, …     vocabulary                         model/tokenizer/
+    README.md, folder name, …         general.*                          model/model_card
+
+The converter meant is convert_hf_to_gguf.py with `--outtype bf16`: same names, shapes, bytes and order of tensors;
+same keys, types, values and order of metadata. `general.file_type` and `general.quantization_version` stand
+where it writes them, with what it writes for BF16.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from quantrecipe.errors import ModelError
+from quantrecipe.gguf.file_types import FILE_TYPES
+from quantrecipe.model.architectures import ARCHITECTURES, Architecture
+from quantrecipe.model.architectures.config import Config
+from quantrecipe.model.architectures.hyperparameters import common_pairs, vocab_size
+from quantrecipe.model.architectures.rope import rope_parameters
+from quantrecipe.model.architectures.tensors import convert_tensors, parameters
+from quantrecipe.model.json_file import read_json_object
+from quantrecipe.model.model import Model
+from quantrecipe.model.model_card import general_pairs
+from quantrecipe.model.pairs import u32
+from quantrecipe.model.safetensors import Checkpoint
+from quantrecipe.model.tokenizer import tokenizer_pairs
+
+__all__ = ["open_huggingface"]
+
+_QUANTIZATION_VERSION = 2  # ggml: GGML_QNT_VERSION
+_CONVERTER = "convert it with llama.cpp's convert_hf_to_gguf.py --outtype bf16, and give the GGUF"
+
+
+def open_huggingface(folder: Path, checkpoint: Checkpoint, *, pre: str | None = None) -> Model:
+    """The Model of a folder that has a config.json, and whose tensors are `checkpoint`.
+
+    `pre` names the pre-tokenizer (llama.cpp's name) where tokenizer.json's rules aren't known. ModelError for
+    an architecture that isn't supported, and for what is missing, damaged or already quantized.
+    """
+    path = folder / "config.json"
+    values = read_json_object(path)
+    arch = _architecture(path, values)
+    config = _complete(path, values, arch)
+    _refuse(config, arch)
+    tensors = convert_tensors(arch, config, checkpoint)
+    metadata = general_pairs(folder, arch.name, parameters(tensors))
+    metadata |= common_pairs(arch.name, config)
+    metadata["general.file_type"] = u32(FILE_TYPES["BF16"])
+    metadata |= arch.pairs(config)
+    metadata["general.quantization_version"] = u32(_QUANTIZATION_VERSION)
+    metadata |= tokenizer_pairs(folder, vocab_size(config), values, pre=pre)
+    return Model(
+        path=folder,
+        container="huggingface",
+        arch=arch.name,
+        tensors=tuple(info for info, _ in tensors),
+        metadata=metadata,
+        sources={info.name: source for info, source in tensors},
+        files=(*checkpoint.files, path),
+    )
+
+
+def _architecture(path: Path, values: dict[str, Any]) -> Architecture:
+    named = values.get("architectures")
+    name = named[0] if isinstance(named, list) and named else None
+    supported = ", ".join(sorted(ARCHITECTURES))
+    if not isinstance(name, str):
+        what = f'names no architecture (expected under "architectures" one of: {supported})'
+        raise ModelError(what, "add it, or give the model as a GGUF", file=path)
+    if name not in ARCHITECTURES:
+        what = f"the architecture {name!r} is not supported (supported: {supported})"
+        raise ModelError(what, _CONVERTER, file=path)
+    return ARCHITECTURES[name]
+
+
+def _complete(path: Path, values: dict[str, Any], arch: Architecture) -> Config:
+    """config.json's values, over what transformers assumes."""
+    values = {**arch.defaults, **values}
+    for name, derive in arch.derive.items():
+        if values.get(name) is None:
+            values[name] = derive(values)
+    return Config(path=path, values=values, rope=rope_parameters(values, arch.default_theta))
+
+
+def _refuse(config: Config, arch: Architecture) -> None:
+    quantization = config.find("quantization_config")
+    if isinstance(quantization, dict) and quantization:
+        method = quantization.get("quant_method", "an unknown method")
+        what = f"says that its weights are already quantized ({method})"
+        raise ModelError(what, "start from the model's BF16, F16 or F32 weights", file=config.path)
+    if (reason := arch.refuse(config)) is not None:
+        raise ModelError(reason, _CONVERTER, file=config.path)

@@ -29,7 +29,7 @@ __all__ = ["command"]
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @pass_context
 def command(
-    ctx: Context, recipe: str, model: Path, every_tensor: bool, as_json: bool, **options: Any
+    ctx: Context, /, recipe: str, model: Path, every_tensor: bool, as_json: bool, **options: Any
 ) -> None:
     """Show what RECIPE would do to MODEL: the type and size of each tensor, and the rule that decides.
 

@@ -144,7 +144,7 @@ class _Stream:
                 self._collect(self._running.popleft())
             buffer = self._raw.get()
             raw = buffer[: unit.rows * row_bytes]
-            reader.read_rows(source, unit.start, unit.stop, raw, row_bytes)
+            reader.read_rows(source, unit.start, unit.stop, raw, row_bytes, tensor=tensor.name)
             digest.update(raw.data)
             vector = None if importance is None else importance[unit.expert]
             self._running.append(

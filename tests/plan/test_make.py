@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.imatrix import write_imatrix
+from support.imatrix_files import write_gguf_imatrix
 from support.models import llama_metadata, llama_tensors, write_gguf
 from support.recipes import recipe, rule
 
@@ -166,7 +166,7 @@ def imatrix(folder: Path, *, without: str = "nothing", width: int | None = None)
         for name, values in llama_tensors().items()
         if values.ndim == 2 and without not in name and "token_embd" not in name
     }
-    return write_imatrix(folder / "imatrix.gguf", entries)
+    return write_gguf_imatrix(folder / "imatrix.gguf", entries)
 
 
 def test_importance_is_used_where_format_and_matrix_have_it(

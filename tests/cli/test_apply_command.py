@@ -1,0 +1,125 @@
+"""quantrecipe apply: the command everybody types."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.models import llama_tensors, write_gguf
+
+from quantrecipe.cli import main
+from quantrecipe.cli.apply import default_name
+from quantrecipe.gguf.header import read_header
+
+Output = pytest.CaptureFixture[str]
+
+EXAMPLE = Path(__file__).parents[2] / "examples/tiny-code/model.safetensors"
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_main_job(folder: Path, capsys: Output) -> None:
+    assert main(["apply", str(RECIPES / "code-model.yaml"), str(EXAMPLE)]) == 0
+    out, err = capsys.readouterr()
+    path = folder / "tiny-code-code-model.gguf"
+    assert "wrote tiny-code-code-model.gguf" in out
+    assert "bits per weight" in out
+    assert err == ""  # no progress where nobody watches
+    header = read_header(path)
+    assert header.metadata["general.architecture"].decode() == "llama"
+    assert header.metadata["quantrecipe.recipe.name"].decode() == "code-model"
+    assert len(header.tensors) == 38
+
+
+def test_the_recorded_recipe_makes_the_same_plan(folder: Path, capsys: Output) -> None:
+    main(["apply", str(RECIPES / "code-model.yaml"), str(EXAMPLE), "-o", "a.gguf"])
+    recorded = read_header(folder / "a.gguf").metadata["quantrecipe.recipe"].decode()
+    Path("recorded.yaml").write_text(recorded, encoding="utf-8")
+    capsys.readouterr()
+    assert main(["apply", "recorded.yaml", str(EXAMPLE), "-o", "b.gguf", "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again["plan_digest"] == read_header(folder / "a.gguf").metadata["quantrecipe.plan.digest"].decode()
+    assert (folder / "a.gguf").read_bytes() == (folder / "b.gguf").read_bytes()
+
+
+def test_a_dry_run_writes_nothing(folder: Path, capsys: Output) -> None:
+    assert main(["apply", "llama.cpp/Q4_K_M", str(EXAMPLE), "--dry-run"]) == 0
+    assert "would write tiny-code-Q4_K_M.gguf" in capsys.readouterr().out
+    assert not list(folder.iterdir())
+
+
+def test_json_says_what_was_written(folder: Path, capsys: Output) -> None:
+    assert main(["apply", "llama.cpp/Q8_0", str(EXAMPLE), "-o", "out.gguf", "--json", "--threads", "1"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["nbytes"] == (folder / "out.gguf").stat().st_size
+    assert summary["threads"] == 1
+    assert sum(t["weights"] for t in summary["types"]) == summary["weights"] == 3_672_320
+
+
+def test_an_existing_file_is_kept(folder: Path, capsys: Output) -> None:
+    (folder / "out.gguf").write_bytes(b"precious")
+    assert main(["apply", "llama.cpp/Q8_0", str(EXAMPLE), "-o", "out.gguf"]) == 1
+    assert "out.gguf exists; say --force" in capsys.readouterr().err
+    assert (folder / "out.gguf").read_bytes() == b"precious"
+    assert main(["apply", "llama.cpp/Q8_0", str(EXAMPLE), "-o", "out.gguf", "--force"]) == 0
+    assert (folder / "out.gguf").read_bytes()[:4] == b"GGUF"
+
+
+def test_nan_is_named_without_a_traceback(folder: Path, capsys: Output) -> None:
+    tensors = llama_tensors(layers=1)
+    tensors["blk.0.ffn_up.weight"][3, 5] = np.nan
+    write_gguf(Path("bad.gguf"), tensors)
+    assert main(["apply", "llama.cpp/Q8_0", "bad.gguf", "-o", "out.gguf"]) == 1
+    err = capsys.readouterr().err
+    assert "blk.0.ffn_up.weight: nan at row 3, column 5" in err
+    assert "Traceback" not in err
+    assert main(["apply", "llama.cpp/Q8_0", "bad.gguf", "-o", "out.gguf", "--nan", "keep"]) == 0
+    assert "1 weights are NaN or Inf, and 0 in the file" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends a signal")
+def test_ctrl_c_leaves_no_file(folder: Path) -> None:
+    write_gguf(Path("big.gguf"), llama_tensors(layers=3, cols=1024, hidden=4096))
+    command = [sys.executable, "-m", "quantrecipe", "apply", "llama.cpp/Q4_K_M", "big.gguf", "-o", "out.gguf"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not Path("out.gguf.part").exists():
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "stopped" in err
+    assert "Traceback" not in err
+    assert sorted(path.name for path in folder.iterdir()) == ["big.gguf"]
+
+
+@pytest.mark.parametrize(
+    ("model", "recipe", "name"),
+    [
+        ("tiny-code/model.safetensors", "code-model", "tiny-code-code-model.gguf"),
+        ("tiny-code/model.safetensors.index.json", "x", "tiny-code-x.gguf"),
+        ("tiny-code/model-00001-of-00007.safetensors", "x", "tiny-code-x.gguf"),
+        ("tiny-code/adapter.safetensors", "x", "adapter-x.gguf"),
+        ("Llama-3-8B-BF16.gguf", "Q4_K_M", "Llama-3-8B-Q4_K_M.gguf"),
+        ("llama.f16-00001-of-00003.gguf", "Q4_K_M", "llama-Q4_K_M.gguf"),
+        ("model.gguf", "my recipe/v2: best", "model-v2-best.gguf"),
+    ],
+)
+def test_default_names(model: str, recipe: str, name: str) -> None:
+    assert default_name(Path(model), recipe) == name
+
+
+def test_a_folder_names_the_output(folder: Path) -> None:
+    (folder / "Qwen3-8B").mkdir()
+    assert default_name(Path("Qwen3-8B"), "code-model") == "Qwen3-8B-code-model.gguf"

@@ -60,7 +60,7 @@ def _table(registry: Registry, formats: Sequence[QuantFormat]) -> Any:
         row_meta = f" + {spec.row_meta_bytes}/row" if spec.row_meta_bytes else ""
         cells = (
             spec.name,
-            f"{spec.bits_per_weight:.4g}",
+            f"{spec.bits_per_weight:.4f}".rstrip("0").rstrip("."),
             str(spec.block),
             f"{spec.block_bytes}{row_meta}",
             spec.importance if spec.codec else "copied only",

@@ -28,7 +28,7 @@ from quantrecipe.core.lanes import (
     weigh_by_size,
 )
 
-__all__ = ["GROUP", "SCALE", "VALUES", "find_plain", "find_weighted", "round_values", "value_at"]
+__all__ = ["GROUP", "SCALE", "VALUES", "find_plain", "find_weighted", "round_values"]
 
 F32 = np.float32
 U8 = np.uint8
@@ -37,12 +37,13 @@ EPSILON = F32(1e-15)  # ggml: GROUP_MAX_EPS
 
 GROUP = 32
 """Weights with a common scale."""
-VALUES = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
+VALUES = np.array([-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113], F32)
 """ggml: kvalues_iq4nl."""
-FLOATS = tuple(F32(value) for value in VALUES)
-HALFWAY = tuple(F32((low + high) / 2) for low, high in zip(VALUES, VALUES[1:], strict=False))
+# As tuples, their numbers become constants of the compiled code.
+CHOICES = tuple(VALUES)
+HALFWAY = tuple((VALUES[:-1] + VALUES[1:]) / F32(2))
 ABOVE = len(HALFWAY)
-LOWEST = FLOATS[0]
+LOWEST = CHOICES[0]
 TRIES = 7
 
 SCALE, PEAK, SIZE, BEST, ISCALE, SXL, SL2 = (lane_row(i) for i in range(7))
@@ -53,7 +54,7 @@ def value_near(x: Any) -> Any:
     """The value nearest to a float32, the upper one of two; the largest for NaN, as in ggml."""
     value = LOWEST
     for i in range(ABOVE):
-        value = value if x < HALFWAY[i] else FLOATS[i + 1]
+        value = value if x < HALFWAY[i] else CHOICES[i + 1]
     return value
 
 
@@ -64,15 +65,6 @@ def index_near(x: Any) -> Any:
     for i in range(ABOVE):
         index = index if x < HALFWAY[i] else U8(i + 1)
     return index
-
-
-@kernel
-def value_at(index: Any) -> Any:
-    """The value of this index (uint8), by selects: what a table would hold."""
-    value = LOWEST
-    for i in range(ABOVE):
-        value = value if index < U8(i + 1) else FLOATS[i + 1]
-    return value
 
 
 @kernel
@@ -167,7 +159,7 @@ def find_weighted(block: int) -> Callable[..., None]:
 
 @kernel
 def round_values(x: Any, at: Any, scale: Any, to: Any, place: Any) -> None:
-    """Pack a group: to[place + i] = the index of the value nearest to x[at + i] / scale, in its upper half x[at + 16 + i]'s."""
+    """Pack a group: byte place + i of `to` holds the indices nearest to x / scale of weights i and 16 + i."""
     iscale = ONE / scale if scale != ZERO else ZERO
     for i in range(GROUP // 2):
         low = index_near(iscale * x[at + i])

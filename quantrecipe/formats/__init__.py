@@ -6,6 +6,8 @@ from quantrecipe.api import QuantFormat
 from quantrecipe.formats.bf16 import BF16
 from quantrecipe.formats.f16 import F16
 from quantrecipe.formats.f32 import F32
+from quantrecipe.formats.iq4_nl import IQ4_NL
+from quantrecipe.formats.iq4_xs import IQ4_XS
 from quantrecipe.formats.passthrough import F64, I8, I16, I32, I64
 from quantrecipe.formats.q4_0 import Q4_0
 from quantrecipe.formats.q4_k import Q4_K
@@ -24,6 +26,8 @@ ALL: tuple[QuantFormat, ...] = (
     Q5_K(),
     Q4_K(),
     Q4_0(),
+    IQ4_NL(),
+    IQ4_XS(),
     F64(),
     I8(),
     I16(),

@@ -99,11 +99,10 @@ class _Place:
             )
         path = folders[prefix] / f"{rest}.yaml"
         if not path.is_file():
-            names = sorted(
-                p.relative_to(folders[prefix]).with_suffix("").as_posix()
-                for p in folders[prefix].glob("*.yaml")
-            )
-            raise RecipeError(f"there is no recipe {name!r}", f"{prefix} has {', '.join(names) or 'none'}")
+            names = sorted(f"{prefix}/{known.stem}" for known in folders[prefix].glob("*.yaml"))
+            close = get_close_matches(name, names, n=1)
+            remedy = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(names) or 'none'}"
+            raise RecipeError(f"there is no recipe {name!r}", remedy)
         return cls(file=name, path=path)
 
     def relative(self, ref: str) -> _Place:

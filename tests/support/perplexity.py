@@ -25,9 +25,9 @@ def perplexity(model: Path, text: str, *, n_ctx: int = 512, windows: int | None 
             llm.reset()
             llm.eval(window)
             first = n_ctx // 2
-            logits = np.asarray(llm.scores[first - 1 : n_ctx - 1], np.float64)
+            logits = np.asarray(llm.scores[first : n_ctx - 1], np.float64)
             logits -= logits.max(axis=1, keepdims=True)
-            chosen = logits[np.arange(len(logits)), window[first:]]
+            chosen = logits[np.arange(len(logits)), window[first + 1 :]]
             total += float((np.log(np.exp(logits).sum(axis=1)) - chosen).sum())
             count += len(logits)
         return math.exp(total / count), count

@@ -1,4 +1,4 @@
-"""The bits of a float32, and back."""
+"""The bits of a float32, and back; and indices that are known not to be negative."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import numpy as np
 
 from quantrecipe.core.jit import kernel
 
-__all__ = ["MAGNITUDE", "as_bits", "as_float"]
+__all__ = ["MAGNITUDE", "as_bits", "as_float", "place"]
 
 MAGNITUDE = np.uint32(0x7FFFFFFF)
 """All but the sign. Finite floats of one sign are in the order of their bits, and an integer maximum vectorises."""
+
+PLACES = (1 << 48) - 1
 
 
 @kernel
@@ -24,3 +26,12 @@ def as_bits(value: Any) -> Any:
 def as_float(bits: Any) -> Any:
     """The float32 with these 32 bits. numba computes integers in 64 bits: what is above the 32nd falls off."""
     return np.uint32(bits).view(np.float32)
+
+
+@kernel
+def place(index: Any) -> Any:
+    """The same index, 0 or more. Say so once where an array is read from a computed place on.
+
+    In Python a negative index counts from the end; where LLVM can't rule it out, plain loads become gathers.
+    """
+    return index & PLACES

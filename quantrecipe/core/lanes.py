@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from quantrecipe.core.bits import MAGNITUDE, as_bits, as_float
+from quantrecipe.core.bits import MAGNITUDE, as_bits, place
 from quantrecipe.core.jit import kernel
 
 __all__ = [
@@ -104,13 +104,14 @@ def first_peak(n: int) -> Callable[..., Any]:
 
     @kernel
     def peak(x: Any, bits: Any, first: Any) -> Any:
+        first = place(first)
         size = U32(0)
         for i in range(n):
             size = max(size, U32(bits[first + i] & MAGNITUDE))
-        place = I32(n - 1)
+        found = I32(n - 1)
         for i in range(n):
-            place = min(place, I32(i) if U32(bits[first + i] & MAGNITUDE) == size else I32(n - 1))
-        return x[first + place] if size != U32(0) else ZERO
+            found = min(found, I32(i) if U32(bits[first + i] & MAGNITUDE) == size else I32(n - 1))
+        return x[first + found] if size != U32(0) else ZERO
 
     return peak
 
@@ -125,7 +126,7 @@ def load_groups(n: int) -> Callable[..., None]:
     @kernel
     def load(x: Any, first: Any, count: Any, s: Any) -> None:
         for j in range(LANES):
-            at = (first + min(j, count - 1)) * n
+            at = place((first + min(j, count - 1)) * n)
             for i in range(n):
                 s[X + i * LANES + j] = x[at + i]
 
@@ -140,7 +141,7 @@ def load_importance(n: int) -> Callable[..., None]:
     def load(importance: Any, first: Any, count: Any, s: Any) -> None:
         k = importance.size
         for j in range(LANES):
-            at = ((first + min(j, count - 1)) * n) % k
+            at = place(((first + min(j, count - 1)) * n) % k)
             for i in range(n):
                 s[WT + i * LANES + j] = importance[at + i]
 
@@ -169,7 +170,7 @@ def sums_of_squares(x: Any, first: Any, count: Any, n: Any, sums: Any) -> None:
     """
     for j0 in range(0, count, 8):
         a = b = c = d = e = f = g = h = ZERO
-        at = (first + j0) * n
+        at = place((first + j0) * n)
         step_b, step_c, step_d = _strides(j0, count, n, 1)
         step_e, step_f, step_g = _strides(j0, count, n, 4)
         step_h, _, _ = _strides(j0, count, n, 7)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from quantrecipe.core.bits import place
 from quantrecipe.core.jit import kernel
 from quantrecipe.core.lanes import (
     LANES,
@@ -154,6 +155,7 @@ def round_signed(n: int, nmax: int) -> Callable[..., None]:
 
     @kernel
     def round_group(x: Any, at: Any, scale: Any, iscale: Any, levels: Any, to: Any) -> None:
+        at, to = place(at), place(to)
         if scale != ZERO:
             for i in range(n):
                 q = nearest_int(x[at + i] / scale)

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from quantrecipe.core.bits import place
 from quantrecipe.core.jit import kernel
 from quantrecipe.core.lanes import (
     LANES,
@@ -158,6 +159,7 @@ def round_with(n: int, nmax: int) -> Callable[..., None]:
     def round_group(
         x: Any, at: Any, scale: Any, minimum: Any, iscale: Any, base: Any, levels: Any, to: Any
     ) -> None:
+        at, to = place(at), place(to)
         if scale == ZERO:
             for i in range(n):
                 q = nearest_int(iscale * (x[at + i] - base))

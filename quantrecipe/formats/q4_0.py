@@ -16,6 +16,7 @@ import numpy as np
 
 from quantrecipe.api import FormatSpec, QuantFormat
 from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, decode_rows, encode_rows, kernel
+from quantrecipe.core.bits import place
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.lanes import LANES, WORKSPACE, first_peak
 from quantrecipe.core.scale_signed import KEPT_ISCALE, SCALE, find_in_rows, round_signed
@@ -66,7 +67,7 @@ def _encode(rows: Any, out: Any) -> None:
     x, to = rows.reshape(rows.size), out.reshape(out.size)
     bits = x.view(np.uint32)
     for block in range(x.size // N):
-        first, at = block * N, block * BYTES
+        first, at = place(block * N), place(block * BYTES)
         d = _peak(x, bits, first) / LOWEST
         iscale = ONE / d if d != ZERO else ZERO
         # ggml's conversion of an infinite quotient to int8 gives 0.
@@ -89,17 +90,18 @@ def _encode_weighted(rows: Any, importance: Any, out: Any) -> None:
         count = min(LANES, blocks - first)
         _find(x, importance, first, count, squares, s)
         for lane in range(count):
-            put_half(to, (first + lane) * BYTES, s[SCALE + lane])
+            at = place((first + lane) * BYTES)
+            put_half(to, at, s[SCALE + lane])
             _round(x, (first + lane) * N, ZERO, s[KEPT_ISCALE + lane], levels, 0)
             for i in range(N // 2):
-                to[(first + lane) * BYTES + 2 + i] = levels[i] | U8(levels[N // 2 + i] << U8(4))
+                to[at + 2 + i] = levels[i] | U8(levels[N // 2 + i] << U8(4))
 
 
 @kernel(DECODE)
 def _decode(data: Any, rows: Any) -> None:
     x, source = rows.reshape(rows.size), data.reshape(data.size)
     for block in range(x.size // N):
-        first, at = block * N, block * BYTES
+        first, at = place(block * N), place(block * BYTES)
         d = get_half(source, at)
         for i in range(N // 2):
             q = source[at + 2 + i]

@@ -16,6 +16,7 @@ import numpy as np
 
 from quantrecipe.api import FormatSpec, QuantFormat
 from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, decode_rows, encode_rows, kernel
+from quantrecipe.core.bits import place
 from quantrecipe.core.half import get_half
 from quantrecipe.core.lanes import LANES, WORKSPACE
 from quantrecipe.core.scale_positive import TABLE
@@ -101,7 +102,7 @@ def _encode_weighted(rows: Any, importance: Any, out: Any) -> None:
 @kernel
 def _pack(x: Any, block: Any, found: Any, lane: Any, levels: Any, to: Any) -> None:
     """Round a super-block with the scales and minima that its head holds, and store the integers."""
-    at = block * BYTES
+    at = place(block * BYTES)
     d, dmin = get_half(to, at), get_half(to, at + 2)
     for g in range(GROUPS):
         iscale = found[(KEPT_ISCALES * GROUPS + g) * LANES + lane]
@@ -117,12 +118,12 @@ def _pack(x: Any, block: Any, found: Any, lane: Any, levels: Any, to: Any) -> No
 def _decode(data: Any, rows: Any) -> None:
     x, source = rows.reshape(rows.size), data.reshape(data.size)
     for block in range(x.size // SUPERBLOCK):
-        at = block * BYTES
+        at = place(block * BYTES)
         d, dmin = get_half(source, at), get_half(source, at + 2)
         for p in range(GROUPS // 2):
             scale0, low0 = d * scale_of(source, at + 4, 2 * p), dmin * minimum_of(source, at + 4, 2 * p)
             scale1, low1 = d * scale_of(source, at + 4, 2 * p + 1), dmin * minimum_of(source, at + 4, 2 * p + 1)
-            first = block * SUPERBLOCK + 2 * p * N
+            first = place(block * SUPERBLOCK) + 2 * p * N
             for i in range(N):
                 q = source[at + HEAD + p * N + i]
                 x[first + i] = scale0 * F32(q & U8(15)) - low0

@@ -20,6 +20,7 @@ import numpy as np
 
 from quantrecipe.api import FormatSpec, QuantFormat
 from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, decode_rows, encode_rows, kernel
+from quantrecipe.core.bits import place
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.lanes import LANES, WORKSPACE, WT, X, load_groups, load_importance, nearest_int
 from quantrecipe.core.scale_signed import KEPT_ISCALE, SCALE, round_signed, signed_scale_search
@@ -103,7 +104,7 @@ def _encode_weighted(rows: Any, importance: Any, out: Any) -> None:
 @kernel
 def _finish(x: Any, block: Any, s: Any, lane: Any, levels: Any, to: Any) -> None:
     """Quantize the scales of the super-block whose groups begin at this lane, round its weights with them, pack."""
-    at = block * BYTES
+    at = place(block * BYTES)
     peak, size = ZERO, ZERO
     for g in range(GROUPS):
         scale = s[SCALE + lane + g]
@@ -122,7 +123,7 @@ def _finish(x: Any, block: Any, s: Any, lane: Any, levels: Any, to: Any) -> None
 @kernel
 def _round_and_pack(x: Any, block: Any, s: Any, lane: Any, levels: Any, to: Any) -> None:
     """Round a super-block with the scales that its bytes hold already, and store the integers."""
-    at = block * BYTES
+    at = place(block * BYTES)
     d = get_half(to, at + D)
     for g in range(GROUPS):
         scale = d * F32(I8(to[at + SCALES + g]))
@@ -141,14 +142,14 @@ def _round_and_pack(x: Any, block: Any, s: Any, lane: Any, levels: Any, to: Any)
 def _decode(data: Any, rows: Any) -> None:
     x, source = rows.reshape(rows.size), data.reshape(data.size)
     for block in range(x.size // SUPERBLOCK):
-        at = block * BYTES
+        at = place(block * BYTES)
         d = get_half(source, at + D)
         for h in range(2):
             for c in range(4):
                 lower, shift = at + LOWER + 64 * h + 32 * (c & 1), U8(4 * (c >> 1))
                 for part in range(2):
                     scale = d * F32(I8(source[at + SCALES + 8 * h + 2 * c + part]))
-                    first = block * SUPERBLOCK + 128 * h + 32 * c
+                    first = place(block * SUPERBLOCK) + 128 * h + 32 * c
                     for i in range(16 * part, 16 * part + 16):
                         low = U8(source[lower + i] >> shift) & U8(15)
                         high = U8(source[at + UPPER + 32 * h + i] >> U8(2 * c)) & U8(3)

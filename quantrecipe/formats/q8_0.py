@@ -15,7 +15,7 @@ import numpy as np
 
 from quantrecipe.api import FormatSpec, QuantFormat
 from quantrecipe.core import DECODE, ENCODE, decode_rows, encode_rows, kernel
-from quantrecipe.core.bits import MAGNITUDE, as_float
+from quantrecipe.core.bits import MAGNITUDE, as_float, place
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.lanes import away_from_zero
 
@@ -62,7 +62,7 @@ def _encode(rows: Any, out: Any) -> None:
     x, to = rows.reshape(rows.size), out.reshape(out.size)
     bits = x.view(np.uint32)
     for block in range(x.size // N):
-        first, at = block * N, block * BYTES
+        first, at = place(block * N), place(block * BYTES)
         size = U32(0)  # floats of one sign are in the order of their bits, and an integer maximum vectorises
         for i in range(N):
             size = max(size, U32(bits[first + i] & MAGNITUDE))
@@ -79,7 +79,7 @@ def _encode(rows: Any, out: Any) -> None:
 def _decode(data: Any, rows: Any) -> None:
     x, source = rows.reshape(rows.size), data.reshape(data.size)
     for block in range(x.size // N):
-        first, at = block * N, block * BYTES
+        first, at = place(block * N), place(block * BYTES)
         d = get_half(source, at)
         for i in range(N):
             x[first + i] = F32(I8(source[at + 2 + i])) * d

@@ -45,7 +45,18 @@ RECIPE_KEYS = (
     "keep",
     "budget",
 )
-RULE_KEYS = ("tensors", "layers", "when", "type", "choose", "options", "fallback", "why", "optional")
+RULE_KEYS = (
+    "tensors",
+    "layers",
+    "when",
+    "type",
+    "choose",
+    "options",
+    "fallback",
+    "why",
+    "optional",
+    "inherited",
+)
 KEEP_KEYS = ("tensors", "when", "why")
 IMPORTANCE_KEYS = ("file", "uncovered", "required")
 UNCOVERED = ("error", "warn", "plain")
@@ -202,7 +213,7 @@ class _Parser:
             tensors=tensors,
             type=type_ or KEEP,
             origin=self._origin(node),
-            own=self._own,
+            own=self._own and not read.yes_no(keys.get("inherited"), "inherited"),
             layers=self._layers(keys.get("layers")),
             when=self._when(keys.get("when"), FACTS),
             options=read_options(keys.get("options"), type_, self._registry.formats, read),

@@ -24,8 +24,8 @@ __all__ = ["recipe_digest", "recipe_text"]
 def recipe_text(recipe: Recipe, importance_file: str | None = None) -> str:
     """The flattened recipe as YAML.
 
-    Each rule's origin stands in a comment, without folders. Inherited rules become optional: they may lie
-    idle. The importance matrix stands as the recipe wrote it (`importance_file`).
+    Each rule's origin stands in a comment, without folders. Inherited rules are marked: they may lie idle. The
+    importance matrix stands as the recipe wrote it (`importance_file`).
     """
     lines = [
         f"# {recipe.name}: this recipe with all that it extends",
@@ -102,8 +102,10 @@ def _rule_lines(rule: Rule) -> Iterator[str]:
         yield f"    fallback: {rule.fallback}"
     if rule.why:
         yield f"    why: {_quote(rule.why)}"
-    if rule.optional or not rule.own:
+    if rule.optional:
         yield "    optional: true"
+    if not rule.own:
+        yield "    inherited: true"
 
 
 def _keep_lines(entry: KeepEntry) -> Iterator[str]:

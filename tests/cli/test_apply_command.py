@@ -51,7 +51,8 @@ def test_the_recorded_recipe_makes_the_same_plan(folder: Path, capsys: Output) -
     assert main(["apply", "recorded.yaml", str(EXAMPLE), "-o", "b.gguf", "--json"]) == 0
     again = json.loads(capsys.readouterr().out)
     assert again["plan_digest"] == read_header(folder / "a.gguf").metadata["quantrecipe.plan.digest"].decode()
-    assert (folder / "a.gguf").read_bytes() == (folder / "b.gguf").read_bytes()
+    first, second = ((folder / name).read_bytes() for name in ("a.gguf", "b.gguf"))
+    assert first[read_header(folder / "a.gguf").data_start :] == second[read_header(folder / "b.gguf").data_start :]
 
 
 def test_a_dry_run_writes_nothing(folder: Path, capsys: Output) -> None:

@@ -52,7 +52,7 @@ def open_huggingface(folder: Path, checkpoint: Checkpoint, *, pre: str | None = 
     metadata["general.file_type"] = u32(FILE_TYPES["BF16"])
     metadata |= arch.pairs(config)
     metadata["general.quantization_version"] = u32(_QUANTIZATION_VERSION)
-    metadata |= tokenizer_pairs(folder, vocab_size(config), values, pre=pre)
+    metadata |= arch.tokenizer(config, tokenizer_pairs(folder, vocab_size(config), values, pre=pre))
     return Model(
         path=folder,
         container="huggingface",

@@ -17,6 +17,10 @@ def _nothing(config: Config) -> Pairs:
     return {}
 
 
+def _as_it_is(config: Config, pairs: Pairs) -> Pairs:
+    return pairs
+
+
 def _no_tensors(config: Config) -> dict[str, bytes]:
     return {}
 
@@ -37,6 +41,7 @@ class Architecture:
     rotary:        True where the rows of q and k lie in Hugging Face's rotary order, and are to be rearranged
     experts:       how the matrices of experts are called, None for models without
     pairs:         the keys that this architecture has on top of the common ones
+    tokenizer:     the tokenizer's keys, with what this architecture's have besides
     computed:      float32 tensors (1-D, little-endian bytes) that come from the configuration, by GGUF name
     refuse:        why a model that looks like one of these can't be converted, None where it can
     """
@@ -49,5 +54,6 @@ class Architecture:
     rotary: bool = False
     experts: ExpertNames | None = None
     pairs: Callable[[Config], Pairs] = _nothing
+    tokenizer: Callable[[Config, Pairs], Pairs] = _as_it_is
     computed: Callable[[Config], Mapping[str, bytes]] = _no_tensors
     refuse: Callable[[Config], str | None] = _no_reason

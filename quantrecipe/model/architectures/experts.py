@@ -21,7 +21,7 @@ from quantrecipe.errors import ModelError
 from quantrecipe.model.model import Extent
 from quantrecipe.model.safetensors import StoredTensor
 
-__all__ = ["ExpertNames", "Stack", "split_gate_up", "stack"]
+__all__ = ["ExpertNames", "Stack", "stack", "unpack"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,6 +41,12 @@ class ExpertNames:
         if match is None or match[3] not in self.matrices:
             return None
         return int(match[1]), int(match[2]), match[3]
+
+    def is_stacked(self, name: str) -> bool:
+        """True for "model.layers.3.mlp.experts.gate_up_proj" and its down_proj."""
+        return (
+            re.fullmatch(rf".*\.{re.escape(self.module)}\.(gate_up|down)_proj(\.weight)?", name) is not None
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,8 +76,12 @@ def stack(names: ExpertNames, layer: int, found: dict[tuple[int, str], StoredTen
         )
 
 
-def split_gate_up(stored: StoredTensor) -> Iterator[Stack]:
-    """A stacked `gate_up_proj` → the stacks of gate and up: their rows take turns from expert to expert."""
+def unpack(stored: StoredTensor) -> Iterator[Stack]:
+    """What is stacked already: `down_proj` as it is; `gate_up_proj` as two, whose rows take turns by expert."""
+    if stored.name.removesuffix(".weight").endswith("down_proj"):
+        name = stored.name.removesuffix(".weight") + ".weight"
+        yield Stack(name=name, shape=stored.shape, dtype=stored.dtype, extents=(stored.extent,))
+        return
     if len(stored.shape) != 3 or stored.shape[1] % 2:
         _fail(stored, f"has the shape {stored.shape} (expected: experts, 2 · rows, cols)")
     experts, rows, cols = stored.shape

@@ -8,9 +8,14 @@ from quantrecipe.model.architectures.architecture import Architecture
 from quantrecipe.model.architectures.config import Config
 from quantrecipe.model.architectures.hyperparameters import head_dim, rope_dimensions
 from quantrecipe.model.architectures.rope import llama3_factors
-from quantrecipe.model.pairs import Pairs
+from quantrecipe.model.json_file import read_json_object
+from quantrecipe.model.pairs import Pairs, boolean, u32
 
-__all__ = ["LLAMA", "computed", "even_heads", "pairs", "refuse"]
+__all__ = ["LLAMA", "computed", "even_heads", "pairs", "refuse", "tokenizer"]
+
+# llama.cpp's converter knows these families by nothing else
+_CODE_LLAMA_VOCAB, _CODE_LLAMA_EOT = 32016, 32010
+_GRANITE_VOCAB = 49152
 
 
 def pairs(config: Config) -> Pairs:
@@ -22,6 +27,19 @@ def computed(config: Config) -> Mapping[str, bytes]:
     """Llama 3's frequency factors: they stand in config.json as a rule, and in the GGUF as a tensor."""
     factors = llama3_factors(config, head_dim(config))
     return {} if factors is None else {"rope_freqs.weight": factors}
+
+
+def tokenizer(config: Config, pairs: Pairs) -> Pairs:
+    """Whether text gets a space in front, as the first key; and two families known by the size of their vocabulary."""
+    settings = config.folder / "tokenizer_config.json"
+    prefix = read_json_object(settings).get("add_prefix_space") if settings.is_file() else None
+    if isinstance(prefix, bool):
+        pairs = {"tokenizer.ggml.add_space_prefix": boolean(prefix)} | pairs
+    if config.find("vocab_size") == _CODE_LLAMA_VOCAB:
+        pairs.setdefault("tokenizer.ggml.eot_token_id", u32(_CODE_LLAMA_EOT))
+    if config.find("vocab_size") == _GRANITE_VOCAB:
+        pairs["tokenizer.ggml.add_bos_token"] = boolean(False)
+    return pairs
 
 
 def even_heads(values: Mapping[str, object]) -> object:
@@ -55,6 +73,7 @@ LLAMA = Architecture(
     },
     rotary=True,
     pairs=pairs,
+    tokenizer=tokenizer,
     computed=computed,
     refuse=refuse,
 )

@@ -29,6 +29,7 @@ MISTRAL = Architecture(
     },
     rotary=True,
     pairs=llama.pairs,
+    tokenizer=llama.tokenizer,
     computed=llama.computed,
     refuse=llama.refuse,
 )

@@ -31,5 +31,6 @@ MIXTRAL = Architecture(
         matrices={w: f"layers.{{layer}}.feed_forward.experts.{w}.weight" for w in ("w1", "w2", "w3")},
     ),
     pairs=llama.pairs,
+    tokenizer=llama.tokenizer,
     computed=llama.computed,
 )

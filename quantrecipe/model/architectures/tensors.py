@@ -14,7 +14,7 @@ import gguf
 from quantrecipe.errors import ModelError, Problem
 from quantrecipe.model.architectures.architecture import Architecture
 from quantrecipe.model.architectures.config import Config
-from quantrecipe.model.architectures.experts import Stack, split_gate_up, stack
+from quantrecipe.model.architectures.experts import Stack, stack, unpack
 from quantrecipe.model.architectures.hyperparameters import LAYERS
 from quantrecipe.model.model import TensorSource
 from quantrecipe.model.safetensors import Checkpoint, StoredTensor
@@ -69,8 +69,8 @@ def _expand(arch: Architecture, config: Config, checkpoint: Checkpoint) -> Itera
             continue
         if arch.experts is None:
             yield stored
-        elif stored.name.removesuffix(".weight").endswith(".experts.gate_up_proj"):
-            yield from split_gate_up(stored)
+        elif arch.experts.is_stacked(stored.name):
+            yield from unpack(stored)
         elif (parsed := arch.experts.parse(stored.name)) is not None:
             layer, expert, matrix = parsed
             found = waiting.setdefault(layer, {})

@@ -8,7 +8,7 @@ from typing import Any
 
 from quantrecipe.errors import ModelError
 from quantrecipe.model.json_file import read_json_object
-from quantrecipe.model.pairs import Pairs, i32s, text, texts
+from quantrecipe.model.pairs import Pairs, boolean, i32s, text, texts
 from quantrecipe.model.tokenizer.bpe import read_merges, read_tokens, refuse_others
 from quantrecipe.model.tokenizer.chat_template import chat_template_pairs
 from quantrecipe.model.tokenizer.pre_tokenizer import recognise
@@ -46,4 +46,22 @@ def tokenizer_pairs(
     except UnicodeEncodeError as error:
         what = f"holds half a surrogate pair, which is no character: {error}"
         raise ModelError(what, "download it again", file=path) from error
-    return pairs
+    return pairs | _normalizer_pairs(tokenizer.get("normalizer"))
+
+
+def _normalizer_pairs(normalizer: Any) -> Pairs:
+    """Lower case and stripped accents, which some BPE vocabularies ask for."""
+    if not isinstance(normalizer, Mapping):
+        return {}
+    key = "tokenizer.ggml.normalizer."
+    match normalizer.get("type"):
+        case "Lowercase":
+            return {f"{key}lowercase": boolean(True)}
+        case "StripAccents":
+            return {f"{key}strip_accents": boolean(True)}
+        case "Sequence":
+            pairs: Pairs = {}
+            for step in normalizer.get("normalizers", ()):
+                pairs |= _normalizer_pairs(step)
+            return dict(sorted(pairs.items()))
+    return {}

@@ -6,7 +6,7 @@ that have the same story in the same layers share one, too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -15,8 +15,9 @@ from rich.text import Text
 
 from quantrecipe.cli.errors import printable
 from quantrecipe.importance import Coverage, TensorCoverage
+from quantrecipe.plan.group import layer_ranges
 
-__all__ = ["layer_ranges", "render_coverage"]
+__all__ = ["render_coverage"]
 
 _STYLES = {"covered": "green", "unseen experts": "yellow", "missing": "yellow", "misfit": "bold red"}
 _MOST_NAMES = 6
@@ -36,17 +37,6 @@ def render_coverage(coverage: Coverage) -> RenderableType:
         text = f"{entries} to no tensor of the model: {shown}"
         parts.append(Text(printable(text + (f" and {more} more" if more > 0 else "")), "yellow"))
     return Group(*parts)
-
-
-def layer_ranges(layers: Iterable[int]) -> str:
-    """[0, 1, 2, 5] → "0-2, 5"."""
-    runs: list[tuple[int, int]] = []
-    for layer in sorted(set(layers)):
-        if runs and layer == runs[-1][1] + 1:
-            runs[-1] = (runs[-1][0], layer)
-        else:
-            runs.append((layer, layer))
-    return ", ".join(f"{first}" if first == last else f"{first}-{last}" for first, last in runs)
 
 
 def _summary(coverage: Coverage) -> Text:

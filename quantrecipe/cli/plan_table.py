@@ -13,7 +13,7 @@ from rich.text import Text
 from quantrecipe.cli.coverage import render_coverage
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.units import bytes_text, count_text, duration_text
-from quantrecipe.plan.group import Group, group, totals
+from quantrecipe.plan.group import group, totals
 from quantrecipe.plan.plan import Assignment, Plan
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ __all__ = ["render_plan", "render_summary", "render_totals", "render_warnings"]
 def render_plan(plan: Plan, *, every_tensor: bool = False) -> RenderableType:
     """The table of a plan; `every_tensor` gives each its own line."""
     parts: list[RenderableType] = [_every_tensor(plan) if every_tensor else _groups(plan)]
+    parts += [_reasons(plan), Text()]
     if plan.coverage is not None:
         parts += [render_coverage(plan.coverage), Text()]
     if plan.warnings:
@@ -82,19 +83,23 @@ def _groups(plan: Plan) -> Table:
     table.add_column("bits", justify="right", no_wrap=True)
     table.add_column("size", justify="right", no_wrap=True)
     table.add_column("decided by", overflow="fold")
-    table.add_column("why", ratio=1)
     for g in group(plan.assignments):
         bits = f"{8 * g.nbytes / g.weights:.2f}" if g.weights else ""
+        size = bytes_text(g.nbytes)
         table.add_row(
-            g.role,
-            g.layers,
-            str(len(g.members)),
-            _type(g),
-            bits,
-            bytes_text(g.nbytes),
-            _reason(g.first),
-            Text(g.first.why),
+            printable(g.role), g.layers, str(len(g.members)), _type(g.first), bits, size, _reason(g.first)
         )
+    return table
+
+
+def _reasons(plan: Plan) -> Table:
+    """What decided, and its reason, each once."""
+    reasons = {a.because: a.why for a in plan.assignments if a.why}
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(ratio=1)
+    for because, why in reasons.items():
+        table.add_row(Text(printable(because), style="dim"), Text(printable(why)))
     return table
 
 
@@ -109,16 +114,19 @@ def _every_tensor(plan: Plan) -> Table:
     table.add_column("decided by", overflow="fold")
     for a in plan.assignments:
         shape = " × ".join(str(n) for n in a.tensor.shape)
-        row = (a.tensor.name, shape, a.tensor.dtype, _type_of(a), f"{a.bits_per_weight:.2f}", f"{a.nbytes:,}")
+        row = (
+            printable(a.tensor.name),
+            shape,
+            a.tensor.dtype,
+            _type(a),
+            f"{a.bits_per_weight:.2f}",
+            f"{a.nbytes:,}",
+        )
         table.add_row(*row, _reason(a))
     return table
 
 
-def _type(g: Group) -> Text:
-    return _type_of(g.first)
-
-
-def _type_of(a: Assignment) -> Text:
+def _type(a: Assignment) -> Text:
     text = Text(a.type, style="bold" if not a.copied else "dim")
     if a.format.options:
         text.append(f" {dict(a.format.options)}", style="dim")
@@ -128,4 +136,4 @@ def _type_of(a: Assignment) -> Text:
 
 
 def _reason(a: Assignment) -> Text:
-    return Text(a.because, style="dim" if a.copied else "")
+    return Text(printable(a.because), style="dim" if a.copied else "")

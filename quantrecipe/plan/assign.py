@@ -66,7 +66,7 @@ def choose_format(
     tensor, rule = decision.tensor, decision.rule
     if decision.type == KEEP:
         name = _source_type(tensor, model)
-        because = decision.because if name == tensor.dtype else f"{decision.because}, F32 as llama.cpp has it"
+        because = decision.because if name == tensor.dtype else f"{decision.because}, F32 as in llama.cpp"
         return Choice(format=_by_name(registry, name, decision), because=because, copied=name == tensor.dtype)
     wanted = _by_name(registry, decision.type, decision)
     if rule is not None and rule.options:

@@ -52,7 +52,10 @@ def test_the_recorded_recipe_makes_the_same_plan(folder: Path, capsys: Output) -
     again = json.loads(capsys.readouterr().out)
     assert again["plan_digest"] == read_header(folder / "a.gguf").metadata["quantrecipe.plan.digest"].decode()
     first, second = ((folder / name).read_bytes() for name in ("a.gguf", "b.gguf"))
-    assert first[read_header(folder / "a.gguf").data_start :] == second[read_header(folder / "b.gguf").data_start :]
+    assert (
+        first[read_header(folder / "a.gguf").data_start :]
+        == second[read_header(folder / "b.gguf").data_start :]
+    )
 
 
 def test_a_dry_run_writes_nothing(folder: Path, capsys: Output) -> None:
@@ -99,7 +102,7 @@ def test_ctrl_c_leaves_no_file(folder: Path) -> None:
         time.sleep(0.005)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
+    assert process.returncode in (130, -signal.SIGINT), err  # a shell says 130 for both
     assert "stopped" in err
     assert "Traceback" not in err
     assert sorted(path.name for path in folder.iterdir()) == ["big.gguf"]

@@ -14,9 +14,25 @@ from quantrecipe.tensor import TensorInfo
 
 # llama.cpp, src/llama-quant.cpp: a name with one of these in it isn't quantized.
 UNTOUCHED = (
-    *("_norm.weight", "ffn_gate_inp.weight", "ffn_gate_tid2eid.weight", "altup", "laurel", "per_layer_model_proj"),
-    *("ssm_conv1d", "shortconv.conv.weight", "indexer.k_proj.weight", "indexer.q_proj.weight", "attn_rel_b.weight"),
-    *(f"time_mix_{part}.weight" for part in "first w0 w1 w2 v0 v1 v2 a0 a1 a2 g1 g2 lerp_fused".split()),
+    *(
+        "_norm.weight",
+        "ffn_gate_inp.weight",
+        "ffn_gate_tid2eid.weight",
+        "altup",
+        "laurel",
+        "per_layer_model_proj",
+    ),
+    *(
+        "ssm_conv1d",
+        "shortconv.conv.weight",
+        "indexer.k_proj.weight",
+        "indexer.q_proj.weight",
+        "attn_rel_b.weight",
+    ),
+    *(
+        f"time_mix_{part}.weight"
+        for part in ["first", "w0", "w1", "w2", "v0", "v1", "v2", "a0", "a1", "a2", "g1", "g2", "lerp_fused"]
+    ),
     *("time_mix_decay_w1.weight", "time_mix_decay_w2.weight", ".position_embd", "sam.pos_embd", "sam.neck."),
     *("sam.net_", ".rel_pos", ".patch_embd", ".patch_merger", "a.rvq.codebook", "mm.a.code_embd"),
 )
@@ -27,8 +43,19 @@ UNTOUCHED_IN_GLM5 = (
 )
 UNTOUCHED_NAMES = ("position_embd.weight", "token_types.weight")
 MORE_NAMES = (
-    *("blk.3.ffn_gate_tid2eid", "blk.3.indexer.k_proj", "blk.3.indexer.q_proj", "blk.3.hc_attn_base", "a.rvq.codebook"),
-    *("mm.a.code_embd", "v.sam.blk.3.attn.rel_pos_h", "blk.3.indexer_compressor_gate", "blk.3.indexer_compressor_ape"),
+    *(
+        "blk.3.ffn_gate_tid2eid",
+        "blk.3.indexer.k_proj",
+        "blk.3.indexer.q_proj",
+        "blk.3.hc_attn_base",
+        "a.rvq.codebook",
+    ),
+    *(
+        "mm.a.code_embd",
+        "v.sam.blk.3.attn.rel_pos_h",
+        "blk.3.indexer_compressor_gate",
+        "blk.3.indexer_compressor_ape",
+    ),
     *("v.sam.neck.0", "v.patch_embd", "blk.3.ffn_gate_inp_shexp", "blk.3.ffn_down.7", "blk.3.indexer.attn_k"),
 )
 

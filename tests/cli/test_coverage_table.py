@@ -5,20 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pytest
 from rich.console import Console
 from support.imatrix_files import write_gguf_imatrix
 
-from quantrecipe.cli.coverage import layer_ranges, render_coverage
+from quantrecipe.cli.coverage import render_coverage
 from quantrecipe.importance import coverage, read_importance
 from quantrecipe.tensor import TensorInfo
-
-
-@pytest.mark.parametrize(
-    ("layers", "text"), [([], ""), ([3], "3"), ([0, 1, 2, 5], "0-2, 5"), ([7, 3, 5, 4, 3], "3-5, 7")]
-)
-def test_layer_ranges(layers: list[int], text: str) -> None:
-    assert layer_ranges(layers) == text
 
 
 def shown(tensors: list[TensorInfo], path: Path) -> list[str]:

@@ -108,6 +108,20 @@ def test_ctrl_c_leaves_no_file(folder: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["big.gguf"]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="limits the size of files")
+def test_a_file_that_the_system_cuts_off_leaves_nothing(folder: Path) -> None:
+    script = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000));"
+        "from quantrecipe.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", script, "apply", "llama.cpp/Q8_0", str(EXAMPLE), "-o", "out.gguf"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "is full while writing out.gguf" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(folder.iterdir())
+
+
 @pytest.mark.parametrize(
     ("model", "recipe", "name"),
     [

@@ -213,7 +213,7 @@ class _Parser:
             tensors=tensors,
             type=type_ or KEEP,
             origin=self._origin(node),
-            own=self._own and not read.yes_no(keys.get("inherited"), "inherited"),
+            own=not read.yes_no(keys.get("inherited"), "inherited") and self._own,
             layers=self._layers(keys.get("layers")),
             when=self._when(keys.get("when"), FACTS),
             options=read_options(keys.get("options"), type_, self._registry.formats, read),

@@ -28,7 +28,7 @@ def recipe_text(recipe: Recipe, importance_file: str | None = None) -> str:
     importance matrix stands as the recipe wrote it (`importance_file`).
     """
     lines = [
-        f"# {recipe.name}: this recipe with all that it extends",
+        f"# {recipe.name}, with its parents merged in",
         "quantrecipe: 1",
         f"name: {_quote(recipe.name)}",
     ]

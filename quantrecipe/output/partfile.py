@@ -114,8 +114,7 @@ class PartFile:
             free = shutil.disk_usage(self.path.parent).free
             if free < self._nbytes:
                 raise OutputError(
-                    f"{self.path.name} needs {self._nbytes / 1e9:.2f} GB, "
-                    f"and {self.path.parent} has {free / 1e9:.2f} GB free",
+                    f"{self.path.name} needs {_size(self._nbytes)}, and {self.path.parent.resolve()} has {_size(free)} free",
                     "free some space, or name a file on another disk with -o FILE",
                 )
             os.ftruncate(self._fd, self._nbytes)
@@ -138,7 +137,7 @@ class PartFile:
     def _explain(self, error: OSError) -> OutputError:
         if error.errno in _FULL:
             return OutputError(
-                f"the disk of {self.path.parent} is full while writing {self.path.name}",
+                f"the disk of {self.path.parent.resolve()} is full while writing {self.path.name}",
                 "free some space, or name a file on another disk with -o FILE; nothing that existed was changed",
             )
         reason = error.strerror or str(error)
@@ -153,6 +152,10 @@ def _is(fd: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(fd), path.stat())
     except FileNotFoundError:
         return False
+
+
+def _size(nbytes: int) -> str:
+    return f"{nbytes / 1e9:.1f} GB" if nbytes >= 1e9 else f"{nbytes / 1e6:.1f} MB"
 
 
 def _sync_folder(folder: Path) -> None:

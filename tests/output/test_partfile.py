@@ -75,7 +75,7 @@ def test_two_writers_of_one_file_don_t_mix(tmp_path: Path) -> None:
 
 def test_a_disk_that_is_too_small_is_refused_before_any_work(tmp_path: Path) -> None:
     nbytes = shutil.disk_usage(tmp_path).total * 2
-    with pytest.raises(OutputError, match=r"needs .* GB, and .* GB free"):
+    with pytest.raises(OutputError, match=r"a needs .* GB, and .* has .* GB free"):
         PartFile(tmp_path / "a", nbytes)
     assert not list(tmp_path.iterdir())
 

@@ -1,0 +1,57 @@
+"""The documentation is about this program: links lead somewhere, options and keys that it names are there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+from quantrecipe.cli.app import COMMANDS, app
+from quantrecipe.model.open import open_model
+from quantrecipe.plan.make import make_plan
+from quantrecipe.recipe.load import load_recipe
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("recipes/**/*.md")]
+)
+_LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    local = [link for link in _LINK.findall(text) if "://" not in link]
+    assert [link for link in local if not ((ROOT / page).parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_is_in_the_reference(name: str) -> None:
+    reference = (ROOT / "docs/cli.md").read_text(encoding="utf-8")
+    context = click.Context(app)
+    command = app.get_command(context, name)
+    assert command is not None
+    options = [p for p in command.params if isinstance(p, click.Option)]
+    section = reference.split(f"\n## {name}\n")[1].split("\n## ")[0]
+    if name == "plan":  # it has what apply has
+        section += reference.split("\n## apply\n")[1].split("\n## ")[0]
+    assert [p.opts for p in options if not any(spelling in section for spelling in p.opts)] == []
+
+
+def test_every_recorded_key_is_in_the_reference() -> None:
+    reference = (ROOT / "docs/cli.md").read_text(encoding="utf-8")
+    plan = make_plan(load_recipe("llama.cpp/Q8_0"), open_model(ROOT / "examples/tiny-code"))
+    ours = [key for key in plan.metadata if key.startswith("quantrecipe.")]
+    assert ours
+    assert [key for key in ours if f"`{key}`" not in reference] == []
+
+
+def test_the_readme_s_recipe_works(tmp_path: Path) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    path = tmp_path / "code-model.yaml"
+    path.write_text(text.split("```yaml\n")[1].split("```")[0], encoding="utf-8")
+    plan = make_plan(load_recipe(path), open_model(ROOT / "examples/tiny-code"))
+    assert {a.type for a in plan.assignments if a.tensor.role == "attn_v"} == {"Q8_0"}

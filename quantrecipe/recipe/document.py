@@ -2,10 +2,10 @@
 
 Strict on purpose, so that a recipe says the same to every reader and can't be a trap:
 
-* no tags, anchors, aliases or merge keys; one document; a key stands once in its mapping * plain values are
-read by YAML 1.2's core rules: `off`, `yes`, `3:6`, `1_000` and dates are texts * what YAML 1.1 and 1.2 read
-differently as numbers (`012`, `0x10`, `0o7`) and `.inf`, `.nan` must be quoted or rewritten * bounded size,
-depth and number of nodes
+* no tags, anchors, aliases or merge keys; one document; a key stands once in its mapping
+* plain values are read by YAML 1.2's core rules: `off`, `yes`, `3:6`, `1_000` and dates are texts
+* what YAML 1.1 and 1.2 read differently as numbers (`012`, `0x10`, `0o7`), and `.inf` and `.nan`, must be quoted
+* bounded size, depth and number of nodes
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@ A recipe is a chain of parts: its own file, then each parent with the parents' p
 `extends`. A file that is reached twice counts where it is reached first. Then, simply, the first in the
 chain wins:
 
-* rules stand in the chain's order, and the first that matches a tensor decides * of `default`, `fallback`
-and `keep`, and of each key of `importance` and `metadata`, the first that is given holds * `file_type` is
-taken from the first part that gives it or sets a `default`: a recipe with a default of its own
+* rules stand in the chain's order, and the first that matches a tensor decides
+* of `default`, `fallback` and `keep`, and of each key of `importance` and `metadata`, the first that is given holds
+* `file_type` is taken from the first part that gives it or sets a `default`: a recipe with a default of its own
   doesn't claim to be what its parent is
 * `name` and `summary` aren't inherited
 
@@ -53,7 +53,8 @@ def load_recipe(ref: str | Path, *, registry: Registry | None = None) -> Recipe:
     order.
     """
     loader = _Loader(registry or _load_registry())
-    if isinstance(ref, str) and not ref.endswith(_SUFFIXES) and not os.path.isfile(ref):  # noqa: PTH113  # Path.is_file raises for odd texts
+    # Path.is_file raises for odd texts
+    if isinstance(ref, str) and not ref.endswith(_SUFFIXES) and not os.path.isfile(ref):  # noqa: PTH113
         return loader.load(_Place.shipped(ref, loader.registry))
     path = Path(ref)
     return loader.load(_Place(file=path.as_posix(), path=path))

@@ -1,12 +1,13 @@
 """The best common scale for numbers that aren't negative: x ≈ scale * q, q an integer from 0 to nmax.
 
-ggml: make_qp_quants. It quantizes the scales (and the minima) of a super-block's groups, each weighted by what its group
-counts: eight tries around nmax / max, least squares on the best, then up to five rounds that move single integers.
+ggml: make_qp_quants. It quantizes the scales (and the minima) of a super-block's groups, each weighted by what
+its group counts: eight tries around nmax / max, least squares on the best, then up to five rounds that move
+single integers.
 
     table  rows of LANES floats: one super-block per lane
-      IN       (16 rows)  the numbers
-      COUNTS   (16 rows)  their weights
-      INTEGERS (16 rows)  result: the integers, as floats from 0 to 255 (what ggml keeps in a byte)
+      IN       (32 rows)  the numbers
+      COUNTS   (32 rows)  their weights
+      INTEGERS (32 rows)  result: the integers, as floats from 0 to 255 (what ggml keeps in a byte)
       COMMON   (1 row)    result: the scale
 """
 
@@ -31,10 +32,10 @@ STEP = F32(0.1)
 ROUNDS = 5
 
 IN = 0
-COUNTS = 16 * LANES
-INTEGERS = 32 * LANES
-COMMON, TOP, ISCALE, BEST, SXL, SL2, ERROR = ((48 + i) * LANES for i in range(7))
-TABLE = 55 * LANES
+COUNTS = 32 * LANES
+INTEGERS = 64 * LANES
+COMMON, TOP, ISCALE, BEST, SXL, SL2, ERROR = ((96 + i) * LANES for i in range(7))
+TABLE = 103 * LANES
 
 
 @kernel

@@ -1,0 +1,99 @@
+"""A group of weights made ready for a grid of eights: what each counts, its size and its sign.
+
+    v      float32, `size` each of X (sizes), W (what a weight counts), ROOT (the square root of that)
+    signs  uint8, one for each eight: bit i is set where weight i is negative
+
+Formats with room for seven bits only have an even number of negative weights in each eight: where it is odd, the weight
+that loses least by it changes its sign, and its X becomes negative.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from quantrecipe.core.bits import place
+from quantrecipe.core.grid_of_eights import EIGHT
+from quantrecipe.core.jit import disjoint_kernel, kernel
+from quantrecipe.core.lanes import nearest_int
+
+__all__ = ["NO_IMPORTANCE", "odd_step", "take_signs", "weigh", "weigh_plain"]
+
+F32 = np.float32
+U8 = np.uint8
+ZERO, ONE, HALF, QUARTER = F32(0), F32(1), F32(0.5), F32(0.25)
+
+NO_IMPORTANCE = np.empty(0, np.float32)
+"""What kernels with one signature for both cases are given when there is none."""
+
+
+@cache
+def weigh(size: int) -> Callable[..., None]:
+    """The kernel weigh(x, at, importance, column, even, v): a weight counts importance * sqrt(even + its square)."""
+
+    @disjoint_kernel
+    def weigh_group(x: Any, at: Any, importance: Any, column: Any, even: Any, v: Any) -> None:
+        at, column = place(at), place(column)
+        for i in range(size):
+            w = importance[column + i] * np.sqrt(even + x[at + i] * x[at + i])
+            v[i] = abs(x[at + i])
+            v[size + i] = w
+            v[2 * size + i] = np.sqrt(w)
+
+    return weigh_group
+
+
+@cache
+def weigh_plain(size: int) -> Callable[..., None]:
+    """The kernel weigh(x, at, even, v), without importance: a weight counts even / 4 + its square."""
+
+    @disjoint_kernel
+    def weigh_group(x: Any, at: Any, even: Any, v: Any) -> None:
+        at = place(at)
+        for i in range(size):
+            w = QUARTER * even + x[at + i] * x[at + i]
+            v[i] = abs(x[at + i])
+            v[size + i] = w
+            v[2 * size + i] = np.sqrt(w)
+
+    return weigh_group
+
+
+@cache
+def take_signs(size: int, *, even: bool) -> Callable[..., Any]:
+    """The kernel take(x, at, v, signs) → the largest X: fill signs; X changes only where the number must be even."""
+
+    @disjoint_kernel
+    def take(x: Any, at: Any, v: Any, signs: Any) -> Any:
+        at = place(at)
+        for k in range(size // EIGHT):
+            bits, count = 0, 0
+            for i in range(EIGHT):
+                negative = x[at + k * EIGHT + i] < ZERO
+                bits |= negative << i
+                count += negative
+            if even and count % 2:
+                least, chosen = ZERO, 0
+                for i in range(EIGHT):
+                    loss = v[size + k * EIGHT + i] * v[k * EIGHT + i] * v[k * EIGHT + i]
+                    smaller = i == 0 or loss < least
+                    chosen = i if smaller else chosen
+                    least = loss if smaller else least
+                v[k * EIGHT + chosen] = -v[k * EIGHT + chosen]
+                bits ^= 1 << chosen
+            signs[k] = U8(bits)
+        largest = v[0]
+        for i in range(1, size):
+            largest = v[i] if v[i] > largest else largest
+        return largest
+
+    return take
+
+
+@kernel
+def odd_step(inverse: Any, scale: Any, last: Any) -> Any:
+    """The integer q, 0 to last, for which 2 q + 1 is nearest to inverse * scale."""
+    return max(0, min(last, nearest_int(HALF * (inverse * scale - ONE))))

@@ -28,6 +28,7 @@ from quantrecipe.model.model_card import general_pairs
 from quantrecipe.model.pairs import u32
 from quantrecipe.model.safetensors import Checkpoint
 from quantrecipe.model.tokenizer import tokenizer_pairs
+from quantrecipe.tensor import TensorInfo
 
 __all__ = ["open_huggingface"]
 
@@ -47,6 +48,7 @@ def open_huggingface(folder: Path, checkpoint: Checkpoint, *, pre: str | None = 
     config = _complete(path, values, arch)
     _refuse(config, arch)
     tensors = convert_tensors(arch, config, checkpoint)
+    _check_vocabulary(config, {info.name: info for info, _ in tensors})
     metadata = general_pairs(folder, arch.name, parameters(tensors))
     metadata |= common_pairs(arch.name, config)
     metadata["general.file_type"] = u32(FILE_TYPES["BF16"])
@@ -84,6 +86,17 @@ def _complete(path: Path, values: dict[str, Any], arch: Architecture) -> Config:
         if values.get(name) is None:
             values[name] = derive(values)
     return Config(path=path, values=values, rope=rope_parameters(values, arch.default_theta))
+
+
+def _check_vocabulary(config: Config, tensors: dict[str, TensorInfo]) -> None:
+    """llama.cpp refuses a model whose vocabulary and embedding don't agree."""
+    embedding = tensors.get("token_embd.weight")
+    if embedding is None:
+        what = "belongs to a model without an embedding (expected: a tensor 'model.embed_tokens.weight')"
+        config.fail(what, "give the whole model, not an adapter or a part of it")
+    if (size := vocab_size(config)) is not None and size != embedding.rows:
+        what = f"says vocab_size: {size}, but the embedding has {embedding.rows} rows"
+        config.fail(what, f"set vocab_size to {embedding.rows}")
 
 
 def _refuse(config: Config, arch: Architecture) -> None:

@@ -12,12 +12,16 @@ import pytest
 from numpy.typing import NDArray
 from support.huggingface import DATA, MODELS, write_model
 
+from quantrecipe.errors import ModelError
 from quantrecipe.gguf.values import GGUFValue
+from quantrecipe.model.checkpoint import open_checkpoint
+from quantrecipe.model.huggingface import open_huggingface
 from quantrecipe.model.model import Model, TensorSource
 from quantrecipe.model.open import open_model
 from quantrecipe.model.read import FLOAT_BYTES, TensorReader, arrange_rows
 from quantrecipe.tensor import TensorInfo
 
+EXAMPLE = Path(__file__).parents[2] / "examples" / "tiny-code"
 LONG = 16  # longer arrays are recorded as count and hash
 
 
@@ -25,22 +29,124 @@ LONG = 16  # longer arrays are recorded as count and hash
 class TestAgainstTheConverter:
     def test_metadata(self, name: str, tmp_path: Path) -> None:
         model = open_model(write_model(name, tmp_path))
-        found = [[key, described(value), content(value)] for key, value in model.metadata.items()]
-        assert found == recorded(name)["metadata"]
+        assert metadata(model) == recorded(f"{name}/converted.json")["metadata"]
 
     def test_tensors(self, name: str, tmp_path: Path) -> None:
         model = open_model(write_model(name, tmp_path))
-        found = []
-        with TensorReader() as reader:
-            for tensor in model.tensors:
-                type_ = converted_type(tensor)
-                digest = hashlib.sha256(converted_bytes(model, tensor, type_, reader)).hexdigest()[:32]
-                found.append([tensor.name, list(tensor.shape), type_, digest])
-        assert found == recorded(name)["tensors"]
+        assert tensors(model) == recorded(f"{name}/converted.json")["tensors"]
+
+
+def test_the_example() -> None:
+    model = open_model(EXAMPLE)
+    assert {"metadata": metadata(model), "tensors": tensors(model)} == recorded("tiny-code.json")
+
+
+class TestFolders:
+    def test_name_is_the_folder_s_even_from_inside(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(write_model("llama-tied", tmp_path))
+        assert open_model("model.safetensors").metadata["general.name"].decode() == "Llama Tied"
+
+    def test_repetition_penalty_by_either_name(self, tmp_path: Path) -> None:
+        folder = write_model("llama-tied", tmp_path)
+        (folder / "generation_config.json").write_text('{"penalty_repeat": 1.5, "repetition_penalty": 1.25}')
+        assert open_model(folder).metadata["general.sampling.penalty_repeat"].decode() == 1.5
+
+    def test_a_model_card_of_odd_types_is_text(self, tmp_path: Path) -> None:
+        folder = write_model("llama-tied", tmp_path)
+        (folder / "README.md").write_text("---\nlicense: 2.0\ntags: [1, yes]\n---\n")
+        pairs = open_model(folder).metadata
+        assert (pairs["general.license"].decode(), pairs["general.tags"].decode()) == ("2.0", ["1", "True"])
+
+    def test_pre_tokenizer_by_name(self, tmp_path: Path) -> None:
+        folder = write_model("llama-tied", tmp_path)
+        model = open_huggingface(folder, open_checkpoint(folder), pre="smollm")
+        assert model.metadata["tokenizer.ggml.pre"].decode() == "smollm"
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"architectures": ["GPT2LMHeadModel"]}, "'GPT2LMHeadModel' is not supported .*LlamaForCausalLM"),
+            ({"architectures": None}, "names no architecture"),
+            ({"quantization_config": {"quant_method": "gptq"}}, r"already quantized \(gptq\)"),
+            ({"num_hidden_layers": 1}, "'model.layers.1.* is none that a llama of 1 layers has"),
+            ({"num_hidden_layers": "two"}, "num_hidden_layers: 'two'"),
+            ({"num_hidden_layers": 2**31}, "2147483648 layers, but there are only 22 tensors"),
+            ({"num_attention_heads": 5}, "q_proj.* 64 rows, which don't divide among 5 heads"),
+            ({"vocab_size": 200}, "vocab_size: 200, but the embedding has 300 rows"),
+            ({"rope_theta": "high"}, "rope_theta: 'high'"),
+            ({"draft_vocab_size": 8, "num_hidden_layers": 1}, "EAGLE-3"),
+            ({"max_position_embeddings": 2**40}, "max_position_embeddings: 1099511627776"),
+        ],
+    )
+    def test_config(self, change: dict[str, Any], message: str, tmp_path: Path) -> None:
+        folder = write_model("llama-tied", tmp_path)
+        edit(folder / "config.json", change)
+        with pytest.raises(ModelError, match=message) as caught:
+            open_model(folder)
+        assert str(folder) in str(caught.value)
+
+    @pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "tokenizer_config.json"])
+    @pytest.mark.parametrize("raw", [b"", b"[1]", b"{", b"\xff\xfe", b"[" * 100_000])
+    def test_broken_json(self, file: str, raw: bytes, tmp_path: Path) -> None:
+        folder = write_model("llama-tied", tmp_path)
+        (folder / file).write_bytes(raw)
+        with pytest.raises(ModelError, match=file):
+            open_model(folder)
+
+    def test_a_model_card_that_is_no_yaml(self, tmp_path: Path) -> None:
+        folder = write_model("llama-tied", tmp_path)
+        (folder / "README.md").write_text("---\ntags: [a\n---\n")
+        with pytest.raises(ModelError, match=r"README.md: its front matter is not valid YAML"):
+            open_model(folder)
+
+    def test_missing_experts(self, tmp_path: Path) -> None:
+        folder = write_model("qwen3moe", tmp_path)
+        edit(folder / "config.json", {"num_experts": 5})
+        with pytest.raises(ModelError, match=r"layer 0 has 12 matrices of experts \(expected: 15"):
+            open_model(folder)
+
+    def test_a_reranker(self, tmp_path: Path) -> None:
+        folder = write_model("Qwen3-Embedding-0.1B", tmp_path).rename(tmp_path / "Qwen3-Reranker-0.6B")
+        with pytest.raises(ModelError, match="is a reranker"):
+            open_model(folder)
+
+    def test_pooling_outside_the_folder(self, tmp_path: Path) -> None:
+        folder = write_model("Qwen3-Embedding-0.1B", tmp_path)
+        (folder / "modules.json").write_text('[{"type": "x.Pooling", "path": "../elsewhere"}]')
+        with pytest.raises(ModelError, match="points outside its folder"):
+            open_model(folder)
+
+    def test_no_tokenizer(self, tmp_path: Path) -> None:
+        folder = write_model("llama-tied", tmp_path)
+        (folder / "tokenizer.json").unlink()
+        with pytest.raises(ModelError, match=r"has no tokenizer\.json"):
+            open_model(folder)
+
+
+def edit(path: Path, change: dict[str, Any]) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+
+
+def metadata(model: Model) -> list[list[Any]]:
+    return [[key, described(value), content(value)] for key, value in model.metadata.items()]
+
+
+def tensors(model: Model) -> list[list[Any]]:
+    found = []
+    with TensorReader() as reader:
+        for tensor in model.tensors:
+            type_ = converted_type(tensor)
+            digest = hashlib.sha256(converted_bytes(model, tensor, type_, reader)).hexdigest()[:32]
+            found.append([tensor.name, list(tensor.shape), type_, digest])
+    return found
 
 
 def recorded(name: str) -> dict[str, Any]:
-    return json.loads((DATA / name / "converted.json").read_text(encoding="utf-8"))
+    return json.loads((DATA / name).read_text(encoding="utf-8"))
 
 
 def described(value: GGUFValue) -> str:

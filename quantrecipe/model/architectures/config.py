@@ -32,22 +32,22 @@ class Config:
 
     def find(self, *names: str) -> Any:
         """The value of the first name that is there, even if it is null; None where none is."""
-        return next((self.values[name] for name in names if name in self.values), None)
+        return self.values.get(self._name(names))
 
     def count(self, *names: str) -> int | None:
         """A whole number, 0 or more."""
-        return self._checked(names[0], self.find(*names))
+        return self._checked(self._name(names), self.find(*names))
 
     def need(self, *names: str) -> int:
         """A whole number, 1 or more, that the architecture can't do without."""
         value = self.count(*names)
         if not value:
-            self.fail(f"has no {names[0]} (expected: a whole number above 0)")
+            self.fail(f"has no {self._name(names)} (expected: a whole number above 0)")
         return value
 
     def number(self, *names: str) -> float | None:
         """Any number."""
-        return self._number(names[0], self.find(*names))
+        return self._number(self._name(names), self.find(*names))
 
     def rope_count(self, name: str) -> int | None:
         """A whole number among the rotary embedding's settings."""
@@ -56,6 +56,9 @@ class Config:
     def rope_number(self, name: str) -> float | None:
         """A number among the rotary embedding's settings."""
         return self._number(name, self.rope.get(name))
+
+    def _name(self, names: tuple[str, ...]) -> str:
+        return next((name for name in names if name in self.values), names[0])
 
     def _checked(self, name: str, value: Any) -> int | None:
         if value is None:

@@ -71,7 +71,8 @@ def llama3_factors(config: Config, head_dim: int) -> bytes | None:
     """What each frequency is divided by, float32 (head_dim / 2); None for models without Llama 3's scaling.
 
     Short wavelengths stay, long ones stretch by `factor`, and between them the factor is blended. All in
-    float32, as PyTorch computes it in llama.cpp's converter.
+    float32, and in the steps in which PyTorch computes it for llama.cpp's converter: there, a number divided by
+    a tensor is the tensor's reciprocal, times the number.
     """
     if str(config.rope.get("rope_type")).lower() != "llama3":
         return None
@@ -87,9 +88,9 @@ def llama3_factors(config: Config, head_dim: int) -> bytes | None:
     if high == low:
         config.fail("has equal low_freq_factor and high_freq_factor, so no blend between them is defined")
     exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
-    frequencies = one / np.power(base, exponents)
-    wavelengths = np.float32(2 * math.pi) / frequencies
-    smooth = (context / wavelengths - low) / (high - low)
+    powers = np.power(np.float64(base), exponents.astype(np.float64)).astype(np.float32)  # rounded once
+    wavelengths = one / (one / powers) * np.float32(2 * math.pi)
+    smooth = (one / wavelengths * context - low) / (high - low)
     blended = one / ((one - smooth) / factor + smooth)
     factors = np.where(wavelengths > context / low, factor, blended)
     factors = np.where(wavelengths < context / high, one, factors)

@@ -34,7 +34,12 @@ _SHOWN = 5
 
 def convert_tensors(arch: Architecture, config: Config, checkpoint: Checkpoint) -> list[Converted]:
     """All tensors, in the order of the GGUF. ModelError for those that the architecture doesn't know."""
-    names = gguf.get_tensor_name_map(_number_of(arch.name), config.need(*LAYERS))
+    layers = config.need(*LAYERS)
+    if layers > len(checkpoint.tensors):
+        config.fail(
+            f"says that there are {layers} layers, but there are only {len(checkpoint.tensors)} tensors"
+        )
+    names = gguf.get_tensor_name_map(_number_of(arch.name), layers)
     made = [_computed(name, data) for name, data in arch.computed(config).items()]
     taken = {info.name: "config.json" for info, _ in made}
     unknown: list[str] = []

@@ -1,0 +1,116 @@
+"""llama.cpp, given our vocabulary, cuts text into the same ids as Hugging Face tokenizers."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+llama_cpp = pytest.importorskip("llama_cpp")
+
+from support.strings import training_text, varied  # noqa: E402
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers  # noqa: E402
+
+from quantrecipe.gguf.write import encode_header  # noqa: E402
+from quantrecipe.model.pairs import text  # noqa: E402
+from quantrecipe.model.tokenizer import tokenizer_pairs  # noqa: E402
+from quantrecipe.model.tokenizer.pre_tokenizer import PreTokenizer, known_pre_tokenizers  # noqa: E402
+
+pytestmark = pytest.mark.llama
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "tiny-code"
+SPECIALS = ["<|end|>", "<tool>"]
+MANY, FEW = 100_000, 20_000
+APPROXIMATE = {"tekken", "gpt-4o"}  # llama.cpp's own expressions for these differ: docs/tokenizers.md
+
+
+def retrain(rules: PreTokenizer) -> Tokenizer:
+    """A new vocabulary under known rules."""
+    tokenizer = Tokenizer(models.BPE(ignore_merges=rules.ignore_merges))
+    splits = [pre_tokenizers.Split(Regex(split), "isolated") for split in rules.splits]
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*splits, byte_level])
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=3000,
+        special_tokens=SPECIALS,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(training_text(), trainer)
+    return tokenizer
+
+
+@contextmanager
+def vocabulary(folder: Path) -> Iterator[llama_cpp.llama_vocab_p]:
+    """llama.cpp's vocabulary of a folder that has a tokenizer.json."""
+    path = folder / "vocabulary.gguf"
+    pairs = {"general.architecture": text("llama"), **tokenizer_pairs(folder, None, {})}
+    path.write_bytes(encode_header(pairs, []))
+    quiet = llama_cpp.llama_log_callback(lambda level, message, data: None)
+    llama_cpp.llama_log_set(quiet, None)
+    parameters = llama_cpp.llama_model_default_params()
+    parameters.vocab_only = True
+    model = llama_cpp.llama_model_load_from_file(str(path).encode(), parameters)
+    assert model, "llama.cpp doesn't load the vocabulary"
+    try:
+        yield llama_cpp.llama_model_get_vocab(model)
+    finally:
+        llama_cpp.llama_model_free(model)
+
+
+def differing(tokenizer: Tokenizer, folder: Path, strings: list[str]) -> list[str]:
+    """The strings for which the ids aren't the same."""
+    expected = [encoding.ids for encoding in tokenizer.encode_batch(strings, add_special_tokens=False)]
+    buffer = (llama_cpp.llama_token * 4096)()
+    wrong = []
+    with vocabulary(folder) as vocab:
+        for string, ids in zip(strings, expected, strict=True):
+            raw = string.encode()
+            count = llama_cpp.llama_tokenize(vocab, raw, len(raw), buffer, len(buffer), False, True)
+            if buffer[:count] != ids:
+                wrong.append(string)
+    return wrong
+
+
+def with_specials(strings: list[str]) -> list[str]:
+    """Every tenth string with the text of a special token inside."""
+    return [
+        string if number % 10 else f"{string[:3]}{SPECIALS[number // 10 % 2]}{string[3:]}"
+        for number, string in enumerate(strings)
+    ]
+
+
+def test_the_example(tmp_path: Path) -> None:
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).write_bytes((EXAMPLE / name).read_bytes())
+    tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    assert differing(tokenizer, tmp_path, varied(MANY)) == []
+
+
+@pytest.mark.parametrize("rules", known_pre_tokenizers(), ids=lambda rules: rules.name)
+def test_retrained(rules: PreTokenizer, tmp_path: Path) -> None:
+    tokenizer = retrain(rules)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    count = MANY if rules.name in ("gpt-2", "llama-bpe", "dbrx", "qwen2") else FEW
+    strings = with_specials(varied(count))
+    if rules.name in APPROXIMATE:
+        strings = [string for string in strings if all(_plain(char) for char in string)]
+    assert differing(tokenizer, tmp_path, strings) == []
+
+
+def test_nfc_makes_no_difference_to_text_in_nfc(tmp_path: Path) -> None:
+    tokenizer = retrain(next(rules for rules in known_pre_tokenizers() if rules.name == "qwen2"))
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    strings = [unicodedata.normalize("NFC", string) for string in varied(FEW)]
+    assert differing(tokenizer, tmp_path, strings) == []
+    assert differing(tokenizer, tmp_path, ["e\u0301"]) == ["e\u0301"]  # what docs/tokenizers.md says of it
+
+
+def _plain(char: str) -> bool:
+    """True for what llama.cpp's stand-ins for letter case are right about."""
+    return not unicodedata.category(char).startswith("M") and (char.isascii() or not char.isalpha())

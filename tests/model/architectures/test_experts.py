@@ -1,0 +1,62 @@
+"""Experts, one by one or stacked, become one tensor each for gate, up and down."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from quantrecipe.errors import ModelError
+from quantrecipe.model.architectures.experts import ExpertNames, stack, unpack
+from quantrecipe.model.model import Extent
+from quantrecipe.model.safetensors import StoredTensor
+
+FILE = Path("model.safetensors")
+NAMES = ExpertNames(
+    module="mlp.experts", matrices={"up_proj": "model.layers.{layer}.mlp.experts.up_proj.weight"}
+)
+
+
+def stored(
+    name: str, shape: tuple[int, ...], offset: int = 0, nbytes: int = 12, dtype: str = "BF16"
+) -> StoredTensor:
+    return StoredTensor(
+        name=name, dtype=dtype, shape=shape, extent=Extent(path=FILE, offset=offset, nbytes=nbytes)
+    )
+
+
+def test_names() -> None:
+    assert NAMES.parse("model.layers.3.mlp.experts.17.up_proj.weight") == (3, 17, "up_proj")
+    assert NAMES.parse("model.layers.3.mlp.experts.17.side_proj.weight") is None
+    assert NAMES.parse("model.layers.3.mlp.shared_expert.up_proj.weight") is None
+    assert NAMES.is_stacked("model.layers.3.mlp.experts.gate_up_proj")
+    assert NAMES.is_stacked("model.layers.3.mlp.experts.down_proj.weight")
+    assert not NAMES.is_stacked("model.layers.3.mlp.down_proj.weight")
+
+
+def test_experts_stand_by_number() -> None:
+    found = {
+        (e, "up_proj"): stored(f"e{e}", (2, 3), offset=100 * e) for e in (10, 2, *range(2), *range(3, 10))
+    }
+    (made,) = stack(NAMES, 5, found)
+    assert (made.name, made.shape) == ("model.layers.5.mlp.experts.up_proj.weight", (11, 2, 3))
+    assert [extent.offset for extent in made.extents] == [100 * e for e in range(11)]
+
+
+def test_experts_that_differ() -> None:
+    found = {(0, "up_proj"): stored("e0", (2, 3)), (1, "up_proj"): stored("e1", (3, 2))}
+    with pytest.raises(ModelError, match=r"'e1' is BF16 \(3, 2\), unlike 'e0': BF16 \(2, 3\)"):
+        list(stack(NAMES, 0, found))
+
+
+def test_gate_and_up_take_turns() -> None:
+    gate, up = unpack(stored("model.layers.0.mlp.experts.gate_up_proj", (3, 4, 5), offset=1000, nbytes=120))
+    assert (gate.name, gate.shape) == ("model.layers.0.mlp.experts.gate_proj.weight", (3, 2, 5))
+    assert (up.name, up.shape) == ("model.layers.0.mlp.experts.up_proj.weight", (3, 2, 5))
+    assert [(e.offset, e.nbytes) for e in gate.extents] == [(1000, 20), (1040, 20), (1080, 20)]
+    assert [(e.offset, e.nbytes) for e in up.extents] == [(1020, 20), (1060, 20), (1100, 20)]
+
+
+def test_odd_gate_and_up() -> None:
+    with pytest.raises(ModelError, match="expected: experts, 2 · rows, cols"):
+        list(unpack(stored("x.experts.gate_up_proj", (3, 5, 5))))

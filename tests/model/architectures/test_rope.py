@@ -1,0 +1,82 @@
+"""Rotary embeddings: spellings of the settings, keys of scaling, and Llama 3's factors."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from quantrecipe.errors import ModelError
+from quantrecipe.model.architectures.config import Config
+from quantrecipe.model.architectures.rope import llama3_factors, rope_pairs, rope_parameters
+
+
+def config(**values: Any) -> Config:
+    return Config(path=Path("config.json"), values=values, rope=rope_parameters(values, 10_000.0))
+
+
+def keys(**values: Any) -> dict[str, Any]:
+    found = rope_pairs("x", config(**values))
+    return {key.removeprefix("x.rope."): pytest.approx(value.decode()) for key, value in found.items()}
+
+
+LLAMA3 = {"rope_type": "llama3", "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+
+
+@pytest.mark.parametrize(
+    ("dim", "factor", "digest"),
+    [
+        (128, 8.0, "8b516af9cb5db26ed32831eb6f493dd6"),  # Llama 3.1 of every size, 3.3
+        (64, 32.0, "d25a6d176d9313062b8f86440c88649f"),  # Llama 3.2 1B
+        (128, 32.0, "af00a6286e9cba87733f6e5dd6b09a2b"),  # Llama 3.2 3B
+    ],
+)
+def test_llama3_factors_are_pytorch_s(dim: int, factor: float, digest: str) -> None:
+    scaling = LLAMA3 | {"factor": factor, "original_max_position_embeddings": 8192}
+    made = llama3_factors(config(rope_theta=500_000.0, rope_scaling=scaling), dim)
+    assert made is not None
+    assert hashlib.sha256(made).hexdigest()[:32] == digest
+
+
+def test_llama3_factors_rise_from_one_to_the_factor() -> None:
+    scaling = LLAMA3 | {"factor": 8.0, "original_max_position_embeddings": 8192}
+    made = llama3_factors(config(rope_theta=500_000.0, rope_scaling=scaling), 128)
+    factors = np.frombuffer(made or b"", np.float32)
+    assert (factors.size, factors[0], factors[-1]) == (64, 1, 8)
+    assert np.all(np.diff(factors) >= 0)
+
+
+def test_llama3_factors_without_a_blend_are_refused() -> None:
+    with pytest.raises(ModelError, match="equal low_freq_factor"):
+        llama3_factors(config(rope_scaling=LLAMA3 | {"low_freq_factor": 4.0}), 64)
+
+
+def test_others_have_no_factors() -> None:
+    assert llama3_factors(config(rope_scaling={"type": "linear", "factor": 2.0}), 64) is None
+
+
+@pytest.mark.parametrize("name", ["rope_type", "type"])
+@pytest.mark.parametrize("container", ["rope_scaling", "rope_parameters"])
+def test_spellings(name: str, container: str) -> None:
+    expected = {"scaling.type": "linear", "scaling.factor": 4.0, "freq_base": 7.0}
+    assert keys(rope_theta=7.0, **{container: {name: "linear", "factor": 4.0}}) == expected
+
+
+def test_yarn() -> None:
+    scaling = {"type": "yarn", "factor": 4.0, "beta_fast": 32, "attn_factor": 1.5, "rope_theta": 1e6}
+    assert keys(max_position_embeddings=4096, rope_scaling=scaling) == {
+        "scaling.type": "yarn",
+        "scaling.factor": 4.0,
+        "scaling.original_context_length": 4096,
+        "scaling.yarn_attn_factor": 1.5,
+        "scaling.yarn_beta_fast": 32.0,
+        "freq_base": 1e6,
+    }
+
+
+def test_longrope_and_defaults() -> None:
+    assert keys(rope_scaling={"type": "su"}) == {"scaling.type": "longrope", "freq_base": 10_000.0}
+    assert keys(rope_scaling=None) == {"freq_base": 10_000.0}

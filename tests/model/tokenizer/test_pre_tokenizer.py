@@ -1,0 +1,109 @@
+"""Pre-tokenizers are recognised by their rules."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
+
+from quantrecipe.errors import ModelError
+from quantrecipe.model.tokenizer.pre_tokenizer import known_pre_tokenizers, recognise
+
+LLAMA3 = next(rules.splits[0] for rules in known_pre_tokenizers() if rules.name == "llama-bpe")
+QWEN2 = next(rules.splits[0] for rules in known_pre_tokenizers() if rules.name == "qwen2")
+BYTES = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+GPT2 = pre_tokenizers.ByteLevel(add_prefix_space=False)
+PATH = Path("tokenizer.json")
+
+
+def split(pattern: str, behavior: str = "isolated", invert: bool = False) -> pre_tokenizers.Split:
+    return pre_tokenizers.Split(Regex(pattern), behavior, invert)
+
+
+def saved(pre: Any, *, normalizer: Any = None, ignore_merges: bool = False) -> dict[str, Any]:
+    """tokenizer.json, as Hugging Face's library itself writes it."""
+    tokenizer = Tokenizer(models.BPE(ignore_merges=ignore_merges))
+    if pre is not None:
+        tokenizer.pre_tokenizer = pre
+    if normalizer is not None:
+        tokenizer.normalizer = normalizer
+    return json.loads(tokenizer.to_str())
+
+
+SEQUENCE = pre_tokenizers.Sequence
+
+
+@pytest.mark.parametrize(
+    ("name", "pre", "ignore_merges"),
+    [
+        ("gpt-2", GPT2, False),
+        ("gpt-2", SEQUENCE([GPT2]), False),
+        ("llama-bpe", SEQUENCE([split(LLAMA3), BYTES]), True),
+        ("dbrx", SEQUENCE([split(LLAMA3), BYTES]), False),
+        ("dbrx", SEQUENCE([split(LLAMA3, "removed", invert=True), BYTES]), False),
+        ("qwen2", SEQUENCE([SEQUENCE([split(QWEN2)]), BYTES]), False),
+        ("smollm", SEQUENCE([pre_tokenizers.Digits(individual_digits=True), GPT2]), False),
+        ("smollm", SEQUENCE([split(r"\p{N}"), GPT2]), False),
+    ],
+)
+def test_forms_that_mean_the_same(name: str, pre: Any, ignore_merges: bool) -> None:
+    assert recognise(PATH, saved(pre, ignore_merges=ignore_merges)) == name
+
+
+@pytest.mark.parametrize("rules", known_pre_tokenizers(), ids=lambda rules: rules.name)
+def test_every_rule_of_the_table(rules: Any) -> None:
+    pre = SEQUENCE([*map(split, rules.splits), BYTES])
+    assert recognise(PATH, saved(pre, ignore_merges=rules.ignore_merges)) == rules.name
+
+
+def test_no_two_rules_are_the_same() -> None:
+    known = known_pre_tokenizers()
+    assert len({(rules.splits, rules.ignore_merges) for rules in known}) == len(known)
+
+
+def test_nfc_is_let_through() -> None:
+    pre = SEQUENCE([split(QWEN2), BYTES])
+    assert recognise(PATH, saved(pre, normalizer=normalizers.NFC())) == "qwen2"
+    assert recognise(PATH, saved(pre, normalizer=normalizers.Sequence([normalizers.NFC()]))) == "qwen2"
+
+
+@pytest.mark.parametrize(
+    ("pre", "ignore_merges"),
+    [
+        (None, False),
+        (pre_tokenizers.ByteLevel(add_prefix_space=True), False),
+        (GPT2, True),
+        (split(LLAMA3), True),  # no bytes
+        (SEQUENCE([split(LLAMA3), GPT2]), True),  # cuts further
+        (SEQUENCE([split(LLAMA3, "removed"), BYTES]), True),
+        (SEQUENCE([split(LLAMA3, "merged_with_previous"), BYTES]), True),
+        (SEQUENCE([split(LLAMA3.replace("{1,3}", "{1,4}")), BYTES]), True),
+        (SEQUENCE([split(QWEN2), BYTES]), True),
+        (SEQUENCE([split(r"\p{N}", "removed", invert=True), GPT2]), False),
+        (pre_tokenizers.Whitespace(), False),
+        (pre_tokenizers.Metaspace(), False),
+    ],
+)
+def test_other_rules_are_refused_and_shown(pre: Any, ignore_merges: bool) -> None:
+    tokenizer = saved(pre, ignore_merges=ignore_merges)
+    with pytest.raises(ModelError) as caught:
+        recognise(PATH, tokenizer)
+    message = str(caught.value)
+    assert json.dumps(tokenizer["pre_tokenizer"], ensure_ascii=False) in message
+    assert "known: gpt-2, llama-bpe" in message
+    assert "--pre NAME" in message
+
+
+@pytest.mark.parametrize("normalizer", [normalizers.NFKC(), normalizers.Lowercase(), normalizers.Strip()])
+def test_normalizers_that_change_text_are_refused(normalizer: Any) -> None:
+    with pytest.raises(ModelError, match="normalizes text by"):
+        recognise(PATH, saved(GPT2, normalizer=normalizer))
+
+
+@pytest.mark.parametrize("pre", [{}, [], 3, {"type": "Split"}, {"type": "Sequence", "pretokenizers": 1}])
+def test_nonsense(pre: Any) -> None:
+    with pytest.raises(ModelError):
+        recognise(PATH, {"pre_tokenizer": pre, "model": {}})

@@ -33,7 +33,7 @@ import numpy as np
 
 from quantrecipe.core.cache import kernel_folder, read_cached, write_cached
 
-__all__ = ["DECODE", "ENCODE", "ENCODE_WEIGHTED", "kernel"]
+__all__ = ["DECODE", "ENCODE", "ENCODE_WEIGHTED", "disjoint_kernel", "kernel"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -57,12 +57,22 @@ def kernel(what: Callable[P, R] | str, /) -> Any:
     return Kernel(what, None)
 
 
+def disjoint_kernel(function: Callable[P, R], /) -> Callable[P, R]:
+    """Mark a function as a kernel whose array arguments never overlap.
+
+    The compiler takes that for granted, so a loop that reads one array at places known only at run time, and writes
+    another, vectorises without a check at each turn.
+    """
+    return Kernel(function, None, disjoint=True)
+
+
 class Kernel(Generic[P, R]):
     """A function that is compiled when it is first called. Safe to call from any number of threads."""
 
-    def __init__(self, function: Callable[P, R], signature: str | None) -> None:
+    def __init__(self, function: Callable[P, R], signature: str | None, *, disjoint: bool = False) -> None:
         self.function = function
         self.signature = signature
+        self.disjoint = disjoint
         self._compiled: Callable[P, R] | None = None
         self._lock = threading.Lock()
         for name in ("__module__", "__name__", "__qualname__", "__doc__"):
@@ -90,14 +100,22 @@ def _dispatcher(lazy: Kernel[P, R]) -> Callable[P, R]:
     import numba
     from numba.core import sigutils
 
+    signatures: Any = sigutils  # numba has no types of its own
     function = _bind(cast(types.FunctionType, lazy.function))
-    dispatcher = numba.njit(nogil=True, error_model="numpy")(function)
+    dispatcher: Any = numba.njit(nogil=True, error_model="numpy")(function)
+    if lazy.disjoint:
+        dispatcher._compiler._customize_flags = _arguments_are_disjoint
     dispatcher._cache = _Cache(lazy)
     if lazy.signature is not None:
-        arguments, _ = sigutils.normalize_signature(lazy.signature)
+        arguments, _ = signatures.normalize_signature(lazy.signature)
         dispatcher.compile(arguments)
         dispatcher.disable_compile()
     return cast(Callable[P, R], dispatcher)
+
+
+def _arguments_are_disjoint(flags: Any) -> Any:
+    flags.noalias = True
+    return flags
 
 
 def _bind(function: types.FunctionType) -> types.FunctionType:
@@ -160,23 +178,25 @@ class _Cache:
         self.name = f"{lazy.__module__}.{lazy.__name__}".removeprefix("quantrecipe.")
 
     def load_overload(self, signature: object, target: Any) -> object | None:
-        from numba.core.compiler import CompileResult
+        from numba.core import compiler
 
+        results: Any = compiler.CompileResult
         target.refresh()
         path = self._path(signature, target.codegen())
         data = None if path is None else read_cached(path)
         if data is None:
             return None
         try:
-            return cast(object, CompileResult._rebuild(target, *pickle.loads(data)))
+            return cast(object, results._rebuild(target, *pickle.loads(data)))
         except Exception:  # noqa: BLE001  # a damaged file can fail in any way; the kernel is compiled again
             return None
 
     def save_overload(self, signature: object, compiled: Any) -> None:
-        from numba.core.serialize import dumps
+        from numba.core import serialize
 
+        pickler: Any = serialize
         if path := self._path(signature, compiled.codegen):
-            write_cached(path, dumps(compiled._reduce()))
+            write_cached(path, pickler.dumps(compiled._reduce()))
 
     def _path(self, signature: object, codegen: Any) -> Path | None:
         if self.folder is None:

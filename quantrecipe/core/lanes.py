@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from quantrecipe.core.bits import MAGNITUDE, as_bits, place
+from quantrecipe.core.bits import MAGNITUDE, as_bits, as_float, place, trips
 from quantrecipe.core.jit import kernel
 
 __all__ = [
@@ -104,14 +104,23 @@ def first_peak(n: int) -> Callable[..., Any]:
 
     @kernel
     def peak(x: Any, bits: Any, first: Any) -> Any:
-        first = place(first)
-        size = U32(0)
-        for i in range(n):
-            size = max(size, U32(bits[first + i] & MAGNITUDE))
-        found = I32(n - 1)
-        for i in range(n):
-            found = min(found, I32(i) if U32(bits[first + i] & MAGNITUDE) == size else I32(n - 1))
-        return x[first + found] if size != U32(0) else ZERO
+        first, length = place(first), trips(n, x)
+        # The bits of a float are in its order, once those of negative ones are turned round.
+        high, low = I32(0), I32(0)
+        for i in range(length):
+            b = I32(bits[first + i])
+            key = I32(b ^ I32(I32(b >> I32(31)) & I32(MAGNITUDE)))
+            high, low = max(high, key), min(low, key)
+        # -v has the key -1 - (key of v).
+        if high > I32(-1) - low:
+            return as_float(U32(high))
+        if high < I32(-1) - low:
+            return as_float(U32(I32(low ^ I32(MAGNITUDE))))
+        if high > I32(0):
+            for i in range(n):
+                if abs(x[first + i]) == as_float(U32(high)):
+                    return x[first + i]
+        return ZERO
 
     return peak
 

@@ -111,7 +111,7 @@ def float32_from_float64(values: NDArray[np.float64], *, out: FloatArray | None 
 def _chunks(array: NDArray[Any], k: int, dtype: np.dtype[Any], group: int) -> Iterator[tuple[int, NDArray[Any]]]:
     step = max(CHUNK // k // group, 1) * group
     for start in range(0, len(array), step):
-        yield start, np.require(array[start : start + step], dtype, "CA")
+        yield start, np.require(array[start : start + step], dtype, ["C", "A"])
 
 
 def _check_matrix(spec: RowFormat, array: NDArray[Any], dtype: type[np.generic], what: str) -> None:
@@ -128,7 +128,7 @@ def _check_importance(spec: RowFormat, importance: FloatArray, k: int) -> FloatA
             f"{spec.name}: importance must be {k} float32, one for each column, "
             f"but its shape is {importance.shape} and its type {importance.dtype}"
         )
-    weights: FloatArray = np.require(importance, np.float32, "CA")
+    weights: FloatArray = np.require(importance, np.float32, ["C", "A"])
     if not np.isfinite(weights).all():
         column = int(np.argmin(np.isfinite(weights)))
         raise NonFiniteError(f"the importance of column {column} is {weights[column]}; it must be finite")

@@ -1,8 +1,8 @@
 """The best scale and minimum for groups of weights: x ≈ scale * q + minimum, q an integer from 0 to nmax.
 
-ggml: make_qkx2_quants and make_qkx3_quants, which agree for weights that aren't NaN. From the group's range as it is, a number of
-steps tries slightly other ranges; each one's integers give a scale and a minimum by weighted least squares;
-the one with the smallest weighted error stays. The minimum is never above zero.
+ggml: make_qkx2_quants and make_qkx3_quants, which agree for finite weights. From the group's range as it is, a
+number of steps tries slightly other ranges; each one's integers give a scale and a minimum by weighted least
+squares; the one with the smallest weighted error stays. The minimum is never above zero.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The best scale for groups of weights around zero: x ≈ scale * q, q an integer from -nmax to nmax - 1.
 
-ggml: make_qx_quants with rmse_type 1. The weight of largest size becomes -nmax, and for eighteen tries a little more or
-less; the integers that give the weighted least squares fit with the smallest error stay.
+ggml: make_qx_quants with rmse_type 1. The weight of largest size becomes -nmax, and for eighteen tries a little
+more or less; the integers that give the weighted least squares fit with the smallest error stay.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from quantrecipe.core.bits import place
+from quantrecipe.core.bits import place, trips
 from quantrecipe.core.jit import kernel
 from quantrecipe.core.lanes import (
     LANES,
@@ -146,27 +146,30 @@ def find_in_rows(n: int, nmax: int) -> Callable[..., None]:
 
 @cache
 def round_signed(n: int, nmax: int) -> Callable[..., None]:
-    """The kernel round_group(x, at, scale, iscale, levels, to): n integers, nmax added, from 0 to 2 nmax - 1.
+    """The kernel round_groups(x, at, count, scales, s, lane, levels): for each of count groups of n weights at x[at:]
+    n integers, nmax added, from 0 to 2 nmax - 1.
 
-    levels[to:] = the integers nearest to x[at:] / scale; with a scale of zero, the search's own: those nearest to iscale * x,
-    and 0 (not nmax) for a group that had no weight to speak of.
+    levels = the integers nearest to x / scales[g]; with a scale of zero, the search's own: those nearest to x *
+    KEPT_ISCALE of the lane, and 0 (not nmax) for a group that had no weight to speak of.
     """
     lowest, highest, shift = I32(-nmax), I32(nmax - 1), I32(nmax)
 
     @kernel
-    def round_group(x: Any, at: Any, scale: Any, iscale: Any, levels: Any, to: Any) -> None:
-        at, to = place(at), place(to)
-        if scale != ZERO:
-            for i in range(n):
-                q = nearest_int(x[at + i] / scale)
-                q = q if q > lowest else lowest
-                levels[to + i] = U8((q if q < highest else highest) + shift)
-        elif iscale != ZERO:
-            for i in range(n):
-                q = nearest_int(x[at + i] * iscale)
-                q = q if q > lowest else lowest
-                levels[to + i] = U8((q if q < highest else highest) + shift)
-        else:
-            levels[to : to + n] = U8(0)
+    def round_groups(x: Any, at: Any, count: Any, scales: Any, s: Any, lane: Any, levels: Any) -> None:
+        length = trips(n, levels)
+        for g in range(count):
+            first, to = place(at + g * n), place(g * n)
+            scale, iscale = scales[g], s[KEPT_ISCALE + place(lane + g)]
+            if scale != ZERO:
+                for i in range(length):
+                    q = nearest_int(x[first + i] / scale)
+                    levels[to + i] = U8(I32(min(max(q, lowest), highest) + shift))
+            elif iscale != ZERO:
+                for i in range(length):
+                    q = nearest_int(x[first + i] * iscale)
+                    levels[to + i] = U8(I32(min(max(q, lowest), highest) + shift))
+            else:
+                for i in range(length):
+                    levels[to + i] = U8(0)
 
-    return round_group
+    return round_groups

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from quantrecipe.core.bits import place
+from quantrecipe.core.bits import place, trips
 from quantrecipe.core.jit import kernel
 from quantrecipe.core.lanes import (
     LANES,
@@ -149,8 +149,8 @@ def find_weighted(
 def round_with(n: int, nmax: int) -> Callable[..., None]:
     """The kernel round_group(x, at, scale, minimum, iscale, base, levels, to): n integers from 0 to nmax.
 
-    levels[to:] = the integers nearest to (x[at:] + minimum) / scale. Where the scale was rounded to nothing, ggml leaves the
-    search's own integers: those nearest to iscale * (x - base).
+    levels[to:] = the integers nearest to (x[at:] + minimum) / scale. Where the scale was rounded to nothing, ggml
+    leaves the search's own integers: those nearest to iscale * (x - base).
     """
     last = I32(nmax)
     none = I32(0)
@@ -159,16 +159,14 @@ def round_with(n: int, nmax: int) -> Callable[..., None]:
     def round_group(
         x: Any, at: Any, scale: Any, minimum: Any, iscale: Any, base: Any, levels: Any, to: Any
     ) -> None:
-        at, to = place(at), place(to)
+        at, to, length = place(at), place(to), trips(n, levels)
         if scale == ZERO:
-            for i in range(n):
+            for i in range(length):
                 q = nearest_int(iscale * (x[at + i] - base))
-                q = q if q > none else none
-                levels[to + i] = U8(q if q < last else last)
+                levels[to + i] = U8(min(max(q, none), last))
         else:
-            for i in range(n):
+            for i in range(length):
                 q = nearest_int((x[at + i] + minimum) / scale)
-                q = q if q > none else none
-                levels[to + i] = U8(q if q < last else last)
+                levels[to + i] = U8(min(max(q, none), last))
 
     return round_group

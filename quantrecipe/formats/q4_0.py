@@ -16,10 +16,10 @@ import numpy as np
 
 from quantrecipe.api import FormatSpec, QuantFormat
 from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, decode_rows, encode_rows, kernel
-from quantrecipe.core.bits import place
+from quantrecipe.core.bits import place, trips
 from quantrecipe.core.half import get_half, put_half
-from quantrecipe.core.lanes import LANES, WORKSPACE, first_peak
-from quantrecipe.core.scale_signed import KEPT_ISCALE, SCALE, find_in_rows, round_signed
+from quantrecipe.core.lanes import LANES, WORKSPACE, first_peak, select
+from quantrecipe.core.scale_signed import SCALE, find_in_rows, round_signed
 
 if TYPE_CHECKING:
     from quantrecipe.api import ByteArray, FloatArray
@@ -27,11 +27,12 @@ if TYPE_CHECKING:
 __all__ = ["Q4_0"]
 
 F32 = np.float32
+I32 = np.int32
 U8 = np.uint8
 ZERO, ONE, INF = F32(0), F32(1), F32(np.inf)
 
 N, BYTES, NMAX = 32, 18, 8
-LOWEST, SHIFT = F32(-NMAX), F32(NMAX + 0.5)
+LOWEST, TOP, SHIFT = F32(-NMAX), F32(2 * NMAX - 1), F32(NMAX + 0.5)
 
 _peak = first_peak(N)
 _find = find_in_rows(N, NMAX)
@@ -65,45 +66,52 @@ class Q4_0(QuantFormat):  # noqa: N801  # the field's name
 @kernel(ENCODE)
 def _encode(rows: Any, out: Any) -> None:
     x, to = rows.reshape(rows.size), out.reshape(out.size)
-    bits = x.view(np.uint32)
+    bits, levels, length = x.view(np.uint32), np.empty(N, np.uint8), trips(N, x)
     for block in range(x.size // N):
         first, at = place(block * N), place(block * BYTES)
         d = _peak(x, bits, first) / LOWEST
-        iscale = ONE / d if d != ZERO else ZERO
+        iscale = select(d != ZERO, ONE / d, ZERO)
         # ggml's conversion of an infinite quotient to int8 gives 0.
-        shift = SHIFT if abs(iscale) < INF else ZERO
-        iscale = iscale if abs(iscale) < INF else ZERO
+        finite = abs(iscale) < INF
+        shift, iscale = select(finite, SHIFT, ZERO), select(finite, iscale, ZERO)
         put_half(to, at, d)
-        for i in range(N // 2):
-            low = min(np.int32(x[first + i] * iscale + shift), 15)
-            high = min(np.int32(x[first + N // 2 + i] * iscale + shift), 15)
-            to[at + 2 + i] = U8(low | (high << 4))
+        for i in range(length):
+            v = x[first + i] * iscale + shift
+            levels[i] = U8(I32(select(v < TOP, v, TOP)))
+        _pack(levels, 0, to, at)
+
+
+@kernel
+def _pack(levels: Any, first: Any, to: Any, at: Any) -> None:
+    for i in range(trips(N // 2, levels)):
+        to[at + 2 + i] = levels[first + i] | U8(levels[first + N // 2 + i] << U8(4))
 
 
 @kernel(ENCODE_WEIGHTED)
 def _encode_weighted(rows: Any, importance: Any, out: Any) -> None:
     x, to = rows.reshape(rows.size), out.reshape(out.size)
-    s, levels = np.empty(WORKSPACE, np.float32), np.empty(N, np.uint8)
+    s, levels = np.empty(WORKSPACE, np.float32), np.empty(LANES * N, np.uint8)
+    searched = np.zeros(LANES, np.float32)  # no other scales: the search's integers are the answer
     squares = np.empty(rows.shape[0], np.float32)
     blocks = x.size // N
     for first in range(0, blocks, LANES):
         count = min(LANES, blocks - first)
         _find(x, importance, first, count, squares, s)
+        _round(x, first * N, count, searched, s, 0, levels)
         for lane in range(count):
             at = place((first + lane) * BYTES)
             put_half(to, at, s[SCALE + lane])
-            _round(x, (first + lane) * N, ZERO, s[KEPT_ISCALE + lane], levels, 0)
-            for i in range(N // 2):
-                to[at + 2 + i] = levels[i] | U8(levels[N // 2 + i] << U8(4))
+            _pack(levels, lane * N, to, at)
 
 
 @kernel(DECODE)
 def _decode(data: Any, rows: Any) -> None:
     x, source = rows.reshape(rows.size), data.reshape(data.size)
+    half = trips(N // 2, x)
     for block in range(x.size // N):
         first, at = place(block * N), place(block * BYTES)
         d = get_half(source, at)
-        for i in range(N // 2):
+        for i in range(half):
             q = source[at + 2 + i]
             x[first + i] = (F32(q & U8(15)) - F32(8)) * d
             x[first + N // 2 + i] = (F32(q >> U8(4)) - F32(8)) * d

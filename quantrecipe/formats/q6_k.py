@@ -20,10 +20,10 @@ import numpy as np
 
 from quantrecipe.api import FormatSpec, QuantFormat
 from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, decode_rows, encode_rows, kernel
-from quantrecipe.core.bits import place
+from quantrecipe.core.bits import place, trips
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.lanes import LANES, WORKSPACE, WT, X, load_groups, load_importance, nearest_int
-from quantrecipe.core.scale_signed import KEPT_ISCALE, SCALE, round_signed, signed_scale_search
+from quantrecipe.core.scale_signed import SCALE, round_signed, signed_scale_search
 from quantrecipe.core.superblock import SUPERBLOCK
 
 if TYPE_CHECKING:
@@ -125,11 +125,12 @@ def _round_and_pack(x: Any, block: Any, s: Any, lane: Any, levels: Any, to: Any)
     """Round a super-block with the scales that its bytes hold already, and store the integers."""
     at = place(block * BYTES)
     d = get_half(to, at + D)
+    scales = np.empty(GROUPS, np.float32)
     for g in range(GROUPS):
-        scale = d * F32(I8(to[at + SCALES + g]))
-        _round(x, block * SUPERBLOCK + g * N, scale, s[KEPT_ISCALE + lane + g], levels, g * N)
+        scales[g] = d * F32(I8(to[at + SCALES + g]))
+    _round(x, block * SUPERBLOCK, GROUPS, scales, s, lane, levels)
     for h in range(2):
-        for i in range(32):
+        for i in range(trips(32, levels)):
             c0, c1 = levels[128 * h + i], levels[128 * h + 32 + i]
             c2, c3 = levels[128 * h + 64 + i], levels[128 * h + 96 + i]
             to[at + LOWER + 64 * h + i] = (c0 & U8(15)) | U8(c2 << U8(4))
@@ -141,6 +142,7 @@ def _round_and_pack(x: Any, block: Any, s: Any, lane: Any, levels: Any, to: Any)
 @kernel(DECODE)
 def _decode(data: Any, rows: Any) -> None:
     x, source = rows.reshape(rows.size), data.reshape(data.size)
+    length = trips(N, x)
     for block in range(x.size // SUPERBLOCK):
         at = place(block * BYTES)
         d = get_half(source, at + D)
@@ -150,7 +152,7 @@ def _decode(data: Any, rows: Any) -> None:
                 for part in range(2):
                     scale = d * F32(I8(source[at + SCALES + 8 * h + 2 * c + part]))
                     first = place(block * SUPERBLOCK) + 128 * h + 32 * c
-                    for i in range(16 * part, 16 * part + 16):
-                        low = U8(source[lower + i] >> shift) & U8(15)
-                        high = U8(source[at + UPPER + 32 * h + i] >> U8(2 * c)) & U8(3)
-                        x[first + i] = scale * (F32(low | U8(high << U8(4))) - F32(32))
+                    for i in range(length):
+                        low = U8(source[lower + N * part + i] >> shift) & U8(15)
+                        high = U8(source[at + UPPER + 32 * h + N * part + i] >> U8(2 * c)) & U8(3)
+                        x[first + N * part + i] = scale * (F32(low | U8(high << U8(4))) - F32(32))

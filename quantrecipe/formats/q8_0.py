@@ -15,9 +15,9 @@ import numpy as np
 
 from quantrecipe.api import FormatSpec, QuantFormat
 from quantrecipe.core import DECODE, ENCODE, decode_rows, encode_rows, kernel
-from quantrecipe.core.bits import MAGNITUDE, as_float, place
+from quantrecipe.core.bits import MAGNITUDE, as_float, place, trips
 from quantrecipe.core.half import get_half, put_half
-from quantrecipe.core.lanes import away_from_zero
+from quantrecipe.core.lanes import away_from_zero, select
 
 if TYPE_CHECKING:
     from quantrecipe.api import ByteArray, FloatArray
@@ -60,26 +60,27 @@ class Q8_0(QuantFormat):  # noqa: N801  # the field's name
 @kernel(ENCODE)
 def _encode(rows: Any, out: Any) -> None:
     x, to = rows.reshape(rows.size), out.reshape(out.size)
-    bits = x.view(np.uint32)
+    bits, length = x.view(np.uint32), trips(N, x)
     for block in range(x.size // N):
         first, at = place(block * N), place(block * BYTES)
-        size = U32(0)  # floats of one sign are in the order of their bits, and an integer maximum vectorises
-        for i in range(N):
+        size = U32(0)
+        for i in range(length):
             size = max(size, U32(bits[first + i] & MAGNITUDE))
         d = as_float(size) / TOP
-        iscale = ONE / d if d != ZERO else ZERO
+        iscale = select(d != ZERO, ONE / d, ZERO)
         # ggml's conversion of an infinite quotient to int8 gives 0.
-        iscale = iscale if iscale < INF else ZERO
+        iscale = select(iscale < INF, iscale, ZERO)
         put_half(to, at, d)
-        for i in range(N):
+        for i in range(length):
             to[at + 2 + i] = U8(I8(away_from_zero(x[first + i] * iscale)))
 
 
 @kernel(DECODE)
 def _decode(data: Any, rows: Any) -> None:
     x, source = rows.reshape(rows.size), data.reshape(data.size)
+    length = trips(N, x)
     for block in range(x.size // N):
         first, at = place(block * N), place(block * BYTES)
         d = get_half(source, at)
-        for i in range(N):
+        for i in range(length):
             x[first + i] = F32(I8(source[at + 2 + i])) * d

@@ -15,8 +15,7 @@ No time, path, user or machine is recorded, so that the same input gives the sam
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from quantrecipe import __version__
 from quantrecipe.errors import PlanError
@@ -31,19 +30,10 @@ __all__ = ["PLAN_DIGEST", "SOURCE_HASHES", "build_metadata", "source_hashes"]
 
 SOURCE_HASHES = "quantrecipe.source.xxh3_128"
 PLAN_DIGEST = "quantrecipe.plan.digest"
+_OURS = "quantrecipe."
 _DIGEST_LENGTH = 32
 _QUANTIZATION_VERSION = 2  # ggml: GGML_QNT_VERSION
-_REPLACED = (
-    "general.quantization_version",
-    "general.file_type",
-    "quantize.imatrix.file",
-    "quantize.imatrix.dataset",
-    "quantize.imatrix.entries_count",
-    "quantize.imatrix.chunks_count",
-    "split.no",
-    "split.count",
-    "split.tensors.count",
-)
+_SPLIT = "split."  # says which shard of a model a file is
 
 
 def build_metadata(
@@ -55,19 +45,16 @@ def build_metadata(
     provenance: bool,
 ) -> dict[str, GGUFValue]:
     """All pairs in the order in which they are written; digests that aren't known yet are zeros of their length."""
-    pairs = {
-        key: value
-        for key, value in model.metadata.items()
-        if key not in _REPLACED and not key.startswith("quantrecipe.")
-    }
-    pairs["general.quantization_version"] = _u32(_QUANTIZATION_VERSION)
+    pairs = {key: value for key, value in model.metadata.items() if not key.startswith((_OURS, _SPLIT))}
+    new = {"general.quantization_version": _u32(_QUANTIZATION_VERSION)}
     if (file_type := _file_type(recipe, model, assignments)) is not None:
-        pairs["general.file_type"] = _u32(file_type)
+        new["general.file_type"] = _u32(file_type)
     if importance is not None:
-        pairs.update(_imatrix_pairs(recipe, importance))
-    for key, value in recipe.metadata.items():
+        new |= _imatrix_pairs(recipe, importance)
+    new |= recipe.metadata
+    for key, value in new.items():  # what is set anew moves to the end, as in llama-quantize
         pairs.pop(key, None)
-        pairs[key] = value if isinstance(value, GGUFValue) else _guess(value)
+        pairs[key] = value
     if provenance:
         pairs.update(_provenance(recipe, len(assignments), importance))
     return pairs
@@ -121,28 +108,9 @@ def _file_type(recipe: Recipe, model: Model, assignments: Sequence[Assignment]) 
     return numbers[max(weights, key=lambda name: (weights[name], name))] if weights else None
 
 
-def _guess(value: Any) -> GGUFValue:
-    """A metadata value of a recipe, in the type that its YAML has."""
-    if isinstance(value, list | tuple):
-        items = [_guess(item) for item in value]
-        return GGUFValue.array(items[0].type if items else ValueType.STRING, value)
-    if isinstance(value, bool):
-        return GGUFValue.of(ValueType.BOOL, value)
-    if isinstance(value, int):
-        return GGUFValue.of(ValueType.UINT32 if value >= 0 else ValueType.INT32, value)
-    if isinstance(value, float):
-        return GGUFValue.of(ValueType.FLOAT32, value)
-    return _text(str(value))
-
-
 def _u32(number: int) -> GGUFValue:
     return GGUFValue.of(ValueType.UINT32, number)
 
 
 def _text(text: str) -> GGUFValue:
     return GGUFValue.of(ValueType.STRING, text)
-
-
-def replaced(pairs: Mapping[str, GGUFValue], key: str, value: GGUFValue) -> dict[str, GGUFValue]:
-    """The pairs with another value for a key that is there, in its place."""
-    return {k: value if k == key else v for k, v in pairs.items()}

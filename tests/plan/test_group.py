@@ -15,7 +15,9 @@ FORMATS = load_registry(plugins=False).formats
 def assignment(name: str, type_: str, because: str = "r.yaml:1") -> Assignment:
     tensor = TensorInfo.from_name(name, (4, 256), "BF16")
     fmt = FORMATS[type_]
-    return Assignment(tensor=tensor, format=fmt, nbytes=fmt.spec.tensor_bytes((4, 256)), offset=0, because=because)
+    return Assignment(
+        tensor=tensor, format=fmt, nbytes=fmt.spec.tensor_bytes((4, 256)), offset=0, because=because
+    )
 
 
 MIXED = [

@@ -6,6 +6,8 @@ import struct
 from collections.abc import Iterable
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from quantrecipe.gguf.values import GGUFValue, ValueType
 
 __all__ = ["Pairs", "boolean", "f32", "i32s", "text", "texts", "u32"]
@@ -14,8 +16,7 @@ Pairs: TypeAlias = dict[str, GGUFValue]
 """In the order in which they are written."""
 
 _ARRAY_HEADER = struct.Struct("<IQ")
-_pack_length = struct.Struct("<Q").pack
-_SHORT = tuple(map(_pack_length, range(256)))
+_LENGTH = 8  # bytes of a length
 
 
 def u32(number: int) -> GGUFValue:
@@ -39,13 +40,25 @@ def text(value: str) -> GGUFValue:
 
 
 def texts(values: Iterable[str]) -> GGUFValue:
-    """An array of STRING; quick, since vocabularies and merges have hundreds of thousands of items."""
-    parts: list[bytes] = []
-    for value in values:
-        raw = value.encode()
-        parts.append(_SHORT[len(raw)] if len(raw) < len(_SHORT) else _pack_length(len(raw)))
-        parts.append(raw)
-    return GGUFValue(ValueType.ARRAY, _ARRAY_HEADER.pack(ValueType.STRING, len(parts) // 2) + b"".join(parts))
+    """An array of STRING. Vocabularies have hundreds of thousands of items, so they are encoded as one text.
+
+    A character's bytes in UTF-8 follow from its number; so the texts' lengths, and their places in the array.
+    """
+    items = list(values)
+    whole = "".join(items)
+    raw = np.frombuffer(whole.encode(), np.uint8)
+    chars = np.frombuffer(whole.encode("utf-32-le"), "<u4")
+    ends = np.zeros(chars.size + 1, np.int64)  # in bytes, after each character
+    np.cumsum(1 + (chars >= 0x80) + (chars >= 0x800) + (chars >= 0x10000), out=ends[1:])
+    stops = ends[np.cumsum(np.fromiter(map(len, items), np.int64, len(items)))]
+    starts = np.concatenate([[0], stops[:-1]]) if items else stops
+    body = np.empty(raw.size + _LENGTH * stops.size, np.uint8)
+    heads = (starts + _LENGTH * np.arange(stops.size))[:, None] + np.arange(_LENGTH)
+    is_text = np.ones(body.size, bool)
+    is_text[heads] = False
+    body[is_text] = raw
+    body[heads] = (stops - starts).astype("<u8").view(np.uint8).reshape(-1, _LENGTH)
+    return GGUFValue(ValueType.ARRAY, _ARRAY_HEADER.pack(ValueType.STRING, len(items)) + body.tobytes())
 
 
 def i32s(values: Any) -> GGUFValue:

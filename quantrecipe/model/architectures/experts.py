@@ -36,7 +36,7 @@ class ExpertNames:
     matrices: dict[str, str]
 
     def parse(self, name: str) -> tuple[int, int, str] | None:
-        """ "model.layers.3.mlp.experts.7.up_proj.weight" → (3, 7, "up_proj"); None for what isn't one."""
+        """Layer, expert and matrix of "model.layers.3.mlp.experts.7.up_proj.weight"; None for what isn't one."""
         match = re.fullmatch(rf"model\.layers\.(\d+)\.{re.escape(self.module)}\.(\d+)\.(\w+)\.weight", name)
         if match is None or match[3] not in self.matrices:
             return None

@@ -10,6 +10,7 @@ Tokens and merges are written in GPT-2's alphabet, which shows each byte as a pr
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import repeat
 from pathlib import Path
 from typing import Any, Never, cast
 
@@ -67,9 +68,10 @@ def read_tokens(
         names = {number: str(token["content"]) for number, token in added.items()}
     except (TypeError, KeyError, ValueError, AttributeError) as error:
         _fail(path, f"its added_tokens are not understood: {error!r}", _AGAIN)
-    if not all(type(number) is int and number >= 0 for number in (*vocab.values(), *names)):
+    numbers = [*vocab.values(), *names]
+    if not set(map(type, numbers)) <= {int} or min(numbers, default=0) < 0:
         _fail(path, "has token ids that are no whole numbers", _AGAIN)
-    highest = max((*vocab.values(), *names), default=-1)
+    highest = max(numbers, default=-1)
     size = vocab_size if vocab_size is not None else highest + 1
     if highest >= size or size > _MAX_TOKENS:
         what = f"has the token id {highest}, but config.json says vocab_size: {size}"
@@ -105,15 +107,16 @@ def read_merges(path: Path, tokenizer: Mapping[str, Any]) -> list[str]:
     if not merges:
         _fail(path, "has no merges", _CONVERTER)
     try:
-        if all(type(merge) is str for merge in merges):
+        if set(map(type, merges)) == {str}:
             return merges
-        return [f"{a} {b}" if " " not in a and " " not in b else _without_spaces(a, b) for a, b in merges]
+        if set(map(len, merges)) != {2}:
+            raise ValueError
+        joined = list(map(" ".join, merges))
+        if sum(map(str.count, joined, repeat(" "))) > len(joined):
+            joined = [" ".join(part.replace(" ", _SPACE) for part in merge) for merge in merges]
+        return joined
     except (TypeError, ValueError):
         _fail(path, "has merges that are not pairs of texts", _AGAIN)
-
-
-def _without_spaces(a: str, b: str) -> str:
-    return f"{a.replace(' ', _SPACE)} {b.replace(' ', _SPACE)}"
 
 
 def _merges_txt(path: Path) -> list[str]:

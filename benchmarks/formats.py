@@ -119,11 +119,11 @@ def measure(fmt: QuantFormat, count: int, ggml: Ggml, bandwidth: float) -> list[
         lambda: fmt.decode(out, COLUMNS, out=back),
         lambda: ggml.decode(spec.ggml_type, data_few, back_few),
     ]
-    type_ = gguf.GGMLQuantizationType(spec.ggml_type)
     try:
+        type_ = gguf.GGMLQuantizationType(spec.ggml_type)
         gguf.quants.dequantize(data_few, type_)
         ours, theirs, python = seconds(*sides, lambda: gguf.quants.dequantize(data_few, type_))
-    except NotImplementedError:
+    except (NotImplementedError, ValueError):  # gguf-py can't decode the type, or doesn't know it
         (ours, theirs), python = seconds(*sides), float("nan")
     records.append(_record(spec.name, "decode", count, rows.size / ours, few.size / theirs, size, bandwidth))
     records[-1]["gguf_py"] = few.size / python / 1e6

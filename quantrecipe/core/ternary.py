@@ -16,21 +16,21 @@ from quantrecipe.core.superblock import SUPERBLOCK
 __all__ = ["inverse_size", "trit"]
 
 F32 = np.float32
-I32 = np.int32
+U8 = np.uint8
 U32 = np.uint32
 ZERO, ONE, HALF, INF = F32(0), F32(1), F32(0.5), F32(np.inf)
 
 
 @kernel
-def inverse_size(bits: Any, first: Any) -> Any:
-    """The largest size d of 256 weights, given as uint32 from `first` on, and 1 / d.
+def inverse_size(bits: Any) -> Any:
+    """The largest size d of the weights of a super-block, given as uint32, and 1 / d.
 
     0 in place of 1 / d where d is 0, and where 1 / d is infinite: ggml's conversion of infinite and undefined quotients
     to integers gives 0.
     """
     size = U32(0)
     for i in range(SUPERBLOCK):
-        size = max(size, U32(bits[first + i] & MAGNITUDE))
+        size = max(size, U32(bits[i] & MAGNITUDE))
     d = as_float(size)
     iscale = ONE / d if d != ZERO else ZERO
     return d, iscale if iscale < INF else ZERO
@@ -39,4 +39,4 @@ def inverse_size(bits: Any, first: Any) -> Any:
 @kernel
 def trit(value: Any) -> Any:
     """The integer nearest to a float32 from -1 to 1, halves away from zero, plus one: 0, 1 or 2."""
-    return I32(1) + I32(value >= HALF) - I32(value <= -HALF)
+    return U8(U8(U8(1) + U8(value >= HALF)) - U8(value <= -HALF))

@@ -8,12 +8,17 @@ from quantrecipe.formats.f16 import F16
 from quantrecipe.formats.f32 import F32
 from quantrecipe.formats.iq4_nl import IQ4_NL
 from quantrecipe.formats.iq4_xs import IQ4_XS
+from quantrecipe.formats.mxfp4 import MXFP4
 from quantrecipe.formats.passthrough import F64, I8, I16, I32, I64
+from quantrecipe.formats.q1_0 import Q1_0
+from quantrecipe.formats.q2_0 import Q2_0
 from quantrecipe.formats.q4_0 import Q4_0
 from quantrecipe.formats.q4_k import Q4_K
 from quantrecipe.formats.q5_k import Q5_K
 from quantrecipe.formats.q6_k import Q6_K
 from quantrecipe.formats.q8_0 import Q8_0
+from quantrecipe.formats.tq1_0 import TQ1_0
+from quantrecipe.formats.tq2_0 import TQ2_0
 
 __all__ = ["ALL"]
 
@@ -28,6 +33,11 @@ ALL: tuple[QuantFormat, ...] = (
     Q4_0(),
     IQ4_NL(),
     IQ4_XS(),
+    MXFP4(),
+    Q2_0(),
+    TQ2_0(),
+    TQ1_0(),
+    Q1_0(),
     F64(),
     I8(),
     I16(),

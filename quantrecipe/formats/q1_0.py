@@ -1,0 +1,111 @@
+"""Q1_0: signs, and the mean size of 128 weights.
+
+    128 weights → f16 d, 128 × 1-bit q (18 bytes)
+    byte 2 + i holds q of weight 8 i + c in bit c
+
+    x ≈ d where q is 1 (also for a weight of -0.0), -d where q is 0
+
+ggml: block_q1_0, quantize_row_q1_0_ref. Importance has no effect.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from quantrecipe.api import FormatSpec, QuantFormat
+from quantrecipe.core import DECODE, ENCODE, decode_rows, encode_rows, kernel
+from quantrecipe.core.bits import as_bits, as_float
+from quantrecipe.core.half import get_half, put_half
+from quantrecipe.core.jit import disjoint_kernel
+from quantrecipe.core.sizes import sums_of_sizes
+from quantrecipe.core.words import get_word
+
+if TYPE_CHECKING:
+    from quantrecipe.api import ByteArray, FloatArray
+
+__all__ = ["Q1_0"]
+
+F32 = np.float32
+U8 = np.uint8
+U32 = np.uint32
+U64 = np.uint64
+ZERO = F32(0)
+
+N, BYTES = 128, 18
+MEAN = F32(1 / N)
+BIT_OF_EACH_BYTE = U64(0x0102040810204080)
+"""Times eight bytes of 0 or 1: the highest byte of the product has the c-th of them in bit c."""
+
+_sums = sums_of_sizes(N)
+
+
+class Q1_0(QuantFormat):  # noqa: N801  # the field's name
+    """1.125 bits: signs."""
+
+    spec = FormatSpec(
+        name="Q1_0",
+        ggml_type=41,
+        block=N,
+        block_bytes=BYTES,
+        error_bound=0.75,
+        fallback="F16",
+        file_type=40,  # LLAMA_FTYPE_MOSTLY_Q1_0
+        summary="1 bit, for models trained with weights of two values",
+    )
+
+    def encode(
+        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
+    ) -> ByteArray:
+        return encode_rows(self.spec, rows, importance, out, plain=_encode)
+
+    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
+        return decode_rows(self.spec, data, k, out, _decode)
+
+
+@disjoint_kernel
+def _signs(x: Any, levels: Any) -> None:
+    for i in range(x.size):
+        levels[i] = U8(x[i] >= ZERO)
+
+
+@disjoint_kernel
+def _pack(eights: Any, packed: Any) -> None:
+    for i in range(eights.size):
+        packed[i] = U8(U64(eights[i] * BIT_OF_EACH_BYTE) >> U64(56))
+
+
+@kernel(ENCODE)
+def _encode(rows: Any, out: Any) -> None:
+    x = rows.reshape(rows.size)
+    blocks = x.size // N
+    to, sums = out.reshape(blocks, BYTES), np.empty(blocks, np.float32)
+    levels, packed = np.empty(x.size, np.uint8), np.empty(x.size // 8, np.uint8)
+    _sums(x, sums)
+    _signs(x, levels)
+    _pack(levels.view(U64), packed)
+    for b in range(blocks):
+        put_half(to[b], 0, sums[b] * MEAN)
+        for i in range(N // 8):
+            to[b, 2 + i] = packed[b * (N // 8) + i]
+
+
+@disjoint_kernel
+def _get(source: Any, d: Any, x: Any) -> None:
+    # A sign bit is the opposite of q.
+    size = as_bits(-d)
+    w0, w1, w2, w3 = get_word(source, 2), get_word(source, 6), get_word(source, 10), get_word(source, 14)
+    for i in range(32):
+        x[i] = as_float(size ^ U32(U32(w0 >> U32(i)) << U32(31)))
+        x[32 + i] = as_float(size ^ U32(U32(w1 >> U32(i)) << U32(31)))
+        x[64 + i] = as_float(size ^ U32(U32(w2 >> U32(i)) << U32(31)))
+        x[96 + i] = as_float(size ^ U32(U32(w3 >> U32(i)) << U32(31)))
+
+
+@kernel(DECODE)
+def _decode(data: Any, rows: Any) -> None:
+    blocks = rows.size // N
+    x, source = rows.reshape(blocks, N), data.reshape(blocks, BYTES)
+    for b in range(blocks):
+        _get(source[b], get_half(source[b], 0), x[b])

@@ -1,0 +1,105 @@
+"""Q2_0: 2-bit integers and a scale for 64 weights.
+
+    64 weights → f16 d, 64 × 2-bit q (18 bytes)
+    byte 2 + i holds q of weight 4 i + c in bits 2 c and 2 c + 1
+
+    x ≈ d * (q - 1); d is the largest size, so that encoding makes no q of 3
+
+ggml: block_q2_0, quantize_row_q2_0_ref. Importance has no effect.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from quantrecipe.api import FormatSpec, QuantFormat
+from quantrecipe.core import DECODE, ENCODE, decode_rows, encode_rows, kernel
+from quantrecipe.core.bits import as_float
+from quantrecipe.core.half import get_half, put_half
+from quantrecipe.core.jit import disjoint_kernel
+from quantrecipe.core.sizes import largest_sizes
+from quantrecipe.core.ternary import trit
+from quantrecipe.core.words import get_word
+
+if TYPE_CHECKING:
+    from quantrecipe.api import ByteArray, FloatArray
+
+__all__ = ["Q2_0"]
+
+F32 = np.float32
+I32 = np.int32
+U8 = np.uint8
+U32 = np.uint32
+ZERO, ONE, INF = F32(0), F32(1), F32(np.inf)
+
+N, BYTES = 64, 18
+
+_sizes = largest_sizes(N)
+
+
+class Q2_0(QuantFormat):  # noqa: N801  # the field's name
+    """2.25 bits, with a scale for 64 weights."""
+
+    spec = FormatSpec(
+        name="Q2_0",
+        ggml_type=42,
+        block=N,
+        block_bytes=BYTES,
+        error_bound=0.8,
+        fallback="Q4_0",
+        file_type=41,  # LLAMA_FTYPE_MOSTLY_Q2_0
+        summary="2 bits, for models trained with weights of three or four values",
+    )
+
+    def encode(
+        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
+    ) -> ByteArray:
+        return encode_rows(self.spec, rows, importance, out, plain=_encode)
+
+    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
+        return decode_rows(self.spec, data, k, out, _decode)
+
+
+@disjoint_kernel
+def _put(x: Any, iscale: Any, to: Any) -> None:
+    for i in range(N // 4):
+        low = trit(x[4 * i] * iscale) | U8(trit(x[4 * i + 1] * iscale) << U8(2))
+        high = trit(x[4 * i + 2] * iscale) | U8(trit(x[4 * i + 3] * iscale) << U8(2))
+        to[2 + i] = U8(low | U8(high << U8(4)))
+
+
+@kernel(ENCODE)
+def _encode(rows: Any, out: Any) -> None:
+    blocks = rows.size // N
+    x, to = rows.reshape(blocks, N), out.reshape(blocks, BYTES)
+    largest = np.empty(blocks, np.uint32)
+    _sizes(rows.reshape(rows.size).view(np.uint32), largest)
+    for b in range(blocks):
+        d = as_float(largest[b])
+        iscale = ONE / d if d != ZERO else ZERO
+        put_half(to[b], 0, d)
+        if iscale < INF:
+            _put(x[b], iscale, to[b])
+        else:
+            # ggml's conversion of infinite and undefined quotients to integers gives the lowest one.
+            to[b, 2:] = U8(0)
+
+
+@disjoint_kernel
+def _get(source: Any, d: Any, x: Any) -> None:
+    w0, w1, w2, w3 = get_word(source, 2), get_word(source, 6), get_word(source, 10), get_word(source, 14)
+    for i in range(16):
+        x[i] = (F32(I32(U32(w0 >> U32(2 * i)) & U32(3))) - ONE) * d
+        x[16 + i] = (F32(I32(U32(w1 >> U32(2 * i)) & U32(3))) - ONE) * d
+        x[32 + i] = (F32(I32(U32(w2 >> U32(2 * i)) & U32(3))) - ONE) * d
+        x[48 + i] = (F32(I32(U32(w3 >> U32(2 * i)) & U32(3))) - ONE) * d
+
+
+@kernel(DECODE)
+def _decode(data: Any, rows: Any) -> None:
+    blocks = rows.size // N
+    x, source = rows.reshape(blocks, N), data.reshape(blocks, BYTES)
+    for b in range(blocks):
+        _get(source[b], get_half(source[b], 0), x[b])

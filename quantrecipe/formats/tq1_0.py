@@ -1,0 +1,131 @@
+"""TQ1_0: weights of three values, five in a byte, and a scale for 256 of them.
+
+    256 weights → 32 × five q, 16 × five q, 4 × four q, f16 d (54 bytes)
+    byte i        q of weights i, 32 + i, 64 + i, 96 + i, 128 + i
+    byte 32 + i   q of weights 160 + i, 176 + i, 192 + i, 208 + i, 224 + i
+    byte 48 + i   q of weights 240 + i, 244 + i, 248 + i, 252 + i, and a 0
+
+    x ≈ d * (q - 1), q from 0 to 2; d is the largest size
+
+The five q are the digits of a number n in base three, the first one highest; the byte is n * 256 / 243, rounded up.
+So the upper two bits of 3 * byte are the first q, and its lower eight bits the byte of the others.
+
+ggml: block_tq1_0, quantize_row_tq1_0_ref. Importance has no effect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from quantrecipe.api import FormatSpec, QuantFormat
+from quantrecipe.core import DECODE, ENCODE, decode_rows, encode_rows, kernel
+from quantrecipe.core.half import get_half, put_half
+from quantrecipe.core.jit import disjoint_kernel
+from quantrecipe.core.superblock import SUPERBLOCK
+from quantrecipe.core.ternary import inverse_size, trit
+
+if TYPE_CHECKING:
+    from quantrecipe.api import ByteArray, FloatArray
+
+__all__ = ["TQ1_0"]
+
+F32 = np.float32
+I32 = np.int32
+U8 = np.uint8
+U32 = np.uint32
+ONE = F32(1)
+
+BYTES, D = 54, 52
+
+
+class TQ1_0(QuantFormat):  # noqa: N801  # the field's name
+    """1.69 bits for weights that have three values."""
+
+    spec = FormatSpec(
+        name="TQ1_0",
+        ggml_type=34,
+        block=SUPERBLOCK,
+        block_bytes=BYTES,
+        error_bound=0.85,
+        fallback="Q4_0",
+        file_type=36,  # LLAMA_FTYPE_MOSTLY_TQ1_0
+        summary="1.7 bits for models trained with three values (BitNet b1.58, TriLM)",
+    )
+
+    def encode(
+        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
+    ) -> ByteArray:
+        return encode_rows(self.spec, rows, importance, out, plain=_encode)
+
+    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
+        return decode_rows(self.spec, data, k, out, _decode)
+
+
+@kernel
+def _byte(number: Any) -> Any:
+    """number * 256 / 243, rounded up, for numbers from 0 to 242; the quotient by a product, exact in this range."""
+    return U8(I32(I32(number * I32(69042)) + I32(65535)) >> I32(16))
+
+
+def _put_digits(n: int) -> Callable[..., None]:
+    """The kernel put(x, iscale, to): digits of weights i, n + i, …, 4 n + i to byte i, for n bytes."""
+
+    @disjoint_kernel
+    def put(x: Any, iscale: Any, to: Any) -> None:
+        for i in range(n):
+            number = I32(0)
+            for c in range(5):
+                number = I32(I32(number * I32(3)) + I32(trit(x[c * n + i] * iscale)))
+            to[i] = _byte(number)
+
+    return put
+
+
+def _get_digits(n: int, count: int) -> Callable[..., None]:
+    """The kernel get(source, d, x): the weights of n bytes with count digits each."""
+
+    @disjoint_kernel
+    def get(source: Any, d: Any, x: Any) -> None:
+        for i in range(n):
+            rest = U32(source[i])
+            for c in range(count):
+                rest = U32(rest * U32(3))
+                x[c * n + i] = (F32(I32(rest >> U32(8))) - ONE) * d
+                rest = U32(rest & U32(255))
+
+    return get
+
+
+_put_32, _put_16 = _put_digits(32), _put_digits(16)
+_get_32, _get_16, _get_4 = _get_digits(32, 5), _get_digits(16, 5), _get_digits(4, 4)
+
+
+@kernel(ENCODE)
+def _encode(rows: Any, out: Any) -> None:
+    blocks = rows.size // SUPERBLOCK
+    x, to = rows.reshape(blocks, SUPERBLOCK), out.reshape(blocks, BYTES)
+    bits = x.view(np.uint32)
+    for b in range(blocks):
+        d, iscale = inverse_size(bits[b])
+        put_half(to[b], D, d)
+        _put_32(x[b], iscale, to[b])
+        _put_16(x[b, 160:], iscale, to[b, 32:])
+        for i in range(4):
+            number = I32(0)
+            for c in range(4):
+                number = I32(I32(number * I32(3)) + I32(trit(x[b, 240 + 4 * c + i] * iscale)))
+            to[b, 48 + i] = _byte(I32(number * I32(3)))
+
+
+@kernel(DECODE)
+def _decode(data: Any, rows: Any) -> None:
+    blocks = rows.size // SUPERBLOCK
+    x, source = rows.reshape(blocks, SUPERBLOCK), data.reshape(blocks, BYTES)
+    for b in range(blocks):
+        d = get_half(source[b], D)
+        _get_32(source[b], d, x[b])
+        _get_16(source[b, 32:], d, x[b, 160:])
+        _get_4(source[b, 48:], d, x[b, 240:])

@@ -1,0 +1,93 @@
+"""Byte by byte against ggml's own library, on over ten thousand rows of each type.
+
+ggml runs in a child process, since it may abort on what it doesn't answer; such rows are left out, and counted.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.nasty_rows import nasty_importance, nasty_rows
+
+from quantrecipe.api import QuantFormat
+from quantrecipe.formats import ALL
+
+pytestmark = pytest.mark.oracle
+
+ROWS, BATCH = 12_000, 500
+FORMATS = [fmt for fmt in ALL if fmt.spec.codec and fmt.spec.exactness == "byte-equal to ggml"]
+
+CHILD = """
+import ctypes, sys
+import numpy as np
+library, type_, folder, width = ctypes.CDLL(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+start, stop = int(sys.argv[5]), int(sys.argv[6])
+library.ggml_quantize_init(type_)
+quantize = library.ggml_quantize_chunk
+quantize.restype = ctypes.c_size_t
+quantize.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p] + [ctypes.c_int64] * 3 + [ctypes.c_void_p]
+rows, weights = np.load(folder + "/rows.npy"), np.load(folder + "/weights.npy")
+out = np.zeros((len(rows), width), np.uint8)
+pointer = weights.ctypes.data if weights.size else None
+part = np.ascontiguousarray(rows[start:stop])
+quantize(type_, part.ctypes.data, out.ctypes.data, 0, len(part), rows.shape[1], pointer)
+np.save(folder + "/out.npy", out[: len(part)])
+"""
+
+
+def library() -> Path:
+    package = find_spec("llama_cpp")
+    if package is None or package.origin is None:
+        pytest.skip("llama-cpp-python is not installed")
+    return next((Path(package.origin).parent / "lib").glob("*ggml-base.*"))
+
+
+def ggml(fmt: QuantFormat, rows: np.ndarray, weights: np.ndarray | None, folder: Path) -> tuple[np.ndarray, list[int]]:
+    """ggml's bytes, and the rows that it answered."""
+    np.save(folder / "rows.npy", rows)
+    np.save(folder / "weights.npy", np.empty(0, np.float32) if weights is None else weights)
+    width = fmt.spec.row_bytes(rows.shape[1])
+    answers, answered = np.zeros((len(rows), width), np.uint8), []
+    waiting = [(0, len(rows))]
+    while waiting:
+        start, stop = waiting.pop()
+        command = [sys.executable, "-c", CHILD, str(library()), str(fmt.spec.ggml_type), str(folder), str(width)]
+        if subprocess.run([*command, str(start), str(stop)], capture_output=True, check=False).returncode == 0:
+            answers[start:stop] = np.load(folder / "out.npy")
+            answered += range(start, stop)
+        elif stop - start > 1:
+            middle = (start + stop) // 2
+            waiting += [(start, middle), (middle, stop)]
+    return answers, sorted(answered)
+
+
+@pytest.mark.parametrize("fmt", FORMATS, ids=lambda fmt: fmt.spec.name)
+def test_bytes_are_ggml_s(fmt: QuantFormat, tmp_path: Path) -> None:
+    if fmt.spec.block == 1:
+        k = 96
+    else:
+        k = 2 * fmt.spec.block if fmt.spec.block > 32 else 96
+    rng = np.random.default_rng(fmt.spec.ggml_type)
+    compared = 0
+    for batch in range(ROWS // BATCH):
+        rows = nasty_rows(rng, BATCH, k)
+        weights = nasty_importance(rng, k) if batch % 2 or fmt.spec.importance == "required" else None
+        expected, answered = ggml(fmt, rows, weights, tmp_path)
+        differs = (fmt.encode(rows, weights) != expected).any(axis=1)
+        wrong = [i for i in answered if differs[i]]
+        assert not wrong, f"batch {batch}, weights {weights is not None}: rows {wrong[:20]} of {len(wrong)}"
+        compared += len(answered)
+    assert compared >= 10_000
+
+
+def test_the_library_is_the_one_that_was_recorded() -> None:
+    name = ctypes.CDLL(str(library())).ggml_type_name
+    name.restype = ctypes.c_char_p
+    for fmt in FORMATS:
+        assert name(fmt.spec.ggml_type).decode().upper() == fmt.spec.name.upper()

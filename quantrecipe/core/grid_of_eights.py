@@ -5,19 +5,15 @@
 ggml (quantize_row_iq2_xxs_impl, …_xs_impl, …_s_impl, iq2_find_best_neighbour) tries some scales around the one that
 makes the largest weight the largest value. For each it rounds, takes eights that aren't on the grid to the nearest of
 their neighbours (see `codebook.py`), and fits the scale; the try that catches the largest share of the weights wins.
-Nearly all of the work is in
+Nearly all of the work is the neighbours' distances (see `eights.py`).
 
-    ∑ ROOT_i (scale * (2 q_i + 1) - X_i)²    for every neighbour q, in float32, summed in the order of i
-
-Here the tries of one group stand side by side, one per lane, so that each sum keeps its order. A term of the sum
-depends only on i, q_i and the try, so all the terms there are (8 weights × 3 integers: 24 rows of lanes) are computed
-once, and a neighbour costs eight additions. And since neighbouring scales mostly round to the same integers, each list
-of neighbours is walked once, for all tries.
+Here the tries of one group stand side by side, one per lane. Scales next to each other mostly round to the same
+integers, so each list of neighbours is walked once, for all tries.
 
     v      the group, float32: `size` each of X (not negative but for flipped signs), W (what a weight counts) and
            ROOT (its square root: what it counts in the choice of a neighbour)
     s      4 rows of lanes, float32: 1 / scale; scale; sums of w x q and w q q
-    terms  24 rows of lanes, float32: the terms of the sum above
+    terms  TERMS rows of lanes, float32: the terms of distances
     best   2 rows of lanes, float32: the least sum so far; the code that it belongs to
     codes  int32, one row of lanes for each eight: its integers, 2 bits each
     off    int32, the same: 1 where rounding hit no point of the grid
@@ -30,65 +26,21 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from quantrecipe.core.bits import place
-from quantrecipe.core.codebook import PAD, grid_points, load_codebook
+from quantrecipe.core.codebook import PAD
+from quantrecipe.core.eights import EIGHT, LARGEST, LEVELS, nearest_point, rows_of
 from quantrecipe.core.jit import disjoint_kernel, kernel
 from quantrecipe.core.lanes import nearest_int
 
-__all__ = [
-    "DECODE_EIGHTS",
-    "EIGHT",
-    "ENCODE_EIGHTS",
-    "eights_refit",
-    "eights_search",
-    "eights_tables",
-    "eights_values",
-]
+__all__ = ["eights_refit", "eights_search"]
 
 F32 = np.float32
 I32 = np.int32
 ZERO, ONE, HALF = F32(0), F32(1), F32(0.5)
-LARGEST = F32(np.finfo(np.float32).max)
 
-EIGHT, LEVELS = 8, 3
 NONE, LAST, MASK = I32(0), I32(LEVELS - 1), I32(3)
 TOP = F32(2 * LEVELS - 1)
-
-_BOOK = (
-    "Tuple((Array(int16, 1, 'C', True), Array(int32, 1, 'C', True), Array(uint16, 1, 'C', True), "
-    "Array(uint16, 1, 'C', True), Array(uint16, 1, 'C', True)))"
-)
-ENCODE_EIGHTS = f"void({_BOOK}, Array(float32, 2, 'C', True), Array(float32, 1, 'C', True), uint8[:,::1])"
-"""Signature: what `eights_tables` returns; rows, importance and out as in ENCODE_WEIGHTED."""
-DECODE_EIGHTS = "void(Array(float32, 2, 'C', True), Array(uint8, 2, 'C', True), float32[:,::1])"
-"""Signature: what `eights_values` returns; data and rows as in DECODE."""
-VALUES = (8, 25, 43)
-
-Tables = tuple[
-    NDArray[np.int16], NDArray[np.int32], NDArray[np.uint16], NDArray[np.uint16], NDArray[np.uint16]
-]
-
-
-@cache
-def eights_tables(name: str, *, distances: int, lanes: int) -> Tables:
-    """A codebook as kernels take it: index, first, neighbours, codes (see `Codebook`), places.
-
-    places: uint16, eight for each point: the rows of its terms
-    """
-    book = load_codebook(name, levels=LEVELS, distances=distances)
-    places = ((np.arange(EIGHT) * LEVELS + book.points) * lanes).astype(np.uint16).reshape(-1)
-    places.flags.writeable = False
-    return book.index, book.first, book.neighbours, book.codes, places
-
-
-@cache
-def eights_values(name: str) -> NDArray[np.float32]:
-    """What the points of a grid stand for when decoded: float32 (points, 8)."""
-    values = np.array(VALUES, np.float32)[grid_points(name, levels=LEVELS)]
-    values.flags.writeable = False
-    return values
 
 
 @kernel
@@ -166,16 +118,6 @@ def _walk(lanes: int) -> Callable[..., None]:
                 best[lanes + j] = code
 
     return walk
-
-
-@kernel
-def rows_of(places: Any, point: Any) -> Any:
-    """Where the rows of a point's eight terms begin."""
-    p = place(EIGHT * np.int64(point))
-    return (
-        places[p], places[p + 1], places[p + 2], places[p + 3],
-        places[p + 4], places[p + 5], places[p + 6], places[p + 7],
-    )  # fmt: skip
 
 
 @cache
@@ -275,14 +217,7 @@ def eights_refit(size: int, *, lanes: int) -> Callable[..., Any]:
                     for q in range(LEVELS):
                         d = scale * F32(2 * q + 1) - x
                         terms[(i * LEVELS + q) * lanes] = w * d * d
-                least, chosen = LARGEST, neighbours[begin]
-                for c in range(begin, end):
-                    a0, a1, a2, a3, a4, a5, a6, a7 = rows_of(places, neighbours[c])
-                    total = terms[a0] + terms[a1] + terms[a2] + terms[a3]
-                    total = total + terms[a4] + terms[a5] + terms[a6] + terms[a7]
-                    chosen = neighbours[c] if total < least else chosen
-                    least = total if total < least else least
-                code = I32(points[chosen])
+                code = I32(points[nearest_point(terms, 0, begin, end, neighbours, places)])
             codes[k] = code
         sxl, sl2 = ZERO, ZERO
         for k in range(size // EIGHT):

@@ -16,18 +16,15 @@ from typing import Any
 import numpy as np
 
 from quantrecipe.core.bits import place
-from quantrecipe.core.grid_of_eights import EIGHT
+from quantrecipe.core.eights import EIGHT
 from quantrecipe.core.jit import disjoint_kernel, kernel
 from quantrecipe.core.lanes import nearest_int
 
-__all__ = ["NO_IMPORTANCE", "odd_step", "take_signs", "weigh", "weigh_plain"]
+__all__ = ["odd_step", "take_signs", "weigh", "weigh_plain"]
 
 F32 = np.float32
 U8 = np.uint8
 ZERO, ONE, HALF, QUARTER = F32(0), F32(1), F32(0.5), F32(0.25)
-
-NO_IMPORTANCE = np.empty(0, np.float32)
-"""What kernels with one signature for both cases are given when there is none."""
 
 
 @cache

@@ -6,6 +6,9 @@ from quantrecipe.api import QuantFormat
 from quantrecipe.formats.bf16 import BF16
 from quantrecipe.formats.f16 import F16
 from quantrecipe.formats.f32 import F32
+from quantrecipe.formats.iq2_s import IQ2_S
+from quantrecipe.formats.iq2_xs import IQ2_XS
+from quantrecipe.formats.iq2_xxs import IQ2_XXS
 from quantrecipe.formats.iq4_nl import IQ4_NL
 from quantrecipe.formats.iq4_xs import IQ4_XS
 from quantrecipe.formats.mxfp4 import MXFP4
@@ -34,7 +37,10 @@ ALL: tuple[QuantFormat, ...] = (
     IQ4_NL(),
     IQ4_XS(),
     MXFP4(),
+    IQ2_S(),
+    IQ2_XS(),
     Q2_0(),
+    IQ2_XXS(),
     TQ2_0(),
     TQ1_0(),
     Q1_0(),

@@ -1,0 +1,160 @@
+"""IQ2_XXS: eights of weights from a grid of 256 points, with a 4-bit scale and signs for 32 weights.
+
+    256 weights → f16 d, 8 × (4 × index of a point, u32 of signs and scale) (66 bytes)
+    byte 2 + 8 g + k      the point of weights 32 g + 8 k on
+    u32 at byte 6 + 8 g   bits 7 k to 7 k + 6 the signs of weights 32 g + 8 k on, but for the eighth, which makes the
+                          number of negative ones even; bits 28 to 31 the scale
+
+    |x| ≈ d * (0.5 + scale) / 4 * point, in a point 8, 25 or 43
+
+ggml: block_iq2_xxs, quantize_row_iq2_xxs_impl. The grid is in `core/tables/iq2_xxs.grid`.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from quantrecipe.api import FormatSpec, QuantFormat
+from quantrecipe.core import decode_rows, encode_rows, kernel
+from quantrecipe.core.eights import DECODE_EIGHTS, EIGHT, ENCODE_EIGHTS, TERMS, eights_tables, eights_values
+from quantrecipe.core.grid_of_eights import eights_refit, eights_search
+from quantrecipe.core.half import get_half, put_half
+from quantrecipe.core.lanes import LANES, sums_of_squares
+from quantrecipe.core.scale_positive import COMMON, COUNTS, IN, TABLE, positive_scale_search
+from quantrecipe.core.signed_eights import odd_step, take_signs, weigh
+from quantrecipe.core.signs import SIGNS, even
+from quantrecipe.core.superblock import SUPERBLOCK
+
+if TYPE_CHECKING:
+    from quantrecipe.api import ByteArray, FloatArray
+
+__all__ = ["IQ2_XXS"]
+
+F32 = np.float32
+U8 = np.uint8
+U32 = np.uint32
+ZERO, ONE, HALF, QUARTER, THREE = F32(0), F32(1), F32(0.5), F32(0.25), F32(3)
+EPSILON = F32(1e-15)  # ggml: GROUP_MAX_EPS
+STEPS = F32(31)
+VALUES = (8, 25, 43)
+
+BYTES = 66
+N = 32
+GROUPS = SUPERBLOCK // N
+PARTS = N // EIGHT
+TRIES = 16
+"""Lanes for tries; there are 13."""
+SIDE_BY_SIDE = LANES // GROUPS
+"""Super-blocks whose groups make up the lanes of the first search."""
+
+_first_search = positive_scale_search(N, 4)
+_search = eights_search(N, lanes=TRIES, steps=6)
+_refit = eights_refit(N, lanes=TRIES)
+_weigh = weigh(N)
+_take_signs = take_signs(N, even=True)
+
+
+class IQ2_XXS(QuantFormat):  # noqa: N801  # the field's name
+    """2.06 bits, eights of weights from a grid."""
+
+    spec = FormatSpec(
+        name="IQ2_XXS",
+        ggml_type=16,
+        block=SUPERBLOCK,
+        block_bytes=BYTES,
+        importance="required",
+        error_bound=0.5,
+        fallback="IQ4_NL",
+        file_type=19,  # LLAMA_FTYPE_MOSTLY_IQ2_XXS
+        summary="2.06 bits from a grid of eights; needs importance",
+    )
+
+    def encode(
+        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
+    ) -> ByteArray:
+        weighted = partial(_encode, eights_tables("iq2_xxs", distances=2, lanes=TRIES))
+        return encode_rows(self.spec, rows, importance, out, plain=None, weighted=weighted)
+
+    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
+        return decode_rows(self.spec, data, k, out, partial(_decode, eights_values("iq2_xxs", VALUES)))
+
+
+@kernel(ENCODE_EIGHTS)
+def _encode(book: Any, rows: Any, importance: Any, out: Any) -> None:
+    x, to, k = rows.reshape(rows.size), out.reshape(out.size), importance.size
+    groups, table = np.empty((LANES, 3 * N), np.float32), np.zeros(TABLE, np.float32)
+    s, terms, best = (
+        np.empty(4 * TRIES, np.float32),
+        np.empty(TERMS * TRIES, np.float32),
+        np.empty(2 * TRIES, np.float32),
+    )
+    codes, off = np.zeros(PARTS * TRIES, np.int32), np.zeros(PARTS * TRIES, np.int32)
+    chosen, every = np.zeros(PARTS, np.int32), np.ones(PARTS, np.int32)
+    signs, scales = np.zeros((LANES, PARTS), np.uint8), np.zeros(GROUPS, np.float32)
+    largest, squares = np.zeros(LANES, np.float32), np.empty(SIDE_BY_SIDE, np.float32)
+    blocks = x.size // SUPERBLOCK
+    for start in range(0, blocks, SIDE_BY_SIDE):
+        count = min(SIDE_BY_SIDE, blocks - start)
+        sums_of_squares(x, start, count, SUPERBLOCK, squares)
+        for lane in range(count * GROUPS):
+            first, v = start * SUPERBLOCK + lane * N, groups[lane]
+            _weigh(x, first, importance, first % k, squares[lane // GROUPS] / F32(SUPERBLOCK), v)
+            largest[lane] = _take_signs(x, first, v, signs[lane])
+            for i in range(N):
+                table[IN + i * LANES + lane] = v[i]
+                table[COUNTS + i * LANES + lane] = v[N + i]
+        _first_search(table)
+        for block in range(count):
+            at = (start + block) * BYTES
+            to[at : at + BYTES] = U8(0)
+            top = ZERO
+            for g in range(GROUPS):
+                lane = block * GROUPS + g
+                v, scale = groups[lane], table[COMMON + lane]
+                scales[g] = ZERO
+                # What isn't more than zero is NaN, where weights overflow: ggml aborts.
+                if largest[lane] < EPSILON or not scale * THREE > ZERO:
+                    continue
+                winner, found = _search(v, scale * THREE, s, terms, best, codes, off, book)
+                for p in range(PARTS):
+                    chosen[p] = codes[p * TRIES + max(winner, 0)]
+                scale = found if winner >= 0 else scale
+                if scale > ZERO:
+                    scale = _refit(v, scale, terms, chosen, every, book)
+                flip = 127 if scale < ZERO else 0
+                scales[g] = abs(scale) if abs(scale) > ZERO else ZERO
+                top = max(top, scales[g])
+                packed = 0
+                for p in range(PARTS):
+                    to[at + 2 + 8 * g + p] = U8(book[0][chosen[p]])
+                    packed |= ((signs[lane, p] ^ flip) & 127) << (7 * p)
+                for b in range(4):
+                    to[at + 6 + 8 * g + b] = U8((packed >> (8 * b)) & 255)
+            if top == ZERO:
+                to[at : at + BYTES] = U8(0)
+                continue
+            d = top / STEPS
+            put_half(to, at, d)
+            for g in range(GROUPS):
+                to[at + 9 + 8 * g] |= U8(odd_step(ONE / d, scales[g], 15) << 4)
+
+
+@kernel(DECODE_EIGHTS)
+def _decode(values: Any, data: Any, rows: Any) -> None:
+    x, source = rows.reshape(rows.size), data.reshape(data.size)
+    for block in range(x.size // SUPERBLOCK):
+        d = get_half(source, block * BYTES)
+        for g in range(GROUPS):
+            at = block * BYTES + 2 + 8 * g
+            packed = U32(0)
+            for b in range(4):
+                packed |= U32(U32(source[at + 4 + b]) << U32(8 * b))
+            scale = d * (HALF + F32(packed >> U32(28))) * QUARTER
+            for p in range(PARTS):
+                point, signs = source[at + p], even(U32(packed >> U32(7 * p)) & U32(127))
+                for i in range(EIGHT):
+                    to = block * SUPERBLOCK + g * N + p * EIGHT + i
+                    x[to] = scale * values[point, i] * SIGNS[signs, i]

@@ -2,7 +2,7 @@
 
     config.json                       architecture, hyper-parameters     model/architectures/
     *.safetensors                     tensors                            model/architectures/tensors
-    tokenizer.json, its config, …     vocabulary                         model/tokenizer/
+    tokenizer.json or .model, …       vocabulary                         model/tokenizer/
     README.md, folder name, …         general.*                          model/model_card
 
 The converter meant is convert_hf_to_gguf.py with `--outtype bf16`: same names, shapes, bytes and order of tensors;
@@ -33,6 +33,20 @@ from quantrecipe.tensor import TensorInfo
 __all__ = ["open_huggingface"]
 
 _QUANTIZATION_VERSION = 2  # ggml: GGML_QNT_VERSION
+_READ = (
+    "config.json",
+    "generation_config.json",
+    "README.md",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "added_tokens.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+    "modules.json",
+)
+"""What is looked at besides the weights."""
 _CONVERTER = "convert it with llama.cpp's convert_hf_to_gguf.py --outtype bf16, and give the GGUF"
 
 
@@ -62,7 +76,7 @@ def open_huggingface(folder: Path, checkpoint: Checkpoint, *, pre: str | None = 
         tensors=tuple(info for info, _ in tensors),
         metadata=metadata,
         sources={info.name: source for info, source in tensors},
-        files=(*checkpoint.files, path),
+        files=(*checkpoint.files, *(file for name in _READ if (file := folder / name).is_file())),
     )
 
 

@@ -18,6 +18,7 @@ from quantrecipe.gguf.write import encode_header  # noqa: E402
 from quantrecipe.model.pairs import text  # noqa: E402
 from quantrecipe.model.tokenizer import tokenizer_pairs  # noqa: E402
 from quantrecipe.model.tokenizer.pre_tokenizer import PreTokenizer, known_pre_tokenizers  # noqa: E402
+from quantrecipe.model.tokenizer.sentencepiece import read_pieces  # noqa: E402
 
 pytestmark = pytest.mark.llama
 
@@ -114,3 +115,24 @@ def test_nfc_makes_no_difference_to_text_in_nfc(tmp_path: Path) -> None:
 def _plain(char: str) -> bool:
     """True for what llama.cpp's stand-ins for letter case are right about."""
     return not unicodedata.category(char).startswith("M") and (char.isascii() or not char.isalpha())
+
+
+def test_sentencepiece(tmp_path: Path) -> None:
+    """Against the tokenizer.json that Hugging Face makes of such a vocabulary: merges follow from scores."""
+    source = Path(__file__).parents[1] / "data/huggingface/llama-sentencepiece/tokenizer.model"
+    (tmp_path / "tokenizer.model").write_bytes(source.read_bytes())
+    pieces = read_pieces(tmp_path, {}, None)
+    vocab = {token: number for number, token in enumerate(pieces.tokens)}
+    score = dict(zip(pieces.tokens, pieces.scores, strict=True))
+    merges = [
+        (token[:cut], token[cut:])
+        for token in sorted(vocab, key=lambda token: (-score[token], vocab[token]))
+        for cut in sorted(
+            range(1, len(token)), key=lambda cut: (vocab.get(token[:cut], 0), vocab.get(token[cut:], 0))
+        )
+        if pieces.types[vocab[token]] == 1 and token[:cut] in vocab and token[cut:] in vocab
+    ]
+    model = models.BPE(vocab=vocab, merges=merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True)
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    assert differing(tokenizer, tmp_path, varied(FEW)) == []

@@ -17,7 +17,7 @@ from typing import Any, Never, cast
 from quantrecipe.errors import ModelError
 from quantrecipe.model.json_file import read_text
 
-__all__ = ["added_tokens", "read_merges", "read_tokens", "refuse_others"]
+__all__ = ["added_tokens", "looks_special", "read_merges", "read_tokens", "refuse_others"]
 
 _NORMAL, _CONTROL, _USER_DEFINED, _UNUSED = 1, 3, 4, 5  # llama.cpp: enum llama_token_type
 _MAX_TOKENS = 1 << 26
@@ -81,7 +81,7 @@ def read_tokens(
     for name, number in vocab.items():
         tokens[number] = name
     for number, name in names.items():
-        special = added[number].get("special") or _looks_special(name)
+        special = added[number].get("special") or looks_special(name)
         types[number] = _CONTROL if special else _USER_DEFINED
         # llama.cpp looks for user-defined tokens in plain text, where a space is a space
         tokens[number] = name if special else name.replace("▁", " ")
@@ -92,7 +92,8 @@ def read_tokens(
     return cast(list[str], tokens), types
 
 
-def _looks_special(token: str) -> bool:
+def looks_special(token: str) -> bool:
+    """True for tokens that a model ought to have marked as special."""
     return (
         token in _CONTROL_IN_SPITE
         or (token.startswith("<|") and token.endswith("|>"))

@@ -34,14 +34,14 @@ _ADD_KEYS = {"bos": "add_bos_token", "eos": "add_eos_token", "sep": "add_sep_tok
 class _Names:
     """Names of the special tokens while the post-processor is read, and what is found to be added."""
 
-    def __init__(self, config: Mapping[str, Any] | None) -> None:
+    def __init__(self, config: Mapping[str, Any] | None, tokenizer: Mapping[str, Any]) -> None:
         self.known = config is not None
         self.of: dict[str, Any] = {}
         if config is not None:
             self.of = {
                 key.removesuffix("_token"): value for key, value in config.items() if key.endswith("_token")
             }
-        if self.known:
+        if self.known and tokenizer:
             self.of["bos"] = self.of.get("bos") or self.of.get("cls")
             self.of["eos"] = self.of.get("eos") or self.of.get("sep")
         self.types: tuple[str, ...] = _TYPES
@@ -53,15 +53,17 @@ def special_pairs(
     tokenizer: Mapping[str, Any],
     config: Mapping[str, Any] | None,
     model_config: Mapping[str, Any],
+    *,
+    vocab_size: int | None = None,
 ) -> Pairs:
-    """The ids, then the flags."""
-    names = _Names(config)
+    """The ids (below `vocab_size`, if one is given), then the flags."""
+    names = _Names(config, tokenizer)
     processor = tokenizer.get("post_processor")
     try:
         if processor:
             for step in processor.get("processors", [processor]):
                 _read_step(names, step)
-        ids = _ids(names, tokenizer, model_config)
+        ids = _ids(names, tokenizer, model_config, vocab_size)
     except (AttributeError, TypeError, KeyError, IndexError) as error:
         what = f"its post_processor or added_tokens are not understood: {error!r}"
         raise ModelError(what, "download it again", file=path) from error
@@ -151,7 +153,9 @@ def _read_separators(names: _Names, pair: list[Any], last: str | None) -> None:
         names.of["sep"] = names.of.get("eos")
 
 
-def _ids(names: _Names, tokenizer: Mapping[str, Any], model_config: Mapping[str, Any]) -> dict[str, int]:
+def _ids(
+    names: _Names, tokenizer: Mapping[str, Any], model_config: Mapping[str, Any], limit: int | None
+) -> dict[str, int]:
     """By kind, in the order in which they are found: names first, then what config.json adds."""
     numbers: dict[str, Any] = {}
     for token in tokenizer.get("added_tokens") or ():
@@ -162,12 +166,12 @@ def _ids(names: _Names, tokenizer: Mapping[str, Any], model_config: Mapping[str,
             name = names.of.get(kind)
             name = name.get("content") if isinstance(name, Mapping) else name
             number = numbers.get(name) if isinstance(name, str) else None
-            _add_id(ids, kind, number)
+            _add_id(ids, kind, number, limit)
     for kind in names.types:
-        _add_id(ids, kind, model_config.get(f"{kind}_token_id"))
+        _add_id(ids, kind, model_config.get(f"{kind}_token_id"), limit)
     return ids
 
 
-def _add_id(ids: dict[str, int], kind: str, number: Any) -> None:
-    if type(number) is int and number >= 0:
+def _add_id(ids: dict[str, int], kind: str, number: Any, limit: int | None) -> None:
+    if type(number) is int and number >= 0 and (limit is None or number < limit):
         ids.setdefault(kind, number)

@@ -20,9 +20,11 @@ from quantrecipe.gguf.header import GGUFHeader, TensorEntry, read_header
 from quantrecipe.importance.matrix import read_floats
 from quantrecipe.importance.raw import RawEntry, RawImportance
 
-__all__ = ["parse_gguf"]
+__all__ = ["COUNTS", "SUMS", "parse_gguf"]
 
-_SUMS, _COUNTS = ".in_sum2", ".counts"
+SUMS, COUNTS = ".in_sum2", ".counts"
+"""What the names of tensors end with."""
+
 _F32 = 0
 _MAX_COUNT = 2.0**62
 
@@ -36,8 +38,8 @@ def parse_gguf(path: Path) -> RawImportance:
             Problem(what=p.what, remedy=p.remedy, file=path) for p in error.problems
         ) from error
     tensors = {tensor.name: tensor for tensor in header.tensors}
-    names = {name.removesuffix(_SUMS) for name in tensors if name.endswith(_SUMS)}
-    names |= {name.removesuffix(_COUNTS) for name in tensors if name.endswith(_COUNTS)}
+    names = {name.removesuffix(SUMS) for name in tensors if name.endswith(SUMS)}
+    names |= {name.removesuffix(COUNTS) for name in tensors if name.endswith(COUNTS)}
     if not names:
         raise _not_one(header)
     rooms = header.rooms()
@@ -50,17 +52,18 @@ def parse_gguf(path: Path) -> RawImportance:
         datasets=tuple(str(name) for name in datasets) if isinstance(datasets, list) else (),
         chunks=_number(header, "imatrix.chunk_count"),
         chunk_size=_number(header, "imatrix.chunk_size"),
+        others=tuple(name for name in tensors if not name.endswith((SUMS, COUNTS))),
     )
 
 
 def _entry(header: GGUFHeader, rooms: dict[str, int], tensors: dict[str, TensorEntry], name: str) -> RawEntry:
-    for suffix, other in ((_SUMS, _COUNTS), (_COUNTS, _SUMS)):
+    for suffix, other in ((SUMS, COUNTS), (COUNTS, SUMS)):
         if name + suffix not in tensors:
             raise ImportanceError(
                 f"has {name}{other} but no {name}{suffix}", "make it again", file=header.path
             )
-    sums_at, size = _floats(header, rooms, tensors[name + _SUMS])
-    counts_at, n_counts = _floats(header, rooms, tensors[name + _COUNTS])
+    sums_at, size = _floats(header, rooms, tensors[name + SUMS])
+    counts_at, n_counts = _floats(header, rooms, tensors[name + COUNTS])
     if size % n_counts:
         raise ImportanceError(
             f"{name} has {size:,} sums for {n_counts:,} counts, which don't divide",
@@ -98,7 +101,7 @@ def _not_one(header: GGUFHeader) -> ImportanceError:
     arch = _metadata(header, "general.architecture", "")
     what = "is a model" if arch or kind == "model" else f"is a GGUF file of type {kind!r}"
     return ImportanceError(
-        f"{what}, not an importance matrix (expected: tensors named *{_SUMS} and *{_COUNTS})",
+        f"{what}, not an importance matrix (expected: tensors named *{SUMS} and *{COUNTS})",
         "make one from the model with llama-imatrix",
         file=header.path,
     )

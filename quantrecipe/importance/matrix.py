@@ -9,12 +9,15 @@ gigabyte. The file was read and checked as a whole by then.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import xxhash
 
 from quantrecipe.errors import ImportanceError
 from quantrecipe.tensor import TensorInfo
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 
     FloatArray = NDArray[np.float32]
 
-__all__ = ["Fit", "Importance", "ImportanceEntry", "Layout"]
+__all__ = ["Fit", "Importance", "ImportanceEntry", "Layout", "digest_of", "read_floats"]
 
 Layout = Literal["gguf", "dat"]
 
@@ -49,12 +52,17 @@ class ImportanceEntry:
     digest: str
 
     @property
+    def sums(self) -> FloatArray:
+        """float32 (counts, size / counts): what the file holds, not yet divided. Read from it each time."""
+        return read_floats(self.path, self.offset, self.size).reshape(len(self.counts), -1)
+
+    @property
     def values(self) -> FloatArray:
         """float32 (counts, size / counts): means of squares, as llama-quantize has them; 1 where unseen.
 
         Read from the file each time.
         """
-        sums = read_floats(self.path, self.offset, self.size).reshape(len(self.counts), -1)
+        sums = self.sums
         for number, count in enumerate(self.counts):
             if count > 0:
                 sums[number] /= np.float32(count)
@@ -94,6 +102,7 @@ class Importance:
     datasets:   names of the calibration texts
     chunks:     how many chunks of text it was measured on, 0 where the file doesn't say
     chunk_size: tokens in a chunk, 0 where the file doesn't say
+    others:     names of tensors in the file that are no sums and no counts; they are left alone
     digest:     XXH3-128 of all names, counts and values; the same for any order of the entries
     """
 
@@ -103,12 +112,47 @@ class Importance:
     datasets: tuple[str, ...] = ()
     chunks: int = 0
     chunk_size: int = 0
+    others: tuple[str, ...] = ()
     digest: str = ""
 
     @property
     def label(self) -> str:
         """What an output file calls it: the file's name, without the folders of whoever made it."""
         return self.path.name
+
+    def only(self, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> Importance:
+        """The entries whose name contains a text of `include` (all, where it is empty) and none of `exclude`.
+
+        So do llama-quantize's --include-weights and --exclude-weights, which it takes one at a time.
+        """
+        kept = {
+            name: entry
+            for name, entry in self.entries.items()
+            if (not include or any(text in name for text in include))
+            and not any(text in name for text in exclude)
+        }
+        return self._with(kept)
+
+    def renumbered(self, layers: Mapping[int, int]) -> Importance:
+        """The entries under the numbers that their layers get: old → new. Other layers' entries are left out.
+
+        For pruned models: a layer's importance follows it. What lies outside the layers stays. ValueError where
+        two layers would get one number.
+        """
+        if len(set(layers.values())) != len(layers):
+            raise ValueError(f"two layers get the same number: {dict(layers)}")
+        kept: dict[str, ImportanceEntry] = {}
+        for name, entry in self.entries.items():
+            match = _LAYER.search(name)
+            if match is None:
+                kept[name] = entry
+            elif (new := layers.get(int(match[1]))) is not None:
+                renamed = f"{name[: match.start(1)]}{new}{name[match.end(1) :]}"
+                kept[renamed] = replace(entry, name=renamed)
+        return self._with(kept)
+
+    def _with(self, entries: dict[str, ImportanceEntry]) -> Importance:
+        return replace(self, entries=MappingProxyType(entries), digest=digest_of(self.layout, entries))
 
     def fit(self, tensor: TensorInfo) -> Fit:
         """How the entry of this name, if there is one, fits the tensor."""
@@ -154,6 +198,18 @@ class Importance:
 
 _EMBEDDINGS = ("token_embd", "per_layer_token_embd")
 """Looked up, not multiplied: what importance matrices say of them doesn't fit (so in llama-quant.cpp)."""
+
+
+_LAYER = re.compile(r"blk\.([0-9]+)\.")
+"""Where llama-quantize finds the layer's number, anywhere in the name (llama-quant.cpp: remap_imatrix)."""
+
+
+def digest_of(layout: Layout, entries: Mapping[str, ImportanceEntry]) -> str:
+    """XXH3-128 of what entries say under which names, in whatever order."""
+    digest = xxhash.xxh3_128(layout.encode())
+    for name in sorted(entries):
+        digest.update(f"\0{name}\0{entries[name].digest}".encode())
+    return digest.hexdigest()
 
 
 def read_floats(path: Path, offset: int, count: int) -> FloatArray:

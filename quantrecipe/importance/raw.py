@@ -27,3 +27,4 @@ class RawImportance:
     datasets: tuple[str, ...] = ()
     chunks: int = 0
     chunk_size: int = 0
+    others: tuple[str, ...] = ()

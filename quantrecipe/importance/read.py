@@ -12,7 +12,7 @@ from quantrecipe.errors import ImportanceError, Problem
 from quantrecipe.gguf.header import MAGIC
 from quantrecipe.importance.dat import parse_dat
 from quantrecipe.importance.from_gguf import parse_gguf
-from quantrecipe.importance.matrix import Importance, ImportanceEntry, read_floats
+from quantrecipe.importance.matrix import Importance, ImportanceEntry, digest_of, read_floats
 from quantrecipe.importance.raw import RawEntry, RawImportance
 
 __all__ = ["read_importance"]
@@ -62,7 +62,8 @@ def read_importance(path: str | Path) -> Importance:
         datasets=raw.datasets,
         chunks=raw.chunks,
         chunk_size=raw.chunk_size,
-        digest=_digest(raw, entries),
+        others=raw.others,
+        digest=digest_of(raw.layout, entries),
     )
 
 
@@ -94,10 +95,3 @@ def _check(path: Path, raw: RawImportance, entry: RawEntry) -> tuple[str, Proble
                 file=path,
             )
     return digest.hexdigest(), problem
-
-
-def _digest(raw: RawImportance, entries: dict[str, ImportanceEntry]) -> str:
-    digest = xxhash.xxh3_128(raw.layout.encode())
-    for name in sorted(entries):
-        digest.update(f"\0{name}\0{entries[name].digest}".encode())
-    return digest.hexdigest()

@@ -6,6 +6,8 @@ from quantrecipe.api import QuantFormat
 from quantrecipe.formats.bf16 import BF16
 from quantrecipe.formats.f16 import F16
 from quantrecipe.formats.f32 import F32
+from quantrecipe.formats.iq1_m import IQ1_M
+from quantrecipe.formats.iq1_s import IQ1_S
 from quantrecipe.formats.iq2_s import IQ2_S
 from quantrecipe.formats.iq2_xs import IQ2_XS
 from quantrecipe.formats.iq2_xxs import IQ2_XXS
@@ -42,7 +44,9 @@ ALL: tuple[QuantFormat, ...] = (
     Q2_0(),
     IQ2_XXS(),
     TQ2_0(),
+    IQ1_M(),
     TQ1_0(),
+    IQ1_S(),
     Q1_0(),
     F64(),
     I8(),

@@ -56,6 +56,12 @@ class Ggml:
         n, k = rows.shape
         self.library.ggml_quantize_chunk(type_, rows.ctypes.data, out.ctypes.data, 0, n, k, weights)
 
+    def is_fast(self, type_: int, rows: Any, importance: Any, out: Any) -> bool:
+        """Whether it does a hundred million weights in a second."""
+        start = time.perf_counter()
+        self.encode(type_, rows[:16], importance, out)
+        return rows[:16].size / (time.perf_counter() - start) > 1e8
+
     def decode(self, type_: int, data: Any, out: Any) -> None:
         traits = self.library.ggml_get_type_traits(type_).contents
         if traits.to_float:
@@ -100,33 +106,33 @@ def measure(fmt: QuantFormat, count: int, ggml: Ggml, bandwidth: float) -> list[
     rows = rng.standard_normal((count, COLUMNS), np.float32) * np.float32(0.02)
     importance = rng.exponential(1.0, COLUMNS).astype(np.float32)
     spec = fmt.spec
-    # ggml is much slower on long searches; its speed doesn't depend on the number of rows.
-    few = rows[: max(1, min(count, 64))]
     out = np.empty((count, spec.row_bytes(COLUMNS)), np.uint8)
-    out_few = out[: len(few)].copy()
     levels: list[tuple[str, Any]] = [("plain", None)] if spec.importance != "required" else []
     levels += [("weighted", importance)] if spec.importance != "ignored" else []
     size = spec.bits_per_weight / 8 + 4
     records = []
     for name, weights in levels:
+        # Where ggml searches long, its speed doesn't depend on memory, and so not on the number of rows.
+        few = rows if ggml.is_fast(spec.ggml_type, rows, weights, out) else rows[:64]
+        out_few = np.empty_like(out[: len(few)])
         ours, theirs = seconds(
             lambda weights=weights: fmt.encode(rows, weights, out=out),
-            lambda weights=weights: ggml.encode(spec.ggml_type, few, weights, out_few),
+            lambda few=few, weights=weights, to=out_few: ggml.encode(spec.ggml_type, few, weights, to),
         )
         records.append(_record(spec.name, name, count, rows.size / ours, few.size / theirs, size, bandwidth))
-    data_few, back, back_few = out[: len(few)].copy(), np.empty_like(rows), np.empty_like(few)
+    back, back_theirs, some = np.empty_like(rows), np.empty_like(rows), out[:64]
     sides = [
         lambda: fmt.decode(out, COLUMNS, out=back),
-        lambda: ggml.decode(spec.ggml_type, data_few, back_few),
+        lambda: ggml.decode(spec.ggml_type, out, back_theirs),
     ]
     try:
         type_ = gguf.GGMLQuantizationType(spec.ggml_type)
-        gguf.quants.dequantize(data_few, type_)
-        ours, theirs, python = seconds(*sides, lambda: gguf.quants.dequantize(data_few, type_))
+        gguf.quants.dequantize(some, type_)
+        ours, theirs, python = seconds(*sides, lambda: gguf.quants.dequantize(some, type_))
     except (NotImplementedError, ValueError):  # gguf-py can't decode the type, or doesn't know it
         (ours, theirs), python = seconds(*sides), float("nan")
-    records.append(_record(spec.name, "decode", count, rows.size / ours, few.size / theirs, size, bandwidth))
-    records[-1]["gguf_py"] = few.size / python / 1e6
+    records.append(_record(spec.name, "decode", count, rows.size / ours, rows.size / theirs, size, bandwidth))
+    records[-1]["gguf_py"] = len(some) * COLUMNS / python / 1e6
     return records
 
 

@@ -103,6 +103,14 @@ def first_peak(n: int) -> Callable[..., Any]:
     """
 
     @kernel
+    def scan(x: Any, first: Any, size: Any) -> Any:
+        if size > ZERO:
+            for i in range(n):
+                if abs(x[first + i]) == size:
+                    return x[first + i]
+        return ZERO
+
+    @kernel
     def peak(x: Any, bits: Any, first: Any) -> Any:
         first, length = place(first), trips(n, x)
         # The bits of a float are in its order, once those of negative ones are turned round.
@@ -116,11 +124,7 @@ def first_peak(n: int) -> Callable[..., Any]:
             return as_float(U32(high))
         if high < I32(-1) - low:
             return as_float(U32(I32(low ^ I32(MAGNITUDE))))
-        if high > I32(0):
-            for i in range(n):
-                if abs(x[first + i]) == as_float(U32(high)):
-                    return x[first + i]
-        return ZERO
+        return scan(x, first, as_float(U32(high)))
 
     return peak
 

@@ -48,7 +48,7 @@ class Q4_0(QuantFormat):  # noqa: N801  # the field's name
         block=N,
         block_bytes=BYTES,
         importance="optional",
-        error_bound=0.12,
+        error_bound=0.115,
         fallback="F16",
         file_type=2,  # LLAMA_FTYPE_MOSTLY_Q4_0
         summary="4 bits, the simplest way: for engines that run nothing else as fast",

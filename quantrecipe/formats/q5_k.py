@@ -58,7 +58,7 @@ class Q5_K(QuantFormat):  # noqa: N801  # the field's name
         block=SUPERBLOCK,
         block_bytes=BYTES,
         importance="optional",
-        error_bound=0.05,
+        error_bound=0.045,
         fallback="Q5_1",
         file_type=17,  # LLAMA_FTYPE_MOSTLY_Q5_K_M
         summary="5-bit k-quant: close to the original",

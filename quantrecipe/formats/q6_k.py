@@ -56,7 +56,7 @@ class Q6_K(QuantFormat):  # noqa: N801  # the field's name
         block=SUPERBLOCK,
         block_bytes=BYTES,
         importance="optional",
-        error_bound=0.03,
+        error_bound=0.025,
         fallback="Q8_0",
         file_type=18,  # LLAMA_FTYPE_MOSTLY_Q6_K
         summary="6-bit k-quant: hard to tell from the original",

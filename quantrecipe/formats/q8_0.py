@@ -42,7 +42,7 @@ class Q8_0(QuantFormat):  # noqa: N801  # the field's name
         ggml_type=8,
         block=N,
         block_bytes=BYTES,
-        error_bound=0.01,
+        error_bound=0.008,
         fallback="F16",
         file_type=7,  # LLAMA_FTYPE_MOSTLY_Q8_0
         summary="8 bits: as good as the original, at half its size",

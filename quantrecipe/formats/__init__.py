@@ -11,6 +11,8 @@ from quantrecipe.formats.iq1_s import IQ1_S
 from quantrecipe.formats.iq2_s import IQ2_S
 from quantrecipe.formats.iq2_xs import IQ2_XS
 from quantrecipe.formats.iq2_xxs import IQ2_XXS
+from quantrecipe.formats.iq3_s import IQ3_S
+from quantrecipe.formats.iq3_xxs import IQ3_XXS
 from quantrecipe.formats.iq4_nl import IQ4_NL
 from quantrecipe.formats.iq4_xs import IQ4_XS
 from quantrecipe.formats.mxfp4 import MXFP4
@@ -39,6 +41,8 @@ ALL: tuple[QuantFormat, ...] = (
     IQ4_NL(),
     IQ4_XS(),
     MXFP4(),
+    IQ3_S(),
+    IQ3_XXS(),
     IQ2_S(),
     IQ2_XS(),
     Q2_0(),

@@ -10,8 +10,14 @@ depend on each other: `LANES` of them stand side by side, and every lane does wh
       WT (32 rows)  how much each weight counts
       Q  (32 rows)  the integers of the present try
 
-Loops over lanes stand innermost with a constant trip count; loops over rows are unrolled by four, so that sums stay
-in registers; branches are selects. 32 lanes, two AVX-512 registers, measured half as fast again as 16.
+What was measured to matter, and what a new kernel should do:
+
+    loops over lanes innermost; loops over rows unrolled by four, so that sums stay in registers
+    branches as selects of values that are there already; one branch makes the whole loop scalar
+    a loop over lanes of some ten operations or more counts to LANES; a shorter one to trips(LANES, s), else it is
+      unrolled instead of vectorised (up to ten times slower)
+    32 lanes, two AVX-512 registers: half as fast again as 16, whose sums wait for each other
+    kernels with array arguments are called for many groups at once; each call counts references
 """
 
 from __future__ import annotations
@@ -167,8 +173,9 @@ def weigh_by_size(n: int) -> Callable[..., None]:
 
     @kernel
     def weigh(sigma: Any, s: Any) -> None:
+        lanes = trips(LANES, s)
         for i in range(n):
-            for j in range(LANES):
+            for j in range(lanes):
                 x = s[X + i * LANES + j]
                 s[WT + i * LANES + j] *= np.sqrt(sigma[j] + x * x)
 

@@ -84,20 +84,20 @@ def find_plain(
 
     @kernel
     def find(x: Any, first: Any, count: Any, s: Any, found: Any) -> None:
-        base = np.empty(LANES, np.float32)
+        base, lanes = np.empty(LANES, np.float32), trips(LANES, s)
         for fill in range(0, count * groups, LANES):
             filled = min(LANES, count * groups - fill)
             load(x, first * groups + fill, filled, s)
-            for j in range(LANES):
+            for j in range(lanes):
                 base[j] = ZERO
             if evened:
                 for i in range(n):
-                    for j in range(LANES):
+                    for j in range(lanes):
                         base[j] += s[X + i * LANES + j] * s[X + i * LANES + j]
-                for j in range(LANES):
+                for j in range(lanes):
                     base[j] = np.sqrt(base[j] / length)
             for i in range(n):
-                for j in range(LANES):
+                for j in range(lanes):
                     s[WT + i * LANES + j] = base[j] + abs(s[X + i * LANES + j])
             search(s, top, low, delta, nstep)
             keep(s, fill, filled, found)
@@ -121,20 +121,20 @@ def find_weighted(
 
     @kernel
     def find(x: Any, importance: Any, first: Any, count: Any, s: Any, found: Any) -> None:
-        squares = np.empty(LANES, np.float32)
+        squares, lanes = np.empty(LANES, np.float32), trips(LANES, s)
         even = np.empty(LANES, np.float32)
         sums_of_squares(x, first, count, SUPERBLOCK, squares)
         for fill in range(0, count * groups, LANES):
             filled = min(LANES, count * groups - fill)
             load(x, first * groups + fill, filled, s)
             load_weights(importance, first * groups + fill, filled, s)
-            for j in range(LANES):
+            for j in range(lanes):
                 even[j] = factor * squares[(fill + min(j, filled - 1)) // groups] / length
             weigh(even, s)
-            for j in range(LANES):
+            for j in range(lanes):
                 even[j] = ZERO
             for i in range(n):
-                for j in range(LANES):
+                for j in range(lanes):
                     even[j] += s[WT + i * LANES + j]
             for j in range(filled):
                 i, lane = (fill + j) % groups, (fill + j) // groups

@@ -78,13 +78,17 @@ def _encode(rows: Any, out: Any) -> None:
         for i in range(length):
             v = x[first + i] * iscale + shift
             levels[i] = U8(I32(select(v < TOP, v, TOP)))
-        _pack(levels, 0, to, at)
+        _pack(levels, 1, to, at)
 
 
 @kernel
-def _pack(levels: Any, first: Any, to: Any, at: Any) -> None:
-    for i in range(trips(N // 2, levels)):
-        to[at + 2 + i] = levels[first + i] | U8(levels[first + N // 2 + i] << U8(4))
+def _pack(levels: Any, count: Any, to: Any, at: Any) -> None:
+    """Store the integers of count blocks, the first at to[at:]."""
+    half = trips(N // 2, levels)
+    for block in range(count):
+        first, start = place(block * N), place(at + block * BYTES + 2)
+        for i in range(half):
+            to[start + i] = levels[first + i] | U8(levels[first + N // 2 + i] << U8(4))
 
 
 @kernel(ENCODE_WEIGHTED)
@@ -99,9 +103,8 @@ def _encode_weighted(rows: Any, importance: Any, out: Any) -> None:
         _find(x, importance, first, count, squares, s)
         _round(x, first * N, count, searched, s, 0, levels)
         for lane in range(count):
-            at = place((first + lane) * BYTES)
-            put_half(to, at, s[SCALE + lane])
-            _pack(levels, lane * N, to, at)
+            put_half(to, place((first + lane) * BYTES), s[SCALE + lane])
+        _pack(levels, count, to, first * BYTES)
 
 
 @kernel(DECODE)

@@ -69,10 +69,7 @@ def ggml(fmt: QuantFormat, rows: np.ndarray, weights: np.ndarray | None, folder:
 
 @pytest.mark.parametrize("fmt", FORMATS, ids=lambda fmt: fmt.spec.name)
 def test_bytes_are_ggml_s(fmt: QuantFormat, tmp_path: Path) -> None:
-    if fmt.spec.block == 1:
-        k = 96
-    else:
-        k = 2 * fmt.spec.block if fmt.spec.block > 32 else 96
+    k = 2 * fmt.spec.block if fmt.spec.block > 32 else 96
     rng = np.random.default_rng(fmt.spec.ggml_type)
     compared = 0
     for batch in range(ROWS // BATCH):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,8 @@ import click
 
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.help import SETTINGS, examples
-from quantrecipe.cli.planning import PlanOptions, build_plan, plan_options
+from quantrecipe.cli.planning import PlanOptions, build_plans, plan_options
+from quantrecipe.errors import OutputError
 
 if TYPE_CHECKING:
     from quantrecipe.output.apply import Result
@@ -30,15 +32,31 @@ _UNUSUAL = re.compile(r"[^\w.+-]+")
         "quantrecipe apply recipes/code-model.yaml examples/tiny-code/model.safetensors",
         "quantrecipe apply llama.cpp/Q4_K_M model-BF16.gguf --imatrix imatrix.gguf -o model-Q4_K_M.gguf",
         "quantrecipe apply recipes/code-model.yaml model.safetensors --dry-run",
+        "quantrecipe apply llama.cpp/Q4_K_M recipes/mine.yaml model-BF16.gguf --out-dir release",
+        "quantrecipe apply recipes/mine.yaml model-BF16.gguf --reuse mine-v1.gguf -o mine-v2.gguf",
     ),
 )
-@plan_options
+@click.argument("recipes", nargs=-1, required=True, metavar="RECIPE...")
+@click.argument("model", type=click.Path(path_type=Path))
 @click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path),
     metavar="FILE",
     help="Where to write. [default: MODEL-RECIPE.gguf in the current folder]",
+)
+@click.option(
+    "--out-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Folder for the outputs; made if it isn't there.",
+)
+@plan_options
+@click.option(
+    "--reuse",
+    type=click.Path(path_type=Path),
+    metavar="OLD.gguf",
+    help="Copy the tensors of this older output whose source, type, options and importance are unchanged.",
 )
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 @click.option(
@@ -57,9 +75,11 @@ _UNUSUAL = re.compile(r"[^\w.+-]+")
 def command(
     ctx: Context,
     /,
-    recipe: str,
+    recipes: tuple[str, ...],
     model: Path,
     output: Path | None,
+    out_dir: Path | None,
+    reuse: Path | None,
     force: bool,
     threads: int | None,
     nan: Any,
@@ -67,35 +87,66 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Quantize MODEL to a GGUF file as RECIPE says.
+    """Quantize MODEL to a GGUF file as RECIPE says; with several recipes, to several files in one pass.
 
     RECIPE is a file, or the name of a recipe that quantrecipe or a plugin ships (llama.cpp/Q4_K_M). MODEL is a
-    Hugging Face folder, a .safetensors file in one, or a GGUF. The file appears under its name when it is whole;
-    an existing one is kept unless --force says otherwise.
+    Hugging Face folder, a .safetensors file in one, or a GGUF. Files appear under their names when they are
+    whole; existing ones are kept unless --force says otherwise.
     """
     from quantrecipe.cli.plan_table import render_plan, render_summary, render_warnings
     from quantrecipe.cli.progress import ProgressBar
-    from quantrecipe.output.apply import apply_plan
+    from quantrecipe.output.apply import apply_plans, output_paths
 
-    plan, registry = build_plan(ctx, recipe, model, PlanOptions(**options))
-    path = output or Path(default_name(model, plan.recipe))
+    if output is not None and (len(recipes) > 1 or out_dir is not None):
+        raise click.UsageError("-o names one file: use --out-dir for several recipes.")
+    plans, registry = build_plans(ctx, recipes, model, PlanOptions(**options))
+    folder = out_dir or Path()
+    paths = [output or folder / default_name(model, plan.recipe) for plan in plans]
     if dry_run:
         if as_json:
-            click.echo(json.dumps(plan.to_json() | {"output": str(path)}, indent=2))
-        else:
+            documents = [
+                plan.to_json() | {"output": str(path)} for plan, path in zip(plans, paths, strict=True)
+            ]
+            click.echo(json.dumps(documents if len(documents) > 1 else documents[0], indent=2))
+            return
+        for plan, path in zip(plans, paths, strict=True):
             ctx.console.print(render_plan(plan))
-            ctx.console.print(f"would write {path}")
+            ctx.console.print(f"would write {_names(output_paths(path, len(plan.files)))}")
         return
-    if plan.warnings:
-        ctx.err.print(render_warnings(plan))
+    for plan in plans:
+        if plan.warnings:
+            ctx.err.print(render_warnings(plan))
+    if out_dir is not None:
+        _make_folder(out_dir)
     with ProgressBar(ctx.err) as progress:
-        result = apply_plan(
-            plan, path, registry=registry, threads=threads, force=force, nan=nan, progress=progress
+        results = apply_plans(
+            list(zip(plans, paths, strict=True)),
+            registry=registry,
+            threads=threads,
+            force=force,
+            nan=nan,
+            reuse=reuse,
+            progress=progress,
         )
     if as_json:
-        click.echo(json.dumps(_plain(plan, result), indent=2))
+        written = [_plain(plan, result) for plan, result in zip(plans, results, strict=True)]
+        click.echo(json.dumps(written if len(written) > 1 else written[0], indent=2))
     else:
-        ctx.console.print(render_summary(plan, result))
+        ctx.console.print(render_summary(plans, results))
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise OutputError(
+            f"can't make the folder {folder}: {reason}", "name another with --out-dir"
+        ) from error
+
+
+def _names(paths: Sequence[Path]) -> str:
+    return str(paths[0]) if len(paths) == 1 else f"{paths[0]} … {paths[-1].name}"
 
 
 def default_name(model: Path, recipe: str) -> str:
@@ -115,7 +166,9 @@ def _plain(plan: Plan, result: Result) -> dict[str, Any]:
     from quantrecipe.plan.group import totals
 
     return {
+        "recipe": plan.recipe,
         "output": str(result.path),
+        "files": [str(path) for path in result.paths],
         "nbytes": result.nbytes,
         "weights": plan.size,
         "bits_per_weight": round(plan.bits_per_weight, 4),
@@ -125,5 +178,6 @@ def _plain(plan: Plan, result: Result) -> dict[str, Any]:
         "plan_digest": plan.digest,
         "warnings": list(plan.warnings),
         "nonfinite": result.nonfinite,
+        "reused": list(result.reused),
         "types": [total.to_json() for total in totals(plan.assignments)],
     }

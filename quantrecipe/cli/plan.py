@@ -10,7 +10,7 @@ import click
 
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.help import SETTINGS, examples
-from quantrecipe.cli.planning import PlanOptions, build_plan, plan_options
+from quantrecipe.cli.planning import PlanOptions, build_plans, plan_options
 
 __all__ = ["command"]
 
@@ -24,6 +24,8 @@ __all__ = ["command"]
         "quantrecipe plan recipes/code-model.yaml model.safetensors --json | jq .nbytes",
     ),
 )
+@click.argument("recipe")
+@click.argument("model", type=click.Path(path_type=Path))
 @plan_options
 @click.option("--all", "every_tensor", is_flag=True, help="A line for each tensor.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -36,7 +38,7 @@ def command(
     RECIPE is a file, or the name of a recipe that quantrecipe or a plugin ships (llama.cpp/Q4_K_M). MODEL is a
     Hugging Face folder, a .safetensors file in one, or a GGUF. Weights aren't read, and nothing is written.
     """
-    plan, _ = build_plan(ctx, recipe, model, PlanOptions(**options))
+    (plan,), _ = build_plans(ctx, [recipe], model, PlanOptions(**options))
     if as_json:
         click.echo(json.dumps(plan.to_json(), indent=2))
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -39,19 +40,47 @@ def render_warnings(plan: Plan) -> RenderableType:
     return Lines(*(Text(f"! {printable(warning)}", style="yellow") for warning in plan.warnings))
 
 
-def render_summary(plan: Plan, result: Result) -> RenderableType:
+def render_summary(plans: Sequence[Plan], results: Sequence[Result]) -> RenderableType:
     """What `apply` did."""
-    seconds = f"in {duration_text(result.seconds)} with {result.threads} threads"
-    if result.compile_seconds >= 1:
-        seconds += f", after {duration_text(result.compile_seconds)} of compiling kernels (only once on each machine)"
-    rate = f"{count_text(plan.size / max(result.seconds, 1e-9))} weights/s"
-    lines: list[RenderableType] = [render_totals(plan)]
-    for name, count in result.nonfinite.items():
-        lines.append(
-            Text(f"! {printable(name)}: {count} weights are NaN or Inf, and 0 in the file", style="yellow")
+    first = results[0]
+    seconds = f"in {duration_text(first.seconds)} with {first.threads} threads"
+    if first.compile_seconds >= 1:
+        seconds += (
+            f", after {duration_text(first.compile_seconds)} of compiling kernels (only once on each machine)"
         )
-    lines += [Text(f"{seconds}; {rate}"), Text.assemble("wrote ", (str(result.path), "bold"))]
+    rate = f"{count_text(plans[0].size / max(first.seconds, 1e-9))} weights/s"
+    lines: list[RenderableType] = [render_totals(plans[0])] if len(plans) == 1 else [_outputs(plans, results)]
+    for result in results:
+        lines += [
+            Text(
+                f"! {printable(name)}: {count} weights are NaN or Inf, and 0 in {result.path}", style="yellow"
+            )
+            for name, count in result.nonfinite.items()
+        ]
+    if reused := sum(len(result.reused) for result in results):
+        tensors = sum(len(plan.assignments) for plan in plans)
+        lines.append(Text(f"{reused} of {tensors} tensors copied from the old file"))
+    lines.append(Text(f"{seconds}; {rate}"))
+    if len(plans) == 1:
+        lines += [Text.assemble("wrote ", (printable(str(path)), "bold")) for path in first.paths]
     return Lines(*lines)
+
+
+def _outputs(plans: Sequence[Plan], results: Sequence[Result]) -> Table:
+    """A line for each output."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("recipe", no_wrap=True)
+    table.add_column("bits per weight", justify="right")
+    table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("file", overflow="fold")
+    for plan, result in zip(plans, results, strict=True):
+        files = printable(str(result.path)) + (
+            f" … {len(result.paths)} shards" if len(result.paths) > 1 else ""
+        )
+        table.add_row(
+            printable(plan.recipe), f"{plan.bits_per_weight:.3f}", bytes_text(plan.nbytes), Text(files)
+        )
+    return table
 
 
 def render_totals(plan: Plan) -> RenderableType:
@@ -70,6 +99,7 @@ def render_totals(plan: Plan) -> RenderableType:
         f" ({plan.nbytes:,} bytes), ",
         (f"{plan.bits_per_weight:.3f} bits per weight", "bold"),
         f", {count_text(plan.size)} weights in {len(plan.assignments)} tensors",
+        f", {len(plan.files)} shards" if len(plan.files) > 1 else "",
     )
     return Lines(table, summary)
 

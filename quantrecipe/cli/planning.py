@@ -1,8 +1,9 @@
-"""What `plan` and `apply` have in common: their options, and the way from a command line to a Plan."""
+"""What `plan` and `apply` have in common: their options, and the way from a command line to Plans."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,12 +13,35 @@ import click
 from quantrecipe.cli.context import Context
 
 if TYPE_CHECKING:
+    from quantrecipe.model.model import Model
+    from quantrecipe.plan.layout import SplitLimits
     from quantrecipe.plan.plan import Plan
     from quantrecipe.registry import Registry
 
-__all__ = ["PlanOptions", "build_plan", "plan_options"]
+__all__ = ["ByteSize", "PlanOptions", "build_plans", "plan_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMG]?|[KMG]iB|[KMG]B)", re.IGNORECASE)
+
+
+class ByteSize(click.ParamType[int]):
+    """48G, 500M: thousands, as in llama.cpp's gguf-split; 4.5GiB: powers of two."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        match = _SIZE.fullmatch(value.strip())
+        if match is None:
+            self.fail(f"{value!r} is no size; write 48G, 500M or 4.5GiB", param, ctx)
+        unit = match[2].upper()
+        size = int(float(match[1]) * _UNITS[unit if unit in _UNITS else unit.removesuffix("B")])
+        if size <= 0:
+            self.fail("must be more than nothing", param, ctx)
+        return size
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,13 +54,14 @@ class PlanOptions:
     strict: bool
     allow_requantize: bool
     provenance: bool
+    split_max_size: int | None
+    split_max_tensors: int | None
+    keep_split: bool
 
 
 def plan_options(command: F) -> F:
-    """Add the arguments RECIPE and MODEL, and the options of PlanOptions."""
+    """Add the options of PlanOptions."""
     decorators = (
-        click.argument("recipe"),
-        click.argument("model", type=click.Path(path_type=Path)),
         click.option(
             "--imatrix",
             type=click.Path(path_type=Path),
@@ -56,6 +81,19 @@ def plan_options(command: F) -> F:
             help="Pre-tokenizer (tokenizer.ggml.pre), where its rules aren't recognised.",
         ),
         click.option(
+            "--split-max-size",
+            type=ByteSize(),
+            metavar="SIZE",
+            help="Split into files of at most SIZE: 48G, 500M.",
+        ),
+        click.option(
+            "--split-max-tensors",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="Split into files of at most N tensors.",
+        ),
+        click.option("--keep-split", is_flag=True, help="Split as the model is."),
+        click.option(
             "--no-provenance",
             "provenance",
             flag_value=False,
@@ -68,9 +106,9 @@ def plan_options(command: F) -> F:
     return command
 
 
-def build_plan(
-    ctx: Context, recipe_name: str, model_path: Path, options: PlanOptions
-) -> tuple[Plan, Registry]:
+def build_plans(
+    ctx: Context, recipes: Sequence[str], model_path: Path, options: PlanOptions
+) -> tuple[list[Plan], Registry]:
     """Load everything and resolve it; QuantrecipeError says what is wrong with any of it."""
     from quantrecipe.importance import read_importance
     from quantrecipe.model.open import open_model
@@ -78,16 +116,41 @@ def build_plan(
     from quantrecipe.recipe.load import load_recipe
 
     registry = ctx.load_registry()
-    recipe = load_recipe(recipe_name, registry=registry)
+    loaded = [load_recipe(name, registry=registry) for name in recipes]
     model = open_model(model_path, arch=options.arch, pre=options.pre, registry=registry)
-    matrix = options.imatrix or recipe.importance.file
-    plan = make_plan(
-        recipe,
-        model,
-        registry=registry,
-        importance=read_importance(matrix) if matrix is not None else None,
-        strict=options.strict,
-        allow_requantize=options.allow_requantize,
-        provenance=options.provenance,
-    )
-    return plan, registry
+    matrices = {
+        path: read_importance(path)
+        for path in dict.fromkeys(options.imatrix or recipe.importance.file for recipe in loaded)
+        if path is not None
+    }
+    plans = [
+        make_plan(
+            recipe,
+            model,
+            registry=registry,
+            importance=matrices.get(options.imatrix or recipe.importance.file),  # type: ignore[arg-type]  # None gives None
+            strict=options.strict,
+            allow_requantize=options.allow_requantize,
+            provenance=options.provenance,
+            split=_limits(options, model),
+        )
+        for recipe in loaded
+    ]
+    return plans, registry
+
+
+def _limits(options: PlanOptions, model: Model) -> SplitLimits | None:
+    from quantrecipe.plan.layout import SplitLimits
+
+    if options.keep_split and (options.split_max_size or options.split_max_tensors):
+        raise click.UsageError("--keep-split and --split-max-… exclude each other.")
+    if options.keep_split:
+        numbers = {path: number for number, path in enumerate(model.files)}
+        shards = {
+            name: numbers[source.extents[0].path] if source.extents else 0
+            for name, source in model.sources.items()
+        }
+        return SplitLimits(shards=shards) if len(set(shards.values())) > 1 else None
+    if options.split_max_size or options.split_max_tensors:
+        return SplitLimits(max_bytes=options.split_max_size, max_tensors=options.split_max_tensors)
+    return None

@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from quantrecipe.plan.plan import Assignment, Plan
+from quantrecipe.cli.errors import printable
+from quantrecipe.tensor import TensorInfo
 
 __all__ = ["ProgressBar"]
 
@@ -41,18 +42,18 @@ class ProgressBar:
     ) -> None:
         self._bar.stop()
 
-    def compiling(self, plan: Plan) -> None:
+    def compiling(self) -> None:
         self._task = self._bar.add_task("compiling kernels (only once on each machine)", total=None, speed="")
 
-    def start(self, plan: Plan) -> None:
+    def start(self, weights: int) -> None:
         if self._task is not None:
             self._bar.remove_task(self._task)
         # Time goes with weights, not bytes: a copied tensor is quick, but so is it small.
-        self._task = self._bar.add_task("", total=plan.size, speed="")
+        self._task = self._bar.add_task("", total=weights, speed="")
 
-    def tensor(self, assignment: Assignment) -> None:
+    def tensor(self, tensor: TensorInfo, types: tuple[str, ...]) -> None:
         if self._task is not None:
-            self._bar.update(self._task, description=f"{assignment.tensor.name} → {assignment.type}")
+            self._bar.update(self._task, description=f"{printable(tensor.name)} → {', '.join(types)}")
 
     def advance(self, weights: int, read: int, written: int) -> None:
         if self._task is None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import threading
 from pathlib import Path
 from types import TracebackType
@@ -26,7 +25,7 @@ class PartFile:
     """`nbytes` of output on their way to `path`. Use as a context manager; `write` is thread-safe."""
 
     def __init__(self, path: Path, nbytes: int, *, force: bool = False) -> None:
-        """OutputError if the path is taken (unless `force`), can't be written, or the disk is too small."""
+        """OutputError if the path is taken (unless `force`) or can't be written."""
         self.path = path
         self.part = path.with_name(path.name + ".part")
         self._nbytes = nbytes
@@ -58,10 +57,17 @@ class PartFile:
         except OSError as error:
             raise self._explain(error) from error
 
-    def finish(self) -> None:
-        """Make the file durable and give it its name."""
+    def sync(self) -> None:
+        """Make what was written durable."""
         try:
             os.fsync(self._fd)
+        except OSError as error:
+            raise self._explain(error) from error
+
+    def finish(self) -> None:
+        """Make the file durable and give it its name."""
+        self.sync()
+        try:
             _unlock(self._fd)
             os.close(self._fd)
             self._fd = -1
@@ -108,15 +114,9 @@ class PartFile:
         )
 
     def _reserve(self) -> None:
-        """Start from an empty file, check that the disk has room, and set the length."""
+        """Start from an empty file, and set its length: a file system that can't hold it says so now."""
         try:
             os.ftruncate(self._fd, 0)
-            free = shutil.disk_usage(self.path.parent).free
-            if free < self._nbytes:
-                raise OutputError(
-                    f"{self.path.name} needs {_size(self._nbytes)}, and {self.path.parent.resolve()} has {_size(free)} free",
-                    "free some space, or name a file on another disk with -o FILE",
-                )
             os.ftruncate(self._fd, self._nbytes)
         except OSError as error:
             raise self._explain(error) from error
@@ -152,10 +152,6 @@ def _is(fd: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(fd), path.stat())
     except FileNotFoundError:
         return False
-
-
-def _size(nbytes: int) -> str:
-    return f"{nbytes / 1e9:.1f} GB" if nbytes >= 1e9 else f"{nbytes / 1e6:.1f} MB"
 
 
 def _sync_folder(folder: Path) -> None:

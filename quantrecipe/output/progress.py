@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from quantrecipe.plan.plan import Assignment, Plan
+from quantrecipe.tensor import TensorInfo
 
 __all__ = ["Progress", "Silent"]
 
@@ -12,14 +12,14 @@ __all__ = ["Progress", "Silent"]
 class Progress(Protocol):
     """Called from the thread that called `apply_plan`, in this order: compiling, start, then tensor and advance."""
 
-    def compiling(self, plan: Plan) -> None:
+    def compiling(self) -> None:
         """Kernels that this machine hasn't compiled yet are compiled now; nothing has been read."""
 
-    def start(self, plan: Plan) -> None:
-        """Reading begins."""
+    def start(self, weights: int) -> None:
+        """Reading begins; so many weights are ahead."""
 
-    def tensor(self, assignment: Assignment) -> None:
-        """The tensor is being read."""
+    def tensor(self, tensor: TensorInfo, types: tuple[str, ...]) -> None:
+        """The tensor is being read; it becomes these types, one for each way in which the outputs want it."""
 
     def advance(self, weights: int, read: int, written: int) -> None:
         """So many weights more are done; `read` and `written` are bytes."""
@@ -28,10 +28,10 @@ class Progress(Protocol):
 class Silent:
     """Hears nothing."""
 
-    def compiling(self, plan: Plan) -> None: ...
+    def compiling(self) -> None: ...
 
-    def start(self, plan: Plan) -> None: ...
+    def start(self, weights: int) -> None: ...
 
-    def tensor(self, assignment: Assignment) -> None: ...
+    def tensor(self, tensor: TensorInfo, types: tuple[str, ...]) -> None: ...
 
     def advance(self, weights: int, read: int, written: int) -> None: ...

@@ -1,4 +1,4 @@
-"""Units of work: (tensor, rows) → bytes at an offset. Small enough for a cache, independent of each other.
+"""Units of work: some rows of a tensor. Small enough for a cache, independent of each other.
 
 Splits don't show in the output: a format's bytes are the same for any grouping of rows.
 """
@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import lcm
 
-from quantrecipe.plan.plan import Assignment
+from quantrecipe.tensor import TensorInfo
 
 __all__ = ["CHUNK_WEIGHTS", "Unit", "split"]
 
@@ -19,40 +18,26 @@ CHUNK_WEIGHTS = 1 << 19
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Unit:
-    """Rows `start` to `stop` of a tensor, all of one expert, that belong at `offset` in the output."""
+    """Rows `start` to `stop` of a tensor, counted over all experts; all are of one expert."""
 
-    assignment: Assignment
+    tensor: TensorInfo
     expert: int
     start: int
     stop: int
-    offset: int
 
     @property
     def rows(self) -> int:
         """Number of rows."""
         return self.stop - self.start
 
-    @property
-    def last(self) -> bool:
-        """True for the unit that completes its tensor."""
-        tensor = self.assignment.tensor
-        return self.stop == tensor.rows * tensor.experts
 
+def split(tensor: TensorInfo, together: int = 1, chunk: int = CHUNK_WEIGHTS) -> Iterator[Unit]:
+    """The units of a tensor, in the order of its rows.
 
-def split(assignment: Assignment, rows_per_head: int = 1, chunk: int = CHUNK_WEIGHTS) -> Iterator[Unit]:
-    """The units of a tensor, in the order of its rows; none crosses an expert, a head, or a group of rows."""
-    tensor, spec = assignment.tensor, assignment.format.spec
-    row_bytes = spec.row_bytes(tensor.cols)
-    together = lcm(rows_per_head, spec.rows_per_group)
+    None crosses an expert, and all have a multiple of `together` rows: a head, or a group of interleaved rows.
+    """
     step = max(1, chunk // (tensor.cols * together)) * together
     for expert in range(tensor.experts):
         first = expert * tensor.rows
         for start in range(first, first + tensor.rows, step):
-            stop = min(start + step, first + tensor.rows)
-            yield Unit(
-                assignment=assignment,
-                expert=expert,
-                start=start,
-                stop=stop,
-                offset=assignment.offset + start * row_bytes,
-            )
+            yield Unit(tensor=tensor, expert=expert, start=start, stop=min(start + step, first + tensor.rows))

@@ -1,6 +1,8 @@
-"""compile_kernels: get every kernel that a plan needs compiled, before the clock and the progress bar start."""
+"""compile_kernels: get every kernel that plans need compiled, before the clock and the progress bar start."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -11,13 +13,14 @@ from quantrecipe.registry import Registry
 __all__ = ["compile_kernels", "warm"]
 
 
-def compile_kernels(plan: Plan, registry: Registry) -> None:
-    """Run each encoder and decoder of the plan once, on one group of rows of one block."""
-    for dtype in sorted({a.tensor.dtype for a in plan.assignments}):
+def compile_kernels(plans: Sequence[Plan], registry: Registry) -> None:
+    """Run each encoder and decoder of the plans once, on one group of rows of one block."""
+    assignments = [a for plan in plans for a in plan.assignments]
+    for dtype in sorted({a.tensor.dtype for a in assignments}):
         source = registry.formats[dtype]
         if source.spec.codec:
             warm(source, decode=True)
-    wanted = {(a.type, a.importance): a.format for a in plan.assignments if a.format.spec.codec}
+    wanted = {(a.type, a.importance): a.format for a in assignments if a.format.spec.codec}
     for (_, weighted), target in sorted(wanted.items(), key=lambda item: item[0]):
         warm(target, weighted=weighted)
 

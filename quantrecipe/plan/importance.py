@@ -12,6 +12,8 @@ from quantrecipe.recipe.recipe import Recipe
 
 __all__ = ["check_importance", "names"]
 
+_CALIBRATION_LEAVES_OUT = ("token_embd", "per_layer_token_embd", "output")
+
 
 def check_importance(
     recipe: Recipe, model: Model, assignments: Sequence[Assignment], importance: Importance | None
@@ -32,6 +34,7 @@ def check_importance(
         report = coverage([a.tensor for a in users], importance, model=model.tensors)
         _refuse_misfits(report)
     bare = [a for a in users if not a.importance]
+    _refuse_uncovered(recipe, importance, bare)
     if required := [a for a in bare if a.format.spec.importance == "required"]:
         raise ImportanceError(
             f"{_types(required)} can't be made without importance, and there is none for {names(required)}",
@@ -39,6 +42,25 @@ def check_importance(
             file=recipe.file,
         )
     return report, _warnings(recipe, importance, report, bare)
+
+
+def _refuse_uncovered(recipe: Recipe, importance: Importance | None, bare: Sequence[Assignment]) -> None:
+    """What the recipe doesn't give any tensor without importance; embeddings pass, since calibration has none."""
+    needy = [
+        a
+        for a in bare
+        if a.type in recipe.importance.required_for and a.tensor.role not in _CALIBRATION_LEAVES_OUT
+    ]
+    if not needy:
+        return
+    became = f"{_types(needy)} for {names(needy)}"
+    if importance is None:
+        what = f"recipe {recipe.name!r} needs an importance matrix: it has {became}"
+        remedy = "give one that was made from this model, with --imatrix FILE"
+    else:
+        what = f"recipe {recipe.name!r} has {became}, which {importance.label} doesn't cover"
+        remedy = "make a matrix that covers all layers, or give these tensors a rule with a type of 4 bits or more"
+    raise ImportanceError(what, remedy, file=recipe.file)
 
 
 def names(assignments: Sequence[Assignment]) -> str:

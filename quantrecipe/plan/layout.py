@@ -1,18 +1,143 @@
-"""Where each tensor's data lies in the file: one after the other, each at a multiple of the alignment."""
+"""Which file each tensor goes to, and where in it its data lies: every offset is known before a byte is read.
+
+    header, padded | tensor | padding | tensor | padding …
+
+Each tensor starts at a multiple of the alignment. A model may be split into shards, named and marked as
+llama.cpp's gguf-split does it: the first has the metadata, each says which of how many it is.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from quantrecipe.gguf.write import padded
+from quantrecipe.errors import PlanError
+from quantrecipe.gguf.header import ALIGNMENT_KEY, TensorEntry
+from quantrecipe.gguf.values import GGUFValue, ValueType
+from quantrecipe.gguf.write import header_size, padded
+from quantrecipe.plan.plan import Assignment, PlannedFile
 
-__all__ = ["offsets"]
+__all__ = ["SplitLimits", "entries", "lay_out"]
 
 
-def offsets(sizes: Iterable[int], alignment: int) -> tuple[list[int], int]:
-    """Offsets from the start of the data, and the length of the data, last padding included."""
-    result, end = [], 0
-    for size in sizes:
-        result.append(end)
-        end = padded(end + size, alignment)
-    return result, end
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SplitLimits:
+    """When to begin another shard.
+
+    max_bytes:   no file is larger, header included
+    max_tensors: no file has more
+    shards:      the shard of each tensor by its name, as the source has them
+    """
+
+    max_bytes: int | None = None
+    max_tensors: int | None = None
+    shards: Mapping[str, int] | None = None
+
+
+def lay_out(
+    assignments: Sequence[Assignment],
+    metadata: Mapping[str, GGUFValue],
+    alignment: int,
+    limits: SplitLimits | None,
+) -> tuple[PlannedFile, ...]:
+    """The files, and in each of them the tensors at their final offsets."""
+    if limits is None:
+        return (_file(assignments, metadata, alignment),)
+    total = len(assignments)
+    shared = {ALIGNMENT_KEY: metadata[ALIGNMENT_KEY]} if ALIGNMENT_KEY in metadata else {}
+    heads = (metadata, shared)
+    groups = list(
+        _groups(assignments, [{**head, **_marks(0, 0, total)} for head in heads], alignment, limits)
+    )
+    return tuple(
+        _file(group, {**heads[min(number, 1)], **_marks(number, len(groups), total)}, alignment)
+        for number, group in enumerate(groups)
+    )
+
+
+def entries(assignments: Sequence[Assignment], *, header: int) -> list[TensorEntry]:
+    """The tensors as the header lists them; `header` is what their offsets count from."""
+    return [
+        TensorEntry(
+            name=a.tensor.name,
+            shape=a.tensor.shape,
+            ggml_type=a.format.spec.ggml_type,
+            offset=a.offset - header,
+        )
+        for a in assignments
+    ]
+
+
+def _file(
+    assignments: Sequence[Assignment], metadata: Mapping[str, GGUFValue], alignment: int
+) -> PlannedFile:
+    header = header_size(metadata, entries(assignments, header=0), alignment)
+    placed, end = [], header
+    for a in assignments:
+        placed.append(replace(a, offset=end))
+        end += padded(a.nbytes, alignment)
+    return PlannedFile(metadata=metadata, assignments=tuple(placed), header=header, nbytes=end)
+
+
+def _groups(
+    assignments: Sequence[Assignment],
+    metadata: Sequence[Mapping[str, GGUFValue]],
+    alignment: int,
+    limits: SplitLimits,
+) -> Iterator[Sequence[Assignment]]:
+    """The tensors of each shard. `metadata` of the first, and of the others."""
+    if limits.shards is not None:
+        for number in sorted(set(limits.shards.values())):
+            yield [a for a in assignments if limits.shards[a.tensor.name] == number]
+        return
+    max_tensors = limits.max_tensors or len(assignments)
+    size = _Size(metadata[0], alignment)
+    group: list[Assignment] = []
+    for a in assignments:
+        if group and (len(group) == max_tensors or size.too_large(a, limits.max_bytes)):
+            yield group
+            group, size = [], _Size(metadata[1], alignment)
+        if not group and size.too_large(a, limits.max_bytes):
+            raise PlanError(
+                f"a file with {a.tensor.name} alone has {size.with_(a):,} bytes, "
+                f"more than the {limits.max_bytes:,} that --split-max-size allows",
+                f"allow at least {-(-size.with_(a) // 1_000_000)}M",
+            )
+        group.append(a)
+        size.add(a)
+    yield group
+
+
+class _Size:
+    """The size of a file that tensors are added to."""
+
+    def __init__(self, metadata: Mapping[str, GGUFValue], alignment: int) -> None:
+        self._alignment = alignment
+        self._header = header_size(metadata, [], 1)
+        self._data = 0
+
+    def add(self, a: Assignment) -> None:
+        self._header += _entry_size(a)
+        self._data += padded(a.nbytes, self._alignment)
+
+    def with_(self, a: Assignment) -> int:
+        """Bytes of the file if this tensor came to it."""
+        header = padded(self._header + _entry_size(a), self._alignment)
+        return header + self._data + padded(a.nbytes, self._alignment)
+
+    def too_large(self, a: Assignment, limit: int | None) -> bool:
+        return limit is not None and self.with_(a) > limit
+
+
+def _entry_size(a: Assignment) -> int:
+    """Bytes that the header spends on a tensor."""
+    return header_size({}, entries([a], header=0), 1) - header_size({}, [], 1)
+
+
+def _marks(number: int, count: int, tensors: int) -> dict[str, GGUFValue]:
+    """What says which shard a file is. Order and types are gguf-split's."""
+    return {
+        "split.no": GGUFValue.of(ValueType.UINT16, number),
+        "split.tensors.count": GGUFValue.of(ValueType.INT32, tensors),
+        "split.count": GGUFValue.of(ValueType.UINT16, count),
+    }

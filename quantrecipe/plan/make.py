@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import groupby
 
 import xxhash
 
 from quantrecipe.errors import PlanError, Problem
-from quantrecipe.gguf.header import TensorEntry
 from quantrecipe.gguf.values import GGUFValue, ValueType
-from quantrecipe.gguf.write import header_size
 from quantrecipe.importance import Importance
 from quantrecipe.model.model import Model
 from quantrecipe.plan.assign import Choice, choose_format
 from quantrecipe.plan.importance import check_importance, names
-from quantrecipe.plan.layout import offsets
+from quantrecipe.plan.layout import SplitLimits, lay_out
 from quantrecipe.plan.metadata import PLAN_DIGEST, build_metadata
 from quantrecipe.plan.plan import Assignment, Plan
 from quantrecipe.plan.resolve import Decision, resolve
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry, load_registry
 
-__all__ = ["entries", "make_plan"]
+__all__ = ["make_plan"]
 
 
 def make_plan(
@@ -36,12 +33,13 @@ def make_plan(
     strict: bool = False,
     allow_requantize: bool = False,
     provenance: bool = True,
+    split: SplitLimits | None = None,
 ) -> Plan:
     """Resolve a recipe against a model, from headers alone.
 
     `importance` is used as given; reading the matrix that the recipe names is the caller's part. `strict`
     refuses every fallback, `allow_requantize` lets quantized sources be quantized again, `provenance`
-    records recipe and hashes in the output.
+    records recipe and hashes in the output, `split` says when to begin another file.
 
     Raises PlanError with every problem found, ImportanceError where a matrix is needed and missing, or
     doesn't fit the model.
@@ -56,29 +54,27 @@ def make_plan(
     sizes = [
         choice.format.spec.tensor_bytes(d.tensor.shape) for d, choice in zip(decisions, choices, strict=True)
     ]
-    starts, data = offsets(sizes, model.alignment)
     assignments = [
         Assignment(
             tensor=decision.tensor,
             format=choice.format,
             nbytes=nbytes,
-            offset=start,
+            offset=0,
             because=choice.because,
             why=decision.why,
             wanted=choice.wanted,
             misfit=choice.misfit,
             copied=choice.copied,
-            importance=(
-                not choice.copied
-                and choice.format.spec.importance != "ignored"
-                and decision.tensor.name in covered
+            importance=weighted,
+            encoding=_encoding(
+                choice, importance.entries[decision.tensor.name].digest if weighted and importance else ""
             ),
         )
-        for decision, choice, nbytes, start in zip(decisions, choices, sizes, starts, strict=True)
+        for decision, choice, nbytes in zip(decisions, choices, sizes, strict=True)
+        for weighted in [_uses_importance(choice, decision.tensor.name in covered)]
     ]
     report, warnings = check_importance(recipe, model, assignments, importance)
     metadata = build_metadata(recipe, model, assignments, importance, provenance=provenance)
-    header = header_size(metadata, entries(assignments, header=0), model.alignment)
     digest = _digest(recipe, assignments, importance)
     if provenance:
         metadata[PLAN_DIGEST] = GGUFValue.of(ValueType.STRING, digest)
@@ -86,29 +82,13 @@ def make_plan(
         recipe=recipe.name,
         recipe_file=recipe.file,
         model=model,
-        assignments=tuple(replace(a, offset=header + a.offset) for a in assignments),
-        metadata=metadata,
+        files=lay_out(assignments, metadata, model.alignment, split),
         importance=importance,
         coverage=report,
-        header=header,
         alignment=model.alignment,
-        nbytes=header + data,
         warnings=tuple(_fallback_warnings(assignments) + warnings),
         digest=digest,
     )
-
-
-def entries(assignments: Sequence[Assignment], *, header: int) -> list[TensorEntry]:
-    """The tensors as the header lists them; `header` is what offsets count from."""
-    return [
-        TensorEntry(
-            name=a.tensor.name,
-            shape=a.tensor.shape,
-            ggml_type=a.format.spec.ggml_type,
-            offset=a.offset - header,
-        )
-        for a in assignments
-    ]
 
 
 def _require_names(model: Model) -> None:
@@ -163,22 +143,29 @@ def _fallback_warnings(assignments: Sequence[Assignment]) -> list[str]:
     ]
 
 
-def _digest(recipe: Recipe, assignments: Sequence[Assignment], importance: Importance | None) -> str:
-    content = {
-        "recipe": recipe.digest,
-        "importance": importance.digest if importance is not None else None,
-        "tensors": [
-            [
-                a.tensor.name,
-                a.tensor.shape,
-                a.tensor.dtype,
-                a.type,
-                a.format.spec.version,
-                dict(a.format.options),
-                a.nbytes,
-                a.importance,
-            ]
-            for a in assignments
-        ],
-    }
+def _uses_importance(choice: Choice, covered: bool) -> bool:
+    return covered and not choice.copied and choice.format.spec.importance != "ignored"
+
+
+def _encoding(choice: Choice, importance: str) -> str:
+    """Digest of what the bytes depend on besides the source. `importance`: digest of the tensor's own."""
+    spec = choice.format.spec
+    content = [spec.name, spec.version, dict(choice.format.options), choice.copied, importance]
+    return _hash(content)
+
+
+def _hash(content: object) -> str:
     return xxhash.xxh3_128_hexdigest(json.dumps(content, sort_keys=True, separators=(",", ":")).encode())
+
+
+def _digest(recipe: Recipe, assignments: Sequence[Assignment], importance: Importance | None) -> str:
+    return _hash(
+        {
+            "recipe": recipe.digest,
+            "importance": importance.digest if importance is not None else None,
+            "tensors": [
+                [a.tensor.name, a.tensor.shape, a.tensor.dtype, a.type, a.nbytes, a.encoding]
+                for a in assignments
+            ],
+        }
+    )

@@ -8,7 +8,8 @@ Provenance (all under `quantrecipe.`) lets anybody who holds the file see how it
     recipe.digest         XXH3-128 of what the recipe means
     plan.digest           XXH3-128 of what was written where
     importance.digest     XXH3-128 of the importance matrix, if one was used
-    source.xxh3_128       array, in the order of the tensors: XXH3-128 of each tensor's stored source bytes
+    encoding.xxh3_128     array, in the order of the tensors: XXH3-128 of type, options and importance of each
+    source.xxh3_128       the same of each tensor's bytes as the source stores them
 
 No time, path, user or machine is recorded, so that the same input gives the same file everywhere.
 """
@@ -26,8 +27,9 @@ from quantrecipe.model.model import Model
 from quantrecipe.plan.plan import Assignment
 from quantrecipe.recipe.recipe import Recipe
 
-__all__ = ["PLAN_DIGEST", "SOURCE_HASHES", "build_metadata", "source_hashes"]
+__all__ = ["ENCODINGS", "PLAN_DIGEST", "SOURCE_HASHES", "build_metadata", "source_hashes"]
 
+ENCODINGS = "quantrecipe.encoding.xxh3_128"
 SOURCE_HASHES = "quantrecipe.source.xxh3_128"
 PLAN_DIGEST = "quantrecipe.plan.digest"
 _OURS = "quantrecipe."
@@ -56,7 +58,7 @@ def build_metadata(
         pairs.pop(key, None)
         pairs[key] = value
     if provenance:
-        pairs.update(_provenance(recipe, len(assignments), importance))
+        pairs.update(_provenance(recipe, assignments, importance))
     return pairs
 
 
@@ -65,7 +67,9 @@ def source_hashes(digests: Sequence[str]) -> GGUFValue:
     return GGUFValue.array(ValueType.STRING, digests)
 
 
-def _provenance(recipe: Recipe, tensors: int, importance: Importance | None) -> dict[str, GGUFValue]:
+def _provenance(
+    recipe: Recipe, assignments: Sequence[Assignment], importance: Importance | None
+) -> dict[str, GGUFValue]:
     unknown = "0" * _DIGEST_LENGTH
     pairs = {
         "quantrecipe.version": _text(__version__),
@@ -76,7 +80,8 @@ def _provenance(recipe: Recipe, tensors: int, importance: Importance | None) -> 
     }
     if importance is not None:
         pairs["quantrecipe.importance.digest"] = _text(importance.digest)
-    pairs[SOURCE_HASHES] = source_hashes([unknown] * tensors)
+    pairs[ENCODINGS] = GGUFValue.array(ValueType.STRING, [a.encoding for a in assignments])
+    pairs[SOURCE_HASHES] = source_hashes([unknown] * len(assignments))
     return pairs
 
 

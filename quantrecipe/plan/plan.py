@@ -12,7 +12,7 @@ from quantrecipe.importance import Coverage, Importance
 from quantrecipe.model.model import Model
 from quantrecipe.tensor import TensorInfo
 
-__all__ = ["Assignment", "Plan"]
+__all__ = ["Assignment", "Plan", "PlannedFile"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,13 +22,14 @@ class Assignment:
     tensor:     as the source has it
     format:     the type it gets, with the rule's options
     nbytes:     of its data in the output
-    offset:     of its data, from the start of the output file
+    offset:     of its data, from the start of the file that it is in
     because:    what decided: `recipes/code-model.yaml:14`, or why it stays as it is
     why:        the rule's reason
     wanted:     the type that the recipe asked for, where a fallback took its place, else None
     misfit:     why the wanted type doesn't accept the tensor, else ""
     copied:     True where the source's bytes are the output's bytes
     importance: True where the importance matrix covers the tensor and the format uses it
+    encoding:   XXH3-128, in hex, of all that its bytes depend on besides the source: format, options, importance
     """
 
     tensor: TensorInfo
@@ -41,6 +42,7 @@ class Assignment:
     misfit: str = ""
     copied: bool = False
     importance: bool = False
+    encoding: str = ""
 
     @property
     def type(self) -> str:
@@ -72,30 +74,55 @@ class Assignment:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PlannedFile:
+    """One file of the output: the only one, or a shard.
+
+    metadata:    its key-value pairs, in order; where a value is only known once the sources were read (the
+                 hashes of `SOURCE_HASHES`), a placeholder of its length stands in
+    assignments: in the order in which they are written
+    header:      bytes before the first tensor's data
+    nbytes:      of the whole file
+    """
+
+    metadata: Mapping[str, GGUFValue]
+    assignments: tuple[Assignment, ...]
+    header: int
+    nbytes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
     """A recipe resolved against a model: everything that `apply` needs besides the model's bytes.
 
-    assignments: in the order in which they are written
-    metadata:    the output's key-value pairs, in order; where a value is only known once the sources were read
-                 (the hashes of `SOURCE_HASHES`), a placeholder of its length stands in
+    files:       what will be written: one file, or several shards, the first of which has the metadata
     coverage:    how the importance matrix covers the tensors whose types use it
-    header:      bytes of the file before the first tensor's data
-    nbytes:      of the whole file
     digest:      XXH3-128 of what will be written where, in hex
     """
 
     recipe: str
     recipe_file: str
     model: Model
-    assignments: tuple[Assignment, ...]
-    metadata: Mapping[str, GGUFValue]
+    files: tuple[PlannedFile, ...]
     importance: Importance | None
     coverage: Coverage | None
-    header: int
     alignment: int
-    nbytes: int
     warnings: tuple[str, ...]
     digest: str
+
+    @property
+    def assignments(self) -> tuple[Assignment, ...]:
+        """What becomes of each tensor, in the order in which they are written."""
+        return tuple(a for file in self.files for a in file.assignments)
+
+    @property
+    def metadata(self) -> Mapping[str, GGUFValue]:
+        """The output's key-value pairs, which the first file has."""
+        return self.files[0].metadata
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all files together."""
+        return sum(file.nbytes for file in self.files)
 
     @property
     def size(self) -> int:
@@ -121,7 +148,10 @@ class Plan:
             "architecture": self.model.arch,
             "weights": self.size,
             "nbytes": self.nbytes,
-            "header_nbytes": self.header,
+            "files": [
+                {"nbytes": file.nbytes, "header_nbytes": file.header, "tensors": len(file.assignments)}
+                for file in self.files
+            ],
             "bits_per_weight": round(self.bits_per_weight, 4),
             "digest": self.digest,
             "warnings": list(self.warnings),

@@ -155,14 +155,15 @@ def _idle(rule: Rule, match: _Match, decided: dict[str, Rule], n_layers: int) ->
             what=what,
             remedy="`quantrecipe inspect MODEL` lists the names; `optional: true` if only some models have them",
         )
-    hiders = {
-        str(decided[n].origin.line): None for n in sorted(match.matched) if n in decided and decided[n].own
-    }
-    if match.matched and all(name in decided and decided[name].own for name in match.matched):
+    hiders = [decided[name] for name in sorted(match.matched) if name in decided and decided[name].own]
+    if rule.optional and any(hider.when is not None for hider in hiders):
+        return None  # on another model it has something to do
+    if match.matched and len(hiders) == len(match.matched):
+        lines = ", ".join(dict.fromkeys(str(hider.origin.line) for hider in hiders))
         return Problem(
             file=file,
             line=line,
-            what=f"this rule never decides: line {', '.join(hiders)} takes every tensor of {patterns!r} before it",
+            what=f"this rule never decides: line {lines} takes every tensor of {patterns!r} before it",
             remedy="the first rule that matches wins: move this one up, or narrow the earlier one",
         )
     return None

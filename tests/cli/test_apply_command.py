@@ -90,7 +90,7 @@ def test_nan_is_named_without_a_traceback(folder: Path, capsys: Output) -> None:
     assert "blk.0.ffn_up.weight: nan at row 3, column 5" in err
     assert "Traceback" not in err
     assert main(["apply", "llama.cpp/Q8_0", "bad.gguf", "-o", "out.gguf", "--nan", "keep"]) == 0
-    assert "1 weights are NaN or Inf, and 0 in the file" in capsys.readouterr().out
+    assert "1 weights are NaN or Inf, and 0 in out.gguf" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal")
@@ -141,3 +141,30 @@ def test_default_names(model: str, recipe: str, name: str) -> None:
 def test_a_folder_names_the_output(folder: Path) -> None:
     (folder / "Qwen3-8B").mkdir()
     assert default_name(Path("Qwen3-8B"), "code-model") == "Qwen3-8B-code-model.gguf"
+
+
+def test_several_recipes_into_a_folder(folder: Path, capsys: Output) -> None:
+    arguments = ["llama.cpp/Q8_0", "llama.cpp/Q4_K_M", str(EXAMPLE), "--out-dir", "release/v1"]
+    assert main(["apply", *arguments]) == 0
+    assert sorted(path.name for path in (folder / "release/v1").iterdir()) == [
+        "tiny-code-Q4_K_M.gguf",
+        "tiny-code-Q8_0.gguf",
+    ]
+    assert "release/v1/tiny-code-Q8_0.gguf" in capsys.readouterr().out
+    assert main(["apply", *arguments[:3], "-o", "x.gguf"]) == 2
+
+
+def test_splitting(folder: Path, capsys: Output) -> None:
+    assert main(["apply", "llama.cpp/Q8_0", str(EXAMPLE), "-o", "out.gguf", "--split-max-size", "1M"]) == 0
+    paths = sorted(folder.iterdir())
+    assert paths[0].name == f"out-00001-of-{len(paths):05d}.gguf"
+    assert all(path.stat().st_size <= 1_000_000 for path in paths)
+    assert main(["apply", "llama.cpp/Q8_0", str(EXAMPLE), "--keep-split", "--split-max-tensors", "3"]) == 2
+    assert main(["apply", "llama.cpp/Q8_0", str(EXAMPLE), "--split-max-size", "lots"]) == 2
+    assert "write 48G, 500M or 4.5GiB" in capsys.readouterr().err
+
+
+def test_reuse(folder: Path, capsys: Output) -> None:
+    assert main(["apply", "llama.cpp/Q4_K_S", str(EXAMPLE), "-o", "old.gguf"]) == 0
+    assert main(["apply", "llama.cpp/Q4_K_M", str(EXAMPLE), "-o", "new.gguf", "--reuse", "old.gguf"]) == 0
+    assert "tensors copied from the old file" in capsys.readouterr().out

@@ -20,8 +20,9 @@ from quantrecipe.output import units
 from quantrecipe.output.apply import apply_plan
 from quantrecipe.output.progress import Silent
 from quantrecipe.plan.make import make_plan
-from quantrecipe.plan.plan import Assignment, Plan
+from quantrecipe.plan.plan import Plan
 from quantrecipe.registry import Registry, load_registry
+from quantrecipe.tensor import TensorInfo
 
 MIX = recipe(rule("attn_v", "Q8_0"), rule("ffn_down*", "Q6_K"), rule("head", "F16"), default="Q4_K")
 
@@ -47,7 +48,7 @@ def test_the_file_has_the_size_and_the_layout_of_the_plan(
     result = apply_plan(plan, tmp_path / "out.gguf", registry=registry)
     assert result.path.stat().st_size == result.nbytes == plan.nbytes
     header = read_header(result.path)
-    assert header.data_start == plan.header
+    assert header.data_start == plan.files[0].header
     assert [(t.name, t.offset + header.data_start) for t in header.tensors] == [
         (a.tensor.name, a.offset) for a in plan.assignments
     ]
@@ -151,7 +152,7 @@ def test_a_source_that_shrinks_meanwhile_is_an_error(
 ) -> None:
     plan = plan_for(source, registry)
     source.write_bytes(source.read_bytes()[:-1000])
-    with pytest.raises(ModelError, match="source.gguf"):
+    with pytest.raises(ModelError, match=r"source\.gguf"):
         apply_plan(plan, tmp_path / "out.gguf", registry=registry)
     assert [p.name for p in tmp_path.iterdir()] == ["source.gguf"]
 
@@ -166,8 +167,8 @@ def test_the_model_is_never_written_over(source: Path, registry: Registry) -> No
 class _Interrupt(Silent):
     """Ctrl-C in the middle."""
 
-    def tensor(self, assignment: Assignment) -> None:
-        if assignment.tensor.layer == 1:
+    def tensor(self, tensor: TensorInfo, types: tuple[str, ...]) -> None:
+        if tensor.layer == 1:
             raise KeyboardInterrupt
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -71,13 +70,6 @@ def test_two_writers_of_one_file_don_t_mix(tmp_path: Path) -> None:
         file.write(memoryview(b"abc"), 0)
         file.finish()
     assert (tmp_path / "a").read_bytes() == b"abc"
-
-
-def test_a_disk_that_is_too_small_is_refused_before_any_work(tmp_path: Path) -> None:
-    nbytes = shutil.disk_usage(tmp_path).total * 2
-    with pytest.raises(OutputError, match=r"a needs .* GB, and .* has .* GB free"):
-        PartFile(tmp_path / "a", nbytes)
-    assert not list(tmp_path.iterdir())
 
 
 def test_a_disk_that_fills_up_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,11 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quantrecipe.output.units import split
-from quantrecipe.plan.plan import Assignment
-from quantrecipe.registry import load_registry
 from quantrecipe.tensor import TensorInfo
-
-Q8_0 = load_registry(plugins=False).formats["Q8_0"]
 
 
 @given(
@@ -23,17 +19,15 @@ Q8_0 = load_registry(plugins=False).formats["Q8_0"]
 def test_units_cover_the_rows(experts: int, heads: int, rows_per_head: int, blocks: int, chunk: int) -> None:
     rows, cols = heads * rows_per_head, 32 * blocks
     tensor = TensorInfo.from_name("blk.0.x_exps.weight", (experts, rows, cols), "F32")
-    assignment = Assignment(tensor=tensor, format=Q8_0, nbytes=0, offset=1000, because="")
-    units = list(split(assignment, rows_per_head, chunk))
+    units = list(split(tensor, rows_per_head, chunk))
     assert [u.start for u in units] == [0, *(u.stop for u in units[:-1])]
     assert units[-1].stop == experts * rows
     assert all(u.start // rows == (u.stop - 1) // rows == u.expert for u in units)
     assert all(u.start % rows_per_head == u.stop % rows_per_head == 0 for u in units)
-    assert all(u.offset == 1000 + u.start * Q8_0.spec.row_bytes(cols) for u in units)
     assert all(u.rows * cols <= max(chunk, rows_per_head * cols) for u in units)
 
 
 def test_a_vector_is_one_row() -> None:
     tensor = TensorInfo.from_name("output_norm.weight", (4096,), "F32")
-    (unit,) = split(Assignment(tensor=tensor, format=Q8_0, nbytes=0, offset=0, because=""))
+    (unit,) = split(tensor)
     assert (unit.rows, unit.expert) == (1, 0)

@@ -63,7 +63,7 @@ def test_sizes_and_offsets_are_those_of_the_formats(source: Path, registry: Regi
     assert up.bits_per_weight == 4.5
     ends = [a.offset + a.nbytes for a in made.assignments]
     starts = [a.offset for a in made.assignments]
-    assert starts[0] == made.header
+    assert starts[0] == made.files[0].header
     assert all(0 <= start - end < 32 for start, end in zip(starts[1:], ends, strict=False))
     assert all(start % 32 == 0 for start in starts)
 

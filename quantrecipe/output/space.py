@@ -1,0 +1,48 @@
+"""Whether the disks have room for what is about to be written."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from quantrecipe.errors import OutputError
+
+__all__ = ["require_space"]
+
+
+def require_space(files: Iterable[tuple[Path, int]]) -> None:
+    """OutputError where files of these sizes don't fit on their disks, those that they replace not counted.
+
+    What a stopped run left as `NAME.part` is written over, and counts as free.
+    """
+    needed: dict[int, int] = {}
+    names: dict[int, list[Path]] = {}
+    for path, nbytes in files:
+        if not path.parent.is_dir():
+            continue  # said better when it is opened
+        disk = path.parent.stat().st_dev
+        needed[disk] = needed.get(disk, 0) + nbytes - _allocated(path.with_name(path.name + ".part"))
+        names.setdefault(disk, []).append(path)
+    for disk, nbytes in needed.items():
+        folder = names[disk][0].parent.resolve()
+        free = shutil.disk_usage(folder).free
+        if free < nbytes:
+            what = names[disk][0].name if len(names[disk]) == 1 else f"the {len(names[disk])} files"
+            raise OutputError(
+                f"{what} need {_size(nbytes)}, and {folder} has {_size(free)} free",
+                "free some space, or write to another disk with -o FILE",
+            )
+
+
+def _allocated(path: Path) -> int:
+    """Bytes that a file takes on the disk, which may be less than its length."""
+    try:
+        status = path.stat()
+    except OSError:
+        return 0
+    return int(getattr(status, "st_blocks", 0)) * 512
+
+
+def _size(nbytes: int) -> str:
+    return f"{nbytes / 1e9:.1f} GB" if nbytes >= 1e9 else f"{nbytes / 1e6:.1f} MB"

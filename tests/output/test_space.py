@@ -1,0 +1,33 @@
+"""Room on the disk is checked before any work."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from quantrecipe.errors import OutputError
+from quantrecipe.output.space import require_space
+
+
+def test_what_fits_is_let_through(tmp_path: Path) -> None:
+    require_space([(tmp_path / "a", 1000), (tmp_path / "no/such/folder", 10**18)])
+
+
+def test_a_disk_that_is_too_small_is_named(tmp_path: Path) -> None:
+    total = shutil.disk_usage(tmp_path).total
+    with pytest.raises(OutputError, match=r"a need .* GB, and .* has .* GB free"):
+        require_space([(tmp_path / "a", total * 2)])
+
+
+def test_files_on_one_disk_add_up(tmp_path: Path) -> None:
+    free = shutil.disk_usage(tmp_path).free
+    with pytest.raises(OutputError, match="the 3 files need"):
+        require_space((tmp_path / name, free // 2) for name in "abc")
+
+
+def test_what_a_stopped_run_left_counts_as_free(tmp_path: Path) -> None:
+    left = 5_000_000
+    (tmp_path / "a.part").write_bytes(bytes(left))
+    require_space([(tmp_path / "a", shutil.disk_usage(tmp_path).free + left // 2)])

@@ -20,7 +20,10 @@ from quantrecipe.formats.passthrough import F64, I8, I16, I32, I64
 from quantrecipe.formats.q1_0 import Q1_0
 from quantrecipe.formats.q2_0 import Q2_0
 from quantrecipe.formats.q4_0 import Q4_0
+from quantrecipe.formats.q4_1 import Q4_1
 from quantrecipe.formats.q4_k import Q4_K
+from quantrecipe.formats.q5_0 import Q5_0
+from quantrecipe.formats.q5_1 import Q5_1
 from quantrecipe.formats.q5_k import Q5_K
 from quantrecipe.formats.q6_k import Q6_K
 from quantrecipe.formats.q8_0 import Q8_0
@@ -35,7 +38,10 @@ ALL: tuple[QuantFormat, ...] = (
     BF16(),
     Q8_0(),
     Q6_K(),
+    Q5_1(),
     Q5_K(),
+    Q5_0(),
+    Q4_1(),
     Q4_K(),
     Q4_0(),
     IQ4_NL(),

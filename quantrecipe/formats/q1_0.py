@@ -20,7 +20,7 @@ from quantrecipe.core.bits import as_bits, as_float
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.jit import disjoint_kernel
 from quantrecipe.core.sizes import sums_of_sizes
-from quantrecipe.core.words import get_word
+from quantrecipe.core.words import BIT_OF_EACH_BYTE, get_word
 
 if TYPE_CHECKING:
     from quantrecipe.api import ByteArray, FloatArray
@@ -35,8 +35,6 @@ ZERO = F32(0)
 
 N, BYTES = 128, 18
 MEAN = F32(1 / N)
-BIT_OF_EACH_BYTE = U64(0x0102040810204080)
-"""Times eight bytes of 0 or 1: the highest byte of the product has the c-th of them in bit c."""
 
 _sums = sums_of_sizes(N)
 

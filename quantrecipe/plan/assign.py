@@ -13,7 +13,7 @@ from quantrecipe.recipe.recipe import KEEP, Recipe
 from quantrecipe.registry import Registry
 from quantrecipe.tensor import TensorInfo
 
-__all__ = ["FLOATS", "Choice", "choose_format"]
+__all__ = ["FLOATS", "Choice", "choose_format", "kept_type"]
 
 FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 """Source types that can be quantized without losing twice."""
@@ -65,7 +65,7 @@ def choose_format(
     """The format that the decision comes to. PlanError where the recipe's wish can't be had as declared."""
     tensor, rule = decision.tensor, decision.rule
     if decision.type == KEEP:
-        name = _source_type(tensor, model)
+        name = kept_type(tensor, model)
         because = decision.because if name == tensor.dtype else f"{decision.because}, F32 as in llama.cpp"
         return Choice(format=_by_name(registry, name, decision), because=because, copied=name == tensor.dtype)
     wanted = _by_name(registry, decision.type, decision)
@@ -99,7 +99,7 @@ def choose_format(
     )
 
 
-def _source_type(tensor: TensorInfo, model: Model) -> str:
+def kept_type(tensor: TensorInfo, model: Model) -> str:
     """The type of a tensor that stays as it is: from Hugging Face what llama.cpp's converter makes of it."""
     if model.container not in ("huggingface", "safetensors") or tensor.dtype not in FLOATS:
         return tensor.dtype

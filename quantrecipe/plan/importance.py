@@ -59,7 +59,9 @@ def _refuse_uncovered(recipe: Recipe, importance: Importance | None, bare: Seque
         remedy = "give one that was made from this model, with --imatrix FILE"
     else:
         what = f"recipe {recipe.name!r} has {became}, which {importance.label} doesn't cover"
-        remedy = "make a matrix that covers all layers, or give these tensors a rule with a type of 4 bits or more"
+        remedy = (
+            "make a matrix that covers all layers, or give these tensors a rule with a type of 4 bits or more"
+        )
     raise ImportanceError(what, remedy, file=recipe.file)
 
 

@@ -19,6 +19,13 @@ from quantrecipe.plan.plan import Assignment, PlannedFile
 
 __all__ = ["SplitLimits", "entries", "lay_out"]
 
+_MARKS = ("split.no", "split.tensors.count", "split.count")  # the order of llama.cpp's gguf-split
+_MARKS_WHEN_KEPT = (
+    "split.no",
+    "split.count",
+    "split.tensors.count",
+)  # the order of llama-quantize --keep-split
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SplitLimits:
@@ -44,13 +51,14 @@ def lay_out(
     if limits is None:
         return (_file(assignments, metadata, alignment),)
     total = len(assignments)
+    keys = _MARKS_WHEN_KEPT if limits.shards is not None else _MARKS
     shared = {ALIGNMENT_KEY: metadata[ALIGNMENT_KEY]} if ALIGNMENT_KEY in metadata else {}
     heads = (metadata, shared)
     groups = list(
-        _groups(assignments, [{**head, **_marks(0, 0, total)} for head in heads], alignment, limits)
+        _groups(assignments, [{**head, **_marks(0, 0, total, keys)} for head in heads], alignment, limits)
     )
     return tuple(
-        _file(group, {**heads[min(number, 1)], **_marks(number, len(groups), total)}, alignment)
+        _file(group, {**heads[min(number, 1)], **_marks(number, len(groups), total, keys)}, alignment)
         for number, group in enumerate(groups)
     )
 
@@ -134,10 +142,11 @@ def _entry_size(a: Assignment) -> int:
     return header_size({}, entries([a], header=0), 1) - header_size({}, [], 1)
 
 
-def _marks(number: int, count: int, tensors: int) -> dict[str, GGUFValue]:
-    """What says which shard a file is. Order and types are gguf-split's."""
-    return {
+def _marks(number: int, count: int, tensors: int, keys: Sequence[str]) -> dict[str, GGUFValue]:
+    """What says which shard a file is, in gguf-split's types."""
+    marks = {
         "split.no": GGUFValue.of(ValueType.UINT16, number),
-        "split.tensors.count": GGUFValue.of(ValueType.INT32, tensors),
         "split.count": GGUFValue.of(ValueType.UINT16, count),
+        "split.tensors.count": GGUFValue.of(ValueType.INT32, tensors),
     }
+    return {key: marks[key] for key in keys}

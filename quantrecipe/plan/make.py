@@ -20,6 +20,7 @@ from quantrecipe.plan.plan import Assignment, Plan
 from quantrecipe.plan.resolve import Decision, resolve
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry, load_registry
+from quantrecipe.tensor import TensorInfo
 
 __all__ = ["make_plan"]
 
@@ -48,7 +49,11 @@ def make_plan(
     _require_names(model)
     covered = {t.name for t in model.tensors if importance is not None and importance.covers(t)}
     decisions = resolve(
-        recipe, model, has_importance=importance is not None, covered=lambda tensor: tensor.name in covered
+        recipe,
+        model,
+        has_importance=importance is not None,
+        covered=lambda tensor: tensor.name in covered,
+        order=_order(model, split),
     )
     choices = _choose(decisions, recipe, model, registry, strict=strict, allow_requantize=allow_requantize)
     sizes = [
@@ -89,6 +94,14 @@ def make_plan(
         warnings=tuple(_fallback_warnings(assignments) + warnings),
         digest=digest,
     )
+
+
+def _order(model: Model, split: SplitLimits | None) -> Sequence[TensorInfo] | None:
+    """Who keeps the model's shards keeps its order too, as llama-quantize does; else it is layer, name."""
+    if split is None or split.shards is None:
+        return None
+    shards = split.shards
+    return sorted(model.tensors, key=lambda tensor: shards[tensor.name])
 
 
 def _require_names(model: Model) -> None:

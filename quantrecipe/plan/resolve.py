@@ -44,14 +44,19 @@ class _Match:
 
 
 def resolve(
-    recipe: Recipe, model: Model, *, has_importance: bool, covered: Callable[[TensorInfo], bool]
+    recipe: Recipe,
+    model: Model,
+    *,
+    has_importance: bool,
+    covered: Callable[[TensorInfo], bool],
+    order: Sequence[TensorInfo] | None = None,
 ) -> list[Decision]:
-    """A Decision for each tensor, in the order in which tensors are written.
+    """A Decision for each tensor, in `order`: that in which they are ranked and written (default: layer, name).
 
     PlanError, with every problem, where a rule of the recipe's own file matches nothing or is hidden by
     earlier ones.
     """
-    tensors = sorted(model.tensors, key=tensor_order)
+    tensors = sorted(model.tensors, key=tensor_order) if order is None else order
     scope = _Scope(recipe, model, has_importance=has_importance, covered=covered)
     kept = {t.name: scope.kept_by(t) for t in tensors}
     quantizable = {t.name for t in tensors if is_matrix(t) and kept[t.name] is None}

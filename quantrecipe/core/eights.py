@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from quantrecipe.core.bits import place
 from quantrecipe.core.codebook import grid_points, load_codebook
 from quantrecipe.core.jit import kernel
+from quantrecipe.core.lanes import LANES
 
 __all__ = [
     "DECODE_EIGHTS",
@@ -58,13 +59,13 @@ Tables = tuple[
 
 
 @cache
-def eights_tables(name: str, *, distances: int, lanes: int) -> Tables:
+def eights_tables(name: str, *, distances: int) -> Tables:
     """A codebook as kernels take it: index, first, neighbours, codes (see `Codebook`), places.
 
-    places: uint16, eight for each point: where the rows of its terms begin, if rows have so many lanes
+    places: uint16, eight for each point: where the rows of its terms begin
     """
     book = load_codebook(name, levels=LEVELS, distances=distances)
-    places = ((np.arange(EIGHT) * LEVELS + book.points) * lanes).astype(np.uint16).reshape(-1)
+    places = ((np.arange(EIGHT) * LEVELS + book.points) * LANES).astype(np.uint16).reshape(-1)
     places.flags.writeable = False
     return book.index, book.first, book.neighbours, book.codes, places
 

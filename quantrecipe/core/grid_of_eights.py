@@ -1,4 +1,4 @@
-"""The best scale for a group of weights, every eight of which are rounded to a point of a grid: what IQ2 formats share.
+"""The best scale for groups of weights, every eight of which are rounded to a point of a grid: what IQ2 formats share.
 
     x ≈ scale * (2 q + 1), q from 0 to 2, eight q together a point of the codebook
 
@@ -7,16 +7,15 @@ makes the largest weight the largest value. For each it rounds, takes eights tha
 their neighbours (see `codebook.py`), and fits the scale; the try that catches the largest share of the weights wins.
 Nearly all of the work is the neighbours' distances (see `eights.py`).
 
-Here the tries of one group stand side by side, one per lane. Scales next to each other mostly round to the same
-integers, so each list of neighbours is walked once, for all tries.
+Here groups stand side by side, one per lane. But the search goes by single groups: there a group's tries stand side by
+side. Scales next to each other mostly round to the same integers, so each list of neighbours is walked once, for all
+tries.
 
-    v      the group, float32: `size` each of X (not negative but for flipped signs), W (what a weight counts) and
-           ROOT (its square root: what it counts in the choice of a neighbour)
-    s      4 rows of lanes, float32: 1 / scale; scale; sums of w x q and w q q
-    terms  TERMS rows of lanes, float32: the terms of distances
-    best   2 rows of lanes, float32: the least sum so far; the code that it belongs to
-    codes  int32, one row of lanes for each eight: its integers, 2 bits each
-    off    int32, the same: 1 where rounding hit no point of the grid
+    s         X and WT as in `lanes.py`, but for signs: X is a size. ROOT: √WT, what a weight counts in distances
+    terms     TERMS rows of LANES float32
+    scale     LANES float32
+    chosen    int32, one row of LANES for each eight of a group: the code of its point
+    doubtful  int32, the same: 1 where rounding hit no point
 """
 
 from __future__ import annotations
@@ -31,16 +30,17 @@ from quantrecipe.core.bits import place
 from quantrecipe.core.codebook import PAD
 from quantrecipe.core.eights import EIGHT, LARGEST, LEVELS, nearest_point, rows_of
 from quantrecipe.core.jit import disjoint_kernel, kernel
-from quantrecipe.core.lanes import nearest_int
+from quantrecipe.core.lanes import LANES, WT, Q, X, nearest_int
 
-__all__ = ["eights_refit", "eights_search"]
+__all__ = ["ROOT", "eights_refit", "eights_search"]
 
 F32 = np.float32
 I32 = np.int32
-ZERO, ONE, HALF = F32(0), F32(1), F32(0.5)
-
+ZERO, ONE, THREE, FIVE, HALF = F32(0), F32(1), F32(3), F32(5), F32(0.5)
 NONE, LAST, MASK = I32(0), I32(LEVELS - 1), I32(3)
 TOP = F32(2 * LEVELS - 1)
+
+ROOT = Q
 
 
 @kernel
@@ -52,43 +52,63 @@ def integer(inverse: Any, x: Any) -> Any:
 
 
 @cache
-def _round(lanes: int) -> Callable[..., None]:
+def _round(tries: int) -> Callable[..., Any]:
     @disjoint_kernel
-    def round_tries(v: Any, at: Any, s: Any, codes: Any, row: Any) -> None:
+    def round_tries(
+        s: Any, at: Any, t: Any, first: Any, rounded: Any, row: Any, codes: Any, strangers: Any
+    ) -> Any:
+        """Round an eight with every try → how many of the different codes are not points; `strangers` names them."""
         at, row = place(at), place(row)
-        for j in range(lanes):
+        for j in range(tries):
             code = NONE
             for i in range(EIGHT):
-                code = I32(code | I32(integer(s[j], v[at + i]) << I32(2 * i)))
+                code = I32(code | I32(integer(t[j], s[X + at + i * LANES]) << I32(2 * i)))
+            rounded[row + j] = code
             codes[row + j] = code
+        # Without branches: no processor foresees them.
+        count, before = 0, I32(-1)
+        for j in range(tries):
+            code = rounded[row + j]
+            strangers[count] = code
+            count += (code != before) & (first[code + 1] > first[code])
+            before = code
+        return count
 
     return round_tries
 
 
 @cache
-def _fill_terms(size: int, lanes: int) -> Callable[..., None]:
+def _fill_terms(tries: int) -> Callable[..., None]:
     @disjoint_kernel
-    def fill_terms(v: Any, at: Any, s: Any, terms: Any) -> None:
+    def fill_terms(s: Any, at: Any, t: Any, terms: Any) -> None:
         at = place(at)
-        for i in range(EIGHT):
-            x, w = v[at + i], v[2 * size + at + i]
-            for q in range(LEVELS):
-                value = F32(2 * q + 1)
-                for j in range(lanes):
-                    d = s[lanes + j] * value - x
-                    terms[(i * LEVELS + q) * lanes + j] = w * d * d
+        # Two weights at once: LLVM unrolls a shorter loop into scalars.
+        for i in range(0, EIGHT, 2):
+            x, w = s[X + at + i * LANES], s[ROOT + at + i * LANES]
+            y, v = s[X + at + (i + 1) * LANES], s[ROOT + at + (i + 1) * LANES]
+            row = LEVELS * i * LANES
+            for j in range(tries):
+                scale = t[tries + j]
+                x0, x1, x2 = scale - x, scale * THREE - x, scale * FIVE - x
+                y0, y1, y2 = scale - y, scale * THREE - y, scale * FIVE - y
+                terms[row + j] = w * x0 * x0
+                terms[row + LANES + j] = w * x1 * x1
+                terms[row + 2 * LANES + j] = w * x2 * x2
+                terms[row + 3 * LANES + j] = v * y0 * y0
+                terms[row + 4 * LANES + j] = v * y1 * y1
+                terms[row + 5 * LANES + j] = v * y2 * y2
 
     return fill_terms
 
 
 @cache
-def _walk(lanes: int) -> Callable[..., None]:
+def _walk(tries: int) -> Callable[..., None]:
     @disjoint_kernel
     def walk(terms: Any, begin: Any, end: Any, neighbours: Any, codes: Any, places: Any, best: Any) -> None:
-        """The nearest of neighbours[begin:end] for each try."""
-        for j in range(lanes):
+        """The nearest of neighbours[begin:end] for each try. best: its distance, its code."""
+        for j in range(tries):
             best[j] = LARGEST
-            best[lanes + j] = F32(codes[neighbours[begin]])
+            best[tries + j] = F32(codes[neighbours[begin]])
         for at in range(begin, end, PAD):
             a, b, c, d = neighbours[at], neighbours[at + 1], neighbours[at + 2], neighbours[at + 3]
             code_a, code_b, code_c, code_d = F32(codes[a]), F32(codes[b]), F32(codes[c]), F32(codes[d])
@@ -96,7 +116,7 @@ def _walk(lanes: int) -> Callable[..., None]:
             b0, b1, b2, b3, b4, b5, b6, b7 = rows_of(places, b)
             c0, c1, c2, c3, c4, c5, c6, c7 = rows_of(places, c)
             d0, d1, d2, d3, d4, d5, d6, d7 = rows_of(places, d)
-            for j in range(lanes):
+            for j in range(tries):
                 sum_a = terms[a0 + j] + terms[a1 + j] + terms[a2 + j] + terms[a3 + j]
                 sum_b = terms[b0 + j] + terms[b1 + j] + terms[b2 + j] + terms[b3 + j]
                 sum_c = terms[c0 + j] + terms[c1 + j] + terms[c2 + j] + terms[c3 + j]
@@ -105,7 +125,7 @@ def _walk(lanes: int) -> Callable[..., None]:
                 sum_b = sum_b + terms[b4 + j] + terms[b5 + j] + terms[b6 + j] + terms[b7 + j]
                 sum_c = sum_c + terms[c4 + j] + terms[c5 + j] + terms[c6 + j] + terms[c7 + j]
                 sum_d = sum_d + terms[d4 + j] + terms[d5 + j] + terms[d6 + j] + terms[d7 + j]
-                least, code = best[j], best[lanes + j]
+                least, code = best[j], best[tries + j]
                 code = code_a if sum_a < least else code
                 least = sum_a if sum_a < least else least
                 code = code_b if sum_b < least else code
@@ -115,117 +135,157 @@ def _walk(lanes: int) -> Callable[..., None]:
                 code = code_d if sum_d < least else code
                 least = sum_d if sum_d < least else least
                 best[j] = least
-                best[lanes + j] = code
+                best[tries + j] = code
 
     return walk
 
 
+@disjoint_kernel
+def _take(code: Any, rounded: Any, row: Any, best: Any, codes: Any) -> None:
+    """Tries that were rounded to this code get the nearest of its neighbours."""
+    row, tries = place(row), place(best.size >> 1)
+    for j in range(tries):
+        codes[row + j] = I32(best[tries + j]) if rounded[row + j] == code else codes[row + j]
+
+
 @cache
-def _sum_up(size: int, lanes: int) -> Callable[..., None]:
+def _sum_up(size: int, tries: int) -> Callable[..., None]:
     @disjoint_kernel
-    def sum_up(v: Any, codes: Any, s: Any) -> None:
-        for j in range(2 * lanes):
-            s[2 * lanes + j] = ZERO
+    def sum_up(s: Any, lane: Any, codes: Any, t: Any) -> None:
+        lane = place(lane)
+        for j in range(2 * tries):
+            t[2 * tries + j] = ZERO
         for k in range(size // EIGHT):
-            for j in range(lanes):
-                code = codes[k * lanes + j]
-                sxl, sl2 = s[2 * lanes + j], s[3 * lanes + j]
+            for j in range(tries):
+                code = codes[k * tries + j]
+                sxl, sl2 = t[2 * tries + j], t[3 * tries + j]
                 for i in range(EIGHT):
                     q = F32(I32(I32(I32(code >> I32(2 * i)) & MASK) * I32(2)) + I32(1))
-                    x, w = v[k * EIGHT + i], v[size + k * EIGHT + i]
+                    x, w = s[X + (k * EIGHT + i) * LANES + lane], s[WT + (k * EIGHT + i) * LANES + lane]
                     sxl += w * x * q
                     sl2 += w * q * q
-                s[2 * lanes + j], s[3 * lanes + j] = sxl, sl2
+                t[2 * tries + j], t[3 * tries + j] = sxl, sl2
 
     return sum_up
 
 
 @cache
-def eights_search(size: int, *, lanes: int, steps: int) -> Callable[..., Any]:
-    """The kernel search(v, largest, s, terms, best, codes, off, book) → (try, scale), of 2 steps + 1 tries.
+def eights_search(size: int, *, steps: int) -> Callable[..., None]:
+    """The kernel search(s, count, largest, terms, book, scale, chosen, doubtful) for groups of `size`, `count` lanes.
 
-    The try in the middle makes `largest` the largest value, 5; from one try to the next it grows by 0.1. Where none
-    caught anything, the try is -1 and the scale 0.
+    Of 2 steps + 1 tries, the one in the middle makes `largest` (LANES float32) the largest value, 5; from one to the
+    next it grows by 0.1. Groups without a positive `largest`, or of which no try catches anything, stay as they are.
     """
-    round_tries, fill_terms = _round(lanes), _fill_terms(size, lanes)
-    walk, sum_up = _walk(lanes), _sum_up(size, lanes)
     step = F32(0.1)
-    tries = 2 * steps + 1
-    assert tries <= lanes
+    wanted = 2 * steps + 1
+    tries = -(-wanted // 8) * 8
+    round_tries, fill_terms, walk, sum_up = (
+        _round(tries),
+        _fill_terms(tries),
+        _walk(tries),
+        _sum_up(size, tries),
+    )
 
     @kernel
-    def search(v: Any, largest: Any, s: Any, terms: Any, best: Any, codes: Any, off: Any, book: Any) -> Any:
+    def search(
+        s: Any, count: Any, largest: Any, terms: Any, book: Any, scale: Any, chosen: Any, doubtful: Any
+    ) -> None:
         _, first, neighbours, points, places = book
-        for j in range(lanes):
-            # Lanes that aren't needed repeat the last try, and so make no codes of their own.
-            s[j] = (TOP + F32(min(j, tries - 1) - steps) * step) / largest
-            s[lanes + j] = ONE / s[j]
-        for k in range(size // EIGHT):
-            round_tries(v, k * EIGHT, s, codes, k * lanes)
-            ready = False
-            a = 0
-            while a < lanes:
-                code = codes[k * lanes + a]
-                b = a + 1
-                while b < lanes and codes[k * lanes + b] == code:
-                    b += 1
-                begin, end = first[code], first[code + 1]
-                for j in range(a, b):
-                    off[k * lanes + j] = end > begin
-                if end > begin:
-                    if not ready:
-                        fill_terms(v, k * EIGHT, s, terms)
-                        ready = True
-                    walk(terms, begin, end, neighbours, points, places, best)
-                    for j in range(a, b):
-                        codes[k * lanes + j] = I32(best[lanes + j])
-                a = b
-        sum_up(v, codes, s)
-        winner, scale, caught = -1, ZERO, ZERO
-        for j in range(tries):
-            sxl, sl2 = s[2 * lanes + j], s[3 * lanes + j]
-            if sl2 > ZERO and sxl * sxl > caught * sl2:
-                scale = sxl / sl2
-                caught = scale * sxl
-                winner = j
-        return winner, scale
+        t, best = np.empty(4 * tries, np.float32), np.empty(2 * tries, np.float32)
+        rounded, codes = np.empty(size // EIGHT * tries, np.int32), np.empty(size // EIGHT * tries, np.int32)
+        strangers = np.empty(tries + 1, np.int32)
+        for lane in range(count):
+            if not largest[lane] > ZERO:
+                continue
+            for j in range(tries):
+                # Lanes that aren't needed repeat the last try, and so make no codes of their own.
+                t[j] = (TOP + F32(min(j, wanted - 1) - steps) * step) / largest[lane]
+                t[tries + j] = ONE / t[j]
+            for k in range(size // EIGHT):
+                at = k * EIGHT * LANES + lane
+                unknown = round_tries(s, at, t, first, rounded, k * tries, codes, strangers)
+                if unknown > 0:
+                    fill_terms(s, at, t, terms)
+                for i in range(unknown):
+                    code = strangers[i]
+                    walk(terms, first[code], first[code + 1], neighbours, points, places, best)
+                    _take(code, rounded, k * tries, best, codes)
+            sum_up(s, lane, codes, t)
+            winner, caught = -1, ZERO
+            for j in range(wanted):
+                sxl, sl2 = t[2 * tries + j], t[3 * tries + j]
+                if sl2 > ZERO and sxl * sxl > caught * sl2:
+                    scale[lane] = sxl / sl2
+                    caught = scale[lane] * sxl
+                    winner = j
+            if winner >= 0:
+                for k in range(size // EIGHT):
+                    code = rounded[k * tries + winner]
+                    chosen[k * LANES + lane] = codes[k * tries + winner]
+                    doubtful[k * LANES + lane] = first[code + 1] > first[code]
 
     return search
 
 
 @cache
-def eights_refit(size: int, *, lanes: int) -> Callable[..., Any]:
-    """The kernel refit(v, scale, terms, codes, off, book) → scale: round with a scale once more, and fit it.
+def eights_refit(size: int) -> Callable[..., None]:
+    """The kernel refit(s, count, terms, book, scale, chosen, doubtful).
 
-    codes and off have one entry for each eight here; eights that aren't off keep their codes.
+    Doubtful eights of groups with a positive scale are rounded with it once more; then the scale is fitted again.
     """
 
-    @kernel
-    def refit(v: Any, scale: Any, terms: Any, codes: Any, off: Any, book: Any) -> Any:
-        _, first, neighbours, points, places = book
-        inverse = ONE / scale
-        for k in range(size // EIGHT):
-            if off[k] == 0:
-                continue
-            code = NONE
+    @disjoint_kernel
+    def round_lanes(s: Any, k: Any, scale: Any, rounded: Any, terms: Any) -> None:
+        at = place(k * EIGHT * LANES)
+        for j in range(LANES):
+            inverse, code = ONE / scale[j], NONE
             for i in range(EIGHT):
-                code = I32(code | I32(integer(inverse, v[k * EIGHT + i]) << I32(2 * i)))
-            begin, end = first[code], first[code + 1]
-            if end > begin:
+                code = I32(code | I32(integer(inverse, s[X + at + i * LANES + j]) << I32(2 * i)))
+            rounded[j] = code
+        for i in range(EIGHT):
+            for j in range(LANES):
+                x, w = s[X + at + i * LANES + j], s[ROOT + at + i * LANES + j]
+                d0, d1, d2 = scale[j] - x, scale[j] * THREE - x, scale[j] * FIVE - x
+                terms[LEVELS * i * LANES + j] = w * d0 * d0
+                terms[(LEVELS * i + 1) * LANES + j] = w * d1 * d1
+                terms[(LEVELS * i + 2) * LANES + j] = w * d2 * d2
+
+    @disjoint_kernel
+    def fit(s: Any, chosen: Any, sums: Any) -> None:
+        for j in range(2 * LANES):
+            sums[j] = ZERO
+        for k in range(size // EIGHT):
+            for j in range(LANES):
+                code = chosen[k * LANES + j]
+                sxl, sl2 = sums[j], sums[LANES + j]
                 for i in range(EIGHT):
-                    x, w = v[k * EIGHT + i], v[2 * size + k * EIGHT + i]
-                    for q in range(LEVELS):
-                        d = scale * F32(2 * q + 1) - x
-                        terms[(i * LEVELS + q) * lanes] = w * d * d
-                code = I32(points[nearest_point(terms, 0, begin, end, neighbours, places)])
-            codes[k] = code
-        sxl, sl2 = ZERO, ZERO
+                    at = (k * EIGHT + i) * LANES + j
+                    q = F32(I32(I32(I32(code >> I32(2 * i)) & MASK) * I32(2)) + I32(1))
+                    sxl += s[WT + at] * s[X + at] * q
+                    sl2 += s[WT + at] * q * q
+                sums[j], sums[LANES + j] = sxl, sl2
+
+    @kernel
+    def refit(s: Any, count: Any, terms: Any, book: Any, scale: Any, chosen: Any, doubtful: Any) -> None:
+        _, first, neighbours, points, places = book
+        rounded, sums, moved = (
+            np.empty(LANES, np.int32),
+            np.empty(2 * LANES, np.float32),
+            np.zeros(LANES, np.int32),
+        )
         for k in range(size // EIGHT):
-            for i in range(EIGHT):
-                value = F32(2 * ((codes[k] >> (2 * i)) & 3) + 1)
-                x, w = v[k * EIGHT + i], v[size + k * EIGHT + i]
-                sxl += w * x * value
-                sl2 += w * value * value
-        return sxl / sl2 if sl2 > ZERO else scale
+            round_lanes(s, k, scale, rounded, terms)
+            for j in range(count):
+                if doubtful[k * LANES + j] and scale[j] > ZERO:
+                    code = rounded[j]
+                    begin, end = first[code], first[code + 1]
+                    if end > begin:
+                        code = I32(points[nearest_point(terms, j, begin, end, neighbours, places)])
+                    chosen[k * LANES + j] = code
+                    moved[j] = 1
+        fit(s, chosen, sums)
+        for j in range(count):
+            if moved[j] and sums[LANES + j] > ZERO:
+                scale[j] = sums[j] / sums[LANES + j]
 
     return refit

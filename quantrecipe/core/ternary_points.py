@@ -44,7 +44,7 @@ def _fill_terms(s: Any, k: Any, scale: Any, shift: Any, terms: Any) -> None:
 
 @cache
 def to_points(n: int) -> Callable[..., None]:
-    """The kernel move(s, count, scale, shift, codes, moved, terms, book): codes become those of points, in count lanes."""
+    """The kernel move(s, count, scale, shift, codes, moved, terms, book): codes become those of points."""
 
     @kernel
     def move(

@@ -93,7 +93,7 @@ class IQ1_M(QuantFormat):  # noqa: N801  # the field's name
     def encode(
         self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
     ) -> ByteArray:
-        weighted = partial(_encode, eights_tables("iq1", distances=3, lanes=LANES))
+        weighted = partial(_encode, eights_tables("iq1", distances=3))
         return encode_rows(
             self.spec, rows, importance, out,
             plain=lambda chunk, target: weighted(chunk, NO_IMPORTANCE, target), weighted=weighted,

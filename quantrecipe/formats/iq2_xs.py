@@ -22,8 +22,9 @@ from quantrecipe.core import decode_rows, encode_rows, kernel
 from quantrecipe.core.eights import DECODE_EIGHTS, EIGHT, ENCODE_EIGHTS, TERMS, eights_tables, eights_values
 from quantrecipe.core.grid_of_eights import eights_refit, eights_search
 from quantrecipe.core.half import get_half, put_half
-from quantrecipe.core.lanes import sums_of_squares
-from quantrecipe.core.signed_eights import odd_step, take_signs, weigh
+from quantrecipe.core.lanes import LANES, WORKSPACE
+from quantrecipe.core.signed_eights import odd_step
+from quantrecipe.core.signed_groups import load_signed
 from quantrecipe.core.signs import SIGNS, even
 from quantrecipe.core.superblock import SUPERBLOCK
 
@@ -35,7 +36,7 @@ __all__ = ["IQ2_XS"]
 F32 = np.float32
 U8 = np.uint8
 U32 = np.uint32
-ZERO, ONE, HALF, QUARTER = F32(0), F32(1), F32(0.5), F32(0.25)
+ZERO, ONE, FIVE, HALF, QUARTER = F32(0), F32(1), F32(5), F32(0.5), F32(0.25)
 EPSILON = F32(1e-15)  # ggml: GROUP_MAX_EPS
 STEPS = F32(31)
 VALUES = (8, 25, 43)
@@ -45,13 +46,11 @@ CODES, SCALES = 2, 66
 N = 16
 GROUPS = SUPERBLOCK // N
 PARTS = N // EIGHT
-LANES = 24
-SIDE_BY_SIDE = 8
+SIDE_BY_SIDE = LANES // GROUPS
+"""Super-blocks whose groups make up the lanes."""
 
-_search = eights_search(N, lanes=LANES, steps=9)
-_refit = eights_refit(N, lanes=LANES)
-_weigh = weigh(N)
-_take_signs = take_signs(N, even=True)
+_load = load_signed(N, even=True, sigma=1.0)
+_search, _refit = eights_search(N, steps=9), eights_refit(N)
 
 
 class IQ2_XS(QuantFormat):  # noqa: N801  # the field's name
@@ -72,7 +71,7 @@ class IQ2_XS(QuantFormat):  # noqa: N801  # the field's name
     def encode(
         self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
     ) -> ByteArray:
-        weighted = partial(_encode, eights_tables("iq2_xs", distances=2, lanes=LANES))
+        weighted = partial(_encode, eights_tables("iq2_xs", distances=2))
         return encode_rows(self.spec, rows, importance, out, plain=None, weighted=weighted)
 
     def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
@@ -81,52 +80,57 @@ class IQ2_XS(QuantFormat):  # noqa: N801  # the field's name
 
 @kernel(ENCODE_EIGHTS)
 def _encode(book: Any, rows: Any, importance: Any, out: Any) -> None:
-    x, to, k = rows.reshape(rows.size), out.reshape(out.size), importance.size
-    v, s = np.empty(3 * N, np.float32), np.empty(4 * LANES, np.float32)
-    terms, best = np.empty(TERMS * LANES, np.float32), np.empty(2 * LANES, np.float32)
-    codes, off = np.zeros(PARTS * LANES, np.int32), np.zeros(PARTS * LANES, np.int32)
-    chosen, doubtful = np.zeros(PARTS, np.int32), np.zeros(PARTS, np.int32)
-    signs, scales = np.zeros(PARTS, np.uint8), np.zeros(GROUPS, np.float32)
-    squares = np.empty(SIDE_BY_SIDE, np.float32)
+    x, to = rows.reshape(rows.size), out.reshape(out.size)
+    s, terms = np.empty(WORKSPACE, np.float32), np.empty(TERMS * LANES, np.float32)
+    scale, largest = np.empty(LANES, np.float32), np.empty(LANES, np.float32)
+    signs, chosen, doubtful = (
+        np.empty(PARTS * LANES, np.int32), np.empty(PARTS * LANES, np.int32), np.empty(PARTS * LANES, np.int32)
+    )  # fmt: skip
     blocks = x.size // SUPERBLOCK
-    for block in range(blocks):
-        if block % SIDE_BY_SIDE == 0:
-            sums_of_squares(x, block, min(SIDE_BY_SIDE, blocks - block), SUPERBLOCK, squares)
-        sigma = squares[block % SIDE_BY_SIDE] / F32(SUPERBLOCK)
-        at = block * BYTES
-        to[at : at + BYTES] = U8(0)
-        top = ZERO
-        for g in range(GROUPS):
-            first = block * SUPERBLOCK + g * N
-            _weigh(x, first, importance, first % k, sigma, v)
-            largest = _take_signs(x, first, v, signs)
-            scales[g] = ZERO
-            if largest < EPSILON:
-                continue
-            winner, scale = _search(v, largest, s, terms, best, codes, off, book)
-            unsure = 0
-            for p in range(PARTS):
-                chosen[p] = codes[p * LANES + winner] if winner >= 0 else 0
-                doubtful[p] = off[p * LANES + winner] if winner >= 0 else 0
-                unsure |= doubtful[p]
-            scale = scale if winner >= 0 else largest / F32(5)
-            if unsure and scale > ZERO:
-                scale = _refit(v, scale, terms, chosen, doubtful, book)
-            flip = 127 if scale < ZERO else 0
-            scales[g] = abs(scale) if abs(scale) > ZERO else ZERO
-            top = max(top, scales[g])
-            for p in range(PARTS):
-                pair = book[0][chosen[p]] | (((signs[p] ^ flip) & 127) << 9)
-                to[at + CODES + 2 * (g * PARTS + p)] = U8(pair & 255)
-                to[at + CODES + 2 * (g * PARTS + p) + 1] = U8(pair >> 8)
-        if top == ZERO:
-            to[at : at + BYTES] = U8(0)
+    for start in range(0, blocks, SIDE_BY_SIDE):
+        count = min(SIDE_BY_SIDE, blocks - start)
+        _load(x, importance, start, count, s, signs, largest)
+        chosen[:], doubtful[:] = 0, 0
+        for j in range(LANES):
+            scale[j] = largest[j] / FIVE
+            largest[j] = largest[j] if largest[j] >= EPSILON else ZERO
+        _search(s, count * GROUPS, largest, terms, book, scale, chosen, doubtful)
+        _refit(s, count * GROUPS, terms, book, scale, chosen, doubtful)
+        for block in range(count):
+            _pack(book[0], scale, largest, signs, chosen, block * GROUPS, to, (start + block) * BYTES)
+
+
+@kernel
+def _pack(
+    index: Any, scale: Any, largest: Any, signs: Any, chosen: Any, first: Any, to: Any, at: Any
+) -> None:
+    """Write one super-block, whose groups are in lanes from `first` on."""
+    to[at : at + BYTES] = U8(0)
+    top = ZERO
+    for g in range(GROUPS):
+        lane = first + g
+        if not largest[lane] > ZERO:
+            scale[lane] = ZERO
             continue
-        d = top / STEPS
-        put_half(to, at, d)
-        for p in range(GROUPS // 2):
-            low, high = odd_step(ONE / d, scales[2 * p], 15), odd_step(ONE / d, scales[2 * p + 1], 15)
-            to[at + SCALES + p] = U8(low | (high << 4))
+        flip = 127 if scale[lane] < ZERO else 0
+        # What isn't a number comes of weights that overflow: ggml aborts.
+        scale[lane] = abs(scale[lane]) if abs(scale[lane]) > ZERO else ZERO
+        top = max(top, scale[lane])
+        for p in range(PARTS):
+            pair = index[chosen[p * LANES + lane]] | (((signs[p * LANES + lane] ^ flip) & 127) << 9)
+            to[at + CODES + 2 * (g * PARTS + p)] = U8(pair & 255)
+            to[at + CODES + 2 * (g * PARTS + p) + 1] = U8(pair >> 8)
+    if top == ZERO:
+        to[at : at + BYTES] = U8(0)
+        return
+    d = top / STEPS
+    put_half(to, at, d)
+    for b in range(GROUPS // 2):
+        low, high = (
+            odd_step(ONE / d, scale[first + 2 * b], 15),
+            odd_step(ONE / d, scale[first + 2 * b + 1], 15),
+        )
+        to[at + SCALES + b] = U8(low | (high << 4))
 
 
 @kernel(DECODE_EIGHTS)

@@ -22,9 +22,10 @@ from quantrecipe.core import decode_rows, encode_rows, kernel
 from quantrecipe.core.eights import DECODE_EIGHTS, EIGHT, ENCODE_EIGHTS, TERMS, eights_tables, eights_values
 from quantrecipe.core.grid_of_eights import eights_refit, eights_search
 from quantrecipe.core.half import get_half, put_half
-from quantrecipe.core.lanes import LANES, sums_of_squares
+from quantrecipe.core.lanes import LANES, WORKSPACE, WT, X
 from quantrecipe.core.scale_positive import COMMON, COUNTS, IN, TABLE, positive_scale_search
-from quantrecipe.core.signed_eights import odd_step, take_signs, weigh
+from quantrecipe.core.signed_eights import odd_step
+from quantrecipe.core.signed_groups import load_signed
 from quantrecipe.core.signs import SIGNS, even
 from quantrecipe.core.superblock import SUPERBLOCK
 
@@ -45,16 +46,12 @@ BYTES = 66
 N = 32
 GROUPS = SUPERBLOCK // N
 PARTS = N // EIGHT
-TRIES = 16
-"""Lanes for tries; there are 13."""
 SIDE_BY_SIDE = LANES // GROUPS
-"""Super-blocks whose groups make up the lanes of the first search."""
+"""Super-blocks whose groups make up the lanes."""
 
+_load = load_signed(N, even=True, sigma=1.0)
 _first_search = positive_scale_search(N, 4)
-_search = eights_search(N, lanes=TRIES, steps=6)
-_refit = eights_refit(N, lanes=TRIES)
-_weigh = weigh(N)
-_take_signs = take_signs(N, even=True)
+_search, _refit = eights_search(N, steps=6), eights_refit(N)
 
 
 class IQ2_XXS(QuantFormat):  # noqa: N801  # the field's name
@@ -75,7 +72,7 @@ class IQ2_XXS(QuantFormat):  # noqa: N801  # the field's name
     def encode(
         self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
     ) -> ByteArray:
-        weighted = partial(_encode, eights_tables("iq2_xxs", distances=2, lanes=TRIES))
+        weighted = partial(_encode, eights_tables("iq2_xxs", distances=2))
         return encode_rows(self.spec, rows, importance, out, plain=None, weighted=weighted)
 
     def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
@@ -84,62 +81,60 @@ class IQ2_XXS(QuantFormat):  # noqa: N801  # the field's name
 
 @kernel(ENCODE_EIGHTS)
 def _encode(book: Any, rows: Any, importance: Any, out: Any) -> None:
-    x, to, k = rows.reshape(rows.size), out.reshape(out.size), importance.size
-    groups, table = np.empty((LANES, 3 * N), np.float32), np.zeros(TABLE, np.float32)
-    s, terms, best = (
-        np.empty(4 * TRIES, np.float32),
-        np.empty(TERMS * TRIES, np.float32),
-        np.empty(2 * TRIES, np.float32),
-    )
-    codes, off = np.zeros(PARTS * TRIES, np.int32), np.zeros(PARTS * TRIES, np.int32)
-    chosen, every = np.zeros(PARTS, np.int32), np.ones(PARTS, np.int32)
-    signs, scales = np.zeros((LANES, PARTS), np.uint8), np.zeros(GROUPS, np.float32)
-    largest, squares = np.zeros(LANES, np.float32), np.empty(SIDE_BY_SIDE, np.float32)
+    x, to = rows.reshape(rows.size), out.reshape(out.size)
+    s, terms = np.empty(WORKSPACE, np.float32), np.empty(TERMS * LANES, np.float32)
+    scale, largest = np.empty(LANES, np.float32), np.empty(LANES, np.float32)
+    signs, chosen, doubtful = (
+        np.empty(PARTS * LANES, np.int32), np.empty(PARTS * LANES, np.int32), np.empty(PARTS * LANES, np.int32)
+    )  # fmt: skip
+    table = np.zeros(TABLE, np.float32)
     blocks = x.size // SUPERBLOCK
     for start in range(0, blocks, SIDE_BY_SIDE):
         count = min(SIDE_BY_SIDE, blocks - start)
-        sums_of_squares(x, start, count, SUPERBLOCK, squares)
-        for lane in range(count * GROUPS):
-            first, v = start * SUPERBLOCK + lane * N, groups[lane]
-            _weigh(x, first, importance, first % k, squares[lane // GROUPS] / F32(SUPERBLOCK), v)
-            largest[lane] = _take_signs(x, first, v, signs[lane])
-            for i in range(N):
-                table[IN + i * LANES + lane] = v[i]
-                table[COUNTS + i * LANES + lane] = v[N + i]
+        _load(x, importance, start, count, s, signs, largest)
+        chosen[:], doubtful[:] = 0, 1
+        for i in range(N * LANES):
+            table[IN + i], table[COUNTS + i] = s[X + i], s[WT + i]
         _first_search(table)
+        for j in range(LANES):
+            scale[j] = table[COMMON + j]
+            largest[j] = scale[j] * THREE if largest[j] >= EPSILON else ZERO
+        _search(s, count * GROUPS, largest, terms, book, scale, chosen, doubtful)
+        doubtful[:] = 1
+        _refit(s, count * GROUPS, terms, book, scale, chosen, doubtful)
         for block in range(count):
-            at = (start + block) * BYTES
-            to[at : at + BYTES] = U8(0)
-            top = ZERO
-            for g in range(GROUPS):
-                lane = block * GROUPS + g
-                v, scale = groups[lane], table[COMMON + lane]
-                scales[g] = ZERO
-                # What isn't more than zero is NaN, where weights overflow: ggml aborts.
-                if largest[lane] < EPSILON or not scale * THREE > ZERO:
-                    continue
-                winner, found = _search(v, scale * THREE, s, terms, best, codes, off, book)
-                for p in range(PARTS):
-                    chosen[p] = codes[p * TRIES + max(winner, 0)]
-                scale = found if winner >= 0 else scale
-                if scale > ZERO:
-                    scale = _refit(v, scale, terms, chosen, every, book)
-                flip = 127 if scale < ZERO else 0
-                scales[g] = abs(scale) if abs(scale) > ZERO else ZERO
-                top = max(top, scales[g])
-                packed = 0
-                for p in range(PARTS):
-                    to[at + 2 + 8 * g + p] = U8(book[0][chosen[p]])
-                    packed |= ((signs[lane, p] ^ flip) & 127) << (7 * p)
-                for b in range(4):
-                    to[at + 6 + 8 * g + b] = U8((packed >> (8 * b)) & 255)
-            if top == ZERO:
-                to[at : at + BYTES] = U8(0)
-                continue
-            d = top / STEPS
-            put_half(to, at, d)
-            for g in range(GROUPS):
-                to[at + 9 + 8 * g] |= U8(odd_step(ONE / d, scales[g], 15) << 4)
+            _pack(book[0], scale, largest, signs, chosen, block * GROUPS, to, (start + block) * BYTES)
+
+
+@kernel
+def _pack(
+    index: Any, scale: Any, largest: Any, signs: Any, chosen: Any, first: Any, to: Any, at: Any
+) -> None:
+    """Write one super-block, whose groups are in lanes from `first` on."""
+    to[at : at + BYTES] = U8(0)
+    top = ZERO
+    for g in range(GROUPS):
+        lane = first + g
+        if not largest[lane] > ZERO:
+            scale[lane] = ZERO
+            continue
+        flip = 127 if scale[lane] < ZERO else 0
+        # What isn't a number comes of weights that overflow: ggml aborts.
+        scale[lane] = abs(scale[lane]) if abs(scale[lane]) > ZERO else ZERO
+        top = max(top, scale[lane])
+        packed = 0
+        for p in range(PARTS):
+            to[at + 2 + 8 * g + p] = U8(index[chosen[p * LANES + lane]])
+            packed |= ((signs[p * LANES + lane] ^ flip) & 127) << (7 * p)
+        for b in range(4):
+            to[at + 6 + 8 * g + b] = U8((packed >> (8 * b)) & 255)
+    if top == ZERO:
+        to[at : at + BYTES] = U8(0)
+        return
+    d = top / STEPS
+    put_half(to, at, d)
+    for g in range(GROUPS):
+        to[at + 9 + 8 * g] |= U8(odd_step(ONE / d, scale[first + g], 15) << 4)
 
 
 @kernel(DECODE_EIGHTS)

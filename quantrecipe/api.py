@@ -173,7 +173,10 @@ class Analysis(ABC):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecipeFolder:
-    """A folder of recipes that a plugin ships: `PREFIX/NAME` in `extends` means `folder/NAME.yaml`."""
+    """A folder of recipes that a plugin ships: `PREFIX/NAME` in `extends` means `folder/NAME.yaml`.
+
+    A prefix may end in a version: `mine@v2`. `mine/NAME` then means the newest version that is installed.
+    """
 
     prefix: str
     folder: Path

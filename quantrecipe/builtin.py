@@ -28,7 +28,10 @@ def quantrecipe_analyses() -> Iterable[Analysis]:
 
 @hookimpl
 def quantrecipe_recipes() -> Iterable[RecipeFolder]:
-    """`quantrecipe/NAME`: the curated recipes. `PREFIX/NAME`: the presets in `recipes/presets/PREFIX/`."""
+    """`quantrecipe/NAME`: the curated recipes. `PREFIX/NAME`: the presets in `recipes/presets/PREFIX/`.
+
+    A folder may be of one version of what it reproduces: `llama.cpp@b11312`.
+    """
     recipes = shipped_recipes()
     presets = sorted(path for path in recipes.glob("presets/*") if path.is_dir())
     return [

@@ -221,7 +221,8 @@ def _check_format(fmt: QuantFormat) -> None:
 
 
 def _check_folder(folder: RecipeFolder) -> None:
-    _check_name("recipe prefix", folder.prefix, folder)
+    for part in folder.prefix.split("@", 1) if isinstance(folder.prefix, str) else [folder.prefix]:
+        _check_name("recipe prefix", part, folder)
     if not folder.folder.is_dir():
         raise PluginError(
             f"its recipe folder {folder.folder} doesn't exist", "include the recipes in the package's files"

@@ -24,6 +24,7 @@ __all__ = ["command"]
         "quantrecipe inspect model.gguf",
         "quantrecipe inspect model.gguf --tensors --filter '*ffn_down*'",
         "quantrecipe inspect model.gguf --recipe > recipe.yaml",
+        "quantrecipe inspect model.gguf --shapes > model.shapes.json",
         "quantrecipe inspect examples/tiny-code --json | jq '.tensors[].name'",
     ),
 )
@@ -31,17 +32,32 @@ __all__ = ["command"]
 @click.option("--tensors", is_flag=True, help="Every tensor on its own line, and nothing else.")
 @click.option("--metadata", is_flag=True, help="The metadata, and nothing else.")
 @click.option("--recipe", is_flag=True, help="The text of the recipe that the file was made with.")
-@click.option("--filter", "glob", metavar="GLOB", help="Only tensors and metadata keys of this name; * is any text.")
+@click.option(
+    "--shapes", is_flag=True, help="A shape file: the model without weights, to plan with. Small text."
+)
+@click.option(
+    "--filter", "glob", metavar="GLOB", help="Only tensors and metadata keys of this name; * is any text."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with arrays whole.")
 @pass_context
 def command(
-    ctx: Context, file: Path, tensors: bool, metadata: bool, recipe: bool, glob: str | None, as_json: bool
+    ctx: Context,
+    file: Path,
+    tensors: bool,
+    metadata: bool,
+    recipe: bool,
+    shapes: bool,
+    glob: str | None,
+    as_json: bool,
 ) -> None:
     """Show the tensors, types, sizes, metadata and recipe in FILE.
 
     FILE is a GGUF, a safetensors file, its index, or a folder of one; any shard stands for the whole. Importance
     matrices and other files in these containers are shown, too.
     """
+    if shapes:
+        click.echo(_shapes(ctx, file), nl=False)
+        return
     contents = read_contents(file, lambda: ctx.load_registry().by_ggml_type)
     if recipe:
         click.echo(_recipe(contents), nl=False)
@@ -58,6 +74,15 @@ def command(
         ctx.console.print(render_title(contents))
         _show(ctx, shown, tensors=True, metadata=True, each=glob is not None)
         ctx.console.print(render_provenance(contents))
+
+
+def _shapes(ctx: Context, file: Path) -> str:
+    from quantrecipe.model.open import open_model
+    from quantrecipe.model.shapes import shapes_text
+    from quantrecipe.plan.assign import kept_type
+
+    model = open_model(file, registry=ctx.load_registry())
+    return shapes_text(model, {tensor.name: kept_type(tensor, model) for tensor in model.tensors})
 
 
 def _recipe(contents: Contents) -> str:

@@ -3,6 +3,7 @@
     FILE.gguf, recognised by its first bytes                     model/gguf_file
     folder with config.json, or a .safetensors file in one       model/huggingface
     .safetensors file, or folder of them, without config.json    tensors keep their names
+    .json file, written by `inspect --shapes`                    model/shapes
 
 Only headers are read. The sizes of a GGUF's types come from the registry. Where the caller has none, the
 installed one is imported when it is needed: the one import in `model` that goes up, not down.
@@ -19,6 +20,7 @@ from quantrecipe.model.checkpoint import open_checkpoint
 from quantrecipe.model.gguf_file import is_gguf, open_gguf
 from quantrecipe.model.model import Model, TensorSource
 from quantrecipe.model.safetensors import Checkpoint
+from quantrecipe.model.shapes import is_shapes, open_shapes
 from quantrecipe.model.stored import as_tensor_info
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ _KINDS = "a .gguf file, a .safetensors file, or a Hugging Face folder"
 def open_model(
     path: str | Path, *, arch: str | None = None, pre: str | None = None, registry: Registry | None = None
 ) -> Model:
-    """The model that a GGUF, a Hugging Face folder, or a safetensors file holds, from its headers.
+    """The model that a GGUF, a Hugging Face folder, a safetensors or a shape file holds, from its headers.
 
     `arch` names the architecture where the files don't: bare safetensors. `pre` names the pre-tokenizer
     (`tokenizer.ggml.pre`) of a Hugging Face model whose rules aren't recognised. `registry` knows the sizes of the
@@ -45,6 +47,8 @@ def open_model(
         raise ModelError("there is no such file or folder", f"give {_KINDS}", file=path)
     if path.is_file() and is_gguf(path):
         return _with_arch(open_gguf(path, _load(registry).by_ggml_type), arch)
+    if path.is_file() and is_shapes(path):
+        return _with_arch(open_shapes(path), arch)
     if path.is_file() and not path.name.endswith((".safetensors", ".safetensors.index.json")):
         _refuse_file(path)
     if path.is_dir() and not any(path.glob("*.safetensors*")):

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from quantrecipe.errors import OutputError
+from quantrecipe.errors import ModelError, OutputError
 from quantrecipe.gguf.write import encode_header
 from quantrecipe.output.partfile import PartFile
 from quantrecipe.output.progress import Progress, Silent
@@ -107,6 +107,9 @@ def apply_plans(
     progress = progress or Silent()
     threads = threads or _cores()
     model = plans[0][0].model
+    if model.container == "shapes":
+        what = "has the shapes of a model, but no weights"
+        raise ModelError(what, "plan with it, and give apply the model itself", file=model.path)
     paths = [output_paths(Path(out), len(plan.files)) for plan, out in plans]
     _check_paths([path for group in paths for path in group], model.files)
     old = [_old(plan, reuse) for plan, _ in plans]

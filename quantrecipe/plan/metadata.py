@@ -25,7 +25,7 @@ from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.importance import Importance
 from quantrecipe.model.model import Model
 from quantrecipe.plan.plan import Assignment
-from quantrecipe.recipe.recipe import Recipe
+from quantrecipe.recipe.recipe import KEEP, Recipe
 
 __all__ = ["ENCODINGS", "PLAN_DIGEST", "SOURCE_HASHES", "build_metadata", "source_hashes"]
 
@@ -98,7 +98,11 @@ def _imatrix_pairs(recipe: Recipe, importance: Importance) -> dict[str, GGUFValu
 
 def _file_type(recipe: Recipe, model: Model, assignments: Sequence[Assignment]) -> int | None:
     """The recipe's `file_type`, else that of the type which most weights have."""
-    if recipe.file_type is not None:
+    if recipe.file_type == KEEP:
+        kept = model.metadata.get("general.file_type")
+        if kept is not None and kept.type is ValueType.UINT32:
+            return int(kept.decode())
+    elif recipe.file_type is not None:
         try:
             return FILE_TYPES[recipe.file_type]
         except KeyError:

@@ -14,12 +14,16 @@ there. All that can go wrong later is a division by zero, or a number that grows
 **Facts without a value.** `layer` has none outside the blocks. Arithmetic with it has none either, and every
 comparison with it is false, `!=` and `not in` too. So `layer > 3` and `layer <= 3` are both about tensors in
 blocks; `not layer >= 0` is true outside them.
+
+**Facts that a recipe defines** (its key `facts`) are expressions with a name. They stand for what they say, as if
+it were written in parentheses.
 """
 
 from __future__ import annotations
 
 import ast
 import operator
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -65,6 +69,8 @@ RULE_FACTS: Mapping[str, Kind] = MappingProxyType({"rank": "a number", "count": 
 FACTS: Mapping[str, Kind] = MappingProxyType({**MODEL_FACTS, **TENSOR_FACTS, **RULE_FACTS})
 """All facts."""
 
+_TEXT_OR_NAME = re.compile(r"'[^']*'|\"[^\"]*\"|\w+")
+_NONE_DEFINED: Mapping[str, Expression] = MappingProxyType({})
 _MAX_LENGTH = 2000
 _MAX_DEPTH = 50
 _MAX_NUMBER = 2**63
@@ -114,23 +120,37 @@ class Expression:
     """A parsed expression.
 
     text:      as it was written
+    written_out: the same, with the facts that the recipe defines replaced by what they stand for
     canonical: with all parentheses and in one spelling; equal for expressions that differ in layout alone
     kind:      what it gives; a `when` gives a yes-or-no
     names:     the facts that it asks for
     """
 
     text: str
+    written_out: str = field(compare=False)
     canonical: str = field(compare=False)
     kind: Kind = field(compare=False)
     names: frozenset[str] = field(compare=False)
     _value: Callable[[Mapping[str, Value]], Value] = field(repr=False, compare=False)
 
     @classmethod
-    def parse(cls, text: str, facts: Mapping[str, Kind] = FACTS) -> Expression:
-        """RecipeError where the text isn't in the subset, asks for a fact not in `facts`, or mixes kinds."""
-        builder = _Builder(facts)
+    def parse(
+        cls, text: str, facts: Mapping[str, Kind] = FACTS, defined: Mapping[str, Expression] = _NONE_DEFINED
+    ) -> Expression:
+        """RecipeError where the text isn't in the subset, asks for a fact not in `facts`, or mixes kinds.
+
+        `defined` has the facts that the recipe defines.
+        """
+        builder = _Builder(facts, defined)
         piece = builder.piece(_parse(text), _MAX_DEPTH)
-        return cls(text, piece.text, piece.kind, frozenset(builder.names), piece.value)
+        written_out = _write_out(text, defined) if builder.defined_in_use else text
+        if len(written_out) > _MAX_LENGTH:
+            raise RecipeError(
+                f"{_short(text)} comes to {len(written_out)} characters with its facts written out"
+                f" (at most {_MAX_LENGTH})",
+                "split the rule",
+            )
+        return cls(text, written_out, piece.text, piece.kind, frozenset(builder.names), piece.value)
 
     def evaluate(self, facts: Mapping[str, Value]) -> Value:
         """Its value; None if that hangs on a fact without one.
@@ -171,12 +191,24 @@ def _parse(text: str) -> ast.expr:
         ) from None
 
 
+def _write_out(text: str, defined: Mapping[str, Expression]) -> str:
+    """The text with what the recipe's own facts stand for, in parentheses."""
+
+    def replace(match: re.Match[str]) -> str:
+        definition = defined.get(match[0])
+        return match[0] if definition is None else f"({definition.written_out})"
+
+    return _TEXT_OR_NAME.sub(replace, text)
+
+
 class _Builder:
     """Walks the syntax tree; a node that isn't named here is refused."""
 
-    def __init__(self, facts: Mapping[str, Kind]) -> None:
+    def __init__(self, facts: Mapping[str, Kind], defined: Mapping[str, Expression]) -> None:
         self._facts = facts
+        self._defined = defined
         self.names: set[str] = set()
+        self.defined_in_use = False
 
     def piece(self, node: ast.expr, depth: int) -> _Piece:
         if not depth:
@@ -185,7 +217,7 @@ class _Builder:
             case ast.Constant(value=value):
                 return _constant(value, node)
             case ast.Name(id=name):
-                return self._fact(name)
+                return self._fact(name, depth)
             case ast.UnaryOp(op=op, operand=operand):
                 return self._unary(op, self.piece(operand, depth - 1), node)
             case ast.BinOp(left=left, op=op, right=right):
@@ -206,14 +238,18 @@ class _Builder:
                 )
         raise _refused(node, node)
 
-    def _fact(self, name: str) -> _Piece:
+    def _fact(self, name: str, depth: int) -> _Piece:
+        if (definition := self._defined.get(name)) is not None:
+            self.defined_in_use = True
+            return self.piece(_parse(definition.written_out), depth - 1)
         if (kind := self._facts.get(name)) is None:
+            known = [*self._facts, *self._defined]
             if name in FACTS:
-                remedy = "known here are " + ", ".join(self._facts)
-            elif close := get_close_matches(name, self._facts, n=1):
+                remedy = "known here are " + ", ".join(known)
+            elif close := get_close_matches(name, known, n=1):
                 remedy = f"did you mean {close[0]!r}?"
             else:
-                remedy = "known are " + ", ".join(self._facts) + "; texts are written in quotes"
+                remedy = "known are " + ", ".join(known) + "; texts are written in quotes"
             raise RecipeError(f"there is no fact {_short(name)}{' here' if name in FACTS else ''}", remedy)
         self.names.add(name)
         return _Piece(kind, lambda facts: facts[name], name)

@@ -25,8 +25,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from quantrecipe.errors import Problem, RecipeError
-from quantrecipe.recipe.document import MAX_BYTES, read_document
-from quantrecipe.recipe.parse import Inclusion, RecipePart, parse_part
+from quantrecipe.recipe.definitions import Definitions
+from quantrecipe.recipe.document import MAX_BYTES, Node, read_document
+from quantrecipe.recipe.parse import Inclusion, RecipePart, parse_part, read_extends
 from quantrecipe.recipe.reader import Reader
 from quantrecipe.recipe.recipe import ImportanceSource, KeepEntry, Origin, Recipe
 from quantrecipe.recipe.text import recipe_digest, recipe_text
@@ -40,7 +41,7 @@ SHARED_KEPT_LIST = "llama.cpp/kept"
 """The recipe whose kept list holds where no other is given."""
 
 _SUFFIXES = (".yaml", ".yml")
-_SHIPPED = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)+")
+_SHIPPED = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)+")
 _MAX_FILES = 64
 _MAX_PATH = 1000
 
@@ -85,26 +86,31 @@ class _Place:
 
     @classmethod
     def shipped(cls, name: str, registry: Registry) -> _Place:
-        """The place of `PREFIX/NAME`."""
-        prefix, _, rest = name.partition("/")
+        """The place of `PREFIX/NAME`. A prefix without its `@VERSION` means the newest that is there."""
+        said, _, rest = name.partition("/")
         folders = registry.recipe_folders
+        versions = [it for it in folders if it.startswith(f"{said}@")]
+        prefix = max(versions, key=_version) if versions and said not in folders else said
         if not _SHIPPED.fullmatch(name):
             raise RecipeError(
                 f"{name!r} is neither a recipe file nor the name of a shipped recipe",
                 "write a path that ends in .yaml, or a name like llama.cpp/Q4_K_M",
             )
         if prefix not in folders:
+            what, version = "no installed plugin ships recipes under", prefix.partition("@")[0]
+            if version != prefix and any(it.partition("@")[0] == version for it in folders):
+                what = f"no installed plugin has this version of {version}:"
             raise RecipeError(
-                f"no installed plugin ships recipes under {prefix!r}",
+                f"{what} {prefix!r}",
                 f"known are {', '.join(f'{known}/…' for known in sorted(folders))}; a file needs its ending .yaml",
             )
         path = folders[prefix] / f"{rest}.yaml"
         if not path.is_file():
-            names = sorted(f"{prefix}/{known.stem}" for known in folders[prefix].glob("*.yaml"))
+            names = sorted(f"{said}/{known.stem}" for known in folders[prefix].glob("*.yaml"))
             close = get_close_matches(name, names, n=1)
             remedy = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(names) or 'none'}"
             raise RecipeError(f"there is no recipe {name!r}", remedy)
-        return cls(file=name, path=path)
+        return cls(file=f"{prefix}/{rest}", path=path)
 
     def relative(self, ref: str) -> _Place:
         """The place of a path that a recipe here names."""
@@ -117,13 +123,15 @@ class _Loader:
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
         self._problems: list[Problem] = []
-        self._n_files = 0
+        self._read_in_order: list[str] = []
+        self._met: dict[str, RecipePart | None] = {}
 
     def load(self, place: _Place, text: str | None = None) -> Recipe:
-        parts = list(self._chain(place, text))
+        parts = self._chain(place, text, ())
         keep = self._kept_list(parts)
         if self._problems:
-            files = list(dict.fromkeys([place.file, *(str(problem.file) for problem in self._problems)]))
+            files = list(dict.fromkeys(self._read_in_order))
+            files += sorted({str(problem.file) for problem in self._problems} - set(files))
             raise RecipeError(
                 sorted(self._problems, key=lambda p: (files.index(str(p.file)), p.line or 0, p.column or 0))
             )
@@ -131,39 +139,44 @@ class _Loader:
         recipe = _merge(parts, keep, name=own.name or _stem(place.file))
         return replace(recipe, text=recipe_text(recipe, _written_file(parts)), digest=recipe_digest(recipe))
 
-    def _chain(self, place: _Place, text: str | None = None) -> Iterator[tuple[_Place, RecipePart]]:
-        """The parts, each once, in the order in which they count."""
-        met: set[str] = set()
+    def _chain(
+        self, place: _Place, text: str | None, above: tuple[str, ...]
+    ) -> list[tuple[_Place, RecipePart]]:
+        """The parts, each once, in the order in which they count: this file, then its parents with theirs."""
+        key = place.identity
+        self._met[key] = None
+        document = self._document(place, text)
+        if document is None:
+            return []
+        root, reader = document
+        behind: list[tuple[_Place, RecipePart]] = []
+        inherited = Definitions()
+        for inclusion in read_extends(root, reader):
+            parent = self._find(place, inclusion)
+            if parent is None:
+                continue
+            target = parent.identity
+            if target in (*above, key):
+                self._note(
+                    inclusion.origin,
+                    f"{inclusion.ref!r} extends this recipe, so each would come before the other",
+                    "leave out one `extends`",
+                )
+                continue
+            if target not in self._met:
+                behind += self._chain(parent, None, (*above, key))
+            if (known := self._met[target]) is not None:
+                inherited = inherited.over(known.definitions)
+        part = self._part(root, reader, own=not above, inherited=inherited)
+        self._met[key] = part
+        return [(place, part), *behind]
 
-        def walk(
-            place: _Place, text: str | None, above: tuple[str, ...]
-        ) -> Iterator[tuple[_Place, RecipePart]]:
-            key = place.identity
-            met.add(key)
-            if (part := self._read(place, text, own=not above)) is None:
-                return
-            yield place, part
-            for inclusion in part.extends:
-                parent = self._find(place, inclusion)
-                if parent is None:
-                    continue
-                target = parent.identity
-                if target in (*above, key):
-                    self._note(
-                        inclusion.origin,
-                        f"{inclusion.ref!r} extends this recipe, so each would come before the other",
-                        "leave out one `extends`",
-                    )
-                elif target not in met:
-                    yield from walk(parent, None, (*above, key))
-
-        yield from walk(place, text, ())
-
-    def _read(self, place: _Place, text: str | None, *, own: bool) -> RecipePart | None:
-        """The part of one file; its problems are noted."""
-        self._n_files += 1
-        if self._n_files > _MAX_FILES:
-            if self._n_files == _MAX_FILES + 1:
+    def _document(self, place: _Place, text: str | None) -> tuple[Node, Reader] | None:
+        """The tree of one file; None, and a note, where it can't be read."""
+        self._read_in_order.append(place.file)
+        n_files = len(self._read_in_order)
+        if n_files > _MAX_FILES:
+            if n_files == _MAX_FILES + 1:
                 self._problems.append(
                     Problem(what=f"more than {_MAX_FILES} recipes extend each other", file=place.file)
                 )
@@ -173,12 +186,21 @@ class _Loader:
         except RecipeError as error:
             self._problems.extend(error.problems)
             return None
-        reader = Reader(place.file, problems)
-        part = parse_part(root, reader, self.registry, own=own)
+        return root, Reader(place.file, problems)
+
+    def _part(self, root: Node, reader: Reader, *, own: bool, inherited: Definitions) -> RecipePart:
+        """What one file says; its problems are noted."""
+        part = parse_part(root, reader, self.registry, own=own, inherited=inherited)
         self._problems.extend(
             sorted(reader.problems, key=lambda problem: (problem.line or 0, problem.column or 0))
         )
         return part
+
+    def _included(self, place: _Place) -> RecipePart | None:
+        """What a file says whose kept list is included."""
+        if place.identity not in self._met:
+            self._chain(place, None, ("",))
+        return self._met[place.identity]
 
     def _find(self, place: _Place, inclusion: Inclusion) -> _Place | None:
         """Where an included recipe is; None, and a note, where it isn't."""
@@ -220,7 +242,7 @@ class _Loader:
                 key = target.identity
                 if key in above:
                     self._note(item.origin, f"the kept list of {item.ref!r} includes itself", "leave it out")
-                elif (part := self._read(target, None, own=False)) is not None:
+                elif (part := self._included(target)) is not None:
                     if part.keep is None:
                         self._note(
                             item.origin,
@@ -259,10 +281,12 @@ def _merge(parts: list[tuple[_Place, RecipePart]], keep: tuple[KeepEntry, ...], 
 def _importance(parts: list[tuple[_Place, RecipePart]]) -> ImportanceSource:
     said = {key: value for _, part in reversed(parts) for key, value in part.importance.items()}
     place = next((place for place, part in parts if "file" in part.importance), None)
+    required = said.get("required", False)
     return ImportanceSource(
         file=None if place is None else place.path.parent / said["file"],
         uncovered=said.get("uncovered", "warn"),
-        required=said.get("required", False),
+        required=required is True,
+        required_for=required if isinstance(required, tuple) else (),
     )
 
 
@@ -288,6 +312,11 @@ def _read_text(place: _Place) -> str:
         raise RecipeError(
             "the recipe isn't UTF-8 text", "save it as UTF-8", file=place.file, line=line
         ) from None
+
+
+def _version(prefix: str) -> list[tuple[int, str]]:
+    """Sort key by which b9999 comes before b11312."""
+    return [(int(number or 0), text) for text, number in re.findall(r"(\D+)(\d*)", prefix)]
 
 
 def _load_registry() -> Registry:

@@ -15,19 +15,20 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from quantrecipe.errors import RecipeError
 from quantrecipe.gguf.file_types import FILE_TYPES
 from quantrecipe.gguf.values import GGUFValue
+from quantrecipe.recipe.definitions import Definitions, expand_group, read_facts, read_groups
 from quantrecipe.recipe.document import Node
 from quantrecipe.recipe.expression import FACTS, MODEL_FACTS, TENSOR_FACTS, Expression
 from quantrecipe.recipe.layers import LayerSet
 from quantrecipe.recipe.metadata import read_metadata
 from quantrecipe.recipe.options import read_options
-from quantrecipe.recipe.pattern import Pattern
+from quantrecipe.recipe.pattern import GROUP, Pattern
 from quantrecipe.recipe.reader import Reader
 from quantrecipe.recipe.recipe import KEEP, KeepEntry, Origin, Rule
 
 if TYPE_CHECKING:
     from quantrecipe.registry import Registry
 
-__all__ = ["FALLBACK_POLICIES", "Inclusion", "RecipePart", "parse_part"]
+__all__ = ["FALLBACK_POLICIES", "Inclusion", "RecipePart", "parse_part", "read_extends"]
 
 LANGUAGE_VERSION = 1
 FALLBACK_POLICIES = ("error", "chain")
@@ -41,6 +42,8 @@ RECIPE_KEYS = (
     "fallback",
     "importance",
     "metadata",
+    "groups",
+    "facts",
     "rules",
     "keep",
     "budget",
@@ -74,12 +77,12 @@ class Inclusion:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecipePart:
-    """What one file says by itself; None and missing keys: it doesn't say. Its rules are not yet own or inherited."""
+    """What one file says by itself; None and missing keys: it doesn't say. `definitions`: with its parents'."""
 
     file: str
     name: str | None = None
     summary: str | None = None
-    extends: tuple[Inclusion, ...] = ()
+    definitions: Definitions = field(default_factory=Definitions)
     default: str | None = None
     default_origin: Origin | None = None
     fallback: str | None = None
@@ -90,16 +93,29 @@ class RecipePart:
     keep: tuple[KeepEntry | Inclusion, ...] | None = None
 
 
-def parse_part(root: Node, reader: Reader, registry: Registry, *, own: bool) -> RecipePart:
-    """Problems go to the reader; what is returned despite them is only good for finding more."""
-    return _Parser(reader, registry, own=own).part(root)
+def read_extends(root: Node, reader: Reader) -> tuple[Inclusion, ...]:
+    """What a recipe extends: what its parents define has to be known before its rules can be read."""
+    entry = root.entries.get("extends") if root.kind == "mapping" else None
+    names = reader.texts(entry.value if entry else None, "extends", "the name or path of a recipe")
+    return tuple(Inclusion(ref=text, origin=Origin(file=reader.file, line=item.line)) for text, item in names)
+
+
+def parse_part(
+    root: Node, reader: Reader, registry: Registry, *, own: bool, inherited: Definitions
+) -> RecipePart:
+    """All but `extends`. `inherited` is what its parents define.
+
+    Problems go to the reader; what is returned despite them is only good for finding more.
+    """
+    return _Parser(reader, registry, own=own, definitions=inherited).part(root)
 
 
 class _Parser:
-    def __init__(self, reader: Reader, registry: Registry, *, own: bool) -> None:
+    def __init__(self, reader: Reader, registry: Registry, *, own: bool, definitions: Definitions) -> None:
         self._reader = reader
         self._registry = registry
         self._own = own
+        self._definitions = definitions
 
     def part(self, root: Node) -> RecipePart:
         read = self._reader
@@ -113,16 +129,21 @@ class _Parser:
                 "this version of quantrecipe has no budgets",
                 "leave `budget` out, and give each rule a `type`; `quantrecipe plan` shows the size",
             )
+        own = Definitions(
+            groups=read_groups(keys.get("groups"), read),
+            facts=read_facts(keys.get("facts"), read, self._definitions.facts),
+        )
+        self._definitions = own.over(self._definitions)
         default = keys.get("default")
         return RecipePart(
             file=read.file,
             name=read.text(keys.get("name"), "name", line=True),
             summary=read.text(keys.get("summary"), "summary"),
-            extends=self._extends(keys.get("extends")),
+            definitions=self._definitions,
             default=self._type(default, "default"),
             default_origin=None if default is None else self._origin(default),
             fallback=self._fallback(keys.get("fallback")),
-            file_type=read.choice(keys.get("file_type"), "file_type", tuple(FILE_TYPES)),
+            file_type=read.choice(keys.get("file_type"), "file_type", (*FILE_TYPES, KEEP)),
             importance=self._importance(keys.get("importance")),
             metadata=read_metadata(keys.get("metadata"), read),
             rules=tuple(filter(None, map(self._rule, read.items(keys.get("rules"), "rules")))),
@@ -143,10 +164,6 @@ class _Parser:
 
     def _origin(self, node: Node) -> Origin:
         return Origin(file=self._reader.file, line=node.line)
-
-    def _extends(self, node: Node | None) -> tuple[Inclusion, ...]:
-        names = self._reader.texts(node, "extends", "the name or path of a recipe")
-        return tuple(Inclusion(ref=text, origin=self._origin(item)) for text, item in names)
 
     def _type(self, node: Node | None, key: str) -> str | None:
         """The name of a format that can encode, or `keep`."""
@@ -190,9 +207,19 @@ class _Parser:
         said = {
             "file": read.text(keys.get("file"), "file", line=True),
             "uncovered": read.choice(keys.get("uncovered"), "uncovered", UNCOVERED),
-            "required": read.yes_no(keys.get("required"), "required"),
+            "required": self._required(keys.get("required")),
         }
         return {key: value for key, value in said.items() if value is not None}
+
+    def _required(self, node: Node | None) -> bool | tuple[str, ...] | None:
+        """True, False, or the types that need importance."""
+        if node is None or node.kind != "list":
+            return self._reader.yes_no(node, "required")
+        types = [self._type(item, "required") for item in node.items]
+        for type_, item in zip(types, node.items, strict=True):
+            if type_ == KEEP:
+                self._reader.add(item, "'keep' needs no importance", "list formats")
+        return tuple(sorted({type_ for type_ in types if type_ is not None}))
 
     def _rule(self, node: Node) -> Rule | None:
         read = self._reader
@@ -231,8 +258,13 @@ class _Parser:
         texts = self._reader.texts(node, "tensors", "a pattern")
         if node.kind == "list" and not node.items:
             self._reader.add(node, "the list `tensors` is empty", "name the tensors: attn_v, or '*'")
-        patterns = (self._try(item, partial(Pattern.parse, text)) for text, item in texts)
-        return tuple(pattern for pattern in patterns if pattern is not None)
+        found = (self._try(item, partial(self._patterns, text)) for text, item in texts)
+        return tuple(pattern for patterns in found if patterns for pattern in patterns)
+
+    def _patterns(self, text: str) -> tuple[Pattern, ...]:
+        if text.startswith(GROUP):
+            return expand_group(text, self._definitions.groups)
+        return (Pattern.parse(text),)
 
     def _layers(self, node: Node | None) -> LayerSet | None:
         if node is None:
@@ -255,7 +287,7 @@ class _Parser:
             text = self._reader.text(node, "when")
         if node is None or text is None:
             return None
-        expression = self._try(node, partial(Expression.parse, text, facts))
+        expression = self._try(node, partial(Expression.parse, text, facts, self._definitions.facts))
         if expression and expression.kind != "a yes-or-no":
             self._reader.add(
                 node,

@@ -16,6 +16,8 @@ endings belong to both: `blk.3.attn_q.bias`, `attn_q.bias`.
     regex:ffn_.*_exps   for imported recipes: searched anywhere in the full name, `.weight` included, as
                         llama-quantize does; see `quantrecipe.recipe.regex` for the syntax
 
+`group:NAME`, the patterns that a recipe's `groups` has under a name, is replaced by them when the recipe is read.
+
 Without a dot, a pattern is compared with roles; with one, with whole names and with roles. No wildcard
 matches a dot, so `*` stays within a part. Upper and lower case differ.
 
@@ -35,10 +37,13 @@ from quantrecipe.errors import RecipeError
 from quantrecipe.recipe.regex import Regex
 from quantrecipe.tensor import TensorInfo
 
-__all__ = ["HEAD", "Pattern"]
+__all__ = ["GROUP", "HEAD", "Pattern"]
 
 HEAD = "head"
 """The pattern for the tensor that makes the logits."""
+
+GROUP = "group:"
+"""What stands before the name of a group of patterns."""
 
 _REGEX = "regex:"
 _WEIGHT = ".weight"

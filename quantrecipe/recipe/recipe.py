@@ -71,11 +71,13 @@ class ImportanceSource:
     file:      resolved against the folder of the recipe that names it; None where the recipe only demands one
     uncovered: "error" refuses, "warn" goes on without importance and says so, "plain" goes on silently
     required:  True where the recipe makes no sense without an importance matrix
+    required_for: types that no tensor gets without importance; token embeddings and `output` excepted
     """
 
     file: Path | None = None
     uncovered: Literal["error", "warn", "plain"] = "warn"
     required: bool = False
+    required_for: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,7 +88,7 @@ class Recipe:
     default:   type of the quantizable matrices that no rule decides; None keeps them
     keep:      the kept list
     fallback:  "error", "chain", or a type
-    file_type: what the file says it mostly is ("Q4_K_M"); None derives it from the types
+    file_type: what the file says it mostly is ("Q4_K_M"); "keep": what the source says; None derives it from the types
     metadata:  values to set in the output's metadata, by key
     text:      the source of the recipe, parents flattened in: what is recorded in the output
     digest:    XXH3-128 of what the recipe means, in hex; comments and layout don't change it

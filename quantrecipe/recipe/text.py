@@ -62,7 +62,7 @@ def recipe_digest(recipe: Recipe) -> str:
         "default": recipe.default,
         "fallback": recipe.fallback,
         "file_type": recipe.file_type,
-        "importance": [recipe.importance.uncovered, recipe.importance.required],
+        "importance": [recipe.importance.uncovered, _required(recipe.importance)],
         "metadata": {key: [int(value.type), value.payload.hex()] for key, value in recipe.metadata.items()},
         "rules": [
             {
@@ -82,10 +82,13 @@ def recipe_digest(recipe: Recipe) -> str:
 
 
 def _importance_lines(importance: ImportanceSource, file: str | None) -> list[str]:
-    keys = {} if file is None else {"file": file}
-    return [
-        f"importance: {_flow(keys | {'uncovered': importance.uncovered, 'required': importance.required})}"
-    ]
+    keys: dict[str, Any] = {} if file is None else {"file": file}
+    keys |= {"uncovered": importance.uncovered, "required": _required(importance)}
+    return [f"importance: {_flow(keys)}"]
+
+
+def _required(importance: ImportanceSource) -> bool | list[str]:
+    return list(importance.required_for) or importance.required
 
 
 def _rule_lines(rule: Rule) -> Iterator[str]:
@@ -94,7 +97,7 @@ def _rule_lines(rule: Rule) -> Iterator[str]:
     if rule.layers:
         yield f"    layers: {_quote(str(rule.layers))}"
     if rule.when:
-        yield f"    when: {_quote(str(rule.when))}"
+        yield f"    when: {_quote(rule.when.written_out)}"
     yield f"    type: {rule.type}"
     if rule.options:
         yield f"    options: {_flow(_plain(rule.options))}"
@@ -112,7 +115,7 @@ def _keep_lines(entry: KeepEntry) -> Iterator[str]:
     yield f"  # {_place(entry.origin)}"
     yield f"  - tensors: {_flow(_texts(entry.tensors))}"
     if entry.when:
-        yield f"    when: {_quote(str(entry.when))}"
+        yield f"    when: {_quote(entry.when.written_out)}"
     if entry.why:
         yield f"    why: {_quote(entry.why)}"
 

@@ -189,9 +189,9 @@ def test_kept_lists_can_be_included(registry: Registry) -> None:
 
 def test_a_name_is_a_shipped_recipe_and_a_path_a_file(registry: Registry, tmp_path: Path) -> None:
     by_name = load_recipe("llama.cpp/Q4_K_M", registry=registry)
-    by_path = load_recipe(ROOT / "recipes/presets/llama.cpp/Q4_K_M.yaml", registry=registry)
+    by_path = load_recipe(ROOT / "recipes/presets/llama.cpp@b11312/Q4_K_M.yaml", registry=registry)
     assert by_name.digest == by_path.digest
-    assert by_name.file == "llama.cpp/Q4_K_M"
+    assert by_name.file == "llama.cpp@b11312/Q4_K_M"
     odd = tmp_path / "recipe-without-ending"
     odd.write_text("quantrecipe: 1\n")
     assert load_recipe(str(odd), registry=registry).name == "recipe-without-ending"

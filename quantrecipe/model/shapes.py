@@ -1,0 +1,263 @@
+"""Shape files: a model without its weights, as a small text that can be planned like the model.
+
+    {
+      "quantrecipe_shapes": 1,
+      "architecture": "llama",
+      "metadata": {
+        "llama.block_count": 32
+      },
+      "tensors": [
+        {"name": "token_embd.weight", "type": "BF16", "shape": [128256, 4096]},
+        {"name": "blk.*.attn_q.weight", "layers": "0-31", "type": "BF16", "shape": [4096, 4096]}
+      ]
+    }
+
+Tensors of one name, shape and type share a line; `*` stands for the numbers in `layers`. The metadata is what
+describes the architecture (keys that begin with its name); the tokenizer stays out, so the header of a planned file
+is too small by it. Numbers are u32 and f32, unless {"type": "i64", "value": …} says otherwise, lists too.
+
+The same model gives the same text. `quantrecipe inspect MODEL --shapes` writes it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Never
+
+import numpy as np
+
+from quantrecipe.errors import ModelError
+from quantrecipe.gguf.values import GGUFValue, ValueType
+from quantrecipe.model.json_file import read_json_object
+from quantrecipe.model.model import Model
+from quantrecipe.tensor import TensorInfo, tensor_order
+
+__all__ = ["is_shapes", "open_shapes", "shapes_text"]
+
+_KEY, _VERSION = "quantrecipe_shapes", 1
+_KEYS = frozenset({_KEY, "architecture", "metadata", "tensors"})
+_TENSOR_KEYS = frozenset({"name", "layers", "type", "shape"})
+_TYPES = {
+    "u8": ValueType.UINT8,
+    "i8": ValueType.INT8,
+    "u16": ValueType.UINT16,
+    "i16": ValueType.INT16,
+    "u32": ValueType.UINT32,
+    "i32": ValueType.INT32,
+    "f32": ValueType.FLOAT32,
+    "bool": ValueType.BOOL,
+    "str": ValueType.STRING,
+    "u64": ValueType.UINT64,
+    "i64": ValueType.INT64,
+    "f64": ValueType.FLOAT64,
+}
+_TYPE_NAMES = {type_: name for name, type_ in _TYPES.items()}
+_GENERAL = ("general.architecture", "general.file_type", "general.alignment")
+_BLOCK = re.compile(r"blk\.(0|[1-9][0-9]{0,8})\.")
+_RANGE = re.compile(r"(0|[1-9][0-9]{0,8})(?:-(0|[1-9][0-9]{0,8}))?")
+_MAX_TENSORS = 1_000_000
+_MAX_NAME, _MAX_DIMS, _MAX_SIZE = 300, 4, 2**60
+_MAX_ITEMS = 4096  # of an array: one for each layer or expert, not a vocabulary
+_WRITE = "`quantrecipe inspect MODEL --shapes` writes one"
+
+
+def is_shapes(path: Path) -> bool:
+    """True for a file that would hold shapes: JSON, and not the index of a checkpoint."""
+    return path.suffix == ".json" and not path.name.endswith(".safetensors.index.json")
+
+
+def open_shapes(path: Path) -> Model:
+    """The model that a shape file describes; it has no sources. ModelError where it isn't one, or makes no sense."""
+    content = read_json_object(path)
+    if _KEY not in content:
+        raise ModelError("is no shape file", _WRITE, file=path)
+    if type(content[_KEY]) is not int or content[_KEY] != _VERSION:
+        _fail(path, f"is a shape file of version {content[_KEY]!r:.40} (expected: {_VERSION})")
+    if unknown := sorted(content.keys() - _KEYS):
+        _fail(path, f"has the unknown key {unknown[0]!r:.80}")
+    arch = content.get("architecture")
+    if not isinstance(arch, str) or not arch:
+        _fail(path, "doesn't name its architecture")
+    given = content.get("metadata", {})
+    if not isinstance(given, dict):
+        _fail(path, "has metadata that is no object")
+    metadata = {"general.architecture": GGUFValue.of(ValueType.STRING, arch)}
+    metadata |= {key: _read_value(path, key, value) for key, value in given.items()}
+    if metadata["general.architecture"].decode() != arch:
+        _fail(path, "names two architectures")
+    tensors = sorted(_read_tensors(path, content.get("tensors")), key=tensor_order)
+    for first, second in pairwise(tensors):
+        if first.name == second.name:
+            _fail(path, f"has the tensor {first.name!r} twice")
+    alignment = metadata["general.alignment"].decode() if "general.alignment" in metadata else 32
+    if type(alignment) is not int or alignment < 8 or alignment & (alignment - 1) or alignment > 2**20:
+        _fail(path, f"has the alignment {alignment!r:.40} (expected: a power of two)")
+    return Model(
+        path=path,
+        container="shapes",
+        arch=arch,
+        tensors=tuple(tensors),
+        metadata=metadata,
+        sources={},
+        alignment=alignment,
+        files=(path,),
+    )
+
+
+def shapes_text(model: Model, types: Mapping[str, str] | None = None) -> str:
+    """The shape file of a model. `types` replaces its tensors' types, by tensor name."""
+    lines = [
+        "{",
+        f'  "{_KEY}": {_VERSION},',
+        f'  "architecture": {json.dumps(model.arch)},',
+        '  "metadata": {',
+        ",\n".join(
+            f"    {json.dumps(key)}: {json.dumps(_write_value(value))}"
+            for key, value in sorted(model.metadata.items())
+            if _describes(key, value, model.arch)
+        ),
+        "  },",
+        '  "tensors": [',
+        ",\n".join(f"    {json.dumps(entry)}" for entry in _entries(model, types or {})),
+        "  ]",
+        "}",
+    ]
+    return "\n".join(line for line in lines if line) + "\n"
+
+
+def _describes(key: str, value: GGUFValue, arch: str) -> bool:
+    if key == "general.architecture" or not (key in _GENERAL or (arch and key.startswith(f"{arch}."))):
+        return False
+    return value.type is not ValueType.ARRAY or (len(value) <= _MAX_ITEMS and value.item_type in _TYPE_NAMES)
+
+
+def _entries(model: Model, types: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    groups: dict[tuple[str, str, tuple[int, ...]], list[int]] = {}
+    for tensor in sorted(model.tensors, key=tensor_order):
+        block = _BLOCK.match(tensor.name)
+        name = f"blk.*.{tensor.name[block.end() :]}" if block else tensor.name
+        layers = groups.setdefault((name, types.get(tensor.name, tensor.dtype), tensor.shape), [])
+        if block:
+            layers.append(int(block[1]))
+    for (name, type_, shape), layers in groups.items():
+        where = {"layers": _ranges(layers)} if layers else {}
+        yield {"name": name, **where, "type": type_, "shape": list(shape)}
+
+
+def _ranges(layers: list[int]) -> str:
+    runs: list[list[int]] = []
+    for layer in layers:
+        if runs and layer == runs[-1][1] + 1:
+            runs[-1][1] = layer
+        else:
+            runs.append([layer, layer])
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
+
+
+def _read_tensors(path: Path, entries: Any) -> list[TensorInfo]:
+    if not isinstance(entries, list):
+        _fail(path, "has no list of tensors")
+    tensors: list[TensorInfo] = []
+    for entry in entries:
+        if not isinstance(entry, dict) or not {"name", "type", "shape"} <= entry.keys() <= _TENSOR_KEYS:
+            _fail(path, f"has a tensor without name, type and shape, or with more: {entry!r:.80}")
+        name, type_, shape = entry["name"], entry["type"], entry["shape"]
+        if not (isinstance(name, str) and 0 < len(name) <= _MAX_NAME and name.isprintable()):
+            _fail(path, f"has a tensor of the name {name!r:.80}")
+        if not (isinstance(type_, str) and 0 < len(type_) <= 40 and type_.isprintable()):
+            _fail(path, f"has a tensor of the type {type_!r:.40}: {name}")
+        if not (
+            isinstance(shape, list)
+            and 1 <= len(shape) <= _MAX_DIMS
+            and all(type(n) is int and n > 0 for n in shape)
+            and math.prod(shape) <= _MAX_SIZE
+        ):
+            _fail(path, f"has a tensor of the shape {shape!r:.60}: {name}")
+        if "layers" not in entry:
+            names = [name]
+        elif name.count("*") != 1:
+            _fail(path, f"has layers for a tensor whose name doesn't hold one *: {name}")
+        else:
+            names = [
+                name.replace("*", str(n)) for n in _read_layers(path, name, entry["layers"], len(tensors))
+            ]
+        if len(tensors) + len(names) > _MAX_TENSORS:
+            _fail(path, f"has more than {_MAX_TENSORS:,} tensors")
+        tensors += [TensorInfo.from_name(it, tuple(shape), type_) for it in names]
+    return tensors
+
+
+def _read_layers(path: Path, name: str, text: Any, before: int) -> list[int]:
+    layers: list[int] = []
+    for part in text.split(", ") if isinstance(text, str) and len(text) <= 10_000 else [""]:
+        match = _RANGE.fullmatch(part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if last < first:
+            _fail(path, f"has layers that aren't like '0-3, 7': {text!r:.60} of {name}")
+        if before + len(layers) + last - first > _MAX_TENSORS:
+            _fail(path, f"has more than {_MAX_TENSORS:,} tensors")
+        layers += range(first, last + 1)
+    return layers
+
+
+def _write_value(value: GGUFValue) -> Any:
+    """A plain JSON value where it reads back as the same type."""
+    type_ = value.item_type or value.type
+    decoded = value.decode()
+    items = [_plain(item, type_) for item in (decoded if isinstance(decoded, list) else [decoded])]
+    content = items if isinstance(decoded, list) else items[0]
+    if items and all(_natural(item) is type_ for item in items):
+        return content
+    return {"type": _TYPE_NAMES[type_], "value": content}
+
+
+def _plain(item: Any, type_: ValueType) -> Any:
+    if type_ is ValueType.FLOAT32 and math.isfinite(item):
+        return float(str(np.float32(item)))  # the shortest text that gives the same f32
+    return str(item) if isinstance(item, float) and not math.isfinite(item) else item
+
+
+def _natural(item: Any) -> ValueType | None:
+    if isinstance(item, bool):
+        return ValueType.BOOL
+    if isinstance(item, int):
+        return ValueType.UINT32 if 0 <= item < 2**32 else None
+    if isinstance(item, float):
+        return ValueType.FLOAT32
+    return ValueType.STRING if isinstance(item, str) else None
+
+
+def _read_value(path: Path, key: str, value: Any) -> GGUFValue:
+    type_: ValueType | None = None
+    if isinstance(value, dict):
+        if value.keys() != {"type", "value"} or value["type"] not in list(_TYPES):
+            _fail(path, f"has a value that isn't understood, of {key!r:.80}: {value!r:.60}")
+        type_, value = _TYPES[value["type"]], value["value"]
+    items = value if isinstance(value, list) else [value]
+    kinds = {_natural(item) for item in items}
+    if type_ is None:
+        if len(kinds) != 1 or (type_ := kinds.pop()) is None:
+            _fail(path, f"has a value whose type isn't clear, of {key!r:.80}: {value!r:.60}")
+    elif not all(_fits(item, type_) for item in items):
+        _fail(path, f"has a value that is no {_TYPE_NAMES[type_]}, of {key!r:.80}: {value!r:.60}")
+    try:
+        return GGUFValue.array(type_, items) if isinstance(value, list) else GGUFValue.of(type_, value)
+    except (ModelError, UnicodeEncodeError) as error:
+        _fail(path, f"has a value that doesn't fit its type, of {key!r:.80}: {error}")
+
+
+def _fits(item: Any, type_: ValueType) -> bool:
+    if type_ in (ValueType.STRING, ValueType.BOOL):
+        return isinstance(item, str if type_ is ValueType.STRING else bool)
+    if type_ in (ValueType.FLOAT32, ValueType.FLOAT64):
+        return type(item) in (int, float) or item in ("inf", "-inf", "nan")
+    return type(item) is int
+
+
+def _fail(path: Path, what: str) -> Never:
+    raise ModelError(what, f"mend it, or write it anew: {_WRITE}", file=path)

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from quantrecipe.core.bits import place
 from quantrecipe.core.codebook import PAD, grid_points, load_codebook
-from quantrecipe.core.fours_search import GROUP, LEVELS
+from quantrecipe.core.fours_jobs import LEVELS
+from quantrecipe.core.fours_search import GROUP
 from quantrecipe.core.jit import disjoint_kernel
 
 __all__ = ["DECODE_FOURS", "ENCODE_FOURS", "fours_tables", "fours_values", "weigh_squares"]

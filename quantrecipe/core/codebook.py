@@ -23,7 +23,6 @@ __all__ = ["PAD", "Codebook", "grid_points", "load_codebook"]
 TABLES = Path(__file__).with_name("tables")
 
 PAD = 4
-"""Lists have a multiple of this many entries, the last one repeated: loops over them can go by as many at a time."""
 ROWS = 1 << 12
 """Codes whose distances to all points are looked at together."""
 
@@ -47,8 +46,11 @@ class Codebook:
 
 
 @cache
-def load_codebook(name: str, *, levels: int, distances: int) -> Codebook:
-    """The codebook of tables/NAME.grid, whose integers are below `levels`; lists take in so many distances."""
+def load_codebook(name: str, *, levels: int, distances: int, pad: int = PAD) -> Codebook:
+    """The codebook of tables/NAME.grid, whose integers are below `levels`; lists take in so many distances.
+
+    Lists have a multiple of `pad` entries, the last one repeated, so that loops over them can go by as many at a time.
+    """
     points = grid_points(name, levels=levels)
     count, length = points.shape
     bits = (levels - 1).bit_length()
@@ -67,7 +69,7 @@ def load_codebook(name: str, *, levels: int, distances: int) -> Codebook:
     neighbours = np.concatenate([found for _, found in lists])
 
     # Where an entry goes in the padded lists, and which entry a place there comes from.
-    padded = -(-sizes // PAD) * PAD
+    padded = -(-sizes // pad) * pad
     first = np.concatenate([[0], np.cumsum(padded)])
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
     place = np.arange(first[-1]) - np.repeat(first[:-1], padded)

@@ -23,6 +23,7 @@ from quantrecipe.core.jit import kernel
 from quantrecipe.core.lanes import LANES
 
 __all__ = [
+    "AT_ONCE",
     "DECODE_EIGHTS",
     "EIGHT",
     "ENCODE_EIGHTS",
@@ -40,6 +41,8 @@ F32 = np.float32
 LARGEST = F32(np.finfo(np.float32).max)
 
 EIGHT, LEVELS = 8, 3
+AT_ONCE = 2
+"""Neighbours that are looked at together."""
 TERMS = EIGHT * LEVELS
 
 _BOOK = (
@@ -64,7 +67,7 @@ def eights_tables(name: str, *, distances: int) -> Tables:
 
     places: uint16, eight for each point: where the rows of its terms begin
     """
-    book = load_codebook(name, levels=LEVELS, distances=distances)
+    book = load_codebook(name, levels=LEVELS, distances=distances, pad=AT_ONCE)
     places = ((np.arange(EIGHT) * LEVELS + book.points) * LANES).astype(np.uint16).reshape(-1)
     places.flags.writeable = False
     return book.index, book.first, book.neighbours, book.codes, places

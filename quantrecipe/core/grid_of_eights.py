@@ -27,8 +27,7 @@ from typing import Any
 import numpy as np
 
 from quantrecipe.core.bits import place
-from quantrecipe.core.codebook import PAD
-from quantrecipe.core.eights import EIGHT, LARGEST, LEVELS, nearest_point, rows_of
+from quantrecipe.core.eights import AT_ONCE, EIGHT, LARGEST, LEVELS, nearest_point, rows_of
 from quantrecipe.core.jit import disjoint_kernel, kernel
 from quantrecipe.core.lanes import LANES, WT, Q, X, nearest_int
 
@@ -41,6 +40,8 @@ NONE, LAST, MASK = I32(0), I32(LEVELS - 1), I32(3)
 TOP = F32(2 * LEVELS - 1)
 
 ROOT = Q
+WIDTH = 16
+"""Tries that are compared with a neighbour at once: most runs of tries with one code are shorter."""
 
 
 @kernel
@@ -57,7 +58,7 @@ def _round(tries: int) -> Callable[..., Any]:
     def round_tries(
         s: Any, at: Any, t: Any, first: Any, rounded: Any, row: Any, codes: Any, strangers: Any
     ) -> Any:
-        """Round an eight with every try → how many of the different codes are not points; `strangers` names them."""
+        """Round an eight with every try → how many runs of tries hit no point; `strangers`: where these runs begin."""
         at, row = place(at), place(row)
         for j in range(tries):
             code = NONE
@@ -69,7 +70,7 @@ def _round(tries: int) -> Callable[..., Any]:
         count, before = 0, I32(-1)
         for j in range(tries):
             code = rounded[row + j]
-            strangers[count] = code
+            strangers[count] = I32(j)
             count += (code != before) & (first[code + 1] > first[code])
             before = code
         return count
@@ -101,51 +102,41 @@ def _fill_terms(tries: int) -> Callable[..., None]:
     return fill_terms
 
 
-@cache
-def _walk(tries: int) -> Callable[..., None]:
-    @disjoint_kernel
-    def walk(terms: Any, begin: Any, end: Any, neighbours: Any, codes: Any, places: Any, best: Any) -> None:
-        """The nearest of neighbours[begin:end] for each try. best: its distance, its code."""
-        for j in range(tries):
-            best[j] = LARGEST
-            best[tries + j] = F32(codes[neighbours[begin]])
-        for at in range(begin, end, PAD):
-            a, b, c, d = neighbours[at], neighbours[at + 1], neighbours[at + 2], neighbours[at + 3]
-            code_a, code_b, code_c, code_d = F32(codes[a]), F32(codes[b]), F32(codes[c]), F32(codes[d])
-            a0, a1, a2, a3, a4, a5, a6, a7 = rows_of(places, a)
-            b0, b1, b2, b3, b4, b5, b6, b7 = rows_of(places, b)
-            c0, c1, c2, c3, c4, c5, c6, c7 = rows_of(places, c)
-            d0, d1, d2, d3, d4, d5, d6, d7 = rows_of(places, d)
-            for j in range(tries):
-                sum_a = terms[a0 + j] + terms[a1 + j] + terms[a2 + j] + terms[a3 + j]
-                sum_b = terms[b0 + j] + terms[b1 + j] + terms[b2 + j] + terms[b3 + j]
-                sum_c = terms[c0 + j] + terms[c1 + j] + terms[c2 + j] + terms[c3 + j]
-                sum_d = terms[d0 + j] + terms[d1 + j] + terms[d2 + j] + terms[d3 + j]
-                sum_a = sum_a + terms[a4 + j] + terms[a5 + j] + terms[a6 + j] + terms[a7 + j]
-                sum_b = sum_b + terms[b4 + j] + terms[b5 + j] + terms[b6 + j] + terms[b7 + j]
-                sum_c = sum_c + terms[c4 + j] + terms[c5 + j] + terms[c6 + j] + terms[c7 + j]
-                sum_d = sum_d + terms[d4 + j] + terms[d5 + j] + terms[d6 + j] + terms[d7 + j]
-                least, code = best[j], best[tries + j]
-                code = code_a if sum_a < least else code
-                least = sum_a if sum_a < least else least
-                code = code_b if sum_b < least else code
-                least = sum_b if sum_b < least else least
-                code = code_c if sum_c < least else code
-                least = sum_c if sum_c < least else least
-                code = code_d if sum_d < least else code
-                least = sum_d if sum_d < least else least
-                best[j] = least
-                best[tries + j] = code
-
-    return walk
+@disjoint_kernel
+def _walk(
+    terms: Any, start: Any, begin: Any, end: Any, neighbours: Any, codes: Any, places: Any, best: Any
+) -> None:
+    """The nearest of neighbours[begin:end] for WIDTH tries from one on. best: distances, codes."""
+    start = place(start)
+    for j in range(WIDTH):
+        best[j] = LARGEST
+        best[WIDTH + j] = F32(codes[neighbours[begin]])
+    for at in range(begin, end, AT_ONCE):
+        a, b = neighbours[at], neighbours[at + 1]
+        code_a, code_b = F32(codes[a]), F32(codes[b])
+        a0, a1, a2, a3, a4, a5, a6, a7 = rows_of(places, a)
+        b0, b1, b2, b3, b4, b5, b6, b7 = rows_of(places, b)
+        for j in range(WIDTH):
+            i = start + j
+            sum_a = terms[a0 + i] + terms[a1 + i] + terms[a2 + i] + terms[a3 + i]
+            sum_b = terms[b0 + i] + terms[b1 + i] + terms[b2 + i] + terms[b3 + i]
+            sum_a = sum_a + terms[a4 + i] + terms[a5 + i] + terms[a6 + i] + terms[a7 + i]
+            sum_b = sum_b + terms[b4 + i] + terms[b5 + i] + terms[b6 + i] + terms[b7 + i]
+            least, code = best[j], best[WIDTH + j]
+            code = code_a if sum_a < least else code
+            least = sum_a if sum_a < least else least
+            code = code_b if sum_b < least else code
+            least = sum_b if sum_b < least else least
+            best[j] = least
+            best[WIDTH + j] = code
 
 
 @disjoint_kernel
-def _take(code: Any, rounded: Any, row: Any, best: Any, codes: Any) -> None:
-    """Tries that were rounded to this code get the nearest of its neighbours."""
-    row, tries = place(row), place(best.size >> 1)
-    for j in range(tries):
-        codes[row + j] = I32(best[tries + j]) if rounded[row + j] == code else codes[row + j]
+def _take(code: Any, rounded: Any, at: Any, best: Any, codes: Any) -> None:
+    """Those of WIDTH tries that were rounded to this code get the nearest of its neighbours."""
+    at, width = place(at), place(best.size >> 1)
+    for j in range(width):
+        codes[at + j] = I32(best[width + j]) if rounded[at + j] == code else codes[at + j]
 
 
 @cache
@@ -179,19 +170,15 @@ def eights_search(size: int, *, steps: int) -> Callable[..., None]:
     step = F32(0.1)
     wanted = 2 * steps + 1
     tries = -(-wanted // 8) * 8
-    round_tries, fill_terms, walk, sum_up = (
-        _round(tries),
-        _fill_terms(tries),
-        _walk(tries),
-        _sum_up(size, tries),
-    )
+    round_tries, fill_terms, sum_up = _round(tries), _fill_terms(tries), _sum_up(size, tries)
+    assert tries >= WIDTH
 
     @kernel
     def search(
         s: Any, count: Any, largest: Any, terms: Any, book: Any, scale: Any, chosen: Any, doubtful: Any
     ) -> None:
         _, first, neighbours, points, places = book
-        t, best = np.empty(4 * tries, np.float32), np.empty(2 * tries, np.float32)
+        t, best = np.empty(4 * tries, np.float32), np.empty(2 * WIDTH, np.float32)
         rounded, codes = np.empty(size // EIGHT * tries, np.int32), np.empty(size // EIGHT * tries, np.int32)
         strangers = np.empty(tries + 1, np.int32)
         for lane in range(count):
@@ -207,9 +194,13 @@ def eights_search(size: int, *, steps: int) -> Callable[..., None]:
                 if unknown > 0:
                     fill_terms(s, at, t, terms)
                 for i in range(unknown):
-                    code = strangers[i]
-                    walk(terms, first[code], first[code + 1], neighbours, points, places, best)
-                    _take(code, rounded, k * tries, best, codes)
+                    start = strangers[i]
+                    code = rounded[k * tries + start]
+                    while start < tries and rounded[k * tries + start] == code:
+                        start = min(start, tries - WIDTH)
+                        _walk(terms, start, first[code], first[code + 1], neighbours, points, places, best)
+                        _take(code, rounded, k * tries + start, best, codes)
+                        start += WIDTH
             sum_up(s, lane, codes, t)
             winner, caught = -1, ZERO
             for j in range(wanted):

@@ -1,7 +1,7 @@
 """Looking for the nearest neighbours of many fours, without a branch that a CPU could guess wrong.
 
-A four is taken to the neighbour of its code (see `codebook.py`) with the smallest distance, in ggml a sum of four float32
-in the order of the weights:
+A four is taken to the neighbour of its code (see `codebook.py`) with the smallest distance, in ggml a sum of four
+float32 in the order of the weights:
 
     ∑ w_i (scale * (2 q_i + 1) - x_i)²        iq3_find_best_neighbour
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import importlib
 import traceback
 from typing import Any
 
@@ -13,6 +11,7 @@ from quantrecipe import __version__
 from quantrecipe.cli.context import Color, Context
 from quantrecipe.cli.errors import print_problems
 from quantrecipe.cli.help import SETTINGS, examples
+from quantrecipe.cli.lazy import LazyGroup
 from quantrecipe.errors import QuantrecipeError
 
 __all__ = ["COMMANDS", "app"]
@@ -22,6 +21,7 @@ COMMANDS = {
     "plan": "Show what a recipe would do to a model, to the byte.",
     "check": "Check recipes without a model.",
     "inspect": "Show what is in a model file.",
+    "imatrix": "Show, convert, merge and compare importance matrices.",
     "formats": "List the formats that recipes can use.",
     "plugins": "List the plugins that are installed, and what became of them.",
 }
@@ -29,30 +29,8 @@ COMMANDS = {
 that `--help` imports none of them."""
 
 
-class App(click.Group):
-    """A group that knows its commands by name, and reports their errors."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        command: click.Command = importlib.import_module(f"quantrecipe.cli.{cmd_name}").command
-        return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            close = difflib.get_close_matches(args[0], COMMANDS, 1)
-            hint = f"Did you mean {close[0]}?" if close else f"Commands are {', '.join(COMMANDS)}."
-            ctx.fail(f"There is no command {args[0]!r}. {hint}")
-        return super().resolve_command(ctx, args)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+class App(LazyGroup):
+    """The command, which reports the errors of all its subcommands."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -66,6 +44,8 @@ class App(click.Group):
 
 @click.command(
     cls=App,
+    commands=COMMANDS,
+    prefix="quantrecipe.cli.",
     context_settings=SETTINGS,
     epilog=examples(
         "quantrecipe apply recipes/code-model.yaml model.safetensors",

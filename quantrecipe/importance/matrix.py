@@ -200,7 +200,7 @@ _EMBEDDINGS = ("token_embd", "per_layer_token_embd")
 """Looked up, not multiplied: what importance matrices say of them doesn't fit (so in llama-quant.cpp)."""
 
 
-_LAYER = re.compile(r"blk\.([0-9]+)\.")
+_LAYER = re.compile(r"blk\.([0-9]{1,9})\.")
 """Where llama-quantize finds the layer's number, anywhere in the name (llama-quant.cpp: remap_imatrix)."""
 
 

@@ -1,0 +1,45 @@
+"""quantrecipe imatrix convert: an importance matrix in the other layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from quantrecipe.cli.context import Context, pass_context
+from quantrecipe.cli.errors import printable
+from quantrecipe.cli.help import SETTINGS, examples
+from quantrecipe.cli.imatrix_output import chunk_size_option, force_option, layout_option, write_matrix
+
+__all__ = ["command"]
+
+
+@click.command(
+    "convert",
+    context_settings=SETTINGS,
+    epilog=examples(
+        "quantrecipe imatrix convert imatrix.dat imatrix.gguf",
+        "quantrecipe imatrix convert imatrix.gguf imatrix.dat",
+    ),
+)
+@click.argument("source", metavar="IN", type=click.Path(path_type=Path))
+@click.argument("output", metavar="OUT", type=click.Path(path_type=Path))
+@layout_option
+@chunk_size_option
+@force_option
+@pass_context
+def command(
+    ctx: Context, source: Path, output: Path, layout: str | None, chunk_size: int | None, force: bool
+) -> None:
+    """Write the importance matrix IN as OUT, in the layout that OUT's name ends with: .gguf or .dat.
+
+    The bytes are llama-imatrix's own. A .dat file says less than a GGUF; what is lost is listed. Importance itself
+    isn't lost either way.
+    """
+    from quantrecipe.importance import measured, read_importance
+
+    matrix = read_importance(source)
+    write_matrix(ctx, output, measured(matrix, chunk_size=chunk_size), layout, force)
+    if matrix.others:
+        shown = ", ".join(matrix.others[:3]) + (", …" if len(matrix.others) > 3 else "")
+        ctx.console.print(f"not in it, as their meaning isn't known: {printable(shown)}")

@@ -1,0 +1,109 @@
+"""quantrecipe imatrix diff: how much an importance matrix differs from another."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from quantrecipe.cli.context import Context, pass_context
+from quantrecipe.cli.errors import printable
+from quantrecipe.cli.help import SETTINGS, examples
+from quantrecipe.errors import ImportanceError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from quantrecipe.importance import Comparison, TensorChange
+
+__all__ = ["command"]
+
+_SHOWN = 20
+_NAMES = 6
+
+
+@click.command(
+    "diff",
+    context_settings=SETTINGS,
+    epilog=examples(
+        "quantrecipe imatrix diff old.gguf new.gguf",
+        "quantrecipe imatrix diff imatrix.gguf imatrix.dat --threshold 0.00001",
+    ),
+)
+@click.argument("first", metavar="A", type=click.Path(path_type=Path))
+@click.argument("second", metavar="B", type=click.Path(path_type=Path))
+@click.option(
+    "--threshold",
+    type=click.FloatRange(min=0),
+    metavar="X",
+    help="Exit with 1 if a tensor's change is larger than X, or if only one of both has it.",
+)
+@click.option("--all", "all_", is_flag=True, help=f"Every tensor, not only the {_SHOWN} that changed most.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@pass_context
+def command(
+    ctx: Context, first: Path, second: Path, threshold: float | None, all_: bool, as_json: bool
+) -> None:
+    """Compare the importance matrices A and B of one model, the most changed tensors first.
+
+    Change is the length of the difference over A's length: 0.1 is a tenth. The cosine doesn't see the size, the
+    rank correlation only the order of the inputs. Energy is B's over A's. Experts that only one has seen don't
+    take part.
+    """
+    from quantrecipe.importance import compare, read_importance
+
+    found = compare(read_importance(first), read_importance(second))
+    if as_json:
+        click.echo(json.dumps(found.to_json(), indent=2))
+    else:
+        ctx.console.print(_render(found, found.changes if all_ else found.changes[:_SHOWN]))
+    if threshold is not None:
+        _judge(found, threshold)
+
+
+def _judge(found: Comparison, threshold: float) -> None:
+    beyond, alone = found.beyond(threshold), len(found.only_first) + len(found.only_second)
+    if beyond or alone:
+        of = f"{len(beyond)} of {len(found.changes)} tensors changed by more than {threshold:g}"
+        only = f", and {alone} {'is' if alone == 1 else 'are'} in one matrix only" if alone else ""
+        raise ImportanceError(f"{of}{only}", file=found.second.path)
+
+
+def _render(found: Comparison, changes: tuple[TensorChange, ...]) -> RenderableType:
+    from rich import box
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("tensor", overflow="fold")
+    unpaired = any(item.unpaired for item in changes)
+    for heading in ("change", "cosine", "rank", "energy", *(["unpaired experts"] if unpaired else [])):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for item in changes:
+        numbers = (item.change, item.cosine, item.rank, item.energy)
+        cells = ["–" if number is None else f"{number:.4f}" for number in numbers]
+        cells += [str(item.unpaired)] if unpaired else []
+        table.add_row(Text(printable(item.name)), *cells)
+    parts: list[RenderableType] = [_summary(found), table]
+    if more := len(found.changes) - len(changes):
+        parts.append(Text(f"and {more} that changed less; --all shows them", "dim"))
+    for path, names in ((found.first.path, found.only_first), (found.second.path, found.only_second)):
+        if names:
+            more = len(names) - _NAMES
+            shown = ", ".join(names[:_NAMES]) + (f" and {more} more" if more > 0 else "")
+            parts.append(Text(printable(f"only in {path}: {shown}"), "yellow"))
+    return Group(*parts)
+
+
+def _summary(found: Comparison) -> RenderableType:
+    from rich.text import Text
+
+    if found.first.digest == found.second.digest:
+        return Text("the same importance", "green")
+    known = sorted(item.change for item in found.changes if item.change is not None)
+    middle = f", half of all by more than {known[(len(known) - 1) // 2]:.2g}" if known else ""
+    changed = sum(item.change != 0 for item in found.changes)
+    return Text(f"{changed} of {len(found.changes)} tensors changed{middle if changed else ''}")

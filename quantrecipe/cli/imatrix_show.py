@@ -1,0 +1,101 @@
+"""quantrecipe imatrix show: what each tensor's importance is made of."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from quantrecipe.cli.context import Context, pass_context
+from quantrecipe.cli.errors import printable
+from quantrecipe.cli.help import SETTINGS, examples
+from quantrecipe.cli.imatrix_output import write_file
+from quantrecipe.errors import OutputError
+
+if TYPE_CHECKING:
+    from quantrecipe.importance import Importance, LayerStatistics, TensorStatistics
+
+__all__ = ["command"]
+
+_WIDTH_OF_ALL = 150
+"""Columns that the table of all tensors may take."""
+
+
+@click.command(
+    "show",
+    context_settings=SETTINGS,
+    epilog=examples(
+        "quantrecipe imatrix show imatrix.gguf",
+        "quantrecipe imatrix show imatrix.gguf --all",
+        "quantrecipe imatrix show imatrix.gguf --picture imatrix.svg",
+    ),
+)
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--all", "all_", is_flag=True, help="Every tensor and every layer on a line of its own.")
+@click.option(
+    "--picture",
+    type=click.Path(path_type=Path),
+    metavar="OUT",
+    help="Draw the activation energy by layer and role; OUT ends with .svg or .png.",
+)
+@click.option("--force", is_flag=True, help="Replace the picture if it exists.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@pass_context
+def command(ctx: Context, file: Path, all_: bool, picture: Path | None, force: bool, as_json: bool) -> None:
+    """Show the statistics of `llama-imatrix --show-statistics` for the importance matrix FILE, GGUF or .dat.
+
+    Σ(Act²) is the sum of the mean squares of a tensor's inputs, entropy says how evenly it is spread over them (in
+    per cent of the most that it could be), ZD how many inputs are more than one deviation above the mean, CosSim
+    how much they are like those of the layer before. "seen" counts the experts that calibration reached. Of several
+    layers, the lowest and the highest number are shown.
+    """
+    from quantrecipe.importance import by_layer, read_importance, statistics
+
+    kind = "" if picture is None else _kind(picture)
+    matrix = read_importance(file)
+    tensors = statistics(matrix)
+    layers = by_layer(tensors)
+    if picture is not None:
+        from quantrecipe.cli.imatrix_picture import draw
+
+        data = draw(tensors, title=matrix.label, kind=kind)
+        write_file(picture, len(data), [data], force=force)
+    if as_json:
+        click.echo(json.dumps(_plain(matrix, tensors, layers), indent=2))
+        return
+    from quantrecipe.cli.imatrix_table import render_groups, render_heading, render_tensors
+
+    ctx.console.print(render_heading(matrix))
+    calls = matrix.layout == "dat"
+    if all_:  # numbers are to be read whole, even where a narrow terminal breaks the lines
+        ctx.console.width = max(ctx.console.width, _WIDTH_OF_ALL)
+        ctx.console.print(render_tensors(tensors, layers, calls=calls))
+    else:
+        ctx.console.print(render_groups(tensors, layers, calls=calls))
+    if picture is not None:
+        ctx.console.print(printable(f"wrote {picture}"))
+
+
+def _kind(picture: Path) -> str:
+    kind = picture.suffix.lower().removeprefix(".")
+    if kind not in ("svg", "png"):
+        raise OutputError(f"{picture} is no name for a picture", "end it with .svg or .png")
+    return kind
+
+
+def _plain(
+    matrix: Importance, tensors: tuple[TensorStatistics, ...], layers: tuple[LayerStatistics, ...]
+) -> dict[str, Any]:
+    return {
+        "file": str(matrix.path),
+        "layout": matrix.layout,
+        "digest": matrix.digest,
+        "datasets": list(matrix.datasets),
+        "chunks": matrix.chunks,
+        "chunk_size": matrix.chunk_size,
+        "other_tensors": list(matrix.others),
+        "tensors": [item.to_json() for item in tensors],
+        "layers": [item.to_json() for item in layers],
+    }

@@ -1,0 +1,44 @@
+"""LazyGroup: a command with subcommands that are imported only when they are run, so that `--help` is quick."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+__all__ = ["LazyGroup"]
+
+
+class LazyGroup(click.Group):
+    """A group that knows its subcommands by name and short help; each is the `command` of the module prefix + name."""
+
+    def __init__(self, *args: Any, commands: Mapping[str, str], prefix: str, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self._short_helps = commands
+        self._prefix = prefix
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self._short_helps)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self._short_helps:
+            return None
+        command: click.Command = importlib.import_module(f"{self._prefix}{cmd_name}").command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        known = self._short_helps
+        if args and args[0] not in known and not args[0].startswith("-"):
+            close = difflib.get_close_matches(args[0], known, 1)
+            hint = f"Did you mean {close[0]}?" if close else f"Commands are {', '.join(known)}."
+            ctx.fail(f"There is no command {args[0]!r}. {hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(self._short_helps.items()))

@@ -1,0 +1,64 @@
+"""A measurement as a GGUF importance matrix: the bytes that llama-imatrix writes for the same content.
+
+    general.type   imatrix.datasets   imatrix.chunk_count   imatrix.chunk_size
+    NAME.in_sum2   NAME.counts        for each tensor, in the order of the names
+
+Source: llama.cpp, tools/imatrix/imatrix.cpp: save_imatrix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from quantrecipe.errors import ImportanceError
+from quantrecipe.gguf.header import DEFAULT_ALIGNMENT, TensorEntry
+from quantrecipe.gguf.values import GGUFValue, ValueType
+from quantrecipe.gguf.write import encode_header, padded
+from quantrecipe.importance.encoded import EncodedImportance
+from quantrecipe.importance.from_gguf import COUNTS, SUMS
+from quantrecipe.importance.measurement import Measurement
+
+__all__ = ["encode_gguf"]
+
+_F32 = 0
+_LONGEST_NAME = 63  # ggml: GGML_MAX_NAME, with the zero at its end
+
+
+def encode_gguf(measurement: Measurement) -> EncodedImportance:
+    """The file. ImportanceError where a name is longer than llama.cpp reads."""
+    header, nbytes = _header(measurement)
+    return EncodedImportance(layout="gguf", nbytes=nbytes, pieces=lambda: _pieces(header, measurement))
+
+
+def _header(measurement: Measurement) -> tuple[bytes, int]:
+    metadata = {
+        "general.type": GGUFValue.of(ValueType.STRING, "imatrix"),
+        "imatrix.datasets": GGUFValue.array(ValueType.STRING, measurement.datasets),
+        "imatrix.chunk_count": GGUFValue.of(ValueType.UINT32, measurement.chunks),
+        "imatrix.chunk_size": GGUFValue.of(ValueType.UINT32, measurement.chunk_size),
+    }
+    tensors = []
+    offset = 0
+    for tensor in measurement.tensors:
+        if len((tensor.name + SUMS).encode()) > _LONGEST_NAME:
+            raise ImportanceError(
+                f"the name {tensor.name} is too long for a GGUF importance matrix",
+                f"with {SUMS}, llama.cpp takes {_LONGEST_NAME} bytes",
+            )
+        n = len(tensor.counts)
+        for suffix, cols in ((SUMS, tensor.size // n), (COUNTS, 1)):
+            shape = (cols,) if n == 1 else (n, cols)
+            tensors.append(TensorEntry(name=tensor.name + suffix, shape=shape, ggml_type=_F32, offset=offset))
+            offset += padded(4 * n * cols, DEFAULT_ALIGNMENT)
+    header = encode_header(metadata, tensors)
+    return header, len(header) + offset
+
+
+def _pieces(header: bytes, measurement: Measurement) -> Iterator[bytes]:
+    yield header
+    for tensor in measurement.tensors:
+        for values in (tensor.sums(), np.asarray(tensor.counts, np.float32)):
+            yield values.astype("<f4", copy=False).tobytes()
+            yield bytes(-values.nbytes % DEFAULT_ALIGNMENT)

@@ -70,6 +70,9 @@ class FormatSpec:
     error_bound:    largest relative RMSE, ‖x - decode(encode(x))‖ / ‖x‖, on Gaussian and Laplace rows
     version:        raised whenever encode's bytes change; part of every hash
     fallback:       the format to try where this one doesn't accept a tensor, None where there is none
+    companion:      None, or the suffix of an F32 tensor that the file has beside the weights ("scale":
+                    blk.0.attn_q.scale beside blk.0.attn_q.weight), with one factor for each expert: the engine
+                    multiplies by it what it decodes. `QuantFormat.factor` chooses it, `encode` gets rows divided by it
     codec:          False for types that only pass through (I8 … I64)
     file_type:      `general.file_type` of a file that is mostly of this type, None to say nothing
     summary:        one line for `quantrecipe formats`
@@ -87,6 +90,7 @@ class FormatSpec:
     error_bound: float = 0.0
     version: int = 1
     fallback: str | None = None
+    companion: str | None = None
     codec: bool = True
     file_type: int | None = None
     summary: str = ""
@@ -99,7 +103,7 @@ class FormatSpec:
     def row_bytes(self, k: int) -> int:
         """Bytes of a row of k weights. FormatError if k is not a multiple of the block."""
         if k <= 0 or k % self.block:
-            raise FormatError(f"{self.name} stores blocks of {self.block} weights; a row of {k} doesn't divide into them")
+            raise FormatError(f"{self.name} stores blocks of {self.block} weights, and {k} don't divide into them")
         return self.row_meta_bytes + k // self.block * self.block_bytes
 
     def tensor_bytes(self, shape: tuple[int, ...]) -> int:
@@ -152,6 +156,13 @@ class QuantFormat(ABC):
     @abstractmethod
     def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
         """data: uint8 (n, row_bytes(k)) → float32 (n, k), written to `out` if given. Never fails on odd bytes."""
+
+    def factor(self, peak: float) -> float:
+        """Of a format with a companion tensor: what a matrix is divided by before `encode`. Positive and finite.
+
+        peak: the largest magnitude among the matrix's weights.
+        """
+        raise FormatError(f"{self.spec.name} has no companion tensor")
 
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={value!r}" for name, value in self.options.items())

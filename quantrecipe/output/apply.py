@@ -146,7 +146,7 @@ def apply_plans(
             threads=threads,
             seconds=seconds,
             compile_seconds=compiled - started,
-            hashes={a.tensor.name: stream.hashes[a.tensor.name] for a in plan.assignments},
+            hashes={a.tensor.name: stream.hashes[a.owner or a.tensor.name] for a in plan.assignments},
             nonfinite=stream.nonfinite[number],
             reused=tuple(stream.reused[number]),
         )
@@ -176,7 +176,7 @@ def _finish(outputs: Sequence[Output], hashes: dict[str, str]) -> None:
 def _header(plan: Plan, file: PlannedFile, hashes: dict[str, str]) -> bytes:
     metadata = dict(file.metadata)
     if SOURCE_HASHES in metadata:
-        metadata[SOURCE_HASHES] = source_hashes([hashes[a.tensor.name] for a in plan.assignments])
+        metadata[SOURCE_HASHES] = source_hashes([hashes[a.owner or a.tensor.name] for a in plan.assignments])
     header = encode_header(metadata, entries(file.assignments, header=file.header), plan.alignment)
     if len(header) != file.header:
         raise OutputError(f"the header came out at {len(header)} bytes, and the plan said {file.header}")

@@ -99,6 +99,8 @@ class Stream:
 
     def _stream_tensor(self, tensor: TensorInfo, reader: TensorReader, pool: ThreadPoolExecutor) -> None:
         targets = targets_of(tensor.name, self._outputs, self._assigned)
+        if any(target.companions for target in targets):
+            targets = self._with_factors(tensor, targets, reader, pool)
         self._progress.tensor(tensor, tuple(target.format.spec.name for target in targets))
         fresh = [target for target in targets if target.old is None]
         digest = self._read(tensor, fresh, reader, pool)
@@ -110,21 +112,58 @@ class Stream:
             self._read(tensor, changed, reader, pool)
         self.hashes[tensor.name] = digest
 
+    def _with_factors(
+        self, tensor: TensorInfo, targets: Sequence[Target], reader: TensorReader, pool: ThreadPoolExecutor
+    ) -> list[Target]:
+        """The targets with the factors of those that have companion tensors, which are written."""
+        peaks = np.zeros(tensor.experts, np.float32)
+        surveys: deque[tuple[int, Future[float]]] = deque()
+
+        def take() -> None:
+            expert, future = surveys.popleft()
+            peaks[expert] = max(peaks[expert], np.float32(future.result()))
+
+        for unit, buffer, rows in self._raw_units(tensor, reader, None):
+            surveys.append((unit.expert, pool.submit(self._survey, unit, buffer, rows)))
+            while surveys and surveys[0][1].done():
+                take()
+        while surveys:
+            take()
+        return [_scaled(target, peaks) if target.companions else target for target in targets]
+
+    def _survey(self, unit: Unit, buffer: _Bytes, raw: _Bytes) -> float:
+        """The largest magnitude among a unit's weights."""
+        scratch = self._scratch.get()
+        try:
+            source = self._model.sources[unit.tensor.name]
+            stored = arranged(raw, unit, source.rows_per_head)
+            return Rows(unit, stored, self._formats[unit.tensor.dtype], scratch, nan=self._nan).peak()
+        finally:
+            self._scratch.put(scratch)
+            self._raw.put(buffer)
+
+    def _raw_units(
+        self, tensor: TensorInfo, reader: TensorReader, digest: xxhash.xxh3_128 | None
+    ) -> Iterator[tuple[Unit, _Bytes, _Bytes]]:
+        """Each unit of a tensor, the buffer that it was read into, and its rows in there: (rows, row bytes)."""
+        source = self._model.sources[tensor.name]
+        row_bytes = self._formats[tensor.dtype].spec.row_bytes(tensor.cols)
+        for unit in split(tensor, self._together(tensor, source)):
+            buffer = self._raw.get()
+            raw = buffer[: unit.rows * row_bytes]
+            reader.read_rows(source, unit.start, unit.stop, raw, row_bytes, tensor=tensor.name)
+            if digest is not None:
+                digest.update(raw.data)
+            yield unit, buffer, raw.reshape(unit.rows, row_bytes)
+
     def _read(
         self, tensor: TensorInfo, targets: Sequence[Target], reader: TensorReader, pool: ThreadPoolExecutor
     ) -> str:
         """Read a tensor and hand its units out; the digest of its bytes."""
-        source = self._model.sources[tensor.name]
-        row_bytes = self._formats[tensor.dtype].spec.row_bytes(tensor.cols)
         digest = xxhash.xxh3_128()
-        for unit in split(tensor, self._together(tensor, source)):
+        for unit, buffer, rows in self._raw_units(tensor, reader, digest):
             while self._running and self._running[0].done():
                 self._collect(self._running.popleft())
-            buffer = self._raw.get()
-            raw = buffer[: unit.rows * row_bytes]
-            reader.read_rows(source, unit.start, unit.stop, raw, row_bytes, tensor=tensor.name)
-            digest.update(raw.data)
-            rows = raw.reshape(unit.rows, row_bytes)
             self._running.append(pool.submit(self._work, unit, buffer, rows, targets))
         return digest.hexdigest()
 
@@ -139,7 +178,8 @@ class Stream:
             written, nonfinite = 0, {}
             for target in targets:
                 importance = None if target.importance is None else target.importance[unit.expert]
-                encoded, lost = rows.encode(target.format, importance, copied=target.copied)
+                factor = None if target.factors is None else target.factors[unit.expert]
+                encoded, lost = rows.encode(target.format, importance, copied=target.copied, factor=factor)
                 for place in target.places:
                     place.file.write(encoded.data, place.offset + unit.start * encoded.shape[1])
                     written += encoded.nbytes
@@ -208,3 +248,11 @@ class Stream:
         for assigned in self._assigned:
             if tensor.name in assigned:
                 yield assigned[tensor.name][0].format.spec
+
+
+def _scaled(target: Target, peaks: NDArray[np.float32]) -> Target:
+    """The target with its factors, which are written to the companion tensors. peaks: float32 (experts,)."""
+    factors = np.array([target.format.factor(float(peak)) for peak in peaks], np.float32)
+    for place in target.companions:
+        place.file.write(factors.data, place.offset)
+    return replace(target, factors=factors)

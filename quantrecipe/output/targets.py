@@ -52,6 +52,8 @@ class Target:
 
     importance: float32 (experts, cols), or None
     old:        the same encoding in an older file, to be copied if the source is still the same
+    companions: where the factors of a format with a companion tensor go
+    factors:    float32 (experts,): what each expert's matrix is divided by, once that is known
     """
 
     format: QuantFormat
@@ -59,21 +61,23 @@ class Target:
     importance: NDArray[np.float32] | None
     places: tuple[Place, ...]
     old: OldTensor | None
+    companions: tuple[Place, ...] = ()
+    factors: NDArray[np.float32] | None = None
 
 
-def targets_of(
-    name: str, outputs: Sequence[Output], assigned: Sequence[dict[str, tuple[Assignment, PartFile]]]
-) -> list[Target]:
+def targets_of(name: str, outputs: Sequence[Output], assigned: Sequence[Assigned]) -> list[Target]:
     """The different encodings of a tensor that the outputs want. `assigned`: the assignments of each output."""
     wanted: dict[str, list[tuple[int, Assignment, PartFile]]] = {}
     for number, by_name in enumerate(assigned):
         if name in by_name:
             assignment, part = by_name[name]
             wanted.setdefault(assignment.encoding, []).append((number, assignment, part))
-    return [_target(members, outputs) for members in wanted.values()]
+    return [_target(members, outputs, assigned) for members in wanted.values()]
 
 
-def _target(members: list[tuple[int, Assignment, PartFile]], outputs: Sequence[Output]) -> Target:
+def _target(
+    members: list[tuple[int, Assignment, PartFile]], outputs: Sequence[Output], assigned: Sequence[Assigned]
+) -> Target:
     number, first, _ = members[0]
     matrix = outputs[number].plan.importance
     old = None
@@ -81,10 +85,17 @@ def _target(members: list[tuple[int, Assignment, PartFile]], outputs: Sequence[O
         found = outputs[output].old.get(assignment.tensor.name)
         if found is not None and found.encoding == assignment.encoding and found.nbytes == assignment.nbytes:
             old = found
+    companions = tuple(
+        Place(output=n, file=part, offset=a.offset)
+        for n, _, _ in members
+        for a, part in assigned[n].values()
+        if a.owner == first.tensor.name
+    )
     return Target(
         format=first.format,
         copied=first.copied,
         importance=matrix.for_tensor(first.tensor) if matrix is not None and first.importance else None,
         places=tuple(Place(output=n, file=part, offset=a.offset) for n, a, part in members),
-        old=None if first.copied else old,
+        old=None if first.copied or companions else old,  # factors are quickly had again
+        companions=companions,
     )

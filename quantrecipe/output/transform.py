@@ -64,10 +64,23 @@ class Rows:
         if self._nan == "error" and not (finite := np.isfinite(floats)).all():
             raise self._error(NonFiniteError("not finite"), ~finite)
 
-    def encode(self, target: QuantFormat, importance: _Floats | None, *, copied: bool) -> tuple[_Bytes, int]:
+    def peak(self) -> float:
+        """The largest magnitude among the weights that are finite; the others are an error unless nan="keep"."""
+        self.check()
+        return float(np.max(np.abs(self._decoded()), initial=0, where=np.isfinite(self._decoded())))
+
+    def encode(
+        self,
+        target: QuantFormat,
+        importance: _Floats | None,
+        *,
+        copied: bool,
+        factor: np.float32 | None = None,
+    ) -> tuple[_Bytes, int]:
         """(uint8 (rows, row bytes), how many weights lost a value that isn't finite).
 
-        The bytes are those of the source where `copied`, or lie in the scratch buffers until the next call.
+        The bytes are those of the source where `copied`, or lie in the scratch buffers until the next call. The
+        rows are divided by `factor` first.
         """
         bits = _FLOAT_BITS.get(target.spec.name)
         if copied and (self._nan == "keep" or bits is None):
@@ -76,14 +89,14 @@ class Rows:
         size = self._unit.rows * target.spec.row_bytes(self._unit.tensor.cols)
         out = self._scratch.encoded[:size].reshape(self._unit.rows, -1)
         try:
-            target.encode(floats, importance, out=out)
+            target.encode(floats if factor is None else floats / factor, importance, out=out)
         except NonFiniteError as error:
             wrong = ~np.isfinite(floats)
             if self._nan == "error" or not wrong.any():
                 raise self._error(error, wrong) from error
             self._wrong = wrong, floats[wrong]
             floats[wrong] = 0
-            target.encode(floats, importance, out=out)
+            target.encode(floats if factor is None else floats / factor, importance, out=out)
         if self._wrong is None:
             return out, 0
         mask, values = self._wrong

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from quantrecipe.api import QuantFormat
 from quantrecipe.errors import PlanError, QuantrecipeError
 from quantrecipe.model.model import Model
+from quantrecipe.plan.companions import companion_name
 from quantrecipe.plan.resolve import Decision
 from quantrecipe.recipe.recipe import KEEP, Recipe
 from quantrecipe.registry import Registry
@@ -73,7 +74,7 @@ def choose_format(
         wanted = wanted.with_options(rule.options)
     if decision.type == tensor.dtype and not wanted.options:
         return Choice(format=wanted, because=decision.because, copied=True)
-    _refuse_unreadable(decision, registry, allow_requantize=allow_requantize)
+    _refuse_unreadable(decision, model, registry, allow_requantize=allow_requantize)
     if not wanted.spec.codec:
         raise _at(
             decision, f"{tensor.name}: {wanted.spec.name} can't be quantized to, it only passes through"
@@ -107,7 +108,9 @@ def kept_type(tensor: TensorInfo, model: Model) -> str:
     return "F32" if small or tensor.role in _F32_ROLES or tensor.dtype == "F64" else tensor.dtype
 
 
-def _refuse_unreadable(decision: Decision, registry: Registry, *, allow_requantize: bool) -> None:
+def _refuse_unreadable(
+    decision: Decision, model: Model, registry: Registry, *, allow_requantize: bool
+) -> None:
     tensor = decision.tensor
     if tensor.dtype in FLOATS:
         return
@@ -117,6 +120,12 @@ def _refuse_unreadable(decision: Decision, registry: Registry, *, allow_requanti
             decision,
             f"{tensor.name} is stored as {tensor.dtype}, which can't be turned into weights",
             "leave it alone (`type: keep`), or start from a BF16, F16 or F32 model",
+        )
+    if source.spec.companion and companion_name(tensor, source.spec.companion) in model.sources:
+        raise _at(
+            decision,
+            f"{tensor.name} is stored as {tensor.dtype} with factors of its own, which can't be quantized again",
+            "leave it alone (`type: keep`), or start from the BF16, F16 or F32 model",
         )
     if not allow_requantize:
         raise _at(

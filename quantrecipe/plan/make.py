@@ -13,6 +13,7 @@ from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.importance import Importance
 from quantrecipe.model.model import Model
 from quantrecipe.plan.assign import Choice, choose_format
+from quantrecipe.plan.companions import with_companions
 from quantrecipe.plan.importance import check_importance, names
 from quantrecipe.plan.layout import SplitLimits, lay_out
 from quantrecipe.plan.metadata import PLAN_DIGEST, build_metadata
@@ -78,6 +79,7 @@ def make_plan(
         for decision, choice, nbytes in zip(decisions, choices, sizes, strict=True)
         for weighted in [_uses_importance(choice, decision.tensor.name in covered)]
     ]
+    assignments = with_companions(assignments, model.tensors, registry.format("F32"))
     report, warnings = check_importance(recipe, model, assignments, importance)
     metadata = build_metadata(recipe, model, assignments, importance, provenance=provenance)
     digest = _digest(recipe, assignments, importance)

@@ -29,6 +29,7 @@ class Assignment:
     misfit:     why the wanted type doesn't accept the tensor, else ""
     copied:     True where the source's bytes are the output's bytes
     importance: True where the importance matrix covers the tensor and the format uses it
+    owner:      of a companion tensor: the name of the tensor whose factors it holds, else None
     encoding:   XXH3-128, in hex, of all that its bytes depend on besides the source: format, options, importance
     """
 
@@ -42,6 +43,7 @@ class Assignment:
     misfit: str = ""
     copied: bool = False
     importance: bool = False
+    owner: str | None = None
     encoding: str = ""
 
     @property

@@ -70,9 +70,9 @@ class TestSeveralOutputs:
         monkeypatch.setattr(
             stream.Rows,
             "encode",
-            lambda self, fmt, w, *, copied: (
+            lambda self, fmt, w, **rest: (
                 encoded.append(fmt.spec.name),
-                encode(self, fmt, w, copied=copied),
+                encode(self, fmt, w, **rest),
             )[1],
         )
         apply_plans(

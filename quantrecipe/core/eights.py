@@ -6,7 +6,8 @@ eight float32 in the order of the weights:
     ∑ w_i (scale * value(q_i) - x_i)²        iq2_find_best_neighbour, iq1_find_best_neighbour2
 
 A term of it depends on i and q_i only. So all 24 terms are computed once: 24 rows of `terms` (row 3 i + q), with a
-column for each eight, or for each scale. A point then costs eight additions, of the rows that `places` names.
+column for each eight, or for each scale. A point then costs eight additions, of the rows that `places` names, or of
+terms chosen by the bits of its code. The first of the nearest wins.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quantrecipe.core.bits import place
+from quantrecipe.core.bits import as_bits, place
 from quantrecipe.core.codebook import grid_points, load_codebook
-from quantrecipe.core.jit import kernel
+from quantrecipe.core.jit import disjoint_kernel, kernel
 from quantrecipe.core.lanes import LANES
 
 __all__ = [
     "AT_ONCE",
+    "BLOCK",
     "DECODE_EIGHTS",
     "EIGHT",
     "ENCODE_EIGHTS",
@@ -33,17 +35,22 @@ __all__ = [
     "TERMS",
     "eights_tables",
     "eights_values",
-    "nearest_point",
+    "nearest_code",
     "rows_of",
 ]
 
 F32 = np.float32
+I32 = np.int32
+ZERO = F32(0)
 LARGEST = F32(np.finfo(np.float32).max)
+FARTHEST = np.int64(np.iinfo(np.int64).max)
 
 EIGHT, LEVELS = 8, 3
 AT_ONCE = 2
 """Neighbours that are looked at together."""
 TERMS = EIGHT * LEVELS
+BLOCK = 16
+"""Neighbours that stand side by side."""
 
 _BOOK = (
     "Tuple((Array(int16, 1, 'C', True), Array(int32, 1, 'C', True), Array(uint16, 1, 'C', True), "
@@ -63,14 +70,17 @@ Tables = tuple[
 
 @cache
 def eights_tables(name: str, *, distances: int) -> Tables:
-    """A codebook as kernels take it: index, first, neighbours, codes (see `Codebook`), places.
+    """A codebook as kernels take it: index, first, neighbours (see `Codebook`), codes, places.
 
+    codes:  uint16, the codes of the neighbours; BLOCK more at the end, so that whole blocks can be read
     places: uint16, eight for each point: where the rows of its terms begin
     """
     book = load_codebook(name, levels=LEVELS, distances=distances, pad=AT_ONCE)
+    codes = np.concatenate([book.codes[book.neighbours], np.zeros(BLOCK, np.uint16)])
     places = ((np.arange(EIGHT) * LEVELS + book.points) * LANES).astype(np.uint16).reshape(-1)
-    places.flags.writeable = False
-    return book.index, book.first, book.neighbours, book.codes, places
+    for array in (codes, places):
+        array.flags.writeable = False
+    return book.index, book.first, book.neighbours, codes, places
 
 
 @cache
@@ -92,15 +102,54 @@ def rows_of(places: Any, point: Any) -> Any:
 
 
 @kernel
-def nearest_point(terms: Any, lane: Any, begin: Any, end: Any, neighbours: Any, places: Any) -> Any:
-    """The nearest of neighbours[begin:end] by one column of terms: the first, where several are."""
-    lane = place(lane)
-    least, chosen = LARGEST, neighbours[begin]
-    for at in range(begin, end):
-        point = neighbours[at]
-        r0, r1, r2, r3, r4, r5, r6, r7 = rows_of(places, point)
-        total = terms[r0 + lane] + terms[r1 + lane] + terms[r2 + lane] + terms[r3 + lane]
-        total = total + terms[r4 + lane] + terms[r5 + lane] + terms[r6 + lane] + terms[r7 + lane]
-        chosen = point if total < least else chosen
-        least = total if total < least else least
-    return chosen
+def _three(terms: Any, i: Any, lane: Any) -> Any:
+    row = place(LEVELS * i * LANES + lane)
+    return terms[row], terms[row + LANES], terms[row + 2 * LANES]
+
+
+@kernel
+def _has(code: Any, bit: Any) -> Any:
+    return I32(code & I32(bit)) != I32(0)
+
+
+@disjoint_kernel
+def nearest_code(terms: Any, lane: Any, begin: Any, end: Any, codes: Any, least: Any, found: Any) -> Any:
+    """The code of the nearest of codes[begin:end] by one column of terms. least, found: room for BLOCK float32, int32.
+
+    Neighbours stand side by side: there is one sum each, in the order of the weights.
+    """
+    begin, lane = place(begin), place(lane)
+    a0, a1, a2 = _three(terms, 0, lane)
+    b0, b1, b2 = _three(terms, 1, lane)
+    c0, c1, c2 = _three(terms, 2, lane)
+    d0, d1, d2 = _three(terms, 3, lane)
+    e0, e1, e2 = _three(terms, 4, lane)
+    f0, f1, f2 = _three(terms, 5, lane)
+    g0, g1, g2 = _three(terms, 6, lane)
+    h0, h1, h2 = _three(terms, 7, lane)
+    for j in range(BLOCK):
+        least[j] = LARGEST
+        found[j] = I32(0)
+    for block in range(begin, end, BLOCK):
+        at = place(block)
+        for j in range(BLOCK):
+            code = I32(codes[at + j])
+            total = a2 if _has(code, 2) else (a1 if _has(code, 1) else a0)
+            total += b2 if _has(code, 8) else (b1 if _has(code, 4) else b0)
+            total += c2 if _has(code, 32) else (c1 if _has(code, 16) else c0)
+            total += d2 if _has(code, 128) else (d1 if _has(code, 64) else d0)
+            total += e2 if _has(code, 512) else (e1 if _has(code, 256) else e0)
+            total += f2 if _has(code, 2048) else (f1 if _has(code, 1024) else f0)
+            total += g2 if _has(code, 8192) else (g1 if _has(code, 4096) else g0)
+            total += h2 if _has(code, 32768) else (h1 if _has(code, 16384) else h0)
+            nearer = (total < least[j]) & (at + j < end)
+            least[j] = total if nearer else least[j]
+            found[j] = I32(at + j - begin) if nearer else found[j]
+    # One whole number for distance and place: the bits of floats of one sign are in their order. The number of them
+    # is a constant, but LLVM, if it knew, would go through them one by one.
+    best = FARTHEST
+    for j in range(place(least.size)):
+        bits = np.int64(I32(as_bits(least[j])))
+        bits = bits if bits >= 0 else bits ^ 0x7FFFFFFF
+        best = min(best, (bits << 32) | np.int64(found[j]))
+    return I32(codes[begin + (best & 0xFFFFFFFF)])

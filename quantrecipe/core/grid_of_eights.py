@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from quantrecipe.core.bits import place
-from quantrecipe.core.eights import AT_ONCE, EIGHT, LARGEST, LEVELS, nearest_point, rows_of
+from quantrecipe.core.eights import AT_ONCE, BLOCK, EIGHT, LARGEST, LEVELS, nearest_code, rows_of
 from quantrecipe.core.jit import disjoint_kernel, kernel
 from quantrecipe.core.lanes import LANES, WT, Q, X, nearest_int
 
@@ -110,10 +110,10 @@ def _walk(
     start = place(start)
     for j in range(WIDTH):
         best[j] = LARGEST
-        best[WIDTH + j] = F32(codes[neighbours[begin]])
+        best[WIDTH + j] = F32(codes[begin])
     for at in range(begin, end, AT_ONCE):
         a, b = neighbours[at], neighbours[at + 1]
-        code_a, code_b = F32(codes[a]), F32(codes[b])
+        code_a, code_b = F32(codes[at]), F32(codes[at + 1])
         a0, a1, a2, a3, a4, a5, a6, a7 = rows_of(places, a)
         b0, b1, b2, b3, b4, b5, b6, b7 = rows_of(places, b)
         for j in range(WIDTH):
@@ -177,7 +177,7 @@ def eights_search(size: int, *, steps: int) -> Callable[..., None]:
     def search(
         s: Any, count: Any, largest: Any, terms: Any, book: Any, scale: Any, chosen: Any, doubtful: Any
     ) -> None:
-        _, first, neighbours, points, places = book
+        _, first, neighbours, near, places = book
         t, best = np.empty(4 * tries, np.float32), np.empty(2 * WIDTH, np.float32)
         rounded, codes = np.empty(size // EIGHT * tries, np.int32), np.empty(size // EIGHT * tries, np.int32)
         strangers = np.empty(tries + 1, np.int32)
@@ -198,7 +198,7 @@ def eights_search(size: int, *, steps: int) -> Callable[..., None]:
                     code = rounded[k * tries + start]
                     while start < tries and rounded[k * tries + start] == code:
                         start = min(start, tries - WIDTH)
-                        _walk(terms, start, first[code], first[code + 1], neighbours, points, places, best)
+                        _walk(terms, start, first[code], first[code + 1], neighbours, near, places, best)
                         _take(code, rounded, k * tries + start, best, codes)
                         start += WIDTH
             sum_up(s, lane, codes, t)
@@ -258,21 +258,22 @@ def eights_refit(size: int) -> Callable[..., None]:
 
     @kernel
     def refit(s: Any, count: Any, terms: Any, book: Any, scale: Any, chosen: Any, doubtful: Any) -> None:
-        _, first, neighbours, points, places = book
+        _, first, _, near, _ = book
         rounded, sums, moved = (
             np.empty(LANES, np.int32),
             np.empty(2 * LANES, np.float32),
             np.zeros(LANES, np.int32),
         )
+        least, found = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.int32)
         for k in range(size // EIGHT):
             round_lanes(s, k, scale, rounded, terms)
             for j in range(count):
                 if doubtful[k * LANES + j] and scale[j] > ZERO:
                     code = rounded[j]
                     begin, end = first[code], first[code + 1]
-                    if end > begin:
-                        code = I32(points[nearest_point(terms, j, begin, end, neighbours, places)])
                     chosen[k * LANES + j] = code
+                    if end > begin:
+                        chosen[k * LANES + j] = nearest_code(terms, j, begin, end, near, least, found)
                     moved[j] = 1
         fit(s, chosen, sums)
         for j in range(count):

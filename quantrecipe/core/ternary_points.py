@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from quantrecipe.core.bits import place
-from quantrecipe.core.eights import EIGHT, LEVELS, nearest_point
+from quantrecipe.core.eights import BLOCK, EIGHT, LEVELS, nearest_code
 from quantrecipe.core.jit import disjoint_kernel, kernel
 from quantrecipe.core.lanes import LANES, WT, X
 
@@ -50,7 +50,8 @@ def to_points(n: int) -> Callable[..., None]:
     def move(
         s: Any, count: Any, scale: Any, shift: Any, codes: Any, moved: Any, terms: Any, book: Any
     ) -> None:
-        _, first, neighbours, points, places = book
+        _, first, _, near, _ = book
+        least, found = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.int32)
         moved[:] = I32(0)
         for k in range(n // EIGHT):
             _fill_terms(s, k, scale, shift, terms)
@@ -58,9 +59,7 @@ def to_points(n: int) -> Callable[..., None]:
                 code = codes[k * LANES + j]
                 begin, end = first[code], first[code + 1]
                 if end > begin:
-                    codes[k * LANES + j] = I32(
-                        points[nearest_point(terms, j, begin, end, neighbours, places)]
-                    )
+                    codes[k * LANES + j] = nearest_code(terms, j, begin, end, near, least, found)
                     moved[j] = I32(1)
 
     return move

@@ -161,7 +161,7 @@ def _encode(book: Any, rows: Any, importance: Any, out: Any) -> None:
             if largest < EPSILON or low[j] < 0:
                 scale[j] = ZERO
                 shift[j], shift[LANES + j] = SHIFT, SHIFT
-                codes[j], codes[LANES + j] = book[3][0], book[3][0]
+                codes[j], codes[LANES + j] = I32(0), I32(0)  # point 0
             scale[j] = scale[j] if scale[j] > ZERO else ZERO
         for block in range(count):
             _pack(book[0], s, scale, shift, codes, block * GROUPS, to, (start + block) * BYTES)

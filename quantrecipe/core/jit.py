@@ -101,11 +101,15 @@ def _dispatcher(lazy: Kernel[P, R]) -> Callable[P, R]:
     from numba.core import sigutils
 
     signatures: Any = sigutils  # numba has no types of its own
+    cache = _Cache(lazy)
     function = _bind(cast(types.FunctionType, lazy.function))
+    # numba names a machine-code symbol by the function and a count in the process. Loaded from the cache, symbols of
+    # several processes meet, and of two with one name the first is taken for both; so the name says what it computes.
+    function.__qualname__ = f"{function.__qualname__}_{cache.digest.hex()[:24]}"
     dispatcher: Any = numba.njit(nogil=True, error_model="numpy")(function)
     if lazy.disjoint:
         dispatcher._compiler._customize_flags = _arguments_are_disjoint
-    dispatcher._cache = _Cache(lazy)
+    dispatcher._cache = cache
     if lazy.signature is not None:
         arguments, _ = signatures.normalize_signature(lazy.signature)
         dispatcher.compile(arguments)

@@ -150,3 +150,46 @@ def test_without_a_usable_cache_kernels_compile_all_the_same(tmp_path: Path) -> 
     blocked.write_text("in the way")
     assert run(tmp_path, blocked) == "21 compiled"
     assert run(tmp_path, blocked) == "21 compiled"
+
+
+ALIKE = """
+from quantrecipe.core.jit import kernel
+import numpy as np
+
+def adding(number):
+    step = np.float32(number)
+
+    @kernel
+    def inner(x):  # too long for LLVM to copy it into its caller
+{lines}
+
+    @kernel("void(float32[::1])")
+    def outer(x):
+        inner(x)
+        inner(x)
+
+    return outer
+
+one, two = adding(1), adding(2)
+"""
+
+
+def test_kernels_of_one_name_that_several_processes_compiled_keep_apart(tmp_path: Path) -> None:
+    lines = "        for i in range(1, x.size):\n            x[i] += x[i - 1] * step\n" * 12
+    (tmp_path / "alike.py").write_text(ALIKE.format(lines=lines))
+    environment = os.environ | {"QUANTRECIPE_CACHE_DIR": str(tmp_path / "cache")}
+
+    def say(*names: str) -> list[str]:
+        code = "import numpy, alike\n"
+        for name in names:
+            code += f"x = numpy.ones(2, 'f4'); alike.{name}(x); print(x[1])\n"
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+        )
+        return done.stdout.split()
+
+    assert say("one") == ["25.0"]
+    assert say("two") == ["49.0"]
+    assert say("one", "two") == ["25.0", "49.0"]
+    assert say("two", "one") == ["49.0", "25.0"]

@@ -23,6 +23,8 @@ from quantrecipe.importance.matrix import Importance, ImportanceEntry
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from quantrecipe.importance.matrix import FloatArray
+
 __all__ = ["Comparison", "TensorChange", "compare"]
 
 
@@ -120,15 +122,16 @@ def _change(first: ImportanceEntry, second: ImportanceEntry) -> TensorChange:
         )
     seen_first, seen_second = _seen(first, n), _seen(second, n)
     both = seen_first & seen_second
-    a = first.values.reshape(n, -1)[both].reshape(-1).astype(np.float64)
-    b = second.values.reshape(n, -1)[both].reshape(-1).astype(np.float64)
-    length_a, length_b = float(np.linalg.norm(a)), float(np.linalg.norm(b))
-    difference = float(np.linalg.norm(b - a))
+    values_a = first.values.reshape(n, -1)[both].reshape(-1)
+    values_b = second.values.reshape(n, -1)[both].reshape(-1)
+    a, b = values_a.astype(np.float64), values_b.astype(np.float64)
+    length_a, length_b = _length(a), _length(b)
+    difference = _length(b - a)
     return TensorChange(
         name=first.name,
         change=difference / length_a if length_a else (0.0 if a.size and not length_b else None),
         cosine=_cosine(a, b),
-        rank=_cosine(_centred_ranks(a), _centred_ranks(b)),
+        rank=_cosine(_centred_ranks(values_a), _centred_ranks(values_b)),
         energy=float(b.sum() / a.sum()) if length_a else None,
         unpaired=int((seen_first != seen_second).sum()),
     )
@@ -140,14 +143,23 @@ def _seen(entry: ImportanceEntry, n: int) -> NDArray[np.bool_]:
     return np.repeat(seen, n // seen.size)
 
 
+def _length(values: NDArray[np.float64]) -> float:
+    """Not by BLAS, whose threads add in an order of their own."""
+    return float(np.sqrt(np.sum(values * values)))
+
+
 def _cosine(a: NDArray[np.float64], b: NDArray[np.float64]) -> float | None:
-    lengths = float(np.linalg.norm(a) * np.linalg.norm(b))
-    return float(np.clip(a @ b / lengths, -1, 1)) if lengths else None
+    lengths = _length(a) * _length(b)
+    return float(np.clip(np.sum(a * b) / lengths, -1, 1)) if lengths else None
 
 
-def _centred_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def _centred_ranks(values: FloatArray) -> NDArray[np.float64]:
     """Ranks around their mean, equal values sharing theirs."""
-    _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    ranks: NDArray[np.float64] = (last - (counts - 1) / 2)[which]
-    return ranks - (values.size + 1) / 2
+    order = np.argsort(values)
+    ordered = values[order]
+    starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1]))) if values.size else order
+    ends = np.append(starts[1:], values.size)
+    shared = (starts + ends + 1) / 2 - (values.size + 1) / 2  # ranks start..end-1 count from 1
+    ranks = np.empty(values.size)
+    ranks[order] = np.repeat(shared, ends - starts)
+    return ranks

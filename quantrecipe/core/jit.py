@@ -15,7 +15,8 @@ kernels and use constants that are globals of its module or free variables of th
 use fastmath: the compiled code does the float32 operations that are written, in that order.
 
 The name of a cached file holds a digest of all that the machine code depends on: the source files of every
-kernel reached, the values of their constants, the types, the CPU, and the versions of Python, numba and quantrecipe.
+kernel reached and of this module, the values of their constants, the types, the CPU, and the versions of Python,
+numba and quantrecipe.
 """
 
 from __future__ import annotations
@@ -171,6 +172,7 @@ class _Cache:
 
         digest = hashlib.sha256(f"{sys.version} {numba.__version__}".encode())
         try:
+            digest.update(Path(__file__).read_bytes())  # how kernels are compiled
             for part in _sources(lazy, {}):
                 digest.update(len(part).to_bytes(8, "little") + part)
         except OSError:  # no source file, as in a frozen application: nothing to key by

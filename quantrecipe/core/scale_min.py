@@ -13,16 +13,56 @@ from typing import Any
 
 import numpy as np
 
+from quantrecipe.core.bits import as_bits
 from quantrecipe.core.jit import kernel
-from quantrecipe.core.lanes import LANES, UNROLL, WT, Q, X, lane_row, nearest, select
+from quantrecipe.core.lanes import LANES, UNROLL, WT, Q, X, lane_row, nearest, nearest_int, select
 
 __all__ = ["KEPT_BASE", "KEPT_ISCALE", "MINIMUM", "SCALE", "scale_min_search"]
 
 F32 = np.float32
+U32 = np.uint32
 ZERO, ONE, INF = F32(0), F32(1), F32(np.inf)
+FAR = U32(np.float32(2.0**22).view(U32))
+"""The bits of 2^22, from where on ggml's rounding gives other numbers. It happens where weights count for nothing
+and lie far from those that count."""
 
 SCALE, MINIMUM, KEPT_ISCALE, KEPT_BASE = (lane_row(i) for i in range(4))
 LOW, HIGH, SUM_W, SUM_X, BEST, ISCALE, SL, SL2, SXL, TRY_SCALE, TRY_MIN, ERROR = (lane_row(i) for i in range(4, 16))
+
+
+@kernel
+def nearest_as_ggml(value: Any) -> Any:
+    """The nearest integer as a float32, also where ggml's trick no longer rounds."""
+    return F32(nearest_int(value))
+
+
+@cache
+def _fit(n: int, rounded: Callable[..., Any]) -> Callable[..., None]:
+    """The kernel fit(s, nmax): Q, the integers of the present range, and the sums of their least squares fit."""
+
+    @kernel
+    def fit(s: Any, nmax: Any) -> None:
+        for j in range(LANES):
+            s[SL + j] = ZERO
+            s[SL2 + j] = ZERO
+            s[SXL + j] = ZERO
+        for i0 in range(0, n, UNROLL):
+            for j in range(LANES):
+                sl, sl2, sxl = s[SL + j], s[SL2 + j], s[SXL + j]
+                iscale, base = s[ISCALE + j], s[MINIMUM + j]
+                for u in range(UNROLL):
+                    x = s[X + (i0 + u) * LANES + j]
+                    q = rounded(iscale * (x - base))
+                    q = select(q > ZERO, q, ZERO)
+                    q = select(q < nmax, q, nmax)
+                    s[Q + (i0 + u) * LANES + j] = q
+                    wq = s[WT + (i0 + u) * LANES + j] * q
+                    sl += wq
+                    sl2 += wq * q
+                    sxl += wq * x
+                s[SL + j], s[SL2 + j], s[SXL + j] = sl, sl2, sxl
+
+    return fit
 
 
 @cache
@@ -32,6 +72,8 @@ def scale_min_search(n: int, *, absolute: bool = False) -> Callable[..., None]:
     Fills SCALE and MINIMUM, and KEPT_ISCALE and KEPT_BASE: the integers of the best try are those nearest to
     KEPT_ISCALE * (x - KEPT_BASE). With `absolute` the error is the sum of |x - x̂|, else of its squares.
     """
+
+    near, far = _fit(n, nearest), _fit(n, nearest_as_ggml)
 
     @kernel
     def search(s: Any, nmax: Any, rmin: Any, rdelta: Any, nstep: Any) -> None:
@@ -77,6 +119,7 @@ def scale_min_search(n: int, *, absolute: bool = False) -> Callable[..., None]:
         for step in range(nstep + 2):
             # Keep the last try if it is the best, and begin the next with a slightly other range.
             wanted = rmin + rdelta * F32(step) + nmax
+            farthest = U32(0)
             for j in range(LANES):
                 better = s[ERROR + j] < s[BEST + j]
                 s[BEST + j] = select(better, s[ERROR + j], s[BEST + j])
@@ -86,29 +129,17 @@ def scale_min_search(n: int, *, absolute: bool = False) -> Callable[..., None]:
                 low = select(better, s[TRY_MIN + j], s[MINIMUM + j])
                 s[MINIMUM + j] = low
                 iscale = wanted / (s[HIGH + j] - low)
-                s[ISCALE + j] = select(abs(iscale) < INF, iscale, ZERO)
-                s[SL + j] = ZERO
-                s[SL2 + j] = ZERO
-                s[SXL + j] = ZERO
+                iscale = select(abs(iscale) < INF, iscale, ZERO)
+                s[ISCALE + j] = iscale
+                above, below = s[HIGH + j] - low, low - s[LOW + j]
+                farthest = max(farthest, as_bits(abs(iscale * select(above > below, above, below))))
             if step > nstep:
                 break
 
-            # The integers, and the sums of their least squares fit.
-            for i0 in range(0, n, UNROLL):
-                for j in range(LANES):
-                    sl, sl2, sxl = s[SL + j], s[SL2 + j], s[SXL + j]
-                    iscale, base = s[ISCALE + j], s[MINIMUM + j]
-                    for u in range(UNROLL):
-                        x = s[X + (i0 + u) * LANES + j]
-                        q = nearest(iscale * (x - base))
-                        q = select(q > ZERO, q, ZERO)
-                        q = select(q < nmax, q, nmax)
-                        s[Q + (i0 + u) * LANES + j] = q
-                        wq = s[WT + (i0 + u) * LANES + j] * q
-                        sl += wq
-                        sl2 += wq * q
-                        sxl += wq * x
-                    s[SL + j], s[SL2 + j], s[SXL + j] = sl, sl2, sxl
+            if farthest < FAR:
+                near(s, nmax)
+            else:
+                far(s, nmax)
 
             # The fit; through zero where the minimum would be positive. A singular one never wins.
             for j in range(LANES):

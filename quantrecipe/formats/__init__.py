@@ -19,6 +19,7 @@ from quantrecipe.formats.mxfp4 import MXFP4
 from quantrecipe.formats.passthrough import F64, I8, I16, I32, I64
 from quantrecipe.formats.q1_0 import Q1_0
 from quantrecipe.formats.q2_0 import Q2_0
+from quantrecipe.formats.q2_k import Q2_K
 from quantrecipe.formats.q4_0 import Q4_0
 from quantrecipe.formats.q4_1 import Q4_1
 from quantrecipe.formats.q4_k import Q4_K
@@ -51,6 +52,7 @@ ALL: tuple[QuantFormat, ...] = (
     IQ3_XXS(),
     IQ2_S(),
     IQ2_XS(),
+    Q2_K(),
     Q2_0(),
     IQ2_XXS(),
     TQ2_0(),

@@ -1,0 +1,166 @@
+"""Q2_K: super-blocks of 16 groups of 16 weights, each group with a 4-bit scale and minimum.
+
+    256 weights → 16 × 4-bit scale and minimum, 64 × four 2-bit q (see `core/two_bit.py`), f16 d, f16 dmin (84 bytes)
+    byte g holds the scale of group g in its lower half, the minimum in its upper half
+
+    x ≈ d * scale * q - dmin * minimum
+
+ggml: block_q2_K, quantize_row_q2_K_ref, quantize_row_q2_K_impl.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from quantrecipe.api import FormatSpec, QuantFormat
+from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, decode_rows, encode_rows, kernel
+from quantrecipe.core.half import get_half, put_half
+from quantrecipe.core.lanes import LANES, WORKSPACE, nearest_int
+from quantrecipe.core.scale_positive import COMMON, COUNTS, IN, INTEGERS, TABLE, positive_scale_search
+from quantrecipe.core.superblock import (
+    FOUND,
+    KEPT_BASES,
+    KEPT_ISCALES,
+    MINIMA,
+    SCALES,
+    SUMS,
+    SUPERBLOCK,
+    find_plain,
+    find_weighted,
+    round_with,
+)
+from quantrecipe.core.two_bit import get_two_bit, put_two_bit
+
+if TYPE_CHECKING:
+    from quantrecipe.api import ByteArray, FloatArray
+
+__all__ = ["Q2_K"]
+
+F32 = np.float32
+I32 = np.int32
+U8 = np.uint8
+ZERO = F32(0)
+
+BYTES = 84
+N, GROUPS = 16, 16
+LEVELS, D, DMIN = 16, 80, 82
+TOP = F32(15)
+
+_find = find_plain(N, nmax=3, rmin=-0.5, rdelta=0.1, nstep=15, evened=False, absolute=True)
+_find_weighted = find_weighted(N, nmax=3, rmin=-0.9, rdelta=0.05, nstep=36, sigma=1.0)
+_search = positive_scale_search(GROUPS, 15)
+_round = round_with(N, 3)
+
+
+class Q2_K(QuantFormat):  # noqa: N801  # the field's name
+    """2.63 bits, with a scale and a minimum for 16 weights."""
+
+    spec = FormatSpec(
+        name="Q2_K",
+        ggml_type=10,
+        block=SUPERBLOCK,
+        block_bytes=BYTES,
+        importance="optional",
+        error_bound=0.36,
+        fallback="Q4_0",
+        file_type=10,  # LLAMA_FTYPE_MOSTLY_Q2_K
+        summary="2-bit k-quant: for the tensors that matter least; give it an importance matrix",
+    )
+
+    def encode(
+        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
+    ) -> ByteArray:
+        return encode_rows(self.spec, rows, importance, out, plain=_encode, weighted=_encode_weighted)
+
+    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
+        return decode_rows(self.spec, data, k, out, _decode)
+
+
+@kernel
+def _head_plain(found: Any, lane: Any, to: Any) -> None:
+    """Scales and minima of one lane of `found`: the largest of each becomes 15."""
+    top_scale, top_minimum = ZERO, ZERO
+    for g in range(GROUPS):
+        scale, minimum = found[(SCALES * GROUPS + g) * LANES + lane], found[(MINIMA * GROUPS + g) * LANES + lane]
+        top_scale = scale if scale > top_scale else top_scale
+        top_minimum = minimum if minimum > top_minimum else top_minimum
+    per_scale = TOP / top_scale if top_scale > ZERO else ZERO
+    per_minimum = TOP / top_minimum if top_minimum > ZERO else ZERO
+    put_half(to, D, top_scale / TOP)
+    put_half(to, DMIN, top_minimum / TOP)
+    for g in range(GROUPS):
+        scale = nearest_int(per_scale * found[(SCALES * GROUPS + g) * LANES + lane])
+        minimum = nearest_int(per_minimum * found[(MINIMA * GROUPS + g) * LANES + lane])
+        to[g] = U8(I32(scale | I32(minimum << I32(4))) & I32(255))
+
+
+@kernel
+def _heads_weighted(found: Any, count: Any, t: Any, to: Any) -> None:
+    """Scales and minima of count lanes of `found`, the best common scale of each. t: a table of `scale_positive.py`."""
+    for part in range(2):
+        kind, at, shift = (SCALES, D, 0) if part == 0 else (MINIMA, DMIN, 4)
+        for g in range(GROUPS):
+            for j in range(LANES):
+                lane = min(j, count - 1)
+                t[IN + g * LANES + j] = found[(kind * GROUPS + g) * LANES + lane]
+                t[COUNTS + g * LANES + j] = found[(SUMS * GROUPS + g) * LANES + lane]
+        _search(t)
+        for j in range(count):
+            put_half(to[j], at, t[COMMON + j])
+            for g in range(GROUPS):
+                kept = I32(to[j, g]) if part == 1 else I32(0)
+                to[j, g] = U8(I32(kept | I32(I32(t[INTEGERS + g * LANES + j]) << I32(shift))) & I32(255))
+
+
+@kernel
+def _round_and_pack(x: Any, found: Any, lane: Any, levels: Any, to: Any) -> None:
+    """Round a super-block with the scales and minima that its bytes hold already, and store the integers."""
+    d, dmin = get_half(to, D), get_half(to, DMIN)
+    for g in range(GROUPS):
+        iscale = found[(KEPT_ISCALES * GROUPS + g) * LANES + lane]
+        base = found[(KEPT_BASES * GROUPS + g) * LANES + lane]
+        scale, minimum = d * F32(to[g] & U8(15)), dmin * F32(to[g] >> U8(4))
+        _round(x, g * N, scale, minimum, iscale, base, levels, g * N)
+    put_two_bit(levels, to[LEVELS:])
+
+
+@kernel(ENCODE)
+def _encode(rows: Any, out: Any) -> None:
+    blocks = rows.size // SUPERBLOCK
+    x, to = rows.reshape(blocks, SUPERBLOCK), out.reshape(blocks, BYTES)
+    s, found = np.empty(WORKSPACE, np.float32), np.empty(FOUND * GROUPS * LANES, np.float32)
+    levels = np.empty(SUPERBLOCK, np.uint8)
+    for first in range(0, blocks, LANES):
+        count = min(LANES, blocks - first)
+        _find(rows.reshape(rows.size), first, count, s, found)
+        for lane in range(count):
+            _head_plain(found, lane, to[first + lane])
+            _round_and_pack(x[first + lane], found, lane, levels, to[first + lane])
+
+
+@kernel(ENCODE_WEIGHTED)
+def _encode_weighted(rows: Any, importance: Any, out: Any) -> None:
+    blocks = rows.size // SUPERBLOCK
+    x, to = rows.reshape(blocks, SUPERBLOCK), out.reshape(blocks, BYTES)
+    s, found = np.empty(WORKSPACE, np.float32), np.empty(FOUND * GROUPS * LANES, np.float32)
+    t, levels = np.empty(TABLE, np.float32), np.empty(SUPERBLOCK, np.uint8)
+    for first in range(0, blocks, LANES):
+        count = min(LANES, blocks - first)
+        _find_weighted(rows.reshape(rows.size), importance, first, count, s, found)
+        _heads_weighted(found, count, t, to[first:])
+        for lane in range(count):
+            _round_and_pack(x[first + lane], found, lane, levels, to[first + lane])
+
+
+@kernel(DECODE)
+def _decode(data: Any, rows: Any) -> None:
+    blocks = rows.size // SUPERBLOCK
+    x, source = rows.reshape(blocks, SUPERBLOCK), data.reshape(blocks, BYTES)
+    scales, minima = np.empty(GROUPS, np.float32), np.empty(GROUPS, np.float32)
+    for b in range(blocks):
+        d, dmin = get_half(source[b], D), get_half(source[b], DMIN)
+        for g in range(GROUPS):
+            scales[g], minima[g] = d * F32(source[b, g] & U8(15)), dmin * F32(source[b, g] >> U8(4))
+        get_two_bit(source[b, LEVELS:], scales, minima, x[b])

@@ -8,7 +8,7 @@ from math import prod
 
 __all__ = ["TensorInfo", "split_name", "tensor_order"]
 
-_IN_BLOCK = re.compile(r"blk\.(\d+)\.(.+)")
+_IN_BLOCK = re.compile(r"blk\.([0-9]{1,9})\.(.+)")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

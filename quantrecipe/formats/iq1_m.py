@@ -84,7 +84,7 @@ class IQ1_M(QuantFormat):  # noqa: N801  # the field's name
         block=SUPERBLOCK,
         block_bytes=BYTES,
         importance="advised",
-        error_bound=0.6,
+        error_bound=0.59,
         fallback="IQ4_NL",
         file_type=31,  # LLAMA_FTYPE_MOSTLY_IQ1_M
         summary="1.75 bits, three values from a grid of eights",

@@ -73,7 +73,7 @@ class IQ1_S(QuantFormat):  # noqa: N801  # the field's name
         block=SUPERBLOCK,
         block_bytes=BYTES,
         importance="required",
-        error_bound=0.6,
+        error_bound=0.58,
         fallback="IQ4_NL",
         file_type=24,  # LLAMA_FTYPE_MOSTLY_IQ1_S
         summary="1.56 bits, three values from a grid of eights; needs importance",

@@ -72,7 +72,7 @@ class IQ2_S(QuantFormat):  # noqa: N801  # the field's name
         block=SUPERBLOCK,
         block_bytes=BYTES,
         importance="advised",
-        error_bound=0.5,
+        error_bound=0.33,
         fallback="IQ4_NL",
         file_type=28,  # LLAMA_FTYPE_MOSTLY_IQ2_S
         summary="2.56 bits from a grid of eights, the best of the 2-bit types",

@@ -62,7 +62,7 @@ class IQ2_XS(QuantFormat):  # noqa: N801  # the field's name
         block=SUPERBLOCK,
         block_bytes=BYTES,
         importance="required",
-        error_bound=0.5,
+        error_bound=0.36,
         fallback="IQ4_NL",
         file_type=20,  # LLAMA_FTYPE_MOSTLY_IQ2_XS
         summary="2.31 bits from a grid of eights; needs importance",

@@ -63,7 +63,7 @@ class IQ2_XXS(QuantFormat):  # noqa: N801  # the field's name
         block=SUPERBLOCK,
         block_bytes=BYTES,
         importance="required",
-        error_bound=0.5,
+        error_bound=0.42,
         fallback="IQ4_NL",
         file_type=19,  # LLAMA_FTYPE_MOSTLY_IQ2_XXS
         summary="2.06 bits from a grid of eights; needs importance",

@@ -34,8 +34,8 @@ ROUNDS = 5
 IN = 0
 COUNTS = 32 * LANES
 INTEGERS = 64 * LANES
-COMMON, TOP, ISCALE, BEST, SXL, SL2, ERROR = ((96 + i) * LANES for i in range(7))
-TABLE = 103 * LANES
+COMMON, TOP, ISCALE, BEST, SXL, SL2, ERROR, MOVED = ((96 + i) * LANES for i in range(8))
+TABLE = 104 * LANES
 
 
 @kernel
@@ -102,7 +102,8 @@ def positive_scale_search(n: int, nmax: int) -> Callable[..., None]:
 
         # Move single integers while that raises the share of the numbers that is caught, sxl² / sl2.
         for _ in range(ROUNDS):
-            moved = F32(0)
+            for j in range(LANES):
+                t[MOVED + j] = ZERO
             for i in range(n):
                 for j in range(LANES):
                     x = t[IN + i * LANES + j]
@@ -120,7 +121,10 @@ def positive_scale_search(n: int, nmax: int) -> Callable[..., None]:
                     t[INTEGERS + i * LANES + j] = select(move, in_a_byte(q), old)
                     t[SXL + j] = select(move, new_sxl, t[SXL + j])
                     t[SL2 + j] = select(move, new_sl2, t[SL2 + j])
-                    moved = select(move, ONE, moved)
+                    t[MOVED + j] = select(move, ONE, t[MOVED + j])
+            moved = ZERO
+            for j in range(LANES):
+                moved += t[MOVED + j]
             if moved == ZERO:
                 break
 

@@ -51,7 +51,7 @@ GROUP, FOURS = 32, 8
 W, ROOT = GROUP, 2 * GROUP
 TOP = F32(2 * LEVELS - 1)
 STEP = F32(0.2)
-LAST = I32(LEVELS - 1)
+NONE, LAST = I32(0), I32(LEVELS - 1)
 JOBS = FOURS * (ROOM + ROOM // LANES) * LONGEST + AT_ONCE
 
 
@@ -59,14 +59,14 @@ JOBS = FOURS * (ROOM + ROOM // LANES) * LONGEST + AT_ONCE
 def fours_room() -> Any:
     """(v, s, terms, nearest, found, rounded, codes, jobs), see above."""
     return (
-        np.zeros(3 * GROUP, np.float32),
-        np.zeros(4 * ROOM, np.float32),
-        np.zeros(GROUP * LEVELS * ROOM + LANES, np.float32),
-        np.zeros(2 * LANES, np.float32),
-        np.zeros(FOURS * ROOM + LANES, np.float32),
-        np.zeros(FOURS * ROOM, np.int32),
-        np.zeros(2 * FOURS, np.int32),
-        np.zeros(JOBS, np.int32),
+        np.empty(3 * GROUP, np.float32),
+        np.empty(4 * ROOM, np.float32),
+        np.empty(GROUP * LEVELS * ROOM + LANES, np.float32),
+        np.empty(2 * LANES, np.float32),
+        np.empty(FOURS * ROOM + LANES, np.float32),
+        np.empty(FOURS * ROOM, np.int32),
+        np.empty(2 * FOURS, np.int32),
+        np.empty(JOBS, np.int32),
     )
 
 
@@ -79,7 +79,9 @@ def odd(code: Any, i: Any) -> Any:
 @kernel
 def integer(inverse: Any, x: Any) -> Any:
     """The q, 0 to 7, for which 2 q + 1 is nearest to inverse * x, as int32."""
-    return min(max(nearest_int(HALF * (inverse * x - ONE)), I32(0)), LAST)
+    q = nearest_int(HALF * (inverse * x - ONE))
+    q = q if q > NONE else NONE
+    return q if q < LAST else LAST
 
 
 @kernel
@@ -153,10 +155,9 @@ def fours_search(tries: int, *, keep_points: bool) -> Callable[..., Any]:
             while ends != U32(0):
                 end = lowest_bit(ends)
                 ends &= U32(ends - U32(1))
-                code, row = rounded[place(k * ROOM + start)], k * ROOM + start
-                count += write_list(first, code, row, count, jobs)
-                if end - start > LANES:
-                    count += write_list(first, code, row + LANES, count, jobs)
+                code = rounded[place(k * ROOM + start)]
+                for t in range(start, end, LANES):
+                    count += write_list(first, code, k * ROOM + t, count, jobs)
                 start = end
         return count
 

@@ -23,7 +23,6 @@ from quantrecipe.core.eights import EIGHT, NO_IMPORTANCE
 from quantrecipe.core.fours import DECODE_FOURS, ENCODE_FOURS, fours_tables, fours_values, weigh_squares
 from quantrecipe.core.fours_search import FOURS, GROUP, fours_room, fours_search
 from quantrecipe.core.half import get_half, put_half
-from quantrecipe.core.lanes import LANES, sums_of_squares
 from quantrecipe.core.signed_eights import odd_step, take_signs, weigh
 from quantrecipe.core.signs import SIGNS, even
 from quantrecipe.core.superblock import SUPERBLOCK
@@ -85,19 +84,18 @@ def _encode(book: Any, rows: Any, importance: Any, out: Any) -> None:
     x, to, k = rows.reshape(rows.size), out.reshape(out.size), max(importance.size, 1)
     room, index = fours_room(), book[0]
     v, codes = room[0], room[6]
-    scales, signs = np.zeros(GROUPS, np.float32), np.zeros((GROUPS, EIGHTS), np.uint8)
-    squares = np.empty(LANES, np.float32)
-    blocks = x.size // SUPERBLOCK
-    for block in range(blocks):
-        if block % LANES == 0:
-            sums_of_squares(x, block, min(LANES, blocks - block), SUPERBLOCK, squares)
+    scales, signs = np.empty(GROUPS, np.float32), np.empty((GROUPS, EIGHTS), np.uint8)
+    for block in range(x.size // SUPERBLOCK):
+        squares = ZERO
+        for i in range(block * SUPERBLOCK, (block + 1) * SUPERBLOCK):
+            squares += x[i] * x[i]
         at = block * BYTES
         to[at : at + BYTES] = U8(0)
         top = ZERO
         for g in range(GROUPS):
             first = block * SUPERBLOCK + g * GROUP
             if importance.size > 0:
-                _weigh(x, first, importance, first % k, TWO * squares[block % LANES] / F32(SUPERBLOCK), v)
+                _weigh(x, first, importance, first % k, TWO * squares / F32(SUPERBLOCK), v)
             else:
                 weigh_squares(x, first, v)
             largest = _take_signs(x, first, v, signs[g])
@@ -107,7 +105,7 @@ def _encode(book: Any, rows: Any, importance: Any, out: Any) -> None:
             scale = _search(book, largest, room)
             flip = 127 if scale < ZERO else 0
             scales[g] = abs(scale) if abs(scale) > ZERO else ZERO  # NaN, where weights overflow: ggml aborts
-            top = max(top, scales[g])
+            top = scales[g] if scales[g] > top else top
             packed = 0
             for e in range(EIGHTS):
                 packed |= ((signs[g, e] ^ flip) & 127) << (7 * e)

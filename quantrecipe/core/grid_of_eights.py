@@ -107,11 +107,13 @@ def _walk(
     terms: Any, start: Any, begin: Any, end: Any, neighbours: Any, codes: Any, places: Any, best: Any
 ) -> None:
     """The nearest of neighbours[begin:end] for WIDTH tries from one on. best: distances, codes."""
-    start = place(start)
-    for j in range(WIDTH):
+    start, width = place(start), place(best.size >> 1)
+    code = F32(codes[begin])
+    for j in range(width):  # WIDTH; but a short constant loop LLVM unrolls into scalars
         best[j] = LARGEST
-        best[WIDTH + j] = F32(codes[begin])
-    for at in range(begin, end, AT_ONCE):
+        best[width + j] = code
+    for pair in range(begin, end, AT_ONCE):
+        at = place(pair)
         a, b = neighbours[at], neighbours[at + 1]
         code_a, code_b = F32(codes[at]), F32(codes[at + 1])
         a0, a1, a2, a3, a4, a5, a6, a7 = rows_of(places, a)

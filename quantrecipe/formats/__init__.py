@@ -20,6 +20,7 @@ from quantrecipe.formats.passthrough import F64, I8, I16, I32, I64
 from quantrecipe.formats.q1_0 import Q1_0
 from quantrecipe.formats.q2_0 import Q2_0
 from quantrecipe.formats.q2_k import Q2_K
+from quantrecipe.formats.q3_k import Q3_K
 from quantrecipe.formats.q4_0 import Q4_0
 from quantrecipe.formats.q4_1 import Q4_1
 from quantrecipe.formats.q4_k import Q4_K
@@ -48,6 +49,7 @@ ALL: tuple[QuantFormat, ...] = (
     IQ4_NL(),
     IQ4_XS(),
     MXFP4(),
+    Q3_K(),
     IQ3_S(),
     IQ3_XXS(),
     IQ2_S(),

@@ -1,0 +1,261 @@
+"""Q3_K: super-blocks of 16 groups of 16 weights, each group with a 6-bit scale.
+
+    256 weights → 32 × eight upper bits of q, 64 × four times two lower bits of q (see `core/two_bit.py`),
+                  12 bytes of scales, f16 d (110 bytes)
+    byte i        bit g is the upper bit of q of weight 32 g + i
+    byte 96 + i   for i below 8, the lower four bits of scale i, then of scale 8 + i
+    byte 104 + i  for i below 4, the upper two bits of scales i, 4 + i, 8 + i, 12 + i
+
+    x ≈ d * (scale - 32) * (q - 4)
+
+ggml: block_q3_K, quantize_row_q3_K_ref, quantize_row_q3_K_impl.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from quantrecipe.api import FormatSpec, QuantFormat
+from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, decode_rows, encode_rows, kernel
+from quantrecipe.core.half import get_half, put_half
+from quantrecipe.core.jit import disjoint_kernel
+from quantrecipe.core.lanes import (
+    LANES,
+    WORKSPACE,
+    WT,
+    X,
+    load_groups,
+    load_importance,
+    nearest_int,
+    sums_of_squares,
+    weigh_by_size,
+)
+from quantrecipe.core.scale_moves import MOVES_WORKSPACE, WIDE, Q, moved_scale_search
+from quantrecipe.core.scale_moves import SCALE as MOVED_SCALE
+from quantrecipe.core.scale_signed import KEPT_ISCALE, PEAK, SCALE, round_signed, signed_scale_search
+from quantrecipe.core.superblock import SUPERBLOCK
+from quantrecipe.core.two_bit import put_two_bit
+
+if TYPE_CHECKING:
+    from quantrecipe.api import ByteArray, FloatArray
+
+__all__ = ["Q3_K"]
+
+F32 = np.float32
+I8 = np.int8
+I32 = np.int32
+U8 = np.uint8
+ZERO, ONE, TWO = F32(0), F32(1), F32(2)
+TOP = F32(-32)
+LENGTH = F32(SUPERBLOCK)
+
+BYTES = 110
+N, GROUPS = 16, 16
+LOWER, SCALES, D = 32, 96, 108
+AT_ONCE = LANES // GROUPS
+"""Super-blocks whose groups fill the lanes."""
+
+_load, _load_importance, _weigh = load_groups(N), load_importance(N), weigh_by_size(N)
+_search, _search_plain = signed_scale_search(N, 4), moved_scale_search(N, 4)
+_search_scales = signed_scale_search(GROUPS, 32)
+_round, _round_scales = round_signed(N, 4), round_signed(GROUPS, 32)
+
+
+class Q3_K(QuantFormat):  # noqa: N801  # the field's name
+    """3.44 bits, with a scale for 16 weights."""
+
+    spec = FormatSpec(
+        name="Q3_K",
+        ggml_type=11,
+        block=SUPERBLOCK,
+        block_bytes=BYTES,
+        importance="optional",
+        error_bound=0.19,
+        fallback="Q4_0",
+        file_type=12,  # LLAMA_FTYPE_MOSTLY_Q3_K_M
+        summary="3-bit k-quant: for what tolerates loss, such as a large model's feed-forward",
+    )
+
+    def encode(
+        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
+    ) -> ByteArray:
+        return encode_rows(self.spec, rows, importance, out, plain=_encode, weighted=_encode_weighted)
+
+    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
+        return decode_rows(self.spec, data, k, out, _decode)
+
+
+@kernel
+def _put_scales(scales: Any, to: Any) -> None:
+    """Store sixteen scales of 6 bits in 12 bytes."""
+    for i in range(8):
+        to[i] = U8(U8(scales[i] & U8(15)) | U8(scales[8 + i] << U8(4)))
+    for i in range(4):
+        low = U8(scales[i] >> U8(4)) | U8(U8(scales[4 + i] >> U8(4)) << U8(2))
+        high = U8(scales[8 + i] >> U8(4)) | U8(U8(scales[12 + i] >> U8(4)) << U8(2))
+        to[8 + i] = U8(low | U8(high << U8(4)))
+
+
+@kernel
+def _get_scale(source: Any, g: Any) -> Any:
+    """Scale g of the 12 bytes, -32 to 31, as float32."""
+    low = U8(source[g % 8] >> U8(4 * (g // 8))) & U8(15)
+    high = U8(source[8 + g % 4] >> U8(2 * (g // 4))) & U8(3)
+    return F32(I32(low | U8(high << U8(4))) - I32(32))
+
+
+@kernel
+def _head_plain(scales: Any, packed: Any, to: Any) -> None:
+    """d and scales of a super-block from those of its groups: the one of largest size becomes -32."""
+    peak, size = ZERO, ZERO
+    for g in range(GROUPS):
+        scale = scales[g]
+        peak = scale if abs(scale) > size else peak
+        size = abs(scale) if abs(scale) > size else size
+    iscale = TOP / peak if peak != ZERO else ZERO
+    put_half(to, D, ONE / iscale if peak != ZERO else ZERO)
+    for g in range(GROUPS):
+        # Via a byte with a sign, as in ggml.
+        scale = I32(I8(nearest_int(iscale * scales[g]) & 255))
+        packed[g] = U8(I32(min(max(scale, I32(-32)), I32(31)) + I32(32))) if peak != ZERO else U8(0)
+    _put_scales(packed, to[SCALES:])
+
+
+@kernel
+def _scales(to: Any, scales: Any) -> None:
+    """What the bytes of a super-block hold already: d times each scale."""
+    d = get_half(to, D)
+    for g in range(GROUPS):
+        scales[g] = d * _get_scale(to[SCALES:], g)
+
+
+@disjoint_kernel
+def _put_upper(levels: Any, to: Any) -> None:
+    for i in range(32):
+        low = U8(levels[i] >> U8(2)) | U8(U8(levels[32 + i] >> U8(2)) << U8(1))
+        low |= U8(U8(levels[64 + i] >> U8(2)) << U8(2)) | U8(U8(levels[96 + i] >> U8(2)) << U8(3))
+        high = U8(levels[128 + i] >> U8(2)) | U8(U8(levels[160 + i] >> U8(2)) << U8(1))
+        high |= U8(U8(levels[192 + i] >> U8(2)) << U8(2)) | U8(U8(levels[224 + i] >> U8(2)) << U8(3))
+        to[i] = U8(low | U8(high << U8(4)))
+
+
+@kernel
+def _pack(levels: Any, to: Any) -> None:
+    _put_upper(levels, to)
+    put_two_bit(levels, to[LOWER:])
+
+
+@kernel(ENCODE)
+def _encode(rows: Any, out: Any) -> None:
+    blocks = rows.size // SUPERBLOCK
+    x, to = rows.reshape(blocks, SUPERBLOCK), out.reshape(blocks, BYTES)
+    s, nothing_kept = np.empty(MOVES_WORKSPACE, np.float32), np.zeros(KEPT_ISCALE + GROUPS, np.float32)
+    levels, packed, scales = np.empty(SUPERBLOCK, np.uint8), np.empty(GROUPS, np.uint8), np.empty(GROUPS, np.float32)
+    for first in range(0, blocks, WIDE // GROUPS):
+        count = min(WIDE // GROUPS, blocks - first)
+        _search_plain(rows.reshape(rows.size), first * GROUPS, count * GROUPS, s)
+        for b in range(count):
+            block, lane = to[first + b], b * GROUPS
+            _head_plain(s[MOVED_SCALE + lane :], packed, block)
+            _scales(block, scales)
+            _round(x[first + b], 0, GROUPS, scales, nothing_kept, 0, levels)
+            for g in range(GROUPS):
+                if scales[g] == ZERO:  # the search's own integers stay
+                    for i in range(N):
+                        levels[g * N + i] = U8(s[Q + i * WIDE + lane + g])
+            _pack(levels, block)
+
+
+@kernel
+def _find_weighted(x: Any, importance: Any, first: Any, count: Any, s: Any, t: Any, kept: Any) -> None:
+    """Scale and count of each group to t, one super-block per lane; what its integers follow from to kept.
+
+    x: flat. A weight counts importance * sqrt(2 * mean square of the super-block + its own square).
+    """
+    squares, even = np.empty(LANES, np.float32), np.empty(LANES, np.float32)
+    sums_of_squares(x, first, count, SUPERBLOCK, squares)
+    for b in range(0, count, AT_ONCE):
+        filled = min(AT_ONCE, count - b)
+        _load(x, (first + b) * GROUPS, filled * GROUPS, s)
+        _load_importance(importance, (first + b) * GROUPS, filled * GROUPS, s)
+        for j in range(LANES):
+            even[j] = TWO * squares[b + min(j // GROUPS, filled - 1)] / LENGTH
+        _weigh(even, s)
+        for j in range(LANES):
+            even[j] = ZERO
+        for i in range(N):
+            for j in range(LANES):
+                even[j] += s[WT + i * LANES + j]
+        _search(s)
+        for j in range(LANES):
+            lane, g = b + j // GROUPS, j % GROUPS
+            t[X + g * LANES + lane], t[WT + g * LANES + lane] = s[SCALE + j], even[j]
+            kept[KEPT_ISCALE + lane * GROUPS + g] = s[KEPT_ISCALE + j]
+    for g in range(GROUPS):
+        for lane in range(count, LANES):
+            t[X + g * LANES + lane] = t[X + g * LANES + count - 1]
+            t[WT + g * LANES + lane] = t[WT + g * LANES + count - 1]
+
+
+@kernel
+def _beyond(t: Any, lane: Any, packed: Any) -> Any:
+    """d, where the weights are so large that a group's scale is infinite: in ggml all scales then round to nothing."""
+    d = ZERO
+    for g in range(GROUPS):
+        packed[g] = U8(32)
+        d += t[WT + g * LANES + lane] * ZERO  # NaN, unless what every group counts is finite
+    return d
+
+
+@kernel(ENCODE_WEIGHTED)
+def _encode_weighted(rows: Any, importance: Any, out: Any) -> None:
+    blocks = rows.size // SUPERBLOCK
+    x, to = rows.reshape(blocks, SUPERBLOCK), out.reshape(blocks, BYTES)
+    s, t = np.empty(WORKSPACE, np.float32), np.empty(WORKSPACE, np.float32)
+    kept = np.empty(KEPT_ISCALE + LANES * GROUPS, np.float32)
+    levels, packed, scales = np.empty(SUPERBLOCK, np.uint8), np.empty(GROUPS, np.uint8), np.empty(GROUPS, np.float32)
+    searched = np.zeros(1, np.float32)  # no other scale: the search's integers are the answer
+    for first in range(0, blocks, LANES):
+        count = min(LANES, blocks - first)
+        _find_weighted(rows.reshape(rows.size), importance, first, count, s, t, kept)
+        _search_scales(t)
+        for lane in range(count):
+            block = to[first + lane]
+            for g in range(GROUPS):
+                scales[g] = t[X + g * LANES + lane]
+            d = t[SCALE + lane]
+            _round_scales(scales, 0, 1, searched, t, lane, packed)
+            if np.isinf(t[PEAK + lane]):
+                d = _beyond(t, lane, packed)
+            put_half(block, D, d)
+            _put_scales(packed, block[SCALES:])
+            _scales(block, scales)
+            _round(x[first + lane], 0, GROUPS, scales, kept, lane * GROUPS, levels)
+            _pack(levels, block)
+
+
+@disjoint_kernel
+def _sixteen(source: Any, upper: Any, shift: Any, scales: Any, x: Any) -> None:
+    """Sixteen bytes, each with lower bits of four groups, which lie 32 weights apart, and sixteen of upper bits."""
+    scale0, scale1, scale2, scale3 = scales[0], scales[2], scales[4], scales[6]
+    for i in range(N):
+        low, high = I32(source[i]), I32(I32(upper[i]) >> I32(shift))
+        x[i] = scale0 * F32(I32(low & I32(3)) + I32(I32(high & I32(1)) << I32(2)) - I32(4))
+        x[32 + i] = scale1 * F32(I32(I32(low >> I32(2)) & I32(3)) + I32(I32(high & I32(2)) << I32(1)) - I32(4))
+        x[64 + i] = scale2 * F32(I32(I32(low >> I32(4)) & I32(3)) + I32(high & I32(4)) - I32(4))
+        x[96 + i] = scale3 * F32(I32(low >> I32(6)) + I32(I32(high & I32(8)) >> I32(1)) - I32(4))
+
+
+@kernel(DECODE)
+def _decode(data: Any, rows: Any) -> None:
+    blocks = rows.size // SUPERBLOCK
+    x, source = rows.reshape(blocks, SUPERBLOCK), data.reshape(blocks, BYTES)
+    scales = np.empty(GROUPS, np.float32)
+    for b in range(blocks):
+        _scales(source[b], scales)
+        for h in range(2):
+            for part in range(2):
+                lower, upper = source[b, LOWER + 32 * h + N * part :], source[b, N * part :]
+                _sixteen(lower, upper, 4 * h, scales[8 * h + part :], x[b, 128 * h + N * part :])

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from quantrecipe.core.jit import disjoint_kernel
-from quantrecipe.core.words import BIT_OF_EACH_BYTE, EACH_BYTE, get_word
+from quantrecipe.core.words import BIT_OF_EACH_BYTE, EACH_BYTE, LOWER_HALVES, get_word
 
 __all__ = ["get_five_bit", "put_five_bit"]
 
@@ -23,7 +23,6 @@ U8 = np.uint8
 U32 = np.uint32
 U64 = np.uint64
 
-LOWER_HALVES = U64(0x0F0F0F0F0F0F0F0F)
 HALF = 16
 
 

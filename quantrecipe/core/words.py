@@ -8,12 +8,14 @@ import numpy as np
 
 from quantrecipe.core.jit import kernel
 
-__all__ = ["BIT_OF_EACH_BYTE", "EACH_BYTE", "get_word"]
+__all__ = ["BIT_OF_EACH_BYTE", "EACH_BYTE", "LOWER_HALVES", "get_word"]
 
 U32 = np.uint32
 
 EACH_BYTE = np.uint64(0x0101010101010101)
 """The lowest bit of each of eight bytes."""
+LOWER_HALVES = np.uint64(0x0F0F0F0F0F0F0F0F)
+"""The lower four bits of each of eight bytes."""
 BIT_OF_EACH_BYTE = np.uint64(0x0102040810204080)
 """Times eight bytes of 0 or 1: the highest byte of the product has the c-th of them in bit c."""
 

@@ -16,6 +16,7 @@ from quantrecipe.formats.iq3_xxs import IQ3_XXS
 from quantrecipe.formats.iq4_nl import IQ4_NL
 from quantrecipe.formats.iq4_xs import IQ4_XS
 from quantrecipe.formats.mxfp4 import MXFP4
+from quantrecipe.formats.nvfp4 import NVFP4
 from quantrecipe.formats.passthrough import F64, I8, I16, I32, I64
 from quantrecipe.formats.q1_0 import Q1_0
 from quantrecipe.formats.q2_0 import Q2_0
@@ -46,6 +47,7 @@ ALL: tuple[QuantFormat, ...] = (
     Q4_1(),
     Q4_K(),
     Q4_0(),
+    NVFP4(),
     IQ4_NL(),
     IQ4_XS(),
     MXFP4(),

@@ -27,7 +27,8 @@ def test_every_value_below_256_comes_back() -> None:
 def test_halves_round_up_and_what_lies_below_them_doesnt() -> None:
     for byte in range(0x77):
         middle = np.float32((value(byte) + value(byte + 1)) / 2)
-        assert ue4m3_of(middle) == byte + 1
+        carried = 0 if byte == 7 else 1  # ggml doesn't round from the denormals to the smallest normal one
+        assert ue4m3_of(middle) == byte + carried
         assert ue4m3_of(middle * np.float32(1 - 1e-6)) == byte
 
 

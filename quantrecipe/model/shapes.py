@@ -58,7 +58,7 @@ _TYPES = {
 }
 _TYPE_NAMES = {type_: name for name, type_ in _TYPES.items()}
 _GENERAL = ("general.architecture", "general.file_type", "general.alignment")
-_BLOCK = re.compile(r"blk\.(0|[1-9][0-9]{0,8})\.")
+_BLOCK = re.compile(r"(?:^|\.)blk\.(0|[1-9][0-9]{0,8})\.")  # of a tower, too: enc.blk.3.attn_q
 _RANGE = re.compile(r"(0|[1-9][0-9]{0,8})(?:-(0|[1-9][0-9]{0,8}))?")
 _MAX_TENSORS = 1_000_000
 _MAX_NAME, _MAX_DIMS, _MAX_SIZE = 300, 4, 2**60
@@ -139,8 +139,8 @@ def _describes(key: str, value: GGUFValue, arch: str) -> bool:
 def _entries(model: Model, types: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     groups: dict[tuple[str, str, tuple[int, ...]], list[int]] = {}
     for tensor in sorted(model.tensors, key=tensor_order):
-        block = _BLOCK.match(tensor.name)
-        name = f"blk.*.{tensor.name[block.end() :]}" if block else tensor.name
+        block = None if "*" in tensor.name else _BLOCK.search(tensor.name)
+        name = f"{tensor.name[: block.start(1)]}*{tensor.name[block.end(1) :]}" if block else tensor.name
         layers = groups.setdefault((name, types.get(tensor.name, tensor.dtype), tensor.shape), [])
         if block:
             layers.append(int(block[1]))
@@ -151,7 +151,7 @@ def _entries(model: Model, types: Mapping[str, str]) -> Iterator[dict[str, Any]]
 
 def _ranges(layers: list[int]) -> str:
     runs: list[list[int]] = []
-    for layer in layers:
+    for layer in sorted(layers):
         if runs and layer == runs[-1][1] + 1:
             runs[-1][1] = layer
         else:

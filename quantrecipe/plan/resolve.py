@@ -105,14 +105,20 @@ class _Scope:
         self._head = head_of(model)
         self._facts = model_facts(model, has_importance=has_importance)
         self._covered = covered
+        self._named: dict[tuple[Pattern, ...], list[TensorInfo]] = {}
         self.n_layers: int = self._facts["n_layers"]
 
     def kept_by(self, tensor: TensorInfo) -> KeepEntry | None:
         """The entry of the kept list that names the tensor."""
-        return next((entry for entry in self._keep if self._keeps(entry, tensor)), None)
+        for entry in self._keep:
+            if self._keeps(entry, tensor):
+                return entry
+        return None
 
     def match(self, rule: Rule, tensors: Sequence[TensorInfo], quantizable: set[str]) -> _Match:
-        named = [t for t in tensors if self._names(rule.tensors, t, quantizable)]
+        if (named := self._named.get(rule.tensors)) is None:  # several rules are about the same tensors
+            named = [t for t in tensors if self._names(rule.tensors, t, quantizable)]
+            self._named[rule.tensors] = named
         layers = rule.layers
         left = [
             (rank, tensor)
@@ -130,9 +136,10 @@ class _Scope:
         return any(pattern.reaches(tensor, self._head, quantizable=reachable) for pattern in patterns)
 
     def _keeps(self, entry: KeepEntry, tensor: TensorInfo) -> bool:
-        if not any(pattern.matches(tensor, self._head) for pattern in entry.tensors):
-            return False
-        return self._holds(entry, tensor, 0, 1)
+        for pattern in entry.tensors:  # a loop: this is asked of every tensor for every entry
+            if pattern.matches(tensor, self._head):
+                return self._holds(entry, tensor, 0, 1)
+        return False
 
     def _holds(self, rule: Rule | KeepEntry, tensor: TensorInfo, rank: int, count: int) -> bool:
         if rule.when is None:

@@ -117,7 +117,9 @@ class Pattern:
         """
         if self._regex:
             return self._regex.search(tensor.name)
-        return any(matcher.matches(tensor, head) for matcher in (self._outright, self._wild) if matcher)
+        if self._outright is not None and self._outright.matches(tensor, head):
+            return True
+        return self._wild is not None and self._wild.matches(tensor, head)
 
     def reaches(self, tensor: TensorInfo, head: str | None, *, quantizable: bool) -> bool:
         """True if a rule with this pattern is about the tensor: named outright, or by a wildcard and quantizable."""

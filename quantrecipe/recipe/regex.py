@@ -3,7 +3,8 @@
 Recipes come from strangers, and a backtracking engine can be kept busy for years by twenty characters. Here
 a name costs its length times the size of the pattern at worst: the pattern becomes a graph of states
 (Thompson's construction), the name is followed through all states at once, and the sets of states that were
-seen are remembered, so that most characters cost one look into a dictionary.
+seen are remembered, so that most characters cost one look into a dictionary. An expression that stands for a
+few texts, `attn_(q|k)`, is looked for as these texts.
 
 The syntax is the part of ECMAScript's that people write for llama-quantize:
 
@@ -30,6 +31,7 @@ _MAX_DEPTH = 30
 _MAX_STATES = 10_000
 _MAX_REPEAT = 1000
 _MAX_REMEMBERED = 20_000
+_MAX_TEXTS = 32
 
 _CLASSES = {"d": frozenset(string.digits), "w": frozenset(string.ascii_letters + string.digits + "_")}
 _CLASSES["s"] = frozenset(" \t\n\r\f\v")
@@ -88,6 +90,7 @@ class Regex:
     text: str
     _states: tuple[_State, ...] = field(repr=False)
     _start: int = field(repr=False)
+    _texts: tuple[str, ...] | None = field(repr=False)
     _steps: dict[tuple[_States, str], _States] = field(default_factory=dict, repr=False)
     _ends: dict[_States, bool] = field(default_factory=dict, repr=False)
 
@@ -99,11 +102,14 @@ class Regex:
                 f"a regular expression of {len(text)} characters (at most {_MAX_LENGTH})",
                 "split it into several rules",
             )
-        states, start = _Compiler(text).compile(_Parser(text).parse())
-        return cls(text, states, start)
+        node = _Parser(text).parse()
+        states, start = _Compiler(text).compile(node)
+        return cls(text, states, start, _texts_of(node))
 
     def search(self, name: str) -> bool:
         """True if the expression matches anywhere in the name."""
+        if self._texts is not None:
+            return any(text in name for text in self._texts)
         seen = self._closure({self._start}, at_start=True)
         for char in name:
             if 0 in seen:
@@ -150,6 +156,30 @@ class Regex:
 
     def __hash__(self) -> int:
         return hash(self.text)
+
+
+def _texts_of(node: _Node) -> tuple[str, ...] | None:
+    """The texts that an expression stands for; None where they aren't few."""
+    match node:
+        case _Chars(chars=chars, negated=False) if len(chars) == 1:
+            return tuple(chars)
+        case _Choice(items=items):
+            texts: tuple[str, ...] = ()
+            for item in items:
+                more = _texts_of(item)
+                if more is None or len(texts) + len(more) > _MAX_TEXTS:
+                    return None
+                texts += more
+            return texts
+        case _Sequence(items=items):
+            texts = ("",)
+            for item in items:
+                more = _texts_of(item)
+                if more is None or len(texts) * len(more) > _MAX_TEXTS:
+                    return None
+                texts = tuple(first + rest for first in texts for rest in more)
+            return texts
+    return None
 
 
 class _Compiler:

@@ -101,17 +101,6 @@ def rows_of(places: Any, point: Any) -> Any:
     )  # fmt: skip
 
 
-@kernel
-def _three(terms: Any, i: Any, lane: Any) -> Any:
-    row = place(LEVELS * i * LANES + lane)
-    return terms[row], terms[row + LANES], terms[row + 2 * LANES]
-
-
-@kernel
-def _has(code: Any, bit: Any) -> Any:
-    return I32(code & I32(bit)) != I32(0)
-
-
 @disjoint_kernel
 def nearest_code(terms: Any, lane: Any, begin: Any, end: Any, codes: Any, least: Any, found: Any) -> Any:
     """The code of the nearest of codes[begin:end] by one column of terms. least, found: room for BLOCK float32, int32.
@@ -119,14 +108,14 @@ def nearest_code(terms: Any, lane: Any, begin: Any, end: Any, codes: Any, least:
     Neighbours stand side by side: there is one sum each, in the order of the weights.
     """
     begin, lane = place(begin), place(lane)
-    a0, a1, a2 = _three(terms, 0, lane)
-    b0, b1, b2 = _three(terms, 1, lane)
-    c0, c1, c2 = _three(terms, 2, lane)
-    d0, d1, d2 = _three(terms, 3, lane)
-    e0, e1, e2 = _three(terms, 4, lane)
-    f0, f1, f2 = _three(terms, 5, lane)
-    g0, g1, g2 = _three(terms, 6, lane)
-    h0, h1, h2 = _three(terms, 7, lane)
+    a0, a1, a2 = terms[lane], terms[lane + LANES], terms[lane + 2 * LANES]
+    b0, b1, b2 = terms[lane + 3 * LANES], terms[lane + 4 * LANES], terms[lane + 5 * LANES]
+    c0, c1, c2 = terms[lane + 6 * LANES], terms[lane + 7 * LANES], terms[lane + 8 * LANES]
+    d0, d1, d2 = terms[lane + 9 * LANES], terms[lane + 10 * LANES], terms[lane + 11 * LANES]
+    e0, e1, e2 = terms[lane + 12 * LANES], terms[lane + 13 * LANES], terms[lane + 14 * LANES]
+    f0, f1, f2 = terms[lane + 15 * LANES], terms[lane + 16 * LANES], terms[lane + 17 * LANES]
+    g0, g1, g2 = terms[lane + 18 * LANES], terms[lane + 19 * LANES], terms[lane + 20 * LANES]
+    h0, h1, h2 = terms[lane + 21 * LANES], terms[lane + 22 * LANES], terms[lane + 23 * LANES]
     for j in range(BLOCK):
         least[j] = LARGEST
         found[j] = I32(0)
@@ -134,14 +123,14 @@ def nearest_code(terms: Any, lane: Any, begin: Any, end: Any, codes: Any, least:
         at = place(block)
         for j in range(BLOCK):
             code = I32(codes[at + j])
-            total = a2 if _has(code, 2) else (a1 if _has(code, 1) else a0)
-            total += b2 if _has(code, 8) else (b1 if _has(code, 4) else b0)
-            total += c2 if _has(code, 32) else (c1 if _has(code, 16) else c0)
-            total += d2 if _has(code, 128) else (d1 if _has(code, 64) else d0)
-            total += e2 if _has(code, 512) else (e1 if _has(code, 256) else e0)
-            total += f2 if _has(code, 2048) else (f1 if _has(code, 1024) else f0)
-            total += g2 if _has(code, 8192) else (g1 if _has(code, 4096) else g0)
-            total += h2 if _has(code, 32768) else (h1 if _has(code, 16384) else h0)
+            total = a2 if I32(code & I32(2)) else (a1 if I32(code & I32(1)) else a0)
+            total += b2 if I32(code & I32(8)) else (b1 if I32(code & I32(4)) else b0)
+            total += c2 if I32(code & I32(32)) else (c1 if I32(code & I32(16)) else c0)
+            total += d2 if I32(code & I32(128)) else (d1 if I32(code & I32(64)) else d0)
+            total += e2 if I32(code & I32(512)) else (e1 if I32(code & I32(256)) else e0)
+            total += f2 if I32(code & I32(2048)) else (f1 if I32(code & I32(1024)) else f0)
+            total += g2 if I32(code & I32(8192)) else (g1 if I32(code & I32(4096)) else g0)
+            total += h2 if I32(code & I32(32768)) else (h1 if I32(code & I32(16384)) else h0)
             nearer = (total < least[j]) & (at + j < end)
             least[j] = total if nearer else least[j]
             found[j] = I32(at + j - begin) if nearer else found[j]

@@ -95,6 +95,10 @@ class GGUFValue:
             return len(self.payload) - _LENGTH.size
         raise TypeError(f"a {self.type.name} has no length")
 
+    def __bool__(self) -> bool:
+        """True: a value is there, whatever it is."""
+        return True
+
     def decode(self) -> Any:
         """int, float, bool, str, or a list of these (of lists, for nested arrays)."""
         return _decode(self.type, self.payload, 0)[0]

@@ -1,4 +1,4 @@
-"""A group of weights made ready for a grid of eights: what each counts, its size and its sign.
+"""One group of weights made ready for a grid: what each counts, its size, and the signs of every eight.
 
     v      float32, `size` each of X (sizes), W (what a weight counts), ROOT (the square root of that)
     signs  uint8, one for each eight: bit i is set where weight i is negative
@@ -20,11 +20,11 @@ from quantrecipe.core.eights import EIGHT
 from quantrecipe.core.jit import disjoint_kernel, kernel
 from quantrecipe.core.lanes import nearest_int
 
-__all__ = ["odd_step", "take_signs", "weigh", "weigh_plain"]
+__all__ = ["odd_step", "take_signs", "weigh"]
 
 F32 = np.float32
 U8 = np.uint8
-ZERO, ONE, HALF, QUARTER = F32(0), F32(1), F32(0.5), F32(0.25)
+ZERO, ONE, HALF = F32(0), F32(1), F32(0.5)
 
 
 @cache
@@ -36,22 +36,6 @@ def weigh(size: int) -> Callable[..., None]:
         at, column = place(at), place(column)
         for i in range(size):
             w = importance[column + i] * np.sqrt(even + x[at + i] * x[at + i])
-            v[i] = abs(x[at + i])
-            v[size + i] = w
-            v[2 * size + i] = np.sqrt(w)
-
-    return weigh_group
-
-
-@cache
-def weigh_plain(size: int) -> Callable[..., None]:
-    """The kernel weigh(x, at, even, v), without importance: a weight counts even / 4 + its square."""
-
-    @disjoint_kernel
-    def weigh_group(x: Any, at: Any, even: Any, v: Any) -> None:
-        at = place(at)
-        for i in range(size):
-            w = QUARTER * even + x[at + i] * x[at + i]
             v[i] = abs(x[at + i])
             v[size + i] = w
             v[2 * size + i] = np.sqrt(w)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from quantrecipe.core.bits import place
 from quantrecipe.core.jit import disjoint_kernel, kernel
 
 __all__ = ["get_two_bit", "put_two_bit"]
@@ -34,23 +35,23 @@ def put_two_bit(levels: Any, to: Any) -> None:
 
 
 @disjoint_kernel
-def _sixteen(source: Any, scales: Any, minima: Any, x: Any) -> None:
+def _sixteen(source: Any, at: Any, scales: Any, minima: Any, g: Any, x: Any, first: Any) -> None:
     """Sixteen bytes, each with integers of four groups, which lie 32 weights apart."""
-    scale0, scale1, scale2, scale3 = scales[0], scales[2], scales[4], scales[6]
-    low0, low1, low2, low3 = minima[0], minima[2], minima[4], minima[6]
+    at, first = place(at), place(first)
+    scale0, scale1, scale2, scale3 = scales[g], scales[g + 2], scales[g + 4], scales[g + 6]
+    low0, low1, low2, low3 = minima[g], minima[g + 2], minima[g + 4], minima[g + 6]
     for i in range(GROUP):
-        byte = I32(source[i])
-        x[i] = scale0 * F32(I32(byte & I32(3))) - low0
-        x[32 + i] = scale1 * F32(I32(I32(byte >> I32(2)) & I32(3))) - low1
-        x[64 + i] = scale2 * F32(I32(I32(byte >> I32(4)) & I32(3))) - low2
-        x[96 + i] = scale3 * F32(I32(byte >> I32(6))) - low3
+        byte = I32(source[at + i])
+        x[first + i] = scale0 * F32(I32(byte & I32(3))) - low0
+        x[first + 32 + i] = scale1 * F32(I32(I32(byte >> I32(2)) & I32(3))) - low1
+        x[first + 64 + i] = scale2 * F32(I32(I32(byte >> I32(4)) & I32(3))) - low2
+        x[first + 96 + i] = scale3 * F32(I32(byte >> I32(6))) - low3
 
 
 @kernel
-def get_two_bit(source: Any, scales: Any, minima: Any, x: Any) -> None:
-    """source: 64 bytes; scales and minima: float32, one for each 16 weights → x: 256 floats."""
-    for h in range(2):
-        for part in range(2):
-            group = 8 * h + part
-            at = 32 * h + GROUP * part
-            _sixteen(source[at:], scales[group:], minima[group:], x[128 * h + GROUP * part :])
+def get_two_bit(source: Any, at: Any, scales: Any, minima: Any, x: Any, first: Any) -> None:
+    """64 bytes from source[at] on; scales and minima: float32, one for each 16 weights → 256 floats from x[first] on."""
+    _sixteen(source, at, scales, minima, 0, x, first)
+    _sixteen(source, at + GROUP, scales, minima, 1, x, first + GROUP)
+    _sixteen(source, at + 32, scales, minima, 8, x, first + 128)
+    _sixteen(source, at + 32 + GROUP, scales, minima, 9, x, first + 128 + GROUP)

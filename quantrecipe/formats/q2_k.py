@@ -16,7 +16,9 @@ import numpy as np
 
 from quantrecipe.api import FormatSpec, QuantFormat
 from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, decode_rows, encode_rows, kernel
+from quantrecipe.core.bits import place, trips
 from quantrecipe.core.half import get_half, put_half
+from quantrecipe.core.jit import disjoint_kernel
 from quantrecipe.core.lanes import LANES, WORKSPACE, nearest_int
 from quantrecipe.core.scale_positive import COMMON, COUNTS, IN, INTEGERS, TABLE, positive_scale_search
 from quantrecipe.core.superblock import (
@@ -154,13 +156,18 @@ def _encode_weighted(rows: Any, importance: Any, out: Any) -> None:
             _round_and_pack(x[first + lane], found, lane, levels, to[first + lane])
 
 
+@disjoint_kernel
+def _scales(source: Any, at: Any, d: Any, dmin: Any, scales: Any, minima: Any) -> None:
+    for g in range(trips(GROUPS, scales)):
+        byte = I32(source[at + g])
+        scales[g], minima[g] = d * F32(I32(byte & I32(15))), dmin * F32(I32(byte >> I32(4)))
+
+
 @kernel(DECODE)
 def _decode(data: Any, rows: Any) -> None:
-    blocks = rows.size // SUPERBLOCK
-    x, source = rows.reshape(blocks, SUPERBLOCK), data.reshape(blocks, BYTES)
+    x, source = rows.reshape(rows.size), data.reshape(data.size)
     scales, minima = np.empty(GROUPS, np.float32), np.empty(GROUPS, np.float32)
-    for b in range(blocks):
-        d, dmin = get_half(source[b], D), get_half(source[b], DMIN)
-        for g in range(GROUPS):
-            scales[g], minima[g] = d * F32(source[b, g] & U8(15)), dmin * F32(source[b, g] >> U8(4))
-        get_two_bit(source[b, LEVELS:], scales, minima, x[b])
+    for b in range(x.size // SUPERBLOCK):
+        first, at = place(b * SUPERBLOCK), place(b * BYTES)
+        _scales(source, at, get_half(source, at + D), get_half(source, at + DMIN), scales, minima)
+        get_two_bit(source, at + LEVELS, scales, minima, x, first)

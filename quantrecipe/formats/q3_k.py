@@ -19,6 +19,7 @@ import numpy as np
 
 from quantrecipe.api import FormatSpec, QuantFormat
 from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, decode_rows, encode_rows, kernel
+from quantrecipe.core.bits import place
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.jit import disjoint_kernel
 from quantrecipe.core.lanes import (
@@ -237,25 +238,27 @@ def _encode_weighted(rows: Any, importance: Any, out: Any) -> None:
 
 
 @disjoint_kernel
-def _sixteen(source: Any, upper: Any, shift: Any, scales: Any, x: Any) -> None:
+def _sixteen(source: Any, lower: Any, upper: Any, shift: Any, scales: Any, g: Any, x: Any, first: Any) -> None:
     """Sixteen bytes, each with lower bits of four groups, which lie 32 weights apart, and sixteen of upper bits."""
-    scale0, scale1, scale2, scale3 = scales[0], scales[2], scales[4], scales[6]
+    lower, upper, first = place(lower), place(upper), place(first)
+    scale0, scale1, scale2, scale3 = scales[g], scales[g + 2], scales[g + 4], scales[g + 6]
     for i in range(N):
-        low, high = I32(source[i]), I32(I32(upper[i]) >> I32(shift))
-        x[i] = scale0 * F32(I32(low & I32(3)) + I32(I32(high & I32(1)) << I32(2)) - I32(4))
-        x[32 + i] = scale1 * F32(I32(I32(low >> I32(2)) & I32(3)) + I32(I32(high & I32(2)) << I32(1)) - I32(4))
-        x[64 + i] = scale2 * F32(I32(I32(low >> I32(4)) & I32(3)) + I32(high & I32(4)) - I32(4))
-        x[96 + i] = scale3 * F32(I32(low >> I32(6)) + I32(I32(high & I32(8)) >> I32(1)) - I32(4))
+        low, high = I32(source[lower + i]), I32(I32(source[upper + i]) >> I32(shift))
+        x[first + i] = scale0 * F32(I32(low & I32(3)) + I32(I32(high & I32(1)) << I32(2)) - I32(4))
+        x[first + 32 + i] = scale1 * F32(I32(I32(low >> I32(2)) & I32(3)) + I32(I32(high & I32(2)) << I32(1)) - I32(4))
+        x[first + 64 + i] = scale2 * F32(I32(I32(low >> I32(4)) & I32(3)) + I32(high & I32(4)) - I32(4))
+        x[first + 96 + i] = scale3 * F32(I32(low >> I32(6)) + I32(I32(high & I32(8)) >> I32(1)) - I32(4))
 
 
 @kernel(DECODE)
 def _decode(data: Any, rows: Any) -> None:
-    blocks = rows.size // SUPERBLOCK
-    x, source = rows.reshape(blocks, SUPERBLOCK), data.reshape(blocks, BYTES)
+    x, source = rows.reshape(rows.size), data.reshape(data.size)
+    blocks = data.reshape(x.size // SUPERBLOCK, BYTES)
     scales = np.empty(GROUPS, np.float32)
-    for b in range(blocks):
-        _scales(source[b], scales)
-        for h in range(2):
-            for part in range(2):
-                lower, upper = source[b, LOWER + 32 * h + N * part :], source[b, N * part :]
-                _sixteen(lower, upper, 4 * h, scales[8 * h + part :], x[b, 128 * h + N * part :])
+    for b in range(x.size // SUPERBLOCK):
+        first, at = b * SUPERBLOCK, b * BYTES
+        _scales(blocks[b], scales)
+        for part in range(2):
+            upper, lower = at + N * part, at + LOWER + N * part
+            _sixteen(source, lower, upper, 0, scales, part, x, first + N * part)
+            _sixteen(source, lower + 32, upper, 4, scales, 8 + part, x, first + 128 + N * part)

@@ -22,6 +22,7 @@ import numpy as np
 
 from quantrecipe.api import FormatSpec, QuantFormat
 from quantrecipe.core import DECODE, ENCODE, decode_rows, encode_rows, kernel
+from quantrecipe.core.bits import place
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.jit import disjoint_kernel
 from quantrecipe.core.superblock import SUPERBLOCK
@@ -85,15 +86,15 @@ def _put_digits(n: int) -> Callable[..., None]:
 
 
 def _get_digits(n: int, count: int) -> Callable[..., None]:
-    """The kernel get(source, d, x): the weights of n bytes with count digits each."""
+    """The kernel get(source, at, d, x, first): the weights of n bytes with count digits each."""
 
     @disjoint_kernel
-    def get(source: Any, d: Any, x: Any) -> None:
+    def get(source: Any, at: Any, d: Any, x: Any, first: Any) -> None:
         for i in range(n):
-            rest = U32(source[i])
+            rest = U32(source[at + i])
             for c in range(count):
                 rest = U32(rest * U32(3))
-                x[c * n + i] = (F32(I32(rest >> U32(8))) - ONE) * d
+                x[first + c * n + i] = (F32(I32(rest >> U32(8))) - ONE) * d
                 rest = U32(rest & U32(255))
 
     return get
@@ -122,10 +123,10 @@ def _encode(rows: Any, out: Any) -> None:
 
 @kernel(DECODE)
 def _decode(data: Any, rows: Any) -> None:
-    blocks = rows.size // SUPERBLOCK
-    x, source = rows.reshape(blocks, SUPERBLOCK), data.reshape(blocks, BYTES)
-    for b in range(blocks):
-        d = get_half(source[b], D)
-        _get_32(source[b], d, x[b])
-        _get_16(source[b, 32:], d, x[b, 160:])
-        _get_4(source[b, 48:], d, x[b, 240:])
+    x, source = rows.reshape(rows.size), data.reshape(data.size)
+    for b in range(x.size // SUPERBLOCK):
+        first, at = place(b * SUPERBLOCK), place(b * BYTES)
+        d = get_half(source, at + D)
+        _get_32(source, at, d, x, first)
+        _get_16(source, at + 32, d, x, first + 160)
+        _get_4(source, at + 48, d, x, first + 240)

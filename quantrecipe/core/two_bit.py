@@ -50,7 +50,7 @@ def _sixteen(source: Any, at: Any, scales: Any, minima: Any, g: Any, x: Any, fir
 
 @kernel
 def get_two_bit(source: Any, at: Any, scales: Any, minima: Any, x: Any, first: Any) -> None:
-    """64 bytes from source[at] on; scales and minima: float32, one for each 16 weights → 256 floats from x[first] on."""
+    """64 bytes from source[at] on; scales, minima: float32, one for each 16 weights → 256 floats from x[first] on."""
     _sixteen(source, at, scales, minima, 0, x, first)
     _sixteen(source, at + GROUP, scales, minima, 1, x, first + GROUP)
     _sixteen(source, at + 32, scales, minima, 8, x, first + 128)

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from quantrecipe.errors import ModelError, OutputError
+from quantrecipe.gguf.values import GGUFValue
 from quantrecipe.gguf.write import encode_header
+from quantrecipe.output.naming import give_names
 from quantrecipe.output.partfile import PartFile
+from quantrecipe.output.paths import check_paths
 from quantrecipe.output.progress import Progress, Silent
 from quantrecipe.output.reuse import OldTensor, read_old_tensors
 from quantrecipe.output.space import require_space
@@ -24,7 +27,7 @@ from quantrecipe.output.targets import Output
 from quantrecipe.output.transform import Nan
 from quantrecipe.output.warm import compile_kernels
 from quantrecipe.plan.layout import entries
-from quantrecipe.plan.metadata import SOURCE_HASHES, source_hashes
+from quantrecipe.plan.metadata import DATA_HASHES, SOURCE_HASHES, hashes_value
 from quantrecipe.plan.plan import Plan, PlannedFile
 from quantrecipe.registry import Registry, load_registry
 
@@ -111,7 +114,11 @@ def apply_plans(
         what = "has the shapes of a model, but no weights"
         raise ModelError(what, "plan with it, and give apply the model itself", file=model.path)
     paths = [output_paths(Path(out), len(plan.files)) for plan, out in plans]
-    _check_paths([path for group in paths for path in group], model.files)
+    check_paths(
+        [path for group in paths for path in group],
+        [plan for plan, _ in plans],
+        None if reuse is None else Path(reuse),
+    )
     old = [_old(plan, reuse) for plan, _ in plans]
     require_space(
         (path, file.nbytes)
@@ -137,7 +144,8 @@ def apply_plans(
         stream = Stream(model, outputs, registry, threads=threads, nan=nan, progress=progress)
         progress.start(stream.weights)
         stream.run()
-        _finish(outputs, stream.hashes)
+        _write_headers(outputs, stream)
+        _finish(outputs)
         seconds = time.perf_counter() - compiled
     return [
         Result(
@@ -146,7 +154,7 @@ def apply_plans(
             threads=threads,
             seconds=seconds,
             compile_seconds=compiled - started,
-            hashes={a.tensor.name: stream.hashes[a.owner or a.tensor.name] for a in plan.assignments},
+            hashes={a.tensor.name: stream.sources[a.owner or a.tensor.name] for a in plan.assignments},
             nonfinite=stream.nonfinite[number],
             reused=tuple(stream.reused[number]),
         )
@@ -156,27 +164,37 @@ def apply_plans(
 
 def output_paths(path: Path, count: int) -> list[Path]:
     """The path itself, or those of the shards: `NAME-00001-of-00003.gguf`, as gguf-split names them."""
+    if path.name in ("", ".."):
+        raise OutputError(f"{path} is a folder", "name a file with -o FILE")
     if count == 1:
         return [path]
     stem = path.name.removesuffix(".gguf")
     return [path.with_name(f"{stem}-{number:05d}-of-{count:05d}.gguf") for number in range(1, count + 1)]
 
 
-def _finish(outputs: Sequence[Output], hashes: dict[str, str]) -> None:
-    """Write the headers, make everything durable, then give every file its name."""
-    parts = [(output.plan, file, part) for output in outputs for file, part in output.files]
-    for plan, file, part in parts:
-        part.write(memoryview(_header(plan, file, hashes)), 0)
-    for _, _, part in parts:
+def _write_headers(outputs: Sequence[Output], stream: Stream) -> None:
+    """Write the headers, with the hashes that are known now."""
+    for output, written in zip(outputs, stream.written, strict=True):
+        assignments = output.plan.assignments
+        known = {
+            SOURCE_HASHES: hashes_value([stream.sources[a.owner or a.tensor.name] for a in assignments]),
+            DATA_HASHES: hashes_value([written[a.tensor.name] for a in assignments]),
+        }
+        for file, part in output.files:
+            part.write(memoryview(_header(output.plan, file, known)), 0)
+
+
+def _finish(outputs: Sequence[Output]) -> None:
+    """Make everything durable, then give every file its name."""
+    parts = [part for output in outputs for _, part in output.files]
+    for part in parts:
         part.sync()
-    for _, _, part in parts:
+    for part in parts:
         part.finish()
 
 
-def _header(plan: Plan, file: PlannedFile, hashes: dict[str, str]) -> bytes:
-    metadata = dict(file.metadata)
-    if SOURCE_HASHES in metadata:
-        metadata[SOURCE_HASHES] = source_hashes([hashes[a.owner or a.tensor.name] for a in plan.assignments])
+def _header(plan: Plan, file: PlannedFile, known: Mapping[str, GGUFValue]) -> bytes:
+    metadata = {key: known.get(key, value) for key, value in file.metadata.items()}
     header = encode_header(metadata, entries(file.assignments, header=file.header), plan.alignment)
     if len(header) != file.header:
         raise OutputError(f"the header came out at {len(header)} bytes, and the plan said {file.header}")
@@ -187,24 +205,6 @@ def _old(plan: Plan, reuse: str | Path | None) -> dict[str, OldTensor]:
     if reuse is None:
         return {}
     return read_old_tensors(Path(reuse), {a.tensor.name: a.nbytes for a in plan.assignments})
-
-
-def _check_paths(paths: Sequence[Path], sources: Sequence[Path]) -> None:
-    """No output is the model, or written twice."""
-    if len({path.absolute() for path in paths}) != len(paths):
-        double = next(path for path in paths if paths.count(path) > 1)
-        raise OutputError(f"{double} would be written twice", "give the recipes different names")
-    for path in paths:
-        for source in sources:
-            if _is_same(path, source):
-                raise OutputError(f"{path} is the model itself", "name another file with -o FILE")
-
-
-def _is_same(path: Path, other: Path) -> bool:
-    try:
-        return path.samefile(other)
-    except OSError:
-        return False
 
 
 def _cores() -> int:

@@ -1,7 +1,8 @@
 """Tensors of an older output that a new one may copy instead of quantizing them again.
 
 An output records, for each tensor, a digest of what made its bytes (type, options, importance, version of the
-encoder) and the hash of its source. Where both are the same again, so are the bytes.
+encoder) and the hashes of its source and of its data. Where the first two are the same again, so is the data;
+the third says whether it still is what was written.
 """
 
 from __future__ import annotations
@@ -12,23 +13,22 @@ from pathlib import Path
 from quantrecipe.errors import ModelError
 from quantrecipe.model.gguf_file import read_gguf_shards
 from quantrecipe.model.model import Extent
-from quantrecipe.plan.metadata import ENCODINGS, SOURCE_HASHES
+from quantrecipe.plan.metadata import DATA_HASHES, ENCODINGS, SOURCE_HASHES
 
 __all__ = ["OldTensor", "read_old_tensors"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OldTensor:
-    """A tensor's data in an older output, and what it was made from and how: digests, in hex."""
+    """A tensor's data in an older output.
+
+    encoding, source, data: digests, in hex, of how and from what it was made, and of the data itself
+    """
 
     extent: Extent
     encoding: str
     source: str
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of its data, padding included where it isn't known."""
-        return self.extent.nbytes
+    data: str
 
 
 def read_old_tensors(path: Path, sizes: dict[str, int]) -> dict[str, OldTensor]:
@@ -37,9 +37,9 @@ def read_old_tensors(path: Path, sizes: dict[str, int]) -> dict[str, OldTensor]:
     ModelError where the file isn't an output of quantrecipe that recorded its sources.
     """
     shards = read_gguf_shards(path)
-    encodings, sources = shards[0].metadata.get(ENCODINGS), shards[0].metadata.get(SOURCE_HASHES)
     entries = [(shard, entry) for shard in shards for entry in shard.tensors]
-    if encodings is None or sources is None or not len(encodings) == len(sources) == len(entries):
+    records = [shards[0].metadata.get(key) for key in (ENCODINGS, SOURCE_HASHES, DATA_HASHES)]
+    if any(record is None or len(record) != len(entries) for record in records):
         raise ModelError(
             "doesn't say what its tensors were made from",
             "--reuse takes files that quantrecipe wrote, without --no-provenance",
@@ -47,11 +47,12 @@ def read_old_tensors(path: Path, sizes: dict[str, int]) -> dict[str, OldTensor]:
         )
     found = {}
     rooms = {shard.path: shard.rooms() for shard in shards}
-    for (shard, entry), encoding, source in zip(entries, encodings.decode(), sources.decode(), strict=True):
+    columns = [map(str, record.decode()) for record in records if record is not None]
+    for (shard, entry), encoding, source, data in zip(entries, *columns, strict=True):
         size = sizes.get(entry.name)
         if size is None or size > rooms[shard.path][entry.name]:
             continue
         offset = shard.data_start + entry.offset
         extent = Extent(path=shard.path, offset=offset, nbytes=size, file_size=shard.file_size)
-        found[entry.name] = OldTensor(extent=extent, encoding=str(encoding), source=str(source))
+        found[entry.name] = OldTensor(extent=extent, encoding=encoding, source=source, data=data)
     return found

@@ -42,6 +42,7 @@ class Place:
     """Where a tensor's data starts in a file; `output` is the number of the output that the file belongs to."""
 
     output: int
+    tensor: str
     file: PartFile
     offset: int
 
@@ -83,10 +84,10 @@ def _target(
     old = None
     for output, assignment, _ in members:
         found = outputs[output].old.get(assignment.tensor.name)
-        if found is not None and found.encoding == assignment.encoding and found.nbytes == assignment.nbytes:
+        if found is not None and found.encoding == assignment.encoding:
             old = found
     companions = tuple(
-        Place(output=n, file=part, offset=a.offset)
+        Place(output=n, tensor=a.tensor.name, file=part, offset=a.offset)
         for n, _, _ in members
         for a, part in assigned[n].values()
         if a.owner == first.tensor.name
@@ -95,7 +96,9 @@ def _target(
         format=first.format,
         copied=first.copied,
         importance=matrix.for_tensor(first.tensor) if matrix is not None and first.importance else None,
-        places=tuple(Place(output=n, file=part, offset=a.offset) for n, a, part in members),
+        places=tuple(
+            Place(output=n, tensor=a.tensor.name, file=part, offset=a.offset) for n, a, part in members
+        ),
         old=None if first.copied or companions else old,  # factors are quickly had again
         companions=companions,
     )

@@ -7,7 +7,6 @@ in its place.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -18,7 +17,7 @@ from quantrecipe.errors import NonFiniteError
 from quantrecipe.model.read import arrange_rows
 from quantrecipe.output.units import Unit
 
-__all__ = ["Nan", "Rows", "Scratch", "arranged"]
+__all__ = ["Nan", "Rows", "arranged"]
 
 Nan: TypeAlias = Literal["error", "keep"]
 _Bytes: TypeAlias = NDArray[np.uint8]
@@ -27,13 +26,8 @@ _Floats: TypeAlias = NDArray[np.float32]
 _FLOAT_BITS = {"F32": np.uint32, "F16": np.uint16, "BF16": np.uint16}
 """Types that can hold NaN and Inf."""
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Scratch:
-    """Buffers of one thread, flat, large enough for any unit."""
-
-    floats: _Floats
-    encoded: _Bytes
+_SAFE = 32768
+"""No type overflows below: the largest float16 is 65504."""
 
 
 def arranged(raw: _Bytes, unit: Unit, rows_per_head: int) -> _Bytes:
@@ -48,12 +42,15 @@ def arranged(raw: _Bytes, unit: Unit, rows_per_head: int) -> _Bytes:
 class Rows:
     """The rows of a unit, decoded once, for any number of targets."""
 
-    def __init__(self, unit: Unit, raw: _Bytes, source: QuantFormat, scratch: Scratch, *, nan: Nan) -> None:
-        """raw: uint8 (rows, source row bytes), arranged; `source` is the format that it is in."""
+    def __init__(self, unit: Unit, raw: _Bytes, source: QuantFormat, floats: _Floats, *, nan: Nan) -> None:
+        """raw: uint8 (rows, source row bytes), arranged; `source` is the format that it is in.
+
+        floats: float32 (at least the unit's weights,), a buffer that is written over.
+        """
         self._unit = unit
         self._raw = raw
         self._source = source
-        self._scratch = scratch
+        self._buffer = floats
         self._nan = nan
         self._floats: _Floats | None = None
         self._wrong: tuple[NDArray[np.bool_], _Floats] | None = None
@@ -73,21 +70,20 @@ class Rows:
         self,
         target: QuantFormat,
         importance: _Floats | None,
+        out: _Bytes,
         *,
         copied: bool,
         factor: np.float32 | None = None,
     ) -> tuple[_Bytes, int]:
         """(uint8 (rows, row bytes), how many weights lost a value that isn't finite).
 
-        The bytes are those of the source where `copied`, or lie in the scratch buffers until the next call. The
-        rows are divided by `factor` first.
+        The bytes are those of the source where `copied`, else they are in `out`. The rows are divided by `factor`
+        first.
         """
         bits = _FLOAT_BITS.get(target.spec.name)
         if copied and (self._nan == "keep" or bits is None):
             return self._raw, 0
         floats = self._decoded()
-        size = self._unit.rows * target.spec.row_bytes(self._unit.tensor.cols)
-        out = self._scratch.encoded[:size].reshape(self._unit.rows, -1)
         try:
             target.encode(floats if factor is None else floats / factor, importance, out=out)
         except NonFiniteError as error:
@@ -97,6 +93,8 @@ class Rows:
             self._wrong = wrong, floats[wrong]
             floats[wrong] = 0
             target.encode(floats if factor is None else floats / factor, importance, out=out)
+        if self._nan == "error" and not copied:
+            self._refuse_overflow(target, out)
         if self._wrong is None:
             return out, 0
         mask, values = self._wrong
@@ -105,10 +103,25 @@ class Rows:
         out.view(bits)[mask] = _bits(values, target.spec.name)
         return out, 0
 
+    def _refuse_overflow(self, target: QuantFormat, out: _Bytes) -> None:
+        """NonFiniteError where a finite weight is beyond what the type can say, and would come back as Inf."""
+        floats = self._decoded()
+        if floats.max(initial=0) < _SAFE and floats.min(initial=0) > -_SAFE:
+            return
+        wrong = ~np.isfinite(target.decode(out, self._unit.tensor.cols))
+        if wrong.any():
+            magnitudes = np.where(wrong, np.abs(floats), -1)
+            row, col = np.unravel_index(int(magnitudes.argmax()), magnitudes.shape)
+            raise NonFiniteError(
+                f"{self._unit.tensor.name}: {floats[row, col]:g} at {self._place(int(row), int(col))} is too large for "
+                f"{target.spec.name}, which would give Inf back",
+                "give this tensor BF16 or F32, or look into the model: such a weight is unusual",
+            )
+
     def _decoded(self) -> _Floats:
         if self._floats is None:
             cols = self._unit.tensor.cols
-            floats = self._scratch.floats[: self._unit.rows * cols].reshape(self._unit.rows, cols)
+            floats = self._buffer[: self._unit.rows * cols].reshape(self._unit.rows, cols)
             if self._source.spec.name == "F64":
                 with np.errstate(over="ignore"):  # what overflows becomes Inf, and is found
                     np.copyto(floats, self._raw.view(np.float64), casting="same_kind")
@@ -119,17 +132,27 @@ class Rows:
 
     def _error(self, error: NonFiniteError, wrong: NDArray[np.bool_]) -> NonFiniteError:
         """The error with the tensor's name and the place in it."""
-        unit, tensor = self._unit, self._unit.tensor
+        tensor = self._unit.tensor
         if not wrong.any():
             return NonFiniteError(f"{tensor.name}: {error}")
         row, col = (int(index) for index in np.argwhere(wrong)[0])
-        place = f"row {(unit.start + row) % tensor.rows}, column {col}"
-        if tensor.experts > 1:
-            place = f"expert {unit.expert}, {place}"
+        if self._source.spec.name == "F64":
+            stored = self._raw.view(np.float64)[row, col]
+            if np.isfinite(stored):
+                return NonFiniteError(
+                    f"{tensor.name}: {stored:g} at {self._place(row, col)} is beyond the range of float32",
+                    "such a weight is unusual: look into the model",
+                )
         return NonFiniteError(
-            f"{tensor.name}: {self._decoded()[row, col]} at {place}",
+            f"{tensor.name}: {self._decoded()[row, col]} at {self._place(row, col)}",
             "the model is damaged: download or train it again; --nan keep goes on (quantized types store 0)",
         )
+
+    def _place(self, row: int, col: int) -> str:
+        """Where a weight is in its tensor."""
+        tensor = self._unit.tensor
+        expert = f"expert {self._unit.expert}, " if tensor.experts > 1 else ""
+        return f"{expert}row {(self._unit.start + row) % tensor.rows}, column {col}"
 
 
 def _bits(values: _Floats, name: str) -> NDArray[np.generic]:

@@ -10,6 +10,7 @@ Provenance (all under `quantrecipe.`) lets anybody who holds the file see how it
     importance.digest     XXH3-128 of the importance matrix, if one was used
     encoding.xxh3_128     array, in the order of the tensors: XXH3-128 of type, options and importance of each
     source.xxh3_128       the same of each tensor's bytes as the source stores them
+    data.xxh3_128         the same of each tensor's data in the file
 
 No time, path, user or machine is recorded, so that the same input gives the same file everywhere.
 """
@@ -27,10 +28,11 @@ from quantrecipe.model.model import Model
 from quantrecipe.plan.plan import Assignment
 from quantrecipe.recipe.recipe import KEEP, Recipe
 
-__all__ = ["ENCODINGS", "PLAN_DIGEST", "SOURCE_HASHES", "build_metadata", "source_hashes"]
+__all__ = ["DATA_HASHES", "ENCODINGS", "PLAN_DIGEST", "SOURCE_HASHES", "build_metadata", "hashes_value"]
 
 ENCODINGS = "quantrecipe.encoding.xxh3_128"
 SOURCE_HASHES = "quantrecipe.source.xxh3_128"
+DATA_HASHES = "quantrecipe.data.xxh3_128"
 PLAN_DIGEST = "quantrecipe.plan.digest"
 _OURS = "quantrecipe."
 _DIGEST_LENGTH = 32
@@ -62,8 +64,8 @@ def build_metadata(
     return pairs
 
 
-def source_hashes(digests: Sequence[str]) -> GGUFValue:
-    """The value of SOURCE_HASHES; its length depends on the number of digests alone."""
+def hashes_value(digests: Sequence[str]) -> GGUFValue:
+    """The value of SOURCE_HASHES or DATA_HASHES; its length depends on the number of digests alone."""
     return GGUFValue.array(ValueType.STRING, digests)
 
 
@@ -81,7 +83,7 @@ def _provenance(
     if importance is not None:
         pairs["quantrecipe.importance.digest"] = _text(importance.digest)
     pairs[ENCODINGS] = GGUFValue.array(ValueType.STRING, [a.encoding for a in assignments])
-    pairs[SOURCE_HASHES] = source_hashes([unknown] * len(assignments))
+    pairs[SOURCE_HASHES] = pairs[DATA_HASHES] = hashes_value([unknown] * len(assignments))
     return pairs
 
 

@@ -125,6 +125,32 @@ def test_what_is_not_finite_is_named(tmp_path: Path, registry: Registry, value: 
 
 
 @pytest.mark.parametrize(
+    ("value", "type_", "fine"),
+    [
+        (60000.0, "F16", True),
+        (66000.0, "F16", False),
+        (1e6, "Q4_0", False),
+        (1e30, "Q8_0", False),
+        (1e30, "Q4_K", False),
+        (1e30, "BF16", True),
+        (1e6, "Q8_0", True),
+    ],
+)
+def test_weights_that_a_type_can_t_hold_are_named(
+    tmp_path: Path, registry: Registry, value: float, type_: str, fine: bool
+) -> None:
+    tensors = llama_tensors(layers=1)
+    tensors["blk.0.ffn_up.weight"][3, 5] = value
+    source = write_gguf(tmp_path / "large.gguf", tensors)
+    plan = plan_for(source, registry, recipe(default=type_))
+    if fine:
+        apply_plan(plan, tmp_path / "out.gguf", registry=registry)
+        return
+    with pytest.raises(NonFiniteError, match=rf"at row 3, column 5 is too large for {type_}"):
+        apply_plan(plan, tmp_path / "out.gguf", registry=registry)
+
+
+@pytest.mark.parametrize(
     ("type_", "stored_as"), [("F16", "value"), ("BF16", "value"), ("F32", "value"), ("Q8_0", "zero")]
 )
 def test_nan_keep_keeps_it_where_the_type_can(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xxhash
 from support.models import llama_tensors, write_gguf
 from support.recipes import recipe, rule
 
@@ -70,9 +71,9 @@ class TestSeveralOutputs:
         monkeypatch.setattr(
             stream.Rows,
             "encode",
-            lambda self, fmt, w, **rest: (
+            lambda self, fmt, *rest, **more: (
                 encoded.append(fmt.spec.name),
-                encode(self, fmt, w, **rest),
+                encode(self, fmt, *rest, **more),
             )[1],
         )
         apply_plans(
@@ -194,6 +195,28 @@ class TestReuse:
         reused = apply_plan(made, tmp_path / "new.gguf", registry=registry, reuse=old.path)
         assert contents(reused) == contents(old)
         assert len(reused.reused) == sum(not a.copied for a in made.assignments)
+
+    def test_data_that_isn_t_what_was_recorded_is_made_again(
+        self, source: Path, tmp_path: Path, registry: Registry
+    ) -> None:
+        made = plan(MIXES["a"], source, registry)
+        fresh = apply_plan(made, tmp_path / "old.gguf", registry=registry)
+        damaged = bytearray(fresh.path.read_bytes())
+        up = next(a for a in made.assignments if a.tensor.name == "blk.1.ffn_up_exps.weight")
+        damaged[up.offset + 1000] ^= 1
+        (tmp_path / "damaged.gguf").write_bytes(damaged)
+        reused = apply_plan(made, tmp_path / "new.gguf", registry=registry, reuse=tmp_path / "damaged.gguf")
+        assert reused.path.read_bytes() == fresh.path.read_bytes()
+        assert "blk.1.ffn_up_exps.weight" not in reused.reused
+
+    def test_the_record_says_what_was_written(self, source: Path, tmp_path: Path, registry: Registry) -> None:
+        made = plan(MIXES["a"], source, registry)
+        apply_plan(made, tmp_path / "out.gguf", registry=registry)
+        raw = (tmp_path / "out.gguf").read_bytes()
+        recorded = read_header(tmp_path / "out.gguf").metadata["quantrecipe.data.xxh3_128"].decode()
+        assert recorded == [
+            xxhash.xxh3_128_hexdigest(raw[a.offset : a.offset + a.nbytes]) for a in made.assignments
+        ]
 
     def test_nan_is_found_in_what_would_be_copied(self, tmp_path: Path, registry: Registry) -> None:
         tensors = llama_tensors()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
+from quantrecipe.formats.mxfp4 import MXFP4
 from quantrecipe.formats.nvfp4 import NVFP4
+from quantrecipe.tensor import TensorInfo
 
 TWICE = np.float32([0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12])
 
@@ -36,3 +39,38 @@ def test_of_equal_distances_the_first_value_wins_also_far_beyond_the_largest() -
     distances = np.abs(TWICE * np.float32(224) - np.float32(1e12))
     assert data[4] & 15 == np.argmin(distances) == 0
     assert [data[12] & 15, data[13] & 15, data[20] & 15] == [7, 15, 7]
+
+
+@pytest.mark.parametrize("sigma", [1e-4, 0.001, 0.02, 1, 100])
+def test_with_its_factor_it_holds_weights_of_any_size_better_than_mxfp4(sigma: float) -> None:
+    rows = (np.random.default_rng(0).standard_normal((200, 512)) * sigma).astype(np.float32)
+    factor = np.float32(NVFP4().factor(float(np.abs(rows).max())))
+    back = factor * NVFP4().decode(NVFP4().encode(rows / factor), 512)
+    other = MXFP4().decode(MXFP4().encode(rows), 512)
+    error, mxfp4 = (float(np.linalg.norm(rows - x) / np.linalg.norm(rows)) for x in (back, other))
+    assert error < 0.096 < mxfp4
+
+
+@pytest.mark.parametrize("peak", [1e-45, 1e-38, 0.37, 1440.0, 1441.0, 3.4e38])
+def test_the_factor_is_a_power_of_two_that_brings_the_peak_to_the_top(peak: float) -> None:
+    factor = NVFP4().factor(peak)
+    assert np.frexp(factor)[0] == 0.5
+    assert np.float32(factor) == factor
+    assert peak / factor <= 1440
+    assert peak / factor > 720 or factor == 2.0**-126
+
+
+def test_an_empty_matrix_has_a_factor_of_one() -> None:
+    assert NVFP4().factor(0.0) == 1
+
+
+@pytest.mark.parametrize("name", ["token_embd", "blk.0.attn_kv_b", "blk.0.ffn_gate_inp"])
+def test_matrices_whose_scale_llama_cpp_does_not_load_are_refused(name: str) -> None:
+    tensor = TensorInfo.from_name(f"{name}.weight", (64, 64), "F32")
+    assert "llama.cpp knows no scale" in (NVFP4().accepts(tensor) or "")
+
+
+def test_matrices_with_a_scale_are_accepted_where_columns_divide() -> None:
+    for columns, accepted in ((128, True), (96, False)):
+        tensor = TensorInfo.from_name("blk.3.ffn_down_exps.weight", (8, 64, columns), "F32")
+        assert (NVFP4().accepts(tensor) is None) == accepted

@@ -49,6 +49,17 @@ def test_every_recorded_key_is_in_the_reference() -> None:
     assert [key for key in ours if f"`{key}`" not in reference] == []
 
 
+def test_the_readme_s_table_is_true() -> None:
+    rows = re.findall(
+        r"\| `(\S+)` \| ([\d.]+) MB \| ([\d.]+) \|", (ROOT / "README.md").read_text(encoding="utf-8")
+    )
+    assert len(rows) == 3
+    model = open_model(ROOT / "examples/tiny-code")
+    for name, megabytes, bits in rows:
+        plan = make_plan(load_recipe(name), model)
+        assert (f"{plan.nbytes / 1e6:.1f}", f"{plan.bits_per_weight:.2f}") == (megabytes, bits), name
+
+
 def test_the_readme_s_recipe_works(tmp_path: Path) -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     path = tmp_path / "code-model.yaml"

@@ -102,7 +102,7 @@ def render_provenance(contents: Contents) -> RenderableType:
     if contents.recipe is None:
         return Text("no recipe is recorded in it", "dim")
     name, version = contents.text("quantrecipe.recipe.name"), contents.text("quantrecipe.version")
-    made = Text.assemble("made by quantrecipe ", printable(version or "?"), " with the recipe ")
+    made = Text.assemble("says it was made by quantrecipe ", printable(version or "?"), " with the recipe ")
     made.append(printable(name or "?"), "bold")
     return Text.assemble(made, "; --recipe prints it")
 

@@ -6,6 +6,7 @@ import os
 import sys
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal
 
 import click
@@ -76,9 +77,11 @@ def stderr_console(color: Color) -> Console:
     return _console(sys.stderr, color)
 
 
-def _console(stream: IO[str], color: Color) -> Console:
+def _console(stream: IO[str] | None, color: Color) -> Console:
     from rich.console import Console
 
+    if stream is None:  # closed by whoever started us
+        stream = Path(os.devnull).open("w", encoding="utf-8")
     on_terminal = stream.isatty()
     return Console(
         file=stream,

@@ -1,15 +1,20 @@
 """run: a command line from its arguments to its exit status; whatever goes wrong ends here, and is said once.
 
 What is expected to go wrong (QuantrecipeError, a full disk, Ctrl-C) has no traceback, unless `-v` asks for it.
-What isn't is a bug, and keeps it.
+What isn't is a bug, and keeps it. SIGTERM, with which schedulers and containers stop a process, stops it as Ctrl-C
+does: what was begun is cleaned up.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 
 import click
 
@@ -20,14 +25,21 @@ from quantrecipe.errors import QuantrecipeError
 __all__ = ["run"]
 
 INTERRUPTED = 130
+TERMINATED = 143
+
+
+class _Terminated(BaseException):
+    """SIGTERM came."""
 
 
 def run(args: Sequence[str]) -> int:
     """The exit status of a command line."""
     _never_fail_to_print()
     try:
-        status = app.main(list(args), prog_name="quantrecipe", standalone_mode=False)
-        sys.stdout.flush()
+        with _sigterm_stops():
+            status = app.main(list(args), prog_name="quantrecipe", standalone_mode=False)
+        if sys.stdout is not None:  # closed by whoever started us
+            sys.stdout.flush()
     except BrokenPipeError:
         _close_quietly()
         return 1
@@ -39,6 +51,9 @@ def run(args: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print_error("stopped")
         return INTERRUPTED
+    except _Terminated:
+        print_error("stopped by SIGTERM")
+        return TERMINATED
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -63,6 +78,27 @@ def run(args: Sequence[str]) -> int:
         )
         return 1
     return status if isinstance(status, int) else 0
+
+
+@contextmanager
+def _sigterm_stops() -> Iterator[None]:
+    """Makes the first SIGTERM an exception, where it would end the process on the spot; no other disturbs the
+    cleaning up.
+    """
+    ours = threading.current_thread() is threading.main_thread()  # no other may set handlers
+    if not ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise _Terminated
 
 
 def _never_fail_to_print() -> None:

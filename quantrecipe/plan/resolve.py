@@ -8,9 +8,9 @@ it is.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from quantrecipe.errors import PlanError, Problem
+from quantrecipe.errors import PlanError, Problem, RecipeError
 from quantrecipe.model.model import Model
 from quantrecipe.plan.facts import head_of, model_facts, tensor_facts
 from quantrecipe.recipe.pattern import Pattern
@@ -145,7 +145,13 @@ class _Scope:
         if rule.when is None:
             return True
         facts = tensor_facts(tensor, rank=rank, count=count, covered=self._covered(tensor))
-        return bool(rule.when.evaluate({**self._facts, **facts}))
+        try:
+            return bool(rule.when.evaluate({**self._facts, **facts}))
+        except RecipeError as error:
+            origin = rule.origin
+            raise PlanError(
+                replace(problem, file=origin.file, line=origin.line) for problem in error.problems
+            ) from error
 
 
 def _idle(rule: Rule, match: _Match, decided: dict[str, Rule], n_layers: int) -> Problem | None:

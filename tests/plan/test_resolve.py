@@ -148,6 +148,15 @@ def test_a_hidden_rule_is_refused_and_names_what_hides_it(tmp_path: Path) -> Non
         types(recipe(rule("attn_*", "A", line=2), rule("attn_v", "B", line=5)), model(tmp_path))
 
 
+def test_an_optional_rule_may_be_hidden_by_rules_that_ask_for_something(tmp_path: Path) -> None:
+    hiding = rule("attn_*", "A", line=2, when="n_expert == 0")
+    assert types(recipe(hiding, rule("attn_v", "B", line=5, optional=True)), model(tmp_path))
+    with pytest.raises(PlanError, match=r"recipe\.yaml:5: this rule never decides: line 2"):
+        types(recipe(hiding, rule("attn_v", "B", line=5)), model(tmp_path))
+    with pytest.raises(PlanError, match=r"recipe\.yaml:5: this rule never decides: line 2"):
+        types(recipe(rule("attn_*", "A", line=2), rule("attn_v", "B", line=5, optional=True)), model(tmp_path))
+
+
 def test_inherited_rules_may_lie_idle(tmp_path: Path) -> None:
     rules = [rule("attn_*", "A"), rule("attn_v", "B", own=False), rule("nothing", "C", own=False)]
     assert types(recipe(*rules), model(tmp_path))
@@ -157,3 +166,8 @@ def test_all_idle_rules_are_reported_at_once(tmp_path: Path) -> None:
     with pytest.raises(PlanError) as caught:
         types(recipe(rule("nope", "A", line=2), rule("nor_this", "B", line=3)), model(tmp_path))
     assert [problem.line for problem in caught.value.problems] == [2, 3]
+
+
+def test_a_condition_that_can_t_be_computed_is_named_with_its_line(tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match=r"recipe\.yaml:6: .*divides by zero"):
+        types(recipe(rule("attn_v", "A", line=6, when="rank % layer == 0")), model(tmp_path))

@@ -3,9 +3,12 @@
     python tools/make_shapes.py config.json > model.shapes.json
 
 The tensors are those that llama.cpp's converter makes of the checkpoint, as its loader (src/models/*.cpp,
-`load_arch_tensors`) expects them: without MTP layers and rotary factors, experts stacked, matrices BF16 and what the converter makes
-F32 in F32. A config.json says nearly everything; what it doesn't say of a checkpoint stands in two keys that this
-tool adds: `_source`, where it is from, and `_lm_head`, true where the checkpoint stores a head although it is tied.
+`load_arch_tensors`) expects them: without MTP layers and rotary factors, experts stacked, matrices BF16, and F32
+what the converter makes F32. A config.json says nearly everything; keys with a leading `_` are this tool's:
+
+    _source                    where the configuration is from
+    _lm_head                   true where the checkpoint stores a head although embeddings are tied
+    _full_attention_interval   Step 3.5: in place of its list of `layer_types`
 """
 
 from __future__ import annotations

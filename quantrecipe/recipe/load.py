@@ -314,9 +314,9 @@ def _read_text(place: _Place) -> str:
         ) from None
 
 
-def _version(prefix: str) -> list[tuple[int, str]]:
-    """Sort key by which b9999 comes before b11312."""
-    return [(int(number or 0), text) for text, number in re.findall(r"(\D+)(\d*)", prefix)]
+def _version(prefix: str) -> list[str | int]:
+    """Sort key by which b9999 comes before b11312: texts and numbers, in turns."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", prefix)]
 
 
 def _load_registry() -> Registry:

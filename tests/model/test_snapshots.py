@@ -109,6 +109,8 @@ def test_shapes_are_made_of_the_public_configuration(name: str, make_shapes: Mod
         ("qwen3-14b", 14.768307200),
         ("meta-llama-3.1-70b-instruct", 70.553706496),
         ("gpt-oss-120b", 116.829156672),
+        ("deepseek-v3.1", 671.026419200),  # without the MTP layer
+        ("qwen3-coder-next", 79.674391296),
         ("nvidia-nemotron-3-nano-30b-a3b", 31.577940288),
     ],
 )

@@ -119,3 +119,18 @@ def test_any_text_is_an_expression_or_a_recipe_error(text: str) -> None:
     except RecipeError:
         return
     regex.search(NAME)
+
+
+PARTS = st.recursive(
+    st.text(alphabet="ab.", min_size=1, max_size=3).map(re.escape),
+    lambda part: (
+        st.lists(part, min_size=1, max_size=3).map("".join)
+        | st.lists(part | st.just(""), min_size=1, max_size=3).map(lambda parts: f"({'|'.join(parts)})")
+    ),
+    max_leaves=6,
+)
+
+
+@given(PARTS, st.text(alphabet="ab.", max_size=12))
+def test_an_expression_that_stands_for_a_few_texts_is_found_as_by_python(text: str, name: str) -> None:
+    assert Regex.parse(text).search(name) is (re.search(text, name) is not None)

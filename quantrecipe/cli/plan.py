@@ -36,7 +36,8 @@ def command(
     """Show what RECIPE would do to MODEL: the type and size of each tensor, and the rule that decides.
 
     RECIPE is a file, or the name of a recipe that quantrecipe or a plugin ships (llama.cpp/Q4_K_M). MODEL is a
-    Hugging Face folder, a .safetensors file in one, or a GGUF. Weights aren't read, and nothing is written.
+    Hugging Face folder, a .safetensors file in one, a GGUF, or a shape file. Weights aren't read, and nothing is
+    written.
     """
     (plan,), _ = build_plans(ctx, [recipe], model, PlanOptions(**options))
     if as_json:

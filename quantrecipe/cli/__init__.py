@@ -1,7 +1,7 @@
 """The command line, one file per command. Only this package prints.
 
 `main` is what the `quantrecipe` script calls. Its exit status: 0 done, 1 an error that the message explains,
-2 a command line that isn't understood, 130 stopped by Ctrl-C.
+2 a command line that isn't understood, 130 stopped by Ctrl-C, 143 by SIGTERM.
 """
 
 from __future__ import annotations

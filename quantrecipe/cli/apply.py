@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["command", "default_name"]
 
 _SOURCE_TYPE = re.compile(r"[-_.](bf16|f16|fp16|f32|fp32)$", re.IGNORECASE)
+_MODEL_FILE = re.compile(r"\.(gguf|safetensors|safetensors\.index\.json|json)$")
+_SHARD = re.compile(r"-\d{5}-of-\d{5}$")
 _UNUSUAL = re.compile(r"[^\w.+-]+")
 
 
@@ -150,16 +153,27 @@ def _names(paths: Sequence[Path]) -> str:
 
 
 def default_name(model: Path, recipe: str) -> str:
-    """examples/tiny-code/model.safetensors, code-model → tiny-code-code-model.gguf."""
-    path = model.resolve()
+    """examples/tiny-code/model.safetensors, code-model → tiny-code-code-model.gguf.
+
+    Links aren't followed: in Hugging Face's cache they lead to files that are named after their hashes.
+    """
+    path = Path(os.path.abspath(model))  # noqa: PTH100  # resolve() follows links
     if path.is_dir():
-        stem = path.name
+        stem = _folder_name(path)
     elif path.name.startswith("model") and ".safetensors" in path.name:  # the folder's name says more
-        stem = path.parent.name
+        stem = _folder_name(path.parent)
     else:
-        stem = re.sub(r"-00001-of-\d+$", "", path.stem)
+        stem = _SHARD.sub("", _MODEL_FILE.sub("", path.name))
     stem = _SOURCE_TYPE.sub("", stem) or "model"
     return f"{stem}-{_UNUSUAL.sub('-', recipe.rsplit('/', 1)[-1])}.gguf"
+
+
+def _folder_name(folder: Path) -> str:
+    """Its name; in Hugging Face's cache that of the model: models--ORG--NAME/snapshots/COMMIT."""
+    repository = folder.parent.parent.name
+    if folder.parent.name == "snapshots" and repository.startswith("models--"):
+        return repository.rsplit("--", 1)[-1]
+    return folder.name
 
 
 def _plain(plan: Plan, result: Result) -> dict[str, Any]:

@@ -52,9 +52,7 @@ def render_summary(plans: Sequence[Plan], results: Sequence[Result]) -> Renderab
     lines: list[RenderableType] = [render_totals(plans[0])] if len(plans) == 1 else [_outputs(plans, results)]
     for result in results:
         lines += [
-            Text(
-                f"! {printable(name)}: {count} weights are NaN or Inf, and 0 in {result.path}", style="yellow"
-            )
+            Text(f"! {printable(name)}: {_not_finite(count)}, and 0 in {result.path}", style="yellow")
             for name, count in result.nonfinite.items()
         ]
     if reused := sum(len(result.reused) for result in results):
@@ -64,6 +62,10 @@ def render_summary(plans: Sequence[Plan], results: Sequence[Result]) -> Renderab
     if len(plans) == 1:
         lines += [Text.assemble("wrote ", (printable(str(path)), "bold")) for path in first.paths]
     return Lines(*lines)
+
+
+def _not_finite(count: int) -> str:
+    return "1 weight is NaN or Inf" if count == 1 else f"{count} weights are NaN or Inf"
 
 
 def _outputs(plans: Sequence[Plan], results: Sequence[Result]) -> Table:

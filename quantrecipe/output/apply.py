@@ -145,7 +145,7 @@ def apply_plans(
         progress.start(stream.weights)
         stream.run()
         _write_headers(outputs, stream)
-        _finish(outputs)
+        give_names([part for output in outputs for _, part in output.files])
         seconds = time.perf_counter() - compiled
     return [
         Result(
@@ -182,15 +182,6 @@ def _write_headers(outputs: Sequence[Output], stream: Stream) -> None:
         }
         for file, part in output.files:
             part.write(memoryview(_header(output.plan, file, known)), 0)
-
-
-def _finish(outputs: Sequence[Output]) -> None:
-    """Make everything durable, then give every file its name."""
-    parts = [part for output in outputs for _, part in output.files]
-    for part in parts:
-        part.sync()
-    for part in parts:
-        part.finish()
 
 
 def _header(plan: Plan, file: PlannedFile, known: Mapping[str, GGUFValue]) -> bytes:

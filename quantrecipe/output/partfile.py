@@ -1,41 +1,57 @@
 """PartFile: an output file that appears under its own name only when it is whole.
 
-Bytes go to `NAME.part` beside the target, at any offset, from any thread. `finish` makes them durable and
-renames; leaving without it removes the part. A part that a crash left behind is written over, unless
-another process is still at it.
+Bytes go to `NAME.quantrecipe-part` beside the target, at any offset, from any thread. `finish` makes them
+durable and gives the file its name; leaving without it removes the part. A part that a crash left behind is
+written over, unless another process is still at it. Nothing else is: not what a link leads to, nor a file that
+has another name as well.
 """
 
 from __future__ import annotations
 
-import errno
 import os
+import stat
 import threading
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from quantrecipe.errors import OutputError
+from quantrecipe.output.locks import lock, unlock
+from quantrecipe.output.naming import check_target, give_names
+from quantrecipe.output.write_errors import write_error
 
-__all__ = ["PartFile"]
+__all__ = ["PartFile", "part_path"]
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_SUFFIX = ".quantrecipe-part"  # no other program's: browsers and downloaders use .part
+
+_CLOSED_FIRST = os.name == "nt"
+"""Windows renames and removes no open file. Elsewhere the lock is held until the part is gone."""
+
+
+def part_path(path: Path) -> Path:
+    """What a file is called while it is written."""
+    return path.with_name(path.name + _SUFFIX)
 
 
 class PartFile:
     """`nbytes` of output on their way to `path`. Use as a context manager; `write` is thread-safe."""
 
     def __init__(self, path: Path, nbytes: int, *, force: bool = False) -> None:
-        """OutputError if the path is taken (unless `force`) or can't be written."""
+        """OutputError if the path is taken (unless `force` lets a file be replaced) or can't be written."""
+        check_target(path, force=force)
         self.path = path
-        self.part = path.with_name(path.name + ".part")
+        self.part = part_path(path)
+        self.force = force
         self._nbytes = nbytes
         self._lock = threading.Lock()
-        self._refuse_taken(force)
+        self._settled = False
         self._fd = self._open()
+        self._status = os.fstat(self._fd)
         try:
             self._reserve()
         except BaseException:
-            self._discard()
+            self.discard()
             raise
 
     def __enter__(self) -> Self:
@@ -44,8 +60,8 @@ class PartFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._fd >= 0:
-            self._discard()
+        if not self._settled:
+            self.discard()
 
     def write(self, data: memoryview, offset: int) -> None:
         """Write all of `data` at `offset`."""
@@ -55,63 +71,87 @@ class PartFile:
                 written = self._pwrite(data, offset)
                 data, offset = data[written:], offset + written
         except OSError as error:
-            raise self._explain(error) from error
+            raise write_error(error, self.path) from error
 
     def sync(self) -> None:
         """Make what was written durable."""
         try:
             os.fsync(self._fd)
         except OSError as error:
-            raise self._explain(error) from error
+            raise write_error(error, self.path) from error
 
     def finish(self) -> None:
-        """Make the file durable and give it its name."""
-        self.sync()
-        try:
-            _unlock(self._fd)
-            os.close(self._fd)
-            self._fd = -1
-            self.part.replace(self.path)
-            _sync_folder(self.path.parent)
-        except OSError as error:
-            raise self._explain(error) from error
+        """Make the file durable and give it its name. OutputError if it can't have it; the part is kept then."""
+        give_names([self])
 
-    def _refuse_taken(self, force: bool) -> None:
-        try:
-            exists, folder = self.path.exists(), self.path.is_dir()
-        except OSError as error:
-            raise self._explain(error) from error
-        if folder:
-            raise OutputError(f"{self.path} is a folder", "name a file with -o FILE")
-        if exists and not force:
-            raise OutputError(
-                f"{self.path} exists", "say --force to replace it, or name another file with -o FILE"
-            )
-        if not self.path.parent.is_dir():
-            raise OutputError(
-                f"the folder {self.path.parent} doesn't exist", "create it, or name another with -o FILE"
-            )
+    def is_at(self, path: Path) -> bool:
+        """True if this file has that name."""
+        return _is_at(self._status, path)
+
+    def let_go(self) -> None:
+        """Allow the part to be renamed."""
+        if _CLOSED_FIRST:
+            self._close()
+
+    def keep(self) -> None:
+        """Leave the part where it is."""
+        self._settled = True
+        self._close()
+
+    def discard(self) -> None:
+        """Remove the part. A file that has its own name by now keeps that."""
+        self._settled = True
+        self.let_go()
+        with suppress(OSError):  # what ended the run is told; the next run takes the part's place
+            if self.is_at(self.part):
+                self.part.unlink()
+        self._close()
 
     def _open(self) -> int:
-        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+        flags = os.O_RDWR | os.O_CREAT
+        for name in ("O_NOFOLLOW", "O_CLOEXEC", "O_BINARY"):  # not every system has them
+            flags |= getattr(os, name, 0)
         try:
+            self._clear_place()
             fd = os.open(self.part, flags, 0o666)
         except OSError as error:
-            raise self._explain(error) from error
+            raise write_error(error, self.path) from error
         try:
-            _lock(fd)
-        except OSError as error:
+            self._take(fd)
+        except BaseException:
             os.close(fd)
-            raise self._busy() from error
-        if not _is(fd, self.part):  # its writer gave it up between our opening and locking it
-            os.close(fd)
-            raise self._busy()
+            raise
         return fd
 
-    def _busy(self) -> OutputError:
-        return OutputError(
-            f"another process is writing {self.part}", "wait for it, or name another file with -o FILE"
-        )
+    def _clear_place(self) -> None:
+        """OutputError where the part's name has something that quantrecipe didn't leave."""
+        try:
+            status = self.part.lstat()
+        except FileNotFoundError:
+            return
+        if stat.S_ISREG(status.st_mode) and status.st_nlink > 1 and _is_at(status, self.path):
+            self.part.unlink()  # a crash came between giving the file its name and taking the part's away
+        else:
+            self._require_part(status)
+
+    def _take(self, fd: int) -> None:
+        """Lock the part, and make sure that it is one."""
+        busy = OutputError(f"another process is writing {self.part}", "wait for it, or name another file")
+        try:
+            lock(fd)
+        except OSError as error:
+            raise busy from error
+        status = os.fstat(fd)
+        if not _is_at(status, self.part):  # its writer finished or gave up between our opening and locking it
+            raise busy
+        self._require_part(status)
+
+    def _require_part(self, status: os.stat_result) -> None:
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+            raise OutputError(
+                f"{self.part} is in the way, and isn't what a stopped run leaves",
+                "remove it, or name another file",
+            )
 
     def _reserve(self) -> None:
         """Start from an empty file, and set its length: a file system that can't hold it says so now."""
@@ -119,7 +159,7 @@ class PartFile:
             os.ftruncate(self._fd, 0)
             os.ftruncate(self._fd, self._nbytes)
         except OSError as error:
-            raise self._explain(error) from error
+            raise write_error(error, self.path) from error
 
     def _pwrite(self, data: memoryview, offset: int) -> int:
         if hasattr(os, "pwrite"):
@@ -128,68 +168,16 @@ class PartFile:
             os.lseek(self._fd, offset, os.SEEK_SET)
             return os.write(self._fd, data)
 
-    def _discard(self) -> None:
-        _unlock(self._fd)
-        os.close(self._fd)
-        self._fd = -1
-        self.part.unlink(missing_ok=True)
-
-    def _explain(self, error: OSError) -> OutputError:
-        if error.errno in _FULL:
-            return OutputError(
-                f"the disk of {self.path.parent.resolve()} is full while writing {self.path.name}",
-                "free some space, or name a file on another disk with -o FILE; nothing that existed was changed",
-            )
-        reason = error.strerror or str(error)
-        return OutputError(
-            f"can't write {self.path}: {reason}", "name a file in a folder that you may write to with -o FILE"
-        )
+    def _close(self) -> None:
+        if self._fd >= 0:
+            unlock(self._fd)
+            os.close(self._fd)
+            self._fd = -1
 
 
-def _is(fd: int, path: Path) -> bool:
-    """True if the open file is the one that has this name."""
+def _is_at(status: os.stat_result, path: Path) -> bool:
+    """True if the file of this status has that name itself, not through a link."""
     try:
-        return os.path.samestat(os.fstat(fd), path.stat())
-    except FileNotFoundError:
+        return os.path.samestat(status, path.lstat())
+    except OSError:
         return False
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the rename durable, where the system lets folders be synced."""
-    if os.name != "posix":
-        return
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    except OSError as error:
-        if error.errno not in {errno.EINVAL, errno.ENOTSUP, errno.EROFS}:  # some network file systems can't
-            raise
-    finally:
-        os.close(fd)
-
-
-if os.name == "posix":
-    import fcntl
-
-    def _lock(fd: int) -> None:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in {errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS}:  # file systems without locks
-                raise
-
-    def _unlock(fd: int) -> None:
-        """Closing the file gives the lock back."""
-
-else:
-    import msvcrt
-
-    _LOCKED_AT = 2**62  # far behind any content: Windows locks bytes against writing, too
-
-    def _lock(fd: int) -> None:
-        os.lseek(fd, _LOCKED_AT, os.SEEK_SET)
-        msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]  # Windows only
-
-    def _unlock(fd: int) -> None:
-        os.lseek(fd, _LOCKED_AT, os.SEEK_SET)
-        msvcrt.locking(fd, msvcrt.LK_UNLCK, 1)  # type: ignore[attr-defined,unused-ignore]  # Windows only

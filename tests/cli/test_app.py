@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import click
@@ -139,6 +141,38 @@ class TestErrors:
         failing(KeyboardInterrupt())
         assert main(["plugins"]) == 130
         assert capsys.readouterr().err.strip() == "error: stopped"
+
+    def test_sigterm(self, capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As often as it comes, it stops once; then the process is as it was."""
+        cleaned = []
+
+        def callback() -> None:
+            try:
+                signal.raise_signal(signal.SIGTERM)
+            finally:
+                signal.raise_signal(signal.SIGTERM)
+                cleaned.append(True)
+
+        monkeypatch.setattr("quantrecipe.cli.plugins.command", click.Command("plugins", callback=callback))
+        assert main(["plugins"]) == 143
+        assert capsys.readouterr().err.strip() == "error: stopped by SIGTERM"
+        assert cleaned == [True]
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+    def test_sigterm_is_left_to_who_handles_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        came = []
+        command = click.Command("plugins", callback=lambda: signal.raise_signal(signal.SIGTERM))
+        monkeypatch.setattr("quantrecipe.cli.plugins.command", command)
+        before = signal.signal(signal.SIGTERM, lambda number, frame: came.append(number))
+        try:
+            assert main(["plugins"]) == 0
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        assert came == [signal.SIGTERM]
+
+    def test_other_threads_can_run_commands(self) -> None:
+        with ThreadPoolExecutor() as pool:
+            assert pool.submit(main, ["--version"]).result() == 0
 
     def test_a_pipe_that_closes_is_no_error(self) -> None:
         """`quantrecipe formats --json | head -1`, with a reader that goes before anything is written."""

@@ -90,20 +90,23 @@ def test_nan_is_named_without_a_traceback(folder: Path, capsys: Output) -> None:
     assert "blk.0.ffn_up.weight: nan at row 3, column 5" in err
     assert "Traceback" not in err
     assert main(["apply", "llama.cpp/Q8_0", "bad.gguf", "-o", "out.gguf", "--nan", "keep"]) == 0
-    assert "1 weights are NaN or Inf, and 0 in out.gguf" in capsys.readouterr().out
+    assert "blk.0.ffn_up.weight: 1 weight is NaN or Inf, and 0 in out.gguf" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal")
-def test_ctrl_c_leaves_no_file(folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "message"), [(signal.SIGINT, "stopped\n"), (signal.SIGTERM, "stopped by SIGTERM\n")]
+)
+def test_a_signal_leaves_no_file(folder: Path, number: signal.Signals, message: str) -> None:
     write_gguf(Path("big.gguf"), llama_tensors(layers=3, cols=1024, hidden=4096))
     command = [sys.executable, "-m", "quantrecipe", "apply", "llama.cpp/Q4_K_M", "big.gguf", "-o", "out.gguf"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while process.poll() is None and not Path("out.gguf.part").exists():
+    while process.poll() is None and not Path("out.gguf.quantrecipe-part").exists():
         time.sleep(0.005)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, err = process.communicate(timeout=60)
-    assert process.returncode in (130, -signal.SIGINT), err  # a shell says 130 for both
-    assert "stopped" in err
+    assert process.returncode in (128 + number, -signal.SIGINT), err  # a shell says 130 for both
+    assert message in err
     assert "Traceback" not in err
     assert sorted(path.name for path in folder.iterdir()) == ["big.gguf"]
 
@@ -117,7 +120,7 @@ def test_a_file_that_the_system_cuts_off_leaves_nothing(folder: Path) -> None:
     command = [sys.executable, "-c", script, "apply", "llama.cpp/Q8_0", str(EXAMPLE), "-o", "out.gguf"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "is full while writing out.gguf" in done.stderr
+    assert "can't write out.gguf: File too large; write to another file system" in done.stderr
     assert "Traceback" not in done.stderr
     assert not list(folder.iterdir())
 
@@ -131,6 +134,9 @@ def test_a_file_that_the_system_cuts_off_leaves_nothing(folder: Path) -> None:
         ("tiny-code/adapter.safetensors", "x", "adapter-x.gguf"),
         ("Llama-3-8B-BF16.gguf", "Q4_K_M", "Llama-3-8B-Q4_K_M.gguf"),
         ("llama.f16-00001-of-00003.gguf", "Q4_K_M", "llama-Q4_K_M.gguf"),
+        ("sp-00002-of-00003.gguf", "Q4_K_M", "sp-Q4_K_M.gguf"),
+        ("adapter.safetensors.index.json", "x", "adapter-x.gguf"),
+        ("Qwen3-0.6B.shapes.json", "x", "Qwen3-0.6B.shapes-x.gguf"),
         ("model.gguf", "my recipe/v2: best", "model-v2-best.gguf"),
     ],
 )
@@ -141,6 +147,34 @@ def test_default_names(model: str, recipe: str, name: str) -> None:
 def test_a_folder_names_the_output(folder: Path) -> None:
     (folder / "Qwen3-8B").mkdir()
     assert default_name(Path("Qwen3-8B"), "code-model") == "Qwen3-8B-code-model.gguf"
+
+
+def test_a_model_in_hugging_face_s_cache_has_the_repository_s_name(folder: Path) -> None:
+    repository = Path("hub/models--Qwen--Qwen3-0.6B")
+    snapshot, blob = repository / "snapshots/c1899de2", repository / "blobs/9b8f00"
+    snapshot.mkdir(parents=True)
+    blob.parent.mkdir()
+    blob.touch()
+    for name in ("model.safetensors", "Qwen3-0.6B-BF16.gguf"):
+        (snapshot / name).symlink_to("../../blobs/9b8f00")
+    for model in (snapshot, snapshot / "model.safetensors", snapshot / "Qwen3-0.6B-BF16.gguf"):
+        assert default_name(model, "x") == "Qwen3-0.6B-x.gguf"
+    assert default_name(Path("models--gpt2/snapshots/607a/model.safetensors"), "x") == "gpt2-x.gguf"
+
+
+def test_a_link_has_the_name_that_was_given(folder: Path) -> None:
+    (folder / "blob").touch()
+    (folder / "Qwen3-BF16.gguf").symlink_to("blob")
+    assert default_name(Path("Qwen3-BF16.gguf"), "x") == "Qwen3-x.gguf"
+
+
+@pytest.mark.parametrize("name", [".", "", ".."])
+def test_a_folder_is_no_output(name: str, capsys: Output) -> None:
+    for more in ([], ["--split-max-size", "1M"], ["--dry-run"], ["--force"]):
+        assert main(["apply", "llama.cpp/Q8_0", str(EXAMPLE), "-o", name, *more]) == 1
+        err = capsys.readouterr().err
+        assert "is a folder; name a file with -o FILE" in err
+        assert "Traceback" not in err
 
 
 def test_several_recipes_into_a_folder(folder: Path, capsys: Output) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from quantrecipe.errors import OutputError
-from quantrecipe.output.partfile import PartFile
+from quantrecipe.output import locks, partfile
+from quantrecipe.output.partfile import PartFile, part_path
 
 
 def test_the_name_appears_when_finished(tmp_path: Path) -> None:
@@ -56,7 +57,7 @@ def test_force_replaces_it_only_at_the_end(tmp_path: Path) -> None:
 
 
 def test_a_part_that_a_crash_left_is_written_over(tmp_path: Path) -> None:
-    (tmp_path / "a.part").write_bytes(b"left over and longer")
+    part_path(tmp_path / "a").write_bytes(b"left over and longer")
     with PartFile(tmp_path / "a", 3) as file:
         file.write(memoryview(b"new"), 0)
         file.finish()
@@ -103,12 +104,127 @@ def test_without_positional_writes_the_bytes_are_the_same(
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("no/such/folder.gguf", "doesn't exist"), ("folder", "is a folder")]
+    ("name", "message"),
+    [
+        ("no/such/folder.gguf", "the folder no/such doesn't exist"),
+        ("file/model.gguf", "the folder file doesn't exist"),
+        ("folder", "folder is a folder"),
+        ("folder/..", "is a folder"),
+        (".", "is a folder"),
+        ("", "is a folder"),
+        ("/", "is a folder"),
+    ],
 )
-def test_places_that_can_t_be_written(tmp_path: Path, name: str, message: str) -> None:
-    (tmp_path / "folder").mkdir()
+@pytest.mark.parametrize("force", [False, True])
+def test_places_that_can_t_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str, force: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    Path("file").touch()
     with pytest.raises(OutputError, match=message):
-        PartFile(tmp_path / name, 3)
+        PartFile(Path(name), 3, force=force)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="makes a pipe")
+def test_pipes_and_devices_are_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path(os.devnull)):
+        with pytest.raises(OutputError, match="is no regular file"):
+            PartFile(path, 3, force=True)
+    assert (tmp_path / "pipe").is_fifo()
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("target", ["old.gguf", "missing.gguf"])
+def test_a_link_is_not_replaced(tmp_path: Path, target: str, force: bool) -> None:
+    (tmp_path / "old.gguf").write_bytes(b"precious")
+    (tmp_path / "latest.gguf").symlink_to(target)
+    with pytest.raises(OutputError, match=f"is a link to {target}; name the file itself"):
+        PartFile(tmp_path / "latest.gguf", 3, force=force)
+    assert (tmp_path / "old.gguf").read_bytes() == b"precious"
+
+
+class TestWhatHasThePartsName:
+    """It is only emptied where it is what a run of quantrecipe left."""
+
+    def test_another_program_s_part_is_not_touched(self, tmp_path: Path) -> None:
+        (tmp_path / "dl.gguf.part").write_bytes(b"half a download")
+        with PartFile(tmp_path / "dl.gguf", 3) as file:
+            file.finish()
+        assert (tmp_path / "dl.gguf.part").read_bytes() == b"half a download"
+
+    def test_what_a_link_leads_to_is_kept(self, tmp_path: Path) -> None:
+        path = tmp_path / "z.gguf"
+        (tmp_path / "bf.gguf").write_bytes(b"precious")
+        part_path(path).symlink_to(tmp_path / "bf.gguf")
+        with pytest.raises(OutputError, match="is in the way"):
+            PartFile(path, 3)
+        assert (tmp_path / "bf.gguf").read_bytes() == b"precious"
+        assert part_path(path).is_symlink()
+
+    def test_so_it_is_when_the_link_appears_in_between(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(PartFile, "_clear_place", lambda self: None)
+        path = tmp_path / "z.gguf"
+        (tmp_path / "bf.gguf").write_bytes(b"precious")
+        part_path(path).symlink_to(tmp_path / "bf.gguf")
+        with pytest.raises(OutputError):
+            PartFile(path, 3)
+        assert (tmp_path / "bf.gguf").read_bytes() == b"precious"
+
+    def test_a_file_with_another_name_is_kept(self, tmp_path: Path) -> None:
+        (tmp_path / "bf.gguf").write_bytes(b"precious")
+        part_path(tmp_path / "z.gguf").hardlink_to(tmp_path / "bf.gguf")
+        with pytest.raises(OutputError, match="is in the way"):
+            PartFile(tmp_path / "z.gguf", 3)
+        assert (tmp_path / "bf.gguf").read_bytes() == b"precious"
+
+    def test_a_crash_between_the_two_names_is_mended(self, tmp_path: Path) -> None:
+        path = tmp_path / "z.gguf"
+        path.write_bytes(b"finished")
+        part_path(path).hardlink_to(path)
+        with PartFile(path, 3, force=True) as file:
+            assert path.read_bytes() == b"finished"
+            file.write(memoryview(b"new"), 0)
+            file.finish()
+        assert path.read_bytes() == b"new"
+        assert list(tmp_path.iterdir()) == [path]
+
+    def test_a_folder(self, tmp_path: Path) -> None:
+        part_path(tmp_path / "z.gguf").mkdir()
+        with pytest.raises(OutputError, match="is in the way"):
+            PartFile(tmp_path / "z.gguf", 3)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows renames no open file")
+@pytest.mark.parametrize("finish", [True, False])
+def test_the_lock_is_held_until_the_part_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finish: bool
+) -> None:
+    """Who opened the part before must not get it once it is the finished file, or has no name."""
+    path = tmp_path / "a"
+    there_at_unlock: list[bool] = []
+    unlock = locks.unlock
+
+    def look_and_unlock(fd: int) -> None:
+        there_at_unlock.append(part_path(path).exists())
+        unlock(fd)
+
+    monkeypatch.setattr(partfile, "unlock", look_and_unlock)
+    with PartFile(path, 3) as file:
+        if finish:
+            file.finish()
+    assert there_at_unlock == [False]
+
+
+def test_a_part_that_someone_replaced_is_left_to_them(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    with PartFile(path, 3):
+        part_path(path).unlink()
+        part_path(path).write_bytes(b"theirs")
+    assert part_path(path).read_bytes() == b"theirs"
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="the superuser may write anywhere")
@@ -119,5 +235,6 @@ def test_a_read_only_folder(tmp_path: Path) -> None:
 
 
 def test_a_name_that_the_system_refuses(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="can't write"):
-        PartFile(tmp_path / ("x" * 300), 3)
+    for length in (300, 250):  # itself, or as a part
+        with pytest.raises(OutputError, match="File name too long; name a file with a shorter name"):
+            PartFile(tmp_path / ("x" * length), 3)

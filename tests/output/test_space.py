@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from quantrecipe.errors import OutputError
+from quantrecipe.output.partfile import part_path
 from quantrecipe.output.space import require_space
 
 
@@ -17,7 +18,7 @@ def test_what_fits_is_let_through(tmp_path: Path) -> None:
 
 def test_a_disk_that_is_too_small_is_named(tmp_path: Path) -> None:
     total = shutil.disk_usage(tmp_path).total
-    with pytest.raises(OutputError, match=r"a need .* GB, and .* has .* GB free"):
+    with pytest.raises(OutputError, match=r"a needs .* GB, and .* has .* GB free"):
         require_space([(tmp_path / "a", total * 2)])
 
 
@@ -29,5 +30,13 @@ def test_files_on_one_disk_add_up(tmp_path: Path) -> None:
 
 def test_what_a_stopped_run_left_counts_as_free(tmp_path: Path) -> None:
     left = 5_000_000
-    (tmp_path / "a.part").write_bytes(bytes(left))
+    part_path(tmp_path / "a").write_bytes(bytes(left))
     require_space([(tmp_path / "a", shutil.disk_usage(tmp_path).free + left // 2)])
+
+
+def test_what_a_link_leads_to_does_not(tmp_path: Path) -> None:
+    left = 50_000_000
+    (tmp_path / "other").write_bytes(bytes(left))
+    part_path(tmp_path / "a").symlink_to(tmp_path / "other")
+    with pytest.raises(OutputError, match="a needs"):
+        require_space([(tmp_path / "a", shutil.disk_usage(tmp_path).free + left // 2)])

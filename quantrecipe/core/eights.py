@@ -5,9 +5,13 @@ eight float32 in the order of the weights:
 
     ∑ w_i (scale * value(q_i) - x_i)²        iq2_find_best_neighbour, iq1_find_best_neighbour2
 
-A term of it depends on i and q_i only. So all 24 terms are computed once: 24 rows of `terms` (row 3 i + q), with a
-column for each eight, or for each scale. A point then costs eight additions, of the rows that `places` names, or of
-terms chosen by the bits of its code. The first of the nearest wins.
+A term of it depends on i and q_i only. So all 24 terms are computed once, and a point costs a few additions. There are
+two ways to have many sums side by side:
+
+* Many points for one eight and one scale: `nearest_code`, which takes the terms that the bits of a point's code say.
+* Many scales for one eight: `rows` of 2 * WIDTH columns, each column a scale. The first rows hold sums of the first
+  three terms, one row for each triple of integers, the others single terms; the distance of a point is a sum of
+  PLACES rows.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from numpy.typing import NDArray
 
 from quantrecipe.core.bits import as_bits, place
 from quantrecipe.core.codebook import grid_points, load_codebook
-from quantrecipe.core.jit import disjoint_kernel, kernel
+from quantrecipe.core.jit import disjoint_kernel
 from quantrecipe.core.lanes import LANES
 
 __all__ = [
@@ -32,11 +36,16 @@ __all__ = [
     "LARGEST",
     "LEVELS",
     "NO_IMPORTANCE",
+    "PLACES",
+    "ROW",
+    "ROWS",
+    "SUMS",
     "TERMS",
+    "TOGETHER",
+    "WIDTH",
     "eights_tables",
     "eights_values",
     "nearest_code",
-    "rows_of",
 ]
 
 F32 = np.float32
@@ -50,7 +59,15 @@ AT_ONCE = 2
 """Neighbours that are looked at together."""
 TERMS = EIGHT * LEVELS
 BLOCK = 16
-"""Neighbours that stand side by side."""
+"""Points that stand side by side."""
+WIDTH = 16
+"""Scales that stand side by side."""
+ROW = 2 * WIDTH
+TOGETHER = 3
+"""Terms that are added up beforehand: with more, the sums take longer than they save."""
+SUMS = LEVELS**TOGETHER
+ROWS = SUMS + LEVELS * (EIGHT - TOGETHER)
+PLACES = 1 + EIGHT - TOGETHER
 
 _BOOK = (
     "Tuple((Array(int16, 1, 'C', True), Array(int32, 1, 'C', True), Array(uint16, 1, 'C', True), "
@@ -73,11 +90,13 @@ def eights_tables(name: str, *, distances: int) -> Tables:
     """A codebook as kernels take it: index, first, neighbours (see `Codebook`), codes, places.
 
     codes:  uint16, the codes of the neighbours; BLOCK more at the end, so that whole blocks can be read
-    places: uint16, eight for each point: where the rows of its terms begin
+    places: uint16, PLACES for each point: where the rows begin whose sum is its distance
     """
     book = load_codebook(name, levels=LEVELS, distances=distances, pad=AT_ONCE)
     codes = np.concatenate([book.codes[book.neighbours], np.zeros(BLOCK, np.uint16)])
-    places = ((np.arange(EIGHT) * LEVELS + book.points) * LANES).astype(np.uint16).reshape(-1)
+    triples = book.points[:, :TOGETHER] @ LEVELS ** np.arange(TOGETHER)
+    singles = SUMS + LEVELS * np.arange(EIGHT - TOGETHER) + book.points[:, TOGETHER:]
+    places = (np.column_stack([triples, singles]) * ROW).astype(np.uint16).reshape(-1)
     for array in (codes, places):
         array.flags.writeable = False
     return book.index, book.first, book.neighbours, codes, places
@@ -89,16 +108,6 @@ def eights_values(name: str, values: tuple[int, int, int]) -> NDArray[np.float32
     table = np.array(values, np.float32)[grid_points(name, levels=LEVELS)]
     table.flags.writeable = False
     return table
-
-
-@kernel
-def rows_of(places: Any, point: Any) -> Any:
-    """Where the rows of a point's eight terms begin."""
-    p = place(EIGHT * np.int64(point))
-    return (
-        places[p], places[p + 1], places[p + 2], places[p + 3],
-        places[p + 4], places[p + 5], places[p + 6], places[p + 7],
-    )  # fmt: skip
 
 
 @disjoint_kernel

@@ -26,8 +26,22 @@ from typing import Any
 
 import numpy as np
 
+from quantrecipe.core.aligned import aligned
 from quantrecipe.core.bits import place
-from quantrecipe.core.eights import AT_ONCE, BLOCK, EIGHT, LARGEST, LEVELS, nearest_code, rows_of
+from quantrecipe.core.eights import (
+    AT_ONCE,
+    BLOCK,
+    EIGHT,
+    LARGEST,
+    LEVELS,
+    PLACES,
+    ROW,
+    ROWS,
+    SUMS,
+    TOGETHER,
+    WIDTH,
+    nearest_code,
+)
 from quantrecipe.core.jit import disjoint_kernel, kernel
 from quantrecipe.core.lanes import LANES, WT, Q, X, nearest_int
 
@@ -40,8 +54,6 @@ NONE, LAST, MASK = I32(0), I32(LEVELS - 1), I32(3)
 TOP = F32(2 * LEVELS - 1)
 
 ROOT = Q
-WIDTH = 16
-"""Tries that are compared with a neighbour at once: most runs of tries with one code are shorter."""
 
 
 @kernel
@@ -53,7 +65,7 @@ def integer(inverse: Any, x: Any) -> Any:
 
 
 @cache
-def _round(tries: int) -> Callable[..., Any]:
+def _round(tries: int, wanted: int) -> Callable[..., Any]:
     @disjoint_kernel
     def round_tries(
         s: Any, at: Any, t: Any, first: Any, rounded: Any, row: Any, codes: Any, strangers: Any
@@ -68,7 +80,7 @@ def _round(tries: int) -> Callable[..., Any]:
             codes[row + j] = code
         # Without branches: no processor foresees them.
         count, before = 0, I32(-1)
-        for j in range(tries):
+        for j in range(wanted):
             code = rounded[row + j]
             strangers[count] = I32(j)
             count += (code != before) & (first[code + 1] > first[code])
@@ -78,36 +90,56 @@ def _round(tries: int) -> Callable[..., Any]:
     return round_tries
 
 
-@cache
-def _fill_terms(tries: int) -> Callable[..., None]:
-    @disjoint_kernel
-    def fill_terms(s: Any, at: Any, t: Any, terms: Any) -> None:
-        at = place(at)
-        # Two weights at once: LLVM unrolls a shorter loop into scalars.
-        for i in range(0, EIGHT, 2):
-            x, w = s[X + at + i * LANES], s[ROOT + at + i * LANES]
-            y, v = s[X + at + (i + 1) * LANES], s[ROOT + at + (i + 1) * LANES]
-            row = LEVELS * i * LANES
-            for j in range(tries):
-                scale = t[tries + j]
-                x0, x1, x2 = scale - x, scale * THREE - x, scale * FIVE - x
-                y0, y1, y2 = scale - y, scale * THREE - y, scale * FIVE - y
-                terms[row + j] = w * x0 * x0
-                terms[row + LANES + j] = w * x1 * x1
-                terms[row + 2 * LANES + j] = w * x2 * x2
-                terms[row + 3 * LANES + j] = v * y0 * y0
-                terms[row + 4 * LANES + j] = v * y1 * y1
-                terms[row + 5 * LANES + j] = v * y2 * y2
+@disjoint_kernel
+def _fill_rows(s: Any, at: Any, scales: Any, first: Any, rows: Any, column: Any) -> None:
+    """Fill WIDTH columns of rows, from one on, for the eight at a place and the tries with scales[first:]."""
+    at, first, column = place(at), place(first), place(column)
+    x, y, z = s[X + at], s[X + at + LANES], s[X + at + 2 * LANES]
+    u, v, w = s[ROOT + at], s[ROOT + at + LANES], s[ROOT + at + 2 * LANES]
+    for j in range(WIDTH):
+        one, to = scales[first + j], column + j
+        three, five = one * THREE, one * FIVE
+        x0, x1, x2 = u * (one - x) * (one - x), u * (three - x) * (three - x), u * (five - x) * (five - x)
+        y0, y1, y2 = v * (one - y) * (one - y), v * (three - y) * (three - y), v * (five - y) * (five - y)
+        z0, z1, z2 = w * (one - z) * (one - z), w * (three - z) * (three - z), w * (five - z) * (five - z)
+        _put_sums(rows, to, x0 + y0, x1 + y0, x2 + y0, z0, z1, z2)
+        _put_sums(rows, to + 3 * ROW, x0 + y1, x1 + y1, x2 + y1, z0, z1, z2)
+        _put_sums(rows, to + 6 * ROW, x0 + y2, x1 + y2, x2 + y2, z0, z1, z2)
+    x3, x4, x5, x6, x7 = _five(s, X + at + TOGETHER * LANES)
+    w3, w4, w5, w6, w7 = _five(s, ROOT + at + TOGETHER * LANES)
+    for j in range(WIDTH):  # all five at once: a shorter loop LLVM unrolls into scalars
+        one, to = scales[first + j], SUMS * ROW + column + j
+        _put_terms(rows, to, one, x3, w3)
+        _put_terms(rows, to + 3 * ROW, one, x4, w4)
+        _put_terms(rows, to + 6 * ROW, one, x5, w5)
+        _put_terms(rows, to + 9 * ROW, one, x6, w6)
+        _put_terms(rows, to + 12 * ROW, one, x7, w7)
 
-    return fill_terms
+
+@kernel
+def _five(s: Any, at: Any) -> Any:
+    return s[at], s[at + LANES], s[at + 2 * LANES], s[at + 3 * LANES], s[at + 4 * LANES]
+
+
+@kernel
+def _put_terms(rows: Any, to: Any, scale: Any, x: Any, w: Any) -> None:
+    d0, d1, d2 = scale - x, scale * THREE - x, scale * FIVE - x
+    rows[to], rows[to + ROW], rows[to + 2 * ROW] = w * d0 * d0, w * d1 * d1, w * d2 * d2
+
+
+@kernel
+def _put_sums(rows: Any, to: Any, a: Any, b: Any, c: Any, z0: Any, z1: Any, z2: Any) -> None:
+    rows[to], rows[to + ROW], rows[to + 2 * ROW] = a + z0, b + z0, c + z0
+    rows[to + 9 * ROW], rows[to + 10 * ROW], rows[to + 11 * ROW] = a + z1, b + z1, c + z1
+    rows[to + 18 * ROW], rows[to + 19 * ROW], rows[to + 20 * ROW] = a + z2, b + z2, c + z2
 
 
 @disjoint_kernel
 def _walk(
-    terms: Any, start: Any, begin: Any, end: Any, neighbours: Any, codes: Any, places: Any, best: Any
+    rows: Any, column: Any, begin: Any, end: Any, neighbours: Any, codes: Any, places: Any, best: Any
 ) -> None:
-    """The nearest of neighbours[begin:end] for WIDTH tries from one on. best: distances, codes."""
-    start, width = place(start), place(best.size >> 1)
+    """The nearest of neighbours[begin:end] for the WIDTH tries from a column on. best: distances, codes."""
+    column, width = place(column), place(best.size >> 1)
     code = F32(codes[begin])
     for j in range(width):  # WIDTH; but a short constant loop LLVM unrolls into scalars
         best[j] = LARGEST
@@ -116,14 +148,12 @@ def _walk(
         at = place(pair)
         a, b = neighbours[at], neighbours[at + 1]
         code_a, code_b = F32(codes[at]), F32(codes[at + 1])
-        a0, a1, a2, a3, a4, a5, a6, a7 = rows_of(places, a)
-        b0, b1, b2, b3, b4, b5, b6, b7 = rows_of(places, b)
+        a0, a1, a2, a3, a4, a5 = _rows_of(places, a)
+        b0, b1, b2, b3, b4, b5 = _rows_of(places, b)
         for j in range(WIDTH):
-            i = start + j
-            sum_a = terms[a0 + i] + terms[a1 + i] + terms[a2 + i] + terms[a3 + i]
-            sum_b = terms[b0 + i] + terms[b1 + i] + terms[b2 + i] + terms[b3 + i]
-            sum_a = sum_a + terms[a4 + i] + terms[a5 + i] + terms[a6 + i] + terms[a7 + i]
-            sum_b = sum_b + terms[b4 + i] + terms[b5 + i] + terms[b6 + i] + terms[b7 + i]
+            i = column + j
+            sum_a = rows[a0 + i] + rows[a1 + i] + rows[a2 + i] + rows[a3 + i] + rows[a4 + i] + rows[a5 + i]
+            sum_b = rows[b0 + i] + rows[b1 + i] + rows[b2 + i] + rows[b3 + i] + rows[b4 + i] + rows[b5 + i]
             least, code = best[j], best[WIDTH + j]
             code = code_a if sum_a < least else code
             least = sum_a if sum_a < least else least
@@ -131,6 +161,13 @@ def _walk(
             least = sum_b if sum_b < least else least
             best[j] = least
             best[WIDTH + j] = code
+
+
+@kernel
+def _rows_of(places: Any, point: Any) -> Any:
+    """Where the rows begin whose sum is the distance of a point."""
+    p = place(PLACES * np.int64(point))
+    return places[p], places[p + 1], places[p + 2], places[p + 3], places[p + 4], places[p + 5]
 
 
 @disjoint_kernel
@@ -147,24 +184,24 @@ def _sum_up(size: int, tries: int) -> Callable[..., None]:
     def sum_up(s: Any, lane: Any, codes: Any, t: Any) -> None:
         lane = place(lane)
         for j in range(2 * tries):
-            t[2 * tries + j] = ZERO
+            t[tries + j] = ZERO
         for k in range(size // EIGHT):
             for j in range(tries):
                 code = codes[k * tries + j]
-                sxl, sl2 = t[2 * tries + j], t[3 * tries + j]
+                sxl, sl2 = t[tries + j], t[2 * tries + j]
                 for i in range(EIGHT):
                     q = F32(I32(I32(I32(code >> I32(2 * i)) & MASK) * I32(2)) + I32(1))
                     x, w = s[X + (k * EIGHT + i) * LANES + lane], s[WT + (k * EIGHT + i) * LANES + lane]
                     sxl += w * x * q
                     sl2 += w * q * q
-                t[2 * tries + j], t[3 * tries + j] = sxl, sl2
+                t[tries + j], t[2 * tries + j] = sxl, sl2
 
     return sum_up
 
 
 @cache
 def eights_search(size: int, *, steps: int) -> Callable[..., None]:
-    """The kernel search(s, count, largest, terms, book, scale, chosen, doubtful) for groups of `size`, `count` lanes.
+    """The kernel search(s, count, largest, book, scale, chosen, doubtful) for groups of `size`, `count` lanes.
 
     Of 2 steps + 1 tries, the one in the middle makes `largest` (LANES float32) the largest value, 5; from one to the
     next it grows by 0.1. Groups without a positive `largest`, or of which no try catches anything, stay as they are.
@@ -172,15 +209,15 @@ def eights_search(size: int, *, steps: int) -> Callable[..., None]:
     step = F32(0.1)
     wanted = 2 * steps + 1
     tries = -(-wanted // 8) * 8
-    round_tries, fill_terms, sum_up = _round(tries), _fill_terms(tries), _sum_up(size, tries)
-    assert tries >= WIDTH
+    # Tries are compared WIDTH at a time: the first ones, or the last ones, which stand in columns of their own.
+    last = max(wanted - WIDTH, 0)
+    round_tries, sum_up = _round(tries, wanted), _sum_up(size, tries)
 
     @kernel
-    def search(
-        s: Any, count: Any, largest: Any, terms: Any, book: Any, scale: Any, chosen: Any, doubtful: Any
-    ) -> None:
+    def search(s: Any, count: Any, largest: Any, book: Any, scale: Any, chosen: Any, doubtful: Any) -> None:
         _, first, neighbours, near, places = book
-        t, best = np.empty(4 * tries, np.float32), np.empty(2 * WIDTH, np.float32)
+        t, scales, rows = aligned(3 * tries), aligned(tries), aligned(ROWS * ROW)
+        best = aligned(2 * WIDTH)
         rounded, codes = np.empty(size // EIGHT * tries, np.int32), np.empty(size // EIGHT * tries, np.int32)
         strangers = np.empty(tries + 1, np.int32)
         for lane in range(count):
@@ -189,24 +226,28 @@ def eights_search(size: int, *, steps: int) -> Callable[..., None]:
             for j in range(tries):
                 # Lanes that aren't needed repeat the last try, and so make no codes of their own.
                 t[j] = (TOP + F32(min(j, wanted - 1) - steps) * step) / largest[lane]
-                t[tries + j] = ONE / t[j]
+                scales[j] = ONE / t[j]
             for k in range(size // EIGHT):
                 at = k * EIGHT * LANES + lane
                 unknown = round_tries(s, at, t, first, rounded, k * tries, codes, strangers)
                 if unknown > 0:
-                    fill_terms(s, at, t, terms)
+                    _fill_rows(s, at, scales, 0, rows, 0)
+                    if last > 0:
+                        _fill_rows(s, at, scales, last, rows, WIDTH)
                 for i in range(unknown):
                     start = strangers[i]
                     code = rounded[k * tries + start]
-                    while start < tries and rounded[k * tries + start] == code:
-                        start = min(start, tries - WIDTH)
-                        _walk(terms, start, first[code], first[code + 1], neighbours, near, places, best)
-                        _take(code, rounded, k * tries + start, best, codes)
-                        start += WIDTH
+                    begin, end = first[code], first[code + 1]
+                    if start < last:
+                        _walk(rows, 0, begin, end, neighbours, near, places, best)
+                        _take(code, rounded, k * tries, best, codes)
+                    if start >= last or rounded[k * tries + WIDTH] == code:
+                        _walk(rows, WIDTH if last > 0 else 0, begin, end, neighbours, near, places, best)
+                        _take(code, rounded, k * tries + last, best, codes)
             sum_up(s, lane, codes, t)
             winner, caught = -1, ZERO
             for j in range(wanted):
-                sxl, sl2 = t[2 * tries + j], t[3 * tries + j]
+                sxl, sl2 = t[tries + j], t[2 * tries + j]
                 if sl2 > ZERO and sxl * sxl > caught * sl2:
                     scale[lane] = sxl / sl2
                     caught = scale[lane] * sxl

@@ -21,6 +21,7 @@ import numpy as np
 
 from quantrecipe.api import FormatSpec, QuantFormat
 from quantrecipe.core import decode_rows, encode_rows, f16_bits, f16_value, kernel
+from quantrecipe.core.aligned import aligned
 from quantrecipe.core.eights import (
     DECODE_EIGHTS,
     EIGHT,
@@ -107,7 +108,7 @@ class IQ1_M(QuantFormat):  # noqa: N801  # the field's name
 def _encode(book: Any, rows: Any, importance: Any, out: Any) -> None:
     x, to = rows.reshape(rows.size), out.reshape(out.size)
     s, squares, sigma = (
-        np.empty(WORKSPACE, np.float32),
+        aligned(WORKSPACE),
         np.empty(SIDE_BY_SIDE, np.float32),
         np.zeros(LANES, np.float32),
     )
@@ -124,7 +125,7 @@ def _encode(book: Any, rows: Any, importance: Any, out: Any) -> None:
         np.zeros(PARTS * LANES, np.float32),
         np.zeros(LANES, np.int32),
     )
-    terms = np.empty(TERMS * LANES, np.float32)
+    terms = aligned(TERMS * LANES)
     blocks = x.size // SUPERBLOCK
     for start in range(0, blocks, SIDE_BY_SIDE):
         count = min(SIDE_BY_SIDE, blocks - start)

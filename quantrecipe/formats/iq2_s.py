@@ -21,6 +21,7 @@ import numpy as np
 
 from quantrecipe.api import FormatSpec, QuantFormat
 from quantrecipe.core import decode_rows, encode_rows, kernel
+from quantrecipe.core.aligned import aligned
 from quantrecipe.core.eights import (
     DECODE_EIGHTS,
     EIGHT,
@@ -94,7 +95,7 @@ class IQ2_S(QuantFormat):  # noqa: N801  # the field's name
 @kernel(ENCODE_EIGHTS)
 def _encode(book: Any, rows: Any, importance: Any, out: Any) -> None:
     x, to = rows.reshape(rows.size), out.reshape(out.size)
-    s, terms = np.empty(WORKSPACE, np.float32), np.empty(TERMS * LANES, np.float32)
+    s, terms = aligned(WORKSPACE), aligned(TERMS * LANES)
     scale, largest = np.empty(LANES, np.float32), np.empty(LANES, np.float32)
     signs, chosen, doubtful = (
         np.empty(PARTS * LANES, np.int32), np.empty(PARTS * LANES, np.int32), np.empty(PARTS * LANES, np.int32)
@@ -107,7 +108,7 @@ def _encode(book: Any, rows: Any, importance: Any, out: Any) -> None:
         for j in range(LANES):
             scale[j] = largest[j] / FIVE
             largest[j] = largest[j] if largest[j] >= EPSILON else ZERO
-        _search(s, count * GROUPS, largest, terms, book, scale, chosen, doubtful)
+        _search(s, count * GROUPS, largest, book, scale, chosen, doubtful)
         _refit(s, count * GROUPS, terms, book, scale, chosen, doubtful)
         for block in range(count):
             _pack(book[0], scale, largest, signs, chosen, block * GROUPS, to, (start + block) * BYTES)

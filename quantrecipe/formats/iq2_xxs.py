@@ -19,6 +19,7 @@ import numpy as np
 
 from quantrecipe.api import FormatSpec, QuantFormat
 from quantrecipe.core import decode_rows, encode_rows, kernel
+from quantrecipe.core.aligned import aligned
 from quantrecipe.core.eights import DECODE_EIGHTS, EIGHT, ENCODE_EIGHTS, TERMS, eights_tables, eights_values
 from quantrecipe.core.grid_of_eights import eights_refit, eights_search
 from quantrecipe.core.half import get_half, put_half
@@ -82,7 +83,7 @@ class IQ2_XXS(QuantFormat):  # noqa: N801  # the field's name
 @kernel(ENCODE_EIGHTS)
 def _encode(book: Any, rows: Any, importance: Any, out: Any) -> None:
     x, to = rows.reshape(rows.size), out.reshape(out.size)
-    s, terms = np.empty(WORKSPACE, np.float32), np.empty(TERMS * LANES, np.float32)
+    s, terms = aligned(WORKSPACE), aligned(TERMS * LANES)
     scale, largest = np.empty(LANES, np.float32), np.empty(LANES, np.float32)
     signs, chosen, doubtful = (
         np.empty(PARTS * LANES, np.int32), np.empty(PARTS * LANES, np.int32), np.empty(PARTS * LANES, np.int32)
@@ -99,7 +100,7 @@ def _encode(book: Any, rows: Any, importance: Any, out: Any) -> None:
         for j in range(LANES):
             scale[j] = table[COMMON + j]
             largest[j] = scale[j] * THREE if largest[j] >= EPSILON else ZERO
-        _search(s, count * GROUPS, largest, terms, book, scale, chosen, doubtful)
+        _search(s, count * GROUPS, largest, book, scale, chosen, doubtful)
         doubtful[:] = 1
         _refit(s, count * GROUPS, terms, book, scale, chosen, doubtful)
         for block in range(count):

@@ -5,7 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from quantrecipe.core.eights import BLOCK, EIGHT, LEVELS, TERMS, eights_tables, eights_values, nearest_code
+from quantrecipe.core.eights import (
+    BLOCK,
+    EIGHT,
+    LEVELS,
+    PLACES,
+    ROW,
+    SUMS,
+    TERMS,
+    TOGETHER,
+    eights_tables,
+    eights_values,
+    nearest_code,
+)
 from quantrecipe.core.lanes import LANES
 
 
@@ -39,13 +51,15 @@ def test_nearest_code_is_the_first_of_the_nearest(kind: str) -> None:
         assert nearest_code(terms, lane, begin, end, codes, least, found) == codes[begin + nearest]
 
 
-def test_places_are_the_rows_of_a_point_s_terms() -> None:
+def test_places_are_the_rows_that_make_up_a_point_s_distance() -> None:
     index, _, neighbours, codes, places = eights_tables("iq1", distances=3)
     assert (index[codes[: neighbours.size]] == neighbours).all()
     for point in (0, 1, 700, 2047):
         code = int(codes[np.flatnonzero(neighbours == point)[0]])
-        rows = [LEVELS * i + (code >> 2 * i & 3) for i in range(EIGHT)]
-        assert (places[EIGHT * point : EIGHT * (point + 1)] == np.array(rows) * LANES).all()
+        integers = [code >> 2 * i & 3 for i in range(EIGHT)]
+        rows = [integers[0] + 3 * integers[1] + 9 * integers[2]]
+        rows += [SUMS + LEVELS * i + q for i, q in enumerate(integers[TOGETHER:])]
+        assert places[PLACES * point : PLACES * (point + 1)].tolist() == [row * ROW for row in rows]
 
 
 def test_values_of_the_first_points() -> None:

@@ -81,7 +81,7 @@ def _console(stream: IO[str] | None, color: Color) -> Console:
     from rich.console import Console
 
     if stream is None:  # closed by whoever started us
-        stream = Path(os.devnull).open("w", encoding="utf-8")
+        stream = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # open as long as the console
     on_terminal = stream.isatty()
     return Console(
         file=stream,

@@ -6,13 +6,17 @@ expert of a stack.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tomllib
+from collections.abc import Sequence, Set
 from dataclasses import replace
+from functools import cache
+from pathlib import Path
 
 import xxhash
 
 from quantrecipe.api import QuantFormat
 from quantrecipe.errors import PlanError
+from quantrecipe.model.model import Model
 from quantrecipe.plan.plan import Assignment
 from quantrecipe.tensor import TensorInfo, tensor_order
 
@@ -27,26 +31,48 @@ def companion_name(tensor: TensorInfo, suffix: str) -> str:
 
 
 def with_companions(
-    assignments: Sequence[Assignment], model: Sequence[TensorInfo], float32: QuantFormat
+    assignments: Sequence[Assignment], model: Model, float32: QuantFormat
 ) -> list[Assignment]:
     """The assignments and those of their companions, in the order in which they are written.
 
-    PlanError where the model has a tensor of a companion's name.
+    PlanError where llama.cpp would not multiply by them, or the model has a tensor of a companion's name.
     """
-    companions = [
-        _companion(a, a.format.spec.companion, float32)
-        for a in assignments
-        if a.format.spec.companion is not None and not a.copied
-    ]
+    owners = [a for a in assignments if a.format.spec.companion is not None and not a.copied]
+    companions = [_companion(a, a.format.spec.companion or "", float32) for a in owners]
     if not companions:
         return list(assignments)
-    taken = {tensor.name for tensor in model}
+    taken = {tensor.name for tensor in model.tensors}
     if double := next((c for c in companions if c.tensor.name in taken), None):
         raise PlanError(
             f"the model has a tensor {double.tensor.name} already, where {double.owner} would keep its factors",
             "give that tensor another type",
         )
+    for owner in owners:
+        _refuse_unused(owner, model, taken)
     return sorted([*assignments, *companions], key=lambda a: tensor_order(a.tensor))
+
+
+def _refuse_unused(owner: Assignment, model: Model, names: Set[str]) -> None:
+    """PlanError for a matrix whose factors llama.cpp would load and not use, or not take."""
+    if not owner.tensor.role.startswith("ffn_"):
+        return
+    if model.arch not in _scaled_architectures():
+        raise PlanError(
+            f"{owner.tensor.name} can't be {owner.type}: llama.cpp doesn't multiply the feed-forward matrices of "
+            f"{model.arch!r} by the factors that {owner.type} keeps beside them",
+            "give the feed-forward matrices another type, such as MXFP4",
+        )
+    if owner.tensor.name.removesuffix(_WEIGHT) + ".bias" in names:
+        raise PlanError(
+            f"{owner.tensor.name} can't be {owner.type}: llama.cpp refuses its factors where there is a bias",
+            "give it another type, such as MXFP4",
+        )
+
+
+@cache
+def _scaled_architectures() -> frozenset[str]:
+    text = Path(__file__).with_name("scaled_architectures.toml").read_text(encoding="utf-8")
+    return frozenset(tomllib.loads(text)["architectures"])
 
 
 def _companion(a: Assignment, suffix: str, float32: QuantFormat) -> Assignment:

@@ -79,7 +79,7 @@ def make_plan(
         for decision, choice, nbytes in zip(decisions, choices, sizes, strict=True)
         for weighted in [_uses_importance(choice, decision.tensor.name in covered)]
     ]
-    assignments = with_companions(assignments, model.tensors, registry.format("F32"))
+    assignments = with_companions(assignments, model, registry.format("F32"))
     report, warnings = check_importance(recipe, model, assignments, importance)
     metadata = build_metadata(recipe, model, assignments, importance, provenance=provenance)
     digest = _digest(recipe, assignments, importance)

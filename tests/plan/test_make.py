@@ -116,7 +116,7 @@ def test_quantized_sources_are_refused_unless_allowed(
 ) -> None:
     quantized = tmp_path / "q8.gguf"
     apply_plan(plan(recipe(default="Q8_0"), source, registry), quantized, registry=registry)
-    with pytest.raises(PlanError, match="already quantized, as Q8_0.*--allow-requantize"):
+    with pytest.raises(PlanError, match=r"already quantized, as Q8_0.*--allow-requantize"):
         plan(recipe(default="Q4_K"), quantized, registry)
     made = plan(recipe(default="Q4_K"), quantized, registry, allow_requantize=True)
     apply_plan(made, tmp_path / "q4.gguf", registry=registry)

@@ -154,7 +154,9 @@ def test_an_optional_rule_may_be_hidden_by_rules_that_ask_for_something(tmp_path
     with pytest.raises(PlanError, match=r"recipe\.yaml:5: this rule never decides: line 2"):
         types(recipe(hiding, rule("attn_v", "B", line=5)), model(tmp_path))
     with pytest.raises(PlanError, match=r"recipe\.yaml:5: this rule never decides: line 2"):
-        types(recipe(rule("attn_*", "A", line=2), rule("attn_v", "B", line=5, optional=True)), model(tmp_path))
+        types(
+            recipe(rule("attn_*", "A", line=2), rule("attn_v", "B", line=5, optional=True)), model(tmp_path)
+        )
 
 
 def test_inherited_rules_may_lie_idle(tmp_path: Path) -> None:

@@ -1,0 +1,88 @@
+"""NVFP4's factors: planned as tensors, written beside their matrices, and right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.models import llama_metadata, llama_tensors, write_gguf
+from support.recipes import recipe, rule
+
+from quantrecipe.errors import PlanError
+from quantrecipe.gguf.header import read_header
+from quantrecipe.gguf.values import GGUFValue, ValueType
+from quantrecipe.model.open import open_model
+from quantrecipe.output.apply import apply_plan
+from quantrecipe.plan.make import make_plan
+from quantrecipe.registry import Registry, load_registry
+
+MIX = recipe(rule("{attn_q,ffn_up,ffn_up_exps}", "NVFP4", optional=True), default="Q8_0")
+
+
+@pytest.fixture(scope="module")
+def registry() -> Registry:
+    return load_registry(plugins=False)
+
+
+@pytest.mark.parametrize("experts", [0, 3])
+@pytest.mark.parametrize("sigma", [1e-4, 0.05, 30.0])
+def test_weights_of_any_size_come_back(
+    tmp_path: Path, registry: Registry, experts: int, sigma: float
+) -> None:
+    tensors = llama_tensors(layers=1, experts=experts)
+    role = "ffn_up_exps" if experts else "ffn_up"
+    weights = tensors[f"blk.0.{role}.weight"] * np.float32(sigma / 0.05)
+    if experts:
+        weights *= np.array([1, 10, 0.01], np.float32).reshape(3, 1, 1)
+    tensors[f"blk.0.{role}.weight"] = weights
+    source = write_gguf(tmp_path / "source.gguf", tensors, type_="F32")
+    plan = make_plan(MIX, open_model(source, registry=registry), registry=registry)
+    path = apply_plan(plan, tmp_path / "out.gguf", registry=registry).path
+    assert path.stat().st_size == plan.nbytes
+    header, raw = read_header(path), path.read_bytes()
+    stored = {t.name: header.data_start + t.offset for t in header.tensors}
+    count = max(experts, 1)
+    factors = np.frombuffer(raw, "<f4", count, stored[f"blk.0.{role}.scale"])
+    up = next(a for a in plan.assignments if a.tensor.name == f"blk.0.{role}.weight")
+    data = np.frombuffer(raw, np.uint8, up.nbytes, up.offset).reshape(-1, up.format.spec.row_bytes(256))
+    back = up.format.decode(data, 256).reshape(count, -1) * factors[:, None]
+    for expert, original in zip(back, weights.reshape(count, -1), strict=True):
+        error = np.linalg.norm(expert - original) / np.linalg.norm(original)
+        assert error < up.format.spec.error_bound
+
+
+def test_the_plan_sees_them(tmp_path: Path, registry: Registry) -> None:
+    source = write_gguf(tmp_path / "source.gguf", llama_tensors(experts=2))
+    made = make_plan(MIX, open_model(source, registry=registry), registry=registry)
+    factors = {a.tensor.name: a for a in made.assignments if a.owner}
+    assert set(factors) == {f"blk.{i}.{role}.scale" for i in (0, 1) for role in ("attn_q", "ffn_up_exps")}
+    assert factors["blk.1.ffn_up_exps.scale"].tensor.shape == (2,)
+    assert factors["blk.1.attn_q.scale"].nbytes == 4
+
+
+def test_a_quantized_matrix_with_factors_is_copied_but_not_quantized_again(
+    tmp_path: Path, registry: Registry
+) -> None:
+    source = write_gguf(tmp_path / "source.gguf", llama_tensors())
+    plan = make_plan(MIX, open_model(source, registry=registry), registry=registry)
+    apply_plan(plan, tmp_path / "nvfp4.gguf", registry=registry)
+    again = open_model(tmp_path / "nvfp4.gguf", registry=registry)
+    copied = make_plan(recipe(), again, registry=registry)
+    assert all(a.copied for a in copied.assignments)
+    with pytest.raises(PlanError, match="with factors of its own"):
+        make_plan(recipe(rule("attn_q", "Q8_0")), again, registry=registry, allow_requantize=True)
+
+
+def test_architectures_that_ignore_the_factors_are_refused(tmp_path: Path, registry: Registry) -> None:
+    metadata = llama_metadata() | {"general.architecture": GGUFValue.of(ValueType.STRING, "gemma3")}
+    source = write_gguf(tmp_path / "source.gguf", llama_tensors(), metadata)
+    with pytest.raises(PlanError, match=r"llama\.cpp doesn't multiply the feed-forward matrices of 'gemma3'"):
+        make_plan(recipe(rule("ffn_up", "NVFP4")), open_model(source, registry=registry), registry=registry)
+
+
+def test_a_bias_is_refused(tmp_path: Path, registry: Registry) -> None:
+    tensors = llama_tensors() | {"blk.0.ffn_up.bias": np.zeros(512, np.float32)}
+    source = write_gguf(tmp_path / "source.gguf", tensors)
+    with pytest.raises(PlanError, match="refuses its factors where there is a bias"):
+        make_plan(recipe(rule("ffn_up", "NVFP4")), open_model(source, registry=registry), registry=registry)

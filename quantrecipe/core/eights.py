@@ -9,9 +9,7 @@ A term of it depends on i and q_i only. So all 24 terms are computed once, and a
 two ways to have many sums side by side:
 
 * Many points for one eight and one scale: `nearest_code`, which takes the terms that the bits of a point's code say.
-* Many scales for one eight: `rows` of 2 * WIDTH columns, each column a scale. The first rows hold sums of the first
-  three terms, one row for each triple of integers, the others single terms; the distance of a point is a sum of
-  PLACES rows.
+* Many scales for one eight: `eights_rows.py`, where the distance of a point is a sum of PLACES rows.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ from numpy.typing import NDArray
 from quantrecipe.core.bits import as_bits, place
 from quantrecipe.core.codebook import grid_points, load_codebook
 from quantrecipe.core.jit import disjoint_kernel
-from quantrecipe.core.lanes import LANES
+from quantrecipe.core.lanes import LANES, Q
 
 __all__ = [
     "AT_ONCE",
@@ -37,6 +35,7 @@ __all__ = [
     "LEVELS",
     "NO_IMPORTANCE",
     "PLACES",
+    "ROOT",
     "ROW",
     "ROWS",
     "SUMS",
@@ -58,6 +57,8 @@ EIGHT, LEVELS = 8, 3
 AT_ONCE = 2
 """Neighbours that are looked at together."""
 TERMS = EIGHT * LEVELS
+ROOT = Q
+"""In a workspace (see `lanes.py`): the square root of WT, what a weight counts in IQ2's distances."""
 BLOCK = 16
 """Points that stand side by side."""
 WIDTH = 16

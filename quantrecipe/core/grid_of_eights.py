@@ -11,7 +11,7 @@ Here groups stand side by side, one per lane. But the search goes by single grou
 side. Scales next to each other mostly round to the same integers, so each list of neighbours is walked once, for all
 tries.
 
-    s         X and WT as in `lanes.py`, but for signs: X is a size. ROOT: √WT, what a weight counts in distances
+    s         a group per lane: X and WT as in `lanes.py`, ROOT as in `eights.py`
     terms     TERMS rows of LANES float32
     scale     LANES float32
     chosen    int32, one row of LANES for each eight of a group: the code of its point
@@ -28,32 +28,18 @@ import numpy as np
 
 from quantrecipe.core.aligned import aligned
 from quantrecipe.core.bits import place
-from quantrecipe.core.eights import (
-    AT_ONCE,
-    BLOCK,
-    EIGHT,
-    LARGEST,
-    LEVELS,
-    PLACES,
-    ROW,
-    ROWS,
-    SUMS,
-    TOGETHER,
-    WIDTH,
-    nearest_code,
-)
+from quantrecipe.core.eights import BLOCK, EIGHT, LEVELS, ROOT, ROW, ROWS, WIDTH, nearest_code
+from quantrecipe.core.eights_rows import fill_rows, walk_rows
 from quantrecipe.core.jit import disjoint_kernel, kernel
-from quantrecipe.core.lanes import LANES, WT, Q, X, nearest_int
+from quantrecipe.core.lanes import LANES, WT, X, nearest_int
 
-__all__ = ["ROOT", "eights_refit", "eights_search"]
+__all__ = ["eights_refit", "eights_search"]
 
 F32 = np.float32
 I32 = np.int32
 ZERO, ONE, THREE, FIVE, HALF = F32(0), F32(1), F32(3), F32(5), F32(0.5)
 NONE, LAST, MASK = I32(0), I32(LEVELS - 1), I32(3)
 TOP = F32(2 * LEVELS - 1)
-
-ROOT = Q
 
 
 @kernel
@@ -88,86 +74,6 @@ def _round(tries: int, wanted: int) -> Callable[..., Any]:
         return count
 
     return round_tries
-
-
-@disjoint_kernel
-def _fill_rows(s: Any, at: Any, scales: Any, first: Any, rows: Any, column: Any) -> None:
-    """Fill WIDTH columns of rows, from one on, for the eight at a place and the tries with scales[first:]."""
-    at, first, column = place(at), place(first), place(column)
-    x, y, z = s[X + at], s[X + at + LANES], s[X + at + 2 * LANES]
-    u, v, w = s[ROOT + at], s[ROOT + at + LANES], s[ROOT + at + 2 * LANES]
-    for j in range(WIDTH):
-        one, to = scales[first + j], column + j
-        three, five = one * THREE, one * FIVE
-        x0, x1, x2 = u * (one - x) * (one - x), u * (three - x) * (three - x), u * (five - x) * (five - x)
-        y0, y1, y2 = v * (one - y) * (one - y), v * (three - y) * (three - y), v * (five - y) * (five - y)
-        z0, z1, z2 = w * (one - z) * (one - z), w * (three - z) * (three - z), w * (five - z) * (five - z)
-        _put_sums(rows, to, x0 + y0, x1 + y0, x2 + y0, z0, z1, z2)
-        _put_sums(rows, to + 3 * ROW, x0 + y1, x1 + y1, x2 + y1, z0, z1, z2)
-        _put_sums(rows, to + 6 * ROW, x0 + y2, x1 + y2, x2 + y2, z0, z1, z2)
-    x3, x4, x5, x6, x7 = _five(s, X + at + TOGETHER * LANES)
-    w3, w4, w5, w6, w7 = _five(s, ROOT + at + TOGETHER * LANES)
-    for j in range(WIDTH):  # all five at once: a shorter loop LLVM unrolls into scalars
-        one, to = scales[first + j], SUMS * ROW + column + j
-        _put_terms(rows, to, one, x3, w3)
-        _put_terms(rows, to + 3 * ROW, one, x4, w4)
-        _put_terms(rows, to + 6 * ROW, one, x5, w5)
-        _put_terms(rows, to + 9 * ROW, one, x6, w6)
-        _put_terms(rows, to + 12 * ROW, one, x7, w7)
-
-
-@kernel
-def _five(s: Any, at: Any) -> Any:
-    return s[at], s[at + LANES], s[at + 2 * LANES], s[at + 3 * LANES], s[at + 4 * LANES]
-
-
-@kernel
-def _put_terms(rows: Any, to: Any, scale: Any, x: Any, w: Any) -> None:
-    d0, d1, d2 = scale - x, scale * THREE - x, scale * FIVE - x
-    rows[to], rows[to + ROW], rows[to + 2 * ROW] = w * d0 * d0, w * d1 * d1, w * d2 * d2
-
-
-@kernel
-def _put_sums(rows: Any, to: Any, a: Any, b: Any, c: Any, z0: Any, z1: Any, z2: Any) -> None:
-    rows[to], rows[to + ROW], rows[to + 2 * ROW] = a + z0, b + z0, c + z0
-    rows[to + 9 * ROW], rows[to + 10 * ROW], rows[to + 11 * ROW] = a + z1, b + z1, c + z1
-    rows[to + 18 * ROW], rows[to + 19 * ROW], rows[to + 20 * ROW] = a + z2, b + z2, c + z2
-
-
-@disjoint_kernel
-def _walk(
-    rows: Any, column: Any, begin: Any, end: Any, neighbours: Any, codes: Any, places: Any, best: Any
-) -> None:
-    """The nearest of neighbours[begin:end] for the WIDTH tries from a column on. best: distances, codes."""
-    column, width = place(column), place(best.size >> 1)
-    code = F32(codes[begin])
-    for j in range(width):  # WIDTH; but a short constant loop LLVM unrolls into scalars
-        best[j] = LARGEST
-        best[width + j] = code
-    for pair in range(begin, end, AT_ONCE):
-        at = place(pair)
-        a, b = neighbours[at], neighbours[at + 1]
-        code_a, code_b = F32(codes[at]), F32(codes[at + 1])
-        a0, a1, a2, a3, a4, a5 = _rows_of(places, a)
-        b0, b1, b2, b3, b4, b5 = _rows_of(places, b)
-        for j in range(WIDTH):
-            i = column + j
-            sum_a = rows[a0 + i] + rows[a1 + i] + rows[a2 + i] + rows[a3 + i] + rows[a4 + i] + rows[a5 + i]
-            sum_b = rows[b0 + i] + rows[b1 + i] + rows[b2 + i] + rows[b3 + i] + rows[b4 + i] + rows[b5 + i]
-            least, code = best[j], best[WIDTH + j]
-            code = code_a if sum_a < least else code
-            least = sum_a if sum_a < least else least
-            code = code_b if sum_b < least else code
-            least = sum_b if sum_b < least else least
-            best[j] = least
-            best[WIDTH + j] = code
-
-
-@kernel
-def _rows_of(places: Any, point: Any) -> Any:
-    """Where the rows begin whose sum is the distance of a point."""
-    p = place(PLACES * np.int64(point))
-    return places[p], places[p + 1], places[p + 2], places[p + 3], places[p + 4], places[p + 5]
 
 
 @disjoint_kernel
@@ -231,18 +137,18 @@ def eights_search(size: int, *, steps: int) -> Callable[..., None]:
                 at = k * EIGHT * LANES + lane
                 unknown = round_tries(s, at, t, first, rounded, k * tries, codes, strangers)
                 if unknown > 0:
-                    _fill_rows(s, at, scales, 0, rows, 0)
+                    fill_rows(s, at, scales, 0, rows, 0)
                     if last > 0:
-                        _fill_rows(s, at, scales, last, rows, WIDTH)
+                        fill_rows(s, at, scales, last, rows, WIDTH)
                 for i in range(unknown):
                     start = strangers[i]
                     code = rounded[k * tries + start]
                     begin, end = first[code], first[code + 1]
                     if start < last:
-                        _walk(rows, 0, begin, end, neighbours, near, places, best)
+                        walk_rows(rows, 0, begin, end, neighbours, near, places, best)
                         _take(code, rounded, k * tries, best, codes)
                     if start >= last or rounded[k * tries + WIDTH] == code:
-                        _walk(rows, WIDTH if last > 0 else 0, begin, end, neighbours, near, places, best)
+                        walk_rows(rows, WIDTH if last > 0 else 0, begin, end, neighbours, near, places, best)
                         _take(code, rounded, k * tries + last, best, codes)
             sum_up(s, lane, codes, t)
             winner, caught = -1, ZERO

@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from quantrecipe.core.eights import EIGHT
-from quantrecipe.core.grid_of_eights import ROOT
+from quantrecipe.core.eights import EIGHT, ROOT
 from quantrecipe.core.jit import disjoint_kernel, kernel
 from quantrecipe.core.lanes import (
     LANES,

@@ -93,7 +93,7 @@ def _encode(book: Any, rows: Any, importance: Any, out: Any) -> None:
     for start in range(0, blocks, SIDE_BY_SIDE):
         count = min(SIDE_BY_SIDE, blocks - start)
         _load(x, importance, start, count, s, signs, largest)
-        chosen[:], doubtful[:] = 0, 1
+        chosen[:] = 0
         for i in range(N * LANES):
             table[IN + i], table[COUNTS + i] = s[X + i], s[WT + i]
         _first_search(table)

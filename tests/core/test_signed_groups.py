@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from quantrecipe.core.grid_of_eights import ROOT
+from quantrecipe.core.eights import ROOT
 from quantrecipe.core.lanes import LANES, WORKSPACE, WT, X
 from quantrecipe.core.signed_groups import load_signed
 

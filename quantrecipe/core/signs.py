@@ -1,7 +1,7 @@
 """Signs of eight weights in a byte: bit i is set where weight i is negative.
 
-IQ3_S and IQ2_S store the byte. IQ2_XXS, IQ2_XS and IQ3_XXS store its lower seven bits and have an even number of negative
-weights, so that the eighth bit follows. ggml: ksigns_iq2xs.
+IQ3_S and IQ2_S store the byte. IQ2_XXS, IQ2_XS and IQ3_XXS store its lower seven bits and have an even number of
+negative weights, so that the eighth bit follows. ggml: ksigns_iq2xs.
 """
 
 from __future__ import annotations

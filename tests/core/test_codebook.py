@@ -34,7 +34,7 @@ def test_neighbours_are_the_points_at_the_nearest_distances_in_order(
     name: str, levels: int, distances: int, source: str
 ) -> None:
     book = load_codebook(name, levels=levels, distances=distances)
-    count, length = book.points.shape
+    length = book.points.shape[1]
     bits = (levels - 1).bit_length()
     rng = np.random.default_rng(7)
     for integers in rng.integers(0, levels, (200, length)):

@@ -134,6 +134,8 @@ def _join(paths: tuple[Path, ...]) -> Checkpoint:
                 raise ModelError(what, "delete the file that isn't part of the model", file=path)
             tensors[name] = stored
         metadata = {**header.metadata, **metadata}
+    if not tensors:
+        raise ModelError("holds no tensors", "give a file that holds a model", file=paths[0])
     return Checkpoint(tensors=tensors, files=paths, metadata=metadata)
 
 

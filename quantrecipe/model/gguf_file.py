@@ -5,7 +5,7 @@
                                       metadata is in the first
 
 The sizes of types come from the specs that the caller hands in. A tensor of a type that isn't among them is
-listed with the room that it has (padding included), under a name that no format has: `type 139`.
+listed with the room that it has (padding included), under a name that no format has: `type 139`, or `type 9 (Q8_1)`.
 """
 
 from __future__ import annotations
@@ -19,12 +19,19 @@ from quantrecipe.gguf.header import MAGIC, GGUFHeader, TensorEntry, read_header
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.model.checkpoint import shard_paths
 from quantrecipe.model.model import Extent, Model, TensorSource
+from quantrecipe.model.stored import check_name
 from quantrecipe.tensor import TensorInfo
 
 __all__ = ["is_gguf", "metadata_text", "open_gguf", "read_gguf_shards", "tensor_extent", "type_name"]
 
 _AGAIN = "the file is damaged or incomplete: download it again"
 _SPLIT_NO, _SPLIT_COUNT, _SPLIT_TENSORS = "split.no", "split.count", "split.tensors.count"
+
+_NEVER_STORED = {
+    4: "Q4_2", 5: "Q4_3", 9: "Q8_1", 15: "Q8_K",
+    31: "Q4_0_4_4", 32: "Q4_0_4_8", 33: "Q4_0_8_8", 36: "IQ4_NL_4_4", 37: "IQ4_NL_4_8", 38: "IQ4_NL_8_8",
+}  # fmt: skip
+"""Types for activations only, and those that were taken out. Source: ggml.h, enum ggml_type."""
 
 
 def is_gguf(path: Path) -> bool:
@@ -50,6 +57,7 @@ def open_gguf(path: str | Path, specs: Mapping[int, FormatSpec]) -> Model:
         for entry in shard.tensors:
             if entry.name in sources:
                 raise ModelError(f"tensor {entry.name!r} is in another shard, too", _AGAIN, file=shard.path)
+            check_name(entry.name, shard.path)
             extent = tensor_extent(shard, entry, rooms[entry.name], specs)
             info = TensorInfo.from_name(entry.name, entry.shape, type_name(entry.ggml_type, specs))
             tensors.append(info)
@@ -109,9 +117,14 @@ def tensor_extent(
 
 
 def type_name(ggml_type: int, specs: Mapping[int, FormatSpec]) -> str:
-    """"Q4_K"; "type 139" where no spec has the id."""
-    spec = specs.get(ggml_type)
-    return f"type {ggml_type}" if spec is None else spec.name
+    """ "Q4_K"; "type 139" where no spec has the id, "type 9 (Q8_1)" where ggml has no file with it."""
+    if (spec := specs.get(ggml_type)) is not None:
+        return spec.name
+    return (
+        f"type {ggml_type} ({_NEVER_STORED[ggml_type]})"
+        if ggml_type in _NEVER_STORED
+        else f"type {ggml_type}"
+    )
 
 
 def metadata_text(metadata: Mapping[str, GGUFValue], key: str) -> str:

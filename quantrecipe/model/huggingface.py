@@ -19,7 +19,7 @@ from quantrecipe.errors import ModelError
 from quantrecipe.gguf.file_types import FILE_TYPES
 from quantrecipe.model.architectures import ARCHITECTURES, Architecture
 from quantrecipe.model.architectures.config import Config
-from quantrecipe.model.architectures.hyperparameters import common_pairs, vocab_size
+from quantrecipe.model.architectures.hyperparameters import common_pairs
 from quantrecipe.model.architectures.rope import rope_parameters
 from quantrecipe.model.architectures.tensors import convert_tensors, parameters
 from quantrecipe.model.json_file import read_json_object
@@ -28,10 +28,10 @@ from quantrecipe.model.model_card import general_pairs
 from quantrecipe.model.pairs import u32
 from quantrecipe.model.safetensors import Checkpoint
 from quantrecipe.model.tokenizer import tokenizer_pairs
-from quantrecipe.tensor import TensorInfo
 
 __all__ = ["open_huggingface"]
 
+_EMBEDDING = "token_embd.weight"
 _QUANTIZATION_VERSION = 2  # ggml: GGML_QNT_VERSION
 _READ = (
     "config.json",
@@ -62,13 +62,13 @@ def open_huggingface(folder: Path, checkpoint: Checkpoint, *, pre: str | None = 
     config = _complete(path, values, arch)
     _refuse(config, arch)
     tensors = convert_tensors(arch, config, checkpoint)
-    _check_vocabulary(config, {info.name: info for info, _ in tensors})
+    size = next(info.rows for info, _ in tensors if info.name == _EMBEDDING)
     metadata = general_pairs(folder, arch.name, parameters(tensors))
     metadata |= common_pairs(arch.name, config)
     metadata["general.file_type"] = u32(FILE_TYPES["BF16"])
     metadata |= arch.pairs(config)
     metadata["general.quantization_version"] = u32(_QUANTIZATION_VERSION)
-    metadata |= arch.tokenizer(config, tokenizer_pairs(folder, vocab_size(config), values, pre=pre))
+    metadata |= arch.tokenizer(config, tokenizer_pairs(folder, size, values, pre=pre))
     return Model(
         path=folder,
         container="huggingface",
@@ -99,18 +99,7 @@ def _complete(path: Path, values: dict[str, Any], arch: Architecture) -> Config:
     for name, derive in arch.derive.items():
         if values.get(name) is None:
             values[name] = derive(values)
-    return Config(path=path, values=values, rope=rope_parameters(values, arch.default_theta))
-
-
-def _check_vocabulary(config: Config, tensors: dict[str, TensorInfo]) -> None:
-    """llama.cpp refuses a model whose vocabulary and embedding don't agree."""
-    embedding = tensors.get("token_embd.weight")
-    if embedding is None:
-        what = "belongs to a model without an embedding (expected: a tensor 'model.embed_tokens.weight')"
-        config.fail(what, "give the whole model, not an adapter or a part of it")
-    if (size := vocab_size(config)) is not None and size != embedding.rows:
-        what = f"says vocab_size: {size}, but the embedding has {embedding.rows} rows"
-        config.fail(what, f"set vocab_size to {embedding.rows}")
+    return Config(path=path, values=values, rope=rope_parameters(path, values, arch.default_theta))
 
 
 def _refuse(config: Config, arch: Architecture) -> None:

@@ -15,6 +15,7 @@ import yaml
 
 from quantrecipe.errors import ModelError
 from quantrecipe.gguf.values import GGUFValue, ValueType
+from quantrecipe.model.architectures.config import MAX_FLOAT32, shown
 from quantrecipe.model.json_file import read_json_object
 from quantrecipe.model.pairs import Pairs, text, texts
 
@@ -42,7 +43,11 @@ def general_pairs(folder: Path, arch: str, parameters: tuple[int, int, int, int]
     writer = gguf.GGUFWriter(path=None, arch=arch)
     writer.add_type(gguf.GGUFType.MODEL)
     card.set_gguf_meta_model(writer)
-    return _written(writer.kv_data[0])
+    try:
+        return _written(writer.kv_data[0])
+    except (ModelError, UnicodeEncodeError) as error:
+        what = f"config.json, generation_config.json or README.md says what no GGUF can hold: {error}"
+        raise ModelError(what, "correct or remove it", file=folder) from error
 
 
 def _generation(folder: Path) -> Mapping[str, Any]:
@@ -62,6 +67,8 @@ def _written(pairs: Mapping[str, Any]) -> Pairs:
             made[key] = text(str(value.value))
         elif type_ is ValueType.ARRAY:
             made[key] = texts(str(item) for item in value.value)
-        else:
+        elif isinstance(value.value, int | float) and abs(value.value) <= MAX_FLOAT32:
             made[key] = GGUFValue.of(type_, value.value)
+        else:
+            raise ModelError(f"{key.removeprefix('general.')} is {shown(value.value)} (expected: a number)")
     return made

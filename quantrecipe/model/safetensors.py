@@ -130,7 +130,7 @@ def _tensor(path: Path, name: str, entry: Any, data_start: int, file_size: int) 
         _fail(path, f"tensor {name!r} has no proper entry (expected: dtype, shape, data_offsets)")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str):
-        _fail(path, f"tensor {name!r} has the dtype {_short(dtype)} (expected: a name such as \"BF16\")")
+        _fail(path, f'tensor {name!r} has the dtype {_short(dtype)} (expected: a name such as "BF16")')
     if not _naturals(shape) or len(shape) > _MAX_DIMS:
         _fail(path, f"tensor {name!r} has the impossible shape {_short(shape)}")
     if not _naturals(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:

@@ -1,19 +1,31 @@
-"""From a tensor in a safetensors file to a tensor that a GGUF can hold, or the reason why none can."""
+"""What a GGUF can hold: a tensor of a safetensors file as one of a GGUF, or the reason why it can't be."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import Never
 
 from quantrecipe.errors import ModelError
 from quantrecipe.model.safetensors import StoredTensor
 from quantrecipe.tensor import TensorInfo
 
-__all__ = ["as_tensor_info"]
+__all__ = ["as_tensor_info", "check_name", "check_storable"]
 
 _READABLE = {"F64", "F32", "F16", "BF16", "I8", "I16", "I32", "I64"}  # ggml has the same, by the same names
 _MAX_DIMS = 4  # ggml: GGML_MAX_DIMS
+_MAX_NAME = 64  # ggml: GGML_MAX_NAME, a terminating zero included
 
 
 def as_tensor_info(stored: StoredTensor, name: str | None = None) -> TensorInfo:
-    """The tensor as it is called in the GGUF. ModelError for dtypes and shapes that a GGUF can't hold."""
+    """The tensor as it is called in the GGUF. ModelError for what a GGUF can't hold."""
+    check_storable(stored)
+    name = stored.name if name is None else name
+    check_name(name, stored.extent.path)
+    return TensorInfo.from_name(name, stored.shape or (1,), stored.dtype)
+
+
+def check_storable(stored: StoredTensor) -> None:
+    """ModelError for dtypes and shapes that a GGUF can't hold."""
     if stored.dtype not in _READABLE:
         remedy = "start from the model's BF16, F16 or F32 weights"
         _fail(stored, f"has the dtype {stored.dtype}, which can't be converted", remedy)
@@ -22,8 +34,14 @@ def as_tensor_info(stored: StoredTensor, name: str | None = None) -> TensorInfo:
         _fail(stored, what, "drop or reshape it in the file")
     if 0 in stored.shape:
         _fail(stored, f"is empty: its shape is {stored.shape}", "drop it from the file")
-    return TensorInfo.from_name(stored.name if name is None else name, stored.shape or (1,), stored.dtype)
 
 
-def _fail(stored: StoredTensor, what: str, remedy: str) -> None:
+def check_name(name: str, file: Path) -> None:
+    """ModelError for names that ggml has no room for."""
+    if (size := len(name.encode())) >= _MAX_NAME:
+        what = f"the name of tensor {name!r} has {size} bytes; ggml loads at most {_MAX_NAME - 1}"
+        raise ModelError(what, "rename it, or leave it out", file=file)
+
+
+def _fail(stored: StoredTensor, what: str, remedy: str) -> Never:
     raise ModelError(f"tensor {stored.name!r} {what}", remedy, file=stored.extent.path)

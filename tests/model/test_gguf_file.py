@@ -12,7 +12,7 @@ from quantrecipe.errors import ModelError
 from quantrecipe.gguf.header import TensorEntry
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.gguf.write import encode_header
-from quantrecipe.model.gguf_file import open_gguf
+from quantrecipe.model.gguf_file import open_gguf, type_name
 from quantrecipe.model.read import TensorReader
 
 F32 = FormatSpec(name="F32", ggml_type=0, block=1, block_bytes=4)
@@ -60,13 +60,33 @@ def test_a_type_without_a_spec_is_listed_with_the_room_that_it_has(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("ggml_type", "name"),
+    [(0, "F32"), (9, "type 9 (Q8_1)"), (15, "type 15 (Q8_K)"), (33, "type 33 (Q4_0_8_8)"), (139, "type 139")],
+)
+def test_types_that_no_format_has_go_by_number_and_by_ggmls_name(ggml_type, name):
+    assert type_name(ggml_type, SPECS) == name
+
+
+@pytest.mark.parametrize(("name", "fits"), [("b" * 63, True), ("b" * 64, False), ("é" * 32, False)])
+def test_names_that_ggml_has_no_room_for_are_an_error(tmp_path, name, fits):
+    path = write(tmp_path / "a.gguf", entry(name))
+    if fits:
+        assert open_gguf(path, SPECS).tensors[0].name == name
+        return
+    with pytest.raises(
+        ModelError, match=rf"a\.gguf: the name of tensor '{name}' has 64 bytes; .* at most 63"
+    ):
+        open_gguf(path, SPECS)
+
+
+@pytest.mark.parametrize(
     ("tensors", "data", "says"),
     [
         ([entry("a", (2, 32))], 128, r"'a' has 256 bytes, but only 128 up to the end of the file"),
         ([entry("a"), entry("b", offset=96)], 224, r"'a' has 128 bytes, but only 96 up to the next tensor"),
         ([entry("b", offset=96), entry("a")], 224, r"'a' has 128 bytes, but only 96 up to the next tensor"),
         ([entry("a", (2**30, 2**30))], 128, r"'a' has 4,611,686,018,427,387,904 bytes"),
-        ([entry("a", (1, 33), 8)], 128, r"'a': Q8_0 stores blocks of 32 weights; a row of 33"),
+        ([entry("a", (1, 33), 8)], 128, r"'a': Q8_0 stores blocks of 32 weights, and 33 don't divide"),
     ],
     ids=["beyond the file", "overlap", "overlap in reverse", "2^62 bytes", "half a block"],
 )

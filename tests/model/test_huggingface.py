@@ -63,6 +63,8 @@ class TestFolders:
         folder = write_model("llama-tied", tmp_path)
         model = open_huggingface(folder, open_checkpoint(folder), pre="smollm")
         assert model.metadata["tokenizer.ggml.pre"].decode() == "smollm"
+        with pytest.raises(ModelError, match="did you mean smollm"):
+            open_huggingface(folder, open_checkpoint(folder), pre="smolm")
 
 
 class TestRefusals:
@@ -76,7 +78,7 @@ class TestRefusals:
             ({"num_hidden_layers": "two"}, "num_hidden_layers: 'two'"),
             ({"num_hidden_layers": 2**31}, "2147483648 layers, but there are only 22 tensors"),
             ({"num_attention_heads": 5}, "q_proj.* 64 rows, which don't divide among 5 heads"),
-            ({"vocab_size": 200}, "vocab_size: 200, but the embedding has 300 rows"),
+            ({"vocab_size": 200}, r"embed_tokens.* \(300, 64\) \(expected: \(200, 64\), by vocab_size"),
             ({"rope_theta": "high"}, "rope_theta: 'high'"),
             ({"draft_vocab_size": 8, "num_hidden_layers": 1}, "EAGLE-3"),
             ({"max_position_embeddings": 2**40}, "max_position_embeddings: 1099511627776"),
@@ -101,12 +103,6 @@ class TestRefusals:
         folder = write_model("llama-tied", tmp_path)
         (folder / "README.md").write_text("---\ntags: [a\n---\n")
         with pytest.raises(ModelError, match=r"README.md: its front matter is not valid YAML"):
-            open_model(folder)
-
-    def test_missing_experts(self, tmp_path: Path) -> None:
-        folder = write_model("qwen3moe", tmp_path)
-        edit(folder / "config.json", {"num_experts": 5})
-        with pytest.raises(ModelError, match=r"layer 0 has 12 matrices of experts \(expected: 15"):
             open_model(folder)
 
     def test_a_reranker(self, tmp_path: Path) -> None:

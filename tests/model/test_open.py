@@ -103,6 +103,18 @@ def test_what_a_gguf_can_not_hold_is_named(tmp_path, tensor, says):
         open_model(path, arch="flux")
 
 
+def test_names_that_ggml_has_no_room_for_are_an_error(tmp_path):
+    path = safetensors(tmp_path / "a.safetensors", **{"a" * 63: ("F32", (1,), 4), "b" * 64: ("F32", (1,), 4)})
+    with pytest.raises(ModelError, match=rf"a\.safetensors: the name of tensor '{'b' * 64}' has 64 bytes"):
+        open_model(path, arch="flux")
+
+
+def test_a_file_without_tensors_is_no_model(tmp_path):
+    path = safetensors(tmp_path / "a.safetensors")
+    with pytest.raises(ModelError, match=r"a\.safetensors: holds no tensors"):
+        open_model(path, arch="flux")
+
+
 def test_a_path_that_is_not_there(tmp_path):
     with pytest.raises(ModelError, match=r"there is no such file or folder; give a \.gguf file"):
         open_model(tmp_path / "none")
@@ -143,5 +155,7 @@ def test_half_a_download_is_an_error_that_names_the_file(tmp_path):
     folder = shutil.copytree(EXAMPLE, tmp_path / "model")
     with (folder / "model.safetensors").open("r+b") as file:
         file.truncate(2_000_000)
-    with pytest.raises(ModelError, match=r"model\.safetensors: tensor .* beyond the end of the file \(2,000,000"):
+    with pytest.raises(
+        ModelError, match=r"model\.safetensors: tensor .* beyond the end of the file \(2,000,000"
+    ):
         open_model(folder)

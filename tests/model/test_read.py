@@ -92,7 +92,9 @@ def test_a_file_that_is_not_as_large_as_it_was_is_refused(tmp_path, reader):
 def test_a_file_that_went_away_is_an_error(tmp_path, reader):
     tensor = source(tmp_path, 24)
     tensor.extents[0].path.unlink()
-    with pytest.raises(ModelError, match=r"0\.bin: can't be read at byte 39, in output\.weight: No such file"):
+    with pytest.raises(
+        ModelError, match=r"0\.bin: can't be read at byte 39, in output\.weight: No such file"
+    ):
         reader.read_rows(tensor, 1, 2, np.empty(ROW, np.uint8), tensor="output.weight")
 
 

@@ -87,7 +87,10 @@ BROKEN = {
     "metadata of numbers": (safetensors({"__metadata__": {"a": 1}}), "not an object of strings"),
     "metadata as a list": (safetensors({"__metadata__": []}), "not an object of strings"),
     "entry is a list": (safetensors({"a": []}), "'a' has no proper entry"),
-    "entry without a shape": (safetensors({"a": {"dtype": "F32", "data_offsets": [0, 0]}}), "no proper entry"),
+    "entry without a shape": (
+        safetensors({"a": {"dtype": "F32", "data_offsets": [0, 0]}}),
+        "no proper entry",
+    ),
     "entry with a stray field": (safetensors({"a": {**entry(), "more": 1}}, 16), "no proper entry"),
     "dtype is a number": (safetensors({"a": entry(7)}, 16), "dtype 7"),
     "shape is a number": (safetensors({"a": {**entry(), "shape": 4}}, 16), "impossible shape 4"),

@@ -8,6 +8,7 @@ from typing import Any
 
 from quantrecipe.model.architectures.config import Config
 from quantrecipe.model.architectures.experts import ExpertNames
+from quantrecipe.model.architectures.layout import Layout
 from quantrecipe.model.pairs import Pairs
 
 __all__ = ["Architecture"]
@@ -31,10 +32,11 @@ def _no_reason(config: Config) -> str | None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Architecture:
-    """Data, and a few small functions for what data can't say. Everything has a default but the first three.
+    """Data, and a few small functions for what data can't say. Everything has a default but the first four.
 
     name:          llama.cpp's name of it: `general.architecture`, the prefix of its keys, its tensor name map
     classes:       names under `architectures` in config.json
+    layout:        the tensors that llama.cpp loads, and their shapes
     defaults:      what transformers assumes of a hyper-parameter that config.json doesn't give
     default_theta: the same for the base frequency of the rotary embedding
     derive:        hyper-parameters that transformers works out from others, where they are missing or null
@@ -48,6 +50,7 @@ class Architecture:
 
     name: str
     classes: tuple[str, ...]
+    layout: Layout
     defaults: Mapping[str, Any]
     default_theta: float = 10_000.0
     derive: Mapping[str, Callable[[Mapping[str, Any]], Any]] = field(default_factory=dict)

@@ -9,7 +9,16 @@ from typing import Any, Never
 
 from quantrecipe.errors import ModelError
 
-__all__ = ["Config"]
+__all__ = ["MAX_FLOAT32", "Config", "shown"]
+
+MAX_FLOAT32 = (2 - 2**-23) * 2.0**127
+_SHOWN = 60
+
+
+def shown(value: Any) -> str:
+    """A value of config.json, as it may stand in a message."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,22 +41,22 @@ class Config:
 
     def find(self, *names: str) -> Any:
         """The value of the first name that is there, even if it is null; None where none is."""
-        return self.values.get(self._name(names))
+        return self.values.get(self.called(*names))
 
     def count(self, *names: str) -> int | None:
         """A whole number, 0 or more."""
-        return self._checked(self._name(names), self.find(*names))
+        return self._checked(self.called(*names), self.find(*names))
 
     def need(self, *names: str) -> int:
         """A whole number, 1 or more, that the architecture can't do without."""
         value = self.count(*names)
         if not value:
-            self.fail(f"has no {self._name(names)} (expected: a whole number above 0)")
+            self.fail(f"has no {self.called(*names)} (expected: a whole number above 0)")
         return value
 
     def number(self, *names: str) -> float | None:
         """Any number."""
-        return self._number(self._name(names), self.find(*names))
+        return self._number(self.called(*names), self.find(*names))
 
     def rope_count(self, name: str) -> int | None:
         """A whole number among the rotary embedding's settings."""
@@ -57,21 +66,22 @@ class Config:
         """A number among the rotary embedding's settings."""
         return self._number(name, self.rope.get(name))
 
-    def _name(self, names: tuple[str, ...]) -> str:
+    def called(self, *names: str) -> str:
+        """The first of these names that is there; the first of all where none is."""
         return next((name for name in names if name in self.values), names[0])
 
     def _checked(self, name: str, value: Any) -> int | None:
         if value is None:
             return None
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**32:
-            self.fail(f"says {name}: {value!r} (expected: a whole number)")
+            self.fail(f"says {name}: {shown(value)} (expected: a whole number)")
         return value
 
     def _number(self, name: str, value: Any) -> float | None:
         if value is None:
             return None
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            self.fail(f"says {name}: {value!r} (expected: a number)")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= MAX_FLOAT32:
+            self.fail(f"says {name}: {shown(value)} (expected: a number)")
         return value
 
     def fail(self, what: str, remedy: str = "download it again, or mend it") -> Never:

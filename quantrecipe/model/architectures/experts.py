@@ -20,6 +20,7 @@ from typing import Never
 from quantrecipe.errors import ModelError
 from quantrecipe.model.model import Extent
 from quantrecipe.model.safetensors import StoredTensor
+from quantrecipe.model.stored import check_storable
 
 __all__ = ["ExpertNames", "Stack", "stack", "unpack"]
 
@@ -41,6 +42,10 @@ class ExpertNames:
         if match is None or match[3] not in self.matrices:
             return None
         return int(match[1]), int(match[2]), match[3]
+
+    def name(self, layer: int, expert: int, matrix: str) -> str:
+        """The name that parse reads."""
+        return f"model.layers.{layer}.{self.module}.{expert}.{matrix}.weight"
 
     def is_stacked(self, name: str) -> bool:
         """True for "model.layers.3.mlp.experts.gate_up_proj" and its down_proj."""
@@ -64,6 +69,7 @@ def stack(names: ExpertNames, layer: int, found: dict[tuple[int, str], StoredTen
     experts = 1 + max(expert for expert, _ in found)
     for matrix, stacked in names.matrices.items():
         parts = [found[expert, matrix] for expert in range(experts)]
+        check_storable(parts[0])
         for part in parts:
             if (part.shape, part.dtype) != (parts[0].shape, parts[0].dtype) or len(part.shape) != 2:
                 what = f"is {part.dtype} {part.shape}, unlike {parts[0].name!r}: {parts[0].dtype} {parts[0].shape}"
@@ -78,6 +84,7 @@ def stack(names: ExpertNames, layer: int, found: dict[tuple[int, str], StoredTen
 
 def unpack(stored: StoredTensor) -> Iterator[Stack]:
     """What is stacked already: `down_proj` as it is; `gate_up_proj` as two, whose rows take turns by expert."""
+    check_storable(stored)
     if stored.name.removesuffix(".weight").endswith("down_proj"):
         name = stored.name.removesuffix(".weight") + ".weight"
         yield Stack(name=name, shape=stored.shape, dtype=stored.dtype, extents=(stored.extent,))

@@ -9,28 +9,46 @@ from quantrecipe.model.architectures.config import Config
 from quantrecipe.model.architectures.rope import rope_pairs
 from quantrecipe.model.pairs import Pairs, boolean, f32, u32
 
-__all__ = ["LAYERS", "common_pairs", "head_dim", "rope_dimensions", "vocab_size"]
+__all__ = [
+    "EXPERTS",
+    "EXPERTS_USED",
+    "FEED_FORWARD",
+    "HEADS",
+    "HIDDEN",
+    "KV_HEADS",
+    "LAYERS",
+    "common_pairs",
+    "head_dim",
+    "rope_dimensions",
+]
 
 LAYERS = ("n_layers", "num_hidden_layers", "n_layer", "num_layers")
+HIDDEN = ("hidden_size", "n_embd", "dim")
+FEED_FORWARD = (
+    "prefix_dense_intermediate_size", "dense_intermediate_size", "intermediate_size", "n_inner", "hidden_dim",
+)  # fmt: skip
+HEADS = ("num_attention_heads", "n_head", "n_heads")
+KV_HEADS = ("num_key_value_heads", "n_kv_heads")
+EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
+EXPERTS_USED = ("num_experts_per_tok", "num_experts_per_token", "top_k_experts")
 
 _SIZES = {
     "context_length": (
         "max_position_embeddings", "n_ctx", "n_positions", "max_length", "max_sequence_length", "model_max_length",
     ),
-    "embedding_length": ("hidden_size", "n_embd", "dim"),
-    "feed_forward_length": (
-        "prefix_dense_intermediate_size", "dense_intermediate_size", "intermediate_size", "n_inner", "hidden_dim",
-    ),
-    "attention.head_count": ("num_attention_heads", "n_head", "n_heads"),
-    "attention.head_count_kv": ("num_key_value_heads", "n_kv_heads"),
+    "embedding_length": HIDDEN,
+    "feed_forward_length": FEED_FORWARD,
+    "attention.head_count": HEADS,
+    "attention.head_count_kv": KV_HEADS,
 }  # fmt: skip
+_RMS = ("rms_norm_eps", "norm_eps")
 _NORMS = {
-    "attention.layer_norm_rms_epsilon": ("rms_norm_eps", "norm_eps"),
+    "attention.layer_norm_rms_epsilon": _RMS,
     "attention.layer_norm_epsilon": ("layer_norm_eps", "layer_norm_epsilon", "norm_epsilon"),
 }
 _EXPERTS = {
-    "expert_count": ("num_local_experts", "num_experts", "n_routed_experts"),
-    "expert_used_count": ("num_experts_per_tok", "num_experts_per_token", "top_k_experts"),
+    "expert_count": EXPERTS,
+    "expert_used_count": EXPERTS_USED,
     "expert_group_count": ("n_group",),
     "expert_group_used_count": ("topk_group",),
 }
@@ -38,6 +56,10 @@ _EXPERTS = {
 
 def common_pairs(arch: str, config: Config) -> Pairs:
     """The common keys, from block_count to the length of keys and values."""
+    config.need(*_SIZES["context_length"])  # without these two, llama.cpp doesn't load the model
+    if config.number(*_RMS) is None:
+        config.fail("has no rms_norm_eps (expected: a number)")
+    _check_experts(config)
     pairs: Pairs = {f"{arch}.block_count": u32(config.need(*LAYERS))}
     _add_counts(pairs, arch, config, _SIZES)
     if config.find("is_causal") is False:
@@ -55,13 +77,19 @@ def common_pairs(arch: str, config: Config) -> Pairs:
 
 def head_dim(config: Config) -> int:
     """Length of an attention head."""
-    given = config.count("head_dim")
-    return given if given is not None else config.need("hidden_size") // config.need("num_attention_heads")
+    if config.count("head_dim") is not None:
+        return config.need("head_dim")
+    return config.need(*HIDDEN) // config.need(*HEADS)
 
 
-def vocab_size(config: Config) -> int | None:
-    """Rows of the embedding, None where config.json doesn't say."""
-    return config.count("vocab_size")
+def _check_experts(config: Config) -> None:
+    """llama.cpp stops where tokens are sent to more experts than there are, or to none."""
+    experts, used = config.count(*EXPERTS) or 0, config.count(*EXPERTS_USED) or 0
+    if used > experts or (experts and not used):
+        what = (
+            f"says that each token is sent to {used} of {experts} experts (expected: 1 or more, at most all)"
+        )
+        config.fail(what, f"correct {config.called(*EXPERTS_USED)} or {config.called(*EXPERTS)}")
 
 
 def rope_dimensions(arch: str, config: Config) -> Pairs:

@@ -6,12 +6,34 @@ from collections.abc import Mapping
 
 from quantrecipe.model.architectures.architecture import Architecture
 from quantrecipe.model.architectures.config import Config
-from quantrecipe.model.architectures.hyperparameters import head_dim, rope_dimensions
+from quantrecipe.model.architectures.hyperparameters import EXPERTS, head_dim, rope_dimensions
+from quantrecipe.model.architectures.layout import DENSE, HEAD, Layout, Shapes, attention, biases, layers
 from quantrecipe.model.architectures.rope import llama3_factors
 from quantrecipe.model.json_file import read_json_object
 from quantrecipe.model.pairs import Pairs, boolean, u32
 
-__all__ = ["LLAMA", "computed", "even_heads", "pairs", "refuse", "tokenizer"]
+__all__ = ["DENSE_LAYOUT", "LLAMA", "OPTIONAL", "computed", "even_heads", "pairs", "refuse", "tokenizer"]
+
+OPTIONAL: Shapes = {
+    **HEAD,
+    **biases(),
+    **layers({"self_attn.o_proj.bias": ("hidden_size",)}),
+    "rope.freqs": ("head_dim / 2",),
+}
+"""Mixtral's too."""
+
+DENSE_LAYOUT = Layout(
+    required=attention() | DENSE,
+    optional=OPTIONAL
+    | layers(
+        {
+            "mlp.gate_proj.bias": ("intermediate_size",),
+            "mlp.up_proj.bias": ("intermediate_size",),
+            "mlp.down_proj.bias": ("hidden_size",),
+        }
+    ),
+)
+"""Mistral's too."""
 
 # llama.cpp's converter knows these families by nothing else
 _CODE_LLAMA_VOCAB, _CODE_LLAMA_EOT = 32016, 32010
@@ -49,7 +71,9 @@ def even_heads(values: Mapping[str, object]) -> object:
 
 
 def refuse(config: Config) -> str | None:
-    """Draft models of EAGLE-3 go by Llama's class name."""
+    """Draft models of EAGLE-3 go by Llama's class name; some with experts do, too."""
+    if config.count(*EXPERTS):
+        return f"is a model with experts ({config.called(*EXPERTS)}), but its class has none"
     if config.find("draft_vocab_size") is not None and config.find("num_hidden_layers") == 1:
         return "is an EAGLE-3 draft model, which needs its target model to be converted"
     return None
@@ -58,6 +82,7 @@ def refuse(config: Config) -> str | None:
 LLAMA = Architecture(
     name="llama",
     classes=("LlamaForCausalLM", "LLaMAForCausalLM"),
+    layout=DENSE_LAYOUT,
     defaults={
         "vocab_size": 32000,
         "hidden_size": 4096,

@@ -13,6 +13,7 @@ __all__ = ["MISTRAL"]
 MISTRAL = Architecture(
     name="llama",
     classes=("MistralForCausalLM",),
+    layout=llama.DENSE_LAYOUT,
     defaults={
         "vocab_size": 32000,
         "hidden_size": 4096,

@@ -5,12 +5,25 @@ from __future__ import annotations
 from quantrecipe.model.architectures import llama
 from quantrecipe.model.architectures.architecture import Architecture
 from quantrecipe.model.architectures.experts import ExpertNames
+from quantrecipe.model.architectures.layout import Layout, attention, layers
 
 __all__ = ["MIXTRAL"]
 
 MIXTRAL = Architecture(
     name="llama",
     classes=("MixtralForCausalLM",),
+    layout=Layout(
+        required=attention()
+        | layers(
+            {
+                "block_sparse_moe.gate.weight": ("num_experts", "hidden_size"),
+                "block_sparse_moe.experts.w1.weight": ("num_experts", "intermediate_size", "hidden_size"),
+                "block_sparse_moe.experts.w2.weight": ("num_experts", "hidden_size", "intermediate_size"),
+                "block_sparse_moe.experts.w3.weight": ("num_experts", "intermediate_size", "hidden_size"),
+            }
+        ),
+        optional=llama.OPTIONAL,
+    ),
     defaults={
         "vocab_size": 32000,
         "hidden_size": 4096,

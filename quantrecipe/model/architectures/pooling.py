@@ -43,6 +43,8 @@ def _pooling_module(path: Path) -> str | None:
         for module in modules:
             if module["type"].endswith("Pooling"):
                 name = str(module["path"])
+                if not name.isprintable():
+                    raise ValueError(name)
                 if Path(name).is_absolute() or ".." in Path(name).parts:
                     raise ModelError(
                         f"points outside its folder: {name!r}", "use models that you trust", file=path

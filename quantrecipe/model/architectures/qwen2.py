@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from quantrecipe.model.architectures.architecture import Architecture
+from quantrecipe.model.architectures.layout import DENSE, HEAD, Layout, attention, biases
 from quantrecipe.model.architectures.pooling import pooling_pairs
 
 __all__ = ["QWEN2"]
@@ -10,6 +11,10 @@ __all__ = ["QWEN2"]
 QWEN2 = Architecture(
     name="qwen2",
     classes=("Qwen2ForCausalLM",),
+    layout=Layout(
+        required=attention("hidden_size") | DENSE,
+        optional={**HEAD, "lm_head.bias": ("vocab_size",), **biases("hidden_size")},
+    ),
     defaults={
         "vocab_size": 151936,
         "hidden_size": 4096,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from quantrecipe.model.architectures.architecture import Architecture
 from quantrecipe.model.architectures.config import Config
 from quantrecipe.model.architectures.experts import ExpertNames
+from quantrecipe.model.architectures.layout import EXPERTS, HEAD, Layout, Shapes, attention, biases, layers
 from quantrecipe.model.pairs import Pairs, u32
 
 __all__ = ["EXPERT_NAMES", "QWEN2MOE", "expert_lengths"]
@@ -18,12 +19,22 @@ EXPERT_NAMES = ExpertNames(
 )
 """Qwen3-MoE's too."""
 
+_SHARED_LENGTH = "shared_expert_intermediate_size"
+_SHARED_EXPERT: Shapes = layers(
+    {
+        "mlp.shared_expert_gate.weight": ("hidden_size",),
+        "mlp.shared_expert.gate_proj.weight": (_SHARED_LENGTH, "hidden_size"),
+        "mlp.shared_expert.up_proj.weight": (_SHARED_LENGTH, "hidden_size"),
+        "mlp.shared_expert.down_proj.weight": ("hidden_size", _SHARED_LENGTH),
+    }
+)
+
 
 def expert_lengths(arch: str, config: Config) -> Pairs:
     """Feed-forward lengths of a routed and of the shared expert, where config.json has them."""
     lengths = {
         f"{arch}.expert_feed_forward_length": config.count("moe_intermediate_size"),
-        f"{arch}.expert_shared_feed_forward_length": config.count("shared_expert_intermediate_size"),
+        f"{arch}.expert_shared_feed_forward_length": config.count(_SHARED_LENGTH),
     }
     return {key: u32(length) for key, length in lengths.items() if length is not None}
 
@@ -31,6 +42,10 @@ def expert_lengths(arch: str, config: Config) -> Pairs:
 QWEN2MOE = Architecture(
     name="qwen2moe",
     classes=("Qwen2MoeForCausalLM",),
+    layout=Layout(
+        required=attention("hidden_size") | HEAD | EXPERTS | _SHARED_EXPERT,
+        optional=biases("hidden_size"),
+    ),
     defaults={
         "vocab_size": 151936,
         "hidden_size": 2048,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from quantrecipe.model.architectures.architecture import Architecture
 from quantrecipe.model.architectures.config import Config
+from quantrecipe.model.architectures.layout import DENSE, HEAD, QK_NORMS, Layout, attention, biases
 from quantrecipe.model.architectures.pooling import pooling_pairs
 
 __all__ = ["QWEN3"]
@@ -20,6 +21,7 @@ def refuse(config: Config) -> str | None:
 QWEN3 = Architecture(
     name="qwen3",
     classes=("Qwen3ForCausalLM",),
+    layout=Layout(required=attention() | QK_NORMS | DENSE, optional=HEAD | biases()),
     defaults={
         "vocab_size": 151936,
         "hidden_size": 4096,

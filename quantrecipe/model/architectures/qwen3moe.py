@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from quantrecipe.model.architectures.architecture import Architecture
+from quantrecipe.model.architectures.layout import EXPERTS, HEAD, QK_NORMS, Layout, attention, biases
 from quantrecipe.model.architectures.qwen2moe import EXPERT_NAMES, expert_lengths
 
 __all__ = ["QWEN3MOE"]
@@ -10,6 +11,7 @@ __all__ = ["QWEN3MOE"]
 QWEN3MOE = Architecture(
     name="qwen3moe",
     classes=("Qwen3MoeForCausalLM",),
+    layout=Layout(required=attention() | QK_NORMS | EXPERTS, optional=HEAD | biases()),
     defaults={
         "vocab_size": 151936,
         "hidden_size": 2048,

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from quantrecipe.model.architectures.config import Config
+from quantrecipe.errors import ModelError
+from quantrecipe.model.architectures.config import Config, shown
 from quantrecipe.model.pairs import Pairs, f32, text, u32
 
 __all__ = ["llama3_factors", "rope_pairs", "rope_parameters"]
 
 _OWN_CONTEXT = {"llama3", "yarn", "longrope"}
 """Kinds of scaling that start from the context length of the first training."""
+
+_MEND = "correct it, or download it again"
 
 _YARN = {
     "extrapolation_factor": "yarn_ext_factor",
@@ -28,19 +32,36 @@ _YARN = {
 }
 
 
-def rope_parameters(values: Mapping[str, Any], default_theta: float) -> dict[str, Any]:
-    """The settings of the rotary embedding in one form: rope_type, rope_theta, and what the type needs."""
-    given = values.get("rope_scaling") or values.get("rope_parameters") or {}
-    rope = dict(given) if isinstance(given, Mapping) else {}
+def rope_parameters(path: Path, values: Mapping[str, Any], default_theta: float) -> dict[str, Any]:
+    """The settings of the rotary embedding in one form: rope_type, rope_theta, and what the type needs.
+
+    ModelError about `path`, the config.json, where they have no form that is known.
+    """
+    rope = next(
+        filter(None, (_settings(path, values, name) for name in ("rope_scaling", "rope_parameters"))), {}
+    )
     theta = values.get("rope_theta")
     rope.setdefault("rope_theta", default_theta if theta is None else theta)
     rope.setdefault("rope_type", rope.get("type", "default"))
+    if not isinstance(rope["rope_type"], str):
+        what = f'says rope_type: {shown(rope["rope_type"])} (expected: a name such as "yarn")'
+        raise ModelError(what, _MEND, file=path)
     if rope["rope_type"] in _OWN_CONTEXT:
         if (length := values.get("original_max_position_embeddings")) is not None:
             rope["original_max_position_embeddings"] = length
         else:
             rope.setdefault("original_max_position_embeddings", values.get("max_position_embeddings"))
     return rope
+
+
+def _settings(path: Path, values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    given = values.get(name)
+    if given is not None and not isinstance(given, Mapping):
+        what = (
+            f'says {name}: {shown(given)} (expected: an object, such as {{"rope_type": "yarn", …}}, or null)'
+        )
+        raise ModelError(what, _MEND, file=path)
+    return dict(given or {})
 
 
 def rope_pairs(arch: str, config: Config) -> Pairs:
@@ -87,11 +108,14 @@ def llama3_factors(config: Config, head_dim: int) -> bytes | None:
     context = setting("original_max_position_embeddings", 8192)
     if high == low:
         config.fail("has equal low_freq_factor and high_freq_factor, so no blend between them is defined")
-    exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
-    powers = np.power(np.float64(base), exponents.astype(np.float64)).astype(np.float32)  # rounded once
-    wavelengths = one / (one / powers) * np.float32(2 * math.pi)
-    smooth = (one / wavelengths * context - low) / (high - low)
-    blended = one / ((one - smooth) / factor + smooth)
-    factors = np.where(wavelengths > context / low, factor, blended)
-    factors = np.where(wavelengths < context / high, one, factors)
+    with np.errstate(all="ignore"):  # what overflows, or divides by zero, shows in the outcome
+        exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
+        powers = np.power(np.float64(base), exponents.astype(np.float64)).astype(np.float32)  # rounded once
+        wavelengths = one / (one / powers) * np.float32(2 * math.pi)
+        smooth = (one / wavelengths * context - low) / (high - low)
+        blended = one / ((one - smooth) / factor + smooth)
+        factors = np.where(wavelengths > context / low, factor, blended)
+        factors = np.where(wavelengths < context / high, one, factors)
+    if base <= 0 or not (np.isfinite(factors) & (factors > 0)).all():
+        config.fail("has rope settings of which no frequencies can be made", _MEND)
     return factors.astype("<f4").tobytes()

@@ -7,15 +7,17 @@ experts where the last of them comes. Names go through gguf's tensor name map.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 from math import prod
 
 import gguf
 
 from quantrecipe.errors import ModelError, Problem
 from quantrecipe.model.architectures.architecture import Architecture
+from quantrecipe.model.architectures.completeness import abridged, check_tensors
 from quantrecipe.model.architectures.config import Config
-from quantrecipe.model.architectures.experts import Stack, stack, unpack
-from quantrecipe.model.architectures.hyperparameters import LAYERS
+from quantrecipe.model.architectures.experts import ExpertNames, Stack, stack, unpack
+from quantrecipe.model.architectures.hyperparameters import EXPERTS, LAYERS
 from quantrecipe.model.model import TensorSource
 from quantrecipe.model.safetensors import Checkpoint, StoredTensor
 from quantrecipe.model.stored import as_tensor_info
@@ -29,35 +31,39 @@ _NOT_WEIGHTS = (".attention.masked_bias", ".attention.bias", ".rotary_emb.inv_fr
 """Buffers of old checkpoints that follow from the configuration."""
 _HEADS = {"q_proj": ("num_attention_heads",), "k_proj": ("num_key_value_heads", "num_attention_heads")}
 """Projections whose rows are rotated, and what counts their heads."""
-_SHOWN = 5
 
 
 def convert_tensors(arch: Architecture, config: Config, checkpoint: Checkpoint) -> list[Converted]:
-    """All tensors, in the order of the GGUF. ModelError for those that the architecture doesn't know."""
+    """All tensors, in the order of the GGUF. ModelError where they aren't those that llama.cpp loads."""
     layers = config.need(*LAYERS)
     if layers > len(checkpoint.tensors):
-        config.fail(
-            f"says that there are {layers} layers, but there are only {len(checkpoint.tensors)} tensors"
-        )
+        what = f"says that there are {layers} layers, but there are only {len(checkpoint.tensors)} tensors"
+        config.fail(what)
     names = gguf.get_tensor_name_map(_number_of(arch.name), layers)
-    made = [_computed(name, data) for name, data in arch.computed(config).items()]
-    taken = {info.name: "config.json" for info, _ in made}
+    made: dict[str, Converted] = {}
+    taken: dict[str, str] = {}
     unknown: list[str] = []
     for stored in _expand(arch, config, checkpoint):
         name = names.get_name(stored.name, try_suffixes=(".weight", ".bias"))
         if name is None:
             unknown.append(stored.name)
-        elif name in taken:
+            continue
+        if name in taken:
             what = f"{taken[name]!r} and {stored.name!r} would both be called {name!r}"
-            raise ModelError(what, "delete one of them", file=config.path)
-        else:
-            taken[name] = stored.name
-            made.append(
-                _stacked(stored, name) if isinstance(stored, Stack) else _plain(arch, config, stored, name)
-            )
+            raise ModelError(what, "delete one of them", file=config.folder)
+        taken[name] = stored.name
+        made[name] = (
+            _stacked(stored, name) if isinstance(stored, Stack) else _plain(arch, config, stored, name)
+        )
     if unknown:
         raise ModelError(_unknown(arch, config, unknown))
-    return made
+    check_tensors(arch, config, {name: info for name, (info, _) in made.items()}, taken, names)
+    # last, since what it computes is only as sound as the sizes that were checked
+    computed = {name: _computed(name, data) for name, data in arch.computed(config).items()}
+    if both := sorted(computed.keys() & made.keys()):
+        what = f"tensor {taken[both[0]]!r} follows from config.json, too"
+        raise ModelError(what, "delete it from the checkpoint", file=config.folder)
+    return [*computed.values(), *made.values()]
 
 
 def _number_of(name: str) -> gguf.MODEL_ARCH:
@@ -78,19 +84,32 @@ def _expand(arch: Architecture, config: Config, checkpoint: Checkpoint) -> Itera
             yield from unpack(stored)
         elif (parsed := arch.experts.parse(stored.name)) is not None:
             layer, expert, matrix = parsed
+            count = config.need(*EXPERTS)
+            if expert >= count:
+                what = f"says {config.called(*EXPERTS)}: {count}, but there is a tensor {stored.name!r}"
+                config.fail(what, "correct it, or download the model again")
             found = waiting.setdefault(layer, {})
             found[expert, matrix] = stored
-            if len(found) == config.need("num_local_experts", "num_experts") * len(arch.experts.matrices):
+            if len(found) == count * len(arch.experts.matrices):
                 yield from stack(arch.experts, layer, waiting.pop(layer))
         else:
             yield stored
-    if waiting:
-        layer, found = next(iter(waiting.items()))
-        expected = config.need("num_local_experts", "num_experts") * len(
-            arch.experts.matrices if arch.experts else ()
-        )
-        what = f"layer {layer} has {len(found)} matrices of experts (expected: {expected}, by config.json)"
-        raise ModelError(what, "files are missing: download the model again", file=config.path)
+    if waiting and arch.experts is not None:
+        if (count := config.need(*EXPERTS)) > len(ordered):
+            what = f"says {config.called(*EXPERTS)}: {count}, but there are only {len(ordered)} tensors"
+            config.fail(what, "correct it, or download the model again")
+        raise ModelError(abridged(list(_missing_experts(arch.experts, config, waiting))))
+
+
+def _missing_experts(
+    names: ExpertNames, config: Config, waiting: dict[int, dict[tuple[int, str], StoredTensor]]
+) -> Iterator[Problem]:
+    for layer, found in sorted(waiting.items()):
+        for expert, matrix in product(range(config.need(*EXPERTS)), names.matrices):
+            if (expert, matrix) not in found:
+                what = f"tensor {names.name(layer, expert, matrix)!r} is missing"
+                remedy = f"download the model again, or correct {config.called(*EXPERTS)} in config.json"
+                yield Problem(what=what, remedy=remedy, file=config.folder)
 
 
 def _computed(name: str, data: bytes) -> Converted:
@@ -128,17 +147,16 @@ def _rows_per_head(config: Config, stored: StoredTensor) -> int:
 
 
 def _unknown(arch: Architecture, config: Config, names: list[str]) -> list[Problem]:
-    shown = [
-        Problem(
-            what=f"tensor {name!r} is none that a {arch.name} of {config.need(*LAYERS)} layers has",
-            remedy="convert it with llama.cpp's converter to a BF16 GGUF, and give that",
-            file=config.path,
-        )
-        for name in names[:_SHOWN]
-    ]
-    if len(names) > _SHOWN:
-        shown.append(Problem(what=f"… and {len(names) - _SHOWN} more like these", file=config.path))
-    return shown
+    return abridged(
+        [
+            Problem(
+                what=f"tensor {name!r} is none that a {arch.name} of {config.need(*LAYERS)} layers has",
+                remedy="convert it with llama.cpp's converter to a BF16 GGUF, and give that",
+                file=config.path,
+            )
+            for name in names
+        ]
+    )
 
 
 def parameters(tensors: list[Converted]) -> tuple[int, int, int, int]:

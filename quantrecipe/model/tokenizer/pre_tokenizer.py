@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -23,7 +24,7 @@ from typing import Any
 
 from quantrecipe.errors import ModelError
 
-__all__ = ["PreTokenizer", "known_pre_tokenizers", "recognise"]
+__all__ = ["PreTokenizer", "check_name", "known_names", "known_pre_tokenizers", "recognise"]
 
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 """What ByteLevel(use_regex) splits by. Source: Hugging Face tokenizers, pre_tokenizers/byte_level.rs."""
@@ -47,11 +48,29 @@ class PreTokenizer:
 @cache
 def known_pre_tokenizers() -> tuple[PreTokenizer, ...]:
     """The table."""
-    data = json.loads(files(__package__).joinpath("pre_tokenizers.json").read_text(encoding="utf-8"))
     return tuple(
         PreTokenizer(name=row["name"], splits=tuple(row["splits"]), ignore_merges=row["ignore_merges"])
-        for row in data["pre_tokenizers"]
+        for row in _data()["pre_tokenizers"]
     )
+
+
+@cache
+def known_names() -> tuple[str, ...]:
+    """All names that llama.cpp loads, those of rules that the table doesn't have, too."""
+    return tuple(_data()["names"])
+
+
+def _data() -> dict[str, Any]:
+    data: dict[str, Any] = json.loads(files(__package__).joinpath("pre_tokenizers.json").read_text("utf-8"))
+    return data
+
+
+def check_name(name: str) -> None:
+    """ModelError for a name that llama.cpp doesn't know: it would refuse the file."""
+    if name not in known_names():
+        close = get_close_matches(name.lower(), known_names(), 3, 0.6)
+        remedy = f"did you mean {' or '.join(close)}?" if close else f"it has: {', '.join(known_names())}"
+        raise ModelError(f"--pre {name}: llama.cpp has no pre-tokenizer of this name", remedy)
 
 
 def recognise(path: Path, tokenizer: Mapping[str, Any]) -> str:

@@ -28,6 +28,7 @@ _ID_KEYS = {
     "eot": "eot_token_id",
     "eom": "eom_token_id",
 }
+_MAX_ID = 2**31  # llama.cpp: llama_token is an int32_t
 _ADD_KEYS = {"bos": "add_bos_token", "eos": "add_eos_token", "sep": "add_sep_token"}
 
 
@@ -63,7 +64,7 @@ def special_pairs(
         if processor:
             for step in processor.get("processors", [processor]):
                 _read_step(names, step)
-        ids = _ids(names, tokenizer, model_config, vocab_size)
+        ids = _ids(path, names, tokenizer, model_config, vocab_size)
     except (AttributeError, TypeError, KeyError, IndexError) as error:
         what = f"its post_processor or added_tokens are not understood: {error!r}"
         raise ModelError(what, "download it again", file=path) from error
@@ -154,7 +155,11 @@ def _read_separators(names: _Names, pair: list[Any], last: str | None) -> None:
 
 
 def _ids(
-    names: _Names, tokenizer: Mapping[str, Any], model_config: Mapping[str, Any], limit: int | None
+    path: Path,
+    names: _Names,
+    tokenizer: Mapping[str, Any],
+    model_config: Mapping[str, Any],
+    limit: int | None,
 ) -> dict[str, int]:
     """By kind, in the order in which they are found: names first, then what config.json adds."""
     numbers: dict[str, Any] = {}
@@ -166,12 +171,15 @@ def _ids(
             name = names.of.get(kind)
             name = name.get("content") if isinstance(name, Mapping) else name
             number = numbers.get(name) if isinstance(name, str) else None
-            _add_id(ids, kind, number, limit)
+            _add_id(path, ids, kind, number, limit)
     for kind in names.types:
-        _add_id(ids, kind, model_config.get(f"{kind}_token_id"), limit)
+        _add_id(path.with_name("config.json"), ids, kind, model_config.get(f"{kind}_token_id"), limit)
     return ids
 
 
-def _add_id(ids: dict[str, int], kind: str, number: Any, limit: int | None) -> None:
+def _add_id(path: Path, ids: dict[str, int], kind: str, number: Any, limit: int | None) -> None:
+    if type(number) is int and number >= _MAX_ID:
+        what = f"says {kind}_token_id: {number} (expected: below {_MAX_ID})"
+        raise ModelError(what, "correct it", file=path)
     if type(number) is int and number >= 0 and (limit is None or number < limit):
         ids.setdefault(kind, number)

@@ -11,7 +11,7 @@ from quantrecipe.model.json_file import read_json_object
 from quantrecipe.model.pairs import Pairs, boolean, f32s, i32s, text, texts
 from quantrecipe.model.tokenizer.bpe import read_merges, read_tokens, refuse_others
 from quantrecipe.model.tokenizer.chat_template import chat_template_pairs
-from quantrecipe.model.tokenizer.pre_tokenizer import recognise
+from quantrecipe.model.tokenizer.pre_tokenizer import check_name, recognise
 from quantrecipe.model.tokenizer.sentencepiece import Pieces, is_sentencepiece, read_pieces
 from quantrecipe.model.tokenizer.special import special_pairs
 
@@ -24,8 +24,10 @@ def tokenizer_pairs(
     """The vocabulary as a GGUF holds it: byte-level BPE from tokenizer.json, or SentencePiece from tokenizer.model.
 
     `vocab_size` is the number of rows of the embedding; ids without a token get a placeholder. `pre` is taken
-    as the pre-tokenizer's name, and spares its rules from being recognised.
+    as the pre-tokenizer's name, and spares its rules from being recognised; llama.cpp has to know it.
     """
+    if pre is not None:
+        check_name(pre)
     path, config_file = folder / "tokenizer.json", folder / "tokenizer_config.json"
     tokenizer = read_json_object(path) if path.is_file() else {}
     config = read_json_object(config_file) if config_file.is_file() else None

@@ -15,7 +15,8 @@ from quantrecipe.model.architectures.rope import llama3_factors, rope_pairs, rop
 
 
 def config(**values: Any) -> Config:
-    return Config(path=Path("config.json"), values=values, rope=rope_parameters(values, 10_000.0))
+    path = Path("config.json")
+    return Config(path=path, values=values, rope=rope_parameters(path, values, 10_000.0))
 
 
 def keys(**values: Any) -> dict[str, Any]:
@@ -80,3 +81,22 @@ def test_yarn() -> None:
 def test_longrope_and_defaults() -> None:
     assert keys(rope_scaling={"type": "su"}) == {"scaling.type": "longrope", "freq_base": 10_000.0}
     assert keys(rope_scaling=None) == {"freq_base": 10_000.0}
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"rope_parameters": {"rope_type": [1, 2]}}, r"rope_type: \[1, 2\]"),
+        ({"rope_scaling": {"type": {}}}, r"rope_type: \{\}"),
+        ({"rope_scaling": "yarn"}, "rope_scaling: 'yarn' .expected: an object"),
+        ({"rope_scaling": {}, "rope_parameters": [1]}, r"rope_parameters: \[1\]"),
+        ({"rope_scaling": LLAMA3 | {"factor": 0}}, "no frequencies can be made"),
+        ({"rope_scaling": LLAMA3 | {"factor": -4}}, "no frequencies can be made"),
+        ({"rope_scaling": LLAMA3, "rope_theta": -1}, "no frequencies can be made"),
+        ({"rope_scaling": LLAMA3 | {"factor": float("nan")}}, "factor: nan"),
+        ({"rope_scaling": LLAMA3 | {"factor": 10**50}}, "factor: 1000"),
+    ],
+)
+def test_settings_that_make_no_sense(values: dict[str, Any], says: str) -> None:
+    with pytest.raises(ModelError, match=rf"config\.json: .*{says}"):
+        llama3_factors(config(**values), 64)

@@ -10,7 +10,12 @@ import pytest
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 from quantrecipe.errors import ModelError
-from quantrecipe.model.tokenizer.pre_tokenizer import known_pre_tokenizers, recognise
+from quantrecipe.model.tokenizer.pre_tokenizer import (
+    check_name,
+    known_names,
+    known_pre_tokenizers,
+    recognise,
+)
 
 LLAMA3 = next(rules.splits[0] for rules in known_pre_tokenizers() if rules.name == "llama-bpe")
 QWEN2 = next(rules.splits[0] for rules in known_pre_tokenizers() if rules.name == "qwen2")
@@ -107,3 +112,27 @@ def test_normalizers_that_change_text_are_refused(normalizer: Any) -> None:
 def test_nonsense(pre: Any) -> None:
     with pytest.raises(ModelError):
         recognise(PATH, {"pre_tokenizer": pre, "model": {}})
+
+
+def test_names_of_the_table_are_llama_cpps() -> None:
+    assert {rules.name for rules in known_pre_tokenizers()} < set(known_names())
+    assert list(known_names()) == sorted(set(known_names()))
+
+
+@pytest.mark.parametrize("name", ["default", "gpt-2", "llama3", "deepseek-r1-qwen", "kimi-k2"])
+def test_llama_cpps_names_are_taken(name: str) -> None:
+    check_name(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("gpt2", r"--pre gpt2: .* no pre-tokenizer of this name; did you mean gpt-2"),
+        ("Qwen2", "did you mean qwen2"),
+        ("", "it has: a.x-4.0, afmoe,"),
+        ("nonsense", "it has: .*, youtu$"),
+    ],
+)
+def test_other_names_are_refused(name: str, says: str) -> None:
+    with pytest.raises(ModelError, match=says):
+        check_name(name)

@@ -1,0 +1,76 @@
+"""Whatever config.json and its neighbours say, opening a folder ends in a model or in a ModelError."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.huggingface import write_model
+
+from quantrecipe.errors import ModelError
+from quantrecipe.model.checkpoint import open_checkpoint
+from quantrecipe.model.huggingface import open_huggingface
+
+NONSENSE: tuple[Any, ...] = (
+    [], [1, 2], [[]], {}, {"a": 1}, "x", "\ud800", 10**300, 10**40, 2**31, -1, 0, 0.5, 1e300, float("nan"), None, True,
+)  # fmt: skip
+KEYS = {
+    "architectures", "quantization_config", "_name_or_path", "is_causal", "draft_vocab_size", "tie_word_embeddings",
+    "vocab_size", "hidden_size", "n_embd", "intermediate_size", "n_inner", "head_dim", "max_position_embeddings",
+    "num_hidden_layers", "n_layers", "num_attention_heads", "num_key_value_heads", "rms_norm_eps", "layer_norm_eps",
+    "num_experts", "num_local_experts", "num_experts_per_tok", "n_group", "topk_group", "moe_intermediate_size",
+    "shared_expert_intermediate_size", "bos_token_id", "eos_token_id", "unk_token_id",
+    "rope_theta", "rope_scaling", "rope_parameters", "original_max_position_embeddings",
+}  # fmt: skip
+ROPE = {
+    "rope_type", "type", "factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings",
+    "attention_factor", "beta_fast", "rope_theta",
+}  # fmt: skip
+
+
+def only_model_errors(folder: Path, file: str, variants: list[Any]) -> None:
+    checkpoint = open_checkpoint(folder)
+    refused = 0
+    for values in variants:
+        (folder / file).write_text(json.dumps(values))
+        try:
+            open_huggingface(folder, checkpoint)
+        except ModelError:
+            refused += 1
+    assert refused, "nothing was refused: the file isn't read"
+
+
+@pytest.mark.parametrize("name", ["Acme-Fable-3-1B-Instruct-v1.2", "qwen2moe", "llama-sentencepiece"])
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
+def test_any_value_of_any_key(name: str, file: str, tmp_path: Path) -> None:
+    folder = write_model(name, tmp_path)
+    values = json.loads((folder / file).read_text())
+    keys = values.keys() | (KEYS if file == "config.json" else {"added_tokens_decoder", "add_prefix_space"})
+    only_model_errors(folder, file, [{**values, key: bad} for key in sorted(keys) for bad in NONSENSE])
+
+
+@pytest.mark.parametrize("kind", ["yarn", "llama3", "longrope"])
+def test_any_value_of_the_rotary_embedding(kind: str, tmp_path: Path) -> None:
+    folder = write_model("llama-tied", tmp_path)
+    values = json.loads((folder / "config.json").read_text())
+    scaling = {"rope_type": kind, "factor": 2.0}
+    variants = [
+        {**values, "rope_parameters": scaling | {key: bad}} for key in sorted(ROPE) for bad in NONSENSE
+    ]
+    only_model_errors(folder, "config.json", variants)
+
+
+@pytest.mark.parametrize("file", ["generation_config.json", "tokenizer.json"])
+def test_any_value_of_other_files(file: str, tmp_path: Path) -> None:
+    folder = write_model("Acme-Fable-3-1B-Instruct-v1.2", tmp_path)
+    values = json.loads((folder / file).read_text())
+    only_model_errors(folder, file, [{**values, key: bad} for key in sorted(values) for bad in NONSENSE])
+
+
+def test_any_list_of_modules(tmp_path: Path) -> None:
+    folder = write_model("Qwen3-Embedding-0.1B", tmp_path)
+    modules = [[{"type": bad, "path": bad}] for bad in NONSENSE]
+    modules += [[{"type": "x.Pooling", "path": bad}] for bad in NONSENSE]
+    only_model_errors(folder, "modules.json", [*NONSENSE, *modules])

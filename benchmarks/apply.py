@@ -39,11 +39,17 @@ MODELS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--llama-quantize", type=Path, help="the program; without it only our side is measured")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--llama-quantize", type=Path, help="the program; without it only our side is measured"
+    )
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--folder", type=Path, help="where the models are made and kept [default: a temporary one]")
+    parser.add_argument(
+        "--folder", type=Path, help="where the models are made and kept [default: a temporary one]"
+    )
     parser.add_argument("--models", nargs="*", default=list(MODELS), choices=list(MODELS))
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()

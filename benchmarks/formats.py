@@ -136,7 +136,9 @@ def measure(fmt: QuantFormat, count: int, ggml: Ggml, bandwidth: float) -> list[
     return records
 
 
-def _record(name: str, what: str, rows: int, ours: float, theirs: float, size: float, bandwidth: float) -> Any:
+def _record(
+    name: str, what: str, rows: int, ours: float, theirs: float, size: float, bandwidth: float
+) -> Any:
     return {
         "format": name,
         "what": what,
@@ -174,7 +176,9 @@ def main() -> None:
     ]
     console = Console()
     if arguments.json:
-        console.print_json(json.dumps({"copy_bytes_per_second": bandwidth, "columns": COLUMNS, "records": records}))
+        console.print_json(
+            json.dumps({"copy_bytes_per_second": bandwidth, "columns": COLUMNS, "records": records})
+        )
         return
     table = Table(title=f"Mw/s, rows of {COLUMNS}, one thread; copying memory: {bandwidth / 1e9:.1f} GB/s")
     for column in ("format", "what"):

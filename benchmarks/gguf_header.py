@@ -57,7 +57,9 @@ def seconds(call: Callable[[Path], object], path: Path, repeat: int) -> float:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--tokens", type=int, default=150_000)
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--without-peer", action="store_true", help="leave gguf-py out")

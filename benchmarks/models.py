@@ -24,7 +24,9 @@ def write_llama(path: Path, *, layers: int, cols: int, hidden: int, vocab: int, 
         kind = BF16 if len(shape) > 1 else F32
         entries.append(TensorEntry(name=name, shape=shape, ggml_type=kind, offset=offset))
         offset += padded(int(np.prod(shape)) * (2 if kind == BF16 else 4), 32)
-    header = encode_header(_metadata(layers=layers, cols=cols, hidden=hidden, vocab=vocab, experts=experts), entries)
+    header = encode_header(
+        _metadata(layers=layers, cols=cols, hidden=hidden, vocab=vocab, experts=experts), entries
+    )
     weights = sum(int(np.prod(shape)) for shape in shapes.values())
     if path.exists() and path.stat().st_size == len(header) + offset:
         return weights
@@ -43,7 +45,9 @@ def write_llama(path: Path, *, layers: int, cols: int, hidden: int, vocab: int, 
     return weights
 
 
-def _shapes(*, layers: int, cols: int, hidden: int, vocab: int, experts: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _shapes(
+    *, layers: int, cols: int, hidden: int, vocab: int, experts: int
+) -> Iterator[tuple[str, tuple[int, ...]]]:
     yield "token_embd.weight", (vocab, cols)
     for i in range(layers):
         block = f"blk.{i}."

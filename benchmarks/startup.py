@@ -28,7 +28,9 @@ LAYERS, VOCABULARY = 78, 150_000
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--runs", type=int, default=9)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
@@ -54,7 +56,9 @@ def main() -> None:
 
 def measure(command: list[str], runs: int) -> float:
     """Median seconds of the whole process."""
-    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)  # files into the page cache, bytecode compiled
+    subprocess.run(
+        command, stdout=subprocess.DEVNULL, check=True
+    )  # files into the page cache, bytecode compiled
     times = []
     for _ in range(runs):
         started = time.perf_counter()

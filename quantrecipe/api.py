@@ -41,7 +41,15 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float32]
     ByteArray = NDArray[np.uint8]
 
-__all__ = ["API_VERSION", "Analysis", "FormatSpec", "ImportanceLevel", "QuantFormat", "RecipeFolder", "hookimpl"]
+__all__ = [
+    "API_VERSION",
+    "Analysis",
+    "FormatSpec",
+    "ImportanceLevel",
+    "QuantFormat",
+    "RecipeFolder",
+    "hookimpl",
+]
 
 API_VERSION = 1
 """Raised when a plugin written for the previous version would no longer work."""
@@ -103,7 +111,9 @@ class FormatSpec:
     def row_bytes(self, k: int) -> int:
         """Bytes of a row of k weights. FormatError if k is not a multiple of the block."""
         if k <= 0 or k % self.block:
-            raise FormatError(f"{self.name} stores blocks of {self.block} weights, and {k} don't divide into them")
+            raise FormatError(
+                f"{self.name} stores blocks of {self.block} weights, and {k} don't divide into them"
+            )
         return self.row_meta_bytes + k // self.block * self.block_bytes
 
     def tensor_bytes(self, shape: tuple[int, ...]) -> int:
@@ -128,7 +138,9 @@ class QuantFormat(ABC):
         if unknown := sorted(given.keys() - self.option_schema.keys()):
             known = ", ".join(sorted(self.option_schema)) or "none"
             raise FormatError(f"{self.spec.name} has no option {unknown[0]!r}", f"its options: {known}")
-        defaults = {name: schema["default"] for name, schema in self.option_schema.items() if "default" in schema}
+        defaults = {
+            name: schema["default"] for name, schema in self.option_schema.items() if "default" in schema
+        }
         self.options: Mapping[str, Any] = MappingProxyType(defaults | given)
 
     def with_options(self, options: Mapping[str, Any]) -> Self:

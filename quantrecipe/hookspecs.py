@@ -25,12 +25,12 @@ hookspec = pluggy.HookspecMarker("quantrecipe")
 def quantrecipe_formats() -> Iterable[QuantFormat]:  # type: ignore[empty-body]  # pluggy never runs a spec
     """Formats to add: instances of QuantFormat, with default options.
 
-        from quantrecipe.api import hookimpl
-        from quantrecipe_mine.q3_x import Q3X
+    from quantrecipe.api import hookimpl
+    from quantrecipe_mine.q3_x import Q3X
 
-        @hookimpl
-        def quantrecipe_formats():
-            return [Q3X()]
+    @hookimpl
+    def quantrecipe_formats():
+        return [Q3X()]
     """
 
 
@@ -38,12 +38,12 @@ def quantrecipe_formats() -> Iterable[QuantFormat]:  # type: ignore[empty-body] 
 def quantrecipe_analyses() -> Iterable[Analysis]:  # type: ignore[empty-body]  # pluggy never runs a spec
     """Sensitivity analyses to add: instances of Analysis.
 
-        from quantrecipe.api import hookimpl
-        from quantrecipe_mine.outliers import Outliers
+    from quantrecipe.api import hookimpl
+    from quantrecipe_mine.outliers import Outliers
 
-        @hookimpl
-        def quantrecipe_analyses():
-            return [Outliers()]
+    @hookimpl
+    def quantrecipe_analyses():
+        return [Outliers()]
     """
 
 
@@ -51,10 +51,10 @@ def quantrecipe_analyses() -> Iterable[Analysis]:  # type: ignore[empty-body]  #
 def quantrecipe_recipes() -> Iterable[RecipeFolder]:  # type: ignore[empty-body]  # pluggy never runs a spec
     """Folders of recipes to add: `extends: mine/agents` then finds `recipes/agents.yaml` in the package.
 
-        from pathlib import Path
-        from quantrecipe.api import RecipeFolder, hookimpl
+    from pathlib import Path
+    from quantrecipe.api import RecipeFolder, hookimpl
 
-        @hookimpl
-        def quantrecipe_recipes():
-            return [RecipeFolder(prefix="mine", folder=Path(__file__).parent / "recipes")]
+    @hookimpl
+    def quantrecipe_recipes():
+        return [RecipeFolder(prefix="mine", folder=Path(__file__).parent / "recipes")]
     """

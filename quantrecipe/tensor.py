@@ -55,7 +55,7 @@ class TensorInfo:
 
 
 def split_name(name: str) -> tuple[int | None, str]:
-    """"blk.7.attn_v.weight" → (7, "attn_v"); "output_norm.bias" → (None, "output_norm.bias")."""
+    """ "blk.7.attn_v.weight" → (7, "attn_v"); "output_norm.bias" → (None, "output_norm.bias")."""
     layer, rest = None, name
     if match := _IN_BLOCK.fullmatch(name):
         layer, rest = int(match[1]), match[2]

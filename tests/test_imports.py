@@ -35,7 +35,6 @@ MAY_IMPORT = {
     "recipe": {"api", "errors", "gguf", "tensor"},
     "plan": {"api", "errors", "gguf", "importance", "model", "recipe", "registry", "tensor"},
     "output": {"api", "core", "errors", "gguf", "importance", "model", "plan", "registry", "tensor"},
-    "testing": {"api", "core", "errors", "registry", "tensor"},
     "cli": {
         *("api", "core", "errors", "gguf", "importance", "model", "output", "plan", "recipe", "registry"),
         "tensor",

@@ -150,7 +150,7 @@ def read_contents(path: Path, load_specs: Callable[[], Mapping[int, FormatSpec]]
 
 
 def value_type(value: GGUFValue) -> str:
-    """"uint32"; "string[2,048]" for an array."""
+    """ "uint32"; "string[2,048]" for an array."""
     if value.item_type is None:
         return value.type.name.lower()
     return f"{value.item_type.name.lower()}[{len(value)}]"

@@ -29,7 +29,9 @@ def render_title(contents: Contents) -> RenderableType:
     facts = [
         contents.container,
         contents.text("general.architecture") or "",
-        f"{count_text(weights)} weights in {len(contents.tensors)} tensors" if contents.tensors else "no tensors",
+        f"{count_text(weights)} weights in {len(contents.tensors)} tensors"
+        if contents.tensors
+        else "no tensors",
         bytes_text(size) + (f" in {len(contents.files)} files" if len(contents.files) > 1 else ""),
         f"{_bits(contents.tensors):.3f} bits per weight" if weights else "",
     ]

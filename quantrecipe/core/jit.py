@@ -164,7 +164,9 @@ def _sources(lazy: Kernel[..., Any], seen: dict[int, Kernel[..., Any]]) -> Itera
     yield f"{function.__module__}.{function.__qualname__}".encode()
     yield Path(function.__code__.co_filename).read_bytes()
     named = {name: function.__globals__.get(name) for name in sorted(set(_global_names(function.__code__)))}
-    free = zip(function.__code__.co_freevars, (c.cell_contents for c in function.__closure__ or ()), strict=True)
+    free = zip(
+        function.__code__.co_freevars, (c.cell_contents for c in function.__closure__ or ()), strict=True
+    )
     for name, value in (*named.items(), *free):
         if isinstance(value, Kernel):
             if id(value) not in seen:

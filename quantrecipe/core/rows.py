@@ -62,7 +62,9 @@ def encode_rows(
     out = _check_out(spec, out, (n, spec.row_bytes(k)), np.uint8)
     weights = None if importance is None else _check_importance(spec, importance, k)
     if n % spec.rows_per_group:
-        raise FormatError(f"{spec.name} interleaves {spec.rows_per_group} rows; {n} rows don't divide into such groups")
+        raise FormatError(
+            f"{spec.name} interleaves {spec.rows_per_group} rows; {n} rows don't divide into such groups"
+        )
     if weights is None and plain is None:
         raise FormatError(f"{spec.name} can't be encoded without importance", "give an importance matrix")
     for start, chunk in _chunks(rows, k, np.dtype(np.float32), spec.rows_per_group):
@@ -82,10 +84,14 @@ def decode_rows(
     _check_matrix(spec, data, np.uint8, "data")
     n, width = data.shape
     if width != spec.row_bytes(k):
-        raise FormatError(f"{spec.name} stores a row of {k} weights in {spec.row_bytes(k)} bytes, not in {width}")
+        raise FormatError(
+            f"{spec.name} stores a row of {k} weights in {spec.row_bytes(k)} bytes, not in {width}"
+        )
     out = _check_out(spec, out, (n, k), np.float32)
     if n % spec.rows_per_group:
-        raise FormatError(f"{spec.name} interleaves {spec.rows_per_group} rows; {n} rows don't divide into such groups")
+        raise FormatError(
+            f"{spec.name} interleaves {spec.rows_per_group} rows; {n} rows don't divide into such groups"
+        )
     for start, chunk in _chunks(data, k, np.dtype(np.uint8), spec.rows_per_group):
         kernel(chunk, out[start : start + len(chunk)])
     return out
@@ -108,7 +114,9 @@ def float32_from_float64(values: NDArray[np.float64], *, out: FloatArray | None 
     return out
 
 
-def _chunks(array: NDArray[Any], k: int, dtype: np.dtype[Any], group: int) -> Iterator[tuple[int, NDArray[Any]]]:
+def _chunks(
+    array: NDArray[Any], k: int, dtype: np.dtype[Any], group: int
+) -> Iterator[tuple[int, NDArray[Any]]]:
     step = max(CHUNK // k // group, 1) * group
     for start in range(0, len(array), step):
         yield start, np.require(array[start : start + step], dtype, ["C", "A"])
@@ -135,7 +143,9 @@ def _check_importance(spec: RowFormat, importance: FloatArray, k: int) -> FloatA
     return weights
 
 
-def _check_out(spec: RowFormat, out: NDArray[Any] | None, shape: tuple[int, int], dtype: type[np.generic]) -> Any:
+def _check_out(
+    spec: RowFormat, out: NDArray[Any] | None, shape: tuple[int, int], dtype: type[np.generic]
+) -> Any:
     if out is None:
         return np.empty(shape, dtype)
     if out.shape != shape or out.dtype != dtype or not (out.flags.carray and out.flags.writeable):

@@ -27,7 +27,9 @@ FAR = U32(np.float32(2.0**22).view(U32))
 and lie far from those that count."""
 
 SCALE, MINIMUM, KEPT_ISCALE, KEPT_BASE = (lane_row(i) for i in range(4))
-LOW, HIGH, SUM_W, SUM_X, BEST, ISCALE, SL, SL2, SXL, TRY_SCALE, TRY_MIN, ERROR = (lane_row(i) for i in range(4, 16))
+LOW, HIGH, SUM_W, SUM_X, BEST, ISCALE, SL, SL2, SXL, TRY_SCALE, TRY_MIN, ERROR = (
+    lane_row(i) for i in range(4, 16)
+)
 
 
 @kernel

@@ -102,7 +102,9 @@ def head_weighted(found: Any, count: Any, limit: Any, t: Any, out: Any, at: Any,
             put_half(out, to + 2 * part, t[COMMON + j])
             # Sixteen integers of a byte each wait here until both halves are known.
             for i in range(GROUPS):
-                found[((SCALES if part == 0 else MINIMA) * GROUPS + i) * LANES + j] = t[INTEGERS + i * LANES + j]
+                found[((SCALES if part == 0 else MINIMA) * GROUPS + i) * LANES + j] = t[
+                    INTEGERS + i * LANES + j
+                ]
     for j in range(count):
         for i in range(GROUPS):
             scale = I32(found[(SCALES * GROUPS + i) * LANES + j])

@@ -1,6 +1,6 @@
 """F32: IEEE 754 single precision, little-endian.
 
-    1 weight → s eeeeeeee mmmmmmmmmmmmmmmmmmmmmmm (4 bytes)
+1 weight → s eeeeeeee mmmmmmmmmmmmmmmmmmmmmmm (4 bytes)
 """
 
 from __future__ import annotations

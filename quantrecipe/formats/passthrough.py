@@ -1,6 +1,6 @@
 """F64 and the integers: types that a GGUF may hold and that are copied as they are.
 
-    1 number → 1, 2, 4 or 8 bytes, little-endian
+1 number → 1, 2, 4 or 8 bytes, little-endian
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ class Passthrough(QuantFormat):
         self._refuse()
 
     def _refuse(self) -> NoReturn:
-        raise FormatError(f"{self.spec.name} only passes through", "use `type: keep`, or F32, F16 or BF16 for weights")
+        raise FormatError(
+            f"{self.spec.name} only passes through", "use `type: keep`, or F32, F16 or BF16 for weights"
+        )
 
 
 def _spec(name: str, ggml_type: int, nbytes: int, summary: str) -> FormatSpec:

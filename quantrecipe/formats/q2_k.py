@@ -85,7 +85,10 @@ def _head_plain(found: Any, lane: Any, to: Any) -> None:
     """Scales and minima of one lane of `found`: the largest of each becomes 15."""
     top_scale, top_minimum = ZERO, ZERO
     for g in range(GROUPS):
-        scale, minimum = found[(SCALES * GROUPS + g) * LANES + lane], found[(MINIMA * GROUPS + g) * LANES + lane]
+        scale, minimum = (
+            found[(SCALES * GROUPS + g) * LANES + lane],
+            found[(MINIMA * GROUPS + g) * LANES + lane],
+        )
         top_scale = scale if scale > top_scale else top_scale
         top_minimum = minimum if minimum > top_minimum else top_minimum
     per_scale = TOP / top_scale if top_scale > ZERO else ZERO

@@ -153,7 +153,11 @@ def _encode(rows: Any, out: Any) -> None:
     blocks = rows.size // SUPERBLOCK
     x, to = rows.reshape(blocks, SUPERBLOCK), out.reshape(blocks, BYTES)
     s, nothing_kept = np.empty(MOVES_WORKSPACE, np.float32), np.zeros(KEPT_ISCALE + GROUPS, np.float32)
-    levels, packed, scales = np.empty(SUPERBLOCK, np.uint8), np.empty(GROUPS, np.uint8), np.empty(GROUPS, np.float32)
+    levels, packed, scales = (
+        np.empty(SUPERBLOCK, np.uint8),
+        np.empty(GROUPS, np.uint8),
+        np.empty(GROUPS, np.float32),
+    )
     for first in range(0, blocks, WIDE // GROUPS):
         count = min(WIDE // GROUPS, blocks - first)
         _search_plain(rows.reshape(rows.size), first * GROUPS, count * GROUPS, s)
@@ -216,7 +220,11 @@ def _encode_weighted(rows: Any, importance: Any, out: Any) -> None:
     x, to = rows.reshape(blocks, SUPERBLOCK), out.reshape(blocks, BYTES)
     s, t = np.empty(WORKSPACE, np.float32), np.empty(WORKSPACE, np.float32)
     kept = np.empty(KEPT_ISCALE + LANES * GROUPS, np.float32)
-    levels, packed, scales = np.empty(SUPERBLOCK, np.uint8), np.empty(GROUPS, np.uint8), np.empty(GROUPS, np.float32)
+    levels, packed, scales = (
+        np.empty(SUPERBLOCK, np.uint8),
+        np.empty(GROUPS, np.uint8),
+        np.empty(GROUPS, np.float32),
+    )
     searched = np.zeros(1, np.float32)  # no other scale: the search's integers are the answer
     for first in range(0, blocks, LANES):
         count = min(LANES, blocks - first)
@@ -238,14 +246,18 @@ def _encode_weighted(rows: Any, importance: Any, out: Any) -> None:
 
 
 @disjoint_kernel
-def _sixteen(source: Any, lower: Any, upper: Any, shift: Any, scales: Any, g: Any, x: Any, first: Any) -> None:
+def _sixteen(
+    source: Any, lower: Any, upper: Any, shift: Any, scales: Any, g: Any, x: Any, first: Any
+) -> None:
     """Sixteen bytes, each with lower bits of four groups, which lie 32 weights apart, and sixteen of upper bits."""
     lower, upper, first = place(lower), place(upper), place(first)
     scale0, scale1, scale2, scale3 = scales[g], scales[g + 2], scales[g + 4], scales[g + 6]
     for i in range(N):
         low, high = I32(source[lower + i]), I32(I32(source[upper + i]) >> I32(shift))
         x[first + i] = scale0 * F32(I32(low & I32(3)) + I32(I32(high & I32(1)) << I32(2)) - I32(4))
-        x[first + 32 + i] = scale1 * F32(I32(I32(low >> I32(2)) & I32(3)) + I32(I32(high & I32(2)) << I32(1)) - I32(4))
+        x[first + 32 + i] = scale1 * F32(
+            I32(I32(low >> I32(2)) & I32(3)) + I32(I32(high & I32(2)) << I32(1)) - I32(4)
+        )
         x[first + 64 + i] = scale2 * F32(I32(I32(low >> I32(4)) & I32(3)) + I32(high & I32(4)) - I32(4))
         x[first + 96 + i] = scale3 * F32(I32(low >> I32(6)) + I32(I32(high & I32(8)) >> I32(1)) - I32(4))
 

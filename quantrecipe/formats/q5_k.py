@@ -130,7 +130,10 @@ def _decode(data: Any, rows: Any) -> None:
         d, dmin = get_half(source, at), get_half(source, at + 2)
         for p in range(GROUPS // 2):
             scale0, low0 = d * scale_of(source, at + 4, 2 * p), dmin * minimum_of(source, at + 4, 2 * p)
-            scale1, low1 = d * scale_of(source, at + 4, 2 * p + 1), dmin * minimum_of(source, at + 4, 2 * p + 1)
+            scale1, low1 = (
+                d * scale_of(source, at + 4, 2 * p + 1),
+                dmin * minimum_of(source, at + 4, 2 * p + 1),
+            )
             first = place(block * SUPERBLOCK) + 2 * p * N
             for i in range(N):
                 q = source[at + HEAD + N + p * N + i]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 
 import xxhash
@@ -18,6 +19,7 @@ from quantrecipe.plan.importance import check_importance, names
 from quantrecipe.plan.layout import SplitLimits, lay_out
 from quantrecipe.plan.metadata import PLAN_DIGEST, build_metadata
 from quantrecipe.plan.plan import Assignment, Plan
+from quantrecipe.plan.prune import prune
 from quantrecipe.plan.resolve import Decision, resolve
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry, load_registry
@@ -39,7 +41,7 @@ def make_plan(
 ) -> Plan:
     """Resolve a recipe against a model, from headers alone.
 
-    `importance` is used as given; reading the matrix that the recipe names is the caller's part. `strict`
+    `importance` is the matrix, of which the recipe may let only a part count; reading it is the caller's part. `strict`
     refuses every fallback, `allow_requantize` lets quantized sources be quantized again, `provenance`
     records recipe and hashes in the output, `split` says when to begin another file.
 
@@ -48,6 +50,12 @@ def make_plan(
     """
     registry = registry or load_registry()
     _require_names(model)
+    selected = _selected(recipe, importance)
+    pruned = prune(model, selected, recipe.prune)
+    model, importance = pruned.model, pruned.importance
+    if split is not None and split.shards is not None:
+        kept = {pruned.names[name]: shard for name, shard in split.shards.items() if name in pruned.names}
+        split = replace(split, shards=kept)
     covered = {t.name for t in model.tensors if importance is not None and importance.covers(t)}
     decisions = resolve(
         recipe,
@@ -81,8 +89,10 @@ def make_plan(
     ]
     assignments = with_companions(assignments, model, registry.format("F32"))
     report, warnings = check_importance(recipe, model, assignments, importance)
-    metadata = build_metadata(recipe, model, assignments, importance, provenance=provenance)
-    digest = _digest(recipe, assignments, importance)
+    metadata = build_metadata(
+        recipe, model, assignments, selected, layers=pruned.layers, provenance=provenance
+    )
+    digest = _digest(recipe, assignments, selected)
     if provenance:
         metadata[PLAN_DIGEST] = GGUFValue.of(ValueType.STRING, digest)
     return Plan(
@@ -96,6 +106,15 @@ def make_plan(
         warnings=tuple(_fallback_warnings(assignments) + warnings),
         digest=digest,
     )
+
+
+def _selected(recipe: Recipe, importance: Importance | None) -> Importance | None:
+    """The entries that the recipe lets count; None if that is none."""
+    chosen = recipe.importance
+    if importance is None or not (chosen.include or chosen.exclude):
+        return importance
+    selected = importance.only(chosen.include, chosen.exclude)
+    return selected if selected.entries else None
 
 
 def _order(model: Model, split: SplitLimits | None) -> Sequence[TensorInfo] | None:

@@ -46,16 +46,22 @@ def build_metadata(
     assignments: Sequence[Assignment],
     importance: Importance | None,
     *,
+    layers: int | None = None,
     provenance: bool,
 ) -> dict[str, GGUFValue]:
-    """All pairs in the order in which they are written; digests that aren't known yet are zeros of their length."""
+    """All pairs in the order in which they are written; digests that aren't known yet are zeros of their length.
+
+    layers: how many are left, where some were pruned
+    """
     pairs = {key: value for key, value in model.metadata.items() if not key.startswith((_OURS, _SPLIT))}
     new = {"general.quantization_version": _u32(_QUANTIZATION_VERSION)}
     if (file_type := _file_type(recipe, model, assignments)) is not None:
         new["general.file_type"] = _u32(file_type)
+    new |= recipe.metadata
     if importance is not None:
         new |= _imatrix_pairs(recipe, importance)
-    new |= recipe.metadata
+    if layers is not None:
+        new[f"{model.arch}.block_count"] = _u32(layers)
     for key, value in new.items():  # what is set anew moves to the end, as in llama-quantize
         pairs.pop(key, None)
         pairs[key] = value

@@ -274,6 +274,7 @@ def _merge(parts: list[tuple[_Place, RecipePart]], keep: tuple[KeepEntry, ...], 
         fallback=next((part.fallback for part in chain if part.fallback), "chain"),
         importance=_importance(parts),
         file_type=label.file_type,
+        prune=next((part.prune for part in chain if part.prune), None),
         metadata=MappingProxyType({key: metadata[key] for key in sorted(metadata)}),
     )
 
@@ -287,6 +288,8 @@ def _importance(parts: list[tuple[_Place, RecipePart]]) -> ImportanceSource:
         uncovered=said.get("uncovered", "warn"),
         required=required is True,
         required_for=required if isinstance(required, tuple) else (),
+        include=said.get("include", ()),
+        exclude=said.get("exclude", ()),
     )
 
 

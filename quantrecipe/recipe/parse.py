@@ -41,6 +41,7 @@ RECIPE_KEYS = (
     "default",
     "fallback",
     "importance",
+    "prune",
     "metadata",
     "groups",
     "facts",
@@ -61,7 +62,7 @@ RULE_KEYS = (
     "inherited",
 )
 KEEP_KEYS = ("tensors", "when", "why")
-IMPORTANCE_KEYS = ("file", "uncovered", "required")
+IMPORTANCE_KEYS = ("file", "uncovered", "required", "include", "exclude")
 UNCOVERED = ("error", "warn", "plain")
 
 _T = TypeVar("_T")
@@ -88,6 +89,7 @@ class RecipePart:
     fallback: str | None = None
     file_type: str | None = None
     importance: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    prune: LayerSet | None = None
     metadata: Mapping[str, GGUFValue] = field(default_factory=lambda: MappingProxyType({}))
     rules: tuple[Rule, ...] = ()
     keep: tuple[KeepEntry | Inclusion, ...] | None = None
@@ -145,6 +147,7 @@ class _Parser:
             fallback=self._fallback(keys.get("fallback")),
             file_type=read.choice(keys.get("file_type"), "file_type", (*FILE_TYPES, KEEP)),
             importance=self._importance(keys.get("importance")),
+            prune=self._layers(keys.get("prune")),
             metadata=read_metadata(keys.get("metadata"), read),
             rules=tuple(filter(None, map(self._rule, read.items(keys.get("rules"), "rules")))),
             keep=self._keep(keys.get("keep")),
@@ -208,8 +211,16 @@ class _Parser:
             "file": read.text(keys.get("file"), "file", line=True),
             "uncovered": read.choice(keys.get("uncovered"), "uncovered", UNCOVERED),
             "required": self._required(keys.get("required")),
+            "include": self._part_names(keys.get("include"), "include"),
+            "exclude": self._part_names(keys.get("exclude"), "exclude"),
         }
         return {key: value for key, value in said.items() if value is not None}
+
+    def _part_names(self, node: Node | None, key: str) -> tuple[str, ...] | None:
+        """Texts that names of entries are searched for."""
+        if node is None:
+            return None
+        return tuple(text for text, _ in self._reader.texts(node, key, "a part of a tensor's name"))
 
     def _required(self, node: Node | None) -> bool | tuple[str, ...] | None:
         """True, False, or the types that need importance."""

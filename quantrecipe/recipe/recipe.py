@@ -72,12 +72,16 @@ class ImportanceSource:
     uncovered: "error" refuses, "warn" goes on without importance and says so, "plain" goes on silently
     required:  True where the recipe makes no sense without an importance matrix
     required_for: types that no tensor gets without importance; token embeddings and `output` excepted
+    include:   only entries whose names contain one of these texts count; all if there are none
+    exclude:   entries whose names contain one of these texts don't count
     """
 
     file: Path | None = None
     uncovered: Literal["error", "warn", "plain"] = "warn"
     required: bool = False
     required_for: tuple[str, ...] = ()
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,6 +93,7 @@ class Recipe:
     keep:      the kept list
     fallback:  "error", "chain", or a type
     file_type: what the file says it mostly is ("Q4_K_M"); "keep": what the source says; None derives it from the types
+    prune:     layers to leave out; the others are numbered anew
     metadata:  values to set in the output's metadata, by key
     text:      the source of the recipe, parents flattened in: what is recorded in the output
     digest:    XXH3-128 of what the recipe means, in hex; comments and layout don't change it
@@ -104,6 +109,7 @@ class Recipe:
     fallback: str = "chain"
     importance: ImportanceSource = ImportanceSource()
     file_type: str | None = None
+    prune: LayerSet | None = None
     metadata: Mapping[str, GGUFValue] = field(default_factory=lambda: MappingProxyType({}))
     text: str = ""
     digest: str = ""

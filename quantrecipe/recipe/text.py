@@ -40,6 +40,8 @@ def recipe_text(recipe: Recipe, importance_file: str | None = None) -> str:
         lines.append(f"default: {recipe.default}")
     lines.append(f"fallback: {recipe.fallback}")
     lines += _importance_lines(recipe.importance, importance_file)
+    if recipe.prune:
+        lines.append(f"prune: {_quote(str(recipe.prune))}")
     if recipe.metadata:
         lines.append("metadata:")
         lines += [
@@ -57,7 +59,7 @@ def recipe_text(recipe: Recipe, importance_file: str | None = None) -> str:
 
 def recipe_digest(recipe: Recipe) -> str:
     """XXH3-128, in hex, of all that can change the output: no names, reasons, comments, layout or paths."""
-    meaning = {
+    meaning: dict[str, Any] = {
         "quantrecipe": 1,
         "default": recipe.default,
         "fallback": recipe.fallback,
@@ -77,6 +79,11 @@ def recipe_digest(recipe: Recipe) -> str:
         ],
         "keep": [{"tensors": _texts(entry.tensors), "when": _canonical(entry.when)} for entry in recipe.keep],
     }
+    # Keys that came later are there only where they are used, so that older digests stay.
+    if recipe.prune:
+        meaning["prune"] = str(recipe.prune)
+    if recipe.importance.include or recipe.importance.exclude:
+        meaning["selected"] = [recipe.importance.include, recipe.importance.exclude]
     canonical = json.dumps(meaning, sort_keys=True, separators=(",", ":"))
     return xxhash.xxh3_128_hexdigest(canonical.encode("ascii"))
 
@@ -84,6 +91,10 @@ def recipe_digest(recipe: Recipe) -> str:
 def _importance_lines(importance: ImportanceSource, file: str | None) -> list[str]:
     keys: dict[str, Any] = {} if file is None else {"file": file}
     keys |= {"uncovered": importance.uncovered, "required": _required(importance)}
+    if importance.include:
+        keys["include"] = list(importance.include)
+    if importance.exclude:
+        keys["exclude"] = list(importance.exclude)
     return [f"importance: {_flow(keys)}"]
 
 

@@ -26,7 +26,9 @@ def bits_of(k: int) -> int:
     return 0x7F800000 if k == 128 else int(np.float32(2.0**k).view(np.uint32))
 
 
-@pytest.mark.parametrize("k", [-149, -148, -140, -131, -127, -126, -125, -64, -3, -1, 0, 1, 2, 3, 5, 64, 65, 127, 128])
+@pytest.mark.parametrize(
+    "k", [-149, -148, -140, -131, -127, -126, -125, -64, -3, -1, 0, 1, 2, 3, 5, 64, 65, 127, 128]
+)
 def test_just_below_a_power_of_two_the_logarithm_rounds_up_to_it(k: int) -> None:
     for bits in range(max(1, bits_of(k) - 60), min(bits_of(k) + 3, LARGEST + 1)):
         assert floor_log2(np.uint32(bits)) == oracle(bits), f"{bits:#x}"

@@ -27,7 +27,9 @@ class Recorder:
         self.shapes: list[tuple[int, ...]] = []
 
     def __call__(self, *arrays: np.ndarray) -> None:
-        assert all(array.flags.c_contiguous and array.flags.aligned and array.dtype.isnative for array in arrays)
+        assert all(
+            array.flags.c_contiguous and array.flags.aligned and array.dtype.isnative for array in arrays
+        )
         self.shapes.append(arrays[0].shape)
 
 

@@ -28,7 +28,9 @@ def test_bytes_are_where_the_map_says() -> None:
     packed = rng.integers(0, 256, 20, np.uint8)
     five = halves(packed[4:]) + 16 * fifth_bits(packed[:4])
     q4_1 = np.concatenate([head, packed[4:]])
-    assert np.array_equal(Q4_1().decode(q4_1[None], 32)[0], halves(packed[4:]) * np.float32(d) + np.float32(m))
+    assert np.array_equal(
+        Q4_1().decode(q4_1[None], 32)[0], halves(packed[4:]) * np.float32(d) + np.float32(m)
+    )
     q5_0 = np.concatenate([head[:2], packed])
     assert np.array_equal(Q5_0().decode(q5_0[None], 32)[0], (five - 16) * np.float32(d))
     q5_1 = np.concatenate([head, packed])

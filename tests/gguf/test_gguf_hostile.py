@@ -92,7 +92,10 @@ BROKEN = {
     "alignment 48": (gguf(keys=[aligned_to(48)]), "general.alignment is 48"),
     "alignment 2^31": (gguf(keys=[aligned_to(2**31)]), "general.alignment is 2147483648"),
     "alignment as u64": (gguf(keys=[aligned_to(32, 10)]), "general.alignment is UINT64"),
-    "alignment as text": (gguf(keys=[key("general.alignment", 8, string("32"))]), "general.alignment is STRING"),
+    "alignment as text": (
+        gguf(keys=[key("general.alignment", 8, string("32"))]),
+        "general.alignment is STRING",
+    ),
     "5 dimensions": (gguf(tensors=[tensor(dims=(1, 1, 1, 1, 32))]), "5 dimensions"),
     "2^32-1 dimensions": (gguf(tensors=[tensor(n_dims=2**32 - 1)]), "4294967295 dimensions"),
     "a dimension of 0": (gguf(tensors=[tensor(dims=(32, 0))]), "impossible shape"),

@@ -26,7 +26,12 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
     registry = load_registry(plugins=False)
     model = open_model(ROOT / "examples/tiny-code", registry=registry)
     result = {}
-    for name in ("llama.cpp/BF16", "llama.cpp/Q8_0", str(ROOT / "recipes/code-model.yaml"), "llama.cpp/Q4_K_M"):
+    for name in (
+        "llama.cpp/BF16",
+        "llama.cpp/Q8_0",
+        str(ROOT / "recipes/code-model.yaml"),
+        "llama.cpp/Q4_K_M",
+    ):
         recipe = load_recipe(name, registry=registry)
         path = apply_plan(make_plan(recipe, model, registry=registry), folder / f"{recipe.name}.gguf").path
         result[recipe.name], tokens = perplexity(path, TEXT)

@@ -48,7 +48,9 @@ def library() -> Path:
     return next((Path(package.origin).parent / "lib").glob("*ggml-base.*"))
 
 
-def ggml(fmt: QuantFormat, rows: np.ndarray, weights: np.ndarray | None, folder: Path) -> tuple[np.ndarray, list[int]]:
+def ggml(
+    fmt: QuantFormat, rows: np.ndarray, weights: np.ndarray | None, folder: Path
+) -> tuple[np.ndarray, list[int]]:
     """ggml's bytes, and the rows that it answered."""
     np.save(folder / "rows.npy", rows)
     np.save(folder / "weights.npy", np.empty(0, np.float32) if weights is None else weights)
@@ -57,8 +59,19 @@ def ggml(fmt: QuantFormat, rows: np.ndarray, weights: np.ndarray | None, folder:
     waiting = [(0, len(rows))]
     while waiting:
         start, stop = waiting.pop()
-        command = [sys.executable, "-c", CHILD, str(library()), str(fmt.spec.ggml_type), str(folder), str(width)]
-        if subprocess.run([*command, str(start), str(stop)], capture_output=True, check=False).returncode == 0:
+        command = [
+            sys.executable,
+            "-c",
+            CHILD,
+            str(library()),
+            str(fmt.spec.ggml_type),
+            str(folder),
+            str(width),
+        ]
+        if (
+            subprocess.run([*command, str(start), str(stop)], capture_output=True, check=False).returncode
+            == 0
+        ):
             answers[start:stop] = np.load(folder / "out.npy")
             answered += range(start, stop)
         elif stop - start > 1:

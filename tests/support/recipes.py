@@ -52,6 +52,8 @@ def keep(tensors: str | list[str], when: str | None = None) -> KeepEntry:
 KEPT = (keep("*_norm"), keep("ffn_gate_inp"))
 
 
-def recipe(*rules: Rule, default: str | None = None, kept: tuple[KeepEntry, ...] = KEPT, **rest: Any) -> Recipe:
+def recipe(
+    *rules: Rule, default: str | None = None, kept: tuple[KeepEntry, ...] = KEPT, **rest: Any
+) -> Recipe:
     """A recipe of these rules, with norms and routers kept."""
     return Recipe(name="test", file=FILE, rules=rules, keep=kept, default=default, **rest)

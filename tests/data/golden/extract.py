@@ -1,6 +1,6 @@
 """Cut a small set of rows out of the recorded answers of ggml's quantizers.
 
-    python tests/data/golden/extract.py RECORDED.npz
+python tests/data/golden/extract.py RECORDED.npz
 """
 
 from __future__ import annotations

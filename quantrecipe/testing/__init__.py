@@ -1,1 +1,0 @@
-"""Checks that formats and analyses run on themselves, built-in or third-party."""

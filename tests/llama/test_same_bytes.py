@@ -1,0 +1,147 @@
+"""Every preset gives the file that llama-quantize gives, byte for byte; where it refuses, so do we.
+
+QUANTRECIPE_LLAMA_BIN names the folder of llama-quantize (`.ci/llama_tools` builds it). Each model of the zoo meets a
+few presets, and each preset a few models; QUANTRECIPE_ALL_PRESETS=1 has every model meet every preset.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from support.zoo import ZOO, write_importance, write_model
+
+from quantrecipe.errors import QuantrecipeError
+from quantrecipe.importance import Importance, read_importance
+from quantrecipe.model.open import open_model
+from quantrecipe.output.apply import apply_plan
+from quantrecipe.plan.make import make_plan
+from quantrecipe.recipe.load import load_recipe
+from quantrecipe.registry import Registry, load_registry
+
+pytestmark = pytest.mark.llama
+
+ROOT = Path(__file__).parents[2]
+BIN = os.environ.get("QUANTRECIPE_LLAMA_BIN", "")
+ALL = os.environ.get("QUANTRECIPE_ALL_PRESETS") == "1"
+SHARE = 3
+"""Presets that each model meets."""
+
+_PIECES = {
+    "head-5-bits",
+    "kept",
+    "low-bits",
+    "low-bits-IQ3_S",
+    "low-bits-Q2_K",
+    "mixture",
+    "terms",
+    "k-quants",
+}
+
+
+class CrashedError(Exception):
+    """llama-quantize was ended by a signal."""
+
+
+def presets() -> list[str]:
+    """The presets that are a type name of llama-quantize."""
+    (folder,) = ROOT.glob("recipes/presets/llama.cpp@*")
+    return sorted(path.stem for path in folder.glob("*.yaml") if path.stem not in _PIECES)
+
+
+def share(number: int) -> list[str]:
+    """Some presets for a model; in turn, so that all are met by several models."""
+    names = presets()
+    return names if ALL else [names[(number * SHARE + i) % len(names)] for i in range(SHARE)]
+
+
+@pytest.fixture(scope="module")
+def registry() -> Registry:
+    return load_registry(plugins=False)
+
+
+@pytest.mark.skipif(
+    not BIN, reason="QUANTRECIPE_LLAMA_BIN isn't set: .ci/run builds llama-quantize and sets it"
+)
+@pytest.mark.parametrize("importance", [False, True], ids=["plain", "importance"])
+@pytest.mark.parametrize("number", range(len(ZOO)), ids=[path.stem for path in ZOO])
+def test_a_preset_gives_llama_quantize_s_file(
+    number: int, importance: bool, registry: Registry, tmp_path: Path
+) -> None:
+    shapes = write_model(ZOO[number], tmp_path / "model.gguf")
+    matrix = read_importance(write_importance(shapes, tmp_path / "imatrix.gguf")) if importance else None
+    different = []
+    for preset in share(number):
+        try:
+            theirs = llama_quantize(tmp_path, preset, importance=importance)
+        except CrashedError:
+            continue
+        ours = quantrecipe(tmp_path, f"llama.cpp/{preset}", matrix, registry)
+        if (theirs is None) != (ours is None):
+            different.append(f"{preset}: {'we' if ours is None else 'llama-quantize'} refused")
+        elif theirs is not None and ours is not None and theirs.read_bytes() != ours.read_bytes():
+            different.append(f"{preset}: other bytes")
+    assert different == []
+
+
+OPTIONS = {
+    "--prune-layers 1,5": "prune: '1, 5'",
+    "--include-weights ffn_ --include-weights attn_v": "importance: {include: [ffn_, attn_v]}",
+    "--exclude-weights ffn_down": "importance: {exclude: ffn_down}",
+    "--output-tensor-type q5_k": "rules: [{tensors: output, type: Q5_K}]",
+    "--token-embedding-type q4_0": "rules: [{tensors: token_embd, type: Q4_0}]",
+    "--leave-output-tensor": "rules: [{tensors: output, type: keep}]",
+    "--override-kv general.name=str:mine --override-kv x.y=int:7": "metadata: {general.name: mine, x.y: 7}",
+    "--override-kv a.b=float:0.5 --override-kv c.d=bool:true": "metadata: {a.b: 0.5, c.d: true}",
+    "--tensor-type attn_q=q8_0": "rules: [{tensors: 'regex:attn_q', type: Q8_0}]",
+}
+
+
+@pytest.mark.skipif(
+    not BIN, reason="QUANTRECIPE_LLAMA_BIN isn't set: .ci/run builds llama-quantize and sets it"
+)
+@pytest.mark.parametrize("options", OPTIONS)
+def test_an_option_has_its_key(options: str, registry: Registry, tmp_path: Path) -> None:
+    shapes = write_model(next(path for path in ZOO if path.stem == "qwen3-36"), tmp_path / "model.gguf")
+    matrix = read_importance(write_importance(shapes, tmp_path / "imatrix.gguf"))
+    text = f"quantrecipe: 1\nname: mine\nextends: llama.cpp/Q4_K_M\n{OPTIONS[options]}\n"
+    (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
+    theirs = llama_quantize(tmp_path, "Q4_K_M", importance=True, options=options.split())
+    ours = quantrecipe(tmp_path, str(tmp_path / "mine.yaml"), matrix, registry)
+    assert theirs is not None
+    assert ours is not None
+    assert ours.read_bytes() == theirs.read_bytes()
+
+
+def llama_quantize(
+    folder: Path, preset: str, *, importance: bool, options: Sequence[str] = ()
+) -> Path | None:
+    """Its file; None where it refuses. CrashedError where it dies: there is nothing to compare with."""
+    out = folder / "theirs.gguf"
+    out.unlink(missing_ok=True)
+    matrix = ["--imatrix", "imatrix.gguf"] if importance else []
+    command = [Path(BIN) / "llama-quantize", *matrix, *options, "model.gguf", out, preset, "2"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, check=False)
+    if done.returncode < 0:
+        raise CrashedError
+    return out if done.returncode == 0 else None
+
+
+def quantrecipe(folder: Path, recipe: str, importance: Importance | None, registry: Registry) -> Path | None:
+    """Our file; None where we refuse, which is before anything is written."""
+    out = folder / "ours.gguf"
+    out.unlink(missing_ok=True)
+    try:
+        plan = make_plan(
+            load_recipe(recipe, registry=registry),
+            open_model(folder / "model.gguf", registry=registry),
+            registry=registry,
+            importance=importance,
+            provenance=False,
+        )
+    except QuantrecipeError:
+        return None
+    return apply_plan(plan, out, registry=registry).path

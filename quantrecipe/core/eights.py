@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from quantrecipe.core.bits import as_bits, place
 from quantrecipe.core.codebook import grid_points, load_codebook
-from quantrecipe.core.jit import disjoint_kernel
-from quantrecipe.core.lanes import LANES, Q
+from quantrecipe.core.jit import disjoint_kernel, kernel
+from quantrecipe.core.lanes import LANES, Q, select
 
 __all__ = [
     "AT_ONCE",
@@ -57,6 +57,7 @@ EIGHT, LEVELS = 8, 3
 AT_ONCE = 2
 """Neighbours that are looked at together."""
 TERMS = EIGHT * LEVELS
+STRIDE = LEVELS * LANES
 ROOT = Q
 """In a workspace (see `lanes.py`): the square root of WT, what a weight counts in IQ2's distances."""
 BLOCK = 16
@@ -111,6 +112,17 @@ def eights_values(name: str, values: tuple[int, int, int]) -> NDArray[np.float32
     return table
 
 
+@kernel
+def _three(terms: Any, at: Any) -> Any:
+    return terms[at], terms[at + LANES], terms[at + 2 * LANES]
+
+
+@kernel
+def _term(bits: Any, zero: Any, one: Any, two: Any) -> Any:
+    """What the lowest two bits say."""
+    return select(I32(bits & I32(2)) != I32(0), two, select(I32(bits & I32(1)) != I32(0), one, zero))
+
+
 @disjoint_kernel
 def nearest_code(terms: Any, lane: Any, begin: Any, end: Any, codes: Any, least: Any, found: Any) -> Any:
     """The code of the nearest of codes[begin:end] by one column of terms. least, found: room for BLOCK float32, int32.
@@ -118,14 +130,14 @@ def nearest_code(terms: Any, lane: Any, begin: Any, end: Any, codes: Any, least:
     Neighbours stand side by side: there is one sum each, in the order of the weights.
     """
     begin, lane = place(begin), place(lane)
-    a0, a1, a2 = terms[lane], terms[lane + LANES], terms[lane + 2 * LANES]
-    b0, b1, b2 = terms[lane + 3 * LANES], terms[lane + 4 * LANES], terms[lane + 5 * LANES]
-    c0, c1, c2 = terms[lane + 6 * LANES], terms[lane + 7 * LANES], terms[lane + 8 * LANES]
-    d0, d1, d2 = terms[lane + 9 * LANES], terms[lane + 10 * LANES], terms[lane + 11 * LANES]
-    e0, e1, e2 = terms[lane + 12 * LANES], terms[lane + 13 * LANES], terms[lane + 14 * LANES]
-    f0, f1, f2 = terms[lane + 15 * LANES], terms[lane + 16 * LANES], terms[lane + 17 * LANES]
-    g0, g1, g2 = terms[lane + 18 * LANES], terms[lane + 19 * LANES], terms[lane + 20 * LANES]
-    h0, h1, h2 = terms[lane + 21 * LANES], terms[lane + 22 * LANES], terms[lane + 23 * LANES]
+    a0, a1, a2 = _three(terms, lane)
+    b0, b1, b2 = _three(terms, lane + STRIDE)
+    c0, c1, c2 = _three(terms, lane + 2 * STRIDE)
+    d0, d1, d2 = _three(terms, lane + 3 * STRIDE)
+    e0, e1, e2 = _three(terms, lane + 4 * STRIDE)
+    f0, f1, f2 = _three(terms, lane + 5 * STRIDE)
+    g0, g1, g2 = _three(terms, lane + 6 * STRIDE)
+    h0, h1, h2 = _three(terms, lane + 7 * STRIDE)
     for j in range(BLOCK):
         least[j] = LARGEST
         found[j] = I32(0)
@@ -133,17 +145,17 @@ def nearest_code(terms: Any, lane: Any, begin: Any, end: Any, codes: Any, least:
         at = place(block)
         for j in range(BLOCK):
             code = I32(codes[at + j])
-            total = a2 if I32(code & I32(2)) else (a1 if I32(code & I32(1)) else a0)
-            total += b2 if I32(code & I32(8)) else (b1 if I32(code & I32(4)) else b0)
-            total += c2 if I32(code & I32(32)) else (c1 if I32(code & I32(16)) else c0)
-            total += d2 if I32(code & I32(128)) else (d1 if I32(code & I32(64)) else d0)
-            total += e2 if I32(code & I32(512)) else (e1 if I32(code & I32(256)) else e0)
-            total += f2 if I32(code & I32(2048)) else (f1 if I32(code & I32(1024)) else f0)
-            total += g2 if I32(code & I32(8192)) else (g1 if I32(code & I32(4096)) else g0)
-            total += h2 if I32(code & I32(32768)) else (h1 if I32(code & I32(16384)) else h0)
+            total = _term(code, a0, a1, a2)
+            total += _term(I32(code >> 2), b0, b1, b2)
+            total += _term(I32(code >> 4), c0, c1, c2)
+            total += _term(I32(code >> 6), d0, d1, d2)
+            total += _term(I32(code >> 8), e0, e1, e2)
+            total += _term(I32(code >> 10), f0, f1, f2)
+            total += _term(I32(code >> 12), g0, g1, g2)
+            total += _term(I32(code >> 14), h0, h1, h2)
             nearer = (total < least[j]) & (at + j < end)
-            least[j] = total if nearer else least[j]
-            found[j] = I32(at + j - begin) if nearer else found[j]
+            least[j] = select(nearer, total, least[j])
+            found[j] = select(nearer, I32(at + j - begin), found[j])
     # One whole number for distance and place: the bits of floats of one sign are in their order. The number of them
     # is a constant, but LLVM, if it knew, would go through them one by one.
     best = FARTHEST

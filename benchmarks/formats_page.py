@@ -30,6 +30,17 @@ COLUMNS = 768
 
 Floats = NDArray[np.float32]
 
+_LABELS = {
+    "IQ2_XS": ("right", (-5, -9)),
+    "IQ2_S": ("right", (-5, -9)),
+    "IQ4_XS": ("right", (-5, -9)),
+    "Q4_K": ("left", (5, -10)),
+    "IQ4_NL": ("left", (7, -1)),
+    "Q4_0": ("left", (6, 2)),
+    "Q3_K": ("left", (5, -10)),
+}
+"""Where labels would lie on each other: side, and offset in points."""
+
 INTRO = """\
 # Formats
 
@@ -142,7 +153,7 @@ def draw(formats: list[QuantFormat], errors: dict) -> None:  # type: ignore[type
     families = {
         "K-quants": "#1f77b4",
         "I-quants": "#d62728",
-        "32 weights and fewer": "#2ca02c",
+        "simple blocks": "#2ca02c",
         "ternary": "#9467bd",
     }
     figure, axes = plt.subplots(figsize=(10, 6.5))
@@ -153,7 +164,8 @@ def draw(formats: list[QuantFormat], errors: dict) -> None:  # type: ignore[type
             continue
         family = family_of(fmt.spec.name)
         seen.setdefault(family, []).append((bits, loss))
-        axes.annotate(fmt.spec.name, (bits, loss), xytext=(5, 4), textcoords="offset points", fontsize=8)
+        left, offset = _LABELS.get(fmt.spec.name, ("left", (5, 4)))
+        axes.annotate(fmt.spec.name, (bits, loss), offset, textcoords="offset points", fontsize=8, ha=left)
     for family, points in seen.items():
         axes.plot(*zip(*sorted(points), strict=True), "o", color=families[family], label=family)
     if "K-quants" in seen:
@@ -172,7 +184,7 @@ def family_of(name: str) -> str:
         return "ternary"
     if name.startswith("IQ"):
         return "I-quants"
-    return "K-quants" if name.endswith("_K") else "32 weights and fewer"
+    return "K-quants" if name.endswith("_K") else "simple blocks"
 
 
 if __name__ == "__main__":

@@ -44,7 +44,8 @@ def write_matrix(ctx: Context, path: Path, measurement: Measurement, layout: str
     entries, chunks = len(measurement.tensors), measurement.chunks
     ctx.console.print(
         f"{printable(str(path))}: {entries} entries, {chunks} chunks of {measurement.chunk_size}, "
-        f"{bytes_text(encoded.nbytes)}"
+        f"{bytes_text(encoded.nbytes)}",
+        soft_wrap=True,
     )
     for what in encoded.lost:
         ctx.console.print(f"not in it, as a .dat file has no place for it: {printable(what)}")

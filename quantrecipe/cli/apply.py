@@ -188,6 +188,7 @@ def _plain(plan: Plan, result: Result) -> dict[str, Any]:
         "bits_per_weight": round(plan.bits_per_weight, 4),
         "seconds": round(result.seconds, 3),
         "compile_seconds": round(result.compile_seconds, 3),
+        "read_bytes": result.read,
         "threads": result.threads,
         "plan_digest": plan.digest,
         "warnings": list(plan.warnings),

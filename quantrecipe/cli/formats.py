@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -113,17 +113,34 @@ def _plain(registry: Registry, fmt: QuantFormat) -> dict[str, Any]:
 
 
 def _compile(ctx: Context, formats: Sequence[QuantFormat]) -> None:
-    """Encodes and decodes a few rows in each format, which compiles its kernels and keeps them for later runs."""
-    import numpy as np
+    """Compile every kernel in processes side by side (the compiler works on one at a time), for later runs."""
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor, as_completed
 
-    with ctx.err.status("compiling") as status:
-        for number, fmt in enumerate(formats, 1):
-            status.update(f"compiling {number} of {len(formats)}: {fmt.spec.name}")
-            k = math.lcm(fmt.spec.block, 256)
-            n = math.lcm(fmt.spec.rows_per_group, 16)
-            rows = np.sin(np.arange(n * k, dtype=np.float32)).reshape(n, k)
-            importance = np.ones(k, np.float32)
-            for weights in (None, importance) if fmt.spec.importance != "required" else (importance,):
-                data = fmt.encode(rows, weights)
-            fmt.decode(data, k)
-    ctx.console.print(f"{len(formats)} formats are ready.")
+    kernels = [(fmt.spec.name, kind) for fmt in formats for kind in _kinds(fmt)]
+    workers = min(len(kernels), os.cpu_count() or 1)
+    with (
+        ctx.err.status("compiling") as status,
+        ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool,
+    ):
+        running = {pool.submit(_compile_one, *kernel, plugins=ctx.plugins): kernel for kernel in kernels}
+        for number, future in enumerate(as_completed(running), 1):
+            future.result()
+            status.update(f"compiled {number} of {len(kernels)}: {' '.join(running[future])}")
+    ctx.console.print("1 format is ready." if len(formats) == 1 else f"{len(formats)} formats are ready.")
+
+
+def _kinds(fmt: QuantFormat) -> list[str]:
+    """The kernels of a format, those that take longest first."""
+    plain = [] if fmt.spec.importance == "required" else ["plain"]
+    weighted = [] if fmt.spec.importance == "ignored" else ["weighted"]
+    return [*plain, *weighted, "decode"]
+
+
+def _compile_one(name: str, kind: str, *, plugins: bool) -> None:
+    """Runs in a process of its own."""
+    from quantrecipe.output.warm import warm
+    from quantrecipe.registry import load_registry
+
+    fmt = load_registry(plugins=plugins).format(name)
+    warm(fmt, weighted=kind == "weighted", decode=kind == "decode")

@@ -41,6 +41,7 @@ class Result:
     paths:           the files that were written: one, or the shards
     seconds:         for all plans of the run together
     compile_seconds: spent compiling kernels, before `seconds` starts
+    read:            bytes read from the model's tensors and from older outputs, for all plans together
     hashes:          XXH3-128 of each tensor's stored source bytes, by name
     nonfinite:       by tensor: weights that weren't finite and are 0 now (with nan="keep")
     reused:          tensors that were copied from an older output
@@ -51,6 +52,7 @@ class Result:
     threads: int
     seconds: float
     compile_seconds: float
+    read: int
     hashes: dict[str, str]
     nonfinite: dict[str, int]
     reused: tuple[str, ...]
@@ -154,6 +156,7 @@ def apply_plans(
             threads=threads,
             seconds=seconds,
             compile_seconds=compiled - started,
+            read=stream.read,
             hashes={a.tensor.name: stream.sources[a.owner or a.tensor.name] for a in plan.assignments},
             nonfinite=stream.nonfinite[number],
             reused=tuple(stream.reused[number]),

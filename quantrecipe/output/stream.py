@@ -59,6 +59,7 @@ class Stream:
     written:   for each output, the same of its data as written
     nonfinite: for each output, by tensor: weights whose NaN or Inf became 0
     reused:    for each output: names of the tensors that were copied from an older file
+    read:      bytes read from the model, and from older files
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Stream:
         self.written: list[dict[str, str]] = [{} for _ in outputs]
         self.nonfinite: list[dict[str, int]] = [{} for _ in outputs]
         self.reused: list[list[str]] = [[] for _ in outputs]
+        self.read = 0
         self._model = model
         self._outputs = outputs
         self._assigned = [output.assignments() for output in outputs]
@@ -183,6 +185,7 @@ class Stream:
             stop = min(start + step, rows)
             data = slot.encoded[: (stop - start) * row_bytes]
             reader.read_rows(old, start, stop, data, row_bytes, tensor=tensor.name)
+            self.read += data.nbytes
             digest.update(data.data)
             for place in target.places:
                 place.file.write(data.data, place.offset + start * row_bytes)
@@ -235,6 +238,7 @@ class Stream:
             slot = pipeline.slot()
             raw = slot.raw[: unit.rows * row_bytes]
             reader.read_rows(stored, unit.start, unit.stop, raw, row_bytes, tensor=tensor.name)
+            self.read += raw.nbytes
             if source is not None:
                 source.update(raw.data)
             rows = raw.reshape(unit.rows, row_bytes)

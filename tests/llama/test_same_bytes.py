@@ -7,6 +7,7 @@ few presets, and each preset a few models; QUANTRECIPE_ALL_PRESETS=1 has every m
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -84,6 +85,29 @@ def test_a_preset_gives_llama_quantize_s_file(
             different.append(f"{preset}: {'we' if ours is None else 'llama-quantize'} refused")
         elif theirs is not None and ours is not None and theirs.read_bytes() != ours.read_bytes():
             different.append(f"{preset}: other bytes")
+    assert different == []
+
+
+@pytest.mark.skipif(
+    not BIN, reason="QUANTRECIPE_LLAMA_BIN isn't set: .ci/run builds llama-quantize and sets it"
+)
+@pytest.mark.parametrize("importance", [False, True], ids=["plain", "importance"])
+def test_every_preset_on_a_trained_model(importance: bool, registry: Registry, tmp_path: Path) -> None:
+    source = open_model(ROOT / "examples/tiny-code", registry=registry)
+    bf16 = load_recipe("llama.cpp/BF16", registry=registry)
+    apply_plan(
+        make_plan(bf16, source, registry=registry, provenance=False),
+        tmp_path / "model.gguf",
+        registry=registry,
+    )
+    shutil.copy(ROOT / "tests/data/imatrix/imatrix.code.gguf", tmp_path / "imatrix.gguf")
+    matrix = read_importance(tmp_path / "imatrix.gguf") if importance else None
+    different = []
+    for preset in presets():
+        theirs = llama_quantize(tmp_path, preset, importance=importance)
+        ours = quantrecipe(tmp_path, f"llama.cpp/{preset}", matrix, registry)
+        if (theirs and theirs.read_bytes()) != (ours and ours.read_bytes()):
+            different.append(preset)
     assert different == []
 
 

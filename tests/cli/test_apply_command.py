@@ -98,9 +98,26 @@ def test_nan_is_named_without_a_traceback(folder: Path, capsys: Output) -> None:
     ("number", "message"), [(signal.SIGINT, "stopped\n"), (signal.SIGTERM, "stopped by SIGTERM\n")]
 )
 def test_a_signal_leaves_no_file(folder: Path, number: signal.Signals, message: str) -> None:
-    write_gguf(Path("big.gguf"), llama_tensors(layers=3, cols=1024, hidden=4096))
-    command = [sys.executable, "-m", "quantrecipe", "apply", "llama.cpp/Q4_K_M", "big.gguf", "-o", "out.gguf"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    write_gguf(Path("big.gguf"), llama_tensors(layers=8, cols=1024, hidden=4096))
+    command = [
+        sys.executable,
+        "-m",
+        "quantrecipe",
+        "apply",
+        "llama.cpp/Q4_K_M",
+        "big.gguf",
+        "-o",
+        "out.gguf",
+        "--threads",
+        "1",
+    ]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # noqa: PLW1509  # jobs in the background ignore SIGINT
+    )
     while process.poll() is None and not Path("out.gguf.quantrecipe-part").exists():
         time.sleep(0.005)
     process.send_signal(number)

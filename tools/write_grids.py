@@ -1,6 +1,6 @@
 """Write quantrecipe/core/tables/*.grid: the codebooks of the IQ1, IQ2 and IQ3 formats, from gguf-py's tables.
 
-    python scripts/write_grids.py
+    python tools/write_grids.py
 
 ggml holds the same points, in the same order, in ggml-common.h (iq2xxs_grid …) and in ggml-quants.c (kgrid_2bit_256 …).
 """
@@ -35,7 +35,7 @@ def main() -> None:
         words = (steps << (bits * np.arange(length))).sum(axis=1)
         lines = [
             f"# {source}: {count} points of {length} integers below {levels}, {bits} bits each, the first lowest.",
-            f"# Origin: gguf-py, gguf.quants.{source}.grid (llama.cpp, MIT). Written by scripts/write_grids.py.",
+            f"# Origin: gguf-py, gguf.quants.{source}.grid (llama.cpp, MIT). Written by tools/write_grids.py.",
         ]
         for start in range(0, count, PER_LINE):
             lines.append(" ".join(f"{word:04x}" for word in words[start : start + PER_LINE]))

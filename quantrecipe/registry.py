@@ -69,10 +69,6 @@ class Registry:
         codecs = tuple(other for other, fmt in self.formats.items() if fmt.spec.codec)
         return explain_missing_format(name, codecs, self.plugins, plugins_on=self.plugins_on)
 
-    def explain_missing(self, name: str) -> str:
-        """The same as a sentence: "what; remedy"."""
-        return str(self.missing_format(name))
-
     def provider(self, format_name: str) -> PluginInfo:
         """The plugin that a format comes from."""
         return next(plugin for plugin in self.plugins if format_name in plugin.formats)

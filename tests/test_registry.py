@@ -31,7 +31,7 @@ try:
         "analyses": list(registry.analyses),
         "folders": {prefix: str(folder) for prefix, folder in registry.recipe_folders.items()},
         "plugins": {p.distribution: [p.name, p.version, p.module, p.status, p.cause] for p in registry.plugins},
-        "missing": {name: registry.explain_missing(name) for name in ("Q4_XYZ", "IQ4_KS", "HALF")},
+        "missing": {name: str(registry.missing_format(name)) for name in ("Q4_XYZ", "IQ4_KS", "HALF")},
     }))
 except PluginError as error:
     print(json.dumps({"error": str(error)}))

@@ -272,8 +272,9 @@ class Stream:
         raw = weights = encoded = 1
         for tensor in self._tensors:
             unit = next(split(tensor, self._together(tensor)))
-            targets = targets_of(tensor.name, self._outputs, self._assigned)
-            row = sum(target.format.spec.row_bytes(tensor.cols) for target in targets)
+            assignments = (by_name[tensor.name][0] for by_name in self._assigned if tensor.name in by_name)
+            specs = {a.encoding: a.format.spec for a in assignments}
+            row = sum(spec.row_bytes(tensor.cols) for spec in specs.values())
             weights = max(weights, unit.rows * tensor.cols)
             raw = max(raw, unit.rows * self._formats[tensor.dtype].spec.row_bytes(tensor.cols))
             encoded = max(encoded, unit.rows * row)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from quantrecipe.api import QuantFormat
 from quantrecipe.output.partfile import PartFile
 from quantrecipe.output.reuse import OldTensor
+from quantrecipe.plan.companions import companion_name
 from quantrecipe.plan.plan import Assignment, Plan, PlannedFile
 
 __all__ = ["Output", "Place", "Target", "targets_of"]
@@ -86,12 +87,11 @@ def _target(
         found = outputs[output].old.get(assignment.tensor.name)
         if found is not None and found.encoding == assignment.encoding:
             old = found
-    companions = tuple(
-        Place(output=n, tensor=a.tensor.name, file=part, offset=a.offset)
-        for n, _, _ in members
-        for a, part in assigned[n].values()
-        if a.owner == first.tensor.name
-    )
+    companions: tuple[Place, ...] = ()
+    if first.format.spec.companion is not None and not first.copied:
+        name = companion_name(first.tensor, first.format.spec.companion)
+        owned = ((n, *assigned[n][name]) for n, _, _ in members)
+        companions = tuple(Place(output=n, tensor=name, file=part, offset=a.offset) for n, a, part in owned)
     return Target(
         format=first.format,
         copied=first.copied,

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantrecipe.api import QuantFormat
+from quantrecipe.core import float32_from_float64
 from quantrecipe.errors import NonFiniteError
 from quantrecipe.model.read import arrange_rows
 from quantrecipe.output.units import Unit
@@ -123,8 +124,7 @@ class Rows:
             cols = self._unit.tensor.cols
             floats = self._buffer[: self._unit.rows * cols].reshape(self._unit.rows, cols)
             if self._source.spec.name == "F64":
-                with np.errstate(over="ignore"):  # what overflows becomes Inf, and is found
-                    np.copyto(floats, self._raw.view(np.float64), casting="same_kind")
+                float32_from_float64(self._raw.view(np.float64), out=floats)
             else:
                 self._source.decode(self._raw, cols, out=floats)
             self._floats = floats

@@ -241,7 +241,7 @@ importance: {file: 3, uncovered: wrn}
         'a text with { } or a colon in it needs quotes: "ffn_{gate,up}"',
         "r.yaml:11: unknown key 'typ' in a rule; did you mean 'type'?",
         "r.yaml:12: the pattern 'a b' has spaces in it; write several patterns as a list: [attn_q, attn_k]",
-        f"r.yaml:13: {registry.explain_missing('IQ4_KS')}",
+        f"r.yaml:13: {registry.missing_format('IQ4_KS')}",
         "r.yaml:15: this version of quantrecipe can't choose among types; write one `type` instead of `choose`",
         'r.yaml:16: why must be a text, not a number; quote it if it is meant as text: "3"',
         "r.yaml:17: this version of quantrecipe has no budgets; leave `budget` out, and give each rule a `type`; "

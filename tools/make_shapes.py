@@ -95,6 +95,19 @@ def qwen3(c: Config, layer: int) -> Tensors:
     yield from qk_norms(c)
 
 
+def mixtral(c: Config, _: int) -> Tensors:
+    yield from norms(c, "attn_norm", "ffn_norm")
+    yield from attention(c)
+    yield from experts(c, c["num_local_experts"], c["intermediate_size"])
+
+
+def qwen3_moe(c: Config, _: int) -> Tensors:
+    yield from norms(c, "attn_norm", "ffn_norm")
+    yield from attention(c)
+    yield from qk_norms(c)
+    yield from experts(c, c["num_experts"], c["moe_intermediate_size"])
+
+
 def gemma3(c: Config, layer: int) -> Tensors:
     yield from qwen3(c, layer)
     yield from norms(c, "post_attention_norm", "post_ffw_norm")
@@ -225,10 +238,13 @@ ARCHITECTURES: Mapping[str, tuple[str, Callable[[Config, int], Tensors]]] = {
     "glm4v_moe_text": ("glm4moe", glm4_moe),
     "gpt_oss": ("gpt-oss", gpt_oss),
     "llama": ("llama", llama),
+    "mistral": ("llama", llama),
+    "mixtral": ("llama", mixtral),
     "nemotron_h": ("nemotron_h_moe", nemotron_h),
     "qwen3": ("qwen3", qwen3),
     "qwen3_5_moe_text": ("qwen35moe", qwen3_hybrid),
     "qwen3_5_text": ("qwen35", qwen3_hybrid),
+    "qwen3_moe": ("qwen3moe", qwen3_moe),
     "qwen3_next": ("qwen3next", qwen3_hybrid),
     "step3p5": ("step35", step3p5),
 }

@@ -4,6 +4,7 @@
     folder with config.json, or a .safetensors file in one       model/huggingface
     .safetensors file, or folder of them, without config.json    tensors keep their names
     .json file, written by `inspect --shapes`                    model/shapes
+    shapes/NAME, where there is no such file                     model/reference
 
 Only headers are read. The sizes of a GGUF's types come from the registry. Where the caller has none, the
 installed one is imported when it is needed: the one import in `model` that goes up, not down.
@@ -19,6 +20,7 @@ from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.model.checkpoint import open_checkpoint
 from quantrecipe.model.gguf_file import is_gguf, open_gguf
 from quantrecipe.model.model import Model, TensorSource
+from quantrecipe.model.reference import is_reference, open_reference
 from quantrecipe.model.safetensors import Checkpoint
 from quantrecipe.model.shapes import is_shapes, open_shapes
 from quantrecipe.model.stored import as_tensor_info
@@ -43,6 +45,8 @@ def open_model(
     types in a GGUF; None loads the installed one. ModelError where there is no model, or it can't be read.
     """
     path = Path(path)
+    if is_reference(path):
+        return _with_arch(open_reference(path), arch)
     if not path.exists():
         raise ModelError("there is no such file or folder", f"give {_KINDS}", file=path)
     if path.is_file() and is_gguf(path):

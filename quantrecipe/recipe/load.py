@@ -31,6 +31,7 @@ from quantrecipe.recipe.parse import Inclusion, RecipePart, parse_part, read_ext
 from quantrecipe.recipe.reader import Reader
 from quantrecipe.recipe.recipe import ImportanceSource, KeepEntry, Origin, Recipe
 from quantrecipe.recipe.text import recipe_digest, recipe_text
+from quantrecipe.recipe.tree import DISK, Tree, find_revision, is_revision
 
 if TYPE_CHECKING:
     from quantrecipe.registry import Registry
@@ -49,11 +50,14 @@ _MAX_PATH = 1000
 def load_recipe(ref: str | Path, *, registry: Registry | None = None) -> Recipe:
     """The recipe of a path, or a shipped recipe of a name like `llama.cpp/Q4_K_M`.
 
-    A text is a path if it ends in .yaml or .yml, or if there is such a file. `registry` says which formats
-    and shipped recipes there are; None loads it. RecipeError with every problem of every file, in line
-    order.
+    A text is a path if it ends in .yaml or .yml, or if there is such a file; `main:recipes/mine.yaml` is that path at
+    a revision of git. `registry` says which formats and shipped recipes there are; None loads it. RecipeError with
+    every problem of every file, in line order.
     """
     loader = _Loader(registry or _load_registry())
+    if isinstance(ref, str) and is_revision(ref):
+        tree, path = find_revision(ref)
+        return loader.load(_Place(file=ref, path=path, tree=tree))
     # Path.is_file raises for odd texts
     if isinstance(ref, str) and not ref.endswith(_SUFFIXES) and not os.path.isfile(ref):  # noqa: PTH113
         return loader.load(_Place.shipped(ref, loader.registry))
@@ -73,16 +77,17 @@ def load_recipe_text(
 
 
 class _Place:
-    """Where a recipe is: what messages call it, and its path."""
+    """Where a recipe is: what messages call it, its path, and the tree that has it there."""
 
-    def __init__(self, *, file: str, path: Path) -> None:
+    def __init__(self, *, file: str, path: Path, tree: Tree = DISK) -> None:
         self.file = file
         self.path = path
+        self.tree = tree
 
     @property
     def identity(self) -> str:
         """Equal for the same file under several names."""
-        return os.path.realpath(self.path)  # Path.resolve raises where links go round
+        return self.tree.identity(self.path)
 
     @classmethod
     def shipped(cls, name: str, registry: Registry) -> _Place:
@@ -116,7 +121,9 @@ class _Place:
         """The place of a path that a recipe here names."""
         if len(ref) > _MAX_PATH or not ref.isprintable():
             raise RecipeError(f"{ref[:60]!r} is no path", "write a path relative to this recipe")
-        return _Place(file=_normal(PurePosixPath(self.file).parent / ref), path=self.path.parent / ref)
+        prefix = self.tree.prefix
+        file = _normal(PurePosixPath(self.file.removeprefix(prefix)).parent / ref)
+        return _Place(file=f"{prefix}{file}", path=self.path.parent / ref, tree=self.tree)
 
 
 class _Loader:
@@ -213,7 +220,7 @@ class _Loader:
             if not ref.endswith(_SUFFIXES):
                 return _Place.shipped(ref, self.registry)
             found = place.relative(ref)
-            if not os.path.isfile(found.path):  # noqa: PTH113  # Path.is_file raises for names that are too long
+            if not found.tree.is_file(found.path):
                 raise RecipeError(
                     f"there is no recipe file {found.file!r}", "paths are relative to this recipe"
                 )
@@ -300,16 +307,12 @@ def _written_file(parts: list[tuple[_Place, RecipePart]]) -> str | None:
 
 def _read_text(place: _Place) -> str:
     try:
-        if not place.path.is_file():  # opening a pipe would wait for ever
-            what = "this is a folder, not a recipe" if place.path.is_dir() else "there is no such recipe"
-            raise RecipeError(what, "check the path", file=place.file)
-        with place.path.open("rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
+        data = place.tree.read(place.path, MAX_BYTES + 1)
+    except RecipeError as error:
+        problem = error.problems[0]
+        raise RecipeError(problem.what, problem.remedy, file=place.file) from None
+    try:
         return data.decode("utf-8")
-    except OSError as error:
-        raise RecipeError(
-            f"can't be read: {error.strerror}", "check its permissions", file=place.file
-        ) from None
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise RecipeError(

@@ -8,6 +8,8 @@
       ├─ FormatError          rows or bytes that a format can't encode or decode
       │    └─ NonFiniteError  NaN or Inf among the weights
       ├─ PluginError          a plugin is missing, broken, or collides with another
+      ├─ EvaluationError      a model can't be evaluated: no llama.cpp, another vocabulary, too short a text
+      ├─ SensitivityError     losses or sensitivities can't be measured or read, or are of another model
       └─ OutputError          the file can't be written: exists, disk full, read-only
 
 An error speaks to the person who mends the file: where, what, what was expected, what to do.
@@ -21,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 __all__ = [
+    "EvaluationError",
     "FormatError",
     "ImportanceError",
     "ModelError",
@@ -31,6 +34,7 @@ __all__ = [
     "Problem",
     "QuantrecipeError",
     "RecipeError",
+    "SensitivityError",
 ]
 
 
@@ -95,6 +99,14 @@ class NonFiniteError(FormatError):
 
 class PluginError(QuantrecipeError):
     """A plugin is missing, broken, or collides with another."""
+
+
+class EvaluationError(QuantrecipeError):
+    """A model can't be evaluated: no llama.cpp, another vocabulary, too short a text."""
+
+
+class SensitivityError(QuantrecipeError):
+    """Losses or sensitivities can't be measured or read, or are of another model."""
 
 
 class OutputError(QuantrecipeError):

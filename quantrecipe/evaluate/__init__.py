@@ -1,0 +1,27 @@
+"""Evaluation by llama.cpp: perplexity, and KL divergence from the unquantized model.
+
+    reference = make_reference("model.bf16.gguf", read_text("held-out.txt"), "model.reference")
+    evaluate("model.Q4_K_M.gguf", reference).kld_mean
+
+Needs llama-cpp-python (extra `llama`), which is imported when a model is run.
+"""
+
+from quantrecipe.evaluate.compare import Positions
+from quantrecipe.evaluate.reference import Reference, is_reference, read_reference
+from quantrecipe.evaluate.run import Text, evaluate, make_reference, read_text, score
+from quantrecipe.evaluate.statistics import Evaluation, difference, summarise
+
+__all__ = [
+    "Evaluation",
+    "Positions",
+    "Reference",
+    "Text",
+    "difference",
+    "evaluate",
+    "is_reference",
+    "make_reference",
+    "read_reference",
+    "read_text",
+    "score",
+    "summarise",
+]

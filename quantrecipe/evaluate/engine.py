@@ -1,0 +1,184 @@
+"""A language model in llama.cpp: text to tokens, chunks of tokens to logits.
+
+Chunks are run as llama-perplexity runs them: each from an empty cache, several side by side as sequences of one batch,
+the first token replaced by the beginning-of-sequence token where the vocabulary asks for one, and logits taken for
+the second half, so that every scored token has at least half a chunk of context.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from quantrecipe.errors import EvaluationError
+from quantrecipe.evaluate.bindings import captured_log, last_words, load_bindings
+from quantrecipe.evaluate.reference import scored_positions
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from numpy.typing import NDArray
+
+    Tokens = NDArray[np.int32]
+
+__all__ = ["LanguageModel", "default_threads"]
+
+_BATCH_TOKENS = 2048
+_BATCH_BYTES = 256 << 20
+"""Most bytes of logits at a time, unless a single chunk has more."""
+
+
+def default_threads() -> int:
+    """The processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class LanguageModel:
+    """A GGUF file in llama.cpp, open while used as a context manager. EvaluationError where it isn't to be run.
+
+    gpu_layers: layers that the GPU takes; None or -1 for all, where llama.cpp was built for one
+    """
+
+    def __init__(
+        self, path: Path, *, n_ctx: int, threads: int | None = None, gpu_layers: int | None = None
+    ) -> None:
+        self.path, self.n_ctx = path, n_ctx
+        self._threads = threads or default_threads()
+        self._gpu_layers = -1 if gpu_layers is None else gpu_layers
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        with self._stack:
+            self._open()
+            self._stack = self._stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def _open(self) -> None:
+        self._llama = llama = load_bindings()
+        self.log = self._stack.enter_context(captured_log(llama))
+        llama.llama_backend_init()
+        parameters = llama.llama_model_default_params()
+        parameters.n_gpu_layers = self._gpu_layers
+        if not self.path.is_file():
+            raise EvaluationError("there is no such file", file=self.path)
+        self._model = llama.llama_model_load_from_file(os.fsencode(self.path), parameters)
+        if not self._model:
+            raise EvaluationError(
+                f"llama.cpp can't load it: {last_words(self.log) or 'it gives no reason'}", file=self.path
+            )
+        self._stack.callback(llama.llama_model_free, self._model)
+        self._vocab = llama.llama_model_get_vocab(self._model)
+        self.n_vocab = int(llama.llama_vocab_n_tokens(self._vocab))
+        reason = (
+            "it has no vocabulary"
+            if llama.llama_vocab_type(self._vocab) == llama.LLAMA_VOCAB_TYPE_NONE or self.n_vocab <= 0
+            else "it has an encoder, and predicts no text on its own"
+            if llama.llama_model_has_encoder(self._model)
+            else ""
+        )
+        if reason:
+            raise EvaluationError(f"is no language model that can be evaluated: {reason}", file=self.path)
+
+    @property
+    def description(self) -> str:
+        """What the model is, by llama.cpp: "llama 8B Q4_K - Medium"."""
+        buffer = ctypes.create_string_buffer(256)
+        self._llama.llama_model_desc(self._model, buffer, len(buffer))
+        return buffer.value.decode("utf-8", "replace")
+
+    def tokenize(self, text: bytes) -> Tokens:
+        """The tokens of a text, with what the vocabulary puts before it; markup in it is text."""
+        tokens = np.empty(len(text) + 8, np.int32)
+        pointer = tokens.ctypes.data_as(ctypes.POINTER(self._llama.llama_token))
+        count = self._llama.llama_tokenize(self._vocab, text, len(text), pointer, len(tokens), True, False)
+        if count < 0:
+            raise EvaluationError(
+                f"llama.cpp can't cut the text into tokens (it answers {count})", file=self.path
+            )
+        return tokens[:count].copy()
+
+    def vocabulary(self, tokens: Tokens) -> str:
+        """A digest of the texts of the tokens that occur: the same for models that mean the same by them."""
+        digest = hashlib.blake2b(str(self.n_vocab).encode(), digest_size=16)
+        for token in np.unique(tokens).tolist():
+            digest.update(b"\0%d:" % token + (self._llama.llama_vocab_get_text(self._vocab, token) or b""))
+        return digest.hexdigest()
+
+    def logits(self, chunks: Tokens) -> Iterator[NDArray[np.float32]]:
+        """chunks: int32 (n, n_ctx) → for each, float32 (scored positions, n_vocab), valid until the next."""
+        llama, scored = self._llama, scored_positions(self.n_ctx)
+        by_bytes = _BATCH_BYTES // (scored * self.n_vocab * 4)
+        side_by_side = max(1, min(_BATCH_TOKENS // self.n_ctx, by_bytes, len(chunks)))
+        chunks = chunks.copy()
+        if llama.llama_vocab_get_add_bos(self._vocab):
+            chunks[:, 0] = llama.llama_vocab_bos(self._vocab)
+        with ExitStack() as stack:
+            context = self._context(side_by_side)
+            stack.callback(llama.llama_free, context)
+            batch = _Batch(llama, side_by_side, self.n_ctx, scored)
+            stack.callback(batch.free)
+            for first in range(0, len(chunks), side_by_side):
+                some = chunks[first : first + side_by_side]
+                llama.llama_memory_clear(llama.llama_get_memory(context), True)
+                if status := llama.llama_decode(context, batch.fill(some)):
+                    what = last_words(self.log) or f"it answers {status}"
+                    raise EvaluationError(f"llama.cpp can't run chunk {first + 1}: {what}", file=self.path)
+                pointer = llama.llama_get_logits(context)
+                if not pointer:
+                    raise EvaluationError(
+                        "is no language model that can be evaluated: it gives no logits", file=self.path
+                    )
+                yield from np.ctypeslib.as_array(pointer, (len(some), scored, self.n_vocab))
+
+    def _context(self, side_by_side: int) -> Any:
+        llama = self._llama
+        parameters = llama.llama_context_default_params()
+        parameters.n_ctx = parameters.n_batch = side_by_side * self.n_ctx
+        parameters.n_ubatch = min(parameters.n_ubatch, parameters.n_batch)
+        parameters.n_seq_max = side_by_side
+        parameters.n_threads = parameters.n_threads_batch = self._threads
+        context = llama.llama_init_from_model(self._model, parameters)
+        if not context:
+            remedy = "a smaller --ctx takes less memory; with a GPU, so does --gpu-layers"
+            what = last_words(self.log) or "it gives no reason"
+            raise EvaluationError(f"llama.cpp can't make a context: {what}", remedy, file=self.path)
+        return context
+
+
+class _Batch:
+    """llama.cpp's batch of several chunks; positions, sequences and wishes stay, tokens change."""
+
+    def __init__(self, llama: Any, side_by_side: int, n_ctx: int, scored: int) -> None:
+        size = side_by_side * n_ctx
+        self._llama, self._n_ctx = llama, n_ctx
+        self._batch = llama.llama_batch_init(size, 0, 1)
+        position = np.tile(np.arange(n_ctx), side_by_side)
+        np.ctypeslib.as_array(self._batch.pos, (size,))[:] = position
+        np.ctypeslib.as_array(self._batch.n_seq_id, (size,))[:] = 1
+        wanted = (position >= n_ctx - 1 - scored) & (position < n_ctx - 1)
+        np.ctypeslib.as_array(self._batch.logits, (size,))[:] = wanted
+        for number in range(size):
+            self._batch.seq_id[number][0] = number // n_ctx
+
+    def fill(self, chunks: Tokens) -> Any:
+        """The batch with these chunks."""
+        self._batch.n_tokens = chunks.size
+        np.ctypeslib.as_array(self._batch.token, (chunks.size,))[:] = chunks.ravel()
+        return self._batch
+
+    def free(self) -> None:
+        self._llama.llama_batch_free(self._batch)

@@ -1,0 +1,209 @@
+"""Reference files: what the unquantized model says about some texts, compactly, chunk by chunk.
+
+    "quantrecipe reference 1\\n"
+    header: one line of JSON       who was run, on what, and how
+    tokens: i32 (chunks, n_ctx)    little-endian, as cut from the texts
+    for each chunk: u32 length     a record of `compact`: the positions of the chunk's second half
+
+A file is written front to back and appears under its name when it is whole; it is read record by record, so neither
+side holds more than a chunk.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+
+from quantrecipe.errors import EvaluationError, OutputError
+from quantrecipe.evaluate.compact import CompactRows, pack, unpack
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from quantrecipe.evaluate.compare import Positions
+
+__all__ = ["Reference", "ScoredText", "is_reference", "read_reference", "write_reference"]
+
+_MAGIC = b"quantrecipe reference 1\n"
+_LONGEST_HEADER = 1 << 20
+_LENGTH = struct.Struct("<I")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScoredText:
+    """A text: its name, the digest of its bytes, and how many chunks of it were run."""
+
+    name: str
+    digest: str
+    chunks: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """A reference file that has been opened.
+
+    model:      what was run, as it calls itself
+    key:        digest of what decides the content: model, texts, n_ctx, tail
+    n_ctx:      tokens in a chunk; the second half of each is scored
+    n_vocab:    tokens in the vocabulary
+    vocabulary: digest of the texts of those tokens that occur
+    tail:       see `compact`
+    texts:      one after the other, in chunks of their own
+    tokens:     int32 (chunks, n_ctx)
+    """
+
+    path: Path
+    model: str
+    key: str
+    n_ctx: int
+    n_vocab: int
+    vocabulary: str
+    tail: float
+    texts: tuple[ScoredText, ...]
+    tokens: NDArray[np.int32] = field(repr=False, compare=False)
+
+    @property
+    def chunks(self) -> int:
+        """Chunks of all texts."""
+        return sum(text.chunks for text in self.texts)
+
+    @property
+    def scored(self) -> int:
+        """Positions of a chunk that are scored."""
+        return scored_positions(self.n_ctx)
+
+    @property
+    def targets(self) -> NDArray[np.int32]:
+        """int32 (chunks, scored): the next token at each scored position."""
+        return self.tokens[:, self.n_ctx - self.scored :]
+
+    def rows(self) -> Iterator[CompactRows]:
+        """The records, chunk by chunk."""
+        with self.path.open("rb") as file:
+            for number, offset in enumerate(self._offsets):
+                file.seek(offset)
+                data = file.read(_LENGTH.unpack(file.read(_LENGTH.size))[0])
+                try:
+                    yield unpack(data, self.scored, self.n_vocab)
+                except EvaluationError as error:
+                    what = f"chunk {number + 1}: {error}"
+                    raise EvaluationError(what, "make the reference again", file=self.path) from error
+
+    def split(self, positions: Positions) -> dict[str, Positions]:
+        """The positions of each text by its name."""
+        parts, start = {}, 0
+        for text in self.texts:
+            end = start + text.chunks * self.scored
+            parts[text.name] = positions[start:end]
+            start = end
+        return parts
+
+    def to_json(self) -> dict[str, Any]:
+        """What the header says."""
+        names = ("model", "key", "n_ctx", "n_vocab", "vocabulary", "tail")
+        return {name: getattr(self, name) for name in names} | {
+            "texts": [asdict(text) for text in self.texts]
+        }
+
+    @cached_property
+    def _offsets(self) -> list[int]:
+        """Where each record's length stands; the file is as long as they say."""
+        header = len(_MAGIC) + len(_header_line(self.to_json()))
+        offset, offsets = header + self.tokens.size * 4, []
+        size = self.path.stat().st_size
+        with self.path.open("rb") as file:
+            for _ in range(self.chunks):
+                file.seek(offset)
+                raw = file.read(_LENGTH.size)
+                offsets.append(offset)
+                offset += _LENGTH.size + (_LENGTH.unpack(raw)[0] if len(raw) == _LENGTH.size else size)
+        if offset != size:
+            raise EvaluationError(
+                f"the reference has {size:,} bytes and says that it has {offset:,}",
+                "make it again",
+                file=self.path,
+            )
+        return offsets
+
+
+def scored_positions(n_ctx: int) -> int:
+    """Positions of a chunk that are scored: its second half, but for the last, whose next token isn't in it."""
+    return n_ctx - 1 - n_ctx // 2
+
+
+def is_reference(path: Path) -> bool:
+    """Whether a file starts like one."""
+    with path.open("rb") as file:
+        return file.read(len(_MAGIC)) == _MAGIC
+
+
+def read_reference(path: str | Path) -> Reference:
+    """The header and the tokens of a reference file, checked. EvaluationError where it isn't a whole one."""
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            if file.read(len(_MAGIC)) != _MAGIC:
+                raise EvaluationError(
+                    "isn't a reference", "`quantrecipe eval --save-reference` makes one", file=path
+                )
+            reference = _read(path, file)
+    except OSError as error:
+        raise EvaluationError(
+            f"the reference can't be read ({error.strerror or error})", file=path
+        ) from error
+    _ = reference._offsets  # a file that was cut short is found here, not hours later
+    return reference
+
+
+def _read(path: Path, file: BinaryIO) -> Reference:
+    line = file.readline(_LONGEST_HEADER)
+    try:
+        header = json.loads(line)
+        texts = tuple(ScoredText(**text) for text in header.pop("texts"))
+        n_ctx, chunks = int(header["n_ctx"]), sum(text.chunks for text in texts)
+        if n_ctx < 4 or chunks < 1 or any(text.chunks < 1 for text in texts):
+            raise ValueError("no chunks")
+        if n_ctx * chunks * 4 > path.stat().st_size:
+            raise ValueError("cut short")
+        tokens = np.frombuffer(file.read(n_ctx * chunks * 4), "<i4").reshape(chunks, n_ctx)
+        reference = Reference(path=path, texts=texts, tokens=tokens.astype(np.int32), **header)
+        if tokens.min() < 0 or tokens.max() >= reference.n_vocab:
+            raise ValueError("tokens that aren't in the vocabulary")
+    except (ValueError, KeyError, TypeError) as error:
+        raise EvaluationError(f"the reference is damaged ({error})", "make it again", file=path) from error
+    return reference
+
+
+def write_reference(reference: Reference, records: Iterable[CompactRows]) -> None:
+    """Write the file, one record for each chunk. OutputError where the disk refuses."""
+    path = reference.path
+    temporary: Path | None = None
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", suffix=".part", dir=path.parent)
+        temporary = Path(name)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(_MAGIC + _header_line(reference.to_json()))
+            file.write(reference.tokens.astype("<i4").tobytes())
+            for rows in records:
+                data = pack(rows)
+                file.write(_LENGTH.pack(len(data)) + data)
+        temporary.replace(path)
+        temporary = None
+    except OSError as error:
+        raise OutputError(f"the reference can't be written ({error.strerror or error})", file=path) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _header_line(header: dict[str, Any]) -> bytes:
+    return json.dumps(header, separators=(",", ":")).encode() + b"\n"

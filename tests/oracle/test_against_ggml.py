@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.nasty_rows import nasty_importance, nasty_rows
 
 from quantrecipe.api import QuantFormat
 from quantrecipe.formats import ALL
+from quantrecipe.testing.sample import nasty_importance, nasty_rows
 
 pytestmark = pytest.mark.oracle
 

@@ -1,0 +1,79 @@
+"""The conformance kit: what the contract promises, as checks that every plugin can run.
+
+A plugin's whole test file:
+
+    from quantrecipe.testing import parametrize_with_checks
+    from quantrecipe_mine import Mine
+
+    @parametrize_with_checks([Mine()])
+    def test_contract(check):
+        check()
+
+`quantrecipe check-plugin quantrecipe-mine` runs the same checks on what is installed. Each check is also a function
+of its own (`check_splits(fmt, seed)`), which raises CheckFailure: an AssertionError whose text names the row, the
+block and the bits. Everything is seeded: the same seed gives the same rows on every machine.
+"""
+
+from __future__ import annotations
+
+from quantrecipe.testing.calls import (
+    check_layouts,
+    check_out,
+    check_repeats,
+    check_shapes,
+    check_splits,
+    check_threads,
+)
+from quantrecipe.testing.checks import FORMAT_CHECKS, Check, Result, checks_of, run_check
+from quantrecipe.testing.facts import check_accepts, check_factor, check_options, check_sizes, check_spec
+from quantrecipe.testing.failure import CheckFailure, same_bytes, same_values
+from quantrecipe.testing.parametrize import parametrize_with_checks
+from quantrecipe.testing.sample import nasty_importance, nasty_rows, ordinary_rows
+from quantrecipe.testing.surroundings import check_fallback_ends, check_light_import, check_unique
+from quantrecipe.testing.values import (
+    check_error_bound,
+    check_importance,
+    check_nasty_rows,
+    check_non_finite,
+    check_random_bytes,
+    check_twice,
+    check_uniform_importance,
+    check_zeros,
+)
+
+__all__ = [
+    "FORMAT_CHECKS",
+    "Check",
+    "CheckFailure",
+    "Result",
+    "check_accepts",
+    "check_error_bound",
+    "check_factor",
+    "check_fallback_ends",
+    "check_importance",
+    "check_layouts",
+    "check_light_import",
+    "check_nasty_rows",
+    "check_non_finite",
+    "check_options",
+    "check_out",
+    "check_random_bytes",
+    "check_repeats",
+    "check_shapes",
+    "check_sizes",
+    "check_spec",
+    "check_splits",
+    "check_threads",
+    "check_twice",
+    "check_uniform_importance",
+    "check_unique",
+    "check_zeros",
+    "checks_of",
+    "nasty_importance",
+    "nasty_rows",
+    "ordinary_rows",
+    "parametrize_with_checks",
+    "run_check",
+    "same_bytes",
+    "same_values",
+]

@@ -1,0 +1,101 @@
+"""The checks of each kind of object, and what runs them one by one."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from quantrecipe.api import QuantFormat
+from quantrecipe.testing import calls, facts, surroundings, values
+from quantrecipe.testing.failure import CheckFailure
+
+__all__ = ["FORMAT_CHECKS", "Check", "Result", "checks_of", "run_check"]
+
+FORMAT_CHECKS: tuple[Callable[[QuantFormat, int], None], ...] = (
+    facts.check_spec,
+    facts.check_sizes,
+    facts.check_accepts,
+    facts.check_options,
+    facts.check_factor,
+    calls.check_shapes,
+    calls.check_out,
+    calls.check_splits,
+    calls.check_repeats,
+    calls.check_threads,
+    calls.check_layouts,
+    values.check_non_finite,
+    values.check_zeros,
+    values.check_nasty_rows,
+    values.check_random_bytes,
+    values.check_error_bound,
+    values.check_twice,
+    values.check_importance,
+    values.check_uniform_importance,
+    surroundings.check_light_import,
+    surroundings.check_fallback_ends,
+    surroundings.check_unique,
+)
+"""What every format with a codec is held to, the cheap ones first."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Check:
+    """One promise of one object; calling it raises CheckFailure where it isn't kept."""
+
+    subject: str
+    name: str
+    promise: str
+    run: Callable[[], None]
+
+    def __call__(self) -> None:
+        self.run()
+
+    def __str__(self) -> str:
+        return f"{self.subject}-{self.name}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Result:
+    """What became of a check: `failure` is empty where the promise is kept."""
+
+    check: Check
+    failure: str
+    seconds: float
+
+
+def checks_of(subject: QuantFormat, *, seed: int = 0) -> tuple[Check, ...]:
+    """Every check of the object. A format without a codec promises nothing, and has none."""
+    if not isinstance(subject, QuantFormat):
+        raise TypeError(f"{subject!r} is no format")
+    if not subject.spec.codec:
+        return ()
+    return tuple(_check(subject, subject.spec.name, function, seed) for function in FORMAT_CHECKS)
+
+
+def run_check(check: Check) -> Result:
+    """Run it, and keep what it says. Whatever a plugin raises is the answer, except Ctrl-C and lack of memory."""
+    start = time.perf_counter()
+    failure = ""
+    try:
+        check()
+    except CheckFailure as error:
+        failure = str(error)
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001  # a stranger's code may raise anything; it is shown
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        failure = f"{type(error).__name__}: {error} ({where.filename}:{where.lineno})"
+    return Result(check=check, failure=failure, seconds=time.perf_counter() - start)
+
+
+def _check(subject: Any, name: str, function: Callable[[Any, int], None], seed: int) -> Check:
+    promise = (function.__doc__ or "").split("\n", 1)[0]
+    return Check(
+        subject=name,
+        name=function.__name__.removeprefix("check_"),
+        promise=promise,
+        run=lambda: function(subject, seed),
+    )

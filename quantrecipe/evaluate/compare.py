@@ -62,11 +62,11 @@ def compare(logits: NDArray[np.float32], targets: NDArray[np.int32], reference: 
     kept = 1 - reference.tail.astype(np.float64)
     scale = kept / np.add.reduceat(p, starts)
     head = scale * np.add.reduceat(p * (reference.values - log_q), starts) + kept * np.log(scale)
+    tail = _tail(reference.tail.astype(np.float64), 1 - np.add.reduceat(np.exp(log_q), starts))
     return Positions(
         cost=normaliser - logits[rows, targets],
         reference_cost=reference.cost.astype(np.float64),
-        divergence=head
-        + _tail(reference.tail.astype(np.float64), 1 - np.add.reduceat(np.exp(log_q), starts)),
+        divergence=(head + tail) / kept,  # what isn't seen of the tail is taken to diverge as the rest does
         agrees=(logits.argmax(axis=1) == reference.best).astype(np.float64),
     )
 

@@ -21,7 +21,7 @@ The module is light: it imports neither numba nor any kernel.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -39,15 +39,20 @@ if TYPE_CHECKING:
     from quantrecipe.tensor import TensorInfo
 
     FloatArray = NDArray[np.float32]
+    DoubleArray = NDArray[np.float64]
     ByteArray = NDArray[np.uint8]
 
 __all__ = [
     "API_VERSION",
     "Analysis",
+    "Effect",
     "FormatSpec",
     "ImportanceLevel",
+    "ModelAnalysis",
     "QuantFormat",
     "RecipeFolder",
+    "Study",
+    "TensorAnalysis",
     "hookimpl",
 ]
 
@@ -74,6 +79,7 @@ class FormatSpec:
     rows_per_group: rows that are interleaved in the file; divides the number of rows of each matrix
     dialect:        who reads files with this type: "ggml" for mainline llama.cpp, "ik" for ik_llama.cpp, …
     importance:     see ImportanceLevel
+    uniform_is_none: True where the same importance for all columns gives the bytes of none
     exactness:      what encode's bytes are held to: "byte-equal to ggml", or a sentence
     error_bound:    largest relative RMSE, ‖x - decode(encode(x))‖ / ‖x‖, on Gaussian and Laplace rows
     version:        raised whenever encode's bytes change; part of every hash
@@ -94,6 +100,7 @@ class FormatSpec:
     rows_per_group: int = 1
     dialect: str = "ggml"
     importance: ImportanceLevel = "ignored"
+    uniform_is_none: bool = False
     exactness: str = "byte-equal to ggml"
     error_bound: float = 0.0
     version: int = 1
@@ -182,16 +189,91 @@ class QuantFormat(ABC):
 
 
 class Analysis(ABC):
-    """A way to say how much a tensor loses in a format; the lower, the better."""
+    """A way to know what a type costs. Instances are immutable values; each is of one of the two kinds below.
+
+    What giving a type to a tensor costs is alpha × D: a TensorAnalysis says how much the tensor itself loses
+    (D, from its weights alone), a ModelAnalysis how much the model's output moves per unit of that (alpha).
+    """
 
     name: ClassVar[str]
     """What the command line calls it, unique among all installed plugins."""
     summary: ClassVar[str]
     """One line for `quantrecipe plugins`."""
+    version: ClassVar[int] = 1
+    """Raised whenever its numbers change: what an older version measured is measured again."""
+
+
+class TensorAnalysis(Analysis):
+    """How much a tensor loses in a format: D = Σ lost / Σ whole, over its rows.
+
+    Sums over rows can be sampled, split among threads and put together again, and the sampling error is known;
+    so an analysis says what each row loses, and leaves the adding up to its caller.
+    """
 
     @abstractmethod
+    def row_losses(
+        self, rows: FloatArray, fmt: QuantFormat, importance: FloatArray | None = None
+    ) -> tuple[DoubleArray, DoubleArray]:
+        """rows: float32 (n, k), importance: float32 (k,) → (lost, whole), both float64 (n,), finite, not negative.
+
+        Rows are of one matrix (one expert), a multiple of `fmt.spec.rows_per_group`; a row's numbers don't depend
+        on the others. Re-entrant, as formats are. NonFiniteError where a weight is NaN or Inf.
+        """
+
     def score(self, rows: FloatArray, fmt: QuantFormat, importance: FloatArray | None = None) -> float:
-        """rows: float32 (n, k), importance: float32 (k,) → a finite, non-negative, dimensionless loss."""
+        """D of these rows: 0 where nothing is lost, and for zeros that stay zeros; what is lost where all were zero."""
+        lost, whole = (float(sums.sum()) for sums in self.row_losses(rows, fmt, importance))
+        return lost / whole if whole > 0 else lost
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Effect:
+    """How far the model's output moved: mean KL divergence per token from that of the base, in nats.
+
+    standard_error: of the mean, from the spread over tokens
+    """
+
+    kld: float
+    standard_error: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Study:
+    """What a ModelAnalysis works with.
+
+    tensors:  those whose alpha is wanted, in the order layer, name
+    n_layers: of the model
+    losses:   D of each tensor in each type, as a TensorAnalysis measured it
+    prior:    alpha of each tensor as the prior has it, for where nothing better is known
+    doubt:    how sure that is: the standard deviation of the logarithm of alpha
+    file:     results of others, if the user gave some
+    probes:   how often `evaluate` may be called
+    evaluate: what the output of the real engine does when these tensors (name → type) are rounded and all others
+              are left at the base, which is nearly exact; None where there is no engine or no text. What was
+              evaluated before comes back at once, and counts as a probe all the same
+    progress: is told what is being done, and the share of it that is done, from 0 to 1
+    """
+
+    tensors: tuple[TensorInfo, ...]
+    n_layers: int
+    losses: Mapping[str, Mapping[str, float]]
+    prior: Mapping[str, float]
+    doubt: Mapping[str, float]
+    file: Path | None = None
+    probes: int = 0
+    evaluate: Callable[[Mapping[str, str]], Effect] | None = None
+    progress: Callable[[str, float], None] = lambda what, share: None
+
+
+class ModelAnalysis(Analysis):
+    """How much the model's output moves per unit of loss in each tensor."""
+
+    @abstractmethod
+    def weigh(self, study: Study) -> Mapping[str, float]:
+        """Alpha by tensor name: finite, not negative, mean KL divergence per unit of D where it was measured.
+
+        Tensors that it leaves out keep the prior's. SensitivityError where it lacks what it needs: a file, an engine.
+        """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -42,7 +42,8 @@ __all__ = [
 class Problem:
     """One thing that is wrong: `file:line: what (expected …); remedy`.
 
-    `line` and `column` count from 1; `file` is None where no file is at fault.
+    `line` and `column` count from 1; `file` is None where no file is at fault. `code` is the one under which
+    `quantrecipe check` reports it (docs/check.md), "" for its general one.
     """
 
     what: str
@@ -50,6 +51,7 @@ class Problem:
     file: str | Path | None = None
     line: int | None = None
     column: int | None = None
+    code: str = ""
 
     def __str__(self) -> str:
         where = "" if self.file is None else f"{self.file}:{self.line}: " if self.line else f"{self.file}: "

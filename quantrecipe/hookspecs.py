@@ -36,7 +36,7 @@ def quantrecipe_formats() -> Iterable[QuantFormat]:  # type: ignore[empty-body] 
 
 @hookspec
 def quantrecipe_analyses() -> Iterable[Analysis]:  # type: ignore[empty-body]  # pluggy never runs a spec
-    """Sensitivity analyses to add: instances of Analysis.
+    """Sensitivity analyses to add: instances of TensorAnalysis or ModelAnalysis.
 
     from quantrecipe.api import hookimpl
     from quantrecipe_mine.outliers import Outliers

@@ -24,7 +24,15 @@ from typing import Any, Literal
 import pluggy
 
 from quantrecipe import hookspecs
-from quantrecipe.api import API_VERSION, Analysis, FormatSpec, QuantFormat, RecipeFolder
+from quantrecipe.api import (
+    API_VERSION,
+    Analysis,
+    FormatSpec,
+    ModelAnalysis,
+    QuantFormat,
+    RecipeFolder,
+    TensorAnalysis,
+)
 from quantrecipe.errors import PluginError
 
 __all__ = [
@@ -137,7 +145,7 @@ def read_plugin(source: PluginSource) -> LoadedPlugin:
     for fmt in formats:
         _check_format(fmt)
     for analysis in analyses:
-        _check_name("analysis", getattr(analysis, "name", None), analysis)
+        _check_analysis(analysis)
     for folder in recipes:
         _check_folder(folder)
     info = PluginInfo(
@@ -218,6 +226,21 @@ def _check_format(fmt: QuantFormat) -> None:
         or min(spec.row_meta_bytes, spec.ggml_type) < 0
     ):
         raise PluginError(f"the numbers of format {spec.name} make no sense: {spec}")
+
+
+def _check_analysis(analysis: Analysis) -> None:
+    _check_name("analysis", getattr(analysis, "name", None), analysis)
+    if not isinstance(analysis, (TensorAnalysis, ModelAnalysis)):
+        raise PluginError(
+            f"analysis {analysis.name} is neither a TensorAnalysis nor a ModelAnalysis",
+            "derive it from one of them (quantrecipe.api)",
+        )
+    if not isinstance(getattr(analysis, "summary", None), str):
+        raise PluginError(f"analysis {analysis.name} has no summary", 'add a line: summary = "…"')
+    if type(analysis.version) is not int or analysis.version < 1:
+        raise PluginError(
+            f"analysis {analysis.name} has the version {_short(analysis.version)}", "count from 1"
+        )
 
 
 def _check_folder(folder: RecipeFolder) -> None:

@@ -49,7 +49,7 @@ class TestBuiltIn:
         assert (builtin.name, builtin.distribution, builtin.status) == ("builtin", "quantrecipe", "ok")
         assert builtin.version == quantrecipe.__version__
         assert set(builtin.formats) == set(registry.formats) >= {"F32", "F16", "BF16"}
-        assert set(builtin.analyses) == set(registry.analyses) == {"error"}
+        assert set(builtin.analyses) == set(registry.analyses) >= {"error", "imatrix"}
 
     def test_is_there_once_with_plugins(self) -> None:
         names = [(plugin.distribution, plugin.name) for plugin in load_registry().plugins]
@@ -82,14 +82,14 @@ class TestGoodPlugin:
             FORMAT
             + """
 from pathlib import Path
-from quantrecipe.api import Analysis, RecipeFolder
+from quantrecipe.api import RecipeFolder, TensorAnalysis
 
-class Nothing(Analysis):
+class Nothing(TensorAnalysis):
     name = "nothing"
     summary = "always 0"
 
-    def score(self, rows, fmt, importance=None):
-        return 0.0
+    def row_losses(self, rows, fmt, importance=None):
+        return np.zeros(len(rows)), np.ones(len(rows))
 
 @hookimpl
 def quantrecipe_formats():
@@ -109,7 +109,7 @@ def quantrecipe_recipes():
         found = load(tmp_path)
         assert found["plugins"]["quantrecipe-good"] == ["good", "2.3", "quantrecipe_good", "ok", ""]
         assert "HALF" in found["formats"]
-        assert found["analyses"] == ["error", "nothing"]
+        assert found["analyses"][-1] == "nothing"
         assert found["folders"]["theirs"] == str(tmp_path / "their_recipes")
 
     def test_is_not_imported_without_plugins(self, tmp_path: Path) -> None:
@@ -122,6 +122,18 @@ def quantrecipe_recipes():
         """
         assert run_python(code, site=tmp_path) == [False, False]
 
+
+ANALYSIS = """
+from quantrecipe.api import Analysis, TensorAnalysis, hookimpl
+
+class Nothing(TensorAnalysis):
+    name = "nothing"
+    summary = "always 0"
+
+    def row_losses(self, rows, fmt, importance=None):
+        return 0 * rows[:, 0], rows[:, 0] ** 2
+"""
+RETURNS_NOTHING = "@hookimpl\ndef quantrecipe_analyses():\n    return [Nothing()]"
 
 BROKEN = {
     "raises at import": ("raise RuntimeError('no GPU here')", "RuntimeError: no GPU here"),
@@ -177,6 +189,14 @@ BROKEN = {
         "from pathlib import Path\nfrom quantrecipe.api import RecipeFolder, hookimpl\n"
         "@hookimpl\ndef quantrecipe_recipes():\n    return [RecipeFolder(prefix='x', folder=Path('/nowhere'))]",
         "doesn't exist",
+    ),
+    "has an analysis of no kind": (
+        ANALYSIS.replace("TensorAnalysis", "Analysis") + RETURNS_NOTHING,
+        "neither a TensorAnalysis nor a ModelAnalysis",
+    ),
+    "has an analysis without a summary": (
+        ANALYSIS.replace("summary =", "title =") + RETURNS_NOTHING,
+        "analysis nothing has no summary",
     ),
     "is from the future": (
         "QUANTRECIPE_API = 99\n" + FORMAT + RETURNS_HALF,

@@ -1,4 +1,4 @@
-"""error: relative, weighted, the same for any chunk, 0 where nothing is lost."""
+"""error and imatrix: relative, row by row, the same for any chunk, 0 where nothing is lost."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import quantrecipe.analyses.error as module
+import quantrecipe.analyses.squares as module
 from quantrecipe import load_registry
 from quantrecipe.analyses.error import Error
+from quantrecipe.analyses.imatrix import Imatrix
 from quantrecipe.api import FormatSpec, QuantFormat
 from quantrecipe.errors import NonFiniteError
 
@@ -49,15 +50,35 @@ def test_is_the_relative_squared_error(rows: Floats) -> None:
 
 def test_is_weighted_by_importance(rows: Floats) -> None:
     importance = np.random.default_rng(4).random(48, dtype=np.float32)
-    score = Error().score(rows, Integers(), importance)
+    score = Imatrix().score(rows, Integers(), importance)
     assert score == pytest.approx(oracle(rows, importance), rel=1e-12)
     assert score != pytest.approx(oracle(rows), rel=1e-3)
+    assert Error().score(rows, Integers(), importance) == Error().score(rows, Integers())
+
+
+def test_without_importance_both_are_the_same(rows: Floats) -> None:
+    assert Imatrix().score(rows, Integers()) == Error().score(rows, Integers())
+
+
+@pytest.mark.parametrize("analysis", [Error(), Imatrix()], ids=lambda item: item.name)
+def test_what_needs_importance_is_measured_without(analysis: Any) -> None:
+    needy = load_registry(plugins=False).formats["IQ2_XXS"]
+    wide = np.random.default_rng(5).standard_normal((4, 256)).astype(np.float32)
+    assert 0.05 < analysis.score(wide, needy) < 0.2
+
+
+def test_each_row_is_told_by_itself(rows: Floats) -> None:
+    lost, whole = Error().row_losses(rows, Integers())
+    again = [Error().row_losses(rows[start : start + 4], Integers()) for start in range(0, 64, 4)]
+    assert (np.concatenate([part[0] for part in again]) == lost).all()
+    assert (np.concatenate([part[1] for part in again]) == whole).all()
+    assert whole.sum() == pytest.approx((rows.astype(float) ** 2).sum(), rel=1e-12)
 
 
 def test_does_not_depend_on_scale_of_importance(rows: Floats) -> None:
     importance = np.random.default_rng(4).random(48, dtype=np.float32)
-    score = Error().score(rows, Integers(), importance)
-    assert Error().score(rows, Integers(), importance * 1024) == pytest.approx(score, rel=1e-12)
+    score = Imatrix().score(rows, Integers(), importance)
+    assert Imatrix().score(rows, Integers(), importance * 1024) == pytest.approx(score, rel=1e-12)
 
 
 def test_takes_rows_in_pieces_that_fit_the_groups(rows: Floats, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ import yaml
 
 from quantrecipe.errors import Problem, RecipeError
 
-__all__ = ["Entry", "Node", "NodeKind", "read_document"]
+__all__ = ["Entry", "Node", "NodeKind", "read_document", "scalar"]
 
 NodeKind = Literal["text", "number", "yes-or-no", "nothing", "list", "mapping"]
 
@@ -107,6 +107,21 @@ def read_document(text: str, file: str) -> tuple[Node, list[Problem]]:
     if root is None:
         raise RecipeError("the recipe is empty", "start with `quantrecipe: 1`", file=file)
     return root, builder.problems
+
+
+def scalar(text: str) -> tuple[NodeKind, Any]:
+    """What a plain text is to YAML: the kind, and the value. Numbers that are too large stay texts."""
+    if text in _NOTHING:
+        return "nothing", None
+    if text in _YES_NO:
+        return "yes-or-no", _YES_NO[text]
+    if _is_number(text) and len(text) <= _MAX_NUMBER_LENGTH and math.isfinite(float(text)):
+        return "number", int(text) if _INTEGER.fullmatch(text) else float(text)
+    return "text", text
+
+
+def _is_number(text: str) -> bool:
+    return bool(_INTEGER.fullmatch(text) or _FLOAT.fullmatch(text))
 
 
 class _Builder:
@@ -213,14 +228,10 @@ class _Builder:
             return _node("text", _UNWRITABLE.sub("?", text), event)
         if not event.implicit[0]:  # quoted, or a block
             return _node("text", text, event)
-        if text in _NOTHING:
-            return _node("nothing", None, event)
-        if text in _YES_NO:
-            return _node("yes-or-no", _YES_NO[text], event)
-        is_integer = _INTEGER.fullmatch(text)
-        if is_integer or _FLOAT.fullmatch(text):
-            if len(text) <= _MAX_NUMBER_LENGTH and math.isfinite(float(text)):
-                return _node("number", int(text) if is_integer else float(text), event)
+        kind, value = scalar(text)
+        if kind != "text":
+            return _node(kind, value, event)
+        if _is_number(text):
             self._add(event, f"the number {_short(text)} is too large", "quote it if it is a text")
             return _node("number", 0, event)
         if _ODD_NUMBER.fullmatch(text):
@@ -228,12 +239,15 @@ class _Builder:
                 event,
                 f"{text} is read differently by different versions of YAML",
                 f'quote it if it is a text ("{text}"), or write the number in decimal',
+                "QR005",
             )
         return _node("text", text, event)
 
-    def _add(self, where: Any, what: str, remedy: str) -> None:
+    def _add(self, where: Any, what: str, remedy: str, code: str = "QR004") -> None:
         line, column = _position(where)
-        self.problems.append(Problem(what=what, remedy=remedy, file=self._file, line=line, column=column))
+        self.problems.append(
+            Problem(what=what, remedy=remedy, file=self._file, line=line, column=column, code=code)
+        )
 
     def _error(self, where: Any, what: str, remedy: str) -> RecipeError:
         self._add(where, what, remedy)
@@ -270,7 +284,7 @@ def _explain(error: yaml.MarkedYAMLError, text: str, file: str) -> list[Problem]
     else:
         remedy = "check the indentation and the quotes"
     what = f"this isn't YAML: {error.problem or error.context}"
-    return [Problem(what=what, remedy=remedy, file=file, line=line, column=column)]
+    return [Problem(what=what, remedy=remedy, file=file, line=line, column=column, code="QR004")]
 
 
 def _short(text: str) -> str:

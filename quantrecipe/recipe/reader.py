@@ -30,10 +30,10 @@ class Reader:
         self.file = file
         self.problems = list(problems)
 
-    def add(self, node: Node, what: str, remedy: str = "") -> None:
+    def add(self, node: Node, what: str, remedy: str = "", code: str = "") -> None:
         """Note a problem at this node."""
         self.problems.append(
-            Problem(what=what, remedy=remedy, file=self.file, line=node.line, column=node.column)
+            Problem(what=what, remedy=remedy, file=self.file, line=node.line, column=node.column, code=code)
         )
 
     def mapping(self, node: Node, what: str, known: Sequence[str]) -> Mapping[str, Node] | None:
@@ -47,7 +47,7 @@ class Reader:
             if key not in known:
                 close = get_close_matches(key, known, n=1)
                 remedy = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
-                self.add(entry.key, f"unknown key {_short(key)} in {what}", remedy)
+                self.add(entry.key, f"unknown key {_short(key)} in {what}", remedy, "QR002")
         return {key: entry.value for key, entry in node.entries.items()}
 
     def items(self, node: Node | None, key: str) -> tuple[Node, ...]:
@@ -68,7 +68,7 @@ class Reader:
         if node is None:
             return None
         if node.kind != "text":
-            self.add(node, f"{key} must be a text, not {_ARTICLES[node.kind]}", _quoting(node))
+            self.add(node, f"{key} must be a text, not {_ARTICLES[node.kind]}", _quoting(node), "QR005")
             return None
         text: str = node.value
         if not text.strip():
@@ -85,7 +85,10 @@ class Reader:
             return []
         if node.kind not in ("text", "list"):
             self.add(
-                node, f"{key} must be {what} or a list of them, not {_ARTICLES[node.kind]}", _quoting(node)
+                node,
+                f"{key} must be {what} or a list of them, not {_ARTICLES[node.kind]}",
+                _quoting(node),
+                "QR005",
             )
             return []
         found = [(self.text(item, what), item) for item in (node.items if node.kind == "list" else [node])]
@@ -114,7 +117,7 @@ class Reader:
             remedy = f"write {key}: true"
         elif word in _FALSE_IN_YAML_1_1:
             remedy = f"write {key}: false"
-        self.add(node, f"{key} must be true or false, not {shown}", remedy)
+        self.add(node, f"{key} must be true or false, not {shown}", remedy, "QR005")
         return None
 
 

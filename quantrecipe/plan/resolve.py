@@ -17,7 +17,7 @@ from quantrecipe.recipe.pattern import Pattern
 from quantrecipe.recipe.recipe import KEEP, KeepEntry, Recipe, Rule
 from quantrecipe.tensor import TensorInfo, tensor_order
 
-__all__ = ["Decision", "is_matrix", "resolve"]
+__all__ = ["Decision", "Match", "Scope", "is_matrix", "resolve"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,7 +35,7 @@ class Decision:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Match:
+class Match:
     """The tensors that one rule names, and those of them that its layers and `when` leave."""
 
     named: frozenset[str]
@@ -57,7 +57,7 @@ def resolve(
     earlier ones.
     """
     tensors = sorted(model.tensors, key=tensor_order) if order is None else order
-    scope = _Scope(recipe, model, has_importance=has_importance, covered=covered)
+    scope = Scope(recipe, model, has_importance=has_importance, covered=covered)
     kept = {t.name: scope.kept_by(t) for t in tensors}
     quantizable = {t.name for t in tensors if is_matrix(t) and kept[t.name] is None}
     decided: dict[str, Rule] = {}
@@ -95,7 +95,7 @@ def _decide(recipe: Recipe, tensor: TensorInfo, rule: Rule | None, kept: KeepEnt
     return Decision(tensor=tensor, type=type_, because=because, why=why, rule=rule)
 
 
-class _Scope:
+class Scope:
     """The facts of one model, and the questions that a recipe asks about its tensors."""
 
     def __init__(
@@ -115,7 +115,7 @@ class _Scope:
                 return entry
         return None
 
-    def match(self, rule: Rule, tensors: Sequence[TensorInfo], quantizable: set[str]) -> _Match:
+    def match(self, rule: Rule, tensors: Sequence[TensorInfo], quantizable: set[str]) -> Match:
         if (named := self._named.get(rule.tensors)) is None:  # several rules are about the same tensors
             named = [t for t in tensors if self._names(rule.tensors, t, quantizable)]
             self._named[rule.tensors] = named
@@ -125,7 +125,7 @@ class _Scope:
             for rank, tensor in enumerate(named)
             if layers is None or (tensor.layer is not None and layers.contains(tensor.layer, self.n_layers))
         ]
-        return _Match(
+        return Match(
             named=frozenset(t.name for t in named),
             in_layers=frozenset(t.name for _, t in left),
             matched=frozenset(t.name for rank, t in left if self._holds(rule, t, rank, len(named))),
@@ -154,7 +154,7 @@ class _Scope:
             ) from error
 
 
-def _idle(rule: Rule, match: _Match, decided: dict[str, Rule], n_layers: int) -> Problem | None:
+def _idle(rule: Rule, match: Match, decided: dict[str, Rule], n_layers: int) -> Problem | None:
     """Why a rule of the user's own file can't do anything on this model, if so."""
     file, line = rule.origin.file, rule.origin.line
     patterns = ", ".join(str(pattern) for pattern in rule.tensors)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 
-__all__ = ["TensorInfo", "split_name", "tensor_order"]
+__all__ = ["TensorInfo", "head_name", "split_name", "tensor_order"]
 
 _IN_BLOCK = re.compile(r"blk\.([0-9]{1,9})\.(.+)")
 
@@ -60,6 +61,12 @@ def split_name(name: str) -> tuple[int | None, str]:
     if match := _IN_BLOCK.fullmatch(name):
         layer, rest = int(match[1]), match[2]
     return layer, rest.removesuffix(".weight")
+
+
+def head_name(tensors: Iterable[TensorInfo]) -> str | None:
+    """Name of the tensor that makes the logits: the output matrix, or the embedding that stands in for it."""
+    names = {tensor.name for tensor in tensors}
+    return next((name for name in ("output.weight", "token_embd.weight") if name in names), None)
 
 
 def tensor_order(tensor: TensorInfo) -> tuple[int, str]:

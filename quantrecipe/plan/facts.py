@@ -6,15 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from quantrecipe.model.model import Model
-from quantrecipe.tensor import TensorInfo
+from quantrecipe.tensor import TensorInfo, head_name
 
 __all__ = ["head_of", "model_facts", "tensor_facts"]
 
 
 def head_of(model: Model) -> str | None:
     """Name of the tensor that makes the logits: the output matrix, or the embedding that stands in for it."""
-    names = {tensor.name for tensor in model.tensors}
-    return next((name for name in ("output.weight", "token_embd.weight") if name in names), None)
+    return head_name(model.tensors)
 
 
 def model_facts(model: Model, *, has_importance: bool) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from typing import Literal
 
 from quantrecipe.errors import RecipeError
 
-__all__ = ["Regex"]
+__all__ = ["Regex", "exact_regex"]
 
 _MAX_LENGTH = 4000  # a list of a hundred layers, written as alternatives, has about 400 characters
 _MAX_DEPTH = 30
@@ -35,6 +35,7 @@ _MAX_TEXTS = 32
 
 _CLASSES = {"d": frozenset(string.digits), "w": frozenset(string.ascii_letters + string.digits + "_")}
 _CLASSES["s"] = frozenset(" \t\n\r\f\v")
+_SPECIAL = frozenset("\\^$.*+?()[]{}|")
 _CONTROLS = {"n": "\n", "t": "\t", "r": "\r", "f": "\f", "v": "\v"}
 
 
@@ -64,6 +65,11 @@ class _Repeat:
 @dataclass(frozen=True, slots=True)
 class _Anchor:
     at: Literal["start", "end"]
+
+
+def exact_regex(text: str) -> str:
+    """The expression that stands for this text alone."""
+    return "".join(f"\\{char}" if char in _SPECIAL else char for char in text)
 
 
 _Node = _Chars | _Sequence | _Choice | _Repeat | _Anchor

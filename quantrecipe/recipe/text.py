@@ -16,6 +16,7 @@ import xxhash
 from quantrecipe.recipe.expression import Expression
 from quantrecipe.recipe.metadata import write_metadata
 from quantrecipe.recipe.pattern import Pattern
+from quantrecipe.recipe.quote import quoted as _quote
 from quantrecipe.recipe.recipe import ImportanceSource, KeepEntry, Origin, Recipe, Rule
 
 __all__ = ["recipe_digest", "recipe_text"]
@@ -164,17 +165,3 @@ def _flow(value: Any) -> str:
     if isinstance(value, str):
         return _quote(value)
     return json.dumps(value)
-
-
-def _quote(text: str) -> str:
-    """A text in double quotes, with escapes that every YAML reader knows."""
-    return '"' + "".join(map(_escape, text)) + '"'
-
-
-def _escape(char: str) -> str:
-    if char in '"\\':
-        return "\\" + char
-    if char.isprintable():
-        return char
-    code = ord(char)
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -1,0 +1,153 @@
+"""Summarise: from the type of each tensor to the few rules that a person would have written.
+
+    blk.0.attn_v.weight    Q6_K            tensors: attn_v
+    blk.1.attn_v.weight    Q6_K    →       layers: first 2, last 2
+    blk.2.attn_v.weight    Q4_K            type: Q6_K
+    …
+
+Tensors of one role are a column: a type for each layer. Each column becomes a type that most of it has, and a rule for
+each other type with its layers; columns that say the same share their rules. No pattern has a wildcard in a role, so
+that a rule reaches what it names, kept list or not, and nothing else.
+
+The result depends on nothing but the arguments, and 60,000 tensors take about a second.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
+
+from quantrecipe.recipe.braces import braced
+from quantrecipe.recipe.columns import Cell, Column, Selector, columns, describe
+from quantrecipe.recipe.pattern import HEAD
+from quantrecipe.recipe.regex import exact_regex
+from quantrecipe.tensor import TensorInfo, head_name
+
+__all__ = ["DraftRule", "common_type", "summarise"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DraftRule:
+    """A rule that is still text: `write_recipe` puts it into YAML. Fields are the keys of a rule.
+
+    comment: stands above the rule, as `# …`
+    """
+
+    tensors: tuple[str, ...]
+    type: str = ""
+    choose: tuple[str, ...] = ()
+    layers: str | None = None
+    when: str | None = None
+    options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    fallback: str | None = None
+    why: str = ""
+    comment: str = ""
+    optional: bool = False
+
+
+def summarise(
+    types: Mapping[str, str],
+    tensors: Sequence[TensorInfo],
+    n_layers: int,
+    *,
+    default: str | None = None,
+    reached: Container[str] | None = None,
+    why: Callable[[DraftRule], str] | None = None,
+) -> list[DraftRule]:
+    """Rules, of which the first that names a tensor gives it the type that `types` says.
+
+    types:    by tensor name; what has none is named by no rule
+    tensors:  all tensors of the model
+    n_layers: layers, without nextn blocks
+    default:  the type of what no rule names; rules say the exceptions. None: every tensor in `types` has its rule
+    reached:  names of the tensors that a recipe's `default` is about; None: all in `types`
+    why:      the reason of a rule, by the rule; else rules have none
+    """
+    head = head_name(tensors)
+    found, odd = columns(types, tensors, default=default, reached=reached)
+    rules: dict[tuple[Selector, str], list[int]] = {}
+    for number, column in enumerate(found):
+        for part in describe(column, n_layers):
+            rules.setdefault(part, []).append(number)
+    drafts = _odd_rules(odd)
+    drafts += [
+        DraftRule(
+            tensors=_patterns([found[number] for number in rules[selector, type_]], selector, head),
+            layers=selector.layers,
+            when=selector.when,
+            type=type_,
+        )
+        for selector, type_ in _in_order(rules)
+    ]
+    return drafts if why is None else [replace(draft, why=why(draft)) for draft in drafts]
+
+
+def common_type(
+    types: Mapping[str, str], tensors: Sequence[TensorInfo], n_layers: int, *, reached: Container[str]
+) -> str | None:
+    """The default that leaves the fewest rules to be written; of equal ones, the type of most weights."""
+    weights: dict[str, int] = {}
+    for tensor in tensors:
+        if tensor.name in types and tensor.name in reached:
+            type_ = types[tensor.name]
+            weights[type_] = weights.get(type_, 0) + tensor.size
+    candidates = sorted(weights, key=lambda type_: (-weights[type_], type_))[:4]
+
+    def cost(default: str) -> int:
+        return len(summarise(types, tensors, n_layers, default=default, reached=reached))
+
+    return min(candidates, key=cost, default=None)
+
+
+def _in_order(rules: Mapping[tuple[Selector, str], list[int]]) -> list[tuple[Selector, str]]:
+    """By the first column that a rule is about; what is about every layer of a column behind what is about some."""
+    keys = list(rules)
+    partial: dict[int, list[int]] = {}
+    waits = [0] * len(keys)
+    behind: list[list[int]] = [[] for _ in keys]
+    for place, key in enumerate(keys):
+        if not key[0].everything:
+            for number in rules[key]:
+                partial.setdefault(number, []).append(place)
+    for place, key in enumerate(keys):
+        if key[0].everything:
+            for before in {it for number in rules[key] for it in partial.get(number, ())}:
+                waits[place] += 1
+                behind[before].append(place)
+    ready = [(rules[keys[place]][0], place) for place, count in enumerate(waits) if not count]
+    heapq.heapify(ready)
+    ordered = []
+    while ready:
+        _, place = heapq.heappop(ready)
+        ordered.append(keys[place])
+        for later in behind[place]:
+            waits[later] -= 1
+            if not waits[later]:
+                heapq.heappush(ready, (rules[keys[later]][0], later))
+    return ordered
+
+
+def _patterns(members: Sequence[Column], selector: Selector, head: str | None) -> tuple[str, ...]:
+    if selector.names:
+        return braced([name.removesuffix(".weight") for name in selector.names])
+    is_head = [[cell.name for cell in column.cells] == [head] for column in members]
+    roles = [column.pattern for column, it in zip(members, is_head, strict=True) if not it]
+    return (*((HEAD,) if any(is_head) else ()), *braced(roles))
+
+
+def _odd_rules(odd: Sequence[Cell]) -> list[DraftRule]:
+    """Rules for tensors whose names no pattern spells: regular expressions of their whole names.
+
+    They come first, since the name of a tower inside of a block is spelt by the patterns of towers, too.
+    """
+    by_type: dict[str, list[str]] = {}
+    for cell in odd:
+        if cell.type is not None and (not cell.by_default or "blk." in cell.name[4:]):
+            by_type.setdefault(cell.type, []).append(exact_regex(cell.name))
+    return [
+        DraftRule(tensors=tuple(f"regex:^{text}$" for text in texts), type=type_)
+        for type_, texts in by_type.items()
+    ]

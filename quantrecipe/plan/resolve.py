@@ -7,7 +7,7 @@ it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from quantrecipe.errors import PlanError, Problem, RecipeError
@@ -17,7 +17,7 @@ from quantrecipe.recipe.pattern import Pattern
 from quantrecipe.recipe.recipe import KEEP, KeepEntry, Recipe, Rule
 from quantrecipe.tensor import TensorInfo, tensor_order
 
-__all__ = ["Decision", "Match", "Scope", "is_matrix", "resolve"]
+__all__ = ["Decision", "Match", "Trace", "is_matrix", "resolve", "trace"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +43,29 @@ class Match:
     matched: frozenset[str]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trace:
+    """How a recipe's rules meet a model's tensors.
+
+    tensors: in the order in which they are ranked
+    kept:    by name, the entry of the kept list that names the tensor
+    matches: every rule, in order, with what it is about
+    decided: by name, the first rule that matches; tensors that none does aren't there
+    """
+
+    tensors: tuple[TensorInfo, ...]
+    kept: Mapping[str, KeepEntry | None]
+    matches: tuple[tuple[Rule, Match], ...]
+    decided: Mapping[str, Rule]
+    n_layers: int
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """Rules of the recipe's own file that can't do anything on this model."""
+        found = (_idle(rule, match, self.decided, self.n_layers) for rule, match in self.matches if rule.own)
+        return tuple(problem for problem in found if problem is not None)
+
+
 def resolve(
     recipe: Recipe,
     model: Model,
@@ -56,21 +79,34 @@ def resolve(
     PlanError, with every problem, where a rule of the recipe's own file matches nothing or is hidden by
     earlier ones.
     """
-    tensors = sorted(model.tensors, key=tensor_order) if order is None else order
-    scope = Scope(recipe, model, has_importance=has_importance, covered=covered)
+    found = trace(recipe, model, has_importance=has_importance, covered=covered, order=order)
+    if problems := found.problems:
+        raise PlanError(problems)
+    return [
+        _decide(recipe, tensor, found.decided.get(tensor.name), found.kept[tensor.name])
+        for tensor in found.tensors
+    ]
+
+
+def trace(
+    recipe: Recipe,
+    model: Model,
+    *,
+    has_importance: bool,
+    covered: Callable[[TensorInfo], bool],
+    order: Sequence[TensorInfo] | None = None,
+) -> Trace:
+    """What each rule is about on a model, and which of them decides each tensor; problems are only noted."""
+    tensors = tuple(sorted(model.tensors, key=tensor_order) if order is None else order)
+    scope = _Scope(recipe, model, has_importance=has_importance, covered=covered)
     kept = {t.name: scope.kept_by(t) for t in tensors}
     quantizable = {t.name for t in tensors if is_matrix(t) and kept[t.name] is None}
+    matches = tuple((rule, scope.match(rule, tensors, quantizable)) for rule in recipe.rules)
     decided: dict[str, Rule] = {}
-    problems: list[Problem] = []
-    for rule in recipe.rules:
-        match = scope.match(rule, tensors, quantizable)
-        if rule.own and (problem := _idle(rule, match, decided, scope.n_layers)):
-            problems.append(problem)
+    for rule, match in matches:
         for name in match.matched:
             decided.setdefault(name, rule)
-    if problems:
-        raise PlanError(problems)
-    return [_decide(recipe, tensor, decided.get(tensor.name), kept[tensor.name]) for tensor in tensors]
+    return Trace(tensors=tensors, kept=kept, matches=matches, decided=decided, n_layers=scope.n_layers)
 
 
 def is_matrix(tensor: TensorInfo) -> bool:
@@ -95,7 +131,7 @@ def _decide(recipe: Recipe, tensor: TensorInfo, rule: Rule | None, kept: KeepEnt
     return Decision(tensor=tensor, type=type_, because=because, why=why, rule=rule)
 
 
-class Scope:
+class _Scope:
     """The facts of one model, and the questions that a recipe asks about its tensors."""
 
     def __init__(
@@ -154,7 +190,7 @@ class Scope:
             ) from error
 
 
-def _idle(rule: Rule, match: Match, decided: dict[str, Rule], n_layers: int) -> Problem | None:
+def _idle(rule: Rule, match: Match, decided: Mapping[str, Rule], n_layers: int) -> Problem | None:
     """Why a rule of the user's own file can't do anything on this model, if so."""
     file, line = rule.origin.file, rule.origin.line
     patterns = ", ".join(str(pattern) for pattern in rule.tensors)
@@ -170,10 +206,13 @@ def _idle(rule: Rule, match: Match, decided: dict[str, Rule], n_layers: int) -> 
         return Problem(
             file=file,
             line=line,
+            code="QR203" if match.named else "QR202",
             what=what,
             remedy="`quantrecipe inspect MODEL` lists the names; `optional: true` if only some models have them",
         )
-    hiders = [decided[name] for name in sorted(match.matched) if name in decided and decided[name].own]
+    hiders = [
+        decided[name] for name in sorted(match.matched) if decided[name] is not rule and decided[name].own
+    ]
     if rule.optional and any(hider.when is not None for hider in hiders):
         return None  # on another model it has something to do
     if match.matched and len(hiders) == len(match.matched):
@@ -181,6 +220,7 @@ def _idle(rule: Rule, match: Match, decided: dict[str, Rule], n_layers: int) -> 
         return Problem(
             file=file,
             line=line,
+            code="QR201",
             what=f"this rule never decides: line {lines} takes every tensor of {patterns!r} before it",
             remedy="the first rule that matches wins: move this one up, or narrow the earlier one",
         )

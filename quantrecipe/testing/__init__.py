@@ -16,6 +16,18 @@ block and the bits. Everything is seeded: the same seed gives the same rows on e
 
 from __future__ import annotations
 
+from quantrecipe.testing.analyses import (
+    MODEL_CHECKS,
+    TENSOR_CHECKS,
+    check_finer_is_better,
+    check_input_kept,
+    check_losses,
+    check_lossless,
+    check_not_finite,
+    check_rows_apart,
+    check_weights,
+    check_words,
+)
 from quantrecipe.testing.calls import (
     check_layouts,
     check_out,
@@ -29,6 +41,7 @@ from quantrecipe.testing.facts import check_accepts, check_factor, check_options
 from quantrecipe.testing.failure import CheckFailure, same_bytes, same_values
 from quantrecipe.testing.parametrize import parametrize_with_checks
 from quantrecipe.testing.sample import nasty_importance, nasty_rows, ordinary_rows
+from quantrecipe.testing.speed import Speed, compare
 from quantrecipe.testing.surroundings import check_fallback_ends, check_light_import, check_unique
 from quantrecipe.testing.values import (
     check_error_bound,
@@ -43,22 +56,31 @@ from quantrecipe.testing.values import (
 
 __all__ = [
     "FORMAT_CHECKS",
+    "MODEL_CHECKS",
+    "TENSOR_CHECKS",
     "Check",
     "CheckFailure",
     "Result",
+    "Speed",
     "check_accepts",
     "check_error_bound",
     "check_factor",
     "check_fallback_ends",
+    "check_finer_is_better",
     "check_importance",
+    "check_input_kept",
     "check_layouts",
     "check_light_import",
+    "check_losses",
+    "check_lossless",
     "check_nasty_rows",
     "check_non_finite",
+    "check_not_finite",
     "check_options",
     "check_out",
     "check_random_bytes",
     "check_repeats",
+    "check_rows_apart",
     "check_shapes",
     "check_sizes",
     "check_spec",
@@ -67,8 +89,11 @@ __all__ = [
     "check_twice",
     "check_uniform_importance",
     "check_unique",
+    "check_weights",
+    "check_words",
     "check_zeros",
     "checks_of",
+    "compare",
     "nasty_importance",
     "nasty_rows",
     "ordinary_rows",

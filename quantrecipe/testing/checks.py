@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from quantrecipe.api import QuantFormat
+from quantrecipe.api import ModelAnalysis, QuantFormat, TensorAnalysis
 from quantrecipe.testing import calls, facts, surroundings, values
+from quantrecipe.testing.analyses import MODEL_CHECKS, TENSOR_CHECKS
 from quantrecipe.testing.failure import CheckFailure
 
 __all__ = ["FORMAT_CHECKS", "Check", "Result", "checks_of", "run_check"]
@@ -66,13 +67,20 @@ class Result:
     seconds: float
 
 
-def checks_of(subject: QuantFormat, *, seed: int = 0) -> tuple[Check, ...]:
-    """Every check of the object. A format without a codec promises nothing, and has none."""
-    if not isinstance(subject, QuantFormat):
-        raise TypeError(f"{subject!r} is no format")
-    if not subject.spec.codec:
-        return ()
-    return tuple(_check(subject, subject.spec.name, function, seed) for function in FORMAT_CHECKS)
+def checks_of(subject: object, *, seed: int = 0) -> tuple[Check, ...]:
+    """Every check of a format or an analysis. A format without a codec promises nothing, and has none."""
+    name: str
+    checks: Sequence[Callable[[Any, int], None]]
+    match subject:
+        case QuantFormat():
+            name, checks = subject.spec.name, FORMAT_CHECKS if subject.spec.codec else ()
+        case TensorAnalysis():
+            name, checks = subject.name, TENSOR_CHECKS
+        case ModelAnalysis():
+            name, checks = subject.name, MODEL_CHECKS
+        case _:
+            raise TypeError(f"{subject!r} is neither a format nor an analysis of a kind that has checks")
+    return tuple(_check(subject, name, function, seed) for function in checks)
 
 
 def run_check(check: Check) -> Result:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import keyword
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +14,10 @@ __all__ = ["LazyGroup"]
 
 
 class LazyGroup(click.Group):
-    """A group that knows its subcommands by name and short help; each is the `command` of the module prefix + name."""
+    """A group that knows its subcommands by name and short help; each is the `command` of the module prefix + name.
+
+    The module of `new-plugin` is new_plugin, that of `import`, which is a keyword, import_.
+    """
 
     def __init__(self, *args: Any, commands: Mapping[str, str], prefix: str, **settings: Any) -> None:
         super().__init__(*args, **settings)
@@ -26,7 +30,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self._short_helps:
             return None
-        command: click.Command = importlib.import_module(f"{self._prefix}{cmd_name}").command
+        command: click.Command = importlib.import_module(f"{self._prefix}{_module(cmd_name)}").command
         return command
 
     def resolve_command(
@@ -42,3 +46,8 @@ class LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(self._short_helps.items()))
+
+
+def _module(name: str) -> str:
+    module = name.replace("-", "_")
+    return f"{module}_" if keyword.iskeyword(module) else module

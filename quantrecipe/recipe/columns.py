@@ -7,7 +7,7 @@ layers a recipe can only tell apart by whole names. Names that a pattern can't s
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from quantrecipe.recipe.braces import is_plain
@@ -47,12 +47,12 @@ class Selector:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One tensor of a column. type: None where no rule may name it; by_default: True where a default does."""
+    """One tensor. type: None where no rule may name it; given: True where it has its type without a rule."""
 
     name: str
     layer: int | None
     type: str | None
-    by_default: bool
+    given: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,19 +65,15 @@ class Column:
 
 
 def columns(
-    types: Mapping[str, str],
-    tensors: Sequence[TensorInfo],
-    *,
-    default: str | None,
-    reached: Container[str] | None,
+    types: Mapping[str, str], tensors: Sequence[TensorInfo], base: Mapping[str, str]
 ) -> tuple[list[Column], list[Cell]]:
     """The columns in the order in which their first tensors stand in a file, and the odd tensors."""
     found: dict[tuple[str, bool], Column] = {}
     odd: list[Cell] = []
     for tensor in sorted(tensors, key=tensor_order):
         type_ = types.get(tensor.name)
-        by_default = type_ is not None and type_ == default and (reached is None or tensor.name in reached)
-        cell = Cell(tensor.name, tensor.layer, type_, by_default)
+        given = type_ is not None and type_ == base.get(tensor.name)
+        cell = Cell(tensor.name, tensor.layer, type_, given)
         match = _TOWER.fullmatch(tensor.role) if tensor.layer is None else None
         pattern = f"{match[1]}*{match[3]}" if match else tensor.role
         if is_plain(pattern) and (match or "blk." not in pattern) and is_plain(tensor.role):
@@ -90,9 +86,9 @@ def columns(
 def describe(column: Column, n_layers: int) -> list[tuple[Selector, str]]:
     """Which part of the column gets which type; the whole of it comes last, and gives the rest.
 
-    Cells that the default decides are left to it, where that is shorter.
+    Cells that need no rule are left alone, where that is shorter.
     """
-    if all(cell.type is None or cell.by_default for cell in column.cells):
+    if all(cell.type is None or cell.given for cell in column.cells):
         return []
     ways = [_parts(column, n_layers, None)]
     if all(cell.type is not None for cell in column.cells):
@@ -106,10 +102,10 @@ def describe(column: Column, n_layers: int) -> list[tuple[Selector, str]]:
 
 
 def _parts(column: Column, n_layers: int, rest: str | None) -> list[tuple[Selector, str]]:
-    """A part for each type but `rest`; without a rest the default's cells are left out."""
+    """A part for each type but `rest`; without a rest the cells that need no rule are left out."""
     wanted: dict[str, list[Cell]] = {}
     for cell in column.cells:
-        if cell.type is not None and cell.type != rest and not (rest is None and cell.by_default):
+        if cell.type is not None and cell.type != rest and not (rest is None and cell.given):
             wanted.setdefault(cell.type, []).append(cell)
     return [
         (selector, type_)

@@ -15,7 +15,7 @@ The result depends on nothing but the arguments, and 60,000 tensors take about a
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
@@ -54,7 +54,7 @@ def summarise(
     n_layers: int,
     *,
     default: str | None = None,
-    reached: Container[str] | None = None,
+    base: Mapping[str, str] | None = None,
     why: Callable[[DraftRule], str] | None = None,
 ) -> list[DraftRule]:
     """Rules, of which the first that names a tensor gives it the type that `types` says.
@@ -63,11 +63,13 @@ def summarise(
     tensors:  all tensors of the model
     n_layers: layers, without nextn blocks
     default:  the type of what no rule names; rules say the exceptions. None: every tensor in `types` has its rule
-    reached:  names of the tensors that a recipe's `default` is about; None: all in `types`
+    base:     by tensor name, the types that tensors have without a rule, where `default` isn't all there is to it
     why:      the reason of a rule, by the rule; else rules have none
     """
     head = head_name(tensors)
-    found, odd = columns(types, tensors, default=default, reached=reached)
+    if base is None:
+        base = {} if default is None else dict.fromkeys(types, default)
+    found, odd = columns(types, tensors, base)
     rules: dict[tuple[Selector, str], list[int]] = {}
     for number, column in enumerate(found):
         for part in describe(column, n_layers):
@@ -86,9 +88,12 @@ def summarise(
 
 
 def common_type(
-    types: Mapping[str, str], tensors: Sequence[TensorInfo], n_layers: int, *, reached: Container[str]
+    types: Mapping[str, str], tensors: Sequence[TensorInfo], n_layers: int, *, reached: Collection[str]
 ) -> str | None:
-    """The default that leaves the fewest rules to be written; of equal ones, the type of most weights."""
+    """The default that leaves the fewest rules to be written; of equal ones, the type of most weights.
+
+    reached: names of the tensors that a default is about
+    """
     weights: dict[str, int] = {}
     for tensor in tensors:
         if tensor.name in types and tensor.name in reached:
@@ -97,7 +102,7 @@ def common_type(
     candidates = sorted(weights, key=lambda type_: (-weights[type_], type_))[:4]
 
     def cost(default: str) -> int:
-        return len(summarise(types, tensors, n_layers, default=default, reached=reached))
+        return len(summarise(types, tensors, n_layers, base=dict.fromkeys(reached, default)))
 
     return min(candidates, key=cost, default=None)
 
@@ -145,7 +150,7 @@ def _odd_rules(odd: Sequence[Cell]) -> list[DraftRule]:
     """
     by_type: dict[str, list[str]] = {}
     for cell in odd:
-        if cell.type is not None and (not cell.by_default or "blk." in cell.name[4:]):
+        if cell.type is not None and (not cell.given or "blk." in cell.name[4:]):
             by_type.setdefault(cell.type, []).append(exact_regex(cell.name))
     return [
         DraftRule(tensors=tuple(f"regex:^{text}$" for text in texts), type=type_)

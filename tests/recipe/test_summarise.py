@@ -159,7 +159,8 @@ def test_any_types_come_back_from_the_recipe(data: st.DataObject, registry: Regi
     default = data.draw(
         st.sampled_from([None, "Q4_K", common_type(types, model.tensors, n_layers, reached=reached)])
     )
-    found = summarise(types, model.tensors, n_layers, default=default, reached=reached)
+    base = dict.fromkeys(reached, default) if default else {}
+    found = summarise(types, model.tensors, n_layers, base=base)
     text = write_recipe(name="random", rules=found, default=default)
     assert resolved(text, shapes, registry) == types
 

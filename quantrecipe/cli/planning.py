@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +21,6 @@ __all__ = ["ByteSize", "PlanOptions", "build_plans", "plan_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMG]?|[KMG]iB|[KMG]B)", re.IGNORECASE)
-
 
 class ByteSize(click.ParamType[int]):
     """48G, 500M: thousands, as in llama.cpp's gguf-split; 4.5GiB: powers of two."""
@@ -34,14 +30,13 @@ class ByteSize(click.ParamType[int]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if isinstance(value, int):
             return value
-        match = _SIZE.fullmatch(value.strip())
-        if match is None:
-            self.fail(f"{value!r} is no size; write 48G, 500M or 4.5GiB", param, ctx)
-        unit = match[2].upper()
-        size = int(float(match[1]) * _UNITS[unit if unit in _UNITS else unit.removesuffix("B")])
-        if size <= 0:
-            self.fail("must be more than nothing", param, ctx)
-        return size
+        from quantrecipe.errors import RecipeError
+        from quantrecipe.recipe.size import parse_size
+
+        try:
+            return parse_size(value)
+        except RecipeError as error:
+            self.fail(str(error), param, ctx)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
-
-import xxhash
 
 from quantrecipe.errors import PlanError, Problem
 from quantrecipe.gguf.values import GGUFValue, ValueType
@@ -15,6 +12,7 @@ from quantrecipe.importance import Importance
 from quantrecipe.model.model import Model
 from quantrecipe.plan.assign import Choice, choose_format
 from quantrecipe.plan.companions import with_companions
+from quantrecipe.plan.digests import encoding_digest, plan_digest
 from quantrecipe.plan.importance import check_importance, names
 from quantrecipe.plan.layout import SplitLimits, lay_out
 from quantrecipe.plan.metadata import PLAN_DIGEST, build_metadata
@@ -50,6 +48,7 @@ def make_plan(
     """
     registry = registry or load_registry()
     _require_names(model)
+    _require_types(recipe)
     selected = _selected(recipe, importance)
     pruned = prune(model, selected, recipe.prune)
     model, importance = pruned.model, pruned.importance
@@ -80,8 +79,10 @@ def make_plan(
             misfit=choice.misfit,
             copied=choice.copied,
             importance=weighted,
-            encoding=_encoding(
-                choice, importance.entries[decision.tensor.name].digest if weighted and importance else ""
+            encoding=encoding_digest(
+                choice.format,
+                copied=choice.copied,
+                importance=importance.entries[decision.tensor.name].digest if weighted and importance else "",
             ),
         )
         for decision, choice, nbytes in zip(decisions, choices, sizes, strict=True)
@@ -92,12 +93,17 @@ def make_plan(
     metadata = build_metadata(
         recipe, model, assignments, selected, layers=pruned.layers, provenance=provenance
     )
-    digest = _digest(recipe, assignments, selected)
+    digest = plan_digest(
+        recipe.digest,
+        selected.digest if selected is not None else None,
+        ((a.tensor.name, a.tensor.shape, a.tensor.dtype, a.type, a.nbytes, a.encoding) for a in assignments),
+    )
     if provenance:
         metadata[PLAN_DIGEST] = GGUFValue.of(ValueType.STRING, digest)
     return Plan(
         recipe=recipe.name,
         recipe_file=recipe.file,
+        recipe_digest=recipe.digest,
         model=model,
         files=lay_out(assignments, metadata, model.alignment, split),
         importance=importance,
@@ -133,6 +139,22 @@ def _require_names(model: Model) -> None:
             f"{model.path} doesn't say which architecture it is",
             "name it with --arch, or put the model's config.json beside it",
         )
+
+
+def _require_types(recipe: Recipe) -> None:
+    """`choose` leaves the type to the optimiser."""
+    problems = [
+        Problem(
+            file=rule.origin.file,
+            line=rule.origin.line,
+            what="this rule leaves the choice among several types, and plans can't choose yet",
+            remedy="give it one `type`",
+        )
+        for rule in recipe.rules
+        if rule.choose
+    ]
+    if problems:
+        raise PlanError(problems)
 
 
 def _choose(
@@ -179,27 +201,3 @@ def _fallback_warnings(assignments: Sequence[Assignment]) -> list[str]:
 
 def _uses_importance(choice: Choice, covered: bool) -> bool:
     return covered and not choice.copied and choice.format.spec.importance != "ignored"
-
-
-def _encoding(choice: Choice, importance: str) -> str:
-    """Digest of what the bytes depend on besides the source. `importance`: digest of the tensor's own."""
-    spec = choice.format.spec
-    content = [spec.name, spec.version, dict(choice.format.options), choice.copied, importance]
-    return _hash(content)
-
-
-def _hash(content: object) -> str:
-    return xxhash.xxh3_128_hexdigest(json.dumps(content, sort_keys=True, separators=(",", ":")).encode())
-
-
-def _digest(recipe: Recipe, assignments: Sequence[Assignment], importance: Importance | None) -> str:
-    return _hash(
-        {
-            "recipe": recipe.digest,
-            "importance": importance.digest if importance is not None else None,
-            "tensors": [
-                [a.tensor.name, a.tensor.shape, a.tensor.dtype, a.type, a.nbytes, a.encoding]
-                for a in assignments
-            ],
-        }
-    )

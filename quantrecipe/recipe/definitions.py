@@ -17,12 +17,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from quantrecipe.errors import RecipeError
 from quantrecipe.recipe.document import Node
 from quantrecipe.recipe.expression import FACTS, Expression
 from quantrecipe.recipe.pattern import GROUP, Pattern
 from quantrecipe.recipe.reader import Reader
+
+if TYPE_CHECKING:
+    from quantrecipe.recipe.slots import Slots
 
 __all__ = ["Definitions", "expand_group", "read_facts", "read_groups"]
 
@@ -64,15 +68,16 @@ def read_groups(node: Node | None, read: Reader) -> Mapping[str, tuple[Pattern, 
     return groups
 
 
-def read_facts(node: Node | None, read: Reader, known: Mapping[str, Expression]) -> Mapping[str, Expression]:
+def read_facts(node: Node | None, slots: Slots, known: Mapping[str, Expression]) -> Mapping[str, Expression]:
     """The facts of one file; each may use those before it, and those of parents."""
     facts: dict[str, Expression] = {}
+    read = slots.read
     for name, value in _entries(node, "facts", read):
         if name in FACTS or name in _RESERVED:
             why = "is a word of the language" if name in _RESERVED else "is there already"
             read.add(value, f"the fact {name!r} {why}", "choose another name")
             continue
-        text = str(value.value) if value.kind in ("number", "yes-or-no") else read.text(value, name)
+        text = slots.expression_text(value, name)
         if text is None:
             continue
         try:

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from quantrecipe.recipe.document import Node
 from quantrecipe.recipe.reader import Reader
-from quantrecipe.recipe.recipe import KEEP
+from quantrecipe.recipe.type_names import KEEP
 
 if TYPE_CHECKING:
     from quantrecipe.api import QuantFormat
+    from quantrecipe.recipe.variables import Uses
 
 __all__ = ["read_options"]
 
 
 def read_options(
-    node: Node | None, type_: str | None, formats: Mapping[str, QuantFormat], reader: Reader
+    node: Node | None, type_: str | None, formats: Mapping[str, QuantFormat], reader: Reader, uses: Uses
 ) -> Mapping[str, Any]:
     """Options by name, lists as tuples; problems go to the reader."""
     if node is None:
@@ -35,7 +36,9 @@ def read_options(
     given: dict[str, Any] = {}
     for name, entry in node.entries.items():
         if name in schema:
-            given[name] = _check(name, entry.value, schema[name], reader)
+            value = uses.fill(entry.value, f"option {name}", "number", "text", "bool")
+            if value is not None:
+                given[name] = _check(name, value, schema[name], reader)
         else:
             close = get_close_matches(name, schema, n=1)
             known = f"its options: {', '.join(sorted(schema)) or 'none'}"

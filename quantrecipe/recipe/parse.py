@@ -30,7 +30,15 @@ if TYPE_CHECKING:
     from quantrecipe.recipe.variables import Uses
     from quantrecipe.registry import Registry
 
-__all__ = ["IMPORTANCE_KEYS", "RECIPE_KEYS", "UNCOVERED", "RecipePart", "parse_part", "read_extends", "read_own"]
+__all__ = [
+    "IMPORTANCE_KEYS",
+    "RECIPE_KEYS",
+    "UNCOVERED",
+    "RecipePart",
+    "parse_part",
+    "read_extends",
+    "read_own",
+]
 
 LANGUAGE_VERSION = 1
 RECIPE_KEYS = (

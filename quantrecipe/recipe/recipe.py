@@ -9,25 +9,27 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from quantrecipe.gguf.values import GGUFValue
+from quantrecipe.recipe.budget import Budget, VramBudget
 from quantrecipe.recipe.expression import Expression
 from quantrecipe.recipe.layers import LayerSet
+from quantrecipe.recipe.origin import Origin
 from quantrecipe.recipe.pattern import Pattern
+from quantrecipe.recipe.target import Target
+from quantrecipe.recipe.type_names import KEEP
+from quantrecipe.recipe.variables import Variable
 
-__all__ = ["KEEP", "ImportanceSource", "KeepEntry", "Origin", "Recipe", "Rule"]
-
-KEEP = "keep"
-"""The type that means: as the source has it."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Origin:
-    """Where something stands: `recipes/code-model.yaml:14`."""
-
-    file: str
-    line: int
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}"
+__all__ = [
+    "KEEP",
+    "Budget",
+    "ImportanceSource",
+    "KeepEntry",
+    "Origin",
+    "Recipe",
+    "Rule",
+    "Target",
+    "Variable",
+    "VramBudget",
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,6 +39,11 @@ class Rule:
     A tensor matches when any pattern of `tensors` does, its layer is in `layers` (if given), and `when` (if
     given) is true of it. `own` is True for rules of the file that the user gave, False for inherited ones.
     `fallback` is None where the recipe's own applies. `optional` allows a rule that finds nothing to do.
+
+    A rule has a `type`, or leaves the choice among `choose` to the optimiser; then `type` is "".
+
+    Where it comes from: `through` has the places of the `extends` that led here, the user's own file first;
+    `groups` the names under which the recipe had some of `tensors`.
     """
 
     tensors: tuple[Pattern, ...]
@@ -49,6 +56,9 @@ class Rule:
     fallback: str | None = None
     why: str = ""
     optional: bool = False
+    choose: tuple[str, ...] = ()
+    through: tuple[Origin, ...] = ()
+    groups: Mapping[str, tuple[Pattern, ...]] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,6 +105,10 @@ class Recipe:
     file_type: what the file says it mostly is ("Q4_K_M"); "keep": what the source says; None derives it from the types
     prune:     layers to leave out; the others are numbered anew
     metadata:  values to set in the output's metadata, by key
+    target:    where the file is meant to run; None: anywhere
+    budget:    what the types of `choose` rules have to fit in
+    requires:  the packages that it needs, as in PEP 508; they are there
+    variables: by name, with the values that hold; everything else has them filled in
     text:      the source of the recipe, parents flattened in: what is recorded in the output
     digest:    XXH3-128 of what the recipe means, in hex; comments and layout don't change it
     """
@@ -111,5 +125,9 @@ class Recipe:
     file_type: str | None = None
     prune: LayerSet | None = None
     metadata: Mapping[str, GGUFValue] = field(default_factory=lambda: MappingProxyType({}))
+    target: Target | None = None
+    budget: Budget | None = None
+    requires: tuple[str, ...] = ()
+    variables: Mapping[str, Variable] = field(default_factory=lambda: MappingProxyType({}))
     text: str = ""
     digest: str = ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -17,9 +18,18 @@ from quantrecipe.recipe.expression import Expression
 from quantrecipe.recipe.metadata import write_metadata
 from quantrecipe.recipe.pattern import Pattern
 from quantrecipe.recipe.quote import quoted as _quote
-from quantrecipe.recipe.recipe import ImportanceSource, KeepEntry, Origin, Recipe, Rule
+from quantrecipe.recipe.recipe import (
+    Budget,
+    ImportanceSource,
+    KeepEntry,
+    Origin,
+    Recipe,
+    Rule,
+    Target,
+    VramBudget,
+)
 
-__all__ = ["recipe_digest", "recipe_text"]
+__all__ = ["budget_keys", "recipe_digest", "recipe_text", "target_keys"]
 
 
 def recipe_text(recipe: Recipe, importance_file: str | None = None) -> str:
@@ -35,12 +45,18 @@ def recipe_text(recipe: Recipe, importance_file: str | None = None) -> str:
     ]
     if recipe.summary:
         lines.append(f"summary: {_quote(recipe.summary)}")
+    if recipe.requires:
+        lines.append(f"requires: {_flow(list(recipe.requires))}")
+    if recipe.target:
+        lines.append(f"target: {_flow(target_keys(recipe.target))}")
     if recipe.file_type:
         lines.append(f"file_type: {recipe.file_type}")
     if recipe.default:
         lines.append(f"default: {recipe.default}")
     lines.append(f"fallback: {recipe.fallback}")
     lines += _importance_lines(recipe.importance, importance_file)
+    if recipe.budget:
+        lines.append(f"budget: {_flow(budget_keys(recipe.budget))}")
     if recipe.prune:
         lines.append(f"prune: {_quote(str(recipe.prune))}")
     if recipe.metadata:
@@ -85,8 +101,36 @@ def recipe_digest(recipe: Recipe) -> str:
         meaning["prune"] = str(recipe.prune)
     if recipe.importance.include or recipe.importance.exclude:
         meaning["selected"] = [recipe.importance.include, recipe.importance.exclude]
+    if any(rule.choose for rule in recipe.rules):
+        meaning["choose"] = [rule.choose for rule in recipe.rules]
+        meaning["budget"] = budget_keys(recipe.budget) if recipe.budget else None
+        meaning["target"] = target_keys(recipe.target) if recipe.target else None
     canonical = json.dumps(meaning, sort_keys=True, separators=(",", ":"))
     return xxhash.xxh3_128_hexdigest(canonical.encode("ascii"))
+
+
+def target_keys(target: Target) -> dict[str, Any]:
+    """The target as a recipe says it."""
+    said = {"engine": target.engine, "build": target.build, "device": target.device}
+    return {key: value for key, value in said.items() if value is not None}
+
+
+def budget_keys(budget: Budget) -> dict[str, Any]:
+    """The budget as a recipe says it, sizes in bytes."""
+    said: dict[str, Any] = {
+        "size": budget.size,
+        "bpw": budget.bpw,
+        "vram": None if budget.vram is None else _vram_keys(budget.vram),
+        "ram": budget.ram,
+        "active": budget.active,
+        "ties": [_texts(tie) for tie in budget.ties] or None,
+    }
+    return {key: value for key, value in said.items() if value is not None}
+
+
+def _vram_keys(vram: VramBudget) -> dict[str, Any]:
+    said = {field.name: getattr(vram, field.name) for field in fields(vram)}
+    return {key: value for key, value in said.items() if value is not None}
 
 
 def _importance_lines(importance: ImportanceSource, file: str | None) -> list[str]:
@@ -110,7 +154,7 @@ def _rule_lines(rule: Rule) -> Iterator[str]:
         yield f"    layers: {_quote(str(rule.layers))}"
     if rule.when:
         yield f"    when: {_quote(rule.when.written_out)}"
-    yield f"    type: {rule.type}"
+    yield f"    choose: {_flow(list(rule.choose))}" if rule.choose else f"    type: {rule.type}"
     if rule.options:
         yield f"    options: {_flow(_plain(rule.options))}"
     if rule.fallback:

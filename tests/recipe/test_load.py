@@ -218,9 +218,9 @@ rules:
   - tensors: "a b"
     type: IQ4_KS
   - tensors: x
-    choose: [Q4_K]
+    choose: [Q4_k]
     why: 3
-budget: {bpw: 4}
+budget: {bwp: 4}
 file_type: Q4KM
 extends: llama.cpp/Q4_KM
 importance: {file: 3, uncovered: wrn}
@@ -236,16 +236,15 @@ importance: {file: 3, uncovered: wrn}
         "r.yaml:8: optional must be true or false, not 'yes'; write optional: true",
         "r.yaml:9: 'frist 4' in the layers 'frist 4' isn't understood; "
         "write one of: 7, 0-3, first 4, last 4, first 1/8, last 1/8, every 3 from 2",
-        "r.yaml:10: this rule has no `type`; name a format, or `keep`",
+        "r.yaml:10: this rule has no `type`; name a format, or `keep`; or a list of formats to `choose` from",
         "r.yaml:10: tensors must be a pattern or a list of them, not a mapping; "
         'a text with { } or a colon in it needs quotes: "ffn_{gate,up}"',
         "r.yaml:11: unknown key 'typ' in a rule; did you mean 'type'?",
         "r.yaml:12: the pattern 'a b' has spaces in it; write several patterns as a list: [attn_q, attn_k]",
         f"r.yaml:13: {registry.missing_format('IQ4_KS')}",
-        "r.yaml:15: this version of quantrecipe can't choose among types; write one `type` instead of `choose`",
+        "r.yaml:15: there is no format 'Q4_k'; did you mean Q4_K? (names are case-sensitive)",
         'r.yaml:16: why must be a text, not a number; quote it if it is meant as text: "3"',
-        "r.yaml:17: this version of quantrecipe has no budgets; leave `budget` out, and give each rule a `type`; "
-        "`quantrecipe plan` shows the size",
+        "r.yaml:17: unknown key 'bwp' in budget; did you mean 'bpw'?",
         "r.yaml:18: file_type: 'Q4KM' isn't known; did you mean 'Q4_K_M'?",
         "r.yaml:19: there is no recipe 'llama.cpp/Q4_KM'; did you mean 'llama.cpp/Q4_K_M'?",
         'r.yaml:20: file must be a text, not a number; quote it if it is meant as text: "3"',

@@ -12,14 +12,9 @@ from quantrecipe.plan.resolve import resolve
 from quantrecipe.recipe.expression import FACTS
 from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.recipe.metadata import METADATA_TYPES
-from quantrecipe.recipe.parse import (
-    FALLBACK_POLICIES,
-    IMPORTANCE_KEYS,
-    KEEP_KEYS,
-    RECIPE_KEYS,
-    RULE_KEYS,
-    UNCOVERED,
-)
+from quantrecipe.recipe.parse import IMPORTANCE_KEYS, RECIPE_KEYS, UNCOVERED
+from quantrecipe.recipe.rules import KEEP_KEYS, RULE_KEYS
+from quantrecipe.recipe.slots import FALLBACK_POLICIES
 from quantrecipe.registry import Registry
 
 ROOT = Path(__file__).parents[2]

@@ -15,10 +15,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from quantrecipe.errors import RecipeError
+from quantrecipe.recipe.budget import BUDGET_KEYS, EXPERT_PLACES, KV_TYPES, VRAM_KEYS
 from quantrecipe.recipe.expression import FACTS
 from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.recipe.metadata import METADATA_TYPES
-from quantrecipe.recipe.parse import IMPORTANCE_KEYS, KEEP_KEYS, RECIPE_KEYS, RULE_KEYS, UNCOVERED
+from quantrecipe.recipe.parse import IMPORTANCE_KEYS, RECIPE_KEYS, UNCOVERED
+from quantrecipe.recipe.rules import KEEP_KEYS, RULE_KEYS
+from quantrecipe.recipe.size import SIZE_PATTERN
+from quantrecipe.recipe.target import DEVICES, ENGINES, TARGET_KEYS
+from quantrecipe.recipe.variables import VARIABLE_KEYS, VARIABLE_TYPES
 from quantrecipe.registry import Registry
 
 SCHEMA: dict[str, Any] = json.loads((files("quantrecipe.recipe") / "schema.json").read_text(encoding="utf-8"))
@@ -46,6 +51,17 @@ def test_the_loader_knows_the_keys_of_the_schema() -> None:
     assert tuple(importance["uncovered"]["enum"]) == UNCOVERED
     typed = properties("metadata", "additionalProperties", "oneOf", "2")
     assert typed["type"]["enum"] == list(METADATA_TYPES)
+    target = properties("target")
+    assert tuple(target) == TARGET_KEYS
+    assert (tuple(target["engine"]["enum"]), tuple(target["device"]["enum"])) == (ENGINES, DEVICES)
+    vram = properties("budget")["vram"]["oneOf"][1]["properties"]
+    assert (tuple(properties("budget")), tuple(vram)) == (BUDGET_KEYS, VRAM_KEYS)
+    assert tuple(vram["kv"]["oneOf"][0]["enum"]) == KV_TYPES
+    assert tuple(vram["experts"]["enum"]) == EXPERT_PLACES
+    assert SCHEMA["$defs"]["sizeText"]["oneOf"][0]["pattern"] == f"^{SIZE_PATTERN}$"
+    variable = properties("variables", "additionalProperties", "oneOf", "1")
+    assert tuple(variable) == VARIABLE_KEYS
+    assert tuple(variable["type"]["enum"]) == VARIABLE_TYPES
 
 
 def nodes(node: Any) -> Iterator[tuple[str, Any]]:
@@ -101,7 +117,8 @@ RULES = joined(
     maybe("why", "because"),
     maybe("optional", True),
     maybe("inherited", True),
-    maybe("choose", ["Q4_K"]),
+    maybe("choose", ["Q4_K", "Q5_K"]),
+    maybe("choose", ["Q4_K", "Q4_K"]),
     maybe("typo", 1),
 )
 RECIPES = joined(
@@ -115,7 +132,16 @@ RECIPES = joined(
     maybe("fallback", "error"),
     maybe("importance", {"file": "x", "uncovered": "plain", "required": False}),
     maybe("metadata", {"a": {"type": "u8", "value": 1}, "b": ["x"], "c": 1}),
-    maybe("budget", {"bpw": 4}),
+    maybe("requires", ["quantrecipe>=0.1"]),
+    maybe("target", {"engine": "ollama", "build": "0.12.3", "device": "metal"}),
+    maybe("target", {"engine": "llama.cpp", "build": 7000}),
+    maybe("budget", {"bpw": 4, "size": "5.2GiB", "ties": [["attn_q", "attn_k"], "*_exps"]}),
+    maybe(
+        "budget", {"vram": {"total": "12G", "context": 32768, "kv": "q8_0", "layers": 3, "experts": "cpu"}}
+    ),
+    maybe("budget", {"vram": "12G", "ram": 3, "active": "1"}),
+    maybe("variables", {"a": "Q4_K", "b": 3, "c": True}),
+    maybe("variables", {"early": {"type": "layers", "default": "first 4", "why": "x"}}),
     st.lists(RULES, max_size=2).map(lambda rules: {"rules": rules}),
     maybe("keep", [{"tensors": "a", "when": "rows < 3", "why": "b"}, "llama.cpp/kept"]),
 )

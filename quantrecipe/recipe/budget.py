@@ -1,0 +1,207 @@
+"""Budget: the limits within which the types of `choose` rules are chosen, and which tensors go together.
+
+    budget:
+      size: 5.2GiB                       of the file
+      bpw: 4.9                           bits per weight, over all tensors
+      vram: {total: 12GiB, context: 32768, kv: q8_0}
+      ram: 64GiB                         of weights that stay in main memory
+      active: 3GiB                       of weights that are read for each token
+      ties: [[attn_q, attn_k, attn_v]]   tensors of one layer that get one type
+
+Several limits hold together. In a recipe that extends others, the first budget in the chain that gives any limit
+gives them all; ties are taken from the first that has any.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from quantrecipe.errors import RecipeError
+from quantrecipe.recipe.document import Node
+from quantrecipe.recipe.origin import Origin
+from quantrecipe.recipe.pattern import Pattern
+from quantrecipe.recipe.size import parse_size
+
+if TYPE_CHECKING:
+    from quantrecipe.recipe.slots import Slots
+
+__all__ = [
+    "BUDGET_KEYS",
+    "EXPERT_PLACES",
+    "KV_TYPES",
+    "VRAM_KEYS",
+    "Budget",
+    "VramBudget",
+    "merge_budgets",
+    "read_budget",
+]
+
+BUDGET_KEYS = ("size", "bpw", "vram", "ram", "active", "ties")
+VRAM_KEYS = ("total", "context", "kv", "layers", "experts", "ubatch")
+KV_TYPES = (
+    "f32",
+    "f16",
+    "bf16",
+    "q8_0",
+    "q5_1",
+    "q5_0",
+    "q4_1",
+    "q4_0",
+    "iq4_nl",
+)  # llama.cpp's --cache-type-k
+EXPERT_PLACES = ("gpu", "cpu")
+
+_MAX_BPW = 64
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VramBudget:
+    """What has to fit into the memory of the GPU: weights, KV cache and compute buffers.
+
+    total:   bytes
+    context: tokens that the KV cache holds
+    kv:      type of the cache's keys and values
+    layers:  how many layers are on the GPU (llama.cpp's --n-gpu-layers); None: all, and the head
+    experts: "cpu" keeps the experts' matrices in main memory (llama.cpp's --cpu-moe)
+    ubatch:  tokens that are computed at once (llama.cpp's --ubatch-size)
+    """
+
+    total: int
+    context: int = 4096
+    kv: str = "f16"
+    layers: int | None = None
+    experts: Literal["gpu", "cpu"] = "gpu"
+    ubatch: int = 512
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Budget:
+    """Limits, None where there is none, and ties.
+
+    size:   bytes of the file (of all shards together)
+    bpw:    bits per weight of all tensors' data together
+    vram:   what has to fit into the GPU's memory
+    ram:    bytes of the weights that stay in main memory
+    active: bytes of the weights that are read for each token: of the experts, those that a token is sent to
+    ties:   in each layer, the tensors that the patterns of one tie name get one type
+    """
+
+    origin: Origin
+    size: int | None = None
+    bpw: float | None = None
+    vram: VramBudget | None = None
+    ram: int | None = None
+    active: int | None = None
+    ties: tuple[tuple[Pattern, ...], ...] = ()
+
+    @property
+    def limited(self) -> bool:
+        """True where there is any limit."""
+        return any(it is not None for it in (self.size, self.bpw, self.vram, self.ram, self.active))
+
+
+def read_budget(node: Node | None, slots: Slots) -> Budget | None:
+    """The key `budget` of one file."""
+    if node is None:
+        return None
+    read = slots.read
+    keys = read.mapping(node, "budget", BUDGET_KEYS)
+    if keys is None:
+        return None
+    if not keys:
+        read.add(node, "the budget is empty", "give it a limit: size, bpw, vram, ram or active")
+    return Budget(
+        origin=Origin(file=read.file, line=node.line),
+        size=_size(keys.get("size"), "size", slots),
+        bpw=_bpw(keys.get("bpw"), slots),
+        vram=_vram(keys.get("vram"), slots),
+        ram=_size(keys.get("ram"), "ram", slots),
+        active=_size(keys.get("active"), "active", slots),
+        ties=tuple(_tie(item, slots) for item in read.items(keys.get("ties"), "ties")),
+    )
+
+
+def merge_budgets(own: Budget | None, inherited: Budget | None) -> Budget | None:
+    """The budget of a recipe that has both."""
+    if own is None or inherited is None:
+        return own or inherited
+    limits = own if own.limited else inherited
+    return Budget(
+        origin=limits.origin,
+        size=limits.size,
+        bpw=limits.bpw,
+        vram=limits.vram,
+        ram=limits.ram,
+        active=limits.active,
+        ties=own.ties or inherited.ties,
+    )
+
+
+def _size(node: Node | None, key: str, slots: Slots) -> int | None:
+    node, read = slots.uses.fill(node, key, "size"), slots.read
+    if node is None:
+        return None
+    if node.kind == "number" and isinstance(node.value, int) and node.value > 0:
+        return node.value
+    if node.kind != "text":
+        read.add(node, f"{key} must be a size", f"write {key}: 5.2GiB, or 500M")
+        return None
+    try:
+        return parse_size(node.value)
+    except RecipeError as error:
+        read.add(node, f"{key}: {error.problems[0].what}", error.problems[0].remedy)
+        return None
+
+
+def _bpw(node: Node | None, slots: Slots) -> float | None:
+    node = slots.uses.fill(node, "bpw", "number")
+    if node is None:
+        return None
+    if node.kind != "number" or not 0 < node.value <= _MAX_BPW:
+        slots.read.add(
+            node, f"bpw must be a number of bits, more than 0 and at most {_MAX_BPW}", "write bpw: 4.5"
+        )
+        return None
+    return float(node.value)
+
+
+def _vram(node: Node | None, slots: Slots) -> VramBudget | None:
+    if node is None:
+        return None
+    if node.kind == "text":
+        total = _size(node, "vram", slots)
+        return None if total is None else VramBudget(total=total)
+    read = slots.read
+    keys = read.mapping(node, "vram", VRAM_KEYS)
+    if keys is None:
+        return None
+    if "total" not in keys:
+        read.add(node, "vram has no `total`", "say how much the GPU has: {total: 12GiB, context: 32768}")
+    total = _size(keys.get("total"), "total", slots)
+    said = {
+        "context": _count(keys.get("context"), "context", "tokens", slots),
+        "kv": read.choice(slots.uses.fill(keys.get("kv"), "kv", "text"), "kv", KV_TYPES),
+        "layers": _count(keys.get("layers"), "layers", "layers", slots),
+        "experts": read.choice(keys.get("experts"), "experts", EXPERT_PLACES),
+        "ubatch": _count(keys.get("ubatch"), "ubatch", "tokens", slots),
+    }
+    given: dict[str, Any] = {key: value for key, value in said.items() if value is not None}
+    return None if total is None else VramBudget(total=total, **given)
+
+
+def _count(node: Node | None, key: str, unit: str, slots: Slots) -> int | None:
+    node = slots.uses.fill(node, key, "number")
+    if node is None:
+        return None
+    if node.kind != "number" or not isinstance(node.value, int) or node.value <= 0:
+        slots.read.add(node, f"{key} must be a whole number of {unit}, more than 0", f"write {key}: 512")
+        return None
+    return node.value
+
+
+def _tie(node: Node, slots: Slots) -> tuple[Pattern, ...]:
+    if node.kind not in ("list", "text"):
+        slots.read.add(node, "a tie is a list of patterns", "write [attn_q, attn_k, attn_v]")
+        return ()
+    return slots.patterns(node, "ties")

@@ -1,0 +1,232 @@
+"""Chain: a recipe's file and all that it extends, read in the order in which they count.
+
+Three steps, since each file has to know something of its relatives:
+
+1. The files are found and their trees read, along `extends`.
+2. The variables are bound, with the settings before the children's defaults before the parents'.
+3. Each file is parsed after its parents, whose groups and facts it may use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from quantrecipe.errors import Problem, RecipeError
+from quantrecipe.recipe.definitions import Definitions
+from quantrecipe.recipe.document import Node, read_document
+from quantrecipe.recipe.parse import RecipePart, parse_part, read_extends, read_own
+from quantrecipe.recipe.place import Place
+from quantrecipe.recipe.reader import Reader
+from quantrecipe.recipe.recipe import KeepEntry, Origin, Variable
+from quantrecipe.recipe.rules import Inclusion
+from quantrecipe.recipe.variables import Declaration, Uses, bind, unknown_settings
+
+if TYPE_CHECKING:
+    from quantrecipe.registry import Registry
+
+__all__ = ["SHARED_KEPT_LIST", "Chain", "Link"]
+
+SHARED_KEPT_LIST = "llama.cpp/kept"
+"""The recipe whose kept list holds where no other is given."""
+
+_MAX_FILES = 64
+
+
+@dataclass(kw_only=True, slots=True)
+class Link:
+    """One file of the chain.
+
+    through:   the places of the `extends` that led to it, the user's own file first; empty for that file
+    parents:   the files that it extends
+    variables: names of the variables that it may use: its own and its parents'
+    part:      what it says, once it is parsed
+    """
+
+    place: Place
+    root: Node
+    read: Reader
+    through: tuple[Origin, ...]
+    own: bool
+    declarations: tuple[Declaration, ...]
+    parents: list[Link] = field(default_factory=list)
+    variables: frozenset[str] = frozenset()
+    part: RecipePart = field(default_factory=lambda: RecipePart(file=""))
+    parsed: bool = False
+
+
+class Chain:
+    """Reads files; every problem is noted, and raised at the end."""
+
+    def __init__(self, registry: Registry, settings: Mapping[str, str]) -> None:
+        self.registry = registry
+        self.variables: dict[str, Variable] = {}
+        self._settings = settings
+        self._problems: list[Problem] = []
+        self._read_in_order: list[str] = []
+        self._met: dict[str, Link | None] = {}
+        self._used: set[str] = set()
+
+    def read(self, place: Place, text: str | None) -> tuple[list[Link], tuple[KeepEntry, ...]]:
+        """The files in the order in which they count, and the kept list."""
+        links = self._read(place, text, ())
+        keep = self._kept_list(links)
+        known = [said.name for link in self._met.values() if link for said in link.declarations]
+        self._problems += unknown_settings(self._settings, known)
+        if links and links[0].part.rules:
+            self._note_unused(links[0])
+        return links, keep
+
+    def raise_problems(self) -> None:
+        """RecipeError, if there are any: file by file as they were read, in line order."""
+        problems = self._problems + [it for link in self._met.values() if link for it in link.read.problems]
+        if problems:
+            files = ["None", *dict.fromkeys(self._read_in_order)]
+            files += sorted({str(problem.file) for problem in problems} - set(files))
+            raise RecipeError(
+                sorted(problems, key=lambda p: (files.index(str(p.file)), p.line or 0, p.column or 0))
+            )
+
+    def _read(self, place: Place, text: str | None, above: tuple[str, ...]) -> list[Link]:
+        links = self._links(place, text, above, ())
+        declarations = [said for link in links for said in link.declarations]
+        open_settings = {name: it for name, it in self._settings.items() if name not in self.variables}
+        variables, problems = bind(declarations, open_settings, self.registry)
+        self.variables = {**variables, **self.variables}
+        self._problems += problems
+        for link in links:
+            self._parse(link)
+        return links
+
+    def _links(
+        self, place: Place, text: str | None, above: tuple[str, ...], through: tuple[Origin, ...]
+    ) -> list[Link]:
+        """Each file once, in the order in which they count: this one, then its parents with theirs."""
+        key = place.identity
+        self._met[key] = None
+        document = self._document(place, text)
+        if document is None:
+            return []
+        root, read = document
+        link = Link(
+            place=place,
+            root=root,
+            read=read,
+            through=through,
+            own=not above,
+            declarations=read_own(root, read),
+        )
+        self._met[key] = link
+        links = [link]
+        for inclusion in read_extends(root, read):
+            parent = self._find(place, inclusion)
+            if parent is None:
+                continue
+            target = parent.identity
+            if target in (*above, key):
+                self._note(
+                    inclusion.origin,
+                    f"{inclusion.ref!r} extends this recipe, so each would come before the other",
+                    "leave out one `extends`",
+                )
+                continue
+            if target not in self._met:
+                links += self._links(parent, None, (*above, key), (*through, inclusion.origin))
+            if (known := self._met[target]) is not None:
+                link.parents.append(known)
+        return links
+
+    def _document(self, place: Place, text: str | None) -> tuple[Node, Reader] | None:
+        """The tree of one file; None, and a note, where it can't be read."""
+        self._read_in_order.append(place.file)
+        n_files = len(self._read_in_order)
+        if n_files > _MAX_FILES:
+            if n_files == _MAX_FILES + 1:
+                self._problems.append(
+                    Problem(what=f"more than {_MAX_FILES} recipes extend each other", file=place.file)
+                )
+            return None
+        try:
+            root, problems = read_document(place.read() if text is None else text, place.file)
+        except RecipeError as error:
+            self._problems.extend(error.problems)
+            return None
+        return root, Reader(place.file, problems)
+
+    def _parse(self, link: Link) -> None:
+        """What one file says, after its parents."""
+        if link.parsed:
+            return
+        link.parsed = True
+        inherited = Definitions()
+        names = {said.name for said in link.declarations}
+        for parent in link.parents:
+            self._parse(parent)
+            inherited = inherited.over(parent.part.definitions)
+            names |= parent.variables
+        link.variables = frozenset(names)
+        uses = Uses({name: it for name, it in self.variables.items() if name in names}, link.read)
+        link.part = parse_part(
+            link.root, link.read, self.registry, own=link.own, inherited=inherited, uses=uses
+        )
+        self._used |= uses.names
+
+    def _note_unused(self, link: Link) -> None:
+        """A variable that nothing uses is a mistake, in a recipe that does something by itself."""
+        for said in link.declarations:
+            if said.name not in self._used:
+                self._note(
+                    said.origin,
+                    f"the variable {said.name!r} is never used",
+                    f"write ${said.name} where its value should stand, or leave it out",
+                )
+
+    def _included(self, place: Place) -> Link | None:
+        """The file whose kept list is included."""
+        if place.identity not in self._met:
+            self._read(place, None, ("",))
+        return self._met[place.identity]
+
+    def _find(self, place: Place, inclusion: Inclusion) -> Place | None:
+        """Where an included recipe is; None, and a note, where it isn't."""
+        try:
+            return place.named(inclusion.ref, self.registry)
+        except RecipeError as error:
+            self._note(inclusion.origin, error.problems[0].what, error.problems[0].remedy)
+            return None
+
+    def _kept_list(self, links: Iterable[Link]) -> tuple[KeepEntry, ...]:
+        given = next(((link.place, link.part.keep) for link in links if link.part.keep is not None), None)
+        if given is None:
+            given = (
+                Place(file="", path=Path()),
+                (Inclusion(ref=SHARED_KEPT_LIST, origin=Origin(file="", line=0)),),
+            )
+        return tuple(self._keep_entries(*given, ()))
+
+    def _keep_entries(
+        self, place: Place, items: Iterable[KeepEntry | Inclusion], above: tuple[str, ...]
+    ) -> Iterator[KeepEntry]:
+        """The entries, with those of the lists that are included by name."""
+        for item in items:
+            if isinstance(item, KeepEntry):
+                yield item
+            elif (target := self._find(place, item)) is not None:
+                key = target.identity
+                if key in above:
+                    self._note(item.origin, f"the kept list of {item.ref!r} includes itself", "leave it out")
+                elif (link := self._included(target)) is not None:
+                    if link.part.keep is None:
+                        self._note(
+                            item.origin,
+                            f"{item.ref!r} has no kept list",
+                            f"{SHARED_KEPT_LIST} has the shared one",
+                        )
+                    yield from self._keep_entries(target, link.part.keep or (), (*above, key))
+
+    def _note(self, origin: Origin, what: str, remedy: str) -> None:
+        self._problems.append(
+            Problem(what=what, remedy=remedy, file=origin.file or None, line=origin.line or None)
+        )

@@ -1,0 +1,89 @@
+"""The key `requires`: which packages a recipe needs, and in which versions: `quantrecipe-ik>=0.1`.
+
+A requirement is that of PEP 508, name and versions alone: no URL, no extras, and no markers, since a recipe means
+the same everywhere. It is about plugins, and about quantrecipe itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from quantrecipe.errors import Problem, RecipeError
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
+    from quantrecipe.recipe.document import Node
+    from quantrecipe.recipe.reader import Reader
+    from quantrecipe.registry import Registry
+
+__all__ = ["check_requirement", "read_requires"]
+
+
+def read_requires(node: Node | None, read: Reader, registry: Registry) -> tuple[str, ...]:
+    """The requirements of one file in their normal spelling; what isn't met goes to the reader."""
+    found = []
+    for text, item in read.texts(node, "requires", "a package with its versions"):
+        try:
+            requirement = _parse(text)
+        except RecipeError as error:
+            read.add(item, error.problems[0].what, error.problems[0].remedy)
+            continue
+        found.append(str(requirement))
+        if problem := check_requirement(requirement, registry):
+            read.add(item, problem.what, problem.remedy)
+    return tuple(found)
+
+
+def check_requirement(requirement: Requirement, registry: Registry) -> Problem | None:
+    """Why a requirement isn't met, and the pip line that would meet it; None if it is."""
+    from packaging.utils import canonicalize_name
+
+    name = canonicalize_name(requirement.name)
+    needs = f"this recipe needs {requirement}"
+    install = f"pip install {_shell(str(requirement))}"
+    plugins = [it for it in registry.plugins if canonicalize_name(it.distribution) == name]
+    if not plugins:
+        if not registry.plugins_on:
+            return Problem(what=f"{needs}, and plugins are switched off", remedy="leave out --no-plugins")
+        return Problem(what=_absent(needs, requirement.name), remedy=install)
+    version = plugins[0].version
+    if not requirement.specifier.contains(version, prereleases=True):
+        upgrade = install.replace("pip install", "pip install --upgrade", 1)
+        return Problem(what=f"{needs}; {version} is installed", remedy=upgrade)
+    if failed := next((it for it in plugins if it.status == "failed"), None):
+        return Problem(
+            what=f"{needs}; {version} is installed, but failed to load: {failed.cause}",
+            remedy=f"mend or reinstall it: pip install --force-reinstall {_shell(str(requirement))}",
+        )
+    return None
+
+
+def _absent(needs: str, name: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return f"{needs}; {name} {version(name)} is installed, and is no plugin of quantrecipe"
+    except (PackageNotFoundError, ValueError):
+        return f"{needs}, which isn't installed"
+
+
+def _parse(text: str) -> Requirement:
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    what = f"{text if len(text) <= 60 else text[:57] + '…'!r} can't be required"
+    try:
+        requirement = Requirement(text)
+    except InvalidRequirement:
+        raise RecipeError(what, "write a package and its versions: quantrecipe-ik>=0.1") from None
+    if requirement.url:
+        raise RecipeError(f"{what}: it names a URL, and recipes name none", "write quantrecipe-ik>=0.1")
+    if requirement.marker or requirement.extras:
+        part = "a marker" if requirement.marker else "extras"
+        raise RecipeError(f"{what}: it has {part}", "write name and versions alone: quantrecipe-ik>=0.1")
+    return requirement
+
+
+def _shell(requirement: str) -> str:
+    """In quotes where a shell would take < and > for itself."""
+    return f"'{requirement}'" if any(sign in requirement for sign in "<>!*~ ") else requirement

@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "missing_formats": {"errors", "plugin_loader"},
     "builtin": {"analyses", "api", "formats"},
     "registry": {"api", "errors", "missing_formats", "plugin_loader"},
-    "testing": {"api", "errors", "registry", "tensor"},
+    "testing": {"api", "errors", "plugin_loader", "recipe", "registry", "tensor"},
     "sensitivity": {"api", "errors", "model", "registry", "tensor"},
     "recipe": {"api", "errors", "gguf", "tensor"},
     "targets": {"errors"},
@@ -41,6 +41,7 @@ MAY_IMPORT = {
     "plan": {"api", "errors", "gguf", "importance", "model", "recipe", "registry", "tensor"},
     "output": {"api", "core", "errors", "gguf", "importance", "model", "plan", "registry", "tensor"},
     "cli": {
+        *("scaffold", "testing"),
         *(
             "api",
             "core",
@@ -57,6 +58,7 @@ MAY_IMPORT = {
         "tensor",
     },
     "": {"model", "output", "plan", "recipe", "registry"},
+    "scaffold": {"errors"},
     "__main__": {"cli"},
 }
 

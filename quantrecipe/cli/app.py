@@ -23,6 +23,8 @@ COMMANDS = {
     "inspect": "Show what is in a model file.",
     "imatrix": "Show, convert, merge and compare importance matrices.",
     "formats": "List the formats that recipes can use.",
+    "check-plugin": "Check that a plugin keeps what formats and analyses promise.",
+    "new-plugin": "Begin a plugin: a package that passes its own tests.",
     "plugins": "List the plugins that are installed, and what became of them.",
 }
 """Subcommands in the order of the help, each the `command` of the module of its name; the short help stands here so

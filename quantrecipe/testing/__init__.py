@@ -40,6 +40,7 @@ from quantrecipe.testing.checks import FORMAT_CHECKS, Check, Result, checks_of, 
 from quantrecipe.testing.facts import check_accepts, check_factor, check_options, check_sizes, check_spec
 from quantrecipe.testing.failure import CheckFailure, same_bytes, same_values
 from quantrecipe.testing.parametrize import parametrize_with_checks
+from quantrecipe.testing.plugin import plugin_checks
 from quantrecipe.testing.sample import nasty_importance, nasty_rows, ordinary_rows
 from quantrecipe.testing.speed import Speed, compare
 from quantrecipe.testing.surroundings import check_fallback_ends, check_light_import, check_unique
@@ -98,6 +99,7 @@ __all__ = [
     "nasty_rows",
     "ordinary_rows",
     "parametrize_with_checks",
+    "plugin_checks",
     "run_check",
     "same_bytes",
     "same_values",

@@ -13,7 +13,7 @@ from quantrecipe.api import QuantFormat
 from quantrecipe.registry import load_registry
 from quantrecipe.testing.failure import require
 
-__all__ = ["HEAVY", "check_fallback_ends", "check_light_import", "check_unique"]
+__all__ = ["HEAVY", "check_fallback_ends", "check_light_import", "check_unique", "require_light"]
 
 HEAVY = ("llama_cpp", "matplotlib", "numba", "scipy", "tensorflow", "torch", "transformers")
 """Packages that take long to import: every run of quantrecipe imports every plugin, so they wait for first use."""
@@ -28,8 +28,12 @@ print(json.dumps([name for name in sys.argv[2:] if name in sys.modules]))
 def check_light_import(fmt: QuantFormat, seed: int = 0) -> None:
     """Importing the module of the format, in a new process, imports no heavy package."""
     module = type(fmt).__module__
-    if module == "__main__" or importlib.util.find_spec(module) is None:
-        return  # made in a test or a session: no run of quantrecipe imports it
+    if module != "__main__" and importlib.util.find_spec(module) is not None:
+        require_light(module)  # what is made in a test or a session is imported by no run of quantrecipe
+
+
+def require_light(module: str) -> None:
+    """CheckFailure where importing it, in a new process, imports a heavy package."""
     result = subprocess.run(
         [sys.executable, "-c", _IMPORT, module, *HEAVY],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},

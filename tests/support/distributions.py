@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
+import tomllib
 from pathlib import Path
 from typing import Any
 
-__all__ = ["FORMAT", "install", "run_python"]
+__all__ = ["FORMAT", "install", "install_package", "run_python"]
 
 FORMAT = '''
 from typing import ClassVar
@@ -53,6 +55,20 @@ def install(site: Path, distribution: str, source: str, *, version: str = "1.0",
     metadata = f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n"
     (info / "METADATA").write_text(metadata, encoding="utf-8")
     (info / "entry_points.txt").write_text(f"[quantrecipe]\n{name} = {module}\n", encoding="utf-8")
+
+
+def install_package(site: Path, folder: Path) -> None:
+    """A package with src/ and pyproject.toml, as pip would leave it in `site`; its dependencies are there already."""
+    project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    shutil.copytree(folder / "src", site, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    info = site / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    info.mkdir()
+    metadata = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+    (info / "METADATA").write_text(metadata, encoding="utf-8")
+    points = "".join(
+        f"{name} = {module}\n" for name, module in project["entry-points"]["quantrecipe"].items()
+    )
+    (info / "entry_points.txt").write_text(f"[quantrecipe]\n{points}", encoding="utf-8")
 
 
 def run_python(code: str, *, site: Path | None = None, check: bool = True) -> Any:

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "API_VERSION",
+    "OLDEST_API_VERSION",
     "Analysis",
     "Effect",
     "FormatSpec",
@@ -57,7 +58,10 @@ __all__ = [
 ]
 
 API_VERSION = 1
-"""Raised when a plugin written for the previous version would no longer work."""
+"""Raised when a plugin written for the previous version may have to be changed."""
+
+OLDEST_API_VERSION = 1
+"""Plugins written for this version still load, with a note where it isn't the newest. It follows a year later."""
 
 hookimpl = pluggy.HookimplMarker("quantrecipe")
 """Marks a function of a plugin module as the implementation of the hook of its name."""

@@ -23,9 +23,8 @@ from typing import Any, Literal
 
 import pluggy
 
-from quantrecipe import hookspecs
+from quantrecipe import api, hookspecs
 from quantrecipe.api import (
-    API_VERSION,
     Analysis,
     FormatSpec,
     ModelAnalysis,
@@ -65,7 +64,10 @@ class PluginSource:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PluginInfo:
-    """What became of a plugin: where it is from, what it adds, or why it isn't there."""
+    """What became of a plugin: where it is from, what it adds, or why it isn't there.
+
+    notes: what its author should know: that it is written for an old version of the interface
+    """
 
     source: PluginSource
     status: Literal["ok", "failed"]
@@ -73,6 +75,7 @@ class PluginInfo:
     formats: tuple[str, ...] = ()
     analyses: tuple[str, ...] = ()
     recipes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -137,7 +140,7 @@ def load_plugin(source: PluginSource) -> LoadedPlugin:
 def read_plugin(source: PluginSource) -> LoadedPlugin:
     """As `load_plugin`, but what goes wrong is raised."""
     module = importlib.import_module(source.module)
-    _check_version(module)
+    notes = _check_version(module)
     manager = _register(module, source)
     formats = _objects(manager, "quantrecipe_formats", QuantFormat)
     analyses = _objects(manager, "quantrecipe_analyses", Analysis)
@@ -154,19 +157,33 @@ def read_plugin(source: PluginSource) -> LoadedPlugin:
         formats=_once("format", (fmt.spec.name for fmt in formats)),
         analyses=_once("analysis", (analysis.name for analysis in analyses)),
         recipes=_once("recipe prefix", (folder.prefix for folder in recipes)),
+        notes=notes,
     )
     _once("type id", (f"{fmt.spec.ggml_type} ({fmt.spec.dialect})" for fmt in formats))
     return LoadedPlugin(info=info, formats=formats, analyses=analyses, recipes=recipes)
 
 
-def _check_version(module: ModuleType) -> None:
-    wanted = getattr(module, "QUANTRECIPE_API", API_VERSION)
-    if wanted != API_VERSION:
-        newer = isinstance(wanted, int) and wanted > API_VERSION
+def _check_version(module: ModuleType) -> tuple[str, ...]:
+    """What is to be said of the version of the interface that the plugin is written for."""
+    newest, oldest = api.API_VERSION, api.OLDEST_API_VERSION
+    wanted = getattr(module, "QUANTRECIPE_API", newest)
+    if not isinstance(wanted, int) or isinstance(wanted, bool):
         raise PluginError(
-            f"it is written for version {wanted} of the plugin interface; this quantrecipe has {API_VERSION}",
-            "pip install --upgrade quantrecipe" if newer else "ask its author for a newer version",
+            f"QUANTRECIPE_API is {_short(wanted)}", f"write the number: QUANTRECIPE_API = {newest}"
         )
+    written = f"it is written for version {wanted} of the plugin interface"
+    if wanted > newest:
+        raise PluginError(f"{written}; this quantrecipe has {newest}", "pip install --upgrade quantrecipe")
+    if wanted < oldest:
+        raise PluginError(
+            f"{written}; this quantrecipe has {newest}, and {oldest} at least",
+            "ask its author for a newer version",
+        )
+    return (
+        (f"{written}, and {newest} is the newest: a later quantrecipe won't load it",)
+        if wanted < newest
+        else ()
+    )
 
 
 def _register(module: ModuleType, source: PluginSource) -> pluggy.PluginManager:

@@ -226,6 +226,43 @@ class TestBrokenPlugin:
         assert "no GPU here" in missing
 
 
+class TestInterfaceVersion:
+    """A plugin may be written for an older version, as long as that one is supported."""
+
+    CODE = """
+        import json
+        from quantrecipe import api
+        api.API_VERSION, api.OLDEST_API_VERSION = {newest}, {oldest}
+        from quantrecipe import load_registry
+        (found,) = [p for p in load_registry().plugins if p.distribution == "quantrecipe-good"]
+        print(json.dumps([found.status, found.cause, found.notes]))
+    """
+
+    def found(self, site: Path, said: str, *, newest: int, oldest: int) -> Any:
+        install(site, "quantrecipe-good", f"QUANTRECIPE_API = {said}\n" + FORMAT + RETURNS_HALF)
+        return run_python(self.CODE.format(newest=newest, oldest=oldest), site=site)
+
+    def test_of_an_older_version_loads_with_a_note(self, tmp_path: Path) -> None:
+        status, _, notes = self.found(tmp_path, "2", newest=3, oldest=2)
+        assert status == "ok"
+        assert notes == [
+            "it is written for version 2 of the plugin interface, and 3 is the newest: a later quantrecipe won't load it"
+        ]
+
+    def test_of_the_newest_has_no_notes(self, tmp_path: Path) -> None:
+        assert self.found(tmp_path, "3", newest=3, oldest=2) == ["ok", "", []]
+
+    def test_of_one_that_is_no_longer_supported_is_refused(self, tmp_path: Path) -> None:
+        status, cause, _ = self.found(tmp_path, "1", newest=3, oldest=2)
+        assert status == "failed"
+        assert "this quantrecipe has 3, and 2 at least; ask its author for a newer version" in cause
+
+    def test_that_is_no_number_is_refused(self, tmp_path: Path) -> None:
+        status, cause, _ = self.found(tmp_path, "'1.0'", newest=3, oldest=2)
+        assert status == "failed"
+        assert "QUANTRECIPE_API is '1.0'; write the number" in cause
+
+
 class TestCollision:
     def test_of_format_names_names_both_plugins(self, tmp_path: Path) -> None:
         install(tmp_path, "quantrecipe-one", FORMAT + RETURNS_HALF)

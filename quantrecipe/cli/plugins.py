@@ -69,7 +69,10 @@ def _adds(plugin: PluginInfo) -> Any:
 
     kinds = {"formats": plugin.formats, "analyses": plugin.analyses, "recipes": _prefixes(plugin)}
     lines = [f"{kind}: {', '.join(names)}" for kind, names in kinds.items() if names]
-    return Text("\n".join(lines) or "nothing")
+    text = Text("\n".join(lines) or "nothing")
+    for note in plugin.notes:
+        text.append(f"\n{printable(note)}", "yellow")
+    return text
 
 
 def _prefixes(plugin: PluginInfo) -> tuple[str, ...]:
@@ -87,4 +90,5 @@ def _plain(plugin: PluginInfo) -> dict[str, Any]:
         "formats": list(plugin.formats),
         "analyses": list(plugin.analyses),
         "recipes": list(plugin.recipes),
+        "notes": list(plugin.notes),
     }

@@ -19,8 +19,12 @@ __all__ = ["COMMANDS", "app"]
 COMMANDS = {
     "apply": "Quantize a model as a recipe says.",
     "plan": "Show what a recipe would do to a model, to the byte.",
-    "check": "Check recipes without a model.",
+    "check": "Check recipes, as a reviewer would: errors, warnings, advice.",
+    "shapes": "List the reference models, to try recipes on without weights.",
     "inspect": "Show what is in a model file.",
+    "diff": "Show what a change of a recipe does to models.",
+    "lock": "Freeze a plan, to be applied as it is or not at all.",
+    "verify": "Check a file against the recipe, the hashes and the model that it was made from.",
     "imatrix": "Show, convert, merge and compare importance matrices.",
     "formats": "List the formats that recipes can use.",
     "check-plugin": "Check that a plugin keeps what formats and analyses promise.",

@@ -1,105 +1,221 @@
-"""quantrecipe check: are these recipes right, as far as that can be said without a model?"""
+"""quantrecipe check: are these recipes right, and what would a reviewer say of them?"""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from quantrecipe.cli.context import Context, pass_context
-from quantrecipe.cli.errors import print_problems, printable
 from quantrecipe.cli.help import SETTINGS, examples
-from quantrecipe.errors import Problem, QuantrecipeError, RecipeError
+from quantrecipe.cli.settings import settings_option
 
 if TYPE_CHECKING:
-    from quantrecipe.recipe.recipe import Recipe
+    from quantrecipe.lint import GivenModel, Report, Severity
     from quantrecipe.registry import Registry
 
-__all__ = ["command"]
+__all__ = ["command", "given_models", "lint_all"]
+
+Format = Literal["text", "json", "sarif", "github"]
 
 
 @click.command(
     "check",
     context_settings=SETTINGS,
-    epilog=examples("quantrecipe check recipes/code-model.yaml", "quantrecipe check --strict recipes/*.yaml"),
+    epilog=examples(
+        "quantrecipe check recipes/code-model.yaml",
+        "quantrecipe check recipes --strict --fail-on warning",
+        "quantrecipe check mine.yaml --model model-BF16.gguf --model shapes/qwen3-30b-a3b",
+        "quantrecipe check recipes --format sarif > check.sarif",
+    ),
 )
 @click.argument("recipes", nargs=-1, required=True, metavar="RECIPE...")
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="MODEL",
+    help="A model that the recipes are for: GGUF, Hugging Face folder, shape file, or shapes/NAME. Repeatable.",
+)
+@click.option(
+    "--reference/--no-reference",
+    default=None,
+    help="Check on the reference models too (quantrecipe shapes); by default if no --model is given.",
+)
+@settings_option
 @click.option("--strict", is_flag=True, help="Demand a reason (why:) of every rule.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option(
+    "--fail-on",
+    type=click.Choice(["error", "warning", "advice"]),
+    default="error",
+    show_default=True,
+    help="The least serious finding for which the exit status is 1.",
+)
+@click.option("--no-advice", is_flag=True, help="Leave advice out.")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["text", "json", "sarif", "github"]),
+    default="text",
+    show_default=True,
+    help="For people; as JSON; as SARIF 2.1.0; or as annotations of a GitHub workflow.",
+)
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @pass_context
-def command(ctx: Context, recipes: tuple[str, ...], strict: bool, as_json: bool) -> None:
-    """Check recipes without a model: every problem of every file is shown at once.
+def command(
+    ctx: Context,
+    recipes: tuple[str, ...],
+    models: tuple[Path, ...],
+    reference: bool | None,
+    settings: Mapping[str, str],
+    strict: bool,
+    fail_on: Severity,
+    no_advice: bool,
+    format_: Format,
+    as_json: bool,
+) -> None:
+    """Check recipes: every problem of every file at once, each with a code (docs/check.md).
 
-    RECIPE is a path, or a name as in extends: llama.cpp/Q4_K_M. Which tensors the rules meet, only a model can tell:
-    see quantrecipe plan. The exit status is 1 if anything is wrong.
+    RECIPE is a path, a name as in extends (llama.cpp/Q4_K_M), or a folder: all recipes in it. Errors are wrong on
+    any reading, warnings are probably not what was meant, advice is a matter of judgement.
+
+    \b
+    Exit status: 0 nothing as serious as --fail-on was found
+                 1 something was
+                 2 the command line isn't understood
     """
+    from quantrecipe.cli.check_files import recipe_files
+
     registry = ctx.load_registry()
-    results = [_check(name, registry, strict=strict) for name in recipes]
-    if as_json:
-        click.echo(json.dumps([_plain(*result) for result in results], indent=2))
-    else:
-        for name, recipe, error in results:
-            if error is not None:
-                print_problems(ctx.err, error)
-            if error is None and recipe is not None:
-                ctx.console.print(_line(name, recipe))
-    if any(error is not None for _, _, error in results):
+    given = given_models(models, reference=not models if reference is None else reference, registry=registry)
+    reports = lint_all(recipe_files(recipes), given, registry, settings=settings, strict=strict)
+    if no_advice:
+        reports = [_without_advice(report) for report in reports]
+    _show(ctx, reports, "json" if as_json else format_)
+    if _fails(reports, fail_on):
         raise click.exceptions.Exit(1)
 
 
-def _check(
-    name: str, registry: Registry, *, strict: bool
-) -> tuple[str, Recipe | None, QuantrecipeError | None]:
-    from quantrecipe.recipe.load import load_recipe
+def given_models(paths: tuple[Path, ...], *, reference: bool, registry: Registry) -> list[GivenModel]:
+    """The models to check on. ModelError where one can't be read."""
+    from quantrecipe.lint import GivenModel
+    from quantrecipe.model.open import open_model
+    from quantrecipe.model.reference import reference_models
 
-    try:
-        recipe = load_recipe(name, registry=registry)
-    except QuantrecipeError as error:
-        return name, None, error
-    problems = _without_reason(recipe) if strict else []
-    return name, recipe, RecipeError(problems) if problems else None
+    given = [GivenModel(name=path.as_posix(), model=open_model(path, registry=registry)) for path in paths]
+    if reference:
+        known = {it.name for it in given}
+        given += [
+            GivenModel(name=name, model=open_model(name, registry=registry), reference=True)
+            for name in reference_models()
+            if name not in known
+        ]
+    return given
 
 
-def _without_reason(recipe: Recipe) -> list[Problem]:
+def lint_all(
+    recipes: list[str],
+    models: list[GivenModel],
+    registry: Registry,
+    *,
+    settings: Mapping[str, str],
+    strict: bool,
+) -> list[Report]:
+    """A report for each recipe."""
+    from quantrecipe.lint import lint
+    from quantrecipe.targets import load_targets
+
+    targets = load_targets()
+    chosen = _settings_of_each(recipes, registry, settings)
     return [
-        Problem(
-            what="the rule gives no reason",
-            remedy="say why: the next reader has to decide whether it still holds",
-            file=rule.origin.file,
-            line=rule.origin.line,
-        )
-        for rule in recipe.rules
-        if rule.own and not rule.why
+        lint(name, registry=registry, targets=targets, models=models, settings=chosen[name], strict=strict)
+        for name in recipes
     ]
 
 
-def _line(name: str, recipe: Recipe) -> Any:
-    from rich.text import Text
+def _settings_of_each(
+    recipes: list[str], registry: Registry, settings: Mapping[str, str]
+) -> dict[str, Mapping[str, str]]:
+    """Of several recipes each takes the settings of variables that it has. RecipeError where a setting is for none."""
+    if not settings or len(recipes) == 1:
+        return dict.fromkeys(recipes, settings)
+    from quantrecipe.errors import QuantrecipeError, RecipeError
+    from quantrecipe.recipe.load import load_recipe
+    from quantrecipe.recipe.variables import unknown_settings
 
-    own = sum(rule.own for rule in recipe.rules)
-    inherited = len(recipe.rules) - own
-    text = Text(printable(name), "bold")
-    text.append(": ok", "green")
-    text.append(f", {own} rule{'' if own == 1 else 's'}")
-    return text.append(f" and {inherited} inherited" if inherited else "")
+    known: dict[str, Collection[str]] = {}
+    for name in recipes:
+        try:
+            known[name] = load_recipe(name, registry=registry).variables.keys()
+        except QuantrecipeError:  # which the check will report
+            known[name] = ()
+    if problems := unknown_settings(settings, [name for names in known.values() for name in names]):
+        raise RecipeError(problems)
+    return {name: {key: value for key, value in settings.items() if key in known[name]} for name in recipes}
 
 
-def _plain(name: str, recipe: Recipe | None, error: QuantrecipeError | None) -> dict[str, Any]:
-    problems = error.problems if error is not None else ()
+def _without_advice(report: Report) -> Report:
+    return replace(report, findings=tuple(it for it in report.findings if it.severity != "advice"))
+
+
+def _fails(reports: list[Report], least: Severity) -> bool:
+    from quantrecipe.lint.finding import SEVERITIES
+
+    serious = SEVERITIES[: SEVERITIES.index(least) + 1]
+    return any(finding.severity in serious for report in reports for finding in report.findings)
+
+
+def _show(ctx: Context, reports: list[Report], format_: Format) -> None:
+    writers: dict[Format, Callable[[Context, list[Report]], None]] = {
+        "text": _text,
+        "json": _json,
+        "sarif": _sarif,
+        "github": _github,
+    }
+    writers[format_](ctx, reports)
+
+
+def _text(ctx: Context, reports: list[Report]) -> None:
+    from quantrecipe.cli.check_text import print_findings, recipe_line, summary
+
+    for report in reports:
+        print_findings(ctx.err, report)
+        if report.ok:
+            ctx.console.print(recipe_line(report))
+    if len(reports) > 1:
+        ctx.console.print(summary(reports))
+
+
+def _json(ctx: Context, reports: list[Report]) -> None:
+    click.echo(json.dumps([_plain(report) for report in reports], indent=2))
+
+
+def _sarif(ctx: Context, reports: list[Report]) -> None:
+    from quantrecipe.lint.sarif import to_sarif
+
+    click.echo(json.dumps(to_sarif(reports), indent=2))
+
+
+def _github(ctx: Context, reports: list[Report]) -> None:
+    from quantrecipe.lint.github import workflow_commands
+
+    for line in workflow_commands(reports):
+        click.echo(line)
+
+
+def _plain(report: Report) -> dict[str, Any]:
+    recipe = report.recipe
     return {
-        "recipe": name,
-        "ok": error is None,
+        "recipe": report.ref,
+        "ok": report.ok,
         "rules": len(recipe.rules) if recipe is not None else None,
         "digest": recipe.digest if recipe is not None else None,
-        "problems": [
-            {
-                "file": str(problem.file) if problem.file is not None else None,
-                "line": problem.line,
-                "column": problem.column,
-                "what": problem.what,
-                "remedy": problem.remedy,
-            }
-            for problem in problems
-        ],
+        "models": list(report.checked),
+        "fits": list(report.fits),
+        "problems": [finding.to_json() for finding in report.findings],
     }

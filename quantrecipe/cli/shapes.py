@@ -1,0 +1,85 @@
+"""quantrecipe shapes: the reference models, which recipes can be tried on without any weights."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from quantrecipe.cli.context import Context, pass_context
+from quantrecipe.cli.help import SETTINGS, examples
+
+if TYPE_CHECKING:
+    from quantrecipe.model.model import Model
+
+__all__ = ["command"]
+
+
+@click.command(
+    "shapes",
+    context_settings=SETTINGS,
+    epilog=examples("quantrecipe shapes", "quantrecipe plan llama.cpp/Q4_K_M shapes/qwen3-30b-a3b"),
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@pass_context
+def command(ctx: Context, as_json: bool) -> None:
+    """List the reference models: well-known models without their weights.
+
+    Their names stand wherever MODEL does. They are planned as the models themselves would be, without the tokenizer.
+    """
+    from quantrecipe.model.open import open_model
+    from quantrecipe.model.reference import reference_models
+
+    models = [_plain(open_model(name)) for name in reference_models()]
+    if as_json:
+        click.echo(json.dumps(models, indent=2))
+    else:
+        ctx.console.print(_table(models))
+
+
+def _plain(model: Model) -> dict[str, Any]:
+    from quantrecipe.plan.facts import model_facts
+
+    facts = model_facts(model, has_importance=False)
+    return {
+        "name": str(model.path),
+        "architecture": model.arch,
+        "kind": _kind(model, facts["n_expert"]),
+        "layers": facts["n_layers"],
+        "experts": facts["n_expert"],
+        "weights": sum(tensor.size for tensor in model.tensors),
+    }
+
+
+def _kind(model: Model, n_expert: int) -> str:
+    """What a recipe has to reckon with: experts, latent attention, recurrent layers."""
+    roles = {tensor.role for tensor in model.tensors}
+    words = ["experts"] if n_expert else ["dense"]
+    if "attn_kv_a_mqa" in roles:
+        words.append("latent attention")
+    if "ssm_out" in roles:
+        words.append("recurrent layers")
+    return ", ".join(words)
+
+
+def _table(models: list[dict[str, Any]]) -> Any:
+    from rich import box
+    from rich.table import Table
+
+    from quantrecipe.cli.units import count_text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("model", "architecture", "kind", "layers", "experts", "weights"):
+        number = heading in ("layers", "experts", "weights")
+        table.add_column(heading, justify="right" if number else "left", no_wrap=True)
+    for model in models:
+        table.add_row(
+            model["name"],
+            model["architecture"],
+            model["kind"],
+            str(model["layers"]),
+            str(model["experts"] or ""),
+            count_text(model["weights"]),
+        )
+    return table

@@ -1,0 +1,126 @@
+"""QR201, QR202, QR203: rules that can't do anything: hidden, or about no tensor.
+
+On a model that was given, what `plan` would refuse is an error. Reference models only stand for others: there, a
+rule has to be idle on all of them to be worth a word, and only a hidden one is certainly wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from difflib import get_close_matches
+
+from quantrecipe.errors import Problem
+from quantrecipe.lint.codes import CODES
+from quantrecipe.lint.finding import Finding
+from quantrecipe.lint.subject import Subject, View, names
+from quantrecipe.recipe.recipe import Rule
+from quantrecipe.tensor import TensorInfo
+
+__all__ = ["idle_rules"]
+
+
+def idle_rules(subject: Subject) -> Iterator[Finding]:
+    """Rules of the file itself; inherited ones may lie idle."""
+    given = [view for view in subject.views if not view.reference]
+    reference = [view for view in subject.views if view.reference]
+    told: set[int] = set()
+    for view in given:
+        for finding in _on_given(view):
+            told.add(finding.problem.line or 0)
+            yield finding
+    for number, rule in enumerate(subject.recipe.rules):
+        if not rule.own or rule.origin.line in told:
+            continue
+        if hider := _same_before(rule, subject.recipe.rules[:number]):
+            yield _hidden(subject, rule, [hider])
+        elif subject.views:
+            yield from _everywhere(subject, rule, number, [*given, *reference])
+
+
+def _on_given(view: View) -> Iterator[Finding]:
+    weighted = {(problem.line, problem.code) for problem in view.weighted.problems}
+    for problem in view.bare.problems:
+        if (problem.line, problem.code) not in weighted:
+            continue  # with an importance matrix it has something to do
+        on = replace(problem, what=f"{problem.what} (on {view.name})")
+        yield Finding(code=problem.code, severity="error", problem=on)
+
+
+def _same_before(rule: Rule, before: tuple[Rule, ...]) -> Rule | None:
+    """An earlier rule that is about all that this one is, whatever the model; as far as the texts show it."""
+    texts = {str(pattern) for pattern in rule.tensors}
+    for other in before:
+        as_many_layers = other.layers is None or str(other.layers) == str(rule.layers)
+        if other.when is None and as_many_layers and texts <= {str(pattern) for pattern in other.tensors}:
+            return other
+    return None
+
+
+def _everywhere(subject: Subject, rule: Rule, number: int, views: list[View]) -> Iterator[Finding]:
+    """What holds on every model that there is."""
+    traces = [found for view in views for found in (view.bare, view.weighted)]
+    matches = [found.matches[number][1] for found in traces]
+    patterns = names([str(pattern) for pattern in rule.tensors])
+    if not any(match.named for match in matches):
+        if _known_elsewhere(rule) or (rule.optional and not any(view.reference for view in views)):
+            return  # other models have it
+        roles = {tensor.role for view in views for tensor in view.bare.tensors}
+        close = get_close_matches(str(rule.tensors[0]), roles, n=1) if rule.tensors else []
+        yield subject.finding(
+            "QR202",
+            rule.origin,
+            f"no tensor of any {_kind(views)} is named by {patterns!r}",
+            f"did you mean {close[0]!r}?"
+            if close
+            else "check the name, or give the model that it is for: --model",
+            "warning",
+        )
+    elif not any(match.in_layers for match in matches):
+        yield subject.finding(
+            "QR203",
+            rule.origin,
+            f"no tensor of any {_kind(views)} that {patterns!r} names is in the layers {rule.layers}",
+            "layers are counted from 0, and a fraction rounds down: first 1/8 of seven layers are none",
+            "warning",
+        )
+    else:
+        hiders: list[Rule] = []
+        for found, match in zip(traces, matches, strict=True):
+            deciders = [found.decided[name] for name in sorted(match.matched)]
+            if any(decider is rule or not decider.own for decider in deciders):
+                return
+            hiders += deciders
+        if hiders and not (rule.optional and any(hider.when is not None for hider in hiders)):
+            yield _hidden(subject, rule, hiders)
+
+
+def _known_elsewhere(rule: Rule) -> bool:
+    """True if llama.cpp has such a tensor, in some architecture."""
+    from gguf.constants import TENSOR_NAMES
+
+    known = [
+        TensorInfo.from_name(f"{name.format(bid=0, xid=0)}.weight", (1, 1), "F32")
+        for name in TENSOR_NAMES.values()
+    ]
+    return any(pattern.matches(tensor, None) for pattern in rule.tensors for tensor in known)
+
+
+def _hidden(subject: Subject, rule: Rule, hiders: list[Rule]) -> Finding:
+    lines = names([str(hider.origin.line) for hider in hiders])
+    patterns = names([str(pattern) for pattern in rule.tensors])
+    return Finding(
+        code="QR201",
+        severity=CODES["QR201"].severity,
+        problem=Problem(
+            what=f"this rule never decides: line {lines} takes every tensor of {patterns!r} before it",
+            remedy="the first rule that matches wins: move this one up, or narrow the earlier one",
+            file=rule.origin.file,
+            line=rule.origin.line,
+            code="QR201",
+        ),
+    )
+
+
+def _kind(views: list[View]) -> str:
+    return "reference model" if all(view.reference for view in views) else "model"

@@ -1,0 +1,118 @@
+"""lint: one recipe, from its file to everything that there is to say of it, in the order of its lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from quantrecipe.errors import QuantrecipeError
+from quantrecipe.lint.allow import apply_allowances
+from quantrecipe.lint.codes import CODES, GENERAL
+from quantrecipe.lint.conditions import conditions
+from quantrecipe.lint.finding import SEVERITIES, Finding
+from quantrecipe.lint.floors import floors
+from quantrecipe.lint.idle import idle_rules
+from quantrecipe.lint.importance import importance
+from quantrecipe.lint.misfits import misfits
+from quantrecipe.lint.reasons import reasons
+from quantrecipe.lint.subject import GivenModel, Subject, look
+from quantrecipe.lint.text import cut_texts
+from quantrecipe.lint.where import where_it_runs
+from quantrecipe.lint.yardsticks import yardsticks
+from quantrecipe.recipe.document import MAX_BYTES
+from quantrecipe.recipe.load import load_recipe
+from quantrecipe.recipe.recipe import Recipe
+from quantrecipe.registry import Registry
+from quantrecipe.targets import Targets
+
+__all__ = ["Report", "lint"]
+
+_LINTS = (reasons, idle_rules, conditions, misfits, importance, floors, where_it_runs)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """What was found in one recipe.
+
+    ref:     as it was asked for
+    recipe:  None where it couldn't be loaded
+    fits:    the reference models on which every rule of the file has something to do
+    checked: the models that it was checked on
+    """
+
+    ref: str
+    recipe: Recipe | None
+    findings: tuple[Finding, ...]
+    fits: tuple[str, ...] = ()
+    checked: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """True if there is no error."""
+        return not any(finding.severity == "error" for finding in self.findings)
+
+
+def lint(
+    ref: str,
+    *,
+    registry: Registry,
+    targets: Targets,
+    models: Sequence[GivenModel] = (),
+    settings: Mapping[str, str] | None = None,
+    strict: bool = False,
+) -> Report:
+    """Everything that there is to say of the recipe of a path or name; never raises for what is wrong with it."""
+    text = _text(ref)
+    try:
+        recipe = load_recipe(ref, registry=registry, settings=settings)
+    except QuantrecipeError as error:
+        return Report(ref=ref, recipe=None, findings=tuple(_sorted(_refused(error))))
+    subject = look(recipe, models, registry, targets, strict=strict)
+    findings = [*subject.failed, *_all(subject, tuple(models))]
+    if text is not None:
+        findings += cut_texts(text, recipe.file)
+        thorough = any(model.reference for model in models)
+        findings = apply_allowances(text, recipe.file, findings, thorough=thorough)
+    return Report(
+        ref=ref,
+        recipe=recipe,
+        findings=tuple(_sorted(_once(findings))),
+        fits=tuple(view.name for view in subject.views if view.reference and not view.bare.problems),
+        checked=tuple(view.name for view in subject.views),
+    )
+
+
+def _all(subject: Subject, models: tuple[GivenModel, ...]) -> Iterator[Finding]:
+    for check in _LINTS:
+        yield from check(subject)
+    yield from yardsticks(subject, models)
+
+
+def _refused(error: QuantrecipeError) -> Iterator[Finding]:
+    for problem in error.problems:
+        code = problem.code or GENERAL
+        yield Finding(code=code, severity=CODES[code].severity, problem=problem)
+
+
+def _text(ref: str) -> str | None:
+    """The text of a recipe's own file; None for shipped recipes, and for what can't be read."""
+    path = Path(ref)
+    try:
+        if path.is_file() and path.stat().st_size <= MAX_BYTES:
+            return path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return None
+    return None
+
+
+def _once(findings: Iterable[Finding]) -> list[Finding]:
+    return list(dict.fromkeys(findings))
+
+
+def _sorted(findings: Iterable[Finding]) -> list[Finding]:
+    """By line; findings of one line by how serious they are."""
+    return sorted(
+        findings,
+        key=lambda it: (it.problem.line or 0, SEVERITIES.index(it.severity), it.code, it.problem.what),
+    )

@@ -1,0 +1,88 @@
+"""SARIF 2.1.0: reports as code hosts and editors read them (OASIS, sarif-v2.1.0)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import quantrecipe
+from quantrecipe.lint.codes import CODES
+from quantrecipe.lint.finding import Finding
+from quantrecipe.lint.run import Report
+
+__all__ = ["to_sarif"]
+
+_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
+_LEVELS = {"error": "error", "warning": "warning", "advice": "note"}
+
+
+def to_sarif(reports: Iterable[Report]) -> dict[str, Any]:
+    """One run with every finding. Paths are relative to the current folder where they are in it."""
+    return {
+        "$schema": _SCHEMA,
+        "version": "2.1.0",
+        "runs": [
+            {
+                "tool": {
+                    "driver": {
+                        "name": "quantrecipe",
+                        "version": quantrecipe.__version__,
+                        "semanticVersion": quantrecipe.__version__,
+                        "rules": [
+                            {
+                                "id": code.code,
+                                "shortDescription": {"text": code.title},
+                                "defaultConfiguration": {"level": _LEVELS[code.severity]},
+                            }
+                            for code in CODES.values()
+                        ],
+                    }
+                },
+                "columnKind": "unicodeCodePoints",
+                "results": [_result(finding) for report in reports for finding in report.findings],
+            }
+        ],
+    }
+
+
+def _result(finding: Finding) -> dict[str, Any]:
+    problem = finding.problem
+    message = f"{problem.what}; {problem.remedy}" if problem.remedy else problem.what
+    result: dict[str, Any] = {
+        "ruleId": finding.code,
+        "ruleIndex": list(CODES).index(finding.code),
+        "level": _LEVELS[finding.severity],
+        "message": {"text": message},
+    }
+    if problem.file is None:
+        return result
+    uri = artifact(problem.file)
+    if uri is None:  # a shipped recipe: it has a name, and no place in the repository
+        result["locations"] = [{"logicalLocations": [{"fullyQualifiedName": str(problem.file)}]}]
+        return result
+    physical: dict[str, Any] = {"artifactLocation": {"uri": uri}}
+    if problem.line:
+        physical["region"] = {"startLine": problem.line}
+        if problem.column:
+            physical["region"]["startColumn"] = problem.column
+    result["locations"] = [{"physicalLocation": physical}]
+    return result
+
+
+def artifact(file: str | Path) -> str | None:
+    """The file as a URI reference; None where it is no file."""
+    path = Path(file)
+    if not path.is_file() and path.suffix not in (".yaml", ".yml"):
+        return None
+    try:
+        relative = path.resolve().relative_to(Path.cwd())
+    except (ValueError, OSError):
+        return path.absolute().as_uri()
+    return "".join(_escape(char) for char in PurePosixPath(relative).as_posix())
+
+
+def _escape(char: str) -> str:
+    if char.isascii() and (char.isalnum() or char in "-._~/@+,=()'!$&*"):
+        return char
+    return "".join(f"%{byte:02X}" for byte in char.encode())

@@ -1,5 +1,6 @@
 """Importance matrices: how much each input of each tensor matters, as llama-imatrix measured it."""
 
+from quantrecipe.importance.assumed import assumed_importance
 from quantrecipe.importance.compare import Comparison, TensorChange, compare
 from quantrecipe.importance.coverage import Coverage, TensorCoverage, coverage
 from quantrecipe.importance.encoded import EncodedImportance
@@ -23,6 +24,7 @@ __all__ = [
     "TensorChange",
     "TensorCoverage",
     "TensorStatistics",
+    "assumed_importance",
     "by_layer",
     "compare",
     "coverage",

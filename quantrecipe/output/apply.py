@@ -26,6 +26,7 @@ from quantrecipe.output.stream import Stream
 from quantrecipe.output.targets import Output
 from quantrecipe.output.transform import Nan
 from quantrecipe.output.warm import compile_kernels
+from quantrecipe.plan.header_hashes import with_header_hashes
 from quantrecipe.plan.layout import entries
 from quantrecipe.plan.metadata import DATA_HASHES, SOURCE_HASHES, hashes_value
 from quantrecipe.plan.plan import Plan, PlannedFile
@@ -188,8 +189,9 @@ def _write_headers(outputs: Sequence[Output], stream: Stream) -> None:
 
 
 def _header(plan: Plan, file: PlannedFile, known: Mapping[str, GGUFValue]) -> bytes:
-    metadata = {key: known.get(key, value) for key, value in file.metadata.items()}
-    header = encode_header(metadata, entries(file.assignments, header=file.header), plan.alignment)
+    tensors = entries(file.assignments, header=file.header)
+    metadata = with_header_hashes({key: known.get(key, value) for key, value in file.metadata.items()}, tensors)
+    header = encode_header(metadata, tensors, plan.alignment)
     if len(header) != file.header:
         raise OutputError(f"the header came out at {len(header)} bytes, and the plan said {file.header}")
     return header

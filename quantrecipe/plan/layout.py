@@ -15,6 +15,7 @@ from quantrecipe.errors import PlanError
 from quantrecipe.gguf.header import ALIGNMENT_KEY, TensorEntry
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.gguf.write import header_size, padded
+from quantrecipe.plan.header_hashes import HEADER_HASHES, with_room
 from quantrecipe.plan.plan import Assignment, PlannedFile
 
 __all__ = ["SplitLimits", "entries", "lay_out"]
@@ -52,7 +53,7 @@ def lay_out(
         return (_file(assignments, metadata, alignment),)
     total = len(assignments)
     keys = _MARKS_WHEN_KEPT if limits.shards is not None else _MARKS
-    shared = {ALIGNMENT_KEY: metadata[ALIGNMENT_KEY]} if ALIGNMENT_KEY in metadata else {}
+    shared = {key: metadata[key] for key in (ALIGNMENT_KEY, HEADER_HASHES) if key in metadata}
     heads = (metadata, shared)
     groups = list(
         _groups(assignments, [{**head, **_marks(0, 0, total, keys)} for head in heads], alignment, limits)
@@ -79,6 +80,7 @@ def entries(assignments: Sequence[Assignment], *, header: int) -> list[TensorEnt
 def _file(
     assignments: Sequence[Assignment], metadata: Mapping[str, GGUFValue], alignment: int
 ) -> PlannedFile:
+    metadata = with_room(metadata, len(assignments))
     header = header_size(metadata, entries(assignments, header=0), alignment)
     placed, end = [], header
     for a in assignments:
@@ -121,16 +123,17 @@ class _Size:
 
     def __init__(self, metadata: Mapping[str, GGUFValue], alignment: int) -> None:
         self._alignment = alignment
-        self._header = header_size(metadata, [], 1)
+        self._header = header_size(with_room(metadata, 0), [], 1)
+        self._hash = header_size(with_room(metadata, 1), [], 1) - self._header
         self._data = 0
 
     def add(self, a: Assignment) -> None:
-        self._header += _entry_size(a)
+        self._header += _entry_size(a) + self._hash
         self._data += padded(a.nbytes, self._alignment)
 
     def with_(self, a: Assignment) -> int:
         """Bytes of the file if this tensor came to it."""
-        header = padded(self._header + _entry_size(a), self._alignment)
+        header = padded(self._header + _entry_size(a) + self._hash, self._alignment)
         return header + self._data + padded(a.nbytes, self._alignment)
 
     def too_large(self, a: Assignment, limit: int | None) -> bool:

@@ -11,6 +11,7 @@ Provenance (all under `quantrecipe.`) lets anybody who holds the file see how it
     encoding.xxh3_128     array, in the order of the tensors: XXH3-128 of type, options and importance of each
     source.xxh3_128       the same of each tensor's bytes as the source stores them
     data.xxh3_128         the same of each tensor's data in the file
+    header.xxh3_64        array, XXH3-64 of each other pair and of each tensor's entry: see `header_hashes`
 
 No time, path, user or machine is recorded, so that the same input gives the same file everywhere.
 """
@@ -25,16 +26,25 @@ from quantrecipe.gguf.file_types import FILE_TYPES
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.importance import Importance
 from quantrecipe.model.model import Model
+from quantrecipe.plan.header_hashes import HEADER_HASHES
 from quantrecipe.plan.plan import Assignment
 from quantrecipe.recipe.recipe import KEEP, Recipe
 
-__all__ = ["DATA_HASHES", "ENCODINGS", "PLAN_DIGEST", "SOURCE_HASHES", "build_metadata", "hashes_value"]
+__all__ = [
+    "DATA_HASHES",
+    "ENCODINGS",
+    "OURS",
+    "PLAN_DIGEST",
+    "SOURCE_HASHES",
+    "build_metadata",
+    "hashes_value",
+]
 
 ENCODINGS = "quantrecipe.encoding.xxh3_128"
 SOURCE_HASHES = "quantrecipe.source.xxh3_128"
 DATA_HASHES = "quantrecipe.data.xxh3_128"
 PLAN_DIGEST = "quantrecipe.plan.digest"
-_OURS = "quantrecipe."
+OURS = "quantrecipe."
 _DIGEST_LENGTH = 32
 _QUANTIZATION_VERSION = 2  # ggml: GGML_QNT_VERSION
 _SPLIT = "split."  # says which shard of a model a file is
@@ -53,7 +63,7 @@ def build_metadata(
 
     layers: how many are left, where some were pruned
     """
-    pairs = {key: value for key, value in model.metadata.items() if not key.startswith((_OURS, _SPLIT))}
+    pairs = {key: value for key, value in model.metadata.items() if not key.startswith((OURS, _SPLIT))}
     new = {"general.quantization_version": _u32(_QUANTIZATION_VERSION)}
     if (file_type := _file_type(recipe, model, assignments)) is not None:
         new["general.file_type"] = _u32(file_type)
@@ -90,6 +100,7 @@ def _provenance(
         pairs["quantrecipe.importance.digest"] = _text(importance.digest)
     pairs[ENCODINGS] = GGUFValue.array(ValueType.STRING, [a.encoding for a in assignments])
     pairs[SOURCE_HASHES] = pairs[DATA_HASHES] = hashes_value([unknown] * len(assignments))
+    pairs[HEADER_HASHES] = hashes_value([])  # each file of the output gets as many as it needs
     return pairs
 
 

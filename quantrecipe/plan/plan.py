@@ -96,6 +96,7 @@ class PlannedFile:
 class Plan:
     """A recipe resolved against a model: everything that `apply` needs besides the model's bytes.
 
+    recipe_digest: Recipe.digest
     files:       what will be written: one file, or several shards, the first of which has the metadata
     coverage:    how the importance matrix covers the tensors whose types use it
     digest:      XXH3-128 of what will be written where, in hex
@@ -103,6 +104,7 @@ class Plan:
 
     recipe: str
     recipe_file: str
+    recipe_digest: str
     model: Model
     files: tuple[PlannedFile, ...]
     importance: Importance | None

@@ -1,0 +1,185 @@
+"""quantrecipe diff: what a change of a recipe does to models, tensor by tensor and to the byte."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from quantrecipe.cli.context import Context, pass_context
+from quantrecipe.cli.help import SETTINGS, examples
+from quantrecipe.cli.settings import settings_option
+from quantrecipe.errors import QuantrecipeError
+
+if TYPE_CHECKING:
+    from quantrecipe.cli.diff_text import Comparison
+    from quantrecipe.cli.sides import Operand, Settings
+    from quantrecipe.model.model import Model
+    from quantrecipe.plan.diff import Side
+
+__all__ = ["command"]
+
+
+@click.command(
+    "diff",
+    context_settings=SETTINGS,
+    epilog=examples(
+        "quantrecipe diff main:recipes/mine.yaml recipes/mine.yaml --model shapes/qwen3-14b",
+        "quantrecipe diff llama.cpp/Q4_K_M recipes/mine.yaml --model model-BF16.gguf --all",
+        "quantrecipe diff HEAD~1:r.yaml r.yaml --model a.json --model b.json --format markdown",
+        "quantrecipe diff published.gguf recipes/mine.yaml",
+        "quantrecipe diff mine.lock recipes/mine.yaml --model model.safetensors --exit-code",
+    ),
+)
+@click.argument("old")
+@click.argument("new")
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="MODEL",
+    help="What to plan on; several times for several models. Shape files and shapes/NAME are models, too.",
+)
+@click.option(
+    "--imatrix",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Importance matrix, GGUF or .dat; instead of the recipes'.",
+)
+@click.option(
+    "--assume-imatrix",
+    is_flag=True,
+    help="Plan as if there were an importance matrix that covers every layer: for models that aren't at hand.",
+)
+@click.option(
+    "--sensitivity",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="What `quantrecipe measure` wrote: adds the estimated error.",
+)
+@settings_option
+@click.option("--strict", is_flag=True, help="Refuse every fallback to another type.")
+@click.option("--allow-requantize", is_flag=True, help="Let sources that are quantized be quantized again.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "markdown", "json"]),
+    default="text",
+    show_default=True,
+    help="text for the terminal, markdown for a pull request.",
+)
+@click.option("--all", "every", is_flag=True, help="Show what doesn't change, too.")
+@click.option("--exit-code", is_flag=True, help="Exit with 1 if there is any difference.")
+@pass_context
+def command(
+    ctx: Context,
+    /,
+    old: str,
+    new: str,
+    models: tuple[Path, ...],
+    imatrix: Path | None,
+    assume_imatrix: bool,
+    sensitivity: Path | None,
+    settings: Mapping[str, str],
+    strict: bool,
+    allow_requantize: bool,
+    form: str,
+    every: bool,
+    exit_code: bool,
+) -> None:
+    """Show what NEW makes of a model that OLD makes otherwise: types, sizes, estimated error, and the rules.
+
+    OLD and NEW are recipes (files, names as in extends, or main:recipes/mine.yaml as git has it), lock files, or
+    GGUF files. Weights aren't read. Without --model a GGUF among them is the model. The exit status is 1 if NEW
+    can't be planned.
+    """
+    from quantrecipe.cli.sides import Operand, Settings, require_variables
+
+    if imatrix is not None and assume_imatrix:
+        raise click.UsageError("--imatrix and --assume-imatrix exclude each other.")
+    common = Settings(
+        registry=ctx.load_registry(),
+        imatrix=imatrix,
+        assume_imatrix=assume_imatrix,
+        strict=strict,
+        allow_requantize=allow_requantize,
+        sensitivity=_sensitivity(sensitivity),
+        variables=settings,
+    )
+    pair = Operand(old, common), Operand(new, common)
+    require_variables(*pair)
+    comparisons = _comparisons(*pair, models, common)
+    _show(ctx, comparisons, old, new, form, every=every)
+    failed = any(comparison.new_error is not None for comparison in comparisons)
+    if failed or (exit_code and any(comparison.differs for comparison in comparisons)):
+        raise click.exceptions.Exit(1)
+
+
+def _sensitivity(path: Path | None) -> Any:
+    from quantrecipe.sensitivity import read_sensitivity
+
+    return None if path is None else read_sensitivity(path)
+
+
+def _comparisons(
+    old: Operand, new: Operand, models: tuple[Path, ...], settings: Settings
+) -> list[Comparison]:
+    from dataclasses import replace
+
+    from quantrecipe.cli.sides import Operand
+    from quantrecipe.model.open import open_model
+
+    if models:
+        return [
+            _compare(old, new, str(path), open_model(path, registry=settings.registry)) for path in models
+        ]
+    gguf = next((operand for operand in (new, old) if operand.is_gguf), None)
+    if gguf is not None:  # what it holds is quantized already, and only planned on
+        old, new = (Operand(it.text, replace(settings, allow_requantize=True)) for it in (old, new))
+        return [_compare(old, new, gguf.text, gguf.model)]
+    if old.is_recipe or new.is_recipe:
+        raise click.UsageError(
+            "name a model with --model: a recipe says nothing without one. shapes/qwen3-14b is one that ships."
+        )
+    return [_compare(old, new, new.text, None)]
+
+
+def _compare(old: Operand, new: Operand, name: str, model: Model | None) -> Comparison:
+    from quantrecipe.cli.diff_text import Comparison
+    from quantrecipe.plan.diff import diff_sides
+
+    before, old_error = _side(old, model)
+    after, new_error = _side(new, model)
+    if before is None or after is None:
+        return Comparison(model=name, old_error=old_error, new_error=new_error)
+    return Comparison(model=name, diff=diff_sides(name, before, after, new.settings.sensitivity))
+
+
+def _side(operand: Operand, model: Model | None) -> tuple[Side | None, QuantrecipeError | None]:
+    try:
+        return operand.side(model), None
+    except QuantrecipeError as error:
+        return None, error
+
+
+def _show(ctx: Context, comparisons: list[Comparison], old: str, new: str, form: str, *, every: bool) -> None:
+    if form == "json":
+        document = {
+            "old": old,
+            "new": new,
+            "differs": any(comparison.differs for comparison in comparisons),
+            "models": [comparison.to_json() for comparison in comparisons],
+        }
+        click.echo(json.dumps(document, indent=2))
+    elif form == "markdown":
+        from quantrecipe.cli.diff_markdown import diff_markdown
+
+        click.echo(diff_markdown(comparisons, old, new, every=every), nl=False)
+    else:
+        from quantrecipe.cli.diff_table import render_diff
+
+        ctx.console.print(render_diff(comparisons, old, new, every=every))

@@ -1,0 +1,138 @@
+"""What `diff` compares: from a text on the command line to what it makes of a model.
+
+recipes/mine.yaml, llama.cpp/Q4_K_M, main:recipes/mine.yaml     a recipe, planned
+mine.lock, main:mine.lock                                       a plan that was frozen
+model.gguf                                                      what is in the file
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from quantrecipe.errors import QuantrecipeError, RecipeError
+
+if TYPE_CHECKING:
+    from quantrecipe.importance import Importance
+    from quantrecipe.model.model import Model
+    from quantrecipe.plan.diff import Side
+    from quantrecipe.plan.lock import Lock
+    from quantrecipe.recipe.recipe import Recipe
+    from quantrecipe.registry import Registry
+    from quantrecipe.sensitivity.sensitivity import Sensitivity
+
+__all__ = ["Operand", "Settings", "require_variables"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What holds for both sides of a comparison.
+
+    assume_imatrix: True plans as if there were an importance matrix that covers everything
+    variables:      values for the variables of the recipes, by name
+    """
+
+    registry: Registry
+    imatrix: Path | None = None
+    assume_imatrix: bool = False
+    strict: bool = False
+    allow_requantize: bool = False
+    sensitivity: Sensitivity | None = None
+    variables: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Operand:
+    """One side as the user named it."""
+
+    text: str
+    settings: Settings
+
+    @cached_property
+    def is_gguf(self) -> bool:
+        """True for a GGUF file."""
+        from quantrecipe.model.gguf_file import is_gguf
+
+        path = Path(self.text)
+        return path.is_file() and is_gguf(path)
+
+    @cached_property
+    def lock(self) -> Lock | None:
+        """The lock, where the text names one."""
+        from quantrecipe.plan.lock_file import is_lock, read_lock
+
+        return read_lock(self.text) if not self.is_gguf and is_lock(self.text) else None
+
+    @cached_property
+    def model(self) -> Model:
+        """The GGUF as a model."""
+        from quantrecipe.model.open import open_model
+
+        return open_model(self.text, registry=self.settings.registry)
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The recipe."""
+        from quantrecipe.recipe.load import load_recipe
+
+        variables = self.settings.variables or {}
+        if not variables:
+            return load_recipe(self.text, registry=self.settings.registry)
+        known = load_recipe(self.text, registry=self.settings.registry).variables
+        chosen = {name: value for name, value in variables.items() if name in known}
+        return load_recipe(self.text, registry=self.settings.registry, settings=chosen)
+
+    @property
+    def is_recipe(self) -> bool:
+        """True where there is something to plan."""
+        return not self.is_gguf and self.lock is None
+
+    def side(self, model: Model | None) -> Side:
+        """What it makes of the model. QuantrecipeError where it can't make anything of it."""
+        from quantrecipe.plan.diff import side_of_model, side_of_plan
+        from quantrecipe.plan.lock import require_same_tensors, side_of_lock
+        from quantrecipe.plan.make import make_plan
+
+        if self.is_gguf:
+            return side_of_model(self.text, self.model)
+        if self.lock is not None:
+            if model is not None:
+                require_same_tensors(self.lock, model, file=self.text)
+            return side_of_lock(self.text, self.lock, self.settings.registry)
+        assert model is not None
+        recipe = self.recipe
+        plan = make_plan(
+            recipe,
+            model,
+            registry=self.settings.registry,
+            importance=self._importance(recipe, model),
+            strict=self.settings.strict,
+            allow_requantize=self.settings.allow_requantize,
+        )
+        return side_of_plan(self.text, plan, recipe)
+
+    def _importance(self, recipe: Recipe, model: Model) -> Importance | None:
+        from quantrecipe.importance import assumed_importance, read_importance
+
+        if self.settings.assume_imatrix:
+            return assumed_importance(model.tensors)
+        path = self.settings.imatrix or recipe.importance.file
+        return None if path is None else read_importance(path)
+
+
+def require_variables(old: Operand, new: Operand) -> None:
+    """RecipeError where neither side has a variable that was given a value."""
+    wanted = dict(old.settings.variables or {})
+    known: set[str] = set()
+    try:
+        for operand in (old, new) if wanted else ():
+            if operand.is_recipe:
+                known |= operand.recipe.variables.keys()
+    except QuantrecipeError:
+        return  # told where the side is asked for
+    if unknown := sorted(wanted.keys() - known):
+        names = ", ".join(sorted(known)) or "none"
+        raise RecipeError(f"neither recipe has a variable {unknown[0]!r}", f"their variables: {names}")

@@ -1,0 +1,398 @@
+"""What differs between two plans of one model: tensor by tensor, in groups that a person can review.
+
+A side is whatever says which type each tensor has: a plan, a lock, or a GGUF that is there. Two sides are compared by
+what they make of the model, not by what they are written like.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from quantrecipe.gguf.values import GGUFValue
+from quantrecipe.model.model import Model
+from quantrecipe.plan.assign import FLOATS
+from quantrecipe.plan.group import layer_ranges
+from quantrecipe.plan.metadata import OURS
+from quantrecipe.plan.plan import Assignment, Plan
+from quantrecipe.plan.rule_changes import RuleChange, rule_changes
+from quantrecipe.recipe.recipe import Recipe
+from quantrecipe.tensor import TensorInfo
+
+__all__ = ["Change", "Costs", "Fate", "PlanDiff", "Side", "diff_sides", "side_of_model", "side_of_plan"]
+
+Kind = Literal["changed", "added", "removed", "same"]
+
+
+class Costs(Protocol):
+    """What a sensitivity file knows."""
+
+    def cost(self, name: str, type_: str, /) -> float | None:
+        """How much the model's output moves where this tensor has this type; None where nobody measured it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fate:
+    """What one side makes of a tensor; `because` and `why` as in Assignment."""
+
+    tensor: TensorInfo
+    type: str
+    nbytes: int
+    options: Mapping[str, Any] = field(default_factory=dict)
+    because: str = ""
+    why: str = ""
+    wanted: str | None = None
+    importance: bool | None = None
+
+    @property
+    def label(self) -> str:
+        """The type, with the options that aren't the usual ones."""
+        options = ", ".join(f"{name}={value}" for name, value in self.options.items())
+        return f"{self.type} ({options})" if options else self.type
+
+    def differs(self, other: Fate) -> bool:
+        """True if the data in the file would be another, as far as this can be said from headers."""
+        if None not in (self.importance, other.importance) and self.importance != other.importance:
+            return True
+        return (self.type, self.options, self.nbytes, self.tensor.shape) != (
+            other.type,
+            other.options,
+            other.nbytes,
+            other.tensor.shape,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Side:
+    """One side of a comparison.
+
+    label:    as the user named it
+    nbytes:   of all files together
+    metadata: of the output; None where this side doesn't say
+    recipe:   None where there is none
+    """
+
+    label: str
+    tensors: Mapping[str, Fate]
+    nbytes: int
+    metadata: Mapping[str, GGUFValue] | None = None
+    recipe: Recipe | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def weights(self) -> int:
+        """Number of weights."""
+        return sum(fate.tensor.size for fate in self.tensors.values())
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Bits per weight of all tensors' data together."""
+        return 8 * sum(fate.nbytes for fate in self.tensors.values()) / max(1, self.weights)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Change:
+    """Tensors of one role that go from one type to one other, for the same rules.
+
+    before, after: the fates of the same tensors, in the same order; one of them is empty for tensors that only
+                   the other side has
+    cost_before, cost_after: summed over the tensors; None where the cost of one of them isn't known
+    """
+
+    kind: Kind
+    before: tuple[Fate, ...]
+    after: tuple[Fate, ...]
+    cost_before: float | None = None
+    cost_after: float | None = None
+
+    @property
+    def members(self) -> tuple[Fate, ...]:
+        """The fates on the side that has them."""
+        return self.after or self.before
+
+    @property
+    def role(self) -> str:
+        """Of all members."""
+        return self.members[0].tensor.role
+
+    @property
+    def layers(self) -> str:
+        """Such as "0-3, 28-31"; empty outside the blocks."""
+        return layer_ranges(f.tensor.layer for f in self.members if f.tensor.layer is not None)
+
+    @property
+    def nbytes_before(self) -> int:
+        """Bytes of all members before."""
+        return sum(fate.nbytes for fate in self.before)
+
+    @property
+    def nbytes_after(self) -> int:
+        """Bytes of all members after."""
+        return sum(fate.nbytes for fate in self.after)
+
+    @property
+    def delta(self) -> int:
+        """Bytes that are gained; negative where they are saved."""
+        return self.nbytes_after - self.nbytes_before
+
+    def bits(self, fates: tuple[Fate, ...]) -> float | None:
+        """Bits per weight of `before` or `after`; None where there are none."""
+        weights = sum(fate.tensor.size for fate in fates)
+        return 8 * sum(fate.nbytes for fate in fates) / weights if weights else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for machines."""
+        return {
+            "kind": self.kind,
+            "role": self.role,
+            "layers": self.layers,
+            "tensors": [fate.tensor.name for fate in self.members],
+            "before": _side_json(self.before, self.bits(self.before), self.cost_before),
+            "after": _side_json(self.after, self.bits(self.after), self.cost_after),
+            "delta": self.delta,
+        }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlanDiff:
+    """Two sides of one model.
+
+    model:    as the user named it
+    changes:  what is different, in the order of the roles' first tensors
+    same:     what isn't, in groups of the same kind
+    metadata: keys whose values differ, with both; None where a side doesn't have the key
+    rules:    what is different in the text of the recipes, and what each of that does here
+    cost_before, cost_after: the estimated error of all tensors whose cost is known on both sides
+    unknown_costs: how many others there are; None without a sensitivity file
+    """
+
+    model: str
+    old: Side
+    new: Side
+    changes: tuple[Change, ...]
+    same: tuple[Change, ...]
+    metadata: Mapping[str, tuple[GGUFValue | None, GGUFValue | None]]
+    rules: tuple[RuleChange, ...]
+    cost_before: float | None = None
+    cost_after: float | None = None
+    unknown_costs: int | None = None
+
+    @property
+    def differs(self) -> bool:
+        """True if the files would differ in more than what they record of the recipe."""
+        return bool(self.changes or self.metadata)
+
+    @property
+    def delta(self) -> int:
+        """Bytes by which the new file is larger."""
+        return self.new.nbytes - self.old.nbytes
+
+    @property
+    def unchanged(self) -> int:
+        """Number of tensors whose data stays as it is."""
+        return sum(len(change.members) for change in self.same)
+
+    @property
+    def touched(self) -> int:
+        """Number of tensors that change."""
+        return sum(len(change.members) for change in self.changes)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for machines; the layout is documented in docs/review.md."""
+        return {
+            "model": self.model,
+            "differs": self.differs,
+            "before": _totals_json(self.old, self.cost_before),
+            "after": _totals_json(self.new, self.cost_after),
+            "delta": self.delta,
+            "tensors_changed": self.touched,
+            "tensors_unchanged": self.unchanged,
+            "tensors_without_estimate": self.unknown_costs,
+            "changes": [change.to_json() for change in self.changes],
+            "metadata": {
+                key: {"before": _plain(before), "after": _plain(after)}
+                for key, (before, after) in self.metadata.items()
+            },
+            "rules": [change.to_json() for change in self.rules],
+        }
+
+
+def side_of_plan(label: str, plan: Plan, recipe: Recipe) -> Side:
+    """What a recipe makes of a model."""
+    return Side(
+        label=label,
+        tensors={a.tensor.name: _fate(a) for a in plan.assignments},
+        nbytes=plan.nbytes,
+        metadata=plan.metadata,
+        recipe=recipe,
+        warnings=plan.warnings,
+    )
+
+
+def side_of_model(label: str, model: Model) -> Side:
+    """What a GGUF holds."""
+    return Side(
+        label=label,
+        tensors={
+            t.name: Fate(tensor=t, type=t.dtype, nbytes=sum(e.nbytes for e in model.sources[t.name].extents))
+            for t in model.tensors
+        },
+        nbytes=sum(path.stat().st_size for path in model.files),
+        metadata=model.metadata,
+    )
+
+
+def diff_sides(model: str, old: Side, new: Side, costs: Costs | None = None) -> PlanDiff:
+    """Compare two sides; `model` is what the model is called."""
+    names = list(dict.fromkeys([*new.tensors, *old.tensors]))
+    groups: dict[tuple[object, ...], list[tuple[Fate | None, Fate | None]]] = {}
+    roles: dict[str, int] = {}
+    changed: set[str] = set()
+    for name in names:
+        before, after = old.tensors.get(name), new.tensors.get(name)
+        if (kind := _kind(before, after)) != "same":
+            changed.add(name)
+        either = after or before
+        assert either is not None
+        roles.setdefault(either.tensor.role, len(roles))
+        groups.setdefault((either.tensor.role, kind, *_key(before), *_key(after)), []).append((before, after))
+    all_changes = [_change(key[1], members, costs) for key, members in groups.items()]  # type: ignore[arg-type]  # the kind
+    all_changes.sort(key=lambda change: (roles[change.role], change.members[0].tensor.layer or 0))
+    known = _total_costs(names, old, new, costs)
+    return PlanDiff(
+        model=model,
+        old=old,
+        new=new,
+        changes=tuple(change for change in all_changes if change.kind != "same"),
+        same=tuple(change for change in all_changes if change.kind == "same"),
+        metadata=_metadata(old.metadata, new.metadata),
+        rules=_rules(old, new, changed),
+        cost_before=known[0],
+        cost_after=known[1],
+        unknown_costs=known[2],
+    )
+
+
+def _fate(a: Assignment) -> Fate:
+    return Fate(
+        tensor=a.tensor,
+        type=a.type,
+        nbytes=a.nbytes,
+        options=dict(a.format.options),
+        because=a.because,
+        why=a.why,
+        wanted=a.wanted,
+        importance=a.importance,
+    )
+
+
+def _kind(before: Fate | None, after: Fate | None) -> Kind:
+    if before is None:
+        return "added"
+    if after is None:
+        return "removed"
+    return "changed" if before.differs(after) else "same"
+
+
+def _key(fate: Fate | None) -> tuple[object, ...]:
+    """What the members of a group have in common on one side."""
+    return (None,) if fate is None else (fate.label, fate.because, fate.wanted, fate.importance)
+
+
+def _change(kind: Kind, members: Iterable[tuple[Fate | None, Fate | None]], costs: Costs | None) -> Change:
+    pairs = list(members)
+    before = tuple(fate for fate, _ in pairs if fate is not None)
+    after = tuple(fate for _, fate in pairs if fate is not None)
+    return Change(
+        kind=kind,
+        before=before,
+        after=after,
+        cost_before=_cost(before, costs),
+        cost_after=_cost(after, costs),
+    )
+
+
+def _cost(fates: tuple[Fate, ...], costs: Costs | None) -> float | None:
+    if costs is None or not fates:
+        return None
+    known = [_cost_of(fate, costs) for fate in fates]
+    return None if None in known else sum(cost for cost in known if cost is not None)
+
+
+def _cost_of(fate: Fate, costs: Costs) -> float | None:
+    cost = costs.cost(fate.tensor.name, fate.type)
+    return 0.0 if cost is None and fate.type in FLOATS else cost
+
+
+def _total_costs(
+    names: Iterable[str], old: Side, new: Side, costs: Costs | None
+) -> tuple[float | None, float | None, int | None]:
+    """Before, after, and the number of quantized tensors left out."""
+    if costs is None:
+        return None, None, None
+    before = after = 0.0
+    unknown = counted = 0
+    for name in names:
+        pair = [_cost_of(side.tensors[name], costs) if name in side.tensors else None for side in (old, new)]
+        if pair[0] is None or pair[1] is None:
+            unknown += len({side.tensors[name].label for side in (old, new) if name in side.tensors}) > 1
+        else:
+            before, after, counted = before + pair[0], after + pair[1], counted + 1
+    return (before, after, unknown) if counted else (None, None, unknown)
+
+
+def _metadata(
+    old: Mapping[str, GGUFValue] | None, new: Mapping[str, GGUFValue] | None
+) -> dict[str, tuple[GGUFValue | None, GGUFValue | None]]:
+    """What the files say besides their provenance."""
+    if old is None or new is None:
+        return {}
+    keys = [key for key in dict.fromkeys([*old, *new]) if not key.startswith(OURS)]
+    return {key: (old.get(key), new.get(key)) for key in sorted(keys) if old.get(key) != new.get(key)}
+
+
+def _rules(old: Side, new: Side, changed: set[str]) -> tuple[RuleChange, ...]:
+    if old.recipe is None or new.recipe is None:
+        return ()
+
+    def effects(side: Side) -> dict[str, int]:
+        """How many of the tensors that change each line decides."""
+        counts: dict[str, int] = {}
+        for name in changed & side.tensors.keys():
+            because = side.tensors[name].because
+            counts[because] = counts.get(because, 0) + 1
+        return counts
+
+    return rule_changes(old.recipe, new.recipe, effects(old), effects(new))
+
+
+def _side_json(fates: tuple[Fate, ...], bits: float | None, cost: float | None) -> dict[str, Any] | None:
+    if not fates:
+        return None
+    first = fates[0]
+    return {
+        "type": first.type,
+        "options": dict(first.options),
+        "fallback_from": first.wanted,
+        "nbytes": sum(fate.nbytes for fate in fates),
+        "bits_per_weight": None if bits is None else round(bits, 4),
+        "estimated_error": cost,
+        "because": first.because,
+        "why": first.why,
+        "importance": first.importance,
+    }
+
+
+def _totals_json(side: Side, cost: float | None) -> dict[str, Any]:
+    return {
+        "side": side.label,
+        "nbytes": side.nbytes,
+        "bits_per_weight": round(side.bits_per_weight, 4),
+        "estimated_error": cost,
+        "warnings": list(side.warnings),
+    }
+
+
+def _plain(value: GGUFValue | None) -> Any:
+    return None if value is None else value.decode()

@@ -3,33 +3,50 @@
 from __future__ import annotations
 
 import numpy as np
-from quantrecipe.testing import nasty_rows, same_bytes
+from quantrecipe.testing import nasty_importance, nasty_rows, same_bytes
 
 from quantrecipe_example import Q4_96
 
 FMT = Q4_96()
 
 
-def slowly(row: np.ndarray) -> bytes:
-    """One row, weight by weight, as the docstring of the format says."""
+def codes_of(block: np.ndarray, scale: np.float32) -> np.ndarray:
+    """The nearest code of each weight."""
+    inverse = np.float32(1) / scale if scale else np.float32(0)
+    return np.clip(block * inverse + np.float32(8) + np.float32(0.5), 0, 15).astype(np.int32)
+
+
+def slowly(row: np.ndarray, importance: np.ndarray) -> bytes:
+    """One row, block by block, as the docstring of the format says."""
     data = b""
-    for block in row.reshape(-1, 96):
+    for block, weight in zip(row.reshape(-1, 96), importance.reshape(-1, 96), strict=True):
         peak = block[np.argmax(np.abs(block))]
-        d = np.float16(np.clip(peak / np.float32(-8), -65504, 65504))
-        inverse = np.float32(1) / np.float32(d) if d else np.float32(0)
-        with np.errstate(over="ignore"):
-            codes = [int(np.clip(x * inverse + np.float32(8) + np.float32(0.5), 0, 15)) for x in block]
-        data += d.tobytes() + bytes(codes[i] | codes[48 + i] << 4 for i in range(48))
+        best, least = np.float32(0), np.float32(np.inf)
+        for attempt in range(13):
+            scale = np.clip(peak / -np.float32(6.5 + 0.25 * attempt), np.float32(-65504), np.float32(65504))
+            off = block - scale * (codes_of(block, scale).astype(np.float32) - np.float32(8))
+            loss = np.float32(0)
+            for term in weight * off * off:  # in this order: a sum of float32 depends on it
+                loss += term
+            if loss <= least:
+                best, least = scale, loss
+        d = np.float16(best)
+        codes = codes_of(block, np.float32(d))
+        data += d.tobytes() + bytes(int(codes[i] | codes[48 + i] << 4) for i in range(48))
     return data
 
 
 def test_bytes_are_as_documented() -> None:
-    rows = nasty_rows(np.random.default_rng(0), 40, 192)
-    expected = np.array([list(slowly(row)) for row in rows], np.uint8)
-    same_bytes(FMT.spec, FMT.encode(rows), expected, "encode")
+    rng = np.random.default_rng(0)
+    rows, importance = nasty_rows(rng, 40, 192), nasty_importance(rng, 192)
+    with np.errstate(over="ignore"):
+        for given, when in ((None, "encode"), (importance, "encode with importance")):
+            weight = np.ones(192, np.float32) if given is None else given
+            expected = np.array([list(slowly(row, weight)) for row in rows], np.uint8)
+            same_bytes(FMT.spec, FMT.encode(rows, given), expected, when)
 
 
-def test_the_largest_weight_of_a_block_is_met() -> None:
+def test_two_weights_alone_in_their_block_are_met() -> None:
     rows = np.zeros((1, 96), np.float32)
     rows[0, 17], rows[0, 40] = -0.5, 0.25
     back = FMT.decode(FMT.encode(rows), 96)

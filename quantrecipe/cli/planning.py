@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from quantrecipe.cli.context import Context
+from quantrecipe.cli.settings import load_recipes, settings_option
 
 if TYPE_CHECKING:
     from quantrecipe.model.model import Model
@@ -44,6 +45,7 @@ class PlanOptions:
     """What a plan depends on, besides recipe and model."""
 
     imatrix: Path | None
+    settings: Mapping[str, str]
     arch: str | None
     pre: str | None
     strict: bool
@@ -63,6 +65,7 @@ def plan_options(command: F) -> F:
             metavar="FILE",
             help="Importance matrix, GGUF or .dat; instead of the recipe's.",
         ),
+        settings_option,
         click.option("--strict", is_flag=True, help="Refuse every fallback to another type."),
         click.option(
             "--allow-requantize", is_flag=True, help="Let sources that are quantized be quantized again."
@@ -108,10 +111,9 @@ def build_plans(
     from quantrecipe.importance import read_importance
     from quantrecipe.model.open import open_model
     from quantrecipe.plan.make import make_plan
-    from quantrecipe.recipe.load import load_recipe
 
     registry = ctx.load_registry()
-    loaded = [load_recipe(name, registry=registry) for name in recipes]
+    loaded = load_recipes(recipes, registry, options.settings)
     model = open_model(model_path, arch=options.arch, pre=options.pre, registry=registry)
     matrices = {
         path: read_importance(path)

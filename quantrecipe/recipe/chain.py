@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantrecipe.errors import Problem, RecipeError
+from quantrecipe.recipe.declarations import Declaration, bind, unknown_settings
 from quantrecipe.recipe.definitions import Definitions
 from quantrecipe.recipe.document import Node, read_document
 from quantrecipe.recipe.parse import RecipePart, parse_part, read_extends, read_own
@@ -22,7 +23,7 @@ from quantrecipe.recipe.place import Place
 from quantrecipe.recipe.reader import Reader
 from quantrecipe.recipe.recipe import KeepEntry, Origin, Variable
 from quantrecipe.recipe.rules import Inclusion
-from quantrecipe.recipe.variables import Declaration, Uses, bind, unknown_settings
+from quantrecipe.recipe.variables import Uses
 
 if TYPE_CHECKING:
     from quantrecipe.registry import Registry
@@ -167,7 +168,7 @@ class Chain:
             inherited = inherited.over(parent.part.definitions)
             names |= parent.variables
         link.variables = frozenset(names)
-        uses = Uses({name: it for name, it in self.variables.items() if name in names}, link.read)
+        uses = Uses(self.variables, names, link.read)
         link.part = parse_part(
             link.root, link.read, self.registry, own=link.own, inherited=inherited, uses=uses
         )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from quantrecipe.gguf.file_types import FILE_TYPES
 from quantrecipe.gguf.values import GGUFValue
 from quantrecipe.recipe.budget import Budget, read_budget
+from quantrecipe.recipe.declarations import Declaration, read_variables
 from quantrecipe.recipe.definitions import Definitions, read_facts, read_groups
 from quantrecipe.recipe.layers import LayerSet
 from quantrecipe.recipe.metadata import read_metadata
@@ -22,7 +23,6 @@ from quantrecipe.recipe.requires import read_requires
 from quantrecipe.recipe.rules import Inclusion, read_keep, read_rule
 from quantrecipe.recipe.slots import Slots
 from quantrecipe.recipe.target import Target, read_target
-from quantrecipe.recipe.variables import Declaration, read_variables
 
 if TYPE_CHECKING:
     from quantrecipe.recipe.document import Node

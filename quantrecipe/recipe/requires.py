@@ -46,7 +46,10 @@ def check_requirement(requirement: Requirement, registry: Registry) -> Problem |
     if not plugins:
         if not registry.plugins_on:
             return Problem(what=f"{needs}, and plugins are switched off", remedy="leave out --no-plugins")
-        return Problem(what=_absent(needs, requirement.name), remedy=install)
+        if (version := _installed(requirement.name)) is not None:
+            what = f"{needs}; {requirement.name} {version} is installed, and is no plugin of quantrecipe"
+            return Problem(what=what, remedy="name the plugin's package")
+        return Problem(what=f"{needs}, which isn't installed", remedy=install)
     version = plugins[0].version
     if not requirement.specifier.contains(version, prereleases=True):
         upgrade = install.replace("pip install", "pip install --upgrade", 1)
@@ -59,13 +62,14 @@ def check_requirement(requirement: Requirement, registry: Registry) -> Problem |
     return None
 
 
-def _absent(needs: str, name: str) -> str:
+def _installed(name: str) -> str | None:
+    """The version of a package that is there, plugin or not."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:
-        return f"{needs}; {name} {version(name)} is installed, and is no plugin of quantrecipe"
+        return version(name)
     except (PackageNotFoundError, ValueError):
-        return f"{needs}, which isn't installed"
+        return None
 
 
 def _parse(text: str) -> Requirement:

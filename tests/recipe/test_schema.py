@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from quantrecipe.errors import RecipeError
 from quantrecipe.recipe.budget import BUDGET_KEYS, EXPERT_PLACES, KV_TYPES, VRAM_KEYS
+from quantrecipe.recipe.declarations import VARIABLE_KEYS
 from quantrecipe.recipe.expression import FACTS
 from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.recipe.metadata import METADATA_TYPES
@@ -23,7 +24,7 @@ from quantrecipe.recipe.parse import IMPORTANCE_KEYS, RECIPE_KEYS, UNCOVERED
 from quantrecipe.recipe.rules import KEEP_KEYS, RULE_KEYS
 from quantrecipe.recipe.size import SIZE_PATTERN
 from quantrecipe.recipe.target import DEVICES, ENGINES, TARGET_KEYS
-from quantrecipe.recipe.variables import VARIABLE_KEYS, VARIABLE_TYPES
+from quantrecipe.recipe.variables import VARIABLE_TYPES
 from quantrecipe.registry import Registry
 
 SCHEMA: dict[str, Any] = json.loads((files("quantrecipe.recipe") / "schema.json").read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""docs/plugins.md and docs/architecture.md say what is there, and their examples run."""
+"""docs/plugins/ and docs/architecture.md say what is there, and their examples run."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from support.distributions import install, run_python
 import quantrecipe
 from quantrecipe import hookspecs
 from quantrecipe.api import API_VERSION
+from quantrecipe.scaffold import example_plugin
+from quantrecipe.testing import FORMAT_CHECKS, MODEL_CHECKS, TENSOR_CHECKS
 
 DOCS = Path(__file__).parent.parent / "docs"
-PLUGINS = (DOCS / "plugins.md").read_text(encoding="utf-8")
+PLUGINS = (DOCS / "plugins" / "reference.md").read_text(encoding="utf-8")
+TUTORIAL = (DOCS / "plugins" / "tutorial.md").read_text(encoding="utf-8")
 ARCHITECTURE = (DOCS / "architecture.md").read_text(encoding="utf-8")
 PYTHON_BLOCKS = re.findall(r"```python\n(.*?)```", PLUGINS, re.DOTALL)
 
@@ -68,7 +71,21 @@ def test_every_part_has_its_place_in_the_architecture() -> None:
     assert [part for part in sorted(parts) if f"`{part}`" not in ARCHITECTURE] == []
 
 
-def test_pictures_and_links_lead_somewhere() -> None:
-    for text in (PLUGINS, ARCHITECTURE):
-        for target in re.findall(r"\]\(([^)#]+)", text):
-            assert (DOCS / target).exists(), target
+def test_every_check_is_documented_with_its_promise() -> None:
+    for check in (*FORMAT_CHECKS, *TENSOR_CHECKS, *MODEL_CHECKS):
+        promise = (check.__doc__ or "").splitlines()[0]
+        assert f"| `{check.__name__}` | {promise} |" in PLUGINS
+
+
+def test_the_tutorial_s_code_is_the_example_s() -> None:
+    files = "\n".join(path.read_text(encoding="utf-8") for path in sorted(example_plugin().rglob("*.py")))
+    blocks = re.findall(r"```python\n(.*?)```", TUTORIAL, re.DOTALL)
+    assert len(blocks) > 5
+    for block in blocks:
+        assert block in files
+
+
+def test_every_plugin_of_the_repository_is_in_the_gallery() -> None:
+    gallery = (DOCS / "plugins" / "README.md").read_text(encoding="utf-8")
+    for plugin in example_plugin().parent.glob("*/pyproject.toml"):
+        assert f"[{plugin.parent.name}](" in gallery

@@ -129,16 +129,16 @@ def apply_plans(
         for file, path in zip(plan.files, group, strict=True)
     )
     with ExitStack() as stack:
+        parts = [
+            [
+                stack.enter_context(PartFile(path, file.nbytes, force=force))
+                for file, path in zip(plan.files, group, strict=True)
+            ]
+            for (plan, _), group in zip(plans, paths, strict=True)
+        ]
         outputs = [
-            Output(
-                plan=plan,
-                files=tuple(
-                    (file, stack.enter_context(PartFile(path, file.nbytes, force=force)))
-                    for file, path in zip(plan.files, group, strict=True)
-                ),
-                old=old_tensors,
-            )
-            for (plan, _), group, old_tensors in zip(plans, paths, old, strict=True)
+            Output(plan=plan, files=tuple(zip(plan.files, group, strict=True)), old=old_tensors)
+            for (plan, _), group, old_tensors in zip(plans, parts, old, strict=True)
         ]
         started = time.perf_counter()
         progress.compiling()
@@ -148,7 +148,7 @@ def apply_plans(
         progress.start(stream.weights)
         stream.run()
         _write_headers(outputs, stream)
-        give_names([part for output in outputs for _, part in output.files])
+        give_names([part for group in parts for part in group])
         seconds = time.perf_counter() - compiled
     return [
         Result(

@@ -7,21 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from quantrecipe.api import QuantFormat
-from quantrecipe.output.partfile import PartFile
 from quantrecipe.output.reuse import OldTensor
 from quantrecipe.plan.companions import companion_name
 from quantrecipe.plan.plan import Assignment, Plan, PlannedFile
 
-__all__ = ["Output", "Place", "Target", "targets_of"]
+__all__ = ["Output", "Place", "Sink", "Target", "targets_of"]
 
 
-Assigned: TypeAlias = dict[str, tuple[Assignment, PartFile]]
+class Sink(Protocol):
+    """Where bytes go, at any offset, from any thread: a file that is written, or one that is compared with."""
+
+    def write(self, data: memoryview, offset: int) -> None: ...
+
+
+Assigned: TypeAlias = dict[str, tuple[Assignment, Sink]]
 """By tensor name: what becomes of it, and the file that it goes to."""
 
 
@@ -30,7 +35,7 @@ class Output:
     """A plan on its way into files."""
 
     plan: Plan
-    files: tuple[tuple[PlannedFile, PartFile], ...]
+    files: tuple[tuple[PlannedFile, Sink], ...]
     old: dict[str, OldTensor] = field(default_factory=dict)
 
     def assignments(self) -> Assigned:
@@ -44,7 +49,7 @@ class Place:
 
     output: int
     tensor: str
-    file: PartFile
+    file: Sink
     offset: int
 
 
@@ -69,7 +74,7 @@ class Target:
 
 def targets_of(name: str, outputs: Sequence[Output], assigned: Sequence[Assigned]) -> list[Target]:
     """The different encodings of a tensor that the outputs want. `assigned`: the assignments of each output."""
-    wanted: dict[str, list[tuple[int, Assignment, PartFile]]] = {}
+    wanted: dict[str, list[tuple[int, Assignment, Sink]]] = {}
     for number, by_name in enumerate(assigned):
         if name in by_name:
             assignment, part = by_name[name]
@@ -78,7 +83,7 @@ def targets_of(name: str, outputs: Sequence[Output], assigned: Sequence[Assigned
 
 
 def _target(
-    members: list[tuple[int, Assignment, PartFile]], outputs: Sequence[Output], assigned: Sequence[Assigned]
+    members: list[tuple[int, Assignment, Sink]], outputs: Sequence[Output], assigned: Sequence[Assigned]
 ) -> Target:
     number, first, _ = members[0]
     matrix = outputs[number].plan.importance

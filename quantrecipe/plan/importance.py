@@ -10,9 +10,18 @@ from quantrecipe.model.model import Model
 from quantrecipe.plan.plan import Assignment
 from quantrecipe.recipe.recipe import Recipe
 
-__all__ = ["check_importance", "names"]
+__all__ = ["check_importance", "names", "selected_importance"]
 
 _CALIBRATION_LEAVES_OUT = ("token_embd", "per_layer_token_embd", "output")
+
+
+def selected_importance(recipe: Recipe, importance: Importance | None) -> Importance | None:
+    """The entries that the recipe lets count; None if that is none."""
+    chosen = recipe.importance
+    if importance is None or not (chosen.include or chosen.exclude):
+        return importance
+    selected = importance.only(chosen.include, chosen.exclude)
+    return selected if selected.entries else None
 
 
 def check_importance(

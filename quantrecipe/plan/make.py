@@ -13,7 +13,7 @@ from quantrecipe.model.model import Model
 from quantrecipe.plan.assign import Choice, choose_format
 from quantrecipe.plan.companions import with_companions
 from quantrecipe.plan.digests import encoding_digest, plan_digest
-from quantrecipe.plan.importance import check_importance, names
+from quantrecipe.plan.importance import check_importance, names, selected_importance
 from quantrecipe.plan.layout import SplitLimits, lay_out
 from quantrecipe.plan.metadata import PLAN_DIGEST, build_metadata
 from quantrecipe.plan.plan import Assignment, Plan
@@ -49,7 +49,7 @@ def make_plan(
     registry = registry or load_registry()
     _require_names(model)
     _require_types(recipe)
-    selected = _selected(recipe, importance)
+    selected = selected_importance(recipe, importance)
     pruned = prune(model, selected, recipe.prune)
     model, importance = pruned.model, pruned.importance
     if split is not None and split.shards is not None:
@@ -112,15 +112,6 @@ def make_plan(
         warnings=tuple(_fallback_warnings(assignments) + warnings),
         digest=digest,
     )
-
-
-def _selected(recipe: Recipe, importance: Importance | None) -> Importance | None:
-    """The entries that the recipe lets count; None if that is none."""
-    chosen = recipe.importance
-    if importance is None or not (chosen.include or chosen.exclude):
-        return importance
-    selected = importance.only(chosen.include, chosen.exclude)
-    return selected if selected.entries else None
 
 
 def _order(model: Model, split: SplitLimits | None) -> Sequence[TensorInfo] | None:

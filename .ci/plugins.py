@@ -17,6 +17,8 @@ import tomllib
 import venv
 from pathlib import Path
 
+import click
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -66,7 +68,7 @@ def _run(*command: str | Path, cwd: Path = ROOT) -> None:
 
 def _test(plugin: Path, quantrecipe: Path, name: str) -> None:
     """Install both in a new environment, and run the plugin's tests and the conformance kit there."""
-    print(f"--- {plugin.name} with quantrecipe {name}", flush=True)
+    click.echo(f"--- {plugin.name} with quantrecipe {name}")
     with tempfile.TemporaryDirectory() as folder:
         venv.create(folder, with_pip=True)
         python = Path(folder) / ("Scripts" if sys.platform == "win32" else "bin") / "python"
@@ -82,7 +84,7 @@ def main() -> None:
         _test(plugin, ROOT, f"{current} (this tree)")
         oldest = oldest_version(plugin)
         if same_release(oldest, current):
-            print(f"    {current} is also the oldest that it allows", flush=True)
+            click.echo(f"    {current} is also the oldest that it allows")
             continue
         with tempfile.TemporaryDirectory() as folder:
             old = Path(folder) / "quantrecipe"

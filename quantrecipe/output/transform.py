@@ -18,7 +18,7 @@ from quantrecipe.errors import NonFiniteError
 from quantrecipe.model.read import arrange_rows
 from quantrecipe.output.units import Unit
 
-__all__ = ["Nan", "Rows", "arranged"]
+__all__ = ["Nan", "Rows", "arranged", "to_floats"]
 
 Nan: TypeAlias = Literal["error", "keep"]
 _Bytes: TypeAlias = NDArray[np.uint8]
@@ -38,6 +38,14 @@ def arranged(raw: _Bytes, unit: Unit, rows_per_head: int) -> _Bytes:
     if len(unit.tensor.shape) == 1:  # a bias: its weights are what the heads' rows are elsewhere
         return arrange_rows(raw.reshape(unit.tensor.cols, -1), rows_per_head).reshape(raw.shape)
     return arrange_rows(raw, rows_per_head)
+
+
+def to_floats(raw: _Bytes, source: QuantFormat, out: _Floats) -> None:
+    """Stored rows → float32 rows. raw: uint8 (rows, row bytes) of the format `source`; out: float32 (rows, cols)."""
+    if source.spec.name == "F64":
+        float32_from_float64(raw.view(np.float64), out=out)
+    else:
+        source.decode(raw, out.shape[1], out=out)
 
 
 class Rows:
@@ -122,12 +130,8 @@ class Rows:
     def _decoded(self) -> _Floats:
         if self._floats is None:
             cols = self._unit.tensor.cols
-            floats = self._buffer[: self._unit.rows * cols].reshape(self._unit.rows, cols)
-            if self._source.spec.name == "F64":
-                float32_from_float64(self._raw.view(np.float64), out=floats)
-            else:
-                self._source.decode(self._raw, cols, out=floats)
-            self._floats = floats
+            self._floats = self._buffer[: self._unit.rows * cols].reshape(self._unit.rows, cols)
+            to_floats(self._raw, self._source, self._floats)
         return self._floats
 
     def _error(self, error: NonFiniteError, wrong: NDArray[np.bool_]) -> NonFiniteError:

@@ -29,7 +29,7 @@ from quantrecipe.sensitivity.sensitivity import (
     frozen,
 )
 
-__all__ = ["FORMAT", "header_of", "line_of", "read_sensitivity", "tensor_of", "write_sensitivity"]
+__all__ = ["FORMAT", "header_of", "line_of", "probe_of", "read_sensitivity", "tensor_of", "write_sensitivity"]
 
 FORMAT = 1
 """Version of the layout."""
@@ -120,6 +120,16 @@ def tensor_of(line: Mapping[str, Any]) -> TensorSensitivity:
     )
 
 
+def probe_of(line: Mapping[str, Any]) -> Probed:
+    """A probe, read again. Errors as in `tensor_of`."""
+    return Probed(
+        key=_text(line["key"]),
+        what=_text(line["what"]),
+        kld=_number(line["kld"], least=-math.inf),
+        standard_error=_number(line["standard_error"]),
+    )
+
+
 def _write(sensitivity: Sensitivity, path: Path) -> None:
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
@@ -170,7 +180,7 @@ def _read(path: Path, lines: Iterator[tuple[int, dict[str, Any]]]) -> Sensitivit
         what = f"is of version {version}; this quantrecipe reads version {FORMAT}"
         raise SensitivityError(what, "pip install --upgrade quantrecipe", file=path, line=number)
     try:
-        provenance, probes = _provenance(header), tuple(_probe(item) for item in header["probes"])
+        provenance, probes = _provenance(header), tuple(probe_of(item) for item in header["probes"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _wrong(path, number, f"isn't a header as `measure` writes it ({_said(error)})") from error
     tensors: dict[str, TensorSensitivity] = {}
@@ -188,15 +198,6 @@ def _read(path: Path, lines: Iterator[tuple[int, dict[str, Any]]]) -> Sensitivit
 def _provenance(header: Mapping[str, Any]) -> Provenance:
     texts = {name: _text(header[name]) for name in _TEXTS}
     return Provenance(**texts, n_layers=_count(header["n_layers"]), prior=_count(header["prior"]))
-
-
-def _probe(line: Mapping[str, Any]) -> Probed:
-    return Probed(
-        key=_text(line["key"]),
-        what=_text(line["what"]),
-        kld=_number(line["kld"], least=-math.inf),
-        standard_error=_number(line["standard_error"]),
-    )
 
 
 def _loss(parts: Any) -> Loss:

@@ -1,0 +1,8 @@
+"""Measuring: losses by sampling rows, sensitivities by probing the real engine; into a sensitivity file."""
+
+from __future__ import annotations
+
+from quantrecipe.measure.prober import Passes
+from quantrecipe.measure.run import DEFAULT_SAMPLE, Measurement, choose_types, measure
+
+__all__ = ["DEFAULT_SAMPLE", "Measurement", "Passes", "choose_types", "measure"]

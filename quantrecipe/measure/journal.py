@@ -1,0 +1,94 @@
+"""Journal: what a measurement has found so far, beside the file that it will end in.
+
+Each tensor and each probe is a line that is written at once; a run that is stopped loses what was being measured, and
+nothing else. The next run reads it. A last line that was cut off is no matter.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from quantrecipe.errors import OutputError
+from quantrecipe.output.locks import lock, unlock
+from quantrecipe.sensitivity.file import line_of, probe_of, tensor_of
+from quantrecipe.sensitivity.sensitivity import Probed, TensorSensitivity
+
+__all__ = ["Journal"]
+
+
+class Journal:
+    """Appends; a context manager. Two processes can't have the same one."""
+
+    def __init__(self, path: Path, key: dict[str, Any]) -> None:
+        """key: what losses depend on besides tensors; those of a journal with another key are left aside."""
+        self.path = path
+        self.tensors: list[TensorSensitivity] = []
+        self.probes: list[Probed] = []
+        self._key = key
+        try:
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        except OSError as error:
+            what = f"{path} can't be written: {error.strerror or error}"
+            raise OutputError(what, "name another place with -o FILE") from error
+        try:
+            lock(self._fd)
+        except OSError as error:
+            os.close(self._fd)
+            raise OutputError(
+                f"another process is measuring into {path}", "wait for it, or name another file with -o"
+            ) from error
+
+    def __enter__(self) -> Self:
+        self._read()
+        self._append({"key": self._key})
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        unlock(self._fd)
+        os.close(self._fd)
+
+    def add_tensor(self, tensor: TensorSensitivity) -> None:
+        """A tensor has been measured."""
+        self._append({"tensor": line_of(tensor)})
+
+    def add_probe(self, probe: Probed) -> None:
+        """A probe has been made."""
+        self._append({"probe": asdict(probe)})
+
+    def done(self) -> None:
+        """All of it is in the file now."""
+        with suppress(OSError):
+            self.path.unlink()
+
+    def _append(self, line: dict[str, Any]) -> None:
+        try:
+            os.write(self._fd, (json.dumps(line, ensure_ascii=False) + "\n").encode())
+        except OSError as error:
+            raise OutputError(f"{self.path} can't be written: {error.strerror or error}") from error
+
+    def _read(self) -> None:
+        usable = False
+        with open(self._fd, "rb", closefd=False) as file:
+            file.seek(0)
+            lines = file.read().decode("utf-8", "replace").split("\n")
+        for text in lines:
+            try:
+                line = json.loads(text)
+                if "key" in line:
+                    usable = line["key"] == self._key
+                elif "probe" in line:
+                    self.probes.append(probe_of(line["probe"]))
+                elif usable:
+                    self.tensors.append(tensor_of(line["tensor"]))
+            except (ValueError, TypeError, KeyError, AttributeError):
+                continue  # cut off, when the run before was stopped
+        if lines[-1]:
+            os.write(self._fd, b"\n")

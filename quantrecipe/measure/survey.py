@@ -1,0 +1,69 @@
+"""Survey: one pass over a tensor: its hash, and of each row how large it is, and how spiky.
+
+Outliers are known only to those who have read everything; and the hash says whether anything has changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from quantrecipe.api import QuantFormat
+from quantrecipe.errors import NonFiniteError
+from quantrecipe.measure.buffers import Buffers
+from quantrecipe.model.model import TensorSource
+from quantrecipe.model.read import TensorReader
+from quantrecipe.output.transform import to_floats
+from quantrecipe.output.units import split
+from quantrecipe.tensor import TensorInfo
+
+__all__ = ["Survey", "survey"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Survey:
+    """What one pass finds; rows are counted over all experts, in the source's order.
+
+    digest: XXH3-128 of the stored bytes
+    energy: float64 (rows,), the sum of squares of each row
+    peak:   float32 (rows,), the largest magnitude in each row
+    """
+
+    digest: str
+    energy: NDArray[np.float64]
+    peak: NDArray[np.float32]
+
+
+def survey(
+    tensor: TensorInfo,
+    stored: TensorSource,
+    source: QuantFormat,
+    reader: TensorReader,
+    buffers: Buffers,
+    advance: Callable[[int], None],
+) -> Survey:
+    """Read the whole tensor. NonFiniteError, with its place, for a weight that is NaN or Inf."""
+    rows = tensor.rows * tensor.experts
+    row_bytes = source.spec.row_bytes(tensor.cols)
+    energy, peak = np.empty(rows), np.empty(rows, np.float32)
+    digest = xxhash.xxh3_128()
+    for unit in split(tensor):
+        raw = buffers.raw(unit.rows, row_bytes)
+        reader.read_rows(stored, unit.start, unit.stop, raw.reshape(-1), row_bytes, tensor=tensor.name)
+        digest.update(raw.data)
+        floats = buffers.floats(unit.rows, tensor.cols)
+        to_floats(raw, source, floats)
+        peak[unit.start : unit.stop] = np.maximum(floats.max(axis=1), -floats.min(axis=1))
+        energy[unit.start : unit.stop] = np.einsum("ij,ij->i", floats, floats)
+        if not np.isfinite(peak[unit.start : unit.stop]).all():
+            row = unit.start + int(np.flatnonzero(~np.isfinite(floats).all(axis=1))[0])
+            raise NonFiniteError(
+                f"{tensor.name}: a weight of row {row % tensor.rows} is NaN or Inf",
+                "the model is damaged: download or train it again",
+            )
+        advance(unit.rows * tensor.cols)
+    return Survey(digest=digest.hexdigest(), energy=energy, peak=peak)

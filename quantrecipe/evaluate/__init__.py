@@ -7,9 +7,11 @@ Needs llama-cpp-python (extra `llama`), which is imported when a model is run.
 """
 
 from quantrecipe.evaluate.compare import Positions
+from quantrecipe.evaluate.make import make_reference, reference_key
 from quantrecipe.evaluate.reference import Reference, is_reference, read_reference
-from quantrecipe.evaluate.run import Text, evaluate, make_reference, read_text, score
+from quantrecipe.evaluate.score import evaluate, score
 from quantrecipe.evaluate.statistics import Evaluation, difference, summarise
+from quantrecipe.evaluate.texts import Text, read_text
 
 __all__ = [
     "Evaluation",
@@ -22,6 +24,7 @@ __all__ = [
     "make_reference",
     "read_reference",
     "read_text",
+    "reference_key",
     "score",
     "summarise",
 ]

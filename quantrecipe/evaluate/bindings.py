@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import importlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -60,7 +60,7 @@ def captured_log(llama: Any) -> Iterator[deque[tuple[int, str]]]:
         llama.llama_log_set(_logger.llama_log_callback, ctypes.c_void_p(0))
 
 
-def last_words(log: deque[tuple[int, str]]) -> str:
+def last_words(log: Sequence[tuple[int, str]]) -> str:
     """What llama.cpp gave as its reason: the first line of its errors that says one; "" where there is none."""
     errors = [line.strip() for level, line in log if level == _ERROR and line.strip()]
     return errors[0].split(": ", 1)[-1] if errors else ""

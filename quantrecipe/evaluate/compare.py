@@ -44,6 +44,15 @@ class Positions:
     def __getitem__(self, part: slice) -> Self:
         return type(self)(**{field.name: getattr(self, field.name)[part] for field in fields(self)})
 
+    def stacked(self) -> Doubles:
+        """One array, float64 (fields, positions)."""
+        return np.stack([getattr(self, field.name) for field in fields(self)])
+
+    @classmethod
+    def from_stacked(cls, stacked: Doubles) -> Self:
+        """What `stacked` made."""
+        return cls(**{field.name: row for field, row in zip(fields(cls), stacked, strict=True)})
+
     @classmethod
     def join(cls, parts: Sequence[Self]) -> Self:
         """One after the other."""

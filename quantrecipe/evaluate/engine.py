@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -55,6 +55,7 @@ class LanguageModel:
         self._threads = threads or default_threads()
         self._gpu_layers = -1 if gpu_layers is None else gpu_layers
         self._stack = ExitStack()
+        self.log: Sequence[tuple[int, str]] = ()
 
     def __enter__(self) -> Self:
         with self._stack:
@@ -73,8 +74,6 @@ class LanguageModel:
         llama.llama_backend_init()
         parameters = llama.llama_model_default_params()
         parameters.n_gpu_layers = self._gpu_layers
-        if not self.path.is_file():
-            raise EvaluationError("there is no such file", file=self.path)
         self._model = llama.llama_model_load_from_file(os.fsencode(self.path), parameters)
         if not self._model:
             raise EvaluationError(

@@ -1,0 +1,100 @@
+"""The worker from outside: start it, follow it, and say what it died of."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+from quantrecipe.errors import EvaluationError, Problem
+from quantrecipe.evaluate.run import Progress
+
+__all__ = ["Log", "death", "run_worker"]
+
+Log = Callable[[str], None]
+"""Told each line of llama.cpp's log, at the end."""
+
+_ILLEGAL_INSTRUCTION = (-4, 0xC000001D)  # SIGILL; Windows' STATUS_ILLEGAL_INSTRUCTION
+_REBUILD = (
+    "build it for any processor: CMAKE_ARGS=-DGGML_NATIVE=OFF pip install --force-reinstall --no-cache-dir "
+    "--no-binary llama-cpp-python llama-cpp-python"
+)
+_TOLD = 4000  # bytes of stderr that are looked through
+
+
+def run_worker(request: dict[str, Any], *, progress: Progress | None, log: Log | None) -> None:
+    """Have a request served. EvaluationError for what the worker says, or for its death."""
+    with tempfile.TemporaryFile() as errors, _start(errors) as process:
+        try:
+            done = _follow(process, request, progress, log)
+            status = process.wait()
+        except BaseException:
+            process.kill()
+            raise
+        if not done or status:
+            errors.seek(max(0, errors.seek(0, os.SEEK_END) - _TOLD))
+            raise death(status, errors.read().decode("utf-8", "replace"), request["model"])
+
+
+def _start(errors: IO[bytes]) -> subprocess.Popen[str]:
+    package = str(Path(__file__).parents[2])  # this quantrecipe, however it was found
+    path = os.pathsep.join(part for part in (package, os.environ.get("PYTHONPATH", "")) if part)
+    return subprocess.Popen(
+        [sys.executable, "-m", "quantrecipe.evaluate.worker"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        env=os.environ | {"PYTHONPATH": path},
+        encoding="utf-8",
+    )
+
+
+def _follow(
+    process: subprocess.Popen[str], request: dict[str, Any], progress: Progress | None, log: Log | None
+) -> bool:
+    """Whether the worker said that it was done."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        process.stdin.write(json.dumps(request) + "\n")
+        process.stdin.close()
+    except BrokenPipeError:  # it died before it read; its status says of what
+        return False
+    for line in process.stdout:
+        answer = json.loads(line)
+        if "progress" in answer and progress is not None:
+            progress(*answer["progress"])
+        elif "log" in answer and log is not None:
+            for text in answer["log"]:
+                log(text)
+        elif "problems" in answer:
+            raise EvaluationError([Problem(**problem) for problem in answer["problems"]])
+        elif "done" in answer:
+            return True
+    return False
+
+
+def death(status: int, told: str, model: str) -> EvaluationError:
+    """Why a worker that ended with this status, and said this on stderr, wasn't able to go on."""
+    if status in _ILLEGAL_INSTRUCTION:
+        what = "llama-cpp-python was built for another processor: this one doesn't know an instruction that it uses"
+        return EvaluationError(what, _REBUILD)
+    lines = [line.strip() for line in told.splitlines() if line.strip()]
+    asserted = [line for line in lines if "GGML_ASSERT" in line or "ggml_abort" in line]
+    if status == -9:
+        what = "llama.cpp was killed while it ran it, as systems do that run out of memory"
+        return EvaluationError(what, "use a smaller --ctx, or a machine with more memory", file=model)
+    if asserted:
+        what = f"llama.cpp gave up on it: {asserted[-1]}"
+        return EvaluationError(what, "a newer llama-cpp-python may run it", file=model)
+    if "Traceback" in told:
+        return EvaluationError(f"the process that runs llama.cpp failed:\n{told.strip()}", file=model)
+    last = f" after it said: {lines[-1]}" if lines else ""
+    name = signal.Signals(-status).name if 0 < -status < 65 else f"status {status}"
+    return EvaluationError(f"llama.cpp crashed ({name}){last}", "-v shows its log", file=model)

@@ -124,6 +124,7 @@ class Expression:
     canonical: with all parentheses and in one spelling; equal for expressions that differ in layout alone
     kind:      what it gives; a `when` gives a yes-or-no
     names:     the facts that it asks for
+    defined:   the facts of the recipe that its text names
     """
 
     text: str
@@ -131,6 +132,7 @@ class Expression:
     canonical: str = field(compare=False)
     kind: Kind = field(compare=False)
     names: frozenset[str] = field(compare=False)
+    defined: Mapping[str, Expression] = field(repr=False, compare=False)
     _value: Callable[[Mapping[str, Value]], Value] = field(repr=False, compare=False)
 
     @classmethod
@@ -150,7 +152,8 @@ class Expression:
                 f" (at most {_MAX_LENGTH})",
                 "split the rule",
             )
-        return cls(text, written_out, piece.text, piece.kind, frozenset(builder.names), piece.value)
+        used = MappingProxyType(builder.defined_in_use)
+        return cls(text, written_out, piece.text, piece.kind, frozenset(builder.names), used, piece.value)
 
     def evaluate(self, facts: Mapping[str, Value]) -> Value:
         """Its value; None if that hangs on a fact without one.
@@ -208,7 +211,7 @@ class _Builder:
         self._facts = facts
         self._defined = defined
         self.names: set[str] = set()
-        self.defined_in_use = False
+        self.defined_in_use: dict[str, Expression] = {}
 
     def piece(self, node: ast.expr, depth: int) -> _Piece:
         if not depth:
@@ -240,7 +243,7 @@ class _Builder:
 
     def _fact(self, name: str, depth: int) -> _Piece:
         if (definition := self._defined.get(name)) is not None:
-            self.defined_in_use = True
+            self.defined_in_use[name] = definition
             return self.piece(_parse(definition.written_out), depth - 1)
         if (kind := self._facts.get(name)) is None:
             known = [*self._facts, *self._defined]

@@ -29,7 +29,7 @@ from quantrecipe.recipe.recipe import (
     VramBudget,
 )
 
-__all__ = ["budget_keys", "recipe_digest", "recipe_text", "target_keys"]
+__all__ = ["budget_keys", "plain", "recipe_digest", "recipe_text", "target_keys"]
 
 
 def recipe_text(recipe: Recipe, importance_file: str | None = None) -> str:
@@ -89,7 +89,7 @@ def recipe_digest(recipe: Recipe) -> str:
                 "layers": str(rule.layers) if rule.layers else None,
                 "when": _canonical(rule.when),
                 "type": rule.type,
-                "options": _plain(rule.options),
+                "options": plain(rule.options),
                 "fallback": rule.fallback,
             }
             for rule in recipe.rules
@@ -156,7 +156,7 @@ def _rule_lines(rule: Rule) -> Iterator[str]:
         yield f"    when: {_quote(rule.when.written_out)}"
     yield f"    choose: {_flow(list(rule.choose))}" if rule.choose else f"    type: {rule.type}"
     if rule.options:
-        yield f"    options: {_flow(_plain(rule.options))}"
+        yield f"    options: {_flow(plain(rule.options))}"
     if rule.fallback:
         yield f"    fallback: {rule.fallback}"
     if rule.why:
@@ -192,11 +192,12 @@ def _texts(patterns: tuple[Pattern, ...]) -> list[str]:
     return [str(pattern) for pattern in patterns]
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Options as plain data."""
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return value
 
 

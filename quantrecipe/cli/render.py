@@ -1,0 +1,48 @@
+"""quantrecipe render: a recipe with all that it extends, each rule with its origin."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import click
+
+from quantrecipe.cli.context import Context, pass_context
+from quantrecipe.cli.help import SETTINGS, examples
+from quantrecipe.cli.settings import load_recipes, settings_option
+
+__all__ = ["command"]
+
+
+@click.command(
+    "render",
+    context_settings=SETTINGS,
+    epilog=examples(
+        "quantrecipe render recipes/code-model.yaml",
+        "quantrecipe render recipes/mine.yaml --set experts=IQ3_S > flat.yaml",
+    ),
+)
+@click.argument("recipe")
+@settings_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@pass_context
+def command(ctx: Context, recipe: str, settings: Mapping[str, str], as_json: bool) -> None:
+    """Print RECIPE as one file: all that it extends merged in, variables filled in, each rule with its origin.
+
+    RECIPE is a path, or a name as in extends: llama.cpp/Q4_K_M. What is printed is a recipe by itself, which plans as
+    RECIPE does.
+    """
+    (loaded,) = load_recipes([recipe], ctx.load_registry(), settings)
+    from quantrecipe.recipe.render import flat_recipe, render_recipe
+
+    if as_json:
+        click.echo(json.dumps(flat_recipe(loaded), indent=2))
+        return
+    text = render_recipe(loaded)
+    if not ctx.console.color_system:
+        click.echo(text, nl=False)
+        return
+    from rich.text import Text
+
+    for line in text.splitlines():
+        ctx.console.print(Text(line, "dim" if line.lstrip().startswith("#") else ""), soft_wrap=True)

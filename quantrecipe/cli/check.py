@@ -146,7 +146,7 @@ def _settings_of_each(
         return dict.fromkeys(recipes, settings)
     from quantrecipe.errors import QuantrecipeError, RecipeError
     from quantrecipe.recipe.load import load_recipe
-    from quantrecipe.recipe.variables import unknown_settings
+    from quantrecipe.recipe.declarations import unknown_settings
 
     known: dict[str, Collection[str]] = {}
     for name in recipes:

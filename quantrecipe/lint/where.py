@@ -21,7 +21,7 @@ _SAYS = {
 
 
 def where_it_runs(subject: Subject) -> Iterator[Finding]:
-    """One finding for each type; own rules stand for themselves, others at the target or the `extends`."""
+    """One finding for each type; inherited ones are told at the `extends` that brought them."""
     target = subject.recipe.target
     if target is None:
         return
@@ -54,7 +54,7 @@ def _finding(subject: Subject, target: Target, name: str, rule: Rule | None, sup
     through = "" if own or rule is None else f" (from {rule.origin})"
     return subject.finding(
         _CODES[support.speed],
-        subject.place(rule) if own or rule is None else target.origin,
+        subject.place(rule),
         f"{name}{through} {_SAYS[support.speed]} with {where}: {support.why}",
         _remedy(subject, target, name, support),
     )

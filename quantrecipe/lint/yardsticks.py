@@ -60,13 +60,15 @@ def _compare(
 
 
 def _bits(subject: Subject, view: View) -> float:
-    """Bits per weight of the tensors that are quantized; of choices, the most that there can be."""
+    """Bits per weight of the whole model; of choices, the most that there can be."""
+    chosen = {outcome.tensor.name: outcome.types for outcome in view.outcomes}
     bits = size = 0.0
-    for outcome in view.outcomes:
-        formats = [fmt for fmt in map(subject.format, outcome.types) if fmt is not None]
+    for tensor in view.bare.tensors:
+        types = chosen.get(tensor.name, (tensor.dtype,))
+        formats = [fmt for fmt in map(subject.format, types) if fmt is not None]
         if formats:
-            bits += max(fmt.spec.bits_per_weight for fmt in formats) * outcome.tensor.size
-            size += outcome.tensor.size
+            bits += max(fmt.spec.bits_per_weight for fmt in formats) * tensor.size
+            size += tensor.size
     return bits / size if size else _WORTH_A_LOOK
 
 

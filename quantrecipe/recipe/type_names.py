@@ -27,10 +27,10 @@ def read_type(node: Node | None, key: str, read: Reader, registry: Registry) -> 
     if node is None or not name or name == KEEP:
         return name
     if name.lower() == KEEP:
-        read.add(node, f"there is no format {name!r}", "did you mean 'keep'?")
+        read.add(node, f"there is no format {name!r}", "did you mean 'keep'?", "QR003")
     elif (fmt := registry.formats.get(name)) is None:
         problem = registry.missing_format(name)
-        read.add(node, problem.what, problem.remedy)
+        read.add(node, problem.what, problem.remedy, "QR003")
     elif not fmt.spec.codec:
         read.add(node, f"nothing can be turned into {name}; it only passes through", "use `type: keep`")
     return name

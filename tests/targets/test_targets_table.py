@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -126,3 +127,16 @@ def test_unknown_names(targets: Targets) -> None:
         targets.runs("llamacpp", None, None, "Q4_K")
     with pytest.raises(RecipeError, match="there is no device 'gpu'"):
         targets.runs("llama.cpp", None, "gpu", "Q4_K")
+
+
+def test_the_page_s_table_is_true(targets: Targets) -> None:
+    page = (TOML.parents[2] / "docs/targets.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\S+) \| (.+?) \| (\w+) \| (\w+) \| (\w+) \| (\w+) \|$", page, re.MULTILINE)
+    told: set[tuple[str, str]] = set()
+    for engine, types, *speeds in rows[1:]:
+        for type_ in types.replace("ik_llama.cpp's own", "IQ4_KS").split(", "):
+            assert [targets.runs(engine, None, device, type_).speed for device in DEVICES] == speeds
+            told.add((engine, type_))
+    formats = [name for name, fmt in load_registry(plugins=False).formats.items() if fmt.spec.codec]
+    assert told == {(engine, name) for engine in targets.engines for name in [*formats, "IQ4_KS"]}
+    assert all(engine.newest in page for engine in targets.engines.values())

@@ -1,0 +1,72 @@
+"""Scales of groups as small integers times one scale of their super-block, or of their row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from quantrecipe.core import kernel
+from quantrecipe.core.bits import as_bits, as_float
+from quantrecipe.core.lanes import nearest_int
+
+__all__ = ["first_largest", "get_float", "inverse", "largest_size", "odd_level", "put_float", "signed_level"]
+
+F32 = np.float32
+I32 = np.int32
+U8 = np.uint8
+U32 = np.uint32
+ZERO, ONE, HALF = F32(0), F32(1), F32(0.5)
+MOST_ODD = I32(127)
+
+
+@kernel
+def first_largest(scales: Any, first: Any, count: Any) -> Any:
+    """Of count scales from `first` on, the first of those that are largest in size; 0 if all are 0. NaN is never it."""
+    peak, size = ZERO, ZERO
+    for g in range(first, first + count):
+        scale = scales[g]
+        peak = scale if abs(scale) > size else peak
+        size = abs(scale) if abs(scale) > size else size
+    return peak
+
+
+@kernel
+def largest_size(scales: Any, first: Any, count: Any) -> Any:
+    """The largest size of these."""
+    return abs(first_largest(scales, first, count))
+
+
+@kernel
+def inverse(scale: Any) -> Any:
+    """1 / scale, and 0 for 0."""
+    return ONE / scale if scale != ZERO else ZERO
+
+
+@kernel
+def signed_level(value: Any, steps: Any) -> Any:
+    """The integer (int32) nearest to a float32, from -steps to steps - 1."""
+    return min(max(nearest_int(value), I32(-steps)), I32(steps - 1))
+
+
+@kernel
+def odd_level(value: Any) -> Any:
+    """The odd integer from -127 to 127 nearest to a float32: 2 l - 127, as int32."""
+    l = min(max(nearest_int(HALF * (value + F32(127))), I32(0)), MOST_ODD)  # noqa: E741  # ik_llama.cpp's name
+    return I32(I32(2) * l - MOST_ODD)
+
+
+@kernel
+def put_float(out: Any, at: Any, value: Any) -> None:
+    """Store a little-endian float32."""
+    bits = as_bits(value)
+    for i in range(4):
+        out[at + i] = U8(U32(bits >> U32(8 * i)) & U32(0xFF))
+
+
+@kernel
+def get_float(data: Any, at: Any) -> Any:
+    """The little-endian float32 at a place."""
+    bits = U32(0)
+    for i in range(4):
+        bits = U32(bits | (U32(data[at + i]) << U32(8 * i)))
+    return as_float(bits)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from quantrecipe.lint import GivenModel, Report, Severity
     from quantrecipe.registry import Registry
 
-__all__ = ["command", "given_models", "lint_all"]
+__all__ = ["command", "fails", "given_models", "lint_all"]
 
 Format = Literal["text", "json", "sarif", "github"]
 
@@ -97,7 +97,7 @@ def command(
     if no_advice:
         reports = [_without_advice(report) for report in reports]
     _show(ctx, reports, "json" if as_json else format_)
-    if _fails(reports, fail_on):
+    if fails(reports, fail_on):
         raise click.exceptions.Exit(1)
 
 
@@ -145,8 +145,8 @@ def _settings_of_each(
     if not settings or len(recipes) == 1:
         return dict.fromkeys(recipes, settings)
     from quantrecipe.errors import QuantrecipeError, RecipeError
-    from quantrecipe.recipe.load import load_recipe
     from quantrecipe.recipe.declarations import unknown_settings
+    from quantrecipe.recipe.load import load_recipe
 
     known: dict[str, Collection[str]] = {}
     for name in recipes:
@@ -163,7 +163,8 @@ def _without_advice(report: Report) -> Report:
     return replace(report, findings=tuple(it for it in report.findings if it.severity != "advice"))
 
 
-def _fails(reports: list[Report], least: Severity) -> bool:
+def fails(reports: list[Report], least: Severity) -> bool:
+    """True if something as serious as this was found."""
     from quantrecipe.lint.finding import SEVERITIES
 
     serious = SEVERITIES[: SEVERITIES.index(least) + 1]

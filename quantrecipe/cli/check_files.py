@@ -8,7 +8,7 @@ from pathlib import Path
 
 from quantrecipe.errors import RecipeError
 
-__all__ = ["recipe_files", "recipes_in"]
+__all__ = ["is_recipe", "recipe_files", "recipes_in"]
 
 _SUFFIXES = (".yaml", ".yml")
 _KEY = re.compile(r"^(?:\ufeff)?quantrecipe\s*:", re.MULTILINE)
@@ -36,11 +36,12 @@ def recipes_in(folder: Path) -> Iterator[Path]:
     """The recipes in a folder and the folders below, in order; hidden ones are passed over, and other YAML too."""
     for path in sorted(folder.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.suffix in _SUFFIXES and not hidden and path.is_file() and _is_recipe(path):
+        if path.suffix in _SUFFIXES and not hidden and path.is_file() and is_recipe(path):
             yield path
 
 
-def _is_recipe(path: Path) -> bool:
+def is_recipe(path: Path) -> bool:
+    """True if the file has the key that every recipe has."""
     with path.open("rb") as stream:
         head = stream.read(_HEAD)
     return bool(_KEY.search(head.decode("utf-8", errors="replace")))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from quantrecipe.model.model import Model
     from quantrecipe.plan.diff import Side
 
-__all__ = ["command"]
+__all__ = ["command", "compare"]
 
 
 @click.command(
@@ -134,21 +134,20 @@ def _comparisons(
     from quantrecipe.model.open import open_model
 
     if models:
-        return [
-            _compare(old, new, str(path), open_model(path, registry=settings.registry)) for path in models
-        ]
+        return [compare(old, new, str(path), open_model(path, registry=settings.registry)) for path in models]
     gguf = next((operand for operand in (new, old) if operand.is_gguf), None)
     if gguf is not None:  # what it holds is quantized already, and only planned on
         old, new = (Operand(it.text, replace(settings, allow_requantize=True)) for it in (old, new))
-        return [_compare(old, new, gguf.text, gguf.model)]
+        return [compare(old, new, gguf.text, gguf.model)]
     if old.is_recipe or new.is_recipe:
         raise click.UsageError(
             "name a model with --model: a recipe says nothing without one. shapes/qwen3-14b is one that ships."
         )
-    return [_compare(old, new, new.text, None)]
+    return [compare(old, new, new.text, None)]
 
 
-def _compare(old: Operand, new: Operand, name: str, model: Model | None) -> Comparison:
+def compare(old: Operand, new: Operand, name: str, model: Model | None) -> Comparison:
+    """Both sides on one model; what keeps one from being planned is part of the answer."""
     from quantrecipe.cli.diff_text import Comparison
     from quantrecipe.plan.diff import diff_sides
 

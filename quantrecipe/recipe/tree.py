@@ -18,7 +18,7 @@ from typing import Protocol
 
 from quantrecipe.errors import RecipeError
 
-__all__ = ["DISK", "GitTree", "Tree", "find_revision", "is_revision", "read_revision"]
+__all__ = ["DISK", "GitTree", "Tree", "find_revision", "git_output", "is_revision", "read_revision"]
 
 _GIT_SECONDS = 60
 
@@ -94,7 +94,7 @@ class GitTree:
         inside = Path(os.path.relpath(os.path.normpath(path), self.root)).as_posix()
         if not inside.isprintable() or inside.startswith("../"):
             return b""
-        return _git(["cat-file", mode, "--follow-symlinks"], self.root, f"{self.prefix}{inside}\n")
+        return git_output(["cat-file", mode, "--follow-symlinks"], self.root, f"{self.prefix}{inside}\n")
 
 
 def is_revision(text: str) -> bool:
@@ -110,10 +110,10 @@ def find_revision(text: str) -> tuple[GitTree, Path]:
     if not text.isprintable() or revision.startswith("-"):
         raise RecipeError(f"{text[:60]!r} is no path at a revision", "write main:recipes/mine.yaml")
     here = Path.cwd()
-    root = Path(_git(["rev-parse", "--show-toplevel"], here).decode().removesuffix("\n"))
+    root = Path(git_output(["rev-parse", "--show-toplevel"], here).decode().removesuffix("\n"))
     if revision:
         try:
-            _git(["rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}"], here)
+            git_output(["rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}"], here)
         except RecipeError as error:
             what = f"git knows no revision {revision!r} (asked for by {text!r})"
             raise RecipeError(what, "a shallow clone may have to fetch it; a path needs no colon") from error
@@ -131,7 +131,7 @@ def read_revision(text: str, limit: int) -> bytes:
         raise RecipeError(problem.what, problem.remedy, file=text) from None
 
 
-def _git(arguments: list[str], folder: Path, text: str = "") -> bytes:
+def git_output(arguments: list[str], folder: Path, text: str = "") -> bytes:
     """What git prints. RecipeError where it fails, or isn't there."""
     try:
         result = subprocess.run(

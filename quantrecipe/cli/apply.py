@@ -13,6 +13,7 @@ import click
 
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.help import SETTINGS, examples
+from quantrecipe.cli.locked import locked_option, require_locked
 from quantrecipe.cli.planning import PlanOptions, build_plans, plan_options
 from quantrecipe.errors import OutputError
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from quantrecipe.output.apply import Result
     from quantrecipe.plan.plan import Plan
 
-__all__ = ["command", "default_name"]
+__all__ = ["command", "default_name", "model_stem"]
 
 _SOURCE_TYPE = re.compile(r"[-_.](bf16|f16|fp16|f32|fp32)$", re.IGNORECASE)
 _MODEL_FILE = re.compile(r"\.(gguf|safetensors|safetensors\.index\.json|json)$")
@@ -72,6 +73,7 @@ _UNUSUAL = re.compile(r"[^\w.+-]+")
     show_default=True,
     help="NaN and Inf among the weights: stop, or go on (quantized types store 0 there).",
 )
+@locked_option
 @click.option("--dry-run", is_flag=True, help="Show the plan, and write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @pass_context
@@ -86,6 +88,7 @@ def command(
     force: bool,
     threads: int | None,
     nan: Any,
+    locked: Path | None,
     dry_run: bool,
     as_json: bool,
     **options: Any,
@@ -103,6 +106,7 @@ def command(
     if output is not None and (len(recipes) > 1 or out_dir is not None):
         raise click.UsageError("-o names one file: use --out-dir for several recipes.")
     plans, registry = build_plans(ctx, recipes, model, PlanOptions(**options))
+    require_locked(locked, plans, registry)
     folder = out_dir or Path()
     paths = [output or folder / default_name(model, plan.recipe) for plan in plans]
     if dry_run:
@@ -153,7 +157,12 @@ def _names(paths: Sequence[Path]) -> str:
 
 
 def default_name(model: Path, recipe: str) -> str:
-    """examples/tiny-code/model.safetensors, code-model → tiny-code-code-model.gguf.
+    """examples/tiny-code/model.safetensors, code-model → tiny-code-code-model.gguf."""
+    return f"{model_stem(model)}-{_UNUSUAL.sub('-', recipe.rsplit('/', 1)[-1])}.gguf"
+
+
+def model_stem(model: Path) -> str:
+    """What files about a model are called after: "tiny-code" for its folder, and for the weights in it.
 
     Links aren't followed: in Hugging Face's cache they lead to files that are named after their hashes.
     """
@@ -164,8 +173,7 @@ def default_name(model: Path, recipe: str) -> str:
         stem = _folder_name(path.parent)
     else:
         stem = _SHARD.sub("", _MODEL_FILE.sub("", path.name))
-    stem = _SOURCE_TYPE.sub("", stem) or "model"
-    return f"{stem}-{_UNUSUAL.sub('-', recipe.rsplit('/', 1)[-1])}.gguf"
+    return _SOURCE_TYPE.sub("", stem) or "model"
 
 
 def _folder_name(folder: Path) -> str:

@@ -10,6 +10,7 @@ import click
 
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.help import SETTINGS, examples
+from quantrecipe.cli.locked import locked_option, require_locked
 from quantrecipe.cli.planning import PlanOptions, build_plans, plan_options
 
 __all__ = ["command"]
@@ -27,11 +28,19 @@ __all__ = ["command"]
 @click.argument("recipe")
 @click.argument("model", type=click.Path(path_type=Path))
 @plan_options
+@locked_option
 @click.option("--all", "every_tensor", is_flag=True, help="A line for each tensor.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @pass_context
 def command(
-    ctx: Context, /, recipe: str, model: Path, every_tensor: bool, as_json: bool, **options: Any
+    ctx: Context,
+    /,
+    recipe: str,
+    model: Path,
+    locked: Path | None,
+    every_tensor: bool,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Show what RECIPE would do to MODEL: the type and size of each tensor, and the rule that decides.
 
@@ -39,7 +48,8 @@ def command(
     Hugging Face folder, a .safetensors file in one, a GGUF, or a shape file. Weights aren't read, and nothing is
     written.
     """
-    (plan,), _ = build_plans(ctx, [recipe], model, PlanOptions(**options))
+    (plan,), registry = build_plans(ctx, [recipe], model, PlanOptions(**options))
+    require_locked(locked, [plan], registry)
     if as_json:
         click.echo(json.dumps(plan.to_json(), indent=2))
         return

@@ -53,7 +53,8 @@ class ProgressBar:
 
     def tensor(self, tensor: TensorInfo, types: tuple[str, ...]) -> None:
         if self._task is not None:
-            self._bar.update(self._task, description=f"{printable(tensor.name)} → {', '.join(types)}")
+            becomes = f" → {', '.join(types)}" if types else ""
+            self._bar.update(self._task, description=f"{printable(tensor.name)}{becomes}")
 
     def advance(self, weights: int, read: int, written: int) -> None:
         if self._task is None:

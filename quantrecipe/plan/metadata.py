@@ -45,6 +45,17 @@ SOURCE_HASHES = "quantrecipe.source.xxh3_128"
 DATA_HASHES = "quantrecipe.data.xxh3_128"
 PLAN_DIGEST = "quantrecipe.plan.digest"
 OURS = "quantrecipe."
+RECIPE = "quantrecipe.recipe"
+RECIPE_NAME = "quantrecipe.recipe.name"
+RECIPE_DIGEST = "quantrecipe.recipe.digest"
+IMPORTANCE_DIGEST = "quantrecipe.importance.digest"
+VERSION = "quantrecipe.version"
+PROVENANCE = (
+    *(VERSION, RECIPE_NAME, RECIPE, RECIPE_DIGEST, PLAN_DIGEST, IMPORTANCE_DIGEST),
+    *(ENCODINGS, SOURCE_HASHES, DATA_HASHES, HEADER_HASHES),
+)
+"""All keys of the provenance, in the order in which they are written."""
+
 _DIGEST_LENGTH = 32
 _QUANTIZATION_VERSION = 2  # ggml: GGML_QNT_VERSION
 _SPLIT = "split."  # says which shard of a model a file is
@@ -90,14 +101,14 @@ def _provenance(
 ) -> dict[str, GGUFValue]:
     unknown = "0" * _DIGEST_LENGTH
     pairs = {
-        "quantrecipe.version": _text(__version__),
-        "quantrecipe.recipe.name": _text(recipe.name),
-        "quantrecipe.recipe": _text(recipe.text),
-        "quantrecipe.recipe.digest": _text(recipe.digest),
+        VERSION: _text(__version__),
+        RECIPE_NAME: _text(recipe.name),
+        RECIPE: _text(recipe.text),
+        RECIPE_DIGEST: _text(recipe.digest),
         PLAN_DIGEST: _text(unknown),
     }
     if importance is not None:
-        pairs["quantrecipe.importance.digest"] = _text(importance.digest)
+        pairs[IMPORTANCE_DIGEST] = _text(importance.digest)
     pairs[ENCODINGS] = GGUFValue.array(ValueType.STRING, [a.encoding for a in assignments])
     pairs[SOURCE_HASHES] = pairs[DATA_HASHES] = hashes_value([unknown] * len(assignments))
     pairs[HEADER_HASHES] = hashes_value([])  # each file of the output gets as many as it needs

@@ -1,0 +1,59 @@
+"""What `verify` found, as a person reads it: a line for each check, and below it everything that is wrong."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from quantrecipe.cli.errors import printable
+from quantrecipe.cli.units import bytes_text, duration_text
+from quantrecipe.output.verify.verification import Finding, Verification
+
+__all__ = ["render_verification"]
+
+_MARKS = {"ok": ("ok", "green"), "failed": ("WRONG", "bold red"), "skipped": ("not checked", "yellow")}
+_SHOWN = 40
+"""Findings of one check that are listed; --json has all."""
+
+
+def render_verification(verification: Verification) -> RenderableType:
+    """The checks, the findings, and the answer."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(ratio=1)
+    findings: list[RenderableType] = []
+    for check in verification.checks:
+        table.add_row(check.name, Text(*_MARKS[check.status]), Text(printable(check.said), "dim"))
+        findings += [_finding(finding) for finding in check.findings[:_SHOWN]]
+        if len(check.findings) > _SHOWN:
+            findings.append(Text(f"  … and {len(check.findings) - _SHOWN} more; --json lists them", "dim"))
+    lines: list[RenderableType] = [table]
+    if findings:
+        lines += [Text(), *findings, Text()]
+    lines.append(_answer(verification))
+    return Group(*lines)
+
+
+def _finding(finding: Finding) -> Text:
+    text = Text("✗ ", "red")
+    if finding.file is not None:
+        text.append(f"{printable(str(finding.file))}: ", "bold")
+    if finding.tensor is not None:
+        text.append(f"{printable(finding.tensor)} ", "bold")
+    text.append(printable(finding.what))
+    if finding.tensor is None and finding.offset is not None and "byte " not in finding.what:
+        text.append(f" (at byte {finding.offset:,})")
+    return text
+
+
+def _answer(verification: Verification) -> Text:
+    name = printable(str(verification.path))
+    took = f", {bytes_text(verification.read)} read in {duration_text(verification.seconds)}"
+    if not verification.ok:
+        count = len(verification.findings)
+        return Text.assemble((f"{name} is not what it says", "bold red"), f": {count} findings{took}")
+    skipped = [check.name for check in verification.checks if check.status == "skipped"]
+    but = f"; not checked: {', '.join(skipped)}" if skipped else ""
+    return Text.assemble((f"{name} is what it says", "bold green"), f"{but}{took}")

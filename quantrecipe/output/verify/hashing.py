@@ -1,0 +1,105 @@
+"""Hashes of many stretches of files, by threads, each with one small buffer; and whether stretches are zero."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import TypeVar
+
+import numpy as np
+import xxhash
+
+from quantrecipe.model.model import Extent, TensorSource
+from quantrecipe.model.read import TensorReader
+from quantrecipe.output.progress import Progress
+from quantrecipe.tensor import TensorInfo
+
+__all__ = ["hash_tensors", "nonzero"]
+
+_CHUNK = 1 << 20
+
+T = TypeVar("T")
+
+
+def hash_tensors(
+    tensors: Sequence[TensorInfo],
+    sources: Mapping[str, TensorSource],
+    reader: TensorReader,
+    *,
+    threads: int,
+    progress: Progress,
+) -> dict[str, str]:
+    """XXH3-128 of each tensor's stored bytes, by name."""
+    digests: dict[str, str] = {}
+    stop = threading.Event()
+
+    def work(tensor: TensorInfo) -> str:
+        digest = xxhash.xxh3_128()
+        source = sources[tensor.name]
+        if source.inline is not None:
+            digest.update(source.inline)
+        buffer = np.empty(_CHUNK, np.uint8)
+        for extent in source.extents:
+            for begin in range(0, extent.nbytes, _CHUNK):
+                if stop.is_set():
+                    return ""
+                piece = buffer[: min(_CHUNK, extent.nbytes - begin)]
+                _read(reader, extent, begin, piece, tensor.name)
+                digest.update(piece.data)
+        return digest.hexdigest()
+
+    def collect(tensor: TensorInfo, digest: str) -> None:
+        digests[tensor.name] = digest
+        source = sources[tensor.name]
+        progress.tensor(tensor, ())
+        progress.advance(tensor.size, sum(extent.nbytes for extent in source.extents), 0)
+
+    _each(tensors, work, collect, threads=threads, stop=stop)
+    return digests
+
+
+def nonzero(extent: Extent, reader: TensorReader) -> int | None:
+    """The place in the file of the first byte that isn't zero, None where all are."""
+    buffer = np.empty(min(_CHUNK, extent.nbytes), np.uint8)
+    for begin in range(0, extent.nbytes, _CHUNK):
+        piece = buffer[: min(_CHUNK, extent.nbytes - begin)]
+        _read(reader, extent, begin, piece, "padding")
+        if piece.any():
+            return extent.offset + begin + int(np.flatnonzero(piece)[0])
+    return None
+
+
+def _read(reader: TensorReader, extent: Extent, begin: int, out: np.ndarray, name: str) -> None:
+    one = TensorSource(extents=(extent,), dtype="I8", cols=extent.nbytes)
+    reader.read_rows(one, begin, begin + out.size, out, 1, tensor=name)
+
+
+def _each(
+    items: Iterable[TensorInfo],
+    work: Callable[[TensorInfo], T],
+    collect: Callable[[TensorInfo, T], None],
+    *,
+    threads: int,
+    stop: threading.Event,
+) -> None:
+    """Do the work with threads, and collect in the caller's; whatever interrupts it stops all."""
+    running: dict[Future[T], TensorInfo] = {}
+    with ThreadPoolExecutor(threads, "verify") as pool:
+        try:
+            for item in items:
+                running[pool.submit(work, item)] = item
+                while len(running) >= 2 * threads:
+                    _take(running, collect)
+            while running:
+                _take(running, collect)
+        except BaseException:
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _take(running: dict[Future[T], TensorInfo], collect: Callable[[TensorInfo, T], None]) -> None:
+    done, _ = wait(running, return_when=FIRST_COMPLETED)
+    for future in done:
+        collect(running.pop(future), future.result())

@@ -1,0 +1,82 @@
+"""Produced: a GGUF as it is on the disk, with what it says of how it was made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from quantrecipe.errors import ModelError
+from quantrecipe.gguf.header import GGUFHeader
+from quantrecipe.gguf.values import GGUFValue, ValueType
+from quantrecipe.model.gguf_file import open_gguf, read_gguf_shards
+from quantrecipe.model.model import Extent, Model
+from quantrecipe.plan.metadata import DATA_HASHES, ENCODINGS, SOURCE_HASHES
+from quantrecipe.registry import Registry
+
+__all__ = ["Produced", "read_produced"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Produced:
+    """A file, or all shards of one.
+
+    model:     what is in it, as a model; its tensors in the order of the files
+    encodings, sources, data: recorded digests by tensor; empty where the file doesn't record them
+    """
+
+    path: Path
+    shards: tuple[GGUFHeader, ...]
+    model: Model
+    encodings: Mapping[str, str]
+    sources: Mapping[str, str]
+    data: Mapping[str, str]
+
+    @property
+    def metadata(self) -> Mapping[str, GGUFValue]:
+        """That of the first file, split marks included."""
+        return self.shards[0].metadata
+
+    @property
+    def has_provenance(self) -> bool:
+        """True if it says that quantrecipe made it."""
+        return any(key.startswith("quantrecipe.") for key in self.metadata)
+
+    def text(self, key: str) -> str | None:
+        """A text of the metadata."""
+        value = self.metadata.get(key)
+        return str(value.decode()) if value is not None and value.type is ValueType.STRING else None
+
+    def extent(self, name: str) -> Extent:
+        """Where a tensor's data is."""
+        return self.model.sources[name].extents[0]
+
+
+def read_produced(path: Path, registry: Registry) -> Produced:
+    """The headers of a GGUF. ModelError where they can't be read, or can't be true."""
+    shards = read_gguf_shards(path)
+    model = open_gguf(path, registry.by_ggml_type)
+    names = [tensor.name for tensor in model.tensors]
+    records = {key: _digests(shards[0], key, names) for key in (ENCODINGS, SOURCE_HASHES, DATA_HASHES)}
+    return Produced(
+        path=path,
+        shards=shards,
+        model=model,
+        encodings=records[ENCODINGS],
+        sources=records[SOURCE_HASHES],
+        data=records[DATA_HASHES],
+    )
+
+
+def _digests(header: GGUFHeader, key: str, names: list[str]) -> dict[str, str]:
+    """By tensor; {} where the file doesn't have them."""
+    value = header.metadata.get(key)
+    if value is None:
+        return {}
+    if value.item_type is not ValueType.STRING or len(value) != len(names):
+        count = len(value) if value.type in (ValueType.ARRAY, ValueType.STRING) else 1
+        what = f"{key} has {count} values for {len(names)} tensors"
+        raise ModelError(
+            what, "the header is damaged: fetch the file again, or make it again", file=header.path
+        )
+    return dict(zip(names, map(str, value.decode()), strict=True))

@@ -1,0 +1,151 @@
+"""Quantize tensors again, and compare every byte with what the file has."""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from quantrecipe.importance import Importance
+from quantrecipe.model.model import Extent, Model, TensorSource
+from quantrecipe.model.read import TensorReader
+from quantrecipe.output.progress import Progress
+from quantrecipe.output.stream import Stream
+from quantrecipe.output.targets import Output
+from quantrecipe.output.verify.produced import Produced
+from quantrecipe.output.warm import compile_kernels
+from quantrecipe.plan.plan import Assignment, Plan, PlannedFile
+from quantrecipe.registry import Registry
+
+__all__ = ["Mismatch", "remake", "sample"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mismatch:
+    """Where a tensor's data differs: how many bytes, and the place in the file of the first."""
+
+    nbytes: int
+    offset: int
+
+
+class _Compared:
+    """A file that is compared with instead of written. Thread-safe."""
+
+    def __init__(self, extents: Mapping[str, Extent], reader: TensorReader) -> None:
+        self._extents = sorted(extents.items(), key=lambda item: item[1].offset)
+        self._starts = [extent.offset for _, extent in self._extents]
+        self._reader = reader
+        self._lock = threading.Lock()
+        self.mismatches: dict[str, Mismatch] = {}
+        self.read = 0
+
+    def write(self, data: memoryview, offset: int) -> None:
+        """Compare `data` with what is at `offset`."""
+        made = np.frombuffer(data.cast("B"), np.uint8)
+        name, extent = self._extents[bisect_right(self._starts, offset) - 1]
+        found = np.empty(made.size, np.uint8)
+        begin = offset - extent.offset
+        one = TensorSource(extents=(extent,), dtype="I8", cols=extent.nbytes)
+        self._reader.read_rows(one, begin, begin + made.size, found, 1, tensor=name)
+        places = np.flatnonzero(made != found)
+        with self._lock:
+            self.read += made.size
+            if places.size:
+                first, known = offset + int(places[0]), self.mismatches.get(name)
+                self.mismatches[name] = Mismatch(
+                    nbytes=places.size + (known.nbytes if known else 0),
+                    offset=min(first, known.offset) if known else first,
+                )
+
+
+def remake(
+    produced: Produced,
+    model: Model,
+    assignments: Sequence[Assignment],
+    importance: Importance | None,
+    registry: Registry,
+    reader: TensorReader,
+    *,
+    threads: int,
+    progress: Progress,
+) -> tuple[dict[str, Mismatch], int]:
+    """Where what `assignments` make of the model differs from the file; and how many bytes were read.
+
+    The assignments' offsets are those of the file; companions are among them.
+    """
+    if not assignments:
+        return {}, 0
+    by_file: dict[object, list[Assignment]] = {}
+    for a in assignments:
+        by_file.setdefault(produced.extent(a.tensor.name).path, []).append(a)
+    files, sinks = [], []
+    for shard in produced.shards:
+        members = by_file.get(shard.path, [])
+        extents = {a.tensor.name: produced.extent(a.tensor.name) for a in members}
+        sinks.append(_Compared(extents, reader))
+        files.append(
+            PlannedFile(
+                metadata=shard.metadata,
+                assignments=tuple(members),
+                header=shard.data_start,
+                nbytes=shard.file_size,
+            )
+        )
+    plan = Plan(
+        recipe="",
+        recipe_file="",
+        recipe_digest="",
+        model=model,
+        files=tuple(files),
+        importance=importance,
+        coverage=None,
+        alignment=model.alignment,
+        warnings=(),
+        digest="",
+    )
+    compile_kernels([plan], registry)
+    output = Output(plan=plan, files=tuple(zip(plan.files, sinks, strict=True)))
+    stream = Stream(model, [output], registry, threads=threads, nan="keep", progress=progress)
+    stream.run()
+    mismatches = {name: mismatch for sink in sinks for name, mismatch in sink.mismatches.items()}
+    return mismatches, stream.read + sum(sink.read for sink in sinks)
+
+
+def sample(assignments: Sequence[Assignment], count: int | None, always: Collection[str]) -> list[Assignment]:
+    """So many of them, and those in `always`: all types and roles in turn, and of each the layers spread out.
+
+    The choice depends on the plan alone. None: all.
+    """
+    if count is None:
+        return list(assignments)
+    strata: dict[tuple[str, str], list[Assignment]] = {}
+    for a in assignments:
+        strata.setdefault((a.type, a.tensor.role), []).append(a)
+    by_type: dict[str, list[list[Assignment]]] = {}
+    for (type_, _), members in sorted(strata.items()):
+        by_type.setdefault(type_, []).append(_spread(members))
+    turns = [_in_turns(groups) for _, groups in sorted(by_type.items())]
+    chosen = {a.tensor.name for a in _in_turns(turns)[:count]} | set(always)
+    return [a for a in assignments if a.tensor.name in chosen]
+
+
+def _in_turns(groups: Sequence[Sequence[Assignment]]) -> list[Assignment]:
+    """The first of each, then the second of each, …"""
+    longest = max((len(group) for group in groups), default=0)
+    return [group[place] for place in range(longest) for group in groups if place < len(group)]
+
+
+def _spread(members: Sequence[Assignment]) -> list[Assignment]:
+    """The middle, then the first, the last, and what lies between them, halving."""
+    order: list[int] = []
+    spans = [(0, len(members))]
+    while spans:
+        begin, end = spans.pop(0)
+        if begin < end:
+            middle = (begin + end) // 2
+            order.append(middle)
+            spans += [(begin, middle), (middle + 1, end)]
+    return [members[place] for place in order]

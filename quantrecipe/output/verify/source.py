@@ -1,0 +1,244 @@
+"""The file held against the model that it was made from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from quantrecipe.errors import PlanError
+from quantrecipe.gguf.values import GGUFValue
+from quantrecipe.importance import Importance
+from quantrecipe.model.model import Model
+from quantrecipe.output.verify.expected import choices_of, type_findings
+from quantrecipe.output.verify.produced import Produced
+from quantrecipe.output.verify.verification import Check, Finding
+from quantrecipe.plan.assign import Choice
+from quantrecipe.plan.companions import companion_name
+from quantrecipe.plan.digests import encoding_digest, plan_digest
+from quantrecipe.plan.importance import selected_importance
+from quantrecipe.plan.metadata import IMPORTANCE_DIGEST, OURS, PLAN_DIGEST, build_metadata
+from quantrecipe.plan.plan import Assignment
+from quantrecipe.plan.prune import prune
+from quantrecipe.recipe.recipe import Recipe
+from quantrecipe.registry import Registry
+
+__all__ = ["Origin", "find_origin"]
+
+_SPLIT = "split."
+_IMATRIX = "quantize.imatrix."
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Origin:
+    """The source, as the recipe leaves it, and what each tensor of the file comes from.
+
+    model:       without pruned layers, under the names that the file uses
+    assignments: what can be quantized again, at the offsets of the file
+    companions:  by the name of the tensor that they belong to
+    unknown:     tensors that need an importance matrix that wasn't given
+    importance:  the part of the matrix that counts, under the file's names
+    checks:      of types and plan
+    """
+
+    model: Model
+    assignments: tuple[Assignment, ...]
+    companions: Mapping[str, Assignment]
+    unknown: tuple[str, ...]
+    importance: Importance | None
+    checks: tuple[Check, ...]
+
+
+def find_origin(
+    produced: Produced, source: Model, recipe: Recipe, importance: Importance | None, registry: Registry
+) -> Origin:
+    """What the recipe makes of the source, and how the file differs from it."""
+    selected = selected_importance(recipe, importance)
+    pruned = prune(source, selected, recipe.prune)
+    model, matrix = pruned.model, pruned.importance
+    weighted = IMPORTANCE_DIGEST in produced.metadata or matrix is not None
+    places = {tensor.name: place for place, tensor in enumerate(produced.model.tensors)}
+    choices = choices_of(
+        recipe,
+        model,
+        registry,
+        has_importance=weighted,
+        covered=lambda tensor: matrix is not None and matrix.covers(tensor),
+        order=sorted(model.tensors, key=lambda tensor: places.get(tensor.name, len(places))),
+    )
+    found = _Found(produced, model, matrix, choices, registry)
+    types = Check.of("types", f"{len(choices)} tensors", found.type_findings())
+    plan = Check.of(
+        "plan",
+        "names, shapes, metadata and how each tensor was encoded",
+        [
+            *_metadata(produced, recipe, model, found.all, selected, pruned.layers),
+            *found.encoding_findings(),
+            *_digests(produced, recipe, selected, found),
+        ],
+    )
+    return Origin(
+        model=model,
+        assignments=tuple(found.known),
+        companions=found.companions,
+        unknown=tuple(found.unknown),
+        importance=matrix,
+        checks=(types, plan),
+    )
+
+
+class _Found:
+    """Each tensor of the file, with the format that made it."""
+
+    def __init__(
+        self,
+        produced: Produced,
+        model: Model,
+        matrix: Importance | None,
+        choices: Mapping[str, Choice],
+        registry: Registry,
+    ) -> None:
+        self._produced = produced
+        self._choices = choices
+        self._stored = {tensor.name: tensor for tensor in produced.model.tensors}
+        self._float32 = registry.format("F32")
+        self.all: list[Assignment] = []
+        self.known: list[Assignment] = []
+        self.unknown: list[str] = []
+        self.strange: list[str] = []
+        self.companions: dict[str, Assignment] = {}
+        self._misshapen: list[Finding] = []
+        for tensor in model.tensors:
+            stored, choice = self._stored.get(tensor.name), choices[tensor.name]
+            if stored is None or stored.dtype != choice.format.spec.name:
+                continue
+            if stored.shape != tensor.shape:
+                what = f"has the shape {stored.shape}, and {tensor.shape} in the source"
+                self._misshapen.append(Finding(what=what, tensor=tensor.name))
+                continue
+            self._add(
+                Assignment(
+                    tensor=tensor,
+                    format=choice.format,
+                    nbytes=produced.extent(tensor.name).nbytes,
+                    offset=produced.extent(tensor.name).offset,
+                    because=choice.because,
+                    copied=choice.copied,
+                ),
+                matrix,
+            )
+
+    def _add(self, a: Assignment, matrix: Importance | None) -> None:
+        """Find out whether the tensor was made with importance, and note it."""
+        name, recorded = a.tensor.name, self._produced.encodings.get(a.tensor.name)
+        plain = encoding_digest(a.format, copied=a.copied, importance="")
+        usable = not a.copied and a.format.spec.importance != "ignored"
+        covered = usable and matrix is not None and matrix.covers(a.tensor)
+        best = plain
+        if covered and matrix is not None:
+            best = encoding_digest(a.format, copied=False, importance=matrix.entries[name].digest)
+        a = replace(a, importance=covered, encoding=best)
+        self.all.append(a)
+        if recorded in (None, best):
+            self.known.append(a)
+        elif recorded == plain:  # the matrix covers it, and was not used
+            self.known.append(replace(a, importance=False, encoding=plain))
+        elif usable and IMPORTANCE_DIGEST in self._produced.metadata and matrix is None:
+            self.unknown.append(name)
+            return
+        else:
+            self.strange.append(name)
+            return
+        self._add_companion(a)
+
+    def _add_companion(self, a: Assignment) -> None:
+        if a.format.spec.companion is None or a.copied:
+            return
+        stored = self._stored.get(companion_name(a.tensor, a.format.spec.companion))
+        if stored is not None:
+            extent = self._produced.extent(stored.name)
+            self.companions[a.tensor.name] = replace(
+                a,
+                tensor=stored,
+                format=self._float32,
+                nbytes=extent.nbytes,
+                offset=extent.offset,
+                owner=a.tensor.name,
+            )
+
+    def type_findings(self) -> Iterator[Finding]:
+        """Missing and surplus tensors, other shapes and types."""
+        yield from type_findings(self._stored, self._choices)
+        yield from self._misshapen
+        wanted = set(self._choices)
+        for name, choice in self._choices.items():
+            if choice.format.spec.companion is not None:
+                wanted.add(f"{name.removesuffix('.weight')}.{choice.format.spec.companion}")
+        for name in self._stored.keys() - wanted:
+            yield Finding(what="the source has no such tensor", tensor=name)
+
+    def encoding_findings(self) -> Iterator[Finding]:
+        """Tensors that record another encoding than the recipe gives now."""
+        for name in self.strange:
+            what = (
+                "it records another encoding (version, options or importance) than this recipe, matrix and quantrecipe"
+                " give it"
+            )
+            yield Finding(what=what, tensor=name)
+
+
+def _metadata(
+    produced: Produced,
+    recipe: Recipe,
+    model: Model,
+    assignments: list[Assignment],
+    importance: Importance | None,
+    layers: int | None,
+) -> Iterator[Finding]:
+    """Pairs that aren't the source's, nor what the recipe sets."""
+    if not produced.has_provenance or len(assignments) != len(model.tensors):
+        return  # somebody else's metadata; or its types aren't known, which is told
+    try:
+        expected = build_metadata(recipe, model, assignments, importance, layers=layers, provenance=False)
+    except PlanError as error:
+        yield Finding(what=str(error))
+        return
+    for key in dict.fromkeys([*expected, *produced.metadata]):
+        if key.startswith((OURS, _SPLIT)) or (importance is None and key.startswith(_IMATRIX)):
+            continue
+        before, now = expected.get(key), produced.metadata.get(key)
+        if before != now:
+            what = f"the metadata {key!r} is {_said(now)}, and should be {_said(before)}"
+            yield Finding(what=what, file=produced.shards[0].path)
+
+
+def _digests(
+    produced: Produced, recipe: Recipe, importance: Importance | None, found: _Found
+) -> Iterator[Finding]:
+    recorded = produced.text(IMPORTANCE_DIGEST)
+    if importance is not None and recorded is not None and importance.digest != recorded:
+        what = f"it was made with another importance matrix: its digest is {recorded}, this one's {importance.digest}"
+        yield Finding(what=what, file=importance.path)
+    said = produced.text(PLAN_DIGEST)
+    if said is None or not produced.encodings:
+        return
+    sources = {a.tensor.name: a.tensor.dtype for a in found.all}
+    now = plan_digest(
+        recipe.digest,
+        recorded,
+        (
+            (t.name, t.shape, sources.get(t.name, "F32"), t.dtype, produced.extent(t.name).nbytes, encoding)
+            for t, encoding in zip(produced.model.tensors, produced.encodings.values(), strict=True)
+        ),
+    )
+    if now != said:
+        what = (
+            f"the plan's digest is {now}, but the file says {said}: source types, recipe or encodings differ"
+        )
+        yield Finding(what=what, file=produced.shards[0].path)
+
+
+def _said(value: GGUFValue | None) -> str:
+    if value is None:
+        return "not there"
+    text = repr(value.decode()) if value.item_type is None else f"an array of {len(value):,}"
+    return text if len(text) <= 60 else f"{text[:57]}…"

@@ -1,0 +1,232 @@
+"""verify_file: is a file what it says it is?
+
+Of the file alone: its header and every byte of its data against their hashes, the recorded recipe against its digest,
+the types against the recipe. With the source: its content against the hashes that the file has of it, the plan and the
+metadata, and tensors quantized again and compared byte by byte. With a lock: the plan that was frozen.
+
+Hashes find damage. They don't show who made a file: whoever changes data can change its hashes, and only the source
+gives that away.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from quantrecipe.errors import ModelError
+from quantrecipe.importance import Importance
+from quantrecipe.model.model import Model
+from quantrecipe.model.read import TensorReader
+from quantrecipe.output.progress import Progress, Silent
+from quantrecipe.output.verify.expected import check_types, embedded_recipe
+from quantrecipe.output.verify.findings import change, damage, difference
+from quantrecipe.output.verify.hashing import hash_tensors
+from quantrecipe.output.verify.header import check_header
+from quantrecipe.output.verify.locked import check_lock
+from quantrecipe.output.verify.payload import damaged_tensors, gap_findings
+from quantrecipe.output.verify.produced import Produced, read_produced
+from quantrecipe.output.verify.remake import Mismatch, remake, sample
+from quantrecipe.output.verify.source import Origin, find_origin
+from quantrecipe.output.verify.verification import Check, Finding, Verification
+from quantrecipe.plan.lock import Lock
+from quantrecipe.recipe.recipe import Recipe
+from quantrecipe.registry import Registry, load_registry
+
+__all__ = ["SAMPLE", "verify_file"]
+
+SAMPLE = 16
+"""Tensors that are quantized again, unless the caller wants more or fewer."""
+
+
+def verify_file(
+    path: str | Path,
+    *,
+    registry: Registry | None = None,
+    source: Model | None = None,
+    importance: Importance | None = None,
+    recipe: Recipe | None = None,
+    lock: Lock | None = None,
+    sample: int | None = SAMPLE,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Verification:
+    """Check a GGUF, or all shards of one.
+
+    `source` is the model that it was made from, `importance` the matrix that was used. `recipe` is for files that
+    record none; of others it has to be the recorded one. `sample` is how many tensors are quantized again (None:
+    all). Damaged tensors always are. ModelError where a file can't be read at all, PlanError where recipe and
+    source don't go together.
+    """
+    run = _Run(
+        read_produced(Path(path), registry := registry or load_registry()),
+        registry,
+        threads=threads or _cores(),
+        progress=progress or Silent(),
+    )
+    return run.verify(source, importance, recipe, lock, sample)
+
+
+class _Run:
+    def __init__(self, produced: Produced, registry: Registry, *, threads: int, progress: Progress) -> None:
+        self._produced = produced
+        self._registry = registry
+        self._threads = threads
+        self._progress = progress
+
+    def verify(
+        self,
+        source: Model | None,
+        importance: Importance | None,
+        given: Recipe | None,
+        lock: Lock | None,
+        count: int | None,
+    ) -> Verification:
+        started = time.perf_counter()
+        produced = self._produced
+        self._require_something(source, given, lock)
+        recipe, recipe_check = embedded_recipe(produced, self._registry)
+        checks = [check_header(produced), recipe_check]
+        if recipe is not None and given is not None and recipe.digest != given.digest:
+            what = f"{given.file} isn't the recipe that the file was made with"
+            checks.append(Check.of("recipe", f"against {given.file}", [Finding(what=what)]))
+        recipe = recipe or given
+        origin = None
+        if source is not None and recipe is not None:
+            origin = find_origin(produced, source, recipe, importance, self._registry)
+            checks += origin.checks
+        else:
+            checks.append(check_types(produced, recipe, self._registry))
+        if lock is not None:
+            checks.append(check_lock(produced, lock))
+        self._progress.compiling()
+        self._progress.start(self._weights(source if produced.sources else None))
+        with TensorReader() as reader:
+            damaged = self._damaged(reader)
+            changed = self._changed(origin, reader)
+            remade, mismatches, read = self._remake(origin, reader, {*damaged, *changed}, count)
+            checks.insert(1, self._payload(damaged, mismatches, reader))
+        if source is not None:
+            checks += self._source_checks(origin, changed, damaged, remade, mismatches)
+        read += self._hashed_bytes(origin)
+        return Verification(
+            path=produced.path,
+            files=tuple(shard.path for shard in produced.shards),
+            checks=tuple(checks),
+            requantized=remade,
+            read=read,
+            seconds=time.perf_counter() - started,
+        )
+
+    def _require_something(self, source: Model | None, recipe: Recipe | None, lock: Lock | None) -> None:
+        produced = self._produced
+        if produced.has_provenance or lock is not None or (source is not None and recipe is not None):
+            return
+        raise ModelError(
+            "doesn't say how it was made: no hashes and no recipe are recorded in it",
+            "with --source MODEL and --recipe RECIPE (and --imatrix FILE, if one was used) its tensors can be made"
+            " again and compared",
+            file=produced.path,
+        )
+
+    def _weights(self, source: Model | None) -> int:
+        """How much there is to read, as far as it is known before."""
+        hashed = sum(t.size for t in self._produced.model.tensors) if self._produced.data else 0
+        return hashed + (sum(t.size for t in source.tensors) if source is not None else 0)
+
+    def _damaged(self, reader: TensorReader) -> dict[str, str]:
+        if not self._produced.data:
+            return {}
+        return damaged_tensors(self._produced, reader, threads=self._threads, progress=self._progress)
+
+    def _changed(self, origin: Origin | None, reader: TensorReader) -> dict[str, str]:
+        """Tensors of the source that aren't what the file was made from, with their digests now."""
+        recorded = self._produced.sources
+        if origin is None or not recorded:
+            return {}
+        model = origin.model
+        tensors = [tensor for tensor in model.tensors if tensor.name in recorded]
+        found = hash_tensors(tensors, model.sources, reader, threads=self._threads, progress=self._progress)
+        return {t.name: found[t.name] for t in tensors if found[t.name] != recorded[t.name]}
+
+    def _remake(
+        self, origin: Origin | None, reader: TensorReader, suspects: set[str], count: int | None
+    ) -> tuple[tuple[str, ...], dict[str, Mismatch], int]:
+        if origin is None:
+            return (), {}, 0
+        chosen = sample(origin.assignments, count, suspects)
+        companions = [origin.companions[a.tensor.name] for a in chosen if a.tensor.name in origin.companions]
+        mismatches, read = remake(
+            self._produced,
+            origin.model,
+            [*chosen, *companions],
+            origin.importance,
+            self._registry,
+            reader,
+            threads=self._threads,
+            progress=self._progress,
+        )
+        return tuple(a.tensor.name for a in (*chosen, *companions)), mismatches, read
+
+    def _payload(
+        self, damaged: Mapping[str, str], mismatches: Mapping[str, Mismatch], reader: TensorReader
+    ) -> Check:
+        produced = self._produced
+        if not produced.data:
+            return Check.skipped("payload", "it records no hashes of its data")
+        registry = self._registry
+        findings = [
+            damage(produced, registry, name, digest, mismatches.get(name)) for name, digest in damaged.items()
+        ]
+        findings += gap_findings(produced, reader)
+        nbytes = sum(shard.file_size - shard.data_start for shard in produced.shards)
+        return Check.of("payload", f"{nbytes:,} bytes of data in {len(produced.data)} tensors", findings)
+
+    def _source_checks(
+        self,
+        origin: Origin | None,
+        changed: Mapping[str, str],
+        damaged: Mapping[str, str],
+        remade: tuple[str, ...],
+        mismatches: Mapping[str, Mismatch],
+    ) -> Iterator[Check]:
+        if origin is None:
+            yield Check.skipped("source", "without a recipe, how the source became the file isn't known")
+            return
+        if self._produced.sources:
+            findings = [
+                change(self._produced, self._registry, origin, name, digest, mismatches.get(name))
+                for name, digest in changed.items()
+            ]
+            yield Check.of("source", f"the content of {len(self._produced.sources)} tensors", findings)
+        else:
+            yield Check.skipped("source", "it records no hashes of what it was made from")
+        others = [
+            difference(self._produced, self._registry, name, mismatch, "isn't what the source gives")
+            for name, mismatch in mismatches.items()
+            if name not in damaged and name not in changed
+        ]
+        if not remade and origin.unknown:
+            why = f"all {len(origin.unknown)} tensors were made with an importance matrix: give it with --imatrix"
+            yield Check.skipped("bytes", why)
+            return
+        said = f"{len(remade)} of {len(self._produced.model.tensors)} tensors, quantized again"
+        if origin.unknown:
+            said += f"; {len(origin.unknown)} can't be without the importance matrix (--imatrix)"
+        yield Check.of("bytes", said, others) if remade else Check.skipped("bytes", "no tensor was asked for")
+
+    def _hashed_bytes(self, origin: Origin | None) -> int:
+        """Bytes that were read for hashes."""
+        produced = self._produced
+        read = sum(produced.extent(name).nbytes for name in produced.data)
+        if origin is not None and produced.sources:
+            read += sum(e.nbytes for source in origin.model.sources.values() for e in source.extents)
+        return read
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -11,7 +11,7 @@ from typing import Any
 from quantrecipe.errors import Problem
 from quantrecipe.plugin_loader import PluginInfo
 
-__all__ = ["explain_missing_format"]
+__all__ = ["explain_missing_format", "package_of"]
 
 _TABLE = Path(__file__).with_name("known_formats.toml")
 
@@ -43,7 +43,7 @@ def explain_missing_format(
         )
     if name.upper() in known["ggml"]["removed"]:
         return Problem(what=f"format {name!r} was removed from ggml", remedy="use Q4_0 or IQ4_NL")
-    if package := next((p for p, names in known["packages"].items() if _same_but_case(name, names)), None):
+    if package := package_of(name):
         return _from_package(name, missing, package, plugins, plugins_on=plugins_on)
     if same := _same_but_case(name, known["ggml"]["storage"]):
         return Problem(
@@ -64,6 +64,11 @@ def explain_missing_format(
             what=f"{missing}, and plugins are switched off", remedy="leave out --no-plugins if one has it"
         )
     return Problem(what=f"there is no format {name!r}", remedy=f"use one of {_join(available)}")
+
+
+def package_of(name: str) -> str | None:
+    """The package that brings a format, as far as this version knows."""
+    return next((it for it, names in _known()["packages"].items() if _same_but_case(name, names)), None)
 
 
 def _from_package(

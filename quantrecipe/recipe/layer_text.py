@@ -71,9 +71,10 @@ def _runs(wanted: Collection[int], free: Collection[int], present: Sequence[int]
 
 def _item(first: int, last: int, present: Sequence[int], n_layers: int) -> str:
     if last < n_layers:
-        if first == 0 < last < n_layers - 1:
+        few = 2 * (last + 1 - first) <= n_layers
+        if few and first == 0 < last < n_layers - 1:
             return f"first {_share(last + 1, n_layers, first=True)}"
-        if 0 < first <= last == n_layers - 1:
+        if few and 0 < first <= last == n_layers - 1:
             return f"last {_share(n_layers - first, n_layers, first=False)}"
     return str(first) if first == last else f"{first}-{last}"
 

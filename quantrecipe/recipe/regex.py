@@ -112,6 +112,11 @@ class Regex:
         states, start = _Compiler(text).compile(node)
         return cls(text, states, start, _texts_of(node))
 
+    @property
+    def texts(self) -> tuple[str, ...] | None:
+        """The texts of which one must stand in the name; None where they aren't few."""
+        return self._texts
+
     def search(self, name: str) -> bool:
         """True if the expression matches anywhere in the name."""
         if self._texts is not None:

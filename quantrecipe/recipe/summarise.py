@@ -29,6 +29,10 @@ from quantrecipe.tensor import TensorInfo, head_name
 __all__ = ["DraftRule", "common_type", "summarise"]
 
 
+_WORTH_IT = 1
+"""A default that isn't the most common type has to save more rules than this."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DraftRule:
     """A rule that is still text: `write_recipe` puts it into YAML. Fields are the keys of a rule.
@@ -90,7 +94,7 @@ def summarise(
 def common_type(
     types: Mapping[str, str], tensors: Sequence[TensorInfo], n_layers: int, *, reached: Collection[str]
 ) -> str | None:
-    """The default that leaves the fewest rules to be written; of equal ones, the type of most weights.
+    """The type of most weights; another one where that saves several rules.
 
     reached: names of the tensors that a default is about
     """
@@ -100,11 +104,12 @@ def common_type(
             type_ = types[tensor.name]
             weights[type_] = weights.get(type_, 0) + tensor.size
     candidates = sorted(weights, key=lambda type_: (-weights[type_], type_))[:4]
-
-    def cost(default: str) -> int:
-        return len(summarise(types, tensors, n_layers, base=dict.fromkeys(reached, default)))
-
-    return min(candidates, key=cost, default=None)
+    costs = {
+        type_: len(summarise(types, tensors, n_layers, base=dict.fromkeys(reached, type_)))
+        for type_ in candidates
+    }
+    best = min(candidates, key=costs.__getitem__, default=None)
+    return best if best is None or costs[candidates[0]] - costs[best] > _WORTH_IT else candidates[0]
 
 
 def _in_order(rules: Mapping[tuple[Selector, str], list[int]]) -> list[tuple[Selector, str]]:

@@ -1,0 +1,179 @@
+"""quantrecipe import: a recipe out of a quantized model, or out of another program's command."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from quantrecipe.cli.context import Context, pass_context
+from quantrecipe.cli.errors import print_warning, printable
+from quantrecipe.cli.help import SETTINGS, examples
+from quantrecipe.cli.imatrix_output import write_file
+from quantrecipe.errors import ModelError, RecipeError
+
+if TYPE_CHECKING:
+    from quantrecipe.exchange.imported import Imported
+    from quantrecipe.model.model import Model
+    from quantrecipe.registry import Registry
+
+__all__ = ["command"]
+
+_COMMANDS = ("llama-quantize", "tensor-type-file", "custom-q", "tool-suite")
+_MAX_TEXT = 1 << 20
+
+
+@click.command(
+    "import",
+    context_settings=SETTINGS,
+    epilog=examples(
+        "quantrecipe import Qwen3-14B-UD-Q4_K_XL.gguf -o mix.yaml",
+        "quantrecipe import model-00001-of-00004.gguf --infer",
+        "quantrecipe import quantize.sh --from llama-quantize --model model-BF16.gguf",
+        "quantrecipe import types.txt --from tensor-type-file --base Q4_K_M",
+        "quantrecipe import DeepSeek.recipe --from tool-suite --model shapes/deepseek-v3.1",
+    ),
+)
+@click.argument("source")
+@click.option(
+    "--from",
+    "kind",
+    type=click.Choice(["model", *_COMMANDS]),
+    default="model",
+    help="What SOURCE is: a model (the default), or a text in another program's language.",
+)
+@click.option(
+    "--model",
+    "model_path",
+    type=click.Path(path_type=Path),
+    help="The model that a text is for: the recipe is held against it.",
+)
+@click.option("--base", metavar="TYPE", help="The type that the other program is called with beside a list.")
+@click.option("--infer", is_flag=True, help="Look at the types, though the file has its recipe in it.")
+@click.option("--embedded", is_flag=True, help="The recipe that the file has in it, or nothing.")
+@click.option("--no-presets", "presets", flag_value=False, default=True, help="Extend no shipped recipe.")
+@click.option("--name", help="What the recipe calls itself. [default: SOURCE without folder and ending]")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write FILE, not stdout."
+)
+@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
+@pass_context
+def command(
+    ctx: Context,
+    source: str,
+    kind: str,
+    model_path: Path | None,
+    base: str | None,
+    infer: bool,
+    embedded: bool,
+    presets: bool,
+    name: str | None,
+    output: Path | None,
+    force: bool,
+) -> None:
+    """Make a recipe of SOURCE: a quantized model, or another program's way to say the same.
+
+    The mix of a model becomes the shipped recipe that it is, or comes nearest to, and what differs; else roles and
+    layer ranges. A file that quantrecipe made gives the recipe that is in it. `-` reads a text from stdin.
+    """
+    if kind == "model" and (model_path or base):
+        raise click.UsageError("--model and --base are for texts: say with --from what SOURCE is.")
+    if kind != "model" and (infer or embedded or not presets):
+        raise click.UsageError("--infer, --embedded and --no-presets are for models.")
+    if infer and embedded:
+        raise click.UsageError("--infer and --embedded exclude each other.")
+    if base is not None and kind in ("llama-quantize", "tool-suite"):
+        raise click.UsageError(f"--base is no option of {kind}: SOURCE says it.")
+    registry = ctx.load_registry()
+    name = name or _stem(source)
+    if kind == "model":
+        imported = _from_model(Path(source), registry, name, infer=infer, embedded=embedded, presets=presets)
+    else:
+        imported = _from_text(source, kind, base, _open(model_path, registry), registry, name)
+    for note in imported.notes:
+        print_warning(ctx.err, note)
+    if output is None:
+        click.echo(imported.text, nl=False)
+    else:
+        data = imported.text.encode()
+        write_file(output, len(data), [data], force=force)
+        rules = f"{imported.rules} rule{'' if imported.rules == 1 else 's'}"
+        ctx.console.print(f"{printable(str(output))}: {rules}", soft_wrap=True)
+
+
+def _from_model(
+    path: Path, registry: Registry, name: str, *, infer: bool, embedded: bool, presets: bool
+) -> Imported:
+    from quantrecipe.exchange.imported import Imported
+    from quantrecipe.exchange.recover import embedded_recipe, recover
+
+    model = _open(path, registry)
+    assert model is not None
+    text = None if infer else embedded_recipe(model)
+    if text is not None:
+        return Imported(text=text, rules=text.count("\n  - tensors:"))
+    if embedded:
+        raise ModelError("has no recipe in it", "leave --embedded out to look at its types", file=path)
+    if model.container in ("huggingface", "safetensors"):
+        raise ModelError("isn't quantized", "give a GGUF", file=path)
+    return recover(model, registry, name=name, presets=presets)
+
+
+def _from_text(
+    source: str, kind: str, base: str | None, model: Model | None, registry: Registry, name: str
+) -> Imported:
+    from quantrecipe.exchange.custom_q import from_custom_q, from_tool_suite
+    from quantrecipe.exchange.from_llama_quantize import from_llama_quantize
+    from quantrecipe.exchange.llama_quantize import read_command, read_list_for
+
+    text, folder = _read(source)
+    file = "stdin" if source == "-" else source
+    if kind == "custom-q":
+        return from_custom_q(text, registry, base=base, model=model, name=name, file=file)
+    if kind == "tool-suite":
+        return from_tool_suite(text, registry, model=model, name=name, file=file)
+    if kind == "tensor-type-file":
+        if base is None:
+            raise click.UsageError("Say with --base what llama-quantize is called with: --base Q4_K_M.")
+        called = read_list_for(text, base, file=file)
+    else:
+        called = read_command(text, folder, file=file)
+    return from_llama_quantize(called, registry, model=model, name=name, file=file)
+
+
+def _read(source: str) -> tuple[str, Path]:
+    """The text, and the folder that paths in it start from."""
+    path = Path(source)
+    try:
+        if source == "-":
+            data, folder = sys.stdin.buffer.read(_MAX_TEXT + 1), Path()
+        elif path.is_file():
+            folder = path.parent
+            with path.open("rb") as stream:
+                data = stream.read(_MAX_TEXT + 1)
+        else:
+            raise RecipeError("there is no such file", "check the path", file=source)
+        if len(data) > _MAX_TEXT:
+            raise RecipeError("is larger than 1 MiB, and no list of types", file=source)
+        return data.decode("utf-8-sig"), folder
+    except OSError as error:
+        raise RecipeError(f"can't be read: {error.strerror}", file=source) from None
+    except UnicodeDecodeError:
+        raise RecipeError("isn't UTF-8 text", "is it a model? leave --from out", file=source) from None
+
+
+def _open(path: Path | None, registry: Registry) -> Model | None:
+    if path is None:
+        return None
+    from quantrecipe.model.open import open_model
+
+    return open_model(path, registry=registry)
+
+
+def _stem(source: str) -> str:
+    name = Path(source).name
+    for ending in (".gguf", ".json", ".txt", ".sh", ".recipe", ".shapes"):
+        name = name.removesuffix(ending)
+    return "".join(char if char.isprintable() else "?" for char in name).strip("- ") or "imported"

@@ -1,0 +1,134 @@
+"""The last step of every import of a command: the parts become a recipe, which is held against a model if there is one.
+
+On the model, rules that would do nothing are left out, and where the other program gives a tensor another type than
+the rules say, rules of their own set that right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from quantrecipe.errors import RecipeError
+from quantrecipe.exchange.imported import Imported, wrapped
+from quantrecipe.exchange.presets import planned_types
+from quantrecipe.model.model import Model
+from quantrecipe.plan.facts import model_facts
+from quantrecipe.plan.resolve import trace
+from quantrecipe.recipe.load import load_recipe_text
+from quantrecipe.recipe.recipe import Recipe
+from quantrecipe.recipe.summarise import DraftRule, summarise
+from quantrecipe.recipe.write import write_recipe
+from quantrecipe.registry import Registry
+
+__all__ = ["Parts", "assemble"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parts:
+    """What a recipe is made of; `notes` become comments, too."""
+
+    name: str
+    origin: str
+    rules: tuple[DraftRule, ...] = ()
+    extends: str | None = None
+    default: str | None = None
+    file_type: str | None = None
+    importance: str | Mapping[str, Any] | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    prune: str | None = None
+    requires: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def assemble(
+    parts: Parts,
+    registry: Registry,
+    source: Model | None = None,
+    truth: Mapping[str, str] | None = None,
+    *,
+    importance: bool = False,
+) -> Imported:
+    """The recipe.
+
+    source:     the model, with floats in its matrices; None where no model was given
+    truth:      the type that the other program gives each of its tensors; None where nobody can say
+    importance: True where it would have an importance matrix
+    """
+    if source is None:
+        return _imported(parts)
+    recipe = _load(parts, registry)
+    if recipe is None:
+        note = (
+            f"not held against the model, since these packages aren't installed: {', '.join(parts.requires)}"
+        )
+        return _imported(replace(parts, notes=(*parts.notes, note)))
+    parts = _without_idle(parts, recipe, source, importance=importance)
+    recipe = _load(parts, registry)
+    if truth is None or recipe is None:
+        return _imported(parts)
+    planned = planned_types(recipe, source, registry, importance=importance) or {}
+    wrong = {name for name, type_ in truth.items() if name not in planned or planned[name].type != type_}
+    if wrong:
+        base = {name: it.wanted for name, it in planned.items()}
+        n_layers = int(model_facts(source, has_importance=importance)["n_layers"])
+        types = {name: type_ if name in wrong else base[name] for name, type_ in truth.items()}
+        exceptions = summarise(types, source.tensors, n_layers, base=base)
+        why = f"so that {source.path.name} has the types that {parts.origin} gives it"
+        set_right = tuple(replace(rule, why=why) for rule in exceptions)
+        both = replace(parts, rules=(*set_right, *parts.rules))
+        if (again := _load(both, registry)) is not None:
+            parts = _without_idle(both, again, source, importance=importance)
+    return _imported(parts)
+
+
+def _without_idle(parts: Parts, recipe: Recipe, source: Model, *, importance: bool) -> Parts:
+    """Without the rules that name nothing on the model, or come too late; such rules are errors in a recipe."""
+    found = trace(recipe, source, has_importance=importance, covered=lambda _: importance)
+    taken: set[str] = set()
+    idle = []
+    for number, (rule, match) in enumerate(found.matches):
+        if not rule.own:
+            break
+        if not match.in_layers or match.in_layers <= taken:
+            idle.append(number)
+        taken |= match.matched
+    rules = tuple(rule for number, rule in enumerate(parts.rules) if number not in idle)
+    notes = tuple(
+        f"{' '.join(rule.tensors)} → {rule.type} is left out: it decides nothing on this model"
+        for number, rule in enumerate(parts.rules)
+        if number in idle and not rule.optional
+    )
+    return replace(parts, rules=rules, notes=(*parts.notes, *notes))
+
+
+def _load(parts: Parts, registry: Registry) -> Recipe | None:
+    """The recipe; None where a package that it requires is missing."""
+    try:
+        return load_recipe_text(_text(parts), registry=registry)
+    except RecipeError:
+        installed = {plugin.distribution for plugin in registry.plugins}
+        if set(parts.requires) <= installed:
+            raise
+        return None
+
+
+def _imported(parts: Parts) -> Imported:
+    return Imported(text=_text(parts), notes=parts.notes, rules=len(parts.rules))
+
+
+def _text(parts: Parts) -> str:
+    comments: Sequence[str] = (f"Imported from {parts.origin}.", *parts.notes)
+    return write_recipe(
+        name=parts.name,
+        extends=[parts.extends] if parts.extends else [],
+        requires=parts.requires,
+        default=parts.default,
+        file_type=parts.file_type,
+        importance=parts.importance,
+        metadata=parts.metadata,
+        extra={"prune": parts.prune} if parts.prune else None,
+        rules=parts.rules,
+        comments=wrapped(comments),
+    )

@@ -1,0 +1,245 @@
+"""llama-quantize's command line: what it says, and which type it gives each tensor of a model.
+
+Facts from llama.cpp (tools/quantize/quantize.cpp, src/llama-quant.cpp):
+
+* The pattern of `--tensor-type PATTERN=TYPE` is lower-cased, `\\D` to `\\d`, and searched in the full name; the first
+  match decides. It counts only where the mixture's own type is a quantized one: on F16, BF16 and F32 it is ignored.
+* `--token-embedding-type` and `--output-tensor-type` go before it. With tied embeddings the output's type holds for
+  `token_embd` and `per_layer_token_embd`, unless a pattern names them.
+* A mixture counts the tensors that it decides itself: those that a pattern takes out aren't counted when it picks the
+  layers with more bits.
+* `--pure` gives every matrix the mixture's own type, except where a pattern says otherwise.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from quantrecipe.errors import RecipeError
+from quantrecipe.exchange.overrides import Override, read_list, read_override, read_type
+from quantrecipe.exchange.simulate import fallback_for, mixture_types
+from quantrecipe.exchange.source import quantizable
+from quantrecipe.gguf.file_types import FILE_TYPES, file_type_name
+from quantrecipe.model.model import Model
+from quantrecipe.recipe.load import load_recipe
+from quantrecipe.recipe.recipe import Recipe
+from quantrecipe.recipe.regex import Regex
+from quantrecipe.registry import Registry
+from quantrecipe.tensor import head_name
+
+__all__ = [
+    "MIXTURES",
+    "Command",
+    "command_types",
+    "main_type",
+    "read_command",
+    "read_list_for",
+    "takes_patterns",
+]
+
+MIXTURES: Mapping[str, str] = {
+    "Q4_K": "Q4_K_M",
+    "Q5_K": "Q5_K_M",
+    "Q3_K": "Q3_K_M",
+    "COPY": "COPY",
+    **{name: name for name in FILE_TYPES if name != "NVFP4"},
+}
+"""Names that llama-quantize takes, and the recipe `llama.cpp/…` that is the same."""
+
+_WITH_VALUE = (
+    "--output-tensor-type", "--token-embedding-type", "--tensor-type", "--tensor-type-file", "--prune-layers",
+    "--override-kv", "--imatrix", "--include-weights", "--exclude-weights", "--max-buffer-size",
+)  # fmt: skip
+_ALONE = ("--leave-output-tensor", "--allow-requantize", "--pure", "--keep-split", "--dry-run")
+_PROGRAM = ("llama-quantize", "quantize")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Command:
+    """What a command line of llama-quantize says. `overrides` aren't lower-cased yet."""
+
+    mixture: str
+    overrides: tuple[Override, ...] = ()
+    pure: bool = False
+    leave_output: bool = False
+    output_type: str | None = None
+    embedding_type: str | None = None
+    imatrix: str | None = None
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    prune: tuple[int, ...] = ()
+    metadata: Mapping[str, object] = field(default_factory=dict)
+
+
+def read_command(text: str, folder: Path, *, file: str) -> Command:
+    """A command line as one would type it; the whole of a script that has nothing else in it but comments.
+
+    folder: what the paths of `--tensor-type-file` start from
+    """
+    words = _words(text, file)
+    given: dict[str, list[str]] = {}
+    overrides: list[Override] = []
+    at = next((i + 1 for i, word in enumerate(words) if Path(word).stem in _PROGRAM), 0)
+    while at < len(words) and words[at].startswith("--"):
+        option = words[at]
+        if option not in (*_WITH_VALUE, *_ALONE):
+            raise RecipeError(
+                f"{option!r} isn't an option of llama-quantize",
+                "leave it out, if it is a newer one",
+                file=file,
+            )
+        value = ""
+        if option in _WITH_VALUE:
+            at += 1
+            if at == len(words):
+                raise RecipeError(f"{option} has no value", file=file)
+            value = words[at]
+        given.setdefault(option, []).append(value)
+        if option == "--tensor-type":
+            overrides.append(read_override(value))
+        elif option == "--tensor-type-file":
+            overrides += _read_file(folder / value)
+        at += 1
+    return Command(
+        mixture=_mixture(words[at:], file),
+        overrides=tuple(overrides),
+        pure="--pure" in given,
+        leave_output="--leave-output-tensor" in given,
+        output_type=given.get("--output-tensor-type", [None])[-1],
+        embedding_type=given.get("--token-embedding-type", [None])[-1],
+        imatrix=given.get("--imatrix", [None])[-1],
+        include=tuple(given.get("--include-weights", ())),
+        exclude=tuple(given.get("--exclude-weights", ())),
+        prune=tuple(_numbers(given.get("--prune-layers", []), file)),
+        metadata=dict(_pair(value, file) for value in given.get("--override-kv", [])),
+    )
+
+
+def read_list_for(text: str, mixture: str, *, file: str) -> Command:
+    """What a `--tensor-type-file` says beside this type. Comments, which llama-quantize doesn't know, are taken."""
+    return Command(mixture=_mixture([mixture], file), overrides=tuple(read_list(text, file, words=True)))
+
+
+def _words(text: str, file: str) -> list[str]:
+    if len(text) > 1 << 20:
+        raise RecipeError(f"a command line of {len(text):,} characters", file=file)
+    try:
+        lexer = shlex.shlex(text.replace("\\\n", " "), posix=True, punctuation_chars=False)
+        lexer.whitespace_split = True
+        return list(lexer)
+    except ValueError as error:
+        raise RecipeError(f"the command line can't be read: {error}", "close its quotes", file=file) from None
+
+
+def _mixture(rest: Sequence[str], file: str) -> str:
+    """The name behind the paths: `IN OUT TYPE`, `IN TYPE`, or `TYPE` alone; numbers count, too."""
+    for word in reversed(rest[:3]):
+        name = word.upper()
+        if word.isdigit() and len(rest) < 3:
+            name = file_type_name(int(word)) or name
+        if name in MIXTURES:
+            return name
+    for word in rest[1:3]:
+        if word.isdigit() and (name := file_type_name(int(word)) or "") in MIXTURES:
+            return name
+    raise RecipeError(
+        "the command line doesn't end in a type that llama-quantize knows",
+        "write it whole: llama-quantize [options] IN.gguf OUT.gguf Q4_K_M",
+        file=file,
+    )
+
+
+def _read_file(path: Path) -> list[Override]:
+    try:
+        if not path.is_file():
+            raise RecipeError("there is no such file", "check the path", file=path)
+        return read_list(path.read_text(encoding="utf-8"), str(path), words=True)
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"can't be read: {error}", file=path) from None
+
+
+def _numbers(values: Sequence[str], file: str) -> Iterator[int]:
+    for number in ",".join(values).split(",") if values else ():
+        if not number.strip().isdigit() or len(number) > 6:
+            raise RecipeError(f"{number[:20]!r} is no layer", "write --prune-layers 3,4", file=file)
+        yield int(number)
+
+
+def _pair(text: str, file: str) -> tuple[str, object]:
+    """`KEY=TYPE:VALUE` as a recipe's metadata says it. Whole numbers become u32, as in llama-quantize."""
+    key, equals, said = text.partition("=")
+    kind, colon, value = said.partition(":")
+    try:
+        if key and equals and colon:
+            if kind == "int":
+                return key, {"type": "u32", "value": abs(int(value)) % 2**32}
+            if kind == "float":
+                return key, {"type": "f32", "value": float(value)}
+            if kind == "bool" and value in ("true", "false"):
+                return key, value == "true"
+            if kind == "str":
+                return key, value
+    except ValueError:
+        pass
+    raise RecipeError(
+        f"{text[:80]!r} isn't like KEY=TYPE:VALUE", "types are int, float, bool and str", file=file
+    )
+
+
+def command_types(command: Command, source: Model, registry: Registry, *, importance: bool) -> dict[str, str]:
+    """The type that llama-quantize gives each tensor. source: the model, with floats in its matrices."""
+    mixture = load_recipe(f"llama.cpp/{MIXTURES[command.mixture]}", registry=registry)
+    reached = quantizable(source, registry)
+    fixed = _fixed(command, source, reached, registry)
+    types = mixture_types(mixture, source, registry, taken=fixed.keys(), importance=importance)
+    if command.pure and command.mixture != "COPY":
+        own = {t.name: t for t in source.tensors if t.name in reached}
+        types |= {name: fallback_for(main_type(mixture), tensor, registry) for name, tensor in own.items()}
+    return {**types, **fixed}
+
+
+def main_type(mixture: Recipe) -> str:
+    """The type that llama-quantize starts from, before it looks at the tensor."""
+    return "MXFP4" if mixture.file_type == "MXFP4_MOE" else mixture.default or "F32"
+
+
+def _fixed(command: Command, source: Model, reached: Collection[str], registry: Registry) -> dict[str, str]:
+    """By name, the types that options give, whatever the mixture."""
+    tied = head_name(source.tensors) == "token_embd.weight"
+    patterns = command_patterns(command, registry)
+    output, embedding = (
+        read_type(text, registry).name if text else None
+        for text in (command.output_type, command.embedding_type)
+    )
+    fixed = {}
+    for tensor in source.tensors:
+        if tensor.name not in reached:
+            continue
+        embeds = tensor.role in ("token_embd", "per_layer_token_embd")
+        pattern = next((type_ for regex, type_ in patterns if regex.search(tensor.name)), None)
+        if command.leave_output and tensor.name == "output.weight":
+            fixed[tensor.name] = tensor.dtype
+        elif embedding and embeds and not (tensor.role == "per_layer_token_embd" and pattern):
+            fixed[tensor.name] = embedding
+        elif output and tensor.name == "output.weight":
+            fixed[tensor.name] = output
+        elif pattern:
+            fixed[tensor.name] = fallback_for(pattern, tensor, registry)
+        elif output and tied and embeds and not command.pure:
+            fixed[tensor.name] = fallback_for(output, tensor, registry)
+    return fixed
+
+
+def command_patterns(command: Command, registry: Registry) -> list[tuple[Regex, str]]:
+    """The overrides as llama-quantize reads them, lower-cased; none where it ignores them."""
+    if not takes_patterns(command.mixture):
+        return []
+    return [(Regex.parse(it.regex.lower()), read_type(it.type, registry).name) for it in command.overrides]
+
+
+def takes_patterns(mixture: str) -> bool:
+    """False for mixtures on which llama-quantize ignores `--tensor-type`."""
+    return mixture not in ("F32", "F16", "BF16", "COPY")

@@ -1,0 +1,133 @@
+"""Which shipped recipe a mix is, or comes nearest to: llama.cpp's mixtures and the pure ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from quantrecipe.errors import PlanError, RecipeError
+from quantrecipe.model.model import Model
+from quantrecipe.plan.assign import choose_format
+from quantrecipe.plan.resolve import resolve
+from quantrecipe.recipe.load import load_recipe
+from quantrecipe.recipe.recipe import KEEP, Recipe
+from quantrecipe.registry import Registry
+
+__all__ = ["Guess", "Planned", "guesses", "labelled", "planned_types"]
+
+_FAMILIES = ("llama.cpp", "pure")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Guess:
+    """A shipped recipe, and what it gives the tensors of a model.
+
+    ref:        its name, to be extended
+    importance: True where it was planned with an importance matrix
+    planned:    by tensor name
+    wrong:      how many tensors have another type
+    """
+
+    ref: str
+    recipe: Recipe
+    importance: bool
+    planned: Mapping[str, Planned]
+    wrong: int
+
+
+class Planned(NamedTuple):
+    """The type that a recipe asks for, and the one that the tensor gets."""
+
+    wanted: str
+    type: str
+
+
+def guesses(
+    types: Mapping[str, str], source: Model, registry: Registry, *, label: str | None, importance: bool
+) -> list[Guess]:
+    """Every shipped recipe that can be planned for the model, the one with the fewest wrong tensors first.
+
+    label:      what the file says it mostly is. Where the recipe of this name is right, it is the only one
+    importance: True where the file says that it was made with an importance matrix; else the mixtures that ask for
+                one are tried with one, too
+    """
+    if (named := labelled(types, source, registry, label=label, importance=importance)) and not named.wrong:
+        return [named]
+    found = []
+    for ref, recipe in _mixtures(registry):
+        for given in (True,) if importance else (False, True):
+            if given and not importance and not _asks(recipe):
+                continue
+            if guess := _guess(ref, recipe, types, source, registry, importance=given):
+                found.append(guess)
+
+    def order(guess: Guess) -> tuple[int, bool, bool, bool, int, str]:
+        same = guess.recipe.file_type == label
+        pure = guess.ref.startswith("pure/")
+        return guess.wrong, not same, guess.importance, pure, len(guess.recipe.rules), guess.ref
+
+    return sorted(found, key=order)
+
+
+def labelled(
+    types: Mapping[str, str], source: Model, registry: Registry, *, label: str | None, importance: bool
+) -> Guess | None:
+    """The mixture of llama.cpp's that has this name; None where there is none, or it can't be planned."""
+    ref = f"{_FAMILIES[0]}/{label}"
+    try:
+        recipe = load_recipe(ref, registry=registry)
+    except RecipeError:
+        return None
+    return _guess(ref, recipe, types, source, registry, importance=importance)
+
+
+def _guess(
+    ref: str,
+    recipe: Recipe,
+    types: Mapping[str, str],
+    source: Model,
+    registry: Registry,
+    *,
+    importance: bool,
+) -> Guess | None:
+    planned = planned_types(recipe, source, registry, importance=importance)
+    if planned is None:
+        return None
+    wrong = sum(planned[name].type != type_ for name, type_ in types.items())
+    return Guess(ref=ref, recipe=recipe, importance=importance, planned=planned, wrong=wrong)
+
+
+def planned_types(
+    recipe: Recipe, source: Model, registry: Registry, *, importance: bool
+) -> dict[str, Planned] | None:
+    """What each tensor gets; None where the recipe can't be planned for the model."""
+    try:
+        decisions = resolve(recipe, source, has_importance=importance, covered=lambda _: importance)
+        planned = {}
+        for decision in decisions:
+            choice = choose_format(decision, recipe, source, registry, strict=False, allow_requantize=False)
+            type_ = choice.format.spec.name
+            planned[decision.tensor.name] = Planned(choice.wanted or type_, type_)
+        return planned
+    except PlanError:
+        return None
+
+
+def _mixtures(registry: Registry) -> Iterator[tuple[str, Recipe]]:
+    """Shipped recipes that decide everything, by the name under which they can be extended; each meaning once."""
+    seen: set[str] = set()
+    for prefix, folder in sorted(registry.recipe_folders.items()):
+        family = prefix.partition("@")[0]
+        if family not in _FAMILIES:
+            continue
+        for path in sorted(folder.glob("*.yaml"), key=lambda path: (-len(path.stem), path.stem)):
+            recipe = load_recipe(f"{family}/{path.stem}", registry=registry)
+            if recipe.default not in (None, KEEP) and recipe.digest not in seen:
+                seen.add(recipe.digest)
+                yield f"{family}/{path.stem}", recipe
+
+
+def _asks(recipe: Recipe) -> bool:
+    """True if the types depend on whether there is an importance matrix."""
+    return any(rule.when is not None and "has_importance" in rule.when.names for rule in recipe.rules)

@@ -1,0 +1,189 @@
+"""recover: the mix of a quantized model as a recipe: a shipped recipe and what differs, or roles and layer ranges.
+
+The recipe is held against the file before it is given back: planned for the model that the file was made from, it
+gives every tensor the type that it has there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from quantrecipe.errors import ModelError, RecipeError
+from quantrecipe.exchange.ik_types import explain_unknown_types
+from quantrecipe.exchange.imported import Imported, wrapped
+from quantrecipe.exchange.intent import intended_types
+from quantrecipe.exchange.origin import Origin, describe_origin
+from quantrecipe.exchange.presets import Guess, guesses, labelled, planned_types
+from quantrecipe.exchange.source import as_source, quantizable
+from quantrecipe.model.model import Model
+from quantrecipe.plan.facts import model_facts
+from quantrecipe.plan.resolve import trace
+from quantrecipe.recipe.load import load_recipe_text
+from quantrecipe.recipe.recipe import Recipe
+from quantrecipe.recipe.summarise import DraftRule, common_type, summarise
+from quantrecipe.recipe.write import write_recipe
+from quantrecipe.registry import Registry
+
+__all__ = ["embedded_recipe", "recover"]
+
+_RECIPE = "quantrecipe.recipe"
+_NEAREST = 6
+"""Shipped recipes for which the rules that are missing are written out, to take the shortest."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Draft:
+    rules: list[DraftRule]
+    guess: Guess | None = None
+    default: str | None = None
+
+
+def embedded_recipe(model: Model) -> str | None:
+    """The recipe that a file of quantrecipe's own has in it, parents flattened in; None where there is none."""
+    value = model.metadata.get(_RECIPE)
+    text = value.decode() if value is not None else None
+    return text if isinstance(text, str) else None
+
+
+def recover(model: Model, registry: Registry, *, name: str, presets: bool = True) -> Imported:
+    """The recipe that gives the model its types.
+
+    `presets`: may be a shipped recipe, extended. ModelError where a type isn't known, or no recipe can say it.
+    """
+    explain_unknown_types(model, registry)
+    source = as_source(model, registry)
+    stored = {tensor.name: tensor.dtype for tensor in model.tensors}
+    types = {tensor.name: stored[tensor.name] for tensor in source.tensors}
+    reached = quantizable(source, registry)
+    origin = describe_origin(model, registry)
+    named = labelled(types, source, registry, label=origin.label, importance=bool(origin.importance))
+    likely = _intents(types, source, registry, named, reached)
+    notes = _mislabelled(origin, named, {**types, **likely}, source)
+    for intents in (likely, {}):
+        draft = _shortest(types, intents, source, registry, origin, reached, presets=presets)
+        write = partial(_write, draft, types, intents, model, registry, origin, name, notes)
+        try:
+            recipe = load_recipe_text(write(), registry=registry)
+        except RecipeError:
+            continue
+        importance = draft.guess is not None and draft.guess.importance
+        planned = planned_types(recipe, source, registry, importance=importance)
+        if planned is not None and {name: it.type for name, it in planned.items()} == types:
+            reasons = _shares(recipe, source, importance=importance)
+            return Imported(text=write(reasons), notes=notes, rules=len(draft.rules))
+    raise ModelError(
+        "no recipe can say which types its tensors have: names that patterns don't reach",
+        "please report this, with `quantrecipe inspect --shapes`",
+        file=model.path,
+    )
+
+
+def _intents(
+    types: Mapping[str, str], source: Model, registry: Registry, named: Guess | None, reached: frozenset[str]
+) -> dict[str, str]:
+    """What was asked for where a fallback took its place: as the mixture of the file's label does, or by likeness."""
+    hint = named.recipe.default if named is not None else None
+    found = intended_types(types, source.tensors, registry, reached=reached, hint=hint)
+    if named is not None:
+        found |= {
+            name: it.wanted
+            for name, it in named.planned.items()
+            if it.wanted != it.type and types.get(name) == it.type and name in reached
+        }
+    return found
+
+
+def _mislabelled(
+    origin: Origin, named: Guess | None, wanted: Mapping[str, str], source: Model
+) -> tuple[str, ...]:
+    """A line where most weights have a type that the mixture of the file's label never uses."""
+    weights: dict[str, int] = {}
+    for tensor in source.tensors:
+        if tensor.layer is not None:  # embeddings may outweigh all else in a small model
+            weights[wanted[tensor.name]] = weights.get(wanted[tensor.name], 0) + tensor.size
+    most = max(weights, key=lambda type_: (weights[type_], type_), default=None)
+    if most is None or named is None or most in {it.wanted for it in named.planned.values()}:
+        return ()
+    return (f"The file says that it is mostly {origin.label}, but most of its weights are {most}.",)
+
+
+def _shares(recipe: Recipe, source: Model, *, importance: bool) -> list[str]:
+    """For each of the recipe's own rules how many of the weights it decides."""
+    found = trace(recipe, source, has_importance=importance, covered=lambda _: importance)
+    sizes = {tensor.name: tensor.size for tensor in source.tensors}
+    weights: dict[int, int] = {}
+    for name, rule in found.decided.items():
+        weights[id(rule)] = weights.get(id(rule), 0) + sizes[name]
+    total = sum(sizes.values())
+    shares = (100 * weights.get(id(rule), 0) / total for rule in recipe.rules if rule.own)
+    return [f"as found; {share:.1f} % of the weights" if share >= 0.05 else "as found" for share in shares]
+
+
+def _shortest(
+    types: Mapping[str, str],
+    intents: Mapping[str, str],
+    source: Model,
+    registry: Registry,
+    origin: Origin,
+    reached: frozenset[str],
+    *,
+    presets: bool,
+) -> _Draft:
+    n_layers = int(model_facts(source, has_importance=False)["n_layers"])
+    wanted = {**types, **intents}
+    default = common_type(wanted, source.tensors, n_layers, reached=reached)
+    without = {tensor.name: tensor.dtype for tensor in source.tensors if tensor.name not in reached}
+    base = {**without, **(dict.fromkeys(reached, default) if default else {})}
+    best = _Draft(rules=summarise(wanted, source.tensors, n_layers, base=base), default=default)
+    if not presets:
+        return best
+    near = guesses(types, source, registry, label=origin.label, importance=bool(origin.importance))
+    for guess in near[:_NEAREST]:
+        if 2 * guess.wrong > len(reached):
+            break  # it has little to do with it
+        given = {name: planned.wanted for name, planned in guess.planned.items()}
+        right = {name: given[name] for name, type_ in types.items() if guess.planned[name].type == type_}
+        rules = summarise({**wanted, **right}, source.tensors, n_layers, base=given)
+        same = guess.recipe.file_type == origin.label
+        shorter = len(rules) < len(best.rules)
+        if not rules or shorter or (best.guess is None and same and len(rules) == len(best.rules)):
+            best = _Draft(rules=rules, guess=guess)
+        if not rules:
+            break
+    return best
+
+
+def _write(
+    draft: _Draft,
+    types: Mapping[str, str],
+    intents: Mapping[str, str],
+    model: Model,
+    registry: Registry,
+    origin: Origin,
+    name: str,
+    notes: Sequence[str],
+    reasons: Sequence[str] = (),
+) -> str:
+    rules = (
+        [replace(rule, why=why) for rule, why in zip(draft.rules, reasons, strict=True)]
+        if reasons
+        else draft.rules
+    )
+    guess = draft.guess
+    says = guess.recipe.file_type if guess is not None else None
+    used = sorted({rule.type for rule in draft.rules} | ({draft.default} if draft.default else set()))
+    providers = {registry.provider(type_).distribution for type_ in used if type_ in registry.formats}
+    needs_importance = bool(origin.importance) or (guess is not None and guess.importance)
+    return write_recipe(
+        name=name,
+        summary=origin.summary,
+        extends=[guess.ref] if guess is not None else [],
+        requires=sorted(providers - {"quantrecipe"}),
+        file_type=origin.label if origin.label != says else None,
+        default=draft.default,
+        importance="required" if needs_importance else None,
+        rules=rules,
+        comments=wrapped(origin.comments(intents if guess is None else {}, types, model, notes)),
+    )

@@ -1,0 +1,219 @@
+"""From `regex=type` to rules: expressions become patterns and layers where these say the same.
+
+    ^blk\\.([3-9]|1[0-9])\\.ffn_(gate|up)_exps\\.weight$=iq2_xs     tensors: "ffn_{gate,up}_exps", layers: 3-19
+
+Where an expression isn't anchored, or is a wilder one, it stays as it is (`regex:…`), unless a model is given on
+which both name the same tensors.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+from quantrecipe.errors import Problem, RecipeError
+from quantrecipe.exchange.overrides import Override, read_type
+from quantrecipe.exchange.source import quantizable
+from quantrecipe.model.model import Model
+from quantrecipe.plan.assign import FLOATS
+from quantrecipe.plan.facts import model_facts
+from quantrecipe.recipe.braces import braced, is_plain
+from quantrecipe.recipe.layer_text import layer_items, layer_texts
+from quantrecipe.recipe.load import load_recipe
+from quantrecipe.recipe.regex import Regex
+from quantrecipe.recipe.summarise import DraftRule, summarise
+from quantrecipe.registry import Registry
+from quantrecipe.tensor import TensorInfo
+
+__all__ = ["Translation", "translate"]
+
+_IN_BLOCKS = re.compile(
+    r"(?P<start>\^?)blk(?P<dot>\\?\.)(?P<layers>.+?)\\?\.(?P<roles>[\w()|.\\]+?)(?P<end>\\?\.(?:weight|bias)\$?)?"
+)
+_OUTSIDE = re.compile(r"(?P<start>\^?)(?P<roles>[\w()|.\\]+?)(?P<end>\\?\.weight\$?)")
+_ANY_NUMBER = (r"\d+", "[0-9]+", r"(\d+)", "([0-9]+)")
+_ANYTHING = (".*", ".+", r"\d*", "(.*)", "(.+)")
+_NEVER = "{tool} never quantizes what it names"
+_MOST_LAYERS = 1000
+_MOST_RANGES = 100
+_MOST_PATTERNS = 6
+"""More of them are harder to read than a regular expression."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Translation:
+    """rules, in order; packages that their types need; notes on what was left out or changed."""
+
+    rules: tuple[DraftRule, ...]
+    packages: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def translate(
+    overrides: Sequence[Override], registry: Registry, model: Model | None, *, tool: str, file: str
+) -> Translation:
+    """The rules; with a model, those that would do nothing there are left out.
+
+    RecipeError with every override whose expression or type isn't understood.
+    """
+    scope = _Scope(registry, model)
+    problems: list[Problem] = []
+    notes: list[str] = []
+    packages: set[str] = set()
+    lines: list[tuple[DraftRule, tuple[str, ...]]] = []
+    taken: set[str] = set()
+    for override in overrides:
+        shown = f"{override.regex}={override.type}"
+        try:
+            type_ = read_type(override.type, registry)
+            regex = Regex.parse(override.regex)
+        except RecipeError as error:
+            problems += [replace(it, file=file, line=override.line) for it in error.problems]
+            continue
+        if type_.note and type_.note not in notes:
+            notes.append(type_.note)
+        neat = _neat(override.regex)
+        reason = scope.useless(regex, neat, taken)
+        if reason == _NEVER and type_.name in FLOATS:
+            continue  # as it is in the source
+        if reason:
+            notes.append(f"{shown} is left out: {reason.format(tool=tool)}")
+            continue
+        if type_.package:
+            packages.add(type_.package)
+        draft = DraftRule(tensors=(f"regex:{override.regex}",), type=type_.name, why=override.why)
+        roles: tuple[str, ...] = ()
+        if model is not None:
+            draft = scope.said_neatly(regex, taken, draft)
+        elif neat is not None and neat.exact:
+            roles = neat.roles
+            draft = replace(draft, tensors=braced(roles), layers=_layers(neat))
+        taken |= scope.named(regex)
+        lines.append((draft, roles))
+    if problems:
+        raise RecipeError(problems)
+    return Translation(rules=tuple(_joined(lines)), packages=tuple(sorted(packages)), notes=tuple(notes))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Neat:
+    """Roles in some layers (None: all), or outside the blocks; exact: says the same on every model."""
+
+    roles: tuple[str, ...]
+    layers: frozenset[int] | None
+    in_blocks: bool
+    exact: bool
+
+
+class _Scope:
+    """What the tool quantizes: of a model's tensors, or of roles in general."""
+
+    def __init__(self, registry: Registry, model: Model | None) -> None:
+        self._kept = load_recipe("llama.cpp/kept", registry=registry).keep
+        self._model = model
+        self._tensors = model.tensors if model is not None else ()
+        facts = model_facts(model, has_importance=False) if model is not None else {}
+        self._n_layers = int(facts.get("n_layers", 0))
+        self._reached = quantizable(model, registry) if model is not None else frozenset()
+
+    def named(self, regex: Regex) -> set[str]:
+        """The tensors of the model that the tool would quantize, and the expression names."""
+        return {name for name in self._reached if regex.search(name)}
+
+    def useless(self, regex: Regex, neat: _Neat | None, taken: Collection[str]) -> str:
+        """Why an override does nothing; "" if it does something."""
+        if self._model is not None:
+            named = self.named(regex)
+            if not named and any(regex.search(tensor.name) for tensor in self._tensors):
+                return _NEVER
+            if not named:
+                return "it names no tensor of this model"
+            return "" if named - set(taken) else "overrides before it take all of its tensors"
+        if neat is not None and neat.roles and all(map(self._never, neat.roles)):
+            return _NEVER
+        return ""
+
+    def said_neatly(self, regex: Regex, taken: Collection[str], draft: DraftRule) -> DraftRule:
+        """The rule with patterns and layers, where one rule says it; tensors that are taken may be named or not."""
+        named = self.named(regex)
+        for names in (named - set(taken), named):
+            types = dict.fromkeys(names, draft.type)
+            rules = summarise(types, self._tensors, self._n_layers)
+            if len(rules) == 1 and len(rules[0].tensors) <= _MOST_PATTERNS:
+                rule = rules[0]
+                return replace(draft, tensors=rule.tensors, layers=rule.layers, when=rule.when)
+        return draft
+
+    def _never(self, role: str) -> bool:
+        """True for roles that no tool quantizes, on any model."""
+        if role.endswith((".bias", ".scale")):
+            return True
+        tensor = TensorInfo.from_name(f"blk.0.{role}.weight", (2, 2), "F32")
+        return any(
+            pattern.matches(tensor, None)
+            for entry in self._kept
+            if entry.when is None
+            for pattern in entry.tensors
+        )
+
+
+def _layers(neat: _Neat) -> str | None:
+    """The layers as a recipe says them, for models of any depth."""
+    if neat.layers is None:
+        return None
+    return layer_texts(layer_items(neat.layers, range(_MOST_LAYERS), 0))[0]
+
+
+def _neat(text: str) -> _Neat | None:
+    """An expression as roles and layers, where it can be read so."""
+    match = _IN_BLOCKS.fullmatch(text)
+    in_blocks = match is not None
+    if match is None:
+        match = _OUTSIDE.fullmatch(text)
+    if match is None:
+        return None
+    end = match["end"] or ""
+    exact = match["start"] == "^" and end == r"\.weight$"
+    roles = tuple(role + (".bias" if "bias" in end else "") for role in _texts(match["roles"]))
+    if not roles or not all(map(is_plain, roles)):
+        return None
+    if not in_blocks:
+        return _Neat(roles=roles, layers=None, in_blocks=False, exact=exact)
+    said = match["layers"]
+    exact = exact and match["dot"] == r"\."
+    if said in _ANY_NUMBER or said in _ANYTHING:
+        return _Neat(roles=roles, layers=None, in_blocks=True, exact=exact and said in _ANY_NUMBER)
+    try:
+        numbers = Regex.parse(f"^({said})$")
+    except RecipeError:
+        return None
+    layers = frozenset(n for n in range(_MOST_LAYERS) if numbers.search(str(n)))
+    ranges = sum(n - 1 not in layers for n in layers)
+    return (
+        _Neat(roles=roles, layers=layers, in_blocks=True, exact=exact) if 0 < ranges < _MOST_RANGES else None
+    )
+
+
+def _texts(part: str) -> tuple[str, ...]:
+    """The names that a part of an expression stands for; none where it isn't clear."""
+    if "." in part.replace(r"\.", ""):
+        return ()
+    try:
+        return tuple(dict.fromkeys(Regex.parse(part).texts or ()))
+    except RecipeError:
+        return ()
+
+
+def _joined(lines: Sequence[tuple[DraftRule, tuple[str, ...]]]) -> list[DraftRule]:
+    """Neighbours that say the same of different roles share a rule."""
+    joined: list[tuple[DraftRule, tuple[str, ...]]] = []
+    for draft, roles in lines:
+        if joined and roles and joined[-1][1]:
+            before, others = joined[-1]
+            if (before.type, before.layers, before.why) == (draft.type, draft.layers, draft.why):
+                together = tuple(dict.fromkeys((*others, *roles)))
+                joined[-1] = (replace(before, tensors=braced(together)), together)
+                continue
+        joined.append((draft, roles))
+    return [draft for draft, _ in joined]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,11 +16,15 @@ from quantrecipe.cli.help import SETTINGS, examples
 if TYPE_CHECKING:
     from quantrecipe.cli.ci_changes import Change
     from quantrecipe.cli.ci_comment import Examined
+    from quantrecipe.cli.diff_text import Comparison
     from quantrecipe.cli.sides import Operand
     from quantrecipe.lint import GivenModel, Report, Severity
     from quantrecipe.plan.diff import Side
 
 __all__ = ["command"]
+
+_ASSUMED = "assumed-imatrix.gguf"
+"""What warnings call the importance matrix that isn't there (quantrecipe.importance.assumed)."""
 
 _MODELS = (
     "shapes/meta-llama-3.1-8b-instruct",
@@ -139,10 +144,19 @@ def _examine(
     if change.old is None:
         return Examined(change=change, report=report, sides=_sides(new, models))
     old = Operand(f"{base}:./{change.old}", settings)
-    comparisons = [compare(old, new, it.name, it.model) for it in models]
+    comparisons = [_quiet(compare(old, new, it.name, it.model)) for it in models]
     if not all(it.old_error and it.new_error for it in comparisons):  # what never fitted says nothing
         comparisons = [it for it in comparisons if not (it.old_error and it.new_error)]
     return Examined(change=change, report=report, comparisons=tuple(comparisons))
+
+
+def _quiet(comparison: Comparison) -> Comparison:
+    """Without warnings about the importance matrix, which is only assumed."""
+    if comparison.diff is None:
+        return comparison
+    side = comparison.diff.new
+    warnings = tuple(text for text in side.warnings if _ASSUMED not in text)
+    return replace(comparison, diff=replace(comparison.diff, new=replace(side, warnings=warnings)))
 
 
 def _sides(new: Operand, models: list[GivenModel]) -> tuple[tuple[str, Side], ...]:

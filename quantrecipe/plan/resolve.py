@@ -17,7 +17,7 @@ from quantrecipe.recipe.pattern import Pattern
 from quantrecipe.recipe.recipe import KEEP, KeepEntry, Recipe, Rule
 from quantrecipe.tensor import TensorInfo, tensor_order
 
-__all__ = ["Decision", "Match", "Trace", "is_matrix", "resolve", "trace"]
+__all__ = ["Decision", "Match", "Trace", "decide", "is_matrix", "resolve", "trace"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,7 +83,7 @@ def resolve(
     if problems := found.problems:
         raise PlanError(problems)
     return [
-        _decide(recipe, tensor, found.decided.get(tensor.name), found.kept[tensor.name])
+        decide(recipe, tensor, found.decided.get(tensor.name), found.kept[tensor.name])
         for tensor in found.tensors
     ]
 
@@ -117,7 +117,8 @@ def is_matrix(tensor: TensorInfo) -> bool:
     return tensor.name.endswith(".weight") and 2 <= len(shape) <= 3
 
 
-def _decide(recipe: Recipe, tensor: TensorInfo, rule: Rule | None, kept: KeepEntry | None) -> Decision:
+def decide(recipe: Recipe, tensor: TensorInfo, rule: Rule | None, kept: KeepEntry | None) -> Decision:
+    """What the recipe says of a tensor that `rule` (if any) decides, and `kept` (if any) keeps from wildcards."""
     if rule is not None:
         type_, because, why = rule.type, str(rule.origin), rule.why
     elif kept is not None:

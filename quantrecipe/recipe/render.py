@@ -11,7 +11,7 @@ they are written out. The text loads again, to the same meaning. `recipe.text` w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from quantrecipe.recipe.expression import Expression
@@ -21,7 +21,7 @@ from quantrecipe.recipe.quote import comment, flow, item_lines, one_or_list
 from quantrecipe.recipe.recipe import ImportanceSource, KeepEntry, Recipe, Rule
 from quantrecipe.recipe.text import budget_keys, plain, target_keys
 
-__all__ = ["flat_recipe", "render_recipe"]
+__all__ = ["flat_recipe", "render_recipe", "written_patterns"]
 
 
 def render_recipe(recipe: Recipe) -> str:
@@ -77,7 +77,7 @@ def _rule(rule: Rule, names: _Names) -> dict[str, Any]:
     return {
         "origin": str(rule.origin),
         "through": [str(origin) for origin in rule.through],
-        "tensors": one_or_list(names.patterns(rule)),
+        "tensors": one_or_list(written_patterns(rule, names.groups)),
         "layers": str(rule.layers) if rule.layers else None,
         "when": names.text(rule.when) if rule.when else None,
         "type": rule.type or None,
@@ -136,15 +136,16 @@ class _Names:
         unclear = any(name in self._unclear for name, _ in _used(expression))
         return expression.written_out if unclear else expression.text
 
-    def patterns(self, rule: Rule) -> list[str]:
-        """The rule's patterns, with the names of their groups."""
-        texts = _texts(rule.tensors)
-        for name, patterns in rule.groups.items():
-            group, size = _texts(patterns), len(patterns)
-            at = next((i for i in range(len(texts)) if texts[i : i + size] == group), None)
-            if name in self.groups and at is not None:
-                texts[at : at + size] = [f"{GROUP}{name}"]
-        return texts
+
+def written_patterns(rule: Rule, groups: Collection[str] | None = None) -> list[str]:
+    """The rule's patterns as the recipe has them: groups by their names (all, or only those of `groups`)."""
+    texts = _texts(rule.tensors)
+    for name, patterns in rule.groups.items():
+        group, size = _texts(patterns), len(patterns)
+        at = next((i for i in range(len(texts)) if texts[i : i + size] == group), None)
+        if at is not None and (groups is None or name in groups):
+            texts[at : at + size] = [f"{GROUP}{name}"]
+    return texts
 
 
 def _used(expression: Expression | None) -> Iterator[tuple[str, Expression]]:

@@ -1,0 +1,109 @@
+"""quantrecipe explain: why a tensor gets its type."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from quantrecipe.cli.context import Context, pass_context
+from quantrecipe.cli.errors import print_warning
+from quantrecipe.cli.help import SETTINGS, examples
+from quantrecipe.cli.settings import load_recipes, settings_option
+
+if TYPE_CHECKING:
+    from quantrecipe.errors import Problem
+    from quantrecipe.plan.plan import Plan
+
+__all__ = ["command"]
+
+
+@click.command(
+    "explain",
+    context_settings=SETTINGS,
+    epilog=examples(
+        "quantrecipe explain recipes/code-model.yaml examples/tiny-code blk.2.ffn_down",
+        "quantrecipe explain llama.cpp/Q4_K_M shapes/qwen3-14b head attn_v",
+        "quantrecipe explain recipes/mine.yaml model.gguf 'blk.*.ffn_*_exps' --all-rules",
+    ),
+)
+@click.argument("recipe")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("tensors", nargs=-1, required=True, metavar="TENSOR...")
+@click.option(
+    "--imatrix",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Importance matrix, GGUF or .dat; instead of the recipe's.",
+)
+@settings_option
+@click.option("--arch", metavar="NAME", help="Architecture of a safetensors file without config.json.")
+@click.option("--strict", is_flag=True, help="Refuse every fallback to another type.")
+@click.option("--allow-requantize", is_flag=True, help="Let sources that are quantized be quantized again.")
+@click.option("--all-rules", is_flag=True, help="Go on behind the rule that decides.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@pass_context
+def command(
+    ctx: Context,
+    /,
+    recipe: str,
+    model: Path,
+    tensors: tuple[str, ...],
+    imatrix: Path | None,
+    settings: Mapping[str, str],
+    arch: str | None,
+    strict: bool,
+    allow_requantize: bool,
+    all_rules: bool,
+    as_json: bool,
+) -> None:
+    """Show why tensors of MODEL get the types that RECIPE gives them: the rules tried, in order, and the outcome.
+
+    TENSOR is a name (blk.3.attn_v), a role (attn_v), a pattern ('ffn_*_exps'), or head. Tensors that fare alike are
+    told of together. RECIPE and MODEL are as for quantrecipe plan.
+    """
+    from quantrecipe.errors import QuantrecipeError
+    from quantrecipe.importance import read_importance
+    from quantrecipe.model.open import open_model
+    from quantrecipe.plan.explain import explain
+    from quantrecipe.plan.make import make_plan
+
+    registry = ctx.load_registry()
+    (loaded,) = load_recipes([recipe], registry, settings)
+    opened = open_model(model, arch=arch, registry=registry)
+    path = imatrix or loaded.importance.file
+    importance = None if path is None else read_importance(path)
+    plan: Plan | None = None
+    problems: tuple[Problem, ...] = ()
+    try:
+        plan = make_plan(
+            loaded,
+            opened,
+            registry=registry,
+            importance=importance,
+            strict=strict,
+            allow_requantize=allow_requantize,
+        )
+    except QuantrecipeError as error:
+        problems = error.problems
+    explanations = explain(
+        loaded,
+        opened,
+        tensors,
+        registry=registry,
+        importance=importance,
+        plan=plan,
+        strict=strict,
+        allow_requantize=allow_requantize,
+    )
+    if as_json:
+        click.echo(json.dumps([it.to_json() for it in explanations], indent=2))
+    else:
+        from quantrecipe.cli.explain_table import render_explanations
+
+        ctx.console.print(render_explanations(explanations, loaded, all_rules=all_rules))
+    for problem in problems:
+        print_warning(ctx.err, f"the recipe doesn't plan on this model: {problem}")

@@ -29,6 +29,8 @@ COMMANDS = {
     "lock": "Freeze a plan, to be applied as it is or not at all.",
     "verify": "Check a file against the recipe, the hashes and the model that it was made from.",
     "eval": "Show how far files are from the unquantized model.",
+    "measure": "Measure what each type costs each tensor of a model.",
+    "import": "Make a recipe of a quantized model, or of another program's command.",
     "imatrix": "Show, convert, merge and compare importance matrices.",
     "formats": "List the formats that recipes can use.",
     "check-plugin": "Check that a plugin keeps what formats and analyses promise.",

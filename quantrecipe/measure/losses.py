@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,11 +62,15 @@ def measure_tensor(
     importance, weights, unseen, digest = _importance(job)
     found = survey(tensor, job.stored, job.source, reader, buffers, lambda done: advance(done // 16))
     old = known(found.digest, tensor.size, digest)
-    losses = {} if old is None else {
-        fmt.spec.name: old.losses[fmt.spec.name]
-        for fmt in job.formats
-        if fmt.spec.name in old.losses and old.losses[fmt.spec.name].version == fmt.spec.version
-    }
+    losses = (
+        {}
+        if old is None
+        else {
+            fmt.spec.name: old.losses[fmt.spec.name]
+            for fmt in job.formats
+            if fmt.spec.name in old.losses and old.losses[fmt.spec.name].version == fmt.spec.version
+        }
+    )
     todo = [fmt for fmt in job.formats if fmt.spec.name not in losses]
     base = TensorSensitivity(
         name=tensor.name,
@@ -193,7 +198,7 @@ def _pieces(
 def _runs(rows: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
     """Places in `rows` between which they follow each other without a gap."""
     edges = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
-    return zip(edges, edges[1:], strict=False)
+    return pairwise(edges)
 
 
 def _losses(
@@ -211,4 +216,6 @@ def _losses(
 
 def _reference(formats: Sequence[QuantFormat]) -> QuantFormat:
     """The format in which experts are compared: the one nearest to Q4_K's size, of mainline's if there are any."""
-    return min(formats, key=lambda fmt: (abs(fmt.spec.bits_per_weight - 4.5), fmt.spec.name != "Q4_K", fmt.spec.name))
+    return min(
+        formats, key=lambda fmt: (abs(fmt.spec.bits_per_weight - 4.5), fmt.spec.name != "Q4_K", fmt.spec.name)
+    )

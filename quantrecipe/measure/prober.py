@@ -9,7 +9,6 @@ file: what rounding to Q8_0 does is on both sides.
 from __future__ import annotations
 
 import json
-
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
@@ -17,7 +16,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import xxhash
 
@@ -31,7 +30,6 @@ from quantrecipe.measure.progress import Progress
 from quantrecipe.measure.rounding import Rounded
 from quantrecipe.model.model import Model
 from quantrecipe.output.apply import apply_plan
-from quantrecipe.output.partfile import PartFile
 from quantrecipe.output.progress import Silent
 from quantrecipe.output.stream import Stream
 from quantrecipe.output.targets import Output
@@ -54,12 +52,12 @@ _VERSION = 1
 class Passes:
     """How the model is run.
 
-    text:   that it reads
-    tokens: of it, at most
+    texts:  that it reads, the same amount of each
+    tokens: of all of them, at most
     n_ctx:  tokens in a chunk
     """
 
-    text: Text
+    texts: tuple[Text, ...]
     tokens: int
     n_ctx: int = 512
     threads: int | None = None
@@ -67,8 +65,8 @@ class Passes:
 
     @property
     def chunks(self) -> int:
-        """Chunks of the text that are read, if it has as many."""
-        return max(1, self.tokens // self.n_ctx)
+        """Chunks of each text that are read, if it has as many."""
+        return max(1, self.tokens // (self.n_ctx * len(self.texts)))
 
 
 class Prober:
@@ -124,8 +122,8 @@ class Prober:
 
     def _key(self, types: Mapping[str, str]) -> str:
         matrix = self._importance
-        content: list[Any] = [_VERSION, BASE_RECIPE, self._passes.text.digest, self._passes.chunks]
-        content += [self._passes.n_ctx, sorted(self._digests.items())]
+        content: list[Any] = [_VERSION, BASE_RECIPE, [text.digest for text in self._passes.texts]]
+        content += [self._passes.chunks, self._passes.n_ctx, sorted(self._digests.items())]
         for name, type_ in sorted(types.items()):
             entry = None if matrix is None else matrix.entries.get(name)
             version = self._registry.format(type_).spec.version
@@ -139,9 +137,7 @@ class Prober:
             what = f"can't make a folder for probes in {self._folder}: {error.strerror or error}"
             raise OutputError(what, "name another with --work-dir") from error
         place = Path(self._stack.enter_context(folder))
-        base = _Base(
-            self._model, self._registry, self._importance, self._passes, place, self._progress
-        )
+        base = _Base(self._model, self._registry, self._importance, self._passes, place, self._progress)
         self._stack.callback(base.close)
         return base
 
@@ -170,7 +166,7 @@ class _Base:
         progress.say("what it says of the text")
         self._reference: Reference = make_reference(
             self._path,
-            passes.text,
+            passes.texts,
             folder / "base.reference",
             n_ctx=passes.n_ctx,
             chunks=passes.chunks,
@@ -209,10 +205,9 @@ class _Base:
         self._rounded |= types.keys()  # from now on, even if it fails halfway
         planned = replace(self._plan.files[0], assignments=tuple(wanted))
         plan = replace(self._plan, importance=self._importance, files=(planned,))
-        file = cast(PartFile, self._file)  # a stream writes to it, and asks for nothing else
         Stream(
             plan.model,
-            [Output(plan=plan, files=((planned, file),))],
+            [Output(plan=plan, files=((planned, self._file),))],
             self._registry,
             threads=self._passes.threads or default_threads(),
             nan="error",
@@ -245,5 +240,3 @@ class _InPlace:
 
     def close(self) -> None:
         self._file.close()
-
-

@@ -8,8 +8,8 @@ probe by everything that it depends on.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -106,7 +106,9 @@ def measure(
     progress = progress or Silent()
     out = Path(out)
     if model.container == "shapes":
-        raise ModelError("has the shapes of a model, but no weights", "measure the model itself", file=model.path)
+        raise ModelError(
+            "has the shapes of a model, but no weights", "measure the model itself", file=model.path
+        )
     tensors = quantizable(model, registry)
     if importance is not None:
         coverage(tensors, importance, model=model.tensors)  # refuses the matrix of another model
@@ -124,7 +126,9 @@ def measure(
         measured = _measure_all(jobs, known, journal, progress, what.threads or default_threads())
         if old is not None and not force:
             _refuse_other(old, measured, model, out)
-        found = _weigh(model, tensors, measured, what, registry, importance, known, journal, progress, key, out)
+        found = _weigh(
+            model, tensors, measured, what, registry, importance, known, journal, progress, key, out
+        )
         write_sensitivity(found, out)
         journal.done()
     return found
@@ -169,9 +173,7 @@ def _job(
     source = registry.format(tensor.dtype)
     if not source.spec.codec and source.spec.name != "F64":
         raise ModelError(f"{tensor.name} is of type {tensor.dtype}, which can't be decoded", file=model.path)
-    formats = tuple(
-        fmt for name in what.types if (fmt := registry.formats[name]).accepts(tensor) is None
-    )
+    formats = tuple(fmt for name in what.types if (fmt := registry.formats[name]).accepts(tensor) is None)
     return Job(
         tensor=tensor,
         stored=model.sources[tensor.name],
@@ -218,7 +220,7 @@ def _measure_all(
     return {job.tensor.name: found[job.tensor.name] for job in jobs}
 
 
-class _Stopped(Exception):
+class _Stopped(Exception):  # noqa: N818  # no error, but an order
     """Another thread has failed, or the user wants no more."""
 
 
@@ -372,7 +374,8 @@ def name_of(model: Model) -> str:
 
 
 def _text(passes: Passes) -> str:
-    return f"{passes.text.name} {passes.text.digest}, {passes.chunks} × {passes.n_ctx} tokens"
+    texts = ", ".join(f"{text.name} {text.digest}" for text in passes.texts)
+    return f"{texts}; {passes.chunks} × {passes.n_ctx} tokens of each"
 
 
 def _engine() -> str:

@@ -52,14 +52,19 @@ class Moments:
     def __post_init__(self) -> None:
         self.sums = np.zeros((len(self.sizes), 6))
 
-    def add(
-        self, stratum: NDArray[np.int8], lost: NDArray[np.float64], whole: NDArray[np.float64]
-    ) -> None:
+    def add(self, stratum: NDArray[np.int8], lost: NDArray[np.float64], whole: NDArray[np.float64]) -> None:
         """More rows."""
         for number in range(len(self.sizes)):
             here = stratum == number
             one, two = lost[here], whole[here]
-            self.sums[number] += (len(one), one.sum(), two.sum(), (one * one).sum(), (one * two).sum(), (two * two).sum())
+            self.sums[number] += (
+                len(one),
+                one.sum(),
+                two.sum(),
+                (one * one).sum(),
+                (one * two).sum(),
+                (two * two).sum(),
+            )
 
     def estimate(self) -> tuple[float, float]:
         """D and its standard error."""
@@ -74,7 +79,9 @@ class Moments:
         rest2 = lost2 - 2 * ratio * cross + ratio * ratio * whole2
         rest = lost - ratio * whole
         free = np.maximum(count - 1, 1)
-        variance = np.maximum(rest2 - np.divide(rest * rest, count, out=np.zeros_like(rest), where=taken), 0) / free
+        variance = (
+            np.maximum(rest2 - np.divide(rest * rest, count, out=np.zeros_like(rest), where=taken), 0) / free
+        )
         part = np.maximum(1 - np.divide(count, sizes, out=np.ones_like(sizes), where=sizes > 0), 0)
         error = np.sqrt((sizes**2 * part * variance / np.maximum(count, 1)).sum()) / total
         return ratio, float(error)

@@ -1,0 +1,156 @@
+"""probe: how much the model's output moves per unit of loss, by forward passes of the real engine.
+
+First one probe for each role, then for those runs of layers of a role of which a probe tells the most where most is
+at stake: it lowers the uncertainty of alphas, each counted by what its tensor may cost. Alphas of single tensors
+follow from all probes together and from the prior (see `posterior`), noise of the probes included.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantrecipe.analyses.posterior import ADDITIVITY, Observation, Posterior, covariance, solve
+from quantrecipe.api import Effect, ModelAnalysis, Study
+from quantrecipe.errors import SensitivityError
+from quantrecipe.tensor import TensorInfo
+
+__all__ = ["Probe"]
+
+Group = tuple[int, ...]
+"""Numbers of tensors that are rounded together."""
+
+LOSS = 0.02
+"""D that a probe gives its tensors, about Q3_K's: far above noise, and small enough for effects to add up."""
+FAINTEST, STRONGEST = 2e-5, 0.1
+"""Effects, in nats, between which a probe is meant to lie: above what engines round, below where output saturates."""
+STAKE = 0.005
+"""D at which tensors are compared when the next probe is chosen, about Q4_K's: what budgets come to."""
+LEAST_NOISE = 0.02
+"""Relative; standard errors know nothing of another text."""
+
+
+class Probe(ModelAnalysis):
+    """Adaptive probing of roles and runs of layers."""
+
+    name: ClassVar[str] = "probe"
+    summary: ClassVar[str] = "what rounding does to the output of the real engine; needs a text"
+
+    def weigh(self, study: Study) -> Mapping[str, float]:
+        """Alphas of all tensors, from at most `study.probes` evaluations. SensitivityError without an engine."""
+        if study.evaluate is None:
+            raise SensitivityError(
+                "probes run the model over a text, and there is none", "give one with --text FILE"
+            )
+        if study.probes < 1:
+            raise SensitivityError("no probes are allowed", "allow some with --probes N")
+        found = _Probing(study, study.evaluate).run()
+        return {tensor.name: float(alpha) for tensor, alpha in zip(study.tensors, found.alpha, strict=True)}
+
+
+@dataclass(slots=True)
+class _Probing:
+    """Probes one group after the other."""
+
+    study: Study
+    evaluate: Callable[[Mapping[str, str]], Effect]
+
+    def run(self) -> Posterior:
+        tensors = self.study.tensors
+        prior = np.array([self.study.prior[t.name] for t in tensors])
+        k = covariance(tensors, self.study.doubt, self.study.n_layers)
+        left = list(_roles(tensors))
+        finer = list(_finer(tensors))
+        seen: list[Observation] = []
+        found = solve(prior, k, seen)
+        for number in range(self.study.probes):
+            if not left:
+                left, finer = finer, []
+            if not left:
+                break
+            self.study.progress("probes", number / self.study.probes)
+            group = left.pop(self._most_telling(left, found))
+            seen.append(self._probe(group, found))
+            found = solve(prior, k, seen)
+        self.study.progress("probes", 1.0)
+        return found
+
+    def _probe(self, group: Group, found: Posterior) -> Observation:
+        types = self._types(group, found)
+        losses = self._losses(types)
+        effect = self.evaluate(types)
+        kld = max(effect.kld, effect.standard_error, 1e-9)  # what is lost in noise is at most that
+        noise = math.hypot(effect.standard_error / kld, LEAST_NOISE)
+        return Observation(losses=losses, effect=kld, noise=noise)
+
+    def _types(self, group: Group, found: Posterior) -> dict[str, str]:
+        """Types near LOSS, stronger or gentler where the effect would be too faint or too strong."""
+        wanted = LOSS
+        for _ in range(4):
+            types = {self.study.tensors[i].name: self._nearest(i, wanted) for i in group}
+            expected = found.expected(self._losses(types))
+            if expected > STRONGEST:
+                wanted *= STRONGEST / expected
+            elif expected < FAINTEST:
+                wanted = min(0.1, wanted * FAINTEST / max(expected, 1e-12))
+            else:
+                break
+        return types
+
+    def _nearest(self, i: int, wanted: float) -> str:
+        losses = self.study.losses[self.study.tensors[i].name]
+        known = {
+            type_: d for type_, d in losses.items() if d > 1e-4
+        }  # below, the base's own rounding is in the way
+        if not known:
+            name = self.study.tensors[i].name
+            raise SensitivityError(
+                f"{name} was measured in no type that a probe could give it", "measure Q3_K and Q4_K, too"
+            )
+        return min(known, key=lambda type_: (abs(math.log(known[type_] / wanted)), type_))
+
+    def _losses(self, types: Mapping[str, str]) -> NDArray[np.float64]:
+        return np.array(
+            [self.study.losses[t.name][types[t.name]] if t.name in types else 0.0 for t in self.study.tensors]
+        )
+
+    def _most_telling(self, groups: Sequence[Group], found: Posterior) -> int:
+        """The group whose probe would lower Σ stake × variance most."""
+        stakes = found.alpha * STAKE
+        slopes = np.zeros((len(groups), len(stakes)))
+        for number, group in enumerate(groups):
+            members = list(group)
+            slopes[number, members] = stakes[members] / stakes[members].sum()
+        spread = slopes @ found.covariance
+        noise = LEAST_NOISE**2 + np.array([ADDITIVITY**2 if len(group) > 1 else 0.0 for group in groups])
+        gains = (np.square(spread) @ stakes) / ((spread * slopes).sum(axis=1) + noise)
+        return int(np.argmax(gains))
+
+
+def _roles(tensors: Sequence[TensorInfo]) -> Iterator[Group]:
+    """All layers of each role."""
+    by_role: dict[str, list[int]] = defaultdict(list)
+    for number, tensor in enumerate(tensors):
+        by_role[tensor.role].append(number)
+    return (tuple(members) for members in by_role.values())
+
+
+def _finer(tensors: Sequence[TensorInfo]) -> Iterator[Group]:
+    """Each role's halves, quarters, … down to single layers."""
+    for members in _roles(tensors):
+        parts = [members]
+        while parts:
+            halves = [half for part in parts if len(part) > 1 for half in _halves(part)]
+            yield from halves
+            parts = halves
+
+
+def _halves(group: Group) -> tuple[Group, Group]:
+    middle = (len(group) + 1) // 2
+    return group[:middle], group[middle:]

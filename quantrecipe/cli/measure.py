@@ -1,0 +1,243 @@
+"""quantrecipe measure: what each type costs each tensor of a model, into a sensitivity file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from quantrecipe.cli.apply import model_stem
+from quantrecipe.cli.context import Context, pass_context
+from quantrecipe.cli.errors import printable
+from quantrecipe.cli.help import SETTINGS, examples
+from quantrecipe.errors import SensitivityError
+
+if TYPE_CHECKING:
+    from quantrecipe.api import ModelAnalysis, TensorAnalysis
+    from quantrecipe.measure import Passes
+    from quantrecipe.registry import Registry
+
+__all__ = ["command"]
+
+_DEFAULT_PROBES = 30
+_DEFAULT_TOKENS = 16384
+
+
+@click.command(
+    "measure",
+    context_settings=SETTINGS,
+    epilog=examples(
+        "quantrecipe measure model-BF16.gguf --imatrix imatrix.gguf",
+        "quantrecipe measure model-BF16.gguf --imatrix imatrix.gguf --text calibration.txt --probes 30",
+        "quantrecipe measure model-BF16.gguf --types 'Q?_K,IQ4_XS' --report report.html",
+        "quantrecipe measure model-BF16.gguf --table kld_results.csv",
+    ),
+)
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Sensitivity file; what it has is kept and added to. [default: MODEL.sensitivity.jsonl in the current folder]",
+)
+@click.option(
+    "--imatrix",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Importance matrix: losses are those of the outputs.",
+)
+@click.option(
+    "--text",
+    "texts",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="Calibration text: probes run the model over it. May be given more than once.",
+)
+@click.option(
+    "--types",
+    metavar="NAMES",
+    help="Types to measure, with commas between; globs are fine. [default: all of mainline's]",
+)
+@click.option(
+    "--analysis",
+    "analyses",
+    multiple=True,
+    metavar="NAME",
+    help="How to measure losses (error, imatrix), and what they do to the model (probe, table). "
+    "[default: what the files given allow]",
+)
+@click.option(
+    "--table",
+    type=click.Path(path_type=Path),
+    metavar="CSV",
+    help="Results measured elsewhere, by tensor and type.",
+)
+@click.option(
+    "--probes",
+    type=click.IntRange(min=1),
+    default=_DEFAULT_PROBES,
+    show_default=True,
+    metavar="N",
+    help="Passes over the text, at most; and one more for the model itself.",
+)
+@click.option(
+    "--tokens",
+    type=click.IntRange(min=512),
+    default=_DEFAULT_TOKENS,
+    show_default=True,
+    metavar="N",
+    help="Tokens of the text that each probe reads.",
+)
+@click.option(
+    "--gpu-layers",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Layers on the GPU. [default: all, if there is one]",
+)
+@click.option(
+    "--sample",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Weights to measure of each tensor. [default: 1048576]",
+)
+@click.option("--all-rows", is_flag=True, help="Measure every row.")
+@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Threads. [default: all cores]")
+@click.option(
+    "--work-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Where the probes' temporary model goes. [default: beside FILE]",
+)
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path),
+    metavar="OUT",
+    help="Draw pictures: OUT.html is one page, anything else a folder.",
+)
+@click.option("--force", is_flag=True, help="Replace FILE if it is of another model, and OUT if it exists.")
+@click.option("--arch", metavar="NAME", help="Architecture of a safetensors file without config.json.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@pass_context
+def command(
+    ctx: Context,
+    /,
+    model: Path,
+    output: Path | None,
+    imatrix: Path | None,
+    texts: tuple[Path, ...],
+    types: str | None,
+    analyses: tuple[str, ...],
+    table: Path | None,
+    probes: int,
+    tokens: int,
+    gpu_layers: int | None,
+    sample: int | None,
+    all_rows: bool,
+    threads: int | None,
+    work_dir: Path | None,
+    report: Path | None,
+    force: bool,
+    arch: str | None,
+    as_json: bool,
+) -> None:
+    """Measure what each type costs each tensor of MODEL, and how much that matters to its output.
+
+    Losses are measured by encoding and decoding a sample of rows of every tensor in every type; how much they matter,
+    by running the model over a text with some tensors rounded (--text), from results of others (--table), or, with
+    neither, by what is usual for the tensor's role and depth. What was measured before is not measured again, and a
+    run that was stopped goes on where it was.
+    """
+    from quantrecipe.cli.measure_progress import MeasureBar
+    from quantrecipe.cli.measure_table import plain_summary, render_sensitivity
+    from quantrecipe.cli.sensitivity_report import check_report, write_report
+    from quantrecipe.importance import read_importance
+    from quantrecipe.measure import DEFAULT_SAMPLE, Measurement, choose_types, measure
+    from quantrecipe.model.open import open_model
+
+    if all_rows and sample is not None:
+        raise click.UsageError("--sample and --all-rows exclude each other.")
+    registry = ctx.load_registry()
+    losses, weighing = _analyses(registry, analyses, imatrix=imatrix, texts=texts, table=table)
+    if report is not None:
+        check_report(report, force=force)
+    out = output or Path(f"{model_stem(model)}.sensitivity.jsonl")
+    what = Measurement(
+        types=choose_types(
+            registry, [part.strip() for part in types.split(",") if part.strip()] if types else ()
+        ),
+        analysis=losses,
+        weighing=weighing,
+        file=table,
+        sample=None if all_rows else sample or DEFAULT_SAMPLE,
+        probes=probes,
+        passes=_passes(texts, tokens, threads, gpu_layers),
+        work=work_dir or out.parent,
+        threads=threads,
+    )
+    opened = open_model(model, arch=arch, registry=registry)
+    matrix = None if imatrix is None else read_importance(imatrix)
+    with MeasureBar(ctx.err) as progress:
+        found = measure(
+            opened, out, what, registry=registry, importance=matrix, force=force, progress=progress
+        )
+    pictures = [] if report is None else write_report(found, report, force=force)
+    if as_json:
+        click.echo(json.dumps(plain_summary(found, out, pictures), indent=2))
+        return
+    ctx.console.print(render_sensitivity(found))
+    for path in [out, *pictures]:
+        ctx.console.print(f"wrote {printable(str(path))}", soft_wrap=True)
+
+
+def _analyses(
+    registry: Registry,
+    names: tuple[str, ...],
+    *,
+    imatrix: Path | None,
+    texts: tuple[Path, ...],
+    table: Path | None,
+) -> tuple[TensorAnalysis, ModelAnalysis | None]:
+    """One of each kind: those that are named, else what the files allow."""
+    from quantrecipe.api import ModelAnalysis, TensorAnalysis
+
+    of_tensors: list[TensorAnalysis] = []
+    of_models: list[ModelAnalysis] = []
+    for name in names:
+        analysis = registry.analyses.get(name)
+        if isinstance(analysis, TensorAnalysis):
+            of_tensors.append(analysis)
+        elif isinstance(analysis, ModelAnalysis):
+            of_models.append(analysis)
+        else:
+            known = ", ".join(registry.analyses)
+            raise SensitivityError(f"there is no analysis {name!r}", f"known are {known}")
+    if len(of_tensors) > 1 or len(of_models) > 1:
+        raise click.UsageError("--analysis: losses are measured in one way, and weighed in one way.")
+    if table is not None and texts and not of_models:
+        raise click.UsageError(
+            "--text and --table both weigh: say with --analysis probe or --analysis table which."
+        )
+    losses = of_tensors[0] if of_tensors else registry.analyses["error" if imatrix is None else "imatrix"]
+    weighing = of_models[0] if of_models else registry.analyses["probe"] if texts else None
+    if weighing is None and table is not None:
+        weighing = registry.analyses["table"]
+    assert isinstance(losses, TensorAnalysis)
+    assert weighing is None or isinstance(weighing, ModelAnalysis)
+    return losses, weighing
+
+
+def _passes(
+    texts: tuple[Path, ...], tokens: int, threads: int | None, gpu_layers: int | None
+) -> Passes | None:
+    from quantrecipe.evaluate import read_text
+    from quantrecipe.measure import Passes
+
+    if not texts:
+        return None
+    return Passes(
+        texts=tuple(read_text(path) for path in texts), tokens=tokens, threads=threads, gpu_layers=gpu_layers
+    )

@@ -1,0 +1,148 @@
+"""A sensitivity as a person reads it: what was measured, how surely, and which roles the output depends on."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Group as Lines
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from quantrecipe.cli.errors import printable
+from quantrecipe.cli.units import count_text
+from quantrecipe.sensitivity import Sensitivity, TensorSensitivity
+from quantrecipe.tensor import split_name
+
+__all__ = ["plain_summary", "reference_type", "render_sensitivity", "sampling_error"]
+
+_SHOWN_TYPES = ("Q2_K", "Q4_K", "Q6_K")
+
+
+def render_sensitivity(found: Sensitivity) -> RenderableType:
+    """A table of roles, and what is to be known about the numbers."""
+    lines: list[RenderableType] = [_roles(found)]
+    source = found.provenance
+    tensors = list(found.tensors.values())
+    typical, worst = sampling_error(found)
+    measured = (
+        f"{len(tensors)} tensors, {len(found.types)} types, losses by {source.analysis} ({source.sampling})"
+    )
+    if worst > 0:
+        measured += f"; standard error of sampling: {typical:.1%} of a loss, {worst:.1%} at most"
+    lines.append(Text(printable(measured)))
+    lines.append(Text(printable(_weighing(found))))
+    for tensor in tensors:
+        if tensor.unseen:
+            many = f"{len(tensor.unseen)} of its {len(tensor.experts) or '?'} experts"
+            lines.append(
+                Text(f"! {printable(tensor.name)}: calibration never reached {many}", style="yellow")
+            )
+    return Lines(*lines)
+
+
+def plain_summary(found: Sensitivity, out: Path, pictures: Sequence[Path]) -> dict[str, Any]:
+    """Plain data for machines; all of it is in the file."""
+    typical, worst = sampling_error(found)
+    return {
+        "output": str(out),
+        "pictures": [str(path) for path in pictures],
+        "tensors": len(found.tensors),
+        "types": list(found.types),
+        "analysis": found.provenance.analysis,
+        "weighing": found.provenance.weighing,
+        "sampling": found.provenance.sampling,
+        "sampling_error_median": typical,
+        "sampling_error_largest": worst,
+        "probes": len(found.probes),
+        "unseen_experts": {t.name: list(t.unseen) for t in found.tensors.values() if t.unseen},
+    }
+
+
+def sampling_error(found: Sensitivity) -> tuple[float, float]:
+    """Standard errors as shares of the losses: the median over tensors and types, and the largest.
+
+    Losses below those of 8 bits don't count: 16-bit types lose next to nothing.
+    """
+    shares = sorted(
+        loss.standard_error / loss.error
+        for tensor in found.tensors.values()
+        for loss in tensor.losses.values()
+        if loss.error > 1e-5
+    )
+    return (shares[len(shares) // 2], shares[-1]) if shares else (0.0, 0.0)
+
+
+def reference_type(found: Sensitivity) -> str:
+    """The type that tensors are compared in: Q4_K, or what is nearest to its size."""
+    types = found.types
+    if "Q4_K" in types:
+        return "Q4_K"
+    sizes = {
+        name: min(8 * t.losses[name].nbytes / t.weights for t in found.tensors.values() if name in t.losses)
+        for name in types
+    }
+    return min(types, key=lambda name: (abs(sizes[name] - 4.5), name))
+
+
+def _roles(found: Sensitivity) -> Table:
+    by_role: dict[str, list[TensorSensitivity]] = defaultdict(list)
+    for tensor in found.tensors.values():
+        by_role[split_name(tensor.name)[1]].append(tensor)
+    reference = reference_type(found)
+    shown = [name for name in _SHOWN_TYPES if name in found.types] or [reference]
+    costs = {role: _cost(tensors, reference) for role, tensors in by_role.items()}
+    total = sum(costs.values()) or 1.0
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("tensors", no_wrap=True)
+    table.add_column("of", justify="right")
+    table.add_column("weights", justify="right", no_wrap=True)
+    for name in shown:
+        table.add_column(f"D in {name}", justify="right", no_wrap=True)
+    table.add_column("alpha, mean", justify="right", no_wrap=True)
+    table.add_column("from … to", justify="right", no_wrap=True)
+    table.add_column(f"cost in {reference}", justify="right", no_wrap=True)
+    for role in sorted(costs, key=lambda role: -costs[role]):
+        tensors = by_role[role]
+        alphas = [tensor.alpha for tensor in tensors]
+        several = f"{min(alphas):.2g} … {max(alphas):.2g}" if len(alphas) > 1 else ""
+        table.add_row(
+            printable(role),
+            str(len(tensors)),
+            count_text(sum(tensor.weights for tensor in tensors)),
+            *(_mean_loss(tensors, name) for name in shown),
+            f"{sum(alphas) / len(alphas):.3g}",
+            several,
+            f"{costs[role] / total:.1%}",
+        )
+    return table
+
+
+def _mean_loss(tensors: Iterable[TensorSensitivity], name: str) -> str:
+    losses = [tensor.losses[name].error for tensor in tensors if name in tensor.losses]
+    return f"{sum(losses) / len(losses):.2%}" if losses else "–"
+
+
+def _cost(tensors: Iterable[TensorSensitivity], reference: str) -> float:
+    return sum(tensor.cost(reference) or 0.0 for tensor in tensors)
+
+
+def _weighing(found: Sensitivity) -> str:
+    source = found.provenance
+    by_source: dict[str, int] = defaultdict(int)
+    for tensor in found.tensors.values():
+        by_source[tensor.alpha_source] += 1
+    if by_source.keys() == {"prior"}:
+        return (
+            f"alphas are the prior's (version {source.prior}), by role and depth: "
+            "nobody ran this model; --text FILE does"
+        )
+    parts = ", ".join(f"{count} by {name}" for name, count in sorted(by_source.items()))
+    probes = f", {len(found.probes)} probes on {source.text.split(';')[0]}" if found.probes else ""
+    reference = reference_type(found)
+    total = sum(tensor.cost(reference) or 0.0 for tensor in found.tensors.values())
+    return f"alphas: {parts}{probes}; everything in {reference} should cost {total:.4f} nats of KL divergence"

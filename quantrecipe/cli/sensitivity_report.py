@@ -1,0 +1,105 @@
+"""A report on a sensitivity: one page of HTML with everything in it, or a folder of pictures."""
+
+from __future__ import annotations
+
+import html
+from pathlib import Path
+
+from quantrecipe.cli.errors import printable
+from quantrecipe.cli.measure_table import render_sensitivity
+from quantrecipe.cli.sensitivity_pictures import draw_costs, draw_front, draw_losses
+from quantrecipe.errors import OutputError
+from quantrecipe.sensitivity import Sensitivity
+
+__all__ = ["check_report", "write_report"]
+
+_PICTURES = {"costs": draw_costs, "losses": draw_losses, "front": draw_front}
+_CAPTIONS = {
+    "costs": "Which tensors the output depends on: what this type costs each of them.",
+    "losses": "What each type loses: dots are types, lines join those that no other beats at their size.",
+    "front": "What each size allows. A mix on the line costs least for its bytes, as far as costs add up.",
+}
+_WIDTH = 150
+_STYLE = """\
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
+h1 { font-size: 1.4rem } figure { margin: 2rem 0 } figure svg { max-width: 100%; height: auto }
+figcaption { color: #555 } pre { overflow-x: auto; font-size: 12px; line-height: 1.35 } dt { color: #555 }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem } dd { margin: 0; overflow-wrap: anywhere }
+"""
+
+
+def check_report(path: Path, *, force: bool) -> None:
+    """OutputError, before any work, where the report couldn't be written or matplotlib isn't there."""
+    if path.exists() and not force and (_is_page(path) or not path.is_dir() or any(path.iterdir())):
+        raise OutputError(f"{path} exists", "say --force to replace it, or name another")
+    from quantrecipe.cli.picture import new_figure
+
+    new_figure(1, 1)
+
+
+def write_report(found: Sensitivity, path: Path, *, force: bool) -> list[Path]:
+    """Write it; the paths that were written."""
+    try:
+        if _is_page(path):
+            path.write_text(_page(found), encoding="utf-8")
+            return [path]
+        path.mkdir(parents=True, exist_ok=True)
+        written = []
+        for name, draw in _PICTURES.items():
+            for kind in ("png", "svg"):
+                target = path / f"{name}.{kind}"
+                target.write_bytes(draw(found, kind))
+                written.append(target)
+        return written
+    except OSError as error:
+        raise OutputError(
+            f"{path} can't be written: {error.strerror or error}", "name another place"
+        ) from error
+
+
+def _is_page(path: Path) -> bool:
+    return path.suffix.lower() in (".html", ".htm")
+
+
+def _page(found: Sensitivity) -> str:
+    source = found.provenance
+    facts = {
+        "architecture": f"{source.arch}, {source.n_layers} layers",
+        "losses": f"{source.analysis}, {source.sampling}",
+        "weights of tensors": source.weighing,
+        "importance": source.importance or "none",
+        "text": source.text or "none",
+        "engine": source.engine or "none",
+    }
+    title = f"Sensitivity of {printable(source.model)}"
+    parts = [
+        "<!DOCTYPE html>",
+        '<html lang="en"><head><meta charset="utf-8">',
+        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body>",
+        f"<h1>{html.escape(title)}</h1><dl>",
+        *(f"<dt>{name}</dt><dd>{html.escape(printable(text))}</dd>" for name, text in facts.items()),
+        "</dl>",
+    ]
+    for name, draw in _PICTURES.items():
+        svg = draw(found, "svg").decode()
+        parts.append(f"<figure>{svg[svg.index('<svg') :]}<figcaption>{_CAPTIONS[name]}</figcaption></figure>")
+    parts.append(f"<pre>{html.escape(_table(found))}</pre>")
+    if found.probes:
+        parts.append("<h2>Probes</h2><pre>" + html.escape(_probes(found)) + "</pre>")
+    parts.append("</body></html>\n")
+    return "\n".join(parts)
+
+
+def _table(found: Sensitivity) -> str:
+    from rich.console import Console
+
+    console = Console(width=_WIDTH, file=None, record=False, color_system=None)
+    with console.capture() as captured:
+        console.print(render_sensitivity(found))
+    return captured.get()
+
+
+def _probes(found: Sensitivity) -> str:
+    return "\n".join(
+        f"{probe.kld:10.6f} ± {probe.standard_error:.6f}   {printable(probe.what)}" for probe in found.probes
+    )

@@ -49,13 +49,7 @@ class Place:
                 "write a path that ends in .yaml, or a name like llama.cpp/Q4_K_M",
             )
         if prefix not in folders:
-            what, version = "no installed plugin ships recipes under", prefix.partition("@")[0]
-            if version != prefix and any(it.partition("@")[0] == version for it in folders):
-                what = f"no installed plugin has this version of {version}:"
-            raise RecipeError(
-                f"{what} {prefix!r}",
-                f"known are {', '.join(f'{known}/…' for known in sorted(folders))}; a file needs its ending .yaml",
-            )
+            raise _no_prefix(prefix, registry)
         path = folders[prefix] / f"{rest}.yaml"
         if not path.is_file():
             names = sorted(f"{said}/{known.stem}" for known in folders[prefix].glob("*.yaml"))
@@ -105,6 +99,24 @@ class Place:
             raise RecipeError(
                 "the recipe isn't UTF-8 text", "save it as UTF-8", file=self.file, line=line
             ) from None
+
+
+def _no_prefix(prefix: str, registry: Registry) -> RecipeError:
+    """Which versions there are, or which plugin may have it."""
+    folders, name = registry.recipe_folders, prefix.partition("@")[0]
+    if name != prefix and (there := [it for it in folders if it.partition("@")[0] == name]):
+        what = f"this version of {name} isn't installed: {prefix}"
+        return RecipeError(
+            what, f"installed is {', '.join(sorted(there, key=_version))}; without @VERSION the newest counts"
+        )
+    what = f"no installed plugin ships recipes under {prefix!r}"
+    if registry.failed:
+        broken = "; ".join(f"{plugin.source}: {plugin.cause}" for plugin in registry.failed)
+        return RecipeError(f"{what}; it may belong to a plugin that failed to load", broken)
+    if not registry.plugins_on:
+        return RecipeError(f"{what}, and plugins are switched off", "leave out --no-plugins if one has it")
+    known = ", ".join(f"{it}/…" for it in sorted(folders))
+    return RecipeError(what, f"known are {known}; a file needs its ending .yaml")
 
 
 def _version(prefix: str) -> list[str | int]:

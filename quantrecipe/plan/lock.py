@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import xxhash
 
 from quantrecipe import __version__
@@ -66,7 +67,8 @@ class Lock:
     distributions: versions of quantrecipe and of the plugins that the plan's formats come from
     formats:     versions of the formats' encoders
     provenance:  whether the output records recipe and hashes
-    files:       bytes and number of tensors of each file of the output
+    nbytes:      of the output; it isn't compared, since reasons and comments are part of the files' headers
+    files:       bytes of data and number of tensors of each file of the output
     plan_digest: Plan.digest
     tensors:     by name, in the order in which they are written
     """
@@ -81,15 +83,11 @@ class Lock:
     distributions: Mapping[str, str]
     formats: Mapping[str, int]
     provenance: bool
+    nbytes: int
     files: tuple[tuple[int, int], ...]
     bits_per_weight: float
     plan_digest: str
     tensors: Mapping[str, LockedTensor]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all files together."""
-        return sum(nbytes for nbytes, _ in self.files)
 
 
 def make_lock(plan: Plan, registry: Registry) -> Lock:
@@ -109,7 +107,8 @@ def make_lock(plan: Plan, registry: Registry) -> Lock:
         distributions={_OWN: __version__} | dict(sorted(versions.items())),
         formats={name: registry.formats[name].spec.version for name in used},
         provenance="quantrecipe.recipe" in plan.metadata,
-        files=tuple((file.nbytes, len(file.assignments)) for file in plan.files),
+        nbytes=plan.nbytes,
+        files=tuple((file.nbytes - file.header, len(file.assignments)) for file in plan.files),
         bits_per_weight=round(plan.bits_per_weight, 4),
         plan_digest=plan.digest,
         tensors={
@@ -208,8 +207,8 @@ def _readable(value: GGUFValue) -> Any:
     """A number, a text, or a digest of what is too long to read."""
     if value.type is not ValueType.ARRAY:
         decoded = value.decode()
-        if isinstance(decoded, float):
-            return repr(decoded)
+        if isinstance(decoded, float):  # the shortest text that is this number in its own width
+            return str(np.float32(decoded)) if value.type is ValueType.FLOAT32 else repr(decoded)
         if not isinstance(decoded, str) or (len(decoded) <= _LONGEST_TEXT and decoded.isprintable()):
             return decoded
     return f"xxh3:{xxhash.xxh3_64_hexdigest(bytes([value.type]) + value.payload)}"
@@ -269,7 +268,7 @@ def _names(tensors: Iterable[TensorInfo]) -> str:
 
 
 def _files(lock: Lock) -> str:
-    return ", ".join(f"{nbytes:,} bytes with {tensors} tensors" for nbytes, tensors in lock.files)
+    return ", ".join(f"{nbytes:,} bytes of data with {tensors} tensors" for nbytes, tensors in lock.files)
 
 
 def _said(value: Any) -> str:

@@ -6,7 +6,7 @@
     [importance]   file, digest                  if there is a matrix
     [versions]     quantrecipe, and the plugins whose formats are used
     [formats]      encoder version of each type that is made
-    [output]       plan, provenance, bits_per_weight, files
+    [output]       plan, provenance, nbytes, bits_per_weight, files: {data, tensors}
     [metadata]     of the model; what is long stands as a hash
     [tensors]      lines: {name, layers, shape, from, type, options, fallback_from}
 
@@ -100,12 +100,13 @@ def _lines(lock: Lock) -> Iterator[str]:
         {
             "plan": lock.plan_digest,
             "provenance": lock.provenance,
+            "nbytes": lock.nbytes,
             "bits_per_weight": lock.bits_per_weight,
         },
     )
     yield "files = ["
     for nbytes, tensors in lock.files:
-        yield f"  {{nbytes = {nbytes}, tensors = {tensors}}},"
+        yield f"  {{data = {nbytes}, tensors = {tensors}}},"
     yield "]"
     yield from _table("metadata", lock.metadata)
     yield "\n[tensors]"
@@ -149,7 +150,8 @@ def _lock(document: Mapping[str, Any]) -> Lock:
         distributions={name: _text_of(version) for name, version in document["versions"].items()},
         formats={name: int(version) for name, version in document["formats"].items()},
         provenance=bool(output["provenance"]),
-        files=tuple((int(file["nbytes"]), int(file["tensors"])) for file in output["files"]),
+        files=tuple((int(file["data"]), int(file["tensors"])) for file in output["files"]),
+        nbytes=int(output["nbytes"]),
         bits_per_weight=float(output["bits_per_weight"]),
         plan_digest=_text_of(output["plan"]),
         tensors=_tensors(document["tensors"]["lines"]),
@@ -184,7 +186,7 @@ def _layers(text: str) -> Iterator[int]:
     for part in text.split(","):
         first, _, last = part.strip().partition("-")
         begin, end = int(first), int(last or first)
-        if not 0 <= begin <= end < _MAX_TENSORS:
+        if not 0 <= begin <= end < begin + _MAX_TENSORS:
             raise ValueError(f"layers {part.strip()!r}")
         yield from range(begin, end + 1)
 

@@ -133,11 +133,10 @@ def _surplus(
 
 
 def _effect(rule: Rule, effects: Mapping[str, int]) -> int:
-    """`because` may go on after the origin: "x.yaml:3, F32 as in llama.cpp"."""
+    """`because` may go on after the origin: "x.yaml:3, F32 as in llama.cpp", "x.yaml:7 (chosen)"."""
     origin = str(rule.origin)
-    return sum(
-        count for because, count in effects.items() if because == origin or because.startswith(f"{origin},")
-    )
+    after = (f"{origin},", f"{origin} (")
+    return sum(count for because, count in effects.items() if because == origin or because.startswith(after))
 
 
 def _moved(old: Sequence[Rule], new: Sequence[Rule], effects: Mapping[str, int]) -> list[RuleChange]:

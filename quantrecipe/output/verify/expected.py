@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 from quantrecipe.errors import QuantrecipeError
 from quantrecipe.model.model import Model
@@ -10,7 +11,7 @@ from quantrecipe.output.verify.produced import Produced
 from quantrecipe.output.verify.verification import Check, Finding
 from quantrecipe.plan.assign import Choice, choose_format
 from quantrecipe.plan.metadata import IMPORTANCE_DIGEST, RECIPE, RECIPE_DIGEST
-from quantrecipe.plan.resolve import resolve
+from quantrecipe.plan.resolve import Decision, resolve
 from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry
@@ -46,16 +47,36 @@ def choices_of(
     *,
     has_importance: bool,
     covered: Callable[[TensorInfo], bool],
-    order: Sequence[TensorInfo] | None = None,
+    stored: Mapping[str, TensorInfo],
 ) -> dict[str, Choice]:
-    """By tensor. `order`: in which they are ranked. PlanError where the recipe doesn't go with the model."""
+    """By tensor of the model. PlanError where the recipe doesn't go with it.
+
+    stored: what the file has, in its order, which is that in which tensors are ranked. Where the recipe leaves the
+            choice among types, the file says which it was
+    """
+    places = {name: place for place, name in enumerate(stored)}
+    order = sorted(model.tensors, key=lambda tensor: places.get(tensor.name, len(places)))
     decisions = resolve(recipe, model, has_importance=has_importance, covered=covered, order=order)
     return {
-        decision.tensor.name: choose_format(
-            decision, recipe, model, registry, strict=False, allow_requantize=True
-        )
+        decision.tensor.name: _choice(decision, recipe, model, registry, stored.get(decision.tensor.name))
         for decision in decisions
     }
+
+
+def _choice(
+    decision: Decision, recipe: Recipe, model: Model, registry: Registry, stored: TensorInfo | None
+) -> Choice:
+    """What the decision comes to; of several open types the one that comes to what is stored, else the first."""
+    rule = decision.rule
+    types = rule.choose if rule is not None and rule.choose else (decision.type,)
+    choices = [
+        choose_format(
+            replace(decision, type=type_), recipe, model, registry, strict=False, allow_requantize=True
+        )
+        for type_ in types
+    ]
+    fitting = (choice for choice in choices if stored and choice.format.spec.name == stored.dtype)
+    return next(fitting, choices[0])
 
 
 def check_types(produced: Produced, recipe: Recipe | None, registry: Registry) -> Check:
@@ -70,6 +91,7 @@ def check_types(produced: Produced, recipe: Recipe | None, registry: Registry) -
     if any("covered" in when.names for when in conditions if when is not None):
         why = "the recipe asks which tensors importance covers: give --source and --imatrix"
         return Check.skipped("types", why)
+    tensors = {tensor.name: tensor for tensor in produced.model.tensors}
     try:
         choices = choices_of(
             recipe,
@@ -77,12 +99,11 @@ def check_types(produced: Produced, recipe: Recipe | None, registry: Registry) -
             registry,
             has_importance=IMPORTANCE_DIGEST in produced.metadata,
             covered=lambda tensor: False,
-            order=produced.model.tensors,
+            stored=tensors,
         )
     except QuantrecipeError as error:
         findings = [Finding(what=str(problem)) for problem in error.problems]
         return Check.of("types", "the types that the recipe gives", findings)
-    tensors = {tensor.name: tensor for tensor in produced.model.tensors}
     return Check.of("types", f"{len(tensors)} tensors", type_findings(tensors, choices))
 
 

@@ -36,8 +36,13 @@ def _shard(header: GGUFHeader) -> Iterator[Finding]:
 def _strangers(header: GGUFHeader) -> Iterator[Finding]:
     """A key that nobody writes is one of ours whose name is damaged."""
     for key in header.metadata:
-        if key.startswith(OURS) and key not in PROVENANCE:
+        if key not in PROVENANCE and (key.startswith(OURS) or any(_nearly(key, ours) for ours in PROVENANCE)):
             yield Finding(what=f"the key {key!r} isn't one that quantrecipe writes", file=header.path)
+
+
+def _nearly(key: str, other: str) -> bool:
+    """True if a letter or two is different."""
+    return len(key) == len(other) and sum(a != b for a, b in zip(key, other, strict=True)) <= 2
 
 
 def _hashes(header: GGUFHeader) -> Iterator[Finding]:

@@ -28,7 +28,7 @@ def _findings(produced: Produced, lock: Lock) -> Iterator[Finding]:
             yield Finding(what=f"is {found.dtype} (locked: {locked.label})", tensor=name)
         if found.shape != locked.shape:
             yield Finding(what=f"has the shape {found.shape} (locked: {locked.shape})", tensor=name)
-    for name in tensors.keys() - lock.tensors.keys():
+    for name in sorted(tensors.keys() - lock.tensors.keys()):
         yield Finding(what="the lock doesn't have it", tensor=name)
     pairs = (
         (RECIPE_DIGEST, "digest of the recipe", lock.recipe_digest),
@@ -41,8 +41,10 @@ def _findings(produced: Produced, lock: Lock) -> Iterator[Finding]:
         if said != locked_value:
             words = f"the {what} is {said or 'not there'} (locked: {locked_value or 'none'})"
             yield Finding(what=words, file=produced.path)
-    sizes = tuple((shard.file_size, len(shard.tensors)) for shard in produced.shards)
+    sizes = tuple((shard.file_size - shard.data_start, len(shard.tensors)) for shard in produced.shards)
     if sizes != lock.files:
-        found_sizes = ", ".join(f"{nbytes:,} bytes with {count} tensors" for nbytes, count in sizes)
-        locked_sizes = ", ".join(f"{nbytes:,} bytes with {count} tensors" for nbytes, count in lock.files)
-        yield Finding(what=f"the files are {found_sizes} (locked: {locked_sizes})", file=produced.path)
+        found_sizes = ", ".join(f"{nbytes:,} bytes of data with {count} tensors" for nbytes, count in sizes)
+        locked_sizes = ", ".join(
+            f"{nbytes:,} bytes of data with {count} tensors" for nbytes, count in lock.files
+        )
+        yield Finding(what=f"the files have {found_sizes} (locked: {locked_sizes})", file=produced.path)

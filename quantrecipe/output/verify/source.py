@@ -56,14 +56,13 @@ def find_origin(
     pruned = prune(source, selected, recipe.prune)
     model, matrix = pruned.model, pruned.importance
     weighted = IMPORTANCE_DIGEST in produced.metadata or matrix is not None
-    places = {tensor.name: place for place, tensor in enumerate(produced.model.tensors)}
     choices = choices_of(
         recipe,
         model,
         registry,
         has_importance=weighted,
         covered=lambda tensor: matrix is not None and matrix.covers(tensor),
-        order=sorted(model.tensors, key=lambda tensor: places.get(tensor.name, len(places))),
+        stored={tensor.name: tensor for tensor in produced.model.tensors},
     )
     found = _Found(produced, model, matrix, choices, registry)
     types = Check.of("types", f"{len(choices)} tensors", found.type_findings())
@@ -173,7 +172,7 @@ class _Found:
         for name, choice in self._choices.items():
             if choice.format.spec.companion is not None:
                 wanted.add(f"{name.removesuffix('.weight')}.{choice.format.spec.companion}")
-        for name in self._stored.keys() - wanted:
+        for name in sorted(self._stored.keys() - wanted):
             yield Finding(what="the source has no such tensor", tensor=name)
 
     def encoding_findings(self) -> Iterator[Finding]:

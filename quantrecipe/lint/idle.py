@@ -6,9 +6,10 @@ rule has to be idle on all of them to be worth a word, and only a hidden one is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
+from functools import cache
 
 from quantrecipe.errors import Problem
 from quantrecipe.lint.codes import CODES
@@ -29,11 +30,16 @@ def idle_rules(subject: Subject) -> Iterator[Finding]:
         for finding in _on_given(view):
             told.add(finding.problem.line or 0)
             yield finding
+    before: dict[str, list[Rule]] = {}
     for number, rule in enumerate(subject.recipe.rules):
+        texts = frozenset(str(pattern) for pattern in rule.tensors)
+        hider = _same_before(rule, texts, before)
+        for text in texts:
+            before.setdefault(text, []).append(rule)
         if not rule.own or rule.origin.line in told:
             continue
-        if hider := _same_before(rule, subject.recipe.rules[:number]):
-            yield _hidden(subject, rule, [hider])
+        if hider is not None:
+            yield _hidden(rule, [hider])
         elif subject.views:
             yield from _everywhere(subject, rule, number, [*given, *reference])
 
@@ -47,10 +53,9 @@ def _on_given(view: View) -> Iterator[Finding]:
         yield Finding(code=problem.code, severity="error", problem=on)
 
 
-def _same_before(rule: Rule, before: tuple[Rule, ...]) -> Rule | None:
+def _same_before(rule: Rule, texts: frozenset[str], before: Mapping[str, list[Rule]]) -> Rule | None:
     """An earlier rule that is about all that this one is, whatever the model; as far as the texts show it."""
-    texts = {str(pattern) for pattern in rule.tensors}
-    for other in before:
+    for other in before.get(next(iter(texts), ""), ()):
         as_many_layers = other.layers is None or str(other.layers) == str(rule.layers)
         if other.when is None and as_many_layers and texts <= {str(pattern) for pattern in other.tensors}:
             return other
@@ -92,21 +97,24 @@ def _everywhere(subject: Subject, rule: Rule, number: int, views: list[View]) ->
                 return
             hiders += deciders
         if hiders and not (rule.optional and any(hider.when is not None for hider in hiders)):
-            yield _hidden(subject, rule, hiders)
+            yield _hidden(rule, hiders)
 
 
 def _known_elsewhere(rule: Rule) -> bool:
     """True if llama.cpp has such a tensor, in some architecture."""
+    return any(pattern.matches(tensor, None) for pattern in rule.tensors for tensor in _llama_cpp_s())
+
+
+@cache
+def _llama_cpp_s() -> tuple[TensorInfo, ...]:
+    """A tensor of every name that llama.cpp has; of those in blocks, the one of block 0."""
     from gguf.constants import TENSOR_NAMES
 
-    known = [
-        TensorInfo.from_name(f"{name.format(bid=0, xid=0)}.weight", (1, 1), "F32")
-        for name in TENSOR_NAMES.values()
-    ]
-    return any(pattern.matches(tensor, None) for pattern in rule.tensors for tensor in known)
+    names = {name.format(bid=0, xid=0) for name in TENSOR_NAMES.values()}
+    return tuple(TensorInfo.from_name(f"{name}.weight", (1, 1), "F32") for name in sorted(names))
 
 
-def _hidden(subject: Subject, rule: Rule, hiders: list[Rule]) -> Finding:
+def _hidden(rule: Rule, hiders: list[Rule]) -> Finding:
     lines = names([str(hider.origin.line) for hider in hiders])
     patterns = names([str(pattern) for pattern in rule.tensors])
     return Finding(

@@ -28,6 +28,9 @@ from quantrecipe.targets import Targets
 
 __all__ = ["Report", "lint"]
 
+_MOST_QUESTIONS = 4_000_000
+"""Whether a rule is about a tensor; a million take about a second. Rules are hundreds only where they were imported."""
+
 _LINTS = (reasons, idle_rules, conditions, misfits, importance, floors, where_it_runs)
 
 
@@ -68,8 +71,9 @@ def lint(
         recipe = load_recipe(ref, registry=registry, settings=settings)
     except QuantrecipeError as error:
         return Report(ref=ref, recipe=None, findings=tuple(_sorted(_refused(error))))
+    models = _affordable(models, recipe)
     subject = look(recipe, models, registry, targets, strict=strict)
-    findings = [*subject.failed, *_all(subject, tuple(models))]
+    findings = [*subject.failed, *_all(subject, models)]
     if text is not None:
         findings += cut_texts(text, recipe.file)
         thorough = any(model.reference for model in models)
@@ -81,6 +85,17 @@ def lint(
         fits=tuple(view.name for view in subject.views if view.reference and not view.bare.problems),
         checked=tuple(view.name for view in subject.views),
     )
+
+
+def _affordable(models: Sequence[GivenModel], recipe: Recipe) -> tuple[GivenModel, ...]:
+    """Every given model, and as many reference models as so many rules leave time for, small ones first."""
+    left = _MOST_QUESTIONS // max(1, len(recipe.rules))
+    chosen: set[str] = set()
+    for it in sorted(models, key=lambda it: (len(it.model.tensors), it.name)):
+        left -= len(it.model.tensors) if it.reference else 0
+        if left >= 0 or not it.reference:
+            chosen.add(it.name)
+    return tuple(it for it in models if it.name in chosen)
 
 
 def _all(subject: Subject, models: tuple[GivenModel, ...]) -> Iterator[Finding]:

@@ -1,5 +1,6 @@
 """lint: what can't be loaded has codes too; order; which reference models a recipe fits."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,16 @@ def test_fits(tmp_path: Path) -> None:
 def test_shipped_recipes_have_nothing_worse_than_advice(name: str) -> None:
     checked = lint(name, registry=REGISTRY, targets=TARGETS, models=reference())
     assert worst(checked.findings) in (None, "advice")
+
+
+def test_many_rules_are_checked_on_fewer_reference_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quantrecipe.lint.run._MOST_QUESTIONS", 70_000)
+    text = "rules:\n" + "".join(
+        f"  - {{tensors: 'blk.{n % 28}.ffn_*{n}', type: Q6_K, why: a, optional: true}}\n" for n in range(100)
+    )
+    checked = report(tmp_path, text).checked
+    assert checked == ("shapes/qwen3-0.6b", "shapes/meta-llama-3.1-8b-instruct")  # 311 and 291 tensors
+    given = replace(reference("shapes/qwen3.6-27b")[0], reference=False)
+    assert report(tmp_path, text, [given]).checked == ("shapes/qwen3.6-27b",)

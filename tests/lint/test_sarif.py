@@ -10,7 +10,6 @@ from support.linting import REGISTRY, TARGETS, report
 from quantrecipe.lint import CODES, lint
 from quantrecipe.lint.sarif import artifact, to_sarif
 
-
 URI = {"type": "string", "format": "uri-reference", "pattern": r"^[^\s\\\\]+$"}
 LEVEL = {"enum": ["none", "note", "warning", "error"]}
 MESSAGE = {"type": "object", "required": ["text"], "properties": {"text": {"type": "string", "minLength": 1}}}

@@ -12,14 +12,14 @@ from quantrecipe.exchange.llama_quantize import (
     MIXTURES,
     Command,
     command_types,
+    load_mixture,
     main_type,
     takes_patterns,
 )
 from quantrecipe.exchange.overrides import Override, read_type
-from quantrecipe.exchange.source import as_source
+from quantrecipe.exchange.source import as_source, quantizable
 from quantrecipe.exchange.translate import translate
 from quantrecipe.model.model import Model
-from quantrecipe.recipe.load import load_recipe
 from quantrecipe.recipe.recipe import KEEP
 from quantrecipe.recipe.regex import Regex
 from quantrecipe.recipe.summarise import DraftRule
@@ -38,7 +38,7 @@ def from_llama_quantize(
     source = as_source(model, registry) if model is not None else None
     overrides, notes = _lowered(command)
     translated = translate(overrides, registry, source, tool=_TOOL, file=file)
-    mixture = load_recipe(f"llama.cpp/{MIXTURES[command.mixture]}", registry=registry)
+    mixture = load_mixture(command.mixture, registry)
     counted = _counts(mixture.rules) and bool(translated.rules) and source is None and not command.pure
     if counted:
         notes.append(
@@ -59,9 +59,10 @@ def from_llama_quantize(
         notes=(*notes, *translated.notes),
     )
     importance = command.imatrix is not None
-    truth = command_types(command, source, registry, importance=importance) if source is not None else None
-    if command.prune:
-        truth = None  # layers have other numbers then
+    truth = None
+    if source is not None and not command.prune:  # without pruned layers, the others have other numbers
+        reached = quantizable(source, registry)
+        truth = command_types(command, mixture, source, registry, reached=reached, importance=importance)
     return assemble(parts, registry, source, truth, importance=importance)
 
 

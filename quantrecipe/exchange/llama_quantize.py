@@ -21,7 +21,6 @@ from pathlib import Path
 from quantrecipe.errors import RecipeError
 from quantrecipe.exchange.overrides import Override, read_list, read_override, read_type
 from quantrecipe.exchange.simulate import fallback_for, mixture_types
-from quantrecipe.exchange.source import quantizable
 from quantrecipe.gguf.file_types import FILE_TYPES, file_type_name
 from quantrecipe.model.model import Model
 from quantrecipe.recipe.load import load_recipe
@@ -189,15 +188,37 @@ def _pair(text: str, file: str) -> tuple[str, object]:
     )
 
 
-def command_types(command: Command, source: Model, registry: Registry, *, importance: bool) -> dict[str, str]:
-    """The type that llama-quantize gives each tensor. source: the model, with floats in its matrices."""
-    mixture = load_recipe(f"llama.cpp/{MIXTURES[command.mixture]}", registry=registry)
-    reached = quantizable(source, registry)
+def load_mixture(name: str, registry: Registry) -> Recipe:
+    """The recipe that is a mixture of llama-quantize's."""
+    return load_recipe(f"llama.cpp/{MIXTURES[name]}", registry=registry)
+
+
+def command_types(
+    command: Command,
+    mixture: Recipe,
+    source: Model,
+    registry: Registry,
+    *,
+    reached: Collection[str],
+    importance: bool,
+) -> dict[str, str]:
+    """The type that llama-quantize gives each tensor.
+
+    mixture: the command's, as `load_mixture` gives it
+    source:  the model, with floats in its matrices
+    reached: what is ever quantized of it, as `quantizable` says
+    """
+    if command.mixture == "COPY":
+        return {tensor.name: tensor.dtype for tensor in source.tensors}
     fixed = _fixed(command, source, reached, registry)
-    types = mixture_types(mixture, source, registry, taken=fixed.keys(), importance=importance)
-    if command.pure and command.mixture != "COPY":
-        own = {t.name: t for t in source.tensors if t.name in reached}
-        types |= {name: fallback_for(main_type(mixture), tensor, registry) for name, tensor in own.items()}
+    if command.pure:
+        types = {tensor.name: tensor.dtype for tensor in source.tensors}
+        own = [tensor for tensor in source.tensors if tensor.name in reached]
+        types |= {tensor.name: fallback_for(main_type(mixture), tensor, registry) for tensor in own}
+    else:
+        types = mixture_types(
+            mixture, source, registry, taken=fixed.keys(), reached=reached, importance=importance
+        )
     return {**types, **fixed}
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from quantrecipe.exchange.presets import planned_types
-from quantrecipe.exchange.source import quantizable
 from quantrecipe.model.model import Model
 from quantrecipe.plan.assign import fallback_chain
 from quantrecipe.plan.facts import model_facts, tensor_facts
@@ -22,11 +21,18 @@ __all__ = ["fallback_for", "mixture_types"]
 
 
 def mixture_types(
-    mixture: Recipe, source: Model, registry: Registry, *, taken: Collection[str], importance: bool
+    mixture: Recipe,
+    source: Model,
+    registry: Registry,
+    *,
+    taken: Collection[str],
+    reached: Collection[str],
+    importance: bool,
 ) -> dict[str, str]:
     """The type of every tensor that isn't `taken` by a pattern; those of taken ones mean nothing.
 
-    source: the model, with floats in its matrices
+    source:  the model, with floats in its matrices
+    reached: names of the tensors that are ever quantized
     """
     if not taken:
         planned = planned_types(mixture, source, registry, importance=importance)
@@ -45,7 +51,6 @@ def mixture_types(
             if in_layers and (rule.when is None or rule.when.evaluate({**facts, **own})):
                 decided.setdefault(tensor.name, rule)
             rank += 1
-    reached = quantizable(source, registry)
     types = {}
     for tensor in found.tensors:
         decider = decided.get(tensor.name)
@@ -57,8 +62,10 @@ def mixture_types(
 
 def fallback_for(wanted: str, tensor: TensorInfo, registry: Registry) -> str:
     """The type, or the first of its fallbacks that accepts the tensor."""
+    if registry.format(wanted).accepts(tensor) is None:
+        return wanted
     fallbacks = {fmt.spec.name: fmt.spec.fallback for fmt in registry.formats.values()}
-    for name in (wanted, *fallback_chain(wanted, fallbacks)):
+    for name in fallback_chain(wanted, fallbacks):
         if registry.format(name).accepts(tensor) is None:
             return name
     return wanted

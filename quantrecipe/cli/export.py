@@ -1,0 +1,108 @@
+"""quantrecipe export: what a recipe does to a model, said in another program's language."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from quantrecipe.cli.context import Context, pass_context
+from quantrecipe.cli.errors import print_warning, printable
+from quantrecipe.cli.help import SETTINGS, examples
+from quantrecipe.cli.imatrix_output import write_file
+
+if TYPE_CHECKING:
+    from quantrecipe.exchange.exported import Exported
+    from quantrecipe.plan.plan import Plan
+    from quantrecipe.recipe.recipe import Recipe
+    from quantrecipe.registry import Registry
+
+__all__ = ["command"]
+
+_LANGUAGES = ("llama-quantize", "ik_llama.cpp", "tensor-type-file", "custom-q", "tool-suite")
+
+
+@click.command(
+    "export",
+    context_settings=SETTINGS,
+    epilog=examples(
+        "quantrecipe export recipes/code-model.yaml --model model-BF16.gguf --to llama-quantize",
+        "quantrecipe export mix.yaml --model shapes/qwen3-14b --to ik_llama.cpp",
+        "quantrecipe export mix.yaml --model shapes/deepseek-v3.1 --to tool-suite -o mix.recipe",
+    ),
+)
+@click.argument("recipe")
+@click.option(
+    "--model",
+    "model_path",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="The model that it is for: other programs name tensors, not roles.",
+)
+@click.option("--to", "language", type=click.Choice(_LANGUAGES), required=True, help="The language.")
+@click.option(
+    "--imatrix",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Importance matrix, instead of the recipe's.",
+)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write FILE, not stdout."
+)
+@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
+@pass_context
+def command(
+    ctx: Context,
+    recipe: str,
+    model_path: Path,
+    language: str,
+    imatrix: Path | None,
+    output: Path | None,
+    force: bool,
+) -> None:
+    """Say in another program's language what RECIPE does to a model: every tensor gets the same type.
+
+    What that program can't be told is an error that names the tensors; what it may do otherwise is a warning.
+    """
+    from dataclasses import replace
+
+    from quantrecipe.importance import read_importance
+    from quantrecipe.model.open import open_model
+    from quantrecipe.plan.make import make_plan
+    from quantrecipe.recipe.load import load_recipe
+
+    registry = ctx.load_registry()
+    loaded = load_recipe(recipe, registry=registry)
+    if imatrix is not None:
+        loaded = replace(loaded, importance=replace(loaded.importance, file=imatrix))
+    model = open_model(model_path, registry=registry)
+    file = loaded.importance.file
+    matrix = read_importance(file) if file is not None else None
+    plan = make_plan(
+        loaded, model, registry=registry, importance=matrix, allow_requantize=True, provenance=False
+    )
+    exported = _export(language, plan, loaded, registry)
+    for note in exported.notes:
+        print_warning(ctx.err, note)
+    if output is None:
+        click.echo(exported.text, nl=False)
+    else:
+        data = exported.text.encode()
+        write_file(output, len(data), [data], force=force)
+        ctx.console.print(printable(str(output)), soft_wrap=True)
+
+
+def _export(language: str, plan: Plan, recipe: Recipe, registry: Registry) -> Exported:
+    from quantrecipe.exchange import to_ik, to_llama_quantize
+
+    match language:
+        case "llama-quantize":
+            return to_llama_quantize.to_llama_quantize(plan, recipe, registry)
+        case "tensor-type-file":
+            return to_llama_quantize.to_tensor_type_file(plan, recipe, registry)
+        case "ik_llama.cpp":
+            return to_ik.to_ik(plan, recipe)
+        case "custom-q":
+            return to_ik.to_custom_q(plan, recipe)
+    return to_ik.to_tool_suite(plan, recipe)

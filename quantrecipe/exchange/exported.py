@@ -1,0 +1,150 @@
+"""Exported: a plan in another program's language; and what no other program can be told."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+from quantrecipe.errors import PlanError, Problem
+from quantrecipe.gguf.values import GGUFValue, ValueType
+from quantrecipe.model.model import Model
+from quantrecipe.plan.assign import kept_type
+from quantrecipe.plan.plan import Assignment, Plan
+from quantrecipe.recipe.recipe import Recipe
+
+__all__ = ["Exported", "command_text", "refuse", "requests", "stored_model", "wanted_types"]
+
+_MOST_NAMES = 5
+_LONGEST_TEXT = 127  # llama.cpp: val_str of llama_model_kv_override
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Exported:
+    """text: what to type, or to put into a file; notes: what it leaves to the other program."""
+
+    text: str
+    notes: tuple[str, ...] = ()
+
+
+def stored_model(model: Model) -> Model:
+    """The model as a GGUF: of a Hugging Face folder what llama.cpp's converter makes."""
+    return replace(model, tensors=tuple(replace(t, dtype=kept_type(t, model)) for t in model.tensors))
+
+
+def wanted_types(plan: Plan) -> dict[str, str]:
+    """The type of each tensor, companions left out."""
+    return {a.tensor.name: a.type for a in plan.assignments if a.owner is None}
+
+
+def refuse(
+    plan: Plan,
+    recipe: Recipe,
+    source: Model,
+    *,
+    tool: str,
+    reached: Collection[str],
+    dialects: Collection[str],
+) -> None:
+    """PlanError, a line for each kind, where the plan has what the tool can't be told."""
+    problems = []
+    types = {tensor.name: tensor.dtype for tensor in source.tensors}
+    if recipe.prune is not None:
+        problems.append(
+            Problem(
+                what=f"{tool} can't be told to prune layers and to choose types by layer: their numbers change",
+                remedy="prune first: apply a recipe that has nothing but `prune`, and export for its output",
+                file=recipe.file,
+            )
+        )
+    kinds: dict[str, list[Assignment]] = {}
+    for a in plan.assignments:
+        if a.owner is not None:
+            continue
+        if a.tensor.name not in reached and a.type != types[a.tensor.name]:
+            kinds.setdefault(f"{tool} never quantizes {{}}, which the plan makes {a.type}", []).append(a)
+        elif a.format.spec.companion and not a.copied:
+            kinds.setdefault(f"{tool} keeps no factors beside {{}}, which {a.type} needs", []).append(a)
+        elif a.format.spec.dialect not in dialects and a.format.spec.codec:
+            kinds.setdefault(f"{tool} doesn't have {a.type}, the type of {{}}", []).append(a)
+        elif dict(a.format.options) != dict(type(a.format)().options):
+            kinds.setdefault(f"{tool} can't be told the options of {{}}", []).append(a)
+    for what, members in kinds.items():
+        problems.append(Problem(what=f"{what.format(_names(members))} ({members[0].because})"))
+    if problems:
+        raise PlanError(problems)
+
+
+def requests(plan: Plan, recipe: Recipe) -> tuple[list[str], list[str]]:
+    """Options of llama-quantize for importance and metadata, and notes on what they can't say."""
+    options: list[str] = []
+    notes: list[str] = []
+    if plan.importance is not None:
+        options += ["--imatrix", str(recipe.importance.file or plan.importance.label or "imatrix.gguf")]
+    if recipe.importance.include and recipe.importance.exclude:
+        notes.append(
+            "--include-weights and --exclude-weights can't be used together: only the first is exported"
+        )
+    for text in recipe.importance.include:
+        options += ["--include-weights", text]
+    for text in () if recipe.importance.include else recipe.importance.exclude:
+        options += ["--exclude-weights", text]
+    for key, value in recipe.metadata.items():
+        said = _override(value)
+        if said is None:
+            notes.append(
+                f"the metadata {key!r} can't be set by --override-kv: its type is {value.type.name.lower()}"
+            )
+        else:
+            options += ["--override-kv", f"{key}={said}"]
+    return options, notes
+
+
+def command_text(program: str, options: Sequence[str], model: Model, name: str, mixture: str) -> str:
+    """The command line, an option to a line."""
+    stem = model.path.name.removesuffix(".gguf").removesuffix(".json").removesuffix(".safetensors") or "model"
+    given = model.path.name if model.container == "gguf" else f"{stem}-BF16.gguf"
+    out = (
+        f"{stem.removesuffix('-BF16').removesuffix('-F16')}-{_UNSAFE.sub('-', name).strip('-') or 'mix'}.gguf"
+    )
+    lines = [program]
+    words = iter(options)
+    for option in words:
+        line = shlex.quote(option)
+        if option in _WITH_VALUE:
+            line += f" {shlex.quote(next(words))}"
+        lines.append(line)
+    lines.append(f"{shlex.quote(given)} {shlex.quote(out)} {mixture}")
+    return " \\\n  ".join(lines) + "\n"
+
+
+_WITH_VALUE = (
+    "--imatrix",
+    "--include-weights",
+    "--exclude-weights",
+    "--override-kv",
+    "--tensor-type",
+    "--custom-q",
+)
+
+
+def _override(value: GGUFValue) -> str | None:
+    content = value.decode()
+    match value.type:
+        case ValueType.UINT32:
+            return f"int:{content}"
+        case ValueType.FLOAT32:
+            return f"float:{content!r}"
+        case ValueType.BOOL:
+            return f"bool:{str(content).lower()}"
+        case ValueType.STRING if len(str(content).encode()) <= _LONGEST_TEXT:
+            return f"str:{content}"
+    return None
+
+
+def _names(members: Sequence[Assignment]) -> str:
+    names = [a.tensor.name for a in members]
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return ", ".join(names[:_MOST_NAMES]) + more

@@ -20,7 +20,7 @@ from quantrecipe.model.model import Model
 from quantrecipe.plan.plan import Assignment
 from quantrecipe.tensor import TensorInfo, tensor_order
 
-__all__ = ["companion_name", "with_companions"]
+__all__ = ["companion_name", "companion_of", "with_companions"]
 
 _WEIGHT = ".weight"
 
@@ -28,6 +28,11 @@ _WEIGHT = ".weight"
 def companion_name(tensor: TensorInfo, suffix: str) -> str:
     """blk.0.attn_q.weight, "scale" → blk.0.attn_q.scale."""
     return f"{tensor.name.removesuffix(_WEIGHT)}.{suffix}"
+
+
+def companion_of(tensor: TensorInfo, suffix: str) -> TensorInfo:
+    """The tensor of the factors: one for each matrix."""
+    return TensorInfo.from_name(companion_name(tensor, suffix), (tensor.experts,), "F32")
 
 
 def with_companions(
@@ -76,13 +81,12 @@ def _scaled_architectures() -> frozenset[str]:
 
 
 def _companion(a: Assignment, suffix: str, float32: QuantFormat) -> Assignment:
-    shape = (a.tensor.experts,)
-    tensor = TensorInfo.from_name(companion_name(a.tensor, suffix), shape, "F32")
+    tensor = companion_of(a.tensor, suffix)
     return replace(
         a,
         tensor=tensor,
         format=float32,
-        nbytes=float32.spec.tensor_bytes(shape),
+        nbytes=float32.spec.tensor_bytes(tensor.shape),
         because=f"goes with {a.type}",
         why="",
         wanted=None,

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from quantrecipe.api import FormatSpec
 from quantrecipe.errors import ImportanceError, Problem
 from quantrecipe.importance import Coverage, Importance, coverage
 from quantrecipe.model.model import Model
 from quantrecipe.plan.plan import Assignment
 from quantrecipe.recipe.recipe import Recipe
+from quantrecipe.tensor import TensorInfo
 
-__all__ = ["check_importance", "names", "selected_importance"]
+__all__ = ["check_importance", "may_lack_importance", "names", "selected_importance"]
 
 _CALIBRATION_LEAVES_OUT = ("token_embd", "per_layer_token_embd", "output")
 
@@ -22,6 +24,12 @@ def selected_importance(recipe: Recipe, importance: Importance | None) -> Import
         return importance
     selected = importance.only(chosen.include, chosen.exclude)
     return selected if selected.entries else None
+
+
+def may_lack_importance(spec: FormatSpec, tensor: TensorInfo, recipe: Recipe) -> bool:
+    """True where the tensor can be of this format without importance, as far as format and recipe go."""
+    demanded = spec.name in recipe.importance.required_for and tensor.role not in _CALIBRATION_LEAVES_OUT
+    return spec.importance != "required" and not demanded
 
 
 def check_importance(

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import TypeVar
 
 from quantrecipe.errors import PlanError, Problem
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.importance import Importance
 from quantrecipe.model.model import Model
 from quantrecipe.plan.assign import Choice, choose_format
+from quantrecipe.plan.candidates import Candidate, candidates
 from quantrecipe.plan.companions import with_companions
 from quantrecipe.plan.digests import encoding_digest, plan_digest
 from quantrecipe.plan.importance import check_importance, names, selected_importance
 from quantrecipe.plan.layout import SplitLimits, lay_out
+from quantrecipe.plan.losses import Losses
 from quantrecipe.plan.metadata import PLAN_DIGEST, build_metadata
 from quantrecipe.plan.plan import Assignment, Plan
 from quantrecipe.plan.prune import prune
 from quantrecipe.plan.resolve import Decision, resolve
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry, load_registry
+from quantrecipe.sensitivity.sensitivity import Sensitivity
 from quantrecipe.tensor import TensorInfo
 
 __all__ = ["make_plan"]
+
+T = TypeVar("T")
 
 
 def make_plan(
@@ -36,19 +42,20 @@ def make_plan(
     allow_requantize: bool = False,
     provenance: bool = True,
     split: SplitLimits | None = None,
+    sensitivity: Sensitivity | None = None,
 ) -> Plan:
     """Resolve a recipe against a model, from headers alone.
 
     `importance` is the matrix, of which the recipe may let only a part count; reading it is the caller's part. `strict`
     refuses every fallback, `allow_requantize` lets quantized sources be quantized again, `provenance`
-    records recipe and hashes in the output, `split` says when to begin another file.
+    records recipe and hashes in the output, `split` says when to begin another file. `sensitivity` is what `choose`
+    rules go by: what each type costs each tensor, as measured; None: the prior.
 
     Raises PlanError with every problem found, ImportanceError where a matrix is needed and missing, or
     doesn't fit the model.
     """
     registry = registry or load_registry()
     _require_names(model)
-    _require_types(recipe)
     selected = selected_importance(recipe, importance)
     pruned = prune(model, selected, recipe.prune)
     model, importance = pruned.model, pruned.importance
@@ -63,15 +70,119 @@ def make_plan(
         covered=lambda tensor: tensor.name in covered,
         order=_order(model, split),
     )
-    choices = _choose(decisions, recipe, model, registry, strict=strict, allow_requantize=allow_requantize)
-    sizes = [
-        choice.format.spec.tensor_bytes(d.tensor.shape) for d, choice in zip(decisions, choices, strict=True)
-    ]
-    assignments = [
-        Assignment(
-            tensor=decision.tensor,
+    making = _Making(
+        recipe=recipe,
+        model=model,
+        registry=registry,
+        importance=importance,
+        selected=selected,
+        layers=pruned.layers,
+        covered=covered,
+        strict=strict,
+        allow_requantize=allow_requantize,
+        provenance=provenance,
+        split=split,
+    )
+    if not any(d.rule is not None and d.rule.choose for d in decisions):
+        return making.plan(decisions)
+    from quantrecipe.plan.choose import spend
+
+    names_before = {new: old for old, new in pruned.names.items()}
+    losses = Losses(model, registry, sensitivity, names_before)
+    return spend(decisions, making.candidates(decisions, losses), recipe, losses.source, making.plan)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Making:
+    """What a plan is made of, besides the decisions; `choose` makes several of one recipe.
+
+    importance: of the tensors that are left, under their new names
+    selected:   all of it that the recipe lets count
+    layers:     how many are left, where some were pruned
+    """
+
+    recipe: Recipe
+    model: Model
+    registry: Registry
+    importance: Importance | None
+    selected: Importance | None
+    layers: int | None
+    covered: Set[str]
+    strict: bool
+    allow_requantize: bool
+    provenance: bool
+    split: SplitLimits | None
+
+    def plan(self, decisions: Sequence[Decision]) -> Plan:
+        """The plan that these decisions come to; all have a type."""
+        recipe, model, selected = self.recipe, self.model, self.selected
+        choices = _each(decisions, self._choice)
+        assignments = [
+            self._assignment(decision, choice) for decision, choice in zip(decisions, choices, strict=True)
+        ]
+        assignments = with_companions(assignments, model, self.registry.format("F32"))
+        report, warnings = check_importance(recipe, model, assignments, self.importance)
+        metadata = build_metadata(
+            recipe, model, assignments, selected, layers=self.layers, provenance=self.provenance
+        )
+        digest = plan_digest(
+            recipe.digest,
+            selected.digest if selected is not None else None,
+            (
+                (a.tensor.name, a.tensor.shape, a.tensor.dtype, a.type, a.nbytes, a.encoding)
+                for a in assignments
+            ),
+        )
+        if self.provenance:
+            metadata[PLAN_DIGEST] = GGUFValue.of(ValueType.STRING, digest)
+        return Plan(
+            recipe=recipe.name,
+            recipe_file=recipe.file,
+            recipe_digest=recipe.digest,
+            model=model,
+            files=lay_out(assignments, metadata, model.alignment, self.split),
+            importance=self.importance,
+            coverage=report,
+            alignment=model.alignment,
+            warnings=tuple(_fallback_warnings(assignments) + warnings),
+            digest=digest,
+        )
+
+    def candidates(self, decisions: Sequence[Decision], losses: Losses) -> dict[str, list[Candidate]]:
+        """By tensor name, what is open to those whose rule leaves the choice."""
+        open_ones = [d for d in decisions if d.rule is not None and d.rule.choose]
+        found = _each(
+            open_ones,
+            lambda decision: candidates(
+                decision,
+                self.recipe,
+                self.model,
+                self.registry,
+                losses,
+                covered=decision.tensor.name in self.covered,
+                strict=self.strict,
+                allow_requantize=self.allow_requantize,
+            ),
+        )
+        return {d.tensor.name: its for d, its in zip(open_ones, found, strict=True)}
+
+    def _choice(self, decision: Decision) -> Choice:
+        return choose_format(
+            decision,
+            self.recipe,
+            self.model,
+            self.registry,
+            strict=self.strict,
+            allow_requantize=self.allow_requantize,
+        )
+
+    def _assignment(self, decision: Decision, choice: Choice) -> Assignment:
+        tensor, spec = decision.tensor, choice.format.spec
+        weighted = tensor.name in self.covered and not choice.copied and spec.importance != "ignored"
+        return Assignment(
+            tensor=tensor,
             format=choice.format,
-            nbytes=nbytes,
+            nbytes=spec.tensor_bytes(tensor.shape),
             offset=0,
             because=choice.because,
             why=decision.why,
@@ -82,36 +193,11 @@ def make_plan(
             encoding=encoding_digest(
                 choice.format,
                 copied=choice.copied,
-                importance=importance.entries[decision.tensor.name].digest if weighted and importance else "",
+                importance=self.importance.entries[tensor.name].digest
+                if weighted and self.importance
+                else "",
             ),
         )
-        for decision, choice, nbytes in zip(decisions, choices, sizes, strict=True)
-        for weighted in [_uses_importance(choice, decision.tensor.name in covered)]
-    ]
-    assignments = with_companions(assignments, model, registry.format("F32"))
-    report, warnings = check_importance(recipe, model, assignments, importance)
-    metadata = build_metadata(
-        recipe, model, assignments, selected, layers=pruned.layers, provenance=provenance
-    )
-    digest = plan_digest(
-        recipe.digest,
-        selected.digest if selected is not None else None,
-        ((a.tensor.name, a.tensor.shape, a.tensor.dtype, a.type, a.nbytes, a.encoding) for a in assignments),
-    )
-    if provenance:
-        metadata[PLAN_DIGEST] = GGUFValue.of(ValueType.STRING, digest)
-    return Plan(
-        recipe=recipe.name,
-        recipe_file=recipe.file,
-        recipe_digest=recipe.digest,
-        model=model,
-        files=lay_out(assignments, metadata, model.alignment, split),
-        importance=importance,
-        coverage=report,
-        alignment=model.alignment,
-        warnings=tuple(_fallback_warnings(assignments) + warnings),
-        digest=digest,
-    )
 
 
 def _order(model: Model, split: SplitLimits | None) -> Sequence[TensorInfo] | None:
@@ -132,47 +218,19 @@ def _require_names(model: Model) -> None:
         )
 
 
-def _require_types(recipe: Recipe) -> None:
-    """`choose` leaves the type to the optimiser."""
-    problems = [
-        Problem(
-            file=rule.origin.file,
-            line=rule.origin.line,
-            what="this rule leaves the choice among several types, and plans can't choose yet",
-            remedy="give it one `type`",
-        )
-        for rule in recipe.rules
-        if rule.choose
-    ]
-    if problems:
-        raise PlanError(problems)
-
-
-def _choose(
-    decisions: Sequence[Decision],
-    recipe: Recipe,
-    model: Model,
-    registry: Registry,
-    *,
-    strict: bool,
-    allow_requantize: bool,
-) -> list[Choice]:
-    """A choice for each decision; all problems at once, one for each rule that has any."""
-    choices: list[Choice] = []
+def _each(decisions: Sequence[Decision], find: Callable[[Decision], T]) -> list[T]:
+    """What `find` says of each decision; all problems at once, one for each rule that has any."""
+    found: list[T] = []
     problems: dict[tuple[object, object], Problem] = {}
     for decision in decisions:
         try:
-            choices.append(
-                choose_format(
-                    decision, recipe, model, registry, strict=strict, allow_requantize=allow_requantize
-                )
-            )
+            found.append(find(decision))
         except PlanError as error:
             for problem in error.problems:
                 problems.setdefault((problem.file, problem.line), problem)
     if problems:
         raise PlanError(problems.values())
-    return choices
+    return found
 
 
 def _fallback_warnings(assignments: Sequence[Assignment]) -> list[str]:
@@ -188,7 +246,3 @@ def _fallback_warnings(assignments: Sequence[Assignment]) -> list[str]:
         )
         if (group := list(members))
     ]
-
-
-def _uses_importance(choice: Choice, covered: bool) -> bool:
-    return covered and not choice.copied and choice.format.spec.importance != "ignored"

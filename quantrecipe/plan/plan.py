@@ -10,6 +10,7 @@ from quantrecipe.api import QuantFormat
 from quantrecipe.gguf.values import GGUFValue
 from quantrecipe.importance import Coverage, Importance
 from quantrecipe.model.model import Model
+from quantrecipe.plan.spending import Spending
 from quantrecipe.tensor import TensorInfo
 
 __all__ = ["Assignment", "Plan", "PlannedFile"]
@@ -100,6 +101,7 @@ class Plan:
     files:       what will be written: one file, or several shards, the first of which has the metadata
     coverage:    how the importance matrix covers the tensors whose types use it
     digest:      XXH3-128 of what will be written where, in hex
+    spending:    what became of the budget, where types were chosen within one
     """
 
     recipe: str
@@ -112,6 +114,7 @@ class Plan:
     alignment: int
     warnings: tuple[str, ...]
     digest: str
+    spending: Spending | None = None
 
     @property
     def assignments(self) -> tuple[Assignment, ...]:
@@ -145,6 +148,7 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for machines; the layout is documented in docs/cli.md."""
+        losses = self.spending.losses if self.spending else {}
         return {
             "recipe": self.recipe,
             "recipe_file": self.recipe_file,
@@ -160,5 +164,6 @@ class Plan:
             "digest": self.digest,
             "warnings": list(self.warnings),
             "coverage": self.coverage.to_json() if self.coverage else None,
-            "tensors": [a.to_json() for a in self.assignments],
+            "budget": self.spending.to_json() if self.spending else None,
+            "tensors": [{**a.to_json(), "loss": losses.get(a.tensor.name)} for a in self.assignments],
         }

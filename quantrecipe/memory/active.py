@@ -1,0 +1,35 @@
+"""How much of a tensor is read for each token: of experts those that it is sent to, of the embedding one row."""
+
+from __future__ import annotations
+
+from quantrecipe.memory.hyperparameters import Hyperparameters
+from quantrecipe.model.model import Model
+from quantrecipe.tensor import TensorInfo, head_name
+
+__all__ = ["ActiveBytes"]
+
+_ONE_ROW = ("token_embd", "per_layer_token_embd", "token_types", "position_embd")
+
+
+class ActiveBytes:
+    """Bytes that generating one token reads of a tensor, where the file stores so many."""
+
+    def __init__(self, model: Model) -> None:
+        hyper = Hyperparameters(model)
+        self._head = head_name(model.tensors)
+        self._blocks = hyper.number("block_count", 1 << 30) - hyper.number("nextn_predict_layers")
+        self._used = [
+            hyper.number("expert_used_count", layer=layer)
+            for layer in range(1 + max((t.layer for t in model.tensors if t.layer is not None), default=0))
+        ]
+
+    def __call__(self, tensor: TensorInfo, nbytes: int) -> int:
+        """Rounded up."""
+        if tensor.layer is not None and tensor.layer >= self._blocks:
+            return 0  # next-token prediction, which runs beside the model, if at all
+        if tensor.role in _ONE_ROW and tensor.name != self._head:
+            return -(-nbytes // max(1, tensor.rows * tensor.experts))
+        used = self._used[tensor.layer] if tensor.layer is not None else 0
+        if tensor.experts > 1 and 0 < used < tensor.experts and tensor.role.endswith(("_exps", "_chexps")):
+            return -(-nbytes * used // tensor.experts)
+        return nbytes

@@ -1,0 +1,180 @@
+"""The KV cache and recurrent states of each layer, as llama.cpp allocates them, read off the layer's own tensors.
+
+    attention         keys and values of every token of the context: rows of attn_k and attn_v
+    sliding window    the same for a window and a batch only
+    MLA               one compressed row for each token: rows of attn_kv_a_mqa; no values
+    recurrent         one state for each sequence, whatever the context: convolution and state matrix, in F32
+
+Origin of the facts: llama.cpp b11312, src/llama-kv-cache.cpp, llama-kv-cache-iswa.cpp, llama-memory-recurrent.cpp and
+llama-hparams.cpp (n_embd_r, n_embd_s).
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any
+
+from quantrecipe.errors import PlanError
+from quantrecipe.memory.hyperparameters import Hyperparameters
+from quantrecipe.model.model import Model
+from quantrecipe.tensor import TensorInfo
+
+__all__ = ["CACHE_TYPES", "LayerCache", "layer_caches", "padded_context"]
+
+CACHE_TYPES = {
+    "f32": (1, 4),
+    "f16": (1, 2),
+    "bf16": (1, 2),
+    "q8_0": (32, 34),
+    "q5_1": (32, 24),
+    "q5_0": (32, 22),
+    "q4_1": (32, 20),
+    "q4_0": (32, 18),
+    "iq4_nl": (32, 18),
+}
+"""Weights of a block, and its bytes, of the types that a cache can have (llama.cpp: --cache-type-k)."""
+
+_PAD = 256  # llama.cpp: contexts, and caches of windows, are multiples of it
+_F32 = 4
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LayerCache:
+    """What one layer keeps.
+
+    k, v:   width of a token's keys and values
+    window: tokens that it looks back, 0 where it looks at all
+    state:  bytes for each sequence
+    """
+
+    k: int = 0
+    v: int = 0
+    window: int = 0
+    state: int = 0
+
+    def cells(self, context: int, ubatch: int) -> int:
+        """Tokens that are kept of a context."""
+        context = padded_context(context)
+        if not self.window:
+            return context
+        return min(context, -(-(min(context, self.window + ubatch)) // _PAD) * _PAD)
+
+    def nbytes(self, context: int, kv: str, ubatch: int) -> int:
+        """For one sequence. PlanError where the type's blocks don't fit the width."""
+        cells = self.cells(context, ubatch)
+        return cells * (_row_bytes(self.k, kv) + _row_bytes(self.v, kv)) + self.state
+
+
+def padded_context(context: int) -> int:
+    """The context that llama.cpp makes of it."""
+    return -(-context // _PAD) * _PAD
+
+
+def layer_caches(model: Model) -> Mapping[int, LayerCache]:
+    """By layer; layers that keep nothing aren't there."""
+    layers: dict[int, dict[str, TensorInfo]] = {}
+    for tensor in model.tensors:
+        if tensor.layer is not None:
+            layers.setdefault(tensor.layer, {})[tensor.role] = tensor
+    hyper = Hyperparameters(model)
+    windows = _Windows(model.arch, hyper, len(layers))
+    found = {}
+    for layer, tensors in sorted(layers.items()):
+        state = _state(tensors, hyper)
+        k, v = _widths(tensors, hyper, layer) if windows.has_cache(layer) else (0, 0)
+        if k or state:
+            found[layer] = LayerCache(k=k, v=v, window=windows.of(layer) if k else 0, state=state)
+    return found
+
+
+def _widths(tensors: Mapping[str, TensorInfo], hyper: Hyperparameters, layer: int) -> tuple[int, int]:
+    """Of keys and values, 0 where the layer has no attention."""
+    if latent := tensors.get("attn_kv_a_mqa"):
+        if "attn_k_b" in tensors:  # multi-head latent attention as it is: what is compressed is kept
+            return latent.rows, 0
+        heads = hyper.number("attention.head_count", layer=layer)
+        return heads * hyper.number("attention.key_length"), heads * hyper.number("attention.value_length")
+    if "attn_k" in tensors and "attn_v" in tensors:
+        return tensors["attn_k"].rows, tensors["attn_v"].rows
+    if "attn_k" in tensors:  # keys that are the values, too
+        return tensors["attn_k"].rows, tensors["attn_k"].rows
+    fused = tensors.get("attn_qkv")
+    if fused is None or any(role.startswith("ssm_") for role in tensors):
+        return 0, 0
+    heads = hyper.number("attention.head_count", layer=layer)
+    kv_heads = hyper.number("attention.head_count_kv", heads, layer=layer)
+    both = fused.rows * kv_heads // (heads + 2 * kv_heads) if heads else 0
+    return both, both
+
+
+def _state(tensors: Mapping[str, TensorInfo], hyper: Hyperparameters) -> int:
+    """Bytes of a recurrent layer's states for one sequence."""
+    if conv := tensors.get("ssm_conv1d"):
+        inner = hyper.number("ssm.inner_size") or (
+            tensors["ssm_out"].cols if "ssm_out" in tensors else conv.rows
+        )
+        decay = tensors.get("ssm_a")
+        few = 128 if decay is None or decay.size == decay.rows or decay.cols == 1 else decay.cols
+        size = hyper.number("ssm.state_size", few)
+        return _F32 * ((conv.cols - 1) * conv.rows + size * inner)
+    if conv := tensors.get("ssm_conv1d_q"):  # Kimi's delta attention
+        head = hyper.number("kda.head_dim", 128)
+        return _F32 * (3 * (conv.cols - 1) * conv.rows + head * conv.rows)
+    if conv := tensors.get("shortconv.conv"):
+        return _F32 * (conv.cols - 1) * conv.rows
+    if any(role.startswith("time_mix_") for role in tensors):
+        width = hyper.number("embedding_length")
+        return _F32 * width * (hyper.number("token_shift_count", 2) + hyper.number("wkv.head_size", 64))
+    return 0
+
+
+class _Windows:
+    """How far each layer looks back."""
+
+    def __init__(self, arch: str, hyper: Hyperparameters, n_layers: int) -> None:
+        known = _table()["architectures"].get(arch, {})
+        self._layers_with_cache = known.get("layers_with_cache") or n_layers - hyper.number(
+            "attention.shared_kv_layers"
+        )
+        window = hyper.number("attention.sliding_window", known.get("window", 0))
+        if window and known.get("fixed"):
+            window = known["window"]
+        pattern = hyper.value("attention.sliding_window_pattern")
+        period = pattern if isinstance(pattern, int) else known.get("period", 0)
+        if not window or arch in _table()["none"]["architectures"]:
+            self._of = [0] * n_layers
+        elif isinstance(pattern, list):
+            self._of = [window if is_window else 0 for is_window in pattern]
+        elif period:
+            dense = 0 if known.get("dense_first") else period - 1
+            self._of = [0 if layer % period == dense else window for layer in range(n_layers)]
+        else:
+            self._of = [0] * n_layers
+
+    def of(self, layer: int) -> int:
+        """0: everything."""
+        return self._of[layer] if layer < len(self._of) else 0
+
+    def has_cache(self, layer: int) -> bool:
+        """False for layers that use an earlier one's."""
+        return layer < self._layers_with_cache
+
+
+def _row_bytes(width: int, kv: str) -> int:
+    block, nbytes = CACHE_TYPES[kv]
+    if width % block:
+        raise PlanError(
+            f"a KV cache of {kv} isn't possible: rows of {width} don't divide into blocks of {block}",
+            "use f16",
+        )
+    return width // block * nbytes
+
+
+@lru_cache(maxsize=1)
+def _table() -> dict[str, Any]:
+    text = files("quantrecipe.memory").joinpath("sliding_window.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)

@@ -1,0 +1,97 @@
+"""The types that a `choose` rule leaves open to each tensor, with their bytes and what they would cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from quantrecipe.errors import PlanError
+from quantrecipe.model.model import Model
+from quantrecipe.plan.assign import Choice, choose_format
+from quantrecipe.plan.importance import may_lack_importance
+from quantrecipe.plan.losses import Losses
+from quantrecipe.plan.resolve import Decision
+from quantrecipe.recipe.recipe import Recipe
+from quantrecipe.registry import Registry
+from quantrecipe.targets.table import load_targets
+
+__all__ = ["Candidate", "candidates"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Candidate:
+    """One type for one tensor: as the rule calls it, what that comes to, and what it costs."""
+
+    type: str
+    choice: Choice
+    nbytes: int
+    loss: float
+
+
+def candidates(
+    decision: Decision,
+    recipe: Recipe,
+    model: Model,
+    registry: Registry,
+    losses: Losses,
+    *,
+    covered: bool,
+    strict: bool,
+    allow_requantize: bool,
+) -> list[Candidate]:
+    """The ways that are open to a tensor, at least one; each resulting format once. PlanError where there is none.
+
+    A type that doesn't accept the tensor, that needs importance which it hasn't, or that the recipe's target doesn't
+    run is no candidate, if that leaves any.
+    """
+    assert decision.rule is not None
+    found: list[tuple[str, Choice]] = []
+    failure: PlanError | None = None
+    for type_ in decision.rule.choose:
+        try:
+            choice = choose_format(
+                replace(decision, type=type_),
+                recipe,
+                model,
+                registry,
+                strict=strict,
+                allow_requantize=allow_requantize,
+            )
+        except PlanError as error:
+            failure = failure or error
+            continue
+        found.append((type_, choice))
+    if not found:
+        raise failure or PlanError(f"{decision.tensor.name} has no types to choose from")
+    fitting = _some(found, lambda choice: choice.wanted is None)
+    if not covered:
+        fitting = _some(
+            fitting, lambda choice: may_lack_importance(choice.format.spec, decision.tensor, recipe)
+        )
+    if recipe.target is not None:
+        running = _running(recipe)
+        fitting = _some(fitting, lambda choice: running(choice.format.spec.name))
+    unique = {choice.format.spec.name: (type_, choice) for type_, choice in reversed(fitting)}
+    return [
+        Candidate(
+            type=type_,
+            choice=choice,
+            nbytes=choice.format.spec.tensor_bytes(decision.tensor.shape),
+            loss=0.0 if choice.copied else losses.of(decision.tensor.name, choice.format.spec),
+        )
+        for type_, choice in reversed(unique.values())
+    ]
+
+
+def _some(
+    found: Sequence[tuple[str, Choice]], wanted: Callable[[Choice], bool]
+) -> Sequence[tuple[str, Choice]]:
+    """Those that are wanted; all if that is none, so that what is wrong with them is said where it is known best."""
+    return [it for it in found if wanted(it[1])] or found
+
+
+def _running(recipe: Recipe) -> Callable[[str], bool]:
+    target = recipe.target
+    assert target is not None
+    table = load_targets()
+    return lambda name: table.runs(target.engine, target.build, target.device, name).speed != "no"

@@ -1,0 +1,68 @@
+"""Spending: what became of a budget: how much of each limit is used, what is lost, and what more would buy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Spending", "Spent"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Spent:
+    """One limit.
+
+    key:   what recipes call it: "size"
+    most:  bytes that it allows
+    used:  bytes that are used
+    more:  a few bytes more …
+    gain:  … and how much less would then be lost
+    """
+
+    key: str
+    most: int
+    used: int
+    more: int
+    gain: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Spending:
+    """What the optimiser did.
+
+    limits: in the order of the budget's keys
+    loss:   what is lost by all tensors whose types were chosen: mean KL divergence, in nats, as far as it is known
+    bound:  no choice within the limits loses less than this
+    source: where the losses are from
+    losses: the loss of each tensor whose type was chosen, by its name
+    """
+
+    limits: tuple[Spent, ...]
+    loss: float
+    bound: float
+    source: str
+    losses: Mapping[str, float]
+
+    @property
+    def gap(self) -> float:
+        """How much better another choice could be at most, as a share of the loss."""
+        return (self.loss - self.bound) / self.loss if self.loss > self.bound else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for machines."""
+        return {
+            "limits": [
+                {
+                    "key": spent.key,
+                    "most": spent.most,
+                    "used": spent.used,
+                    "more": spent.more,
+                    "gain": float(f"{spent.gain:.6g}"),
+                }
+                for spent in self.limits
+            ],
+            "loss": float(f"{self.loss:.6g}"),
+            "gap": float(f"{self.gap:.3g}"),
+            "source": self.source,
+        }

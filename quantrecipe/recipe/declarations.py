@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from types import MappingProxyType
 from typing import TYPE_CHECKING, cast
 
@@ -20,6 +19,7 @@ from quantrecipe.recipe.origin import Origin
 from quantrecipe.recipe.pattern import GROUP, Pattern
 from quantrecipe.recipe.reader import Reader
 from quantrecipe.recipe.size import parse_size
+from quantrecipe.recipe.suggest import closest, listed
 from quantrecipe.recipe.type_names import is_type, read_type
 from quantrecipe.recipe.variables import VARIABLE_TYPES, Value, Variable, VariableType, kind_text
 
@@ -111,14 +111,14 @@ def bind(
 
 def unknown_settings(settings: Iterable[str], known: Iterable[str]) -> list[Problem]:
     """A problem for each setting of a variable that the recipe doesn't have."""
-    names = list(dict.fromkeys(known))
+    names = dict.fromkeys(known)
     problems = []
     for name in settings:
         if name not in names:
-            close = get_close_matches(name, names, n=1)
-            remedy = f"it has {', '.join(names)}" if names else "it has none"
+            close = closest(name, names)
+            remedy = f"it has {listed(names)}" if names else "it has none"
             if close:
-                remedy = f"did you mean {close[0]}?"
+                remedy = f"did you mean {close}?"
             problems.append(Problem(what=f"--set {name}: the recipe has no such variable", remedy=remedy))
     return problems
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -24,6 +23,7 @@ from quantrecipe.recipe.document import Node
 from quantrecipe.recipe.expression import FACTS, Expression
 from quantrecipe.recipe.pattern import GROUP, Pattern
 from quantrecipe.recipe.reader import Reader
+from quantrecipe.recipe.suggest import closest, listed
 
 if TYPE_CHECKING:
     from quantrecipe.recipe.slots import Slots
@@ -92,10 +92,10 @@ def expand_group(text: str, groups: Mapping[str, tuple[Pattern, ...]]) -> tuple[
     name = text.removeprefix(GROUP)
     if name in groups:
         return groups[name]
-    if close := get_close_matches(name, groups, n=1):
-        remedy = f"did you mean {GROUP}{close[0]}?"
+    if close := closest(name, groups):
+        remedy = f"did you mean {GROUP}{close}?"
     else:
-        remedy = f"known are {', '.join(groups)}" if groups else "define it under `groups`"
+        remedy = f"known are {listed(groups)}" if groups else "define it under `groups`"
     raise RecipeError(f"there is no group {name!r}", remedy)
 
 

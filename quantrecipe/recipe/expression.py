@@ -27,11 +27,11 @@ import re
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any, Literal
 
 from quantrecipe.errors import RecipeError
+from quantrecipe.recipe.suggest import closest, listed
 
 __all__ = ["FACTS", "MODEL_FACTS", "RULE_FACTS", "TENSOR_FACTS", "Expression", "Kind", "Value"]
 
@@ -248,11 +248,11 @@ class _Builder:
         if (kind := self._facts.get(name)) is None:
             known = [*self._facts, *self._defined]
             if name in FACTS:
-                remedy = "known here are " + ", ".join(known)
-            elif close := get_close_matches(name, known, n=1):
-                remedy = f"did you mean {close[0]!r}?"
+                remedy = "known here are " + listed(known)
+            elif close := closest(name, known):
+                remedy = f"did you mean {close!r}?"
             else:
-                remedy = "known are " + ", ".join(known) + "; texts are written in quotes"
+                remedy = "known are " + listed(known) + "; texts are written in quotes"
             raise RecipeError(f"there is no fact {_short(name)}{' here' if name in FACTS else ''}", remedy)
         self.names.add(name)
         return _Piece(kind, lambda facts: facts[name], name)

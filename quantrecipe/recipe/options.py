@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from quantrecipe.recipe.document import Node
 from quantrecipe.recipe.reader import Reader
+from quantrecipe.recipe.suggest import closest
 from quantrecipe.recipe.type_names import KEEP
 
 if TYPE_CHECKING:
@@ -40,12 +40,12 @@ def read_options(
             if value is not None:
                 given[name] = _check(name, value, schema[name], reader)
         else:
-            close = get_close_matches(name, schema, n=1)
+            close = closest(name, schema)
             known = f"its options: {', '.join(sorted(schema)) or 'none'}"
             reader.add(
                 entry.key,
                 f"{type_} has no option {name!r}",
-                f"did you mean {close[0]!r}?" if close else known,
+                f"did you mean {close!r}?" if close else known,
             )
     return MappingProxyType(given)
 

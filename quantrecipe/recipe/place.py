@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from quantrecipe.errors import RecipeError
 from quantrecipe.recipe.document import MAX_BYTES
+from quantrecipe.recipe.suggest import closest, listed
 from quantrecipe.recipe.tree import DISK, Tree
 
 if TYPE_CHECKING:
@@ -53,8 +53,8 @@ class Place:
         path = folders[prefix] / f"{rest}.yaml"
         if not path.is_file():
             names = sorted(f"{said}/{known.stem}" for known in folders[prefix].glob("*.yaml"))
-            close = get_close_matches(name, names, n=1)
-            remedy = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(names) or 'none'}"
+            close = closest(name, names)
+            remedy = f"did you mean {close!r}?" if close else f"there are {listed(names) or 'none'}"
             raise RecipeError(f"there is no recipe {name!r}", remedy)
         return cls(file=f"{prefix}/{rest}", path=path)
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 
-from quantrecipe.errors import Problem
+from quantrecipe.errors import Problem, RecipeError
 from quantrecipe.recipe.document import Node, NodeKind
+from quantrecipe.recipe.suggest import closest
 
 __all__ = ["Reader"]
 
@@ -21,6 +21,7 @@ _ARTICLES: Mapping[NodeKind, str] = {
 _TRUE_IN_YAML_1_1 = ("yes", "on", "y")
 _FALSE_IN_YAML_1_1 = ("no", "off", "n")
 _MAX_LINE = 300
+_MOST_PROBLEMS = 200
 
 
 class Reader:
@@ -31,10 +32,15 @@ class Reader:
         self.problems = list(problems)
 
     def add(self, node: Node, what: str, remedy: str = "", code: str = "") -> None:
-        """Note a problem at this node."""
+        """Note a problem at this node. RecipeError, with all of them, where there are very many."""
         self.problems.append(
             Problem(what=what, remedy=remedy, file=self.file, line=node.line, column=node.column, code=code)
         )
+        if len(self.problems) > _MOST_PROBLEMS:
+            last = Problem(
+                what=f"more than {_MOST_PROBLEMS} problems", remedy="mend these first", file=self.file
+            )
+            raise RecipeError([*self.problems[:_MOST_PROBLEMS], last])
 
     def mapping(self, node: Node, what: str, known: Sequence[str]) -> Mapping[str, Node] | None:
         """The values by key; keys that aren't known are problems."""
@@ -45,8 +51,8 @@ class Reader:
             return None
         for key, entry in node.entries.items():
             if key not in known:
-                close = get_close_matches(key, known, n=1)
-                remedy = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
+                close = closest(key, known)
+                remedy = f"did you mean {close!r}?" if close else f"known keys: {', '.join(known)}"
                 self.add(entry.key, f"unknown key {_short(key)} in {what}", remedy, "QR002")
         return {key: entry.value for key, entry in node.entries.items()}
 
@@ -99,8 +105,8 @@ class Reader:
         word = self.text(node, key)
         if node is None or word is None or word in choices:
             return word
-        close = get_close_matches(word, choices, n=1) or [c for c in choices if c.lower() == word.lower()]
-        remedy = f"did you mean {close[0]!r}?" if close else f"write one of: {', '.join(choices)}"
+        close = closest(word, choices) or next((it for it in choices if it.lower() == word.lower()), None)
+        remedy = f"did you mean {close!r}?" if close else f"write one of: {', '.join(choices)}"
         self.add(node, f"{key}: {_short(word)} isn't known", remedy)
         return None
 

@@ -15,13 +15,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Literal, get_args
 
 from quantrecipe.recipe.document import Node, NodeKind
 from quantrecipe.recipe.origin import Origin
 from quantrecipe.recipe.reader import Reader
+from quantrecipe.recipe.suggest import closest, listed
 
 __all__ = ["VARIABLE_TYPES", "Uses", "Value", "Variable", "VariableType", "kind_text"]
 
@@ -29,6 +29,7 @@ Value = str | int | float | bool
 VariableType = Literal["format", "number", "text", "bool", "layers", "pattern", "size"]
 VARIABLE_TYPES: tuple[VariableType, ...] = get_args(VariableType)
 
+_LONGEST = 10_000
 _USE = re.compile(r"\$(\w+)")
 _TEXT_OR_USE = re.compile(r"'[^']*'|\"[^\"]*\"|\$(\w+)")
 _ARTICLES: Mapping[VariableType, str] = MappingProxyType(
@@ -74,7 +75,7 @@ class Uses:
     def __init__(self, variables: Mapping[str, Variable], names: Iterable[str], read: Reader) -> None:
         """`names` are those that the file may use; what has no value here was wrong where it is defined."""
         self._variables = variables
-        self._known = sorted(names)
+        self._known = dict.fromkeys(sorted(names))
         self._read = read
         self.names: set[str] = set()
 
@@ -90,6 +91,8 @@ class Uses:
 
     def fill_in(self, text: str, node: Node, key: str, *types: VariableType) -> str | None:
         """The text with the values of all variables in it; texts in quotes stay."""
+        if len(text) > _LONGEST:
+            return text  # more than anything here may have; whoever reads it says so
         missing = False
 
         def value(match: re.Match[str]) -> str:
@@ -106,9 +109,9 @@ class Uses:
     def _find(self, name: str, node: Node, key: str, types: tuple[VariableType, ...]) -> Variable | None:
         self.names.add(name)
         if name not in self._known:
-            close = get_close_matches(name, self._known, n=1)
-            remedy = f"known are {', '.join(self._known)}" if self._known else "define it under `variables`"
-            remedy = f"did you mean ${close[0]}?" if close else remedy
+            close = closest(name, self._known)
+            remedy = f"known are {listed(self._known)}" if self._known else "define it under `variables`"
+            remedy = f"did you mean ${close}?" if close else remedy
             self._read.add(node, f"there is no variable {name[:60]!r}", remedy)
             return None
         variable = self._variables.get(name)

@@ -394,3 +394,28 @@ def test_any_text_is_a_recipe_or_a_recipe_error(registry: Registry, text: str) -
         assert error.problems
     else:
         assert load_recipe_text(recipe.text, registry=registry).digest == recipe.digest
+
+
+def test_very_many_problems_are_not_all_told(registry: Registry) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load("rules:\n" + "- {tensors: a, type: Q4k}\n" * 5000, registry)
+    assert len(caught.value.problems) == 201
+    assert str(caught.value.problems[-1]) == "recipe.yaml: more than 200 problems; mend these first"
+
+
+@pytest.mark.parametrize(
+    ("names", "use"),
+    [
+        ("variables:\n{}", "{{tensors: a, type: $nope}}"),
+        ("facts:\n{}", "{{tensors: a, type: F16, when: nope}}"),
+        ("groups:\n{}", "{{tensors: group:nope, type: F16}}"),
+    ],
+)
+def test_very_many_names_are_neither_compared_nor_listed(names: str, use: str, registry: Registry) -> None:
+    many = "".join(f"  n{number}: '1'\n" for number in range(5000))
+    text = names.format(many).replace("'1'", "1" if "facts" in names else "F16")
+    with pytest.raises(RecipeError) as caught:
+        load(text + "rules:\n" + ("- " + use.format() + "\n") * 100, registry)
+    told = [problem for problem in caught.value.problems if "nope" in problem.what]
+    assert len(told) == 100
+    assert all(len(problem.remedy) < 400 for problem in told)

@@ -1,12 +1,12 @@
 """Make quantrecipe/sensitivity/prior.toml: how much the output of a typical model moves per unit of loss in a tensor.
 
     git clone https://github.com/Thireus/GGUF-Tool-Suite
-    python tools/make_prior.py GGUF-Tool-Suite tiny-code.sensitivity.jsonl small-code.sensitivity.jsonl
+    python tools/make_prior.py GGUF-Tool-Suite
 
 Sources: GGUF-Tool-Suite by Thireus and its contributors, who measured the KL divergence of whole models with one
-tensor at a time at about 1.75 bits (`models/*/kld_results.csv`); and sensitivity files that
-`quantrecipe measure --analysis probe` made of small models, one probe for each tensor. Only ratios and medians
-over models go into the prior, with how far models are apart.
+tensor at a time at about 1.75 bits (`models/*/kld_results.csv`); and small models of which
+`tools/probe_every_tensor.py` probed every tensor (`tools/prior/*.csv`). Only ratios and medians over models go into
+the prior, with how far models are apart.
 
 Of each model: alpha = (KLD - KLD of the base) / D. Alphas of one role are summed over its layers; the sum for
 `ffn_down` is the model's scale, other roles are told as a share of it, and layers as a share of their role's mean.
@@ -16,6 +16,7 @@ The scale, and tensors outside the layers, go with the number of layers: log alp
 from __future__ import annotations
 
 import csv
+import re
 import statistics
 import sys
 from collections import defaultdict
@@ -25,7 +26,6 @@ from pathlib import Path
 
 import numpy as np
 
-from quantrecipe.sensitivity.file import read_sensitivity
 from quantrecipe.sensitivity.prior import DEPTHS, VERSION, family_of
 from quantrecipe.tensor import split_name
 
@@ -72,10 +72,10 @@ class Measured:
         )
 
 
-def main(suite: Path, files: Iterable[Path]) -> None:
+def main(suite: Path, probed: Iterable[Path]) -> None:
     """Read everything, and write the prior."""
     models = [m for path in sorted(suite.glob("models/*/kld_results.csv")) if (m := from_suite(path))]
-    models += [from_file(path) for path in files]
+    models += [from_probes(path) for path in sorted(probed)]
     lines = [HEADER.format(version=VERSION, models=", ".join(f"{m.name} ({m.layers})" for m in models))]
     lines += [f"version = {VERSION}", f"depths = {list(DEPTHS)}", ""]
     lines += ["[scale]", *trend([(m.layers, m.scale) for m in models])]
@@ -155,25 +155,30 @@ def apart(klds: Mapping[str, float]) -> dict[str, float]:
     return parts
 
 
-def from_file(path: Path) -> Measured:
-    """The alphas of a sensitivity file."""
-    found = read_sensitivity(path)
+def from_probes(path: Path) -> Measured:
+    """The alphas of a model that tools/probe_every_tensor.py probed."""
+    with path.open(encoding="utf-8") as file:
+        title = file.readline()
+        rows = list(csv.DictReader(file))
+    found = re.fullmatch(r"# (.+), (\d+) layers; .*\n", title)
+    if found is None:
+        raise SystemExit(f"{path}: its first line doesn't say what it is of")
     alphas: Alphas = defaultdict(dict)
-    for tensor in found.tensors.values():
-        layer, role = split_name(tensor.name)
-        alphas[role][-1 if layer is None else layer] = tensor.alpha
-    return Measured(name=found.provenance.model, layers=found.provenance.n_layers, alphas=dict(alphas))
+    for row in rows:
+        layer, role = split_name(row["tensor"])
+        alphas[role][-1 if layer is None else layer] = float(row["kld"]) / float(row["d"])
+    return Measured(name=found[1], layers=int(found[2]), alphas=dict(alphas))
 
 
 def trend(points: list[tuple[int, float]]) -> list[str]:
     """log alpha = a + b log(layers / 32), for models of `layers`, and how far from it models are.
 
-    The slope is drawn towards 0, as if it were known to be 0 ± 0.5 and models were 0.5 apart.
+    The slope is drawn towards 0, as if it were known to be 0 ± 1 and models were 0.5 apart.
     """
     layers = [number for number, _ in points]
     x = np.log(np.array(layers) / 32)
     y = np.log([alpha for _, alpha in points])
-    b = float(((x - x.mean()) * (y - np.median(y))).sum() / (np.square(x - x.mean()).sum() + 1))
+    b = float(((x - x.mean()) * (y - np.median(y))).sum() / (np.square(x - x.mean()).sum() + 0.25))
     a = float(np.median(y - b * x))
     return [
         f"a = {a:.3f}",
@@ -240,4 +245,4 @@ def residual(models: Iterable[Measured], curves: Mapping[str, list[float]]) -> f
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), [Path(name) for name in sys.argv[2:]])
+    main(Path(sys.argv[1]), Path(__file__).with_name("prior").glob("*.csv"))

@@ -32,6 +32,9 @@ _NEARLY_EXACT = frozenset({"BF16", "F16", "F32", "BASE"})
 _FLOOR = 0.02
 """A tensor whose effect is lost in noise has this share of the median effect: it costs something all the same."""
 _NOT_THERE = frozenset({"", "404", "nan", "none", "-"})
+_Row = tuple[int, list[str]]
+"""A line's number, and its cells."""
+
 _LARGEST_D = 0.25
 """Above, output saturates: types with larger losses only count where there are no others."""
 
@@ -88,10 +91,11 @@ def _read(path: Path) -> tuple[str, list[_Line]]:
         if path.stat().st_size > _LARGEST:
             raise SensitivityError("is too large for a table of results", file=path)
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = [row for row in csv.reader(file) if any(cell.strip() for cell in row)]
+            reader = csv.reader(file)
+            rows = [(reader.line_num, row) for row in reader if not _empty(row)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise SensitivityError(f"can't be read as CSV: {error}", file=path) from error
-    header = [cell.strip() for cell in rows[0]] if rows else []
+    header = [cell.strip() for cell in rows[0][1]] if rows else []
     lowered = [cell.lower() for cell in header]
     if lowered and lowered[0] == "qtype":
         return _kind_of(path, rows), list(_by_type(path, header, rows[1:]))
@@ -106,9 +110,14 @@ def _read(path: Path) -> tuple[str, list[_Line]]:
     )
 
 
-def _by_line(path: Path, header: Sequence[str], kind: str, rows: Sequence[Sequence[str]]) -> Iterator[_Line]:
+def _empty(row: Sequence[str]) -> bool:
+    """Blank lines, and comments."""
+    return not any(cell.strip() for cell in row) or row[0].lstrip().startswith("#")
+
+
+def _by_line(path: Path, header: Sequence[str], kind: str, rows: Sequence[_Row]) -> Iterator[_Line]:
     places = [header.index(name) for name in ("tensor", "type", kind)]
-    for number, row in enumerate(rows, 2):
+    for number, row in rows:
         if len(row) <= max(places):
             raise SensitivityError(
                 f"has {len(row)} columns (expected: {len(header)})", file=path, line=number
@@ -118,7 +127,7 @@ def _by_line(path: Path, header: Sequence[str], kind: str, rows: Sequence[Sequen
             yield _Line(tensor=tensor, type=type_, value=_number(path, number, text))
 
 
-def _by_type(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[_Line]:
+def _by_type(path: Path, header: Sequence[str], rows: Sequence[_Row]) -> Iterator[_Line]:
     names = [name for name in header[1:] if name.lower() != "bpw"]
     if all(name.startswith("group") for name in names):
         raise SensitivityError(
@@ -127,7 +136,7 @@ def _by_type(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -
             file=path,
             line=1,
         )
-    for number, row in enumerate(rows, 2):
+    for number, row in rows:
         if len(row) != len(header):
             raise SensitivityError(
                 f"has {len(row)} columns (expected: {len(header)})", file=path, line=number
@@ -137,11 +146,11 @@ def _by_type(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -
                 yield _Line(tensor=name, type=row[0].strip(), value=_number(path, number, text.strip()))
 
 
-def _kind_of(path: Path, rows: Sequence[Sequence[str]]) -> str:
+def _kind_of(path: Path, rows: Sequence[_Row]) -> str:
     """Perplexities are above 1 everywhere, divergences of one tensor hardly anywhere; a name may say it, too."""
     if "ppl" in path.name.lower() or "kld" in path.name.lower():
         return "ppl" if "ppl" in path.name.lower() else "kld"
-    cells = [cell.strip().rstrip("%") for row in rows[1:] for cell in row[1:]]
+    cells = [cell.strip().rstrip("%") for _, row in rows[1:] for cell in row[1:]]
     numbers = [float(cell) for cell in cells if cell.replace(".", "", 1).isdigit()]
     return "ppl" if numbers and min(numbers) > 1 else "kld"
 

@@ -1,0 +1,105 @@
+"""`quantrecipe measure`: time, peak memory and sampling error, all types, on a thousand million random weights.
+
+    python benchmarks/measure.py [--threads 2] [--folder DIR] [--models …] [--all-rows] [--json]
+
+The first run compiles what isn't compiled yet and isn't counted; the file is read once before, so that it is in the
+page cache. "again" is the same measurement once more, when nothing is left to measure. --all-rows measures every row, too, and compares: how far the sample was off, in standard errors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from apply import MODELS, run
+from models import write_llama
+from rich.console import Console
+from rich.table import Table
+
+from quantrecipe.sensitivity import read_sensitivity
+
+DEFAULT = ["1 B weights", "1 B, experts of 134 M"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument(
+        "--folder", type=Path, help="where the models are made and kept [default: a temporary one]"
+    )
+    parser.add_argument("--models", nargs="*", default=DEFAULT, choices=list(MODELS))
+    parser.add_argument("--all-rows", action="store_true")
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        rows = [measure(name, args.folder or Path(temporary), args) for name in args.models]
+    if args.json:
+        print(json.dumps(rows, indent=2))  # noqa: T201  # a script's output
+        return
+    table = Table(*rows[0])
+    for row in rows:
+        table.add_row(*(f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values()))
+    Console().print(table)
+
+
+def measure(name: str, folder: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """All figures of one model."""
+    path = folder / f"{name.replace(' ', '-').replace(',', '')}.gguf"
+    weights = write_llama(path, **MODELS[name])
+    small = folder / "compile.gguf"
+    write_llama(small, layers=1, cols=512, hidden=512, vocab=512, experts=MODELS[name].get("experts", 0))
+    out, whole_file = folder / "measured.jsonl", folder / "whole.jsonl"
+    for old in (out, whole_file):
+        old.unlink(missing_ok=True)
+    measured(small, folder / "compile.jsonl", args)
+    subprocess.run(["cat", str(path)], stdout=subprocess.DEVNULL, check=True)
+    seconds, peak = measured(path, out, args)
+    again, _ = measured(path, out, args)
+    found = read_sensitivity(out)
+    shares = [
+        loss.standard_error / loss.error
+        for tensor in found.tensors.values()
+        for loss in tensor.losses.values()
+        if loss.error > 1e-5
+    ]
+    row: dict[str, Any] = {
+        "model": name,
+        "million weights": round(weights / 1e6),
+        "types": len(found.types),
+        "seconds": round(seconds, 1),
+        "peak MB": round(peak),
+        "again, s": round(again, 1),
+        "median error": statistics.median(shares),
+        "largest": max(shares),
+    }
+    if args.all_rows:
+        row["all rows, s"] = round(measured(path, whole_file, args, "--all-rows")[0], 1)
+        whole = read_sensitivity(whole_file)
+        off = [
+            (loss.error - whole.tensors[tensor.name].losses[type_].error) / loss.standard_error
+            for tensor in found.tensors.values()
+            for type_, loss in tensor.losses.items()
+            if loss.standard_error > 0
+        ]
+        row["off by, standard errors"] = round(statistics.mean(z * z for z in off) ** 0.5, 2)
+    return row
+
+
+def measured(model: Path, out: Path, args: argparse.Namespace, *more: str) -> tuple[float, float]:
+    """Seconds, and the peak of memory in MB."""
+    command = [sys.executable, "-m", "quantrecipe", "measure", str(model), "-o", str(out), "--json"]
+    seconds, peak, _ = run([*command, "--threads", str(args.threads), *more])
+    return seconds, peak
+
+
+if __name__ == "__main__":
+    main()

@@ -71,6 +71,7 @@ MAY_IMPORT = {
             "sensitivity",
         ),
         "tensor",
+        *("lint", "targets"),
     },
     "": {"model", "output", "plan", "recipe", "registry"},
     "scaffold": {"errors"},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,7 +12,7 @@ import click
 
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.help import SETTINGS, examples
-from quantrecipe.cli.settings import settings_option
+from quantrecipe.cli.settings import settings_of_each, settings_option
 
 if TYPE_CHECKING:
     from quantrecipe.lint import GivenModel, Report, Severity
@@ -131,32 +131,11 @@ def lint_all(
     from quantrecipe.targets import load_targets
 
     targets = load_targets()
-    chosen = _settings_of_each(recipes, registry, settings)
+    chosen = settings_of_each(recipes, registry, settings)
     return [
         lint(name, registry=registry, targets=targets, models=models, settings=chosen[name], strict=strict)
         for name in recipes
     ]
-
-
-def _settings_of_each(
-    recipes: list[str], registry: Registry, settings: Mapping[str, str]
-) -> dict[str, Mapping[str, str]]:
-    """Of several recipes each takes the settings of variables that it has. RecipeError where a setting is for none."""
-    if not settings or len(recipes) == 1:
-        return dict.fromkeys(recipes, settings)
-    from quantrecipe.errors import QuantrecipeError, RecipeError
-    from quantrecipe.recipe.declarations import unknown_settings
-    from quantrecipe.recipe.load import load_recipe
-
-    known: dict[str, Collection[str]] = {}
-    for name in recipes:
-        try:
-            known[name] = load_recipe(name, registry=registry).variables.keys()
-        except QuantrecipeError:  # which the check will report
-            known[name] = ()
-    if problems := unknown_settings(settings, [name for names in known.values() for name in names]):
-        raise RecipeError(problems)
-    return {name: {key: value for key, value in settings.items() if key in known[name]} for name in recipes}
 
 
 def _without_advice(report: Report) -> Report:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from quantrecipe.recipe.recipe import Recipe
     from quantrecipe.registry import Registry
 
-__all__ = ["load_recipes", "settings_option"]
+__all__ = ["load_recipes", "settings_of_each", "settings_option"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -35,22 +35,34 @@ def load_recipes(
 
     RecipeError where a setting is for none of them.
     """
-    from quantrecipe.errors import RecipeError
     from quantrecipe.recipe.load import load_recipe
-    from quantrecipe.recipe.declarations import unknown_settings
 
-    settings = settings or {}
+    chosen = settings_of_each(names, registry, settings or {})
+    return [load_recipe(name, registry=registry, settings=chosen[name]) for name in names]
+
+
+def settings_of_each(
+    names: Sequence[str], registry: Registry, settings: Mapping[str, str]
+) -> dict[str, Mapping[str, str]]:
+    """By recipe, the settings of variables that it has; a single one gets all. RecipeError where one is for none.
+
+    A recipe that can't be loaded gets none here: whoever loads it says what is wrong.
+    """
     if not settings or len(names) == 1:
-        return [load_recipe(name, registry=registry, settings=settings) for name in names]
-    loaded = [load_recipe(name, registry=registry) for name in names]
-    known = [name for recipe in loaded for name in recipe.variables]
-    if problems := unknown_settings(settings, known):
+        return dict.fromkeys(names, settings)
+    from quantrecipe.errors import QuantrecipeError, RecipeError
+    from quantrecipe.recipe.declarations import unknown_settings
+    from quantrecipe.recipe.load import load_recipe
+
+    known: dict[str, Collection[str]] = {}
+    for name in names:
+        try:
+            known[name] = load_recipe(name, registry=registry).variables.keys()
+        except QuantrecipeError:
+            known[name] = ()
+    if problems := unknown_settings(settings, [name for variables in known.values() for name in variables]):
         raise RecipeError(problems)
-    chosen = [{name: it for name, it in settings.items() if name in recipe.variables} for recipe in loaded]
-    return [
-        load_recipe(name, registry=registry, settings=own) if own else recipe
-        for name, recipe, own in zip(names, loaded, chosen, strict=True)
-    ]
+    return {name: {key: it for key, it in settings.items() if key in known[name]} for name in names}
 
 
 def _mapping(ctx: click.Context, param: click.Parameter, pairs: Sequence[str]) -> Mapping[str, str]:

@@ -106,7 +106,7 @@ def render_provenance(contents: Contents) -> RenderableType:
     name, version = contents.text("quantrecipe.recipe.name"), contents.text("quantrecipe.version")
     made = Text.assemble("says it was made by quantrecipe ", printable(version or "?"), " with the recipe ")
     made.append(printable(name or "?"), "bold")
-    return Text.assemble(made, "; --recipe prints it")
+    return Text.assemble(made, "; --recipe prints it, `quantrecipe verify` checks it")
 
 
 def _abridged(value: GGUFValue) -> str:

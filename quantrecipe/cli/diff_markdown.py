@@ -14,6 +14,7 @@ from quantrecipe.cli.diff_text import (
     bits_text,
     cost_text,
     delta_text,
+    effect_text,
     headline,
     idle,
     importance_note,
@@ -174,9 +175,8 @@ def _rule_words(change: RuleChange) -> str:
 
 
 def _effect(change: RuleChange) -> str:
-    if change.effect is None or change.kind == "reworded":
-        return ""
-    return f": decides {change.effect} of the tensors that change" if change.effect else ": no effect here"
+    effect = effect_text(change)
+    return f": {effect}" if effect else ""
 
 
 def _table(headings: Sequence[str], sides: str, rows: Iterable[Sequence[str]]) -> str:

@@ -12,6 +12,7 @@ from quantrecipe.cli.diff_text import (
     bits_text,
     cost_text,
     delta_text,
+    effect_text,
     headline,
     idle,
     importance_note,
@@ -201,10 +202,7 @@ def _rule(change: RuleChange) -> Text:
     text.append(printable(change.what))
     if change.origin:
         text.append(f"  {printable(change.origin)}", "dim")
-    if change.effect is not None:
-        effect = f"decides {change.effect} of the tensors that change" if change.effect else "no effect here"
-        text.append(f"  {effect}", "" if change.effect else "yellow")
-    return text
+    return text.append(f"  {effect_text(change)}", "yellow" if change.decides == 0 else "")
 
 
 def _idle(changes: list[RuleChange], where: str) -> Text:

@@ -17,6 +17,7 @@ __all__ = [
     "bits_text",
     "cost_text",
     "delta_text",
+    "effect_text",
     "headline",
     "idle",
     "importance_note",
@@ -141,15 +142,22 @@ def idle(comparisons: list[Comparison]) -> list[RuleChange]:
         return []
     found = []
     for place, change in enumerate(diffs[0].rules):
-        same = [diff.rules[place] for diff in diffs]
-        quiet = (
-            all(not diff.differs for diff in diffs)
-            if change.effect is None
-            else not any(c.effect for c in same)
-        )
-        if quiet:
+        if all(not diff.differs or diff.rules[place].idle for diff in diffs):
             found.append(change)
     return found
+
+
+def effect_text(change: RuleChange) -> str:
+    """What a difference in the text does to the model."""
+    if change.kind == "reworded" or change.decides is None:
+        return ""
+    if not change.decides:
+        return "decides nothing here"
+    tensors = "1 tensor" if change.decides == 1 else f"{change.decides} tensors"
+    which = "which changes" if change.decides == 1 else "which change"
+    if change.changes == change.decides:
+        return f"decides {tensors}, {which}"
+    return f"decides {tensors}, {change.changes or 'none'} of which {'changes' if change.changes == 1 else 'change'}"
 
 
 def value_text(key: str, value: GGUFValue | None) -> str:

@@ -111,6 +111,7 @@ class Operand:
             importance=self._importance(recipe, model),
             strict=self.settings.strict,
             allow_requantize=self.settings.allow_requantize,
+            sensitivity=self.settings.sensitivity,
         )
         return side_of_plan(self.text, plan, recipe)
 

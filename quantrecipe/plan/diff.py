@@ -6,6 +6,7 @@ what they make of the model, not by what they are written like.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -16,7 +17,7 @@ from quantrecipe.plan.assign import FLOATS
 from quantrecipe.plan.group import layer_ranges
 from quantrecipe.plan.metadata import OURS
 from quantrecipe.plan.plan import Assignment, Plan
-from quantrecipe.plan.rule_changes import RuleChange, rule_changes
+from quantrecipe.plan.rule_changes import Decided, RuleChange, rule_changes
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.tensor import TensorInfo
 
@@ -356,15 +357,14 @@ def _rules(old: Side, new: Side, changed: set[str]) -> tuple[RuleChange, ...]:
     if old.recipe is None or new.recipe is None:
         return ()
 
-    def effects(side: Side) -> dict[str, int]:
-        """How many of the tensors that change each line decides."""
-        counts: dict[str, int] = {}
-        for name in changed & side.tensors.keys():
-            because = side.tensors[name].because
-            counts[because] = counts.get(because, 0) + 1
-        return counts
+    def decided(side: Side) -> Decided:
+        """How many tensors each line decides, and how many of them change."""
+        return Decided(
+            tensors=Counter(fate.because for fate in side.tensors.values()),
+            changed=Counter(fate.because for name, fate in side.tensors.items() if name in changed),
+        )
 
-    return rule_changes(old.recipe, new.recipe, effects(old), effects(new))
+    return rule_changes(old.recipe, new.recipe, decided(old), decided(new))
 
 
 def _side_json(fates: tuple[Fate, ...], bits: float | None, cost: float | None) -> dict[str, Any] | None:

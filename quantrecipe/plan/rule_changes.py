@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from difflib import SequenceMatcher
 from typing import Any, Literal
 
 from quantrecipe.recipe.recipe import Budget, Recipe, Rule, VramBudget
 
-__all__ = ["RuleChange", "rule_changes"]
+__all__ = ["Decided", "RuleChange", "rule_changes"]
 
 RuleKind = Literal["added", "removed", "changed", "moved", "reworded", "setting"]
 
@@ -25,54 +25,73 @@ class RuleChange:
 
     what:   the rule, or the setting with its values
     origin: where it stands in the new recipe, or stood in the old one; "" for settings of the whole recipe
-    effect: how many tensors of the model get another type where this rule decides, or decided; None where that
-            can't be said of it alone
+    decides: how many tensors of the model this rule decides, or decided; None where it is no rule
+    changes: how many of those get another type; None where that can't be said of it alone
     """
 
     kind: RuleKind
     what: str
     origin: str = ""
-    effect: int | None = None
+    decides: int | None = None
+    changes: int | None = None
+
+    @property
+    def idle(self) -> bool:
+        """True where it can do nothing: it decides no tensor, or only its reason is another."""
+        return self.kind == "reworded" or self.decides == 0
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for machines."""
-        return {"kind": self.kind, "what": self.what, "origin": self.origin, "tensors": self.effect}
+        return {
+            "kind": self.kind,
+            "what": self.what,
+            "origin": self.origin,
+            "decides": self.decides,
+            "changes": self.changes,
+        }
 
 
-def rule_changes(
-    old: Recipe, new: Recipe, old_effects: Mapping[str, int], new_effects: Mapping[str, int]
-) -> tuple[RuleChange, ...]:
-    """Every difference that could matter, in the order of the new recipe; then what was taken out.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decided:
+    """How many tensors each line decides, and how many of those change: Assignment.because → number."""
 
-    effects: how many of the tensors that change are decided by each line: Assignment.because → number
-    """
-    before, after = _by_meaning(old.rules), _by_meaning(new.rules)
-    gone = _surplus(old.rules, before, after)
-    come = _surplus(new.rules, after, before)
+    tensors: Mapping[str, int] = field(default_factory=dict)
+    changed: Mapping[str, int] = field(default_factory=dict)
+
+
+def rule_changes(old: Recipe, new: Recipe, before: Decided, after: Decided) -> tuple[RuleChange, ...]:
+    """Every difference that could matter, in the order of the new recipe; then what was taken out."""
+    old_rules, new_rules = _by_meaning(old.rules), _by_meaning(new.rules)
+    gone = _surplus(old.rules, old_rules, new_rules)
+    come = _surplus(new.rules, new_rules, old_rules)
     place = {_scope(rule): rule for rule in gone}
     changes: list[RuleChange] = []
     paired: set[int] = set()
     for rule in come:
-        effect = _effect(rule, new_effects)
         if (was := place.pop(_scope(rule), None)) is not None:
             paired.add(id(was))
             what = f"{_names(rule)}: {_decision(was)} → {_decision(rule)}"
-            effect = max(effect, _effect(was, old_effects))
-            changes.append(RuleChange(kind="changed", what=what, origin=str(rule.origin), effect=effect))
+            then, now = _change("changed", was, before), _change("changed", rule, after, what)
+            counts = max(then.decides or 0, now.decides or 0), max(then.changes or 0, now.changes or 0)
+            changes.append(replace(now, decides=counts[0], changes=counts[1]))
         else:
-            changes.append(RuleChange(kind="added", what=_text(rule), origin=str(rule.origin), effect=effect))
-    changes += [
-        RuleChange(
-            kind="removed", what=_text(rule), origin=str(rule.origin), effect=_effect(rule, old_effects)
-        )
-        for rule in gone
-        if id(rule) not in paired
-    ]
+            changes.append(_change("added", rule, after))
+    changes += [_change("removed", rule, before) for rule in gone if id(rule) not in paired]
     only = {id(rule) for rule in (*gone, *come)}
     stayed = [[rule for rule in rules if id(rule) not in only] for rules in (old.rules, new.rules)]
-    changes += _moved(stayed[0], stayed[1], new_effects)
-    changes += _reworded(before, after)
+    changes += [_change("moved", rule, after) for rule in _moved(stayed[0], stayed[1])]
+    changes += [_change("reworded", rule, after, _names(rule)) for rule in _reworded(old_rules, new_rules)]
     return (*changes, *_settings(old, new))
+
+
+def _change(kind: RuleKind, rule: Rule, decided: Decided, what: str = "") -> RuleChange:
+    return RuleChange(
+        kind=kind,
+        what=what or _text(rule),
+        origin=str(rule.origin),
+        decides=_count(rule, decided.tensors),
+        changes=_count(rule, decided.changed),
+    )
 
 
 def _meaning(rule: Rule) -> tuple[object, ...]:
@@ -132,38 +151,34 @@ def _surplus(
     return [rule for rule in rules if id(rule) in extra]
 
 
-def _effect(rule: Rule, effects: Mapping[str, int]) -> int:
+def _count(rule: Rule, effects: Mapping[str, int]) -> int:
     """`because` may go on after the origin: "x.yaml:3, F32 as in llama.cpp", "x.yaml:7 (chosen)"."""
     origin = str(rule.origin)
     after = (f"{origin},", f"{origin} (")
     return sum(count for because, count in effects.items() if because == origin or because.startswith(after))
 
 
-def _moved(old: Sequence[Rule], new: Sequence[Rule], effects: Mapping[str, int]) -> list[RuleChange]:
+def _moved(old: Sequence[Rule], new: Sequence[Rule]) -> list[Rule]:
     """Of the rules that both have, those that stand elsewhere among the others."""
     before = [_meaning(rule) for rule in old]
     after = [_meaning(rule) for rule in new]
     if before == after:
         return []
     matcher = SequenceMatcher(None, before, after, autojunk=False)
-    moved = [
+    return [
         new[place]
         for tag, _, _, start, stop in matcher.get_opcodes()
         if tag in ("insert", "replace")
         for place in range(start, stop)
     ]
-    return [
-        RuleChange(kind="moved", what=_text(rule), origin=str(rule.origin), effect=_effect(rule, effects))
-        for rule in moved
-    ]
 
 
 def _reworded(
     before: Mapping[tuple[object, ...], list[Rule]], after: Mapping[tuple[object, ...], list[Rule]]
-) -> list[RuleChange]:
+) -> list[Rule]:
     """Rules that decide as before, for another reason."""
     return [
-        RuleChange(kind="reworded", what=_names(new), origin=str(new.origin), effect=0)
+        new
         for meaning, rules in after.items()
         for old, new in zip(reversed(before.get(meaning, ())), reversed(rules), strict=False)
         if old.why != new.why
@@ -207,7 +222,7 @@ def _setting_texts(recipe: Recipe) -> dict[str, str]:
 
 def _plain(budget: Budget | VramBudget) -> str:
     """What is given of it."""
-    given = {field.name: getattr(budget, field.name) for field in fields(budget) if field.name != "origin"}
+    given = {it.name: getattr(budget, it.name) for it in fields(budget) if it.name != "origin"}
     given = {
         key: f"({_plain(value)})" if isinstance(value, VramBudget) else value for key, value in given.items()
     }

@@ -86,7 +86,7 @@ def test_another_rule_with_the_same_result_is_no_difference(model: Model, regist
     other = recipe(rule("blk.*.attn_v", "Q6_K", line=9, why="values"), default="Q4_K", file_type="Q4_K_M")
     diff = compare(OLD, other, model, registry)
     assert not diff.differs
-    assert [(change.kind, change.effect) for change in diff.rules] == [("added", 0), ("removed", 0)]
+    assert [(c.kind, c.decides, c.changes) for c in diff.rules] == [("added", 6, 0), ("removed", 6, 0)]
 
 
 class Costs:

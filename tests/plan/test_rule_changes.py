@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from support.recipes import recipe, rule
 
-from quantrecipe.plan.rule_changes import rule_changes
+from quantrecipe.plan.rule_changes import Decided, rule_changes
 from quantrecipe.recipe.recipe import Recipe
 
 
 def changes(old: Recipe, new: Recipe, **effects: int) -> list[tuple[str, str, str, int | None]]:
     counts = {f"recipe.yaml:{line.removeprefix('line')}": count for line, count in effects.items()}
-    return [(c.kind, c.what, c.origin, c.effect) for c in rule_changes(old, new, counts, counts)]
+    decided = Decided(tensors=counts, changed=counts)
+    return [(c.kind, c.what, c.origin, c.changes) for c in rule_changes(old, new, decided, decided)]
 
 
 def test_the_same_rules_elsewhere_in_the_file() -> None:
@@ -53,7 +54,7 @@ def test_rules_in_another_order() -> None:
 
 def test_another_reason_has_no_effect() -> None:
     old, new = (recipe(rule("attn_v", "Q6_K", line=3, why=why)) for why in ("small", "values are small"))
-    assert changes(old, new, line3=7) == [("reworded", "attn_v", "recipe.yaml:3", 0)]
+    assert changes(old, new, line3=7) == [("reworded", "attn_v", "recipe.yaml:3", 7)]
 
 
 def test_settings() -> None:
@@ -67,5 +68,20 @@ def test_settings() -> None:
 
 def test_what_decides_may_say_more_than_the_line() -> None:
     old, new = recipe(), recipe(rule("attn_v", "", choose=("Q6_K", "Q5_K"), line=4))
-    found = rule_changes(old, new, {}, {"recipe.yaml:4 (chosen)": 3, "recipe.yaml:40": 5})
-    assert [(c.what, c.effect) for c in found] == [("attn_v: choose Q6_K, Q5_K", 3)]
+    decided = Decided(tensors={"recipe.yaml:4 (chosen)": 3, "recipe.yaml:40": 5})
+    found = rule_changes(old, new, Decided(), decided)
+    assert [(c.what, c.decides) for c in found] == [("attn_v: choose Q6_K, Q5_K", 3)]
+
+
+def test_a_narrower_rule_is_not_idle() -> None:
+    """It decides what it decided before: without it, that would change."""
+    old, new = recipe(rule("attn_v", "Q6_K", line=3)), recipe(rule("attn_v", "Q6_K", layers="0", line=3))
+    before, after = (
+        Decided(tensors={"recipe.yaml:3": 4}, changed={"recipe.yaml:3": 3}),
+        Decided(tensors={"recipe.yaml:3": 1}),
+    )
+    found = rule_changes(old, new, before, after)
+    assert [(c.kind, c.decides, c.changes, c.idle) for c in found] == [
+        ("added", 1, 0, False),
+        ("removed", 4, 3, False),
+    ]

@@ -40,6 +40,12 @@ __all__ = ["command"]
     help="Importance matrix, GGUF or .dat; instead of the recipe's.",
 )
 @settings_option
+@click.option(
+    "--sensitivity",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="What each type costs, from quantrecipe measure: for rules with choose.",
+)
 @click.option("--arch", metavar="NAME", help="Architecture of a safetensors file without config.json.")
 @click.option("--strict", is_flag=True, help="Refuse every fallback to another type.")
 @click.option("--allow-requantize", is_flag=True, help="Let sources that are quantized be quantized again.")
@@ -54,6 +60,7 @@ def command(
     tensors: tuple[str, ...],
     imatrix: Path | None,
     settings: Mapping[str, str],
+    sensitivity: Path | None,
     arch: str | None,
     strict: bool,
     allow_requantize: bool,
@@ -70,12 +77,14 @@ def command(
     from quantrecipe.model.open import open_model
     from quantrecipe.plan.explain import explain
     from quantrecipe.plan.make import make_plan
+    from quantrecipe.sensitivity.file import read_sensitivity
 
     registry = ctx.load_registry()
     (loaded,) = load_recipes([recipe], registry, settings)
     opened = open_model(model, arch=arch, registry=registry)
     path = imatrix or loaded.importance.file
     importance = None if path is None else read_importance(path)
+    measured = None if sensitivity is None else read_sensitivity(sensitivity)
     plan: Plan | None = None
     problems: tuple[Problem, ...] = ()
     try:
@@ -86,6 +95,7 @@ def command(
             importance=importance,
             strict=strict,
             allow_requantize=allow_requantize,
+            sensitivity=measured,
         )
     except QuantrecipeError as error:
         problems = error.problems

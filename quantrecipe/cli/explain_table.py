@@ -65,6 +65,9 @@ def _title(members: Sequence[Explanation]) -> Text:
     it = members[0]
     shape = " × ".join(str(n) for n in it.tensor.shape)
     title = Text.assemble((printable(it.tensor.name), "bold"), f"  {shape}, {it.tensor.dtype}")
+    rule = it.decision.rule
+    if it.format is None and rule is not None and rule.choose:
+        return title.append("  → left to the optimiser", "bold yellow")
     if it.format is None:
         return title.append("  → no type", "bold red")
     style = "bold yellow" if len(it.steps) > 1 else "bold green"

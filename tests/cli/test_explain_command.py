@@ -122,3 +122,16 @@ def test_a_shape_file_and_settings(capsys: Output) -> None:
     Path("mine.yaml").write_text("quantrecipe: 1\nvariables: {t: Q4_K}\ndefault: $t\nrules: []\n")
     assert main(["explain", "mine.yaml", "shapes/qwen3-14b", "head", "--set", "t=Q6_K"]) == 0
     assert "becomes     Q6_K" in capsys.readouterr().out
+
+
+def test_a_choice_is_the_plan_s(capsys: Output) -> None:
+    text = "quantrecipe: 1\nbudget: {bpw: 6}\nrules: [{tensors: '*', choose: [Q4_K, Q6_K]}]\n"
+    Path("mine.yaml").write_text(text, encoding="utf-8")
+    out = explain(capsys, "blk.3.attn_v")
+    assert out.splitlines()[0].endswith(("→ Q6_K", "→ Q4_K"))
+    assert "wanted      one of Q4_K, Q6_K, as the budget allows" in out
+    Path("mine.yaml").write_text(text.replace("bpw: 6", "bpw: 2"), encoding="utf-8")
+    assert main(["explain", "mine.yaml", "m.gguf", "blk.3.attn_v"]) == 0
+    output = capsys.readouterr()
+    assert "→ left to the optimiser" in output.out
+    assert "warning: the recipe doesn't plan on this model: mine.yaml:2:" in output.err

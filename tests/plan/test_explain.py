@@ -205,3 +205,19 @@ def test_json_says_it_all(llama: Model, registry: Registry) -> None:
 def test_layers_that_are_left_out(registry: Registry, llama: Model) -> None:
     loaded = load_recipe_text("quantrecipe: 1\ndefault: Q4_K\nprune: 0-3", registry=registry)
     assert len(explain(loaded, llama, ["attn_v"], registry=registry)) == 28
+
+
+def test_what_the_optimiser_chose_is_taken_from_the_plan(llama: Model, registry: Registry) -> None:
+    loaded = load_recipe_text(
+        "quantrecipe: 1\ndefault: Q4_K\nbudget: {bpw: 5}\nrules: [{tensors: 'ffn_*', choose: [Q4_K, Q6_K]}]",
+        registry=registry,
+    )
+    it = one(loaded, llama, "blk.0.ffn_up", registry)
+    assert (it.format, it.steps, it.importance) == (None, (), "")
+    plan = make_plan(loaded, llama, registry=registry)
+    planned = {a.tensor.name: (a.type, a.nbytes) for a in plan.assignments}
+    for it in explain(loaded, llama, ["ffn_*"], registry=registry, plan=plan):
+        assert it.format is not None
+        assert (it.format.spec.name, it.nbytes) == planned[it.tensor.name]
+        if it.decision.rule is not None:
+            assert it.trials[0].outcome == "decides"

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from quantrecipe.cli.coverage import render_coverage
 from quantrecipe.cli.errors import printable
+from quantrecipe.cli.spending_table import loss_text, render_spending
 from quantrecipe.cli.units import bytes_text, count_text, duration_text
 from quantrecipe.plan.group import group, totals
 from quantrecipe.plan.plan import Assignment, Plan
@@ -32,6 +33,8 @@ def render_plan(plan: Plan, *, every_tensor: bool = False) -> RenderableType:
     if plan.warnings:
         parts += [render_warnings(plan), Text()]
     parts.append(render_totals(plan))
+    if plan.spending is not None:
+        parts.append(render_spending(plan.spending))
     return Lines(*parts)
 
 
@@ -114,14 +117,22 @@ def _groups(plan: Plan) -> Table:
     table.add_column("type", no_wrap=True)
     table.add_column("bits", justify="right", no_wrap=True)
     table.add_column("size", justify="right", no_wrap=True)
+    if plan.spending is not None:
+        table.add_column("loss", justify="right", no_wrap=True)
     table.add_column("decided by", overflow="fold")
     for g in group(plan.assignments):
         bits = f"{8 * g.nbytes / g.weights:.2f}" if g.weights else ""
-        size = bytes_text(g.nbytes)
-        table.add_row(
-            printable(g.role), g.layers, str(len(g.members)), _type(g.first), bits, size, _reason(g.first)
-        )
+        row = (printable(g.role), g.layers, str(len(g.members)), _type(g.first), bits, bytes_text(g.nbytes))
+        table.add_row(*row, *_loss(plan, g.members), _reason(g.first))
     return table
+
+
+def _loss(plan: Plan, members: Sequence[Assignment]) -> list[str]:
+    """A cell where types were chosen: what these lose together, empty where nobody chose."""
+    if plan.spending is None:
+        return []
+    losses = [loss for a in members if (loss := plan.spending.losses.get(a.tensor.name)) is not None]
+    return [loss_text(sum(losses)) if losses else ""]
 
 
 def _reasons(plan: Plan) -> Table:
@@ -143,6 +154,8 @@ def _every_tensor(plan: Plan) -> Table:
     table.add_column("type", no_wrap=True)
     table.add_column("bits", justify="right", no_wrap=True)
     table.add_column("bytes", justify="right", no_wrap=True)
+    if plan.spending is not None:
+        table.add_column("loss", justify="right", no_wrap=True)
     table.add_column("decided by", overflow="fold")
     for a in plan.assignments:
         shape = " × ".join(str(n) for n in a.tensor.shape)
@@ -154,7 +167,7 @@ def _every_tensor(plan: Plan) -> Table:
             f"{a.bits_per_weight:.2f}",
             f"{a.nbytes:,}",
         )
-        table.add_row(*row, _reason(a))
+        table.add_row(*row, *_loss(plan, [a]), _reason(a))
     return table
 
 

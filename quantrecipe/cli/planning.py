@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from quantrecipe.cli.budget_options import budget_options
+from quantrecipe.cli.byte_size import ByteSize
 from quantrecipe.cli.context import Context
 from quantrecipe.cli.settings import load_recipes, settings_option
 
@@ -16,28 +18,14 @@ if TYPE_CHECKING:
     from quantrecipe.model.model import Model
     from quantrecipe.plan.layout import SplitLimits
     from quantrecipe.plan.plan import Plan
+    from quantrecipe.recipe.budget import Budget
+    from quantrecipe.recipe.recipe import Recipe
     from quantrecipe.registry import Registry
+    from quantrecipe.sensitivity.sensitivity import Sensitivity
 
-__all__ = ["ByteSize", "PlanOptions", "build_plans", "plan_options"]
+__all__ = ["PlanOptions", "build_plans", "plan_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-class ByteSize(click.ParamType[int]):
-    """48G, 500M: thousands, as in llama.cpp's gguf-split; 4.5GiB: powers of two."""
-
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        from quantrecipe.errors import RecipeError
-        from quantrecipe.recipe.size import parse_size
-
-        try:
-            return parse_size(value)
-        except RecipeError as error:
-            self.fail(str(error), param, ctx)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,6 +34,8 @@ class PlanOptions:
 
     imatrix: Path | None
     settings: Mapping[str, str]
+    budget: Budget | None
+    sensitivity: Path | None
     arch: str | None
     pre: str | None
     strict: bool
@@ -66,6 +56,13 @@ def plan_options(command: F) -> F:
             help="Importance matrix, GGUF or .dat; instead of the recipe's.",
         ),
         settings_option,
+        budget_options,
+        click.option(
+            "--sensitivity",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="What types cost each tensor, as `quantrecipe measure` found it; what `choose` goes by.",
+        ),
         click.option("--strict", is_flag=True, help="Refuse every fallback to another type."),
         click.option(
             "--allow-requantize", is_flag=True, help="Let sources that are quantized be quantized again."
@@ -120,9 +117,10 @@ def build_plans(
         for path in dict.fromkeys(options.imatrix or recipe.importance.file for recipe in loaded)
         if path is not None
     }
+    sensitivity = _sensitivity(options)
     plans = [
         make_plan(
-            recipe,
+            _within(recipe, options.budget),
             model,
             registry=registry,
             importance=matrices.get(options.imatrix or recipe.importance.file),  # type: ignore[arg-type]  # None gives None
@@ -130,10 +128,27 @@ def build_plans(
             allow_requantize=options.allow_requantize,
             provenance=options.provenance,
             split=_limits(options, model),
+            sensitivity=sensitivity,
         )
         for recipe in loaded
     ]
     return plans, registry
+
+
+def _within(recipe: Recipe, budget: Budget | None) -> Recipe:
+    """The recipe, its types to be chosen within this budget."""
+    if budget is None:
+        return recipe
+    ties = recipe.budget.ties if recipe.budget is not None else ()
+    return replace(recipe, budget=replace(budget, ties=ties))
+
+
+def _sensitivity(options: PlanOptions) -> Sensitivity | None:
+    if options.sensitivity is None:
+        return None
+    from quantrecipe.sensitivity.file import read_sensitivity
+
+    return read_sensitivity(options.sensitivity)
 
 
 def _limits(options: PlanOptions, model: Model) -> SplitLimits | None:

@@ -25,7 +25,7 @@ from quantrecipe.plan.spending import Spending, Spent
 from quantrecipe.recipe.budget import Budget
 from quantrecipe.recipe.recipe import Recipe
 
-__all__ = ["spend"]
+__all__ = ["hold", "spend"]
 
 _ROUNDS = 8
 _MORE = 50_000_000  # bytes: what it would buy is said, where that is a small part of the limit
@@ -73,6 +73,21 @@ def spend(
             return replace(plan, spending=_spending(plan, chosen, items, limits, room, solution, source))
         room = [left - much for left, much in zip(room, over, strict=True)]
     raise budget_error(budget, "the budget is so tight that the file's header decides", "raise it by 1 KiB")
+
+
+def hold(plan: Plan, recipe: Recipe) -> Plan:
+    """The plan of a recipe that leaves nothing to choose, if its budget allows it; else PlanError."""
+    if recipe.budget is None or not recipe.budget.limited:
+        return plan
+    for meter in meters(recipe.budget, plan.model):
+        if (taken := meter.whole(plan)) > meter.most:
+            raise budget_error(
+                recipe.budget,
+                f"the recipe takes more than the budget allows: {meter.key} is {meter.text(meter.most)}, and it takes "
+                f"{meter.text(taken)}; no rule leaves a type open",
+                "give rules a list of types to `choose` from, or allow more",
+            )
+    return plan
 
 
 def _budget(recipe: Recipe, decisions: Sequence[Decision]) -> Budget:

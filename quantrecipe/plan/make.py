@@ -13,6 +13,7 @@ from quantrecipe.importance import Importance
 from quantrecipe.model.model import Model
 from quantrecipe.plan.assign import Choice, choose_format
 from quantrecipe.plan.candidates import Candidate, candidates
+from quantrecipe.plan.choose import hold, spend
 from quantrecipe.plan.companions import with_companions
 from quantrecipe.plan.digests import encoding_digest, plan_digest
 from quantrecipe.plan.importance import check_importance, names, selected_importance
@@ -84,9 +85,7 @@ def make_plan(
         split=split,
     )
     if not any(d.rule is not None and d.rule.choose for d in decisions):
-        return making.plan(decisions)
-    from quantrecipe.plan.choose import spend
-
+        return hold(making.plan(decisions), recipe)
     names_before = {new: old for old, new in pruned.names.items()}
     losses = Losses(model, registry, sensitivity, names_before)
     return spend(decisions, making.candidates(decisions, losses), recipe, losses.source, making.plan)

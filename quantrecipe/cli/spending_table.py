@@ -1,0 +1,52 @@
+"""What became of a budget, as a person reads it."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Group as Lines
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from quantrecipe.cli.units import bytes_text
+from quantrecipe.plan.spending import Spending
+
+__all__ = ["loss_text", "render_spending"]
+
+_WHAT = {
+    "size": "size of the file",
+    "bpw": "data, as bits per weight allow",
+    "vram": "memory of the GPU",
+    "ram": "weights in main memory",
+    "active": "weights read for each token",
+}
+
+
+def render_spending(spending: Spending) -> RenderableType:
+    """The limits, the loss that is expected, and what more would buy."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("limit", "allowed", "used", "left", "a bit more", "would save"):
+        table.add_column(heading, justify="left" if heading == "limit" else "right", no_wrap=True)
+    for spent in spending.limits:
+        table.add_row(
+            _WHAT[spent.key],
+            bytes_text(spent.most),
+            bytes_text(spent.used),
+            bytes_text(spent.most - spent.used),
+            f"+{bytes_text(spent.more)}",
+            loss_text(spent.gain),
+        )
+    said = Text.assemble(
+        "expected loss ",
+        (loss_text(spending.loss), "bold"),
+        f" (KL divergence in nats, by {spending.source})",
+        f"; another choice could be {100 * spending.gap:.2g} % better at most" if spending.gap > 0 else "",
+    )
+    return Lines(table, said)
+
+
+def loss_text(loss: float) -> str:
+    """Three digits, however small: 0.00412, 0.0000123."""
+    if loss == 0:
+        return "0"
+    return f"{loss:.3g}" if abs(loss) >= 1e-4 else f"{loss:.1e}"

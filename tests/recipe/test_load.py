@@ -379,14 +379,24 @@ LINES = [
     "metadata: {a: 1}",
     "importance: required",
     "extends: pure/Q4_K",
+    "variables: {e: F16, n: 3, w: {type: layers, default: last 2}}",
+    "    type: $e",
+    "    choose: [$e, Q4_K]",
+    "    layers: $w, first $n",
+    "    when: rank < $n and arch != '$e'",
+    "budget: {size: 5G, bpw: $n}",
+    "target: {engine: ollama, build: 12}",
+    "requires: [quantrecipe>=0.0.1, nope]",
+    "groups: {g: a}",
+    "facts: {f: rank < $n}",
     "  x",
     "- y",
     "name: [",
 ]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(st.lists(st.sampled_from(LINES), max_size=10).map("\n".join) | st.text(max_size=80))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=200)
+@given(st.lists(st.sampled_from(LINES), max_size=10, unique=True).map("\n".join) | st.text(max_size=80))
 def test_any_text_is_a_recipe_or_a_recipe_error(registry: Registry, text: str) -> None:
     try:
         recipe = load_recipe_text(text, registry=registry)

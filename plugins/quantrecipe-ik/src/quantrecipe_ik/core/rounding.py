@@ -31,10 +31,12 @@ def round_group(table: Table, n: int) -> Callable[..., None]:
         at, to, length = place(at), place(to), trips(n, indices)
         if shifted:
             for i in range(length):
-                indices[to + i] = U8(near_shifted(iscale * x[at + i]))
+                index, _ = near_shifted(iscale * x[at + i])
+                indices[to + i] = U8(index)
         else:
             for i in range(length):
-                indices[to + i] = U8(near(iscale * x[at + i]))
+                index, _ = near(iscale * x[at + i])
+                indices[to + i] = U8(index)
 
     return round_to
 

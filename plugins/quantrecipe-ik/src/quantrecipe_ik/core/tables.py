@@ -108,7 +108,7 @@ def value_near(values: tuple[int, ...]) -> Callable[[Any], Any]:
     @kernel
     def near(x: Any) -> Any:
         cell = cells[I32(min(max(x + offset, ZERO), end)) & (CELLS - 1)]
-        low, high = F32(I32(cell << I32(24)) >> I32(24)), F32(I32(cell << I32(16)) >> I32(24))
+        low, high = signed_byte(cell, 0), signed_byte(cell, 1)
         return low if x - low < high - x else high
 
     return near
@@ -116,17 +116,28 @@ def value_near(values: tuple[int, ...]) -> Callable[[Any], Any]:
 
 @cache
 def index_near(table: Table, values: tuple[int, ...]) -> Callable[[Any], Any]:
-    """The kernel near(x): the index (int32) of that value, or what the reference takes if x is far off or NaN."""
+    """The kernel near(x): the index (int32) and the value (float32) nearest to x.
+
+    They are what the reference takes where x is far off or NaN.
+    """
     offset, end, cells = _cells(values)
-    far, if_nan, first = F32(table.end), I32(table.if_nan), I32(0)
+    far, if_nan, value_if_nan = F32(table.end), I32(table.if_nan), F32(values[table.if_nan])
+    first, lowest = I32(0), F32(values[0])
 
     @kernel
     def near(x: Any) -> Any:
         cell = cells[I32(min(max(x + offset, ZERO), end)) & (CELLS - 1)]
-        low, high = F32(I32(cell << I32(24)) >> I32(24)), F32(I32(cell << I32(16)) >> I32(24))
+        low, high = signed_byte(cell, 0), signed_byte(cell, 1)
         index = I32(cell >> I32(16))
-        index = I32(index if x - low < high - x or low == high else index + I32(1))
-        index = index if x < far else first
-        return index if x == x else if_nan  # false for NaN
+        to_low, to_first, to_nan = (x - low < high - x) | (low == high), not x < far, x != x
+        index, value = index if to_low else I32(index + I32(1)), low if to_low else high
+        index, value = first if to_first else index, lowest if to_first else value
+        return if_nan if to_nan else index, value_if_nan if to_nan else value
 
     return near
+
+
+@kernel
+def signed_byte(packed: Any, which: Any) -> Any:
+    """A signed byte of an int32, the lowest being 0, as float32."""
+    return F32(I32(I32(packed << I32(24 - 8 * which)) >> I32(24)))

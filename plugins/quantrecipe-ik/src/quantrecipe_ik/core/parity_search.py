@@ -1,0 +1,170 @@
+"""The best scale for groups of 32 weights in fours of even parity: see `parity.py`.
+
+ik_llama.cpp: quantize_row_iq4_kss_impl. As in `search.py`, but every try is made even before it is measured.
+Where a try turns the sign of the scale, the reference still looks for rivals with the old one; so it is here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+from quantrecipe.core import kernel
+from quantrecipe.core.bits import place
+from quantrecipe.core.jit import disjoint_kernel
+from quantrecipe.core.lanes import LANES, WORKSPACE, WT, X, lane_row, select
+
+from quantrecipe_ik.core.parity import is_odd, rival_of
+from quantrecipe_ik.core.tables import FOUR_BITS
+from quantrecipe_ik.core.weights import weigh_plain, weigh_with_importance
+
+__all__ = ["FOURS", "GROUP", "find_plain", "find_weighted", "position"]
+
+F32 = np.float32
+ZERO, ONE, THREE = F32(0), F32(1), F32(3)
+EPSILON = F32(1e-16)
+TRIES = 7
+
+GROUP = 32
+FOURS = GROUP // 4
+SCALE, PEAK, SIZE, BEST, ISCALE, TRIED, SXL, SL2 = (lane_row(i) for i in range(8))
+# members: four rows of LANES of each
+VALUE, RIVAL, LOSS, ODD = (row * LANES for row in (0, 4, 8, 12))
+MEMBERS = 16 * LANES
+
+
+@kernel
+def position(four: Any, member: Any) -> Any:
+    """Which weight of a group is this member (0 to 3) of a four (0 to 7)."""
+    return 2 * four + member // 2 + GROUP // 2 * (member % 2)
+
+
+@cache
+def _fit(values: tuple[int, ...]) -> Callable[..., None]:
+    """The kernel fit(s, sign, members): SXL and SL2 of the fours nearest to sign * ISCALE * x."""
+    rival = rival_of(values)
+
+    @disjoint_kernel
+    def look(s: Any, sign: Any, four: Any, members: Any) -> None:
+        """VALUE, RIVAL, LOSS and, as ODD, the parity of each member of a four."""
+        for member in range(4):
+            at, to = place(position(four, member) * LANES), place(member * LANES)
+            for j in range(LANES):
+                x, w = s[X + at + j], s[WT + at + j]
+                index, value, _, other, loss = rival(sign * s[ISCALE + j] * x, x, w, s[TRIED + j])
+                members[VALUE + to + j], members[RIVAL + to + j], members[LOSS + to + j] = value, other, loss
+                members[ODD + to + j] = F32(is_odd(index))
+
+    @kernel
+    def fit(s: Any, sign: Any, members: Any) -> None:
+        for j in range(LANES):
+            s[SXL + j] = ZERO
+            s[SL2 + j] = ZERO
+        for four in range(FOURS):
+            look(s, sign, four, members)
+            _make_even(members)
+            _add(s, four, members)
+
+    return fit
+
+
+@kernel
+def _make_even(m: Any) -> None:
+    """Where a four has an odd number of ones, let the member that loses least by it take its rival."""
+    for j in range(LANES):
+        ones = m[ODD + j] + m[ODD + LANES + j] + m[ODD + 2 * LANES + j] + m[ODD + 3 * LANES + j]
+        odd = (ones == ONE) | (ones == THREE)
+        least, chosen = m[LOSS + j], ZERO
+        for i in range(1, 4):
+            loss = m[LOSS + i * LANES + j]
+            chosen = select(loss < least, F32(i), chosen)
+            least = select(loss < least, loss, least)
+        for i in range(4):
+            gives_way = odd & (chosen == F32(i))
+            m[VALUE + i * LANES + j] = select(gives_way, m[RIVAL + i * LANES + j], m[VALUE + i * LANES + j])
+
+
+@disjoint_kernel
+def _add(s: Any, four: Any, members: Any) -> None:
+    for member in range(4):
+        at, to = place(position(four, member) * LANES), place(member * LANES)
+        for j in range(LANES):
+            x, w, q = s[X + at + j], s[WT + at + j], members[VALUE + to + j]
+            s[SXL + j] += w * q * x
+            s[SL2 + j] += w * q * q
+
+
+_first, _first_shifted = F32(FOUR_BITS.plain[0]), F32(FOUR_BITS.shifted[0])
+_fit_plain, _fit_shifted = _fit(FOUR_BITS.plain), _fit(FOUR_BITS.shifted)
+
+
+@kernel
+def _keep_better(s: Any) -> None:
+    for j in range(LANES):
+        sxl, sl2 = s[SXL + j], s[SL2 + j]
+        better = (sl2 > ZERO) & (sxl * sxl > s[BEST + j] * sl2)
+        scale = sxl / sl2
+        s[SCALE + j] = select(better, scale, s[SCALE + j])
+        s[BEST + j] = select(better, scale * sxl, s[BEST + j])
+
+
+@kernel
+def _search(s: Any) -> None:
+    """SCALE of the groups at X, weighted by WT."""
+    members = np.empty(MEMBERS, np.float32)
+    for j in range(LANES):
+        s[PEAK + j] = ZERO
+        s[SIZE + j] = ZERO
+    for i in range(GROUP):
+        for j in range(LANES):
+            x = s[X + i * LANES + j]
+            larger = abs(x) > s[SIZE + j]
+            s[SIZE + j] = select(larger, abs(x), s[SIZE + j])
+            s[PEAK + j] = select(larger, x, s[PEAK + j])
+    for j in range(LANES):
+        s[SCALE + j] = -s[PEAK + j] / _first
+        s[BEST + j] = ZERO
+    for step in range(-TRIES, TRIES + 1):
+        for j in range(LANES):
+            s[ISCALE + j] = (F32(step) + _first) / s[PEAK + j]
+            s[TRIED + j] = ONE / s[ISCALE + j]
+        _fit_plain(s, ONE, members)
+        _keep_better(s)
+        _fit_plain(s, -ONE, members)
+        _keep_better(s)
+        for j in range(LANES):
+            s[ISCALE + j] = (F32(step) + _first_shifted) / s[PEAK + j]
+            s[TRIED + j] = ONE / s[ISCALE + j]
+        _fit_shifted(s, ONE, members)
+        _keep_better(s)
+        _fit_shifted(s, -ONE, members)
+        _keep_better(s)
+    for j in range(LANES):
+        s[SCALE + j] = select(s[SIZE + j] < EPSILON, ZERO, s[SCALE + j])
+
+
+_weigh, _weigh_with_importance = weigh_plain(GROUP, "square", 2.0), weigh_with_importance(GROUP, 2.0)
+
+
+@kernel
+def find_plain(x: Any, weights: Any, scales: Any) -> None:
+    """Fill weights (what each weight of flat x counts) and scales (float32, one for each group)."""
+    s = np.empty(WORKSPACE, np.float32)
+    for first in range(0, scales.size, LANES):
+        count = min(LANES, scales.size - first)
+        _weigh(x, first, count, s, weights)
+        _search(s)
+        scales[first : first + count] = s[SCALE : SCALE + count]
+
+
+@kernel
+def find_weighted(x: Any, importance: Any, weights: Any, scales: Any) -> None:
+    """The same, with importance."""
+    s = np.empty(WORKSPACE, np.float32)
+    for first in range(0, scales.size, LANES):
+        count = min(LANES, scales.size - first)
+        _weigh_with_importance(x, importance, first, count, s, weights)
+        _search(s)
+        scales[first : first + count] = s[SCALE : SCALE + count]

@@ -1,0 +1,181 @@
+"""IQ4_KSS: as IQ4_KS, but fours of indices have an even number of ones, and the bit that this saves holds the scale.
+
+    row          → f32 d, then its super-blocks
+    256 weights → 64 × u16: a bit of a scale, and fifteen bits of four indices (128 bytes)
+    u16 8 g + k  bit 0: bit k of group g's u8: bits 1 to 7 the scale, bit 0 whether it takes the shifted values
+                 bits 1 to 15: y, of whose y ^ y >> 1 (as of all sixteen bits, the lowest 0) the four nibbles are the
+                 indices of weights 32 g + 2 k, 32 g + 16 + 2 k, 32 g + 2 k + 1 and 32 g + 16 + 2 k + 1
+
+    x ≈ d * (2 scale - 127) * VALUES[index]
+
+ik_llama.cpp: block_iq4_kss, quantize_row_iq4_kss_impl, scramble_table, dequantize_row_iq4_kss. How fours become even is
+in `core/parity.py`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from quantrecipe.api import FormatSpec, QuantFormat
+from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, decode_rows, encode_rows, kernel
+from quantrecipe.core.bits import place, trips
+
+from quantrecipe_ik.core.parity import is_odd, rival_index, rival_of
+from quantrecipe_ik.core.parity_search import FOURS, GROUP, find_plain, find_weighted, position
+from quantrecipe_ik.core.scales import get_float, inverse, largest_size, odd_level, put_float
+from quantrecipe_ik.core.tables import FOUR_BITS
+from quantrecipe_ik.core.weights import SUPERBLOCK
+
+if TYPE_CHECKING:
+    from quantrecipe.api import ByteArray, FloatArray
+
+__all__ = ["IQ4_KSS"]
+
+F32 = np.float32
+I32 = np.int32
+U8 = np.uint8
+ZERO = F32(0)
+MOST = 127
+RAISED = F32(1.01)
+"""ik_llama.cpp stores d a little larger than the fit says."""
+
+BYTES = 128
+D = 4
+GROUPS = SUPERBLOCK // GROUP
+VALUES, SECOND = FOUR_BITS.values, len(FOUR_BITS.plain)
+_rival, _rival_shifted = rival_of(FOUR_BITS.plain), rival_of(FOUR_BITS.shifted)
+
+
+class IQ4_KSS(QuantFormat):  # noqa: N801  # the field's name
+    """4 bits, two tables of uneven values, with a 7-bit scale for 32 weights."""
+
+    spec = FormatSpec(
+        name="IQ4_KSS",
+        ggml_type=146,
+        block=SUPERBLOCK,
+        block_bytes=BYTES,
+        row_meta_bytes=D,
+        dialect="ik",
+        importance="optional",
+        exactness="byte-equal to ik_llama.cpp without fused multiply-add",
+        error_bound=0.15,
+        fallback="IQ4_NL",
+        file_type=148,  # LLAMA_FTYPE_MOSTLY_IQ4_KSS
+        summary="4 bits, two tables of uneven values, one scale a row: IQ4_KS less a bit for four weights",
+    )
+
+    def encode(
+        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
+    ) -> ByteArray:
+        return encode_rows(self.spec, rows, importance, out, plain=_encode, weighted=_encode_weighted)
+
+    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
+        return decode_rows(self.spec, data, k, out, _decode)
+
+
+@kernel(ENCODE)
+def _encode(rows: Any, out: Any) -> None:
+    x, to = rows.reshape(rows.size), out.reshape(out.size)
+    weights, scales = np.empty_like(x), np.empty(x.size // GROUP, np.float32)
+    find_plain(x, weights, scales)
+    _finish(x, weights, scales, rows.shape[1], to)
+
+
+@kernel(ENCODE_WEIGHTED)
+def _encode_weighted(rows: Any, importance: Any, out: Any) -> None:
+    x, to = rows.reshape(rows.size), out.reshape(out.size)
+    weights, scales = np.empty_like(x), np.empty(x.size // GROUP, np.float32)
+    find_weighted(x, importance, weights, scales)
+    _finish(x, weights, scales, rows.shape[1], to)
+
+
+@kernel
+def _round(
+    x: Any, weights: Any, at: Any, dl: Any, shifted: Any, indices: Any, rivals: Any, losses: Any
+) -> Any:
+    """indices[:] of a group in fours of even parity; their weighted squared error."""
+    at, length, iscale = place(at), trips(GROUP, indices), inverse(dl)
+    if shifted:
+        for i in range(length):
+            v, w = x[at + i], weights[at + i]
+            indices[i], _, rivals[i], _, losses[i] = _rival_shifted(iscale * v, v, w, dl)
+    else:
+        for i in range(length):
+            v, w = x[at + i], weights[at + i]
+            indices[i], _, rivals[i], _, losses[i] = _rival(iscale * v, v, w, dl)
+    first, error = place(shifted * SECOND), ZERO
+    for four in range(FOURS):
+        odd, chosen = I32(0), position(four, 0)
+        for member in range(4):
+            i = position(four, member)
+            odd ^= is_odd(indices[i])
+            chosen = i if losses[i] < losses[chosen] else chosen
+        if odd:
+            indices[chosen] = rival_index(indices[chosen], rivals[chosen])
+        for member in range(4):
+            i = position(four, member)
+            off = x[at + i] - dl * VALUES[first + indices[i]]
+            error += weights[at + i] * off * off
+    return error
+
+
+@kernel
+def _finish(x: Any, weights: Any, scales: Any, k: Any, to: Any) -> None:
+    """Quantize the scales of each row, round its weights with them, fit d to what came out, and pack."""
+    width, groups = D + k // SUPERBLOCK * BYTES, k // GROUP
+    indices, others = np.empty(GROUP, np.int32), np.empty(GROUP, np.int32)
+    rivals, losses = np.empty(GROUP, np.int32), np.empty(GROUP, np.float32)
+    for row in range(x.size // k):
+        start = place(row * width)
+        to[start : start + width] = U8(0)
+        d = largest_size(scales, row * groups, groups) / F32(MOST)
+        if d == ZERO:
+            put_float(to, start, d)
+            continue
+        iscale = inverse(d)
+        sxl, sl2 = ZERO, ZERO
+        for g in range(groups):
+            first = place((row * groups + g) * GROUP)
+            level = odd_level(iscale * scales[row * groups + g])
+            dl = d * F32(level)
+            error = _round(x, weights, first, dl, 0, indices, rivals, losses)
+            shifted = I32(_round(x, weights, first, dl, 1, others, rivals, losses) < error)
+            if shifted:
+                indices[:] = others
+            stored = I32(level + MOST) | shifted
+            for four in range(FOURS):
+                packed = I32(0)
+                for member in range(4):
+                    i = position(four, member)
+                    packed |= indices[i] << (4 * member)
+                    q = VALUES[shifted * SECOND + indices[i]] * F32(level)
+                    sxl += weights[first + i] * q * x[first + i]
+                    sl2 += weights[first + i] * q * q
+                # The bits' sums, modulo 2, from the lowest up: what y ^ y >> 1 undoes.
+                packed ^= packed << 1
+                packed ^= packed << 2
+                packed ^= packed << 4
+                packed ^= packed << 8
+                at = start + D + 2 * (g * FOURS + four)
+                value = ((packed & 0x7FFF) << 1) | ((stored >> four) & 1)
+                to[at], to[at + 1] = U8(value & 0xFF), U8(value >> 8)
+        put_float(to, start, RAISED * (sxl / sl2) if sl2 > ZERO else d)
+
+
+@kernel(DECODE)
+def _decode(data: Any, rows: Any) -> None:
+    k, source, width = rows.shape[1], data.reshape(data.size), data.shape[1]
+    for row in range(rows.shape[0]):
+        x, start = rows[row], place(row * width)
+        d = get_float(source, start)
+        for g in range(k // GROUP):
+            at, stored = start + D + 2 * FOURS * g, I32(0)
+            for four in range(FOURS):
+                stored |= I32(source[at + 2 * four] & U8(1)) << four
+            scale, table = d * F32((stored & 254) - MOST), SECOND * (stored & 1)
+            for four in range(FOURS):
+                y = I32(source[at + 2 * four] & U8(254)) | I32(source[at + 2 * four + 1]) << 8
+                y ^= y >> 1
+                for member in range(4):
+                    x[g * GROUP + position(four, member)] = scale * VALUES[table + ((y >> (4 * member)) & 15)]

@@ -51,7 +51,7 @@ MAY_IMPORT = {
     "exchange": {
         *("errors", "gguf", "missing_formats", "model", "plan", "recipe", "registry", "tensor"),
     },
-    "output": {"api", "core", "errors", "gguf", "importance", "model", "plan", "registry", "tensor"},
+    "output": {"api", "core", "errors", "gguf", "importance", "model", "plan", "recipe", "registry", "tensor"},
     "cli": {
         *("scaffold", "testing"),
         *(

@@ -12,7 +12,7 @@ from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.help import SETTINGS, examples
 from quantrecipe.cli.imatrix_output import write_file
-from quantrecipe.errors import OutputError
+from quantrecipe.cli.picture import picture_kind
 
 if TYPE_CHECKING:
     from quantrecipe.importance import Importance, LayerStatistics, TensorStatistics
@@ -53,7 +53,7 @@ def command(ctx: Context, file: Path, all_: bool, picture: Path | None, force: b
     """
     from quantrecipe.importance import by_layer, read_importance, statistics
 
-    kind = "" if picture is None else _kind(picture)
+    kind = "" if picture is None else picture_kind(picture)
     matrix = read_importance(file)
     tensors = statistics(matrix)
     layers = by_layer(tensors)
@@ -76,13 +76,6 @@ def command(ctx: Context, file: Path, all_: bool, picture: Path | None, force: b
         ctx.console.print(render_groups(tensors, layers, calls=calls))
     if picture is not None:
         ctx.console.print(printable(f"wrote {picture}"))
-
-
-def _kind(picture: Path) -> str:
-    kind = picture.suffix.lower().removeprefix(".")
-    if kind not in ("svg", "png"):
-        raise OutputError(f"{picture} is no name for a picture", "end it with .svg or .png")
-    return kind
 
 
 def _plain(

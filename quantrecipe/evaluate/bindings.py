@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,8 @@ from quantrecipe.errors import EvaluationError
 __all__ = ["captured_log", "last_words", "load_bindings"]
 
 _KEPT_LINES = 2000
-_ERROR = 3  # ggml.h: GGML_LOG_LEVEL_ERROR
+_WHO = re.compile(r"^\w+: (?:error loading model: )?")
+_ERROR = 4  # ggml.h: GGML_LOG_LEVEL_ERROR
 _CONTINUED = 5  # GGML_LOG_LEVEL_CONT
 
 
@@ -61,6 +63,6 @@ def captured_log(llama: Any) -> Iterator[deque[tuple[int, str]]]:
 
 
 def last_words(log: Sequence[tuple[int, str]]) -> str:
-    """What llama.cpp gave as its reason: the first line of its errors that says one; "" where there is none."""
+    """What llama.cpp gave as its reason: the first line of its errors, without who says it; "" if there is none."""
     errors = [line.strip() for level, line in log if level == _ERROR and line.strip()]
-    return errors[0].split(": ", 1)[-1] if errors else ""
+    return _WHO.sub("", errors[0]) if errors else ""

@@ -4,12 +4,12 @@ Of each position are kept the log-probabilities of the likeliest tokens, the mas
 `tail`), and, exactly, what the text's own token costs. The likeliest are a bit mask over the vocabulary, compressed
 since it is nearly empty, and 16 bits each:
 
-    zlib( mask: rows × vocabulary bits   values: u16, -ln p × 2048   tail: f32   cost: f32   best: u32 )
+    zlib( mask: rows × vocabulary bits   values: u16, √(-ln p) × 65535/√32   tail: f32   cost: f32   best: u32 )
 
-What this does to a KL divergence: the log-probabilities are rounded by at most 1/4096, which adds on average
-1e-8; all tokens of the tail count as one, so that divergence among them isn't seen, and `compare` takes it to be as
-large as among the others. Measured, that is right to 0.03 % of the mean at the default, a tenth of the standard error
-on a hundred thousand positions: docs/eval.md. A tail of 0 keeps every token.
+What this does to a KL divergence: log-probabilities are rounded, by 1/10,000 at p = 0.3 and less above, and errors
+of either sign cancel; all tokens of the tail count as one, so that divergence among them isn't seen, and `compare`
+estimates it. Measured, that is right to 0.1 % of the mean at the default, a tenth of the standard error on ten
+thousand positions: docs/eval.md. A tail of 0 keeps every token.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ __all__ = ["DEFAULT_TAIL", "CompactRows", "compact", "log_normalisers", "pack", 
 DEFAULT_TAIL = 0.003
 """Mass per position whose tokens aren't told apart. docs/eval.md: what it saves, and what error it makes."""
 
-_STEPS = 2048  # per nat: 16 bits reach 32 nats down
+_NATS = 32  # what is less likely than e^-32 isn't told apart from that
+_STEPS = 65535 / _NATS**0.5  # 16 bits; the root makes them finest for the likeliest tokens
 _BUCKETS_PER_NAT = 8  # of the search for the likeliest tokens: it keeps at most an eighth of a nat too many
-_NATS = 32
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,7 +107,9 @@ def _thresholds(log_p: Floats, tail: float) -> Floats:
 
 def pack(rows: CompactRows) -> bytes:
     """One compressed record."""
-    steps = np.minimum(np.rint(rows.values * np.float32(-_STEPS)), 65535).astype("<u2")
+    steps = np.minimum(np.rint(np.sqrt(np.maximum(-rows.values, 0)) * np.float32(_STEPS)), 65535).astype(
+        "<u2"
+    )
     parts = (
         np.packbits(rows.mask, axis=1),
         steps,
@@ -134,6 +136,6 @@ def unpack(data: bytes, rows: int, n_vocab: int) -> CompactRows:
             steps = np.frombuffer(raw, "<u2", kept, mask_bytes)
             tail, cost = np.frombuffer(raw, "<f4", 2 * rows, mask_bytes + 2 * kept).reshape(2, rows)
             best = np.frombuffer(raw, "<u4", rows, mask_bytes + 2 * kept + 8 * rows)
-            values = steps.astype(np.float32) * np.float32(-1 / _STEPS)
+            values = -np.square(steps.astype(np.float32) * np.float32(1 / _STEPS))
             return CompactRows(mask=mask, values=values, tail=tail, cost=cost, best=best.astype(np.uint32))
     raise EvaluationError("a record is damaged: it doesn't have the size that it says")

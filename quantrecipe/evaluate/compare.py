@@ -68,16 +68,25 @@ def compare(logits: NDArray[np.float32], targets: NDArray[np.int32], reference: 
     starts = reference.starts
     p = np.exp(reference.values.astype(np.float64))
     # Rounding changed the sum of the kept tokens; scaled back to the mass that they have, it matters only squared.
-    kept = 1 - reference.tail.astype(np.float64)
-    scale = kept / np.add.reduceat(p, starts)
-    head = scale * np.add.reduceat(p * (reference.values - log_q), starts) + kept * np.log(scale)
-    tail = _tail(reference.tail.astype(np.float64), 1 - np.add.reduceat(np.exp(log_q), starts))
+    left = reference.tail.astype(np.float64)
+    scale = (1 - left) / np.add.reduceat(p, starts)
+    head = scale * np.add.reduceat(p * (reference.values - log_q), starts) + (1 - left) * np.log(scale)
+    seen = head + _tail(left, 1 - np.add.reduceat(np.exp(log_q), starts))
     return Positions(
         cost=normaliser - logits[rows, targets],
         reference_cost=reference.cost.astype(np.float64),
-        divergence=(head + tail) / kept,  # what isn't seen of the tail is taken to diverge as the rest does
+        divergence=seen * _unseen(left, scale**2 * np.add.reduceat(p * p, starts)),
         agrees=(logits.argmax(axis=1) == reference.best).astype(np.float64),
     )
+
+
+def _unseen(left: Doubles, squares: Doubles) -> Doubles:
+    """What the divergence is to be multiplied by, for what isn't seen within the tail.
+
+    Where logits are off by independent amounts of variance v, the divergence is v/2 (1 - Σ p²) to second order; with
+    the tail as one token, whose amounts cancel, the tail's mass is missing from it. At most 2.
+    """
+    return 1 + left / np.maximum(1 - left - squares, 1e-12)
 
 
 def _tail(p: Doubles, q: Doubles) -> Doubles:

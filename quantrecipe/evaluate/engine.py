@@ -92,13 +92,6 @@ class LanguageModel:
         if reason:
             raise EvaluationError(f"is no language model that can be evaluated: {reason}", file=self.path)
 
-    @property
-    def description(self) -> str:
-        """What the model is, by llama.cpp: "llama 8B Q4_K - Medium"."""
-        buffer = ctypes.create_string_buffer(256)
-        self._llama.llama_model_desc(self._model, buffer, len(buffer))
-        return buffer.value.decode("utf-8", "replace")
-
     def tokenize(self, text: bytes) -> Tokens:
         """The tokens of a text, with what the vocabulary puts before it; markup in it is text."""
         tokens = np.empty(len(text) + 8, np.int32)

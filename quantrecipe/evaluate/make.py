@@ -63,7 +63,7 @@ def make_reference(
 
 
 def reference_key(
-    model: str | Path, texts: Sequence[Text], *, n_ctx: int, chunks: int | None, tail: float
+    model: str | Path, texts: Sequence[Text], *, n_ctx: int, chunks: int | None, tail: float = DEFAULT_TAIL
 ) -> str:
     """A digest of all that a reference depends on.
 

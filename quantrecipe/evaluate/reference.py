@@ -51,7 +51,7 @@ class ScoredText:
 class Reference:
     """A reference file that has been opened.
 
-    model:      what was run, as it calls itself
+    model:      name of the file that was run
     key:        digest of what decides the content: model, texts, n_ctx, tail
     n_ctx:      tokens in a chunk; the second half of each is scored
     n_vocab:    tokens in the vocabulary

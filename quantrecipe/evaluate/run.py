@@ -45,7 +45,7 @@ def run_reference(
     tokens = np.concatenate(parts)
     reference = Reference(
         path=out,
-        model=engine.description,
+        model=engine.path.name,
         key=key,
         n_ctx=engine.n_ctx,
         n_vocab=engine.n_vocab,

@@ -1,0 +1,167 @@
+"""quantrecipe eval: how far files are from the unquantized model, by llama.cpp."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from quantrecipe.cli.context import Context, pass_context
+from quantrecipe.cli.eval_limits import LIMIT_NAMES, Limits, exceeded
+from quantrecipe.cli.help import SETTINGS, examples
+
+if TYPE_CHECKING:
+    from quantrecipe.cli.eval_results import Candidate
+    from quantrecipe.evaluate import Reference
+
+__all__ = ["command"]
+
+_WIDTH = 112
+"""Columns that the table may take."""
+
+
+@click.command(
+    "eval",
+    context_settings=SETTINGS,
+    epilog=examples(
+        "quantrecipe eval model.Q4_K_M.gguf --reference model.BF16.gguf --text held-out.txt",
+        "quantrecipe eval *.gguf --reference model.BF16.gguf --text code.txt --text prose.txt --plot sizes.png",
+        "quantrecipe eval --reference model.BF16.gguf --text held-out.txt --save-reference model.reference",
+        "quantrecipe eval mine.gguf --reference model.reference --fail-above kld=0.03,ppl=7.5",
+    ),
+)
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="FILE...")
+@click.option(
+    "--reference",
+    "reference_path",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="BF16",
+    help="The unquantized model as a GGUF, or what --save-reference wrote.",
+)
+@click.option(
+    "--text",
+    "texts",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="TEXT",
+    help="Text to evaluate on, not the one that importance was measured on; several are shown apart, too.",
+)
+@click.option(
+    "--save-reference",
+    type=click.Path(path_type=Path),
+    metavar="OUT",
+    help="Keep what the reference says in OUT.",
+)
+@click.option(
+    "--ctx", "n_ctx", type=click.IntRange(min=1), metavar="N", help="Tokens in a chunk. [default: 512]"
+)
+@click.option(
+    "--chunks",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="The first N chunks of each text. [default: all]",
+)
+@click.option(
+    "--threads", type=click.IntRange(min=1), metavar="N", help="Threads of llama.cpp. [default: all cores]"
+)
+@click.option(
+    "--gpu-layers",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Layers that the GPU takes, if llama.cpp has one. [default: all]",
+)
+@click.option(
+    "--fail-above",
+    "limits",
+    type=Limits(),
+    default={},
+    metavar="NAME=X,…",
+    help=f"Exit with status 1 where a figure of a file is above: {', '.join(LIMIT_NAMES)}.",
+)
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path),
+    metavar="OUT",
+    help="Draw size against KL divergence; OUT ends with .svg or .png.",
+)
+@click.option("--force", is_flag=True, help="Replace OUT if it exists.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@pass_context
+def command(
+    ctx: Context,
+    files: tuple[Path, ...],
+    reference_path: Path,
+    texts: tuple[Path, ...],
+    save_reference: Path | None,
+    n_ctx: int | None,
+    chunks: int | None,
+    threads: int | None,
+    gpu_layers: int | None,
+    limits: dict[str, float],
+    plot: Path | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Show perplexity, KL divergence and top-1 agreement of each FILE beside the unquantized model.
+
+    The figures are those of llama-perplexity --kl-divergence, with their standard errors. What the reference says is
+    kept in a cache, so that the next run on the same texts needs only FILE. llama.cpp runs the models: pip install
+    'quantrecipe[llama]'.
+    """
+    from quantrecipe.cli.eval_progress import EvalProgress
+    from quantrecipe.cli.eval_reference import get_reference
+    from quantrecipe.cli.eval_results import evaluate_files
+    from quantrecipe.cli.imatrix_output import write_file
+    from quantrecipe.cli.picture import picture_kind
+
+    if not files and save_reference is None:
+        raise click.UsageError("Give a FILE to evaluate, or --save-reference.")
+    kind = "" if plot is None else picture_kind(plot)
+    log = ctx.err.print if ctx.verbose else None
+    with EvalProgress(ctx.err) as progress:
+        reference = get_reference(
+            reference_path,
+            texts,
+            save=save_reference,
+            force=force,
+            n_ctx=n_ctx,
+            chunks=chunks,
+            threads=threads,
+            gpu_layers=gpu_layers,
+            progress=progress,
+            log=log,
+        )
+        candidates = evaluate_files(
+            files,
+            reference,
+            specs=lambda: ctx.load_registry().by_ggml_type,
+            threads=threads,
+            gpu_layers=gpu_layers,
+            progress=progress,
+            log=log,
+        )
+    if plot is not None:
+        from quantrecipe.cli.eval_picture import draw
+
+        data = draw(candidates, reference, kind=kind)
+        write_file(plot, len(data), [data], force=force)
+    if as_json:
+        click.echo(json.dumps(_plain(candidates, reference), indent=2))
+    else:
+        from quantrecipe.cli.eval_table import render
+
+        # Numbers are to be read whole, even where a narrow terminal breaks the lines.
+        ctx.console.width = max(ctx.console.width, _WIDTH)
+        ctx.console.print(render(candidates, reference))
+    if error := exceeded(candidates, limits):
+        raise error
+
+
+def _plain(candidates: list[Candidate], reference: Reference) -> dict[str, Any]:
+    return {
+        "reference": reference.to_json() | {"path": str(reference.path)},
+        "files": [candidate.to_json() for candidate in candidates],
+    }

@@ -1,0 +1,60 @@
+"""Pictures as files: which kind a name asks for, and a figure's bytes, the same every time."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from quantrecipe.cli.errors import printable
+from quantrecipe.errors import OutputError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["encode_figure", "label", "new_figure", "picture_kind"]
+
+_LONGEST_LABEL = 48
+
+
+def picture_kind(path: Path) -> str:
+    """ "svg" or "png", by the name's end. OutputError for any other."""
+    kind = path.suffix.lower().removeprefix(".")
+    if kind not in ("svg", "png"):
+        raise OutputError(f"{path} is no name for a picture", "end it with .svg or .png")
+    return kind
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure, inches wide and high. OutputError where matplotlib isn't installed."""
+    try:
+        import matplotlib.figure
+        import matplotlib.layout_engine
+    except ImportError as error:
+        raise OutputError("pictures need matplotlib", "pip install 'quantrecipe[plots]'") from error
+    room = matplotlib.layout_engine.ConstrainedLayoutEngine(w_pad=0.1)  # for viewers whose font is wider
+    return matplotlib.figure.Figure(figsize=(width, height), layout=room)
+
+
+def encode_figure(figure: Figure, kind: str) -> bytes:
+    """The figure as a file. The same figure gives the same bytes: no time and no random names are in it."""
+    import matplotlib
+
+    file = io.BytesIO()
+    # Text stays text in an SVG; a fixed salt, and no date or version, for the same bytes every time.
+    with (
+        matplotlib.rc_context({"svg.hashsalt": "quantrecipe", "svg.fonttype": "none"}),
+        warnings.catch_warnings(),
+    ):
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # names in scripts that the font lacks
+        metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
+        figure.savefig(file, format=kind, dpi=160, metadata=metadata)
+    return file.getvalue()
+
+
+def label(text: str) -> str:
+    """On one line, and no formula: matplotlib takes what stands between dollar signs for one."""
+    text = printable(text)
+    text = text if len(text) <= _LONGEST_LABEL else f"{text[: _LONGEST_LABEL - 1]}…"
+    return text.replace("$", r"\$")

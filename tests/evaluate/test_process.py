@@ -1,0 +1,143 @@
+"""A worker's death, explained; and what is refused before there is one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from quantrecipe.errors import EvaluationError
+from quantrecipe.evaluate import Text, make_reference, read_text
+from quantrecipe.evaluate import process as process_module
+from quantrecipe.evaluate.bindings import last_words
+from quantrecipe.evaluate.process import death, run_worker
+
+TEXT = Text(name="t", data=b"some text")
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(b"GGUF and nothing else")
+    return path
+
+
+def worker_that(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    """Another program in the worker's place."""
+
+    def start(errors: object) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,  # type: ignore[call-overload]  # a file
+            encoding="utf-8",
+        )
+
+    monkeypatch.setattr(process_module, "_start", start)
+
+
+def failure(model: Path) -> str:
+    with pytest.raises(EvaluationError) as error:
+        run_worker({"model": str(model)}, progress=None, log=None)
+    return str(error.value)
+
+
+def test_an_illegal_instruction(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
+    worker_that(monkeypatch, "import os, signal; input(); os.kill(os.getpid(), signal.SIGILL)")
+    message = failure(model)
+    assert message.startswith("llama-cpp-python was built for another processor")
+    assert "CMAKE_ARGS=-DGGML_NATIVE=OFF pip install" in message
+
+
+def test_an_assertion_of_ggml(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
+    said = r"noise\nx.cpp:1: GGML_ASSERT(a == b) failed\n[New LWP]\n"
+    code = f"import os, sys; input(); sys.stderr.write('{said}'); sys.stderr.flush(); os.abort()"
+    worker_that(monkeypatch, code)
+    assert "llama.cpp gave up on it: x.cpp:1: GGML_ASSERT(a == b) failed" in failure(model)
+
+
+def test_killed(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
+    worker_that(monkeypatch, "import os, signal; input(); os.kill(os.getpid(), signal.SIGKILL)")
+    assert "run out of memory" in failure(model)
+
+
+def test_dead_before_it_read(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
+    worker_that(monkeypatch, "import os; os._exit(3)")
+    assert "llama.cpp crashed (status 3)" in failure(model)
+
+
+def test_other_deaths() -> None:
+    assert "crashed (SIGSEGV) after it said: last" in str(death(-11, "first\nlast\n", "m.gguf"))
+    assert str(death(0xC000001D, "", "m.gguf")).startswith("llama-cpp-python was built for another processor")
+    assert "ZeroDivisionError" in str(death(1, "Traceback (…)\nZeroDivisionError: x", "m.gguf"))
+
+
+def test_the_worker_itself_says_what_it_can_t_do(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real worker, without llama-cpp-python."""
+    monkeypatch.setenv("PYTHONPATH", str(model.parent))
+    (model.parent / "llama_cpp.py").write_text("raise ModuleNotFoundError('no llama_cpp')", encoding="utf-8")
+    with pytest.raises(EvaluationError, match=r"isn't installed; pip install 'quantrecipe\[llama\]'"):
+        make_reference(model, TEXT, model.parent / "out")
+
+
+def test_progress_and_log(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
+    code = (
+        "import json; input()\n"
+        "for answer in ({'progress': [1, 2]}, {'progress': [2, 2]}, {'log': ['a', 'b']}, {'done': True}):\n"
+        "    print(json.dumps(answer))"
+    )
+    worker_that(monkeypatch, code)
+    told: list[object] = []
+    run_worker({"model": str(model)}, progress=lambda *done: told.append(done), log=told.append)
+    assert told == [(1, 2), (2, 2), "a", "b"]
+
+
+class TestRefused:
+    def test_a_folder(self, tmp_path: Path) -> None:
+        with pytest.raises(EvaluationError, match=r"is a folder.*quantrecipe apply llama\.cpp/BF16"):
+            make_reference(tmp_path, TEXT, tmp_path / "out")
+
+    def test_no_gguf(self, tmp_path: Path) -> None:
+        (tmp_path / "model.safetensors").write_bytes(b"\0" * 20)
+        with pytest.raises(EvaluationError, match=r"is no GGUF file.*quantrecipe apply llama\.cpp/BF16"):
+            make_reference(tmp_path / "model.safetensors", TEXT, tmp_path / "out")
+
+    def test_no_file(self, tmp_path: Path) -> None:
+        with pytest.raises(EvaluationError, match="there is no such file"):
+            make_reference(tmp_path / "model.gguf", TEXT, tmp_path / "out")
+
+    @pytest.mark.parametrize(
+        ("settings", "message"),
+        [
+            ({"n_ctx": 8}, "a context of 8 tokens is too short; use 16 or more"),
+            ({"chunks": 0}, "0 chunks are none"),
+            ({"tail": 1.0}, "a tail of 1.0 is no probability"),
+        ],
+    )
+    def test_settings(self, model: Path, settings: dict[str, float], message: str) -> None:
+        with pytest.raises(EvaluationError, match=message):
+            make_reference(model, TEXT, model.parent / "out", **settings)  # type: ignore[arg-type]  # by name
+
+    def test_texts(self, model: Path) -> None:
+        with pytest.raises(EvaluationError, match="two texts of the name t"):
+            make_reference(model, [TEXT, TEXT], model.parent / "out")
+        with pytest.raises(EvaluationError, match="no text to evaluate on"):
+            make_reference(model, [], model.parent / "out")
+        with pytest.raises(EvaluationError, match="the text can't be read"):
+            read_text(model.parent / "none.txt")
+        (model.parent / "empty.txt").write_bytes(b" \n")
+        with pytest.raises(EvaluationError, match="the text is empty"):
+            read_text(model.parent / "empty.txt")
+
+
+def test_the_reason_in_a_log() -> None:
+    log = [
+        (2, "llama_model_loader: - kv 0\n"),
+        (4, "llama_model_load: error loading model: unknown x\n"),
+        (4, "y"),
+    ]
+    assert last_words(log) == "unknown x"
+    assert last_words([(2, "all is well")]) == ""

@@ -15,6 +15,7 @@ from quantrecipe.plan.assign import Choice, choose_format
 from quantrecipe.plan.candidates import Candidate, candidates
 from quantrecipe.plan.choose import hold, spend
 from quantrecipe.plan.companions import with_companions
+from quantrecipe.plan.dialects import check_dialects, dialect_warnings
 from quantrecipe.plan.digests import encoding_digest, plan_digest
 from quantrecipe.plan.importance import check_importance, names, selected_importance
 from quantrecipe.plan.layout import SplitLimits, lay_out
@@ -120,6 +121,8 @@ class _Making:
             self._assignment(decision, choice) for decision, choice in zip(decisions, choices, strict=True)
         ]
         assignments = with_companions(assignments, model, self.registry.format("F32"))
+        check_dialects(assignments)
+        engine = recipe.target.engine if recipe.target is not None else None
         report, warnings = check_importance(recipe, model, assignments, self.importance)
         metadata = build_metadata(
             recipe, model, assignments, selected, layers=self.layers, provenance=self.provenance
@@ -143,7 +146,9 @@ class _Making:
             importance=self.importance,
             coverage=report,
             alignment=model.alignment,
-            warnings=tuple(_fallback_warnings(assignments) + warnings),
+            warnings=tuple(
+                _fallback_warnings(assignments) + dialect_warnings(assignments, engine) + warnings
+            ),
             digest=digest,
         )
 

@@ -1,0 +1,81 @@
+"""Types that mainline llama.cpp doesn't have: said in the plan; ids that would mean two types: refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import ClassVar
+
+import pytest
+from support.models import llama_tensors, write_gguf
+from support.recipes import recipe, rule
+
+from quantrecipe.api import FormatSpec
+from quantrecipe.errors import PlanError
+from quantrecipe.formats.q4_0 import Q4_0
+from quantrecipe.model.open import open_model
+from quantrecipe.plan.make import make_plan
+from quantrecipe.plan.plan import Plan
+from quantrecipe.recipe.recipe import Origin, Recipe, Target
+from quantrecipe.registry import Registry, load_registry
+
+
+class Ours(Q4_0):
+    """Q4_0's bytes, as a type of ik_llama.cpp."""
+
+    spec: ClassVar[FormatSpec] = replace(Q4_0.spec, name="OURS", ggml_type=144, dialect="ik")
+
+
+class Theirs(Q4_0):
+    """The same, as a type of an engine of its own, with the id of another's."""
+
+    spec: ClassVar[FormatSpec] = replace(Q4_0.spec, name="THEIRS", ggml_type=144, dialect="fork")
+
+
+@pytest.fixture(scope="module")
+def registry() -> Registry:
+    plain = load_registry(plugins=False)
+    formats = {**plain.formats, "OURS": Ours(), "THEIRS": Theirs()}
+    return replace(plain, formats=MappingProxyType(formats))
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return write_gguf(tmp_path / "source.gguf", llama_tensors())
+
+
+def plan(recipe: Recipe, source: Path, registry: Registry) -> Plan:
+    return make_plan(recipe, open_model(source, registry=registry), registry=registry)
+
+
+def test_a_file_that_mainline_cannot_read_is_said_to_be_one(source: Path, registry: Registry) -> None:
+    made = plan(recipe(rule("attn_v", "OURS"), default="Q8_0"), source, registry)
+    (warning,) = (text for text in made.warnings if "mainline" in text)
+    count = sum(a.type == "OURS" for a in made.assignments)
+    assert warning == (
+        f"{count} tensors in types of ik_llama.cpp (OURS): "
+        "mainline llama.cpp, and what is built on it, can't read the file"
+    )
+
+
+def test_nothing_is_said_of_ggml_types_nor_where_the_target_has_them(
+    source: Path, registry: Registry
+) -> None:
+    assert not plan(recipe(default="Q8_0"), source, registry).warnings
+    target = Target(engine="ik_llama.cpp", build=None, device=None, origin=Origin(file="r.yaml", line=1))
+    assert not plan(recipe(default="OURS", target=target), source, registry).warnings
+
+
+def test_an_id_that_would_mean_two_types_is_refused(source: Path, registry: Registry) -> None:
+    with pytest.raises(PlanError) as caught:
+        plan(recipe(rule("attn_v", "THEIRS", line=7), default="OURS"), source, registry)
+    said = str(caught.value)
+    assert "have the same id in files, 144: no program would tell them apart" in said
+    assert "OURS (a type of ik_llama.cpp; " in said
+    assert "THEIRS (a type of fork; recipe.yaml:7)" in said
+
+
+def test_either_alone_is_fine(source: Path, registry: Registry) -> None:
+    for name in ("OURS", "THEIRS"):
+        assert any("mainline" in text for text in plan(recipe(default=name), source, registry).warnings)

@@ -16,11 +16,10 @@ from quantrecipe.output.progress import Progress
 from quantrecipe.output.stream import Stream
 from quantrecipe.output.targets import Output
 from quantrecipe.output.verify.produced import Produced
-from quantrecipe.output.warm import compile_kernels
 from quantrecipe.plan.plan import Assignment, Plan, PlannedFile
 from quantrecipe.registry import Registry
 
-__all__ = ["Mismatch", "remake", "sample"]
+__all__ = ["Mismatch", "plan_of", "remake", "sample"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,40 +60,20 @@ class _Compared:
                 )
 
 
-def remake(
-    produced: Produced,
-    model: Model,
-    assignments: Sequence[Assignment],
-    importance: Importance | None,
-    registry: Registry,
-    reader: TensorReader,
-    *,
-    threads: int,
-    progress: Progress,
-) -> tuple[dict[str, Mismatch], int]:
-    """Where what `assignments` make of the model differs from the file; and how many bytes were read.
-
-    The assignments' offsets are those of the file; companions are among them.
-    """
-    if not assignments:
-        return {}, 0
-    by_file: dict[object, list[Assignment]] = {}
-    for a in assignments:
-        by_file.setdefault(produced.extent(a.tensor.name).path, []).append(a)
-    files, sinks = [], []
-    for shard in produced.shards:
-        members = by_file.get(shard.path, [])
-        extents = {a.tensor.name: produced.extent(a.tensor.name) for a in members}
-        sinks.append(_Compared(extents, reader))
-        files.append(
-            PlannedFile(
-                metadata=shard.metadata,
-                assignments=tuple(members),
-                header=shard.data_start,
-                nbytes=shard.file_size,
-            )
+def plan_of(
+    produced: Produced, model: Model, assignments: Sequence[Assignment], importance: Importance | None
+) -> Plan:
+    """What is to be made again, at the offsets that it has in the file; companions are among the assignments."""
+    files = [
+        PlannedFile(
+            metadata=shard.metadata,
+            assignments=tuple(a for a in assignments if produced.extent(a.tensor.name).path == shard.path),
+            header=shard.data_start,
+            nbytes=shard.file_size,
         )
-    plan = Plan(
+        for shard in produced.shards
+    ]
+    return Plan(
         recipe="",
         recipe_file="",
         recipe_digest="",
@@ -106,9 +85,26 @@ def remake(
         warnings=(),
         digest="",
     )
-    compile_kernels([plan], registry)
+
+
+def remake(
+    produced: Produced,
+    plan: Plan,
+    registry: Registry,
+    reader: TensorReader,
+    *,
+    threads: int,
+    progress: Progress,
+) -> tuple[dict[str, Mismatch], int]:
+    """Where what the plan makes differs from the file, by tensor; and how many bytes were read."""
+    if not plan.assignments:
+        return {}, 0
+    sinks = [
+        _Compared({a.tensor.name: produced.extent(a.tensor.name) for a in file.assignments}, reader)
+        for file in plan.files
+    ]
     output = Output(plan=plan, files=tuple(zip(plan.files, sinks, strict=True)))
-    stream = Stream(model, [output], registry, threads=threads, nan="keep", progress=progress)
+    stream = Stream(plan.model, [output], registry, threads=threads, nan="keep", progress=progress)
     stream.run()
     mismatches = {name: mismatch for sink in sinks for name, mismatch in sink.mismatches.items()}
     return mismatches, stream.read + sum(sink.read for sink in sinks)

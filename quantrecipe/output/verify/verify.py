@@ -27,10 +27,12 @@ from quantrecipe.output.verify.header import check_header
 from quantrecipe.output.verify.locked import check_lock
 from quantrecipe.output.verify.payload import damaged_tensors, gap_findings
 from quantrecipe.output.verify.produced import Produced, read_produced
-from quantrecipe.output.verify.remake import Mismatch, remake, sample
+from quantrecipe.output.verify.remake import Mismatch, plan_of, remake, sample
 from quantrecipe.output.verify.source import Origin, find_origin
 from quantrecipe.output.verify.verification import Check, Finding, Verification
+from quantrecipe.output.warm import compile_kernels
 from quantrecipe.plan.lock import Lock
+from quantrecipe.plan.plan import Plan
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry, load_registry
 
@@ -100,8 +102,7 @@ class _Run:
             checks.append(check_types(produced, recipe, self._registry))
         if lock is not None:
             checks.append(check_lock(produced, lock))
-        self._progress.compiling()
-        self._progress.start(self._weights(source if produced.sources else None))
+        self._start(origin, count)
         with TensorReader() as reader:
             damaged = self._damaged(reader)
             changed = self._changed(origin, reader)
@@ -121,6 +122,9 @@ class _Run:
 
     def _require_something(self, source: Model | None, recipe: Recipe | None, lock: Lock | None) -> None:
         produced = self._produced
+        if source is not None and source.container == "shapes":
+            what = "has the shapes of a model, but no weights"
+            raise ModelError(what, "name the model itself with --source", file=source.path)
         if produced.has_provenance or lock is not None or (source is not None and recipe is not None):
             return
         raise ModelError(
@@ -130,10 +134,24 @@ class _Run:
             file=produced.path,
         )
 
-    def _weights(self, source: Model | None) -> int:
-        """How much there is to read, as far as it is known before."""
-        hashed = sum(t.size for t in self._produced.model.tensors) if self._produced.data else 0
-        return hashed + (sum(t.size for t in source.tensors) if source is not None else 0)
+    def _start(self, origin: Origin | None, count: int | None) -> None:
+        """Compile, and say how much there is to do, as far as that is known before."""
+        work = [self._produced.model.tensors] if self._produced.data else []
+        if origin is not None:
+            plan = self._plan(origin, set(), count)
+            self._progress.compiling()
+            compile_kernels([plan], self._registry)
+            work.append(tuple(a.tensor for a in plan.assignments))
+            if self._produced.sources:
+                work.append(origin.model.tensors)
+        self._progress.start(sum(tensor.size for tensors in work for tensor in tensors))
+
+    def _plan(self, origin: Origin, suspects: set[str], count: int | None) -> Plan:
+        """What is made again: a sample, and the tensors that are suspected, themselves or their factors."""
+        owners = {name for name, its in origin.companions.items() if its.tensor.name in suspects}
+        chosen = sample(origin.assignments, count, suspects | owners)
+        companions = [origin.companions[a.tensor.name] for a in chosen if a.tensor.name in origin.companions]
+        return plan_of(self._produced, origin.model, [*chosen, *companions], origin.importance)
 
     def _damaged(self, reader: TensorReader) -> dict[str, str]:
         if not self._produced.data:
@@ -155,19 +173,11 @@ class _Run:
     ) -> tuple[tuple[str, ...], dict[str, Mismatch], int]:
         if origin is None:
             return (), {}, 0
-        chosen = sample(origin.assignments, count, suspects)
-        companions = [origin.companions[a.tensor.name] for a in chosen if a.tensor.name in origin.companions]
+        plan = self._plan(origin, suspects, count)
         mismatches, read = remake(
-            self._produced,
-            origin.model,
-            [*chosen, *companions],
-            origin.importance,
-            self._registry,
-            reader,
-            threads=self._threads,
-            progress=self._progress,
+            self._produced, plan, self._registry, reader, threads=self._threads, progress=self._progress
         )
-        return tuple(a.tensor.name for a in (*chosen, *companions)), mismatches, read
+        return tuple(a.tensor.name for a in plan.assignments), mismatches, read
 
     def _payload(
         self, damaged: Mapping[str, str], mismatches: Mapping[str, Mismatch], reader: TensorReader

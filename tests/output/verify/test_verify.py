@@ -339,7 +339,9 @@ def test_factors_beside_the_weights(tmp_path: Path, registry: Registry) -> None:
     scale = next(a for a in made.plan.assignments if a.tensor.name == "blk.0.attn_q.scale")
     with flipped(made.path, scale.offset):
         (finding,) = verify_file(made.path, registry=registry).findings
-    assert finding.tensor == "blk.0.attn_q.scale"
+        (located,) = verify_file(made.path, registry=registry, source=source, sample=0).findings
+    assert finding.tensor == located.tensor == "blk.0.attn_q.scale"
+    assert (finding.row, located.row, located.offset) == (None, 0, scale.offset)
 
 
 def test_types_that_the_recipe_does_not_give(small: Made, tmp_path: Path, registry: Registry) -> None:
@@ -437,6 +439,11 @@ def test_hostile_records(small: Made, tmp_path: Path, registry: Registry) -> Non
             assert not verify_file(path, registry=registry).ok
         except ModelError as error:
             assert key in str(error)
+
+
+def test_shapes_are_no_source(small: Made, registry: Registry) -> None:
+    with pytest.raises(ModelError, match="no weights"):
+        verify_file(small.path, registry=registry, source=open_model("shapes/qwen3-14b", registry=registry))
 
 
 def test_an_importance_matrix_is_no_model(tmp_path: Path, registry: Registry) -> None:

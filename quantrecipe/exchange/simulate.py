@@ -29,7 +29,8 @@ def mixture_types(
     reached: Collection[str],
     importance: bool,
 ) -> dict[str, str]:
-    """The type of every tensor that isn't `taken` by a pattern; those of taken ones mean nothing.
+    """The type of every tensor that isn't `taken` by a pattern; those of taken ones mean nothing. None at all where the
+    mixture can't be had for such rows.
 
     source:  the model, with floats in its matrices
     reached: names of the tensors that are ever quantized

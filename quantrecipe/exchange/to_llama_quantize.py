@@ -134,7 +134,7 @@ class _Scope:
         types = command_types(
             command, mixture, self.source, self.registry, reached=self.reached, importance=self.importance
         )
-        return {name for name, type_ in self.wanted.items() if types[name] != type_}
+        return {name for name, type_ in self.wanted.items() if types.get(name) != type_}
 
     def prove(self, command: Command) -> None:
         """PlanError where what was written isn't what was meant."""
@@ -156,7 +156,9 @@ def _ways(scope: _Scope) -> Iterator[_Way]:
             command = Command(mixture=name, pure=True)
             starts.append((len(scope.wrong(command, mixture)), name, command, mixture, main))
     starts.sort(key=lambda start: start[:2])
-    for _, name, command, mixture, main in starts[:_NEAREST]:
+    for wrong, name, command, mixture, main in starts[:_NEAREST]:
+        if wrong == len(scope.wanted):  # it can't be planned for such rows
+            continue
         found = _with_patterns(command, mixture, scope)
         if found is not None:
             yield _Way(command=found, main=main, label=FILE_TYPES.get(name))

@@ -1,0 +1,8 @@
+"""Fit: the recipe that loses least within a budget, written down as rules that a person can review."""
+
+from __future__ import annotations
+
+from quantrecipe.fit.fit import Fitted, Request, fit
+from quantrecipe.fit.stock import Mix
+
+__all__ = ["Fitted", "Mix", "Request", "fit"]

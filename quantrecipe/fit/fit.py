@@ -1,0 +1,237 @@
+"""fit: the types that lose least within a budget, compared with the stock mixes, as a frozen recipe.
+
+Never worse than stock: where a mix of llama.cpp keeps the same limits and loses less by the same estimate, the
+recipe is that mix.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from quantrecipe.errors import PlanError
+from quantrecipe.fit.frozen import Frozen, freeze
+from quantrecipe.fit.opened import Floor, opened_recipe, target_key
+from quantrecipe.fit.reasons import Reason, reason, reason_text
+from quantrecipe.fit.stock import PREFIX, Mix, estimated_loss, stock_mixes
+from quantrecipe.fit.types import offered_types
+from quantrecipe.importance import Importance
+from quantrecipe.model.model import Model
+from quantrecipe.plan.limits import meters
+from quantrecipe.plan.losses import Losses
+from quantrecipe.plan.make import make_plan
+from quantrecipe.plan.plan import Assignment, Plan
+from quantrecipe.plan.spending import Spending
+from quantrecipe.recipe.budget import Budget
+from quantrecipe.recipe.recipe import Recipe
+from quantrecipe.recipe.target import Target
+from quantrecipe.recipe.write import write_recipe
+from quantrecipe.registry import Registry
+from quantrecipe.sensitivity.sensitivity import Sensitivity
+
+__all__ = ["Decision", "Fitted", "Request", "fit", "like_budget"]
+
+_WIDTH = 108
+_ROUNDS = 5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """What to fit.
+
+    types:  names or globs; none: what runs well on the target
+    floors: what gets nothing smaller
+    ties:   patterns of tensors that get one type in each layer
+    """
+
+    name: str
+    budget: Budget
+    types: tuple[str, ...] = ()
+    floors: tuple[Floor, ...] = ()
+    ties: tuple[tuple[str, ...], ...] = ()
+    target: Target | None = None
+    allow_requantize: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decision:
+    """What one rule decided, and why."""
+
+    members: tuple[Assignment, ...]
+    reason: Reason
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fitted:
+    """What came of it.
+
+    text:      of the recipe
+    plan:      what the recipe makes of the model
+    spending:  what became of the budget
+    decisions: one for each rule, those with the most to lose first
+    stock:     the stock mixes of this model, the smallest first
+    rivals:    those that keep the same limits
+    winner:    the stock mix that loses less and is what the recipe says; None where the fitted one does
+    """
+
+    text: str
+    plan: Plan
+    spending: Spending
+    loss: float
+    decisions: tuple[Decision, ...]
+    stock: tuple[Mix, ...]
+    rivals: tuple[Mix, ...]
+    winner: Mix | None
+
+    @property
+    def best_rival(self) -> Mix | None:
+        """The stock mix that loses least within the same limits."""
+        return min(self.rivals, key=lambda mix: (mix.loss, mix.nbytes), default=None)
+
+
+def fit(
+    model: Model,
+    request: Request,
+    registry: Registry,
+    *,
+    importance: Importance | None = None,
+    sensitivity: Sensitivity | None = None,
+) -> Fitted:
+    """The recipe that loses least within the budget.
+
+    PlanError where the budget can't be kept or leaves nothing to choose.
+    """
+
+    def plan_of(recipe: Recipe) -> Plan:
+        return make_plan(
+            recipe,
+            model,
+            registry=registry,
+            importance=importance,
+            allow_requantize=request.allow_requantize,
+            sensitivity=sensitivity,
+        )
+
+    losses = Losses(model, registry, sensitivity, {})
+    types = offered_types(registry, request.types, request.target)
+    stock = stock_mixes(model, registry, importance, losses, allow_requantize=request.allow_requantize)
+    limits = meters(request.budget, model)
+    rivals = tuple(mix for mix in stock if all(meter.whole(mix.plan) <= meter.most for meter in limits))
+    best = min(rivals, key=lambda mix: (mix.loss, mix.nbytes), default=None)
+    chosen, frozen = _fitted(request, types, registry, losses, best, plan_of, importance is not None)
+    assert chosen.spending is not None
+    decisions = tuple(
+        sorted(
+            (
+                Decision(members=its, reason=reason(its, types, losses, registry))
+                for its in frozen.rules.values()
+            ),
+            key=lambda it: -it.reason.loss,
+        )
+    )
+    loss = estimated_loss(frozen.plan, losses)
+    winner = best if best is not None and best.loss < loss else None
+    return Fitted(
+        text=frozen.text if winner is None else _stock_text(request, winner, loss),
+        plan=frozen.plan if winner is None else winner.plan,
+        spending=chosen.spending,
+        loss=loss,
+        decisions=decisions,
+        stock=tuple(stock),
+        rivals=rivals,
+        winner=winner,
+    )
+
+
+def like_budget(plan: Plan, budget: Budget) -> Budget:
+    """The budget that allows just the data of this plan."""
+    nbytes = sum(a.nbytes for a in plan.assignments)
+    weights = sum(tensor.size for tensor in plan.model.tensors)
+    return replace(
+        budget, bpw=(8 * nbytes + 4) / weights
+    )  # half a byte more, so that rounding takes none away
+
+
+def _fitted(
+    request: Request,
+    types: Sequence[str],
+    registry: Registry,
+    losses: Losses,
+    best: Mix | None,
+    plan_of: Callable[[Recipe], Plan],
+    has_importance: bool,
+) -> tuple[Plan, Frozen]:
+    """The plan that was chosen, and the recipe that says so; the file has the recipe in it, and it counts."""
+    budget = request.budget
+    for _ in range(_ROUNDS):
+        opened = opened_recipe(
+            request.name,
+            types,
+            registry,
+            budget=budget,
+            floors=request.floors,
+            ties=request.ties,
+            target=request.target,
+        )
+        chosen = plan_of(opened)
+        assert chosen.spending is not None
+        frozen = freeze(
+            chosen,
+            request.name,
+            registry,
+            why=lambda members: reason_text(reason(members, types, losses, registry)),
+            plan_of=plan_of,
+            summary=_summary(chosen),
+            comments=_comments(chosen, chosen.spending, losses, best),
+            extra={"target": target_key(request.target)} if request.target else None,
+            importance="required" if has_importance else None,
+        )
+        over = 0 if request.budget.size is None else frozen.plan.nbytes - request.budget.size
+        if over <= 0:
+            return chosen, frozen
+        assert budget.size is not None
+        budget = replace(budget, size=budget.size - over)
+    raise PlanError(
+        "the recipe that is recorded in the file doesn't fit into the budget beside it",
+        "allow a few KiB more",
+    )
+
+
+def _summary(plan: Plan) -> str:
+    spending = plan.spending
+    assert spending is not None
+    return (
+        f"{plan.model.path.name}, {plan.bits_per_weight:.3f} bits per weight; "
+        f"expected loss {spending.loss:.3g} (KL divergence)"
+    )
+
+
+def _comments(plan: Plan, spending: Spending, losses: Losses, best: Mix | None) -> list[str]:
+    limits = ", ".join(f"{spent.key} {spent.most:,}" for spent in spending.limits)
+    said = [
+        f"Made by `quantrecipe fit` for {plan.model.path.name} ({plan.model.arch}). Limits, in bytes: {limits}.",
+        f"Expected loss {spending.loss:.3g}, mean KL divergence in nats; losses are from: {losses.source}.",
+    ]
+    if best is not None:
+        said.append(
+            f"The best stock mix within the same limits is {best.name}, with {best.loss:.3g} by the same estimate."
+        )
+    said.append("Reasons say what a rule's tensors lose, and what the nearest other types would change.")
+    return [part for line in said for part in textwrap.wrap(line, _WIDTH, subsequent_indent="  ")]
+
+
+def _stock_text(request: Request, mix: Mix, loss: float) -> str:
+    """The recipe that is a stock mix."""
+    said = (
+        f"Made by `quantrecipe fit`: within these limits the stock mix {mix.name} loses {mix.loss:.3g} by the same "
+        f"estimate by which the best mix that was found loses {loss:.3g}."
+    )
+    return write_recipe(
+        name=request.name,
+        rules=(),
+        summary=f"llama.cpp's {mix.name}, which loses less than what was fitted",
+        extends=(f"{PREFIX}{mix.name}",),
+        comments=textwrap.wrap(said, _WIDTH, subsequent_indent="  "),
+        extra={"target": target_key(request.target)} if request.target else None,
+    )

@@ -1,0 +1,116 @@
+"""The stock mixes of llama.cpp on one model: their bytes, and what they lose by the same estimate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import fsum
+
+from quantrecipe.errors import QuantrecipeError
+from quantrecipe.importance import Importance
+from quantrecipe.model.model import Model
+from quantrecipe.plan.losses import Losses
+from quantrecipe.plan.make import make_plan
+from quantrecipe.plan.plan import Plan
+from quantrecipe.recipe.load import load_recipe
+from quantrecipe.registry import Registry
+
+__all__ = ["MIXES", "Mix", "estimated_loss", "stock_mixes", "stock_plan"]
+
+PREFIX = "llama.cpp/"
+MIXES = (
+    "IQ1_S",
+    "IQ1_M",
+    "IQ2_XXS",
+    "IQ2_XS",
+    "IQ2_S",
+    "IQ2_M",
+    "Q2_K_S",
+    "Q2_K",
+    "IQ3_XXS",
+    "IQ3_XS",
+    "Q3_K_S",
+    "IQ3_S",
+    "IQ3_M",
+    "Q3_K_M",
+    "Q3_K_L",
+    "IQ4_XS",
+    "IQ4_NL",
+    "Q4_0",
+    "Q4_K_S",
+    "Q4_1",
+    "Q4_K_M",
+    "Q5_0",
+    "Q5_K_S",
+    "Q5_1",
+    "Q5_K_M",
+    "Q6_K",
+    "Q8_0",
+)
+"""What llama-quantize offers for models of floats."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mix:
+    """A stock mix on this model.
+
+    name:   "Q4_K_M"
+    nbytes: of the tensors' data
+    loss:   that is expected of it
+    """
+
+    name: str
+    nbytes: int
+    bits_per_weight: float
+    loss: float
+    plan: Plan
+
+
+def stock_mixes(
+    model: Model, registry: Registry, importance: Importance | None, losses: Losses, *, allow_requantize: bool
+) -> list[Mix]:
+    """Those that can be made of this model, the smallest first."""
+    found = list(_mixes(model, registry, importance, losses, allow_requantize=allow_requantize))
+    return sorted(found, key=lambda mix: (mix.nbytes, mix.name))
+
+
+def stock_plan(
+    ref: str, model: Model, registry: Registry, importance: Importance | None, *, allow_requantize: bool
+) -> Plan:
+    """The plan of a mix by its name, or of any recipe."""
+    name = f"{PREFIX}{ref}" if ref in MIXES else ref
+    recipe = load_recipe(name, registry=registry)
+    return make_plan(
+        recipe,
+        model,
+        registry=registry,
+        importance=importance,
+        allow_requantize=allow_requantize,
+        provenance=False,  # as llama-quantize writes it
+    )
+
+
+def estimated_loss(plan: Plan, losses: Losses) -> float:
+    """What the types of a plan lose together."""
+    return fsum(
+        losses.of(a.tensor.name, a.format.spec)
+        for a in plan.assignments
+        if not a.copied and a.owner is None and a.format.spec.codec
+    )
+
+
+def _mixes(
+    model: Model, registry: Registry, importance: Importance | None, losses: Losses, *, allow_requantize: bool
+) -> Iterator[Mix]:
+    for name in MIXES:
+        try:
+            plan = stock_plan(name, model, registry, importance, allow_requantize=allow_requantize)
+        except QuantrecipeError:  # needs importance that isn't there, or a type that this model can't have
+            continue
+        yield Mix(
+            name=name,
+            nbytes=sum(a.nbytes for a in plan.assignments),
+            bits_per_weight=plan.bits_per_weight,
+            loss=estimated_loss(plan, losses),
+            plan=plan,
+        )

@@ -41,7 +41,7 @@ def _finding(finding: Finding) -> Text:
     if finding.file is not None:
         text.append(f"{printable(str(finding.file))}: ", "bold")
     if finding.tensor is not None:
-        text.append(f"{printable(finding.tensor)} ", "bold")
+        text.append(f"{printable(finding.tensor)}: ", "bold")
     text.append(printable(finding.what))
     if finding.tensor is None and finding.offset is not None and "byte " not in finding.what:
         text.append(f" (at byte {finding.offset:,})")
@@ -51,9 +51,11 @@ def _finding(finding: Finding) -> Text:
 def _answer(verification: Verification) -> Text:
     name = printable(str(verification.path))
     took = f", {bytes_text(verification.read)} read in {duration_text(verification.seconds)}"
+    said = "it says" if verification.claims else "the recipe makes of the source"
     if not verification.ok:
         count = len(verification.findings)
-        return Text.assemble((f"{name} is not what it says", "bold red"), f": {count} findings{took}")
+        found = "1 finding" if count == 1 else f"{count} findings"
+        return Text.assemble((f"{name} is not what {said}", "bold red"), f": {found}{took}")
     skipped = [check.name for check in verification.checks if check.status == "skipped"]
     but = f"; not checked: {', '.join(skipped)}" if skipped else ""
-    return Text.assemble((f"{name} is what it says", "bold green"), f"{but}{took}")
+    return Text.assemble((f"{name} is what {said}", "bold green"), f"{but}{took}")

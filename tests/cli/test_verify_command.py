@@ -43,7 +43,7 @@ def test_a_flipped_byte(made: Path, capsys: Output) -> None:
     out = capsys.readouterr().out
     assert "payload  WRONG" in out
     assert "made.gguf: blk.1." in out
-    assert "made.gguf is not what it says: 1 findings" in out
+    assert "made.gguf is not what it says: 1 finding," in out
     assert main(["verify", "made.gguf", "--source", "model.gguf"]) == 1
     assert "row " in capsys.readouterr().out
 
@@ -69,7 +69,8 @@ def test_a_file_that_says_nothing(made: Path, capsys: Output) -> None:
     main(["apply", "llama.cpp/Q4_K_M", "model.gguf", "-o", "bare.gguf", "--no-provenance"])
     known = ["--source", "model.gguf", "--recipe", "llama.cpp/Q4_K_M", "--all"]
     assert main(["verify", "bare.gguf", *known]) == 0
-    assert "not checked: " in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "bare.gguf is what the recipe makes of the source; not checked: " in out
 
 
 def test_what_goes_together(made: Path, capsys: Output) -> None:

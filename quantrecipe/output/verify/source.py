@@ -68,7 +68,7 @@ def find_origin(
     types = Check.of("types", f"{len(choices)} tensors", found.type_findings())
     plan = Check.of(
         "plan",
-        "names, shapes, metadata and how each tensor was encoded",
+        "names, shapes, metadata and how each tensor was encoded" if produced.has_provenance else "shapes",
         [
             *_metadata(produced, recipe, model, found.all, selected, pruned.layers),
             *found.encoding_findings(),

@@ -69,10 +69,16 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verification:
-    """All checks of a file. `read`: bytes read from it and from the source; `requantized`: names of tensors."""
+    """All checks of a file.
+
+    claims:      False where the file says nothing of how it was made, so that only what was given counts
+    requantized: names of tensors
+    read:        bytes, from the file and from the source
+    """
 
     path: Path
     files: tuple[Path, ...]
+    claims: bool
     checks: tuple[Check, ...]
     requantized: tuple[str, ...]
     read: int

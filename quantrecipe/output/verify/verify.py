@@ -114,6 +114,7 @@ class _Run:
         return Verification(
             path=produced.path,
             files=tuple(shard.path for shard in produced.shards),
+            claims=produced.has_provenance,
             checks=tuple(checks),
             requantized=remade,
             read=read,

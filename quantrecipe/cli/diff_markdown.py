@@ -35,6 +35,9 @@ __all__ = ["diff_markdown"]
 _SHOWN = 12
 """Changes that stand open; where there are more, these are the largest, and the whole list is folded."""
 
+_FEW = 4
+"""More than these; folding saves nothing else."""
+
 _SPECIAL = re.compile(r"[\\`*\[\]<>|~$&]|(?<![^\W_])_|_(?![^\W_])")
 """What could be markup. An underscore within a word is none."""
 
@@ -132,7 +135,7 @@ def _totals(diff: PlanDiff) -> str:
 
 def _changes(diff: PlanDiff) -> list[str]:
     costs = diff.unknown_costs is not None
-    if len(diff.changes) <= _SHOWN:
+    if len(diff.changes) <= _SHOWN + _FEW:
         return [_change_table(diff.changes, costs=costs)]
     largest = set(sorted(range(len(diff.changes)), key=lambda n: (-abs(diff.changes[n].delta), n))[:_SHOWN])
     shown = [change for number, change in enumerate(diff.changes) if number in largest]

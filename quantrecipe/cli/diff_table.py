@@ -110,7 +110,8 @@ def _changes(diff: PlanDiff) -> Table:
     table.add_column("n", justify="right", no_wrap=True)
     table.add_column("type", overflow="fold")
     table.add_column("bits", no_wrap=True)
-    table.add_column("size", justify="right", no_wrap=True)
+    if not costs:  # a line has only so much room
+        table.add_column("size", justify="right", no_wrap=True)
     table.add_column("change", justify="right", no_wrap=True)
     if costs:
         table.add_column("estimated error", no_wrap=True)
@@ -123,7 +124,7 @@ def _changes(diff: PlanDiff) -> Table:
             str(len(change.members)),
             _types(change),
             bits_text(change.bits(change.before), change.bits(change.after)),
-            bytes_text(change.nbytes_after),
+            *(() if costs else (bytes_text(change.nbytes_after),)),
             _delta(change.delta),
             *error,
             Text(printable(change.members[0].because), "" if change.after else "dim"),

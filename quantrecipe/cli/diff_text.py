@@ -101,10 +101,10 @@ def bits_text(before: float | None, after: float | None) -> str:
 
 
 def cost_text(before: float | None, after: float | None) -> str:
-    """ "0.0123 → 0.0098"; "–" where it isn't known."""
+    """ "0.012 → 0.0098"; "–" where it isn't known."""
     if before is None and after is None:
         return "–"
-    return " → ".join("–" if cost is None else f"{cost:.3g}" for cost in (before, after))
+    return " → ".join("–" if cost is None else f"{cost:.2g}" for cost in (before, after))
 
 
 def type_text(fates: tuple[Fate, ...]) -> str:

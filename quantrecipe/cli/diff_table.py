@@ -203,7 +203,9 @@ def _rule(change: RuleChange) -> Text:
     text.append(printable(change.what))
     if change.origin:
         text.append(f"  {printable(change.origin)}", "dim")
-    return text.append(f"  {effect_text(change)}", "yellow" if change.decides == 0 else "")
+    if effect := effect_text(change):
+        text.append(f"  {effect}", "yellow" if change.decides == 0 else "")
+    return text
 
 
 def _idle(changes: list[RuleChange], where: str) -> Text:

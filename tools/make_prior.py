@@ -37,6 +37,9 @@ TYPES = {"iq1_kt": 0.115, "iq1_m_r4": 0.16, "iq1_s_r4": 0.2, "iq2_xxs": 0.11}
 SIGNAL = 0.4
 """A model counts where its tensors' mean KLD is above the base's by this share of the base's: else it is noise."""
 
+LINEAR = 0.02
+"""And where they stay below this, in nats: above, what breaks the output hides what differs between tensors."""
+
 FEW = 3
 """Models; what fewer have says nothing of others."""
 
@@ -117,7 +120,7 @@ def from_suite(path: Path) -> Measured | None:
     klds = {name: float(text.rstrip("%")) for name, text in by_type[type_].items()}
     base = min(klds.values())
     blocks = [kld for name, kld in klds.items() if name.startswith("blk.")]
-    if statistics.mean(blocks) < (1 + SIGNAL) * base:
+    if not SIGNAL * base < statistics.mean(blocks) - base < LINEAR:
         return None
     least = 0.02 * (statistics.median(blocks) - base)  # what noise made negative is at least a little
     alphas: Alphas = defaultdict(dict)
@@ -178,7 +181,7 @@ def trend(points: list[tuple[int, float]]) -> list[str]:
     layers = [number for number, _ in points]
     x = np.log(np.array(layers) / 32)
     y = np.log([alpha for _, alpha in points])
-    b = float(((x - x.mean()) * (y - np.median(y))).sum() / (np.square(x - x.mean()).sum() + 0.25))
+    b = float(((x - x.mean()) * (y - y.mean())).sum() / (np.square(x - x.mean()).sum() + 0.25))
     a = float(np.median(y - b * x))
     return [
         f"a = {a:.3f}",

@@ -23,7 +23,9 @@ from quantrecipe.measure.progress import Silent
 
 def main() -> None:
     """Measure D of every row, then probe."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("model", type=Path)
     parser.add_argument("imatrix", type=Path)
     parser.add_argument("text", type=Path)

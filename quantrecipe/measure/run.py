@@ -188,7 +188,7 @@ def _job(
 def _measure_all(
     jobs: Sequence[Job], known: _Known, journal: Journal, progress: Progress, threads: int
 ) -> dict[str, TensorSensitivity]:
-    """Every tensor in a thread of its own; results are journalled as they come."""
+    """Every tensor in one thread; results are journalled as they come."""
     _compile(jobs)
     effort, done = max(1, sum(job.effort for job in jobs)), 0
     guard, stopped = threading.Lock(), threading.Event()
@@ -204,7 +204,10 @@ def _measure_all(
     def work(job: Job) -> TensorSensitivity:
         if not hasattr(local, "buffers"):
             local.buffers = Buffers()
-        return measure_tensor(job, reader, local.buffers, known, advance)
+        found = measure_tensor(job, reader, local.buffers, known, advance)
+        with guard:
+            journal.add_tensor(found)  # here, so that nothing is lost when another thread fails
+        return found
 
     found: dict[str, TensorSensitivity] = {}
     with TensorReader() as reader, _pool(threads, stopped) as pool:
@@ -214,7 +217,6 @@ def _measure_all(
             for future in ready:
                 name = running.pop(future).tensor.name
                 found[name] = future.result()
-                journal.add_tensor(found[name])
                 progress.say(name)
             progress.total(min(1.0, done / effort))
     return {job.tensor.name: found[job.tensor.name] for job in jobs}

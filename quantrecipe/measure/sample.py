@@ -23,7 +23,8 @@ __all__ = ["FEWEST_ROWS", "Moments", "Sample", "all_rows", "draw"]
 
 FEWEST_ROWS = 128
 """Of a tensor, however long its rows are."""
-FEWEST_OF_AN_EXPERT = 2
+FEWEST_OF_AN_EXPERT = 4
+"""On the average: so that those spread evenly come to each of them, and in several places."""
 
 _OUTLIERS = 1 / 16
 _SHARES = (1 / 4, 1 / 8)
@@ -104,8 +105,8 @@ def draw(found: Survey, *, weights: int, cols: int, experts: int) -> Sample:
     )
     by_spike = others[np.argsort(-spikes[others], kind="stable")]
     spiky, plain = np.sort(by_spike[:outliers]), np.sort(by_spike[outliers:])
-    numbers = [max(2, round(share * wanted)) for share in _SHARES]
-    numbers.append(max(2, wanted - sum(numbers)))
+    numbers = [min(max(2, round(share * wanted)), outliers) for share in _SHARES]
+    numbers.append(wanted - sum(numbers))
     bits = np.random.PCG64(int(found.digest, 16))
     strata = [
         _spread(rows, min(number, len(rows)), bits)
@@ -123,9 +124,10 @@ def all_rows(total: int) -> Sample:
 
 
 def _spread(rows: NDArray[np.int64], number: int, bits: np.random.PCG64) -> NDArray[np.int64]:
-    """One row from each of `number` equal runs."""
-    places = (np.arange(number) + _fractions(bits, number)) * (len(rows) / number)
-    return rows[np.minimum(places.astype(np.int64), len(rows) - 1)]
+    """One row from each of `number` runs of nearly equal length."""
+    edges = np.arange(number + 1) * len(rows) // max(1, number)
+    places = edges[:-1] + (_fractions(bits, number) * np.diff(edges)).astype(np.int64)
+    return rows[places]
 
 
 def _fractions(bits: np.random.PCG64, number: int) -> NDArray[np.float64]:

@@ -38,11 +38,15 @@ def nominal_errors() -> Mapping[str, tuple[float, float]]:
 
 
 def _between(bits: float, entries: list[tuple[float, float]]) -> float:
-    """On the line through the two nearest sizes, log D against bits; beyond the ends, 6 dB a bit."""
+    """On the line through the two nearest sizes, log D against bits; beyond the ends, 6 dB a bit.
+
+    Formats that lose more than a smaller one are left aside.
+    """
     best: dict[float, float] = {}
-    for size, error in entries:
-        best[size] = min(error, best.get(size, math.inf))
-    sizes = sorted(best)
+    for size, error in sorted(entries):
+        if not best or error < min(best.values()):
+            best[size] = error
+    sizes = list(best)
     if bits <= sizes[0]:
         return min(1.0, best[sizes[0]] * 4 ** (sizes[0] - bits))
     if bits >= sizes[-1]:

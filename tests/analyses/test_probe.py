@@ -1,0 +1,158 @@
+"""probe: from a model that is known to the last alpha, what so many passes find out; and what they are spent on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from quantrecipe.analyses.posterior import Observation, covariance, solve
+from quantrecipe.analyses.probe import STRONGEST, Probe
+from quantrecipe.api import Effect, Study
+from quantrecipe.errors import SensitivityError
+from quantrecipe.tensor import TensorInfo
+
+LAYERS = 12
+ROLES = ("attn_k", "attn_q", "attn_v", "ffn_down", "ffn_up")
+TENSORS = tuple(
+    TensorInfo.from_name(name, (64, 64), "BF16")
+    for name in (
+        "output.weight",
+        "token_embd.weight",
+        *(f"blk.{layer}.{role}.weight" for layer in range(LAYERS) for role in ROLES),
+    )
+)
+LOSSES = {"Q8_0": 3e-5, "Q6_K": 3e-4, "Q4_K": 0.005, "Q3_K": 0.021, "Q2_K": 0.08}
+
+
+class Model:
+    """Alphas unlike the prior: another scale, roles that differ from it, first layers that matter more."""
+
+    def __init__(self, *, noise: float = 0.0, scale: float = 0.2) -> None:
+        rng = np.random.default_rng(5)
+        roles = {role: rng.normal(0, 0.6) for role in (*ROLES, "output", "token_embd")}
+        self.prior = {t.name: 0.05 if t.layer is not None else 1.0 for t in TENSORS}
+        self.alpha = {
+            t.name: scale
+            * self.prior[t.name]
+            * float(np.exp(roles[t.role] + (1.2 if t.layer == 0 else 0) + rng.normal(0, 0.15)))
+            for t in TENSORS
+        }
+        self.asked: list[dict[str, str]] = []
+        self.noise = noise
+
+    def evaluate(self, types: Mapping[str, str]) -> Effect:
+        self.asked.append(dict(types))
+        kld = sum(self.alpha[name] * LOSSES[type_] for name, type_ in types.items())
+        off = self.noise * float(np.random.default_rng(len(self.asked)).standard_normal())
+        return Effect(kld=kld * (1 + off), standard_error=kld * self.noise)
+
+    def study(self, probes: int, **changes: Any) -> Study:
+        settings: dict[str, Any] = {
+            "tensors": TENSORS,
+            "n_layers": LAYERS,
+            "losses": {t.name: LOSSES for t in TENSORS},
+            "prior": self.prior,
+            "doubt": {t.name: 0.7 for t in TENSORS},
+            "probes": probes,
+            "evaluate": self.evaluate,
+        }
+        return Study(**settings | changes)
+
+
+def off(model: Model, found: Mapping[str, float]) -> float:
+    """Root mean square of how far the logarithms are off."""
+    return float(np.sqrt(np.mean([np.log(found[name] / alpha) ** 2 for name, alpha in model.alpha.items()])))
+
+
+def test_more_probes_know_more() -> None:
+    errors = []
+    for probes in (1, 7, 15, 40, 120):
+        model = Model(noise=0.02)
+        errors.append(off(model, Probe().weigh(model.study(probes))))
+        assert len(model.asked) <= probes
+    assert errors == sorted(errors, reverse=True)
+    assert off(Model(), Model().prior) > 1.5
+    assert errors[1] < 0.55
+    assert errors[-1] < 0.08
+
+
+def test_roles_come_first_then_what_is_at_stake() -> None:
+    model = Model()
+    Probe().weigh(model.study(20))
+    roles = [{name.split(".")[-2] for name in types} for types in model.asked]
+    assert {frozenset(role) for role in roles[:7]} == {frozenset({t.role}) for t in TENSORS}
+    assert all(len(model.asked[i]) in (1, LAYERS) for i in range(7))
+    assert all(len(types) < LAYERS for types in model.asked[7:])
+    assert any("blk.0." in name for types in model.asked[7:] for name in types)
+
+
+def test_a_probe_says_something_of_what_was_not_probed() -> None:
+    """The whole model turns out five times less sensitive: so do roles that no probe was left for."""
+    model = Model()
+    found = Probe().weigh(model.study(4))
+    unasked = {t.role for t in TENSORS} - {name.split(".")[-2] for types in model.asked for name in types}
+    assert unasked
+    for tensor in TENSORS:
+        if tensor.role in unasked:
+            assert found[tensor.name] < 0.6 * model.prior[tensor.name]
+
+
+def test_noise_moves_little() -> None:
+    """An effect that is lost in its standard error changes less than a sure one."""
+    k = covariance(TENSORS, {t.name: 0.7 for t in TENSORS}, LAYERS)
+    prior = np.full(len(TENSORS), 0.05)
+    losses = np.zeros(len(TENSORS))
+    losses[5] = 0.02
+    moved = [
+        solve(prior, k, [Observation(losses=losses, effect=0.0001, noise=noise)]).alpha[5] / 0.05
+        for noise in (0.02, 1.0, 5.0)
+    ]
+    assert moved == sorted(moved)
+    assert moved[0] == pytest.approx(0.1, rel=0.02)
+    assert moved[2] > 0.7
+
+
+def test_sums_are_told_apart_by_what_is_known() -> None:
+    """The effect of two together, when one of them is known."""
+    k = covariance(TENSORS, {t.name: 0.7 for t in TENSORS}, LAYERS)
+    prior = np.full(len(TENSORS), 0.05)
+    one, both = np.zeros(len(TENSORS)), np.zeros(len(TENSORS))
+    one[2], both[[2, 3]] = 0.02, 0.02
+    seen = [
+        Observation(losses=one, effect=0.002, noise=0.01),
+        Observation(losses=both, effect=0.0024, noise=0.01),
+    ]
+    alpha = solve(prior, k, seen).alpha
+    assert alpha[2] == pytest.approx(0.1, rel=0.05)
+    assert 0.01 < alpha[3] < 0.035
+
+
+def test_effects_stay_where_they_add_up() -> None:
+    """A model so sensitive that Q3_K would break it is probed with gentler types."""
+    model = Model(scale=200.0)
+    study = model.study(12, prior={name: alpha for name, alpha in model.alpha.items()})
+    Probe().weigh(study)
+    effects = [
+        sum(model.alpha[name] * LOSSES[type_] for name, type_ in types.items()) for types in model.asked
+    ]
+    assert np.median(effects) < 5 * STRONGEST
+    assert all(type_ != "Q3_K" for type_ in model.asked[0].values())
+
+
+def test_the_same_answers_give_the_same_alphas() -> None:
+    one, other = Model(noise=0.05), Model(noise=0.05)
+    assert Probe().weigh(one.study(25)) == Probe().weigh(other.study(25))
+    assert one.asked == other.asked
+
+
+def test_says_what_it_lacks() -> None:
+    with pytest.raises(SensitivityError, match="--text"):
+        Probe().weigh(Model().study(5, evaluate=None))
+    with pytest.raises(SensitivityError, match="--probes"):
+        Probe().weigh(Model().study(0))
+    exact = {t.name: {"F16": 1e-9} for t in TENSORS}
+    with pytest.raises(SensitivityError, match="measure Q3_K"):
+        Probe().weigh(Model().study(5, losses=exact))

@@ -1,0 +1,261 @@
+"""measure: the numbers are those of the real formats, nothing is measured twice, and what was found is never lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.imatrix_files import write_gguf_imatrix
+from support.models import llama_metadata, llama_tensors, write_gguf
+
+from quantrecipe import load_registry, open_model
+from quantrecipe.analyses.imatrix import Imatrix
+from quantrecipe.api import ModelAnalysis, Study, TensorAnalysis
+from quantrecipe.errors import ImportanceError, ModelError, NonFiniteError, OutputError, SensitivityError
+from quantrecipe.importance import read_importance
+from quantrecipe.measure import Measurement, choose_types, measure
+from quantrecipe.measure.journal import Journal
+from quantrecipe.sensitivity import read_sensitivity
+
+ROOT = Path(__file__).parents[2]
+REGISTRY = load_registry(plugins=False)
+TYPES = ("Q4_0", "Q8_0")
+
+
+class Counting(Imatrix):
+    """Counts what it is asked; stops after so many."""
+
+    def __init__(self, stop_after: int = 10**9) -> None:
+        self.calls: list[str] = []
+        self.stop_after = stop_after
+
+    def row_losses(self, rows: Any, fmt: Any, importance: Any = None) -> Any:
+        self.calls.append(fmt.spec.name)
+        if len(self.calls) > self.stop_after:
+            raise KeyboardInterrupt
+        return super().row_losses(rows, fmt, importance)
+
+
+def what(analysis: TensorAnalysis | None = None, **changes: Any) -> Measurement:
+    settings: dict[str, Any] = {"types": TYPES, "analysis": analysis or Imatrix(), "threads": 1}
+    return Measurement(**settings | changes)
+
+
+@pytest.fixture
+def model_file(tmp_path: Path) -> Path:
+    return write_gguf(tmp_path / "model.gguf", llama_tensors(layers=2))
+
+
+@pytest.fixture
+def experts_file(tmp_path: Path) -> Path:
+    return write_gguf(
+        tmp_path / "experts.gguf",
+        llama_tensors(layers=1, experts=4),
+        llama_metadata(block_count=1, expert_count=4, expert_used_count=2),
+    )
+
+
+def test_losses_are_those_of_the_formats(model_file: Path, tmp_path: Path) -> None:
+    found = measure(open_model(model_file), tmp_path / "out.jsonl", what(sample=None), registry=REGISTRY)
+    weights = {
+        name: (values.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)  # as write_gguf cuts to BF16
+        for name, values in llama_tensors(layers=2).items()
+    }
+    for name in ("token_embd.weight", "blk.1.ffn_down.weight"):
+        for type_ in TYPES:
+            loss = found.tensors[name].losses[type_]
+            assert loss.error == pytest.approx(
+                Imatrix().score(weights[name], REGISTRY.formats[type_]), rel=1e-9
+            )
+            assert loss.standard_error == 0
+            assert loss.nbytes == REGISTRY.formats[type_].spec.tensor_bytes(weights[name].shape)
+    assert "blk.0.attn_norm.weight" not in found.tensors
+    assert found.tensors["output.weight"].alpha_source == "prior"
+    assert read_sensitivity(tmp_path / "out.jsonl").types == found.types
+
+
+def test_threads_and_samples_do_not_show(model_file: Path, tmp_path: Path) -> None:
+    files = [tmp_path / f"{threads}.jsonl" for threads in (1, 3)]
+    for path, threads in zip(files, (1, 3), strict=True):
+        measure(open_model(model_file), path, what(threads=threads, sample=1), registry=REGISTRY)
+    assert files[0].read_bytes() == files[1].read_bytes()
+    tensor = read_sensitivity(files[0]).tensors["blk.0.ffn_up.weight"]
+    assert tensor.rows == 128
+    assert 0 < tensor.losses["Q4_0"].standard_error < 0.05 * tensor.losses["Q4_0"].error
+
+
+def test_what_was_measured_is_not_measured_again(model_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    first, second, third, fourth = (Counting() for _ in range(4))
+    measure(open_model(model_file), out, what(first), registry=REGISTRY)
+    before = out.read_bytes()
+    measure(open_model(model_file), out, what(second), registry=REGISTRY)
+    assert second.calls == []
+    assert out.read_bytes() == before
+    measure(open_model(model_file), out, what(third, types=("Q4_0", "Q5_0", "Q8_0")), registry=REGISTRY)
+    assert set(third.calls) == {"Q5_0"}
+    measure(open_model(model_file), out, what(fourth, sample=1), registry=REGISTRY)
+    assert set(fourth.calls) == set(TYPES)  # another sampling
+    assert not (tmp_path / "out.jsonl.journal").exists()
+
+
+def test_a_tensor_that_changed_is_measured_again(model_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    measure(open_model(model_file), out, what(), registry=REGISTRY)
+    tensors = llama_tensors(layers=2)
+    tensors["blk.1.attn_q.weight"] = tensors["blk.1.attn_q.weight"] * np.float32(0.5)
+    write_gguf(model_file, tensors)
+    again = Counting()
+    measure(open_model(model_file), out, what(again), registry=REGISTRY)
+    assert again.calls == list(TYPES)
+
+
+def test_a_stopped_run_goes_on_where_it_was(model_file: Path, tmp_path: Path) -> None:
+    out, whole = tmp_path / "out.jsonl", tmp_path / "whole.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        measure(open_model(model_file), out, what(Counting(stop_after=9)), registry=REGISTRY)
+    assert not out.exists()
+    journal = tmp_path / "out.jsonl.journal"
+    with journal.open("a", encoding="utf-8") as file:
+        file.write('{"tensor": {"name": "cut o')  # as a crash leaves it
+    rest = Counting()
+    found = measure(open_model(model_file), out, what(rest), registry=REGISTRY)
+    assert len(rest.calls) == len(TYPES) * len(found.tensors) - 8
+    measure(open_model(model_file), whole, what(), registry=REGISTRY)
+    assert out.read_bytes() == whole.read_bytes()
+
+
+def test_two_at_once_are_one_too_many(model_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    with Journal(tmp_path / "out.jsonl.journal", {}), pytest.raises(OutputError, match="another process"):
+        measure(open_model(model_file), out, what(), registry=REGISTRY)
+
+
+def test_the_file_of_another_model_is_not_replaced(model_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    measure(open_model(model_file), out, what(), registry=REGISTRY)
+    other = write_gguf(tmp_path / "other.gguf", llama_tensors(layers=2, seed=5))
+    tensors = llama_tensors(layers=2, seed=5)
+    assert not np.array_equal(tensors["output.weight"], llama_tensors(layers=2)["output.weight"])
+    before = out.read_bytes()
+    with pytest.raises(SensitivityError, match="is of another model"):
+        measure(open_model(other), out, what(), registry=REGISTRY)
+    assert out.read_bytes() == before
+    measure(open_model(other), out, what(), registry=REGISTRY, force=True)
+    assert out.read_bytes() != before
+
+
+class TestExperts:
+    def matrix(self, path: Path, counts: tuple[int, ...]) -> Path:
+        rng = np.random.default_rng(3)
+        sums = rng.random((4, 256)).astype(np.float32) * np.array(counts, np.float32)[:, None]
+        return write_gguf_imatrix(path, {"blk.0.ffn_up_exps.weight": (sums, counts)})
+
+    def test_each_counts_as_often_as_it_was_chosen(self, experts_file: Path, tmp_path: Path) -> None:
+        counts = (100, 5, 0, 40)
+        importance = read_importance(self.matrix(tmp_path / "imatrix.gguf", counts))
+        model = open_model(experts_file)
+        found = measure(
+            model, tmp_path / "o.jsonl", what(sample=None), registry=REGISTRY, importance=importance
+        )
+        tensor = found.tensors["blk.0.ffn_up_exps.weight"]
+        assert tensor.unseen == (2,)
+        values = llama_tensors(layers=1, experts=4)["blk.0.ffn_up_exps.weight"]
+        rows = (values.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
+        vectors = importance.entries["blk.0.ffn_up_exps.weight"].values
+        q4 = REGISTRY.formats["Q4_0"]
+        sums = [[part.sum() for part in Imatrix().row_losses(rows[i], q4, vectors[i])] for i in range(4)]
+        lost, whole = (sum(count * pair[k] for count, pair in zip(counts, sums, strict=True)) for k in (0, 1))
+        assert tensor.losses["Q4_0"].error == pytest.approx(lost / whole, rel=1e-9)
+        assert tensor.expert_type == "Q4_0"
+        assert tensor.experts == pytest.approx([pair[0] / pair[1] for pair in sums], rel=0.01)
+        assert found.tensors["blk.0.ffn_down_exps.weight"].importance == ""
+
+    def test_another_matrix_means_other_losses(self, experts_file: Path, tmp_path: Path) -> None:
+        model, out = open_model(experts_file), tmp_path / "o.jsonl"
+        one = read_importance(self.matrix(tmp_path / "1.gguf", (1, 1, 1, 1)))
+        other = read_importance(self.matrix(tmp_path / "2.gguf", (9, 1, 1, 1)))
+        measure(model, out, what(), registry=REGISTRY, importance=one)
+        again = Counting()
+        measure(model, out, what(again), registry=REGISTRY, importance=other)
+        assert len(again.calls) == 4 * len(TYPES)  # of the one tensor that it covers, expert by expert
+
+
+def test_the_matrix_of_another_model_is_refused(model_file: Path, tmp_path: Path) -> None:
+    path = write_gguf_imatrix(
+        tmp_path / "i.gguf", {"blk.9.attn_q.weight": (np.ones((1, 8), np.float32), [1])}
+    )
+    with pytest.raises(ImportanceError, match="another model"):
+        measure(
+            open_model(model_file),
+            tmp_path / "o.jsonl",
+            what(),
+            registry=REGISTRY,
+            importance=read_importance(path),
+        )
+
+
+def test_shapes_have_nothing_to_measure(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no weights"):
+        measure(
+            open_model("shapes/qwen3-14b", registry=REGISTRY), tmp_path / "o.jsonl", what(), registry=REGISTRY
+        )
+
+
+def test_nan_is_named(tmp_path: Path) -> None:
+    tensors = llama_tensors(layers=1)
+    tensors["blk.0.attn_v.weight"][3, 5] = np.nan
+    path = write_gguf(tmp_path / "nan.gguf", tensors, llama_metadata(block_count=1))
+    with pytest.raises(NonFiniteError, match=r"blk\.0\.attn_v\.weight: a weight of row 3"):
+        measure(open_model(path), tmp_path / "o.jsonl", what(), registry=REGISTRY)
+
+
+class Halves(ModelAnalysis):
+    """A plugin's: half of the prior, for attention alone."""
+
+    name = "halves"
+    summary = "half of the prior"
+    version = 7
+
+    def weigh(self, study: Study) -> dict[str, float]:
+        assert study.evaluate is None
+        assert study.losses["blk.0.attn_q.weight"]["Q4_0"] > study.losses["blk.0.attn_q.weight"]["Q8_0"]
+        return {name: alpha / 2 for name, alpha in study.prior.items() if "attn" in name}
+
+
+def test_any_analysis_of_models_may_weigh(model_file: Path, tmp_path: Path) -> None:
+    plain = measure(open_model(model_file), tmp_path / "p.jsonl", what(), registry=REGISTRY)
+    found = measure(open_model(model_file), tmp_path / "o.jsonl", what(weighing=Halves()), registry=REGISTRY)
+    assert found.provenance.weighing == "halves 7"
+    name = "blk.0.attn_q.weight"
+    assert found.tensors[name].alpha == pytest.approx(plain.tensors[name].alpha / 2)
+    assert found.tensors[name].alpha_source == "halves"
+    assert found.tensors["output.weight"].alpha_source == "prior"
+
+
+def test_types_are_chosen_by_name() -> None:
+    everything = choose_types(REGISTRY)
+    assert {"Q4_K", "IQ2_XXS", "F16", "F32"} <= set(everything)
+    assert "I32" not in everything
+    assert everything[-1] == "F32"
+    assert choose_types(REGISTRY, ["q?_k", "Q8_0"]) == ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q8_0")
+    with pytest.raises(SensitivityError, match="Q4_K"):
+        choose_types(REGISTRY, ["Q4K"])
+
+
+def test_the_example_by_sample_is_near_all_of_it(tmp_path: Path) -> None:
+    """The trained model: its samples lie within their standard errors."""
+    model = open_model(ROOT / "examples/tiny-code", registry=REGISTRY)
+    some = measure(model, tmp_path / "s.jsonl", what(sample=1, types=("Q4_K", "Q3_K")), registry=REGISTRY)
+    every = measure(model, tmp_path / "e.jsonl", what(sample=None, types=("Q4_K", "Q3_K")), registry=REGISTRY)
+    off = [
+        (loss.error - every.tensors[name].losses[type_].error) / loss.standard_error
+        for name, tensor in some.tensors.items()
+        for type_, loss in tensor.losses.items()
+        if loss.standard_error
+    ]
+    assert len(off) > 20
+    assert np.sqrt(np.mean(np.square(off))) < 1.5
+    assert max(abs(z) for z in off) < 4

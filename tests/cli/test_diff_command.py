@@ -198,7 +198,8 @@ def test_variables(files: tuple[str, ...], capsys: Output) -> None:
 
 def test_importance_can_be_assumed(files: tuple[str, ...], capsys: Output) -> None:
     Path("new.yaml").write_text(
-        "quantrecipe: 1\nimportance: required\ndefault: IQ2_XS\nrules:\n  - {tensors: [token_embd, head], type: Q4_K}\n",
+        "quantrecipe: 1\nimportance: required\ndefault: IQ2_XS\n"
+        "rules:\n  - {tensors: [token_embd, head], type: Q4_K}\n",
         encoding="utf-8",
     )
     assert "needs an importance matrix" in run(capsys, *files)[1]

@@ -52,7 +52,10 @@ def _hashes(header: GGUFHeader) -> Iterator[Finding]:
     recorded = value.decode() if isinstance(value.decode(), list) else []
     found = header_hashes(header.metadata, header.tensors)
     if len(recorded) != len(found):
-        what = f"{HEADER_HASHES} has {len(recorded)} hashes, and the header {len(found)} values and tensors"
+        what = (
+            f"the header has {len(found)} values and tensors, and {HEADER_HASHES} {len(recorded)} hashes: another"
+            " program (gguf-split, an editor of metadata) has written it anew, or it is damaged"
+        )
         yield Finding(what=what, file=header.path)
         return
     keys = [key for key in header.metadata if key != HEADER_HASHES]

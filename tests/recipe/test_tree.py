@@ -13,7 +13,9 @@ from quantrecipe.recipe.tree import find_revision, is_revision, read_revision
 from quantrecipe.registry import Registry, load_registry
 
 BASE = "quantrecipe: 1\nname: base\ndefault: {}\n"
-CHILD = "quantrecipe: 1\nname: child\nextends: ../base.yaml\nrules:\n  - {tensors: attn_v, type: Q6_K, why: x}\n"
+CHILD = (
+    "quantrecipe: 1\nname: child\nextends: ../base.yaml\nrules:\n  - {tensors: attn_v, type: Q6_K, why: x}\n"
+)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +77,10 @@ def test_paths_from_the_current_folder(
 def test_shipped_parents_are_those_that_are_installed(repository: Path, registry: Registry) -> None:
     (repository / "mine.yaml").write_text("quantrecipe: 1\nextends: llama.cpp/Q4_K_M\n", encoding="utf-8")
     git("add", "mine.yaml")
-    assert load_recipe(":mine.yaml", registry=registry).digest == load_recipe("llama.cpp/Q4_K_M", registry=registry).digest
+    assert (
+        load_recipe(":mine.yaml", registry=registry).digest
+        == load_recipe("llama.cpp/Q4_K_M", registry=registry).digest
+    )
 
 
 def test_links_are_followed_within_the_revision(repository: Path, registry: Registry) -> None:
@@ -122,9 +127,7 @@ def test_files_come_first(repository: Path) -> None:
     assert not is_revision("recipe.yaml")
 
 
-def test_outside_of_a_repository(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, registry: Registry
-) -> None:
+def test_outside_of_a_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, registry: Registry) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     with pytest.raises(RecipeError, match=r"not a git repository"):

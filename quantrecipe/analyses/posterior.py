@@ -24,10 +24,10 @@ Doubles = NDArray[np.float64]
 
 SCALE = 1.0
 """Standard deviation of what all tensors of a model share; small models differ from large ones by more than e."""
-SHARES = {"role": 0.40, "role and depth": 0.25, "layer": 0.15, "own": 0.20}
-"""How a tensor's remaining doubt divides; fitted to models of which every tensor was probed."""
-LENGTH = 0.2
-"""Layers are alike as far as this share of the model's depth."""
+SHARES = {"role": 0.32, "role and depth": 0.26, "layer": 0.76, "own": 0.09}
+"""Parts of a tensor's variance, as shares of its doubt squared; fitted by tools/fit_covariance.py."""
+LENGTH = 0.07
+"""Layers are alike as far as this share of the model's depth; the same fit."""
 ADDITIVITY = 0.1
 """Relative error of Σ alpha D for the effect of several tensors together."""
 

@@ -1,8 +1,8 @@
 """probe: how much the model's output moves per unit of loss, by forward passes of the real engine.
 
-First one probe for each role, then for those runs of layers of a role of which a probe tells the most where most is
-at stake: it lowers the uncertainty of alphas, each counted by what its tensor may cost. Alphas of single tensors
-follow from all probes together and from the prior (see `posterior`), noise of the probes included.
+First one probe for each role, then for runs of layers, of one role or of all, of which a probe tells the most where
+most is at stake: it lowers the uncertainty of alphas, each counted by what its tensor may cost. Alphas of single
+tensors follow from all probes together and from the prior (see `posterior`), noise of the probes included.
 """
 
 from __future__ import annotations
@@ -142,13 +142,21 @@ def _roles(tensors: Sequence[TensorInfo]) -> Iterator[Group]:
 
 
 def _finer(tensors: Sequence[TensorInfo]) -> Iterator[Group]:
-    """Each role's halves, quarters, … down to single layers."""
+    """Each role's halves, quarters, … down to single layers; and the same runs of layers with all roles together."""
+    runs: list[Group] = []
     for members in _roles(tensors):
         parts = [members]
         while parts:
             halves = [half for part in parts if len(part) > 1 for half in _halves(part)]
-            yield from halves
+            runs += halves
             parts = halves
+    yield from runs
+    layers = sorted({tensor.layer for tensor in tensors if tensor.layer is not None})
+    parts = [tuple(layers)]
+    while parts:
+        parts = [half for part in parts if len(part) > 1 for half in _halves(part)]
+        for part in parts:
+            yield tuple(number for number, tensor in enumerate(tensors) if tensor.layer in part)
 
 
 def _halves(group: Group) -> tuple[Group, Group]:

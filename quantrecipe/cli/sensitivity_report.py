@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from pathlib import Path
 
 from quantrecipe.cli.errors import printable
@@ -19,6 +20,7 @@ _CAPTIONS = {
     "losses": "What each type loses: dots are types, lines join those that no other beats at their size.",
     "front": "What each size allows. A mix on the line costs least for its bytes, as far as costs add up.",
 }
+_METADATA = re.compile(r"<metadata>.*?</metadata>", re.DOTALL)
 _WIDTH = 150
 _STYLE = """\
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
@@ -81,7 +83,7 @@ def _page(found: Sensitivity) -> str:
         "</dl>",
     ]
     for name, draw in _PICTURES.items():
-        svg = draw(found, "svg").decode()
+        svg = _METADATA.sub("", draw(found, "svg").decode())
         parts.append(f"<figure>{svg[svg.index('<svg') :]}<figcaption>{_CAPTIONS[name]}</figcaption></figure>")
     parts.append(f"<pre>{html.escape(_table(found))}</pre>")
     if found.probes:

@@ -18,7 +18,7 @@ from quantrecipe.measure.survey import survey
 from quantrecipe.model.model import TensorSource
 from quantrecipe.model.read import TensorReader
 from quantrecipe.output.transform import to_floats
-from quantrecipe.sensitivity.sensitivity import Loss, TensorSensitivity
+from quantrecipe.sensitivity.sensitivity import Loss, TensorSensitivity, rounded
 from quantrecipe.tensor import TensorInfo
 
 __all__ = ["Job", "Known", "measure_tensor"]
@@ -139,8 +139,8 @@ class _Measured:
         for fmt in self._formats:
             error, standard_error = self._moments[fmt.spec.name].estimate()
             found[fmt.spec.name] = Loss(
-                error=error,
-                standard_error=standard_error,
+                error=rounded(error),
+                standard_error=rounded(standard_error),
                 nbytes=fmt.spec.tensor_bytes(tensor.shape),
                 version=fmt.spec.version,
             )
@@ -151,7 +151,7 @@ class _Measured:
             return ()
         lost, whole = self._experts.T
         ratios = np.divide(lost, whole, out=np.zeros_like(lost), where=whole > 0)
-        return tuple(float(f"{ratio:.3g}") for ratio in ratios)
+        return tuple(rounded(float(ratio), 3) for ratio in ratios)
 
 
 def _importance(job: Job) -> tuple[NDArray[np.float32] | None, NDArray[np.float64], tuple[int, ...], str]:

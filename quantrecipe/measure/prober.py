@@ -37,7 +37,7 @@ from quantrecipe.plan.make import make_plan
 from quantrecipe.plan.plan import Assignment, Plan
 from quantrecipe.recipe.load import load_recipe
 from quantrecipe.registry import Registry
-from quantrecipe.sensitivity.sensitivity import Probed
+from quantrecipe.sensitivity.sensitivity import Probed, rounded
 
 __all__ = ["BASE_RECIPE", "Passes", "Prober"]
 
@@ -113,7 +113,7 @@ class Prober:
             if self._base is None:
                 self._base = self._make_base()
             kld, error = self._base.run(types)
-            self._known[key] = Probed(key=key, what=what, kld=kld, standard_error=error)
+            self._known[key] = Probed(key=key, what=what, kld=rounded(kld), standard_error=rounded(error))
             self._save(self._known[key])
         probed = self._known[key]
         if probed not in self.probes:

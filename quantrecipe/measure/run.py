@@ -34,7 +34,14 @@ from quantrecipe.registry import Registry, load_registry
 from quantrecipe.sensitivity.file import read_sensitivity, write_sensitivity
 from quantrecipe.sensitivity.prior import VERSION as PRIOR_VERSION
 from quantrecipe.sensitivity.prior import n_layers_of, prior_alphas
-from quantrecipe.sensitivity.sensitivity import PRIOR, Provenance, Sensitivity, TensorSensitivity, frozen
+from quantrecipe.sensitivity.sensitivity import (
+    PRIOR,
+    Provenance,
+    Sensitivity,
+    TensorSensitivity,
+    frozen,
+    rounded,
+)
 from quantrecipe.tensor import TensorInfo
 
 __all__ = ["DEFAULT_SAMPLE", "Measurement", "choose_types", "measure"]
@@ -115,7 +122,7 @@ def measure(
     old = read_sensitivity(out) if out.exists() else None
     key = {
         "analysis": f"{what.analysis.name} {what.analysis.version}",
-        "sampling": "all rows" if what.sample is None else f"{what.sample} weights of a tensor",
+        "sampling": "all rows" if what.sample is None else f"{what.sample} weights of each tensor",
     }
     with Journal(out.with_name(out.name + ".journal"), key) as journal:
         known = _Known(journal)
@@ -360,7 +367,7 @@ def _with_alphas(
         {
             name: replace(
                 tensor,
-                alpha=float(weighed.get(name, prior[name])),
+                alpha=rounded(float(weighed.get(name, prior[name]))),
                 alpha_source=source if name in weighed else PRIOR,
             )
             for name, tensor in measured.items()

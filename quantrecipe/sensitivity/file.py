@@ -27,6 +27,7 @@ from quantrecipe.sensitivity.sensitivity import (
     Sensitivity,
     TensorSensitivity,
     frozen,
+    rounded,
 )
 
 __all__ = ["FORMAT", "header_of", "line_of", "probe_of", "read_sensitivity", "tensor_of", "write_sensitivity"]
@@ -72,8 +73,8 @@ def header_of(sensitivity: Sensitivity) -> dict[str, Any]:
             {
                 "key": probe.key,
                 "what": probe.what,
-                "kld": _short(probe.kld),
-                "standard_error": _short(probe.standard_error),
+                "kld": rounded(probe.kld),
+                "standard_error": rounded(probe.standard_error),
             }
             for probe in sensitivity.probes
         ],
@@ -86,17 +87,17 @@ def line_of(tensor: TensorSensitivity) -> dict[str, Any]:
         "name": tensor.name,
         "digest": tensor.digest,
         "weights": tensor.weights,
-        "alpha": _short(tensor.alpha),
+        "alpha": rounded(tensor.alpha),
         "alpha_source": tensor.alpha_source,
         "importance": tensor.importance,
         "rows": tensor.rows,
         "losses": {
-            name: [_short(loss.error), _short(loss.standard_error), loss.nbytes, loss.version]
+            name: [rounded(loss.error), rounded(loss.standard_error), loss.nbytes, loss.version]
             for name, loss in tensor.losses.items()
         },
     }
     if tensor.experts:
-        line |= {"expert_type": tensor.expert_type, "experts": [_short(d, 3) for d in tensor.experts]}
+        line |= {"expert_type": tensor.expert_type, "experts": [rounded(d, 3) for d in tensor.experts]}
     if tensor.unseen:
         line["unseen"] = list(tensor.unseen)
     return line
@@ -228,10 +229,6 @@ def _count(value: Any, least: int = 0) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ValueError(f"{value!r:.40} is no count")
     return value
-
-
-def _short(value: float, digits: int = 6) -> float:
-    return float(f"{value:.{digits}g}")
 
 
 def _said(error: Exception) -> str:

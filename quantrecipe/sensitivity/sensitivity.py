@@ -12,7 +12,16 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-__all__ = ["PRIOR", "Loss", "Probed", "Provenance", "Sensitivity", "TensorSensitivity"]
+__all__ = [
+    "PRIOR",
+    "Loss",
+    "Probed",
+    "Provenance",
+    "Sensitivity",
+    "TensorSensitivity",
+    "frozen",
+    "rounded",
+]
 
 PRIOR = "prior"
 """`alpha_source` of what nobody measured."""
@@ -91,7 +100,7 @@ class Provenance:
     analysis:   what measured D, "imatrix 1"; "" where nothing was
     weighing:   what found alpha, "probe 1"
     importance: name and XXH3-128 of the importance matrix
-    sampling:   how rows were chosen: "all rows", or "262144 weights of a tensor"
+    sampling:   how rows were chosen: "all rows", or "262144 weights of each tensor"
     text:       name and XXH3-128 of the text that probes read
     engine:     that ran the probes
     prior:      version of the prior
@@ -151,6 +160,11 @@ class Sensitivity:
             **header_of(self),
             "tensors": [line_of(tensor) for tensor in self.tensors.values()],
         }
+
+
+def rounded(value: float, digits: int = 6) -> float:
+    """To as many digits as the file has, so that what was just measured is what will be read."""
+    return float(f"{value:.{digits}g}")
 
 
 def frozen(tensors: Mapping[str, TensorSensitivity]) -> Mapping[str, TensorSensitivity]:

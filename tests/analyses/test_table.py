@@ -14,7 +14,7 @@ from quantrecipe.errors import SensitivityError
 from quantrecipe.tensor import TensorInfo
 
 NAMES = ("output.weight", "blk.0.attn_v.weight", "blk.1.attn_v.weight", "blk.1.ffn_down.weight")
-PRIOR = {name: 0.5 for name in NAMES}
+PRIOR = dict.fromkeys(NAMES, 0.5)
 
 
 def study(path: Path | None, **changes: Any) -> Study:

@@ -67,7 +67,7 @@ def test_losses_are_those_of_the_formats(model_file: Path, tmp_path: Path) -> No
         for type_ in TYPES:
             loss = found.tensors[name].losses[type_]
             assert loss.error == pytest.approx(
-                Imatrix().score(weights[name], REGISTRY.formats[type_]), rel=1e-9
+                Imatrix().score(weights[name], REGISTRY.formats[type_]), rel=1e-5
             )
             assert loss.standard_error == 0
             assert loss.nbytes == REGISTRY.formats[type_].spec.tensor_bytes(weights[name].shape)
@@ -168,7 +168,7 @@ class TestExperts:
         q4 = REGISTRY.formats["Q4_0"]
         sums = [[part.sum() for part in Imatrix().row_losses(rows[i], q4, vectors[i])] for i in range(4)]
         lost, whole = (sum(count * pair[k] for count, pair in zip(counts, sums, strict=True)) for k in (0, 1))
-        assert tensor.losses["Q4_0"].error == pytest.approx(lost / whole, rel=1e-9)
+        assert tensor.losses["Q4_0"].error == pytest.approx(lost / whole, rel=1e-5)
         assert tensor.expert_type == "Q4_0"
         assert tensor.experts == pytest.approx([pair[0] / pair[1] for pair in sums], rel=0.01)
         assert found.tensors["blk.0.ffn_down_exps.weight"].importance == ""

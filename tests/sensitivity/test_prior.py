@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -61,7 +62,7 @@ def test_an_embedding_that_makes_the_logits_counts_as_much_as_an_output() -> Non
 def test_there_is_no_jump_between_depths() -> None:
     found = prior_alphas(tensors(400, "attn_q"), 400)
     alphas = [found[f"blk.{layer}.attn_q.weight"].alpha for layer in range(400)]
-    steps = [b / a for a, b in zip(alphas, alphas[1:], strict=False)]
+    steps = [b / a for a, b in pairwise(alphas)]
     assert max(steps) < 1.05
     assert min(steps) > 0.95
 

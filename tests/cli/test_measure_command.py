@@ -1,0 +1,101 @@
+"""quantrecipe measure: a file, a table and pictures; and what it says where it can't."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from support.models import llama_tensors, write_gguf
+
+from quantrecipe.cli import main
+from quantrecipe.sensitivity import read_sensitivity
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return write_gguf(tmp_path / "small-BF16.gguf", llama_tensors(layers=2))
+
+
+def test_writes_a_file_and_shows_a_table(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["measure", str(model), "--types", "Q4_0,Q8_0", "--sample", "1"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert re.search(r"ffn_down +2 +262\.14 K", out)
+    assert "16 tensors, 2 types, losses by error 1 (1 weights of each tensor)" in out
+    assert re.search(r"standard error of sampling: \d\.\d% of a loss, \d\.\d% at most", " ".join(out.split()))
+    assert "alphas are the prior's" in out
+    assert "wrote small.sensitivity.jsonl" in out
+    found = read_sensitivity("small.sensitivity.jsonl")
+    assert found.types == ("Q4_0", "Q8_0")
+    assert found.provenance.n_layers == 2
+
+
+def test_json_is_one_document(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["measure", str(model), "--types", "Q8_0", "--all-rows", "-o", "o.jsonl", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["tensors"] == 16
+    assert said["sampling"] == "all rows"
+    assert said["sampling_error_largest"] == 0
+
+
+def test_results_of_others(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("kld.csv").write_text("tensor,type,kld\nbase,,0\nblk.0.attn_v,Q4_0,0.01\n", encoding="utf-8")
+    assert main(["measure", str(model), "--types", "Q4_0", "--table", "kld.csv", "-o", "o.jsonl"]) == 0
+    assert "15 by prior, 1 by table" in capsys.readouterr().out
+    found = read_sensitivity("o.jsonl")
+    assert found.cost("blk.0.attn_v.weight", "Q4_0") == pytest.approx(0.01, rel=1e-4)
+    assert found.provenance.weighing == "table 1"
+
+
+def test_a_report_is_one_page_or_a_folder(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    arguments = ["measure", str(model), "--types", "Q4_0,Q6_K,Q8_0", "-o", "o.jsonl", "--report"]
+    assert main([*arguments, "r.html"]) == 0
+    page = Path("r.html").read_text(encoding="utf-8")
+    assert page.count("<svg") == 3
+    assert set(re.findall(r"https?://[^/\"]+", page)) <= {"http://www.w3.org"}  # nothing is fetched
+    assert "ffn_down" in page
+    assert main([*arguments, "pictures"]) == 0
+    names = {path.name for path in Path("pictures").iterdir()}
+    assert names == {f"{name}.{kind}" for name in ("costs", "losses", "front") for kind in ("png", "svg")}
+    before = {path: path.read_bytes() for path in Path("pictures").iterdir()}
+    assert main([*arguments, "pictures"]) == 1
+    assert "pictures exists" in capsys.readouterr().err
+    assert main([*arguments, "pictures", "--force"]) == 0
+    assert before == {path: path.read_bytes() for path in Path("pictures").iterdir()}
+
+
+WRONG = {
+    "no such type": (["--types", "Q4K"], 1, "there is no format 'Q4K'; did you mean Q4_K"),
+    "no such analysis": (
+        ["--analysis", "magic"],
+        1,
+        "there is no analysis 'magic'; known are error, imatrix",
+    ),
+    "probes without a text": (["--analysis", "probe"], 1, "give one with --text FILE"),
+    "a table that isn't there": (["--table", "nothing.csv"], 1, "nothing.csv: can't be read"),
+    "two ways": (["--sample", "9", "--all-rows"], 2, "exclude each other"),
+    "two weighings": (["--text", "a", "--table", "b"], 2, "both weigh"),
+    "two of one kind": (["--analysis", "error", "--analysis", "imatrix"], 2, "in one way"),
+    "no folder": (["-o", "nowhere/o.jsonl"], 1, "nowhere/o.jsonl.journal can't be written"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "status", "said"), WRONG.values(), ids=WRONG.keys())
+def test_says_what_is_wrong(
+    model: Path, arguments: list[str], status: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if "--types" not in arguments:
+        arguments = [*arguments, "--types", "Q8_0"]
+    assert main(["measure", str(model), *arguments]) == status
+    assert said in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_file_of_something_else_is_kept(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("notes.txt").write_text("my notes\n", encoding="utf-8")
+    assert main(["measure", str(model), "--types", "Q8_0", "-o", "notes.txt"]) == 1
+    assert "notes.txt:1: isn't JSON" in capsys.readouterr().err
+    assert Path("notes.txt").read_text(encoding="utf-8") == "my notes\n"

@@ -50,7 +50,8 @@ def _start(errors: IO[bytes]) -> subprocess.Popen[str]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=errors,
-        env=os.environ | {"PYTHONPATH": path},
+        # Threads that wait sleep: spinning, as OpenMP does by default, is a trap where others need the processors, too.
+        env={"OMP_WAIT_POLICY": "passive"} | os.environ | {"PYTHONPATH": path},
         encoding="utf-8",
     )
 

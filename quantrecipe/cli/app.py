@@ -14,33 +14,46 @@ from quantrecipe.cli.help import SETTINGS, examples
 from quantrecipe.cli.lazy import LazyGroup
 from quantrecipe.errors import QuantrecipeError
 
-__all__ = ["COMMANDS", "app"]
+__all__ = ["COMMANDS", "SECTIONS", "app"]
 
-COMMANDS = {
-    "apply": "Quantize a model as a recipe says.",
-    "plan": "Show what a recipe would do to a model, to the byte.",
-    "check": "Check recipes, as a reviewer would: errors, warnings, advice.",
-    "ci": "Check and compare the recipes that a pull request changes.",
-    "shapes": "List the reference models, to try recipes on without weights.",
-    "inspect": "Show what is in a model file.",
-    "explain": "Show why a tensor gets its type: the rules tried, in order.",
-    "render": "Print a recipe with all that it extends merged in.",
-    "diff": "Show what a change of a recipe does to models.",
-    "lock": "Freeze a plan, to be applied as it is or not at all.",
-    "verify": "Check a file against its hashes, its recipe and its source.",
-    "eval": "Show how far files are from the unquantized model.",
-    "measure": "Measure what each type costs each tensor of a model.",
-    "fit": "Find the mix that loses least within a budget.",
-    "import": "Make a recipe of a quantized model, or of another program's command.",
-    "export": "Say what a recipe does in another program's language.",
-    "imatrix": "Show, convert, merge and compare importance matrices.",
-    "formats": "List the formats that recipes can use.",
-    "check-plugin": "Check that a plugin keeps what formats and analyses promise.",
-    "new-plugin": "Begin a plugin: a package that passes its own tests.",
-    "plugins": "List the plugins that are installed, and what became of them.",
+SECTIONS = {
+    "Make files": {
+        "apply": "Quantize a model as a recipe says.",
+        "plan": "Show what a recipe would do to a model, to the byte.",
+    },
+    "Review recipes": {
+        "check": "Check recipes, as a reviewer would: errors, warnings, advice.",
+        "diff": "Show what a change of a recipe does to models.",
+        "explain": "Show why a tensor gets its type: the rules tried, in order.",
+        "render": "Print a recipe with all that it extends merged in.",
+        "lock": "Freeze a plan, to be applied as it is or not at all.",
+        "verify": "Check a file against its hashes, its recipe and its source.",
+        "ci": "Check and compare the recipes that a pull request changes.",
+        "shapes": "List the reference models, to try recipes on without weights.",
+    },
+    "Find the best mix": {
+        "advise": "Show what fits this machine, and what it would cost.",
+        "fit": "Find the mix that loses least within a budget.",
+        "measure": "Measure what each type costs each tensor of a model.",
+        "eval": "Show how far files are from the unquantized model.",
+    },
+    "Look at files, bring recipes in and out": {
+        "inspect": "Show what is in a model file.",
+        "imatrix": "Show, convert, merge and compare importance matrices.",
+        "import": "Make a recipe of a quantized model, or of a command line.",
+        "export": "Say what a recipe does in another program's language.",
+    },
+    "Formats and plugins": {
+        "formats": "List the formats that recipes can use.",
+        "plugins": "List the plugins that are installed, and what became of them.",
+        "check-plugin": "Check that a plugin keeps what formats and analyses promise.",
+        "new-plugin": "Begin a plugin: a package that passes its own tests.",
+    },
 }
 """Subcommands in the order of the help, each the `command` of the module of its name; the short help stands here so
 that `--help` imports none of them."""
+
+COMMANDS = {name: short for section in SECTIONS.values() for name, short in section.items()}
 
 
 class App(LazyGroup):
@@ -58,7 +71,7 @@ class App(LazyGroup):
 
 @click.command(
     cls=App,
-    commands=COMMANDS,
+    sections=SECTIONS,
     prefix="quantrecipe.cli.",
     context_settings=SETTINGS,
     epilog=examples(

@@ -21,7 +21,7 @@ COMMANDS = {
 @click.command(
     "imatrix",
     cls=LazyGroup,
-    commands=COMMANDS,
+    sections={"Commands": COMMANDS},
     prefix="quantrecipe.cli.imatrix_",
     context_settings=SETTINGS,
     epilog=examples(

@@ -10,18 +10,21 @@ from typing import Any
 
 import click
 
-__all__ = ["LazyGroup"]
+__all__ = ["LazyGroup", "module_of"]
 
 
 class LazyGroup(click.Group):
-    """A group that knows its subcommands by name and short help; each is the `command` of the module prefix + name.
+    """A group that knows its subcommands by section, name and short help; each is the `command` of prefix + name.
 
     The module of `new-plugin` is new_plugin, that of `import`, which is a keyword, import_.
     """
 
-    def __init__(self, *args: Any, commands: Mapping[str, str], prefix: str, **settings: Any) -> None:
+    def __init__(
+        self, *args: Any, sections: Mapping[str, Mapping[str, str]], prefix: str, **settings: Any
+    ) -> None:
         super().__init__(*args, **settings)
-        self._short_helps = commands
+        self._sections = sections
+        self._short_helps = {name: short for section in sections.values() for name, short in section.items()}
         self._prefix = prefix
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -30,7 +33,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self._short_helps:
             return None
-        command: click.Command = importlib.import_module(f"{self._prefix}{_module(cmd_name)}").command
+        command: click.Command = importlib.import_module(f"{self._prefix}{module_of(cmd_name)}").command
         return command
 
     def resolve_command(
@@ -44,10 +47,13 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(self._short_helps.items()))
+        widest = max(map(len, self._short_helps))
+        for name, commands in self._sections.items():
+            with formatter.section(name):
+                formatter.write_dl([(f"{command:{widest}}", short) for command, short in commands.items()])
 
 
-def _module(name: str) -> str:
+def module_of(name: str) -> str:
+    """The module of a command, without its package."""
     module = name.replace("-", "_")
     return f"{module}_" if keyword.iskeyword(module) else module

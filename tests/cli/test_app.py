@@ -20,6 +20,7 @@ import quantrecipe
 from quantrecipe.cli import main
 from quantrecipe.cli.app import COMMANDS
 from quantrecipe.cli.context import stdout_console
+from quantrecipe.cli.lazy import module_of
 from quantrecipe.errors import PlanError, Problem
 
 Output = pytest.CaptureFixture[str]
@@ -49,7 +50,7 @@ class TestHelp:
 
     @pytest.mark.parametrize("name", COMMANDS)
     def test_every_command_has_examples_and_words_for_every_option(self, name: str, capsys: Output) -> None:
-        command = importlib.import_module(f"quantrecipe.cli.{name}").command
+        command = importlib.import_module(f"quantrecipe.cli.{module_of(name)}").command
         assert isinstance(command, click.Command)
         assert command.name == name
         assert all(option.help for option in command.params if isinstance(option, click.Option))

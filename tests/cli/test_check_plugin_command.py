@@ -70,7 +70,7 @@ def test_a_broken_recipe_is_told(tmp_path: Path) -> None:
         "    return [RecipeFolder(prefix='cook', folder=Path(__file__).parent / 'recipes')]\n",
     )
     said = check(tmp_path, "quantrecipe-cook").stdout
-    assert "cook/bad:2: there is no format 'Q4K'; did you mean Q4_K?" in said
+    assert "cook/bad:2: there is no format 'Q4K'; did you mean Q4_K" in said
 
 
 def test_what_is_not_installed_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:

@@ -117,9 +117,10 @@ def read_command(text: str, folder: Path, *, file: str) -> Command:
     )
 
 
-def read_list_for(text: str, mixture: str, *, file: str) -> Command:
+def read_list_for(text: str, mixture: str, *, pure: bool = False, file: str) -> Command:
     """What a `--tensor-type-file` says beside this type. Comments, which llama-quantize doesn't know, are taken."""
-    return Command(mixture=_mixture([mixture], file), overrides=tuple(read_list(text, file, words=True)))
+    overrides = tuple(read_list(text, file, words=True))
+    return Command(mixture=_mixture([mixture], file), overrides=overrides, pure=pure)
 
 
 def _words(text: str, file: str) -> list[str]:

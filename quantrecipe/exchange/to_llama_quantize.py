@@ -6,7 +6,7 @@ is known from `command_types`, and the command that comes out is held against th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -46,13 +46,14 @@ class _Way:
     main: str
     label: int | None
 
-    def cost(self, label: int | None) -> tuple[int, int, bool, int, str]:
-        """Patterns first; then those that older builds ignore, the label, and their length."""
+    def cost(self, label: int | None, used: Collection[str]) -> tuple[int, int, bool, bool, int, str]:
+        """Patterns first; then those that older builds ignore, a type that isn't used at all, and their length."""
         patterns = self.command.overrides
         same_as_main = sum(it.type.upper() == self.main for it in patterns)
         length = sum(len(it.regex) for it in patterns)
         extra = self.command.pure + (self.label != label)
-        return len(patterns) + extra, same_as_main, self.command.pure, length, self.command.mixture
+        stranger = self.main not in used
+        return len(patterns) + extra, same_as_main, stranger, self.command.pure, length, self.command.mixture
 
 
 def to_llama_quantize(plan: Plan, recipe: Recipe, registry: Registry) -> Exported:
@@ -84,7 +85,8 @@ def _best(plan: Plan, recipe: Recipe, registry: Registry) -> tuple[_Way, _Scope,
     scope = _Scope.of(plan, registry)
     refuse(plan, recipe, scope.source, tool=_TOOL, reached=scope.reached, dialects=("ggml",))
     label = _label(plan)
-    way = min(_ways(scope), key=lambda way: way.cost(label), default=None)
+    used = set(scope.wanted.values())
+    way = min(_ways(scope, label), key=lambda way: way.cost(label, used), default=None)
     if way is None:
         raise PlanError(
             "no command of llama-quantize gives these types: its patterns, which it lower-cases, can't tell some of "
@@ -142,11 +144,15 @@ class _Scope:
             raise PlanError(f"llama-quantize can't be told the type of {wrong[0]} ({len(wrong)} in all)")
 
 
-def _ways(scope: _Scope) -> Iterator[_Way]:
-    """Commands that give what is wanted: of the nearest mixtures, and the pure ones."""
+def _ways(scope: _Scope, label: int | None) -> Iterator[_Way]:
+    """Commands that give what is wanted: of the nearest mixtures, and of a pure one for each type."""
+
+    def order(name: str) -> tuple[bool, bool, str]:
+        return FILE_TYPES[name] != label, name == "Q2_K_S", name  # Q2_K_S asks for importance
+
     starts = []
     pure: set[str] = set()
-    for name in sorted(set(MIXTURES.values()) - {"COPY"}, key=lambda name: (name == "Q2_K_S", name)):
+    for name in sorted(set(MIXTURES.values()) - {"COPY"}, key=order):
         mixture = load_mixture(name, scope.registry)
         main = main_type(mixture)
         command = Command(mixture=name)

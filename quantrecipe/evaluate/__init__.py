@@ -9,7 +9,7 @@ Needs llama-cpp-python (extra `llama`), which is imported when a model is run.
 from quantrecipe.evaluate.compare import Positions
 from quantrecipe.evaluate.make import DEFAULT_CONTEXT, make_reference, reference_key
 from quantrecipe.evaluate.reference import Reference, is_reference, read_reference
-from quantrecipe.evaluate.score import evaluate, score
+from quantrecipe.evaluate.scoring import evaluate, score
 from quantrecipe.evaluate.statistics import Evaluation, difference, summarise
 from quantrecipe.evaluate.texts import Text, read_text
 

@@ -1,0 +1,209 @@
+"""quantrecipe eval, with llama.cpp's part played by a worker that invents figures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from quantrecipe.cli.app import app
+from quantrecipe.cli.eval_limits import LIMIT_NAMES
+from quantrecipe.evaluate import Positions
+from quantrecipe.evaluate import make as make_module
+from quantrecipe.evaluate import scoring as score_module
+from quantrecipe.evaluate.compact import compact
+from quantrecipe.evaluate.reference import Reference, ScoredText, read_reference, write_reference
+from quantrecipe.gguf.header import TensorEntry
+from quantrecipe.gguf.write import encode_header
+from quantrecipe.model.pairs import text as gguf_text
+
+N_CTX, CHUNKS, SCORED, VOCABULARY = 512, 2, 255, 100
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, object]]:
+    """What the worker was asked for."""
+    asked: list[dict[str, object]] = []
+
+    def worker(request: dict[str, object], *, progress: object, log: object) -> None:
+        asked.append(request)
+        path = Path(str(request["out"]))
+        if request["texts"] is not None:
+            _write_reference(path, request)
+            return
+        rng = np.random.default_rng(0)
+        kld = 0.001 * len(Path(str(request["model"])).name)  # a longer name is a worse model
+        count = sum(text.chunks for text in read_reference(str(request["reference"])).texts) * SCORED
+        cost = rng.exponential(2, count)
+        positions = Positions(
+            cost=cost + kld,
+            reference_cost=cost,
+            divergence=kld * rng.exponential(1, count),
+            agrees=(rng.random(count) < 0.9).astype(float),
+        )
+        np.save(path, positions.stacked())
+
+    monkeypatch.setattr(make_module, "run_worker", worker)
+    monkeypatch.setattr(score_module, "run_worker", worker)
+    monkeypatch.setenv("QUANTRECIPE_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    for name in ("bf16.gguf", "q4.gguf", "much-worse.gguf"):
+        _write_gguf(tmp_path / name)
+    for name in ("code.txt", "prose.txt"):
+        (tmp_path / name).write_text(f"some {name}", encoding="utf-8")
+    return asked
+
+
+def _write_gguf(path: Path) -> None:
+    entry = TensorEntry(name="token_embd.weight", shape=(4, 32), ggml_type=0, offset=0)
+    header = encode_header({"general.architecture": gguf_text("llama")}, [entry])
+    path.write_bytes(header + bytes(4 * 32 * 4))
+
+
+def _write_reference(path: Path, request: dict[str, object]) -> None:
+    rng = np.random.default_rng(1)
+    names = [text["name"] for text in request["texts"]]  # type: ignore[attr-defined]  # a list
+    digests = [make_module.Text(name=n, data=f"some {n}".encode()).digest for n in names]
+    tokens = rng.integers(0, VOCABULARY, (CHUNKS * len(names), N_CTX)).astype(np.int32)
+    logits = rng.standard_normal((len(tokens), SCORED, VOCABULARY)).astype(np.float32)
+    reference = Reference(
+        path=path,
+        model=Path(str(request["model"])).name,
+        key=str(request["key"]),
+        n_ctx=N_CTX,
+        n_vocab=VOCABULARY,
+        vocabulary="",
+        tail=0.003,
+        texts=tuple(ScoredText(name=n, digest=d, chunks=CHUNKS) for n, d in zip(names, digests, strict=True)),
+        tokens=tokens,
+    )
+    write_reference(reference, [compact(some, tokens[0, -SCORED:]) for some in logits])
+
+
+def run(arguments: Sequence[str]) -> Result:
+    return CliRunner().invoke(app, ["--no-plugins", "eval", *arguments])
+
+
+REFERENCE = ["--reference", "bf16.gguf", "--text", "code.txt"]
+
+
+def test_one_file_in_full(calls: list[dict[str, object]]) -> None:
+    result = run(["q4.gguf", *REFERENCE])
+    assert result.exit_code == 0, result.output
+    assert "reference: bf16.gguf  code.txt (2 chunks), 510 positions, context 512" in result.output
+    assert "32.00 bits per weight" in result.output
+    for label in ("perplexity", "KL divergence, mean", "99.9 %", "top-1 agreement", "Δp"):
+        assert label in result.output
+
+
+def test_the_reference_is_run_once(calls: list[dict[str, object]]) -> None:
+    run(["q4.gguf", *REFERENCE])
+    run(["much-worse.gguf", *REFERENCE])
+    assert [Path(str(call["model"])).name for call in calls] == ["bf16.gguf", "q4.gguf", "much-worse.gguf"]
+    run(["q4.gguf", "--reference", "bf16.gguf", "--text", "prose.txt"])
+    assert Path(str(calls[3]["model"])).name == "bf16.gguf"
+
+
+def test_a_damaged_cache_is_made_again(calls: list[dict[str, object]], tmp_path: Path) -> None:
+    run(["q4.gguf", *REFERENCE])
+    (kept,) = (tmp_path / "cache/references").iterdir()
+    kept.write_bytes(kept.read_bytes()[:-9])
+    assert run(["q4.gguf", *REFERENCE]).exit_code == 0
+    assert len(calls) == 4
+
+
+def test_several_files_and_texts(calls: list[dict[str, object]]) -> None:
+    result = run(["q4.gguf", "much-worse.gguf", *REFERENCE, "--text", "prose.txt"])
+    assert result.exit_code == 0, result.output
+    heading, *lines = [
+        line for line in result.output.splitlines() if line.strip().startswith(("file", "q4", "much"))
+    ]
+    assert " ".join(heading.split()) == "file size bpw perplexity KLD 99 % top-1 % than the first"
+    assert lines[1].rstrip().endswith("2.1 ×")
+    assert "KLD on" in result.output
+    assert "prose.txt" in result.output
+
+
+def test_json(calls: list[dict[str, object]]) -> None:
+    result = run(["q4.gguf", "much-worse.gguf", *REFERENCE, "--json"])
+    told = json.loads(result.output)
+    first, second = told["files"]
+    assert told["reference"]["texts"][0]["name"] == "code.txt"
+    assert first["kld_change"] is None
+    assert second["kld_change"] == pytest.approx(len("much-worse.gguf") / len("q4.gguf") - 1)
+    assert second["kld_change_error"] < 0.1
+    assert first["all"]["kld_mean"] == first["texts"]["code.txt"]["kld_mean"]
+    assert first["bits_per_weight"] == 32
+
+
+def test_limits(calls: list[dict[str, object]]) -> None:
+    assert run(["q4.gguf", *REFERENCE, "--fail-above", "kld=0.1,ppl=1e6"]).exit_code == 0
+    result = run(["q4.gguf", "much-worse.gguf", *REFERENCE, "--fail-above", "kld=0.010, top1-lost=0.01"])
+    assert result.exit_code == 1
+    assert "than the first" in result.output  # the table comes all the same
+    problems = [line for line in result.output.splitlines() if line.startswith("error")]
+    assert [problem.split(" is ")[0] for problem in problems] == [
+        "error: q4.gguf: top1-lost",
+        "error: much-worse.gguf: kld",
+        "error: much-worse.gguf: top1-lost",
+    ]
+    assert problems[1].endswith("above 0.01")
+
+
+@pytest.mark.parametrize("name", LIMIT_NAMES)
+def test_every_figure_can_be_limited(calls: list[dict[str, object]], name: str) -> None:
+    assert run(["q4.gguf", *REFERENCE, "--fail-above", f"{name}=-1"]).exit_code == 1
+    assert run(["q4.gguf", *REFERENCE, "--fail-above", f"{name}=inf"]).exit_code == 0
+
+
+@pytest.mark.parametrize("limits", ["klx=1", "kld", "kld=x", "kld=nan"])
+def test_limits_that_are_none(calls: list[dict[str, object]], limits: str) -> None:
+    result = run(["q4.gguf", *REFERENCE, "--fail-above", limits])
+    assert result.exit_code == 2
+    assert calls == []
+
+
+def test_a_reference_of_one_s_own(calls: list[dict[str, object]]) -> None:
+    assert run([*REFERENCE, "--save-reference", "mine.reference"]).exit_code == 0
+    assert run([*REFERENCE, "--save-reference", "mine.reference"]).exit_code == 1
+    assert run(["q4.gguf", "--reference", "mine.reference"]).exit_code == 0
+    assert run(["q4.gguf", "--reference", "mine.reference", "--text", "code.txt"]).exit_code == 0
+    other = run(["q4.gguf", "--reference", "mine.reference", "--text", "prose.txt"])
+    assert "made with other texts: code.txt" in other.output
+    assert [call["texts"] is None for call in calls] == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (REFERENCE, "Give a FILE"),
+        (["q4.gguf", "--reference", "bf16.gguf"], "Say with --text"),
+        (["q4.gguf", "--reference", "nothing.gguf", "--text", "code.txt"], "there is no such file"),
+        (["q4.gguf", "--reference", "bf16.gguf", "--text", "nothing.txt"], "the text can't be read"),
+        (["nothing.gguf", *REFERENCE], "nothing.gguf"),
+        (["q4.gguf", "--reference", ".", "--text", "code.txt"], "quantrecipe apply llama.cpp/BF16"),
+        (["q4.gguf", *REFERENCE, "--plot", "x.jpg"], "end it with .svg or .png"),
+    ],
+)
+def test_what_is_refused(calls: list[dict[str, object]], arguments: list[str], message: str) -> None:
+    result = run(arguments)
+    assert result.exit_code in (1, 2)
+    assert message in result.output.replace("\n", " ")
+    assert all(call["texts"] is not None for call in calls)
+
+
+@pytest.mark.parametrize("kind", ["png", "svg"])
+def test_the_picture(calls: list[dict[str, object]], tmp_path: Path, kind: str) -> None:
+    files = ["q4.gguf", "much-worse.gguf"]
+    assert run([*files, *REFERENCE, "--text", "prose.txt", "--plot", f"a.{kind}"]).exit_code == 0
+    assert run([*files, *REFERENCE, "--text", "prose.txt", "--plot", f"b.{kind}"]).exit_code == 0
+    data = (tmp_path / f"a.{kind}").read_bytes()
+    assert data == (tmp_path / f"b.{kind}").read_bytes()
+    if kind == "svg":
+        for told in (b"much-worse", b"mean KL divergence", b"prose.txt", b"against bf16.gguf"):
+            assert told in data
+    assert run([*files, *REFERENCE, "--plot", f"a.{kind}"]).exit_code == 1  # it exists

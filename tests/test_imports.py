@@ -48,6 +48,10 @@ MAY_IMPORT = {
         *("api", "budget", "errors", "gguf", "importance", "memory", "model", "recipe", "registry"),
         *("sensitivity", "targets", "tensor"),
     },
+    "fit": {
+        *("errors", "importance", "memory", "model", "plan", "recipe", "registry", "sensitivity", "targets"),
+        "tensor",
+    },
     "exchange": {
         *("errors", "gguf", "missing_formats", "model", "plan", "recipe", "registry", "tensor"),
     },
@@ -60,9 +64,11 @@ MAY_IMPORT = {
             "errors",
             "evaluate",
             "exchange",
+            "fit",
             "gguf",
             "importance",
             "measure",
+            "memory",
             "model",
             "output",
             "plan",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import print_warning, printable
 from quantrecipe.cli.help import SETTINGS, examples
 from quantrecipe.cli.imatrix_output import write_file
+from quantrecipe.cli.settings import load_recipes, settings_option
 
 if TYPE_CHECKING:
     from quantrecipe.exchange.exported import Exported
@@ -48,6 +50,13 @@ _LANGUAGES = ("llama-quantize", "ik_llama.cpp", "tensor-type-file", "custom-q", 
     help="Importance matrix, instead of the recipe's.",
 )
 @click.option(
+    "--sensitivity",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="What each type costs, for rules with `choose`; estimated without.",
+)
+@settings_option
+@click.option(
     "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write FILE, not stdout."
 )
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
@@ -58,6 +67,8 @@ def command(
     model_path: Path,
     language: str,
     imatrix: Path | None,
+    sensitivity: Path | None,
+    settings: Mapping[str, str],
     output: Path | None,
     force: bool,
 ) -> None:
@@ -70,17 +81,23 @@ def command(
     from quantrecipe.importance import read_importance
     from quantrecipe.model.open import open_model
     from quantrecipe.plan.make import make_plan
-    from quantrecipe.recipe.load import load_recipe
+    from quantrecipe.sensitivity.file import read_sensitivity
 
     registry = ctx.load_registry()
-    loaded = load_recipe(recipe, registry=registry)
+    (loaded,) = load_recipes([recipe], registry, settings)
     if imatrix is not None:
         loaded = replace(loaded, importance=replace(loaded.importance, file=imatrix))
     model = open_model(model_path, registry=registry)
     file = loaded.importance.file
     matrix = read_importance(file) if file is not None else None
     plan = make_plan(
-        loaded, model, registry=registry, importance=matrix, allow_requantize=True, provenance=False
+        loaded,
+        model,
+        registry=registry,
+        importance=matrix,
+        allow_requantize=True,
+        provenance=False,
+        sensitivity=None if sensitivity is None else read_sensitivity(sensitivity),
     )
     exported = _export(language, plan, loaded, registry)
     for note in exported.notes:

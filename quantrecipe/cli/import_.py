@@ -51,6 +51,7 @@ _MAX_TEXT = 1 << 20
     help="The model that a text is for: the recipe is held against it.",
 )
 @click.option("--base", metavar="TYPE", help="The type that the other program is called with beside a list.")
+@click.option("--pure", is_flag=True, help="With --base: llama-quantize is called with --pure.")
 @click.option("--infer", is_flag=True, help="Look at the types, though the file has its recipe in it.")
 @click.option("--embedded", is_flag=True, help="The recipe that the file has in it, or nothing.")
 @click.option("--no-presets", "presets", flag_value=False, default=True, help="Extend no shipped recipe.")
@@ -66,6 +67,7 @@ def command(
     kind: str,
     model_path: Path | None,
     base: str | None,
+    pure: bool,
     infer: bool,
     embedded: bool,
     presets: bool,
@@ -84,6 +86,8 @@ def command(
         raise click.UsageError("--infer, --embedded and --no-presets are for models.")
     if infer and embedded:
         raise click.UsageError("--infer and --embedded exclude each other.")
+    if pure and kind != "tensor-type-file":
+        raise click.UsageError("--pure is for --from tensor-type-file.")
     if base is not None and kind in ("llama-quantize", "tool-suite"):
         raise click.UsageError(f"--base is no option of {kind}: SOURCE says it.")
     registry = ctx.load_registry()
@@ -91,7 +95,7 @@ def command(
     if kind == "model":
         imported = _from_model(Path(source), registry, name, infer=infer, embedded=embedded, presets=presets)
     else:
-        imported = _from_text(source, kind, base, _open(model_path, registry), registry, name)
+        imported = _from_text(source, kind, base, pure, _open(model_path, registry), registry, name)
     for note in imported.notes:
         print_warning(ctx.err, note)
     if output is None:
@@ -122,7 +126,13 @@ def _from_model(
 
 
 def _from_text(
-    source: str, kind: str, base: str | None, model: Model | None, registry: Registry, name: str
+    source: str,
+    kind: str,
+    base: str | None,
+    pure: bool,
+    model: Model | None,
+    registry: Registry,
+    name: str,
 ) -> Imported:
     from quantrecipe.exchange.custom_q import from_custom_q, from_tool_suite
     from quantrecipe.exchange.from_llama_quantize import from_llama_quantize
@@ -137,7 +147,7 @@ def _from_text(
     if kind == "tensor-type-file":
         if base is None:
             raise click.UsageError("Say with --base what llama-quantize is called with: --base Q4_K_M.")
-        called = read_list_for(text, base, file=file)
+        called = read_list_for(text, base, pure=pure, file=file)
     else:
         called = read_command(text, folder, file=file)
     return from_llama_quantize(called, registry, model=model, name=name, file=file)

@@ -1,0 +1,145 @@
+"""quantrecipe import and export, as one types them."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from support.zoo import write_model
+
+from quantrecipe.cli.app import app
+from quantrecipe.model.open import open_model
+from quantrecipe.output.apply import apply_plan
+from quantrecipe.plan.make import make_plan
+from quantrecipe.recipe.load import load_recipe
+
+ZOO = Path(__file__).parents[1] / "data/shapes/zoo"
+
+
+def run(*args: object, stdin: str | None = None) -> Result:
+    return CliRunner().invoke(app, [*map(str, args)], input=stdin)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """model.gguf, and ours.gguf and theirs.gguf: Q4_K_M with and without the recipe in it."""
+    folder = tmp_path_factory.mktemp("files")
+    write_model(ZOO / "llama-8-small.json", folder / "model.gguf")
+    model = open_model(folder / "model.gguf")
+    for name, provenance in (("ours", True), ("theirs", False)):
+        plan = make_plan(load_recipe("llama.cpp/Q4_K_M"), model, provenance=provenance)
+        apply_plan(plan, folder / f"{name}.gguf")
+    return folder
+
+
+def test_a_file_of_others_is_looked_at(files: Path) -> None:
+    result = run("import", files / "theirs.gguf")
+    assert result.exit_code == 0, result.output
+    assert "name: theirs\n" in result.stdout
+    assert "extends: llama.cpp/Q4_K_M\n" in result.stdout
+    assert result.stderr == ""
+
+
+def test_a_file_of_ours_gives_what_is_in_it(files: Path) -> None:
+    assert run("import", files / "ours.gguf").stdout.startswith("# Q4_K_M, with its parents merged in\n")
+    assert (
+        run("import", files / "ours.gguf", "--embedded").stdout == run("import", files / "ours.gguf").stdout
+    )
+    assert "extends: llama.cpp/Q4_K_M\n" in run("import", files / "ours.gguf", "--infer").stdout
+    result = run("import", files / "theirs.gguf", "--embedded")
+    assert result.exit_code == 1
+    assert "has no recipe in it; leave --embedded out" in " ".join(result.stderr.split())
+
+
+def test_a_file_is_written_and_kept(files: Path, tmp_path: Path) -> None:
+    out = tmp_path / "mix.yaml"
+    result = run("import", files / "theirs.gguf", "-o", out, "--no-presets", "--name", "mine")
+    assert result.exit_code == 0, result.output
+    assert "name: mine\n" in out.read_text()
+    assert "default: Q4_K\n" in out.read_text()
+    assert result.stdout.startswith(f"{out}: ")
+    assert run("check", out).exit_code == 0
+    assert run("import", files / "theirs.gguf", "-o", out).exit_code == 1
+    assert run("import", files / "theirs.gguf", "-o", out, "--force").exit_code == 0
+
+
+def test_a_command_comes_from_stdin() -> None:
+    result = run(
+        "import",
+        "-",
+        "--from",
+        "llama-quantize",
+        stdin="llama-quantize --tensor-type attn_v=q8_0 in.gguf out.gguf q4_k_s\n",
+    )
+    assert result.exit_code == 0, result.output
+    assert "extends: llama.cpp/Q4_K_S\n" in result.stdout
+    assert "name: imported\n" in result.stdout
+    assert result.stderr.startswith("warning: llama-quantize doesn't count the tensors")
+
+
+def test_export_and_back(tmp_path: Path) -> None:
+    model = ZOO / "qwen3moe-48.json"
+    recipe = tmp_path / "mix.yaml"
+    recipe.write_text(
+        "quantrecipe: 1\ndefault: Q4_K\nrules: [{tensors: attn_v, layers: first 3, type: Q8_0}]\n"
+    )
+    for language in ("llama-quantize", "tensor-type-file", "custom-q", "tool-suite", "ik_llama.cpp"):
+        out = tmp_path / f"{language}.txt"
+        result = run("export", recipe, "--model", model, "--to", language, "-o", out)
+        assert result.exit_code == 0, result.output
+        assert "[0-2]" in out.read_text(), language
+    back = run("import", tmp_path / "tool-suite.txt", "--from", "tool-suite", "--model", model)
+    assert "- tensors: attn_v\n    layers: first 3\n    type: Q8_0\n" in back.stdout
+    back = run(
+        "import",
+        tmp_path / "tensor-type-file.txt",
+        "--from",
+        "tensor-type-file",
+        "--base",
+        "Q4_K_S",
+        "--pure",
+    )
+    assert 'tensors: attn_v\n    layers: "0-2"\n    type: Q8_0\n' in back.stdout
+
+
+def test_what_cannot_be_said_names_the_tensors(tmp_path: Path) -> None:
+    recipe = tmp_path / "mix.yaml"
+    recipe.write_text("quantrecipe: 1\ndefault: Q4_K\nrules: [{tensors: output_norm, type: F16}]\n")
+    result = run("export", recipe, "--model", ZOO / "llama-8-small.json", "--to", "llama-quantize")
+    assert result.exit_code == 1
+    assert "llama-quantize never quantizes output_norm.weight, which the plan makes F16" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "what"),
+    [
+        (("x.gguf", "--base", "Q4_K"), "--model and --base are for texts"),
+        (("x.txt", "--from", "custom-q", "--infer"), "--infer, --embedded and --no-presets are for models"),
+        (("x.gguf", "--infer", "--embedded"), "exclude each other"),
+        (("x.recipe", "--from", "tool-suite", "--base", "Q4_K"), "--base is no option of tool-suite"),
+        (("x.txt", "--from", "custom-q", "--pure"), "--pure is for --from tensor-type-file"),
+    ],
+)
+def test_options_that_make_no_sense_together(args: tuple[str, ...], what: str) -> None:
+    result = run("import", *args)
+    assert result.exit_code == 2
+    assert what in " ".join(result.stderr.split())
+
+
+def test_sources_that_are_none(tmp_path: Path) -> None:
+    assert "there is no such file" in run("import", tmp_path / "none.gguf").stderr
+    assert "there is no such file" in run("import", tmp_path / "none", "--from", "custom-q").stderr
+    assert "there is no such file" in run("import", "/dev/zero", "--from", "custom-q").stderr
+    os.mkfifo(tmp_path / "pipe")
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    assert "there is no such file" in run("import", tmp_path / "pipe", "--from", "tool-suite").stderr
+    (tmp_path / "large").write_bytes(b"a=q8_0\n" * 200_000)
+    assert "larger than 1 MiB" in run("import", tmp_path / "large", "--from", "custom-q").stderr
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    assert "is it a model?" in run("import", tmp_path / "binary", "--from", "custom-q").stderr
+    assert run("import", Path(__file__).parents[2] / "examples/tiny-code").stderr.startswith("error: ")
+    need = run("import", ZOO / "llama-32.json", "--from", "tensor-type-file")
+    assert "Say with --base what llama-quantize is called with" in need.stderr

@@ -13,7 +13,7 @@ from quantrecipe.cli.byte_size import ByteSize
 if TYPE_CHECKING:
     from quantrecipe.recipe.budget import Budget
 
-__all__ = ["budget_options"]
+__all__ = ["COMMAND_LINE", "KV_TYPES", "budget_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -24,7 +24,7 @@ _LIMITS = ("size", "bpw", "vram", "ram", "active")
 _RUNNING = ("context", "kv", "gpu_layers", "cpu_moe", "ubatch")
 
 # Spelt out, so that help and shell completion need not import the recipe language; a test compares.
-_KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
+KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
 
 
 def budget_options(command: F) -> F:
@@ -60,7 +60,7 @@ def budget_options(command: F) -> F:
         ),
         click.option(
             "--kv",
-            type=click.Choice(_KV_TYPES),
+            type=click.Choice(KV_TYPES),
             metavar="TYPE",
             help="With --vram: type of the KV cache.  [default: f16]",
         ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quantrecipe.fit.fit import Fitted, Request, fit
+from quantrecipe.fit.fit import Decision, Fitted, Request, fit
 from quantrecipe.fit.stock import Mix
 
-__all__ = ["Fitted", "Mix", "Request", "fit"]
+__all__ = ["Decision", "Fitted", "Mix", "Request", "fit"]

@@ -68,6 +68,7 @@ class Fitted:
 
     text:      of the recipe
     plan:      what the recipe makes of the model
+    fitted_plan, loss: of the mix that was fitted, also where a stock mix is better
     spending:  what became of the budget
     decisions: one for each rule, those with the most to lose first
     stock:     the stock mixes of this model, the smallest first
@@ -77,6 +78,7 @@ class Fitted:
 
     text: str
     plan: Plan
+    fitted_plan: Plan
     spending: Spending
     loss: float
     decisions: tuple[Decision, ...]
@@ -135,6 +137,7 @@ def fit(
     return Fitted(
         text=frozen.text if winner is None else _stock_text(request, winner, loss),
         plan=frozen.plan if winner is None else winner.plan,
+        fitted_plan=frozen.plan,
         spending=chosen.spending,
         loss=loss,
         decisions=decisions,

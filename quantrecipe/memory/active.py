@@ -23,6 +23,11 @@ class ActiveBytes:
             for layer in range(1 + max((t.layer for t in model.tensors if t.layer is not None), default=0))
         ]
 
+        #: False where a model with experts doesn't say how many of them a token is sent to
+        self.known = not any(t.experts > 1 and t.role.endswith("_exps") for t in model.tensors) or any(
+            self._used
+        )
+
     def __call__(self, tensor: TensorInfo, nbytes: int) -> int:
         """Rounded up."""
         if tensor.layer is not None and tensor.layer >= self._blocks:

@@ -16,7 +16,7 @@ from quantrecipe.memory.compute import Compute
 from quantrecipe.model.model import Model
 from quantrecipe.tensor import TensorInfo, head_name
 
-__all__ = ["DeviceMemory", "Division", "Place", "Settings"]
+__all__ = ["DeviceMemory", "Division", "Place", "Settings", "reserved"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,7 +52,16 @@ class DeviceMemory:
 Place = Literal["gpu", "cpu", "both"]
 
 
+_KEPT_FREE = 512 << 20
+"""What drivers and the CUDA context take beside llama.cpp's buffers; llama.cpp's own --fit leaves 1 GiB."""
+_KEPT_FREE_SHARE = 20
+
 _INPUTS = ("token_embd", "per_layer_token_embd", "token_embd_norm", "position_embd", "token_types")
+
+
+def reserved(total: int) -> int:
+    """Bytes of a GPU's memory that aren't for the model: half a GiB, of small ones a twentieth."""
+    return min(_KEPT_FREE, total // _KEPT_FREE_SHARE)
 
 
 class Division:

@@ -8,7 +8,7 @@ from math import ceil, floor
 
 from quantrecipe.gguf.write import padded
 from quantrecipe.memory.active import ActiveBytes
-from quantrecipe.memory.device import Division, Settings
+from quantrecipe.memory.device import Division, Settings, reserved
 from quantrecipe.model.model import Model
 from quantrecipe.plan.plan import Plan
 from quantrecipe.recipe.budget import Budget, VramBudget
@@ -65,12 +65,15 @@ def meters(budget: Budget, model: Model) -> list[Meter]:
         found.append(_summed("bpw", most, lambda tensor, nbytes: nbytes, weights=weights))
     division = Division(model, Settings() if budget.vram is None else settings_of(budget.vram))
     if budget.vram is not None:
+        kept_free = reserved(budget.vram.total)
         found.append(
             Meter(
                 key="vram",
                 most=budget.vram.total,
                 takes=division.on_gpu,
-                whole=lambda plan: division.gpu((a.tensor, a.nbytes) for a in plan.assignments).total,
+                whole=lambda plan: (
+                    kept_free + division.gpu((a.tensor, a.nbytes) for a in plan.assignments).total
+                ),
             )
         )
     if budget.ram is not None:

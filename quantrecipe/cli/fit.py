@@ -1,0 +1,277 @@
+"""quantrecipe fit: the mix that loses least within a budget, as a recipe to review."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from quantrecipe.cli.apply import model_stem
+from quantrecipe.cli.budget_options import budget_options
+from quantrecipe.cli.context import Context, pass_context
+from quantrecipe.cli.errors import print_warning, printable
+from quantrecipe.cli.help import SETTINGS, examples
+from quantrecipe.cli.imatrix_output import write_file
+from quantrecipe.cli.target_option import target_option
+
+if TYPE_CHECKING:
+    from quantrecipe.fit import Fitted
+    from quantrecipe.fit.opened import Floor
+    from quantrecipe.importance import Importance
+    from quantrecipe.model.model import Model
+    from quantrecipe.recipe.budget import Budget
+    from quantrecipe.recipe.target import Target
+    from quantrecipe.registry import Registry
+    from quantrecipe.sensitivity.sensitivity import Sensitivity
+
+__all__ = ["command"]
+
+_DEFAULT_PROBES = 30
+_TOKENS = 16384  # of the text that each probe reads
+
+
+@click.command(
+    "fit",
+    context_settings=SETTINGS,
+    epilog=examples(
+        "quantrecipe fit model-BF16.gguf --size 5.2GiB --imatrix imatrix.gguf -o mine.yaml",
+        "quantrecipe fit model-BF16.gguf --like Q4_K_M --text calibration.txt -o mine.yaml",
+        "quantrecipe fit model-BF16.gguf --vram 12GiB --context 32768 --kv q8_0",
+        "quantrecipe fit shapes/qwen3-14b --bpw 4.5 --floor attn_v=Q5_K",
+    ),
+)
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="RECIPE",
+    help="Where to write the recipe. [default: standard output]",
+)
+@click.option("--like", metavar="NAME", help="As many bytes as a stock mix (Q4_K_M), or as a recipe makes.")
+@budget_options
+@click.option(
+    "--imatrix",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Importance matrix: losses are those of the outputs.",
+)
+@click.option(
+    "--text",
+    "texts",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="Calibration text: finds out by running the model which tensors matter. May be given more than once.",
+)
+@click.option(
+    "--probes",
+    type=click.IntRange(min=1),
+    default=_DEFAULT_PROBES,
+    show_default=True,
+    metavar="N",
+    help="With --text: passes over it, at most.",
+)
+@click.option(
+    "--sensitivity",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="What `quantrecipe measure` found, to go by; nothing is measured then.",
+)
+@click.option("--prior", is_flag=True, help="Measure nothing: go by what is usual.")
+@click.option(
+    "--types",
+    metavar="NAMES",
+    help="Types to choose from, with commas between; globs are fine. [default: what runs well on the target]",
+)
+@click.option(
+    "--floor",
+    "floors",
+    multiple=True,
+    metavar="PATTERN=TYPE",
+    help="Tensors that get nothing smaller than a type. May be given more than once.",
+)
+@click.option(
+    "--tie",
+    "ties",
+    multiple=True,
+    metavar="PATTERNS",
+    help="Patterns, with commas between, of tensors that get one type in each layer: attn_q,attn_k,attn_v.",
+)
+@target_option
+@click.option("--name", metavar="NAME", help="What the recipe is called. [default: as its file]")
+@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Threads. [default: all cores]")
+@click.option("--allow-requantize", is_flag=True, help="Let sources that are quantized be quantized again.")
+@click.option("--arch", metavar="NAME", help="Architecture of a safetensors file without config.json.")
+@click.option("--force", is_flag=True, help="Replace RECIPE if it exists.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@pass_context
+def command(
+    ctx: Context,
+    /,
+    model: Path,
+    output: Path | None,
+    like: str | None,
+    budget: Budget | None,
+    imatrix: Path | None,
+    texts: tuple[Path, ...],
+    probes: int,
+    sensitivity: Path | None,
+    prior: bool,
+    types: str | None,
+    floors: tuple[str, ...],
+    ties: tuple[str, ...],
+    target: Target | None,
+    name: str | None,
+    threads: int | None,
+    allow_requantize: bool,
+    arch: str | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Find the mix of types with which MODEL loses least within a budget, and write it down as a recipe.
+
+    Say how large: --size, --bpw, --like, --vram, --ram or --active; several limits hold together. Losses are measured
+    on the model's weights (better with --imatrix), and how much each tensor matters by running it over a text (--text);
+    what isn't measured is taken as usual. The recipe names roles and layers, each with its reason, and plans to the
+    types that were chosen. Where a stock mix of llama.cpp loses less by the same estimate, the recipe is that mix.
+    """
+    from quantrecipe.fit import Request, fit
+    from quantrecipe.importance import read_importance
+    from quantrecipe.model.open import open_model
+
+    if budget is None and like is None:
+        raise click.UsageError("Say how large: --size, --bpw, --like, --vram, --ram or --active.")
+    if sensitivity is not None and (texts or prior):
+        raise click.UsageError("--sensitivity measures nothing: leave --text and --prior out.")
+    if prior and texts:
+        raise click.UsageError("--prior and --text exclude each other.")
+    if output is not None and not force and output.exists():
+        raise click.UsageError(f"{output} exists; --force replaces it.")
+    registry = ctx.load_registry()
+    opened = open_model(model, arch=arch, registry=registry)
+    matrix = None if imatrix is None else read_importance(imatrix)
+    request = Request(
+        name=name or (output.stem if output is not None else model_stem(model)),
+        budget=_budget(budget, like, opened, registry, matrix, allow_requantize=allow_requantize),
+        types=_parts(types),
+        floors=tuple(_floor(text) for text in floors),
+        ties=tuple(_parts(text) for text in ties),
+        target=target,
+        allow_requantize=allow_requantize,
+    )
+    known = _sensitivity(ctx, opened, registry, matrix, sensitivity, texts, probes, threads, prior=prior)
+    fitted = fit(opened, request, registry, importance=matrix, sensitivity=known)
+    if output is not None:
+        data = fitted.text.encode()
+        write_file(output, len(data), [data], force=force)
+    _show(ctx, fitted, output, as_json=as_json)
+
+
+def _show(ctx: Context, fitted: Fitted, output: Path | None, *, as_json: bool) -> None:
+    """Without a file, the recipe goes to standard output, and what is said of it to standard error."""
+    if as_json:
+        from quantrecipe.cli.fit_table import plain_fit
+
+        click.echo(json.dumps(plain_fit(fitted), indent=2))
+        return
+    from quantrecipe.cli.fit_table import render_fit
+
+    console = ctx.console if output is not None else ctx.err
+    console.print(render_fit(fitted))
+    if output is None:
+        click.echo(fitted.text, nl=False)
+    else:
+        console.print(f"wrote {printable(str(output))}", soft_wrap=True)
+
+
+def _budget(
+    budget: Budget | None,
+    like: str | None,
+    model: Model,
+    registry: Registry,
+    importance: Importance | None,
+    *,
+    allow_requantize: bool,
+) -> Budget:
+    from quantrecipe.cli.budget_options import COMMAND_LINE
+    from quantrecipe.fit.fit import like_budget
+    from quantrecipe.fit.stock import stock_plan
+    from quantrecipe.recipe.budget import Budget
+    from quantrecipe.recipe.origin import Origin
+
+    budget = budget or Budget(origin=Origin(file=COMMAND_LINE, line=0))
+    if like is None:
+        return budget
+    if budget.bpw is not None:
+        raise click.UsageError("--like and --bpw exclude each other.")
+    plan = stock_plan(like, model, registry, importance, allow_requantize=allow_requantize)
+    return like_budget(plan, budget)
+
+
+def _sensitivity(
+    ctx: Context,
+    model: Model,
+    registry: Registry,
+    importance: Importance | None,
+    file: Path | None,
+    texts: Sequence[Path],
+    probes: int,
+    threads: int | None,
+    *,
+    prior: bool,
+) -> Sensitivity | None:
+    """What is known of the model: as a file has it, else as it is measured now; None where only the prior is left."""
+    if file is not None:
+        from quantrecipe.sensitivity.file import read_sensitivity
+
+        return read_sensitivity(file)
+    if prior:
+        return None
+    if model.container == "shapes":
+        print_warning(ctx.err, "a shape file has no weights to measure: losses are those of usual models")
+        return None
+    from quantrecipe.api import ModelAnalysis, TensorAnalysis
+    from quantrecipe.cli.measure_progress import MeasureBar
+    from quantrecipe.evaluate import read_text
+    from quantrecipe.measure import Measurement, Passes, choose_types, measure
+
+    losses = registry.analyses["error" if importance is None else "imatrix"]
+    weighing = registry.analyses["probe"] if texts else None
+    assert isinstance(losses, TensorAnalysis)
+    assert weighing is None or isinstance(weighing, ModelAnalysis)
+    if not texts:
+        print_warning(
+            ctx.err,
+            "how much each tensor matters isn't measured, but taken as usual",
+            "--text CALIBRATION finds out, and makes much better mixes",
+        )
+    out = Path(f"{model_stem(model.path)}.sensitivity.jsonl")
+    what = Measurement(
+        types=choose_types(registry),
+        analysis=losses,
+        weighing=weighing,
+        probes=probes,
+        passes=Passes(texts=tuple(read_text(path) for path in texts), tokens=_TOKENS, threads=threads)
+        if texts
+        else None,
+        threads=threads,
+    )
+    with MeasureBar(ctx.err) as progress:
+        return measure(model, out, what, registry=registry, importance=importance, progress=progress)
+
+
+def _parts(text: str | None) -> tuple[str, ...]:
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
+
+
+def _floor(text: str) -> Floor:
+    from quantrecipe.fit.opened import Floor
+
+    tensors, equals, type_ = text.rpartition("=")
+    if not equals or not tensors.strip() or not type_.strip():
+        raise click.BadParameter(f"{text!r} is no PATTERN=TYPE, such as attn_v=Q5_K", param_hint="--floor")
+    return Floor(tensors=tensors.strip(), type=type_.strip())

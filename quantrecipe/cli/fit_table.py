@@ -1,0 +1,146 @@
+"""What `fit` found, as a person reads it: beside the stock mixes, and rule by rule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Group as Lines
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from quantrecipe.cli.errors import printable
+from quantrecipe.cli.spending_table import loss_text, render_spending
+from quantrecipe.cli.units import bytes_text
+from quantrecipe.fit import Fitted, Mix
+from quantrecipe.fit.reasons import reason_text
+from quantrecipe.plan.group import layer_ranges
+
+__all__ = ["plain_fit", "render_fit"]
+
+_NEAREST = 3
+"""Stock mixes that are shown below the budget, and one above."""
+_MOST_DECISIONS = 12
+
+
+def render_fit(fitted: Fitted) -> RenderableType:
+    """The comparison, the decisions, and what became of the budget."""
+    return Lines(
+        _comparison(fitted), _verdict(fitted), Text(), _decisions(fitted), render_spending(fitted.spending)
+    )
+
+
+def plain_fit(fitted: Fitted) -> dict[str, Any]:
+    """Plain data for machines."""
+    plan = fitted.fitted_plan
+    return {
+        "recipe": fitted.text,
+        "stock_wins": fitted.winner.name if fitted.winner else None,
+        "nbytes": fitted.plan.nbytes,
+        "bits_per_weight": round(fitted.plan.bits_per_weight, 4),
+        "loss": _short(fitted.winner.loss if fitted.winner else fitted.loss),
+        "fitted": {
+            "nbytes": plan.nbytes,
+            "bits_per_weight": round(plan.bits_per_weight, 4),
+            "loss": _short(fitted.loss),
+        },
+        "budget": fitted.spending.to_json(),
+        "best_stock": fitted.best_rival.name if fitted.best_rival else None,
+        "stock": [
+            {
+                "name": mix.name,
+                "data_nbytes": mix.nbytes,
+                "bits_per_weight": round(mix.bits_per_weight, 4),
+                "loss": _short(mix.loss),
+                "within_budget": mix in fitted.rivals,
+            }
+            for mix in fitted.stock
+        ],
+        "decisions": [
+            {
+                "tensors": [a.tensor.name for a in decision.members],
+                "type": decision.reason.type,
+                "nbytes": decision.reason.nbytes,
+                "loss": _short(decision.reason.loss),
+                "why": reason_text(decision.reason),
+            }
+            for decision in fitted.decisions
+        ],
+    }
+
+
+def _comparison(fitted: Fitted) -> Table:
+    """The fitted mix among the stock mixes of about its size."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("mix", no_wrap=True)
+    for heading in ("data", "bits per weight", "expected loss", "against the best"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    plan = fitted.fitted_plan
+    rows: list[tuple[int, str, float, float, str]] = [
+        (mix.nbytes, mix.name, mix.bits_per_weight, mix.loss, "") for mix in _near(fitted)
+    ]
+    rows.append(
+        (sum(a.nbytes for a in plan.assignments), "fitted", plan.bits_per_weight, fitted.loss, "bold")
+    )
+    best = fitted.best_rival
+    for nbytes, name, bits, loss, style in sorted(rows):
+        against = f"{100 * (loss / best.loss - 1):+.1f} %" if best is not None and best.loss > 0 else ""
+        table.add_row(name, bytes_text(nbytes), f"{bits:.3f}", loss_text(loss), against, style=style)
+    return table
+
+
+def _near(fitted: Fitted) -> Sequence[Mix]:
+    """The best stock mix within the budget, the largest ones, and the next one that is too large."""
+    within = list(fitted.rivals)
+    shown = within[-_NEAREST:]
+    if fitted.best_rival is not None and fitted.best_rival not in shown:
+        shown.insert(0, fitted.best_rival)
+    above = [
+        mix
+        for mix in fitted.stock
+        if mix not in within and mix.nbytes > max((m.nbytes for m in within), default=0)
+    ]
+    return [*shown, *above[:1]]
+
+
+def _verdict(fitted: Fitted) -> Text:
+    best = fitted.best_rival
+    if best is None:
+        return Text("no stock mix keeps these limits")
+    if fitted.winner is not None:
+        return Text(
+            f"the stock mix {best.name} loses less than what was fitted, so the recipe is that mix",
+            style="yellow",
+        )
+    percent = 100 * (1 - fitted.loss / best.loss) if best.loss > 0 else 0.0
+    return Text(
+        f"{percent:.0f} % less loss is expected than of {best.name}, the best stock mix within the same limits"
+    )
+
+
+def _decisions(fitted: Fitted) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("tensors", overflow="fold", max_width=34)
+    table.add_column("layers", overflow="fold", max_width=18)
+    table.add_column("type", no_wrap=True)
+    table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("why", overflow="fold")
+    for decision in fitted.decisions[:_MOST_DECISIONS]:
+        roles = ", ".join(dict.fromkeys(a.tensor.role for a in decision.members))
+        layers = layer_ranges(a.tensor.layer for a in decision.members if a.tensor.layer is not None)
+        table.add_row(
+            printable(roles),
+            layers,
+            Text(decision.reason.type, "bold"),
+            bytes_text(decision.reason.nbytes),
+            reason_text(decision.reason),
+        )
+    if (rest := len(fitted.decisions) - _MOST_DECISIONS) > 0:
+        table.add_row(Text(f"… {rest} more rules", "dim"), "", "", "", "")
+    return table
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.6g}")

@@ -1,0 +1,140 @@
+"""What this machine has: GPUs and their memory, main memory. Asked of nvidia-smi, rocm-smi, sysctl and the kernel."""
+
+from __future__ import annotations
+
+import csv
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Gpu", "Machine", "detect_machine"]
+
+_MIB = 1 << 20
+_TIMEOUT = 10  # seconds: a driver that hangs is no reason to
+_APPLE_SHARE = (
+    2,
+    3,
+)  # of main memory that Metal lends a process by default, where the system has no limit set
+
+Run = Callable[[Sequence[str]], str | None]
+"""Runs a program: its output, or None where there is none such, or it fails."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Gpu:
+    """One GPU; sizes in bytes. `device`: as targets call it."""
+
+    name: str
+    total: int
+    free: int
+    device: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Machine:
+    """GPUs and main memory. `unified`: the GPU's memory is main memory."""
+
+    gpus: tuple[Gpu, ...]
+    ram_total: int
+    ram_free: int
+    unified: bool = False
+
+
+def detect_machine(run: Run | None = None, *, system: str | None = None) -> Machine:
+    """What is there. `run` and `system` stand in for the real ones."""
+    run = run or _run
+    system = system or platform.system()
+    total, free = _main_memory(run, system)
+    if system == "Darwin":
+        return _apple(run, total, free)
+    return Machine(gpus=(*_nvidia(run), *_amd(run)), ram_total=total, ram_free=free)
+
+
+def _nvidia(run: Run) -> list[Gpu]:
+    output = run(["nvidia-smi", "--query-gpu=name,memory.total,memory.free", "--format=csv,noheader,nounits"])
+    found = []
+    for row in csv.reader((output or "").splitlines(), skipinitialspace=True):
+        if len(row) == 3 and row[1].isdigit() and row[2].isdigit():  # others: "[N/A]" of shared memory
+            found.append(Gpu(name=row[0], total=int(row[1]) * _MIB, free=int(row[2]) * _MIB, device="cuda"))
+    return found
+
+
+def _amd(run: Run) -> list[Gpu]:
+    output = run(["rocm-smi", "--showproductname", "--showmeminfo", "vram", "--csv"])
+    lines = [line for line in (output or "").splitlines() if "," in line]
+    found = []
+    for row in csv.DictReader(lines):
+        total = row.get("VRAM Total Memory (B)", "")
+        used = row.get("VRAM Total Used Memory (B)", "")
+        if total.isdigit() and used.isdigit():
+            name = row.get("Card Series") or row.get("Card series") or row.get("device") or "AMD GPU"
+            found.append(Gpu(name=name, total=int(total), free=int(total) - int(used), device="cuda"))
+    return found
+
+
+def _apple(run: Run, total: int, free: int) -> Machine:
+    if platform.machine() not in ("arm64", "aarch64"):
+        return Machine(gpus=(), ram_total=total, ram_free=free)
+    said = (run(["sysctl", "-n", "iogpu.wired_limit_mb"]) or "").strip()
+    limit = int(said) * _MIB if said.isdigit() and int(said) else total * _APPLE_SHARE[0] // _APPLE_SHARE[1]
+    name = (run(["sysctl", "-n", "machdep.cpu.brand_string"]) or "Apple GPU").strip()
+    return Machine(
+        gpus=(Gpu(name=name, total=limit, free=limit, device="metal"),),
+        ram_total=total,
+        ram_free=free,
+        unified=True,
+    )
+
+
+def _main_memory(run: Run, system: str) -> tuple[int, int]:
+    """Bytes of all, and of what programs can have."""
+    if system == "Darwin":
+        said = (run(["sysctl", "-n", "hw.memsize"]) or "").strip()
+        total = int(said) if said.isdigit() else 0
+        return total, total
+    if system == "Windows":
+        return _windows_memory()
+    try:
+        text = Path("/proc/meminfo").read_text(encoding="ascii")
+    except OSError:
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return total, total
+    fields = {line.split(":")[0]: line.split()[1] for line in text.splitlines() if ":" in line}
+    total = int(fields.get("MemTotal", 0)) * 1024
+    return total, int(fields.get("MemAvailable", fields.get("MemFree", 0))) * 1024
+
+
+def _windows_memory() -> tuple[int, int]:
+    import ctypes
+
+    class Status(ctypes.Structure):
+        _fields_ = [
+            ("length", ctypes.c_ulong),
+            ("load", ctypes.c_ulong),
+            ("total", ctypes.c_ulonglong),
+            ("free", ctypes.c_ulonglong),
+            *((f"unused_{n}", ctypes.c_ulonglong) for n in range(5)),
+        ]
+
+    status = Status(length=ctypes.sizeof(Status))
+    kernel = ctypes.windll.kernel32  # type: ignore[attr-defined,unused-ignore]  # only there on Windows
+    return (
+        (int(status.total), int(status.free)) if kernel.GlobalMemoryStatusEx(ctypes.byref(status)) else (0, 0)
+    )
+
+
+def _run(command: Sequence[str]) -> str | None:
+    program = shutil.which(command[0])
+    if program is None:
+        return None
+    try:
+        result = subprocess.run(
+            [program, *command[1:]], capture_output=True, text=True, timeout=_TIMEOUT, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return result.stdout if result.returncode == 0 else None

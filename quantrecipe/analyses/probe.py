@@ -1,8 +1,9 @@
 """probe: how much the model's output moves per unit of loss, by forward passes of the real engine.
 
-First one probe for each role, then for runs of layers, of one role or of all, of which a probe tells the most where
-most is at stake: it lowers the uncertainty of alphas, each counted by what its tensor may cost. Alphas of single
-tensors follow from all probes together and from the prior (see `posterior`), noise of the probes included.
+Where there are as many probes as tensors, each is probed by itself. Else there is first one probe for each role, then
+one for each of those runs of layers, of one role or of all, of which a probe tells the most where most is at stake: it
+lowers the uncertainty of alphas, each counted by what its tensor may cost. Alphas of single tensors follow from all
+probes together and from the prior (see `posterior`), noise of the probes included.
 """
 
 from __future__ import annotations
@@ -65,8 +66,9 @@ class _Probing:
         tensors = self.study.tensors
         prior = np.array([self.study.prior[t.name] for t in tensors])
         k = covariance(tensors, self.study.doubt, self.study.n_layers)
-        left = list(_roles(tensors))
-        finer = list(_finer(tensors))
+        left, finer = list(_roles(tensors)), list(_finer(tensors))
+        if self.study.probes >= len(tensors):  # enough to ask for each by itself
+            left, finer = [(number,) for number in range(len(tensors))], []
         seen: list[Observation] = []
         found = solve(prior, k, seen)
         for number in range(self.study.probes):

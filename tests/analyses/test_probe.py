@@ -90,6 +90,13 @@ def test_roles_come_first_then_what_is_at_stake() -> None:
     assert any("blk.0." in name for types in model.asked[7:] for name in types)
 
 
+def test_each_tensor_is_probed_by_itself_where_there_are_enough_probes() -> None:
+    model = Model()
+    found = Probe().weigh(model.study(100))
+    assert sorted(name for types in model.asked for name in types) == sorted(model.alpha)
+    assert off(model, found) < 0.01
+
+
 def test_a_probe_says_something_of_what_was_not_probed() -> None:
     """The whole model turns out five times less sensitive: so do roles that no probe was left for."""
     model = Model()

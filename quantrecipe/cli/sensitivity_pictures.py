@@ -105,14 +105,18 @@ def draw_front(found: Sensitivity, kind: str) -> bytes:
     axes.plot([p.nbytes / divisor for p in line], [p.cost for p in line], color="#1f77b4", label="best mixes")
     ones = {name: point for name, point in uniform(found).items() if point.cost > 0}
     best = _best({name: (point.nbytes, point.cost) for name, point in ones.items()})
-    axes.plot(
-        [p.nbytes / divisor for p in ones.values()],
-        [p.cost for p in ones.values()],
-        "o",
-        color="#d62728",
-        markersize=4,
-        label="one type for everything",
-    )
+    for names, colour, what in (
+        ([name for name in ones if name not in best], "#efb8b8", None),
+        (best, "#d62728", "one type for everything"),
+    ):
+        axes.plot(
+            [ones[name].nbytes / divisor for name in names],
+            [ones[name].cost for name in names],
+            "o",
+            color=colour,
+            markersize=4,
+            label=what,
+        )
     for name in best:
         axes.annotate(
             name,
@@ -120,7 +124,7 @@ def draw_front(found: Sensitivity, kind: str) -> bytes:
             textcoords="offset points",
             xytext=(5, 3),
             fontsize=7,
-            color="#555555",
+            color="#333333",
         )
     quantized = [point for name, point in ones.items() if name not in _SIXTEEN_BITS]
     if line and quantized:

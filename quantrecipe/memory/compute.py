@@ -45,9 +45,14 @@ class Compute:
         return self._batch * _F32 * (self._vocabulary + 2 * self._width)
 
     @property
+    def stream(self) -> int:
+        """Bytes of a batch of hidden states."""
+        return self._batch * _F32 * self._width
+
+    @property
     def inputs(self) -> int:
         """Bytes in main memory, whatever is on the GPU: the mask, the embedded tokens and their copy."""
-        return self.mask(None) + 2 * self._batch * _F32 * self._width
+        return self.mask(None) + 2 * self.stream
 
     def mask(self, cache: LayerCache | None) -> int:
         """Bytes of an attention mask."""
@@ -63,6 +68,11 @@ class Compute:
             self._attention(tensors, number),
         )
         return mask + self._batch * _F32 * (_STREAMS * self._width + max(parts))
+
+    def experts(self, number: int) -> int:
+        """Bytes where a layer's experts are, if the rest of it is somewhere else."""
+        wide = self._feed_forward(self._layers.get(number, {}), number, experts_here=True)
+        return self._batch * _F32 * (_STREAMS * self._width + wide)
 
     def _feed_forward(self, tensors: dict[str, TensorInfo], layer: int, *, experts_here: bool) -> int:
         widest = max((3 * t.rows for role, t in tensors.items() if role in ("ffn_up", "ffn_gate")), default=0)

@@ -117,13 +117,17 @@ class Division:
 
     def cpu(self, tensors: Iterable[tuple[TensorInfo, int]]) -> DeviceMemory:
         """What main memory has."""
-        compute = self._compute.inputs
-        if below := self._layers[: self._first]:
-            compute += max(self._of_layer(layer) for layer in below)
-        elif self._settings.experts == "cpu":
-            compute += max((self._compute.layer(layer, None) for layer in self._layers), default=0)
+        here = [self._of_layer(layer) for layer in self._layers[: self._first]]
         if not self._head_on_gpu:
-            compute = max(compute, self._compute.logits)
+            here.append(self._compute.logits)
+        if here:
+            compute = self._compute.stream + max(here)
+        elif self._settings.experts == "cpu":
+            compute = self._compute.mask(None) + max(
+                (self._compute.experts(layer) for layer in self._layers), default=0
+            )
+        else:
+            compute = self._compute.inputs
         return DeviceMemory(
             weights=sum(self.on_cpu(tensor, nbytes) for tensor, nbytes in tensors),
             cache=self._cache(self._layers[: self._first]),

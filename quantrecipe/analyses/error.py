@@ -1,6 +1,7 @@
 """error: how far the weights move, Σ (x - x̂)² / Σ x², whatever the inputs; needs no data.
 
 Rows are encoded as they would be without an importance matrix. What needs one is encoded with 1 for every input.
+What an error has along the weights counts more than the rest: see `squares`.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ class Error(TensorAnalysis):
     """Squared error of the weights, relative."""
 
     name: ClassVar[str] = "error"
+    version: ClassVar[int] = 2
     summary: ClassVar[str] = "relative squared error of the weights; needs no data"
 
     def row_losses(
         self, rows: FloatArray, fmt: QuantFormat, importance: FloatArray | None = None
     ) -> tuple[DoubleArray, DoubleArray]:
-        """rows: float32 (n, k) → (Σ (x - x̂)², Σ x²) of each row. `importance` is left aside."""
+        """rows: float32 (n, k) → (what is lost, Σ x²) of each row. `importance` is left aside."""
         ones = np.ones(rows.shape[1], np.float32) if fmt.spec.importance == "required" else None
         return squared_losses(rows, fmt, ones, None)

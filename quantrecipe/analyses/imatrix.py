@@ -1,8 +1,9 @@
 """imatrix: how far a layer's outputs move, Σ w (x - x̂)² / Σ w x², where w is the importance of each input.
 
 Importance is the mean square of an input over the calibration text. Up to correlations between inputs, the sum is
-the mean square of what the outputs are off by; so tensors of any size and scale compare by this number. Where a
-tensor has no importance, every input counts the same.
+the mean square of what the outputs are off by; so tensors of any size and scale compare by this number. What an
+error has along the weights, where correlations matter most, counts more than the rest: see `squares`. Where a tensor
+has no importance, every input counts the same.
 """
 
 from __future__ import annotations
@@ -24,12 +25,13 @@ class Imatrix(TensorAnalysis):
     """Squared error of the outputs, as importance has it, relative."""
 
     name: ClassVar[str] = "imatrix"
+    version: ClassVar[int] = 2
     summary: ClassVar[str] = "relative squared error of the outputs, by the importance matrix"
 
     def row_losses(
         self, rows: FloatArray, fmt: QuantFormat, importance: FloatArray | None = None
     ) -> tuple[DoubleArray, DoubleArray]:
-        """rows: float32 (n, k), importance: float32 (k,) → (Σ w (x - x̂)², Σ w x²) of each row."""
+        """rows: float32 (n, k), importance: float32 (k,) → (what is lost, Σ w x²) of each row."""
         used = importance
         if used is None and fmt.spec.importance == "required":
             used = np.ones(rows.shape[1], np.float32)

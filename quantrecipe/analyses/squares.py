@@ -1,4 +1,9 @@
-"""squared_losses: what encoding and decoding does to rows, in weighted squares; for analyses that are made of them."""
+"""squared_losses: what encoding and decoding does to rows, in weighted squares; for analyses that are made of them.
+
+An error is noise, and a part that goes along with the weights: a format that makes them all a little larger or smaller.
+Noise adds up in outputs as squares do. What goes along with the weights changes outputs as a factor would, and outputs
+are larger than the sum of squares says, since inputs go together: so that part counts `ALONG` times.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +19,15 @@ if TYPE_CHECKING:
 
     from quantrecipe.api import DoubleArray, FloatArray
 
-__all__ = ["squared_losses"]
+__all__ = ["ALONG", "squared_losses"]
+
+ALONG = 10.0
+"""How many times what an error has along the weights counts.
+
+Of 28 matrices of the example model, each in nine types, the effect on the output per unit of loss is most alike over
+types with 8 to 12: it differs by 10 %, and by 13 % with 0, most of that for IQ3_S, which makes weights 2 % larger,
+and Q2_K, which makes them 4 % smaller.
+"""
 
 _CHUNK_WEIGHTS = 1 << 18
 """Weights at a time: 2 MiB of float64, near the caches, however many rows there are."""
@@ -23,7 +36,9 @@ _CHUNK_WEIGHTS = 1 << 18
 def squared_losses(
     rows: FloatArray, fmt: QuantFormat, importance: FloatArray | None, weight: FloatArray | None
 ) -> tuple[DoubleArray, DoubleArray]:
-    """(Σ w (x - x̂)², Σ w x²) of each row, float64 (n,); encoded with `importance`, weighted with `weight`.
+    """(Σ w (x - x̂)² + ALONG (Σ w x (x - x̂))² / Σ w x², Σ w x²) of each row, float64 (n,).
+
+    Encoded with `importance`, weighted with `weight`; what the error has along the weights counts more: see above.
 
     A format with a companion tensor gets the rows divided by its factor, as when a file is written.
     """
@@ -41,16 +56,21 @@ def squared_losses(
         exact = part.astype(np.float64)
         with np.errstate(invalid="ignore", over="ignore"):  # Inf - Inf: told below
             off = exact - (decoded if factor is None else decoded * factor)
-            lost[start : start + step] = _sums(off, squares)
-            whole[start : start + step] = _sums(exact, squares)
+            energy, noise = _sums(exact, exact, squares), _sums(off, off, squares)
+            along = np.square(_sums(off, exact, squares)) / np.where(energy == 0, 1.0, energy)
+            # No more is lost than there is, but by noise.
+            lost[start : start + step] = np.maximum(noise, np.minimum(noise + ALONG * along, energy))
+            whole[start : start + step] = energy
     if not (np.isfinite(lost).all() and np.isfinite(whole).all()):
         raise NonFiniteError(f"the error of {fmt.spec.name} is not a number", "are there NaN or Inf weights?")
     return lost, whole
 
 
-def _sums(values: NDArray[np.float64], weight: NDArray[np.float64] | None) -> NDArray[np.float64]:
-    squares = np.square(values)
+def _sums(
+    one: NDArray[np.float64], other: NDArray[np.float64], weight: NDArray[np.float64] | None
+) -> NDArray[np.float64]:
+    products = one * other
     if weight is not None:
-        squares *= weight  # and not a product of matrices: what BLAS returns differs between machines
-    sums: NDArray[np.float64] = squares.sum(axis=1)
+        products *= weight  # and not a product of matrices: what BLAS returns differs between machines
+    sums: NDArray[np.float64] = products.sum(axis=1)
     return sums

@@ -35,8 +35,24 @@ class Integers(QuantFormat):
 
 def oracle(rows: Floats, importance: Floats | None = None) -> float:
     weight = np.ones(rows.shape[1]) if importance is None else importance.astype(float)
-    off = rows.astype(float) - np.rint(rows)
-    return float((weight * off**2).sum() / (weight * rows.astype(float) ** 2).sum())
+    lost = whole = 0.0
+    for row in rows.astype(float):
+        off, energy = row - np.rint(row), float((weight * row**2).sum())
+        noise = float((weight * off**2).sum())
+        along = float((weight * off * row).sum() ** 2 / energy)
+        lost += max(noise, min(noise + module.ALONG * along, energy))
+        whole += energy
+    return lost / whole
+
+
+class Scaled(Integers):
+    """Makes every weight larger by a hundredth, and nothing else."""
+
+    def decode(self, data: Any, k: int, *, out: Any = None) -> Floats:
+        return super().decode(data, k) * np.float32(1.01)
+
+    def encode(self, rows: Floats, importance: Floats | None = None, *, out: Any = None) -> Any:
+        return rows.astype("<f4").view(np.uint8)
 
 
 @pytest.fixture
@@ -46,6 +62,14 @@ def rows() -> Floats:
 
 def test_is_the_relative_squared_error(rows: Floats) -> None:
     assert Error().score(rows, Integers()) == pytest.approx(oracle(rows), rel=1e-12)
+
+
+def test_what_goes_along_with_the_weights_counts_more(rows: Floats) -> None:
+    assert Error().score(rows, Scaled()) == pytest.approx((1 + module.ALONG) * 0.01**2, rel=1e-4)
+
+
+def test_to_lose_everything_is_1(rows: Floats) -> None:
+    assert Error().score(rows * np.float32(0.001), Integers()) == pytest.approx(1)
 
 
 def test_is_weighted_by_importance(rows: Floats) -> None:

@@ -33,7 +33,7 @@ def test_what_is_not_in_it_is_like_others_of_its_size() -> None:
     mine = replace(FORMATS["Q4_K"].spec, name="MINE", block=256, block_bytes=160)  # 5 bits
     assert nominal_error(FORMATS["Q5_K"].spec) < nominal_error(mine) < nominal_error(FORMATS["Q4_K"].spec)
     tiny = replace(mine, block_bytes=16)  # half a bit
-    assert nominal_error(FORMATS["Q1_0"].spec) < nominal_error(tiny) <= 1
+    assert nominal_error(FORMATS["IQ1_M"].spec) < nominal_error(tiny) <= 1
     huge = replace(mine, block_bytes=2048)  # 64 bits
     assert nominal_error(huge) < 1e-6
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from quantrecipe.measure.measurement import DEFAULT_SAMPLE, Measurement, choose_types
 from quantrecipe.measure.prober import Passes
-from quantrecipe.measure.run import DEFAULT_SAMPLE, Measurement, choose_types, measure
+from quantrecipe.measure.run import measure
 
 __all__ = ["DEFAULT_SAMPLE", "Measurement", "Passes", "choose_types", "measure"]

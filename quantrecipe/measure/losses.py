@@ -13,6 +13,7 @@ from quantrecipe.api import QuantFormat, TensorAnalysis
 from quantrecipe.errors import NonFiniteError
 from quantrecipe.importance import Importance
 from quantrecipe.measure.buffers import Buffers
+from quantrecipe.measure.known import Known
 from quantrecipe.measure.sample import Moments, Sample, all_rows, draw
 from quantrecipe.measure.survey import survey
 from quantrecipe.model.model import TensorSource
@@ -21,13 +22,10 @@ from quantrecipe.output.transform import to_floats
 from quantrecipe.sensitivity.sensitivity import Loss, TensorSensitivity, rounded
 from quantrecipe.tensor import TensorInfo
 
-__all__ = ["Job", "Known", "measure_tensor"]
+__all__ = ["Job", "measure_tensor"]
 
 _CHUNK = 1 << 18
 """Weights that are measured together."""
-
-Known = Callable[[str, int, str], TensorSensitivity | None]
-"""(digest, weights, digest of the importance) → what an earlier run measured of such a tensor."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
 
 __all__ = [
     "PRIOR",
@@ -151,15 +150,6 @@ class Sensitivity:
         costs = [self.cost(name, type_) for name, type_ in types.items()]
         known = [cost for cost in costs if cost is not None]
         return sum(known) if len(known) == len(costs) else None
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data for machines."""
-        from quantrecipe.sensitivity.file import header_of, line_of
-
-        return {
-            **header_of(self),
-            "tensors": [line_of(tensor) for tensor in self.tensors.values()],
-        }
 
 
 def rounded(value: float, digits: int = 6) -> float:

@@ -1,0 +1,113 @@
+"""measure_tensors: what each tensor loses in each type, tensors side by side in threads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+
+from quantrecipe.api import QuantFormat
+from quantrecipe.errors import ModelError
+from quantrecipe.evaluate.engine import default_threads
+from quantrecipe.measure.buffers import Buffers
+from quantrecipe.measure.journal import Journal
+from quantrecipe.measure.known import Known
+from quantrecipe.measure.losses import Job, measure_tensor
+from quantrecipe.measure.measurement import Measurement, Subject
+from quantrecipe.measure.progress import Progress
+from quantrecipe.model.read import TensorReader
+from quantrecipe.output.warm import warm
+from quantrecipe.sensitivity.sensitivity import TensorSensitivity
+from quantrecipe.tensor import TensorInfo
+
+__all__ = ["measure_tensors"]
+
+
+def measure_tensors(
+    subject: Subject,
+    tensors: Sequence[TensorInfo],
+    what: Measurement,
+    known: Known,
+    journal: Journal,
+    progress: Progress,
+) -> dict[str, TensorSensitivity]:
+    """By name, in the order given. Every tensor in one thread; results are journalled as they come."""
+    jobs = [_job(tensor, subject, what) for tensor in tensors]
+    _compile(jobs)
+    effort, done = max(1, sum(job.effort for job in jobs)), 0
+    guard, stopped = threading.Lock(), threading.Event()
+    local = threading.local()
+
+    def advance(amount: int) -> None:
+        nonlocal done
+        if stopped.is_set():
+            raise _Stopped
+        with guard:
+            done += amount
+
+    def work(job: Job) -> TensorSensitivity:
+        if not hasattr(local, "buffers"):
+            local.buffers = Buffers()
+        found = measure_tensor(job, reader, local.buffers, known, advance)
+        with guard:
+            journal.add_tensor(found)  # here, so that nothing is lost when another thread fails
+        return found
+
+    found: dict[str, TensorSensitivity] = {}
+    with TensorReader() as reader, _pool(what.threads or default_threads(), stopped) as pool:
+        running = {pool.submit(work, job): job for job in jobs}
+        while running:
+            ready, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
+            for future in ready:
+                name = running.pop(future).tensor.name
+                found[name] = future.result()
+                progress.say(name)
+            progress.total(min(1.0, done / effort))
+    return {job.tensor.name: found[job.tensor.name] for job in jobs}
+
+
+def _job(tensor: TensorInfo, subject: Subject, what: Measurement) -> Job:
+    model, registry = subject.model, subject.registry
+    source = registry.format(tensor.dtype)
+    if not source.spec.codec and source.spec.name != "F64":
+        raise ModelError(f"{tensor.name} is of type {tensor.dtype}, which can't be decoded", file=model.path)
+    formats = tuple(fmt for name in what.types if (fmt := registry.formats[name]).accepts(tensor) is None)
+    return Job(
+        tensor=tensor,
+        stored=model.sources[tensor.name],
+        source=source,
+        formats=formats,
+        analysis=what.analysis,
+        importance=subject.importance,
+        sample=what.sample,
+    )
+
+
+class _Stopped(Exception):  # noqa: N818  # no error, but an order
+    """Another thread has failed, or the user wants no more."""
+
+
+@contextmanager
+def _pool(threads: int, stopped: threading.Event) -> Iterator[ThreadPoolExecutor]:
+    """Threads that give up soon when the block is left early."""
+    pool = ThreadPoolExecutor(threads, "measure")
+    try:
+        yield pool
+    except BaseException:
+        stopped.set()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _compile(jobs: Sequence[Job]) -> None:
+    """Every kernel once, in one thread, before others meet it."""
+    weighted = any(job.importance is not None for job in jobs)
+    formats: dict[str, QuantFormat] = {fmt.spec.name: fmt for job in jobs for fmt in job.formats}
+    for fmt in formats.values():
+        warm(fmt, weighted=weighted)
+        warm(fmt, decode=True)
+    for source in {job.source.spec.name: job.source for job in jobs}.values():
+        if source.spec.codec:
+            warm(source, decode=True)

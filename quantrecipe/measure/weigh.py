@@ -1,0 +1,148 @@
+"""weighed: losses become a sensitivity: each tensor gets its alpha, from an analysis of the model or from the prior."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+from quantrecipe.api import Study
+from quantrecipe.measure.journal import Journal
+from quantrecipe.measure.known import Known
+from quantrecipe.measure.measurement import Measurement, Subject
+from quantrecipe.measure.prober import Passes, Prober
+from quantrecipe.measure.progress import Progress
+from quantrecipe.model.model import Model
+from quantrecipe.sensitivity.prior import VERSION as PRIOR_VERSION
+from quantrecipe.sensitivity.prior import n_layers_of, prior_alphas
+from quantrecipe.sensitivity.sensitivity import (
+    PRIOR,
+    Provenance,
+    Sensitivity,
+    TensorSensitivity,
+    frozen,
+    rounded,
+)
+from quantrecipe.tensor import TensorInfo
+
+__all__ = ["weighed"]
+
+
+def weighed(
+    subject: Subject,
+    tensors: Sequence[TensorInfo],
+    measured: Mapping[str, TensorSensitivity],
+    what: Measurement,
+    known: Known,
+    journal: Journal,
+    progress: Progress,
+) -> Sensitivity:
+    """`measured`, with alphas, and where everything is from."""
+    model, importance = subject.model, subject.importance
+    n_layers = n_layers_of(model)
+    prior = prior_alphas(model.tensors, n_layers)
+    alphas = {name: prior[name].alpha for name in measured}
+    provenance = Provenance(
+        model=_name(model),
+        arch=model.arch,
+        n_layers=n_layers,
+        importance="" if importance is None else f"{importance.label} {importance.digest}",
+        prior=PRIOR_VERSION,
+        **what.key,
+    )
+    if what.weighing is None:
+        return Sensitivity(tensors=_with_alphas(measured, alphas, {}, ""), provenance=provenance)
+    progress.stage("probes" if what.passes else "weights")
+    with _prober(subject, what, measured, known, journal, progress) as prober:
+        study = Study(
+            tensors=tuple(tensors),
+            n_layers=n_layers,
+            losses={
+                name: {type_: loss.error for type_, loss in tensor.losses.items()}
+                for name, tensor in measured.items()
+            },
+            prior=alphas,
+            doubt={name: prior[name].doubt for name in measured},
+            file=what.file,
+            probes=what.probes,
+            evaluate=None if prober is None else prober.evaluate,
+            progress=lambda text, share: progress.total(share),
+        )
+        found = what.weighing.weigh(study)
+        probes = () if prober is None else tuple(prober.probes)
+    provenance = replace(
+        provenance,
+        weighing=f"{what.weighing.name} {what.weighing.version}",
+        text=_text(what.passes) if probes and what.passes is not None else "",
+        engine=_engine() if probes else "",
+    )
+    return Sensitivity(
+        tensors=_with_alphas(measured, alphas, found, what.weighing.name),
+        provenance=provenance,
+        probes=probes,
+    )
+
+
+@contextmanager
+def _prober(
+    subject: Subject,
+    what: Measurement,
+    measured: Mapping[str, TensorSensitivity],
+    known: Known,
+    journal: Journal,
+    progress: Progress,
+) -> Iterator[Prober | None]:
+    if what.passes is None:
+        yield None
+        return
+    with Prober(
+        subject.model,
+        subject.registry,
+        subject.importance,
+        what.passes,
+        digests={name: tensor.digest for name, tensor in measured.items()},
+        folder=what.work,
+        known=known.probes,
+        save=journal.add_probe,
+        progress=progress,
+    ) as prober:
+        yield prober
+
+
+def _with_alphas(
+    measured: Mapping[str, TensorSensitivity],
+    prior: Mapping[str, float],
+    weighed: Mapping[str, float],
+    source: str,
+) -> Mapping[str, TensorSensitivity]:
+    return frozen(
+        {
+            name: replace(
+                tensor,
+                alpha=rounded(float(weighed.get(name, prior[name]))),
+                alpha_source=source if name in weighed else PRIOR,
+            )
+            for name, tensor in measured.items()
+        }
+    )
+
+
+def _name(model: Model) -> str:
+    """What the model calls itself, else its file."""
+    value = model.metadata.get("general.name")
+    name = None if value is None else value.decode()
+    return name if isinstance(name, str) and name else model.path.name
+
+
+def _text(passes: Passes) -> str:
+    texts = ", ".join(f"{text.name} {text.digest}" for text in passes.texts)
+    return f"{texts}; {passes.chunks} × {passes.n_ctx} tokens of each"
+
+
+def _engine() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return f"llama-cpp-python {version('llama-cpp-python')}"
+    except PackageNotFoundError:
+        return "llama-cpp-python"

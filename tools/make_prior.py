@@ -10,7 +10,7 @@ the prior, with how far models are apart.
 
 Of each model: alpha = (KLD - KLD of the base) / D. Alphas of one role are summed over its layers; the sum for
 `ffn_down` is the model's scale, other roles are told as a share of it, and layers as a share of their role's mean.
-The scale, and tensors outside the layers, go with the number of layers: log alpha = a + b log(layers / 32).
+All go with the number of layers: log alpha = a + b log(layers / 32).
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ HEADER = """\
 # per-tensor KLD results are public; and probes of two small models that were trained for this project.
 # Models: {models}.
 #
-# alpha of a tensor in a layer = scale(layers) / layers * roles.ROLE.share * depth.FAMILY at the layer's place
+# alpha of a tensor in a layer = scale(layers) / layers * roles.ROLE(layers) * depth.FAMILY at the layer's place
 # alpha of any other           = outside.ROLE(layers);   f(layers) = exp(a + b * log(layers / 32))
 # `doubt` is how far models are apart: the standard deviation of the logarithm.
 """
@@ -83,7 +83,7 @@ def main(suite: Path, probed: Iterable[Path]) -> None:
     lines += [f"version = {VERSION}", f"depths = {list(DEPTHS)}", ""]
     lines += ["[scale]", *trend([(m.layers, m.scale) for m in models])]
     outside: dict[str, list[tuple[int, float]]] = defaultdict(list)
-    shares: dict[str, list[float]] = defaultdict(list)
+    shares: dict[str, list[tuple[int, float]]] = defaultdict(list)
     for model in models:
         tied = "output" not in model.alphas
         for role, by_layer in model.alphas.items():
@@ -92,14 +92,13 @@ def main(suite: Path, probed: Iterable[Path]) -> None:
                 outside[key].append((model.layers, by_layer[-1]))
             else:
                 mean = sum(by_layer.values()) / len(by_layer)
-                shares[role].append(mean * model.layers / model.scale)
+                shares[role].append((model.layers, mean * model.layers / model.scale))
     for role, points in sorted(outside.items()):
         lines += ["", f"[outside.{role}]", *trend(points)]
     for role, found in sorted(shares.items()):
         if len(found) < FEW:
             continue
-        lines += ["", f"[roles.{role}]", f"share = {statistics.median(found):.3g}"]
-        lines += [f"doubt = {spread(np.log(found)):.2f}", f"models = {len(found)}"]
+        lines += ["", f"[roles.{role}]", *trend(found)]
     lines += ["", "[depth]"]
     curves = {family: curve(models, family) for family in sorted({family_of(role) for role in shares})}
     lines += [

@@ -113,14 +113,14 @@ def _prior(tensor: TensorInfo, n_layers: int, *, tied: bool) -> PriorAlpha:
         return PriorAlpha(alpha=_trend(entry, n_layers), doubt=doubt)
     entry = roles.get(_alias(tensor.role, roles))
     if entry is None:  # a role that nobody measured: as its family's usual
-        kin = [e for role, e in roles.items() if family_of(role) == family_of(tensor.role)]
-        entry = {"share": math.exp(sum(math.log(e["share"]) for e in kin) / len(kin)), "doubt": 1.0}
+        kin = [_trend(e, n_layers) for role, e in roles.items() if family_of(role) == family_of(tensor.role)]
+        share, doubt = math.exp(sum(math.log(one) for one in kin) / len(kin)), 1.0
+    else:
+        share, doubt = _trend(entry, n_layers), entry["doubt"]
     place = min(1.0, tensor.layer / max(1, n_layers - 1))
     depth = _at(place, table["depth"][family_of(tensor.role)])
     scale = _trend(table["scale"], n_layers) / max(1, n_layers)
-    return PriorAlpha(
-        alpha=scale * entry["share"] * depth, doubt=math.hypot(entry["doubt"], table["doubt"]["layer"])
-    )
+    return PriorAlpha(alpha=scale * share * depth, doubt=math.hypot(doubt, table["doubt"]["layer"]))
 
 
 def _alias(role: str, roles: Mapping[str, Any]) -> str:

@@ -41,6 +41,10 @@ def solve(table: Table, bound: Bound, options: NDArray[np.int64]) -> Found:
     free = left[count[table.item[left]] > 1]
     fixed = bound.base[count == 1]
     slack = table.most - table.uses[fixed].sum(axis=0, dtype=np.int64)
+    if not len(free):
+        kept = bool((slack >= 0).all())
+        cost = float(table.cost[bound.base].sum(dtype=np.int64)) if kept else math.inf
+        return Found(choice=bound.base.copy() if kept else None, cost=cost, bound=cost)
     _, member = np.unique(table.item[free], return_inverse=True)
     one_each = csr_array((np.ones(len(free)), (member, np.arange(len(free)))))
     uses = table.uses[free].astype(np.float64)

@@ -58,7 +58,7 @@ def plain_summary(found: Sensitivity, out: Path, pictures: Sequence[Path]) -> di
         "sampling": found.provenance.sampling,
         "sampling_error_median": typical,
         "sampling_error_largest": worst,
-        "probes": len(found.probes),
+        "probes": sum(probe.used for probe in found.probes),
         "unseen_experts": {t.name: list(t.unseen) for t in found.tensors.values() if t.unseen},
     }
 
@@ -142,7 +142,13 @@ def _weighing(found: Sensitivity) -> str:
             "nobody ran this model; --text FILE does"
         )
     parts = ", ".join(f"{count} by {name}" for name, count in sorted(by_source.items()))
-    probes = f", {len(found.probes)} probes on {source.text.split(';')[0]}" if found.probes else ""
+    used = sum(probe.used for probe in found.probes)
+    probes = f", {used} probes on {_names_of(source.text)}" if used else ""
     reference = reference_type(found)
     total = sum(tensor.cost(reference) or 0.0 for tensor in found.tensors.values())
     return f"alphas: {parts}{probes}; everything in {reference} should cost {total:.4f} nats of KL divergence"
+
+
+def _names_of(text: str) -> str:
+    """ "code.txt 7da…, prose.txt 01f…; 16 × 512 tokens of each" → "code.txt, prose.txt"."""
+    return ", ".join(part.rsplit(" ", 1)[0] for part in text.split(";")[0].split(", "))

@@ -86,7 +86,7 @@ def _page(found: Sensitivity) -> str:
         svg = _METADATA.sub("", draw(found, "svg").decode())
         parts.append(f"<figure>{svg[svg.index('<svg') :]}<figcaption>{_CAPTIONS[name]}</figcaption></figure>")
     parts.append(f"<pre>{html.escape(_table(found))}</pre>")
-    if found.probes:
+    if any(probe.used for probe in found.probes):
         parts.append("<h2>Probes</h2><pre>" + html.escape(_probes(found)) + "</pre>")
     parts.append("</body></html>\n")
     return "\n".join(parts)
@@ -103,5 +103,7 @@ def _table(found: Sensitivity) -> str:
 
 def _probes(found: Sensitivity) -> str:
     return "\n".join(
-        f"{probe.kld:10.6f} ± {probe.standard_error:.6f}   {printable(probe.what)}" for probe in found.probes
+        f"{probe.kld:10.6f} ± {probe.standard_error:.6f}   {printable(probe.what)}"
+        for probe in found.probes
+        if probe.used
     )

@@ -9,14 +9,13 @@ from __future__ import annotations
 import json
 import os
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from quantrecipe.errors import OutputError
 from quantrecipe.output.locks import lock, unlock
-from quantrecipe.sensitivity.file import line_of, probe_of, tensor_of
+from quantrecipe.sensitivity.file import line_of, line_of_probe, probe_of, tensor_of
 from quantrecipe.sensitivity.sensitivity import Probed, TensorSensitivity
 
 __all__ = ["Journal"]
@@ -61,7 +60,7 @@ class Journal:
 
     def add_probe(self, probe: Probed) -> None:
         """A probe has been made."""
-        self._append({"probe": asdict(probe)})
+        self._append({"probe": line_of_probe(probe)})
 
     def done(self) -> None:
         """All of it is in the file now."""

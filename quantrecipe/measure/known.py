@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from quantrecipe.measure.journal import Journal
-from quantrecipe.sensitivity.sensitivity import Sensitivity, TensorSensitivity
+from quantrecipe.sensitivity.sensitivity import Probed, Sensitivity, TensorSensitivity
 
 __all__ = ["Known"]
 
@@ -20,11 +20,14 @@ class Known:
         for tensor in journal.tensors:
             self._add(tensor)
 
-    def add_file(self, old: Sensitivity, key: Mapping[str, str]) -> None:
-        """Losses only where they were measured in the same way; probes say themselves what they depend on."""
+    def add_losses(self, old: Sensitivity, key: Mapping[str, str]) -> None:
+        """Those of a file, where they were measured in the same way."""
         if (old.provenance.analysis, old.provenance.sampling) == (key["analysis"], key["sampling"]):
             for tensor in old.tensors.values():
                 self._add(tensor)
+
+    def add_probes(self, old: Sensitivity) -> None:
+        """Those of a file; their keys say what they depend on."""
         self.probes |= {probe.key: probe for probe in old.probes}
 
     def _add(self, tensor: TensorSensitivity) -> None:
@@ -32,6 +35,11 @@ class Known:
         before = self._tensors.get(place)
         losses = {} if before is None else before.losses
         self._tensors[place] = replace(tensor, losses={**losses, **tensor.losses})
+
+    def others(self, used: Sequence[Probed]) -> tuple[Probed, ...]:
+        """Probes that weren't used this time; they are kept for another."""
+        keys = {probe.key for probe in used}
+        return tuple(replace(probe, used=False) for key, probe in self.probes.items() if key not in keys)
 
     def __call__(self, digest: str, weights: int, importance: str) -> TensorSensitivity | None:
         return self._tensors.get((digest, weights, importance))

@@ -115,7 +115,7 @@ class Prober:
             kld, error = self._base.run(types)
             self._known[key] = Probed(key=key, what=what, kld=rounded(kld), standard_error=rounded(error))
             self._save(self._known[key])
-        probed = self._known[key]
+        probed = replace(self._known[key], used=True)
         if probed not in self.probes:
             self.probes.append(probed)
         return Effect(kld=probed.kld, standard_error=probed.standard_error)

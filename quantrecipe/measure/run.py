@@ -54,25 +54,31 @@ def measure(
     with Journal(out.with_name(out.name + ".journal"), what.key) as journal:
         known = Known(journal)
         if old is not None:
-            known.add_file(old, what.key)
+            known.add_losses(old, what.key)
         progress.stage("losses")
         measured = measure_tensors(subject, tensors, what, known, journal, progress)
-        if old is not None and not force:
-            _refuse_other(old, measured, model, out)
-        found = weighed(subject, tensors, measured, what, known, journal, progress)
+        if old is not None and not _is_of(old, measured):
+            if not force:
+                raise _another_model(old, model, out)
+            old = None
+        if old is not None:
+            known.add_probes(old)
+        found = weighed(subject, tensors, measured, what, known, journal, progress, old=old)
         write_sensitivity(found, out)
         journal.done()
     return found
 
 
-def _refuse_other(
-    old: Sensitivity, measured: Mapping[str, TensorSensitivity], model: Model, out: Path
-) -> None:
-    """A file of another model isn't replaced by accident."""
+def _is_of(old: Sensitivity, measured: Mapping[str, TensorSensitivity]) -> bool:
+    """True if the file has a tensor of this model, or none that was read."""
     digests = {tensor.digest for tensor in old.tensors.values()} - {""}
-    if digests and not digests & {tensor.digest for tensor in measured.values()}:
-        raise SensitivityError(
-            f"is of another model, {old.provenance.model}: none of its tensors is in {model.path.name}",
-            "name another file with -o, or replace it with --force",
-            file=out,
-        )
+    return not digests or bool(digests & {tensor.digest for tensor in measured.values()})
+
+
+def _another_model(old: Sensitivity, model: Model, out: Path) -> SensitivityError:
+    """So that a file isn't replaced by accident."""
+    return SensitivityError(
+        f"is of another model, {old.provenance.model}: none of its tensors is in {model.path.name}",
+        "name another file with -o, or replace it with --force",
+        file=out,
+    )

@@ -36,8 +36,10 @@ def weighed(
     known: Known,
     journal: Journal,
     progress: Progress,
+    *,
+    old: Sensitivity | None = None,
 ) -> Sensitivity:
-    """`measured`, with alphas, and where everything is from."""
+    """`measured`, with alphas, and where everything is from. Without an analysis, what `old` has found out is kept."""
     model, importance = subject.model, subject.importance
     n_layers = n_layers_of(model)
     prior = prior_alphas(model.tensors, n_layers)
@@ -51,7 +53,10 @@ def weighed(
         **what.key,
     )
     if what.weighing is None:
-        return Sensitivity(tensors=_with_alphas(measured, alphas, {}, ""), provenance=provenance)
+        tensors_now = _with_alphas(measured, alphas, {}, "")
+        if old is None or old.provenance.weighing == PRIOR:
+            return Sensitivity(tensors=tensors_now, provenance=provenance, probes=known.others(()))
+        return _kept(old, Sensitivity(tensors=tensors_now, provenance=provenance))
     progress.stage("probes" if what.passes else "weights")
     with _prober(subject, what, measured, known, journal, progress) as prober:
         study = Study(
@@ -79,8 +84,22 @@ def weighed(
     return Sensitivity(
         tensors=_with_alphas(measured, alphas, found, what.weighing.name),
         provenance=provenance,
-        probes=probes,
+        probes=probes + known.others(probes),
     )
+
+
+def _kept(old: Sensitivity, new: Sensitivity) -> Sensitivity:
+    """`new`, with what `old` knows of tensors that haven't changed."""
+    before = old.tensors
+    tensors = {
+        name: replace(tensor, alpha=before[name].alpha, alpha_source=before[name].alpha_source)
+        if name in before and before[name].digest == tensor.digest and before[name].alpha_source != PRIOR
+        else tensor
+        for name, tensor in new.tensors.items()
+    }
+    source = old.provenance
+    provenance = replace(new.provenance, weighing=source.weighing, text=source.text, engine=source.engine)
+    return Sensitivity(tensors=frozen(tensors), provenance=provenance, probes=old.probes)
 
 
 @contextmanager

@@ -30,15 +30,23 @@ from quantrecipe.sensitivity.sensitivity import (
     rounded,
 )
 
-__all__ = ["FORMAT", "header_of", "line_of", "probe_of", "read_sensitivity", "tensor_of", "write_sensitivity"]
+__all__ = [
+    "FORMAT",
+    "header_of",
+    "line_of",
+    "line_of_probe",
+    "probe_of",
+    "read_sensitivity",
+    "tensor_of",
+    "write_sensitivity",
+]
 
 FORMAT = 1
 """Version of the layout."""
 
 _KEY = "quantrecipe_sensitivity"
-_LONGEST = (
-    1 << 26
-)  # characters of a line: 40 types of a tensor with a thousand experts need a thousandth of it
+_LONGEST = 1 << 26
+"""Characters of a line; 40 types of a tensor with a thousand experts need a thousandth of it."""
 _TEXTS = tuple(item.name for item in fields(Provenance) if item.type == "str")
 
 
@@ -69,15 +77,7 @@ def header_of(sensitivity: Sensitivity) -> dict[str, Any]:
     return {
         _KEY: FORMAT,
         **asdict(sensitivity.provenance),
-        "probes": [
-            {
-                "key": probe.key,
-                "what": probe.what,
-                "kld": rounded(probe.kld),
-                "standard_error": rounded(probe.standard_error),
-            }
-            for probe in sensitivity.probes
-        ],
+        "probes": [line_of_probe(probe) for probe in sensitivity.probes],
     }
 
 
@@ -101,6 +101,13 @@ def line_of(tensor: TensorSensitivity) -> dict[str, Any]:
     if tensor.unseen:
         line["unseen"] = list(tensor.unseen)
     return line
+
+
+def line_of_probe(probe: Probed) -> dict[str, Any]:
+    """A probe, as it stands in the header and in journals."""
+    line: dict[str, Any] = {"key": probe.key, "what": probe.what, "kld": rounded(probe.kld)}
+    line["standard_error"] = rounded(probe.standard_error)
+    return line if probe.used else line | {"used": False}
 
 
 def tensor_of(line: Mapping[str, Any]) -> TensorSensitivity:
@@ -128,6 +135,7 @@ def probe_of(line: Mapping[str, Any]) -> Probed:
         what=_text(line["what"]),
         kld=_number(line["kld"], least=-math.inf),
         standard_error=_number(line["standard_error"]),
+        used=line.get("used", True) is True,
     )
 
 

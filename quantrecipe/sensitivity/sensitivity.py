@@ -82,12 +82,14 @@ class Probed:
 
     key:   XXH3-128 of all that it depends on: weights, types and their versions, importance, text, engine
     what:  the tensors and types, as a person reads them: "attn_v, layers 0-3 → Q3_K"
+    used:  False where alphas don't rest on it: it is kept, so that it needn't be made again
     """
 
     key: str
     what: str
     kld: float
     standard_error: float
+    used: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

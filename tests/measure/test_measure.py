@@ -14,8 +14,9 @@ from quantrecipe import load_registry, open_model
 from quantrecipe.analyses.imatrix import Imatrix
 from quantrecipe.api import ModelAnalysis, Study, TensorAnalysis
 from quantrecipe.errors import ImportanceError, ModelError, NonFiniteError, OutputError, SensitivityError
+from quantrecipe.evaluate import Text
 from quantrecipe.importance import read_importance
-from quantrecipe.measure import Measurement, choose_types, measure
+from quantrecipe.measure import Measurement, Passes, choose_types, measure, prober
 from quantrecipe.measure.journal import Journal
 from quantrecipe.sensitivity import read_sensitivity
 
@@ -230,9 +231,58 @@ def test_any_analysis_of_models_may_weigh(model_file: Path, tmp_path: Path) -> N
     found = measure(open_model(model_file), tmp_path / "o.jsonl", what(weighing=Halves()), registry=REGISTRY)
     assert found.provenance.weighing == "halves 7"
     name = "blk.0.attn_q.weight"
-    assert found.tensors[name].alpha == pytest.approx(plain.tensors[name].alpha / 2)
+    assert found.tensors[name].alpha == pytest.approx(plain.tensors[name].alpha / 2, rel=1e-4)
     assert found.tensors[name].alpha_source == "halves"
     assert found.tensors["output.weight"].alpha_source == "prior"
+
+
+class Asking(ModelAnalysis):
+    """Makes one probe, of a tensor of its own choice."""
+
+    name = "asking"
+    summary = "one probe"
+
+    def __init__(self, tensor: str) -> None:
+        self.tensor = tensor
+
+    def weigh(self, study: Study) -> dict[str, float]:
+        assert study.evaluate is not None
+        return {self.tensor: study.evaluate({self.tensor: "Q4_0"}).kld / study.losses[self.tensor]["Q4_0"]}
+
+
+def test_what_probes_found_outlives_what_comes_later(
+    model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More types, and other probes, in the same file."""
+    runs: list[dict[str, str]] = []
+
+    def run(self: object, types: dict[str, str]) -> tuple[float, float]:
+        runs.append(dict(types))
+        return 0.0123456789, 0.001
+
+    monkeypatch.setattr(prober._Base, "__init__", lambda self, *settings: None)
+    monkeypatch.setattr(prober._Base, "close", lambda self: None)
+    monkeypatch.setattr(prober._Base, "run", run)
+    out, model = tmp_path / "o.jsonl", open_model(model_file)
+    passes = Passes(texts=(Text(name="t", data=b"words"),), tokens=512)
+    one, other = "blk.0.attn_q.weight", "output.weight"
+
+    def with_probe(tensor: str) -> Measurement:
+        return what(weighing=Asking(tensor), passes=passes, work=tmp_path)
+
+    first = measure(model, out, with_probe(one), registry=REGISTRY)
+    assert first == read_sensitivity(out)
+    more = measure(model, out, what(types=("Q4_0", "Q5_0")), registry=REGISTRY)
+    assert more.tensors[one].alpha == first.tensors[one].alpha
+    assert more.tensors[one].alpha_source == "asking"
+    assert (more.provenance.weighing, more.probes) == (first.provenance.weighing, first.probes)
+    second = measure(model, out, with_probe(other), registry=REGISTRY)
+    assert second.tensors[one].alpha_source == "prior"
+    assert [probe.used for probe in second.probes] == [True, False]
+    assert (
+        measure(model, out, with_probe(one), registry=REGISTRY).tensors[one].alpha == first.tensors[one].alpha
+    )
+    assert [list(types) for types in runs] == [[one], [other]]  # and no third
 
 
 def test_types_are_chosen_by_name() -> None:

@@ -2,8 +2,9 @@
 
     python benchmarks/measure.py [--threads 2] [--folder DIR] [--models …] [--all-rows] [--json]
 
-Kernels are compiled, and the file is read once, before the clock starts. "again" is the same measurement
-once more, when nothing is left to measure. --all-rows measures every row, too, and says how far the sample was off, in standard errors.
+Kernels are compiled, and the file is read once, before the clock starts. "again" is the same measurement once more,
+when nothing is left to measure. --all-rows measures every row, too, and says how far the sample was off, in standard
+errors.
 """
 
 from __future__ import annotations

@@ -199,7 +199,7 @@ def _budget(
 ) -> Budget:
     from quantrecipe.cli.budget_options import COMMAND_LINE
     from quantrecipe.fit.fit import like_budget
-    from quantrecipe.fit.stock import stock_plan
+    from quantrecipe.fit.stock import recipe_like, stock_plan
     from quantrecipe.recipe.budget import Budget
     from quantrecipe.recipe.origin import Origin
 
@@ -208,7 +208,8 @@ def _budget(
         return budget
     if budget.bpw is not None:
         raise click.UsageError("--like and --bpw exclude each other.")
-    plan = stock_plan(like, model, registry, importance, allow_requantize=allow_requantize)
+    recipe = recipe_like(like, registry)
+    plan = stock_plan(recipe, model, registry, importance, allow_requantize=allow_requantize)
     return like_budget(plan, budget)
 
 

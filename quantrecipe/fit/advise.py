@@ -12,7 +12,7 @@ from typing import Literal
 
 from quantrecipe.errors import PlanError
 from quantrecipe.fit.opened import opened_recipe
-from quantrecipe.fit.stock import estimated_loss, stock_mixes
+from quantrecipe.fit.stock import estimated_loss, recipe_like, stock_mixes
 from quantrecipe.fit.types import offered_types
 from quantrecipe.importance import Importance
 from quantrecipe.memory.active import ActiveBytes
@@ -32,11 +32,9 @@ __all__ = ["Advice", "Option", "Pick", "Room", "advise"]
 
 Way = Literal["gpu", "experts beside it", "some layers", "cpu", "no"]
 
-_SHOWN = frozenset(
-    {
-        *("IQ2_XXS", "IQ2_M", "Q2_K", "IQ3_XXS", "IQ3_M", "Q3_K_M", "IQ4_XS", "Q4_K_M", "Q5_K_M"),
-        *("Q6_K", "Q8_0"),
-    }
+_SHOWN = (
+    *("IQ2_XXS", "IQ2_M", "Q2_K", "IQ3_XXS", "IQ3_M", "Q3_K_M", "IQ4_XS", "Q4_K_M", "Q5_K_M"),
+    *("Q6_K", "Q8_0"),
 )
 _FINE = 0.05
 """Mean KL divergence below which answers hardly change: a Q4_K_M of 8 thousand million weights has about 0.03, a Q3_K_M
@@ -118,8 +116,9 @@ def advise(
 ) -> Advice:
     """The options that a machine has with a model. `settings`: context, type of the cache, batch."""
     losses = Losses(model, registry, sensitivity, {})
-    mixes = stock_mixes(model, registry, importance, losses, allow_requantize=allow_requantize)
-    plans = [(mix.name, mix.plan, mix.loss) for mix in mixes if mix.name in _SHOWN]
+    recipes = {name: recipe_like(name, registry) for name in _SHOWN}
+    mixes = stock_mixes(recipes, model, registry, importance, losses, allow_requantize=allow_requantize)
+    plans = [(mix.name, mix.plan, mix.loss) for mix in mixes]
     fitted = _fitted(model, registry, room, settings, importance, sensitivity, allow_requantize)
     if fitted is not None:
         plans.append(("fitted", fitted, estimated_loss(fitted, losses)))

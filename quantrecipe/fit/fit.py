@@ -7,15 +7,16 @@ recipe is that mix.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from quantrecipe.errors import PlanError
 from quantrecipe.fit.frozen import Frozen, freeze
-from quantrecipe.fit.opened import Floor, opened_recipe, target_key
+from quantrecipe.fit.opened import Floor, check_floors, opened_recipe, target_key
 from quantrecipe.fit.reasons import Reason, reason, reason_text
-from quantrecipe.fit.stock import PREFIX, Mix, estimated_loss, stock_mixes
-from quantrecipe.fit.types import offered_types
+from quantrecipe.fit.rivals import Rules, rivals
+from quantrecipe.fit.stock import PREFIX, Mix, estimated_loss, stock_mixes, stock_recipes
+from quantrecipe.fit.types import offered_types, running_types
 from quantrecipe.importance import Importance
 from quantrecipe.model.model import Model
 from quantrecipe.plan.limits import meters
@@ -72,7 +73,7 @@ class Fitted:
     spending:  what became of the budget
     decisions: one for each rule, those with the most to lose first
     stock:     the stock mixes of this model, the smallest first
-    rivals:    those that keep the same limits
+    rivals:    those that keep the same limits, floors and ties, and have types that were wanted
     winner:    the stock mix that loses less and is what the recipe says; None where the fitted one does
     """
 
@@ -99,10 +100,12 @@ def fit(
     *,
     importance: Importance | None = None,
     sensitivity: Sensitivity | None = None,
+    stock: Mapping[str, Recipe] | None = None,
 ) -> Fitted:
     """The recipe that loses least within the budget.
 
-    PlanError where the budget can't be kept or leaves nothing to choose.
+    `stock`: the mixes to compare with, by name; None: all of llama.cpp's. PlanError where the budget can't be kept or
+    leaves nothing to choose.
     """
 
     def plan_of(recipe: Recipe) -> Plan:
@@ -115,12 +118,19 @@ def fit(
             sensitivity=sensitivity,
         )
 
+    check_floors(request.floors, registry)
     losses = Losses(model, registry, sensitivity, {})
     types = offered_types(registry, request.types, request.target)
-    stock = stock_mixes(model, registry, importance, losses, allow_requantize=request.allow_requantize)
-    limits = meters(request.budget, model)
-    rivals = tuple(mix for mix in stock if all(meter.whole(mix.plan) <= meter.most for meter in limits))
-    best = min(rivals, key=lambda mix: (mix.loss, mix.nbytes), default=None)
+    mixes = stock_mixes(
+        stock_recipes(registry) if stock is None else stock,
+        model,
+        registry,
+        importance,
+        losses,
+        allow_requantize=request.allow_requantize,
+    )
+    equals = rivals(mixes, _rules(request, model, registry, types), registry)
+    best = min(equals, key=lambda mix: (mix.loss, mix.nbytes), default=None)
     chosen, frozen = _fitted(request, types, registry, losses, best, plan_of, importance is not None)
     assert chosen.spending is not None
     decisions = tuple(
@@ -141,9 +151,21 @@ def fit(
         spending=chosen.spending,
         loss=loss,
         decisions=decisions,
-        stock=tuple(stock),
-        rivals=rivals,
+        stock=tuple(mixes),
+        rivals=equals,
         winner=winner,
+    )
+
+
+def _rules(request: Request, model: Model, registry: Registry, types: Sequence[str]) -> Rules:
+    """What a stock mix has to keep, to be a rival."""
+    allowed: Collection[str] | None = None
+    if request.types:
+        allowed = types
+    elif request.target is not None:
+        allowed = running_types(registry, request.target)
+    return Rules(
+        limits=meters(request.budget, model), floors=request.floors, ties=request.ties, types=allowed
     )
 
 

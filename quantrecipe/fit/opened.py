@@ -16,7 +16,7 @@ from quantrecipe.recipe.target import Target
 from quantrecipe.recipe.write import write_recipe
 from quantrecipe.registry import Registry
 
-__all__ = ["Floor", "opened_recipe", "target_key"]
+__all__ = ["Floor", "check_floors", "opened_recipe", "target_key"]
 
 _SUPER_BLOCK = 256
 
@@ -72,10 +72,15 @@ def _rules(tensors: str, types: Sequence[str], registry: Registry) -> list[Draft
     return rules
 
 
+def check_floors(floors: Sequence[Floor], registry: Registry) -> None:
+    """PlanError for types that there aren't."""
+    for floor in floors:
+        if floor.type not in registry.formats:
+            problem = registry.missing_format(floor.type)
+            raise PlanError(f"--floor {floor.tensors}={floor.type}: {problem.what}", problem.remedy)
+
+
 def _above(floor: Floor, types: Sequence[str], registry: Registry) -> list[str]:
-    if floor.type not in registry.formats:
-        problem = registry.missing_format(floor.type)
-        raise PlanError(f"--floor: {problem.what}", problem.remedy)
     least = registry.formats[floor.type].spec.bits_per_weight
     kept = [name for name in types if registry.formats[name].spec.bits_per_weight >= least]
     return kept or [floor.type]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import fsum
 
@@ -11,11 +11,22 @@ from quantrecipe.importance import Importance
 from quantrecipe.model.model import Model
 from quantrecipe.plan.losses import Losses
 from quantrecipe.plan.make import make_plan
-from quantrecipe.plan.plan import Plan
+from quantrecipe.plan.plan import Assignment, Plan
 from quantrecipe.recipe.load import load_recipe
+from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry
 
-__all__ = ["MIXES", "Mix", "estimated_loss", "stock_mixes", "stock_plan"]
+__all__ = [
+    "MIXES",
+    "PREFIX",
+    "Mix",
+    "estimated_loss",
+    "quantized",
+    "recipe_like",
+    "stock_mixes",
+    "stock_plan",
+    "stock_recipes",
+]
 
 PREFIX = "llama.cpp/"
 MIXES = (
@@ -66,51 +77,63 @@ class Mix:
     plan: Plan
 
 
+def stock_recipes(registry: Registry) -> Mapping[str, Recipe]:
+    """The recipes of all mixes, by their names."""
+    return {name: load_recipe(f"{PREFIX}{name}", registry=registry) for name in MIXES}
+
+
 def stock_mixes(
-    model: Model, registry: Registry, importance: Importance | None, losses: Losses, *, allow_requantize: bool
+    recipes: Mapping[str, Recipe],
+    model: Model,
+    registry: Registry,
+    importance: Importance | None,
+    losses: Losses,
+    *,
+    allow_requantize: bool,
 ) -> list[Mix]:
     """Those that can be made of this model, the smallest first."""
-    found = list(_mixes(model, registry, importance, losses, allow_requantize=allow_requantize))
+    found = []
+    for name, recipe in recipes.items():
+        try:
+            plan = stock_plan(recipe, model, registry, importance, allow_requantize=allow_requantize)
+        except QuantrecipeError:  # needs importance that isn't there, or a type that this model can't have
+            continue
+        found.append(
+            Mix(
+                name=name,
+                nbytes=sum(a.nbytes for a in plan.assignments),
+                bits_per_weight=plan.bits_per_weight,
+                loss=estimated_loss(plan, losses),
+                plan=plan,
+            )
+        )
     return sorted(found, key=lambda mix: (mix.nbytes, mix.name))
 
 
 def stock_plan(
-    ref: str, model: Model, registry: Registry, importance: Importance | None, *, allow_requantize: bool
+    recipe: Recipe, model: Model, registry: Registry, importance: Importance | None, *, allow_requantize: bool
 ) -> Plan:
-    """The plan of a mix by its name, or of any recipe."""
-    name = f"{PREFIX}{ref}" if ref in MIXES else ref
-    recipe = load_recipe(name, registry=registry)
+    """The plan of a mix, as llama-quantize would write it."""
     return make_plan(
         recipe,
         model,
         registry=registry,
         importance=importance,
         allow_requantize=allow_requantize,
-        provenance=False,  # as llama-quantize writes it
+        provenance=False,
     )
+
+
+def recipe_like(ref: str, registry: Registry) -> Recipe:
+    """A mix by its name, or any recipe."""
+    return load_recipe(f"{PREFIX}{ref}" if ref in MIXES else ref, registry=registry)
 
 
 def estimated_loss(plan: Plan, losses: Losses) -> float:
     """What the types of a plan lose together."""
-    return fsum(
-        losses.of(a.tensor.name, a.format.spec)
-        for a in plan.assignments
-        if not a.copied and a.owner is None and a.format.spec.codec
-    )
+    return fsum(losses.of(a.tensor.name, a.format.spec) for a in quantized(plan))
 
 
-def _mixes(
-    model: Model, registry: Registry, importance: Importance | None, losses: Losses, *, allow_requantize: bool
-) -> Iterator[Mix]:
-    for name in MIXES:
-        try:
-            plan = stock_plan(name, model, registry, importance, allow_requantize=allow_requantize)
-        except QuantrecipeError:  # needs importance that isn't there, or a type that this model can't have
-            continue
-        yield Mix(
-            name=name,
-            nbytes=sum(a.nbytes for a in plan.assignments),
-            bits_per_weight=plan.bits_per_weight,
-            loss=estimated_loss(plan, losses),
-            plan=plan,
-        )
+def quantized(plan: Plan) -> list[Assignment]:
+    """The tensors that a plan encodes."""
+    return [a for a in plan.assignments if not a.copied and a.owner is None and a.format.spec.codec]

@@ -10,7 +10,7 @@ from quantrecipe.recipe.target import Target
 from quantrecipe.registry import Registry
 from quantrecipe.targets.table import load_targets
 
-__all__ = ["offered_types"]
+__all__ = ["offered_types", "running_types"]
 
 _NOT_UNASKED = {
     "F32": "no smaller than the source",
@@ -43,16 +43,22 @@ def offered_types(registry: Registry, patterns: Sequence[str], target: Target | 
                 raise PlanError(problem.what, problem.remedy)
             found.update(here)
     else:
-        table = load_targets()
-        engine, build, device = ("llama.cpp", None, None)
-        if target is not None:
-            engine, build, device = target.engine, target.build, target.device
-        found = {
-            name
-            for name in codecs.keys() - _NOT_UNASKED.keys()
-            if table.runs(engine, build, device, name).speed in ("fast", "unknown")
-            and (codecs[name].dialect == "ggml" or engine == "ik_llama.cpp")
-        }
+        found = set(running_types(registry, target)) - _NOT_UNASKED.keys()
         if not found:
-            raise PlanError(f"there is no type that runs well on {engine}", "name some with --types")
+            raise PlanError("there is no type that runs well on the target", "name some with --types")
     return tuple(sorted(found, key=lambda name: (codecs[name].bits_per_weight, name)))
+
+
+def running_types(registry: Registry, target: Target | None) -> frozenset[str]:
+    """What runs well on the target; without one, what llama.cpp runs well on some device."""
+    table = load_targets()
+    engine, build, device = ("llama.cpp", None, None)
+    if target is not None:
+        engine, build, device = target.engine, target.build, target.device
+    return frozenset(
+        name
+        for name, fmt in registry.formats.items()
+        if fmt.spec.codec
+        and (fmt.spec.dialect == "ggml" or engine == "ik_llama.cpp")
+        and table.runs(engine, build, device, name).speed in ("fast", "unknown")
+    )

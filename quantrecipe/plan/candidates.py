@@ -41,8 +41,8 @@ def candidates(
 ) -> list[Candidate]:
     """The ways that are open to a tensor, at least one; each resulting format once. PlanError where there is none.
 
-    A type that doesn't accept the tensor, that needs importance which it hasn't, or that the recipe's target doesn't
-    run is no candidate, if that leaves any.
+    A type that doesn't accept the tensor, that is bad without importance which it hasn't, or that the recipe's
+    target doesn't run is no candidate, if that leaves any.
     """
     assert decision.rule is not None
     found: list[tuple[str, Choice]] = []

@@ -27,9 +27,9 @@ def selected_importance(recipe: Recipe, importance: Importance | None) -> Import
 
 
 def may_lack_importance(spec: FormatSpec, tensor: TensorInfo, recipe: Recipe) -> bool:
-    """True where the tensor can be of this format without importance, as far as format and recipe go."""
+    """True where the tensor may well be of this format without importance, as far as format and recipe go."""
     demanded = spec.name in recipe.importance.required_for and tensor.role not in _CALIBRATION_LEAVES_OUT
-    return spec.importance != "required" and not demanded
+    return spec.importance not in ("required", "advised") and not demanded
 
 
 def check_importance(

@@ -156,12 +156,10 @@ class _Scope:
         if (named := self._named.get(rule.tensors)) is None:  # several rules are about the same tensors
             named = [t for t in tensors if self._names(rule.tensors, t, quantizable)]
             self._named[rule.tensors] = named
-        layers = rule.layers
-        left = [
-            (rank, tensor)
-            for rank, tensor in enumerate(named)
-            if layers is None or (tensor.layer is not None and layers.contains(tensor.layer, self.n_layers))
-        ]
+        layers = {tensor.layer for tensor in named}
+        if rule.layers is not None:
+            layers = {layer for layer in layers if rule.layers.contains(layer, self.n_layers)}
+        left = [(rank, tensor) for rank, tensor in enumerate(named) if tensor.layer in layers]
         return Match(
             named=frozenset(t.name for t in named),
             in_layers=frozenset(t.name for _, t in left),

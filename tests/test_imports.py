@@ -55,7 +55,18 @@ MAY_IMPORT = {
     "exchange": {
         *("errors", "gguf", "missing_formats", "model", "plan", "recipe", "registry", "tensor"),
     },
-    "output": {"api", "core", "errors", "gguf", "importance", "model", "plan", "recipe", "registry", "tensor"},
+    "output": {
+        "api",
+        "core",
+        "errors",
+        "gguf",
+        "importance",
+        "model",
+        "plan",
+        "recipe",
+        "registry",
+        "tensor",
+    },
     "cli": {
         *("scaffold", "testing"),
         *(

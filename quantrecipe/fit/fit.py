@@ -34,7 +34,7 @@ from quantrecipe.sensitivity.sensitivity import Sensitivity
 __all__ = ["Decision", "Fitted", "Request", "fit", "like_budget"]
 
 _WIDTH = 108
-_ROUNDS = 5
+_ROUNDS = 12
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -148,7 +148,7 @@ def fit(
         text=frozen.text if winner is None else _stock_text(request, winner, loss),
         plan=frozen.plan if winner is None else winner.plan,
         fitted_plan=frozen.plan,
-        spending=chosen.spending,
+        spending=_spending(chosen.spending, request.budget, frozen.plan),
         loss=loss,
         decisions=decisions,
         stock=tuple(mixes),
@@ -208,15 +208,14 @@ def _fitted(
             why=lambda members: reason_text(reason(members, types, losses, registry)),
             plan_of=plan_of,
             summary=_summary(chosen),
-            comments=_comments(chosen, chosen.spending, losses, best),
+            comments=_comments(chosen, request.budget, chosen.spending, losses, best),
             extra={"target": target_key(request.target)} if request.target else None,
             importance="required" if has_importance else None,
         )
         over = 0 if request.budget.size is None else frozen.plan.nbytes - request.budget.size
         if over <= 0:
             return chosen, frozen
-        assert budget.size is not None
-        budget = replace(budget, size=budget.size - over)
+        budget = replace(budget, size=chosen.nbytes - over)
     raise PlanError(
         "the recipe that is recorded in the file doesn't fit into the budget beside it",
         "allow a few KiB more",
@@ -232,10 +231,19 @@ def _summary(plan: Plan) -> str:
     )
 
 
-def _comments(plan: Plan, spending: Spending, losses: Losses, best: Mix | None) -> list[str]:
-    limits = ", ".join(f"{spent.key} {spent.most:,}" for spent in spending.limits)
+def _spending(spending: Spending, budget: Budget, plan: Plan) -> Spending:
+    """As the file has it that is written: with the recipe in it."""
+    limits = [
+        replace(spent, most=budget.size or spent.most, used=plan.nbytes) if spent.key == "size" else spent
+        for spent in spending.limits
+    ]
+    return replace(spending, limits=tuple(limits))
+
+
+def _comments(plan: Plan, budget: Budget, spending: Spending, losses: Losses, best: Mix | None) -> list[str]:
+    limits = ", ".join(f"{meter.key} {meter.text(meter.most)}" for meter in meters(budget, plan.model))
     said = [
-        f"Made by `quantrecipe fit` for {plan.model.path.name} ({plan.model.arch}). Limits, in bytes: {limits}.",
+        f"Made by `quantrecipe fit` for {plan.model.path.name} ({plan.model.arch}). Limits: {limits}.",
         f"Expected loss {spending.loss:.3g}, mean KL divergence in nats; losses are from: {losses.source}.",
     ]
     if best is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from quantrecipe.errors import QuantrecipeError
 from quantrecipe.lint.allow import apply_allowances
@@ -21,7 +20,7 @@ from quantrecipe.lint.text import cut_texts
 from quantrecipe.lint.where import where_it_runs
 from quantrecipe.lint.yardsticks import yardsticks
 from quantrecipe.recipe.document import MAX_BYTES
-from quantrecipe.recipe.load import load_recipe
+from quantrecipe.recipe.load import load_recipe, recipe_place
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry
 from quantrecipe.targets import Targets
@@ -66,7 +65,7 @@ def lint(
     strict: bool = False,
 ) -> Report:
     """Everything that there is to say of the recipe of a path or name; never raises for what is wrong with it."""
-    text = _text(ref)
+    text = _text(ref, registry)
     try:
         recipe = load_recipe(ref, registry=registry, settings=settings)
     except QuantrecipeError as error:
@@ -110,15 +109,13 @@ def _refused(error: QuantrecipeError) -> Iterator[Finding]:
         yield Finding(code=code, severity=CODES[code].severity, problem=problem)
 
 
-def _text(ref: str) -> str | None:
-    """The text of a recipe's own file; None for shipped recipes, and for what can't be read."""
-    path = Path(ref)
+def _text(ref: str, registry: Registry) -> str | None:
+    """The text of the recipe's own file; None where it can't be read."""
     try:
-        if path.is_file() and path.stat().st_size <= MAX_BYTES:
-            return path.read_text(encoding="utf-8")
-    except (OSError, ValueError):
+        text = recipe_place(ref, registry).read()
+    except QuantrecipeError:
         return None
-    return None
+    return text if len(text) <= MAX_BYTES else None
 
 
 def _once(findings: Iterable[Finding]) -> list[Finding]:

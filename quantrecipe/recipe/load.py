@@ -36,7 +36,7 @@ from quantrecipe.recipe.tree import find_revision, is_revision
 if TYPE_CHECKING:
     from quantrecipe.registry import Registry
 
-__all__ = ["SHARED_KEPT_LIST", "load_recipe", "load_recipe_text"]
+__all__ = ["SHARED_KEPT_LIST", "load_recipe", "load_recipe_text", "recipe_place"]
 
 
 def load_recipe(
@@ -49,15 +49,18 @@ def load_recipe(
     values of variables, as `--set` gives them. RecipeError with every problem of every file, in line order.
     """
     registry = registry or _load_registry()
+    return _load(recipe_place(ref, registry), None, registry, settings)
+
+
+def recipe_place(ref: str | Path, registry: Registry) -> Place:
+    """Where the recipe of a path, of a path at a revision, or of a shipped recipe's name is."""
     # Path.is_file raises for odd texts
     if isinstance(ref, str) and is_revision(ref):
         tree, path = find_revision(ref)
-        place = Place(file=ref, path=path, tree=tree)
-    elif isinstance(ref, str) and not ref.endswith(SUFFIXES) and not os.path.isfile(ref):  # noqa: PTH113
-        place = Place.shipped(ref, registry)
-    else:
-        place = Place(file=Path(ref).as_posix(), path=Path(ref))
-    return _load(place, None, registry, settings)
+        return Place(file=ref, path=path, tree=tree)
+    if isinstance(ref, str) and not ref.endswith(SUFFIXES) and not os.path.isfile(ref):  # noqa: PTH113
+        return Place.shipped(ref, registry)
+    return Place(file=Path(ref).as_posix(), path=Path(ref))
 
 
 def load_recipe_text(

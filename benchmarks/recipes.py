@@ -36,7 +36,7 @@ from quantrecipe.evaluate import (
     score,
     summarise,
 )
-from quantrecipe.importance import Importance, merged, read_importance
+from quantrecipe.importance import Importance, encode_gguf, merged, read_importance
 from quantrecipe.importance.assumed import assumed_importance
 from quantrecipe.model.model import Model
 from quantrecipe.model.open import open_model
@@ -152,8 +152,12 @@ class Bench:
 
     @cached_property
     def importance(self) -> Importance:
-        found = [read_importance(path) for path in self.matrices]
-        return found[0] if len(found) == 1 else merged(found)
+        if len(self.matrices) == 1:
+            return read_importance(self.matrices[0])
+        out = self.work / f"{self.path.name}.imatrix.gguf"
+        both = merged([read_importance(path) for path in self.matrices])
+        out.write_bytes(b"".join(encode_gguf(both).pieces()))
+        return read_importance(out)
 
     @cached_property
     def reference(self) -> Reference:
@@ -187,7 +191,7 @@ class Bench:
 
     def table(self, recipes: Sequence[str], stock: Sequence[str]) -> Iterator[str]:
         """Markdown: the stock mixes, then the recipes beside them, text by text."""
-        names = [Path(name).name.removesuffix(".val.txt") for name in self.reference.split(self._any())]
+        names = [path.name.removesuffix(".val.txt") for path in self.texts]
         heads = [f"{name}: KLD | top-1 | PPL |" for name in names]
         yield f"| stock | bits | {' '.join(heads)}"
         yield "|---|---:|" + "---:|---:|---:|" * len(names)
@@ -215,9 +219,6 @@ class Bench:
                 beside = f"{there[0].mean():.5f} | {100 * change:+.0f} ± {100 * error:.0f} % |"
                 cells.append(f"{self._figures(part)} {beside}")
             yield self._row(recipe, plan, cells)
-
-    def _any(self) -> Positions:
-        return self.positions(self.plan("llama.cpp/Q8_0"))
 
     def _parts(self, recipe: str) -> tuple[Plan, list[Positions]]:
         plan = self.plan(recipe)

@@ -89,32 +89,26 @@ def test_it_has_about_five_bits_per_weight_on_a_dense_model(recipe: Recipe, regi
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_the_head_has_eight_bits_whatever_tensor_it_is(tied: bool, recipe: Recipe) -> None:
+def test_the_head_has_six_bits_whatever_tensor_it_is(tied: bool, recipe: Recipe) -> None:
     found = types(recipe, model(tied=tied))
-    assert found["token_embd" if tied else "output"] == "Q8_0"
+    assert found["token_embd" if tied else "output"] == "Q6_K"
     assert tied or found["token_embd"] == "Q4_K"
 
 
-def test_values_and_outer_layers_have_more_bits(recipe: Recipe) -> None:
+def test_what_is_small_and_sensitive_has_more_bits(recipe: Recipe) -> None:
     found = types(recipe, model())
-    assert {found[f"blk.{layer}.attn_v"] for layer in range(32)} == {"Q8_0"}
-    assert [found[f"blk.{layer}.ffn_up"] for layer in (0, 1, 2, 29, 30, 31)] == [
-        *("Q5_K", "Q5_K", "Q4_K", "Q4_K", "Q5_K", "Q5_K"),
-    ]
-    assert found["blk.0.attn_norm"] == "keep"
-
-
-def test_every_head_with_values_of_its_own_gets_six_bits(recipe: Recipe) -> None:
-    found = types(recipe, model(kv=4096))
     assert {found[f"blk.{layer}.attn_v"] for layer in range(32)} == {"Q6_K"}
+    assert {found[f"blk.{layer}.attn_q"] for layer in range(32)} == {"Q5_K"}
+    assert {found[f"blk.{layer}.ffn_down"] for layer in range(32)} == {"Q5_K"}
+    assert [found[f"blk.{layer}.ffn_up"] for layer in (0, 1, 30, 31)] == ["Q5_K", "Q4_K", "Q4_K", "Q5_K"]
+    assert found["blk.0.attn_norm"] == "keep"
 
 
 def test_what_every_token_passes_has_more_bits_than_the_experts(recipe: Recipe) -> None:
     found = types(recipe, model(width=2048, ffn=1024, kv=512, experts=64))
-    assert found["blk.5.attn_q"] == found["blk.5.ffn_down_shexp"] == "Q8_0"
-    assert found["blk.0.ffn_up"] == "Q6_K"
-    assert found["blk.5.ffn_up_exps"] == "Q4_K"
-    assert found["blk.31.ffn_up_exps"] == "Q5_K"
+    assert found["blk.5.attn_q"] == found["blk.5.attn_k"] == found["blk.5.ffn_down_shexp"] == "Q8_0"
+    assert found["blk.0.ffn_up"] == "Q8_0"
+    assert (found["blk.5.ffn_up_exps"], found["blk.5.ffn_down_exps"]) == ("Q4_K", "Q5_K")
     assert found["blk.5.ffn_gate_inp"] == "keep"
 
 

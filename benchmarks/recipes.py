@@ -3,6 +3,7 @@
     python benchmarks/recipes.py                                            the example model, on the tests' text
     python benchmarks/recipes.py --model DIR --imatrix code.gguf prose.gguf --text code.val.txt prose.val.txt
     python benchmarks/recipes.py --plans                                    sizes and estimates on reference models
+    python benchmarks/recipes.py --roles deepseek-v3.1                      bytes and bits of each role on one
 
 Between two stock mixes, "the same bytes" are a straight line: what comes of giving some of the tensors the one's types,
 and the others the other's. Of all stock mixes those count between which the line is lowest, so it is the best that they
@@ -259,6 +260,28 @@ def plans(recipes: Sequence[str], models: Sequence[str]) -> Iterator[str]:
         yield f"| {recipe.split('/')[-1]} |" + "".join(cells)
 
 
+def roles(recipes: Sequence[str], name: str) -> Iterator[str]:
+    """Markdown: what each role gets on a reference model, in GiB and bits per weight."""
+    registry = load_registry(plugins=False)
+    model = open_model(f"shapes/{name}", registry=registry)
+    importance = assumed_importance(model.tensors)
+    found: dict[str, list[str]] = {}
+    totals = []
+    for recipe in recipes:
+        loaded = load_recipe(recipe, registry=registry)
+        plan = make_plan(loaded, model, registry=registry, importance=importance)
+        for role in sorted({a.tensor.role for a in plan.assignments if len(a.tensor.shape) > 1}):
+            mine = [a for a in plan.assignments if a.tensor.role == role]
+            nbytes, weights = sum(a.nbytes for a in mine), sum(a.tensor.size for a in mine)
+            found.setdefault(role, []).append(f"{nbytes / (1 << 30):.2f} | {8 * nbytes / weights:.2f}")
+        totals.append(f"{plan.nbytes / (1 << 30):.2f} | {plan.bits_per_weight:.2f}")
+    yield f"| {name} |" + "".join(f" {recipe.split('/')[-1]}: GiB | bits |" for recipe in recipes)
+    yield "|---|" + "---:|---:|" * len(recipes)
+    for role, cells in found.items():
+        yield f"| {role} |" + "".join(f" {cell} |" for cell in cells)
+    yield "| whole file |" + "".join(f" {total} |" for total in totals)
+
+
 def _estimated(recipe: str, plan: Plan, sensitivity: Sensitivity) -> Point:
     costs = [sensitivity.cost(a.tensor.name, a.type) or 0.0 for a in plan.assignments]
     return Point(name=recipe, nbytes=tensor_bytes(plan), loss=np.array([sum(costs)]))
@@ -279,8 +302,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="of llama.cpp")
     parser.add_argument("--work", type=Path, default=Path("recipes-work"), metavar="DIR")
     parser.add_argument("--plans", nargs="*", metavar="MODEL", help="plan only, on these reference models")
+    parser.add_argument("--roles", metavar="MODEL", help="plan only: bytes by role on this reference model")
     args = parser.parse_args()
-    if args.plans is not None:
+    if args.roles:
+        rows = roles(args.recipes, args.roles)
+    elif args.plans is not None:
         rows = plans(args.recipes, args.plans or PLANNED)
     else:
         args.work.mkdir(parents=True, exist_ok=True)

@@ -74,6 +74,16 @@ def test_the_sizes_in_the_readme_are_true() -> None:
         assert found == [size.strip() for size in sizes.split("|")], name
 
 
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_sizes_in_the_summary_are_true(name: str) -> None:
+    summary = load_recipe(f"quantrecipe/{name}", registry=REGISTRY).summary
+    said = re.findall(r"([\d.]+) (?:bits per weight )?on ([\w. ]+)", summary)
+    assert len(said) == 2, summary
+    names = {"Llama 3.1 8B": DENSE, "Qwen3 30B A3B": MIXTURE, "DeepSeek V3.1": LATENT}
+    for size, model in said:
+        assert f"{planned(name, names[model]).bits_per_weight:.1f}" == size, (name, model)
+
+
 @pytest.mark.parametrize("model", [DENSE, MIXTURE, LATENT, HYBRID])
 def test_each_rung_of_the_ladder_is_larger_than_the_one_below(model: str) -> None:
     sizes = [planned(name, model).nbytes for name in LADDER]

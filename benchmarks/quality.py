@@ -1,0 +1,293 @@
+"""Stock mixes of llama.cpp beside fitted ones of the same bytes: KL divergence, measured on text that nothing has seen.
+
+    python benchmarks/quality.py FOLDER                               all models and mixes; hours, on two cores
+    python benchmarks/quality.py FOLDER --models tiny-code --mixes Q2_K Q4_K_M --chunks 20
+    python benchmarks/quality.py FOLDER --json quality.json           for benchmarks/quality_page.py
+
+FOLDER (or $QUANTRECIPE_MODELS) has models as Hugging Face folders, for each NAME a folder NAME-extra with importance
+matrices (imatrix.merged.gguf, or imatrix.code.gguf and imatrix.prose.gguf, which are merged), and in texts/
+code.calib.txt and prose.calib.txt, which probes read, code.val.txt and prose.val.txt, by which mixes are judged.
+
+Four ways of knowing what to spend bytes on:
+
+    probes    losses measured, alphas from 30 probes           quantrecipe fit --imatrix … --text …
+    roles     losses measured, alphas from a probe a role      quantrecipe fit --imatrix … --text … --probes 8
+    prior     losses measured, alphas of the prior             quantrecipe fit --imatrix …
+    headers   nothing measured: the prior, and typical losses  quantrecipe fit --imatrix … --prior
+
+Whatever was evaluated is kept in --work, and a run that was stopped goes on where it was. Needs llama-cpp-python.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from quantrecipe.evaluate import (
+    Positions,
+    Reference,
+    make_reference,
+    read_reference,
+    read_text,
+    score,
+    summarise,
+)
+from quantrecipe.fit import Request, fit
+from quantrecipe.importance import Importance, encode_gguf, merged, read_importance
+from quantrecipe.measure import Measurement, Passes, choose_types, measure
+from quantrecipe.model.model import Model
+from quantrecipe.model.open import open_model
+from quantrecipe.output.apply import apply_plan
+from quantrecipe.plan.make import make_plan
+from quantrecipe.plan.plan import Plan
+from quantrecipe.recipe.budget import Budget
+from quantrecipe.recipe.load import load_recipe
+from quantrecipe.recipe.origin import Origin
+from quantrecipe.registry import load_registry
+from quantrecipe.sensitivity.sensitivity import Sensitivity
+
+MIXES = (
+    "Q2_K",
+    "IQ3_XXS",
+    "IQ3_XS",
+    "Q3_K_S",
+    "IQ3_S",
+    "IQ3_M",
+    "Q3_K_M",
+    "Q3_K_L",
+    "IQ4_XS",
+    "IQ4_NL",
+    "Q4_K_S",
+    "Q4_K_M",
+    "Q5_K_S",
+    "Q5_K_M",
+    "Q6_K",
+)
+"""The stock mixes from Q2_K to Q6_K. Older types (Q4_0, Q5_1, …), which lose more at their size, prove little."""
+
+WAYS = ("probes", "roles", "prior", "headers")
+KINDS = ("code", "prose")
+PROBES = 30
+TOKENS = 16384
+"""That each probe reads."""
+
+CONSOLE = Console(stderr=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """A model, and where its files are kept."""
+
+    name: str
+    folder: Path
+    work: Path
+    chunks: int | None
+    threads: int | None
+
+    @cached_property
+    def registry(self) -> Any:
+        return load_registry(plugins=False)
+
+    @cached_property
+    def model(self) -> Model:
+        return open_model(self.folder / self.name, registry=self.registry)
+
+    @cached_property
+    def importance(self) -> Importance:
+        """Of code and prose together; the same for stock and fitted mixes."""
+        extra = self.folder / f"{self.name}-extra"
+        if (extra / "imatrix.merged.gguf").exists():
+            return read_importance(extra / "imatrix.merged.gguf")
+        out = self.work / "imatrix.merged.gguf"
+        if not out.exists():
+            parts = [read_importance(extra / f"imatrix.{kind}.gguf") for kind in KINDS]
+            out.write_bytes(b"".join(encode_gguf(merged(parts)).pieces()))
+        return read_importance(out)
+
+    @cached_property
+    def reference(self) -> Reference:
+        """What the model in BF16 says about the validation texts."""
+        path = self.work / f"validation.{self.chunks or 'all'}.reference"
+        if not path.exists():
+            bf16 = self.work / "BF16.gguf"
+            recipe = load_recipe("llama.cpp/BF16", registry=self.registry)
+            apply_plan(make_plan(recipe, self.model, registry=self.registry), bf16, force=True)
+            texts = [read_text(self.folder / f"texts/{kind}.val.txt") for kind in KINDS]
+            make_reference(bf16, texts, path, chunks=self.chunks, threads=self.threads)
+            bf16.unlink()
+        return read_reference(path)
+
+    def stock(self, mix: str) -> Plan:
+        recipe = load_recipe(f"llama.cpp/{mix}", registry=self.registry)
+        return make_plan(
+            recipe, self.model, registry=self.registry, importance=self.importance, provenance=False
+        )
+
+    def sensitivity(self, way: str) -> Sensitivity | None:
+        """What a way finds out; None for what is known from headers alone."""
+        if way == "headers":
+            return None
+        roles = len({tensor.role for tensor in self.model.tensors if len(tensor.shape) > 1})
+        texts = tuple(read_text(self.folder / f"texts/{kind}.calib.txt") for kind in KINDS)
+        probes = {"probes": PROBES, "roles": roles, "prior": 0}[way]
+        what = Measurement(
+            types=choose_types(self.registry),
+            analysis=self.registry.analyses["imatrix"],
+            weighing=self.registry.analyses["probe"] if probes else None,
+            probes=probes,
+            passes=Passes(texts=texts, tokens=TOKENS, threads=self.threads) if probes else None,
+            work=self.work,
+            threads=self.threads,
+        )
+        out = self.work / f"{way}.sensitivity.jsonl"
+        return measure(self.model, out, what, registry=self.registry, importance=self.importance)
+
+    def fitted(self, way: str, like: Plan, sensitivity: Sensitivity | None) -> tuple[Plan, str, float]:
+        """The plan of at most the same bytes; the stock mix that it is, if it is one; and its expected loss."""
+        nbytes = data_bytes(like)
+        weights = sum(tensor.size for tensor in self.model.tensors)
+        budget = Budget(origin=Origin(file="benchmark", line=1), bpw=(8 * nbytes + 4) / weights)
+        found = fit(
+            self.model,
+            Request(name=f"{self.name}-{way}", budget=budget),
+            self.registry,
+            importance=self.importance,
+            sensitivity=sensitivity,
+        )
+        assert data_bytes(found.plan) <= nbytes
+        winner = found.winner
+        return found.plan, winner.name if winner else "", winner.loss if winner else found.loss
+
+    def evaluated(self, plan: Plan, what: str) -> Positions:
+        """What llama.cpp makes of a plan's file. Plans that give the same weights are run once."""
+        digest = hashlib.blake2b(self.reference.key.encode(), digest_size=16)
+        for a in plan.assignments:
+            digest.update(f"{a.tensor.name} {a.type} {a.encoding}\n".encode())
+        kept = self.work / "evaluations" / f"{digest.hexdigest()}.npy"
+        if not kept.exists():
+            CONSOLE.print(f"{self.name}: {what}", highlight=False)
+            kept.parent.mkdir(exist_ok=True)
+            file = self.work / f"candidate.{os.getpid()}.gguf"
+            apply_plan(plan, file, force=True)
+            positions = score(file, self.reference, threads=self.threads)
+            file.unlink()
+            part = kept.with_suffix(".part.npy")
+            np.save(part, positions.stacked().astype(np.float32))
+            part.replace(kept)
+        return Positions.from_stacked(np.load(kept).astype(np.float64))
+
+
+def data_bytes(plan: Plan) -> int:
+    return sum(a.nbytes for a in plan.assignments)
+
+
+def figures(bench: Bench, positions: Positions) -> dict[str, Any]:
+    """Of each text, and of all together."""
+    parts = {"all": positions} | {
+        name.removesuffix(".val.txt"): part for name, part in bench.reference.split(positions).items()
+    }
+    return {name: summarise(part).to_json() for name, part in parts.items()}
+
+
+def compared(one: Positions, other: Positions) -> tuple[float, float]:
+    """Relative change of the mean divergence from `other` to `one`, and its standard error: of a ratio of means."""
+    ratio = float(one.divergence.mean() / other.divergence.mean())
+    residual = one.divergence - ratio * other.divergence
+    error = float(residual.std(ddof=1)) / math.sqrt(len(one)) / float(other.divergence.mean())
+    return ratio - 1, error
+
+
+def rows(bench: Bench, mixes: list[str], ways: list[str]) -> Iterator[dict[str, Any]]:
+    """One for each stock mix, with the fitted ones of its size."""
+    found: Mapping[str, Sensitivity | None] = {way: bench.sensitivity(way) for way in ways}
+    for mix in mixes:
+        plan = bench.stock(mix)
+        stock = bench.evaluated(plan, f"{mix}, stock")
+        row: dict[str, Any] = {
+            "mix": mix,
+            "nbytes": data_bytes(plan),
+            "bits_per_weight": plan.bits_per_weight,
+            "stock": figures(bench, stock),
+            "fitted": {},
+        }
+        for way in ways:
+            mine, winner, loss = bench.fitted(way, plan, found[way])
+            positions = bench.evaluated(mine, f"{mix}, {way}")
+            change, error = compared(positions, stock)
+            row["fitted"][way] = {
+                "nbytes": data_bytes(mine),
+                "bits_per_weight": mine.bits_per_weight,
+                "is": winner,
+                "expected": loss,
+                "change": change,
+                "change_error": error,
+                "figures": figures(bench, positions),
+            }
+            CONSOLE.print(
+                f"{bench.name} {mix:8} {way:8} {100 * change:+6.1f} ± {100 * error:.1f} %  {winner}",
+                highlight=False,
+            )
+        yield row
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").splitlines()[0], formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", nargs="?", type=Path, default=os.environ.get("QUANTRECIPE_MODELS"))
+    parser.add_argument(
+        "--models", nargs="+", metavar="NAME", help="folders in FOLDER; all with a NAME-extra"
+    )
+    parser.add_argument("--mixes", nargs="+", choices=MIXES, default=list(MIXES))
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument(
+        "--chunks", type=int, metavar="N", help="the first N chunks of each text; default all"
+    )
+    parser.add_argument("--threads", type=int, metavar="N")
+    parser.add_argument(
+        "--work", type=Path, default=Path("quality-work"), metavar="DIR", help="where results are kept"
+    )
+    parser.add_argument(
+        "--json", type=Path, metavar="OUT", help="write results here; default standard output"
+    )
+    args = parser.parse_args()
+    if args.folder is None or not Path(args.folder).is_dir():
+        parser.error("give the folder of the models, or set QUANTRECIPE_MODELS")
+    folder = Path(args.folder)
+    names = args.models or sorted(
+        path.name for path in folder.iterdir() if (folder / f"{path.name}-extra").is_dir()
+    )
+    results = []
+    for name in names:
+        work = args.work / name
+        work.mkdir(parents=True, exist_ok=True)
+        bench = Bench(name=name, folder=folder, work=work, chunks=args.chunks, threads=args.threads)
+        results.append(
+            {
+                "model": name,
+                "weights": sum(tensor.size for tensor in bench.model.tensors),
+                "reference": bench.reference.to_json() | {"path": ""},
+                "rows": list(rows(bench, args.mixes, args.ways)),
+            }
+        )
+        text = json.dumps({"probes": PROBES, "tokens": TOKENS, "models": results}, indent=1)
+        if args.json:
+            args.json.write_text(text + "\n", encoding="utf-8")
+    if not args.json:
+        sys.stdout.write(text + "\n")
+
+
+if __name__ == "__main__":
+    main()

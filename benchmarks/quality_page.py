@@ -1,0 +1,209 @@
+"""Write docs/quality.md and its picture: stock mixes beside fitted ones of the same bytes.
+
+    python benchmarks/quality.py FOLDER --json quality.json     (takes hours)
+    python benchmarks/quality_page.py quality.json              needs matplotlib
+
+What others have published stands in the picture for comparison; their models and texts are others.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs/quality.md"
+PICTURE = ROOT / "docs/images/quality.svg"
+
+WAYS = {
+    "probes": ("30 probes", "#1f5fa8"),
+    "roles": ("a probe a role", "#4c9f70"),
+    "prior": ("prior, losses measured", "#c98a1b"),
+    "headers": ("prior alone", "#a04a6f"),
+}
+
+LLAMA_3_8B = {  # GiB, KLD
+    "Q6_K": (6.14, 0.0055),
+    "Q5_K_M": (5.33, 0.0108),
+    "Q4_K_M": (4.58, 0.0282),
+    "IQ4_XS": (4.14, 0.0363),
+    "Q3_K_M": (3.74, 0.0844),
+    "IQ3_XXS": (3.05, 0.184),
+    "IQ2_M": (2.74, 0.326),
+}
+"""llama.cpp, tools/perplexity/README.md: Llama-3-8B on Wikitext-2, with importance."""
+
+LLAMA_3_8B_WEIGHTS = 8.03e9
+
+TARGET_SIZE = (4.86, 0.0176 / 0.0209 - 1)
+"""llama.cpp pull request 15550 (EAddario): ERNIE-4.5-21B, bits per weight and change of the KLD against Q4_K_M."""
+
+INTRO = """\
+# Quality: fitted mixes and stock ones
+
+<!-- Written by benchmarks/quality_page.py: change that, not this. -->
+
+For every stock mix of llama.cpp from Q2_K to Q6_K, `quantrecipe fit` looked for a mix of the same bytes, and llama.cpp
+measured both: mean KL divergence from the BF16 model, on text that neither importance nor probes have seen, code and
+prose. Both sides are made with the same importance matrix. `python benchmarks/quality.py` repeats it.
+
+![KL divergence against bits per weight, stock and fitted](images/quality.svg)
+
+Four ways of knowing what to spend bytes on:
+
+| way | losses of types | how much tensors matter | `fit` |
+|---|---|---|---|
+| **{probes}** | measured | {n} passes over {tokens:,} tokens of calibration text | `--imatrix … --text …` |
+| **{roles}** | measured | one pass for each role | `--imatrix … --text … --probes 8` |
+| **{prior}** | measured | what is usual for role and depth | `--imatrix …` |
+| **{headers}** | what is usual for the type | what is usual for role and depth | `--imatrix … --prior` |
+"""
+
+
+def main() -> None:
+    if len(sys.argv) != 2:
+        raise SystemExit(__doc__)
+    results = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    labels = {way: label for way, (label, _) in WAYS.items()}
+    lines = [INTRO.format(n=results["probes"], tokens=results["tokens"], **labels)]
+    for model in results["models"]:
+        lines += section(model)
+    PAGE.write_text("\n".join(lines), encoding="utf-8")
+    draw(results["models"])
+
+
+def section(model: dict[str, Any]) -> list[str]:
+    """One model: the changes of the KLD, then everything of the best way."""
+    ways = [way for way in WAYS if way in model["rows"][0]["fitted"]]
+    texts = ", ".join(f"{text['chunks']} chunks of {text['name']}" for text in model["reference"]["texts"])
+    lines = [
+        f"## {model['model']}, {model['weights'] / 1e6:.1f} million weights",
+        "",
+        f"{texts}, context {model['reference']['n_ctx']}. Change of the mean KLD at the same bytes, ± its standard",
+        "error; = where the estimate says that the stock mix is better, and `fit` gives just that.",
+        "",
+        "| stock mix | bits per weight | KLD | " + " | ".join(WAYS[way][0] for way in ways) + " |",
+        "|---|---|---|" + "---|" * len(ways),
+    ]
+    for row in model["rows"]:
+        cells = (change(row["fitted"][way]) for way in ways)
+        kld = row["stock"]["all"]["kld_mean"]
+        lines.append(
+            f"| {row['mix']} | {row['bits_per_weight']:.2f} | {kld:.5f} | " + " | ".join(cells) + " |"
+        )
+    changes = {way: [row["fitted"][way]["change"] for row in model["rows"]] for way in ways}
+    lines += [
+        "| **mean** | | | "
+        + " | ".join(f"**{100 * statistics.fmean(changes[way]):+.1f} %**" for way in ways)
+        + " |",
+        "| worst | | | " + " | ".join(f"{100 * max(changes[way]):+.1f} %" for way in ways) + " |",
+        "",
+        f"In full, stock → {WAYS[ways[0]][0]}:",
+        "",
+        "| stock mix | KLD, code | KLD, prose | KLD, 99 % | top-1 | perplexity, code | perplexity, prose |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in model["rows"]:
+        stock, fitted = row["stock"], row["fitted"][ways[0]]["figures"]
+        both = [
+            f"{stock[text][figure]:{form}} → {fitted[text][figure]:{form}}"
+            for text, figure, form in (
+                ("code", "kld_mean", ".5f"),
+                ("prose", "kld_mean", ".5f"),
+                ("all", "kld_99", ".4f"),
+                ("all", "top1", ".2%"),
+                ("code", "perplexity", ".3f"),
+                ("prose", "perplexity", ".3f"),
+            )
+        ]
+        lines.append(f"| {row['mix']} | " + " | ".join(both) + " |")
+    lines.append("")
+    return lines
+
+
+def change(fitted: dict[str, Any]) -> str:
+    sign = " =" if fitted["is"] else ""
+    return f"{100 * fitted['change']:+.1f} ± {100 * fitted['change_error']:.1f} %{sign}"
+
+
+def draw(models: list[dict[str, Any]]) -> None:
+    """Above the divergence against size, below what changes at the same bytes."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.2 * len(models), 7.6), layout="constrained")
+    axes = figure.subplots(2, len(models), squeeze=False, sharex="col", height_ratios=(3, 2))
+    gib = 8 * 2**30 / LLAMA_3_8B_WEIGHTS
+    for (above, below), model in zip(axes.T, models, strict=True):
+        rows = sorted(model["rows"], key=lambda row: row["bits_per_weight"])
+        bits = [row["bits_per_weight"] for row in rows]
+        above.plot(
+            [size * gib for size, _ in LLAMA_3_8B.values()],
+            [kld for _, kld in LLAMA_3_8B.values()],
+            color="#bbbbbb",
+            marker=".",
+            linestyle=":",
+            label="Llama-3-8B, stock (llama.cpp's README)",
+        )
+        above.plot(
+            bits,
+            [row["stock"]["all"]["kld_mean"] for row in rows],
+            "o",
+            color="#555555",
+            label="stock",
+            zorder=3,
+        )
+        for row in rows:
+            place = (row["bits_per_weight"], row["stock"]["all"]["kld_mean"])
+            above.annotate(
+                row["mix"], place, xytext=(4, 4), textcoords="offset points", fontsize=6, color="#555555"
+            )
+        for way, (label, color) in WAYS.items():
+            if way not in rows[0]["fitted"]:
+                continue
+            fitted = [row["fitted"][way] for row in rows]
+            first = way == "probes"
+            if first:
+                klds = [f["figures"]["all"]["kld_mean"] for f in fitted]
+                above.plot(bits, klds, "D", color=color, markersize=4, label=f"fitted, {label}", zorder=4)
+            below.errorbar(
+                bits,
+                [100 * f["change"] for f in fitted],
+                yerr=[100 * f["change_error"] for f in fitted],
+                fmt="o-" if first else ".:",
+                markersize=4 if first else 5,
+                linewidth=1.2 if first else 0.8,
+                color=color,
+                label=label,
+                zorder=4 if first else 3,
+            )
+        below.plot(
+            TARGET_SIZE[0],
+            100 * TARGET_SIZE[1],
+            "*",
+            color="#777777",
+            label="ERNIE-4.5-21B (llama.cpp PR 15550)",
+        )
+        below.axhline(0, color="#555555", linewidth=0.8)
+        above.set_yscale("log")
+        above.set_title(f"{model['model']}, {model['weights'] / 1e6:.1f} M weights", fontsize=10, loc="left")
+        above.set_ylabel("mean KL divergence", fontsize=9)
+        below.set_ylabel("change at the same bytes, %", fontsize=9)
+        below.set_xlabel("bits per weight", fontsize=9)
+        for ax in (above, below):
+            ax.set_xlim(min(bits) - 0.3, max(bits) + 0.6)
+            ax.grid(alpha=0.25, which="both", linewidth=0.4)
+            ax.tick_params(labelsize=8)
+            ax.legend(fontsize=7, frameon=False)
+            for side in ("top", "right"):
+                ax.spines[side].set_visible(False)
+    PICTURE.parent.mkdir(exist_ok=True)
+    with matplotlib.rc_context({"svg.hashsalt": "quantrecipe", "svg.fonttype": "none"}):
+        figure.savefig(PICTURE, metadata={"Date": None, "Creator": None})
+
+
+if __name__ == "__main__":
+    main()

@@ -137,7 +137,7 @@ def command(
     Say how large: --size, --bpw, --like, --vram, --ram or --active; several limits hold together. Losses are measured
     on the model's weights (better with --imatrix), and how much each tensor matters by running it over a text (--text);
     what isn't measured is taken as usual. The recipe names roles and layers, each with its reason, and plans to the
-    types that were chosen. Where a stock mix of llama.cpp loses less by the same estimate, the recipe is that mix.
+    types that were chosen. Where it isn't sure to lose less than a stock mix of llama.cpp, the recipe is that mix.
     """
     from quantrecipe.fit import Request, fit
     from quantrecipe.importance import read_importance

@@ -111,7 +111,7 @@ def _verdict(fitted: Fitted) -> Text:
         return Text("no stock mix keeps these limits")
     if fitted.winner is not None:
         return Text(
-            f"the stock mix {best.name} loses less than what was fitted, so the recipe is that mix",
+            f"nothing was found that surely loses less than the stock mix {best.name}, so the recipe is that mix",
             style="yellow",
         )
     percent = 100 * (1 - fitted.loss / best.loss) if best.loss > 0 else 0.0

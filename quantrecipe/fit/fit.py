@@ -1,7 +1,7 @@
 """fit: the types that lose least within a budget, compared with the stock mixes, as a frozen recipe.
 
-Never worse than stock: where a mix of llama.cpp keeps the same limits and loses less by the same estimate, the
-recipe is that mix.
+Never worse than stock: where a mix of llama.cpp keeps the same limits, and what was found doesn't lose less by more
+than the estimate may be wrong (`margin`), the recipe is that mix.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from quantrecipe.errors import PlanError
 from quantrecipe.fit.frozen import Frozen, freeze
+from quantrecipe.fit.margin import margin
 from quantrecipe.fit.opened import Floor, check_floors, opened_recipe, target_key
 from quantrecipe.fit.reasons import Reason, reason, reason_text
 from quantrecipe.fit.rivals import Rules, rivals
@@ -74,7 +75,7 @@ class Fitted:
     decisions: one for each rule, those with the most to lose first
     stock:     the stock mixes of this model, the smallest first
     rivals:    those that keep the same limits, floors and ties, and have types that were wanted
-    winner:    the stock mix that loses less and is what the recipe says; None where the fitted one does
+    winner:    the stock mix that the recipe is; None where the fitted one loses less by more than the margin
     """
 
     text: str
@@ -143,9 +144,10 @@ def fit(
         )
     )
     loss = estimated_loss(frozen.plan, losses)
-    winner = best if best is not None and best.loss < loss else None
+    needed = margin(sensitivity)
+    winner = best if best is not None and best.loss * (1 - needed) < loss else None
     return Fitted(
-        text=frozen.text if winner is None else _stock_text(request, winner, loss),
+        text=frozen.text if winner is None else _stock_text(request, winner, loss, needed),
         plan=frozen.plan if winner is None else winner.plan,
         fitted_plan=frozen.plan,
         spending=_spending(chosen.spending, request.budget, frozen.plan),
@@ -254,16 +256,17 @@ def _comments(plan: Plan, budget: Budget, spending: Spending, losses: Losses, be
     return [part for line in said for part in textwrap.wrap(line, _WIDTH, subsequent_indent="  ")]
 
 
-def _stock_text(request: Request, mix: Mix, loss: float) -> str:
+def _stock_text(request: Request, mix: Mix, loss: float, needed: float) -> str:
     """The recipe that is a stock mix."""
     said = (
         f"Made by `quantrecipe fit`: within these limits the stock mix {mix.name} loses {mix.loss:.3g} by the same "
-        f"estimate by which the best mix that was found loses {loss:.3g}."
+        f"estimate by which the best mix that was found loses {loss:.3g}. Below {100 * needed:.0f} % less, estimates "
+        f"of this kind aren't to be relied on."
     )
     return write_recipe(
         name=request.name,
         rules=(),
-        summary=f"llama.cpp's {mix.name}, which loses less than what was fitted",
+        summary=f"llama.cpp's {mix.name}: nothing was found that surely loses less",
         extends=(f"{PREFIX}{mix.name}",),
         comments=textwrap.wrap(said, _WIDTH, subsequent_indent="  "),
         extra={"target": target_key(request.target)} if request.target else None,

@@ -1,0 +1,110 @@
+"""The small integers that scale the blocks of a row, times one scale of the row.
+
+Each of these makes four kernels:
+
+    level(value) → (level, factor)    the level (int32) nearest to a float32, and what it stands for (float32)
+    factor(level) → factor
+    next(level, value) → level        the next one on that side of it where the value is
+    fit(scales, sums, first, blocks) → d    the row's scale, for blocks with these scales (not all of them 0)
+
+sums: float32 (2 * blocks of all rows,), ∑ w x q and ∑ w q² of each block with a factor of one. Of several scales of the
+row, the one whose factors fit best, (∑ w x q)² / ∑ w q², stays; d is its least squares fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from quantrecipe.core import kernel
+from quantrecipe.core.lanes import nearest_int
+
+from quantrecipe_ik.core.scales import first_largest
+from quantrecipe_ik.core.tables import FOUR_BITS, index_near
+
+__all__ = ["Levels", "even_levels", "sixty_four_levels", "uneven_levels"]
+
+F32 = np.float32
+I32 = np.int32
+ZERO = F32(0)
+STEPS = 9
+Levels = tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any], Callable[..., Any]]
+
+
+def _fit(level: Callable[..., Any], top: float, step: float) -> Callable[..., Any]:
+    """The kernel fit: the largest scale becomes `top`, or up to nine steps more or less."""
+    first_top, by = F32(top), F32(step)
+
+    @kernel
+    def fit(scales: Any, sums: Any, first: Any, blocks: Any) -> Any:
+        peak = first_largest(scales, first, blocks)
+        d, best = peak / first_top, ZERO
+        for step in range(-STEPS, STEPS + 1):
+            iscale = (F32(step) * by + first_top) / peak
+            sxl, sl2 = ZERO, ZERO
+            for b in range(first, first + blocks):
+                _, factor = level(iscale * scales[b])
+                sxl += factor * sums[2 * b]
+                sl2 += factor * factor * sums[2 * b + 1]
+            if sl2 > ZERO and sxl * sxl > best * sl2:
+                d = sxl / sl2
+                best = d * sxl
+        return d
+
+    return fit
+
+
+def _next(factor: Callable[..., Any], lowest: int, highest: int) -> Callable[..., Any]:
+    low, high, up, down = I32(lowest), I32(highest), I32(1), I32(-1)
+
+    @kernel
+    def step(level: Any, value: Any) -> Any:
+        return min(max(I32(level + (up if value > factor(level) else down)), low), high)
+
+    return step
+
+
+def uneven_levels() -> Levels:
+    """Sixteen of both signs: the plain table of IQ4_K."""
+    near, values = index_near(FOUR_BITS, FOUR_BITS.plain), FOUR_BITS.values[:16].copy()
+
+    @kernel
+    def factor(level: Any) -> Any:
+        return values[level]
+
+    return near, factor, _next(factor, 0, 15), _fit(near, FOUR_BITS.plain[0], 1.0)
+
+
+def even_levels() -> Levels:
+    """Sixteen from 0 to 15."""
+
+    @kernel
+    def near(value: Any) -> Any:
+        level = min(max(nearest_int(value), I32(0)), I32(15))
+        return level, F32(level)
+
+    @kernel
+    def factor(level: Any) -> Any:
+        return F32(level)
+
+    return near, factor, _next(factor, 0, 15), _fit(near, 15, 0.2)
+
+
+def sixty_four_levels() -> Levels:
+    """From -64 to 63; the largest scale is -64, and no other is tried."""
+
+    @kernel
+    def near(value: Any) -> Any:
+        level = min(max(nearest_int(value), I32(-64)), I32(63))
+        return level, F32(level)
+
+    @kernel
+    def factor(level: Any) -> Any:
+        return F32(level)
+
+    @kernel
+    def fit(scales: Any, sums: Any, first: Any, blocks: Any) -> Any:
+        return -first_largest(scales, first, blocks) / F32(64)
+
+    return near, factor, _next(factor, -64, 63), fit

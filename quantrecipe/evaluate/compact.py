@@ -15,8 +15,9 @@ thousand positions: docs/eval.md. A tail of 0 keeps every token.
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -59,6 +60,27 @@ class CompactRows:
         """Where each row's values begin."""
         counts = self.mask.sum(axis=1)
         return np.concatenate([[0], np.cumsum(counts)[:-1]])
+
+    def parts(self, blocks: Sequence[slice]) -> Iterator[Self]:
+        """The rows of each block; blocks follow each other."""
+        start = 0
+        for block in blocks:
+            mask = self.mask[block]
+            stop = start + int(mask.sum())
+            yield type(self)(
+                mask=mask,
+                values=self.values[start:stop],
+                tail=self.tail[block],
+                cost=self.cost[block],
+                best=self.best[block],
+            )
+            start = stop
+
+    @classmethod
+    def join(cls, parts: Sequence[Self]) -> Self:
+        """One after the other."""
+        names = [field.name for field in fields(cls)]
+        return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
 
 def log_normalisers(logits: Floats) -> NDArray[np.float64]:

@@ -52,7 +52,7 @@ class LanguageModel:
         self, path: Path, *, n_ctx: int, threads: int | None = None, gpu_layers: int | None = None
     ) -> None:
         self.path, self.n_ctx = path, n_ctx
-        self._threads = threads or default_threads()
+        self.threads = threads or default_threads()
         self._gpu_layers = -1 if gpu_layers is None else gpu_layers
         self._stack = ExitStack()
         self.log: Sequence[tuple[int, str]] = ()
@@ -142,7 +142,7 @@ class LanguageModel:
         parameters.n_ctx = parameters.n_batch = side_by_side * self.n_ctx
         parameters.n_ubatch = min(parameters.n_ubatch, parameters.n_batch)
         parameters.n_seq_max = side_by_side
-        parameters.n_threads = parameters.n_threads_batch = self._threads
+        parameters.n_threads = parameters.n_threads_batch = self.threads
         context = llama.llama_init_from_model(self._model, parameters)
         if not context:
             remedy = "a smaller --ctx takes less memory; with a GPU, so does --gpu-layers"

@@ -6,6 +6,8 @@ What users call is in `evaluate`, and runs this in a process of its own: see `wo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +27,9 @@ __all__ = ["SMALLEST_CONTEXT", "Progress", "run_model", "run_reference"]
 
 SMALLEST_CONTEXT = 16
 """Tokens; half of a chunk is context."""
+
+_BLOCK = 1 << 20
+"""Logits."""
 
 Progress = Callable[[int, int], None]
 """Told after every chunk: chunks done, chunks in all."""
@@ -58,12 +63,20 @@ def run_reference(
         tokens=tokens,
     )
 
-    def records() -> Iterator[CompactRows]:
+    def records(pool: Executor) -> Iterator[CompactRows]:
         for number, logits in enumerate(engine.logits(tokens)):
-            yield compact(_finite(logits, engine), reference.targets[number], tail)
+            targets, blocks = reference.targets[number], _blocks(_finite(logits, engine))
+            parts = pool.map(
+                compact,
+                (logits[block] for block in blocks),
+                (targets[block] for block in blocks),
+                repeat(tail),
+            )
+            yield CompactRows.join(list(parts))
             progress(number + 1, len(tokens))
 
-    write_reference(reference, records())
+    with ThreadPoolExecutor(engine.threads) as pool:
+        write_reference(reference, records(pool))
 
 
 def run_model(engine: LanguageModel, reference: Reference, progress: Progress) -> Positions:
@@ -74,12 +87,19 @@ def run_model(engine: LanguageModel, reference: Reference, progress: Progress) -
     if engine.vocabulary(reference.tokens) != reference.vocabulary:
         what = "tokens of the text mean something else to it than to the reference"
         raise EvaluationError(what, "a reference serves files of the same model", file=engine.path)
-    parts = []
+    found: list[Positions] = []
     rows = zip(engine.logits(reference.tokens), reference.targets, reference.rows(), strict=True)
-    for number, (logits, targets, compact_rows) in enumerate(rows):
-        parts.append(compare(_finite(logits, engine), targets, compact_rows))
-        progress(number + 1, reference.chunks)
-    return Positions.join(parts)
+    with ThreadPoolExecutor(engine.threads) as pool:
+        for number, (logits, targets, kept) in enumerate(rows):
+            blocks = _blocks(_finite(logits, engine))
+            found += pool.map(
+                compare,
+                (logits[block] for block in blocks),
+                (targets[block] for block in blocks),
+                kept.parts(blocks),
+            )
+            progress(number + 1, reference.chunks)
+    return Positions.join(found)
 
 
 def _chunks(engine: LanguageModel, text: Text, most: int | None) -> NDArray[np.int32]:
@@ -92,6 +112,12 @@ def _chunks(engine: LanguageModel, text: Text, most: int | None) -> NDArray[np.i
         )
     count = count if most is None else min(most, count)
     return tokens[: count * engine.n_ctx].reshape(count, engine.n_ctx)
+
+
+def _blocks(logits: NDArray[np.float32]) -> list[slice]:
+    """Rows that a thread takes at a time, so that what it makes of them stays small, whatever the vocabulary."""
+    step = max(1, _BLOCK // logits.shape[1])
+    return [slice(start, start + step) for start in range(0, len(logits), step)]
 
 
 def _finite(logits: NDArray[np.float32], engine: LanguageModel) -> NDArray[np.float32]:

@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from quantrecipe.errors import EvaluationError
-from quantrecipe.evaluate.compact import DEFAULT_TAIL, compact, pack, unpack
-from quantrecipe.evaluate.compare import compare
+from quantrecipe.evaluate.compact import DEFAULT_TAIL, CompactRows, compact, pack, unpack
+from quantrecipe.evaluate.compare import Positions, compare
 
 ROWS, VOCABULARY = 60, 1501
 
@@ -113,6 +113,20 @@ def test_compact_is_small() -> None:
     peaked = logits(peak=8.0)
     record = pack(compact(peaked, targets()))
     assert len(record) < ROWS * VOCABULARY * 2 / 20
+
+
+def test_rows_in_blocks_are_the_same_rows() -> None:
+    reference, model, next_ = logits(), nearby(logits(), 0.1), targets()
+    blocks = [slice(start, start + 7) for start in range(0, ROWS, 7)]
+    whole = compact(reference, next_)
+    joined = CompactRows.join([compact(reference[block], next_[block]) for block in blocks])
+    assert pack(joined) == pack(whole)
+    parts = [
+        compare(model[block], next_[block], part)
+        for block, part in zip(blocks, whole.parts(blocks), strict=True)
+    ]
+    at_once = compare(model, next_, whole)
+    assert np.array_equal(Positions.join(parts).stacked(), at_once.stacked())
 
 
 @pytest.mark.parametrize("damage", ["cut", "noise", "other rows", "longer"])

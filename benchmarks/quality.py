@@ -69,13 +69,20 @@ MIXES = (
     "Q3_K_L",
     "IQ4_XS",
     "IQ4_NL",
+    "Q4_0",
     "Q4_K_S",
+    "Q4_1",
     "Q4_K_M",
+    "Q5_0",
     "Q5_K_S",
+    "Q5_1",
     "Q5_K_M",
     "Q6_K",
 )
-"""The stock mixes from Q2_K to Q6_K. Older types (Q4_0, Q5_1, …), which lose more at their size, prove little."""
+"""The stock mixes from Q2_K to Q6_K."""
+
+OLDER = ("Q4_0", "Q4_1", "Q5_0", "Q5_1")
+"""They lose more at their size than others; means are given without them, too."""
 
 WAYS = ("probes", "roles", "prior", "headers")
 KINDS = ("code", "prose")
@@ -282,7 +289,7 @@ def main() -> None:
                 "rows": list(rows(bench, args.mixes, args.ways)),
             }
         )
-        text = json.dumps({"probes": PROBES, "tokens": TOKENS, "models": results}, indent=1)
+        text = json.dumps({"probes": PROBES, "tokens": TOKENS, "older": OLDER, "models": results}, indent=1)
         if args.json:
             args.json.write_text(text + "\n", encoding="utf-8")
     if not args.json:

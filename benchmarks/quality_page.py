@@ -70,12 +70,12 @@ def main() -> None:
     labels = {way: label for way, (label, _) in WAYS.items()}
     lines = [INTRO.format(n=results["probes"], tokens=results["tokens"], **labels)]
     for model in results["models"]:
-        lines += section(model)
+        lines += section(model, results["older"])
     PAGE.write_text("\n".join(lines), encoding="utf-8")
     draw(results["models"])
 
 
-def section(model: dict[str, Any]) -> list[str]:
+def section(model: dict[str, Any], older: list[str]) -> list[str]:
     """One model: the changes of the KLD, then everything of the best way."""
     ways = [way for way in WAYS if way in model["rows"][0]["fitted"]]
     texts = ", ".join(f"{text['chunks']} chunks of {text['name']}" for text in model["reference"]["texts"])
@@ -94,10 +94,15 @@ def section(model: dict[str, Any]) -> list[str]:
         lines.append(
             f"| {row['mix']} | {row['bits_per_weight']:.2f} | {kld:.5f} | " + " | ".join(cells) + " |"
         )
+    newer = [row for row in model["rows"] if row["mix"] not in older]
     changes = {way: [row["fitted"][way]["change"] for row in model["rows"]] for way in ways}
+    without = {way: [row["fitted"][way]["change"] for row in newer] for way in ways}
     lines += [
         "| **mean** | | | "
         + " | ".join(f"**{100 * statistics.fmean(changes[way]):+.1f} %**" for way in ways)
+        + " |",
+        f"| mean without {', '.join(older)} | | | "
+        + " | ".join(f"{100 * statistics.fmean(without[way]):+.1f} %" for way in ways)
         + " |",
         "| worst | | | " + " | ".join(f"{100 * max(changes[way]):+.1f} %" for way in ways) + " |",
         "",

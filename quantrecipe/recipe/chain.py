@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 from quantrecipe.errors import Problem, RecipeError
 from quantrecipe.recipe.declarations import Declaration, bind, unknown_settings
 from quantrecipe.recipe.definitions import Definitions
-from quantrecipe.recipe.document import Node, read_document
+from quantrecipe.recipe.document import MAX_BYTES, Node, read_document
+from quantrecipe.recipe.effort import Effort
 from quantrecipe.recipe.parse import RecipePart, parse_part, read_extends, read_own
 from quantrecipe.recipe.place import Place
 from quantrecipe.recipe.reader import Reader
@@ -34,6 +35,7 @@ SHARED_KEPT_LIST = "llama.cpp/kept"
 """The recipe whose kept list holds where no other is given."""
 
 _MAX_FILES = 64
+_COST_OF_A_NAME = 100
 
 
 @dataclass(kw_only=True, slots=True)
@@ -69,6 +71,7 @@ class Chain:
         self._read_in_order: list[str] = []
         self._met: dict[str, Link | None] = {}
         self._used: set[str] = set()
+        self._effort = Effort()
 
     def read(self, place: Place, text: str | None) -> tuple[list[Link], tuple[KeepEntry, ...]]:
         """The files in the order in which they count, and the kept list."""
@@ -122,6 +125,7 @@ class Chain:
         self._met[key] = link
         links = [link]
         for inclusion in read_extends(root, read):
+            read.spend(inclusion.origin.line, _COST_OF_A_NAME)
             parent = self._find(place, inclusion)
             if parent is None:
                 continue
@@ -150,11 +154,15 @@ class Chain:
                 )
             return None
         try:
-            root, problems = read_document(place.read() if text is None else text, place.file)
+            text = place.read() if text is None else text
+            self._effort.read(
+                len(text) if len(text) <= MAX_BYTES else 0
+            )  # one that is too large isn't read at all
+            root, problems = read_document(text, place.file)
         except RecipeError as error:
             self._problems.extend(error.problems)
             return None
-        return root, Reader(place.file, problems)
+        return root, Reader(place.file, problems, self._effort)
 
     def _parse(self, link: Link) -> None:
         """What one file says, after its parents."""
@@ -214,7 +222,11 @@ class Chain:
         for item in items:
             if isinstance(item, KeepEntry):
                 yield item
-            elif (target := self._find(place, item)) is not None:
+                continue
+            self._pay(
+                item.origin, _COST_OF_A_NAME
+            )  # lists that include lists twice would double at each level
+            if (target := self._find(place, item)) is not None:
                 key = target.identity
                 if key in above:
                     self._note(item.origin, f"the kept list of {item.ref!r} includes itself", "leave it out")
@@ -225,7 +237,20 @@ class Chain:
                             f"{item.ref!r} has no kept list",
                             f"{SHARED_KEPT_LIST} has the shared one",
                         )
-                    yield from self._keep_entries(target, link.part.keep or (), (*above, key))
+                    for entry in self._keep_entries(target, link.part.keep or (), (*above, key)):
+                        self._pay(item.origin, sum(pattern.cost for pattern in entry.tensors))
+                        yield entry
+
+    def _pay(self, origin: Origin, cost: int) -> None:
+        """Pay for what is named somewhere. RecipeError, which ends all reading, where it is too much."""
+        try:
+            self._effort.spend(cost)
+        except RecipeError as error:
+            problem = error.problems[0]
+            last = Problem(
+                what=problem.what, remedy=problem.remedy, file=origin.file or None, line=origin.line or None
+            )
+            raise RecipeError([*self._problems, last]) from None
 
     def _note(self, origin: Origin, what: str, remedy: str) -> None:
         self._problems.append(

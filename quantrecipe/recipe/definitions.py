@@ -62,6 +62,8 @@ def read_groups(node: Node | None, read: Reader) -> Mapping[str, tuple[Pattern, 
                 patterns.append(Pattern.parse(text))
             except RecipeError as error:
                 read.add(item, error.problems[0].what, error.problems[0].remedy)
+            else:
+                read.spend(item.line, patterns[-1].cost)
         if value.kind == "list" and not value.items:
             read.add(value, f"the group {name!r} is empty", "name its tensors: attn_v, or '*_exps'")
         groups[name] = tuple(patterns)
@@ -84,6 +86,8 @@ def read_facts(node: Node | None, slots: Slots, known: Mapping[str, Expression])
             facts[name] = Expression.parse(text, FACTS, {**known, **facts})
         except RecipeError as error:
             read.add(value, error.problems[0].what, error.problems[0].remedy)
+        else:
+            read.spend(value.line, facts[name].cost)
     return facts
 
 

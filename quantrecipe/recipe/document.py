@@ -26,7 +26,7 @@ NodeKind = Literal["text", "number", "yes-or-no", "nothing", "list", "mapping"]
 
 MAX_BYTES = 1 << 20
 _MAX_DEPTH = 16
-_MAX_NODES = 100_000
+_MAX_NODES = 50_000
 _MAX_NUMBER_LENGTH = 40
 
 _NOTHING = frozenset({"", "~", "null", "Null", "NULL"})
@@ -147,8 +147,8 @@ class _Builder:
                 case yaml.AliasEvent():
                     raise self._error(
                         event,
-                        f"*{event.anchor} is an alias in YAML, and recipes have none",
-                        f'a pattern that starts with * needs quotes: "*{event.anchor}"',
+                        f"*{str(event.anchor)[:60]} is an alias in YAML, and recipes have none",
+                        f'a pattern that starts with * needs quotes: "*{str(event.anchor)[:60]}"',
                     )
                 case yaml.SequenceStartEvent() | yaml.MappingStartEvent():
                     self._check_plain(event)
@@ -184,12 +184,12 @@ class _Builder:
         if event.anchor is not None:
             raise self._error(
                 event,
-                f"&{event.anchor} is an anchor in YAML, and recipes have none",
+                f"&{event.anchor[:60]} is an anchor in YAML, and recipes have none",
                 "quote a text that starts with &",
             )
         if event.tag not in (None, "!"):
             raise self._error(
-                event, f"the tag {event.tag!r}: recipes have no tags", "quote a text that starts with !"
+                event, f"the tag {event.tag[:60]!r}: recipes have no tags", "quote a text that starts with !"
             )
         if event.tag == "!":
             raise self._error(

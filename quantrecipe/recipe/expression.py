@@ -73,6 +73,7 @@ _TEXT_OR_NAME = re.compile(r"'[^']*'|\"[^\"]*\"|\w+")
 _NONE_DEFINED: Mapping[str, Expression] = MappingProxyType({})
 _MAX_LENGTH = 2000
 _MAX_DEPTH = 50
+_LEAST_COST = 100
 _MAX_NUMBER = 2**63
 
 _COMPARISONS: Mapping[type[ast.cmpop], tuple[str, Callable[[Any, Any], bool]]] = {
@@ -154,6 +155,11 @@ class Expression:
             )
         used = MappingProxyType(builder.defined_in_use)
         return cls(text, written_out, piece.text, piece.kind, frozenset(builder.names), used, piece.value)
+
+    @property
+    def cost(self) -> int:
+        """See `quantrecipe.recipe.effort`."""
+        return max(_LEAST_COST, 4 * len(self.written_out))
 
     def evaluate(self, facts: Mapping[str, Value]) -> Value:
         """Its value; None if that hangs on a fact without one.

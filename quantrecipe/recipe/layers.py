@@ -78,6 +78,11 @@ class LayerSet:
     text: str
     _items: tuple[_Item, ...] = field(repr=False)
 
+    @property
+    def cost(self) -> int:
+        """See `quantrecipe.recipe.effort`."""
+        return 10 * len(self._items)
+
     @classmethod
     def parse(cls, text: str) -> LayerSet:
         """RecipeError where the text isn't in one of the forms above."""

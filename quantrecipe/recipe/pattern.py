@@ -53,6 +53,8 @@ _BLOCK_NUMBER = re.compile(r"(?:^|(?<=\.))blk\.[^.]+\.")
 _MAX_LENGTH = 2000
 _MAX_ALTERNATIVES = 1000
 _MAX_NESTING = 8
+_MAX_WRITTEN_OUT = 20_000
+_LEAST_COST, _LEAST_COST_OF_A_REGEX = 100, 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +82,10 @@ class _Matcher:
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """A parsed pattern; `str()` gives the text that it was parsed from."""
+    """A parsed pattern; `str()` gives the text that it was parsed from. cost: see `quantrecipe.recipe.effort`."""
 
     text: str
+    cost: int = field(repr=False, compare=False, default=0)
     _outright: _Matcher | None = field(repr=False, compare=False, default=None)
     _wild: _Matcher | None = field(repr=False, compare=False, default=None)
     _regex: Regex | None = field(repr=False, compare=False, default=None)
@@ -96,14 +99,25 @@ class Pattern:
                     "'regex:' without an expression would match every tensor",
                     "write 'regex:.*' if that is meant",
                 )
-            return cls(text, _regex=Regex.parse(text.removeprefix(_REGEX)))
+            regex = Regex.parse(text.removeprefix(_REGEX))
+            return cls(text, cost=max(_LEAST_COST_OF_A_REGEX, 2 * regex.size), _regex=regex)
         _check_characters(text)
         globs = list(dict.fromkeys(_alternatives(text)))
+        if sum(map(len, globs)) > _MAX_WRITTEN_OUT:
+            raise RecipeError(
+                f"the pattern {_short(text)} comes to more than {_MAX_WRITTEN_OUT} characters, its braces written out",
+                "use * or `layers`",
+            )
         for glob in globs:
             _check_glob(glob, text)
         outright = [glob for glob in globs if _is_outright(glob)]
         wild = [glob for glob in globs if not _is_outright(glob)]
-        return cls(text, _Matcher.of(outright) if outright else None, _Matcher.of(wild) if wild else None)
+        return cls(
+            text,
+            cost=max(_LEAST_COST, 4 * sum(map(len, globs))),
+            _outright=_Matcher.of(outright) if outright else None,
+            _wild=_Matcher.of(wild) if wild else None,
+        )
 
     @property
     def names_outright(self) -> bool:

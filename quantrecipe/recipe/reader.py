@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from quantrecipe.errors import Problem, RecipeError
 from quantrecipe.recipe.document import Node, NodeKind
+from quantrecipe.recipe.effort import Effort
 from quantrecipe.recipe.suggest import closest
 
 __all__ = ["Reader"]
@@ -27,9 +28,10 @@ _MOST_PROBLEMS = 200
 class Reader:
     """Reads the nodes of one file. Each method gives None (or nothing) for a node that is None or was wrong."""
 
-    def __init__(self, file: str, problems: Sequence[Problem] = ()) -> None:
+    def __init__(self, file: str, problems: Sequence[Problem] = (), effort: Effort | None = None) -> None:
         self.file = file
         self.problems = list(problems)
+        self._effort = effort or Effort()
 
     def add(self, node: Node, what: str, remedy: str = "", code: str = "") -> None:
         """Note a problem at this node. RecipeError, with all of them, where there are very many."""
@@ -41,6 +43,15 @@ class Reader:
                 what=f"more than {_MOST_PROBLEMS} problems", remedy="mend these first", file=self.file
             )
             raise RecipeError([*self.problems[:_MOST_PROBLEMS], last])
+
+    def spend(self, line: int, cost: int) -> None:
+        """Pay for what stands in a line (see `Effort`). RecipeError, which ends all reading, where it is too much."""
+        try:
+            self._effort.spend(cost)
+        except RecipeError as error:
+            problem = error.problems[0]
+            last = Problem(what=problem.what, remedy=problem.remedy, file=self.file, line=line)
+            raise RecipeError([*self.problems, last]) from None
 
     def mapping(self, node: Node, what: str, known: Sequence[str]) -> Mapping[str, Node] | None:
         """The values by key; keys that aren't known are problems."""

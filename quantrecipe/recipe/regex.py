@@ -28,9 +28,12 @@ __all__ = ["Regex", "exact_regex"]
 
 _MAX_LENGTH = 4000  # a list of a hundred layers, written as alternatives, has about 400 characters
 _MAX_DEPTH = 30
-_MAX_STATES = 10_000
+_MAX_STATES = 5_000
 _MAX_REPEAT = 1000
-_MAX_REMEMBERED = 20_000
+_MAX_REMEMBERED = 100_000
+"""States in all the sets that are remembered."""
+_MAX_WORK = 500_000
+"""States that are looked at for new sets, over all names; those that people write need thousands."""
 _MAX_TEXTS = 32
 
 _CLASSES = {"d": frozenset(string.digits), "w": frozenset(string.ascii_letters + string.digits + "_")}
@@ -99,6 +102,8 @@ class Regex:
     _texts: tuple[str, ...] | None = field(repr=False)
     _steps: dict[tuple[_States, str], _States] = field(default_factory=dict, repr=False)
     _ends: dict[_States, bool] = field(default_factory=dict, repr=False)
+    _begin: list[_States] = field(default_factory=list, repr=False)
+    _spent: list[int] = field(default_factory=lambda: [0, 0], repr=False)  # work; states that are remembered
 
     @classmethod
     def parse(cls, text: str) -> Regex:
@@ -113,15 +118,25 @@ class Regex:
         return cls(text, states, start, _texts_of(node))
 
     @property
+    def size(self) -> int:
+        """How many states it has."""
+        return len(self._states)
+
+    @property
     def texts(self) -> tuple[str, ...] | None:
         """The texts of which one must stand in the name; None where they aren't few."""
         return self._texts
 
     def search(self, name: str) -> bool:
-        """True if the expression matches anywhere in the name."""
+        """True if the expression matches anywhere in the name.
+
+        RecipeError for an expression that is made to need another set of states for every name.
+        """
         if self._texts is not None:
             return any(text in name for text in self._texts)
-        seen = self._closure({self._start}, at_start=True)
+        if not self._begin:
+            self._begin.append(self._closure({self._start}, at_start=True))
+        seen = self._begin[0]
         for char in name:
             if 0 in seen:
                 return True
@@ -144,10 +159,18 @@ class Regex:
             if (chars := (state := self._states[number]).chars) and (char in chars.chars) is not chars.negated
             for target in state.following
         }
-        if len(self._steps) >= _MAX_REMEMBERED:
+        if self._spent[1] >= _MAX_REMEMBERED:
             self._steps.clear()
             self._ends.clear()
+            self._spent[1] = 0
         step = self._steps[seen, char] = self._closure(eaten | {self._start})
+        self._spent[0] += len(seen) + len(step)
+        self._spent[1] += len(step)
+        if self._spent[0] > _MAX_WORK:
+            raise RecipeError(
+                f"the regular expression {_short(self.text)} is too much work",
+                "write a simpler one, or a pattern",
+            )
         return step
 
     def _closure(self, states: Iterable[int], *, at_start: bool = False, at_end: bool = False) -> _States:

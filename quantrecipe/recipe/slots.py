@@ -84,8 +84,12 @@ class Slots:
             self.read.add(node, f"the list `{key}` is empty", "name the tensors: attn_v, or '*'")
         texts = self.read.texts(node, key, "a pattern")
         filled = [(self.uses.fill(item, key, "pattern"), item) for _, item in texts]
-        found = (self._try(item, partial(self._pattern, it.value)) for it, item in filled if it is not None)
-        return tuple(pattern for patterns in found if patterns for pattern in patterns)
+        found: list[Pattern] = []
+        for it, item in filled:
+            patterns = None if it is None else self._try(item, partial(self._pattern, it.value))
+            self.read.spend(item.line, sum(pattern.cost for pattern in patterns or ()))
+            found += patterns or ()
+        return tuple(found)
 
     def groups(self, node: Node | None) -> Mapping[str, tuple[Pattern, ...]]:
         """The groups that a pattern or a list of them names."""
@@ -118,7 +122,9 @@ class Slots:
             text = self.read.text(node, key)
         if text is not None:
             text = self.uses.fill_in(text, node, key, "layers", "number")
-        return None if text is None else self._try(node, partial(LayerSet.parse, text))
+        layers = None if text is None else self._try(node, partial(LayerSet.parse, text))
+        self.read.spend(node.line, layers.cost if layers else 0)
+        return layers
 
     def when(self, node: Node | None, facts: Mapping[str, Any]) -> Expression | None:
         """An expression that is true or false."""
@@ -126,6 +132,7 @@ class Slots:
         if node is None or text is None:
             return None
         expression = self._try(node, partial(Expression.parse, text, facts, self.definitions.facts))
+        self.read.spend(node.line, expression.cost if expression else 0)
         if expression and expression.kind != "a yes-or-no":
             self.read.add(
                 node,

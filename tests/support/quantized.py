@@ -38,9 +38,7 @@ def with_types(
     return replace(model, tensors=tensors, metadata=metadata)
 
 
-def types_of(
-    recipe: Recipe, model: Model, registry: Registry, *, importance: bool = False
-) -> dict[str, str]:
+def types_of(recipe: Recipe, model: Model, registry: Registry, *, importance: bool = False) -> dict[str, str]:
     """The type that the recipe gives each tensor."""
     planned = planned_types(recipe, model, registry, importance=importance)
     assert planned is not None, "the recipe can't be planned"

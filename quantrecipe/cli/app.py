@@ -34,7 +34,6 @@ SECTIONS = {
     "Find the best mix": {
         "advise": "Show what fits this machine, and what it would cost.",
         "fit": "Find the mix that loses least within a budget.",
-    "advise": "Show which mixes of a model run on this machine, and which to take.",
         "measure": "Measure what each type costs each tensor of a model.",
         "eval": "Show how far files are from the unquantized model.",
     },

@@ -26,9 +26,9 @@ _WIDTH = 112
     "eval",
     context_settings=SETTINGS,
     epilog=examples(
-        "quantrecipe eval model.Q4_K_M.gguf --reference model.BF16.gguf --text held-out.txt",
-        "quantrecipe eval *.gguf --reference model.BF16.gguf --text code.txt --text prose.txt --plot sizes.png",
-        "quantrecipe eval --reference model.BF16.gguf --text held-out.txt --save-reference model.reference",
+        "quantrecipe eval Q4_K_M.gguf --reference BF16.gguf --text held-out.txt",
+        "quantrecipe eval *.gguf --reference BF16.gguf --text code.txt --text prose.txt --plot it.png",
+        "quantrecipe eval --reference BF16.gguf --text held-out.txt --save-reference model.reference",
         "quantrecipe eval mine.gguf --reference model.reference --fail-above kld=0.03,ppl=7.5",
     ),
 )

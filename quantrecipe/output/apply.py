@@ -190,7 +190,9 @@ def _write_headers(outputs: Sequence[Output], stream: Stream) -> None:
 
 def _header(plan: Plan, file: PlannedFile, known: Mapping[str, GGUFValue]) -> bytes:
     tensors = entries(file.assignments, header=file.header)
-    metadata = with_header_hashes({key: known.get(key, value) for key, value in file.metadata.items()}, tensors)
+    metadata = with_header_hashes(
+        {key: known.get(key, value) for key, value in file.metadata.items()}, tensors
+    )
     header = encode_header(metadata, tensors, plan.alignment)
     if len(header) != file.header:
         raise OutputError(f"the header came out at {len(header)} bytes, and the plan said {file.header}")

@@ -69,7 +69,9 @@ def test_the_overview_says_what_the_file_holds(path):
     assert "blk.1.attn_v.weight 1 4 × 256 F32 32.00 4.00 KiB" in lines
     assert "odd.weight 1 2 × 256 type 250 ≤ 5.00 ≤ 320 B" in lines
     assert "F32 2 2.05 K 32.00 8.00 KiB 84.8 %" in lines
-    assert lines[-1] == "says it was made by quantrecipe 0.1.0 with the recipe tiny; --recipe prints it, `quantrecipe verify` checks it"
+    assert lines[-1] == (
+        "says it was made by quantrecipe 0.1.0 with the recipe tiny; --recipe prints it, `quantrecipe verify` checks it"
+    )
 
 
 def test_long_values_are_abridged_and_can_not_drive_the_terminal(path):

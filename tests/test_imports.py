@@ -49,8 +49,8 @@ MAY_IMPORT = {
         *("sensitivity", "targets", "tensor"),
     },
     "fit": {
-        *("errors", "importance", "memory", "model", "plan", "recipe", "registry", "sensitivity", "targets"),
-        "tensor",
+        *("errors", "evaluate", "importance", "memory", "model", "output", "plan", "recipe", "registry"),
+        *("sensitivity", "targets", "tensor"),
     },
     "exchange": {
         *("errors", "gguf", "missing_formats", "model", "plan", "recipe", "registry", "tensor"),

@@ -18,7 +18,7 @@ from quantrecipe.cli.imatrix_output import write_file
 from quantrecipe.cli.target_option import target_option
 
 if TYPE_CHECKING:
-    from quantrecipe.fit import Fitted
+    from quantrecipe.fit import Fitted, Request
     from quantrecipe.fit.opened import Floor
     from quantrecipe.importance import Importance
     from quantrecipe.model.model import Model
@@ -31,6 +31,7 @@ __all__ = ["command"]
 
 _DEFAULT_PROBES = 30
 _TOKENS = 16384  # of the text that each probe reads
+_TRIAL_TOKENS = 32768
 
 
 @click.command(
@@ -83,6 +84,20 @@ _TOKENS = 16384  # of the text that each probe reads
 )
 @click.option("--prior", is_flag=True, help="Measure nothing: go by what is usual.")
 @click.option(
+    "--verify",
+    "held_out",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="Text to try the result on: it and the best stock mix are made, run and compared. May be given more than once.",
+)
+@click.option(
+    "--work-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Where temporary models go. [default: the current folder]",
+)
+@click.option(
     "--types",
     metavar="NAMES",
     help="Types to choose from, with commas between; globs are fine. [default: what runs well on the target]",
@@ -121,6 +136,8 @@ def command(
     probes: int,
     sensitivity: Path | None,
     prior: bool,
+    held_out: tuple[Path, ...],
+    work_dir: Path | None,
     types: str | None,
     floors: tuple[str, ...],
     ties: tuple[str, ...],
@@ -163,8 +180,15 @@ def command(
         target=target,
         allow_requantize=allow_requantize,
     )
-    known = _sensitivity(ctx, opened, registry, matrix, sensitivity, texts, probes, threads, prior=prior)
+    if held_out and opened.container == "shapes":
+        raise click.UsageError("--verify needs the model itself, and this is a shape file.")
+    work = work_dir or Path()
+    known = _sensitivity(
+        ctx, opened, registry, matrix, sensitivity, texts, probes, threads, work, prior=prior
+    )
     fitted = fit(opened, request, registry, importance=matrix, sensitivity=known)
+    if held_out:
+        fitted = _tried(ctx, fitted, request, opened, registry, held_out, work, threads)
     if output is not None:
         data = fitted.text.encode()
         write_file(output, len(data), [data], force=force)
@@ -222,6 +246,7 @@ def _sensitivity(
     texts: Sequence[Path],
     probes: int,
     threads: int | None,
+    work: Path,
     *,
     prior: bool,
 ) -> Sensitivity | None:
@@ -259,10 +284,30 @@ def _sensitivity(
         passes=Passes(texts=tuple(read_text(path) for path in texts), tokens=_TOKENS, threads=threads)
         if texts
         else None,
+        work=work,
         threads=threads,
     )
     with MeasureBar(ctx.err) as progress:
         return measure(model, out, what, registry=registry, importance=importance, progress=progress)
+
+
+def _tried(
+    ctx: Context,
+    fitted: Fitted,
+    request: Request,
+    model: Model,
+    registry: Registry,
+    texts: Sequence[Path],
+    work: Path,
+    threads: int | None,
+) -> Fitted:
+    from quantrecipe.evaluate import read_text
+    from quantrecipe.fit.trial import hold_trial, settle
+
+    read = [read_text(path) for path in texts]
+    with ctx.err.status("trying it on the text beside the best stock mix"):
+        trial = hold_trial(fitted, model, registry, read, folder=work, tokens=_TRIAL_TOKENS, threads=threads)
+    return fitted if trial is None else settle(fitted, request, trial)
 
 
 def _parts(text: str | None) -> tuple[str, ...]:

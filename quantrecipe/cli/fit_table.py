@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich import box
@@ -37,6 +38,7 @@ def plain_fit(fitted: Fitted) -> dict[str, Any]:
     plan = fitted.fitted_plan
     return {
         "recipe": fitted.text,
+        "trial": None if fitted.trial is None else asdict(fitted.trial),
         "stock_wins": fitted.winner.name if fitted.winner else None,
         "nbytes": fitted.plan.nbytes,
         "bits_per_weight": round(fitted.plan.bits_per_weight, 4),
@@ -107,6 +109,9 @@ def _near(fitted: Fitted) -> Sequence[Mix]:
 
 def _verdict(fitted: Fitted) -> Text:
     best = fitted.best_rival
+    if fitted.trial is not None:
+        said = f"tried {fitted.trial}" + ("; so the recipe is that mix" if fitted.winner else "")
+        return Text(said, style="yellow" if fitted.winner else "")
     if best is None:
         return Text("no stock mix keeps these limits")
     if fitted.winner is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from quantrecipe.errors import PlanError
 from quantrecipe.fit.frozen import Frozen, freeze
@@ -32,7 +33,10 @@ from quantrecipe.recipe.write import write_recipe
 from quantrecipe.registry import Registry
 from quantrecipe.sensitivity.sensitivity import Sensitivity
 
-__all__ = ["Decision", "Fitted", "Request", "fit", "like_budget"]
+if TYPE_CHECKING:
+    from quantrecipe.fit.trial import Trial
+
+__all__ = ["Decision", "Fitted", "Request", "fit", "like_budget", "stock_text"]
 
 _WIDTH = 108
 _ROUNDS = 12
@@ -70,7 +74,7 @@ class Fitted:
 
     text:      of the recipe
     plan:      what the recipe makes of the model
-    fitted_plan, loss: of the mix that was fitted, also where a stock mix is better
+    fitted_text, fitted_plan, loss: of the mix that was fitted, also where a stock mix is the answer
     spending:  what became of the budget
     decisions: one for each rule, those with the most to lose first
     stock:     the stock mixes of this model, the smallest first
@@ -80,6 +84,7 @@ class Fitted:
 
     text: str
     plan: Plan
+    fitted_text: str
     fitted_plan: Plan
     spending: Spending
     loss: float
@@ -87,6 +92,7 @@ class Fitted:
     stock: tuple[Mix, ...]
     rivals: tuple[Mix, ...]
     winner: Mix | None
+    trial: Trial | None = None
 
     @property
     def best_rival(self) -> Mix | None:
@@ -147,8 +153,11 @@ def fit(
     needed = margin(sensitivity)
     winner = best if best is not None and best.loss * (1 - needed) < loss else None
     return Fitted(
-        text=frozen.text if winner is None else _stock_text(request, winner, loss, needed),
+        text=frozen.text
+        if winner is None
+        else stock_text(request, winner, _by_estimate(winner, loss, needed)),
         plan=frozen.plan if winner is None else winner.plan,
+        fitted_text=frozen.text,
         fitted_plan=frozen.plan,
         spending=_spending(chosen.spending, request.budget, frozen.plan),
         loss=loss,
@@ -256,18 +265,20 @@ def _comments(plan: Plan, budget: Budget, spending: Spending, losses: Losses, be
     return [part for line in said for part in textwrap.wrap(line, _WIDTH, subsequent_indent="  ")]
 
 
-def _stock_text(request: Request, mix: Mix, loss: float, needed: float) -> str:
-    """The recipe that is a stock mix."""
-    said = (
-        f"Made by `quantrecipe fit`: within these limits the stock mix {mix.name} loses {mix.loss:.3g} by the same "
-        f"estimate by which the best mix that was found loses {loss:.3g}. Below {100 * needed:.0f} % less, estimates "
-        f"of this kind aren't to be relied on."
+def _by_estimate(mix: Mix, loss: float, needed: float) -> str:
+    return (
+        f"within these limits the stock mix {mix.name} loses {mix.loss:.3g} by the same estimate by which the best mix "
+        f"that was found loses {loss:.3g}. Below {100 * needed:.0f} % less, such estimates aren't to be relied on"
     )
+
+
+def stock_text(request: Request, mix: Mix, why: str) -> str:
+    """The recipe that is a stock mix."""
     return write_recipe(
         name=request.name,
         rules=(),
         summary=f"llama.cpp's {mix.name}: nothing was found that surely loses less",
         extends=(f"{PREFIX}{mix.name}",),
-        comments=textwrap.wrap(said, _WIDTH, subsequent_indent="  "),
+        comments=textwrap.wrap(f"Made by `quantrecipe fit`: {why}.", _WIDTH, subsequent_indent="  "),
         extra={"target": target_key(request.target)} if request.target else None,
     )

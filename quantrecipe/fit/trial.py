@@ -1,0 +1,129 @@
+"""A trial: what was fitted and the best stock mix, made and run over a text beside the unquantized model.
+
+An estimate may be wrong; a trial says. It needs the space of the model and of both files for as long as it runs.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from quantrecipe.errors import OutputError
+from quantrecipe.evaluate import Text, difference, make_reference, score
+from quantrecipe.fit.fit import Fitted, Request, stock_text
+from quantrecipe.model.model import Model
+from quantrecipe.output.apply import apply_plan, apply_plans
+from quantrecipe.plan.make import make_plan
+from quantrecipe.recipe.load import load_recipe
+from quantrecipe.registry import Registry
+
+__all__ = ["Trial", "hold_trial", "settle"]
+
+_CONTEXT = 512
+_WIDTH = 108
+_SURE = 2.0  # standard errors of the difference
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trial:
+    """Mean KL divergence of both from the unquantized model, in nats.
+
+    text:       what was read
+    rival:      name of the stock mix
+    difference: fitted minus stock, position by position
+    error:      standard error of that
+    """
+
+    text: str
+    positions: int
+    rival: str
+    fitted: float
+    stock: float
+    difference: float
+    error: float
+
+    @property
+    def stock_wins(self) -> bool:
+        """True where the stock mix loses less, and that is no accident of the text."""
+        return self.difference > _SURE * self.error
+
+    @property
+    def fitted_wins(self) -> bool:
+        """True where the fitted one does."""
+        return self.difference < -_SURE * self.error
+
+    def __str__(self) -> str:
+        return (
+            f"on {self.text} ({self.positions:,} positions) what was fitted loses {self.fitted:.4g}, "
+            f"{self.rival} {self.stock:.4g} (difference {self.difference:+.2g} ± {self.error:.1g})"
+        )
+
+
+def hold_trial(
+    fitted: Fitted,
+    model: Model,
+    registry: Registry,
+    texts: Sequence[Text],
+    *,
+    folder: Path,
+    tokens: int,
+    threads: int | None = None,
+) -> Trial | None:
+    """Make both files in a temporary folder within `folder`, and run them; None where there is no stock mix."""
+    rival = fitted.best_rival
+    if rival is None:
+        return None
+    try:
+        place = tempfile.TemporaryDirectory(prefix=".quantrecipe-trial-", dir=folder)
+    except OSError as error:
+        what = f"can't make a folder for the trial in {folder}: {error.strerror or error}"
+        raise OutputError(what, "name another with --work-dir") from error
+    with place as name:
+        here = Path(name)
+        files = [here / "fitted.gguf", here / "stock.gguf"]
+        plans = [fitted.fitted_plan, rival.plan]
+        apply_plans(list(zip(plans, files, strict=True)), registry=registry, threads=threads)
+        chunks = max(1, tokens // (_CONTEXT * len(texts)))
+        reference = make_reference(
+            _unquantized(model, registry, here, threads),
+            texts,
+            here / "reference",
+            n_ctx=_CONTEXT,
+            chunks=chunks,
+            threads=threads,
+        )
+        ours, theirs = (score(path, reference, threads=threads) for path in files)
+    by, sure_to = difference(ours, theirs)
+    return Trial(
+        text=", ".join(text.name for text in texts),
+        positions=len(ours),
+        rival=rival.name,
+        fitted=float(ours.divergence.mean()),
+        stock=float(theirs.divergence.mean()),
+        difference=by,
+        error=sure_to,
+    )
+
+
+def settle(fitted: Fitted, request: Request, trial: Trial) -> Fitted:
+    """What the trial makes of it: whichever is surely better, else what the estimate said; and why, in the recipe."""
+    rival = fitted.best_rival
+    if trial.stock_wins and rival is not None:
+        text = stock_text(request, rival, "tried beside what was fitted, the stock mix is better")
+        fitted = replace(fitted, text=text, plan=rival.plan, winner=rival)
+    elif trial.fitted_wins:
+        fitted = replace(fitted, text=fitted.fitted_text, plan=fitted.fitted_plan, winner=None)
+    said = textwrap.wrap(f"Tried {trial}.", _WIDTH, subsequent_indent="  ")
+    return replace(fitted, text="".join(f"# {line}\n" for line in said) + fitted.text, trial=trial)
+
+
+def _unquantized(model: Model, registry: Registry, folder: Path, threads: int | None) -> Path:
+    """A GGUF of the model as it is."""
+    if model.container == "gguf":
+        return model.path
+    recipe = load_recipe("llama.cpp/BF16", registry=registry)
+    plan = make_plan(recipe, model, registry=registry, provenance=False)
+    return apply_plan(plan, folder / "unquantized.gguf", registry=registry, threads=threads).path

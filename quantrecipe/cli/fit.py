@@ -89,7 +89,7 @@ _TRIAL_TOKENS = 32768
     type=click.Path(path_type=Path),
     multiple=True,
     metavar="FILE",
-    help="Text to try the result on: it and the best stock mix are made, run and compared. May be given more than once.",
+    help="Held-out text: the result and the best stock mix are made, run over it and compared. Repeatable.",
 )
 @click.option(
     "--work-dir",

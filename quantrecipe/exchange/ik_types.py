@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from quantrecipe.errors import ModelError, Problem
+from quantrecipe.missing_formats import package_of
 from quantrecipe.model.model import Model
 from quantrecipe.registry import Registry
 
@@ -37,7 +38,7 @@ def explain_unknown_types(model: Model, registry: Registry) -> None:
     problems = []
     for type_, count in sorted(counts.items()):
         number = type_.removeprefix("type ")
-        known = IK_TYPES.get(int(number)) if number.isdigit() else None
+        known = IK_TYPES.get(int(number)) if number.isdigit() else type_ if package_of(type_) else None
         missing = registry.missing_format(known) if known else None
         what = f"{count} of its tensors are stored as {known or type_}"
         if missing is None:

@@ -50,20 +50,20 @@ def ik_name(type_: str) -> str:
 
 def to_ik(plan: Plan, recipe: Recipe) -> Exported:
     """The command line of ik_llama.cpp's llama-quantize. PlanError with everything that it can't be told."""
-    rules, base, notes = _rules(plan, recipe)
-    options, more = requests(plan, recipe)
+    rules, base = _rules(plan, recipe)
+    options, notes = requests(plan, recipe)
     options += ["--custom-q", ",".join(rules)]
     if recipe.importance.file is not None and recipe.importance.file.suffix == ".gguf":
-        more.append("ik_llama.cpp reads .dat alone: quantrecipe imatrix convert makes one")
+        notes.append("ik_llama.cpp reads .dat alone: quantrecipe imatrix convert makes one")
     text = command_text("llama-quantize", options, plan.model, plan.recipe, base)
-    return Exported(text=text, notes=(*notes, *more))
+    return Exported(text=text, notes=tuple(notes))
 
 
 def to_custom_q(plan: Plan, recipe: Recipe) -> Exported:
     """The argument of `--custom-q` alone."""
-    rules, base, notes = _rules(plan, recipe)
+    rules, base = _rules(plan, recipe)
     called = f"call ik_llama.cpp's llama-quantize with it as: --custom-q RULES IN.gguf OUT.gguf {base}"
-    return Exported(text=",".join(rules) + "\n", notes=(called, *notes))
+    return Exported(text=",".join(rules) + "\n", notes=(called,))
 
 
 def to_tool_suite(plan: Plan, recipe: Recipe) -> Exported:
@@ -79,7 +79,7 @@ def to_tool_suite(plan: Plan, recipe: Recipe) -> Exported:
     return Exported(text="\n".join([*head, *lines]) + "\n")
 
 
-def _rules(plan: Plan, recipe: Recipe) -> tuple[list[str], str, list[str]]:
+def _rules(plan: Plan, recipe: Recipe) -> tuple[list[str], str]:
     source = stored_model(plan.model)
     reached = _refuse(plan, recipe, source)
     types = {name: type_ for name, type_ in wanted_types(plan).items() if name in reached}
@@ -99,10 +99,7 @@ def _rules(plan: Plan, recipe: Recipe) -> tuple[list[str], str, list[str]]:
         raise PlanError(
             f"{_TOOL} ignores --custom-q where no type is a quantized one", "use its type F16 or BF16"
         )
-    notes = [
-        f"{_TOOL} has {main} as {_BASES.get(main, main)} in the file's label; --custom-q says all the types"
-    ]
-    return rules, _BASES.get(main, main), notes
+    return rules, _BASES.get(main, main)
 
 
 def _refuse(plan: Plan, recipe: Recipe, source: Model) -> set[str]:

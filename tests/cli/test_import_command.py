@@ -66,6 +66,21 @@ def test_a_file_is_written_and_kept(files: Path, tmp_path: Path) -> None:
     assert run("import", files / "theirs.gguf", "-o", out, "--force").exit_code == 0
 
 
+def test_a_shard_stands_for_all(files: Path, tmp_path: Path) -> None:
+    made = run(
+        "apply",
+        "llama.cpp/Q4_K_M",
+        files / "model.gguf",
+        "-o",
+        tmp_path / "x.gguf",
+        "--split-max-tensors",
+        20,
+    )
+    assert made.exit_code == 0, made.output
+    shard = sorted(tmp_path.glob("x-0000*.gguf"))[2]
+    assert "extends: llama.cpp/Q4_K_M\n" in run("import", shard, "--infer").stdout
+
+
 def test_a_command_comes_from_stdin() -> None:
     result = run(
         "import",

@@ -249,6 +249,9 @@ def test_types_of_other_programs_name_their_package(registry: Registry) -> None:
     with pytest.raises(ModelError) as caught:
         recover(replace(model, tensors=tensors), registry, name="found")
     assert "4 of its tensors are stored as IQ4_KS: format 'IQ4_KS' is not available" in str(caught.value)
+    tensors = tuple(replace(t, dtype="IQ4_KS") for t in model.tensors)  # as shape files have it
+    with pytest.raises(ModelError, match="stored as IQ4_KS: format 'IQ4_KS' is not available"):
+        recover(replace(model, tensors=tensors), registry, name="found")
     tensors = tuple(replace(t, dtype="type 999") for t in model.tensors)
     with pytest.raises(ModelError, match="are stored as type 999, which isn't known"):
         recover(replace(model, tensors=tensors), registry, name="found")

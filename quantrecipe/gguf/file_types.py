@@ -1,6 +1,6 @@
 """Numbers of `general.file_type`: what a file says it mostly is.
 
-Source: llama.cpp's `enum llama_ftype`.
+Source: llama.cpp's `enum llama_ftype`; for the numbers that only ik_llama.cpp has, its own.
 """
 
 from __future__ import annotations
@@ -51,7 +51,26 @@ FILE_TYPES: Mapping[str, int] = MappingProxyType(
     }
 )
 
-_NAMES = {number: name for name, number in FILE_TYPES.items()}
+_IK_LLAMA = {
+    "Q6_0": 135,
+    "IQ2_K": 138,
+    "IQ3_K": 139,
+    "IQ4_K": 140,
+    "IQ5_K": 141,
+    "IQ6_K": 142,
+    "IQ4_KS": 145,
+    "IQ3_KL": 146,
+    "IQ2_KS": 147,
+    "IQ4_KSS": 148,
+    "IQ5_KS": 150,
+    "IQ2_KT": 151,
+    "IQ3_KT": 152,
+    "IQ4_KT": 153,
+    "IQ3_KS": 154,
+    "IQ2_KL": 155,
+    "IQ1_KT": 156,
+}
+_NAMES = {number: name for name, number in (*FILE_TYPES.items(), *_IK_LLAMA.items())}
 
 
 def file_type_name(number: int) -> str | None:

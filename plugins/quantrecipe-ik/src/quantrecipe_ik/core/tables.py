@@ -121,7 +121,8 @@ def index_near(table: Table, values: tuple[int, ...]) -> Callable[[Any], Any]:
     They are what the reference takes where x is far off or NaN.
     """
     offset, end, cells = _cells(values)
-    far, if_nan, value_if_nan = F32(table.end), I32(table.if_nan), F32(values[table.if_nan])
+    last = F32(table.end) if math.isinf(table.end) else np.nextafter(F32(table.end), ZERO)
+    if_nan, value_if_nan = I32(table.if_nan), F32(values[table.if_nan])
     first, lowest = I32(0), F32(values[0])
 
     @kernel
@@ -129,7 +130,7 @@ def index_near(table: Table, values: tuple[int, ...]) -> Callable[[Any], Any]:
         cell = cells[I32(min(max(x + offset, ZERO), end)) & (CELLS - 1)]
         low, high = signed_byte(cell, 0), signed_byte(cell, 1)
         index = I32(cell >> I32(16))
-        to_low, to_first, to_nan = (x - low < high - x) | (low == high), not x < far, x != x
+        to_low, to_first, to_nan = (x - low < high - x) | (low == high), x > last, x != x
         index, value = index if to_low else I32(index + I32(1)), low if to_low else high
         index, value = first if to_first else index, lowest if to_first else value
         return if_nan if to_nan else index, value_if_nan if to_nan else value

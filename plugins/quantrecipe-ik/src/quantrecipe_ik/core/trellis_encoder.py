@@ -14,20 +14,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from quantrecipe.core import kernel
+from quantrecipe.core import encode_rows, kernel
 from quantrecipe.core.bits import place, trips
 
 from quantrecipe_ik.core.scales import first_largest, inverse, put_float
-from quantrecipe_ik.core.trellis import BOOK, OFFSET
+from quantrecipe_ik.core.trellis import BOOK, OFFSET, Books
 from quantrecipe_ik.core.trellis_levels import Levels
 from quantrecipe_ik.core.trellis_rows import BLOCK, add_sums, largest_in, squared_error, weigh
 from quantrecipe_ik.core.trellis_search import nearest_points
 from quantrecipe_ik.core.weights import SUPERBLOCK
 
-__all__ = ["Trellis", "encoder"]
+if TYPE_CHECKING:
+    from quantrecipe.api import ByteArray, FloatArray, FormatSpec
+
+__all__ = ["Trellis", "encode_with", "encoder"]
 
 F32 = np.float32
 I32 = np.int32
@@ -36,10 +40,25 @@ ZERO, ONE = F32(0), F32(1)
 EPSILON = F32(1e-16)
 WORST = F32(1.5)
 """A block that loses so many times what the blocks of its row lose on average is worth more work."""
-ENCODE = f"void({BOOK}, Array(float32, 2, 'C', True), uint8[:,::1])"
-"""What `Books.arrays` gives, rows, out."""
-ENCODE_WEIGHTED = f"void({BOOK}, Array(float32, 2, 'C', True), Array(float32, 1, 'C', True), uint8[:,::1])"
-"""The same, with importance after rows."""
+ENCODE = f"void({BOOK}, Array(float32, 2, 'C', True), Array(float32, 1, 'C', True), uint8[:,::1])"
+"""What `Books.arrays` gives, rows, importance, out."""
+
+
+def encode_with(
+    spec: FormatSpec,
+    encode: Callable[..., None],
+    its_books: Books,
+    rows: FloatArray,
+    importance: FloatArray | None,
+    out: ByteArray | None,
+) -> ByteArray:
+    """What `QuantFormat.encode` promises. Without importance all columns are equally important."""
+    weighted = partial(encode, *its_books.arrays)
+
+    def plain(rows: FloatArray, out: ByteArray) -> None:
+        weighted(rows, np.ones(rows.shape[1], F32), out)
+
+    return encode_rows(spec, rows, importance, out, plain=plain, weighted=weighted)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,10 +92,8 @@ class Trellis:
     raised: float = 1.0
 
 
-def encoder(
-    what: Trellis, levels: Levels, pack: Callable[..., None]
-) -> tuple[Callable[..., None], Callable[..., None]]:
-    """The kernels encode(*arrays, rows, out) and encode(*arrays, rows, importance, out).
+def encoder(what: Trellis, levels: Levels, pack: Callable[..., None]) -> Callable[..., None]:
+    """The kernel encode(*arrays, rows, importance, out).
 
     pack(rows, levels, found, chosen, row, to, start) writes a row but for its d; levels and chosen (which book): of the
     blocks of all rows, found: the indices of all groups.
@@ -150,7 +167,7 @@ def encoder(
             points: Any, indices: Any, starts: Any, bounds: Any, x: Any, weights: Any, factors: Any, levels: Any,
             tried: Any, tried_levels: Any, losses: Any, kept: Any, chosen: Any,
         ) -> None:  # fmt: skip
-            """Keep what the blocks with the tried factors, in any book, come to, where that loses less than `losses`."""
+            """Keep what the blocks with the tried factors, in any book, come to, where that loses less than before."""
             wanted, found, inverses = np.empty_like(x), np.empty_like(kept), np.empty_like(factors)
             for b in range(factors.size):
                 inverses[b] = inverse(tried[b])
@@ -228,8 +245,8 @@ def encoder(
                 its_losses[c],
             )
 
-    @kernel
-    def encode_rows(
+    @kernel(ENCODE)
+    def encode(
         points: Any, indices: Any, starts: Any, bounds: Any, rows: Any, importance: Any, out: Any
     ) -> None:
         x, to, k = rows.reshape(rows.size).copy(), out.reshape(out.size), rows.shape[1]
@@ -313,14 +330,4 @@ def encoder(
             put_float(to, start, more * (pair[0] / pair[1]) if pair[1] > ZERO else ds[row])
             pack(rows, levels, kept, chosen, row, to, start)
 
-    @kernel(ENCODE)
-    def encode(points: Any, indices: Any, starts: Any, bounds: Any, rows: Any, out: Any) -> None:
-        encode_rows(points, indices, starts, bounds, rows, np.ones(rows.shape[1], np.float32), out)
-
-    @kernel(ENCODE_WEIGHTED)
-    def encode_weighted(
-        points: Any, indices: Any, starts: Any, bounds: Any, rows: Any, importance: Any, out: Any
-    ) -> None:
-        encode_rows(points, indices, starts, bounds, rows, importance, out)
-
-    return encode, encode_weighted
+    return encode

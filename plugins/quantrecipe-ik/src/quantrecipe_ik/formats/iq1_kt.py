@@ -14,18 +14,17 @@ The generator is in `core/trellis.py`; the search, which is this plugin's own, i
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from quantrecipe.api import FormatSpec, QuantFormat
-from quantrecipe.core import DECODE, decode_rows, encode_rows, kernel
+from quantrecipe.core import DECODE, decode_rows, kernel
 from quantrecipe.core.bits import place
 
 from quantrecipe_ik.core.scales import get_float
 from quantrecipe_ik.core.tables import FOUR_BITS
 from quantrecipe_ik.core.trellis import OFFSET, books, coordinate
-from quantrecipe_ik.core.trellis_encoder import Trellis, encoder
+from quantrecipe_ik.core.trellis_encoder import Trellis, encode_with, encoder
 from quantrecipe_ik.core.trellis_levels import uneven_levels
 from quantrecipe_ik.core.trellis_rows import BLOCK, BLOCKS
 from quantrecipe_ik.core.weights import SUPERBLOCK
@@ -71,9 +70,7 @@ class IQ1_KT(QuantFormat):  # noqa: N801  # the field's name
     def encode(
         self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
     ) -> ByteArray:
-        arrays = books(COUNT, SIZE, WHAT.bins).arrays
-        plain, weighted = partial(_encode, *arrays), partial(_encode_weighted, *arrays)
-        return encode_rows(self.spec, rows, importance, out, plain=plain, weighted=weighted)
+        return encode_with(self.spec, _encode, books(COUNT, SIZE, WHAT.bins), rows, importance, out)
 
     def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
         return decode_rows(self.spec, data, k, out, _decode)
@@ -93,7 +90,7 @@ def _pack(rows: Any, levels: Any, found: Any, chosen: Any, row: Any, to: Any, st
             to[at + SCALES + block] |= U8((index >> 12) << (4 + g))
 
 
-_encode, _encode_weighted = encoder(WHAT, uneven_levels(), _pack)
+_encode = encoder(WHAT, uneven_levels(), _pack)
 
 
 @kernel(DECODE)

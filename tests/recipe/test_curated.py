@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from support.linting import REGISTRY, TARGETS, reference
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.importance.assumed import assumed_importance
 from quantrecipe.lint import lint
+from quantrecipe.model.model import Model
 from quantrecipe.model.open import open_model
 from quantrecipe.model.reference import reference_models
 from quantrecipe.plan.make import make_plan
@@ -30,10 +32,16 @@ EVIDENCE = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "recipes
 ROW = re.compile(r"^\| \[([\w-]+)\]\(([\w-]+)\.yaml\) \| (.+?) \| ([\d. |]+) \|$", re.MULTILINE)
 
 
+@cache
+def opened(model: str) -> Model:
+    return open_model(model, registry=REGISTRY)
+
+
+@cache
 def planned(recipe: str, model: str, **settings: str) -> Plan:
-    opened = open_model(model, registry=REGISTRY)
     loaded = load_recipe(f"quantrecipe/{recipe}", registry=REGISTRY, settings=settings)
-    return make_plan(loaded, opened, registry=REGISTRY, importance=assumed_importance(opened.tensors))
+    importance = assumed_importance(opened(model).tensors)
+    return make_plan(loaded, opened(model), registry=REGISTRY, importance=importance)
 
 
 def bits(plan: Plan, role: str, layer: int | None = None) -> float:
@@ -130,7 +138,7 @@ def test_a_small_vocabulary_is_kept_like_the_head() -> None:
 
 def test_layers_that_calibration_never_runs_don_t_get_low_bits() -> None:
     """The reference models were written down without them: DeepSeek's, with its last layer taken for one."""
-    model = open_model(LATENT, registry=REGISTRY)
+    model = opened(LATENT)
     key = "deepseek2.nextn_predict_layers"
     model = replace(model, metadata={**model.metadata, key: GGUFValue.of(ValueType.UINT32, 1)})
     loaded = load_recipe("quantrecipe/moe-low-bit", registry=REGISTRY)

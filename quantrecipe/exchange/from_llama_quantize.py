@@ -8,15 +8,9 @@ from typing import Any
 
 from quantrecipe.exchange.assemble import Parts, assemble
 from quantrecipe.exchange.imported import Imported
-from quantrecipe.exchange.llama_quantize import (
-    MIXTURES,
-    Command,
-    command_types,
-    load_mixture,
-    main_type,
-    takes_patterns,
-)
+from quantrecipe.exchange.llama_quantize import MIXTURES, Command, takes_patterns
 from quantrecipe.exchange.overrides import Override, read_type
+from quantrecipe.exchange.simulate import command_types, load_mixture, main_type
 from quantrecipe.exchange.source import as_source, quantizable
 from quantrecipe.exchange.translate import translate
 from quantrecipe.model.model import Model

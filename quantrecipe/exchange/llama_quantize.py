@@ -1,43 +1,20 @@
-"""llama-quantize's command line: what it says, and which type it gives each tensor of a model.
+"""llama-quantize's command line, and the files for its `--tensor-type-file`: what they say.
 
-Facts from llama.cpp (tools/quantize/quantize.cpp, src/llama-quant.cpp):
-
-* The pattern of `--tensor-type PATTERN=TYPE` is lower-cased, `\\D` to `\\d`, and searched in the full name; the first
-  match decides. It counts only where the mixture's own type is a quantized one: on F16, BF16 and F32 it is ignored.
-* `--token-embedding-type` and `--output-tensor-type` go before it. With tied embeddings the output's type holds for
-  `token_embd` and `per_layer_token_embd`, unless a pattern names them.
-* A mixture counts the tensors that it decides itself: those that a pattern takes out aren't counted when it picks the
-  layers with more bits.
-* `--pure` gives every matrix the mixture's own type, except where a pattern says otherwise.
+What that means for a model is `simulate`'s to know.
 """
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from quantrecipe.errors import RecipeError
-from quantrecipe.exchange.overrides import Override, read_list, read_override, read_type
-from quantrecipe.exchange.simulate import fallback_for, mixture_types
+from quantrecipe.exchange.overrides import Override, read_list, read_override
 from quantrecipe.gguf.file_types import FILE_TYPES, file_type_name
-from quantrecipe.model.model import Model
-from quantrecipe.recipe.load import load_recipe
-from quantrecipe.recipe.recipe import Recipe
-from quantrecipe.recipe.regex import Regex
-from quantrecipe.registry import Registry
-from quantrecipe.tensor import head_name
 
-__all__ = [
-    "MIXTURES",
-    "Command",
-    "command_types",
-    "main_type",
-    "read_command",
-    "read_list_for",
-    "takes_patterns",
-]
+__all__ = ["MIXTURES", "Command", "read_command", "read_list_for", "takes_patterns"]
 
 MIXTURES: Mapping[str, str] = {
     "Q4_K": "Q4_K_M",
@@ -187,79 +164,6 @@ def _pair(text: str, file: str) -> tuple[str, object]:
     raise RecipeError(
         f"{text[:80]!r} isn't like KEY=TYPE:VALUE", "types are int, float, bool and str", file=file
     )
-
-
-def load_mixture(name: str, registry: Registry) -> Recipe:
-    """The recipe that is a mixture of llama-quantize's."""
-    return load_recipe(f"llama.cpp/{MIXTURES[name]}", registry=registry)
-
-
-def command_types(
-    command: Command,
-    mixture: Recipe,
-    source: Model,
-    registry: Registry,
-    *,
-    reached: Collection[str],
-    importance: bool,
-) -> dict[str, str]:
-    """The type that llama-quantize gives each tensor.
-
-    mixture: the command's, as `load_mixture` gives it
-    source:  the model, with floats in its matrices
-    reached: what is ever quantized of it, as `quantizable` says
-    """
-    if command.mixture == "COPY":
-        return {tensor.name: tensor.dtype for tensor in source.tensors}
-    fixed = _fixed(command, source, reached, registry)
-    if command.pure:
-        types = {tensor.name: tensor.dtype for tensor in source.tensors}
-        own = [tensor for tensor in source.tensors if tensor.name in reached]
-        types |= {tensor.name: fallback_for(main_type(mixture), tensor, registry) for tensor in own}
-    else:
-        types = mixture_types(
-            mixture, source, registry, taken=fixed.keys(), reached=reached, importance=importance
-        )
-    return {**types, **fixed}
-
-
-def main_type(mixture: Recipe) -> str:
-    """The type that llama-quantize starts from, before it looks at the tensor."""
-    return "MXFP4" if mixture.file_type == "MXFP4_MOE" else mixture.default or "F32"
-
-
-def _fixed(command: Command, source: Model, reached: Collection[str], registry: Registry) -> dict[str, str]:
-    """By name, the types that options give, whatever the mixture."""
-    tied = head_name(source.tensors) == "token_embd.weight"
-    patterns = command_patterns(command, registry)
-    output, embedding = (
-        read_type(text, registry).name if text else None
-        for text in (command.output_type, command.embedding_type)
-    )
-    fixed = {}
-    for tensor in source.tensors:
-        if tensor.name not in reached:
-            continue
-        embeds = tensor.role in ("token_embd", "per_layer_token_embd")
-        pattern = next((type_ for regex, type_ in patterns if regex.search(tensor.name)), None)
-        if command.leave_output and tensor.name == "output.weight":
-            fixed[tensor.name] = tensor.dtype
-        elif embedding and embeds and not (tensor.role == "per_layer_token_embd" and pattern):
-            fixed[tensor.name] = embedding
-        elif output and tensor.name == "output.weight":
-            fixed[tensor.name] = output
-        elif pattern:
-            fixed[tensor.name] = fallback_for(pattern, tensor, registry)
-        elif output and tied and embeds and not command.pure:
-            fixed[tensor.name] = fallback_for(output, tensor, registry)
-    return fixed
-
-
-def command_patterns(command: Command, registry: Registry) -> list[tuple[Regex, str]]:
-    """The overrides as llama-quantize reads them, lower-cased; none where it ignores them."""
-    if not takes_patterns(command.mixture):
-        return []
-    return [(Regex.parse(it.regex.lower()), read_type(it.type, registry).name) for it in command.overrides]
 
 
 def takes_patterns(mixture: str) -> bool:

@@ -1,26 +1,110 @@
-"""Which type llama-quantize gives each tensor, for a command with patterns: its mixtures count only what they decide.
+"""Which type a command of llama-quantize gives each tensor of a model.
 
-What the patterns leave, the mixture decides, and the mixture is a shipped recipe; but `rank` skips the tensors that a
-pattern took out, where a recipe's own rules don't change it.
+Facts from llama.cpp (tools/quantize/quantize.cpp, src/llama-quant.cpp):
+
+* The pattern of `--tensor-type PATTERN=TYPE` is lower-cased, `\\D` to `\\d`, and searched in the full name; the first
+  match decides. It counts only where the mixture's own type is a quantized one: on F16, BF16 and F32 it is ignored.
+* `--token-embedding-type` and `--output-tensor-type` go before it. With tied embeddings the output's type holds for
+  `token_embd` and `per_layer_token_embd`, unless a pattern names them.
+* What the patterns leave, the mixture decides, and the mixture is a shipped recipe; but it counts only the tensors that
+  it decides itself when it picks the layers with more bits, where a recipe's `rank` counts all.
+* `--pure` gives every matrix the mixture's own type, except where a pattern says otherwise.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
+from quantrecipe.exchange.llama_quantize import MIXTURES, Command, takes_patterns
+from quantrecipe.exchange.overrides import read_type
 from quantrecipe.exchange.presets import planned_types
 from quantrecipe.model.model import Model
 from quantrecipe.plan.assign import fallback_chain
 from quantrecipe.plan.facts import model_facts, tensor_facts
 from quantrecipe.plan.resolve import trace
+from quantrecipe.recipe.load import load_recipe
 from quantrecipe.recipe.recipe import KEEP, Recipe, Rule
+from quantrecipe.recipe.regex import Regex
 from quantrecipe.registry import Registry
-from quantrecipe.tensor import TensorInfo
+from quantrecipe.tensor import TensorInfo, head_name
 
-__all__ = ["fallback_for", "mixture_types"]
+__all__ = ["command_types", "load_mixture", "main_type"]
 
 
-def mixture_types(
+def load_mixture(name: str, registry: Registry) -> Recipe:
+    """The recipe that is a mixture of llama-quantize's."""
+    return load_recipe(f"llama.cpp/{MIXTURES[name]}", registry=registry)
+
+
+def command_types(
+    command: Command,
+    mixture: Recipe,
+    source: Model,
+    registry: Registry,
+    *,
+    reached: Collection[str],
+    importance: bool,
+) -> dict[str, str]:
+    """The type that llama-quantize gives each tensor.
+
+    mixture: the command's, as `load_mixture` gives it
+    source:  the model, with floats in its matrices
+    reached: what is ever quantized of it, as `quantizable` says
+    """
+    if command.mixture == "COPY":
+        return {tensor.name: tensor.dtype for tensor in source.tensors}
+    fixed = _fixed(command, source, reached, registry)
+    if command.pure:
+        types = {tensor.name: tensor.dtype for tensor in source.tensors}
+        own = [tensor for tensor in source.tensors if tensor.name in reached]
+        types |= {tensor.name: _fallback_for(main_type(mixture), tensor, registry) for tensor in own}
+    else:
+        types = _mixture_types(
+            mixture, source, registry, taken=fixed.keys(), reached=reached, importance=importance
+        )
+    return {**types, **fixed}
+
+
+def main_type(mixture: Recipe) -> str:
+    """The type that llama-quantize starts from, before it looks at the tensor."""
+    return "MXFP4" if mixture.file_type == "MXFP4_MOE" else mixture.default or "F32"
+
+
+def _fixed(command: Command, source: Model, reached: Collection[str], registry: Registry) -> dict[str, str]:
+    """By name, the types that options give, whatever the mixture."""
+    tied = head_name(source.tensors) == "token_embd.weight"
+    patterns = _patterns(command, registry)
+    output, embedding = (
+        read_type(text, registry).name if text else None
+        for text in (command.output_type, command.embedding_type)
+    )
+    fixed = {}
+    for tensor in source.tensors:
+        if tensor.name not in reached:
+            continue
+        embeds = tensor.role in ("token_embd", "per_layer_token_embd")
+        pattern = next((type_ for regex, type_ in patterns if regex.search(tensor.name)), None)
+        if command.leave_output and tensor.name == "output.weight":
+            fixed[tensor.name] = tensor.dtype
+        elif embedding and embeds and not (tensor.role == "per_layer_token_embd" and pattern):
+            fixed[tensor.name] = embedding
+        elif output and tensor.name == "output.weight":
+            fixed[tensor.name] = output
+        elif pattern:
+            fixed[tensor.name] = _fallback_for(pattern, tensor, registry)
+        elif output and tied and embeds and not command.pure:
+            fixed[tensor.name] = _fallback_for(output, tensor, registry)
+    return fixed
+
+
+def _patterns(command: Command, registry: Registry) -> list[tuple[Regex, str]]:
+    """The overrides as llama-quantize reads them, lower-cased; none where it ignores them."""
+    if not takes_patterns(command.mixture):
+        return []
+    return [(Regex.parse(it.regex.lower()), read_type(it.type, registry).name) for it in command.overrides]
+
+
+def _mixture_types(
     mixture: Recipe,
     source: Model,
     registry: Registry,
@@ -57,11 +141,11 @@ def mixture_types(
         decider = decided.get(tensor.name)
         wanted = decider.type if decider is not None else mixture.default if tensor.name in reached else KEEP
         kept = wanted in (None, KEEP)
-        types[tensor.name] = tensor.dtype if kept else fallback_for(wanted or KEEP, tensor, registry)
+        types[tensor.name] = tensor.dtype if kept else _fallback_for(wanted or KEEP, tensor, registry)
     return types
 
 
-def fallback_for(wanted: str, tensor: TensorInfo, registry: Registry) -> str:
+def _fallback_for(wanted: str, tensor: TensorInfo, registry: Registry) -> str:
     """The type, or the first of its fallbacks that accepts the tensor."""
     if registry.format(wanted).accepts(tensor) is None:
         return wanted

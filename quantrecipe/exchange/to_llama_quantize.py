@@ -12,17 +12,10 @@ from pathlib import Path
 
 from quantrecipe.errors import PlanError
 from quantrecipe.exchange.exported import Exported, command_text, refuse, requests, stored_model, wanted_types
-from quantrecipe.exchange.llama_quantize import (
-    MIXTURES,
-    Command,
-    command_types,
-    load_mixture,
-    main_type,
-    read_command,
-    takes_patterns,
-)
+from quantrecipe.exchange.llama_quantize import MIXTURES, Command, read_command, takes_patterns
 from quantrecipe.exchange.overrides import Override
 from quantrecipe.exchange.patterns import type_patterns
+from quantrecipe.exchange.simulate import command_types, load_mixture, main_type
 from quantrecipe.exchange.source import quantizable
 from quantrecipe.gguf.file_types import FILE_TYPES
 from quantrecipe.model.model import Model

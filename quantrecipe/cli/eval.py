@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from quantrecipe.cli.context import Context, pass_context
+from quantrecipe.cli.errors import printable
 from quantrecipe.cli.eval_limits import LIMIT_NAMES, Limits, exceeded
 from quantrecipe.cli.help import SETTINGS, examples
+from quantrecipe.errors import OutputError
 
 if TYPE_CHECKING:
     from quantrecipe.cli.eval_results import Candidate
@@ -120,7 +122,9 @@ def command(
     if not files and save_reference is None:
         raise click.UsageError("Give a FILE to evaluate, or --save-reference.")
     kind = "" if plot is None else picture_kind(plot)
-    log = ctx.err.print if ctx.verbose else None
+    if plot is not None and plot.exists() and not force:
+        raise OutputError(f"{plot} exists", "say --force to replace it, or name another file")
+    log = (lambda line: ctx.err.print(printable(line), soft_wrap=True)) if ctx.verbose else None
     with EvalProgress(ctx.err) as progress:
         reference = get_reference(
             reference_path,

@@ -9,7 +9,7 @@ import ctypes
 import importlib
 import re
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -40,12 +40,17 @@ def load_bindings() -> Any:
 
 
 @contextmanager
-def captured_log(llama: Any) -> Iterator[deque[tuple[int, str]]]:
-    """llama.cpp's log as (level, line), while the context lasts; the newest lines, if there are very many."""
+def captured_log(llama: Any, tell: Callable[[str], object] | None) -> Iterator[deque[tuple[int, str]]]:
+    """llama.cpp's log as (level, line), while the context lasts; the newest lines, if there are very many.
+
+    `tell` hears of every piece of it at once, so that it isn't lost with the process.
+    """
     lines: deque[tuple[int, str]] = deque(maxlen=_KEPT_LINES)
 
     def keep(level: int, text: bytes, data: object) -> None:
         part = text.decode("utf-8", "replace")
+        if tell is not None:
+            tell(part)
         if level == _CONTINUED and lines:
             last, line = lines.pop()
             lines.append((last, line + part))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -46,16 +46,23 @@ class LanguageModel:
     """A GGUF file in llama.cpp, open while used as a context manager. EvaluationError where it isn't to be run.
 
     gpu_layers: layers that the GPU takes; None or -1 for all, where llama.cpp was built for one
+    tell:       hears what llama.cpp logs
     """
 
     def __init__(
-        self, path: Path, *, n_ctx: int, threads: int | None = None, gpu_layers: int | None = None
+        self,
+        path: Path,
+        *,
+        n_ctx: int,
+        threads: int | None = None,
+        gpu_layers: int | None = None,
+        tell: Callable[[str], object] | None = None,
     ) -> None:
         self.path, self.n_ctx = path, n_ctx
         self.threads = threads or default_threads()
         self._gpu_layers = -1 if gpu_layers is None else gpu_layers
+        self._tell = tell
         self._stack = ExitStack()
-        self.log: Sequence[tuple[int, str]] = ()
 
     def __enter__(self) -> Self:
         with self._stack:
@@ -70,14 +77,14 @@ class LanguageModel:
 
     def _open(self) -> None:
         self._llama = llama = load_bindings()
-        self.log = self._stack.enter_context(captured_log(llama))
+        self._log = self._stack.enter_context(captured_log(llama, self._tell))
         llama.llama_backend_init()
         parameters = llama.llama_model_default_params()
         parameters.n_gpu_layers = self._gpu_layers
         self._model = llama.llama_model_load_from_file(os.fsencode(self.path), parameters)
         if not self._model:
             raise EvaluationError(
-                f"llama.cpp can't load it: {last_words(self.log) or 'it gives no reason'}", file=self.path
+                f"llama.cpp can't load it: {last_words(self._log) or 'it gives no reason'}", file=self.path
             )
         self._stack.callback(llama.llama_model_free, self._model)
         self._vocab = llama.llama_model_get_vocab(self._model)
@@ -127,7 +134,7 @@ class LanguageModel:
                 some = chunks[first : first + side_by_side]
                 llama.llama_memory_clear(llama.llama_get_memory(context), True)
                 if status := llama.llama_decode(context, batch.fill(some)):
-                    what = last_words(self.log) or f"it answers {status}"
+                    what = last_words(self._log) or f"it answers {status}"
                     raise EvaluationError(f"llama.cpp can't run chunk {first + 1}: {what}", file=self.path)
                 pointer = llama.llama_get_logits(context)
                 if not pointer:
@@ -146,7 +153,7 @@ class LanguageModel:
         context = llama.llama_init_from_model(self._model, parameters)
         if not context:
             remedy = "a smaller --ctx takes less memory; with a GPU, so does --gpu-layers"
-            what = last_words(self.log) or "it gives no reason"
+            what = last_words(self._log) or "it gives no reason"
             raise EvaluationError(f"llama.cpp can't make a context: {what}", remedy, file=self.path)
         return context
 

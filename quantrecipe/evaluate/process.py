@@ -18,28 +18,39 @@ from quantrecipe.evaluate.run import Progress
 __all__ = ["Log", "death", "run_worker"]
 
 Log = Callable[[str], None]
-"""Told each line of llama.cpp's log, at the end."""
+"""Told each line of llama.cpp's log, at the end, whatever the end."""
 
 _ILLEGAL_INSTRUCTION = (-4, 0xC000001D)  # SIGILL; Windows' STATUS_ILLEGAL_INSTRUCTION
 _REBUILD = (
     "build it for any processor: CMAKE_ARGS=-DGGML_NATIVE=OFF pip install --force-reinstall --no-cache-dir "
     "--no-binary llama-cpp-python llama-cpp-python"
 )
-_TOLD = 4000  # bytes of stderr that are looked through
+_LOOKED_THROUGH = 4000  # bytes of stderr
 
 
 def run_worker(request: dict[str, Any], *, progress: Progress | None, log: Log | None) -> None:
     """Have a request served. EvaluationError for what the worker says, or for its death."""
     with tempfile.TemporaryFile() as errors, _start(errors) as process:
         try:
-            done = _follow(process, request, progress, log)
+            done = _follow(process, request, progress)
             status = process.wait()
         except BaseException:
             process.kill()
             raise
+        finally:
+            process.wait()
+            told = _read(errors, from_end=_LOOKED_THROUGH if log is None else None)
+            if log is not None:
+                for line in told.splitlines():
+                    log(line)
         if not done or status:
-            errors.seek(max(0, errors.seek(0, os.SEEK_END) - _TOLD))
-            raise death(status, errors.read().decode("utf-8", "replace"), request["model"])
+            raise death(status, told[-_LOOKED_THROUGH:], request["model"])
+
+
+def _read(file: IO[bytes], *, from_end: int | None) -> str:
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0 if from_end is None else max(0, size - from_end))
+    return file.read().decode("utf-8", "replace")
 
 
 def _start(errors: IO[bytes]) -> subprocess.Popen[str]:
@@ -56,9 +67,7 @@ def _start(errors: IO[bytes]) -> subprocess.Popen[str]:
     )
 
 
-def _follow(
-    process: subprocess.Popen[str], request: dict[str, Any], progress: Progress | None, log: Log | None
-) -> bool:
+def _follow(process: subprocess.Popen[str], request: dict[str, Any], progress: Progress | None) -> bool:
     """Whether the worker said that it was done."""
     assert process.stdin is not None
     assert process.stdout is not None
@@ -71,9 +80,6 @@ def _follow(
         answer = json.loads(line)
         if "progress" in answer and progress is not None:
             progress(*answer["progress"])
-        elif "log" in answer and log is not None:
-            for text in answer["log"]:
-                log(text)
         elif "problems" in answer:
             raise EvaluationError([Problem(**problem) for problem in answer["problems"]])
         elif "done" in answer:

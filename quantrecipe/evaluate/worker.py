@@ -3,11 +3,10 @@
 `python -m quantrecipe.evaluate.worker` reads a request from stdin, a line of JSON, and answers on stdout, a line each:
 
     {"progress": [3, 40]}     after every chunk
-    {"log": ["…"]}            what llama.cpp logged, at the end
     {"problems": [{…}]}       it can't be done; the fields of `Problem`
     {"done": true}
 
-llama.cpp may print to stdout as well: it gets stderr instead.
+llama.cpp's log goes to stderr, and so does what else it prints, to stdout as well.
 """
 
 from __future__ import annotations
@@ -50,29 +49,26 @@ def _serve(request: dict[str, Any], answers: TextIO) -> None:
 
     reference = read_reference(request["reference"]) if request["texts"] is None else None
     n_ctx = request["n_ctx"] if reference is None else reference.n_ctx
-    engine = LanguageModel(
-        Path(request["model"]), n_ctx=n_ctx, threads=request["threads"], gpu_layers=request["gpu_layers"]
-    )
-    try:
-        with engine:
-            if reference is not None:
-                positions = run_model(engine, reference, progress)
-                np.save(request["out"], positions.stacked())
-                return
-            texts = [
-                Text(name=text["name"], data=base64.b64decode(text["data"])) for text in request["texts"]
-            ]
-            run_reference(
-                engine,
-                texts,
-                Path(request["out"]),
-                chunks=request["chunks"],
-                tail=request["tail"],
-                key=request["key"],
-                progress=progress,
-            )
-    finally:
-        _answer(answers, log=[line for _, line in engine.log])
+    with LanguageModel(
+        Path(request["model"]),
+        n_ctx=n_ctx,
+        threads=request["threads"],
+        gpu_layers=request["gpu_layers"],
+        tell=sys.stderr.write,
+    ) as engine:
+        if reference is not None:
+            np.save(request["out"], run_model(engine, reference, progress).stacked())
+            return
+        texts = [Text(name=text["name"], data=base64.b64decode(text["data"])) for text in request["texts"]]
+        run_reference(
+            engine,
+            texts,
+            Path(request["out"]),
+            chunks=request["chunks"],
+            tail=request["tail"],
+            key=request["key"],
+            progress=progress,
+        )
 
 
 def _plain(problem: Problem) -> dict[str, Any]:

@@ -206,4 +206,6 @@ def test_the_picture(calls: list[dict[str, object]], tmp_path: Path, kind: str) 
     if kind == "svg":
         for told in (b"much-worse", b"mean KL divergence", b"prose.txt", b"against bf16.gguf"):
             assert told in data
+    before = len(calls)
     assert run([*files, *REFERENCE, "--plot", f"a.{kind}"]).exit_code == 1  # it exists
+    assert len(calls) == before

@@ -85,14 +85,25 @@ def test_the_worker_itself_says_what_it_can_t_do(model: Path, monkeypatch: pytes
 
 def test_progress_and_log(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
     code = (
-        "import json; input()\n"
-        "for answer in ({'progress': [1, 2]}, {'progress': [2, 2]}, {'log': ['a', 'b']}, {'done': True}):\n"
-        "    print(json.dumps(answer))"
+        "import json, sys; input()\n"
+        "for answer in ({'progress': [1, 2]}, {'progress': [2, 2]}, {'done': True}):\n"
+        "    print(json.dumps(answer))\n"
+        "    print('a line', file=sys.stderr)"
     )
     worker_that(monkeypatch, code)
     told: list[object] = []
     run_worker({"model": str(model)}, progress=lambda *done: told.append(done), log=told.append)
-    assert told == [(1, 2), (2, 2), "a", "b"]
+    assert told == [(1, 2), (2, 2), "a line", "a line", "a line"]
+
+
+def test_the_log_of_a_crash(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
+    worker_that(
+        monkeypatch, "import os, sys; input(); print('x' * 9000, file=sys.stderr, flush=True); os.abort()"
+    )
+    told: list[str] = []
+    with pytest.raises(EvaluationError, match="crashed"):
+        run_worker({"model": str(model)}, progress=None, log=told.append)
+    assert told == ["x" * 9000]
 
 
 class TestRefused:

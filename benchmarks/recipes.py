@@ -2,13 +2,8 @@
 
     python benchmarks/recipes.py                                            the example model, on the tests' text
     python benchmarks/recipes.py --model DIR --imatrix code.gguf prose.gguf --text code.val.txt prose.val.txt
-    python benchmarks/recipes.py --plans                                    sizes and estimates on reference models
-    python benchmarks/recipes.py --roles deepseek-v3.1                      bytes and bits of each role on one
 
-Between two stock mixes, "the same bytes" are a straight line: what comes of giving some of the tensors the one's types,
-and the others the other's. Of all stock mixes those count between which the line is lowest, so it is the best that they
-can do at that size. The bytes are those of tensors. Several importance matrices are merged.
-
+"The same bytes" are explained in equal_bytes.py. Several importance matrices are merged.
 Whatever was run is kept in --work, so that a run that was stopped goes on where it was. Needs llama-cpp-python.
 """
 
@@ -16,15 +11,14 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import math
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from equal_bytes import CURATED, ROOT, STOCK, Point, at_size, lowest_line, ratio, tensor_bytes
 
 from quantrecipe.evaluate import (
     Evaluation,
@@ -38,7 +32,6 @@ from quantrecipe.evaluate import (
     summarise,
 )
 from quantrecipe.importance import Importance, encode_gguf, merged, read_importance
-from quantrecipe.importance.assumed import assumed_importance
 from quantrecipe.model.model import Model
 from quantrecipe.model.open import open_model
 from quantrecipe.output.apply import apply_plan
@@ -46,89 +39,6 @@ from quantrecipe.plan.make import make_plan
 from quantrecipe.plan.plan import Plan
 from quantrecipe.recipe.load import load_recipe
 from quantrecipe.registry import Registry, load_registry
-from quantrecipe.sensitivity import Sensitivity, estimate
-
-ROOT = Path(__file__).parents[1]
-CURATED = tuple(f"quantrecipe/{path.stem}" for path in sorted((ROOT / "recipes").glob("*.yaml")))
-STOCK = tuple(
-    f"llama.cpp/{name}"
-    for name in (
-        *("IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M", "IQ3_XXS", "IQ3_XS", "IQ3_S", "IQ3_M", "IQ4_XS", "IQ4_NL"),
-        *(
-            "Q2_K_S",
-            "Q2_K",
-            "Q3_K_S",
-            "Q3_K_M",
-            "Q3_K_L",
-            "Q4_K_S",
-            "Q4_K_M",
-            "Q5_K_S",
-            "Q5_K_M",
-            "Q6_K",
-            "Q8_0",
-        ),
-    )
-)
-PLANNED = (
-    *(
-        "meta-llama-3.1-8b-instruct",
-        "mistral-7b-instruct-v0.3",
-        "gemma-3-4b-it",
-        "qwen3.6-27b",
-        "qwen3-30b-a3b",
-    ),
-    *("mixtral-8x7b-instruct-v0.1", "glm-4.6v", "deepseek-v3.1", "qwen3-coder-next"),
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Point:
-    """A mix: its size, and what it loses at every position (or, estimated, once)."""
-
-    name: str
-    nbytes: int
-    loss: np.ndarray
-
-    @property
-    def mean(self) -> float:
-        return float(self.loss.mean())
-
-
-def lowest_line(points: Iterable[Point]) -> list[Point]:
-    """The mixes that no mixture of two others beats, by size."""
-    line: list[Point] = []
-    for point in sorted(points, key=lambda p: (p.nbytes, p.mean)):
-        if line and point.mean >= line[-1].mean:
-            continue
-        while len(line) > 1 and _slope(line[-2], point) <= _slope(line[-2], line[-1]):
-            line.pop()
-        line.append(point)
-    return line
-
-
-def at_size(line: Sequence[Point], nbytes: int) -> tuple[np.ndarray, str] | None:
-    """What the stock mixes lose at this size, and which they are; None beyond the largest and the smallest."""
-    for low, high in pairwise(line):
-        if low.nbytes <= nbytes <= high.nbytes:
-            share = (nbytes - low.nbytes) / (high.nbytes - low.nbytes)
-            return (1 - share) * low.loss + share * high.loss, f"{low.name} – {high.name}"
-    return None
-
-
-def ratio(one: np.ndarray, other: np.ndarray) -> tuple[float, float]:
-    """How much more or less `one` loses, as a share, and the standard error: of a ratio of means."""
-    found = float(one.mean() / other.mean())
-    residual = one - found * other
-    error = float(residual.std(ddof=1)) / math.sqrt(len(one)) / float(other.mean()) if len(one) > 1 else 0.0
-    return found - 1, error
-
-
-def _slope(one: Point, other: Point) -> float:
-    return (other.mean - one.mean) / max(other.nbytes - one.nbytes, 1)
-
-
-def tensor_bytes(plan: Plan) -> int:
-    return sum(a.nbytes for a in plan.assignments)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,59 +144,6 @@ class Bench:
         return f"| {recipe.split('/')[-1]} | {bits:.2f} | {' '.join(cells)}"
 
 
-def plans(recipes: Sequence[str], models: Sequence[str]) -> Iterator[str]:
-    """Markdown: bits per weight on reference models, and the estimated loss beside stock of the same bytes."""
-    registry = load_registry(plugins=False)
-    yield "| recipe |" + "".join(f" {name} |" for name in models)
-    yield "|---|" + "---:|" * len(models)
-    rows: dict[str, list[str]] = {recipe: [] for recipe in recipes}
-    for name in models:
-        model = open_model(f"shapes/{name}", registry=registry)
-        sensitivity = estimate(model, registry)
-        importance = assumed_importance(model.tensors)
-        planned = {
-            recipe: make_plan(
-                load_recipe(recipe, registry=registry), model, registry=registry, importance=importance
-            )
-            for recipe in (*STOCK, *recipes)
-        }
-        line = lowest_line(_estimated(recipe, planned[recipe], sensitivity) for recipe in STOCK)
-        for recipe in recipes:
-            mine = _estimated(recipe, planned[recipe], sensitivity)
-            there = at_size(line, mine.nbytes)
-            change = f" ({100 * ratio(mine.loss, there[0])[0]:+.0f} %)" if there else ""
-            rows[recipe].append(f" {planned[recipe].bits_per_weight:.2f}{change} |")
-    for recipe, cells in rows.items():
-        yield f"| {recipe.split('/')[-1]} |" + "".join(cells)
-
-
-def roles(recipes: Sequence[str], name: str) -> Iterator[str]:
-    """Markdown: what each role gets on a reference model, in GiB and bits per weight."""
-    registry = load_registry(plugins=False)
-    model = open_model(f"shapes/{name}", registry=registry)
-    importance = assumed_importance(model.tensors)
-    found: dict[str, list[str]] = {}
-    totals = []
-    for recipe in recipes:
-        loaded = load_recipe(recipe, registry=registry)
-        plan = make_plan(loaded, model, registry=registry, importance=importance)
-        for role in sorted({a.tensor.role for a in plan.assignments if len(a.tensor.shape) > 1}):
-            mine = [a for a in plan.assignments if a.tensor.role == role]
-            nbytes, weights = sum(a.nbytes for a in mine), sum(a.tensor.size for a in mine)
-            found.setdefault(role, []).append(f"{nbytes / (1 << 30):.2f} | {8 * nbytes / weights:.2f}")
-        totals.append(f"{plan.nbytes / (1 << 30):.2f} | {plan.bits_per_weight:.2f}")
-    yield f"| {name} |" + "".join(f" {recipe.split('/')[-1]}: GiB | bits |" for recipe in recipes)
-    yield "|---|" + "---:|---:|" * len(recipes)
-    for role, cells in found.items():
-        yield f"| {role} |" + "".join(f" {cell} |" for cell in cells)
-    yield "| whole file |" + "".join(f" {total} |" for total in totals)
-
-
-def _estimated(recipe: str, plan: Plan, sensitivity: Sensitivity) -> Point:
-    costs = [sensitivity.cost(a.tensor.name, a.type) or 0.0 for a in plan.assignments]
-    return Point(name=recipe, nbytes=tensor_bytes(plan), loss=np.array([sum(costs)]))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -301,26 +158,18 @@ def main() -> None:
     parser.add_argument("--chunks", type=int, metavar="N", help="the first N of each text; all if left out")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="of llama.cpp")
     parser.add_argument("--work", type=Path, default=Path("recipes-work"), metavar="DIR")
-    parser.add_argument("--plans", nargs="*", metavar="MODEL", help="plan only, on these reference models")
-    parser.add_argument("--roles", metavar="MODEL", help="plan only: bytes by role on this reference model")
     args = parser.parse_args()
-    if args.roles:
-        rows = roles(args.recipes, args.roles)
-    elif args.plans is not None:
-        rows = plans(args.recipes, args.plans or PLANNED)
-    else:
-        args.work.mkdir(parents=True, exist_ok=True)
-        bench = Bench(
-            path=args.model,
-            matrices=tuple(args.imatrix),
-            texts=tuple(args.text),
-            work=args.work,
-            n_ctx=args.ctx,
-            chunks=args.chunks,
-            threads=args.threads,
-        )
-        rows = bench.table(args.recipes, args.stock)
-    for row in rows:
+    args.work.mkdir(parents=True, exist_ok=True)
+    bench = Bench(
+        path=args.model,
+        matrices=tuple(args.imatrix),
+        texts=tuple(args.text),
+        work=args.work,
+        n_ctx=args.ctx,
+        chunks=args.chunks,
+        threads=args.threads,
+    )
+    for row in bench.table(args.recipes, args.stock):
         sys.stdout.write(row + "\n")
         sys.stdout.flush()
 

@@ -139,75 +139,82 @@ def draw(models: list[dict[str, Any]]) -> None:
     import matplotlib
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5.2 * len(models), 7.6), layout="constrained")
-    axes = figure.subplots(2, len(models), squeeze=False, sharex="col", height_ratios=(3, 2))
-    gib = 8 * 2**30 / LLAMA_3_8B_WEIGHTS
+    figure = Figure(figsize=(5.6 * len(models), 8.2), layout="constrained")
+    axes = figure.subplots(2, len(models), squeeze=False, height_ratios=(3, 2))
     for (above, below), model in zip(axes.T, models, strict=True):
-        rows = sorted(model["rows"], key=lambda row: row["bits_per_weight"])
-        bits = [row["bits_per_weight"] for row in rows]
-        above.plot(
-            [size * gib for size, _ in LLAMA_3_8B.values()],
-            [kld for _, kld in LLAMA_3_8B.values()],
-            color="#bbbbbb",
-            marker=".",
-            linestyle=":",
-            label="Llama-3-8B, stock (llama.cpp's README)",
-        )
-        above.plot(
-            bits,
-            [row["stock"]["all"]["kld_mean"] for row in rows],
-            "o",
-            color="#555555",
-            label="stock",
-            zorder=3,
-        )
-        for row in rows:
-            place = (row["bits_per_weight"], row["stock"]["all"]["kld_mean"])
-            above.annotate(
-                row["mix"], place, xytext=(4, 4), textcoords="offset points", fontsize=6, color="#555555"
-            )
-        for way, (label, color) in WAYS.items():
-            if way not in rows[0]["fitted"]:
-                continue
-            fitted = [row["fitted"][way] for row in rows]
-            first = way == "probes"
-            if first:
-                klds = [f["figures"]["all"]["kld_mean"] for f in fitted]
-                above.plot(bits, klds, "D", color=color, markersize=4, label=f"fitted, {label}", zorder=4)
-            below.errorbar(
-                bits,
-                [100 * f["change"] for f in fitted],
-                yerr=[100 * f["change_error"] for f in fitted],
-                fmt="o-" if first else ".:",
-                markersize=4 if first else 5,
-                linewidth=1.2 if first else 0.8,
-                color=color,
-                label=label,
-                zorder=4 if first else 3,
-            )
-        below.plot(
-            TARGET_SIZE[0],
-            100 * TARGET_SIZE[1],
-            "*",
-            color="#777777",
-            label="ERNIE-4.5-21B (llama.cpp PR 15550)",
-        )
-        below.axhline(0, color="#555555", linewidth=0.8)
-        above.set_yscale("log")
+        rows = sorted(model["rows"], key=lambda row: (row["bits_per_weight"], row["mix"]))
         above.set_title(f"{model['model']}, {model['weights'] / 1e6:.1f} M weights", fontsize=10, loc="left")
-        above.set_ylabel("mean KL divergence", fontsize=9)
-        below.set_ylabel("change at the same bytes, %", fontsize=9)
-        below.set_xlabel("bits per weight", fontsize=9)
+        _draw_sizes(above, rows)
+        _draw_changes(below, rows)
         for ax in (above, below):
-            ax.set_xlim(min(bits) - 0.3, max(bits) + 0.6)
             ax.grid(alpha=0.25, which="both", linewidth=0.4)
             ax.tick_params(labelsize=8)
-            ax.legend(fontsize=7, frameon=False)
             for side in ("top", "right"):
                 ax.spines[side].set_visible(False)
     PICTURE.parent.mkdir(exist_ok=True)
     with matplotlib.rc_context({"svg.hashsalt": "quantrecipe", "svg.fonttype": "none"}):
         figure.savefig(PICTURE, metadata={"Date": None, "Creator": None})
+
+
+def _draw_sizes(axes: Any, rows: list[dict[str, Any]]) -> None:
+    gib = 8 * 2**30 / LLAMA_3_8B_WEIGHTS
+    bits = [row["bits_per_weight"] for row in rows]
+    stock = [row["stock"]["all"]["kld_mean"] for row in rows]
+    axes.plot(
+        [size * gib for size, _ in LLAMA_3_8B.values()],
+        [kld for _, kld in LLAMA_3_8B.values()],
+        color="#bbbbbb",
+        marker=".",
+        linestyle=":",
+        label="Llama-3-8B, stock (llama.cpp's README)",
+    )
+    axes.plot(bits, stock, "o", color="#555555", markersize=5, label="stock", zorder=3)
+    for number, row in enumerate(rows):
+        place, offset = (bits[number], stock[number]), (3, 5) if number % 2 else (-3, 5)
+        axes.annotate(
+            row["mix"],
+            place,
+            xytext=offset,
+            textcoords="offset points",
+            fontsize=6,
+            color="#555555",
+            rotation=60,
+            rotation_mode="anchor",
+        )
+    for way in [way for way in WAYS if way in rows[0]["fitted"]][:1]:
+        label, color = WAYS[way]
+        klds = [row["fitted"][way]["figures"]["all"]["kld_mean"] for row in rows]
+        axes.plot(bits, klds, "D", color=color, markersize=4, label=f"fitted, {label}", zorder=4)
+    axes.set_yscale("log")
+    axes.set_xlim(min(bits) - 0.3, max(bits) + 0.4)
+    axes.set_xlabel("bits per weight", fontsize=9)
+    axes.set_ylabel("mean KL divergence", fontsize=9)
+    axes.legend(fontsize=7, frameon=False, loc="upper right")
+
+
+def _draw_changes(axes: Any, rows: list[dict[str, Any]]) -> None:
+    mixes = [row["mix"] for row in rows]
+    ways = [way for way in WAYS if way in rows[0]["fitted"]]
+    for number, way in enumerate(ways):
+        label, color = WAYS[way]
+        fitted = [row["fitted"][way] for row in rows]
+        axes.errorbar(
+            [place + 0.16 * (number - (len(ways) - 1) / 2) for place in range(len(rows))],
+            [100 * f["change"] for f in fitted],
+            yerr=[100 * f["change_error"] for f in fitted],
+            fmt="D" if number == 0 else "o",
+            markersize=4 if number == 0 else 3,
+            linewidth=0.8,
+            color=color,
+            label=label,
+        )
+    if "Q4_K_M" in mixes:
+        peer = f"ERNIE-4.5-21B at {TARGET_SIZE[0]} bits (llama.cpp PR 15550)"
+        axes.plot(mixes.index("Q4_K_M"), 100 * TARGET_SIZE[1], "*", color="#777777", label=peer)
+    axes.axhline(0, color="#555555", linewidth=0.8)
+    axes.set_xticks(range(len(mixes)), mixes, rotation=60, ha="right", rotation_mode="anchor")
+    axes.set_ylabel("change at the same bytes, %", fontsize=9)
+    axes.legend(fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.3), ncol=2)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ are the same on every machine, in every order. Uses are counted in their greates
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -96,8 +97,9 @@ def make_table(items: Sequence[Item], limits: Sequence[Limit]) -> Table:
 
 
 def _unit(total: float) -> float:
-    """A power of two: 2^50 of it are at least the total."""
-    return math.ldexp(1.0, math.frexp(total)[1] - _COST_BITS) if total > 0.0 else 1.0
+    """A power of two: 2^50 of it are at least the total, unless that is next to nothing."""
+    exponent = max(math.frexp(total)[1] - _COST_BITS, sys.float_info.min_exp)
+    return math.ldexp(1.0, exponent) if total > 0.0 else 1.0
 
 
 def _sorted(table: Table) -> Table:

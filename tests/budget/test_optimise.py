@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from quantrecipe.budget import optimise as module
@@ -90,6 +90,17 @@ def test_highs_finds_it_too(problem: tuple[list[Item], list[Limit]]) -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(problems())
+@example(
+    (
+        [
+            Item(
+                name="0",
+                options=(Option(name="", cost=0.0, uses=(0,)), Option(name="", cost=5e-324, uses=(0,))),
+            )
+        ],
+        [Limit(name="0", most=0)],
+    )
+)
 def test_the_bound_is_one(problem: tuple[list[Item], list[Limit]]) -> None:
     items, limits = problem
     best = best_by_trying(items, limits)

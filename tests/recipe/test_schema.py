@@ -157,6 +157,7 @@ BEYOND_THE_SCHEMA = (
         "has a fact",
     ),
     *("there is no fact", "a kept tensor has no options", "there is no recipe", "isn't understood"),
+    "is never used",
 )
 
 

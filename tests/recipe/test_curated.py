@@ -103,15 +103,16 @@ def test_what_is_sensitive_for_its_size_never_has_fewer_bits(name: str) -> None:
     dense = planned(name, DENSE)
     assert bits(dense, "attn_v") >= bits(dense, "attn_q") >= bits(dense, "ffn_up")
     assert bits(dense, "ffn_down") >= bits(dense, "ffn_up")
-    assert bits(dense, "output") >= 6
+    assert bits(dense, "output") >= 5.5
     assert bits(dense, "ffn_up", layer=31) > bits(dense, "ffn_up", layer=16)
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_what_every_token_passes_has_more_bits_than_the_experts(name: str) -> None:
     plan = planned(name, LATENT)
-    for role in ("attn_q_b", "attn_output", "ffn_down_shexp", "token_embd", "output"):
+    for role in ("attn_q_b", "attn_output", "ffn_down_shexp"):
         assert bits(plan, role) >= 6
+    assert bits(plan, "token_embd") == bits(plan, "output") >= 5.5
     assert bits(plan, "attn_kv_a_mqa") == bits(plan, "attn_k_b") == 8.5
     assert bits(plan, "ffn_down", layer=0) >= 6
     assert bits(plan, "ffn_down_exps") >= bits(plan, "ffn_gate_exps")

@@ -60,6 +60,11 @@ Four ways of knowing what to spend bytes on:
 | **{roles}** | measured | one pass for each role | `--imatrix … --text … --probes 8` |
 | **{prior}** | measured | what is usual for role and depth | `--imatrix …` |
 | **{headers}** | what is usual for the type | what is usual for role and depth | `--imatrix … --prior` |
+
+What these figures are not: the models are small, and stock mixes were made with large ones in mind. Both models are
+among the 21 that the prior was made from. Probes read calibration text only, and what an error has along the weights
+was weighted by it; the margin by which a mix must be expected to beat stock was set after the first results of
+tiny-code, before small-code was evaluated.
 """
 
 
@@ -83,7 +88,7 @@ def section(model: dict[str, Any], older: list[str]) -> list[str]:
         f"## {model['model']}, {model['weights'] / 1e6:.1f} million weights",
         "",
         f"{texts}, context {model['reference']['n_ctx']}. Change of the mean KLD at the same bytes, ± its standard",
-        "error; = where the estimate says that the stock mix is better, and `fit` gives just that.",
+        "error; = where less loss isn't sure enough to be expected, and `fit` gives a stock mix of no more bytes.",
         "",
         "| stock mix | bits per weight | KLD | " + " | ".join(WAYS[way][0] for way in ways) + " |",
         "|---|---|---|" + "---|" * len(ways),

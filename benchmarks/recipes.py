@@ -62,7 +62,9 @@ class Bench:
         return open_model(self.path, registry=self.registry)
 
     @cached_property
-    def importance(self) -> Importance:
+    def importance(self) -> Importance | None:
+        if not self.matrices:
+            return None
         if len(self.matrices) == 1:
             return read_importance(self.matrices[0])
         out = self.work / f"{self.path.name}.imatrix.gguf"

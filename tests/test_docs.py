@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import click
 import pytest
 
 from quantrecipe.cli.app import COMMANDS, app
+from quantrecipe.errors import QuantrecipeError
+from quantrecipe.importance import assumed_importance
+from quantrecipe.model.model import Model
 from quantrecipe.model.open import open_model
 from quantrecipe.plan.make import make_plan
 from quantrecipe.recipe.load import load_recipe
+from quantrecipe.recipe.recipe import Recipe
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
@@ -66,3 +71,33 @@ def test_the_readme_s_recipe_works(tmp_path: Path) -> None:
     path.write_text(text.split("```yaml\n")[1].split("```")[0], encoding="utf-8")
     plan = make_plan(load_recipe(path), open_model(ROOT / "examples/tiny-code"))
     assert {a.type for a in plan.assignments if a.tensor.role == "attn_v"} == {"Q8_0"}
+
+
+def test_the_table_of_presets_is_true() -> None:
+    """docs/names.md: what each preset takes, what most of its weights are, and whether it needs importance."""
+    text = (ROOT / "docs/names.md").read_text(encoding="utf-8")
+    rows = re.findall(
+        r"^\| `(\w+)` \| ([\d.]+) \| ([\d.]+) GB \| `(\w+)` \((\d+) %\) \|( yes)? \|$", text, re.MULTILINE
+    )
+    assert len(rows) == 24
+    model = open_model("shapes/meta-llama-3.1-8b-instruct")
+    importance = assumed_importance(model.tensors)
+    for name, bits, gigabytes, most, share, needs in rows:
+        recipe = load_recipe(f"llama.cpp/{name}")
+        plan = make_plan(recipe, model, importance=importance)
+        weights = Counter[str]()
+        for a in plan.assignments:
+            weights[a.type] += a.tensor.size
+        [(commonest, count)] = weights.most_common(1)
+        said = (bits, gigabytes, most, share)
+        found = f"{100 * count / weights.total():.0f}"
+        assert said == (f"{plan.bits_per_weight:.2f}", f"{plan.nbytes / 1e9:.2f}", commonest, found), name
+        assert needs == (" yes" if _refused_without_importance(recipe, model) else ""), name
+
+
+def _refused_without_importance(recipe: Recipe, model: Model) -> bool:
+    try:
+        make_plan(recipe, model)
+    except QuantrecipeError:
+        return True
+    return False

@@ -34,6 +34,7 @@ def get_reference(
     chunks: int | None,
     threads: int | None,
     gpu_layers: int | None,
+    engine: Path | None,
     progress: EvalProgress,
     log: Callable[[str], None] | None,
 ) -> Reference:
@@ -63,6 +64,7 @@ def get_reference(
         chunks=chunks,
         threads=threads,
         gpu_layers=gpu_layers,
+        engine=engine,
         progress=progress.task(f"{path.name} (reference)"),
         log=log,
     )

@@ -8,7 +8,8 @@ Needs llama.cpp's libraries (docs/engine.md), which are loaded in a process of t
 """
 
 from quantrecipe.evaluate.compare import Positions
-from quantrecipe.evaluate.libraries import Engine, find_engine, require_engine
+from quantrecipe.evaluate.facts import EngineFacts, engine_facts, require_engine
+from quantrecipe.evaluate.libraries import Engine, find_engine
 from quantrecipe.evaluate.make import DEFAULT_CONTEXT, make_reference, reference_key
 from quantrecipe.evaluate.reference import Reference, is_reference, read_reference
 from quantrecipe.evaluate.scoring import evaluate, score
@@ -18,11 +19,13 @@ from quantrecipe.evaluate.texts import Text, read_text
 __all__ = [
     "DEFAULT_CONTEXT",
     "Engine",
+    "EngineFacts",
     "Evaluation",
     "Positions",
     "Reference",
     "Text",
     "difference",
+    "engine_facts",
     "evaluate",
     "find_engine",
     "is_reference",

@@ -17,12 +17,12 @@ from pathlib import Path
 
 from quantrecipe.errors import EvaluationError, Problem
 
-__all__ = ["ENVIRONMENT", "WAYS", "Engine", "Way", "find_engine", "missing_engine", "require_engine"]
+__all__ = ["ENVIRONMENT", "PACKAGE", "WAYS", "Engine", "Way", "find_engine", "missing_engine"]
 
 ENVIRONMENT = "QUANTRECIPE_ENGINE"
 _VARIABLES = (ENVIRONMENT, "LLAMA_CPP_LIB_PATH")
 
-_PACKAGE = "llama-cpp-python"
+PACKAGE = "llama-cpp-python"
 
 WHEELS = "https://abetlen.github.io/llama-cpp-python/whl/cpu"
 """The index of ready wheels that llama-cpp-python's own README names."""
@@ -75,7 +75,7 @@ class Engine:
     @property
     def rebuild(self) -> str:
         """What to do where the libraries don't run on this machine."""
-        if self.source == _PACKAGE:
+        if self.source == PACKAGE:
             return (
                 "build it for any processor: CMAKE_ARGS=-DGGML_NATIVE=OFF pip install --force-reinstall "
                 "--no-cache-dir --no-binary llama-cpp-python llama-cpp-python"
@@ -83,22 +83,19 @@ class Engine:
         return "take a llama.cpp that was built for this machine, or build it here with -DGGML_NATIVE=OFF"
 
 
-def find_engine(path: str | Path | None = None) -> Engine:
-    """The libraries in `path`, else in what the environment names, else llama-cpp-python's.
+def find_engine(path: Engine | str | Path | None = None) -> Engine:
+    """The libraries in `path`, else in what the environment names, else llama-cpp-python's. An Engine is itself.
 
     What is named and isn't there is an EvaluationError, never a reason to look elsewhere. So is it where there is none.
     """
+    if isinstance(path, Engine):
+        return path
     for source, named in (("--engine", path), *((name, os.environ.get(name)) for name in _VARIABLES)):
         if named:
             return Engine(library=_library_in(Path(named).expanduser(), source), source=source)
     if (library := _installed()) is not None:
-        return Engine(library=library, source=_PACKAGE)
+        return Engine(library=library, source=PACKAGE)
     raise EvaluationError([missing_engine()])
-
-
-def require_engine(path: str | Path | None = None) -> Engine:
-    """`find_engine`, for before long work: what would stop the engine later is an EvaluationError now."""
-    return find_engine(path)
 
 
 def missing_engine() -> Problem:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 import re
 import sys
 from collections import deque
@@ -104,8 +105,17 @@ _GGML = ("ggml", "ggml-base")
 _LIBRARY = re.compile(r"[\w.+-]+\.(?:so(?:\.\d+)*|dylib|dll)\b")
 _BUILD = re.compile(r"\.0\.0\.(\d{4,})")  # releases: libllama.so.0.0.6500, libllama.0.0.6500.dylib
 
+_ELF_MACHINES = {
+    0x3E: "x86_64",
+    0xB7: "aarch64",
+    0xF3: "riscv64",
+    0x15: "ppc64le",
+    0x16: "s390x",
+}  # elf.h: EM_…
+
 _REMEDIES = (
     # What the loader of the system says, and what to do.
+    (r"(?:lib)?ggml[\w-]*\.(?:\d+\.)*(?:so|dylib|dll)", "keep the folder whole: what it needs is to stand beside it"),
     (r"libgomp", "install GCC's OpenMP runtime (libgomp1 on Debian and Ubuntu, libgomp on Fedora)"),
     (r"libomp", "install LLVM's OpenMP runtime (brew install libomp)"),
     (r"libcudart|libcublas|libcuda\b|libnccl", "install the CUDA runtime of that version, or take a build for the CPU"),
@@ -322,8 +332,21 @@ def _with_needed(library: Path, engine: Engine, loaded: dict[Path, ctypes.CDLL])
 
 def _unloadable(library: Path, engine: Engine, error: OSError) -> EvaluationError:
     said = str(error).removeprefix(f"{library}: ")
+    if other := _other_processor(library):
+        said = f"it is for another processor, {other}"  # glibc says that there is no such file
     known = (remedy for pattern, remedy in _REMEDIES if re.search(pattern, said))
     return EvaluationError(f"can't be loaded: {said}", next(known, engine.rebuild), file=library)
+
+
+def _other_processor(library: Path) -> str:
+    """The processor that an ELF library is for, where that isn't this one; "" where it is, or isn't known."""
+    with library.open("rb") as file:
+        head = file.read(20)
+    if head[:4] != b"\x7fELF":
+        return ""
+    name = _ELF_MACHINES.get(int.from_bytes(head[18:20], sys.byteorder), "")
+    here = platform.machine().lower().replace("amd64", "x86_64")
+    return name if here in _ELF_MACHINES.values() and name != here else ""
 
 
 def _plain(text: bytes | None) -> str:

@@ -116,13 +116,12 @@ def _library_in(path: Path, source: str) -> Path:
     if len(path.parts) == 1 and not path.exists() and (program := shutil.which(path)) is not None:
         path = Path(program)  # `--engine llama-cli`, as one would call it
     if not path.exists():
-        raise EvaluationError(
-            f"there is no such folder ({source})", "name one with libllama in it", file=path
-        )
+        what = f"{source} names it as llama.cpp's folder, and there is nothing of that name"
+        raise EvaluationError(what, "name the folder that has libllama and libggml", file=path)
     library = next(_libraries(path), None)
     if library is None:
         raise EvaluationError(
-            f"there is no libllama in it, nor in the places beside it where llama.cpp's builds have it ({source})",
+            f"{source} names it as llama.cpp's, and there is no libllama {'in' if path.is_dir() else 'beside'} it",
             "name the folder that has libllama and libggml; a llama.cpp that was built with "
             "-DBUILD_SHARED_LIBS=OFF has none: build it with ON, or take a release",
             file=path,

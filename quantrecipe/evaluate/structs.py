@@ -30,7 +30,7 @@ KNOWN = "llama.cpp from January 2025 (b4500) to October 2026"
 _POINTER = struct.calcsize("P")
 _INT = struct.calcsize("i")
 
-_GPU_LAYERS = (0, 999, -1)  # defaults of n_gpu_layers: until August 2025, then for some months, and since
+_GPU_LAYERS = (0, 999, -1)  # defaults of n_gpu_layers: until 2025, the same with Metal, and since
 _SPLIT_MODE_LAYER = 1  # llama.h: LLAMA_SPLIT_MODE_LAYER, the default of split_mode
 
 _CONTEXT = {"n_ctx": 512, "n_batch": 2048, "n_ubatch": 512, "n_seq_max": 1}  # llama_context_default_params

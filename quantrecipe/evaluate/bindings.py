@@ -340,8 +340,11 @@ def _unloadable(library: Path, engine: Engine, error: OSError) -> EvaluationErro
 
 def _other_processor(library: Path) -> str:
     """The processor that an ELF library is for, where that isn't this one; "" where it is, or isn't known."""
-    with library.open("rb") as file:
-        head = file.read(20)
+    try:
+        with library.open("rb") as file:
+            head = file.read(20)
+    except OSError:  # the loader has said why
+        return ""
     if head[:4] != b"\x7fELF":
         return ""
     name = _ELF_MACHINES.get(int.from_bytes(head[18:20], sys.byteorder), "")

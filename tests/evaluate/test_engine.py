@@ -48,7 +48,7 @@ def build(tmp_path: Path) -> Build:
     if COMPILER is None or sys.platform == "win32":
         pytest.skip("there is no C compiler")
 
-    def compiled(folder: str = "engine", **macros: int) -> Path:
+    def compiled(folder: str = "engine", *, soname: str = "", **macros: int) -> Path:
         place = tmp_path / folder
         place.mkdir(parents=True)
         defined = [f"-D{name}={value}" for name, value in ({"LAYOUT": 4} | macros).items()]
@@ -61,6 +61,7 @@ def build(tmp_path: Path) -> Build:
             "-o",
             str(place / "libllama.so"),
             "-lm",
+            *([f"-Wl,-soname,{soname}"] if soname else []),
         ]
         subprocess.run(command, check=True, capture_output=True)
         return place
@@ -227,7 +228,7 @@ class TestRefused:
         assert "or a newer quantrecipe" in said
 
     def test_a_context_that_got_something_else(self, build: Build, model: Path, tmp_path: Path) -> None:
-        with pytest.raises(EvaluationError, match=r"a context has n_seq_max 13, and was to get 12"):
+        with pytest.raises(EvaluationError, match=r"a context has n_seq_max 14, and was to get 13"):
             make_reference(model, TEXT, tmp_path / "out", n_ctx=54, engine=build(OTHER_CONTEXT=1))
 
     def test_a_batch_of_another_layout(self, build: Build, model: Path, tmp_path: Path) -> None:
@@ -241,10 +242,9 @@ class TestRefused:
     @pytest.mark.skipif(sys.platform != "linux", reason="a library that needs another is made for Linux")
     def test_a_library_that_needs_another(self, build: Build, tmp_path: Path) -> None:
         """It isn't found, as in a folder that was moved, unless it stands beside it."""
-        folder = build("other")
+        folder, place = build("other", soname="libggml.so.0"), tmp_path / "engine"
         needed = folder / "libggml.so.0"
         (folder / "libllama.so").rename(needed)
-        place = tmp_path / "engine"
         place.mkdir()
         (tmp_path / "empty.c").write_text("int nothing;\n", encoding="ascii")
         made = [

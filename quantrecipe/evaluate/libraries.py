@@ -8,12 +8,15 @@ llama-cpp-python          its libraries; its Python code isn't used
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, Self
 
 from quantrecipe.errors import EvaluationError, Problem
 
@@ -71,6 +74,25 @@ class Engine:
     def folder(self) -> Path:
         """Of the libraries; libggml and backends that are loaded at run time stand there too."""
         return self.library.parent
+
+    @property
+    def request(self) -> dict[str, str]:
+        """What the worker is told of it."""
+        return {"library": str(self.library), "source": self.source}
+
+    @classmethod
+    def requested(cls, request: Mapping[str, Any]) -> Self:
+        """The engine of a request."""
+        return cls(library=Path(request["library"]), source=request["source"])
+
+    @property
+    def digest(self) -> str:
+        """The same for the same libraries, wherever they are: by names and sizes of all that stand there."""
+        digest = hashlib.blake2b(digest_size=6)
+        for path in sorted(self.folder.glob("*")):
+            if re.match(r"(lib)?(llama|ggml)[.-]", path.name) and path.is_file():
+                digest.update(f"{path.name} {path.stat().st_size}\n".encode())
+        return digest.hexdigest()
 
     @property
     def rebuild(self) -> str:

@@ -60,8 +60,9 @@ def make_reference(
         "key": reference_key(model, texts, n_ctx=n_ctx, chunks=chunks, tail=tail),
         "threads": threads,
         "gpu_layers": gpu_layers,
+        **find_engine(engine).request,
     }
-    run_worker(request, find_engine(engine), progress=progress, log=log)
+    run_worker(request, progress=progress, log=log)
     return read_reference(out)
 
 

@@ -26,11 +26,8 @@ _PATIENCE = 60  # seconds: drivers of several GPUs take some to begin
 _LOOKED_THROUGH = 4000  # bytes of stderr
 
 
-def run_worker(
-    request: dict[str, Any], engine: Engine, *, progress: Progress | None, log: Log | None
-) -> None:
+def run_worker(request: dict[str, Any], *, progress: Progress | None, log: Log | None) -> None:
     """Have a request served. EvaluationError for what the worker says, or for its death."""
-    request = request | {"library": str(engine.library), "source": engine.source}
     with tempfile.TemporaryFile() as errors, _start(errors) as process:
         try:
             done = _follow(process, request, progress)
@@ -45,16 +42,15 @@ def run_worker(
                 for line in told.splitlines():
                     log(line)
         if not done or status:
-            raise death(status, told[-_LOOKED_THROUGH:], engine, request["model"])
+            raise death(status, told[-_LOOKED_THROUGH:], Engine.requested(request), request["model"])
 
 
 def ask_worker(engine: Engine) -> dict[str, Any]:
     """What an engine says of itself: see `worker`. EvaluationError where it says nothing, or only what is wrong."""
-    request = {"library": str(engine.library), "source": engine.source}
     answers: list[dict[str, Any]] = []
     with tempfile.TemporaryFile() as errors, _start(errors) as process:
         try:
-            told, _ = process.communicate(json.dumps(request) + "\n", timeout=_PATIENCE)
+            told, _ = process.communicate(json.dumps(engine.request) + "\n", timeout=_PATIENCE)
         except subprocess.TimeoutExpired:
             process.kill()
             what = f"says nothing of itself for {_PATIENCE} seconds; the driver of a GPU may hang"

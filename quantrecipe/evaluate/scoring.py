@@ -38,8 +38,9 @@ def score(
             "out": str(out),
             "threads": threads,
             "gpu_layers": gpu_layers,
+            **find_engine(engine).request,
         }
-        run_worker(request, find_engine(engine), progress=progress, log=log)
+        run_worker(request, progress=progress, log=log)
         return Positions.from_stacked(np.load(out))
 
 

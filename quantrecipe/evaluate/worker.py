@@ -50,7 +50,7 @@ def _serve(request: dict[str, Any], answers: TextIO) -> None:
     def progress(done: int, total: int) -> None:
         _answer(answers, progress=[done, total])
 
-    engine = Engine(library=Path(request["library"]), source=request["source"])
+    engine = Engine.requested(request)
     if "model" not in request:
         _answer(answers, facts=_facts(engine))
         return

@@ -42,7 +42,7 @@ def worker_that(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
 
 def failure(model: Path) -> str:
     with pytest.raises(EvaluationError) as error:
-        run_worker({"model": str(model)}, ENGINE, progress=None, log=None)
+        run_worker({"model": str(model)} | ENGINE.request, progress=None, log=None)
     return str(error.value)
 
 
@@ -110,7 +110,9 @@ def test_progress_and_log(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
     )
     worker_that(monkeypatch, code)
     told: list[object] = []
-    run_worker({"model": str(model)}, ENGINE, progress=lambda *done: told.append(done), log=told.append)
+    run_worker(
+        {"model": str(model)} | ENGINE.request, progress=lambda *done: told.append(done), log=told.append
+    )
     assert told == [(1, 2), (2, 2), "a line", "a line", "a line"]
 
 
@@ -120,7 +122,7 @@ def test_the_log_of_a_crash(monkeypatch: pytest.MonkeyPatch, model: Path) -> Non
     )
     told: list[str] = []
     with pytest.raises(EvaluationError, match="crashed"):
-        run_worker({"model": str(model)}, ENGINE, progress=None, log=told.append)
+        run_worker({"model": str(model)} | ENGINE.request, progress=None, log=told.append)
     assert told == ["x" * 9000]
 
 

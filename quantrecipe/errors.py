@@ -43,7 +43,8 @@ class Problem:
     """One thing that is wrong: `file:line: what (expected …); remedy`.
 
     `line` and `column` count from 1; `file` is None where no file is at fault. `code` is the one under which
-    `quantrecipe check` reports it (docs/check.md), "" for its general one.
+    `quantrecipe check` reports it (docs/check.md), "" for its general one. `choices`, where there are several remedies,
+    stand below it, a line each, so that what is to be typed can be copied.
     """
 
     what: str
@@ -52,10 +53,12 @@ class Problem:
     line: int | None = None
     column: int | None = None
     code: str = ""
+    choices: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         where = "" if self.file is None else f"{self.file}:{self.line}: " if self.line else f"{self.file}: "
-        return f"{where}{self.what}{'; ' + self.remedy if self.remedy else ''}"
+        said = f"{where}{self.what}{'; ' + self.remedy if self.remedy else ''}"
+        return "\n  ".join([said, *self.choices])
 
 
 class QuantrecipeError(Exception):

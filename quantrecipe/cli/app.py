@@ -47,6 +47,7 @@ SECTIONS = {
         "formats": "List the formats that recipes can use.",
         "plugins": "List the plugins that are installed, and what became of them.",
         "check-plugin": "Check that a plugin keeps what formats and analyses promise.",
+        "doctor": "Show what works here, what is missing, and what brings it.",
         "new-plugin": "Begin a plugin: a package that passes its own tests.",
     },
 }

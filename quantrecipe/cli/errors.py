@@ -7,6 +7,7 @@ Text from files is shown as text: nothing in a tensor's name or a recipe colours
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from quantrecipe.errors import Problem, QuantrecipeError
@@ -53,10 +54,12 @@ def _print(console: Console, label: str, style: str, problem: Problem) -> None:
     text.append(printable(what))
     # Where nobody watches, a paragraph is a line: it can be searched, and cut by whoever shows it.
     console.print(text, soft_wrap=not console.is_terminal)
+    for choice in problem.choices:  # never broken by us: it is a line to copy
+        console.print(Text(f"  {printable(choice)}"), soft_wrap=True)
 
 
 def _split(problem: Problem) -> tuple[str, str]:
     """The place, which is shown bold, and the rest."""
-    whole = str(problem)
+    whole = str(replace(problem, choices=()))
     rest = str(Problem(what=problem.what, remedy=problem.remedy))
     return whole.removesuffix(rest), rest

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from quantrecipe.cli.context import Context, pass_context
+from quantrecipe.cli.engine_option import engine_option
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.eval_limits import LIMIT_NAMES, Limits, exceeded
 from quantrecipe.cli.help import SETTINGS, examples
@@ -75,6 +76,7 @@ _WIDTH = 112
     metavar="N",
     help="Layers that the GPU takes, if llama.cpp has one. [default: all]",
 )
+@engine_option
 @click.option(
     "--fail-above",
     "limits",
@@ -102,6 +104,7 @@ def command(
     chunks: int | None,
     threads: int | None,
     gpu_layers: int | None,
+    engine: Path | None,
     limits: dict[str, float],
     plot: Path | None,
     force: bool,
@@ -110,8 +113,8 @@ def command(
     """Show perplexity, KL divergence and top-1 agreement of each FILE beside the unquantized model.
 
     The figures are those of llama-perplexity --kl-divergence, with their standard errors. What the reference says is
-    kept in a cache, so that the next run on the same texts needs only FILE. llama.cpp runs the models: pip install
-    'quantrecipe[llama]'.
+    kept in a cache, so that the next run on the same texts needs only FILE. llama.cpp runs the models: the one that
+    you have (--engine), or llama-cpp-python. `quantrecipe doctor` shows which one is found.
     """
     from quantrecipe.cli.eval_progress import EvalProgress
     from quantrecipe.cli.eval_reference import get_reference
@@ -135,6 +138,7 @@ def command(
             chunks=chunks,
             threads=threads,
             gpu_layers=gpu_layers,
+            engine=engine,
             progress=progress,
             log=log,
         )
@@ -144,6 +148,7 @@ def command(
             specs=lambda: ctx.load_registry().by_ggml_type,
             threads=threads,
             gpu_layers=gpu_layers,
+            engine=engine,
             progress=progress,
             log=log,
         )

@@ -14,6 +14,7 @@ from quantrecipe.evaluate import (
     DEFAULT_CONTEXT,
     Reference,
     Text,
+    find_engine,
     is_reference,
     make_reference,
     read_reference,
@@ -34,6 +35,7 @@ def get_reference(
     chunks: int | None,
     threads: int | None,
     gpu_layers: int | None,
+    engine: Path | None,
     progress: EvalProgress,
     log: Callable[[str], None] | None,
 ) -> Reference:
@@ -52,7 +54,9 @@ def get_reference(
     context = DEFAULT_CONTEXT if n_ctx is None else n_ctx
     out = save
     if out is None:
-        out = _cached(reference_key(path, known, n_ctx=context, chunks=chunks))
+        # Engines round differently, by as much as the best types lose: each gets a reference of its own.
+        key = reference_key(path, known, n_ctx=context, chunks=chunks)
+        out = _cached(f"{key}-{find_engine(engine).digest}")
         if (reference := _read_cached(out)) is not None:
             return reference
     return make_reference(
@@ -63,6 +67,7 @@ def get_reference(
         chunks=chunks,
         threads=threads,
         gpu_layers=gpu_layers,
+        engine=engine,
         progress=progress.task(f"{path.name} (reference)"),
         log=log,
     )

@@ -53,6 +53,7 @@ def evaluate_files(
     specs: Callable[[], Mapping[int, FormatSpec]],
     threads: int | None,
     gpu_layers: int | None,
+    engine: Path | None,
     progress: EvalProgress,
     log: Callable[[str], None] | None,
 ) -> list[Candidate]:
@@ -66,6 +67,7 @@ def evaluate_files(
             reference,
             threads=threads,
             gpu_layers=gpu_layers,
+            engine=engine,
             progress=progress.task(path.name),
             log=log,
         )

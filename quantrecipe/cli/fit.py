@@ -12,12 +12,14 @@ import click
 from quantrecipe.cli.apply import model_stem
 from quantrecipe.cli.budget_options import budget_options
 from quantrecipe.cli.context import Context, pass_context
+from quantrecipe.cli.engine_option import engine_option
 from quantrecipe.cli.errors import print_warning, printable
 from quantrecipe.cli.help import SETTINGS, examples
 from quantrecipe.cli.imatrix_output import write_file
 from quantrecipe.cli.target_option import target_option
 
 if TYPE_CHECKING:
+    from quantrecipe.evaluate import Engine
     from quantrecipe.fit import Fitted, Request
     from quantrecipe.fit.opened import Floor
     from quantrecipe.importance import Importance
@@ -91,6 +93,7 @@ _TRIAL_TOKENS = 32768
     metavar="FILE",
     help="Held-out text: the result and the best stock mix are made, run over it and compared. Repeatable.",
 )
+@engine_option
 @click.option(
     "--work-dir",
     type=click.Path(path_type=Path, file_okay=False),
@@ -137,6 +140,7 @@ def command(
     sensitivity: Path | None,
     prior: bool,
     held_out: tuple[Path, ...],
+    engine: Path | None,
     work_dir: Path | None,
     types: str | None,
     floors: tuple[str, ...],
@@ -156,6 +160,7 @@ def command(
     what isn't measured is taken as usual. The recipe names roles and layers, each with its reason, and plans to the
     types that were chosen. Where it isn't sure to lose less than a stock mix of llama.cpp, the recipe is that mix.
     """
+    from quantrecipe.evaluate import require_engine
     from quantrecipe.fit import Request, fit
     from quantrecipe.importance import read_importance
     from quantrecipe.model.open import open_model
@@ -183,12 +188,14 @@ def command(
     if held_out and opened.container == "shapes":
         raise click.UsageError("--verify needs the model itself, and this is a shape file.")
     work = work_dir or Path()
+    runs = held_out or (texts and opened.container != "shapes")
+    found = require_engine(engine) if runs else None  # before what takes long
     known = _sensitivity(
-        ctx, opened, registry, matrix, sensitivity, texts, probes, threads, work, prior=prior
+        ctx, opened, registry, matrix, sensitivity, texts, probes, threads, found, work, prior=prior
     )
     fitted = fit(opened, request, registry, importance=matrix, sensitivity=known)
     if held_out:
-        fitted = _tried(ctx, fitted, request, opened, registry, held_out, work, threads)
+        fitted = _tried(ctx, fitted, request, opened, registry, held_out, work, threads, found)
     if output is not None:
         data = fitted.text.encode()
         write_file(output, len(data), [data], force=force)
@@ -246,6 +253,7 @@ def _sensitivity(
     texts: Sequence[Path],
     probes: int,
     threads: int | None,
+    engine: Engine | None,
     work: Path,
     *,
     prior: bool,
@@ -281,7 +289,9 @@ def _sensitivity(
         analysis=losses,
         weighing=weighing,
         probes=probes,
-        passes=Passes(texts=tuple(read_text(path) for path in texts), tokens=_TOKENS, threads=threads)
+        passes=Passes(
+            texts=tuple(read_text(path) for path in texts), tokens=_TOKENS, threads=threads, engine=engine
+        )
         if texts
         else None,
         work=work,
@@ -300,13 +310,23 @@ def _tried(
     texts: Sequence[Path],
     work: Path,
     threads: int | None,
+    engine: Engine | None,
 ) -> Fitted:
     from quantrecipe.evaluate import read_text
     from quantrecipe.fit.trial import hold_trial, settle
 
     read = [read_text(path) for path in texts]
     with ctx.err.status("trying it on the text beside the best stock mix"):
-        trial = hold_trial(fitted, model, registry, read, folder=work, tokens=_TRIAL_TOKENS, threads=threads)
+        trial = hold_trial(
+            fitted,
+            model,
+            registry,
+            read,
+            folder=work,
+            tokens=_TRIAL_TOKENS,
+            threads=threads,
+            engine=engine,
+        )
     return fitted if trial is None else settle(fitted, request, trial)
 
 

@@ -10,6 +10,7 @@ import click
 
 from quantrecipe.cli.apply import model_stem
 from quantrecipe.cli.context import Context, pass_context
+from quantrecipe.cli.engine_option import engine_option
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.help import SETTINGS, examples
 from quantrecipe.errors import SensitivityError
@@ -98,6 +99,7 @@ _DEFAULT_TOKENS = 16384
     metavar="N",
     help="Layers on the GPU. [default: all, if there is one]",
 )
+@engine_option
 @click.option(
     "--sample",
     type=click.IntRange(min=1),
@@ -135,6 +137,7 @@ def command(
     probes: int,
     tokens: int,
     gpu_layers: int | None,
+    engine: Path | None,
     sample: int | None,
     all_rows: bool,
     threads: int | None,
@@ -174,7 +177,7 @@ def command(
         file=table,
         sample=None if all_rows else sample or DEFAULT_SAMPLE,
         probes=probes,
-        passes=_passes(texts, tokens, threads, gpu_layers),
+        passes=_passes(texts, tokens, threads, gpu_layers, engine),
         work=work_dir or out.parent,
         threads=threads,
     )
@@ -231,13 +234,21 @@ def _analyses(
 
 
 def _passes(
-    texts: tuple[Path, ...], tokens: int, threads: int | None, gpu_layers: int | None
+    texts: tuple[Path, ...],
+    tokens: int,
+    threads: int | None,
+    gpu_layers: int | None,
+    engine: Path | None,
 ) -> Passes | None:
-    from quantrecipe.evaluate import read_text
+    from quantrecipe.evaluate import read_text, require_engine
     from quantrecipe.measure import Passes
 
     if not texts:
         return None
     return Passes(
-        texts=tuple(read_text(path) for path in texts), tokens=tokens, threads=threads, gpu_layers=gpu_layers
+        texts=tuple(read_text(path) for path in texts),
+        tokens=tokens,
+        threads=threads,
+        gpu_layers=gpu_layers,
+        engine=require_engine(engine),
     )

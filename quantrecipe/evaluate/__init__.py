@@ -3,10 +3,13 @@
     reference = make_reference("model.bf16.gguf", read_text("held-out.txt"), "model.reference")
     evaluate("model.Q4_K_M.gguf", reference).kld_mean
 
-Needs llama-cpp-python (extra `llama`), which is imported when a model is run.
+Needs llama.cpp's libraries (docs/engine.md), which are loaded in a process of their own when a model is run.
+`require_engine` says beforehand whether that can be done.
 """
 
 from quantrecipe.evaluate.compare import Positions
+from quantrecipe.evaluate.facts import EngineFacts, engine_facts, require_engine
+from quantrecipe.evaluate.libraries import Engine, find_engine
 from quantrecipe.evaluate.make import DEFAULT_CONTEXT, make_reference, reference_key
 from quantrecipe.evaluate.reference import Reference, is_reference, read_reference
 from quantrecipe.evaluate.scoring import evaluate, score
@@ -15,17 +18,22 @@ from quantrecipe.evaluate.texts import Text, read_text
 
 __all__ = [
     "DEFAULT_CONTEXT",
+    "Engine",
+    "EngineFacts",
     "Evaluation",
     "Positions",
     "Reference",
     "Text",
     "difference",
+    "engine_facts",
     "evaluate",
+    "find_engine",
     "is_reference",
     "make_reference",
     "read_reference",
     "read_text",
     "reference_key",
+    "require_engine",
     "score",
     "summarise",
 ]

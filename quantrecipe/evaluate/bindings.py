@@ -1,46 +1,275 @@
-"""llama.cpp by the low-level bindings of llama-cpp-python: found or missed with a clear word, and its log kept.
+"""llama.cpp through ctypes: its libraries loaded, the functions that are used, its devices, and its log kept.
 
-llama.cpp logs to one callback of the process; `captured_log` takes it while a model is open and gives it back after.
+Only the worker's process calls this: loading a library runs code of it. llama.cpp logs to one callback of the process;
+`captured_log` takes it while a model is open and gives it back after.
 """
 
 from __future__ import annotations
 
 import ctypes
-import importlib
+import os
+import platform
 import re
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from quantrecipe.errors import EvaluationError
+from quantrecipe.evaluate.libraries import Engine
+from quantrecipe.evaluate.structs import (
+    KNOWN,
+    Batch,
+    Parameters,
+    StructError,
+    check_batch,
+    check_context,
+    gpu_layers_offset,
+)
 
-__all__ = ["captured_log", "last_words", "load_bindings"]
+__all__ = ["VOCAB_TYPE_NONE", "Device", "Llama", "captured_log", "last_words"]
 
 _KEPT_LINES = 2000
 _WHO = re.compile(r"^\w+: (?:error loading model: )?")
 _ERROR = 4  # ggml.h: GGML_LOG_LEVEL_ERROR
 _CONTINUED = 5  # GGML_LOG_LEVEL_CONT
 
+VOCAB_TYPE_NONE = 0  # llama.h: LLAMA_VOCAB_TYPE_NONE
 
-def load_bindings() -> Any:
-    """The module llama_cpp. EvaluationError where it isn't installed or can't be loaded."""
-    try:
-        return importlib.import_module("llama_cpp")
-    except ModuleNotFoundError as error:
-        raise EvaluationError(
-            "models are run by llama.cpp, through llama-cpp-python, which isn't installed",
-            "pip install 'quantrecipe[llama]'",
-        ) from error
-    except (OSError, RuntimeError, ImportError) as error:
-        raise EvaluationError(
-            f"llama-cpp-python is installed and can't be loaded ({error})",
-            "pip install --force-reinstall --no-cache-dir 'llama-cpp-python>=0.3.36'",
-        ) from error
+_DEVICE_CPU = 0  # ggml-backend.h: GGML_BACKEND_DEVICE_TYPE_CPU
+
+_LOG = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
+
+_ANY, _TEXT, _INT, _UINT, _BOOL, _SIZE = (
+    *(ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int32, ctypes.c_uint32, ctypes.c_bool, ctypes.c_size_t),
+)
+_INTS = ctypes.POINTER(ctypes.c_int32)
+_SIZES = ctypes.POINTER(ctypes.c_size_t)
+
+_FUNCTIONS: dict[str, tuple[Any, ...]] = {
+    # name: what it returns, and its parameters (llama.h)
+    "llama_backend_init": (None,),
+    "llama_print_system_info": (_TEXT,),
+    "llama_log_set": (None, _LOG, _ANY),
+    "llama_model_default_params": (Parameters,),
+    "llama_context_default_params": (Parameters,),
+    "llama_model_load_from_file": (_ANY, _TEXT, Parameters),
+    "llama_model_free": (None, _ANY),
+    "llama_model_get_vocab": (_ANY, _ANY),
+    "llama_model_has_encoder": (_BOOL, _ANY),
+    "llama_vocab_n_tokens": (_INT, _ANY),
+    "llama_vocab_type": (ctypes.c_int, _ANY),
+    "llama_vocab_get_text": (_TEXT, _ANY, _INT),
+    "llama_vocab_get_add_bos": (_BOOL, _ANY),
+    "llama_vocab_bos": (_INT, _ANY),
+    "llama_tokenize": (_INT, _ANY, _TEXT, _INT, _INTS, _INT, _BOOL, _BOOL),
+    "llama_init_from_model": (_ANY, _ANY, Parameters),
+    "llama_free": (None, _ANY),
+    "llama_set_n_threads": (None, _ANY, _INT, _INT),
+    "llama_n_ctx": (_UINT, _ANY),
+    "llama_n_batch": (_UINT, _ANY),
+    "llama_n_ubatch": (_UINT, _ANY),
+    "llama_n_seq_max": (_UINT, _ANY),
+    "llama_batch_init": (Batch, _INT, _INT, _INT),
+    "llama_batch_free": (None, Batch),
+    "llama_decode": (_INT, _ANY, Batch),
+    "llama_get_logits": (ctypes.POINTER(ctypes.c_float), _ANY),
+    # ggml-backend.h
+    "ggml_backend_dev_count": (_SIZE,),
+    "ggml_backend_dev_get": (_ANY, _SIZE),
+    "ggml_backend_dev_name": (_TEXT, _ANY),
+    "ggml_backend_dev_description": (_TEXT, _ANY),
+    "ggml_backend_dev_type": (ctypes.c_int, _ANY),
+    "ggml_backend_dev_memory": (None, _ANY, _SIZES, _SIZES),
+}
+
+_SOMETIMES: dict[str, tuple[Any, ...]] = {
+    # The memory of a context, formerly its KV cache, is emptied by the first of these that there is.
+    "llama_memory_clear": (None, _ANY, _BOOL),
+    "llama_get_memory": (_ANY, _ANY),
+    "llama_kv_self_clear": (None, _ANY),  # spring of 2025
+    "llama_kv_cache_clear": (None, _ANY),  # before
+    "ggml_backend_load_all_from_path": (None, _TEXT),
+    "llama_version": (_TEXT,),  # since 2026
+    "ggml_version": (_TEXT,),  # since August 2025
+    "ggml_commit": (_TEXT,),
+}
+
+_CLEARING = ("llama_memory_clear", "llama_kv_self_clear", "llama_kv_cache_clear")
+
+_GGML = ("ggml", "ggml-base")
+
+_LIBRARY = re.compile(r"[\w.+-]+\.(?:so(?:\.\d+)*|dylib|dll)\b")
+_BUILD = re.compile(r"\.0\.0\.(\d{4,})")  # releases: libllama.so.0.0.6500, libllama.0.0.6500.dylib
+
+_ELF_MACHINES = {
+    0x3E: "x86_64",
+    0xB7: "aarch64",
+    0xF3: "riscv64",
+    0x15: "ppc64le",
+    0x16: "s390x",
+}  # elf.h: EM_…
+
+_REMEDIES = (
+    # What the loader of the system says, and what to do.
+    (r"(?:lib)?ggml[\w-]*\.(?:\d+\.)*(?:so|dylib|dll)", "keep the folder whole: what it needs is to stand beside it"),
+    (r"libgomp", "install GCC's OpenMP runtime (libgomp1 on Debian and Ubuntu, libgomp on Fedora)"),
+    (r"libomp", "install LLVM's OpenMP runtime (brew install libomp)"),
+    (r"libcudart|libcublas|libcuda\b|libnccl", "install the CUDA runtime of that version, or take a build for the CPU"),
+    (r"libvulkan", "install the Vulkan loader (libvulkan1 on Debian and Ubuntu), or take a build for the CPU"),
+    (r"GLIBC|libstdc\+\+|CXXABI", "it was built for a newer system: build it here, or take a build for an older one"),
+    (r"ELF|mach-o|WinError 193|file too short|invalid", "it is no library for this system: take a build for it"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Device:
+    """What llama.cpp computes on, as ggml names it. Memory in bytes, 0 where it isn't told."""
+
+    name: str
+    description: str
+    total: int
+    free: int
+    is_cpu: bool
+
+
+class Llama:
+    """The functions of llama.cpp, by name. `gpu_layers` and `context`: where the parameters' fields are.
+
+    EvaluationError where a library can't be loaded, lacks functions, or has structs that aren't known.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._libraries = _load(engine)
+        missing = [name for name, types in _FUNCTIONS.items() if not self._bind(name, types)]
+        there = {name for name, types in _SOMETIMES.items() if self._bind(name, types)}
+        clearing = next((name for name in _CLEARING if name in there), None)
+        if missing or clearing is None:
+            raise EvaluationError(
+                f"it lacks functions of llama.cpp: {', '.join(missing or _CLEARING[:1])}",
+                f"known are {KNOWN}; programs that left it before, such as ik_llama.cpp, have other functions",
+                file=engine.library,
+            )
+        self._clearing, self._there = clearing, there
+        self.version = self._version()
+        self.gpu_layers, self.context = self._checked()
+
+    def __getattr__(self, name: str) -> Any:  # what `_bind` didn't find
+        raise AttributeError(f"llama.cpp's {name} isn't bound")
+
+    def load_backends(self) -> None:
+        """Load the backends that aren't part of the libraries, as in releases; those of the CPU among them."""
+        if not self.ggml_backend_dev_count() and "ggml_backend_load_all_from_path" in self._there:
+            self.ggml_backend_load_all_from_path(os.fsencode(self.engine.folder))
+            if not self.ggml_backend_dev_count():
+                # ggml may know of another folder, where it was installed. It looks into the current one, too.
+                with chdir(self.engine.folder):
+                    self.ggml_backend_load_all_from_path(None)
+        if not any(device.is_cpu for device in self.devices()):
+            raise EvaluationError(
+                "llama.cpp finds no backend for the CPU",
+                "libggml-cpu is to stand beside libllama, as in a release or a build",
+                file=self.engine.folder,
+            )
+
+    def devices(self) -> list[Device]:
+        """All that it can compute on."""
+        found = []
+        for number in range(self.ggml_backend_dev_count()):
+            device = self.ggml_backend_dev_get(number)
+            free, total = ctypes.c_size_t(), ctypes.c_size_t()
+            self.ggml_backend_dev_memory(device, ctypes.byref(free), ctypes.byref(total))
+            found.append(
+                Device(
+                    name=_plain(self.ggml_backend_dev_name(device)),
+                    description=_plain(self.ggml_backend_dev_description(device)),
+                    total=total.value,
+                    free=free.value,
+                    is_cpu=self.ggml_backend_dev_type(device) == _DEVICE_CPU,
+                )
+            )
+        return found
+
+    def refused(self) -> list[str]:
+        """Backends that stand beside the library and can't be loaded, with the reason that the system gives."""
+        found = []
+        names = [device.name.lower() for device in self.devices()]
+        for path in sorted(self.engine.folder.glob("*ggml-*")):
+            kind = re.fullmatch(r"(?:lib)?ggml-([a-z]+)\.(?:so|dylib|dll)", path.name)
+            # A library of the CPU is chosen among several, and may be for another one.
+            if kind is None or kind[1] in ("base", "cpu") or any(name.startswith(kind[1]) for name in names):
+                continue
+            try:
+                ctypes.CDLL(str(path))
+            except OSError as error:
+                found.append(f"{path.name}: {error}")
+        return found
+
+    def clear(self, context: Any) -> None:
+        """Empty a context's memory."""
+        if self._clearing == "llama_memory_clear":
+            self.llama_memory_clear(self.llama_get_memory(context), True)
+        else:
+            getattr(self, self._clearing)(context)
+
+    def batch(self, size: int) -> Batch:
+        """A batch for `size` tokens, each of one sequence."""
+        batch: Batch = self.llama_batch_init(size, 0, 1)
+        try:
+            check_batch(batch, size)
+        except StructError as error:
+            raise self._unknown(error) from error
+        return batch
+
+    def unknown_context(self, name: str, value: int, wanted: int) -> EvaluationError:
+        """What to say of a context that got something else than it was to get."""
+        return self._unknown(StructError(f"a context has {name} {value}, and was to get {wanted}"))
+
+    def _bind(self, name: str, types: tuple[Any, ...]) -> bool:
+        for library in self._libraries:
+            try:
+                function = getattr(library, name)
+            except AttributeError:
+                continue
+            function.restype, *function.argtypes = types
+            self.__dict__[name] = function
+            return True
+        return False
+
+    def _checked(self) -> tuple[int, dict[str, int]]:
+        try:
+            return (
+                gpu_layers_offset(bytes(self.llama_model_default_params())),
+                check_context(bytes(self.llama_context_default_params())),
+            )
+        except StructError as error:
+            raise self._unknown(error) from error
+
+    def _unknown(self, error: StructError) -> EvaluationError:
+        return EvaluationError(
+            f"this llama.cpp ({self.version}) has other structs than those that are known: {error}",
+            f"known are {KNOWN}: use one of these, or a newer quantrecipe",
+            file=self.engine.library,
+        )
+
+    def _version(self) -> str:
+        """What it says of itself: its own version or build, and ggml's."""
+        said = [_plain(self.llama_version())] if "llama_version" in self._there else []
+        if not said and (build := _BUILD.search(self.engine.library.resolve().name)):
+            said.append(f"b{build[1]}")
+        if "ggml_version" in self._there:
+            said.append(f"ggml {_plain(self.ggml_version())}")
+        if "ggml_commit" in self._there and (commit := _plain(self.ggml_commit())) != "unknown":
+            said.append(f"commit {commit}")
+        return ", ".join(said) or "before August 2025"
 
 
 @contextmanager
-def captured_log(llama: Any, tell: Callable[[str], object] | None) -> Iterator[deque[tuple[int, str]]]:
+def captured_log(llama: Llama, tell: Callable[[str], object] | None) -> Iterator[deque[tuple[int, str]]]:
     """llama.cpp's log as (level, line), while the context lasts; the newest lines, if there are very many.
 
     `tell` hears of every piece of it at once, so that it isn't lost with the process.
@@ -57,17 +286,71 @@ def captured_log(llama: Any, tell: Callable[[str], object] | None) -> Iterator[d
         else:
             lines.append((level, part))
 
-    callback = llama.llama_log_callback(keep)
-    llama.llama_log_set(callback, ctypes.c_void_p(0))
+    callback = _LOG(keep)
+    llama.llama_log_set(callback, None)
     try:
         yield lines
     finally:
-        from llama_cpp import _logger
-
-        llama.llama_log_set(_logger.llama_log_callback, ctypes.c_void_p(0))
+        llama.llama_log_set(_LOG(), None)  # NULL: to stderr, as from the beginning
 
 
 def last_words(log: Sequence[tuple[int, str]]) -> str:
     """What llama.cpp gave as its reason: the first line of its errors, without who says it; "" if there is none."""
     errors = [line.strip() for level, line in log if level == _ERROR and line.strip()]
     return _WHO.sub("", errors[0]) if errors else ""
+
+
+def _load(engine: Engine) -> list[ctypes.CDLL]:
+    """Where functions are looked for. That of libllama finds those of the libraries that it is linked with, too."""
+    if sys.platform != "win32":
+        return [_with_needed(engine.library, engine, {})]
+    # Windows looks into each library alone, and for what one needs in its folder and in those that are added.
+    toolkits = (os.environ.get(name) for name in ("CUDA_PATH", "HIP_PATH"))
+    for place in (engine.folder, *(Path(root) / "bin" for root in toolkits if root)):
+        if place.is_dir():
+            os.add_dll_directory(str(place))
+    beside = (engine.library.with_name(engine.library.name.replace("llama", name)) for name in _GGML)
+    return [_with_needed(path, engine, {}) for path in (engine.library, *beside) if path.is_file()]
+
+
+def _with_needed(library: Path, engine: Engine, loaded: dict[Path, ctypes.CDLL]) -> ctypes.CDLL:
+    """A library, loaded. What it needs and the system doesn't find, such as libggml after a folder was moved, is taken
+    from beside it; the system knows that by its name from then on."""
+    while True:
+        try:
+            loaded[library] = ctypes.CDLL(str(library))
+            return loaded[library]
+        except OSError as error:
+            needed = [engine.folder / name for name in _LIBRARY.findall(str(error))]
+            new = next(
+                (path for path in needed if path != library and path not in loaded and path.is_file()), None
+            )
+            if new is None:
+                raise _unloadable(library, engine, error) from error
+            _with_needed(new, engine, loaded)
+
+
+def _unloadable(library: Path, engine: Engine, error: OSError) -> EvaluationError:
+    said = str(error).removeprefix(f"{library}: ")
+    if other := _other_processor(library):
+        said = f"it is for another processor, {other}"  # glibc says that there is no such file
+    known = (remedy for pattern, remedy in _REMEDIES if re.search(pattern, said))
+    return EvaluationError(f"can't be loaded: {said}", next(known, engine.rebuild), file=library)
+
+
+def _other_processor(library: Path) -> str:
+    """The processor that an ELF library is for, where that isn't this one; "" where it is, or isn't known."""
+    try:
+        with library.open("rb") as file:
+            head = file.read(20)
+    except OSError:  # the loader has said why
+        return ""
+    if head[:4] != b"\x7fELF":
+        return ""
+    name = _ELF_MACHINES.get(int.from_bytes(head[18:20], sys.byteorder), "")
+    here = platform.machine().lower().replace("amd64", "x86_64")
+    return name if here in _ELF_MACHINES.values() and name != here else ""
+
+
+def _plain(text: bytes | None) -> str:
+    return (text or b"").decode("utf-8", "replace")

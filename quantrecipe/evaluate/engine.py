@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from quantrecipe.errors import EvaluationError
-from quantrecipe.evaluate.bindings import captured_log, last_words, load_bindings
+from quantrecipe.evaluate.bindings import VOCAB_TYPE_NONE, Llama, captured_log, last_words
+from quantrecipe.evaluate.libraries import Engine
 from quantrecipe.evaluate.reference import scored_positions
 
 if TYPE_CHECKING:
@@ -29,6 +30,13 @@ if TYPE_CHECKING:
     Tokens = NDArray[np.int32]
 
 __all__ = ["LanguageModel", "default_threads"]
+
+_ALL_LAYERS = 999
+"""More than any model has: what means all of them to every llama.cpp, while -1 does so only to those since 2026."""
+
+_UBATCH_TOKENS = 512  # llama_context_default_params, of all versions: tokens that are computed at a time
+_ROUNDED_UP = ("n_ctx", "n_batch")
+_PADDING = 256  # tokens of a sequence, at most: llama-context.cpp and llama-kv-cache.cpp
 
 _BATCH_TOKENS = 2048
 _BATCH_BYTES = 256 << 20
@@ -45,6 +53,7 @@ def default_threads() -> int:
 class LanguageModel:
     """A GGUF file in llama.cpp, open while used as a context manager. EvaluationError where it isn't to be run.
 
+    engine:     whose libraries run it
     gpu_layers: layers that the GPU takes; None or -1 for all, where llama.cpp was built for one
     tell:       hears what llama.cpp logs
     """
@@ -52,6 +61,7 @@ class LanguageModel:
     def __init__(
         self,
         path: Path,
+        engine: Engine,
         *,
         n_ctx: int,
         threads: int | None = None,
@@ -59,8 +69,9 @@ class LanguageModel:
         tell: Callable[[str], object] | None = None,
     ) -> None:
         self.path, self.n_ctx = path, n_ctx
+        self._engine = engine
         self.threads = threads or default_threads()
-        self._gpu_layers = -1 if gpu_layers is None else gpu_layers
+        self._gpu_layers = None if gpu_layers == -1 else gpu_layers
         self._tell = tell
         self._stack = ExitStack()
 
@@ -76,11 +87,12 @@ class LanguageModel:
         self._stack.close()
 
     def _open(self) -> None:
-        self._llama = llama = load_bindings()
+        self._llama = llama = Llama(self._engine)
         self._log = self._stack.enter_context(captured_log(llama, self._tell))
+        llama.load_backends()
         llama.llama_backend_init()
         parameters = llama.llama_model_default_params()
-        parameters.n_gpu_layers = self._gpu_layers
+        parameters.set(llama.gpu_layers, _ALL_LAYERS if self._gpu_layers is None else self._gpu_layers)
         self._model = llama.llama_model_load_from_file(os.fsencode(self.path), parameters)
         if not self._model:
             raise EvaluationError(
@@ -91,7 +103,7 @@ class LanguageModel:
         self.n_vocab = int(llama.llama_vocab_n_tokens(self._vocab))
         reason = (
             "it has no vocabulary"
-            if llama.llama_vocab_type(self._vocab) == llama.LLAMA_VOCAB_TYPE_NONE or self.n_vocab <= 0
+            if llama.llama_vocab_type(self._vocab) == VOCAB_TYPE_NONE or self.n_vocab <= 0
             else "it has an encoder, and predicts no text on its own"
             if llama.llama_model_has_encoder(self._model)
             else ""
@@ -102,7 +114,7 @@ class LanguageModel:
     def tokenize(self, text: bytes) -> Tokens:
         """The tokens of a text, with what the vocabulary puts before it; markup in it is text."""
         tokens = np.empty(len(text) + 8, np.int32)
-        pointer = tokens.ctypes.data_as(ctypes.POINTER(self._llama.llama_token))
+        pointer = tokens.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
         count = self._llama.llama_tokenize(self._vocab, text, len(text), pointer, len(tokens), True, False)
         if count < 0:
             raise EvaluationError(
@@ -132,7 +144,7 @@ class LanguageModel:
             stack.callback(batch.free)
             for first in range(0, len(chunks), side_by_side):
                 some = chunks[first : first + side_by_side]
-                llama.llama_memory_clear(llama.llama_get_memory(context), True)
+                llama.clear(context)
                 if status := llama.llama_decode(context, batch.fill(some)):
                     what = last_words(self._log) or f"it answers {status}"
                     raise EvaluationError(f"llama.cpp can't run chunk {first + 1}: {what}", file=self.path)
@@ -145,26 +157,37 @@ class LanguageModel:
 
     def _context(self, side_by_side: int) -> Any:
         llama = self._llama
+        n_tokens = side_by_side * self.n_ctx
+        wanted = {
+            "n_ctx": n_tokens,
+            "n_batch": n_tokens,
+            "n_ubatch": min(_UBATCH_TOKENS, n_tokens),
+            "n_seq_max": side_by_side,
+        }
         parameters = llama.llama_context_default_params()
-        parameters.n_ctx = parameters.n_batch = side_by_side * self.n_ctx
-        parameters.n_ubatch = min(parameters.n_ubatch, parameters.n_batch)
-        parameters.n_seq_max = side_by_side
-        parameters.n_threads = parameters.n_threads_batch = self.threads
+        for name, value in wanted.items():
+            parameters.set(llama.context[name], value)
         context = llama.llama_init_from_model(self._model, parameters)
         if not context:
             remedy = "a smaller --ctx takes less memory; with a GPU, so does --gpu-layers"
             what = last_words(self._log) or "it gives no reason"
             raise EvaluationError(f"llama.cpp can't make a context: {what}", remedy, file=self.path)
+        for name, value in wanted.items():
+            got = getattr(llama, f"llama_{name}")(context)
+            # Contexts and batches may be rounded up; a field in another place shows as something else entirely.
+            if got != value and not (name in _ROUNDED_UP and value < got < value + _PADDING * side_by_side):
+                raise llama.unknown_context(name, got, value)
+        llama.llama_set_n_threads(context, self.threads, self.threads)
         return context
 
 
 class _Batch:
     """llama.cpp's batch of several chunks; positions, sequences and wishes stay, tokens change."""
 
-    def __init__(self, llama: Any, side_by_side: int, n_ctx: int, scored: int) -> None:
+    def __init__(self, llama: Llama, side_by_side: int, n_ctx: int, scored: int) -> None:
         size = side_by_side * n_ctx
         self._llama, self._n_ctx = llama, n_ctx
-        self._batch = llama.llama_batch_init(size, 0, 1)
+        self._batch = llama.batch(size)
         position = np.tile(np.arange(n_ctx), side_by_side)
         np.ctypeslib.as_array(self._batch.pos, (size,))[:] = position
         np.ctypeslib.as_array(self._batch.n_seq_id, (size,))[:] = 1

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from quantrecipe.errors import EvaluationError
 from quantrecipe.evaluate.compact import DEFAULT_TAIL
+from quantrecipe.evaluate.libraries import Engine, find_engine
 from quantrecipe.evaluate.model_file import existing_gguf
 from quantrecipe.evaluate.process import Log, run_worker
 from quantrecipe.evaluate.reference import Reference, read_reference
@@ -34,6 +35,7 @@ def make_reference(
     tail: float = DEFAULT_TAIL,
     threads: int | None = None,
     gpu_layers: int | None = None,
+    engine: Engine | str | Path | None = None,
     progress: Progress | None = None,
     log: Log | None = None,
 ) -> Reference:
@@ -43,6 +45,7 @@ def make_reference(
     tail:       probability per position whose tokens aren't told apart; see `compact`
     threads:    None for all processors that this process may use
     gpu_layers: None for all, where llama.cpp was built for a GPU
+    engine:     where llama.cpp is; None for what the environment names, or llama-cpp-python
     EvaluationError where llama.cpp, the model or a text isn't fit for it; OutputError where `out` can't be written.
     """
     texts = [texts] if isinstance(texts, Text) else list(texts)
@@ -57,6 +60,7 @@ def make_reference(
         "key": reference_key(model, texts, n_ctx=n_ctx, chunks=chunks, tail=tail),
         "threads": threads,
         "gpu_layers": gpu_layers,
+        **find_engine(engine).request,
     }
     run_worker(request, progress=progress, log=log)
     return read_reference(out)

@@ -13,18 +13,16 @@ from pathlib import Path
 from typing import IO, Any
 
 from quantrecipe.errors import EvaluationError, Problem
+from quantrecipe.evaluate.libraries import Engine
 from quantrecipe.evaluate.run import Progress
 
-__all__ = ["Log", "death", "run_worker"]
+__all__ = ["Log", "ask_worker", "death", "run_worker"]
 
 Log = Callable[[str], None]
 """Told each line of llama.cpp's log, at the end, whatever the end."""
 
 _ILLEGAL_INSTRUCTION = (-4, 0xC000001D)  # SIGILL; Windows' STATUS_ILLEGAL_INSTRUCTION
-_REBUILD = (
-    "build it for any processor: CMAKE_ARGS=-DGGML_NATIVE=OFF pip install --force-reinstall --no-cache-dir "
-    "--no-binary llama-cpp-python llama-cpp-python"
-)
+_PATIENCE = 60  # seconds: drivers of several GPUs take some to begin
 _LOOKED_THROUGH = 4000  # bytes of stderr
 
 
@@ -44,7 +42,27 @@ def run_worker(request: dict[str, Any], *, progress: Progress | None, log: Log |
                 for line in told.splitlines():
                     log(line)
         if not done or status:
-            raise death(status, told[-_LOOKED_THROUGH:], request["model"])
+            raise death(status, told[-_LOOKED_THROUGH:], Engine.requested(request), request["model"])
+
+
+def ask_worker(engine: Engine) -> dict[str, Any]:
+    """What an engine says of itself: see `worker`. EvaluationError where it says nothing, or only what is wrong."""
+    answers: list[dict[str, Any]] = []
+    with tempfile.TemporaryFile() as errors, _start(errors) as process:
+        try:
+            told, _ = process.communicate(json.dumps(engine.request) + "\n", timeout=_PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            what = f"says nothing of itself for {_PATIENCE} seconds; the driver of a GPU may hang"
+            raise EvaluationError(what, "try a build for the CPU", file=engine.library) from None
+        answers = [json.loads(line) for line in told.splitlines()]
+        if not answers or process.returncode:
+            raise death(process.returncode, _read(errors, from_end=_LOOKED_THROUGH), engine, engine.library)
+    answer = answers[0]
+    if "problems" in answer:
+        raise EvaluationError([Problem(**problem) for problem in answer["problems"]])
+    facts: dict[str, Any] = answer["facts"]
+    return facts
 
 
 def _read(file: IO[bytes], *, from_end: int | None) -> str:
@@ -87,11 +105,11 @@ def _follow(process: subprocess.Popen[str], request: dict[str, Any], progress: P
     return False
 
 
-def death(status: int, told: str, model: str) -> EvaluationError:
-    """Why a worker that ended with this status, and said this on stderr, wasn't able to go on."""
+def death(status: int, told: str, engine: Engine, model: str | Path) -> EvaluationError:
+    """Why a worker that ended with this status, and said this on stderr, wasn't able to go on with a model."""
     if status in _ILLEGAL_INSTRUCTION:
-        what = "llama-cpp-python was built for another processor: this one doesn't know an instruction that it uses"
-        return EvaluationError(what, _REBUILD)
+        what = "was built for another processor: this one doesn't know an instruction that it uses"
+        return EvaluationError(what, engine.rebuild, file=engine.library)
     lines = [line.strip() for line in told.splitlines() if line.strip()]
     asserted = [line for line in lines if "GGML_ASSERT" in line or "ggml_abort" in line]
     if status == -9:
@@ -99,7 +117,7 @@ def death(status: int, told: str, model: str) -> EvaluationError:
         return EvaluationError(what, "use a smaller --ctx, or a machine with more memory", file=model)
     if asserted:
         what = f"llama.cpp gave up on it: {asserted[-1]}"
-        return EvaluationError(what, "a newer llama-cpp-python may run it", file=model)
+        return EvaluationError(what, "a newer llama.cpp may run it", file=model)
     if "Traceback" in told:
         return EvaluationError(f"the process that runs llama.cpp failed:\n{told.strip()}", file=model)
     last = f" after it said: {lines[-1]}" if lines else ""

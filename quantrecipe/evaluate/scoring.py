@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from quantrecipe.evaluate.compare import Positions
+from quantrecipe.evaluate.libraries import Engine, find_engine
 from quantrecipe.evaluate.model_file import existing_gguf
 from quantrecipe.evaluate.process import Log, run_worker
 from quantrecipe.evaluate.reference import Reference
@@ -23,6 +24,7 @@ def score(
     *,
     threads: int | None = None,
     gpu_layers: int | None = None,
+    engine: Engine | str | Path | None = None,
     progress: Progress | None = None,
     log: Log | None = None,
 ) -> Positions:
@@ -36,6 +38,7 @@ def score(
             "out": str(out),
             "threads": threads,
             "gpu_layers": gpu_layers,
+            **find_engine(engine).request,
         }
         run_worker(request, progress=progress, log=log)
         return Positions.from_stacked(np.load(out))
@@ -47,9 +50,12 @@ def evaluate(
     *,
     threads: int | None = None,
     gpu_layers: int | None = None,
+    engine: Engine | str | Path | None = None,
     progress: Progress | None = None,
     log: Log | None = None,
 ) -> Evaluation:
     """The figures of a GGUF against a reference, over all its texts."""
-    positions = score(file, reference, threads=threads, gpu_layers=gpu_layers, progress=progress, log=log)
+    positions = score(
+        file, reference, threads=threads, gpu_layers=gpu_layers, engine=engine, progress=progress, log=log
+    )
     return summarise(positions)

@@ -4,6 +4,7 @@
 
     {"progress": [3, 40]}     after every chunk
     {"problems": [{…}]}       it can't be done; the fields of `Problem`
+    {"facts": {…}}            what was asked for without a model: the engine's version and devices
     {"done": true}
 
 llama.cpp's log goes to stderr, and so does what else it prints, to stdout as well.
@@ -22,7 +23,9 @@ from typing import Any, TextIO
 import numpy as np
 
 from quantrecipe.errors import Problem, QuantrecipeError
+from quantrecipe.evaluate.bindings import Llama, captured_log
 from quantrecipe.evaluate.engine import LanguageModel
+from quantrecipe.evaluate.libraries import Engine
 from quantrecipe.evaluate.reference import read_reference
 from quantrecipe.evaluate.run import run_model, run_reference
 from quantrecipe.evaluate.texts import Text
@@ -47,21 +50,26 @@ def _serve(request: dict[str, Any], answers: TextIO) -> None:
     def progress(done: int, total: int) -> None:
         _answer(answers, progress=[done, total])
 
+    engine = Engine.requested(request)
+    if "model" not in request:
+        _answer(answers, facts=_facts(engine))
+        return
     reference = read_reference(request["reference"]) if request["texts"] is None else None
     n_ctx = request["n_ctx"] if reference is None else reference.n_ctx
     with LanguageModel(
         Path(request["model"]),
+        engine,
         n_ctx=n_ctx,
         threads=request["threads"],
         gpu_layers=request["gpu_layers"],
         tell=sys.stderr.write,
-    ) as engine:
+    ) as model:
         if reference is not None:
-            np.save(request["out"], run_model(engine, reference, progress).stacked())
+            np.save(request["out"], run_model(model, reference, progress).stacked())
             return
         texts = [Text(name=text["name"], data=base64.b64decode(text["data"])) for text in request["texts"]]
         run_reference(
-            engine,
+            model,
             texts,
             Path(request["out"]),
             chunks=request["chunks"],
@@ -69,6 +77,17 @@ def _serve(request: dict[str, Any], answers: TextIO) -> None:
             key=request["key"],
             progress=progress,
         )
+
+
+def _facts(engine: Engine) -> dict[str, Any]:
+    llama = Llama(engine)
+    with captured_log(llama, sys.stderr.write):
+        llama.load_backends()
+        return {
+            "version": llama.version,
+            "devices": [asdict(device) for device in llama.devices()],
+            "refused": llama.refused(),
+        }
 
 
 def _plain(problem: Problem) -> dict[str, Any]:

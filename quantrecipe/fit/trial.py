@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from quantrecipe.errors import OutputError
-from quantrecipe.evaluate import Text, difference, make_reference, score
+from quantrecipe.evaluate import Engine, Text, difference, make_reference, score
 from quantrecipe.fit.fit import Fitted, Request, stock_text
 from quantrecipe.model.model import Model
 from quantrecipe.output.apply import apply_plan, apply_plans
@@ -71,6 +71,7 @@ def hold_trial(
     folder: Path,
     tokens: int,
     threads: int | None = None,
+    engine: Engine | None = None,
 ) -> Trial | None:
     """Make both files in a temporary folder within `folder`, and run them; None where there is no stock mix."""
     rival = fitted.best_rival
@@ -94,8 +95,9 @@ def hold_trial(
             n_ctx=_CONTEXT,
             chunks=chunks,
             threads=threads,
+            engine=engine,
         )
-        ours, theirs = (score(path, reference, threads=threads) for path in files)
+        ours, theirs = (score(path, reference, threads=threads, engine=engine) for path in files)
     by, sure_to = difference(ours, theirs)
     return Trial(
         text=", ".join(text.name for text in texts),

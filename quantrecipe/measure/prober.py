@@ -22,7 +22,7 @@ import xxhash
 
 from quantrecipe.api import Effect
 from quantrecipe.errors import OutputError
-from quantrecipe.evaluate import Positions, Reference, Text, difference, make_reference, score
+from quantrecipe.evaluate import Engine, Positions, Reference, Text, difference, make_reference, score
 from quantrecipe.evaluate.engine import default_threads
 from quantrecipe.importance import Importance
 from quantrecipe.measure.names import describe
@@ -55,6 +55,7 @@ class Passes:
     texts:  that it reads, the same amount of each
     tokens: of all of them, at most
     n_ctx:  tokens in a chunk
+    engine: what runs it; None for what the environment names, or llama-cpp-python
     """
 
     texts: tuple[Text, ...]
@@ -62,6 +63,7 @@ class Passes:
     n_ctx: int = 512
     threads: int | None = None
     gpu_layers: int | None = None
+    engine: Engine | None = None
 
     @property
     def chunks(self) -> int:
@@ -172,6 +174,7 @@ class _Base:
             chunks=passes.chunks,
             threads=passes.threads,
             gpu_layers=passes.gpu_layers,
+            engine=passes.engine,
         )
         self._rounded: set[str] = set()
         self._file = _InPlace(self._path)
@@ -192,6 +195,7 @@ class _Base:
             self._reference,
             threads=self._passes.threads,
             gpu_layers=self._passes.gpu_layers,
+            engine=self._passes.engine,
             progress=lambda done, total: self._progress.share(done / total),
         )
 

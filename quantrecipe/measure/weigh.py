@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from quantrecipe.api import Study
+from quantrecipe.errors import EvaluationError
+from quantrecipe.evaluate import engine_facts, find_engine
 from quantrecipe.measure.journal import Journal
 from quantrecipe.measure.known import Known
 from quantrecipe.measure.measurement import Measurement, Subject
@@ -79,7 +81,7 @@ def weighed(
         provenance,
         weighing=f"{what.weighing.name} {what.weighing.version}",
         text=_text(what.passes) if probes and what.passes is not None else "",
-        engine=_engine() if probes else "",
+        engine=_engine(what.passes) if probes and what.passes is not None else "",
     )
     return Sensitivity(
         tensors=_with_alphas(measured, alphas, found, what.weighing.name),
@@ -158,10 +160,9 @@ def _text(passes: Passes) -> str:
     return f"{texts}; {passes.chunks} × {passes.n_ctx} tokens of each"
 
 
-def _engine() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
+def _engine(passes: Passes) -> str:
+    """What ran the probes, as far as it can be asked: those of an earlier run need none now."""
     try:
-        return f"llama-cpp-python {version('llama-cpp-python')}"
-    except PackageNotFoundError:
-        return "llama-cpp-python"
+        return engine_facts(find_engine(passes.engine)).label
+    except EvaluationError:
+        return "llama.cpp"

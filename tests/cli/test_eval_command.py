@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from quantrecipe.cli import main
 from quantrecipe.cli.app import app
 from quantrecipe.cli.eval_limits import LIMIT_NAMES
 from quantrecipe.evaluate import Positions
+from quantrecipe.evaluate import libraries as libraries_module
 from quantrecipe.evaluate import make as make_module
 from quantrecipe.evaluate import scoring as score_module
 from quantrecipe.evaluate.compact import compact
@@ -50,12 +52,20 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, obj
     monkeypatch.setattr(make_module, "run_worker", worker)
     monkeypatch.setattr(score_module, "run_worker", worker)
     monkeypatch.setenv("QUANTRECIPE_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("QUANTRECIPE_ENGINE", str(_engine(tmp_path / "engine", b"libraries")))
     monkeypatch.chdir(tmp_path)
     for name in ("bf16.gguf", "q4.gguf", "much-worse.gguf"):
         _write_gguf(tmp_path / name)
     for name in ("code.txt", "prose.txt"):
         (tmp_path / name).write_text(f"some {name}", encoding="utf-8")
     return asked
+
+
+def _engine(folder: Path, data: bytes) -> Path:
+    """A folder that would have llama.cpp's libraries; nothing here loads them."""
+    folder.mkdir()
+    (folder / "libllama.so").write_bytes(data)
+    return folder
 
 
 def _write_gguf(path: Path) -> None:
@@ -106,6 +116,37 @@ def test_the_reference_is_run_once(calls: list[dict[str, object]]) -> None:
     assert [Path(str(call["model"])).name for call in calls] == ["bf16.gguf", "q4.gguf", "much-worse.gguf"]
     run(["q4.gguf", "--reference", "bf16.gguf", "--text", "prose.txt"])
     assert Path(str(calls[3]["model"])).name == "bf16.gguf"
+
+
+def test_another_engine_gets_a_reference_of_its_own(calls: list[dict[str, object]], tmp_path: Path) -> None:
+    """Engines round differently, by as much as Q8_0 loses."""
+    run(["q4.gguf", *REFERENCE])
+    same, other = _engine(tmp_path / "same", b"libraries"), _engine(tmp_path / "other", b"other libraries")
+    for engine in (same, other):
+        run(["q4.gguf", *REFERENCE, "--engine", str(engine)])
+    models = [Path(str(call["model"])).name for call in calls]
+    assert models == ["bf16.gguf", "q4.gguf", "q4.gguf", "bf16.gguf", "q4.gguf"]
+    libraries = [Path(str(call["library"])).parent.name for call in calls]
+    assert libraries == ["engine", "engine", "same", "other", "other"]
+
+
+def test_no_engine(
+    calls: list[dict[str, object]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each way stands on a line of its own, to be copied."""
+    monkeypatch.delenv("QUANTRECIPE_ENGINE")
+    monkeypatch.setattr(libraries_module, "find_spec", lambda name: None)
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["--no-plugins", "eval", "q4.gguf", *REFERENCE]) == 1
+    first, *ways = capsys.readouterr().err.splitlines()
+    assert first == (
+        "error: there is no llama.cpp to run models with; there are three ways to one (docs/engine.md):"
+    )
+    assert [way.split(" (")[0] for way in ways] == [
+        *("  the llama.cpp that you have", "  a ready wheel", "  built from source"),
+    ]
+    assert calls == []
 
 
 def test_a_damaged_cache_is_made_again(calls: list[dict[str, object]], tmp_path: Path) -> None:

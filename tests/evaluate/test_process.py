@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from quantrecipe.errors import EvaluationError
-from quantrecipe.evaluate import Text, make_reference, read_text
+from quantrecipe.evaluate import Engine, Text, make_reference, read_text
 from quantrecipe.evaluate import process as process_module
 from quantrecipe.evaluate.bindings import last_words
-from quantrecipe.evaluate.process import death, run_worker
+from quantrecipe.evaluate.process import ask_worker, death, run_worker
 
 TEXT = Text(name="t", data=b"some text")
+ENGINE = Engine(library=Path("libllama.so"), source="llama-cpp-python")
 
 
 @pytest.fixture
@@ -41,14 +42,14 @@ def worker_that(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
 
 def failure(model: Path) -> str:
     with pytest.raises(EvaluationError) as error:
-        run_worker({"model": str(model)}, progress=None, log=None)
+        run_worker({"model": str(model)} | ENGINE.request, progress=None, log=None)
     return str(error.value)
 
 
 def test_an_illegal_instruction(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
     worker_that(monkeypatch, "import os, signal; input(); os.kill(os.getpid(), signal.SIGILL)")
     message = failure(model)
-    assert message.startswith("llama-cpp-python was built for another processor")
+    assert message.startswith("libllama.so: was built for another processor")
     assert "CMAKE_ARGS=-DGGML_NATIVE=OFF pip install" in message
 
 
@@ -70,17 +71,34 @@ def test_dead_before_it_read(monkeypatch: pytest.MonkeyPatch, model: Path) -> No
 
 
 def test_other_deaths() -> None:
-    assert "crashed (SIGSEGV) after it said: last" in str(death(-11, "first\nlast\n", "m.gguf"))
-    assert str(death(0xC000001D, "", "m.gguf")).startswith("llama-cpp-python was built for another processor")
-    assert "ZeroDivisionError" in str(death(1, "Traceback (…)\nZeroDivisionError: x", "m.gguf"))
+    assert "crashed (SIGSEGV) after it said: last" in str(death(-11, "first\nlast\n", ENGINE, "m.gguf"))
+    theirs = Engine(library=Path("llama.dll"), source="--engine")
+    message = str(death(0xC000001D, "", theirs, "m.gguf"))
+    assert message.startswith("llama.dll: was built for another processor")
+    assert "or build it here with -DGGML_NATIVE=OFF" in message
+    assert "ZeroDivisionError" in str(death(1, "Traceback (…)\nZeroDivisionError: x", ENGINE, "m.gguf"))
 
 
-def test_the_worker_itself_says_what_it_can_t_do(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The real worker, without llama-cpp-python."""
-    monkeypatch.setenv("PYTHONPATH", str(model.parent))
-    (model.parent / "llama_cpp.py").write_text("raise ModuleNotFoundError('no llama_cpp')", encoding="utf-8")
-    with pytest.raises(EvaluationError, match=r"isn't installed; pip install 'quantrecipe\[llama\]'"):
-        make_reference(model, TEXT, model.parent / "out")
+def test_the_worker_itself_says_what_it_can_t_do(model: Path) -> None:
+    """The real worker, without the library."""
+    engine = Engine(library=model.parent / "libllama.so", source="--engine")
+    with pytest.raises(EvaluationError, match=r"libllama\.so: can't be loaded: "):
+        make_reference(model, TEXT, model.parent / "out", engine=engine)
+
+
+def test_an_engine_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker_that(monkeypatch, "import time; input(); time.sleep(60)")
+    monkeypatch.setattr(process_module, "_PATIENCE", 0.01)
+    with pytest.raises(
+        EvaluationError, match=r"libllama\.so: says nothing of itself .* the driver of a GPU may hang"
+    ):
+        ask_worker(ENGINE)
+
+
+def test_an_engine_that_dies_of_a_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker_that(monkeypatch, "import os; input(); os.abort()")
+    with pytest.raises(EvaluationError, match=r"libllama\.so: llama\.cpp crashed \(SIGABRT\)"):
+        ask_worker(ENGINE)
 
 
 def test_progress_and_log(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
@@ -92,7 +110,9 @@ def test_progress_and_log(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
     )
     worker_that(monkeypatch, code)
     told: list[object] = []
-    run_worker({"model": str(model)}, progress=lambda *done: told.append(done), log=told.append)
+    run_worker(
+        {"model": str(model)} | ENGINE.request, progress=lambda *done: told.append(done), log=told.append
+    )
     assert told == [(1, 2), (2, 2), "a line", "a line", "a line"]
 
 
@@ -102,7 +122,7 @@ def test_the_log_of_a_crash(monkeypatch: pytest.MonkeyPatch, model: Path) -> Non
     )
     told: list[str] = []
     with pytest.raises(EvaluationError, match="crashed"):
-        run_worker({"model": str(model)}, progress=None, log=told.append)
+        run_worker({"model": str(model)} | ENGINE.request, progress=None, log=told.append)
     assert told == ["x" * 9000]
 
 

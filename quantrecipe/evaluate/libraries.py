@@ -1,0 +1,182 @@
+"""Where llama.cpp's libraries are: named by the user, or those that llama-cpp-python brought. Nothing is loaded here.
+
+--engine PATH             a folder with libllama, or a program of llama.cpp that stands beside it
+QUANTRECIPE_ENGINE=PATH   the same, for every command
+LLAMA_CPP_LIB_PATH=PATH   what llama-cpp-python takes instead of its own libraries
+llama-cpp-python          its libraries; its Python code isn't used
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Self
+
+from quantrecipe.errors import EvaluationError, Problem
+
+__all__ = ["ENVIRONMENT", "PACKAGE", "WAYS", "Engine", "Way", "find_engine", "missing_engine"]
+
+ENVIRONMENT = "QUANTRECIPE_ENGINE"
+_VARIABLES = (ENVIRONMENT, "LLAMA_CPP_LIB_PATH")
+
+PACKAGE = "llama-cpp-python"
+
+WHEELS = "https://abetlen.github.io/llama-cpp-python/whl/cpu"
+"""The index of ready wheels that llama-cpp-python's own README names."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Way:
+    """A way to an engine: what it is, how long it takes, and the line that brings it."""
+
+    what: str
+    time: str
+    line: str
+
+
+WAYS = (
+    Way(what="the llama.cpp that you have", time="seconds", line=f"--engine FOLDER, or {ENVIRONMENT}=FOLDER"),
+    Way(
+        what="a ready wheel",
+        time="a minute",
+        line=f"pip install llama-cpp-python --only-binary llama-cpp-python --extra-index-url {WHEELS}",
+    ),
+    Way(what="built from source", time="5 to 30 minutes", line="pip install 'quantrecipe[llama]'"),
+)
+"""Quickest first; docs/engine.md has them in full."""
+
+_NAMES = ("libllama.so", "libllama.dylib", "llama.dll", "libllama.dll")
+_PROGRAMS = ("llama-cli", "llama-server", "llama-perplexity", "llama-quantize")
+
+_BESIDE = (".", "lib", "../lib", "bin", "build/bin", "lib64", "../lib64", "bin/Release", "build/bin/Release")
+"""Where libllama is, seen from a folder that a user names: the folder itself or its lib (an installation, a Python
+package), the lib beside a bin, the bin of an installation on Windows, of a source tree's build, and of that by MSVC."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Engine:
+    """llama.cpp's libraries.
+
+    library: libllama
+    source:  what named them: --engine, the variable's name, or llama-cpp-python
+    """
+
+    library: Path
+    source: str
+
+    @property
+    def folder(self) -> Path:
+        """Of the libraries; libggml and backends that are loaded at run time stand there too."""
+        return self.library.parent
+
+    @property
+    def request(self) -> dict[str, str]:
+        """What the worker is told of it."""
+        return {"library": str(self.library), "source": self.source}
+
+    @classmethod
+    def requested(cls, request: Mapping[str, Any]) -> Self:
+        """The engine of a request."""
+        return cls(library=Path(request["library"]), source=request["source"])
+
+    @property
+    def digest(self) -> str:
+        """The same for the same libraries, wherever they are: by names and sizes of all that stand there."""
+        digest = hashlib.blake2b(digest_size=6)
+        for path in sorted(self.folder.glob("*")):
+            if re.match(r"(lib)?(llama|ggml)[.-]", path.name) and path.is_file():
+                digest.update(f"{path.name} {path.stat().st_size}\n".encode())
+        return digest.hexdigest()
+
+    @property
+    def rebuild(self) -> str:
+        """What to do where the libraries don't run on this machine."""
+        if self.source == PACKAGE:
+            return (
+                "build it for any processor: CMAKE_ARGS=-DGGML_NATIVE=OFF pip install --force-reinstall "
+                "--no-cache-dir --no-binary llama-cpp-python llama-cpp-python"
+            )
+        return "take a llama.cpp that was built for this machine, or build it here with -DGGML_NATIVE=OFF"
+
+
+def find_engine(path: Engine | str | Path | None = None) -> Engine:
+    """The libraries in `path`, else in what the environment names, else llama-cpp-python's. An Engine is itself.
+
+    What is named and isn't there is an EvaluationError, never a reason to look elsewhere. So is it where there is none.
+    """
+    if isinstance(path, Engine):
+        return path
+    for source, named in (("--engine", path), *((name, os.environ.get(name)) for name in _VARIABLES)):
+        if named:
+            return Engine(library=_library_in(Path(named).expanduser(), source), source=source)
+    if (library := _installed()) is not None:
+        return Engine(library=library, source=PACKAGE)
+    raise EvaluationError([missing_engine()])
+
+
+def missing_engine() -> Problem:
+    """What to say where there is no engine, with the ways to one. A llama.cpp on the PATH is named."""
+    have, *others = WAYS
+    programs = (shutil.which(name) for name in _PROGRAMS)
+    near = next((path for path in programs if path and next(_libraries(Path(path)), None)), None)
+    if near is not None:
+        have = replace(have, line=f"--engine {near}")
+    return Problem(
+        what="there is no llama.cpp to run models with",
+        remedy="there are three ways to one (docs/engine.md):",
+        choices=tuple(f"{way.what} ({way.time}): {way.line}" for way in (have, *others)),
+    )
+
+
+def _library_in(path: Path, source: str) -> Path:
+    if len(path.parts) == 1 and not path.exists() and (program := shutil.which(path)) is not None:
+        path = Path(program)  # `--engine llama-cli`, as one would call it
+    if not path.exists():
+        what = f"{source} names it as llama.cpp's folder, and there is nothing of that name"
+        raise EvaluationError(what, "name the folder that has libllama and libggml", file=path)
+    library = next(_libraries(path), None)
+    if library is None:
+        raise EvaluationError(
+            f"{source} names it as llama.cpp's, and there is no libllama {'in' if path.is_dir() else 'beside'} it",
+            "name the folder that has libllama and libggml; a llama.cpp that was built with "
+            "-DBUILD_SHARED_LIBS=OFF has none: build it with ON, or take a release",
+            file=path,
+        )
+    return library
+
+
+def _libraries(path: Path) -> Iterator[Path]:
+    """libllama where `path` names it: the file itself, or the places beside a program or within a folder."""
+    if path.is_file() and path.name.startswith(_NAMES):  # also libllama.so.0
+        yield path.absolute()
+        return
+    # A program may be a link into the folder where it was built or unpacked.
+    folders = [path] if path.is_dir() else [path.parent, path.resolve().parent]
+    for folder in folders:
+        for place in _BESIDE:
+            for name in _NAMES:
+                if (library := folder / place / name).is_file():
+                    yield Path(os.path.normpath(library.absolute()))
+    if path.is_dir():
+        # A release that was unpacked into a folder of its own: llama-b6000/, or llama-b6000/build/bin/.
+        for name in _NAMES:
+            for pattern in (f"*/{name}", f"*/bin/{name}", f"*/lib/{name}", f"*/build/bin/{name}"):
+                yield from sorted(found.absolute() for found in path.glob(pattern) if found.is_file())
+
+
+def _installed() -> Path | None:
+    """libllama of llama-cpp-python, without importing it, since that loads the library."""
+    try:
+        spec = find_spec("llama_cpp")
+    except (ImportError, ValueError):
+        return None
+    for place in () if spec is None else spec.submodule_search_locations or ():
+        if (library := next(_libraries(Path(place) / "lib"), None)) is not None:
+            return library
+    return None

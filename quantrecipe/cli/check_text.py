@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from quantrecipe.cli.errors import printable
+from quantrecipe.cli.tables import Paragraph
 from quantrecipe.errors import Problem
 
 if TYPE_CHECKING:
@@ -23,10 +24,10 @@ _STYLES = {"error": "bold red", "warning": "bold yellow", "advice": "bold cyan"}
 def print_findings(console: Console, report: Report) -> None:
     """Every finding, with its code behind it."""
     for finding in report.findings:
-        console.print(_paragraph(finding), soft_wrap=not console.is_terminal)
+        console.print(Paragraph(_finding(finding)))
 
 
-def recipe_line(report: Report) -> Text:
+def recipe_line(report: Report) -> Paragraph:
     """`recipes/a.yaml: ok, 3 rules and 19 inherited; fits 9 of 16 reference models`."""
     assert report.recipe is not None
     own = sum(rule.own for rule in report.recipe.rules)
@@ -38,7 +39,7 @@ def recipe_line(report: Report) -> Text:
     references = [name for name in report.checked if name.startswith("shapes/")]
     if references and len(report.fits) < len(references):
         text.append(f"; fits {len(report.fits)} of {len(references)} reference models")
-    return text
+    return Paragraph(text)
 
 
 def summary(reports: list[Report]) -> Text:
@@ -53,7 +54,7 @@ def summary(reports: list[Report]) -> Text:
     return Text(f"{_count(len(reports), 'recipe')}: {found or 'nothing to say'}")
 
 
-def _paragraph(finding: Finding) -> Text:
+def _finding(finding: Finding) -> Text:
     problem = finding.problem
     rest = str(Problem(what=problem.what, remedy=problem.remedy))
     text = Text()

@@ -50,6 +50,12 @@ class Context:
         """For progress, warnings and errors: stderr."""
         return stderr_console(self.color)
 
+    def say(self, text: str, *, indent: int = 2) -> None:
+        """A sentence on stdout, in lines that end between words; all but the first are indented."""
+        from quantrecipe.cli.tables import Paragraph
+
+        self.console.print(Paragraph(text, indent=indent))
+
     def load_registry(self) -> Registry:
         """Everything that is installed; a plugin that couldn't be loaded is a warning."""
         from quantrecipe.registry import load_registry

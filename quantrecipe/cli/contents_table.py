@@ -61,7 +61,7 @@ def render_tensors(lines: Iterable[Line], *, grouped: bool) -> RenderableType:
         shape = " × ".join(map(str, line.shape)) or "scalar"
         bits = f"{limit}{line.bits_per_weight:.2f}"
         rows.append((line.name, *counts, shape, (line.type, "bold"), bits, limit + bytes_text(line.nbytes)))
-    many: dict[str, Kind] = {"layers": "text", "count": "number"} if grouped else {}
+    many: dict[str, Kind] = {"layers": "list", "count": "number"} if grouped else {}
     return Table(
         {
             "tensor": "name",

@@ -58,7 +58,7 @@ def _table(gaps: Sequence[TensorCoverage]) -> Table:
         layers = layer_ranges(item.tensor.layer for item in items if item.tensor.layer is not None)
         story = _story(items), _STYLES[items[0].fit.status]
         rows.append((", ".join(roles), layers, str(len(items)), story))
-    return Table({"tensor": "text", "layers": "text", "count": "number", "importance": "text"}, rows)
+    return Table({"tensor": "list", "layers": "list", "count": "number", "importance": "text"}, rows)
 
 
 def _groups(gaps: Sequence[TensorCoverage]) -> list[tuple[list[str], list[TensorCoverage]]]:

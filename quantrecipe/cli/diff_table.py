@@ -34,7 +34,7 @@ def render_diff(comparisons: list[Comparison], old: str, new: str, *, every: boo
     """All models, one after the other. `every` shows the tensors that stay the same, too."""
     parts: list[RenderableType] = []
     if len(comparisons) > 1:
-        parts += [_summary(comparisons, old, new), Text()]
+        parts.append(_summary(comparisons, old, new))
     for comparison in comparisons:
         parts += [_title(comparison, old, new), *_model(comparison, old, new, every=every), Text()]
     if changes := idle(comparisons):
@@ -74,7 +74,7 @@ def _model(comparison: Comparison, old: str, new: str, *, every: bool) -> list[R
         parts.append(_changes(diff))
     if found := reasons(diff):
         parts += [
-            Table(("word", "text"), [((because, "dim"), why) for because, why in found.items()]),
+            Table(("text", "text"), [((because, "dim"), why) for because, why in found.items()]),
             Text(),
         ]
     if every and diff.same:
@@ -100,18 +100,18 @@ def _changes(diff: PlanDiff) -> Table:
             change.layers,
             str(len(change.members)),
             _types(change),
-            bits_text(change.bits(change.before), change.bits(change.after)),
-            *(() if costs else (bytes_text(change.nbytes_after),)),  # a line has only so much room
             _delta(change.delta),
-            *((cost_text(change.cost_before, change.cost_after),) if costs else ()),
+            bits_text(change.bits(change.before), change.bits(change.after)),
+            cost_text(change.cost_before, change.cost_after) if costs else bytes_text(change.nbytes_after),
             (change.members[0].because, "" if change.after else "dim"),
         )
         for change in diff.changes
     ]
-    columns: dict[str, Kind] = {"tensor": "name", "layers": "text", "count": "number", "type": "text"}
-    columns |= {"bits/weight": "word", **({} if costs else {"size": "number"}), "change": "number"}
-    columns |= {**({"estimated error": "word"} if costs else {}), "decided by": "text"}
-    return Table(columns, rows)
+    columns: dict[str, Kind] = {"tensor": "name", "layers": "list", "count": "number", "type": "list"}
+    columns |= {"change": "number", "bits/weight": "word"}
+    # A line has only so much room: what a tensor costs says more than its size.
+    columns |= {"estimated error": "word"} if costs else {"size": "number"}
+    return Table(columns | {"decided by": "text"}, rows)
 
 
 def _types(change: Change) -> Text:
@@ -138,7 +138,7 @@ def _unchanged(diff: PlanDiff) -> Table:
         )
         for change in diff.same
     ]
-    columns: dict[str, Kind] = {"tensor": "name", "layers": "text", "count": "number", "type": "text"}
+    columns: dict[str, Kind] = {"tensor": "name", "layers": "list", "count": "number", "type": "list"}
     return Table(columns | {"size": "number", "decided by": "text"}, rows)
 
 

@@ -131,7 +131,7 @@ def _decisions(fitted: Fitted) -> Table:
         rows.append((roles, layers, (decision.reason.type, "bold"), size, why))
     if (rest := len(fitted.decisions) - _MOST_DECISIONS) > 0:
         rows.append(((f"… {rest} more rules", "dim"), "", "", "", ""))
-    return Table({"tensor": "text", "layers": "text", "type": "word", "size": "number", "why": "text"}, rows)
+    return Table({"tensor": "list", "layers": "list", "type": "word", "size": "number", "why": "text"}, rows)
 
 
 def _short(value: float) -> float:

@@ -54,7 +54,7 @@ def render_groups(
     ]
     numbers = ("calls" if calls else "tokens", *_seen_heading(tensors), "Σ(Act²)", "max")
     shares = ("active %", "entropy %", "ZD %", "CosSim")
-    columns: dict[str, Kind] = {"tensor": "text", "layers": "text"}
+    columns: dict[str, Kind] = {"tensor": "list", "layers": "list"}
     return Group(Table(columns | dict.fromkeys(numbers + shares, "number"), rows), *_on_layers(layers))
 
 
@@ -78,7 +78,7 @@ def render_tensors(
     numbers = ("layer", "calls" if calls else "tokens", *_seen_heading(tensors), "N", "Σ(Act²)", "min", "max")
     shares = ("μ", "σ", "active %", "entropy", "norm %", "ZD %", "CosSim")
     columns: dict[str, Kind] = {"tensor": "name"}
-    table = Table(columns | dict.fromkeys(numbers + shares, "number"), rows, keys=2)
+    table = Table(columns | dict.fromkeys(numbers + shares, "number"), rows)
     if not layers:
         return table
     means = [

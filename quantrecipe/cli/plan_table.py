@@ -109,7 +109,7 @@ def _groups(plan: Plan) -> Table:
         bits = f"{8 * g.nbytes / g.weights:.2f}" if g.weights else ""
         row = (g.role, g.layers, str(len(g.members)), _type(g.first), bits, bytes_text(g.nbytes))
         rows.append((*row, *_loss(plan, g.members), _reason(g.first)))
-    columns: dict[str, Kind] = {"tensor": "name", "layers": "text", "count": "number", "type": "text"}
+    columns: dict[str, Kind] = {"tensor": "name", "layers": "list", "count": "number", "type": "list"}
     columns |= {"bits/weight": "number", "size": "number", **_loss_column(plan), "decided by": "text"}
     return Table(columns, rows)
 
@@ -129,7 +129,7 @@ def _loss(plan: Plan, members: Sequence[Assignment]) -> list[str]:
 def _reasons(plan: Plan) -> Table:
     """What decided, and its reason, each once."""
     reasons = {a.because: a.why for a in plan.assignments if a.why}
-    return Table(("word", "text"), [((because, "dim"), why) for because, why in reasons.items()])
+    return Table(("text", "text"), [((because, "dim"), why) for because, why in reasons.items()])
 
 
 def _every_tensor(plan: Plan) -> Table:
@@ -138,7 +138,7 @@ def _every_tensor(plan: Plan) -> Table:
         shape = " × ".join(str(n) for n in a.tensor.shape)
         row = (a.tensor.name, shape, a.tensor.dtype, _type(a), f"{a.bits_per_weight:.2f}", f"{a.nbytes:,}")
         rows.append((*row, *_loss(plan, [a]), _reason(a)))
-    columns: dict[str, Kind] = {"tensor": "name", "shape": "word", "from": "word", "type": "text"}
+    columns: dict[str, Kind] = {"tensor": "name", "shape": "word", "from": "word", "type": "list"}
     columns |= {"bits/weight": "number", "bytes": "number", **_loss_column(plan), "decided by": "text"}
     return Table(columns, rows)
 

@@ -70,13 +70,15 @@ def _table(models: list[dict[str, Any]]) -> Any:
     rows = [
         (
             model["name"],
-            model["architecture"],
-            model["kind"],
+            count_text(model["weights"]),
             str(model["layers"]),
             str(model["experts"] or ""),
-            count_text(model["weights"]),
+            model["architecture"],
+            model["kind"],
         )
         for model in models
     ]
-    words, numbers = ("model", "architecture", "kind"), ("layers", "experts", "weights")
-    return Table({**dict.fromkeys(words, "word"), **dict.fromkeys(numbers, "number")}, rows)
+    numbers = ("weights", "layers", "experts")
+    return Table(
+        {"model": "name", **dict.fromkeys(numbers, "number"), "architecture": "word", "kind": "text"}, rows
+    )

@@ -41,7 +41,7 @@ def render_spending(spending: Spending) -> RenderableType:
         f" (KL divergence in nats, by {spending.source})",
         f"; another choice could be {100 * spending.gap:.2g} % better at most" if spending.gap > 0 else "",
     )
-    return Lines(Table({"limit": "text", **dict.fromkeys(columns, "number")}, rows), Paragraph(said))
+    return Lines(Table({"limit": "list", **dict.fromkeys(columns, "number")}, rows), Paragraph(said))
 
 
 def loss_text(loss: float) -> str:

@@ -29,17 +29,21 @@ from quantrecipe.cli.errors import printable
 
 __all__ = ["Cell", "Kind", "Paragraph", "Table", "shared_parts", "shorten", "within_folder"]
 
-Kind = Literal["word", "number", "name", "text"]
-"""What a column holds. word, number: shown whole, numbers to the right; name: may lose its middle; text: wraps."""
+Kind = Literal["word", "number", "name", "list", "text"]
+"""What a column holds. word, number: shown whole, numbers to the right; name: may lose its middle; list: wraps, even
+where there is little room; text: wraps where there is room.
+"""
 
 Cell = str | tuple[str, str] | Text
 """Text from anywhere, alone or with a style; Text where there are several styles."""
 
 _GAP = 2
-_LEAST = 20
-"""Cells that names and texts keep."""
+_LEAST: dict[Kind, int] = {"name": 20, "list": 12, "text": 24}
+"""Cells that columns keep which could do with less."""
 _LONGEST_WORD = 44
 """Cells that a text is given so that its words, such as a path, stay whole."""
+_MOST_KEYS = 3
+"""Columns that are repeated in each part of a split table, at most."""
 _LONGEST_HEADING = 24
 """Cells of a word in a heading that stays whole: headings can be names of files."""
 _BELOW = 4
@@ -83,12 +87,10 @@ class Table:
 
     columns: heading → kind; only kinds for a table without headings
     rows:    a cell for each column
-    keys:    how many columns, from the first, say what a row is about: they stand in each part of a split table
     """
 
     columns: Mapping[str, Kind] | Sequence[Kind]
     rows: Iterable[Sequence[Cell]]
-    keys: int = 1
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text | Paragraph]:
         headed = isinstance(self.columns, Mapping)
@@ -100,7 +102,7 @@ class Table:
             for number, (heading, kind) in enumerate(zip(headings, kinds, strict=True))
         ]
         width = options.max_width
-        parts = _whole(columns) if width >= UNLIMITED else _parts(columns, width, self.keys)
+        parts = _whole(columns) if width >= UNLIMITED else _parts(columns, width)
         if headed:
             yield from (Paragraph(_shared(column), "dim") for column in parts[0] if column.shared)
         for part in parts:
@@ -128,11 +130,10 @@ def _column(heading: str, kind: Kind, cells: Sequence[Text]) -> _Column:
     body = max((cell_len(line) for cell in cells for line in cell.plain.split("\n")), default=0)
     pieces = max(map(cell_len, _pieces(heading)), default=0)
     least = max(body, min(pieces, _LONGEST_HEADING))
-    if kind == "name":
-        least = min(least, max(_LEAST, pieces))
-    elif kind == "text":
+    if kind in _LEAST:
         words = max((cell_len(word) for cell in cells for word in cell.plain.split()), default=0)
-        least = min(least, max(_LEAST, pieces, min(words, _LONGEST_WORD)))
+        words = 0 if kind == "name" else min(words, _LONGEST_WORD)
+        least = min(least, max(_LEAST[kind], pieces, words))
     return _Column(heading=heading, kind=kind, cells=cells, most=max(body, cell_len(heading)), least=least)
 
 
@@ -145,7 +146,7 @@ def _whole(columns: Sequence[_Column]) -> list[list[_Column]]:
     return [[replace(column, width=column.most) for column in joined]]
 
 
-def _parts(columns: Sequence[_Column], width: int, keys: int) -> list[list[_Column]]:
+def _parts(columns: Sequence[_Column], width: int) -> list[list[_Column]]:
     """The columns, those that don't fit beside the others in further parts, each with its width."""
     if _room(column.most for column in columns) <= width:
         return [[replace(column, width=column.most) for column in columns]]
@@ -155,12 +156,20 @@ def _parts(columns: Sequence[_Column], width: int, keys: int) -> list[list[_Colu
     *others, last = columns
     if last.kind == "text" and others and _fits(others, width):
         return [[*_squeezed(others, width), last]]
+    keys = _keys(columns)
     parts, rest = [], columns[keys:]
     while rest:
         count = next((n for n in range(len(rest), 1, -1) if _fits([*columns[:keys], *rest[:n]], width)), 1)
         parts.append(_squeezed([*columns[:keys], *rest[:count]], width))
         rest = rest[count:]
     return parts or [_squeezed(columns, width)]
+
+
+def _keys(columns: Sequence[_Column]) -> int:
+    """How many columns, from the first, tell the rows apart, and so stand in each part of a split table."""
+    rows = list(zip(*([cell.plain for cell in column.cells] for column in columns), strict=True))
+    different = len(set(rows))
+    return next((n for n in range(1, _MOST_KEYS + 1) if len({row[:n] for row in rows}) == different), 1)
 
 
 def _room(widths: Iterable[int]) -> int:
@@ -209,6 +218,8 @@ def _heading(columns: Sequence[_Column], width: int) -> Iterator[Text]:
     for number in range(height):  # what has fewer lines stands at the bottom
         cells = [lines[number - height] if number >= height - len(lines) else "" for lines in headings]
         yield _line([Text(cell, "bold") for cell in cells], columns, bold=True)
+    below = [column.heading for column in columns if not column.width]
+    yield from (Text(f"{' ' * _BELOW}{heading}", "bold") for heading in below)
     rule = _room(column.width for column in columns if column.width)
     if width >= UNLIMITED and columns[-1].kind in ("name", "text"):  # its texts may be longer than any screen
         rule += cell_len(columns[-1].heading) - columns[-1].width
@@ -224,7 +235,7 @@ def _body(columns: Sequence[_Column], width: int, console: Console) -> Iterator[
             yield _line([cell[line] if line < len(cell) else Text() for cell in row], beside)
         if len(beside) < len(columns):
             below = columns[-1].cells[number].wrap(console, width - _BELOW, overflow="fold")
-            yield from (Text(" " * _BELOW).append_text(text) for text in below if text)
+            yield from (Text(" " * _BELOW, "dim").append_text(text) for text in below if text)
 
 
 def _lines(column: _Column, console: Console) -> list[list[Text]]:

@@ -67,7 +67,7 @@ def _several(candidates: Sequence[Candidate]) -> RenderableType:
         "bits/weight",
         "KL divergence",
         "against the first",
-        "its 99 %",
+        "99th percentile",
         "same top-1 %",
         "perplexity",
     )

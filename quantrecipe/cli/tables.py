@@ -139,11 +139,9 @@ def _column(heading: str, kind: Kind, cells: Sequence[Text]) -> _Column:
 
 def _whole(columns: Sequence[_Column]) -> list[list[_Column]]:
     """For a pipe: a cell of several lines is one."""
-    joined = [
-        replace(column, cells=[Text("; ").join(cell.split("\n")) for cell in column.cells])
-        for column in columns
-    ]
-    return [[replace(column, width=column.most) for column in joined]]
+    joined = [[Text("; ").join(cell.split("\n")) for cell in column.cells] for column in columns]
+    columns = [_column(it.heading, it.kind, cells) for it, cells in zip(columns, joined, strict=True)]
+    return [[replace(column, width=column.most) for column in columns]]
 
 
 def _parts(columns: Sequence[_Column], width: int) -> list[list[_Column]]:

@@ -119,7 +119,7 @@ def command(
             return
         for plan, path in zip(plans, paths, strict=True):
             ctx.console.print(render_plan(plan))
-            ctx.say(printable(f"would write {_names(output_paths(path, len(plan.files)))}"))
+            ctx.console.print(printable(f"would write {_names(output_paths(path, len(plan.files)))}"))
         return
     for plan in plans:
         if plan.warnings:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quantrecipe.cli.context import Context, pass_context
+from quantrecipe.cli.context import Context, pass_context, watched
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.help import SETTINGS, examples
 
@@ -57,7 +57,7 @@ def command(ctx: Context, distribution: str, only: str | None, seed: int, as_jso
         checks = [check for check in checks if check.subject == only]
         if not checks:
             raise PluginError(f"{distribution} has no {only!r} to check", f"it has {', '.join(subjects)}")
-    shown = track(checks, "checking", console=ctx.err, transient=True, disable=not ctx.err.is_terminal)
+    shown = track(checks, "checking", console=ctx.err, transient=True, disable=not watched(ctx.err))
     results = [run_check(check) for check in shown]
     if as_json:
         click.echo(json.dumps([_plain(result) for result in results], indent=2))

@@ -24,7 +24,7 @@ _STYLES = {"error": "bold red", "warning": "bold yellow", "advice": "bold cyan"}
 def print_findings(console: Console, report: Report) -> None:
     """Every finding, with its code behind it."""
     for finding in report.findings:
-        console.print(Paragraph(_finding(finding)))
+        console.print(_paragraph(finding))
 
 
 def recipe_line(report: Report) -> Paragraph:
@@ -54,14 +54,12 @@ def summary(reports: list[Report]) -> Text:
     return Text(f"{_count(len(reports), 'recipe')}: {found or 'nothing to say'}")
 
 
-def _finding(finding: Finding) -> Text:
+def _paragraph(finding: Finding) -> Paragraph:
     problem = finding.problem
     rest = str(Problem(what=problem.what, remedy=problem.remedy))
-    text = Text()
-    text.append(f"{finding.severity}: ", _STYLES[finding.severity])
-    text.append(printable(str(problem).removesuffix(rest)), "bold")
-    text.append(printable(rest))
-    return text.append(f" [{finding.code}]", "dim")
+    where = printable(str(problem).removesuffix(rest))
+    label, code = (f"{finding.severity}: ", _STYLES[finding.severity]), (f" [{finding.code}]", "dim")
+    return Paragraph(Text.assemble(label, (where, "bold"), printable(rest), code), whole=where.strip())
 
 
 def _count(number: int, what: str) -> str:

@@ -50,7 +50,7 @@ def _print(console: Console, label: str, style: str, problem: Problem) -> None:
 
     where, what = _split(problem)
     text = Text.assemble((label, style), (printable(where), "bold"), printable(what))
-    console.print(Paragraph(text))
+    console.print(Paragraph(text, whole=printable(where).strip()))
 
 
 def _split(problem: Problem) -> tuple[str, str]:

@@ -71,7 +71,7 @@ def command(ctx: Context, file: Path, all_: bool, picture: Path | None, force: b
     else:
         ctx.console.print(render_groups(tensors, layers, calls=calls))
     if picture is not None:
-        ctx.say(printable(f"wrote {picture}"))
+        ctx.console.print(printable(f"wrote {picture}"))
 
 
 def _plain(

@@ -190,7 +190,7 @@ def command(
         return
     ctx.console.print(render_sensitivity(found))
     for path in [out, *pictures]:
-        ctx.say(f"wrote {printable(str(path))}")
+        ctx.console.print(f"wrote {printable(str(path))}")
 
 
 def _analyses(

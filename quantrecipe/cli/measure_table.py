@@ -109,7 +109,14 @@ def _roles(found: Sensitivity) -> Table:
             )
         )
     errors = [f"error % in {name}" for name in shown]
-    columns = ("count", "weights", f"share % of the cost in {reference}", *errors, "alpha, mean", "from … to")
+    columns = (
+        "count",
+        "weights",
+        f"cost in {reference}, share %",
+        *errors,
+        "alpha, mean",
+        "alpha, from … to",
+    )
     return Table({"tensor": "name", **dict.fromkeys(columns, "number")}, rows)
 
 

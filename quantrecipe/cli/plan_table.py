@@ -61,8 +61,8 @@ def render_summary(plans: Sequence[Plan], results: Sequence[Result]) -> Renderab
         tensors = sum(len(plan.assignments) for plan in plans)
         lines.append(Paragraph(f"{reused} of {tensors} tensors copied from the old file"))
     lines.append(Paragraph(f"{seconds}; {rate}"))
-    if len(plans) == 1:
-        lines += [Paragraph(Text.assemble("wrote ", (printable(str(path)), "bold"))) for path in first.paths]
+    paths = (path for result in results for path in result.paths)
+    lines += [Text.assemble("wrote ", (printable(str(path)), "bold")) for path in paths]
     return Lines(*lines)
 
 
@@ -72,11 +72,11 @@ def _not_finite(count: int) -> str:
 
 def _outputs(plans: Sequence[Plan], results: Sequence[Result]) -> Table:
     """A line for each output."""
-    rows = []
-    for plan, result in zip(plans, results, strict=True):
-        files = f"{result.path} … {len(result.paths)} shards" if len(result.paths) > 1 else str(result.path)
-        rows.append((plan.recipe, f"{plan.bits_per_weight:.3f}", bytes_text(plan.nbytes), files))
-    return Table({"recipe": "name", "bits/weight": "number", "size": "number", "file": "text"}, rows)
+    rows = [
+        (plan.recipe, f"{plan.bits_per_weight:.3f}", bytes_text(plan.nbytes), str(len(result.paths)))
+        for plan, result in zip(plans, results, strict=True)
+    ]
+    return Table({"recipe": "name", **dict.fromkeys(("bits/weight", "size", "files"), "number")}, rows)
 
 
 def render_totals(plan: Plan) -> RenderableType:

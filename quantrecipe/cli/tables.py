@@ -48,30 +48,32 @@ _LONGEST_HEADING = 24
 """Cells of a word in a heading that stays whole: headings can be names of files."""
 _BELOW = 4
 """How far a text on a line of its own is indented."""
-_WORTH_IT = 4
+_WORTH_IT = 6
 """Cells that leaving out what names share must save."""
 
 
-_WORD = re.compile(r"(?:`[^`]*`|\bpip install (?:'[^']*'|\S+)|\S)+\s*")
-"""What no line ends within: a word, or a command that is copied as a whole."""
+_WORD = r"`[^`]*`|\bpip install (?:'[^']*'|\S+)|\S"
+"""What words are made of: characters, and commands, which are copied as a whole."""
 
 
 @dataclass(frozen=True, slots=True)
 class Paragraph:
     """Text that rich prints as lines that end between words, all but the first of them indented.
 
-    Paths and commands are never broken: where one is longer than a line, it is left to the terminal, which lets it be
-    copied as it is.
+    Commands, and `whole`, which may be a path with spaces, are never broken: where one is longer than a line, it is
+    left to the terminal, which lets it be copied as it is.
     """
 
     text: Text | str
     style: str = ""
     indent: int = 2
+    whole: str = ""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
         text = Text(self.text, self.style) if isinstance(self.text, str) else self.text
+        pattern = f"(?:{re.escape(self.whole)}|{_WORD})" if self.whole else f"(?:{_WORD})"
         ends, used = [], 0
-        for word in _WORD.finditer(text.plain):
+        for word in re.finditer(rf"{pattern}+\s*", text.plain):
             if used > self.indent and used + cell_len(word[0].rstrip()) > options.max_width:
                 ends.append(word.start())
                 used = self.indent
@@ -90,7 +92,7 @@ class Table:
     """
 
     columns: Mapping[str, Kind] | Sequence[Kind]
-    rows: Iterable[Sequence[Cell]]
+    rows: Sequence[Sequence[Cell]]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text | Paragraph]:
         headed = isinstance(self.columns, Mapping)
@@ -107,7 +109,7 @@ class Table:
             yield from (Paragraph(_shared(column), "dim") for column in parts[0] if column.shared)
         for part in parts:
             if headed:
-                yield from _heading(part, width)
+                yield from _heading(part, width, "-" if options.ascii_only else "─")
             yield from _body(part, width, console)
             if headed:
                 yield Text()
@@ -179,16 +181,19 @@ def _fits(columns: Sequence[_Column], width: int) -> bool:
 
 
 def _squeezed(columns: Sequence[_Column], width: int) -> list[_Column]:
-    """What is left when all have what they need goes to those that want more, the most modest first."""
+    """What is left when all have what they need goes to those that want more, the most modest first; to headings that
+    could do with several lines last.
+    """
     spare = max(0, width - _room(column.least for column in columns))
     widths = [column.least for column in columns]
-    wishes = sorted(range(len(columns)), key=lambda n: columns[n].most - columns[n].least)
-    for place, number in enumerate(wishes):
-        more = min(columns[number].most - columns[number].least, spare // (len(wishes) - place))
-        widths[number] += more
-        spare -= more
-    if len(columns) == 1:  # nothing stands beside it
-        widths = [min(widths[0], width)]
+    for bodies in (True, False):
+        wishes = [(it.most - it.least, n) for n, it in enumerate(columns) if (it.kind in _LEAST) is bodies]
+        for place, (wish, number) in enumerate(sorted(wishes)):
+            more = min(wish, spare // (len(wishes) - place))
+            widths[number] += more
+            spare -= more
+    while _room(widths) > width and max(widths) > 1:  # a terminal of a few columns
+        widths[widths.index(max(widths))] -= 1
     return [replace(column, width=width) for column, width in zip(columns, widths, strict=True)]
 
 
@@ -210,7 +215,7 @@ def _shared(column: _Column) -> str:
     return f"{column.heading}: {column.shared}; below is what stands for *"
 
 
-def _heading(columns: Sequence[_Column], width: int) -> Iterator[Text]:
+def _heading(columns: Sequence[_Column], width: int, rule: str) -> Iterator[Text]:
     headings = [_heading_lines(column.heading, column.width) for column in columns if column.width]
     height = max(map(len, headings))
     for number in range(height):  # what has fewer lines stands at the bottom
@@ -218,10 +223,10 @@ def _heading(columns: Sequence[_Column], width: int) -> Iterator[Text]:
         yield _line([Text(cell, "bold") for cell in cells], columns, bold=True)
     below = [column.heading for column in columns if not column.width]
     yield from (Text(f"{' ' * _BELOW}{heading}", "bold") for heading in below)
-    rule = _room(column.width for column in columns if column.width)
+    length = _room(column.width for column in columns if column.width)
     if width >= UNLIMITED and columns[-1].kind in ("name", "text"):  # its texts may be longer than any screen
-        rule += cell_len(columns[-1].heading) - columns[-1].width
-    yield Text("─" * rule)
+        length += cell_len(columns[-1].heading) - columns[-1].width
+    yield Text(rule * length)
 
 
 def _body(columns: Sequence[_Column], width: int, console: Console) -> Iterator[Text]:
@@ -233,7 +238,7 @@ def _body(columns: Sequence[_Column], width: int, console: Console) -> Iterator[
             yield _line([cell[line] if line < len(cell) else Text() for cell in row], beside)
         if len(beside) < len(columns):
             below = columns[-1].cells[number].wrap(console, width - _BELOW, overflow="fold")
-            yield from (Text(" " * _BELOW, "dim").append_text(text) for text in below if text)
+            yield from (Text(" " * _BELOW, "dim").append(text.plain.rstrip()) for text in below if text)
 
 
 def _lines(column: _Column, console: Console) -> list[list[Text]]:
@@ -293,14 +298,14 @@ def _text(cell: Cell) -> Text:
 def shared_parts(names: Iterable[str]) -> tuple[str, str]:
     """What all names begin and end with, in whole words, so that something of each is left: ("Qwen3-14B-", ".gguf").
 
-    Nothing where there is only one name.
+    Nothing where there is only one name. An underscore ends no word: Q4_K_M is one.
     """
     different = set(names)
     if len(different) < 2:
         return "", ""
-    before = re.sub(r"[^-_./\\ ]*$", "", _common(different))
+    before = re.sub(r"[^-./\\ ]*$", "", _common(different))
     after = _common({name[len(before) :][::-1] for name in different})[::-1]
-    after = re.sub(r"^[^-_./\\ ]*", "", after)
+    after = re.sub(r"^[^-./\\ ]*", "", after)
     if any(len(name) <= len(before) + len(after) for name in different):
         after = ""
     if any(len(name) <= len(before) for name in different):

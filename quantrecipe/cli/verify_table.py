@@ -54,7 +54,9 @@ def _answer(verification: Verification) -> Paragraph:
     if not verification.ok:
         count = len(verification.findings)
         found = "1 finding" if count == 1 else f"{count} findings"
-        return Paragraph(Text.assemble((f"{name} is not what {said}", "bold red"), f": {found}{took}"))
+        return Paragraph(
+            Text.assemble((f"{name} is not what {said}", "bold red"), f": {found}{took}"), whole=name
+        )
     skipped = [check.name for check in verification.checks if check.status == "skipped"]
     but = f"; not checked: {', '.join(skipped)}" if skipped else ""
-    return Paragraph(Text.assemble((f"{name} is what {said}", "bold green"), f"{but}{took}"))
+    return Paragraph(Text.assemble((f"{name} is what {said}", "bold green"), f"{but}{took}"), whole=name)

@@ -74,7 +74,9 @@ class Paragraph:
         pattern = f"(?:{re.escape(self.whole)}|{_WORD})" if self.whole else f"(?:{_WORD})"
         ends, used = [], 0
         for word in re.finditer(rf"{pattern}+\s*", text.plain):
-            if used > self.indent and used + cell_len(word[0].rstrip()) > options.max_width:
+            length = cell_len(word[0].rstrip())
+            # What is longer than a line gains nothing by one of its own.
+            if used + length > options.max_width >= self.indent + length:
                 ends.append(word.start())
                 used = self.indent
             used += cell_len(word[0])
@@ -237,8 +239,10 @@ def _body(columns: Sequence[_Column], width: int, console: Console) -> Iterator[
         for line in range(max(map(len, row))):
             yield _line([cell[line] if line < len(cell) else Text() for cell in row], beside)
         if len(beside) < len(columns):
-            below = columns[-1].cells[number].wrap(console, width - _BELOW, overflow="fold")
-            yield from (Text(" " * _BELOW, "dim").append(text.plain.rstrip()) for text in below if text)
+            for text in columns[-1].cells[number].wrap(console, width - _BELOW, overflow="fold"):
+                text.rstrip()
+                if text:
+                    yield Text(" " * _BELOW, "dim").append_text(text)
 
 
 def _lines(column: _Column, console: Console) -> list[list[Text]]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from quantrecipe.cli.context import Context, pass_context
+from quantrecipe.cli.errors import printable
 from quantrecipe.cli.help import SETTINGS, examples
 from quantrecipe.cli.locked import locked_option, require_locked
 from quantrecipe.cli.planning import PlanOptions, build_plans, plan_options
@@ -118,7 +119,7 @@ def command(
             return
         for plan, path in zip(plans, paths, strict=True):
             ctx.console.print(render_plan(plan))
-            ctx.console.print(f"would write {_names(output_paths(path, len(plan.files)))}")
+            ctx.console.print(printable(f"would write {_names(output_paths(path, len(plan.files)))}"))
         return
     for plan in plans:
         if plan.warnings:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quantrecipe.cli.context import Context, pass_context
+from quantrecipe.cli.context import Context, pass_context, watched
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.help import SETTINGS, examples
 
@@ -57,7 +57,7 @@ def command(ctx: Context, distribution: str, only: str | None, seed: int, as_jso
         checks = [check for check in checks if check.subject == only]
         if not checks:
             raise PluginError(f"{distribution} has no {only!r} to check", f"it has {', '.join(subjects)}")
-    shown = track(checks, "checking", console=ctx.err, transient=True, disable=not ctx.err.is_terminal)
+    shown = track(checks, "checking", console=ctx.err, transient=True, disable=not watched(ctx.err))
     results = [run_check(check) for check in shown]
     if as_json:
         click.echo(json.dumps([_plain(result) for result in results], indent=2))
@@ -73,7 +73,9 @@ def _report(results: Sequence[Result]) -> Any:
     from rich.console import Group
     from rich.text import Text
 
-    lines: list[Text] = []
+    from quantrecipe.cli.tables import Paragraph
+
+    lines: list[Paragraph] = []
     for subject, group in groupby(results, key=lambda result: result.check.subject):
         of_subject = list(group)
         failed = [result for result in of_subject if result.failure]
@@ -84,10 +86,11 @@ def _report(results: Sequence[Result]) -> Any:
             "red" if failed else "green",
         )
         line.append(f", {sum(result.seconds for result in of_subject):.1f} s", "dim")
-        lines.append(line)
+        lines.append(Paragraph(line))
         for result in failed:
-            lines.append(Text.assemble("  ", (result.check.name, "bold red"), f"  {result.check.promise}"))
-            lines.append(Text(f"      {printable(result.failure)}"))
+            promise = Text.assemble("  ", (result.check.name, "bold red"), f"  {result.check.promise}")
+            lines.append(Paragraph(promise, indent=4))
+            lines.append(Paragraph(f"      {printable(result.failure)}", indent=6))
     return Group(*lines)
 
 

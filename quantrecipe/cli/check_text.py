@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from quantrecipe.cli.errors import printable
+from quantrecipe.cli.tables import Paragraph
 from quantrecipe.errors import Problem
 
 if TYPE_CHECKING:
@@ -23,10 +24,10 @@ _STYLES = {"error": "bold red", "warning": "bold yellow", "advice": "bold cyan"}
 def print_findings(console: Console, report: Report) -> None:
     """Every finding, with its code behind it."""
     for finding in report.findings:
-        console.print(_paragraph(finding), soft_wrap=not console.is_terminal)
+        console.print(_paragraph(finding))
 
 
-def recipe_line(report: Report) -> Text:
+def recipe_line(report: Report) -> Paragraph:
     """`recipes/a.yaml: ok, 3 rules and 19 inherited; fits 9 of 16 reference models`."""
     assert report.recipe is not None
     own = sum(rule.own for rule in report.recipe.rules)
@@ -38,7 +39,7 @@ def recipe_line(report: Report) -> Text:
     references = [name for name in report.checked if name.startswith("shapes/")]
     if references and len(report.fits) < len(references):
         text.append(f"; fits {len(report.fits)} of {len(references)} reference models")
-    return text
+    return Paragraph(text)
 
 
 def summary(reports: list[Report]) -> Text:
@@ -53,14 +54,12 @@ def summary(reports: list[Report]) -> Text:
     return Text(f"{_count(len(reports), 'recipe')}: {found or 'nothing to say'}")
 
 
-def _paragraph(finding: Finding) -> Text:
+def _paragraph(finding: Finding) -> Paragraph:
     problem = finding.problem
     rest = str(Problem(what=problem.what, remedy=problem.remedy))
-    text = Text()
-    text.append(f"{finding.severity}: ", _STYLES[finding.severity])
-    text.append(printable(str(problem).removesuffix(rest)), "bold")
-    text.append(printable(rest))
-    return text.append(f" [{finding.code}]", "dim")
+    where = printable(str(problem).removesuffix(rest))
+    label, code = (f"{finding.severity}: ", _STYLES[finding.severity]), (f" [{finding.code}]", "dim")
+    return Paragraph(Text.assemble(label, (where, "bold"), printable(rest), code), whole=where.strip())
 
 
 def _count(number: int, what: str) -> str:

@@ -185,7 +185,7 @@ def _show(ctx: Context, examined: list[Examined], base: str, format_: str) -> No
         if item.report is not None:
             print_findings(ctx.err, item.report)
         for line in _lines(item, base):
-            ctx.console.print(line)
+            ctx.say(line, indent=4)
     ctx.console.print(summary(reports) if examined else "no recipe changes")
 
 

@@ -111,7 +111,7 @@ def _headlines(item: Examined, base: str) -> str:
             for it in item.comparisons
         ]
     elif item.sides:
-        lines += ["| model | bits per weight | size |", "| --- | ---: | ---: |"]
+        lines += ["| model | bits/weight | size |", "| --- | ---: | ---: |"]
         lines += [
             f"| {_code(model)} | {side.bits_per_weight:.2f} | {bytes_text(side.nbytes)} |"
             for model, side in item.sides

@@ -6,13 +6,12 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from rich import box
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from quantrecipe.cli.contents import Contents, Line, value_note, value_type
 from quantrecipe.cli.errors import printable
+from quantrecipe.cli.tables import Cell, Kind, Paragraph, Table
 from quantrecipe.cli.units import bytes_text, count_text
 from quantrecipe.gguf.values import GGUFValue, ValueType
 
@@ -39,43 +38,41 @@ def render_title(contents: Contents) -> RenderableType:
     title = Text(printable(contents.path.name or str(contents.path)), "bold")
     if name:
         title.append(f"  {printable(name)}", "not bold dim")
-    return Group(title, Text(" · ".join(printable(fact) for fact in facts if fact)))
+    said = " · ".join(printable(fact) for fact in facts if fact)
+    return Group(Paragraph(title), Paragraph(said, indent=0))
 
 
 def render_metadata(contents: Contents) -> RenderableType:
     """A line for each key; long texts and arrays abridged."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("key", overflow="fold")
-    table.add_column("type", no_wrap=True, style="dim")
-    table.add_column("value", ratio=1, overflow="fold")
+    rows: list[tuple[Cell, ...]] = []
     for key, value in contents.metadata.items():
-        shown = Text(_abridged(value))
-        if note := value_note(key, value):
-            shown.append(f"  {note}", "dim")
-        table.add_row(Text(printable(key)), value_type(value), shown)
-    return table
+        note = value_note(key, value)
+        shown = Text.assemble(_abridged(value), (f"  {note}" if note else "", "dim"))
+        rows.append((key, (value_type(value), "dim"), shown))
+    return Table({"key": "text", "type": "word", "value": "text"}, rows)
 
 
 def render_tensors(lines: Iterable[Line], *, grouped: bool) -> RenderableType:
     """A line for each tensor, or for tensors that differ in their numbers alone."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("tensor", overflow="fold")
-    if grouped:
-        table.add_column("layers", max_width=20)
-        table.add_column("n", justify="right", no_wrap=True)
-    table.add_column("shape", no_wrap=True)
-    table.add_column("type", no_wrap=True, style="bold")
-    table.add_column("bits", justify="right", no_wrap=True)
-    table.add_column("size", justify="right", no_wrap=True)
+    rows: list[tuple[Cell, ...]] = []
     for line in lines:
         limit = "≤ " if line.at_most else ""
         counts = (line.layers, str(line.count)) if grouped else ()
         shape = " × ".join(map(str, line.shape)) or "scalar"
         bits = f"{limit}{line.bits_per_weight:.2f}"
-        table.add_row(
-            Text(printable(line.name)), *counts, shape, line.type, bits, limit + bytes_text(line.nbytes)
-        )
-    return table
+        rows.append((line.name, *counts, shape, (line.type, "bold"), bits, limit + bytes_text(line.nbytes)))
+    many: dict[str, Kind] = {"layers": "list", "count": "number"} if grouped else {}
+    return Table(
+        {
+            "tensor": "name",
+            **many,
+            "shape": "word",
+            "type": "word",
+            "bits/weight": "number",
+            "size": "number",
+        },
+        rows,
+    )
 
 
 def render_types(contents: Contents) -> RenderableType:
@@ -84,29 +81,29 @@ def render_types(contents: Contents) -> RenderableType:
     for line in contents.tensors:
         by_type.setdefault(line.type, []).append(line)
     data = sum(line.nbytes for line in contents.tensors) or 1
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("type", "tensors", "weights", "bits", "size", "share"):
-        table.add_column(heading, justify="left" if heading == "type" else "right", no_wrap=True)
-    for name, lines in sorted(by_type.items(), key=lambda item: (-_nbytes(item[1]), item[0])):
-        table.add_row(
-            Text(printable(name), "bold"),
+    rows = [
+        (
+            (name, "bold"),
             str(len(lines)),
             count_text(sum(line.weights for line in lines)),
             f"{_bits(lines):.2f}",
             bytes_text(_nbytes(lines)),
-            f"{100 * _nbytes(lines) / data:.1f} %",
+            f"{100 * _nbytes(lines) / data:.1f}",
         )
-    return table
+        for name, lines in sorted(by_type.items(), key=lambda item: (-_nbytes(item[1]), item[0]))
+    ]
+    columns = ("tensors", "weights", "bits/weight", "size", "share %")
+    return Table({"type": "word", **dict.fromkeys(columns, "number")}, rows)
 
 
 def render_provenance(contents: Contents) -> RenderableType:
     """How the file was made, where it says so."""
     if contents.recipe is None:
-        return Text("no recipe is recorded in it", "dim")
+        return Paragraph("no recipe is recorded in it", "dim")
     name, version = contents.text("quantrecipe.recipe.name"), contents.text("quantrecipe.version")
     made = Text.assemble("says it was made by quantrecipe ", printable(version or "?"), " with the recipe ")
     made.append(printable(name or "?"), "bold")
-    return Text.assemble(made, "; --recipe prints it, `quantrecipe verify` checks it")
+    return Paragraph(Text.assemble(made, "; --recipe prints it, `quantrecipe verify` checks it"))
 
 
 def _abridged(value: GGUFValue) -> str:

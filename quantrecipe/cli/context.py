@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 
     from quantrecipe.registry import Registry
 
-__all__ = ["Color", "Context", "pass_context", "stderr_console", "stdout_console"]
+__all__ = ["UNLIMITED", "Color", "Context", "pass_context", "stderr_console", "stdout_console", "watched"]
 
 Color = Literal["auto", "always", "never"]
 
-_WIDTH_OF_A_PIPE = 120
-"""Columns where there is no terminal to ask, unless COLUMNS says."""
+UNLIMITED = 1 << 20
+"""Columns where there is no terminal: nothing is cut or wrapped for grep, awk, a file, or `less -R`, whatever COLUMNS
+says."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,12 @@ class Context:
     def err(self) -> Console:
         """For progress, warnings and errors: stderr."""
         return stderr_console(self.color)
+
+    def say(self, text: str, *, indent: int = 2) -> None:
+        """A sentence on stdout, in lines that end between words; all but the first are indented."""
+        from quantrecipe.cli.tables import Paragraph
+
+        self.console.print(Paragraph(text, indent=indent))
 
     def load_registry(self) -> Registry:
         """Everything that is installed; a plugin that couldn't be loaded is a warning."""
@@ -91,5 +98,11 @@ def _console(stream: IO[str] | None, color: Color) -> Console:
         markup=False,
         emoji=False,
         highlight=False,
-        width=None if on_terminal or "COLUMNS" in os.environ else _WIDTH_OF_A_PIPE,
+        soft_wrap=True,  # what is longer than a line is for the terminal to wrap: it can be copied then
+        width=None if on_terminal else UNLIMITED,
     )
+
+
+def watched(console: Console) -> bool:
+    """True where somebody watches a progress bar; colours that were asked for make a pipe no terminal."""
+    return console.is_terminal and console.width < UNLIMITED

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich import box
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from quantrecipe.cli.errors import printable
+from quantrecipe.cli.tables import Cell, Paragraph, Table
 from quantrecipe.importance import Coverage, TensorCoverage
 from quantrecipe.plan.group import layer_ranges
 
@@ -35,11 +34,11 @@ def render_coverage(coverage: Coverage) -> RenderableType:
         count = len(coverage.unmatched)
         entries = "1 entry belongs" if count == 1 else f"{count} entries belong"
         text = f"{entries} to no tensor of the model: {shown}"
-        parts.append(Text(printable(text + (f" and {more} more" if more > 0 else "")), "yellow"))
+        parts.append(Paragraph(printable(text + (f" and {more} more" if more > 0 else "")), "yellow"))
     return Group(*parts)
 
 
-def _summary(coverage: Coverage) -> Text:
+def _summary(coverage: Coverage) -> Paragraph:
     matrix = coverage.importance
     text = Text(printable(matrix.label), "bold")
     measured = [f"{len(matrix.entries)} entries"]
@@ -49,25 +48,17 @@ def _summary(coverage: Coverage) -> Text:
         measured.append(printable(", ".join(matrix.datasets)))
     text.append(f" ({'; '.join(measured)}): ")
     covered, asked = len(coverage.covered), len(coverage.tensors)
-    return text.append(f"covers {covered} of {asked} tensors", "green" if covered == asked else "yellow")
+    text.append(f"covers {covered} of {asked} tensors", "green" if covered == asked else "yellow")
+    return Paragraph(text)
 
 
 def _table(gaps: Sequence[TensorCoverage]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("tensor")
-    table.add_column("layers")
-    table.add_column("n", justify="right", no_wrap=True)
-    table.add_column("importance")
+    rows: list[tuple[Cell, ...]] = []
     for roles, items in _groups(gaps):
         layers = layer_ranges(item.tensor.layer for item in items if item.tensor.layer is not None)
-        status = items[0].fit.status
-        table.add_row(
-            Text(printable(", ".join(roles))),
-            Text(layers),
-            Text(str(len(items))),
-            Text(_story(items), _STYLES[status]),
-        )
-    return table
+        story = _story(items), _STYLES[items[0].fit.status]
+        rows.append((", ".join(roles), layers, str(len(items)), story))
+    return Table({"tensor": "list", "layers": "list", "count": "number", "importance": "text"}, rows)
 
 
 def _groups(gaps: Sequence[TensorCoverage]) -> list[tuple[list[str], list[TensorCoverage]]]:

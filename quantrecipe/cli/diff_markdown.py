@@ -65,7 +65,7 @@ def _summary(comparisons: Sequence[Comparison], old: str, new: str) -> str:
         size = "" if diff is None else bytes_text(diff.new.nbytes)
         words = _escape(headline(comparison, old, new))
         rows.append([_code(comparison.model), bits, size, words if diff is not None else f"**{words}**"])
-    return _table(["model", "bits per weight", "size", "change"], "llrl", rows)
+    return _table(["model", "bits/weight", "size", "change"], "llrl", rows)
 
 
 def _model(comparison: Comparison, old: str, new: str, *, every: bool) -> list[str]:
@@ -108,7 +108,7 @@ def _model(comparison: Comparison, old: str, new: str, *, every: bool) -> list[s
             ]
             for change in diff.same
         ]
-        table = _table(["tensor", "layers", "n", "type", "size", "decided by"], "llrlrl", rows)
+        table = _table(["tensor", "layers", "count", "type", "size", "decided by"], "llrlrl", rows)
         blocks.append(_details(f"Unchanged: {diff.unchanged} tensors", table))
     new_warnings = [warning for warning in diff.new.warnings if warning not in diff.old.warnings]
     if new_warnings:
@@ -164,7 +164,7 @@ def _change_table(changes: Iterable[Change], *, costs: bool) -> str:
                 _code(change.members[0].because),
             ]
         )
-    headings = ["tensor", "layers", "n", "before", "after", "bits", "change"]
+    headings = ["tensor", "layers", "count", "before", "after", "bits/weight", "change"]
     return _table(
         [*headings, *(["estimated error"] if costs else []), "decided by"],
         "llrlllr" + ("l" if costs else "") + "l",

@@ -47,15 +47,20 @@ def print_error(error: QuantrecipeError | str, remedy: str = "") -> None:
 def _print(console: Console, label: str, style: str, problem: Problem) -> None:
     from rich.text import Text
 
-    text = Text()
-    text.append(label, style)
+    from quantrecipe.cli.tables import Paragraph
+
     where, what = _split(problem)
+<<<<<<< HEAD
     text.append(printable(where), "bold")
     text.append(printable(what))
     # Where nobody watches, a paragraph is a line: it can be searched, and cut by whoever shows it.
     console.print(text, soft_wrap=not console.is_terminal)
     for choice in problem.choices:  # never broken by us: it is a line to copy
         console.print(Text(f"  {printable(choice)}"), soft_wrap=True)
+=======
+    text = Text.assemble((label, style), (printable(where), "bold"), printable(what))
+    console.print(Paragraph(text, whole=printable(where).strip()))
+>>>>>>> tables
 
 
 def _split(problem: Problem) -> tuple[str, str]:

@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_WIDTH = 112
-"""Columns that the table may take."""
-
 
 @click.command(
     "eval",
@@ -127,7 +124,7 @@ def command(
     kind = "" if plot is None else picture_kind(plot)
     if plot is not None and plot.exists() and not force:
         raise OutputError(f"{plot} exists", "say --force to replace it, or name another file")
-    log = (lambda line: ctx.err.print(printable(line), soft_wrap=True)) if ctx.verbose else None
+    log = (lambda line: ctx.err.print(printable(line))) if ctx.verbose else None
     with EvalProgress(ctx.err) as progress:
         reference = get_reference(
             reference_path,
@@ -162,8 +159,6 @@ def command(
     else:
         from quantrecipe.cli.eval_table import render
 
-        # Numbers are to be read whole, even where a narrow terminal breaks the lines.
-        ctx.console.width = max(ctx.console.width, _WIDTH)
         ctx.console.print(render(candidates, reference))
     if error := exceeded(candidates, limits):
         raise error

@@ -9,7 +9,9 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from quantrecipe.cli.context import watched
 from quantrecipe.cli.errors import printable
+from quantrecipe.cli.progress import NARROW, Fitting
 
 __all__ = ["EvalProgress"]
 
@@ -18,14 +20,15 @@ class EvalProgress:
     """Draws on `console` while used as a context manager, if that is a terminal."""
 
     def __init__(self, console: Console) -> None:
+        narrow = console.width < NARROW
         self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
+            Fitting(console, 20 if narrow else 29, lambda: self._bar.tasks),
+            *(() if narrow else (BarColumn(bar_width=None),)),
             MofNCompleteColumn(),
-            TextColumn("chunks"),
+            *(() if narrow else (TextColumn("chunks"),)),
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
             console=console,
-            disable=not console.is_terminal,
+            disable=not watched(console),
             transient=True,
             expand=True,
         )

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from rich import box
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.eval_results import Candidate
+from quantrecipe.cli.tables import Kind, Paragraph, Table, within_folder
 from quantrecipe.cli.units import bytes_text
 from quantrecipe.evaluate import Evaluation, Reference
 
@@ -31,60 +30,63 @@ def _heading(reference: Reference) -> RenderableType:
     positions = reference.chunks * reference.scored
     facts = f"{texts}, {positions:,} positions, context {reference.n_ctx}"
     title = Text(f"reference: {printable(reference.model)}", "bold")
-    return title.append(Text(f"  {printable(facts)}", "not bold dim"))
+    return Paragraph(Text.assemble(title, (f"  {printable(facts)}", "dim")))
 
 
 def _one(candidate: Candidate) -> RenderableType:
     parts = dict(candidate.texts)
     if len(parts) != 1:
         parts = {**parts, "all": candidate.all}
-    table = _table("", *parts)
-    for name, figure in _FIGURES.items():
-        table.add_row(name, *(figure(evaluation) for evaluation in parts.values()))
+    rows = [
+        (name, *(figure(evaluation) for evaluation in parts.values())) for name, figure in _FIGURES.items()
+    ]
+    columns: dict[str, Kind] = {"": "word"}
+    table = Table(columns | dict.fromkeys(parts, "number"), rows)
     title = Text(printable(str(candidate.path)), "bold")
     size = f"  {bytes_text(candidate.nbytes)} · {candidate.bits_per_weight:.2f} bits per weight"
-    return Group(title.append(Text(size, "not bold dim")), table)
+    return Group(Paragraph(Text.assemble(title, (size, "dim"))), table)
 
 
 def _several(candidates: Sequence[Candidate]) -> RenderableType:
-    table = _table("file", "size", "bpw", "perplexity", "KLD", "99 %", "top-1 %", "than the first")
-    for candidate in candidates:
-        all_ = candidate.all
-        table.add_row(
-            Text(printable(candidate.path.name)),
-            bytes_text(candidate.nbytes),
-            f"{candidate.bits_per_weight:.2f}",
-            f"{all_.perplexity:.3f}",
-            _with_error(all_.kld_mean, all_.kld_mean_error),
-            _digits(all_.kld_99),
-            f"{100 * all_.top1:.2f}",
-            "" if candidate.change is None else _change(*candidate.change),
+    folder, names = within_folder([candidate.path for candidate in candidates])
+    rows = [
+        (
+            name,
+            bytes_text(it.nbytes),
+            f"{it.bits_per_weight:.2f}",
+            _with_error(it.all.kld_mean, it.all.kld_mean_error),
+            "" if it.change is None else _change(*it.change),
+            _digits(it.all.kld_99),
+            f"{100 * it.all.top1:.2f}",
+            f"{it.all.perplexity:.3f}",
         )
-    return Group(table, *_by_text(candidates))
+        for name, it in zip(names, candidates, strict=True)
+    ]
+    columns = (
+        "size",
+        "bits/weight",
+        "KL divergence",
+        "against the first",
+        "99th percentile",
+        "same top-1 %",
+        "perplexity",
+    )
+    files: dict[str, Kind] = {"file": "name"}
+    where = [Paragraph(f"files in {printable(folder)}", "dim")] if folder else []
+    return Group(*where, Table(files | dict.fromkeys(columns, "number"), rows), *_by_text(candidates, names))
 
 
-def _by_text(candidates: Sequence[Candidate]) -> list[RenderableType]:
-    """The mean divergence on each text, if there are several."""
+def _by_text(candidates: Sequence[Candidate], names: Sequence[str]) -> list[RenderableType]:
+    """The mean divergence on each text, if there are several: the files side by side, text after text."""
     texts = list(candidates[0].texts)
     if len(texts) < 2:
         return []
-    table = _table("KLD on", *texts)
-    for candidate in candidates:
-        figures = (candidate.texts[text] for text in texts)
-        table.add_row(
-            Text(printable(candidate.path.name)),
-            *(_with_error(figure.kld_mean, figure.kld_mean_error) for figure in figures),
-        )
-    return [table]
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for number, column in enumerate(columns):
-        table.add_column(
-            Text(printable(column)), justify="left" if number == 0 else "right", no_wrap=number > 0
-        )
-    return table
+    rows = [
+        (text, name, _with_error(it.texts[text].kld_mean, it.texts[text].kld_mean_error))
+        for text in texts
+        for name, it in zip(names, candidates, strict=True)
+    ]
+    return [Table({"text": "name", "file": "name", "KL divergence": "number"}, rows)]
 
 
 def _with_error(value: float, error: float) -> str:

@@ -7,10 +7,10 @@ from itertools import groupby
 
 from rich.console import Group as Lines
 from rich.console import RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from quantrecipe.cli.errors import printable
+from quantrecipe.cli.tables import Cell, Paragraph, Table
 from quantrecipe.cli.units import bytes_text
 from quantrecipe.plan.explain import Explanation, Outcome, Trial
 from quantrecipe.plan.group import layer_ranges
@@ -61,20 +61,20 @@ def _story(it: Explanation, tried: Sequence[Trial]) -> tuple[object, ...]:
     )
 
 
-def _title(members: Sequence[Explanation]) -> Text:
+def _title(members: Sequence[Explanation]) -> Paragraph:
     it = members[0]
     shape = " × ".join(str(n) for n in it.tensor.shape)
     title = Text.assemble((printable(it.tensor.name), "bold"), f"  {shape}, {it.tensor.dtype}")
     rule = it.decision.rule
     if it.format is None and rule is not None and rule.choose:
-        return title.append("  → left to the optimiser", "bold yellow")
+        return Paragraph(title.append("  → left to the optimiser", "bold yellow"))
     if it.format is None:
-        return title.append("  → no type", "bold red")
+        return Paragraph(title.append("  → no type", "bold red"))
     style = "bold yellow" if len(it.steps) > 1 else "bold green"
-    return title.append("  → ").append(it.format.spec.name, style)
+    return Paragraph(title.append("  → ").append(it.format.spec.name, style))
 
 
-def _others(members: Sequence[Explanation]) -> Iterator[Text]:
+def _others(members: Sequence[Explanation]) -> Iterator[Paragraph]:
     """Who fares as the first does."""
     rest = members[1:]
     if not rest:
@@ -83,7 +83,7 @@ def _others(members: Sequence[Explanation]) -> Iterator[Text]:
     where = f"layers {layer_ranges(layers)}" if len(layers) == len(members) else ""
     names = ", ".join(printable(it.tensor.name) for it in rest[:_MOST_NAMES])
     more = ", …" if len(rest) > _MOST_NAMES else ""
-    yield Text(
+    yield Paragraph(
         f"and {len(rest)} more alike: {where or names + more}; the values below are the first one's", "dim"
     )
 
@@ -97,20 +97,17 @@ def _rules(it: Explanation, tried: Sequence[Trial]) -> RenderableType:
     ):
         way = " → ".join(str(origin) for origin in through)
         by = printable(f", by extends in {way}") if way else ""
-        parts.append(Text.assemble((printable(file), "cyan"), (by, "dim")))
-        table = Table.grid(padding=(0, 1))
-        table.add_column(width=3, justify="right", no_wrap=True)
-        table.add_column(width=width, justify="right", no_wrap=True)
-        table.add_column(overflow="fold")
+        parts.append(Paragraph(Text.assemble((printable(file), "cyan"), (by, "dim"))))
+        rows: list[tuple[Cell, ...]] = []
         for run in _runs(list(of_file)):
             mark, style = _MARKS.get(run[0].outcome, _NOT)
             lines, text = _row(run)
-            table.add_row(Text(mark, style), Text(lines, style), text)
-        parts.append(table)
+            rows.append(((f"  {mark} {lines:>{width}}", style), text))
+        parts.append(Table(("word", "text"), rows))
     if not it.trials:
         parts.append(Text("the recipe has no rules", "dim"))
     if left := len(it.trials) - len(tried):
-        parts.append(Text(f"{_count(left)} behind it {'is' if left == 1 else 'are'} not tried", "dim"))
+        parts.append(Paragraph(f"{_count(left)} behind it {'is' if left == 1 else 'are'} not tried", "dim"))
     return Lines(*parts)
 
 
@@ -160,12 +157,7 @@ def _trial(trial: Trial) -> Text:
 
 
 def _outcome(it: Explanation, recipe: Recipe) -> Table:
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
-    for label, text in _lines(it, recipe):
-        table.add_row(label, text)
-    return table
+    return Table(("word", "text"), [((label, "dim"), text) for label, text in _lines(it, recipe)])
 
 
 def _lines(it: Explanation, recipe: Recipe) -> Iterator[tuple[str, Text]]:

@@ -107,7 +107,7 @@ def command(
     else:
         data = exported.text.encode()
         write_file(output, len(data), [data], force=force)
-        ctx.console.print(printable(str(output)), soft_wrap=True)
+        ctx.console.print(printable(str(output)))
 
 
 def _export(language: str, plan: Plan, recipe: Recipe, registry: Registry) -> Exported:

@@ -216,7 +216,7 @@ def _show(ctx: Context, fitted: Fitted, output: Path | None, *, as_json: bool) -
     if output is None:
         click.echo(fitted.text, nl=False)
     else:
-        console.print(f"wrote {printable(str(output))}", soft_wrap=True)
+        console.print(f"wrote {printable(str(output))}")
 
 
 def _budget(

@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from rich import box
 from rich.console import Group as Lines
 from rich.console import RenderableType
-from rich.table import Table
 from rich.text import Text
 
-from quantrecipe.cli.errors import printable
 from quantrecipe.cli.spending_table import loss_text, render_spending
+from quantrecipe.cli.tables import Cell, Paragraph, Table
 from quantrecipe.cli.units import bytes_text
 from quantrecipe.fit import Fitted, Mix
 from quantrecipe.fit.reasons import reason_text
@@ -75,22 +73,21 @@ def plain_fit(fitted: Fitted) -> dict[str, Any]:
 
 def _comparison(fitted: Fitted) -> Table:
     """The fitted mix among the stock mixes of about its size."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("mix", no_wrap=True)
-    for heading in ("data", "bits per weight", "expected loss", "against the best"):
-        table.add_column(heading, justify="right", no_wrap=True)
     plan = fitted.fitted_plan
-    rows: list[tuple[int, str, float, float, str]] = [
+    mixes: list[tuple[int, str, float, float, str]] = [
         (mix.nbytes, mix.name, mix.bits_per_weight, mix.loss, "") for mix in _near(fitted)
     ]
-    rows.append(
+    mixes.append(
         (sum(a.nbytes for a in plan.assignments), "fitted", plan.bits_per_weight, fitted.loss, "bold")
     )
     best = fitted.best_rival
-    for nbytes, name, bits, loss, style in sorted(rows):
+    rows: list[tuple[Cell, ...]] = []
+    for nbytes, name, bits, loss, style in sorted(mixes):
         against = f"{100 * (loss / best.loss - 1):+.1f} %" if best is not None and best.loss > 0 else ""
-        table.add_row(name, bytes_text(nbytes), f"{bits:.3f}", loss_text(loss), against, style=style)
-    return table
+        cells = (name, bytes_text(nbytes), f"{bits:.3f}", loss_text(loss), against)
+        rows.append(tuple((cell, style) for cell in cells))
+    columns = ("data", "bits/weight", "expected loss", "against the best")
+    return Table({"mix": "name", **dict.fromkeys(columns, "number")}, rows)
 
 
 def _near(fitted: Fitted) -> Sequence[Mix]:
@@ -107,44 +104,34 @@ def _near(fitted: Fitted) -> Sequence[Mix]:
     return [*shown, *above[:1]]
 
 
-def _verdict(fitted: Fitted) -> Text:
+def _verdict(fitted: Fitted) -> Paragraph:
     best = fitted.best_rival
     if fitted.trial is not None:
         said = f"tried {fitted.trial}" + ("; so the recipe is that mix" if fitted.winner else "")
-        return Text(said, style="yellow" if fitted.winner else "")
+        return Paragraph(said, "yellow" if fitted.winner else "")
     if best is None:
-        return Text("no stock mix keeps these limits")
+        return Paragraph("no stock mix keeps these limits")
     if fitted.winner is not None:
-        return Text(
+        return Paragraph(
             f"nothing was found that surely loses less than the stock mix {best.name}, so the recipe is that mix",
-            style="yellow",
+            "yellow",
         )
     percent = 100 * (1 - fitted.loss / best.loss) if best.loss > 0 else 0.0
-    return Text(
+    return Paragraph(
         f"{percent:.0f} % less loss is expected than of {best.name}, the best stock mix within the same limits"
     )
 
 
 def _decisions(fitted: Fitted) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("tensors", overflow="fold", max_width=34)
-    table.add_column("layers", overflow="fold", max_width=18)
-    table.add_column("type", no_wrap=True)
-    table.add_column("size", justify="right", no_wrap=True)
-    table.add_column("why", overflow="fold")
+    rows: list[tuple[Cell, ...]] = []
     for decision in fitted.decisions[:_MOST_DECISIONS]:
         roles = ", ".join(dict.fromkeys(a.tensor.role for a in decision.members))
         layers = layer_ranges(a.tensor.layer for a in decision.members if a.tensor.layer is not None)
-        table.add_row(
-            printable(roles),
-            layers,
-            Text(decision.reason.type, "bold"),
-            bytes_text(decision.reason.nbytes),
-            reason_text(decision.reason),
-        )
+        size, why = bytes_text(decision.reason.nbytes), reason_text(decision.reason)
+        rows.append((roles, layers, (decision.reason.type, "bold"), size, why))
     if (rest := len(fitted.decisions) - _MOST_DECISIONS) > 0:
-        table.add_row(Text(f"… {rest} more rules", "dim"), "", "", "", "")
-    return table
+        rows.append(((f"… {rest} more rules", "dim"), "", "", "", ""))
+    return Table({"tensor": "list", "layers": "list", "type": "word", "size": "number", "why": "text"}, rows)
 
 
 def _short(value: float) -> float:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from quantrecipe.cli.context import Context, pass_context
-from quantrecipe.cli.errors import printable
 from quantrecipe.cli.help import SETTINGS, examples
 
 if TYPE_CHECKING:
@@ -47,14 +46,9 @@ def command(ctx: Context, name: str | None, as_json: bool, compile_: bool) -> No
 
 
 def _table(registry: Registry, formats: Sequence[QuantFormat]) -> Any:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
+    from quantrecipe.cli.tables import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("format", "bits", "block", "bytes", "importance", "fallback", "dialect", "from"):
-        number = heading in ("bits", "block", "bytes")
-        table.add_column(heading, justify="right" if number else "left", no_wrap=True)
+    rows = []
     for fmt in sorted(formats, key=lambda fmt: (not fmt.spec.codec, fmt.spec.bits_per_weight, fmt.spec.name)):
         spec = fmt.spec
         row_meta = f" + {spec.row_meta_bytes}/row" if spec.row_meta_bytes else ""
@@ -68,24 +62,18 @@ def _table(registry: Registry, formats: Sequence[QuantFormat]) -> Any:
             spec.dialect,
             registry.provider(spec.name).distribution,
         )
-        table.add_row(*(Text(printable(cell), "" if spec.codec else "dim") for cell in cells))
-    return table
+        rows.append([(cell, "" if spec.codec else "dim") for cell in cells])
+    numbers, words = ("bits/weight", "block", "bytes"), ("importance", "fallback", "dialect", "from")
+    return Table({"format": "word", **dict.fromkeys(numbers, "number"), **dict.fromkeys(words, "word")}, rows)
 
 
 def _details(registry: Registry, fmt: QuantFormat) -> Any:
-    from rich.table import Table
-    from rich.text import Text
+    from quantrecipe.cli.tables import Table
 
-    table = Table.grid(padding=(0, 2))
-    table.add_column(no_wrap=True, style="bold")
-    table.add_column()
-    for key, value in _plain(registry, fmt).items():
-        if key == "options":
-            continue
-        table.add_row(Text(key.replace("_", " ")), Text(printable("" if value is None else str(value))))
-    for name, schema in fmt.option_schema.items():
-        table.add_row(Text(f"option {name}"), Text(printable(json.dumps(dict(schema)))))
-    return table
+    facts = {key.replace("_", " "): value for key, value in _plain(registry, fmt).items() if key != "options"}
+    facts |= {f"option {name}": json.dumps(dict(schema)) for name, schema in fmt.option_schema.items()}
+    rows = [((key, "bold"), "" if value is None else str(value)) for key, value in facts.items()]
+    return Table(("word", "text"), rows)
 
 
 def _plain(registry: Registry, fmt: QuantFormat) -> dict[str, Any]:

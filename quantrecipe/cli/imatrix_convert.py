@@ -42,4 +42,4 @@ def command(
     write_matrix(ctx, output, measured(matrix, chunk_size=chunk_size), layout, force)
     if matrix.others:
         shown = ", ".join(matrix.others[:3]) + (", …" if len(matrix.others) > 3 else "")
-        ctx.console.print(f"not in it, as their meaning isn't known: {printable(shown)}")
+        ctx.say(f"not in it, as their meaning isn't known: {printable(shown)}")

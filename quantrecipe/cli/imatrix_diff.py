@@ -72,38 +72,35 @@ def _judge(found: Comparison, threshold: float) -> None:
 
 
 def _render(found: Comparison, changes: tuple[TensorChange, ...]) -> RenderableType:
-    from rich import box
     from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("tensor", overflow="fold")
+    from quantrecipe.cli.tables import Paragraph, Table
+
     unpaired = any(item.unpaired for item in changes)
-    for heading in ("change", "cosine", "rank", "energy", *(["unpaired experts"] if unpaired else [])):
-        table.add_column(heading, justify="right", no_wrap=True)
+    columns = ("change", "cosine", "rank correlation", "energy", *(["unpaired experts"] if unpaired else []))
+    rows = []
     for item in changes:
         numbers = (item.change, item.cosine, item.rank, item.energy)
         cells = ["–" if number is None else f"{number:.4f}" for number in numbers]
-        cells += [str(item.unpaired)] if unpaired else []
-        table.add_row(Text(printable(item.name)), *cells)
+        rows.append((item.name, *cells, *([str(item.unpaired)] if unpaired else [])))
+    table = Table({"tensor": "name", **dict.fromkeys(columns, "number")}, rows)
     parts: list[RenderableType] = [_summary(found), table]
     if more := len(found.changes) - len(changes):
-        parts.append(Text(f"and {more} that changed less; --all shows them", "dim"))
+        parts.append(Paragraph(f"and {more} that changed less; --all shows them", "dim"))
     for path, names in ((found.first.path, found.only_first), (found.second.path, found.only_second)):
         if names:
             more = len(names) - _NAMES
             shown = ", ".join(names[:_NAMES]) + (f" and {more} more" if more > 0 else "")
-            parts.append(Text(printable(f"only in {path}: {shown}"), "yellow"))
+            parts.append(Paragraph(printable(f"only in {path}: {shown}"), "yellow"))
     return Group(*parts)
 
 
 def _summary(found: Comparison) -> RenderableType:
-    from rich.text import Text
+    from quantrecipe.cli.tables import Paragraph
 
     if found.first.digest == found.second.digest:
-        return Text("the same importance", "green")
+        return Paragraph("the same importance", "green")
     known = sorted(item.change for item in found.changes if item.change is not None)
     middle = f", half of all by more than {known[(len(known) - 1) // 2]:.2g}" if known else ""
     changed = sum(item.change != 0 for item in found.changes)
-    return Text(f"{changed} of {len(found.changes)} tensors changed{middle if changed else ''}")
+    return Paragraph(f"{changed} of {len(found.changes)} tensors changed{middle if changed else ''}")

@@ -42,13 +42,12 @@ def write_matrix(ctx: Context, path: Path, measurement: Measurement, layout: str
     encoded = (encode_dat if _layout(path, layout) == "dat" else encode_gguf)(measurement)
     write_file(path, encoded.nbytes, encoded.pieces(), force=force)
     entries, chunks = len(measurement.tensors), measurement.chunks
-    ctx.console.print(
+    ctx.say(
         f"{printable(str(path))}: {entries} entries, {chunks} chunks of {measurement.chunk_size}, "
-        f"{bytes_text(encoded.nbytes)}",
-        soft_wrap=True,
+        f"{bytes_text(encoded.nbytes)}"
     )
     for what in encoded.lost:
-        ctx.console.print(f"not in it, as a .dat file has no place for it: {printable(what)}")
+        ctx.say(f"not in it, as a .dat file has no place for it: {printable(what)}")
 
 
 def write_file(path: Path, nbytes: int, pieces: Iterable[bytes], *, force: bool) -> None:

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_WIDTH_OF_ALL = 150
-"""Columns that the table of all tensors may take."""
-
 
 @click.command(
     "show",
@@ -69,8 +66,7 @@ def command(ctx: Context, file: Path, all_: bool, picture: Path | None, force: b
 
     ctx.console.print(render_heading(matrix))
     calls = matrix.layout == "dat"
-    if all_:  # numbers are to be read whole, even where a narrow terminal breaks the lines
-        ctx.console.width = max(ctx.console.width, _WIDTH_OF_ALL)
+    if all_:
         ctx.console.print(render_tensors(tensors, layers, calls=calls))
     else:
         ctx.console.print(render_groups(tensors, layers, calls=calls))

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from rich import box
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from quantrecipe.cli.errors import printable
+from quantrecipe.cli.tables import Cell, Kind, Paragraph, Table
 from quantrecipe.importance import Importance, LayerStatistics, TensorStatistics
 from quantrecipe.plan.group import layer_ranges
 
@@ -31,19 +30,17 @@ def render_heading(matrix: Importance) -> RenderableType:
     if matrix.layout == "dat":
         facts.append("a .dat file: it doesn't say which experts were seen")
     title = Text(printable(matrix.label), "bold")
-    return title.append(Text(f"  {printable(' · '.join(facts))}", "not bold dim"))
+    return Paragraph(Text.assemble(title, (f"  {printable(' · '.join(facts))}", "dim")))
 
 
 def render_groups(
     tensors: Sequence[TensorStatistics], layers: Sequence[LayerStatistics], *, calls: bool
 ) -> RenderableType:
     """A line for each role or roles with the same inputs, and one on the layers."""
-    table = _table("tensor", "layers", "calls" if calls else "tokens", *_seen_heading(tensors))
-    _add_columns(table, "Σ(Act²)", "max", "active %", "entropy %", "ZD %", "CosSim")
-    for roles, items in same_inputs(tensors):
-        table.add_row(
-            Text(printable(", ".join(roles))),
-            Text(layer_ranges(item.layer for item in items if item.layer is not None)),
+    rows: list[tuple[Cell, ...]] = [
+        (
+            ", ".join(roles),
+            layer_ranges(item.layer for item in items if item.layer is not None),
             _range([number for item in items for number in (item.fewest, item.most)], "{:,}".format),
             *(_seen(items) for _ in _seen_heading(tensors)),
             _range([item.total for item in items], _short),
@@ -53,20 +50,21 @@ def render_groups(
             _range([item.outliers for item in items], _percent),
             _range([item.similarity for item in items], "{:.2f}".format),
         )
-    return Group(table, *_on_layers(layers))
+        for roles, items in same_inputs(tensors)
+    ]
+    numbers = ("calls" if calls else "tokens", *_seen_heading(tensors), "Σ(Act²)", "max")
+    shares = ("active %", "entropy %", "ZD %", "CosSim")
+    columns: dict[str, Kind] = {"tensor": "list", "layers": "list"}
+    return Group(Table(columns | dict.fromkeys(numbers + shares, "number"), rows), *_on_layers(layers))
 
 
 def render_tensors(
     tensors: Sequence[TensorStatistics], layers: Sequence[LayerStatistics], *, calls: bool
 ) -> RenderableType:
     """Every tensor, and every layer, with the digits of llama-imatrix."""
-    table = _table("tensor", "layer", "calls" if calls else "tokens", *_seen_heading(tensors))
-    _add_columns(
-        table, "N", "Σ(Act²)", "min", "max", "μ", "σ", "active %", "entropy", "norm %", "ZD %", "CosSim"
-    )
-    for item in tensors:
-        table.add_row(
-            Text(printable(item.role)),
+    rows: list[tuple[Cell, ...]] = [
+        (
+            item.role,
             "–" if item.layer is None else str(item.layer),
             _range([item.fewest, item.most], "{:,}".format),
             *(_seen([item]) for _ in _seen_heading(tensors)),
@@ -75,14 +73,22 @@ def render_tensors(
             *_numbers((item.deviation, ".2f"), (item.active, "%.2"), (item.entropy, ".4f")),
             *_numbers((item.evenness, "%.2"), (item.outliers, "%.2"), (item.similarity, ".4f")),
         )
+        for item in tensors
+    ]
+    numbers = ("layer", "calls" if calls else "tokens", *_seen_heading(tensors), "N", "Σ(Act²)", "min", "max")
+    shares = ("μ", "σ", "active %", "entropy", "norm %", "ZD %", "CosSim")
+    columns: dict[str, Kind] = {"tensor": "name"}
+    table = Table(columns | dict.fromkeys(numbers + shares, "number"), rows)
     if not layers:
         return table
-    means = _table("layer")
-    _add_columns(means, "μΣ(Act²)", "μZD %", "μCosSim")
-    for layer in layers:
-        numbers = _numbers((layer.total, ".2f"), (layer.outliers, "%.4"), (layer.similarity, ".4f"))
-        means.add_row(str(layer.layer), *numbers)
-    return Group(table, means)
+    means = [
+        (
+            str(layer.layer),
+            *_numbers((layer.total, ".2f"), (layer.outliers, "%.4"), (layer.similarity, ".4f")),
+        )
+        for layer in layers
+    ]
+    return Group(table, Table(dict.fromkeys(("layer", "μΣ(Act²)", "μZD %", "μCosSim"), "number"), means))
 
 
 def same_inputs(tensors: Iterable[TensorStatistics]) -> list[tuple[list[str], list[TensorStatistics]]]:
@@ -103,24 +109,9 @@ def _on_layers(layers: Sequence[LayerStatistics]) -> list[RenderableType]:
     ranked = sorted(layers, key=lambda layer: -layer.total)
     top = ", ".join(f"{layer.layer} ({_short(layer.total)})" for layer in ranked[:_LAYERS_NAMED])
     least = f"{ranked[-1].layer} ({_short(ranked[-1].total)})"
-    return [Text(f"layers with the most energy (mean Σ(Act²)): {top}; the least: {least}; --all shows each")]
-
-
-def _table(*headings: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for heading in headings:
-        if heading == "tensor":
-            table.add_column(heading, min_width=14, overflow="fold")
-        elif heading == "layers":
-            table.add_column(heading, min_width=6, overflow="fold")
-        else:
-            _add_columns(table, heading)
-    return table
-
-
-def _add_columns(table: Table, *headings: str) -> None:
-    for heading in headings:
-        table.add_column(heading, justify="right", no_wrap=True)
+    return [
+        Paragraph(f"layers with the most energy (mean Σ(Act²)): {top}; the least: {least}; --all shows each")
+    ]
 
 
 def _seen_heading(tensors: Iterable[TensorStatistics]) -> list[str]:

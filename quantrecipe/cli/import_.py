@@ -104,7 +104,7 @@ def command(
         data = imported.text.encode()
         write_file(output, len(data), [data], force=force)
         rules = f"{imported.rules} rule{'' if imported.rules == 1 else 's'}"
-        ctx.console.print(f"{printable(str(output))}: {rules}", soft_wrap=True)
+        ctx.console.print(f"{printable(str(output))}: {rules}")
 
 
 def _from_model(

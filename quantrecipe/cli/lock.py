@@ -67,13 +67,13 @@ def command(
     _write(output, text)
     name = printable(str(output))
     if old is None:
-        ctx.console.print(f"wrote {name}: {len(lock.tensors)} tensors, {plan.nbytes:,} bytes")
+        ctx.say(f"wrote {name}: {len(lock.tensors)} tensors, {plan.nbytes:,} bytes")
     elif changes := compare_locks(old, lock):
-        ctx.console.print(f"{name} has changed:")
+        ctx.say(f"{name} has changed:")
         for change in changes:
-            ctx.console.print(f"  {printable(change)}", soft_wrap=True)
+            ctx.say(f"  {printable(change)}", indent=4)
     else:
-        ctx.console.print(f"{name} is as it was")
+        ctx.say(f"{name} is as it was")
 
 
 def _readable(read: Any, path: Path) -> Lock | None:

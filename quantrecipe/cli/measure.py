@@ -193,7 +193,7 @@ def command(
         return
     ctx.console.print(render_sensitivity(found))
     for path in [out, *pictures]:
-        ctx.console.print(f"wrote {printable(str(path))}", soft_wrap=True)
+        ctx.console.print(f"wrote {printable(str(path))}")
 
 
 def _analyses(

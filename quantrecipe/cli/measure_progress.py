@@ -8,7 +8,9 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from quantrecipe.cli.context import watched
 from quantrecipe.cli.errors import printable
+from quantrecipe.cli.progress import NARROW, Fitting
 
 __all__ = ["MeasureBar"]
 
@@ -19,12 +21,12 @@ class MeasureBar:
     def __init__(self, console: Console) -> None:
         self._bar = Progress(
             TextColumn("{task.fields[stage]}"),
-            BarColumn(bar_width=None),
+            *(() if console.width < NARROW else (BarColumn(bar_width=None),)),
             TextColumn("{task.percentage:>3.0f} %"),
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-            TextColumn("{task.description}"),
+            Fitting(console, 24),
             console=console,
-            disable=not console.is_terminal,
+            disable=not watched(console),
             transient=True,
             expand=True,
         )

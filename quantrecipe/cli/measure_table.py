@@ -7,13 +7,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.console import Group as Lines
 from rich.console import RenderableType
-from rich.table import Table
-from rich.text import Text
 
 from quantrecipe.cli.errors import printable
+from quantrecipe.cli.tables import Paragraph, Table
 from quantrecipe.cli.units import count_text
 from quantrecipe.sensitivity import Sensitivity, TensorSensitivity
 from quantrecipe.tensor import split_name
@@ -34,14 +32,11 @@ def render_sensitivity(found: Sensitivity) -> RenderableType:
     )
     if worst > 0:
         measured += f"; standard error of sampling: {typical:.1%} of a loss, {worst:.1%} at most"
-    lines.append(Text(printable(measured)))
-    lines.append(Text(printable(_weighing(found))))
+    lines += [Paragraph(printable(measured)), Paragraph(printable(_weighing(found)))]
     for tensor in tensors:
         if tensor.unseen:
             many = f"{len(tensor.unseen)} of its {len(tensor.experts) or '?'} experts"
-            lines.append(
-                Text(f"! {printable(tensor.name)}: calibration never reached {many}", style="yellow")
-            )
+            lines.append(Paragraph(f"! {printable(tensor.name)}: calibration never reached {many}", "yellow"))
     return Lines(*lines)
 
 
@@ -97,34 +92,37 @@ def _roles(found: Sensitivity) -> Table:
     shown = [name for name in _SHOWN_TYPES if name in found.types] or [reference]
     costs = {role: _cost(tensors, reference) for role, tensors in by_role.items()}
     total = sum(costs.values()) or 1.0
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("tensors", no_wrap=True)
-    table.add_column("of", justify="right")
-    table.add_column("weights", justify="right", no_wrap=True)
-    for name in shown:
-        table.add_column(f"D in {name}", justify="right", no_wrap=True)
-    table.add_column("alpha, mean", justify="right", no_wrap=True)
-    table.add_column("from … to", justify="right", no_wrap=True)
-    table.add_column(f"cost in {reference}", justify="right", no_wrap=True)
+    rows = []
     for role in sorted(costs, key=lambda role: -costs[role]):
         tensors = by_role[role]
         alphas = [tensor.alpha for tensor in tensors]
         several = f"{min(alphas):.2g} … {max(alphas):.2g}" if len(alphas) > 1 else ""
-        table.add_row(
-            printable(role),
-            str(len(tensors)),
-            count_text(sum(tensor.weights for tensor in tensors)),
-            *(_mean_loss(tensors, name) for name in shown),
-            f"{sum(alphas) / len(alphas):.3g}",
-            several,
-            f"{costs[role] / total:.1%}",
+        rows.append(
+            (
+                role,
+                str(len(tensors)),
+                count_text(sum(tensor.weights for tensor in tensors)),
+                f"{100 * costs[role] / total:.1f}",
+                *(_mean_loss(tensors, name) for name in shown),
+                f"{sum(alphas) / len(alphas):.3g}",
+                several,
+            )
         )
-    return table
+    errors = [f"error % in {name}" for name in shown]
+    columns = (
+        "count",
+        "weights",
+        f"cost in {reference}, share %",
+        *errors,
+        "alpha, mean",
+        "alpha, from … to",
+    )
+    return Table({"tensor": "name", **dict.fromkeys(columns, "number")}, rows)
 
 
 def _mean_loss(tensors: Iterable[TensorSensitivity], name: str) -> str:
     losses = [tensor.losses[name].error for tensor in tensors if name in tensor.losses]
-    return f"{sum(losses) / len(losses):.2%}" if losses else "–"
+    return f"{100 * sum(losses) / len(losses):.2f}" if losses else "–"
 
 
 def _cost(tensors: Iterable[TensorSensitivity], reference: str) -> float:

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rich import box
 from rich.console import Group as Lines
 from rich.console import RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from quantrecipe.cli.coverage import render_coverage
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.spending_table import loss_text, render_spending
+from quantrecipe.cli.tables import Cell, Kind, Paragraph, Table
 from quantrecipe.cli.units import bytes_text, count_text, duration_text
 from quantrecipe.plan.group import group, totals
 from quantrecipe.plan.plan import Assignment, Plan
@@ -40,7 +39,7 @@ def render_plan(plan: Plan, *, every_tensor: bool = False) -> RenderableType:
 
 def render_warnings(plan: Plan) -> RenderableType:
     """What deserves a look before the work starts."""
-    return Lines(*(Text(f"! {printable(warning)}", style="yellow") for warning in plan.warnings))
+    return Lines(*(Paragraph(f"! {printable(warning)}", "yellow") for warning in plan.warnings))
 
 
 def render_summary(plans: Sequence[Plan], results: Sequence[Result]) -> RenderableType:
@@ -55,15 +54,15 @@ def render_summary(plans: Sequence[Plan], results: Sequence[Result]) -> Renderab
     lines: list[RenderableType] = [render_totals(plans[0])] if len(plans) == 1 else [_outputs(plans, results)]
     for result in results:
         lines += [
-            Text(f"! {printable(name)}: {_not_finite(count)}, and 0 in {result.path}", style="yellow")
+            Paragraph(f"! {printable(name)}: {_not_finite(count)}, and 0 in {result.path}", "yellow")
             for name, count in result.nonfinite.items()
         ]
     if reused := sum(len(result.reused) for result in results):
         tensors = sum(len(plan.assignments) for plan in plans)
-        lines.append(Text(f"{reused} of {tensors} tensors copied from the old file"))
-    lines.append(Text(f"{seconds}; {rate}"))
-    if len(plans) == 1:
-        lines += [Text.assemble("wrote ", (printable(str(path)), "bold")) for path in first.paths]
+        lines.append(Paragraph(f"{reused} of {tensors} tensors copied from the old file"))
+    lines.append(Paragraph(f"{seconds}; {rate}"))
+    paths = (path for result in results for path in result.paths)
+    lines += [Text.assemble("wrote ", (printable(str(path)), "bold")) for path in paths]
     return Lines(*lines)
 
 
@@ -73,32 +72,27 @@ def _not_finite(count: int) -> str:
 
 def _outputs(plans: Sequence[Plan], results: Sequence[Result]) -> Table:
     """A line for each output."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("recipe", no_wrap=True)
-    table.add_column("bits per weight", justify="right")
-    table.add_column("size", justify="right", no_wrap=True)
-    table.add_column("file", overflow="fold")
-    for plan, result in zip(plans, results, strict=True):
-        files = printable(str(result.path)) + (
-            f" … {len(result.paths)} shards" if len(result.paths) > 1 else ""
-        )
-        table.add_row(
-            printable(plan.recipe), f"{plan.bits_per_weight:.3f}", bytes_text(plan.nbytes), Text(files)
-        )
-    return table
+    rows = [
+        (plan.recipe, f"{plan.bits_per_weight:.3f}", bytes_text(plan.nbytes), str(len(result.paths)))
+        for plan, result in zip(plans, results, strict=True)
+    ]
+    return Table({"recipe": "name", **dict.fromkeys(("bits/weight", "size", "files"), "number")}, rows)
 
 
 def render_totals(plan: Plan) -> RenderableType:
     """What each type takes, and the size of the file."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("type", "tensors", "weights", "size", "share"):
-        table.add_column(heading, justify="left" if heading == "type" else "right", no_wrap=True)
     data = sum(a.nbytes for a in plan.assignments) or 1
-    for total in totals(plan.assignments):
-        share = f"{100 * total.nbytes / data:.1f} %"
-        table.add_row(
-            total.type, str(total.tensors), count_text(total.weights), bytes_text(total.nbytes), share
+    rows = [
+        (
+            total.type,
+            str(total.tensors),
+            count_text(total.weights),
+            bytes_text(total.nbytes),
+            f"{100 * total.nbytes / data:.1f}",
         )
+        for total in totals(plan.assignments)
+    ]
+    columns = ("tensors", "weights", "size", "share %")
     summary = Text.assemble(
         (f"{bytes_text(plan.nbytes)}", "bold"),
         f" ({plan.nbytes:,} bytes), ",
@@ -106,25 +100,22 @@ def render_totals(plan: Plan) -> RenderableType:
         f", {count_text(plan.size)} weights in {len(plan.assignments)} tensors",
         f", {len(plan.files)} shards" if len(plan.files) > 1 else "",
     )
-    return Lines(table, summary)
+    return Lines(Table({"type": "word", **dict.fromkeys(columns, "number")}, rows), Paragraph(summary))
 
 
 def _groups(plan: Plan) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("tensor", no_wrap=True)
-    table.add_column("layers", max_width=24)
-    table.add_column("n", justify="right", no_wrap=True)
-    table.add_column("type", no_wrap=True)
-    table.add_column("bits", justify="right", no_wrap=True)
-    table.add_column("size", justify="right", no_wrap=True)
-    if plan.spending is not None:
-        table.add_column("loss", justify="right", no_wrap=True)
-    table.add_column("decided by", overflow="fold")
+    rows: list[tuple[Cell, ...]] = []
     for g in group(plan.assignments):
         bits = f"{8 * g.nbytes / g.weights:.2f}" if g.weights else ""
-        row = (printable(g.role), g.layers, str(len(g.members)), _type(g.first), bits, bytes_text(g.nbytes))
-        table.add_row(*row, *_loss(plan, g.members), _reason(g.first))
-    return table
+        row = (g.role, g.layers, str(len(g.members)), _type(g.first), bits, bytes_text(g.nbytes))
+        rows.append((*row, *_loss(plan, g.members), _reason(g.first)))
+    columns: dict[str, Kind] = {"tensor": "name", "layers": "list", "count": "number", "type": "list"}
+    columns |= {"bits/weight": "number", "size": "number", **_loss_column(plan), "decided by": "text"}
+    return Table(columns, rows)
+
+
+def _loss_column(plan: Plan) -> dict[str, Kind]:
+    return {} if plan.spending is None else {"loss": "number"}
 
 
 def _loss(plan: Plan, members: Sequence[Assignment]) -> list[str]:
@@ -138,37 +129,18 @@ def _loss(plan: Plan, members: Sequence[Assignment]) -> list[str]:
 def _reasons(plan: Plan) -> Table:
     """What decided, and its reason, each once."""
     reasons = {a.because: a.why for a in plan.assignments if a.why}
-    table = Table.grid(padding=(0, 2))
-    table.add_column(no_wrap=True)
-    table.add_column(ratio=1)
-    for because, why in reasons.items():
-        table.add_row(Text(printable(because), style="dim"), Text(printable(why)))
-    return table
+    return Table(("text", "text"), [((because, "dim"), why) for because, why in reasons.items()])
 
 
 def _every_tensor(plan: Plan) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("tensor", no_wrap=True)
-    table.add_column("shape", no_wrap=True)
-    table.add_column("from", no_wrap=True)
-    table.add_column("type", no_wrap=True)
-    table.add_column("bits", justify="right", no_wrap=True)
-    table.add_column("bytes", justify="right", no_wrap=True)
-    if plan.spending is not None:
-        table.add_column("loss", justify="right", no_wrap=True)
-    table.add_column("decided by", overflow="fold")
+    rows: list[tuple[Cell, ...]] = []
     for a in plan.assignments:
         shape = " × ".join(str(n) for n in a.tensor.shape)
-        row = (
-            printable(a.tensor.name),
-            shape,
-            a.tensor.dtype,
-            _type(a),
-            f"{a.bits_per_weight:.2f}",
-            f"{a.nbytes:,}",
-        )
-        table.add_row(*row, *_loss(plan, [a]), _reason(a))
-    return table
+        row = (a.tensor.name, shape, a.tensor.dtype, _type(a), f"{a.bits_per_weight:.2f}", f"{a.nbytes:,}")
+        rows.append((*row, *_loss(plan, [a]), _reason(a)))
+    columns: dict[str, Kind] = {"tensor": "name", "shape": "word", "from": "word", "type": "list"}
+    columns |= {"bits/weight": "number", "bytes": "number", **_loss_column(plan), "decided by": "text"}
+    return Table(columns, rows)
 
 
 def _type(a: Assignment) -> Text:
@@ -180,5 +152,5 @@ def _type(a: Assignment) -> Text:
     return text
 
 
-def _reason(a: Assignment) -> Text:
-    return Text(printable(a.because), style="dim" if a.copied else "")
+def _reason(a: Assignment) -> Cell:
+    return a.because, "dim" if a.copied else ""

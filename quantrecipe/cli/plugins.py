@@ -40,28 +40,22 @@ def command(ctx: Context, as_json: bool) -> None:
         return
     ctx.console.print(_table(registry))
     if not ctx.plugins:
-        ctx.console.print("Plugins are switched off; this is what is built in.")
+        ctx.say("Plugins are switched off; this is what is built in.")
 
 
 def _table(registry: Registry) -> Any:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
+    from quantrecipe.cli.tables import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("plugin", no_wrap=True)
-    table.add_column("from", no_wrap=True)
-    table.add_column("status", no_wrap=True)
-    table.add_column("adds")
-    for plugin in registry.plugins:
-        ok = plugin.status == "ok"
-        table.add_row(
-            Text(printable(plugin.name)),
-            Text(printable(f"{plugin.distribution} {plugin.version}")),
-            Text(plugin.status, "green" if ok else "bold red"),
-            _adds(plugin) if ok else Text(printable(plugin.cause)),
+    rows = [
+        (
+            plugin.name,
+            f"{plugin.distribution} {plugin.version}",
+            (plugin.status, "green" if plugin.status == "ok" else "bold red"),
+            _adds(plugin) if plugin.status == "ok" else plugin.cause,
         )
-    return table
+        for plugin in registry.plugins
+    ]
+    return Table({"plugin": "name", "from": "name", "status": "word", "adds": "text"}, rows)
 
 
 def _adds(plugin: PluginInfo) -> Any:

@@ -2,31 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+from rich.table import Column
+from rich.text import Text
 
+from quantrecipe.cli.context import watched
 from quantrecipe.cli.errors import printable
+from quantrecipe.cli.tables import shorten
 from quantrecipe.tensor import TensorInfo
 
-__all__ = ["ProgressBar"]
+__all__ = ["NARROW", "Fitting", "ProgressBar"]
+
+NARROW = 60
+"""Columns below which only what is at work, how far it is, and the time that is left are shown."""
+
+
+class Fitting(ProgressColumn):
+    """What is at work, in the room that `others`, in cells, and a short bar leave; its middle gives way.
+
+    `tasks` gives all that are shown together: no two of them look alike.
+    """
+
+    def __init__(
+        self, console: Console, others: int, tasks: Callable[[], Sequence[Task]] | None = None
+    ) -> None:
+        super().__init__(Column(no_wrap=True))
+        self._console, self._tasks = console, tasks
+        self._others = others + (0 if console.width < NARROW else 10)
+
+    def render(self, task: Task) -> Text:
+        names = [it.description for it in ([task] if self._tasks is None else self._tasks())]
+        short = shorten(names, max(8, self._console.width - self._others)) or names
+        return Text(short[names.index(task.description)])
 
 
 class ProgressBar:
     """Draws on `console` while used as a context manager, if that is a terminal."""
 
     def __init__(self, console: Console) -> None:
+        narrow = console.width < NARROW
         self._bar = Bar(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
+            Fitting(console, 16 if narrow else 31),
+            *(() if narrow else (BarColumn(bar_width=None),)),
             TextColumn("{task.percentage:>3.0f} %"),
-            TextColumn("{task.fields[speed]}"),
+            *(() if narrow else (TextColumn("{task.fields[speed]}"),)),
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
             console=console,
-            disable=not console.is_terminal,
+            disable=not watched(console),
             transient=True,
             expand=True,
         )

@@ -45,4 +45,4 @@ def command(ctx: Context, recipe: str, settings: Mapping[str, str], as_json: boo
     from rich.text import Text
 
     for line in text.splitlines():
-        ctx.console.print(Text(line, "dim" if line.lstrip().startswith("#") else ""), soft_wrap=True)
+        ctx.console.print(Text(line, "dim" if line.lstrip().startswith("#") else ""))

@@ -64,22 +64,21 @@ def _kind(model: Model, n_expert: int) -> str:
 
 
 def _table(models: list[dict[str, Any]]) -> Any:
-    from rich import box
-    from rich.table import Table
-
+    from quantrecipe.cli.tables import Table
     from quantrecipe.cli.units import count_text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("model", "architecture", "kind", "layers", "experts", "weights"):
-        number = heading in ("layers", "experts", "weights")
-        table.add_column(heading, justify="right" if number else "left", no_wrap=True)
-    for model in models:
-        table.add_row(
+    rows = [
+        (
             model["name"],
-            model["architecture"],
-            model["kind"],
+            count_text(model["weights"]),
             str(model["layers"]),
             str(model["experts"] or ""),
-            count_text(model["weights"]),
+            model["architecture"],
+            model["kind"],
         )
-    return table
+        for model in models
+    ]
+    numbers = ("weights", "layers", "experts")
+    return Table(
+        {"model": "name", **dict.fromkeys(numbers, "number"), "architecture": "word", "kind": "text"}, rows
+    )

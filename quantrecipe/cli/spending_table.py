@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from rich import box
 from rich.console import Group as Lines
 from rich.console import RenderableType
-from rich.table import Table
 from rich.text import Text
 
+from quantrecipe.cli.tables import Paragraph, Table
 from quantrecipe.cli.units import bytes_text
 from quantrecipe.plan.spending import Spending
 
@@ -24,11 +23,8 @@ _WHAT = {
 
 def render_spending(spending: Spending) -> RenderableType:
     """The limits, the loss that is expected, and what more would buy."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("limit", "allowed", "used", "left", "a bit more", "would save"):
-        table.add_column(heading, justify="left" if heading == "limit" else "right", no_wrap=True)
-    for spent in spending.limits:
-        table.add_row(
+    rows = [
+        (
             _WHAT[spent.key],
             bytes_text(spent.most),
             bytes_text(spent.used),
@@ -36,13 +32,16 @@ def render_spending(spending: Spending) -> RenderableType:
             f"+{bytes_text(spent.more)}",
             loss_text(spent.gain),
         )
+        for spent in spending.limits
+    ]
+    columns = ("allowed", "used", "left", "a bit more", "would save")
     said = Text.assemble(
         "expected loss ",
         (loss_text(spending.loss), "bold"),
         f" (KL divergence in nats, by {spending.source})",
         f"; another choice could be {100 * spending.gap:.2g} % better at most" if spending.gap > 0 else "",
     )
-    return Lines(table, said)
+    return Lines(Table({"limit": "list", **dict.fromkeys(columns, "number")}, rows), Paragraph(said))
 
 
 def loss_text(loss: float) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from quantrecipe.cli.errors import printable
+from quantrecipe.cli.tables import Cell, Paragraph, Table
 from quantrecipe.cli.units import bytes_text, duration_text
 from quantrecipe.output.verify.verification import Finding, Verification
 
@@ -19,24 +19,23 @@ _SHOWN = 40
 
 def render_verification(verification: Verification) -> RenderableType:
     """The checks, the findings, and the answer."""
-    table = Table.grid(padding=(0, 2))
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True)
-    table.add_column(ratio=1)
+    rows: list[tuple[Cell, ...]] = []
     findings: list[RenderableType] = []
     for check in verification.checks:
-        table.add_row(check.name, Text(*_MARKS[check.status]), Text(printable(check.said), "dim"))
+        rows.append((check.name, _MARKS[check.status], (check.said, "dim")))
         findings += [_finding(finding) for finding in check.findings[:_SHOWN]]
         if len(check.findings) > _SHOWN:
-            findings.append(Text(f"  … and {len(check.findings) - _SHOWN} more; --json lists them", "dim"))
-    lines: list[RenderableType] = [table]
+            findings.append(
+                Paragraph(f"  … and {len(check.findings) - _SHOWN} more; --json lists them", "dim")
+            )
+    lines: list[RenderableType] = [Table(("word", "word", "text"), rows)]
     if findings:
         lines += [Text(), *findings, Text()]
     lines.append(_answer(verification))
     return Group(*lines)
 
 
-def _finding(finding: Finding) -> Text:
+def _finding(finding: Finding) -> Paragraph:
     text = Text("✗ ", "red")
     if finding.file is not None:
         text.append(f"{printable(str(finding.file))}: ", "bold")
@@ -45,17 +44,19 @@ def _finding(finding: Finding) -> Text:
     text.append(printable(finding.what))
     if finding.tensor is None and finding.offset is not None and "byte " not in finding.what:
         text.append(f" (at byte {finding.offset:,})")
-    return text
+    return Paragraph(text)
 
 
-def _answer(verification: Verification) -> Text:
+def _answer(verification: Verification) -> Paragraph:
     name = printable(str(verification.path))
     took = f", {bytes_text(verification.read)} read in {duration_text(verification.seconds)}"
     said = "it says" if verification.claims else "the recipe makes of the source"
     if not verification.ok:
         count = len(verification.findings)
         found = "1 finding" if count == 1 else f"{count} findings"
-        return Text.assemble((f"{name} is not what {said}", "bold red"), f": {found}{took}")
+        return Paragraph(
+            Text.assemble((f"{name} is not what {said}", "bold red"), f": {found}{took}"), whole=name
+        )
     skipped = [check.name for check in verification.checks if check.status == "skipped"]
     but = f"; not checked: {', '.join(skipped)}" if skipped else ""
-    return Text.assemble((f"{name} is what {said}", "bold green"), f"{but}{took}")
+    return Paragraph(Text.assemble((f"{name} is what {said}", "bold green"), f"{but}{took}"), whole=name)

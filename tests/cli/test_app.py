@@ -19,7 +19,7 @@ import pytest
 import quantrecipe
 from quantrecipe.cli import main
 from quantrecipe.cli.app import COMMANDS
-from quantrecipe.cli.context import stdout_console
+from quantrecipe.cli.context import UNLIMITED, Color, stdout_console, watched
 from quantrecipe.cli.lazy import module_of
 from quantrecipe.errors import PlanError, Problem
 
@@ -207,8 +207,9 @@ class TestColor:
         assert stdout_console("auto").no_color
         assert not stdout_console("always").no_color
 
-    def test_tables_in_a_pipe_are_not_cut_at_80_columns(self) -> None:
-        env = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
-        code = "from quantrecipe.cli.context import stdout_console; print(stdout_console('auto').width)"
-        result = subprocess.run([sys.executable, "-c", code], capture_output=True, env=env, check=True)
-        assert int(result.stdout) == 120
+    @pytest.mark.parametrize("columns", ["", "80", "nonsense"])
+    @pytest.mark.parametrize("colour", ["auto", "always"])
+    def test_a_pipe_has_no_width(self, monkeypatch: pytest.MonkeyPatch, columns: str, colour: Color) -> None:
+        monkeypatch.setenv("COLUMNS", columns)
+        assert stdout_console(colour).width == UNLIMITED
+        assert not watched(stdout_console(colour))

@@ -59,7 +59,7 @@ def test_the_terminal(files: tuple[str, ...], capsys: Output) -> None:
     status, out, _ = run(capsys, *files)
     assert status == 0
     assert "model.gguf: " in out and "3 of 39 tensors change" in out
-    assert re.search(r"attn_v +2-3 +2 +Q6_K → Q4_K +6\.56 → 4\.50", out)
+    assert re.search(r"attn_v +2-3 +2 +Q6_K → Q4_K +−[\d.]+ KiB +6\.56 → 4\.50", out)
     assert re.search(r"ffn_down +3 +1 +Q4_K → Q8_0 .*new\.yaml:9", out)
     assert "outliers" in out
     assert re.search(r"bits per weight +\d\.\d+ +\d\.\d+ +[+−]", out)

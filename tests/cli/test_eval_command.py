@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from support.terminal import show
 
 from quantrecipe.cli import main
 from quantrecipe.cli.app import app
@@ -160,13 +162,46 @@ def test_a_damaged_cache_is_made_again(calls: list[dict[str, object]], tmp_path:
 def test_several_files_and_texts(calls: list[dict[str, object]]) -> None:
     result = run(["q4.gguf", "much-worse.gguf", *REFERENCE, "--text", "prose.txt"])
     assert result.exit_code == 0, result.output
-    heading, *lines = [
-        line for line in result.output.splitlines() if line.strip().startswith(("file", "q4", "much"))
+    heading, *lines = [line for line in result.output.splitlines() if line.startswith(("file", "q4", "much"))]
+    assert re.split(r"  +", heading) == [
+        *("file", "size", "bits/weight", "KL divergence", "against the first", "99th percentile"),
+        *("same top-1 %", "perplexity"),
     ]
-    assert " ".join(heading.split()) == "file size bpw perplexity KLD 99 % top-1 % than the first"
-    assert lines[1].rstrip().endswith("2.1 ×")
-    assert "KLD on" in result.output
-    assert "prose.txt" in result.output
+    assert re.split(r"  +", lines[1])[4] == "2.1 ×"
+    by_text = [line.split()[:2] for line in result.output.splitlines() if line.startswith(("code", "prose"))]
+    assert by_text == [
+        [text, file] for text in ("code.txt", "prose.txt") for file in ("q4.gguf", "much-worse.gguf")
+    ]
+
+
+def test_no_file_and_no_figure_is_cut_at_80_columns(calls: list[dict[str, object]], tmp_path: Path) -> None:
+    common = "release of the day/Qwen3-30B-A3B-Instruct-2507-quantrecipe-fitted-v3"
+    Path(common).parent.mkdir()
+    for name in ("Q4_K_M", "IQ4_XS", "UD-Q4_K_XL", "Q8_0", "BF16"):
+        _write_gguf(tmp_path / f"{common}-{name}-imatrix.gguf")
+    files = sorted(Path(common).parent.iterdir())
+    out = show(["eval", *files, *REFERENCE, "--text", "prose.txt"], width=80).out
+    assert max(map(len, out.splitlines())) <= 80
+    assert "…" not in out
+    assert "files in release of the day" in out
+    rows = [
+        line.split()[0]
+        for line in out.splitlines()
+        if " ± " in line and not line.startswith(("code", "prose"))
+    ]
+    assert rows == ["BF16", "IQ4_XS", "Q4_K_M", "Q8_0", "UD-Q4_K_XL"]
+
+
+def test_files_of_one_name_are_told_apart(calls: list[dict[str, object]], tmp_path: Path) -> None:
+    for folder in ("old", "new"):
+        (tmp_path / folder).mkdir()
+        _write_gguf(tmp_path / folder / "model.gguf")
+    args = ["eval", "old/model.gguf", "new/model.gguf", *REFERENCE]
+    piped = show(args, width=None).out.splitlines()
+    assert [line.split()[0] for line in piped if " ± " in line] == ["old/model.gguf", "new/model.gguf"]
+    narrow = show(args, width=80).out.splitlines()
+    assert "file: */model.gguf; below is what stands for *" in narrow
+    assert [line.split()[0] for line in narrow if " ± " in line] == ["old", "new"]
 
 
 def test_json(calls: list[dict[str, object]]) -> None:
@@ -185,7 +220,7 @@ def test_limits(calls: list[dict[str, object]]) -> None:
     assert run(["q4.gguf", *REFERENCE, "--fail-above", "kld=0.1,ppl=1e6"]).exit_code == 0
     result = run(["q4.gguf", "much-worse.gguf", *REFERENCE, "--fail-above", "kld=0.010, top1-lost=0.01"])
     assert result.exit_code == 1
-    assert "than the first" in result.output  # the table comes all the same
+    assert "against the first" in result.output  # the table comes all the same
     problems = [line for line in result.output.splitlines() if line.startswith("error")]
     assert [problem.split(" is ")[0] for problem in problems] == [
         "error: q4.gguf: top1-lost",

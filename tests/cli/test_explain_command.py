@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.models import llama_metadata, llama_tensors, write_gguf
+from support.terminal import show
 
 from quantrecipe.cli import main
 
@@ -51,36 +52,42 @@ def explain(capsys: Output, *args: str) -> str:
     return "\n".join(line.rstrip() for line in capsys.readouterr().out.splitlines())
 
 
-def test_the_whole_story(capsys: Output) -> None:
+def test_the_whole_story() -> None:
     assert (
-        explain(capsys, "blk.3.attn_v")
+        show(["explain", "mine.yaml", "m.gguf", "blk.3.attn_v"], width=100).out
         == """\
 blk.3.attn_v.weight  128 × 256, BF16  → Q4_K
 
 mine.yaml
-  ✗   4 attn_v  layers last 1
-        layer 3 isn't in last 1 of 16
+  ✗   4  attn_v  layers last 1
+         layer 3 isn't in last 1 of 16
 base.yaml, by extends in mine.yaml:2
-  ✗ 5-7 2 rules that don't name it
-  ✗   9 attn_v  when rank < count//8 or n_expert > 1
-        rank < count//8: 3 < 2 is false
-        n_expert > 1: 0 > 1 is false
+  ✗ 5-7  2 rules that don't name it
+  ✗   9  attn_v  when rank < count//8 or n_expert > 1
+         rank < count//8: 3 < 2 is false
+         n_expert > 1: 0 > 1 is false
 
 decided by  base.yaml:3 (default): no rule matches, and it is a quantizable matrix
 wanted      Q4_K
 importance  not used: no importance matrix is given
-becomes     Q4_K, 18.00 KiB (18,432 bytes), 4.500 bits per weight"""
+becomes     Q4_K, 18.00 KiB (18,432 bytes), 4.500 bits per weight
+"""
     )
+
+
+def test_a_rule_is_a_line_in_a_pipe(capsys: Output) -> None:
+    out = explain(capsys, "blk.3.attn_v")
+    assert "\n  ✗   4  attn_v  layers last 1; layer 3 isn't in last 1 of 16\n" in out
 
 
 def test_the_rule_that_decides_ends_the_story(capsys: Output) -> None:
     out = explain(capsys, "blk.15.attn_v")
-    assert "✓ 4 attn_v  layers last 1  → Q8_0" in out
+    assert "✓ 4  attn_v  layers last 1  → Q8_0" in out
     assert "3 rules behind it are not tried" in out
     assert "why         the [last] layer" in out
     assert "base.yaml" not in out
     out = explain(capsys, "blk.0.attn_v", "--all-rules")
-    assert "9 attn_v" in out and "not tried" not in out
+    assert "9  attn_v" in out and "not tried" not in out
 
 
 def test_rules_that_come_too_late_are_shown_on_demand(capsys: Output) -> None:

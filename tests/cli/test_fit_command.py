@@ -75,7 +75,7 @@ def test_shapes_alone(capsys: Output) -> None:
     assert main(["fit", "shapes/qwen3-14b", *args]) == 0
     out, err = capsys.readouterr()
     assert "a shape file has no weights to measure" in err
-    assert "memory of the GPU   12.00 GiB" in out
+    assert "memory of the GPU  12.00 GiB" in out
 
 
 def test_a_target_and_floors(capsys: Output) -> None:

@@ -22,11 +22,6 @@ CLI_PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
 Output = pytest.CaptureFixture[str]
 
 
-@pytest.fixture(autouse=True)
-def wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "120")
-
-
 def lines(capsys: Output) -> list[str]:
     """What was printed, blanks made one."""
     return [" ".join(line.split()) for line in capsys.readouterr().out.splitlines() if line.strip()]
@@ -103,10 +98,6 @@ class TestShow:
         assert down in said
         assert "attn_k 3 97,280 256 239.44 0.4261 3.8713 0.94 0.39 100.00 7.9073 98.84 8.20 0.9908" in said
         assert said[-1] == "3 543.33 11.0677 0.8850"
-
-    def test_no_number_of_all_is_cut(self, capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("COLUMNS", "60")
-        assert "…" not in "".join(run(capsys, "show", CODE, "--all"))
 
     def test_dat_files_have_calls(self, capsys: Output) -> None:
         said = run(capsys, "show", DATA / "imatrix.code.dat")

@@ -1,0 +1,272 @@
+"""What every command prints, on terminals of 80, 100 and 140 columns and in a pipe.
+
+On a terminal no line is longer than it, and nothing is left out; in a pipe each row of a table is a line. A command
+that is new has to be added to CASES, with whatever it prints.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions
+from support.models import llama_metadata, llama_tensors, write_gguf
+from support.repositories import Repository
+from support.terminal import show
+
+from quantrecipe.cli import eval_reference, eval_results
+from quantrecipe.cli.app import COMMANDS
+from quantrecipe.cli.eval_results import Candidate
+from quantrecipe.cli.imatrix import COMMANDS as OF_IMATRIX
+from quantrecipe.cli.tables import Table
+from quantrecipe.evaluate import Positions, summarise
+from quantrecipe.model.open import open_model
+from quantrecipe.registry import load_registry
+from quantrecipe.sensitivity.file import write_sensitivity
+from quantrecipe.sensitivity.prior import estimate
+
+DATA = Path(__file__).parent.parent / "data"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "tiny-code"
+CODE, PROSE = (DATA / "imatrix" / f"imatrix.{text}.gguf" for text in ("code", "prose"))
+LONG = "Qwen3-30B-A3B-Instruct-2507-with-a-name-of-sixty-characters"
+FOLDER = "a folder of sixty characters, as people make them, with blanks"
+MOE, DEEPSEEK = "shapes/qwen3-30b-a3b", "shapes/deepseek-v3.1"
+
+MINE = """\
+quantrecipe: 1
+name: mine
+extends: llama.cpp/Q4_K_M
+rules:
+  - tensors: blk.*.ffn_down_exps
+    layers: first 1/8
+    type: Q6_K
+    why: |
+      The first layers' down projections were measured on code, prose and chats, and lost most of all that there is;
+      see the table in the evidence beside this recipe, which has every number.
+  - tensors: nothing_is_called_so
+    type: Q8_0
+"""
+WRONG = MINE.replace("Q6_K", "Q6K").replace("first 1/8", "frist 1/8")
+
+CASES: dict[str, list[str]] = {
+    "apply": [
+        f"apply llama.cpp/Q4_K_M {LONG}-BF16.gguf --dry-run",
+        f"apply llama.cpp/Q8_0 {LONG}-BF16.gguf -o out.gguf --force",
+        "apply llama.cpp/Q8_0 llama.cpp/F16 model.gguf --out-dir out --force",
+    ],
+    "plan": [
+        f"plan llama.cpp/Q4_K_M {MOE} --all",
+        f"plan mine.yaml {DEEPSEEK}",
+        f"plan llama.cpp/Q4_K_M '{EXAMPLE}' --imatrix '{CODE}'",
+        f"plan llama.cpp/IQ2_XS {MOE}",
+    ],
+    "check": [
+        "check mine.yaml wrong.yaml",
+        f"check '{FOLDER}' --reference",
+        f"check mine.yaml --model {MOE} --strict",
+    ],
+    "diff": [
+        f"diff llama.cpp/Q4_K_M mine.yaml --model {MOE} --model {DEEPSEEK}",
+        f"diff llama.cpp/Q4_K_M mine.yaml --model {MOE} --sensitivity moe.jsonl --all",
+        f"diff llama.cpp/Q4_K_M llama.cpp/IQ1_S --model {MOE}",
+    ],
+    "explain": [
+        f"explain mine.yaml {MOE} blk.0.ffn_down_exps attn_v --all-rules",
+        f"explain mine.yaml {MOE} nothing_like_it",
+    ],
+    "render": ["render mine.yaml"],
+    "lock": ["lock llama.cpp/Q4_K_M model.gguf -o a.lock", "lock llama.cpp/Q5_K_M model.gguf -o a.lock"],
+    "verify": ["verify made.gguf --source model.gguf", "verify damaged.gguf --source model.gguf"],
+    "ci": [f"ci --base main --model {MOE} --model shapes/qwen3-0.6b"],
+    "shapes": ["shapes"],
+    "advise": [],  # the tests of advise have its cases
+    "fit": [
+        f"fit '{EXAMPLE}' --prior --size 2MB -o fitted.yaml --force",
+        f"fit {MOE} --bpw 3.4 --sensitivity moe.jsonl -o fitted.yaml --force",
+    ],
+    "measure": ["measure model.gguf --types Q8_0,Q4_0 --sample 1 -o measured.jsonl"],
+    "eval": [
+        f"eval {' '.join(f'out/{LONG}-{kind}.gguf' for kind in ('Q4_K_M', 'IQ4_XS', 'Q8_0', 'BF16', 'F16'))}"
+        " --reference r",
+        f"eval out/{LONG}-Q4_K_M.gguf --reference r",
+        "eval a/model.gguf b/model.gguf --reference r",
+        "eval --reference r --save-reference r",
+    ],
+    "inspect": [
+        "inspect made.gguf",
+        "inspect made.gguf --tensors",
+        "inspect made.gguf --metadata",
+        f"inspect '{EXAMPLE}'",
+        "inspect model.gguf --filter '*attn_v*'",
+    ],
+    "imatrix": [
+        f"imatrix show '{CODE}'",
+        f"imatrix show '{CODE}' --all",
+        f"imatrix show '{DATA}/imatrix/experts/a.gguf'",
+        f"imatrix convert '{CODE}' out.dat --force",
+        f"imatrix merge both.gguf '{CODE}' '{PROSE}' --force",
+        f"imatrix diff '{CODE}' '{PROSE}' --all",
+        f"imatrix diff '{DATA}/imatrix/experts/a.gguf' '{DATA}/imatrix/experts/b.gguf'",
+    ],
+    "import": ["import made.gguf --infer -o imported.yaml --force"],
+    "export": [f"export llama.cpp/Q4_K_M --model {MOE} --to llama-quantize"],
+    "formats": ["formats", "formats IQ4_XS"],
+    "plugins": ["plugins"],
+    "check-plugin": ["check-plugin quantrecipe --only Q8_0"],
+    "new-plugin": [],  # writes a folder once; its five lines are in its own tests
+}
+"""What each command prints. Errors and warnings count, too."""
+
+ALL = [case for cases in CASES.values() for case in cases]
+TO_COPY = re.compile(rf"wrote |would write |{re.escape(str(DATA.parents[1]))}|{FOLDER}")
+"""Lines with paths: the terminal breaks them, so that they can be copied."""
+FILES = ("render", "export")
+"""Commands that print a file, as it is."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Models, recipes and files on a branch of a repository."""
+    path = tmp_path_factory.mktemp("widths")
+    repository = Repository(path)
+    repository.write(base="extends: llama.cpp/Q4_K_M\n")
+    repository.commit()
+    repository.git("switch", "--quiet", "--create", "work")
+    repository.write(base="extends: llama.cpp/Q5_K_M\n", new="default: Q6_K\n")
+    repository.commit()
+    tensors = llama_tensors(layers=2)
+    for name in ("model.gguf", f"{LONG}-BF16.gguf"):
+        write_gguf(path / name, tensors, llama_metadata())
+    (path / FOLDER).mkdir()
+    for name, text in {"mine": MINE, "wrong": WRONG, f"{FOLDER}/{LONG}": WRONG}.items():
+        (path / f"{name}.yaml").write_text(text, encoding="utf-8")
+    registry = load_registry(plugins=False)
+    write_sensitivity(estimate(open_model(MOE, registry=registry), registry), path / "moe.jsonl")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(path)
+        assert show(["apply", "llama.cpp/Q8_0", "model.gguf", "-o", "made.gguf"], width=None).status == 0
+    data = bytearray((path / "made.gguf").read_bytes())
+    data[-40_000] ^= 1
+    (path / "damaged.gguf").write_bytes(data)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the folder, with an evaluation that is invented."""
+    monkeypatch.chdir(folder)
+    rng = np.random.default_rng(0)
+    cost = rng.exponential(2, 400)
+    positions = Positions(
+        cost=cost,
+        reference_cost=cost * 1.01,
+        divergence=0.01 * rng.exponential(1, 400),
+        agrees=np.ones(400),
+    )
+    texts = {
+        f"{what}-held-out-text-with-a-long-name.txt": summarise(positions)
+        for what in ("code", "prose", "chat")
+    }
+    told = SimpleNamespace(name="code.txt", chunks=190)
+    reference = SimpleNamespace(
+        model=f"{LONG}-BF16.gguf", texts=[told] * 3, chunks=570, scored=255, n_ctx=512
+    )
+
+    def evaluate(files: list[Path], *_: object, **__: object) -> list[Candidate]:
+        found = Candidate(
+            path=Path(),
+            nbytes=18_270_000_000,
+            bits_per_weight=4.85,
+            all=next(iter(texts.values())),
+            texts=texts,
+            change=(0.123, 0.012),
+        )
+        return [replace(found, path=path) for path in files]
+
+    monkeypatch.setattr(eval_reference, "get_reference", lambda *_, **__: reference)
+    monkeypatch.setattr(eval_results, "evaluate_files", evaluate)
+
+
+@pytest.fixture
+def tables(monkeypatch: pytest.MonkeyPatch) -> list[Table]:
+    """The tables that are printed, in order."""
+    found: list[Table] = []
+    draw = Table.__rich_console__
+
+    def recorded(table: Table, console: Console, options: ConsoleOptions) -> Iterator[object]:
+        found.append(table)
+        yield from draw(table, console, options)
+
+    monkeypatch.setattr(Table, "__rich_console__", recorded)
+    return found
+
+
+def cells(row: object) -> list[str]:
+    """The texts of a row."""
+    return [getattr(it, "plain", it[0] if isinstance(it, tuple) else it) for it in row]  # type: ignore[attr-defined]
+
+
+def headings(table: Table) -> list[str]:
+    return list(table.columns) if isinstance(table.columns, dict) else []
+
+
+def kinds(table: Table) -> list[str]:
+    return list(table.columns.values()) if isinstance(table.columns, dict) else list(table.columns)
+
+
+def first_column(table: Table, width: int) -> list[str]:
+    """What stands in it, row by row, of the table's first part."""
+    file = io.StringIO()
+    Console(file=file, width=width, color_system=None).print(table)
+    lines = file.getvalue().splitlines()
+    start = next(n for n, line in enumerate(lines) if line and set(line) == {"─"})
+    return [re.split("  +", line)[0] for line in lines[start + 1 : lines.index("", start)] if line[0] != " "]
+
+
+def test_no_command_is_forgotten() -> None:
+    assert CASES.keys() == COMMANDS.keys()
+    assert {case.split()[1] for case in CASES["imatrix"]} == OF_IMATRIX.keys()
+
+
+@pytest.mark.parametrize("width", [80, 100, 140])
+@pytest.mark.parametrize("case", ALL)
+def test_on_a_terminal_nothing_is_too_long_left_out_or_alike(
+    case: str, width: int, tables: list[Table]
+) -> None:
+    shown = show(["--no-plugins", *shlex.split(case)], width=width)
+    assert shown.status in (0, 1), shown.err
+    printed = shown.out + re.sub(r"\x1b\[[\d;?]*[A-Za-z]|\r", "\n", shown.err)  # a bar's frames are lines
+    if case.split()[0] not in FILES:
+        too_long = [line for line in printed.splitlines() if cell_len(line) > width]
+        assert not [line for line in too_long if not TO_COPY.search(line)]
+    characters = "".join(printed.split())
+    for table in list(tables):
+        words = {word for heading in headings(table) for word in re.split(r"[\s/]", heading)}
+        for kind, *column in zip(kinds(table), *map(cells, table.rows), strict=True):
+            words |= {word for cell in column for word in cell.split() if kind != "name"}
+        assert all(word in characters for word in words if len(word) < 30)
+        names = [cells(row)[0] for row in table.rows]
+        if headings(table) and kinds(table)[0] == "name" and len(set(names)) == len(names):
+            assert len(set(first_column(table, width))) >= len(names)
+
+
+@pytest.mark.parametrize("case", ALL)
+def test_in_a_pipe_a_row_is_a_line(case: str, tables: list[Table]) -> None:
+    shown = show(["--no-plugins", *shlex.split(case)], width=None)
+    lines = [" ".join(line.split()) for line in (shown.out + shown.err).splitlines()]
+    for table in tables:
+        wanted = [cells(row) for row in table.rows]
+        for row in wanted:
+            texts = [" ".join(part.split()) for cell in row for part in cell.split("\n")]
+            line = " ".join(text for text in texts if text)
+            assert any(line == told.replace("; ", " ") or line == told for told in lines), line
+        if headings(table):
+            assert " ".join(heading for heading in headings(table) if heading) in lines

@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from quantrecipe.exchange.assemble import Parts, assemble
+from quantrecipe.exchange.custom_q import from_ik
 from quantrecipe.exchange.imported import Imported
-from quantrecipe.exchange.llama_quantize import MIXTURES, Command, takes_patterns
+from quantrecipe.exchange.llama_quantize import MIXTURES, Command, importance_of, takes_patterns
 from quantrecipe.exchange.overrides import Override, read_type
 from quantrecipe.exchange.simulate import command_types, load_mixture, main_type
 from quantrecipe.exchange.source import as_source, quantizable
@@ -29,6 +30,8 @@ def from_llama_quantize(
     command: Command, registry: Registry, *, model: Model | None = None, name: str, file: str
 ) -> Imported:
     """The recipe that does what the command does; with a model, to the type of each of its tensors."""
+    if command.custom is not None:
+        return from_ik(command, registry, model=model, name=name, file=file)
     source = as_source(model, registry) if model is not None else None
     overrides, notes = _lowered(command)
     translated = translate(overrides, registry, source, tool=_TOOL, file=file)
@@ -46,11 +49,11 @@ def from_llama_quantize(
         extends=None if command.pure else f"llama.cpp/{MIXTURES[command.mixture]}",
         default=main_type(mixture) if command.pure else None,
         file_type=mixture.file_type if command.pure else None,
-        importance=_importance(command),
+        importance=importance_of(command),
         metadata=command.metadata,
         prune=", ".join(map(str, command.prune)) or None,
         requires=translated.packages,
-        notes=(*notes, *translated.notes),
+        notes=(*command.notes, *notes, *translated.notes),
     )
     importance = command.imatrix is not None
     truth = None
@@ -115,17 +118,6 @@ def _after(command: Command, registry: Registry) -> list[DraftRule]:
             )
         )
     return rules
-
-
-def _importance(command: Command) -> dict[str, Any] | None:
-    said: dict[str, Any] = {}
-    if command.imatrix is not None:
-        said["file"] = command.imatrix
-    if command.include:
-        said["include"] = list(command.include)
-    if command.exclude:
-        said["exclude"] = list(command.exclude)
-    return said or None
 
 
 def _counts(rules: Sequence[Any]) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from quantrecipe.errors import Problem, RecipeError
 from quantrecipe.missing_formats import package_of
@@ -25,12 +25,12 @@ _INTERLEAVED = re.compile(r"(.+)_R(?:4|8|16)")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Override:
-    """One `regex=type`; the type as it was written."""
+    """One `regex=type`; the type as it was written. Where it stands says nothing of what it means."""
 
     regex: str
     type: str
     why: str = ""
-    line: int | None = None
+    line: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -97,9 +97,7 @@ def read_script(text: str, file: str, read_file: Callable[[str], str | None] = l
 
 def dialect_of(text: str, file: str) -> tuple[Dialect, str]:
     """The shell that the text is written for, and what shows it; "" where nothing does, and a POSIX shell is taken."""
-    for ending, dialect in _WINDOWS = ("paths with backslashes", ".exe")
-
-_ENDINGS:
+    for ending, dialect in _ENDINGS:
         if file.lower().endswith(ending):
             return dialect, f"the name {ending}"
     scores: dict[Dialect, int] = {"sh": 0, "cmd": 0, "powershell": 0}
@@ -111,7 +109,9 @@ _ENDINGS:
             shown[kind] = shown[kind] or name
     if scores["powershell"]:  # what shows Windows speaks for both of its shells
         scores["powershell"] += sum(
-            weight for kind, weight, pattern, name in _EVIDENCE if name in _WINDOWS and re.search(pattern, bare)
+            weight
+            for kind, weight, pattern, name in _EVIDENCE
+            if name in _WINDOWS and re.search(pattern, bare)
         )
     best = max(scores, key=lambda kind: (scores[kind], kind == "sh"))
     return best, shown[best]

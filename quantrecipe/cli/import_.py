@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,7 +62,11 @@ _MAX_TEXT = 1 << 20
     help="Which command of a script that has several, from 1.",
 )
 @click.option("--infer", is_flag=True, help="Look at the types, though the file has its recipe in it.")
-@click.option("--embedded", is_flag=True, help="The recipe that the file has in it, or nothing.")
+@click.option(
+    "--embedded",
+    is_flag=True,
+    help="The recipe that the file has in it, or nothing; also where its types are others by now.",
+)
 @click.option("--no-presets", "presets", flag_value=False, default=True, help="Extend no shipped recipe.")
 @click.option("--name", help="What the recipe calls itself. [default: SOURCE without folder and ending]")
 @click.option(
@@ -127,18 +132,26 @@ def _from_model(
     path: Path, registry: Registry, name: str, *, infer: bool, embedded: bool, presets: bool
 ) -> Imported:
     from quantrecipe.exchange.imported import Imported
-    from quantrecipe.exchange.recover import embedded_recipe, recover
+    from quantrecipe.exchange.recover import recover
+    from quantrecipe.plan.recorded import recorded_recipe
 
     model = _open(path, registry)
     assert model is not None
-    text = None if infer else embedded_recipe(model)
-    if text is not None:
-        return Imported(text=text, rules=text.count("\n  - tensors:"))
-    if embedded:
+    quantized = model.container not in ("huggingface", "safetensors")
+    recorded = (
+        recorded_recipe(model, registry) if quantized and model.container == "gguf" and not infer else None
+    )
+    notes: tuple[str, ...] = ()
+    if recorded is not None:
+        notes = (recorded.sentence,) if recorded.sentence else ()
+        if not recorded.outdated or embedded:
+            return Imported(text=recorded.text, rules=recorded.text.count("\n  - tensors:"), notes=notes)
+    elif embedded:
         raise ModelError("has no recipe in it", "leave --embedded out to look at its types", file=path)
-    if model.container in ("huggingface", "safetensors"):
+    if not quantized:
         raise ModelError("isn't quantized", "give a GGUF", file=path)
-    return recover(model, registry, name=name, presets=presets)
+    found = recover(model, registry, name=name, presets=presets)
+    return replace(found, notes=(*notes, *found.notes))
 
 
 def _from_text(

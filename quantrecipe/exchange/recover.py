@@ -26,9 +26,8 @@ from quantrecipe.recipe.summarise import DraftRule, common_type, summarise
 from quantrecipe.recipe.write import write_recipe
 from quantrecipe.registry import Registry
 
-__all__ = ["embedded_recipe", "recover"]
+__all__ = ["recover"]
 
-_RECIPE = "quantrecipe.recipe"
 _NEAREST = 6
 """Shipped recipes for which the rules that are missing are written out, to take the shortest."""
 
@@ -38,13 +37,6 @@ class _Draft:
     rules: list[DraftRule]
     guess: Guess | None = None
     default: str | None = None
-
-
-def embedded_recipe(model: Model) -> str | None:
-    """The recipe that a file of quantrecipe's own has in it, parents flattened in; None where there is none."""
-    value = model.metadata.get(_RECIPE)
-    text = value.decode() if value is not None else None
-    return text if isinstance(text, str) else None
 
 
 def recover(model: Model, registry: Registry, *, name: str, presets: bool = True) -> Imported:

@@ -11,21 +11,24 @@ A `.recipe` is the same, one rule to a line, and has every tensor of its model. 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import replace
 
 from quantrecipe.errors import RecipeError
 from quantrecipe.exchange.assemble import Parts, assemble
 from quantrecipe.exchange.imported import Imported
 from quantrecipe.exchange.llama_quantize import MIXTURES, Command, importance_of
-from quantrecipe.exchange.overrides import Override, TypeName, read_list, read_type
+from quantrecipe.exchange.named_list import names_tensors
+from quantrecipe.exchange.overrides import Override, TypeName, checked_types, read_list, read_type
 from quantrecipe.exchange.simulate import load_mixture, main_type
 from quantrecipe.exchange.source import as_source, quantizable
+from quantrecipe.exchange.summarised import deciding_lines, unused_lines, with_reasons
 from quantrecipe.exchange.translate import translate
 from quantrecipe.missing_formats import package_of
 from quantrecipe.model.model import Model
+from quantrecipe.plan.facts import model_facts
 from quantrecipe.recipe.recipe import KEEP
-from quantrecipe.recipe.regex import Regex
-from quantrecipe.recipe.summarise import DraftRule
+from quantrecipe.recipe.summarise import DraftRule, common_type, summarise
 from quantrecipe.registry import Registry
 
 __all__ = ["from_custom_q", "from_ik", "from_tool_suite"]
@@ -138,22 +141,13 @@ def _assembled(
 ) -> Imported:
     """The recipe of the parts and the overrides behind them."""
     source = as_source(model, registry) if model is not None else None
+    if source is not None and names_tensors(overrides):
+        return _summarised(overrides, registry, tool, source, file, default, parts)
     translated = translate(overrides, registry, source, tool=tool, file=file)
     notes = [*parts.notes, *translated.notes]
     if source is not None:
-        patterns = [Regex.parse(it.regex) for it in overrides]
-        named = {f"{role}.weight" for rule in parts.rules for role in rule.tensors}
-        left = [
-            it
-            for it in sorted(quantizable(source, registry))
-            if it not in named and not any(regex.search(it) for regex in patterns)
-        ]
-        if left:
-            names = ", ".join(left[:_MOST_NAMES]) + (
-                f" and {len(left) - _MOST_NAMES} more" if left[_MOST_NAMES:] else ""
-            )
-            what = f"the default {default.name}" if default else "the source's type"
-            notes.append(f"no rule names {names}: {what} here; {tool} may choose another one")
+        reached = quantizable(source, registry)
+        notes += _unnamed(reached - deciding_lines(overrides, reached).keys(), tool, default, parts)
     packages = {*parts.requires, *translated.packages}
     if default is not None and default.package:
         packages.add(default.package)
@@ -165,3 +159,59 @@ def _assembled(
         notes=tuple(notes),
     )
     return assemble(parts, registry, source, importance=parts.importance is not None)
+
+
+def _summarised(
+    overrides: list[Override],
+    registry: Registry,
+    tool: str,
+    source: Model,
+    file: str,
+    default: TypeName | None,
+    parts: Parts,
+) -> Imported:
+    """A list that names tensors one by one: its types, as the rules that a GGUF with these types becomes."""
+    types = checked_types(overrides, registry, file)
+    reached = quantizable(source, registry)
+    lines = deciding_lines(overrides, reached)
+    wanted = {name: types[overrides[line].type].name for name, line in lines.items()}
+    before = {
+        f"{role}.weight": rule.type for rule in parts.rules for role in rule.tensors if rule.type != KEEP
+    }
+    wanted |= {name: type_ for name, type_ in before.items() if name in reached}
+    n_layers = int(model_facts(source, has_importance=False)["n_layers"])
+    left = reached - wanted.keys()
+    main = default.name if default else None
+    if not left:
+        main = common_type(wanted, source.tensors, n_layers, reached=reached)
+    base = dict.fromkeys(reached, main) if main else {}
+    rules = summarise(wanted, source.tensors, n_layers, base=base)
+    used = {*(rule.type for rule in rules), main or ""}
+    packages = {it.package for it in (*types.values(), default) if it and it.package and it.name in used}
+    parts = replace(
+        parts,
+        rules=(*(rule for rule in parts.rules if rule.type == KEEP), *rules),
+        default=main,
+        requires=tuple(sorted(packages | set(parts.requires))),
+        notes=(
+            *parts.notes,
+            *dict.fromkeys(it.note for it in types.values() if it.note),
+            *_unnamed(left, tool, default, parts),
+            *unused_lines(overrides, types, lines, source, tool=tool),
+        ),
+    )
+    importance = parts.importance is not None
+    parts = with_reasons(parts, overrides, lines, source, registry, importance=importance)
+    return assemble(parts, registry, source, importance=importance)
+
+
+def _unnamed(left: Collection[str], tool: str, default: TypeName | None, parts: Parts) -> list[str]:
+    """A note on the tensors that no rule names."""
+    named = {f"{role}.weight" for rule in parts.rules for role in rule.tensors}
+    names = sorted(set(left) - named)
+    if not names:
+        return []
+    shown = ", ".join(names[:_MOST_NAMES])
+    shown += f" and {len(names) - _MOST_NAMES} more" if names[_MOST_NAMES:] else ""
+    what = f"the default {default.name}" if default else "the source's type"
+    return [f"no rule names {shown}: {what} here; {tool} may choose another one"]

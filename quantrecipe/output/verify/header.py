@@ -63,8 +63,8 @@ def _hashes(header: GGUFHeader) -> Iterator[Finding]:
     moved = [place for place, now in enumerate(found) if now != recorded[place] and now in known]
     if len(moved) > 1:  # damage moves nothing
         what = (
-            f"another program has written the header anew: {len(moved)} of its {len(found)} values and tensors stand at "
-            "other places than they were written to"
+            f"another program has written the header anew: {len(moved)} of its {len(found)} values and tensors stand "
+            "at other places than they were written to"
         )
         yield Finding(what=what, file=header.path)
     for place, (before, now) in enumerate(zip(recorded, found, strict=True)):

@@ -51,22 +51,15 @@ NAMES = (
 
 WRITTEN = (
     *(
-        f"[[:{name}:]]"
-        for name in [
-            "alnum",
-            "alpha",
-            "blank",
-            "cntrl",
-            "digit",
-            "graph",
-            "lower",
-            "print",
-            "punct",
-            "space",
-            "upper",
-            "xdigit",
-        ]
+        "[[:alnum:]]",
+        "[[:alpha:]]",
+        "[[:blank:]]",
+        "[[:cntrl:]]",
+        "[[:digit:]]",
+        "[[:graph:]]",
+        "[[:lower:]]",
     ),
+    *("[[:print:]]", "[[:punct:]]", "[[:space:]]", "[[:upper:]]", "[[:xdigit:]]"),
     *(f"[[:{name}:]]" for name in ["d", "w", "s", "D", "W", "S", "DIGIT", "Alpha", "foo", "word", "ascii"]),
     *(
         "blk\\.[[:digit:]]+\\.attn",

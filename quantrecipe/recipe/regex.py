@@ -413,7 +413,9 @@ class _Parser:
         self._at = end + 2
         if sign != ":":
             kind = "equivalence class" if sign == "=" else "collating element"
-            raise self._error(f"[{sign}{name}{sign}], an {kind}".replace("an c", "a c"), "write the characters")
+            raise self._error(
+                f"[{sign}{name}{sign}], an {kind}".replace("an c", "a c"), "write the characters"
+            )
         if (chars := _SETS.get(name.lower())) is None:  # C++ takes capitals, too
             raise self._error(
                 f"there is no set [:{name[:20]}:]", "known are " + " ".join(it for it in _SETS if len(it) > 1)

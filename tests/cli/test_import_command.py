@@ -221,7 +221,7 @@ def test_exported_for_windows_and_back(shell: str, tmp_path: Path) -> None:
     assert {"cmd": " ^\n", "powershell": " `\n"}[shell] in out.read_text()
     back = run("import", out, "--model", model)
     assert back.exit_code == 0, back.output
-    assert "metadata: {general.author: Ann \"A\" O'Hara}\n" in back.stdout
+    assert 'metadata: {general.author: Ann "A" O\'Hara}\n' in back.stdout
     assert "tensors: attn_{k,v}\n    layers: first 3\n    type: Q8_0\n" in back.stdout
     refused = run("export", recipe, "--model", model, "--to", "tool-suite", "--shell", shell)
     assert "--shell is for commands" in refused.stderr

@@ -110,7 +110,7 @@ class _Batch:
             )
             return
         filled = self._filled(text)
-        quotes = filled.replace('\\"', "").count('"')
+        quotes = re.sub(r'\\\\|\\"', "", filled).count('"')
         if quotes % 2:
             raise unclosed('the quotation "', line, self.file)
         for part, begin in _parts(filled):
@@ -175,8 +175,7 @@ def _parts(text: str) -> Iterator[tuple[str, int]]:
     made, at, quoted, begin = "", 0, False, 0
     while at < len(text):
         char = text[at]
-        if char == '"' and text[at - 1 : at] != "\\":
-            quoted = not quoted
+        quoted ^= char == '"' and not _escaped(text, at)
         if not quoted and char == "^" and at + 1 < len(text):
             at += 1
             made += text[at]
@@ -196,13 +195,19 @@ def _parts(text: str) -> Iterator[tuple[str, int]]:
     yield made, begin
 
 
+def _escaped(text: str, at: int) -> bool:
+    """True where an odd number of backslashes stands before a quote."""
+    before = text[:at]
+    return (len(before) - len(before.rstrip("\\"))) % 2 == 1
+
+
 def _alone(text: str, at: int) -> bool:
     """A digit belongs to a redirection only where it stands alone."""
     return text[at] in "<>" or at == 0 or text[at - 1] in " \t\n"
 
 
 def _numbered(text: str, line: int) -> Iterator[Word]:
-    for match in re.finditer(r'(?:[^\s"]|"(?:\\"|[^"])*"?)+', text):
+    for match in re.finditer(r'(?:[^\s"]|"(?:\\\\|\\"|[^"])*"?)+', text):
         word = _argument(match[0])
         missing = tuple(dict.fromkeys(_UNKNOWN.findall(word)))
         yield Word(
@@ -215,9 +220,7 @@ def _words(text: str) -> list[str]:
 
 
 def _argument(text: str) -> str:
-    """Quotes removed. Backslashes mean something before a quote alone; a path that ends in one means the path."""
-    if re.fullmatch(r'"[A-Za-z]:\\[^"]*\\"', text):
-        return text[1:-1]
+    """Quotes removed. Backslashes mean something before a quote alone."""
     made = re.sub(r'(\\*)"', lambda m: "\\" * (len(m[1]) // 2) + ("\0" if len(m[1]) % 2 else ""), text)
     return made.replace("\0", '"')
 

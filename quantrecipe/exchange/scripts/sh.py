@@ -377,12 +377,13 @@ class _Shell:
                     fields.append([])
                 if part:
                     fields[-1].append((replace(value, text=part), True))
+        listed = any(self._list_of(piece) is not None for piece in word.pieces)
         words = []
         for field in fields:
             if not field and not (quotes and len(fields) == 1 and self._list_of(word.pieces[0]) is None):
                 continue
             missing = tuple(name for it, _ in field for name in it.missing)
-            line = field[0][0].line if field and len(fields) == 1 else word.line
+            line = field[0][0].line if listed and field else word.line
             for text in _braces([(it.text, quoted) for it, quoted in field]):
                 words.append(Word(text=text, line=line, missing=missing))
         return words

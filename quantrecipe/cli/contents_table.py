@@ -96,13 +96,15 @@ def render_types(contents: Contents) -> RenderableType:
     return Table({"type": "word", **dict.fromkeys(columns, "number")}, rows)
 
 
-def render_provenance(contents: Contents) -> RenderableType:
-    """How the file was made, where it says so."""
+def render_provenance(contents: Contents, since: str = "") -> RenderableType:
+    """How the file was made, where it says so. `since`: what has become of it, "" where it is as it was written."""
     if contents.recipe is None:
         return Paragraph("no recipe is recorded in it", "dim")
     name, version = contents.text("quantrecipe.recipe.name"), contents.text("quantrecipe.version")
     made = Text.assemble("says it was made by quantrecipe ", printable(version or "?"), " with the recipe ")
     made.append(printable(name or "?"), "bold")
+    if since:
+        return Paragraph(Text.assemble(made, "; ", (printable(since), "bold yellow")))
     return Paragraph(Text.assemble(made, "; --recipe prints it, `quantrecipe verify` checks it"))
 
 

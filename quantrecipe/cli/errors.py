@@ -50,17 +50,10 @@ def _print(console: Console, label: str, style: str, problem: Problem) -> None:
     from quantrecipe.cli.tables import Paragraph
 
     where, what = _split(problem)
-<<<<<<< HEAD
-    text.append(printable(where), "bold")
-    text.append(printable(what))
-    # Where nobody watches, a paragraph is a line: it can be searched, and cut by whoever shows it.
-    console.print(text, soft_wrap=not console.is_terminal)
-    for choice in problem.choices:  # never broken by us: it is a line to copy
-        console.print(Text(f"  {printable(choice)}"), soft_wrap=True)
-=======
     text = Text.assemble((label, style), (printable(where), "bold"), printable(what))
     console.print(Paragraph(text, whole=printable(where).strip()))
->>>>>>> tables
+    for choice in problem.choices:  # never broken by us: it is a line to copy
+        console.print(Text(f"  {printable(choice)}"), soft_wrap=True)
 
 
 def _split(problem: Problem) -> tuple[str, str]:

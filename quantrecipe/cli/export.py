@@ -16,12 +16,15 @@ from quantrecipe.cli.settings import load_recipes, settings_option
 
 if TYPE_CHECKING:
     from quantrecipe.exchange.exported import Exported
+    from quantrecipe.exchange.scripts.call import Dialect
     from quantrecipe.plan.plan import Plan
     from quantrecipe.recipe.recipe import Recipe
     from quantrecipe.registry import Registry
 
 __all__ = ["command"]
 
+_COMMANDS = ("llama-quantize", "ik_llama.cpp")
+"""Languages whose texts have paths in them."""
 _LANGUAGES = ("llama-quantize", "ik_llama.cpp", "tensor-type-file", "custom-q", "tool-suite")
 
 
@@ -55,6 +58,12 @@ _LANGUAGES = ("llama-quantize", "ik_llama.cpp", "tensor-type-file", "custom-q", 
     metavar="FILE",
     help="What each type costs, for rules with `choose`; estimated without.",
 )
+@click.option(
+    "--shell",
+    type=click.Choice(["sh", "cmd", "powershell"]),
+    default="sh",
+    help="Whose quotes a command has. [default: sh]",
+)
 @settings_option
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write FILE, not stdout."
@@ -68,6 +77,7 @@ def command(
     language: str,
     imatrix: Path | None,
     sensitivity: Path | None,
+    shell: Dialect,
     settings: Mapping[str, str],
     output: Path | None,
     force: bool,
@@ -83,6 +93,8 @@ def command(
     from quantrecipe.plan.make import make_plan
     from quantrecipe.sensitivity.file import read_sensitivity
 
+    if shell != "sh" and language not in _COMMANDS:
+        raise click.UsageError("--shell is for commands: --to llama-quantize and --to ik_llama.cpp.")
     registry = ctx.load_registry()
     (loaded,) = load_recipes([recipe], registry, settings)
     if imatrix is not None:
@@ -99,9 +111,12 @@ def command(
         provenance=False,
         sensitivity=None if sensitivity is None else read_sensitivity(sensitivity),
     )
-    exported = _export(language, plan, loaded, registry)
+    exported = _export(language, plan, loaded, registry, shell)
     for note in exported.notes:
         print_warning(ctx.err, note)
+    paths = [*([model_path] if model.container != "shapes" else []), *([file] if file is not None else [])]
+    if language in _COMMANDS and any(not path.is_absolute() for path in paths):
+        print_warning(ctx.err, f"its paths start from this folder, so run it here: {Path.cwd()}")
     if output is None:
         click.echo(exported.text, nl=False)
     else:
@@ -110,16 +125,16 @@ def command(
         ctx.console.print(printable(str(output)))
 
 
-def _export(language: str, plan: Plan, recipe: Recipe, registry: Registry) -> Exported:
+def _export(language: str, plan: Plan, recipe: Recipe, registry: Registry, shell: Dialect) -> Exported:
     from quantrecipe.exchange import to_ik, to_llama_quantize
 
     match language:
         case "llama-quantize":
-            return to_llama_quantize.to_llama_quantize(plan, recipe, registry)
+            return to_llama_quantize.to_llama_quantize(plan, recipe, registry, shell=shell)
         case "tensor-type-file":
             return to_llama_quantize.to_tensor_type_file(plan, recipe, registry)
         case "ik_llama.cpp":
-            return to_ik.to_ik(plan, recipe)
+            return to_ik.to_ik(plan, recipe, shell=shell)
         case "custom-q":
             return to_ik.to_custom_q(plan, recipe)
     return to_ik.to_tool_suite(plan, recipe)

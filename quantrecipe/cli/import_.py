@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +33,8 @@ _MAX_TEXT = 1 << 20
     epilog=examples(
         "quantrecipe import Qwen3-14B-UD-Q4_K_XL.gguf -o mix.yaml",
         "quantrecipe import model-00001-of-00004.gguf --infer",
-        "quantrecipe import quantize.sh --from llama-quantize --model model-BF16.gguf",
+        "quantrecipe import quantize.sh --model model-BF16.gguf",
+        "quantrecipe import release.sh --command 3",
         "quantrecipe import types.txt --from tensor-type-file --base Q4_K_M",
         "quantrecipe import DeepSeek.recipe --from tool-suite --model shapes/deepseek-v3.1",
     ),
@@ -41,8 +44,7 @@ _MAX_TEXT = 1 << 20
     "--from",
     "kind",
     type=click.Choice(["model", *_COMMANDS]),
-    default="model",
-    help="What SOURCE is: a model (the default), or a text in another program's language.",
+    help="What SOURCE is: a model, or a text in another program's language. [default: as SOURCE shows]",
 )
 @click.option(
     "--model",
@@ -52,8 +54,19 @@ _MAX_TEXT = 1 << 20
 )
 @click.option("--base", metavar="TYPE", help="The type that the other program is called with beside a list.")
 @click.option("--pure", is_flag=True, help="With --base: llama-quantize is called with --pure.")
+@click.option(
+    "--command",
+    "number",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Which command of a script that has several, from 1.",
+)
 @click.option("--infer", is_flag=True, help="Look at the types, though the file has its recipe in it.")
-@click.option("--embedded", is_flag=True, help="The recipe that the file has in it, or nothing.")
+@click.option(
+    "--embedded",
+    is_flag=True,
+    help="The recipe that the file has in it, or nothing; also where its types are others by now.",
+)
 @click.option("--no-presets", "presets", flag_value=False, default=True, help="Extend no shipped recipe.")
 @click.option("--name", help="What the recipe calls itself. [default: SOURCE without folder and ending]")
 @click.option(
@@ -64,10 +77,11 @@ _MAX_TEXT = 1 << 20
 def command(
     ctx: Context,
     source: str,
-    kind: str,
+    kind: str | None,
     model_path: Path | None,
     base: str | None,
     pure: bool,
+    number: int | None,
     infer: bool,
     embedded: bool,
     presets: bool,
@@ -79,7 +93,11 @@ def command(
 
     The mix of a model becomes the shipped recipe that it is, or comes nearest to, and what differs; else roles and
     layer ranges. A file that quantrecipe made gives the recipe that is in it. `-` reads a text from stdin.
+
+    Scripts are read and never run: of sh and bash, of Windows' cmd and PowerShell, and the code of a model card.
+    Variables, loops over words and the usual filters (grep, sed, tr, paste) are followed.
     """
+    kind = kind or _kind(source)
     if kind == "model" and (model_path or base):
         raise click.UsageError("--model and --base are for texts: say with --from what SOURCE is.")
     if kind != "model" and (infer or embedded or not presets):
@@ -90,12 +108,15 @@ def command(
         raise click.UsageError("--pure is for --from tensor-type-file.")
     if base is not None and kind in ("llama-quantize", "tool-suite"):
         raise click.UsageError(f"--base is no option of {kind}: SOURCE says it.")
+    if number is not None and kind not in ("llama-quantize", "custom-q"):
+        raise click.UsageError("--command is for scripts: --from llama-quantize.")
     registry = ctx.load_registry()
     name = name or _stem(source)
     if kind == "model":
         imported = _from_model(Path(source), registry, name, infer=infer, embedded=embedded, presets=presets)
     else:
-        imported = _from_text(source, kind, base, pure, _open(model_path, registry), registry, name)
+        model = _open(model_path, registry)
+        imported = _from_text(source, kind, base, pure, number, model, registry, name)
     for note in imported.notes:
         print_warning(ctx.err, note)
     if output is None:
@@ -111,18 +132,26 @@ def _from_model(
     path: Path, registry: Registry, name: str, *, infer: bool, embedded: bool, presets: bool
 ) -> Imported:
     from quantrecipe.exchange.imported import Imported
-    from quantrecipe.exchange.recover import embedded_recipe, recover
+    from quantrecipe.exchange.recover import recover
+    from quantrecipe.plan.recorded import recorded_recipe
 
     model = _open(path, registry)
     assert model is not None
-    text = None if infer else embedded_recipe(model)
-    if text is not None:
-        return Imported(text=text, rules=text.count("\n  - tensors:"))
-    if embedded:
+    quantized = model.container not in ("huggingface", "safetensors")
+    recorded = (
+        recorded_recipe(model, registry) if quantized and model.container == "gguf" and not infer else None
+    )
+    notes: tuple[str, ...] = ()
+    if recorded is not None:
+        notes = (recorded.sentence,) if recorded.sentence else ()
+        if not recorded.outdated or embedded:
+            return Imported(text=recorded.text, rules=recorded.text.count("\n  - tensors:"), notes=notes)
+    elif embedded:
         raise ModelError("has no recipe in it", "leave --embedded out to look at its types", file=path)
-    if model.container in ("huggingface", "safetensors"):
+    if not quantized:
         raise ModelError("isn't quantized", "give a GGUF", file=path)
-    return recover(model, registry, name=name, presets=presets)
+    found = recover(model, registry, name=name, presets=presets)
+    return replace(found, notes=(*notes, *found.notes))
 
 
 def _from_text(
@@ -130,6 +159,7 @@ def _from_text(
     kind: str,
     base: str | None,
     pure: bool,
+    number: int | None,
     model: Model | None,
     registry: Registry,
     name: str,
@@ -137,9 +167,14 @@ def _from_text(
     from quantrecipe.exchange.custom_q import from_custom_q, from_tool_suite
     from quantrecipe.exchange.from_llama_quantize import from_llama_quantize
     from quantrecipe.exchange.llama_quantize import read_command, read_list_for
+    from quantrecipe.exchange.scripts.script import calls_quantize
 
     text, folder = _read(source)
     file = "stdin" if source == "-" else source
+    if kind == "custom-q" and (number is not None or calls_quantize(text)):
+        if base is not None:
+            raise click.UsageError("--base isn't needed: SOURCE has a command, which says it.")
+        kind = "llama-quantize"
     if kind == "custom-q":
         return from_custom_q(text, registry, base=base, model=model, name=name, file=file)
     if kind == "tool-suite":
@@ -149,12 +184,41 @@ def _from_text(
             raise click.UsageError("Say with --base what llama-quantize is called with: --base Q4_K_M.")
         called = read_list_for(text, base, pure=pure, file=file)
     else:
-        called = read_command(text, folder, file=file)
+        called = read_command(text, folder, file=file, number=number)
     return from_llama_quantize(called, registry, model=model, name=name, file=file)
+
+
+def _kind(source: str) -> str:
+    """What SOURCE shows that it is."""
+    from quantrecipe.exchange.scripts.script import calls_quantize, decoded
+    from quantrecipe.model.gguf_file import is_gguf
+
+    path = Path(source)
+    if source != "-" and (path.suffix == ".json" or not path.is_file() or is_gguf(path)):
+        return "model"  # shapes, folders, and what isn't there
+    if source == "-":
+        return "llama-quantize"
+    if path.suffix == ".recipe":
+        return "tool-suite"
+    try:
+        with path.open("rb") as stream:
+            text = decoded(stream.read(_MAX_TEXT))
+    except (OSError, UnicodeDecodeError):
+        return "model"
+    if calls_quantize(text):
+        return "llama-quantize"
+    if re.search(r"(?m)^[^#\n]*=[A-Za-z]*\d\w*\s*$", text):
+        raise click.UsageError(
+            f"{printable(source)} is a list of types: say whose, with --from tensor-type-file --base Q4_K_M, "
+            "--from custom-q or --from tool-suite."
+        )
+    return "model"
 
 
 def _read(source: str) -> tuple[str, Path]:
     """The text, and the folder that paths in it start from."""
+    from quantrecipe.exchange.scripts.script import decoded
+
     path = Path(source)
     try:
         if source == "-":
@@ -167,11 +231,13 @@ def _read(source: str) -> tuple[str, Path]:
             raise RecipeError("there is no such file", "check the path", file=source)
         if len(data) > _MAX_TEXT:
             raise RecipeError("is larger than 1 MiB, and no list of types", file=source)
-        return data.decode("utf-8-sig"), folder
+        return decoded(data), folder
     except OSError as error:
         raise RecipeError(f"can't be read: {error.strerror}", file=source) from None
     except UnicodeDecodeError:
-        raise RecipeError("isn't UTF-8 text", "is it a model? leave --from out", file=source) from None
+        raise RecipeError(
+            "is neither UTF-8 nor UTF-16 text", "is it a model? leave --from out", file=source
+        ) from None
 
 
 def _open(path: Path | None, registry: Registry) -> Model | None:
@@ -184,6 +250,6 @@ def _open(path: Path | None, registry: Registry) -> Model | None:
 
 def _stem(source: str) -> str:
     name = Path(source).name
-    for ending in (".gguf", ".json", ".txt", ".sh", ".recipe", ".shapes"):
+    for ending in (".gguf", ".json", ".txt", ".sh", ".bat", ".cmd", ".ps1", ".md", ".recipe", ".shapes"):
         name = name.removesuffix(ending)
     return "".join(char if char.isprintable() else "?" for char in name).strip("- ") or "imported"

@@ -10,9 +10,9 @@ import click
 
 from quantrecipe.cli.contents import Contents, read_contents
 from quantrecipe.cli.context import Context, pass_context
-from quantrecipe.cli.errors import printable
+from quantrecipe.cli.errors import print_warning, printable
 from quantrecipe.cli.help import SETTINGS, examples
-from quantrecipe.errors import ModelError
+from quantrecipe.errors import ModelError, QuantrecipeError
 
 __all__ = ["command"]
 
@@ -59,12 +59,16 @@ def command(
         click.echo(_shapes(ctx, file), nl=False)
         return
     contents = read_contents(file, lambda: ctx.load_registry().by_ggml_type)
+    since = _since(ctx, contents)
     if recipe:
-        click.echo(_recipe(contents), nl=False)
+        text = _recipe(contents)
+        if since:
+            print_warning(ctx.err, since, "`quantrecipe import --infer` makes a recipe of the types")
+        click.echo(text, nl=False)
         return
     shown = contents if glob is None else contents.matching(glob)
     if as_json:
-        click.echo(json.dumps(shown.to_json(), indent=2))
+        click.echo(json.dumps({**shown.to_json(), "recipe_since": since or None}, indent=2))
         return
     if tensors or metadata:
         _show(ctx, shown, tensors=tensors, metadata=metadata, each=True)
@@ -73,7 +77,7 @@ def command(
 
         ctx.console.print(render_title(contents))
         _show(ctx, shown, tensors=True, metadata=True, each=glob is not None)
-        ctx.console.print(render_provenance(contents))
+        ctx.console.print(render_provenance(contents, since))
 
 
 def _shapes(ctx: Context, file: Path) -> str:
@@ -83,6 +87,21 @@ def _shapes(ctx: Context, file: Path) -> str:
 
     model = open_model(file, registry=ctx.load_registry())
     return shapes_text(model, {tensor.name: kept_type(tensor, model) for tensor in model.tensors})
+
+
+def _since(ctx: Context, contents: Contents) -> str:
+    """What has become of the file since its recipe was recorded; "" where it is as it was written, or has none."""
+    if contents.recipe is None or not contents.container.startswith("GGUF"):
+        return ""
+    from quantrecipe.model.open import open_model
+    from quantrecipe.plan.recorded import recorded_recipe
+
+    registry = ctx.load_registry()
+    try:
+        recorded = recorded_recipe(open_model(contents.path, registry=registry), registry)
+    except QuantrecipeError:
+        return ""  # an importance matrix, or a damaged file: what is in it is shown all the same
+    return recorded.sentence if recorded is not None else ""
 
 
 def _recipe(contents: Contents) -> str:

@@ -22,7 +22,7 @@ from quantrecipe.recipe.summarise import DraftRule, summarise
 from quantrecipe.recipe.write import write_recipe
 from quantrecipe.registry import Registry
 
-__all__ = ["Parts", "assemble"]
+__all__ = ["Parts", "assemble", "decided_by_rule"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,6 +81,20 @@ def assemble(
         if (again := _load(both, registry)) is not None:
             parts = _without_idle(both, again, source, importance=importance)
     return _imported(parts)
+
+
+def decided_by_rule(
+    parts: Parts, registry: Registry, source: Model, *, importance: bool
+) -> list[frozenset[str]] | None:
+    """For each rule of the parts, the tensors that it decides; None where a package that it requires is missing."""
+    recipe = _load(parts, registry)
+    if recipe is None:
+        return None
+    found = trace(recipe, source, has_importance=importance, covered=lambda _: importance)
+    names: dict[int, set[str]] = {}
+    for name, rule in found.decided.items():
+        names.setdefault(id(rule), set()).add(name)
+    return [frozenset(names.get(id(rule), ())) for rule in recipe.rules if rule.own]
 
 
 def _without_idle(parts: Parts, recipe: Recipe, source: Model, *, importance: bool) -> Parts:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from quantrecipe.errors import PlanError, Problem
+from quantrecipe.exchange.scripts.call import Dialect
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.model.model import Model
 from quantrecipe.plan.assign import kept_type
@@ -102,24 +104,59 @@ def requests(plan: Plan, recipe: Recipe) -> tuple[list[str], list[str]]:
     return options, notes
 
 
-def command_text(program: str, options: Sequence[str], model: Model, name: str, mixture: str) -> str:
-    """The command line, an option to a line."""
-    stem = model.path.name.removesuffix(".gguf").removesuffix(".json").removesuffix(".safetensors") or "model"
-    given = model.path.name if model.container == "gguf" else f"{stem}-BF16.gguf"
-    out = (
+def command_text(
+    program: str, options: Sequence[str], model: Model, name: str, mixture: str, *, shell: Dialect = "sh"
+) -> str:
+    """The command line, an option to a line; it runs where the model's path is right, and writes beside the model.
+
+    shell: whose quotes it has, and whose signs at the ends of lines
+    """
+    # Shapes stand for a file that is elsewhere; of a file in parts, llama-quantize wants the first.
+    path = model.files[0] if model.container == "gguf" and model.files else model.path
+    folder = Path() if model.container == "shapes" else path.parent
+    stem = path.name.removesuffix(".gguf").removesuffix(".json").removesuffix(".safetensors") or "model"
+    stem = _PART.sub("", stem)
+    given = path if model.container == "gguf" else folder / f"{stem}-BF16.gguf"
+    out = folder / (
         f"{stem.removesuffix('-BF16').removesuffix('-F16')}-{_UNSAFE.sub('-', name).strip('-') or 'mix'}.gguf"
     )
+    quote = _QUOTES[shell]
     lines = [program]
     words = iter(options)
     for option in words:
-        line = shlex.quote(option)
+        line = quote(option)
         if option in _WITH_VALUE:
-            line += f" {shlex.quote(next(words))}"
+            line += f" {quote(next(words))}"
         lines.append(line)
-    lines.append(f"{shlex.quote(given)} {shlex.quote(out)} {mixture}")
-    return " \\\n  ".join(lines) + "\n"
+    lines.append(f"{quote(_no_option(given))} {quote(_no_option(out))} {mixture}")
+    return f" {_JOINS[shell]}\n  ".join(lines) + "\n"
 
 
+def _no_option(path: Path) -> str:
+    """A path that begins with a hyphen would be read as an option."""
+    return f"./{path}" if str(path).startswith("-") else str(path)
+
+
+def _quote_cmd(text: str) -> str:
+    """For cmd, and for the C runtime, which takes a backslash before a quote for an escape."""
+    if text and not re.search(r'[\s"^&|<>()%!=,;]', text):
+        return text
+    return '"' + re.sub(r'(\\*)("|$)', lambda m: m[1] * 2 + ('\\"' if m[2] else ""), text) + '"'
+
+
+def _quote_powershell(text: str) -> str:
+    if re.fullmatch(r"[\w.:/\\=-]+", text, re.ASCII):
+        return text
+    return "'" + text.replace("'", "''") + "'"
+
+
+_JOINS: Mapping[Dialect, str] = {"sh": "\\", "cmd": "^", "powershell": "`"}
+_QUOTES: Mapping[Dialect, Callable[[str], str]] = {
+    "sh": shlex.quote,
+    "cmd": _quote_cmd,
+    "powershell": _quote_powershell,
+}
+_PART = re.compile(r"-00001-of-\d{5}$")
 _WITH_VALUE = (
     "--imatrix",
     "--include-weights",

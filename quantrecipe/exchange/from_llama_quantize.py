@@ -7,11 +7,17 @@ from dataclasses import replace
 from typing import Any
 
 from quantrecipe.exchange.assemble import Parts, assemble
+from quantrecipe.exchange.custom_q import from_ik
 from quantrecipe.exchange.imported import Imported
-from quantrecipe.exchange.llama_quantize import MIXTURES, Command, takes_patterns
-from quantrecipe.exchange.overrides import Override, read_type
-from quantrecipe.exchange.simulate import command_types, load_mixture, main_type
+from quantrecipe.exchange.llama_quantize import MIXTURES, Command, importance_of, takes_patterns
+from quantrecipe.exchange.named_list import names_tensors
+from quantrecipe.exchange.origin import Origin
+from quantrecipe.exchange.overrides import Override, checked_types, read_type
+from quantrecipe.exchange.presets import planned_types
+from quantrecipe.exchange.recover import shortest_draft
+from quantrecipe.exchange.simulate import command_types, fallback_for, load_mixture, main_type
 from quantrecipe.exchange.source import as_source, quantizable
+from quantrecipe.exchange.summarised import deciding_lines, unused_lines, with_reasons
 from quantrecipe.exchange.translate import translate
 from quantrecipe.model.model import Model
 from quantrecipe.recipe.recipe import KEEP
@@ -29,8 +35,12 @@ def from_llama_quantize(
     command: Command, registry: Registry, *, model: Model | None = None, name: str, file: str
 ) -> Imported:
     """The recipe that does what the command does; with a model, to the type of each of its tensors."""
+    if command.custom is not None:
+        return from_ik(command, registry, model=model, name=name, file=file)
     source = as_source(model, registry) if model is not None else None
     overrides, notes = _lowered(command)
+    if source is not None and names_tensors(overrides) and not command.prune:
+        return _summarised(command, overrides, notes, registry, source, name=name, file=file)
     translated = translate(overrides, registry, source, tool=_TOOL, file=file)
     mixture = load_mixture(command.mixture, registry)
     counted = _counts(mixture.rules) and bool(translated.rules) and source is None and not command.pure
@@ -46,17 +56,75 @@ def from_llama_quantize(
         extends=None if command.pure else f"llama.cpp/{MIXTURES[command.mixture]}",
         default=main_type(mixture) if command.pure else None,
         file_type=mixture.file_type if command.pure else None,
-        importance=_importance(command),
+        importance=importance_of(command),
         metadata=command.metadata,
         prune=", ".join(map(str, command.prune)) or None,
         requires=translated.packages,
-        notes=(*notes, *translated.notes),
+        notes=(*command.notes, *notes, *translated.notes),
     )
     importance = command.imatrix is not None
     truth = None
     if source is not None and not command.prune:  # without pruned layers, the others have other numbers
         reached = quantizable(source, registry)
         truth = command_types(command, mixture, source, registry, reached=reached, importance=importance)
+    return assemble(parts, registry, source, truth, importance=importance)
+
+
+def _summarised(
+    command: Command,
+    overrides: Sequence[Override],
+    notes: Sequence[str],
+    registry: Registry,
+    source: Model,
+    *,
+    name: str,
+    file: str,
+) -> Imported:
+    """A list that names tensors one by one: its types, as the rules that a GGUF with these types becomes."""
+    types = checked_types(overrides, registry, file)
+    mixture = load_mixture(command.mixture, registry)
+    importance = command.imatrix is not None
+    reached = quantizable(source, registry)
+    truth = command_types(command, mixture, source, registry, reached=reached, importance=importance)
+    lines = deciding_lines(overrides, reached)
+    asked = {tensor: types[overrides[line].type].name for tensor, line in lines.items()}
+    planned = planned_types(mixture, source, registry, importance=importance) or {}
+    wishes = {**{it: wanted for it, (wanted, type_) in planned.items() if type_ == truth[it]}, **asked}
+    intents = {
+        tensor.name: wish
+        for tensor in source.tensors
+        if tensor.name in reached
+        and (wish := wishes.get(tensor.name, "")) not in ("", truth[tensor.name])
+        and fallback_for(wish, tensor, registry) == truth[tensor.name]
+    }
+    origin = Origin(label=mixture.file_type, importance={"file": ""} if importance else {}, summary="")
+    draft = shortest_draft(truth, intents, source, registry, origin, reached, presets=True)
+    if draft.guess is not None and draft.guess.importance != importance:
+        draft = shortest_draft(truth, intents, source, registry, origin, reached, presets=False)
+    used = {*(rule.type for rule in draft.rules), draft.default or ""}
+    label = (
+        mixture.file_type
+        if draft.guess is None or draft.guess.recipe.file_type != mixture.file_type
+        else None
+    )
+    parts = Parts(
+        name=name,
+        origin=_TOOL,
+        rules=tuple(draft.rules),
+        extends=draft.guess.ref if draft.guess is not None else None,
+        default=draft.default,
+        file_type=label,
+        importance=importance_of(command),
+        metadata=command.metadata,
+        requires=tuple(sorted({it.package for it in types.values() if it.package and it.name in used})),
+        notes=(
+            *command.notes,
+            *notes,
+            *dict.fromkeys(it.note for it in types.values() if it.note),
+            *unused_lines(overrides, types, lines, source, tool=_TOOL),
+        ),
+    )
+    parts = with_reasons(parts, overrides, lines, source, registry, importance=importance)
     return assemble(parts, registry, source, truth, importance=importance)
 
 
@@ -115,17 +183,6 @@ def _after(command: Command, registry: Registry) -> list[DraftRule]:
             )
         )
     return rules
-
-
-def _importance(command: Command) -> dict[str, Any] | None:
-    said: dict[str, Any] = {}
-    if command.imatrix is not None:
-        said["file"] = command.imatrix
-    if command.include:
-        said["include"] = list(command.include)
-    if command.exclude:
-        said["exclude"] = list(command.exclude)
-    return said or None
 
 
 def _counts(rules: Sequence[Any]) -> bool:

@@ -7,15 +7,15 @@ line or the next comment.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 from quantrecipe.errors import Problem, RecipeError
 from quantrecipe.missing_formats import package_of
 from quantrecipe.recipe.regex import Regex
 from quantrecipe.registry import Registry
 
-__all__ = ["Override", "TypeName", "read_list", "read_override", "read_type"]
+__all__ = ["Override", "TypeName", "checked_types", "read_list", "read_override", "read_type"]
 
 MAX_TEXT = 1 << 20
 """Characters; the longest recipe of the GGUF-Tool-Suite has 40,000."""
@@ -25,12 +25,12 @@ _INTERLEAVED = re.compile(r"(.+)_R(?:4|8|16)")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Override:
-    """One `regex=type`; the type as it was written."""
+    """One `regex=type`; the type as it was written. Where it stands says nothing of what it means."""
 
     regex: str
     type: str
     why: str = ""
-    line: int | None = None
+    line: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,6 +90,22 @@ def read_type(text: str, registry: Registry) -> TypeName:
         return TypeName(name=name, package=package, note=note)
     problem = registry.missing_format(name)
     raise RecipeError([problem])
+
+
+def checked_types(overrides: Sequence[Override], registry: Registry, file: str) -> dict[str, TypeName]:
+    """By type as it was written, our type. RecipeError with every line whose type or expression isn't understood."""
+    problems: list[Problem] = []
+    found: dict[str, TypeName] = {}
+    for override in overrides:
+        try:
+            if override.type not in found:
+                found[override.type] = read_type(override.type, registry)
+            Regex.parse(override.regex)
+        except RecipeError as error:
+            problems += [replace(it, file=file, line=override.line) for it in error.problems]
+    if problems:
+        raise RecipeError(problems)
+    return found
 
 
 def _commented(text: str) -> Iterator[tuple[int, str, str]]:

@@ -26,25 +26,19 @@ from quantrecipe.recipe.summarise import DraftRule, common_type, summarise
 from quantrecipe.recipe.write import write_recipe
 from quantrecipe.registry import Registry
 
-__all__ = ["embedded_recipe", "recover"]
+__all__ = ["Draft", "recover", "shortest_draft"]
 
-_RECIPE = "quantrecipe.recipe"
 _NEAREST = 6
 """Shipped recipes for which the rules that are missing are written out, to take the shortest."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Draft:
+class Draft:
+    """The rules of a mix, over a shipped recipe or a default."""
+
     rules: list[DraftRule]
     guess: Guess | None = None
     default: str | None = None
-
-
-def embedded_recipe(model: Model) -> str | None:
-    """The recipe that a file of quantrecipe's own has in it, parents flattened in; None where there is none."""
-    value = model.metadata.get(_RECIPE)
-    text = value.decode() if value is not None else None
-    return text if isinstance(text, str) else None
 
 
 def recover(model: Model, registry: Registry, *, name: str, presets: bool = True) -> Imported:
@@ -62,7 +56,7 @@ def recover(model: Model, registry: Registry, *, name: str, presets: bool = True
     likely = _intents(types, source, registry, named, reached)
     notes = _mislabelled(origin, named, {**types, **likely}, source)
     for intents in (likely, {}):
-        draft = _shortest(types, intents, source, registry, origin, reached, presets=presets)
+        draft = shortest_draft(types, intents, source, registry, origin, reached, presets=presets)
         write = partial(_write, draft, types, intents, model, registry, origin, name, notes)
         try:
             recipe = load_recipe_text(write(), registry=registry)
@@ -121,7 +115,7 @@ def _shares(recipe: Recipe, source: Model, *, importance: bool) -> list[str]:
     return [f"as found; {share:.1f} % of the weights" if share >= 0.05 else "as found" for share in shares]
 
 
-def _shortest(
+def shortest_draft(
     types: Mapping[str, str],
     intents: Mapping[str, str],
     source: Model,
@@ -130,13 +124,19 @@ def _shortest(
     reached: frozenset[str],
     *,
     presets: bool,
-) -> _Draft:
+) -> Draft:
+    """The fewest rules that give these types.
+
+    intents: by name, the type that was asked for where a tensor has a fallback
+    reached: names of the tensors that a default is about
+    presets: may be a shipped recipe, extended
+    """
     n_layers = int(model_facts(source, has_importance=False)["n_layers"])
     wanted = {**types, **intents}
     default = common_type(wanted, source.tensors, n_layers, reached=reached)
     without = {tensor.name: tensor.dtype for tensor in source.tensors if tensor.name not in reached}
     base = {**without, **(dict.fromkeys(reached, default) if default else {})}
-    best = _Draft(rules=summarise(wanted, source.tensors, n_layers, base=base), default=default)
+    best = Draft(rules=summarise(wanted, source.tensors, n_layers, base=base), default=default)
     if not presets:
         return best
     near = guesses(types, source, registry, label=origin.label, importance=bool(origin.importance))
@@ -149,14 +149,14 @@ def _shortest(
         same = guess.recipe.file_type == origin.label
         shorter = len(rules) < len(best.rules)
         if not rules or shorter or (best.guess is None and same and len(rules) == len(best.rules)):
-            best = _Draft(rules=rules, guess=guess)
+            best = Draft(rules=rules, guess=guess)
         if not rules:
             break
     return best
 
 
 def _write(
-    draft: _Draft,
+    draft: Draft,
     types: Mapping[str, str],
     intents: Mapping[str, str],
     model: Model,

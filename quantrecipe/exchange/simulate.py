@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from quantrecipe.exchange.llama_quantize import MIXTURES, Command, takes_patterns
+from quantrecipe.exchange.named_list import FirstMatch
 from quantrecipe.exchange.overrides import read_type
 from quantrecipe.exchange.presets import planned_types
 from quantrecipe.model.model import Model
@@ -24,11 +25,10 @@ from quantrecipe.plan.facts import model_facts, tensor_facts
 from quantrecipe.plan.resolve import trace
 from quantrecipe.recipe.load import load_recipe
 from quantrecipe.recipe.recipe import KEEP, Recipe, Rule
-from quantrecipe.recipe.regex import Regex
 from quantrecipe.registry import Registry
 from quantrecipe.tensor import TensorInfo, head_name
 
-__all__ = ["command_types", "load_mixture", "main_type"]
+__all__ = ["command_types", "fallback_for", "load_mixture", "main_type"]
 
 
 def load_mixture(name: str, registry: Registry) -> Recipe:
@@ -57,7 +57,7 @@ def command_types(
     if command.pure:
         types = {tensor.name: tensor.dtype for tensor in source.tensors}
         own = [tensor for tensor in source.tensors if tensor.name in reached]
-        types |= {tensor.name: _fallback_for(main_type(mixture), tensor, registry) for tensor in own}
+        types |= {tensor.name: fallback_for(main_type(mixture), tensor, registry) for tensor in own}
     else:
         types = _mixture_types(
             mixture, source, registry, taken=fixed.keys(), reached=reached, importance=importance
@@ -73,7 +73,7 @@ def main_type(mixture: Recipe) -> str:
 def _fixed(command: Command, source: Model, reached: Collection[str], registry: Registry) -> dict[str, str]:
     """By name, the types that options give, whatever the mixture."""
     tied = head_name(source.tensors) == "token_embd.weight"
-    patterns = _patterns(command, registry)
+    patterns, types = _patterns(command, registry)
     output, embedding = (
         read_type(text, registry).name if text else None
         for text in (command.output_type, command.embedding_type)
@@ -83,7 +83,8 @@ def _fixed(command: Command, source: Model, reached: Collection[str], registry: 
         if tensor.name not in reached:
             continue
         embeds = tensor.role in ("token_embd", "per_layer_token_embd")
-        pattern = next((type_ for regex, type_ in patterns if regex.search(tensor.name)), None)
+        number = patterns.find(tensor.name)
+        pattern = None if number is None else types[number]
         if command.leave_output and tensor.name == "output.weight":
             fixed[tensor.name] = tensor.dtype
         elif embedding and embeds and not (tensor.role == "per_layer_token_embd" and pattern):
@@ -91,17 +92,17 @@ def _fixed(command: Command, source: Model, reached: Collection[str], registry: 
         elif output and tensor.name == "output.weight":
             fixed[tensor.name] = output
         elif pattern:
-            fixed[tensor.name] = _fallback_for(pattern, tensor, registry)
+            fixed[tensor.name] = fallback_for(pattern, tensor, registry)
         elif output and tied and embeds and not command.pure:
-            fixed[tensor.name] = _fallback_for(output, tensor, registry)
+            fixed[tensor.name] = fallback_for(output, tensor, registry)
     return fixed
 
 
-def _patterns(command: Command, registry: Registry) -> list[tuple[Regex, str]]:
-    """The overrides as llama-quantize reads them, lower-cased; none where it ignores them."""
-    if not takes_patterns(command.mixture):
-        return []
-    return [(Regex.parse(it.regex.lower()), read_type(it.type, registry).name) for it in command.overrides]
+def _patterns(command: Command, registry: Registry) -> tuple[FirstMatch, list[str]]:
+    """The overrides as llama-quantize reads them, lower-cased, and their types; none where it ignores them."""
+    overrides = command.overrides if takes_patterns(command.mixture) else ()
+    names = {said: read_type(said, registry).name for said in {it.type for it in overrides}}
+    return FirstMatch([it.regex.lower() for it in overrides]), [names[it.type] for it in overrides]
 
 
 def _mixture_types(
@@ -141,11 +142,11 @@ def _mixture_types(
         decider = decided.get(tensor.name)
         wanted = decider.type if decider is not None else mixture.default if tensor.name in reached else KEEP
         kept = wanted in (None, KEEP)
-        types[tensor.name] = tensor.dtype if kept else _fallback_for(wanted or KEEP, tensor, registry)
+        types[tensor.name] = tensor.dtype if kept else fallback_for(wanted or KEEP, tensor, registry)
     return types
 
 
-def _fallback_for(wanted: str, tensor: TensorInfo, registry: Registry) -> str:
+def fallback_for(wanted: str, tensor: TensorInfo, registry: Registry) -> str:
     """The type, or the first of its fallbacks that accepts the tensor."""
     if registry.format(wanted).accepts(tensor) is None:
         return wanted

@@ -17,6 +17,7 @@ from quantrecipe.errors import PlanError
 from quantrecipe.exchange.exported import Exported, command_text, refuse, requests, stored_model, wanted_types
 from quantrecipe.exchange.ik_types import IK_TYPES
 from quantrecipe.exchange.patterns import type_patterns
+from quantrecipe.exchange.scripts.call import Dialect
 from quantrecipe.model.model import Model
 from quantrecipe.plan.plan import Plan
 from quantrecipe.recipe.recipe import Recipe
@@ -48,14 +49,14 @@ def ik_name(type_: str) -> str:
     return re.sub(r"^(q\d)_k$", r"\1_K", name).replace("q8_kv", "q8_KV")
 
 
-def to_ik(plan: Plan, recipe: Recipe) -> Exported:
+def to_ik(plan: Plan, recipe: Recipe, *, shell: Dialect = "sh") -> Exported:
     """The command line of ik_llama.cpp's llama-quantize. PlanError with everything that it can't be told."""
     rules, base = _rules(plan, recipe)
     options, notes = requests(plan, recipe)
     options += ["--custom-q", ",".join(rules)]
     if recipe.importance.file is not None and recipe.importance.file.suffix == ".gguf":
         notes.append("ik_llama.cpp reads .dat alone: quantrecipe imatrix convert makes one")
-    text = command_text("llama-quantize", options, plan.model, plan.recipe, base)
+    text = command_text("llama-quantize", options, plan.model, plan.recipe, base, shell=shell)
     return Exported(text=text, notes=tuple(notes))
 
 

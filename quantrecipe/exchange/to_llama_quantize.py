@@ -15,6 +15,7 @@ from quantrecipe.exchange.exported import Exported, command_text, refuse, reques
 from quantrecipe.exchange.llama_quantize import MIXTURES, Command, read_command, takes_patterns
 from quantrecipe.exchange.overrides import Override
 from quantrecipe.exchange.patterns import type_patterns
+from quantrecipe.exchange.scripts.call import Dialect
 from quantrecipe.exchange.simulate import command_types, load_mixture, main_type
 from quantrecipe.exchange.source import quantizable
 from quantrecipe.gguf.file_types import FILE_TYPES
@@ -28,6 +29,7 @@ __all__ = ["to_llama_quantize", "to_tensor_type_file"]
 _TOOL = "llama-quantize"
 _NEAREST = 10
 """Mixtures for which patterns are written, those with the fewest wrong tensors."""
+_ENDINGS: Mapping[Dialect, str] = {"sh": "sh", "cmd": "cmd", "powershell": "ps1"}
 _FILE_TYPE = "general.file_type"
 _REQUIRE = frozenset({"IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS"})
 """Types that llama-quantize refuses without importance. Origin: llama-quant.cpp, tensor_requires_imatrix."""
@@ -49,8 +51,8 @@ class _Way:
         return len(patterns) + extra, same_as_main, stranger, self.command.pure, length, self.command.mixture
 
 
-def to_llama_quantize(plan: Plan, recipe: Recipe, registry: Registry) -> Exported:
-    """The command line. PlanError with everything that llama-quantize can't be told."""
+def to_llama_quantize(plan: Plan, recipe: Recipe, registry: Registry, *, shell: Dialect = "sh") -> Exported:
+    """The command line, for a shell. PlanError with everything that llama-quantize can't be told."""
     way, scope, notes = _best(plan, recipe, registry)
     options, more = requests(plan, recipe)
     if way.command.pure:
@@ -60,8 +62,8 @@ def to_llama_quantize(plan: Plan, recipe: Recipe, registry: Registry) -> Exporte
     label = _label(plan)
     if label is not None and way.label != label:
         options += ["--override-kv", f"{_FILE_TYPE}=int:{label}"]
-    text = command_text(_TOOL, options, plan.model, plan.recipe, way.command.mixture)
-    scope.prove(read_command(text, Path(), file=_TOOL))
+    text = command_text(_TOOL, options, plan.model, plan.recipe, way.command.mixture, shell=shell)
+    scope.prove(read_command(text, Path(), file=f"exported.{_ENDINGS[shell]}"))
     return Exported(text=text, notes=(*notes, *more))
 
 

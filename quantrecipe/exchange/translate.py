@@ -9,11 +9,12 @@ which both name the same tensors.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from quantrecipe.errors import Problem, RecipeError
-from quantrecipe.exchange.overrides import Override, read_type
+from quantrecipe.errors import RecipeError
+from quantrecipe.exchange.named_list import joined_lines, names_tensors
+from quantrecipe.exchange.overrides import Override, TypeName, checked_types
 from quantrecipe.exchange.source import quantizable
 from quantrecipe.model.model import Model
 from quantrecipe.plan.assign import FLOATS
@@ -58,21 +59,16 @@ def translate(
     RecipeError with every override whose expression or type isn't understood.
     """
     scope = _Scope(registry, model)
-    problems: list[Problem] = []
-    notes: list[str] = []
+    types = checked_types(overrides, registry, file)
+    notes: list[str] = list(dict.fromkeys(it.note for it in types.values() if it.note))
     packages: set[str] = set()
     lines: list[tuple[DraftRule, tuple[str, ...]]] = []
     taken: set[str] = set()
+    wanted: list[Override] = []
     for override in overrides:
         shown = f"{override.regex}={override.type}"
-        try:
-            type_ = read_type(override.type, registry)
-            regex = Regex.parse(override.regex)
-        except RecipeError as error:
-            problems += [replace(it, file=file, line=override.line) for it in error.problems]
-            continue
-        if type_.note and type_.note not in notes:
-            notes.append(type_.note)
+        type_ = types[override.type]
+        regex = Regex.parse(override.regex)
         neat = _neat(override.regex)
         reason = scope.useless(regex, neat, taken)
         if reason == _NEVER and type_.name in FLOATS:
@@ -82,18 +78,30 @@ def translate(
             continue
         if type_.package:
             packages.add(type_.package)
-        draft = DraftRule(tensors=(f"regex:{override.regex}",), type=type_.name, why=override.why)
-        roles: tuple[str, ...] = ()
+        wanted.append(override)
         if model is not None:
-            draft = scope.said_neatly(regex, taken, draft)
-        elif neat is not None and neat.exact:
-            roles = neat.roles
-            draft = replace(draft, tensors=braced(roles), layers=_layers(neat))
-        taken |= scope.named(regex)
-        lines.append((draft, roles))
-    if problems:
-        raise RecipeError(problems)
+            draft = DraftRule(tensors=(f"regex:{override.regex}",), type=type_.name, why=override.why)
+            lines.append((scope.said_neatly(regex, taken, draft), ()))
+            taken |= scope.named(regex)
+    if model is None:
+        joined = joined_lines(wanted, types) if names_tensors(wanted) else wanted
+        lines = [(it, ()) if isinstance(it, DraftRule) else _alone(it, types) for it in joined]
+        if len(joined) < len(wanted):
+            notes.append(
+                f"the {len(wanted)} lines of the list name tensors one by one, and are summarised as far as names "
+                "tell; --model MODEL makes of them what it makes of a GGUF with these types"
+            )
     return Translation(rules=tuple(_joined(lines)), packages=tuple(sorted(packages)), notes=tuple(notes))
+
+
+def _alone(override: Override, types: Mapping[str, TypeName]) -> tuple[DraftRule, tuple[str, ...]]:
+    """A line as a rule, with the roles that it names; without a model to look at."""
+    type_ = types[override.type].name
+    draft = DraftRule(tensors=(f"regex:{override.regex}",), type=type_, why=override.why)
+    neat = _neat(override.regex)
+    if neat is None or not neat.exact:
+        return draft, ()
+    return replace(draft, tensors=braced(neat.roles), layers=_layers(neat)), neat.roles
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

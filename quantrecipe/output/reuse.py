@@ -39,6 +39,14 @@ def read_old_tensors(path: Path, sizes: dict[str, int]) -> dict[str, OldTensor]:
     shards = read_gguf_shards(path)
     entries = [(shard, entry) for shard in shards for entry in shard.tensors]
     records = [shards[0].metadata.get(key) for key in (ENCODINGS, SOURCE_HASHES, DATA_HASHES)]
+    lengths = {len(record) for record in records if record is not None}
+    if None not in records and len(lengths) == 1 and lengths != {len(entries)}:
+        raise ModelError(
+            f"records what {lengths.pop()} tensors were made from, and has {len(entries)}: another program has changed "
+            "it since",
+            "--reuse takes files as quantrecipe wrote them; leave it out",
+            file=path,
+        )
     if any(record is None or len(record) != len(entries) for record in records):
         raise ModelError(
             "doesn't say what its tensors were made from",

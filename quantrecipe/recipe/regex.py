@@ -8,11 +8,11 @@ few texts, `attn_(q|k)`, is looked for as these texts.
 
 The syntax is the part of ECMAScript's that people write for llama-quantize:
 
-    abc  .  \\d \\w \\s \\D \\W \\S  \\.  [a-z_]  [^0-9]  (a|b)  (?:a|b)  * + ? {2} {2,} {2,5}  ^  $
+    abc  .  \\d \\w \\s \\D \\W \\S  \\.  [a-z_]  [^0-9]  [[:digit:]_]  (a|b)  (?:a|b)  * + ? {2} {2,} {2,5}  ^  $
 
 Repetitions may be lazy. Letters keep their case (llama-quantize lower-cases a pattern, so that its `\\D`
-means `\\d`); `\\d`, `\\w` and `\\s` are about ASCII. No look-around, back-references, word boundaries or
-flags.
+means `\\d`); `\\d`, `\\w`, `\\s` and sets such as `[:digit:]` are about ASCII. No look-around, back-references, word
+boundaries, flags, or `[[=a=]]` and `[[.a.]]`.
 """
 
 from __future__ import annotations
@@ -38,6 +38,22 @@ _MAX_TEXTS = 32
 
 _CLASSES = {"d": frozenset(string.digits), "w": frozenset(string.ascii_letters + string.digits + "_")}
 _CLASSES["s"] = frozenset(" \t\n\r\f\v")
+_SETS = {
+    "alnum": frozenset(string.ascii_letters + string.digits),
+    "alpha": frozenset(string.ascii_letters),
+    "blank": frozenset(" \t"),
+    "cntrl": frozenset(map(chr, (*range(32), 127))),
+    "digit": frozenset(string.digits),
+    "graph": frozenset(map(chr, range(33, 127))),
+    "lower": frozenset(string.ascii_lowercase),
+    "print": frozenset(map(chr, range(32, 127))),
+    "punct": frozenset(string.punctuation),
+    "space": _CLASSES["s"],
+    "upper": frozenset(string.ascii_uppercase),
+    "xdigit": frozenset(string.hexdigits),
+    **_CLASSES,
+}
+"""Sets by their names in [ ], as in C++ (std::regex_traits::lookup_classname), in the locale "C"."""
 _SPECIAL = frozenset("\\^$.*+?()[]{}|")
 _CONTROLS = {"n": "\n", "t": "\t", "r": "\r", "f": "\f", "v": "\v"}
 
@@ -369,27 +385,42 @@ class _Parser:
 
     def _class(self) -> _Chars:
         negated = self._take("^")
-        chars: set[str] = set()
+        found = _Chars(frozenset())
         while not self._take("]"):
             first = self._class_item()
             if self._text.startswith("-", self._at) and not self._text.startswith("-]", self._at):
                 self._at += 1
                 last = self._class_item()
-                if len(first) > 1 or len(last) > 1 or not "\0" < min(first) <= min(last) < "\x80":
+                ends = [min(it.chars) for it in (first, last) if len(it.chars) == 1 and not it.negated]
+                if len(ends) < 2 or not "\0" < ends[0] <= ends[1] < "\x80":
                     raise self._error("a range in [ ] that isn't like a-z")
-                chars.update(map(chr, range(ord(min(first)), ord(min(last)) + 1)))
-            else:
-                chars |= first
-        return _Chars(frozenset(chars), negated)
+                first = _Chars(frozenset(map(chr, range(ord(ends[0]), ord(ends[1]) + 1))))
+            found = _either(found, first)
+        return _Chars(found.chars, negated is not found.negated)
 
-    def _class_item(self) -> frozenset[str]:
+    def _class_item(self) -> _Chars:
         char = self._next("a [ that isn't closed")
-        if char != "\\":
-            return frozenset(char)
-        escaped = self._escape()
-        if escaped.negated:
-            raise self._error("\\D, \\W or \\S inside [ ]", "list the characters")
-        return escaped.chars
+        if char == "[" and (sign := self._text[self._at : self._at + 1]) in (":", "=", "."):
+            return self._named_set(sign)
+        return _Chars(frozenset(char)) if char != "\\" else self._escape()
+
+    def _named_set(self, sign: str) -> _Chars:
+        """`[:digit:]` within brackets."""
+        end = self._text.find(f"{sign}]", self._at + 1)
+        if end < 0:
+            raise self._error(f"a [{sign} that isn't closed by {sign}]", "write \\[ for the character itself")
+        name = self._text[self._at + 1 : end]
+        self._at = end + 2
+        if sign != ":":
+            kind = "equivalence class" if sign == "=" else "collating element"
+            raise self._error(
+                f"[{sign}{name}{sign}], an {kind}".replace("an c", "a c"), "write the characters"
+            )
+        if (chars := _SETS.get(name.lower())) is None:  # C++ takes capitals, too
+            raise self._error(
+                f"there is no set [:{name[:20]}:]", "known are " + " ".join(it for it in _SETS if len(it) > 1)
+            )
+        return _Chars(chars)
 
     def _take(self, char: str) -> bool:
         if self._text.startswith(char, self._at):
@@ -408,6 +439,16 @@ class _Parser:
             f"the regular expression {_short(self._text)} can't be read: {what} (character {self._at})",
             remedy,
         )
+
+
+def _either(one: _Chars, other: _Chars) -> _Chars:
+    """What is in one set or in the other."""
+    if one.negated and other.negated:
+        return _Chars(one.chars & other.chars, negated=True)
+    if one.negated or other.negated:
+        without, plain = (one, other) if one.negated else (other, one)
+        return _Chars(without.chars - plain.chars, negated=True)
+    return _Chars(one.chars | other.chars)
 
 
 def _is_number(text: str) -> bool:

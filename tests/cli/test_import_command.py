@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from support.zoo import write_model
+from support.zoo import write_importance, write_model
 
 from quantrecipe.cli.app import app
 from quantrecipe.model.open import open_model
+from quantrecipe.model.shapes import open_shapes
 from quantrecipe.output.apply import apply_plan
 from quantrecipe.plan.make import make_plan
 from quantrecipe.recipe.load import load_recipe
@@ -158,3 +160,68 @@ def test_sources_that_are_none(tmp_path: Path) -> None:
     assert run("import", Path(__file__).parents[2] / "examples/tiny-code").stderr.startswith("error: ")
     need = run("import", ZOO / "llama-32.json", "--from", "tensor-type-file")
     assert "Say with --base what llama-quantize is called with" in need.stderr
+
+
+RECORDER = """#!/bin/sh
+for word in "$@"; do printf '%s\\0' "$word"; done > "$RECORDED"
+for word in "$@"; do case "$word" in *.gguf) [ -e "$word" ] || echo "$word" >> "$MISSING";; esac; done
+"""
+
+
+@pytest.mark.parametrize("folder", ["my models", "it's $HOME", '"quoted"', "-pure", "a;b&c|d", "ünï (1)"])
+def test_an_exported_command_runs_where_it_was_written(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: Path
+) -> None:
+    """By a real shell, with a program that records its arguments in llama-quantize's place."""
+    (tmp_path / folder).mkdir()
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/llama-quantize").write_text(RECORDER)
+    (tmp_path / "bin/llama-quantize").chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    model = Path(folder) / "a model-BF16.gguf"
+    model.write_bytes((files / "model.gguf").read_bytes())
+    matrix = write_importance(open_shapes(ZOO / "llama-8-small.json"), Path(folder) / "im 1.gguf")
+    Path("mix.yaml").write_text(
+        "quantrecipe: 1\nname: mix\nextends: llama.cpp/Q4_K_M\nmetadata: {general.author: \"Ann $1 'A' %\"}\n"
+        "rules: [{tensors: attn_v, layers: first 2, type: Q8_0, why: x}]\n"
+    )
+    made = run(
+        "export", "mix.yaml", "--model", model, "--imatrix", matrix, "--to", "llama-quantize", "-o", "e.sh"
+    )
+    assert made.exit_code == 0, made.output
+    assert f"its paths start from this folder, so run it here: {tmp_path}" in " ".join(made.stderr.split())
+    env = {
+        "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",
+        "RECORDED": str(tmp_path / "args"),
+        "MISSING": str(tmp_path / "missing"),
+    }
+    subprocess.run(["sh", "e.sh"], env=env, check=True)
+    words = (tmp_path / "args").read_bytes().decode().split("\0")[:-1]
+    assert words[:2] == ["--imatrix", str(matrix)]
+    assert "general.author=str:Ann $1 'A' %" in words
+    assert words[-1] == "Q4_K_M"
+    assert [Path(word).name for word in words[-3:-1]] == ["a model-BF16.gguf", "a model-mix.gguf"]
+    assert Path(words[-3]) == model
+    assert not words[-3].startswith("-")
+    assert (tmp_path / "missing").read_text() == f"{words[-2]}\n", "all but the output are there"
+
+
+@pytest.mark.parametrize("shell", ["cmd", "powershell"])
+def test_exported_for_windows_and_back(shell: str, tmp_path: Path) -> None:
+    """The dialect is told by how the command is written, also where its name doesn't show it."""
+    recipe = tmp_path / "mix.yaml"
+    recipe.write_text(
+        "quantrecipe: 1\nname: mix\nextends: llama.cpp/Q4_K_M\nmetadata: {general.author: 'Ann \"A\" O''Hara'}\n"
+        "rules: [{tensors: 'attn_{k,v}', layers: first 3, type: Q8_0, why: x}]\n"
+    )
+    out = tmp_path / "command.txt"
+    model = ZOO / "qwen3moe-48.json"
+    made = run("export", recipe, "--model", model, "--to", "llama-quantize", "--shell", shell, "-o", out)
+    assert made.exit_code == 0, made.output
+    assert {"cmd": " ^\n", "powershell": " `\n"}[shell] in out.read_text()
+    back = run("import", out, "--model", model)
+    assert back.exit_code == 0, back.output
+    assert 'metadata: {general.author: Ann "A" O\'Hara}\n' in back.stdout
+    assert "tensors: attn_{k,v}\n    layers: first 3\n    type: Q8_0\n" in back.stdout
+    refused = run("export", recipe, "--model", model, "--to", "tool-suite", "--shell", shell)
+    assert "--shell is for commands" in refused.stderr

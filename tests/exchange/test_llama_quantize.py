@@ -90,11 +90,11 @@ def test_the_type_stands_behind_the_files(command: str, mixture: str) -> None:
         ("llama-quantize --frobnicate in.gguf Q4_0", "'--frobnicate' isn't an option"),
         ("llama-quantize --tensor-type", "--tensor-type has no value"),
         ("llama-quantize --tensor-type attn_v in.gguf Q4_0", "'attn_v' isn't like REGEX=TYPE"),
-        ("llama-quantize 'in.gguf Q4_0", "can't be read: No closing quotation"),
+        ("llama-quantize 'in.gguf Q4_0", "command:1: the quotation ' is opened here and never closed"),
         ("llama-quantize --prune-layers x in.gguf Q4_0", "'x' is no layer"),
         ("llama-quantize --override-kv a=b in.gguf Q4_0", "isn't like KEY=TYPE:VALUE"),
         ("llama-quantize --tensor-type-file /dev/null in.gguf Q4_0", "there is no such file"),
-        ("", "doesn't end in a type"),
+        ("", "there is no command of llama-quantize in it"),
     ],
 )
 def test_what_is_not_understood_is_said(command: str, what: str) -> None:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
 
 from quantrecipe.errors import QuantrecipeError
-from quantrecipe.model.model import Model
 from quantrecipe.output.verify.produced import Produced
 from quantrecipe.output.verify.verification import Check, Finding
-from quantrecipe.plan.assign import Choice, choose_format
+from quantrecipe.plan.assign import Choice
 from quantrecipe.plan.metadata import IMPORTANCE_DIGEST, RECIPE, RECIPE_DIGEST
-from quantrecipe.plan.resolve import Decision, resolve
+from quantrecipe.plan.recorded import choices_of, why_unknown
 from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry
 from quantrecipe.tensor import TensorInfo
 
-__all__ = ["check_types", "choices_of", "embedded_recipe", "type_findings"]
+__all__ = ["check_types", "embedded_recipe", "type_findings"]
 
 
 def embedded_recipe(produced: Produced, registry: Registry) -> tuple[Recipe | None, Check]:
@@ -40,56 +38,11 @@ def embedded_recipe(produced: Produced, registry: Registry) -> tuple[Recipe | No
     return recipe, Check.of("recipe", f"{recipe.name!r}, {len(recipe.rules)} rules", findings)
 
 
-def choices_of(
-    recipe: Recipe,
-    model: Model,
-    registry: Registry,
-    *,
-    has_importance: bool,
-    covered: Callable[[TensorInfo], bool],
-    stored: Mapping[str, TensorInfo],
-) -> dict[str, Choice]:
-    """By tensor of the model. PlanError where the recipe doesn't go with it.
-
-    stored: what the file has, in its order, which is that in which tensors are ranked. Where the recipe leaves the
-            choice among types, the file says which it was
-    """
-    places = {name: place for place, name in enumerate(stored)}
-    order = sorted(model.tensors, key=lambda tensor: places.get(tensor.name, len(places)))
-    decisions = resolve(recipe, model, has_importance=has_importance, covered=covered, order=order)
-    return {
-        decision.tensor.name: _choice(decision, recipe, model, registry, stored.get(decision.tensor.name))
-        for decision in decisions
-    }
-
-
-def _choice(
-    decision: Decision, recipe: Recipe, model: Model, registry: Registry, stored: TensorInfo | None
-) -> Choice:
-    """What the decision comes to; of several open types the one that comes to what is stored, else the first."""
-    rule = decision.rule
-    types = rule.choose if rule is not None and rule.choose else (decision.type,)
-    choices = [
-        choose_format(
-            replace(decision, type=type_), recipe, model, registry, strict=False, allow_requantize=True
-        )
-        for type_ in types
-    ]
-    fitting = (choice for choice in choices if stored and choice.format.spec.name == stored.dtype)
-    return next(fitting, choices[0])
-
-
 def check_types(produced: Produced, recipe: Recipe | None, registry: Registry) -> Check:
     """The types in the file against the recipe, from the file alone."""
     if recipe is None:
         return Check.skipped("types", "there is no recipe to hold the types against")
-    if recipe.prune is not None:
-        return Check.skipped(
-            "types", "layers were pruned, so only the source can tell what the recipe makes of it"
-        )
-    conditions = [*(rule.when for rule in recipe.rules), *(entry.when for entry in recipe.keep)]
-    if any("covered" in when.names for when in conditions if when is not None):
-        why = "the recipe asks which tensors importance covers: give --source and --imatrix"
+    if why := why_unknown(recipe):
         return Check.skipped("types", why)
     tensors = {tensor.name: tensor for tensor in produced.model.tensors}
     try:

@@ -22,7 +22,8 @@ class Produced:
     """A file, or all shards of one.
 
     model:     what is in it, as a model; its tensors in the order of the files
-    encodings, sources, data: recorded digests by tensor; empty where the file doesn't record them
+    encodings, sources, data: recorded digests by tensor; empty where the file doesn't record them, or of tensors that
+               it doesn't have any more
     """
 
     path: Path
@@ -69,9 +70,9 @@ def read_produced(path: Path, registry: Registry) -> Produced:
 
 
 def _digests(header: GGUFHeader, key: str, names: list[str]) -> dict[str, str]:
-    """By tensor; {} where the file doesn't have them."""
+    """By tensor; {} where the file doesn't have them, or where tensors were added or removed since."""
     value = header.metadata.get(key)
-    if value is None:
+    if value is None or (_is_list(header, key) and {len(names)}.isdisjoint(_lengths(header))):
         return {}
     if value.item_type is not ValueType.STRING or len(value) != len(names):
         count = len(value) if value.type in (ValueType.ARRAY, ValueType.STRING) else 1
@@ -80,3 +81,13 @@ def _digests(header: GGUFHeader, key: str, names: list[str]) -> dict[str, str]:
             what, "the header is damaged: fetch the file again, or make it again", file=header.path
         )
     return dict(zip(names, map(str, value.decode()), strict=True))
+
+
+def _is_list(header: GGUFHeader, key: str) -> bool:
+    return header.metadata[key].item_type is ValueType.STRING
+
+
+def _lengths(header: GGUFHeader) -> set[int]:
+    """How many tensors the recorded lists are about. One that differs from the others is damage."""
+    keys = (ENCODINGS, SOURCE_HASHES, DATA_HASHES)
+    return {len(header.metadata[key]) for key in keys if key in header.metadata and _is_list(header, key)}

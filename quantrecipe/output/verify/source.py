@@ -9,7 +9,7 @@ from quantrecipe.errors import PlanError
 from quantrecipe.gguf.values import GGUFValue
 from quantrecipe.importance import Importance
 from quantrecipe.model.model import Model
-from quantrecipe.output.verify.expected import choices_of, type_findings
+from quantrecipe.output.verify.expected import type_findings
 from quantrecipe.output.verify.produced import Produced
 from quantrecipe.output.verify.verification import Check, Finding
 from quantrecipe.plan.assign import Choice
@@ -19,6 +19,7 @@ from quantrecipe.plan.importance import selected_importance
 from quantrecipe.plan.metadata import IMPORTANCE_DIGEST, OURS, PLAN_DIGEST, build_metadata
 from quantrecipe.plan.plan import Assignment
 from quantrecipe.plan.prune import prune
+from quantrecipe.plan.recorded import choices_of
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry
 

@@ -33,6 +33,7 @@ from quantrecipe.output.verify.verification import Check, Finding, Verification
 from quantrecipe.output.warm import compile_kernels
 from quantrecipe.plan.lock import Lock
 from quantrecipe.plan.plan import Plan
+from quantrecipe.plan.recorded import recorded_recipe
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry, load_registry
 
@@ -76,6 +77,7 @@ class _Run:
         self._registry = registry
         self._threads = threads
         self._progress = progress
+        self._rewritten = False
 
     def verify(
         self,
@@ -88,6 +90,16 @@ class _Run:
         started = time.perf_counter()
         produced = self._produced
         self._require_something(source, given, lock)
+        recorded = recorded_recipe(produced.model, self._registry)
+        self._rewritten = recorded is not None and recorded.rewritten
+        if recorded is not None and (recorded.wrong or recorded.removed) and recorded.rewritten:
+            # Whatever else the file says of itself is about what it was before: that needs no sentence for each tensor.
+            finding = Finding(what=recorded.sentence, file=produced.path)
+            skipped = Check.skipped("payload", "what it records is about the file that it was")
+            checks = [Check.of("recipe", "against the types in the file", [finding]), skipped]
+            if lock is not None:
+                checks.append(check_lock(produced, lock))
+            return self._verification(checks, (), 0, started)
         recipe, recipe_check = embedded_recipe(produced, self._registry)
         checks = [check_header(produced), recipe_check]
         if recipe is not None and given is not None and recipe.digest != given.digest:
@@ -111,10 +123,15 @@ class _Run:
         if source is not None:
             checks += self._source_checks(origin, changed, damaged, remade, mismatches)
         read += self._hashed_bytes(origin)
+        return self._verification(checks, remade, read, started)
+
+    def _verification(
+        self, checks: list[Check], remade: tuple[str, ...], read: int, started: float
+    ) -> Verification:
         return Verification(
-            path=produced.path,
-            files=tuple(shard.path for shard in produced.shards),
-            claims=produced.has_provenance,
+            path=self._produced.path,
+            files=tuple(shard.path for shard in self._produced.shards),
+            claims=self._produced.has_provenance,
             checks=tuple(checks),
             requantized=remade,
             read=read,
@@ -190,6 +207,12 @@ class _Run:
         findings = [
             damage(produced, registry, name, digest, mismatches.get(name)) for name, digest in damaged.items()
         ]
+        if self._rewritten and len(findings) > 1:
+            what = (
+                f"the data of {len(findings)} of {len(produced.data)} tensors isn't what was written, e.g. of "
+                f"{next(iter(damaged))}: another program has changed it since"
+            )
+            findings = [Finding(what=what, file=produced.path)]
         findings += gap_findings(produced, reader)
         nbytes = sum(shard.file_size - shard.data_start for shard in produced.shards)
         return Check.of("payload", f"{nbytes:,} bytes of data in {len(produced.data)} tensors", findings)

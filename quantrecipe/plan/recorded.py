@@ -1,0 +1,191 @@
+"""The recipe that a file of quantrecipe's own carries, held against the types that the file has.
+
+Other programs copy metadata along: a BF16 file of ours that llama-quantize makes a Q4_K_M of still carries the recipe
+for BF16, and the hashes with it. So nothing that is recorded is believed before the types were looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from quantrecipe.errors import QuantrecipeError
+from quantrecipe.gguf.header import GGUFHeader
+from quantrecipe.gguf.values import ValueType
+from quantrecipe.model.gguf_file import read_gguf_shards
+from quantrecipe.model.model import Model
+from quantrecipe.plan.assign import Choice, choose_format
+from quantrecipe.plan.header_hashes import HEADER_HASHES, header_hashes
+from quantrecipe.plan.metadata import ENCODINGS, IMPORTANCE_DIGEST, RECIPE
+from quantrecipe.plan.resolve import Decision, resolve
+from quantrecipe.recipe.load import load_recipe_text
+from quantrecipe.recipe.recipe import Recipe
+from quantrecipe.registry import Registry
+from quantrecipe.tensor import TensorInfo
+
+__all__ = ["Recorded", "choices_of", "recorded_recipe", "why_unknown"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recorded:
+    """What a file says that it was made with.
+
+    text:      the recipe
+    wrong:     tensors that have another type than it gives them: name, type, and the type that it gives
+    total:     how many tensors the file has
+    recorded:  how many it had when it was written; None where that isn't recorded
+    rewritten: True where another program has written the header since
+    unknown:   why the recipe couldn't be held against the types; "" where it could
+    """
+
+    text: str
+    wrong: tuple[tuple[str, str, str], ...] = ()
+    total: int = 0
+    recorded: int | None = None
+    rewritten: bool = False
+    unknown: str = ""
+
+    @property
+    def removed(self) -> bool:
+        """True where tensors were added or removed since, so that recorded hashes belong to none of them."""
+        return self.recorded not in (None, self.total)
+
+    @property
+    def outdated(self) -> bool:
+        """True where the recipe isn't that of the types; also where nobody can say, and the header was rewritten."""
+        return bool(self.wrong) or (self.rewritten and bool(self.unknown))
+
+    @property
+    def sentence(self) -> str:
+        """What has become of the recipe; "" where all is as it was written."""
+        if self.wrong:
+            name, type_, wanted = self.wrong[0]
+            by = "another program has quantized it since" + ("" if self.rewritten else ", or it is damaged")
+            differ = (
+                "1 tensor differs"
+                if len(self.wrong) == 1
+                else f"{len(self.wrong)} of {self.total} tensors differ"
+            )
+            return (
+                f"the file's types aren't those of the recorded recipe: {by} "
+                f"({differ}, e.g. {name} is {type_} where the recipe makes it {wanted})"
+            )
+        if not self.rewritten:
+            return ""
+        if self.removed:
+            what = f"another program has added or removed tensors since (it had {self.recorded}, now {self.total})"
+        else:
+            what = "another program has written its header anew since"
+        if self.unknown:
+            return f"{what}, and whether the recorded recipe is still true can't be said: {self.unknown}"
+        return f"{what}; its types are still those of the recorded recipe"
+
+
+def recorded_recipe(model: Model, registry: Registry) -> Recorded | None:
+    """The recipe in a GGUF; None where there is none."""
+    value = model.metadata.get(RECIPE)
+    if value is None or value.type is not ValueType.STRING:
+        return None
+    text = str(value.decode())
+    encodings = model.metadata.get(ENCODINGS)
+    count = len(encodings) if encodings is not None and encodings.type is ValueType.ARRAY else None
+    changes = [_changes(shard) for shard in read_gguf_shards(model.path)]
+    removed = count not in (None, len(model.tensors))
+    found = Recorded(
+        text=text,
+        total=len(model.tensors),
+        recorded=count,
+        rewritten=removed or any(it is not None and it > 1 for it in changes),
+    )
+    if not removed and not any(it is None or it for it in changes):
+        return found  # every type is the one that was written
+    try:
+        recipe = load_recipe_text(text, file=f"{model.path.name}:recipe", registry=registry)
+    except QuantrecipeError as error:
+        return replace(found, unknown=f"it doesn't load ({error.problems[0].what})")
+    if why := why_unknown(recipe):
+        return replace(found, unknown=why)
+    stored = {tensor.name: tensor for tensor in model.tensors}
+    try:
+        choices = choices_of(
+            recipe,
+            model,
+            registry,
+            has_importance=IMPORTANCE_DIGEST in model.metadata,
+            covered=lambda tensor: False,
+            stored=stored,
+        )
+    except QuantrecipeError as error:
+        return replace(found, unknown=error.problems[0].what)
+    wrong = [
+        (name, stored[name].dtype, choice.format.spec.name)
+        for name, choice in choices.items()
+        if stored[name].dtype != choice.format.spec.name
+    ]
+    return replace(found, wrong=tuple(wrong))
+
+
+def why_unknown(recipe: Recipe) -> str:
+    """Why a file alone can't tell whether it has the types that the recipe gives; "" where it can."""
+    if recipe.prune is not None:
+        return "layers were pruned, so only the source can tell what the recipe makes of it"
+    conditions = [*(rule.when for rule in recipe.rules), *(entry.when for entry in recipe.keep)]
+    if any("covered" in when.names for when in conditions if when is not None):
+        return "the recipe asks which tensors importance covers: give --source and --imatrix"
+    return ""
+
+
+def _changes(header: GGUFHeader) -> int | None:
+    """How many lines of the header aren't those that were hashed, as far as that is quick to say: those of tensors, and
+    two or more where there are more or fewer lines. None without hashes, which the first versions didn't record.
+
+    A single line that differs is what damage looks like; a program that writes a header changes several.
+    """
+    value = header.metadata.get(HEADER_HASHES)
+    if value is None or value.item_type is not ValueType.STRING:
+        return None
+    recorded = value.decode()
+    found = header_hashes({}, header.tensors)
+    if not isinstance(recorded, list) or len(recorded) != len(header.metadata) - 1 + len(found):
+        return len(found) + 2
+    entries = recorded[len(recorded) - len(found) :]
+    return sum(before != now for before, now in zip(entries, found, strict=True))
+
+
+def choices_of(
+    recipe: Recipe,
+    model: Model,
+    registry: Registry,
+    *,
+    has_importance: bool,
+    covered: Callable[[TensorInfo], bool],
+    stored: Mapping[str, TensorInfo],
+) -> dict[str, Choice]:
+    """By tensor of the model. PlanError where the recipe doesn't go with it.
+
+    stored: what the file has, in its order, which is that in which tensors are ranked. Where the recipe leaves the
+            choice among types, the file says which it was
+    """
+    places = {name: place for place, name in enumerate(stored)}
+    order = sorted(model.tensors, key=lambda tensor: places.get(tensor.name, len(places)))
+    decisions = resolve(recipe, model, has_importance=has_importance, covered=covered, order=order)
+    return {
+        decision.tensor.name: _choice(decision, recipe, model, registry, stored.get(decision.tensor.name))
+        for decision in decisions
+    }
+
+
+def _choice(
+    decision: Decision, recipe: Recipe, model: Model, registry: Registry, stored: TensorInfo | None
+) -> Choice:
+    """What the decision comes to; of several open types the one that comes to what is stored, else the first."""
+    rule = decision.rule
+    types = rule.choose if rule is not None and rule.choose else (decision.type,)
+    choices = [
+        choose_format(
+            replace(decision, type=type_), recipe, model, registry, strict=False, allow_requantize=True
+        )
+        for type_ in types
+    ]
+    fitting = (choice for choice in choices if stored and choice.format.spec.name == stored.dtype)
+    return next(fitting, choices[0])

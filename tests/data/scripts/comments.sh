@@ -1,0 +1,2 @@
+# llama-quantize a b Q4_0
+llama-quantize a#b 'c # d' Q4_0 # llama-quantize

@@ -1,0 +1,2 @@
+set -- x 'y z'
+llama-quantize "$@" $1 ${2} Q4_0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from quantrecipe.cli.budget_options import KV_TYPES
-from quantrecipe.cli.byte_size import ByteSize
+from quantrecipe.cli.byte_size import MemorySize, Tokens
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.help import SETTINGS, examples
 
@@ -32,15 +32,15 @@ __all__ = ["command"]
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option(
     "--vram",
-    type=ByteSize(),
+    type=MemorySize(),
     metavar="SIZE",
     help="Memory of the GPU. [default: of the one here; of several, all together]",
 )
 @click.option("--no-gpu", is_flag=True, help="As if there were no GPU.")
-@click.option("--ram", type=ByteSize(), metavar="SIZE", help="Main memory. [default: what is free here]")
+@click.option("--ram", type=MemorySize(), metavar="SIZE", help="Main memory. [default: what is free here]")
 @click.option(
     "--context",
-    type=click.IntRange(min=1),
+    type=Tokens(),
     default=8192,
     show_default=True,
     metavar="TOKENS",

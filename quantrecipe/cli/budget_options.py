@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from quantrecipe.cli.byte_size import ByteSize
+from quantrecipe.cli.byte_size import FileSize, MemorySize, Tokens
 
 if TYPE_CHECKING:
     from quantrecipe.recipe.budget import Budget
@@ -37,7 +37,10 @@ def budget_options(command: F) -> F:
 
     decorators = (
         click.option(
-            "--size", type=ByteSize(), metavar="SIZE", help="Let the file have at most SIZE: 5.2GiB."
+            "--size",
+            type=FileSize(),
+            metavar="SIZE",
+            help="Let the file have at most SIZE: 5.2GB (thousands), 5.2GiB.",
         ),
         click.option(
             "--bpw",
@@ -45,18 +48,29 @@ def budget_options(command: F) -> F:
             metavar="BITS",
             help="At most so many bits per weight, over all tensors: 4.5.",
         ),
-        click.option("--vram", type=ByteSize(), metavar="SIZE", help="Fit into SIZE of the GPU's memory."),
         click.option(
-            "--ram", type=ByteSize(), metavar="SIZE", help="Leave at most SIZE of weights to main memory."
+            "--vram",
+            type=MemorySize(),
+            metavar="SIZE",
+            help="Fit into SIZE of the GPU's memory: 8GiB; 8GB and 8 mean the same.",
         ),
         click.option(
-            "--active", type=ByteSize(), metavar="SIZE", help="Read at most SIZE of weights for each token."
+            "--ram",
+            type=MemorySize(),
+            metavar="SIZE",
+            help="Leave at most SIZE of weights to main memory: 32GiB; 32GB and 32 mean the same.",
+        ),
+        click.option(
+            "--active",
+            type=FileSize(),
+            metavar="SIZE",
+            help="Read at most SIZE of weights for each token: 3GB (thousands), 3GiB.",
         ),
         click.option(
             "--context",
-            type=click.IntRange(min=1),
+            type=Tokens(),
             metavar="TOKENS",
-            help="With --vram: tokens that the KV cache holds.  [default: 4096]",
+            help="With --vram: tokens that the KV cache holds: 8192, or 8k.  [default: 4096]",
         ),
         click.option(
             "--kv",

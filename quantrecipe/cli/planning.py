@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from quantrecipe.cli.budget_options import budget_options
-from quantrecipe.cli.byte_size import ByteSize
+from quantrecipe.cli.byte_size import FileSize
 from quantrecipe.cli.context import Context
 from quantrecipe.cli.settings import load_recipes, settings_option
 
@@ -77,9 +77,9 @@ def plan_options(command: F) -> F:
         ),
         click.option(
             "--split-max-size",
-            type=ByteSize(),
+            type=FileSize(),
             metavar="SIZE",
-            help="Split into files of at most SIZE: 48G, 500M.",
+            help="Split into files of at most SIZE: 48G, 500M (thousands); 4.5GiB.",
         ),
         click.option(
             "--split-max-tensors",

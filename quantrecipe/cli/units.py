@@ -1,17 +1,10 @@
-"""Numbers as people read them: bytes, weights, time. Units are SI where they say MB, binary where they say MiB."""
+"""Numbers as people read them: weights, time; bytes as `quantrecipe.units` has them."""
 
 from __future__ import annotations
 
+from quantrecipe.units import bytes_text
+
 __all__ = ["bytes_text", "count_text", "duration_text"]
-
-
-def bytes_text(nbytes: float) -> str:
-    """4_920_000_000 → "4.58 GiB": binary units, as file managers and llama.cpp show them."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(nbytes) < 1024:
-            return f"{nbytes:.0f} {unit}" if unit == "B" else f"{nbytes:.2f} {unit}"
-        nbytes /= 1024
-    return f"{nbytes:.2f} TiB"
 
 
 def count_text(weights: float) -> str:

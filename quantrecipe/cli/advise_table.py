@@ -1,50 +1,112 @@
-"""The options that a machine has with a model, as a person reads them."""
+"""The options that a machine has with models, as a person reads them: laid out for the width that there is.
+
+A line for each recipe and way of running, amounts in GiB; what doesn't fit gets a second line with by how much, and
+what would make it fit. Columns that don't fit into the width are left out whole, and no cell is cut.
+"""
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from rich import box
-from rich.console import Group as Lines
-from rich.console import RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.spending_table import loss_text
-from quantrecipe.cli.units import bytes_text
-from quantrecipe.fit.advise import Advice, Option, Room
+from quantrecipe.cli.units import bytes_text, count_text
+from quantrecipe.fit.advise import Advice, Option, Pick, Room
 from quantrecipe.memory.device import Settings, reserved
+from quantrecipe.memory.footprint import Footprint
 from quantrecipe.memory.machine import Machine
+from quantrecipe.model.model import Model
+from quantrecipe.units import memory_text, tokens_text
 
-__all__ = ["plain_advice", "render_advice"]
+__all__ = ["Advised", "plain_advice", "render_advice"]
 
-_STYLES = {"gpu": "green", "experts beside it": "", "some layers": "yellow", "cpu": "yellow", "no": "dim"}
+_GIB = 1 << 30
+_LONGEST_NAME = 16  # longer ones get a line of their own, so that the columns fit into 80
+_WHERE = {
+    "gpu": "all on the GPU",
+    "experts beside it": "with the experts in main memory (--cpu-moe)",
+    "some layers": "with {layers} of {of} layers on the GPU (-ngl {layers})",
+    "cpu": "on the CPU",
+}
+_USES = {"code": "code", "chat": "chat", "long context": "long contexts"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Advised:
+    """A model, as it was named, and the advice."""
+
+    name: str
+    model: Model
+    advice: Advice
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Column:
+    """`rank`: the highest goes first where there is no room."""
+
+    heading: str
+    width: int
+    rank: int = 0
+
+
+_COLUMNS = (
+    _Column(heading="bits", width=6, rank=1),
+    _Column(heading="est. loss", width=11),
+    _Column(heading="file", width=8, rank=3),
+    _Column(heading="weights", width=9),
+    _Column(heading="KV", width=7),
+    _Column(heading="compute", width=9),
+    _Column(heading="total", width=8),
+    _Column(heading="left", width=8),
+    _Column(heading="RAM", width=8, rank=0),
+    _Column(heading="longest", width=11, rank=2),
+    _Column(heading="", width=5),
+)
 
 
 def render_advice(
-    advice: Advice, machine: Machine, room: Room, settings: Settings, model: str, *, given: bool
-) -> RenderableType:
-    """The machine, the table, and what to take. `given`: the GPU was said, not found."""
-    parts: list[RenderableType] = [_machine(machine, room, settings, given=given), _table(advice)]
-    if advice.picks:
-        parts += [_picks(advice), Text()]
-    else:
-        parts.append(Text("nothing fits: allow more memory, or take a smaller model", style="yellow"))
-    said = (
-        f"loss: expected KL divergence in nats, by {advice.source}; GPU, memory: what it takes of them; "
-        "a token: bytes that are read for each; tokens: the longest context that runs this way"
-    )
-    parts.append(Text(said, style="dim"))
-    if any(option.name == "fitted" for option in advice.options):
-        parts.append(
-            Text(f"fitted: quantrecipe fit {printable(model)}{_fit_options(room, settings)}", style="dim")
+    advised: Sequence[Advised],
+    machine: Machine,
+    room: Room,
+    settings: Settings,
+    *,
+    given: bool,
+    width: int | None,
+) -> list[Text]:
+    """The machine, and for each model its table and what to take. `given`: the GPU was said, not found.
+
+    `width`: columns; None: as many as it takes, and paragraphs on one line. One Text for each line.
+    """
+    lines = _paragraph(_machine(machine, room, settings, given=given), width)
+    for it in advised:
+        lines += ["", *_heading(it, settings, width), *_table(it, room, settings, width), ""]
+        lines += _picks(it, room, settings, width)
+    if len(advised) > 1:
+        said = (
+            "The losses of different models can't be compared: each is how far a file is from its own model without "
+            "quantization, and says nothing of how good that model is. To choose between models, ask both your own "
+            "questions, or trust a benchmark of both files; docs/which-file.md has what was published."
         )
-    return Lines(*parts)
+        lines += ["", *_paragraph(said, width)]
+    return [
+        line if isinstance(line, Text) else Text(line)
+        for line in [*lines, "", *_legend(advised, room, width)]
+    ]
 
 
-def plain_advice(advice: Advice, machine: Machine, room: Room, settings: Settings) -> dict[str, Any]:
-    """Plain data for machines."""
+def plain_advice(
+    advised: Sequence[Advised], machine: Machine, room: Room, settings: Settings
+) -> dict[str, Any]:
+    """Plain data for machines; the first model's advice stands at the top, too, as it did when there was only one."""
+    models = [_plain_model(it) for it in advised]
+    top = (
+        {key: models[0][key] for key in ("layers", "source", "options", "picks")} if len(models) == 1 else {}
+    )
     return {
         "machine": {
             "gpus": [
@@ -58,86 +120,279 @@ def plain_advice(advice: Advice, machine: Machine, room: Room, settings: Setting
         "room": {"gpu": room.gpu, "reserved": reserved(room.gpu), "ram": room.ram},
         "context": settings.context,
         "kv": settings.kv,
+        **top,
+        "models": models,
+    }
+
+
+def _plain_model(it: Advised) -> dict[str, Any]:
+    advice = it.advice
+    return {
+        "model": it.name,
+        "weights": _weights(it.model),
         "layers": advice.layers,
+        "trained_context": advice.trained,
         "source": advice.source,
         "options": [_plain(option) for option in advice.options],
         "picks": [{"use": pick.use, "option": pick.option.name, "why": pick.why} for pick in advice.picks],
+        "left_out": dict(advice.left_out),
     }
 
 
 def _plain(option: Option) -> dict[str, Any]:
     return {
         "name": option.name,
+        "recipe": option.recipe or None,
         "nbytes": option.nbytes,
         "bits_per_weight": round(option.bits_per_weight, 4),
         "loss": float(f"{option.loss:.6g}"),
+        "needs_imatrix": option.needs_imatrix,
+        "experiment": option.experiment,
+        "slow": {device: list(types) for device, types in option.slow.items()},
+        "refused": {device: list(types) for device, types in option.refused.items()},
         "way": option.way,
         "gpu_layers": option.layers,
         "gpu_nbytes": option.gpu,
         "ram_nbytes": option.ram,
         "active_nbytes": option.active,
         "max_context": option.context,
+        "runs": [run.to_json() for run in option.runs],
+        "best": None if option.best is None else option.best.to_json(),
+        "max_context_whole": option.whole_context,
+        "fits_with_q8_0_kv": option.small_cache is not None,
     }
 
 
-def _machine(machine: Machine, room: Room, settings: Settings, *, given: bool) -> Text:
-    if given or not machine.gpus:
-        gpus = f"a GPU with {bytes_text(room.gpu)}" if room.gpu else "no GPU"
-    else:
-        gpus = ", ".join(f"{printable(gpu.name)} with {bytes_text(gpu.total)}" for gpu in machine.gpus)
-    kept = f" ({bytes_text(reserved(room.gpu))} of it left to the driver)" if room.gpu else ""
-    memory = "of one memory" if room.unified else "of main memory"
-    return Text(
-        f"{gpus}{kept}, {bytes_text(room.ram)} {memory}; context {settings.context:,} tokens, cache {settings.kv}"
-    )
+def _machine(machine: Machine, room: Room, settings: Settings, *, given: bool) -> str:
+    kept = f" ({memory_text(reserved(room.gpu))} of it stays with the driver)" if room.gpu else ""
+    found = ", ".join(f"{printable(gpu.name)} with {memory_text(gpu.total)}" for gpu in machine.gpus)
+    gpus = f"VRAM {memory_text(room.gpu)}" if room.gpu else "no GPU"
+    if not given and len(machine.gpus) == 1:
+        gpus = found
+    elif not given and machine.gpus:
+        gpus += f", of {found}"
+    memory = f"one memory of {memory_text(room.ram)}" if room.unified else f"RAM {memory_text(room.ram)}"
+    return f"{gpus}{kept}, {memory}, context {tokens_text(settings.context)}, KV cache {settings.kv}"
 
 
-def _table(advice: Advice) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("mix", no_wrap=True)
-    for heading in ("file", "bits", "loss"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("runs", no_wrap=True)
-    for heading in ("GPU", "memory", "a token", "tokens"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for option in advice.options:
-        fits = option.way != "no"
-        table.add_row(
-            Text(option.name, "bold" if option.name == "fitted" else ""),
-            bytes_text(option.nbytes),
-            f"{option.bits_per_weight:.2f}",
-            loss_text(option.loss),
-            Text(_way(option, advice.layers), _STYLES[option.way]),
-            bytes_text(option.gpu) if fits and option.gpu else "",
-            bytes_text(option.ram) if fits else "",
-            "" if option.active is None else bytes_text(option.active),
-            f"{option.context:,}" if fits else "",
+def _heading(it: Advised, settings: Settings, width: int | None) -> Iterator[Text | str]:
+    trained = it.advice.trained
+    made = f", made for {tokens_text(trained)}" if trained else ""
+    text = f"{printable(it.name)}: {count_text(_weights(it.model))} weights{made}"
+    yield from (Text(line, "bold") for line in _paragraph(text, width))
+    if trained and settings.context > trained:
+        said = (
+            f"! a context of {tokens_text(settings.context)} is longer than what the model was made for: beyond "
+            f"{trained:,} it answers worse, or not at all, unless its positions are scaled"
         )
-    return table
+        yield from (Text(line, "yellow") for line in _paragraph(said, width))
 
 
-def _way(option: Option, layers: int) -> str:
-    return {
-        "gpu": "on the GPU",
-        "experts beside it": "experts beside it: --cpu-moe",
-        "some layers": f"partly on it: -ngl {option.layers} of {layers}",
-        "cpu": "on the CPU",
-        "no": "doesn't fit",
-    }[option.way]
+def _weights(model: Model) -> int:
+    return sum(tensor.size for tensor in model.tensors)
 
 
-def _picks(advice: Advice) -> Table:
-    table = Table.grid(padding=(0, 2))
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True)
-    table.add_column(ratio=1)
+def _table(it: Advised, room: Room, settings: Settings, width: int | None) -> Iterator[Text | str]:
+    names = [option.name for option in it.advice.options]
+    first = max([14, *(len(name) for name in names if len(name) <= _LONGEST_NAME)])
+    columns = _columns(first, width, gpu=room.gpu > 0)
+    head = " " * first + "".join(f"{column.heading:>{column.width}}" for column in columns)
+    yield Text(head.rstrip(), "dim")
+    for option in it.advice.options:
+        name = printable(option.name)
+        if len(name) > first:
+            yield name
+            name = ""
+        for number, run in enumerate(option.runs):
+            label = name if number == 0 else "  experts in RAM"[:first].ljust(first)
+            yield _row(label.ljust(first), option, run, columns, room, first=number == 0)
+        if option.way == "no" or not any(run.fits for run in option.runs):
+            yield from (Text(line, "dim") for line in _paragraph(_miss(option, it.advice), width, indent=2))
+
+
+def _columns(first: int, width: int | None, *, gpu: bool) -> list[_Column]:
+    columns = [column for column in _COLUMNS if gpu or column.heading != "RAM"]
+    while width is not None and first + sum(column.width for column in columns) > width:
+        least = max(columns, key=lambda column: column.rank)
+        if not least.rank:
+            break
+        columns.remove(least)
+    return columns
+
+
+def _row(
+    label: str, option: Option, run: Footprint, columns: Sequence[_Column], room: Room, *, first: bool
+) -> Text:
+    memory, left = (run.gpu, run.gpu_left) if room.gpu else (run.ram, run.ram_left)
+    style = "" if run.fits else "dim"
+    cells: dict[str, tuple[str, str]] = {
+        "bits": (f"{option.bits_per_weight:.2f}" if first else "", style),
+        "est. loss": (loss_text(option.loss) if first else "", style),
+        "file": (_gib(option.nbytes) if first else "", style),
+        "weights": (_gib(memory.weights), style),
+        "KV": (_gib(memory.cache), style),
+        "compute": (_gib(memory.compute + memory.copies), style),
+        "total": (_gib(memory.total), style),
+        "left": (_signed(left), "green" if left >= 0 else "red"),
+        "RAM": (_gib(run.ram.total), style if run.ram_left >= 0 else "red"),
+        "longest": (_longest(option, run), style),
+        "": ("  " + _notes(option) if first else "", style),
+    }
+    row = Text(label, "bold" if option.name == "fitted" and first else style)
+    for column in columns:
+        text, of = cells[column.heading]
+        row.append(text.ljust(column.width) if not column.heading else text.rjust(column.width), of)
+    row.rstrip()
+    return row
+
+
+def _longest(option: Option, run: Footprint) -> str:
+    """The most tokens that fit in this way, where that is known."""
+    if option.best is not None and option.best.way == run.way:
+        return f"{option.context:,}"
+    return f"{option.whole_context:,}" if run is option.runs[0] and option.whole_context else "-"
+
+
+def _gib(nbytes: int) -> str:
+    return f"{nbytes / _GIB:.2f}"
+
+
+def _signed(nbytes: int) -> str:
+    """What misses never reads as nothing."""
+    text = f"{nbytes / _GIB:+.2f}"
+    return "-0.01" if nbytes < 0 and text in ("-0.00", "+0.00") else text
+
+
+def _notes(option: Option) -> str:
+    marks = (
+        ("m", option.needs_imatrix),
+        ("s", bool(option.slow)),
+        ("x", option.experiment),
+        ("u", bool(option.refused)),
+    )
+    return "".join(mark for mark, holds in marks if holds)
+
+
+def _miss(option: Option, advice: Advice) -> str:
+    """By how much, and what would help."""
+    whole = option.runs[0]
+    on_gpu = whole.way != "cpu"
+    missing, place = (
+        (-whole.gpu_left, "the GPU") if whole.gpu_left < 0 and on_gpu else (-whole.ram_left, "RAM")
+    )
+    helps = []
+    if option.whole_context:
+        helps.append(f"a context of {tokens_text(option.whole_context)}")
+    if option.small_cache is not None:
+        helps.append("--kv q8_0")
+    if option.best is not None and option.best.way != whole.way:
+        helps.append(_where(option, advice).removeprefix("with "))
+    said = f"{max(missing, 1 << 20) / _GIB:.2f} GiB too much for {place}"
+    if option.way == "no" and place == "the GPU" and min(run.ram_left for run in option.runs) < 0:
+        said += ", and RAM doesn't hold the rest"
+    return f"{said}; it runs with {' or with '.join(helps)}" if helps else f"{said}; it doesn't run here"
+
+
+def _where(option: Option, advice: Advice) -> str:
+    return "" if option.way == "no" else _WHERE[option.way].format(layers=option.layers, of=advice.layers)
+
+
+def _picks(it: Advised, room: Room, settings: Settings, width: int | None) -> Iterator[Text | str]:
+    advice = it.advice
+    uses: dict[str, list[Pick]] = {}
     for pick in advice.picks:
-        table.add_row(pick.use, Text(pick.option.name, "bold"), pick.why)
-    return table
+        uses.setdefault(pick.option.name, []).append(pick)
+    for name, picks in uses.items():
+        option = picks[0].option
+        use = f" for {_listed([_USES[pick.use] for pick in picks])}" if picks[0].use else ""
+        lead = f"Take {printable(name)}{use}, {_where(option, advice)}: "
+        why = "; ".join(dict.fromkeys(pick.why for pick in picks))
+        paragraph = _paragraph(f"{lead}{why}.{_caveats(option)}", width)
+        yield Text.assemble((paragraph[0][: len(lead)], "bold"), paragraph[0][len(lead) :])
+        yield from paragraph[1:]
+    if not uses:
+        yield from (Text(line, "yellow") for line in _paragraph(_nothing(advice), width))
+    if any(pick.option.name == "fitted" for pick in advice.picks):
+        yield from (
+            Text(line, "dim") for line in _paragraph(_fit_line(it.name, room, settings), width, indent=2)
+        )
 
 
-def _fit_options(room: Room, settings: Settings) -> str:
-    if not room.gpu:
-        return f" --ram {room.ram}"
+def _caveats(option: Option) -> str:
+    said = ""
+    if option.needs_imatrix:
+        said += " It needs an importance matrix."
+    if option.slow:
+        types = _listed(sorted({name for types in option.slow.values() for name in types}))
+        said += f" {types} {'is' if ' ' not in types else 'are'} slow on {_listed(list(option.slow))}."
+    return said
+
+
+def _nothing(advice: Advice) -> str:
+    running = [option for option in advice.options if option.way != "no"]
+    if any(option.refused for option in running):
+        return "What fits has types that the engine can't run: take another recipe."
+    if running:
+        return (
+            "Only experiments fit here: files of so few bits answer, but not reliably (QR303 in docs/check.md). Take a "
+            "smaller model in more bits, a shorter context, or more memory."
+        )
+    return "Nothing fits: allow more memory or a shorter context, or take a smaller model."
+
+
+def _fit_line(model: str, room: Room, settings: Settings) -> str:
     kv = "" if settings.kv == "f16" else f" --kv {settings.kv}"
-    return f" --vram {room.gpu} --context {settings.context}{kv}"
+    limit = (
+        f"--vram {_exact(room.gpu)} --context {settings.context}{kv}"
+        if room.gpu
+        else f"--ram {_exact(room.ram)}"
+    )
+    return f"fitted is what this makes: quantrecipe fit {printable(model)} {limit}"
+
+
+def _exact(nbytes: int) -> str:
+    return f"{nbytes // _GIB}GiB" if nbytes % _GIB == 0 else f"{nbytes >> 20}MiB"
+
+
+def _legend(advised: Sequence[Advised], room: Room, width: int | None) -> Iterator[Text]:
+    options = [option for it in advised for option in it.advice.options]
+    usable = memory_text(room.gpu - reserved(room.gpu)) if room.gpu else memory_text(room.ram)
+    place = "of the GPU's memory" if room.gpu else "of main memory"
+    said = [
+        f"weights, KV cache, compute buffers, their total: GiB {place}; left: what remains of {usable}"
+        + ("; RAM: GiB of main memory" if room.gpu else ""),
+        f"est. loss: an estimate of the mean KL divergence in nats, by the {advised[0].advice.source}"
+        + ("; nothing was measured on this model" if advised[0].advice.source.startswith("prior") else ""),
+    ]
+    if any(option.needs_imatrix for option in options):
+        said.append("m  needs an importance matrix, and is laid out as if there were one")
+    if any(option.slow for option in options):
+        devices = list(dict.fromkeys(device for option in options for device in option.slow))
+        said.append(f"s  has types that are slow on {_listed(devices)}, by the table of targets (QR402)")
+    if any(option.experiment for option in options):
+        said.append("x  an experiment: fewer bits than Q2_K, so that answers aren't reliable (QR303)")
+    if any(option.refused for option in options):
+        said.append("u  has types that the engine can't run (QR401)")
+    left_out = {name: why for it in advised for name, why in it.advice.left_out.items()}
+    said += [f"{name} isn't possible: {printable(why)}" for name, why in left_out.items()]
+    for text in said:
+        yield from (Text(line, "dim") for line in _paragraph(text, width))
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _paragraph(text: str, width: int | None, *, indent: int = 0) -> list[Any]:
+    """Lines of at most `width`; long words, such as paths, stay whole."""
+    pad = " " * indent
+    if width is None:
+        return [pad + text]
+    return textwrap.wrap(
+        text,
+        max(20, width),
+        initial_indent=pad,
+        subsequent_indent=pad,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

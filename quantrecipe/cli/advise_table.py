@@ -15,7 +15,7 @@ from rich.text import Text
 
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.spending_table import loss_text
-from quantrecipe.cli.units import bytes_text, count_text
+from quantrecipe.cli.units import count_text
 from quantrecipe.fit.advise import Advice, Option, Pick, Room
 from quantrecipe.memory.device import Settings, reserved
 from quantrecipe.memory.footprint import Footprint
@@ -45,28 +45,14 @@ class Advised:
     advice: Advice
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Column:
-    """`rank`: the highest goes first where there is no room."""
-
-    heading: str
-    width: int
-    rank: int = 0
-
-
-_COLUMNS = (
-    _Column(heading="bits", width=6, rank=1),
-    _Column(heading="est. loss", width=11),
-    _Column(heading="file", width=8, rank=3),
-    _Column(heading="weights", width=9),
-    _Column(heading="KV", width=7),
-    _Column(heading="compute", width=9),
-    _Column(heading="total", width=8),
-    _Column(heading="left", width=8),
-    _Column(heading="RAM", width=8, rank=0),
-    _Column(heading="longest", width=11, rank=2),
-    _Column(heading="", width=5),
-)
+_COLUMNS = ("bits", "est. loss", "file", "weights", "KV", "compute", "total", "left", "RAM", "longest", "")
+_DROPPED = (
+    "file",
+    "longest",
+    "bits",
+)  # where there is no room, in this order: what the others tell in another way
+_Cells = dict[str, tuple[str, str]]
+"""By heading, the text and its style."""
 
 
 def render_advice(
@@ -193,57 +179,68 @@ def _weights(model: Model) -> int:
 
 
 def _table(it: Advised, room: Room, settings: Settings, width: int | None) -> Iterator[Text | str]:
-    names = [option.name for option in it.advice.options]
-    first = max([14, *(len(name) for name in names if len(name) <= _LONGEST_NAME)])
-    columns = _columns(first, width, gpu=room.gpu > 0)
-    head = " " * first + "".join(f"{column.heading:>{column.width}}" for column in columns)
+    options = it.advice.options
+    rows = [
+        [_cells(option, run, room, first=n == 0) for n, run in enumerate(option.runs)] for option in options
+    ]
+    names = [len(option.name) for option in options if len(option.name) <= _LONGEST_NAME]
+    first = max(10, *names, 16 if any(len(option.runs) > 1 for option in options) else 0)
+    widths = _widths([cells for row in rows for cells in row], None if width is None else width - first, room)
+    head = " " * first + "".join(heading.rjust(size) for heading, size in widths.items())
     yield Text(head.rstrip(), "dim")
-    for option in it.advice.options:
-        name = printable(option.name)
-        if len(name) > first:
-            yield name
-            name = ""
-        for number, run in enumerate(option.runs):
-            label = name if number == 0 else "  experts in RAM"[:first].ljust(first)
-            yield _row(label.ljust(first), option, run, columns, room, first=number == 0)
-        if option.way == "no" or not any(run.fits for run in option.runs):
+    for option, row in zip(options, rows, strict=True):
+        label, style = printable(option.name), "bold" if option.name == "fitted" else ""
+        if len(label) > first:
+            yield label
+            label = ""
+        for cells in row:
+            line = Text(label.ljust(first), style)
+            for heading, size in widths.items():
+                text, of = cells[heading]
+                line.append(text.rjust(size) if heading else f"  {text}", of)
+            line.rstrip()
+            yield line
+            label, style = "  experts in RAM", ""
+        if not any(run.fits for run in option.runs):
             yield from (Text(line, "dim") for line in _paragraph(_miss(option, it.advice), width, indent=2))
 
 
-def _columns(first: int, width: int | None, *, gpu: bool) -> list[_Column]:
-    columns = [column for column in _COLUMNS if gpu or column.heading != "RAM"]
-    while width is not None and first + sum(column.width for column in columns) > width:
-        least = max(columns, key=lambda column: column.rank)
-        if not least.rank:
-            break
-        columns.remove(least)
-    return columns
+def _widths(rows: Sequence[_Cells], most: int | None, room: Room) -> dict[str, int]:
+    """The columns that there is room for, and how wide each is with the space before it."""
+    widths = {
+        heading: 2 + max([len(heading), *(len(cells[heading][0]) for cells in rows)])
+        for heading in _COLUMNS
+        if room.gpu or heading != "RAM"
+    }
+    for heading in _DROPPED:
+        if most is not None and sum(widths.values()) > most:
+            del widths[heading]
+    return widths
 
 
-def _row(
-    label: str, option: Option, run: Footprint, columns: Sequence[_Column], room: Room, *, first: bool
-) -> Text:
+def _cells(option: Option, run: Footprint, room: Room, *, first: bool) -> _Cells:
+    """`first`: the row that has what is about the file."""
     memory, left = (run.gpu, run.gpu_left) if room.gpu else (run.ram, run.ram_left)
     style = "" if run.fits else "dim"
-    cells: dict[str, tuple[str, str]] = {
-        "bits": (f"{option.bits_per_weight:.2f}" if first else "", style),
-        "est. loss": (loss_text(option.loss) if first else "", style),
-        "file": (_gib(option.nbytes) if first else "", style),
-        "weights": (_gib(memory.weights), style),
-        "KV": (_gib(memory.cache), style),
-        "compute": (_gib(memory.compute + memory.copies), style),
-        "total": (_gib(memory.total), style),
+    file = {
+        "bits": f"{option.bits_per_weight:.2f}",
+        "est. loss": loss_text(option.loss),
+        "file": _gib(option.nbytes),
+        "": _notes(option),
+    }
+    takes = {
+        "weights": _gib(memory.weights),
+        "KV": _gib(memory.cache),
+        "compute": _gib(memory.compute + memory.copies),
+        "total": _gib(memory.total),
+        "longest": _longest(option, run),
+    }
+    return {
+        **{heading: (text if first else "", style) for heading, text in file.items()},
+        **{heading: (text, style) for heading, text in takes.items()},
         "left": (_signed(left), "green" if left >= 0 else "red"),
         "RAM": (_gib(run.ram.total), style if run.ram_left >= 0 else "red"),
-        "longest": (_longest(option, run), style),
-        "": ("  " + _notes(option) if first else "", style),
     }
-    row = Text(label, "bold" if option.name == "fitted" and first else style)
-    for column in columns:
-        text, of = cells[column.heading]
-        row.append(text.ljust(column.width) if not column.heading else text.rjust(column.width), of)
-    row.rstrip()
-    return row
 
 
 def _longest(option: Option, run: Footprint) -> str:

@@ -373,9 +373,11 @@ def _of_these(options: Sequence[Option], doubt: float) -> Iterator[Pick]:
     elif best is least:
         why = "it loses the least of these, by the estimate"
     elif _slow(least) and not _slow(best):
-        why = f"its estimated loss is within {doubt:.0%} of the least, which is no difference, and its types aren't slow"
+        why = (
+            f"its types aren't slow, and its estimated loss is within {doubt:.0%} of the least: no difference"
+        )
     else:
-        why = f"it is smaller, and its estimated loss is within {doubt:.0%} of the least, which is no difference"
+        why = f"it is smaller, and its estimated loss is within {doubt:.0%} of the least: no difference"
     if best.loss > FINE:
         why += f"; {FINE:g} is what answers hardly show, and it loses more"
     yield Pick(use="", option=best, why=why)

@@ -31,7 +31,7 @@ class Candidate:
 
 
 def default_candidates(registry: Registry) -> Iterator[Candidate]:
-    """The presets, then the curated recipes, the plainest first: where two come to the same types, it stands for both."""
+    """The presets, then the curated recipes, the plainest first: of two with the same types, it stands for both."""
     for name in _SHOWN:
         ref = f"{PREFIX}{name}"
         yield Candidate(name=name, ref=ref, recipe=load_recipe(ref, registry=registry))

@@ -20,7 +20,7 @@ from quantrecipe.tensor import TensorInfo
 __all__ = ["WAYS", "Footprint", "Room", "Runs", "Tensors", "Way"]
 
 Way = Literal["gpu", "experts beside it", "some layers", "cpu", "no"]
-"""How a mix runs: whole on the GPU, its experts in main memory, only some layers on the GPU, without it, or not at all."""
+"""How a mix runs: whole on the GPU, its experts in main memory, some layers on the GPU, without it, or not at all."""
 
 WAYS: tuple[Way, ...] = ("gpu", "experts beside it", "some layers", "cpu", "no")
 """From the one that leaves most of the work to the GPU."""
@@ -102,7 +102,7 @@ class Runs:
         return self._division(Settings()).layers_on_gpu
 
     def footprint(self, tensors: Tensors, settings: Settings) -> Footprint:
-        """What it takes when it is run like that, whether or not it fits. PlanError where the cache can't have its type."""
+        """What it takes when it is run like that, if it fits or not. PlanError where the cache can't have its type."""
         division = self._division(settings)
         gpu, ram = division.gpu(tensors), division.cpu(tensors)
         layers = division.layers_on_gpu

@@ -6,7 +6,6 @@ what would make it fit. Columns that don't fit into the width are left out whole
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +13,9 @@ from typing import Any
 from rich.text import Text
 
 from quantrecipe.cli.errors import printable
+from quantrecipe.cli.running_table import WHERE, miss_text, paragraph
 from quantrecipe.cli.spending_table import loss_text
-from quantrecipe.cli.units import count_text
+from quantrecipe.cli.units import count_text, gib_text, left_text
 from quantrecipe.fit.advise import Advice, Option, Pick, Room
 from quantrecipe.memory.device import Settings, reserved
 from quantrecipe.memory.footprint import Footprint
@@ -27,12 +27,6 @@ __all__ = ["Advised", "plain_advice", "render_advice"]
 
 _GIB = 1 << 30
 _LONGEST_NAME = 16  # longer ones get a line of their own, so that the columns fit into 80
-_WHERE = {
-    "gpu": "all on the GPU",
-    "experts beside it": "with the experts in main memory (--cpu-moe)",
-    "some layers": "with {layers} of {of} layers on the GPU (-ngl {layers})",
-    "cpu": "on the CPU",
-}
 _USES = {"code": "code", "chat": "chat", "long context": "long contexts"}
 
 
@@ -68,7 +62,7 @@ def render_advice(
 
     `width`: columns; None: as many as it takes, and paragraphs on one line. One Text for each line.
     """
-    lines = _paragraph(_machine(machine, room, settings, given=given), width)
+    lines: list[Text | str] = [*paragraph(_machine(machine, room, settings, given=given), width)]
     for it in advised:
         lines += ["", *_heading(it, settings, width), *_table(it, room, settings, width), ""]
         lines += _picks(it, room, settings, width)
@@ -78,7 +72,7 @@ def render_advice(
             "quantization, and says nothing of how good that model is. To choose between models, ask both your own "
             "questions, or trust a benchmark of both files; docs/which-file.md has what was published."
         )
-        lines += ["", *_paragraph(said, width)]
+        lines += ["", *paragraph(said, width)]
     return [
         line if isinstance(line, Text) else Text(line)
         for line in [*lines, "", *_legend(advised, room, width)]
@@ -165,13 +159,13 @@ def _heading(it: Advised, settings: Settings, width: int | None) -> Iterator[Tex
     trained = it.advice.trained
     made = f", made for {tokens_text(trained)}" if trained else ""
     text = f"{printable(it.name)}: {count_text(_weights(it.model))} weights{made}"
-    yield from (Text(line, "bold") for line in _paragraph(text, width))
+    yield from (Text(line, "bold") for line in paragraph(text, width))
     if trained and settings.context > trained:
         said = (
             f"! a context of {tokens_text(settings.context)} is longer than what the model was made for: beyond "
             f"{trained:,} it answers worse, or not at all, unless its positions are scaled"
         )
-        yield from (Text(line, "yellow") for line in _paragraph(said, width))
+        yield from (Text(line, "yellow") for line in paragraph(said, width))
 
 
 def _weights(model: Model) -> int:
@@ -202,7 +196,7 @@ def _table(it: Advised, room: Room, settings: Settings, width: int | None) -> It
             yield line
             label, style = "  experts in RAM", ""
         if not any(run.fits for run in option.runs):
-            yield from (Text(line, "dim") for line in _paragraph(_miss(option, it.advice), width, indent=2))
+            yield from (Text(line, "dim") for line in paragraph(_miss(option, it.advice), width, indent=2))
 
 
 def _widths(rows: Sequence[_Cells], most: int | None, room: Room) -> dict[str, int]:
@@ -225,21 +219,21 @@ def _cells(option: Option, run: Footprint, room: Room, *, first: bool) -> _Cells
     file = {
         "bits": f"{option.bits_per_weight:.2f}",
         "est. loss": loss_text(option.loss),
-        "file": _gib(option.nbytes),
+        "file": gib_text(option.nbytes),
         "": _notes(option),
     }
     takes = {
-        "weights": _gib(memory.weights),
-        "KV": _gib(memory.cache),
-        "compute": _gib(memory.compute + memory.copies),
-        "total": _gib(memory.total),
+        "weights": gib_text(memory.weights),
+        "KV": gib_text(memory.cache),
+        "compute": gib_text(memory.compute + memory.copies),
+        "total": gib_text(memory.total),
         "longest": _longest(option, run),
     }
     return {
         **{heading: (text if first else "", style) for heading, text in file.items()},
         **{heading: (text, style) for heading, text in takes.items()},
-        "left": (_signed(left), "green" if left >= 0 else "red"),
-        "RAM": (_gib(run.ram.total), style if run.ram_left >= 0 else "red"),
+        "left": (left_text(left), "green" if left >= 0 else "red"),
+        "RAM": (gib_text(run.ram.total), style if run.ram_left >= 0 else "red"),
     }
 
 
@@ -248,16 +242,6 @@ def _longest(option: Option, run: Footprint) -> str:
     if option.best is not None and option.best.way == run.way:
         return f"{option.context:,}"
     return f"{option.whole_context:,}" if run is option.runs[0] and option.whole_context else "-"
-
-
-def _gib(nbytes: int) -> str:
-    return f"{nbytes / _GIB:.2f}"
-
-
-def _signed(nbytes: int) -> str:
-    """What misses never reads as nothing."""
-    text = f"{nbytes / _GIB:+.2f}"
-    return "-0.01" if nbytes < 0 and text in ("-0.00", "+0.00") else text
 
 
 def _notes(option: Option) -> str:
@@ -271,27 +255,17 @@ def _notes(option: Option) -> str:
 
 
 def _miss(option: Option, advice: Advice) -> str:
-    """By how much, and what would help."""
-    whole = option.runs[0]
-    on_gpu = whole.way != "cpu"
-    missing, place = (
-        (-whole.gpu_left, "the GPU") if whole.gpu_left < 0 and on_gpu else (-whole.ram_left, "RAM")
+    return miss_text(
+        option.runs,
+        context=option.whole_context,
+        small_cache=option.small_cache is not None,
+        best=option.best,
+        layers=advice.layers,
     )
-    helps = []
-    if option.whole_context:
-        helps.append(f"a context of {tokens_text(option.whole_context)}")
-    if option.small_cache is not None:
-        helps.append("--kv q8_0")
-    if option.best is not None and option.best.way != whole.way:
-        helps.append(_where(option, advice).removeprefix("with "))
-    said = f"{max(missing, 1 << 20) / _GIB:.2f} GiB too much for {place}"
-    if option.way == "no" and place == "the GPU" and min(run.ram_left for run in option.runs) < 0:
-        said += ", and RAM doesn't hold the rest"
-    return f"{said}; it runs with {' or with '.join(helps)}" if helps else f"{said}; it doesn't run here"
 
 
 def _where(option: Option, advice: Advice) -> str:
-    return "" if option.way == "no" else _WHERE[option.way].format(layers=option.layers, of=advice.layers)
+    return "" if option.way == "no" else WHERE[option.way].format(layers=option.layers, of=advice.layers)
 
 
 def _picks(it: Advised, room: Room, settings: Settings, width: int | None) -> Iterator[Text | str]:
@@ -304,14 +278,14 @@ def _picks(it: Advised, room: Room, settings: Settings, width: int | None) -> It
         use = f" for {_listed([_USES[pick.use] for pick in picks])}" if picks[0].use else ""
         lead = f"Take {printable(name)}{use}, {_where(option, advice)}: "
         why = "; ".join(dict.fromkeys(pick.why for pick in picks))
-        paragraph = _paragraph(f"{lead}{why}.{_caveats(option)}", width)
-        yield Text.assemble((paragraph[0][: len(lead)], "bold"), paragraph[0][len(lead) :])
-        yield from paragraph[1:]
+        lines = paragraph(f"{lead}{why}.{_caveats(option)}", width)
+        yield Text.assemble((lines[0][: len(lead)], "bold"), lines[0][len(lead) :])
+        yield from lines[1:]
     if not uses:
-        yield from (Text(line, "yellow") for line in _paragraph(_nothing(advice), width))
+        yield from (Text(line, "yellow") for line in paragraph(_nothing(advice), width))
     if any(pick.option.name == "fitted" for pick in advice.picks):
         yield from (
-            Text(line, "dim") for line in _paragraph(_fit_line(it.name, room, settings), width, indent=2)
+            Text(line, "dim") for line in paragraph(_fit_line(it.name, room, settings), width, indent=2)
         )
 
 
@@ -373,23 +347,8 @@ def _legend(advised: Sequence[Advised], room: Room, width: int | None) -> Iterat
     left_out = {name: why for it in advised for name, why in it.advice.left_out.items()}
     said += [f"{name} isn't possible: {printable(why)}" for name, why in left_out.items()]
     for text in said:
-        yield from (Text(line, "dim") for line in _paragraph(text, width))
+        yield from (Text(line, "dim") for line in paragraph(text, width))
 
 
 def _listed(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def _paragraph(text: str, width: int | None, *, indent: int = 0) -> list[Any]:
-    """Lines of at most `width`; long words, such as paths, stay whole."""
-    pad = " " * indent
-    if width is None:
-        return [pad + text]
-    return textwrap.wrap(
-        text,
-        max(20, width),
-        initial_indent=pad,
-        subsequent_indent=pad,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )

@@ -20,6 +20,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 MAY_IMPORT = {
     "errors": set(),
     "tensor": set(),
+    "units": {"errors"},
     "core": {"errors"},
     "gguf": {"errors"},
     "api": {"errors", "tensor"},
@@ -39,18 +40,18 @@ MAY_IMPORT = {
         *("api", "errors", "evaluate", "importance", "model", "output", "plan", "recipe", "registry"),
         *("sensitivity", "tensor"),
     },
-    "recipe": {"api", "errors", "gguf", "tensor"},
+    "recipe": {"api", "errors", "gguf", "tensor", "units"},
     "targets": {"errors"},
     "lint": {"api", "errors", "model", "plan", "recipe", "registry", "targets", "tensor"},
     "budget": set(),
     "memory": {"errors", "model", "tensor"},
     "plan": {
         *("api", "budget", "errors", "gguf", "importance", "memory", "model", "recipe", "registry"),
-        *("sensitivity", "targets", "tensor"),
+        *("sensitivity", "targets", "tensor", "units"),
     },
     "fit": {
         *("errors", "evaluate", "importance", "memory", "model", "output", "plan", "recipe", "registry"),
-        *("sensitivity", "targets", "tensor"),
+        *("sensitivity", "targets", "tensor", "units"),
     },
     "exchange": {
         *("errors", "gguf", "missing_formats", "model", "plan", "recipe", "registry", "tensor"),
@@ -66,6 +67,7 @@ MAY_IMPORT = {
         "recipe",
         "registry",
         "tensor",
+        "units",
     },
     "cli": {
         *("scaffold", "testing"),
@@ -88,7 +90,7 @@ MAY_IMPORT = {
             "sensitivity",
         ),
         "tensor",
-        *("lint", "targets"),
+        *("lint", "targets", "units"),
     },
     "": {"model", "output", "plan", "recipe", "registry"},
     "scaffold": {"errors"},

@@ -254,7 +254,7 @@ EXPERT_COUNTS = ("n_routed_experts", "num_local_experts", "num_experts", "moe_nu
 
 
 def hyper_parameters(c: Config, arch: str) -> dict[str, GGUFValue]:
-    """What a recipe's facts are made of."""
+    """What a recipe's facts are made of, and for how long a context the model was made."""
     layers, heads = range(c["num_hidden_layers"]), c["num_attention_heads"]
     kv_heads: int | list[int] = c.get("num_key_value_heads") or c.get("num_attention_groups") or heads
     if c["model_type"] == "deepseek_v3":
@@ -263,6 +263,7 @@ def hyper_parameters(c: Config, arch: str) -> dict[str, GGUFValue]:
         kv_heads = [kv_heads if kind == "*" else 0 for kind in pattern]  # type: ignore[misc]  # an int here
     numbers: dict[str, int | list[int]] = {
         "block_count": len(layers),
+        "context_length": c["max_position_embeddings"],
         "embedding_length": c["hidden_size"],
         "attention.head_count": heads,
         "attention.head_count_kv": kv_heads,

@@ -1,50 +1,92 @@
-"""The options that a machine has with a model, as a person reads them."""
+"""The options that a machine has with models, as a person reads them: laid out for the width that there is.
+
+A line for each recipe and way of running, amounts in GiB; what doesn't fit gets a second line with by how much, and
+what would make it fit. Columns that don't fit into the width are left out whole, and no cell is cut.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from rich import box
-from rich.console import Group as Lines
-from rich.console import RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from quantrecipe.cli.errors import printable
+from quantrecipe.cli.running_table import WHERE, miss_text, paragraph
 from quantrecipe.cli.spending_table import loss_text
-from quantrecipe.cli.units import bytes_text
-from quantrecipe.fit.advise import Advice, Option, Room
+from quantrecipe.cli.units import count_text, gib_text, left_text
+from quantrecipe.fit.advise import Advice, Option, Pick, Room
 from quantrecipe.memory.device import Settings, reserved
+from quantrecipe.memory.footprint import Footprint
 from quantrecipe.memory.machine import Machine
+from quantrecipe.model.model import Model
+from quantrecipe.units import memory_text, tokens_text
 
-__all__ = ["plain_advice", "render_advice"]
+__all__ = ["Advised", "plain_advice", "render_advice"]
 
-_STYLES = {"gpu": "green", "experts beside it": "", "some layers": "yellow", "cpu": "yellow", "no": "dim"}
+_GIB = 1 << 30
+_LONGEST_NAME = 16  # longer ones get a line of their own, so that the columns fit into 80
+_USES = {"code": "code", "chat": "chat", "long context": "long contexts"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Advised:
+    """A model, as it was named, and the advice."""
+
+    name: str
+    model: Model
+    advice: Advice
+
+
+_COLUMNS = ("bits", "est. loss", "file", "weights", "KV", "compute", "total", "left", "RAM", "longest", "")
+_DROPPED = (
+    "file",
+    "longest",
+    "bits",
+)  # where there is no room, in this order: what the others tell in another way
+_Cells = dict[str, tuple[str, str]]
+"""By heading, the text and its style."""
 
 
 def render_advice(
-    advice: Advice, machine: Machine, room: Room, settings: Settings, model: str, *, given: bool
-) -> RenderableType:
-    """The machine, the table, and what to take. `given`: the GPU was said, not found."""
-    parts: list[RenderableType] = [_machine(machine, room, settings, given=given), _table(advice)]
-    if advice.picks:
-        parts += [_picks(advice), Text()]
-    else:
-        parts.append(Text("nothing fits: allow more memory, or take a smaller model", style="yellow"))
-    said = (
-        f"loss: expected KL divergence in nats, by {advice.source}; GPU, memory: what it takes of them; "
-        "a token: bytes that are read for each; tokens: the longest context that runs this way"
-    )
-    parts.append(Text(said, style="dim"))
-    if any(option.name == "fitted" for option in advice.options):
-        parts.append(
-            Text(f"fitted: quantrecipe fit {printable(model)}{_fit_options(room, settings)}", style="dim")
+    advised: Sequence[Advised],
+    machine: Machine,
+    room: Room,
+    settings: Settings,
+    *,
+    given: bool,
+    width: int | None,
+) -> list[Text]:
+    """The machine, and for each model its table and what to take. `given`: the GPU was said, not found.
+
+    `width`: columns; None: as many as it takes, and paragraphs on one line. One Text for each line.
+    """
+    lines: list[Text | str] = [*paragraph(_machine(machine, room, settings, given=given), width)]
+    for it in advised:
+        lines += ["", *_heading(it, settings, width), *_table(it, room, settings, width), ""]
+        lines += _picks(it, room, settings, width)
+    if len(advised) > 1:
+        said = (
+            "The losses of different models can't be compared: each is how far a file is from its own model without "
+            "quantization, and says nothing of how good that model is. To choose between models, ask both your own "
+            "questions, or trust a benchmark of both files; docs/which-file.md has what was published."
         )
-    return Lines(*parts)
+        lines += ["", *paragraph(said, width)]
+    return [
+        line if isinstance(line, Text) else Text(line)
+        for line in [*lines, "", *_legend(advised, room, width)]
+    ]
 
 
-def plain_advice(advice: Advice, machine: Machine, room: Room, settings: Settings) -> dict[str, Any]:
-    """Plain data for machines."""
+def plain_advice(
+    advised: Sequence[Advised], machine: Machine, room: Room, settings: Settings
+) -> dict[str, Any]:
+    """Plain data for machines; the first model's advice stands at the top, too, as it did when there was only one."""
+    models = [_plain_model(it) for it in advised]
+    top = (
+        {key: models[0][key] for key in ("layers", "source", "options", "picks")} if len(models) == 1 else {}
+    )
     return {
         "machine": {
             "gpus": [
@@ -58,86 +100,255 @@ def plain_advice(advice: Advice, machine: Machine, room: Room, settings: Setting
         "room": {"gpu": room.gpu, "reserved": reserved(room.gpu), "ram": room.ram},
         "context": settings.context,
         "kv": settings.kv,
+        **top,
+        "models": models,
+    }
+
+
+def _plain_model(it: Advised) -> dict[str, Any]:
+    advice = it.advice
+    return {
+        "model": it.name,
+        "weights": _weights(it.model),
         "layers": advice.layers,
+        "trained_context": advice.trained,
         "source": advice.source,
         "options": [_plain(option) for option in advice.options],
         "picks": [{"use": pick.use, "option": pick.option.name, "why": pick.why} for pick in advice.picks],
+        "left_out": dict(advice.left_out),
     }
 
 
 def _plain(option: Option) -> dict[str, Any]:
     return {
         "name": option.name,
+        "recipe": option.recipe or None,
         "nbytes": option.nbytes,
         "bits_per_weight": round(option.bits_per_weight, 4),
         "loss": float(f"{option.loss:.6g}"),
+        "needs_imatrix": option.needs_imatrix,
+        "experiment": option.experiment,
+        "slow": {device: list(types) for device, types in option.slow.items()},
+        "refused": {device: list(types) for device, types in option.refused.items()},
         "way": option.way,
         "gpu_layers": option.layers,
         "gpu_nbytes": option.gpu,
         "ram_nbytes": option.ram,
         "active_nbytes": option.active,
         "max_context": option.context,
+        "runs": [run.to_json() for run in option.runs],
+        "best": None if option.best is None else option.best.to_json(),
+        "max_context_whole": option.whole_context,
+        "fits_with_q8_0_kv": option.small_cache is not None,
     }
 
 
-def _machine(machine: Machine, room: Room, settings: Settings, *, given: bool) -> Text:
-    if given or not machine.gpus:
-        gpus = f"a GPU with {bytes_text(room.gpu)}" if room.gpu else "no GPU"
-    else:
-        gpus = ", ".join(f"{printable(gpu.name)} with {bytes_text(gpu.total)}" for gpu in machine.gpus)
-    kept = f" ({bytes_text(reserved(room.gpu))} of it left to the driver)" if room.gpu else ""
-    memory = "of one memory" if room.unified else "of main memory"
-    return Text(
-        f"{gpus}{kept}, {bytes_text(room.ram)} {memory}; context {settings.context:,} tokens, cache {settings.kv}"
+def _machine(machine: Machine, room: Room, settings: Settings, *, given: bool) -> str:
+    kept = f" ({memory_text(reserved(room.gpu))} of it stays with the driver)" if room.gpu else ""
+    found = ", ".join(f"{printable(gpu.name)} with {memory_text(gpu.total)}" for gpu in machine.gpus)
+    gpus = f"VRAM {memory_text(room.gpu)}" if room.gpu else "no GPU"
+    if not given and len(machine.gpus) == 1:
+        gpus = found
+    elif not given and machine.gpus:
+        gpus += f", of {found}"
+    memory = f"one memory of {memory_text(room.ram)}" if room.unified else f"RAM {memory_text(room.ram)}"
+    return f"{gpus}{kept}, {memory}, context {tokens_text(settings.context)}, KV cache {settings.kv}"
+
+
+def _heading(it: Advised, settings: Settings, width: int | None) -> Iterator[Text | str]:
+    trained = it.advice.trained
+    made = f", made for {tokens_text(trained)}" if trained else ""
+    text = f"{printable(it.name)}: {count_text(_weights(it.model))} weights{made}"
+    yield from (Text(line, "bold") for line in paragraph(text, width))
+    if trained and settings.context > trained:
+        said = (
+            f"! a context of {tokens_text(settings.context)} is longer than what the model was made for: beyond "
+            f"{trained:,} it answers worse, or not at all, unless its positions are scaled"
+        )
+        yield from (Text(line, "yellow") for line in paragraph(said, width))
+
+
+def _weights(model: Model) -> int:
+    return sum(tensor.size for tensor in model.tensors)
+
+
+def _table(it: Advised, room: Room, settings: Settings, width: int | None) -> Iterator[Text | str]:
+    options = it.advice.options
+    rows = [
+        [_cells(option, run, room, first=n == 0) for n, run in enumerate(option.runs)] for option in options
+    ]
+    names = [len(option.name) for option in options if len(option.name) <= _LONGEST_NAME]
+    first = max(10, *names, 16 if any(len(option.runs) > 1 for option in options) else 0)
+    widths = _widths([cells for row in rows for cells in row], None if width is None else width - first, room)
+    head = " " * first + "".join(heading.rjust(size) for heading, size in widths.items())
+    yield Text(head.rstrip(), "dim")
+    for option, row in zip(options, rows, strict=True):
+        label, style = printable(option.name), "bold" if option.name == "fitted" else ""
+        if len(label) > first:
+            yield label
+            label = ""
+        for cells in row:
+            line = Text(label.ljust(first), style)
+            for heading, size in widths.items():
+                text, of = cells[heading]
+                line.append(text.rjust(size) if heading else f"  {text}", of)
+            line.rstrip()
+            yield line
+            label, style = "  experts in RAM", ""
+        if not any(run.fits for run in option.runs):
+            yield from (Text(line, "dim") for line in paragraph(_miss(option, it.advice), width, indent=2))
+
+
+def _widths(rows: Sequence[_Cells], most: int | None, room: Room) -> dict[str, int]:
+    """The columns that there is room for, and how wide each is with the space before it."""
+    widths = {
+        heading: 2 + max([len(heading), *(len(cells[heading][0]) for cells in rows)])
+        for heading in _COLUMNS
+        if room.gpu or heading != "RAM"
+    }
+    for heading in _DROPPED:
+        if most is not None and sum(widths.values()) > most:
+            del widths[heading]
+    return widths
+
+
+def _cells(option: Option, run: Footprint, room: Room, *, first: bool) -> _Cells:
+    """`first`: the row that has what is about the file."""
+    memory, left = (run.gpu, run.gpu_left) if room.gpu else (run.ram, run.ram_left)
+    style = "" if run.fits else "dim"
+    file = {
+        "bits": f"{option.bits_per_weight:.2f}",
+        "est. loss": loss_text(option.loss),
+        "file": gib_text(option.nbytes),
+        "": _notes(option),
+    }
+    takes = {
+        "weights": gib_text(memory.weights),
+        "KV": gib_text(memory.cache),
+        "compute": gib_text(memory.compute + memory.copies),
+        "total": gib_text(memory.total),
+        "longest": _longest(option, run),
+    }
+    return {
+        **{heading: (text if first else "", style) for heading, text in file.items()},
+        **{heading: (text, style) for heading, text in takes.items()},
+        "left": (left_text(left), "green" if left >= 0 else "red"),
+        "RAM": (gib_text(run.ram.total), style if run.ram_left >= 0 else "red"),
+    }
+
+
+def _longest(option: Option, run: Footprint) -> str:
+    """The most tokens that fit in this way, where that is known."""
+    if option.best is not None and option.best.way == run.way:
+        return f"{option.context:,}"
+    return f"{option.whole_context:,}" if run is option.runs[0] and option.whole_context else "-"
+
+
+def _notes(option: Option) -> str:
+    marks = (
+        ("m", option.needs_imatrix),
+        ("s", bool(option.slow)),
+        ("x", option.experiment),
+        ("u", bool(option.refused)),
+    )
+    return "".join(mark for mark, holds in marks if holds)
+
+
+def _miss(option: Option, advice: Advice) -> str:
+    return miss_text(
+        option.runs,
+        context=option.whole_context,
+        small_cache=option.small_cache is not None,
+        best=option.best,
+        layers=advice.layers,
     )
 
 
-def _table(advice: Advice) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("mix", no_wrap=True)
-    for heading in ("file", "bits", "loss"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("runs", no_wrap=True)
-    for heading in ("GPU", "memory", "a token", "tokens"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for option in advice.options:
-        fits = option.way != "no"
-        table.add_row(
-            Text(option.name, "bold" if option.name == "fitted" else ""),
-            bytes_text(option.nbytes),
-            f"{option.bits_per_weight:.2f}",
-            loss_text(option.loss),
-            Text(_way(option, advice.layers), _STYLES[option.way]),
-            bytes_text(option.gpu) if fits and option.gpu else "",
-            bytes_text(option.ram) if fits else "",
-            "" if option.active is None else bytes_text(option.active),
-            f"{option.context:,}" if fits else "",
-        )
-    return table
+def _where(option: Option, advice: Advice) -> str:
+    return "" if option.way == "no" else WHERE[option.way].format(layers=option.layers, of=advice.layers)
 
 
-def _way(option: Option, layers: int) -> str:
-    return {
-        "gpu": "on the GPU",
-        "experts beside it": "experts beside it: --cpu-moe",
-        "some layers": f"partly on it: -ngl {option.layers} of {layers}",
-        "cpu": "on the CPU",
-        "no": "doesn't fit",
-    }[option.way]
-
-
-def _picks(advice: Advice) -> Table:
-    table = Table.grid(padding=(0, 2))
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True)
-    table.add_column(ratio=1)
+def _picks(it: Advised, room: Room, settings: Settings, width: int | None) -> Iterator[Text | str]:
+    advice = it.advice
+    uses: dict[str, list[Pick]] = {}
     for pick in advice.picks:
-        table.add_row(pick.use, Text(pick.option.name, "bold"), pick.why)
-    return table
+        uses.setdefault(pick.option.name, []).append(pick)
+    for name, picks in uses.items():
+        option = picks[0].option
+        use = f" for {_listed([_USES[pick.use] for pick in picks])}" if picks[0].use else ""
+        lead = f"Take {printable(name)}{use}, {_where(option, advice)}: "
+        why = "; ".join(dict.fromkeys(pick.why for pick in picks))
+        lines = paragraph(f"{lead}{why}.{_caveats(option)}", width)
+        yield Text.assemble((lines[0][: len(lead)], "bold"), lines[0][len(lead) :])
+        yield from lines[1:]
+    if not uses:
+        yield from (Text(line, "yellow") for line in paragraph(_nothing(advice), width))
+    if any(pick.option.name == "fitted" for pick in advice.picks):
+        yield from (
+            Text(line, "dim") for line in paragraph(_fit_line(it.name, room, settings), width, indent=2)
+        )
 
 
-def _fit_options(room: Room, settings: Settings) -> str:
-    if not room.gpu:
-        return f" --ram {room.ram}"
+def _caveats(option: Option) -> str:
+    said = ""
+    if option.needs_imatrix:
+        said += " It needs an importance matrix."
+    if option.slow:
+        types = _listed(sorted({name for types in option.slow.values() for name in types}))
+        said += f" {types} {'is' if ' ' not in types else 'are'} slow on {_listed(list(option.slow))}."
+    return said
+
+
+def _nothing(advice: Advice) -> str:
+    running = [option for option in advice.options if option.way != "no"]
+    if any(option.refused for option in running):
+        return "What fits has types that the engine can't run: take another recipe."
+    if running:
+        return (
+            "Only experiments fit here: files of so few bits answer, but not reliably (QR303 in docs/check.md). Take a "
+            "smaller model in more bits, a shorter context, or more memory."
+        )
+    return "Nothing fits: allow more memory or a shorter context, or take a smaller model."
+
+
+def _fit_line(model: str, room: Room, settings: Settings) -> str:
     kv = "" if settings.kv == "f16" else f" --kv {settings.kv}"
-    return f" --vram {room.gpu} --context {settings.context}{kv}"
+    limit = (
+        f"--vram {_exact(room.gpu)} --context {settings.context}{kv}"
+        if room.gpu
+        else f"--ram {_exact(room.ram)}"
+    )
+    return f"fitted is what this makes: quantrecipe fit {printable(model)} {limit}"
+
+
+def _exact(nbytes: int) -> str:
+    return f"{nbytes // _GIB}GiB" if nbytes % _GIB == 0 else f"{nbytes >> 20}MiB"
+
+
+def _legend(advised: Sequence[Advised], room: Room, width: int | None) -> Iterator[Text]:
+    options = [option for it in advised for option in it.advice.options]
+    usable = memory_text(room.gpu - reserved(room.gpu)) if room.gpu else memory_text(room.ram)
+    place = "of the GPU's memory" if room.gpu else "of main memory"
+    said = [
+        f"weights, KV cache, compute buffers, their total: GiB {place}; left: what remains of {usable}"
+        + ("; RAM: GiB of main memory" if room.gpu else ""),
+        f"est. loss: an estimate of the mean KL divergence in nats, by the {advised[0].advice.source}"
+        + ("; nothing was measured on this model" if advised[0].advice.source.startswith("prior") else ""),
+    ]
+    if any(option.needs_imatrix for option in options):
+        said.append("m  needs an importance matrix, and is laid out as if there were one")
+    if any(option.slow for option in options):
+        devices = list(dict.fromkeys(device for option in options for device in option.slow))
+        said.append(f"s  has types that are slow on {_listed(devices)}, by the table of targets (QR402)")
+    if any(option.experiment for option in options):
+        said.append("x  an experiment: fewer bits than Q2_K, so that answers aren't reliable (QR303)")
+    if any(option.refused for option in options):
+        said.append("u  has types that the engine can't run (QR401)")
+    left_out = {name: why for it in advised for name, why in it.advice.left_out.items()}
+    said += [f"{name} isn't possible: {printable(why)}" for name, why in left_out.items()]
+    for text in said:
+        yield from (Text(line, "dim") for line in paragraph(text, width))
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -15,7 +15,7 @@ from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.help import SETTINGS, examples
 from quantrecipe.cli.locked import locked_option, require_locked
-from quantrecipe.cli.planning import PlanOptions, build_plans, plan_options
+from quantrecipe.cli.planning import PlanOptions, build_plans, plain_plan, plan_options, print_told
 from quantrecipe.errors import OutputError
 
 if TYPE_CHECKING:
@@ -106,19 +106,22 @@ def command(
 
     if output is not None and (len(recipes) > 1 or out_dir is not None):
         raise click.UsageError("-o names one file: use --out-dir for several recipes.")
-    plans, registry = build_plans(ctx, recipes, model, PlanOptions(**options))
+    wanted = PlanOptions(**options)
+    plans, registry = build_plans(ctx, recipes, model, wanted)
     require_locked(locked, plans, registry)
     folder = out_dir or Path()
     paths = [output or folder / default_name(model, plan.recipe) for plan in plans]
     if dry_run:
         if as_json:
             documents = [
-                plan.to_json() | {"output": str(path)} for plan, path in zip(plans, paths, strict=True)
+                plain_plan(plan, wanted) | {"output": str(path)}
+                for plan, path in zip(plans, paths, strict=True)
             ]
             click.echo(json.dumps(documents if len(documents) > 1 else documents[0], indent=2))
             return
         for plan, path in zip(plans, paths, strict=True):
             ctx.console.print(render_plan(plan))
+            print_told(ctx, plan, wanted)
             ctx.console.print(printable(f"would write {_names(output_paths(path, len(plan.files)))}"))
         return
     for plan in plans:

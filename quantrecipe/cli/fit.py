@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from quantrecipe.cli.apply import model_stem
-from quantrecipe.cli.budget_options import budget_options
+from quantrecipe.cli.budget_options import budget_options, limits_text
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.engine_option import engine_option
 from quantrecipe.cli.errors import print_warning, printable
@@ -199,10 +199,10 @@ def command(
     if output is not None:
         data = fitted.text.encode()
         write_file(output, len(data), [data], force=force)
-    _show(ctx, fitted, output, as_json=as_json)
+    _show(ctx, fitted, request.budget, output, as_json=as_json)
 
 
-def _show(ctx: Context, fitted: Fitted, output: Path | None, *, as_json: bool) -> None:
+def _show(ctx: Context, fitted: Fitted, budget: Budget, output: Path | None, *, as_json: bool) -> None:
     """Without a file, the recipe goes to standard output, and what is said of it to standard error."""
     if as_json:
         from quantrecipe.cli.fit_table import plain_fit
@@ -213,6 +213,7 @@ def _show(ctx: Context, fitted: Fitted, output: Path | None, *, as_json: bool) -
 
     console = ctx.console if output is not None else ctx.err
     console.print(render_fit(fitted))
+    console.print(f"understood: {limits_text(budget)}")
     if output is None:
         click.echo(fitted.text, nl=False)
     else:

@@ -11,7 +11,7 @@ import click
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.help import SETTINGS, examples
 from quantrecipe.cli.locked import locked_option, require_locked
-from quantrecipe.cli.planning import PlanOptions, build_plans, plan_options
+from quantrecipe.cli.planning import PlanOptions, build_plans, plain_plan, plan_options, print_told
 
 __all__ = ["command"]
 
@@ -22,12 +22,18 @@ __all__ = ["command"]
     epilog=examples(
         "quantrecipe plan recipes/code-model.yaml examples/tiny-code",
         "quantrecipe plan llama.cpp/Q4_K_M model-BF16.gguf --imatrix imatrix.gguf --all",
+        "quantrecipe plan quantrecipe/chat shapes/qwen3-14b --vram 8 --context 16k",
         "quantrecipe plan recipes/code-model.yaml model.safetensors --json | jq .nbytes",
     ),
 )
 @click.argument("recipe")
 @click.argument("model", type=click.Path(path_type=Path))
 @plan_options
+@click.option(
+    "--assume-imatrix",
+    is_flag=True,
+    help="Plan as if there were an importance matrix that covers every layer.",
+)
 @locked_option
 @click.option("--all", "every_tensor", is_flag=True, help="A line for each tensor.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -46,13 +52,15 @@ def command(
 
     RECIPE is a file, or the name of a recipe that quantrecipe or a plugin ships (llama.cpp/Q4_K_M). MODEL is a
     Hugging Face folder, a .safetensors file in one, a GGUF, or a shape file. Weights aren't read, and nothing is
-    written.
+    written. With --vram or --context it says what the file takes where it runs, and whether it fits.
     """
-    (plan,), registry = build_plans(ctx, [recipe], model, PlanOptions(**options))
+    wanted = PlanOptions(**options)
+    (plan,), registry = build_plans(ctx, [recipe], model, wanted)
     require_locked(locked, [plan], registry)
     if as_json:
-        click.echo(json.dumps(plan.to_json(), indent=2))
+        click.echo(json.dumps(plain_plan(plan, wanted), indent=2))
         return
     from quantrecipe.cli.plan_table import render_plan
 
     ctx.console.print(render_plan(plan, every_tensor=every_tensor))
+    print_told(ctx, plan, wanted)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from quantrecipe.cli.budget_options import budget_options
-from quantrecipe.cli.byte_size import ByteSize
+from quantrecipe.cli.budget_options import Running, limits_text, running_options
+from quantrecipe.cli.byte_size import FileSize
 from quantrecipe.cli.context import Context
 from quantrecipe.cli.settings import load_recipes, settings_option
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from quantrecipe.registry import Registry
     from quantrecipe.sensitivity.sensitivity import Sensitivity
 
-__all__ = ["PlanOptions", "build_plans", "plan_options"]
+__all__ = ["PlanOptions", "build_plans", "plain_plan", "plan_options", "print_told"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -35,6 +35,7 @@ class PlanOptions:
     imatrix: Path | None
     settings: Mapping[str, str]
     budget: Budget | None
+    running: Running | None
     sensitivity: Path | None
     arch: str | None
     pre: str | None
@@ -44,6 +45,7 @@ class PlanOptions:
     split_max_size: int | None
     split_max_tensors: int | None
     keep_split: bool
+    assume_imatrix: bool = False
 
 
 def plan_options(command: F) -> F:
@@ -56,7 +58,7 @@ def plan_options(command: F) -> F:
             help="Importance matrix, GGUF or .dat; instead of the recipe's.",
         ),
         settings_option,
-        budget_options,
+        running_options,
         click.option(
             "--sensitivity",
             type=click.Path(path_type=Path),
@@ -77,9 +79,9 @@ def plan_options(command: F) -> F:
         ),
         click.option(
             "--split-max-size",
-            type=ByteSize(),
+            type=FileSize(),
             metavar="SIZE",
-            help="Split into files of at most SIZE: 48G, 500M.",
+            help="Split into files of at most SIZE: 48G, 500M (thousands); 4.5GiB.",
         ),
         click.option(
             "--split-max-tensors",
@@ -105,25 +107,28 @@ def build_plans(
     ctx: Context, recipes: Sequence[str], model_path: Path, options: PlanOptions
 ) -> tuple[list[Plan], Registry]:
     """Load everything and resolve it; QuantrecipeError says what is wrong with any of it."""
-    from quantrecipe.importance import read_importance
+    from quantrecipe.importance import assumed_importance, read_importance
     from quantrecipe.model.open import open_model
     from quantrecipe.plan.make import make_plan
 
+    if options.assume_imatrix and options.imatrix is not None:
+        raise click.UsageError("--imatrix and --assume-imatrix exclude each other.")
     registry = ctx.load_registry()
     loaded = load_recipes(recipes, registry, options.settings)
     model = open_model(model_path, arch=options.arch, pre=options.pre, registry=registry)
     matrices = {
         path: read_importance(path)
         for path in dict.fromkeys(options.imatrix or recipe.importance.file for recipe in loaded)
-        if path is not None
+        if path is not None and not options.assume_imatrix
     }
+    assumed = assumed_importance(model.tensors) if options.assume_imatrix else None
     sensitivity = _sensitivity(options)
     plans = [
         make_plan(
             _within(recipe, options.budget),
             model,
             registry=registry,
-            importance=matrices.get(options.imatrix or recipe.importance.file),  # type: ignore[arg-type]  # None gives None
+            importance=assumed or matrices.get(options.imatrix or recipe.importance.file),  # type: ignore[arg-type]  # None gives None
             strict=options.strict,
             allow_requantize=options.allow_requantize,
             provenance=options.provenance,
@@ -135,10 +140,41 @@ def build_plans(
     return plans, registry
 
 
+def print_told(ctx: Context, plan: Plan, options: PlanOptions) -> None:
+    """What was understood of the limits, and what the planned file takes where it is to run."""
+    if options.assume_imatrix:
+        ctx.console.print("planned as if there were an importance matrix")
+    limits = options.budget
+    if limits is not None and limits.vram is not None:  # told below
+        limits = replace(limits, vram=None, ram=None)
+    if told := limits_text(limits, options.split_max_size):
+        ctx.console.print(f"understood: {told}")
+    if options.running is not None:
+        from quantrecipe.cli.running_table import render_runs
+
+        ctx.console.print(render_runs(plan, options.running))
+
+
+def plain_plan(plan: Plan, options: PlanOptions) -> dict[str, Any]:
+    """The plan for machines; `runs` is there where it was asked how it runs."""
+    document = plan.to_json()
+    if options.running is not None:
+        from quantrecipe.cli.running_table import plain_runs
+
+        document["runs"] = plain_runs(plan, options.running)
+    return document
+
+
 def _within(recipe: Recipe, budget: Budget | None) -> Recipe:
-    """The recipe, its types to be chosen within this budget."""
+    """The recipe, its types to be chosen within this budget.
+
+    Where nothing is left to choose, memory is no limit: what the file takes of it is shown, with a warning where it is
+    too much (cli/running_table.py).
+    """
     if budget is None:
         return recipe
+    if not any(rule.choose for rule in recipe.rules):
+        budget = replace(budget, vram=None, ram=budget.ram if budget.vram is None else None)
     ties = recipe.budget.ties if recipe.budget is not None else ()
     return replace(recipe, budget=replace(budget, ties=ties))
 

@@ -1,17 +1,12 @@
-"""Numbers as people read them: bytes, weights, time. Units are SI where they say MB, binary where they say MiB."""
+"""Numbers as people read them: weights, time; bytes as `quantrecipe.units` has them."""
 
 from __future__ import annotations
 
-__all__ = ["bytes_text", "count_text", "duration_text"]
+from quantrecipe.units import bytes_text
 
+__all__ = ["bytes_text", "count_text", "duration_text", "gib_text", "left_text"]
 
-def bytes_text(nbytes: float) -> str:
-    """4_920_000_000 → "4.58 GiB": binary units, as file managers and llama.cpp show them."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(nbytes) < 1024:
-            return f"{nbytes:.0f} {unit}" if unit == "B" else f"{nbytes:.2f} {unit}"
-        nbytes /= 1024
-    return f"{nbytes:.2f} TiB"
+_GIB = 1 << 30
 
 
 def count_text(weights: float) -> str:
@@ -34,3 +29,14 @@ def duration_text(seconds: float) -> str:
         return f"{minutes} min {rest:02d} s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min"
+
+
+def gib_text(nbytes: int) -> str:
+    """4_920_000_000 → "4.58", for columns whose heading says GiB."""
+    return f"{nbytes / _GIB:.2f}"
+
+
+def left_text(nbytes: int) -> str:
+    """The same with its sign: what is left, or missing. What misses never reads as nothing."""
+    text = f"{nbytes / _GIB:+.2f}"
+    return "-0.01" if nbytes < 0 and text in ("-0.00", "+0.00") else text

@@ -1,93 +1,117 @@
-"""advise: which mixes of a model run on a machine, how, and which to take for what.
+"""advise: how mixes of a model run on a machine, and which to take.
 
-Every stock mix, and the mix that `fit` would make for the GPU, is laid out on the machine as llama.cpp would lay it
-out: all layers on the GPU, experts beside it, some layers, or none. Needs nothing but shapes.
+Any recipes are candidates: those that were named, else the presets, the curated recipes, and the mix that `fit` would
+make for the GPU. Each is laid out as llama.cpp would lay it out: all layers on the GPU, experts beside it, some layers,
+or none. Needs nothing but shapes. What is said of speed is from the table of targets, what is an experiment from the
+yardsticks of `check`, and losses are estimates unless a sensitivity file was measured.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from types import MappingProxyType
 
-from quantrecipe.errors import PlanError
+from quantrecipe.errors import ImportanceError, PlanError, QuantrecipeError
+from quantrecipe.fit.candidates import Candidate, default_candidates
+from quantrecipe.fit.margin import margin
 from quantrecipe.fit.opened import opened_recipe
-from quantrecipe.fit.stock import estimated_loss, recipe_like, stock_mixes
+from quantrecipe.fit.stock import estimated_loss, quantized
 from quantrecipe.fit.types import offered_types
-from quantrecipe.importance import Importance
+from quantrecipe.importance import Importance, assumed_importance
+from quantrecipe.lint.advice import load_advice
 from quantrecipe.memory.active import ActiveBytes
-from quantrecipe.memory.device import Division, Settings, reserved
-from quantrecipe.memory.hyperparameters import Hyperparameters
+from quantrecipe.memory.device import Division, Settings
+from quantrecipe.memory.footprint import WAYS, Footprint, Room, Runs, Tensors, Way
 from quantrecipe.model.model import Model
 from quantrecipe.plan.losses import Losses
 from quantrecipe.plan.make import make_plan
 from quantrecipe.plan.plan import Plan
 from quantrecipe.recipe.budget import Budget, VramBudget
+from quantrecipe.recipe.load import load_recipe
 from quantrecipe.recipe.origin import Origin
+from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry
 from quantrecipe.sensitivity.sensitivity import Sensitivity
-from quantrecipe.tensor import TensorInfo
+from quantrecipe.targets.table import DEVICES, load_targets
 
-__all__ = ["Advice", "Option", "Pick", "Room", "advise"]
+__all__ = ["EXACT", "FINE", "Advice", "Option", "Pick", "Room", "Where", "advise"]
 
-Way = Literal["gpu", "experts beside it", "some layers", "cpu", "no"]
-
-_SHOWN = (
-    *("IQ2_XXS", "IQ2_M", "Q2_K", "IQ3_XXS", "IQ3_M", "Q3_K_M", "IQ4_XS", "Q4_K_M", "Q5_K_M"),
-    *("Q6_K", "Q8_0"),
-)
-_FINE = 0.05
+FINE = 0.05
 """Mean KL divergence below which answers hardly change: a Q4_K_M of 8 thousand million weights has about 0.03, a Q3_K_M
 0.08 (llama.cpp's README of llama-perplexity)."""
-_EXACT = 0.01
+EXACT = 0.01
 """And below which even rare tokens are right: about a Q5_K_M of that size."""
-_LONGEST = 1 << 20  # tokens: where a model doesn't say for how many it was made
-_STEP = 1024
-_WAYS: tuple[Way, ...] = ("gpu", "experts beside it", "some layers", "cpu", "no")
-_WHERE: Mapping[Way, str] = {
-    "gpu": "all on the GPU",
-    "experts beside it": "with the experts in main memory",
-    "some layers": "with some layers on the GPU",
-    "cpu": "on the CPU",
-}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Room:
-    """Bytes that there are for the model. `unified`: the GPU's are part of main memory's."""
+class Where:
+    """Whose facts of the table of targets count. `devices`: what the GPU may be; several where it isn't known."""
 
-    gpu: int
-    ram: int
-    unified: bool = False
+    engine: str = "llama.cpp"
+    build: str | None = None
+    devices: tuple[str, ...] = tuple(device for device in DEVICES if device != "cpu")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Option:
     """A mix on this machine.
 
-    name:    of the stock mix, or "fitted"
-    way:     how it runs
-    layers:  on the GPU, the head counted as one; of all that there are
-    gpu, ram: bytes that it takes there
+    name:    as people say it: "Q4_K_M", or "fitted"
+    recipe:  what `plan` and `apply` take for it; "" for the fitted one
+    loss:    estimated mean KL divergence, in nats
+    needs_imatrix: it can't be made, or shouldn't, without an importance matrix, and there was none
+    experiment: fewer bits than the yardstick of QR303
+    slow:    by device, the types that the table of targets calls slow there, in the way in which it runs
+    refused: by device, the types that the engine can't run there
+    runs:    what it takes: whole on the GPU, then with the experts beside it; without a GPU, in main memory
+    best:    the first way that fits; None where none does
+    context: most tokens that fit that way; without one, 0
+    whole_context: most tokens with which it fits whole on the GPU
+    small_cache: whole on the GPU with a KV cache of q8_0, where only that makes it fit
     active:  bytes that are read for each token; None where the model doesn't say how many experts that is
-    context: most tokens that fit when it runs this way
     """
 
     name: str
+    recipe: str
     nbytes: int
     bits_per_weight: float
     loss: float
-    way: Way
-    layers: int
-    gpu: int
-    ram: int
-    active: int | None
+    needs_imatrix: bool
+    experiment: bool
+    slow: Mapping[str, tuple[str, ...]]
+    refused: Mapping[str, tuple[str, ...]]
+    runs: tuple[Footprint, ...]
+    best: Footprint | None
     context: int
+    whole_context: int
+    small_cache: Footprint | None
+    active: int | None
+
+    @property
+    def way(self) -> Way:
+        """How it runs."""
+        return "no" if self.best is None else self.best.way
+
+    @property
+    def layers(self) -> int:
+        """On the GPU, the head counted as one."""
+        return 0 if self.best is None else self.best.layers
+
+    @property
+    def gpu(self) -> int:
+        """Bytes of the GPU that it takes, in the way in which it runs."""
+        return 0 if self.best is None else self.best.gpu.total
+
+    @property
+    def ram(self) -> int:
+        """The same of main memory."""
+        return (self.runs[-1] if self.best is None else self.best).ram.total
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pick:
-    """What to take for a use, and why."""
+    """What to take for a use, and why. `use` is "" where recipes were named: of these, take this one."""
 
     use: str
     option: Option
@@ -96,12 +120,20 @@ class Pick:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Advice:
-    """The options, the smallest first, and what to take."""
+    """The options, the smallest first, and what to take.
+
+    layers:   of the whole model, the head counted as one
+    trained:  tokens that the model was made for; None where it doesn't say
+    source:   where the losses are from
+    left_out: candidates that this model can't have, by name, and why
+    """
 
     options: tuple[Option, ...]
     picks: tuple[Pick, ...]
     layers: int
+    trained: int | None
     source: str
+    left_out: Mapping[str, str]
 
 
 def advise(
@@ -110,173 +142,266 @@ def advise(
     room: Room,
     settings: Settings,
     *,
+    candidates: Sequence[Candidate] = (),
     importance: Importance | None = None,
     sensitivity: Sensitivity | None = None,
+    where: Where | None = None,
     allow_requantize: bool = True,
 ) -> Advice:
-    """The options that a machine has with a model. `settings`: context, type of the cache, batch."""
-    losses = Losses(model, registry, sensitivity, {})
-    recipes = {name: recipe_like(name, registry) for name in _SHOWN}
-    mixes = stock_mixes(recipes, model, registry, importance, losses, allow_requantize=allow_requantize)
-    plans = [(mix.name, mix.plan, mix.loss) for mix in mixes]
-    fitted = _fitted(model, registry, room, settings, importance, sensitivity, allow_requantize)
-    if fitted is not None:
-        plans.append(("fitted", fitted, estimated_loss(fitted, losses)))
-    options = sorted(
-        (_option(name, plan, loss, room, settings) for name, plan, loss in plans),
-        key=lambda option: (option.nbytes, option.name),
+    """The options that a machine has with a model. `settings`: context, type of the cache, batch.
+
+    `candidates`: the recipes to lay out; none: the presets, the curated recipes, and what `fit` would make. PlanError
+    where one that was named can't be planned.
+    """
+    advisor = _Advisor(
+        model, registry, Runs(model, room), settings, importance, sensitivity, where or Where()
     )
-    layers = Division(model, settings).layers_on_gpu
+    options: list[Option] = []
+    left_out: dict[str, str] = {}
+    seen: set[tuple[str, ...]] = set()
+    for candidate in candidates or default_candidates(registry):
+        try:
+            plan, needs = advisor.plan(candidate.recipe, allow_requantize=allow_requantize)
+        except QuantrecipeError as error:
+            if candidates:
+                raise
+            left_out[candidate.name] = str(error.problems[0])
+            continue
+        types = tuple(a.type for a in plan.assignments)
+        if candidates or types not in seen:  # recipes for experts are all alike on a model without any
+            options.append(advisor.option(candidate.name, candidate.ref, plan, needs_imatrix=needs))
+        seen.add(types)
+    if not candidates and (fitted := advisor.fitted(allow_requantize=allow_requantize)) is not None:
+        options.append(advisor.option("fitted", "", fitted, needs_imatrix=False))
+    options.sort(key=lambda option: (option.nbytes, option.name))
     return Advice(
-        options=tuple(options), picks=tuple(_picks(options, settings)), layers=layers, source=losses.source
+        options=tuple(options),
+        picks=tuple(_of_these(options, margin(sensitivity)) if candidates else _for_uses(options, settings)),
+        layers=advisor.runs.layers(),
+        trained=advisor.runs.trained,
+        source=advisor.losses.source,
+        left_out=MappingProxyType(left_out),
     )
 
 
-def _fitted(
-    model: Model,
-    registry: Registry,
-    room: Room,
-    settings: Settings,
-    importance: Importance | None,
-    sensitivity: Sensitivity | None,
-    allow_requantize: bool,
-) -> Plan | None:
-    """What `fit --vram` would make; without a GPU, what fits into main memory."""
-    origin = Origin(file="advise", line=0)
-    if room.gpu:
-        vram = VramBudget(
-            total=room.gpu,
-            context=settings.context,
-            kv=settings.kv,
-            ubatch=settings.ubatch,
+class _Advisor:
+    """What holds for all mixes of one model."""
+
+    def __init__(
+        self,
+        model: Model,
+        registry: Registry,
+        runs: Runs,
+        settings: Settings,
+        importance: Importance | None,
+        sensitivity: Sensitivity | None,
+        where: Where,
+    ) -> None:
+        self.runs = runs
+        self.losses = Losses(model, registry, sensitivity, {})
+        self._model, self._registry, self._settings = model, registry, settings
+        self._importance, self._sensitivity, self._where = importance, sensitivity, where
+        self._targets = load_targets()
+        self._active = ActiveBytes(model)
+        self._least_bits = self._yardstick()
+
+    def plan(self, recipe: Recipe, *, allow_requantize: bool) -> tuple[Plan, bool]:
+        """The plan, and whether it needs an importance matrix that isn't there."""
+        chooses = any(rule.choose for rule in recipe.rules)
+        if not chooses:  # a budget of its own is no matter here: what it takes is shown
+            recipe = replace(recipe, budget=None)
+        elif recipe.budget is None or not recipe.budget.limited:
+            recipe = replace(recipe, budget=self._budget())
+        try:
+            return self._make(recipe, self._importance, allow_requantize=allow_requantize), False
+        except (ImportanceError, PlanError):
+            if self._importance is not None:
+                raise
+            assumed = assumed_importance(self._model.tensors)
+            return self._make(recipe, assumed, allow_requantize=allow_requantize), True
+
+    def fitted(self, *, allow_requantize: bool) -> Plan | None:
+        """What `fit` would make for this machine; None where it is too small for anything."""
+        types = offered_types(self._registry, (), None)
+        try:
+            recipe = opened_recipe("fitted", types, self._registry, budget=self._budget())
+            return self._make(recipe, self._importance, allow_requantize=allow_requantize)
+        except PlanError:
+            return None
+
+    def option(self, name: str, ref: str, plan: Plan, *, needs_imatrix: bool) -> Option:
+        """The mix on this machine."""
+        tensors = [(a.tensor, a.nbytes) for a in plan.assignments]
+        runs = self._rows(tensors)
+        best = self.runs.best(tensors, self._settings)
+        whole = runs[0]
+        return Option(
+            name=name,
+            recipe=ref,
+            nbytes=plan.nbytes,
+            bits_per_weight=plan.bits_per_weight,
+            loss=estimated_loss(plan, self.losses),
+            needs_imatrix=needs_imatrix,
+            experiment=plan.bits_per_weight < self._least_bits,
+            slow=self._where_it_is("slow", plan, best),
+            refused=self._where_it_is("no", plan, best),
+            runs=runs,
+            best=best,
+            context=0 if best is None else self.runs.longest(tensors, best.settings),
+            whole_context=self.runs.longest(tensors, whole.settings),
+            small_cache=None if whole.fits else self.runs.with_small_cache(tensors, whole.settings),
+            active=sum(self._active(tensor, nbytes) for tensor, nbytes in tensors)
+            if self._active.known
+            else None,
         )
-        budget = Budget(origin=origin, vram=vram)
-    else:
-        without = Division(model, replace(settings, layers=0)).cpu([])
-        budget = Budget(origin=origin, ram=max(1, room.ram - without.total))
-    try:
-        recipe = opened_recipe("fitted", offered_types(registry, (), None), registry, budget=budget)
+
+    def _rows(self, tensors: Tensors) -> tuple[Footprint, ...]:
+        if not self.runs.room.gpu:
+            return (self.runs.footprint(tensors, replace(self._settings, layers=0)),)
+        rows = [self.runs.footprint(tensors, replace(self._settings, layers=None))]
+        if self.runs.has_experts:
+            rows.append(self.runs.footprint(tensors, replace(self._settings, layers=None, experts="cpu")))
+        return tuple(rows)
+
+    def _where_it_is(self, speed: str, plan: Plan, best: Footprint | None) -> Mapping[str, tuple[str, ...]]:
+        types = sorted({a.type for a in quantized(plan) if len(a.tensor.shape) > 1})
+        way = "no" if best is None else best.way
+        devices = [
+            *(() if way == "cpu" else self._where.devices),
+            *(() if way in ("gpu", "no") else ("cpu",)),
+        ]
+        found = {}
+        for device in devices:
+            runs = {
+                name: self._targets.runs(self._where.engine, self._where.build, device, name)
+                for name in types
+            }
+            if those := tuple(name for name, support in runs.items() if support.speed == speed):
+                found[device] = those
+        return MappingProxyType(found)
+
+    def _yardstick(self) -> float:
+        """Bits per weight below which `check` calls a file an experiment (QR303); 0 where that can't be said."""
+        for yardstick in load_advice().yardsticks:
+            if yardstick.code == "QR303":
+                try:
+                    recipe = load_recipe(yardstick.recipe, registry=self._registry)
+                    return self.plan(recipe, allow_requantize=True)[0].bits_per_weight
+                except QuantrecipeError:
+                    break
+        return 0.0
+
+    def _make(self, recipe: Recipe, importance: Importance | None, *, allow_requantize: bool) -> Plan:
         return make_plan(
             recipe,
-            model,
-            registry=registry,
+            self._model,
+            registry=self._registry,
             importance=importance,
-            sensitivity=sensitivity,
+            sensitivity=self._sensitivity,
             allow_requantize=allow_requantize,
             provenance=False,
         )
-    except PlanError:  # too small for anything
-        return None
+
+    def _budget(self) -> Budget:
+        """What there is: of the GPU; without one, of main memory."""
+        origin, room, settings = Origin(file="advise", line=0), self.runs.room, self._settings
+        if room.gpu:
+            vram = VramBudget(
+                total=room.gpu, context=settings.context, kv=settings.kv, ubatch=settings.ubatch
+            )
+            return Budget(origin=origin, vram=vram)
+        without = Division(self._model, replace(settings, layers=0)).cpu([])
+        return Budget(origin=origin, ram=max(1, room.ram - without.total))
 
 
-def _option(name: str, plan: Plan, loss: float, room: Room, settings: Settings) -> Option:
-    tensors = [(a.tensor, a.nbytes) for a in plan.assignments]
-    model = plan.model
-    way, found = _best_way(model, tensors, room, settings)
-    division = Division(model, found or replace(settings, layers=0))
-    active = ActiveBytes(model)
-    return Option(
-        name=name,
-        nbytes=plan.nbytes,
-        bits_per_weight=plan.bits_per_weight,
-        loss=loss,
-        way=way,
-        layers=division.layers_on_gpu if found is not None else 0,
-        gpu=division.gpu(tensors).total,
-        ram=division.cpu(tensors).total,
-        active=sum(active(tensor, nbytes) for tensor, nbytes in tensors) if active.known else None,
-        context=0 if found is None else _longest(model, tensors, room, found),
-    )
-
-
-def _best_way(
-    model: Model, tensors: Sequence[tuple[TensorInfo, int]], room: Room, settings: Settings
-) -> tuple[Way, Settings | None]:
-    for way, tried in _ways(model, room, settings):
-        if _fits(model, tensors, room, tried):
-            return way, tried
-    return "no", None
-
-
-def _ways(model: Model, room: Room, settings: Settings) -> Iterator[tuple[Way, Settings]]:
-    """How it might run, the fastest first."""
-    if room.gpu:
-        yield "gpu", replace(settings, layers=None, experts="gpu")
-        if any(tensor.experts > 1 for tensor in model.tensors if tensor.role.endswith("_exps")):
-            yield "experts beside it", replace(settings, layers=None, experts="cpu")
-        for layers in range(Division(model, settings).layers_on_gpu - 1, 0, -1):
-            yield "some layers", replace(settings, layers=layers, experts="gpu")
-    yield "cpu", replace(settings, layers=0, experts="gpu")
-
-
-def _fits(model: Model, tensors: Sequence[tuple[TensorInfo, int]], room: Room, settings: Settings) -> bool:
-    division = Division(model, settings)
-    gpu, ram = division.gpu(tensors).total, division.cpu(tensors).total
-    if settings.layers != 0:
-        gpu += reserved(room.gpu)
-    if room.unified:
-        return gpu <= room.gpu and gpu + ram <= room.ram
-    return gpu <= room.gpu and ram <= room.ram
-
-
-def _longest(model: Model, tensors: Sequence[tuple[TensorInfo, int]], room: Room, settings: Settings) -> int:
-    """The longest context that still runs this way, in steps of 1024 tokens, up to what the model was made for."""
-    most = Hyperparameters(model).number("context_length", _LONGEST)
-    low, high = 0, max(1, most // _STEP)
-    while low < high:
-        middle = (low + high + 1) // 2
-        if _fits(model, tensors, room, replace(settings, context=middle * _STEP)):
-            low = middle
-        else:
-            high = middle - 1
-    return min(most, low * _STEP)
-
-
-def _picks(options: Sequence[Option], settings: Settings) -> Iterator[Pick]:
-    """The fastest way of running in which something is good enough decides; if none is, the least loss of all."""
-    running = [option for option in options if option.way != "no"]
+def _for_uses(options: Sequence[Option], settings: Settings) -> Iterator[Pick]:
+    """The way that leaves most to the GPU and in which something is good enough decides; if none is, the least loss."""
+    running = _worth_taking(options)
     if not running:
         return
-    least = min(running, key=lambda option: (option.loss, _WAYS.index(option.way), option.nbytes))
-    exact = _good(running, _EXACT)
-    if not exact:
-        yield Pick(use="code", option=least, why="the least loss that runs here, and still much for programs")
-    elif exact[0].way == "gpu":
-        code = min(exact, key=lambda option: (option.loss, option.nbytes))
+    least = min(running, key=lambda option: (option.loss, WAYS.index(option.way), option.nbytes))
+    exact = _good(running, EXACT)
+    if exact and exact[0].way == "gpu":
+        code = min(exact, key=lambda option: (_slow(option), option.loss, option.nbytes))
+        why = "one wrong token breaks a program, and it loses the least of all that fit on the GPU"
+        yield Pick(use="code", option=code, why=why)
+    elif exact:
+        why = f"one wrong token breaks a program, and it is the smallest that loses at most {EXACT:g}"
+        yield Pick(use="code", option=min(exact, key=_smallest), why=why)
+    else:
         yield Pick(
-            use="code", option=code, why=f"one wrong token breaks a program: the least loss {_WHERE['gpu']}"
+            use="code", option=least, why="it loses the least of all that run here, and still much for code"
         )
-    else:
-        why = f"one wrong token breaks a program: the fastest that loses at most {_EXACT:g}, {_WHERE[exact[0].way]}"
-        yield Pick(use="code", option=_fastest(exact), why=why)
-    fine = _good(running, _FINE)
+    fine = _good(running, FINE)
     if fine:
-        chat = _fastest(fine)
-        why = f"answers come fastest, at a loss of at most {_FINE:g}; {_WHERE[chat.way]}"
-        yield Pick(use="chat", option=chat, why=why)
+        why = f"it is the smallest that loses at most {FINE:g}, so that answers hardly change"
+        yield Pick(use="chat", option=min(fine, key=_smallest), why=why)
     else:
-        yield Pick(use="chat", option=least, why=f"the least loss that runs here; none is below {_FINE:g}")
-    yield _long(fine or [least], settings)
+        why = f"it loses the least of all that run here; none is below {FINE:g}, so expect other answers"
+        yield Pick(use="chat", option=least, why=why)
+    yield _for_long_texts(fine or [least], settings)
 
 
-def _long(options: Sequence[Option], settings: Settings) -> Pick:
-    long = max(options, key=lambda option: (option.context, -option.loss))
-    why = f"up to {long.context:,} tokens {_WHERE[long.way]}, with a cache of {settings.kv}"
-    if long.way == "some layers":
-        long = _fastest(options)
-        why = "every token more leaves less of the GPU to layers, so the smallest that is good enough"
+def _for_long_texts(options: Sequence[Option], settings: Settings) -> Pick:
+    if options[0].way == "some layers":  # every token more leaves less of the GPU to layers
+        long = min(options, key=_smallest)
+        why = "it is the smallest that is good enough, and every token takes room from the layers on the GPU"
+    else:
+        long = max(options, key=lambda option: (option.context, not _slow(option), -option.loss))
+        why = f"up to {long.context:,} tokens fit that way"
     if settings.kv in ("f32", "f16", "bf16"):
         why += "; --kv q8_0 makes the cache half as large"
     return Pick(use="long context", option=long, why=why)
 
 
+def _of_these(options: Sequence[Option], doubt: float) -> Iterator[Pick]:
+    """Of recipes that were named, the one to take. `doubt`: the share by which estimates of losses may be wrong."""
+    running = _worth_taking(options)
+    if not running:
+        return
+    way = min((option.way for option in running), key=WAYS.index)
+    here = [option for option in running if option.way == way]
+    least = min(here, key=lambda option: (option.loss, option.nbytes))
+    close = [option for option in here if option.loss <= least.loss * (1 + doubt)]
+    best = min(close, key=_smallest)
+    if len(options) == 1:
+        why = "it is the only one that was asked for, and it fits"
+    elif len(here) == 1 and len(running) > 1:
+        why = "it is the only one of these that leaves so much to the GPU"
+    elif len(here) == 1:
+        why = "it is the only one of these that fits, experiments not counted"
+    elif best is least:
+        why = "it loses the least of these, by the estimate"
+    elif _slow(least) and not _slow(best):
+        why = (
+            f"its types aren't slow, and its estimated loss is within {doubt:.0%} of the least: no difference"
+        )
+    else:
+        why = f"it is smaller, and its estimated loss is within {doubt:.0%} of the least: no difference"
+    if best.loss > FINE:
+        why += f"; {FINE:g} is what answers hardly show, and it loses more"
+    yield Pick(use="", option=best, why=why)
+
+
+def _worth_taking(options: Sequence[Option]) -> list[Option]:
+    """What runs, is no experiment, and that the engine doesn't refuse."""
+    return [o for o in options if o.way != "no" and not o.experiment and not o.refused]
+
+
 def _good(options: Sequence[Option], most: float) -> list[Option]:
-    """Those that lose no more, of the fastest way in which there are any."""
-    for way in _WAYS:
+    """Those that lose no more, of the first way in which there are any."""
+    for way in WAYS:
         if found := [option for option in options if option.way == way and option.loss <= most]:
             return found
     return []
 
 
-def _fastest(options: Sequence[Option]) -> Option:
-    return min(options, key=lambda option: (-option.layers, option.active or option.nbytes, option.loss))
+def _slow(option: Option) -> bool:
+    """True where a type is slow on the CPU, if that is used, or on whatever the GPU may be."""
+    devices = set(option.slow) - {"cpu"}
+    gpus = sum(1 for device in DEVICES if device != "cpu")
+    return "cpu" in option.slow or len(devices) in (1, gpus)
+
+
+def _smallest(option: Option) -> tuple[bool, int, int, float]:
+    return (_slow(option), -option.layers, option.nbytes, option.loss)

@@ -9,6 +9,7 @@ from math import fsum
 from quantrecipe.plan.losses import Losses
 from quantrecipe.plan.plan import Assignment
 from quantrecipe.registry import Registry
+from quantrecipe.units import bytes_text
 
 __all__ = ["Reason", "reason", "reason_text"]
 
@@ -64,16 +65,16 @@ def reason(members: Sequence[Assignment], types: Iterable[str], losses: Losses, 
 
 
 def reason_text(why: Reason) -> str:
-    """loses 0.00021; Q4_K would lose 0.00042 more and save 1.2 MB, Q6_K save 0.0001 for 1.4 MB"""
+    """loses 0.00021; Q4_K would lose 0.00042 more and save 1.20 MiB, Q6_K save 0.0001 for 1.40 MiB"""
     text = f"loses {_number(why.loss)}"
     parts = []
     if why.cheaper is not None:
         parts.append(
-            f"{why.cheaper.type} loses {_number(why.cheaper.loss)} more for {_size(-why.cheaper.nbytes)} less"
+            f"{why.cheaper.type} loses {_number(why.cheaper.loss)} more for {bytes_text(-why.cheaper.nbytes)} less"
         )
     if why.better is not None:
         parts.append(
-            f"{why.better.type} loses {_number(-why.better.loss)} less for {_size(why.better.nbytes)} more"
+            f"{why.better.type} loses {_number(-why.better.loss)} less for {bytes_text(why.better.nbytes)} more"
         )
     return "; ".join([text, *parts])
 
@@ -88,10 +89,3 @@ def _loss(
 
 def _number(loss: float) -> str:
     return f"{loss:.2g}"
-
-
-def _size(nbytes: int) -> str:
-    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if nbytes >= size:
-            return f"{nbytes / size:.3g} {unit}"
-    return f"{nbytes} B"

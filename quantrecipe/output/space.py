@@ -9,6 +9,7 @@ from pathlib import Path
 
 from quantrecipe.errors import OutputError
 from quantrecipe.output.partfile import part_path
+from quantrecipe.units import bytes_text
 
 __all__ = ["require_space"]
 
@@ -33,7 +34,7 @@ def require_space(files: Iterable[tuple[Path, int]]) -> None:
             count = len(names[disk])
             what = f"{names[disk][0].name} needs" if count == 1 else f"the {count} files need"
             raise OutputError(
-                f"{what} {_size(nbytes)}, and {folder} has {_size(free)} free",
+                f"{what} {bytes_text(nbytes)}, and {folder} has {bytes_text(free)} free",
                 "free some space, or write to another disk with -o FILE",
             )
 
@@ -47,7 +48,3 @@ def _allocated(path: Path) -> int:
     if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
         return 0
     return int(getattr(status, "st_blocks", 0)) * 512
-
-
-def _size(nbytes: int) -> str:
-    return f"{nbytes / 1e9:.1f} GB" if nbytes >= 1e9 else f"{nbytes / 1e6:.1f} MB"

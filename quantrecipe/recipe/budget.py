@@ -1,11 +1,11 @@
 """Budget: the limits within which the types of `choose` rules are chosen, and which tensors go together.
 
     budget:
-      size: 5.2GiB                       of the file
+      size: 5.2GB                        of the file; thousands, as files are counted
       bpw: 4.9                           bits per weight, over all tensors
-      vram: {total: 12GiB, context: 32768, kv: q8_0}
+      vram: {total: 12GiB, context: 32k, kv: q8_0}     of memory, GB and no unit at all mean GiB
       ram: 64GiB                         of weights that stay in main memory
-      active: 3GiB                       of weights that are read for each token
+      active: 3GB                        of weights that are read for each token
       ties: [[attn_q, attn_k, attn_v]]   tensors of one layer that get one type
 
 Several limits hold together. In a recipe that extends others, the first budget in the chain that gives any limit
@@ -14,6 +14,7 @@ gives them all; ties are taken from the first that has any.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,7 +22,7 @@ from quantrecipe.errors import RecipeError
 from quantrecipe.recipe.document import Node
 from quantrecipe.recipe.origin import Origin
 from quantrecipe.recipe.pattern import Pattern
-from quantrecipe.recipe.size import parse_size
+from quantrecipe.units import parse_file_size, parse_memory, parse_tokens
 
 if TYPE_CHECKING:
     from quantrecipe.recipe.slots import Slots
@@ -113,11 +114,11 @@ def read_budget(node: Node | None, slots: Slots) -> Budget | None:
         read.add(node, "the budget is empty", "give it a limit: size, bpw, vram, ram or active")
     return Budget(
         origin=Origin(file=read.file, line=node.line),
-        size=_size(keys.get("size"), "size", slots),
+        size=_size(keys.get("size"), "size", slots, parse_file_size),
         bpw=_bpw(keys.get("bpw"), slots),
         vram=_vram(keys.get("vram"), slots),
-        ram=_size(keys.get("ram"), "ram", slots),
-        active=_size(keys.get("active"), "active", slots),
+        ram=_size(keys.get("ram"), "ram", slots, parse_memory),
+        active=_size(keys.get("active"), "active", slots, parse_file_size),
         ties=tuple(_tie(item, slots) for item in read.items(keys.get("ties"), "ties")),
     )
 
@@ -138,19 +139,32 @@ def merge_budgets(own: Budget | None, inherited: Budget | None) -> Budget | None
     )
 
 
-def _size(node: Node | None, key: str, slots: Slots) -> int | None:
+def _size(node: Node | None, key: str, slots: Slots, parse: Callable[[str | float], int]) -> int | None:
+    """Bytes, of a file or a memory, as `parse` reads them."""
     node, read = slots.uses.fill(node, key, "size"), slots.read
     if node is None:
         return None
-    if node.kind == "number" and isinstance(node.value, int) and node.value > 0:
-        return node.value
-    if node.kind != "text":
+    if node.kind not in ("number", "text"):
         read.add(node, f"{key} must be a size", f"write {key}: 5.2GiB, or 500M")
         return None
+    return _parsed(node, key, slots, parse)
+
+
+def _tokens(node: Node | None, key: str, slots: Slots) -> int | None:
+    node = slots.uses.fill(node, key, "number", "size")
+    if node is None:
+        return None
+    if node.kind not in ("number", "text"):
+        slots.read.add(node, f"{key} must be a number of tokens", f"write {key}: 8192, or 8k")
+        return None
+    return _parsed(node, key, slots, parse_tokens)
+
+
+def _parsed(node: Node, key: str, slots: Slots, parse: Callable[[Any], int]) -> int | None:
     try:
-        return parse_size(node.value)
+        return parse(node.value)
     except RecipeError as error:
-        read.add(node, f"{key}: {error.problems[0].what}", error.problems[0].remedy)
+        slots.read.add(node, f"{key}: {error.problems[0].what}", error.problems[0].remedy)
         return None
 
 
@@ -169,8 +183,8 @@ def _bpw(node: Node | None, slots: Slots) -> float | None:
 def _vram(node: Node | None, slots: Slots) -> VramBudget | None:
     if node is None:
         return None
-    if node.kind == "text":
-        total = _size(node, "vram", slots)
+    if node.kind in ("text", "number"):
+        total = _size(node, "vram", slots, parse_memory)
         return None if total is None else VramBudget(total=total)
     read = slots.read
     keys = read.mapping(node, "vram", VRAM_KEYS)
@@ -178,9 +192,9 @@ def _vram(node: Node | None, slots: Slots) -> VramBudget | None:
         return None
     if "total" not in keys:
         read.add(node, "vram has no `total`", "say how much the GPU has: {total: 12GiB, context: 32768}")
-    total = _size(keys.get("total"), "total", slots)
+    total = _size(keys.get("total"), "total", slots, parse_memory)
     said = {
-        "context": _count(keys.get("context"), "context", "tokens", slots),
+        "context": _tokens(keys.get("context"), "context", slots),
         "kv": read.choice(slots.uses.fill(keys.get("kv"), "kv", "text"), "kv", KV_TYPES),
         "layers": _count(keys.get("layers"), "layers", "layers", slots),
         "experts": read.choice(keys.get("experts"), "experts", EXPERT_PLACES),

@@ -18,10 +18,10 @@ from quantrecipe.recipe.layers import LayerSet
 from quantrecipe.recipe.origin import Origin
 from quantrecipe.recipe.pattern import GROUP, Pattern
 from quantrecipe.recipe.reader import Reader
-from quantrecipe.recipe.size import parse_size
 from quantrecipe.recipe.suggest import closest, listed
 from quantrecipe.recipe.type_names import is_type, read_type
 from quantrecipe.recipe.variables import VARIABLE_TYPES, Value, Variable, VariableType, kind_text
+from quantrecipe.units import require_size
 
 if TYPE_CHECKING:
     from quantrecipe.registry import Registry
@@ -189,7 +189,7 @@ def _check(node: Node, type_: VariableType, name: str, read: Reader, registry: R
                     Pattern.parse(text)
             case "size":
                 if node.kind != "number" and (text := read.text(node, name)):
-                    parse_size(text)
+                    require_size(text)
             case "text":
                 read.text(node, name, line=True)
     except RecipeError as error:

@@ -19,7 +19,7 @@ from quantrecipe.recipe.metadata import write_metadata
 from quantrecipe.recipe.pattern import GROUP, Pattern
 from quantrecipe.recipe.quote import comment, flow, item_lines, one_or_list
 from quantrecipe.recipe.recipe import ImportanceSource, KeepEntry, Recipe, Rule
-from quantrecipe.recipe.text import budget_keys, plain, target_keys
+from quantrecipe.recipe.text import plain, target_keys, written_budget
 
 __all__ = ["flat_recipe", "render_recipe", "written_patterns"]
 
@@ -63,7 +63,7 @@ def flat_recipe(recipe: Recipe) -> dict[str, Any]:
         "default": recipe.default,
         "fallback": None if recipe.fallback == "chain" else recipe.fallback,
         "importance": _importance(recipe.importance),
-        "budget": budget_keys(recipe.budget) if recipe.budget else {},
+        "budget": written_budget(recipe.budget) if recipe.budget else {},
         "prune": str(recipe.prune) if recipe.prune else None,
         "metadata": {key: write_metadata(value) for key, value in recipe.metadata.items()},
         "groups": {name: one_or_list(_texts(patterns)) for name, patterns in names.groups.items()},

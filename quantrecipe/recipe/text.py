@@ -29,7 +29,9 @@ from quantrecipe.recipe.recipe import (
     VramBudget,
 )
 
-__all__ = ["budget_keys", "plain", "recipe_digest", "recipe_text", "target_keys"]
+__all__ = ["budget_keys", "plain", "recipe_digest", "recipe_text", "target_keys", "written_budget"]
+
+_BYTES_FROM = 1_000_000  # below, units.py reads a number without a unit as something else
 
 
 def recipe_text(recipe: Recipe, importance_file: str | None = None) -> str:
@@ -56,7 +58,7 @@ def recipe_text(recipe: Recipe, importance_file: str | None = None) -> str:
     lines.append(f"fallback: {recipe.fallback}")
     lines += _importance_lines(recipe.importance, importance_file)
     if recipe.budget:
-        lines.append(f"budget: {_flow(budget_keys(recipe.budget))}")
+        lines.append(f"budget: {_flow(written_budget(recipe.budget))}")
     if recipe.prune:
         lines.append(f"prune: {_quote(str(recipe.prune))}")
     if recipe.metadata:
@@ -126,6 +128,13 @@ def budget_keys(budget: Budget) -> dict[str, Any]:
         "ties": [_texts(tie) for tie in budget.ties] or None,
     }
     return {key: value for key, value in said.items() if value is not None}
+
+
+def written_budget(budget: Budget) -> dict[str, Any]:
+    """The same to be read again: a size of few bytes says that it is in bytes."""
+    said = budget_keys(budget)
+    small = {key: f"{it}B" for key in ("size", "active") if (it := said.get(key, _BYTES_FROM)) < _BYTES_FROM}
+    return said | small
 
 
 def _vram_keys(vram: VramBudget) -> dict[str, Any]:

@@ -212,7 +212,7 @@ def test_splitting(folder: Path, capsys: Output) -> None:
     assert all(path.stat().st_size <= 1_000_000 for path in paths)
     assert main(["apply", "llama.cpp/Q8_0", str(EXAMPLE), "--keep-split", "--split-max-tensors", "3"]) == 2
     assert main(["apply", "llama.cpp/Q8_0", str(EXAMPLE), "--split-max-size", "lots"]) == 2
-    assert "write 5.2GiB, 48G or 500M" in capsys.readouterr().err
+    assert "write 5.2GB, 48G or 500M" in capsys.readouterr().err
 
 
 def test_reuse(folder: Path, capsys: Output) -> None:

@@ -18,7 +18,7 @@ def test_what_fits_is_let_through(tmp_path: Path) -> None:
 
 def test_a_disk_that_is_too_small_is_named(tmp_path: Path) -> None:
     total = shutil.disk_usage(tmp_path).total
-    with pytest.raises(OutputError, match=r"a needs .* GB, and .* has .* GB free"):
+    with pytest.raises(OutputError, match=r"a needs .* GiB, and .* has .* GiB free"):
         require_space([(tmp_path / "a", total * 2)])
 
 

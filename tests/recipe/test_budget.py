@@ -34,7 +34,7 @@ def problems(text: str, registry: Registry) -> list[str]:
 
 def test_every_limit(registry: Registry) -> None:
     found = budget("{size: 5GiB, bpw: 4.9, vram: 12GiB, ram: 64G, active: 3000000}", registry)
-    assert (found.size, found.bpw, found.ram, found.active) == (5 << 30, 4.9, 64_000_000_000, 3_000_000)
+    assert (found.size, found.bpw, found.ram, found.active) == (5 << 30, 4.9, 64 << 30, 3_000_000)
     assert found.vram == VramBudget(total=12 << 30)
     assert found.limited
     assert str(found.origin) == "r.yaml:2"
@@ -42,11 +42,37 @@ def test_every_limit(registry: Registry) -> None:
 
 def test_what_has_to_fit_on_the_gpu(registry: Registry) -> None:
     found = budget(
-        "{vram: {total: 8G, context: 32768, kv: q8_0, layers: 20, experts: cpu, ubatch: 256}}", registry
+        "{vram: {total: 8G, context: 32k, kv: q8_0, layers: 20, experts: cpu, ubatch: 256}}", registry
     )
     assert found.vram == VramBudget(
-        total=8_000_000_000, context=32768, kv="q8_0", layers=20, experts="cpu", ubatch=256
+        total=8 << 30, context=32768, kv="q8_0", layers=20, experts="cpu", ubatch=256
     )
+
+
+@pytest.mark.parametrize("written", ["8", "8.0", "8G", "8GB", "8 gb", "8GiB", "8192MiB", "8589934592"])
+def test_of_memory_gb_and_no_unit_are_gib(written: str, registry: Registry) -> None:
+    for said in (f"{{vram: {written}}}", f"{{vram: {{total: {written}}}}}", f"{{ram: {written}}}"):
+        found = budget(said, registry)
+        assert (found.vram.total if found.vram else found.ram) == 8 << 30
+
+
+def test_variables_are_read_as_what_they_are_used_for(registry: Registry) -> None:
+    recipe = load(
+        "variables: {room: {type: size, default: 8GB}, tokens: {type: size, default: 32k}}\n"
+        "budget: {size: $room, ram: $room, vram: {total: $room, context: $tokens}}\n",
+        registry,
+    )
+    assert recipe.budget is not None and recipe.budget.vram is not None
+    assert (recipe.budget.size, recipe.budget.ram) == (8_000_000_000, 8 << 30)
+    assert (recipe.budget.vram.total, recipe.budget.vram.context) == (8 << 30, 32768)
+
+
+def test_a_size_of_few_bytes_is_recorded_with_its_unit(registry: Registry) -> None:
+    recipe = load(CHOOSE + "budget: {size: 300kB, active: 0.2M}", registry)
+    again = load_recipe_text(recipe.text, file="r.yaml", registry=registry)
+    assert again.digest == recipe.digest
+    assert again.budget is not None
+    assert (again.budget.size, again.budget.active) == (300_000, 200_000)
 
 
 def test_ties_are_lists_of_patterns(registry: Registry) -> None:
@@ -68,21 +94,47 @@ def test_ties_are_lists_of_patterns(registry: Registry) -> None:
             "budget: 5GiB",
             "budget must be a mapping, not a text; its keys: size, bpw, vram, ram, active, ties",
         ),
-        ("budget: {size: 5 Gigs}", "size: '5 Gigs' is no size; write 5.2GiB, 48G or 500M"),
-        ("budget: {size: 4.5}", "size must be a size; write size: 5.2GiB, or 500M"),
+        ("budget: {size: 5 Gigs}", "size: '5 Gigs' is no size; write 5.2GB, 48G or 500M"),
+        (
+            "budget: {size: 4.5}",
+            "size: '4.5' has no unit, and would be 4 bytes; did you mean 4.5GB?",
+        ),
+        ("budget: {size: [5]}", "size must be a size; write size: 5.2GiB, or 500M"),
+        (
+            "budget: {active: 5000}",
+            "active: '5000' has no unit, and would be 5,000 bytes; did you mean 5000MB?",
+        ),
+        (
+            "budget: {ram: 12282}",
+            "ram: '12282' has no unit, and could be MiB or GiB; write 12282MiB, or 12282GiB",
+        ),
+        ("budget: {vram: 8B}", "vram: '8B' is 8 bytes, which is no memory; did you mean 8GiB?"),
+        ("budget: {vram: -8}", "vram: '-8' is no size; write 8GiB, 8G or 8"),
         ("budget: {bpw: 0}", "bpw must be a number of bits, more than 0 and at most 64; write bpw: 4.5"),
         (
             "budget: {bpw: 4.5 bits}",
             "bpw must be a number of bits, more than 0 and at most 64; write bpw: 4.5",
         ),
         (
-            "budget: {vram: {context: 3}}",
+            "budget: {vram: {context: 3000}}",
             "vram has no `total`; say how much the GPU has: {total: 12GiB, context: 32768}",
         ),
         ("budget: {vram: {total: 1G, kv: q8}}", "kv: 'q8' isn't known; did you mean 'q8_0'?"),
         (
-            "budget: {vram: {total: 1G, context: 4k}}",
-            "context must be a whole number of tokens, more than 0; write context: 512",
+            "budget: {vram: {total: 1G, context: 4}}",
+            "context: a context of 4 tokens is too short for anything; did you mean 4k?",
+        ),
+        (
+            "budget: {vram: {total: 1G, context: 4kB}}",
+            "context: '4kB' is no number of tokens; write 8192, or 8k",
+        ),
+        (
+            "budget: {vram: {total: 1G, context: [4]}}",
+            "context must be a number of tokens; write context: 8192, or 8k",
+        ),
+        (
+            "budget: {vram: {total: 1G, layers: 1.5}}",
+            "layers must be a whole number of layers, more than 0; write layers: 512",
         ),
         (
             "budget: {ties: attn_q}",

@@ -173,7 +173,10 @@ def test_the_meaning_is_that_of_the_values(registry: Registry) -> None:
             "variables: {e: {type: pattern, default: a b}}",
             "the pattern 'a b' has spaces in it; write several patterns as a list: [attn_q, attn_k]",
         ),
-        ("variables: {e: {type: size, default: big}}", "'big' is no size; write 5.2GiB, 48G or 500M"),
+        (
+            "variables: {e: {type: size, default: big}}",
+            "'big' is no size; write 5.2GiB, 48G or 500M; of a context 8k",
+        ),
     ],
 )
 def test_a_mistake_and_what_is_said_of_it(text: str, expected: str, registry: Registry) -> None:

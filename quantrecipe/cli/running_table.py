@@ -1,0 +1,170 @@
+"""What a planned file takes where it runs, as a person reads it; and by how much a mix misses, and what would help."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group as Lines
+from rich.console import RenderableType
+from rich.text import Text
+
+from quantrecipe.cli.units import gib_text, left_text
+from quantrecipe.memory.device import reserved
+from quantrecipe.memory.footprint import Footprint, Room, Runs
+from quantrecipe.units import memory_text, tokens_text
+
+if TYPE_CHECKING:
+    from quantrecipe.cli.budget_options import Running
+    from quantrecipe.plan.plan import Plan
+
+__all__ = ["WHERE", "miss_text", "paragraph", "plain_runs", "render_runs", "warnings_of"]
+
+WHERE = {
+    "gpu": "all on the GPU",
+    "experts beside it": "with the experts in main memory (--cpu-moe)",
+    "some layers": "with {layers} of {of} layers on the GPU (-ngl {layers})",
+    "cpu": "on the CPU",
+}
+_LABELS = {
+    "gpu": "all on the GPU",
+    "experts beside it": "experts in RAM",
+    "some layers": "some layers",
+    "cpu": "on the CPU",
+}
+_UNKNOWN = 1 << 62  # bytes: of a memory that nobody spoke of, so that it never lacks
+
+
+def render_runs(plan: Plan, running: Running) -> RenderableType:
+    """A line for each way, then whether it fits, where it was said into what."""
+    _, found = _runs(plan, running)
+    settings = running.settings
+    said = [f"VRAM {memory_text(running.vram)}"] if running.vram is not None else []
+    said += [f"RAM {memory_text(running.ram)}"] if running.ram is not None else []
+    said += [f"context {tokens_text(settings.context)}", f"KV cache {settings.kv}"]
+    lines = [Text(), Text.assemble(("where it runs", "bold"), f" (GiB): {', '.join(said)}")]
+    lines += _table(found, running)
+    lines += [Text(f"! {warning}", "yellow") for warning in warnings_of(plan, running)]
+    if running.vram is not None and found[0].fits:
+        kept = memory_text(reserved(running.vram))
+        lines.append(
+            Text(f"it fits: {memory_text(found[0].gpu_left)} are left, beside {kept} for the driver")
+        )
+    return Lines(*lines)
+
+
+def plain_runs(plan: Plan, running: Running) -> dict[str, Any]:
+    """Plain data for machines; what is left is null of a memory that nobody spoke of."""
+    _, found = _runs(plan, running)
+    documents = []
+    for run in found:
+        document = run.to_json()
+        for place, there in (("gpu", running.vram), ("ram", running.ram)):
+            if there is None:
+                document[place]["left"] = None
+        if running.vram is None and running.ram is None:
+            document["fits"] = None
+        documents.append(document)
+    return {
+        "vram": running.vram,
+        "ram": running.ram,
+        "ways": documents,
+        "warnings": warnings_of(plan, running),
+    }
+
+
+def warnings_of(plan: Plan, running: Running) -> list[str]:
+    """What is to be said before anybody makes the file."""
+    runs, found = _runs(plan, running)
+    settings = running.settings
+    said = []
+    if runs.trained is not None and settings.context > runs.trained:
+        said.append(
+            f"a context of {tokens_text(settings.context)} is longer than the {runs.trained:,} that the model was made "
+            "for"
+        )
+    if (running.vram is not None or running.ram is not None) and not found[0].fits:
+        tensors = [(a.tensor, a.nbytes) for a in plan.assignments]
+        missing = miss_text(
+            found[:1],
+            context=runs.longest(tensors, settings),
+            small_cache=runs.with_small_cache(tensors, settings) is not None,
+            best=runs.best(tensors, settings),
+            layers=runs.layers(),
+        )
+        said.append(f"it doesn't fit: {missing}")
+    return said
+
+
+def miss_text(
+    runs: Sequence[Footprint], *, context: int, small_cache: bool, best: Footprint | None, layers: int
+) -> str:
+    """By how much the first way misses, and what would help: a shorter context, a smaller cache, or another way."""
+    whole = runs[0]
+    on_gpu = whole.gpu_left < 0 and whole.way != "cpu"
+    missing, place = (-whole.gpu_left, "the GPU") if on_gpu else (-whole.ram_left, "RAM")
+    helps = [f"with a context of {tokens_text(context)}"] if context else []
+    helps += ["with --kv q8_0"] if small_cache else []
+    if best is not None and best.way != whole.way:
+        helps.append(WHERE[best.way].format(layers=best.layers, of=layers))
+    said = f"{gib_text(max(missing, 10 << 20))} GiB too much for {place}"
+    if best is None and on_gpu and any(run.ram_left < 0 for run in runs):
+        said += ", and RAM doesn't hold the rest"
+    return f"{said}; it runs {', or '.join(helps)}" if helps else f"{said}; it doesn't run here"
+
+
+def paragraph(text: str, width: int | None, *, indent: int = 0) -> list[str]:
+    """Lines of at most `width`, None for any; long words, such as paths, stay whole."""
+    pad = " " * indent
+    if width is None:
+        return [pad + text]
+    return textwrap.wrap(
+        text,
+        max(20, width),
+        initial_indent=pad,
+        subsequent_indent=pad,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _runs(plan: Plan, running: Running) -> tuple[Runs, list[Footprint]]:
+    """As was said; of a model with experts also with these in main memory."""
+    from dataclasses import replace
+
+    gpu = _UNKNOWN if running.vram is None else running.vram
+    runs = Runs(plan.model, Room(gpu=gpu, ram=_UNKNOWN if running.ram is None else running.ram))
+    tensors = [(a.tensor, a.nbytes) for a in plan.assignments]
+    settings = running.settings
+    found = [runs.footprint(tensors, settings)]
+    if runs.has_experts and settings.experts == "gpu" and settings.layers is None:
+        found.append(runs.footprint(tensors, replace(settings, experts="cpu")))
+    return runs, found
+
+
+def _table(found: Sequence[Footprint], running: Running) -> Iterator[Text]:
+    headings = ["weights", "KV", "compute", "total", *(["left"] if running.vram is not None else []), "RAM"]
+    first = 2 + max(len(_LABELS[run.way]) for run in found)
+    yield Text(" " * first + "".join(f"{heading:>{_width(heading)}}" for heading in headings), "dim")
+    for run in found:
+        style = "" if run.fits else "dim"
+        line = Text(_LABELS[run.way].ljust(first), style)
+        gpu = run.gpu
+        for heading, nbytes in (
+            ("weights", gpu.weights),
+            ("KV", gpu.cache),
+            ("compute", gpu.compute + gpu.copies),
+            ("total", gpu.total),
+        ):
+            line.append(gib_text(nbytes).rjust(_width(heading)), style)
+        if running.vram is not None:
+            line.append(
+                left_text(run.gpu_left).rjust(_width("left")), "green" if run.gpu_left >= 0 else "red"
+            )
+        line.append(gib_text(run.ram.total).rjust(_width("RAM")), style if run.ram_left >= 0 else "red")
+        yield line
+
+
+def _width(heading: str) -> int:
+    return max(9, len(heading) + 2)

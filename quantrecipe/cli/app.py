@@ -22,6 +22,7 @@ SECTIONS = {
         "plan": "Show what a recipe would do to a model, to the byte.",
     },
     "Review recipes": {
+        "recipes": "List the recipes that ship, and how large they make a model.",
         "check": "Check recipes, as a reviewer would: errors, warnings, advice.",
         "diff": "Show what a change of a recipe does to models.",
         "explain": "Show why a tensor gets its type: the rules tried, in order.",

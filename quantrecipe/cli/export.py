@@ -84,7 +84,7 @@ def command(
     from quantrecipe.sensitivity.file import read_sensitivity
 
     registry = ctx.load_registry()
-    (loaded,) = load_recipes([recipe], registry, settings)
+    (loaded,) = load_recipes(ctx, [recipe], registry, settings)
     if imatrix is not None:
         loaded = replace(loaded, importance=replace(loaded.importance, file=imatrix))
     model = open_model(model_path, registry=registry)

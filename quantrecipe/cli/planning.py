@@ -12,7 +12,7 @@ import click
 from quantrecipe.cli.budget_options import budget_options
 from quantrecipe.cli.byte_size import ByteSize
 from quantrecipe.cli.context import Context
-from quantrecipe.cli.settings import load_recipes, settings_option
+from quantrecipe.cli.settings import expand_names, load_recipes, settings_option
 
 if TYPE_CHECKING:
     from quantrecipe.model.model import Model
@@ -102,15 +102,19 @@ def plan_options(command: F) -> F:
 
 
 def build_plans(
-    ctx: Context, recipes: Sequence[str], model_path: Path, options: PlanOptions
+    ctx: Context, recipes: Sequence[str], model_path: Path, options: PlanOptions, *, globs: bool = False
 ) -> tuple[list[Plan], Registry]:
-    """Load everything and resolve it; QuantrecipeError says what is wrong with any of it."""
+    """Load everything and resolve it; QuantrecipeError says what is wrong with any of it.
+
+    `globs` lets one name stand for several shipped recipes: llama.cpp/Q4_*.
+    """
     from quantrecipe.importance import read_importance
     from quantrecipe.model.open import open_model
     from quantrecipe.plan.make import make_plan
 
     registry = ctx.load_registry()
-    loaded = load_recipes(recipes, registry, options.settings)
+    names = expand_names(ctx, recipes, registry) if globs else recipes
+    loaded = load_recipes(ctx, names, registry, options.settings)
     model = open_model(model_path, arch=options.arch, pre=options.pre, registry=registry)
     matrices = {
         path: read_importance(path)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantrecipe.errors import RecipeError
-from quantrecipe.recipe.suggest import listed
+from quantrecipe.recipe.suggest import closest, listed
 
 if TYPE_CHECKING:
     from quantrecipe.registry import Registry
@@ -104,20 +104,24 @@ _NEITHER = "is neither a recipe file nor the name of a shipped recipe"
 
 
 def _no_such(name: str, there: Iterable[str]) -> RecipeError:
-    """What may have been meant: names that hold it, else those that look most like it."""
-    there = list(there)
+    """What may have been meant: of short names, those that hold it, and those that look most like it."""
+    there = sorted(there)
+    if "/" in name:
+        close = closest(name, there)
+        remedy = f"did you mean {close!r}?" if close else f"there are {listed(there) or 'none'}"
+        return RecipeError(f"there is no recipe {name!r}", remedy)
     wanted = _letters(_stem(name))[:_LONGEST]
     by_letters: dict[str, list[str]] = {}
     for whole in there:
         by_letters.setdefault(_letters(_stem(whole)), []).append(whole)
     holding = [known for known in by_letters if len(wanted) > 2 and wanted in known]
-    close = list(dict.fromkeys(holding + get_close_matches(wanted, by_letters, n=_MOST_SUGGESTED)))
-    meant = [whole for known in close for whole in by_letters[known]][:_MOST_SUGGESTED]
-    what = f"there is no recipe {name!r}" if "/" in name else f"{name!r} {_NEITHER}"
+    alike = list(dict.fromkeys(holding + get_close_matches(wanted, by_letters, n=_MOST_SUGGESTED)))
+    if wanted in by_letters:  # q4km
+        alike = [wanted]
+    meant = [whole for known in alike for whole in by_letters[known]][:_MOST_SUGGESTED]
+    what = f"{name!r} {_NEITHER}"
     if meant:
         return RecipeError(what, f"did you mean {_either(meant)}?")
-    if "/" in name:
-        return RecipeError(what, f"there are {listed(sorted(there)) or 'none'}")
     return RecipeError(what, "`quantrecipe recipes` lists those that ship; a file needs its ending .yaml")
 
 
@@ -130,16 +134,15 @@ def _no_prefix(prefix: str, name: str, registry: Registry) -> RecipeError:
             what, f"installed is {', '.join(sorted(there, key=_version))}; without @VERSION the newest counts"
         )
     what = f"no installed plugin ships recipes under {prefix!r}"
-    same = [whole for whole in shipped_recipes(registry) if _key(_stem(whole)) == _key(_stem(name))]
-    if same:
-        return RecipeError(what, f"did you mean {_either(same)}?")
     if registry.failed:
         broken = "; ".join(f"{plugin.source}: {plugin.cause}" for plugin in registry.failed)
         return RecipeError(f"{what}; it may belong to a plugin that failed to load", broken)
     if not registry.plugins_on:
         return RecipeError(f"{what}, and plugins are switched off", "leave out --no-plugins if one has it")
     known = ", ".join(f"{it}/…" for it in sorted(folders))
-    return RecipeError(what, f"known are {known}; a file needs its ending .yaml")
+    same = [whole for whole in shipped_recipes(registry) if _key(_stem(whole)) == _key(_stem(name))]
+    there = f"; there is {_either(same)}" if same else ""
+    return RecipeError(what, f"known are {known}; a file needs its ending .yaml{there}")
 
 
 def _newest(said: str, folders: Mapping[str, Path]) -> str:

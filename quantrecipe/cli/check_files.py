@@ -42,7 +42,9 @@ def shipped_namesakes(refs: Sequence[str], registry: Registry) -> Iterator[Probl
 
     for ref in refs:
         if Path(ref).is_dir() and (whole := shipped_namesake(ref, registry)):
-            yield Problem(what=f"{ref!r} is the folder of this name here, not the recipe {whole}, which ships")
+            yield Problem(
+                what=f"{ref!r} is the folder of this name here, not the recipe {whole}, which ships"
+            )
 
 
 def recipes_in(folder: Path) -> Iterator[Path]:

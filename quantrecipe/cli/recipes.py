@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from quantrecipe.model.model import Model
+    from quantrecipe.recipe.expression import Value
     from quantrecipe.recipe.recipe import Recipe
     from quantrecipe.registry import Registry
 
@@ -148,7 +149,13 @@ def _bits(recipe: Recipe, registry: Registry, name: str, n_expert: int) -> float
 
     experts = max(n_expert, 1)
     tensor = TensorInfo.from_name(name, (experts, 2048, 2048) if n_expert else (2048, 2048), "BF16")
-    model = {"n_layers": _LAYERS, "n_blocks": _LAYERS, "n_expert": n_expert, "n_gqa": 4, "arch": "qwen3moe"}
+    model: dict[str, Value] = {
+        "n_layers": _LAYERS,
+        "n_blocks": _LAYERS,
+        "n_expert": n_expert,
+        "n_gqa": 4,
+        "arch": "qwen3moe",
+    }
     model |= {"tied_embeddings": False, "has_importance": True, "covered": True, "dims": len(tensor.shape)}
     facts = model | {"layer": tensor.layer, "rank": tensor.layer, "count": _LAYERS, "experts": experts}
     facts |= {"rows": tensor.rows, "cols": tensor.cols}

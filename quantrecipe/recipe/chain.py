@@ -234,7 +234,9 @@ class Chain:
             if isinstance(item, KeepEntry):
                 yield item
                 continue
-            self._pay(item.origin, _cost(item.ref))  # lists that include lists twice would double at each level
+            self._pay(
+                item.origin, _cost(item.ref)
+            )  # lists that include lists twice would double at each level
             if (target := self._find(place, item)) is not None:
                 key = target.identity
                 if key in above:

@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from quantrecipe.errors import RecipeError
+from quantrecipe.kinds import misplaced
 from quantrecipe.recipe.document import MAX_BYTES
 from quantrecipe.recipe.shipped import find_shipped
 from quantrecipe.recipe.tree import DISK, Tree
@@ -94,7 +95,9 @@ class Place:
         return "".join(char if char.isprintable() else "?" for char in name) or "recipe"
 
     def read(self) -> str:
-        """The text. RecipeError where it can't be read."""
+        """The text. RecipeError where it can't be read, or is something else than a recipe."""
+        if self.tree is DISK and (wrong := misplaced(self.path, "recipe")):
+            raise RecipeError(*wrong, file=self.file)
         try:
             data = self.tree.read(self.path, MAX_BYTES + 1)
         except RecipeError as error:

@@ -74,7 +74,9 @@ def find_shipped(name: str, registry: Registry) -> tuple[str, str, Path]:
         prefix = _newest(meant[0].partition("/")[0], registry.recipe_folders)
         return meant[0], f"{prefix}/{_stem(meant[0])}", there[meant[0]]
     if meant:
-        raise RecipeError(f"{name!r} is the name of {len(meant)} shipped recipes", f"write {' or '.join(meant)}")
+        raise RecipeError(
+            f"{name!r} is the name of {len(meant)} shipped recipes", f"write {' or '.join(meant)}"
+        )
     raise _no_such(name, there)
 
 
@@ -134,15 +136,16 @@ def _no_prefix(prefix: str, name: str, registry: Registry) -> RecipeError:
             what, f"installed is {', '.join(sorted(there, key=_version))}; without @VERSION the newest counts"
         )
     what = f"no installed plugin ships recipes under {prefix!r}"
+    same = [whole for whole in shipped_recipes(registry) if _key(_stem(whole)) == _key(_stem(name))]
+    namesakes = f"; there is {_either(same)}" if same else ""
     if registry.failed:
         broken = "; ".join(f"{plugin.source}: {plugin.cause}" for plugin in registry.failed)
-        return RecipeError(f"{what}; it may belong to a plugin that failed to load", broken)
+        return RecipeError(f"{what}; it may belong to a plugin that failed to load", f"{broken}{namesakes}")
     if not registry.plugins_on:
-        return RecipeError(f"{what}, and plugins are switched off", "leave out --no-plugins if one has it")
+        remedy = f"leave out --no-plugins if one has it{namesakes}"
+        return RecipeError(f"{what}, and plugins are switched off", remedy)
     known = ", ".join(f"{it}/…" for it in sorted(folders))
-    same = [whole for whole in shipped_recipes(registry) if _key(_stem(whole)) == _key(_stem(name))]
-    there = f"; there is {_either(same)}" if same else ""
-    return RecipeError(what, f"known are {known}; a file needs its ending .yaml{there}")
+    return RecipeError(what, f"known are {known}; a file needs its ending .yaml{namesakes}")
 
 
 def _newest(said: str, folders: Mapping[str, Path]) -> str:
@@ -175,5 +178,5 @@ def _letters(name: str) -> str:
 
 
 def _either(names: Iterable[str]) -> str:
-    *others, last = names
-    return f"{', '.join(others)} or {last}" if others else last
+    said = list(names)
+    return f"{', '.join(said[:-1])} or {said[-1]}" if said[1:] else said[0]

@@ -140,7 +140,7 @@ def _no_prefix(prefix: str, name: str, registry: Registry) -> RecipeError:
     namesakes = f"; there is {_either(same)}" if same else ""
     if registry.failed:
         broken = "; ".join(f"{plugin.source}: {plugin.cause}" for plugin in registry.failed)
-        return RecipeError(f"{what}; it may belong to a plugin that failed to load", f"{broken}{namesakes}")
+        return RecipeError(f"{what}; it may belong to a plugin that failed to load", broken)
     if not registry.plugins_on:
         remedy = f"leave out --no-plugins if one has it{namesakes}"
         return RecipeError(f"{what}, and plugins are switched off", remedy)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,19 @@ _TABLE = Path(__file__).with_name("known_formats.toml")
 
 
 def explain_missing_format(
-    name: str, available: Sequence[str], plugins: Sequence[PluginInfo], *, plugins_on: bool
+    name: str,
+    available: Sequence[str],
+    plugins: Sequence[PluginInfo],
+    *,
+    plugins_on: bool,
+    recipes: Collection[str] = (),
 ) -> Problem:
     """Why no format of this name is available, and what to do.
 
     available:  names of the formats that are
     plugins:    every plugin that was found, failed ones included
     plugins_on: False where plugins were switched off
+    recipes:    whole names of the recipes that ship, for who takes one for a format
     """
     missing = f"format {name!r} is not available"
     if same := _same_but_case(name, available):
@@ -51,6 +58,13 @@ def explain_missing_format(
             remedy=f"use one of {_join(available)}",
         )
     failed = [plugin for plugin in plugins if plugin.status == "failed"]
+    if word := known["words"].get(re.sub(r"[^a-z0-9]", "", name.lower())):
+        return Problem(what=f"there is no format {name!r}", remedy=f"the nearest is {word}")
+    if recipe := _recipe_of(name, recipes):
+        return Problem(
+            what=f"{name!r} is a recipe, not a format",
+            remedy=f"extend it (extends: {recipe}), or name a format: `quantrecipe formats` lists them",
+        )
     close = difflib.get_close_matches(name.upper(), available, 3, 0.6)
     if close:
         return Problem(what=f"there is no format {name!r}", remedy=f"did you mean {' or '.join(close)}?")
@@ -69,6 +83,16 @@ def explain_missing_format(
 def package_of(name: str) -> str | None:
     """The package that brings a format, as far as this version knows."""
     return next((it for it, names in _known()["packages"].items() if _same_but_case(name, names)), None)
+
+
+def _recipe_of(name: str, recipes: Collection[str]) -> str | None:
+    """The one recipe that is called so behind its prefix; case doesn't count, nor do `_` and `-`."""
+
+    def key(text: str) -> str:
+        return text.lower().replace("_", "-")
+
+    same = [it for it in recipes if key(name) in (key(it), key(it.rpartition("/")[2]))]
+    return same[0] if len(same) == 1 else None
 
 
 def _from_package(

@@ -12,6 +12,7 @@ from quantrecipe.cli.context import Color, Context
 from quantrecipe.cli.errors import print_problems
 from quantrecipe.cli.help import SETTINGS, examples
 from quantrecipe.cli.lazy import LazyGroup
+from quantrecipe.cli.order import refuse_llama_quantize, refuse_model_first
 from quantrecipe.errors import QuantrecipeError
 
 __all__ = ["COMMANDS", "SECTIONS", "app"]
@@ -22,6 +23,7 @@ SECTIONS = {
         "plan": "Show what a recipe would do to a model, to the byte.",
     },
     "Review recipes": {
+        "recipes": "List the recipes that ship, and how large they make a model.",
         "check": "Check recipes, as a reviewer would: errors, warnings, advice.",
         "diff": "Show what a change of a recipe does to models.",
         "explain": "Show why a tensor gets its type: the rules tried, in order.",
@@ -58,7 +60,19 @@ COMMANDS = {name: short for section in SECTIONS.values() for name, short in sect
 
 
 class App(LazyGroup):
-    """The command, which reports the errors of all its subcommands."""
+    """The command, which reports the errors of all its subcommands, and command lines in another program's order."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        refuse_llama_quantize(args, COMMANDS)
+        return super().parse_args(ctx, args)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        if name is not None and command is not None:
+            refuse_model_first(name, command, rest)
+        return name, command, rest
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

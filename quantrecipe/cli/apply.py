@@ -37,7 +37,7 @@ _UNUSUAL = re.compile(r"[^\w.+-]+")
         "quantrecipe apply recipes/code-model.yaml examples/tiny-code/model.safetensors",
         "quantrecipe apply llama.cpp/Q4_K_M model-BF16.gguf --imatrix imatrix.gguf -o model-Q4_K_M.gguf",
         "quantrecipe apply recipes/code-model.yaml model.safetensors --dry-run",
-        "quantrecipe apply llama.cpp/Q4_K_M recipes/mine.yaml model-BF16.gguf --out-dir release",
+        "quantrecipe apply 'llama.cpp/Q4_*' recipes/mine.yaml model-BF16.gguf --out-dir release",
         "quantrecipe apply recipes/mine.yaml model-BF16.gguf --reuse mine-v1.gguf -o mine-v2.gguf",
     ),
 )
@@ -96,9 +96,9 @@ def command(
 ) -> None:
     """Quantize MODEL to a GGUF file as RECIPE says; with several recipes, to several files in one pass.
 
-    RECIPE is a file, or the name of a recipe that quantrecipe or a plugin ships (llama.cpp/Q4_K_M). MODEL is a
-    Hugging Face folder, a .safetensors file in one, or a GGUF. Files appear under their names when they are
-    whole; existing ones are kept unless --force says otherwise.
+    RECIPE is a file, or the name of a recipe that ships (quantrecipe recipes): llama.cpp/Q4_K_M, Q4_K_M, or several as
+    'llama.cpp/Q4_*'. MODEL is a Hugging Face folder, a .safetensors file in one, or a GGUF. Files appear under their
+    names when they are whole; existing ones are kept unless --force says otherwise.
     """
     from quantrecipe.cli.plan_table import render_plan, render_summary, render_warnings
     from quantrecipe.cli.progress import ProgressBar
@@ -107,7 +107,9 @@ def command(
     if output is not None and (len(recipes) > 1 or out_dir is not None):
         raise click.UsageError("-o names one file: use --out-dir for several recipes.")
     wanted = PlanOptions(**options)
-    plans, registry = build_plans(ctx, recipes, model, wanted)
+    plans, registry = build_plans(ctx, recipes, model, wanted, globs=True)
+    if output is not None and len(plans) > 1:  # a glob
+        raise click.UsageError("-o names one file: use --out-dir for several recipes.")
     require_locked(locked, plans, registry)
     folder = out_dir or Path()
     paths = [output or folder / default_name(model, plan.recipe) for plan in plans]

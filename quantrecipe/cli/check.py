@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from quantrecipe.cli.context import Context, pass_context
+from quantrecipe.cli.errors import print_note
 from quantrecipe.cli.help import SETTINGS, examples
-from quantrecipe.cli.settings import settings_of_each, settings_option
+from quantrecipe.cli.settings import expand_names, print_notes, settings_of_each, settings_option
 
 if TYPE_CHECKING:
     from quantrecipe.lint import GivenModel, Report, Severity
@@ -81,19 +82,24 @@ def command(
 ) -> None:
     """Check recipes: every problem of every file at once, each with a code (docs/check.md).
 
-    RECIPE is a path, a name as in extends (llama.cpp/Q4_K_M), or a folder: all recipes in it. Errors are wrong on
-    any reading, warnings are probably not what was meant, advice is a matter of judgement.
+    RECIPE is a path, a name as in extends (llama.cpp/Q4_K_M), a glob of such names ('llama.cpp/Q4_*'), or a folder: all
+    recipes in it. Errors are wrong on any reading, warnings are probably not what was meant, advice is a matter of
+    judgement.
 
     \b
     Exit status: 0 nothing as serious as --fail-on was found
                  1 something was
                  2 the command line isn't understood
     """
-    from quantrecipe.cli.check_files import recipe_files
+    from quantrecipe.cli.check_files import recipe_files, shipped_namesakes
 
     registry = ctx.load_registry()
+    names = expand_names(ctx, recipes, registry)
+    for note in shipped_namesakes(names, registry):
+        print_note(ctx.err, note)
     given = given_models(models, reference=not models if reference is None else reference, registry=registry)
-    reports = lint_all(recipe_files(recipes), given, registry, settings=settings, strict=strict)
+    reports = lint_all(recipe_files(names), given, registry, settings=settings, strict=strict)
+    print_notes(ctx, *(report.recipe for report in reports if report.recipe is not None))
     if no_advice:
         reports = [_without_advice(report) for report in reports]
     _show(ctx, reports, "json" if as_json else format_)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from quantrecipe.errors import RecipeError
+from quantrecipe.errors import Problem, RecipeError
 
-__all__ = ["is_recipe", "recipe_files", "recipes_in"]
+if TYPE_CHECKING:
+    from quantrecipe.registry import Registry
+
+__all__ = ["is_recipe", "recipe_files", "recipes_in", "shipped_namesakes"]
 
 _SUFFIXES = (".yaml", ".yml")
 _KEY = re.compile(r"^(?:\ufeff)?quantrecipe\s*:", re.MULTILINE)
@@ -30,6 +34,17 @@ def recipe_files(refs: Sequence[str]) -> list[str]:
             )
         found |= dict.fromkeys(inside)
     return list(found)
+
+
+def shipped_namesakes(refs: Sequence[str], registry: Registry) -> Iterator[Problem]:
+    """What is to be said of folders that are called as a shipped recipe is."""
+    from quantrecipe.recipe.shipped import shipped_namesake
+
+    for ref in refs:
+        if Path(ref).is_dir() and (whole := shipped_namesake(ref, registry)):
+            yield Problem(
+                what=f"{ref!r} is the folder of this name here, not the recipe {whole}, which ships"
+            )
 
 
 def recipes_in(folder: Path) -> Iterator[Path]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from quantrecipe.cli.context import Context, pass_context
+from quantrecipe.cli.errors import print_note
 from quantrecipe.cli.help import SETTINGS, examples
 from quantrecipe.cli.settings import settings_option
 from quantrecipe.errors import QuantrecipeError
@@ -113,6 +114,8 @@ def command(
     pair = Operand(old, common), Operand(new, common)
     require_variables(*pair)
     comparisons = _comparisons(*pair, models, common)
+    for note in dict.fromkeys(note for operand in pair for note in operand.notes):
+        print_note(ctx.err, note)
     _show(ctx, comparisons, old, new, form, every=every)
     failed = any(comparison.new_error is not None for comparison in comparisons)
     if failed or (exit_code and any(comparison.differs for comparison in comparisons)):

@@ -15,7 +15,7 @@ from quantrecipe.errors import Problem, QuantrecipeError
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["print_error", "print_problems", "print_warning", "printable"]
+__all__ = ["print_error", "print_note", "print_problems", "print_warning", "printable"]
 
 
 def printable(text: str) -> str:
@@ -33,6 +33,11 @@ def print_problems(console: Console, error: QuantrecipeError) -> None:
 def print_warning(console: Console, what: str, remedy: str = "") -> None:
     """A warning, in the same form."""
     _print(console, "warning: ", "bold yellow", Problem(what=what, remedy=remedy))
+
+
+def print_note(console: Console, note: Problem) -> None:
+    """What was understood, where that isn't plain."""
+    _print(console, "note: ", "bold cyan", note)
 
 
 def print_error(error: QuantrecipeError | str, remedy: str = "") -> None:

@@ -80,7 +80,7 @@ def command(
     from quantrecipe.sensitivity.file import read_sensitivity
 
     registry = ctx.load_registry()
-    (loaded,) = load_recipes([recipe], registry, settings)
+    (loaded,) = load_recipes(ctx, [recipe], registry, settings)
     opened = open_model(model, arch=arch, registry=registry)
     path = imatrix or loaded.importance.file
     importance = None if path is None else read_importance(path)

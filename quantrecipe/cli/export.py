@@ -96,7 +96,7 @@ def command(
     if shell != "sh" and language not in _COMMANDS:
         raise click.UsageError("--shell is for commands: --to llama-quantize and --to ik_llama.cpp.")
     registry = ctx.load_registry()
-    (loaded,) = load_recipes([recipe], registry, settings)
+    (loaded,) = load_recipes(ctx, [recipe], registry, settings)
     if imatrix is not None:
         loaded = replace(loaded, importance=replace(loaded.importance, file=imatrix))
     model = open_model(model_path, registry=registry)

@@ -16,6 +16,7 @@ from quantrecipe.cli.engine_option import engine_option
 from quantrecipe.cli.errors import print_warning, printable
 from quantrecipe.cli.help import SETTINGS, examples
 from quantrecipe.cli.imatrix_output import write_file
+from quantrecipe.cli.settings import print_notes
 from quantrecipe.cli.target_option import target_option
 
 if TYPE_CHECKING:
@@ -178,7 +179,7 @@ def command(
     matrix = None if imatrix is None else read_importance(imatrix)
     request = Request(
         name=name or (output.stem if output is not None else model_stem(model)),
-        budget=_budget(budget, like, opened, registry, matrix, allow_requantize=allow_requantize),
+        budget=_budget(ctx, budget, like, opened, registry, matrix, allow_requantize=allow_requantize),
         types=_parts(types),
         floors=tuple(_floor(text) for text in floors),
         ties=tuple(_parts(text) for text in ties),
@@ -221,6 +222,7 @@ def _show(ctx: Context, fitted: Fitted, budget: Budget, output: Path | None, *, 
 
 
 def _budget(
+    ctx: Context,
     budget: Budget | None,
     like: str | None,
     model: Model,
@@ -241,6 +243,7 @@ def _budget(
     if budget.bpw is not None:
         raise click.UsageError("--like and --bpw exclude each other.")
     recipe = recipe_like(like, registry)
+    print_notes(ctx, recipe)
     plan = stock_plan(recipe, model, registry, importance, allow_requantize=allow_requantize)
     return like_budget(plan, budget)
 

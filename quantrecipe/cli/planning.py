@@ -12,7 +12,7 @@ import click
 from quantrecipe.cli.budget_options import Running, limits_text, running_options
 from quantrecipe.cli.byte_size import FileSize
 from quantrecipe.cli.context import Context
-from quantrecipe.cli.settings import load_recipes, settings_option
+from quantrecipe.cli.settings import expand_names, load_recipes, settings_option
 
 if TYPE_CHECKING:
     from quantrecipe.model.model import Model
@@ -104,9 +104,12 @@ def plan_options(command: F) -> F:
 
 
 def build_plans(
-    ctx: Context, recipes: Sequence[str], model_path: Path, options: PlanOptions
+    ctx: Context, recipes: Sequence[str], model_path: Path, options: PlanOptions, *, globs: bool = False
 ) -> tuple[list[Plan], Registry]:
-    """Load everything and resolve it; QuantrecipeError says what is wrong with any of it."""
+    """Load everything and resolve it; QuantrecipeError says what is wrong with any of it.
+
+    `globs` lets one name stand for several shipped recipes: llama.cpp/Q4_*.
+    """
     from quantrecipe.importance import assumed_importance, read_importance
     from quantrecipe.model.open import open_model
     from quantrecipe.plan.make import make_plan
@@ -114,7 +117,8 @@ def build_plans(
     if options.assume_imatrix and options.imatrix is not None:
         raise click.UsageError("--imatrix and --assume-imatrix exclude each other.")
     registry = ctx.load_registry()
-    loaded = load_recipes(recipes, registry, options.settings)
+    names = expand_names(ctx, recipes, registry) if globs else recipes
+    loaded = load_recipes(ctx, names, registry, options.settings)
     model = open_model(model_path, arch=options.arch, pre=options.pre, registry=registry)
     matrices = {
         path: read_importance(path)

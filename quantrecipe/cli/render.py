@@ -32,7 +32,7 @@ def command(ctx: Context, recipe: str, settings: Mapping[str, str], as_json: boo
     RECIPE is a path, or a name as in extends: llama.cpp/Q4_K_M. What is printed is a recipe by itself, which plans as
     RECIPE does.
     """
-    (loaded,) = load_recipes([recipe], ctx.load_registry(), settings)
+    (loaded,) = load_recipes(ctx, [recipe], ctx.load_registry(), settings)
     from quantrecipe.recipe.render import flat_recipe, render_recipe
 
     if as_json:

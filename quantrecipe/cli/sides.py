@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from quantrecipe.errors import QuantrecipeError, RecipeError
 
 if TYPE_CHECKING:
+    from quantrecipe.errors import Problem
     from quantrecipe.importance import Importance
     from quantrecipe.model.model import Model
     from quantrecipe.plan.diff import Side
@@ -84,6 +85,14 @@ class Operand:
         known = load_recipe(self.text, registry=self.settings.registry).variables
         chosen = {name: value for name, value in variables.items() if name in known}
         return load_recipe(self.text, registry=self.settings.registry, settings=chosen)
+
+    @property
+    def notes(self) -> tuple[Problem, ...]:
+        """What names were taken for, where that isn't plain."""
+        try:
+            return self.recipe.notes if self.is_recipe else ()
+        except QuantrecipeError:
+            return ()  # told where the side is asked for
 
     @property
     def is_recipe(self) -> bool:

@@ -104,7 +104,7 @@ def command(
             registry=registry,
             source=None if source is None else open_model(source, arch=arch, pre=pre, registry=registry),
             importance=None if imatrix is None else read_importance(imatrix),
-            recipe=None if recipe is None else load_recipes([recipe], registry, settings)[0],
+            recipe=None if recipe is None else load_recipes(ctx, [recipe], registry, settings)[0],
             lock=None if lock_file is None else read_lock(lock_file),
             sample=None if every else SAMPLE if sample is None else sample,
             threads=threads,

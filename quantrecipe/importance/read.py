@@ -14,6 +14,7 @@ from quantrecipe.importance.dat import parse_dat
 from quantrecipe.importance.from_gguf import parse_gguf
 from quantrecipe.importance.matrix import Importance, ImportanceEntry, digest_of, read_floats
 from quantrecipe.importance.raw import RawEntry, RawImportance
+from quantrecipe.kinds import is_gguf_inside, misplaced
 
 __all__ = ["read_importance"]
 
@@ -30,6 +31,8 @@ def read_importance(path: str | Path) -> Importance:
     gives: NaN, Inf, negative values, a tensor twice.
     """
     path = Path(path)
+    if not is_gguf_inside(path) and (wrong := misplaced(path, "importance matrix")):
+        raise ImportanceError(*wrong, file=path)
     raw = parse_gguf(path) if _magic(path) == MAGIC else parse_dat(path)
     entries: dict[str, ImportanceEntry] = {}
     problems: list[Problem] = []

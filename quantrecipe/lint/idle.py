@@ -6,17 +6,16 @@ rule has to be idle on all of them to be worth a word, and only a hidden one is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
-from difflib import get_close_matches
-from functools import cache
 
 from quantrecipe.errors import Problem
 from quantrecipe.lint.codes import CODES
 from quantrecipe.lint.finding import Finding
 from quantrecipe.lint.subject import Subject, View, names
+from quantrecipe.plan.resolve import doubts
+from quantrecipe.recipe.names import is_llama_cpp_s, meant
 from quantrecipe.recipe.recipe import Rule
-from quantrecipe.tensor import TensorInfo
 
 __all__ = ["idle_rules"]
 
@@ -41,7 +40,19 @@ def idle_rules(subject: Subject) -> Iterator[Finding]:
         if hider is not None:
             yield _hidden(rule, [hider])
         elif subject.views:
-            yield from _everywhere(subject, rule, number, [*given, *reference])
+            found = list(_everywhere(subject, rule, number, [*given, *reference]))
+            told |= {finding.problem.line or 0 for finding in found}
+            yield from found
+    yield from _half_idle(subject, told)
+
+
+def _half_idle(subject: Subject, told: Collection[int]) -> Iterator[Finding]:
+    """Patterns that name nothing anywhere, in rules that have others beside them. Inherited rules may have such."""
+    tensors = {tensor.name: tensor for view in subject.views for tensor in view.bare.tensors}
+    for problem in doubts(subject.recipe, list(tensors.values())) if subject.views else ():
+        if problem.line not in told:
+            what = problem.what.replace("of this model", "of any model here")
+            yield Finding(code="QR202", severity="warning", problem=replace(problem, what=what))
 
 
 def _on_given(view: View) -> Iterator[Finding]:
@@ -68,17 +79,17 @@ def _everywhere(subject: Subject, rule: Rule, number: int, views: list[View]) ->
     matches = [found.matches[number][1] for found in traces]
     patterns = names([str(pattern) for pattern in rule.tensors])
     if not any(match.named for match in matches):
-        if _known_elsewhere(rule) or (rule.optional and not any(view.reference for view in views)):
+        if any(map(is_llama_cpp_s, rule.tensors)) or (
+            rule.optional and not any(view.reference for view in views)
+        ):
             return  # other models have it
         roles = {tensor.role for view in views for tensor in view.bare.tensors}
-        close = get_close_matches(str(rule.tensors[0]), roles, n=1) if rule.tensors else []
+        hints = [hint for pattern in rule.tensors if (hint := meant(str(pattern), roles))]
         yield subject.finding(
             "QR202",
             rule.origin,
             f"no tensor of any {_kind(views)} is named by {patterns!r}",
-            f"did you mean {close[0]!r}?"
-            if close
-            else "check the name, or give the model that it is for: --model",
+            "; ".join(dict.fromkeys(hints)) or "check the name, or give the model that it is for: --model",
             "warning",
         )
     elif not any(match.in_layers for match in matches):
@@ -98,20 +109,6 @@ def _everywhere(subject: Subject, rule: Rule, number: int, views: list[View]) ->
             hiders += deciders
         if hiders and not (rule.optional and any(hider.when is not None for hider in hiders)):
             yield _hidden(rule, hiders)
-
-
-def _known_elsewhere(rule: Rule) -> bool:
-    """True if llama.cpp has such a tensor, in some architecture."""
-    return any(pattern.matches(tensor, None) for pattern in rule.tensors for tensor in _llama_cpp_s())
-
-
-@cache
-def _llama_cpp_s() -> tuple[TensorInfo, ...]:
-    """A tensor of every name that llama.cpp has; of those in blocks, the one of block 0."""
-    from gguf.constants import TENSOR_NAMES
-
-    names = {name.format(bid=0, xid=0) for name in TENSOR_NAMES.values()}
-    return tuple(TensorInfo.from_name(f"{name}.weight", (1, 1), "F32") for name in sorted(names))
 
 
 def _hidden(rule: Rule, hiders: list[Rule]) -> Finding:

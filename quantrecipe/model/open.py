@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Never
 
 from quantrecipe.errors import ModelError
 from quantrecipe.gguf.values import GGUFValue, ValueType
+from quantrecipe.kinds import is_gguf_inside, misplaced
 from quantrecipe.model.checkpoint import open_checkpoint
 from quantrecipe.model.gguf_file import is_gguf, open_gguf
 from quantrecipe.model.model import Model, TensorSource
@@ -47,6 +48,8 @@ def open_model(
     path = Path(path)
     if is_reference(path):
         return _with_arch(open_reference(path), arch)
+    if not path.is_dir() and not is_gguf_inside(path) and (wrong := misplaced(path, "model")):
+        raise ModelError(*wrong, file=path)
     if not path.exists():
         raise ModelError("there is no such file or folder", f"give {_KINDS}", file=path)
     if path.is_file() and is_gguf(path):
@@ -103,15 +106,13 @@ def _bare(path: Path, checkpoint: Checkpoint, arch: str | None) -> Model:
 
 
 def _refuse_file(path: Path) -> Never:
-    if path.suffix in _PICKLES:
-        what = "is a PyTorch pickle, which can run any code when it is opened; quantrecipe reads none"
-        raise ModelError(what, "get the model as .safetensors, or save it with safetensors.torch", file=path)
     raise ModelError("is not a model", f"give {_KINDS}", file=path)
 
 
 def _refuse_folder(folder: Path) -> Never:
     if found := sorted(file.name for file in folder.glob("*.gguf")):
-        raise ModelError("is a folder of GGUF files", f"give the file: {found[0]}", file=folder)
+        others = f", or another of its {len(found)}" if len(found) > 1 else ""
+        raise ModelError("is a folder of GGUF files", f"give the file: {found[0]}{others}", file=folder)
     if found := sorted(file.name for file in folder.iterdir() if file.suffix in _PICKLES):
         what = f"holds its weights as a PyTorch pickle ({found[0]}), which quantrecipe doesn't open"
         raise ModelError(what, "get the model as .safetensors", file=folder)

@@ -21,6 +21,7 @@ from quantrecipe.plan.importance import selected_importance
 from quantrecipe.plan.plan import Plan
 from quantrecipe.plan.prune import prune
 from quantrecipe.plan.resolve import Decision, Match, Trace, decide, is_matrix, trace
+from quantrecipe.recipe.names import meant
 from quantrecipe.recipe.pattern import Pattern
 from quantrecipe.recipe.reasons import reasons
 from quantrecipe.recipe.recipe import KEEP, KeepEntry, Recipe, Rule
@@ -307,4 +308,7 @@ def _unknown(text: str, model: Model) -> Problem:
     names = [tensor.name.removesuffix(".weight") for tensor in model.tensors]
     close = get_close_matches(text.removesuffix(".weight"), [*roles, *names], n=3)
     remedy = f"did you mean {' or '.join(close)}?" if close else "`quantrecipe inspect MODEL` lists the names"
+    hint = meant(text, roles)
+    if "GGUF" in hint:  # a name of Hugging Face's looks like others by chance alone
+        remedy = hint
     return Problem(what=f"no tensor of this model is named by {text!r}", remedy=remedy)

@@ -23,7 +23,7 @@ from quantrecipe.plan.losses import Losses
 from quantrecipe.plan.metadata import PLAN_DIGEST, build_metadata
 from quantrecipe.plan.plan import Assignment, Plan
 from quantrecipe.plan.prune import prune
-from quantrecipe.plan.resolve import Decision, resolve
+from quantrecipe.plan.resolve import Decision, doubts, resolve
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry, load_registry
 from quantrecipe.sensitivity.sensitivity import Sensitivity
@@ -84,6 +84,7 @@ def make_plan(
         allow_requantize=allow_requantize,
         provenance=provenance,
         split=split,
+        doubts=tuple(map(str, doubts(recipe, model.tensors))),
     )
     if not any(d.rule is not None and d.rule.choose for d in decisions):
         return hold(making.plan(decisions), recipe)
@@ -99,6 +100,7 @@ class _Making:
     importance: of the tensors that are left, under their new names
     selected:   all of it that the recipe lets count
     layers:     how many are left, where some were pruned
+    doubts:     patterns that name nothing, and what they may have meant
     """
 
     recipe: Recipe
@@ -112,6 +114,7 @@ class _Making:
     allow_requantize: bool
     provenance: bool
     split: SplitLimits | None
+    doubts: tuple[str, ...] = ()
 
     def plan(self, decisions: Sequence[Decision]) -> Plan:
         """The plan that these decisions come to; all have a type."""
@@ -147,7 +150,10 @@ class _Making:
             coverage=report,
             alignment=model.alignment,
             warnings=tuple(
-                _fallback_warnings(assignments) + dialect_warnings(assignments, engine) + warnings
+                list(self.doubts)
+                + _fallback_warnings(assignments)
+                + dialect_warnings(assignments, engine)
+                + warnings
             ),
             digest=digest,
         )

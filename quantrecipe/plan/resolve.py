@@ -13,11 +13,15 @@ from dataclasses import dataclass, replace
 from quantrecipe.errors import PlanError, Problem, RecipeError
 from quantrecipe.model.model import Model
 from quantrecipe.plan.facts import head_of, model_facts, tensor_facts
+from quantrecipe.recipe.names import is_llama_cpp_s, meant
 from quantrecipe.recipe.pattern import Pattern
 from quantrecipe.recipe.recipe import KEEP, KeepEntry, Recipe, Rule
-from quantrecipe.tensor import TensorInfo, tensor_order
+from quantrecipe.tensor import TensorInfo, head_name, tensor_order
 
-__all__ = ["Decision", "Match", "Trace", "decide", "is_matrix", "resolve", "trace"]
+__all__ = ["Decision", "Match", "Trace", "decide", "doubts", "is_matrix", "resolve", "trace"]
+
+_MOST_QUESTIONS = 1_000_000
+"""Whether a pattern names a tensor, asked about doubts alone: a second's work, and recipes so long weren't typed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,7 +66,7 @@ class Trace:
     @property
     def problems(self) -> tuple[Problem, ...]:
         """Rules of the recipe's own file that can't do anything on this model."""
-        found = (_idle(rule, match, self.decided, self.n_layers) for rule, match in self.matches if rule.own)
+        found = (_idle(rule, match, self) for rule, match in self.matches if rule.own)
         return tuple(problem for problem in found if problem is not None)
 
 
@@ -86,6 +90,31 @@ def resolve(
         decide(recipe, tensor, found.decided.get(tensor.name), found.kept[tensor.name])
         for tensor in found.tensors
     ]
+
+
+def doubts(recipe: Recipe, tensors: Sequence[TensorInfo]) -> tuple[Problem, ...]:
+    """Patterns of the recipe's own file that name none of the tensors, and none of any model that llama.cpp runs.
+
+    Beside patterns that do, or in an optional rule, they are no error: a model may have names of its own.
+    """
+    patterns = [(rule, pattern) for rule in recipe.rules if rule.own for pattern in rule.tensors]
+    if len(patterns) * len(tensors) > _MOST_QUESTIONS:
+        return ()
+    head = head_name(tensors)
+    roles = {tensor.role for tensor in tensors}
+    return tuple(
+        Problem(
+            file=rule.origin.file,
+            line=rule.origin.line,
+            code="QR202",
+            what=f"no tensor of this model is named by {str(pattern)!r}",
+            remedy=hint,
+        )
+        for rule, pattern in patterns
+        if not any(pattern.matches(tensor, head) for tensor in tensors)
+        and not is_llama_cpp_s(pattern)
+        and (hint := meant(str(pattern), roles))
+    )
 
 
 def trace(
@@ -189,9 +218,10 @@ class _Scope:
             ) from error
 
 
-def _idle(rule: Rule, match: Match, decided: Mapping[str, Rule], n_layers: int) -> Problem | None:
+def _idle(rule: Rule, match: Match, found: Trace) -> Problem | None:
     """Why a rule of the user's own file can't do anything on this model, if so."""
     file, line = rule.origin.file, rule.origin.line
+    decided, n_layers = found.decided, found.n_layers
     patterns = ", ".join(str(pattern) for pattern in rule.tensors)
     if not match.in_layers:
         if rule.optional:
@@ -202,12 +232,13 @@ def _idle(rule: Rule, match: Match, decided: Mapping[str, Rule], n_layers: int) 
             )
         else:
             what = f"no tensor of this model is named by {patterns!r}"
+        remedy = "`quantrecipe inspect MODEL` lists the names; `optional: true` if only some models have them"
+        if not match.named:
+            roles = {tensor.role for tensor in found.tensors}
+            hints = [hint for pattern in rule.tensors if (hint := meant(str(pattern), roles))]
+            remedy = "; ".join((*dict.fromkeys(hints), remedy))
         return Problem(
-            file=file,
-            line=line,
-            code="QR203" if match.named else "QR202",
-            what=what,
-            remedy="`quantrecipe inspect MODEL` lists the names; `optional: true` if only some models have them",
+            file=file, line=line, code="QR203" if match.named else "QR202", what=what, remedy=remedy
         )
     hiders = [
         decided[name] for name in sorted(match.matched) if decided[name] is not rule and decided[name].own

@@ -20,7 +20,7 @@ from quantrecipe.recipe.definitions import Definitions
 from quantrecipe.recipe.document import MAX_BYTES, Node, read_document
 from quantrecipe.recipe.effort import Effort
 from quantrecipe.recipe.parse import RecipePart, parse_part, read_extends, read_own
-from quantrecipe.recipe.place import Place
+from quantrecipe.recipe.place import SUFFIXES, Place
 from quantrecipe.recipe.reader import Reader
 from quantrecipe.recipe.recipe import KeepEntry, Origin, Variable
 from quantrecipe.recipe.rules import Inclusion
@@ -36,6 +36,7 @@ SHARED_KEPT_LIST = "llama.cpp/kept"
 
 _MAX_FILES = 64
 _COST_OF_A_NAME = 100
+_COST_OF_A_SHORT_NAME = 2000  # every folder of shipped recipes is looked through
 
 
 @dataclass(kw_only=True, slots=True)
@@ -61,11 +62,15 @@ class Link:
 
 
 class Chain:
-    """Reads files; every problem is noted, and raised at the end."""
+    """Reads files; every problem is noted, and raised at the end.
+
+    `notes` says what names were taken for, where that isn't plain.
+    """
 
     def __init__(self, registry: Registry, settings: Mapping[str, str]) -> None:
         self.registry = registry
         self.variables: dict[str, Variable] = {}
+        self.notes: list[Problem] = []
         self._settings = settings
         self._problems: list[Problem] = []
         self._read_in_order: list[str] = []
@@ -75,6 +80,8 @@ class Chain:
 
     def read(self, place: Place, text: str | None) -> tuple[list[Link], tuple[KeepEntry, ...]]:
         """The files in the order in which they count, and the kept list."""
+        if place.note:
+            self.notes.append(Problem(what=place.note))
         links = self._read(place, text, ())
         keep = self._kept_list(links)
         known = [said.name for link in self._met.values() if link for said in link.declarations]
@@ -125,7 +132,7 @@ class Chain:
         self._met[key] = link
         links = [link]
         for inclusion in read_extends(root, read):
-            read.spend(inclusion.origin.line, _COST_OF_A_NAME)
+            read.spend(inclusion.origin.line, _cost(inclusion.ref))
             parent = self._find(place, inclusion)
             if parent is None:
                 continue
@@ -201,10 +208,14 @@ class Chain:
     def _find(self, place: Place, inclusion: Inclusion) -> Place | None:
         """Where an included recipe is; None, and a note, where it isn't."""
         try:
-            return place.named(inclusion.ref, self.registry)
+            found = place.named(inclusion.ref, self.registry)
         except RecipeError as error:
             self._note(inclusion.origin, error.problems[0].what, error.problems[0].remedy)
             return None
+        if found.note:
+            origin = inclusion.origin
+            self.notes.append(Problem(what=found.note, file=origin.file or None, line=origin.line or None))
+        return found
 
     def _kept_list(self, links: Iterable[Link]) -> tuple[KeepEntry, ...]:
         given = next(((link.place, link.part.keep) for link in links if link.part.keep is not None), None)
@@ -224,7 +235,7 @@ class Chain:
                 yield item
                 continue
             self._pay(
-                item.origin, _COST_OF_A_NAME
+                item.origin, _cost(item.ref)
             )  # lists that include lists twice would double at each level
             if (target := self._find(place, item)) is not None:
                 key = target.identity
@@ -256,3 +267,8 @@ class Chain:
         self._problems.append(
             Problem(what=what, remedy=remedy, file=origin.file or None, line=origin.line or None)
         )
+
+
+def _cost(ref: str) -> int:
+    """Of finding the recipe of a name."""
+    return _COST_OF_A_NAME if "/" in ref or ref.endswith(SUFFIXES) else _COST_OF_A_SHORT_NAME

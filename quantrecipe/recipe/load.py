@@ -26,10 +26,13 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from quantrecipe.errors import RecipeError
+from quantrecipe.kinds import misplaced
 from quantrecipe.recipe.budget import merge_budgets
 from quantrecipe.recipe.chain import SHARED_KEPT_LIST, Chain, Link
 from quantrecipe.recipe.place import SUFFIXES, Place
 from quantrecipe.recipe.recipe import ImportanceSource, KeepEntry, Recipe, Variable
+from quantrecipe.recipe.shipped import shipped_namesake
 from quantrecipe.recipe.text import recipe_digest, recipe_text
 from quantrecipe.recipe.tree import find_revision, is_revision
 
@@ -45,8 +48,9 @@ def load_recipe(
     """The recipe of a path, or a shipped recipe of a name like `llama.cpp/Q4_K_M`.
 
     A text is a path if it ends in .yaml or .yml, or if there is such a file; `main:recipes/mine.yaml` is that path at
-    a revision of git. `registry` says which formats and shipped recipes there are; None loads it. `settings` has the
-    values of variables, as `--set` gives them. RecipeError with every problem of every file, in line order.
+    a revision of git. The name of a shipped recipe may be short where it is unique (`Q4_K_M`); `Recipe.notes` tells.
+    `registry` says which formats and shipped recipes there are; None loads it. `settings` has the values of variables,
+    as `--set` gives them. RecipeError with every problem of every file, in line order.
     """
     registry = registry or _load_registry()
     return _load(recipe_place(ref, registry), None, registry, settings)
@@ -58,9 +62,24 @@ def recipe_place(ref: str | Path, registry: Registry) -> Place:
     if isinstance(ref, str) and is_revision(ref):
         tree, path = find_revision(ref)
         return Place(file=ref, path=path, tree=tree)
-    if isinstance(ref, str) and not ref.endswith(SUFFIXES) and not os.path.isfile(ref):  # noqa: PTH113
-        return Place.shipped(ref, registry)
+    if isinstance(ref, str) and not ref.endswith(SUFFIXES):
+        if not os.path.isfile(ref):  # noqa: PTH113
+            return _shipped(ref, registry)
+        whole = shipped_namesake(ref, registry)
+        note = f"{ref!r} is the file of this name here, not the recipe {whole}, which ships" if whole else ""
+        return Place(file=Path(ref).as_posix(), path=Path(ref), note=note)
     return Place(file=Path(ref).as_posix(), path=Path(ref))
+
+
+def _shipped(ref: str, registry: Registry) -> Place:
+    """The place of a shipped recipe. What isn't one gets a message by what it is."""
+    try:
+        return Place(file="", path=Path("recipe.yaml")).by_name(ref, registry)
+    except RecipeError:
+        is_other = "://" in ref or os.path.isdir(ref)  # noqa: PTH112  # as above
+        if is_other and (wrong := misplaced(ref, "recipe")):
+            raise RecipeError(*wrong, file=ref) from None
+        raise
 
 
 def load_recipe_text(
@@ -84,7 +103,12 @@ def _load(place: Place, text: str | None, registry: Registry, settings: Mapping[
     links, keep = chain.read(place, text)
     chain.raise_problems()
     recipe = _merge(links, keep, chain.variables)
-    return replace(recipe, text=recipe_text(recipe, _written_file(links)), digest=recipe_digest(recipe))
+    return replace(
+        recipe,
+        text=recipe_text(recipe, _written_file(links)),
+        digest=recipe_digest(recipe),
+        notes=tuple(dict.fromkeys(chain.notes)),
+    )
 
 
 def _merge(links: Sequence[Link], keep: tuple[KeepEntry, ...], variables: Mapping[str, Variable]) -> Recipe:

@@ -37,7 +37,7 @@ from quantrecipe.errors import RecipeError
 from quantrecipe.recipe.regex import Regex
 from quantrecipe.tensor import TensorInfo
 
-__all__ = ["GROUP", "HEAD", "Pattern"]
+__all__ = ["GROUP", "HEAD", "Pattern", "written_out"]
 
 HEAD = "head"
 """The pattern for the tensor that makes the logits."""
@@ -101,8 +101,7 @@ class Pattern:
                 )
             regex = Regex.parse(text.removeprefix(_REGEX))
             return cls(text, cost=max(_LEAST_COST_OF_A_REGEX, 2 * regex.size), _regex=regex)
-        _check_characters(text)
-        globs = list(dict.fromkeys(_alternatives(text)))
+        globs = written_out(text)
         if sum(map(len, globs)) > _MAX_WRITTEN_OUT:
             raise RecipeError(
                 f"the pattern {_short(text)} comes to more than {_MAX_WRITTEN_OUT} characters, its braces written out",
@@ -143,6 +142,12 @@ class Pattern:
 
     def __str__(self) -> str:
         return self.text
+
+
+def written_out(text: str) -> list[str]:
+    """The alternatives that the braces of a pattern come to, each once. RecipeError where it is no pattern."""
+    _check_characters(text)
+    return list(dict.fromkeys(_alternatives(text)))
 
 
 def _check_characters(text: str) -> None:
@@ -218,9 +223,11 @@ def _alternatives(text: str) -> Iterator[str]:
 
 def _check_glob(glob: str, text: str) -> None:
     if glob.endswith(_WEIGHT):
-        raise RecipeError(
-            f"the pattern {_short(text)} spells out '.weight'", f"leave it out: {glob.removesuffix(_WEIGHT)}"
-        )
+        from quantrecipe.recipe.names import meant_in_any_model  # it asks what patterns match
+
+        hint = meant_in_any_model(glob)
+        remedy = hint or f"leave it out: {glob.removesuffix(_WEIGHT)}"
+        raise RecipeError(f"the pattern {_short(text)} spells out '.weight'", remedy)
     if not all(glob.split(".")):
         raise RecipeError(
             f"the pattern {_short(text)} has an empty part",

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
+from quantrecipe.errors import Problem
 from quantrecipe.gguf.values import GGUFValue
 from quantrecipe.recipe.budget import Budget, VramBudget
 from quantrecipe.recipe.expression import Expression
@@ -111,6 +112,7 @@ class Recipe:
     variables: by name, with the values that hold; everything else has them filled in
     text:      the source of the recipe, parents flattened in: what is recorded in the output
     digest:    XXH3-128 of what the recipe means, in hex; comments and layout don't change it
+    notes:     what names were taken for, where that isn't plain: "'Q4_K_M' is llama.cpp/Q4_K_M, which ships"
     """
 
     name: str
@@ -131,3 +133,16 @@ class Recipe:
     variables: Mapping[str, Variable] = field(default_factory=lambda: MappingProxyType({}))
     text: str = ""
     digest: str = ""
+    notes: tuple[Problem, ...] = ()
+
+    @property
+    def stands_alone(self) -> bool:
+        """False for a part that only others are made of: it leaves most tensors as they are, on every model."""
+        return self.default is not None or any(
+            str(pattern) == "*" and rule.layers is None for rule in self.rules for pattern in rule.tensors
+        )
+
+    @property
+    def says_its_default(self) -> bool:
+        """False where the default, if there is one, is inherited."""
+        return self.default_origin is not None and self.default_origin.file == self.file

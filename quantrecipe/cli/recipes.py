@@ -1,0 +1,238 @@
+"""quantrecipe recipes: the recipes that ship, what each needs, and how large it makes a model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from quantrecipe.cli.context import Context, pass_context
+from quantrecipe.cli.errors import printable
+from quantrecipe.cli.help import SETTINGS, examples
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from quantrecipe.model.model import Model
+    from quantrecipe.recipe.expression import Value
+    from quantrecipe.recipe.recipe import Recipe
+    from quantrecipe.registry import Registry
+
+__all__ = ["command"]
+
+_COMPARED = {"blk.24.ffn_gate_exps.weight": 128, "blk.24.ffn_gate.weight": 0}
+"""Matrices that make up most of a mixture of experts and of a dense model, and the models' numbers of experts."""
+_LAYERS = 48
+_MUCH_FEWER = 0.75
+"""Of the bits of a dense matrix. Mixes for all models give experts at most a type less: Q3_K beside Q4_K is 0.76."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Listed:
+    """A recipe that ships.
+
+    needs:   "imatrix", the engine that alone runs it, the plugin that it comes with
+    experts: True where it is made for mixtures of experts: they get much fewer bits than all else
+    nbytes, bits, problem: on the model that was asked for; the problem is why it can't be planned
+    """
+
+    name: str
+    recipe: Recipe
+    needs: tuple[str, ...]
+    experts: bool
+    nbytes: int | None = None
+    bits: float | None = None
+    problem: str = ""
+    suits: bool = True
+
+    def to_json(self, *, planned: bool) -> dict[str, Any]:
+        document: dict[str, Any] = {
+            "name": self.name,
+            "summary": self.recipe.summary,
+            "needs": list(self.needs),
+            "for_experts": self.experts,
+        }
+        if planned:
+            document |= {
+                "nbytes": self.nbytes,
+                "bits_per_weight": None if self.bits is None else round(self.bits, 4),
+                "suits": self.suits,
+                "problem": self.problem or None,
+            }
+        return document
+
+
+@click.command(
+    "recipes",
+    context_settings=SETTINGS,
+    epilog=examples(
+        "quantrecipe recipes",
+        "quantrecipe recipes code",
+        "quantrecipe recipes --for shapes/qwen3-30b-a3b",
+        "quantrecipe recipes ud --for model-BF16.gguf --json",
+    ),
+)
+@click.argument("words", nargs=-1, metavar="[WORD]...")
+@click.option(
+    "--for",
+    "model",
+    type=click.Path(path_type=Path),
+    metavar="MODEL",
+    help="Show how large each makes this model: a file, a Hugging Face folder, or shapes/NAME. Smallest first.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@pass_context
+def command(ctx: Context, words: tuple[str, ...], model: Path | None, as_json: bool) -> None:
+    """List the recipes that quantrecipe and installed plugins ship; with WORDs, those about all of them.
+
+    Their names stand wherever RECIPE does, and in extends. Where only one is called so, the part behind the / is
+    enough: Q4_K_M. Sizes are planned as if there were an importance matrix.
+    """
+    registry = ctx.load_registry()
+    found = [it for it in _listed(registry) if all(_about(it, word) for word in words)]
+    if model is not None:
+        from quantrecipe.model.open import open_model
+
+        opened = open_model(model, registry=registry)
+        found = sorted((_on(it, opened, registry) for it in found), key=_size)
+    if as_json:
+        click.echo(json.dumps([it.to_json(planned=model is not None) for it in found], indent=2))
+    elif not found:
+        ctx.console.print(f"no recipe that ships is about {' and '.join(map(printable, words))}")
+    else:
+        _show(ctx.console, found, planned=model is not None)
+
+
+def _listed(registry: Registry) -> Iterator[_Listed]:
+    """All of them, curated ones first; parts that only others are made of are left out."""
+    from quantrecipe.recipe.load import load_recipe
+    from quantrecipe.recipe.shipped import shipped_recipes
+
+    for name in shipped_recipes(registry):
+        recipe = load_recipe(name, registry=registry)
+        if recipe.stands_alone:
+            yield _Listed(
+                name=name,
+                recipe=recipe,
+                needs=tuple(_needs(recipe, registry)),
+                experts=_for_experts(recipe, registry),
+            )
+
+
+def _needs(recipe: Recipe, registry: Registry) -> Iterator[str]:
+    importance = recipe.importance
+    if importance.required or importance.required_for:
+        yield "imatrix"
+    types = {recipe.default or "", *(it for rule in recipe.rules for it in (rule.type, *rule.choose))}
+    specs = [registry.formats[it].spec for it in types if it in registry.formats]
+    engines = {"ik_llama.cpp" if spec.dialect == "ik" else spec.dialect for spec in specs} - {"ggml"}
+    yield from sorted(engines | ({recipe.target.engine} if recipe.target else set()))
+    prefix = recipe.file.partition("/")[0]
+    plugin = next((it for it in registry.plugins if prefix in it.recipes), None)
+    if plugin is not None and plugin.distribution != "quantrecipe":
+        yield plugin.distribution
+
+
+def _for_experts(recipe: Recipe, registry: Registry) -> bool:
+    """True where routed experts get much fewer bits than the dense matrix of the same place would."""
+    experts, dense = (_bits(recipe, registry, name, count) for name, count in _COMPARED.items())
+    return experts is not None and dense is not None and experts < _MUCH_FEWER * dense
+
+
+def _bits(recipe: Recipe, registry: Registry, name: str, n_expert: int) -> float | None:
+    """Bits per weight of a tensor in the middle of an ordinary model; None where it is kept, or left to `choose`."""
+    from quantrecipe.tensor import TensorInfo
+
+    experts = max(n_expert, 1)
+    tensor = TensorInfo.from_name(name, (experts, 2048, 2048) if n_expert else (2048, 2048), "BF16")
+    model: dict[str, Value] = {
+        "n_layers": _LAYERS,
+        "n_blocks": _LAYERS,
+        "n_expert": n_expert,
+        "n_gqa": 4,
+        "arch": "qwen3moe",
+    }
+    model |= {"tied_embeddings": False, "has_importance": True, "covered": True, "dims": len(tensor.shape)}
+    facts = model | {"layer": tensor.layer, "rank": tensor.layer, "count": _LAYERS, "experts": experts}
+    facts |= {"rows": tensor.rows, "cols": tensor.cols}
+    deciding = (
+        rule.type
+        for rule in recipe.rules
+        if any(pattern.matches(tensor, None) for pattern in rule.tensors)
+        and (rule.layers is None or rule.layers.contains(tensor.layer, _LAYERS))
+        and (rule.when is None or rule.when.evaluate(facts))
+    )
+    format_ = registry.formats.get(next(deciding, recipe.default) or "")
+    return None if format_ is None else format_.spec.bits_per_weight
+
+
+def _about(it: _Listed, word: str) -> bool:
+    """True if the word stands in the name, the summary or the needs; case doesn't count, nor do `_` and `-`."""
+    text = " ".join((it.name, it.recipe.summary, *it.needs, "experts moe" if it.experts else ""))
+    return word.lower().replace("_", "-") in text.lower().replace("_", "-")
+
+
+def _on(it: _Listed, model: Model, registry: Registry) -> _Listed:
+    """With what it makes of the model."""
+    from dataclasses import replace
+
+    from quantrecipe.errors import QuantrecipeError
+    from quantrecipe.importance import assumed_importance
+    from quantrecipe.plan.facts import model_facts
+    from quantrecipe.plan.make import make_plan
+
+    has_experts = bool(model_facts(model, has_importance=False)["n_expert"])
+    try:
+        plan = make_plan(
+            it.recipe,
+            model,
+            registry=registry,
+            importance=assumed_importance(model.tensors),
+            allow_requantize=True,
+        )
+    except QuantrecipeError as error:
+        return replace(it, problem=error.problems[0].what, suits=False)
+    suits = has_experts or not it.experts
+    return replace(it, nbytes=plan.nbytes, bits=plan.bits_per_weight, suits=suits)
+
+
+def _size(it: _Listed) -> tuple[bool, int, str]:
+    return it.nbytes is None, it.nbytes or 0, it.name
+
+
+def _show(console: Console, found: Sequence[_Listed], *, planned: bool) -> None:
+    """A line for each, its summary behind it; below it where a terminal is watched, which is never wide enough."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    rows = [_cells(it, planned=planned) for it in found]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for it, row in zip(found, rows, strict=True):
+        name, *rest = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        line = Text.assemble((name, "bold"), *(f"  {cell}" for cell in rest))
+        said = printable(it.recipe.summary)
+        if console.is_terminal:
+            line.rstrip()
+            console.print(line)
+            console.print(Padding(Text(said, "dim"), (0, 0, 0, 4)))
+        else:
+            line.append(f"  {said}")
+            console.print(line, soft_wrap=True)
+
+
+def _cells(it: _Listed, *, planned: bool) -> tuple[str, ...]:
+    from quantrecipe.cli.units import bytes_text
+
+    kind = ("mixtures of experts",) if it.experts else ()
+    needs = f"needs {', '.join(it.needs)}" if it.needs else ""
+    if not planned:
+        return it.name, "; ".join(filter(None, (needs, *(f"for {text}" for text in kind))))
+    if it.nbytes is None or it.bits is None:
+        return it.name, "", "", f"not for this model: {printable(it.problem)}"
+    strange = "" if it.suits else "made for mixtures of experts, which this isn't"
+    size = bytes_text(it.nbytes)
+    return it.name, size.rjust(10), f"{it.bits:5.2f} bits", "; ".join(filter(None, (needs, strange)))

@@ -161,7 +161,7 @@ def explain(
     `plan` is the plan of the same recipe and model, if there is one: what the optimiser chose is taken from it.
     PlanError where a name stands for no tensor, or a condition can't be evaluated.
     """
-    pruned = prune(model, selected_importance(recipe, importance), recipe.prune)
+    pruned = prune(model, selected_importance(recipe, importance), recipe)
     model, importance = pruned.model, pruned.importance
     covered = {t.name for t in model.tensors if importance is not None and importance.covers(t)}
     found = trace(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TypeVar
@@ -59,7 +59,7 @@ def make_plan(
     registry = registry or load_registry()
     _require_names(model)
     selected = selected_importance(recipe, importance)
-    pruned = prune(model, selected, recipe.prune)
+    pruned = prune(model, selected, recipe)
     model, importance = pruned.model, pruned.importance
     if split is not None and split.shards is not None:
         kept = {pruned.names[name]: shard for name, shard in split.shards.items() if name in pruned.names}
@@ -78,7 +78,7 @@ def make_plan(
         registry=registry,
         importance=importance,
         selected=selected,
-        layers=pruned.layers,
+        of_layers=pruned.metadata,
         covered=covered,
         strict=strict,
         allow_requantize=allow_requantize,
@@ -98,7 +98,7 @@ class _Making:
 
     importance: of the tensors that are left, under their new names
     selected:   all of it that the recipe lets count
-    layers:     how many are left, where some were pruned
+    of_layers:  what the output's metadata says of its layers, where some were pruned
     """
 
     recipe: Recipe
@@ -106,7 +106,7 @@ class _Making:
     registry: Registry
     importance: Importance | None
     selected: Importance | None
-    layers: int | None
+    of_layers: Mapping[str, GGUFValue]
     covered: Set[str]
     strict: bool
     allow_requantize: bool
@@ -125,7 +125,7 @@ class _Making:
         engine = recipe.target.engine if recipe.target is not None else None
         report, warnings = check_importance(recipe, model, assignments, self.importance)
         metadata = build_metadata(
-            recipe, model, assignments, selected, layers=self.layers, provenance=self.provenance
+            recipe, model, assignments, selected, of_layers=self.of_layers, provenance=self.provenance
         )
         digest = plan_digest(
             recipe.digest,

@@ -53,7 +53,7 @@ def find_origin(
 ) -> Origin:
     """What the recipe makes of the source, and how the file differs from it."""
     selected = selected_importance(recipe, importance)
-    pruned = prune(source, selected, recipe.prune)
+    pruned = prune(source, selected, recipe)
     model, matrix = pruned.model, pruned.importance
     weighted = IMPORTANCE_DIGEST in produced.metadata or matrix is not None
     choices = choices_of(
@@ -70,7 +70,7 @@ def find_origin(
         "plan",
         "names, shapes, metadata and how each tensor was encoded" if produced.has_provenance else "shapes",
         [
-            *_metadata(produced, recipe, model, found.all, selected, pruned.layers),
+            *_metadata(produced, recipe, model, found.all, selected, pruned.metadata),
             *found.encoding_findings(),
             *_digests(produced, recipe, selected, found),
         ],
@@ -191,13 +191,15 @@ def _metadata(
     model: Model,
     assignments: list[Assignment],
     importance: Importance | None,
-    layers: int | None,
+    of_layers: Mapping[str, GGUFValue],
 ) -> Iterator[Finding]:
     """Pairs that aren't the source's, nor what the recipe sets."""
     if not produced.has_provenance or len(assignments) != len(model.tensors):
         return  # somebody else's metadata; or its types aren't known, which is told
     try:
-        expected = build_metadata(recipe, model, assignments, importance, layers=layers, provenance=False)
+        expected = build_metadata(
+            recipe, model, assignments, importance, of_layers=of_layers, provenance=False
+        )
     except PlanError as error:
         yield Finding(what=str(error))
         return

@@ -20,7 +20,7 @@ from quantrecipe.plan.facts import head_of, model_facts, tensor_facts
 from quantrecipe.plan.importance import selected_importance
 from quantrecipe.plan.plan import Plan
 from quantrecipe.plan.prune import prune
-from quantrecipe.plan.resolve import Decision, Match, Trace, decide, is_matrix, trace
+from quantrecipe.plan.resolve import Decision, Match, Trace, decide, is_matrix, shadowed, trace
 from quantrecipe.recipe.pattern import Pattern
 from quantrecipe.recipe.reasons import reasons
 from quantrecipe.recipe.recipe import KEEP, KeepEntry, Recipe, Rule
@@ -125,6 +125,7 @@ def find_tensors(model: Model, wanted: Sequence[str]) -> list[TensorInfo]:
     """
     head = head_of(model)
     names = {tensor.name: tensor for tensor in model.tensors}
+    hidden = shadowed(model.tensors)
     found: set[str] = set()
     problems: list[Problem] = []
     for text in wanted:
@@ -132,11 +133,16 @@ def find_tensors(model: Model, wanted: Sequence[str]) -> list[TensorInfo]:
             found.add(text)
             continue
         try:
-            pattern = Pattern.parse(text.removesuffix(".weight"))
+            full = text.startswith("name:")
+            pattern = Pattern.parse(text if full else text.removesuffix(".weight"))
         except QuantrecipeError as error:
             problems += error.problems
             continue
-        hits = {tensor.name for tensor in model.tensors if pattern.matches(tensor, head)}
+        hits = {
+            tensor.name
+            for tensor in model.tensors
+            if pattern.matches(tensor, head, shadowed=tensor.name in hidden)
+        }
         if not hits:
             problems.append(_unknown(text, model))
         found |= hits
@@ -195,6 +201,7 @@ class _Asker:
         self._has_importance = importance is not None
         self._facts = model_facts(model, has_importance=importance is not None)
         self._head = head_of(model)
+        self._shadowed = shadowed(model.tensors)
         self._ranks: dict[frozenset[str], dict[str, int]] = {}
         self._planned = {a.tensor.name: a for a in plan.assignments} if plan else {}
 
@@ -244,7 +251,8 @@ class _Asker:
     def _trial(self, tensor: TensorInfo, rule: Rule, match: Match, decider: Rule | None) -> Trial:
         name = tensor.name
         if name not in match.named:
-            named = any(pattern.matches(tensor, self._head) for pattern in rule.tensors)
+            hidden = name in self._shadowed
+            named = any(pattern.matches(tensor, self._head, shadowed=hidden) for pattern in rule.tensors)
             outcome: Outcome = "names another"
             if named:
                 outcome = "kept" if is_matrix(tensor) else "no matrix"

@@ -183,6 +183,7 @@ class _Making:
     def _assignment(self, decision: Decision, choice: Choice) -> Assignment:
         tensor, spec = decision.tensor, choice.format.spec
         weighted = tensor.name in self.covered and not choice.copied and spec.importance != "ignored"
+        entry = self.importance.entry(tensor) if self.importance is not None else None
         return Assignment(
             tensor=tensor,
             format=choice.format,
@@ -197,9 +198,7 @@ class _Making:
             encoding=encoding_digest(
                 choice.format,
                 copied=choice.copied,
-                importance=self.importance.entries[tensor.name].digest
-                if weighted and self.importance
-                else "",
+                importance=entry.digest if weighted and entry is not None else "",
             ),
         )
 

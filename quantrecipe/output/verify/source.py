@@ -131,10 +131,11 @@ class _Found:
         name, recorded = a.tensor.name, self._produced.encodings.get(a.tensor.name)
         plain = encoding_digest(a.format, copied=a.copied, importance="")
         usable = not a.copied and a.format.spec.importance != "ignored"
-        covered = usable and matrix is not None and matrix.covers(a.tensor)
+        entry = matrix.entry(a.tensor) if matrix is not None and matrix.covers(a.tensor) else None
+        covered = usable and entry is not None
         best = plain
-        if covered and matrix is not None:
-            best = encoding_digest(a.format, copied=False, importance=matrix.entries[name].digest)
+        if covered and entry is not None:
+            best = encoding_digest(a.format, copied=False, importance=entry.digest)
         a = replace(a, importance=covered, encoding=best)
         self.all.append(a)
         if recorded in (None, best):

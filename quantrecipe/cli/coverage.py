@@ -15,6 +15,7 @@ from quantrecipe.cli.errors import printable
 from quantrecipe.cli.tables import Cell, Paragraph, Table
 from quantrecipe.importance import Coverage, TensorCoverage
 from quantrecipe.plan.group import layer_ranges
+from quantrecipe.tensor import split_name
 
 __all__ = ["render_coverage"]
 
@@ -23,11 +24,12 @@ _MOST_NAMES = 6
 
 
 def render_coverage(coverage: Coverage) -> RenderableType:
-    """A summary line; a table of what is not simply covered; entries that belong to no tensor."""
+    """A summary line; a table of what is not simply covered; which entries stand in; and which belong to no tensor."""
     parts: list[RenderableType] = [_summary(coverage)]
     gaps = [item for item in coverage.tensors if item.fit.status != "covered"]
     if gaps:
         parts.append(_table(gaps))
+    parts += [Text(printable(line)) for line in _stand_ins(coverage.standing_in)]
     if coverage.unmatched:
         shown = ", ".join(coverage.unmatched[:_MOST_NAMES])
         more = len(coverage.unmatched) - _MOST_NAMES
@@ -59,6 +61,23 @@ def _table(gaps: Sequence[TensorCoverage]) -> Table:
         story = _story(items), _STYLES[items[0].fit.status]
         rows.append((", ".join(roles), layers, str(len(items)), story))
     return Table({"tensor": "list", "layers": "list", "count": "number", "importance": "text"}, rows)
+
+
+def _stand_ins(items: Sequence[TensorCoverage]) -> list[str]:
+    """One line for all tensors of a layer that take one entry, in all layers where it is so."""
+    layers: dict[tuple[tuple[str, ...], str], list[int]] = {}
+    takers: dict[str, list[TensorCoverage]] = {}
+    for item in items:
+        takers.setdefault(item.fit.entry, []).append(item)
+    for entry, members in takers.items():
+        roles = tuple(member.tensor.role for member in members)
+        found = layers.setdefault((roles, split_name(entry)[1]), [])
+        found += [member.tensor.layer for member in members[:1] if member.tensor.layer is not None]
+    return [
+        f"{', '.join(roles)} {'take' if len(roles) > 1 else 'takes'} the entry of {role} (same inputs): layers "
+        f"{layer_ranges(found)}"
+        for (roles, role), found in layers.items()
+    ]
 
 
 def _groups(gaps: Sequence[TensorCoverage]) -> list[tuple[list[str], list[TensorCoverage]]]:

@@ -31,7 +31,7 @@ class Coverage:
 
     importance: the matrix
     tensors:    the tensors that were asked about, in the order layer, name
-    unmatched:  names of entries that belong to no tensor of the model
+    unmatched:  names of entries that belong to no tensor of the model, and stand in for none
     """
 
     importance: Importance
@@ -58,6 +58,11 @@ class Coverage:
         """Tensors whose entry has the wrong size."""
         return self._with("misfit")
 
+    @property
+    def standing_in(self) -> tuple[TensorCoverage, ...]:
+        """Tensors that take the entry of another matrix, which sees the same inputs."""
+        return tuple(item for item in self.tensors if item.fit.entry not in ("", item.tensor.name))
+
     def _with(self, status: str) -> tuple[TensorCoverage, ...]:
         return tuple(item for item in self.tensors if item.fit.status == status)
 
@@ -78,6 +83,7 @@ class Coverage:
                     "found": item.fit.found,
                     "experts": item.tensor.experts,
                     "unseen_experts": list(item.fit.unseen),
+                    "entry": item.fit.entry or None,
                 }
                 for item in self.tensors
             ],
@@ -94,8 +100,9 @@ def coverage(
     """
     asked = sorted(tensors, key=tensor_order)
     known = {tensor.name: tensor for tensor in (*model, *asked)}
-    unmatched = tuple(sorted(name for name in importance.entries if name not in known))
-    fitting = sum(importance.covers(known[name]) for name in importance.entries if name in known)
+    used = {e.name for it in known.values() if importance.covers(it) for e in importance.entries_of(it)}
+    unmatched = tuple(sorted(importance.entries.keys() - known.keys() - used))
+    fitting = len(used)
     if 2 * fitting < len(importance.entries):
         raise _of_another_model(importance, known, unmatched, fitting)
     return Coverage(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
@@ -20,6 +20,7 @@ import numpy as np
 import xxhash
 
 from quantrecipe.errors import ImportanceError
+from quantrecipe.importance.stand_ins import stand_ins
 from quantrecipe.tensor import TensorInfo
 
 if TYPE_CHECKING:
@@ -79,12 +80,17 @@ class Fit:
     unseen experts  so it has, but calibration never reached those in `unseen`: their inputs all count as 1
     missing         the importance matrix has nothing of this name
     misfit          it has `found` values where the tensor needs `expected`
+
+    entry:  name of the entry that is used: the tensor's own, or one that sees the same inputs; "" if none fits
+    others: names of entries that see the same inputs, too, and don't say the same
     """
 
     status: Literal["covered", "missing", "misfit", "unseen experts"]
     expected: int
     found: int = 0
     unseen: tuple[int, ...] = ()
+    entry: str = ""
+    others: tuple[str, ...] = ()
 
     @property
     def usable(self) -> bool:
@@ -104,6 +110,8 @@ class Importance:
     chunk_size: tokens in a chunk, 0 where the file doesn't say
     others:     names of tensors in the file that are no sums and no counts; they are left alone
     digest:     XXH3-128 of all names, counts and values; the same for any order of the entries
+    include, exclude: texts that names had to contain, or not to, to be among the entries: see `only`
+    numbers:    the layer that each had before layers were pruned, by the one that it has: see `renumbered`
     """
 
     path: Path
@@ -114,6 +122,9 @@ class Importance:
     chunk_size: int = 0
     others: tuple[str, ...] = ()
     digest: str = ""
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    numbers: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def label(self) -> str:
@@ -125,13 +136,8 @@ class Importance:
 
         So do llama-quantize's --include-weights and --exclude-weights, which it takes one at a time.
         """
-        kept = {
-            name: entry
-            for name, entry in self.entries.items()
-            if (not include or any(text in name for text in include))
-            and not any(text in name for text in exclude)
-        }
-        return self._with(kept)
+        kept = {name: entry for name, entry in self.entries.items() if _chosen(name, include, exclude)}
+        return replace(self._with(kept), include=tuple(include), exclude=tuple(exclude))
 
     def renumbered(self, layers: Mapping[int, int]) -> Importance:
         """The entries under the numbers that their layers get: old → new. Other layers' entries are left out.
@@ -149,17 +155,42 @@ class Importance:
             elif (new := layers.get(int(match[1]))) is not None:
                 renamed = f"{name[: match.start(1)]}{new}{name[match.end(1) :]}"
                 kept[renamed] = replace(entry, name=renamed)
-        return self._with(kept)
+        numbers = MappingProxyType({new: old for old, new in layers.items()})
+        return replace(self._with(kept), numbers=numbers)
 
     def _with(self, entries: dict[str, ImportanceEntry]) -> Importance:
         return replace(self, entries=MappingProxyType(entries), digest=digest_of(self.layout, entries))
 
+    def entry(self, tensor: TensorInfo) -> ImportanceEntry | None:
+        """What is known of the tensor's inputs: its own entry, whatever its size, or one that stands in and fits."""
+        return next(iter(self.entries_of(tensor)), None)
+
+    def entries_of(self, tensor: TensorInfo) -> list[ImportanceEntry]:
+        """The tensor's own entry, whatever its size; else those that see the same inputs and fit, the one that saw most
+        tokens first.
+
+        None stands in where the recipe lets nothing count under the tensor's own name.
+        """
+        if (own := self.entries.get(tensor.name)) is not None:
+            return [own]
+        names = stand_ins(tensor)
+        if not any(name in self.entries for name in names):
+            return []
+        old = self.numbers.get(tensor.layer, tensor.layer) if tensor.layer is not None else None
+        if not _chosen(f"blk.{old}.{tensor.role}.weight", self.include, self.exclude):
+            return []
+        found = [self.entries[name] for name in names if name in self.entries]
+        return sorted(
+            (entry for entry in found if _fits(entry, tensor)), key=lambda entry: -sum(entry.counts)
+        )
+
     def fit(self, tensor: TensorInfo) -> Fit:
-        """How the entry of this name, if there is one, fits the tensor."""
+        """How the entry of this name, or one that stands in for it, fits the tensor."""
         expected = tensor.cols * tensor.experts
-        entry = self.entries.get(tensor.name)
-        if entry is None:
+        found = self.entries_of(tensor)
+        if not found:
             return Fit(status="missing", expected=expected)
+        entry, *others = found
         if not _fits(entry, tensor):
             return Fit(status="misfit", expected=expected, found=entry.size)
         unseen = _unseen(entry, tensor)
@@ -168,11 +199,13 @@ class Importance:
             expected=expected,
             found=entry.size,
             unseen=unseen,
+            entry=entry.name,
+            others=tuple(other.name for other in others if not _alike(entry, other)),
         )
 
     def covers(self, tensor: TensorInfo) -> bool:
         """Is there importance for this tensor, of the right size?"""
-        entry = self.entries.get(tensor.name)
+        entry = self.entry(tensor)
         return entry is not None and _fits(entry, tensor)
 
     def for_tensor(self, tensor: TensorInfo) -> FloatArray | None:
@@ -181,7 +214,7 @@ class Importance:
         None also for a token embedding of another size, as in llama-quantize; any other tensor of another
         size is an ImportanceError.
         """
-        entry = self.entries.get(tensor.name)
+        entry = self.entry(tensor)
         if entry is None:
             return None
         if _fits(entry, tensor):
@@ -230,6 +263,25 @@ def read_floats(path: Path, offset: int, count: int) -> FloatArray:
 
 def _fits(entry: ImportanceEntry, tensor: TensorInfo) -> bool:
     return entry.size == tensor.cols * tensor.experts
+
+
+def _chosen(name: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
+    """Does the name contain a text of `include` (any name does, where it is empty) and none of `exclude`?"""
+    return (not include or any(text in name for text in include)) and not any(
+        text in name for text in exclude
+    )
+
+
+_ALIKE = 1e-3
+"""Means that differ by no more than this part of them are the same: a .dat file rounds twice."""
+
+
+def _alike(entry: ImportanceEntry, other: ImportanceEntry) -> bool:
+    """Do both say the same of the same inputs, but for rounding? The files are read only if their digests differ."""
+    if entry.digest == other.digest:
+        return True
+    ours, theirs = entry.values.ravel(), other.values.ravel()
+    return bool(np.allclose(ours, theirs, rtol=_ALIKE, atol=0))
 
 
 def _unseen(entry: ImportanceEntry, tensor: TensorInfo) -> tuple[int, ...]:

@@ -162,7 +162,7 @@ def names(items: Sequence[str]) -> str:
 
 
 def _view(recipe: Recipe, given: GivenModel) -> View:
-    model = prune(given.model, None, recipe.prune).model
+    model = prune(given.model, None, recipe).model
     bare = trace(recipe, model, has_importance=False, covered=lambda _: False)
     weighted = bare
     if _asks_for_importance(recipe):

@@ -160,9 +160,9 @@ def _importance(job: Job) -> tuple[NDArray[np.float32] | None, NDArray[np.float6
     tensor, matrix = job.tensor, job.importance
     even = np.ones(tensor.experts)
     values = None if matrix is None else matrix.for_tensor(tensor)
-    if matrix is None or values is None:
+    entry = None if matrix is None else matrix.entry(tensor)
+    if matrix is None or values is None or entry is None:
         return None, even, (), ""
-    entry = matrix.entries[tensor.name]
     counts = np.array(entry.counts, float)
     if len(counts) != tensor.experts or not counts.any():
         counts = even

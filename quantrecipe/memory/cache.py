@@ -23,7 +23,7 @@ from quantrecipe.memory.hyperparameters import Hyperparameters
 from quantrecipe.model.model import Model
 from quantrecipe.tensor import TensorInfo
 
-__all__ = ["CACHE_TYPES", "LayerCache", "layer_caches", "padded_context"]
+__all__ = ["CACHE_TYPES", "LayerCache", "layer_caches", "layer_windows", "padded_context"]
 
 CACHE_TYPES = {
     "f32": (1, 4),
@@ -89,6 +89,12 @@ def layer_caches(model: Model) -> Mapping[int, LayerCache]:
         if k or state:
             found[layer] = LayerCache(k=k, v=v, window=windows.of(layer) if k else 0, state=state)
     return found
+
+
+def layer_windows(model: Model, n_layers: int) -> tuple[int, ...]:
+    """How many tokens each of so many layers looks back, as metadata and architecture say; 0: all."""
+    windows = _Windows(model.arch, Hyperparameters(model), n_layers)
+    return tuple(windows.of(layer) for layer in range(n_layers))
 
 
 def _widths(tensors: Mapping[str, TensorInfo], hyper: Hyperparameters, layer: int) -> tuple[int, int]:

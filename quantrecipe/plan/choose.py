@@ -48,7 +48,7 @@ def spend(
     """
     budget = _budget(recipe, decisions)
     plan = plan_of(_decided(decisions, {name: min(its, key=_smaller) for name, its in open_to.items()}))
-    limits = meters(budget, plan.model)
+    limits = meters(budget, plan.written)
     items = make_items(decisions, open_to, budget, limits, plan)
     fixed = [meter.whole(plan) - meter.used_by(plan, open_to.keys()) for meter in limits]
     refuse_degenerate(items, limits, fixed, budget)
@@ -79,7 +79,7 @@ def hold(plan: Plan, recipe: Recipe) -> Plan:
     """The plan of a recipe that leaves nothing to choose, if its budget allows it; else PlanError."""
     if recipe.budget is None or not recipe.budget.limited:
         return plan
-    for meter in meters(recipe.budget, plan.model):
+    for meter in meters(recipe.budget, plan.written):
         if (taken := meter.whole(plan)) > meter.most:
             raise budget_error(
                 recipe.budget,

@@ -20,7 +20,7 @@ from quantrecipe.plan.facts import head_of, model_facts, tensor_facts
 from quantrecipe.plan.importance import selected_importance
 from quantrecipe.plan.plan import Plan
 from quantrecipe.plan.prune import prune
-from quantrecipe.plan.resolve import Decision, Match, Trace, decide, is_matrix, trace
+from quantrecipe.plan.resolve import Decision, Match, Trace, decide, is_matrix, shadowed, trace
 from quantrecipe.recipe.names import meant
 from quantrecipe.recipe.pattern import Pattern
 from quantrecipe.recipe.reasons import reasons
@@ -126,6 +126,7 @@ def find_tensors(model: Model, wanted: Sequence[str]) -> list[TensorInfo]:
     """
     head = head_of(model)
     names = {tensor.name: tensor for tensor in model.tensors}
+    hidden = shadowed(model.tensors)
     found: set[str] = set()
     problems: list[Problem] = []
     for text in wanted:
@@ -133,11 +134,16 @@ def find_tensors(model: Model, wanted: Sequence[str]) -> list[TensorInfo]:
             found.add(text)
             continue
         try:
-            pattern = Pattern.parse(text.removesuffix(".weight"))
+            full = text.startswith("name:")
+            pattern = Pattern.parse(text if full else text.removesuffix(".weight"))
         except QuantrecipeError as error:
             problems += error.problems
             continue
-        hits = {tensor.name for tensor in model.tensors if pattern.matches(tensor, head)}
+        hits = {
+            tensor.name
+            for tensor in model.tensors
+            if pattern.matches(tensor, head, shadowed=tensor.name in hidden)
+        }
         if not hits:
             problems.append(_unknown(text, model))
         found |= hits
@@ -162,7 +168,7 @@ def explain(
     `plan` is the plan of the same recipe and model, if there is one: what the optimiser chose is taken from it.
     PlanError where a name stands for no tensor, or a condition can't be evaluated.
     """
-    pruned = prune(model, selected_importance(recipe, importance), recipe.prune)
+    pruned = prune(model, selected_importance(recipe, importance), recipe)
     model, importance = pruned.model, pruned.importance
     covered = {t.name for t in model.tensors if importance is not None and importance.covers(t)}
     found = trace(
@@ -196,6 +202,7 @@ class _Asker:
         self._has_importance = importance is not None
         self._facts = model_facts(model, has_importance=importance is not None)
         self._head = head_of(model)
+        self._shadowed = shadowed(model.tensors)
         self._ranks: dict[frozenset[str], dict[str, int]] = {}
         self._planned = {a.tensor.name: a for a in plan.assignments} if plan else {}
 
@@ -245,7 +252,8 @@ class _Asker:
     def _trial(self, tensor: TensorInfo, rule: Rule, match: Match, decider: Rule | None) -> Trial:
         name = tensor.name
         if name not in match.named:
-            named = any(pattern.matches(tensor, self._head) for pattern in rule.tensors)
+            hidden = name in self._shadowed
+            named = any(pattern.matches(tensor, self._head, shadowed=hidden) for pattern in rule.tensors)
             outcome: Outcome = "names another"
             if named:
                 outcome = "kept" if is_matrix(tensor) else "no matrix"

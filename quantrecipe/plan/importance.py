@@ -125,6 +125,12 @@ def _warnings(
         uncovered = [a for a in bare if a.format.spec.importance == "optional"]
         if uncovered:
             warnings.append(f"quantized without importance, not in {importance.label}: {names(uncovered)}")
+    for item in report.standing_in if report else ():
+        if item.fit.others:
+            warnings.append(
+                f"{item.tensor.name} takes the importance of {item.fit.entry}, which sees the same inputs; so does "
+                f"{', '.join(item.fit.others)}, and has other values: were they measured on the same text?"
+            )
     for item in report.partly if report else ():
         warnings.append(
             f"{item.tensor.name}: calibration never reached "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TypeVar
@@ -59,7 +59,7 @@ def make_plan(
     registry = registry or load_registry()
     _require_names(model)
     selected = selected_importance(recipe, importance)
-    pruned = prune(model, selected, recipe.prune)
+    pruned = prune(model, selected, recipe)
     model, importance = pruned.model, pruned.importance
     if split is not None and split.shards is not None:
         kept = {pruned.names[name]: shard for name, shard in split.shards.items() if name in pruned.names}
@@ -78,7 +78,7 @@ def make_plan(
         registry=registry,
         importance=importance,
         selected=selected,
-        layers=pruned.layers,
+        of_layers=pruned.metadata,
         covered=covered,
         strict=strict,
         allow_requantize=allow_requantize,
@@ -99,7 +99,7 @@ class _Making:
 
     importance: of the tensors that are left, under their new names
     selected:   all of it that the recipe lets count
-    layers:     how many are left, where some were pruned
+    of_layers:  what the output's metadata says of its layers, where some were pruned
     doubts:     patterns that name nothing, and what they may have meant
     """
 
@@ -108,7 +108,7 @@ class _Making:
     registry: Registry
     importance: Importance | None
     selected: Importance | None
-    layers: int | None
+    of_layers: Mapping[str, GGUFValue]
     covered: Set[str]
     strict: bool
     allow_requantize: bool
@@ -128,7 +128,7 @@ class _Making:
         engine = recipe.target.engine if recipe.target is not None else None
         report, warnings = check_importance(recipe, model, assignments, self.importance)
         metadata = build_metadata(
-            recipe, model, assignments, selected, layers=self.layers, provenance=self.provenance
+            recipe, model, assignments, selected, of_layers=self.of_layers, provenance=self.provenance
         )
         digest = plan_digest(
             recipe.digest,
@@ -189,6 +189,7 @@ class _Making:
     def _assignment(self, decision: Decision, choice: Choice) -> Assignment:
         tensor, spec = decision.tensor, choice.format.spec
         weighted = tensor.name in self.covered and not choice.copied and spec.importance != "ignored"
+        entry = self.importance.entry(tensor) if self.importance is not None else None
         return Assignment(
             tensor=tensor,
             format=choice.format,
@@ -203,9 +204,7 @@ class _Making:
             encoding=encoding_digest(
                 choice.format,
                 copied=choice.copied,
-                importance=self.importance.entries[tensor.name].digest
-                if weighted and self.importance
-                else "",
+                importance=entry.digest if weighted and entry is not None else "",
             ),
         )
 

@@ -18,7 +18,7 @@ No time, path, user or machine is recorded, so that the same input gives the sam
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from quantrecipe import __version__
 from quantrecipe.errors import PlanError
@@ -67,22 +67,28 @@ def build_metadata(
     assignments: Sequence[Assignment],
     importance: Importance | None,
     *,
-    layers: int | None = None,
+    of_layers: Mapping[str, GGUFValue] | None = None,
     provenance: bool,
 ) -> dict[str, GGUFValue]:
     """All pairs in the order in which they are written; digests that aren't known yet are zeros of their length.
 
-    layers: how many are left, where some were pruned
+    of_layers: pairs that take the place of the model's, where layers were pruned
     """
-    pairs = {key: value for key, value in model.metadata.items() if not key.startswith((OURS, _SPLIT))}
+    of_layers = of_layers or {}
+    pairs = {
+        key: of_layers.get(key, value)
+        for key, value in model.metadata.items()
+        if not key.startswith((OURS, _SPLIT))
+    }
     new = {"general.quantization_version": _u32(_QUANTIZATION_VERSION)}
     if (file_type := _file_type(recipe, model, assignments)) is not None:
         new["general.file_type"] = _u32(file_type)
     new |= recipe.metadata
     if importance is not None:
         new |= _imatrix_pairs(recipe, importance)
-    if layers is not None:
-        new[f"{model.arch}.block_count"] = _u32(layers)
+    block_count = f"{model.arch}.block_count"
+    if block_count in of_layers:
+        new[block_count] = of_layers[block_count]
     for key, value in new.items():  # what is set anew moves to the end, as in llama-quantize
         pairs.pop(key, None)
         pairs[key] = value

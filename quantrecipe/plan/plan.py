@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from quantrecipe.api import QuantFormat
@@ -125,6 +125,11 @@ class Plan:
     def metadata(self) -> Mapping[str, GGUFValue]:
         """The output's key-value pairs, which the first file has."""
         return self.files[0].metadata
+
+    @property
+    def written(self) -> Model:
+        """The model as the output describes it: without pruned layers, and with what the recipe's metadata says."""
+        return replace(self.model, metadata=self.metadata)
 
     @property
     def nbytes(self) -> int:

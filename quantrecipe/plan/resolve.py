@@ -7,7 +7,7 @@ it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from quantrecipe.errors import PlanError, Problem, RecipeError
@@ -18,7 +18,7 @@ from quantrecipe.recipe.pattern import Pattern
 from quantrecipe.recipe.recipe import KEEP, KeepEntry, Recipe, Rule
 from quantrecipe.tensor import TensorInfo, head_name, tensor_order
 
-__all__ = ["Decision", "Match", "Trace", "decide", "doubts", "is_matrix", "resolve", "trace"]
+__all__ = ["Decision", "Match", "Trace", "decide", "doubts", "is_matrix", "resolve", "shadowed", "trace"]
 
 _MOST_QUESTIONS = 1_000_000
 """Whether a pattern names a tensor, asked about doubts alone: a second's work, and recipes so long weren't typed."""
@@ -139,11 +139,20 @@ def trace(
 
 
 def is_matrix(tensor: TensorInfo) -> bool:
-    """True for `.weight` matrices, stacked or not: what wildcards and the default are about."""
+    """True for matrices, stacked or not, whose names end in `weight`: what wildcards and the default are about.
+
+    llama.cpp: tensor_allows_quantization, which doesn't ask for a dot before it (`attn.in_proj_weight`).
+    """
     shape = tensor.shape
     while shape and shape[0] == 1:  # ggml counts dimensions without the outer ones of length 1
         shape = shape[1:]
-    return tensor.name.endswith(".weight") and 2 <= len(shape) <= 3
+    return tensor.name.endswith("weight") and 2 <= len(shape) <= 3
+
+
+def shadowed(tensors: Iterable[TensorInfo]) -> frozenset[str]:
+    """Names of tensors that another one has, too, but for its `.weight`: only a full name means these."""
+    names = {tensor.name for tensor in tensors}
+    return frozenset(name for name in names if not name.endswith(".weight") and f"{name}.weight" in names)
 
 
 def decide(recipe: Recipe, tensor: TensorInfo, rule: Rule | None, kept: KeepEntry | None) -> Decision:
@@ -171,6 +180,7 @@ class _Scope:
         self._head = head_of(model)
         self._facts = model_facts(model, has_importance=has_importance)
         self._covered = covered
+        self._shadowed = shadowed(model.tensors)
         self._named: dict[tuple[Pattern, ...], list[TensorInfo]] = {}
         self.n_layers: int = self._facts["n_layers"]
 
@@ -196,12 +206,16 @@ class _Scope:
         )
 
     def _names(self, patterns: Sequence[Pattern], tensor: TensorInfo, quantizable: set[str]) -> bool:
-        reachable = tensor.name in quantizable
-        return any(pattern.reaches(tensor, self._head, quantizable=reachable) for pattern in patterns)
+        reachable, hidden = tensor.name in quantizable, tensor.name in self._shadowed
+        return any(
+            pattern.reaches(tensor, self._head, quantizable=reachable, shadowed=hidden)
+            for pattern in patterns
+        )
 
     def _keeps(self, entry: KeepEntry, tensor: TensorInfo) -> bool:
+        hidden = tensor.name in self._shadowed
         for pattern in entry.tensors:  # a loop: this is asked of every tensor for every entry
-            if pattern.matches(tensor, self._head):
+            if pattern.matches(tensor, self._head, shadowed=hidden):
                 return self._holds(entry, tensor, 0, 1)
         return False
 

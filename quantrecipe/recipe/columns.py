@@ -70,13 +70,16 @@ def columns(
     """The columns in the order in which their first tensors stand in a file, and the odd tensors."""
     found: dict[tuple[str, bool], Column] = {}
     odd: list[Cell] = []
+    names = {tensor.name for tensor in tensors}
     for tensor in sorted(tensors, key=tensor_order):
         type_ = types.get(tensor.name)
         given = type_ is not None and type_ == base.get(tensor.name)
         cell = Cell(tensor.name, tensor.layer, type_, given)
         match = _TOWER.fullmatch(tensor.role) if tensor.layer is None else None
         pattern = f"{match[1]}*{match[3]}" if match else tensor.role
-        if is_plain(pattern) and (match or "blk." not in pattern) and is_plain(tensor.role):
+        # Of two names that are the same without `.weight`, patterns mean the one that has it.
+        spelt = tensor.name.endswith(".weight") or f"{tensor.name}.weight" not in names
+        if spelt and is_plain(pattern) and (match or "blk." not in pattern) and is_plain(tensor.role):
             found.setdefault((pattern, bool(match)), Column(pattern, bool(match))).cells.append(cell)
         else:
             odd.append(cell)

@@ -13,16 +13,20 @@ endings belong to both: `blk.3.attn_q.bias`, `attn_q.bias`.
     blk.*.{attn,ffn}_*  braces list alternatives; they may nest, and one may be empty
     attn_[kv], blk.?.*  one character of a set ([!…]: not of it); any one character
     head                the tensor that makes the logits: `output`, or the tied `token_embd`
+    name:blk.0.a[1].weight  the one tensor of this full name, `.weight` included, whatever characters it has
     regex:ffn_.*_exps   for imported recipes: searched anywhere in the full name, `.weight` included, as
                         llama-quantize does; see `quantrecipe.recipe.regex` for the syntax
 
 `group:NAME`, the patterns that a recipe's `groups` has under a name, is replaced by them when the recipe is read.
 
+Only `.weight` with its dot is left out: `blk.0.attn.in_proj_weight` has the role `attn.in_proj_weight`. Where a model
+has both `a.weight` and `a`, which are the same without it, patterns mean the first; `name:a` means the second.
+
 Without a dot, a pattern is compared with roles; with one, with whole names and with roles. No wildcard
 matches a dot, so `*` stays within a part. Upper and lower case differ.
 
 **Outright or not.** A pattern without a wildcard in its role names its tensors outright: `ffn_gate_inp`,
-`blk.*.attn_norm` (the layer number may be a wildcard), `{attn_q,attn_k}.bias`, `head`. It reaches any
+`blk.*.attn_norm` (the layer number may be a wildcard), `{attn_q,attn_k}.bias`, `head`, `name:…`. It reaches any
 tensor. A pattern with a wildcard, and every `regex:`, is about quantizable matrices only. Each alternative
 of a brace is judged by itself.
 """
@@ -46,6 +50,7 @@ GROUP = "group:"
 """What stands before the name of a group of patterns."""
 
 _REGEX = "regex:"
+_NAME = "name:"
 _WEIGHT = ".weight"
 _WILD = frozenset("*?[")
 _IN_CLASS = re.compile(r"!?(?:\w(?:-\w)?)+", re.ASCII)
@@ -89,10 +94,15 @@ class Pattern:
     _outright: _Matcher | None = field(repr=False, compare=False, default=None)
     _wild: _Matcher | None = field(repr=False, compare=False, default=None)
     _regex: Regex | None = field(repr=False, compare=False, default=None)
+    _name: str | None = field(repr=False, compare=False, default=None)
 
     @classmethod
     def parse(cls, text: str) -> Pattern:
         """RecipeError where the text is no pattern."""
+        if text.startswith(_NAME):
+            if not text.removeprefix(_NAME):
+                raise RecipeError("'name:' without a name", "write the full name: name:blk.0.attn_v.weight")
+            return cls(text, cost=_LEAST_COST, _name=text.removeprefix(_NAME))
         if text.startswith(_REGEX):
             if not text.removeprefix(_REGEX):
                 raise RecipeError(
@@ -121,24 +131,31 @@ class Pattern:
     @property
     def names_outright(self) -> bool:
         """True if no alternative has a wildcard in its role: the pattern then reaches any tensor."""
-        return self._outright is not None and self._wild is None
+        return self._name is not None or (self._outright is not None and self._wild is None)
 
-    def matches(self, tensor: TensorInfo, head: str | None) -> bool:
+    def matches(self, tensor: TensorInfo, head: str | None, *, shadowed: bool = False) -> bool:
         """True if the pattern fits the tensor, quantizable or not.
 
-        `head` is the full name of the tensor that makes the logits, None where the model has none.
+        `head` is the full name of the tensor that makes the logits, None where the model has none. `shadowed`: the
+        model has another tensor of this name and `.weight`, which is meant by all but full names.
         """
+        if self._name is not None:
+            return tensor.name == self._name
         if self._regex:
             return self._regex.search(tensor.name)
+        if shadowed:
+            return False
         if self._outright is not None and self._outright.matches(tensor, head):
             return True
         return self._wild is not None and self._wild.matches(tensor, head)
 
-    def reaches(self, tensor: TensorInfo, head: str | None, *, quantizable: bool) -> bool:
+    def reaches(
+        self, tensor: TensorInfo, head: str | None, *, quantizable: bool, shadowed: bool = False
+    ) -> bool:
         """True if a rule with this pattern is about the tensor: named outright, or by a wildcard and quantizable."""
-        if quantizable:
-            return self.matches(tensor, head)
-        return self._outright is not None and self._outright.matches(tensor, head)
+        if quantizable or self._name is not None:
+            return self.matches(tensor, head, shadowed=shadowed)
+        return not shadowed and self._outright is not None and self._outright.matches(tensor, head)
 
     def __str__(self) -> str:
         return self.text
@@ -159,12 +176,14 @@ def _check_characters(text: str) -> None:
         )
     if any(char.isspace() or not char.isprintable() for char in text):
         raise RecipeError(
-            f"the pattern {text!r} has spaces in it", "write several patterns as a list: [attn_q, attn_k]"
+            f"the pattern {text!r} has spaces in it",
+            "write several patterns as a list: [attn_q, attn_k]",
         )
     if any(char in text for char in "\\()|^$+"):
         raise RecipeError(
             f"the pattern {text!r} looks like a regular expression",
-            "patterns are globs (* ? [abc] {a,b}); start with 'regex:' to search with a regular expression",
+            "patterns are globs (* ? [abc] {a,b}); start with 'regex:' to search with a regular expression,"
+            " with 'name:' to give a tensor's full name",
         )
 
 

@@ -23,7 +23,6 @@ from typing import Any
 from quantrecipe.recipe.braces import braced
 from quantrecipe.recipe.columns import Cell, Column, Selector, columns, describe
 from quantrecipe.recipe.pattern import HEAD
-from quantrecipe.recipe.regex import exact_regex
 from quantrecipe.tensor import TensorInfo, head_name
 
 __all__ = ["DraftRule", "common_type", "summarise"]
@@ -149,15 +148,15 @@ def _patterns(members: Sequence[Column], selector: Selector, head: str | None) -
 
 
 def _odd_rules(odd: Sequence[Cell]) -> list[DraftRule]:
-    """Rules for tensors whose names no pattern spells: regular expressions of their whole names.
+    """Rules for tensors whose names no pattern spells, or spells for another one too: by their full names.
 
     They come first, since the name of a tower inside of a block is spelt by the patterns of towers, too.
     """
     by_type: dict[str, list[str]] = {}
     for cell in odd:
         if cell.type is not None and (not cell.given or "blk." in cell.name[4:]):
-            by_type.setdefault(cell.type, []).append(exact_regex(cell.name))
+            by_type.setdefault(cell.type, []).append(cell.name)
     return [
-        DraftRule(tensors=tuple(f"regex:^{text}$" for text in texts), type=type_)
-        for type_, texts in by_type.items()
+        DraftRule(tensors=tuple(f"name:{name}" for name in names), type=type_)
+        for type_, names in by_type.items()
     ]

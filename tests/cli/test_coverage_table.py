@@ -62,3 +62,15 @@ def test_misfits_and_strangers(tmp_path: Path) -> None:
     text = "\n".join(shown(tensors, path))
     assert "doesn't fit: 16 values (expected: 8)" in text
     assert "2 entries belong to no tensor of the model: blk.4.attn_q.weight, blk.5.attn_q.weight" in text
+
+
+def test_entries_that_stand_in_are_one_line_for_each_kind(tmp_path: Path) -> None:
+    entries = {f"blk.{i}.attn_qkv.weight": (np.ones((1, 8), np.float32), [1]) for i in range(4)}
+    entries |= {f"blk.{i}.ffn_gate_up_exps.weight": (np.ones((2, 8), np.float32), [1, 1]) for i in (0, 1, 3)}
+    path = write_gguf_imatrix(tmp_path / "m.gguf", entries)
+    tensors = [tensor(f"blk.{i}.attn_{r}.weight", 8, 8) for i in range(4) for r in "qkv"]
+    tensors += [tensor(f"blk.{i}.ffn_{r}_exps.weight", 2, 8, 8) for i in (0, 1, 3) for r in ("gate", "up")]
+    assert shown(tensors, path)[1:] == [
+        "attn_k, attn_q, attn_v take the entry of attn_qkv (same inputs): layers 0-3",
+        "ffn_gate_exps, ffn_up_exps take the entry of ffn_gate_up_exps (same inputs): layers 0-1, 3",
+    ]

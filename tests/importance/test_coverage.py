@@ -77,6 +77,7 @@ def test_is_plain_data_for_machines(importance: Importance) -> None:
         "found": 8,
         "experts": 1,
         "unseen_experts": [],
+        "entry": None,
     }
 
 

@@ -13,9 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from support.models import llama_metadata, llama_tensors, write_gguf
 from support.zoo import ZOO, write_importance, write_model
 
 from quantrecipe.errors import QuantrecipeError
+from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.importance import Importance, read_importance
 from quantrecipe.model.open import open_model
 from quantrecipe.output.apply import apply_plan
@@ -110,6 +112,61 @@ def test_every_preset_on_a_trained_model(importance: bool, registry: Registry, t
             different.append(preset)
     assert different == []
 
+
+STRANGE_NAMES = (
+    *(
+        "blk.0.attn.in_proj_weight",
+        "weight",
+        "x.Weight",
+        "foo.weight_g",
+        "abcweight",
+        "blk.0.attn_norm_weight",
+    ),
+    *("blk.0.ffn_down_weight", "model.diffusion_model.a.weight", "a{b}.weight", "a[0].weight", "a*b.weight"),
+    *("a b.weight", "a.weight", "a", "a.weight.weight", "head.weight", "blk.x.attn_v.weight", "é.weight"),
+)
+
+
+@pytest.mark.skipif(
+    not BIN, reason="QUANTRECIPE_LLAMA_BIN isn't set: .ci/run builds llama-quantize and sets it"
+)
+@pytest.mark.parametrize("preset", ["Q4_K_M", "Q8_0", "Q2_K", "BF16"])
+def test_strange_names(preset: str, registry: Registry, tmp_path: Path) -> None:
+    tensors = llama_tensors()
+    tensors |= dict.fromkeys(STRANGE_NAMES, tensors["blk.0.attn_q.weight"])
+    write_gguf(tmp_path / "model.gguf", tensors, {**llama_metadata(), **HYPER})
+    theirs = llama_quantize(tmp_path, preset, importance=False)
+    ours = quantrecipe(tmp_path, f"llama.cpp/{preset}", None, registry)
+    assert theirs is not None
+    assert ours is not None
+    assert ours.read_bytes() == theirs.read_bytes()
+
+
+@pytest.mark.skipif(
+    not BIN, reason="QUANTRECIPE_LLAMA_BIN isn't set: .ci/run builds llama-quantize and sets it"
+)
+def test_pruned_layers_leave_a_file_that_llama_cpp_loads(registry: Registry, tmp_path: Path) -> None:
+    """llama.cpp counts the items of arrays that have one for each layer, and refuses the file if there are more."""
+    heads = GGUFValue.array(ValueType.UINT32, [2, 1, 2, 2])
+    tensors = llama_tensors(layers=4)
+    pairs = {**llama_metadata(block_count=4), **HYPER, "llama.attention.head_count_kv": heads}
+    write_gguf(tmp_path / "source.gguf", tensors, pairs)
+    (tmp_path / "mine.yaml").write_text(
+        "quantrecipe: 1\nextends: llama.cpp/Q8_0\nprune: '1'\n", encoding="utf-8"
+    )
+    (tmp_path / "source.gguf").rename(tmp_path / "model.gguf")
+    ours = quantrecipe(tmp_path, str(tmp_path / "mine.yaml"), None, registry)
+    assert ours is not None
+    ours.rename(tmp_path / "model.gguf")
+    assert llama_quantize(tmp_path, "COPY", importance=False) is not None
+
+
+HYPER = {
+    "llama.context_length": GGUFValue.of(ValueType.UINT32, 128),
+    "llama.embedding_length": GGUFValue.of(ValueType.UINT32, 256),
+    "llama.feed_forward_length": GGUFValue.of(ValueType.UINT32, 512),
+    "llama.attention.layer_norm_rms_epsilon": GGUFValue.of(ValueType.FLOAT32, 1e-5),
+}
 
 OPTIONS = {
     "--prune-layers 1,5": "prune: '1, 5'",

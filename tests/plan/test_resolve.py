@@ -173,3 +173,24 @@ def test_all_idle_rules_are_reported_at_once(tmp_path: Path) -> None:
 def test_a_condition_that_can_t_be_computed_is_named_with_its_line(tmp_path: Path) -> None:
     with pytest.raises(PlanError, match=r"recipe\.yaml:6: .*divides by zero"):
         types(recipe(rule("attn_v", "A", line=6, when="rank % layer == 0")), model(tmp_path))
+
+
+def test_names_that_end_in_weight_without_a_dot_are_matrices(tmp_path: Path) -> None:
+    """llama.cpp: tensor_allows_quantization asks for the ending, in lower case, and not for a dot."""
+    tensors = llama_tensors(layers=1, cols=64, hidden=64, vocab=8)
+    strange = ["blk.0.attn.in_proj_weight", "weight", "x.Weight", "foo.weight_g", "attn_norm_weight"]
+    for name in strange:
+        tensors[name] = tensors["blk.0.attn_q.weight"]
+    loaded = open_model(write_gguf(tmp_path / "m.gguf", tensors, llama_metadata(block_count=1)))
+    found = types(recipe(rule("*.*in_proj*", "A"), default="B"), loaded)
+    assert [found[name] for name in strange] == ["A", "B", "keep", "keep", "B"]
+
+
+def test_two_names_that_differ_in_weight_alone(tmp_path: Path) -> None:
+    tensors = llama_tensors(layers=1, cols=64, hidden=64, vocab=8)
+    tensors["a"] = tensors["a.weight"] = tensors["blk.0.attn_q.weight"]
+    loaded = open_model(write_gguf(tmp_path / "m.gguf", tensors, llama_metadata(block_count=1)))
+    assert types(recipe(rule("a", "A"), default="B"), loaded)["a.weight"] == "A"
+    assert types(recipe(rule("a", "A"), default="B"), loaded)["a"] == "keep"
+    both = types(recipe(rule("name:a", "A"), rule("name:a.weight", "C"), default="B"), loaded)
+    assert (both["a"], both["a.weight"]) == ("A", "C")

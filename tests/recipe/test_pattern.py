@@ -82,6 +82,54 @@ def test_what_a_pattern_names(pattern: str, expected: set[str]) -> None:
     assert matched(pattern) == expected
 
 
+STRANGE = [
+    "a.weight",
+    "a",
+    "in_proj_weight",
+    "blk.0.attn.in_proj_weight",
+    "weight",
+    "x[0].weight",
+    "x*.weight",
+    "x y.weight",
+]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("a", {"a.weight"}),
+        ("name:a", {"a"}),
+        ("name:a.weight", {"a.weight"}),
+        ("in_proj_weight", {"in_proj_weight"}),
+        ("attn.in_proj_weight", {"blk.0.attn.in_proj_weight"}),
+        ("blk.0.attn.in_proj_weight", {"blk.0.attn.in_proj_weight"}),
+        ("*.*_weight", {"blk.0.attn.in_proj_weight"}),
+        ("weight", {"weight"}),
+        ("name:x[0].weight", {"x[0].weight"}),
+        ("name:x*.weight", {"x*.weight"}),
+        ("name:x y.weight", {"x y.weight"}),
+        ("name:x", set()),
+        ("name:A", set()),
+    ],
+)
+def test_strange_names_are_reached_one_by_one(pattern: str, expected: set[str]) -> None:
+    parsed = Pattern.parse(pattern)
+    tensors = [TensorInfo.from_name(name, (64, 64), "F16") for name in STRANGE]
+    found = {t.name for t in tensors if parsed.matches(t, None, shadowed=t.name == "a")}
+    assert found == expected
+    assert found == {
+        t.name for t in tensors if parsed.reaches(t, None, quantizable=True, shadowed=t.name == "a")
+    }
+
+
+def test_a_full_name_reaches_any_tensor() -> None:
+    vector = TensorInfo.from_name("a[1]", (64,), "F32")
+    assert Pattern.parse("name:a[1]").names_outright
+    assert Pattern.parse("name:a[1]").reaches(vector, None, quantizable=False, shadowed=True)
+    with pytest.raises(RecipeError, match="without a name"):
+        Pattern.parse("name:")
+
+
 def test_a_star_stays_within_a_part() -> None:
     assert matched("*") == {n for n in NAMES if "." not in TensorInfo.from_name(n, (1,), "F16").role}
     assert "blk.3.attn_v.weight" not in matched("blk.*")

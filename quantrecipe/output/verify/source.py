@@ -54,7 +54,7 @@ def find_origin(
 ) -> Origin:
     """What the recipe makes of the source, and how the file differs from it."""
     selected = selected_importance(recipe, importance)
-    pruned = prune(source, selected, recipe.prune)
+    pruned = prune(source, selected, recipe)
     model, matrix = pruned.model, pruned.importance
     weighted = IMPORTANCE_DIGEST in produced.metadata or matrix is not None
     choices = choices_of(
@@ -71,7 +71,7 @@ def find_origin(
         "plan",
         "names, shapes, metadata and how each tensor was encoded" if produced.has_provenance else "shapes",
         [
-            *_metadata(produced, recipe, model, found.all, selected, pruned.layers),
+            *_metadata(produced, recipe, model, found.all, selected, pruned.metadata),
             *found.encoding_findings(),
             *_digests(produced, recipe, selected, found),
         ],
@@ -132,10 +132,11 @@ class _Found:
         name, recorded = a.tensor.name, self._produced.encodings.get(a.tensor.name)
         plain = encoding_digest(a.format, copied=a.copied, importance="")
         usable = not a.copied and a.format.spec.importance != "ignored"
-        covered = usable and matrix is not None and matrix.covers(a.tensor)
+        entry = matrix.entry(a.tensor) if matrix is not None and matrix.covers(a.tensor) else None
+        covered = usable and entry is not None
         best = plain
-        if covered and matrix is not None:
-            best = encoding_digest(a.format, copied=False, importance=matrix.entries[name].digest)
+        if covered and entry is not None:
+            best = encoding_digest(a.format, copied=False, importance=entry.digest)
         a = replace(a, importance=covered, encoding=best)
         self.all.append(a)
         if recorded in (None, best):
@@ -192,13 +193,15 @@ def _metadata(
     model: Model,
     assignments: list[Assignment],
     importance: Importance | None,
-    layers: int | None,
+    of_layers: Mapping[str, GGUFValue],
 ) -> Iterator[Finding]:
     """Pairs that aren't the source's, nor what the recipe sets."""
     if not produced.has_provenance or len(assignments) != len(model.tensors):
         return  # somebody else's metadata; or its types aren't known, which is told
     try:
-        expected = build_metadata(recipe, model, assignments, importance, layers=layers, provenance=False)
+        expected = build_metadata(
+            recipe, model, assignments, importance, of_layers=of_layers, provenance=False
+        )
     except PlanError as error:
         yield Finding(what=str(error))
         return

@@ -1,12 +1,23 @@
-"""How hypothesis runs: with the same examples each time, so that a change breaks tests and nothing else does.
+"""What all tests start from: the same examples of hypothesis each time, and nothing of the terminal that runs them.
 
-`pytest --hypothesis-profile=explore` looks for new ones, ten times as many where a test doesn't say how many.
+`pytest --hypothesis-profile=explore` looks for new examples, ten times as many where a test doesn't say how many.
 """
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile("explore", max_examples=1000, deadline=None)
 settings.register_profile("same", derandomize=True, deadline=None)
 settings.load_profile("same")
+
+# All that rich and click ask the environment for; runners of tests set some of it for their workers.
+_OF_A_TERMINAL = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
+
+
+@pytest.fixture(autouse=True)
+def no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands are tested as they are where nobody has set a width or colours; a test that wants either sets it."""
+    for name in _OF_A_TERMINAL:
+        monkeypatch.delenv(name, raising=False)

@@ -75,7 +75,7 @@ def changed_recipes(base: str) -> list[Change]:
 
 def _direct(base: str) -> Iterator[Change]:
     output = git_output(["diff", "--name-status", "-z", "-M", "--relative", base, "--"], Path.cwd())
-    words = iter(output.decode(errors="surrogateescape").split("\0"))
+    words = iter(os.fsdecode(output).split("\0"))
     for status in words:
         if not status:
             continue
@@ -100,7 +100,7 @@ def _change(status: str, first: str, second: str | None, base: str) -> Change | 
 def _recipes_here() -> list[str]:
     """The recipes that git knows, in and below the current folder."""
     output = git_output(["ls-files", "-z", "--cached", "--", *(f"*{end}" for end in SUFFIXES)], Path.cwd())
-    paths = output.decode(errors="surrogateescape").split("\0")
+    paths = os.fsdecode(output).split("\0")
     return [path for path in dict.fromkeys(paths) if path and _is_recipe_here(path)]
 
 

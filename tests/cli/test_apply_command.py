@@ -118,7 +118,8 @@ def test_a_signal_leaves_no_file(folder: Path, number: signal.Signals, message: 
         text=True,
         preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # noqa: PLW1509  # jobs in the background ignore SIGINT
     )
-    while process.poll() is None and not Path("out.gguf.quantrecipe-part").exists():
+    part = Path("out.gguf.quantrecipe-part")
+    while process.poll() is None and not (part.exists() and part.stat().st_blocks):  # it is being written
         time.sleep(0.005)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)

@@ -124,10 +124,10 @@ def test_a_broken_file_is_an_error_that_names_it(tmp_path, raw, says):
     path = tmp_path / "broken.safetensors"
     path.write_bytes(raw)
     tracemalloc.start()
-    start = time.perf_counter()
+    start = time.thread_time()
     with pytest.raises(ModelError) as caught:
         read_safetensors_header(path)
-    spent, (_, peak) = time.perf_counter() - start, tracemalloc.get_traced_memory()
+    spent, (_, peak) = time.thread_time() - start, tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert says in str(caught.value)
     assert str(caught.value).startswith(f"{path}: ")

@@ -139,9 +139,9 @@ LAUGHS = "a: &a [x, x]\n" + "\n".join(
     ids=["aliases", "brackets", "braces", "dashes", "size", "items", "keys"],
 )
 def test_bombs_are_refused_quickly(text: str) -> None:
-    start = time.perf_counter()
+    start = time.thread_time()
     assert complaints(text)
-    assert time.perf_counter() - start < 8  # the one of many items has to be read as far as the limit
+    assert time.thread_time() - start < 8  # the one of many items has to be read as far as the limit
 
 
 @given(st.text(max_size=60) | st.text(alphabet="ab:-[]{}&*!|>'\"%@`#?, \n\t017", max_size=60))

@@ -182,10 +182,10 @@ def test_numbers_stay_small() -> None:
     "text", ["-" * 1900 + "1", "~" * 1900 + "1", "f(" + "-" * 1900 + "1)", "[" * 190 + "]" * 190]
 )
 def test_deep_expressions_are_refused_at_once(text: str) -> None:
-    start = time.perf_counter()
+    start = time.thread_time()
     with pytest.raises(RecipeError):
         Expression.parse(text)
-    assert time.perf_counter() - start < 1
+    assert time.thread_time() - start < 1
 
 
 SIGNS = "and|or|not|in|<|<=|==|!=|+|-|*|//|%|(|)|[|]|,|0|1|7|'llama'|True|if|else|**|.|:|lambda"

@@ -220,7 +220,7 @@ def test_any_text_is_a_pattern_or_a_recipe_error(text: str) -> None:
 
 def test_a_pattern_of_many_stars_is_as_quick_as_any() -> None:
     tensor = TensorInfo.from_name("blk.0." + "a" * 3000 + ".weight", (1,), "F16")
-    start = time.perf_counter()
+    start = time.thread_time()
     assert not Pattern.parse("*a" * 200 + "*b").matches(tensor, None)
     assert not Pattern.parse("*a?" * 200 + "c*b").matches(tensor, None)
-    assert time.perf_counter() - start < 1  # a matcher that tries all ways would outlive the universe
+    assert time.thread_time() - start < 1  # a matcher that tries all ways would outlive the universe

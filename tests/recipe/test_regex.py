@@ -72,9 +72,9 @@ def test_random_expressions_agree_with_pythons(text: str, names: list[str]) -> N
     "text", ["^(a|a)*$", "^(a*)*$", "(a+)+$", "(.*)(.*)(.*)(.*)x", "(a?){50}a{50}x", "^((a|b)*c|(a|b)*d)*$"]
 )
 def test_expressions_that_keep_others_busy_for_ever_are_quick(text: str) -> None:
-    start = time.perf_counter()
+    start = time.thread_time()
     assert not Regex.parse(text).search("a" * 2000 + "!")
-    assert time.perf_counter() - start < 2
+    assert time.thread_time() - start < 2
 
 
 @pytest.mark.parametrize(
@@ -82,10 +82,10 @@ def test_expressions_that_keep_others_busy_for_ever_are_quick(text: str) -> None
     ["(((a{1000}){1000}){1000})", "((){1000}){1000}", "(a{100}){101}", "(" * 31 + ")" * 31, "a" * 4001],
 )
 def test_an_expression_that_is_too_large_is_refused_at_once(text: str) -> None:
-    start = time.perf_counter()
+    start = time.thread_time()
     with pytest.raises(RecipeError):
         Regex.parse(text)
-    assert time.perf_counter() - start < 1
+    assert time.thread_time() - start < 1
 
 
 @pytest.mark.parametrize(

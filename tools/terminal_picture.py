@@ -63,7 +63,9 @@ def main() -> None:
             console.print(Text.from_ansi(line.rsplit("\r", 1)[-1]), soft_wrap=True)
     fonts, _, rest = CONSOLE_SVG_FORMAT.partition("@font-face")
     rest = rest[rest.index(".{unique_id}-matrix") :]  # the rules behind those that fetch a font
-    svg = console.export_svg(title="quantrecipe", theme=MONOKAI, code_format=fonts + rest, unique_id="terminal")
+    svg = console.export_svg(
+        title="quantrecipe", theme=MONOKAI, code_format=fonts + rest, unique_id="terminal"
+    )
     args.out.write_text(svg, encoding="utf-8")
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -31,6 +31,8 @@ LOSS = 0.02
 """D that a probe gives its tensors, about Q3_K's: far above noise, and small enough for effects to add up."""
 FAINTEST, STRONGEST = 2e-5, 0.1
 """Effects, in nats, between which a probe is meant to lie: above what engines round, below where output saturates."""
+FAINTEST_LOSS = 1e-4
+"""D of what a probe may give; below, the rounding of the base, which is in Q8_0, is in the way."""
 STAKE = 0.005
 """D at which tensors are compared when the next probe is chosen, about Q4_K's: what budgets come to."""
 NOISES = ("IQ2_XS", "IQ2_S", "IQ3_XXS", "Q3_K", "IQ4_XS", "Q4_K", "Q5_K")
@@ -55,8 +57,15 @@ class Probe(ModelAnalysis):
             )
         if study.probes < 1:
             raise SensitivityError("no probes are allowed", "allow some with --probes N")
-        found = _Probing(study, study.evaluate).run()
-        return {tensor.name: float(alpha) for tensor, alpha in zip(study.tensors, found.alpha, strict=True)}
+        # What loses next to nothing in every type that it takes can't be probed, and keeps the prior's alpha: rows of
+        # a length that only 16-bit types divide into.
+        tensors = tuple(it for it in study.tensors if max(study.losses[it.name].values()) > FAINTEST_LOSS)
+        if not tensors:
+            raise SensitivityError(
+                "no tensor was measured in a type that a probe could give it", "measure Q3_K and Q4_K, too"
+            )
+        found = _Probing(replace(study, tensors=tensors), study.evaluate).run()
+        return {tensor.name: float(alpha) for tensor, alpha in zip(tensors, found.alpha, strict=True)}
 
 
 @dataclass(slots=True)
@@ -111,14 +120,8 @@ class _Probing:
 
     def _nearest(self, i: int, wanted: float) -> str:
         losses = self.study.losses[self.study.tensors[i].name]
-        # Below, the base's own rounding is in the way.
-        known = {type_: d for type_, d in losses.items() if d > 1e-4}
+        known = {type_: d for type_, d in losses.items() if d > FAINTEST_LOSS}
         known = {type_: d for type_, d in known.items() if type_ in NOISES} or known
-        if not known:
-            name = self.study.tensors[i].name
-            raise SensitivityError(
-                f"{name} was measured in no type that a probe could give it", "measure Q3_K and Q4_K, too"
-            )
         return min(known, key=lambda type_: (abs(math.log(known[type_] / wanted)), type_))
 
     def _losses(self, types: Mapping[str, str]) -> NDArray[np.float64]:

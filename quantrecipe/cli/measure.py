@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,18 +12,20 @@ import click
 from quantrecipe.cli.apply import model_stem
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.engine_option import engine_option
-from quantrecipe.cli.errors import printable
+from quantrecipe.cli.errors import print_warning, printable
 from quantrecipe.cli.help import SETTINGS, examples
 from quantrecipe.errors import SensitivityError
 
 if TYPE_CHECKING:
     from quantrecipe.api import ModelAnalysis, TensorAnalysis
-    from quantrecipe.measure import Passes
+    from quantrecipe.measure import Passes, Scope
     from quantrecipe.registry import Registry
+    from quantrecipe.tensor import TensorInfo
 
-__all__ = ["command"]
+__all__ = ["command", "warn_of_scope"]
 
 _DEFAULT_PROBES = 30
+_MOST_NAMES = 3
 _DEFAULT_TOKENS = 16384
 
 
@@ -121,6 +124,11 @@ _DEFAULT_TOKENS = 16384
     help="Draw pictures: OUT.html is one page, anything else a folder.",
 )
 @click.option("--force", is_flag=True, help="Replace FILE if it is of another model, and OUT if it exists.")
+@click.option(
+    "--allow-requantize",
+    is_flag=True,
+    help="Let sources that are quantized be measured, against what is left of their weights.",
+)
 @click.option("--arch", metavar="NAME", help="Architecture of a safetensors file without config.json.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @pass_context
@@ -144,6 +152,7 @@ def command(
     work_dir: Path | None,
     report: Path | None,
     force: bool,
+    allow_requantize: bool,
     arch: str | None,
     as_json: bool,
 ) -> None:
@@ -158,7 +167,14 @@ def command(
     from quantrecipe.cli.measure_table import plain_summary, render_sensitivity
     from quantrecipe.cli.sensitivity_report import check_report, write_report
     from quantrecipe.importance import read_importance
-    from quantrecipe.measure import DEFAULT_SAMPLE, Measurement, choose_types, measure
+    from quantrecipe.measure import (
+        DEFAULT_SAMPLE,
+        Measurement,
+        Subject,
+        choose_types,
+        measure,
+        scope_of,
+    )
     from quantrecipe.model.open import open_model
 
     if all_rows and sample is not None:
@@ -183,17 +199,65 @@ def command(
     )
     opened = open_model(model, arch=arch, registry=registry)
     matrix = None if imatrix is None else read_importance(imatrix)
+    subject = Subject(model=opened, registry=registry, importance=matrix)
+    scope = scope_of(subject, what.types, allow_requantize=allow_requantize)
+    warn_of_scope(ctx, scope, what.types)
     with MeasureBar(ctx.err) as progress:
         found = measure(
-            opened, out, what, registry=registry, importance=matrix, force=force, progress=progress
+            opened,
+            out,
+            what,
+            registry=registry,
+            importance=matrix,
+            force=force,
+            allow_requantize=allow_requantize,
+            progress=progress,
         )
     pictures = [] if report is None else write_report(found, report, force=force)
     if as_json:
-        click.echo(json.dumps(plain_summary(found, out, pictures), indent=2))
+        click.echo(json.dumps(plain_summary(found, scope, out, pictures), indent=2))
         return
     ctx.console.print(render_sensitivity(found))
     for path in [out, *pictures]:
         ctx.console.print(f"wrote {printable(str(path))}")
+
+
+def warn_of_scope(ctx: Context, scope: Scope, types: Sequence[str]) -> None:
+    """What a person should know of a measurement before it begins: what its numbers aren't about."""
+    if scope.quantized:
+        print_warning(
+            ctx.err,
+            f"{sum(scope.quantized.values())} of {len(scope.tensors)} matrices are already quantized "
+            f"({', '.join(scope.quantized)}): errors are measured against what is left of their weights, so they are "
+            "smaller than against the original's",
+            "measure the BF16, F16 or F32 model if there is one",
+        )
+    groups: dict[tuple[str, ...], list[tuple[str, str]]] = {}
+    for (wanted, fallback), tensors in scope.instead.items():
+        if fallback not in types:  # else it was asked for, and its column is there
+            groups.setdefault(_names(tensors), []).append((wanted, fallback))
+    for names, pairs in groups.items():
+        wishes = ", ".join(wanted for wanted, _ in pairs)
+        measured = ", ".join(dict.fromkeys(fallback for _, fallback in pairs))
+        print_warning(
+            ctx.err, f"{_some(names)} can't be {wishes}: measured in {measured} instead, as apply falls back"
+        )
+    reasons: dict[str, list[str]] = {}
+    for name, why in scope.left_out.items():
+        reasons.setdefault(why, []).append(name)
+    for why, left in reasons.items():
+        print_warning(ctx.err, f"not measured: {_some(left)}: {why}")
+
+
+def _names(tensors: Sequence[TensorInfo]) -> tuple[str, ...]:
+    return tuple(tensor.name for tensor in tensors)
+
+
+def _some(names: Sequence[str]) -> str:
+    """A few names, and how many more."""
+    if len(names) <= _MOST_NAMES:
+        return ", ".join(names)
+    return f"{', '.join(names[: _MOST_NAMES - 1])} and {len(names) - _MOST_NAMES + 1} more"
 
 
 def _analyses(

@@ -13,12 +13,15 @@ from rich.console import RenderableType
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.tables import Paragraph, Table
 from quantrecipe.cli.units import count_text
+from quantrecipe.measure import Scope
 from quantrecipe.sensitivity import Sensitivity, TensorSensitivity
 from quantrecipe.tensor import split_name
 
-__all__ = ["plain_summary", "reference_type", "render_sensitivity", "sampling_error"]
+__all__ = ["cost_near", "plain_summary", "reference_type", "render_sensitivity", "sampling_error"]
 
 _SHOWN_TYPES = ("Q2_K", "Q4_K", "Q6_K")
+_REFERENCE_BITS = 4.5
+"""Of Q4_K, in which roles are compared."""
 
 
 def render_sensitivity(found: Sensitivity) -> RenderableType:
@@ -40,8 +43,8 @@ def render_sensitivity(found: Sensitivity) -> RenderableType:
     return Lines(*lines)
 
 
-def plain_summary(found: Sensitivity, out: Path, pictures: Sequence[Path]) -> dict[str, Any]:
-    """Plain data for machines; all of it is in the file."""
+def plain_summary(found: Sensitivity, scope: Scope, out: Path, pictures: Sequence[Path]) -> dict[str, Any]:
+    """Plain data for machines; all numbers are in the file."""
     typical, worst = sampling_error(found)
     return {
         "output": str(out),
@@ -55,6 +58,12 @@ def plain_summary(found: Sensitivity, out: Path, pictures: Sequence[Path]) -> di
         "sampling_error_largest": worst,
         "probes": sum(probe.used for probe in found.probes),
         "unseen_experts": {t.name: list(t.unseen) for t in found.tensors.values() if t.unseen},
+        "fallbacks": [
+            {"type": wanted, "measured": fallback, "tensors": [tensor.name for tensor in tensors]}
+            for (wanted, fallback), tensors in scope.instead.items()
+        ],
+        "left_out": dict(scope.left_out),
+        "already_quantized": dict(scope.quantized),
     }
 
 
@@ -81,7 +90,7 @@ def reference_type(found: Sensitivity) -> str:
         name: min(8 * t.losses[name].nbytes / t.weights for t in found.tensors.values() if name in t.losses)
         for name in types
     }
-    return min(types, key=lambda name: (abs(sizes[name] - 4.5), name))
+    return min(types, key=lambda name: (abs(sizes[name] - _REFERENCE_BITS), name))
 
 
 def _roles(found: Sensitivity) -> Table:
@@ -126,7 +135,17 @@ def _mean_loss(tensors: Iterable[TensorSensitivity], name: str) -> str:
 
 
 def _cost(tensors: Iterable[TensorSensitivity], reference: str) -> float:
-    return sum(tensor.cost(reference) or 0.0 for tensor in tensors)
+    return sum(cost_near(tensor, reference) for tensor in tensors)
+
+
+def cost_near(tensor: TensorSensitivity, reference: str) -> float:
+    """What the tensor costs in this type, or where it doesn't take it in the measured one of the nearest size."""
+    cost = tensor.cost(reference)
+    if cost is not None or not tensor.losses:
+        return cost or 0.0
+    bits = {name: 8 * loss.nbytes / tensor.weights for name, loss in tensor.losses.items()}
+    # Q4_K's size, which a reference has or comes near to (`reference_type`).
+    return tensor.cost(min(bits, key=lambda name: (abs(bits[name] - _REFERENCE_BITS), name))) or 0.0
 
 
 def _weighing(found: Sensitivity) -> str:
@@ -143,7 +162,7 @@ def _weighing(found: Sensitivity) -> str:
     used = sum(probe.used for probe in found.probes)
     probes = f", {used} probes on {_names_of(source.text)}" if used else ""
     reference = reference_type(found)
-    total = sum(tensor.cost(reference) or 0.0 for tensor in found.tensors.values())
+    total = _cost(found.tensors.values(), reference)
     return f"alphas: {parts}{probes}; everything in {reference} should cost {total:.4f} nats of KL divergence"
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from quantrecipe.cli.heat_map import NO_LAYER, draw_heat_map
-from quantrecipe.cli.measure_table import reference_type
+from quantrecipe.cli.measure_table import cost_near, reference_type
 from quantrecipe.cli.picture import encode_figure, label, new_figure
 from quantrecipe.cli.units import bytes_text
 from quantrecipe.sensitivity import Sensitivity, TensorSensitivity
@@ -41,7 +41,7 @@ def draw_costs(found: Sensitivity, kind: str) -> bytes:
     costs: NDArray[np.float64] = np.full((len(by_role), len(names)), np.nan)
     for row, tensors in enumerate(by_role.values()):
         for tensor in tensors:
-            cost = tensor.cost(reference)
+            cost = cost_near(tensor, reference)
             if cost:
                 costs[row, columns[split_name(tensor.name)[0]]] = cost
     return draw_heat_map(
@@ -64,6 +64,8 @@ def draw_losses(found: Sensitivity, kind: str) -> bytes:
     named: dict[str, tuple[float, float]] = {}
     for number, (role, tensors) in enumerate(shown):
         points = _mean_losses(tensors)
+        if not points:  # its tensors have no type in common, or only those of 16 bits
+            continue
         for type_, (bits, loss) in points.items():
             named[type_] = bits, max(loss, named.get(type_, (0.0, 0.0))[1])
         best = _best(points)
@@ -92,7 +94,8 @@ def draw_losses(found: Sensitivity, kind: str) -> bytes:
             color="#555555",
         )
     _finish(axes)
-    axes.legend(fontsize=7, frameon=False, ncols=2 if len(shown) > 6 else 1)
+    if named:
+        axes.legend(fontsize=7, frameon=False, ncols=2 if len(shown) > 6 else 1)
     return encode_figure(figure, kind)
 
 
@@ -147,7 +150,7 @@ def _by_role(found: Sensitivity) -> dict[str, list[TensorSensitivity]]:
     groups: dict[str, list[TensorSensitivity]] = defaultdict(list)
     for tensor in found.tensors.values():
         groups[split_name(tensor.name)[1]].append(tensor)
-    costs = {role: sum(t.cost(reference) or 0.0 for t in tensors) for role, tensors in groups.items()}
+    costs = {role: sum(cost_near(t, reference) for t in tensors) for role, tensors in groups.items()}
     return {role: groups[role] for role in sorted(groups, key=lambda role: (-costs[role], role))}
 
 

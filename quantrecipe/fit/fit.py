@@ -211,7 +211,13 @@ def _fitted(
             target=request.target,
         )
         chosen = plan_of(opened)
-        assert chosen.spending is not None
+        if chosen.spending is None:
+            tensors = chosen.model.tensors
+            raise PlanError(
+                f"there is nothing to choose: none of its {len(tensors):,} tensors is a matrix that recipes quantize",
+                "`quantrecipe inspect MODEL` lists them",
+                file=chosen.model.path,
+            )
         frozen = freeze(
             chosen,
             request.name,

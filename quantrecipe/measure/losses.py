@@ -32,7 +32,7 @@ _CHUNK = 1 << 18
 class Job:
     """What is to be measured of a tensor.
 
-    formats:    that it accepts
+    formats:    that it accepts, at least one
     importance: the matrix, if there is one; whether it covers the tensor is asked here
     sample:     weights to take; None for every row
     """

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from quantrecipe.api import ModelAnalysis, QuantFormat, TensorAnalysis
-from quantrecipe.errors import SensitivityError
+from quantrecipe.errors import ModelError, SensitivityError
 from quantrecipe.importance import Importance
 from quantrecipe.measure.prober import BASE_RECIPE, Passes
+from quantrecipe.model.kind import require_model
 from quantrecipe.model.model import Model
+from quantrecipe.plan.assign import FLOATS, fallback_chain
+from quantrecipe.plan.companions import companion_name
 from quantrecipe.plan.resolve import resolve
 from quantrecipe.recipe.load import load_recipe
 from quantrecipe.recipe.recipe import KEEP
 from quantrecipe.registry import Registry
 from quantrecipe.tensor import TensorInfo
 
-__all__ = ["DEFAULT_SAMPLE", "Measurement", "Subject", "choose_types", "quantizable"]
+__all__ = ["DEFAULT_SAMPLE", "Measurement", "Scope", "Subject", "choose_types", "quantizable", "scope_of"]
 
 DEFAULT_SAMPLE = 1 << 20
 """Weights of each tensor: four seconds of each thread for a thousand million weights in all types."""
@@ -62,6 +66,104 @@ class Subject:
     model: Model
     registry: Registry
     importance: Importance | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scope:
+    """What is measured of a model: known from its headers, before any weight is read.
+
+    tensors:   in the order layer, name
+    formats:   by the name of the tensor: the types in which it is measured, at least one
+    instead:   (type, the fallback that is measured in its place) → the tensors that don't take the type
+    left_out:  by the name of a tensor that can't be measured, why
+    quantized: types in which the model stores tensors that are measured and that aren't floats → how many
+    """
+
+    tensors: tuple[TensorInfo, ...]
+    formats: Mapping[str, tuple[QuantFormat, ...]]
+    instead: Mapping[tuple[str, str], tuple[TensorInfo, ...]]
+    left_out: Mapping[str, str]
+    quantized: Mapping[str, int]
+
+
+def scope_of(subject: Subject, types: Sequence[str], *, allow_requantize: bool = False) -> Scope:
+    """What can be measured of the model's quantizable matrices in these types.
+
+    A tensor that doesn't take a type is measured in that type's fallback, which is what a plan would give it.
+    ModelError where the file is no model, or is quantized already and `allow_requantize` is False; SensitivityError
+    where nothing is left to measure.
+    """
+    model, registry = subject.model, subject.registry
+    require_model(model)
+    wanted = quantizable(model, registry)
+    if not wanted:
+        raise _nothing(model, f"none of its {len(model.tensors):,} tensors is a matrix that recipes quantize")
+    formats: dict[str, tuple[QuantFormat, ...]] = {}
+    instead: dict[tuple[str, str], list[TensorInfo]] = {}
+    left_out: dict[str, str] = {}
+    for tensor in wanted:
+        if why := _unreadable(tensor, model, registry):
+            left_out[tensor.name] = why
+            continue
+        found: dict[str, QuantFormat] = {}
+        for name in types:
+            fmt = _taken(name, tensor, registry)
+            if fmt is None:
+                continue
+            found[fmt.spec.name] = fmt
+            if fmt.spec.name != name:
+                instead.setdefault((name, fmt.spec.name), []).append(tensor)
+        if found:
+            formats[tensor.name] = tuple(found.values())
+        else:
+            said = ", ".join(types)
+            left_out[tensor.name] = f"rows of {tensor.cols:,} weights fit neither {said} nor a fallback"
+    tensors = tuple(tensor for tensor in wanted if tensor.name in formats)
+    if not tensors:
+        name, why = next(iter(left_out.items()))
+        more = f" (and so on for all {len(left_out):,})" if len(left_out) > 1 else ""
+        raise _nothing(model, f"{name}: {why}{more}")
+    quantized = Counter(tensor.dtype for tensor in tensors if tensor.dtype not in FLOATS)
+    if quantized and not allow_requantize:
+        raise ModelError(
+            f"{quantized.total():,} of its {len(tensors):,} matrices are already quantized "
+            f"({', '.join(quantized)}): errors would be measured against what is left of the weights",
+            "start from the BF16, F16 or F32 model, or say --allow-requantize if there is none",
+            file=model.path,
+        )
+    return Scope(
+        tensors=tensors,
+        formats=formats,
+        instead={pair: tuple(members) for pair, members in instead.items()},
+        left_out=left_out,
+        quantized=dict(quantized),
+    )
+
+
+def _taken(name: str, tensor: TensorInfo, registry: Registry) -> QuantFormat | None:
+    """The format, or the first of its fallbacks that takes the tensor; None where none does."""
+    fallbacks = {fmt.spec.name: fmt.spec.fallback for fmt in registry.formats.values()}
+    for one in (name, *fallback_chain(name, fallbacks)):
+        fmt = registry.formats.get(one)  # a plugin's fallback may belong to a plugin that isn't installed
+        if fmt is not None and fmt.spec.codec and fmt.accepts(tensor) is None:
+            return fmt
+    return None
+
+
+def _unreadable(tensor: TensorInfo, model: Model, registry: Registry) -> str:
+    """Why the tensor's weights can't be had, "" where they can; what apply says of it, too."""
+    source = registry.formats.get(tensor.dtype)
+    if tensor.dtype in FLOATS:
+        return ""
+    if source is None or not source.spec.codec:
+        return f"stored as {tensor.dtype}, which can't be decoded"
+    if source.spec.companion and companion_name(tensor, source.spec.companion) in model.sources:
+        return f"stored as {tensor.dtype} with factors of its own, which can't be quantized again"
+    return ""
+
+
+def _nothing(model: Model, why: str) -> SensitivityError:
+    return SensitivityError(f"there is nothing to measure: {why}", file=model.path)
 
 
 def choose_types(registry: Registry, patterns: Sequence[str] = ()) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from quantrecipe.errors import ModelError, SensitivityError
 from quantrecipe.importance import Importance, coverage
 from quantrecipe.measure.journal import Journal
 from quantrecipe.measure.known import Known
-from quantrecipe.measure.measurement import Measurement, Subject, quantizable
+from quantrecipe.measure.measurement import Measurement, Subject, scope_of
 from quantrecipe.measure.progress import Progress, Silent
 from quantrecipe.measure.tensors import measure_tensors
 from quantrecipe.measure.weigh import weighed
@@ -34,12 +34,14 @@ def measure(
     registry: Registry | None = None,
     importance: Importance | None = None,
     force: bool = False,
+    allow_requantize: bool = False,
     progress: Progress | None = None,
 ) -> Sensitivity:
     """Measure the model's quantizable matrices into the file `out`, adding to what it has.
 
-    ModelError where the model has no weights; SensitivityError where `out` is of another model (unless `force`),
-    or an analysis lacks something.
+    `scope_of` says which, and in which types. ModelError where the model has no weights, is none, or is quantized
+    already (unless `allow_requantize`); SensitivityError where nothing can be measured, `out` is of another model
+    (unless `force`), or an analysis lacks something.
     """
     subject = Subject(model=model, registry=registry or load_registry(), importance=importance)
     progress = progress or Silent()
@@ -47,23 +49,23 @@ def measure(
     if model.container == "shapes":
         what_it_is = "has the shapes of a model, but no weights"
         raise ModelError(what_it_is, "measure the model itself", file=model.path)
-    tensors = quantizable(model, subject.registry)
+    scope = scope_of(subject, what.types, allow_requantize=allow_requantize)
     if importance is not None:
-        coverage(tensors, importance, model=model.tensors)  # refuses the matrix of another model
+        coverage(scope.tensors, importance, model=model.tensors)  # refuses the matrix of another model
     old = read_sensitivity(out) if out.exists() else None
     with Journal(out.with_name(out.name + ".journal"), what.key) as journal:
         known = Known(journal)
         if old is not None:
             known.add_losses(old, what.key)
         progress.stage("losses")
-        measured = measure_tensors(subject, tensors, what, known, journal, progress)
+        measured = measure_tensors(subject, scope, what, known, journal, progress)
         if old is not None and not _is_of(old, measured):
             if not force:
                 raise _another_model(old, model, out)
             old = None
         if old is not None:
             known.add_probes(old)
-        found = weighed(subject, tensors, measured, what, known, journal, progress, old=old)
+        found = weighed(subject, scope.tensors, measured, what, known, journal, progress, old=old)
         write_sensitivity(found, out)
         journal.done()
     return found

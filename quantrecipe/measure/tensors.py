@@ -8,13 +8,12 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 
 from quantrecipe.api import QuantFormat
-from quantrecipe.errors import ModelError
 from quantrecipe.evaluate.engine import default_threads
 from quantrecipe.measure.buffers import Buffers
 from quantrecipe.measure.journal import Journal
 from quantrecipe.measure.known import Known
 from quantrecipe.measure.losses import Job, measure_tensor
-from quantrecipe.measure.measurement import Measurement, Subject
+from quantrecipe.measure.measurement import Measurement, Scope, Subject
 from quantrecipe.measure.progress import Progress
 from quantrecipe.model.read import TensorReader
 from quantrecipe.output.warm import warm
@@ -26,14 +25,14 @@ __all__ = ["measure_tensors"]
 
 def measure_tensors(
     subject: Subject,
-    tensors: Sequence[TensorInfo],
+    scope: Scope,
     what: Measurement,
     known: Known,
     journal: Journal,
     progress: Progress,
 ) -> dict[str, TensorSensitivity]:
-    """By name, in the order given. Every tensor in one thread; results are journalled as they come."""
-    jobs = [_job(tensor, subject, what) for tensor in tensors]
+    """By name, in the scope's order. Every tensor in one thread; results are journalled as they come."""
+    jobs = [_job(tensor, scope.formats[tensor.name], subject, what) for tensor in scope.tensors]
     _compile(jobs)
     effort, done = max(1, sum(job.effort for job in jobs)), 0
     guard, stopped = threading.Lock(), threading.Event()
@@ -67,16 +66,11 @@ def measure_tensors(
     return {job.tensor.name: found[job.tensor.name] for job in jobs}
 
 
-def _job(tensor: TensorInfo, subject: Subject, what: Measurement) -> Job:
-    model, registry = subject.model, subject.registry
-    source = registry.format(tensor.dtype)
-    if not source.spec.codec and source.spec.name != "F64":
-        raise ModelError(f"{tensor.name} is of type {tensor.dtype}, which can't be decoded", file=model.path)
-    formats = tuple(fmt for name in what.types if (fmt := registry.formats[name]).accepts(tensor) is None)
+def _job(tensor: TensorInfo, formats: tuple[QuantFormat, ...], subject: Subject, what: Measurement) -> Job:
     return Job(
         tensor=tensor,
-        stored=model.sources[tensor.name],
-        source=source,
+        stored=subject.model.sources[tensor.name],
+        source=subject.registry.format(tensor.dtype),
         formats=formats,
         analysis=what.analysis,
         importance=subject.importance,

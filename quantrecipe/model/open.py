@@ -20,6 +20,7 @@ from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.kinds import is_gguf_inside, misplaced
 from quantrecipe.model.checkpoint import open_checkpoint
 from quantrecipe.model.gguf_file import is_gguf, open_gguf
+from quantrecipe.model.kind import refuse_peft
 from quantrecipe.model.model import Model, TensorSource
 from quantrecipe.model.reference import is_reference, open_reference
 from quantrecipe.model.safetensors import Checkpoint
@@ -56,6 +57,7 @@ def open_model(
         return _with_arch(open_gguf(path, _load(registry).by_ggml_type), arch)
     if path.is_file() and is_shapes(path):
         return _with_arch(open_shapes(path), arch)
+    refuse_peft(path)
     if path.is_file() and not path.name.endswith((".safetensors", ".safetensors.index.json")):
         _refuse_file(path)
     if path.is_dir() and not any(path.glob("*.safetensors*")):

@@ -10,6 +10,7 @@ from typing import TypeVar
 from quantrecipe.errors import PlanError, Problem
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.importance import Importance
+from quantrecipe.model.kind import require_model
 from quantrecipe.model.model import Model
 from quantrecipe.plan.assign import Choice, choose_format
 from quantrecipe.plan.candidates import Candidate, candidates
@@ -53,11 +54,12 @@ def make_plan(
     records recipe and hashes in the output, `split` says when to begin another file. `sensitivity` is what `choose`
     rules go by: what each type costs each tensor, as measured; None: the prior.
 
-    Raises PlanError with every problem found, ImportanceError where a matrix is needed and missing, or
-    doesn't fit the model.
+    Raises ModelError where the file holds something else than a model (an adapter), PlanError with every problem
+    found, ImportanceError where a matrix is needed and missing, or doesn't fit the model.
     """
     registry = registry or load_registry()
-    _require_names(model)
+    require_model(model)
+    _require_arch(model)
     selected = selected_importance(recipe, importance)
     pruned = prune(model, selected, recipe)
     model, importance = pruned.model, pruned.importance
@@ -217,9 +219,7 @@ def _order(model: Model, split: SplitLimits | None) -> Sequence[TensorInfo] | No
     return sorted(model.tensors, key=lambda tensor: shards[tensor.name])
 
 
-def _require_names(model: Model) -> None:
-    if not model.tensors:
-        raise PlanError(f"{model.path} has no tensors")
+def _require_arch(model: Model) -> None:
     if not model.arch:
         raise PlanError(
             f"{model.path} doesn't say which architecture it is",

@@ -129,6 +129,8 @@ class FormatSpec:
 
     def tensor_bytes(self, shape: tuple[int, ...]) -> int:
         """Bytes of a tensor of this shape (slowest dimension first). FormatError if rows don't divide."""
+        if 0 in shape:
+            return 0
         cols = shape[-1] if shape else 1
         return prod(shape[:-1]) * self.row_bytes(cols)
 

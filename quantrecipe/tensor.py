@@ -7,7 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 
-__all__ = ["TensorInfo", "head_name", "split_name", "tensor_order"]
+__all__ = ["MAX_DIMS", "TensorInfo", "head_name", "split_name", "tensor_order"]
+
+MAX_DIMS = 4
+"""Dimensions of a tensor that llama.cpp reads (ggml: GGML_MAX_DIMS). GGUFs for other programs may have more."""
 
 _IN_BLOCK = re.compile(r"blk\.([0-9]{1,9})\.(.+)")
 

@@ -191,7 +191,7 @@ def _lines(it: Explanation, recipe: Recipe) -> Iterator[tuple[str, Text]]:
     if it.importance:
         yield "importance", Text(printable(it.importance))
     if it.format is not None and it.nbytes is not None:
-        bits = 8 * it.nbytes / it.tensor.size
+        bits = 8 * it.nbytes / max(1, it.tensor.size)
         copied = ", copied as it is" if it.copied else ""
         becomes = Text.assemble(
             (it.format.spec.name, "bold"),

@@ -51,7 +51,10 @@ class Cursor:
         if end > self.size:
             self.fail(f"{self.where} reaches beyond the end of the file ({self.size:,} bytes)")
         if end > _MAX_HEADER:
-            self.fail(f"{self.where} would make the header larger than {_MAX_HEADER >> 20} MiB")
+            self.fail(
+                f"{self.where} would make the header larger than {_MAX_HEADER >> 20} MiB, the most that is read",
+                "if it is meant to be so large, please report it; else download the file again",
+            )
         self.data += self._file.read(min(max(end, 2 * have, _FIRST_READ), self.size, _MAX_HEADER) - have)
         if len(self.data) < end:
             self.fail(f"became shorter while it was read: {self.where} is missing", "try again")

@@ -9,7 +9,9 @@ An array stays the bytes that it is: of a vocabulary, only the lengths of its st
 file is read in growing pieces, never mapped, so that a file cut short while it is read is an error and not a
 crash. Every count, length and offset is held against the size of the file before anything is allocated.
 
-Formats are not known here: whether a tensor fits into its `room` is for those to say who know its type.
+Formats are not known here: whether a tensor fits into its `room` is for those to say who know its type. What ggml
+doesn't load, but other readers of GGUFs do, is read: tensors of more than four dimensions; so are tensors without
+elements.
 
 Source: the GGUF specification, versions 2 and 3 (one layout; 3 added big-endian files).
 """
@@ -19,6 +21,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 from quantrecipe.gguf.cursor import Cursor, open_cursor
@@ -31,12 +34,14 @@ ALIGNMENT_KEY = "general.alignment"
 DEFAULT_ALIGNMENT = 32
 
 _VERSIONS = (2, 3)
-_MAX_DIMS = 4  # ggml: GGML_MAX_DIMS
+_MAX_DIMS = 32  # as in safetensors; ggml has 4, stable-diffusion.cpp 5, NumPy (and so gguf-py) 64
 _MAX_WEIGHTS = 2**63 - 1  # ggml counts in int64
 _MAX_ALIGNMENT = 2**20  # far above any page size; keeps a lying header from asking for gigabytes of padding
 _MAX_NESTING = 4  # arrays of arrays; no writer in use nests at all
 _SMALLEST_KEY = 8 + 4 + 1  # an empty key with a one-byte value
 _SMALLEST_TENSOR = 8 + 4 + 4 + 8  # no name, no dimensions
+
+_REFUSED = "llama.cpp doesn't read it either: write the file again, or download it if it was whole once"
 
 _PREFIX = struct.Struct("<4sIQQ")
 _ARRAY = struct.Struct("<IQ")
@@ -68,9 +73,11 @@ class GGUFHeader:
 
     def rooms(self) -> dict[str, int]:
         """Bytes that each tensor can have: up to the next tensor's offset, or to the end of the file."""
-        ordered = sorted(self.tensors, key=lambda tensor: tensor.offset)
+        # One without elements comes before the one that begins at the same place: it has no bytes.
+        ordered = sorted(self.tensors, key=lambda tensor: (tensor.offset, 0 not in tensor.shape))
         bounds = [*(tensor.offset for tensor in ordered), self.file_size - self.data_start]
-        return {tensor.name: end - tensor.offset for tensor, end in zip(ordered, bounds[1:], strict=True)}
+        rooms = {t.name: end - t.offset for t, end in zip(ordered, bounds[1:], strict=True)}
+        return rooms | {tensor.name: 0 for tensor in ordered if 0 in tensor.shape}
 
 
 def read_header(path: str | Path) -> GGUFHeader:
@@ -86,7 +93,7 @@ def _parse(cursor: Cursor) -> GGUFHeader:
         cursor.where = f"metadata key {number} of {n_keys}"
         key = cursor.text()
         if key in metadata:
-            cursor.fail(f"metadata key {key!r} is there twice")
+            cursor.fail(f"metadata key {key!r} is there twice", _REFUSED)
         cursor.where = f"metadata key {key!r}"
         metadata[key] = _value(cursor)
     alignment = _alignment(cursor, metadata)
@@ -95,7 +102,7 @@ def _parse(cursor: Cursor) -> GGUFHeader:
         cursor.where = f"tensor {number} of {n_tensors}"
         tensor = _tensor(cursor, alignment)
         if tensor.name in tensors:
-            cursor.fail(f"tensor {tensor.name!r} is there twice")
+            cursor.fail(f"tensor {tensor.name!r} is there twice", _REFUSED)
         tensors[tensor.name] = tensor
     header = GGUFHeader(
         path=cursor.path,
@@ -118,7 +125,10 @@ def _prefix(cursor: Cursor) -> tuple[int, int, int]:
         cursor.fail(f"is not a GGUF file: it begins with {magic!r}", "give a .gguf file")
     if version not in _VERSIONS:
         if version.to_bytes(4, "big") in [known.to_bytes(4, "little") for known in _VERSIONS]:
-            cursor.fail("is a big-endian GGUF file", "get the little-endian one")
+            cursor.fail(
+                "is a big-endian GGUF file; quantrecipe reads little-endian ones",
+                "get the little-endian one, or convert it with gguf-py's gguf_convert_endian.py",
+            )
         remedy = "convert the model again" if version < _VERSIONS[0] else "a newer quantrecipe may know it"
         cursor.fail(f"has GGUF version {version} (expected: {' or '.join(map(str, _VERSIONS))})", remedy)
     claims = ((n_keys, _SMALLEST_KEY, "metadata keys"), (n_tensors, _SMALLEST_TENSOR, "tensors"))
@@ -142,7 +152,10 @@ def _value(cursor: Cursor) -> GGUFValue:
 
 def _skip_array(cursor: Cursor, nesting: int) -> None:
     if not nesting:
-        cursor.fail(f"{cursor.where} nests arrays more than {_MAX_NESTING} deep")
+        cursor.fail(
+            f"{cursor.where} nests arrays more than {_MAX_NESTING} deep, which quantrecipe doesn't read",
+            "write the file without this key; llama.cpp reads no nested arrays at all",
+        )
     item, count = _type(cursor), cursor.u64()
     smallest = _SIZES.get(item) or (8 if item is ValueType.STRING else _ARRAY.size)
     if count * smallest > cursor.size - cursor.at:
@@ -160,7 +173,10 @@ def _skip_array(cursor: Cursor, nesting: int) -> None:
 def _type(cursor: Cursor) -> ValueType:
     number = cursor.u32()
     if number not in _TYPES:
-        cursor.fail(f"{cursor.where} has the unknown value type {number}")
+        cursor.fail(
+            f"{cursor.where} has the unknown value type {number}: GGUF version 3 has the types 0 to {max(_TYPES)}",
+            "a newer quantrecipe may know it; if no program reads the file, download it again",
+        )
     return _TYPES[number]
 
 
@@ -169,9 +185,16 @@ def _alignment(cursor: Cursor, metadata: Mapping[str, GGUFValue]) -> int:
     if value is None:
         return DEFAULT_ALIGNMENT
     alignment = value.decode() if value.type is ValueType.UINT32 else 0
+    if alignment > _MAX_ALIGNMENT and not alignment & (alignment - 1):
+        cursor.fail(
+            f"{ALIGNMENT_KEY} is {alignment}; quantrecipe reads at most {_MAX_ALIGNMENT}",
+            "write the file with a smaller one: 32 is usual",
+        )
     if not 0 < alignment <= _MAX_ALIGNMENT or alignment & (alignment - 1):
         shown = alignment or f"{value.type.name} {value.payload[:8].hex()}"
-        cursor.fail(f"{ALIGNMENT_KEY} is {shown} (expected: UINT32, a power of two up to {_MAX_ALIGNMENT})")
+        cursor.fail(
+            f"{ALIGNMENT_KEY} is {shown} (expected: UINT32, a power of two up to {_MAX_ALIGNMENT})", _REFUSED
+        )
     return int(alignment)
 
 
@@ -179,23 +202,29 @@ def _tensor(cursor: Cursor, alignment: int) -> TensorEntry:
     name = cursor.text()
     cursor.where = f"tensor {name!r}"
     n_dims = cursor.u32()
+    if 8 * n_dims > cursor.size - cursor.at:
+        cursor.fail(f"{cursor.where} claims {n_dims} dimensions, more than the file has room for")
     if n_dims > _MAX_DIMS:
-        cursor.fail(f"{cursor.where} claims {n_dims} dimensions; ggml has at most {_MAX_DIMS}")
+        cursor.fail(
+            f"{cursor.where} has {n_dims} dimensions; quantrecipe reads at most {_MAX_DIMS}",
+            "write the file with fewer",
+        )
     shape = tuple(cursor.u64() for _ in range(n_dims))[::-1]
-    size = 1
-    for dimension in shape:
-        size *= dimension
-    if not 0 < size <= _MAX_WEIGHTS:
+    if prod(shape) > _MAX_WEIGHTS or max(shape, default=1) > _MAX_WEIGHTS:
         cursor.fail(f"{cursor.where} has the impossible shape {shape}")
     ggml_type, offset = cursor.u32(), cursor.u64()
     if offset % alignment:
-        cursor.fail(f"{cursor.where} lies at offset {offset}, not a multiple of the alignment, {alignment}")
+        cursor.fail(
+            f"{cursor.where} lies at offset {offset}, not a multiple of the alignment, {alignment}", _REFUSED
+        )
     return TensorEntry(name=name, shape=shape, ggml_type=ggml_type, offset=offset)
 
 
 def _check_offsets(cursor: Cursor, header: GGUFHeader) -> None:
     previous = None
     for tensor in sorted(header.tensors, key=lambda tensor: tensor.offset):
+        if 0 in tensor.shape:  # it has no bytes, wherever it begins
+            continue
         if header.data_start + tensor.offset >= header.file_size:
             cursor.fail(
                 f"tensor {tensor.name!r} begins at byte {header.data_start + tensor.offset:,}, "

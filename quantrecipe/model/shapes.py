@@ -61,7 +61,7 @@ _GENERAL = ("general.architecture", "general.file_type", "general.alignment")
 _BLOCK = re.compile(r"(?:^|\.)blk\.(0|[1-9][0-9]{0,8})\.")  # of a tower, too: enc.blk.3.attn_q
 _RANGE = re.compile(r"(0|[1-9][0-9]{0,8})(?:-(0|[1-9][0-9]{0,8}))?")
 _MAX_TENSORS = 1_000_000
-_MAX_NAME, _MAX_DIMS, _MAX_SIZE = 300, 4, 2**60
+_MAX_NAME, _MAX_DIMS, _MAX_SIZE = 300, 32, 2**60
 _MAX_ITEMS = 4096  # of an array: one for each layer or expert, not a vocabulary
 _WRITE = "`quantrecipe inspect MODEL --shapes` writes one"
 
@@ -173,8 +173,8 @@ def _read_tensors(path: Path, entries: Any) -> list[TensorInfo]:
             _fail(path, f"has a tensor of the type {type_!r:.40}: {name}")
         if not (
             isinstance(shape, list)
-            and 1 <= len(shape) <= _MAX_DIMS
-            and all(type(n) is int and n > 0 for n in shape)
+            and len(shape) <= _MAX_DIMS
+            and all(type(n) is int and 0 <= n <= _MAX_SIZE for n in shape)
             and math.prod(shape) <= _MAX_SIZE
         ):
             _fail(path, f"has a tensor of the shape {shape!r:.60}: {name}")

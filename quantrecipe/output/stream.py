@@ -34,6 +34,8 @@ __all__ = ["Stream"]
 _Bytes = NDArray[np.uint8]
 _Floats = NDArray[np.float32]
 T = TypeVar("T")
+_NOTHING = xxhash.xxh3_128_hexdigest(b"")
+"""Digest of the data of a tensor without elements."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,9 @@ class Stream:
         self._threads = threads
         self._nan = nan
         self._progress = progress
-        self._tensors = [t for t in sorted(model.tensors, key=tensor_order) if self._wanted(t)]
+        wanted = [t for t in sorted(model.tensors, key=tensor_order) if self._wanted(t)]
+        self._tensors = [tensor for tensor in wanted if tensor.size]
+        self._empty = [tensor for tensor in wanted if not tensor.size]
         self._floats: SimpleQueue[_Floats] = SimpleQueue()
 
     @property
@@ -94,6 +98,11 @@ class Stream:
 
     def run(self) -> None:
         """Read, hash, hand out and collect every unit; leave early with the first error of any thread."""
+        for tensor in self._empty:  # they have no rows, so nothing to read or to write
+            self.sources[tensor.name] = _NOTHING
+            for written, assigned in zip(self.written, self._assigned, strict=True):
+                if tensor.name in assigned:
+                    written[tensor.name] = _NOTHING
         raw, weights, encoded = self._largest()
         for _ in range(self._threads):
             self._floats.put(np.empty(weights, np.float32))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -18,6 +19,8 @@ __all__ = ["FLOATS", "Choice", "choose_format", "kept_type"]
 
 FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 """Source types that can be quantized without losing twice."""
+
+_UNKNOWN_TYPE = re.compile(r"type \d")  # see gguf_file: type_name
 
 # llama.cpp's converter makes these F32 whatever the source has, since its kernels expect it
 # (conversion/base.py, prepare_tensors); 1-D tensors and names without `.weight` too.
@@ -67,6 +70,7 @@ def choose_format(
     tensor, rule = decision.tensor, decision.rule
     if decision.type == KEEP:
         name = kept_type(tensor, model)
+        _refuse_unknown(decision)
         because = decision.because if name == tensor.dtype else f"{decision.because}, F32 as in llama.cpp"
         return Choice(format=_by_name(registry, name, decision), because=because, copied=name == tensor.dtype)
     wanted = _by_name(registry, decision.type, decision)
@@ -108,12 +112,25 @@ def kept_type(tensor: TensorInfo, model: Model) -> str:
     return "F32" if small or tensor.role in _F32_ROLES or tensor.dtype == "F64" else tensor.dtype
 
 
+def _refuse_unknown(decision: Decision) -> None:
+    """PlanError for a type of a GGUF that no format has: its size isn't known, so it can't even be copied."""
+    if _UNKNOWN_TYPE.match(decision.tensor.dtype):
+        raise _at(
+            decision,
+            f"{decision.tensor.name} is stored as {decision.tensor.dtype} of ggml, which isn't known here; without its "
+            "size it can't be kept either",
+            "start from the BF16, F16 or F32 model; types of ik_llama.cpp come with the plugin quantrecipe-ik, and "
+            "newer ones of llama.cpp with a newer quantrecipe",
+        )
+
+
 def _refuse_unreadable(
     decision: Decision, model: Model, registry: Registry, *, allow_requantize: bool
 ) -> None:
     tensor = decision.tensor
     if tensor.dtype in FLOATS:
         return
+    _refuse_unknown(decision)
     source = registry.formats.get(tensor.dtype)
     if source is None or not source.spec.codec:
         raise _at(

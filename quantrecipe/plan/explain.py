@@ -114,7 +114,7 @@ class Explanation:
             "copied": self.copied,
             "importance": self.importance,
             "nbytes": nbytes,
-            "bits_per_weight": None if nbytes is None else round(8 * nbytes / self.tensor.size, 4),
+            "bits_per_weight": None if nbytes is None else round(8 * nbytes / max(1, self.tensor.size), 4),
             "problems": [str(problem) for problem in self.problems],
         }
 

@@ -28,7 +28,7 @@ from quantrecipe.plan.resolve import Decision, doubts, resolve
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry, load_registry
 from quantrecipe.sensitivity.sensitivity import Sensitivity
-from quantrecipe.tensor import TensorInfo
+from quantrecipe.tensor import MAX_DIMS, TensorInfo
 
 __all__ = ["make_plan"]
 
@@ -155,6 +155,7 @@ class _Making:
                 list(self.doubts)
                 + _fallback_warnings(assignments)
                 + dialect_warnings(assignments, engine)
+                + _dimension_warnings(assignments)
                 + warnings
             ),
             digest=digest,
@@ -240,6 +241,18 @@ def _each(decisions: Sequence[Decision], find: Callable[[Decision], T]) -> list[
     if problems:
         raise PlanError(problems.values())
     return found
+
+
+def _dimension_warnings(assignments: Sequence[Assignment]) -> list[str]:
+    """What llama.cpp doesn't load; those who have such tensors use other programs."""
+    found = [a for a in assignments if len(a.tensor.shape) > MAX_DIMS]
+    if not found:
+        return []
+    most = max(len(a.tensor.shape) for a in found)
+    return [
+        f"{names(found)}: {most} dimensions, and llama.cpp loads at most {MAX_DIMS}; stable-diffusion.cpp loads 5, and "
+        "programs that read GGUFs with gguf-py, such as ComfyUI-GGUF, any number"
+    ]
 
 
 def _fallback_warnings(assignments: Sequence[Assignment]) -> list[str]:

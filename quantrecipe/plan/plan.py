@@ -54,8 +54,8 @@ class Assignment:
 
     @property
     def bits_per_weight(self) -> float:
-        """Bits per weight as stored."""
-        return 8 * self.nbytes / self.tensor.size
+        """Bits per weight as stored; 0 where there are none."""
+        return 8 * self.nbytes / self.tensor.size if self.tensor.size else 0.0
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for machines."""

@@ -16,7 +16,7 @@ from quantrecipe.plan.facts import head_of, model_facts, tensor_facts
 from quantrecipe.recipe.names import is_llama_cpp_s, meant
 from quantrecipe.recipe.pattern import Pattern
 from quantrecipe.recipe.recipe import KEEP, KeepEntry, Recipe, Rule
-from quantrecipe.tensor import TensorInfo, head_name, tensor_order
+from quantrecipe.tensor import MAX_DIMS, TensorInfo, head_name, tensor_order
 
 __all__ = ["Decision", "Match", "Trace", "decide", "doubts", "is_matrix", "resolve", "shadowed", "trace"]
 
@@ -144,6 +144,8 @@ def is_matrix(tensor: TensorInfo) -> bool:
     llama.cpp: tensor_allows_quantization, which doesn't ask for a dot before it (`attn.in_proj_weight`).
     """
     shape = tensor.shape
+    if len(shape) > MAX_DIMS or 0 in shape:  # for programs that read more than llama.cpp; nothing to quantize
+        return False
     while shape and shape[0] == 1:  # ggml counts dimensions without the outer ones of length 1
         shape = shape[1:]
     return tensor.name.endswith("weight") and 2 <= len(shape) <= 3
@@ -157,7 +159,9 @@ def shadowed(tensors: Iterable[TensorInfo]) -> frozenset[str]:
 
 def decide(recipe: Recipe, tensor: TensorInfo, rule: Rule | None, kept: KeepEntry | None) -> Decision:
     """What the recipe says of a tensor that `rule` (if any) decides, and `kept` (if any) keeps from wildcards."""
-    if rule is not None:
+    if 0 in tensor.shape:  # there is nothing to quantize, whatever a rule says
+        type_, because, why, rule = KEEP, "no elements", "", None
+    elif rule is not None:
         type_, because, why = rule.type, str(rule.origin), rule.why
     elif kept is not None:
         type_, because, why = KEEP, f"{kept.origin} (kept)", kept.why

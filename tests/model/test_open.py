@@ -3,6 +3,7 @@
 import json
 import shutil
 import struct
+from math import prod
 from pathlib import Path
 
 import pytest
@@ -92,15 +93,20 @@ def test_an_architecture_that_contradicts_the_files_is_an_error(tmp_path):
     [
         (("F8_E4M3", (4,), 4), "tensor 'a' has the dtype F8_E4M3, which can't be converted"),
         (("BOOL", (4,), 4), "tensor 'a' has the dtype BOOL"),
-        (("F32", (1, 1, 1, 1, 1), 4), "tensor 'a' has 5 dimensions; a GGUF holds at most 4"),
-        (("F32", (0, 7), 0), r"tensor 'a' is empty: its shape is \(0, 7\)"),
     ],
-    ids=["F8", "BOOL", "5-D", "empty"],
+    ids=["F8", "BOOL"],
 )
 def test_what_a_gguf_can_not_hold_is_named(tmp_path, tensor, says):
     path = safetensors(tmp_path / "a.safetensors", a=tensor)
     with pytest.raises(ModelError, match=says):
         open_model(path, arch="flux")
+
+
+def test_shapes_that_only_other_programs_load_are_kept(tmp_path):
+    shapes = {"five": (2, 1, 1, 1, 2), "empty": (0, 7), "scalar": ()}
+    tensors = {name: ("F32", shape, 4 * prod(shape)) for name, shape in shapes.items()}
+    found = open_model(safetensors(tmp_path / "a.safetensors", **tensors), arch="wan")
+    assert {t.name: t.shape for t in found.tensors} == {**shapes, "scalar": (1,)}
 
 
 def test_names_that_ggml_has_no_room_for_are_an_error(tmp_path):

@@ -14,12 +14,14 @@ from support.recipes import recipe, rule
 from quantrecipe.errors import ImportanceError, PlanError
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.importance import read_importance
+from quantrecipe.model.model import Model
 from quantrecipe.model.open import open_model
 from quantrecipe.output.apply import apply_plan
 from quantrecipe.plan.make import make_plan
 from quantrecipe.plan.plan import Plan
 from quantrecipe.recipe.recipe import ImportanceSource, Recipe
 from quantrecipe.registry import Registry, load_registry
+from quantrecipe.tensor import TensorInfo
 
 
 @pytest.fixture(scope="module")
@@ -222,3 +224,15 @@ def test_a_model_without_hyper_parameters_can_be_planned(tmp_path: Path, registr
     source = write_gguf(tmp_path / "bare.gguf", llama_tensors(layers=4), bare)
     made = types(plan(recipe(rule("attn_v", "Q6_K", layers="last 1"), default="Q4_K"), source, registry))
     assert made["blk.3.attn_v.weight"] == "Q6_K"
+
+
+@pytest.mark.parametrize("rule_type", ["keep", "Q8_0"])
+def test_a_type_that_is_not_known_can_not_even_be_kept(rule_type: str, registry: Registry) -> None:
+    """Its size isn't known, so nothing is said of keeping it."""
+    strange = TensorInfo.from_name("blk.0.attn_v.weight", (64, 256), "type 99")
+    of = Model(
+        path=Path("m.gguf"), container="gguf", arch="llama", tensors=(strange,), metadata={}, sources={}
+    )
+    with pytest.raises(PlanError, match="stored as type 99 of ggml, which isn't known here") as refused:
+        make_plan(recipe(default=rule_type), of, registry=registry)
+    assert "leave it alone" not in str(refused.value)

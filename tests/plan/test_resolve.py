@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from quantrecipe.model.model import Model
 from quantrecipe.model.open import open_model
 from quantrecipe.plan.resolve import resolve
 from quantrecipe.recipe.recipe import Recipe
+from quantrecipe.tensor import TensorInfo
 
 
 def model(folder: Path, *, layers: int = 2, experts: int = 0, tied: bool = False, **hyper: int) -> Model:
@@ -194,3 +196,11 @@ def test_two_names_that_differ_in_weight_alone(tmp_path: Path) -> None:
     assert types(recipe(rule("a", "A"), default="B"), loaded)["a"] == "keep"
     both = types(recipe(rule("name:a", "A"), rule("name:a.weight", "C"), default="B"), loaded)
     assert (both["a"], both["a.weight"]) == ("A", "C")
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 4, 64), (0, 64), (64, 0), (2, 2, 2, 64)])
+def test_what_is_no_matrix_to_llama_cpp_is_left_alone(shape: tuple[int, ...], tmp_path: Path) -> None:
+    loaded = model(tmp_path)
+    odd = TensorInfo.from_name("odd.weight", shape, "F16")
+    loaded = replace(loaded, tensors=(*loaded.tensors, odd))
+    assert types(recipe(rule("*", "A"), default="B"), loaded)["odd.weight"] == "keep"

@@ -49,7 +49,8 @@ def gap_findings(produced: Produced, reader: TensorReader) -> Iterator[Finding]:
 def _gaps(shard: GGUFHeader, sizes: Mapping[str, int]) -> Iterator[tuple[int, int, str]]:
     """Where no tensor's data is: begin, end, and what is before."""
     end, after = shard.data_start, "the header"
-    for entry in sorted(shard.tensors, key=lambda entry: entry.offset):
+    filled = [entry for entry in shard.tensors if sizes[entry.name]]
+    for entry in sorted(filled, key=lambda entry: entry.offset):
         begin = shard.data_start + entry.offset
         if begin > end:
             yield end, begin, after

@@ -34,7 +34,9 @@ class _Compared:
     """A file that is compared with instead of written. Thread-safe."""
 
     def __init__(self, extents: Mapping[str, Extent], reader: TensorReader) -> None:
-        self._extents = sorted(extents.items(), key=lambda item: item[1].offset)
+        # A tensor without elements has no bytes, and begins where the next one does.
+        filled = [(name, extent) for name, extent in extents.items() if extent.nbytes]
+        self._extents = sorted(filled, key=lambda item: item[1].offset)
         self._starts = [extent.offset for _, extent in self._extents]
         self._reader = reader
         self._lock = threading.Lock()

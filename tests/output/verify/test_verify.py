@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from gguf import GGUFReader
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.huggingface import write_model
 from support.imatrix_files import write_gguf_imatrix
-from support.models import llama_metadata, llama_tensors, write_gguf
+from support.models import llama_metadata, llama_tensors, stored, write_gguf
 
 from quantrecipe.errors import ModelError, QuantrecipeError
 from quantrecipe.gguf.header import read_header
@@ -36,6 +37,7 @@ from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry, load_registry
 
 TINY = Path(__file__).parents[3] / "examples" / "tiny-code"
+COPY = "quantrecipe: 1\nname: copy\nfile_type: keep\ndefault: keep\n"
 RECIPE = """\
 quantrecipe: 1
 name: mix
@@ -71,6 +73,7 @@ def make(
     importance: Importance | None = None,
     **how: object,
 ) -> Made:
+    folder.mkdir(exist_ok=True)
     recipe = load_recipe_text(text, registry=registry)
     plan = make_plan(recipe, source, registry=registry, importance=importance, **how)  # type: ignore[arg-type]  # passed on
     result = apply_plan(plan, folder / "made.gguf", registry=registry, threads=2)
@@ -328,6 +331,35 @@ def test_pruned_layers(tmp_path: Path, registry: Registry) -> None:
     made = make(tmp_path, registry, source, RECIPE + "prune: '1-2'\n")
     assert statuses(verify_file(made.path, registry=registry))["types"] == "skipped"
     assert verify_file(made.path, registry=registry, source=source, sample=None).ok
+
+
+@pytest.mark.parametrize("split", [None, SplitLimits(max_tensors=2)], ids=["one file", "shards"])
+def test_tensors_that_only_other_programs_load(
+    split: SplitLimits | None, tmp_path: Path, registry: Registry
+) -> None:
+    """Five dimensions, none, and no elements: kept as they are, and the rest is quantized."""
+    weights = {**llama_tensors(layers=1), "a.weight": np.zeros((0, 256), np.float32)}
+    rng = np.random.default_rng(0)
+    weights["patch_embedding.weight"] = rng.standard_normal((8, 4, 1, 2, 2)).astype(np.float32)
+    weights["scalar.weight"] = np.float32(3.0).reshape(())
+    weights["z.weight"] = np.zeros((256, 0), np.float32)
+    source = open_model(write_gguf(tmp_path / "source.gguf", weights), registry=registry)
+    text = RECIPE + "  - {tensors: [a, z], type: Q4_K, why: there is nothing to quantize}\n"
+    made = make(tmp_path, registry, source, text, split=split)
+    (warning,) = [it for it in made.plan.warnings if "dimensions" in it]
+    assert warning.startswith("patch_embedding.weight: 5 dimensions, and llama.cpp loads at most 4")
+    whole = verify_file(made.path, registry=registry, source=source, sample=None)
+    assert set(statuses(whole).values()) == {"ok"}
+    again = {t.name: t for file in sorted(tmp_path.glob("made*.gguf")) for t in GGUFReader(file).tensors}
+    assert again.keys() == weights.keys()
+    five = again["patch_embedding.weight"]
+    assert (list(five.shape), five.tensor_type.name) == ([2, 2, 1, 4, 8], "BF16")
+    assert five.data.tobytes() == stored(weights["patch_embedding.weight"], "BF16")
+    assert (list(again["a.weight"].shape), again["a.weight"].data.nbytes) == ([256, 0], 0)
+    assert again["a.weight"].tensor_type.name == "BF16"
+    assert again["blk.0.ffn_up.weight"].tensor_type.name == "Q4_K"
+    later = make(tmp_path / "again", registry, open_model(made.path, registry=registry), COPY)
+    assert verify_file(later.path, registry=registry).ok
 
 
 def test_factors_beside_the_weights(tmp_path: Path, registry: Registry) -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from quantrecipe.errors import RecipeError
+from quantrecipe.exchange.command import Command
 from quantrecipe.exchange.from_llama_quantize import from_llama_quantize
-from quantrecipe.exchange.llama_quantize import Command, read_command, read_list_for
+from quantrecipe.exchange.llama_quantize import read_command, read_list_for
 from quantrecipe.exchange.overrides import Override
 from quantrecipe.model.model import Model
 from quantrecipe.model.shapes import open_shapes

@@ -251,13 +251,19 @@ class _Reader:
                 )
             remedy = "write options before the path of the model"
             problems.append(self._problem(what, behind[0].line, remedy))
+        notes = [
+            f"the script doesn't set {_names(it)}: {it.text} is taken for a path"
+            for it in words[:where]
+            if it.missing
+        ]
         ignored = behind[1:]
         if not ignored:
-            return mixture, []
+            return mixture, notes
         said = " ".join(it.text for it in ignored)
         return mixture, [
+            *notes,
             f"{self._file}:{ignored[0].line}: llama-quantize ignores what stands behind the number of threads, so it "
-            f"is left out here, too: {_cut(said)}; options count before the path of the model alone"
+            f"is left out here, too: {_cut(said)}; options count before the path of the model alone",
         ]
 
     def _unknown(self, what: str, word: Word) -> Problem:

@@ -323,8 +323,18 @@ def test_several_commands() -> None:
 def test_a_matrix_whose_path_is_not_known() -> None:
     command = read('llama-quantize --imatrix "$IM" "$MODEL" out.gguf IQ2_XS')
     assert command.imatrix == ""
+    assert command.notes[0] == "the script doesn't set $MODEL: $MODEL is taken for a path"
     assert (
-        "the path of the importance matrix isn't known, since the script doesn't set $IM" in command.notes[0]
+        "the path of the importance matrix isn't known, since the script doesn't set $IM" in command.notes[1]
+    )
+
+
+def test_what_may_be_options_is_named() -> None:
+    (note,) = read("llama-quantize $OPTIONS in.gguf Q4_0").notes
+    assert note == "the script doesn't set $OPTIONS: $OPTIONS is taken for a path"
+    text = "echo Q4_0 Q5_0 | xargs -n1 llama-quantize in.gguf\nllama-quantize in.gguf Q8_0"
+    assert read(text).notes == (
+        "what else the script runs isn't in the recipe: xargs … llama-quantize (line 1)",
     )
 
 

@@ -169,6 +169,8 @@ class _PowerShell:
                 if (match := splat or whole) and match[1].lower() in self.values:
                     known = self.values[match[1].lower()]
                     words += known if len(known) > 1 else [replace(it, line=token.line) for it in known]
+                elif splat:
+                    words.append(replace(token.word, missing=(text,)))
                 else:
                     words.append(token.word)
         return words

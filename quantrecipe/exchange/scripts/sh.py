@@ -23,7 +23,8 @@ _MOST_STEPS = 20_000
 _MOST_TEXT = 4 << 20
 """Characters of all values together: a script may double one in each round of a loop."""
 _DEEPEST = 30
-_ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)(?:\[[^]]*\])?(\+?)=")
+_ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)(?:\[([^]]*)\])?(\+?)=")
+_KEYED = re.compile(r"\[([^]]*)\]=(.*)", re.DOTALL)
 _SKIPPED = frozenset(
     {"then", "else", "elif", "fi", "do", "done", "{", "}", "!", "esac", "if", "while", "until", "time"}
 )
@@ -60,6 +61,7 @@ class _Shell:
         self._read_file = read_file
         self.values: dict[str, Word] = {}
         self._lists: dict[str, list[Word]] = {}
+        self._maps: dict[str, dict[str, Word]] = {}  # `declare -A`, and lists with numbers that are given
         self._functions: dict[str, list[Token]] = {}
         self._called: set[str] = set()
         self._args: list[Word] | None = None
@@ -278,6 +280,7 @@ class _Shell:
             for it in plain:
                 self.values.pop(it, None)
                 self._lists.pop(it, None)
+                self._maps.pop(it, None)
             return ""
         if name in ("eval", "bash", "sh") and known:
             text = (
@@ -285,6 +288,8 @@ class _Shell:
             )
             if text is not None:
                 return self.run(tokens_of(text, self._file, words[0].line))
+        if name == "xargs" and any(it.text.endswith("llama-quantize") for it in args):
+            self.others.append(("xargs … llama-quantize", words[0].line))
         if name in FILTERS:
             return self._filtered(name, args, given) if known else None
         if name not in NOT_A_MIX:
@@ -309,6 +314,15 @@ class _Shell:
 
     def _assign(self, part: ShWord | ArrayValue) -> None:
         if isinstance(part, ArrayValue):
+            pairs = [_KEYED.fullmatch(self._joined(word).text) for word in part.words]
+            if pairs and all(pairs):
+                self._maps[part.name] = dict(self._maps.get(part.name, {}) if part.more else {})
+                for pair, word in zip(pairs, part.words, strict=True):
+                    if pair is not None:
+                        self._maps[part.name][pair[1].strip("\"'")] = replace(
+                            self._joined(word), text=pair[2]
+                        )
+                return
             words = [it for word in part.words for it in self._expanded(word)]
             self._lists[part.name] = [*(self._lists.get(part.name, []) if part.more else []), *words]
             self.values.pop(part.name, None)
@@ -318,12 +332,17 @@ class _Shell:
         rest = part.pieces[0].text[start.end() :]
         pieces = (*((replace(part.pieces[0], text=rest),) if rest else ()), *part.pieces[1:])
         value = self._joined(ShWord(pieces, part.line))
-        name = start[1]
+        name, key = start[1], self._text_of(start[2], part.pieces[0]) if start[2] else None
         if "\n" in value.text and pieces:
             self.notes.append((pieces[0].line, value.text))
-        if start[2] and name in self._lists:
+        if key is not None:
+            if name in self._lists:
+                self._maps[name] = {str(n): it for n, it in enumerate(self._lists.pop(name))}
+            self._maps.setdefault(name, {})[key.text] = value
+            return
+        if start[3] and name in self._lists:
             self._lists[name][:1] = [value]
-        elif start[2]:
+        elif start[3]:
             before = self.values.get(name, Word(text="", line=part.line))
             value = replace(value, text=before.text + value.text, missing=(*before.missing, *value.missing))
         self._spent += len(value.text)
@@ -394,10 +413,17 @@ class _Shell:
             return None
         if piece.text in ("@", "*") and self._args is not None:
             return self._args
-        match = re.fullmatch(r"([A-Za-z_]\w*)\[([@*])\]", piece.text)
-        if match is None or (match[2] == "*" and piece.quoted):
+        match = re.fullmatch(r"(!?)([A-Za-z_]\w*)\[([@*])\]", piece.text)
+        if match is None or (match[3] == "*" and piece.quoted):
             return None
-        return self._lists.get(match[1])
+        if match[1]:
+            keys = self._maps.get(match[2])
+            return None if keys is None else [Word(text=key, line=piece.line) for key in keys]
+        return self._items(match[2])
+
+    def _items(self, name: str) -> list[Word] | None:
+        """The values of a list, or of a map."""
+        return list(self._maps[name].values()) if name in self._maps else self._lists.get(name)
 
     def _piece(self, piece: Piece) -> Word:
         if piece.kind == "text":
@@ -412,6 +438,7 @@ class _Shell:
     def _substituted(self, piece: Piece) -> Word:
         inner = _Shell(self._file, self._read_file)
         inner.values, inner._lists = dict(self.values), {name: list(it) for name, it in self._lists.items()}
+        inner._maps = {name: dict(it) for name, it in self._maps.items()}
         inner._functions, inner._args = self._functions, self._args
         inner.files = self.files
         inner._steps, inner._depth, inner._spent = self._steps, self._depth, self._spent
@@ -438,12 +465,16 @@ class _Shell:
         name, index, rest = match["name"], match["index"], match["rest"]
         value: Word | None
         if index in ("@", "*"):
-            items = self._lists.get(name)
+            items = self._items(name)
             between = (self.values["IFS"].text[:1] if "IFS" in self.values else " ") if index == "*" else " "
             value = None if items is None else _joined_words(items, between, piece.line)
         elif index:
+            key = self._text_of(index, piece)
+            if key is None or key.missing or (name not in self._maps and not key.text.isdigit()):
+                return unknown
             items = self._lists.get(name, [])
-            value = items[int(index)] if index.isdigit() and int(index) < len(items) else None
+            known = self._maps.get(name, {str(number): it for number, it in enumerate(items)})
+            value = known.get(key.text)
         elif name.isdigit() and self._args is not None and name != "0":
             number = int(name)
             value = self._args[number - 1] if number <= len(self._args) else Word(text="", line=piece.line)

@@ -137,10 +137,7 @@ def _from_model(
 
     model = _open(path, registry)
     assert model is not None
-    quantized = model.container not in ("huggingface", "safetensors")
-    recorded = (
-        recorded_recipe(model, registry) if quantized and model.container == "gguf" and not infer else None
-    )
+    recorded = recorded_recipe(model, registry) if model.container == "gguf" and not infer else None
     notes: tuple[str, ...] = ()
     if recorded is not None:
         notes = (recorded.sentence,) if recorded.sentence else ()
@@ -148,7 +145,7 @@ def _from_model(
             return Imported(text=recorded.text, rules=recorded.text.count("\n  - tensors:"), notes=notes)
     elif embedded:
         raise ModelError("has no recipe in it", "leave --embedded out to look at its types", file=path)
-    if not quantized:
+    if model.container in ("huggingface", "safetensors"):
         raise ModelError("isn't quantized", "give a GGUF", file=path)
     found = recover(model, registry, name=name, presets=presets)
     return replace(found, notes=(*notes, *found.notes))

@@ -16,8 +16,8 @@ from dataclasses import replace
 
 from quantrecipe.errors import RecipeError
 from quantrecipe.exchange.assemble import Parts, assemble
+from quantrecipe.exchange.command import MIXTURES, Command, importance_of
 from quantrecipe.exchange.imported import Imported
-from quantrecipe.exchange.llama_quantize import MIXTURES, Command, importance_of
 from quantrecipe.exchange.named_list import names_tensors
 from quantrecipe.exchange.overrides import Override, TypeName, checked_types, read_list, read_type
 from quantrecipe.exchange.simulate import load_mixture, main_type

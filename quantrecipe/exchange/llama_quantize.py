@@ -11,27 +11,18 @@ What a command means for a model is `simulate`'s to know.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from quantrecipe.errors import Problem, RecipeError
+from quantrecipe.exchange.command import MIXTURES, Command
 from quantrecipe.exchange.overrides import Override, read_list, read_override
 from quantrecipe.exchange.scripts.call import Call, Script, Word
 from quantrecipe.exchange.scripts.script import SHELLS, decoded, read_script
-from quantrecipe.gguf.file_types import FILE_TYPES, file_type_name
+from quantrecipe.gguf.file_types import file_type_name
 
-__all__ = ["MIXTURES", "Command", "importance_of", "read_command", "read_list_for", "takes_patterns"]
-
-MIXTURES: Mapping[str, str] = {
-    "Q4_K": "Q4_K_M",
-    "Q5_K": "Q5_K_M",
-    "Q3_K": "Q3_K_M",
-    "COPY": "COPY",
-    **{name: name for name in FILE_TYPES if name != "NVFP4"},
-}
-"""Names that llama-quantize takes, and the recipe `llama.cpp/…` that is the same."""
+__all__ = ["read_command", "read_list_for"]
 
 _WITH_VALUE = (
     "--output-tensor-type", "--token-embedding-type", "--tensor-type", "--tensor-type-file", "--prune-layers",
@@ -62,30 +53,6 @@ _MOST_SHOWN = 12
 """Commands that a list of them names."""
 _MOST_OTHERS = 6
 """Other programs that a note names."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Command:
-    """What a command line of llama-quantize says. `overrides` aren't lower-cased yet.
-
-    mixture: its type; of ik_llama.cpp's own ones as written
-    custom:  ik_llama.cpp's `--custom-q`; None where the command has none
-    notes:   what it has that its program ignores, or that a recipe can't say
-    """
-
-    mixture: str
-    overrides: tuple[Override, ...] = ()
-    pure: bool = False
-    leave_output: bool = False
-    output_type: str | None = None
-    embedding_type: str | None = None
-    imatrix: str | None = None
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    prune: tuple[int, ...] = ()
-    metadata: Mapping[str, object] = field(default_factory=dict)
-    custom: tuple[Override, ...] | None = None
-    notes: tuple[str, ...] = ()
 
 
 def read_command(text: str, folder: Path, *, file: str, number: int | None = None) -> Command:
@@ -169,20 +136,20 @@ class _Reader:
         words = list(call.words)
         while words and words[0].text.startswith("--"):
             option = words.pop(0)
-            name, place = option.text, self._place(option)
+            name = option.text
             if name in _NOT_SAID:
                 remedy = _MEND.get(name, rf"write it as a rule of --custom-q: {_as_rule(name)}")
-                problems.append(Problem(what=f"{name} {_NOT_SAID[name]}", remedy=remedy, **place))
+                problems.append(self._problem(f"{name} {_NOT_SAID[name]}", option.line, remedy))
                 words = words[1:]
                 continue
             if name not in (*_WITH_VALUE, *_ALONE, *_IK_WITH_VALUE, *_IK_ALONE):
                 what = f"{name!r} isn't an option of llama-quantize"
-                problems.append(Problem(what=what, remedy="leave it out, if it is a newer one", **place))
+                problems.append(self._problem(what, option.line, "leave it out, if it is a newer one"))
                 continue
             value = Word(text="", line=option.line)
             if name in (*_WITH_VALUE, *_IK_WITH_VALUE):
                 if not words:
-                    problems.append(Problem(what=f"{name} has no value", remedy=call.cut, **place))
+                    problems.append(self._problem(f"{name} has no value", option.line, call.cut))
                     break
                 value = words.pop(0)
             if value.missing and name not in ("--imatrix", "--max-buffer-size", "--repack-pattern"):
@@ -197,7 +164,7 @@ class _Reader:
                 elif name == "--custom-q":
                     custom = [*(custom or []), *self._custom(value)]
             except RecipeError as error:
-                problems += [_at(problem, place) for problem in error.problems]
+                problems += [self._at(problem, value.line) for problem in error.problems]
         mixture, more = self._rest(words, call, problems, ik=custom is not None)
         notes += more
         imatrix = given.get("--imatrix", [None])[-1]
@@ -208,14 +175,14 @@ class _Reader:
             )
         if given.get("--include-weights") and given.get("--exclude-weights"):
             what = "llama-quantize refuses --include-weights and --exclude-weights together"
-            problems.append(Problem(what=what, remedy="leave one out", file=self._file, line=call.line))
+            problems.append(self._problem(what, call.line, "leave one out"))
         metadata: dict[str, object] = {}
         prune: list[int] = []
         try:
             metadata = dict(_pair(it.text, self._file) for it in given.get("--override-kv", []))
             prune = list(_numbers([it.text for it in given.get("--prune-layers", [])], self._file))
         except RecipeError as error:
-            problems += [_at(problem, {"file": self._file, "line": call.line}) for problem in error.problems]
+            problems += [self._at(problem, call.line) for problem in error.problems]
         notes += [
             f"{name} is about packing the rows of ik_llama.cpp's files anew, and isn't in the recipe"
             for name in ("--repack", "--repack-pattern", "--partial-requant")
@@ -250,7 +217,6 @@ class _Reader:
         self, words: Sequence[Word], call: Call, problems: list[Problem], *, ik: bool
     ) -> tuple[str, list[str]]:
         """The type behind the paths; notes on what llama-quantize never looks at."""
-        place = {"file": self._file, "line": words[-1].line if words else call.line}
         where = 1 if len(words) > 1 and _type(words[1].text, ik=ik) else 2
         if len(words) <= where:
             remedy = call.cut or "write it whole: llama-quantize [options] IN.gguf OUT.gguf Q4_K_M"
@@ -258,10 +224,9 @@ class _Reader:
             if len(words) == 2 and words[1].missing:
                 problems.append(self._unknown("the type", words[1]))
             else:
-                problems.append(Problem(what=what, remedy=remedy, **place))
+                problems.append(self._problem(what, words[-1].line if words else call.line, remedy))
             return "", []
         word = words[where]
-        place = self._place(word)
         if word.missing:
             problems.append(self._unknown("the type", word))
             return "", []
@@ -273,7 +238,7 @@ class _Reader:
             remedy = remedy or (
                 f"the type {after} stands too far behind: IN.gguf OUT.gguf TYPE" if after else ""
             )
-            problems.append(Problem(what=what, remedy=remedy or call.cut or _types_are(word.text), **place))
+            problems.append(self._problem(what, word.line, remedy or call.cut or _types_are(word.text)))
             return "", []
         behind = words[where + 1 :]
         if behind and not behind[0].missing and not re.match(r"\s*[+-]?\d", behind[0].text):
@@ -285,14 +250,20 @@ class _Reader:
                     f"llama-quantize takes {word.text!r}, which begins with a number, for the type {mixture}"
                 )
             remedy = "write options before the path of the model"
-            problems.append(Problem(what=what, remedy=remedy, **self._place(behind[0])))
+            problems.append(self._problem(what, behind[0].line, remedy))
+        notes = [
+            f"the script doesn't set {_names(it)}: {it.text} is taken for a path"
+            for it in words[:where]
+            if it.missing
+        ]
         ignored = behind[1:]
         if not ignored:
-            return mixture, []
+            return mixture, notes
         said = " ".join(it.text for it in ignored)
         return mixture, [
+            *notes,
             f"{self._file}:{ignored[0].line}: llama-quantize ignores what stands behind the number of threads, so it "
-            f"is left out here, too: {_cut(said)}; options count before the path of the model alone"
+            f"is left out here, too: {_cut(said)}; options count before the path of the model alone",
         ]
 
     def _unknown(self, what: str, word: Word) -> Problem:
@@ -305,10 +276,14 @@ class _Reader:
             remedy = "cut it, and write what it prints in its place"
         elif "several ways" in word.text or any("several ways" in name for name in word.missing):
             said, remedy = f"{what} isn't known: it has {_names(word)}", "write the value in its place"
-        return Problem(what=said, remedy=remedy, **self._place(word))
+        return self._problem(said, word.line, remedy)
 
-    def _place(self, word: Word) -> dict[str, object]:
-        return {"file": self._file, "line": word.line}
+    def _problem(self, what: str, line: int, remedy: str = "") -> Problem:
+        return Problem(what=what, remedy=remedy, file=self._file, line=line)
+
+    def _at(self, problem: Problem, line: int) -> Problem:
+        """With its place, where it has none of its own."""
+        return problem if problem.file is not None else replace(problem, file=self._file, line=line)
 
     def _override(self, word: Word) -> Override:
         why, line = self._whys.get(word.text, ("", word.line))
@@ -373,24 +348,6 @@ def _cut(text: str) -> str:
     return text if len(text) <= 80 else f"{text[:77]}…"
 
 
-def _at(problem: Problem, place: Mapping[str, object]) -> Problem:
-    return problem if problem.file is not None else replace(problem, **place)  # type: ignore[arg-type]
-
-
-def importance_of(command: Command) -> str | dict[str, Any] | None:
-    """The importance matrix as a recipe says it; "required" where its path isn't known."""
-    said: dict[str, Any] = {}
-    if command.imatrix:
-        said["file"] = command.imatrix
-    elif command.imatrix is not None:
-        said["required"] = True
-    if command.include:
-        said["include"] = list(command.include)
-    if command.exclude:
-        said["exclude"] = list(command.exclude)
-    return "required" if said == {"required": True} else said or None
-
-
 def read_list_for(text: str, mixture: str, *, pure: bool = False, file: str) -> Command:
     """What a `--tensor-type-file` says beside this type. Comments, which llama-quantize doesn't know, are taken."""
     overrides = tuple(read_list(text, file, words=True))
@@ -447,8 +404,3 @@ def _pair(text: str, file: str) -> tuple[str, object]:
     raise RecipeError(
         f"{text[:80]!r} isn't like KEY=TYPE:VALUE", "types are int, float, bool and str", file=file
     )
-
-
-def takes_patterns(mixture: str) -> bool:
-    """False for mixtures on which llama-quantize ignores `--tensor-type`."""
-    return mixture not in ("F32", "F16", "BF16", "COPY")

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from quantrecipe.exchange.llama_quantize import MIXTURES, Command, takes_patterns
+from quantrecipe.exchange.command import MIXTURES, Command, takes_patterns
 from quantrecipe.exchange.named_list import FirstMatch
 from quantrecipe.exchange.overrides import read_type
 from quantrecipe.exchange.presets import planned_types

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from quantrecipe.errors import PlanError
+from quantrecipe.exchange.command import MIXTURES, Command, takes_patterns
 from quantrecipe.exchange.exported import Exported, command_text, refuse, requests, stored_model, wanted_types
-from quantrecipe.exchange.llama_quantize import MIXTURES, Command, read_command, takes_patterns
+from quantrecipe.exchange.llama_quantize import read_command
 from quantrecipe.exchange.overrides import Override
 from quantrecipe.exchange.patterns import type_patterns
 from quantrecipe.exchange.scripts.call import Dialect

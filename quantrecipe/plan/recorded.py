@@ -144,9 +144,9 @@ def _changes(header: GGUFHeader) -> int | None:
     value = header.metadata.get(HEADER_HASHES)
     if value is None or value.item_type is not ValueType.STRING:
         return None
-    recorded = value.decode()
+    recorded = [str(it) for it in value.decode()]
     found = header_hashes({}, header.tensors)
-    if not isinstance(recorded, list) or len(recorded) != len(header.metadata) - 1 + len(found):
+    if len(recorded) != len(header.metadata) - 1 + len(found):
         return len(found) + 2
     entries = recorded[len(recorded) - len(found) :]
     return sum(before != now for before, now in zip(entries, found, strict=True))

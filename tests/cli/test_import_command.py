@@ -162,6 +162,38 @@ def test_sources_that_are_none(tmp_path: Path) -> None:
     assert "Say with --base what llama-quantize is called with" in need.stderr
 
 
+def test_what_a_source_is_is_seen(files: Path, tmp_path: Path) -> None:
+    """Without --from: scripts, also of model cards and of Windows, files of the GGUF-Tool-Suite, models."""
+    card = (ZOO.parents[1] / "scripts/card.sh").read_text()
+    (tmp_path / "README.md").write_text(f"# A model\n\n```bash\n{card}```\n")
+    assert "default: IQ2_KL\n" in run("import", tmp_path / "README.md").stdout
+    assert "default: IQ2_KL\n" in run("import", tmp_path / "README.md", "--from", "custom-q").stdout
+    (tmp_path / "q.ps1").write_bytes("llama-quantize.exe `\r\n in.gguf Q4_0\r\n".encode("utf-16"))
+    made = run("import", tmp_path / "q.ps1")
+    assert "extends: llama.cpp/Q4_0\n" in made.stdout
+    assert "it was read as a command of PowerShell" in made.stderr
+    (tmp_path / "x.recipe").write_text("^output\\.weight$=q8_0\n")
+    assert "# Imported from GGUF-Tool-Suite.\n" in run("import", tmp_path / "x.recipe").stdout
+    assert "extends: llama.cpp/Q4_K_M\n" in run("import", files / "theirs.gguf").stdout
+    (tmp_path / "t.txt").write_text("attn_v=q8_0\n")
+    listed = run("import", tmp_path / "t.txt")
+    assert listed.exit_code == 2
+    assert "is a list of types: say whose, with --from tensor-type-file" in " ".join(listed.stderr.split())
+
+
+def test_one_of_several_commands(tmp_path: Path) -> None:
+    script = tmp_path / "release.sh"
+    script.write_text("for q in Q4_0 Q5_0; do llama-quantize in.gguf $q.gguf $q; done\n")
+    refused = run("import", script)
+    assert refused.exit_code == 1
+    assert (
+        "has 2 commands of llama-quantize, and a recipe is one mix; choose one with --command N"
+        in refused.stderr
+    )
+    assert "extends: llama.cpp/Q5_0\n" in run("import", script, "--command", "2").stdout
+    assert run("import", "x.gguf", "--command", "2").exit_code == 2
+
+
 RECORDER = """#!/bin/sh
 for word in "$@"; do printf '%s\\0' "$word"; done > "$RECORDED"
 for word in "$@"; do case "$word" in *.gguf) [ -e "$word" ] || echo "$word" >> "$MISSING";; esac; done

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from quantrecipe.errors import RecipeError
+from quantrecipe.exchange.command import Command
 from quantrecipe.exchange.from_llama_quantize import from_llama_quantize
-from quantrecipe.exchange.llama_quantize import Command, read_command, read_list_for
+from quantrecipe.exchange.llama_quantize import read_command, read_list_for
 from quantrecipe.exchange.overrides import Override
 from quantrecipe.model.model import Model
 from quantrecipe.model.shapes import open_shapes
@@ -219,3 +220,173 @@ def test_metadata_and_pruned_layers_are_taken_over(registry: Registry, llama: Mo
     recipe = load_recipe_text(text, registry=registry)
     assert {key: value.decode() for key, value in recipe.metadata.items()} == {"a.b": 3, "a.c": True}
     assert str(recipe.prune) == "3, 4"
+
+
+def read(text: str, **how: int) -> Command:
+    return read_command(text, Path(), file="c.sh", **how)
+
+
+@pytest.mark.parametrize(
+    ("command", "what"),
+    [
+        (
+            "llama-quantize m.gguf o.gguf Q4_K_M --override-kv general.author=str:Ann",
+            "c.sh:1: '--override-kv general.author=str:Ann' stands behind the type, where llama-quantize takes "
+            "'--override-kv' for a number of threads and refuses it; write options before the path of the model",
+        ),
+        (
+            "llama-quantize m.gguf 7b.gguf Q4_K_M",
+            "c.sh:1: llama-quantize takes '7b.gguf', which begins with a number, for the type Q8_0",
+        ),
+        (
+            "llama-quantize --pure \\\n  m.gguf o.gguf --tensor-type a=q8_0 Q4_0",
+            "c.sh:2: '--tensor-type' isn't a type that llama-quantize knows, and stands where it looks for one; "
+            "options stand before the paths",
+        ),
+        ("llama-quantize m.gguf o.gguf extra Q4_0", "'extra' isn't a type that llama-quantize knows"),
+        ("llama-quantize m.gguf o.gguf Q9_K", "'Q9_K' isn't a type that llama-quantize knows"),
+        ("llama-quantize m.gguf o.gguf $Q", "c.sh:1: the type isn't known: it has $Q, which is set nowhere in"),
+        (
+            "llama-quantize --tensor-type $RULE m.gguf o.gguf Q4_0",
+            "c.sh:1: the value of --tensor-type isn't known: it has $RULE, which is set nowhere in the script; set "
+            "$RULE in a line above, or write the value in its place",
+        ),
+        (
+            "c=$(jq -r .x rules.json)\nllama-quantize --custom-q \"$c\" m.gguf o.gguf Q4_K",
+            "c.sh:2: the value of --custom-q isn't known: $(jq -r .x rules.json) isn't understood, and nothing is run; "
+            "cut it, and write what it prints in its place",
+        ),
+        (
+            "if x; then Q=Q4_0; else Q=Q5_0; fi\nllama-quantize m.gguf $Q",
+            "c.sh:2: the type isn't known: it has $Q (which is set in several ways); write the value in its place",
+        ),
+        (
+            "llama-quantize --target-bpw 4.5 m.gguf o.gguf Q4_0",
+            "c.sh:1: --target-bpw lets llama-quantize choose the types itself; `quantrecipe fit MODEL --bpw N` chooses",
+        ),
+        (
+            "llama-quantize --custom-q a=q8_0 --attn-q-type q8_0 m.gguf o.gguf Q4_K",
+            r"minds it in some of its mixtures alone; write it as a rule of --custom-q: blk\..*\.attn_q\.weight=TYPE",
+        ),
+        ("llama-quantize --include-weights a --exclude-weights b m.gguf Q4_0", "refuses --include-weights and"),
+        (
+            "llama-quantize \\\n  --pure \\\n  # --leave-output-tensor \\\n  m.gguf o.gguf Q4_0",
+            "the command doesn't end in a type that llama-quantize knows; the comment in line 3 ends the command",
+        ),
+        (
+            "llama-quantize --pure \\ \n  m.gguf o.gguf Q4_0",
+            "a space stands behind the \\ at the end of line 1, so the command ends there",
+        ),
+        ("cmake --build .\npython x.py", "no command of llama-quantize in it, only of cmake (line 1), python (line 2)"),
+    ],
+)  # fmt: skip
+def test_no_word_is_dropped_without_a_word(command: str, what: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        read(command)
+    assert what in str(caught.value)
+
+
+def test_every_problem_is_told_at_once() -> None:
+    with pytest.raises(RecipeError) as caught:
+        read(
+            "llama-quantize \\\n --frobnicate \\\n --tensor-type x \\\n --target-size 4G \\\n m.gguf o.gguf Q9"
+        )
+    assert [problem.line for problem in caught.value.problems] == [2, 3, 4, 5]
+
+
+def test_what_llama_quantize_never_looks_at() -> None:
+    command = read("llama-quantize m.gguf o.gguf Q4_K_M 8 \\\n  --tensor-type attn_v=q8_0")
+    assert command.overrides == ()
+    assert command.notes == (
+        "c.sh:2: llama-quantize ignores what stands behind the number of threads, so it is left out here, too: "
+        "--tensor-type attn_v=q8_0; options count before the path of the model alone",
+    )
+
+
+def test_several_commands() -> None:
+    text = "for q in Q4_K_M Q5_K_M; do\n  llama-quantize in.gguf out-$q.gguf $q\ndone\nllama-quantize in.gguf COPY\n"
+    with pytest.raises(RecipeError) as caught:
+        read(text)
+    assert str(caught.value).splitlines() == [
+        "c.sh: has 3 commands of llama-quantize, and a recipe is one mix; choose one with --command N",
+        "c.sh:2: command 1: llama-quantize in.gguf out-Q4_K_M.gguf Q4_K_M",
+        "c.sh:2: command 2: llama-quantize in.gguf out-Q5_K_M.gguf Q5_K_M",
+        "c.sh:4: command 3: llama-quantize in.gguf COPY",
+    ]
+    assert [read(text, number=n).mixture for n in (1, 2, 3)] == ["Q4_K_M", "Q5_K_M", "COPY"]
+    with pytest.raises(RecipeError, match=r"there is no command 4: it has 3"):
+        read(text, number=4)
+    same = "for m in a b; do llama-quantize --pure $m.gguf $m-q.gguf Q4_0; done"
+    assert read(same).mixture == "Q4_0", "they differ in their paths alone"
+
+
+def test_a_matrix_whose_path_is_not_known() -> None:
+    command = read('llama-quantize --imatrix "$IM" "$MODEL" out.gguf IQ2_XS')
+    assert command.imatrix == ""
+    assert command.notes[0] == "the script doesn't set $MODEL: $MODEL is taken for a path"
+    assert (
+        "the path of the importance matrix isn't known, since the script doesn't set $IM" in command.notes[1]
+    )
+
+
+def test_what_may_be_options_is_named() -> None:
+    (note,) = read("llama-quantize $OPTIONS in.gguf Q4_0").notes
+    assert note == "the script doesn't set $OPTIONS: $OPTIONS is taken for a path"
+    text = "echo Q4_0 Q5_0 | xargs -n1 llama-quantize in.gguf\nllama-quantize in.gguf Q8_0"
+    assert read(text).notes == (
+        "what else the script runs isn't in the recipe: xargs … llama-quantize (line 1)",
+    )
+
+
+def test_what_else_a_script_runs_is_told(registry: Registry) -> None:
+    text = "python convert.py m\nllama-imatrix -m m\nmkdir out\nllama-quantize m.gguf Q4_0\n"
+    assert read(text).notes == (
+        "what else the script runs isn't in the recipe: python (line 1), llama-imatrix (line 2)",
+    )
+    assert "# what else the script runs isn't in the recipe" in made(text, registry)
+
+
+def test_the_shell_that_was_understood_is_told() -> None:
+    note = "it was read as a command of Windows' cmd (it has ^ at the end of a line)"
+    assert read_command("llama-quantize ^\n m.gguf Q4_0", Path(), file="c").notes == (note,)
+
+
+def test_a_list_that_the_script_writes_itself() -> None:
+    text = "cat > t.txt <<'EOF'\n# values\nattn_v=q8_0\nEOF\nllama-quantize --tensor-type-file t.txt in.gguf Q4_0\n"
+    assert read(text).overrides == (Override(regex="attn_v", type="q8_0", why="values"),)
+
+
+CARD = (Path(__file__).parents[1] / "data/scripts/card.sh").read_text()
+
+
+def test_a_script_of_a_model_card(registry: Registry) -> None:
+    """ik_llama.cpp's, whose list is cleaned by filters: comments are the reasons of its rules."""
+    command = read_command(f"<details>\n\n```bash\n{CARD}```\n</details>\n", Path(), file="README.md")
+    assert command.custom is not None
+    assert [(it.regex, it.type, it.why, it.line) for it in command.custom] == [
+        (r"blk\..*\.attn_q.*", "iq6_k", "Attention", 8),
+        (r"blk\..*\.attn_(k|v)\.weight$", "q8_0", "Attention", 9),
+        (r"blk\..*\.ffn_down_exps\.weight", "iq3_k", "Routed experts", 12),
+        (r"token_embd\.weight", "iq4_k", "Routed experts", 13),
+    ]
+    assert (command.mixture, command.imatrix) == ("IQ2_KL", "/mnt/raid/imatrix-Model-BF16.dat")
+    text = made(CARD, registry)
+    assert "requires: [quantrecipe-ik]\n" in text
+    assert "default: IQ2_KL\n" in text
+    assert "type: IQ6_K\n    why: Attention\n" in text
+
+
+def test_a_command_of_ik_llama_cpp(registry: Registry) -> None:
+    options = "--token-embedding-type q8_0 --output-tensor-type q6_K --repack"
+    text = made(
+        f"llama-quantize --custom-q 'attn=q8_0,ffn=q4_K_R4' {options} in.gguf out.gguf Q4_K_S", registry
+    )
+    assert "default: Q4_K\n" in text
+    assert text.index("tensors: output\n    type: Q6_K") < text.index("tensors: regex:attn\n    type: Q8_0")
+    assert 'tensors: token_embd\n    type: Q8_0\n    why: "--token-embedding-type"\n' in text
+    assert "# --repack is about packing the rows" in text
+    ignored = made("llama-quantize --pure --custom-q a=q8_0 in.gguf out.gguf IQ3_KL", registry)
+    assert "ik_llama.cpp ignores --custom-q with --pure" in ignored
+    assert "default: IQ3_K\n" in ignored
+    with pytest.raises(RecipeError, match="there is no format 'IQ9_K'"):
+        made("llama-quantize --custom-q a=q8_0 in.gguf out.gguf IQ9_K", registry)

@@ -19,6 +19,7 @@ from quantrecipe.exchange.from_llama_quantize import from_llama_quantize
 from quantrecipe.exchange.llama_quantize import read_command, read_list_for
 from quantrecipe.exchange.overrides import read_list
 from quantrecipe.exchange.recover import recover
+from quantrecipe.exchange.scripts.script import read_script
 from quantrecipe.gguf.header import read_header
 from quantrecipe.model.model import Model
 from quantrecipe.model.open import open_model
@@ -155,6 +156,13 @@ def lists(data: bytes) -> None:
         read_command(text, Path("/nonexistent"), file="fuzz")
 
 
+def scripts(data: bytes) -> None:
+    """Scripts of each shell: sh, cmd, PowerShell, or whichever the text shows."""
+    ending = ("sh", "bat", "ps1", "txt")[data[0] % 4 if data else 0]
+    with in_time(), suppress(QuantrecipeError):
+        read_script(text_of(data[1:]), f"fuzz.{ending}")
+
+
 def foreign(data: bytes) -> None:
     """What they become loads, and plans."""
     text = text_of(data[1:])
@@ -203,5 +211,5 @@ def shapes(data: bytes) -> None:
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__: target
-    for target in (recipe, rules, pattern, layers, expression, regex, lists, foreign, gguf, shapes)
+    for target in (recipe, rules, pattern, layers, expression, regex, lists, scripts, foreign, gguf, shapes)
 }

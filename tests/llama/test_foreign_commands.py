@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 from support.zoo import ZOO, write_model
 
-from quantrecipe.errors import PlanError
+from quantrecipe.errors import PlanError, RecipeError
 from quantrecipe.exchange.from_llama_quantize import from_llama_quantize
 from quantrecipe.exchange.llama_quantize import read_command
 from quantrecipe.exchange.to_llama_quantize import to_llama_quantize
+from quantrecipe.gguf.file_types import FILE_TYPES
 from quantrecipe.model.open import open_model
 from quantrecipe.plan.make import make_plan
 from quantrecipe.recipe.load import load_recipe_text
@@ -149,3 +150,57 @@ def run(command: str, folder: Path, registry: Registry) -> dict[str, str] | None
     return {
         tensor.name: tensor.dtype for tensor in open_model(folder / "out.gguf", registry=registry).tensors
     }
+
+
+@pytest.mark.parametrize(
+    "behind",
+    ["--override-kv general.author=str:Ann", "x", "--pure", "-8", "8 --tensor-type attn_v=q8_0", "8 9", "7x"],
+)
+def test_what_stands_behind_the_type(behind: str, registry: Registry, tmp_path: Path) -> None:
+    """llama-quantize takes a number of threads there, and looks at nothing behind it."""
+    write_model(ZOO[0].parent / "llama-4-tied.json", tmp_path / "in.gguf")
+    plain = run("llama-quantize in.gguf out.gguf Q4_K_M", tmp_path, registry)
+    theirs = run(f"llama-quantize in.gguf out.gguf Q4_K_M {behind}", tmp_path, registry)
+    try:
+        read_command(f"llama-quantize in.gguf out.gguf Q4_K_M {behind}", tmp_path, file="command")
+    except RecipeError:
+        assert theirs is None
+    else:
+        assert theirs == plain
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(
+            "in.gguf Q4_0",
+            "in.gguf q4_0",
+            "in.gguf 2",
+            "in.gguf 2x.gguf Q5_0",
+            "in.gguf 2x.gguf",
+            "in.gguf out.gguf 2x",
+        ),
+        *(
+            "in.gguf out.gguf Q9_K",
+            "in.gguf --pure out.gguf Q4_0",
+            "in.gguf out.gguf x Q4_0",
+            "in.gguf 2 8",
+            "in.gguf +2",
+        ),
+    ],
+)
+def test_where_the_type_stands(words: str, registry: Registry, tmp_path: Path) -> None:
+    """Also where the name of a file begins with a number, which counts as a type."""
+    write_model(ZOO[0].parent / "llama-4-tied.json", tmp_path / "in.gguf")
+    done = subprocess.run(
+        [str(Path(BIN) / "llama-quantize"), *words.split()], cwd=tmp_path, capture_output=True, check=False
+    )
+    try:
+        mixture = read_command(f"llama-quantize {words}", tmp_path, file="command").mixture
+    except RecipeError:
+        assert done.returncode
+        return
+    assert not done.returncode
+    (out,) = [path for path in tmp_path.glob("*.gguf") if path.name != "in.gguf"]
+    label = open_model(out, registry=registry).metadata["general.file_type"].decode()
+    assert FILE_TYPES[mixture] == label

@@ -30,6 +30,7 @@ from quantrecipe.exchange.scripts.call import (
 __all__ = ["read_cmd"]
 
 _MOST_STEPS = 20_000
+_DEEPEST = 30
 _FOR = re.compile(r"for\s+%%?([A-Za-z])\s+in\s*\(([^)]*)\)\s*do\b\s*", re.IGNORECASE)
 _VALUE = r'(?:"[^"]*"|[^\s()]+)'
 _IF = re.compile(
@@ -64,6 +65,7 @@ class _Batch:
     others: list[tuple[str, int]] = field(default_factory=list)
     steps: int = 0
     branches: int = 0
+    depth: int = 0
 
     def run(self, text: str, line: int) -> None:
         for begin, whole in _lines(text, line):
@@ -82,7 +84,7 @@ class _Batch:
             return
         if match := _FOR.match(rest):
             for value in _words(self._filled(match[2].replace(",", " "))):
-                body = re.sub(rf"%%?~?[a-z]*{match[1]}\b", lambda _, it=value: it, rest[match.end() :])  # type: ignore[misc]
+                body = _with(rest[match.end() :], match[1], value)
                 self._block(body, line + match[0].count("\n"))
             return
         if match := _IF.match(rest) or _ELSE.match(rest):
@@ -94,6 +96,13 @@ class _Batch:
 
     def _block(self, text: str, line: int) -> None:
         """What stands behind `do` or a condition: a command, or several in parentheses, and `else`."""
+        self.depth += 1
+        if self.depth > _DEEPEST:
+            raise RecipeError("blocks that go too deep", "write the command out", file=self.file)
+        self._inside(text, line)
+        self.depth -= 1
+
+    def _inside(self, text: str, line: int) -> None:
         if not text.startswith("("):
             self._line(text, line)
             return
@@ -134,6 +143,11 @@ class _Batch:
             return self.values.get((match[1] or match[2]).lower(), match[0])
 
         return re.sub(r"(?<!%)%([^%\s=:]+)%|!([A-Za-z_]\w*)!", value, text)
+
+
+def _with(body: str, name: str, value: str) -> str:
+    """The body of a loop with the value of its variable; `%%~nq`, a part of the value, is taken for all of it."""
+    return re.sub(rf"%%?(?:~[a-z]+)?{name}\b(?!%)", lambda _: value, body)
 
 
 def _lines(text: str, line: int) -> Iterator[tuple[int, str]]:

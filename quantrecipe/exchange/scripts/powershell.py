@@ -128,11 +128,12 @@ class _PowerShell:
     def _pipeline(self, tokens: Sequence[_Token], blocks: Sequence[_Token], end: _Token | None) -> None:
         pipes = [place for place, token in enumerate(tokens) if token.kind == "sign" and token.text == "|"]
         if pipes and blocks and tokens[pipes[0] + 1].text.lower() in ("foreach-object", "%", "foreach"):
-            for value in self._value(tokens[: pipes[0]]) or [None]:
-                if value is None:
-                    self.values.pop("_", None)
-                else:
-                    self.values["_"] = [value]
+            values = self._value(tokens[: pipes[0]])
+            if values is None:
+                self.values.pop("_", None)
+                self.run(blocks[-1].text[1:], blocks[-1].line)
+            for value in values or ():
+                self.values["_"] = [value]
                 self.run(blocks[-1].text[1:], blocks[-1].line)
             return
         command = list(tokens[: pipes[0]] if pipes else tokens)
@@ -166,7 +167,10 @@ class _PowerShell:
                 splat = re.fullmatch(r"@(\w+)", text) if token.kind == "word" else None
                 whole = re.fullmatch(r"\$(\w+)", token.text) if token.kind == "word" else None
                 if (match := splat or whole) and match[1].lower() in self.values:
-                    words += self.values[match[1].lower()]
+                    known = self.values[match[1].lower()]
+                    words += known if len(known) > 1 else [replace(it, line=token.line) for it in known]
+                elif splat:
+                    words.append(replace(token.word, missing=(text,)))
                 else:
                     words.append(token.word)
         return words
@@ -191,6 +195,14 @@ class _PowerShell:
 
     def _value(self, tokens: Sequence[_Token]) -> list[Word] | None:
         """The values of an expression; None where it is more than lists and `-join`."""
+        if self.depth >= _DEEPEST:
+            return None
+        self.depth += 1
+        found = self._values(tokens)
+        self.depth -= 1
+        return found
+
+    def _values(self, tokens: Sequence[_Token]) -> list[Word] | None:
         found: list[Word] = []
         for place, token in enumerate(tokens):
             if token.kind == "sign" and token.text in (",", "\n", ";"):

@@ -23,13 +23,17 @@ _MOST_STEPS = 20_000
 _MOST_TEXT = 4 << 20
 """Characters of all values together: a script may double one in each round of a loop."""
 _DEEPEST = 30
-_ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)(?:\[[^]]*\])?(\+?)=")
+_ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)(?:\[([^]]*)\])?(\+?)=")
+_KEYED = re.compile(r"\[([^]]*)\]=(.*)", re.DOTALL)
 _SKIPPED = frozenset(
     {"then", "else", "elif", "fi", "do", "done", "{", "}", "!", "esac", "if", "while", "until", "time"}
 )
 _OPENS, _CLOSES = frozenset({"for", "while", "until", "select"}), frozenset({"done"})
 _ASSIGNING = frozenset({"export", "declare", "local", "readonly", "typeset"})
 _RANGE = re.compile(r"(-?\d{1,6})\.\.(-?\d{1,6})")
+_BRACES = re.compile(r"\{([^{}]*(?:,|\.\.)[^{}]*)\}")
+_MOST_WORDS = 1000
+"""Words that braces make of one."""
 _NAME = r"[A-Za-z_]\w*|\d+|[@*#?$!-]"
 _VARIABLE = re.compile(rf"(?P<length>#?)(?P<name>{_NAME})(?:\[(?P<index>[^]]*)\])?(?P<rest>.*)", re.DOTALL)
 
@@ -57,13 +61,15 @@ class _Shell:
         self._read_file = read_file
         self.values: dict[str, Word] = {}
         self._lists: dict[str, list[Word]] = {}
+        self._maps: dict[str, dict[str, Word]] = {}  # `declare -A`, and lists with numbers that are given
         self._functions: dict[str, list[Token]] = {}
         self._called: set[str] = set()
         self._args: list[Word] | None = None
         self._steps = 0
         self._spent = 0
         self._depth = 0
-        self._branches = 0  # how many `if`, `case` and `&&` we are in: what is set there may not be set
+        self._branches = 0  # how many `if`, `while` and `case` we are in: what is set there may not be set
+        self._maybe = False  # behind `&&` or `||`, too
         self.calls: list[Call] = []
         self.others: list[tuple[str, int]] = []
         self.notes: list[tuple[int, str]] = []
@@ -97,11 +103,12 @@ class _Shell:
             raise RecipeError(
                 "is too long to follow: its loops repeat too much", "write the command out", file=self._file
             )
-        if isinstance(token, Sign | Redirect):
-            if isinstance(token, Sign) and token.text in (";;", ";&", ";;&"):
+        if isinstance(token, Sign):
+            self._maybe = token.text in ("&&", "||")
+            if token.text in (";;", ";&", ";;&"):
                 return self._to_sign(tokens, place + 1, ")"), ""
             return place + 1, ""
-        keyword = token.plain if isinstance(token, ShWord) else None
+        keyword = _plain(tokens, place)
         if keyword in ("for", "select"):
             return self._loop(tokens, place)
         if keyword == "case":
@@ -110,7 +117,7 @@ class _Shell:
         if keyword == "function" or _is_function(tokens, place):
             return self._define(tokens, place + (keyword == "function"))
         if keyword in _SKIPPED:
-            self._branches += (keyword in ("if", "while", "until")) - (keyword in ("fi", "esac"))
+            self._branches += (keyword in ("if", "while", "until")) - (keyword in ("fi", "done", "esac"))
             self._branches = max(self._branches, 0)
             return place + 1, ""
         return self._pipeline(tokens, place)
@@ -127,24 +134,20 @@ class _Shell:
         return place
 
     def _loop(self, tokens: Sequence[Token], place: int) -> tuple[int, str | None]:
-        name = tokens[place + 1].plain if _is_word(tokens, place + 1) else None  # type: ignore[union-attr]
+        name = _plain(tokens, place + 1)
         at = place + 2
         values: list[Word] | None = None
-        if _is_word(tokens, at) and tokens[at].plain == "in":  # type: ignore[union-attr]
-            at += 1
-            words = []
-            while _is_word(tokens, at):
-                words.append(tokens[at])
-                at += 1
-            values = [it for word in words for it in self._expanded(word)]  # type: ignore[arg-type]
+        if _plain(tokens, at) == "in":
+            values = []
+            while (at := at + 1) < len(tokens) and isinstance(item := tokens[at], ShWord):
+                values += self._expanded(item)
         elif name is not None:
             values = self._args
-        while at < len(tokens) and not (_is_word(tokens, at) and tokens[at].plain == "do"):  # type: ignore[union-attr]
+        while at < len(tokens) and _plain(tokens, at) != "do":
             at += 1
         begin, depth = at + 1, 1
         while (at := at + 1) < len(tokens):
-            token = tokens[at]
-            word = token.plain if isinstance(token, ShWord) and _commands(tokens, at) else None
+            word = _plain(tokens, at) if _commands(tokens, at) else None
             depth += (word in _OPENS) - (word in _CLOSES)
             if not depth:
                 break
@@ -159,12 +162,11 @@ class _Shell:
         return at + 1, None
 
     def _define(self, tokens: Sequence[Token], place: int) -> tuple[int, str | None]:
-        token = tokens[place]
-        name = token.plain if isinstance(token, ShWord) else None
+        name = _plain(tokens, place)
         at, depth = place + 1, 0
         begin = None
         while at < len(tokens):
-            word = tokens[at].plain if isinstance(tokens[at], ShWord) else None  # type: ignore[union-attr]
+            word = _plain(tokens, at)
             if word == "{":
                 depth += 1
                 begin = at + 1 if begin is None else begin
@@ -197,15 +199,10 @@ class _Shell:
             if not isinstance(sign, Sign) or sign.text not in ("|", "|&"):
                 break
             place += 1
-            while place < len(tokens) and isinstance(tokens[place], Sign) and tokens[place].text == "\n":  # type: ignore[union-attr]
+            while place < len(tokens) and isinstance(end := tokens[place], Sign) and end.text == "\n":
                 place += 1
-            if _is_word(tokens, place) and tokens[place].plain in ("while", "for", "if"):  # type: ignore[union-attr]
+            if _plain(tokens, place) in ("while", "for", "if", "{"):
                 return place, None
-        if isinstance(sign, Sign) and sign.text in ("&&", "||") and place + 1 < len(tokens):
-            self._branches += 1
-            place, more = self._statement(tokens, place + 1)
-            self._branches = max(self._branches - 1, 0)
-            printed = None if printed is None or more is None else printed + more
         return place, printed
 
     def _command(
@@ -283,6 +280,7 @@ class _Shell:
             for it in plain:
                 self.values.pop(it, None)
                 self._lists.pop(it, None)
+                self._maps.pop(it, None)
             return ""
         if name in ("eval", "bash", "sh") and known:
             text = (
@@ -290,6 +288,8 @@ class _Shell:
             )
             if text is not None:
                 return self.run(tokens_of(text, self._file, words[0].line))
+        if name == "xargs" and any(it.text.endswith("llama-quantize") for it in args):
+            self.others.append(("xargs … llama-quantize", words[0].line))
         if name in FILTERS:
             return self._filtered(name, args, given) if known else None
         if name not in NOT_A_MIX:
@@ -314,6 +314,15 @@ class _Shell:
 
     def _assign(self, part: ShWord | ArrayValue) -> None:
         if isinstance(part, ArrayValue):
+            pairs = [_KEYED.fullmatch(self._joined(word).text) for word in part.words]
+            if pairs and all(pairs):
+                self._maps[part.name] = dict(self._maps.get(part.name, {}) if part.more else {})
+                for pair, word in zip(pairs, part.words, strict=True):
+                    if pair is not None:
+                        self._maps[part.name][pair[1].strip("\"'")] = replace(
+                            self._joined(word), text=pair[2]
+                        )
+                return
             words = [it for word in part.words for it in self._expanded(word)]
             self._lists[part.name] = [*(self._lists.get(part.name, []) if part.more else []), *words]
             self.values.pop(part.name, None)
@@ -323,12 +332,17 @@ class _Shell:
         rest = part.pieces[0].text[start.end() :]
         pieces = (*((replace(part.pieces[0], text=rest),) if rest else ()), *part.pieces[1:])
         value = self._joined(ShWord(pieces, part.line))
-        name = start[1]
+        name, key = start[1], self._text_of(start[2], part.pieces[0]) if start[2] else None
         if "\n" in value.text and pieces:
             self.notes.append((pieces[0].line, value.text))
-        if start[2] and name in self._lists:
+        if key is not None:
+            if name in self._lists:
+                self._maps[name] = {str(n): it for n, it in enumerate(self._lists.pop(name))}
+            self._maps.setdefault(name, {})[key.text] = value
+            return
+        if start[3] and name in self._lists:
             self._lists[name][:1] = [value]
-        elif start[2]:
+        elif start[3]:
             before = self.values.get(name, Word(text="", line=part.line))
             value = replace(value, text=before.text + value.text, missing=(*before.missing, *value.missing))
         self._spent += len(value.text)
@@ -338,7 +352,12 @@ class _Shell:
 
     def _set(self, name: str, value: Word) -> None:
         before = self.values.get(name)
-        if self._branches and before is not None and before.text != value.text and not value.missing:
+        if (
+            (self._branches or self._maybe)
+            and before is not None
+            and before.text != value.text
+            and not value.missing
+        ):
             value = Word(
                 text=f"${name}", line=value.line, missing=(f"${name} (which is set in several ways)",)
             )
@@ -394,10 +413,17 @@ class _Shell:
             return None
         if piece.text in ("@", "*") and self._args is not None:
             return self._args
-        match = re.fullmatch(r"([A-Za-z_]\w*)\[([@*])\]", piece.text)
-        if match is None or (match[2] == "*" and piece.quoted):
+        match = re.fullmatch(r"(!?)([A-Za-z_]\w*)\[([@*])\]", piece.text)
+        if match is None or (match[3] == "*" and piece.quoted):
             return None
-        return self._lists.get(match[1])
+        if match[1]:
+            keys = self._maps.get(match[2])
+            return None if keys is None else [Word(text=key, line=piece.line) for key in keys]
+        return self._items(match[2])
+
+    def _items(self, name: str) -> list[Word] | None:
+        """The values of a list, or of a map."""
+        return list(self._maps[name].values()) if name in self._maps else self._lists.get(name)
 
     def _piece(self, piece: Piece) -> Word:
         if piece.kind == "text":
@@ -412,6 +438,7 @@ class _Shell:
     def _substituted(self, piece: Piece) -> Word:
         inner = _Shell(self._file, self._read_file)
         inner.values, inner._lists = dict(self.values), {name: list(it) for name, it in self._lists.items()}
+        inner._maps = {name: dict(it) for name, it in self._maps.items()}
         inner._functions, inner._args = self._functions, self._args
         inner.files = self.files
         inner._steps, inner._depth, inner._spent = self._steps, self._depth, self._spent
@@ -438,12 +465,16 @@ class _Shell:
         name, index, rest = match["name"], match["index"], match["rest"]
         value: Word | None
         if index in ("@", "*"):
-            items = self._lists.get(name)
+            items = self._items(name)
             between = (self.values["IFS"].text[:1] if "IFS" in self.values else " ") if index == "*" else " "
             value = None if items is None else _joined_words(items, between, piece.line)
         elif index:
+            key = self._text_of(index, piece)
+            if key is None or key.missing or (name not in self._maps and not key.text.isdigit()):
+                return unknown
             items = self._lists.get(name, [])
-            value = items[int(index)] if index.isdigit() and int(index) < len(items) else None
+            known = self._maps.get(name, {str(number): it for number, it in enumerate(items)})
+            value = known.get(key.text)
         elif name.isdigit() and self._args is not None and name != "0":
             number = int(name)
             value = self._args[number - 1] if number <= len(self._args) else Word(text="", line=piece.line)
@@ -491,6 +522,8 @@ class _Shell:
         return replace(value, text=shorter)
 
     def _text_of(self, text: str, piece: Piece) -> Word | None:
+        if self._depth >= _DEEPEST:
+            return None
         tokens = tokens_of(
             f'"{text}"' if "'" not in text and '"' not in text else text, self._file, piece.line
         )
@@ -498,7 +531,10 @@ class _Shell:
             return Word(text="", line=piece.line)
         if len(tokens) != 1 or not isinstance(tokens[0], ShWord):
             return None
-        return self._joined(tokens[0])
+        self._depth += 1
+        word = self._joined(tokens[0])
+        self._depth -= 1
+        return word
 
 
 def _without(text: str, sign: str, pattern: str) -> str:
@@ -530,23 +566,24 @@ def _braces(parts: Sequence[tuple[str, bool]]) -> list[str]:
 
 
 def _opened(text: str) -> list[str]:
-    match = re.search(r"\{([^{}]*(?:,|\.\.)[^{}]*)\}", text)
-    if match is None:
-        return [text]
-    if numbers := _RANGE.fullmatch(match[1]):
+    """Of `x{a,b}{1..2}` all four; of what would be a great many, the text itself."""
+    made, at = [""], 0
+    for match in _BRACES.finditer(text):
+        choices = _choices(match[1])
+        if len(choices) * len(made) > _MOST_WORDS:
+            return [text]
+        between = text[at : match.start()]
+        made = [f"{before}{between}{choice}" for before in made for choice in choices]
+        at = match.end()
+    return [f"{before}{text[at:]}" for before in made]
+
+
+def _choices(inside: str) -> list[str]:
+    if numbers := _RANGE.fullmatch(inside):
         first, last = int(numbers[1]), int(numbers[2])
         step = 1 if last >= first else -1
-        choices = [str(n) for n in range(first, last + step, step)][:1000]
-    elif "," in match[1]:
-        choices = match[1].split(",")
-    else:
-        return [text]
-    made = [
-        f"{text[: match.start()]}{choice}{rest}"
-        for choice in choices
-        for rest in _opened(text[match.end() :])
-    ]
-    return made[:1000]
+        return [str(number) for number in range(first, last + step, step)]
+    return inside.split(",") if "," in inside else [f"{{{inside}}}"]
 
 
 def _assigns(part: ShWord | ArrayValue) -> bool:
@@ -556,13 +593,15 @@ def _assigns(part: ShWord | ArrayValue) -> bool:
     return first.kind == "text" and not first.quoted and _ASSIGNMENT.match(first.text) is not None
 
 
-def _is_word(tokens: Sequence[Token], place: int) -> bool:
-    return place < len(tokens) and isinstance(tokens[place], ShWord)
+def _plain(tokens: Sequence[Token], place: int) -> str | None:
+    """The word there, where it is one that may be a keyword."""
+    token = tokens[place] if place < len(tokens) else None
+    return token.plain if isinstance(token, ShWord) else None
 
 
 def _is_function(tokens: Sequence[Token], place: int) -> bool:
     signs = [it.text if isinstance(it, Sign) else "" for it in tokens[place + 1 : place + 3]]
-    return _is_word(tokens, place) and signs == ["(", ")"]
+    return isinstance(tokens[place], ShWord) and signs == ["(", ")"]
 
 
 def _commands(tokens: Sequence[Token], place: int) -> bool:

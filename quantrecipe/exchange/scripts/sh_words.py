@@ -162,7 +162,7 @@ class _Lexer:
             redirect.word = ShWord(pieces, line)
         self._waiting = []
 
-    def _word(self) -> ShWord | ArrayValue:  # type: ignore[return]  # the loop ends by a return
+    def _word(self) -> ShWord | ArrayValue:
         line, pieces = self._line, list[Piece]()
         plain: list[str] = []
 

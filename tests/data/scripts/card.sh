@@ -3,7 +3,7 @@
 custom="
 # Attention
 blk\..*\.attn_q.*=iq6_k
-blk\..*\.attn_(k|v).*=q8_0$
+blk\..*\.attn_(k|v)\.weight$=q8_0
 
 ## Routed experts
 blk\..*\.ffn_down_exps\.weight=iq3_k

@@ -108,7 +108,7 @@ foreach ($q in 'Q4_K_M', 'Q5_K_M') {
 }
 "Q8_0" | ForEach-Object { llama-quantize "$env:USERPROFILE\in.gguf" $_ }
 function q { llama-quantize in.gguf Q4_0 }
-llama-quantize $(Get-Item in.gguf) Q5_0; python convert.py
+llama-quantize $(Get-Item in.gguf) @more Q5_0; python convert.py
 """
     script = read_script(text, "release.txt")
     assert script.dialect == "powershell"
@@ -120,6 +120,7 @@ llama-quantize $(Get-Item in.gguf) Q5_0; python convert.py
     assert found[1][-1] == "Q5_K_M"
     assert found[2:4] == [[r"$env:USERPROFILE\in.gguf", "Q8_0"], ["in.gguf", "Q4_0"]]
     assert script.calls[4].words[0].missing == ("$(Get-Item in.gguf)",)
+    assert script.calls[4].words[1].missing == ("@more",)
     assert script.others == (("python", 19),)
     assert script.notes == ((9, "# attention\nblk\\..*\\.attn_v=q8_0"),)
     assert [word.line for word in script.calls[0].words][-3:] == [15, 15, 15]

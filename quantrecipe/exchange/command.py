@@ -1,0 +1,64 @@
+"""Command: what a command line of llama-quantize says, llama.cpp's or ik_llama.cpp's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from quantrecipe.exchange.overrides import Override
+from quantrecipe.gguf.file_types import FILE_TYPES
+
+__all__ = ["MIXTURES", "Command", "importance_of", "takes_patterns"]
+
+MIXTURES: Mapping[str, str] = {
+    "Q4_K": "Q4_K_M",
+    "Q5_K": "Q5_K_M",
+    "Q3_K": "Q3_K_M",
+    "COPY": "COPY",
+    **{name: name for name in FILE_TYPES if name != "NVFP4"},
+}
+"""Names that llama-quantize takes, and the recipe `llama.cpp/…` that is the same."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Command:
+    """What a command line of llama-quantize says. `overrides` aren't lower-cased yet.
+
+    mixture: its type; of ik_llama.cpp's own ones as written
+    custom:  ik_llama.cpp's `--custom-q`; None where the command has none
+    notes:   what it has that its program ignores, or that a recipe can't say
+    """
+
+    mixture: str
+    overrides: tuple[Override, ...] = ()
+    pure: bool = False
+    leave_output: bool = False
+    output_type: str | None = None
+    embedding_type: str | None = None
+    imatrix: str | None = None
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    prune: tuple[int, ...] = ()
+    metadata: Mapping[str, object] = field(default_factory=dict)
+    custom: tuple[Override, ...] | None = None
+    notes: tuple[str, ...] = ()
+
+
+def importance_of(command: Command) -> str | dict[str, Any] | None:
+    """The importance matrix as a recipe says it; "required" where its path isn't known."""
+    said: dict[str, Any] = {}
+    if command.imatrix:
+        said["file"] = command.imatrix
+    elif command.imatrix is not None:
+        said["required"] = True
+    if command.include:
+        said["include"] = list(command.include)
+    if command.exclude:
+        said["exclude"] = list(command.exclude)
+    return "required" if said == {"required": True} else said or None
+
+
+def takes_patterns(mixture: str) -> bool:
+    """False for mixtures on which llama-quantize ignores `--tensor-type`."""
+    return mixture not in ("F32", "F16", "BF16", "COPY")

@@ -50,8 +50,6 @@ _BELOW = 4
 """How far a text on a line of its own is indented."""
 _WORTH_IT = 6
 """Cells that leaving out what names share must save."""
-
-
 _WORD = r"`[^`]*`|\bpip install (?:'[^']*'|\S+)|\S"
 """What words are made of: characters, and commands, which are copied as a whole."""
 
@@ -131,7 +129,7 @@ class _Column:
 
 
 def _column(heading: str, kind: Kind, cells: Sequence[Text]) -> _Column:
-    body = max((cell_len(line) for cell in cells for line in cell.plain.split("\n")), default=0)
+    body = max((cell_len(line) for cell in cells for line in cell.plain.split("\n")), default=0) or 1
     pieces = max(map(cell_len, _pieces(heading)), default=0)
     least = max(body, min(pieces, _LONGEST_HEADING))
     if kind in _LEAST:
@@ -222,7 +220,7 @@ def _heading(columns: Sequence[_Column], width: int, rule: str) -> Iterator[Text
     height = max(map(len, headings))
     for number in range(height):  # what has fewer lines stands at the bottom
         cells = [lines[number - height] if number >= height - len(lines) else "" for lines in headings]
-        yield _line([Text(cell, "bold") for cell in cells], columns, bold=True)
+        yield _line([Text(cell, "bold") for cell in cells], columns)
     below = [column.heading for column in columns if not column.width]
     yield from (Text(f"{' ' * _BELOW}{heading}", "bold") for heading in below)
     length = _room(column.width for column in columns if column.width)
@@ -255,9 +253,9 @@ def _lines(column: _Column, console: Console) -> list[list[Text]]:
     return [list(cell.wrap(console, column.width, overflow="fold")) for cell in column.cells]
 
 
-def _line(cells: Sequence[Text], columns: Sequence[_Column], *, bold: bool = False) -> Text:
+def _line(cells: Sequence[Text], columns: Sequence[_Column]) -> Text:
     """The cells beside each other; nothing behind the last one."""
-    line = Text(style="bold" if bold else "", end="\n")
+    line = Text()
     for number, (cell, column) in enumerate(zip(cells, columns, strict=False)):
         padding = " " * (column.width - cell.cell_len)
         line.append(" " * _GAP if number else "")

@@ -93,6 +93,12 @@ class TestTable:
         assert sum(line.count("x") for line in lines) == 70
         assert max(map(len, lines)) <= 40
 
+    def test_an_empty_column_is_no_text_below(self) -> None:
+        assert shown(Table(("word", "text"), [("", "why"), ("", "not")]), 80) == ["   why", "   not"]
+
+    def test_a_table_without_rows_is_its_headings(self) -> None:
+        assert shown(Table({"file": "name", "why": "text"}, []), 80) == ["file  why", "─────────", ""]
+
     def test_in_a_pipe_a_row_is_a_line_and_ends_with_its_text(self) -> None:
         rows = [("n" * 300, Text("one\ntwo"), "w " * 300), ("m", "", "")]
         lines = shown(Table({"file": "name", "layers": "list", "why": "text"}, rows), UNLIMITED)

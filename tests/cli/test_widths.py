@@ -90,7 +90,6 @@ CASES: dict[str, list[str]] = {
     "advise": [],  # the tests of advise have its cases
     "fit": [
         f"fit '{EXAMPLE}' --prior --size 2MB -o fitted.yaml --force",
-        "fit shapes/qwen3-0.6b --bpw 3.4 -o fitted.yaml --force",
     ],
     "measure": ["measure model.gguf --types Q8_0,Q4_0 --sample 1 -o measured.jsonl"],
     "eval": [

@@ -5,7 +5,7 @@ printed. In a pipe nothing is cut or wrapped: a row is a line, however long, for
 too narrow, in this order:
 
 1. headings and texts wrap; names lose what all of them share (said once above the table), then their middles;
-2. a text in the last column goes on a line of its own, below its row;
+2. a text in the last column goes on lines of its own below its row, if that takes fewer;
 3. the columns that don't fit go into a second table below the first one.
 
 So nothing is left out, and two names that differ never look alike.
@@ -151,11 +151,12 @@ def _parts(columns: Sequence[_Column], width: int) -> list[list[_Column]]:
     if _room(column.most for column in columns) <= width:
         return [[replace(column, width=column.most) for column in columns]]
     columns = [_without_shared(column) for column in columns]
-    if _fits(columns, width):
-        return [_squeezed(columns, width)]
     *others, last = columns
+    ways = [_squeezed(columns, width)] if _fits(columns, width) else []
     if last.kind == "text" and others and _fits(others, width):
-        return [[*_squeezed(others, width), last]]
+        ways.append([*_squeezed(others, width), last])
+    if ways:
+        return [min(ways, key=lambda way: _height(way, width))]  # of equals the first: beside each other
     keys = _keys(columns)
     parts, rest = [], columns[keys:]
     while rest:
@@ -170,6 +171,15 @@ def _keys(columns: Sequence[_Column]) -> int:
     rows = list(zip(*([cell.plain for cell in column.cells] for column in columns), strict=True))
     different = len(set(rows))
     return next((n for n in range(1, _MOST_KEYS + 1) if len({row[:n] for row in rows}) == different), 1)
+
+
+def _height(columns: Sequence[_Column], width: int) -> int:
+    """Lines that the rows take, about."""
+    cells = [
+        [-(-cell.cell_len // (column.width or width - _BELOW)) for cell in column.cells] for column in columns
+    ]
+    below = 0 if columns[-1].width else sum(cells.pop())
+    return sum(max(row) for row in zip(*cells, strict=True)) + below
 
 
 def _room(widths: Iterable[int]) -> int:

@@ -67,6 +67,16 @@ class TestTable:
             "",
         ]
 
+    def test_a_text_stands_where_it_takes_fewer_lines(self) -> None:
+        long, short = "word " * 20, "word"
+        assert (
+            len(shown(Table({"recipe": "word", "why": "text"}, [("r" * 30, long)] * 3), 60)) == 3 + 3 * 3 + 1
+        )
+        assert (
+            len(shown(Table({"recipe": "word", "why": "text"}, [("r" * 30, short)] * 3 + [("", long)]), 60))
+            == 10
+        )
+
     def test_what_does_not_fit_follows_below_with_the_columns_that_tell_rows_apart(self) -> None:
         rows = [("ffn_down", "0", "1" * 12, "2" * 12), ("ffn_down", "1", "3" * 12, "4" * 12)]
         columns = {"tensor": "name", "layer": "number", "first": "number", "second": "number"}

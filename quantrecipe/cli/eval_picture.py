@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from quantrecipe.cli.eval_results import Candidate
-from quantrecipe.cli.picture import encode_figure, label, new_figure
+from quantrecipe.cli.picture import LONGEST_LABEL, encode_figure, label, new_figure
+from quantrecipe.cli.tables import shorten, within_folder
 
 if TYPE_CHECKING:
     from quantrecipe.evaluate import Reference
@@ -47,10 +48,9 @@ def draw(candidates: Sequence[Candidate], reference: Reference, *, kind: str) ->
         zorder=3,
         label="all" if texts else None,
     )
-    for candidate, x, y in zip(points, sizes, means, strict=True):
-        axes.annotate(
-            label(candidate.path.stem), (x, y), xytext=(6, 5), textcoords="offset points", fontsize=8
-        )
+    _, names = within_folder([candidate.path.with_suffix("") for candidate in points])
+    for name, x, y in zip(shorten(names, LONGEST_LABEL) or names, sizes, means, strict=True):
+        axes.annotate(label(name), (x, y), xytext=(6, 5), textcoords="offset points", fontsize=8)
     if min(means) > 0:
         axes.set_yscale("log")
     axes.margins(x=0.12, y=0.12)

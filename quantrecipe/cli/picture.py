@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantrecipe.cli.errors import printable
+from quantrecipe.cli.tables import shorten
 from quantrecipe.errors import OutputError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["encode_figure", "label", "new_figure", "picture_kind"]
+__all__ = ["LONGEST_LABEL", "encode_figure", "label", "new_figure", "picture_kind"]
 
-_LONGEST_LABEL = 48
+LONGEST_LABEL = 48
 
 
 def picture_kind(path: Path) -> str:
@@ -54,7 +55,8 @@ def encode_figure(figure: Figure, kind: str) -> bytes:
 
 
 def label(text: str) -> str:
-    """On one line, and no formula: matplotlib takes what stands between dollar signs for one."""
-    text = printable(text)
-    text = text if len(text) <= _LONGEST_LABEL else f"{text[: _LONGEST_LABEL - 1]}…"
+    """On one line, its middle left out if need be, and no formula: matplotlib takes what stands between dollar signs
+    for one.
+    """
+    (text,) = shorten([printable(text)], LONGEST_LABEL) or [text]
     return text.replace("$", r"\$")

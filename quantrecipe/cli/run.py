@@ -7,6 +7,7 @@ does: what was begun is cleaned up.
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -19,7 +20,7 @@ from types import FrameType
 import click
 
 from quantrecipe.cli.app import app
-from quantrecipe.cli.errors import print_error
+from quantrecipe.cli.errors import print_error, printable
 from quantrecipe.errors import QuantrecipeError
 
 __all__ = ["run"]
@@ -55,7 +56,7 @@ def run(args: Sequence[str]) -> int:
         print_error("stopped by SIGTERM")
         return TERMINATED
     except click.ClickException as error:
-        error.show()
+        _show(error)
         return error.exit_code
     except SystemExit as stop:  # rich and click leave so where a pipe closes
         _close_quietly()
@@ -78,6 +79,18 @@ def run(args: Sequence[str]) -> int:
         )
         return 1
     return status if isinstance(status, int) else 0
+
+
+def _show(error: click.ClickException) -> None:
+    """What click says of a command line, in lines that end between words."""
+    from quantrecipe.cli.context import stderr_console
+    from quantrecipe.cli.tables import Paragraph
+
+    said = io.StringIO()
+    error.show(file=said)
+    console = stderr_console("auto")
+    for line in said.getvalue().splitlines():
+        console.print(Paragraph(printable(line)))
 
 
 @contextmanager

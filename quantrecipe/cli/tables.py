@@ -5,7 +5,7 @@ printed. In a pipe nothing is cut or wrapped: a row is a line, however long, for
 too narrow, in this order:
 
 1. headings and texts wrap; names lose what all of them share (said once above the table), then their middles;
-2. a text in the last column goes on a line of its own, below its row;
+2. a text in the last column goes on lines of its own below its row, if that takes fewer;
 3. the columns that don't fit go into a second table below the first one.
 
 So nothing is left out, and two names that differ never look alike.
@@ -50,8 +50,6 @@ _BELOW = 4
 """How far a text on a line of its own is indented."""
 _WORTH_IT = 6
 """Cells that leaving out what names share must save."""
-
-
 _WORD = r"`[^`]*`|\bpip install (?:'[^']*'|\S+)|\S"
 """What words are made of: characters, and commands, which are copied as a whole."""
 
@@ -131,7 +129,7 @@ class _Column:
 
 
 def _column(heading: str, kind: Kind, cells: Sequence[Text]) -> _Column:
-    body = max((cell_len(line) for cell in cells for line in cell.plain.split("\n")), default=0)
+    body = max((cell_len(line) for cell in cells for line in cell.plain.split("\n")), default=0) or 1
     pieces = max(map(cell_len, _pieces(heading)), default=0)
     least = max(body, min(pieces, _LONGEST_HEADING))
     if kind in _LEAST:
@@ -153,11 +151,12 @@ def _parts(columns: Sequence[_Column], width: int) -> list[list[_Column]]:
     if _room(column.most for column in columns) <= width:
         return [[replace(column, width=column.most) for column in columns]]
     columns = [_without_shared(column) for column in columns]
-    if _fits(columns, width):
-        return [_squeezed(columns, width)]
     *others, last = columns
+    ways = [_squeezed(columns, width)] if _fits(columns, width) else []
     if last.kind == "text" and others and _fits(others, width):
-        return [[*_squeezed(others, width), last]]
+        ways.append([*_squeezed(others, width), last])
+    if ways:
+        return [min(ways, key=lambda way: _height(way, width))]  # of equals the first: beside each other
     keys = _keys(columns)
     parts, rest = [], columns[keys:]
     while rest:
@@ -172,6 +171,15 @@ def _keys(columns: Sequence[_Column]) -> int:
     rows = list(zip(*([cell.plain for cell in column.cells] for column in columns), strict=True))
     different = len(set(rows))
     return next((n for n in range(1, _MOST_KEYS + 1) if len({row[:n] for row in rows}) == different), 1)
+
+
+def _height(columns: Sequence[_Column], width: int) -> int:
+    """Lines that the rows take, about."""
+    cells = [
+        [-(-cell.cell_len // (column.width or width - _BELOW)) for cell in column.cells] for column in columns
+    ]
+    below = 0 if columns[-1].width else sum(cells.pop())
+    return sum(max(row) for row in zip(*cells, strict=True)) + below
 
 
 def _room(widths: Iterable[int]) -> int:
@@ -222,7 +230,7 @@ def _heading(columns: Sequence[_Column], width: int, rule: str) -> Iterator[Text
     height = max(map(len, headings))
     for number in range(height):  # what has fewer lines stands at the bottom
         cells = [lines[number - height] if number >= height - len(lines) else "" for lines in headings]
-        yield _line([Text(cell, "bold") for cell in cells], columns, bold=True)
+        yield _line([Text(cell, "bold") for cell in cells], columns)
     below = [column.heading for column in columns if not column.width]
     yield from (Text(f"{' ' * _BELOW}{heading}", "bold") for heading in below)
     length = _room(column.width for column in columns if column.width)
@@ -255,9 +263,9 @@ def _lines(column: _Column, console: Console) -> list[list[Text]]:
     return [list(cell.wrap(console, column.width, overflow="fold")) for cell in column.cells]
 
 
-def _line(cells: Sequence[Text], columns: Sequence[_Column], *, bold: bool = False) -> Text:
+def _line(cells: Sequence[Text], columns: Sequence[_Column]) -> Text:
     """The cells beside each other; nothing behind the last one."""
-    line = Text(style="bold" if bold else "", end="\n")
+    line = Text()
     for number, (cell, column) in enumerate(zip(cells, columns, strict=False)):
         padding = " " * (column.width - cell.cell_len)
         line.append(" " * _GAP if number else "")

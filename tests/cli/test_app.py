@@ -14,6 +14,7 @@ from pathlib import Path
 
 import click
 import pytest
+from support.terminal import show
 
 import quantrecipe
 from quantrecipe.cli import main
@@ -182,6 +183,25 @@ class TestErrors:
         assert result.returncode == 1
         assert b"Traceback" not in result.stderr
         assert b"\\u30e2" in result.stderr
+
+
+class TestWidth:
+    def test_command_lines_that_are_not_understood_are_answered_within_the_terminal(self) -> None:
+        shown = show(["nothing-like-it-at-all"], width=60)
+        assert shown.status == 2
+        assert max(map(len, shown.err.splitlines())) <= 60
+        assert "Commands are apply, plan," in " ".join(shown.err.split())
+        assert (
+            "Commands are apply, plan, check, diff, explain, render, lock,"
+            in show(["nothing"], width=None).err
+        )
+
+    def test_an_error_is_a_line_in_a_pipe_and_a_path_is_whole_on_a_terminal(self) -> None:
+        path = f"{'a folder with blanks/' * 4}model.gguf"
+        assert show(["plan", "llama.cpp/Q4_K_M", path], width=None).err.count("\n") == 1
+        told = show(["plan", "llama.cpp/Q4_K_M", path], width=60).err
+        assert f"error: {path}:" in told
+        assert all(len(line) <= 60 for line in told.splitlines() if path not in line)
 
 
 class TestColor:

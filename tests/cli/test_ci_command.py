@@ -148,7 +148,7 @@ def test_the_comment(repository: Repository, tmp_path: Path) -> None:
     assert "### `recipes/base.yaml`: changed\n\n| model |" in text
     assert "| `output` |  | 1 | Q6_K | **Q8_0** |" in text
     assert "### `recipes/child.yaml`: through `recipes/base.yaml`\n\n- `shapes/qwen3-0.6b`: " in text
-    assert "### `recipes/new.yaml`: added\n\n| model | bits per weight | size |" in text
+    assert "### `recipes/new.yaml`: added\n\n| model | bits/weight | size |" in text
     assert "### `recipes/gone.yaml`: removed\n\nIt is gone." in text
     assert "importance" not in text  # which is only assumed
     assert repository.git("rev-parse", "main") not in text

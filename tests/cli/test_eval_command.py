@@ -272,6 +272,21 @@ def test_what_is_refused(calls: list[dict[str, object]], arguments: list[str], m
     assert all(call["texts"] is not None for call in calls)
 
 
+def test_no_two_files_look_alike_in_the_picture(calls: list[dict[str, object]], tmp_path: Path) -> None:
+    long = "Qwen3-30B-A3B-Instruct-2507-quantrecipe-fitted-version-3"
+    for name in ("old/model", "new/model", f"{long}-Q4_K_M-imatrix", f"{long}-Q5_K_M-imatrix"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        _write_gguf(tmp_path / f"{name}.gguf")
+    files = [
+        "old/model.gguf",
+        "new/model.gguf",
+        *(f"{long}-{kind}-imatrix.gguf" for kind in ("Q4_K_M", "Q5_K_M")),
+    ]
+    assert run([*files, *REFERENCE, "--plot", "a.svg"]).exit_code == 0
+    drawn = (tmp_path / "a.svg").read_text(encoding="utf-8")
+    assert all(name in drawn for name in ("old/model", "new/model", "Q4_K_M-imatrix", "Q5_K_M-imatrix"))
+
+
 @pytest.mark.parametrize("kind", ["png", "svg"])
 def test_the_picture(calls: list[dict[str, object]], tmp_path: Path, kind: str) -> None:
     files = ["q4.gguf", "much-worse.gguf"]

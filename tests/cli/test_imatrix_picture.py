@@ -79,7 +79,7 @@ def test_names_are_text(tmp_path: Path) -> None:
     said = " ".join(texts(svg(path, "$m$")))
     assert "$x^2$" in said
     assert "\\x1b" in said
-    assert "longlon…" in said
+    assert "longlong…onglong" in said
     draw(statistics(read_importance(path)), title="$m$", kind="png")
 
 

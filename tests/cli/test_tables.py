@@ -67,6 +67,16 @@ class TestTable:
             "",
         ]
 
+    def test_a_text_stands_where_it_takes_fewer_lines(self) -> None:
+        long, short = "word " * 20, "word"
+        assert (
+            len(shown(Table({"recipe": "word", "why": "text"}, [("r" * 30, long)] * 3), 60)) == 3 + 3 * 3 + 1
+        )
+        assert (
+            len(shown(Table({"recipe": "word", "why": "text"}, [("r" * 30, short)] * 3 + [("", long)]), 60))
+            == 10
+        )
+
     def test_what_does_not_fit_follows_below_with_the_columns_that_tell_rows_apart(self) -> None:
         rows = [("ffn_down", "0", "1" * 12, "2" * 12), ("ffn_down", "1", "3" * 12, "4" * 12)]
         columns = {"tensor": "name", "layer": "number", "first": "number", "second": "number"}
@@ -92,6 +102,12 @@ class TestTable:
         lines = shown(Table({"": "word", "x" * 70: "number"}, [("median", "1")]), 40)
         assert sum(line.count("x") for line in lines) == 70
         assert max(map(len, lines)) <= 40
+
+    def test_an_empty_column_is_no_text_below(self) -> None:
+        assert shown(Table(("word", "text"), [("", "why"), ("", "not")]), 80) == ["   why", "   not"]
+
+    def test_a_table_without_rows_is_its_headings(self) -> None:
+        assert shown(Table({"file": "name", "why": "text"}, []), 80) == ["file  why", "─────────", ""]
 
     def test_in_a_pipe_a_row_is_a_line_and_ends_with_its_text(self) -> None:
         rows = [("n" * 300, Text("one\ntwo"), "w " * 300), ("m", "", "")]

@@ -90,7 +90,6 @@ CASES: dict[str, list[str]] = {
     "advise": [],  # the tests of advise have its cases
     "fit": [
         f"fit '{EXAMPLE}' --prior --size 2MB -o fitted.yaml --force",
-        f"fit {MOE} --bpw 3.4 --sensitivity moe.jsonl -o fitted.yaml --force",
     ],
     "measure": ["measure model.gguf --types Q8_0,Q4_0 --sample 1 -o measured.jsonl"],
     "eval": [
@@ -117,7 +116,7 @@ CASES: dict[str, list[str]] = {
         f"imatrix diff '{DATA}/imatrix/experts/a.gguf' '{DATA}/imatrix/experts/b.gguf'",
     ],
     "import": ["import made.gguf --infer -o imported.yaml --force"],
-    "export": [f"export llama.cpp/Q4_K_M --model {MOE} --to llama-quantize"],
+    "export": ["export llama.cpp/Q4_K_M --model model.gguf --to llama-quantize"],
     "formats": ["formats", "formats IQ4_XS"],
     "plugins": ["plugins"],
     "check-plugin": ["check-plugin quantrecipe --only Q8_0"],

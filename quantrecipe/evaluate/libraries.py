@@ -41,7 +41,7 @@ class Way:
 
 
 WAYS = (
-    Way(what="the llama.cpp that you have", time="seconds", line=f"--engine FOLDER, or {ENVIRONMENT}=FOLDER"),
+    Way(what="the llama.cpp that you have", time="seconds", line="--engine FOLDER"),
     Way(
         what="a ready wheel",
         time="a minute",

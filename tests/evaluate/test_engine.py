@@ -162,7 +162,7 @@ class TestMissing:
         with pytest.raises(EvaluationError, match=r"there is no llama\.cpp to run models with") as error:
             require_engine()
         said = str(error.value).splitlines()
-        assert said[1].endswith("(seconds): --engine FOLDER, or QUANTRECIPE_ENGINE=FOLDER")
+        assert said[1].endswith("(seconds): --engine FOLDER")
         assert "--extra-index-url https://abetlen.github.io/llama-cpp-python/whl/cpu" in said[2]
         assert said[3].endswith("(5 to 30 minutes): pip install 'quantrecipe[llama]'")
         assert len(said) == 4
@@ -295,8 +295,6 @@ class TestRun:
     @staticmethod
     def log_p(seed: int, chunks: np.ndarray) -> np.ndarray:
         """float64 (positions, 64): of the scored second half of each chunk."""
-        chunks = chunks.copy()
-        chunks[:, 0] = 1
         position = np.arange(32, 63)
         last = chunks[:, position].reshape(-1, 1)
         token = np.arange(64)

@@ -1,5 +1,6 @@
 /* A library with the interface of libllama, for tests of what calls it: a model of 64 tokens whose next token depends on
-   the last one, and on whether the sequence begins with the first. LAYOUT says which llama.cpp's structs it has; LACKS and others leave out or break what tests ask for.
+   the last one, its position, and whether the sequence begins with token 1. LAYOUT says which llama.cpp's structs it
+   has; LACKS and others leave out or break what tests ask for.
 
    The structs are written after llama.h of the versions named below; only what comes before the last field that is used
    has to be right, and the length. */

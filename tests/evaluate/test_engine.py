@@ -26,6 +26,7 @@ from quantrecipe.evaluate import (
     score,
 )
 from quantrecipe.evaluate import facts as facts_module
+from quantrecipe.evaluate.bindings import remedy_of
 
 SOURCE = Path(__file__).parents[1] / "support/fake_llama.c"
 COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
@@ -96,6 +97,21 @@ class TestFound:
     def test_in_a_release_that_was_unpacked(self, tmp_path: Path, place: str) -> None:
         there = library(tmp_path / place)
         assert find_engine(str(tmp_path)).library == there
+
+    def test_of_several_releases_one_is_to_be_named(self, tmp_path: Path) -> None:
+        for name in ("llama-b6000", "llama-b7000"):
+            library(tmp_path / name)
+        with pytest.raises(
+            EvaluationError, match=r"more than one llama\.cpp in it: llama-b6000, llama-b7000; name one"
+        ):
+            find_engine(tmp_path)
+        assert find_engine(tmp_path / "llama-b7000").folder == tmp_path / "llama-b7000"
+
+    def test_not_beside_a_folder_that_is_no_bin(self, tmp_path: Path) -> None:
+        library(tmp_path / "lib")
+        (tmp_path / "empty").mkdir()
+        with pytest.raises(EvaluationError, match="there is no libllama in it"):
+            find_engine(tmp_path / "empty")
 
     def test_the_library_itself(self, tmp_path: Path) -> None:
         there = library(tmp_path, "libllama.so.0")
@@ -271,6 +287,32 @@ class TestRefused:
         (folder / "libllama.so").write_bytes(data)
         with pytest.raises(EvaluationError, match="it is for another processor, s390x; take a"):
             require_engine(folder)
+
+
+@pytest.mark.parametrize(
+    ("said", "remedy"),
+    [
+        ("libgomp.so.1: cannot open shared object file: No such file or directory", "libgomp1 on Debian"),
+        ("libcudart.so.12: cannot open shared object file: No such file or directory", "CUDA runtime"),
+        (
+            "/lib/libc.so.6: version `GLIBC_2.38' not found (required by /x/libggml-base.so.0)",
+            "for a newer system",
+        ),
+        ("Error loading shared library libgomp.so.1: No such file (needed by /x/libggml-cpu.so)", "libgomp1"),
+        ("dlopen(/x/libllama.dylib, 6): Library not loaded: @rpath/libggml.0.dylib", "keep the folder whole"),
+        ("libggml.so.0: cannot open shared object file: No such file or directory", "keep the folder whole"),
+        (
+            "(mach-o file, but is an incompatible architecture (have 'x86_64', need 'arm64'))",
+            "for this system",
+        ),
+        ("[WinError 193] %1 is not a valid Win32 application", "for this system"),
+        ("something else", ""),
+    ],
+)
+def test_what_to_do_about_what_the_loader_says(said: str, remedy: str) -> None:
+    found = remedy_of(said)
+    assert remedy in found
+    assert bool(remedy) == bool(found)
 
 
 class TestRun:

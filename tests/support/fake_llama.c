@@ -88,10 +88,6 @@ void llama_log_set(log_callback set, void * data) {
 
 void llama_backend_init(void) {}
 
-const char * llama_print_system_info(void) {
-    return "FAKE = 1";
-}
-
 const char * ggml_version(void) {
     return "0.0.7";
 }

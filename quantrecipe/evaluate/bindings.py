@@ -13,7 +13,7 @@ import re
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import chdir, contextmanager
+from contextlib import chdir, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -303,6 +303,9 @@ def last_words(log: Sequence[tuple[int, str]]) -> str:
 def _load(engine: Engine) -> list[ctypes.CDLL]:
     """Where functions are looked for. That of libllama finds those of the libraries that it is linked with, too."""
     if sys.platform != "win32":
+        for path in _ggml_beside(engine):
+            with suppress(OSError):  # said again, and then told, where libllama or a device needs it
+                ctypes.CDLL(str(path))
         return [_with_needed(engine.library, engine, {})]
     # Windows looks into each library alone, and for what one needs in its folder and in those that are added.
     toolkits = (os.environ.get(name) for name in ("CUDA_PATH", "HIP_PATH"))
@@ -311,6 +314,19 @@ def _load(engine: Engine) -> list[ctypes.CDLL]:
             os.add_dll_directory(str(place))
     beside = (engine.library.with_name(engine.library.name.replace("llama", name)) for name in _GGML)
     return [_with_needed(path, engine, {}) for path in (engine.library, *beside) if path.is_file()]
+
+
+def _ggml_beside(engine: Engine) -> list[Path]:
+    """ggml's libraries in the folder, those first that others need.
+
+    Loaded before libllama, they are the ones that it gets: a build remembers the folder in which it was made, and a copy
+    of it would take what is there today. Of several libraries for the CPU ggml itself chooses one.
+    """
+    kind = re.compile(r"libggml(?:-([a-z0-9]+))?\.(?:so|dylib)")
+    paths = sorted(engine.folder.glob("libggml*"))
+    found = [(match[1], path) for path in paths if (match := kind.fullmatch(path.name)) is not None]
+    order = {"base": 0, None: 2}  # libggml itself is linked with the backends, and those with libggml-base
+    return [path for _, path in sorted(found, key=lambda it: order.get(it[0], 1))]
 
 
 def _with_needed(library: Path, engine: Engine, loaded: dict[Path, ctypes.CDLL]) -> ctypes.CDLL:

@@ -45,27 +45,20 @@ def no_other_engine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def build(tmp_path: Path) -> Build:
-    """Compiles the library with the macros given: its folder."""
+    """Compiles the library with the macros given: its folder; or, under another name, the file."""
     if COMPILER is None or sys.platform == "win32":
         pytest.skip("there is no C compiler")
 
-    def compiled(folder: str = "engine", *, soname: str = "", **macros: int) -> Path:
+    def compiled(folder: str = "engine", *, name: str = "", **macros: int) -> Path:
         place = tmp_path / folder
         place.mkdir(parents=True)
-        defined = [f"-D{name}={value}" for name, value in ({"LAYOUT": 4} | macros).items()]
-        command = [
-            COMPILER,
-            "-shared",
-            "-fPIC",
-            *defined,
-            str(SOURCE),
-            "-o",
-            str(place / "libllama.so"),
-            "-lm",
-            *([f"-Wl,-soname,{soname}"] if soname else []),
-        ]
-        subprocess.run(command, check=True, capture_output=True)
-        return place
+        defined = [f"-D{macro}={value}" for macro, value in ({"LAYOUT": 4} | macros).items()]
+        made = place / (name or "libllama.so")
+        command = [str(COMPILER), "-shared", "-fPIC", *defined, str(SOURCE), "-o", str(made), "-lm"]
+        subprocess.run(
+            [*command, *([f"-Wl,-soname,{name}"] if name else [])], check=True, capture_output=True
+        )
+        return made if name else place
 
     return compiled
 
@@ -101,9 +94,7 @@ class TestFound:
     def test_of_several_releases_one_is_to_be_named(self, tmp_path: Path) -> None:
         for name in ("llama-b6000", "llama-b7000"):
             library(tmp_path / name)
-        with pytest.raises(
-            EvaluationError, match=r"more than one llama\.cpp in it: llama-b6000, llama-b7000; name one"
-        ):
+        with pytest.raises(EvaluationError, match="in it: llama-b6000, llama-b7000; name one of them"):
             find_engine(tmp_path)
         assert find_engine(tmp_path / "llama-b7000").folder == tmp_path / "llama-b7000"
 
@@ -255,29 +246,43 @@ class TestRefused:
         with pytest.raises(EvaluationError, match="finds no backend for the CPU"):
             require_engine(build(LAYOUT=4, DYNAMIC=3))
 
-    @pytest.mark.skipif(sys.platform != "linux", reason="a library that needs another is made for Linux")
+    @pytest.mark.skipif(sys.platform != "linux", reason="libraries are linked as on Linux")
     def test_a_library_that_needs_another(self, build: Build, tmp_path: Path) -> None:
         """It isn't found, as in a folder that was moved, unless it stands beside it."""
-        folder, place = build("other", soname="libggml.so.0"), tmp_path / "engine"
-        needed = folder / "libggml.so.0"
-        (folder / "libllama.so").rename(needed)
-        place.mkdir()
-        (tmp_path / "empty.c").write_text("int nothing;\n", encoding="ascii")
-        made = [
-            str(COMPILER),
-            "-shared",
-            "-fPIC",
-            str(tmp_path / "empty.c"),
-            "-o",
-            str(place / "libllama.so"),
-        ]
-        subprocess.run([*made, "-Wl,--no-as-needed", f"-L{folder}", "-l:libggml.so.0"], check=True)
+        needed = build("other", name="libggml.so.0")
+        place = self.linked(tmp_path / "engine", needed)
         with pytest.raises(
             EvaluationError, match=r"can't be loaded: libggml\.so\.0: .*; keep the folder whole"
         ):
             require_engine(place)
         needed.rename(place / needed.name)
         assert require_engine(place).folder == place
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="libraries are linked as on Linux")
+    def test_what_stands_beside_it_comes_before_what_it_remembers(self, build: Build, tmp_path: Path) -> None:
+        """A copy of a build, whose own folder has another version by now."""
+        newer = build("build", name="libggml.so.0")
+        place = self.linked(tmp_path / "copy", newer, f"-Wl,-rpath,{newer.parent}")
+        assert engine_facts(find_engine(place)).version == "ggml 0.0.7"
+        build("older", name="libggml.so.0", OLDER=1).rename(place / "libggml.so")
+        assert engine_facts(find_engine(place)).version == "ggml 0.0.6"
+
+    @staticmethod
+    def linked(place: Path, needed: Path, *options: str) -> Path:
+        """A folder with a libllama.so that has nothing in it and is linked with a library."""
+        place.mkdir()
+        (place / "empty.c").write_text("int nothing;\n", encoding="ascii")
+        command = [
+            str(COMPILER),
+            "-shared",
+            "-fPIC",
+            str(place / "empty.c"),
+            "-o",
+            str(place / "libllama.so"),
+        ]
+        command += ["-Wl,--no-as-needed", f"-L{needed.parent}", f"-l:{needed.name}", *options]
+        subprocess.run(command, check=True)
+        return place
 
     @pytest.mark.skipif(sys.platform != "linux", reason="libraries are ELF files")
     def test_a_library_for_another_processor(self, build: Build) -> None:

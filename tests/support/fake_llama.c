@@ -89,7 +89,11 @@ void llama_log_set(log_callback set, void * data) {
 void llama_backend_init(void) {}
 
 const char * ggml_version(void) {
+#ifdef OLDER
+    return "0.0.6";
+#else
     return "0.0.7";
+#endif
 }
 
 const char * ggml_commit(void) {

@@ -319,7 +319,7 @@ def _load(engine: Engine) -> list[ctypes.CDLL]:
 def _ggml_beside(engine: Engine) -> list[Path]:
     """ggml's libraries in the folder, those first that others need.
 
-    Loaded before libllama, they are the ones that it gets: a build remembers the folder in which it was made, and a copy
+    Loaded before libllama, they are those that it gets: a build remembers the folder in which it was made, and a copy
     of it would take what is there today. Of several libraries for the CPU ggml itself chooses one.
     """
     kind = re.compile(r"libggml(?:-([a-z0-9]+))?\.(?:so|dylib)")

@@ -64,21 +64,22 @@ def _findings(ctx: Context, engine: Path | None) -> list[Finding]:
         check_packages,
         check_parts,
         check_plugins,
+        checked,
     )
     from quantrecipe.memory.machine import detect_machine
 
     with ThreadPoolExecutor() as pool:
         packages = pool.submit(check_packages)
         machine = pool.submit(detect_machine)
-        running = pool.submit(lambda: check_engine(engine, machine.result()))
-        plugins = check_plugins(plugins=ctx.plugins)
+        running = pool.submit(checked, "engine", lambda: check_engine(engine, machine.result()))
+        plugins = checked("plugins", lambda: check_plugins(plugins=ctx.plugins))
         return [
             *packages.result(),
             *plugins,
             *running.result(),
             *check_parts(),
-            *check_caches(),
-            *check_machine(machine.result()),
+            *checked("kernels", check_caches),
+            *checked("machine", lambda: check_machine(machine.result())),
         ]
 
 

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import quantrecipe
 from quantrecipe.cli.units import bytes_text
-from quantrecipe.core.cache import cache_folder, kernel_folder
 from quantrecipe.errors import QuantrecipeError
 
 if TYPE_CHECKING:
@@ -36,6 +35,7 @@ __all__ = [
     "check_packages",
     "check_parts",
     "check_plugins",
+    "checked",
 ]
 
 _OPTIONAL = {"plots": "pictures: eval --plot, measure --report, imatrix show --plot"}
@@ -61,6 +61,14 @@ class Finding:
     what: str
     lines: tuple[str, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
+
+
+def checked(name: str, check: Callable[[], list[Finding]]) -> list[Finding]:
+    """What a check finds; where a package that it needs is missing, that it couldn't look."""
+    try:
+        return check()
+    except ImportError as error:
+        return [Finding(name=name, status="broken", what=f"can't be looked at: {error}")]
 
 
 def check_packages() -> list[Finding]:
@@ -158,6 +166,8 @@ def check_engine(engine: Path | None, machine: Machine) -> list[Finding]:
 
 def check_caches() -> list[Finding]:
     """Compiled kernels and references: where they are kept, and how much there is."""
+    from quantrecipe.core.cache import cache_folder, kernel_folder
+
     try:
         folder = cache_folder()
     except RuntimeError as error:  # a user without a home

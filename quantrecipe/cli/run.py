@@ -75,7 +75,7 @@ def run(args: Sequence[str]) -> int:
         traceback.print_exc()
         print_error(
             "this is a bug in quantrecipe or in one of its plugins",
-            "please report it with the lines above and what `quantrecipe plugins` prints",
+            "please report it with the lines above and what `quantrecipe doctor` prints",
         )
         return 1
     return status if isinstance(status, int) else 0

@@ -13,7 +13,7 @@ import re
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import chdir, contextmanager
+from contextlib import chdir, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from quantrecipe.evaluate.structs import (
     gpu_layers_offset,
 )
 
-__all__ = ["VOCAB_TYPE_NONE", "Device", "Llama", "captured_log", "last_words"]
+__all__ = ["VOCAB_TYPE_NONE", "Device", "Llama", "captured_log", "last_words", "remedy_of"]
 
 _KEPT_LINES = 2000
 _WHO = re.compile(r"^\w+: (?:error loading model: )?")
@@ -52,7 +52,6 @@ _SIZES = ctypes.POINTER(ctypes.c_size_t)
 _FUNCTIONS: dict[str, tuple[Any, ...]] = {
     # name: what it returns, and its parameters (llama.h)
     "llama_backend_init": (None,),
-    "llama_print_system_info": (_TEXT,),
     "llama_log_set": (None, _LOG, _ANY),
     "llama_model_default_params": (Parameters,),
     "llama_context_default_params": (Parameters,),
@@ -115,13 +114,14 @@ _ELF_MACHINES = {
 
 _REMEDIES = (
     # What the loader of the system says, and what to do.
-    (r"(?:lib)?ggml[\w-]*\.(?:\d+\.)*(?:so|dylib|dll)", "keep the folder whole: what it needs is to stand beside it"),
     (r"libgomp", "install GCC's OpenMP runtime (libgomp1 on Debian and Ubuntu, libgomp on Fedora)"),
     (r"libomp", "install LLVM's OpenMP runtime (brew install libomp)"),
     (r"libcudart|libcublas|libcuda\b|libnccl", "install the CUDA runtime of that version, or take a build for the CPU"),
     (r"libvulkan", "install the Vulkan loader (libvulkan1 on Debian and Ubuntu), or take a build for the CPU"),
     (r"GLIBC|libstdc\+\+|CXXABI", "it was built for a newer system: build it here, or take a build for an older one"),
     (r"ELF|mach-o|WinError 193|file too short|invalid", "it is no library for this system: take a build for it"),
+    # Last, since the others may say by which library of ggml something is needed.
+    (r"(?:lib)?ggml[\w-]*\.(?:\d+\.)*(?:so|dylib|dll)", "keep the folder whole: what it needs is to stand beside it"),
 )  # fmt: skip
 
 
@@ -303,6 +303,9 @@ def last_words(log: Sequence[tuple[int, str]]) -> str:
 def _load(engine: Engine) -> list[ctypes.CDLL]:
     """Where functions are looked for. That of libllama finds those of the libraries that it is linked with, too."""
     if sys.platform != "win32":
+        for path in _ggml_beside(engine):
+            with suppress(OSError):  # said again, and then told, where libllama or a device needs it
+                ctypes.CDLL(str(path))
         return [_with_needed(engine.library, engine, {})]
     # Windows looks into each library alone, and for what one needs in its folder and in those that are added.
     toolkits = (os.environ.get(name) for name in ("CUDA_PATH", "HIP_PATH"))
@@ -311,6 +314,19 @@ def _load(engine: Engine) -> list[ctypes.CDLL]:
             os.add_dll_directory(str(place))
     beside = (engine.library.with_name(engine.library.name.replace("llama", name)) for name in _GGML)
     return [_with_needed(path, engine, {}) for path in (engine.library, *beside) if path.is_file()]
+
+
+def _ggml_beside(engine: Engine) -> list[Path]:
+    """ggml's libraries in the folder, those first that others need.
+
+    Loaded before libllama, they are those that it gets: a build remembers the folder in which it was made, and a copy
+    of it would take what is there today. Of several libraries for the CPU ggml itself chooses one.
+    """
+    kind = re.compile(r"libggml(?:-([a-z0-9]+))?\.(?:so|dylib)")
+    paths = sorted(engine.folder.glob("libggml*"))
+    found = [(match[1], path) for path in paths if (match := kind.fullmatch(path.name)) is not None]
+    order = {"base": 0, None: 2}  # libggml itself is linked with the backends, and those with libggml-base
+    return [path for _, path in sorted(found, key=lambda it: order.get(it[0], 1))]
 
 
 def _with_needed(library: Path, engine: Engine, loaded: dict[Path, ctypes.CDLL]) -> ctypes.CDLL:
@@ -334,8 +350,12 @@ def _unloadable(library: Path, engine: Engine, error: OSError) -> EvaluationErro
     said = str(error).removeprefix(f"{library}: ")
     if other := _other_processor(library):
         said = f"it is for another processor, {other}"  # glibc says that there is no such file
-    known = (remedy for pattern, remedy in _REMEDIES if re.search(pattern, said))
-    return EvaluationError(f"can't be loaded: {said}", next(known, engine.rebuild), file=library)
+    return EvaluationError(f"can't be loaded: {said}", remedy_of(said) or engine.rebuild, file=library)
+
+
+def remedy_of(said: str) -> str:
+    """What to do where the system's loader says this of a library; "" where that isn't known."""
+    return next((remedy for pattern, remedy in _REMEDIES if re.search(pattern, said)), "")
 
 
 def _other_processor(library: Path) -> str:

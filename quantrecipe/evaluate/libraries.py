@@ -1,9 +1,11 @@
-"""Where llama.cpp's libraries are: named by the user, or those that llama-cpp-python brought. Nothing is loaded here.
+"""Where llama.cpp's libraries are: named by the user, or those that llama-cpp-python brought.
 
---engine PATH             a folder with libllama, or a program of llama.cpp that stands beside it
-QUANTRECIPE_ENGINE=PATH   the same, for every command
-LLAMA_CPP_LIB_PATH=PATH   what llama-cpp-python takes instead of its own libraries
-llama-cpp-python          its libraries; its Python code isn't used
+    --engine PATH             a folder with libllama, or a program of llama.cpp that stands beside it
+    QUANTRECIPE_ENGINE=PATH   the same, for every command
+    LLAMA_CPP_LIB_PATH=PATH   what llama-cpp-python takes instead of its own libraries
+    llama-cpp-python          its libraries; its Python code isn't used
+
+The first that is given counts, whether or not it works. Nothing is loaded here.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -41,7 +43,7 @@ class Way:
 
 
 WAYS = (
-    Way(what="the llama.cpp that you have", time="seconds", line=f"--engine FOLDER, or {ENVIRONMENT}=FOLDER"),
+    Way(what="the llama.cpp that you have", time="seconds", line="--engine FOLDER"),
     Way(
         what="a ready wheel",
         time="a minute",
@@ -52,11 +54,15 @@ WAYS = (
 """Quickest first; docs/engine.md has them in full."""
 
 _NAMES = ("libllama.so", "libllama.dylib", "llama.dll", "libllama.dll")
+_OURS = re.compile(r"(?:lib)?(?:llama|ggml)[.-](?:.*\.)?(?:so|dylib|dll)\b")
 _PROGRAMS = ("llama-cli", "llama-server", "llama-perplexity", "llama-quantize")
 
-_BESIDE = (".", "lib", "../lib", "bin", "build/bin", "lib64", "../lib64", "bin/Release", "build/bin/Release")
-"""Where libllama is, seen from a folder that a user names: the folder itself or its lib (an installation, a Python
-package), the lib beside a bin, the bin of an installation on Windows, of a source tree's build, and of that by MSVC."""
+_WITHIN = (".", "lib", "lib64", "bin", "build/bin", "bin/Release", "build/bin/Release")
+"""Where libllama is, seen from a folder that a user names: the folder itself, the lib of an installation or a Python
+package, the bin of an installation on Windows, of a source tree's build, and of that by MSVC."""
+_BESIDE_BIN = ("../lib", "../lib64")
+_UNPACKED = (".", "bin", "lib", "build/bin")
+"""The same, in the one folder that an archive made within the folder that is named: llama-b7000/."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,7 +96,7 @@ class Engine:
         """The same for the same libraries, wherever they are: by names and sizes of all that stand there."""
         digest = hashlib.blake2b(digest_size=6)
         for path in sorted(self.folder.glob("*")):
-            if re.match(r"(lib)?(llama|ggml)[.-]", path.name) and path.is_file():
+            if _OURS.match(path.name) and path.is_file():
                 digest.update(f"{path.name} {path.stat().st_size}\n".encode())
         return digest.hexdigest()
 
@@ -140,7 +146,7 @@ def _library_in(path: Path, source: str) -> Path:
     if not path.exists():
         what = f"{source} names it as llama.cpp's folder, and there is nothing of that name"
         raise EvaluationError(what, "name the folder that has libllama and libggml", file=path)
-    library = next(_libraries(path), None)
+    library = next(_libraries(path), None) or _unpacked(path)
     if library is None:
         raise EvaluationError(
             f"{source} names it as llama.cpp's, and there is no libllama {'in' if path.is_dir() else 'beside'} it",
@@ -157,17 +163,29 @@ def _libraries(path: Path) -> Iterator[Path]:
         yield path.absolute()
         return
     # A program may be a link into the folder where it was built or unpacked.
-    folders = [path] if path.is_dir() else [path.parent, path.resolve().parent]
-    for folder in folders:
-        for place in _BESIDE:
-            for name in _NAMES:
-                if (library := folder / place / name).is_file():
-                    yield Path(os.path.normpath(library.absolute()))
-    if path.is_dir():
-        # A release that was unpacked into a folder of its own: llama-b6000/, or llama-b6000/build/bin/.
+    for folder in [path] if path.is_dir() else [path.parent, path.resolve().parent]:
+        yield from _at(folder, _WITHIN + (_BESIDE_BIN if folder.name == "bin" else ()))
+
+
+def _at(folder: Path, places: Iterable[str]) -> Iterator[Path]:
+    for place in places:
         for name in _NAMES:
-            for pattern in (f"*/{name}", f"*/bin/{name}", f"*/lib/{name}", f"*/build/bin/{name}"):
-                yield from sorted(found.absolute() for found in path.glob(pattern) if found.is_file())
+            if (library := folder / place / name).is_file():
+                yield Path(os.path.normpath(library.absolute()))
+
+
+def _unpacked(folder: Path) -> Path | None:
+    """libllama of the release that was unpacked within a folder. EvaluationError where there are several."""
+    if not folder.is_dir():
+        return None
+    releases = [inner for inner in sorted(folder.iterdir()) if inner.is_dir()]
+    found = [library for inner in releases if (library := next(_at(inner, _UNPACKED), None)) is not None]
+    if len(found) > 1:
+        names = ", ".join(library.relative_to(folder.absolute()).parts[0] for library in found)
+        raise EvaluationError(
+            f"there is more than one llama.cpp in it: {names}", "name one of them", file=folder
+        )
+    return found[0] if found else None
 
 
 def _installed() -> Path | None:

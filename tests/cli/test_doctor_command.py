@@ -169,6 +169,18 @@ def test_a_numba_that_doesn_t_start(capsys: Output, monkeypatch: pytest.MonkeyPa
     assert "Numba needs NumPy 2.3 or less" in found["packages"][0]["what"]
 
 
+def test_without_numpy_the_rest_is_still_told(tmp_path: Path) -> None:
+    (tmp_path / "numpy.py").write_text("raise ImportError('no numpy here')", encoding="utf-8")
+    env = os.environ | {"PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-m", "quantrecipe", "doctor", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, check=False, encoding="utf-8")
+    assert (done.returncode, done.stderr) == (1, "")
+    findings = {finding["name"]: finding for finding in json.loads(done.stdout)["findings"]}
+    assert "no numpy here" in findings["packages"]["what"]
+    assert findings["plugins"]["what"] == "can't be looked at: no numpy here"
+    assert findings["quantrecipe"]["status"] == findings["plots"]["status"] == "ok"
+
+
 def test_numba_is_tried_in_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.undo()
     assert doctor_checks._numba_fails() == ""

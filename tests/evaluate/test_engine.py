@@ -26,6 +26,7 @@ from quantrecipe.evaluate import (
     score,
 )
 from quantrecipe.evaluate import facts as facts_module
+from quantrecipe.evaluate.bindings import remedy_of
 
 SOURCE = Path(__file__).parents[1] / "support/fake_llama.c"
 COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
@@ -44,27 +45,20 @@ def no_other_engine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def build(tmp_path: Path) -> Build:
-    """Compiles the library with the macros given: its folder."""
+    """Compiles the library with the macros given: its folder; or, under another name, the file."""
     if COMPILER is None or sys.platform == "win32":
         pytest.skip("there is no C compiler")
 
-    def compiled(folder: str = "engine", *, soname: str = "", **macros: int) -> Path:
+    def compiled(folder: str = "engine", *, name: str = "", **macros: int) -> Path:
         place = tmp_path / folder
         place.mkdir(parents=True)
-        defined = [f"-D{name}={value}" for name, value in ({"LAYOUT": 4} | macros).items()]
-        command = [
-            COMPILER,
-            "-shared",
-            "-fPIC",
-            *defined,
-            str(SOURCE),
-            "-o",
-            str(place / "libllama.so"),
-            "-lm",
-            *([f"-Wl,-soname,{soname}"] if soname else []),
-        ]
-        subprocess.run(command, check=True, capture_output=True)
-        return place
+        defined = [f"-D{macro}={value}" for macro, value in ({"LAYOUT": 4} | macros).items()]
+        made = place / (name or "libllama.so")
+        command = [str(COMPILER), "-shared", "-fPIC", *defined, str(SOURCE), "-o", str(made), "-lm"]
+        subprocess.run(
+            [*command, *([f"-Wl,-soname,{name}"] if name else [])], check=True, capture_output=True
+        )
+        return made if name else place
 
     return compiled
 
@@ -96,6 +90,19 @@ class TestFound:
     def test_in_a_release_that_was_unpacked(self, tmp_path: Path, place: str) -> None:
         there = library(tmp_path / place)
         assert find_engine(str(tmp_path)).library == there
+
+    def test_of_several_releases_one_is_to_be_named(self, tmp_path: Path) -> None:
+        for name in ("llama-b6000", "llama-b7000"):
+            library(tmp_path / name)
+        with pytest.raises(EvaluationError, match="in it: llama-b6000, llama-b7000; name one of them"):
+            find_engine(tmp_path)
+        assert find_engine(tmp_path / "llama-b7000").folder == tmp_path / "llama-b7000"
+
+    def test_not_beside_a_folder_that_is_no_bin(self, tmp_path: Path) -> None:
+        library(tmp_path / "lib")
+        (tmp_path / "empty").mkdir()
+        with pytest.raises(EvaluationError, match="there is no libllama in it"):
+            find_engine(tmp_path / "empty")
 
     def test_the_library_itself(self, tmp_path: Path) -> None:
         there = library(tmp_path, "libllama.so.0")
@@ -162,7 +169,7 @@ class TestMissing:
         with pytest.raises(EvaluationError, match=r"there is no llama\.cpp to run models with") as error:
             require_engine()
         said = str(error.value).splitlines()
-        assert said[1].endswith("(seconds): --engine FOLDER, or QUANTRECIPE_ENGINE=FOLDER")
+        assert said[1].endswith("(seconds): --engine FOLDER")
         assert "--extra-index-url https://abetlen.github.io/llama-cpp-python/whl/cpu" in said[2]
         assert said[3].endswith("(5 to 30 minutes): pip install 'quantrecipe[llama]'")
         assert len(said) == 4
@@ -239,29 +246,43 @@ class TestRefused:
         with pytest.raises(EvaluationError, match="finds no backend for the CPU"):
             require_engine(build(LAYOUT=4, DYNAMIC=3))
 
-    @pytest.mark.skipif(sys.platform != "linux", reason="a library that needs another is made for Linux")
+    @pytest.mark.skipif(sys.platform != "linux", reason="libraries are linked as on Linux")
     def test_a_library_that_needs_another(self, build: Build, tmp_path: Path) -> None:
         """It isn't found, as in a folder that was moved, unless it stands beside it."""
-        folder, place = build("other", soname="libggml.so.0"), tmp_path / "engine"
-        needed = folder / "libggml.so.0"
-        (folder / "libllama.so").rename(needed)
-        place.mkdir()
-        (tmp_path / "empty.c").write_text("int nothing;\n", encoding="ascii")
-        made = [
-            str(COMPILER),
-            "-shared",
-            "-fPIC",
-            str(tmp_path / "empty.c"),
-            "-o",
-            str(place / "libllama.so"),
-        ]
-        subprocess.run([*made, "-Wl,--no-as-needed", f"-L{folder}", "-l:libggml.so.0"], check=True)
+        needed = build("other", name="libggml.so.0")
+        place = self.linked(tmp_path / "engine", needed)
         with pytest.raises(
             EvaluationError, match=r"can't be loaded: libggml\.so\.0: .*; keep the folder whole"
         ):
             require_engine(place)
         needed.rename(place / needed.name)
         assert require_engine(place).folder == place
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="libraries are linked as on Linux")
+    def test_what_stands_beside_it_comes_before_what_it_remembers(self, build: Build, tmp_path: Path) -> None:
+        """A copy of a build, whose own folder has another version by now."""
+        newer = build("build", name="libggml.so.0")
+        place = self.linked(tmp_path / "copy", newer, f"-Wl,-rpath,{newer.parent}")
+        assert engine_facts(find_engine(place)).version == "ggml 0.0.7"
+        build("older", name="libggml.so.0", OLDER=1).rename(place / "libggml.so")
+        assert engine_facts(find_engine(place)).version == "ggml 0.0.6"
+
+    @staticmethod
+    def linked(place: Path, needed: Path, *options: str) -> Path:
+        """A folder with a libllama.so that has nothing in it and is linked with a library."""
+        place.mkdir()
+        (place / "empty.c").write_text("int nothing;\n", encoding="ascii")
+        command = [
+            str(COMPILER),
+            "-shared",
+            "-fPIC",
+            str(place / "empty.c"),
+            "-o",
+            str(place / "libllama.so"),
+        ]
+        command += ["-Wl,--no-as-needed", f"-L{needed.parent}", f"-l:{needed.name}", *options]
+        subprocess.run(command, check=True)
+        return place
 
     @pytest.mark.skipif(sys.platform != "linux", reason="libraries are ELF files")
     def test_a_library_for_another_processor(self, build: Build) -> None:
@@ -271,6 +292,32 @@ class TestRefused:
         (folder / "libllama.so").write_bytes(data)
         with pytest.raises(EvaluationError, match="it is for another processor, s390x; take a"):
             require_engine(folder)
+
+
+@pytest.mark.parametrize(
+    ("said", "remedy"),
+    [
+        ("libgomp.so.1: cannot open shared object file: No such file or directory", "libgomp1 on Debian"),
+        ("libcudart.so.12: cannot open shared object file: No such file or directory", "CUDA runtime"),
+        (
+            "/lib/libc.so.6: version `GLIBC_2.38' not found (required by /x/libggml-base.so.0)",
+            "for a newer system",
+        ),
+        ("Error loading shared library libgomp.so.1: No such file (needed by /x/libggml-cpu.so)", "libgomp1"),
+        ("dlopen(/x/libllama.dylib, 6): Library not loaded: @rpath/libggml.0.dylib", "keep the folder whole"),
+        ("libggml.so.0: cannot open shared object file: No such file or directory", "keep the folder whole"),
+        (
+            "(mach-o file, but is an incompatible architecture (have 'x86_64', need 'arm64'))",
+            "for this system",
+        ),
+        ("[WinError 193] %1 is not a valid Win32 application", "for this system"),
+        ("something else", ""),
+    ],
+)
+def test_what_to_do_about_what_the_loader_says(said: str, remedy: str) -> None:
+    found = remedy_of(said)
+    assert remedy in found
+    assert bool(remedy) == bool(found)
 
 
 class TestRun:
@@ -295,8 +342,6 @@ class TestRun:
     @staticmethod
     def log_p(seed: int, chunks: np.ndarray) -> np.ndarray:
         """float64 (positions, 64): of the scored second half of each chunk."""
-        chunks = chunks.copy()
-        chunks[:, 0] = 1
         position = np.arange(32, 63)
         last = chunks[:, position].reshape(-1, 1)
         token = np.arange(64)

@@ -1,5 +1,6 @@
 /* A library with the interface of libllama, for tests of what calls it: a model of 64 tokens whose next token depends on
-   the last one. LAYOUT says which llama.cpp's structs it has; LACKS and others leave out or break what tests ask for.
+   the last one, its position, and whether the sequence begins with token 1. LAYOUT says which llama.cpp's structs it
+   has; LACKS and others leave out or break what tests ask for.
 
    The structs are written after llama.h of the versions named below; only what comes before the last field that is used
    has to be right, and the length. */
@@ -87,12 +88,12 @@ void llama_log_set(log_callback set, void * data) {
 
 void llama_backend_init(void) {}
 
-const char * llama_print_system_info(void) {
-    return "FAKE = 1";
-}
-
 const char * ggml_version(void) {
+#ifdef OLDER
+    return "0.0.6";
+#else
     return "0.0.7";
+#endif
 }
 
 const char * ggml_commit(void) {
@@ -274,10 +275,14 @@ int32_t llama_decode(struct context * context, struct llama_batch batch) {
     free(context->logits);
     context->logits = malloc(sizeof(float) * VOCABULARY * batch.n_tokens);
     float * row = context->logits;
+    int first = 0; /* token of the sequence */
     for (int i = 0; i < batch.n_tokens; ++i) {
+        if (batch.pos[i] == 0) {
+            first = batch.token[i];
+        }
         if (batch.logits[i]) {
             for (int token = 0; token < VOCABULARY; ++token) {
-                row[token] = sinf(batch.token[i] * 3.7f + token * 1.3f + batch.pos[i] * 0.1f) * 4
+                row[token] = sinf(batch.token[i] * 3.7f + token * 1.3f + batch.pos[i] * 0.1f) * (first == 1 ? 4 : 3)
                     + context->model->seed * 1e-2f * (token % 5);
             }
             row += VOCABULARY;

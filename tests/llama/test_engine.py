@@ -1,0 +1,82 @@
+"""The real libraries through our bindings: the same figures wherever they are, and what they say of themselves."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from quantrecipe.evaluate import engine_facts, find_engine, make_reference, read_text, score
+from quantrecipe.evaluate.bindings import Llama
+from quantrecipe.model.open import open_model
+from quantrecipe.output.apply import apply_plan
+from quantrecipe.plan.make import make_plan
+from quantrecipe.recipe.load import load_recipe
+from quantrecipe.registry import load_registry
+
+pytestmark = pytest.mark.llama
+
+ROOT = Path(__file__).parents[2]
+TEXT = ROOT / "tests/data/texts/code.val.txt"
+
+
+@pytest.fixture(scope="module")
+def package() -> Path:
+    """llama-cpp-python's libraries."""
+    spec = find_spec("llama_cpp")
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    return Path(spec.submodule_search_locations[0]) / "lib"
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("engine")
+    registry = load_registry(plugins=False)
+    model = open_model(ROOT / "examples/tiny-code", registry=registry)
+    for name in ("BF16", "Q4_0"):
+        plan = make_plan(load_recipe(f"llama.cpp/{name}", registry=registry), model, registry=registry)
+        apply_plan(plan, folder / f"{name}.gguf", registry=registry)
+    return folder
+
+
+def test_a_copy_of_the_folder_gives_the_same_bits(models: Path, package: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(package, copy, symlinks=True)
+    figures = []
+    for engine in (package, copy):
+        reference = make_reference(
+            models / "BF16.gguf",
+            read_text(TEXT),
+            tmp_path / f"{engine.name}.reference",
+            chunks=4,
+            engine=engine,
+        )
+        figures.append(score(models / "Q4_0.gguf", reference, engine=engine).stacked())
+    assert np.array_equal(*figures)
+    assert find_engine(copy).digest == find_engine(package).digest
+
+
+def test_what_it_says_of_itself(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("QUANTRECIPE_ENGINE", raising=False)
+    said = engine_facts(find_engine())
+    assert said.engine.folder == package
+    assert said.label.startswith("llama-cpp-python ")
+    assert re.search(r"ggml \d+\.\d+\.\d+", said.version)
+    assert any(device.is_cpu and device.name == "CPU" and device.total > 1 << 20 for device in said.devices)
+
+
+def test_offsets_are_those_of_llama_cpp_python_s_own_structs(package: Path) -> None:
+    """Its bindings are written for the libraries that it brings."""
+    import llama_cpp
+
+    llama = Llama(find_engine(package))
+    assert llama.gpu_layers == llama_cpp.llama_model_params.n_gpu_layers.offset
+    for name, offset in llama.context.items():
+        assert offset == getattr(llama_cpp.llama_context_params, name).offset
+    assert ctypes.sizeof(llama_cpp.llama_context_params) < 512

@@ -170,7 +170,7 @@ def _text(ctx: Context, reports: list[Report]) -> None:
     from quantrecipe.cli.check_text import print_findings, recipe_line, summary
 
     for report in reports:
-        print_findings(ctx.err, report)
+        print_findings(ctx.err, report, reports)
         if report.ok:
             ctx.console.print(recipe_line(report))
     if len(reports) > 1:

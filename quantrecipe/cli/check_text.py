@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -20,10 +21,49 @@ __all__ = ["print_findings", "recipe_line", "summary"]
 _STYLES = {"error": "bold red", "warning": "bold yellow", "advice": "bold cyan"}
 
 
-def print_findings(console: Console, report: Report) -> None:
-    """Every finding, with its code behind it."""
+def print_findings(console: Console, report: Report, reports: Sequence[Report] = ()) -> None:
+    """Every finding, with its code behind it.
+
+    `reports` are all that are printed, in order: what is said of several recipes is said once, of the first, with the
+    places in the others.
+    """
+    places = _places(reports)
     for finding in report.findings:
-        console.print(_paragraph(finding), soft_wrap=not console.is_terminal)
+        where = places.get(_kind(finding), {})
+        if report.ref not in where:
+            where = {}
+        if len(where) > 1 and next(iter(where)) != report.ref:
+            continue
+        text = _paragraph(finding)
+        others = list(dict.fromkeys(place for ref, place in where.items() if ref != report.ref))
+        others = [place for place in others if place != _place(finding)]
+        if others:
+            text.append(f" (also {printable(', '.join(others))})")
+        elif len(where) > 1:  # in a recipe that all of them extend
+            text.append(f" ({len(where)} recipes)")
+        console.print(text, soft_wrap=not console.is_terminal)
+
+
+def _places(reports: Sequence[Report]) -> dict[tuple[str, ...], dict[str, str]]:
+    """By what a finding says, the recipes of which it is said, each with the place; not what is said of one several
+    times, which is about its rules.
+    """
+    found: dict[tuple[str, ...], dict[str, str]] = {}
+    for report in reports:
+        counts = Counter(map(_kind, report.findings))
+        for finding in report.findings:
+            if counts[_kind(finding)] == 1:
+                found.setdefault(_kind(finding), {})[report.ref] = _place(finding)
+    return found
+
+
+def _kind(finding: Finding) -> tuple[str, ...]:
+    return finding.code, finding.severity, finding.problem.what, finding.problem.remedy
+
+
+def _place(finding: Finding) -> str:
+    problem = finding.problem
+    return f"{problem.file}:{problem.line}" if problem.line else str(problem.file)
 
 
 def recipe_line(report: Report) -> Text:

@@ -45,6 +45,10 @@ SECTIONS = {
         "import": "Make a recipe of a quantized model, or of a command line.",
         "export": "Say what a recipe does in another program's language.",
     },
+    "Documentation": {
+        "help": "Show a page of the documentation, or list the pages.",
+        "schema": "Print the recipes' schema, for completion in editors.",
+    },
     "Formats and plugins": {
         "formats": "List the formats that recipes can use.",
         "plugins": "List the plugins that are installed, and what became of them.",

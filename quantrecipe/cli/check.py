@@ -80,7 +80,7 @@ def command(
     format_: Format,
     as_json: bool,
 ) -> None:
-    """Check recipes: every problem of every file at once, each with a code (docs/check.md).
+    """Check recipes: every problem of every file at once, each with a code (quantrecipe help check).
 
     RECIPE is a path, a name as in extends (llama.cpp/Q4_K_M), a glob of such names ('llama.cpp/Q4_*'), or a folder: all
     recipes in it. Errors are wrong on any reading, warnings are probably not what was meant, advice is a matter of

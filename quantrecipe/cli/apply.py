@@ -14,6 +14,7 @@ import click
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.help import SETTINGS, examples
 from quantrecipe.cli.locked import locked_option, require_locked
+from quantrecipe.cli.names import MODEL, RECIPE
 from quantrecipe.cli.planning import PlanOptions, build_plans, plan_options
 from quantrecipe.errors import OutputError
 
@@ -40,8 +41,8 @@ _UNUSUAL = re.compile(r"[^\w.+-]+")
         "quantrecipe apply recipes/mine.yaml model-BF16.gguf --reuse mine-v1.gguf -o mine-v2.gguf",
     ),
 )
-@click.argument("recipes", nargs=-1, required=True, metavar="RECIPE...")
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("recipes", nargs=-1, required=True, metavar="RECIPE...", type=RECIPE)
+@click.argument("model", type=MODEL)
 @click.option(
     "-o",
     "--output",

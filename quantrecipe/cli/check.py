@@ -13,6 +13,7 @@ import click
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import print_note
 from quantrecipe.cli.help import SETTINGS, examples
+from quantrecipe.cli.names import RECIPE
 from quantrecipe.cli.settings import expand_names, print_notes, settings_of_each, settings_option
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ Format = Literal["text", "json", "sarif", "github"]
         "quantrecipe check recipes --format sarif > check.sarif",
     ),
 )
-@click.argument("recipes", nargs=-1, required=True, metavar="RECIPE...")
+@click.argument("recipes", nargs=-1, required=True, metavar="RECIPE...", type=RECIPE)
 @click.option(
     "--model",
     "models",

@@ -64,7 +64,7 @@ def _list(console: Console, pages: Mapping[str, Path]) -> None:
     for name, path in pages.items():
         console.print(f"{name:{widest}}  {title_of(path)}", soft_wrap=not console.is_terminal)
     console.print()
-    console.print("quantrecipe help TOPIC shows a page, quantrecipe help COMMAND a command's options")
+    console.print("`quantrecipe help TOPIC` shows a page, `help COMMAND` a command's options.")
 
 
 def _commands(root: click.Context) -> list[str]:
@@ -85,7 +85,7 @@ def _unknown(topic: str, known: list[str]) -> str:
     from difflib import get_close_matches
 
     close = get_close_matches(topic.lower(), dict.fromkeys(known), n=3)
-    hint = f"Did you mean {' or '.join(close)}?" if close else "quantrecipe help lists them."
+    hint = f"Did you mean {' or '.join(close)}?" if close else "`quantrecipe help` lists them."
     return f"There is no page and no command {topic!r}. {hint}"
 
 

@@ -11,6 +11,7 @@ import click
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.help import SETTINGS, examples
 from quantrecipe.cli.locked import locked_option, require_locked
+from quantrecipe.cli.names import MODEL, RECIPE
 from quantrecipe.cli.planning import PlanOptions, build_plans, plan_options
 
 __all__ = ["command"]
@@ -25,8 +26,8 @@ __all__ = ["command"]
         "quantrecipe plan recipes/code-model.yaml model.safetensors --json | jq .nbytes",
     ),
 )
-@click.argument("recipe")
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("recipe", type=RECIPE)
+@click.argument("model", type=MODEL)
 @plan_options
 @locked_option
 @click.option("--all", "every_tensor", is_flag=True, help="A line for each tensor.")

@@ -16,6 +16,7 @@ _INDEX = "README"
 _NUMBERED = re.compile(r"(/[0-9]{4})-.*")
 """A decision, which goes by its number."""
 _HEADING = re.compile(r"^(#{1,6}) (.+)$")
+_CODE = re.compile(r"(^```.*?^```$|^(?: {4}[^\n]*\n)+)", re.MULTILINE | re.DOTALL)
 _COMMENT = re.compile(r"<!--.*?-->\n*", re.DOTALL)
 _PICTURE = re.compile(r"!\[([^\]]*)\]\([^)]*\)")
 _LINK = re.compile(r"\[([^\]]+)\]\(([^)\s]+)\)")
@@ -42,7 +43,7 @@ def title_of(path: Path) -> str:
 def page_text(path: Path) -> str:
     """The page as Markdown, with links to other pages as the topics that they are, and without pictures."""
     text = _COMMENT.sub("", path.read_text(encoding="utf-8"))
-    parts = re.split(r"(^```.*?^```$|^(?: {4}.*\n)+)", text, flags=re.MULTILINE | re.DOTALL)
+    parts = _CODE.split(text)
     names = {file.resolve(): name for name, file in topics().items()}
     for number in range(0, len(parts), 2):  # code stays as it is
         plain = _PICTURE.sub(lambda it: f"(picture: {it[1]})" if it[1] else "", parts[number])

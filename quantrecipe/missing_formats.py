@@ -12,7 +12,7 @@ from typing import Any
 from quantrecipe.errors import Problem
 from quantrecipe.plugin_loader import PluginInfo
 
-__all__ = ["explain_missing_format", "package_of"]
+__all__ = ["explain_missing_format", "how_to_install", "package_of"]
 
 _TABLE = Path(__file__).with_name("known_formats.toml")
 
@@ -80,6 +80,21 @@ def explain_missing_format(
     return Problem(what=f"there is no format {name!r}", remedy=f"use one of {_join(available)}")
 
 
+def how_to_install(requirement: str, options: str = "") -> str:
+    """The line for pip: of quantrecipe and the plugins in its repository, from there, since no index has them yet.
+
+    requirement: as in PEP 508, quoted for a shell where it needs to be; `options` of pip, with a space behind
+    """
+    package = re.split(r"[^A-Za-z0-9._-]", requirement.strip("'\""), maxsplit=1)[0]
+    if _normal(package) == "quantrecipe":
+        return "pip install --upgrade . in a clone of quantrecipe that is up to date"
+    if _normal(package) in _known()["packages"]:
+        return (
+            f"pip install {options}./plugins/{_normal(package)} in a clone of quantrecipe: it isn't on PyPI"
+        )
+    return f"pip install {options}{requirement}"
+
+
 def package_of(name: str) -> str | None:
     """The package that brings a format, as far as this version knows."""
     return next((it for it, names in _known()["packages"].items() if _same_but_case(name, names)), None)
@@ -105,14 +120,14 @@ def _from_package(
     if failed := [plugin for plugin in installed if plugin.status == "failed"]:
         return Problem(
             what=f"{missing} {failed[0].version}, which failed to load: {failed[0].cause}",
-            remedy=f"mend or reinstall it: pip install --force-reinstall {package}",
+            remedy=f"mend or reinstall it: {how_to_install(package, '--force-reinstall ')}",
         )
     if installed:
         return Problem(
             what=f"{missing}, but not with the installed version {installed[0].version}",
-            remedy=f"pip install --upgrade {package}",
+            remedy=how_to_install(package, "--upgrade "),
         )
-    return Problem(what=f"{missing} (not installed)", remedy=f"pip install {package}")
+    return Problem(what=f"{missing} (not installed)", remedy=how_to_install(package))
 
 
 def _known() -> dict[str, Any]:

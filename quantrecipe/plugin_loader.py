@@ -173,7 +173,10 @@ def _check_version(module: ModuleType) -> tuple[str, ...]:
         )
     written = f"it is written for version {wanted} of the plugin interface"
     if wanted > newest:
-        raise PluginError(f"{written}; this quantrecipe has {newest}", "pip install --upgrade quantrecipe")
+        raise PluginError(
+            f"{written}; this quantrecipe has {newest}",
+            "use a newer quantrecipe: pip install --upgrade . in a clone that is up to date",
+        )
     if wanted < oldest:
         raise PluginError(
             f"{written}; this quantrecipe has {newest}, and {oldest} at least",

@@ -14,7 +14,7 @@ from types import MappingProxyType
 import quantrecipe
 from quantrecipe.api import Analysis, FormatSpec, QuantFormat
 from quantrecipe.errors import PluginError, Problem
-from quantrecipe.missing_formats import explain_missing_format
+from quantrecipe.missing_formats import explain_missing_format, how_to_install
 from quantrecipe.plugin_loader import (
     LoadedPlugin,
     PluginInfo,
@@ -75,6 +75,10 @@ class Registry:
         return explain_missing_format(
             name, codecs, self.plugins, plugins_on=self.plugins_on, recipes=tuple(dict.fromkeys(recipes))
         )
+
+    def how_to_install(self, requirement: str, options: str = "") -> str:
+        """The line for pip that brings a package (see `missing_formats`)."""
+        return how_to_install(requirement, options)
 
     def provider(self, format_name: str) -> PluginInfo:
         """The plugin that a format comes from."""

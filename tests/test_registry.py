@@ -317,7 +317,7 @@ class TestMissingFormat:
     def test_plugin_that_is_not_installed(self) -> None:
         assert explain("IQ4_KS") == (
             "format 'IQ4_KS' is not available; it comes with quantrecipe-ik (not installed); "
-            "pip install quantrecipe-ik"
+            "pip install ./plugins/quantrecipe-ik in a clone of quantrecipe: it isn't on PyPI"
         )
 
     def test_plugin_that_failed(self) -> None:
@@ -325,7 +325,9 @@ class TestMissingFormat:
         assert "it comes with quantrecipe-ik 0.2, which failed to load: ImportError: no module x" in said
 
     def test_plugin_that_is_too_old(self) -> None:
-        assert "pip install --upgrade quantrecipe-ik" in explain("IQ4_KS", plugin("quantrecipe-ik"))
+        assert "pip install --upgrade ./plugins/quantrecipe-ik in a clone" in explain(
+            "IQ4_KS", plugin("quantrecipe-ik")
+        )
 
     def test_plugins_switched_off(self) -> None:
         assert "leave out --no-plugins" in explain("IQ4_KS", plugins_on=False)

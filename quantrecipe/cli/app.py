@@ -45,6 +45,10 @@ SECTIONS = {
         "import": "Make a recipe of a quantized model, or of a command line.",
         "export": "Say what a recipe does in another program's language.",
     },
+    "Documentation": {
+        "help": "Show a page of the documentation, or list the pages.",
+        "schema": "Print the recipes' schema, for completion in editors.",
+    },
     "Formats and plugins": {
         "formats": "List the formats that recipes can use.",
         "plugins": "List the plugins that are installed, and what became of them.",
@@ -63,14 +67,15 @@ class App(LazyGroup):
     """The command, which reports the errors of all its subcommands, and command lines in another program's order."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        refuse_llama_quantize(args, COMMANDS)
+        if not ctx.resilient_parsing:  # a shell that completes a line has half of it
+            refuse_llama_quantize(args, COMMANDS)
         return super().parse_args(ctx, args)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name, command, rest = super().resolve_command(ctx, args)
-        if name is not None and command is not None:
+        if name is not None and command is not None and not ctx.resilient_parsing:
             refuse_model_first(name, command, rest)
         return name, command, rest
 

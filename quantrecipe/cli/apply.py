@@ -15,6 +15,7 @@ from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.help import SETTINGS, examples
 from quantrecipe.cli.locked import locked_option, require_locked
+from quantrecipe.cli.names import MODEL, RECIPE
 from quantrecipe.cli.planning import PlanOptions, build_plans, plain_plan, plan_options, print_told
 from quantrecipe.errors import OutputError
 
@@ -41,8 +42,8 @@ _UNUSUAL = re.compile(r"[^\w.+-]+")
         "quantrecipe apply recipes/mine.yaml model-BF16.gguf --reuse mine-v1.gguf -o mine-v2.gguf",
     ),
 )
-@click.argument("recipes", nargs=-1, required=True, metavar="RECIPE...")
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("recipes", nargs=-1, required=True, metavar="RECIPE...", type=RECIPE)
+@click.argument("model", type=MODEL)
 @click.option(
     "-o",
     "--output",
@@ -100,7 +101,12 @@ def command(
     'llama.cpp/Q4_*'. MODEL is a Hugging Face folder, a .safetensors file in one, or a GGUF. Files appear under their
     names when they are whole; existing ones are kept unless --force says otherwise.
     """
-    from quantrecipe.cli.plan_table import render_plan, render_summary, render_warnings
+    from quantrecipe.cli.plan_table import (
+        render_plan,
+        render_shared_warnings,
+        render_summary,
+        render_warnings,
+    )
     from quantrecipe.cli.progress import ProgressBar
     from quantrecipe.output.apply import apply_plans, output_paths
 
@@ -122,13 +128,14 @@ def command(
             click.echo(json.dumps(documents if len(documents) > 1 else documents[0], indent=2))
             return
         for plan, path in zip(plans, paths, strict=True):
-            ctx.console.print(render_plan(plan))
+            ctx.console.print(render_plan(plan, warnings=len(plans) == 1))
             print_told(ctx, plan, wanted)
             ctx.console.print(printable(f"would write {_names(output_paths(path, len(plan.files)))}"))
+        if len(plans) > 1 and any(plan.warnings for plan in plans):
+            ctx.console.print(render_shared_warnings(plans))
         return
-    for plan in plans:
-        if plan.warnings:
-            ctx.err.print(render_warnings(plan))
+    if any(plan.warnings for plan in plans):
+        ctx.err.print(render_warnings(plans[0]) if len(plans) == 1 else render_shared_warnings(plans))
     if out_dir is not None:
         _make_folder(out_dir)
     with ProgressBar(ctx.err) as progress:

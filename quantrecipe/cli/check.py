@@ -13,6 +13,7 @@ import click
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import print_note
 from quantrecipe.cli.help import SETTINGS, examples
+from quantrecipe.cli.names import RECIPE
 from quantrecipe.cli.settings import expand_names, print_notes, settings_of_each, settings_option
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ Format = Literal["text", "json", "sarif", "github"]
         "quantrecipe check recipes --format sarif > check.sarif",
     ),
 )
-@click.argument("recipes", nargs=-1, required=True, metavar="RECIPE...")
+@click.argument("recipes", nargs=-1, required=True, metavar="RECIPE...", type=RECIPE)
 @click.option(
     "--model",
     "models",
@@ -80,7 +81,7 @@ def command(
     format_: Format,
     as_json: bool,
 ) -> None:
-    """Check recipes: every problem of every file at once, each with a code (docs/check.md).
+    """Check recipes: every problem of every file at once, each with a code (quantrecipe help check).
 
     RECIPE is a path, a name as in extends (llama.cpp/Q4_K_M), a glob of such names ('llama.cpp/Q4_*'), or a folder: all
     recipes in it. Errors are wrong on any reading, warnings are probably not what was meant, advice is a matter of
@@ -170,7 +171,7 @@ def _text(ctx: Context, reports: list[Report]) -> None:
     from quantrecipe.cli.check_text import print_findings, recipe_line, summary
 
     for report in reports:
-        print_findings(ctx.err, report)
+        print_findings(ctx.err, report, reports)
         if report.ok:
             ctx.console.print(recipe_line(report))
     if len(reports) > 1:

@@ -183,7 +183,7 @@ def _show(ctx: Context, examined: list[Examined], base: str, format_: str) -> No
         return
     for item in examined:
         if item.report is not None:
-            print_findings(ctx.err, item.report)
+            print_findings(ctx.err, item.report, reports)
         for line in _lines(item, base):
             ctx.say(line, indent=4)
     ctx.console.print(summary(reports) if examined else "no recipe changes")

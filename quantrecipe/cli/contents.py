@@ -1,10 +1,15 @@
-"""Contents: what is in a GGUF or in safetensors, as it is; models and all else that comes in these containers."""
+"""Contents: what is in a GGUF or in safetensors, as it is; models and all else that comes in these containers.
+
+Recipes name the GGUF's tensors. Of a Hugging Face folder, both names are known: the one that the GGUF will have, and
+the stored one; a shape file has the GGUF's alone.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from math import isfinite, prod
 from pathlib import Path
@@ -16,10 +21,23 @@ from quantrecipe.gguf.file_types import file_type_name
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.model.checkpoint import open_checkpoint
 from quantrecipe.model.gguf_file import is_gguf, read_gguf_shards, tensor_extent, type_name
-from quantrecipe.model.model import Extent
+from quantrecipe.model.model import Extent, Model
 from quantrecipe.plan.group import layer_ranges
+from quantrecipe.recipe.braces import braced
+from quantrecipe.tensor import split_name
 
-__all__ = ["RECIPE_KEY", "Contents", "Line", "read_contents", "value_note", "value_type"]
+__all__ = [
+    "RECIPE_KEY",
+    "Contents",
+    "Line",
+    "Role",
+    "contents_of_shapes",
+    "read_contents",
+    "roles_in",
+    "value_note",
+    "value_type",
+    "with_gguf_names",
+]
 
 RECIPE_KEY = "quantrecipe.recipe"
 _NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
@@ -30,6 +48,8 @@ class Line:
     """A tensor, or several that differ in the numbers in their names alone.
 
     name:    with `*` for the numbers, where the line stands for several tensors
+    stored:  what the file calls it, where that is another name; `*` for the numbers of experts that are stacked
+    extent:  None where it lies in no file by itself
     layers:  the numbers, as ranges; "" for one tensor
     at_most: True where the type isn't known, so that `nbytes` may hold some padding
     """
@@ -38,7 +58,8 @@ class Line:
     shape: tuple[int, ...]
     type: str
     nbytes: int
-    extent: Extent
+    extent: Extent | None = None
+    stored: str = ""
     at_most: bool = False
     layers: str = ""
     count: int = 1
@@ -47,6 +68,16 @@ class Line:
     def weights(self) -> int:
         """Number of weights of all its tensors."""
         return prod(self.shape) * self.count
+
+    @property
+    def role(self) -> str:
+        """The name without block and `.weight`, as recipes say it: "attn_v"."""
+        return split_name(self.name)[1]
+
+    def is_called(self, glob: str) -> bool:
+        """True if one of its names matches: as it is shown, stored, or said in a recipe."""
+        names = (self.name, self.name.removesuffix(".weight"), self.role, self.stored)
+        return any(fnmatchcase(name, glob) for name in names)
 
     @property
     def bits_per_weight(self) -> float:
@@ -60,7 +91,10 @@ class Contents:
 
     container: "GGUF version 3", "safetensors"
     metadata:  texts of a safetensors file are strings
+    tensors:   as they are stored
     files:     with their sizes
+    converted: the tensors under the GGUF's names, with the stored ones beside them, where these differ
+    names:     the GGUF's names of each stored tensor, where they differ; several of one that is taken apart
     """
 
     path: Path
@@ -68,6 +102,13 @@ class Contents:
     metadata: Mapping[str, GGUFValue]
     tensors: tuple[Line, ...]
     files: Mapping[Path, int]
+    converted: tuple[Line, ...] = ()
+    names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def shown(self) -> tuple[Line, ...]:
+        """The tensors under the names that recipes use, as far as these are known."""
+        return self.converted or self.tensors
 
     @property
     def recipe(self) -> str | None:
@@ -82,17 +123,21 @@ class Contents:
     def matching(self, glob: str) -> Contents:
         """Only the tensors and keys whose names match. ModelError where none does."""
         metadata = {key: value for key, value in self.metadata.items() if fnmatchcase(key, glob)}
-        tensors = tuple(line for line in self.tensors if fnmatchcase(line.name, glob))
+        converted = tuple(line for line in self.converted if line.is_called(glob))
+        kept = {line.name for line in converted}
+        tensors = tuple(
+            line for line in self.tensors if line.is_called(glob) or kept & {*self.names.get(line.name, ())}
+        )
         if not metadata and not tensors:
             what = f"has no tensor and no metadata key that matches {glob!r}"
             raise ModelError(what, "`*` stands for any text: --filter '*attn_v*'", file=self.path)
-        return replace(self, metadata=metadata, tensors=tensors)
+        return replace(self, metadata=metadata, tensors=tensors, converted=converted)
 
     def grouped(self) -> tuple[Line, ...]:
         """One line for tensors of the same shape and type that differ in their numbers alone."""
         groups: dict[tuple[object, ...], list[Line]] = {}
         order: dict[str, int] = {}
-        for line in self.tensors:
+        for line in self.shown:
             pattern = _NUMBER.sub("*", line.name)
             order.setdefault(pattern, len(order))
             groups.setdefault((pattern, line.shape, line.type, line.at_most), []).append(line)
@@ -112,18 +157,63 @@ class Contents:
             "tensors": [
                 {
                     "name": line.name,
+                    "recipe_name": self._recipe_name(line),
                     "shape": list(line.shape),
                     "type": line.type,
                     "nbytes": line.nbytes,
                     "nbytes_exact": not line.at_most,
                     "bits_per_weight": round(line.bits_per_weight, 4),
-                    "file": line.extent.path.name,
-                    "offset": line.extent.offset,
+                    "file": None if line.extent is None else line.extent.path.name,
+                    "offset": None if line.extent is None else line.extent.offset,
                 }
                 for line in self.tensors
             ],
             "recipe": self.recipe,
         }
+
+    def _recipe_name(self, line: Line) -> str | None:
+        """What a recipe calls a stored tensor, a pattern where that becomes several; None where it isn't known."""
+        if self.converted and line.name not in self.names:
+            return None
+        names = self.names.get(line.name, (line.name,))
+        return (
+            names[0].removesuffix(".weight")
+            if len(names) == 1
+            else ", ".join(braced([name.removesuffix(".weight") for name in names]))
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Role:
+    """The tensors of one role and shape.
+
+    types: of all of them, in order
+    """
+
+    role: str
+    shape: tuple[int, ...]
+    types: tuple[str, ...]
+    count: int
+    weights: int
+    nbytes: int
+
+
+def roles_in(lines: Iterable[Line]) -> list[Role]:
+    """What roles there are, in the order in which they come."""
+    groups: dict[tuple[str, tuple[int, ...]], list[Line]] = {}
+    for line in lines:
+        groups.setdefault((_NUMBER.sub("*", line.role), line.shape), []).append(line)
+    return [
+        Role(
+            role=role,
+            shape=shape,
+            types=tuple(dict.fromkeys(line.type for line in members)),
+            count=len(members),
+            weights=sum(line.weights for line in members),
+            nbytes=sum(line.nbytes for line in members),
+        )
+        for (role, shape), members in groups.items()
+    ]
 
 
 def read_contents(path: Path, load_specs: Callable[[], Mapping[int, FormatSpec]]) -> Contents:
@@ -147,6 +237,63 @@ def read_contents(path: Path, load_specs: Callable[[], Mapping[int, FormatSpec]]
         tensors=tensors,
         files={file: file.stat().st_size for file in checkpoint.files},
     )
+
+
+def contents_of_shapes(model: Model, specs: Mapping[int, FormatSpec]) -> Contents:
+    """What a shape file describes; sizes as if its types were stored."""
+    by_name = {spec.name: spec for spec in specs.values()}
+    return Contents(
+        path=model.path,
+        container="shapes",
+        metadata=model.metadata,
+        tensors=tuple(
+            Line(
+                name=tensor.name,
+                shape=tensor.shape,
+                type=tensor.dtype,
+                nbytes=by_name[tensor.dtype].tensor_bytes(tensor.shape) if tensor.dtype in by_name else 0,
+            )
+            for tensor in model.tensors
+        ),
+        files={path: path.stat().st_size for path in model.files if path.is_file()},
+    )
+
+
+def with_gguf_names(contents: Contents, model: Model) -> Contents:
+    """The contents of a Hugging Face folder, with the names that its tensors have in a GGUF."""
+    stored = {(line.extent.path, line.extent.offset): line for line in contents.tensors if line.extent}
+    starts: dict[Path, list[int]] = {}
+    for path, offset in sorted(stored):
+        starts.setdefault(path, []).append(offset)
+    names: dict[str, tuple[str, ...]] = {}
+    converted = []
+    for tensor in model.tensors:
+        source = model.sources[tensor.name]
+        lines: dict[str, Line] = {}
+        for extent in source.extents:  # of one that is taken apart, an extent begins inside
+            offsets = starts[extent.path]
+            line = stored[extent.path, offsets[bisect_right(offsets, extent.offset) - 1]]
+            lines[line.name] = line
+        names |= {name: (*names.get(name, ()), tensor.name) for name in lines}
+        nbytes = sum(extent.nbytes for extent in source.extents)
+        converted.append(
+            Line(
+                name=tensor.name,
+                shape=tensor.shape,
+                type=next((line.type for line in lines.values()), tensor.dtype),
+                nbytes=nbytes or len(source.inline or b""),
+                stored=_in_common(list(lines)),
+            )
+        )
+    return replace(contents, converted=tuple(converted), names=names)
+
+
+def _in_common(names: Sequence[str]) -> str:
+    """The names as one, with `*` for the parts in which they differ: those of experts."""
+    parts = [name.split(".") for name in names]
+    if len({len(it) for it in parts}) > 1:
+        return f"{names[0]}, …"
+    return ".".join(same[0] if len(set(same)) == 1 else "*" for same in zip(*parts, strict=True))
 
 
 def value_type(value: GGUFValue) -> str:
@@ -196,6 +343,7 @@ def _merge(lines: list[Line]) -> Line:
     return replace(
         first,
         name=_NUMBER.sub("*", first.name),
+        stored=_NUMBER.sub("*", first.stored),
         nbytes=sum(line.nbytes for line in lines),
         layers=layer_ranges(int(_NUMBER.findall(line.name)[0]) for line in lines),
         count=len(lines),

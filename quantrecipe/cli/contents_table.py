@@ -3,35 +3,47 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from quantrecipe.cli.contents import Contents, Line, value_note, value_type
+from quantrecipe.cli.contents import Contents, Line, roles_in, value_note, value_type
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.tables import Cell, Kind, Paragraph, Table
 from quantrecipe.cli.units import bytes_text, count_text
 from quantrecipe.gguf.values import GGUFValue, ValueType
 
-__all__ = ["render_metadata", "render_provenance", "render_tensors", "render_title", "render_types"]
+__all__ = [
+    "render_metadata",
+    "render_provenance",
+    "render_roles",
+    "render_tensors",
+    "render_title",
+    "render_types",
+]
 
 _LONGEST_TEXT = 160
 _ITEMS = 8
+_TO_THE_LAYER = re.compile(r"(?:\w+\.)*layers\.(?:[0-9]+|\*)\.")
 
 
 def render_title(contents: Contents) -> RenderableType:
     """The file's name, and what it holds, in a few words."""
     weights = sum(line.weights for line in contents.tensors)
     size = sum(contents.files.values())
+    without = contents.container == "shapes"
     facts = [
-        contents.container,
+        "shapes, without weights" if without else contents.container,
         contents.text("general.architecture") or "",
         f"{count_text(weights)} weights in {len(contents.tensors)} tensors"
         if contents.tensors
         else "no tensors",
-        bytes_text(size) + (f" in {len(contents.files)} files" if len(contents.files) > 1 else ""),
+        bytes_text(size) + (f" in {len(contents.files)} files" if len(contents.files) > 1 else "")
+        if not without
+        else "",
         f"{_bits(contents.tensors):.3f} bits per weight" if weights else "",
     ]
     name = contents.text("general.name")
@@ -53,15 +65,22 @@ def render_metadata(contents: Contents) -> RenderableType:
 
 
 def render_tensors(lines: Iterable[Line], *, grouped: bool) -> RenderableType:
-    """A line for each tensor, or for tensors that differ in their numbers alone."""
+    """A line for each tensor, or for tensors that differ in their numbers alone; with the stored name, where that is
+    another.
+    """
+    lines = list(lines)
+    renamed = any(line.stored and line.stored != line.name for line in lines)
     rows: list[tuple[Cell, ...]] = []
     for line in lines:
         limit = "≤ " if line.at_most else ""
         counts = (line.layers, str(line.count)) if grouped else ()
         shape = " × ".join(map(str, line.shape)) or "scalar"
         bits = f"{limit}{line.bits_per_weight:.2f}"
-        rows.append((line.name, *counts, shape, (line.type, "bold"), bits, limit + bytes_text(line.nbytes)))
+        stored = ((_short(line.stored or ""), "dim"),) if renamed else ()
+        size = limit + bytes_text(line.nbytes)
+        rows.append((line.name, *counts, shape, (line.type, "bold"), bits, size, *stored))
     many: dict[str, Kind] = {"layers": "list", "count": "number"} if grouped else {}
+    last: dict[str, Kind] = {"stored as": "name"} if renamed else {}
     return Table(
         {
             "tensor": "name",
@@ -70,6 +89,7 @@ def render_tensors(lines: Iterable[Line], *, grouped: bool) -> RenderableType:
             "type": "word",
             "bits/weight": "number",
             "size": "number",
+            **last,
         },
         rows,
     )
@@ -78,9 +98,9 @@ def render_tensors(lines: Iterable[Line], *, grouped: bool) -> RenderableType:
 def render_types(contents: Contents) -> RenderableType:
     """What each type takes, the largest first."""
     by_type: dict[str, list[Line]] = {}
-    for line in contents.tensors:
+    for line in contents.shown:
         by_type.setdefault(line.type, []).append(line)
-    data = sum(line.nbytes for line in contents.tensors) or 1
+    data = sum(line.nbytes for line in contents.shown) or 1
     rows = [
         (
             (name, "bold"),
@@ -96,6 +116,35 @@ def render_types(contents: Contents) -> RenderableType:
     return Table({"type": "word", **dict.fromkeys(columns, "number")}, rows)
 
 
+def render_roles(contents: Contents) -> RenderableType:
+    """What each role takes: what a recipe's patterns are compared with."""
+    roles = roles_in(contents.shown)
+    weights = sum(role.weights for role in roles) or 1
+    data = sum(role.nbytes for role in roles) or 1
+    rows = [
+        (
+            role.role,
+            str(role.count),
+            " × ".join(map(str, role.shape)) or "scalar",
+            (", ".join(role.types), "bold"),
+            f"{100 * role.weights / weights:.1f}",
+            f"{100 * role.nbytes / data:.1f}",
+        )
+        for role in roles
+    ]
+    return Table(
+        {
+            "role": "name",
+            "count": "number",
+            "shape": "word",
+            "type": "list",
+            "weights %": "number",
+            "bytes %": "number",
+        },
+        rows,
+    )
+
+
 def render_provenance(contents: Contents, since: str = "") -> RenderableType:
     """How the file was made, where it says so. `since`: what has become of it, "" where it is as it was written."""
     if contents.recipe is None:
@@ -106,6 +155,11 @@ def render_provenance(contents: Contents, since: str = "") -> RenderableType:
     if since:
         return Paragraph(Text.assemble(made, "; ", (printable(since), "bold yellow")))
     return Paragraph(Text.assemble(made, "; --recipe prints it, `quantrecipe verify` checks it"))
+
+
+def _short(stored: str) -> str:
+    """A stored name as people say it: what leads to the layer, and `.weight`, say nothing that isn't beside it."""
+    return _TO_THE_LAYER.sub("", stored).removesuffix(".weight")
 
 
 def _abridged(value: GGUFValue) -> str:

@@ -12,6 +12,7 @@ import click
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import print_note
 from quantrecipe.cli.help import SETTINGS, examples
+from quantrecipe.cli.names import RECIPE
 from quantrecipe.cli.settings import settings_option
 from quantrecipe.errors import QuantrecipeError
 
@@ -35,8 +36,8 @@ __all__ = ["command", "compare"]
         "quantrecipe diff mine.lock recipes/mine.yaml --model model.safetensors --exit-code",
     ),
 )
-@click.argument("old")
-@click.argument("new")
+@click.argument("old", type=RECIPE)
+@click.argument("new", type=RECIPE)
 @click.option(
     "--model",
     "models",

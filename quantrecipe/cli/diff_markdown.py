@@ -18,9 +18,11 @@ from quantrecipe.cli.diff_text import (
     headline,
     idle,
     importance_note,
+    new_warnings,
     percent_text,
     problem_text,
     reasons,
+    shared_warnings,
     type_text,
     value_text,
     where_idle,
@@ -47,9 +49,12 @@ def diff_markdown(comparisons: list[Comparison], old: str, new: str, *, every: b
     blocks = [f"### Plan: {_code(old)} → {_code(new)}" if old != new else f"### Plan: {_code(new)}"]
     if len(comparisons) > 1:
         blocks.append(_summary(comparisons, old, new))
+    shared = shared_warnings(comparisons)
     for comparison in comparisons:
         blocks.append(f"#### {_code(comparison.model)}: {_escape(headline(comparison, old, new))}")
         blocks += _model(comparison, old, new, every=every)
+        blocks += _warnings([it for it in new_warnings(comparison) if it not in shared])
+    blocks += _warnings([f"{warning} ({models})" for warning, models in shared.items()])
     if changes := idle(comparisons):
         lines = [f"> **Without effect {where_idle(comparisons)}:**", ">"]
         lines += [f"> - {change.kind}: {_rule_words(change)}" for change in changes]
@@ -110,10 +115,11 @@ def _model(comparison: Comparison, old: str, new: str, *, every: bool) -> list[s
         ]
         table = _table(["tensor", "layers", "count", "type", "size", "decided by"], "llrlrl", rows)
         blocks.append(_details(f"Unchanged: {diff.unchanged} tensors", table))
-    new_warnings = [warning for warning in diff.new.warnings if warning not in diff.old.warnings]
-    if new_warnings:
-        blocks.append("> [!WARNING]\n" + "\n".join(f"> {_escape(warning)}<br>" for warning in new_warnings))
     return blocks
+
+
+def _warnings(texts: Sequence[str]) -> list[str]:
+    return ["> [!WARNING]\n" + "\n".join(f"> {_escape(text)}<br>" for text in texts)] if texts else []
 
 
 def _totals(diff: PlanDiff) -> str:

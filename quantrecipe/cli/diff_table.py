@@ -14,9 +14,11 @@ from quantrecipe.cli.diff_text import (
     headline,
     idle,
     importance_note,
+    new_warnings,
     percent_text,
     problem_text,
     reasons,
+    shared_warnings,
     type_text,
     value_text,
     where_idle,
@@ -35,8 +37,14 @@ def render_diff(comparisons: list[Comparison], old: str, new: str, *, every: boo
     parts: list[RenderableType] = []
     if len(comparisons) > 1:
         parts.append(_summary(comparisons, old, new))
+    shared = shared_warnings(comparisons)
     for comparison in comparisons:
-        parts += [_title(comparison, old, new), *_model(comparison, old, new, every=every), Text()]
+        parts += [_title(comparison, old, new), *_model(comparison, old, new, every=every)]
+        own = [warning for warning in new_warnings(comparison) if warning not in shared]
+        parts += [*(Paragraph(f"! {printable(warning)}", "yellow") for warning in own), Text()]
+    if shared:
+        told = [Paragraph(f"! {printable(text)} ({models})", "yellow") for text, models in shared.items()]
+        parts += [*told, Text()]
     if changes := idle(comparisons):
         parts.append(_idle(changes, where_idle(comparisons)))
     else:
@@ -83,13 +91,7 @@ def _model(comparison: Comparison, old: str, new: str, *, every: bool) -> list[R
         parts.append(_metadata(diff))
     if diff.differs:
         parts.append(_totals(diff))
-    parts += [_rule(change) for change in diff.rules]
-    parts += [
-        Paragraph(f"! {printable(warning)}", "yellow")
-        for warning in diff.new.warnings
-        if warning not in diff.old.warnings
-    ]
-    return parts
+    return [*parts, *(_rule(change) for change in diff.rules)]
 
 
 def _changes(diff: PlanDiff) -> Table:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,9 +23,11 @@ __all__ = [
     "headline",
     "idle",
     "importance_note",
+    "new_warnings",
     "percent_text",
     "problem_text",
     "reasons",
+    "shared_warnings",
     "type_text",
     "value_text",
     "where_idle",
@@ -56,6 +60,24 @@ class Comparison:
             "old_error": _problems(self.old_error),
             "new_error": _problems(self.new_error),
         }
+
+
+def new_warnings(comparison: Comparison) -> list[str]:
+    """What NEW's plan warns of that OLD's doesn't."""
+    diff = comparison.diff
+    return [] if diff is None else [it for it in diff.new.warnings if it not in diff.old.warnings]
+
+
+def shared_warnings(comparisons: Sequence[Comparison]) -> dict[str, str]:
+    """Warnings that are about several models, each with how many: they are told once, behind the last."""
+    counts = Counter(warning for comparison in comparisons for warning in new_warnings(comparison))
+    return {
+        warning: f"all {count} models"
+        if count == len(comparisons)
+        else f"{count} of {len(comparisons)} models"
+        for warning, count in counts.items()
+        if count > 1
+    }
 
 
 def headline(comparison: Comparison, old: str, new: str) -> str:

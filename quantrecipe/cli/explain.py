@@ -12,6 +12,7 @@ import click
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import print_warning
 from quantrecipe.cli.help import SETTINGS, examples
+from quantrecipe.cli.names import MODEL, RECIPE
 from quantrecipe.cli.settings import load_recipes, settings_option
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ __all__ = ["command"]
         "quantrecipe explain recipes/mine.yaml model.gguf 'blk.*.ffn_*_exps' --all-rules",
     ),
 )
-@click.argument("recipe")
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("recipe", type=RECIPE)
+@click.argument("model", type=MODEL)
 @click.argument("tensors", nargs=-1, required=True, metavar="TENSOR...")
 @click.option(
     "--imatrix",

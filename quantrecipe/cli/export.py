@@ -12,6 +12,7 @@ from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import print_warning, printable
 from quantrecipe.cli.help import SETTINGS, examples
 from quantrecipe.cli.imatrix_output import write_file
+from quantrecipe.cli.names import RECIPE
 from quantrecipe.cli.settings import load_recipes, settings_option
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ _LANGUAGES = ("llama-quantize", "ik_llama.cpp", "tensor-type-file", "custom-q", 
         "quantrecipe export mix.yaml --model shapes/deepseek-v3.1 --to tool-suite -o mix.recipe",
     ),
 )
-@click.argument("recipe")
+@click.argument("recipe", type=RECIPE)
 @click.option(
     "--model",
     "model_path",

@@ -1,10 +1,19 @@
-"""What the help of every command has in common."""
+"""What the help of every command has in common; and quantrecipe help: the documentation, page by page."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["SETTINGS", "examples"]
+import click
+
+from quantrecipe.cli.context import Context, pass_context
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["SETTINGS", "command", "examples"]
 
 SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 """For `context_settings`."""
@@ -13,3 +22,86 @@ SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_
 def examples(*lines: str) -> str:
     """For `epilog`: command lines that work, one below the other."""
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+@click.command(
+    "help",
+    context_settings=SETTINGS,
+    epilog=examples(
+        "quantrecipe help",
+        "quantrecipe help recipe-reference",
+        "quantrecipe help QR202",
+        "quantrecipe help fit",
+    ),
+)
+@click.argument("topic", required=False)
+@pass_context
+def command(ctx: Context, topic: str | None) -> None:
+    """Show a page of the documentation; without TOPIC, list the pages.
+
+    TOPIC is a page (recipe-reference), a command (its --help, and the page of this name, if there is one), or a heading
+    such as the code of a finding (QR202). On a terminal, pages are shown in a pager.
+    """
+    from quantrecipe.cli.topics import find_section, page_text, topics
+
+    pages = topics()
+    if topic is None:
+        _list(ctx.console, pages)
+        return
+    root = click.get_current_context().find_root()
+    name = topic.removeprefix("docs/").removesuffix(".md").partition("#")[0].removesuffix("/README").lower()
+    usage = _usage(root, name)
+    text = page_text(pages[name]) if name in pages else None if usage else find_section(topic)
+    if usage is None and text is None:
+        raise click.UsageError(_unknown(topic, [*pages, *_commands(root)]))
+    _show(ctx.console, usage, text)
+
+
+def _list(console: Console, pages: Mapping[str, Path]) -> None:
+    from quantrecipe.cli.topics import title_of
+
+    widest = max(map(len, pages))
+    for name, path in pages.items():
+        console.print(f"{name:{widest}}  {title_of(path)}", soft_wrap=not console.is_terminal)
+    console.print()
+    console.print("`quantrecipe help TOPIC` shows a page, `help COMMAND` a command's options.")
+
+
+def _commands(root: click.Context) -> list[str]:
+    group = root.command
+    return group.list_commands(root) if isinstance(group, click.Group) else []
+
+
+def _usage(root: click.Context, name: str) -> str | None:
+    """What `quantrecipe NAME --help` prints; None where there is no such command."""
+    group = root.command
+    found = group.get_command(root, name) if isinstance(group, click.Group) else None
+    if found is None:
+        return None
+    return found.get_help(click.Context(found, info_name=name, parent=root, **SETTINGS))
+
+
+def _unknown(topic: str, known: list[str]) -> str:
+    from difflib import get_close_matches
+
+    close = get_close_matches(topic.lower(), dict.fromkeys(known), n=3)
+    hint = f"Did you mean {' or '.join(close)}?" if close else "`quantrecipe help` lists them."
+    return f"There is no page and no command {topic!r}. {hint}"
+
+
+def _show(console: Console, usage: str | None, text: str | None) -> None:
+    """On a terminal laid out, in a pager; else as Markdown, which is text."""
+    if not console.is_terminal:
+        click.echo("\n\n".join(part.rstrip() for part in (usage, text) if part))
+        return
+    from rich.markdown import Markdown
+    from rich.text import Text
+
+    with console.capture() as capture:
+        if usage:
+            console.print(Text(usage))
+        if usage and text:
+            console.print()
+        if text:
+            console.print(Markdown(text, hyperlinks=False))
+    click.echo_via_pager(capture.get(), color=console.color_system is not None)

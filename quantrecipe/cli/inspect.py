@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
-from quantrecipe.cli.contents import Contents, read_contents
+from quantrecipe.cli.contents import (
+    Contents,
+    contents_of_shapes,
+    read_contents,
+    roles_in,
+    with_gguf_names,
+)
 from quantrecipe.cli.context import Context, pass_context
-from quantrecipe.cli.errors import print_warning, printable
+from quantrecipe.cli.errors import print_note, print_warning, printable
 from quantrecipe.cli.help import SETTINGS, examples
-from quantrecipe.errors import ModelError, QuantrecipeError
+from quantrecipe.errors import ModelError, Problem, QuantrecipeError
 
 __all__ = ["command"]
 
@@ -23,13 +31,17 @@ __all__ = ["command"]
     epilog=examples(
         "quantrecipe inspect model.gguf",
         "quantrecipe inspect model.gguf --tensors --filter '*ffn_down*'",
+        "quantrecipe inspect shapes/qwen3-30b-a3b --roles",
         "quantrecipe inspect model.gguf --recipe > recipe.yaml",
         "quantrecipe inspect model.gguf --shapes > model.shapes.json",
-        "quantrecipe inspect examples/tiny-code --json | jq '.tensors[].name'",
+        "quantrecipe inspect examples/tiny-code --json | jq '.tensors[].recipe_name'",
     ),
 )
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--tensors", is_flag=True, help="Every tensor on its own line, and nothing else.")
+@click.option(
+    "--roles", is_flag=True, help="A line for each role: how many, their shape, their share of the model."
+)
 @click.option("--metadata", is_flag=True, help="The metadata, and nothing else.")
 @click.option("--recipe", is_flag=True, help="The text of the recipe that the file was made with.")
 @click.option(
@@ -44,6 +56,7 @@ def command(
     ctx: Context,
     file: Path,
     tensors: bool,
+    roles: bool,
     metadata: bool,
     recipe: bool,
     shapes: bool,
@@ -52,13 +65,14 @@ def command(
 ) -> None:
     """Show the tensors, types, sizes, metadata and recipe in FILE.
 
-    FILE is a GGUF, a safetensors file, its index, or a folder of one; any shard stands for the whole. Importance
-    matrices and other files in these containers are shown, too.
+    FILE is a GGUF, a safetensors file, its index, a folder of one, a shape file, or shapes/NAME; any shard stands for
+    the whole. Importance matrices and other files in these containers are shown, too. Tensors have the names that
+    recipes say (without .weight); what a Hugging Face folder calls them stands below.
     """
     if shapes:
         click.echo(_shapes(ctx, file), nl=False)
         return
-    contents = read_contents(file, lambda: ctx.load_registry().by_ggml_type)
+    contents = _read(ctx, file)
     since = _since(ctx, contents)
     if recipe:
         text = _recipe(contents)
@@ -68,7 +82,13 @@ def command(
         return
     shown = contents if glob is None else contents.matching(glob)
     if as_json:
-        click.echo(json.dumps({**shown.to_json(), "recipe_since": since or None}, indent=2))
+        document: Any = [asdict(role) for role in roles_in(shown.shown)] if roles else shown.to_json()
+        click.echo(json.dumps(document if roles else {**document, "recipe_since": since or None}, indent=2))
+        return
+    if roles:
+        from quantrecipe.cli.contents_table import render_roles
+
+        ctx.console.print(render_roles(shown))
         return
     if tensors or metadata:
         _show(ctx, shown, tensors=tensors, metadata=metadata, each=True)
@@ -78,6 +98,27 @@ def command(
         ctx.console.print(render_title(contents))
         _show(ctx, shown, tensors=True, metadata=True, each=glob is not None)
         ctx.console.print(render_provenance(contents, since))
+
+
+def _read(ctx: Context, file: Path) -> Contents:
+    """What is in the file; of a Hugging Face folder, with the names that recipes use, where it can be converted."""
+    from quantrecipe.model.open import open_model
+    from quantrecipe.model.reference import is_reference
+    from quantrecipe.model.shapes import is_shapes
+
+    if is_reference(file) or (file.is_file() and is_shapes(file)):
+        registry = ctx.load_registry()
+        return contents_of_shapes(open_model(file, registry=registry), registry.by_ggml_type)
+    contents = read_contents(file, lambda: ctx.load_registry().by_ggml_type)
+    folder = file if file.is_dir() else file.parent
+    if contents.container != "safetensors" or not (folder / "config.json").is_file():
+        return contents
+    try:
+        return with_gguf_names(contents, open_model(file, registry=ctx.load_registry()))
+    except ModelError as error:
+        what = f"these are the names of the files, and not those that recipes use: {error.problems[0].what}"
+        print_note(ctx.err, Problem(what=what, remedy=error.problems[0].remedy))
+        return contents
 
 
 def _shapes(ctx: Context, file: Path) -> str:
@@ -120,6 +161,6 @@ def _show(ctx: Context, contents: Contents, *, tensors: bool, metadata: bool, ea
     if metadata and contents.metadata:
         ctx.console.print(render_metadata(contents))
     if tensors and contents.tensors:
-        lines = contents.tensors if each else contents.grouped()
+        lines = contents.shown if each else contents.grouped()
         ctx.console.print(render_tensors(lines, grouped=not each))
         ctx.console.print(render_types(contents))

@@ -11,6 +11,7 @@ import click
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.help import SETTINGS, examples
+from quantrecipe.cli.names import MODEL, RECIPE
 from quantrecipe.cli.planning import PlanOptions, build_plans, plan_options
 from quantrecipe.errors import OutputError
 
@@ -29,8 +30,8 @@ __all__ = ["command"]
         "quantrecipe diff main:mine.lock mine.lock",
     ),
 )
-@click.argument("recipe")
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("recipe", type=RECIPE)
+@click.argument("model", type=MODEL)
 @click.option(
     "-o",
     "--output",

@@ -11,6 +11,7 @@ import click
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.help import SETTINGS, examples
 from quantrecipe.cli.locked import locked_option, require_locked
+from quantrecipe.cli.names import MODEL, RECIPE
 from quantrecipe.cli.planning import PlanOptions, build_plans, plain_plan, plan_options, print_told
 
 __all__ = ["command"]
@@ -26,8 +27,8 @@ __all__ = ["command"]
         "quantrecipe plan recipes/code-model.yaml model.safetensors --json | jq .nbytes",
     ),
 )
-@click.argument("recipe")
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("recipe", type=RECIPE)
+@click.argument("model", type=MODEL)
 @plan_options
 @click.option(
     "--assume-imatrix",

@@ -15,21 +15,22 @@ from quantrecipe.cli.spending_table import loss_text, render_spending
 from quantrecipe.cli.tables import Cell, Kind, Paragraph, Table
 from quantrecipe.cli.units import bytes_text, count_text, duration_text
 from quantrecipe.plan.group import group, totals
+from quantrecipe.plan.make import fallback_warnings
 from quantrecipe.plan.plan import Assignment, Plan
 
 if TYPE_CHECKING:
     from quantrecipe.output.apply import Result
 
-__all__ = ["render_plan", "render_summary", "render_totals", "render_warnings"]
+__all__ = ["render_plan", "render_shared_warnings", "render_summary", "render_totals", "render_warnings"]
 
 
-def render_plan(plan: Plan, *, every_tensor: bool = False) -> RenderableType:
-    """The table of a plan; `every_tensor` gives each its own line."""
+def render_plan(plan: Plan, *, every_tensor: bool = False, warnings: bool = True) -> RenderableType:
+    """The table of a plan; `every_tensor` gives each its own line. `warnings` False leaves them out."""
     parts: list[RenderableType] = [_every_tensor(plan) if every_tensor else _groups(plan)]
     parts += [_reasons(plan), Text()]
     if plan.coverage is not None:
         parts += [render_coverage(plan.coverage), Text()]
-    if plan.warnings:
+    if plan.warnings and warnings:
         parts += [render_warnings(plan), Text()]
     parts.append(render_totals(plan))
     if plan.spending is not None:
@@ -40,6 +41,30 @@ def render_plan(plan: Plan, *, every_tensor: bool = False) -> RenderableType:
 def render_warnings(plan: Plan) -> RenderableType:
     """What deserves a look before the work starts."""
     return Lines(*(Paragraph(f"! {printable(warning)}", "yellow") for warning in plan.warnings))
+
+
+def render_shared_warnings(plans: Sequence[Plan]) -> RenderableType:
+    """The warnings of several plans, each once, with the recipes that it is about."""
+    about: dict[str, dict[str, None]] = {}
+    for plan in plans:
+        fallbacks = fallback_warnings(plan.assignments)
+        # Which rule asked, and for how many tensors, differs from recipe to recipe; that it can't be had doesn't.
+        said = [f"{a.wanted} → {a.type}, since {a.misfit}" for a in plan.assignments if a.wanted is not None]
+        said += [warning for warning in plan.warnings if warning not in fallbacks]
+        for text in said:
+            about.setdefault(text, {})[plan.recipe] = None
+    return Lines(
+        *(
+            Text(f"! {printable(text)} ({_recipes(list(names), len(plans))})", style="yellow")
+            for text, names in about.items()
+        )
+    )
+
+
+def _recipes(names: Sequence[str], count: int) -> str:
+    if len(names) == count:
+        return f"all {count} recipes"
+    return printable(", ".join(names)) if len(names) <= 3 else f"{len(names)} of {count} recipes"
 
 
 def render_summary(plans: Sequence[Plan], results: Sequence[Result]) -> RenderableType:

@@ -9,6 +9,7 @@ import click
 
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.help import SETTINGS, examples
+from quantrecipe.cli.names import RECIPE
 from quantrecipe.cli.settings import load_recipes, settings_option
 
 __all__ = ["command"]
@@ -22,7 +23,7 @@ __all__ = ["command"]
         "quantrecipe render recipes/mine.yaml --set experts=IQ3_S > flat.yaml",
     ),
 )
-@click.argument("recipe")
+@click.argument("recipe", type=RECIPE)
 @settings_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @pass_context

@@ -66,7 +66,7 @@ def _allowing(finding: Finding, allowances: Sequence[_Allowance], file: str) -> 
 def _judge(allowance: _Allowance, file: str, used: set[str]) -> Iterator[Finding]:
     for code in allowance.codes:
         if code not in CODES:
-            what, remedy = f"there is no code {code} to allow", "docs/check.md lists them"
+            what, remedy = f"there is no code {code} to allow", "`quantrecipe help check` lists them"
         elif not allowance.reason:
             what = f"{code} is allowed without a reason"
             remedy = f"give one: # allow {code}: measured, and within the noise"

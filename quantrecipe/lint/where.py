@@ -65,7 +65,9 @@ def _remedy(subject: Subject, target: Target, name: str, support: Support) -> st
     wanted = subject.format(name)
     if wanted is None or support.speed == "unknown":
         return (
-            f"see docs/targets.md; the source: {support.source}" if support.source else "see docs/targets.md"
+            f"see `quantrecipe help targets`; the source: {support.source}"
+            if support.source
+            else "see `quantrecipe help targets`"
         )
     bits = wanted.spec.bits_per_weight
     good = [

@@ -30,7 +30,7 @@ from quantrecipe.registry import Registry, load_registry
 from quantrecipe.sensitivity.sensitivity import Sensitivity
 from quantrecipe.tensor import MAX_DIMS, TensorInfo
 
-__all__ = ["make_plan"]
+__all__ = ["fallback_warnings", "make_plan"]
 
 T = TypeVar("T")
 
@@ -153,7 +153,7 @@ class _Making:
             alignment=model.alignment,
             warnings=tuple(
                 list(self.doubts)
-                + _fallback_warnings(assignments)
+                + fallback_warnings(assignments)
                 + dialect_warnings(assignments, engine)
                 + _dimension_warnings(assignments)
                 + warnings
@@ -255,7 +255,7 @@ def _dimension_warnings(assignments: Sequence[Assignment]) -> list[str]:
     ]
 
 
-def _fallback_warnings(assignments: Sequence[Assignment]) -> list[str]:
+def fallback_warnings(assignments: Sequence[Assignment]) -> list[str]:
     """One line for all tensors that fell back from one type to another for one reason."""
     fallen = sorted(
         (a for a in assignments if a.wanted is not None),

@@ -196,7 +196,8 @@ def _parse(text: str) -> ast.expr:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         why = error.msg if isinstance(error, SyntaxError) else "it is nested too deeply"
         raise RecipeError(
-            f"the expression {_short(text)} can't be read: {why}", "see `when` in docs/recipe-reference.md"
+            f"the expression {_short(text)} can't be read: {why}",
+            "`quantrecipe help recipe-reference` explains `when`",
         ) from None
 
 

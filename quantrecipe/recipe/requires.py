@@ -41,7 +41,7 @@ def check_requirement(requirement: Requirement, registry: Registry) -> Problem |
 
     name = canonicalize_name(requirement.name)
     needs = f"this recipe needs {requirement}"
-    install = f"pip install {_shell(str(requirement))}"
+    said = _shell(str(requirement))
     plugins = [it for it in registry.plugins if canonicalize_name(it.distribution) == name]
     if not plugins:
         if not registry.plugins_on:
@@ -49,15 +49,15 @@ def check_requirement(requirement: Requirement, registry: Registry) -> Problem |
         if (version := _installed(requirement.name)) is not None:
             what = f"{needs}; {requirement.name} {version} is installed, and is no plugin of quantrecipe"
             return Problem(what=what, remedy="name the plugin's package")
-        return Problem(what=f"{needs}, which isn't installed", remedy=install)
+        return Problem(what=f"{needs}, which isn't installed", remedy=registry.how_to_install(said))
     version = plugins[0].version
     if not requirement.specifier.contains(version, prereleases=True):
-        upgrade = install.replace("pip install", "pip install --upgrade", 1)
+        upgrade = registry.how_to_install(said, "--upgrade ")
         return Problem(what=f"{needs}; {version} is installed", remedy=upgrade)
     if failed := next((it for it in plugins if it.status == "failed"), None):
         return Problem(
             what=f"{needs}; {version} is installed, but failed to load: {failed.cause}",
-            remedy=f"mend or reinstall it: pip install --force-reinstall {_shell(str(requirement))}",
+            remedy=f"mend or reinstall it: {registry.how_to_install(said, '--force-reinstall ')}",
         )
     return None
 

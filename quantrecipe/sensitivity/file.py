@@ -187,7 +187,12 @@ def _read(path: Path, lines: Iterator[tuple[int, dict[str, Any]]]) -> Sensitivit
         raise _wrong(path, number, f'has no "{_KEY}": this is no sensitivity file')
     if version != FORMAT:
         what = f"is of version {version}; this quantrecipe reads version {FORMAT}"
-        raise SensitivityError(what, "pip install --upgrade quantrecipe", file=path, line=number)
+        raise SensitivityError(
+            what,
+            "use a newer quantrecipe: pip install --upgrade . in a clone that is up to date",
+            file=path,
+            line=number,
+        )
     try:
         provenance, probes = _provenance(header), tuple(probe_of(item) for item in header["probes"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.models import llama_tensors, write_gguf
+from support.models import llama_metadata, llama_tensors, write_gguf
 
 from quantrecipe.cli import main
 from quantrecipe.cli.apply import default_name
@@ -220,3 +220,29 @@ def test_reuse(folder: Path, capsys: Output) -> None:
     assert main(["apply", "llama.cpp/Q4_K_S", str(EXAMPLE), "-o", "old.gguf"]) == 0
     assert main(["apply", "llama.cpp/Q4_K_M", str(EXAMPLE), "-o", "new.gguf", "--reuse", "old.gguf"]) == 0
     assert "tensors copied from the old file" in capsys.readouterr().out
+
+
+def test_the_same_warning_of_several_recipes_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_gguf(Path("odd.gguf"), llama_tensors(cols=96, hidden=160), llama_metadata())
+    recipes = ["llama.cpp/Q4_K_M", "llama.cpp/Q4_K_S", "llama.cpp/Q5_K_S"]
+    for more in ([], ["--dry-run"]):
+        assert main(["apply", *recipes, "odd.gguf", "--out-dir", "release", *more]) == 0
+        captured = capsys.readouterr()
+        lines = [it for it in (captured.out + captured.err).splitlines() if "its 96 columns" in it]
+        assert [it for it in lines if "Q4_K → Q5_0" in it] == [
+            "! Q4_K → Q5_0, since its 96 columns don't divide into blocks of 256 (Q4_K_M, Q4_K_S)"
+        ]
+        assert len(lines) == len(set(lines))
+
+
+def test_a_warning_of_one_recipe_is_told_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_gguf(Path("odd.gguf"), llama_tensors(cols=96, hidden=160), llama_metadata())
+    assert main(["apply", "llama.cpp/Q4_K_S", "odd.gguf", "-o", "out.gguf"]) == 0
+    err = capsys.readouterr().err
+    assert "! blk.0.ffn_down.weight, blk.1.ffn_down.weight: Q4_K → Q5_0" in err

@@ -193,3 +193,35 @@ def test_which_reference_models_a_recipe_fits(recipes: Path, capsys: Output) -> 
     )
     assert main(["check", "moe.yaml"]) == 0
     assert capsys.readouterr().out == "moe.yaml: ok, 1 rule; fits 9 of 16 reference models\n"
+
+
+def test_what_is_said_of_several_recipes_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    """With every place; what is said of one recipe several times is about its rules, and stays."""
+    monkeypatch.chdir(tmp_path)
+    Path("recipes").mkdir()
+    rule = "  - {tensors: attn_v, type: Q6_K}\n"
+    for name, rules in {"a": rule, "b": rule, "c": rule.replace("attn_v", "attn_k") + rule}.items():
+        Path(f"recipes/{name}.yaml").write_text(f"quantrecipe: 1\ndefault: Q4_K\nrules:\n{rules}")
+    assert main(["check", "recipes", "--no-reference", "--no-advice"]) == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if "QR101" in line]
+    assert [line.split(": ")[1] for line in lines] == [
+        "recipes/a.yaml:4",
+        "recipes/c.yaml:4",
+        "recipes/c.yaml:5",
+    ]
+    assert lines[0].endswith("[QR101] (also recipes/b.yaml:4)")
+
+
+def test_an_error_in_what_all_extend_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("base.yml").write_text("quantrecipe: 1\ndefault: Q4K\n")
+    for name in "ab":
+        Path(f"{name}.yaml").write_text("quantrecipe: 1\nextends: base.yml\n")
+    assert main(["check", "a.yaml", "b.yaml"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: base.yml:2: there is no format 'Q4K'")
+    assert line.endswith("(2 recipes)")

@@ -219,3 +219,16 @@ def test_names_from_files_do_not_reach_the_terminal(files: tuple[str, ...], caps
     for form in ("text", "markdown"):
         out = run(capsys, *files, "--format", form)[1]
         assert "\x1b" not in out and "\r" not in out
+
+
+def test_a_warning_of_several_models_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rule = "rules: [{tensors: [attn_q, v_proj], type: Q6_K, why: x}]"
+    Path("new.yaml").write_text(f"quantrecipe: 1\nextends: llama.cpp/Q4_K_M\n{rule}\n")
+    models = [it for name in ("qwen3-14b", "qwen3-30b-a3b") for it in ("--model", f"shapes/{name}")]
+    for form in ("text", "markdown"):
+        assert main(["diff", "llama.cpp/Q4_K_M", "new.yaml", *models, "--format", form]) == 0
+        out = " ".join(capsys.readouterr().out.split())
+        assert out.count("is named by 'v") == out.count("(all 2 models)") == 1

@@ -1,17 +1,21 @@
 """quantrecipe inspect: what it shows of GGUFs and safetensors, to people and to machines."""
 
 import json
+import shutil
 import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from support.huggingface import MODELS, write_model
 
 from quantrecipe.cli.app import app
 from quantrecipe.gguf.header import TensorEntry
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.gguf.write import encode_header
+from quantrecipe.model.open import open_model
+from quantrecipe.recipe.pattern import written_out
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "tiny-code"
 RECIPE = "quantrecipe: 1\nname: tiny\ndefault: Q4_K  # because\n"
@@ -122,6 +126,7 @@ def test_machines_get_everything(path):
     assert last.pop("offset") == path.stat().st_size - 576
     assert last == {
         "name": "blk.2.attn_v.weight",
+        "recipe_name": "blk.2.attn_v",
         "shape": [4, 256],
         "type": "Q4_K",
         "nbytes": 576,
@@ -144,11 +149,73 @@ def test_a_file_without_a_recipe_says_so():
 
 
 @pytest.mark.parametrize("name", ["", "model.safetensors"])
-def test_safetensors_are_shown_under_their_own_names(name):
-    lines = lines_of(inspect(EXAMPLE / name))
+def test_a_checkpoint_is_shown_under_the_names_that_recipes_use(name):
+    lines = lines_of(inspect(EXAMPLE / name, width=80))
     assert lines[1] == "safetensors · 3.67 M weights in 38 tensors · 7.01 MiB · 16.000 bits per weight"
     assert "format string pt" in lines
-    assert "model.layers.*.mlp.down_proj.weight 0-3 4 256 × 768 BF16 16.00 1.50 MiB" in lines
+    at = lines.index("blk.*.ffn_down.weight 0-3 4 256 × 768 BF16 16.00 1.50 MiB")
+    assert lines[at + 1] == "mlp.down_proj"
+    assert (
+        lines[lines.index("token_embd.weight 1 2048 × 256 BF16 16.00 1.00 MiB") + 1] == "model.embed_tokens"
+    )
+
+
+def test_machines_get_both_names():
+    tensors = json.loads(inspect(EXAMPLE, "--json").stdout)["tensors"]
+    names = {it["name"]: it["recipe_name"] for it in tensors}
+    assert names["model.layers.3.self_attn.q_proj.weight"] == "blk.3.attn_q"
+    assert names["model.norm.weight"] == "output_norm"
+    assert len(names) == 38
+
+
+@pytest.mark.parametrize("glob", ["attn_v", "blk.*.attn_v", "*attn_v.weight", "*self_attn.v_proj*"])
+def test_a_filter_takes_either_name(glob):
+    (lines, document) = (inspect(EXAMPLE, "--filter", glob), inspect(EXAMPLE, "--filter", glob, "--json"))
+    assert sum("attn_v.weight" in line for line in lines_of(lines)) == 4
+    assert len(json.loads(document.stdout)["tensors"]) == 4
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_stored_tensor_has_its_name_in_recipes(name, tmp_path):
+    """Experts that are stacked, that come stacked, that lie in several files."""
+    folder = write_model(name, tmp_path)
+    tensors = json.loads(inspect(folder, "--json").stdout)["tensors"]
+    planned = {t.name.removesuffix(".weight") for t in open_model(folder).tensors}
+    found = [name for it in tensors if it["recipe_name"] for name in written_out(it["recipe_name"])]
+    assert set(found) <= planned
+    assert planned - set(found) <= {"rope_freqs"}  # follows from config.json
+    assert all(it["recipe_name"] for it in tensors if "inv_freq" not in it["name"])
+    for it in tensors:
+        if "experts." in it["name"]:
+            assert it["recipe_name"].endswith("_exps"), it["name"]
+
+
+def test_roles_are_what_patterns_are_compared_with():
+    lines = lines_of(inspect("shapes/qwen3-30b-a3b", "--roles", width=80))
+    assert "ffn_down_exps 48 128 × 2048 × 768 BF16 31.7 % 31.6 %" in lines
+    roles = json.loads(inspect("shapes/qwen3-30b-a3b", "--roles", "--json").stdout)
+    known = {t.role for t in open_model("shapes/qwen3-30b-a3b").tensors}
+    assert {it["role"] for it in roles} == known
+    assert sum(it["weights"] for it in roles) == 30_532_122_624
+
+
+def test_shapes_are_shown_by_name_and_from_files(tmp_path):
+    by_name = lines_of(inspect("shapes/qwen3-14b"))
+    assert by_name[1].startswith("shapes, without weights · qwen3 · 14.77 B weights in 443 tensors · ")
+    assert "blk.*.attn_v.weight 0-39 40 1024 × 5120 BF16 16.00 400.00 MiB" in by_name
+    file = tmp_path / "mine.shapes.json"
+    file.write_text(inspect("shapes/qwen3-14b", "--shapes").stdout)
+    assert lines_of(inspect(file))[1:] == by_name[1:]
+    assert "did you mean shapes/qwen3-14b?" in inspect("shapes/qwen3-14").stderr
+
+
+def test_a_checkpoint_that_cant_be_converted_says_so(tmp_path):
+    folder = shutil.copytree(EXAMPLE, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"architectures": ["Unheard"]}))
+    result = inspect(folder)
+    assert "model.layers.*.mlp.down_proj.weight 0-3 4 256 × 768 BF16 16.00 1.50 MiB" in lines_of(result)
+    assert "these are the names of the files, and not those that recipes use" in result.stderr
 
 
 def test_safetensors_that_can_not_be_converted_are_shown(tmp_path):

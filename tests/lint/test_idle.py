@@ -67,6 +67,12 @@ def test_optional_doesn_t_excuse_a_typing_error(tmp_path: Path) -> None:
     ]
 
 
+def test_a_name_beside_others_isn_t_excused(tmp_path: Path) -> None:
+    text = RULE.format(tensors="[attn_q, v_proj]", more="options: {}")
+    assert found(tmp_path, text) == [("QR202", "warning", 4)]
+    assert "did you mean 'attn_v'? Hugging Face's v_proj is attn_v" in what(tmp_path, text, "QR202")
+
+
 def test_names_that_llama_cpp_has_elsewhere_are_known(tmp_path: Path) -> None:
     assert found(tmp_path, RULE.format(tensors="per_layer_token_embd", more="optional: true")) == []
 

@@ -188,7 +188,8 @@ class _Run:
             return Check.skipped("payload", "it records no hashes of its data")
         registry = self._registry
         findings = [
-            damage(produced, registry, name, digest, mismatches.get(name)) for name, digest in damaged.items()
+            damage(produced, registry, name, digest, mismatches.get(name), reader)
+            for name, digest in damaged.items()
         ]
         findings += gap_findings(produced, reader)
         nbytes = sum(shard.file_size - shard.data_start for shard in produced.shards)

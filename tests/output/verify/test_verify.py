@@ -124,12 +124,7 @@ def test_a_file_with_its_source(tiny: Made, registry: Registry) -> None:
 def test_a_scale_that_was_damaged_is_named(tiny: Made, registry: Registry) -> None:
     """Besides the place: what the damage means to whoever loads the file."""
     spoilt = next(a for a in tiny.plan.assignments if a.type == "Q8_0")
-    scale = (
-        read_header(tiny.path).data_start
-        + spoilt.offset
-        + spoilt.format.spec.row_bytes(spoilt.tensor.cols)
-        + 1
-    )
+    scale = spoilt.offset + spoilt.format.spec.row_bytes(spoilt.tensor.cols) + 1
     exponent = tiny.path.read_bytes()[scale] & 0x7C
     with flipped(tiny.path, scale, exponent ^ 0x7C):
         (finding,) = check(verify_file(tiny.path, registry=registry), "payload").findings

@@ -95,7 +95,10 @@ def all_sound(spec: StoredFormat[StoredNumber], data: NDArray[np.uint8]) -> bool
         else:
             first, step, count = _where(spec, number, cells.shape[1])
             (at, mask), (also_at, also_mask) = (*number.exponent, *number.exponent)[:2]
-            if _any_all_ones(cells, first, step, count, at, mask, also_at, also_mask):
+            if (
+                _largest_masked(cells, first, step, count, at, mask, also_at, also_mask)
+                == mask << 8 | also_mask
+            ):
                 return False
     return True
 
@@ -154,21 +157,25 @@ def _largest_exponent(words: Any, mask: Any) -> Any:
     return largest
 
 
-@kernel("boolean(Array(uint8, 2, 'C', True), int64, int64, int64, int64, uint8, int64, uint8)")
-def _any_all_ones(
+@kernel("uint16(Array(uint8, 2, 'C', True), int64, int64, int64, int64, uint8, int64, uint8)")
+def _largest_masked(
     cells: Any, first: Any, step: Any, count: Any, at: Any, mask: Any, also_at: Any, also_mask: Any
 ) -> Any:
-    """Whether in any cell both bytes have all bits of their masks. A cell has few bytes that count, and only those are
-    read.
+    """The largest that the masked bits of two bytes of a cell come to, as one number: all ones are the largest of all.
+
+    A cell has few bytes that count, and only those are read.
     """
-    found = 0
+    flat = cells.reshape(cells.size)
+    largest = np.uint16(0)
     for row in range(cells.shape[0]):
+        begin = np.uint64(
+            row * cells.shape[1] + first
+        )  # unsigned: an index that can't be negative needs no test
         for cell in range(count):
-            begin = np.uint64(first + cell * step)  # unsigned: an index that can't be negative needs no test
-            one = cells[row, begin + np.uint64(at)] & mask
-            other = cells[row, begin + np.uint64(also_at)] & also_mask
-            found |= (one == mask) & (other == also_mask)
-    return found != 0
+            place = begin + np.uint64(cell) * np.uint64(step)
+            upper = np.uint16(flat[place + np.uint64(at)] & mask) << np.uint16(8)
+            largest = max(largest, np.uint16(upper | np.uint16(flat[place + np.uint64(also_at)] & also_mask)))
+    return largest
 
 
 def _first(

@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from quantrecipe.cli.errors import printable
+from quantrecipe.cli.progress import say_compiling
+from quantrecipe.measure.progress import COMPILING
 
 __all__ = ["MeasureBar"]
 
@@ -41,6 +43,8 @@ class MeasureBar:
         self._bar.stop()
 
     def stage(self, what: str) -> None:
+        if what == COMPILING:
+            say_compiling(self._bar.console)
         if self._task is not None:
             self._bar.remove_task(self._task)
         self._task = self._bar.add_task("", total=1.0, stage=what)

@@ -140,8 +140,7 @@ class _Run:
         work = [self._produced.model.tensors] if self._produced.data else []
         if origin is not None:
             plan = self._plan(origin, set(), count)
-            self._progress.compiling()
-            compile_kernels([plan], self._registry)
+            compile_kernels([plan], self._registry, self._progress.compiling)
             work.append(tuple(a.tensor for a in plan.assignments))
             if self._produced.sources:
                 work.append(origin.model.tensors)

@@ -3,9 +3,11 @@
     python benchmarks/formats.py                         all formats, 16 and 10,000 rows of 4096 weights
     python benchmarks/formats.py Q4_K Q6_K --rows 16     some
     python benchmarks/formats.py --json                  for machines
+    python benchmarks/formats.py --sound                 what apply's look at the bytes costs beside encoding them
 
 Million weights per second; for the decoders also gguf-py's. "memory" is the share of a plain copy's bandwidth that the
-faster side of the traffic, weights in and bytes out, comes to. Needs llama-cpp-python, whose libggml-base is measured.
+faster side of the traffic, weights in and bytes out, comes to. Needs llama-cpp-python, whose libggml-base
+is measured; --sound doesn't.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ from rich.console import Console
 from rich.table import Table
 
 from quantrecipe.api import QuantFormat
+from quantrecipe.core.finite import all_sound
 from quantrecipe.formats import ALL
+from quantrecipe.output.units import CHUNK_WEIGHTS
 
 COLUMNS = 4096
 SECONDS = 0.6
@@ -158,15 +162,49 @@ def copy_bandwidth() -> float:
     return 2 * source.nbytes / time_
 
 
+def measure_sound(fmt: QuantFormat) -> tuple[float, float]:
+    """Seconds of encoding a unit of apply, and of doing so and looking for NaN and Inf in what came out."""
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((CHUNK_WEIGHTS // COLUMNS, COLUMNS), np.float32) * np.float32(0.02)
+    needed = fmt.spec.importance == "required"
+    importance = rng.exponential(1.0, COLUMNS).astype(np.float32) if needed else None
+    out = np.empty((len(rows), fmt.spec.row_bytes(COLUMNS)), np.uint8)
+
+    def both() -> bool:
+        fmt.encode(rows, importance, out=out)
+        return all_sound(fmt.spec, out)
+
+    plain, looked = seconds(lambda: fmt.encode(rows, importance, out=out), both)
+    return plain, looked
+
+
+def print_sound(formats: list[QuantFormat], *, as_json: bool) -> None:
+    """Both, side by side, and their ratio."""
+    found = {fmt.spec.name: measure_sound(fmt) for fmt in formats if fmt.spec.floats}
+    if as_json:
+        Console().print_json(json.dumps(found))
+        return
+    table = Table(
+        "format", "encode", "and look", "ratio", title=f"ms for {CHUNK_WEIGHTS:,} weights, one thread"
+    )
+    for name, (plain, looked) in found.items():
+        table.add_row(name, f"{plain * 1e3:.3f}", f"{looked * 1e3:.3f}", f"{looked / plain:.3f}")
+    Console().print(table)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("types", nargs="*", metavar="TYPE", help="names of formats; all if none is given")
     parser.add_argument("--rows", nargs="+", type=int, default=[16, 10_000])
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--sound", action="store_true", help="measure the look at what was encoded instead")
     arguments = parser.parse_args()
     formats = {fmt.spec.name: fmt for fmt in ALL if fmt.spec.codec}
     if unknown := set(arguments.types) - formats.keys():
         parser.error(f"no format {min(unknown)}; there are {', '.join(formats)}")
+    if arguments.sound:
+        print_sound([formats[name] for name in arguments.types or formats], as_json=arguments.json)
+        return
     ggml, bandwidth = Ggml(), copy_bandwidth()
     records = [
         record

@@ -52,6 +52,7 @@ __all__ = [
     "ModelAnalysis",
     "QuantFormat",
     "RecipeFolder",
+    "StoredFloat",
     "Study",
     "TensorAnalysis",
     "hookimpl",
@@ -69,6 +70,43 @@ hookimpl = pluggy.HookimplMarker("quantrecipe")
 ImportanceLevel = Literal["ignored", "optional", "advised", "required"]
 """What importance is to a format: without effect; used if given; llama-quantize refuses to go without; the
 encoder can't go without."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredFloat:
+    """A floating-point number in a format's bytes that must be finite: a scale, a minimum, or the weight itself.
+
+    kind: "f16", "bf16", "f32" or "f64", little-endian, or "e8m0": one byte, of which 255 is NaN. An f64 must be
+          finite as a float32, as ggml has it
+    at:   the byte at which it begins. Of an f16 that is split into four nibbles (IQ1_M): the bytes whose upper halves
+          they are, the lowest nibble first
+    name: what the engine calls it: "d", "dmin"
+    per:  "block": `at` counts from the block's first byte; "row": from the row's, which has row_meta_bytes before
+          its blocks. Where rows are interleaved, from those of the whole group
+    """
+
+    kind: Literal["f16", "bf16", "f32", "f64", "e8m0"]
+    at: int | tuple[int, int, int, int] = 0
+    name: str = "d"
+    per: Literal["block", "row"] = "block"
+
+    @property
+    def exponent(self) -> tuple[tuple[int, int], ...]:
+        """(byte, bits of it): those bits are all ones in NaN and Inf, and in no other number."""
+        if isinstance(self.at, tuple):
+            return (self.at[3], 0x70), (self.at[2], 0xC0)
+        first = self.at
+        if self.kind == "e8m0":
+            return ((first, 0xFF),)
+        # Of each: bytes in all, the exponent's bits in the last byte, and in the one before.
+        nbytes, upper, lower = {
+            "f16": (2, 0x7C, 0),
+            "bf16": (2, 0x7F, 0x80),
+            "f32": (4, 0x7F, 0x80),
+            "f64": (8, 0x7F, 0xF0),
+        }[self.kind]
+        last = first + nbytes - 1
+        return ((last, upper), (last - 1, lower)) if lower else ((last, upper),)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,6 +129,8 @@ class FormatSpec:
     companion:      None, or the suffix of an F32 tensor that the file has beside the weights ("scale":
                     blk.0.attn_q.scale beside blk.0.attn_q.weight), with one factor for each expert: the engine
                     multiplies by it what it decodes. `QuantFormat.factor` chooses it, `encode` gets rows divided by it
+    floats:         the floating-point numbers among its bytes, all of which must be finite: what is written is held
+                    against this, as ggml_validate_row_data does. Where none is stated, large weights are decoded again
     codec:          False for types that only pass through (I8 … I64)
     file_type:      `general.file_type` of a file that is mostly of this type, None to say nothing
     summary:        one line for `quantrecipe formats`
@@ -110,6 +150,7 @@ class FormatSpec:
     version: int = 1
     fallback: str | None = None
     companion: str | None = None
+    floats: tuple[StoredFloat, ...] = ()
     codec: bool = True
     file_type: int | None = None
     summary: str = ""

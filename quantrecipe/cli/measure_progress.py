@@ -10,7 +10,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 from quantrecipe.cli.context import watched
 from quantrecipe.cli.errors import printable
-from quantrecipe.cli.progress import NARROW, Fitting
+from quantrecipe.cli.progress import NARROW, Fitting, say_compiling
+from quantrecipe.measure.progress import COMPILING
 
 __all__ = ["MeasureBar"]
 
@@ -43,6 +44,8 @@ class MeasureBar:
         self._bar.stop()
 
     def stage(self, what: str) -> None:
+        if what == COMPILING:
+            say_compiling(self._bar.console)
         if self._task is not None:
             self._bar.remove_task(self._task)
         self._task = self._bar.add_task("", total=1.0, stage=what)

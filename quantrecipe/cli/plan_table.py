@@ -71,7 +71,7 @@ def render_summary(plans: Sequence[Plan], results: Sequence[Result]) -> Renderab
     """What `apply` did."""
     first = results[0]
     seconds = f"in {duration_text(first.seconds)} with {first.threads} threads"
-    if first.compile_seconds >= 1:
+    if first.compile_seconds:
         seconds += (
             f", after {duration_text(first.compile_seconds)} of compiling kernels (only once on each machine)"
         )

@@ -12,15 +12,26 @@ from rich.progress import Progress as Bar
 from rich.table import Column
 from rich.text import Text
 
+from quantrecipe import __version__
 from quantrecipe.cli.context import watched
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.tables import shorten
+from quantrecipe.core.cache import kernel_folder
 from quantrecipe.tensor import TensorInfo
 
-__all__ = ["NARROW", "Fitting", "ProgressBar"]
+__all__ = ["NARROW", "Fitting", "ProgressBar", "say_compiling"]
 
 NARROW = 60
 """Columns below which only what is at work, how far it is, and the time that is left are shown."""
+
+
+def say_compiling(console: Console) -> None:
+    """Once, before the first kernel is compiled, where there is no terminal to draw a bar on."""
+    if not watched(console):
+        kept = "(only once on each machine)"
+        if kernel_folder(__version__) is None:
+            kept = "(at each run: there is no folder to keep them in; set QUANTRECIPE_CACHE_DIR to one of your own)"
+        console.print(f"compiling kernels {kept}", soft_wrap=True)
 
 
 class Fitting(ProgressColumn):
@@ -70,8 +81,13 @@ class ProgressBar:
     ) -> None:
         self._bar.stop()
 
-    def compiling(self) -> None:
-        self._task = self._bar.add_task("compiling kernels (only once on each machine)", total=None, speed="")
+    def compiling(self, number: int, total: int, what: str) -> None:
+        if number == 1:
+            say_compiling(self._bar.console)
+            self._task = self._bar.add_task("", total=total, speed="")
+        if self._task is not None:
+            said = f"compiling kernels: {number} of {total} ({printable(what)})"
+            self._bar.update(self._task, description=said, completed=number - 1)
 
     def start(self, weights: int) -> None:
         if self._task is not None:

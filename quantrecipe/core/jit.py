@@ -27,6 +27,8 @@ import sys
 import threading
 import types
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
@@ -34,7 +36,7 @@ import numpy as np
 
 from quantrecipe.core.cache import kernel_folder, read_cached, write_cached
 
-__all__ = ["DECODE", "ENCODE", "ENCODE_WEIGHTED", "disjoint_kernel", "kernel"]
+__all__ = ["DECODE", "ENCODE", "ENCODE_WEIGHTED", "NotCached", "disjoint_kernel", "kernel", "only_cached"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -45,6 +47,26 @@ ENCODE = "void(Array(float32, 2, 'C', True), uint8[:,::1])"
 """rows float32 (n, k), out uint8 (n, row_bytes): fill out."""
 ENCODE_WEIGHTED = "void(Array(float32, 2, 'C', True), Array(float32, 1, 'C', True), uint8[:,::1])"
 """rows float32 (n, k), importance float32 (k,), out uint8 (n, row_bytes): fill out."""
+
+
+_ONLY_CACHED: ContextVar[bool] = ContextVar("only_cached", default=False)
+
+
+class NotCached(Exception):  # noqa: N818  # no error, but an answer
+    """A kernel that was called within `only_cached()` would have to be compiled; its name."""
+
+
+@contextmanager
+def only_cached() -> Iterator[None]:
+    """Within this, kernels are loaded in this thread, and NotCached is raised where one would have to be compiled.
+
+    So one knows beforehand whether the compiler has to run. What was loaded stays.
+    """
+    token = _ONLY_CACHED.set(True)
+    try:
+        yield
+    finally:
+        _ONLY_CACHED.reset(token)
 
 
 @overload
@@ -205,12 +227,14 @@ class _Cache:
         target.refresh()
         path = self._path(signature, target.codegen())
         data = None if path is None else read_cached(path)
-        if data is None:
-            return None
         try:
-            return cast(object, results._rebuild(target, *pickle.loads(data)))
+            if data is not None:
+                return cast(object, results._rebuild(target, *pickle.loads(data)))
         except Exception:  # noqa: BLE001  # a damaged file can fail in any way; the kernel is compiled again
-            return None
+            pass
+        if _ONLY_CACHED.get():
+            raise NotCached(self.name)
+        return None
 
     def save_overload(self, signature: object, compiled: Any) -> None:
         from numba.core import serialize

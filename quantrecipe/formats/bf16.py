@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from quantrecipe.api import FormatSpec, QuantFormat
+from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
 from quantrecipe.core import decode_rows, encode_rows
 from quantrecipe.core.half import bf16_bytes_from_rows, rows_from_bf16_bytes
 
@@ -27,6 +27,7 @@ class BF16(QuantFormat):
         ggml_type=30,
         block=1,
         block_bytes=2,
+        floats=(StoredFloat(kind="bf16", name="value"),),
         error_bound=0.003,
         fallback="F32",
         file_type=32,  # LLAMA_FTYPE_MOSTLY_BF16

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from quantrecipe.api import FormatSpec, QuantFormat
+from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
 from quantrecipe.core import decode_rows, encode_rows
 from quantrecipe.core.half import f16_bytes_from_rows, rows_from_f16_bytes
 
@@ -27,6 +27,7 @@ class F16(QuantFormat):
         ggml_type=1,
         block=1,
         block_bytes=2,
+        floats=(StoredFloat(kind="f16", name="value"),),
         error_bound=0.0003,
         fallback="F32",
         file_type=1,  # LLAMA_FTYPE_MOSTLY_F16

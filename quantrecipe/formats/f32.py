@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from quantrecipe.api import FormatSpec, QuantFormat
+from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
 from quantrecipe.core import decode_rows, encode_rows
 from quantrecipe.core.half import f32_bytes_from_rows, rows_from_f32_bytes
 
@@ -25,6 +25,7 @@ class F32(QuantFormat):
         ggml_type=0,
         block=1,
         block_bytes=4,
+        floats=(StoredFloat(kind="f32", name="value"),),
         file_type=0,  # LLAMA_FTYPE_ALL_F32
         summary="single precision, nothing lost",
     )

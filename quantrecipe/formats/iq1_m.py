@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from quantrecipe.api import FormatSpec, QuantFormat
+from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
 from quantrecipe.core import decode_rows, encode_rows, f16_bits, f16_value, kernel
 from quantrecipe.core.aligned import aligned
 from quantrecipe.core.eights import (
@@ -84,6 +84,7 @@ class IQ1_M(QuantFormat):  # noqa: N801  # the field's name
         ggml_type=29,
         block=SUPERBLOCK,
         block_bytes=BYTES,
+        floats=(StoredFloat(kind="f16", at=(49, 51, 53, 55)),),
         importance="advised",
         error_bound=0.59,
         fallback="IQ4_NL",

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from quantrecipe.api import FormatSpec, QuantFormat
+from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
 from quantrecipe.core import decode_rows, encode_rows, kernel
 from quantrecipe.core.aligned import aligned
 from quantrecipe.core.eights import (
@@ -72,6 +72,7 @@ class IQ2_S(QuantFormat):  # noqa: N801  # the field's name
         ggml_type=22,
         block=SUPERBLOCK,
         block_bytes=BYTES,
+        floats=(StoredFloat(kind="f16"),),
         importance="advised",
         error_bound=0.33,
         fallback="IQ4_NL",

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from quantrecipe.api import FormatSpec, QuantFormat
+from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
 from quantrecipe.core import decode_rows, encode_rows, kernel
 from quantrecipe.core.aligned import aligned
 from quantrecipe.core.eights import DECODE_EIGHTS, EIGHT, ENCODE_EIGHTS, TERMS, eights_tables, eights_values
@@ -62,6 +62,7 @@ class IQ2_XS(QuantFormat):  # noqa: N801  # the field's name
         ggml_type=17,
         block=SUPERBLOCK,
         block_bytes=BYTES,
+        floats=(StoredFloat(kind="f16"),),
         importance="required",
         error_bound=0.36,
         fallback="IQ4_NL",

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from quantrecipe.api import FormatSpec, QuantFormat
+from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
 from quantrecipe.core import decode_rows, encode_rows, kernel
 from quantrecipe.core.aligned import aligned
 from quantrecipe.core.eights import DECODE_EIGHTS, EIGHT, ENCODE_EIGHTS, TERMS, eights_tables, eights_values
@@ -63,6 +63,7 @@ class IQ2_XXS(QuantFormat):  # noqa: N801  # the field's name
         ggml_type=16,
         block=SUPERBLOCK,
         block_bytes=BYTES,
+        floats=(StoredFloat(kind="f16"),),
         importance="required",
         error_bound=0.42,
         fallback="IQ4_NL",

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from quantrecipe.api import FormatSpec, QuantFormat
+from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
 from quantrecipe.core import decode_rows, encode_rows, kernel
 from quantrecipe.core.eights import EIGHT, NO_IMPORTANCE
 from quantrecipe.core.fours import DECODE_FOURS, ENCODE_FOURS, fours_tables, fours_values, weigh_squares
@@ -59,6 +59,7 @@ class IQ3_S(QuantFormat):  # noqa: N801  # the field's name
         ggml_type=21,
         block=SUPERBLOCK,
         block_bytes=BYTES,
+        floats=(StoredFloat(kind="f16"),),
         importance="optional",
         error_bound=0.2,
         fallback="IQ4_NL",

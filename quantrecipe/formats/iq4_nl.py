@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from quantrecipe.api import FormatSpec, QuantFormat
+from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
 from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, decode_rows, encode_rows, kernel
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.lanes import LANES, WORKSPACE
@@ -40,6 +40,7 @@ class IQ4_NL(QuantFormat):  # noqa: N801  # the field's name
         ggml_type=20,
         block=GROUP,
         block_bytes=BYTES,
+        floats=(StoredFloat(kind="f16"),),
         importance="optional",
         error_bound=0.1,
         fallback="F16",

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from quantrecipe.api import FormatSpec, QuantFormat
+from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
 from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, decode_rows, encode_rows, kernel
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.lanes import LANES, WORKSPACE, nearest_int
@@ -49,6 +49,7 @@ class IQ4_XS(QuantFormat):  # noqa: N801  # the field's name
         ggml_type=23,
         block=SUPERBLOCK,
         block_bytes=BYTES,
+        floats=(StoredFloat(kind="f16"),),
         importance="optional",
         error_bound=0.1,
         fallback="IQ4_NL",

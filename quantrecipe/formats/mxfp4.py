@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from quantrecipe.api import FormatSpec, QuantFormat
+from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
 from quantrecipe.core import DECODE, ENCODE, decode_rows, encode_rows, kernel
 from quantrecipe.core.bits import as_float
 from quantrecipe.core.e2m1 import bounds, nearest_e2m1, twice_value
@@ -44,6 +44,7 @@ class MXFP4(QuantFormat):
         ggml_type=39,
         block=N,
         block_bytes=BYTES,
+        floats=(StoredFloat(kind="e8m0", name="e"),),
         error_bound=0.15,
         fallback="F16",
         file_type=38,  # LLAMA_FTYPE_MOSTLY_MXFP4_MOE

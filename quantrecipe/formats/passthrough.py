@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NoReturn
 
-from quantrecipe.api import FormatSpec, QuantFormat
+from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
 from quantrecipe.errors import FormatError
 
 if TYPE_CHECKING:
@@ -33,13 +33,16 @@ class Passthrough(QuantFormat):
         )
 
 
-def _spec(name: str, ggml_type: int, nbytes: int, summary: str) -> FormatSpec:
+def _spec(
+    name: str, ggml_type: int, nbytes: int, summary: str, floats: tuple[StoredFloat, ...] = ()
+) -> FormatSpec:
     return FormatSpec(
         name=name,
         ggml_type=ggml_type,
         block=1,
         block_bytes=nbytes,
         exactness="copied as it is",
+        floats=floats,
         codec=False,
         summary=summary,
     )
@@ -48,7 +51,7 @@ def _spec(name: str, ggml_type: int, nbytes: int, summary: str) -> FormatSpec:
 class F64(Passthrough):
     """Double precision."""
 
-    spec = _spec("F64", 28, 8, "double precision, copied as it is")
+    spec = _spec("F64", 28, 8, "double precision, copied as it is", (StoredFloat(kind="f64", name="value"),))
 
 
 class I8(Passthrough):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from quantrecipe.api import FormatSpec, QuantFormat
+from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
 from quantrecipe.core import DECODE, ENCODE, decode_rows, encode_rows, kernel
 from quantrecipe.core.bits import as_float
 from quantrecipe.core.half import get_half, put_half
@@ -47,6 +47,7 @@ class Q2_0(QuantFormat):  # noqa: N801  # the field's name
         ggml_type=42,
         block=N,
         block_bytes=BYTES,
+        floats=(StoredFloat(kind="f16"),),
         error_bound=0.8,
         fallback="Q4_0",
         file_type=41,  # LLAMA_FTYPE_MOSTLY_Q2_0

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from quantrecipe.api import FormatSpec, QuantFormat
+from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
 from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, decode_rows, encode_rows, kernel
 from quantrecipe.core.bits import place, trips
 from quantrecipe.core.half import get_half, put_half
@@ -64,6 +64,7 @@ class Q2_K(QuantFormat):  # noqa: N801  # the field's name
         ggml_type=10,
         block=SUPERBLOCK,
         block_bytes=BYTES,
+        floats=(StoredFloat(kind="f16", at=80), StoredFloat(kind="f16", at=82, name="dmin")),
         importance="optional",
         error_bound=0.36,
         fallback="Q4_0",

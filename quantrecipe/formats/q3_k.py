@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from quantrecipe.api import FormatSpec, QuantFormat
+from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
 from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, decode_rows, encode_rows, kernel
 from quantrecipe.core.bits import place
 from quantrecipe.core.half import get_half, put_half
@@ -72,6 +72,7 @@ class Q3_K(QuantFormat):  # noqa: N801  # the field's name
         ggml_type=11,
         block=SUPERBLOCK,
         block_bytes=BYTES,
+        floats=(StoredFloat(kind="f16", at=108),),
         importance="optional",
         error_bound=0.19,
         fallback="Q4_0",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from quantrecipe.api import FormatSpec, QuantFormat
+from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
 from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, decode_rows, encode_rows, kernel
 from quantrecipe.core.bits import place, trips
 from quantrecipe.core.half import get_half, put_half
@@ -51,6 +51,7 @@ class Q4_1(QuantFormat):  # noqa: N801  # the field's name
         ggml_type=3,
         block=N,
         block_bytes=BYTES,
+        floats=(StoredFloat(kind="f16"), StoredFloat(kind="f16", at=2, name="m")),
         importance="optional",
         error_bound=0.095,
         fallback="F16",

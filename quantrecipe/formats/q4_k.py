@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from quantrecipe.api import FormatSpec, QuantFormat
+from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
 from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, decode_rows, encode_rows, kernel
 from quantrecipe.core.bits import place
 from quantrecipe.core.half import get_half
@@ -55,6 +55,7 @@ class Q4_K(QuantFormat):  # noqa: N801  # the field's name
         ggml_type=12,
         block=SUPERBLOCK,
         block_bytes=BYTES,
+        floats=(StoredFloat(kind="f16"), StoredFloat(kind="f16", at=2, name="dmin")),
         importance="optional",
         error_bound=0.09,
         fallback="Q5_0",

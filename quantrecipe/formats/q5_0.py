@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from quantrecipe.api import FormatSpec, QuantFormat
+from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
 from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, decode_rows, encode_rows, kernel
 from quantrecipe.core.bits import place
 from quantrecipe.core.five_bit import get_five_bit, put_five_bit
@@ -51,6 +51,7 @@ class Q5_0(QuantFormat):  # noqa: N801  # the field's name
         ggml_type=6,
         block=N,
         block_bytes=BYTES,
+        floats=(StoredFloat(kind="f16"),),
         importance="optional",
         error_bound=0.06,
         fallback="F16",

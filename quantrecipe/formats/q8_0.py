@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from quantrecipe.api import FormatSpec, QuantFormat
+from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
 from quantrecipe.core import DECODE, ENCODE, decode_rows, encode_rows, kernel
 from quantrecipe.core.bits import MAGNITUDE, as_float, place, trips
 from quantrecipe.core.half import get_half, put_half
@@ -42,6 +42,7 @@ class Q8_0(QuantFormat):  # noqa: N801  # the field's name
         ggml_type=8,
         block=N,
         block_bytes=BYTES,
+        floats=(StoredFloat(kind="f16"),),
         error_bound=0.008,
         fallback="F16",
         file_type=7,  # LLAMA_FTYPE_MOSTLY_Q8_0

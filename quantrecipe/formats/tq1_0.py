@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from quantrecipe.api import FormatSpec, QuantFormat
+from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
 from quantrecipe.core import DECODE, ENCODE, decode_rows, encode_rows, kernel
 from quantrecipe.core.bits import place
 from quantrecipe.core.half import get_half, put_half
@@ -50,6 +50,7 @@ class TQ1_0(QuantFormat):  # noqa: N801  # the field's name
         ggml_type=34,
         block=SUPERBLOCK,
         block_bytes=BYTES,
+        floats=(StoredFloat(kind="f16", at=52),),
         error_bound=0.85,
         fallback="Q4_0",
         file_type=36,  # LLAMA_FTYPE_MOSTLY_TQ1_0

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from quantrecipe.api import FormatSpec, QuantFormat
+from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
 from quantrecipe.core import DECODE, ENCODE, decode_rows, encode_rows, kernel
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.jit import disjoint_kernel
@@ -42,6 +42,7 @@ class TQ2_0(QuantFormat):  # noqa: N801  # the field's name
         ggml_type=35,
         block=SUPERBLOCK,
         block_bytes=BYTES,
+        floats=(StoredFloat(kind="f16", at=64),),
         error_bound=0.85,
         fallback="Q4_0",
         file_type=37,  # LLAMA_FTYPE_MOSTLY_TQ2_0

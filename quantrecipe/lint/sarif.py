@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -79,10 +80,10 @@ def artifact(file: str | Path) -> str | None:
         relative = path.resolve().relative_to(Path.cwd())
     except (ValueError, OSError):
         return path.absolute().as_uri()
-    return "".join(_escape(char) for char in PurePosixPath(relative).as_posix())
+    # The name's bytes: it needn't be UTF-8, nor the locale's encoding.
+    return "".join(map(_escape, os.fsencode(PurePosixPath(relative).as_posix())))
 
 
-def _escape(char: str) -> str:
-    if char.isascii() and (char.isalnum() or char in "-._~/@+,=()'!$&*"):
-        return char
-    return "".join(f"%{byte:02X}" for byte in char.encode())
+def _escape(byte: int) -> str:
+    char = chr(byte)
+    return char if char.isascii() and (char.isalnum() or char in "-._~/@+,=()'!$&*") else f"%{byte:02X}"

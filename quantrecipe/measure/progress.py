@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Protocol
 
-__all__ = ["Progress", "Silent"]
+__all__ = ["COMPILING", "Progress", "Silent"]
+
+COMPILING = "compiling kernels"
+"""The stage before all others, where kernels aren't in the user's cache."""
 
 
 class Progress(Protocol):
     """A measurement has stages; each has a name, and a share of it that is done."""
 
     def stage(self, what: str) -> None:
-        """Something else begins: "losses", "probes"."""
+        """Something else begins: "losses", "probes"; COMPILING may come first."""
 
     def say(self, what: str) -> None:
         """What is at work now: a tensor, a probe."""

@@ -14,9 +14,9 @@ from quantrecipe.measure.journal import Journal
 from quantrecipe.measure.known import Known
 from quantrecipe.measure.losses import Job, measure_tensor
 from quantrecipe.measure.measurement import Measurement, Scope, Subject
-from quantrecipe.measure.progress import Progress
+from quantrecipe.measure.progress import COMPILING, Progress
 from quantrecipe.model.read import TensorReader
-from quantrecipe.output.warm import warm
+from quantrecipe.output.warm import KernelJob, compile_jobs
 from quantrecipe.sensitivity.sensitivity import TensorSensitivity
 from quantrecipe.tensor import TensorInfo
 
@@ -33,7 +33,7 @@ def measure_tensors(
 ) -> dict[str, TensorSensitivity]:
     """By name, in the scope's order. Every tensor in one thread; results are journalled as they come."""
     jobs = [_job(tensor, scope.formats[tensor.name], subject, what) for tensor in scope.tensors]
-    _compile(jobs)
+    _compile(jobs, progress)
     effort, done = max(1, sum(job.effort for job in jobs)), 0
     guard, stopped = threading.Lock(), threading.Event()
     local = threading.local()
@@ -95,13 +95,22 @@ def _pool(threads: int, stopped: threading.Event) -> Iterator[ThreadPoolExecutor
         pool.shutdown(cancel_futures=True)
 
 
-def _compile(jobs: Sequence[Job]) -> None:
+def _compile(jobs: Sequence[Job], progress: Progress) -> None:
     """Every kernel once, in one thread, before others meet it."""
     weighted = any(job.importance is not None for job in jobs)
     formats: dict[str, QuantFormat] = {fmt.spec.name: fmt for job in jobs for fmt in job.formats}
-    for fmt in formats.values():
-        warm(fmt, weighted=weighted)
-        warm(fmt, decode=True)
-    for source in {job.source.spec.name: job.source for job in jobs}.values():
-        if source.spec.codec:
-            warm(source, decode=True)
+    sources = {job.source.spec.name: job.source for job in jobs if job.source.spec.codec}
+    kernels = [
+        KernelJob(format=fmt, weighted=weighted and fmt.spec.importance != "ignored")
+        for fmt in formats.values()
+    ]
+    kernels += [KernelJob(format=fmt, decode=True) for fmt in {**formats, **sources}.values()]
+
+    def tell(number: int, total: int, what: str) -> None:
+        if number == 1:
+            progress.stage(COMPILING)
+        progress.say(f"{number} of {total} ({what})")
+        progress.total((number - 1) / total)
+
+    if compile_jobs(kernels, tell):
+        progress.stage("losses")

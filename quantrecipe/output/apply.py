@@ -41,7 +41,7 @@ class Result:
 
     paths:           the files that were written: one, or the shards
     seconds:         for all plans of the run together
-    compile_seconds: spent compiling kernels, before `seconds` starts
+    compile_seconds: spent compiling kernels, before `seconds` starts; 0 where all were in the cache
     read:            bytes read from the model's tensors and from older outputs, for all plans together
     hashes:          XXH3-128 of each tensor's stored source bytes, by name
     nonfinite:       by tensor: weights that weren't finite and are 0 now (with nan="keep")
@@ -140,9 +140,7 @@ def apply_plans(
             Output(plan=plan, files=tuple(zip(plan.files, group, strict=True)), old=old_tensors)
             for (plan, _), group, old_tensors in zip(plans, parts, old, strict=True)
         ]
-        started = time.perf_counter()
-        progress.compiling()
-        compile_kernels([plan for plan, _ in plans], registry)
+        compile_seconds = compile_kernels([plan for plan, _ in plans], registry, progress.compiling)
         compiled = time.perf_counter()
         stream = Stream(model, outputs, registry, threads=threads, nan=nan, progress=progress)
         progress.start(stream.weights)
@@ -156,7 +154,7 @@ def apply_plans(
             nbytes=plan.nbytes,
             threads=threads,
             seconds=seconds,
-            compile_seconds=compiled - started,
+            compile_seconds=compile_seconds,
             read=stream.read,
             hashes={a.tensor.name: stream.sources[a.owner or a.tensor.name] for a in plan.assignments},
             nonfinite=stream.nonfinite[number],

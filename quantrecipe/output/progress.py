@@ -10,10 +10,10 @@ __all__ = ["Progress", "Silent"]
 
 
 class Progress(Protocol):
-    """Called from the thread that called `apply_plan`, in this order: compiling, start, then tensor and advance."""
+    """Called from the thread that called `apply_plan`, in this order: compiling, if need be, start, tensor, advance."""
 
-    def compiling(self) -> None:
-        """Kernels that this machine hasn't compiled yet are compiled now; nothing has been read."""
+    def compiling(self, number: int, total: int, what: str) -> None:
+        """A kernel that isn't in the cache is compiled now, one of `total`: "Q4_K encode". Nothing has been read."""
 
     def start(self, weights: int) -> None:
         """Reading begins; so many weights are ahead."""
@@ -28,7 +28,7 @@ class Progress(Protocol):
 class Silent:
     """Hears nothing."""
 
-    def compiling(self) -> None: ...
+    def compiling(self, number: int, total: int, what: str) -> None: ...
 
     def start(self, weights: int) -> None: ...
 

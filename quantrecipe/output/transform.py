@@ -3,6 +3,10 @@
 What isn't finite never gets into a block unseen. With `nan="error"` it stops the run, named by tensor, row and
 column. With `nan="keep"` types that can hold it (F32, F16, BF16) keep it; a quantized block can't, and gets 0
 in its place.
+
+What becomes infinite or NaN on the way, such as the scale of a block for weights that are too large for it, stops the
+run in either case: `keep` keeps what the model has. The bytes themselves are looked at (`FormatSpec.floats`), as
+llama-quantize does. See docs/decisions/0003-nan-keep.md.
 """
 
 from __future__ import annotations
@@ -14,13 +18,16 @@ from numpy.typing import NDArray
 
 from quantrecipe.api import QuantFormat
 from quantrecipe.core import float32_from_float64
+from quantrecipe.core.finite import Unsound, all_sound, first_unsound
 from quantrecipe.errors import NonFiniteError
 from quantrecipe.model.read import arrange_rows
 from quantrecipe.output.units import Unit
 
-__all__ = ["Nan", "Rows", "arranged", "to_floats"]
+__all__ = ["Handling", "Nan", "Rows", "arranged", "number_text", "to_floats", "value_text"]
 
 Nan: TypeAlias = Literal["error", "keep"]
+Handling: TypeAlias = Literal["error", "keep", "compare"]
+"""compare: as keep, and what comes out isn't judged, since it is compared with what a file has."""
 _Bytes: TypeAlias = NDArray[np.uint8]
 _Floats: TypeAlias = NDArray[np.float32]
 
@@ -29,6 +36,10 @@ _FLOAT_BITS = {"F32": np.uint32, "F16": np.uint16, "BF16": np.uint16}
 
 _SAFE = 32768
 """No type overflows below: the largest float16 is 65504."""
+
+_ANOTHER_TYPE = "give this tensor BF16 or F32, or look into the model: such a weight is unusual"
+_NUMBERS = {"d": "the scale d", "dmin": "the scale dmin", "m": "the minimum m", "e": "the scale e"}
+"""ggml's names of what blocks hold. An encoder of a plugin may have others."""
 
 
 def arranged(raw: _Bytes, unit: Unit, rows_per_head: int) -> _Bytes:
@@ -51,7 +62,9 @@ def to_floats(raw: _Bytes, source: QuantFormat, out: _Floats) -> None:
 class Rows:
     """The rows of a unit, decoded once, for any number of targets."""
 
-    def __init__(self, unit: Unit, raw: _Bytes, source: QuantFormat, floats: _Floats, *, nan: Nan) -> None:
+    def __init__(
+        self, unit: Unit, raw: _Bytes, source: QuantFormat, floats: _Floats, *, nan: Handling
+    ) -> None:
         """raw: uint8 (rows, source row bytes), arranged; `source` is the format that it is in.
 
         floats: float32 (at least the unit's weights,), a buffer that is written over.
@@ -90,7 +103,9 @@ class Rows:
         first.
         """
         bits = _FLOAT_BITS.get(target.spec.name)
-        if copied and (self._nan == "keep" or bits is None):
+        if copied:
+            if self._nan == "error":
+                self._refuse_unsound_source()
             return self._raw, 0
         floats = self._decoded()
         try:
@@ -102,8 +117,8 @@ class Rows:
             self._wrong = wrong, floats[wrong]
             floats[wrong] = 0
             target.encode(floats if factor is None else floats / factor, importance, out=out)
-        if self._nan == "error" and not copied:
-            self._refuse_overflow(target, out)
+        if self._nan != "compare":
+            self._refuse_unsound(target, importance, out)
         if self._wrong is None:
             return out, 0
         mask, values = self._wrong
@@ -112,20 +127,76 @@ class Rows:
         out.view(bits)[mask] = _bits(values, target.spec.name)
         return out, 0
 
-    def _refuse_overflow(self, target: QuantFormat, out: _Bytes) -> None:
-        """NonFiniteError where a finite weight is beyond what the type can say, and would come back as Inf."""
+    def _refuse_unsound_source(self) -> None:
+        """NonFiniteError where what is copied holds NaN or Inf."""
+        spec = self._source.spec
+        found = None if all_sound(spec, self._raw) else first_unsound(spec, self._raw)
+        if found is None:
+            return
+        if spec.block == 1:  # the numbers are the weights
+            raise self._error(NonFiniteError("not finite"), ~np.isfinite(self._decoded()))
+        what = f"{number_text(found, self._row(found.row))} is {value_text(found)} in the model"
+        raise NonFiniteError(
+            f"{self._unit.tensor.name}: {what}, so the weights that it is for are lost",
+            "the model is damaged: download or make it again; --nan keep copies it as it is, which llama.cpp refuses "
+            "to load with --check-tensors",
+        )
+
+    def _refuse_unsound(self, target: QuantFormat, importance: _Floats | None, out: _Bytes) -> None:
+        """NonFiniteError where the bytes that came out hold NaN or Inf, or would come back as such."""
+        spec = target.spec
+        if not all_sound(spec, out) and (found := first_unsound(spec, out)) is not None:
+            raise self._unsound(target, importance, found)
+        # Float16 scales are finite or not. The product of a wider one and an integer may overflow all the same, and
+        # of a format that doesn't say what it holds nothing is known.
+        if spec.floats and (spec.block == 1 or all(number.kind == "f16" for number in spec.floats)):
+            return
         floats = self._decoded()
         if floats.max(initial=0) < _SAFE and floats.min(initial=0) > -_SAFE:
             return
         wrong = ~np.isfinite(target.decode(out, self._unit.tensor.cols))
         if wrong.any():
-            magnitudes = np.where(wrong, np.abs(floats), -1)
-            row, col = np.unravel_index(int(magnitudes.argmax()), magnitudes.shape)
+            where = self._largest(np.where(wrong, floats, 0))
             raise NonFiniteError(
-                f"{self._unit.tensor.name}: {floats[row, col]:g} at {self._place(int(row), int(col))} is too large for "
-                f"{target.spec.name}, which would give Inf back",
-                "give this tensor BF16 or F32, or look into the model: such a weight is unusual",
+                f"{self._too_large(where, target)}, which would give Inf back", _ANOTHER_TYPE
             )
+
+    def _unsound(self, target: QuantFormat, importance: _Floats | None, found: Unsound) -> NonFiniteError:
+        """What to say of a number that isn't finite, although all weights are."""
+        spec, floats = target.spec, self._decoded()
+        inside = np.zeros_like(floats)
+        rows, cols = slice(found.row, found.row + spec.rows_per_group), slice(None)
+        if found.block is not None:
+            cols = slice(found.block * spec.block, (found.block + 1) * spec.block)
+        inside[rows, cols] = floats[rows, cols]
+        row, col = where = self._largest(inside)
+        if spec.block == 1:
+            remedy = _ANOTHER_TYPE.replace("BF16 or F32", "F32") if spec.name == "BF16" else _ANOTHER_TYPE
+            return NonFiniteError(f"{self._too_large(where, target)}, which would give Inf back", remedy)
+        becomes = f"{number_text(found, self._row(found.row))} becomes {value_text(found)}"
+        if abs(inside[row, col]) >= _SAFE:
+            return NonFiniteError(f"{self._too_large(where, target)}: {becomes}", _ANOTHER_TYPE)
+        largest = f"the largest of its weights is {inside[row, col]:g}"
+        what = f"{self._unit.tensor.name}: {becomes} in {spec.name}, although {largest}"
+        if importance is None:
+            return NonFiniteError(
+                what, f"give this tensor another type, such as BF16; {spec.name}'s author wants to know"
+            )
+        part = importance[cols]
+        return NonFiniteError(
+            f"{what}: the importance goes from {part.min():g} to {part.max():g}, which float32 can't compute with",
+            "look into the importance matrix with `quantrecipe imatrix show`, or quantize this tensor without it",
+        )
+
+    def _too_large(self, where: tuple[int, int], target: QuantFormat) -> str:
+        value, place = self._decoded()[where], self._place(*where)
+        return f"{self._unit.tensor.name}: {value:g} at {place} is too large for {target.spec.name}"
+
+    @staticmethod
+    def _largest(floats: _Floats) -> tuple[int, int]:
+        """Row and column of the largest magnitude."""
+        row, col = np.unravel_index(int(np.abs(floats).argmax()), floats.shape)
+        return int(row), int(col)
 
     def _decoded(self) -> _Floats:
         if self._floats is None:
@@ -154,9 +225,23 @@ class Rows:
 
     def _place(self, row: int, col: int) -> str:
         """Where a weight is in its tensor."""
+        return f"{self._row(row)}, column {col}"
+
+    def _row(self, row: int) -> str:
         tensor = self._unit.tensor
         expert = f"expert {self._unit.expert}, " if tensor.experts > 1 else ""
-        return f"{expert}row {(self._unit.start + row) % tensor.rows}, column {col}"
+        return f"{expert}row {(self._unit.start + row) % tensor.rows}"
+
+
+def number_text(found: Unsound, row: str) -> str:
+    """Which number it is, and where: "the scale d of row 3, block 1"."""
+    block = "" if found.block is None else f", block {found.block}"
+    return f"{_NUMBERS.get(found.name, f'the number {found.name}')} of {row}{block}"
+
+
+def value_text(found: Unsound) -> str:
+    """The value in words."""
+    return "NaN" if np.isnan(found.value) else "infinite"
 
 
 def _bits(values: _Floats, name: str) -> NDArray[np.generic]:

@@ -21,6 +21,7 @@ FORMAT_CHECKS: tuple[Callable[[QuantFormat, int], None], ...] = (
     facts.check_accepts,
     facts.check_options,
     facts.check_factor,
+    facts.check_floats,
     calls.check_shapes,
     calls.check_out,
     calls.check_splits,

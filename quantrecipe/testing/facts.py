@@ -5,16 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from quantrecipe.api import QuantFormat
+from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
 from quantrecipe.errors import FormatError
 from quantrecipe.tensor import TensorInfo
 from quantrecipe.testing.failure import require
 from quantrecipe.testing.sample import columns_of, importance_for, ordinary_rows
 
-__all__ = ["check_accepts", "check_factor", "check_options", "check_sizes", "check_spec"]
+if TYPE_CHECKING:
+    from quantrecipe.api import ByteArray, FloatArray
+
+__all__ = ["check_accepts", "check_factor", "check_floats", "check_options", "check_sizes", "check_spec"]
 
 _BLOCKS = (1, 2, 3, 5, 8, 13)
 _LARGEST_TYPE_ID = 2**31 - 1
@@ -98,6 +102,70 @@ def check_factor(fmt: QuantFormat, seed: int = 0) -> None:
     for peak in (0.0, 1e-45, 1e-8, 0.02, 1.0, 448.0, 1e12, float(np.finfo(np.float32).max)):
         factor = fmt.factor(peak)
         require(math.isfinite(factor) and factor > 0, f"factor({peak}) is {factor}")
+
+
+def check_floats(fmt: QuantFormat, seed: int = 0) -> None:
+    """What `floats` names is where it says: NaN there spoils the weights that it is for, and nothing else gives NaN."""
+    spec = fmt.spec
+    for number in spec.floats:
+        reach = max(at for at, _ in number.exponent)
+        room = (spec.row_meta_bytes if number.per == "row" else spec.block_bytes) * spec.rows_per_group
+        require(
+            min(at for at, _ in number.exponent) >= 0 and reach < room,
+            f"{number.name} lies outside its {number.per}",
+        )
+    k = columns_of(fmt)
+    rows = ordinary_rows(fmt, 4, seed)
+    data = fmt.encode(rows, importance_for(fmt, k, seed))
+    for number in spec.floats:
+        spoilt = data.copy()
+        cells = _cells(spec, number, spoilt)
+        for at, bits in number.exponent:
+            cells[1, -1, at] |= bits
+        lost = ~np.isfinite(_decoded(fmt, spoilt, k)).reshape(len(cells), spec.rows_per_group, -1)
+        size = k if number.per == "row" else spec.block
+        require(
+            lost[1, :, -size:].any(),
+            f"NaN or Inf in {number.name} of a {number.per} reaches none of its weights",
+        )
+        lost[1, :, -size:] = False
+        require(not lost.any(), f"NaN or Inf in {number.name} of a {number.per} reaches weights of another")
+    random = np.random.default_rng(seed).integers(
+        0, 256, (64 * spec.rows_per_group, data.shape[1]), dtype=np.uint8
+    )
+    for number in spec.floats:
+        _make_finite(_cells(spec, number, random), number)
+    for row, column in np.argwhere(~np.isfinite(_decoded(fmt, random, k)))[:1]:
+        require(
+            False,
+            f"random bytes in which what `floats` names is finite decode to NaN or Inf, in row {row}, column {column}: "
+            "name every number that must be finite, where it is and of its kind",
+        )
+
+
+def _make_finite(cells: ByteArray, number: StoredFloat) -> None:
+    """Change the numbers that are NaN or Inf, and those of wide kinds that are so large that products may overflow."""
+    (at, bits), *_ = number.exponent
+    if number.kind != "f16":  # without the upper bit of its exponent a number is below 2
+        cells[..., at] &= 0xFF ^ (1 << (bits.bit_length() - 1))
+        return
+    wrong = np.all([(cells[..., place] & mask) == mask for place, mask in number.exponent], axis=0)
+    cells[..., at][wrong] &= 0xFF ^ (bits & -bits)
+
+
+def _cells(spec: FormatSpec, number: StoredFloat, data: ByteArray) -> ByteArray:
+    """A view (groups of rows, cells that have such a number, bytes of one)."""
+    group = spec.rows_per_group
+    rows = data.reshape(len(data) // group, -1)
+    meta = spec.row_meta_bytes * group
+    if number.per == "row":
+        return rows[:, None, :meta]
+    return rows[:, meta:].reshape(len(rows), -1, spec.block_bytes * group)
+
+
+def _decoded(fmt: QuantFormat, data: ByteArray, k: int) -> FloatArray:
+    with np.errstate(all="ignore"):
+        return fmt.decode(data, k)
 
 
 def _refuses(what: str, act: Callable[[], object]) -> None:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 from support.models import llama_metadata, llama_tensors, write_gguf
 
 from quantrecipe.cli import main
 from quantrecipe.cli.apply import default_name
+from quantrecipe.cli.progress import ProgressBar
 from quantrecipe.gguf.header import read_header
 
 Output = pytest.CaptureFixture[str]
@@ -36,7 +40,8 @@ def test_the_main_job(folder: Path, capsys: Output) -> None:
     path = folder / "tiny-code-code-model.gguf"
     assert "wrote tiny-code-code-model.gguf" in out
     assert "bits per weight" in out
-    assert err == ""  # no progress where nobody watches
+    # No progress where nobody watches, but for a line where kernels had to be compiled.
+    assert [line for line in err.splitlines() if not line.startswith("compiling kernels (")] == []
     header = read_header(path)
     assert header.metadata["general.architecture"].decode() == "llama"
     assert header.metadata["quantrecipe.recipe.name"].decode() == "code-model"
@@ -91,6 +96,47 @@ def test_nan_is_named_without_a_traceback(folder: Path, capsys: Output) -> None:
     assert "Traceback" not in err
     assert main(["apply", "llama.cpp/Q8_0", "bad.gguf", "-o", "out.gguf", "--nan", "keep"]) == 0
     assert "blk.0.ffn_up.weight: 1 weight is NaN or Inf, and 0 in out.gguf" in capsys.readouterr().out
+
+
+def test_compiling_is_said_once_and_only_where_something_is_compiled(folder: Path) -> None:
+    """In processes of their own: this one may have the kernels already."""
+    env = os.environ | {"QUANTRECIPE_CACHE_DIR": str(folder / "cache")}
+    command = [sys.executable, "-m", "quantrecipe", "apply", "llama.cpp/BF16", "model.gguf", "-o", "out.gguf"]
+    write_gguf(Path("model.gguf"), llama_tensors(layers=1), type_="F16")
+    first, second = (
+        subprocess.run([*command, "--force", "--json"], capture_output=True, env=env, check=True)
+        for _ in range(2)
+    )
+    assert first.stderr.decode() == "compiling kernels (only once on each machine)" + os.linesep
+    assert second.stderr == b""
+    assert json.loads(first.stdout)["compile_seconds"] > 0 == json.loads(second.stdout)["compile_seconds"]
+
+
+def test_where_nothing_can_be_kept_that_is_said(folder: Path) -> None:
+    (folder / "no folder").write_bytes(b"")
+    env = os.environ | {"QUANTRECIPE_CACHE_DIR": str(folder / "no folder")}
+    command = [sys.executable, "-m", "quantrecipe", "apply", "llama.cpp/BF16", "model.gguf", "-o", "out.gguf"]
+    write_gguf(Path("model.gguf"), llama_tensors(layers=1), type_="F16")
+    done = subprocess.run(command, capture_output=True, env=env, check=True)
+    assert (
+        b"compiling kernels (at each run: there is no folder to keep them in; set QUANTRECIPE_CACHE_DIR"
+        in done.stderr
+    )
+
+
+@pytest.mark.parametrize("width", [40, 80, 140])
+def test_the_bar_says_what_is_compiled_on_one_line(width: int) -> None:
+    console = Console(
+        file=StringIO(), force_terminal=True, width=width, color_system=None, legacy_windows=False
+    )
+    with ProgressBar(console) as bar:
+        bar.compiling(1, 5, "BF16 decode")
+        bar.compiling(2, 5, "Q4_K encode, importance")
+        bar._bar.refresh()
+        (line,) = (segment for segment in [console.file.getvalue()] if segment)  # type: ignore[attr-defined]  # a StringIO
+    last = [part for part in re.split(r"\r|\n|\x1b\[[0-9?]*[A-Za-z]", line) if part.strip()][-1]
+    assert last.startswith("compiling kernels: 2 of 5 (Q4_K encode, importance)"[: width - 16])
+    assert len(last) <= width
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal")

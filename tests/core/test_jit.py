@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from quantrecipe.core.jit import DECODE, disjoint_kernel, kernel
+from quantrecipe.core.jit import DECODE, NotCached, disjoint_kernel, kernel, only_cached
 
 FACTOR = np.float32(3)
 TABLE = np.array([0, 1, 4, 9], np.float32)
@@ -65,6 +65,21 @@ def test_kernels_call_kernels_and_use_constants_and_free_variables() -> None:
     rows = np.zeros((1, 4), np.float32)
     _fill(np.arange(4, dtype=np.uint8)[None], rows)
     assert rows.tolist() == [[3, 6, 15, 30]]
+
+
+def test_whether_a_kernel_has_to_be_compiled_can_be_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QUANTRECIPE_CACHE_DIR", str(tmp_path))
+    data, rows = np.zeros((1, 4), np.uint8), np.zeros((1, 4), np.float32)
+    fresh = kernel(DECODE)(_fill.function)
+    with only_cached(), pytest.raises(NotCached, match="_fill"):
+        fresh(data, rows)
+    assert not rows.any()
+    fresh(data, rows)
+    with only_cached():
+        kernel(DECODE)(_fill.function)(data, rows)
+    assert rows.tolist() == [[3, 3, 3, 3]]
 
 
 def test_read_only_input_needs_no_second_compilation() -> None:

@@ -1,7 +1,9 @@
 """SARIF: valid, with places and levels."""
 
 import json
+import os
 from pathlib import Path
+from urllib.parse import quote
 
 import jsonschema
 import pytest
@@ -119,7 +121,9 @@ def test_shipped_recipes_have_names_instead_of_places() -> None:
 
 def test_uris(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert artifact("a b/ü.yaml") == "a%20b/%C3%BC.yaml"
+    for name in ("ü".encode(), b"\xfc"):  # the second is a name, too, though no UTF-8
+        path = os.fsdecode(b"a b/" + name + b".yaml")
+        assert artifact(path) == f"a%20b/{quote(name)}.yaml"
     assert artifact(tmp_path / "x.yaml") == "x.yaml"
     assert artifact("/elsewhere/x.yaml") == "file:///elsewhere/x.yaml"
     assert artifact("llama.cpp@b11312/Q4_K_M") is None

@@ -34,7 +34,7 @@ def only_model_errors(folder: Path, file: str, variants: list[Any]) -> None:
     checkpoint = open_checkpoint(folder)
     refused = 0
     for values in variants:
-        (folder / file).write_text(json.dumps(values))
+        (folder / file).write_text(json.dumps(values), encoding="utf-8")
         try:
             open_huggingface(folder, checkpoint)
         except ModelError:
@@ -46,7 +46,7 @@ def only_model_errors(folder: Path, file: str, variants: list[Any]) -> None:
 @pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
 def test_any_value_of_any_key(name: str, file: str, tmp_path: Path) -> None:
     folder = write_model(name, tmp_path)
-    values = json.loads((folder / file).read_text())
+    values = json.loads((folder / file).read_text(encoding="utf-8"))
     keys = values.keys() | (KEYS if file == "config.json" else {"added_tokens_decoder", "add_prefix_space"})
     only_model_errors(folder, file, [{**values, key: bad} for key in sorted(keys) for bad in NONSENSE])
 
@@ -54,7 +54,7 @@ def test_any_value_of_any_key(name: str, file: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["yarn", "llama3", "longrope"])
 def test_any_value_of_the_rotary_embedding(kind: str, tmp_path: Path) -> None:
     folder = write_model("llama-tied", tmp_path)
-    values = json.loads((folder / "config.json").read_text())
+    values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     scaling = {"rope_type": kind, "factor": 2.0}
     variants = [
         {**values, "rope_parameters": scaling | {key: bad}} for key in sorted(ROPE) for bad in NONSENSE
@@ -65,7 +65,7 @@ def test_any_value_of_the_rotary_embedding(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("file", ["generation_config.json", "tokenizer.json"])
 def test_any_value_of_other_files(file: str, tmp_path: Path) -> None:
     folder = write_model("Acme-Fable-3-1B-Instruct-v1.2", tmp_path)
-    values = json.loads((folder / file).read_text())
+    values = json.loads((folder / file).read_text(encoding="utf-8"))
     only_model_errors(folder, file, [{**values, key: bad} for key in sorted(values) for bad in NONSENSE])
 
 

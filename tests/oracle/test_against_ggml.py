@@ -1,4 +1,4 @@
-"""Byte by byte against ggml's own library, on over ten thousand rows of each type.
+"""Byte by byte against ggml's own library, on over ten thousand rows of each type; and its verdicts on blocks.
 
 ggml runs in a child process, since it may abort on what it doesn't answer; such rows are left out, and counted.
 """
@@ -13,8 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from quantrecipe.api import QuantFormat
+from quantrecipe.core.finite import all_sound, first_unsound
 from quantrecipe.formats import ALL
 from quantrecipe.testing.sample import nasty_importance, nasty_rows
 
@@ -22,6 +24,10 @@ pytestmark = pytest.mark.oracle
 
 ROWS, BATCH = 12_000, 500
 FORMATS = [fmt for fmt in ALL if fmt.spec.codec and fmt.spec.exactness == "byte-equal to ggml"]
+
+HOSTILE_ROWS, BLOCKS = 1000, 3
+EDGES = (0x00, 0x01, 0x3C, 0x7B, 0x7C, 0x7E, 0x7F, 0x80, 0xFB, 0xFC, 0xFE, 0xFF)
+"""Bytes that decide: exponents of all ones and their neighbours, of both signs, whole and in halves."""
 
 CHILD = """
 import ctypes, sys
@@ -101,3 +107,37 @@ def test_the_library_is_the_one_that_was_recorded() -> None:
     name.restype = ctypes.c_char_p
     for fmt in FORMATS:
         assert name(fmt.spec.ggml_type).decode().upper() == fmt.spec.name.upper()
+
+
+def verdicts(fmt: QuantFormat, rows: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """ggml's answer for each row."""
+    validate = ctypes.CDLL(str(library())).ggml_validate_row_data
+    validate.restype, validate.argtypes = ctypes.c_bool, [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t]
+    kept = rows.copy()  # where the pointers lead
+    return np.array([validate(fmt.spec.ggml_type, row.ctypes.data, row.size) for row in kept])
+
+
+def ours(fmt: QuantFormat, rows: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """The same of us; both ways of looking must agree."""
+    answers = np.array([all_sound(fmt.spec, rows[i : i + 1]) for i in range(len(rows))])
+    first = first_unsound(fmt.spec, rows)
+    assert (first is None) == answers.all() == all_sound(fmt.spec, rows)
+    assert first is None or first.row == int((~answers).argmax())
+    return answers
+
+
+@pytest.mark.parametrize("fmt", ALL, ids=lambda fmt: fmt.spec.name)
+def test_verdicts_are_ggml_s(fmt: QuantFormat) -> None:
+    """What we let into a file is what ggml's own validation takes, both ways: random blocks, and hostile ones."""
+    rng = np.random.default_rng(fmt.spec.ggml_type)
+    width = fmt.spec.row_bytes(BLOCKS * fmt.spec.block)
+    random = rng.integers(0, 256, (HOSTILE_ROWS, width), dtype=np.uint8)
+    edges = rng.choice(np.array(EDGES, np.uint8), (HOSTILE_ROWS, width))
+    mixed = np.where(rng.random((HOSTILE_ROWS, width)) < 0.5, random, edges)
+    sparse = np.where(rng.random((HOSTILE_ROWS, width)) < 2 / width, edges, np.uint8(0))
+    for rows in (random, edges, mixed, sparse):
+        expected = verdicts(fmt, rows)
+        differs = np.flatnonzero(ours(fmt, rows) != expected)
+        assert not differs.size, (
+            f"row {differs[:1]}: {rows[differs[:1]].tobytes().hex()}, ggml says {expected[differs[:1]]}"
+        )

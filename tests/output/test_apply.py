@@ -10,15 +10,18 @@ import pytest
 import xxhash
 from gguf import GGUFReader
 from gguf.quants import dequantize
+from support.imatrix_files import write_gguf_imatrix
 from support.models import llama_tensors, stored, write_gguf
 from support.recipes import recipe, rule
 
 from quantrecipe.errors import ModelError, NonFiniteError, OutputError
 from quantrecipe.gguf.header import read_header
+from quantrecipe.importance import read_importance
 from quantrecipe.model.open import open_model
 from quantrecipe.output import units
 from quantrecipe.output.apply import apply_plan
 from quantrecipe.output.progress import Silent
+from quantrecipe.output.transform import Nan
 from quantrecipe.plan.make import make_plan
 from quantrecipe.plan.plan import Plan
 from quantrecipe.registry import Registry, load_registry
@@ -148,6 +151,76 @@ def test_weights_that_a_type_can_t_hold_are_named(
         return
     with pytest.raises(NonFiniteError, match=rf"at row 3, column 5 is too large for {type_}"):
         apply_plan(plan, tmp_path / "out.gguf", registry=registry)
+
+
+@pytest.mark.parametrize(
+    ("type_", "value", "says"),
+    [
+        (
+            "Q4_K",
+            1e30,
+            r"too large for Q4_K: the scale d of row 3, block 0 becomes (infinite|NaN); give this tensor BF16",
+        ),
+        ("Q4_0", 3e38, r"the scale d of row 3, block 0 becomes infinite; give this tensor BF16 or F32"),
+        ("Q6_K", 1e10, r"the scale d of row 3, block 0 becomes infinite"),
+        ("F16", 7e4, r"70000 at row 3, column 5 is too large for F16, which would give Inf back"),
+        ("BF16", 3.4e38, r"too large for BF16, which would give Inf back; give this tensor F32"),
+    ],
+)
+@pytest.mark.parametrize("nan", ["error", "keep"])
+def test_what_becomes_infinite_on_the_way_is_refused_whatever_is_kept(
+    tmp_path: Path, registry: Registry, type_: str, value: float, says: str, nan: Nan
+) -> None:
+    tensors = llama_tensors(layers=1)
+    tensors["blk.0.ffn_up.weight"][3, 5] = value
+    source = write_gguf(tmp_path / "large.gguf", tensors, type_="F32")
+    with pytest.raises(NonFiniteError, match=says) as caught:
+        apply_plan(
+            plan_for(source, registry, recipe(default=type_)),
+            tmp_path / "out.gguf",
+            registry=registry,
+            nan=nan,
+        )
+    assert str(caught.value).startswith("blk.0.ffn_up.weight: ")
+    assert not (tmp_path / "out.gguf").exists()
+
+
+def test_importance_that_spoils_scales_is_named(tmp_path: Path, registry: Registry) -> None:
+    tensors = llama_tensors(layers=1)
+    source = write_gguf(tmp_path / "model.gguf", tensors)
+    sums = {n: (np.full((1, x.shape[1]), 3e38, np.float32), [1]) for n, x in tensors.items() if x.ndim == 2}
+    importance = read_importance(write_gguf_imatrix(tmp_path / "i.gguf", sums))
+    plan = make_plan(recipe(default="Q4_K"), open_model(source), registry=registry, importance=importance)
+    with pytest.raises(
+        NonFiniteError, match=r"becomes NaN in Q4_K, although .*: the importance goes from 3e\+38 to"
+    ):
+        apply_plan(plan, tmp_path / "out.gguf", registry=registry)
+
+
+@pytest.mark.parametrize(("type_", "at"), [("Q8_0", 0), ("Q4_K", 2), ("Q6_K", 208)])
+def test_a_damaged_scale_in_the_model_isn_t_copied_unless_kept(
+    tmp_path: Path, registry: Registry, type_: str, at: int
+) -> None:
+    made = apply_plan(
+        plan_for(write_gguf(tmp_path / "m.gguf", llama_tensors(layers=1)), registry, recipe(default=type_)),
+        tmp_path / "made.gguf",
+        registry=registry,
+    ).path
+    header = read_header(made)
+    entry = next(t for t in header.tensors if t.name == "blk.0.ffn_up.weight")
+    spec = registry.formats[type_].spec
+    raw = bytearray(made.read_bytes())
+    place = header.data_start + entry.offset + 2 * spec.row_bytes(entry.shape[-1]) + at
+    raw[place : place + 2] = b"\xff\x7f"  # a NaN
+    made.write_bytes(raw)
+    plan = plan_for(made, registry, recipe(default="keep"))
+    with pytest.raises(
+        NonFiniteError,
+        match=r"blk\.0\.ffn_up\.weight: the scale d(min)? of row 2, block 0 is NaN in the model",
+    ):
+        apply_plan(plan, tmp_path / "out.gguf", registry=registry)
+    kept = apply_plan(plan, tmp_path / "out.gguf", registry=registry, nan="keep").path
+    assert raw[place - 64 : place + 64] in kept.read_bytes()
 
 
 @pytest.mark.parametrize(

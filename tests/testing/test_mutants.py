@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from quantrecipe.api import FormatSpec, QuantFormat
+from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
 from quantrecipe.errors import FormatError, NonFiniteError
 from quantrecipe.testing import CheckFailure, checks_of, run_check
 
@@ -28,6 +28,7 @@ class Right(QuantFormat):
         exactness="the same bytes on every machine",
         error_bound=0.008,
         fallback="F16",
+        floats=(StoredFloat(kind="f16"),),
         summary="a format that is right",
     )
 
@@ -373,6 +374,28 @@ class TakesAnyOption(Right):
         super().__init__({})
 
 
+class StatesNoFloats(Right):
+    """As plugins that are older than the field do; users notice nothing, its author does."""
+
+    spec = replace(Right.spec, floats=())
+
+
+class StatesAFloatElsewhere(Right):
+    spec = replace(Right.spec, floats=(StoredFloat(kind="f16", at=2),))
+
+
+class StatesAFloatBeyondTheBlock(Right):
+    spec = replace(Right.spec, floats=(StoredFloat(kind="f16", at=33),))
+
+
+class StatesAFloatOfTheRow(Right):
+    spec = replace(Right.spec, floats=(StoredFloat(kind="f16", per="row"),))
+
+
+class StatesTheWrongKind(Right):
+    spec = replace(Right.spec, floats=(StoredFloat(kind="e8m0", at=1),))
+
+
 class FallsBackToNothing(Right):
     spec = replace(Right.spec, fallback="NOT_THERE")
 
@@ -433,6 +456,11 @@ MUTANTS: list[tuple[type[Right], str]] = [
     (RaisesValueErrorForOddColumns, "accepts"),
     (OptionWithoutDefault, "options"),
     (TakesAnyOption, "options"),
+    (StatesNoFloats, "floats"),
+    (StatesAFloatElsewhere, "floats"),
+    (StatesAFloatBeyondTheBlock, "floats"),
+    (StatesAFloatOfTheRow, "floats"),
+    (StatesTheWrongKind, "floats"),
     (FallsBackToNothing, "fallback_ends"),
     (FallsBackToBlocks, "fallback_ends"),
     (SaysNothing, "spec"),

@@ -16,12 +16,15 @@ ANSWERS = {
 }
 TYPES = {name: type_ for type_, names in ANSWERS.items() for name in names}
 
-# Stands in for llama-quantize: its help, and a dry run of a model with one layer.
-PROGRAM = """#!{python}
-import sys
+# Stands in for llama-quantize: its help, and a dry run of a model with one layer. A shell starts it, since the first
+# line of a script can't name an interpreter whose path is long or has a space.
+START = """#!/bin/sh
+exec "{python}" "{script}" "$@"
+"""
+PROGRAM = """import sys
 
 if "--help" in sys.argv:
-    print("usage: …\\n allowed quantization types")
+    print("usage: ...\\n allowed quantization types")
     print("  15  or  Q4_K_M  : 4 bits\\n  99  or  Q9_X : new\\n          COPY    : all")
 elif "none" in sys.argv:
     print("version: 9 (build 1)")
@@ -78,7 +81,9 @@ def test_it_says_what_changed(
     status: int,
 ) -> None:
     program, shapes = tmp_path / "llama-quantize", tmp_path / "tiny.json"
-    program.write_text(PROGRAM.replace("{python}", sys.executable).replace("{head}", head))
+    script = tmp_path / "stand-in.py"
+    script.write_text(PROGRAM.replace("{head}", head), encoding="utf-8")
+    program.write_text(START.format(python=sys.executable, script=script), encoding="utf-8")
     program.chmod(0o755)
     shapes.write_text(SHAPES)
     monkeypatch.setattr("sys.argv", ["compare_presets", str(program), str(shapes), "--preset", "Q4_K_M"])

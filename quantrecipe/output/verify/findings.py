@@ -2,27 +2,62 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
+
+from quantrecipe.core.finite import first_unsound
+from quantrecipe.model.read import TensorReader
+from quantrecipe.output.transform import number_text, value_text
 from quantrecipe.output.verify.produced import Produced
 from quantrecipe.output.verify.remake import Mismatch
 from quantrecipe.output.verify.source import Origin
 from quantrecipe.output.verify.verification import Finding
 from quantrecipe.registry import Registry
+from quantrecipe.tensor import TensorInfo
 
 __all__ = ["change", "damage", "difference"]
 
+_PIECE = 1 << 20
+"""Bytes of a damaged tensor that are looked at in one go."""
+
 
 def damage(
-    produced: Produced, registry: Registry, name: str, digest: str, mismatch: Mismatch | None
+    produced: Produced,
+    registry: Registry,
+    name: str,
+    digest: str,
+    mismatch: Mismatch | None,
+    reader: TensorReader,
 ) -> Finding:
     """Data whose digest isn't the recorded one. `mismatch`: where it differs, if the tensor could be made again."""
+    lost = _lost(produced, registry, name, reader)
     if mismatch is not None:
-        return difference(produced, registry, name, mismatch, "isn't what was written")
+        found = difference(produced, registry, name, mismatch, "isn't what was written")
+        return replace(found, what=found.what + lost)
     extent = produced.extent(name)
     what = (
         f"its data, bytes {extent.offset:,} to {extent.offset + extent.nbytes - 1:,}, isn't what was written"
-        f" (XXH3-128 {digest}, recorded {produced.data[name]})"
+        f" (XXH3-128 {digest}, recorded {produced.data[name]}){lost}"
     )
     return Finding(what=what, tensor=name, file=extent.path, offset=extent.offset)
+
+
+def _lost(produced: Produced, registry: Registry, name: str, reader: TensorReader) -> str:
+    """What to add where a number that must be finite isn't any more; "" where all are."""
+    tensor, source = produced.tensor(name), produced.model.sources[name]
+    if tensor.dtype not in registry.formats:  # the header is damaged, or the format's plugin isn't there
+        return ""
+    spec = registry.formats[tensor.dtype].spec
+    rows, row_bytes = tensor.rows * tensor.experts, spec.row_bytes(tensor.cols)
+    step = max(1, _PIECE // (row_bytes * spec.rows_per_group)) * spec.rows_per_group
+    for start in range(0, rows, step):
+        piece = np.empty((min(step, rows - start), row_bytes), np.uint8)
+        reader.read_rows(source, start, start + len(piece), piece.reshape(-1), row_bytes, tensor=name)
+        if (found := first_unsound(spec, piece)) is not None:
+            number = number_text(found, _row_text(tensor, start + found.row))
+            return f"; {number} is {value_text(found)}, which llama.cpp refuses with --check-tensors"
+    return ""
 
 
 def difference(produced: Produced, registry: Registry, name: str, mismatch: Mismatch, what: str) -> Finding:
@@ -66,9 +101,13 @@ def change(
 def _place(produced: Produced, registry: Registry, name: str, mismatch: Mismatch) -> tuple[int, int, str]:
     """Row over all experts, block, and both in words."""
     extent = produced.extent(name)
-    tensor = next(t for t in produced.model.tensors if t.name == name)
+    tensor = produced.tensor(name)
     spec = registry.formats[tensor.dtype].spec
     row, rest = divmod(mismatch.offset - extent.offset, spec.row_bytes(tensor.cols))
     block = max(0, rest - spec.row_meta_bytes) // spec.block_bytes
-    where = f"row {row % tensor.rows}, block {block}"
-    return row, block, f"expert {row // tensor.rows}, {where}" if tensor.experts > 1 else where
+    return row, block, f"{_row_text(tensor, row)}, block {block}"
+
+
+def _row_text(tensor: TensorInfo, row: int) -> str:
+    where = f"row {row % tensor.rows}"
+    return f"expert {row // tensor.rows}, {where}" if tensor.experts > 1 else where

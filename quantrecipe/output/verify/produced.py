@@ -13,6 +13,7 @@ from quantrecipe.model.gguf_file import open_gguf, read_gguf_shards
 from quantrecipe.model.model import Extent, Model
 from quantrecipe.plan.metadata import DATA_HASHES, ENCODINGS, SOURCE_HASHES
 from quantrecipe.registry import Registry
+from quantrecipe.tensor import TensorInfo
 
 __all__ = ["Produced", "read_produced"]
 
@@ -47,6 +48,10 @@ class Produced:
         """A text of the metadata."""
         value = self.metadata.get(key)
         return str(value.decode()) if value is not None and value.type is ValueType.STRING else None
+
+    def tensor(self, name: str) -> TensorInfo:
+        """A tensor by its name."""
+        return next(tensor for tensor in self.model.tensors if tensor.name == name)
 
     def extent(self, name: str) -> Extent:
         """Where a tensor's data is."""

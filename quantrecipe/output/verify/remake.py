@@ -106,7 +106,7 @@ def remake(
         for file in plan.files
     ]
     output = Output(plan=plan, files=tuple(zip(plan.files, sinks, strict=True)))
-    stream = Stream(plan.model, [output], registry, threads=threads, nan="keep", progress=progress)
+    stream = Stream(plan.model, [output], registry, threads=threads, nan="compare", progress=progress)
     stream.run()
     mismatches = {name: mismatch for sink in sinks for name, mismatch in sink.mismatches.items()}
     return mismatches, stream.read + sum(sink.read for sink in sinks)

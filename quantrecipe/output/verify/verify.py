@@ -157,8 +157,7 @@ class _Run:
         work = [self._produced.model.tensors] if self._produced.data else []
         if origin is not None:
             plan = self._plan(origin, set(), count)
-            self._progress.compiling()
-            compile_kernels([plan], self._registry)
+            compile_kernels([plan], self._registry, self._progress.compiling)
             work.append(tuple(a.tensor for a in plan.assignments))
             if self._produced.sources:
                 work.append(origin.model.tensors)
@@ -205,7 +204,8 @@ class _Run:
             return Check.skipped("payload", "it records no hashes of its data")
         registry = self._registry
         findings = [
-            damage(produced, registry, name, digest, mismatches.get(name)) for name, digest in damaged.items()
+            damage(produced, registry, name, digest, mismatches.get(name), reader)
+            for name, digest in damaged.items()
         ]
         if self._rewritten and len(findings) > 1:
             what = (

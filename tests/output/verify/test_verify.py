@@ -124,6 +124,18 @@ def test_a_file_with_its_source(tiny: Made, registry: Registry) -> None:
     assert sorted(verification.requantized) == sorted(a.tensor.name for a in tiny.plan.assignments)
 
 
+def test_a_scale_that_was_damaged_is_named(tiny: Made, registry: Registry) -> None:
+    """Besides the place: what the damage means to whoever loads the file."""
+    spoilt = next(a for a in tiny.plan.assignments if a.type == "Q8_0")
+    scale = spoilt.offset + spoilt.format.spec.row_bytes(spoilt.tensor.cols) + 1
+    exponent = tiny.path.read_bytes()[scale] & 0x7C
+    with flipped(tiny.path, scale, exponent ^ 0x7C):
+        (finding,) = check(verify_file(tiny.path, registry=registry), "payload").findings
+    assert finding.tensor == spoilt.tensor.name
+    assert "the scale d of row 1, block 0 is " in finding.what
+    assert finding.what.endswith("which llama.cpp refuses with --check-tensors")
+
+
 def test_a_sample_has_every_type(tiny: Made, registry: Registry) -> None:
     verification = verify_file(tiny.path, registry=registry, source=tiny.source, sample=4)
     types = {a.tensor.name: a.type for a in tiny.plan.assignments}

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from quantrecipe.api import FormatSpec, QuantFormat
+from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
 from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, decode_rows, encode_rows, kernel
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.lanes import LANES, select
@@ -51,6 +51,7 @@ class Q4_96(QuantFormat):  # noqa: N801  # formats are named as recipes write th
         ggml_type=1001,
         block=N,
         block_bytes=BYTES,
+        floats=(StoredFloat(kind="f16"),),
         dialect="example",
         importance="optional",
         uniform_is_none=True,

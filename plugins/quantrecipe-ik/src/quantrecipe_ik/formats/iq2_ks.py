@@ -18,7 +18,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from quantrecipe.api import FormatSpec, QuantFormat
+from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
 from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, decode_rows, encode_rows, kernel
 from quantrecipe.core.bits import place
 from quantrecipe.core.half import get_half, put_half
@@ -61,6 +61,7 @@ class IQ2_KS(QuantFormat):  # noqa: N801  # the field's name
         block=SUPERBLOCK,
         block_bytes=BYTES,
         row_meta_bytes=D,
+        floats=(StoredFloat(kind="f16", per="row"),),
         dialect="ik",
         importance="optional",
         exactness="byte-equal to ik_llama.cpp's thorough search (--slow-iq2ks) without fused multiply-add",

@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from quantrecipe.api import FormatSpec, QuantFormat
+from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
 from quantrecipe.core import DECODE, decode_rows, kernel
 from quantrecipe.core.bits import place
 
@@ -57,6 +57,7 @@ class IQ2_KT(QuantFormat):  # noqa: N801  # the field's name
         block=SUPERBLOCK,
         block_bytes=BYTES,
         row_meta_bytes=D,
+        floats=(StoredFloat(kind="f32", per="row"),),
         dialect="ik",
         importance="optional",
         exactness="weighted error of each row no larger than ik_llama.cpp's; a search of its own",

@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from quantrecipe.api import FormatSpec, QuantFormat
+from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
 from quantrecipe.core import DECODE, decode_rows, encode_rows, kernel
 from quantrecipe.core.bits import place, trips
 from quantrecipe.core.half import get_half, put_half
@@ -55,6 +55,7 @@ class IQ4_K(QuantFormat):  # noqa: N801  # the field's name
         ggml_type=139,
         block=SUPERBLOCK,
         block_bytes=BYTES,
+        floats=(StoredFloat(kind="f16"),),
         dialect="ik",
         importance="optional",
         exactness="byte-equal to ik_llama.cpp without fused multiply-add",

@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from quantrecipe.api import FormatSpec, QuantFormat
+from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
 from quantrecipe.core import DECODE, decode_rows, encode_rows, kernel
 from quantrecipe.core.bits import place
 
@@ -56,6 +56,7 @@ class IQ5_KS(QuantFormat):  # noqa: N801  # the field's name
         block=SUPERBLOCK,
         block_bytes=BYTES,
         row_meta_bytes=D,
+        floats=(StoredFloat(kind="f32", per="row"),),
         dialect="ik",
         importance="optional",
         exactness="byte-equal to ik_llama.cpp without fused multiply-add",

@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from quantrecipe.api import FormatSpec, QuantFormat
+from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
 from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, decode_rows, encode_rows, kernel
 from quantrecipe.core.bits import place, trips
 from quantrecipe.core.half import get_half, put_half
@@ -65,6 +65,7 @@ class Q6_0(QuantFormat):  # noqa: N801  # the field's name
         ggml_type=133,
         block=N,
         block_bytes=BYTES,
+        floats=(StoredFloat(kind="f16"),),
         dialect="ik",
         importance="optional",
         exactness="byte-equal to ik_llama.cpp without fused multiply-add",

@@ -283,7 +283,7 @@ def _picks(it: Advised, room: Room, settings: Settings, width: int | None) -> It
         yield from lines[1:]
     if not uses:
         yield from (Text(line, "yellow") for line in paragraph(_nothing(advice), width))
-    if any(pick.option.name == "fitted" for pick in advice.picks):
+    if any(option.name == "fitted" for option in advice.options):
         yield from (
             Text(line, "dim") for line in paragraph(_fit_line(it.name, room, settings), width, indent=2)
         )

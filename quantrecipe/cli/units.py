@@ -32,11 +32,15 @@ def duration_text(seconds: float) -> str:
 
 
 def gib_text(nbytes: int) -> str:
-    """4_920_000_000 → "4.58", for columns whose heading says GiB."""
-    return f"{nbytes / _GIB:.2f}"
+    """4_920_000_000 → "4.58", for columns whose heading says GiB; from 100 on one digit is enough."""
+    return _digits(nbytes, "")
 
 
 def left_text(nbytes: int) -> str:
     """The same with its sign: what is left, or missing. What misses never reads as nothing."""
-    text = f"{nbytes / _GIB:+.2f}"
+    text = _digits(nbytes, "+")
     return "-0.01" if nbytes < 0 and text in ("-0.00", "+0.00") else text
+
+
+def _digits(nbytes: int, sign: str) -> str:
+    return f"{nbytes / _GIB:{sign}.{1 if abs(nbytes) >= 100 * _GIB else 2}f}"

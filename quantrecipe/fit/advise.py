@@ -347,7 +347,8 @@ def _for_long_texts(options: Sequence[Option], settings: Settings) -> Pick:
         long = min(options, key=_smallest)
         why = "it is the smallest that is good enough, and every token takes room from the layers on the GPU"
     else:
-        long = max(options, key=lambda option: (option.context, not _slow(option), -option.loss))
+        quick = [option for option in options if not _slow(option)] or options
+        long = max(quick, key=lambda option: (option.context, -option.loss))
         why = f"up to {long.context:,} tokens fit that way"
     if settings.kv in ("f32", "f16", "bf16"):
         why += "; --kv q8_0 makes the cache half as large"

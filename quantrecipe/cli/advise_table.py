@@ -27,6 +27,7 @@ __all__ = ["Advised", "plain_advice", "render_advice"]
 
 _GIB = 1 << 30
 _LONGEST_NAME = 16  # longer ones get a line of their own, so that the columns fit into 80
+_DEVICES = {"cpu": "CPUs", "cuda": "CUDA", "metal": "Metal", "vulkan": "Vulkan"}
 _USES = {"code": "code", "chat": "chat", "long context": "long contexts"}
 
 
@@ -144,7 +145,7 @@ def _plain(option: Option) -> dict[str, Any]:
 
 
 def _machine(machine: Machine, room: Room, settings: Settings, *, given: bool) -> str:
-    kept = f" ({memory_text(reserved(room.gpu))} of it stays with the driver)" if room.gpu else ""
+    kept = f" ({gib_text(reserved(room.gpu))} GiB of it stays with the driver)" if room.gpu else ""
     found = ", ".join(f"{printable(gpu.name)} with {memory_text(gpu.total)}" for gpu in machine.gpus)
     gpus = f"VRAM {memory_text(room.gpu)}" if room.gpu else "no GPU"
     if not given and len(machine.gpus) == 1:
@@ -295,7 +296,7 @@ def _caveats(option: Option) -> str:
         said += " It needs an importance matrix."
     if option.slow:
         types = _listed(sorted({name for types in option.slow.values() for name in types}))
-        said += f" {types} {'is' if ' ' not in types else 'are'} slow on {_listed(list(option.slow))}."
+        said += f" {types} {'is' if ' ' not in types else 'are'} slow on {_listed([_DEVICES[it] for it in option.slow])}."
     return said
 
 
@@ -338,7 +339,7 @@ def _legend(advised: Sequence[Advised], room: Room, width: int | None) -> Iterat
     if any(option.needs_imatrix for option in options):
         said.append("m  needs an importance matrix, and is laid out as if there were one")
     if any(option.slow for option in options):
-        devices = list(dict.fromkeys(device for option in options for device in option.slow))
+        devices = list(dict.fromkeys(_DEVICES[device] for option in options for device in option.slow))
         said.append(f"s  has types that are slow on {_listed(devices)}, by the table of targets (QR402)")
     if any(option.experiment for option in options):
         said.append("x  an experiment: fewer bits than Q2_K, so that answers aren't reliable (QR303)")

@@ -44,6 +44,14 @@ EXACT = 0.01
 """And below which even rare tokens are right: about a Q5_K_M of that size."""
 
 
+_WITH: Mapping[Way, str] = {
+    "gpu": "whole on the GPU",
+    "experts beside it": "with its experts beside the GPU",
+    "some layers": "with a part of its layers on the GPU",
+    "cpu": "without a GPU",
+}
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Where:
     """Whose facts of the table of targets count. `devices`: what the GPU may be; several where it isn't known."""
@@ -368,7 +376,7 @@ def _of_these(options: Sequence[Option], doubt: float) -> Iterator[Pick]:
     if len(options) == 1:
         why = "it is the only one that was asked for, and it fits"
     elif len(here) == 1 and len(running) > 1:
-        why = "it is the only one of these that leaves so much to the GPU"
+        why = f"it is the only one of these that runs {_WITH[way]}"
     elif len(here) == 1:
         why = "it is the only one of these that fits, experiments not counted"
     elif best is least:
@@ -380,7 +388,7 @@ def _of_these(options: Sequence[Option], doubt: float) -> Iterator[Pick]:
     else:
         why = f"it is smaller, and its estimated loss is within {doubt:.0%} of the least: no difference"
     if best.loss > FINE:
-        why += f"; {FINE:g} is what answers hardly show, and it loses more"
+        why += f"; but it is expected to lose {best.loss:.2g}, and from {FINE:g} on answers change"
     yield Pick(use="", option=best, why=why)
 
 

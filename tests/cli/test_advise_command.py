@@ -25,7 +25,7 @@ def gaming_pc(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_a_person_sees(gaming_pc: None, capsys: Output) -> None:
     assert main(["advise", "shapes/qwen3-14b"]) == 0
     out = capsys.readouterr().out
-    assert "NVIDIA GeForce RTX 4070 with 12 GiB (512 MiB of it stays with the driver), RAM 24 GiB" in out
+    assert "NVIDIA GeForce RTX 4070 with 12 GiB (0.50 GiB of it stays with the driver), RAM 24 GiB" in out
     assert "context 8,192 tokens, KV cache f16" in out
     assert "shapes/qwen3-14b: 14.77 B weights, made for 40,960 tokens" in out
     for name in ("Q4_K_M", "ud-q3-k-xl", "chat", "fitted"):
@@ -37,8 +37,16 @@ def test_what_a_person_sees(gaming_pc: None, capsys: Output) -> None:
     assert "fastest" not in out  # speed is the table of targets' matter
 
 
-@pytest.mark.parametrize("columns", [80, 100, 140])
-@pytest.mark.parametrize("model", ["shapes/qwen3-14b", "shapes/qwen3-30b-a3b", "shapes/deepseek-v3.1"])
+@pytest.mark.parametrize(
+    ("columns", "model"),
+    [
+        (80, "shapes/qwen3-14b"),
+        (80, "shapes/qwen3-30b-a3b"),
+        (80, "shapes/deepseek-v3.1"),
+        (100, "shapes/qwen3-14b"),
+        (140, "shapes/qwen3-14b"),
+    ],
+)
 def test_it_fits_into_the_terminal_and_nothing_is_cut(
     gaming_pc: None, capsys: Output, monkeypatch: pytest.MonkeyPatch, columns: int, model: str
 ) -> None:
@@ -91,7 +99,7 @@ def test_a_seed_question_about_two_recipes(gaming_pc: None, capsys: Output) -> N
     out = capsys.readouterr().out
     assert "VRAM 8 GiB" in out and "RAM 16 GiB" in out and "context 16,384 tokens" in out
     assert "Take ud-q3-k-xl, all on the GPU: it loses the least of these, by the estimate." in out
-    assert "It needs an importance matrix. IQ4_XS is slow on metal and vulkan." in out
+    assert "It needs an importance matrix. IQ4_XS is slow on Metal and Vulkan." in out
     assert main(["advise", *arguments, "--ram", "16GB", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     for option in said["options"]:

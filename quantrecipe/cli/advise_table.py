@@ -296,7 +296,8 @@ def _caveats(option: Option) -> str:
         said += " It needs an importance matrix."
     if option.slow:
         types = _listed(sorted({name for types in option.slow.values() for name in types}))
-        said += f" {types} {'is' if ' ' not in types else 'are'} slow on {_listed([_DEVICES[it] for it in option.slow])}."
+        verb = "are" if " " in types else "is"
+        said += f" {types} {verb} slow on {_listed([_DEVICES[it] for it in option.slow])}."
     return said
 
 

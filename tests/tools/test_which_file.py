@@ -13,7 +13,7 @@ from quantrecipe.cli import main
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/which-file.md").read_text(encoding="utf-8")
-EXAMPLES = re.findall(r"    quantrecipe (advise \S.*--ram \d+.*)\n\n```text\n(.*?)\n```", PAGE, re.DOTALL)
+EXAMPLES = re.findall(r"    quantrecipe (advise [^\n]+)\n\n```text\n(.*?)\n```", PAGE, re.DOTALL)
 
 
 def test_the_tables_are_what_the_tool_makes() -> None:

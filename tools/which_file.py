@@ -3,17 +3,24 @@
     python tools/which_file.py            prints the page with its tables made anew
     python tools/which_file.py --write    writes it
 
-Weights aren't needed. A test holds the page to it.
+Weights aren't needed. The examples are what the commands print at 80 columns, without their legends. A test holds the
+page to all of it.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import re
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
+from quantrecipe.cli import main as quantrecipe
 from quantrecipe.cli.units import gib_text
 from quantrecipe.fit.advise import FINE
 from quantrecipe.fit.candidates import named_candidate
@@ -38,6 +45,10 @@ MODELS = {
     "glm-4.6v": "GLM 4.6V, 107B (experts)",
 }
 RECIPES = ("Q2_K", "ud-q3-k-xl", "IQ4_XS", "ud-q4-k-xl", "ud-q5-k-xl", "Q6_K", "Q8_0")
+EXAMPLE = re.compile(r"(    quantrecipe (?P<command>advise [^\n]+)\n\n```text\n).*?(?=\n```)", re.DOTALL)
+LEGEND = (
+    "\n\nweights, KV cache"  # begins with these words, and says on the page nothing that isn't said there
+)
 CARDS = (8, 12, 16, 24)
 RAM = 64  # GiB, for what stays in main memory
 SHORT, LONG = Settings(context=8192), Settings(context=32768)
@@ -128,7 +139,23 @@ def page() -> str:
         before, _, rest = text.partition(f"<!-- table: {mark} -->\n")
         _, _, after = rest.partition("<!-- end -->")
         text = f"{before}<!-- table: {mark} -->\n" + "\n".join(lines) + f"\n<!-- end -->{after}"
-    return text
+    return EXAMPLE.sub(lambda match: match[1] + printed(match["command"]), text)
+
+
+def printed(command: str) -> str:
+    """What a command prints at 80 columns, without its legend."""
+    before, os.environ["COLUMNS"] = os.environ.get("COLUMNS"), "80"
+    out = StringIO()
+    try:
+        with redirect_stdout(out):
+            status = quantrecipe(shlex.split(command))
+    finally:
+        del os.environ["COLUMNS"]
+        if before is not None:
+            os.environ["COLUMNS"] = before
+    if status:
+        raise SystemExit(f"quantrecipe {command} ends with {status}")
+    return out.getvalue().partition(LEGEND)[0]
 
 
 def main() -> int:

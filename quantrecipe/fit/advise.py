@@ -412,5 +412,6 @@ def _slow(option: Option) -> bool:
     return "cpu" in option.slow or len(devices) in (1, gpus)
 
 
-def _smallest(option: Option) -> tuple[bool, int, int, float]:
-    return (_slow(option), -option.layers, option.nbytes, option.loss)
+def _smallest(option: Option) -> tuple[bool, bool, int, int, float]:
+    """Its types aren't slow, it needs no matrix that isn't there, most of it is on the GPU; then by size."""
+    return (_slow(option), option.needs_imatrix, -option.layers, option.nbytes, option.loss)

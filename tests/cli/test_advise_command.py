@@ -13,6 +13,7 @@ from quantrecipe.memory.machine import Gpu, Machine
 
 Output = pytest.CaptureFixture[str]
 GIB = 1 << 30
+EXAMPLE = Path(__file__).parents[2] / "examples/tiny-code"
 
 
 @pytest.fixture
@@ -27,12 +28,12 @@ def test_what_a_person_sees(gaming_pc: None, capsys: Output) -> None:
     out = capsys.readouterr().out
     assert "NVIDIA GeForce RTX 4070 with 12 GiB (0.50 GiB of it stays with the driver), RAM 24 GiB" in out
     assert "context 8,192 tokens, KV cache f16" in out
-    assert "shapes/qwen3-14b: 14.77 B weights, made for 40,960 tokens" in out
+    assert "shapes/qwen3-14b: 14.77 B weights, made for 40,960 tokens; in GiB" in out
     for name in ("Q4_K_M", "ud-q3-k-xl", "chat", "fitted"):
         assert f"\n{name} " in out
     for use in ("for code", "for chat and long contexts"):
         assert use in out
-    assert "fitted is what this makes: quantrecipe fit shapes/qwen3-14b --vram 12GiB --context 8192" in out
+    assert "fitted is what this makes:\n  quantrecipe fit shapes/qwen3-14b --vram 12GiB --context 8192" in out
     assert "est. loss: an estimate" in out and "nothing was measured on this model" in out
     assert "fastest" not in out  # speed is the table of targets' matter
 
@@ -69,6 +70,19 @@ def test_in_a_pipe_nothing_is_wrapped(
     out = capsys.readouterr().out
     misses = [line for line in out.splitlines() if "too much for the GPU" in line]
     assert len(misses) == 1 and misses[0].endswith("(-ngl 24)")
+
+
+def test_an_option_and_its_value_stand_on_one_line(
+    gaming_pc: None, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for columns in range(60, 100, 3):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        assert (
+            main(["advise", "shapes/meta-llama-3.1-8b-instruct", "Q6_K", "--vram", "8", "--context", "16k"])
+            == 0
+        )
+        out = capsys.readouterr().out
+        assert "(-ngl 31)" in out and "--kv q8_0" in out and "\xa0" not in out
 
 
 def test_long_names_get_a_line_of_their_own(
@@ -137,6 +151,16 @@ def test_a_context_that_the_model_was_not_made_for(gaming_pc: None, capsys: Outp
     assert "a context of 65,536 tokens is longer than what the model was made for" in capsys.readouterr().out
     assert main(["advise", "shapes/qwen3-14b", "Q4_K_M", "--context", "40k"]) == 0
     assert "longer than" not in capsys.readouterr().out
+
+
+def test_small_models_are_told_in_mib(gaming_pc: None, capsys: Output) -> None:
+    assert main(["advise", str(EXAMPLE), "Q8_0", "--vram", "8", "--context", "1k"]) == 0
+    out = capsys.readouterr().out
+    assert "made for 1,024 tokens; in MiB" in out
+    row = next(line for line in out.splitlines() if line.startswith("Q8_0"))
+    weights, cache, compute, total = map(float, row.split()[4:8])
+    assert 3 < weights < 5 and cache > 0 and compute > 0
+    assert total == pytest.approx(weights + cache + compute, abs=0.02)
 
 
 def test_only_experiments_fit(gaming_pc: None, capsys: Output) -> None:

@@ -14,7 +14,14 @@ import click
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.help import SETTINGS, examples
 from quantrecipe.cli.locked import locked_option, require_locked
-from quantrecipe.cli.planning import PlanOptions, build_plans, plain_plan, plan_options, print_told
+from quantrecipe.cli.planning import (
+    PlanOptions,
+    build_plans,
+    plain_plan,
+    plan_options,
+    print_told,
+    warn_of_running,
+)
 from quantrecipe.errors import OutputError
 
 if TYPE_CHECKING:
@@ -126,6 +133,7 @@ def command(
     for plan in plans:
         if plan.warnings:
             ctx.err.print(render_warnings(plan))
+    warn_of_running(ctx, plans, wanted)
     if out_dir is not None:
         _make_folder(out_dir)
     with ProgressBar(ctx.err) as progress:

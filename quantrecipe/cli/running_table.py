@@ -52,10 +52,8 @@ def render_runs(plan: Plan, running: Running) -> RenderableType:
     lines += _table(found, running, unit)
     lines += [Text(f"! {warning}", "yellow") for warning in warnings_of(plan, running)]
     if running.vram is not None and found[0].fits:
-        kept = memory_text(reserved(running.vram))
-        lines.append(
-            Text(f"it fits: {memory_text(found[0].gpu_left)} are left, beside {kept} for the driver")
-        )
+        left, kept = gib_text(found[0].gpu_left), gib_text(reserved(running.vram))
+        lines.append(Text(f"it fits: {left} GiB are left, beside {kept} GiB for the driver"))
     return Lines(*lines)
 
 

@@ -146,6 +146,27 @@ def test_a_dry_run_says_it_too(capsys: Output) -> None:
     assert "it fits: " in capsys.readouterr().out
 
 
+def test_apply_and_lock_warn_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
+    model = str(Path(__file__).parents[2] / "examples/tiny-code")
+    monkeypatch.chdir(tmp_path)
+    for command in ("lock", "apply"):
+        arguments = [
+            command,
+            "llama.cpp/Q8_0",
+            model,
+            "--vram",
+            "10M",
+            "--context",
+            "1k",
+            "-o",
+            f"{command}.out",
+        ]
+        assert main(arguments) == 0
+        err = " ".join(capsys.readouterr().err.split())
+        assert "warning: Q8_0: it doesn't fit: 3.23 MiB too much for the GPU" in err
+        assert (tmp_path / f"{command}.out").exists()
+
+
 def test_other_limits_still_hold(capsys: Output) -> None:
     assert main(["plan", "llama.cpp/Q6_K", LLAMA, "--vram", "8", "--size", "4GB"]) == 1
     assert "takes more than the budget allows: size" in capsys.readouterr().err

@@ -161,7 +161,7 @@ def _parts(text: str, parse: Callable[[str], int], remedy: str) -> re.Match[str]
 def _no_such(text: str, what: str, parse: Callable[[str], int], remedy: str) -> RecipeError:
     """The error, with what the text may have been meant to be."""
     shown = repr(text if len(text) <= 60 else text[:57] + "…")
-    point = re.sub(r",(?![0-9]{3}\b)", ".", text)  # 8,5G; but 8,192 is a matter of thousands
+    point = re.sub(r",(?![0-9]{3}(?![0-9]))", ".", text)  # 8,5G; but 8,192 is a matter of thousands
     for likely in (point, unicodedata.normalize("NFKC", text)):
         if likely != text and len(text) <= 60:
             try:

@@ -51,8 +51,8 @@ MAY_IMPORT = {
         *("sensitivity", "targets", "tensor", "units"),
     },
     "fit": {
-        *("errors", "evaluate", "importance", "memory", "model", "output", "plan", "recipe", "registry"),
-        *("sensitivity", "targets", "tensor", "units"),
+        *("errors", "evaluate", "importance", "lint", "memory", "model", "output", "plan", "recipe"),
+        *("registry", "sensitivity", "targets", "tensor", "units"),
     },
     "exchange": {
         *("errors", "gguf", "missing_formats", "model", "plan", "recipe", "registry", "tensor"),

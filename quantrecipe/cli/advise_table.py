@@ -6,6 +6,7 @@ what would make it fit. Columns that don't fit into the width are left out whole
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from rich.text import Text
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.running_table import WHERE, miss_text, paragraph
 from quantrecipe.cli.spending_table import loss_text
-from quantrecipe.cli.units import count_text, gib_text, left_text
+from quantrecipe.cli.units import count_text, gib_text, left_text, unit_of
 from quantrecipe.fit.advise import Advice, Option, Pick, Room
 from quantrecipe.memory.device import Settings, reserved
 from quantrecipe.memory.footprint import Footprint
@@ -27,6 +28,7 @@ __all__ = ["Advised", "plain_advice", "render_advice"]
 
 _GIB = 1 << 30
 _LONGEST_NAME = 16  # longer ones get a line of their own, so that the columns fit into 80
+_DEVICES = {"cpu": "CPUs", "cuda": "CUDA", "metal": "Metal", "vulkan": "Vulkan"}
 _USES = {"code": "code", "chat": "chat", "long context": "long contexts"}
 
 
@@ -64,7 +66,7 @@ def render_advice(
     """
     lines: list[Text | str] = [*paragraph(_machine(machine, room, settings, given=given), width)]
     for it in advised:
-        lines += ["", *_heading(it, settings, width), *_table(it, room, settings, width), ""]
+        lines += ["", *_heading(it, settings, width), *_table(it, room, width), ""]
         lines += _picks(it, room, settings, width)
     if len(advised) > 1:
         said = (
@@ -144,7 +146,7 @@ def _plain(option: Option) -> dict[str, Any]:
 
 
 def _machine(machine: Machine, room: Room, settings: Settings, *, given: bool) -> str:
-    kept = f" ({memory_text(reserved(room.gpu))} of it stays with the driver)" if room.gpu else ""
+    kept = f" ({gib_text(reserved(room.gpu))} GiB of it stays with the driver)" if room.gpu else ""
     found = ", ".join(f"{printable(gpu.name)} with {memory_text(gpu.total)}" for gpu in machine.gpus)
     gpus = f"VRAM {memory_text(room.gpu)}" if room.gpu else "no GPU"
     if not given and len(machine.gpus) == 1:
@@ -158,7 +160,7 @@ def _machine(machine: Machine, room: Room, settings: Settings, *, given: bool) -
 def _heading(it: Advised, settings: Settings, width: int | None) -> Iterator[Text | str]:
     trained = it.advice.trained
     made = f", made for {tokens_text(trained)}" if trained else ""
-    text = f"{printable(it.name)}: {count_text(_weights(it.model))} weights{made}"
+    text = f"{printable(it.name)}: {count_text(_weights(it.model))} weights{made}; in {_unit(it)[0]}"
     yield from (Text(line, "bold") for line in paragraph(text, width))
     if trained and settings.context > trained:
         said = (
@@ -168,14 +170,22 @@ def _heading(it: Advised, settings: Settings, width: int | None) -> Iterator[Tex
         yield from (Text(line, "yellow") for line in paragraph(said, width))
 
 
+def _unit(it: Advised) -> tuple[str, int]:
+    """Of all amounts of a model's table."""
+    totals = [max(run.gpu.total, run.ram.total) for option in it.advice.options for run in option.runs]
+    return unit_of(max(totals, default=0))
+
+
 def _weights(model: Model) -> int:
     return sum(tensor.size for tensor in model.tensors)
 
 
-def _table(it: Advised, room: Room, settings: Settings, width: int | None) -> Iterator[Text | str]:
+def _table(it: Advised, room: Room, width: int | None) -> Iterator[Text | str]:
     options = it.advice.options
+    unit = _unit(it)[1]
     rows = [
-        [_cells(option, run, room, first=n == 0) for n, run in enumerate(option.runs)] for option in options
+        [_cells(option, run, room, unit, first=n == 0) for n, run in enumerate(option.runs)]
+        for option in options
     ]
     names = [len(option.name) for option in options if len(option.name) <= _LONGEST_NAME]
     first = max(10, *names, 16 if any(len(option.runs) > 1 for option in options) else 0)
@@ -212,28 +222,28 @@ def _widths(rows: Sequence[_Cells], most: int | None, room: Room) -> dict[str, i
     return widths
 
 
-def _cells(option: Option, run: Footprint, room: Room, *, first: bool) -> _Cells:
-    """`first`: the row that has what is about the file."""
+def _cells(option: Option, run: Footprint, room: Room, unit: int, *, first: bool) -> _Cells:
+    """`first`: the row that has what is about the file; `unit`: what amounts are counted in."""
     memory, left = (run.gpu, run.gpu_left) if room.gpu else (run.ram, run.ram_left)
     style = "" if run.fits else "dim"
     file = {
         "bits": f"{option.bits_per_weight:.2f}",
         "est. loss": loss_text(option.loss),
-        "file": gib_text(option.nbytes),
+        "file": gib_text(option.nbytes, unit),
         "": _notes(option),
     }
     takes = {
-        "weights": gib_text(memory.weights),
-        "KV": gib_text(memory.cache),
-        "compute": gib_text(memory.compute + memory.copies),
-        "total": gib_text(memory.total),
+        "weights": gib_text(memory.weights, unit),
+        "KV": gib_text(memory.cache, unit),
+        "compute": gib_text(memory.compute + memory.copies, unit),
+        "total": gib_text(memory.total, unit),
         "longest": _longest(option, run),
     }
     return {
         **{heading: (text if first else "", style) for heading, text in file.items()},
         **{heading: (text, style) for heading, text in takes.items()},
-        "left": (left_text(left), "green" if left >= 0 else "red"),
-        "RAM": (gib_text(run.ram.total), style if run.ram_left >= 0 else "red"),
+        "left": (left_text(left, unit), "green" if left >= 0 else "red"),
+        "RAM": (gib_text(run.ram.total, unit), style if run.ram_left >= 0 else "red"),
     }
 
 
@@ -283,10 +293,8 @@ def _picks(it: Advised, room: Room, settings: Settings, width: int | None) -> It
         yield from lines[1:]
     if not uses:
         yield from (Text(line, "yellow") for line in paragraph(_nothing(advice), width))
-    if any(pick.option.name == "fitted" for pick in advice.picks):
-        yield from (
-            Text(line, "dim") for line in paragraph(_fit_line(it.name, room, settings), width, indent=2)
-        )
+    if any(option.name == "fitted" for option in advice.options):
+        yield from (Text(line, "dim") for line in _fit_lines(it.name, room, settings))
 
 
 def _caveats(option: Option) -> str:
@@ -295,7 +303,8 @@ def _caveats(option: Option) -> str:
         said += " It needs an importance matrix."
     if option.slow:
         types = _listed(sorted({name for types in option.slow.values() for name in types}))
-        said += f" {types} {'is' if ' ' not in types else 'are'} slow on {_listed(list(option.slow))}."
+        verb = "are" if " " in types else "is"
+        said += f" {types} {verb} slow on {_listed([_DEVICES[it] for it in option.slow])}."
     return said
 
 
@@ -311,14 +320,12 @@ def _nothing(advice: Advice) -> str:
     return "Nothing fits: allow more memory or a shorter context, or take a smaller model."
 
 
-def _fit_line(model: str, room: Room, settings: Settings) -> str:
+def _fit_lines(model: str, room: Room, settings: Settings) -> list[str]:
+    """The command on a line of its own, as long as it is: it is to be copied."""
     kv = "" if settings.kv == "f16" else f" --kv {settings.kv}"
-    limit = (
-        f"--vram {_exact(room.gpu)} --context {settings.context}{kv}"
-        if room.gpu
-        else f"--ram {_exact(room.ram)}"
-    )
-    return f"fitted is what this makes: quantrecipe fit {printable(model)} {limit}"
+    gpu = f"--vram {_exact(room.gpu)} --context {settings.context}{kv}"
+    limit = gpu if room.gpu else f"--ram {_exact(room.ram)}"
+    return ["fitted is what this makes:", f"  quantrecipe fit {shlex.quote(printable(model))} {limit}"]
 
 
 def _exact(nbytes: int) -> str:
@@ -330,15 +337,15 @@ def _legend(advised: Sequence[Advised], room: Room, width: int | None) -> Iterat
     usable = memory_text(room.gpu - reserved(room.gpu)) if room.gpu else memory_text(room.ram)
     place = "of the GPU's memory" if room.gpu else "of main memory"
     said = [
-        f"weights, KV cache, compute buffers, their total: GiB {place}; left: what remains of {usable}"
-        + ("; RAM: GiB of main memory" if room.gpu else ""),
+        f"weights, KV cache, compute buffers, their total: {place}; left: what remains of {usable}"
+        + ("; RAM: main memory" if room.gpu else ""),
         f"est. loss: an estimate of the mean KL divergence in nats, by the {advised[0].advice.source}"
         + ("; nothing was measured on this model" if advised[0].advice.source.startswith("prior") else ""),
     ]
     if any(option.needs_imatrix for option in options):
         said.append("m  needs an importance matrix, and is laid out as if there were one")
     if any(option.slow for option in options):
-        devices = list(dict.fromkeys(device for option in options for device in option.slow))
+        devices = list(dict.fromkeys(_DEVICES[device] for option in options for device in option.slow))
         said.append(f"s  has types that are slow on {_listed(devices)}, by the table of targets (QR402)")
     if any(option.experiment for option in options):
         said.append("x  an experiment: fewer bits than Q2_K, so that answers aren't reliable (QR303)")

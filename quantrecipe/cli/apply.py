@@ -16,7 +16,14 @@ from quantrecipe.cli.errors import printable
 from quantrecipe.cli.help import SETTINGS, examples
 from quantrecipe.cli.locked import locked_option, require_locked
 from quantrecipe.cli.names import MODEL, RECIPE
-from quantrecipe.cli.planning import PlanOptions, build_plans, plain_plan, plan_options, print_told
+from quantrecipe.cli.planning import (
+    PlanOptions,
+    build_plans,
+    plain_plan,
+    plan_options,
+    print_told,
+    warn_of_running,
+)
 from quantrecipe.errors import OutputError
 
 if TYPE_CHECKING:
@@ -136,6 +143,7 @@ def command(
         return
     if any(plan.warnings for plan in plans):
         ctx.err.print(render_warnings(plans[0]) if len(plans) == 1 else render_shared_warnings(plans))
+    warn_of_running(ctx, plans, wanted)
     if out_dir is not None:
         _make_folder(out_dir)
     with ProgressBar(ctx.err) as progress:

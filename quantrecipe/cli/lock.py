@@ -12,7 +12,7 @@ from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.help import SETTINGS, examples
 from quantrecipe.cli.names import MODEL, RECIPE
-from quantrecipe.cli.planning import PlanOptions, build_plans, plan_options
+from quantrecipe.cli.planning import PlanOptions, build_plans, plan_options, warn_of_running
 from quantrecipe.errors import OutputError
 
 if TYPE_CHECKING:
@@ -53,7 +53,9 @@ def command(
     from quantrecipe.plan.lock import compare_locks, make_lock
     from quantrecipe.plan.lock_file import is_lock, lock_text, read_lock
 
-    (plan,), registry = build_plans(ctx, [recipe], model, PlanOptions(**options))
+    wanted = PlanOptions(**options)
+    (plan,), registry = build_plans(ctx, [recipe], model, wanted)
+    warn_of_running(ctx, [plan], wanted)
     lock = make_lock(plan, registry)
     text = lock_text(lock)
     if output is None:

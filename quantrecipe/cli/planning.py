@@ -12,6 +12,7 @@ import click
 from quantrecipe.cli.budget_options import Running, limits_text, running_options
 from quantrecipe.cli.byte_size import FileSize
 from quantrecipe.cli.context import Context
+from quantrecipe.cli.errors import print_warning
 from quantrecipe.cli.settings import expand_names, load_recipes, settings_option
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from quantrecipe.registry import Registry
     from quantrecipe.sensitivity.sensitivity import Sensitivity
 
-__all__ = ["PlanOptions", "build_plans", "plain_plan", "plan_options", "print_told"]
+__all__ = ["PlanOptions", "build_plans", "plain_plan", "plan_options", "print_told", "warn_of_running"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -157,6 +158,17 @@ def print_told(ctx: Context, plan: Plan, options: PlanOptions) -> None:
         from quantrecipe.cli.running_table import render_runs
 
         ctx.console.print(render_runs(plan, options.running))
+
+
+def warn_of_running(ctx: Context, plans: Sequence[Plan], options: PlanOptions) -> None:
+    """What commands say that don't show a plan: which of the files won't fit where they are to run."""
+    if options.running is None:
+        return
+    from quantrecipe.cli.running_table import warnings_of
+
+    for plan in plans:
+        for warning in warnings_of(plan, options.running):
+            print_warning(ctx.err, f"{plan.recipe}: {warning}")
 
 
 def plain_plan(plan: Plan, options: PlanOptions) -> dict[str, Any]:

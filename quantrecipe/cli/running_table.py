@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from rich.console import Group as Lines
 from rich.console import RenderableType
 from rich.text import Text
 
-from quantrecipe.cli.units import gib_text, left_text
+from quantrecipe.cli.units import bytes_text, gib_text, left_text, unit_of
 from quantrecipe.memory.device import reserved
 from quantrecipe.memory.footprint import Footprint, Room, Runs
 from quantrecipe.units import memory_text, tokens_text
@@ -33,6 +34,9 @@ _LABELS = {
     "some layers": "some layers",
     "cpu": "on the CPU",
 }
+_OPTION = re.compile(r"(?<!\S)\(?--?[a-z][a-z-]* \w+")
+_NO_BREAK = "\xa0"
+_SMALL = 10 << 20  # bytes: less would be told as 0.00 GiB
 _UNKNOWN = 1 << 62  # bytes: of a memory that nobody spoke of, so that it never lacks
 
 
@@ -40,17 +44,16 @@ def render_runs(plan: Plan, running: Running) -> RenderableType:
     """A line for each way, then whether it fits, where it was said into what."""
     _, found = _runs(plan, running)
     settings = running.settings
+    name, unit = unit_of(max(max(run.gpu.total, run.ram.total) for run in found))
     said = [f"VRAM {memory_text(running.vram)}"] if running.vram is not None else []
     said += [f"RAM {memory_text(running.ram)}"] if running.ram is not None else []
     said += [f"context {tokens_text(settings.context)}", f"KV cache {settings.kv}"]
-    lines = [Text(), Text.assemble(("where it runs", "bold"), f" (GiB): {', '.join(said)}")]
-    lines += _table(found, running)
+    lines = [Text(), Text.assemble(("where it runs", "bold"), f" ({name}): {', '.join(said)}")]
+    lines += _table(found, running, unit)
     lines += [Text(f"! {warning}", "yellow") for warning in warnings_of(plan, running)]
     if running.vram is not None and found[0].fits:
-        kept = memory_text(reserved(running.vram))
-        lines.append(
-            Text(f"it fits: {memory_text(found[0].gpu_left)} are left, beside {kept} for the driver")
-        )
+        left, kept = gib_text(found[0].gpu_left), gib_text(reserved(running.vram))
+        lines.append(Text(f"it fits: {left} GiB are left, beside {kept} GiB for the driver"))
     return Lines(*lines)
 
 
@@ -108,25 +111,27 @@ def miss_text(
     helps += ["with --kv q8_0"] if small_cache else []
     if best is not None and best.way != whole.way:
         helps.append(WHERE[best.way].format(layers=best.layers, of=layers))
-    said = f"{gib_text(max(missing, 10 << 20))} GiB too much for {place}"
+    much = f"{gib_text(missing)} GiB" if missing >= _SMALL else bytes_text(missing)
+    said = f"{much} too much for {place}"
     if best is None and on_gpu and any(run.ram_left < 0 for run in runs):
         said += ", and RAM doesn't hold the rest"
     return f"{said}; it runs {', or '.join(helps)}" if helps else f"{said}; it doesn't run here"
 
 
 def paragraph(text: str, width: int | None, *, indent: int = 0) -> list[str]:
-    """Lines of at most `width`, None for any; long words, such as paths, stay whole."""
+    """Lines of at most `width`, None for any; long words, such as paths, and an option with its value stay whole."""
     pad = " " * indent
     if width is None:
         return [pad + text]
-    return textwrap.wrap(
-        text,
+    lines = textwrap.wrap(
+        _OPTION.sub(lambda match: match[0].replace(" ", _NO_BREAK), text),
         max(20, width),
         initial_indent=pad,
         subsequent_indent=pad,
         break_long_words=False,
         break_on_hyphens=False,
     )
+    return [line.replace(_NO_BREAK, " ") for line in lines]
 
 
 def _runs(plan: Plan, running: Running) -> tuple[Runs, list[Footprint]]:
@@ -143,7 +148,7 @@ def _runs(plan: Plan, running: Running) -> tuple[Runs, list[Footprint]]:
     return runs, found
 
 
-def _table(found: Sequence[Footprint], running: Running) -> Iterator[Text]:
+def _table(found: Sequence[Footprint], running: Running, unit: int) -> Iterator[Text]:
     headings = ["weights", "KV", "compute", "total", *(["left"] if running.vram is not None else []), "RAM"]
     first = 2 + max(len(_LABELS[run.way]) for run in found)
     yield Text(" " * first + "".join(f"{heading:>{_width(heading)}}" for heading in headings), "dim")
@@ -157,12 +162,12 @@ def _table(found: Sequence[Footprint], running: Running) -> Iterator[Text]:
             ("compute", gpu.compute + gpu.copies),
             ("total", gpu.total),
         ):
-            line.append(gib_text(nbytes).rjust(_width(heading)), style)
+            line.append(gib_text(nbytes, unit).rjust(_width(heading)), style)
         if running.vram is not None:
             line.append(
-                left_text(run.gpu_left).rjust(_width("left")), "green" if run.gpu_left >= 0 else "red"
+                left_text(run.gpu_left, unit).rjust(_width("left")), "green" if run.gpu_left >= 0 else "red"
             )
-        line.append(gib_text(run.ram.total).rjust(_width("RAM")), style if run.ram_left >= 0 else "red")
+        line.append(gib_text(run.ram.total, unit).rjust(_width("RAM")), style if run.ram_left >= 0 else "red")
         yield line
 
 

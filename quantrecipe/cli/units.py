@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from quantrecipe.units import bytes_text
 
-__all__ = ["bytes_text", "count_text", "duration_text", "gib_text", "left_text"]
+__all__ = ["bytes_text", "count_text", "duration_text", "gib_text", "left_text", "unit_of"]
 
 _GIB = 1 << 30
 
@@ -31,12 +31,21 @@ def duration_text(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min"
 
 
-def gib_text(nbytes: int) -> str:
-    """4_920_000_000 → "4.58", for columns whose heading says GiB."""
-    return f"{nbytes / _GIB:.2f}"
+def gib_text(nbytes: int, unit: int = _GIB) -> str:
+    """4_920_000_000 → "4.58", for columns whose heading says GiB, or another unit; from 100 on one digit is enough."""
+    return _digits(nbytes, "", unit)
 
 
-def left_text(nbytes: int) -> str:
+def left_text(nbytes: int, unit: int = _GIB) -> str:
     """The same with its sign: what is left, or missing. What misses never reads as nothing."""
-    text = f"{nbytes / _GIB:+.2f}"
+    text = _digits(nbytes, "+", unit)
     return "-0.01" if nbytes < 0 and text in ("-0.00", "+0.00") else text
+
+
+def unit_of(largest: int) -> tuple[str, int]:
+    """The unit for a column whose largest amount this is: ("GiB", 2^30), or MiB where it would show zeros."""
+    return ("GiB", _GIB) if largest >= _GIB else ("MiB", _GIB >> 10)
+
+
+def _digits(nbytes: int, sign: str, unit: int) -> str:
+    return f"{nbytes / unit:{sign}.{1 if abs(nbytes) >= 100 * unit else 2}f}"

@@ -44,6 +44,14 @@ EXACT = 0.01
 """And below which even rare tokens are right: about a Q5_K_M of that size."""
 
 
+_WITH: Mapping[Way, str] = {
+    "gpu": "whole on the GPU",
+    "experts beside it": "with its experts beside the GPU",
+    "some layers": "with a part of its layers on the GPU",
+    "cpu": "without a GPU",
+}
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Where:
     """Whose facts of the table of targets count. `devices`: what the GPU may be; several where it isn't known."""
@@ -347,7 +355,8 @@ def _for_long_texts(options: Sequence[Option], settings: Settings) -> Pick:
         long = min(options, key=_smallest)
         why = "it is the smallest that is good enough, and every token takes room from the layers on the GPU"
     else:
-        long = max(options, key=lambda option: (option.context, not _slow(option), -option.loss))
+        quick = [option for option in options if not _slow(option)] or options
+        long = max(quick, key=lambda option: (option.context, -option.loss))
         why = f"up to {long.context:,} tokens fit that way"
     if settings.kv in ("f32", "f16", "bf16"):
         why += "; --kv q8_0 makes the cache half as large"
@@ -367,7 +376,7 @@ def _of_these(options: Sequence[Option], doubt: float) -> Iterator[Pick]:
     if len(options) == 1:
         why = "it is the only one that was asked for, and it fits"
     elif len(here) == 1 and len(running) > 1:
-        why = "it is the only one of these that leaves so much to the GPU"
+        why = f"it is the only one of these that runs {_WITH[way]}"
     elif len(here) == 1:
         why = "it is the only one of these that fits, experiments not counted"
     elif best is least:
@@ -379,7 +388,7 @@ def _of_these(options: Sequence[Option], doubt: float) -> Iterator[Pick]:
     else:
         why = f"it is smaller, and its estimated loss is within {doubt:.0%} of the least: no difference"
     if best.loss > FINE:
-        why += f"; {FINE:g} is what answers hardly show, and it loses more"
+        why += f"; but it is expected to lose {best.loss:.2g}, and from {FINE:g} on answers change"
     yield Pick(use="", option=best, why=why)
 
 
@@ -403,5 +412,6 @@ def _slow(option: Option) -> bool:
     return "cpu" in option.slow or len(devices) in (1, gpus)
 
 
-def _smallest(option: Option) -> tuple[bool, int, int, float]:
-    return (_slow(option), -option.layers, option.nbytes, option.loss)
+def _smallest(option: Option) -> tuple[bool, bool, int, int, float]:
+    """Its types aren't slow, it needs no matrix that isn't there, most of it is on the GPU; then by size."""
+    return (_slow(option), option.needs_imatrix, -option.layers, option.nbytes, option.loss)

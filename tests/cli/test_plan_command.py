@@ -94,3 +94,97 @@ def test_what_is_not_there_is_named(
     err = capsys.readouterr().err
     assert message in err
     assert "Traceback" not in err
+
+
+LLAMA = "shapes/meta-llama-3.1-8b-instruct"
+
+
+def test_what_it_takes_where_it_runs(capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["plan", "llama.cpp/Q4_K_M", LLAMA, "--vram", "8", "--context", "16k"]) == 0
+    out = capsys.readouterr().out
+    assert "where it runs (GiB): VRAM 8 GiB, context 16,384 tokens, KV cache f16" in out
+    block = out.split("where it runs")[1]
+    assert max(len(line) for line in block.splitlines()) <= 80
+    assert "all on the GPU       4.30     2.00     0.26     6.56    +1.04     0.31" in block
+    assert "it fits: 1.04 GiB are left" in block
+
+
+def test_what_does_not_fit_is_a_warning(capsys: Output) -> None:
+    """Nothing is left to choose, so that the file is what it is."""
+    assert main(["plan", "llama.cpp/Q6_K", LLAMA, "--vram", "8", "--context", "16k"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "! it doesn't fit: 0.39 GiB too much for the GPU; it runs with a context of 12,288 tokens" in out
+    assert "or with --kv q8_0, or with 31 of 33 layers on the GPU (-ngl 31)" in out
+
+
+def test_a_context_alone_is_enough(capsys: Output) -> None:
+    assert main(["plan", "llama.cpp/Q4_K_M", LLAMA, "--context", "200k", "--json"]) == 0
+    runs = json.loads(capsys.readouterr().out)["runs"]
+    (way,) = runs["ways"]
+    assert way["gpu"]["kv_cache"] == 25 << 30
+    assert way["gpu"]["left"] is way["ram"]["left"] is way["fits"] is None
+    assert runs["warnings"] == [
+        "a context of 204,800 tokens is longer than the 131,072 that the model was made for"
+    ]
+
+
+def test_experts_are_shown_beside_the_gpu_too(capsys: Output) -> None:
+    arguments = ["plan", "llama.cpp/Q4_K_M", "shapes/qwen3-30b-a3b", "--vram", "8", "--ram", "32"]
+    assert main([*arguments, "--json"]) == 0
+    whole, beside = json.loads(capsys.readouterr().out)["runs"]["ways"]
+    assert (whole["way"], whole["fits"]) == ("gpu", False)
+    assert (beside["way"], beside["fits"]) == ("experts beside it", True)
+    assert main([*arguments, "--cpu-moe", "--json"]) == 0
+    assert [way["way"] for way in json.loads(capsys.readouterr().out)["runs"]["ways"]] == [
+        "experts beside it"
+    ]
+
+
+def test_a_dry_run_says_it_too(capsys: Output) -> None:
+    assert main(["apply", "llama.cpp/Q4_K_M", LLAMA, "--dry-run", "--vram", "8"]) == 0
+    assert "it fits: " in capsys.readouterr().out
+
+
+def test_apply_and_lock_warn_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
+    model = str(Path(__file__).parents[2] / "examples/tiny-code")
+    monkeypatch.chdir(tmp_path)
+    for command in ("lock", "apply"):
+        arguments = [
+            command,
+            "llama.cpp/Q8_0",
+            model,
+            "--vram",
+            "10M",
+            "--context",
+            "1k",
+            "-o",
+            f"{command}.out",
+        ]
+        assert main(arguments) == 0
+        err = " ".join(capsys.readouterr().err.split())
+        assert "warning: Q8_0: it doesn't fit: 3.23 MiB too much for the GPU" in err
+        assert (tmp_path / f"{command}.out").exists()
+
+
+def test_other_limits_still_hold(capsys: Output) -> None:
+    assert main(["plan", "llama.cpp/Q6_K", LLAMA, "--vram", "8", "--size", "4GB"]) == 1
+    assert "takes more than the budget allows: size" in capsys.readouterr().err
+
+
+def test_what_was_understood_of_sizes(capsys: Output) -> None:
+    assert main(["plan", "llama.cpp/Q2_K", LLAMA, "--size", "5.2GB", "--split-max-size", "2G"]) == 0
+    out = capsys.readouterr().out
+    assert (
+        "understood: a file of at most 5.2 GB (4.84 GiB), split into files of at most 2 GB (1.86 GiB)" in out
+    )
+    assert main(["plan", "llama.cpp/Q2_K", LLAMA, "--size", "5"]) == 2
+    assert "did you mean 5GB?" in capsys.readouterr().err
+
+
+def test_a_matrix_that_is_not_there_yet(capsys: Output) -> None:
+    assert main(["plan", "llama.cpp/IQ2_M", LLAMA]) == 1
+    capsys.readouterr()
+    assert main(["plan", "llama.cpp/IQ2_M", LLAMA, "--assume-imatrix"]) == 0
+    assert "planned as if there were an importance matrix" in capsys.readouterr().out
+    assert main(["plan", "llama.cpp/IQ2_M", LLAMA, "--assume-imatrix", "--imatrix", "x"]) == 2

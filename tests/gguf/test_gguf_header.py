@@ -108,11 +108,12 @@ def test_tensors_of_many_dimensions_and_of_none_and_without_elements(tmp_path):
         TensorEntry(name="empty", shape=(0, 256), ggml_type=0, offset=0),
         TensorEntry(name="five", shape=(2, 1, 2, 1, 8), ggml_type=0, offset=0),
         TensorEntry(name="scalar", shape=(), ggml_type=0, offset=128),
+        TensorEntry(name="late", shape=(4, 0), ggml_type=0, offset=128),
         TensorEntry(name="last", shape=(256, 0), ggml_type=12, offset=160),
     )
     header = read_header(write(tmp_path / "a.gguf", {}, tensors, bytes(160)))
     assert header.tensors == tensors
-    assert header.rooms() == {"empty": 0, "five": 128, "scalar": 32, "last": 0}
+    assert header.rooms() == {"empty": 0, "five": 128, "scalar": 32, "late": 0, "last": 0}
 
 
 def test_a_file_of_metadata_alone_needs_no_padding(tmp_path):

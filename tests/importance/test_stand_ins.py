@@ -126,6 +126,8 @@ def test_pruned_layers_take_their_entries_with_them(tmp_path: Path) -> None:
         found.for_tensor(tensor("blk.1.attn_q.weight", 4, 4))[0], sums(2)[0] / np.float32(9)
     )
     assert not found.covers(tensor("blk.0.attn_q.weight", 4, 4))
+    old = matrix(tmp_path, entries).only(exclude=["blk.1."]).renumbered({0: 0, 2: 1})
+    assert old.covers(tensor("blk.1.attn_q.weight", 4, 4))  # it was layer 2 when the recipe left layer 1 out
 
 
 def test_the_report_says_it_and_the_matrix_is_of_this_model(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ class Command:
     """What a command line of llama-quantize says. `overrides` aren't lower-cased yet.
 
     mixture: its type; of ik_llama.cpp's own ones as written
+    label:   the `file_type` that `--override-kv general.file_type=int:N` sets; None where it isn't set
     custom:  ik_llama.cpp's `--custom-q`; None where the command has none
     notes:   what it has that its program ignores, or that a recipe can't say
     """
@@ -41,6 +42,7 @@ class Command:
     exclude: tuple[str, ...] = ()
     prune: tuple[int, ...] = ()
     metadata: Mapping[str, object] = field(default_factory=dict)
+    label: str | None = None
     custom: tuple[Override, ...] | None = None
     notes: tuple[str, ...] = ()
 

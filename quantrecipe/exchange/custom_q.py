@@ -86,6 +86,7 @@ def from_ik(
         name=name,
         origin=f"ik_llama.cpp's llama-quantize {command.mixture}",
         rules=tuple(rule for rule, _ in before),
+        file_type=command.label,
         importance=importance_of(command),
         metadata=command.metadata,
         requires=tuple(type_.package for _, type_ in before if type_.package),

@@ -24,6 +24,7 @@ from quantrecipe.gguf.file_types import file_type_name
 
 __all__ = ["read_command", "read_list_for"]
 
+_FILE_TYPE = "general.file_type"
 _WITH_VALUE = (
     "--output-tensor-type", "--token-embedding-type", "--tensor-type", "--tensor-type-file", "--prune-layers",
     "--override-kv", "--imatrix", "--include-weights", "--exclude-weights", "--max-buffer-size",
@@ -183,6 +184,11 @@ class _Reader:
             prune = list(_numbers([it.text for it in given.get("--prune-layers", [])], self._file))
         except RecipeError as error:
             problems += [self._at(problem, call.line) for problem in error.problems]
+        label = None
+        if isinstance(said := metadata.pop(_FILE_TYPE, None), dict):  # a recipe sets it by `file_type`
+            label = file_type_name(said["value"])
+            if label is None:
+                notes.append(f"there is no file_type {said['value']}: --override-kv {_FILE_TYPE} is left out")
         notes += [
             f"{name} is about packing the rows of ik_llama.cpp's files anew, and isn't in the recipe"
             for name in ("--repack", "--repack-pattern", "--partial-requant")
@@ -209,6 +215,7 @@ class _Reader:
             exclude=tuple(it.text for it in given.get("--exclude-weights", ())),
             prune=tuple(prune),
             metadata=metadata,
+            label=label,
             custom=None if custom is None else tuple(custom),
             notes=tuple(notes),
         )

@@ -390,3 +390,13 @@ def test_a_command_of_ik_llama_cpp(registry: Registry) -> None:
     assert "default: IQ3_K\n" in ignored
     with pytest.raises(RecipeError, match="there is no format 'IQ9_K'"):
         made("llama-quantize --custom-q a=q8_0 in.gguf out.gguf IQ9_K", registry)
+
+
+def test_the_label_that_a_command_sets(registry: Registry) -> None:
+    """As exported commands do where floats have some quantized among them."""
+    text = made("llama-quantize --override-kv general.file_type=int:1 in.gguf out.gguf Q8_0", registry)
+    assert "file_type: F16\n" in text
+    assert "metadata" not in text
+    assert "there is no file_type 9999" in made(
+        "llama-quantize --override-kv general.file_type=int:9999 in.gguf out.gguf Q8_0", registry
+    )

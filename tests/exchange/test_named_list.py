@@ -147,3 +147,30 @@ def test_comments_of_a_long_list_are_kept(registry: Registry) -> None:
         found = from_custom_q(text, registry, base="q4_K", model=given_model, name="x", file="list")
         assert "why: attention is small\n" in found.text
         assert "why: half\n" in found.text
+
+
+def test_the_first_of_two_lines_about_a_tensor_decides(registry: Registry) -> None:
+    model = open_shapes(ZOO / "llama-32.json")
+    text = "".join(f"blk.{n}.attn_v.weight=q8_0\nblk.{n}.attn_v.weight=q3_k\n" for n in range(32))
+    for given_model in (model, None):
+        found = from_custom_q(text, registry, base="q4_K", model=given_model, name="x", file="list")
+        types = planned(found.text, model, registry)
+        assert {types[f"blk.{n}.attn_v.weight"] for n in range(32)} == {"Q8_0"}
+
+
+def test_names_that_are_found_in_others_keep_their_order(registry: Registry) -> None:
+    """`ffn_gate` is found in `ffn_gate_exps`: where layers have the two in another order, lines stay alone."""
+    model = open_shapes(ZOO / "glm4moe-nextn.json")
+    layers = sorted({it.layer for it in model.tensors if it.role == "ffn_gate_exps" and it.layer is not None})
+    pairs = [((f"blk.{n}.ffn_gate_exps", "Q3_K"), (f"blk.{n}.ffn_gate", "Q6_K")) for n in layers]
+    lines = [line for pair in pairs for line in pair]
+    text = "".join(f"{regex}={type_}\n" for regex, type_ in lines)
+    found = from_custom_q(text, registry, base="q4_K", name="x", file="list")
+    types = planned(found.text, model, registry)
+    wanted = truth(lines, model, registry)
+    assert set(wanted.values()) == {"Q3_K", "Q6_K"}
+    assert {name: types[name] for name in wanted} == wanted
+    assert found.rules == 2
+    lines = [line for n, pair in enumerate(pairs) for line in (pair if n % 2 else pair[::-1])]
+    text = "".join(f"{regex}={type_}\n" for regex, type_ in lines)
+    assert from_custom_q(text, registry, base="q4_K", name="x", file="list").rules == len(lines)

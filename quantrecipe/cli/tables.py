@@ -179,7 +179,8 @@ def _height(columns: Sequence[_Column], width: int) -> int:
         [-(-cell.cell_len // (column.width or width - _BELOW)) for cell in column.cells] for column in columns
     ]
     below = 0 if columns[-1].width else sum(cells.pop())
-    return sum(max(row) for row in zip(*cells, strict=True)) + below
+    rows: Iterable[tuple[int, ...]] = zip(*cells, strict=True)
+    return sum(map(max, rows)) + below
 
 
 def _room(widths: Iterable[int]) -> int:

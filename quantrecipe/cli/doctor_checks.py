@@ -155,8 +155,9 @@ def check_engine(engine: Path | None, machine: Machine) -> list[Finding]:
             facts=facts | {"version": said.version, "devices": devices},
         )
     ]
+    # Releases bring backends for what a machine may have: models run without them, on what is left.
     findings += [
-        Finding(name="engine", status="broken", what=f"can't load {reason}") for reason in said.refused
+        Finding(name="engine", status="note", what=f"can't load {reason}") for reason in said.refused
     ]
     if machine.gpus and all(device.is_cpu for device in said.devices):
         what = f"this machine has {machine.gpus[0].name}, which this llama.cpp can't use (docs/engine.md)"

@@ -195,7 +195,7 @@ class Llama:
         return found
 
     def refused(self) -> list[str]:
-        """Backends that stand beside the library and can't be loaded, with the reason that the system gives."""
+        """Backends that stand beside the library and can't be loaded: why, as the system says it, and what to do."""
         found = []
         names = [device.name.lower() for device in self.devices()]
         for path in sorted(self.engine.folder.glob("*ggml-*")):
@@ -206,7 +206,8 @@ class Llama:
             try:
                 ctypes.CDLL(str(path))
             except OSError as error:
-                found.append(f"{path.name}: {error}")
+                said = str(error).removeprefix(f"{path}: ")
+                found.append(f"{path.name}: {said}; {remedy_of(said)}".removesuffix("; "))
         return found
 
     def clear(self, context: Any) -> None:

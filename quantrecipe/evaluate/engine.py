@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -172,13 +172,19 @@ class LanguageModel:
             remedy = "a smaller --ctx takes less memory; with a GPU, so does --gpu-layers"
             what = last_words(self._log) or "it gives no reason"
             raise EvaluationError(f"llama.cpp can't make a context: {what}", remedy, file=self.path)
-        for name, value in wanted.items():
-            got = getattr(llama, f"llama_{name}")(context)
-            # Contexts and batches may be rounded up; a field in another place shows as something else entirely.
-            if got != value and not (name in _ROUNDED_UP and value < got < value + _PADDING * side_by_side):
-                raise llama.unknown_context(name, got, value)
+        self._check(context, wanted, side_by_side)
         llama.llama_set_n_threads(context, self.threads, self.threads)
         return context
+
+    def _check(self, context: Any, wanted: Mapping[str, int], side_by_side: int) -> None:
+        """EvaluationError where a context got something else: a field in another place shows as another number."""
+        got = {name: getattr(self._llama, f"llama_{name}")(context) for name in wanted}
+        for name, value in wanted.items():
+            rounded_up = name in _ROUNDED_UP and value < got[name] < value + _PADDING * side_by_side
+            # Until spring of 2025 the answer to llama_n_seq_max was the number of cells in the cache.
+            cells = name == "n_seq_max" and got[name] == got["n_ctx"]
+            if got[name] != value and not rounded_up and not cells:
+                raise self._llama.unknown_context(name, got[name], value)
 
 
 class _Batch:

@@ -410,6 +410,8 @@ class TestFacts:
             library(folder, name)
         (refused,) = engine_facts(find_engine(folder)).refused
         assert refused.startswith("libggml-cuda.so: ")
+        assert str(folder) not in refused
+        assert refused.endswith("; it is no library for this system: take a build for it")
 
     def test_the_label_of_llama_cpp_python(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         engine = Engine(library=tmp_path, source="llama-cpp-python")

@@ -213,6 +213,9 @@ uint32_t llama_n_ubatch(const struct context * context) {
 }
 
 uint32_t llama_n_seq_max(const struct context * context) {
+#if LAYOUT == 1 /* as until spring of 2025: the cells of the cache */
+    return llama_n_ctx(context);
+#endif
     return context->params.n_seq_max;
 }
 

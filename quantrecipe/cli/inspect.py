@@ -10,9 +10,11 @@ import click
 
 from quantrecipe.cli.contents import Contents, read_contents
 from quantrecipe.cli.context import Context, pass_context
-from quantrecipe.cli.errors import printable
+from quantrecipe.cli.errors import print_warning, printable
 from quantrecipe.cli.help import SETTINGS, examples
-from quantrecipe.errors import ModelError
+from quantrecipe.errors import ModelError, QuantrecipeError
+from quantrecipe.gguf.file_types import file_type_name
+from quantrecipe.gguf.values import ValueType
 
 __all__ = ["command"]
 
@@ -62,6 +64,8 @@ def command(
     if recipe:
         click.echo(_recipe(contents), nl=False)
         return
+    if glob is None and (note := _label_note(ctx, contents)):
+        print_warning(ctx.err, note)
     shown = contents if glob is None else contents.matching(glob)
     if as_json:
         click.echo(json.dumps(shown.to_json(), indent=2))
@@ -74,6 +78,29 @@ def command(
         ctx.console.print(render_title(contents))
         _show(ctx, shown, tensors=True, metadata=True, each=glob is not None)
         ctx.console.print(render_provenance(contents))
+
+
+def _label_note(ctx: Context, contents: Contents) -> str:
+    """What is wrong with the file's label, "" where nothing is."""
+    value = contents.metadata.get("general.file_type")
+    if value is None or value.type is not ValueType.UINT32 or not contents.tensors:
+        return ""
+    from quantrecipe.model.open import open_model
+    from quantrecipe.plan.label import untrue
+    from quantrecipe.tensor import TensorInfo
+
+    label, registry = file_type_name(value.decode()), ctx.load_registry()
+    pairs = [(TensorInfo.from_name(it.name, it.shape, it.type), it.type) for it in contents.tensors]
+    if untrue(label, pairs, None, registry) is None:
+        return ""
+    try:  # the file is read once more, now that there is something to find out
+        share = untrue(label, pairs, open_model(contents.path, registry=registry), registry)
+    except QuantrecipeError:  # no model, so no mix is made of it
+        return ""
+    if share is None:
+        return ""
+    most = f"{100 * share.share:.0f} % of the weights in its layers are {share.type}"
+    return f"the file says that it is mostly {label} (general.file_type), but {most}"
 
 
 def _shapes(ctx: Context, file: Path) -> str:

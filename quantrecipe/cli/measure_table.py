@@ -48,9 +48,7 @@ def render_sensitivity(found: Sensitivity) -> RenderableType:
     return Lines(*lines)
 
 
-def plain_summary(
-    found: Sensitivity, scope: Scope, out: Path, pictures: Sequence[Path]
-) -> dict[str, Any]:
+def plain_summary(found: Sensitivity, scope: Scope, out: Path, pictures: Sequence[Path]) -> dict[str, Any]:
     """Plain data for machines; all numbers are in the file."""
     typical, worst = sampling_error(found)
     return {

@@ -2,8 +2,24 @@
 
 from __future__ import annotations
 
-from quantrecipe.measure.measurement import DEFAULT_SAMPLE, Measurement, Scope, Subject, choose_types, scope_of
+from quantrecipe.measure.measurement import (
+    DEFAULT_SAMPLE,
+    Measurement,
+    Scope,
+    Subject,
+    choose_types,
+    scope_of,
+)
 from quantrecipe.measure.prober import Passes
 from quantrecipe.measure.run import measure
 
-__all__ = ["DEFAULT_SAMPLE", "Measurement", "Passes", "Scope", "Subject", "choose_types", "measure", "scope_of"]
+__all__ = [
+    "DEFAULT_SAMPLE",
+    "Measurement",
+    "Passes",
+    "Scope",
+    "Subject",
+    "choose_types",
+    "measure",
+    "scope_of",
+]

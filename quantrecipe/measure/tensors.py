@@ -66,9 +66,7 @@ def measure_tensors(
     return {job.tensor.name: found[job.tensor.name] for job in jobs}
 
 
-def _job(
-    tensor: TensorInfo, formats: tuple[QuantFormat, ...], subject: Subject, what: Measurement
-) -> Job:
+def _job(tensor: TensorInfo, formats: tuple[QuantFormat, ...], subject: Subject, what: Measurement) -> Job:
     return Job(
         tensor=tensor,
         stored=subject.model.sources[tensor.name],

@@ -39,7 +39,9 @@ def require_model(model: Model) -> None:
         raise _adapter(model.path, f"merge it into its base model first: {_merging(model)}")
     if model.arch == "controlvector":
         what = "is a control vector: a vector for each layer, which llama.cpp reads as F32"
-        raise ModelError(what, "use it as it is (llama-cli --control-vector), beside a quantized model", file=model.path)
+        raise ModelError(
+            what, "use it as it is (llama-cli --control-vector), beside a quantized model", file=model.path
+        )
 
 
 def refuse_peft(path: Path) -> None:
@@ -73,7 +75,9 @@ def _merging(model: Model) -> str:
 
 
 def _adapter(path: Path, remedy: str) -> ModelError:
-    what = "is a LoRA adapter: small factors, which add to the weights of a base model, and nothing to quantize"
+    what = (
+        "is a LoRA adapter: small factors, which add to the weights of a base model, and nothing to quantize"
+    )
     return ModelError(what, f"{remedy}; then quantize what comes of it", file=path)
 
 

@@ -17,7 +17,10 @@ from quantrecipe.recipe.pattern import Pattern
 from quantrecipe.recipe.recipe import KEEP, KeepEntry, Recipe, Rule
 from quantrecipe.tensor import TensorInfo, tensor_order
 
-__all__ = ["Decision", "Match", "Trace", "decide", "is_matrix", "resolve", "trace"]
+__all__ = ["NOT_A_MATRIX", "Decision", "Match", "Trace", "decide", "is_matrix", "resolve", "trace"]
+
+NOT_A_MATRIX = "not a matrix"
+"""Why a tensor stays as it is that wildcards and the default aren't about: see `is_matrix`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,7 +127,7 @@ def decide(recipe: Recipe, tensor: TensorInfo, rule: Rule | None, kept: KeepEntr
     elif kept is not None:
         type_, because, why = KEEP, f"{kept.origin} (kept)", kept.why
     elif not is_matrix(tensor):
-        type_, because, why = KEEP, "not a matrix", ""
+        type_, because, why = KEEP, NOT_A_MATRIX, ""
     elif recipe.default is not None:
         type_, because, why = recipe.default, f"{recipe.default_origin or recipe.file} (default)", ""
     else:

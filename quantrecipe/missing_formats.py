@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +17,28 @@ _TABLE = Path(__file__).with_name("known_formats.toml")
 
 
 def explain_missing_format(
-    name: str, available: Sequence[str], plugins: Sequence[PluginInfo], *, plugins_on: bool
+    name: str,
+    available: Sequence[str],
+    plugins: Sequence[PluginInfo],
+    *,
+    plugins_on: bool,
+    elsewhere: Collection[str] = (),
 ) -> Problem:
     """Why no format of this name is available, and what to do.
 
     available:  names of the formats that are
     plugins:    every plugin that was found, failed ones included
     plugins_on: False where plugins were switched off
+    elsewhere:  those of them that mainline llama.cpp doesn't run: they are recommended to nobody who didn't all but
+                name them
     """
     missing = f"format {name!r} is not available"
     if same := _same_but_case(name, available):
         return Problem(
             what=f"there is no format {name!r}", remedy=f"did you mean {same}? (names are case-sensitive)"
         )
+    elsewhere = frozenset(elsewhere)
+    everywhere = [it for it in available if it not in elsewhere]
     known = _known()
     if kin := known["mixtures"].get(name.upper()):
         return Problem(
@@ -48,12 +57,14 @@ def explain_missing_format(
     if same := _same_but_case(name, known["ggml"]["storage"]):
         return Problem(
             what=f"{missing}: ggml has it, this version of quantrecipe doesn't",
-            remedy=f"use one of {_join(available)}",
+            remedy=f"use one of {_join(everywhere)}",
         )
     failed = [plugin for plugin in plugins if plugin.status == "failed"]
-    close = difflib.get_close_matches(name.upper(), available, 3, 0.6)
-    if close:
+    if close := difflib.get_close_matches(name.upper(), everywhere, 3, 0.6):
         return Problem(what=f"there is no format {name!r}", remedy=f"did you mean {' or '.join(close)}?")
+    if close := difflib.get_close_matches(name.upper(), sorted(elsewhere), 3, 0.6):
+        remedy = f"did you mean {' or '.join(close)}? (mainline llama.cpp doesn't run it)"
+        return Problem(what=f"there is no format {name!r}", remedy=remedy)
     if failed:
         return Problem(
             what=f"{missing}; it may belong to a plugin that failed to load",
@@ -63,7 +74,7 @@ def explain_missing_format(
         return Problem(
             what=f"{missing}, and plugins are switched off", remedy="leave out --no-plugins if one has it"
         )
-    return Problem(what=f"there is no format {name!r}", remedy=f"use one of {_join(available)}")
+    return Problem(what=f"there is no format {name!r}", remedy=f"use one of {_join(everywhere)}")
 
 
 def package_of(name: str) -> str | None:

@@ -67,7 +67,10 @@ class Registry:
     def missing_format(self, name: str) -> Problem:
         """Why there is no format of this name, and what to do; file and line are the caller's to add."""
         codecs = tuple(other for other, fmt in self.formats.items() if fmt.spec.codec)
-        return explain_missing_format(name, codecs, self.plugins, plugins_on=self.plugins_on)
+        elsewhere = [other for other in codecs if self.formats[other].spec.dialect != "ggml"]
+        return explain_missing_format(
+            name, codecs, self.plugins, plugins_on=self.plugins_on, elsewhere=elsewhere
+        )
 
     def provider(self, format_name: str) -> PluginInfo:
         """The plugin that a format comes from."""

@@ -12,6 +12,7 @@ from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import print_warning, printable
 from quantrecipe.cli.help import SETTINGS, examples
 from quantrecipe.cli.imatrix_output import write_file
+from quantrecipe.cli.needs import check_output
 from quantrecipe.cli.settings import load_recipes, settings_option
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def command(
     from quantrecipe.plan.make import make_plan
     from quantrecipe.sensitivity.file import read_sensitivity
 
+    check_output(output, force=force)
     registry = ctx.load_registry()
     (loaded,) = load_recipes([recipe], registry, settings)
     if imatrix is not None:

@@ -12,6 +12,7 @@ from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import print_warning, printable
 from quantrecipe.cli.help import SETTINGS, examples
 from quantrecipe.cli.imatrix_output import write_file
+from quantrecipe.cli.needs import check_output
 from quantrecipe.errors import ModelError, RecipeError
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ def command(
         raise click.UsageError("--pure is for --from tensor-type-file.")
     if base is not None and kind in ("llama-quantize", "tool-suite"):
         raise click.UsageError(f"--base is no option of {kind}: SOURCE says it.")
+    check_output(output, force=force)
     registry = ctx.load_registry()
     name = name or _stem(source)
     if kind == "model":

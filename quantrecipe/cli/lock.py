@@ -11,6 +11,7 @@ import click
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.help import SETTINGS, examples
+from quantrecipe.cli.needs import check_output
 from quantrecipe.cli.planning import PlanOptions, build_plans, plan_options
 from quantrecipe.errors import OutputError
 
@@ -52,6 +53,7 @@ def command(
     from quantrecipe.plan.lock import compare_locks, make_lock
     from quantrecipe.plan.lock_file import is_lock, lock_text, read_lock
 
+    check_output(output, force=True)  # a lock that is there is compared, and written anew
     (plan,), registry = build_plans(ctx, [recipe], model, PlanOptions(**options))
     lock = make_lock(plan, registry)
     text = lock_text(lock)

@@ -61,6 +61,11 @@ _DEFAULT_TOKENS = 16384
     help="Calibration text: probes run the model over it. May be given more than once.",
 )
 @click.option(
+    "--raw",
+    is_flag=True,
+    help="Read --text as it is, even if it looks like chats, a table or no text at all.",
+)
+@click.option(
     "--types",
     metavar="NAMES",
     help="Types to measure, with commas between; globs are fine. [default: all of mainline's]",
@@ -137,6 +142,7 @@ def command(
     output: Path | None,
     imatrix: Path | None,
     texts: tuple[Path, ...],
+    raw: bool,
     types: str | None,
     analyses: tuple[str, ...],
     table: Path | None,
@@ -162,7 +168,9 @@ def command(
     """
     from quantrecipe.cli.measure_progress import MeasureBar
     from quantrecipe.cli.measure_table import plain_summary, render_sensitivity
+    from quantrecipe.cli.needs import check_folder, drawn
     from quantrecipe.cli.sensitivity_report import check_report, write_report
+    from quantrecipe.evaluate import require_engine
     from quantrecipe.importance import read_importance
     from quantrecipe.measure import (
         DEFAULT_SAMPLE,
@@ -181,6 +189,10 @@ def command(
     if report is not None:
         check_report(report, force=force)
     out = output or Path(f"{model_stem(model)}.sensitivity.jsonl")
+    check_folder(out.parent, option="-o FILE")
+    if texts:
+        require_engine()
+        check_folder(work_dir or out.parent, option="--work-dir DIR")
     what = Measurement(
         types=choose_types(
             registry, [part.strip() for part in types.split(",") if part.strip()] if types else ()
@@ -190,7 +202,7 @@ def command(
         file=table,
         sample=None if all_rows else sample or DEFAULT_SAMPLE,
         probes=probes,
-        passes=_passes(texts, tokens, threads, gpu_layers),
+        passes=_passes(texts, raw, tokens, threads, gpu_layers),
         work=work_dir or out.parent,
         threads=threads,
     )
@@ -210,13 +222,18 @@ def command(
             allow_requantize=allow_requantize,
             progress=progress,
         )
-    pictures = [] if report is None else write_report(found, report, force=force)
+    if not as_json:
+        ctx.console.print(render_sensitivity(found))
+        ctx.console.print(f"wrote {printable(str(out))}", soft_wrap=True)
+    # The file is there by now, and the table is out: pictures that can't be drawn take nothing away.
+    pictures: list[Path] = []
+    whole = report is None or drawn(ctx, lambda: pictures.extend(write_report(found, report, force=force)))
     if as_json:
         click.echo(json.dumps(plain_summary(found, scope, out, pictures), indent=2))
-        return
-    ctx.console.print(render_sensitivity(found))
-    for path in [out, *pictures]:
+    for path in pictures if not as_json else ():
         ctx.console.print(f"wrote {printable(str(path))}", soft_wrap=True)
+    if not whole:
+        raise click.exceptions.Exit(1)
 
 
 def warn_of_scope(ctx: Context, scope: Scope, types: Sequence[str]) -> None:
@@ -295,7 +312,7 @@ def _analyses(
 
 
 def _passes(
-    texts: tuple[Path, ...], tokens: int, threads: int | None, gpu_layers: int | None
+    texts: tuple[Path, ...], raw: bool, tokens: int, threads: int | None, gpu_layers: int | None
 ) -> Passes | None:
     from quantrecipe.evaluate import read_text
     from quantrecipe.measure import Passes
@@ -303,5 +320,8 @@ def _passes(
     if not texts:
         return None
     return Passes(
-        texts=tuple(read_text(path) for path in texts), tokens=tokens, threads=threads, gpu_layers=gpu_layers
+        texts=tuple(read_text(path, raw=raw) for path in texts),
+        tokens=tokens,
+        threads=threads,
+        gpu_layers=gpu_layers,
     )

@@ -6,6 +6,7 @@
 Needs llama-cpp-python (extra `llama`), which is imported when a model is run.
 """
 
+from quantrecipe.evaluate.bindings import require_engine
 from quantrecipe.evaluate.compare import Positions
 from quantrecipe.evaluate.make import DEFAULT_CONTEXT, make_reference, reference_key
 from quantrecipe.evaluate.reference import Reference, is_reference, read_reference
@@ -26,6 +27,7 @@ __all__ = [
     "read_reference",
     "read_text",
     "reference_key",
+    "require_engine",
     "score",
     "summarise",
 ]

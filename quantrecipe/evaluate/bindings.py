@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import importlib.util
 import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -15,12 +16,23 @@ from typing import Any
 
 from quantrecipe.errors import EvaluationError
 
-__all__ = ["captured_log", "last_words", "load_bindings"]
+__all__ = ["captured_log", "last_words", "load_bindings", "require_engine"]
 
+_MISSING = "models are run by llama.cpp, through llama-cpp-python, which isn't installed"
+_INSTALL = "pip install 'quantrecipe[llama]'"
 _KEPT_LINES = 2000
 _WHO = re.compile(r"^\w+: (?:error loading model: )?")
 _ERROR = 4  # ggml.h: GGML_LOG_LEVEL_ERROR
 _CONTINUED = 5  # GGML_LOG_LEVEL_CONT
+
+
+def require_engine() -> None:
+    """EvaluationError where models can't be run here, told before any work that ends in running them.
+
+    Nothing is loaded: what llama.cpp does when it is loaded stays in the worker's process.
+    """
+    if importlib.util.find_spec("llama_cpp") is None:
+        raise EvaluationError(_MISSING, _INSTALL)
 
 
 def load_bindings() -> Any:
@@ -28,10 +40,7 @@ def load_bindings() -> Any:
     try:
         return importlib.import_module("llama_cpp")
     except ModuleNotFoundError as error:
-        raise EvaluationError(
-            "models are run by llama.cpp, through llama-cpp-python, which isn't installed",
-            "pip install 'quantrecipe[llama]'",
-        ) from error
+        raise EvaluationError(_MISSING, _INSTALL) from error
     except (OSError, RuntimeError, ImportError) as error:
         raise EvaluationError(
             f"llama-cpp-python is installed and can't be loaded ({error})",

@@ -108,13 +108,16 @@ def _no_text(name: str, data: bytes) -> tuple[str, str] | None:
     head = data[:_LOOKED_THROUGH]
     if b"\0" in head:
         if 4 * head.count(b"\0") > len(head):  # every other byte of most scripts
-            return "looks like text in UTF-16", _converted("UTF-16", name)
+            order = "UTF-16LE" if head[1::2].count(b"\0") > head[::2].count(b"\0") else "UTF-16BE"
+            return f"looks like text in {order}", _converted(order, name)
         return "is a binary file", "give a text"
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        if error.reason == "unexpected end of data":  # cut within its last character, as `head -c` does
+            return None
         what = f"isn't text in UTF-8: byte {error.start:,} is {data[error.start]:#04x}"
-        return what, _converted("LATIN1 (or what it is in)", name)
+        return what, f"{_converted('LATIN1', name)} (or what it is in, for LATIN1)"
     if _PAGE.match(text):
         return "is a page of HTML or XML", "take the text out of it"
     return _json(name, text) or _table(name, text)

@@ -8,7 +8,7 @@ from quantrecipe.lint.finding import Finding
 from quantrecipe.lint.subject import Subject, View
 from quantrecipe.plan.assign import fallback_chain
 from quantrecipe.plan.label import Share, untrue
-from quantrecipe.plan.reach import quantizes, reach
+from quantrecipe.plan.reach import reach
 from quantrecipe.plan.resolve import decide
 from quantrecipe.recipe.recipe import KEEP, Origin
 from quantrecipe.tensor import TensorInfo
@@ -18,23 +18,26 @@ __all__ = ["labels", "reached"]
 
 def reached(subject: Subject) -> Iterator[Finding]:
     """On each given model; reference models only stand for others."""
-    if not quantizes(subject.recipe):
-        return
+    recipe = subject.recipe
     for view in subject.views:
-        if view.reference:
+        if view.reference or view.bare.problems:  # rules that do nothing there are told one by one
             continue
-        found, types = view.bare, view.types
-        problem = reach(
+        trace, types = view.bare, view.types
+        found = reach(
+            recipe,
             (
-                decide(subject.recipe, tensor, found.decided.get(tensor.name), found.kept[tensor.name]),
-                _type(subject, types.get(tensor.name, ()), tensor),
-            )
-            for tensor in found.tensors
-        ).problem()
+                (
+                    decide(recipe, tensor, trace.decided.get(tensor.name), trace.kept[tensor.name]),
+                    _type(subject, types.get(tensor.name, ()), tensor),
+                )
+                for tensor in trace.tensors
+            ),
+        )
+        problem = None if found is None else found.problem()
         if problem is not None:
             what, remedy = problem
             yield subject.finding(
-                "QR210", Origin(file=subject.recipe.file, line=1), f"on {view.name}, {what}", remedy
+                "QR210", Origin(file=recipe.file, line=1), f"on {view.name}, {what}", remedy
             )
 
 

@@ -26,7 +26,7 @@ from quantrecipe.plan.losses import Losses
 from quantrecipe.plan.metadata import PLAN_DIGEST, build_metadata
 from quantrecipe.plan.plan import Assignment, Plan
 from quantrecipe.plan.prune import prune
-from quantrecipe.plan.reach import quantizes, reach
+from quantrecipe.plan.reach import reach
 from quantrecipe.plan.resolve import Decision, resolve
 from quantrecipe.recipe.recipe import KEEP, Recipe
 from quantrecipe.registry import Registry, load_registry
@@ -252,10 +252,9 @@ def _each(decisions: Sequence[Decision], find: Callable[[Decision], T]) -> list[
 
 def _reach_warnings(recipe: Recipe, decisions: Sequence[Decision], choices: Sequence[Choice]) -> list[str]:
     """A line where much of the model stays as it is, though the recipe quantizes."""
-    if not quantizes(recipe):
-        return []
     outcomes = ((d, choice.format.spec.name) for d, choice in zip(decisions, choices, strict=True))
-    problem = reach(outcomes).problem()
+    found = reach(recipe, outcomes)
+    problem = None if found is None else found.problem()
     return [] if problem is None else ["; ".join(problem)]
 
 

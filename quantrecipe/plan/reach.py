@@ -17,7 +17,7 @@ from quantrecipe.plan.resolve import NOT_A_MATRIX, Decision
 from quantrecipe.recipe.recipe import KEEP, Recipe
 from quantrecipe.tensor import TensorInfo
 
-__all__ = ["Reach", "quantizes", "reach"]
+__all__ = ["Reach", "reach"]
 
 _MOST = 0.1
 """Share of the weights in matrices above which it is worth a word. llama.cpp's mixes leave at most 0.03 % of any
@@ -32,7 +32,7 @@ class Reach:
     total:    of all that are floats in the source, or in the output
     nameless: those that stay floats since patterns don't reach their names
     unfit:    those that stay floats since their rows divide into no block
-    encoded:  True if any tensor gets a quantized type
+    encoded:  True if any tensor gets a quantized type, or none has to
     """
 
     total: int
@@ -70,18 +70,20 @@ _RENAME = (
 _OTHER = "`quantrecipe plan` shows what each tensor gets, and why"
 
 
-def quantizes(recipe: Recipe) -> bool:
-    """True if any rule or the default gives a quantized type."""
+def reach(recipe: Recipe, outcomes: Iterable[tuple[Decision, str]]) -> Reach | None:
+    """How much of a model a recipe reaches; None for one that quantizes nothing.
+
+    outcomes: what was decided of each tensor, and the type that came of it
+    A recipe without a quantized default is about some tensors alone, which a model needn't have.
+    """
     types = {name for rule in recipe.rules for name in rule.choose or (rule.type,)}
-    return bool({*types, recipe.default or KEEP} - FLOATS - {KEEP})
-
-
-def reach(outcomes: Iterable[tuple[Decision, str]]) -> Reach:
-    """`outcomes`: what was decided of each tensor, and the type that came of it."""
+    default = recipe.default or KEEP
+    if not {*types, default} - FLOATS - {KEEP}:
+        return None
     total = 0
     nameless: list[TensorInfo] = []
     unfit: list[TensorInfo] = []
-    encoded = False
+    encoded = default in (*FLOATS, KEEP)
     for decision, type_ in outcomes:
         tensor = decision.tensor
         encoded = encoded or type_ not in FLOATS

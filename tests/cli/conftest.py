@@ -9,3 +9,9 @@ import pytest
 def no_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     """Test runners set COLUMNS for their workers."""
     monkeypatch.delenv("COLUMNS", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models are run by stand-ins here, so that llama.cpp needn't be installed; what asks for it is told that it is."""
+    monkeypatch.setattr("quantrecipe.evaluate.require_engine", lambda: None)

@@ -189,7 +189,6 @@ def command(
     if report is not None:
         check_report(report, force=force)
     out = output or Path(f"{model_stem(model)}.sensitivity.jsonl")
-    check_folder(out.parent, option="-o FILE")
     if texts:
         require_engine()
         check_folder(work_dir or out.parent, option="--work-dir DIR")

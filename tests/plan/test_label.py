@@ -121,7 +121,7 @@ def test_a_recipe_with_its_parents_merged_in_does_the_same(source: Path, tmp_pat
     assert label(planned(recipe.text, source)) == "Q6_K"
     plan = planned(HEAVY.format(more="", type="Q6_K"), source)
     out = apply_plan(plan, tmp_path / "out.gguf", registry=REGISTRY, threads=1).path
-    assert verify_file(out, source=source, registry=REGISTRY).ok
+    assert verify_file(out, source=open_model(source, registry=REGISTRY), registry=REGISTRY).ok
 
 
 def test_a_mix_that_reaches_nothing_makes_no_label_true(tmp_path: Path) -> None:

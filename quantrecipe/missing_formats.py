@@ -24,6 +24,7 @@ def explain_missing_format(
     *,
     plugins_on: bool,
     recipes: Collection[str] = (),
+    elsewhere: Collection[str] = (),
 ) -> Problem:
     """Why no format of this name is available, and what to do.
 
@@ -31,12 +32,16 @@ def explain_missing_format(
     plugins:    every plugin that was found, failed ones included
     plugins_on: False where plugins were switched off
     recipes:    whole names of the recipes that ship, for who takes one for a format
+    elsewhere:  those of them that mainline llama.cpp doesn't run: they are recommended to nobody who didn't all but
+                name them
     """
     missing = f"format {name!r} is not available"
     if same := _same_but_case(name, available):
         return Problem(
             what=f"there is no format {name!r}", remedy=f"did you mean {same}? (names are case-sensitive)"
         )
+    elsewhere = frozenset(elsewhere)
+    everywhere = [it for it in available if it not in elsewhere]
     known = _known()
     if kin := known["mixtures"].get(name.upper()):
         return Problem(
@@ -55,7 +60,7 @@ def explain_missing_format(
     if same := _same_but_case(name, known["ggml"]["storage"]):
         return Problem(
             what=f"{missing}: ggml has it, this version of quantrecipe doesn't",
-            remedy=f"use one of {_join(available)}",
+            remedy=f"use one of {_join(everywhere)}",
         )
     failed = [plugin for plugin in plugins if plugin.status == "failed"]
     if word := known["words"].get(re.sub(r"[^a-z0-9]", "", name.lower())):
@@ -65,9 +70,11 @@ def explain_missing_format(
             what=f"{name!r} is a recipe, not a format",
             remedy=f"extend it (extends: {recipe}), or name a format: `quantrecipe formats` lists them",
         )
-    close = difflib.get_close_matches(name.upper(), available, 3, 0.6)
-    if close:
+    if close := difflib.get_close_matches(name.upper(), everywhere, 3, 0.6):
         return Problem(what=f"there is no format {name!r}", remedy=f"did you mean {' or '.join(close)}?")
+    if close := difflib.get_close_matches(name.upper(), sorted(elsewhere), 3, 0.6):
+        remedy = f"did you mean {' or '.join(close)}? (mainline llama.cpp doesn't run it)"
+        return Problem(what=f"there is no format {name!r}", remedy=remedy)
     if failed:
         return Problem(
             what=f"{missing}; it may belong to a plugin that failed to load",
@@ -77,7 +84,7 @@ def explain_missing_format(
         return Problem(
             what=f"{missing}, and plugins are switched off", remedy="leave out --no-plugins if one has it"
         )
-    return Problem(what=f"there is no format {name!r}", remedy=f"use one of {_join(available)}")
+    return Problem(what=f"there is no format {name!r}", remedy=f"use one of {_join(everywhere)}")
 
 
 def how_to_install(requirement: str, options: str = "") -> str:

@@ -67,13 +67,19 @@ class Registry:
     def missing_format(self, name: str) -> Problem:
         """Why there is no format of this name, and what to do; file and line are the caller's to add."""
         codecs = tuple(other for other, fmt in self.formats.items() if fmt.spec.codec)
+        elsewhere = [other for other in codecs if self.formats[other].spec.dialect != "ggml"]
         recipes = [
             f"{prefix.partition('@')[0]}/{path.stem}"
             for prefix, folder in self.recipe_folders.items()
             for path in sorted(folder.glob("*.yaml"))
         ]
         return explain_missing_format(
-            name, codecs, self.plugins, plugins_on=self.plugins_on, recipes=tuple(dict.fromkeys(recipes))
+            name,
+            codecs,
+            self.plugins,
+            plugins_on=self.plugins_on,
+            recipes=tuple(dict.fromkeys(recipes)),
+            elsewhere=elsewhere,
         )
 
     def how_to_install(self, requirement: str, options: str = "") -> str:

@@ -111,10 +111,13 @@ def command(
 def given_models(paths: tuple[Path, ...], *, reference: bool, registry: Registry) -> list[GivenModel]:
     """The models to check on. ModelError where one can't be read."""
     from quantrecipe.lint import GivenModel
+    from quantrecipe.model.kind import require_model
     from quantrecipe.model.open import open_model
     from quantrecipe.model.reference import reference_models
 
     given = [GivenModel(name=path.as_posix(), model=open_model(path, registry=registry)) for path in paths]
+    for it in given:
+        require_model(it.model)
     if reference:
         known = {it.name for it in given}
         given += [

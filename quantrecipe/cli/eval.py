@@ -13,7 +13,6 @@ from quantrecipe.cli.engine_option import engine_option
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.eval_limits import LIMIT_NAMES, Limits, exceeded
 from quantrecipe.cli.help import SETTINGS, examples
-from quantrecipe.errors import OutputError
 
 if TYPE_CHECKING:
     from quantrecipe.cli.eval_results import Candidate
@@ -48,6 +47,11 @@ __all__ = ["command"]
     type=click.Path(path_type=Path),
     metavar="TEXT",
     help="Text to evaluate on, not the one that importance was measured on; several are shown apart, too.",
+)
+@click.option(
+    "--raw",
+    is_flag=True,
+    help="Read --text as it is, even if it looks like chats, a table or no text at all.",
 )
 @click.option(
     "--save-reference",
@@ -96,6 +100,7 @@ def command(
     files: tuple[Path, ...],
     reference_path: Path,
     texts: tuple[Path, ...],
+    raw: bool,
     save_reference: Path | None,
     n_ctx: int | None,
     chunks: int | None,
@@ -115,53 +120,68 @@ def command(
     """
     from quantrecipe.cli.eval_progress import EvalProgress
     from quantrecipe.cli.eval_reference import get_reference
-    from quantrecipe.cli.eval_results import evaluate_files
-    from quantrecipe.cli.imatrix_output import write_file
+    from quantrecipe.cli.eval_results import evaluate_files, sizes_of
+    from quantrecipe.cli.needs import check_output, check_pictures, drawn
     from quantrecipe.cli.picture import picture_kind
+    from quantrecipe.evaluate import require_engine
 
     if not files and save_reference is None:
         raise click.UsageError("Give a FILE to evaluate, or --save-reference.")
     kind = "" if plot is None else picture_kind(plot)
-    if plot is not None and plot.exists() and not force:
-        raise OutputError(f"{plot} exists", "say --force to replace it, or name another file")
+    if plot is not None:
+        check_output(plot, force=force, option="--plot OUT")
+        check_pictures()
+    check_output(save_reference, force=force, option="--save-reference OUT")
+    found = require_engine(engine)
+    specs = lambda: ctx.load_registry().by_ggml_type  # noqa: E731  # loaded when the first header is read
+    sizes = sizes_of(files, specs)
     log = (lambda line: ctx.err.print(printable(line))) if ctx.verbose else None
     with EvalProgress(ctx.err) as progress:
         reference = get_reference(
             reference_path,
             texts,
+            raw=raw,
             save=save_reference,
             force=force,
             n_ctx=n_ctx,
             chunks=chunks,
             threads=threads,
             gpu_layers=gpu_layers,
-            engine=engine,
+            engine=found,
             progress=progress,
             log=log,
         )
         candidates = evaluate_files(
-            files,
+            sizes,
             reference,
-            specs=lambda: ctx.load_registry().by_ggml_type,
             threads=threads,
             gpu_layers=gpu_layers,
-            engine=engine,
+            engine=found,
             progress=progress,
             log=log,
         )
-    if plot is not None:
-        from quantrecipe.cli.eval_picture import draw
-
-        data = draw(candidates, reference, kind=kind)
-        write_file(plot, len(data), [data], force=force)
     if as_json:
         click.echo(json.dumps(_plain(candidates, reference), indent=2))
     else:
         from quantrecipe.cli.eval_table import render
 
         ctx.console.print(render(candidates, reference))
+    # The figures are out by now: a picture that can't be drawn takes nothing away.
+    missing = plot is not None and not drawn(
+        ctx, lambda: _draw(candidates, reference, plot, kind, force=force)
+    )
     if error := exceeded(candidates, limits):
         raise error
+    if missing:
+        raise click.exceptions.Exit(1)
+
+
+def _draw(candidates: list[Candidate], reference: Reference, path: Path, kind: str, *, force: bool) -> None:
+    from quantrecipe.cli.eval_picture import draw
+    from quantrecipe.cli.imatrix_output import write_file
+
+    data = draw(candidates, reference, kind=kind)
+    write_file(path, len(data), [data], force=force)
 
 
 def _plain(candidates: list[Candidate], reference: Reference) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from quantrecipe.core.cache import cache_folder
 from quantrecipe.errors import EvaluationError, OutputError
 from quantrecipe.evaluate import (
     DEFAULT_CONTEXT,
+    Engine,
     Reference,
     Text,
     find_engine,
@@ -29,13 +30,14 @@ def get_reference(
     path: Path,
     texts: Sequence[Path],
     *,
+    raw: bool,
     save: Path | None,
     force: bool,
     n_ctx: int | None,
     chunks: int | None,
     threads: int | None,
     gpu_layers: int | None,
-    engine: Path | None,
+    engine: Engine | None,
     progress: EvalProgress,
     log: Callable[[str], None] | None,
 ) -> Reference:
@@ -45,12 +47,12 @@ def get_reference(
             raise click.UsageError(f"{path} is a reference already: --save-reference needs a model.")
         if n_ctx is not None or chunks is not None:
             raise click.UsageError("--ctx and --chunks are for making a reference; this one has its own.")
-        return _with_texts(read_reference(path), texts)
+        return _with_texts(read_reference(path), texts, raw=raw)
     if not texts:
         raise click.UsageError("Say with --text on which text to evaluate.")
     if save is not None and save.exists() and not force:
         raise OutputError(f"{save} exists", "say --force to replace it, or name another file")
-    known = [read_text(text) for text in texts]
+    known = [read_text(text, raw=raw) for text in texts]
     context = DEFAULT_CONTEXT if n_ctx is None else n_ctx
     out = save
     if out is None:
@@ -92,9 +94,9 @@ def _read_cached(path: Path) -> Reference | None:
         return None
 
 
-def _with_texts(reference: Reference, texts: Sequence[Path]) -> Reference:
+def _with_texts(reference: Reference, texts: Sequence[Path], *, raw: bool) -> Reference:
     """The reference, if it was made with just these texts; with its own, if none are named."""
-    given: list[Text] = [read_text(text) for text in texts]
+    given: list[Text] = [read_text(text, raw=raw) for text in texts]
     if given and [text.digest for text in given] != [text.digest for text in reference.texts]:
         names = ", ".join(text.name for text in reference.texts)
         raise EvaluationError(

@@ -10,9 +10,10 @@ from typing import Any
 from quantrecipe.api import FormatSpec
 from quantrecipe.cli.contents import read_contents
 from quantrecipe.cli.eval_progress import EvalProgress
-from quantrecipe.evaluate import Evaluation, Positions, Reference, difference, score, summarise
+from quantrecipe.evaluate import Engine, Evaluation, Positions, Reference, difference, score, summarise
+from quantrecipe.evaluate.model_file import existing_gguf
 
-__all__ = ["Candidate", "evaluate_files"]
+__all__ = ["Candidate", "Sized", "evaluate_files", "sizes_of"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,35 +47,51 @@ class Candidate:
         }
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sized:
+    """A file to evaluate, and what its header says of its size."""
+
+    path: Path
+    nbytes: int
+    bits_per_weight: float
+
+
+def sizes_of(files: Sequence[Path], specs: Callable[[], Mapping[int, FormatSpec]]) -> list[Sized]:
+    """Look into the headers of all files, so that what is wrong shows before the reference is made."""
+    found = []
+    for path in map(existing_gguf, files):
+        nbytes, bits = _size(path, specs)
+        found.append(Sized(path=path, nbytes=nbytes, bits_per_weight=bits))
+    return found
+
+
 def evaluate_files(
-    files: Sequence[Path],
+    files: Sequence[Sized],
     reference: Reference,
     *,
-    specs: Callable[[], Mapping[int, FormatSpec]],
     threads: int | None,
     gpu_layers: int | None,
-    engine: Path | None,
+    engine: Engine | None,
     progress: EvalProgress,
     log: Callable[[str], None] | None,
 ) -> list[Candidate]:
-    """Run each file over the reference's texts. Headers are looked into first, so that what is wrong shows early."""
-    sizes = [_size(path, specs) for path in files]
+    """Run each file over the reference's texts."""
     results: list[Candidate] = []
     first: Positions | None = None
-    for path, (nbytes, bits) in zip(files, sizes, strict=True):
+    for file in files:
         positions = score(
-            path,
+            file.path,
             reference,
             threads=threads,
             gpu_layers=gpu_layers,
             engine=engine,
-            progress=progress.task(path.name),
+            progress=progress.task(file.path.name),
             log=log,
         )
         candidate = Candidate(
-            path=path,
-            nbytes=nbytes,
-            bits_per_weight=bits,
+            path=file.path,
+            nbytes=file.nbytes,
+            bits_per_weight=file.bits_per_weight,
             all=summarise(positions),
             texts={name: summarise(part) for name, part in reference.split(positions).items()},
             change=None if first is None else _change(positions, first),

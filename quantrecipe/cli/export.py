@@ -13,6 +13,7 @@ from quantrecipe.cli.errors import print_warning, printable
 from quantrecipe.cli.help import SETTINGS, examples
 from quantrecipe.cli.imatrix_output import write_file
 from quantrecipe.cli.names import RECIPE
+from quantrecipe.cli.needs import check_output
 from quantrecipe.cli.settings import load_recipes, settings_option
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ def command(
 
     if shell != "sh" and language not in _COMMANDS:
         raise click.UsageError("--shell is for commands: --to llama-quantize and --to ik_llama.cpp.")
+    check_output(output, force=force)
     registry = ctx.load_registry()
     (loaded,) = load_recipes(ctx, [recipe], registry, settings)
     if imatrix is not None:

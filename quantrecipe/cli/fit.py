@@ -20,7 +20,7 @@ from quantrecipe.cli.settings import print_notes
 from quantrecipe.cli.target_option import target_option
 
 if TYPE_CHECKING:
-    from quantrecipe.evaluate import Engine
+    from quantrecipe.evaluate import Engine, Text
     from quantrecipe.fit import Fitted, Request
     from quantrecipe.fit.opened import Floor
     from quantrecipe.importance import Importance
@@ -70,6 +70,11 @@ _TRIAL_TOKENS = 32768
     multiple=True,
     metavar="FILE",
     help="Calibration text: finds out by running the model which tensors matter. May be given more than once.",
+)
+@click.option(
+    "--raw",
+    is_flag=True,
+    help="Read texts as they are, even if they look like chats, tables or no text at all.",
 )
 @click.option(
     "--probes",
@@ -137,6 +142,7 @@ def command(
     budget: Budget | None,
     imatrix: Path | None,
     texts: tuple[Path, ...],
+    raw: bool,
     probes: int,
     sensitivity: Path | None,
     prior: bool,
@@ -161,7 +167,8 @@ def command(
     what isn't measured is taken as usual. The recipe names roles and layers, each with its reason, and plans to the
     types that were chosen. Where it isn't sure to lose less than a stock mix of llama.cpp, the recipe is that mix.
     """
-    from quantrecipe.evaluate import require_engine
+    from quantrecipe.cli.needs import check_folder, check_output
+    from quantrecipe.evaluate import read_text, require_engine
     from quantrecipe.fit import Request, fit
     from quantrecipe.importance import read_importance
     from quantrecipe.model.open import open_model
@@ -174,6 +181,11 @@ def command(
         raise click.UsageError("--prior and --text exclude each other.")
     if output is not None and not force and output.exists():
         raise click.UsageError(f"{output} exists; --force replaces it.")
+    check_output(output, force=force)
+    if texts or held_out:
+        check_folder(work_dir or Path(), option="--work-dir DIR")
+    calibration = [read_text(path, raw=raw) for path in texts]
+    unseen = [read_text(path, raw=raw) for path in held_out]
     registry = ctx.load_registry()
     opened = open_model(model, arch=arch, registry=registry)
     matrix = None if imatrix is None else read_importance(imatrix)
@@ -192,11 +204,22 @@ def command(
     runs = held_out or (texts and opened.container != "shapes")
     found = require_engine(engine) if runs else None  # before what takes long
     known = _sensitivity(
-        ctx, opened, registry, matrix, sensitivity, texts, probes, threads, found, work, prior=prior
+        ctx,
+        opened,
+        request,
+        registry,
+        matrix,
+        sensitivity,
+        calibration,
+        probes,
+        threads,
+        found,
+        work,
+        prior=prior,
     )
     fitted = fit(opened, request, registry, importance=matrix, sensitivity=known)
     if held_out:
-        fitted = _tried(ctx, fitted, request, opened, registry, held_out, work, threads, found)
+        fitted = _tried(ctx, fitted, request, opened, registry, unseen, work, threads, found)
     if output is not None:
         data = fitted.text.encode()
         write_file(output, len(data), [data], force=force)
@@ -251,10 +274,11 @@ def _budget(
 def _sensitivity(
     ctx: Context,
     model: Model,
+    request: Request,
     registry: Registry,
     importance: Importance | None,
     file: Path | None,
-    texts: Sequence[Path],
+    texts: Sequence[Text],
     probes: int,
     threads: int | None,
     engine: Engine | None,
@@ -273,9 +297,9 @@ def _sensitivity(
         print_warning(ctx.err, "a shape file has no weights to measure: losses are those of usual models")
         return None
     from quantrecipe.api import ModelAnalysis, TensorAnalysis
+    from quantrecipe.cli.measure import warn_of_scope
     from quantrecipe.cli.measure_progress import MeasureBar
-    from quantrecipe.evaluate import read_text
-    from quantrecipe.measure import Measurement, Passes, choose_types, measure
+    from quantrecipe.measure import Measurement, Passes, Subject, choose_types, measure, scope_of
 
     losses = registry.analyses["error" if importance is None else "imatrix"]
     weighing = registry.analyses["probe"] if texts else None
@@ -293,16 +317,23 @@ def _sensitivity(
         analysis=losses,
         weighing=weighing,
         probes=probes,
-        passes=Passes(
-            texts=tuple(read_text(path) for path in texts), tokens=_TOKENS, threads=threads, engine=engine
-        )
-        if texts
-        else None,
+        passes=Passes(texts=tuple(texts), tokens=_TOKENS, threads=threads, engine=engine) if texts else None,
         work=work,
         threads=threads,
     )
+    subject = Subject(model=model, registry=registry, importance=importance)
+    scope = scope_of(subject, what.types, allow_requantize=request.allow_requantize)
+    warn_of_scope(ctx, scope, what.types)
     with MeasureBar(ctx.err) as progress:
-        return measure(model, out, what, registry=registry, importance=importance, progress=progress)
+        return measure(
+            model,
+            out,
+            what,
+            registry=registry,
+            importance=importance,
+            allow_requantize=request.allow_requantize,
+            progress=progress,
+        )
 
 
 def _tried(
@@ -311,21 +342,19 @@ def _tried(
     request: Request,
     model: Model,
     registry: Registry,
-    texts: Sequence[Path],
+    texts: Sequence[Text],
     work: Path,
     threads: int | None,
     engine: Engine | None,
 ) -> Fitted:
-    from quantrecipe.evaluate import read_text
     from quantrecipe.fit.trial import hold_trial, settle
 
-    read = [read_text(path) for path in texts]
     with ctx.err.status("trying it on the text beside the best stock mix"):
         trial = hold_trial(
             fitted,
             model,
             registry,
-            read,
+            texts,
             folder=work,
             tokens=_TRIAL_TOKENS,
             threads=threads,

@@ -9,7 +9,13 @@ import click
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.help import SETTINGS, examples
-from quantrecipe.cli.imatrix_output import chunk_size_option, force_option, layout_option, write_matrix
+from quantrecipe.cli.imatrix_output import (
+    check_matrix,
+    chunk_size_option,
+    force_option,
+    layout_option,
+    write_matrix,
+)
 
 __all__ = ["command"]
 
@@ -38,6 +44,7 @@ def command(
     """
     from quantrecipe.importance import measured, read_importance
 
+    check_matrix(output, layout, force=force)
     matrix = read_importance(source)
     write_matrix(ctx, output, measured(matrix, chunk_size=chunk_size), layout, force)
     if matrix.others:

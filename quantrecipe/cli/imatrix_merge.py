@@ -8,7 +8,13 @@ import click
 
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.help import SETTINGS, examples
-from quantrecipe.cli.imatrix_output import chunk_size_option, force_option, layout_option, write_matrix
+from quantrecipe.cli.imatrix_output import (
+    check_matrix,
+    chunk_size_option,
+    force_option,
+    layout_option,
+    write_matrix,
+)
 
 __all__ = ["command"]
 
@@ -63,5 +69,6 @@ def command(
         raise click.UsageError("Give two matrices or more after OUT.")
     if weights is not None and len(weights) != len(sources):
         raise click.UsageError(f"There are {len(weights)} weights for {len(sources)} matrices.")
+    check_matrix(output, layout, force=force)
     matrices = [read_importance(source) for source in sources]
     write_matrix(ctx, output, merged(matrices, weights=weights or (), chunk_size=chunk_size), layout, force)

@@ -10,13 +10,14 @@ import click
 
 from quantrecipe.cli.context import Context
 from quantrecipe.cli.errors import printable
+from quantrecipe.cli.needs import check_output
 from quantrecipe.cli.units import bytes_text
 from quantrecipe.errors import OutputError
 
 if TYPE_CHECKING:
     from quantrecipe.importance import Measurement
 
-__all__ = ["chunk_size_option", "force_option", "layout_option", "write_file", "write_matrix"]
+__all__ = ["check_matrix", "chunk_size_option", "force_option", "layout_option", "write_file", "write_matrix"]
 
 layout_option = click.option(
     "--to",
@@ -33,6 +34,12 @@ chunk_size_option = click.option(
 )
 
 force_option = click.option("--force", is_flag=True, help="Replace OUT if it exists.")
+
+
+def check_matrix(path: Path, layout: str | None, *, force: bool) -> None:
+    """UsageError or OutputError, before anything is read, where the matrix couldn't be written to `path`."""
+    _layout(path, layout)
+    check_output(path, force=force, option="OUT")
 
 
 def write_matrix(ctx: Context, path: Path, measurement: Measurement, layout: str | None, force: bool) -> None:

@@ -12,6 +12,7 @@ from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.help import SETTINGS, examples
 from quantrecipe.cli.imatrix_output import write_file
+from quantrecipe.cli.needs import check_output, check_pictures, drawn
 from quantrecipe.cli.picture import picture_kind
 
 if TYPE_CHECKING:
@@ -51,17 +52,39 @@ def command(ctx: Context, file: Path, all_: bool, picture: Path | None, force: b
     from quantrecipe.importance import by_layer, read_importance, statistics
 
     kind = "" if picture is None else picture_kind(picture)
+    if picture is not None:
+        check_output(picture, force=force, option="--picture OUT")
+        check_pictures()
     matrix = read_importance(file)
     tensors = statistics(matrix)
     layers = by_layer(tensors)
-    if picture is not None:
+    if as_json:
+        click.echo(json.dumps(_plain(matrix, tensors, layers), indent=2))
+    else:
+        _show(ctx, matrix, tensors, layers, all_=all_)
+    if picture is None:
+        return
+
+    def draw_it() -> None:
         from quantrecipe.cli.imatrix_picture import draw
 
         data = draw(tensors, title=matrix.label, kind=kind)
         write_file(picture, len(data), [data], force=force)
-    if as_json:
-        click.echo(json.dumps(_plain(matrix, tensors, layers), indent=2))
-        return
+
+    if not drawn(ctx, draw_it):
+        raise click.exceptions.Exit(1)
+    if not as_json:
+        ctx.console.print(printable(f"wrote {picture}"))
+
+
+def _show(
+    ctx: Context,
+    matrix: Importance,
+    tensors: tuple[TensorStatistics, ...],
+    layers: tuple[LayerStatistics, ...],
+    *,
+    all_: bool,
+) -> None:
     from quantrecipe.cli.imatrix_table import render_groups, render_heading, render_tensors
 
     ctx.console.print(render_heading(matrix))
@@ -70,8 +93,6 @@ def command(ctx: Context, file: Path, all_: bool, picture: Path | None, force: b
         ctx.console.print(render_tensors(tensors, layers, calls=calls))
     else:
         ctx.console.print(render_groups(tensors, layers, calls=calls))
-    if picture is not None:
-        ctx.console.print(printable(f"wrote {picture}"))
 
 
 def _plain(

@@ -14,6 +14,7 @@ from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import print_warning, printable
 from quantrecipe.cli.help import SETTINGS, examples
 from quantrecipe.cli.imatrix_output import write_file
+from quantrecipe.cli.needs import check_output
 from quantrecipe.errors import ModelError, RecipeError
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ def command(
         raise click.UsageError(f"--base is no option of {kind}: SOURCE says it.")
     if number is not None and kind not in ("llama-quantize", "custom-q"):
         raise click.UsageError("--command is for scripts: --from llama-quantize.")
+    check_output(output, force=force)
     registry = ctx.load_registry()
     name = name or _stem(source)
     if kind == "model":

@@ -21,6 +21,8 @@ from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import print_note, print_warning, printable
 from quantrecipe.cli.help import SETTINGS, examples
 from quantrecipe.errors import ModelError, Problem, QuantrecipeError
+from quantrecipe.gguf.file_types import file_type_name
+from quantrecipe.gguf.values import ValueType
 
 __all__ = ["command"]
 
@@ -80,6 +82,8 @@ def command(
             print_warning(ctx.err, since, "`quantrecipe import --infer` makes a recipe of the types")
         click.echo(text, nl=False)
         return
+    if glob is None and (note := _label_note(ctx, contents)):
+        print_warning(ctx.err, note)
     shown = contents if glob is None else contents.matching(glob)
     if as_json:
         document: Any = [asdict(role) for role in roles_in(shown.shown)] if roles else shown.to_json()
@@ -119,6 +123,29 @@ def _read(ctx: Context, file: Path) -> Contents:
         what = f"these are the names of the files, and not those that recipes use: {error.problems[0].what}"
         print_note(ctx.err, Problem(what=what, remedy=error.problems[0].remedy))
         return contents
+
+
+def _label_note(ctx: Context, contents: Contents) -> str:
+    """What is wrong with the file's label, "" where nothing is."""
+    value = contents.metadata.get("general.file_type")
+    if value is None or value.type is not ValueType.UINT32 or not contents.tensors:
+        return ""
+    from quantrecipe.model.open import open_model
+    from quantrecipe.plan.label import untrue
+    from quantrecipe.tensor import TensorInfo
+
+    label, registry = file_type_name(value.decode()), ctx.load_registry()
+    pairs = [(TensorInfo.from_name(it.name, it.shape, it.type), it.type) for it in contents.tensors]
+    if untrue(label, pairs, None, registry) is None:
+        return ""
+    try:  # the file is read once more, now that there is something to find out
+        share = untrue(label, pairs, open_model(contents.path, registry=registry), registry)
+    except QuantrecipeError:  # no model, so no mix is made of it
+        return ""
+    if share is None:
+        return ""
+    most = f"{100 * share.share:.0f} % of the weights in its layers are {share.type}"
+    return f"the file says that it is mostly {label} (general.file_type), but {most}"
 
 
 def _shapes(ctx: Context, file: Path) -> str:

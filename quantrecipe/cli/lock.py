@@ -12,6 +12,7 @@ from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.help import SETTINGS, examples
 from quantrecipe.cli.names import MODEL, RECIPE
+from quantrecipe.cli.needs import check_output
 from quantrecipe.cli.planning import PlanOptions, build_plans, plan_options, warn_of_running
 from quantrecipe.errors import OutputError
 
@@ -53,6 +54,7 @@ def command(
     from quantrecipe.plan.lock import compare_locks, make_lock
     from quantrecipe.plan.lock_file import is_lock, lock_text, read_lock
 
+    check_output(output, force=True)  # a lock that is there is compared, and written anew
     wanted = PlanOptions(**options)
     (plan,), registry = build_plans(ctx, [recipe], model, wanted)
     warn_of_running(ctx, [plan], wanted)

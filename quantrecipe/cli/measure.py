@@ -18,6 +18,7 @@ from quantrecipe.errors import SensitivityError
 
 if TYPE_CHECKING:
     from quantrecipe.api import ModelAnalysis, TensorAnalysis
+    from quantrecipe.evaluate import Engine
     from quantrecipe.measure import Passes, Scope
     from quantrecipe.registry import Registry
     from quantrecipe.tensor import TensorInfo
@@ -60,6 +61,11 @@ _DEFAULT_TOKENS = 16384
     multiple=True,
     metavar="FILE",
     help="Calibration text: probes run the model over it. May be given more than once.",
+)
+@click.option(
+    "--raw",
+    is_flag=True,
+    help="Read --text as it is, even if it looks like chats, a table or no text at all.",
 )
 @click.option(
     "--types",
@@ -139,6 +145,7 @@ def command(
     output: Path | None,
     imatrix: Path | None,
     texts: tuple[Path, ...],
+    raw: bool,
     types: str | None,
     analyses: tuple[str, ...],
     table: Path | None,
@@ -165,7 +172,9 @@ def command(
     """
     from quantrecipe.cli.measure_progress import MeasureBar
     from quantrecipe.cli.measure_table import plain_summary, render_sensitivity
+    from quantrecipe.cli.needs import check_folder, drawn
     from quantrecipe.cli.sensitivity_report import check_report, write_report
+    from quantrecipe.evaluate import require_engine
     from quantrecipe.importance import read_importance
     from quantrecipe.measure import (
         DEFAULT_SAMPLE,
@@ -184,6 +193,9 @@ def command(
     if report is not None:
         check_report(report, force=force)
     out = output or Path(f"{model_stem(model)}.sensitivity.jsonl")
+    found_engine = require_engine(engine) if texts else None
+    if texts:
+        check_folder(work_dir or out.parent, option="--work-dir DIR")
     what = Measurement(
         types=choose_types(
             registry, [part.strip() for part in types.split(",") if part.strip()] if types else ()
@@ -193,7 +205,7 @@ def command(
         file=table,
         sample=None if all_rows else sample or DEFAULT_SAMPLE,
         probes=probes,
-        passes=_passes(texts, tokens, threads, gpu_layers, engine),
+        passes=_passes(texts, raw, tokens, threads, gpu_layers, found_engine),
         work=work_dir or out.parent,
         threads=threads,
     )
@@ -213,13 +225,18 @@ def command(
             allow_requantize=allow_requantize,
             progress=progress,
         )
-    pictures = [] if report is None else write_report(found, report, force=force)
+    if not as_json:
+        ctx.console.print(render_sensitivity(found))
+        ctx.console.print(f"wrote {printable(str(out))}", soft_wrap=True)
+    # The file is there by now, and the table is out: pictures that can't be drawn take nothing away.
+    pictures: list[Path] = []
+    whole = report is None or drawn(ctx, lambda: pictures.extend(write_report(found, report, force=force)))
     if as_json:
         click.echo(json.dumps(plain_summary(found, scope, out, pictures), indent=2))
-        return
-    ctx.console.print(render_sensitivity(found))
-    for path in [out, *pictures]:
+    for path in pictures if not as_json else ():
         ctx.console.print(f"wrote {printable(str(path))}")
+    if not whole:
+        raise click.exceptions.Exit(1)
 
 
 def warn_of_scope(ctx: Context, scope: Scope, types: Sequence[str]) -> None:
@@ -299,20 +316,21 @@ def _analyses(
 
 def _passes(
     texts: tuple[Path, ...],
+    raw: bool,
     tokens: int,
     threads: int | None,
     gpu_layers: int | None,
-    engine: Path | None,
+    engine: Engine | None,
 ) -> Passes | None:
-    from quantrecipe.evaluate import read_text, require_engine
+    from quantrecipe.evaluate import read_text
     from quantrecipe.measure import Passes
 
     if not texts:
         return None
     return Passes(
-        texts=tuple(read_text(path) for path in texts),
+        texts=tuple(read_text(path, raw=raw) for path in texts),
         tokens=tokens,
         threads=threads,
         gpu_layers=gpu_layers,
-        engine=require_engine(engine),
+        engine=engine,
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.measure_table import render_sensitivity
+from quantrecipe.cli.needs import check_folder, check_pictures
 from quantrecipe.cli.sensitivity_pictures import draw_costs, draw_front, draw_losses
 from quantrecipe.errors import OutputError
 from quantrecipe.sensitivity import Sensitivity
@@ -34,9 +35,15 @@ def check_report(path: Path, *, force: bool) -> None:
     """OutputError, before any work, where the report couldn't be written or matplotlib isn't there."""
     if path.exists() and not force and (_is_page(path) or not path.is_dir() or any(path.iterdir())):
         raise OutputError(f"{path} exists", "say --force to replace it, or name another")
-    from quantrecipe.cli.picture import new_figure
+    check_folder(path.parent if _is_page(path) else _existing(path), option="--report OUT")
+    check_pictures()
 
-    new_figure(1, 1)
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that is there: what is missing is made."""
+    while not folder.exists() and folder.parent != folder:
+        folder = folder.parent
+    return folder
 
 
 def write_report(found: Sensitivity, path: Path, *, force: bool) -> list[Path]:

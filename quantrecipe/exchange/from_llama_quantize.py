@@ -20,6 +20,7 @@ from quantrecipe.exchange.source import as_source, quantizable
 from quantrecipe.exchange.summarised import deciding_lines, unused_lines, with_reasons
 from quantrecipe.exchange.translate import translate
 from quantrecipe.model.model import Model
+from quantrecipe.plan.label import untrue
 from quantrecipe.recipe.recipe import KEEP
 from quantrecipe.recipe.regex import Regex
 from quantrecipe.recipe.summarise import DraftRule
@@ -67,6 +68,10 @@ def from_llama_quantize(
     if source is not None and not command.prune:  # without pruned layers, the others have other numbers
         reached = quantizable(source, registry)
         truth = command_types(command, mixture, source, registry, reached=reached, importance=importance)
+        pairs = [(tensor, truth.get(tensor.name, tensor.dtype)) for tensor in source.tensors]
+        if mixture.file_type not in (None, KEEP) and untrue(mixture.file_type, pairs, source, registry):
+            # llama-quantize labels the file with the mix it was called with, whatever its overrides make of it.
+            parts = replace(parts, file_type=mixture.file_type)
     return assemble(parts, registry, source, truth, importance=importance)
 
 

@@ -19,6 +19,7 @@ from quantrecipe.exchange.presets import Guess, guesses, labelled, planned_types
 from quantrecipe.exchange.source import as_source, quantizable
 from quantrecipe.model.model import Model
 from quantrecipe.plan.facts import model_facts
+from quantrecipe.plan.label import untrue
 from quantrecipe.plan.resolve import trace
 from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.recipe.recipe import Recipe
@@ -54,7 +55,7 @@ def recover(model: Model, registry: Registry, *, name: str, presets: bool = True
     origin = describe_origin(model, registry)
     named = labelled(types, source, registry, label=origin.label, importance=bool(origin.importance))
     likely = _intents(types, source, registry, named, reached)
-    notes = _mislabelled(origin, named, {**types, **likely}, source)
+    notes = _mislabelled(origin, named, {**types, **likely}, source, registry)
     for intents in (likely, {}):
         draft = shortest_draft(types, intents, source, registry, origin, reached, presets=presets)
         write = partial(_write, draft, types, intents, model, registry, origin, name, notes)
@@ -90,17 +91,16 @@ def _intents(
 
 
 def _mislabelled(
-    origin: Origin, named: Guess | None, wanted: Mapping[str, str], source: Model
+    origin: Origin, named: Guess | None, wanted: Mapping[str, str], source: Model, registry: Registry
 ) -> tuple[str, ...]:
-    """A line where most weights have a type that the mixture of the file's label never uses."""
-    weights: dict[str, int] = {}
-    for tensor in source.tensors:
-        if tensor.layer is not None:  # embeddings may outweigh all else in a small model
-            weights[wanted[tensor.name]] = weights.get(wanted[tensor.name], 0) + tensor.size
-    most = max(weights, key=lambda type_: (weights[type_], type_), default=None)
-    if most is None or named is None or most in {it.wanted for it in named.planned.values()}:
+    """A line where the file's label isn't true of its types; what the mix of that name makes is."""
+    if named is not None and not named.wrong:
         return ()
-    return (f"The file says that it is mostly {origin.label}, but most of its weights are {most}.",)
+    pairs = [(tensor, wanted[tensor.name]) for tensor in source.tensors]
+    share = untrue(origin.label, pairs, source, registry)
+    if share is None:
+        return ()
+    return (f"The file says that it is mostly {origin.label}, but most of its weights are {share.type}.",)
 
 
 def _shares(recipe: Recipe, source: Model, *, importance: bool) -> list[str]:

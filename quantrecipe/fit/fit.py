@@ -18,13 +18,14 @@ from quantrecipe.fit.opened import Floor, check_floors, opened_recipe, target_ke
 from quantrecipe.fit.reasons import Reason, reason, reason_text
 from quantrecipe.fit.rivals import Rules, rivals
 from quantrecipe.fit.stock import PREFIX, Mix, estimated_loss, stock_mixes, stock_recipes
-from quantrecipe.fit.types import offered_types, running_types
+from quantrecipe.fit.types import offered_types
 from quantrecipe.importance import Importance
 from quantrecipe.model.model import Model
 from quantrecipe.plan.limits import meters
 from quantrecipe.plan.losses import Losses
 from quantrecipe.plan.make import make_plan
 from quantrecipe.plan.plan import Assignment, Plan
+from quantrecipe.plan.runnable import running_types
 from quantrecipe.plan.spending import Spending
 from quantrecipe.recipe.budget import Budget
 from quantrecipe.recipe.recipe import Recipe

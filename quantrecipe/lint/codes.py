@@ -47,6 +47,8 @@ _ALL = (
     ("QR207", "warning", "layers beyond the model's last one"),
     ("QR208", "advice", "a type that a tensor doesn't accept, so that it falls back"),
     ("QR209", "error", "a condition that fails on a model"),
+    ("QR210", "warning", "a mix that leaves much of a model as it is"),
+    ("QR211", "warning", "a label that most weights contradict"),
     # Quality
     ("QR301", "warning", "types that need importance, in a recipe that asks for none"),
     ("QR302", "advice", "a type below what is advised for its role"),

@@ -13,6 +13,7 @@ from quantrecipe.lint.finding import SEVERITIES, Finding
 from quantrecipe.lint.floors import floors
 from quantrecipe.lint.idle import idle_rules
 from quantrecipe.lint.importance import importance
+from quantrecipe.lint.labels import labels, reached
 from quantrecipe.lint.misfits import misfits
 from quantrecipe.lint.reasons import reasons
 from quantrecipe.lint.subject import GivenModel, Subject, look
@@ -30,7 +31,7 @@ __all__ = ["Report", "lint"]
 _MOST_QUESTIONS = 4_000_000
 """Whether a rule is about a tensor; a million take about a second. Rules are hundreds only where they were imported."""
 
-_LINTS = (reasons, idle_rules, conditions, misfits, importance, floors, where_it_runs)
+_LINTS = (reasons, idle_rules, conditions, misfits, reached, labels, importance, floors, where_it_runs)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

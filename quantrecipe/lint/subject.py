@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -52,12 +52,18 @@ class View:
     """
 
     name: str
+    model: Model
     reference: bool
     n_layers: int
     n_blocks: int
     bare: Trace
     weighted: Trace
     outcomes: tuple[Outcome, ...]
+
+    @property
+    def types(self) -> Mapping[str, tuple[str, ...]]:
+        """By the name of the tensor, the types of its outcome."""
+        return {it.tensor.name: it.types for it in self.outcomes}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -171,6 +177,7 @@ def _view(recipe: Recipe, given: GivenModel) -> View:
     outcome = partial(_outcome, recipe, wanted)
     return View(
         name=given.name,
+        model=model,
         reference=given.reference,
         n_layers=bare.n_layers,
         n_blocks=max((t.layer + 1 for t in model.tensors if t.layer is not None), default=0),

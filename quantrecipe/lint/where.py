@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from quantrecipe.errors import RecipeError
 from quantrecipe.lint.finding import Finding
 from quantrecipe.lint.subject import Subject
+from quantrecipe.plan.runnable import nearest_types
 from quantrecipe.recipe.recipe import Rule, Target
 from quantrecipe.targets import Support
 
@@ -69,12 +70,9 @@ def _remedy(subject: Subject, target: Target, name: str, support: Support) -> st
             if support.source
             else "see `quantrecipe help targets`"
         )
-    bits = wanted.spec.bits_per_weight
-    good = [
-        fmt.spec
-        for fmt in subject.registry.formats.values()
-        if fmt.spec.codec
-        and subject.targets.runs(target.engine, target.build, target.device, fmt.spec.name).speed == "fast"
+    near = [
+        spec.name
+        for spec in nearest_types(wanted.spec.bits_per_weight, subject.registry, target)
+        if subject.targets.runs(target.engine, target.build, target.device, spec.name).speed == "fast"
     ]
-    nearest = sorted(good, key=lambda spec: (abs(spec.bits_per_weight - bits), spec.name))[:2]
-    return f"of its size, {' and '.join(spec.name for spec in nearest)} run well there" if nearest else ""
+    return f"of its size, {' and '.join(near[:2])} run well there" if near else ""

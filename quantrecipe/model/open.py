@@ -53,11 +53,11 @@ def open_model(
         raise ModelError(*wrong, file=path)
     if not path.exists():
         raise ModelError("there is no such file or folder", f"give {_KINDS}", file=path)
+    refuse_peft(path)
     if path.is_file() and is_gguf(path):
         return _with_arch(open_gguf(path, _load(registry).by_ggml_type), arch)
     if path.is_file() and is_shapes(path):
         return _with_arch(open_shapes(path), arch)
-    refuse_peft(path)
     if path.is_file() and not path.name.endswith((".safetensors", ".safetensors.index.json")):
         _refuse_file(path)
     if path.is_dir() and not any(path.glob("*.safetensors*")):

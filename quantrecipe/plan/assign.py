@@ -11,6 +11,7 @@ from quantrecipe.errors import PlanError, QuantrecipeError
 from quantrecipe.model.model import Model
 from quantrecipe.plan.companions import companion_name
 from quantrecipe.plan.resolve import Decision
+from quantrecipe.plan.runnable import nearest_types
 from quantrecipe.recipe.recipe import KEEP, Recipe
 from quantrecipe.registry import Registry
 from quantrecipe.tensor import TensorInfo
@@ -92,7 +93,7 @@ def choose_format(
         raise _at(
             decision,
             f"{tensor.name} can't be {wanted.spec.name}: {misfit}; {why}",
-            f"give it a rule of its own with a type that fits, e.g. {_suggest(wanted, tensor, registry)}",
+            f"give it a rule of its own with a type that fits, e.g. {_suggest(wanted, tensor, recipe, registry)}",
         )
     substitute = _fallback(wanted, policy, tensor, decision, registry)
     return Choice(
@@ -180,15 +181,15 @@ def fallback_chain(name: str, fallbacks: Mapping[str, str | None]) -> list[str]:
     return chain
 
 
-def _suggest(wanted: QuantFormat, tensor: TensorInfo, registry: Registry) -> str:
-    """The nearest type in bits per weight that accepts the tensor."""
-    bits = wanted.spec.bits_per_weight
-    fitting = [f.spec for f in registry.formats.values() if f.spec.codec and f.accepts(tensor) is None]
-    return (
-        min(fitting, key=lambda spec: (abs(spec.bits_per_weight - bits), spec.name)).name
-        if fitting
-        else "keep"
-    )
+def _suggest(wanted: QuantFormat, tensor: TensorInfo, recipe: Recipe, registry: Registry) -> str:
+    """The nearest type in bits per weight that accepts the tensor, runs where the file is for, and needs no matrix."""
+    near = nearest_types(wanted.spec.bits_per_weight, registry, recipe.target)
+    fitting = [
+        spec.name
+        for spec in near
+        if registry.formats[spec.name].accepts(tensor) is None and spec.importance in ("ignored", "optional")
+    ]
+    return fitting[0] if fitting else "keep"
 
 
 def _by_name(registry: Registry, name: str, decision: Decision) -> QuantFormat:

@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import TypeVar
 
 from quantrecipe.errors import PlanError, Problem
+from quantrecipe.gguf.file_types import file_type_name
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.importance import Importance
 from quantrecipe.model.kind import require_model
@@ -19,13 +20,15 @@ from quantrecipe.plan.companions import with_companions
 from quantrecipe.plan.dialects import check_dialects, dialect_warnings
 from quantrecipe.plan.digests import encoding_digest, plan_digest
 from quantrecipe.plan.importance import check_importance, names, selected_importance
+from quantrecipe.plan.label import untrue
 from quantrecipe.plan.layout import SplitLimits, lay_out
 from quantrecipe.plan.losses import Losses
 from quantrecipe.plan.metadata import PLAN_DIGEST, build_metadata
 from quantrecipe.plan.plan import Assignment, Plan
 from quantrecipe.plan.prune import prune
+from quantrecipe.plan.reach import reach
 from quantrecipe.plan.resolve import Decision, doubts, resolve
-from quantrecipe.recipe.recipe import Recipe
+from quantrecipe.recipe.recipe import KEEP, Recipe
 from quantrecipe.registry import Registry, load_registry
 from quantrecipe.sensitivity.sensitivity import Sensitivity
 from quantrecipe.tensor import MAX_DIMS, TensorInfo
@@ -130,7 +133,13 @@ class _Making:
         engine = recipe.target.engine if recipe.target is not None else None
         report, warnings = check_importance(recipe, model, assignments, self.importance)
         metadata = build_metadata(
-            recipe, model, assignments, selected, of_layers=self.of_layers, provenance=self.provenance
+            recipe,
+            model,
+            assignments,
+            selected,
+            registry=self.registry,
+            of_layers=self.of_layers,
+            provenance=self.provenance,
         )
         digest = plan_digest(
             recipe.digest,
@@ -151,12 +160,14 @@ class _Making:
             importance=self.importance,
             coverage=report,
             alignment=model.alignment,
-            warnings=tuple(
-                list(self.doubts)
-                + fallback_warnings(assignments)
-                + dialect_warnings(assignments, engine)
-                + _dimension_warnings(assignments)
-                + warnings
+            warnings=(
+                *self.doubts,
+                *_reach_warnings(recipe, decisions, choices),
+                *_label_warnings(recipe, model, assignments, metadata, self.registry),
+                *fallback_warnings(assignments),
+                *dialect_warnings(assignments, engine),
+                *_dimension_warnings(assignments),
+                *warnings,
             ),
             digest=digest,
         )
@@ -252,6 +263,38 @@ def _dimension_warnings(assignments: Sequence[Assignment]) -> list[str]:
     return [
         f"{names(found)}: {most} dimensions, and llama.cpp loads at most {MAX_DIMS}; stable-diffusion.cpp loads 5, and "
         "programs that read GGUFs with gguf-py, such as ComfyUI-GGUF, any number"
+    ]
+
+
+def _reach_warnings(recipe: Recipe, decisions: Sequence[Decision], choices: Sequence[Choice]) -> list[str]:
+    """A line where much of the model stays as it is, though the recipe quantizes."""
+    outcomes = ((d, choice.format.spec.name) for d, choice in zip(decisions, choices, strict=True))
+    found = reach(recipe, outcomes)
+    problem = None if found is None else found.problem()
+    return [] if problem is None else ["; ".join(problem)]
+
+
+def _label_warnings(
+    recipe: Recipe,
+    model: Model,
+    assignments: Sequence[Assignment],
+    metadata: Mapping[str, GGUFValue],
+    registry: Registry,
+) -> list[str]:
+    """A line where the recipe's label isn't true of the types, and what became of it."""
+    label = recipe.file_type
+    if label in (None, KEEP):
+        return []
+    share = untrue(label, [(a.tensor, a.type) for a in assignments], model, registry)
+    if share is None:
+        return []
+    most = f"{100 * share.share:.0f} % of the weights in its layers are {share.type}"
+    if recipe.file_type_fixed:
+        return [f"the file says that it is mostly {label} (general.file_type), but {most}"]
+    value = metadata.get("general.file_type")
+    said = None if value is None else file_type_name(value.decode())
+    return [
+        f"{most}, so the file says that it is mostly {said or share.type}, not {label} as the recipe's parent does"
     ]
 
 

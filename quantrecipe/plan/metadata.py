@@ -22,13 +22,15 @@ from collections.abc import Mapping, Sequence
 
 from quantrecipe import __version__
 from quantrecipe.errors import PlanError
-from quantrecipe.gguf.file_types import FILE_TYPES
+from quantrecipe.gguf.file_types import FILE_TYPES, file_type_name
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.importance import Importance
 from quantrecipe.model.model import Model
 from quantrecipe.plan.header_hashes import HEADER_HASHES
+from quantrecipe.plan.label import main_type, untrue
 from quantrecipe.plan.plan import Assignment
 from quantrecipe.recipe.recipe import KEEP, Recipe
+from quantrecipe.registry import Registry
 
 __all__ = [
     "DATA_HASHES",
@@ -37,6 +39,7 @@ __all__ = [
     "PLAN_DIGEST",
     "SOURCE_HASHES",
     "build_metadata",
+    "declared_label",
     "hashes_value",
 ]
 
@@ -67,6 +70,7 @@ def build_metadata(
     assignments: Sequence[Assignment],
     importance: Importance | None,
     *,
+    registry: Registry,
     of_layers: Mapping[str, GGUFValue] | None = None,
     provenance: bool,
 ) -> dict[str, GGUFValue]:
@@ -81,7 +85,7 @@ def build_metadata(
         if not key.startswith((OURS, _SPLIT))
     }
     new = {"general.quantization_version": _u32(_QUANTIZATION_VERSION)}
-    if (file_type := _file_type(recipe, model, assignments)) is not None:
+    if (file_type := _file_type(recipe, model, assignments, registry)) is not None:
         new["general.file_type"] = _u32(file_type)
     new |= recipe.metadata
     if importance is not None:
@@ -132,25 +136,36 @@ def _imatrix_pairs(recipe: Recipe, importance: Importance) -> dict[str, GGUFValu
     return pairs
 
 
-def _file_type(recipe: Recipe, model: Model, assignments: Sequence[Assignment]) -> int | None:
-    """The recipe's `file_type`, else that of the type which most weights have."""
+def _file_type(
+    recipe: Recipe,
+    model: Model,
+    assignments: Sequence[Assignment],
+    registry: Registry,
+) -> int | None:
+    """The label that the recipe gives; one that it inherits, where that is true; else that of most weights' type."""
+    number = declared_label(recipe, model)
+    types = [(a.tensor, a.type) for a in assignments]
+    if number is not None and (
+        recipe.file_type_fixed or untrue(file_type_name(number), types, model, registry) is None
+    ):
+        return number
+    most = main_type(types)
+    return None if most is None else registry.format(most.type).spec.file_type
+
+
+def declared_label(recipe: Recipe, model: Model) -> int | None:
+    """The number that the recipe names, or has from a parent; None where it leaves it to the types."""
     if recipe.file_type == KEEP:
         kept = model.metadata.get("general.file_type")
-        if kept is not None and kept.type is ValueType.UINT32:
-            return int(kept.decode())
-    elif recipe.file_type is not None:
-        try:
-            return FILE_TYPES[recipe.file_type]
-        except KeyError:
-            raise PlanError(
-                f"unknown file_type {recipe.file_type!r}", f"known: {', '.join(FILE_TYPES)}", file=recipe.file
-            ) from None
-    weights: dict[str, int] = {}
-    numbers: dict[str, int | None] = {}
-    for a in assignments:
-        weights[a.type] = weights.get(a.type, 0) + a.tensor.size
-        numbers[a.type] = a.format.spec.file_type
-    return numbers[max(weights, key=lambda name: (weights[name], name))] if weights else None
+        return int(kept.decode()) if kept is not None and kept.type is ValueType.UINT32 else None
+    if recipe.file_type is None:
+        return None
+    try:
+        return FILE_TYPES[recipe.file_type]
+    except KeyError:
+        raise PlanError(
+            f"unknown file_type {recipe.file_type!r}", f"known: {', '.join(FILE_TYPES)}", file=recipe.file
+        ) from None
 
 
 def _u32(number: int) -> GGUFValue:

@@ -18,10 +18,24 @@ from quantrecipe.recipe.pattern import Pattern
 from quantrecipe.recipe.recipe import KEEP, KeepEntry, Recipe, Rule
 from quantrecipe.tensor import MAX_DIMS, TensorInfo, head_name, tensor_order
 
-__all__ = ["Decision", "Match", "Trace", "decide", "doubts", "is_matrix", "resolve", "shadowed", "trace"]
+__all__ = [
+    "NOT_A_MATRIX",
+    "Decision",
+    "Match",
+    "Trace",
+    "decide",
+    "doubts",
+    "is_matrix",
+    "resolve",
+    "shadowed",
+    "trace",
+]
 
 _MOST_QUESTIONS = 1_000_000
 """Whether a pattern names a tensor, asked about doubts alone: a second's work, and recipes so long weren't typed."""
+
+NOT_A_MATRIX = "not a matrix"
+"""Why a tensor stays as it is that wildcards and the default aren't about: see `is_matrix`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -166,7 +180,7 @@ def decide(recipe: Recipe, tensor: TensorInfo, rule: Rule | None, kept: KeepEntr
     elif kept is not None:
         type_, because, why = KEEP, f"{kept.origin} (kept)", kept.why
     elif not is_matrix(tensor):
-        type_, because, why = KEEP, "not a matrix", ""
+        type_, because, why = KEEP, NOT_A_MATRIX, ""
     elif recipe.default is not None:
         type_, because, why = recipe.default, f"{recipe.default_origin or recipe.file} (default)", ""
     else:

@@ -13,6 +13,7 @@ from difflib import SequenceMatcher
 from typing import Any, Literal
 
 from quantrecipe.recipe.recipe import Budget, Recipe, Rule, VramBudget
+from quantrecipe.recipe.text import label_text
 
 __all__ = ["Decided", "RuleChange", "rule_changes"]
 
@@ -200,7 +201,7 @@ def _setting_texts(recipe: Recipe) -> dict[str, str]:
     return {
         "default": recipe.default or "",
         "fallback": recipe.fallback,
-        "file_type": recipe.file_type or "",
+        "file_type": label_text(recipe) or "",
         "importance": importance.file.name if importance.file else "",
         "importance: uncovered": importance.uncovered,
         "importance: required": ", ".join(importance.required_for) or ("yes" if importance.required else ""),

@@ -10,7 +10,7 @@ chain wins:
 * a `budget` with any limit replaces the limits of those behind it, and ties replace ties
 * what any part `requires` is required
 * `file_type` is taken from the first part that gives it or sets a `default`: a recipe with a default of its own
-  doesn't claim to be what its parent is
+  doesn't claim to be what its parent is; one with rules of its own claims it only where its types bear it out
 * `name` and `summary` aren't inherited
 
 Where no part has a `keep`, the kept list is that of the recipe `llama.cpp/kept`.
@@ -116,6 +116,7 @@ def _merge(links: Sequence[Link], keep: tuple[KeepEntry, ...], variables: Mappin
     chain = [link.part for link in links]
     default = next((part for part in chain if part.default is not None), own)
     label = next((part for part in chain if part.file_type or part.default), own)
+    before = chain[: next(number for number, part in enumerate(chain) if part is label)]
     metadata = {key: value for part in reversed(chain) for key, value in part.metadata.items()}
     return Recipe(
         name=own.name or place.stem,
@@ -128,6 +129,9 @@ def _merge(links: Sequence[Link], keep: tuple[KeepEntry, ...], variables: Mappin
         fallback=next((part.fallback for part in chain if part.fallback), "chain"),
         importance=_importance(links),
         file_type=label.file_type,
+        file_type_fixed=label.file_type_fixed
+        and not any(part.rules or part.keep is not None for part in before),
+        file_type_origin=label.file_type_origin,
         prune=next((part.prune for part in chain if part.prune), None),
         metadata=MappingProxyType({key: metadata[key] for key in sorted(metadata)}),
         target=next((part.target for part in chain if part.target), None),

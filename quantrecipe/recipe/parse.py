@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from quantrecipe.registry import Registry
 
 __all__ = [
+    "IF_TRUE",
     "IMPORTANCE_KEYS",
     "RECIPE_KEYS",
     "UNCOVERED",
@@ -63,6 +64,10 @@ RECIPE_KEYS = (
 )
 IMPORTANCE_KEYS = ("file", "uncovered", "required", "include", "exclude")
 UNCOVERED = ("error", "warn", "plain")
+IF_TRUE = " if true"
+"""Behind a file_type: it holds where the types bear it out. What parents say means that, once rules are added; so a
+recipe that is written down with its parents merged in still does what it did."""
+_LABELS = tuple(f"{name}{ending}" for ending in ("", IF_TRUE) for name in (*FILE_TYPES, KEEP))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,6 +84,8 @@ class RecipePart:
     default_origin: Origin | None = None
     fallback: str | None = None
     file_type: str | None = None
+    file_type_fixed: bool = True
+    file_type_origin: Origin | None = None
     importance: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     budget: Budget | None = None
     prune: LayerSet | None = None
@@ -115,6 +122,7 @@ def parse_part(
     slots = Slots(reader, registry, uses, definitions)
     default = keys.get("default")
     rules = (read_rule(item, slots, own=own) for item in reader.items(keys.get("rules"), "rules"))
+    file_type = reader.choice(keys.get("file_type"), "file_type", _LABELS)
     return RecipePart(
         file=reader.file,
         name=reader.text(keys.get("name"), "name", line=True),
@@ -125,7 +133,9 @@ def parse_part(
         default=slots.type(default, "default"),
         default_origin=None if default is None else slots.origin(default),
         fallback=slots.fallback(keys.get("fallback")),
-        file_type=reader.choice(keys.get("file_type"), "file_type", (*FILE_TYPES, KEEP)),
+        file_type=None if file_type is None else file_type.removesuffix(IF_TRUE),
+        file_type_fixed=file_type is None or not file_type.endswith(IF_TRUE),
+        file_type_origin=None if file_type is None else slots.origin(keys["file_type"]),
         importance=_importance(keys.get("importance"), slots),
         budget=read_budget(keys.get("budget"), slots),
         prune=slots.layers(keys.get("prune"), "prune"),

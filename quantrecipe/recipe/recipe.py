@@ -104,6 +104,7 @@ class Recipe:
     keep:      the kept list
     fallback:  "error", "chain", or a type
     file_type: what the file says it mostly is ("Q4_K_M"); "keep": what the source says; None derives it from the types
+    file_type_fixed: False where it only holds if it is true of the types: a parent says it, and the recipe has rules
     prune:     layers to leave out; the others are numbered anew
     metadata:  values to set in the output's metadata, by key
     target:    where the file is meant to run; None: anywhere
@@ -125,6 +126,8 @@ class Recipe:
     fallback: str = "chain"
     importance: ImportanceSource = ImportanceSource()
     file_type: str | None = None
+    file_type_fixed: bool = True
+    file_type_origin: Origin | None = None
     prune: LayerSet | None = None
     metadata: Mapping[str, GGUFValue] = field(default_factory=lambda: MappingProxyType({}))
     target: Target | None = None

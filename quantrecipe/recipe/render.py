@@ -19,7 +19,7 @@ from quantrecipe.recipe.metadata import write_metadata
 from quantrecipe.recipe.pattern import GROUP, Pattern
 from quantrecipe.recipe.quote import comment, flow, item_lines, one_or_list
 from quantrecipe.recipe.recipe import ImportanceSource, KeepEntry, Recipe, Rule
-from quantrecipe.recipe.text import plain, target_keys, written_budget
+from quantrecipe.recipe.text import label_text, plain, target_keys, written_budget
 
 __all__ = ["flat_recipe", "render_recipe", "written_patterns"]
 
@@ -59,7 +59,7 @@ def flat_recipe(recipe: Recipe) -> dict[str, Any]:
         },
         "requires": list(recipe.requires),
         "target": target_keys(recipe.target) if recipe.target else {},
-        "file_type": recipe.file_type,
+        "file_type": label_text(recipe),
         "default": recipe.default,
         "fallback": None if recipe.fallback == "chain" else recipe.fallback,
         "importance": _importance(recipe.importance),

@@ -16,6 +16,7 @@ import xxhash
 
 from quantrecipe.recipe.expression import Expression
 from quantrecipe.recipe.metadata import write_metadata
+from quantrecipe.recipe.parse import IF_TRUE
 from quantrecipe.recipe.pattern import Pattern
 from quantrecipe.recipe.quote import quoted as _quote
 from quantrecipe.recipe.recipe import (
@@ -29,7 +30,15 @@ from quantrecipe.recipe.recipe import (
     VramBudget,
 )
 
-__all__ = ["budget_keys", "plain", "recipe_digest", "recipe_text", "target_keys", "written_budget"]
+__all__ = [
+    "budget_keys",
+    "label_text",
+    "plain",
+    "recipe_digest",
+    "recipe_text",
+    "target_keys",
+    "written_budget",
+]
 
 _BYTES_FROM = 1_000_000  # below, units.py reads a number without a unit as something else
 
@@ -52,7 +61,7 @@ def recipe_text(recipe: Recipe, importance_file: str | None = None) -> str:
     if recipe.target:
         lines.append(f"target: {_flow(target_keys(recipe.target))}")
     if recipe.file_type:
-        lines.append(f"file_type: {recipe.file_type}")
+        lines.append(f"file_type: {label_text(recipe)}")
     if recipe.default:
         lines.append(f"default: {recipe.default}")
     lines.append(f"fallback: {recipe.fallback}")
@@ -74,6 +83,13 @@ def recipe_text(recipe: Recipe, importance_file: str | None = None) -> str:
     for entry in recipe.keep:
         lines += _keep_lines(entry)
     return "\n".join(lines) + "\n"
+
+
+def label_text(recipe: Recipe) -> str | None:
+    """What the key file_type says of a recipe with its parents merged in."""
+    if recipe.file_type is None or recipe.file_type_fixed:
+        return recipe.file_type
+    return f"{recipe.file_type}{IF_TRUE}"
 
 
 def recipe_digest(recipe: Recipe) -> str:
@@ -99,6 +115,8 @@ def recipe_digest(recipe: Recipe) -> str:
         "keep": [{"tensors": _texts(entry.tensors), "when": _canonical(entry.when)} for entry in recipe.keep],
     }
     # Keys that came later are there only where they are used, so that older digests stay.
+    if not recipe.file_type_fixed:
+        meaning["file_type"] = label_text(recipe)
     if recipe.prune:
         meaning["prune"] = str(recipe.prune)
     if recipe.importance.include or recipe.importance.exclude:

@@ -300,3 +300,28 @@ def test_the_picture(calls: list[dict[str, object]], tmp_path: Path, kind: str) 
     before = len(calls)
     assert run([*files, *REFERENCE, "--plot", f"a.{kind}"]).exit_code == 1  # it exists
     assert len(calls) == before
+
+
+def test_figures_are_shown_before_they_are_drawn(
+    calls: list[dict[str, object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("matplotlib")
+
+    def broken(*args: object, **more: object) -> bytes:
+        raise ValueError("no such font")
+
+    monkeypatch.setattr("quantrecipe.cli.eval_picture.draw", broken)
+    result = run(["q4.gguf", *REFERENCE, "--plot", "a.png"])
+    assert result.exit_code == 1
+    assert "top-1 agreement" in result.output
+    assert "the picture can't be drawn: ValueError: no such font" in " ".join(result.output.split())
+
+
+def test_chats_are_no_text_unless_one_insists(calls: list[dict[str, object]], tmp_path: Path) -> None:
+    (tmp_path / "chats.jsonl").write_text('{"messages": []}\n' * 9, encoding="utf-8")
+    arguments = ["q4.gguf", "--reference", "bf16.gguf", "--text", "chats.jsonl"]
+    refused = run(arguments)
+    assert refused.exit_code == 1
+    assert "is chats as JSON lines (messages)" in " ".join(refused.output.split())
+    assert calls == []
+    assert run([*arguments, "--raw"]).exit_code == 0

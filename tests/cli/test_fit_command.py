@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from support.models import llama_tensors, write_gguf
 
 from quantrecipe.cli import main
 from quantrecipe.cli.budget_options import KV_TYPES as OFFERED
@@ -154,3 +156,18 @@ def test_plan_and_apply_choose_within_what_the_command_line_allows(capsys: Outpu
 
 def test_the_types_of_a_cache_are_those_of_recipes() -> None:
     assert OFFERED == KV_TYPES
+
+
+def test_models_of_which_nothing_can_be_chosen(tmp_path: Path, capsys: Output) -> None:
+    write_gguf(tmp_path / "norms.gguf", {"output_norm.weight": np.ones(256, np.float32)})
+    for arguments in (["--bpw", "40"], ["--bpw", "40", "--prior"], ["--size", "1MB", "--prior"]):
+        assert main(["fit", "norms.gguf", *arguments]) == 1
+        err = capsys.readouterr().err
+        assert "none of its 1 tensors is a matrix that recipes quantize" in " ".join(err.split())
+
+
+def test_rows_of_any_length(tmp_path: Path, capsys: Output) -> None:
+    write_gguf(tmp_path / "odd.gguf", llama_tensors(layers=2, cols=576, heads=9, kv_heads=3, hidden=96))
+    assert main(["fit", "odd.gguf", "--prior", "--bpw", "6.5", "-o", "odd.yaml"]) == 0
+    assert main(["plan", "odd.yaml", "odd.gguf"]) == 0
+    capsys.readouterr()

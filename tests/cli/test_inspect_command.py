@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from support.huggingface import MODELS, write_model
+from support.models import llama_metadata, llama_tensors, write_gguf
 
 from quantrecipe.cli.app import app
 from quantrecipe.gguf.header import TensorEntry
@@ -239,3 +240,14 @@ def test_what_is_no_model_file_is_an_error(tmp_path, content, says):
     assert result.exit_code == 1
     assert f"error: {path}: " in result.stderr
     assert says in result.stderr
+
+
+def test_a_label_that_the_types_contradict_is_told(tmp_path: Path) -> None:
+    tensors = llama_tensors(layers=4)
+    for number, told in ((15, True), (32, False)):  # Q4_K_M, BF16
+        label = {"general.file_type": GGUFValue.of(ValueType.UINT32, number)}
+        write_gguf(tmp_path / "m.gguf", tensors, llama_metadata(block_count=4) | label)
+        err = " ".join(inspect(tmp_path / "m.gguf").stderr.split())
+        assert (
+            "mostly Q4_K_M (general.file_type), but 100 % of the weights in its layers are BF16" in err
+        ) == told

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -99,3 +100,29 @@ def test_a_file_of_something_else_is_kept(model: Path, capsys: pytest.CaptureFix
     assert main(["measure", str(model), "--types", "Q8_0", "-o", "notes.txt"]) == 1
     assert "notes.txt:1: isn't JSON" in capsys.readouterr().err
     assert Path("notes.txt").read_text(encoding="utf-8") == "my notes\n"
+
+
+def test_what_is_measured_in_place_of_what_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_gguf(tmp_path / "odd.gguf", llama_tensors(layers=1, hidden=576))
+    arguments = ["measure", "odd.gguf", "--types", "Q4_K", "--sample", "1"]
+    assert main([*arguments, "--report", "r.html"] if find_spec("matplotlib") else arguments) == 0
+    out, err = capsys.readouterr()
+    assert "blk.0.ffn_down.weight can't be Q4_K: measured in Q5_0 instead, as apply falls back" in err
+    assert "Q4_K" in out
+    assert main([*arguments, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["fallbacks"] == [{"type": "Q4_K", "measured": "Q5_0", "tensors": ["blk.0.ffn_down.weight"]}]
+    assert said["left_out"] == said["already_quantized"] == {}
+
+
+def test_a_quantized_source_is_refused_or_told(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["apply", "pure/Q8_0", str(model), "-o", "q8.gguf"]) == 0
+    arguments = ["measure", "q8.gguf", "--types", "Q8_0", "--sample", "1"]
+    assert main(arguments) == 1
+    assert "16 of its 16 matrices are already quantized (Q8_0)" in capsys.readouterr().err
+    assert main([*arguments, "--allow-requantize"]) == 0
+    err = " ".join(capsys.readouterr().err.split())
+    assert "errors are measured against what is left of their weights" in err

@@ -400,3 +400,15 @@ def test_the_label_that_a_command_sets(registry: Registry) -> None:
     assert "there is no file_type 9999" in made(
         "llama-quantize --override-kv general.file_type=int:9999 in.gguf out.gguf Q8_0", registry
     )
+
+
+@pytest.mark.parametrize(("override", "says"), [("ffn=q6_k", "file_type: Q4_K_M\n"), ("attn_v=q6_k", "")])
+def test_the_label_is_that_of_the_mix_that_was_called_for(
+    registry: Registry, llama: Model, override: str, says: str
+) -> None:
+    """llama-quantize doesn't look at what overrides make of it; an inherited label would give way to the types."""
+    text = made(f"llama-quantize --tensor-type {override} m.gguf o.gguf Q4_K_M", registry, llama)
+    assert ("file_type" in text) == bool(says)
+    assert says in text
+    plan = make_plan(load_recipe_text(text, registry=registry), llama, registry=registry)
+    assert plan.metadata["general.file_type"].decode() == 15

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,18 @@ from support.models import llama_metadata, llama_tensors, write_gguf
 
 from quantrecipe import load_registry, open_model
 from quantrecipe.analyses.imatrix import Imatrix
-from quantrecipe.api import ModelAnalysis, Study, TensorAnalysis
+from quantrecipe.analyses.probe import Probe
+from quantrecipe.api import Effect, ModelAnalysis, Study, TensorAnalysis
 from quantrecipe.errors import ImportanceError, ModelError, NonFiniteError, OutputError, SensitivityError
 from quantrecipe.evaluate import Text
 from quantrecipe.importance import read_importance
-from quantrecipe.measure import Measurement, Passes, choose_types, measure, prober
+from quantrecipe.measure import Measurement, Passes, Scope, Subject, choose_types, measure, prober, scope_of
 from quantrecipe.measure.journal import Journal
+from quantrecipe.output.apply import apply_plan
+from quantrecipe.plan.make import make_plan
+from quantrecipe.recipe.load import load_recipe, load_recipe_text
 from quantrecipe.sensitivity import read_sensitivity
+from quantrecipe.tensor import TensorInfo
 
 ROOT = Path(__file__).parents[2]
 REGISTRY = load_registry(plugins=False)
@@ -309,3 +315,86 @@ def test_the_example_by_sample_is_near_all_of_it(tmp_path: Path) -> None:
     assert len(off) > 20
     assert np.sqrt(np.mean(np.square(off))) < 1.5
     assert max(abs(z) for z in off) < 4
+
+
+def test_a_tensor_that_takes_no_type_is_measured_in_its_fallback(tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "odd.gguf", llama_tensors(layers=1, cols=256, hidden=576))
+    found = measure(open_model(path), tmp_path / "o.jsonl", what(types=("Q4_K", "Q6_K")), registry=REGISTRY)
+    assert list(found.tensors["blk.0.ffn_down.weight"].losses) == ["Q5_0", "Q8_0"]
+    assert list(found.tensors["blk.0.attn_q.weight"].losses) == ["Q4_K", "Q6_K"]
+    wish = load_recipe_text("quantrecipe: 1\nname: a\ndefault: Q4_K\n", registry=REGISTRY)
+    plan = make_plan(wish, open_model(path), registry=REGISTRY)
+    types = {a.tensor.name: a.type for a in plan.assignments}
+    assert all(types[name] in tensor.losses for name, tensor in found.tensors.items())  # as plan takes it
+
+
+def scope(path: Path, *types: str, **options: Any) -> Scope:
+    subject = Subject(model=open_model(path), registry=REGISTRY, importance=None)
+    return scope_of(subject, types, **options)
+
+
+def test_the_scope_says_what_stands_for_what(tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "odd.gguf", llama_tensors(layers=1, cols=256, hidden=576))
+    found = scope(path, "Q4_K")
+    assert {pair: [t.role for t in its] for pair, its in found.instead.items()} == {
+        ("Q4_K", "Q5_0"): ["ffn_down"]
+    }
+    assert not found.left_out
+
+
+class Choosy(type(REGISTRY.formats["Q4_K"])):  # type: ignore[misc]  # a format, whichever class it has
+    """As a plugin's may be: nothing to fall back to, and few tensors that it takes."""
+
+    spec = replace(REGISTRY.formats["Q4_K"].spec, name="CHOOSY", fallback=None, block=1024)
+
+
+def test_what_takes_neither_type_nor_fallback_is_left_out_and_named(tmp_path: Path) -> None:
+    registry = replace(REGISTRY, formats={**REGISTRY.formats, "CHOOSY": Choosy()})
+    path = write_gguf(tmp_path / "m.gguf", llama_tensors(layers=1, hidden=1024))
+    model = open_model(path, registry=registry)
+    found = scope_of(Subject(model=model, registry=registry, importance=None), ("CHOOSY",))
+    assert [tensor.role for tensor in found.tensors] == ["ffn_down"]
+    assert found.left_out["blk.0.attn_q.weight"] == "rows of 256 weights fit neither CHOOSY nor a fallback"
+    small = write_gguf(tmp_path / "s.gguf", llama_tensors(layers=1))
+    with pytest.raises(SensitivityError, match=r"nothing to measure: output\.weight: rows of 256"):
+        scope_of(Subject(model=open_model(small), registry=registry, importance=None), ("CHOOSY",))
+
+
+def test_a_model_without_matrices_has_nothing_to_measure(tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "norms.gguf", {"output_norm.weight": np.ones(256, np.float32)})
+    with pytest.raises(SensitivityError, match="none of its 1 tensors is a matrix"):
+        scope(path, "Q4_K")
+
+
+def test_a_quantized_source_is_refused_unless_it_is_allowed(model_file: Path, tmp_path: Path) -> None:
+    recipe = load_recipe("pure/Q8_0", registry=REGISTRY)
+    plan = make_plan(recipe, open_model(model_file), registry=REGISTRY)
+    path = apply_plan(plan, tmp_path / "q8.gguf", registry=REGISTRY, threads=1).path
+    with pytest.raises(
+        ModelError, match=r"16 of its 16 matrices are already quantized \(Q8_0\).*--allow-requantize"
+    ):
+        measure(open_model(path), tmp_path / "o.jsonl", what(), registry=REGISTRY)
+    assert scope(path, "Q4_0", allow_requantize=True).quantized == {"Q8_0": 16}
+    assert measure(
+        open_model(path), tmp_path / "o.jsonl", what(), registry=REGISTRY, allow_requantize=True
+    ).tensors
+
+
+def test_what_no_probe_can_round_keeps_the_prior_s_alpha() -> None:
+    tensors = tuple(
+        TensorInfo.from_name(f"blk.0.{role}.weight", (64, 64), "BF16") for role in ("attn_q", "attn_k")
+    )
+    study = Study(
+        tensors=tensors,
+        n_layers=1,
+        losses={tensors[0].name: {"Q4_K": 0.005}, tensors[1].name: {"F16": 1e-8}},
+        prior=dict.fromkeys((t.name for t in tensors), 0.1),
+        doubt=dict.fromkeys((t.name for t in tensors), 1.0),
+        file=None,
+        probes=4,
+        evaluate=lambda types: Effect(kld=0.01, standard_error=0.0001),
+        progress=lambda text, share: None,
+    )
+    assert list(Probe().weigh(study)) == [tensors[0].name]
+    with pytest.raises(SensitivityError, match="no tensor was measured in a type that a probe could give it"):
+        Probe().weigh(replace(study, tensors=tensors[1:]))

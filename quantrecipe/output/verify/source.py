@@ -71,7 +71,7 @@ def find_origin(
         "plan",
         "names, shapes, metadata and how each tensor was encoded" if produced.has_provenance else "shapes",
         [
-            *_metadata(produced, recipe, model, found.all, selected, pruned.metadata),
+            *_metadata(produced, recipe, model, found.all, selected, pruned.metadata, registry),
             *found.encoding_findings(),
             *_digests(produced, recipe, selected, found),
         ],
@@ -194,13 +194,20 @@ def _metadata(
     assignments: list[Assignment],
     importance: Importance | None,
     of_layers: Mapping[str, GGUFValue],
+    registry: Registry,
 ) -> Iterator[Finding]:
     """Pairs that aren't the source's, nor what the recipe sets."""
     if not produced.has_provenance or len(assignments) != len(model.tensors):
         return  # somebody else's metadata; or its types aren't known, which is told
     try:
         expected = build_metadata(
-            recipe, model, assignments, importance, of_layers=of_layers, provenance=False
+            recipe,
+            model,
+            assignments,
+            importance,
+            registry=registry,
+            of_layers=of_layers,
+            provenance=False,
         )
     except PlanError as error:
         yield Finding(what=str(error))

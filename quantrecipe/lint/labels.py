@@ -1,0 +1,89 @@
+"""QR210, QR211: a mix that reaches little of a model, and a label that the types contradict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from quantrecipe.lint.finding import Finding
+from quantrecipe.lint.subject import Subject, View
+from quantrecipe.plan.assign import fallback_chain
+from quantrecipe.plan.label import Share, untrue
+from quantrecipe.plan.reach import reach
+from quantrecipe.plan.resolve import decide
+from quantrecipe.recipe.recipe import KEEP, Origin
+from quantrecipe.tensor import TensorInfo
+
+__all__ = ["labels", "reached"]
+
+
+def reached(subject: Subject) -> Iterator[Finding]:
+    """On each given model; reference models only stand for others."""
+    recipe = subject.recipe
+    for view in subject.views:
+        if view.reference or view.bare.problems:  # rules that do nothing there are told one by one
+            continue
+        trace, types = view.bare, view.types
+        found = reach(
+            recipe,
+            (
+                (
+                    decide(recipe, tensor, trace.decided.get(tensor.name), trace.kept[tensor.name]),
+                    _type(subject, types.get(tensor.name, ()), tensor),
+                )
+                for tensor in trace.tensors
+            ),
+        )
+        problem = None if found is None else found.problem()
+        if problem is not None:
+            what, remedy = problem
+            yield subject.finding(
+                "QR210", Origin(file=recipe.file, line=1), f"on {view.name}, {what}", remedy
+            )
+
+
+def labels(subject: Subject) -> Iterator[Finding]:
+    """On each given model; on reference models, where it is untrue on all of them.
+
+    A label that the recipe itself gives is written all the same; one that it inherits gives way to the types.
+    """
+    recipe = subject.recipe
+    if recipe.file_type in (None, KEEP) or any(len(it.types) > 1 for v in subject.views for it in v.outcomes):
+        return  # nothing is claimed, or what becomes of it depends on the budget
+    given = [view for view in subject.views if not view.reference]
+    found = {view.name: share for view in given or subject.views if (share := _untrue(subject, view))}
+    if not given and len(found) < len(subject.views):
+        return
+    for name, share in found.items():
+        most = f"{100 * share.share:.0f} % of the weights in layers are {share.type} (on {name})"
+        if recipe.file_type_fixed:
+            what = f"the file will say that it is mostly {recipe.file_type}, but {most}"
+            remedy = "name the mix that it is, or leave file_type out: it then follows the types"
+        else:
+            what = f"{most}, so the file won't say that it is mostly {recipe.file_type}, as this recipe's parent does"
+            remedy = "a `file_type:` of its own says what the file is to say"
+        origin = recipe.file_type_origin if recipe.file_type_fixed else None
+        yield subject.finding(
+            "QR211",
+            origin if origin is not None and origin.file == recipe.file else Origin(file=recipe.file, line=1),
+            what,
+            remedy,
+            None if recipe.file_type_fixed else "advice",
+        )
+        if not given:
+            return  # once is enough
+
+
+def _untrue(subject: Subject, view: View) -> Share | None:
+    types = view.types
+    pairs = [(tensor, types.get(tensor.name, (tensor.dtype,))[0]) for tensor in view.bare.tensors]
+    return untrue(subject.recipe.file_type, pairs, view.model, subject.registry)
+
+
+def _type(subject: Subject, wanted: Sequence[str], tensor: TensorInfo) -> str:
+    """The type that the tensor gets, fallbacks included; of several the first that takes it."""
+    fallbacks = {name: fmt.spec.fallback for name, fmt in subject.registry.formats.items()}
+    for name in (it for type_ in wanted for it in (type_, *fallback_chain(type_, fallbacks))):
+        fmt = subject.format(name)
+        if fmt is not None and fmt.accepts(tensor) is None:
+            return name
+    return tensor.dtype

@@ -1,0 +1,11 @@
+"""Models are run by stand-ins in the tests of commands."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """llama.cpp needn't be installed: whatever asks for it before long work is told that it is there."""
+    monkeypatch.setattr("quantrecipe.evaluate.require_engine", lambda engine=None: engine)

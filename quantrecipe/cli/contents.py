@@ -19,6 +19,7 @@ from quantrecipe.api import FormatSpec
 from quantrecipe.errors import ModelError
 from quantrecipe.gguf.file_types import file_type_name
 from quantrecipe.gguf.values import GGUFValue, ValueType
+from quantrecipe.kinds import is_gguf_inside, misplaced
 from quantrecipe.model.checkpoint import open_checkpoint
 from quantrecipe.model.gguf_file import is_gguf, read_gguf_shards, tensor_extent, type_name
 from quantrecipe.model.model import Extent, Model
@@ -221,6 +222,8 @@ def read_contents(path: Path, load_specs: Callable[[], Mapping[int, FormatSpec]]
 
     `load_specs` gives the types by their ids; it is called for GGUFs alone.
     """
+    if not is_gguf_inside(path) and (wrong := misplaced(path, "model")):
+        raise ModelError(*wrong, file=path)
     if path.is_file() and is_gguf(path):
         return _of_gguf(path, load_specs())
     if path.is_file() and not path.name.endswith((".safetensors", ".safetensors.index.json")):

@@ -78,7 +78,7 @@ def _usage(root: click.Context, name: str) -> str | None:
     found = group.get_command(root, name) if isinstance(group, click.Group) else None
     if found is None:
         return None
-    return found.get_help(click.Context(found, info_name=name, parent=root, **SETTINGS))
+    return found.get_help(click.Context(found, info_name=name, parent=root, **found.context_settings))
 
 
 def _unknown(topic: str, known: list[str]) -> str:

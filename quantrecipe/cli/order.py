@@ -166,7 +166,8 @@ def _imatrix(shared: Sequence[str]) -> list[str]:
 
 def _arguments(command: click.Command, args: Sequence[str]) -> list[str]:
     """The words that aren't options or their values; none where the command wouldn't take the line at all."""
-    context = click.Context(command, resilient_parsing=True)
+    # With the command's own settings: click keeps the help option that it makes of the first ones it sees.
+    context = click.Context(command, resilient_parsing=True, **command.context_settings)
     try:
         values, _, _ = command.make_parser(context).parse_args(list(args))
     except click.UsageError:

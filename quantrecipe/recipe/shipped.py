@@ -24,6 +24,7 @@ __all__ = ["find_shipped", "is_glob", "matching", "shipped_namesake", "shipped_r
 
 _WHOLE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)+")
 _SHORT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_NEITHER = "is neither a recipe file nor the name of a shipped recipe"
 _MOST_SUGGESTED = 3
 _LONGEST = 100
 """Characters of a name that are compared with others: recipes are strangers' files."""
@@ -36,12 +37,10 @@ def shipped_recipes(registry: Registry) -> Mapping[str, Path]:
     use (`llama.cpp/kept`) are among them.
     """
     folders = registry.recipe_folders
-    newest = {prefix.partition("@")[0]: "" for prefix in folders}
-    newest = {said: _newest(said, folders) for said in newest}
     return {
         f"{said}/{path.stem}": path
-        for said, prefix in newest.items()
-        for path in sorted(folders[prefix].glob("*.yaml"), key=_in_order)
+        for said in dict.fromkeys(prefix.partition("@")[0] for prefix in folders)
+        for path in sorted(folders[_newest(said, folders)].glob("*.yaml"), key=_in_order)
     }
 
 
@@ -100,9 +99,6 @@ def matching(glob: str, registry: Registry) -> tuple[str, ...]:
         for whole in shipped_recipes(registry)
         if fnmatchcase(_key(whole if "/" in glob else _stem(whole)), _key(glob))
     )
-
-
-_NEITHER = "is neither a recipe file nor the name of a shipped recipe"
 
 
 def _no_such(name: str, there: Iterable[str]) -> RecipeError:

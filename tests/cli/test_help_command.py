@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import io
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -99,3 +100,11 @@ def test_a_page_is_found_as_others_cite_it(word: str, capsys: Output) -> None:
 def test_what_isnt_there(capsys: Output) -> None:
     assert main(["help", "recipe-refernce"]) == 2
     assert "Did you mean recipe-reference?" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_wheel_has_the_pages() -> None:
+    """In the folder in which they are looked for."""
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        wheel = tomllib.load(file)["tool"]["hatch"]["build"]["targets"]["wheel"]
+    source = (PACKAGE / "cli/topics.py").read_text(encoding="utf-8")
+    assert f'_PACKAGE / "{wheel["force-include"]["docs"].removeprefix("quantrecipe/")}"' in source

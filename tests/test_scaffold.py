@@ -44,7 +44,7 @@ def test_it_passes_its_own_tests(made: tuple[Path, Path]) -> None:
     plugin, site = made
     result = run(site, "pytest", "-q", "-p", "no:cacheprovider", cwd=plugin)
     assert result.returncode == 0, result.stdout
-    assert "32 passed" in result.stdout
+    assert "33 passed" in result.stdout
 
 
 def test_both_pass_check_plugin(made: tuple[Path, Path]) -> None:

@@ -23,7 +23,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_writes_a_file_and_shows_a_table(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["measure", str(model), "--types", "Q4_0,Q8_0", "--sample", "1"]) == 0
     out, err = capsys.readouterr()
-    assert err == ""
+    assert [line for line in err.splitlines() if not line.startswith("compiling kernels (")] == []
     assert re.search(r"ffn_down +2 +262\.14 K", out)
     assert re.search(r"16 tensors, 2 types, losses by error \d+ \(1 weights of each tensor\)", out)
     assert re.search(r"standard error of sampling: \d\.\d% of a loss, \d\.\d% at most", " ".join(out.split()))

@@ -191,10 +191,7 @@ class TestWidth:
         assert shown.status == 2
         assert max(map(len, shown.err.splitlines())) <= 60
         assert "Commands are apply, plan," in " ".join(shown.err.split())
-        assert (
-            "Commands are apply, plan, check, diff, explain, render, lock,"
-            in show(["nothing"], width=None).err
-        )
+        assert f"Commands are {', '.join(COMMANDS)}." in show(["nothing"], width=None).err
 
     def test_an_error_is_a_line_in_a_pipe_and_a_path_is_whole_on_a_terminal(self) -> None:
         path = f"{'a folder with blanks/' * 4}model.gguf"

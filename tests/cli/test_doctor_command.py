@@ -13,6 +13,8 @@ import pytest
 from support.distributions import install
 
 import quantrecipe
+from support.terminal import show
+
 from quantrecipe.cli import doctor_checks, main
 from quantrecipe.evaluate import Engine, libraries
 from quantrecipe.evaluate import facts as facts_module
@@ -239,13 +241,12 @@ def test_the_machine(capsys: Output, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert temporary["what"].startswith("temporary files: ")
 
 
-def test_reads_well_at_80_columns(capsys: Output, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_reads_well_at_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a terminal sentences are wrapped under each other; lines to copy are never broken."""
     monkeypatch.setattr(doctor_checks, "_numba_fails", lambda: "a long reason of several words " * 5)
-    monkeypatch.setattr("rich.console.Console.is_terminal", True)
-    monkeypatch.setenv("COLUMNS", "80")
-    assert main(["--no-plugins", "--color", "never", "doctor"]) == 1
-    said = capsys.readouterr().out.splitlines()
+    shown = show(["doctor"], width=80)
+    assert shown.status == 1
+    said = shown.out.splitlines()
     begins = [line[:20] for line in said]
     assert "broken  packages    " in begins
     assert begins.count(" " * 20) >= 2

@@ -151,14 +151,11 @@ def test_a_file_without_a_recipe_says_so():
 
 @pytest.mark.parametrize("name", ["", "model.safetensors"])
 def test_a_checkpoint_is_shown_under_the_names_that_recipes_use(name):
-    lines = lines_of(inspect(EXAMPLE / name, width=80))
+    lines = lines_of(inspect(EXAMPLE / name))
     assert lines[1] == "safetensors · 3.67 M weights in 38 tensors · 7.01 MiB · 16.000 bits per weight"
     assert "format string pt" in lines
-    at = lines.index("blk.*.ffn_down.weight 0-3 4 256 × 768 BF16 16.00 1.50 MiB")
-    assert lines[at + 1] == "mlp.down_proj"
-    assert (
-        lines[lines.index("token_embd.weight 1 2048 × 256 BF16 16.00 1.00 MiB") + 1] == "model.embed_tokens"
-    )
+    assert "blk.*.ffn_down.weight 0-3 4 256 × 768 BF16 16.00 1.50 MiB mlp.down_proj" in lines
+    assert "token_embd.weight 1 2048 × 256 BF16 16.00 1.00 MiB model.embed_tokens" in lines
 
 
 def test_machines_get_both_names():
@@ -192,8 +189,8 @@ def test_every_stored_tensor_has_its_name_in_recipes(name, tmp_path):
 
 
 def test_roles_are_what_patterns_are_compared_with():
-    lines = lines_of(inspect("shapes/qwen3-30b-a3b", "--roles", width=80))
-    assert "ffn_down_exps 48 128 × 2048 × 768 BF16 31.7 % 31.6 %" in lines
+    lines = lines_of(inspect("shapes/qwen3-30b-a3b", "--roles"))
+    assert "ffn_down_exps 48 128 × 2048 × 768 BF16 31.7 31.6" in lines
     roles = json.loads(inspect("shapes/qwen3-30b-a3b", "--roles", "--json").stdout)
     known = {t.role for t in open_model("shapes/qwen3-30b-a3b").tensors}
     assert {it["role"] for it in roles} == known

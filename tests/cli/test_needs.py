@@ -76,7 +76,7 @@ ENGINE = {
 def test_the_engine(name: str, without: Callable[[str], None], work: list[str], capsys: Output) -> None:
     without("llama_cpp")
     assert main(ENGINE[name]) == 1
-    assert "llama-cpp-python, which isn't installed" in capsys.readouterr().err
+    assert "there is no llama.cpp to run models with" in capsys.readouterr().err
     assert work == []
 
 

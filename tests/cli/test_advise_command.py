@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from support.terminal import show
 
 from quantrecipe.cli import main
 from quantrecipe.memory import machine
@@ -21,6 +22,13 @@ def gaming_pc(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = Gpu(name="NVIDIA GeForce RTX 4070", total=12 * GIB, free=11 * GIB, device="cuda")
     found = Machine(gpus=(gpu,), ram_total=32 * GIB, ram_free=24 * GIB)
     monkeypatch.setattr(machine, "detect_machine", lambda: found)
+
+
+def shown(args: list[str], columns: int | None) -> str:
+    """What the command prints on a terminal of so many columns, or in a pipe."""
+    told = show(args, width=columns)
+    assert told.status == 0, told.err
+    return told.out
 
 
 def test_what_a_person_sees(gaming_pc: None, capsys: Output) -> None:
@@ -48,12 +56,8 @@ def test_what_a_person_sees(gaming_pc: None, capsys: Output) -> None:
         (140, "shapes/qwen3-14b"),
     ],
 )
-def test_it_fits_into_the_terminal_and_nothing_is_cut(
-    gaming_pc: None, capsys: Output, monkeypatch: pytest.MonkeyPatch, columns: int, model: str
-) -> None:
-    monkeypatch.setenv("COLUMNS", str(columns))
-    assert main(["advise", model, "--vram", "8", "--ram", "32"]) == 0
-    out = capsys.readouterr().out
+def test_it_fits_into_the_terminal_and_nothing_is_cut(gaming_pc: None, columns: int, model: str) -> None:
+    out = shown(["advise", model, "--vram", "8", "--ram", "32"], columns)
     assert max(len(line) for line in out.splitlines()) <= columns
     assert "…" not in out
     heading = next(line for line in out.splitlines() if "weights  " in line and "total" in line)
@@ -62,38 +66,24 @@ def test_it_fits_into_the_terminal_and_nothing_is_cut(
     assert ("longest" in heading) == (columns >= 100)
 
 
-def test_in_a_pipe_nothing_is_wrapped(
-    gaming_pc: None, capsys: Output, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("COLUMNS", raising=False)
-    assert main(["advise", "shapes/qwen3-14b", "Q6_K", "--vram", "8", "--ram", "32"]) == 0
-    out = capsys.readouterr().out
+def test_in_a_pipe_nothing_is_wrapped(gaming_pc: None) -> None:
+    out = shown(["advise", "shapes/qwen3-14b", "Q6_K", "--vram", "8", "--ram", "32"], None)
     misses = [line for line in out.splitlines() if "too much for the GPU" in line]
     assert len(misses) == 1 and misses[0].endswith("(-ngl 24)")
 
 
-def test_an_option_and_its_value_stand_on_one_line(
-    gaming_pc: None, capsys: Output, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_option_and_its_value_stand_on_one_line(gaming_pc: None) -> None:
+    asked = ["advise", "shapes/meta-llama-3.1-8b-instruct", "Q6_K", "--vram", "8", "--context", "16k"]
     for columns in range(60, 100, 3):
-        monkeypatch.setenv("COLUMNS", str(columns))
-        assert (
-            main(["advise", "shapes/meta-llama-3.1-8b-instruct", "Q6_K", "--vram", "8", "--context", "16k"])
-            == 0
-        )
-        out = capsys.readouterr().out
+        out = shown(asked, columns)
         assert "(-ngl 31)" in out and "--kv q8_0" in out and "\xa0" not in out
 
 
-def test_long_names_get_a_line_of_their_own(
-    gaming_pc: None, capsys: Output, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
+def test_long_names_get_a_line_of_their_own(gaming_pc: None, tmp_path: Path) -> None:
     path = tmp_path / ("a-folder-of-sixty-characters-" * 2) / "mine.yaml"
     path.parent.mkdir()
     path.write_text("quantrecipe: 1\nextends: llama.cpp/Q4_K_M\n")
-    assert main(["advise", "shapes/qwen3-0.6b", str(path), "Q6_K", "--vram", "8"]) == 0
-    out = capsys.readouterr().out
+    out = shown(["advise", "shapes/qwen3-0.6b", str(path), "Q6_K", "--vram", "8"], 80)
     assert f"\n{path}\n" in out
     assert "\nQ6_K " in out
 
@@ -112,7 +102,7 @@ def test_a_seed_question_about_two_recipes(gaming_pc: None, capsys: Output) -> N
     assert main(["advise", *arguments, "--ram", "16GB"]) == 0
     out = capsys.readouterr().out
     assert "VRAM 8 GiB" in out and "RAM 16 GiB" in out and "context 16,384 tokens" in out
-    assert "Take ud-q3-k-xl, all on the GPU: it loses the least of these, by the estimate." in out
+    assert "Take UD-Q3_K_XL, all on the GPU: it loses the least of these, by the estimate." in out
     assert "It needs an importance matrix. IQ4_XS is slow on Metal and Vulkan." in out
     assert main(["advise", *arguments, "--ram", "16GB", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)

@@ -11,10 +11,9 @@ from typing import Any
 
 import pytest
 from support.distributions import install
-
-import quantrecipe
 from support.terminal import show
 
+import quantrecipe
 from quantrecipe.cli import doctor_checks, main
 from quantrecipe.evaluate import Engine, libraries
 from quantrecipe.evaluate import facts as facts_module

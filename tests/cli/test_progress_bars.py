@@ -27,7 +27,7 @@ TENSOR = TensorInfo(
 
 def apply(console: Console) -> None:
     with ProgressBar(console) as bar:
-        bar.compiling()
+        bar.compiling(2, 5, "Q4_K encode, importance")
         bar._bar.refresh()
         bar.start(3_000_000_000)
         bar.tensor(TENSOR, ("Q4_K", "Q5_K", "IQ4_XS"))

@@ -120,6 +120,10 @@ CASES: dict[str, list[str]] = {
     "formats": ["formats", "formats IQ4_XS"],
     "plugins": ["plugins"],
     "check-plugin": ["check-plugin quantrecipe --only Q8_0"],
+    "doctor": ["doctor"],
+    "recipes": ["recipes", f"recipes --for {MOE}", "recipes ud --for model.gguf"],
+    "schema": ["schema"],
+    "help": ["help", "help names", "help apply"],
     "new-plugin": [],  # writes a folder once; its five lines are in its own tests
 }
 """What each command prints. Errors and warnings count, too."""
@@ -127,7 +131,7 @@ CASES: dict[str, list[str]] = {
 ALL = [case for cases in CASES.values() for case in cases]
 TO_COPY = re.compile(rf"wrote |would write |{re.escape(str(DATA.parents[1]))}|{FOLDER}")
 """Lines with paths: the terminal breaks them, so that they can be copied."""
-FILES = ("render", "export")
+FILES = ("render", "export", "schema")
 """Commands that print a file, as it is."""
 
 

@@ -109,7 +109,7 @@ def miss_text(
     missing, place = (-whole.gpu_left, "the GPU") if on_gpu else (-whole.ram_left, "RAM")
     helps = [f"with a context of {tokens_text(context)}"] if context else []
     helps += ["with --kv q8_0"] if small_cache else []
-    if best is not None and best.way != whole.way:
+    if best is not None:  # another way than the first, which doesn't fit
         helps.append(WHERE[best.way].format(layers=best.layers, of=layers))
     much = f"{gib_text(missing)} GiB" if missing >= _SMALL else bytes_text(missing)
     said = f"{much} too much for {place}"

@@ -74,8 +74,7 @@ def misplaced(ref: str | Path, place: Role) -> tuple[str, str] | None:
     if not os.path.lexists(ref):  # it isn't anything yet
         return f"is {kind.what}", kind.remedy
     article = "an" if place[0] in "aeiou" else "a"
-    expected = f"not {article} {place}" if kind.role else f"where {article} {place} should be"
-    return f"is {kind.what}, {expected}", kind.remedy
+    return f"is not {article} {place}, but {kind.what}", kind.remedy
 
 
 def kind_of(ref: str | Path) -> Kind | None:
@@ -123,7 +122,7 @@ def _of_folder(folder: Path) -> Kind | None:
         return Kind(what="a folder with a model as PyTorch pickles", remedy="get the model as .safetensors")
     if any(name.endswith((".yaml", ".yml")) for name in names):
         return Kind(what="a folder of YAML files", remedy="name one of them")
-    return Kind(what="a folder", remedy="give a file")
+    return None
 
 
 def _of_file(path: Path, head: bytes) -> Kind | None:

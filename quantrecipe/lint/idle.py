@@ -19,6 +19,8 @@ from quantrecipe.recipe.recipe import Rule
 
 __all__ = ["idle_rules"]
 
+_MOST_HINTS = 20
+
 
 def idle_rules(subject: Subject) -> Iterator[Finding]:
     """Rules of the file itself; inherited ones may lie idle."""
@@ -84,7 +86,7 @@ def _everywhere(subject: Subject, rule: Rule, number: int, views: list[View]) ->
         ):
             return  # other models have it
         roles = {tensor.role for view in views for tensor in view.bare.tensors}
-        hints = [hint for pattern in rule.tensors if (hint := meant(str(pattern), roles))]
+        hints = [hint for pattern in rule.tensors[:_MOST_HINTS] if (hint := meant(str(pattern), roles))]
         yield subject.finding(
             "QR202",
             rule.origin,

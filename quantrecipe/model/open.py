@@ -50,6 +50,8 @@ def open_model(
     if is_reference(path):
         return _with_arch(open_reference(path), arch)
     if not path.is_dir() and not is_gguf_inside(path) and (wrong := misplaced(path, "model")):
+        if path.suffix == ".gguf" and path.is_file():  # what it begins with says most to who made it
+            _refuse_gguf(path, *wrong)
         raise ModelError(*wrong, file=path)
     if not path.exists():
         raise ModelError("there is no such file or folder", f"give {_KINDS}", file=path)
@@ -105,6 +107,15 @@ def _bare(path: Path, checkpoint: Checkpoint, arch: str | None) -> Model:
         },
         files=checkpoint.files,
     )
+
+
+def _refuse_gguf(path: Path, what: str, remedy: str) -> Never:
+    with path.open("rb") as file:
+        begins = file.read(4)
+    if not begins:
+        raise ModelError(what, remedy, file=path)
+    found = what.partition(", but ")[2]
+    raise ModelError(f"is not a GGUF file: it begins with {begins!r}", f"it is {found}: {remedy}", file=path)
 
 
 def _refuse_file(path: Path) -> Never:

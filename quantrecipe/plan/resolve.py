@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from quantrecipe.errors import PlanError, Problem, RecipeError
 from quantrecipe.model.model import Model
@@ -31,8 +32,11 @@ __all__ = [
     "trace",
 ]
 
-_MOST_QUESTIONS = 1_000_000
-"""Whether a pattern names a tensor, asked about doubts alone: a second's work, and recipes so long weren't typed."""
+_MOST_EFFORT = 50_000
+"""Of the patterns that are doubted (`Pattern.cost`), and _MOST_HINTS of those that get a hint: recipes that come to
+more weren't typed, and take long enough.
+"""
+_MOST_HINTS = 20
 
 NOT_A_MATRIX = "not a matrix"
 """Why a tensor stays as it is that wildcards and the default aren't about: see `is_matrix`."""
@@ -80,8 +84,11 @@ class Trace:
     @property
     def problems(self) -> tuple[Problem, ...]:
         """Rules of the recipe's own file that can't do anything on this model."""
-        found = (_idle(rule, match, self) for rule, match in self.matches if rule.own)
-        return tuple(problem for problem in found if problem is not None)
+        found: list[Problem] = []
+        for rule, match in self.matches:
+            problem = _idle(rule, match, self, hint=len(found) < _MOST_HINTS) if rule.own else None
+            found += () if problem is None else (problem,)
+        return tuple(found)
 
 
 def resolve(
@@ -112,11 +119,11 @@ def doubts(recipe: Recipe, tensors: Sequence[TensorInfo]) -> tuple[Problem, ...]
     Beside patterns that do, or in an optional rule, they are no error: a model may have names of its own.
     """
     patterns = [(rule, pattern) for rule in recipe.rules if rule.own for pattern in rule.tensors]
-    if len(patterns) * len(tensors) > _MOST_QUESTIONS:
+    if sum(pattern.cost for _, pattern in patterns) > _MOST_EFFORT:
         return ()
     head = head_name(tensors)
     roles = {tensor.role for tensor in tensors}
-    return tuple(
+    found = (
         Problem(
             file=rule.origin.file,
             line=rule.origin.line,
@@ -129,6 +136,7 @@ def doubts(recipe: Recipe, tensors: Sequence[TensorInfo]) -> tuple[Problem, ...]
         and not is_llama_cpp_s(pattern)
         and (hint := meant(str(pattern), roles))
     )
+    return tuple(islice(found, _MOST_HINTS))
 
 
 def trace(
@@ -250,8 +258,8 @@ class _Scope:
             ) from error
 
 
-def _idle(rule: Rule, match: Match, found: Trace) -> Problem | None:
-    """Why a rule of the user's own file can't do anything on this model, if so."""
+def _idle(rule: Rule, match: Match, found: Trace, *, hint: bool) -> Problem | None:
+    """Why a rule of the user's own file can't do anything on this model, if so; with what it may have meant."""
     file, line = rule.origin.file, rule.origin.line
     decided, n_layers = found.decided, found.n_layers
     patterns = ", ".join(str(pattern) for pattern in rule.tensors)
@@ -265,10 +273,10 @@ def _idle(rule: Rule, match: Match, found: Trace) -> Problem | None:
         else:
             what = f"no tensor of this model is named by {patterns!r}"
         remedy = "`quantrecipe inspect MODEL` lists the names; `optional: true` if only some models have them"
-        if not match.named:
+        if hint and not match.named:
             roles = {tensor.role for tensor in found.tensors}
-            hints = [hint for pattern in rule.tensors if (hint := meant(str(pattern), roles))]
-            remedy = "; ".join((*dict.fromkeys(hints), remedy))
+            hints = (meant(str(pattern), roles) for pattern in rule.tensors[:_MOST_HINTS])
+            remedy = "; ".join((*dict.fromkeys(filter(None, hints)), remedy))
         return Problem(
             file=file, line=line, code="QR203" if match.named else "QR202", what=what, remedy=remedy
         )

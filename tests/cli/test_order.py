@@ -52,6 +52,10 @@ def answer(capsys: Output, line: str) -> list[str]:
             "apply in.gguf mine.yaml llama.cpp/Q6_K --out-dir x",
             "quantrecipe apply mine.yaml llama.cpp/Q6_K in.gguf --out-dir x",
         ),
+        (
+            "apply in.gguf mine.yaml Q4_K_M --out-dir x",
+            "quantrecipe apply mine.yaml Q4_K_M in.gguf --out-dir x",
+        ),
         ("in.gguf", "quantrecipe apply RECIPE in.gguf"),
     ],
 )

@@ -153,7 +153,7 @@ def print_told(ctx: Context, plan: Plan, options: PlanOptions) -> None:
     if limits is not None and limits.vram is not None:  # told below
         limits = replace(limits, vram=None, ram=None)
     if told := limits_text(limits, options.split_max_size):
-        ctx.console.print(f"understood: {told}")
+        ctx.say(f"understood: {told}")
     if options.running is not None:
         from quantrecipe.cli.running_table import render_runs
 

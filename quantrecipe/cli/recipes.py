@@ -15,8 +15,9 @@ from quantrecipe.cli.errors import printable
 from quantrecipe.cli.help import SETTINGS, examples
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import RenderableType
 
+    from quantrecipe.cli.tables import Cell
     from quantrecipe.model.model import Model
     from quantrecipe.recipe.expression import Value
     from quantrecipe.recipe.recipe import Recipe
@@ -102,9 +103,9 @@ def command(ctx: Context, words: tuple[str, ...], model: Path | None, as_json: b
     if as_json:
         click.echo(json.dumps([it.to_json(planned=model is not None) for it in found], indent=2))
     elif not found:
-        ctx.console.print(f"no recipe that ships is about {' and '.join(map(printable, words))}")
+        ctx.say(f"no recipe that ships is about {' and '.join(map(printable, words))}")
     else:
-        _show(ctx.console, found, planned=model is not None)
+        ctx.console.print(_table(found, planned=model is not None))
 
 
 def _listed(registry: Registry) -> Iterator[_Listed]:
@@ -204,35 +205,27 @@ def _size(it: _Listed) -> tuple[bool, int, str]:
     return it.nbytes is None, it.nbytes or 0, it.name
 
 
-def _show(console: Console, found: Sequence[_Listed], *, planned: bool) -> None:
-    """A line for each, its summary behind it; below it where a terminal is watched, which is never wide enough."""
-    from rich.padding import Padding
-    from rich.text import Text
+def _table(found: Sequence[_Listed], *, planned: bool) -> RenderableType:
+    """A line for each, its summary behind it, or below it where a terminal is too narrow."""
+    from quantrecipe.cli.tables import Kind, Table
 
+    sizes: dict[str, Kind] = {"size": "number", "bits/weight": "number"} if planned else {}
     rows = [_cells(it, planned=planned) for it in found]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for it, row in zip(found, rows, strict=True):
-        name, *rest = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        line = Text.assemble((name, "bold"), *(f"  {cell}" for cell in rest))
-        said = printable(it.recipe.summary)
-        if console.is_terminal:
-            line.rstrip()
-            console.print(line)
-            console.print(Padding(Text(said, "dim"), (0, 0, 0, 4)))
-        else:
-            line.append(f"  {said}")
-            console.print(line, soft_wrap=True)
+    return Table({"recipe": "word", **sizes, "needs": "list", "summary": "text"}, rows)
 
 
-def _cells(it: _Listed, *, planned: bool) -> tuple[str, ...]:
+def _cells(it: _Listed, *, planned: bool) -> tuple[Cell, ...]:
     from quantrecipe.cli.units import bytes_text
 
-    kind = ("mixtures of experts",) if it.experts else ()
-    needs = f"needs {', '.join(it.needs)}" if it.needs else ""
+    name, summary = (it.name, "bold"), (it.recipe.summary, "dim")
     if not planned:
-        return it.name, "; ".join(filter(None, (needs, *(f"for {text}" for text in kind))))
+        return (
+            name,
+            "; ".join([", ".join(it.needs)] * bool(it.needs) + ["mixtures of experts"] * it.experts),
+            summary,
+        )
     if it.nbytes is None or it.bits is None:
-        return it.name, "", "", f"not for this model: {printable(it.problem)}"
-    strange = "" if it.suits else "made for mixtures of experts, which this isn't"
-    size = bytes_text(it.nbytes)
-    return it.name, size.rjust(10), f"{it.bits:5.2f} bits", "; ".join(filter(None, (needs, strange)))
+        return name, "", "", f"not for this model: {it.problem}", summary
+    strange = ["made for mixtures of experts, which this isn't"] * (not it.suits)
+    needs = "; ".join([", ".join(it.needs)] * bool(it.needs) + strange)
+    return name, bytes_text(it.nbytes), f"{it.bits:.2f}", needs, summary

@@ -11,6 +11,7 @@ from rich.console import Group as Lines
 from rich.console import RenderableType
 from rich.text import Text
 
+from quantrecipe.cli.tables import Paragraph
 from quantrecipe.cli.units import bytes_text, gib_text, left_text, unit_of
 from quantrecipe.memory.device import reserved
 from quantrecipe.memory.footprint import Footprint, Room, Runs
@@ -48,12 +49,13 @@ def render_runs(plan: Plan, running: Running) -> RenderableType:
     said = [f"VRAM {memory_text(running.vram)}"] if running.vram is not None else []
     said += [f"RAM {memory_text(running.ram)}"] if running.ram is not None else []
     said += [f"context {tokens_text(settings.context)}", f"KV cache {settings.kv}"]
-    lines = [Text(), Text.assemble(("where it runs", "bold"), f" ({name}): {', '.join(said)}")]
+    heading = Text.assemble(("where it runs", "bold"), f" ({name}): {', '.join(said)}")
+    lines: list[RenderableType] = [Text(), Paragraph(heading)]
     lines += _table(found, running, unit)
-    lines += [Text(f"! {warning}", "yellow") for warning in warnings_of(plan, running)]
+    lines += [Paragraph(f"! {warning}", "yellow") for warning in warnings_of(plan, running)]
     if running.vram is not None and found[0].fits:
         left, kept = gib_text(found[0].gpu_left), gib_text(reserved(running.vram))
-        lines.append(Text(f"it fits: {left} GiB are left, beside {kept} GiB for the driver"))
+        lines.append(Paragraph(f"it fits: {left} GiB are left, beside {kept} GiB for the driver"))
     return Lines(*lines)
 
 

@@ -46,7 +46,7 @@ def test_for_a_model_sizes_are_those_of_plan(capsys: Output) -> None:
 
 def test_the_smallest_comes_first_and_what_doesnt_suit_is_said(capsys: Output) -> None:
     assert main(["recipes", "experts", "--for", DENSE]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    lines = capsys.readouterr().out.strip().splitlines()
     assert [line.split()[0] for line in lines][-1] == "llama.cpp/MXFP4_MOE"
     assert all(
         "made for mixtures of experts, which this isn't" in it for it in lines if "moe" in it.lower()[:30]
@@ -62,7 +62,7 @@ def test_words_that_nothing_is_about(capsys: Output) -> None:
 
 def test_what_is_piped_is_a_whole_line_each(capsys: Output) -> None:
     assert main(["recipes", "code-model"]) == 0
-    (line,) = capsys.readouterr().out.splitlines()
+    _, _, line = capsys.readouterr().out.strip().splitlines()
     assert line.endswith("5.0 on Qwen3 30B A3B")
 
 

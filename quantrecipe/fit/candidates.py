@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from quantrecipe.errors import RecipeError
-from quantrecipe.fit.stock import MIXES, PREFIX
+from quantrecipe.fit.stock import PREFIX
 from quantrecipe.recipe.load import load_recipe
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry
@@ -48,23 +47,8 @@ def default_candidates(registry: Registry) -> Iterator[Candidate]:
 
 
 def named_candidate(text: str, registry: Registry) -> Candidate:
-    """A recipe as somebody named it: a path, a shipped name, or a preset's or curated recipe's bare name.
-
-    RecipeError where there is none.
-    """
-    try:
-        return Candidate(name=_short(text), ref=text, recipe=load_recipe(text, registry=registry))
-    except RecipeError:
-        bare = text.strip()
-        for ref in (
-            *([f"{PREFIX}{bare.upper()}"] if bare.upper() in MIXES else []),
-            *([f"{_CURATED}/{bare.lower().replace('_', '-')}"] if "/" not in bare else []),
-        ):
-            try:
-                return Candidate(name=_short(ref), ref=ref, recipe=load_recipe(ref, registry=registry))
-            except RecipeError:
-                continue
-        raise
+    """A recipe as somebody named it: a path, or a shipped name, whole or short. RecipeError where there is none."""
+    return Candidate(name=_short(text), ref=text, recipe=load_recipe(text, registry=registry))
 
 
 def _short(ref: str) -> str:

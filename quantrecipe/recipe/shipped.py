@@ -2,7 +2,8 @@
 
 A short name is one without its prefix, in upper or lower case, with `_` or `-`: `UD-Q3_K_XL` is
 quantrecipe/ud-q3-k-xl. It counts where exactly one recipe could be meant. Being spelt exactly as one of several
-doesn't help it: else a plugin that is installed later could change, silently, what a recipe means.
+doesn't help it: else a plugin that is installed later could change, silently, what a recipe means. Only the names of
+llama-quantize's presets go first, since everybody who writes `Q8_0` means that one; no plugin can take them.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ __all__ = ["find_shipped", "is_glob", "matching", "shipped_namesake", "shipped_r
 
 _WHOLE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)+")
 _SHORT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_PRESETS = "llama.cpp/"
 _NEITHER = "is neither a recipe file nor the name of a shipped recipe"
 _MOST_SUGGESTED = 3
 _LONGEST = 100
@@ -69,6 +71,7 @@ def find_shipped(name: str, registry: Registry) -> tuple[str, str, Path]:
         what = f"{name[:_LONGEST]!r} {_NEITHER}"
         raise RecipeError(what, "write a path that ends in .yaml, or a name like llama.cpp/Q4_K_M")
     meant = [whole for whole in there if _key(whole) == _key(name) or _key(_stem(whole)) == _key(name)]
+    meant = [whole for whole in meant if whole.startswith(_PRESETS)] or meant
     if len(meant) == 1:
         prefix = _newest(meant[0].partition("/")[0], registry.recipe_folders)
         return meant[0], f"{prefix}/{_stem(meant[0])}", there[meant[0]]

@@ -23,9 +23,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def plugged(registry: Registry, tmp_path: Path) -> Registry:
-    """With a plugin that ships mine/q4-k-m."""
+    """With a plugin that ships mine/q4-k-m and mine/CHAT."""
     (tmp_path / "plugin").mkdir()
-    (tmp_path / "plugin/q4-k-m.yaml").write_text(RECIPE)
+    for name in ("q4-k-m", "CHAT"):
+        (tmp_path / f"plugin/{name}.yaml").write_text(RECIPE)
     folders = {**registry.recipe_folders, "mine@2": tmp_path / "plugin"}
     return replace(registry, recipe_folders=folders)
 
@@ -60,7 +61,6 @@ def test_in_extends_it_is_told_with_its_line(registry: Registry) -> None:
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("Q8_0", "'Q8_0' is the name of 2 shipped recipes; write llama.cpp/Q8_0 or pure/Q8_0"),
         ("q4km", "did you mean llama.cpp/Q4_K_M?"),
         ("Q4_K_XL", "did you mean quantrecipe/ud-q4-k-xl"),
         ("coder-model", "did you mean quantrecipe/code-model"),
@@ -77,9 +77,19 @@ def test_what_could_be_meant_is_said(name: str, says: str, registry: Registry) -
 
 def test_a_plugin_cant_change_what_a_short_name_means(registry: Registry, plugged: Registry) -> None:
     """Not even for who spells it exactly as one of them."""
-    assert load_recipe("Q4_K_M", registry=registry).file == "llama.cpp@b11312/Q4_K_M"
-    with pytest.raises(RecipeError, match=r"write llama\.cpp/Q4_K_M or mine/q4-k-m"):
-        load_recipe("Q4_K_M", registry=plugged)
+    assert load_recipe("chat", registry=registry).file == "quantrecipe/chat"
+    with pytest.raises(RecipeError, match="write quantrecipe/chat or mine/CHAT"):
+        load_recipe("chat", registry=plugged)
+
+
+@pytest.mark.parametrize("short", ["Q8_0", "q4-k-m"])
+def test_the_names_of_presets_mean_the_presets(short: str, registry: Registry, plugged: Registry) -> None:
+    """Though pure/Q8_0 is called so, too, and a plugin's mine/q4-k-m."""
+    for known in (registry, plugged):
+        assert (
+            load_recipe(short, registry=known).digest
+            == load_recipe(f"llama.cpp/{short.upper().replace('-', '_')}", registry=registry).digest
+        )
 
 
 def test_a_file_beside_it_makes_a_short_name_ambiguous(registry: Registry) -> None:

@@ -111,7 +111,7 @@ def command(
 def given_models(paths: tuple[Path, ...], *, reference: bool, registry: Registry) -> list[GivenModel]:
     """The models to check on. ModelError where one can't be read."""
     from quantrecipe.lint import GivenModel
-    from quantrecipe.model.kind import require_model
+    from quantrecipe.model.not_a_model import require_model
     from quantrecipe.model.open import open_model
     from quantrecipe.model.reference import reference_models
 

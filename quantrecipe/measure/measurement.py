@@ -12,8 +12,8 @@ from quantrecipe.api import ModelAnalysis, QuantFormat, TensorAnalysis
 from quantrecipe.errors import ModelError, SensitivityError
 from quantrecipe.importance import Importance
 from quantrecipe.measure.prober import BASE_RECIPE, Passes
-from quantrecipe.model.kind import require_model
 from quantrecipe.model.model import Model
+from quantrecipe.model.not_a_model import require_model
 from quantrecipe.plan.assign import FLOATS, fallback_chain
 from quantrecipe.plan.companions import companion_name
 from quantrecipe.plan.resolve import resolve

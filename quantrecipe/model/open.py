@@ -20,8 +20,8 @@ from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.kinds import is_gguf_inside, misplaced
 from quantrecipe.model.checkpoint import open_checkpoint
 from quantrecipe.model.gguf_file import is_gguf, open_gguf
-from quantrecipe.model.kind import refuse_peft
 from quantrecipe.model.model import Model, TensorSource
+from quantrecipe.model.not_a_model import refuse_peft
 from quantrecipe.model.reference import is_reference, open_reference
 from quantrecipe.model.safetensors import Checkpoint
 from quantrecipe.model.shapes import is_shapes, open_shapes

@@ -11,8 +11,8 @@ from quantrecipe.errors import PlanError, Problem
 from quantrecipe.gguf.file_types import file_type_name
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.importance import Importance
-from quantrecipe.model.kind import require_model
 from quantrecipe.model.model import Model
+from quantrecipe.model.not_a_model import require_model
 from quantrecipe.plan.assign import Choice, choose_format
 from quantrecipe.plan.candidates import Candidate, candidates
 from quantrecipe.plan.choose import hold, spend

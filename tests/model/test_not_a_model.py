@@ -10,7 +10,7 @@ from support.models import llama_metadata, llama_tensors, write_gguf
 
 from quantrecipe.errors import ModelError
 from quantrecipe.gguf.values import GGUFValue, ValueType
-from quantrecipe.model.kind import require_model
+from quantrecipe.model.not_a_model import require_model
 from quantrecipe.model.open import open_model
 from quantrecipe.plan.make import make_plan
 from quantrecipe.recipe.load import load_recipe

@@ -160,8 +160,8 @@ def check_engine(engine: Path | None, machine: Machine) -> list[Finding]:
         Finding(name="engine", status="note", what=f"can't load {reason}") for reason in said.refused
     ]
     if machine.gpus and all(device.is_cpu for device in said.devices):
-        what = f"this machine has {machine.gpus[0].name}, which this llama.cpp can't use (docs/engine.md)"
-        findings.append(Finding(name="engine", status="note", what=what))
+        what = f"this machine has {machine.gpus[0].name}, which this llama.cpp can't use"
+        findings.append(Finding(name="engine", status="note", what=what, lines=("quantrecipe help engine",)))
     return findings
 
 

@@ -49,13 +49,14 @@ def open_model(
     path = Path(path)
     if is_reference(path):
         return _with_arch(open_reference(path), arch)
+    if path.exists():
+        refuse_peft(path)
     if not path.is_dir() and not is_gguf_inside(path) and (wrong := misplaced(path, "model")):
         if path.suffix == ".gguf" and path.is_file():  # what it begins with says most to who made it
             _refuse_gguf(path, *wrong)
         raise ModelError(*wrong, file=path)
     if not path.exists():
         raise ModelError("there is no such file or folder", f"give {_KINDS}", file=path)
-    refuse_peft(path)
     if path.is_file() and is_gguf(path):
         return _with_arch(open_gguf(path, _load(registry).by_ggml_type), arch)
     if path.is_file() and is_shapes(path):

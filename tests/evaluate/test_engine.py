@@ -149,6 +149,7 @@ class TestFound:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.undo()  # the real find_spec
+        monkeypatch.delitem(sys.modules, "llama_cpp", raising=False)  # which other tests import
         there = library(tmp_path / "llama_cpp/lib")
         (tmp_path / "llama_cpp/__init__.py").write_text("raise ImportError('it is not imported')")
         monkeypatch.syspath_prepend(tmp_path)

@@ -103,5 +103,5 @@ def _show(console: Console, usage: str | None, text: str | None) -> None:
         if usage and text:
             console.print()
         if text:
-            console.print(Markdown(text, hyperlinks=False))
+            console.print(Markdown(text, hyperlinks=False), soft_wrap=False)
     click.echo_via_pager(capture.get(), color=console.color_system is not None)

@@ -75,7 +75,7 @@ def test_what_is_cited_is_there_wherever_the_program_is() -> None:
     assert [text for text in texts if _PAGE.search(text)] == []
     cited = {name for text in texts for name in _CITED.findall(text)}
     assert {"check", "targets", "recipe-reference"} <= cited
-    assert cited <= {*topics(), *COMMANDS, "QR202", "TOPIC"}
+    assert cited <= {*topics(), *COMMANDS, *CODES, "TOPIC"}
 
 
 def test_a_command_shows_its_options_and_its_page(capsys: Output) -> None:

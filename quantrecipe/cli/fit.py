@@ -88,7 +88,7 @@ _TRIAL_TOKENS = 32768
     "--sensitivity",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="What `quantrecipe measure` found, to go by; nothing is measured then.",
+    help="What `quantrecipe sensitivity` found, to go by; nothing is measured then.",
 )
 @click.option("--prior", is_flag=True, help="Measure nothing: go by what is usual.")
 @click.option(
@@ -297,8 +297,8 @@ def _sensitivity(
         print_warning(ctx.err, "a shape file has no weights to measure: losses are those of usual models")
         return None
     from quantrecipe.api import ModelAnalysis, TensorAnalysis
-    from quantrecipe.cli.measure import warn_of_scope
     from quantrecipe.cli.measure_progress import MeasureBar
+    from quantrecipe.cli.sensitivity import warn_of_scope
     from quantrecipe.measure import Measurement, Passes, Subject, choose_types, measure, scope_of
 
     losses = registry.analyses["error" if importance is None else "imatrix"]

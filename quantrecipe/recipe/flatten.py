@@ -21,10 +21,10 @@ from quantrecipe.recipe.quote import comment, flow, item_lines, one_or_list
 from quantrecipe.recipe.recipe import ImportanceSource, KeepEntry, Recipe, Rule
 from quantrecipe.recipe.text import label_text, plain, target_keys, written_budget
 
-__all__ = ["flat_recipe", "render_recipe", "written_patterns"]
+__all__ = ["flat_recipe", "flat_text", "written_patterns"]
 
 
-def render_recipe(recipe: Recipe) -> str:
+def flat_text(recipe: Recipe) -> str:
     """The YAML."""
     flat = flat_recipe(recipe)
     lines = [

@@ -34,7 +34,7 @@ SECTIONS = {
         "shapes": "List the reference models, to try recipes on without weights.",
     },
     "Find the best mix": {
-        "advise": "Show what fits this machine, and what it would cost.",
+        "advise": "Show which mixes run on this machine, and what each costs.",
         "fit": "Find the mix that loses least within a budget.",
         "sensitivity": "Measure what each type costs each tensor of a model.",
         "eval": "Show how far files are from the unquantized model.",

@@ -41,7 +41,7 @@ def flat_text(recipe: Recipe) -> str:
     for key in ("metadata", "groups", "facts"):
         lines += _block(key, flat[key])
     lines += _items("rules", flat["rules"])
-    lines += _items("keep", flat["keep"]) or ["", "keep: []"]
+    lines += _items("protect", flat["keep"]) or ["", "protect: []"]
     return "\n".join(lines) + "\n"
 
 

@@ -139,7 +139,7 @@ class Rows:
         what = f"{number_text(found, self._row(found.row))} is {value_text(found)} in the model"
         raise NonFiniteError(
             f"{self._unit.tensor.name}: {what}, so the weights that it is for are lost",
-            "the model is damaged: download or make it again; --nan keep copies it as it is, which llama.cpp refuses "
+            "the model is damaged: download or make it again; --nan allow copies it as it is, which llama.cpp refuses "
             "to load with --check-tensors",
         )
 
@@ -221,7 +221,7 @@ class Rows:
                 )
         return NonFiniteError(
             f"{tensor.name}: {self._decoded()[row, col]} at {self._place(row, col)}",
-            "the model is damaged: download or train it again; --nan keep goes on (quantized types store 0)",
+            "the model is damaged: download or train it again; --nan allow goes on (quantized types store 0)",
         )
 
     def _place(self, row: int, col: int) -> str:

@@ -1,7 +1,7 @@
-"""Recipes beside the stock mixes of the same bytes.
+"""Recipes beside the presets of the same bytes.
 
-Between two stock mixes, "the same bytes" are a straight line: what comes of giving some of the tensors the one's types,
-and the others the other's. Of all stock mixes those count between which the line is lowest, so it is the best that they
+Between two presets, "the same bytes" are a straight line: what comes of giving some of the tensors the one's types,
+and the others the other's. Of all presets those count between which the line is lowest, so it is the best that they
 can do at that size. The bytes are those of tensors.
 """
 
@@ -52,7 +52,7 @@ def lowest_line(points: Iterable[Point]) -> list[Point]:
 
 
 def at_size(line: Sequence[Point], nbytes: int) -> tuple[np.ndarray, str] | None:
-    """What the stock mixes lose at this size, and which they are; None beyond the largest and the smallest."""
+    """What the presets lose at this size, and which they are; None beyond the largest and the smallest."""
     for low, high in pairwise(line):
         if low.nbytes <= nbytes <= high.nbytes:
             share = (nbytes - low.nbytes) / (high.nbytes - low.nbytes)

@@ -1,4 +1,4 @@
-"""`quantrecipe measure`: time, peak memory and sampling error, all types, on a thousand million random weights.
+"""`quantrecipe sensitivity`: time, peak memory and sampling error, all types, on a thousand million random weights.
 
     python benchmarks/measure.py [--threads 2] [--folder DIR] [--models …] [--all-rows] [--json]
 
@@ -97,7 +97,7 @@ def measure(name: str, folder: Path, args: argparse.Namespace) -> dict[str, Any]
 
 def measured(model: Path, out: Path, args: argparse.Namespace, *more: str) -> tuple[float, float]:
     """Seconds, and the peak of memory in MB."""
-    command = [sys.executable, "-m", "quantrecipe", "measure", str(model), "-o", str(out), "--json"]
+    command = [sys.executable, "-m", "quantrecipe", "sensitivity", str(model), "-o", str(out), "--json"]
     seconds, peak, _ = run([*command, "--threads", str(args.threads), *more])
     return seconds, peak
 

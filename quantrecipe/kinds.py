@@ -170,7 +170,7 @@ def _of_text(path: Path, head: bytes) -> Kind | None:
     if head.startswith(b"# A plan, frozen by `quantrecipe lock`"):
         return _known("lock", "a lock file")
     if head.startswith(b'{"quantrecipe_sensitivity"'):
-        return _known("losses", "what `quantrecipe measure` wrote")
+        return _known("losses", "what `quantrecipe sensitivity` wrote")
     if head.lstrip().startswith(b"{"):
         return _of_json(path)
     if path.suffix not in (".yaml", ".yml", ".md") and _COMMAND.search(head):

@@ -45,7 +45,7 @@ def explain_missing_format(
     known = _known()
     if kin := known["mixtures"].get(name.upper()):
         return Problem(
-            what=f"{name!r} is a mixture of formats, not a format",
+            what=f"{name!r} is a mix of formats, not a format",
             remedy=f"extend its recipe (extends: llama.cpp/{name.upper()}), or use a format such as {kin}",
         )
     if name.upper() in known["ggml"]["run_time"]:

@@ -38,7 +38,7 @@ FILES: dict[str, tuple[bytes, Role | None, str]] = {
     "m.shapes.json": (b'{"quantrecipe_shapes": 1}', "model", "a shape file"),
     "config.json": (b'{"model_type": "llama"}', None, "a model's configuration"),
     "mine.lock": (b"# A plan, frozen by `quantrecipe lock` of 0.1.0\n", "lock", "a lock file"),
-    "m.losses": (b'{"quantrecipe_sensitivity": 1}\n', "losses", "what `quantrecipe measure` wrote"),
+    "m.losses": (b'{"quantrecipe_sensitivity": 1}\n', "losses", "what `quantrecipe sensitivity` wrote"),
     "q.sh": (b"#!/bin/sh\nllama-quantize a.gguf b.gguf Q4_0\n", None, "a command for llama-quantize"),
 }
 READERS: dict[Role, tuple[Callable[[str], object], type[QuantrecipeError]]] = {

@@ -93,7 +93,7 @@ __all__ = ["command"]
     "--sensitivity",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="What `quantrecipe measure` found. [default: what is usual]",
+    help="What `quantrecipe sensitivity` found. [default: what is usual]",
 )
 @target_option
 @click.option("--arch", metavar="NAME", help="Architecture of a safetensors file without config.json.")

@@ -8,14 +8,14 @@ from typing import Any
 import click
 
 from quantrecipe import __version__
-from quantrecipe.cli.context import Color, Context
-from quantrecipe.cli.errors import print_problems
+from quantrecipe.cli.context import Color, Context, stderr_console
+from quantrecipe.cli.errors import print_problems, print_renamed
 from quantrecipe.cli.help import SETTINGS, examples
 from quantrecipe.cli.lazy import LazyGroup
 from quantrecipe.cli.order import refuse_llama_quantize, refuse_model_first
 from quantrecipe.errors import QuantrecipeError
 
-__all__ = ["COMMANDS", "SECTIONS", "app"]
+__all__ = ["COMMANDS", "FORMER", "SECTIONS", "app"]
 
 SECTIONS = {
     "Make files": {
@@ -27,16 +27,16 @@ SECTIONS = {
         "check": "Check recipes, as a reviewer would: errors, warnings, advice.",
         "diff": "Show what a change of a recipe does to models.",
         "explain": "Show why a tensor gets its type: the rules tried, in order.",
-        "render": "Print a recipe with all that it extends merged in.",
+        "flatten": "Print a recipe with all that it extends merged in.",
         "lock": "Freeze a plan, to be applied as it is or not at all.",
         "verify": "Check a file against its hashes, its recipe and its source.",
         "ci": "Check and compare the recipes that a pull request changes.",
         "shapes": "List the reference models, to try recipes on without weights.",
     },
     "Find the best mix": {
-        "advise": "Show what fits this machine, and what it would cost.",
+        "advise": "Show which mixes run on this machine, and what each costs.",
         "fit": "Find the mix that loses least within a budget.",
-        "measure": "Measure what each type costs each tensor of a model.",
+        "sensitivity": "Measure what each type costs each tensor of a model.",
         "eval": "Show how far files are from the unquantized model.",
     },
     "Look at files, bring recipes in and out": {
@@ -62,18 +62,27 @@ that `--help` imports none of them."""
 
 COMMANDS = {name: short for section in SECTIONS.values() for name, short in section.items()}
 
+FORMER = {"measure": "sensitivity", "render": "flatten"}
+"""Commands by the names that they had. For one more version these work, with a note; nothing lists or proposes them."""
+
 
 class App(LazyGroup):
     """The command, which reports the errors of all its subcommands, and command lines in another program's order."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if not ctx.resilient_parsing:  # a shell that completes a line has half of it
-            refuse_llama_quantize(args, COMMANDS)
+            refuse_llama_quantize(args, {*COMMANDS, *FORMER})
         return super().parse_args(ctx, args)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] in FORMER:
+            old, args = args[0], [FORMER[args[0]], *args[1:]]
+            if not ctx.resilient_parsing:
+                print_renamed(
+                    stderr_console(ctx.params["color"]), f"quantrecipe {old}", f"quantrecipe {args[0]}"
+                )
         name, command, rest = super().resolve_command(ctx, args)
         if name is not None and command is not None and not ctx.resilient_parsing:
             refuse_model_first(name, command, rest)
@@ -92,6 +101,7 @@ class App(LazyGroup):
 @click.command(
     cls=App,
     sections=SECTIONS,
+    former=FORMER,
     prefix="quantrecipe.cli.",
     context_settings=SETTINGS,
     epilog=examples(

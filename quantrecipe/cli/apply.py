@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from quantrecipe.cli.context import Context, pass_context
-from quantrecipe.cli.errors import printable
+from quantrecipe.cli.errors import print_renamed, printable
 from quantrecipe.cli.help import SETTINGS, examples
 from quantrecipe.cli.locked import locked_option, require_locked
 from quantrecipe.cli.names import MODEL, RECIPE
@@ -36,6 +36,17 @@ _SOURCE_TYPE = re.compile(r"[-_.](bf16|f16|fp16|f32|fp32)$", re.IGNORECASE)
 _MODEL_FILE = re.compile(r"\.(gguf|safetensors|safetensors\.index\.json|json)$")
 _SHARD = re.compile(r"-\d{5}-of-\d{5}$")
 _UNUSUAL = re.compile(r"[^\w.+-]+")
+
+
+class _NanChoice(click.Choice):  # type: ignore[type-arg]  # generic only in newer versions of click
+    """`allow` was called `keep`, which works for one more version, with a note."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "keep":
+            value = "allow"
+            if ctx is not None and not ctx.resilient_parsing:
+                print_renamed(ctx.obj.err, "--nan keep", "--nan allow")
+        return super().convert(value, param, ctx)
 
 
 @click.command(
@@ -77,7 +88,7 @@ _UNUSUAL = re.compile(r"[^\w.+-]+")
 )
 @click.option(
     "--nan",
-    type=click.Choice(["error", "keep"]),
+    type=_NanChoice(["error", "allow"]),
     default="error",
     show_default=True,
     help="NaN and Inf among the weights: stop, or go on (quantized types store 0 there).",

@@ -101,7 +101,7 @@ def _decorated(wrapped: F) -> F:
             "--vram",
             type=MemorySize(),
             metavar="SIZE",
-            help="Fit into SIZE of the GPU's memory: 8GiB; 8GB and 8 mean the same.",
+            help="Take at most SIZE of the GPU's memory: 8GiB; 8GB and 8 mean the same.",
         ),
         click.option(
             "--ram",

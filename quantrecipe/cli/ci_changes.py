@@ -119,7 +119,7 @@ def _was_recipe(base: str, path: str) -> bool:
 
 
 def _parents(path: str) -> tuple[str, ...]:
-    """The files that a recipe takes something from by path: in `extends`, and lists in `keep`."""
+    """The files that a recipe takes something from by path: in `extends`, and lists in `protect`."""
     try:
         root, problems = read_document(Path(path).read_text(encoding="utf-8"), path)
     except (RecipeError, OSError, UnicodeDecodeError):
@@ -127,9 +127,10 @@ def _parents(path: str) -> tuple[str, ...]:
     if root.kind != "mapping":
         return ()
     refs = [inclusion.ref for inclusion in read_extends(root, Reader(path, problems))]
-    keep = root.entries.get("keep")
-    if keep is not None and keep.value.kind == "list":
-        refs += [item.value for item in keep.value.items if item.kind == "text"]
+    for key in ("protect", "keep"):  # its former name
+        protected = root.entries.get(key)
+        if protected is not None and protected.value.kind == "list":
+            refs += [item.value for item in protected.value.items if item.kind == "text"]
     folder = PurePosixPath(path).parent
     return tuple(os.path.normpath(folder / ref) for ref in refs if ref.endswith(SUFFIXES))
 

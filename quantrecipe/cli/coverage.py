@@ -101,7 +101,7 @@ def _story(items: Sequence[TensorCoverage]) -> str:
     if fit.status == "missing":
         return "none"
     if fit.status == "misfit":
-        return f"doesn't fit: {fit.found:,} values (expected: {fit.expected:,})"
+        return f"of another size: {fit.found:,} values (expected: {fit.expected:,})"
     unseen = sum(len(item.fit.unseen) for item in items)
     experts = sum(item.tensor.experts for item in items)
     if experts == len(items):

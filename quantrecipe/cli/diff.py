@@ -61,7 +61,7 @@ __all__ = ["command", "compare"]
     "--sensitivity",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="What `quantrecipe measure` wrote: adds the estimated error.",
+    help="What `quantrecipe sensitivity` wrote: adds the estimated error.",
 )
 @settings_option
 @click.option("--strict", is_flag=True, help="Refuse every fallback to another type.")

@@ -38,7 +38,7 @@ __all__ = [
     "checked",
 ]
 
-_OPTIONAL = {"plots": "pictures: eval --plot, measure --report, imatrix show --plot"}
+_OPTIONAL = {"plots": "pictures: eval --plot, sensitivity --report, imatrix show --plot"}
 """Extras that users may want, and what they are for; the engine, which is one too, is a check of its own."""
 
 _PATIENCE = 60  # seconds for numba to be imported: from a slow disk it takes some
@@ -135,7 +135,7 @@ def check_engine(engine: Path | None, machine: Machine) -> list[Finding]:
         status: Status = "missing" if problem.choices else "broken"
         what = str(problem).split("\n", 1)[0]
         if status == "missing":
-            what = "there is none; eval, measure --text, fit --text and fit --verify need it. To get it:"
+            what = "there is none; eval, sensitivity --text, fit --text and fit --verify need it. To get it:"
         return [Finding(name="engine", status=status, what=what, lines=problem.choices)]
     facts: dict[str, Any] = {"source": found.source, "library": str(found.library)}
     try:

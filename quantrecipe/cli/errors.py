@@ -15,7 +15,7 @@ from quantrecipe.errors import Problem, QuantrecipeError
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["print_error", "print_note", "print_problems", "print_warning", "printable"]
+__all__ = ["print_error", "print_note", "print_problems", "print_renamed", "print_warning", "printable"]
 
 
 def printable(text: str) -> str:
@@ -38,6 +38,14 @@ def print_warning(console: Console, what: str, remedy: str = "") -> None:
 def print_note(console: Console, note: Problem) -> None:
     """What was understood, where that isn't plain."""
     _print(console, "note: ", "bold cyan", note)
+
+
+def print_renamed(console: Console, old: str, new: str) -> None:
+    """A note where somebody used a name that will be gone one day."""
+    print_note(
+        console,
+        Problem(what=f"`{old}` is called `{new}` now", remedy="the old name works for one more version"),
+    )
 
 
 def print_error(error: QuantrecipeError | str, remedy: str = "") -> None:

@@ -45,7 +45,7 @@ __all__ = ["command"]
     "--sensitivity",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="What each type costs, from quantrecipe measure: for rules with choose.",
+    help="What each type costs, from quantrecipe sensitivity: for rules with choose.",
 )
 @click.option("--arch", metavar="NAME", help="Architecture of a safetensors file without config.json.")
 @click.option("--strict", is_flag=True, help="Refuse every fallback to another type.")

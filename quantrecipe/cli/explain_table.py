@@ -14,8 +14,8 @@ from quantrecipe.cli.tables import Cell, Paragraph, Table
 from quantrecipe.cli.units import bytes_text
 from quantrecipe.plan.explain import Explanation, Outcome, Trial
 from quantrecipe.plan.group import layer_ranges
+from quantrecipe.recipe.flatten import written_patterns
 from quantrecipe.recipe.recipe import KEEP, Recipe
-from quantrecipe.recipe.render import written_patterns
 
 __all__ = ["render_explanations"]
 
@@ -146,9 +146,9 @@ def _trial(trial: Trial) -> Text:
         text.append("  would match, but comes too late", "yellow")
     notes = list(trial.reasons)
     if outcome == "kept":
-        notes.append("its wildcard fits, but wildcards leave the kept list alone")
+        notes.append("its wildcard matches, but wildcards leave the kept list alone")
     if outcome == "no matrix":
-        notes.append("its wildcard fits, but wildcards are about matrices")
+        notes.append("its wildcard matches, but wildcards are about matrices")
     for note in notes:
         text.append(
             f"\n{printable(note)}", "green" if outcome == "decides" else "red" if outcome != "matches" else ""

@@ -55,7 +55,7 @@ _TRIAL_TOKENS = 32768
     metavar="RECIPE",
     help="Where to write the recipe. [default: standard output]",
 )
-@click.option("--like", metavar="NAME", help="As many bytes as a stock mix (Q4_K_M), or as a recipe makes.")
+@click.option("--like", metavar="NAME", help="As many bytes as a preset (Q4_K_M), or as a recipe makes.")
 @budget_options
 @click.option(
     "--imatrix",
@@ -88,7 +88,7 @@ _TRIAL_TOKENS = 32768
     "--sensitivity",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="What `quantrecipe measure` found, to go by; nothing is measured then.",
+    help="What `quantrecipe sensitivity` found, to go by; nothing is measured then.",
 )
 @click.option("--prior", is_flag=True, help="Measure nothing: go by what is usual.")
 @click.option(
@@ -97,7 +97,7 @@ _TRIAL_TOKENS = 32768
     type=click.Path(path_type=Path),
     multiple=True,
     metavar="FILE",
-    help="Held-out text: the result and the best stock mix are made, run over it and compared. Repeatable.",
+    help="Held-out text: the result and the best preset are made, run over it and compared. Repeatable.",
 )
 @engine_option
 @click.option(
@@ -165,7 +165,7 @@ def command(
     Say how large: --size, --bpw, --like, --vram, --ram or --active; several limits hold together. Losses are measured
     on the model's weights (better with --imatrix), and how much each tensor matters by running it over a text (--text);
     what isn't measured is taken as usual. The recipe names roles and layers, each with its reason, and plans to the
-    types that were chosen. Where it isn't sure to lose less than a stock mix of llama.cpp, the recipe is that mix.
+    types that were chosen. Where it isn't sure to lose less than a preset of llama.cpp, the recipe is that preset.
     """
     from quantrecipe.cli.needs import check_folder, check_output
     from quantrecipe.evaluate import read_text, require_engine
@@ -297,8 +297,8 @@ def _sensitivity(
         print_warning(ctx.err, "a shape file has no weights to measure: losses are those of usual models")
         return None
     from quantrecipe.api import ModelAnalysis, TensorAnalysis
-    from quantrecipe.cli.measure import warn_of_scope
     from quantrecipe.cli.measure_progress import MeasureBar
+    from quantrecipe.cli.sensitivity import warn_of_scope
     from quantrecipe.measure import Measurement, Passes, Subject, choose_types, measure, scope_of
 
     losses = registry.analyses["error" if importance is None else "imatrix"]
@@ -349,7 +349,7 @@ def _tried(
 ) -> Fitted:
     from quantrecipe.fit.trial import hold_trial, settle
 
-    with ctx.err.status("trying it on the text beside the best stock mix"):
+    with ctx.err.status("trying it on the text beside the best preset"):
         trial = hold_trial(
             fitted,
             model,

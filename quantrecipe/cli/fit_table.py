@@ -1,4 +1,4 @@
-"""What `fit` found, as a person reads it: beside the stock mixes, and rule by rule."""
+"""What `fit` found, as a person reads it: beside the presets, and rule by rule."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from quantrecipe.plan.group import layer_ranges
 __all__ = ["plain_fit", "render_fit"]
 
 _NEAREST = 3
-"""Stock mixes that are shown below the budget, and one above."""
+"""Presets that are shown below the budget, and one above."""
 _MOST_DECISIONS = 12
 
 
@@ -72,7 +72,7 @@ def plain_fit(fitted: Fitted) -> dict[str, Any]:
 
 
 def _comparison(fitted: Fitted) -> Table:
-    """The fitted mix among the stock mixes of about its size."""
+    """The fitted mix among the presets of about its size."""
     plan = fitted.fitted_plan
     mixes: list[tuple[int, str, float, float, str]] = [
         (mix.nbytes, mix.name, mix.bits_per_weight, mix.loss, "") for mix in _near(fitted)
@@ -91,7 +91,7 @@ def _comparison(fitted: Fitted) -> Table:
 
 
 def _near(fitted: Fitted) -> Sequence[Mix]:
-    """The best stock mix within the budget, the largest ones, and the next one that is too large."""
+    """The best preset within the budget, the largest ones, and the next one that is too large."""
     within = list(fitted.rivals)
     shown = within[-_NEAREST:]
     if fitted.best_rival is not None and fitted.best_rival not in shown:
@@ -107,18 +107,18 @@ def _near(fitted: Fitted) -> Sequence[Mix]:
 def _verdict(fitted: Fitted) -> Paragraph:
     best = fitted.best_rival
     if fitted.trial is not None:
-        said = f"tried {fitted.trial}" + ("; so the recipe is that mix" if fitted.winner else "")
+        said = f"tried {fitted.trial}" + ("; so the recipe is that preset" if fitted.winner else "")
         return Paragraph(said, "yellow" if fitted.winner else "")
     if best is None:
-        return Paragraph("no stock mix keeps these limits")
+        return Paragraph("no preset keeps these limits")
     if fitted.winner is not None:
         return Paragraph(
-            f"nothing was found that surely loses less than the stock mix {best.name}, so the recipe is that mix",
+            f"nothing was found that surely loses less than the preset {best.name}, so the recipe is that preset",
             "yellow",
         )
     percent = 100 * (1 - fitted.loss / best.loss) if best.loss > 0 else 0.0
     return Paragraph(
-        f"{percent:.0f} % less loss is expected than of {best.name}, the best stock mix within the same limits"
+        f"{percent:.0f} % less loss is expected than of {best.name}, the best preset within the same limits"
     )
 
 

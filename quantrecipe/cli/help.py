@@ -50,7 +50,7 @@ def command(ctx: Context, topic: str | None) -> None:
         return
     root = click.get_current_context().find_root()
     name = topic.removeprefix("docs/").removesuffix(".md").partition("#")[0].removesuffix("/README").lower()
-    usage = _usage(root, name)
+    name, usage = _usage(root, name)
     text = page_text(pages[name]) if name in pages else None if usage else find_section(topic)
     if usage is None and text is None:
         raise click.UsageError(_unknown(topic, [*pages, *_commands(root)]))
@@ -72,13 +72,14 @@ def _commands(root: click.Context) -> list[str]:
     return group.list_commands(root) if isinstance(group, click.Group) else []
 
 
-def _usage(root: click.Context, name: str) -> str | None:
-    """What `quantrecipe NAME --help` prints; None where there is no such command."""
+def _usage(root: click.Context, name: str) -> tuple[str, str | None]:
+    """The command's name, also for one that it had before, and what its `--help` prints; None where there is none."""
     group = root.command
     found = group.get_command(root, name) if isinstance(group, click.Group) else None
     if found is None:
-        return None
-    return found.get_help(click.Context(found, info_name=name, parent=root, **found.context_settings))
+        return name, None
+    name = found.name or name
+    return name, found.get_help(click.Context(found, info_name=name, parent=root, **found.context_settings))
 
 
 def _unknown(topic: str, known: list[str]) -> str:

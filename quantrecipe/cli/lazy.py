@@ -16,21 +16,29 @@ __all__ = ["LazyGroup", "module_of"]
 class LazyGroup(click.Group):
     """A group that knows its subcommands by section, name and short help; each is the `command` of prefix + name.
 
+    `former` has the names that subcommands had before, and the ones they have now: they work and are nowhere shown.
     The module of `new-plugin` is new_plugin, that of `import`, which is a keyword, import_.
     """
 
     def __init__(
-        self, *args: Any, sections: Mapping[str, Mapping[str, str]], prefix: str, **settings: Any
+        self,
+        *args: Any,
+        sections: Mapping[str, Mapping[str, str]],
+        prefix: str,
+        former: Mapping[str, str] | None = None,
+        **settings: Any,
     ) -> None:
         super().__init__(*args, **settings)
         self._sections = sections
         self._short_helps = {name: short for section in sections.values() for name, short in section.items()}
         self._prefix = prefix
+        self._former = former or {}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self._short_helps)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        cmd_name = self._former.get(cmd_name, cmd_name)
         if cmd_name not in self._short_helps:
             return None
         command: click.Command = importlib.import_module(f"{self._prefix}{module_of(cmd_name)}").command

@@ -1,4 +1,4 @@
-"""The progress bar of `measure`: its stage, what is at work, the share done. Silent where nobody watches."""
+"""The progress bar of `sensitivity`: its stage, what is at work, the share done. Silent where nobody watches."""
 
 from __future__ import annotations
 

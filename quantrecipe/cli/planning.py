@@ -64,7 +64,7 @@ def plan_options(command: F) -> F:
             "--sensitivity",
             type=click.Path(path_type=Path),
             metavar="FILE",
-            help="What types cost each tensor, as `quantrecipe measure` found it; what `choose` goes by.",
+            help="What types cost each tensor, as `quantrecipe sensitivity` found it; what `choose` goes by.",
         ),
         click.option("--strict", is_flag=True, help="Refuse every fallback to another type."),
         click.option(

@@ -52,7 +52,7 @@ def page_text(path: Path) -> str:
 
 
 def find_section(word: str) -> str | None:
-    """The first section whose heading begins with the word, with what is below it: QR202, `--locked`, keep."""
+    """The first section whose heading begins with the word, with what is below it: QR202, `--locked`, prune."""
     wanted = word.lower().strip("`")
     for path in topics().values():
         lines = page_text(path).splitlines()

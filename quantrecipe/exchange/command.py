@@ -62,5 +62,5 @@ def importance_of(command: Command) -> str | dict[str, Any] | None:
 
 
 def takes_patterns(mixture: str) -> bool:
-    """False for mixtures on which llama-quantize ignores `--tensor-type`."""
+    """False for presets on which llama-quantize ignores `--tensor-type`."""
     return mixture not in ("F32", "F16", "BF16", "COPY")

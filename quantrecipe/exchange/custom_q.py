@@ -2,7 +2,7 @@
 
 Facts from ik_llama.cpp (examples/quantize/quantize.cpp, src/llama-quantize.cpp): patterns keep their case and are
 searched in the full name, the first match decides; a comma always ends a rule, so that none can stand in a pattern.
-With `--pure`, or on a type that isn't a quantized one, they are ignored. What no pattern names is left to the mixture.
+With `--pure`, or on a type that isn't a quantized one, they are ignored. What no pattern names is left to the preset.
 `--output-tensor-type` and `--token-embedding-type` go before them.
 
 A `.recipe` is the same, one rule to a line, and has every tensor of its model. Comments begin with `#`.
@@ -36,7 +36,7 @@ __all__ = ["from_custom_q", "from_ik", "from_tool_suite"]
 _MOST_NAMES = 5
 _FLOATS = ("F32", "F16", "BF16", "COPY")
 _SIZED = re.compile(r"(I?Q\d_K)_?[SML](?:_R[48])?|(?!)")
-"""Mixtures of ik_llama.cpp whose name is that of their main type, and a size."""
+"""Presets of ik_llama.cpp whose name is that of their main type, and a size."""
 
 
 def from_custom_q(
@@ -104,7 +104,7 @@ def from_tool_suite(
 
 
 def _default(base: str | None, registry: Registry) -> TypeName | None:
-    """The type that stands for a mixture: most tensors have it."""
+    """The type that stands for a preset: most tensors have it."""
     if base is None:
         return None
     name = base.upper()

@@ -191,5 +191,5 @@ def _after(command: Command, registry: Registry) -> list[DraftRule]:
 
 
 def _counts(rules: Sequence[Any]) -> bool:
-    """True if a rule of the mixture counts tensors."""
+    """True if a rule of the preset counts tensors."""
     return any(rule.when is not None and "rank" in rule.when.names for rule in rules)

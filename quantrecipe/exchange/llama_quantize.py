@@ -34,7 +34,7 @@ _IK_WITH_VALUE = ("--custom-q", "--repack-pattern")
 _IK_ALONE = ("--hide-imatrix", "--ignore-imatrix-rules", "--partial-requant", "--repack")
 _NOT_SAID = {
     **{
-        f"--{name}-type": "isn't translated, since ik_llama.cpp minds it in some of its mixtures alone"
+        f"--{name}-type": "isn't translated, since ik_llama.cpp minds it in some of its presets alone"
         for name in (
             *("attn-q", "attn-k", "attn-v", "attn-qkv", "attn-output"),
             *("ffn-gate", "ffn-down", "ffn-up", "ffn-gate-inp"),

@@ -49,7 +49,7 @@ class Origin:
             names = list(dict.fromkeys(role if is_plain(role) else repr(role) for role in roles))
             said = ", ".join(braced([name for name in names if is_plain(name)])[:_MOST_NAMES]) or names[0]
             lines.append(
-                f"Fallback: {_counted(len(roles), 'tensor')} of type {type_}, whose rows {wish} doesn't fit: {said}."
+                f"Fallback: {_counted(len(roles), 'tensor')} of type {type_}, whose rows can't be {wish}: {said}."
             )
         return lines
 

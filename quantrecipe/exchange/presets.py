@@ -1,4 +1,4 @@
-"""Which shipped recipe a mix is, or comes nearest to: llama.cpp's mixtures and the pure ones."""
+"""Which shipped recipe a mix is, or comes nearest to: llama.cpp's presets and the pure ones."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def guesses(
     """Every shipped recipe that can be planned for the model, the one with the fewest wrong tensors first.
 
     label:      what the file says it mostly is. Where the recipe of this name is right, it is the only one
-    importance: True where the file says that it was made with an importance matrix; else the mixtures that ask for
+    importance: True where the file says that it was made with an importance matrix; else the presets that ask for
                 one are tried with one, too
     """
     if (named := labelled(types, source, registry, label=label, importance=importance)) and not named.wrong:
@@ -73,7 +73,7 @@ def guesses(
 def labelled(
     types: Mapping[str, str], source: Model, registry: Registry, *, label: str | None, importance: bool
 ) -> Guess | None:
-    """The mixture of llama.cpp's that has this name; None where there is none, or it can't be planned."""
+    """The preset of llama.cpp that has this name; None where there is none, or it can't be planned."""
     ref = f"{_FAMILIES[0]}/{label}"
     try:
         recipe = load_recipe(ref, registry=registry)

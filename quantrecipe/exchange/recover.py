@@ -78,7 +78,7 @@ def recover(model: Model, registry: Registry, *, name: str, presets: bool = True
 def _intents(
     types: Mapping[str, str], source: Model, registry: Registry, named: Guess | None, reached: frozenset[str]
 ) -> dict[str, str]:
-    """What was asked for where a fallback took its place: as the mixture of the file's label does, or by likeness."""
+    """What was asked for where a fallback took its place: as the preset of the file's label does, or by likeness."""
     hint = named.recipe.default if named is not None else None
     found = intended_types(types, source.tensors, registry, reached=reached, hint=hint)
     if named is not None:

@@ -3,12 +3,12 @@
 Facts from llama.cpp (tools/quantize/quantize.cpp, src/llama-quant.cpp):
 
 * The pattern of `--tensor-type PATTERN=TYPE` is lower-cased, `\\D` to `\\d`, and searched in the full name; the first
-  match decides. It counts only where the mixture's own type is a quantized one: on F16, BF16 and F32 it is ignored.
+  match decides. It counts only where the preset's own type is a quantized one: on F16, BF16 and F32 it is ignored.
 * `--token-embedding-type` and `--output-tensor-type` go before it. With tied embeddings the output's type holds for
   `token_embd` and `per_layer_token_embd`, unless a pattern names them.
-* What the patterns leave, the mixture decides, and the mixture is a shipped recipe; but it counts only the tensors that
+* What the patterns leave, the preset decides, and the preset is a shipped recipe; but it counts only the tensors that
   it decides itself when it picks the layers with more bits, where a recipe's `rank` counts all.
-* `--pure` gives every matrix the mixture's own type, except where a pattern says otherwise.
+* `--pure` gives every matrix the preset's own type, except where a pattern says otherwise.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = ["command_types", "fallback_for", "load_mixture", "main_type"]
 
 
 def load_mixture(name: str, registry: Registry) -> Recipe:
-    """The recipe that is a mixture of llama-quantize's."""
+    """The recipe that is a preset of llama-quantize's."""
     return load_recipe(f"llama.cpp/{MIXTURES[name]}", registry=registry)
 
 
@@ -71,7 +71,7 @@ def main_type(mixture: Recipe) -> str:
 
 
 def _fixed(command: Command, source: Model, reached: Collection[str], registry: Registry) -> dict[str, str]:
-    """By name, the types that options give, whatever the mixture."""
+    """By name, the types that options give, whatever the preset."""
     tied = head_name(source.tensors) == "token_embd.weight"
     patterns, types = _patterns(command, registry)
     output, embedding = (
@@ -115,7 +115,7 @@ def _mixture_types(
     importance: bool,
 ) -> dict[str, str]:
     """The type of every tensor that isn't `taken` by a pattern; those of taken ones mean nothing. None at all where the
-    mixture can't be had for such rows.
+    preset can't be had for such rows.
 
     source:  the model, with floats in its matrices
     reached: names of the tensors that are ever quantized

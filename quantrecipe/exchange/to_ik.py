@@ -1,7 +1,7 @@
 """A plan for ik_llama.cpp (`--custom-q`) and for the GGUF-Tool-Suite (`.recipe`).
 
 Every tensor that ik_llama.cpp quantizes is named, the most common type by a last rule for all that is left: which
-types its own mixtures would choose then doesn't matter.
+types its own presets would choose then doesn't matter.
 
 Facts from ik_llama.cpp (src/llama-quantize.cpp): names of types are lower case but for a trailing K (`q4_K`), and told
 apart; norms, routers, positions, `ssm_conv1d`, `ssm_x`, `ssm_dt` and `attn_rel_b` are never quantized, other small
@@ -40,7 +40,7 @@ _NEVER = re.compile(
 )
 _POSITIONS = ("position_embd.weight", "token_types.weight")
 _BASES = {"Q2_K": "Q2_K", "Q3_K": "Q3_K_S", "Q4_K": "Q4_K_S", "Q5_K": "Q5_K_S", "MXFP4": "MXFP4"}
-"""What to call a mixture of mostly this type, where it isn't the type's own name."""
+"""What to call a preset of mostly this type, where it isn't the type's own name."""
 
 
 def ik_name(type_: str) -> str:

@@ -1,6 +1,6 @@
 """A plan as the command line of llama-quantize that gives every tensor the same type.
 
-Of all mixtures, with and without --pure, the one is taken that needs the fewest patterns beside it. What it would give
+Of all presets, with and without --pure, the one is taken that needs the fewest patterns beside it. What it would give
 is known from `command_types`, and the command that comes out is held against the plan before it is given back.
 """
 
@@ -29,7 +29,7 @@ __all__ = ["to_llama_quantize", "to_tensor_type_file"]
 
 _TOOL = "llama-quantize"
 _NEAREST = 10
-"""Mixtures for which patterns are written, those with the fewest wrong tensors."""
+"""Presets for which patterns are written, those with the fewest wrong tensors."""
 _ENDINGS: Mapping[Dialect, str] = {"sh": "sh", "cmd": "cmd", "powershell": "ps1"}
 _FILE_TYPE = "general.file_type"
 _REQUIRE = frozenset({"IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS"})
@@ -91,7 +91,7 @@ def _best(plan: Plan, recipe: Recipe, registry: Registry) -> tuple[_Way, _Scope,
     notes = []
     if same := [it.regex for it in way.command.overrides if it.type.upper() == way.main]:
         notes.append(
-            "some builds of llama-quantize ignore patterns whose type is the mixture's own (llama.cpp #22544): "
+            "some builds of llama-quantize ignore patterns whose type is the preset's own (llama.cpp #22544): "
             + ", ".join(f"{it}={way.main.lower()}" for it in same[:3])
         )
     needy = sorted({scope.wanted[name] for name in scope.reached if scope.wanted[name] in _REQUIRE})
@@ -141,7 +141,7 @@ class _Scope:
 
 
 def _ways(scope: _Scope, label: int | None) -> Iterator[_Way]:
-    """Commands that give what is wanted: of the nearest mixtures, and of a pure one for each type."""
+    """Commands that give what is wanted: of the nearest presets, and of a pure one for each type."""
 
     def order(name: str) -> tuple[bool, bool, str]:
         return FILE_TYPES[name] != label, name == "Q2_K_S", name  # Q2_K_S asks for importance
@@ -167,7 +167,7 @@ def _ways(scope: _Scope, label: int | None) -> Iterator[_Way]:
 
 
 def _with_patterns(command: Command, mixture: Recipe, scope: _Scope) -> Command | None:
-    """The command with patterns for all that it would get wrong, which may move what the mixture counts."""
+    """The command with patterns for all that it would get wrong, which may move what the preset counts."""
     needed: set[str] = set()
     while wrong := scope.wrong(command, mixture):
         if wrong <= needed or not takes_patterns(command.mixture):

@@ -1,6 +1,6 @@
-"""fit: the types that lose least within a budget, compared with the stock mixes, as a frozen recipe.
+"""fit: the types that lose least within a budget, compared with the presets, as a frozen recipe.
 
-Never worse than stock: where a mix of llama.cpp keeps the same limits, and what was found doesn't lose less by more
+Never worse than a preset: where one of llama.cpp keeps the same limits, and what was found doesn't lose less by more
 than the estimate may be wrong (`margin`), the recipe is that mix.
 """
 
@@ -75,12 +75,12 @@ class Fitted:
 
     text:      of the recipe
     plan:      what the recipe makes of the model
-    fitted_text, fitted_plan, loss: of the mix that was fitted, also where a stock mix is the answer
+    fitted_text, fitted_plan, loss: of the mix that was fitted, also where a preset is the answer
     spending:  what became of the budget
     decisions: one for each rule, those with the most to lose first
-    stock:     the stock mixes of this model, the smallest first
+    stock:     the presets of this model, the smallest first
     rivals:    those that keep the same limits, floors and ties, and have types that were wanted
-    winner:    the stock mix that the recipe is; None where the fitted one loses less by more than the margin
+    winner:    the preset that the recipe is; None where the fitted one loses less by more than the margin
     """
 
     text: str
@@ -97,7 +97,7 @@ class Fitted:
 
     @property
     def best_rival(self) -> Mix | None:
-        """The stock mix that loses least within the same limits."""
+        """The preset that loses least within the same limits."""
         return min(self.rivals, key=lambda mix: (mix.loss, mix.nbytes), default=None)
 
 
@@ -170,7 +170,7 @@ def fit(
 
 
 def _rules(request: Request, model: Model, registry: Registry, types: Sequence[str]) -> Rules:
-    """What a stock mix has to keep, to be a rival."""
+    """What a preset has to keep, to be a rival."""
     allowed: Collection[str] | None = None
     if request.types:
         allowed = types
@@ -266,7 +266,7 @@ def _comments(plan: Plan, budget: Budget, spending: Spending, losses: Losses, be
     ]
     if best is not None:
         said.append(
-            f"The best stock mix within the same limits is {best.name}, with {best.loss:.3g} by the same estimate."
+            f"The best preset within the same limits is {best.name}, with {best.loss:.3g} by the same estimate."
         )
     said.append("Reasons say what a rule's tensors lose, and what the nearest other types would change.")
     return [part for line in said for part in textwrap.wrap(line, _WIDTH, subsequent_indent="  ")]
@@ -274,13 +274,13 @@ def _comments(plan: Plan, budget: Budget, spending: Spending, losses: Losses, be
 
 def _by_estimate(mix: Mix, loss: float, needed: float) -> str:
     return (
-        f"within these limits the stock mix {mix.name} loses {mix.loss:.3g} by the same estimate by which the best mix "
+        f"within these limits the preset {mix.name} loses {mix.loss:.3g} by the same estimate by which the best mix "
         f"that was found loses {loss:.3g}. Below {100 * needed:.0f} % less, such estimates aren't to be relied on"
     )
 
 
 def stock_text(request: Request, mix: Mix, why: str) -> str:
-    """The recipe that is a stock mix."""
+    """The recipe that is a preset."""
     return write_recipe(
         name=request.name,
         rules=(),

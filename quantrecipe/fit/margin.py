@@ -1,7 +1,7 @@
-"""margin: how much less a fitted mix has to be expected to lose than a stock mix, to be trusted more.
+"""margin: how much less a fitted mix has to be expected to lose than a preset, to be trusted more.
 
 Both are judged by one estimate, but the fitted mix was chosen by it: it has what the estimate is wrong about in its
-favour, and stock mixes don't. How much that is depends on how many alphas were measured.
+favour, and presets don't. How much that is depends on how many alphas were measured.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _GUESSED = 0.17
 
 
 def margin(sensitivity: Sensitivity | None) -> float:
-    """A share of the stock mix's expected loss."""
+    """A share of the preset's expected loss."""
     known = 0.0
     if sensitivity is not None and sensitivity.tensors:
         tensors = sensitivity.tensors.values()

@@ -1,4 +1,4 @@
-"""Which stock mixes do what was asked for: all limits kept, floors and ties too, and no type that wasn't wanted."""
+"""Which presets do what was asked for: all limits kept, floors and ties too, and no type that wasn't wanted."""
 
 from __future__ import annotations
 

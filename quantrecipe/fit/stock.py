@@ -1,4 +1,4 @@
-"""The stock mixes of llama.cpp on one model: their bytes, and what they lose by the same estimate."""
+"""The presets of llama.cpp on one model: their bytes, and what they lose by the same estimate."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ MIXES = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Mix:
-    """A stock mix on this model.
+    """A preset on this model.
 
     name:   "Q4_K_M"
     nbytes: of the tensors' data

@@ -1,4 +1,4 @@
-"""A trial: what was fitted and the best stock mix, made and run over a text beside the unquantized model.
+"""A trial: what was fitted and the best preset, made and run over a text beside the unquantized model.
 
 An estimate may be wrong; a trial says. It needs the space of the model and of both files for as long as it runs.
 """
@@ -32,7 +32,7 @@ class Trial:
     """Mean KL divergence of both from the unquantized model, in nats.
 
     text:       what was read
-    rival:      name of the stock mix
+    rival:      name of the preset
     difference: fitted minus stock, position by position
     error:      standard error of that
     """
@@ -47,7 +47,7 @@ class Trial:
 
     @property
     def stock_wins(self) -> bool:
-        """True where the stock mix loses less, and that is no accident of the text."""
+        """True where the preset loses less, and that is no accident of the text."""
         return self.difference > _SURE * self.error
 
     @property
@@ -73,7 +73,7 @@ def hold_trial(
     threads: int | None = None,
     engine: Engine | None = None,
 ) -> Trial | None:
-    """Make both files in a temporary folder within `folder`, and run them; None where there is no stock mix."""
+    """Make both files in a temporary folder within `folder`, and run them; None where there is no preset."""
     rival = fitted.best_rival
     if rival is None:
         return None
@@ -114,7 +114,7 @@ def settle(fitted: Fitted, request: Request, trial: Trial) -> Fitted:
     """What the trial makes of it: whichever is surely better, else what the estimate said; and why, in the recipe."""
     rival = fitted.best_rival
     if trial.stock_wins and rival is not None:
-        text = stock_text(request, rival, "tried beside what was fitted, the stock mix is better")
+        text = stock_text(request, rival, "tried beside what was fitted, the preset is better")
         fitted = replace(fitted, text=text, plan=rival.plan, winner=rival)
     elif trial.fitted_wins:
         fitted = replace(fitted, text=fitted.fitted_text, plan=fitted.fitted_plan, winner=None)

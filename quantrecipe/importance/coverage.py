@@ -123,7 +123,7 @@ def _of_another_model(
     ]
     example = wrong[0] if wrong else f"the model has no tensor {unmatched[0]}"
     return ImportanceError(
-        f"is the importance matrix of another model: {fitting} of its {total} entries fit ({example})",
+        f"is the importance matrix of another model: {fitting} of its {total} entries match it ({example})",
         "make one from this model with llama-imatrix",
         file=importance.path,
     )

@@ -42,7 +42,7 @@ def _finding(
         subject.place(rule),
         f"{tensors} can't be {name} on {view.name}: {reason}; "
         + ("the recipe declares `fallback: error`" if refused else f"the fallback is {_says(policy)}"),
-        "name a type that fits in a rule of its own, or say `fallback:` if this one is meant",
+        "name a type that they can be in a rule of its own, or say `fallback:` if this one is meant",
         "error" if refused else None,
     )
 

@@ -1,6 +1,6 @@
 """QR303, QR304: files of fewer bits per weight than is advised, for any use or for code.
 
-The measure is a well-known mixture on the same model: bits per weight depend on how much of it is embeddings.
+The measure is a well-known preset on the same model: bits per weight depend on how much of it is embeddings.
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ def scope_of(subject: Subject, types: Sequence[str], *, allow_requantize: bool =
             formats[tensor.name] = tuple(found.values())
         else:
             said = ", ".join(types)
-            left_out[tensor.name] = f"rows of {tensor.cols:,} weights fit neither {said} nor a fallback"
+            left_out[tensor.name] = f"rows of {tensor.cols:,} weights can be neither {said} nor a fallback"
     tensors = tuple(tensor for tensor in wanted if tensor.name in formats)
     if not tensors:
         name, why = next(iter(left_out.items()))

@@ -44,7 +44,7 @@ class Result:
     compile_seconds: spent compiling kernels, before `seconds` starts; 0 where all were in the cache
     read:            bytes read from the model's tensors and from older outputs, for all plans together
     hashes:          XXH3-128 of each tensor's stored source bytes, by name
-    nonfinite:       by tensor: weights that weren't finite and are 0 now (with nan="keep")
+    nonfinite:       by tensor: weights that weren't finite and are 0 now (with nan="allow")
     reused:          tensors that were copied from an older output
     """
 
@@ -81,7 +81,7 @@ def apply_plan(
     don't depend on it. `reuse` names an older output, whose tensors are copied where source, type, options and
     importance are the same. Raises OutputError where `out` exists (unless `force`) or can't be written,
     ModelError where the model's files aren't what their headers said, NonFiniteError for NaN and Inf (unless
-    nan="keep"). Whatever is raised, nothing that existed is changed.
+    nan="allow"). Whatever is raised, nothing that existed is changed.
     """
     return apply_plans(
         [(plan, out)],
@@ -142,7 +142,8 @@ def apply_plans(
         ]
         compile_seconds = compile_kernels([plan for plan, _ in plans], registry, progress.compiling)
         compiled = time.perf_counter()
-        stream = Stream(model, outputs, registry, threads=threads, nan=nan, progress=progress)
+        handling = "allow" if nan == "keep" else nan
+        stream = Stream(model, outputs, registry, threads=threads, nan=handling, progress=progress)
         progress.start(stream.weights)
         stream.run()
         _write_headers(outputs, stream)

@@ -1,11 +1,11 @@
 """Stored rows of a tensor → float32 → the output's bytes of them. Runs in any thread, touches no file.
 
 What isn't finite never gets into a block unseen. With `nan="error"` it stops the run, named by tensor, row and
-column. With `nan="keep"` types that can hold it (F32, F16, BF16) keep it; a quantized block can't, and gets 0
+column. With `nan="allow"` types that can hold it (F32, F16, BF16) keep it; a quantized block can't, and gets 0
 in its place.
 
 What becomes infinite or NaN on the way, such as the scale of a block for weights that are too large for it, stops the
-run in either case: `keep` keeps what the model has. The bytes themselves are looked at (`FormatSpec.floats`), as
+run in either case: only what the model has is allowed. The bytes themselves are looked at (`FormatSpec.floats`), as
 llama-quantize does. See docs/decisions/0003-nan-keep.md.
 """
 
@@ -25,9 +25,10 @@ from quantrecipe.output.units import Unit
 
 __all__ = ["Handling", "Nan", "Rows", "arranged", "number_text", "to_floats", "value_text"]
 
-Nan: TypeAlias = Literal["error", "keep"]
-Handling: TypeAlias = Literal["error", "keep", "compare"]
-"""compare: as keep, and what comes out isn't judged, since it is compared with what a file has."""
+Nan: TypeAlias = Literal["error", "allow", "keep"]
+"""keep: the former name of allow."""
+Handling: TypeAlias = Literal["error", "allow", "compare"]
+"""compare: as allow, and what comes out isn't judged, since it is compared with what a file has."""
 _Bytes: TypeAlias = NDArray[np.uint8]
 _Floats: TypeAlias = NDArray[np.float32]
 
@@ -78,13 +79,13 @@ class Rows:
         self._wrong: tuple[NDArray[np.bool_], _Floats] | None = None
 
     def check(self) -> None:
-        """NonFiniteError, unless nan="keep", where a weight isn't finite."""
+        """NonFiniteError, unless nan="allow", where a weight isn't finite."""
         floats = self._decoded()
         if self._nan == "error" and not (finite := np.isfinite(floats)).all():
             raise self._error(NonFiniteError("not finite"), ~finite)
 
     def peak(self) -> float:
-        """The largest magnitude among the weights that are finite; the others are an error unless nan="keep"."""
+        """The largest magnitude among the weights that are finite; the others are an error unless nan="allow"."""
         self.check()
         return float(np.max(np.abs(self._decoded()), initial=0, where=np.isfinite(self._decoded())))
 
@@ -138,7 +139,7 @@ class Rows:
         what = f"{number_text(found, self._row(found.row))} is {value_text(found)} in the model"
         raise NonFiniteError(
             f"{self._unit.tensor.name}: {what}, so the weights that it is for are lost",
-            "the model is damaged: download or make it again; --nan keep copies it as it is, which llama.cpp refuses "
+            "the model is damaged: download or make it again; --nan allow copies it as it is, which llama.cpp refuses "
             "to load with --check-tensors",
         )
 
@@ -220,7 +221,7 @@ class Rows:
                 )
         return NonFiniteError(
             f"{tensor.name}: {self._decoded()[row, col]} at {self._place(row, col)}",
-            "the model is damaged: download or train it again; --nan keep goes on (quantized types store 0)",
+            "the model is damaged: download or train it again; --nan allow goes on (quantized types store 0)",
         )
 
     def _place(self, row: int, col: int) -> str:

@@ -93,7 +93,7 @@ def choose_format(
         raise _at(
             decision,
             f"{tensor.name} can't be {wanted.spec.name}: {misfit}; {why}",
-            f"give it a rule of its own with a type that fits, e.g. {_suggest(wanted, tensor, recipe, registry)}",
+            f"give it a rule of its own with a type that it can be, e.g. {_suggest(wanted, tensor, recipe, registry)}",
         )
     substitute = _fallback(wanted, policy, tensor, decision, registry)
     return Choice(

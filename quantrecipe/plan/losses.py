@@ -43,13 +43,13 @@ class Losses:
             if found.weights != size:
                 raise SensitivityError(
                     f"{found.name} has {size:,} weights, and was measured with {found.weights:,}",
-                    "measure this model with `quantrecipe measure`",
+                    "measure this model with `quantrecipe sensitivity`",
                 )
             self._known[plan_name] = found
         if not measured.tensors.keys() & {names.get(name, name) for name in of_model}:
             raise SensitivityError(
                 f"the losses were measured on {measured.provenance.model or 'a model'} with other tensors",
-                "measure this model with `quantrecipe measure`",
+                "measure this model with `quantrecipe sensitivity`",
             )
         said = measured.provenance
         self.source = f"{said.analysis or 'typical errors'}, weighed by {said.weighing}"

@@ -208,7 +208,7 @@ def _setting_texts(recipe: Recipe) -> dict[str, str]:
         "importance: include": ", ".join(importance.include),
         "importance: exclude": ", ".join(importance.exclude),
         "prune": str(recipe.prune or ""),
-        "keep": "; ".join(
+        "protect": "; ".join(
             f"{', '.join(map(str, entry.tensors))}{f' when {entry.when}' if entry.when else ''}"
             for entry in recipe.keep
         ),

@@ -5,7 +5,7 @@ A recipe is a chain of parts: its own file, then each parent with the parents' p
 chain wins:
 
 * rules stand in the chain's order, and the first that matches a tensor decides
-* of `default`, `fallback`, `target`, `prune` and `keep`, of each variable's default, and of each key of `importance`
+* of `default`, `fallback`, `target`, `prune` and `protect`, of each variable's default, and of each key of `importance`
   and `metadata`, the first that is given holds
 * a `budget` with any limit replaces the limits of those behind it, and ties replace ties
 * what any part `requires` is required
@@ -13,7 +13,7 @@ chain wins:
   doesn't claim to be what its parent is; one with rules of its own claims it only where its types bear it out
 * `name` and `summary` aren't inherited
 
-Where no part has a `keep`, the kept list is that of the recipe `llama.cpp/kept`.
+Where no part has `protect` (or `keep`, its former name), the kept list is that of the recipe `llama.cpp/kept`.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from quantrecipe.recipe.layers import LayerSet
 from quantrecipe.recipe.metadata import read_metadata
 from quantrecipe.recipe.recipe import KEEP, KeepEntry, Origin, Rule
 from quantrecipe.recipe.requires import read_requires
-from quantrecipe.recipe.rules import Inclusion, read_keep, read_rule
+from quantrecipe.recipe.rules import Inclusion, read_protected, read_rule
 from quantrecipe.recipe.slots import Slots
 from quantrecipe.recipe.target import Target, read_target
 
@@ -60,6 +60,7 @@ RECIPE_KEYS = (
     "groups",
     "facts",
     "rules",
+    "protect",
     "keep",
 )
 IMPORTANCE_KEYS = ("file", "uncovered", "required", "include", "exclude")
@@ -141,13 +142,25 @@ def parse_part(
         prune=slots.layers(keys.get("prune"), "prune"),
         metadata=read_metadata(keys.get("metadata"), reader),
         rules=tuple(rule for rule in rules if rule is not None),
-        keep=read_keep(keys.get("keep"), slots),
+        keep=read_protected(*_protected(root, keys, reader), slots),
     )
 
 
 def _value(root: Node, key: str) -> Node | None:
     entry = root.entries.get(key) if root.kind == "mapping" else None
     return entry.value if entry else None
+
+
+def _protected(root: Node, keys: Mapping[str, Node], reader: Reader) -> tuple[str, Node | None]:
+    """The list `protect` by the name that it has here: `keep` is what it was called before."""
+    if "protect" in keys and "keep" in keys:
+        reader.add(
+            root.entries["keep"].key,
+            "'keep' is the former name of 'protect', and this recipe has both",
+            "put all entries under `protect`",
+        )
+    key = "keep" if "keep" in keys and "protect" not in keys else "protect"
+    return key, keys.get(key)
 
 
 def _check_version(root: Node, node: Node | None, read: Reader) -> None:

@@ -101,7 +101,7 @@ class Recipe:
 
     rules:     own rules first, then each parent's in the order of `extends`
     default:   type of the quantizable matrices that no rule decides; None keeps them
-    keep:      the kept list
+    keep:      the kept list: what recipes have under `protect`
     fallback:  "error", "chain", or a type
     file_type: what the file says it mostly is ("Q4_K_M"); "keep": what the source says; None derives it from the types
     file_type_fixed: False where it only holds if it is true of the types: a parent says it, and the recipe has rules

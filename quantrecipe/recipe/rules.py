@@ -1,4 +1,4 @@
-"""The items of `rules` and `keep`: from nodes to Rules and KeepEntries, with every mistake noted."""
+"""The items of `rules` and `protect`: from nodes to Rules and KeepEntries, with every mistake noted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from quantrecipe.recipe.pattern import Pattern
     from quantrecipe.recipe.slots import Slots
 
-__all__ = ["KEEP_KEYS", "RULE_KEYS", "Inclusion", "read_keep", "read_rule"]
+__all__ = ["KEEP_KEYS", "RULE_KEYS", "Inclusion", "read_protected", "read_rule"]
 
 RULE_KEYS = (
     "tensors",
@@ -33,7 +33,7 @@ KEEP_KEYS = ("tensors", "when", "why")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Inclusion:
-    """The name of another recipe, in `extends` or `keep`."""
+    """The name of another recipe, in `extends` or `protect`."""
 
     ref: str
     origin: Origin
@@ -76,12 +76,12 @@ def read_rule(node: Node, slots: Slots, *, own: bool) -> Rule | None:
     )
 
 
-def read_keep(node: Node | None, slots: Slots) -> tuple[KeepEntry | Inclusion, ...] | None:
-    """The list `keep`; None where there is none."""
+def read_protected(key: str, node: Node | None, slots: Slots) -> tuple[KeepEntry | Inclusion, ...] | None:
+    """The list `protect`, which stands under `key`; None where there is none."""
     if node is None:
         return None
     items: list[KeepEntry | Inclusion] = []
-    for item in slots.read.items(node, "keep"):
+    for item in slots.read.items(node, key):
         if item.kind == "text":
             items.append(Inclusion(ref=item.value, origin=slots.origin(item)))
         elif (keys := slots.read.mapping(item, "an entry of the kept list", KEEP_KEYS)) is not None:

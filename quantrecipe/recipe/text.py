@@ -79,6 +79,7 @@ def recipe_text(recipe: Recipe, importance_file: str | None = None) -> str:
         lines.append("rules:")
         for rule in recipe.rules:
             lines += _rule_lines(rule)
+    # By its former name: a file that is made again has the same bytes as before.
     lines.append("keep:" if recipe.keep else "keep: []")
     for entry in recipe.keep:
         lines += _keep_lines(entry)

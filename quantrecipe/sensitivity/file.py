@@ -61,7 +61,7 @@ def write_sensitivity(sensitivity: Sensitivity, path: str | Path) -> None:
 
 
 def read_sensitivity(path: str | Path) -> Sensitivity:
-    """A file that `measure` wrote. SensitivityError names the line where it is something else."""
+    """A file that `quantrecipe sensitivity` wrote. SensitivityError names the line where it is something else."""
     path = Path(path)
     try:
         with path.open(encoding="utf-8") as file:
@@ -196,13 +196,15 @@ def _read(path: Path, lines: Iterator[tuple[int, dict[str, Any]]]) -> Sensitivit
     try:
         provenance, probes = _provenance(header), tuple(probe_of(item) for item in header["probes"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _wrong(path, number, f"isn't a header as `measure` writes it ({_said(error)})") from error
+        raise _wrong(path, number, f"isn't a header of `quantrecipe sensitivity` ({_said(error)})") from error
     tensors: dict[str, TensorSensitivity] = {}
     for number, line in lines:
         try:
             tensor = tensor_of(line)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise _wrong(path, number, f"isn't a tensor as `measure` writes it ({_said(error)})") from error
+            raise _wrong(
+                path, number, f"isn't a tensor of `quantrecipe sensitivity` ({_said(error)})"
+            ) from error
         if tensor.name in tensors:
             raise _wrong(path, number, f"is the second one of {tensor.name}")
         tensors[tensor.name] = tensor
@@ -249,7 +251,7 @@ def _said(error: Exception) -> str:
 
 
 def _wrong(path: Path, line: int | None, what: str) -> SensitivityError:
-    return SensitivityError(what, "measure again with `quantrecipe measure`", file=path, line=line)
+    return SensitivityError(what, "measure again with `quantrecipe sensitivity`", file=path, line=line)
 
 
 def _umask() -> int:

@@ -18,7 +18,7 @@ from support.terminal import show
 
 import quantrecipe
 from quantrecipe.cli import main
-from quantrecipe.cli.app import COMMANDS
+from quantrecipe.cli.app import COMMANDS, FORMER, app
 from quantrecipe.cli.context import UNLIMITED, Color, stdout_console, watched
 from quantrecipe.cli.lazy import module_of
 from quantrecipe.errors import PlanError, Problem
@@ -80,6 +80,51 @@ class TestUsage:
     def test_missing_argument(self, capsys: Output) -> None:
         assert main(["check"]) == 2
         assert "RECIPE" in capsys.readouterr().err
+
+
+class TestFormerNames:
+    """Scripts and old texts have them: they work, say so on stderr once, and nobody learns them."""
+
+    @pytest.mark.parametrize(("old", "new"), FORMER.items())
+    def test_the_help_is_that_of_the_new_name(self, old: str, new: str, capsys: Output) -> None:
+        assert main([new, "--help"]) == 0
+        wanted = capsys.readouterr()
+        assert main(["--color", "never", old, "--help"]) == 0
+        assert (found := capsys.readouterr()).out == wanted.out
+        assert found.err == (
+            f"note: `quantrecipe {old}` is called `quantrecipe {new}` now; the old name works for one more version\n"
+        )
+
+    @pytest.mark.parametrize("args", [["llama.cpp/Q8_0"], ["llama.cpp/Q8_0", "--json"], ["no.yaml"], []])
+    def test_they_do_the_same(self, args: list[str], capsys: Output) -> None:
+        status = main(["flatten", *args])
+        wanted = capsys.readouterr()
+        assert main(["render", *args]) == status
+        found = capsys.readouterr()
+        assert found.out == wanted.out
+        note, rest = found.err.split("\n", 1)
+        assert note.startswith("note: ")
+        assert rest == wanted.err
+
+    def test_nothing_lists_or_proposes_them(self, capsys: Output) -> None:
+        assert not FORMER.keys() & set(app.list_commands(click.Context(app)))
+        assert main(["--help"]) == 0
+        listed = {line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")}
+        assert not FORMER.keys() & listed
+        for typo in ("rendr", "measur", "nothing"):
+            assert main([typo]) == 2
+            said = capsys.readouterr().err
+            assert not any(f"{old}." in said or f"{old}," in said for old in FORMER)
+
+    @pytest.mark.parametrize(("old", "new"), FORMER.items())
+    def test_the_documentation_of_them_is_that_of_the_new_name(
+        self, old: str, new: str, capsys: Output
+    ) -> None:
+        assert main(["help", new]) == 0
+        wanted = capsys.readouterr().out
+        assert main(["help", old]) == 0
+        assert capsys.readouterr().out == wanted
+        assert f"Usage: quantrecipe {new}" in wanted
 
 
 class TestErrors:

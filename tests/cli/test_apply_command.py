@@ -94,8 +94,25 @@ def test_nan_is_named_without_a_traceback(folder: Path, capsys: Output) -> None:
     err = capsys.readouterr().err
     assert "blk.0.ffn_up.weight: nan at row 3, column 5" in err
     assert "Traceback" not in err
-    assert main(["apply", "llama.cpp/Q8_0", "bad.gguf", "-o", "out.gguf", "--nan", "keep"]) == 0
+    assert main(["apply", "llama.cpp/Q8_0", "bad.gguf", "-o", "out.gguf", "--nan", "allow"]) == 0
     assert "blk.0.ffn_up.weight: 1 weight is NaN or Inf, and 0 in out.gguf" in capsys.readouterr().out
+
+
+def test_nan_keep_is_a_former_name_of_nan_allow(folder: Path, capsys: Output) -> None:
+    tensors = llama_tensors(layers=1)
+    tensors["blk.0.ffn_up.weight"][3, 5] = np.nan
+    write_gguf(Path("bad.gguf"), tensors)
+    for word in ("allow", "keep"):
+        assert main(["apply", "llama.cpp/Q8_0", "bad.gguf", "-o", f"{word}.gguf", "--nan", word]) == 0
+    assert Path("keep.gguf").read_bytes() == Path("allow.gguf").read_bytes()
+    assert (
+        capsys.readouterr().err.count("note: `--nan keep` is called `--nan allow` now; the old name works")
+        == 1
+    )
+    assert main(["apply", "llama.cpp/Q8_0", "bad.gguf", "-o", "other.gguf", "--nan", "other"]) == 2
+    assert "keep" not in capsys.readouterr().err
+    assert main(["apply", "--help"]) == 0
+    assert "--nan [error|allow]" in capsys.readouterr().out
 
 
 def test_compiling_is_said_once_and_only_where_something_is_compiled(folder: Path) -> None:

@@ -60,7 +60,7 @@ def test_misfits_and_strangers(tmp_path: Path) -> None:
         tensor("blk.0.attn_k.weight", 8, 8)
     ]
     text = "\n".join(shown(tensors, path))
-    assert "doesn't fit: 16 values (expected: 8)" in text
+    assert "of another size: 16 values (expected: 8)" in text
     assert "2 entries belong to no tensor of the model: blk.4.attn_q.weight, blk.5.attn_q.weight" in text
 
 

@@ -80,7 +80,7 @@ def test_no_engine_is_no_fault_and_the_three_ways_stand_below(capsys: Output) ->
     assert status == 0
     (engine,) = found["engine"]
     assert engine["status"] == "missing"
-    assert "eval, measure --text, fit --text and fit --verify need it" in engine["what"]
+    assert "eval, sensitivity --text, fit --text and fit --verify need it" in engine["what"]
     assert len(engine["lines"]) == 3
     assert engine["lines"][2].endswith("pip install 'quantrecipe[llama]'")
 

@@ -65,7 +65,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 ENGINE = {
-    "measure": ["measure", "m.gguf", "--text", "text.txt"],
+    "sensitivity": ["sensitivity", "m.gguf", "--text", "text.txt"],
     "fit": ["fit", "m.gguf", "--bpw", "5", "--text", "text.txt"],
     "fit --verify": ["fit", "m.gguf", "--bpw", "5", "--verify", "text.txt"],
     "eval": ["eval", "m.gguf", "--reference", "m.gguf", "--text", "text.txt"],
@@ -81,7 +81,7 @@ def test_the_engine(name: str, without: Callable[[str], None], work: list[str], 
 
 
 PICTURES = {
-    "measure": ["measure", "m.gguf", "--report", "r.html"],
+    "sensitivity": ["sensitivity", "m.gguf", "--report", "r.html"],
     "eval": ["eval", "m.gguf", "--reference", "m.gguf", "--text", "text.txt", "--plot", "p.png"],
     "imatrix show": ["imatrix", "show", "im.gguf", "--picture", "p.png"],
 }
@@ -98,9 +98,15 @@ def test_pictures(
 
 
 PLACES = {
-    "measure -o": (["measure", "m.gguf", "-o", "no/s.jsonl"], "no/s.jsonl.journal can't be written"),
-    "measure --work-dir": (["measure", "m.gguf", "--text", "text.txt", "--work-dir", "no"], "--work-dir DIR"),
-    "measure --report": (["measure", "m.gguf", "--report", "no/r.html"], "the folder no doesn't exist"),
+    "sensitivity -o": (["sensitivity", "m.gguf", "-o", "no/s.jsonl"], "no/s.jsonl.journal can't be written"),
+    "sensitivity --work-dir": (
+        ["sensitivity", "m.gguf", "--text", "text.txt", "--work-dir", "no"],
+        "--work-dir DIR",
+    ),
+    "sensitivity --report": (
+        ["sensitivity", "m.gguf", "--report", "no/r.html"],
+        "the folder no doesn't exist",
+    ),
     "fit -o": (["fit", "m.gguf", "--bpw", "5", "-o", "no/r.yaml"], "the folder no doesn't exist"),
     "fit --work-dir": (
         ["fit", "m.gguf", "--bpw", "5", "--verify", "text.txt", "--work-dir", "no"],
@@ -140,7 +146,7 @@ def broken(*args: Any, **more: Any) -> bytes:
 def test_a_measurement_is_shown_before_it_is_drawn(monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
     pytest.importorskip("matplotlib")
     monkeypatch.setattr("quantrecipe.cli.sensitivity_report.write_report", broken)
-    assert main(["measure", "m.gguf", "--types", "Q8_0", "--sample", "1", "--report", "r.html"]) == 1
+    assert main(["sensitivity", "m.gguf", "--types", "Q8_0", "--sample", "1", "--report", "r.html"]) == 1
     out, err = capsys.readouterr()
     assert "wrote m.sensitivity.jsonl" in out
     assert "ffn_down" in out

@@ -1,4 +1,4 @@
-"""The progress bars of apply, measure and eval: on a line, however narrow the terminal."""
+"""The progress bars of apply, sensitivity and eval: on a line, however narrow the terminal."""
 
 from __future__ import annotations
 

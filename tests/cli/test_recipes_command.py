@@ -94,7 +94,7 @@ def test_a_glob_that_matches_nothing(capsys: Output) -> None:
         ["diff", "q4_k_m", "llama.cpp/Q5_K_M", "--model", DENSE],
         ["explain", "q4_k_m", DENSE, "attn_v"],
         ["lock", "q4_k_m", DENSE],
-        ["render", "q4_k_m"],
+        ["flatten", "q4_k_m"],
         ["export", "q4_k_m", "--model", DENSE, "--to", "tensor-type-file"],
         ["fit", DENSE, "--like", "q4_k_m", "--prior"],
     ],

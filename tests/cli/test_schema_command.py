@@ -95,12 +95,14 @@ def complete(monkeypatch: pytest.MonkeyPatch, capsys: Output, words: str) -> lis
     [
         ("quantrecipe plan llama.cpp/Q5_K_", ["plain,llama.cpp/Q5_K_M", "plain,llama.cpp/Q5_K_S"]),
         ("quantrecipe plan ud-q2", ["plain,ud-q2-k-xl"]),
-        ("quantrecipe render Q5_K_", ["plain,Q5_K_M", "plain,Q5_K_S"]),
+        ("quantrecipe flatten Q5_K_", ["plain,Q5_K_M", "plain,Q5_K_S"]),
+        ("quantrecipe render Q5_K_", ["plain,Q5_K_M", "plain,Q5_K_S"]),  # what flatten was called
         ("quantrecipe plan Q8_0", ["file,Q8_0"]),  # two are called so
         ("quantrecipe apply chat med", ["plain,medical-legal"]),
         ("quantrecipe explain chat shapes/qwen3-1", ["plain,shapes/qwen3-14b"]),
         ("quantrecipe plan in.gguf Q4_K_M", ["file,Q4_K_M"]),
         ("quantrecipe rec", ["plain,recipes"]),
+        ("quantrecipe ren", []),  # render works, and isn't proposed
     ],
 )
 def test_the_shell_completes_names(

@@ -82,7 +82,7 @@ CASES: dict[str, list[str]] = {
         f"explain mine.yaml {MOE} blk.0.ffn_down_exps attn_v --all-rules",
         f"explain mine.yaml {MOE} nothing_like_it",
     ],
-    "render": ["render mine.yaml"],
+    "flatten": ["flatten mine.yaml"],
     "lock": ["lock llama.cpp/Q4_K_M model.gguf -o a.lock", "lock llama.cpp/Q5_K_M model.gguf -o a.lock"],
     "verify": ["verify made.gguf --source model.gguf", "verify damaged.gguf --source model.gguf"],
     "ci": [f"ci --base main --model {MOE} --model shapes/qwen3-0.6b"],
@@ -91,7 +91,7 @@ CASES: dict[str, list[str]] = {
     "fit": [
         f"fit '{EXAMPLE}' --prior --size 2MB -o fitted.yaml --force",
     ],
-    "measure": ["measure model.gguf --types Q8_0,Q4_0 --sample 1 -o measured.jsonl"],
+    "sensitivity": ["sensitivity model.gguf --types Q8_0,Q4_0 --sample 1 -o measured.jsonl"],
     "eval": [
         f"eval {' '.join(f'out/{LONG}-{kind}.gguf' for kind in ('Q4_K_M', 'IQ4_XS', 'Q8_0', 'BF16', 'F16'))}"
         " --reference r",
@@ -131,7 +131,7 @@ CASES: dict[str, list[str]] = {
 ALL = [case for cases in CASES.values() for case in cases]
 TO_COPY = re.compile(rf"wrote |would write |{re.escape(str(DATA.parents[1]))}|{FOLDER}")
 """Lines with paths: the terminal breaks them, so that they can be copied."""
-FILES = ("render", "export", "schema")
+FILES = ("flatten", "export", "schema")
 """Commands that print a file, as it is."""
 
 

@@ -266,7 +266,7 @@ def read(text: str, **how: int) -> Command:
         ),
         (
             "llama-quantize --custom-q a=q8_0 --attn-q-type q8_0 m.gguf o.gguf Q4_K",
-            r"minds it in some of its mixtures alone; write it as a rule of --custom-q: blk\..*\.attn_q\.weight=TYPE",
+            r"minds it in some of its presets alone; write it as a rule of --custom-q: blk\..*\.attn_q\.weight=TYPE",
         ),
         ("llama-quantize --include-weights a --exclude-weights b m.gguf Q4_0", "refuses --include-weights and"),
         (

@@ -162,7 +162,7 @@ def test_fallbacks_are_told_from_intent(registry: Registry) -> None:
     assert {t.dtype for t in file.tensors if t.role == "attn_q"} == {"Q5_0"}
     found = recover(file, registry, name="found", presets=False)
     assert "default: Q4_K\n" in found.text
-    assert "# Fallback: 49 tensors of type Q5_0, whose rows Q4_K doesn't fit:" in found.text
+    assert "# Fallback: 49 tensors of type Q5_0, whose rows can't be Q4_K:" in found.text
     other = zoo("llama-32")
     assert gives(found.text, other, registry)["blk.3.attn_q.weight"] == "Q4_K"
 

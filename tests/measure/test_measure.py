@@ -354,7 +354,7 @@ def test_what_takes_neither_type_nor_fallback_is_left_out_and_named(tmp_path: Pa
     model = open_model(path, registry=registry)
     found = scope_of(Subject(model=model, registry=registry, importance=None), ("CHOOSY",))
     assert [tensor.role for tensor in found.tensors] == ["ffn_down"]
-    assert found.left_out["blk.0.attn_q.weight"] == "rows of 256 weights fit neither CHOOSY nor a fallback"
+    assert found.left_out["blk.0.attn_q.weight"] == "rows of 256 weights can be neither CHOOSY nor a fallback"
     small = write_gguf(tmp_path / "s.gguf", llama_tensors(layers=1))
     with pytest.raises(SensitivityError, match=r"nothing to measure: output\.weight: rows of 256"):
         scope_of(Subject(model=open_model(small), registry=registry, importance=None), ("CHOOSY",))

@@ -173,7 +173,7 @@ class TestFiles:
             load_recipe(path, registry=registry)
         return str(caught.value)
 
-    @pytest.mark.parametrize("key", ["extends", "keep"])
+    @pytest.mark.parametrize("key", ["extends", "protect", "keep"])
     def test_pipes_devices_and_folders_are_no_recipes(
         self, key: str, tmp_path: Path, registry: Registry
     ) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from quantrecipe.errors import RecipeError
 from quantrecipe.gguf.values import GGUFValue, ValueType
+from quantrecipe.recipe.flatten import flat_text
 from quantrecipe.recipe.load import load_recipe, load_recipe_text
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry
@@ -187,6 +188,29 @@ def test_kept_lists_can_be_included(registry: Registry) -> None:
     assert load("keep: []", registry).keep == ()
 
 
+def test_the_kept_list_stands_under_protect_or_its_former_name(registry: Registry) -> None:
+    entries = "[llama.cpp/kept, {tensors: ssm_out, why: fragile, when: n_layers > 4}]"
+    now, before = (load(f"{key}: {entries}", registry) for key in ("protect", "keep"))
+    assert now.keep == before.keep
+    assert now.digest == before.digest
+    assert flat_text(now) == flat_text(before)
+    assert "\nprotect:\n" in flat_text(now)
+    assert load("protect: []", registry).keep == ()
+
+
+def test_the_kept_list_under_both_names_is_refused(registry: Registry) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe_text(
+            "quantrecipe: 1\nprotect: [{tensors: a}]\nkeep: [{tensors: b}]", file="r.yaml", registry=registry
+        )
+    (problem,) = caught.value.problems
+    assert str(problem) == (
+        "r.yaml:3: 'keep' is the former name of 'protect', and this recipe has both; put all entries under `protect`"
+    )
+    with pytest.raises(RecipeError, match="protect must be a list, not a text"):
+        load("protect: a", registry)
+
+
 def test_a_name_is_a_shipped_recipe_and_a_path_a_file(registry: Registry, tmp_path: Path) -> None:
     by_name = load_recipe("llama.cpp/Q4_K_M", registry=registry)
     by_path = load_recipe(ROOT / "recipes/presets/llama.cpp@b11312/Q4_K_M.yaml", registry=registry)
@@ -271,7 +295,7 @@ importance: {file: 3, uncovered: wrn}
         ("quantrecipe: 1\nrules: [{tensors: a, type: Keep}]", "did you mean 'keep'?"),
         ("quantrecipe: 1\nrules: [{tensors: a, type: I32}]", "nothing can be turned into I32"),
         ("quantrecipe: 1\nrules: [{tensors: a, type: Q8_K}]", "exists only at run time"),
-        ("quantrecipe: 1\nrules: [{tensors: a, type: Q4_K_M}]", "is a mixture of formats, not a format"),
+        ("quantrecipe: 1\nrules: [{tensors: a, type: Q4_K_M}]", "is a mix of formats, not a format"),
         ("quantrecipe: 1\nrules: [{tensors: a, type: F16, fallback: keep}]", "'keep' is no fallback"),
         (
             "quantrecipe: 1\nrules: [{tensors: a, type: keep, options: {x: 1}}]",

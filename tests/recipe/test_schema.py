@@ -46,7 +46,7 @@ def test_the_schema_is_a_schema() -> None:
 def test_the_loader_knows_the_keys_of_the_schema() -> None:
     assert tuple(SCHEMA["properties"]) == RECIPE_KEYS
     assert tuple(properties("rules", "items")) == RULE_KEYS
-    assert tuple(properties("keep", "items", "oneOf", "1")) == KEEP_KEYS
+    assert tuple(properties("protect", "items", "oneOf", "1")) == KEEP_KEYS
     importance = properties("importance", "oneOf", "1")
     assert tuple(importance) == IMPORTANCE_KEYS
     assert tuple(importance["uncovered"]["enum"]) == UNCOVERED
@@ -155,6 +155,7 @@ RECIPES = joined(
     maybe("variables", {"a": "Q4_K", "b": 3, "c": True}),
     maybe("variables", {"early": {"type": "layers", "default": "first 4", "why": "x"}}),
     st.lists(RULES, max_size=2).map(lambda rules: {"rules": rules}),
+    maybe("protect", [{"tensors": "a", "why": "b"}]),
     maybe("keep", [{"tensors": "a", "when": "rows < 3", "why": "b"}, "llama.cpp/kept"]),
 )
 # What only the loader can know: whether formats, recipes and file types exist, and what options a format has.

@@ -102,13 +102,13 @@ def test_every_damage_names_its_line(path: Path) -> None:
         "no JSON": ([*whole[:2], "{nonsense"], ":3: isn't JSON"),
         "a list": ([whole[0], "[1]"], ":2: isn't a JSON object"),
         "a name twice": ([*whole, whole[1]], ":4: is the second one of token_embd.weight"),
-        "no digest": ([whole[0], '{"name": "x", "weights": 3}'], ":2: isn't a tensor as"),
+        "no digest": ([whole[0], '{"name": "x", "weights": 3}'], ":2: isn't a tensor of"),
         "a negative alpha": ([whole[0], edited(first, alpha=-1)], "-1 is out of range"),
         "infinity": ([whole[0], whole[1].replace("0.987654", "1e999")], "inf is out of range"),
         "no number": ([whole[0], edited(first, alpha="much")], "'much' is no number"),
-        "half a loss": ([whole[0], edited(first, losses={"Q4_K": [1.0]})], ":2: isn't a tensor as"),
+        "half a loss": ([whole[0], edited(first, losses={"Q4_K": [1.0]})], ":2: isn't a tensor of"),
         "no weights": ([whole[0], edited(first, weights=0)], "0 is no count"),
-        "no layers": ([edited(header, n_layers=-1)], ":1: isn't a header as"),
+        "no layers": ([edited(header, n_layers=-1)], ":1: isn't a header of"),
     }
     for what, (lines, said) in cases.items():
         path.write_text("\n".join(lines), encoding="utf-8")

@@ -29,5 +29,5 @@ def quantrecipe_formats() -> Iterable[QuantFormat]:
 
 @hookimpl
 def quantrecipe_recipes() -> Iterable[RecipeFolder]:
-    """The mixtures of ik_llama.cpp's llama-quantize: `extends: ik/IQ4_KS`."""
+    """The presets of ik_llama.cpp's llama-quantize: `extends: ik/IQ4_KS`."""
     return [RecipeFolder(prefix="ik", folder=Path(__file__).parent / "recipes")]

@@ -1,4 +1,4 @@
-"""quantrecipe render, and --set wherever a recipe is given."""
+"""quantrecipe flatten, and --set wherever a recipe is given."""
 
 from __future__ import annotations
 
@@ -66,12 +66,12 @@ def test_each_of_several_recipes_takes_the_settings_of_its_variables(capsys: Out
 )
 def test_a_setting_is_a_name_and_a_value(given: list[str], expected: str, capsys: Output) -> None:
     args = [word for pair in given for word in ("--set", pair)]
-    assert main(["render", "mix.yaml", *args]) == 2
+    assert main(["flatten", "mix.yaml", *args]) == 2
     assert expected in capsys.readouterr().err
 
 
 def test_what_is_printed_plans_identically(capsys: Output) -> None:
-    assert main(["render", "mix.yaml", "--set", "values=Q8_0"]) == 0
+    assert main(["flatten", "mix.yaml", "--set", "values=Q8_0"]) == 0
     text = capsys.readouterr().out
     assert "  # mix.yaml:7\n  - tensors: attn_v\n    layers: first 1\n    type: Q8_0\n" in text
     expected = types(capsys, "--set", "values=Q8_0")
@@ -80,7 +80,7 @@ def test_what_is_printed_plans_identically(capsys: Output) -> None:
 
 
 def test_json(capsys: Output) -> None:
-    assert main(["render", "mix.yaml", "--json"]) == 0
+    assert main(["flatten", "mix.yaml", "--json"]) == 0
     flat = json.loads(capsys.readouterr().out)
     assert flat["rules"][0]["type"] == "Q6_K"
     assert flat["rules"][0]["origin"] == "mix.yaml:7"
@@ -95,5 +95,5 @@ def test_json(capsys: Output) -> None:
 
 def test_a_recipe_that_is_wrong(capsys: Output) -> None:
     Path("mix.yaml").write_text("quantrecipe: 1\ndefault: Q4k\n", encoding="utf-8")
-    assert main(["render", "mix.yaml"]) == 1
+    assert main(["flatten", "mix.yaml"]) == 1
     assert "mix.yaml:2: there is no format 'Q4k'; did you mean Q4_K" in capsys.readouterr().err

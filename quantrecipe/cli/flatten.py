@@ -1,4 +1,4 @@
-"""quantrecipe render: a recipe with all that it extends, each rule with its origin."""
+"""quantrecipe flatten: a recipe with all that it extends, each rule with its origin."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["command"]
 
 
 @click.command(
-    "render",
+    "flatten",
     context_settings=SETTINGS,
     epilog=examples(
-        "quantrecipe render recipes/code-model.yaml",
-        "quantrecipe render recipes/mine.yaml --set experts=IQ3_S > flat.yaml",
+        "quantrecipe flatten recipes/code-model.yaml",
+        "quantrecipe flatten recipes/mine.yaml --set experts=IQ3_S > flat.yaml",
     ),
 )
 @click.argument("recipe", type=RECIPE)
@@ -34,12 +34,12 @@ def command(ctx: Context, recipe: str, settings: Mapping[str, str], as_json: boo
     RECIPE does.
     """
     (loaded,) = load_recipes(ctx, [recipe], ctx.load_registry(), settings)
-    from quantrecipe.recipe.render import flat_recipe, render_recipe
+    from quantrecipe.recipe.flatten import flat_recipe, flat_text
 
     if as_json:
         click.echo(json.dumps(flat_recipe(loaded), indent=2))
         return
-    text = render_recipe(loaded)
+    text = flat_text(loaded)
     if not ctx.console.color_system:
         click.echo(text, nl=False)
         return

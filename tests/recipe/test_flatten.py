@@ -1,4 +1,4 @@
-"""What `render` prints is the same recipe: it loads again, means the same, and plans identically."""
+"""What `flatten` prints is the same recipe: it loads again, means the same, and plans identically."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from quantrecipe.importance import assumed_importance
 from quantrecipe.model.model import Model
 from quantrecipe.model.open import open_model
 from quantrecipe.plan.make import make_plan
+from quantrecipe.recipe.flatten import flat_recipe, flat_text
 from quantrecipe.recipe.load import load_recipe, load_recipe_text
 from quantrecipe.recipe.quote import quoted
 from quantrecipe.recipe.recipe import Recipe
-from quantrecipe.recipe.render import flat_recipe, render_recipe
 from quantrecipe.registry import Registry
 
 ROOT = Path(__file__).parents[2]
@@ -44,20 +44,20 @@ def types(recipe: Recipe, model: Model, registry: Registry) -> list[tuple[str, s
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_a_shipped_recipe_means_the_same(path: Path, registry: Registry) -> None:
     recipe = load_recipe(path, registry=registry)
-    text = render_recipe(recipe)
+    text = flat_text(recipe)
     again = load_recipe_text(text, registry=registry)
     assert again.digest == recipe.digest
     assert "extends:" not in text
     assert [rule.own for rule in again.rules] == [rule.own for rule in recipe.rules]
     assert [rule.why for rule in again.rules] == [rule.why for rule in recipe.rules]
     assert (again.name, again.summary) == (recipe.name, recipe.summary)
-    assert render_recipe(again).count("\n") == text.count("\n") or recipe.variables
+    assert flat_text(again).count("\n") == text.count("\n") or recipe.variables
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_it_plans_identically(path: Path, models: list[Model], registry: Registry) -> None:
     recipe = load_recipe(path, registry=registry)
-    again = load_recipe_text(render_recipe(recipe), registry=registry)
+    again = load_recipe_text(flat_text(recipe), registry=registry)
     for model in models:
         assert types(again, model, registry) == types(recipe, model, registry)
 
@@ -81,7 +81,7 @@ def test_every_rule_has_its_origin_and_the_way_it_came(registry: Registry, tmp_p
         (f"{at}/b.yaml:5", [f"{at}/a.yaml:2"]),
         (f"{at}/c.yaml:3", [f"{at}/a.yaml:2", f"{at}/b.yaml:4"]),
     ]
-    text = render_recipe(recipe)
+    text = flat_text(recipe)
     assert f"  # {at}/c.yaml:3, by extends in {at}/a.yaml:2 → {at}/b.yaml:4\n  - tensors: z" in text
     assert "default: Q4_K  # pure/Q4_K:" in text
 
@@ -106,7 +106,7 @@ def test_names_with_one_meaning_stay_and_others_are_written_out(registry: Regist
         ("group:k", "some or n_gqa > 1"),
         ("y", "((rank < 2) or (layer > 1))"),
     ]
-    assert load_recipe_text(render_recipe(recipe), registry=registry).digest == recipe.digest
+    assert load_recipe_text(flat_text(recipe), registry=registry).digest == recipe.digest
 
 
 def test_variables_are_filled_in_and_told(registry: Registry) -> None:
@@ -117,7 +117,7 @@ def test_variables_are_filled_in_and_told(registry: Registry) -> None:
         registry=registry,
         settings={"e": "Q2_K"},
     )
-    text = render_recipe(recipe)
+    text = flat_text(recipe)
     assert text.startswith(
         "# r.yaml, with all that it extends; the first rule that matches a tensor decides\n"
         "# $e is Q2_K, set instead of IQ3_S\n# $n is 4\nquantrecipe: 1\n"
@@ -145,7 +145,7 @@ rules: [{{tensors: ['regex:a|b\\.c{{1,2}}$', '*_{{x,y}}'], type: F16, why: {quot
 keep: []
 """
     recipe = load_recipe_text(text, registry=registry)
-    again = load_recipe_text(render_recipe(recipe), registry=registry)
+    again = load_recipe_text(flat_text(recipe), registry=registry)
     assert again.digest == recipe.digest
     assert (again.name, again.summary, again.rules[0].why) == (name, summary, why)
     assert again.importance == recipe.importance
@@ -158,7 +158,7 @@ def test_all_that_a_recipe_says_is_there(registry: Registry) -> None:
         "rules: [{tensors: a, type: F16, fallback: Q8_0, optional: true, layers: 3}]\nkeep: []\n",
         registry=registry,
     )
-    again = load_recipe_text(render_recipe(recipe), registry=registry)
+    again = load_recipe_text(flat_text(recipe), registry=registry)
     for key in ("digest", "requires", "file_type", "fallback", "importance", "prune", "keep"):
         assert getattr(again, key) == getattr(recipe, key), key
     assert again.budget is not None and recipe.budget is not None and again.target is not None

@@ -1,4 +1,4 @@
-"""quantrecipe measure: a file, a table and pictures; and what it says where it can't."""
+"""quantrecipe sensitivity: a file, a table and pictures; and what it says where it can't."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_writes_a_file_and_shows_a_table(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["measure", str(model), "--types", "Q4_0,Q8_0", "--sample", "1"]) == 0
+    assert main(["sensitivity", str(model), "--types", "Q4_0,Q8_0", "--sample", "1"]) == 0
     out, err = capsys.readouterr()
     assert [line for line in err.splitlines() if not line.startswith("compiling kernels (")] == []
     assert re.search(r"ffn_down +2 +262\.14 K", out)
@@ -35,7 +35,7 @@ def test_writes_a_file_and_shows_a_table(model: Path, capsys: pytest.CaptureFixt
 
 
 def test_json_is_one_document(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["measure", str(model), "--types", "Q8_0", "--all-rows", "-o", "o.jsonl", "--json"]) == 0
+    assert main(["sensitivity", str(model), "--types", "Q8_0", "--all-rows", "-o", "o.jsonl", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["tensors"] == 16
     assert said["sampling"] == "all rows"
@@ -44,7 +44,7 @@ def test_json_is_one_document(model: Path, capsys: pytest.CaptureFixture[str]) -
 
 def test_results_of_others(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("kld.csv").write_text("tensor,type,kld\nbase,,0\nblk.0.attn_v,Q4_0,0.01\n", encoding="utf-8")
-    assert main(["measure", str(model), "--types", "Q4_0", "--table", "kld.csv", "-o", "o.jsonl"]) == 0
+    assert main(["sensitivity", str(model), "--types", "Q4_0", "--table", "kld.csv", "-o", "o.jsonl"]) == 0
     assert "15 by prior, 1 by table" in capsys.readouterr().out
     found = read_sensitivity("o.jsonl")
     assert found.cost("blk.0.attn_v.weight", "Q4_0") == pytest.approx(0.01, rel=1e-4)
@@ -53,7 +53,7 @@ def test_results_of_others(model: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 def test_a_report_is_one_page_or_a_folder(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
-    arguments = ["measure", str(model), "--types", "Q4_0,Q6_K,Q8_0", "-o", "o.jsonl", "--report"]
+    arguments = ["sensitivity", str(model), "--types", "Q4_0,Q6_K,Q8_0", "-o", "o.jsonl", "--report"]
     assert main([*arguments, "r.html"]) == 0
     page = Path("r.html").read_text(encoding="utf-8")
     assert page.count("<svg") == 3
@@ -91,13 +91,13 @@ def test_says_what_is_wrong(
 ) -> None:
     if "--types" not in arguments:
         arguments = [*arguments, "--types", "Q8_0"]
-    assert main(["measure", str(model), *arguments]) == status
+    assert main(["sensitivity", str(model), *arguments]) == status
     assert said in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_file_of_something_else_is_kept(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("notes.txt").write_text("my notes\n", encoding="utf-8")
-    assert main(["measure", str(model), "--types", "Q8_0", "-o", "notes.txt"]) == 1
+    assert main(["sensitivity", str(model), "--types", "Q8_0", "-o", "notes.txt"]) == 1
     assert "notes.txt:1: isn't JSON" in capsys.readouterr().err
     assert Path("notes.txt").read_text(encoding="utf-8") == "my notes\n"
 
@@ -107,7 +107,7 @@ def test_what_is_measured_in_place_of_what_is_said(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_gguf(tmp_path / "odd.gguf", llama_tensors(layers=1, hidden=576))
-    arguments = ["measure", "odd.gguf", "--types", "Q4_K", "--sample", "1"]
+    arguments = ["sensitivity", "odd.gguf", "--types", "Q4_K", "--sample", "1"]
     assert main([*arguments, "--report", "r.html"] if find_spec("matplotlib") else arguments) == 0
     out, err = capsys.readouterr()
     assert "blk.0.ffn_down.weight can't be Q4_K: measured in Q5_0 instead, as apply falls back" in err
@@ -120,7 +120,7 @@ def test_what_is_measured_in_place_of_what_is_said(
 
 def test_a_quantized_source_is_refused_or_told(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["apply", "pure/Q8_0", str(model), "-o", "q8.gguf"]) == 0
-    arguments = ["measure", "q8.gguf", "--types", "Q8_0", "--sample", "1"]
+    arguments = ["sensitivity", "q8.gguf", "--types", "Q8_0", "--sample", "1"]
     assert main(arguments) == 1
     assert "16 of its 16 matrices are already quantized (Q8_0)" in capsys.readouterr().err
     assert main([*arguments, "--allow-requantize"]) == 0

@@ -21,10 +21,10 @@ from quantrecipe.recipe.quote import comment, flow, item_lines, one_or_list
 from quantrecipe.recipe.recipe import ImportanceSource, KeepEntry, Recipe, Rule
 from quantrecipe.recipe.text import label_text, plain, target_keys, written_budget
 
-__all__ = ["flat_recipe", "render_recipe", "written_patterns"]
+__all__ = ["flat_recipe", "flat_text", "written_patterns"]
 
 
-def render_recipe(recipe: Recipe) -> str:
+def flat_text(recipe: Recipe) -> str:
     """The YAML."""
     flat = flat_recipe(recipe)
     lines = [
@@ -41,7 +41,7 @@ def render_recipe(recipe: Recipe) -> str:
     for key in ("metadata", "groups", "facts"):
         lines += _block(key, flat[key])
     lines += _items("rules", flat["rules"])
-    lines += _items("keep", flat["keep"]) or ["", "keep: []"]
+    lines += _items("protect", flat["keep"]) or ["", "protect: []"]
     return "\n".join(lines) + "\n"
 
 

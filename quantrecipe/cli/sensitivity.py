@@ -1,4 +1,4 @@
-"""quantrecipe measure: what each type costs each tensor of a model, into a sensitivity file."""
+"""quantrecipe sensitivity: what each type costs each tensor of a model, into a sensitivity file."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ _DEFAULT_TOKENS = 16384
 
 
 @click.command(
-    "measure",
+    "sensitivity",
     context_settings=SETTINGS,
     epilog=examples(
-        "quantrecipe measure model-BF16.gguf --imatrix imatrix.gguf",
-        "quantrecipe measure model-BF16.gguf --imatrix imatrix.gguf --text calibration.txt --probes 30",
-        "quantrecipe measure model-BF16.gguf --types 'Q?_K,IQ4_XS' --report report.html",
-        "quantrecipe measure model-BF16.gguf --table kld_results.csv",
+        "quantrecipe sensitivity model-BF16.gguf --imatrix imatrix.gguf",
+        "quantrecipe sensitivity model-BF16.gguf --imatrix imatrix.gguf --text prose.txt --probes 30",
+        "quantrecipe sensitivity model-BF16.gguf --types 'Q?_K,IQ4_XS' --report report.html",
+        "quantrecipe sensitivity model-BF16.gguf --table kld_results.csv",
     ),
 )
 @click.argument("model", type=click.Path(path_type=Path))

@@ -1,9 +1,9 @@
-"""Write docs/quality.md and its picture: stock mixes beside fitted ones of the same bytes.
+"""Write docs/quality.md and its picture: presets beside fitted mixes of the same bytes.
 
     python benchmarks/quality.py FOLDER --json quality.json     (takes hours)
     python benchmarks/quality_page.py quality.json              needs matplotlib
 
-What others have published stands in the picture for comparison; their models and texts are others.
+The picture also shows figures that others have published. Their models and texts are different.
 """
 
 from __future__ import annotations
@@ -42,29 +42,31 @@ TARGET_SIZE = (4.86, 0.0176 / 0.0209 - 1)
 """llama.cpp pull request 15550 (EAddario): ERNIE-4.5-21B, bits per weight and change of the KLD against Q4_K_M."""
 
 INTRO = """\
-# Quality: fitted mixes and stock ones
+# Quality: fitted mixes beside presets
 
-<!-- Written by benchmarks/quality_page.py: change that, not this. -->
+<!-- benchmarks/quality_page.py writes this page: change the script, not the page. -->
 
-For every stock mix of llama.cpp from Q2_K to Q6_K, `quantrecipe fit` looked for a mix of the same bytes, and llama.cpp
-measured both: mean KL divergence from the BF16 model, on text that neither importance nor probes have seen, code and
-prose. Both sides are made with the same importance matrix. `python benchmarks/quality.py` repeats it.
+This page is for you if you want to know whether `quantrecipe fit` is worth its time. It compares two mixes of the
+same bytes: a preset of llama.cpp, and the mix that `fit` found. We did this for every preset from Q2_K to Q6_K.
+llama.cpp measured the mean KL divergence (KLD) from the BF16 model for both. A lower KLD is better: the output is
+closer to that of the BF16 model. The texts are code and prose that neither the importance matrix nor the probes have
+seen. Both mixes are made with the same importance matrix. `python benchmarks/quality.py` repeats the measurement.
 
-![KL divergence against bits per weight, stock and fitted](images/quality.svg)
+![KL divergence against bits per weight, presets and fitted mixes](images/quality.svg)
 
-Four ways of knowing what to spend bytes on:
+`fit` can know in four ways what to spend bytes on. [Sensitivity](sensitivity.md) explains probes and the prior:
 
-| way | losses of types | how much tensors matter | `fit` |
+| way | losses of types | how much tensors matter | options of `fit` |
 |---|---|---|---|
 | **{probes}** | measured | {n} passes over {tokens:,} tokens of calibration text | `--imatrix … --text …` |
 | **{roles}** | measured | one pass for each role | `--imatrix … --text … --probes 8` |
-| **{prior}** | measured | what is usual for role and depth | `--imatrix …` |
-| **{headers}** | what is usual for the type | what is usual for role and depth | `--imatrix … --prior` |
+| **{prior}** | measured | typical values for role and depth | `--imatrix …` |
+| **{headers}** | typical values for the type | typical values for role and depth | `--imatrix … --prior` |
 
-What these figures are not: the models are small, and stock mixes were made with large ones in mind. Both models are
-among the 21 that the prior was made from. Probes read calibration text only, and what an error has along the weights
-was weighted by it; the margin by which a mix must be expected to beat stock was set after the first results of
-tiny-code, before small-code was evaluated.
+These figures have limits. The models are small, and llama.cpp's presets were made with large models in mind. Both
+models are among the 21 from which the prior was made. Probes read calibration text only. How much the part of an error
+along the weights counts was also decided with calibration text only. The margin by which a mix must be expected to beat
+a preset was set after the first results of tiny-code, and before small-code was evaluated.
 """
 
 
@@ -87,10 +89,11 @@ def section(model: dict[str, Any], older: list[str]) -> list[str]:
     lines = [
         f"## {model['model']}, {model['weights'] / 1e6:.1f} million weights",
         "",
-        f"{texts}, context {model['reference']['n_ctx']}. Change of the mean KLD at the same bytes, ± its standard",
-        "error; = where less loss isn't sure enough to be expected, and `fit` gives a stock mix of no more bytes.",
+        f"The texts are {texts}, with a context of {model['reference']['n_ctx']}.",
+        "The columns of `fit` show by how much its mix changes the mean KLD at the same bytes, ± the standard error.",
+        "`=` means that `fit` did not expect to be better by enough, and gave a preset that has no more bytes.",
         "",
-        "| stock mix | bits per weight | KLD | " + " | ".join(WAYS[way][0] for way in ways) + " |",
+        "| preset | bits per weight | KLD | " + " | ".join(WAYS[way][0] for way in ways) + " |",
         "|---|---|---|" + "---|" * len(ways),
     ]
     for row in model["rows"]:
@@ -111,9 +114,9 @@ def section(model: dict[str, Any], older: list[str]) -> list[str]:
         + " |",
         "| worst | | | " + " | ".join(f"{100 * max(changes[way]):+.1f} %" for way in ways) + " |",
         "",
-        f"In full, stock → {WAYS[ways[0]][0]}:",
+        f"This table has all figures. Each cell is preset → fitted mix ({WAYS[ways[0]][0]}):",
         "",
-        "| stock mix | KLD, code | KLD, prose | KLD, 99 % | top-1 | perplexity, code | perplexity, prose |",
+        "| preset | KLD, code | KLD, prose | KLD, 99 % | top-1 | perplexity, code | perplexity, prose |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in model["rows"]:
@@ -171,9 +174,9 @@ def _draw_sizes(axes: Any, rows: list[dict[str, Any]]) -> None:
         color="#bbbbbb",
         marker=".",
         linestyle=":",
-        label="Llama-3-8B, stock (llama.cpp's README)",
+        label="Llama-3-8B, presets (llama.cpp's README)",
     )
-    axes.plot(bits, stock, "o", color="#555555", markersize=5, label="stock", zorder=3)
+    axes.plot(bits, stock, "o", color="#555555", markersize=5, label="presets", zorder=3)
     for number, row in enumerate(rows):
         place, offset = (bits[number], stock[number]), (3, 5) if number % 2 else (-3, 5)
         axes.annotate(

@@ -3,8 +3,8 @@
     python tools/which_file.py            prints the page with its tables made anew
     python tools/which_file.py --write    writes it
 
-Weights aren't needed. The examples are what the commands print at 80 columns, without their legends. A test holds the
-page to all of it.
+It needs no weights. The examples are what the commands print at 80 columns, without their legends. A test checks that
+the page shows all of this.
 """
 
 from __future__ import annotations
@@ -46,9 +46,7 @@ MODELS = {
 }
 RECIPES = ("Q2_K", "ud-q3-k-xl", "IQ4_XS", "ud-q4-k-xl", "ud-q5-k-xl", "Q6_K", "Q8_0")
 EXAMPLE = re.compile(r"(    quantrecipe (?P<command>advise [^\n]+)\n\n```text\n).*?(?=\n```)", re.DOTALL)
-LEGEND = (
-    "\n\nweights, KV cache"  # begins with these words, and says on the page nothing that isn't said there
-)
+LEGEND = "\n\nweights, KV cache"  # The legend begins with these words. The page itself explains what it says.
 CARDS = (8, 12, 16, 24)
 RAM = 64  # GiB, for what stays in main memory
 SHORT, LONG = Settings(context=8192), Settings(context=32768)
@@ -142,13 +140,20 @@ def page() -> str:
     return EXAMPLE.sub(lambda match: match[1] + printed(match["command"]), text)
 
 
+class _Terminal(StringIO):
+    """Keeps what is printed. It says that it is a terminal, because nothing is wrapped for pipes and files."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 def printed(command: str) -> str:
-    """What a command prints at 80 columns, without its legend."""
+    """What a command prints on a terminal of 80 columns, without its legend."""
     before, os.environ["COLUMNS"] = os.environ.get("COLUMNS"), "80"
-    out = StringIO()
+    out = _Terminal()
     try:
         with redirect_stdout(out):
-            status = quantrecipe(shlex.split(command))
+            status = quantrecipe(["--color", "never", *shlex.split(command)])
     finally:
         del os.environ["COLUMNS"]
         if before is not None:

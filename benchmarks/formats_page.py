@@ -46,18 +46,35 @@ INTRO = """\
 
 <!-- Written by benchmarks/formats_page.py: change that, not this. -->
 
-Every type that ggml stores weights in. Names, sizes and bytes are ggml's; a file says the type of each tensor.
+This page is for people who choose types for a recipe, and want to know what each type costs and what it loses. It
+lists every type in which ggml stores weights. Names, sizes and bytes are ggml's. [What the names mean](names.md)
+explains the names.
 
 ![Error against bits per weight](images/formats.svg)
 
-* **bits** per weight, with the scales; a block of **weights** takes **bytes**. Rows must divide into blocks; where they
-  don't, the recipe's `fallback` decides, and `chain` goes to the type under *fallback*.
-* **importance**: *required* types can't be made without an importance matrix, *advised* ones lose much without,
-  *optional* ones use it if there is one, *ignored* ones never do.
-* **error**: relative RMSE on Gaussian rows and on the matrices of the example model, without importance. It compares
-  types; what it does to a model depends on the tensor.
-* **speed**: million weights per second of one thread, and how many times ggml's own on the same machine in the same
-  run; encoding plain, with importance, and decoding. Rows of 4096 weights, 10,000 at a time.
+The columns of the table:
+
+* **bits**: bits per weight, including the scales. **weights → bytes**: one block has so many weights and takes so
+  many bytes. A row must divide into whole blocks. If it doesn't, the recipe's `fallback` decides; with `fallback:
+  chain` the tensor gets the type in the column **fallback**.
+* **importance**: whether the type uses an [importance matrix](imatrix.md). *required*: the type can't be made
+  without one. *advised*: the type loses much without one. *optional*: the type uses one if you give it. *ignored*:
+  the type never uses one.
+* **error**: relative RMSE (root mean square error) without importance, first on Gaussian rows, then on the matrices
+  of the example model. Use it to compare types. What a type does to a model depends on the tensor.
+* **plain**, **weighted**, **decode**: speed of one thread when it encodes without importance, encodes with
+  importance, and decodes, in million weights per second. In brackets: how many times as fast as ggml on the same
+  machine in the same run. Measured with 10,000 rows of 4096 weights.
+"""
+
+TENSORS = """\
+## Tensors that llama.cpp doesn't load
+
+quantrecipe keeps a tensor that has more than four dimensions as it is, and warns about it. An example is the patch
+embedding of video models. llama.cpp refuses such a file, stable-diffusion.cpp loads up to five dimensions, and
+programs that read GGUFs with gguf-py load any number. quantrecipe also keeps a tensor without elements. `inspect`
+shows a type that quantrecipe doesn't know by its number (`type 99`), with the room that it takes in the file.
+quantrecipe can't copy such a tensor, since it doesn't know the size of the type.
 """
 
 
@@ -120,7 +137,7 @@ def table(formats: list[QuantFormat], errors: dict, speeds: dict) -> list[str]: 
             *(speed(speeds.get((spec.name, what))) for what in ("plain", "weighted", "decode")),
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", "## In words", ""]
+    lines += ["", "## What each type is for", ""]
     lines += [
         f"* `{fmt.spec.name}`: {fmt.spec.summary}. {fmt.spec.exactness.capitalize()}." for fmt in formats
     ]
@@ -134,11 +151,14 @@ def speed(record: dict[str, float] | None) -> str:
 def passed_through() -> list[str]:
     names = ", ".join(f"`{fmt.spec.name}`" for fmt in ALL if not fmt.spec.codec)
     return [
-        "## Copied only",
+        "## Types that are only copied",
         "",
-        f"{names} can stand in a file, and are copied as they are; nothing is quantized to them.",
+        f"A file can contain {names}. quantrecipe copies such tensors as they are. "
+        "It quantizes nothing to these types.",
         "",
-        "`Q8_1` and `Q8_K` exist only while a model runs: no file has them.",
+        "`Q8_1` and `Q8_K` exist only in memory while a model runs. No file contains them.",
+        "",
+        *TENSORS.splitlines(),
     ]
 
 

@@ -1,4 +1,4 @@
-"""The curated recipes beside the stock mixes of the same bytes: KL divergence from the unquantized model.
+"""The curated recipes beside the presets at the same bytes: KL divergence from the unquantized model.
 
     python benchmarks/recipes.py                                            the example model, on the tests' text
     python benchmarks/recipes.py --model DIR --imatrix code.gguf prose.gguf --text code.val.txt prose.val.txt
@@ -103,10 +103,10 @@ class Bench:
         return Positions.from_stacked(np.load(kept))
 
     def table(self, recipes: Sequence[str], stock: Sequence[str]) -> Iterator[str]:
-        """Markdown: the stock mixes, then the recipes beside them, text by text."""
+        """Markdown: the presets, then the recipes beside them, text by text."""
         names = [path.name.removesuffix(".val.txt") for path in self.texts]
         heads = [f"{name}: KLD | top-1 | PPL |" for name in names]
-        yield f"| stock | bits | {' '.join(heads)}"
+        yield f"| preset | bits | {' '.join(heads)}"
         yield "|---|---:|" + "---:|---:|---:|" * len(names)
         points: dict[str, list[Point]] = {name: [] for name in names}
         for recipe in stock:
@@ -117,7 +117,7 @@ class Bench:
                 points[name].append(Point(name=short, nbytes=tensor_bytes(plan), loss=part.divergence))
         lines = {name: lowest_line(found) for name, found in points.items()}
         yield ""
-        heads = [f"{name}: KLD | top-1 | PPL | stock there | change |" for name in names]
+        heads = [f"{name}: KLD | top-1 | PPL | preset there | change |" for name in names]
         yield f"| recipe | bits | {' '.join(heads)}"
         yield "|---|---:|" + "---:|---:|---:|---:|---:|" * len(names)
         for recipe in recipes:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.distributions import install, run_python
+from test_imports import MAY_IMPORT
 
 import quantrecipe
 from quantrecipe import hookspecs
@@ -69,6 +70,17 @@ def test_every_part_has_its_place_in_the_architecture() -> None:
     parts = {path.parent.name + "/" for path in package.glob("*/__init__.py")}
     parts |= {path.name for path in package.glob("*.py")} - {"__init__.py", "__main__.py"}
     assert [part for part in sorted(parts) if f"`{part}`" not in ARCHITECTURE] == []
+
+
+def test_the_table_of_imports_is_the_one_that_is_enforced() -> None:
+    """A row for each part, with what it may import, and only rows below it."""
+    rows = re.findall(r"^\| `(\w+)(?:/|\.py)` \| .+ \| (.+) \|$", ARCHITECTURE, re.MULTILINE)
+    said = {part: set() if imports == "nothing" else set(imports.split(", ")) for part, imports in rows}
+    assert said == {part: others for part, others in MAY_IMPORT.items() if part not in ("", "__main__")}
+    order = [part for part, _ in rows]
+    assert [
+        (part, other) for part in order for other in said[part] if order.index(other) < order.index(part)
+    ] == []
 
 
 def test_every_check_is_documented_with_its_promise() -> None:

@@ -270,12 +270,12 @@ def _miss(option: Option, advice: Advice) -> str:
         context=option.whole_context,
         small_cache=option.small_cache is not None,
         best=option.best,
-        layers=advice.layers,
+        layers=option.all_layers,
     )
 
 
 def _where(option: Option, advice: Advice) -> str:
-    return "" if option.way == "no" else WHERE[option.way].format(layers=option.layers, of=advice.layers)
+    return "" if option.way == "no" else WHERE[option.way].format(layers=option.layers, of=option.all_layers)
 
 
 def _picks(it: Advised, room: Room, settings: Settings, width: int | None) -> Iterator[Text | str]:

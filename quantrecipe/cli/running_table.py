@@ -141,7 +141,7 @@ def _runs(plan: Plan, running: Running) -> tuple[Runs, list[Footprint]]:
     from dataclasses import replace
 
     gpu = _UNKNOWN if running.vram is None else running.vram
-    runs = Runs(plan.model, Room(gpu=gpu, ram=_UNKNOWN if running.ram is None else running.ram))
+    runs = Runs(plan.written, Room(gpu=gpu, ram=_UNKNOWN if running.ram is None else running.ram))
     tensors = [(a.tensor, a.nbytes) for a in plan.assignments]
     settings = running.settings
     found = [runs.footprint(tensors, settings)]

@@ -78,6 +78,7 @@ class Option:
     whole_context: most tokens with which it fits whole on the GPU
     small_cache: whole on the GPU with a KV cache of q8_0, where only that makes it fit
     active:  bytes that are read for each token; None where the model doesn't say how many experts that is
+    all_layers: that this file has, the head counted as one
     """
 
     name: str
@@ -95,6 +96,7 @@ class Option:
     whole_context: int
     small_cache: Footprint | None
     active: int | None
+    all_layers: int
 
     @property
     def way(self) -> Way:
@@ -240,8 +242,11 @@ class _Advisor:
     def option(self, name: str, ref: str, plan: Plan, *, needs_imatrix: bool) -> Option:
         """The mix on this machine."""
         tensors = [(a.tensor, a.nbytes) for a in plan.assignments]
-        runs = self._rows(tensors)
-        best = self.runs.best(tensors, self._settings)
+        machine, reads = self.runs, self._active
+        if len(plan.model.tensors) < len(self._model.tensors):  # pruned: the cache has fewer layers, too
+            machine, reads = Runs(plan.written, machine.room), ActiveBytes(plan.written)
+        runs = self._rows(machine, tensors)
+        best = machine.best(tensors, self._settings)
         whole = runs[0]
         return Option(
             name=name,
@@ -255,20 +260,19 @@ class _Advisor:
             refused=self._where_it_is("no", plan, best),
             runs=runs,
             best=best,
-            context=0 if best is None else self.runs.longest(tensors, best.settings),
-            whole_context=self.runs.longest(tensors, whole.settings),
-            small_cache=None if whole.fits else self.runs.with_small_cache(tensors, whole.settings),
-            active=sum(self._active(tensor, nbytes) for tensor, nbytes in tensors)
-            if self._active.known
-            else None,
+            context=0 if best is None else machine.longest(tensors, best.settings),
+            whole_context=machine.longest(tensors, whole.settings),
+            small_cache=None if whole.fits else machine.with_small_cache(tensors, whole.settings),
+            active=sum(reads(tensor, nbytes) for tensor, nbytes in tensors) if reads.known else None,
+            all_layers=machine.layers(),
         )
 
-    def _rows(self, tensors: Tensors) -> tuple[Footprint, ...]:
-        if not self.runs.room.gpu:
-            return (self.runs.footprint(tensors, replace(self._settings, layers=0)),)
-        rows = [self.runs.footprint(tensors, replace(self._settings, layers=None))]
-        if self.runs.has_experts:
-            rows.append(self.runs.footprint(tensors, replace(self._settings, layers=None, experts="cpu")))
+    def _rows(self, machine: Runs, tensors: Tensors) -> tuple[Footprint, ...]:
+        if not machine.room.gpu:
+            return (machine.footprint(tensors, replace(self._settings, layers=0)),)
+        rows = [machine.footprint(tensors, replace(self._settings, layers=None))]
+        if machine.has_experts:
+            rows.append(machine.footprint(tensors, replace(self._settings, layers=None, experts="cpu")))
         return tuple(rows)
 
     def _where_it_is(self, speed: str, plan: Plan, best: Footprint | None) -> Mapping[str, tuple[str, ...]]:

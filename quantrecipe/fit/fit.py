@@ -259,7 +259,7 @@ def _spending(spending: Spending, budget: Budget, plan: Plan) -> Spending:
 
 
 def _comments(plan: Plan, budget: Budget, spending: Spending, losses: Losses, best: Mix | None) -> list[str]:
-    limits = ", ".join(f"{meter.key} {meter.text(meter.most)}" for meter in meters(budget, plan.model))
+    limits = ", ".join(f"{meter.key} {meter.text(meter.most)}" for meter in meters(budget, plan.written))
     said = [
         f"Made by `quantrecipe fit` for {plan.model.path.name} ({plan.model.arch}). Limits: {limits}.",
         f"Expected loss {spending.loss:.3g}, mean KL divergence in nats; losses are from: {losses.source}.",

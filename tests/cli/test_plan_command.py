@@ -9,6 +9,7 @@ import pytest
 from support.models import llama_metadata, llama_tensors, write_gguf
 
 from quantrecipe.cli import main
+from quantrecipe.gguf.values import GGUFValue, ValueType
 
 Output = pytest.CaptureFixture[str]
 
@@ -188,3 +189,24 @@ def test_a_matrix_that_is_not_there_yet(capsys: Output) -> None:
     assert main(["plan", "llama.cpp/IQ2_M", LLAMA, "--assume-imatrix"]) == 0
     assert "planned as if there were an importance matrix" in capsys.readouterr().out
     assert main(["plan", "llama.cpp/IQ2_M", LLAMA, "--assume-imatrix", "--imatrix", "x"]) == 2
+
+
+def test_what_a_pruned_file_takes_where_it_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tensors = llama_tensors(layers=4, hidden=256, vocab=32)
+    pairs = llama_metadata(block_count=4)
+    text = GGUFValue.of(ValueType.STRING, "gemma3")
+    pairs = {key.replace("llama.", "gemma3."): value for key, value in pairs.items()}
+    pairs |= {
+        "general.architecture": text,
+        "gemma3.attention.sliding_window": GGUFValue.of(ValueType.UINT32, 256),
+        "gemma3.attention.sliding_window_pattern": GGUFValue.array(ValueType.BOOL, [True, False, True, True]),
+    }
+    write_gguf(Path("model.gguf"), tensors, pairs)
+    Path("half.yaml").write_text("quantrecipe: 1\nname: half\ndefault: Q8_0\nprune: '0'\n", encoding="utf-8")
+    assert main(["plan", "half.yaml", "model.gguf", "--vram", "8", "--context", "8k", "--json"]) == 0
+    (way,) = json.loads(capsys.readouterr().out)["runs"]["ways"]
+    row = 2 * 2 * 128  # keys and values, in F16
+    assert way["gpu"]["kv_cache"] == (8192 + 2 * 768) * row  # all tokens, and two windows with a batch

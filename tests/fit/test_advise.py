@@ -226,3 +226,18 @@ def test_nothing_fits(registry: Registry) -> None:
     advice = on(registry, "deepseek-v3.1", 8, 16)
     assert {option.way for option in advice.options} == {"no"}
     assert advice.picks == ()
+
+
+def test_a_pruned_candidate_keeps_fewer_layers(registry: Registry, tmp_path: Path) -> None:
+    recipe = tmp_path / "half.yaml"
+    recipe.write_text(
+        "quantrecipe: 1\nname: half\nextends: llama.cpp/Q8_0\nprune: '10-29'\n", encoding="utf-8"
+    )
+    advice = on(registry, "qwen3-14b", 12, 32, str(recipe), "llama.cpp/Q8_0", context=8192)
+    half, whole = advice.options
+    assert (half.all_layers, whole.all_layers) == (21, 41)
+    assert half.runs[0].gpu.cache * 2 == whole.runs[0].gpu.cache
+    assert (half.way, half.layers) == ("gpu", 21)
+    assert half.active is not None
+    assert whole.active is not None
+    assert half.active < whole.active

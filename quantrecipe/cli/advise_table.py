@@ -72,7 +72,7 @@ def render_advice(
         said = (
             "The losses of different models can't be compared: each is how far a file is from its own model without "
             "quantization, and says nothing of how good that model is. To choose between models, ask both your own "
-            "questions, or trust a benchmark of both files; docs/which-file.md has what was published."
+            "questions, or trust a benchmark of both files; `quantrecipe help which-file` has what was published."
         )
         lines += ["", *paragraph(said, width)]
     return [
@@ -314,8 +314,8 @@ def _nothing(advice: Advice) -> str:
         return "What fits has types that the engine can't run: take another recipe."
     if running:
         return (
-            "Only experiments fit here: files of so few bits answer, but not reliably (QR303 in docs/check.md). Take a "
-            "smaller model in more bits, a shorter context, or more memory."
+            "Only experiments fit here: files of so few bits answer, but not reliably (QR303 in `quantrecipe help check`). "
+            "Take a smaller model in more bits, a shorter context, or more memory."
         )
     return "Nothing fits: allow more memory or a shorter context, or take a smaller model."
 

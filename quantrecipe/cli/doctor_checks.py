@@ -160,7 +160,7 @@ def check_engine(engine: Path | None, machine: Machine) -> list[Finding]:
         Finding(name="engine", status="note", what=f"can't load {reason}") for reason in said.refused
     ]
     if machine.gpus and all(device.is_cpu for device in said.devices):
-        what = f"this machine has {machine.gpus[0].name}, which this llama.cpp can't use (docs/engine.md)"
+        what = f"this machine has {machine.gpus[0].name}, which this llama.cpp can't use (`quantrecipe help engine`)"
         findings.append(Finding(name="engine", status="note", what=what))
     return findings
 

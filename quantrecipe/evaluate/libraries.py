@@ -135,7 +135,7 @@ def missing_engine() -> Problem:
         have = replace(have, line=f"--engine {near}")
     return Problem(
         what="there is no llama.cpp to run models with",
-        remedy="there are three ways to one (docs/engine.md):",
+        remedy="there are three ways to one (`quantrecipe help engine`):",
         choices=tuple(f"{way.what} ({way.time}): {way.line}" for way in (have, *others)),
     )
 

@@ -143,7 +143,7 @@ def test_no_engine(
     assert main(["--no-plugins", "eval", "q4.gguf", *REFERENCE]) == 1
     first, *ways = capsys.readouterr().err.splitlines()
     assert first == (
-        "error: there is no llama.cpp to run models with; there are three ways to one (docs/engine.md):"
+        "error: there is no llama.cpp to run models with; there are three ways to one (`quantrecipe help engine`):"
     )
     assert [way.split(" (")[0] for way in ways] == [
         *("  the llama.cpp that you have", "  a ready wheel", "  built from source"),

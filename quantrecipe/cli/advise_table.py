@@ -314,8 +314,8 @@ def _nothing(advice: Advice) -> str:
         return "What fits has types that the engine can't run: take another recipe."
     if running:
         return (
-            "Only experiments fit here: files of so few bits answer, but not reliably (QR303 in `quantrecipe help check`). "
-            "Take a smaller model in more bits, a shorter context, or more memory."
+            "Only experiments fit here: files of so few bits answer, but not reliably (QR303 in `quantrecipe help "
+            "check`). Take a smaller model in more bits, a shorter context, or more memory."
         )
     return "Nothing fits: allow more memory or a shorter context, or take a smaller model."
 

@@ -224,6 +224,8 @@ def read_contents(path: Path, load_specs: Callable[[], Mapping[int, FormatSpec]]
     """
     if not is_gguf_inside(path) and (wrong := misplaced(path, "model")):
         raise ModelError(*wrong, file=path)
+    if not path.exists():
+        raise ModelError("there is no such file or folder", "check the path", file=path)
     if path.is_file() and is_gguf(path):
         return _of_gguf(path, load_specs())
     if path.is_file() and not path.name.endswith((".safetensors", ".safetensors.index.json")):

@@ -135,10 +135,12 @@ def _from_model(
 ) -> Imported:
     from quantrecipe.exchange.imported import Imported
     from quantrecipe.exchange.recover import recover
+    from quantrecipe.model.kind import require_model
     from quantrecipe.plan.recorded import recorded_recipe
 
     model = _open(path, registry)
     assert model is not None
+    require_model(model)
     recorded = recorded_recipe(model, registry) if model.container == "gguf" and not infer else None
     notes: tuple[str, ...] = ()
     if recorded is not None:

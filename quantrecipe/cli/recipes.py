@@ -96,9 +96,11 @@ def command(ctx: Context, words: tuple[str, ...], model: Path | None, as_json: b
     registry = ctx.load_registry()
     found = [it for it in _listed(registry) if all(_about(it, word) for word in words)]
     if model is not None:
+        from quantrecipe.model.kind import require_model
         from quantrecipe.model.open import open_model
 
         opened = open_model(model, registry=registry)
+        require_model(opened)
         found = sorted((_on(it, opened, registry) for it in found), key=_size)
     if as_json:
         click.echo(json.dumps([it.to_json(planned=model is not None) for it in found], indent=2))

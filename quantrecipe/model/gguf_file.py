@@ -39,6 +39,8 @@ def is_gguf(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             return file.read(len(MAGIC)) == MAGIC or path.suffix == ".gguf"
+    except FileNotFoundError as error:
+        raise ModelError("there is no such file or folder", "check the path", file=path) from error
     except OSError as error:
         raise ModelError(f"can't be read: {error.strerror or error}", file=path) from error
 

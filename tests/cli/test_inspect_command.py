@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from support.huggingface import MODELS, write_model
 from support.models import llama_metadata, llama_tensors, write_gguf
 
+from quantrecipe.cli import main
 from quantrecipe.cli.app import app
 from quantrecipe.gguf.header import TensorEntry
 from quantrecipe.gguf.values import GGUFValue, ValueType
@@ -227,7 +228,7 @@ def test_safetensors_that_can_not_be_converted_are_shown(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "says"), [(b"hello", "is neither a GGUF nor safetensors"), (None, "No such file")]
+    ("content", "says"), [(b"hello", "is neither a GGUF nor safetensors"), (None, "no such file")]
 )
 def test_what_is_no_model_file_is_an_error(tmp_path, content, says):
     path = tmp_path / "notes.txt"
@@ -248,3 +249,17 @@ def test_a_label_that_the_types_contradict_is_told(tmp_path: Path) -> None:
         assert (
             "mostly Q4_K_M (general.file_type), but 100 % of the weights in its layers are BF16" in err
         ) == told
+
+
+@pytest.mark.parametrize("command", ["inspect"])
+@pytest.mark.parametrize("name", ["nowhere.gguf", "Q4_K_M", "nowhere/"])
+def test_a_file_that_isnt_there(
+    command: str,
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([command, name]) == 1
+    assert capsys.readouterr().err.endswith(": there is no such file or folder; check the path\n")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from support.models import llama_metadata, llama_tensors, write_gguf
 
 from quantrecipe.cli import main
+from quantrecipe.gguf.values import GGUFValue, ValueType
 
 Output = pytest.CaptureFixture[str]
 MOE, DENSE = "shapes/qwen3-30b-a3b", "shapes/qwen3-14b"
@@ -112,3 +114,13 @@ def test_check_says_that_a_folder_is_no_shipped_recipe(capsys: Output) -> None:
     assert (
         "'Q4_K_M' is the folder of this name here, not the recipe llama.cpp/Q4_K_M" in capsys.readouterr().err
     )
+
+
+@pytest.mark.parametrize("command", [["recipes", "--for"], ["import"]])
+def test_adapters_are_no_models_here_either(command: list[str], capsys: Output) -> None:
+    pairs = llama_metadata() | {"general.type": GGUFValue.of(ValueType.STRING, "adapter")}
+    write_gguf(Path("lora.gguf"), {"blk.0.attn_q.weight.lora_a": np.ones((8, 64), np.float32)}, pairs)
+    assert main([*command, "lora.gguf"]) == 1
+    out = capsys.readouterr()
+    assert out.out == ""
+    assert out.err.startswith("error: lora.gguf: is a LoRA adapter")

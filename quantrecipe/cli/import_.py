@@ -135,7 +135,7 @@ def _from_model(
 ) -> Imported:
     from quantrecipe.exchange.imported import Imported
     from quantrecipe.exchange.recover import recover
-    from quantrecipe.model.kind import require_model
+    from quantrecipe.model.not_a_model import require_model
     from quantrecipe.plan.recorded import recorded_recipe
 
     model = _open(path, registry)

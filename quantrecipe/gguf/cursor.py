@@ -107,5 +107,7 @@ def open_cursor(path: Path) -> Iterator[Cursor]:
             raise ModelError("is not a regular file", "copy its content to one", file=path)
         with path.open("rb") as file:
             yield Cursor(file, path, os.fstat(file.fileno()).st_size)
+    except FileNotFoundError as error:
+        raise ModelError("there is no such file", "check the path", file=path) from error
     except OSError as error:
         raise ModelError(f"can't be read: {error.strerror or error}", file=path) from error

@@ -44,7 +44,7 @@ class Ggml:
     def __init__(self) -> None:
         package = find_spec("llama_cpp")
         if package is None or package.origin is None:
-            sys.exit("llama-cpp-python is not installed: pip install 'quantrecipe[llama]'")
+            sys.exit("llama-cpp-python is not installed: pip install llama-cpp-python")
         folder = Path(package.origin).parent / "lib"
         self.library = ctypes.CDLL(str(next(folder.glob("*ggml-base.*"))))
         self.library.ggml_quantize_chunk.restype = ctypes.c_size_t

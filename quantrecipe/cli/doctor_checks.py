@@ -239,13 +239,14 @@ def check_parts() -> list[Finding]:
         required = [Requirement(text.split(";")[0]) for text in _requirements() if marker.search(text)]
         found = {requirement.name: _version(requirement.name) for requirement in required}
         there = all(_satisfied(requirement, found[requirement.name]) for requirement in required)
+        missing = [requirement.name for requirement in required]
         names = ", ".join(f"{name} {number or ''}".strip() for name, number in found.items())
         findings.append(
             Finding(
                 name=extra,
                 status="ok" if there else "missing",
                 what=names if there else f"{names}, for {purpose}",
-                lines=() if there else (f"pip install 'quantrecipe[{extra}]'",),
+                lines=() if there else (f"pip install {' '.join(missing)}",),
                 facts=dict(found),
             )
         )

@@ -39,7 +39,7 @@ def check_folder(folder: Path, *, option: str) -> None:
 def check_pictures() -> None:
     """OutputError where matplotlib isn't installed. It isn't imported yet: that takes a second."""
     if find_spec("matplotlib") is None:
-        raise OutputError("pictures need matplotlib", "pip install 'quantrecipe[plots]'")
+        raise OutputError("pictures need matplotlib", "pip install matplotlib")
 
 
 def drawn(ctx: Context, draw: Callable[[], object]) -> bool:

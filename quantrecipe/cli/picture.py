@@ -33,7 +33,7 @@ def new_figure(width: float, height: float) -> Figure:
         import matplotlib.figure
         import matplotlib.layout_engine
     except ImportError as error:
-        raise OutputError("pictures need matplotlib", "pip install 'quantrecipe[plots]'") from error
+        raise OutputError("pictures need matplotlib", "pip install matplotlib") from error
     room = matplotlib.layout_engine.ConstrainedLayoutEngine(w_pad=0.1)  # for viewers whose font is wider
     return matplotlib.figure.Figure(figsize=(width, height), layout=room)
 

@@ -49,7 +49,7 @@ WAYS = (
         time="a minute",
         line=f"pip install llama-cpp-python --only-binary llama-cpp-python --extra-index-url {WHEELS}",
     ),
-    Way(what="built from source", time="5 to 30 minutes", line="pip install 'quantrecipe[llama]'"),
+    Way(what="built from source", time="5 to 30 minutes", line="pip install llama-cpp-python"),
 )
 """Quickest first; docs/engine.md has them in full."""
 

@@ -82,7 +82,7 @@ def test_no_engine_is_no_fault_and_the_three_ways_stand_below(capsys: Output) ->
     assert engine["status"] == "missing"
     assert "eval, sensitivity --text, fit --text and fit --verify need it" in engine["what"]
     assert len(engine["lines"]) == 3
-    assert engine["lines"][2].endswith("pip install 'quantrecipe[llama]'")
+    assert engine["lines"][2].endswith("pip install llama-cpp-python")
 
 
 def test_an_engine_with_its_devices(capsys: Output, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_optional_parts(capsys: Output, monkeypatch: pytest.MonkeyPatch, there: 
     status, found = doctor(capsys)
     (plots,) = found["plots"]
     assert (status, plots["status"]) == (0, "ok" if there else "missing")
-    assert plots["lines"] == ([] if there else ["pip install 'quantrecipe[plots]'"])
+    assert plots["lines"] == ([] if there else ["pip install matplotlib"])
 
 
 def test_caches(capsys: Output, tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def test_pictures(
 ) -> None:
     without("matplotlib")
     assert main(PICTURES[name]) == 1
-    assert "pictures need matplotlib; pip install 'quantrecipe[plots]'" in capsys.readouterr().err
+    assert "pictures need matplotlib; pip install matplotlib" in capsys.readouterr().err
     assert work == []
 
 

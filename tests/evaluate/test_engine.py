@@ -172,7 +172,7 @@ class TestMissing:
         said = str(error.value).splitlines()
         assert said[1].endswith("(seconds): --engine FOLDER")
         assert "--extra-index-url https://abetlen.github.io/llama-cpp-python/whl/cpu" in said[2]
-        assert said[3].endswith("(5 to 30 minutes): pip install 'quantrecipe[llama]'")
+        assert said[3].endswith("(5 to 30 minutes): pip install llama-cpp-python")
         assert len(said) == 4
 
     def test_a_llama_cpp_that_is_there_is_named(

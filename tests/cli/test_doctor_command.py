@@ -197,7 +197,7 @@ def test_optional_parts(capsys: Output, monkeypatch: pytest.MonkeyPatch, there: 
     status, found = doctor(capsys)
     (plots,) = found["plots"]
     assert (status, plots["status"]) == (0, "ok" if there else "missing")
-    assert plots["lines"] == ([] if there else ["pip install matplotlib"])
+    assert plots["lines"] == ([] if there else ["pip install never-was-there"])
 
 
 def test_caches(capsys: Output, tmp_path: Path) -> None:

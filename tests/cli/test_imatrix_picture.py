@@ -107,5 +107,5 @@ class TestCommand:
 
     def test_without_matplotlib(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "matplotlib", None)
-        with pytest.raises(OutputError, match=r"need matplotlib; pip install 'quantrecipe\[plots\]'"):
+        with pytest.raises(OutputError, match=r"need matplotlib; pip install matplotlib"):
             draw(statistics(read_importance(DATA / "imatrix.code.gguf")), title="m", kind="svg")

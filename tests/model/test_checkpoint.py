@@ -176,5 +176,5 @@ def test_a_shard_number_beyond_the_count_is_an_error(tmp_path):
 
 
 def test_a_missing_file_is_an_error(tmp_path):
-    with pytest.raises(ModelError, match="can't be read: No such file"):
+    with pytest.raises(ModelError, match="there is no such file"):
         open_checkpoint(tmp_path / "none.safetensors")

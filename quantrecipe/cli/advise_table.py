@@ -159,12 +159,12 @@ def _machine(machine: Machine, room: Room, settings: Settings, *, given: bool) -
 
 def _heading(it: Advised, settings: Settings, width: int | None) -> Iterator[Text | str]:
     trained = it.advice.trained
-    made = f", made for {tokens_text(trained)}" if trained else ""
+    made = f", trained for contexts of {tokens_text(trained)}" if trained else ""
     text = f"{printable(it.name)}: {count_text(_weights(it.model))} weights{made}; in {_unit(it)[0]}"
     yield from (Text(line, "bold") for line in paragraph(text, width))
     if trained and settings.context > trained:
         said = (
-            f"! a context of {tokens_text(settings.context)} is longer than what the model was made for: beyond "
+            f"! a context of {tokens_text(settings.context)} is longer than what the model was trained for: beyond "
             f"{trained:,} it answers worse, or not at all, unless its positions are scaled"
         )
         yield from (Text(line, "yellow") for line in paragraph(said, width))

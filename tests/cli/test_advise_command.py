@@ -36,7 +36,7 @@ def test_what_a_person_sees(gaming_pc: None, capsys: Output) -> None:
     out = capsys.readouterr().out
     assert "NVIDIA GeForce RTX 4070 with 12 GiB (0.50 GiB of it stays with the driver), RAM 24 GiB" in out
     assert "context 8,192 tokens, KV cache f16" in out
-    assert "shapes/qwen3-14b: 14.77 B weights, made for 40,960 tokens; in GiB" in out
+    assert "shapes/qwen3-14b: 14.77 B weights, trained for contexts of 40,960 tokens; in GiB" in out
     for name in ("Q4_K_M", "ud-q3-k-xl", "chat", "fitted"):
         assert f"\n{name} " in out
     for use in ("for code", "for chat and long contexts"):
@@ -138,7 +138,7 @@ def test_a_seed_question_about_experts(gaming_pc: None, capsys: Output) -> None:
 
 def test_a_context_that_the_model_was_not_made_for(gaming_pc: None, capsys: Output) -> None:
     assert main(["advise", "shapes/qwen3-14b", "Q4_K_M", "--context", "64k"]) == 0
-    assert "a context of 65,536 tokens is longer than what the model was made for" in capsys.readouterr().out
+    assert "a context of 65,536 tokens is longer than what the model was trained for" in capsys.readouterr().out
     assert main(["advise", "shapes/qwen3-14b", "Q4_K_M", "--context", "40k"]) == 0
     assert "longer than" not in capsys.readouterr().out
 
@@ -146,7 +146,7 @@ def test_a_context_that_the_model_was_not_made_for(gaming_pc: None, capsys: Outp
 def test_small_models_are_told_in_mib(gaming_pc: None, capsys: Output) -> None:
     assert main(["advise", str(EXAMPLE), "Q8_0", "--vram", "8", "--context", "1k"]) == 0
     out = capsys.readouterr().out
-    assert "made for 1,024 tokens; in MiB" in out
+    assert "trained for contexts of 1,024 tokens; in MiB" in out
     row = next(line for line in out.splitlines() if line.startswith("Q8_0"))
     weights, cache, compute, total = map(float, row.split()[4:8])
     assert 3 < weights < 5 and cache > 0 and compute > 0

@@ -138,7 +138,9 @@ def test_a_seed_question_about_experts(gaming_pc: None, capsys: Output) -> None:
 
 def test_a_context_that_the_model_was_not_made_for(gaming_pc: None, capsys: Output) -> None:
     assert main(["advise", "shapes/qwen3-14b", "Q4_K_M", "--context", "64k"]) == 0
-    assert "a context of 65,536 tokens is longer than what the model was trained for" in capsys.readouterr().out
+    assert (
+        "a context of 65,536 tokens is longer than what the model was trained for" in capsys.readouterr().out
+    )
     assert main(["advise", "shapes/qwen3-14b", "Q4_K_M", "--context", "40k"]) == 0
     assert "longer than" not in capsys.readouterr().out
 

@@ -129,7 +129,9 @@ CASES: dict[str, list[str]] = {
 """What each command prints. Errors and warnings count, too."""
 
 ALL = [case for cases in CASES.values() for case in cases]
-TO_COPY = re.compile(rf"wrote |would write |^ +quantrecipe |{re.escape(str(DATA.parents[1]))}|{FOLDER}")
+TO_COPY = re.compile(
+    rf"wrote |would write |^ +quantrecipe |pip install |{re.escape(str(DATA.parents[1]))}|{FOLDER}"
+)
 """Lines with paths, and commands: the terminal breaks them, so that they can be copied."""
 FILES = ("flatten", "export", "schema")
 """Commands that print a file, as it is."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ import click
 
 from quantrecipe.cli.budget_options import KV_TYPES
 from quantrecipe.cli.byte_size import MemorySize, Tokens
-from quantrecipe.cli.context import Context, pass_context
+from quantrecipe.cli.context import Context, pass_context, watched
 from quantrecipe.cli.help import SETTINGS, examples
 from quantrecipe.cli.target_option import target_option
 from quantrecipe.errors import ModelError, RecipeError
@@ -163,11 +162,9 @@ def command(
     if as_json:
         click.echo(json.dumps(plain_advice(advised, machine, room, settings), indent=2))
         return
-    known = ctx.console.is_terminal or "COLUMNS" in os.environ
     given = vram is not None or no_gpu
-    for line in render_advice(
-        advised, machine, room, settings, given=given, width=ctx.console.width if known else None
-    ):
+    width = ctx.console.width if watched(ctx.console) else None  # in a pipe nothing is wrapped
+    for line in render_advice(advised, machine, room, settings, given=given, width=width):
         ctx.console.print(line, soft_wrap=True)
 
 

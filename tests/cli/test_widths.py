@@ -1,4 +1,4 @@
-"""What every command prints, on terminals of 80 and 140 columns and in a pipe.
+"""What every command prints, on terminals of 80, 100 and 140 columns and in a pipe.
 
 On a terminal no line is longer than it, and nothing is left out; in a pipe each row of a table is a line. A command
 that is new has to be added to CASES, with whatever it prints.
@@ -241,7 +241,7 @@ def test_no_command_is_forgotten() -> None:
     assert {case.split()[1] for case in CASES["imatrix"]} == OF_IMATRIX.keys()
 
 
-@pytest.mark.parametrize("width", [80, 140])
+@pytest.mark.parametrize("width", [80, 100, 140])
 @pytest.mark.parametrize("case", ALL)
 def test_on_a_terminal_nothing_is_too_long_left_out_or_alike(
     case: str, width: int, tables: list[Table]

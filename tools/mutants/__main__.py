@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("folders", nargs="*", default=FOLDERS, help="of the package (%(default)s)")
     parser.add_argument("-n", "--count", type=int, default=400, help="mutants (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the sample (%(default)s)")
-    parser.add_argument("--limit", type=float, default=30, help="seconds of tests for a mutant (%(default)s)")
+    parser.add_argument("--limit", type=float, default=60, help="seconds of tests for a mutant (%(default)s)")
     parser.add_argument("--jobs", type=int, default=1, help="mutants at a time (%(default)s)")
     parser.add_argument("--tests", nargs="+", help="folders of tests (tests/FOLDER for each measured folder)")
     parser.add_argument("--report", action="store_true", help="only what the journal knows")

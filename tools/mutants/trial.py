@@ -149,7 +149,7 @@ def _try(mutant: Mutant, tree: Tree, reach: Reach, limit: float) -> Outcome:
 
 
 def _chosen(mutant: Mutant, reach: Reach, limit: float) -> list[str]:
-    """The tests of the module's own test file, then the fastest others; of `limit` seconds together, but one at least."""
+    """The tests of the module's own file, then the fastest others; of `limit` seconds together, but one at least."""
     own = f"/test_{Path(mutant.path).stem}.py::"
     total, chosen = 0.0, []
     for test in sorted(mutant.tests, key=lambda it: (own not in it, reach.seconds[it], it)):

@@ -11,19 +11,17 @@ llama-hparams.cpp (n_embd_r, n_embd_s).
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib.resources import files
-from typing import Any
 
 from quantrecipe.errors import PlanError
 from quantrecipe.model.model import Model
+from quantrecipe.packaged import packaged_table
 from quantrecipe.tensor import TensorInfo
 
 __all__ = ["CACHE_TYPES", "LayerCache", "layer_caches", "layer_windows", "padded_context"]
 
+_TABLE = "memory/sliding_window.toml"
 CACHE_TYPES = {
     "f32": (1, 4),
     "f16": (1, 2),
@@ -140,7 +138,7 @@ class _Windows:
     """How far each layer looks back."""
 
     def __init__(self, model: Model, n_layers: int) -> None:
-        known = _table()["architectures"].get(model.arch, {})
+        known = packaged_table(_TABLE)["architectures"].get(model.arch, {})
         self._layers_with_cache = known.get("layers_with_cache") or n_layers - model.number(
             "attention.shared_kv_layers"
         )
@@ -149,7 +147,7 @@ class _Windows:
             window = known["window"]
         pattern = model.hyperparameter("attention.sliding_window_pattern")
         period = pattern if isinstance(pattern, int) else known.get("period", 0)
-        if not window or model.arch in _table()["none"]["architectures"]:
+        if not window or model.arch in packaged_table(_TABLE)["none"]["architectures"]:
             self._of = [0] * n_layers
         elif isinstance(pattern, list):
             self._of = [window if is_window else 0 for is_window in pattern]
@@ -176,9 +174,3 @@ def _row_bytes(width: int, kv: str) -> int:
             "use f16",
         )
     return width // block * nbytes
-
-
-@lru_cache(maxsize=1)
-def _table() -> dict[str, Any]:
-    text = files("quantrecipe.memory").joinpath("sliding_window.toml").read_text(encoding="utf-8")
-    return tomllib.loads(text)

@@ -20,6 +20,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 MAY_IMPORT = {
     "errors": set(),
     "tensor": set(),
+    "plain_data": set(),
     "units": {"errors"},
     "core": {"errors"},
     "gguf": {"errors"},
@@ -28,9 +29,9 @@ MAY_IMPORT = {
     "hookspecs": {"api"},
     "formats": {"api", "core", "errors", "tensor"},
     "analyses": {"api", "core", "errors", "tensor"},
-    "importance": {"errors", "gguf", "kinds", "tensor"},
+    "importance": {"errors", "gguf", "kinds", "plain_data", "tensor"},
     "model": {"api", "errors", "gguf", "kinds", "tensor"},
-    "evaluate": {"core", "errors"},
+    "evaluate": {"core", "errors", "plain_data"},
     "plugin_loader": {"api", "errors", "hookspecs"},
     "missing_formats": {"errors", "plugin_loader"},
     "builtin": {"analyses", "api", "formats"},
@@ -43,12 +44,12 @@ MAY_IMPORT = {
     },
     "recipe": {"api", "errors", "gguf", "kinds", "tensor", "units"},
     "targets": {"errors"},
-    "lint": {"api", "errors", "model", "plan", "recipe", "registry", "targets", "tensor"},
+    "lint": {"api", "errors", "model", "plain_data", "plan", "recipe", "registry", "targets", "tensor"},
     "budget": set(),
-    "memory": {"errors", "model", "tensor"},
+    "memory": {"errors", "model", "plain_data", "tensor"},
     "plan": {
         *("api", "budget", "errors", "gguf", "importance", "memory", "model", "recipe", "registry"),
-        *("sensitivity", "targets", "tensor", "units"),
+        *("plain_data", "sensitivity", "targets", "tensor", "units"),
     },
     "fit": {
         *("errors", "evaluate", "importance", "lint", "memory", "model", "output", "plan", "recipe"),
@@ -64,6 +65,7 @@ MAY_IMPORT = {
         "gguf",
         "importance",
         "model",
+        "plain_data",
         "plan",
         "recipe",
         "registry",
@@ -71,7 +73,7 @@ MAY_IMPORT = {
         "units",
     },
     "cli": {
-        *("kinds", "scaffold", "testing"),
+        *("kinds", "plain_data", "scaffold", "testing"),
         *(
             "api",
             "core",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -229,9 +228,9 @@ def command(
 def _show(ctx: Context, fitted: Fitted, budget: Budget, output: Path | None, *, as_json: bool) -> None:
     """Without a file, the recipe goes to standard output, and what is said of it to standard error."""
     if as_json:
-        from quantrecipe.cli.fit_table import plain_fit
+        from quantrecipe.cli.fit_table import fit_document
 
-        click.echo(json.dumps(plain_fit(fitted), indent=2))
+        ctx.print_json(fit_document(fitted))
         return
     from quantrecipe.cli.fit_table import render_fit
 

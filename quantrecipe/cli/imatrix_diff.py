@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,7 +56,7 @@ def command(
 
     found = compare(read_importance(first), read_importance(second))
     if as_json:
-        click.echo(json.dumps(found.to_json(), indent=2))
+        ctx.print_json(found)
     else:
         ctx.console.print(_render(found, found.changes if all_ else found.changes[:_SHOWN]))
     if threshold is not None:

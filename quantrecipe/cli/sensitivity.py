@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -172,7 +171,7 @@ def command(
     run that was stopped goes on where it was.
     """
     from quantrecipe.cli.measure_progress import MeasureBar
-    from quantrecipe.cli.measure_table import plain_summary, render_sensitivity
+    from quantrecipe.cli.measure_table import render_sensitivity, summary_document
     from quantrecipe.cli.needs import check_folder, drawn
     from quantrecipe.cli.sensitivity_report import check_report, write_report
     from quantrecipe.evaluate import require_engine
@@ -233,7 +232,7 @@ def command(
     pictures: list[Path] = []
     whole = report is None or drawn(ctx, lambda: pictures.extend(write_report(found, report, force=force)))
     if as_json:
-        click.echo(json.dumps(plain_summary(found, scope, out, pictures), indent=2))
+        ctx.print_json(summary_document(found, scope, out, pictures))
     for path in pictures if not as_json else ():
         ctx.console.print(f"wrote {printable(str(path))}")
     if not whole:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -121,7 +120,7 @@ def command(
     contexts is said; with some, which of these. Only shapes are needed: MODEL may be a Hugging Face folder, a GGUF,
     a shape file or a reference model (shapes/NAME). GPUs are asked for by nvidia-smi, rocm-smi or sysctl.
     """
-    from quantrecipe.cli.advise_table import Advised, plain_advice, render_advice
+    from quantrecipe.cli.advise_table import Advised, advice_document, render_advice
     from quantrecipe.fit.advise import advise
     from quantrecipe.fit.candidates import named_candidate
     from quantrecipe.importance import read_importance
@@ -160,7 +159,7 @@ def command(
         for name, model in models.items()
     ]
     if as_json:
-        click.echo(json.dumps(plain_advice(advised, machine, room, settings), indent=2))
+        ctx.print_json(advice_document(advised, machine, room, settings))
         return
     given = vram is not None or no_gpu
     width = ctx.console.width if watched(ctx.console) else None  # in a pipe nothing is wrapped

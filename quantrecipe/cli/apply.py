@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Sequence
@@ -19,12 +18,13 @@ from quantrecipe.cli.names import MODEL, RECIPE
 from quantrecipe.cli.planning import (
     PlanOptions,
     build_plans,
-    plain_plan,
+    plan_document,
     plan_options,
     print_told,
     warn_of_running,
 )
 from quantrecipe.errors import OutputError
+from quantrecipe.plain_data import rounded_bits
 
 if TYPE_CHECKING:
     from quantrecipe.output.apply import Result
@@ -140,10 +140,10 @@ def command(
     if dry_run:
         if as_json:
             documents = [
-                plain_plan(plan, wanted) | {"output": str(path)}
+                plan_document(plan, wanted) | {"output": str(path)}
                 for plan, path in zip(plans, paths, strict=True)
             ]
-            click.echo(json.dumps(documents if len(documents) > 1 else documents[0], indent=2))
+            ctx.print_json(documents if len(documents) > 1 else documents[0])
             return
         for plan, path in zip(plans, paths, strict=True):
             ctx.console.print(render_plan(plan, warnings=len(plans) == 1))
@@ -168,8 +168,8 @@ def command(
             progress=progress,
         )
     if as_json:
-        written = [_plain(plan, result) for plan, result in zip(plans, results, strict=True)]
-        click.echo(json.dumps(written if len(written) > 1 else written[0], indent=2))
+        written = [_document(plan, result) for plan, result in zip(plans, results, strict=True)]
+        ctx.print_json(written if len(written) > 1 else written[0])
     else:
         ctx.console.print(render_summary(plans, results))
 
@@ -216,23 +216,23 @@ def _folder_name(folder: Path) -> str:
     return folder.name
 
 
-def _plain(plan: Plan, result: Result) -> dict[str, Any]:
+def _document(plan: Plan, result: Result) -> dict[str, Any]:
     from quantrecipe.plan.group import totals
 
     return {
         "recipe": plan.recipe,
-        "output": str(result.path),
-        "files": [str(path) for path in result.paths],
+        "output": result.path,
+        "files": result.paths,
         "nbytes": result.nbytes,
         "weights": plan.size,
-        "bits_per_weight": round(plan.bits_per_weight, 4),
+        "bits_per_weight": rounded_bits(plan.bits_per_weight),
         "seconds": round(result.seconds, 3),
         "compile_seconds": round(result.compile_seconds, 3),
         "read_bytes": result.read,
         "threads": result.threads,
         "plan_digest": plan.digest,
-        "warnings": list(plan.warnings),
+        "warnings": plan.warnings,
         "nonfinite": result.nonfinite,
-        "reused": list(result.reused),
-        "types": [total.to_json() for total in totals(plan.assignments)],
+        "reused": result.reused,
+        "types": totals(plan.assignments),
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -182,13 +181,13 @@ def _text(ctx: Context, reports: list[Report]) -> None:
 
 
 def _json(ctx: Context, reports: list[Report]) -> None:
-    click.echo(json.dumps([_plain(report) for report in reports], indent=2))
+    ctx.print_json([_document(report) for report in reports])
 
 
 def _sarif(ctx: Context, reports: list[Report]) -> None:
     from quantrecipe.lint.sarif import to_sarif
 
-    click.echo(json.dumps(to_sarif(reports), indent=2))
+    ctx.print_json(to_sarif(reports))
 
 
 def _github(ctx: Context, reports: list[Report]) -> None:
@@ -198,14 +197,14 @@ def _github(ctx: Context, reports: list[Report]) -> None:
         click.echo(line)
 
 
-def _plain(report: Report) -> dict[str, Any]:
+def _document(report: Report) -> dict[str, Any]:
     recipe = report.recipe
     return {
         "recipe": report.ref,
         "ok": report.ok,
         "rules": len(recipe.rules) if recipe is not None else None,
         "digest": recipe.digest if recipe is not None else None,
-        "models": list(report.checked),
-        "fits": list(report.fits),
-        "problems": [finding.to_json() for finding in report.findings],
+        "models": report.checked,
+        "fits": report.fits,
+        "problems": report.findings,
     }

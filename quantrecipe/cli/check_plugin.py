@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +59,7 @@ def command(ctx: Context, distribution: str, only: str | None, seed: int, as_jso
     shown = track(checks, "checking", console=ctx.err, transient=True, disable=not watched(ctx.err))
     results = [run_check(check) for check in shown]
     if as_json:
-        click.echo(json.dumps([_plain(result) for result in results], indent=2))
+        ctx.print_json([_document(result) for result in results])
     else:
         ctx.console.print(_report(results))
     if any(result.failure for result in results):
@@ -94,7 +93,7 @@ def _report(results: Sequence[Result]) -> Any:
     return Group(*lines)
 
 
-def _plain(result: Result) -> dict[str, Any]:
+def _document(result: Result) -> dict[str, Any]:
     return {
         "subject": result.check.subject,
         "check": result.check.name,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -175,9 +174,9 @@ def _show(ctx: Context, comparisons: list[Comparison], old: str, new: str, form:
             "old": old,
             "new": new,
             "differs": any(comparison.differs for comparison in comparisons),
-            "models": [comparison.to_json() for comparison in comparisons],
+            "models": comparisons,
         }
-        click.echo(json.dumps(document, indent=2))
+        ctx.print_json(document)
     elif form == "markdown":
         from quantrecipe.cli.diff_markdown import diff_markdown
 

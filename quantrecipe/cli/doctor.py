@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,8 +44,7 @@ def command(click_ctx: click.Context, ctx: Context, engine: Path | None, as_json
     findings = _findings(ctx, engine)
     good = all(finding.status != "broken" for finding in findings)
     if as_json:
-        plain = {"ok": good, "findings": [asdict(finding) for finding in findings]}
-        click.echo(json.dumps(plain, indent=2))
+        ctx.print_json({"ok": good, "findings": findings})
     else:
         for finding in findings:
             _show(ctx, finding)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -161,7 +160,7 @@ def command(
             log=log,
         )
     if as_json:
-        click.echo(json.dumps(_plain(candidates, reference), indent=2))
+        ctx.print_json({"reference": reference.to_json() | {"path": reference.path}, "files": candidates})
     else:
         from quantrecipe.cli.eval_table import render
 
@@ -182,10 +181,3 @@ def _draw(candidates: list[Candidate], reference: Reference, path: Path, kind: s
 
     data = draw(candidates, reference, kind=kind)
     write_file(path, len(data), [data], force=force)
-
-
-def _plain(candidates: list[Candidate], reference: Reference) -> dict[str, Any]:
-    return {
-        "reference": reference.to_json() | {"path": str(reference.path)},
-        "files": [candidate.to_json() for candidate in candidates],
-    }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -111,7 +110,7 @@ def command(
         allow_requantize=allow_requantize,
     )
     if as_json:
-        click.echo(json.dumps([it.to_json() for it in explanations], indent=2))
+        ctx.print_json(explanations)
     else:
         from quantrecipe.cli.explain_table import render_explanations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -198,10 +197,10 @@ def command(
         target=target,
         allow_requantize=allow_requantize,
     )
-    if held_out and opened.container == "shapes":
+    if held_out and not opened.has_weights:
         raise click.UsageError("--verify needs the model itself, and this is a shape file.")
     work = work_dir or Path()
-    runs = held_out or (texts and opened.container != "shapes")
+    runs = held_out or (texts and opened.has_weights)
     found = require_engine(engine) if runs else None  # before what takes long
     known = _sensitivity(
         ctx,
@@ -229,9 +228,9 @@ def command(
 def _show(ctx: Context, fitted: Fitted, budget: Budget, output: Path | None, *, as_json: bool) -> None:
     """Without a file, the recipe goes to standard output, and what is said of it to standard error."""
     if as_json:
-        from quantrecipe.cli.fit_table import plain_fit
+        from quantrecipe.cli.fit_table import fit_document
 
-        click.echo(json.dumps(plain_fit(fitted), indent=2))
+        ctx.print_json(fit_document(fitted))
         return
     from quantrecipe.cli.fit_table import render_fit
 
@@ -293,7 +292,7 @@ def _sensitivity(
         return read_sensitivity(file)
     if prior:
         return None
-    if model.container == "shapes":
+    if not model.has_weights:
         print_warning(ctx.err, "a shape file has no weights to measure: losses are those of usual models")
         return None
     from quantrecipe.api import ModelAnalysis, TensorAnalysis

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 
 import click
@@ -37,7 +36,7 @@ def command(ctx: Context, recipe: str, settings: Mapping[str, str], as_json: boo
     from quantrecipe.recipe.flatten import flat_recipe, flat_text
 
     if as_json:
-        click.echo(json.dumps(flat_recipe(loaded), indent=2))
+        ctx.print_json(flat_recipe(loaded))
         return
     text = flat_text(loaded)
     if not ctx.console.color_system:

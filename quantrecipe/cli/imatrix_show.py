@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,6 +13,7 @@ from quantrecipe.cli.help import SETTINGS, examples
 from quantrecipe.cli.imatrix_output import write_file
 from quantrecipe.cli.needs import check_output, check_pictures, drawn
 from quantrecipe.cli.picture import picture_kind
+from quantrecipe.plain_data import fields_of
 
 if TYPE_CHECKING:
     from quantrecipe.importance import Importance, LayerStatistics, TensorStatistics
@@ -59,7 +59,15 @@ def command(ctx: Context, file: Path, all_: bool, picture: Path | None, force: b
     tensors = statistics(matrix)
     layers = by_layer(tensors)
     if as_json:
-        click.echo(json.dumps(_plain(matrix, tensors, layers), indent=2))
+        ctx.print_json(
+            {
+                "file": matrix.path,
+                **fields_of(matrix, "layout", "digest", "datasets", "chunks", "chunk_size"),
+                "other_tensors": matrix.others,
+                "tensors": tensors,
+                "layers": layers,
+            }
+        )
     else:
         _show(ctx, matrix, tensors, layers, all_=all_)
     if picture is None:
@@ -93,19 +101,3 @@ def _show(
         ctx.console.print(render_tensors(tensors, layers, calls=calls))
     else:
         ctx.console.print(render_groups(tensors, layers, calls=calls))
-
-
-def _plain(
-    matrix: Importance, tensors: tuple[TensorStatistics, ...], layers: tuple[LayerStatistics, ...]
-) -> dict[str, Any]:
-    return {
-        "file": str(matrix.path),
-        "layout": matrix.layout,
-        "digest": matrix.digest,
-        "datasets": list(matrix.datasets),
-        "chunks": matrix.chunks,
-        "chunk_size": matrix.chunk_size,
-        "other_tensors": list(matrix.others),
-        "tensors": [item.to_json() for item in tensors],
-        "layers": [item.to_json() for item in layers],
-    }

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -86,8 +83,7 @@ def command(
         print_warning(ctx.err, note)
     shown = contents if glob is None else contents.matching(glob)
     if as_json:
-        document: Any = [asdict(role) for role in roles_in(shown.shown)] if roles else shown.to_json()
-        click.echo(json.dumps(document if roles else {**document, "recipe_since": since or None}, indent=2))
+        ctx.print_json(roles_in(shown.shown) if roles else shown.to_json() | {"recipe_since": since or None})
         return
     if roles:
         from quantrecipe.cli.contents_table import render_roles

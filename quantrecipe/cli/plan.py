@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.help import SETTINGS, examples
 from quantrecipe.cli.locked import locked_option, require_locked
 from quantrecipe.cli.names import MODEL, RECIPE
-from quantrecipe.cli.planning import PlanOptions, build_plans, plain_plan, plan_options, print_told
+from quantrecipe.cli.planning import PlanOptions, build_plans, plan_document, plan_options, print_told
 
 __all__ = ["command"]
 
@@ -59,7 +58,7 @@ def command(
     (plan,), registry = build_plans(ctx, [recipe], model, wanted)
     require_locked(locked, [plan], registry)
     if as_json:
-        click.echo(json.dumps(plain_plan(plan, wanted), indent=2))
+        ctx.print_json(plan_document(plan, wanted))
         return
     from quantrecipe.cli.plan_table import render_plan
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from quantrecipe.registry import Registry
     from quantrecipe.sensitivity.sensitivity import Sensitivity
 
-__all__ = ["PlanOptions", "build_plans", "plain_plan", "plan_options", "print_told", "warn_of_running"]
+__all__ = ["PlanOptions", "build_plans", "plan_document", "plan_options", "print_told", "warn_of_running"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -171,13 +171,13 @@ def warn_of_running(ctx: Context, plans: Sequence[Plan], options: PlanOptions) -
             print_warning(ctx.err, f"{plan.recipe}: {warning}")
 
 
-def plain_plan(plan: Plan, options: PlanOptions) -> dict[str, Any]:
+def plan_document(plan: Plan, options: PlanOptions) -> dict[str, Any]:
     """The plan for machines; `runs` is there where it was asked how it runs."""
     document = plan.to_json()
     if options.running is not None:
-        from quantrecipe.cli.running_table import plain_runs
+        from quantrecipe.cli.running_table import runs_document
 
-        document["runs"] = plain_runs(plan, options.running)
+        document["runs"] = runs_document(plan, options.running)
     return document
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,11 +9,25 @@ import click
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.help import SETTINGS, examples
+from quantrecipe.plain_data import fields_of
 
 if TYPE_CHECKING:
     from quantrecipe.registry import PluginInfo, Registry
 
 __all__ = ["command"]
+
+_FIELDS = (
+    "name",
+    "distribution",
+    "version",
+    "module",
+    "status",
+    "cause",
+    "formats",
+    "analyses",
+    "recipes",
+    "notes",
+)
 
 
 @click.command(
@@ -36,7 +49,7 @@ def command(ctx: Context, as_json: bool) -> None:
         plugins=ctx.plugins
     )  # not the context's: its warnings are this command's subject
     if as_json:
-        click.echo(json.dumps([_plain(plugin) for plugin in registry.plugins], indent=2))
+        ctx.print_json([fields_of(plugin, *_FIELDS) for plugin in registry.plugins])
         return
     ctx.console.print(_table(registry))
     if not ctx.plugins:
@@ -71,18 +84,3 @@ def _adds(plugin: PluginInfo) -> Any:
 
 def _prefixes(plugin: PluginInfo) -> tuple[str, ...]:
     return tuple(f"{prefix}/…" for prefix in plugin.recipes)
-
-
-def _plain(plugin: PluginInfo) -> dict[str, Any]:
-    return {
-        "name": plugin.name,
-        "distribution": plugin.distribution,
-        "version": plugin.version,
-        "module": plugin.module,
-        "status": plugin.status,
-        "cause": plugin.cause,
-        "formats": list(plugin.formats),
-        "analyses": list(plugin.analyses),
-        "recipes": list(plugin.recipes),
-        "notes": list(plugin.notes),
-    }

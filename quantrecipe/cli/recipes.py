@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import click
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.help import SETTINGS, examples
+from quantrecipe.plain_data import rounded_bits
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -50,21 +50,16 @@ class _Listed:
     problem: str = ""
     suits: bool = True
 
-    def to_json(self, *, planned: bool) -> dict[str, Any]:
-        document: dict[str, Any] = {
+    def document(self, *, planned: bool) -> dict[str, Any]:
+        """What is printed of it; `planned` adds what it makes of the model."""
+        facts = {
             "name": self.name,
             "summary": self.recipe.summary,
-            "needs": list(self.needs),
+            "needs": self.needs,
             "for_experts": self.experts,
         }
-        if planned:
-            document |= {
-                "nbytes": self.nbytes,
-                "bits_per_weight": None if self.bits is None else round(self.bits, 4),
-                "suits": self.suits,
-                "problem": self.problem or None,
-            }
-        return document
+        made = {"nbytes": self.nbytes, "bits_per_weight": rounded_bits(self.bits), "suits": self.suits}
+        return facts | made | {"problem": self.problem or None} if planned else facts
 
 
 @click.command(
@@ -103,7 +98,7 @@ def command(ctx: Context, words: tuple[str, ...], model: Path | None, as_json: b
         require_model(opened)
         found = sorted((_on(it, opened, registry) for it in found), key=_size)
     if as_json:
-        click.echo(json.dumps([it.to_json(planned=model is not None) for it in found], indent=2))
+        ctx.print_json([it.document(planned=model is not None) for it in found])
     elif not found:
         ctx.say(f"no recipe that ships is about {' and '.join(map(printable, words))}")
     else:

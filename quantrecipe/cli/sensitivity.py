@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from quantrecipe.cli.engine_option import engine_option
 from quantrecipe.cli.errors import print_warning, printable
 from quantrecipe.cli.help import SETTINGS, examples
 from quantrecipe.errors import SensitivityError
+from quantrecipe.wording import some_of
 
 if TYPE_CHECKING:
     from quantrecipe.api import ModelAnalysis, TensorAnalysis
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["command", "warn_of_scope"]
 
 _DEFAULT_PROBES = 30
-_MOST_NAMES = 3
+_MOST_NAMES = 2
 _DEFAULT_TOKENS = 16384
 
 
@@ -171,7 +171,7 @@ def command(
     run that was stopped goes on where it was.
     """
     from quantrecipe.cli.measure_progress import MeasureBar
-    from quantrecipe.cli.measure_table import plain_summary, render_sensitivity
+    from quantrecipe.cli.measure_table import render_sensitivity, summary_document
     from quantrecipe.cli.needs import check_folder, drawn
     from quantrecipe.cli.sensitivity_report import check_report, write_report
     from quantrecipe.evaluate import require_engine
@@ -232,7 +232,7 @@ def command(
     pictures: list[Path] = []
     whole = report is None or drawn(ctx, lambda: pictures.extend(write_report(found, report, force=force)))
     if as_json:
-        click.echo(json.dumps(plain_summary(found, scope, out, pictures), indent=2))
+        ctx.print_json(summary_document(found, scope, out, pictures))
     for path in pictures if not as_json else ():
         ctx.console.print(f"wrote {printable(str(path))}")
     if not whole:
@@ -257,24 +257,19 @@ def warn_of_scope(ctx: Context, scope: Scope, types: Sequence[str]) -> None:
         wishes = ", ".join(wanted for wanted, _ in pairs)
         measured = ", ".join(dict.fromkeys(fallback for _, fallback in pairs))
         print_warning(
-            ctx.err, f"{_some(names)} can't be {wishes}: measured in {measured} instead, as apply falls back"
+            ctx.err,
+            f"{some_of(names, _MOST_NAMES)} can't be {wishes}: measured in {measured} instead, "
+            "as apply falls back",
         )
     reasons: dict[str, list[str]] = {}
     for name, why in scope.left_out.items():
         reasons.setdefault(why, []).append(name)
     for why, left in reasons.items():
-        print_warning(ctx.err, f"not measured: {_some(left)}: {why}")
+        print_warning(ctx.err, f"not measured: {some_of(left, _MOST_NAMES)}: {why}")
 
 
 def _names(tensors: Sequence[TensorInfo]) -> tuple[str, ...]:
     return tuple(tensor.name for tensor in tensors)
-
-
-def _some(names: Sequence[str]) -> str:
-    """A few names, and how many more."""
-    if len(names) <= _MOST_NAMES:
-        return ", ".join(names)
-    return f"{', '.join(names[: _MOST_NAMES - 1])} and {len(names) - _MOST_NAMES + 1} more"
 
 
 def _analyses(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -31,14 +30,14 @@ def command(ctx: Context, as_json: bool) -> None:
     from quantrecipe.model.open import open_model
     from quantrecipe.model.reference import reference_models
 
-    models = [_plain(open_model(name)) for name in reference_models()]
+    models = [_facts(open_model(name)) for name in reference_models()]
     if as_json:
-        click.echo(json.dumps(models, indent=2))
+        ctx.print_json(models)
     else:
         ctx.console.print(_table(models))
 
 
-def _plain(model: Model) -> dict[str, Any]:
+def _facts(model: Model) -> dict[str, Any]:
     from quantrecipe.plan.facts import model_facts
 
     facts = model_facts(model, has_importance=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,6 +116,6 @@ def command(
 
 def _show(ctx: Context, verification: Verification, render: Any, *, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(verification.to_json(), indent=2))
+        ctx.print_json(verification)
     else:
         ctx.console.print(render(verification))

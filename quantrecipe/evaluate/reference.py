@@ -12,11 +12,9 @@ side holds more than a chunk.
 from __future__ import annotations
 
 import json
-import os
 import struct
-import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -25,6 +23,8 @@ import numpy as np
 
 from quantrecipe.errors import EvaluationError, OutputError
 from quantrecipe.evaluate.compact import CompactRows, pack, unpack
+from quantrecipe.plain_data import fields_of, plain
+from quantrecipe.whole_file import whole_file
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -108,16 +108,13 @@ class Reference:
         return parts
 
     def to_json(self) -> dict[str, Any]:
-        """What the header says."""
-        names = ("model", "key", "n_ctx", "n_vocab", "vocabulary", "tail")
-        return {name: getattr(self, name) for name in names} | {
-            "texts": [asdict(text) for text in self.texts]
-        }
+        """What the header says: everything but where the file is, and its tokens."""
+        return fields_of(self, "model", "key", "n_ctx", "n_vocab", "vocabulary", "tail", "texts")
 
     @cached_property
     def _offsets(self) -> list[int]:
         """Where each record's length stands; the file is as long as they say."""
-        header = len(_MAGIC) + len(_header_line(self.to_json()))
+        header = len(_MAGIC) + len(_header_line(self))
         offset, offsets = header + self.tokens.size * 4, []
         size = self.path.stat().st_size
         with self.path.open("rb") as file:
@@ -185,25 +182,17 @@ def _read(path: Path, file: BinaryIO) -> Reference:
 
 def write_reference(reference: Reference, records: Iterable[CompactRows]) -> None:
     """Write the file, one record for each chunk. OutputError where the disk refuses."""
-    path = reference.path
-    temporary: Path | None = None
     try:
-        descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", suffix=".part", dir=path.parent)
-        temporary = Path(name)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(_MAGIC + _header_line(reference.to_json()))
+        with whole_file(reference.path) as file:
+            file.write(_MAGIC + _header_line(reference))
             file.write(reference.tokens.astype("<i4").tobytes())
             for rows in records:
                 data = pack(rows)
                 file.write(_LENGTH.pack(len(data)) + data)
-        temporary.replace(path)
-        temporary = None
     except OSError as error:
-        raise OutputError(f"the reference can't be written ({error.strerror or error})", file=path) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        what = f"the reference can't be written ({error.strerror or error})"
+        raise OutputError(what, file=reference.path) from error
 
 
-def _header_line(header: dict[str, Any]) -> bytes:
-    return json.dumps(header, separators=(",", ":")).encode() + b"\n"
+def _header_line(reference: Reference) -> bytes:
+    return json.dumps(plain(reference), separators=(",", ":")).encode() + b"\n"

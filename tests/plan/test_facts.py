@@ -63,7 +63,6 @@ def holds(when: str, of: Model, registry: Registry) -> bool:
         ({"attention__head_count": 32, "attention__head_count_kv": [4, 16, 0]}, 8),
         ({"attention__head_count": [24, 32, 32], "attention__head_count_kv": [12, 4, 4]}, 2),
         ({"attention__head_count": 32, "attention__head_count_kv": [0, 8, 8]}, 0),
-        ({"attention__head_count": 32, "attention__head_count_kv": []}, 0),
     ],
 )
 def test_how_many_query_heads_share_a_key(

@@ -1,4 +1,4 @@
-"""prune: what the metadata says of the layers that are left."""
+"""What the metadata says of the layers that are left after pruning."""
 
 from __future__ import annotations
 

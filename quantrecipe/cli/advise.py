@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from quantrecipe.cli.budget_options import KV_TYPES
-from quantrecipe.cli.byte_size import MemorySize, Tokens
 from quantrecipe.cli.context import Context, pass_context, watched
 from quantrecipe.cli.help import SETTINGS, examples
-from quantrecipe.cli.target_option import target_option
+from quantrecipe.cli.options.amounts import MemorySize, Tokens
+from quantrecipe.cli.options.limits import KV_TYPES
+from quantrecipe.cli.options.target import target_option
 from quantrecipe.errors import ModelError, RecipeError
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import print_renamed, printable
 from quantrecipe.cli.help import SETTINGS, examples
 from quantrecipe.cli.locked import locked_option, require_locked
-from quantrecipe.cli.names import MODEL, RECIPE
+from quantrecipe.cli.options.paths import MODEL, RECIPE
 from quantrecipe.cli.planning import (
     PlanOptions,
     build_plans,

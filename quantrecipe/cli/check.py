@@ -12,7 +12,7 @@ import click
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import print_note
 from quantrecipe.cli.help import SETTINGS, examples
-from quantrecipe.cli.names import RECIPE
+from quantrecipe.cli.options.paths import RECIPE
 from quantrecipe.cli.settings import expand_names, print_notes, settings_of_each, settings_option
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import click
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import print_note
 from quantrecipe.cli.help import SETTINGS, examples
-from quantrecipe.cli.names import RECIPE
+from quantrecipe.cli.options.paths import RECIPE
 from quantrecipe.cli.settings import settings_option
 from quantrecipe.errors import QuantrecipeError
 

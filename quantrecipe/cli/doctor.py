@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from quantrecipe.cli.context import Context, pass_context
-from quantrecipe.cli.engine_option import engine_option
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.help import SETTINGS, examples
+from quantrecipe.cli.options.engine import engine_option
 
 if TYPE_CHECKING:
     from quantrecipe.cli.doctor_checks import Finding

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from quantrecipe.cli.context import Context, pass_context
-from quantrecipe.cli.engine_option import engine_option
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.eval_limits import LIMIT_NAMES, Limits, exceeded
 from quantrecipe.cli.help import SETTINGS, examples
+from quantrecipe.cli.options.engine import engine_option
 
 if TYPE_CHECKING:
     from quantrecipe.cli.eval_results import Candidate

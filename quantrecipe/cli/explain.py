@@ -11,7 +11,7 @@ import click
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import print_warning
 from quantrecipe.cli.help import SETTINGS, examples
-from quantrecipe.cli.names import MODEL, RECIPE
+from quantrecipe.cli.options.paths import MODEL, RECIPE
 from quantrecipe.cli.settings import load_recipes, settings_option
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import print_warning, printable
 from quantrecipe.cli.help import SETTINGS, examples
 from quantrecipe.cli.imatrix_output import write_file
-from quantrecipe.cli.names import RECIPE
 from quantrecipe.cli.needs import check_output
+from quantrecipe.cli.options.paths import RECIPE
 from quantrecipe.cli.settings import load_recipes, settings_option
 
 if TYPE_CHECKING:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import click
 
 from quantrecipe.cli.apply import model_stem
-from quantrecipe.cli.budget_options import budget_options, limits_text
 from quantrecipe.cli.context import Context, pass_context
-from quantrecipe.cli.engine_option import engine_option
 from quantrecipe.cli.errors import print_warning, printable
 from quantrecipe.cli.help import SETTINGS, examples
 from quantrecipe.cli.imatrix_output import write_file
+from quantrecipe.cli.options.engine import engine_option
+from quantrecipe.cli.options.limits import budget_options, limits_text
+from quantrecipe.cli.options.target import target_option
 from quantrecipe.cli.settings import print_notes
-from quantrecipe.cli.target_option import target_option
 
 if TYPE_CHECKING:
     from quantrecipe.evaluate import Engine, Text
@@ -253,7 +253,7 @@ def _budget(
     *,
     allow_requantize: bool,
 ) -> Budget:
-    from quantrecipe.cli.budget_options import COMMAND_LINE
+    from quantrecipe.cli.options.limits import COMMAND_LINE
     from quantrecipe.fit.fit import like_budget
     from quantrecipe.fit.stock import recipe_like, stock_plan
     from quantrecipe.recipe.budget import Budget

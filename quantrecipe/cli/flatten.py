@@ -8,7 +8,7 @@ import click
 
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.help import SETTINGS, examples
-from quantrecipe.cli.names import RECIPE
+from quantrecipe.cli.options.paths import RECIPE
 from quantrecipe.cli.settings import load_recipes, settings_option
 
 __all__ = ["command"]

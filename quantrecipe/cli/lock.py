@@ -11,8 +11,8 @@ import click
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.help import SETTINGS, examples
-from quantrecipe.cli.names import MODEL, RECIPE
 from quantrecipe.cli.needs import check_output
+from quantrecipe.cli.options.paths import MODEL, RECIPE
 from quantrecipe.cli.planning import PlanOptions, build_plans, plan_options, warn_of_running
 from quantrecipe.errors import OutputError
 

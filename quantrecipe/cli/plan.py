@@ -10,7 +10,7 @@ import click
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.help import SETTINGS, examples
 from quantrecipe.cli.locked import locked_option, require_locked
-from quantrecipe.cli.names import MODEL, RECIPE
+from quantrecipe.cli.options.paths import MODEL, RECIPE
 from quantrecipe.cli.planning import PlanOptions, build_plans, plan_document, plan_options, print_told
 
 __all__ = ["command"]

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from quantrecipe.cli.budget_options import Running, limits_text, running_options
-from quantrecipe.cli.byte_size import FileSize
 from quantrecipe.cli.context import Context
 from quantrecipe.cli.errors import print_warning
+from quantrecipe.cli.options.amounts import FileSize
+from quantrecipe.cli.options.limits import Running, limits_text, running_options
 from quantrecipe.cli.settings import expand_names, load_recipes, settings_option
 
 if TYPE_CHECKING:

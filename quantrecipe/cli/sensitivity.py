@@ -10,9 +10,9 @@ import click
 
 from quantrecipe.cli.apply import model_stem
 from quantrecipe.cli.context import Context, pass_context
-from quantrecipe.cli.engine_option import engine_option
 from quantrecipe.cli.errors import print_warning, printable
 from quantrecipe.cli.help import SETTINGS, examples
+from quantrecipe.cli.options.engine import engine_option
 from quantrecipe.errors import SensitivityError
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from quantrecipe.cli.byte_size import FileSize, MemorySize, Tokens
+from quantrecipe.cli.options.amounts import FileSize, MemorySize, Tokens
 
 if TYPE_CHECKING:
     from quantrecipe.memory.device import Settings

@@ -172,10 +172,10 @@ def command(
         target=target,
         allow_requantize=allow_requantize,
     )
-    if held_out and opened.container == "shapes":
+    if held_out and not opened.has_weights:
         raise click.UsageError("--verify needs the model itself, and this is a shape file.")
     work = work_dir or Path()
-    runs = held_out or (texts and opened.container != "shapes")
+    runs = held_out or (texts and opened.has_weights)
     found = require_engine(engine) if runs else None  # before what takes long
     known = _sensitivity(
         ctx,
@@ -267,7 +267,7 @@ def _sensitivity(
         return read_sensitivity(file)
     if prior:
         return None
-    if model.container == "shapes":
+    if not model.has_weights:
         print_warning(ctx.err, "a shape file has no weights to measure: losses are those of usual models")
         return None
     from quantrecipe.api import ModelAnalysis, TensorAnalysis

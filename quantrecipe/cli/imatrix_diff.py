@@ -13,6 +13,7 @@ from quantrecipe.cli.options.paths import FILE
 from quantrecipe.cli.options.shared import json_option
 from quantrecipe.cli.subcommand import subcommand
 from quantrecipe.errors import ImportanceError
+from quantrecipe.wording import some_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -87,9 +88,7 @@ def _render(found: Comparison, changes: tuple[TensorChange, ...]) -> RenderableT
         parts.append(Paragraph(f"and {more} that changed less; --all shows them", "dim"))
     for path, names in ((found.first.path, found.only_first), (found.second.path, found.only_second)):
         if names:
-            more = len(names) - _NAMES
-            shown = ", ".join(names[:_NAMES]) + (f" and {more} more" if more > 0 else "")
-            parts.append(Paragraph(printable(f"only in {path}: {shown}"), "yellow"))
+            parts.append(Paragraph(printable(f"only in {path}: {some_of(names, _NAMES)}"), "yellow"))
     return Group(*parts)
 
 

@@ -12,9 +12,7 @@ side holds more than a chunk.
 from __future__ import annotations
 
 import json
-import os
 import struct
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -26,6 +24,7 @@ import numpy as np
 from quantrecipe.errors import EvaluationError, OutputError
 from quantrecipe.evaluate.compact import CompactRows, pack, unpack
 from quantrecipe.plain_data import fields_of, plain
+from quantrecipe.whole_file import whole_file
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -183,24 +182,16 @@ def _read(path: Path, file: BinaryIO) -> Reference:
 
 def write_reference(reference: Reference, records: Iterable[CompactRows]) -> None:
     """Write the file, one record for each chunk. OutputError where the disk refuses."""
-    path = reference.path
-    temporary: Path | None = None
     try:
-        descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", suffix=".part", dir=path.parent)
-        temporary = Path(name)
-        with os.fdopen(descriptor, "wb") as file:
+        with whole_file(reference.path) as file:
             file.write(_MAGIC + _header_line(reference))
             file.write(reference.tokens.astype("<i4").tobytes())
             for rows in records:
                 data = pack(rows)
                 file.write(_LENGTH.pack(len(data)) + data)
-        temporary.replace(path)
-        temporary = None
     except OSError as error:
-        raise OutputError(f"the reference can't be written ({error.strerror or error})", file=path) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        what = f"the reference can't be written ({error.strerror or error})"
+        raise OutputError(what, file=reference.path) from error
 
 
 def _header_line(reference: Reference) -> bytes:

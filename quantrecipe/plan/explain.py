@@ -17,7 +17,7 @@ from quantrecipe.importance import Importance
 from quantrecipe.model.model import Model
 from quantrecipe.plain_data import fields_of, rounded_bits
 from quantrecipe.plan.assign import Choice, choose_format, fallback_chain
-from quantrecipe.plan.facts import head_of, model_facts, tensor_facts
+from quantrecipe.plan.facts import model_facts, tensor_facts
 from quantrecipe.plan.importance import selected_importance
 from quantrecipe.plan.plan import Plan
 from quantrecipe.plan.prune import prune
@@ -124,7 +124,7 @@ def find_tensors(model: Model, wanted: Sequence[str]) -> list[TensorInfo]:
 
     PlanError, with what may have been meant, where one stands for none.
     """
-    head = head_of(model)
+    head = model.head
     names = {tensor.name: tensor for tensor in model.tensors}
     hidden = shadowed(model.tensors)
     found: set[str] = set()
@@ -201,7 +201,7 @@ class _Asker:
         self._covered = covered
         self._has_importance = importance is not None
         self._facts = model_facts(model, has_importance=importance is not None)
-        self._head = head_of(model)
+        self._head = model.head
         self._shadowed = shadowed(model.tensors)
         self._ranks: dict[frozenset[str], dict[str, int]] = {}
         self._planned = {a.tensor.name: a for a in plan.assignments} if plan else {}

@@ -13,7 +13,7 @@ from itertools import islice
 
 from quantrecipe.errors import PlanError, Problem, RecipeError
 from quantrecipe.model.model import Model
-from quantrecipe.plan.facts import head_of, model_facts, tensor_facts
+from quantrecipe.plan.facts import model_facts, tensor_facts
 from quantrecipe.recipe.names import is_llama_cpp_s, meant
 from quantrecipe.recipe.pattern import Pattern
 from quantrecipe.recipe.recipe import KEEP, KeepEntry, Recipe, Rule
@@ -203,7 +203,7 @@ class _Scope:
         self, recipe: Recipe, model: Model, *, has_importance: bool, covered: Callable[[TensorInfo], bool]
     ) -> None:
         self._keep = recipe.keep
-        self._head = head_of(model)
+        self._head = model.head
         self._facts = model_facts(model, has_importance=has_importance)
         self._covered = covered
         self._shadowed = shadowed(model.tensors)

@@ -11,10 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -29,6 +26,7 @@ from quantrecipe.sensitivity.sensitivity import (
     frozen,
     rounded,
 )
+from quantrecipe.whole_file import whole_file
 
 __all__ = [
     "FORMAT",
@@ -54,7 +52,9 @@ def write_sensitivity(sensitivity: Sensitivity, path: str | Path) -> None:
     """Write the file; it appears under its name when it is whole, and replaces one that was there."""
     path = Path(path)
     try:
-        _write(sensitivity, path)
+        with whole_file(path) as file:
+            for line in _lines(sensitivity):
+                file.write(f"{line}\n".encode())
     except OSError as error:
         what = f"{path} can't be written: {error.strerror or error}"
         raise OutputError(what, "name another with -o FILE") from error
@@ -137,22 +137,6 @@ def probe_of(line: Mapping[str, Any]) -> Probed:
         standard_error=_number(line["standard_error"]),
         used=line.get("used", True) is True,
     )
-
-
-def _write(sensitivity: Sensitivity, path: Path) -> None:
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            for line in _lines(sensitivity):
-                file.write(line + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o666 & ~_umask())
-        Path(name).replace(path)
-    except BaseException:
-        with suppress(OSError):
-            Path(name).unlink()
-        raise
 
 
 def _lines(sensitivity: Sensitivity) -> Iterator[str]:
@@ -252,9 +236,3 @@ def _said(error: Exception) -> str:
 
 def _wrong(path: Path, line: int | None, what: str) -> SensitivityError:
     return SensitivityError(what, "measure again with `quantrecipe sensitivity`", file=path, line=line)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -30,8 +30,8 @@ from quantrecipe.memory.device import Settings
 from quantrecipe.memory.footprint import Room, Runs, Tensors
 from quantrecipe.model.model import Model
 from quantrecipe.model.open import open_model
-from quantrecipe.plan.losses import Losses
-from quantrecipe.plan.make import make_plan
+from quantrecipe.allocate.losses import Losses
+from quantrecipe.planning import make_plan
 from quantrecipe.registry import Registry, load_registry
 
 PAGE = Path(__file__).parents[1] / "docs/which-file.md"

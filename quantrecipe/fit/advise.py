@@ -24,8 +24,8 @@ from quantrecipe.memory.active import ActiveBytes
 from quantrecipe.memory.device import Division, Settings
 from quantrecipe.memory.footprint import WAYS, Footprint, Room, Runs, Tensors, Way
 from quantrecipe.model.model import Model
-from quantrecipe.plan.losses import Losses
-from quantrecipe.plan.make import make_plan
+from quantrecipe.allocate.losses import Losses
+from quantrecipe.planning import make_plan
 from quantrecipe.plan.plan import Plan
 from quantrecipe.recipe.budget import Budget, VramBudget
 from quantrecipe.recipe.load import load_recipe

@@ -21,9 +21,9 @@ from quantrecipe.fit.stock import PREFIX, Mix, estimated_loss, stock_mixes, stoc
 from quantrecipe.fit.types import offered_types
 from quantrecipe.importance import Importance
 from quantrecipe.model.model import Model
-from quantrecipe.plan.limits import meters
-from quantrecipe.plan.losses import Losses
-from quantrecipe.plan.make import make_plan
+from quantrecipe.allocate.limits import meters
+from quantrecipe.allocate.losses import Losses
+from quantrecipe.planning import make_plan
 from quantrecipe.plan.plan import Assignment, Plan
 from quantrecipe.plan.runnable import running_types
 from quantrecipe.plan.spending import Spending

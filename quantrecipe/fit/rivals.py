@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from quantrecipe.fit.opened import Floor
 from quantrecipe.fit.stock import Mix, quantized
-from quantrecipe.plan.limits import Meter
+from quantrecipe.allocate.limits import Meter
 from quantrecipe.plan.plan import Assignment
 from quantrecipe.recipe.pattern import Pattern
 from quantrecipe.registry import Registry

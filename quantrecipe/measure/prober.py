@@ -33,7 +33,7 @@ from quantrecipe.output.apply import apply_plan
 from quantrecipe.output.progress import Silent
 from quantrecipe.output.stream import Stream
 from quantrecipe.output.targets import Output
-from quantrecipe.plan.make import make_plan
+from quantrecipe.planning import make_plan
 from quantrecipe.plan.plan import Assignment, Plan
 from quantrecipe.recipe.load import load_recipe
 from quantrecipe.registry import Registry

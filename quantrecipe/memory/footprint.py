@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 from quantrecipe.errors import PlanError
 from quantrecipe.memory.device import DeviceMemory, Division, Settings, reserved
-from quantrecipe.memory.hyperparameters import Hyperparameters
 from quantrecipe.model.model import Model
 from quantrecipe.tensor import TensorInfo
 
@@ -91,7 +90,7 @@ class Runs:
     def __init__(self, model: Model, room: Room) -> None:
         self.room = room
         #: tokens that the model was made for; None where it doesn't say
-        self.trained = Hyperparameters(model).number("context_length") or None
+        self.trained = model.number("context_length") or None
         #: True where experts can stay in main memory (llama.cpp's --cpu-moe)
         self.has_experts = any(t.experts > 1 for t in model.tensors if t.role.endswith("_exps"))
         self._model = model

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from quantrecipe.errors import ModelError
 from quantrecipe.gguf.values import GGUFValue
-from quantrecipe.tensor import TensorInfo
+from quantrecipe.tensor import TensorInfo, head_name
 
 __all__ = ["Container", "Extent", "Model", "TensorSource"]
 
@@ -74,3 +75,41 @@ class Model:
     sources: Mapping[str, TensorSource]
     alignment: int = 32
     files: tuple[Path, ...] = ()
+
+    def hyperparameter(self, key: str) -> Any:
+        """The value of `ARCH.key` (`llama.block_count`): a plain value, or a list of them; None where the model doesn't
+        say.
+        """
+        value = self.metadata.get(f"{self.arch}.{key}")
+        return None if value is None else value.decode()
+
+    def number(self, key: str, default: int = 0, *, layer: int = 0) -> int:
+        """A whole number among the hyper-parameters; of one that is given layer by layer, that of `layer`.
+
+        `default` is the answer where the model doesn't say, or says something that is no number.
+        """
+        value = self.hyperparameter(key)
+        if isinstance(value, list):
+            value = value[layer] if layer < len(value) else None
+        return int(value) if isinstance(value, int) else default
+
+    @property
+    def n_blocks(self) -> int:
+        """Number of layers, with those for next-token prediction; files without hyper-parameters still have tensors."""
+        there = max((t.layer + 1 for t in self.tensors if t.layer is not None), default=0)
+        return self.number("block_count", there)
+
+    @property
+    def n_layers(self) -> int:
+        """Number of layers, without those for next-token prediction, which stand last and which calibration never runs."""
+        return self.n_blocks - self.number("nextn_predict_layers")
+
+    @property
+    def head(self) -> str | None:
+        """Name of the tensor that makes the logits: the output matrix, or the embedding that stands in for it."""
+        return head_name(self.tensors)
+
+    def require_weights(self, remedy: str) -> None:
+        """ModelError, with this remedy, for the shapes of a model."""
+        if self.container == "shapes":
+            raise ModelError("has the shapes of a model, but no weights", remedy, file=self.path)

@@ -14,7 +14,7 @@ from quantrecipe.importance import Importance, coverage, read_importance
 from quantrecipe.importance.stand_ins import STAND_INS
 from quantrecipe.model.open import open_model
 from quantrecipe.output.apply import apply_plan
-from quantrecipe.plan.make import make_plan
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.registry import load_registry
 from quantrecipe.tensor import TensorInfo

@@ -10,7 +10,7 @@ import pytest
 from quantrecipe.memory.device import Division, Settings
 from quantrecipe.model.open import open_model
 from quantrecipe.output.apply import apply_plan
-from quantrecipe.plan.make import make_plan
+from quantrecipe.planning import make_plan
 from quantrecipe.plan.plan import Plan
 from quantrecipe.recipe.load import load_recipe
 from quantrecipe.registry import load_registry

@@ -22,7 +22,7 @@ from quantrecipe.output import units
 from quantrecipe.output.apply import apply_plan
 from quantrecipe.output.progress import Silent
 from quantrecipe.output.transform import Nan
-from quantrecipe.plan.make import make_plan
+from quantrecipe.planning import make_plan
 from quantrecipe.plan.plan import Plan
 from quantrecipe.registry import Registry, load_registry
 from quantrecipe.tensor import TensorInfo

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from quantrecipe.model.open import open_model
-from quantrecipe.plan.resolve import resolve
+from quantrecipe.plan.trace import trace
 from quantrecipe.recipe.budget import BUDGET_KEYS, KV_TYPES, VRAM_KEYS
 from quantrecipe.recipe.declarations import VARIABLE_KEYS
 from quantrecipe.recipe.expression import FACTS
@@ -69,7 +69,7 @@ def test_recipes_of_the_tutorial_work_on_the_example_model(block: str, registry:
     recipe = load_recipe_text(block, file="my-model.yaml", registry=registry)
     model = open_model(ROOT / "examples/tiny-code")
     decisions = {
-        d.tensor.name: d for d in resolve(recipe, model, has_importance=False, covered=lambda _: False)
+        d.tensor.name: d for d in trace(recipe, model).decisions
     }
     assert decisions["token_embd.weight"].type == "Q8_0"
     assert decisions["token_embd.weight"].because == "my-model.yaml:6"

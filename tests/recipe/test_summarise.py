@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from quantrecipe.model.shapes import open_shapes
 from quantrecipe.plan.facts import model_facts
-from quantrecipe.plan.resolve import resolve
+from quantrecipe.plan.trace import trace
 from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.recipe.summarise import DraftRule, common_type, summarise
 from quantrecipe.recipe.write import write_recipe
@@ -123,7 +123,7 @@ def test_reasons_come_from_the_caller() -> None:
 
 def resolved(text: str, shapes: Path, registry: Registry) -> dict[str, str]:
     recipe = load_recipe_text(text, registry=registry)
-    decisions = resolve(recipe, open_shapes(shapes), has_importance=False, covered=lambda _: False)
+    decisions = trace(recipe, open_shapes(shapes)).decisions
     return {decision.tensor.name: decision.type for decision in decisions}
 
 

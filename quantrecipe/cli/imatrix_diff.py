@@ -12,6 +12,7 @@ from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.help import SETTINGS, examples
 from quantrecipe.errors import ImportanceError
+from quantrecipe.wording import some_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -89,9 +90,7 @@ def _render(found: Comparison, changes: tuple[TensorChange, ...]) -> RenderableT
         parts.append(Paragraph(f"and {more} that changed less; --all shows them", "dim"))
     for path, names in ((found.first.path, found.only_first), (found.second.path, found.only_second)):
         if names:
-            more = len(names) - _NAMES
-            shown = ", ".join(names[:_NAMES]) + (f" and {more} more" if more > 0 else "")
-            parts.append(Paragraph(printable(f"only in {path}: {shown}"), "yellow"))
+            parts.append(Paragraph(printable(f"only in {path}: {some_of(names, _NAMES)}"), "yellow"))
     return Group(*parts)
 
 

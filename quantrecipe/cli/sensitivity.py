@@ -15,6 +15,7 @@ from quantrecipe.cli.engine_option import engine_option
 from quantrecipe.cli.errors import print_warning, printable
 from quantrecipe.cli.help import SETTINGS, examples
 from quantrecipe.errors import SensitivityError
+from quantrecipe.wording import some_of
 
 if TYPE_CHECKING:
     from quantrecipe.api import ModelAnalysis, TensorAnalysis
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["command", "warn_of_scope"]
 
 _DEFAULT_PROBES = 30
-_MOST_NAMES = 3
+_MOST_NAMES = 2
 _DEFAULT_TOKENS = 16384
 
 
@@ -257,24 +258,19 @@ def warn_of_scope(ctx: Context, scope: Scope, types: Sequence[str]) -> None:
         wishes = ", ".join(wanted for wanted, _ in pairs)
         measured = ", ".join(dict.fromkeys(fallback for _, fallback in pairs))
         print_warning(
-            ctx.err, f"{_some(names)} can't be {wishes}: measured in {measured} instead, as apply falls back"
+            ctx.err,
+            f"{some_of(names, _MOST_NAMES)} can't be {wishes}: measured in {measured} instead, "
+            "as apply falls back",
         )
     reasons: dict[str, list[str]] = {}
     for name, why in scope.left_out.items():
         reasons.setdefault(why, []).append(name)
     for why, left in reasons.items():
-        print_warning(ctx.err, f"not measured: {_some(left)}: {why}")
+        print_warning(ctx.err, f"not measured: {some_of(left, _MOST_NAMES)}: {why}")
 
 
 def _names(tensors: Sequence[TensorInfo]) -> tuple[str, ...]:
     return tuple(tensor.name for tensor in tensors)
-
-
-def _some(names: Sequence[str]) -> str:
-    """A few names, and how many more."""
-    if len(names) <= _MOST_NAMES:
-        return ", ".join(names)
-    return f"{', '.join(names[: _MOST_NAMES - 1])} and {len(names) - _MOST_NAMES + 1} more"
 
 
 def _analyses(

@@ -30,6 +30,7 @@ from quantrecipe.plan.facts import model_facts
 from quantrecipe.recipe.recipe import KEEP
 from quantrecipe.recipe.summarise import DraftRule, common_type, summarise
 from quantrecipe.registry import Registry
+from quantrecipe.wording import some_of
 
 __all__ = ["from_custom_q", "from_ik", "from_tool_suite"]
 
@@ -212,7 +213,5 @@ def _unnamed(left: Collection[str], tool: str, default: TypeName | None, parts: 
     names = sorted(set(left) - named)
     if not names:
         return []
-    shown = ", ".join(names[:_MOST_NAMES])
-    shown += f" and {len(names) - _MOST_NAMES} more" if names[_MOST_NAMES:] else ""
     what = f"the default {default.name}" if default else "the source's type"
-    return [f"no rule names {shown}: {what} here; {tool} may choose another one"]
+    return [f"no rule names {some_of(names, _MOST_NAMES)}: {what} here; {tool} may choose another one"]

@@ -15,6 +15,7 @@ from quantrecipe.model.model import Model
 from quantrecipe.plan.assign import kept_type
 from quantrecipe.plan.plan import Assignment, Plan
 from quantrecipe.recipe.recipe import Recipe
+from quantrecipe.wording import some_of
 
 __all__ = ["Exported", "command_text", "refuse", "requests", "stored_model", "wanted_types"]
 
@@ -182,6 +183,4 @@ def _override(value: GGUFValue) -> str | None:
 
 
 def _names(members: Sequence[Assignment]) -> str:
-    names = [a.tensor.name for a in members]
-    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-    return ", ".join(names[:_MOST_NAMES]) + more
+    return some_of([a.tensor.name for a in members], _MOST_NAMES)

@@ -21,6 +21,7 @@ from quantrecipe.exchange.overrides import Override, read_list, read_override
 from quantrecipe.exchange.scripts.call import Call, Script, Word
 from quantrecipe.exchange.scripts.script import SHELLS, decoded, read_script
 from quantrecipe.gguf.file_types import file_type_name
+from quantrecipe.wording import quoted, shortened
 
 __all__ = ["read_command", "read_list_for"]
 
@@ -250,8 +251,10 @@ class _Reader:
         behind = words[where + 1 :]
         if behind and not behind[0].missing and not re.match(r"\s*[+-]?\d", behind[0].text):
             said = " ".join(it.text for it in behind)
-            what = f"{_cut(said)!r} stands behind the type, where llama-quantize takes {behind[0].text!r} for a number"
-            what += " of threads and refuses it"
+            what = (
+                f"{quoted(said, 80)} stands behind the type, where llama-quantize takes {behind[0].text!r} "
+                "for a number of threads and refuses it"
+            )
             if where == 1 and word.text.upper() != mixture:
                 what = (
                     f"llama-quantize takes {word.text!r}, which begins with a number, for the type {mixture}"
@@ -270,7 +273,7 @@ class _Reader:
         return mixture, [
             *notes,
             f"{self._file}:{ignored[0].line}: llama-quantize ignores what stands behind the number of threads, so it "
-            f"is left out here, too: {_cut(said)}; options count before the path of the model alone",
+            f"is left out here, too: {shortened(said, 80)}; options count before the path of the model alone",
         ]
 
     def _unknown(self, what: str, word: Word) -> Problem:
@@ -349,10 +352,6 @@ def _as_rule(option: str) -> str:
 
 def _names(word: Word) -> str:
     return ", ".join(dict.fromkeys(word.missing))
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= 80 else f"{text[:77]}…"
 
 
 def read_list_for(text: str, mixture: str, *, pure: bool = False, file: str) -> Command:

@@ -14,6 +14,7 @@ from quantrecipe.exchange.overrides import Override, TypeName
 from quantrecipe.model.model import Model
 from quantrecipe.plan.assign import FLOATS
 from quantrecipe.registry import Registry
+from quantrecipe.wording import some_of
 
 __all__ = ["deciding_lines", "unused_lines", "with_reasons"]
 
@@ -72,5 +73,5 @@ def with_reasons(
 
 
 def _shown(numbers: Sequence[int], overrides: Sequence[Override]) -> str:
-    texts = ", ".join(f"{overrides[n].regex}={overrides[n].type}" for n in numbers[:_MOST_NAMES])
-    return texts + (f" and {len(numbers) - _MOST_NAMES} more lines" if len(numbers) > _MOST_NAMES else "")
+    texts = [f"{overrides[n].regex}={overrides[n].type}" for n in numbers]
+    return some_of(texts, _MOST_NAMES, "more lines")

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
-from pathlib import Path
 
+from quantrecipe.packaged import packaged_table
 from quantrecipe.recipe.pattern import Pattern
 
 __all__ = ["Advice", "Floor", "Yardstick", "load_advice"]
-
-_TABLE = Path(__file__).with_name("floors.toml")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,7 +42,7 @@ class Advice:
 
 def load_advice() -> Advice:
     """The advice that ships."""
-    content = tomllib.loads(_TABLE.read_text(encoding="utf-8"))
+    content = packaged_table("lint/floors.toml")
     return Advice(
         floors=tuple(
             Floor(

@@ -17,10 +17,11 @@ from quantrecipe.recipe.recipe import KEEP, Origin, Recipe, Rule
 from quantrecipe.registry import Registry
 from quantrecipe.targets import Targets
 from quantrecipe.tensor import TensorInfo
+from quantrecipe.wording import some_of
 
 __all__ = ["GivenModel", "Outcome", "Subject", "View", "look", "names"]
 
-_MOST_NAMES = 3
+_MOST_NAMES = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -161,10 +162,7 @@ def look(
 
 def names(items: Sequence[str]) -> str:
     """A few names, and how many more."""
-    shown = list(dict.fromkeys(items))
-    if len(shown) <= _MOST_NAMES:
-        return ", ".join(shown)
-    return f"{', '.join(shown[: _MOST_NAMES - 1])} and {len(shown) - _MOST_NAMES + 1} more"
+    return some_of(dict.fromkeys(items), _MOST_NAMES)
 
 
 def _view(recipe: Recipe, given: GivenModel, registry: Registry) -> View:

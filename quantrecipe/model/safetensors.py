@@ -23,6 +23,7 @@ from typing import Any, Never
 from quantrecipe.errors import ModelError
 from quantrecipe.gguf.cursor import open_cursor
 from quantrecipe.model.model import Extent
+from quantrecipe.wording import shortened
 
 __all__ = ["Checkpoint", "SafetensorsHeader", "StoredTensor", "parse_json_object", "read_safetensors_header"]
 
@@ -130,16 +131,21 @@ def _tensor(path: Path, name: str, entry: Any, data_start: int, file_size: int) 
         _fail(path, f"tensor {name!r} has no proper entry (expected: dtype, shape, data_offsets)")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str):
-        _fail(path, f'tensor {name!r} has the dtype {_short(dtype)} (expected: a name such as "BF16")')
+        _fail(
+            path, f'tensor {name!r} has the dtype {shortened(repr(dtype))} (expected: a name such as "BF16")'
+        )
     if not _naturals(shape) or len(shape) > _MAX_DIMS:
-        _fail(path, f"tensor {name!r} has the impossible shape {_short(shape)}")
+        _fail(path, f"tensor {name!r} has the impossible shape {shortened(repr(shape))}")
     if not _naturals(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
-        _fail(path, f"tensor {name!r} has the impossible data_offsets {_short(offsets)}")
+        _fail(path, f"tensor {name!r} has the impossible data_offsets {shortened(repr(offsets))}")
     start, end = offsets
     if data_start + end > file_size:
         _fail(path, f"tensor {name!r} reaches beyond the end of the file ({file_size:,} bytes)")
     if dtype in _BITS and prod(shape) * _BITS[dtype] != 8 * (end - start):
-        _fail(path, f"tensor {name!r} is {dtype} {_short(shape)}, which doesn't make {end - start:,} bytes")
+        _fail(
+            path,
+            f"tensor {name!r} is {dtype} {shortened(repr(shape))}, which doesn't make {end - start:,} bytes",
+        )
     extent = Extent(path=path, offset=data_start + start, nbytes=end - start, file_size=file_size)
     return StoredTensor(name=name, dtype=dtype, shape=tuple(shape), extent=extent)
 
@@ -160,11 +166,6 @@ def _check_offsets(path: Path, tensors: list[StoredTensor], data_start: int, fil
         end, previous = tensor.extent.offset + tensor.extent.nbytes, f"tensor {tensor.name!r}"
     if end != file_size:
         _fail(path, f"{file_size - end:,} bytes after {previous} belong to no tensor")
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) < 80 else f"{text[:76]} …"
 
 
 def _fail(path: Path, what: str) -> Never:

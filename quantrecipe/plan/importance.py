@@ -11,6 +11,7 @@ from quantrecipe.plan.plan import Assignment
 from quantrecipe.plan.resolution import Resolution
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.tensor import TensorInfo
+from quantrecipe.wording import some_of
 
 __all__ = ["check_importance", "may_lack_importance", "names"]
 
@@ -76,8 +77,7 @@ def _refuse_uncovered(recipe: Recipe, importance: Importance | None, bare: Seque
 
 def names(assignments: Sequence[Assignment]) -> str:
     """A few names, and how many more."""
-    some = [a.tensor.name for a in assignments]
-    return ", ".join(some) if len(some) <= 3 else f"{', '.join(some[:2])} and {len(some) - 2} more"
+    return some_of([a.tensor.name for a in assignments], 2)
 
 
 def _refuse_misfits(report: Coverage) -> None:

@@ -22,6 +22,7 @@ from quantrecipe.recipe.suggest import closest, listed
 from quantrecipe.recipe.type_names import is_type, read_type
 from quantrecipe.recipe.variables import VARIABLE_TYPES, Value, Variable, VariableType, kind_text
 from quantrecipe.units import require_size
+from quantrecipe.wording import shortened
 
 if TYPE_CHECKING:
     from quantrecipe.registry import Registry
@@ -161,7 +162,7 @@ def _setting(
         node = Node(kind, value, 0, 0) if kind in ("number", "yes-or-no") else node
     read = Reader("")
     found = _check(node, type_, name, read, registry)
-    shown = f"--set {name}={text if len(text) <= 60 else text[:57] + '…'}"
+    shown = f"--set {name}={shortened(text)}"
     return found, [
         replace(it, what=f"{shown}: {it.what}", file=None, line=None, column=None) for it in read.problems
     ]

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import yaml
 
 from quantrecipe.errors import Problem, RecipeError
+from quantrecipe.wording import shortened
 
 __all__ = ["Entry", "Node", "NodeKind", "read_document", "scalar"]
 
@@ -232,7 +233,7 @@ class _Builder:
         if kind != "text":
             return _node(kind, value, event)
         if _is_number(text):
-            self._add(event, f"the number {_short(text)} is too large", "quote it if it is a text")
+            self._add(event, f"the number {shortened(text, 30)} is too large", "quote it if it is a text")
             return _node("number", 0, event)
         if _ODD_NUMBER.fullmatch(text):
             self._add(
@@ -285,7 +286,3 @@ def _explain(error: yaml.MarkedYAMLError, text: str, file: str) -> list[Problem]
         remedy = "check the indentation and the quotes"
     what = f"this isn't YAML: {error.problem or error.context}"
     return [Problem(what=what, remedy=remedy, file=file, line=line, column=column, code="QR004")]
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 30 else text[:27] + "…"

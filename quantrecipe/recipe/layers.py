@@ -21,6 +21,7 @@ import re
 from dataclasses import dataclass, field
 
 from quantrecipe.errors import RecipeError
+from quantrecipe.wording import quoted
 
 __all__ = ["LayerSet"]
 
@@ -114,7 +115,7 @@ def _parse_item(item: str, text: str) -> _Item:
     match = _FORM.fullmatch(item)
     if not match:
         raise RecipeError(
-            f"{item!r} in the layers {_short(text)} isn't understood", f"write one of: {_FORMS}"
+            f"{item!r} in the layers {quoted(text)} isn't understood", f"write one of: {_FORMS}"
         )
     number = {name: int(value) for name, value in match.groupdict().items() if value and name != "end"}
     if "low" in number:
@@ -135,7 +136,3 @@ def _parse_item(item: str, text: str) -> _Item:
     if count > parts:
         raise RecipeError(f"the layers {item!r} are more than all", "write a fraction of at most 1, like 1/8")
     return _Item(f"{end} {count}/{parts}", end, (count, parts))
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 60 else text[:57] + "…")

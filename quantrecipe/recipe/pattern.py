@@ -40,6 +40,7 @@ from dataclasses import dataclass, field
 from quantrecipe.errors import RecipeError
 from quantrecipe.recipe.regex import Regex
 from quantrecipe.tensor import TensorInfo
+from quantrecipe.wording import quoted
 
 __all__ = ["GROUP", "HEAD", "Pattern", "written_out"]
 
@@ -114,7 +115,7 @@ class Pattern:
         globs = written_out(text)
         if sum(map(len, globs)) > _MAX_WRITTEN_OUT:
             raise RecipeError(
-                f"the pattern {_short(text)} comes to more than {_MAX_WRITTEN_OUT} characters, its braces written out",
+                f"the pattern {quoted(text)} comes to more than {_MAX_WRITTEN_OUT} characters, its braces written out",
                 "use * or `layers`",
             )
         for glob in globs:
@@ -201,7 +202,7 @@ def _alternatives(text: str) -> Iterator[str]:
         elif char == "{":
             if len(stack) == _MAX_NESTING:
                 raise RecipeError(
-                    f"braces deeper than {_MAX_NESTING} in the pattern {_short(text)}",
+                    f"braces deeper than {_MAX_NESTING} in the pattern {quoted(text)}",
                     "write a list of patterns",
                 )
             stack.append((alternatives, []))
@@ -214,28 +215,28 @@ def _alternatives(text: str) -> Iterator[str]:
                 stack.pop()
                 if len(before) * len(done) > _MAX_ALTERNATIVES:
                     raise RecipeError(
-                        f"the pattern {_short(text)} stands for more than {_MAX_ALTERNATIVES} names",
+                        f"the pattern {quoted(text)} stands for more than {_MAX_ALTERNATIVES} names",
                         "use * or `layers`",
                     )
                 alternatives = [glob + end for glob in before for end in done]
         elif char == ",":
             raise RecipeError(
-                f"a comma outside braces in the pattern {_short(text)}", "write a list: [attn_q, attn_k]"
+                f"a comma outside braces in the pattern {quoted(text)}", "write a list: [attn_q, attn_k]"
             )
         elif char == "}":
             raise RecipeError(
-                f"a }} without its {{ in the pattern {_short(text)}",
+                f"a }} without its {{ in the pattern {quoted(text)}",
                 "braces list alternatives: ffn_{gate,up}",
             )
         else:
             alternatives = [glob + char for glob in alternatives]
     if stack:
         raise RecipeError(
-            f"a {{ without its }} in the pattern {_short(text)}", "braces list alternatives: ffn_{gate,up}"
+            f"a {{ without its }} in the pattern {quoted(text)}", "braces list alternatives: ffn_{gate,up}"
         )
     if in_class:
         raise RecipeError(
-            f"a [ without its ] in the pattern {_short(text)}", "brackets list characters: attn_[kv]"
+            f"a [ without its ] in the pattern {quoted(text)}", "brackets list characters: attn_[kv]"
         )
     yield from alternatives
 
@@ -246,25 +247,25 @@ def _check_glob(glob: str, text: str) -> None:
 
         hint = meant_in_any_model(glob)
         remedy = hint or f"leave it out: {glob.removesuffix(_WEIGHT)}"
-        raise RecipeError(f"the pattern {_short(text)} spells out '.weight'", remedy)
+        raise RecipeError(f"the pattern {quoted(text)} spells out '.weight'", remedy)
     if not all(glob.split(".")):
         raise RecipeError(
-            f"the pattern {_short(text)} has an empty part",
+            f"the pattern {quoted(text)} has an empty part",
             "parts are separated by single dots: blk.3.attn_v",
         )
     if "**" in glob:
         raise RecipeError(
-            f"the pattern {_short(text)} has ** in it", "* stays within a part; write each part: *.*"
+            f"the pattern {quoted(text)} has ** in it", "* stays within a part; write each part: *.*"
         )
     for rest in glob.split("[")[1:]:
         if not _IN_CLASS.fullmatch(rest.partition("]")[0]):
             raise RecipeError(
-                f"the pattern {_short(text)} has odd characters in [ ]",
+                f"the pattern {quoted(text)} has odd characters in [ ]",
                 "list letters, digits, _ or a range: [kv], [0-9], [!q]",
             )
     if "]" in re.sub(r"\[[^]]*\]", "", glob):
         raise RecipeError(
-            f"a ] without its [ in the pattern {_short(text)}", "brackets list characters: attn_[kv]"
+            f"a ] without its [ in the pattern {quoted(text)}", "brackets list characters: attn_[kv]"
         )
 
 
@@ -280,7 +281,7 @@ def _compile(globs: list[str]) -> re.Pattern[str] | None:
         return re.compile("|".join(r"\.".join(map(_part, glob.split("."))) for glob in globs))
     except re.error:  # all else is escaped or was checked
         raise RecipeError(
-            f"a range in {_short(', '.join(globs))} runs backwards", "write the smaller one first: [0-9]"
+            f"a range in {quoted(', '.join(globs))} runs backwards", "write the smaller one first: [0-9]"
         ) from None
 
 
@@ -308,7 +309,3 @@ def _fixed(piece: str) -> str:
         else:
             out.append(re.escape(token))
     return "".join(out)
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 60 else text[:57] + "…")

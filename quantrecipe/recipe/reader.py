@@ -8,6 +8,7 @@ from quantrecipe.errors import Problem, RecipeError
 from quantrecipe.recipe.document import Node, NodeKind
 from quantrecipe.recipe.effort import Effort
 from quantrecipe.recipe.suggest import closest
+from quantrecipe.wording import quoted
 
 __all__ = ["Reader"]
 
@@ -64,7 +65,7 @@ class Reader:
             if key not in known:
                 close = closest(key, known)
                 remedy = f"did you mean {close!r}?" if close else f"known keys: {', '.join(known)}"
-                self.add(entry.key, f"unknown key {_short(key)} in {what}", remedy, "QR002")
+                self.add(entry.key, f"unknown key {quoted(key)} in {what}", remedy, "QR002")
         return {key: entry.value for key, entry in node.entries.items()}
 
     def items(self, node: Node | None, key: str) -> tuple[Node, ...]:
@@ -118,7 +119,7 @@ class Reader:
             return word
         close = closest(word, choices) or next((it for it in choices if it.lower() == word.lower()), None)
         remedy = f"did you mean {close!r}?" if close else f"write one of: {', '.join(choices)}"
-        self.add(node, f"{key}: {_short(word)} isn't known", remedy)
+        self.add(node, f"{key}: {quoted(word)} isn't known", remedy)
         return None
 
     def yes_no(self, node: Node | None, key: str) -> bool | None:
@@ -127,7 +128,7 @@ class Reader:
             return None
         if node.kind == "yes-or-no":
             return bool(node.value)
-        shown = _short(node.value) if node.kind == "text" else _ARTICLES[node.kind]
+        shown = quoted(node.value) if node.kind == "text" else _ARTICLES[node.kind]
         word = str(node.value).lower()
         remedy = f"write {key}: true or {key}: false"
         if word in _TRUE_IN_YAML_1_1:
@@ -146,7 +147,3 @@ def _quoting(node: Node) -> str:
     if node.kind == "list":
         return 'a text with [ ] in it needs quotes: "attn_[kv]"'
     return "write something, or leave the key out"
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 60 else text[:57] + "…")

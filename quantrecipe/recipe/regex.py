@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from quantrecipe.errors import RecipeError
+from quantrecipe.wording import quoted
 
 __all__ = ["Regex", "exact_regex"]
 
@@ -184,7 +185,7 @@ class Regex:
         self._spent[1] += len(step)
         if self._spent[0] > _MAX_WORK:
             raise RecipeError(
-                f"the regular expression {_short(self.text)} is too much work",
+                f"the regular expression {quoted(self.text)} is too much work",
                 "write a simpler one, or a pattern",
             )
         return step
@@ -252,7 +253,7 @@ class _Compiler:
         self._work += 1  # counts empty pieces too, which make no state
         if self._work > _MAX_STATES:
             raise RecipeError(
-                f"the regular expression {_short(self._text)} repeats too much", "use smaller counts in { }"
+                f"the regular expression {quoted(self._text)} repeats too much", "use smaller counts in { }"
             )
         match node:
             case _Chars():
@@ -436,7 +437,7 @@ class _Parser:
 
     def _error(self, what: str, remedy: str = "") -> RecipeError:
         return RecipeError(
-            f"the regular expression {_short(self._text)} can't be read: {what} (character {self._at})",
+            f"the regular expression {quoted(self._text)} can't be read: {what} (character {self._at})",
             remedy,
         )
 
@@ -453,7 +454,3 @@ def _either(one: _Chars, other: _Chars) -> _Chars:
 
 def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) < 6
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 60 else text[:57] + "…")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from quantrecipe.errors import Problem, RecipeError
+from quantrecipe.wording import quoted
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -75,7 +76,7 @@ def _installed(name: str) -> str | None:
 def _parse(text: str) -> Requirement:
     from packaging.requirements import InvalidRequirement, Requirement
 
-    what = f"{text if len(text) <= 60 else text[:57] + '…'!r} can't be required"
+    what = f"{quoted(text)} can't be required"
     try:
         requirement = Requirement(text)
     except InvalidRequirement:

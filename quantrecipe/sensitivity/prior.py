@@ -10,15 +10,13 @@ them, and loses the relative error that those have.
 from __future__ import annotations
 
 import math
-import tomllib
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib.resources import files
 from typing import Any
 
 from quantrecipe.model.model import Model
+from quantrecipe.packaged import packaged_table
 from quantrecipe.registry import Registry
 from quantrecipe.sensitivity.nominal import nominal_error
 from quantrecipe.sensitivity.sensitivity import Loss, Provenance, Sensitivity, TensorSensitivity, frozen
@@ -90,7 +88,7 @@ def family_of(role: str) -> str:
 
 
 def _prior(tensor: TensorInfo, n_layers: int, *, tied: bool) -> PriorAlpha:
-    table = _table()
+    table = packaged_table("sensitivity/prior.toml")
     outside, roles = table["outside"], table["roles"]
     if tensor.layer is None:
         role = "token_embd_tied" if tied and tensor.role == "token_embd" else tensor.role
@@ -131,9 +129,3 @@ def _trend(entry: Mapping[str, Any], n_layers: int) -> float:
     fewest, most = entry["layers"]  # beyond what was measured, a trend isn't followed
     layers = min(max(n_layers, fewest), most)
     return math.exp(entry["a"] + entry["b"] * math.log(layers / 32))
-
-
-@lru_cache(maxsize=1)
-def _table() -> dict[str, Any]:
-    text = files("quantrecipe.sensitivity").joinpath("prior.toml").read_text(encoding="utf-8")
-    return tomllib.loads(text)

@@ -9,15 +9,14 @@ device, a type is as fast as on the engine's best one.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
 from quantrecipe.errors import RecipeError
+from quantrecipe.packaged import packaged_table
 from quantrecipe.targets.build import build_number
 
 __all__ = ["DEVICES", "Engine", "Fact", "Speed", "Support", "Targets", "load_targets"]
@@ -27,7 +26,6 @@ Speed = Literal["fast", "slow", "unknown", "no"]
 
 DEVICES = ("cpu", "cuda", "metal", "vulkan")
 _BEST_FIRST: tuple[Speed, ...] = ("fast", "slow", "unknown", "no")
-_TABLE = Path(__file__).with_name("targets.toml")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,7 +122,7 @@ class Targets:
 
 def load_targets() -> Targets:
     """The table that ships."""
-    content = tomllib.loads(_TABLE.read_text(encoding="utf-8"))
+    content = packaged_table("targets/targets.toml")
     groups: dict[str, list[str]] = content["groups"]
     return Targets(
         version=content["version"],

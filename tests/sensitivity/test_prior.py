@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from quantrecipe import load_registry, open_model
+from quantrecipe.packaged import packaged_table
 from quantrecipe.sensitivity import estimate, prior_alphas
 from quantrecipe.sensitivity import prior as module
 from quantrecipe.tensor import TensorInfo
@@ -73,7 +74,7 @@ def test_works_for_odd_numbers_of_layers(layers: int) -> None:
 
 
 def test_the_table_is_whole_and_says_where_it_is_from() -> None:
-    table = module._table()
+    table = packaged_table("sensitivity/prior.toml")
     assert table["version"] == module.VERSION
     assert tuple(table["depths"]) == module.DEPTHS
     families = {module.family_of(role) for role in table["roles"]}

@@ -22,6 +22,7 @@ from quantrecipe.plan.resolution import Resolution, resolve
 from quantrecipe.plan.trace import covers_none
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry
+from quantrecipe.wording import shortened
 
 __all__ = ["Origin", "find_origin"]
 
@@ -233,4 +234,4 @@ def _said(value: GGUFValue | None) -> str:
     if value is None:
         return "not there"
     text = repr(value.decode()) if value.item_type is None else f"an array of {len(value):,}"
-    return text if len(text) <= 60 else f"{text[:57]}…"
+    return shortened(text)

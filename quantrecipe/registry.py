@@ -71,11 +71,11 @@ class Registry:
         that isn't installed.
         """
         seen: set[str] = set()
-        following: str | None = name
-        while following in self.formats and following not in seen:
-            seen.add(following)
-            yield self.formats[following]
-            following = self.formats[following].spec.fallback
+        fmt = self.formats.get(name)
+        while fmt is not None and fmt.spec.name not in seen:
+            seen.add(fmt.spec.name)
+            yield fmt
+            fmt = self.formats.get(fmt.spec.fallback or "")
 
     def missing_format(self, name: str) -> Problem:
         """Why there is no format of this name, and what to do; file and line are the caller's to add."""

@@ -33,9 +33,9 @@ from quantrecipe.gguf.write import encode_header, padded
 from quantrecipe.model.model import Model
 from quantrecipe.model.shapes import open_shapes
 from quantrecipe.plan.assign import choose_format
-from quantrecipe.planning import make_plan
 from quantrecipe.plan.resolution import resolve
 from quantrecipe.plan.trace import covers_all
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe
 from quantrecipe.registry import Registry, load_registry
 from quantrecipe.tensor import tensor_order

@@ -69,7 +69,9 @@ def allocate(resolution: Resolution, losses: Losses) -> Plan:
         plan = _plan(resolution, chosen)
         over = [max(0, meter.whole(plan) - meter.most) for meter in limits]
         if not any(over):
-            return replace(plan, spending=_spending(plan, chosen, items, limits, room, solution, losses.source))
+            return replace(
+                plan, spending=_spending(plan, chosen, items, limits, room, solution, losses.source)
+            )
         room = [left - much for left, much in zip(room, over, strict=True)]
     raise budget_error(budget, "the budget is so tight that the file's header decides", "raise it by 1 KiB")
 

@@ -101,7 +101,7 @@ class Model:
 
     @property
     def n_layers(self) -> int:
-        """Number of layers, without those for next-token prediction, which stand last and which calibration never runs."""
+        """Number of layers without those for next-token prediction, which stand last; calibration never runs them."""
         return self.n_blocks - self.number("nextn_predict_layers")
 
     @property

@@ -58,9 +58,7 @@ class Choice:
     misfit: str = ""
 
 
-def choose_format(
-    decision: Decision, resolution: Resolution
-) -> Choice:
+def choose_format(decision: Decision, resolution: Resolution) -> Choice:
     """The format that the decision comes to. PlanError where the recipe's wish can't be had as declared."""
     tensor, rule = decision.tensor, decision.rule
     recipe, registry, settings = resolution.recipe, resolution.registry, resolution.settings
@@ -84,7 +82,11 @@ def choose_format(
         return Choice(format=wanted, because=decision.because, copied=False)
     policy = (rule.fallback if rule else None) or recipe.fallback
     if settings.strict or policy == "error":
-        why = "fallbacks are refused by --strict" if settings.strict else "the recipe declares `fallback: error`"
+        why = (
+            "fallbacks are refused by --strict"
+            if settings.strict
+            else "the recipe declares `fallback: error`"
+        )
         raise _at(
             decision,
             f"{tensor.name} can't be {wanted.spec.name}: {misfit}; {why}",

@@ -243,7 +243,9 @@ class _Asker:
             return (Step(type=choice.format.spec.name),) if choice else ()
         policy = (decision.rule.fallback if decision.rule else None) or self._resolution.recipe.fallback
         registry = self._resolution.registry
-        tried = list(registry.chain(wanted) if policy == "chain" else [registry.format(wanted)] if wanted else [])
+        tried = list(
+            registry.chain(wanted) if policy == "chain" else [registry.format(wanted)] if wanted else []
+        )
         if policy not in ("chain", "error"):
             tried.append(registry.format(policy))
         steps: list[Step] = []
@@ -261,7 +263,11 @@ class _Asker:
             return f"not used: {spec.name} ignores it"
         if self._resolution.importance is None:
             return "not used: no importance matrix is given"
-        return "used" if tensor.name in self._resolution.covered else "not used: the matrix doesn't cover this tensor"
+        return (
+            "used"
+            if tensor.name in self._resolution.covered
+            else "not used: the matrix doesn't cover this tensor"
+        )
 
 
 def _unknown(text: str, model: Model) -> Problem:

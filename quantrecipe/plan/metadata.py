@@ -64,9 +64,7 @@ _QUANTIZATION_VERSION = 2  # ggml: GGML_QNT_VERSION
 _SPLIT = "split."  # says which shard of a model a file is
 
 
-def build_metadata(
-    resolution: Resolution, assignments: Sequence[Assignment]
-) -> dict[str, GGUFValue]:
+def build_metadata(resolution: Resolution, assignments: Sequence[Assignment]) -> dict[str, GGUFValue]:
     """All pairs in the order in which they are written; digests that aren't known yet are zeros of their length."""
     recipe, model, importance = resolution.recipe, resolution.model, resolution.selected
     of_layers = resolution.of_layers
@@ -127,9 +125,7 @@ def _imatrix_pairs(importance: Importance) -> dict[str, GGUFValue]:
     return pairs
 
 
-def _file_type(
-    resolution: Resolution, assignments: Sequence[Assignment]
-) -> int | None:
+def _file_type(resolution: Resolution, assignments: Sequence[Assignment]) -> int | None:
     """The label that the recipe gives; one that it inherits, where that is true; else that of most weights' type."""
     recipe, registry = resolution.recipe, resolution.registry
     number = declared_label(recipe, resolution.model)

@@ -150,7 +150,7 @@ def _changes(header: GGUFHeader) -> int | None:
 
 
 def choices_of_file(recipe: Recipe, model: Model, registry: Registry) -> dict[str, Choice]:
-    """By tensor, what the recipe makes of a file that it made, from the file alone. PlanError where it doesn't go with it.
+    """By tensor, what the recipe makes of a file that it made. PlanError where the two don't go together.
 
     The file records that there was a matrix, and not which tensors it covered: see `why_unknown`.
     """

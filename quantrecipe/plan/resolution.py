@@ -1,8 +1,8 @@
 """Resolution: a recipe held against a model, the one value that plans are made of and that judges of recipes look at.
 
-    resolve(recipe, model, registry)  →  Resolution  →  plan_of(resolution)      what will be written
-                                                     →  allocate(…)              types chosen within a budget, then a plan
-                                                     →  explain(…), lints, verify: what the recipe says of each tensor
+    resolve(recipe, model, registry) → Resolution → plan_of(resolution)   what will be written
+                                                  → allocate(resolution)  the same, types chosen within a budget
+                                                  → explain, check, verify: what the recipe says of each tensor
 
 Making one refuses nothing but what can't be asked at all, such as layers to prune that aren't there: a recipe that
 doesn't plan yet can still be explained and checked. `decisions` is where rules that can't do anything are refused.

@@ -9,13 +9,12 @@ import pytest
 from support.recipes import recipe, rule
 
 from quantrecipe.errors import PlanError
-from quantrecipe.importance import assumed_importance
+from quantrecipe.importance import Importance, assumed_importance
 from quantrecipe.model.model import Model
 from quantrecipe.model.open import open_model
 from quantrecipe.plan.explain import Explanation, explain, find_tensors
 from quantrecipe.plan.plan import Plan
 from quantrecipe.plan.resolution import PlanSettings, resolve
-from quantrecipe.importance import Importance
 from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe, load_recipe_text
 from quantrecipe.recipe.recipe import Recipe

@@ -13,9 +13,9 @@ from quantrecipe.model.open import open_model
 from quantrecipe.output.apply import apply_plan
 from quantrecipe.output.verify.verify import verify_file
 from quantrecipe.plan.label import MAIN_TYPES, main_type, untrue
-from quantrecipe.planning import make_plan
 from quantrecipe.plan.plan import Plan
 from quantrecipe.plan.trace import covers_all, trace
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe, load_recipe_text
 from quantrecipe.recipe.recipe import KEEP
 from quantrecipe.registry import load_registry

@@ -25,9 +25,9 @@ from quantrecipe.importance.matrix import ImportanceEntry
 from quantrecipe.model.model import Model
 from quantrecipe.model.shapes import open_shapes
 from quantrecipe.plan.assign import choose_format
-from quantrecipe.planning import make_plan
 from quantrecipe.plan.resolution import resolve
 from quantrecipe.plan.trace import covers_all
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry

@@ -89,9 +89,7 @@ def find_origin(
 class _Found:
     """Each tensor of the file, with the format that made it."""
 
-    def __init__(
-        self, produced: Produced, resolution: Resolution, choices: Mapping[str, Choice]
-    ) -> None:
+    def __init__(self, produced: Produced, resolution: Resolution, choices: Mapping[str, Choice]) -> None:
         self._produced = produced
         self._choices = choices
         self._stored = {tensor.name: tensor for tensor in produced.model.tensors}
@@ -182,9 +180,7 @@ class _Found:
             yield Finding(what=what, tensor=name)
 
 
-def _metadata(
-    produced: Produced, resolution: Resolution, assignments: list[Assignment]
-) -> Iterator[Finding]:
+def _metadata(produced: Produced, resolution: Resolution, assignments: list[Assignment]) -> Iterator[Finding]:
     """Pairs that aren't the source's, nor what the recipe sets."""
     if not produced.has_provenance or len(assignments) != len(resolution.model.tensors):
         return  # somebody else's metadata; or its types aren't known, which is told
@@ -203,9 +199,7 @@ def _metadata(
             yield Finding(what=what, file=produced.shards[0].path)
 
 
-def _digests(
-    produced: Produced, resolution: Resolution, found: _Found
-) -> Iterator[Finding]:
+def _digests(produced: Produced, resolution: Resolution, found: _Found) -> Iterator[Finding]:
     importance = resolution.selected
     recorded = produced.text(IMPORTANCE_DIGEST)
     if importance is not None and recorded is not None and importance.digest != recorded:

@@ -16,7 +16,7 @@ from quantrecipe.exchange.presets import planned_types
 from quantrecipe.gguf.values import GGUFValue
 from quantrecipe.model.model import Model
 from quantrecipe.plan.facts import model_facts
-from quantrecipe.plan.resolve import trace
+from quantrecipe.plan.trace import covers_all, trace
 from quantrecipe.recipe.layers import LayerSet
 from quantrecipe.recipe.load import load_part
 from quantrecipe.recipe.parse import RecipePart
@@ -110,7 +110,7 @@ def decided_by_rule(
     recipe = _load(parts, registry)
     if recipe is None:
         return None
-    found = trace(recipe, source, has_importance=importance, covered=lambda _: importance)
+    found = trace(recipe, source, covered=covers_all if importance else None)
     names: dict[int, set[str]] = {}
     for name, rule in found.decided.items():
         names.setdefault(id(rule), set()).add(name)
@@ -119,7 +119,7 @@ def decided_by_rule(
 
 def _without_idle(parts: Parts, recipe: Recipe, source: Model, *, importance: bool) -> Parts:
     """Without the rules that name nothing on the model, or come too late; such rules are errors in a recipe."""
-    found = trace(recipe, source, has_importance=importance, covered=lambda _: importance)
+    found = trace(recipe, source, covered=covers_all if importance else None)
     taken: set[str] = set()
     idle = []
     for number, (rule, match) in enumerate(found.matches):

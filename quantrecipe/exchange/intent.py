@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
-from quantrecipe.plan.assign import fallback_chain
 from quantrecipe.registry import Registry
 from quantrecipe.tensor import TensorInfo
 
@@ -62,8 +61,8 @@ def intended_types(
 
 
 def _chains(registry: Registry) -> dict[str, list[str]]:
-    fallbacks = {fmt.spec.name: fmt.spec.fallback for fmt in registry.formats.values()}
-    return {name: fallback_chain(name, fallbacks) for name, first in fallbacks.items() if first is not None}
+    chains = {name: [fmt.spec.name for fmt in registry.chain(name)][1:] for name in registry.formats}
+    return {name: chain for name, chain in chains.items() if chain}
 
 
 def _wishes(

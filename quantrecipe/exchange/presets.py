@@ -9,7 +9,8 @@ from typing import NamedTuple
 from quantrecipe.errors import PlanError, RecipeError
 from quantrecipe.model.model import Model
 from quantrecipe.plan.assign import choose_format
-from quantrecipe.plan.resolve import resolve
+from quantrecipe.plan.resolution import resolve
+from quantrecipe.plan.trace import covers_all
 from quantrecipe.recipe.load import load_recipe
 from quantrecipe.recipe.recipe import KEEP, Recipe
 from quantrecipe.registry import Registry
@@ -103,10 +104,10 @@ def planned_types(
 ) -> dict[str, Planned] | None:
     """What each tensor gets; None where the recipe can't be planned for the model."""
     try:
-        decisions = resolve(recipe, source, has_importance=importance, covered=lambda _: importance)
+        resolution = resolve(recipe, source, registry, covered=covers_all if importance else None)
         planned = {}
-        for decision in decisions:
-            choice = choose_format(decision, recipe, source, registry, strict=False, allow_requantize=False)
+        for decision in resolution.decisions:
+            choice = choose_format(decision, resolution)
             type_ = choice.format.spec.name
             planned[decision.tensor.name] = Planned(choice.wanted or type_, type_)
         return planned

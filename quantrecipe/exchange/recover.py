@@ -19,7 +19,7 @@ from quantrecipe.exchange.source import as_source, quantizable
 from quantrecipe.model.model import Model
 from quantrecipe.plan.facts import model_facts
 from quantrecipe.plan.label import untrue
-from quantrecipe.plan.resolve import trace
+from quantrecipe.plan.trace import covers_all, trace
 from quantrecipe.recipe.load import load_part
 from quantrecipe.recipe.parse import RecipePart
 from quantrecipe.recipe.recipe import Recipe, Rule
@@ -110,7 +110,7 @@ def _mislabelled(
 
 def _shares(recipe: Recipe, source: Model, *, importance: bool) -> list[str]:
     """For each of the recipe's own rules how many of the weights it decides."""
-    found = trace(recipe, source, has_importance=importance, covered=lambda _: importance)
+    found = trace(recipe, source, covered=covers_all if importance else None)
     sizes = {tensor.name: tensor.size for tensor in source.tensors}
     weights: dict[int, int] = {}
     for name, rule in found.decided.items():

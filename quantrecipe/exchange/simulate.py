@@ -20,9 +20,8 @@ from quantrecipe.exchange.named_list import FirstMatch
 from quantrecipe.exchange.overrides import read_type
 from quantrecipe.exchange.presets import planned_types
 from quantrecipe.model.model import Model
-from quantrecipe.plan.assign import fallback_chain
 from quantrecipe.plan.facts import model_facts, tensor_facts
-from quantrecipe.plan.resolve import trace
+from quantrecipe.plan.trace import covers_all, trace
 from quantrecipe.recipe.load import load_recipe
 from quantrecipe.recipe.recipe import KEEP, Recipe, Rule
 from quantrecipe.registry import Registry
@@ -123,7 +122,7 @@ def _mixture_types(
     if not taken:
         planned = planned_types(mixture, source, registry, importance=importance)
         return {name: it.type for name, it in (planned or {}).items()}
-    found = trace(mixture, source, has_importance=importance, covered=lambda _: importance)
+    found = trace(mixture, source, covered=covers_all if importance else None)
     facts = model_facts(source, has_importance=importance)
     decided: dict[str, Rule] = {}
     for rule, match in found.matches:
@@ -148,10 +147,5 @@ def _mixture_types(
 
 def fallback_for(wanted: str, tensor: TensorInfo, registry: Registry) -> str:
     """The type, or the first of its fallbacks that accepts the tensor."""
-    if registry.format(wanted).accepts(tensor) is None:
-        return wanted
-    fallbacks = {fmt.spec.name: fmt.spec.fallback for fmt in registry.formats.values()}
-    for name in fallback_chain(wanted, fallbacks):
-        if registry.format(name).accepts(tensor) is None:
-            return name
-    return wanted
+    fitting = (fmt.spec.name for fmt in registry.chain(wanted) if fmt.accepts(tensor) is None)
+    return next(fitting, wanted)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from quantrecipe.model.model import Model
 from quantrecipe.plan.assign import FLOATS
 from quantrecipe.plan.companions import companion_name
-from quantrecipe.plan.resolve import trace
+from quantrecipe.plan.trace import trace
 from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.registry import Registry
 
@@ -39,7 +39,7 @@ def quantizable(model: Model, registry: Registry) -> frozenset[str]:
     everything = load_recipe_text(
         "quantrecipe: 1\nrules: [{tensors: 'regex:.', type: F32}]\n", registry=registry
     )
-    found = trace(everything, model, has_importance=False, covered=lambda _: False)
+    found = trace(everything, model)
     return frozenset(found.decided)
 
 

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from quantrecipe.budget.search import Found
+from quantrecipe.allocate.knapsack.search import Found
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from quantrecipe.budget.bound import Bound
-    from quantrecipe.budget.table import Table
+    from quantrecipe.allocate.knapsack.bound import Bound
+    from quantrecipe.allocate.knapsack.table import Table
 
 __all__ = ["solve"]
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from quantrecipe.budget.bound import Bound
-    from quantrecipe.budget.table import Table
+    from quantrecipe.allocate.knapsack.bound import Bound
+    from quantrecipe.allocate.knapsack.table import Table
 
 __all__ = ["Found", "search"]
 

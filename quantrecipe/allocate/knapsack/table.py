@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from quantrecipe.budget.problem import Item, Limit
+from quantrecipe.allocate.knapsack.problem import Item, Limit
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

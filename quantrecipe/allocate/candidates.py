@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from quantrecipe.allocate.losses import Losses
 from quantrecipe.errors import PlanError
-from quantrecipe.model.model import Model
 from quantrecipe.plan.assign import Choice, choose_format
 from quantrecipe.plan.importance import may_lack_importance
-from quantrecipe.plan.losses import Losses
-from quantrecipe.plan.resolve import Decision
-from quantrecipe.recipe.recipe import Recipe
-from quantrecipe.registry import Registry
+from quantrecipe.plan.resolution import Resolution
+from quantrecipe.plan.trace import Decision
+from quantrecipe.recipe.target import Target
 from quantrecipe.targets.table import load_targets
 
 __all__ = ["Candidate", "candidates"]
@@ -28,56 +27,36 @@ class Candidate:
     loss: float
 
 
-def candidates(
-    decision: Decision,
-    recipe: Recipe,
-    model: Model,
-    registry: Registry,
-    losses: Losses,
-    *,
-    covered: bool,
-    strict: bool,
-    allow_requantize: bool,
-) -> list[Candidate]:
+def candidates(decision: Decision, resolution: Resolution, losses: Losses) -> list[Candidate]:
     """The ways that are open to a tensor, at least one; each resulting format once. PlanError where there is none.
 
     A type that doesn't accept the tensor, that is bad without importance which it hasn't, or that the recipe's
     target doesn't run is no candidate, if that leaves any.
     """
-    assert decision.rule is not None
+    recipe, tensor = resolution.recipe, decision.tensor
     found: list[tuple[str, Choice]] = []
-    failure: PlanError | None = None
-    for type_ in decision.rule.choose:
+    failures: list[PlanError] = []
+    for type_ in decision.rule.choose if decision.rule is not None else ():
         try:
-            choice = choose_format(
-                replace(decision, type=type_),
-                recipe,
-                model,
-                registry,
-                strict=strict,
-                allow_requantize=allow_requantize,
-            )
+            found.append((type_, choose_format(replace(decision, type=type_), resolution)))
         except PlanError as error:
-            failure = failure or error
-            continue
-        found.append((type_, choice))
+            failures.append(error)
     if not found:
-        raise failure or PlanError(f"{decision.tensor.name} has no types to choose from")
+        raise failures[0] if failures else PlanError(f"{tensor.name} has no types to choose from")
     fitting = _some(found, lambda choice: choice.wanted is None)
-    if not covered:
-        fitting = _some(
-            fitting, lambda choice: may_lack_importance(choice.format.spec, decision.tensor, recipe)
-        )
+    if tensor.name not in resolution.covered:
+        fitting = _some(fitting, lambda choice: may_lack_importance(choice.format.spec, tensor, recipe))
     if recipe.target is not None:
-        running = _running(recipe)
+        running = _running(recipe.target)
         fitting = _some(fitting, lambda choice: running(choice.format.spec.name))
+    # Two types may come to one format by their fallbacks: the one that the rule names first stands for both.
     unique = {choice.format.spec.name: (type_, choice) for type_, choice in reversed(fitting)}
     return [
         Candidate(
             type=type_,
             choice=choice,
-            nbytes=choice.format.spec.tensor_bytes(decision.tensor.shape),
-            loss=0.0 if choice.copied else losses.of(decision.tensor.name, choice.format.spec),
+            nbytes=choice.format.spec.tensor_bytes(tensor.shape),
+            loss=0.0 if choice.copied else losses.of(tensor.name, choice.format.spec),
         )
         for type_, choice in reversed(unique.values())
     ]
@@ -90,8 +69,6 @@ def _some(
     return [it for it in found if wanted(it[1])] or found
 
 
-def _running(recipe: Recipe) -> Callable[[str], bool]:
-    target = recipe.target
-    assert target is not None
+def _running(target: Target) -> Callable[[str], bool]:
     table = load_targets()
     return lambda name: table.runs(target.engine, target.build, target.device, name).speed != "no"

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from quantrecipe.budget import optimise as module
-from quantrecipe.budget.bound import best_bound
-from quantrecipe.budget.milp import solve
-from quantrecipe.budget.optimise import optimise
-from quantrecipe.budget.problem import Item, Limit, Option, Solution
-from quantrecipe.budget.search import search
-from quantrecipe.budget.table import make_table
+from quantrecipe.allocate.knapsack import optimise as module
+from quantrecipe.allocate.knapsack.bound import best_bound
+from quantrecipe.allocate.knapsack.milp import solve
+from quantrecipe.allocate.knapsack.optimise import optimise
+from quantrecipe.allocate.knapsack.problem import Item, Limit, Option, Solution
+from quantrecipe.allocate.knapsack.search import search
+from quantrecipe.allocate.knapsack.table import make_table
 
 
 def best_by_trying(items: Sequence[Item], limits: Sequence[Limit]) -> float | None:

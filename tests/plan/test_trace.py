@@ -12,7 +12,7 @@ from support.recipes import keep, recipe, rule
 from quantrecipe.errors import PlanError
 from quantrecipe.model.model import Model
 from quantrecipe.model.open import open_model
-from quantrecipe.plan.resolve import resolve
+from quantrecipe.plan.trace import trace
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.tensor import TensorInfo
 
@@ -24,7 +24,7 @@ def model(folder: Path, *, layers: int = 2, experts: int = 0, tied: bool = False
 
 
 def types(recipe: Recipe, model: Model, covered: tuple[str, ...] = ()) -> dict[str, str]:
-    decisions = resolve(recipe, model, has_importance=bool(covered), covered=lambda t: t.name in covered)
+    decisions = trace(recipe, model, covered=(lambda t: t.name in covered) if covered else None).decisions
     return {d.tensor.name: d.type for d in decisions}
 
 

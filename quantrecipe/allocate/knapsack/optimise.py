@@ -15,11 +15,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from quantrecipe.budget.bound import Bound, best_bound
-from quantrecipe.budget.milp import solve
-from quantrecipe.budget.problem import Item, Limit, Solution
-from quantrecipe.budget.search import Found, search
-from quantrecipe.budget.table import Table, make_table
+from quantrecipe.allocate.knapsack.bound import Bound, best_bound
+from quantrecipe.allocate.knapsack.milp import solve
+from quantrecipe.allocate.knapsack.problem import Item, Limit, Solution
+from quantrecipe.allocate.knapsack.search import Found, search
+from quantrecipe.allocate.knapsack.table import Table, make_table
 
 __all__ = ["optimise"]
 

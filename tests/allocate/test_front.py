@@ -7,8 +7,8 @@ from itertools import product
 import numpy as np
 import pytest
 
+from quantrecipe.allocate.front import front, uniform
 from quantrecipe.sensitivity import Loss, Sensitivity, TensorSensitivity
-from quantrecipe.sensitivity.front import front, uniform
 
 SIZES = {"A": 20, "B": 30, "C": 45, "D": 80}
 

@@ -1,4 +1,4 @@
-"""Which of its candidates each `choose` tensor gets: the choice that loses least within the recipe's budget.
+"""allocate: each tensor that a recipe leaves open gets a type, so that as little as possible is lost within the budget.
 
 Limits count what `apply` writes, to the byte: header, padding, tensors that rules fix, fallbacks and companions. The
 header may depend on the choice (companions are tensors of their own), so a choice is laid out before it stands; if it
@@ -7,53 +7,52 @@ takes more than was thought, it is made again with that much less.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import fsum
 from types import MappingProxyType
 
-from quantrecipe.budget.optimise import optimise
-from quantrecipe.budget.problem import Limit, Solution
+from quantrecipe.allocate.as_knapsack import Choosable, budget_error, make_items, refuse_degenerate
+from quantrecipe.allocate.candidates import Candidate, candidates
+from quantrecipe.allocate.knapsack.optimise import optimise
+from quantrecipe.allocate.knapsack.problem import Limit, Solution
+from quantrecipe.allocate.limits import Meter, meters
+from quantrecipe.allocate.losses import Losses
 from quantrecipe.errors import PlanError
-from quantrecipe.plan.candidates import Candidate
-from quantrecipe.plan.degenerate import budget_error, refuse_degenerate
-from quantrecipe.plan.items import Choosable, make_items
-from quantrecipe.plan.limits import Meter, meters
+from quantrecipe.plan.make import each_decision, plan_of
 from quantrecipe.plan.plan import Plan
-from quantrecipe.plan.resolve import Decision
+from quantrecipe.plan.resolution import Resolution
 from quantrecipe.plan.spending import Spending, Spent
+from quantrecipe.plan.trace import Decision
 from quantrecipe.recipe.budget import Budget
 from quantrecipe.recipe.recipe import Recipe
 
-__all__ = ["hold", "spend"]
+__all__ = ["allocate", "keep_budget"]
 
 _ROUNDS = 8
-_MORE = 50_000_000  # bytes: what it would buy is said, where that is a small part of the limit
+"""Times that a choice is laid out. Two are nearly always enough: what the header takes changes by a few bytes."""
+
+_MORE = 50_000_000
+"""Bytes: what so many more would buy is told, where they are at most one part in _MORE_SHARE of the limit."""
 _MORE_SHARE = 20
 
 
-def spend(
-    decisions: Sequence[Decision],
-    open_to: Mapping[str, Sequence[Candidate]],
-    recipe: Recipe,
-    source: str,
-    plan_of: Callable[[Sequence[Decision]], Plan],
-) -> Plan:
-    """The plan with a type for every tensor that has candidates in `open_to`.
-
-    source:  where the candidates' losses are from
-    plan_of: makes a plan of decisions that all have a type
+def allocate(resolution: Resolution, losses: Losses) -> Plan:
+    """The plan with a type for every tensor that the recipe leaves open, and what became of the budget.
 
     PlanError where the budget can't be kept, or leaves nothing to choose; it names the nearest that can.
     """
-    budget = _budget(recipe, decisions)
-    plan = plan_of(_decided(decisions, {name: min(its, key=_smaller) for name, its in open_to.items()}))
+    open_ones = resolution.open
+    found = each_decision(open_ones, lambda decision: candidates(decision, resolution, losses))
+    open_to = {it.tensor.name: its for it, its in zip(open_ones, found, strict=True)}
+    budget = _budget(resolution.recipe, open_ones)
+    # Any choice tells what the limits are about and what is used whatever is chosen; the smallest types are one.
+    plan = _plan(resolution, {name: min(its, key=_smaller) for name, its in open_to.items()})
     limits = meters(budget, plan.written)
-    items = make_items(decisions, open_to, budget, limits, plan)
+    items = make_items([it.tensor for it in open_ones], open_to, budget, limits, resolution.model.head)
     fixed = [meter.whole(plan) - meter.used_by(plan, open_to.keys()) for meter in limits]
     refuse_degenerate(items, limits, fixed, budget)
     room = [meter.most - taken for meter, taken in zip(limits, fixed, strict=True)]
-    solution = None
     for _ in range(_ROUNDS):
         solution = optimise([it.item for it in items], _limits(limits, room))
         if solution is None:
@@ -67,22 +66,22 @@ def spend(
             for it, number in zip(items, solution.choices, strict=True)
             for name, member in it.members[number].items()
         }
-        plan = plan_of(_decided(decisions, chosen))
+        plan = _plan(resolution, chosen)
         over = [max(0, meter.whole(plan) - meter.most) for meter in limits]
         if not any(over):
-            return replace(plan, spending=_spending(plan, chosen, items, limits, room, solution, source))
+            return replace(
+                plan, spending=_spending(plan, chosen, items, limits, room, solution, losses.source)
+            )
         room = [left - much for left, much in zip(room, over, strict=True)]
     raise budget_error(budget, "the budget is so tight that the file's header decides", "raise it by 1 KiB")
 
 
-def hold(plan: Plan, recipe: Recipe) -> Plan:
+def keep_budget(plan: Plan, budget: Budget) -> Plan:
     """The plan of a recipe that leaves nothing to choose, if its budget allows it; else PlanError."""
-    if recipe.budget is None or not recipe.budget.limited:
-        return plan
-    for meter in meters(recipe.budget, plan.written):
+    for meter in meters(budget, plan.written):
         if (taken := meter.whole(plan)) > meter.most:
             raise budget_error(
-                recipe.budget,
+                budget,
                 f"the recipe takes more than the budget allows: {meter.key} is {meter.text(meter.most)}, and it takes "
                 f"{meter.text(taken)}; no rule leaves a type open",
                 "give rules a list of types to `choose` from, or allow more",
@@ -90,29 +89,24 @@ def hold(plan: Plan, recipe: Recipe) -> Plan:
     return plan
 
 
-def _budget(recipe: Recipe, decisions: Sequence[Decision]) -> Budget:
+def _budget(recipe: Recipe, open_ones: Sequence[Decision]) -> Budget:
     if recipe.budget is not None and recipe.budget.limited:
         return recipe.budget
-    rule = next(d.rule for d in decisions if d.rule is not None and d.rule.choose)
+    rule = open_ones[0].rule
     raise PlanError(
         "this rule leaves the choice among several types, and there is no budget to choose within",
         "give the recipe a budget (budget: {bpw: 4.5}), or say --bpw, --size or --vram",
-        file=rule.origin.file,
-        line=rule.origin.line,
+        file=None if rule is None else rule.origin.file,
+        line=None if rule is None else rule.origin.line,
     )
+
+
+def _plan(resolution: Resolution, chosen: Mapping[str, Candidate]) -> Plan:
+    return plan_of(replace(resolution, chosen={name: it.type for name, it in chosen.items()}))
 
 
 def _smaller(candidate: Candidate) -> tuple[int, str]:
     return candidate.nbytes, candidate.type
-
-
-def _decided(decisions: Sequence[Decision], chosen: Mapping[str, Candidate]) -> list[Decision]:
-    return [
-        replace(d, type=chosen[d.tensor.name].type, because=f"{d.because} (chosen)")
-        if d.tensor.name in chosen
-        else d
-        for d in decisions
-    ]
 
 
 def _limits(limits: Sequence[Meter], room: Sequence[int]) -> list[Limit]:

@@ -1,4 +1,4 @@
-"""Which type each tensor gets: the first rule that matches decides, then the default, then the source.
+"""Which rule decides each tensor: the first one that matches, then the default, then the source.
 
 The scope of patterns: a wildcard is about the quantizable matrices alone; a pattern whose role has no wildcard
 names its tensors outright and reaches any tensor. What no rule decides and the default doesn't cover stays as
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import TypeAlias
 
 from quantrecipe.errors import PlanError, Problem, RecipeError
 from quantrecipe.model.model import Model
@@ -21,25 +22,30 @@ from quantrecipe.tensor import MAX_DIMS, TensorInfo, head_name, tensor_order
 
 __all__ = [
     "NOT_A_MATRIX",
+    "Covered",
     "Decision",
     "Match",
     "Trace",
-    "decide",
+    "covers_all",
+    "covers_none",
     "doubts",
     "is_matrix",
-    "resolve",
     "shadowed",
     "trace",
 ]
 
 _MOST_EFFORT = 50_000
-"""Of the patterns that are doubted (`Pattern.cost`), and _MOST_HINTS of those that get a hint: recipes that come to
-more weren't typed, and take long enough.
+"""Sum of the costs of patterns (`Pattern.cost`) up to which each is compared with the names that it may have meant: a
+recipe that comes to more wasn't typed by a person, and takes long enough as it is.
 """
 _MOST_HINTS = 20
+"""Rules that get such a hint; who has made more mistakes than that has made one mistake many times."""
 
 NOT_A_MATRIX = "not a matrix"
 """Why a tensor stays as it is that wildcards and the default aren't about: see `is_matrix`."""
+
+Covered: TypeAlias = Callable[[TensorInfo], bool]
+"""Which tensors an importance matrix covers. Where there is no matrix, None stands in its place."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,12 +75,13 @@ class Match:
 class Trace:
     """How a recipe's rules meet a model's tensors.
 
-    tensors: in the order in which they are ranked
+    tensors: in the order in which they are ranked and written
     kept:    by name, the entry of the kept list that names the tensor
     matches: every rule, in order, with what it is about
     decided: by name, the first rule that matches; tensors that none does aren't there
     """
 
+    recipe: Recipe
     tensors: tuple[TensorInfo, ...]
     kept: Mapping[str, KeepEntry | None]
     matches: tuple[tuple[Rule, Match], ...]
@@ -90,27 +97,40 @@ class Trace:
             found += () if problem is None else (problem,)
         return tuple(found)
 
+    @property
+    def decisions(self) -> list[Decision]:
+        """What the recipe says of each tensor. PlanError, with every problem, where a rule can't do anything."""
+        if problems := self.problems:
+            raise PlanError(problems)
+        return [self.decision(tensor) for tensor in self.tensors]
 
-def resolve(
-    recipe: Recipe,
-    model: Model,
-    *,
-    has_importance: bool,
-    covered: Callable[[TensorInfo], bool],
-    order: Sequence[TensorInfo] | None = None,
-) -> list[Decision]:
-    """A Decision for each tensor, in `order`: that in which they are ranked and written (default: layer, name).
+    def decision(self, tensor: TensorInfo) -> Decision:
+        """What the recipe says of one tensor, whether the recipe as a whole makes sense here or not."""
+        recipe, rule, kept = self.recipe, self.decided.get(tensor.name), self.kept[tensor.name]
+        why = ""
+        if 0 in tensor.shape:  # there is nothing to quantize, whatever a rule says
+            type_, because, rule = KEEP, "no elements", None
+        elif rule is not None:
+            type_, because, why = rule.type, str(rule.origin), rule.why
+        elif kept is not None:
+            type_, because, why = KEEP, f"{kept.origin} (kept)", kept.why
+        elif not is_matrix(tensor):
+            type_, because = KEEP, NOT_A_MATRIX
+        elif recipe.default is not None:
+            type_, because = recipe.default, f"{recipe.default_origin or recipe.file} (default)"
+        else:
+            type_, because = KEEP, "no rule"
+        return Decision(tensor=tensor, type=type_, because=because, why=why, rule=rule)
 
-    PlanError, with every problem, where a rule of the recipe's own file matches nothing or is hidden by
-    earlier ones.
-    """
-    found = trace(recipe, model, has_importance=has_importance, covered=covered, order=order)
-    if problems := found.problems:
-        raise PlanError(problems)
-    return [
-        decide(recipe, tensor, found.decided.get(tensor.name), found.kept[tensor.name])
-        for tensor in found.tensors
-    ]
+
+def covers_all(tensor: TensorInfo) -> bool:
+    """`Covered` of a matrix that covers every tensor: for what would be, if there were one."""
+    return True
+
+
+def covers_none(tensor: TensorInfo) -> bool:
+    """`Covered` where there was a matrix, and nobody knows any more which tensors it covered."""
+    return False
 
 
 def doubts(recipe: Recipe, tensors: Sequence[TensorInfo]) -> tuple[Problem, ...]:
@@ -143,13 +163,16 @@ def trace(
     recipe: Recipe,
     model: Model,
     *,
-    has_importance: bool,
-    covered: Callable[[TensorInfo], bool],
+    covered: Covered | None = None,
     order: Sequence[TensorInfo] | None = None,
 ) -> Trace:
-    """What each rule is about on a model, and which of them decides each tensor; problems are only noted."""
+    """What each rule is about on a model, and which of them decides each tensor; problems are only noted.
+
+    covered: which tensors the importance matrix covers; None where there is no matrix
+    order:   in which tensors are ranked and written; None: first those outside the layers, then layer by layer, by name
+    """
     tensors = tuple(sorted(model.tensors, key=tensor_order) if order is None else order)
-    scope = _Scope(recipe, model, has_importance=has_importance, covered=covered)
+    scope = _Scope(recipe, model, covered)
     kept = {t.name: scope.kept_by(t) for t in tensors}
     quantizable = {t.name for t in tensors if is_matrix(t) and kept[t.name] is None}
     matches = tuple((rule, scope.match(rule, tensors, quantizable)) for rule in recipe.rules)
@@ -157,7 +180,14 @@ def trace(
     for rule, match in matches:
         for name in match.matched:
             decided.setdefault(name, rule)
-    return Trace(tensors=tensors, kept=kept, matches=matches, decided=decided, n_layers=scope.n_layers)
+    return Trace(
+        recipe=recipe,
+        tensors=tensors,
+        kept=kept,
+        matches=matches,
+        decided=decided,
+        n_layers=model.n_layers,
+    )
 
 
 def is_matrix(tensor: TensorInfo) -> bool:
@@ -179,36 +209,17 @@ def shadowed(tensors: Iterable[TensorInfo]) -> frozenset[str]:
     return frozenset(name for name in names if not name.endswith(".weight") and f"{name}.weight" in names)
 
 
-def decide(recipe: Recipe, tensor: TensorInfo, rule: Rule | None, kept: KeepEntry | None) -> Decision:
-    """What the recipe says of a tensor that `rule` (if any) decides, and `kept` (if any) keeps from wildcards."""
-    if 0 in tensor.shape:  # there is nothing to quantize, whatever a rule says
-        type_, because, why, rule = KEEP, "no elements", "", None
-    elif rule is not None:
-        type_, because, why = rule.type, str(rule.origin), rule.why
-    elif kept is not None:
-        type_, because, why = KEEP, f"{kept.origin} (kept)", kept.why
-    elif not is_matrix(tensor):
-        type_, because, why = KEEP, NOT_A_MATRIX, ""
-    elif recipe.default is not None:
-        type_, because, why = recipe.default, f"{recipe.default_origin or recipe.file} (default)", ""
-    else:
-        type_, because, why = KEEP, "no rule", ""
-    return Decision(tensor=tensor, type=type_, because=because, why=why, rule=rule)
-
-
 class _Scope:
     """The facts of one model, and the questions that a recipe asks about its tensors."""
 
-    def __init__(
-        self, recipe: Recipe, model: Model, *, has_importance: bool, covered: Callable[[TensorInfo], bool]
-    ) -> None:
+    def __init__(self, recipe: Recipe, model: Model, covered: Covered | None) -> None:
         self._keep = recipe.keep
         self._head = model.head
-        self._facts = model_facts(model, has_importance=has_importance)
+        self._n_layers = model.n_layers
+        self._facts = model_facts(model, has_importance=covered is not None)
         self._covered = covered
         self._shadowed = shadowed(model.tensors)
         self._named: dict[tuple[Pattern, ...], list[TensorInfo]] = {}
-        self.n_layers: int = self._facts["n_layers"]
 
     def kept_by(self, tensor: TensorInfo) -> KeepEntry | None:
         """The entry of the kept list that names the tensor."""
@@ -223,7 +234,7 @@ class _Scope:
             self._named[rule.tensors] = named
         layers = {tensor.layer for tensor in named}
         if rule.layers is not None:
-            layers = {layer for layer in layers if rule.layers.contains(layer, self.n_layers)}
+            layers = {layer for layer in layers if rule.layers.contains(layer, self._n_layers)}
         left = [(rank, tensor) for rank, tensor in enumerate(named) if tensor.layer in layers]
         return Match(
             named=frozenset(t.name for t in named),
@@ -248,7 +259,8 @@ class _Scope:
     def _holds(self, rule: Rule | KeepEntry, tensor: TensorInfo, rank: int, count: int) -> bool:
         if rule.when is None:
             return True
-        facts = tensor_facts(tensor, rank=rank, count=count, covered=self._covered(tensor))
+        covered = self._covered is not None and self._covered(tensor)
+        facts = tensor_facts(tensor, rank=rank, count=count, covered=covered)
         try:
             return bool(rule.when.evaluate({**self._facts, **facts}))
         except RecipeError as error:

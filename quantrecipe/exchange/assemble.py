@@ -82,7 +82,7 @@ def assemble(parts: Parts, source: Source | None = None, truth: Mapping[str, str
     if wrong:
         base = {name: it.wanted for name, it in planned.items()}
         types = {name: type_ if name in wrong else base[name] for name, type_ in truth.items()}
-        exceptions = summarise(types, source.tensors, source.n_layers, base=base)
+        exceptions = summarise(types, source.tensors, source.model.n_layers, base=base)
         why = f"so that {source.model.path.name} has the types that {parts.origin} gives it"
         set_right = tuple(replace(rule, why=why) for rule in exceptions)
         both = replace(parts, rules=(*set_right, *parts.rules))

@@ -173,7 +173,7 @@ def _summarised(
 ) -> Imported:
     """A list that names tensors one by one: its types, as the rules that a GGUF with these types becomes."""
     types = checked_types(overrides, source.registry, file)
-    reached, n_layers = source.reached, source.n_layers
+    reached, n_layers = source.reached, source.model.n_layers
     lines = deciding_lines(overrides, reached)
     wanted = {name: types[overrides[line].type].name for name, line in lines.items()}
     before = {

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from quantrecipe.exchange.source import Source
-from quantrecipe.plan.assign import fallback_chain
 from quantrecipe.registry import Registry
 from quantrecipe.tensor import TensorInfo
 
@@ -55,8 +54,8 @@ def intended_types(types: Mapping[str, str], source: Source, hint: str | None = 
 
 
 def _chains(registry: Registry) -> dict[str, list[str]]:
-    fallbacks = {fmt.spec.name: fmt.spec.fallback for fmt in registry.formats.values()}
-    return {name: fallback_chain(name, fallbacks) for name, first in fallbacks.items() if first is not None}
+    chains = {name: [fmt.spec.name for fmt in registry.chain(name)][1:] for name in registry.formats}
+    return {name: chain for name, chain in chains.items() if chain}
 
 
 def _wishes(

@@ -128,7 +128,7 @@ def shortest_draft(
     label:   what the file says it mostly is
     presets: may be a shipped recipe, extended
     """
-    n_layers, reached = source.n_layers, source.reached
+    n_layers, reached = source.model.n_layers, source.reached
     wanted = {**types, **intents}
     default = common_type(wanted, source.tensors, n_layers, reached=reached)
     without = {tensor.name: tensor.dtype for tensor in source.tensors if tensor.name not in reached}

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from quantrecipe.errors import PlanError
 from quantrecipe.model.model import Model
-from quantrecipe.plan.assign import FLOATS, choose_format, fallback_chain
+from quantrecipe.plan.assign import FLOATS, choose_format
 from quantrecipe.plan.companions import companion_name
-from quantrecipe.plan.facts import model_facts
-from quantrecipe.plan.resolve import Trace, resolve, trace
+from quantrecipe.plan.resolution import resolve
+from quantrecipe.plan.trace import Covered, Trace, covers_all, trace
 from quantrecipe.recipe.load import load_part
 from quantrecipe.recipe.parse import RecipePart
 from quantrecipe.recipe.recipe import Recipe, Rule
@@ -68,33 +68,24 @@ class Source:
     def reached(self) -> frozenset[str]:
         """Names of the tensors that a recipe's `default` is about: what is ever quantized."""
         everything = RecipePart(file="", rules=(Rule.of(["regex:."], type="F32"),))
-        found = trace(
-            load_part(everything, registry=self.registry),
-            self.model,
-            has_importance=False,
-            covered=lambda _: False,
-        )
-        return frozenset(found.decided)
+        return frozenset(trace(load_part(everything, registry=self.registry), self.model).decided)
 
-    @cached_property
-    def n_layers(self) -> int:
-        """Layers, without nextn blocks."""
-        return int(model_facts(self.model, has_importance=False)["n_layers"])
+    @property
+    def covered(self) -> Covered | None:
+        """What the importance matrix covers."""
+        return covers_all if self.importance else None
 
     def trace(self, recipe: Recipe) -> Trace:
         """Which rule of the recipe decides which tensor."""
-        return trace(recipe, self.model, has_importance=self.importance, covered=lambda _: self.importance)
+        return trace(recipe, self.model, covered=self.covered)
 
     def planned(self, recipe: Recipe) -> dict[str, Planned] | None:
         """What each tensor gets; None where the recipe can't be planned for the model."""
         planned = {}
         try:
-            for decision in resolve(
-                recipe, self.model, has_importance=self.importance, covered=lambda _: self.importance
-            ):
-                choice = choose_format(
-                    decision, recipe, self.model, self.registry, strict=False, allow_requantize=False
-                )
+            resolution = resolve(recipe, self.model, self.registry, covered=self.covered)
+            for decision in resolution.decisions:
+                choice = choose_format(decision, resolution)
                 type_ = choice.format.spec.name
                 planned[decision.tensor.name] = Planned(choice.wanted or type_, type_)
         except PlanError:
@@ -103,11 +94,8 @@ class Source:
 
     def fallback(self, wanted: str, tensor: TensorInfo) -> str:
         """The type, or the first of its fallbacks that accepts the tensor."""
-        fallbacks = {fmt.spec.name: fmt.spec.fallback for fmt in self.registry.formats.values()}
-        for name in (wanted, *fallback_chain(wanted, fallbacks)):
-            if self.registry.format(name).accepts(tensor) is None:
-                return name
-        return wanted
+        fitting = (fmt.spec.name for fmt in self.registry.chain(wanted) if fmt.accepts(tensor) is None)
+        return next(fitting, wanted)
 
 
 def _has_codec(type_: str, registry: Registry) -> bool:

@@ -144,7 +144,7 @@ class _Scope:
         named = self.named(regex)
         for names in (named - set(taken), named):
             types = dict.fromkeys(names, draft.type)
-            rules = summarise(types, source.tensors, source.n_layers)
+            rules = summarise(types, source.tensors, source.model.n_layers)
             if len(rules) == 1 and len(rules[0].tensors) <= _MOST_PATTERNS:
                 rule = rules[0]
                 return replace(draft, tensors=rule.tensors, layers=rule.layers, when=rule.when)

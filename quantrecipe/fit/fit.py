@@ -11,6 +11,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from quantrecipe.allocate.limits import meters
+from quantrecipe.allocate.losses import Losses
 from quantrecipe.errors import PlanError
 from quantrecipe.fit.frozen import Frozen, freeze
 from quantrecipe.fit.margin import margin
@@ -21,12 +23,10 @@ from quantrecipe.fit.stock import PREFIX, Mix, estimated_loss, stock_mixes, stoc
 from quantrecipe.fit.types import offered_types
 from quantrecipe.importance import Importance
 from quantrecipe.model.model import Model
-from quantrecipe.plan.limits import meters
-from quantrecipe.plan.losses import Losses
-from quantrecipe.plan.make import make_plan
 from quantrecipe.plan.plan import Assignment, Plan
 from quantrecipe.plan.runnable import running_types
 from quantrecipe.plan.spending import Spending
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe.budget import Budget
 from quantrecipe.recipe.parse import RecipePart
 from quantrecipe.recipe.recipe import Recipe

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import fsum
 
+from quantrecipe.allocate.losses import Losses
 from quantrecipe.errors import QuantrecipeError
 from quantrecipe.importance import Importance
 from quantrecipe.model.model import Model
-from quantrecipe.plan.losses import Losses
-from quantrecipe.plan.make import make_plan
 from quantrecipe.plan.plan import Assignment, Plan
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry

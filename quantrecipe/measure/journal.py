@@ -17,6 +17,7 @@ from quantrecipe.errors import OutputError
 from quantrecipe.output.locks import lock, unlock
 from quantrecipe.sensitivity.file import line_of, line_of_probe, probe_of, tensor_of
 from quantrecipe.sensitivity.sensitivity import Probed, TensorSensitivity
+from quantrecipe.typed import json_object
 
 __all__ = ["Journal"]
 
@@ -80,14 +81,14 @@ class Journal:
             lines = file.read().decode("utf-8", "replace").split("\n")
         for text in lines:
             try:
-                line = json.loads(text)
+                line = json_object(text)
                 if "key" in line:
                     usable = line["key"] == self._key
                 elif "probe" in line:
                     self.probes.append(probe_of(line["probe"]))
                 elif usable:
                     self.tensors.append(tensor_of(line["tensor"]))
-            except (ValueError, TypeError, KeyError, AttributeError):
+            except (ValueError, KeyError):
                 continue  # cut off, when the run before was stopped
         if lines[-1]:
             os.write(self._fd, b"\n")

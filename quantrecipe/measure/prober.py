@@ -33,8 +33,8 @@ from quantrecipe.output.apply import apply_plan
 from quantrecipe.output.progress import Silent
 from quantrecipe.output.stream import Stream
 from quantrecipe.output.targets import Output
-from quantrecipe.plan.make import make_plan
 from quantrecipe.plan.plan import Assignment, Plan
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe
 from quantrecipe.registry import Registry
 from quantrecipe.sensitivity.sensitivity import Probed, rounded

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from quantrecipe.errors import ModelError, OutputError
+from quantrecipe.errors import OutputError
 from quantrecipe.gguf.values import GGUFValue
 from quantrecipe.gguf.write import encode_header
 from quantrecipe.output.naming import give_names
@@ -113,9 +113,7 @@ def apply_plans(
     progress = progress or Silent()
     threads = threads or _cores()
     model = plans[0][0].model
-    if model.container == "shapes":
-        what = "has the shapes of a model, but no weights"
-        raise ModelError(what, "plan with it, and give apply the model itself", file=model.path)
+    model.require_weights("plan with it, and give apply the model itself")
     paths = [output_paths(Path(out), len(plan.files)) for plan, out in plans]
     check_paths(
         [path for group in paths for path in group],

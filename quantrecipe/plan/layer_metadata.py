@@ -17,9 +17,8 @@ from typing import Any
 
 from quantrecipe.errors import PlanError, Problem
 from quantrecipe.gguf.values import GGUFValue, ValueType
-from quantrecipe.memory.cache import layer_windows
-from quantrecipe.memory.hyperparameters import Hyperparameters
 from quantrecipe.model.model import Model
+from quantrecipe.model.sliding_window import layer_windows
 from quantrecipe.packaged import packaged_table
 
 __all__ = ["metadata_of_layers"]
@@ -211,7 +210,7 @@ def _of_architecture(model: Model, layers: _Layers) -> Iterator[Problem]:
 
 def _shared_caches(model: Model, layers: _Layers) -> Iterator[Problem]:
     """Layers without keys and values of their own use those of the last two that have them (llama.cpp: gemma4)."""
-    shared = Hyperparameters(model).number("attention.shared_kv_layers")
+    shared = model.number("attention.shared_kv_layers")
     first = layers.n_blocks - shared
     lenders = {first - 2, first - 1}
     if shared and any(layer >= first for layer in layers.left) and lenders & set(layers.gone):
@@ -268,12 +267,12 @@ class _Periodic:
 
     def kinds(self, model: Model, count: int) -> Sequence[object]:
         """False for the one that is different; nothing where the model has no such pattern, or has it as an array."""
-        pattern, hyper = self._pattern, Hyperparameters(model)
+        pattern = self._pattern
         if pattern.get("windowed") and not any(layer_windows(model, count)):
             return ()
-        if isinstance(hyper.value(pattern.get("array", "")), list):
+        if isinstance(model.hyperparameter(pattern.get("array", "")), list):
             return ()
-        period = hyper.value(pattern.get("key", ""))
+        period = model.hyperparameter(pattern.get("key", ""))
         if not isinstance(period, int):
             period = pattern.get("every", {}).get(model.arch, 0)
         if not period:

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from difflib import SequenceMatcher
-from typing import Any, Literal
+from typing import Literal
 
 from quantrecipe.recipe.recipe import Budget, Recipe, Rule, VramBudget
 
@@ -39,16 +39,6 @@ class RuleChange:
     def idle(self) -> bool:
         """True where it can do nothing: it decides no tensor, or only its reason is another."""
         return self.kind == "reworded" or self.decides == 0
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data for machines."""
-        return {
-            "kind": self.kind,
-            "what": self.what,
-            "origin": self.origin,
-            "decides": self.decides,
-            "changes": self.changes,
-        }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

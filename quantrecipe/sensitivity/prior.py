@@ -22,7 +22,7 @@ from quantrecipe.sensitivity.nominal import nominal_error
 from quantrecipe.sensitivity.sensitivity import Loss, Provenance, Sensitivity, TensorSensitivity, frozen
 from quantrecipe.tensor import TensorInfo, tensor_order
 
-__all__ = ["DEPTHS", "VERSION", "PriorAlpha", "estimate", "family_of", "n_layers_of", "prior_alphas"]
+__all__ = ["DEPTHS", "VERSION", "PriorAlpha", "estimate", "family_of", "prior_alphas"]
 
 VERSION = 1
 """Of the data; raised whenever alphas change."""
@@ -51,7 +51,7 @@ def estimate(model: Model, registry: Registry, types: Collection[str] | None = N
 
     Of all matrices of the model, in all types (of `types`, if given) that accept them.
     """
-    n_layers = n_layers_of(model)
+    n_layers = max(1, model.n_layers)  # what has no blocks counts as one layer
     alphas = prior_alphas(model.tensors, n_layers)
     formats = [fmt for name, fmt in registry.formats.items() if types is None or name in types]
     found = {}
@@ -74,20 +74,6 @@ def estimate(model: Model, registry: Registry, types: Collection[str] | None = N
         )
     provenance = Provenance(model=model.path.name, arch=model.arch, n_layers=n_layers, prior=VERSION)
     return Sensitivity(tensors=frozen(found), provenance=provenance)
-
-
-def n_layers_of(model: Model) -> int:
-    """Layers of the model; those of multi-token prediction, which calibration never runs, aren't counted."""
-
-    def number(key: str) -> int | None:
-        value = model.metadata.get(f"{model.arch}.{key}")
-        found = None if value is None else value.decode()
-        return int(found) if isinstance(found, int) else None
-
-    blocks = number("block_count")
-    if blocks is None:
-        return max((t.layer + 1 for t in model.tensors if t.layer is not None), default=1)
-    return max(1, blocks - (number("nextn_predict_layers") or 0))
 
 
 def family_of(role: str) -> str:

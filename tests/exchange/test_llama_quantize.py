@@ -17,7 +17,7 @@ from quantrecipe.exchange.overrides import Override
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.model.model import Model
 from quantrecipe.model.shapes import open_shapes
-from quantrecipe.plan.make import make_plan
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.registry import Registry, load_registry
 

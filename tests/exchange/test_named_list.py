@@ -17,7 +17,7 @@ from quantrecipe.exchange.named_list import FirstMatch
 from quantrecipe.exchange.source import Source
 from quantrecipe.model.model import Model
 from quantrecipe.model.shapes import open_shapes
-from quantrecipe.plan.make import make_plan
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.recipe.regex import Regex
 from quantrecipe.registry import Registry, load_registry

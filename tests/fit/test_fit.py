@@ -20,8 +20,8 @@ from quantrecipe.fit.types import offered_types
 from quantrecipe.importance import Importance, read_importance
 from quantrecipe.model.model import Model
 from quantrecipe.model.open import open_model
-from quantrecipe.plan.make import make_plan
 from quantrecipe.plan.plan import Plan
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe.budget import Budget, VramBudget
 from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.recipe.origin import Origin

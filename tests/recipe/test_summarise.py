@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from quantrecipe.errors import RecipeError
 from quantrecipe.model.shapes import open_shapes
 from quantrecipe.plan.facts import model_facts
-from quantrecipe.plan.resolve import resolve
+from quantrecipe.plan.trace import trace
 from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.recipe.parse import RecipePart
 from quantrecipe.recipe.recipe import Rule
@@ -130,7 +130,7 @@ def test_reasons_come_from_the_caller() -> None:
 
 def resolved(text: str, shapes: Path, registry: Registry) -> dict[str, str]:
     recipe = load_recipe_text(text, registry=registry)
-    decisions = resolve(recipe, open_shapes(shapes), has_importance=False, covered=lambda _: False)
+    decisions = trace(recipe, open_shapes(shapes)).decisions
     return {decision.tensor.name: decision.type for decision in decisions}
 
 

@@ -140,9 +140,8 @@ class _Run:
 
     def _require_something(self, source: Model | None, recipe: Recipe | None, lock: Lock | None) -> None:
         produced = self._produced
-        if source is not None and source.container == "shapes":
-            what = "has the shapes of a model, but no weights"
-            raise ModelError(what, "name the model itself with --source", file=source.path)
+        if source is not None:
+            source.require_weights("name the model itself with --source")
         if produced.has_provenance or lock is not None or (source is not None and recipe is not None):
             return
         raise ModelError(

@@ -167,7 +167,7 @@ class _Reader:
                 elif name == "--custom-q":
                     custom = [*(custom or []), *self._custom(value)]
             except RecipeError as error:
-                problems += [self._at(problem, value.line) for problem in error.problems]
+                problems += error.at(self._file, value.line)
         mixture, more = self._rest(words, call, problems, ik=custom is not None)
         notes += more
         imatrix = given.get("--imatrix", [None])[-1]
@@ -185,7 +185,7 @@ class _Reader:
             metadata = dict(_pair(it.text, self._file) for it in given.get("--override-kv", []))
             prune = list(_numbers([it.text for it in given.get("--prune-layers", [])], self._file))
         except RecipeError as error:
-            problems += [self._at(problem, call.line) for problem in error.problems]
+            problems += error.at(self._file, call.line)
         label = None
         number = metadata.pop(_FILE_TYPE, None)  # a recipe sets it by `file_type`
         if number is not None and number.type in (ValueType.UINT32, ValueType.FLOAT32):
@@ -294,10 +294,6 @@ class _Reader:
 
     def _problem(self, what: str, line: int, remedy: str = "") -> Problem:
         return Problem(what=what, remedy=remedy, file=self._file, line=line)
-
-    def _at(self, problem: Problem, line: int) -> Problem:
-        """With its place, where it has none of its own."""
-        return problem if problem.file is not None else replace(problem, file=self._file, line=line)
 
     def _override(self, word: Word) -> Override:
         why, line = self._whys.get(word.text, ("", word.line))

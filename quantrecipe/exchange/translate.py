@@ -15,10 +15,8 @@ from dataclasses import dataclass, replace
 from quantrecipe.errors import RecipeError
 from quantrecipe.exchange.named_list import joined_lines, names_tensors
 from quantrecipe.exchange.overrides import Override, TypeName, checked_types
-from quantrecipe.exchange.source import quantizable
-from quantrecipe.model.model import Model
+from quantrecipe.exchange.source import Source
 from quantrecipe.plan.assign import FLOATS
-from quantrecipe.plan.facts import model_facts
 from quantrecipe.recipe.braces import braced, is_plain
 from quantrecipe.recipe.layer_text import layer_items, layer_texts
 from quantrecipe.recipe.load import load_recipe
@@ -54,13 +52,13 @@ class Translation:
 
 
 def translate(
-    overrides: Sequence[Override], registry: Registry, model: Model | None, *, tool: str, file: str
+    overrides: Sequence[Override], registry: Registry, source: Source | None, *, tool: str, file: str
 ) -> Translation:
     """The rules; with a model, those that would do nothing there are left out.
 
     RecipeError with every override whose expression or type isn't understood.
     """
-    scope = _Scope(registry, model)
+    scope = _Scope(registry, source)
     types = checked_types(overrides, registry, file)
     notes: list[str] = list(dict.fromkeys(it.note for it in types.values() if it.note))
     packages: set[str] = set()
@@ -81,11 +79,11 @@ def translate(
         if type_.package:
             packages.add(type_.package)
         wanted.append(override)
-        if model is not None:
+        if source is not None:
             draft = Rule.of([f"regex:{override.regex}"], type=type_.name, why=override.why)
-            lines.append((scope.said_neatly(regex, taken, draft), ()))
+            lines.append((scope.said_neatly(regex, taken, draft, source), ()))
             taken |= scope.named(regex)
-    if model is None:
+    if source is None:
         joined = joined_lines(wanted, types) if names_tensors(wanted) else wanted
         lines = [(it, ()) if isinstance(it, Rule) else _alone(it, types) for it in joined]
         if len(joined) < len(wanted):
@@ -119,13 +117,10 @@ class _Neat:
 class _Scope:
     """What the tool quantizes: of a model's tensors, or of roles in general."""
 
-    def __init__(self, registry: Registry, model: Model | None) -> None:
+    def __init__(self, registry: Registry, source: Source | None) -> None:
         self._kept = load_recipe("llama.cpp/kept", registry=registry).keep
-        self._model = model
-        self._tensors = model.tensors if model is not None else ()
-        facts = model_facts(model, has_importance=False) if model is not None else {}
-        self._n_layers = int(facts.get("n_layers", 0))
-        self._reached = quantizable(model, registry) if model is not None else frozenset()
+        self._source = source
+        self._reached = frozenset[str]() if source is None else source.reached
 
     def named(self, regex: Regex) -> set[str]:
         """The tensors of the model that the tool would quantize, and the expression names."""
@@ -133,9 +128,9 @@ class _Scope:
 
     def useless(self, regex: Regex, neat: _Neat | None, taken: Collection[str]) -> str:
         """Why an override does nothing; "" if it does something."""
-        if self._model is not None:
+        if self._source is not None:
             named = self.named(regex)
-            if not named and any(regex.search(tensor.name) for tensor in self._tensors):
+            if not named and any(regex.search(tensor.name) for tensor in self._source.tensors):
                 return _NEVER
             if not named:
                 return "it names no tensor of this model"
@@ -144,12 +139,12 @@ class _Scope:
             return _NEVER
         return ""
 
-    def said_neatly(self, regex: Regex, taken: Collection[str], draft: Rule) -> Rule:
+    def said_neatly(self, regex: Regex, taken: Collection[str], draft: Rule, source: Source) -> Rule:
         """The rule with patterns and layers, where one rule says it; tensors that are taken may be named or not."""
         named = self.named(regex)
         for names in (named - set(taken), named):
             types = dict.fromkeys(names, draft.type)
-            rules = summarise(types, self._tensors, self._n_layers)
+            rules = summarise(types, source.tensors, source.model.n_layers)
             if len(rules) == 1 and len(rules[0].tensors) <= _MOST_PATTERNS:
                 rule = rules[0]
                 return replace(draft, tensors=rule.tensors, layers=rule.layers, when=rule.when)

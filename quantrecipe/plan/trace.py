@@ -8,7 +8,7 @@ it is.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from typing import TypeAlias
 
@@ -270,10 +270,7 @@ class _Scope:
         try:
             return bool(rule.when.evaluate({**self._facts, **facts}))
         except RecipeError as error:
-            origin = rule.origin
-            raise PlanError(
-                replace(problem, file=origin.file, line=origin.line) for problem in error.problems
-            ) from error
+            raise PlanError(error.at(rule.origin.file, rule.origin.line)) from error
 
 
 def _may_match(patterns: Sequence[Pattern], role: str) -> bool:

@@ -16,9 +16,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from quantrecipe.errors import RecipeError
 from quantrecipe.recipe.document import Node
 from quantrecipe.recipe.origin import Origin
 from quantrecipe.recipe.pattern import Pattern
@@ -176,7 +176,7 @@ def _size(node: Node | None, key: str, slots: Slots, parse: Callable[[str | floa
     if node.kind not in ("number", "text"):
         read.add(node, f"{key} must be a size", f"write {key}: 5.2GiB, or 500M")
         return None
-    return _parsed(node, key, slots, parse)
+    return read.attempt(node, partial(parse, node.value), f"{key}: ")
 
 
 def _tokens(node: Node | None, key: str, slots: Slots) -> int | None:
@@ -186,15 +186,7 @@ def _tokens(node: Node | None, key: str, slots: Slots) -> int | None:
     if node.kind not in ("number", "text"):
         slots.read.add(node, f"{key} must be a number of tokens", f"write {key}: 8192, or 8k")
         return None
-    return _parsed(node, key, slots, parse_tokens)
-
-
-def _parsed(node: Node, key: str, slots: Slots, parse: Callable[[Any], int]) -> int | None:
-    try:
-        return parse(node.value)
-    except RecipeError as error:
-        slots.read.add(node, f"{key}: {error.problems[0].what}", error.problems[0].remedy)
-        return None
+    return slots.read.attempt(node, partial(parse_tokens, node.value), f"{key}: ")
 
 
 def _bpw(node: Node | None, slots: Slots) -> float | None:

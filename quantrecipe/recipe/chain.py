@@ -18,10 +18,9 @@ from quantrecipe.errors import Problem, RecipeError
 from quantrecipe.recipe.declarations import Declaration, bind, unknown_settings
 from quantrecipe.recipe.definitions import Definitions
 from quantrecipe.recipe.document import MAX_BYTES, Node, read_document
-from quantrecipe.recipe.effort import Effort
 from quantrecipe.recipe.parse import RecipePart, parse_part, read_extends, read_own
 from quantrecipe.recipe.place import SUFFIXES, Place
-from quantrecipe.recipe.reader import Reader
+from quantrecipe.recipe.reader import Effort, Reader
 from quantrecipe.recipe.recipe import KeepEntry, Origin, Variable
 from quantrecipe.recipe.rules import Inclusion
 from quantrecipe.recipe.variables import Uses
@@ -240,11 +239,10 @@ class Chain:
         try:
             found = place.named(inclusion.ref, self.registry)
         except RecipeError as error:
-            self._note(inclusion.origin, error.problems[0].what, error.problems[0].remedy)
+            self._problems += _at(inclusion.origin, error)
             return None
         if found.note:
-            origin = inclusion.origin
-            self.notes.append(Problem(what=found.note, file=origin.file or None, line=origin.line or None))
+            self.notes += _at(inclusion.origin, RecipeError(found.note))
         return found
 
     def _kept_list(self, links: Iterable[Link]) -> tuple[KeepEntry, ...]:
@@ -287,16 +285,15 @@ class Chain:
         try:
             self._effort.spend(cost)
         except RecipeError as error:
-            problem = error.problems[0]
-            last = Problem(
-                what=problem.what, remedy=problem.remedy, file=origin.file or None, line=origin.line or None
-            )
-            raise RecipeError([*self._problems, last]) from None
+            raise RecipeError([*self._problems, *_at(origin, error)]) from None
 
     def _note(self, origin: Origin, what: str, remedy: str) -> None:
-        self._problems.append(
-            Problem(what=what, remedy=remedy, file=origin.file or None, line=origin.line or None)
-        )
+        self._problems += _at(origin, RecipeError(what, remedy))
+
+
+def _at(origin: Origin, error: RecipeError) -> list[Problem]:
+    """The problems of an error at the place that a recipe names; none where nothing names it in a file."""
+    return error.at(origin.file or None, origin.line or None)
 
 
 def _cost(ref: str) -> int:

@@ -38,8 +38,8 @@ from quantrecipe.recipe.place import SUFFIXES, Place
 from quantrecipe.recipe.recipe import ImportanceSource, KeepEntry, Recipe, Variable
 from quantrecipe.recipe.requires import check_requirement
 from quantrecipe.recipe.shipped import shipped_namesake
+from quantrecipe.recipe.slots import is_type
 from quantrecipe.recipe.tree import find_revision, is_revision
-from quantrecipe.recipe.type_names import is_type
 
 if TYPE_CHECKING:
     from quantrecipe.registry import Registry

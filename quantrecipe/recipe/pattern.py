@@ -92,7 +92,7 @@ class _Matcher:
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """A parsed pattern; `str()` gives the text that it was parsed from. cost: see `quantrecipe.recipe.effort`."""
+    """A parsed pattern; `str()` gives the text that it was parsed from. cost: see `reader.Effort`."""
 
     text: str
     cost: int = field(repr=False, compare=False, default=0)

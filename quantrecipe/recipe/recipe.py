@@ -16,7 +16,6 @@ from quantrecipe.recipe.layers import LayerSet
 from quantrecipe.recipe.origin import NOWHERE, Origin
 from quantrecipe.recipe.pattern import Pattern
 from quantrecipe.recipe.target import Target
-from quantrecipe.recipe.type_names import KEEP
 from quantrecipe.recipe.variables import Variable
 
 __all__ = [
@@ -33,6 +32,9 @@ __all__ = [
     "VramBudget",
 ]
 
+
+KEEP = "keep"
+"""The type that means: as the source has it."""
 
 IF_TRUE = " if true"
 """Behind a file_type: it holds where the types bear it out. What parents say means that, once rules are added; so a

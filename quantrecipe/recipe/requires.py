@@ -6,6 +6,7 @@ the same everywhere. It is about plugins, and about quantrecipe itself.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from quantrecipe.errors import Problem, RecipeError
@@ -25,10 +26,8 @@ def read_requires(node: Node | None, read: Reader, registry: Registry) -> tuple[
     """The requirements of one file in their normal spelling; what isn't met goes to the reader."""
     found = []
     for text, item in read.texts(node, "requires", "a package with its versions"):
-        try:
-            requirement = _parse(text)
-        except RecipeError as error:
-            read.add(item, error.problems[0].what, error.problems[0].remedy)
+        requirement = read.attempt(item, partial(_parse, text))
+        if requirement is None:
             continue
         found.append(str(requirement))
         if problem := check_requirement(requirement, registry):

@@ -43,6 +43,7 @@ MAY_IMPORT = {
     "sensitivity": {"typed", "api", "errors", "model", "registry", "tensor", "packaged", "whole_file"},
     "measure": {
         "typed",
+        "core",
         *("api", "errors", "evaluate", "importance", "model", "output", "plan", "recipe", "registry"),
         *("sensitivity", "tensor"),
     },

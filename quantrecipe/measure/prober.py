@@ -21,9 +21,9 @@ from typing import Any, Self
 import xxhash
 
 from quantrecipe.api import Effect
+from quantrecipe.core.processors import usable_processors
 from quantrecipe.errors import OutputError
 from quantrecipe.evaluate import Engine, Positions, Reference, Text, difference, make_reference, score
-from quantrecipe.evaluate.engine import default_threads
 from quantrecipe.importance import Importance
 from quantrecipe.measure.names import describe
 from quantrecipe.measure.progress import Progress
@@ -213,7 +213,7 @@ class _Base:
             plan.model,
             [Output(plan=plan, files=((planned, self._file),))],
             self._registry,
-            threads=self._passes.threads or default_threads(),
+            threads=self._passes.threads or usable_processors(),
             nan="error",
             progress=Silent(),
         ).run()

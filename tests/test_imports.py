@@ -57,7 +57,13 @@ MAY_IMPORT = {
         "wording",
         "packaged",
     },
-    "budget": set(),
+    "allocate": {
+        *("api", "errors", "gguf", "memory", "model", "plan", "recipe", "registry", "sensitivity", "targets"),
+        "tensor",
+    },
+    "planning": {
+        *("allocate", "errors", "importance", "model", "plan", "recipe", "registry", "sensitivity"),
+    },
     "memory": {"errors", "model", "tensor", "packaged"},
     "plan": {
         *("api", "budget", "errors", "gguf", "importance", "memory", "model", "recipe", "registry"),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from quantrecipe.errors import RecipeError
 from quantrecipe.lint.finding import Finding
 from quantrecipe.lint.subject import Subject
-from quantrecipe.plan.runnable import nearest_types
+from quantrecipe.targets.runnable import nearest_types
 from quantrecipe.recipe.recipe import Rule, Target
 from quantrecipe.targets import Support
 

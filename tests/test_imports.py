@@ -25,7 +25,7 @@ MAY_IMPORT = {
     for part, others in {
         "core": "",
         "gguf": "",
-        "targets": "",
+        "targets": "api recipe registry",
         "scaffold": "",
         "api": "",
         "kinds": "gguf",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
+from quantrecipe.layer_ranges import layer_runs
 from quantrecipe.recipe.regex import exact_regex
 
 __all__ = ["layer_regex", "names_regex"]
@@ -15,7 +16,7 @@ _WORDS = re.compile(r"[^_.]+|[_.]")
 def layer_regex(layers: Collection[int]) -> str:
     """An expression for these numbers and no others; in parentheses where it has alternatives."""
     parts: list[str] = []
-    for first, last in _runs(sorted(layers)):
+    for first, last in layer_runs(layers):
         parts += _range(first, last)
     return parts[0] if len(parts) == 1 else f"({'|'.join(parts)})"
 
@@ -34,16 +35,6 @@ def names_regex(names: Collection[str]) -> str:
     first, last = "".join(split[0][:start]), "".join(split[0][len(split[0]) - end :])
     middle = ("".join(words[start : len(words) - end]) for words in split)
     return f"{exact_regex(first)}({'|'.join(map(exact_regex, middle))}){exact_regex(last)}"
-
-
-def _runs(numbers: list[int]) -> list[tuple[int, int]]:
-    runs: list[tuple[int, int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][1] + 1:
-            runs[-1] = (runs[-1][0], number)
-        else:
-            runs.append((number, number))
-    return runs
 
 
 def _range(first: int, last: int) -> list[str]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
+from quantrecipe.layer_ranges import layer_runs
+
 __all__ = ["layer_items", "layer_texts"]
 
 _MOST_PARTS = (2, 3, 4, 8, 16)
@@ -53,23 +55,13 @@ def layer_texts(items: Iterable[str]) -> list[str]:
 def _runs(wanted: Collection[int], free: Collection[int], present: Sequence[int], n_layers: int) -> list[str]:
     """An item for each run of wanted layers; runs go on over layers that are absent or `free`."""
     chosen = frozenset(wanted)
-    runs: list[tuple[int, int]] = []
-    before: int | None = None
-    first = last = 0
-    for layer in present:
-        if layer in chosen:
-            if before is None:
-                first = layer
-            before = last = layer
-        elif before is not None and layer not in free:
-            runs.append((first, last))
-            before = None
-    if before is not None:
-        runs.append((first, last))
-    return [_item(first, last, present, n_layers) for first, last in runs]
+    mattering = [layer for layer in present if layer in chosen or layer not in free]
+    # In places of `mattering`, so that layers that don't matter join what stands around them.
+    runs = layer_runs(place for place, layer in enumerate(mattering) if layer in chosen)
+    return [_item(mattering[first], mattering[last], n_layers) for first, last in runs]
 
 
-def _item(first: int, last: int, present: Sequence[int], n_layers: int) -> str:
+def _item(first: int, last: int, n_layers: int) -> str:
     if last < n_layers:
         few = 2 * (last + 1 - first) <= n_layers
         if few and first == 0 < last < n_layers - 1:

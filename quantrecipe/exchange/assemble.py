@@ -6,12 +6,12 @@ the rules say, rules of their own set that right.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from quantrecipe.errors import RecipeError
-from quantrecipe.exchange.imported import Imported, wrapped
 from quantrecipe.exchange.source import Source
 from quantrecipe.gguf.values import GGUFValue
 from quantrecipe.recipe.layers import LayerSet
@@ -23,7 +23,19 @@ from quantrecipe.recipe.summarise import summarise
 from quantrecipe.recipe.write import write_recipe
 from quantrecipe.registry import Registry
 
-__all__ = ["Parts", "assemble", "decided_by_rule"]
+__all__ = ["Imported", "Parts", "assemble", "decided_by_rule", "wrapped"]
+
+
+_WIDTH = 108
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Imported:
+    """text: the recipe; notes: what couldn't be taken over as it was, for whoever imports it; rules: how many."""
+
+    text: str
+    notes: tuple[str, ...] = ()
+    rules: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,6 +101,11 @@ def assemble(parts: Parts, source: Source | None = None, truth: Mapping[str, str
         if (again := _load(both, source.registry)) is not None:
             parts = _without_idle(both, again, source)
     return _imported(parts)
+
+
+def wrapped(lines: Iterable[str]) -> list[str]:
+    """Comments as lines that fit."""
+    return [part for line in lines for part in textwrap.wrap(line, _WIDTH, subsequent_indent="  ") or [""]]
 
 
 def decided_by_rule(parts: Parts, source: Source) -> list[frozenset[str]] | None:

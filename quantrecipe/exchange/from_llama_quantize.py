@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from quantrecipe.exchange.assemble import Parts, assemble
+from quantrecipe.exchange.assemble import Imported, Parts, assemble
 from quantrecipe.exchange.command import MIXTURES, Command, importance_of, takes_patterns
 from quantrecipe.exchange.custom_q import from_ik
-from quantrecipe.exchange.imported import Imported
 from quantrecipe.exchange.named_list import names_tensors
 from quantrecipe.exchange.overrides import Override, checked_types, read_type
 from quantrecipe.exchange.recover import shortest_draft

@@ -15,8 +15,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from quantrecipe.exchange.alternation import layer_regex
 from quantrecipe.exchange.overrides import Override, TypeName
+from quantrecipe.exchange.patterns import layer_regex
 from quantrecipe.recipe.braces import braced, is_plain
 from quantrecipe.recipe.layer_text import layer_items, layer_texts
 from quantrecipe.recipe.recipe import Rule

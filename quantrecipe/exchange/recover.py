@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from quantrecipe.errors import ModelError, RecipeError
+from quantrecipe.exchange.assemble import Imported, wrapped
 from quantrecipe.exchange.ik_types import explain_unknown_types
-from quantrecipe.exchange.imported import Imported, wrapped
 from quantrecipe.exchange.intent import intended_types
 from quantrecipe.exchange.origin import Origin, describe_origin
 from quantrecipe.exchange.presets import Guess, guesses, labelled

@@ -12,7 +12,7 @@ The syntax is the part of ECMAScript's that people write for llama-quantize:
 
 Repetitions may be lazy. Letters keep their case (llama-quantize lower-cases a pattern, so that its `\\D`
 means `\\d`); `\\d`, `\\w`, `\\s` and sets such as `[:digit:]` are about ASCII. No look-around, back-references, word
-boundaries, flags, or `[[=a=]]` and `[[.a.]]`.
+boundaries, flags, or `[[=a=]]` and `[[.a.]]`. Why not google-re2: docs/decisions/0011-regular-expressions.md.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ def from_custom_q(
     name: str,
     file: str,
 ) -> Imported:
-    """The recipe of a `--custom-q` argument, or of the lines in a script that become one.
+    """Make the recipe of a `--custom-q` argument, or of the lines in a script that become one.
 
     base: the type that ik_llama.cpp was called with, which is for tensors that no rule names
     """
@@ -71,7 +71,7 @@ def from_custom_q(
 def from_tool_suite(
     text: str, registry: Registry, *, model: Model | None = None, name: str, file: str
 ) -> Imported:
-    """The recipe of a `.recipe` of the GGUF-Tool-Suite."""
+    """Make the recipe of a `.recipe` of the GGUF-Tool-Suite."""
     given = _List(overrides=read_list(text, file), tool="GGUF-Tool-Suite", file=file, registry=registry)
     return _imported(given, Parts(name=name, origin="GGUF-Tool-Suite"), model)
 
@@ -79,7 +79,7 @@ def from_tool_suite(
 def from_ik(
     command: Command, registry: Registry, *, model: Model | None = None, name: str, file: str
 ) -> Imported:
-    """The recipe of a command of ik_llama.cpp's llama-quantize that has `--custom-q`."""
+    """Make the recipe of a command of ik_llama.cpp's llama-quantize that has `--custom-q`."""
     before = []
     for tensors, said, option in (
         ("output", command.output_type, "--output-tensor-type"),
@@ -115,7 +115,7 @@ def from_ik(
 
 
 def _default(base: str | None, registry: Registry) -> TypeName | None:
-    """The type that stands for a preset: most tensors have it."""
+    """Return the type that stands for a preset: most tensors have it."""
     if base is None:
         return None
     name = base.upper()
@@ -134,7 +134,7 @@ def _imported(given: _List, parts: Parts, model: Model | None) -> Imported:
 
 
 def _assembled(given: _List, parts: Parts, model: Model | None) -> Imported:
-    """The recipe of the parts and the overrides behind them."""
+    """Make the recipe of the parts, and of the overrides behind them."""
     overrides, registry, default = given.overrides, given.registry, given.default
     source = None if model is None else Source.of(model, registry, importance=bool(parts.importance))
     if source is not None and names_tensors(overrides):
@@ -158,7 +158,7 @@ def _assembled(given: _List, parts: Parts, model: Model | None) -> Imported:
 
 
 def _summarised(given: _List, parts: Parts, source: Source) -> Imported:
-    """A list that names tensors one by one: its types, as the rules that a GGUF with these types becomes."""
+    """Make of a list that names tensors one by one the rules that a GGUF with these types becomes."""
     overrides, default = given.overrides, given.default
     types = checked_types(overrides, source.registry, given.file)
     reached, n_layers = source.reached, source.model.n_layers
@@ -192,7 +192,7 @@ def _summarised(given: _List, parts: Parts, source: Source) -> Imported:
 
 
 def _unnamed(left: Collection[str], given: _List, parts: Parts) -> list[str]:
-    """A note on the tensors that no rule names."""
+    """Return a note on the tensors that no rule names."""
     named = {f"{role}.weight" for rule in parts.rules for role in rule.tensors}
     names = sorted(set(left) - named)
     if not names:

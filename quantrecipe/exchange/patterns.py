@@ -25,7 +25,7 @@ _Place = tuple[str, str]  # what stands before the number of the block ("" outsi
 def type_patterns(
     types: Mapping[str, str], tensors: Sequence[TensorInfo], named: Collection[str]
 ) -> list[tuple[str, str]]:
-    """(expression, type) that name all tensors of `named`, and of others only those that have the same type."""
+    """Return (expression, type) that name all tensors of `named`, and of others only those that have the same type."""
     layers: dict[tuple[_Place, str], set[int]] = {}
     present: dict[_Place, set[str | None]] = {}
     flat: dict[str, list[str]] = {}
@@ -61,7 +61,7 @@ def _split(tensor: TensorInfo) -> tuple[_Place, int | None]:
 
 
 def layer_regex(layers: Collection[int]) -> str:
-    """An expression for these numbers and no others; in parentheses where it has alternatives."""
+    """Return an expression for these numbers and no others; in parentheses if it has alternatives."""
     parts: list[str] = []
     for first, last in layer_runs(layers):
         parts += _range(first, last)
@@ -69,7 +69,7 @@ def layer_regex(layers: Collection[int]) -> str:
 
 
 def names_regex(names: Collection[str]) -> str:
-    """An expression for these names and no others: `ffn_(gate|up)_exps`."""
+    """Return an expression for these names and no others: `ffn_(gate|up)_exps`."""
     split = sorted(tuple(_WORDS.findall(name)) for name in names)
     if len(split) == 1:
         return exact_regex("".join(split[0]))
@@ -85,7 +85,7 @@ def names_regex(names: Collection[str]) -> str:
 
 
 def _range(first: int, last: int) -> list[str]:
-    """first-last as expressions of one length each: 3-61 is [3-9], [1-5][0-9], 6[0-1]."""
+    """Return first-last as expressions of one length each: 3-61 is [3-9], [1-5][0-9], 6[0-1]."""
     parts = []
     while first <= last:
         digits = len(str(first))

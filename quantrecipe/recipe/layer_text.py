@@ -25,7 +25,7 @@ _MAX_TEXT = 1500
 
 
 def layer_items(wanted: Collection[int], present: Sequence[int], n_layers: int) -> list[str]:
-    """Items that together hold all of `wanted` and nothing else of `present`, in ascending order.
+    """Return items that together hold all of `wanted` and nothing else of `present`, in ascending order.
 
     present: the layers that matter, ascending; `wanted` is some of them
     n_layers: layers of the model, without nextn blocks
@@ -42,7 +42,7 @@ def layer_items(wanted: Collection[int], present: Sequence[int], n_layers: int) 
 
 
 def layer_texts(items: Iterable[str]) -> list[str]:
-    """The items as texts that LayerSet reads; more than one where they would be too long."""
+    """Join the items to texts that LayerSet reads; to several if one would be too long."""
     texts: list[str] = []
     for item in items:
         if texts and len(texts[-1]) + len(item) + 2 <= _MAX_TEXT:
@@ -53,7 +53,7 @@ def layer_texts(items: Iterable[str]) -> list[str]:
 
 
 def _runs(wanted: Collection[int], free: Collection[int], present: Sequence[int], n_layers: int) -> list[str]:
-    """An item for each run of wanted layers; runs go on over layers that are absent or `free`."""
+    """Return an item for each run of wanted layers. A run goes on over layers that are absent or `free`."""
     chosen = frozenset(wanted)
     mattering = [layer for layer in present if layer in chosen or layer not in free]
     # In places of `mattering`, so that layers that don't matter join what stands around them.
@@ -72,7 +72,7 @@ def _item(first: int, last: int, n_layers: int) -> str:
 
 
 def _share(count: int, n_layers: int, *, first: bool) -> str:
-    """ "4", or a fraction of the layers that says the same."""
+    """Return "4", or a fraction of the layers that says the same."""
     if count > _COUNTED:
         for parts in _MOST_PARTS:
             here = n_layers // parts if first else n_layers - (parts - 1) * n_layers // parts
@@ -84,7 +84,7 @@ def _share(count: int, n_layers: int, *, first: bool) -> str:
 def _steps(
     wanted: Collection[int], present: Sequence[int], n_layers: int
 ) -> Iterable[tuple[int, int, frozenset[int]]]:
-    """The (step, start, layers) of `every STEP from START` that hold only wanted layers, the shortest step first."""
+    """Yield (step, start, layers) of each `every STEP from START` that holds only wanted layers, short steps first."""
     refused = {layer for layer in present if layer < n_layers}.difference(wanted)
     for step in range(2, _LONGEST_STEP + 1):
         for end in range(step):  # from the last layer backwards, until one is refused

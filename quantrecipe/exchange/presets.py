@@ -77,7 +77,7 @@ def _guess(ref: str, recipe: Recipe, types: Mapping[str, str], source: Source) -
 
 
 def _mixtures(registry: Registry) -> Iterator[tuple[str, Recipe]]:
-    """Yield the shipped recipes that decide everything, with the names by which they are extended; of equal ones, one."""
+    """Yield the shipped recipes that decide everything, by the names that extend them; of equal ones, one."""
     seen: set[str] = set()
     for prefix, folder in sorted(registry.recipe_folders.items()):
         family = prefix.partition("@")[0]

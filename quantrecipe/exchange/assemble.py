@@ -6,12 +6,12 @@ the rules say, rules of their own set that right.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from quantrecipe.errors import RecipeError
-from quantrecipe.exchange.imported import Imported, wrapped
 from quantrecipe.exchange.source import Source
 from quantrecipe.gguf.values import GGUFValue
 from quantrecipe.recipe.layers import LayerSet
@@ -23,7 +23,24 @@ from quantrecipe.recipe.summarise import summarise
 from quantrecipe.recipe.write import write_recipe
 from quantrecipe.registry import Registry
 
-__all__ = ["Parts", "assemble", "decided_by_rule"]
+__all__ = ["Imported", "Parts", "assemble", "decided_by_rule", "wrapped"]
+
+
+_WIDTH = 108
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Imported:
+    """A recipe that was made of something else.
+
+    text:  the recipe
+    notes: what couldn't be taken over as it was, for the person who imports it
+    rules: how many rules it has
+    """
+
+    text: str
+    notes: tuple[str, ...] = ()
+    rules: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,7 +77,7 @@ class Parts:
 
 
 def assemble(parts: Parts, source: Source | None = None, truth: Mapping[str, str] | None = None) -> Imported:
-    """The recipe.
+    """Make the recipe.
 
     source: None where no model was given
     truth:  the type that the other program gives each of its tensors; None where nobody can say
@@ -91,8 +108,13 @@ def assemble(parts: Parts, source: Source | None = None, truth: Mapping[str, str
     return _imported(parts)
 
 
+def wrapped(lines: Iterable[str]) -> list[str]:
+    """Break comments into lines that fit."""
+    return [part for line in lines for part in textwrap.wrap(line, _WIDTH, subsequent_indent="  ") or [""]]
+
+
 def decided_by_rule(parts: Parts, source: Source) -> list[frozenset[str]] | None:
-    """For each rule of the parts, the tensors that it decides; None where a package that it requires is missing."""
+    """Return the tensors that each rule of the parts decides; None if a package that it requires is missing."""
     recipe = _load(parts, source.registry)
     if recipe is None:
         return None
@@ -104,7 +126,7 @@ def decided_by_rule(parts: Parts, source: Source) -> list[frozenset[str]] | None
 
 
 def _without_idle(parts: Parts, recipe: Recipe, source: Source) -> Parts:
-    """Without the rules that name nothing on the model, or come too late; such rules are errors in a recipe."""
+    """Leave out the rules that name nothing on the model, or come too late: they would be errors in a recipe."""
     found = source.trace(recipe)
     taken: set[str] = set()
     idle = []
@@ -124,7 +146,7 @@ def _without_idle(parts: Parts, recipe: Recipe, source: Source) -> Parts:
 
 
 def _load(parts: Parts, registry: Registry) -> Recipe | None:
-    """The recipe; None where a package that it requires is missing."""
+    """Load the recipe; return None if a package that it requires is missing."""
     try:
         return load_part(parts.part, registry=registry)
     except RecipeError:

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from quantrecipe.exchange.assemble import Parts, assemble
+from quantrecipe.exchange.assemble import Imported, Parts, assemble
 from quantrecipe.exchange.command import MIXTURES, Command, importance_of, takes_patterns
 from quantrecipe.exchange.custom_q import from_ik
-from quantrecipe.exchange.imported import Imported
 from quantrecipe.exchange.named_list import names_tensors
 from quantrecipe.exchange.overrides import Override, checked_types, read_type
 from quantrecipe.exchange.recover import shortest_draft
@@ -33,7 +32,7 @@ _EMBEDDINGS = ("token_embd", "per_layer_token_embd")
 def from_llama_quantize(
     command: Command, registry: Registry, *, model: Model | None = None, name: str, file: str
 ) -> Imported:
-    """The recipe that does what the command does; with a model, to the type of each of its tensors."""
+    """Make the recipe that does what the command does; with a model, to the type of each of its tensors."""
     if command.custom is not None:
         return from_ik(command, registry, model=model, name=name, file=file)
     importance = command.imatrix is not None
@@ -81,7 +80,7 @@ def _summarised(
     name: str,
     file: str,
 ) -> Imported:
-    """A list that names tensors one by one: its types, as the rules that a GGUF with these types becomes."""
+    """Make of a list that names tensors one by one the rules that a GGUF with these types becomes."""
     types = checked_types(overrides, source.registry, file)
     mixture = load_mixture(command.mixture, source.registry)
     truth = command_types(command, mixture, source)
@@ -127,7 +126,7 @@ def _summarised(
 
 
 def _lowered(command: Command) -> tuple[list[Override], list[str]]:
-    """The overrides as llama-quantize reads them, and what it does to them."""
+    """Return the overrides as llama-quantize reads them, and notes on what it does to them."""
     if command.overrides and not takes_patterns(command.mixture):
         return [], [
             f"llama-quantize ignores --tensor-type where the type is {command.mixture}: they are left out"
@@ -145,7 +144,7 @@ def _lowered(command: Command) -> tuple[list[Override], list[str]]:
 
 
 def _before(command: Command, registry: Registry) -> list[Rule]:
-    """What goes before patterns."""
+    """Return the rules of options that llama-quantize looks at before patterns."""
     rules = []
     if command.leave_output:
         rules.append(Rule.of(["output"], type=KEEP, optional=True, why="--leave-output-tensor"))
@@ -168,7 +167,7 @@ def _before(command: Command, registry: Registry) -> list[Rule]:
 
 
 def _after(command: Command, registry: Registry) -> list[Rule]:
-    """What patterns go before."""
+    """Return the rules of options that llama-quantize looks at after patterns."""
     rules = []
     if command.output_type and not command.pure:
         rules.append(
@@ -184,5 +183,5 @@ def _after(command: Command, registry: Registry) -> list[Rule]:
 
 
 def _counts(rules: Sequence[Any]) -> bool:
-    """True if a rule of the preset counts tensors."""
+    """Say whether a rule of the preset counts tensors."""
     return any(rule.when is not None and "rank" in rule.when.names for rule in rules)

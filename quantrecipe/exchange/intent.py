@@ -17,7 +17,7 @@ __all__ = ["intended_types"]
 
 
 def intended_types(types: Mapping[str, str], source: Source, hint: str | None = None) -> dict[str, str]:
-    """By name, the type that was probably asked for, of those tensors whose own is its fallback for their shape.
+    """Return, for each tensor whose type looks like a fallback, the type that was probably asked for.
 
     A type is taken for a fallback where the type that it stands in for is used elsewhere in the file: by the same role
     in other layers, by `hint` (what the file says it mostly is), or by most weights among tensors that have a choice.
@@ -61,7 +61,7 @@ def _chains(registry: Registry) -> dict[str, list[str]]:
 def _wishes(
     tensor: TensorInfo, chains: Mapping[str, Sequence[str]], registry: Registry
 ) -> dict[str, list[str]]:
-    """By type that a tensor of this shape may have, the types whose fallback it is there."""
+    """Return, for each type that a tensor of this shape may have, the types whose fallback it is there."""
     fits = {
         name for name, fmt in registry.formats.items() if fmt.accepts(replace(tensor, dtype="BF16")) is None
     }

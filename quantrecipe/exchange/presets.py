@@ -34,7 +34,7 @@ class Guess:
 
 
 def guesses(types: Mapping[str, str], source: Source, label: str | None) -> list[Guess]:
-    """Every shipped recipe that can be planned for the model, the one with the fewest wrong tensors first.
+    """Return every shipped recipe that can be planned for the model, the one with the fewest wrong tensors first.
 
     Where the source has no importance matrix, the presets that ask for one are tried with one, too: a file need not say
     that it was made with one.
@@ -59,7 +59,7 @@ def guesses(types: Mapping[str, str], source: Source, label: str | None) -> list
 
 
 def labelled(types: Mapping[str, str], source: Source, label: str | None) -> Guess | None:
-    """The preset of llama.cpp that has this name; None where there is none, or it can't be planned."""
+    """Return the preset of llama.cpp that has this name; None if there is none, or it can't be planned."""
     ref = f"{_FAMILIES[0]}/{label}"
     try:
         recipe = load_recipe(ref, registry=source.registry)
@@ -77,7 +77,7 @@ def _guess(ref: str, recipe: Recipe, types: Mapping[str, str], source: Source) -
 
 
 def _mixtures(registry: Registry) -> Iterator[tuple[str, Recipe]]:
-    """Shipped recipes that decide everything, by the name under which they can be extended; each meaning once."""
+    """Yield the shipped recipes that decide everything, by the names that extend them; of equal ones, one."""
     seen: set[str] = set()
     for prefix, folder in sorted(registry.recipe_folders.items()):
         family = prefix.partition("@")[0]
@@ -91,5 +91,5 @@ def _mixtures(registry: Registry) -> Iterator[tuple[str, Recipe]]:
 
 
 def _asks(recipe: Recipe) -> bool:
-    """True if the types depend on whether there is an importance matrix."""
+    """Say whether the types depend on whether there is an importance matrix."""
     return any(rule.when is not None and "has_importance" in rule.when.names for rule in recipe.rules)

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from quantrecipe.errors import ModelError, RecipeError
+from quantrecipe.exchange.assemble import Imported, wrapped
 from quantrecipe.exchange.ik_types import explain_unknown_types
-from quantrecipe.exchange.imported import Imported, wrapped
 from quantrecipe.exchange.intent import intended_types
 from quantrecipe.exchange.origin import Origin, describe_origin
 from quantrecipe.exchange.presets import Guess, guesses, labelled
@@ -42,7 +42,7 @@ class Draft:
 
 
 def recover(model: Model, registry: Registry, *, name: str, presets: bool = True) -> Imported:
-    """The recipe that gives the model its types.
+    """Make the recipe that gives the model its types.
 
     `presets`: may be a shipped recipe, extended. ModelError where a type isn't known, or no recipe can say it.
     """
@@ -77,7 +77,7 @@ def recover(model: Model, registry: Registry, *, name: str, presets: bool = True
 
 
 def _intents(types: Mapping[str, str], source: Source, named: Guess | None) -> dict[str, str]:
-    """What was asked for where a fallback took its place: as the preset of the file's label does, or by likeness."""
+    """Return the types that were asked for where fallbacks took their place, by the file's label or by likeness."""
     hint = named.recipe.default if named is not None else None
     found = intended_types(types, source, hint)
     if named is not None:
@@ -92,7 +92,7 @@ def _intents(types: Mapping[str, str], source: Source, named: Guess | None) -> d
 def _mislabelled(
     origin: Origin, named: Guess | None, wanted: Mapping[str, str], source: Source
 ) -> tuple[str, ...]:
-    """A line where the file's label isn't true of its types; what the mix of that name makes is."""
+    """Return a line if the file's label isn't true of its types, unless the mix of that name makes just these types."""
     if named is not None and not named.wrong:
         return ()
     pairs = [(tensor, wanted[tensor.name]) for tensor in source.tensors]
@@ -103,7 +103,7 @@ def _mislabelled(
 
 
 def _shares(recipe: Recipe, source: Source) -> list[str]:
-    """For each of the recipe's own rules how many of the weights it decides."""
+    """Say of each of the recipe's own rules how many of the weights it decides."""
     found = source.trace(recipe)
     sizes = {tensor.name: tensor.size for tensor in source.tensors}
     weights: dict[int, int] = {}
@@ -122,7 +122,7 @@ def shortest_draft(
     *,
     presets: bool,
 ) -> Draft:
-    """The fewest rules that give these types.
+    """Return the fewest rules that give these types.
 
     intents: by name, the type that was asked for where a tensor has a fallback
     label:   what the file says it mostly is

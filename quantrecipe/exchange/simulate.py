@@ -29,12 +29,12 @@ __all__ = ["command_types", "load_mixture", "main_type"]
 
 
 def load_mixture(name: str, registry: Registry) -> Recipe:
-    """The recipe that is a preset of llama-quantize's."""
+    """Load the recipe that is a preset of llama-quantize's."""
     return load_recipe(f"llama.cpp/{MIXTURES[name]}", registry=registry)
 
 
 def command_types(command: Command, mixture: Recipe, source: Source) -> dict[str, str]:
-    """The type that llama-quantize gives each tensor.
+    """Return the type that llama-quantize gives each tensor.
 
     mixture: the command's, as `load_mixture` gives it
     """
@@ -50,12 +50,12 @@ def command_types(command: Command, mixture: Recipe, source: Source) -> dict[str
 
 
 def main_type(mixture: Recipe) -> str:
-    """The type that llama-quantize starts from, before it looks at the tensor."""
+    """Return the type that llama-quantize starts from, before it looks at the tensor."""
     return "MXFP4" if mixture.file_type == "MXFP4_MOE" else mixture.default or "F32"
 
 
 def _fixed(command: Command, source: Source) -> dict[str, str]:
-    """By name, the types that options give, whatever the preset."""
+    """Return the types that options give, whatever the preset, by the tensors' names."""
     tied = head_name(source.tensors) == "token_embd.weight"
     patterns, types = _patterns(command, source.registry)
     output, embedding = (
@@ -83,15 +83,16 @@ def _fixed(command: Command, source: Source) -> dict[str, str]:
 
 
 def _patterns(command: Command, registry: Registry) -> tuple[FirstMatch, list[str]]:
-    """The overrides as llama-quantize reads them, lower-cased, and their types; none where it ignores them."""
+    """Return the overrides as llama-quantize reads them, lower-cased, and their types; none if it ignores them."""
     overrides = command.overrides if takes_patterns(command.mixture) else ()
     names = {said: read_type(said, registry).name for said in {it.type for it in overrides}}
     return FirstMatch([it.regex.lower() for it in overrides]), [names[it.type] for it in overrides]
 
 
 def _mixture_types(mixture: Recipe, source: Source, *, taken: Collection[str]) -> dict[str, str]:
-    """The type of every tensor that isn't `taken` by a pattern; those of taken ones mean nothing. None at all where the
-    preset can't be had for such rows.
+    """Return the type of every tensor that isn't `taken` by a pattern; the types of taken ones mean nothing.
+
+    There is none at all if the preset can't be had for such rows.
     """
     if not taken:
         return {name: it.type for name, it in (source.planned(mixture) or {}).items()}

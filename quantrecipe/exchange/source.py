@@ -43,7 +43,7 @@ class Source:
 
     @classmethod
     def of(cls, model: Model, registry: Registry, *, importance: bool = False) -> Source:
-        """The source of a quantized model: its matrices as floats, and without the tensors that quantizing added."""
+        """Return the source of a quantized model: with floats in its matrices, and without tensors that were added."""
         companions = {
             companion_name(tensor, fmt.spec.companion)
             for tensor in model.tensors
@@ -66,7 +66,7 @@ class Source:
 
     @cached_property
     def reached(self) -> frozenset[str]:
-        """Names of the tensors that a recipe's `default` is about: what is ever quantized."""
+        """The names of the tensors that are ever quantized: those that a recipe's `default` is about."""
         everything = RecipePart(file="", rules=(Rule.of(["regex:."], type="F32"),))
         return frozenset(trace(load_part(everything, registry=self.registry), self.model).decided)
 
@@ -76,11 +76,11 @@ class Source:
         return covers_all if self.importance else None
 
     def trace(self, recipe: Recipe) -> Trace:
-        """Which rule of the recipe decides which tensor."""
+        """Say which rule of the recipe decides which tensor."""
         return trace(recipe, self.model, covered=self.covered)
 
     def planned(self, recipe: Recipe) -> dict[str, Planned] | None:
-        """What each tensor gets; None where the recipe can't be planned for the model."""
+        """Say what each tensor gets; None if the recipe can't be planned for the model."""
         planned = {}
         try:
             resolution = resolve(recipe, self.model, self.registry, covered=self.covered)
@@ -93,7 +93,7 @@ class Source:
         return planned
 
     def fallback(self, wanted: str, tensor: TensorInfo) -> str:
-        """The type, or the first of its fallbacks that accepts the tensor."""
+        """Return the type if it accepts the tensor, else the first of its fallbacks that does."""
         fitting = (fmt.spec.name for fmt in self.registry.chain(wanted) if fmt.accepts(tensor) is None)
         return next(fitting, wanted)
 

@@ -21,7 +21,7 @@ _MOST_NAMES = 3
 
 
 def deciding_lines(overrides: Sequence[Override], reached: Collection[str]) -> dict[str, int]:
-    """By tensor, the number of the line that decides: the first that is found in its name."""
+    """Return the number of the line that decides each tensor: the first that is found in its name."""
     first = FirstMatch([it.regex for it in overrides])
     return {name: number for name in sorted(reached) if (number := first.find(name)) is not None}
 
@@ -34,7 +34,7 @@ def unused_lines(
     *,
     tool: str,
 ) -> list[str]:
-    """Notes on the lines that decide nothing: that name nothing, or what is never quantized, or what others took."""
+    """Return notes on the lines that decide nothing: they name nothing, or what stays as it is, or come too late."""
     used = set(lines.values())
     first = FirstMatch([it.regex for it in overrides])
     others = {number for tensor in source.tensors if (number := first.find(tensor.name)) is not None} - used
@@ -56,7 +56,7 @@ def with_reasons(
     lines: Mapping[str, int],
     source: Source,
 ) -> Parts:
-    """The parts with the comments of the lines as reasons of the rules that these became."""
+    """Return the parts with the comments of the lines as reasons of the rules that these became."""
     decided = decided_by_rule(parts, source)
     if decided is None:
         decided = [frozenset()] * len(parts.rules)

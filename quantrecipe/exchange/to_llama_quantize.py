@@ -42,7 +42,7 @@ class _Way:
     label: int | None
 
     def cost(self, label: int | None, used: Collection[str]) -> tuple[int, int, bool, bool, int, str]:
-        """Patterns first; then those that older builds ignore, a type that isn't used at all, and their length."""
+        """Return the sort key: first how many patterns, then how many that older builds ignore, last their length."""
         patterns = self.command.overrides
         same_as_main = sum(it.type.upper() == self.main for it in patterns)
         length = sum(len(it.regex) for it in patterns)
@@ -52,7 +52,7 @@ class _Way:
 
 
 def to_llama_quantize(plan: Plan, recipe: Recipe, registry: Registry, *, shell: Dialect = "sh") -> Exported:
-    """The command line, for a shell. PlanError with everything that llama-quantize can't be told."""
+    """Write the command line, for a shell. PlanError has everything that llama-quantize can't be told."""
     way, scope, notes = _best(plan, recipe, registry)
     options, more = requests(plan, recipe)
     if way.command.pure:
@@ -68,7 +68,7 @@ def to_llama_quantize(plan: Plan, recipe: Recipe, registry: Registry, *, shell: 
 
 
 def to_tensor_type_file(plan: Plan, recipe: Recipe, registry: Registry) -> Exported:
-    """A file for `--tensor-type-file`; the notes say what to call llama-quantize with."""
+    """Write a file for `--tensor-type-file`; the notes say what to call llama-quantize with."""
     way, _, notes = _best(plan, recipe, registry)
     lines = [f"{it.regex}={it.type}\n" for it in way.command.overrides]
     pure = "--pure " if way.command.pure else ""
@@ -114,18 +114,18 @@ class _Scope:
     wanted: Mapping[str, str]
 
     def wrong(self, command: Command, mixture: Recipe) -> set[str]:
-        """The tensors to which a command gives another type."""
+        """Return the tensors to which a command gives another type."""
         types = command_types(command, mixture, self.source)
         return {name for name, type_ in self.wanted.items() if types.get(name) != type_}
 
     def prove(self, command: Command) -> None:
-        """PlanError where what was written isn't what was meant."""
+        """Raise PlanError if what was written isn't what was meant."""
         if wrong := sorted(self.wrong(command, load_mixture(command.mixture, self.source.registry))):
             raise PlanError(f"llama-quantize can't be told the type of {wrong[0]} ({len(wrong)} in all)")
 
 
 def _ways(scope: _Scope, label: int | None) -> Iterator[_Way]:
-    """Commands that give what is wanted: of the nearest presets, and of a pure one for each type."""
+    """Yield commands that give what is wanted: of the nearest presets, and of a pure one for each type."""
 
     def order(name: str) -> tuple[bool, bool, str]:
         return FILE_TYPES[name] != label, name == "Q2_K_S", name  # Q2_K_S asks for importance
@@ -151,7 +151,7 @@ def _ways(scope: _Scope, label: int | None) -> Iterator[_Way]:
 
 
 def _with_patterns(command: Command, mixture: Recipe, scope: _Scope) -> Command | None:
-    """The command with patterns for all that it would get wrong, which may move what the preset counts."""
+    """Add patterns for all that the command gets wrong, again and again: each may move what the preset counts."""
     needed: set[str] = set()
     while wrong := scope.wrong(command, mixture):
         if wrong <= needed or not takes_patterns(command.mixture):

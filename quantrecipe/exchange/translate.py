@@ -44,7 +44,7 @@ _MOST_PATTERNS = 6
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Translation:
-    """rules, in order; packages that their types need; notes on what was left out or changed."""
+    """What a list became: rules, in order; packages that their types need; notes on what was left out or changed."""
 
     rules: tuple[Rule, ...]
     packages: tuple[str, ...]
@@ -54,7 +54,7 @@ class Translation:
 def translate(
     overrides: Sequence[Override], registry: Registry, source: Source | None, *, tool: str, file: str
 ) -> Translation:
-    """The rules; with a model, those that would do nothing there are left out.
+    """Make rules of a list; with a model, those that would do nothing there are left out.
 
     RecipeError with every override whose expression or type isn't understood.
     """
@@ -95,7 +95,7 @@ def translate(
 
 
 def _alone(override: Override, types: Mapping[str, TypeName]) -> tuple[Rule, tuple[str, ...]]:
-    """A line as a rule, with the roles that it names; without a model to look at."""
+    """Return a line as a rule, with the roles that it names; there is no model to look at."""
     type_ = types[override.type].name
     draft = Rule.of([f"regex:{override.regex}"], type=type_, why=override.why)
     neat = _neat(override.regex)
@@ -106,7 +106,10 @@ def _alone(override: Override, types: Mapping[str, TypeName]) -> tuple[Rule, tup
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Neat:
-    """Roles in some layers (None: all), or outside the blocks; exact: says the same on every model."""
+    """What an expression names: roles in some layers (None: in all), or outside the blocks.
+
+    exact: True if patterns and layers say the same on every model
+    """
 
     roles: tuple[str, ...]
     layers: frozenset[int] | None
@@ -123,11 +126,11 @@ class _Scope:
         self._reached = frozenset[str]() if source is None else source.reached
 
     def named(self, regex: Regex) -> set[str]:
-        """The tensors of the model that the tool would quantize, and the expression names."""
+        """Return the tensors of the model that the expression names, and the tool would quantize."""
         return {name for name in self._reached if regex.search(name)}
 
     def useless(self, regex: Regex, neat: _Neat | None, taken: Collection[str]) -> str:
-        """Why an override does nothing; "" if it does something."""
+        """Say why an override does nothing; "" if it does something."""
         if self._source is not None:
             named = self.named(regex)
             if not named and any(regex.search(tensor.name) for tensor in self._source.tensors):
@@ -140,7 +143,7 @@ class _Scope:
         return ""
 
     def said_neatly(self, regex: Regex, taken: Collection[str], draft: Rule, source: Source) -> Rule:
-        """The rule with patterns and layers, where one rule says it; tensors that are taken may be named or not."""
+        """Return the rule with patterns and layers, if one rule says it; it may name tensors that are taken, or not."""
         named = self.named(regex)
         for names in (named - set(taken), named):
             types = dict.fromkeys(names, draft.type)
@@ -151,7 +154,7 @@ class _Scope:
         return draft
 
     def _never(self, role: str) -> bool:
-        """True for roles that no tool quantizes, on any model."""
+        """Say whether no tool quantizes a role, on any model."""
         if role.endswith((".bias", ".scale")):
             return True
         tensor = TensorInfo.from_name(f"blk.0.{role}.weight", (2, 2), "F32")
@@ -164,14 +167,14 @@ class _Scope:
 
 
 def _layers(neat: _Neat) -> str | None:
-    """The layers as a recipe says them, for models of any depth."""
+    """Return the layers as a recipe says them, for models of any depth."""
     if neat.layers is None:
         return None
     return layer_texts(layer_items(neat.layers, range(_MOST_LAYERS), 0))[0]
 
 
 def _neat(text: str) -> _Neat | None:
-    """An expression as roles and layers, where it can be read so."""
+    """Read an expression as roles and layers; None if it can't be read so."""
     match = _IN_BLOCKS.fullmatch(text)
     in_blocks = match is not None
     if match is None:
@@ -201,7 +204,7 @@ def _neat(text: str) -> _Neat | None:
 
 
 def _texts(part: str) -> tuple[str, ...]:
-    """The names that a part of an expression stands for; none where it isn't clear."""
+    """Return the names that a part of an expression stands for; none if that isn't clear."""
     if "." in part.replace(r"\.", ""):
         return ()
     try:
@@ -211,7 +214,7 @@ def _texts(part: str) -> tuple[str, ...]:
 
 
 def _joined(lines: Sequence[tuple[Rule, tuple[str, ...]]]) -> list[Rule]:
-    """Neighbours that say the same of different roles share a rule."""
+    """Join neighbours that say the same of different roles to one rule."""
     joined: list[tuple[Rule, tuple[str, ...]]] = []
     for draft, roles in lines:
         if joined and roles and joined[-1][1]:

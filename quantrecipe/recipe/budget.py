@@ -82,7 +82,7 @@ class VramBudget:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Budget:
-    """Limits, None where there is none, and ties.
+    """The limits, each None where the recipe doesn't have it, and the ties.
 
     size:   bytes of the file (of all shards together)
     bpw:    bits per weight of all tensors' data together
@@ -107,7 +107,7 @@ class Budget:
 
 
 def read_budget(node: Node | None, slots: Slots) -> Budget | None:
-    """The key `budget` of one file."""
+    """Read the key `budget` of one file."""
     if node is None:
         return None
     read = slots.read
@@ -128,7 +128,7 @@ def read_budget(node: Node | None, slots: Slots) -> Budget | None:
 
 
 def merge_budgets(own: Budget | None, inherited: Budget | None) -> Budget | None:
-    """The budget of a recipe that has both."""
+    """Return the budget of a recipe that has one of its own and inherits one."""
     if own is None or inherited is None:
         return own or inherited
     limits = own if own.limited else inherited
@@ -144,7 +144,7 @@ def merge_budgets(own: Budget | None, inherited: Budget | None) -> Budget | None
 
 
 def budget_keys(budget: Budget) -> dict[str, Any]:
-    """The budget as a recipe says it, sizes in bytes."""
+    """Return the budget as the key `budget` has it, with sizes in bytes."""
     vram = budget.vram
     said: dict[str, Any] = {
         "size": budget.size,
@@ -158,7 +158,7 @@ def budget_keys(budget: Budget) -> dict[str, Any]:
 
 
 def written_budget(budget: Budget) -> dict[str, Any]:
-    """The same to be read again: a size of few bytes says that it is in bytes."""
+    """Return the same for a text that is read again: a size of few bytes gets its unit, so that it isn't misread."""
     said = budget_keys(budget)
     small = {key: f"{it}B" for key in ("size", "active") if (it := said.get(key, _BYTES_FROM)) < _BYTES_FROM}
     return said | small
@@ -169,7 +169,7 @@ def _given(said: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _size(node: Node | None, key: str, slots: Slots, parse: Callable[[str | float], int]) -> int | None:
-    """Bytes, of a file or a memory, as `parse` reads them."""
+    """Read a number of bytes; `parse` knows whether it is of a file or of a memory."""
     node, read = slots.uses.fill(node, key, "size"), slots.read
     if node is None:
         return None

@@ -49,7 +49,7 @@ class Declaration:
 
 
 def read_variables(node: Node | None, read: Reader) -> tuple[Declaration, ...]:
-    """The key `variables` of one file; types and defaults are compared in `bind`, with those of its relatives."""
+    """Read the key `variables` of one file. `bind` compares types and defaults with those of other files."""
     if node is None:
         return ()
     if node.kind != "mapping":
@@ -83,7 +83,7 @@ def read_variables(node: Node | None, read: Reader) -> tuple[Declaration, ...]:
 def bind(
     declarations: Iterable[Declaration], settings: Mapping[str, str], registry: Registry
 ) -> tuple[Mapping[str, Variable], list[Problem]]:
-    """The variables of a recipe, in the order of the chain, and what is wrong with the settings.
+    """Return the variables of a recipe, in the order of the chain, and what is wrong with the settings.
 
     What is wrong with a declaration goes to the reader of its file.
     """
@@ -112,7 +112,7 @@ def bind(
 
 
 def unknown_settings(settings: Iterable[str], known: Iterable[str]) -> list[Problem]:
-    """A problem for each setting of a variable that the recipe doesn't have."""
+    """Return a problem for each setting of a variable that the recipe doesn't have."""
     names = dict.fromkeys(known)
     problems = []
     for name in settings:
@@ -126,7 +126,7 @@ def unknown_settings(settings: Iterable[str], known: Iterable[str]) -> list[Prob
 
 
 def _plain_type(said: list[Declaration], registry: Registry) -> VariableType | None:
-    """The type that a default shows by itself."""
+    """Return the type that a default has by itself, if that is plain."""
     base = said[-1]
     type_ = _PLAIN_TYPES.get(base.default.kind)
     if type_ is None and base.default.kind == "text" and is_type(base.default.value, registry):
@@ -170,7 +170,7 @@ def _setting(
 
 
 def _check(node: Node, type_: VariableType, name: str, read: Reader, registry: Registry) -> Value | None:
-    """The value, if it is of the type."""
+    """Return the value if it is of the type; else note a problem, and return None."""
     n_problems = len(read.problems)
     match type_:
         case "format":

@@ -43,7 +43,7 @@ class Definitions:
     facts: Mapping[str, Expression] = field(default_factory=lambda: MappingProxyType({}))
 
     def over(self, other: Definitions) -> Definitions:
-        """Both; of two with one name this one's."""
+        """Return both together; where both have a name, it means what it means here."""
         return Definitions(
             groups=MappingProxyType({**other.groups, **self.groups}),
             facts=MappingProxyType({**other.facts, **self.facts}),
@@ -51,7 +51,7 @@ class Definitions:
 
 
 def read_groups(node: Node | None, read: Reader) -> Mapping[str, tuple[Pattern, ...]]:
-    """The groups of one file."""
+    """Read the groups of one file."""
     groups: dict[str, tuple[Pattern, ...]] = {}
     for name, value in _entries(node, "groups", read):
         patterns = []
@@ -69,7 +69,7 @@ def read_groups(node: Node | None, read: Reader) -> Mapping[str, tuple[Pattern, 
 
 
 def read_facts(node: Node | None, slots: Slots, known: Mapping[str, Expression]) -> Mapping[str, Expression]:
-    """The facts of one file; each may use those before it, and those of parents."""
+    """Read the facts of one file. Each may use those before it, and those of the parents."""
     facts: dict[str, Expression] = {}
     read = slots.read
     for name, value in _entries(node, "facts", read):
@@ -88,7 +88,7 @@ def read_facts(node: Node | None, slots: Slots, known: Mapping[str, Expression])
 
 
 def expand_group(text: str, groups: Mapping[str, tuple[Pattern, ...]]) -> tuple[Pattern, ...]:
-    """The patterns of `group:NAME`. RecipeError where there is no such group."""
+    """Return the patterns of `group:NAME`. RecipeError if there is no such group."""
     name = text.removeprefix(GROUP)
     if name in groups:
         return groups[name]

@@ -74,7 +74,7 @@ class _Matcher:
 
     @classmethod
     def of(cls, globs: list[str]) -> _Matcher:
-        """The expressions never backtrack over more than one part of a name, whatever the globs."""
+        """Compile globs to expressions that never backtrack over more than one part of a name."""
         plain = [glob for glob in globs if glob != HEAD]
         dotted = [glob for glob in plain if "." in glob]
         return cls(HEAD in globs, _compile(plain), _compile(dotted))
@@ -103,7 +103,7 @@ class Pattern:
 
     @classmethod
     def parse(cls, text: str) -> Pattern:
-        """RecipeError where the text is no pattern."""
+        """Parse a text. RecipeError if it is no pattern."""
         if text.startswith(_NAME):
             if not text.removeprefix(_NAME):
                 raise RecipeError("'name:' without a name", "write the full name: name:blk.0.attn_v.weight")
@@ -120,11 +120,11 @@ class Pattern:
 
     @property
     def names_outright(self) -> bool:
-        """True if no alternative has a wildcard in its role: the pattern then reaches any tensor."""
+        """True if no alternative has a wildcard in its role: then the pattern reaches any tensor."""
         return self._name is not None or (self._outright is not None and self._wild is None)
 
     def matches(self, tensor: TensorInfo, head: str | None, *, shadowed: bool = False) -> bool:
-        """True if the pattern fits the tensor, quantizable or not.
+        """Say whether the pattern fits the tensor, quantizable or not.
 
         `head` is the full name of the tensor that makes the logits, None where the model has none. `shadowed`: the
         model has another tensor of this name and `.weight`, which is meant by all but full names.
@@ -142,7 +142,7 @@ class Pattern:
     def reaches(
         self, tensor: TensorInfo, head: str | None, *, quantizable: bool, shadowed: bool = False
     ) -> bool:
-        """True if a rule with this pattern is about the tensor: named outright, or by a wildcard and quantizable."""
+        """Say whether a rule with this pattern is about the tensor: named outright, or quantizable and matched."""
         if quantizable or self._name is not None:
             return self.matches(tensor, head, shadowed=shadowed)
         return not shadowed and self._outright is not None and self._outright.matches(tensor, head)
@@ -179,7 +179,7 @@ def _of_globs(text: str) -> Pattern:
 
 
 def written_out(text: str) -> list[str]:
-    """The alternatives that the braces of a pattern come to, each once. RecipeError where it is no pattern."""
+    """Return the alternatives that the braces of a pattern come to, each once. RecipeError if it is no pattern."""
     _check_characters(text)
     return list(dict.fromkeys(_alternatives(text)))
 
@@ -205,7 +205,7 @@ def _check_characters(text: str) -> None:
 
 
 def _alternatives(text: str) -> Iterator[str]:
-    """Braces written out, in order."""
+    """Yield the texts that braces stand for, in order."""
     alternatives = [""]
     stack: list[
         tuple[list[str], list[str]]
@@ -286,7 +286,7 @@ def _check_glob(glob: str, text: str) -> None:
 
 
 def _is_outright(glob: str) -> bool:
-    """No wildcard but in the block number."""
+    """Say whether a glob has no wildcard but in the number of the block."""
     return not _WILD & set(_BLOCK_NUMBER.sub("", glob, count=1))
 
 
@@ -302,7 +302,7 @@ def _compile(globs: list[str]) -> re.Pattern[str] | None:
 
 
 def _part(part: str) -> str:
-    """One part of a glob as a regular expression.
+    """Return one part of a glob as a regular expression.
 
     The text between two stars is taken where it first fits and never moved again (an atomic group): that is
     enough for globs, and keeps the work proportional.
@@ -315,7 +315,7 @@ def _part(part: str) -> str:
 
 
 def _fixed(piece: str) -> str:
-    """A piece without stars."""
+    """Return a piece of a glob without stars as a regular expression."""
     out = []
     for token in re.findall(r"\[[^]]*\]|.", piece):
         if token == "?":

@@ -45,13 +45,13 @@ class Effort:
         self._bytes_left = _MAX_CHAIN_BYTES
 
     def spend(self, cost: int) -> None:
-        """Pay for a piece. RecipeError where there isn't enough left."""
+        """Pay for a piece. RecipeError if there isn't enough left."""
         self._left -= cost
         if self._left < 0:
             raise RecipeError("the recipe is too much work: its patterns, layers and expressions", _SIMPLER)
 
     def read(self, nbytes: int) -> None:
-        """Pay for a file. RecipeError where there isn't enough left."""
+        """Pay for a file. RecipeError if there isn't enough left."""
         self._bytes_left -= nbytes
         if self._bytes_left < 0:
             most = _MAX_CHAIN_BYTES >> 20
@@ -67,7 +67,7 @@ class Reader:
         self._effort = effort or Effort()
 
     def add(self, node: Node, what: str, remedy: str = "", code: str = "") -> None:
-        """Note a problem at this node. RecipeError, with all of them, where there are very many."""
+        """Note a problem at this node. If there are very many, RecipeError ends the reading with all of them."""
         self.problems.append(
             Problem(what=what, remedy=remedy, file=self.file, line=node.line, column=node.column, code=code)
         )
@@ -78,14 +78,14 @@ class Reader:
             raise RecipeError([*self.problems[:_MOST_PROBLEMS], last])
 
     def spend(self, line: int, cost: int) -> None:
-        """Pay for what stands in a line (see `Effort`). RecipeError, which ends all reading, where it is too much."""
+        """Pay for what stands in a line (see `Effort`). If it is too much, RecipeError ends all reading."""
         try:
             self._effort.spend(cost)
         except RecipeError as error:
             raise RecipeError([*self.problems, *error.at(self.file, line)]) from None
 
     def attempt(self, node: Node, parse: Callable[[], _T], before: str = "") -> _T | None:
-        """What `parse` gives; its errors become problems at this node, `before` what they say."""
+        """Return what `parse` returns. Its errors become problems at this node, with `before` in front."""
         try:
             return parse()
         except RecipeError as error:
@@ -94,7 +94,7 @@ class Reader:
             return None
 
     def mapping(self, node: Node, what: str, known: Sequence[str]) -> Mapping[str, Node] | None:
-        """The values by key; keys that aren't known are problems."""
+        """Return the values by key; keys that aren't known are problems."""
         if node.kind != "mapping":
             self.add(
                 node, f"{what} must be a mapping, not {_ARTICLES[node.kind]}", f"its keys: {', '.join(known)}"
@@ -108,7 +108,7 @@ class Reader:
         return {key: entry.value for key, entry in node.entries.items()}
 
     def items(self, node: Node | None, key: str) -> tuple[Node, ...]:
-        """The items of a list."""
+        """Return the items of a list."""
         if node is None:
             return ()
         if node.kind != "list":
@@ -121,7 +121,7 @@ class Reader:
         return node.items
 
     def text(self, node: Node | None, key: str, *, line: bool = False) -> str | None:
-        """A text that isn't empty; with `line`, a short one on one line."""
+        """Return a text that isn't empty; with `line`, it has to be short and on one line."""
         if node is None:
             return None
         if node.kind != "text":
@@ -137,7 +137,7 @@ class Reader:
         return text
 
     def texts(self, node: Node | None, key: str, what: str) -> list[tuple[str, Node]]:
-        """One text, or a list of them, each with its node."""
+        """Return one text, or the texts of a list, each with its node."""
         if node is None:
             return []
         if node.kind not in ("text", "list"):
@@ -152,7 +152,7 @@ class Reader:
         return [(text, item) for text, item in found if text is not None]
 
     def choice(self, node: Node | None, key: str, choices: Sequence[str]) -> str | None:
-        """One of some words."""
+        """Return one of some words."""
         word = self.text(node, key)
         if node is None or word is None or word in choices:
             return word
@@ -162,7 +162,7 @@ class Reader:
         return None
 
     def yes_no(self, node: Node | None, key: str) -> bool | None:
-        """true or false."""
+        """Return true or false."""
         if node is None:
             return None
         if node.kind == "yes-or-no":

@@ -73,7 +73,7 @@ class Rule:
     def of(
         cls, tensors: Sequence[str], *, layers: str | None = None, when: Expression | None = None, **keys: Any
     ) -> Rule:
-        """A rule that a program makes, of texts as a recipe has them; it has no place before it is written."""
+        """Make a rule from texts as a recipe has them. It has no place before `write_recipe` has written it."""
         return cls(
             tensors=tuple(map(Pattern.parse, tensors)),
             layers=LayerSet.parse(layers) if layers else None,

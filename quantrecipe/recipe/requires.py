@@ -23,7 +23,7 @@ __all__ = ["check_requirement", "read_requires"]
 
 
 def read_requires(node: Node | None, read: Reader, registry: Registry) -> tuple[str, ...]:
-    """The requirements of one file in their normal spelling; what isn't met goes to the reader."""
+    """Read the requirements of one file, in their normal spelling; what isn't met becomes a problem."""
     found = []
     for text, item in read.texts(node, "requires", "a package with its versions"):
         requirement = read.attempt(item, partial(_parse, text))
@@ -36,7 +36,7 @@ def read_requires(node: Node | None, read: Reader, registry: Registry) -> tuple[
 
 
 def check_requirement(requirement: Requirement | str, registry: Registry) -> Problem | None:
-    """Why a requirement isn't met, and the pip line that would meet it; None if it is."""
+    """Say why a requirement isn't met, with the pip line that would meet it; None if it is met."""
     from packaging.utils import canonicalize_name
 
     if isinstance(requirement, str):
@@ -65,7 +65,7 @@ def check_requirement(requirement: Requirement | str, registry: Registry) -> Pro
 
 
 def _installed(name: str) -> str | None:
-    """The version of a package that is there, plugin or not."""
+    """Return the version of an installed package, plugin or not."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:
@@ -91,5 +91,5 @@ def _parse(text: str) -> Requirement:
 
 
 def _shell(requirement: str) -> str:
-    """In quotes where a shell would take < and > for itself."""
+    """Put a requirement in quotes if a shell would take its < or > for itself."""
     return f"'{requirement}'" if any(sign in requirement for sign in "<>!*~ ") else requirement

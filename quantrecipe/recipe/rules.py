@@ -46,7 +46,7 @@ class Inclusion:
 
 
 def read_rule(node: Node, slots: Slots, *, own: bool) -> Rule | None:
-    """One item of `rules`; `own` is False in a file that the user's own extends."""
+    """Read one item of `rules`. `own` is False in a file that the user's own extends."""
     read = slots.read
     keys = read.mapping(node, "a rule", RULE_KEYS)
     if keys is None:
@@ -83,7 +83,7 @@ def read_rule(node: Node, slots: Slots, *, own: bool) -> Rule | None:
 
 
 def read_protected(key: str, node: Node | None, slots: Slots) -> tuple[KeepEntry | Inclusion, ...] | None:
-    """The list `protect`, which stands under `key`; None where there is none."""
+    """Read the list `protect`, which stands under `key`; return None if there is none."""
     if node is None:
         return None
     items: list[KeepEntry | Inclusion] = []
@@ -114,7 +114,7 @@ def _tensors(parent: Node, node: Node | None, what: str, slots: Slots) -> tuple[
 def _options(
     node: Node | None, type_: str | None, formats: Mapping[str, QuantFormat], reader: Reader, uses: Uses
 ) -> Mapping[str, Any]:
-    """The options of a rule by name, lists as tuples, checked against the schema that the format gives."""
+    """Read the options of a rule, checked against the schema that the format gives; lists become tuples."""
     if node is None:
         return MappingProxyType({})
     if node.kind != "mapping":

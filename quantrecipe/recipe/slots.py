@@ -31,7 +31,7 @@ _IN_EXPRESSIONS: tuple[VariableType, ...] = ("number", "text", "bool")
 
 
 class Slots:
-    """Reads values of one file; each method gives None (or nothing) for a node that is None or was wrong."""
+    """Reads values of one file. Each method returns None, or nothing, for a node that is None or wrong."""
 
     def __init__(self, read: Reader, registry: Registry, uses: Uses, definitions: Definitions) -> None:
         self.read = read
@@ -40,15 +40,15 @@ class Slots:
         self.definitions = definitions
 
     def origin(self, node: Node) -> Origin:
-        """Where a node stands."""
+        """Say where a node stands."""
         return Origin(file=self.read.file, line=node.line)
 
     def type(self, node: Node | None, key: str) -> str | None:
-        """The name of a format that can encode, or `keep`."""
+        """Return the name of a format that can encode, or `keep`."""
         return read_type(self.uses.fill(node, key, "format"), key, self.read, self.registry)
 
     def choose(self, node: Node | None) -> tuple[str, ...]:
-        """Formats to choose from, each once."""
+        """Return formats to choose from, each once."""
         if node is None:
             return ()
         items = self.read.items(node, "choose")
@@ -66,7 +66,7 @@ class Slots:
         return tuple(dict.fromkeys(name for name in found if name is not None))
 
     def fallback(self, node: Node | None) -> str | None:
-        """`error`, `chain`, or a format."""
+        """Return `error`, `chain`, or the name of a format."""
         node = self.uses.fill(node, "fallback", "format")
         if node is not None and node.value in FALLBACK_POLICIES:
             return cast(str, node.value)
@@ -76,7 +76,7 @@ class Slots:
         return read_type(node, "fallback", self.read, self.registry)
 
     def patterns(self, node: Node, key: str) -> tuple[Pattern, ...]:
-        """A pattern or a list of them, groups written out."""
+        """Return the patterns of one text or a list, with groups written out."""
         if node.kind == "list" and not node.items:
             self.read.add(node, f"the list `{key}` is empty", "name the tensors: attn_v, or '*'")
         texts = self.read.texts(node, key, "a pattern")
@@ -89,7 +89,7 @@ class Slots:
         return tuple(found)
 
     def groups(self, node: Node | None) -> Mapping[str, tuple[Pattern, ...]]:
-        """The groups that a pattern or a list of them names."""
+        """Return the groups that a pattern or a list of patterns names."""
         if node is None or node.kind not in ("text", "list"):
             return MappingProxyType({})
         items = node.items if node.kind == "list" else (node,)
@@ -105,7 +105,7 @@ class Slots:
         return (Pattern.parse(text),)
 
     def layers(self, node: Node | None, key: str = "layers") -> LayerSet | None:
-        """A set of layers."""
+        """Return a set of layers."""
         if node is None:
             return None
         if node.kind == "number" and isinstance(node.value, int):
@@ -124,7 +124,7 @@ class Slots:
         return layers
 
     def when(self, node: Node | None, facts: Mapping[str, Any]) -> Expression | None:
-        """An expression that is true or false."""
+        """Return an expression that is true or false."""
         text = self.expression_text(node, "when")
         if node is None or text is None:
             return None
@@ -139,7 +139,7 @@ class Slots:
         return expression
 
     def expression_text(self, node: Node | None, key: str) -> str | None:
-        """What stands in a `when` or a fact, variables filled in."""
+        """Return the text of a `when` or a fact, with variables filled in."""
         if node is not None and (node.kind == "yes-or-no" or (node.kind == "number" and key != "when")):
             return str(node.value)
         text = self.read.text(node, key)
@@ -149,12 +149,12 @@ class Slots:
 
 
 def is_type(name: str, registry: Registry) -> bool:
-    """True for a format that can encode, and for `keep`."""
+    """Say whether a name is that of a format that can encode, or `keep`."""
     return name == KEEP or (name in registry.formats and registry.formats[name].spec.codec)
 
 
 def read_type(node: Node | None, key: str, read: Reader, registry: Registry) -> str | None:
-    """The name; a problem is noted where there is no such type, and what to do about it."""
+    """Return the name; if there is no such type, note a problem that says what to do."""
     name = read.text(node, key, line=True)
     if node is None or not name or name == KEEP:
         return name

@@ -129,7 +129,7 @@ class Follower:
         self.depth = 0
 
     def step(self) -> None:
-        """Count a command. RecipeError where there are too many."""
+        """Count a command. RecipeError if there are too many."""
         self.steps += 1
         if self.steps > _MOST_STEPS:
             raise RecipeError(
@@ -138,7 +138,7 @@ class Follower:
 
     @contextmanager
     def deeper(self, what: str = "blocks") -> Iterator[None]:
-        """Within this, blocks are one deeper. RecipeError where they go too deep."""
+        """Within this context, blocks are one deeper. RecipeError if they go too deep."""
         self.depth += 1
         if self.depth > DEEPEST:
             raise RecipeError(f"{what} that go too deep", "write the command out", file=self.file)
@@ -146,7 +146,7 @@ class Follower:
         self.depth -= 1
 
     def takes_call(self, words: Sequence[Word], cut: str) -> bool:
-        """True for a command that runs llama-quantize, which is noted."""
+        """Note a command if it runs llama-quantize, and say whether it does."""
         at = program_at(words)
         if at is not None:
             self.calls.append(Call(words=tuple(words[at + 1 :]), line=words[at].line, cut=cut))
@@ -155,7 +155,7 @@ class Follower:
     def script(
         self, dialect: Dialect, texts: Mapping[str, str], files: Mapping[str, str] | None = None
     ) -> Script:
-        """All that was met, when the script has ended."""
+        """Return all that was met, when the script has ended."""
         return Script(
             dialect=dialect,
             calls=tuple(self.calls),
@@ -167,7 +167,7 @@ class Follower:
 
 
 def program_at(words: Sequence[Word]) -> int | None:
-    """The place of llama-quantize's name among the words of a command; None where it runs something else."""
+    """Return the place of llama-quantize's name in a command; None if the command runs something else."""
     for place, word in enumerate(words):
         name = program_name(word.text)
         if name in _PROGRAMS:
@@ -186,7 +186,7 @@ def program_name(text: str) -> str:
 
 
 def unclosed(what: str, line: int, file: str) -> RecipeError:
-    """The error of a text that ends within quotes or brackets."""
+    """Return the error of a text that ends within quotes or brackets."""
     return RecipeError(
         [Problem(what=f"{what} is opened here and never closed", remedy="close it", file=file, line=line)]
     )

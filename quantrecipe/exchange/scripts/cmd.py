@@ -33,7 +33,7 @@ _UNKNOWN = re.compile(r"%[^%\s=:]+(?::[^%]*)?%|%~?[a-z]*\d|%\*|%%?~?[A-Za-z]\b|!
 
 
 def read_cmd(text: str, file: str) -> Script:
-    """The calls of a script. RecipeError where a quote isn't closed within a command."""
+    """Follow a batch file. RecipeError if a quote isn't closed within a command."""
     batch = _Batch(file)
     batch.run(text, 1)
     return batch.script("cmd", batch.values)
@@ -69,7 +69,7 @@ class _Batch(Follower):
         self._simple(rest, line)
 
     def _block(self, text: str, line: int) -> None:
-        """What stands behind `do` or a condition: a command, or several in parentheses, and `else`."""
+        """Follow what stands behind `do` or a condition: a command, or several in parentheses, and `else`."""
         with self.deeper():
             if not text.startswith("("):
                 self._line(text, line)
@@ -112,12 +112,12 @@ class _Batch(Follower):
 
 
 def _with(body: str, name: str, value: str) -> str:
-    """The body of a loop with the value of its variable; `%%~nq`, a part of the value, is taken for all of it."""
+    """Fill the value of its variable into a loop's body; `%%~nq`, a part of the value, is taken for all of it."""
     return re.sub(rf"%%?(?:~[a-z]+)?{name}\b(?!%)", lambda _: value, body)
 
 
 def _lines(text: str, line: int) -> Iterator[tuple[int, str]]:
-    """Commands with the lines in which they begin: `^` joins lines, and so do open parentheses of for and if."""
+    """Yield commands with the lines in which they begin. `^` joins lines, and so do open parentheses of for and if."""
     whole, begin = "", line
     for number, part in enumerate(text.split("\n"), start=line):
         begin = begin if whole else number
@@ -151,7 +151,7 @@ def _closing(text: str) -> int:
 
 
 def _parts(text: str) -> Iterator[tuple[str, int]]:
-    """The commands that `&` and `|` join, without redirections, with the newlines before them."""
+    """Yield the commands that `&` and `|` join, without redirections, and how many newlines stand before each."""
     made, at, quoted, begin = "", 0, False, 0
     while at < len(text):
         char = text[at]
@@ -176,13 +176,13 @@ def _parts(text: str) -> Iterator[tuple[str, int]]:
 
 
 def _escaped(text: str, at: int) -> bool:
-    """True where an odd number of backslashes stands before a quote."""
+    """Say whether an odd number of backslashes stands before a quote."""
     before = text[:at]
     return (len(before) - len(before.rstrip("\\"))) % 2 == 1
 
 
 def _alone(text: str, at: int) -> bool:
-    """A digit belongs to a redirection only where it stands alone."""
+    """Say whether a sign begins a redirection: a digit belongs to one only if it stands alone."""
     return text[at] in "<>" or at == 0 or text[at - 1] in " \t\n"
 
 
@@ -200,7 +200,7 @@ def _words(text: str) -> list[str]:
 
 
 def _argument(text: str) -> str:
-    """Quotes removed. Backslashes mean something before a quote alone."""
+    """Remove quotes. Backslashes mean something only before a quote."""
     made = re.sub(r'(\\*)"', lambda m: "\\" * (len(m[1]) // 2) + ("\0" if len(m[1]) % 2 else ""), text)
     return made.replace("\0", '"')
 

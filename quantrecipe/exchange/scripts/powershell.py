@@ -37,7 +37,10 @@ _END = " \t\n;|&(){},"
 
 @dataclass(frozen=True, slots=True)
 class _Token:
-    """kind: word, sign, group (what stands in brackets; text is the inside, with the opening before it), string."""
+    """A piece of a line.
+
+    kind: word, sign, string, or group: what stands in brackets, of which `text` is the opening and the inside
+    """
 
     kind: str
     text: str
@@ -46,7 +49,7 @@ class _Token:
 
 
 def read_powershell(text: str, file: str) -> Script:
-    """The calls of a script. RecipeError where a quote or bracket isn't closed."""
+    """Follow a script. RecipeError if a quote or bracket isn't closed."""
     shell = _PowerShell(file)
     shell.run(text, 1)
     texts = {name: it[0].text for name, it in shell.values.items() if len(it) == 1 and not it[0].missing}
@@ -136,7 +139,7 @@ class _PowerShell(Follower):
             self.others.append((name, words[0].line))
 
     def _words(self, tokens: Sequence[_Token]) -> list[Word]:
-        """Arguments; the items of lists one by one, as programs get them."""
+        """Return the arguments; of lists the items one by one, as programs get them."""
         words: list[Word] = []
         for token in tokens:
             if token.kind == "group" and token.text[:1] in "(@$":
@@ -175,7 +178,7 @@ class _PowerShell(Follower):
         self.values[name] = values
 
     def _value(self, tokens: Sequence[_Token]) -> list[Word] | None:
-        """The values of an expression; None where it is more than lists and `-join`."""
+        """Return the values of an expression; None if it is more than lists and `-join`."""
         if self.depth >= DEEPEST:
             return None
         self.depth += 1
@@ -208,7 +211,7 @@ class _PowerShell(Follower):
         return found
 
     def filled(self, text: str, line: int) -> Word:
-        """The text with its variables."""
+        """Return the text with the values of its variables."""
         missing: list[str] = []
 
         def value(match: re.Match[str]) -> str:
@@ -263,7 +266,7 @@ class _Lexer:
         return found
 
     def _bare(self, line: int, *, first: bool) -> _Token:
-        """A word without quotes; quotes within it are taken, too."""
+        """Read a word that doesn't begin with a quote; it may have quotes within."""
         begin, made = self._at, list[str]()
         missing: list[str] = []
         text = self._text
@@ -368,7 +371,7 @@ class _Lexer:
 
 
 def _started(words: Sequence[Word]) -> list[Word]:
-    """What Start-Process starts: its program and its arguments."""
+    """Return what Start-Process starts: its program and its arguments."""
     program: list[Word] = []
     args: list[Word] = []
     target = program

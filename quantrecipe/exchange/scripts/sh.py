@@ -31,7 +31,7 @@ _ASSIGNING = frozenset({"export", "declare", "local", "readonly", "typeset"})
 
 
 def read_sh(text: str, file: str, read_file: Callable[[str], str | None]) -> Script:
-    """The calls of a script.
+    """Follow a script.
 
     read_file: what is in a file beside the script; None where that isn't known
     """
@@ -52,12 +52,12 @@ class _Shell(Expander):
         self.files: dict[str, str] = {}
 
     def finish(self) -> None:
-        """Functions that are never called may be what a person calls by hand."""
+        """Follow the functions that were never called: a person may call them by hand."""
         for name in [it for it in self._functions if it not in self._called]:
             self.run(self._functions[name])
 
     def run(self, tokens: Sequence[Token]) -> str | None:
-        """Follow the commands; what they print, None where that isn't known."""
+        """Follow the commands; return what they print, None if that isn't known."""
         printed: str | None = ""
         place = 0
         with self.deeper("functions or substitutions"):
@@ -67,7 +67,7 @@ class _Shell(Expander):
         return printed
 
     def _statement(self, tokens: Sequence[Token], place: int) -> tuple[int, str | None]:
-        """Follow what begins here; where the next begins."""
+        """Follow what begins here; return where the next statement begins, and what this one prints."""
         token = tokens[place]
         self.step()
         if isinstance(token, Sign):
@@ -90,7 +90,7 @@ class _Shell(Expander):
         return self._pipeline(tokens, place)
 
     def _to_sign(self, tokens: Sequence[Token], place: int, sign: str) -> int:
-        """Behind the next sign of this kind, or at `esac`."""
+        """Return the place behind the next sign of this kind, or of the next `esac`."""
         while place < len(tokens):
             token = tokens[place]
             if isinstance(token, ShWord) and token.plain == "esac":
@@ -147,7 +147,7 @@ class _Shell(Expander):
         return at + 1, ""
 
     def _pipeline(self, tokens: Sequence[Token], place: int) -> tuple[int, str | None]:
-        """Commands joined by `|`."""
+        """Follow commands that are joined by `|`."""
         printed: str | None = ""
         first = True
         while True:
@@ -181,7 +181,7 @@ class _Shell(Expander):
         first: bool,
         sign: Token | None,
     ) -> str | None:
-        """Follow one command; what it prints into a pipe, None where that isn't known."""
+        """Follow one command; return what it prints into a pipe, None if that isn't known."""
         parts = list(parts)
         prefix: list[ShWord | ArrayValue] = []
         while parts and (isinstance(parts[0], ArrayValue) or _assigns(parts[0])):
@@ -343,7 +343,7 @@ def _assigns(part: ShWord | ArrayValue) -> bool:
 
 
 def _plain(tokens: Sequence[Token], place: int) -> str | None:
-    """The word there, where it is one that may be a keyword."""
+    """Return the word at a place, if it may be a keyword."""
     token = tokens[place] if place < len(tokens) else None
     return token.plain if isinstance(token, ShWord) else None
 
@@ -354,7 +354,7 @@ def _is_function(tokens: Sequence[Token], place: int) -> bool:
 
 
 def _commands(tokens: Sequence[Token], place: int) -> bool:
-    """True where a command may begin, so that `for` and `done` are keywords."""
+    """Say whether a command may begin at a place, so that `for` and `done` are keywords there."""
     before = tokens[place - 1]
     return isinstance(before, Sign) or (isinstance(before, ShWord) and before.plain in _SKIPPED)
 
@@ -364,7 +364,7 @@ def _feeds(redirects: Sequence[Redirect]) -> bool:
 
 
 def _cut_by(words: Sequence[Word], sign: Token | None) -> str:
-    """Why a command ends where it ends, where that is hardly what was meant."""
+    """Say why a command ends where it ends, if that is hardly what was meant."""
     if not isinstance(sign, Sign) or sign.text != "\n":
         return ""
     if not words[-1].text.strip() and words[-1].text:

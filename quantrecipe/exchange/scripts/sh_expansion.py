@@ -41,7 +41,7 @@ class Expander(Follower):
         self.maybe = False  # behind `&&` or `||`: what is set there may not be set
 
     def substituted(self, piece: Piece) -> Word:
-        """What the commands in `$(…)` print."""
+        """Return what the commands in `$(…)` print."""
         raise NotImplementedError
 
     def set(self, name: str, value: Word) -> None:
@@ -59,7 +59,7 @@ class Expander(Follower):
         self.lists.pop(name, None)
 
     def joined(self, word: ShWord) -> Word:
-        """A word of which no spaces and braces are looked at."""
+        """Fill in a word that isn't split at spaces, and whose braces mean nothing."""
         parts = [self._piece(piece) for piece in word.pieces]
         return Word(
             text="".join(it.text for it in parts),
@@ -68,7 +68,7 @@ class Expander(Follower):
         )
 
     def expanded(self, word: ShWord) -> list[Word]:
-        """The words that a word becomes: values without quotes are split at spaces, `{a,b}` is two words."""
+        """Return the words that a word becomes: values without quotes are split at spaces, and `{a,b}` is two words."""
         fields: list[list[tuple[Word, bool]]] = [[]]
         quotes = False
         for piece in word.pieces:
@@ -102,7 +102,7 @@ class Expander(Follower):
         return words
 
     def _list_of(self, piece: Piece) -> list[Word] | None:
-        """The values of `"$@"` and `"${list[@]}"`."""
+        """Return the values of `"$@"` and `"${list[@]}"`; None for any other piece."""
         if piece.kind != "variable":
             return None
         if piece.text in ("@", "*") and self.args is not None:
@@ -116,7 +116,7 @@ class Expander(Follower):
         return self._items(match[2])
 
     def _items(self, name: str) -> list[Word] | None:
-        """The values of a list, or of a map."""
+        """Return the values of a list, or of a map."""
         return list(self.maps[name].values()) if name in self.maps else self.lists.get(name)
 
     def _piece(self, piece: Piece) -> Word:
@@ -163,7 +163,7 @@ class Expander(Follower):
         return unknown if text is None else text
 
     def _changed(self, value: Word | None, rest: str, piece: Piece) -> Word | None:
-        """`${name:-word}`, `${name%pattern}`, `${name//pattern/text}`, `${name^^}`; None where it isn't known."""
+        """Fill in `${name:-word}`, `${name%pattern}`, `${name//pattern/text}`, `${name^^}`; None if it isn't known."""
         start = re.match(r":?[-=+?]|##?|%%?|//?|\^\^|,,", rest)
         if start is None:
             return None
@@ -211,7 +211,7 @@ class Expander(Follower):
 
 
 def _without(text: str, sign: str, pattern: str) -> str:
-    """The text without its beginning (`#`) or end (`%`) that a pattern matches; doubled signs: the longest."""
+    """Cut off the beginning (`#`) or the end (`%`) that a pattern matches; doubled signs mean the longest."""
     regex = re.compile(translate(pattern))
     ends = range(len(text) + 1) if len(text) <= 4096 else ()
     if sign.startswith("#"):
@@ -227,7 +227,7 @@ def _joined_words(items: Sequence[Word], between: str, line: int) -> Word:
 
 
 def _braces(parts: Sequence[tuple[str, bool]]) -> list[str]:
-    """The texts that `{a,b}` and `{1..3}` stand for, outside of quotes."""
+    """Return the texts that `{a,b}` and `{1..3}` stand for, outside of quotes."""
     whole = "".join(text for text, _ in parts)
     if not any("{" in text and not quoted for text, quoted in parts):
         return [whole]
@@ -239,7 +239,7 @@ def _braces(parts: Sequence[tuple[str, bool]]) -> list[str]:
 
 
 def _opened(text: str) -> list[str]:
-    """Of `x{a,b}{1..2}` all four; of what would be a great many, the text itself."""
+    """Return all four of `x{a,b}{1..2}`; of what would be a great many, the text itself."""
     made, at = [""], 0
     for match in _BRACES.finditer(text):
         choices = _choices(match[1])

@@ -12,9 +12,10 @@ import click
 
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import print_renamed, printable
-from quantrecipe.cli.help import SETTINGS, examples
 from quantrecipe.cli.locked import locked_option, require_locked
-from quantrecipe.cli.names import MODEL, RECIPE
+from quantrecipe.cli.options.amounts import count_option
+from quantrecipe.cli.options.paths import MODEL, RECIPE, file_option, folder_option
+from quantrecipe.cli.options.shared import force_option
 from quantrecipe.cli.planning import (
     PlanOptions,
     build_plans,
@@ -23,6 +24,7 @@ from quantrecipe.cli.planning import (
     print_told,
     warn_of_running,
 )
+from quantrecipe.cli.subcommand import subcommand
 from quantrecipe.errors import OutputError
 from quantrecipe.plain_data import rounded_bits
 
@@ -49,43 +51,26 @@ class _NanChoice(click.Choice):  # type: ignore[type-arg]  # generic only in new
         return super().convert(value, param, ctx)
 
 
-@click.command(
+@subcommand(
     "apply",
-    context_settings=SETTINGS,
-    epilog=examples(
-        "quantrecipe apply recipes/code-model.yaml examples/tiny-code/model.safetensors",
-        "quantrecipe apply llama.cpp/Q4_K_M model-BF16.gguf --imatrix imatrix.gguf -o model-Q4_K_M.gguf",
-        "quantrecipe apply recipes/code-model.yaml model.safetensors --dry-run",
-        "quantrecipe apply 'llama.cpp/Q4_*' recipes/mine.yaml model-BF16.gguf --out-dir release",
-        "quantrecipe apply recipes/mine.yaml model-BF16.gguf --reuse mine-v1.gguf -o mine-v2.gguf",
-    ),
+    "quantrecipe apply recipes/code-model.yaml examples/tiny-code/model.safetensors",
+    "quantrecipe apply llama.cpp/Q4_K_M model-BF16.gguf --imatrix imatrix.gguf -o model-Q4_K_M.gguf",
+    "quantrecipe apply recipes/code-model.yaml model.safetensors --dry-run",
+    "quantrecipe apply 'llama.cpp/Q4_*' recipes/mine.yaml model-BF16.gguf --out-dir release",
+    "quantrecipe apply recipes/mine.yaml model-BF16.gguf --reuse mine-v1.gguf -o mine-v2.gguf",
 )
 @click.argument("recipes", nargs=-1, required=True, metavar="RECIPE...", type=RECIPE)
 @click.argument("model", type=MODEL)
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Where to write. [default: MODEL-RECIPE.gguf in the current folder]",
-)
-@click.option(
-    "--out-dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="DIR",
-    help="Folder for the outputs; made if it isn't there.",
-)
+@file_option("-o", "--output", help="Where to write. [default: MODEL-RECIPE.gguf in the current folder]")
+@folder_option("--out-dir", help="Folder for the outputs; made if it isn't there.")
 @plan_options
-@click.option(
+@file_option(
     "--reuse",
-    type=click.Path(path_type=Path),
     metavar="OLD.gguf",
     help="Copy the tensors of this older output whose source, type, options and importance are unchanged.",
 )
-@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
-@click.option(
-    "--threads", type=click.IntRange(min=1), metavar="N", help="Threads that quantize. [default: all cores]"
-)
+@force_option
+@count_option("--threads", help="Threads that quantize. [default: all cores]")
 @click.option(
     "--nan",
     type=_NanChoice(["error", "allow"]),

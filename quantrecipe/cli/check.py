@@ -11,9 +11,10 @@ import click
 
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import print_note
-from quantrecipe.cli.help import SETTINGS, examples
-from quantrecipe.cli.names import RECIPE
+from quantrecipe.cli.options.paths import RECIPE, file_option
+from quantrecipe.cli.options.shared import fail_on_option, reasons_option
 from quantrecipe.cli.settings import expand_names, print_notes, settings_of_each, settings_option
+from quantrecipe.cli.subcommand import subcommand
 
 if TYPE_CHECKING:
     from quantrecipe.lint import GivenModel, Report, Severity
@@ -24,22 +25,18 @@ __all__ = ["command", "fails", "given_models", "lint_all"]
 Format = Literal["text", "json", "sarif", "github"]
 
 
-@click.command(
+@subcommand(
     "check",
-    context_settings=SETTINGS,
-    epilog=examples(
-        "quantrecipe check recipes/code-model.yaml",
-        "quantrecipe check recipes --strict --fail-on warning",
-        "quantrecipe check mine.yaml --model model-BF16.gguf --model shapes/qwen3-30b-a3b",
-        "quantrecipe check recipes --format sarif > check.sarif",
-    ),
+    "quantrecipe check recipes/code-model.yaml",
+    "quantrecipe check recipes --strict --fail-on warning",
+    "quantrecipe check mine.yaml --model model-BF16.gguf --model shapes/qwen3-30b-a3b",
+    "quantrecipe check recipes --format sarif > check.sarif",
 )
 @click.argument("recipes", nargs=-1, required=True, metavar="RECIPE...", type=RECIPE)
-@click.option(
+@file_option(
     "--model",
     "models",
     multiple=True,
-    type=click.Path(path_type=Path),
     metavar="MODEL",
     help="A model that the recipes are for: GGUF, Hugging Face folder, shape file, or shapes/NAME. Repeatable.",
 )
@@ -49,14 +46,8 @@ Format = Literal["text", "json", "sarif", "github"]
     help="Check on the reference models too (quantrecipe shapes); by default if no --model is given.",
 )
 @settings_option
-@click.option("--strict", is_flag=True, help="Demand a reason (why:) of every rule.")
-@click.option(
-    "--fail-on",
-    type=click.Choice(["error", "warning", "advice"]),
-    default="error",
-    show_default=True,
-    help="The least serious finding for which the exit status is 1.",
-)
+@reasons_option
+@fail_on_option
 @click.option("--no-advice", is_flag=True, help="Leave advice out.")
 @click.option(
     "--format",
@@ -185,13 +176,13 @@ def _json(ctx: Context, reports: list[Report]) -> None:
 
 
 def _sarif(ctx: Context, reports: list[Report]) -> None:
-    from quantrecipe.lint.sarif import to_sarif
+    from quantrecipe.lint.annotations import to_sarif
 
     ctx.print_json(to_sarif(reports))
 
 
 def _github(ctx: Context, reports: list[Report]) -> None:
-    from quantrecipe.lint.github import workflow_commands
+    from quantrecipe.lint.annotations import workflow_commands
 
     for line in workflow_commands(reports):
         click.echo(line)

@@ -16,7 +16,8 @@ from quantrecipe.cli.contents import (
 )
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import print_note, print_warning, printable
-from quantrecipe.cli.help import SETTINGS, examples
+from quantrecipe.cli.options.paths import FILE
+from quantrecipe.cli.subcommand import subcommand
 from quantrecipe.errors import ModelError, Problem, QuantrecipeError
 from quantrecipe.gguf.file_types import file_type_name
 from quantrecipe.gguf.values import ValueType
@@ -24,19 +25,16 @@ from quantrecipe.gguf.values import ValueType
 __all__ = ["command"]
 
 
-@click.command(
+@subcommand(
     "inspect",
-    context_settings=SETTINGS,
-    epilog=examples(
-        "quantrecipe inspect model.gguf",
-        "quantrecipe inspect model.gguf --tensors --filter '*ffn_down*'",
-        "quantrecipe inspect shapes/qwen3-30b-a3b --roles",
-        "quantrecipe inspect model.gguf --recipe > recipe.yaml",
-        "quantrecipe inspect model.gguf --shapes > model.shapes.json",
-        "quantrecipe inspect examples/tiny-code --json | jq '.tensors[].recipe_name'",
-    ),
+    "quantrecipe inspect model.gguf",
+    "quantrecipe inspect model.gguf --tensors --filter '*ffn_down*'",
+    "quantrecipe inspect shapes/qwen3-30b-a3b --roles",
+    "quantrecipe inspect model.gguf --recipe > recipe.yaml",
+    "quantrecipe inspect model.gguf --shapes > model.shapes.json",
+    "quantrecipe inspect examples/tiny-code --json | jq '.tensors[].recipe_name'",
 )
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=FILE)
 @click.option("--tensors", is_flag=True, help="Every tensor on its own line, and nothing else.")
 @click.option(
     "--roles", is_flag=True, help="A line for each role: how many, their shape, their share of the model."

@@ -11,7 +11,9 @@ import click
 
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import printable
-from quantrecipe.cli.help import SETTINGS, examples
+from quantrecipe.cli.options.paths import file_option
+from quantrecipe.cli.options.shared import json_option
+from quantrecipe.cli.subcommand import subcommand
 from quantrecipe.plain_data import rounded_bits
 
 if TYPE_CHECKING:
@@ -62,25 +64,21 @@ class _Listed:
         return facts | made | {"problem": self.problem or None} if planned else facts
 
 
-@click.command(
+@subcommand(
     "recipes",
-    context_settings=SETTINGS,
-    epilog=examples(
-        "quantrecipe recipes",
-        "quantrecipe recipes code",
-        "quantrecipe recipes --for shapes/qwen3-30b-a3b",
-        "quantrecipe recipes ud --for model-BF16.gguf --json",
-    ),
+    "quantrecipe recipes",
+    "quantrecipe recipes code",
+    "quantrecipe recipes --for shapes/qwen3-30b-a3b",
+    "quantrecipe recipes ud --for model-BF16.gguf --json",
 )
 @click.argument("words", nargs=-1, metavar="[WORD]...")
-@click.option(
+@file_option(
     "--for",
     "model",
-    type=click.Path(path_type=Path),
     metavar="MODEL",
     help="Show how large each makes this model: a file, a Hugging Face folder, or shapes/NAME. Smallest first.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @pass_context
 def command(ctx: Context, words: tuple[str, ...], model: Path | None, as_json: bool) -> None:
     """List the recipes that quantrecipe and installed plugins ship; with WORDs, those about all of them.
@@ -181,7 +179,7 @@ def _on(it: _Listed, model: Model, registry: Registry) -> _Listed:
     from quantrecipe.errors import QuantrecipeError
     from quantrecipe.importance import assumed_importance
     from quantrecipe.plan.facts import model_facts
-    from quantrecipe.plan.make import make_plan
+    from quantrecipe.planning import make_plan
 
     has_experts = bool(model_facts(model, has_importance=False)["n_expert"])
     try:

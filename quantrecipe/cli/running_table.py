@@ -18,7 +18,7 @@ from quantrecipe.memory.footprint import Footprint, Room, Runs
 from quantrecipe.units import memory_text, tokens_text
 
 if TYPE_CHECKING:
-    from quantrecipe.cli.budget_options import Running
+    from quantrecipe.cli.options.limits import Running
     from quantrecipe.plan.plan import Plan
 
 __all__ = ["WHERE", "miss_text", "paragraph", "render_runs", "runs_document", "warnings_of"]

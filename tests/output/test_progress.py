@@ -13,7 +13,7 @@ from quantrecipe.model.open import open_model
 from quantrecipe.output.apply import apply_plan, apply_plans
 from quantrecipe.output.progress import Silent
 from quantrecipe.output.verify.verify import verify_file
-from quantrecipe.plan.make import make_plan
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.registry import Registry, load_registry
 from quantrecipe.tensor import TensorInfo

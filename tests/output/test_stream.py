@@ -31,8 +31,8 @@ from quantrecipe.output.apply import apply_plan, apply_plans
 from quantrecipe.output.partfile import part_path
 from quantrecipe.output.units import split
 from quantrecipe.output.verify.verify import verify_file
-from quantrecipe.plan.make import make_plan
 from quantrecipe.plan.plan import Plan
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.registry import Registry, load_registry
 

@@ -15,7 +15,7 @@ from quantrecipe.core.jit import NotCached
 from quantrecipe.model.open import open_model
 from quantrecipe.output import warm as module
 from quantrecipe.output.warm import KernelJob, compile_jobs, compile_kernels, warm
-from quantrecipe.plan.make import make_plan
+from quantrecipe.planning import make_plan
 from quantrecipe.registry import Registry, load_registry
 
 
@@ -84,14 +84,16 @@ def test_nothing_is_said_and_no_time_taken_where_all_is_there() -> None:
     assert (told, len(calls)) == ([], 1)
 
 
-def test_the_jobs_of_plans(tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_kernels_of_assignments(
+    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each source's decoder and each target's encoder once; what only passes through has none."""
     jobs: list[str] = []
     monkeypatch.setattr(module, "compile_jobs", lambda found, tell: jobs.extend(map(str, found)) or 1.5)
     model = open_model(write_gguf(tmp_path / "m.gguf", llama_tensors()))
     mixes = [recipe(rule("attn_v", "Q6_K"), default="Q8_0"), recipe(rule("attn_v", "Q4_0"), default="Q8_0")]
-    plans = [make_plan(mix, model, registry=registry) for mix in mixes]
-    assert compile_kernels(plans, registry, lambda *_: None) == 1.5
+    assignments = [a for mix in mixes for a in make_plan(mix, model, registry=registry).assignments]
+    assert compile_kernels(assignments, registry, lambda *_: None) == 1.5
     assert jobs == ["BF16 decode", "F32 decode", "F32 encode", "Q4_0 encode", "Q6_K encode", "Q8_0 encode"]
 
 

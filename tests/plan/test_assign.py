@@ -10,9 +10,8 @@ from support.recipes import recipe, rule
 
 from quantrecipe.errors import PlanError
 from quantrecipe.model.model import Container, Extent, Model, TensorSource
-from quantrecipe.plan.assign import fallback_chain
-from quantrecipe.plan.make import make_plan
 from quantrecipe.plan.plan import Assignment
+from quantrecipe.planning import make_plan
 from quantrecipe.registry import Registry, load_registry
 from quantrecipe.tensor import TensorInfo
 
@@ -162,17 +161,3 @@ class TestFallbacks:
     def test_one_that_doesn_t_fit_either(self, registry: Registry) -> None:
         with pytest.raises(PlanError, match="can't be Q4_K, nor its fallback Q5_K: its 96 columns"):
             planned("blk.0.attn_q.weight", "BF16", registry, default="Q4_K", shape=(64, 96), fallback="Q5_K")
-
-    @pytest.mark.parametrize(
-        ("fallbacks", "chain"),
-        [
-            ({"a": "b", "b": "c", "c": None}, ["b", "c"]),
-            ({"a": None}, []),
-            ({}, []),
-            ({"a": "b"}, ["b"]),
-            ({"a": "b", "b": "c", "c": "b"}, ["b", "c"]),
-            ({"a": "a"}, ["a"]),
-        ],
-    )
-    def test_a_chain_may_come_round(self, fallbacks: dict[str, str | None], chain: list[str]) -> None:
-        assert fallback_chain("a", fallbacks) == chain

@@ -14,7 +14,7 @@ from quantrecipe.gguf.header import read_header
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.model.open import open_model
 from quantrecipe.output.apply import apply_plan
-from quantrecipe.plan.make import make_plan
+from quantrecipe.planning import make_plan
 from quantrecipe.registry import Registry, load_registry
 
 MIX = recipe(rule("{attn_q,ffn_up,ffn_up_exps}", "NVFP4", optional=True), default="Q8_0")

@@ -10,7 +10,7 @@ from support.recipes import recipe, rule
 
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.model.model import Model
-from quantrecipe.plan.make import make_plan
+from quantrecipe.planning import make_plan
 from quantrecipe.registry import Registry, load_registry
 from quantrecipe.tensor import TensorInfo
 

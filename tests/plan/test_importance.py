@@ -16,8 +16,8 @@ from quantrecipe.errors import ImportanceError
 from quantrecipe.importance import Importance, read_importance
 from quantrecipe.model.model import Model
 from quantrecipe.model.open import open_model
-from quantrecipe.plan.make import make_plan
 from quantrecipe.plan.plan import Plan
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe.recipe import ImportanceSource, Recipe
 from quantrecipe.registry import Registry, load_registry
 

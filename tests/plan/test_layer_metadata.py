@@ -12,7 +12,7 @@ from support.recipes import recipe
 from quantrecipe.errors import PlanError
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.model.model import Model
-from quantrecipe.plan.make import make_plan
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe.layers import LayerSet
 from quantrecipe.recipe.metadata import METADATA_TYPES
 from quantrecipe.registry import Registry, load_registry

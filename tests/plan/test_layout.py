@@ -18,8 +18,8 @@ from quantrecipe.model.model import Model
 from quantrecipe.model.open import open_model
 from quantrecipe.output.apply import apply_plan
 from quantrecipe.plan.layout import SplitLimits
-from quantrecipe.plan.make import make_plan
 from quantrecipe.plan.plan import Plan
+from quantrecipe.planning import make_plan
 from quantrecipe.registry import Registry, load_registry
 
 MIX = recipe(rule("attn_v", "Q8_0"), rule("ffn_up_exps", "NVFP4"), default="Q4_K")

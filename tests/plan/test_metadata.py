@@ -17,7 +17,7 @@ from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.importance import Importance, read_importance
 from quantrecipe.model.model import Model
 from quantrecipe.model.open import open_model
-from quantrecipe.plan.make import make_plan
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe.layers import LayerSet
 from quantrecipe.registry import Registry, load_registry
 

@@ -11,8 +11,8 @@ from support.recipes import recipe, rule
 
 from quantrecipe.model.open import open_model
 from quantrecipe.plan.layout import SplitLimits
-from quantrecipe.plan.make import make_plan
 from quantrecipe.plan.plan import Plan
+from quantrecipe.planning import make_plan
 from quantrecipe.registry import Registry, load_registry
 
 MIX = recipe(

@@ -18,8 +18,8 @@ from quantrecipe.model.model import Model
 from quantrecipe.model.open import open_model
 from quantrecipe.output.apply import apply_plan
 from quantrecipe.plan.layout import SplitLimits
-from quantrecipe.plan.make import make_plan
 from quantrecipe.plan.plan import Plan
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe.layers import LayerSet
 from quantrecipe.registry import Registry, load_registry
 

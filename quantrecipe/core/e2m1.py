@@ -12,18 +12,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from quantrecipe.core.bits import MAGNITUDE, as_bits, as_float
 from quantrecipe.core.jit import kernel
+from quantrecipe.core.scalars import F32, I32, INF, U8, U32
 
 __all__ = ["bounds", "nearest_e2m1", "twice_value"]
-
-F32 = np.float32
-I32 = np.int32
-U8 = np.uint8
-U32 = np.uint32
-INF = F32(np.inf)
 
 EIGHT_NIBBLES = U32(0xC8643210)  # twice the values of q = 0 … 7, four bits each
 

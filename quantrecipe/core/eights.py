@@ -24,6 +24,7 @@ from quantrecipe.core.bits import as_bits, place
 from quantrecipe.core.codebook import grid_points, load_codebook
 from quantrecipe.core.jit import disjoint_kernel, kernel
 from quantrecipe.core.lanes import LANES, Q, select
+from quantrecipe.core.scalars import F32, I32
 
 __all__ = [
     "AT_ONCE",
@@ -47,9 +48,6 @@ __all__ = [
     "nearest_code",
 ]
 
-F32 = np.float32
-I32 = np.int32
-ZERO = F32(0)
 LARGEST = F32(np.finfo(np.float32).max)
 FARTHEST = np.int64(np.iinfo(np.int64).max)
 

@@ -17,10 +17,10 @@ from quantrecipe.core.bits import place
 from quantrecipe.core.eights import AT_ONCE, LARGEST, PLACES, ROOT, ROW, SUMS, TOGETHER, WIDTH
 from quantrecipe.core.jit import disjoint_kernel, kernel
 from quantrecipe.core.lanes import LANES, X
+from quantrecipe.core.scalars import F32
 
 __all__ = ["fill_rows", "walk_rows"]
 
-F32 = np.float32
 THREE, FIVE = F32(3), F32(5)
 
 

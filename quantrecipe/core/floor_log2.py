@@ -13,12 +13,9 @@ import numpy as np
 
 from quantrecipe.core.bits import as_bits
 from quantrecipe.core.jit import kernel
+from quantrecipe.core.scalars import F32, I32, U32
 
 __all__ = ["floor_log2"]
-
-F32 = np.float32
-I32 = np.int32
-U32 = np.uint32
 
 LOWEST = I32(-149)  # the smallest denormal is 2^-149
 FRACTION = I32(23)

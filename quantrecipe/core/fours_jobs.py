@@ -21,6 +21,7 @@ import numpy as np
 from quantrecipe.core.bits import as_bits, as_float, place
 from quantrecipe.core.codebook import PAD
 from quantrecipe.core.jit import disjoint_kernel, kernel
+from quantrecipe.core.scalars import F32, I32, I64, U32, ZERO
 
 __all__ = [
     "AT_ONCE",
@@ -35,11 +36,6 @@ __all__ = [
     "write_list",
 ]
 
-F32 = np.float32
-I32 = np.int32
-I64 = np.int64
-U32 = np.uint32
-ZERO = F32(0)
 LARGEST = np.finfo(F32).max
 LARGEST_BITS, ALL_BITS = LARGEST.view(U32), U32(0xFFFFFFFF)
 

@@ -38,14 +38,9 @@ from quantrecipe.core.fours_jobs import (
 )
 from quantrecipe.core.jit import disjoint_kernel, kernel
 from quantrecipe.core.lanes import nearest_int
+from quantrecipe.core.scalars import F32, HALF, I32, I64, ONE, U32, ZERO
 
 __all__ = ["FOURS", "GROUP", "fours_room", "fours_search"]
-
-F32 = np.float32
-I32 = np.int32
-I64 = np.int64
-U32 = np.uint32
-ZERO, ONE, HALF = F32(0), F32(1), F32(0.5)
 
 GROUP, FOURS = 32, 8
 W, ROOT = GROUP, 2 * GROUP

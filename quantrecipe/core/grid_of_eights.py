@@ -32,12 +32,11 @@ from quantrecipe.core.eights import BLOCK, EIGHT, LEVELS, ROOT, ROW, ROWS, WIDTH
 from quantrecipe.core.eights_rows import fill_rows, walk_rows
 from quantrecipe.core.jit import disjoint_kernel, kernel
 from quantrecipe.core.lanes import LANES, WT, X, nearest_int
+from quantrecipe.core.scalars import F32, HALF, I32, ONE, ZERO
 
 __all__ = ["eights_refit", "eights_search"]
 
-F32 = np.float32
-I32 = np.int32
-ZERO, ONE, THREE, FIVE, HALF = F32(0), F32(1), F32(3), F32(5), F32(0.5)
+THREE, FIVE = F32(3), F32(5)
 NONE, LAST, MASK = I32(0), I32(LEVELS - 1), I32(3)
 TOP = F32(2 * LEVELS - 1)
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from quantrecipe.core.bits import MAGNITUDE, as_bits, as_float
 from quantrecipe.core.jit import DECODE, ENCODE, kernel
+from quantrecipe.core.scalars import F32, U16, U32
 
 __all__ = [
     "bf16_bytes_from_rows",
@@ -29,10 +30,6 @@ __all__ = [
     "rows_from_f16_bytes",
     "rows_from_f32_bytes",
 ]
-
-U32 = np.uint32
-U16 = np.uint16
-F32 = np.float32
 
 INFINITE = U32(0x7F800000)  # float32's infinity; magnitudes above it are NaNs
 HALF = U32(0x3F000000)  # 0.5, whose last place is 2^-24, the step of the smallest float16 numbers

@@ -28,8 +28,9 @@ from typing import Any
 
 import numpy as np
 
-from quantrecipe.core.bits import MAGNITUDE, as_bits, as_float, place, trips
+from quantrecipe.core.bits import as_bits, place, trips
 from quantrecipe.core.jit import kernel
+from quantrecipe.core.scalars import F32, HALF, I32, ONE, U32, ZERO
 
 __all__ = [
     "LANES",
@@ -39,7 +40,6 @@ __all__ = [
     "Q",
     "X",
     "away_from_zero",
-    "first_peak",
     "lane_row",
     "load_groups",
     "load_importance",
@@ -48,11 +48,8 @@ __all__ = [
     "select",
     "sums_of_squares",
     "weigh_by_size",
+    "weigh_in_rows",
 ]
-
-F32 = np.float32
-I32 = np.int32
-U32 = np.uint32
 
 LANES = 32
 UNROLL = 4
@@ -72,7 +69,6 @@ WORKSPACE = Q + LONGEST * LANES
 """Floats in a workspace."""
 
 ROUND = F32(12582912.0)  # 1.5 * 2^23: a float32 of this size has no places after the point
-ZERO, ONE, HALF = F32(0), F32(1), F32(0.5)
 
 
 @kernel
@@ -99,40 +95,6 @@ def away_from_zero(value: Any) -> Any:
     whole = np.trunc(value)
     up = whole + np.copysign(ONE, value)
     return up if abs(value - whole) >= HALF else whole
-
-
-@cache
-def first_peak(n: int) -> Callable[..., Any]:
-    """The kernel peak(x, bits, first): of n weights, the first of those that are largest in size; 0 if all are 0.
-
-    bits is x seen as uint32.
-    """
-
-    @kernel
-    def scan(x: Any, first: Any, size: Any) -> Any:
-        if size > ZERO:
-            for i in range(n):
-                if abs(x[first + i]) == size:
-                    return x[first + i]
-        return ZERO
-
-    @kernel
-    def peak(x: Any, bits: Any, first: Any) -> Any:
-        first, length = place(first), trips(n, x)
-        # The bits of a float are in its order, once those of negative ones are turned round.
-        high, low = I32(0), I32(0)
-        for i in range(length):
-            b = I32(bits[first + i])
-            key = I32(b ^ I32(I32(b >> I32(31)) & I32(MAGNITUDE)))
-            high, low = max(high, key), min(low, key)
-        # -v has the key -1 - (key of v).
-        if high > I32(-1) - low:
-            return as_float(U32(high))
-        if high < I32(-1) - low:
-            return as_float(U32(I32(low ^ I32(MAGNITUDE))))
-        return scan(x, first, as_float(U32(high)))
-
-    return peak
 
 
 @cache
@@ -216,3 +178,27 @@ def _strides(j: Any, count: Any, n: Any, lane: Any) -> Any:
         n * (lane + 1) if j + lane + 1 < count else 0,
         n * (lane + 2) if j + lane + 2 < count else 0,
     )
+
+
+@cache
+def weigh_in_rows(n: int) -> Callable[..., None]:
+    """The kernel weigh(x, importance, first, count, squares, s): X and WT of count ≤ LANES groups of flat x.
+
+    A weight counts importance * sqrt(mean square of its row + its own square). squares is room for a float per row;
+    calls come in the order of the groups, and group 0 fills it.
+    """
+    load, load_weights, weigh = load_groups(n), load_importance(n), weigh_by_size(n)
+
+    @kernel
+    def weigh_rows(x: Any, importance: Any, first: Any, count: Any, squares: Any, s: Any) -> None:
+        k = importance.size
+        if first == 0:
+            sums_of_squares(x, 0, squares.size, k, squares)
+        even = np.empty(LANES, np.float32)
+        for j in range(LANES):
+            even[j] = squares[(first + min(j, count - 1)) * n // k] / F32(k)
+        load(x, first, count, s)
+        load_weights(importance, first, count, s)
+        weigh(even, s)
+
+    return weigh_rows

@@ -16,12 +16,9 @@ import numpy as np
 from quantrecipe.core.bits import MAGNITUDE, as_float
 from quantrecipe.core.jit import disjoint_kernel, kernel
 from quantrecipe.core.lanes import select
+from quantrecipe.core.scalars import I32, U32, ZERO
 
 __all__ = ["first_peak_of", "lows_and_highs"]
-
-I32 = np.int32
-U32 = np.uint32
-ZERO = np.float32(0)
 
 LARGEST = I32(0x7FFFFFFF)
 SMALLEST = I32(-0x80000000)

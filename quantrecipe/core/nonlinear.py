@@ -27,12 +27,10 @@ from quantrecipe.core.lanes import (
     sums_of_squares,
     weigh_by_size,
 )
+from quantrecipe.core.scalars import F32, ONE, U8, ZERO
 
 __all__ = ["GROUP", "SCALE", "VALUES", "find_plain", "find_weighted", "round_values"]
 
-F32 = np.float32
-U8 = np.uint8
-ZERO, ONE = F32(0), F32(1)
 EPSILON = F32(1e-15)  # ggml: GROUP_MAX_EPS
 
 GROUP = 32

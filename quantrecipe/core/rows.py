@@ -1,7 +1,7 @@
 """Between a format's caller and its kernels: everything is checked here, once, so that kernels see plain arrays.
 
-    return encode_rows(self.spec, rows, importance, out, plain=_encode, weighted=_encode_weighted)
-    return decode_rows(self.spec, data, k, out, _decode)
+    return encode_rows(self.spec, rows, importance, out, plain=encode, weighted=encode_weighted)
+    return decode_rows(self.spec, data, k, out, decode)
 
 A kernel gets C-contiguous, aligned arrays in native byte order, as its signature (`ENCODE`, `ENCODE_WEIGHTED`,
 `DECODE`) says. Rows go to it in chunks that stay in the cache between the check for NaN and Inf and the encoding;
@@ -11,7 +11,7 @@ input that isn't laid out so (strided, byte-swapped, unaligned) is copied chunk 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,10 +21,9 @@ from quantrecipe.errors import FormatError, NonFiniteError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    FloatArray = NDArray[np.float32]
-    ByteArray = NDArray[np.uint8]
+    from quantrecipe.api import ByteArray, FloatArray, FormatSpec
 
-__all__ = ["RowFormat", "check_finite", "decode_rows", "encode_rows", "float32_from_float64"]
+__all__ = ["check_finite", "decode_rows", "encode_rows", "float32_from_float64"]
 
 CHUNK = 1 << 17
 """Weights in a chunk: half a megabyte of float32, within the second-level cache of today's CPUs."""
@@ -33,18 +32,8 @@ Encoder = Callable[[Any, Any], None]
 WeightedEncoder = Callable[[Any, Any, Any], None]
 
 
-class RowFormat(Protocol):
-    """What is used here of a `FormatSpec`."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def rows_per_group(self) -> int: ...
-    def row_bytes(self, k: int) -> int: ...
-
-
 def encode_rows(
-    spec: RowFormat,
+    spec: FormatSpec,
     rows: FloatArray,
     importance: FloatArray | None,
     out: ByteArray | None,
@@ -78,7 +67,7 @@ def encode_rows(
 
 
 def decode_rows(
-    spec: RowFormat, data: ByteArray, k: int, out: FloatArray | None, kernel: Callable[[Any, Any], None]
+    spec: FormatSpec, data: ByteArray, k: int, out: FloatArray | None, kernel: Callable[[Any, Any], None]
 ) -> FloatArray:
     """data uint8 (n, row_bytes(k)) → float32 (n, k), as `QuantFormat.decode` promises. `kernel(data, rows)`."""
     _check_matrix(spec, data, np.uint8, "data")
@@ -122,7 +111,7 @@ def _chunks(
         yield start, np.require(array[start : start + step], dtype, ["C", "A"])
 
 
-def _check_matrix(spec: RowFormat, array: NDArray[Any], dtype: type[np.generic], what: str) -> None:
+def _check_matrix(spec: FormatSpec, array: NDArray[Any], dtype: type[np.generic], what: str) -> None:
     kind = np.dtype(dtype)
     if array.ndim != 2 or array.dtype.newbyteorder("=") != kind:
         raise FormatError(
@@ -130,7 +119,7 @@ def _check_matrix(spec: RowFormat, array: NDArray[Any], dtype: type[np.generic],
         )
 
 
-def _check_importance(spec: RowFormat, importance: FloatArray, k: int) -> FloatArray:
+def _check_importance(spec: FormatSpec, importance: FloatArray, k: int) -> FloatArray:
     if importance.shape != (k,) or importance.dtype.newbyteorder("=") != np.float32:
         raise FormatError(
             f"{spec.name}: importance must be {k} float32, one for each column, "
@@ -144,7 +133,7 @@ def _check_importance(spec: RowFormat, importance: FloatArray, k: int) -> FloatA
 
 
 def _check_out(
-    spec: RowFormat, out: NDArray[Any] | None, shape: tuple[int, int], dtype: type[np.generic]
+    spec: FormatSpec, out: NDArray[Any] | None, shape: tuple[int, int], dtype: type[np.generic]
 ) -> Any:
     if out is None:
         return np.empty(shape, dtype)

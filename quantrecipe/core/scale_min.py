@@ -13,15 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from quantrecipe.core.bits import as_bits
+from quantrecipe.core.bits import as_bits, place, trips
 from quantrecipe.core.jit import kernel
 from quantrecipe.core.lanes import LANES, UNROLL, WT, Q, X, lane_row, nearest, nearest_int, select
+from quantrecipe.core.scalars import F32, I32, INF, ONE, U8, U32, ZERO
 
-__all__ = ["KEPT_BASE", "KEPT_ISCALE", "MINIMUM", "SCALE", "scale_min_search"]
+__all__ = ["KEPT_BASE", "KEPT_ISCALE", "MINIMUM", "SCALE", "round_scale_min", "scale_min_search"]
 
-F32 = np.float32
-U32 = np.uint32
-ZERO, ONE, INF = F32(0), F32(1), F32(np.inf)
 FAR = U32(np.float32(2.0**22).view(U32))
 """The bits of 2^22, from where on ggml's rounding gives other numbers. It happens where weights count for nothing
 and lie far from those that count."""
@@ -171,3 +169,30 @@ def scale_min_search(n: int, *, absolute: bool = False) -> Callable[..., None]:
             s[KEPT_ISCALE + j] = select(flat, ZERO, s[KEPT_ISCALE + j])
 
     return search
+
+
+@cache
+def round_scale_min(n: int, nmax: int) -> Callable[..., None]:
+    """The kernel round_group(x, at, scale, minimum, iscale, base, levels, to): n integers from 0 to nmax.
+
+    levels[to:] = the integers nearest to (x[at:] + minimum) / scale. Where the scale was rounded to nothing, ggml
+    leaves the search's own integers: those nearest to iscale * (x - base).
+    """
+    last = I32(nmax)
+    none = I32(0)
+
+    @kernel
+    def round_group(
+        x: Any, at: Any, scale: Any, minimum: Any, iscale: Any, base: Any, levels: Any, to: Any
+    ) -> None:
+        at, to, length = place(at), place(to), trips(n, levels)
+        if scale == ZERO:
+            for i in range(length):
+                q = nearest_int(iscale * (x[at + i] - base))
+                levels[to + i] = U8(min(max(q, none), last))
+        else:
+            for i in range(length):
+                q = nearest_int((x[at + i] + minimum) / scale)
+                levels[to + i] = U8(min(max(q, none), last))
+
+    return round_group

@@ -25,12 +25,10 @@ import numpy as np
 from quantrecipe.core.bits import place
 from quantrecipe.core.jit import kernel
 from quantrecipe.core.lanes import nearest, nearest_int, select
+from quantrecipe.core.scalars import F32, I32, ONE, ZERO
 
 __all__ = ["MOVES_WORKSPACE", "SCALE", "WIDE", "Q", "moved_scale_search"]
 
-F32 = np.float32
-I32 = np.int32
-ZERO, ONE = F32(0), F32(1)
 EPSILON = F32(1e-15)  # ggml: GROUP_MAX_EPS
 ROUNDS = 5
 

@@ -17,16 +17,12 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-import numpy as np
-
 from quantrecipe.core.jit import kernel
 from quantrecipe.core.lanes import LANES, nearest_int, select
+from quantrecipe.core.scalars import F32, I32, ONE, ZERO
 
 __all__ = ["COMMON", "COUNTS", "IN", "INTEGERS", "TABLE", "positive_scale_search"]
 
-F32 = np.float32
-I32 = np.int32
-ZERO, ONE = F32(0), F32(1)
 EPSILON = F32(1e-15)  # ggml: GROUP_MAX_EPS
 STEP = F32(0.1)
 ROUNDS = 5

@@ -10,8 +10,6 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-import numpy as np
-
 from quantrecipe.core.bits import place, trips
 from quantrecipe.core.jit import kernel
 from quantrecipe.core.lanes import (
@@ -20,21 +18,14 @@ from quantrecipe.core.lanes import (
     WT,
     X,
     lane_row,
-    load_groups,
-    load_importance,
     nearest,
     nearest_int,
     select,
-    sums_of_squares,
-    weigh_by_size,
 )
+from quantrecipe.core.scalars import F32, I32, U8, ZERO
 
-__all__ = ["KEPT_ISCALE", "SCALE", "find_in_rows", "round_signed", "signed_scale_search"]
+__all__ = ["KEPT_ISCALE", "SCALE", "round_signed", "signed_scale_search"]
 
-F32 = np.float32
-I32 = np.int32
-U8 = np.uint8
-ZERO = F32(0)
 EPSILON = F32(1e-15)  # ggml: GROUP_MAX_EPS
 STEP = F32(0.1)
 STEPS = 9
@@ -115,33 +106,6 @@ def signed_scale_search(n: int, nmax: int) -> Callable[..., None]:
             s[KEPT_ISCALE + j] = select(empty, ZERO, s[KEPT_ISCALE + j])
 
     return search
-
-
-@cache
-def find_in_rows(n: int, nmax: int) -> Callable[..., None]:
-    """The kernel find(x, importance, first, count, squares, s): load, weigh and search count ≤ LANES groups.
-
-    A weight counts importance * sqrt(mean square of its row + its own square). squares is room for a float per row;
-    calls come in the order of the groups, and group 0 fills it.
-    """
-    load, load_weights, weigh, search = (
-        load_groups(n), load_importance(n), weigh_by_size(n), signed_scale_search(n, nmax),
-    )  # fmt: skip
-
-    @kernel
-    def find(x: Any, importance: Any, first: Any, count: Any, squares: Any, s: Any) -> None:
-        k = importance.size
-        if first == 0:
-            sums_of_squares(x, 0, squares.size, k, squares)
-        even = np.empty(LANES, np.float32)
-        for j in range(LANES):
-            even[j] = squares[(first + min(j, count - 1)) * n // k] / F32(k)
-        load(x, first, count, s)
-        load_weights(importance, first, count, s)
-        weigh(even, s)
-        search(s)
-
-    return find
 
 
 @cache

@@ -19,12 +19,9 @@ from quantrecipe.core.bits import place
 from quantrecipe.core.eights import EIGHT
 from quantrecipe.core.jit import disjoint_kernel, kernel
 from quantrecipe.core.lanes import nearest_int
+from quantrecipe.core.scalars import HALF, ONE, U8, ZERO
 
 __all__ = ["odd_step", "take_signs", "weigh"]
-
-F32 = np.float32
-U8 = np.uint8
-ZERO, ONE, HALF = F32(0), F32(1), F32(0.5)
 
 
 @cache

@@ -26,14 +26,13 @@ from quantrecipe.core.lanes import (
     sums_of_squares,
     weigh_by_size,
 )
+from quantrecipe.core.scalars import F32, I32, ZERO
 from quantrecipe.core.superblock import SUPERBLOCK
 
 __all__ = ["load_signed"]
 
-F32 = np.float32
-I32 = np.int32
 NOT, IS = I32(0), I32(1)
-ZERO, QUARTER = F32(0), F32(0.25)
+QUARTER = F32(0.25)
 
 
 @cache

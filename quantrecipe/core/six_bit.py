@@ -1,12 +1,13 @@
-"""Eight scales and eight minima of 6 bits in 12 bytes, and the two float16 that they multiply: Q4_K's and Q5_K's head.
+"""Super-blocks of 8 groups of 32 weights, whose scales and minima have 6 bits: the kernels of Q4_K and Q5_K.
 
     d     f16    scale of the scales
     dmin  f16    scale of the minima
     12 bytes:    byte 0…3    s0…s3 in bits 0-5, upper two bits of s4…s7 in bits 6-7
                  byte 4…7    m0…m3 in bits 0-5, upper two bits of m4…m7 in bits 6-7
                  byte 8…11   lower four bits of s4…s7, then of m4…m7
+    then, with 5 bits, 32 × the upper bits of eight integers, and 128 × the lower four bits of two
 
-ggml: block_q4_K, get_scale_min_k4.
+ggml: block_q4_K, block_q5_K, get_scale_min_k4, quantize_row_q4_K_ref, quantize_row_q4_K_impl and their kin.
 """
 
 from __future__ import annotations
@@ -15,22 +16,31 @@ from typing import Any
 
 import numpy as np
 
-from quantrecipe.core.half import put_half
-from quantrecipe.core.jit import kernel
-from quantrecipe.core.lanes import LANES, nearest_int
-from quantrecipe.core.scale_positive import COMMON, COUNTS, IN, INTEGERS, positive_scale_search
-from quantrecipe.core.superblock import MINIMA, SCALES, SUMS
+from quantrecipe.core.bits import place
+from quantrecipe.core.half import get_half, put_half
+from quantrecipe.core.jit import DECODE, ENCODE, ENCODE_WEIGHTED, kernel
+from quantrecipe.core.kernel_format import Kernels
+from quantrecipe.core.lanes import LANES, WORKSPACE, nearest_int
+from quantrecipe.core.scalars import F32, I32, U8, ZERO
+from quantrecipe.core.scale_min import round_scale_min
+from quantrecipe.core.scale_positive import COMMON, COUNTS, IN, INTEGERS, TABLE, positive_scale_search
+from quantrecipe.core.superblock import (
+    FOUND,
+    KEPT_BASES,
+    KEPT_ISCALES,
+    MINIMA,
+    SCALES,
+    SUMS,
+    SUPERBLOCK,
+    find_plain,
+    find_weighted,
+)  # fmt: skip
 
-__all__ = ["HEAD", "head_plain", "head_weighted", "minimum_of", "scale_of"]
-
-F32 = np.float32
-I32 = np.int32
-U8 = np.uint8
-ZERO = F32(0)
+__all__ = ["six_bit_kernels"]
 
 HEAD = 16
 """Bytes of d, dmin and the packed scales and minima."""
-GROUPS = 8
+N, GROUPS = 32, 8
 TOP = 63
 TOP_F = F32(TOP)
 
@@ -110,3 +120,83 @@ def head_weighted(found: Any, count: Any, limit: Any, t: Any, out: Any, at: Any,
             scale = I32(found[(SCALES * GROUPS + i) * LANES + j])
             minimum = I32(found[(MINIMA * GROUPS + i) * LANES + j])
             put_pair(out, at + j * step + 4, i, min(scale, limit), min(minimum, limit))
+
+
+def six_bit_kernels(*, bits: int, rmin: float, rdelta: float, nstep: int, limit: int) -> Kernels:
+    """The kernels of Q4_K (4 bits) and Q5_K (5 bits).
+
+    rmin, rdelta, nstep: ggml's arguments of make_qkx2_quants without importance; with it, they are the same for both.
+    limit: what ggml cuts the integers of scales and minima at, with importance.
+    """
+    nmax, fifth = (1 << bits) - 1, bits == 5
+    lower = HEAD + (N if fifth else 0)
+    block_bytes = lower + SUPERBLOCK // 2
+    find = find_plain(N, nmax=nmax, rmin=rmin, rdelta=rdelta, nstep=nstep)
+    find_with_importance = find_weighted(N, nmax=nmax, rmin=-0.9, rdelta=0.05, nstep=36, sigma=2.0)
+    round_group = round_scale_min(N, nmax)
+
+    @kernel
+    def pack(x: Any, block: Any, found: Any, lane: Any, levels: Any, to: Any) -> None:
+        """Round a super-block with the scales and minima that its head holds, and store the integers."""
+        at = place(block * block_bytes)
+        d, dmin = get_half(to, at), get_half(to, at + 2)
+        for g in range(GROUPS):
+            iscale = found[(KEPT_ISCALES * GROUPS + g) * LANES + lane]
+            base = found[(KEPT_BASES * GROUPS + g) * LANES + lane]
+            scale, minimum = d * scale_of(to, at + 4, g), dmin * minimum_of(to, at + 4, g)
+            round_group(x, block * SUPERBLOCK + g * N, scale, minimum, iscale, base, levels, g * N)
+        if fifth:
+            for i in range(N):
+                upper = U8(0)
+                for g in range(GROUPS):
+                    upper |= U8(U8(levels[g * N + i] >> U8(4)) << U8(g))
+                to[at + HEAD + i] = upper
+        for p in range(GROUPS // 2):
+            for i in range(N):
+                low = levels[2 * p * N + i] & U8(15)
+                to[at + lower + p * N + i] = low | U8(levels[(2 * p + 1) * N + i] << U8(4))
+
+    @kernel(ENCODE)
+    def encode(rows: Any, out: Any) -> None:
+        x, to = rows.reshape(rows.size), out.reshape(out.size)
+        s, found = np.empty(WORKSPACE, np.float32), np.empty(FOUND * GROUPS * LANES, np.float32)
+        levels = np.empty(SUPERBLOCK, np.uint8)
+        blocks = x.size // SUPERBLOCK
+        for first in range(0, blocks, LANES):
+            count = min(LANES, blocks - first)
+            find(x, first, count, s, found)
+            for lane in range(count):
+                head_plain(found, lane, to, (first + lane) * block_bytes)
+                pack(x, first + lane, found, lane, levels, to)
+
+    @kernel(ENCODE_WEIGHTED)
+    def encode_weighted(rows: Any, importance: Any, out: Any) -> None:
+        x, to = rows.reshape(rows.size), out.reshape(out.size)
+        s, found = np.empty(WORKSPACE, np.float32), np.empty(FOUND * GROUPS * LANES, np.float32)
+        t, levels = np.empty(TABLE, np.float32), np.empty(SUPERBLOCK, np.uint8)
+        blocks = x.size // SUPERBLOCK
+        for first in range(0, blocks, LANES):
+            count = min(LANES, blocks - first)
+            find_with_importance(x, importance, first, count, s, found)
+            head_weighted(found, count, limit, t, to, first * block_bytes, block_bytes)
+            for lane in range(count):
+                pack(x, first + lane, found, lane, levels, to)
+
+    @kernel(DECODE)
+    def decode(data: Any, rows: Any) -> None:
+        x, source = rows.reshape(rows.size), data.reshape(data.size)
+        for block in range(x.size // SUPERBLOCK):
+            at = place(block * block_bytes)
+            d, dmin = get_half(source, at), get_half(source, at + 2)
+            for p in range(GROUPS // 2):
+                scale0, low0 = d * scale_of(source, at + 4, 2 * p), dmin * minimum_of(source, at + 4, 2 * p)
+                scale1 = d * scale_of(source, at + 4, 2 * p + 1)
+                low1 = dmin * minimum_of(source, at + 4, 2 * p + 1)
+                first = place(block * SUPERBLOCK) + 2 * p * N
+                for i in range(N):
+                    q = source[at + lower + p * N + i]
+                    upper = U8(source[at + HEAD + i] >> U8(2 * p)) if fifth else U8(0)
+                    x[first + i] = scale0 * F32((q & U8(15)) | U8((upper & U8(1)) << U8(4))) - low0
+                    x[first + N + i] = scale1 * F32((q >> U8(4)) | U8((upper & U8(2)) << U8(3))) - low1
+
+    return Kernels(encode=encode, encode_weighted=encode_weighted, decode=decode)

@@ -11,15 +11,11 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-import numpy as np
-
 from quantrecipe.core.bits import MAGNITUDE
 from quantrecipe.core.jit import disjoint_kernel
+from quantrecipe.core.scalars import F32, U32
 
 __all__ = ["largest_sizes", "sums_of_sizes"]
-
-F32 = np.float32
-U32 = np.uint32
 
 
 @cache

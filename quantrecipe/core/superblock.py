@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from quantrecipe.core.bits import place, trips
+from quantrecipe.core.bits import trips
 from quantrecipe.core.jit import kernel
 from quantrecipe.core.lanes import (
     LANES,
@@ -24,10 +24,10 @@ from quantrecipe.core.lanes import (
     X,
     load_groups,
     load_importance,
-    nearest_int,
     sums_of_squares,
     weigh_by_size,
 )
+from quantrecipe.core.scalars import F32, ZERO
 from quantrecipe.core.scale_min import KEPT_BASE, KEPT_ISCALE, MINIMUM, SCALE, scale_min_search
 
 __all__ = [
@@ -40,13 +40,7 @@ __all__ = [
     "SUPERBLOCK",
     "find_plain",
     "find_weighted",
-    "round_with",
 ]
-
-F32 = np.float32
-I32 = np.int32
-U8 = np.uint8
-ZERO = F32(0)
 
 SUPERBLOCK = 256
 SCALES, MINIMA, KEPT_ISCALES, KEPT_BASES, SUMS = range(5)
@@ -143,30 +137,3 @@ def find_weighted(
             keep(s, fill, filled, found)
 
     return find
-
-
-@cache
-def round_with(n: int, nmax: int) -> Callable[..., None]:
-    """The kernel round_group(x, at, scale, minimum, iscale, base, levels, to): n integers from 0 to nmax.
-
-    levels[to:] = the integers nearest to (x[at:] + minimum) / scale. Where the scale was rounded to nothing, ggml
-    leaves the search's own integers: those nearest to iscale * (x - base).
-    """
-    last = I32(nmax)
-    none = I32(0)
-
-    @kernel
-    def round_group(
-        x: Any, at: Any, scale: Any, minimum: Any, iscale: Any, base: Any, levels: Any, to: Any
-    ) -> None:
-        at, to, length = place(at), place(to), trips(n, levels)
-        if scale == ZERO:
-            for i in range(length):
-                q = nearest_int(iscale * (x[at + i] - base))
-                levels[to + i] = U8(min(max(q, none), last))
-        else:
-            for i in range(length):
-                q = nearest_int((x[at + i] + minimum) / scale)
-                levels[to + i] = U8(min(max(q, none), last))
-
-    return round_group

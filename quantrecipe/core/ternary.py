@@ -7,18 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from quantrecipe.core.bits import MAGNITUDE, as_float
 from quantrecipe.core.jit import kernel
+from quantrecipe.core.scalars import HALF, INF, ONE, U8, U32, ZERO
 from quantrecipe.core.superblock import SUPERBLOCK
 
 __all__ = ["inverse_size", "trit"]
-
-F32 = np.float32
-U8 = np.uint8
-U32 = np.uint32
-ZERO, ONE, HALF, INF = F32(0), F32(1), F32(0.5), F32(np.inf)
 
 
 @kernel

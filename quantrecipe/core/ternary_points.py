@@ -22,12 +22,10 @@ from quantrecipe.core.bits import place
 from quantrecipe.core.eights import BLOCK, EIGHT, LEVELS, nearest_code
 from quantrecipe.core.jit import disjoint_kernel, kernel
 from quantrecipe.core.lanes import LANES, WT, X
+from quantrecipe.core.scalars import F32, I32, ONE, ZERO
 
 __all__ = ["SHIFT", "fit_points", "to_points"]
 
-F32 = np.float32
-I32 = np.int32
-ZERO, ONE = F32(0), F32(1)
 SHIFT = F32(0.125)  # ggml: IQ1S_DELTA, IQ1M_DELTA
 
 

@@ -15,19 +15,15 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-import numpy as np
-
 from quantrecipe.core.bits import place
 from quantrecipe.core.eights import EIGHT
 from quantrecipe.core.jit import disjoint_kernel
 from quantrecipe.core.lanes import LANES, WT, X
+from quantrecipe.core.scalars import I32, ZERO
 
 __all__ = ["rank_groups", "split_codes", "sum_in_order"]
 
-F32 = np.float32
-I32 = np.int32
 NOT, IS = I32(0), I32(1)
-ZERO = F32(0)
 
 
 @cache

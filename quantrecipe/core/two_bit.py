@@ -9,16 +9,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from quantrecipe.core.bits import place
 from quantrecipe.core.jit import disjoint_kernel, kernel
+from quantrecipe.core.scalars import F32, I32, U8
 
 __all__ = ["get_two_bit", "put_two_bit"]
-
-I32 = np.int32
-U8 = np.uint8
-F32 = np.float32
 
 GROUP = 16
 

@@ -10,23 +10,18 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from quantrecipe.core.bits import as_bits, as_float
 from quantrecipe.core.jit import kernel
+from quantrecipe.core.scalars import F32, HALF, I32, U32
 
 __all__ = ["LARGEST_UE4M3", "half_of_ue4m3", "ue4m3_of"]
-
-F32 = np.float32
-I32 = np.int32
-U32 = np.uint32
 
 LARGEST_UE4M3 = I32(0x7E)
 """448."""
 NO_NUMBER = I32(0x7F)
 SMALLEST_NORMAL = F32(2.0**-6)
 BEYOND = F32(256)
-PER_STEP, HALF_STEP, HALF = F32(512), F32(2.0**-10), F32(0.5)
+PER_STEP, HALF_STEP = F32(512), F32(2.0**-10)
 REBIAS = I32((127 - 7) << 3)
 
 

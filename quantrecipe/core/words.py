@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 
 from quantrecipe.core.jit import kernel
+from quantrecipe.core.scalars import U32
 
 __all__ = ["BIT_OF_EACH_BYTE", "EACH_BYTE", "LOWER_HALVES", "get_word"]
-
-U32 = np.uint32
 
 EACH_BYTE = np.uint64(0x0101010101010101)
 """The lowest bit of each of eight bytes."""

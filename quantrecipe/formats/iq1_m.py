@@ -42,6 +42,7 @@ from quantrecipe.core.lanes import (
     sums_of_squares,
     weigh_by_size,
 )
+from quantrecipe.core.scalars import F32, I32, ONE, TWO, U8, U32, ZERO
 from quantrecipe.core.signed_eights import odd_step
 from quantrecipe.core.superblock import SUPERBLOCK
 from quantrecipe.core.ternary_points import SHIFT, fit_points, to_points
@@ -52,11 +53,6 @@ if TYPE_CHECKING:
 
 __all__ = ["IQ1_M"]
 
-F32 = np.float32
-I32 = np.int32
-U8 = np.uint8
-U32 = np.uint32
-ZERO, ONE, TWO = F32(0), F32(1), F32(2)
 LOWEST = -F32(np.finfo(np.float32).max)
 EPSILON = F32(1e-7)  # ggml: GROUP_MAX_EPS_IQ1_M
 FUDGE = F32(1.1125)  # ggml's, for the scale that is stored

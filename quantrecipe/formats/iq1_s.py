@@ -32,6 +32,7 @@ from quantrecipe.core.lanes import (
     sums_of_squares,
     weigh_by_size,
 )
+from quantrecipe.core.scalars import F32, I32, ONE, TWO, U8, ZERO
 from quantrecipe.core.signed_eights import odd_step
 from quantrecipe.core.superblock import SUPERBLOCK
 from quantrecipe.core.ternary_points import SHIFT, fit_points, to_points
@@ -42,10 +43,6 @@ if TYPE_CHECKING:
 
 __all__ = ["IQ1_S"]
 
-F32 = np.float32
-I32 = np.int32
-U8 = np.uint8
-ZERO, ONE, TWO = F32(0), F32(1), F32(2)
 LOWEST = -F32(np.finfo(np.float32).max)
 EPSILON = F32(1e-12)  # ggml: GROUP_MAX_EPS_IQ1_S
 FUDGE = F32(1.125)  # ggml's, for the scale that is stored

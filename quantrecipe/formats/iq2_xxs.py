@@ -24,6 +24,7 @@ from quantrecipe.core.eights import DECODE_EIGHTS, EIGHT, ENCODE_EIGHTS, TERMS, 
 from quantrecipe.core.grid_of_eights import eights_refit, eights_search
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.lanes import LANES, WORKSPACE, WT, X
+from quantrecipe.core.scalars import F32, HALF, ONE, U8, U32, ZERO
 from quantrecipe.core.scale_positive import COMMON, COUNTS, IN, TABLE, positive_scale_search
 from quantrecipe.core.signed_eights import odd_step
 from quantrecipe.core.signed_groups import load_signed
@@ -35,10 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["IQ2_XXS"]
 
-F32 = np.float32
-U8 = np.uint8
-U32 = np.uint32
-ZERO, ONE, HALF, QUARTER, THREE = F32(0), F32(1), F32(0.5), F32(0.25), F32(3)
+QUARTER, THREE = F32(0.25), F32(3)
 EPSILON = F32(1e-15)  # ggml: GROUP_MAX_EPS
 STEPS = F32(31)
 VALUES = (8, 25, 43)

@@ -24,6 +24,7 @@ from quantrecipe.core.eights import EIGHT, NO_IMPORTANCE
 from quantrecipe.core.fours import DECODE_FOURS, ENCODE_FOURS, fours_tables, fours_values, weigh_squares
 from quantrecipe.core.fours_search import FOURS, GROUP, fours_room, fours_search
 from quantrecipe.core.half import get_half, put_half
+from quantrecipe.core.scalars import F32, I32, ONE, TWO, U8, ZERO
 from quantrecipe.core.signed_eights import odd_step, take_signs, weigh
 from quantrecipe.core.signs import SIGNS
 from quantrecipe.core.superblock import SUPERBLOCK
@@ -33,10 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["IQ3_S"]
 
-F32 = np.float32
-I32 = np.int32
-U8 = np.uint8
-ZERO, ONE, TWO = F32(0), F32(1), F32(2)
 STEPS = F32(31)
 FUDGE = F32(1.033)  # ggml's, as in IQ3_XXS
 VALUES = (1, 3, 5, 7, 9, 11, 13, 15)

@@ -23,6 +23,7 @@ from quantrecipe.core.eights import EIGHT, NO_IMPORTANCE
 from quantrecipe.core.fours import DECODE_FOURS, ENCODE_FOURS, fours_tables, fours_values, weigh_squares
 from quantrecipe.core.fours_search import FOURS, GROUP, fours_room, fours_search
 from quantrecipe.core.half import get_half, put_half
+from quantrecipe.core.scalars import F32, HALF, ONE, TWO, U8, U32, ZERO
 from quantrecipe.core.signed_eights import odd_step, take_signs, weigh
 from quantrecipe.core.signs import SIGNS, even
 from quantrecipe.core.superblock import SUPERBLOCK
@@ -32,10 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["IQ3_XXS"]
 
-F32 = np.float32
-U8 = np.uint8
-U32 = np.uint32
-ZERO, ONE, TWO, HALF = F32(0), F32(1), F32(2), F32(0.5)
 EPSILON = F32(1e-8)  # ggml: GROUP_MAX_EPS_IQ3_XXS
 STEPS = F32(31)
 FUDGE = F32(1.0125)  # ggml: "small improvement via this fudge factor"

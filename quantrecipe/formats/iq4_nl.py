@@ -10,51 +10,21 @@ ggml: block_iq4_nl, quantize_iq4_nl. The values are in `core/nonlinear.py`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
-from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, decode_rows, encode_rows, kernel
+from quantrecipe.api import FormatSpec, StoredFloat
+from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, KernelFormat, Kernels, kernel
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.lanes import LANES, WORKSPACE
 from quantrecipe.core.nonlinear import GROUP, SCALE, VALUES, find_plain, find_weighted, round_values
-
-if TYPE_CHECKING:
-    from quantrecipe.api import ByteArray, FloatArray
+from quantrecipe.core.scalars import U8
 
 __all__ = ["IQ4_NL"]
 
-F32 = np.float32
-U8 = np.uint8
-
 BYTES = 18
 _find_weighted = find_weighted(GROUP)
-
-
-class IQ4_NL(QuantFormat):  # noqa: N801  # the field's name
-    """4.5 bits, uneven values with a scale for 32 weights."""
-
-    spec = FormatSpec(
-        name="IQ4_NL",
-        ggml_type=20,
-        block=GROUP,
-        block_bytes=BYTES,
-        floats=(StoredFloat(kind="f16"),),
-        importance="optional",
-        error_bound=0.1,
-        fallback="F16",
-        file_type=25,  # LLAMA_FTYPE_MOSTLY_IQ4_NL
-        summary="4 bits, uneven values: better than Q4_0 at its size, for rows that don't divide by 256",
-    )
-
-    def encode(
-        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
-    ) -> ByteArray:
-        return encode_rows(self.spec, rows, importance, out, plain=_encode, weighted=_encode_weighted)
-
-    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
-        return decode_rows(self.spec, data, k, out, _decode)
 
 
 @kernel(ENCODE)
@@ -98,3 +68,21 @@ def _decode(data: Any, rows: Any) -> None:
             q = source[at + 2 + i]
             x[first + i] = d * VALUES[q & U8(15)]
             x[first + GROUP // 2 + i] = d * VALUES[q >> U8(4)]
+
+
+class IQ4_NL(KernelFormat):  # noqa: N801  # the field's name
+    """4.5 bits, uneven values with a scale for 32 weights."""
+
+    spec = FormatSpec(
+        name="IQ4_NL",
+        ggml_type=20,
+        block=GROUP,
+        block_bytes=BYTES,
+        floats=(StoredFloat(kind="f16"),),
+        importance="optional",
+        error_bound=0.1,
+        fallback="F16",
+        file_type=25,  # LLAMA_FTYPE_MOSTLY_IQ4_NL
+        summary="4 bits, uneven values: better than Q4_0 at its size, for rows that don't divide by 256",
+    )
+    kernels = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode)

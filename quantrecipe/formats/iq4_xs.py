@@ -12,26 +12,20 @@ ggml: block_iq4_xs, quantize_iq4_xs. The values are in `core/nonlinear.py`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
-from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, decode_rows, encode_rows, kernel
+from quantrecipe.api import FormatSpec, StoredFloat
+from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, KernelFormat, Kernels, kernel
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.lanes import LANES, WORKSPACE, nearest_int
 from quantrecipe.core.nonlinear import GROUP, SCALE, VALUES, find_plain, find_weighted, round_values
+from quantrecipe.core.scalars import F32, I32, ONE, U8, ZERO
 from quantrecipe.core.superblock import SUPERBLOCK
-
-if TYPE_CHECKING:
-    from quantrecipe.api import ByteArray, FloatArray
 
 __all__ = ["IQ4_XS"]
 
-F32 = np.float32
-I32 = np.int32
-U8 = np.uint8
-ZERO, ONE = F32(0), F32(1)
 STEPS = F32(32)
 LEAST, MOST = I32(-32), I32(31)
 
@@ -39,31 +33,6 @@ BYTES = 136
 GROUPS = SUPERBLOCK // GROUP
 UPPER, LOWER, INDICES = 2, 4, 8
 _find_weighted = find_weighted(SUPERBLOCK)
-
-
-class IQ4_XS(QuantFormat):  # noqa: N801  # the field's name
-    """4.25 bits, uneven values with a 6-bit scale for 32 weights."""
-
-    spec = FormatSpec(
-        name="IQ4_XS",
-        ggml_type=23,
-        block=SUPERBLOCK,
-        block_bytes=BYTES,
-        floats=(StoredFloat(kind="f16"),),
-        importance="optional",
-        error_bound=0.1,
-        fallback="IQ4_NL",
-        file_type=30,  # LLAMA_FTYPE_MOSTLY_IQ4_XS
-        summary="4.25 bits, uneven values: as good as Q4_K's plain blocks, and smaller",
-    )
-
-    def encode(
-        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
-    ) -> ByteArray:
-        return encode_rows(self.spec, rows, importance, out, plain=_encode, weighted=_encode_weighted)
-
-    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
-        return decode_rows(self.spec, data, k, out, _decode)
 
 
 @kernel(ENCODE)
@@ -126,3 +95,21 @@ def _decode(data: Any, rows: Any) -> None:
                 q = source[indices + i]
                 x[first + i] = scale * VALUES[q & U8(15)]
                 x[first + GROUP // 2 + i] = scale * VALUES[q >> U8(4)]
+
+
+class IQ4_XS(KernelFormat):  # noqa: N801  # the field's name
+    """4.25 bits, uneven values with a 6-bit scale for 32 weights."""
+
+    spec = FormatSpec(
+        name="IQ4_XS",
+        ggml_type=23,
+        block=SUPERBLOCK,
+        block_bytes=BYTES,
+        floats=(StoredFloat(kind="f16"),),
+        importance="optional",
+        error_bound=0.1,
+        fallback="IQ4_NL",
+        file_type=30,  # LLAMA_FTYPE_MOSTLY_IQ4_XS
+        summary="4.25 bits, uneven values: as good as Q4_K's plain blocks, and smaller",
+    )
+    kernels = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode)

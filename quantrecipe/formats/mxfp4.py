@@ -10,54 +10,24 @@ ggml: block_mxfp4, quantize_row_mxfp4_ref. Importance has no effect.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
-from quantrecipe.core import DECODE, ENCODE, decode_rows, encode_rows, kernel
+from quantrecipe.api import FormatSpec, StoredFloat
+from quantrecipe.core import DECODE, ENCODE, KernelFormat, Kernels, kernel
 from quantrecipe.core.bits import as_float
 from quantrecipe.core.e2m1 import bounds, nearest_e2m1, twice_value
 from quantrecipe.core.floor_log2 import floor_log2
 from quantrecipe.core.jit import disjoint_kernel
+from quantrecipe.core.scalars import I32, U8, U32
 from quantrecipe.core.sizes import largest_sizes
 
-if TYPE_CHECKING:
-    from quantrecipe.api import ByteArray, FloatArray
-
 __all__ = ["MXFP4"]
-
-I32 = np.int32
-U8 = np.uint8
-U32 = np.uint32
 
 N, BYTES = 32, 17
 
 _sizes = largest_sizes(N)
-
-
-class MXFP4(QuantFormat):
-    """4.25 bits, floats with a power of two for 32 weights."""
-
-    spec = FormatSpec(
-        name="MXFP4",
-        ggml_type=39,
-        block=N,
-        block_bytes=BYTES,
-        floats=(StoredFloat(kind="e8m0", name="e"),),
-        error_bound=0.15,
-        fallback="F16",
-        file_type=38,  # LLAMA_FTYPE_MOSTLY_MXFP4_MOE
-        summary="4-bit floats, for models trained with them (gpt-oss)",
-    )
-
-    def encode(
-        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
-    ) -> ByteArray:
-        return encode_rows(self.spec, rows, importance, out, plain=_encode)
-
-    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
-        return decode_rows(self.spec, data, k, out, _decode)
 
 
 @kernel
@@ -100,3 +70,20 @@ def _decode(data: Any, rows: Any) -> None:
     x, source = rows.reshape(blocks, N), data.reshape(blocks, BYTES)
     for b in range(blocks):
         _get(source[b], _scale(I32(source[b, 0])), x[b])
+
+
+class MXFP4(KernelFormat):
+    """4.25 bits, floats with a power of two for 32 weights."""
+
+    spec = FormatSpec(
+        name="MXFP4",
+        ggml_type=39,
+        block=N,
+        block_bytes=BYTES,
+        floats=(StoredFloat(kind="e8m0", name="e"),),
+        error_bound=0.15,
+        fallback="F16",
+        file_type=38,  # LLAMA_FTYPE_MOSTLY_MXFP4_MOE
+        summary="4-bit floats, for models trained with them (gpt-oss)",
+    )
+    kernels = Kernels(encode=_encode, decode=_decode)

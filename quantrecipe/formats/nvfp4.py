@@ -20,26 +20,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from quantrecipe.api import FormatSpec, QuantFormat
-from quantrecipe.core import DECODE, ENCODE, decode_rows, encode_rows, kernel
+from quantrecipe.api import FormatSpec
+from quantrecipe.core import DECODE, ENCODE, KernelFormat, Kernels, kernel
 from quantrecipe.core.bits import as_float
 from quantrecipe.core.e2m1 import bounds, nearest_e2m1, twice_value
 from quantrecipe.core.jit import disjoint_kernel
+from quantrecipe.core.scalars import F32, I32, U8, U32, U64
 from quantrecipe.core.sizes import largest_sizes
 from quantrecipe.core.ue4m3 import half_of_ue4m3, ue4m3_of
 from quantrecipe.core.words import LOWER_HALVES, get_word
 
 if TYPE_CHECKING:
-    from quantrecipe.api import ByteArray, FloatArray
     from quantrecipe.tensor import TensorInfo
 
 __all__ = ["NVFP4"]
-
-F32 = np.float32
-I32 = np.int32
-U8 = np.uint8
-U32 = np.uint32
-U64 = np.uint64
 
 N, BYTES = 64, 36
 GROUP, GROUPS = 16, 4
@@ -62,42 +56,6 @@ SCALED_ROLES = frozenset(
 """Matrices for which llama.cpp loads a companion."""
 
 _sizes = largest_sizes(GROUP)
-
-
-class NVFP4(QuantFormat):
-    """4.5 bits, floats with a float for 16 weights."""
-
-    spec = FormatSpec(
-        name="NVFP4",
-        ggml_type=40,
-        block=N,
-        block_bytes=BYTES,
-        error_bound=0.13,
-        fallback="F16",
-        companion="scale",
-        file_type=39,  # LLAMA_FTYPE_MOSTLY_NVFP4
-        summary="4-bit floats, for models trained with them, on hardware that computes with them",
-    )
-
-    def accepts(self, tensor: TensorInfo) -> str | None:
-        if tensor.role not in SCALED_ROLES:
-            return "llama.cpp knows no scale for it, without which NVFP4 holds no small weights"
-        return super().accepts(tensor)
-
-    def factor(self, peak: float) -> float:
-        """The smallest power of two that brings the largest weight to 1440 or less."""
-        if peak == 0:
-            return 1.0
-        fraction, exponent = frexp(peak / LARGEST)
-        return ldexp(1.0, max(exponent - (fraction == 0.5), SMALLEST_EXPONENT))
-
-    def encode(
-        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
-    ) -> ByteArray:
-        return encode_rows(self.spec, rows, importance, out, plain=_encode)
-
-    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
-        return decode_rows(self.spec, data, k, out, _decode)
 
 
 @disjoint_kernel
@@ -178,3 +136,32 @@ def _decode(data: Any, rows: Any) -> None:
             scales[g] = half_of_ue4m3(I32(source[b, g]))
         _unpack(source[b, GROUPS:], eights)
         _values(levels, scales, x[b])
+
+
+class NVFP4(KernelFormat):
+    """4.5 bits, floats with a float for 16 weights."""
+
+    spec = FormatSpec(
+        name="NVFP4",
+        ggml_type=40,
+        block=N,
+        block_bytes=BYTES,
+        error_bound=0.13,
+        fallback="F16",
+        companion="scale",
+        file_type=39,  # LLAMA_FTYPE_MOSTLY_NVFP4
+        summary="4-bit floats, for models trained with them, on hardware that computes with them",
+    )
+    kernels = Kernels(encode=_encode, decode=_decode)
+
+    def accepts(self, tensor: TensorInfo) -> str | None:
+        if tensor.role not in SCALED_ROLES:
+            return "llama.cpp knows no scale for it, without which NVFP4 holds no small weights"
+        return super().accepts(tensor)
+
+    def factor(self, peak: float) -> float:
+        """The smallest power of two that brings the largest weight to 1440 or less."""
+        if peak == 0:
+            return 1.0
+        fraction, exponent = frexp(peak / LARGEST)
+        return ldexp(1.0, max(exponent - (fraction == 0.5), SMALLEST_EXPONENT))

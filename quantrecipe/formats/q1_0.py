@@ -10,57 +10,25 @@ ggml: block_q1_0, quantize_row_q1_0_ref. Importance has no effect.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
-from quantrecipe.core import DECODE, ENCODE, decode_rows, encode_rows, kernel
+from quantrecipe.api import FormatSpec, StoredFloat
+from quantrecipe.core import DECODE, ENCODE, KernelFormat, Kernels, kernel
 from quantrecipe.core.bits import as_bits, as_float
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.jit import disjoint_kernel
+from quantrecipe.core.scalars import F32, U8, U32, U64, ZERO
 from quantrecipe.core.sizes import sums_of_sizes
 from quantrecipe.core.words import BIT_OF_EACH_BYTE, get_word
 
-if TYPE_CHECKING:
-    from quantrecipe.api import ByteArray, FloatArray
-
 __all__ = ["Q1_0"]
-
-F32 = np.float32
-U8 = np.uint8
-U32 = np.uint32
-U64 = np.uint64
-ZERO = F32(0)
 
 N, BYTES = 128, 18
 MEAN = F32(1 / N)
 
 _sums = sums_of_sizes(N)
-
-
-class Q1_0(QuantFormat):  # noqa: N801  # the field's name
-    """1.125 bits: signs."""
-
-    spec = FormatSpec(
-        name="Q1_0",
-        ggml_type=41,
-        block=N,
-        block_bytes=BYTES,
-        floats=(StoredFloat(kind="f16"),),
-        error_bound=0.75,
-        fallback="F16",
-        file_type=40,  # LLAMA_FTYPE_MOSTLY_Q1_0
-        summary="1 bit, for models trained with weights of two values",
-    )
-
-    def encode(
-        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
-    ) -> ByteArray:
-        return encode_rows(self.spec, rows, importance, out, plain=_encode)
-
-    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
-        return decode_rows(self.spec, data, k, out, _decode)
 
 
 @disjoint_kernel
@@ -108,3 +76,20 @@ def _decode(data: Any, rows: Any) -> None:
     x, source = rows.reshape(blocks, N), data.reshape(blocks, BYTES)
     for b in range(blocks):
         _get(source[b], get_half(source[b], 0), x[b])
+
+
+class Q1_0(KernelFormat):  # noqa: N801  # the field's name
+    """1.125 bits: signs."""
+
+    spec = FormatSpec(
+        name="Q1_0",
+        ggml_type=41,
+        block=N,
+        block_bytes=BYTES,
+        floats=(StoredFloat(kind="f16"),),
+        error_bound=0.75,
+        fallback="F16",
+        file_type=40,  # LLAMA_FTYPE_MOSTLY_Q1_0
+        summary="1 bit, for models trained with weights of two values",
+    )
+    kernels = Kernels(encode=_encode, decode=_decode)

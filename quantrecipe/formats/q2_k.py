@@ -10,16 +10,18 @@ ggml: block_q2_K, quantize_row_q2_K_ref, quantize_row_q2_K_impl.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
-from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, decode_rows, encode_rows, kernel
+from quantrecipe.api import FormatSpec, StoredFloat
+from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, KernelFormat, Kernels, kernel
 from quantrecipe.core.bits import place, trips
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.jit import disjoint_kernel
 from quantrecipe.core.lanes import LANES, WORKSPACE, nearest_int
+from quantrecipe.core.scalars import F32, I32, U8, ZERO
+from quantrecipe.core.scale_min import round_scale_min
 from quantrecipe.core.scale_positive import COMMON, COUNTS, IN, INTEGERS, TABLE, positive_scale_search
 from quantrecipe.core.superblock import (
     FOUND,
@@ -31,19 +33,10 @@ from quantrecipe.core.superblock import (
     SUPERBLOCK,
     find_plain,
     find_weighted,
-    round_with,
 )
 from quantrecipe.core.two_bit import get_two_bit, put_two_bit
 
-if TYPE_CHECKING:
-    from quantrecipe.api import ByteArray, FloatArray
-
 __all__ = ["Q2_K"]
-
-F32 = np.float32
-I32 = np.int32
-U8 = np.uint8
-ZERO = F32(0)
 
 BYTES = 84
 N, GROUPS = 16, 16
@@ -53,32 +46,7 @@ TOP = F32(15)
 _find = find_plain(N, nmax=3, rmin=-0.5, rdelta=0.1, nstep=15, evened=False, absolute=True)
 _find_weighted = find_weighted(N, nmax=3, rmin=-0.9, rdelta=0.05, nstep=36, sigma=1.0)
 _search = positive_scale_search(GROUPS, 15)
-_round = round_with(N, 3)
-
-
-class Q2_K(QuantFormat):  # noqa: N801  # the field's name
-    """2.63 bits, with a scale and a minimum for 16 weights."""
-
-    spec = FormatSpec(
-        name="Q2_K",
-        ggml_type=10,
-        block=SUPERBLOCK,
-        block_bytes=BYTES,
-        floats=(StoredFloat(kind="f16", at=80), StoredFloat(kind="f16", at=82, name="dmin")),
-        importance="optional",
-        error_bound=0.36,
-        fallback="Q4_0",
-        file_type=10,  # LLAMA_FTYPE_MOSTLY_Q2_K
-        summary="2-bit k-quant: for the tensors that matter least; give it an importance matrix",
-    )
-
-    def encode(
-        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
-    ) -> ByteArray:
-        return encode_rows(self.spec, rows, importance, out, plain=_encode, weighted=_encode_weighted)
-
-    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
-        return decode_rows(self.spec, data, k, out, _decode)
+_round = round_scale_min(N, 3)
 
 
 @kernel
@@ -175,3 +143,21 @@ def _decode(data: Any, rows: Any) -> None:
         first, at = place(b * SUPERBLOCK), place(b * BYTES)
         _scales(source, at, get_half(source, at + D), get_half(source, at + DMIN), scales, minima)
         get_two_bit(source, at + LEVELS, scales, minima, x, first)
+
+
+class Q2_K(KernelFormat):  # noqa: N801  # the field's name
+    """2.63 bits, with a scale and a minimum for 16 weights."""
+
+    spec = FormatSpec(
+        name="Q2_K",
+        ggml_type=10,
+        block=SUPERBLOCK,
+        block_bytes=BYTES,
+        floats=(StoredFloat(kind="f16", at=80), StoredFloat(kind="f16", at=82, name="dmin")),
+        importance="optional",
+        error_bound=0.36,
+        fallback="Q4_0",
+        file_type=10,  # LLAMA_FTYPE_MOSTLY_Q2_K
+        summary="2-bit k-quant: for the tensors that matter least; give it an importance matrix",
+    )
+    kernels = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode)

@@ -13,12 +13,12 @@ ggml: block_q3_K, quantize_row_q3_K_ref, quantize_row_q3_K_impl.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
-from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, decode_rows, encode_rows, kernel
+from quantrecipe.api import FormatSpec, StoredFloat
+from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, KernelFormat, Kernels, kernel
 from quantrecipe.core.bits import place
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.jit import disjoint_kernel
@@ -33,22 +33,15 @@ from quantrecipe.core.lanes import (
     sums_of_squares,
     weigh_by_size,
 )
+from quantrecipe.core.scalars import F32, I8, I32, ONE, TWO, U8, ZERO
 from quantrecipe.core.scale_moves import MOVES_WORKSPACE, WIDE, Q, moved_scale_search
 from quantrecipe.core.scale_moves import SCALE as MOVED_SCALE
 from quantrecipe.core.scale_signed import KEPT_ISCALE, PEAK, SCALE, round_signed, signed_scale_search
 from quantrecipe.core.superblock import SUPERBLOCK
 from quantrecipe.core.two_bit import put_two_bit
 
-if TYPE_CHECKING:
-    from quantrecipe.api import ByteArray, FloatArray
-
 __all__ = ["Q3_K"]
 
-F32 = np.float32
-I8 = np.int8
-I32 = np.int32
-U8 = np.uint8
-ZERO, ONE, TWO = F32(0), F32(1), F32(2)
 TOP = F32(-32)
 LENGTH = F32(SUPERBLOCK)
 
@@ -62,31 +55,6 @@ _load, _load_importance, _weigh = load_groups(N), load_importance(N), weigh_by_s
 _search, _search_plain = signed_scale_search(N, 4), moved_scale_search(N, 4)
 _search_scales = signed_scale_search(GROUPS, 32)
 _round, _round_scales = round_signed(N, 4), round_signed(GROUPS, 32)
-
-
-class Q3_K(QuantFormat):  # noqa: N801  # the field's name
-    """3.44 bits, with a scale for 16 weights."""
-
-    spec = FormatSpec(
-        name="Q3_K",
-        ggml_type=11,
-        block=SUPERBLOCK,
-        block_bytes=BYTES,
-        floats=(StoredFloat(kind="f16", at=108),),
-        importance="optional",
-        error_bound=0.19,
-        fallback="Q4_0",
-        file_type=12,  # LLAMA_FTYPE_MOSTLY_Q3_K_M
-        summary="3-bit k-quant: for what tolerates loss, such as a large model's feed-forward",
-    )
-
-    def encode(
-        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
-    ) -> ByteArray:
-        return encode_rows(self.spec, rows, importance, out, plain=_encode, weighted=_encode_weighted)
-
-    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
-        return decode_rows(self.spec, data, k, out, _decode)
 
 
 @kernel
@@ -275,3 +243,21 @@ def _decode(data: Any, rows: Any) -> None:
             upper, lower = at + N * part, at + LOWER + N * part
             _sixteen(source, lower, upper, 0, scales, part, x, first + N * part)
             _sixteen(source, lower + 32, upper, 4, scales, 8 + part, x, first + 128 + N * part)
+
+
+class Q3_K(KernelFormat):  # noqa: N801  # the field's name
+    """3.44 bits, with a scale for 16 weights."""
+
+    spec = FormatSpec(
+        name="Q3_K",
+        ggml_type=11,
+        block=SUPERBLOCK,
+        block_bytes=BYTES,
+        floats=(StoredFloat(kind="f16", at=108),),
+        importance="optional",
+        error_bound=0.19,
+        fallback="Q4_0",
+        file_type=12,  # LLAMA_FTYPE_MOSTLY_Q3_K_M
+        summary="3-bit k-quant: for what tolerates loss, such as a large model's feed-forward",
+    )
+    kernels = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode)

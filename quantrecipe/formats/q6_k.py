@@ -14,27 +14,21 @@ ggml: block_q6_K, quantize_row_q6_K_ref, quantize_row_q6_K_impl.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
-from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, decode_rows, encode_rows, kernel
+from quantrecipe.api import FormatSpec, StoredFloat
+from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, KernelFormat, Kernels, kernel
 from quantrecipe.core.bits import place, trips
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.lanes import LANES, WORKSPACE, WT, X, load_groups, load_importance, nearest_int
+from quantrecipe.core.scalars import F32, I8, ONE, U8, ZERO
 from quantrecipe.core.scale_signed import SCALE, round_signed, signed_scale_search
 from quantrecipe.core.superblock import SUPERBLOCK
 
-if TYPE_CHECKING:
-    from quantrecipe.api import ByteArray, FloatArray
-
 __all__ = ["Q6_K"]
 
-F32 = np.float32
-I8 = np.int8
-U8 = np.uint8
-ZERO, ONE = F32(0), F32(1)
 EPSILON = F32(1e-15)  # ggml: GROUP_MAX_EPS
 TOP = F32(-128)
 
@@ -45,31 +39,6 @@ LOWER, UPPER, SCALES, D = 0, 128, 192, 208
 _load, _load_importance = load_groups(N), load_importance(N)
 _search = signed_scale_search(N, 32)
 _round = round_signed(N, 32)
-
-
-class Q6_K(QuantFormat):  # noqa: N801  # the field's name
-    """6.56 bits, with a scale for 16 weights."""
-
-    spec = FormatSpec(
-        name="Q6_K",
-        ggml_type=14,
-        block=SUPERBLOCK,
-        block_bytes=BYTES,
-        floats=(StoredFloat(kind="f16", at=208),),
-        importance="optional",
-        error_bound=0.025,
-        fallback="Q8_0",
-        file_type=18,  # LLAMA_FTYPE_MOSTLY_Q6_K
-        summary="6-bit k-quant: hard to tell from the original",
-    )
-
-    def encode(
-        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
-    ) -> ByteArray:
-        return encode_rows(self.spec, rows, importance, out, plain=_encode, weighted=_encode_weighted)
-
-    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
-        return decode_rows(self.spec, data, k, out, _decode)
 
 
 @kernel(ENCODE)
@@ -157,3 +126,21 @@ def _decode(data: Any, rows: Any) -> None:
                         low = U8(source[lower + N * part + i] >> shift) & U8(15)
                         high = U8(source[at + UPPER + 32 * h + N * part + i] >> U8(2 * c)) & U8(3)
                         x[first + N * part + i] = scale * (F32(low | U8(high << U8(4))) - F32(32))
+
+
+class Q6_K(KernelFormat):  # noqa: N801  # the field's name
+    """6.56 bits, with a scale for 16 weights."""
+
+    spec = FormatSpec(
+        name="Q6_K",
+        ggml_type=14,
+        block=SUPERBLOCK,
+        block_bytes=BYTES,
+        floats=(StoredFloat(kind="f16", at=208),),
+        importance="optional",
+        error_bound=0.025,
+        fallback="Q8_0",
+        file_type=18,  # LLAMA_FTYPE_MOSTLY_Q6_K
+        summary="6-bit k-quant: hard to tell from the original",
+    )
+    kernels = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode)

@@ -10,52 +10,21 @@ ggml: block_tq2_0, quantize_row_tq2_0_ref. Importance has no effect.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
-from quantrecipe.core import DECODE, ENCODE, decode_rows, encode_rows, kernel
+from quantrecipe.api import FormatSpec, StoredFloat
+from quantrecipe.core import DECODE, ENCODE, KernelFormat, Kernels, kernel
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.jit import disjoint_kernel
+from quantrecipe.core.scalars import F32, I32, ONE, U8
 from quantrecipe.core.superblock import SUPERBLOCK
 from quantrecipe.core.ternary import inverse_size, trit
 
-if TYPE_CHECKING:
-    from quantrecipe.api import ByteArray, FloatArray
-
 __all__ = ["TQ2_0"]
 
-F32 = np.float32
-I32 = np.int32
-U8 = np.uint8
-ONE = F32(1)
-
 BYTES, D = 66, 64
-
-
-class TQ2_0(QuantFormat):  # noqa: N801  # the field's name
-    """2.06 bits for weights that have three values."""
-
-    spec = FormatSpec(
-        name="TQ2_0",
-        ggml_type=35,
-        block=SUPERBLOCK,
-        block_bytes=BYTES,
-        floats=(StoredFloat(kind="f16", at=64),),
-        error_bound=0.85,
-        fallback="Q4_0",
-        file_type=37,  # LLAMA_FTYPE_MOSTLY_TQ2_0
-        summary="2 bits for models trained with three values (BitNet b1.58, TriLM)",
-    )
-
-    def encode(
-        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
-    ) -> ByteArray:
-        return encode_rows(self.spec, rows, importance, out, plain=_encode)
-
-    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
-        return decode_rows(self.spec, data, k, out, _decode)
 
 
 @disjoint_kernel
@@ -96,3 +65,20 @@ def _decode(data: Any, rows: Any) -> None:
         d = get_half(source[b], D)
         _get(source[b], d, x[b])
         _get(source[b, 32:], d, x[b, 128:])
+
+
+class TQ2_0(KernelFormat):  # noqa: N801  # the field's name
+    """2.06 bits for weights that have three values."""
+
+    spec = FormatSpec(
+        name="TQ2_0",
+        ggml_type=35,
+        block=SUPERBLOCK,
+        block_bytes=BYTES,
+        floats=(StoredFloat(kind="f16", at=64),),
+        error_bound=0.85,
+        fallback="Q4_0",
+        file_type=37,  # LLAMA_FTYPE_MOSTLY_TQ2_0
+        summary="2 bits for models trained with three values (BitNet b1.58, TriLM)",
+    )
+    kernels = Kernels(encode=_encode, decode=_decode)

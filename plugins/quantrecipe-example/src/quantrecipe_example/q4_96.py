@@ -11,23 +11,18 @@ magnitude, which so is met nearly, and whose side has one step more.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
-from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, decode_rows, encode_rows, kernel
+from quantrecipe.api import FormatSpec, StoredFloat
+from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, KernelFormat, Kernels, kernel
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.lanes import LANES, select
-
-if TYPE_CHECKING:
-    from quantrecipe.api import ByteArray, FloatArray
+from quantrecipe.core.scalars import F32, HALF, I32, INF, ONE, U8, ZERO
 
 __all__ = ["Q4_96"]
 
-F32 = np.float32
-I32 = np.int32
-U8 = np.uint8
-ZERO, HALF, ONE, MIDDLE, TOP, INF = F32(0), F32(0.5), F32(1), F32(8), F32(15), F32(np.inf)
+MIDDLE, TOP = F32(8), F32(15)
 LARGEST_SCALE = F32(65504)  # of float16
 
 N, BYTES = 96, 50
@@ -41,33 +36,6 @@ TRIES, FIRST_TRY, STEP = (
 X, WEIGHT = 0, N * LANES  # 96 rows each: weight i of every block, and how much it counts
 PEAK, SCALE, BEST, LEAST, LOSS = (2 * N * LANES + row * LANES for row in range(5))
 SIZE = LOSS + LANES
-
-
-class Q4_96(QuantFormat):  # noqa: N801  # formats are named as recipes write them
-    """4.17 bits, for rows that 256 doesn't divide."""
-
-    spec = FormatSpec(
-        name="Q4_96",
-        ggml_type=1001,
-        block=N,
-        block_bytes=BYTES,
-        floats=(StoredFloat(kind="f16"),),
-        dialect="example",
-        importance="optional",
-        uniform_is_none=True,
-        exactness="the same bytes on every machine",
-        error_bound=0.13,
-        fallback="Q4_0",
-        summary="4 bits with a scale for 96 weights: for rows of 384, 1152 or 2880",
-    )
-
-    def encode(
-        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
-    ) -> ByteArray:
-        return encode_rows(self.spec, rows, importance, out, plain=_encode, weighted=_encode_weighted)
-
-    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
-        return decode_rows(self.spec, data, k, out, _decode)
 
 
 @kernel(ENCODE)
@@ -157,3 +125,23 @@ def _decode(data: Any, rows: Any) -> None:
             q = source[at + 2 + i]
             x[first + i] = (F32(q & U8(15)) - MIDDLE) * d
             x[first + N // 2 + i] = (F32(q >> U8(4)) - MIDDLE) * d
+
+
+class Q4_96(KernelFormat):  # noqa: N801  # formats are named as recipes write them
+    """4.17 bits, for rows that 256 doesn't divide."""
+
+    spec = FormatSpec(
+        name="Q4_96",
+        ggml_type=1001,
+        block=N,
+        block_bytes=BYTES,
+        floats=(StoredFloat(kind="f16"),),
+        dialect="example",
+        importance="optional",
+        uniform_is_none=True,
+        exactness="the same bytes on every machine",
+        error_bound=0.13,
+        fallback="Q4_0",
+        summary="4 bits with a scale for 96 weights: for rows of 384, 1152 or 2880",
+    )
+    kernels = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode)

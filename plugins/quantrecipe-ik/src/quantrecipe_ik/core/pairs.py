@@ -29,13 +29,12 @@ from typing import Any
 
 import numpy as np
 from quantrecipe.core import kernel
+from quantrecipe.core.scalars import F32, I32
 
 from quantrecipe_ik.core.tables import THREE_BITS, signed_byte
 
 __all__ = ["PAIRS", "code_near", "pair_near"]
 
-F32 = np.float32
-I32 = np.int32
 NEIGHBOURS, RIVALS = 8, 4
 _VALUES = THREE_BITS.plain
 _SIDE = len(_VALUES)

@@ -15,13 +15,12 @@ from typing import Any
 
 import numpy as np
 from quantrecipe.core import kernel
+from quantrecipe.core.scalars import F32, I32
 
 from quantrecipe_ik.core.tables import FOUR_BITS, index_near, signed_byte
 
 __all__ = ["is_odd", "rival_index", "rival_of"]
 
-F32 = np.float32
-I32 = np.int32
 COUNT, REACH, RIVALS = 16, 2, 3
 ODD = I32(sum((i.bit_count() % 2) << i for i in range(COUNT)))
 

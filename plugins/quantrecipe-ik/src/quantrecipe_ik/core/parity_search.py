@@ -15,6 +15,7 @@ from quantrecipe.core import kernel
 from quantrecipe.core.bits import place
 from quantrecipe.core.jit import disjoint_kernel
 from quantrecipe.core.lanes import LANES, WORKSPACE, WT, X, lane_row, select
+from quantrecipe.core.scalars import F32, ONE, ZERO
 
 from quantrecipe_ik.core.parity import is_odd, rival_of
 from quantrecipe_ik.core.tables import FOUR_BITS
@@ -22,8 +23,7 @@ from quantrecipe_ik.core.weights import weigh_plain, weigh_with_importance
 
 __all__ = ["FOURS", "GROUP", "find_plain", "find_weighted", "position"]
 
-F32 = np.float32
-ZERO, ONE, THREE = F32(0), F32(1), F32(3)
+THREE = F32(3)
 EPSILON = F32(1e-16)
 TRIES = 7
 

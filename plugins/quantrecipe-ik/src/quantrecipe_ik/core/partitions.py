@@ -19,16 +19,13 @@ from quantrecipe.core import kernel
 from quantrecipe.core.bits import place, trips
 from quantrecipe.core.jit import disjoint_kernel
 from quantrecipe.core.lanes import LANES, WORKSPACE, WT, X, select
+from quantrecipe.core.scalars import F32, I32, ONE, U8, ZERO
 
 from quantrecipe_ik.core.tables import TWO_BITS
 from quantrecipe_ik.core.weights import weigh_plain, weigh_with_importance
 
 __all__ = ["SIGMA", "find_plain", "find_weighted"]
 
-F32 = np.float32
-I32 = np.int32
-U8 = np.uint8
-ZERO, ONE = F32(0), F32(1)
 EPSILON = F32(1e-16)
 COARSE = 3
 NEAR = F32(1 - 2e-5)

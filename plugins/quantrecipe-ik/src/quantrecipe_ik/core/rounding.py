@@ -6,16 +6,13 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-import numpy as np
 from quantrecipe.core import kernel
 from quantrecipe.core.bits import place, trips
+from quantrecipe.core.scalars import U8
 
 from quantrecipe_ik.core.tables import Table, index_near
 
 __all__ = ["add_products", "pack_five_bits", "pack_three_bits", "pack_two_bits", "round_group"]
-
-F32 = np.float32
-U8 = np.uint8
 
 
 @cache

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from quantrecipe.core import kernel
 from quantrecipe.core.lanes import nearest_int
+from quantrecipe.core.scalars import F32, I32, ZERO
 
 from quantrecipe_ik.core.scales import first_largest
 
 __all__ = ["fit_scales"]
 
-F32 = np.float32
-I32 = np.int32
-ZERO, STEP = F32(0), F32(0.1)
+STEP = F32(0.1)
 STEPS = 9
 
 

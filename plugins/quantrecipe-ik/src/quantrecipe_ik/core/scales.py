@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from quantrecipe.core import kernel
 from quantrecipe.core.bits import as_bits, as_float
 from quantrecipe.core.lanes import nearest_int
+from quantrecipe.core.scalars import F32, HALF, I32, ONE, U8, U32, ZERO
 
 __all__ = ["first_largest", "get_float", "inverse", "largest_size", "odd_level", "put_float", "signed_level"]
 
-F32 = np.float32
-I32 = np.int32
-U8 = np.uint8
-U32 = np.uint32
-ZERO, ONE, HALF = F32(0), F32(1), F32(0.5)
 MOST_ODD = I32(127)
 
 

@@ -15,15 +15,13 @@ from typing import Any
 import numpy as np
 from quantrecipe.core import kernel
 from quantrecipe.core.lanes import LANES, UNROLL, WORKSPACE, WT, X, lane_row, select
+from quantrecipe.core.scalars import F32, ONE, U8, ZERO
 
 from quantrecipe_ik.core.tables import Table, value_near
 from quantrecipe_ik.core.weights import Plain, weigh_plain, weigh_with_importance
 
 __all__ = ["SCALE", "SHIFTED", "Search", "find_plain", "find_weighted"]
 
-F32 = np.float32
-U8 = np.uint8
-ZERO, ONE = F32(0), F32(1)
 EPSILON = F32(1e-16)
 
 (

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from quantrecipe.core import kernel
+from quantrecipe.core.scalars import F32, I32, ZERO
 
 __all__ = [
     "FIVE_BITS",
@@ -29,9 +30,6 @@ __all__ = [
     "value_near",
 ]
 
-F32 = np.float32
-I32 = np.int32
-ZERO = F32(0)
 CELLS = 512
 MARGIN = 8
 """Cells below the first value, and above the last."""

@@ -16,12 +16,9 @@ from typing import Any
 
 import numpy as np
 from quantrecipe.core import kernel
+from quantrecipe.core.scalars import F32, I32, U32
 
 __all__ = ["BOOK", "OFFSET", "Books", "books", "coordinate", "points"]
-
-F32 = np.float32
-I32 = np.int32
-U32 = np.uint32
 
 OFFSET = 4096
 FACTOR, MIDDLE = 0xCBAC1FED, I32(126)

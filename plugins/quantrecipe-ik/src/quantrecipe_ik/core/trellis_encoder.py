@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from quantrecipe.core import encode_rows, kernel
 from quantrecipe.core.bits import place, trips
+from quantrecipe.core.scalars import F32, I32, ONE, U8, ZERO
 
 from quantrecipe_ik.core.scales import first_largest, inverse, put_float
 from quantrecipe_ik.core.trellis import BOOK, OFFSET, Books
@@ -33,10 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Trellis", "encode_with", "encoder"]
 
-F32 = np.float32
-I32 = np.int32
-U8 = np.uint8
-ZERO, ONE = F32(0), F32(1)
 EPSILON = F32(1e-16)
 WORST = F32(1.5)
 """A block that loses so many times what the blocks of its row lose on average is worth more work."""

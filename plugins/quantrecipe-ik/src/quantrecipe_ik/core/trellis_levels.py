@@ -16,18 +16,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from quantrecipe.core import kernel
 from quantrecipe.core.lanes import nearest_int
+from quantrecipe.core.scalars import F32, I32, ZERO
 
 from quantrecipe_ik.core.scales import first_largest
 from quantrecipe_ik.core.tables import FOUR_BITS, index_near
 
 __all__ = ["Levels", "even_levels", "sixty_four_levels", "uneven_levels"]
 
-F32 = np.float32
-I32 = np.int32
-ZERO = F32(0)
 STEPS = 9
 Levels = tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any], Callable[..., Any]]
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from quantrecipe.core import kernel
 from quantrecipe.core.bits import place, trips
+from quantrecipe.core.scalars import F32, ONE, TWO, ZERO
 
 from quantrecipe_ik.core.trellis import coordinate
 from quantrecipe_ik.core.weights import SUPERBLOCK
@@ -24,9 +25,6 @@ __all__ = [
     "squared_error",
     "weigh",
 ]
-
-F32 = np.float32
-ZERO, ONE, TWO = F32(0), F32(1), F32(2)
 
 BLOCK = 32
 BLOCKS = SUPERBLOCK // BLOCK

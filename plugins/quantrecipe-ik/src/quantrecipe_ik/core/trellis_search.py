@@ -19,12 +19,11 @@ from quantrecipe.core import kernel
 from quantrecipe.core.bits import place
 from quantrecipe.core.jit import disjoint_kernel
 from quantrecipe.core.lanes import LANES, select
+from quantrecipe.core.scalars import F32, I32, ZERO
 
 __all__ = ["nearest_points"]
 
-F32 = np.float32
-I32 = np.int32
-ZERO, MINUS_TWO, INFINITE = F32(0), F32(-2), F32(np.inf)
+MINUS_TWO, INFINITE = F32(-2), F32(np.inf)
 
 
 @cache

@@ -25,11 +25,11 @@ from quantrecipe.core.lanes import (
     sums_of_squares,
     weigh_by_size,
 )
+from quantrecipe.core.scalars import F32
 
 __all__ = ["SUPERBLOCK", "Plain", "weigh_plain", "weigh_with_importance"]
 
-F32 = np.float32
-ZERO, QUARTER = F32(0), F32(0.25)
+QUARTER = F32(0.25)
 SUPERBLOCK = 256
 EVEN = F32(1e-9)
 """What a weight counts in a group of next to no importance. ik_llama.cpp: kEps."""

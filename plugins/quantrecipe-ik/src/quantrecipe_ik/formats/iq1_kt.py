@@ -16,10 +16,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
 from quantrecipe.core import DECODE, decode_rows, kernel
 from quantrecipe.core.bits import place
+from quantrecipe.core.scalars import I32, U8
 
 from quantrecipe_ik.core.scales import get_float
 from quantrecipe_ik.core.tables import FOUR_BITS
@@ -33,10 +33,6 @@ if TYPE_CHECKING:
     from quantrecipe.api import ByteArray, FloatArray
 
 __all__ = ["IQ1_KT"]
-
-F32 = np.float32
-I32 = np.int32
-U8 = np.uint8
 
 BYTES, D = 56, 4
 SCALES, LOWER, UPPER = 0, 8, 40

@@ -12,13 +12,14 @@ ik_llama.cpp: block_iq2_k, quantize_row_iq2_k_impl, dequantize_row_iq2_k.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
-from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, decode_rows, encode_rows, kernel
+from quantrecipe.api import FormatSpec, StoredFloat
+from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, KernelFormat, Kernels, kernel
 from quantrecipe.core.bits import place
 from quantrecipe.core.half import get_half, put_half
+from quantrecipe.core.scalars import F32, I32, U8, ZERO
 
 from quantrecipe_ik.core.partitions import find_plain, find_weighted
 from quantrecipe_ik.core.rounding import add_products, pack_two_bits, round_group
@@ -27,15 +28,9 @@ from quantrecipe_ik.core.scales import inverse, signed_level
 from quantrecipe_ik.core.tables import TWO_BITS
 from quantrecipe_ik.core.weights import SUPERBLOCK
 
-if TYPE_CHECKING:
-    from quantrecipe.api import ByteArray, FloatArray
-
 __all__ = ["IQ2_K"]
 
-F32 = np.float32
-I32 = np.int32
-U8 = np.uint8
-ZERO, STEPS = F32(0), 8
+STEPS = 8
 RAISED = F32(1.03)
 """ik_llama.cpp stores d a little larger than the fit says."""
 
@@ -46,33 +41,6 @@ GROUPS = SUPERBLOCK // N
 VALUES, SECOND = TWO_BITS.values, len(TWO_BITS.plain)
 _ALL = (N, 0)
 _find, _find_weighted, _round = find_plain(N, _ALL), find_weighted(N, _ALL), round_group(TWO_BITS, N)
-
-
-class IQ2_K(QuantFormat):  # noqa: N801  # the field's name
-    """2.375 bits, two tables of uneven values, with a 4-bit scale for 16 weights."""
-
-    spec = FormatSpec(
-        name="IQ2_K",
-        ggml_type=137,
-        block=SUPERBLOCK,
-        block_bytes=BYTES,
-        floats=(StoredFloat(kind="f16"),),
-        dialect="ik",
-        importance="optional",
-        exactness="byte-equal to ik_llama.cpp without fused multiply-add",
-        error_bound=0.4,
-        fallback="IQ4_NL",
-        file_type=138,  # LLAMA_FTYPE_MOSTLY_IQ2_K
-        summary="2.375 bits, two tables of uneven values: better than IQ2_XS and IQ2_S",
-    )
-
-    def encode(
-        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
-    ) -> ByteArray:
-        return encode_rows(self.spec, rows, importance, out, plain=_encode, weighted=_encode_weighted)
-
-    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
-        return decode_rows(self.spec, data, k, out, _decode)
 
 
 @kernel(ENCODE)
@@ -146,3 +114,23 @@ def _decode(data: Any, rows: Any) -> None:
             first, lower = block * SUPERBLOCK + g * N, at + INDICES + 32 * (g // 8) + 16 * (g % 2)
             for i in range(N):
                 x[first + i] = scale * VALUES[table + ((source[lower + i] >> U8(2 * (g // 2 % 4))) & U8(3))]
+
+
+class IQ2_K(KernelFormat):  # noqa: N801  # the field's name
+    """2.375 bits, two tables of uneven values, with a 4-bit scale for 16 weights."""
+
+    spec = FormatSpec(
+        name="IQ2_K",
+        ggml_type=137,
+        block=SUPERBLOCK,
+        block_bytes=BYTES,
+        floats=(StoredFloat(kind="f16"),),
+        dialect="ik",
+        importance="optional",
+        exactness="byte-equal to ik_llama.cpp without fused multiply-add",
+        error_bound=0.4,
+        fallback="IQ4_NL",
+        file_type=138,  # LLAMA_FTYPE_MOSTLY_IQ2_K
+        summary="2.375 bits, two tables of uneven values: better than IQ2_XS and IQ2_S",
+    )
+    kernels = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode)

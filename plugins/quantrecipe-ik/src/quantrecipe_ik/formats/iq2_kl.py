@@ -15,29 +15,24 @@ ik_llama.cpp: block_iq2_kl, quantize_row_iq2_kl_impl, dequantize_row_iq2_kl. The
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
-from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, decode_rows, encode_rows, kernel
+from quantrecipe.api import FormatSpec, StoredFloat
+from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, KernelFormat, Kernels, kernel
 from quantrecipe.core.bits import place, trips
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.lanes import LANES, WORKSPACE, WT, X, lane_row, select
+from quantrecipe.core.scalars import F32, I32, ONE, U8, ZERO
 
 from quantrecipe_ik.core.pairs import PAIRS, code_near, pair_near
 from quantrecipe_ik.core.scales import first_largest, inverse, signed_level
 from quantrecipe_ik.core.tables import THREE_BITS
 from quantrecipe_ik.core.weights import SUPERBLOCK, weigh_plain, weigh_with_importance
 
-if TYPE_CHECKING:
-    from quantrecipe.api import ByteArray, FloatArray
-
 __all__ = ["IQ2_KL"]
 
-F32 = np.float32
-I32 = np.int32
-U8 = np.uint8
-ZERO, ONE, STEPS = F32(0), F32(1), 32
+STEPS = 32
 EPSILON = F32(1e-16)
 TRIES = 5
 FIRST = F32(THREE_BITS.plain[0])
@@ -57,34 +52,6 @@ FIRSTS, SECONDS = PAIRS[:, 0].copy(), PAIRS[:, 1].copy()
 SCALE, PEAK, SIZE, BEST, ISCALE, SXL, SL2, MINUS_SXL, MINUS_SL2 = (lane_row(i) for i in range(9))
 _weigh, _weigh_with_importance = weigh_plain(N, "size", FACTOR), weigh_with_importance(N, FACTOR)
 _pair_near, _code_near = pair_near(), code_near()
-
-
-class IQ2_KL(QuantFormat):  # noqa: N801  # the field's name
-    """2.6875 bits, pairs of uneven values, with a 6-bit scale for 32 weights."""
-
-    spec = FormatSpec(
-        name="IQ2_KL",
-        ggml_type=157,
-        block=SUPERBLOCK,
-        block_bytes=BYTES,
-        row_meta_bytes=D,
-        floats=(StoredFloat(kind="f16", per="row"),),
-        dialect="ik",
-        importance="optional",
-        exactness="byte-equal to ik_llama.cpp without fused multiply-add",
-        error_bound=0.3,
-        fallback="IQ4_NL",
-        file_type=155,  # LLAMA_FTYPE_MOSTLY_IQ2_KL
-        summary="2.69 bits, pairs of uneven values, one scale a row: between IQ2_K and IQ3_KS",
-    )
-
-    def encode(
-        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
-    ) -> ByteArray:
-        return encode_rows(self.spec, rows, importance, out, plain=_encode, weighted=_encode_weighted)
-
-    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
-        return decode_rows(self.spec, data, k, out, _decode)
 
 
 @kernel(ENCODE)
@@ -253,3 +220,24 @@ def _decode(data: Any, rows: Any) -> None:
                 code |= U8(((source[at + FIFTH + i] >> U8(g)) & U8(1)) << U8(4))
                 x[group * N + 2 * i] = scale * FIRSTS[code]
                 x[group * N + 2 * i + 1] = scale * SECONDS[code]
+
+
+class IQ2_KL(KernelFormat):  # noqa: N801  # the field's name
+    """2.6875 bits, pairs of uneven values, with a 6-bit scale for 32 weights."""
+
+    spec = FormatSpec(
+        name="IQ2_KL",
+        ggml_type=157,
+        block=SUPERBLOCK,
+        block_bytes=BYTES,
+        row_meta_bytes=D,
+        floats=(StoredFloat(kind="f16", per="row"),),
+        dialect="ik",
+        importance="optional",
+        exactness="byte-equal to ik_llama.cpp without fused multiply-add",
+        error_bound=0.3,
+        fallback="IQ4_NL",
+        file_type=155,  # LLAMA_FTYPE_MOSTLY_IQ2_KL
+        summary="2.69 bits, pairs of uneven values, one scale a row: between IQ2_K and IQ3_KS",
+    )
+    kernels = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode)

@@ -15,13 +15,14 @@ takes unless told otherwise), dequantize_row_iq2_ks.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
-from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, decode_rows, encode_rows, kernel
+from quantrecipe.api import FormatSpec, StoredFloat
+from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, KernelFormat, Kernels, kernel
 from quantrecipe.core.bits import place
 from quantrecipe.core.half import get_half, put_half
+from quantrecipe.core.scalars import F32, I32, U8, ZERO
 
 from quantrecipe_ik.core.partitions import find_plain, find_weighted
 from quantrecipe_ik.core.rounding import add_products, pack_two_bits, round_group
@@ -30,15 +31,9 @@ from quantrecipe_ik.core.scales import inverse
 from quantrecipe_ik.core.tables import TWO_BITS
 from quantrecipe_ik.core.weights import SUPERBLOCK
 
-if TYPE_CHECKING:
-    from quantrecipe.api import ByteArray, FloatArray
-
 __all__ = ["IQ2_KS"]
 
-F32 = np.float32
-I32 = np.int32
-U8 = np.uint8
-ZERO, STEPS = F32(0), 16
+STEPS = 16
 RAISED = F32(1.03)
 """ik_llama.cpp stores d a little larger than the fit says."""
 
@@ -50,34 +45,6 @@ GROUPS = SUPERBLOCK // N
 VALUES, SECOND = TWO_BITS.values, len(TWO_BITS.plain)
 _MOST = (3 * N // 4, N // 4)
 _find, _find_weighted, _round = find_plain(N, _MOST), find_weighted(N, _MOST), round_group(TWO_BITS, N)
-
-
-class IQ2_KS(QuantFormat):  # noqa: N801  # the field's name
-    """2.1875 bits, two tables of uneven values, with a 5-bit scale for 32 weights."""
-
-    spec = FormatSpec(
-        name="IQ2_KS",
-        ggml_type=145,
-        block=SUPERBLOCK,
-        block_bytes=BYTES,
-        row_meta_bytes=D,
-        floats=(StoredFloat(kind="f16", per="row"),),
-        dialect="ik",
-        importance="optional",
-        exactness="byte-equal to ik_llama.cpp's thorough search (--slow-iq2ks) without fused multiply-add",
-        error_bound=0.45,
-        fallback="IQ4_NL",
-        file_type=147,  # LLAMA_FTYPE_MOSTLY_IQ2_KS
-        summary="2.19 bits, two tables of uneven values, one scale a row: better than IQ2_XXS",
-    )
-
-    def encode(
-        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
-    ) -> ByteArray:
-        return encode_rows(self.spec, rows, importance, out, plain=_encode, weighted=_encode_weighted)
-
-    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
-        return decode_rows(self.spec, data, k, out, _decode)
 
 
 @kernel(ENCODE)
@@ -164,3 +131,24 @@ def _decode(data: Any, rows: Any) -> None:
             table, lower = SECOND * ((source[at + SHIFTED] >> U8(g)) & U8(1)), at + INDICES + N * (g // 4)
             for i in range(N):
                 x[group * N + i] = scale * VALUES[table + ((source[lower + i] >> U8(2 * (g % 4))) & U8(3))]
+
+
+class IQ2_KS(KernelFormat):  # noqa: N801  # the field's name
+    """2.1875 bits, two tables of uneven values, with a 5-bit scale for 32 weights."""
+
+    spec = FormatSpec(
+        name="IQ2_KS",
+        ggml_type=145,
+        block=SUPERBLOCK,
+        block_bytes=BYTES,
+        row_meta_bytes=D,
+        floats=(StoredFloat(kind="f16", per="row"),),
+        dialect="ik",
+        importance="optional",
+        exactness="byte-equal to ik_llama.cpp's thorough search (--slow-iq2ks) without fused multiply-add",
+        error_bound=0.45,
+        fallback="IQ4_NL",
+        file_type=147,  # LLAMA_FTYPE_MOSTLY_IQ2_KS
+        summary="2.19 bits, two tables of uneven values, one scale a row: better than IQ2_XXS",
+    )
+    kernels = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode)

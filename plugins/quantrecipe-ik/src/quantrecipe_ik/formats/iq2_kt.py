@@ -15,10 +15,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
 from quantrecipe.core import DECODE, decode_rows, kernel
 from quantrecipe.core.bits import place
+from quantrecipe.core.scalars import I32, U8
 
 from quantrecipe_ik.core.scales import get_float
 from quantrecipe_ik.core.tables import FOUR_BITS
@@ -32,10 +32,6 @@ if TYPE_CHECKING:
     from quantrecipe.api import ByteArray, FloatArray
 
 __all__ = ["IQ2_KT"]
-
-F32 = np.float32
-I32 = np.int32
-U8 = np.uint8
 
 BYTES, D = 68, 4
 SCALES, INDICES = 0, 4

@@ -16,14 +16,15 @@ uphill, but then keeps the scale that it had before.)
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
-from quantrecipe.core import DECODE, decode_rows, encode_rows, kernel
+from quantrecipe.api import FormatSpec, StoredFloat
+from quantrecipe.core import DECODE, KernelFormat, Kernels, kernel
 from quantrecipe.core.bits import place
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.lanes import nearest_int
+from quantrecipe.core.scalars import F32, HALF, I32, ONE, U8, ZERO
 
 from quantrecipe_ik.core.encoders import encoders
 from quantrecipe_ik.core.rounding import add_products, pack_three_bits, round_group
@@ -32,15 +33,8 @@ from quantrecipe_ik.core.search import Search
 from quantrecipe_ik.core.tables import THREE_BITS
 from quantrecipe_ik.core.weights import SUPERBLOCK
 
-if TYPE_CHECKING:
-    from quantrecipe.api import ByteArray, FloatArray
-
 __all__ = ["IQ3_K"]
 
-F32 = np.float32
-I32 = np.int32
-U8 = np.uint8
-ZERO, ONE, HALF = F32(0), F32(1), F32(0.5)
 MOST, LARGEST = I32(15), F32(31)
 RAISED = F32(1.01)
 """ik_llama.cpp stores d a little larger than the fit says."""
@@ -51,33 +45,6 @@ N = 16
 GROUPS = SUPERBLOCK // N
 VALUES, SECOND = THREE_BITS.values, len(THREE_BITS.plain)
 _round = round_group(THREE_BITS, N)
-
-
-class IQ3_K(QuantFormat):  # noqa: N801  # the field's name
-    """3.4375 bits, two tables of uneven values, with a 5-bit scale for 16 weights."""
-
-    spec = FormatSpec(
-        name="IQ3_K",
-        ggml_type=138,
-        block=SUPERBLOCK,
-        block_bytes=BYTES,
-        floats=(StoredFloat(kind="f16"),),
-        dialect="ik",
-        importance="optional",
-        exactness="byte-equal to ik_llama.cpp without fused multiply-add",
-        error_bound=0.17,
-        fallback="IQ4_NL",
-        file_type=139,  # LLAMA_FTYPE_MOSTLY_IQ3_K
-        summary="3.44 bits, two tables of uneven values: better than Q3_K at its size",
-    )
-
-    def encode(
-        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
-    ) -> ByteArray:
-        return encode_rows(self.spec, rows, importance, out, plain=_encode, weighted=_encode_weighted)
-
-    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
-        return decode_rows(self.spec, data, k, out, _decode)
 
 
 @kernel
@@ -138,3 +105,23 @@ def _decode(data: Any, rows: Any) -> None:
                 low = (source[lower + i] >> U8(2 * (g // 2 % 4))) & U8(3)
                 high = (source[third + i] >> U8(g // 2)) & U8(1)
                 x[first + i] = scale * VALUES[table + (low | U8(high << U8(2)))]
+
+
+class IQ3_K(KernelFormat):  # noqa: N801  # the field's name
+    """3.4375 bits, two tables of uneven values, with a 5-bit scale for 16 weights."""
+
+    spec = FormatSpec(
+        name="IQ3_K",
+        ggml_type=138,
+        block=SUPERBLOCK,
+        block_bytes=BYTES,
+        floats=(StoredFloat(kind="f16"),),
+        dialect="ik",
+        importance="optional",
+        exactness="byte-equal to ik_llama.cpp without fused multiply-add",
+        error_bound=0.17,
+        fallback="IQ4_NL",
+        file_type=139,  # LLAMA_FTYPE_MOSTLY_IQ3_K
+        summary="3.44 bits, two tables of uneven values: better than Q3_K at its size",
+    )
+    kernels = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode)

@@ -16,13 +16,14 @@ ik_llama.cpp: block_iq3_ks, quantize_row_iq3_ks_impl, dequantize_row_iq3_ks.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
-from quantrecipe.core import DECODE, decode_rows, encode_rows, kernel
+from quantrecipe.api import FormatSpec, StoredFloat
+from quantrecipe.core import DECODE, KernelFormat, Kernels, kernel
 from quantrecipe.core.bits import place
 from quantrecipe.core.half import get_half, put_half
+from quantrecipe.core.scalars import F32, I32, U8, ZERO
 
 from quantrecipe_ik.core.encoders import encoders
 from quantrecipe_ik.core.rounding import add_products, pack_three_bits, round_group
@@ -31,15 +32,9 @@ from quantrecipe_ik.core.search import Search
 from quantrecipe_ik.core.tables import THREE_BITS
 from quantrecipe_ik.core.weights import SUPERBLOCK
 
-if TYPE_CHECKING:
-    from quantrecipe.api import ByteArray, FloatArray
-
 __all__ = ["IQ3_KS"]
 
-F32 = np.float32
-I32 = np.int32
-U8 = np.uint8
-ZERO, STEPS = F32(0), 16
+STEPS = 16
 
 BYTES = 102
 D = 2
@@ -48,34 +43,6 @@ N = 32
 GROUPS = SUPERBLOCK // N
 VALUES, SECOND = THREE_BITS.values, len(THREE_BITS.plain)
 _round = round_group(THREE_BITS, N)
-
-
-class IQ3_KS(QuantFormat):  # noqa: N801  # the field's name
-    """3.1875 bits, two tables of uneven values, with a 5-bit scale for 32 weights."""
-
-    spec = FormatSpec(
-        name="IQ3_KS",
-        ggml_type=156,
-        block=SUPERBLOCK,
-        block_bytes=BYTES,
-        row_meta_bytes=D,
-        floats=(StoredFloat(kind="f16", per="row"),),
-        dialect="ik",
-        importance="optional",
-        exactness="byte-equal to ik_llama.cpp without fused multiply-add",
-        error_bound=0.2,
-        fallback="IQ4_NL",
-        file_type=154,  # LLAMA_FTYPE_MOSTLY_IQ3_KS
-        summary="3.19 bits, two tables of uneven values, one scale a row: better than IQ3_XXS",
-    )
-
-    def encode(
-        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
-    ) -> ByteArray:
-        return encode_rows(self.spec, rows, importance, out, plain=_encode, weighted=_encode_weighted)
-
-    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
-        return decode_rows(self.spec, data, k, out, _decode)
 
 
 @kernel
@@ -137,3 +104,24 @@ def _decode(data: Any, rows: Any) -> None:
                 low = (source[lower + i] >> U8(2 * (g % 4))) & U8(3)
                 high = (source[at + THIRD + i] >> U8(g)) & U8(1)
                 x[group * N + i] = scale * VALUES[table + (low | U8(high << U8(2)))]
+
+
+class IQ3_KS(KernelFormat):  # noqa: N801  # the field's name
+    """3.1875 bits, two tables of uneven values, with a 5-bit scale for 32 weights."""
+
+    spec = FormatSpec(
+        name="IQ3_KS",
+        ggml_type=156,
+        block=SUPERBLOCK,
+        block_bytes=BYTES,
+        row_meta_bytes=D,
+        floats=(StoredFloat(kind="f16", per="row"),),
+        dialect="ik",
+        importance="optional",
+        exactness="byte-equal to ik_llama.cpp without fused multiply-add",
+        error_bound=0.2,
+        fallback="IQ4_NL",
+        file_type=154,  # LLAMA_FTYPE_MOSTLY_IQ3_KS
+        summary="3.19 bits, two tables of uneven values, one scale a row: better than IQ3_XXS",
+    )
+    kernels = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode)

@@ -16,10 +16,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
 from quantrecipe.core import DECODE, decode_rows, kernel
 from quantrecipe.core.bits import place
+from quantrecipe.core.scalars import F32, I32, U8, ZERO
 
 from quantrecipe_ik.core.scales import get_float
 from quantrecipe_ik.core.trellis import OFFSET, books, coordinate
@@ -32,12 +32,6 @@ if TYPE_CHECKING:
     from quantrecipe.api import ByteArray, FloatArray
 
 __all__ = ["IQ3_KT"]
-
-F32 = np.float32
-I32 = np.int32
-U8 = np.uint8
-
-ZERO = F32(0)
 
 BYTES, D = 100, 4
 SCALES, INDICES, SIGNS = 0, 4, 68

@@ -14,13 +14,14 @@ ik_llama.cpp: block_iq4_k, quantize_row_iq4_k_impl_bs16, dequantize_row_iq4_k.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
-from quantrecipe.core import DECODE, decode_rows, encode_rows, kernel
+from quantrecipe.api import FormatSpec, StoredFloat
+from quantrecipe.core import DECODE, KernelFormat, Kernels, kernel
 from quantrecipe.core.bits import place, trips
 from quantrecipe.core.half import get_half, put_half
+from quantrecipe.core.scalars import F32, I32, U8, ZERO
 
 from quantrecipe_ik.core.encoders import encoders
 from quantrecipe_ik.core.rounding import add_products, round_group
@@ -29,15 +30,9 @@ from quantrecipe_ik.core.search import Search
 from quantrecipe_ik.core.tables import FOUR_BITS
 from quantrecipe_ik.core.weights import SUPERBLOCK
 
-if TYPE_CHECKING:
-    from quantrecipe.api import ByteArray, FloatArray
-
 __all__ = ["IQ4_K"]
 
-F32 = np.float32
-I32 = np.int32
-U8 = np.uint8
-ZERO, STEPS = F32(0), 32
+STEPS = 32
 
 BYTES = 144
 SHIFTED, UPPER, LOWER, INDICES = 2, 4, 8, 16
@@ -45,33 +40,6 @@ N = 16
 GROUPS = SUPERBLOCK // N
 VALUES, SECOND = FOUR_BITS.values, len(FOUR_BITS.plain)
 _round = round_group(FOUR_BITS, N)
-
-
-class IQ4_K(QuantFormat):  # noqa: N801  # the field's name
-    """4.5 bits, two tables of uneven values, with a 6-bit scale for 16 weights."""
-
-    spec = FormatSpec(
-        name="IQ4_K",
-        ggml_type=139,
-        block=SUPERBLOCK,
-        block_bytes=BYTES,
-        floats=(StoredFloat(kind="f16"),),
-        dialect="ik",
-        importance="optional",
-        exactness="byte-equal to ik_llama.cpp without fused multiply-add",
-        error_bound=0.08,
-        fallback="Q5_0",
-        file_type=140,  # LLAMA_FTYPE_MOSTLY_IQ4_K
-        summary="4.5 bits, two tables of uneven values: better than Q4_K at its size",
-    )
-
-    def encode(
-        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
-    ) -> ByteArray:
-        return encode_rows(self.spec, rows, importance, out, plain=_encode, weighted=_encode_weighted)
-
-    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
-        return decode_rows(self.spec, data, k, out, _decode)
 
 
 @kernel
@@ -118,3 +86,23 @@ def _decode(data: Any, rows: Any) -> None:
             first, indices, half = block * SUPERBLOCK + g * N, at + INDICES + 16 * (g // 2), U8(4 * (g % 2))
             for i in range(N):
                 x[first + i] = scale * VALUES[table + ((source[indices + i] >> half) & U8(15))]
+
+
+class IQ4_K(KernelFormat):  # noqa: N801  # the field's name
+    """4.5 bits, two tables of uneven values, with a 6-bit scale for 16 weights."""
+
+    spec = FormatSpec(
+        name="IQ4_K",
+        ggml_type=139,
+        block=SUPERBLOCK,
+        block_bytes=BYTES,
+        floats=(StoredFloat(kind="f16"),),
+        dialect="ik",
+        importance="optional",
+        exactness="byte-equal to ik_llama.cpp without fused multiply-add",
+        error_bound=0.08,
+        fallback="Q5_0",
+        file_type=140,  # LLAMA_FTYPE_MOSTLY_IQ4_K
+        summary="4.5 bits, two tables of uneven values: better than Q4_K at its size",
+    )
+    kernels = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode)

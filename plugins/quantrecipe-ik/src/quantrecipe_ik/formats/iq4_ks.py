@@ -12,12 +12,13 @@ ik_llama.cpp: block_iq4_ks, quantize_row_iq4_k_impl_bs128, dequantize_row_iq4_ks
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
-from quantrecipe.core import DECODE, decode_rows, encode_rows, kernel
+from quantrecipe.api import FormatSpec, StoredFloat
+from quantrecipe.core import DECODE, KernelFormat, Kernels, kernel
 from quantrecipe.core.bits import place, trips
+from quantrecipe.core.scalars import F32, I32, U8, ZERO
 
 from quantrecipe_ik.core.encoders import encoders
 from quantrecipe_ik.core.rounding import round_group
@@ -26,15 +27,8 @@ from quantrecipe_ik.core.search import Search
 from quantrecipe_ik.core.tables import FOUR_BITS
 from quantrecipe_ik.core.weights import SUPERBLOCK
 
-if TYPE_CHECKING:
-    from quantrecipe.api import ByteArray, FloatArray
-
 __all__ = ["IQ4_KS"]
 
-F32 = np.float32
-I32 = np.int32
-U8 = np.uint8
-ZERO = F32(0)
 MOST = 127
 
 BYTES = 136
@@ -44,34 +38,6 @@ N = 32
 GROUPS = SUPERBLOCK // N
 VALUES, SECOND = FOUR_BITS.values, len(FOUR_BITS.plain)
 _round = round_group(FOUR_BITS, N)
-
-
-class IQ4_KS(QuantFormat):  # noqa: N801  # the field's name
-    """4.25 bits, two tables of uneven values, with a 7-bit scale for 32 weights."""
-
-    spec = FormatSpec(
-        name="IQ4_KS",
-        ggml_type=144,
-        block=SUPERBLOCK,
-        block_bytes=BYTES,
-        row_meta_bytes=D,
-        floats=(StoredFloat(kind="f32", per="row"),),
-        dialect="ik",
-        importance="optional",
-        exactness="byte-equal to ik_llama.cpp without fused multiply-add",
-        error_bound=0.1,
-        fallback="IQ4_NL",
-        file_type=145,  # LLAMA_FTYPE_MOSTLY_IQ4_KS
-        summary="4.25 bits, two tables of uneven values, one scale a row: better than IQ4_XS at its size",
-    )
-
-    def encode(
-        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
-    ) -> ByteArray:
-        return encode_rows(self.spec, rows, importance, out, plain=_encode, weighted=_encode_weighted)
-
-    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
-        return decode_rows(self.spec, data, k, out, _decode)
 
 
 @kernel
@@ -131,3 +97,24 @@ def _decode(data: Any, rows: Any) -> None:
                 q = source[indices + i]
                 x[first + i] = scale * VALUES[table + (q & U8(15))]
                 x[first + N // 2 + i] = scale * VALUES[table + (q >> U8(4))]
+
+
+class IQ4_KS(KernelFormat):  # noqa: N801  # the field's name
+    """4.25 bits, two tables of uneven values, with a 7-bit scale for 32 weights."""
+
+    spec = FormatSpec(
+        name="IQ4_KS",
+        ggml_type=144,
+        block=SUPERBLOCK,
+        block_bytes=BYTES,
+        row_meta_bytes=D,
+        floats=(StoredFloat(kind="f32", per="row"),),
+        dialect="ik",
+        importance="optional",
+        exactness="byte-equal to ik_llama.cpp without fused multiply-add",
+        error_bound=0.1,
+        fallback="IQ4_NL",
+        file_type=145,  # LLAMA_FTYPE_MOSTLY_IQ4_KS
+        summary="4.25 bits, two tables of uneven values, one scale a row: better than IQ4_XS at its size",
+    )
+    kernels = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode)

@@ -14,12 +14,13 @@ in `core/parity.py`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
-from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, decode_rows, encode_rows, kernel
+from quantrecipe.api import FormatSpec, StoredFloat
+from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, KernelFormat, Kernels, kernel
 from quantrecipe.core.bits import place, trips
+from quantrecipe.core.scalars import F32, I32, U8, ZERO
 
 from quantrecipe_ik.core.parity import is_odd, rival_index, rival_of
 from quantrecipe_ik.core.parity_search import FOURS, GROUP, find_plain, find_weighted, position
@@ -27,15 +28,8 @@ from quantrecipe_ik.core.scales import get_float, inverse, largest_size, odd_lev
 from quantrecipe_ik.core.tables import FOUR_BITS
 from quantrecipe_ik.core.weights import SUPERBLOCK
 
-if TYPE_CHECKING:
-    from quantrecipe.api import ByteArray, FloatArray
-
 __all__ = ["IQ4_KSS"]
 
-F32 = np.float32
-I32 = np.int32
-U8 = np.uint8
-ZERO = F32(0)
 MOST = 127
 RAISED = F32(1.01)
 """ik_llama.cpp stores d a little larger than the fit says."""
@@ -45,34 +39,6 @@ D = 4
 GROUPS = SUPERBLOCK // GROUP
 VALUES, SECOND = FOUR_BITS.values, len(FOUR_BITS.plain)
 _rival, _rival_shifted = rival_of(FOUR_BITS.plain), rival_of(FOUR_BITS.shifted)
-
-
-class IQ4_KSS(QuantFormat):  # noqa: N801  # the field's name
-    """4 bits, two tables of uneven values, with a 7-bit scale for 32 weights."""
-
-    spec = FormatSpec(
-        name="IQ4_KSS",
-        ggml_type=146,
-        block=SUPERBLOCK,
-        block_bytes=BYTES,
-        row_meta_bytes=D,
-        floats=(StoredFloat(kind="f32", per="row"),),
-        dialect="ik",
-        importance="optional",
-        exactness="byte-equal to ik_llama.cpp without fused multiply-add",
-        error_bound=0.15,
-        fallback="IQ4_NL",
-        file_type=148,  # LLAMA_FTYPE_MOSTLY_IQ4_KSS
-        summary="4 bits, two tables of uneven values, one scale a row: IQ4_KS less a bit for four weights",
-    )
-
-    def encode(
-        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
-    ) -> ByteArray:
-        return encode_rows(self.spec, rows, importance, out, plain=_encode, weighted=_encode_weighted)
-
-    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
-        return decode_rows(self.spec, data, k, out, _decode)
 
 
 @kernel(ENCODE)
@@ -180,3 +146,24 @@ def _decode(data: Any, rows: Any) -> None:
                 y ^= y >> 1
                 for member in range(4):
                     x[g * GROUP + position(four, member)] = scale * VALUES[table + ((y >> (4 * member)) & 15)]
+
+
+class IQ4_KSS(KernelFormat):  # noqa: N801  # the field's name
+    """4 bits, two tables of uneven values, with a 7-bit scale for 32 weights."""
+
+    spec = FormatSpec(
+        name="IQ4_KSS",
+        ggml_type=146,
+        block=SUPERBLOCK,
+        block_bytes=BYTES,
+        row_meta_bytes=D,
+        floats=(StoredFloat(kind="f32", per="row"),),
+        dialect="ik",
+        importance="optional",
+        exactness="byte-equal to ik_llama.cpp without fused multiply-add",
+        error_bound=0.15,
+        fallback="IQ4_NL",
+        file_type=148,  # LLAMA_FTYPE_MOSTLY_IQ4_KSS
+        summary="4 bits, two tables of uneven values, one scale a row: IQ4_KS less a bit for four weights",
+    )
+    kernels = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode)

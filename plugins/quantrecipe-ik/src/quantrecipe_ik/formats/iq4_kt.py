@@ -17,10 +17,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
 from quantrecipe.core import DECODE, decode_rows, kernel
 from quantrecipe.core.bits import place
+from quantrecipe.core.scalars import F32, I32, U8
 
 from quantrecipe_ik.core.scales import get_float
 from quantrecipe_ik.core.trellis import OFFSET, books, coordinate
@@ -33,10 +33,6 @@ if TYPE_CHECKING:
     from quantrecipe.api import ByteArray, FloatArray
 
 __all__ = ["IQ4_KT"]
-
-F32 = np.float32
-I32 = np.int32
-U8 = np.uint8
 
 BYTES, D = 128, 4
 HEADS, LOWER, UPPER = 0, 32, 96

@@ -15,13 +15,14 @@ ik_llama.cpp: block_iq5_k, quantize_row_iq5_k_impl, dequantize_row_iq5_k.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
-from quantrecipe.core import DECODE, decode_rows, encode_rows, kernel
+from quantrecipe.api import FormatSpec, StoredFloat
+from quantrecipe.core import DECODE, KernelFormat, Kernels, kernel
 from quantrecipe.core.bits import place
 from quantrecipe.core.half import get_half, put_half
+from quantrecipe.core.scalars import F32, I32, U8, ZERO
 
 from quantrecipe_ik.core.encoders import encoders
 from quantrecipe_ik.core.rounding import add_products, pack_five_bits, round_group
@@ -30,15 +31,9 @@ from quantrecipe_ik.core.search import Search
 from quantrecipe_ik.core.tables import FIVE_BITS
 from quantrecipe_ik.core.weights import SUPERBLOCK
 
-if TYPE_CHECKING:
-    from quantrecipe.api import ByteArray, FloatArray
-
 __all__ = ["IQ5_K"]
 
-F32 = np.float32
-I32 = np.int32
-U8 = np.uint8
-ZERO, STEPS = F32(0), 32
+STEPS = 32
 
 BYTES = 176
 SHIFTED, UPPER, LOWER, INDICES, FIFTH = 2, 4, 8, 16, 144
@@ -46,33 +41,6 @@ N = 16
 GROUPS = SUPERBLOCK // N
 VALUES, SECOND = FIVE_BITS.values, len(FIVE_BITS.plain)
 _round = round_group(FIVE_BITS, N)
-
-
-class IQ5_K(QuantFormat):  # noqa: N801  # the field's name
-    """5.5 bits, two tables of uneven values, with a 6-bit scale for 16 weights."""
-
-    spec = FormatSpec(
-        name="IQ5_K",
-        ggml_type=140,
-        block=SUPERBLOCK,
-        block_bytes=BYTES,
-        floats=(StoredFloat(kind="f16"),),
-        dialect="ik",
-        importance="optional",
-        exactness="byte-equal to ik_llama.cpp without fused multiply-add",
-        error_bound=0.04,
-        fallback="Q6_0",
-        file_type=141,  # LLAMA_FTYPE_MOSTLY_IQ5_K
-        summary="5.5 bits, two tables of uneven values: better than Q5_K at its size",
-    )
-
-    def encode(
-        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
-    ) -> ByteArray:
-        return encode_rows(self.spec, rows, importance, out, plain=_encode, weighted=_encode_weighted)
-
-    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
-        return decode_rows(self.spec, data, k, out, _decode)
 
 
 @kernel
@@ -129,3 +97,23 @@ def _decode(data: Any, rows: Any) -> None:
                     ((source[fifth + i] >> bit) & U8(1)) << U8(4)
                 )
                 x[first + i] = scale * VALUES[table + index]
+
+
+class IQ5_K(KernelFormat):  # noqa: N801  # the field's name
+    """5.5 bits, two tables of uneven values, with a 6-bit scale for 16 weights."""
+
+    spec = FormatSpec(
+        name="IQ5_K",
+        ggml_type=140,
+        block=SUPERBLOCK,
+        block_bytes=BYTES,
+        floats=(StoredFloat(kind="f16"),),
+        dialect="ik",
+        importance="optional",
+        exactness="byte-equal to ik_llama.cpp without fused multiply-add",
+        error_bound=0.04,
+        fallback="Q6_0",
+        file_type=141,  # LLAMA_FTYPE_MOSTLY_IQ5_K
+        summary="5.5 bits, two tables of uneven values: better than Q5_K at its size",
+    )
+    kernels = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode)

@@ -13,12 +13,13 @@ ik_llama.cpp: block_iq5_ks, quantize_row_iq5_ks_impl, dequantize_row_iq5_ks.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
-from quantrecipe.core import DECODE, decode_rows, encode_rows, kernel
+from quantrecipe.api import FormatSpec, StoredFloat
+from quantrecipe.core import DECODE, KernelFormat, Kernels, kernel
 from quantrecipe.core.bits import place
+from quantrecipe.core.scalars import F32, I32, U8, ZERO
 
 from quantrecipe_ik.core.encoders import encoders
 from quantrecipe_ik.core.rounding import add_products, pack_five_bits, round_group
@@ -27,15 +28,8 @@ from quantrecipe_ik.core.search import Search
 from quantrecipe_ik.core.tables import FIVE_BITS
 from quantrecipe_ik.core.weights import SUPERBLOCK
 
-if TYPE_CHECKING:
-    from quantrecipe.api import ByteArray, FloatArray
-
 __all__ = ["IQ5_KS"]
 
-F32 = np.float32
-I32 = np.int32
-U8 = np.uint8
-ZERO = F32(0)
 MOST = 127
 
 BYTES = 168
@@ -45,34 +39,6 @@ N = 32
 GROUPS = SUPERBLOCK // N
 VALUES, SECOND = FIVE_BITS.values, len(FIVE_BITS.plain)
 _round = round_group(FIVE_BITS, N)
-
-
-class IQ5_KS(QuantFormat):  # noqa: N801  # the field's name
-    """5.25 bits, two tables of uneven values, with a 7-bit scale for 32 weights."""
-
-    spec = FormatSpec(
-        name="IQ5_KS",
-        ggml_type=152,
-        block=SUPERBLOCK,
-        block_bytes=BYTES,
-        row_meta_bytes=D,
-        floats=(StoredFloat(kind="f32", per="row"),),
-        dialect="ik",
-        importance="optional",
-        exactness="byte-equal to ik_llama.cpp without fused multiply-add",
-        error_bound=0.05,
-        fallback="Q5_0",
-        file_type=150,  # LLAMA_FTYPE_MOSTLY_IQ5_KS
-        summary="5.25 bits, two tables of uneven values, one scale a row: better than Q5_K, and smaller",
-    )
-
-    def encode(
-        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
-    ) -> ByteArray:
-        return encode_rows(self.spec, rows, importance, out, plain=_encode, weighted=_encode_weighted)
-
-    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
-        return decode_rows(self.spec, data, k, out, _decode)
 
 
 @kernel
@@ -130,3 +96,24 @@ def _decode(data: Any, rows: Any) -> None:
                 q = source[lower + i] >> half
                 fifth = (source[at + FIFTH + i] >> bit) & U8(1)
                 x[group * N + i] = scale * VALUES[table + ((q & U8(15)) | U8(fifth << U8(4)))]
+
+
+class IQ5_KS(KernelFormat):  # noqa: N801  # the field's name
+    """5.25 bits, two tables of uneven values, with a 7-bit scale for 32 weights."""
+
+    spec = FormatSpec(
+        name="IQ5_KS",
+        ggml_type=152,
+        block=SUPERBLOCK,
+        block_bytes=BYTES,
+        row_meta_bytes=D,
+        floats=(StoredFloat(kind="f32", per="row"),),
+        dialect="ik",
+        importance="optional",
+        exactness="byte-equal to ik_llama.cpp without fused multiply-add",
+        error_bound=0.05,
+        fallback="Q5_0",
+        file_type=150,  # LLAMA_FTYPE_MOSTLY_IQ5_KS
+        summary="5.25 bits, two tables of uneven values, one scale a row: better than Q5_K, and smaller",
+    )
+    kernels = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode)

@@ -16,14 +16,15 @@ ik_llama.cpp: block_iq6_k, quantize_row_iq6_k_impl, dequantize_row_iq6_k (A_IQ6K
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
-from quantrecipe.core import DECODE, decode_rows, encode_rows, kernel
+from quantrecipe.api import FormatSpec, StoredFloat
+from quantrecipe.core import DECODE, KernelFormat, Kernels, kernel
 from quantrecipe.core.bits import place, trips
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.lanes import nearest_int
+from quantrecipe.core.scalars import F32, I8, I32, U8, ZERO
 
 from quantrecipe_ik.core.encoders import encoders
 from quantrecipe_ik.core.rounding import add_products, round_group
@@ -32,16 +33,8 @@ from quantrecipe_ik.core.search import Search
 from quantrecipe_ik.core.tables import SIX_BITS
 from quantrecipe_ik.core.weights import SUPERBLOCK
 
-if TYPE_CHECKING:
-    from quantrecipe.api import ByteArray, FloatArray
-
 __all__ = ["IQ6_K"]
 
-F32 = np.float32
-I8 = np.int8
-I32 = np.int32
-U8 = np.uint8
-ZERO = F32(0)
 MOST = 127
 
 BYTES = 212
@@ -53,33 +46,6 @@ _q = np.arange(SECOND, dtype=F32)
 _CUBIC = F32(-127) + _q * (F32(6.2568) + _q * (F32(-0.11218) + _q * F32(0.0011972)))
 DECODED = np.concatenate([_CUBIC, _CUBIC + F32(1)])
 _round = round_group(SIX_BITS, N)
-
-
-class IQ6_K(QuantFormat):  # noqa: N801  # the field's name
-    """6.625 bits, two tables of uneven values, with an 8-bit scale for 16 weights."""
-
-    spec = FormatSpec(
-        name="IQ6_K",
-        ggml_type=141,
-        block=SUPERBLOCK,
-        block_bytes=BYTES,
-        floats=(StoredFloat(kind="f16"),),
-        dialect="ik",
-        importance="optional",
-        exactness="byte-equal to ik_llama.cpp without fused multiply-add",
-        error_bound=0.02,
-        fallback="Q8_0",
-        file_type=142,  # LLAMA_FTYPE_MOSTLY_IQ6_K
-        summary="6.625 bits, two tables of uneven values: hard to tell from the original",
-    )
-
-    def encode(
-        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
-    ) -> ByteArray:
-        return encode_rows(self.spec, rows, importance, out, plain=_encode, weighted=_encode_weighted)
-
-    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
-        return decode_rows(self.spec, data, k, out, _decode)
 
 
 @kernel
@@ -138,3 +104,23 @@ def _decode(data: Any, rows: Any) -> None:
                     ((source[upper + i] >> bits) & U8(3)) << U8(4)
                 )
                 x[first + i] = scale * DECODED[table + index]
+
+
+class IQ6_K(KernelFormat):  # noqa: N801  # the field's name
+    """6.625 bits, two tables of uneven values, with an 8-bit scale for 16 weights."""
+
+    spec = FormatSpec(
+        name="IQ6_K",
+        ggml_type=141,
+        block=SUPERBLOCK,
+        block_bytes=BYTES,
+        floats=(StoredFloat(kind="f16"),),
+        dialect="ik",
+        importance="optional",
+        exactness="byte-equal to ik_llama.cpp without fused multiply-add",
+        error_bound=0.02,
+        fallback="Q8_0",
+        file_type=142,  # LLAMA_FTYPE_MOSTLY_IQ6_K
+        summary="6.625 bits, two tables of uneven values: hard to tell from the original",
+    )
+    kernels = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode)

@@ -13,11 +13,11 @@ other sign, too, and then moves single integers by one as long as that makes the
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
-from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, decode_rows, encode_rows, kernel
+from quantrecipe.api import FormatSpec, StoredFloat
+from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, KernelFormat, Kernels, kernel
 from quantrecipe.core.bits import place, trips
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.lanes import (
@@ -34,16 +34,11 @@ from quantrecipe.core.lanes import (
     sums_of_squares,
     weigh_by_size,
 )
-
-if TYPE_CHECKING:
-    from quantrecipe.api import ByteArray, FloatArray
+from quantrecipe.core.scalars import F32, I32, ONE, TWO, U8, ZERO
 
 __all__ = ["Q6_0"]
 
-F32 = np.float32
-I32 = np.int32
-U8 = np.uint8
-ZERO, ONE, TWO, STEP = F32(0), F32(1), F32(2), F32(0.1)
+STEP = F32(0.1)
 EPSILON = F32(1e-15)  # ik_llama.cpp: GROUP_MAX_EPS
 STEPS = 9
 
@@ -55,33 +50,6 @@ NMAX, LOWEST, HIGHEST = F32(32), F32(-32), F32(31)
 MOVES = N * (2 * 32 - 1)
 
 _load, _load_importance, _weigh = load_groups(N), load_importance(N), weigh_by_size(N)
-
-
-class Q6_0(QuantFormat):  # noqa: N801  # the field's name
-    """6.5 bits, with a scale for 32 weights."""
-
-    spec = FormatSpec(
-        name="Q6_0",
-        ggml_type=133,
-        block=N,
-        block_bytes=BYTES,
-        floats=(StoredFloat(kind="f16"),),
-        dialect="ik",
-        importance="optional",
-        exactness="byte-equal to ik_llama.cpp without fused multiply-add",
-        error_bound=0.03,
-        fallback="Q8_0",
-        file_type=135,  # LLAMA_FTYPE_MOSTLY_Q6_0
-        summary="6 bits, the simplest way: for rows that don't divide by 256",
-    )
-
-    def encode(
-        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
-    ) -> ByteArray:
-        return encode_rows(self.spec, rows, importance, out, plain=_encode, weighted=_encode_weighted)
-
-    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
-        return decode_rows(self.spec, data, k, out, _decode)
 
 
 @kernel(ENCODE)
@@ -252,3 +220,23 @@ def _decode(data: Any, rows: Any) -> None:
                 high = (packed >> U8(4)) | U8(((upper >> U8(2)) & U8(3)) << U8(4))
                 x[first + 8 * h + i] = F32(I32(low) - I32(32)) * d
                 x[first + 16 + 8 * h + i] = F32(I32(high) - I32(32)) * d
+
+
+class Q6_0(KernelFormat):  # noqa: N801  # the field's name
+    """6.5 bits, with a scale for 32 weights."""
+
+    spec = FormatSpec(
+        name="Q6_0",
+        ggml_type=133,
+        block=N,
+        block_bytes=BYTES,
+        floats=(StoredFloat(kind="f16"),),
+        dialect="ik",
+        importance="optional",
+        exactness="byte-equal to ik_llama.cpp without fused multiply-add",
+        error_bound=0.03,
+        fallback="Q8_0",
+        file_type=135,  # LLAMA_FTYPE_MOSTLY_Q6_0
+        summary="6 bits, the simplest way: for rows that don't divide by 256",
+    )
+    kernels = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode)

@@ -10,6 +10,7 @@ ggml builds these lists when it starts (iq2xs_init_impl, iq3xs_init_impl); so is
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,9 +19,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PAD", "Codebook", "grid_points", "load_codebook"]
+from quantrecipe.core.kernel_format import Kernels
+
+__all__ = ["NO_IMPORTANCE", "PAD", "Codebook", "grid_kernels", "grid_points", "load_codebook"]
 
 TABLES = Path(__file__).with_name("tables")
+
+NO_IMPORTANCE = np.empty(0, np.float32)
+"""What kernels with one signature for both cases are given when there is none."""
 
 PAD = 4
 ROWS = 1 << 12
@@ -84,6 +90,32 @@ def load_codebook(name: str, *, levels: int, distances: int, pad: int = PAD) -> 
     for array in (book.points, book.codes, book.index, book.first, book.neighbours):
         array.flags.writeable = False
     return book
+
+
+def grid_kernels(
+    *,
+    tables: Callable[[], object],
+    encode: Callable[..., None],
+    values: Callable[[], object],
+    decode: Callable[..., None],
+    needs_importance: bool = False,
+) -> Kernels:
+    """The kernels of a format that looks points up: encode(tables, rows, importance, out), decode(values, data, rows).
+
+    tables and values are called when something is first encoded or decoded, and keep what they make: building the
+    lists of neighbours takes a tenth of a second. Without importance, encode is given NO_IMPORTANCE.
+    """
+
+    def plain(rows: NDArray[Any], out: NDArray[Any]) -> None:
+        encode(tables(), rows, NO_IMPORTANCE, out)
+
+    def weighted(rows: NDArray[Any], importance: NDArray[Any], out: NDArray[Any]) -> None:
+        encode(tables(), rows, importance, out)
+
+    def decode_rows(data: NDArray[Any], rows: NDArray[Any]) -> None:
+        decode(values(), data, rows)
+
+    return Kernels(encode=None if needs_importance else plain, encode_weighted=weighted, decode=decode_rows)
 
 
 def grid_points(name: str, *, levels: int) -> NDArray[np.uint8]:

@@ -34,7 +34,6 @@ __all__ = [
     "ENCODE_EIGHTS",
     "LARGEST",
     "LEVELS",
-    "NO_IMPORTANCE",
     "PLACES",
     "ROOT",
     "ROW",
@@ -77,8 +76,6 @@ ENCODE_EIGHTS = f"void({_BOOK}, Array(float32, 2, 'C', True), Array(float32, 1, 
 """Signature: what `eights_tables` returns; rows, importance and out as in ENCODE_WEIGHTED."""
 DECODE_EIGHTS = "void(Array(float32, 2, 'C', True), Array(uint8, 2, 'C', True), float32[:,::1])"
 """Signature: what `eights_values` returns; data and rows as in DECODE."""
-NO_IMPORTANCE = np.empty(0, np.float32)
-"""What kernels with one signature for both cases are given when there is none."""
 
 Tables = tuple[
     NDArray[np.int16], NDArray[np.int32], NDArray[np.uint16], NDArray[np.uint16], NDArray[np.uint16]

@@ -1,12 +1,12 @@
 """Super-blocks of which every eight weights are a point of a grid: the kernels of IQ2_XXS, IQ2_XS and IQ2_S.
 
-    f16 d, then the points, the signs and the 4-bit scales of groups of 16 or 32 weights, where each format has them
+    f16 d, then the points, their signs, and a 4-bit scale for each group of 16 or 32 weights
 
     |x| ≈ d * (0.5 + scale) / 4 * point, in a point 8, 25 or 43
 
-A format says how the bytes lie: `put` stores what has been found, `get_scale` and `get_point` read it.
+Where these lie in the bytes, a format says with four small kernels: put_point, put_scale, get_point and get_scale.
 
-ggml: quantize_row_iq2_xxs_impl, quantize_row_iq2_xs_impl, quantize_row_iq2_s_impl. Grids are in `core/tables`.
+ggml: quantize_row_iq2_xxs_impl, quantize_row_iq2_xs_impl, quantize_row_iq2_s_impl.
 """
 
 from __future__ import annotations
@@ -18,13 +18,19 @@ from typing import Any
 import numpy as np
 
 from quantrecipe.core.aligned import aligned
+from quantrecipe.core.codebook import grid_kernels
 from quantrecipe.core.eights import (
-    DECODE_EIGHTS, EIGHT, ENCODE_EIGHTS, TERMS, eights_tables, eights_values,
+    DECODE_EIGHTS,
+    EIGHT,
+    ENCODE_EIGHTS,
+    TERMS,
+    eights_tables,
+    eights_values,
 )  # fmt: skip
 from quantrecipe.core.grid_of_eights import eights_refit, eights_search
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.jit import kernel
-from quantrecipe.core.kernel_format import Kernels, with_tables
+from quantrecipe.core.kernel_format import Kernels
 from quantrecipe.core.lanes import LANES, WORKSPACE
 from quantrecipe.core.scalars import F32, HALF, ONE, U8, ZERO
 from quantrecipe.core.signed_eights import odd_step
@@ -32,11 +38,29 @@ from quantrecipe.core.signed_groups import load_signed
 from quantrecipe.core.signs import SIGNS
 from quantrecipe.core.superblock import SUPERBLOCK
 
-__all__ = ["first_of_largest", "get_nibble", "iq2_kernels", "put_nibbles"]
+__all__ = ["iq2_kernels", "largest_to_five"]
 
 VALUES = (8, 25, 43)
 """What the integers 0, 1 and 2 of a point stand for. ggml: iq2xxs_grid, iq2xs_grid, iq2s_grid."""
-QUARTER, FIVE, STEPS = F32(0.25), F32(5), F32(31)
+QUARTER, FIVE = F32(0.25), F32(5)
+STEPS, LAST = F32(31), 15
+"""The largest scale is d * 31, as if the integers of scales were 2 * scale + 1."""
+
+
+def largest_to_five(epsilon: float) -> Callable[..., None]:
+    """The kernel start(s, largest, scale): the scale that makes the largest weight 5, the largest value.
+
+    Groups whose largest weight is below epsilon become zeros.
+    """
+    least = F32(epsilon)
+
+    @kernel
+    def start(s: Any, largest: Any, scale: Any) -> None:
+        for j in range(LANES):
+            scale[j] = largest[j] / FIVE
+            largest[j] = largest[j] if largest[j] >= least else ZERO
+
+    return start
 
 
 def iq2_kernels(
@@ -45,30 +69,104 @@ def iq2_kernels(
     n: int,
     block_bytes: int,
     distances: int,
-    steps: int,
     even: bool,
     sigma: float,
-    epsilon: float,
-    first_scales: Callable[..., None],
-    refit_all: bool,
-    raised: float,
-    needs_importance: bool,
-    put: Callable[..., None],
-    get_scale: Callable[..., Any],
+    start: Callable[..., None],
+    steps: int,
+    refit_all: bool = False,
+    raised: float = 1.0,
+    zeros_keep_points: bool = False,
+    needs_importance: bool = True,
+    put_point: Callable[..., None],
+    put_scale: Callable[..., None],
     get_point: Callable[..., Any],
+    get_scale: Callable[..., Any],
 ) -> Kernels:
-    """The kernels of a format with `n` weights in a group.
+    """The kernels of a format with groups of n weights, whose points are in `core/tables/GRID.grid`.
 
-    distances, steps: see `load_codebook` and `eights_search`; even, sigma: see `load_signed`
-    epsilon:      groups whose largest weight is smaller than this become zeros. ggml: GROUP_MAX_EPS
-    first_scales: the kernel (s, largest, scale): a scale of each lane's group to begin with, and the `largest` for
-                  `eights_search`
-    refit_all:    round once more with the scale that was found also where all eights were points
-    raised:       by how much the d that is stored is larger than the one that scales are divided by
-    put:          the kernel (to, at, p, points, signs, lane): store the points and signs of a group; p is its number in
-                  the super-block, `points` and `signs` rows of LANES, one for each eight; then the kernel is called
-                  again for the scales: see `put_scales`
-    get_scale:    the kernel (source, at, g) → the scale of a group, an integer
-    get_point:    the kernel (source, at, k) → (point, signs) of the k-th eight
+    distances:  how many distances neighbours come from; see `load_codebook`
+    even, sigma: of signs, and of what weights count; see `load_signed`
+    start:      the kernel start(s, largest, scale): the scales that eights have which no try suits, and what
+                `eights_search` takes for the largest weight, 0 for a group of zeros
+    steps:      tries on each side; see `eights_search`
+    refit_all:  fit the scale again also where all eights are points
+    raised:     what is stored is d times this
+    zeros_keep_points: a super-block whose scales are all 0 still has its points
+    put_point:  (to, at, k, point, signs): store the k-th eight of the super-block at to[at:], which was set to 0
+    put_scale:  (to, at, g, scale): store the integer of group g
+    get_point:  (source, at, k) → (point, signs)
+    get_scale:  (source, at, g) → scale
     """
-    raise NotImplementedError
+    groups, parts, super_blocks = SUPERBLOCK // n, n // EIGHT, LANES * n // SUPERBLOCK
+    load, search, refit = (
+        load_signed(n, even=even, sigma=sigma),
+        eights_search(n, steps=steps),
+        eights_refit(n),
+    )
+    above = F32(raised)
+
+    @kernel(ENCODE_EIGHTS)
+    def encode(book: Any, rows: Any, importance: Any, out: Any) -> None:
+        x, to = rows.reshape(rows.size), out.reshape(out.size)
+        s, terms = aligned(WORKSPACE), aligned(TERMS * LANES)
+        scale, largest = np.empty(LANES, np.float32), np.empty(LANES, np.float32)
+        signs, chosen = np.empty(parts * LANES, np.int32), np.empty(parts * LANES, np.int32)
+        doubtful = np.empty(parts * LANES, np.int32)
+        blocks = x.size // SUPERBLOCK
+        for first in range(0, blocks, super_blocks):
+            count = min(super_blocks, blocks - first)
+            load(x, importance, first, count, s, signs, largest)
+            chosen[:], doubtful[:] = 0, 0
+            start(s, largest, scale)
+            search(s, count * groups, largest, book, scale, chosen, doubtful)
+            if refit_all:
+                doubtful[:] = 1
+            refit(s, count * groups, terms, book, scale, chosen, doubtful)
+            for b in range(count):
+                pack(book[0], scale, largest, signs, chosen, b * groups, to, (first + b) * block_bytes)
+
+    @kernel
+    def pack(
+        index: Any, scale: Any, largest: Any, signs: Any, chosen: Any, first: Any, to: Any, at: Any
+    ) -> None:
+        """Write one super-block, whose groups are in lanes from `first` on."""
+        to[at : at + block_bytes] = U8(0)
+        top = ZERO
+        for g in range(groups):
+            lane = first + g
+            if not largest[lane] > ZERO:
+                scale[lane] = ZERO
+                continue
+            flip = 255 if scale[lane] < ZERO else 0
+            # What isn't a number comes of weights that overflow: ggml aborts.
+            scale[lane] = abs(scale[lane]) if abs(scale[lane]) > ZERO else ZERO
+            top = max(top, scale[lane])
+            for p in range(parts):
+                point, bits = index[chosen[p * LANES + lane]], signs[p * LANES + lane] ^ flip
+                put_point(to, at, g * parts + p, point, bits)
+        if top == ZERO:
+            if not zeros_keep_points:
+                to[at : at + block_bytes] = U8(0)
+            return
+        d = top / STEPS
+        put_half(to, at, d * above)
+        for g in range(groups):
+            put_scale(to, at, g, odd_step(ONE / d, scale[first + g], LAST))
+
+    @kernel(DECODE_EIGHTS)
+    def decode(values: Any, data: Any, rows: Any) -> None:
+        x, source = rows.reshape(rows.size), data.reshape(data.size)
+        for block in range(x.size // SUPERBLOCK):
+            at = block * block_bytes
+            d = get_half(source, at)
+            for g in range(groups):
+                scale = d * (HALF + F32(get_scale(source, at, g))) * QUARTER
+                for k in range(g * parts, (g + 1) * parts):
+                    point, bits = get_point(source, at, k)
+                    for i in range(EIGHT):
+                        x[block * SUPERBLOCK + k * EIGHT + i] = scale * values[point, i] * SIGNS[bits, i]
+
+    return grid_kernels(
+        tables=partial(eights_tables, grid, distances=distances), encode=encode,
+        values=partial(eights_values, grid, VALUES), decode=decode, needs_importance=needs_importance,
+    )  # fmt: skip

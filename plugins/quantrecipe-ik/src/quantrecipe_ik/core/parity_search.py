@@ -14,14 +14,13 @@ import numpy as np
 from quantrecipe.core import kernel
 from quantrecipe.core.bits import place
 from quantrecipe.core.jit import disjoint_kernel
-from quantrecipe.core.lanes import LANES, WORKSPACE, WT, X, lane_row, select
+from quantrecipe.core.lanes import LANES, WT, X, lane_row, select
 from quantrecipe.core.scalars import F32, ONE, ZERO
 
 from quantrecipe_ik.core.parity import is_odd, rival_of
 from quantrecipe_ik.core.tables import FOUR_BITS
-from quantrecipe_ik.core.weights import weigh_plain, weigh_with_importance
 
-__all__ = ["FOURS", "GROUP", "find_plain", "find_weighted", "position"]
+__all__ = ["FOURS", "GROUP", "position", "search_even"]
 
 THREE = F32(3)
 EPSILON = F32(1e-16)
@@ -111,8 +110,8 @@ def _keep_better(s: Any) -> None:
 
 
 @kernel
-def _search(s: Any) -> None:
-    """SCALE of the groups at X, weighted by WT."""
+def search_even(s: Any, first: Any, count: Any, scales: Any, counts: Any, shifted: Any) -> None:
+    """The scales of the groups at X, weighted by WT; as `encoders` takes it."""
     members = np.empty(MEMBERS, np.float32)
     for j in range(LANES):
         s[PEAK + j] = ZERO
@@ -143,28 +142,5 @@ def _search(s: Any) -> None:
         _keep_better(s)
     for j in range(LANES):
         s[SCALE + j] = select(s[SIZE + j] < EPSILON, ZERO, s[SCALE + j])
-
-
-_weigh, _weigh_with_importance = weigh_plain(GROUP, "square", 2.0), weigh_with_importance(GROUP, 2.0)
-
-
-@kernel
-def find_plain(x: Any, weights: Any, scales: Any) -> None:
-    """Fill weights (what each weight of flat x counts) and scales (float32, one for each group)."""
-    s = np.empty(WORKSPACE, np.float32)
-    for first in range(0, scales.size, LANES):
-        count = min(LANES, scales.size - first)
-        _weigh(x, first, count, s, weights)
-        _search(s)
-        scales[first : first + count] = s[SCALE : SCALE + count]
-
-
-@kernel
-def find_weighted(x: Any, importance: Any, weights: Any, scales: Any) -> None:
-    """The same, with importance."""
-    s = np.empty(WORKSPACE, np.float32)
-    for first in range(0, scales.size, LANES):
-        count = min(LANES, scales.size - first)
-        _weigh_with_importance(x, importance, first, count, s, weights)
-        _search(s)
-        scales[first : first + count] = s[SCALE : SCALE + count]
+    for j in range(count):
+        scales[first + j] = s[SCALE + j]

@@ -18,13 +18,12 @@ import numpy as np
 from quantrecipe.core import kernel
 from quantrecipe.core.bits import place, trips
 from quantrecipe.core.jit import disjoint_kernel
-from quantrecipe.core.lanes import LANES, WORKSPACE, WT, X, select
+from quantrecipe.core.lanes import LANES, WT, X, select
 from quantrecipe.core.scalars import F32, I32, ONE, U8, ZERO
 
 from quantrecipe_ik.core.tables import TWO_BITS
-from quantrecipe_ik.core.weights import weigh_plain, weigh_with_importance
 
-__all__ = ["SIGMA", "find_plain", "find_weighted"]
+__all__ = ["SIGMA", "search_partitions"]
 
 EPSILON = F32(1e-16)
 COARSE = 3
@@ -194,8 +193,8 @@ def _scan_closely(sums: Any, heads: Any, best: Any, i2: Any, start: Any, n: Any)
 
 
 @cache
-def _search(n: int, ends: tuple[int, int]) -> Callable[..., None]:
-    """The kernel search(s, sums, heads, best): SCALE and SHIFTED (0 or 1) of the groups at X, weighted by WT.
+def search_partitions(n: int, ends: tuple[int, int]) -> Callable[..., None]:
+    """The kernel search(s, at, count, scales, counts, shifted), as `encoders` takes it, for groups of n weights.
 
     ends: i1 stays below the first, i3 doesn't fall below the second.
     """
@@ -203,7 +202,9 @@ def _search(n: int, ends: tuple[int, int]) -> Callable[..., None]:
     end1, start3 = ends
 
     @kernel
-    def search(s: Any, sums: Any, heads: Any, best: Any) -> None:
+    def search(s: Any, at: Any, count: Any, scales: Any, counts: Any, shifted: Any) -> None:
+        sums, heads = np.empty(SUMS, np.float32), np.empty(HEADS, np.float32)
+        best = np.empty(RESULTS, np.float32)
         sort(s, sums)
         prepare(sums)
         for j in range(LANES):
@@ -228,62 +229,11 @@ def _search(n: int, ends: tuple[int, int]) -> Callable[..., None]:
         for j in range(LANES):
             best[SCALE + j] = select(size[j] < EPSILON, ZERO, best[SCALE + j])
             best[SHIFTED + j] = select(size[j] < EPSILON, ZERO, best[SHIFTED + j])
-
-    return search
-
-
-@cache
-def _keep(n: int) -> Callable[..., None]:
-    @kernel
-    def keep(s: Any, best: Any, first: Any, count: Any, scales: Any, counts: Any, shifted: Any) -> None:
         for j in range(count):
-            scales[first + j] = best[SCALE + j]
-            shifted[first + j] = U8(best[SHIFTED + j])
+            scales[at + j], shifted[at + j] = best[SCALE + j], U8(best[SHIFTED + j])
             total = ZERO
             for i in range(n):
                 total += s[WT + i * LANES + j]
-            counts[first + j] = total
+            counts[at + j] = total
 
-    return keep
-
-
-@cache
-def find_plain(n: int, ends: tuple[int, int]) -> Callable[..., None]:
-    """The kernel find(x, weights, scales, counts, shifted) for all groups of n weights of flat x.
-
-    Fills weights (what each weight of x counts), scales (float32), counts (what the group's weights count together) and
-    shifted (uint8, 0 or 1), one for each group.
-    """
-    weigh, search, keep = weigh_plain(n, "evened square", SIGMA), _search(n, ends), _keep(n)
-
-    @kernel
-    def find(x: Any, weights: Any, scales: Any, counts: Any, shifted: Any) -> None:
-        s, sums = np.empty(WORKSPACE, np.float32), np.empty(SUMS, np.float32)
-        heads, best = np.empty(HEADS, np.float32), np.empty(RESULTS, np.float32)
-        groups = x.size // n
-        for first in range(0, groups, LANES):
-            count = min(LANES, groups - first)
-            weigh(x, first, count, s, weights)
-            search(s, sums, heads, best)
-            keep(s, best, first, count, scales, counts, shifted)
-
-    return find
-
-
-@cache
-def find_weighted(n: int, ends: tuple[int, int]) -> Callable[..., None]:
-    """The kernel find(x, importance, weights, scales, counts, shifted): the same, with importance."""
-    weigh, search, keep = weigh_with_importance(n, SIGMA), _search(n, ends), _keep(n)
-
-    @kernel
-    def find(x: Any, importance: Any, weights: Any, scales: Any, counts: Any, shifted: Any) -> None:
-        s, sums = np.empty(WORKSPACE, np.float32), np.empty(SUMS, np.float32)
-        heads, best = np.empty(HEADS, np.float32), np.empty(RESULTS, np.float32)
-        groups = x.size // n
-        for first in range(0, groups, LANES):
-            count = min(LANES, groups - first)
-            weigh(x, importance, first, count, s, weights)
-            search(s, sums, heads, best)
-            keep(s, best, first, count, scales, counts, shifted)
-
-    return find
+    return search

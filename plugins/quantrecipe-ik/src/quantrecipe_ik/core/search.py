@@ -8,19 +8,17 @@ squares fit that catches the largest share of the weights, (∑ w x q)² / ∑ w
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import numpy as np
 from quantrecipe.core import kernel
-from quantrecipe.core.lanes import LANES, UNROLL, WORKSPACE, WT, X, lane_row, select
+from quantrecipe.core.lanes import LANES, UNROLL, WT, X, lane_row, select
 from quantrecipe.core.scalars import F32, ONE, U8, ZERO
 
 from quantrecipe_ik.core.tables import Table, value_near
-from quantrecipe_ik.core.weights import Plain, weigh_plain, weigh_with_importance
 
-__all__ = ["SCALE", "SHIFTED", "Search", "find_plain", "find_weighted"]
+__all__ = ["search_values"]
 
 EPSILON = F32(1e-16)
 
@@ -29,37 +27,19 @@ EPSILON = F32(1e-16)
 ) = (lane_row(i) for i in range(10))  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True)
-class Search:
-    """What a format's search is.
+@cache
+def search_values(
+    table: Table, n: int, *, tries: int, step: int = 1, guarded: bool = False, refit: bool = False
+) -> Callable[..., None]:
+    """The kernel search(s, at, count, scales, counts, shifted), as `encoders` takes it, for groups of n weights.
 
-    table:   the two value tables
-    n:       weights in a group
     tries:   on each side of the first value
     step:    between two tries
     guarded: the very first fit counts only if ∑ w q² > 0, as in the formats of three bits
     refit:   the scale that was found is fitted once more, to the values nearest to it
-    plain:   what a weight counts without importance
-    factor:  of the mean square in what it counts
     """
-
-    table: Table
-    n: int
-    tries: int
-    step: int = 1
-    guarded: bool = False
-    refit: bool = False
-    plain: Plain = "square"
-    factor: float = 2.0
-
-
-@cache
-def _search(what: Search) -> Callable[[Any], None]:
-    """The kernel search(s): SCALE and SHIFTED (0 or 1) of the groups at X, weighted by WT."""
-    n, tries, step, guarded, refit = what.n, what.tries, F32(what.step), what.guarded, what.refit
-    plain, shifted = what.table.plain, what.table.shifted
-    first, first_shifted = F32(plain[0]), F32(shifted[0])
-    fit, fit_shifted, refit_once = _fit(n, plain), _fit(n, shifted), _refit(n, what.table)
+    by, first, first_shifted = F32(step), F32(table.plain[0]), F32(table.shifted[0])
+    fit, fit_shifted, refit_once = _fit(n, table.plain), _fit(n, table.shifted), _refit(n, table)
 
     @kernel
     def keep_better(s: Any, sxl: Any, sl2: Any, is_shifted: Any) -> None:
@@ -72,7 +52,7 @@ def _search(what: Search) -> Callable[[Any], None]:
             s[SHIFTED + j] = select(better, is_shifted, s[SHIFTED + j])
 
     @kernel
-    def search(s: Any) -> None:
+    def search(s: Any, at: Any, count: Any, scales: Any, counts: Any, shifted: Any) -> None:
         for j in range(LANES):
             s[PEAK + j] = ZERO
             s[SIZE + j] = ZERO
@@ -97,12 +77,12 @@ def _search(what: Search) -> Callable[[Any], None]:
 
         for k in range(-tries, tries + 1):
             for j in range(LANES):
-                s[ISCALE + j] = (F32(k) * step + first) / s[PEAK + j]
+                s[ISCALE + j] = (F32(k) * by + first) / s[PEAK + j]
             fit(s)
             keep_better(s, SXL, SL2, ZERO)
             keep_better(s, MINUS_SXL, MINUS_SL2, ZERO)
             for j in range(LANES):
-                s[ISCALE + j] = (F32(k) * step + first_shifted) / s[PEAK + j]
+                s[ISCALE + j] = (F32(k) * by + first_shifted) / s[PEAK + j]
             fit_shifted(s)
             keep_better(s, SXL, SL2, ONE)
             keep_better(s, MINUS_SXL, MINUS_SL2, ONE)
@@ -113,6 +93,8 @@ def _search(what: Search) -> Callable[[Any], None]:
             empty = s[SIZE + j] < EPSILON
             s[SCALE + j] = select(empty, ZERO, s[SCALE + j])
             s[SHIFTED + j] = select(empty, ZERO, s[SHIFTED + j])
+        for j in range(count):
+            scales[at + j], shifted[at + j] = s[SCALE + j], U8(s[SHIFTED + j])
 
     return search
 
@@ -175,51 +157,3 @@ def _refit(n: int, table: Table) -> Callable[[Any], None]:
             s[SCALE + j] = select(use, s[SXL + j] / s[SL2 + j], s[SCALE + j])
 
     return refit
-
-
-@cache
-def find_plain(what: Search) -> Callable[..., None]:
-    """The kernel find(x, weights, scales, shifted) for all groups of flat x.
-
-    Fills weights (what each weight of x counts), scales (float32) and shifted (uint8, 0 or 1), one for each group.
-    """
-    n = what.n
-    weigh, search = weigh_plain(n, what.plain, what.factor), _search(what)
-
-    @kernel
-    def find(x: Any, weights: Any, scales: Any, shifted: Any) -> None:
-        s = np.empty(WORKSPACE, np.float32)
-        groups = x.size // n
-        for first in range(0, groups, LANES):
-            count = min(LANES, groups - first)
-            weigh(x, first, count, s, weights)
-            search(s)
-            _keep(s, first, count, scales, shifted)
-
-    return find
-
-
-@cache
-def find_weighted(what: Search) -> Callable[..., None]:
-    """The kernel find(x, importance, weights, scales, shifted): the same, with importance."""
-    n = what.n
-    weigh, search = weigh_with_importance(n, what.factor), _search(what)
-
-    @kernel
-    def find(x: Any, importance: Any, weights: Any, scales: Any, shifted: Any) -> None:
-        s = np.empty(WORKSPACE, np.float32)
-        groups = x.size // n
-        for first in range(0, groups, LANES):
-            count = min(LANES, groups - first)
-            weigh(x, importance, first, count, s, weights)
-            search(s)
-            _keep(s, first, count, scales, shifted)
-
-    return find
-
-
-@kernel
-def _keep(s: Any, first: Any, count: Any, scales: Any, shifted: Any) -> None:
-    for j in range(count):
-        scales[first + j] = s[SCALE + j]
-        shifted[first + j] = U8(s[SHIFTED + j])

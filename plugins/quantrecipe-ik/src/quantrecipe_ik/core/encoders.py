@@ -20,8 +20,8 @@ def encoders(
     """The kernels encode(rows, out) and encode(rows, importance, out) for groups of n weights.
 
     plain, factor: what a weight counts, see `weights.py`
-    search: (s, first, count, scales, counts, shifted): of the groups in the lanes of s, which are groups `first` on of the
-            rows, the scale (float32), what their weights count together where that is asked for (float32), and whether
+    search: (s, first, count, scales, counts, shifted): the groups in the lanes of s are those from `first` on. Fills
+            their scales (float32), what their weights count together where `finish` asks for it (float32), and whether
             they take the shifted table (uint8)
     finish: (x, weights, scales, counts, shifted, k, to): of flat rows x of k weights, what each weight counts, and what
             was found of each group → flat bytes

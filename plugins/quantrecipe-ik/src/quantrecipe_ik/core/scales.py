@@ -1,7 +1,13 @@
-"""Scales of groups as small integers times one scale of their super-block, or of their row."""
+"""Scales of groups as small integers, their levels, times one scale d of their super-block, or of their row.
+
+`signed_levels` and `odd_levels` make the kernels levels(scales, counts, first, count, levels) → (d, empty)
+that `uneven_kernels` takes: of count scales from `first` on, d, and whether they are all 0; levels[:count] is filled.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from quantrecipe.core import kernel
@@ -9,7 +15,17 @@ from quantrecipe.core.bits import as_bits, as_float
 from quantrecipe.core.lanes import nearest_int
 from quantrecipe.core.scalars import F32, HALF, I32, ONE, U8, U32, ZERO
 
-__all__ = ["first_largest", "get_float", "inverse", "largest_size", "odd_level", "put_float", "signed_level"]
+__all__ = [
+    "first_largest",
+    "get_float",
+    "inverse",
+    "largest_size",
+    "odd_level",
+    "odd_levels",
+    "put_float",
+    "signed_level",
+    "signed_levels",
+]
 
 MOST_ODD = I32(127)
 
@@ -65,3 +81,31 @@ def get_float(data: Any, at: Any) -> Any:
     for i in range(4):
         bits = U32(bits | (U32(data[at + i]) << U32(8 * i)))
     return as_float(bits)
+
+
+@cache
+def signed_levels(lowest: int, highest: int) -> Callable[..., Any]:
+    """The levels nearest to scale / d, from lowest to highest; the scale of largest size gets the lowest."""
+    low, high, steps = I32(lowest), I32(highest), F32(-lowest)
+
+    @kernel
+    def levels_of(scales: Any, counts: Any, first: Any, count: Any, levels: Any) -> Any:
+        peak = first_largest(scales, first, count)
+        d = -peak / steps
+        iscale = inverse(d)
+        for g in range(count):
+            levels[g] = min(max(nearest_int(iscale * scales[first + g]), low), high)
+        return d, peak == ZERO
+
+    return levels_of
+
+
+@kernel
+def odd_levels(scales: Any, counts: Any, first: Any, count: Any, levels: Any) -> Any:
+    """Odd levels from -127 to 127."""
+    size = largest_size(scales, first, count)
+    d = size / F32(127)
+    iscale = inverse(d)
+    for g in range(count):
+        levels[g] = odd_level(iscale * scales[first + g])
+    return d, size == ZERO

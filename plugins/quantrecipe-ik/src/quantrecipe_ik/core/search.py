@@ -11,7 +11,6 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-import numpy as np
 from quantrecipe.core import kernel
 from quantrecipe.core.lanes import LANES, UNROLL, WT, X, lane_row, select
 from quantrecipe.core.scalars import F32, ONE, U8, ZERO

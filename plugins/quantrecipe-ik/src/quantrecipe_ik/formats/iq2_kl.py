@@ -19,16 +19,17 @@ from typing import Any
 
 import numpy as np
 from quantrecipe.api import FormatSpec, StoredFloat
-from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, KernelFormat, Kernels, kernel
+from quantrecipe.core import DECODE, KernelFormat, Kernels, kernel
 from quantrecipe.core.bits import place, trips
 from quantrecipe.core.half import get_half, put_half
-from quantrecipe.core.lanes import LANES, WORKSPACE, WT, X, lane_row, select
+from quantrecipe.core.lanes import LANES, WT, X, lane_row, select
 from quantrecipe.core.scalars import F32, I32, ONE, U8, ZERO
 
+from quantrecipe_ik.core.encoders import encoders
 from quantrecipe_ik.core.pairs import PAIRS, code_near, pair_near
 from quantrecipe_ik.core.scales import first_largest, inverse, signed_level
 from quantrecipe_ik.core.tables import THREE_BITS
-from quantrecipe_ik.core.weights import SUPERBLOCK, weigh_plain, weigh_with_importance
+from quantrecipe_ik.core.weights import SUPERBLOCK
 
 __all__ = ["IQ2_KL"]
 
@@ -50,32 +51,7 @@ GROUPS = SUPERBLOCK // N
 FIRSTS, SECONDS = PAIRS[:, 0].copy(), PAIRS[:, 1].copy()
 
 SCALE, PEAK, SIZE, BEST, ISCALE, SXL, SL2, MINUS_SXL, MINUS_SL2 = (lane_row(i) for i in range(9))
-_weigh, _weigh_with_importance = weigh_plain(N, "size", FACTOR), weigh_with_importance(N, FACTOR)
 _pair_near, _code_near = pair_near(), code_near()
-
-
-@kernel(ENCODE)
-def _encode(rows: Any, out: Any) -> None:
-    x, to = rows.reshape(rows.size), out.reshape(out.size)
-    s, weights, scales = np.empty(WORKSPACE, np.float32), np.empty_like(x), np.empty(x.size // N, np.float32)
-    for first in range(0, scales.size, LANES):
-        count = min(LANES, scales.size - first)
-        _weigh(x, first, count, s, weights)
-        _search(s)
-        scales[first : first + count] = s[SCALE : SCALE + count]
-    _finish(x, weights, scales, rows.shape[1], to)
-
-
-@kernel(ENCODE_WEIGHTED)
-def _encode_weighted(rows: Any, importance: Any, out: Any) -> None:
-    x, to = rows.reshape(rows.size), out.reshape(out.size)
-    s, weights, scales = np.empty(WORKSPACE, np.float32), np.empty_like(x), np.empty(x.size // N, np.float32)
-    for first in range(0, scales.size, LANES):
-        count = min(LANES, scales.size - first)
-        _weigh_with_importance(x, importance, first, count, s, weights)
-        _search(s)
-        scales[first : first + count] = s[SCALE : SCALE + count]
-    _finish(x, weights, scales, rows.shape[1], to)
 
 
 @kernel
@@ -105,8 +81,8 @@ def _keep_better(s: Any, at_xl: Any, at_l2: Any) -> None:
 
 
 @kernel
-def _search(s: Any) -> None:
-    """SCALE of the groups at X, weighted by WT."""
+def _search(s: Any, first: Any, count: Any, scales: Any, counts: Any, shifted: Any) -> None:
+    """The scales of the groups at X, weighted by WT; as `encoders` takes it."""
     for j in range(LANES):
         s[PEAK + j] = ZERO
         s[SIZE + j] = ZERO
@@ -133,6 +109,8 @@ def _search(s: Any) -> None:
         _keep_better(s, MINUS_SXL, MINUS_SL2)
     for j in range(LANES):
         s[SCALE + j] = select(s[SIZE + j] < EPSILON, ZERO, s[SCALE + j])
+    for j in range(count):
+        scales[first + j] = s[SCALE + j]
 
 
 @kernel
@@ -170,7 +148,7 @@ def _best_level(x: Any, weights: Any, at: Any, d: Any, level: Any, codes: Any) -
 
 
 @kernel
-def _finish(x: Any, weights: Any, scales: Any, k: Any, to: Any) -> None:
+def _finish(x: Any, weights: Any, scales: Any, counts: Any, shifted: Any, k: Any, to: Any) -> None:
     """Quantize the scales of each row, round its weights with them, fit d to what came out, and pack."""
     width, groups = D + k // SUPERBLOCK * BYTES, k // N
     codes = np.empty(PAIR_COUNT, np.uint8)
@@ -202,6 +180,9 @@ def _finish(x: Any, weights: Any, scales: Any, k: Any, to: Any) -> None:
                 sxl += w * p * x[first + 2 * i] + v * q * x[first + 2 * i + 1]
                 sl2 += w * p * p + v * q * q
         put_half(to, start, RAISED * (sxl / sl2 if sl2 > ZERO else d))
+
+
+_encode, _encode_weighted = encoders(N, "size", FACTOR, _search, _finish)
 
 
 @kernel(DECODE)

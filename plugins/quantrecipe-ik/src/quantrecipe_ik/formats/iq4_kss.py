@@ -18,12 +18,13 @@ from typing import Any
 
 import numpy as np
 from quantrecipe.api import FormatSpec, StoredFloat
-from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, KernelFormat, Kernels, kernel
+from quantrecipe.core import DECODE, KernelFormat, Kernels, kernel
 from quantrecipe.core.bits import place, trips
 from quantrecipe.core.scalars import F32, I32, U8, ZERO
 
+from quantrecipe_ik.core.encoders import encoders
 from quantrecipe_ik.core.parity import is_odd, rival_index, rival_of
-from quantrecipe_ik.core.parity_search import FOURS, GROUP, find_plain, find_weighted, position
+from quantrecipe_ik.core.parity_search import FOURS, GROUP, position, search_even
 from quantrecipe_ik.core.scales import get_float, inverse, largest_size, odd_level, put_float
 from quantrecipe_ik.core.tables import FOUR_BITS
 from quantrecipe_ik.core.weights import SUPERBLOCK
@@ -39,22 +40,6 @@ D = 4
 GROUPS = SUPERBLOCK // GROUP
 VALUES, SECOND = FOUR_BITS.values, len(FOUR_BITS.plain)
 _rival, _rival_shifted = rival_of(FOUR_BITS.plain), rival_of(FOUR_BITS.shifted)
-
-
-@kernel(ENCODE)
-def _encode(rows: Any, out: Any) -> None:
-    x, to = rows.reshape(rows.size), out.reshape(out.size)
-    weights, scales = np.empty_like(x), np.empty(x.size // GROUP, np.float32)
-    find_plain(x, weights, scales)
-    _finish(x, weights, scales, rows.shape[1], to)
-
-
-@kernel(ENCODE_WEIGHTED)
-def _encode_weighted(rows: Any, importance: Any, out: Any) -> None:
-    x, to = rows.reshape(rows.size), out.reshape(out.size)
-    weights, scales = np.empty_like(x), np.empty(x.size // GROUP, np.float32)
-    find_weighted(x, importance, weights, scales)
-    _finish(x, weights, scales, rows.shape[1], to)
 
 
 @kernel
@@ -88,7 +73,7 @@ def _round(
 
 
 @kernel
-def _finish(x: Any, weights: Any, scales: Any, k: Any, to: Any) -> None:
+def _finish(x: Any, weights: Any, scales: Any, counts: Any, shifted: Any, k: Any, to: Any) -> None:
     """Quantize the scales of each row, round its weights with them, fit d to what came out, and pack."""
     width, groups = D + k // SUPERBLOCK * BYTES, k // GROUP
     indices, others = np.empty(GROUP, np.int32), np.empty(GROUP, np.int32)
@@ -107,16 +92,16 @@ def _finish(x: Any, weights: Any, scales: Any, k: Any, to: Any) -> None:
             level = odd_level(iscale * scales[row * groups + g])
             dl = d * F32(level)
             error = _round(x, weights, first, dl, 0, indices, rivals, losses)
-            shifted = I32(_round(x, weights, first, dl, 1, others, rivals, losses) < error)
-            if shifted:
+            other = I32(_round(x, weights, first, dl, 1, others, rivals, losses) < error)
+            if other:
                 indices[:] = others
-            stored = I32(level + MOST) | shifted
+            stored = I32(level + MOST) | other
             for four in range(FOURS):
                 packed = I32(0)
                 for member in range(4):
                     i = position(four, member)
                     packed |= indices[i] << (4 * member)
-                    q = VALUES[shifted * SECOND + indices[i]] * F32(level)
+                    q = VALUES[other * SECOND + indices[i]] * F32(level)
                     sxl += weights[first + i] * q * x[first + i]
                     sl2 += weights[first + i] * q * q
                 # The bits' sums, modulo 2, from the lowest up: what y ^ y >> 1 undoes.
@@ -128,6 +113,9 @@ def _finish(x: Any, weights: Any, scales: Any, k: Any, to: Any) -> None:
                 value = ((packed & 0x7FFF) << 1) | ((stored >> four) & 1)
                 to[at], to[at + 1] = U8(value & 0xFF), U8(value >> 8)
         put_float(to, start, RAISED * (sxl / sl2) if sl2 > ZERO else d)
+
+
+_encode, _encode_weighted = encoders(GROUP, "square", 2.0, search_even, _finish)
 
 
 @kernel(DECODE)

@@ -25,12 +25,12 @@ from quantrecipe.core.kernel_format import Kernels
 from quantrecipe.core.lanes import (
     LANES,
     WORKSPACE,
-    WT,
     X,
     load_groups,
     load_importance,
     sums_of_squares,
     weigh_by_size,
+    weigh_by_square,
 )  # fmt: skip
 from quantrecipe.core.scalars import F32, I32, TWO, ZERO
 from quantrecipe.core.superblock import SUPERBLOCK
@@ -81,6 +81,7 @@ def iq1_kernels(
     """
     groups, parts, super_blocks = SUPERBLOCK // n, n // EIGHT, LANES * n // SUPERBLOCK
     load, load_weights, weigh = load_groups(n), load_importance(n), weigh_by_size(n)
+    weigh_plain = weigh_by_square(n)
     rank, split, move_to_points, fit = rank_groups(n), split_codes(n), to_points(n), fit_points(n)
     least, nothing = F32(epsilon), I32(no_code)
 
@@ -96,8 +97,7 @@ def iq1_kernels(
                 sigma[j] = TWO * squares[min(j, filled - 1) // groups] / F32(SUPERBLOCK)
             weigh(sigma, s)
         else:
-            for i in range(n * LANES):
-                s[WT + i] = s[X + i] * s[X + i]
+            weigh_plain(s)
 
     @kernel(ENCODE_EIGHTS)
     def encode(book: Any, rows: Any, importance: Any, out: Any) -> None:

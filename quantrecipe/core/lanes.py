@@ -40,6 +40,8 @@ __all__ = [
     "Q",
     "X",
     "away_from_zero",
+    "find_peaks",
+    "first_largest",
     "lane_row",
     "load_groups",
     "load_importance",
@@ -48,6 +50,7 @@ __all__ = [
     "select",
     "sums_of_squares",
     "weigh_by_size",
+    "weigh_by_square",
     "weigh_in_rows",
 ]
 
@@ -98,6 +101,28 @@ def away_from_zero(value: Any) -> Any:
 
 
 @cache
+def find_peaks(n: int, peak: int, size: int) -> Callable[[Any], None]:
+    """The kernel find(s): of the n weights at X, the first of those that are largest in size, and that size.
+
+    peak, size: the rows of the workspace that they go to.
+    """
+
+    @kernel
+    def find(s: Any) -> None:
+        for j in range(LANES):
+            s[peak + j] = ZERO
+            s[size + j] = ZERO
+        for i in range(n):
+            for j in range(LANES):
+                x = s[X + i * LANES + j]
+                larger = abs(x) > s[size + j]
+                s[size + j] = select(larger, abs(x), s[size + j])
+                s[peak + j] = select(larger, x, s[peak + j])
+
+    return find
+
+
+@cache
 def load_groups(n: int) -> Callable[..., None]:
     """The kernel load(x, first, count, s): X of lane j = group first + j of n weights of flat x, for count groups.
 
@@ -127,6 +152,30 @@ def load_importance(n: int) -> Callable[..., None]:
                 s[WT + i * LANES + j] = importance[at + i]
 
     return load
+
+
+@cache
+def weigh_by_square(n: int) -> Callable[[Any], None]:
+    """The kernel weigh(s): WT = X², as ggml has it where there is no importance."""
+
+    @kernel
+    def weigh(s: Any) -> None:
+        for i in range(n):
+            for j in range(LANES):
+                s[WT + i * LANES + j] = s[X + i * LANES + j] * s[X + i * LANES + j]
+
+    return weigh
+
+
+@kernel
+def first_largest(values: Any, first: Any, count: Any) -> Any:
+    """Of count values from `first` on, the first of those that are largest in size; 0 if all are 0. NaN is never it."""
+    peak, size = ZERO, ZERO
+    for i in range(first, first + count):
+        value = values[i]
+        peak = value if abs(value) > size else peak
+        size = abs(value) if abs(value) > size else size
+    return peak
 
 
 @cache

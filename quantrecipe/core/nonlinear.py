@@ -10,26 +10,28 @@ above x / scale is its index. ggml's own comparison of two rounded differences c
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import numpy as np
 
-from quantrecipe.core.jit import kernel
+from quantrecipe.core.jit import ENCODE, ENCODE_WEIGHTED, kernel
 from quantrecipe.core.lanes import (
     LANES,
     UNROLL,
+    WORKSPACE,
     WT,
     X,
+    find_peaks,
     lane_row,
     load_groups,
     load_importance,
     sums_of_squares,
     weigh_by_size,
+    weigh_by_square,
 )
 from quantrecipe.core.scalars import F32, ONE, U8, ZERO
 
-__all__ = ["GROUP", "SCALE", "VALUES", "find_plain", "find_weighted", "round_values"]
+__all__ = ["GROUP", "SCALE", "VALUES", "encoders", "round_values"]
 
 EPSILON = F32(1e-15)  # ggml: GROUP_MAX_EPS
 
@@ -45,6 +47,7 @@ LOWEST = CHOICES[0]
 TRIES = 7
 
 SCALE, PEAK, SIZE, BEST, ISCALE, SXL, SL2 = (lane_row(i) for i in range(7))
+_find_peaks = find_peaks(GROUP, PEAK, SIZE)
 
 
 @kernel
@@ -86,15 +89,7 @@ def fit(s: Any) -> None:
 @kernel
 def search(s: Any) -> None:
     """Fill SCALE for the groups at X, weighted by WT: zero for a group without a weight above 1e-15."""
-    for j in range(LANES):
-        s[PEAK + j] = ZERO
-        s[SIZE + j] = ZERO
-    for i in range(GROUP):
-        for j in range(LANES):
-            x = s[X + i * LANES + j]
-            larger = abs(x) > s[SIZE + j]
-            s[SIZE + j] = abs(x) if larger else s[SIZE + j]
-            s[PEAK + j] = x if larger else s[PEAK + j]
+    _find_peaks(s)
 
     for j in range(LANES):
         s[ISCALE + j] = ONE / (-s[PEAK + j] / LOWEST)
@@ -119,40 +114,52 @@ def search(s: Any) -> None:
         s[SCALE + j] = ZERO if s[SIZE + j] < EPSILON else s[SCALE + j]
 
 
-_load, _load_importance, _weigh = load_groups(GROUP), load_importance(GROUP), weigh_by_size(GROUP)
+_load, _load_importance = load_groups(GROUP), load_importance(GROUP)
+_weigh, _weigh_plain = weigh_by_size(GROUP), weigh_by_square(GROUP)
 
 
-@kernel
-def find_plain(x: Any, first: Any, count: Any, s: Any) -> None:
-    """SCALE of count ≤ LANES groups of flat x, from group first on; a weight counts as much as its square."""
-    _load(x, first, count, s)
-    for i in range(GROUP):
-        for j in range(LANES):
-            s[WT + i * LANES + j] = s[X + i * LANES + j] * s[X + i * LANES + j]
-    search(s)
+def encoders(
+    block: int, finish: Callable[..., None]
+) -> tuple[Callable[[Any, Any], None], Callable[[Any, Any, Any], None]]:
+    """The kernels encode(rows, out) and encode(rows, importance, out) for blocks of so many weights.
 
-
-@cache
-def find_weighted(block: int) -> Callable[..., None]:
-    """The kernel find(x, importance, first, count, s): the same, in blocks of so many weights.
-
-    A weight counts importance * sqrt(twice the mean square of its block + its own square).
+    Without importance a weight counts its square, with it importance * sqrt(twice the mean square of its block + its
+    own square). finish(x, b, s, lane, to) writes block b of flat x; the SCALE of its groups is in the lanes from `lane`
+    on.
     """
     groups = block // GROUP
     twice_mean = F32(2 / block)
 
-    @kernel
-    def find(x: Any, importance: Any, first: Any, count: Any, s: Any) -> None:
-        squares, even = np.empty(LANES, np.float32), np.empty(LANES, np.float32)
-        sums_of_squares(x, first // groups, count // groups, block, squares)
-        for j in range(LANES):
-            even[j] = squares[min(j, count - 1) // groups] * twice_mean
-        _load(x, first, count, s)
-        _load_importance(importance, first, count, s)
-        _weigh(even, s)
-        search(s)
+    @kernel(ENCODE)
+    def encode(rows: Any, out: Any) -> None:
+        x, to = rows.reshape(rows.size), out.reshape(out.size)
+        s, total = np.empty(WORKSPACE, np.float32), x.size // GROUP
+        for first in range(0, total, LANES):
+            count = min(LANES, total - first)
+            _load(x, first, count, s)
+            _weigh_plain(s)
+            search(s)
+            for lane in range(0, count, groups):
+                finish(x, (first + lane) // groups, s, lane, to)
 
-    return find
+    @kernel(ENCODE_WEIGHTED)
+    def encode_weighted(rows: Any, importance: Any, out: Any) -> None:
+        x, to = rows.reshape(rows.size), out.reshape(out.size)
+        s, total = np.empty(WORKSPACE, np.float32), x.size // GROUP
+        squares, even = np.empty(LANES, np.float32), np.empty(LANES, np.float32)
+        for first in range(0, total, LANES):
+            count = min(LANES, total - first)
+            sums_of_squares(x, first // groups, count // groups, block, squares)
+            for j in range(LANES):
+                even[j] = squares[min(j, count - 1) // groups] * twice_mean
+            _load(x, first, count, s)
+            _load_importance(importance, first, count, s)
+            _weigh(even, s)
+            search(s)
+            for lane in range(0, count, groups):
+                finish(x, (first + lane) // groups, s, lane, to)
+
+    return encode, encode_weighted
 
 
 @kernel

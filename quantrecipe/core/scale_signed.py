@@ -17,6 +17,7 @@ from quantrecipe.core.lanes import (
     UNROLL,
     WT,
     X,
+    find_peaks,
     lane_row,
     nearest,
     nearest_int,
@@ -41,6 +42,7 @@ def signed_scale_search(n: int, nmax: int) -> Callable[..., None]:
     group without a weight above 1e-15.
     """
     top, lowest, highest = F32(nmax), F32(-nmax), F32(nmax - 1)
+    find_them = find_peaks(n, PEAK, SIZE)
 
     @kernel
     def fit(s: Any) -> None:
@@ -63,15 +65,7 @@ def signed_scale_search(n: int, nmax: int) -> Callable[..., None]:
 
     @kernel
     def search(s: Any) -> None:
-        for j in range(LANES):
-            s[PEAK + j] = ZERO
-            s[SIZE + j] = ZERO
-        for i in range(n):
-            for j in range(LANES):
-                x = s[X + i * LANES + j]
-                larger = abs(x) > s[SIZE + j]
-                s[SIZE + j] = select(larger, abs(x), s[SIZE + j])
-                s[PEAK + j] = select(larger, x, s[PEAK + j])
+        find_them(s)
 
         for j in range(LANES):
             iscale = lowest / s[PEAK + j]

@@ -12,50 +12,26 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from quantrecipe.api import FormatSpec, StoredFloat
-from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, KernelFormat, Kernels, kernel
+from quantrecipe.core import DECODE, KernelFormat, Kernels, kernel
 from quantrecipe.core.half import get_half, put_half
-from quantrecipe.core.lanes import LANES, WORKSPACE
-from quantrecipe.core.nonlinear import GROUP, SCALE, VALUES, find_plain, find_weighted, round_values
+from quantrecipe.core.nonlinear import GROUP, SCALE, VALUES, encoders, round_values
 from quantrecipe.core.scalars import U8
 
 __all__ = ["IQ4_NL"]
 
 BYTES = 18
-_find_weighted = find_weighted(GROUP)
-
-
-@kernel(ENCODE)
-def _encode(rows: Any, out: Any) -> None:
-    x, to = rows.reshape(rows.size), out.reshape(out.size)
-    s = np.empty(WORKSPACE, np.float32)
-    groups = x.size // GROUP
-    for first in range(0, groups, LANES):
-        count = min(LANES, groups - first)
-        find_plain(x, first, count, s)
-        _finish(x, first, count, s, to)
-
-
-@kernel(ENCODE_WEIGHTED)
-def _encode_weighted(rows: Any, importance: Any, out: Any) -> None:
-    x, to = rows.reshape(rows.size), out.reshape(out.size)
-    s = np.empty(WORKSPACE, np.float32)
-    groups = x.size // GROUP
-    for first in range(0, groups, LANES):
-        count = min(LANES, groups - first)
-        _find_weighted(x, importance, first, count, s)
-        _finish(x, first, count, s, to)
 
 
 @kernel
-def _finish(x: Any, first: Any, count: Any, s: Any, to: Any) -> None:
-    """Round and pack with the scales that were found; ggml rounds with them as they were before they became f16."""
-    for lane in range(count):
-        at = (first + lane) * BYTES
-        put_half(to, at, s[SCALE + lane])
-        round_values(x, (first + lane) * GROUP, s[SCALE + lane], to, at + 2)
+def _finish(x: Any, block: Any, s: Any, lane: Any, to: Any) -> None:
+    """Round and pack with the scale that was found; ggml rounds with it as it was before it became an f16."""
+    at = block * BYTES
+    put_half(to, at, s[SCALE + lane])
+    round_values(x, block * GROUP, s[SCALE + lane], to, at + 2)
+
+
+_encode, _encode_weighted = encoders(GROUP, _finish)
 
 
 @kernel(DECODE)

@@ -14,13 +14,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from quantrecipe.api import FormatSpec, StoredFloat
-from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, KernelFormat, Kernels, kernel
+from quantrecipe.core import DECODE, KernelFormat, Kernels, kernel
 from quantrecipe.core.half import get_half, put_half
-from quantrecipe.core.lanes import LANES, WORKSPACE, nearest_int
-from quantrecipe.core.nonlinear import GROUP, SCALE, VALUES, find_plain, find_weighted, round_values
+from quantrecipe.core.lanes import first_largest, nearest_int
+from quantrecipe.core.nonlinear import GROUP, SCALE, VALUES, encoders, round_values
 from quantrecipe.core.scalars import F32, I32, ONE, U8, ZERO
 from quantrecipe.core.superblock import SUPERBLOCK
 
@@ -32,43 +30,13 @@ LEAST, MOST = I32(-32), I32(31)
 BYTES = 136
 GROUPS = SUPERBLOCK // GROUP
 UPPER, LOWER, INDICES = 2, 4, 8
-_find_weighted = find_weighted(SUPERBLOCK)
-
-
-@kernel(ENCODE)
-def _encode(rows: Any, out: Any) -> None:
-    x, to = rows.reshape(rows.size), out.reshape(out.size)
-    s = np.empty(WORKSPACE, np.float32)
-    groups = x.size // GROUP
-    for first in range(0, groups, LANES):
-        count = min(LANES, groups - first)
-        find_plain(x, first, count, s)
-        for lane in range(0, count, GROUPS):
-            _finish(x, (first + lane) // GROUPS, s, lane, to)
-
-
-@kernel(ENCODE_WEIGHTED)
-def _encode_weighted(rows: Any, importance: Any, out: Any) -> None:
-    x, to = rows.reshape(rows.size), out.reshape(out.size)
-    s = np.empty(WORKSPACE, np.float32)
-    groups = x.size // GROUP
-    for first in range(0, groups, LANES):
-        count = min(LANES, groups - first)
-        _find_weighted(x, importance, first, count, s)
-        for lane in range(0, count, GROUPS):
-            _finish(x, (first + lane) // GROUPS, s, lane, to)
 
 
 @kernel
 def _finish(x: Any, block: Any, s: Any, lane: Any, to: Any) -> None:
     """Quantize the scales of the super-block whose groups begin at this lane, round its weights with them, pack."""
     at = block * BYTES
-    peak, size = ZERO, ZERO
-    for g in range(GROUPS):
-        scale = s[SCALE + lane + g]
-        peak = scale if abs(scale) > size else peak
-        size = abs(scale) if abs(scale) > size else size
-    d = -peak / STEPS  # -0.0 for an empty block, as in ggml
+    d = -first_largest(s, SCALE + lane, GROUPS) / STEPS  # -0.0 for an empty block, as in ggml
     iscale = ONE / d if d != ZERO else ZERO
     put_half(to, at, d)
     to[at + UPPER : at + INDICES] = U8(0)
@@ -78,6 +46,9 @@ def _finish(x: Any, block: Any, s: Any, lane: Any, to: Any) -> None:
         stored = U8(q - LEAST)
         to[at + LOWER + g // 2] |= U8((stored & U8(15)) << U8(4 * (g % 2)))
         to[at + UPPER + g // 4] |= U8((stored >> U8(4)) << U8(2 * (g % 4)))
+
+
+_encode, _encode_weighted = encoders(SUPERBLOCK, _finish)
 
 
 @kernel(DECODE)

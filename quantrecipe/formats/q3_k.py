@@ -27,6 +27,7 @@ from quantrecipe.core.lanes import (
     WORKSPACE,
     WT,
     X,
+    first_largest,
     load_groups,
     load_importance,
     nearest_int,
@@ -79,11 +80,7 @@ def _get_scale(source: Any, g: Any) -> Any:
 @kernel
 def _head_plain(scales: Any, packed: Any, to: Any) -> None:
     """d and scales of a super-block from those of its groups: the one of largest size becomes -32."""
-    peak, size = ZERO, ZERO
-    for g in range(GROUPS):
-        scale = scales[g]
-        peak = scale if abs(scale) > size else peak
-        size = abs(scale) if abs(scale) > size else size
+    peak = first_largest(scales, 0, GROUPS)
     iscale = TOP / peak if peak != ZERO else ZERO
     put_half(to, D, ONE / iscale if peak != ZERO else ZERO)
     for g in range(GROUPS):

@@ -22,8 +22,16 @@ from quantrecipe.api import FormatSpec, StoredFloat
 from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, KernelFormat, Kernels, kernel
 from quantrecipe.core.bits import place, trips
 from quantrecipe.core.half import get_half, put_half
-from quantrecipe.core.lanes import LANES, WORKSPACE, WT, X, load_groups, load_importance, nearest_int
-from quantrecipe.core.scalars import F32, I8, ONE, U8, ZERO
+from quantrecipe.core.lanes import (
+    LANES,
+    WORKSPACE,
+    first_largest,
+    load_groups,
+    load_importance,
+    nearest_int,
+    weigh_by_square,
+)
+from quantrecipe.core.scalars import F32, I8, ONE, U8
 from quantrecipe.core.scale_signed import SCALE, round_signed, signed_scale_search
 from quantrecipe.core.superblock import SUPERBLOCK
 
@@ -36,7 +44,7 @@ BYTES = 210
 N, GROUPS = 16, 16
 LOWER, UPPER, SCALES, D = 0, 128, 192, 208
 
-_load, _load_importance = load_groups(N), load_importance(N)
+_load, _load_importance, _weigh = load_groups(N), load_importance(N), weigh_by_square(N)
 _search = signed_scale_search(N, 32)
 _round = round_signed(N, 32)
 
@@ -49,9 +57,7 @@ def _encode(rows: Any, out: Any) -> None:
     for first in range(0, groups, LANES):
         count = min(LANES, groups - first)
         _load(x, first, count, s)
-        for i in range(N):
-            for j in range(LANES):
-                s[WT + i * LANES + j] = s[X + i * LANES + j] * s[X + i * LANES + j]
+        _weigh(s)
         _search(s)
         for lane in range(0, count, GROUPS):
             _finish(x, (first + lane) // GROUPS, s, lane, levels, to)
@@ -75,12 +81,8 @@ def _encode_weighted(rows: Any, importance: Any, out: Any) -> None:
 def _finish(x: Any, block: Any, s: Any, lane: Any, levels: Any, to: Any) -> None:
     """Quantize the scales of the super-block whose groups begin at this lane, round its weights with them, pack."""
     at = place(block * BYTES)
-    peak, size = ZERO, ZERO
-    for g in range(GROUPS):
-        scale = s[SCALE + lane + g]
-        peak = scale if abs(scale) > size else peak
-        size = abs(scale) if abs(scale) > size else size
-    if size < EPSILON:
+    peak = first_largest(s, SCALE + lane, GROUPS)
+    if abs(peak) < EPSILON:
         to[at : at + BYTES] = U8(0)
         return
     iscale = TOP / peak

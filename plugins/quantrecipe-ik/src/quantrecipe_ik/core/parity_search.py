@@ -14,7 +14,7 @@ import numpy as np
 from quantrecipe.core import kernel
 from quantrecipe.core.bits import place
 from quantrecipe.core.jit import disjoint_kernel
-from quantrecipe.core.lanes import LANES, WT, X, lane_row, select
+from quantrecipe.core.lanes import LANES, WT, X, find_peaks, lane_row, select
 from quantrecipe.core.scalars import F32, ONE, ZERO
 
 from quantrecipe_ik.core.parity import is_odd, rival_of
@@ -95,6 +95,7 @@ def _add(s: Any, four: Any, members: Any) -> None:
             s[SL2 + j] += w * q * q
 
 
+_find_peaks = find_peaks(GROUP, PEAK, SIZE)
 _first, _first_shifted = F32(FOUR_BITS.plain[0]), F32(FOUR_BITS.shifted[0])
 _fit_plain, _fit_shifted = _fit(FOUR_BITS.plain), _fit(FOUR_BITS.shifted)
 
@@ -113,15 +114,7 @@ def _keep_better(s: Any) -> None:
 def search_even(s: Any, first: Any, count: Any, scales: Any, counts: Any, shifted: Any) -> None:
     """The scales of the groups at X, weighted by WT; as `encoders` takes it."""
     members = np.empty(MEMBERS, np.float32)
-    for j in range(LANES):
-        s[PEAK + j] = ZERO
-        s[SIZE + j] = ZERO
-    for i in range(GROUP):
-        for j in range(LANES):
-            x = s[X + i * LANES + j]
-            larger = abs(x) > s[SIZE + j]
-            s[SIZE + j] = select(larger, abs(x), s[SIZE + j])
-            s[PEAK + j] = select(larger, x, s[PEAK + j])
+    _find_peaks(s)
     for j in range(LANES):
         s[SCALE + j] = -s[PEAK + j] / _first
         s[BEST + j] = ZERO

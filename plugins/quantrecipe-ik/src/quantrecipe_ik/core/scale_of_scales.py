@@ -8,10 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from quantrecipe.core import kernel
-from quantrecipe.core.lanes import nearest_int
+from quantrecipe.core.lanes import first_largest, nearest_int
 from quantrecipe.core.scalars import F32, I32, ZERO
-
-from quantrecipe_ik.core.scales import first_largest
 
 __all__ = ["fit_scales"]
 

@@ -12,11 +12,10 @@ from typing import Any
 
 from quantrecipe.core import kernel
 from quantrecipe.core.bits import as_bits, as_float
-from quantrecipe.core.lanes import nearest_int
+from quantrecipe.core.lanes import first_largest, nearest_int
 from quantrecipe.core.scalars import F32, HALF, I32, ONE, U8, U32, ZERO
 
 __all__ = [
-    "first_largest",
     "get_float",
     "inverse",
     "largest_size",
@@ -31,19 +30,8 @@ MOST_ODD = I32(127)
 
 
 @kernel
-def first_largest(scales: Any, first: Any, count: Any) -> Any:
-    """Of count scales from `first` on, the first of those that are largest in size; 0 if all are 0. NaN is never it."""
-    peak, size = ZERO, ZERO
-    for g in range(first, first + count):
-        scale = scales[g]
-        peak = scale if abs(scale) > size else peak
-        size = abs(scale) if abs(scale) > size else size
-    return peak
-
-
-@kernel
 def largest_size(scales: Any, first: Any, count: Any) -> Any:
-    """The largest size of these."""
+    """The largest size of count scales from `first` on; 0 if all are 0."""
     return abs(first_largest(scales, first, count))
 
 

@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 from quantrecipe.core import kernel
-from quantrecipe.core.lanes import LANES, UNROLL, WT, X, lane_row, select
+from quantrecipe.core.lanes import LANES, UNROLL, WT, X, find_peaks, lane_row, select
 from quantrecipe.core.scalars import F32, ONE, U8, ZERO
 
 from quantrecipe_ik.core.tables import Table, value_near
@@ -37,6 +37,7 @@ def search_values(
     guarded: the very first fit counts only if ∑ w q² > 0, as in the formats of three bits
     refit:   the scale that was found is fitted once more, to the values nearest to it
     """
+    find = find_peaks(n, PEAK, SIZE)
     by, first, first_shifted = F32(step), F32(table.plain[0]), F32(table.shifted[0])
     fit, fit_shifted, refit_once = _fit(n, table.plain), _fit(n, table.shifted), _refit(n, table)
 
@@ -52,16 +53,9 @@ def search_values(
 
     @kernel
     def search(s: Any, at: Any, count: Any, scales: Any, counts: Any, shifted: Any) -> None:
+        find(s)
         for j in range(LANES):
-            s[PEAK + j] = ZERO
-            s[SIZE + j] = ZERO
             s[SHIFTED + j] = ZERO
-        for i in range(n):
-            for j in range(LANES):
-                x = s[X + i * LANES + j]
-                larger = abs(x) > s[SIZE + j]
-                s[SIZE + j] = select(larger, abs(x), s[SIZE + j])
-                s[PEAK + j] = select(larger, x, s[PEAK + j])
 
         for j in range(LANES):
             s[SCALE + j] = -s[PEAK + j] / first

@@ -18,14 +18,17 @@ import numpy as np
 from quantrecipe.core import kernel
 from quantrecipe.core.scalars import F32, I32, U32
 
-__all__ = ["BOOK", "OFFSET", "Books", "books", "coordinate", "points"]
+__all__ = ["BOOKS", "OFFSET", "Books", "books", "coordinate", "points"]
 
 OFFSET = 4096
 FACTOR, MIDDLE = 0xCBAC1FED, I32(126)
 STATES = np.array([pow(FACTOR, k + 1, 1 << 32) for k in range(8)], U32)
 SIX_BITS, ONES = U32(0x3F3F3F3F), U32(0x01010101)
 
-BOOK = ", ".join(f"Array({type_}, 1, 'C', True)" for type_ in ("float32", "int32", "int32", "float32"))
+BOOKS = (
+    "Tuple((Array(float32, 1, 'C', True), Array(int32, 1, 'C', True), Array(int32, 1, 'C', True), "
+    "Array(float32, 1, 'C', True)))"
+)
 """The signature of what `Books.arrays` gives."""
 
 

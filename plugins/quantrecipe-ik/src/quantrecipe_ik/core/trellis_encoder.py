@@ -14,55 +14,38 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from quantrecipe.core import encode_rows, kernel
+from quantrecipe.core import kernel
 from quantrecipe.core.bits import place, trips
+from quantrecipe.core.lanes import first_largest
 from quantrecipe.core.scalars import F32, I32, ONE, U8, ZERO
 
-from quantrecipe_ik.core.scales import first_largest, inverse, put_float
-from quantrecipe_ik.core.trellis import BOOK, OFFSET, Books
+from quantrecipe_ik.core.scales import inverse, put_float
+from quantrecipe_ik.core.trellis import BOOKS, OFFSET
 from quantrecipe_ik.core.trellis_levels import Levels
 from quantrecipe_ik.core.trellis_rows import BLOCK, add_sums, largest_in, squared_error, weigh
 from quantrecipe_ik.core.trellis_search import nearest_points
 from quantrecipe_ik.core.weights import SUPERBLOCK
 
-if TYPE_CHECKING:
-    from quantrecipe.api import ByteArray, FloatArray, FormatSpec
-
-__all__ = ["Trellis", "encode_with", "encoder"]
+__all__ = ["ROW_BYTES", "Trellis", "encoder"]
 
 EPSILON = F32(1e-16)
 WORST = F32(1.5)
 """A block that loses so many times what the blocks of its row lose on average is worth more work."""
-ENCODE = f"void({BOOK}, Array(float32, 2, 'C', True), Array(float32, 1, 'C', True), uint8[:,::1])"
+ROW_BYTES = 4
+"""A row begins with f32 d."""
+ENCODE = f"void({BOOKS}, Array(float32, 2, 'C', True), Array(float32, 1, 'C', True), uint8[:,::1])"
 """What `Books.arrays` gives, rows, importance, out."""
-
-
-def encode_with(
-    spec: FormatSpec,
-    encode: Callable[..., None],
-    its_books: Books,
-    rows: FloatArray,
-    importance: FloatArray | None,
-    out: ByteArray | None,
-) -> ByteArray:
-    """What `QuantFormat.encode` promises. Without importance all columns are equally important."""
-    weighted = partial(encode, *its_books.arrays)
-
-    def plain(rows: FloatArray, out: ByteArray) -> None:
-        weighted(rows, np.ones(rows.shape[1], F32), out)
-
-    return encode_rows(spec, rows, importance, out, plain=plain, weighted=weighted)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trellis:
-    """What a format's encoder is.
+    """What a format's points are, and how they are searched for.
 
-    size, bins:  of the points, and of their cells
+    count, size: how many points a book has, of how many weights
+    bins:        of each coordinate, whose combinations are the cells
     offsets:     of the books that a block may choose from
     positive:    points have no signs; the weights' are stored apart
     look, search, far: how far to reach (see `nearest_points`) when scales are looked for, when points are, and in the
@@ -71,10 +54,10 @@ class Trellis:
                  row's largest weight if that is more), …
     second:      search with the scale of the second best guess, too
     more:        what else to multiply the factors of the worst blocks by
-    block_bytes: of a super-block; a row begins with f32 d
     raised:      by how much d is raised in the end
     """
 
+    count: int
     size: int
     bins: int
     offsets: tuple[int, ...] = (OFFSET,)
@@ -85,26 +68,27 @@ class Trellis:
     guesses: tuple[tuple[float, float], ...]
     second: bool = False
     more: tuple[float, ...]
-    block_bytes: int
     raised: float = 1.0
 
 
-def encoder(what: Trellis, levels: Levels, pack: Callable[..., None]) -> Callable[..., None]:
-    """The kernel encode(*arrays, rows, importance, out).
+def encoder(
+    what: Trellis, levels: Levels, pack: Callable[..., None], block_bytes: int
+) -> Callable[..., None]:
+    """The kernel encode(books, rows, importance, out); books are `Books.arrays`.
 
-    pack(rows, levels, found, chosen, row, to, start) writes a row but for its d; levels and chosen (which book): of the
-    blocks of all rows, found: the indices of all groups.
+    pack(rows, levels, found, chosen, row, to, start) writes a row but for its d. levels, chosen (which book): of the
+    blocks of all rows; found: the indices of all groups.
     """
-    size, books = what.size, len(what.offsets)
+    size, book_count = what.size, len(what.offsets)
     groups, cell_count, bound_count = BLOCK // size, what.bins**size + 1, size * (what.bins - 1)
     signs = (ONE,) if what.positive else (ONE, -ONE)
     guesses = tuple((F32(least), F32(most)) for least, most in what.guesses)
-    what_positive, block_bytes, second_too = what.positive, what.block_bytes, what.second
+    what_positive, second_too = what.positive, what.second
     more_factors = tuple(F32(times) for times in what.more) or ()
-    offsets, more, head = np.array(what.offsets, I32), F32(what.raised), 4
+    offsets, more = np.array(what.offsets, I32), F32(what.raised)
     look_near = nearest_points(size, what.bins, what.look)
     error, add = squared_error(size, positive=what.positive), add_sums(size, positive=what.positive)
-    level_near, factor_of, next_level, fit_row = levels
+    level_near, factor_of, next_level, fit_row = levels.near, levels.factor, levels.next, levels.fit
 
     @kernel
     def guess(x: Any, k: Any, sign: Any, least: Any, most: Any, inverses: Any) -> None:
@@ -125,13 +109,13 @@ def encoder(what: Trellis, levels: Levels, pack: Callable[..., None]) -> Callabl
 
     @kernel
     def look_around(
-        points: Any, indices: Any, starts: Any, bounds: Any, x: Any, weights: Any, k: Any,
-        scales: Any, others: Any, sums: Any, kept: Any, chosen: Any,
-    ) -> None:  # fmt: skip
+        books: Any, x: Any, weights: Any, k: Any, scales: Any, others: Any, sums: Any, kept: Any, chosen: Any
+    ) -> None:
         """Of the best guess at each block, in any book: scales, sums (∑ w x q, ∑ w q²), kept (the points), chosen.
 
         others: the scales of the second best.
         """
+        points, indices, starts, bounds = books
         inverses, gains = np.empty(scales.size, np.float32), np.zeros(scales.size, np.float32)
         second = np.zeros(scales.size, np.float32)
         wanted, found, pair = np.empty_like(x), np.empty_like(kept), np.empty(2, np.float32)
@@ -139,7 +123,7 @@ def encoder(what: Trellis, levels: Levels, pack: Callable[..., None]) -> Callabl
             for sign in signs:
                 guess(x, k, sign, least, most, inverses)
                 multiply(x, inverses, wanted)
-                for book in range(books):
+                for book in range(book_count):
                     its_starts = starts[book * cell_count : (book + 1) * cell_count]
                     its_bounds = bounds[book * bound_count : (book + 1) * bound_count]
                     look_near(points, indices, its_starts, its_bounds, wanted, weights, found)
@@ -161,27 +145,24 @@ def encoder(what: Trellis, levels: Levels, pack: Callable[..., None]) -> Callabl
 
         @kernel
         def search_points(
-            points: Any, indices: Any, starts: Any, bounds: Any, x: Any, weights: Any, factors: Any, levels: Any,
+            books: Any, x: Any, weights: Any, factors: Any, levels: Any,
             tried: Any, tried_levels: Any, losses: Any, kept: Any, chosen: Any,
         ) -> None:  # fmt: skip
             """Keep what the blocks with the tried factors, in any book, come to, where that loses less than before."""
+            points, indices, starts, bounds = books
             wanted, found, inverses = np.empty_like(x), np.empty_like(kept), np.empty_like(factors)
             for b in range(factors.size):
                 inverses[b] = inverse(tried[b])
             multiply(x, inverses, wanted)
-            for book in range(books):
+            for book in range(book_count):
                 its_starts = starts[book * cell_count : (book + 1) * cell_count]
                 its_bounds = bounds[book * bound_count : (book + 1) * bound_count]
                 near(points, indices, its_starts, its_bounds, wanted, weights, found)
                 for b in range(factors.size):
                     loss = error(x, weights, b, tried[b], found, offsets[book])
                     if loss < losses[b]:
-                        losses[b], chosen[b], factors[b], levels[b] = (
-                            loss,
-                            U8(book),
-                            tried[b],
-                            tried_levels[b],
-                        )
+                        losses[b], chosen[b] = loss, U8(book)
+                        factors[b], levels[b] = tried[b], tried_levels[b]
                         for g in range(b * groups, (b + 1) * groups):
                             kept[g] = found[g]
 
@@ -192,7 +173,7 @@ def encoder(what: Trellis, levels: Levels, pack: Callable[..., None]) -> Callabl
 
     @kernel
     def try_worst(
-        points: Any, indices: Any, starts: Any, bounds: Any, x: Any, weights: Any, k: Any, ds: Any,
+        books: Any, x: Any, weights: Any, k: Any, ds: Any,
         factors: Any, levels: Any, losses: Any, kept: Any, chosen: Any,
     ) -> None:  # fmt: skip
         """Try more factors on the blocks that lose most: with importance, few of them make most of a row's error."""
@@ -217,60 +198,40 @@ def encoder(what: Trellis, levels: Levels, pack: Callable[..., None]) -> Callabl
             its_x[c * BLOCK : (c + 1) * BLOCK] = x[b * BLOCK : (b + 1) * BLOCK]
             its_weights[c * BLOCK : (c + 1) * BLOCK] = weights[b * BLOCK : (b + 1) * BLOCK]
             its_kept[c * groups : (c + 1) * groups] = kept[b * groups : (b + 1) * groups]
-            its_chosen[c], its_factors[c], its_levels[c], its_losses[c] = (
-                chosen[b],
-                factors[b],
-                levels[b],
-                losses[b],
-            )
+            its_chosen[c], its_losses[c] = chosen[b], losses[b]
+            its_factors[c], its_levels[c] = factors[b], levels[b]
             before[c] = factor_of(levels[b])
         for times in more_factors:
             for c in range(count):
                 tried_levels[c], factor = level_near(before[c] * times)
                 tried[c] = ds[which[c] // blocks] * factor
             search_far(
-                points, indices, starts, bounds, its_x, its_weights, its_factors, its_levels,
+                books, its_x, its_weights, its_factors, its_levels,
                 tried, tried_levels, its_losses, its_kept, its_chosen,
             )  # fmt: skip
         for c in range(count):
             b = which[c]
             kept[b * groups : (b + 1) * groups] = its_kept[c * groups : (c + 1) * groups]
-            chosen[b], factors[b], levels[b], losses[b] = (
-                its_chosen[c],
-                its_factors[c],
-                its_levels[c],
-                its_losses[c],
-            )
+            chosen[b], losses[b] = its_chosen[c], its_losses[c]
+            factors[b], levels[b] = its_factors[c], its_levels[c]
 
     @kernel(ENCODE)
-    def encode(
-        points: Any, indices: Any, starts: Any, bounds: Any, rows: Any, importance: Any, out: Any
-    ) -> None:
+    def encode(books: Any, rows: Any, importance: Any, out: Any) -> None:
         x, to, k = rows.reshape(rows.size).copy(), out.reshape(out.size), rows.shape[1]
         weights, kept = np.empty_like(x), np.zeros(x.size // size, np.int32)
         weigh(x, importance, weights)
         if what_positive:
             for i in range(x.size):
                 x[i] = abs(x[i])
-        blocks, row_bytes = k // BLOCK, head + k // SUPERBLOCK * block_bytes
+        blocks, row_bytes = k // BLOCK, ROW_BYTES + k // SUPERBLOCK * block_bytes
         count = x.size // BLOCK
-        scales, others, sums = (
-            np.zeros(count, np.float32),
-            np.zeros(count, np.float32),
-            np.zeros(2 * count, np.float32),
-        )
-        factors, levels, chosen = (
-            np.zeros(count, np.float32),
-            np.zeros(count, np.int32),
-            np.zeros(count, np.uint8),
-        )
-        tried, tried_levels, losses = (
-            np.zeros(count, np.float32),
-            np.zeros(count, np.int32),
-            np.empty(count, np.float32),
-        )
+        scales, others = np.zeros(count, np.float32), np.zeros(count, np.float32)
+        factors, tried = np.zeros(count, np.float32), np.zeros(count, np.float32)
+        levels, tried_levels = np.zeros(count, np.int32), np.zeros(count, np.int32)
+        sums, losses = np.zeros(2 * count, np.float32), np.empty(count, np.float32)
+        chosen = np.zeros(count, np.uint8)
         ds, pair = np.zeros(rows.shape[0], np.float32), np.empty(2, np.float32)
-        look_around(points, indices, starts, bounds, x, weights, k, scales, others, sums, kept, chosen)
+        look_around(books, x, weights, k, scales, others, sums, kept, chosen)
         for row in range(rows.shape[0]):
             first = row * blocks
             if first_largest(scales, first, blocks) != ZERO:
@@ -284,38 +245,10 @@ def encoder(what: Trellis, levels: Levels, pack: Callable[..., None]) -> Callabl
                 if tried_levels[b] == levels[b]:
                     tried_levels[b] = next_level(levels[b], iscale * scales[b])
                 tried[b] = ds[row] * factor_of(tried_levels[b])
-        search_points(
-            points,
-            indices,
-            starts,
-            bounds,
-            x,
-            weights,
-            factors,
-            levels,
-            factors.copy(),
-            levels,
-            losses,
-            kept,
-            chosen,
-        )
+        search_points(books, x, weights, factors, levels, factors.copy(), levels, losses, kept, chosen)
         if second_too:
-            search_points(
-                points,
-                indices,
-                starts,
-                bounds,
-                x,
-                weights,
-                factors,
-                levels,
-                tried,
-                tried_levels,
-                losses,
-                kept,
-                chosen,
-            )
-        try_worst(points, indices, starts, bounds, x, weights, k, ds, factors, levels, losses, kept, chosen)
+            search_points(books, x, weights, factors, levels, tried, tried_levels, losses, kept, chosen)
+        try_worst(books, x, weights, k, ds, factors, levels, losses, kept, chosen)
         for row in range(rows.shape[0]):
             first, start = row * blocks, place(row * row_bytes)
             to[start : start + row_bytes] = U8(0)

@@ -1,32 +1,40 @@
 """The small integers that scale the blocks of a row, times one scale of the row.
 
-Each of these makes four kernels:
-
-    level(value) → (level, factor)    the level (int32) nearest to a float32, and what it stands for (float32)
-    factor(level) → factor
-    next(level, value) → level        the next one on that side of it where the value is
-    fit(scales, sums, first, blocks) → d    the row's scale, for blocks with these scales (not all of them 0)
-
-sums: float32 (2 * blocks of all rows,), ∑ w x q and ∑ w q² of each block with a factor of one. Of several scales of the
-row, the one whose factors fit best, (∑ w x q)² / ∑ w q², stays; d is its least squares fit.
+Of several scales of the row, the one whose factors fit best, (∑ w x q)² / ∑ w q², stays; d is its least squares fit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from quantrecipe.core import kernel
-from quantrecipe.core.lanes import nearest_int
+from quantrecipe.core.lanes import first_largest, nearest_int
 from quantrecipe.core.scalars import F32, I32, ZERO
 
-from quantrecipe_ik.core.scales import first_largest
 from quantrecipe_ik.core.tables import FOUR_BITS, index_near
 
 __all__ = ["Levels", "even_levels", "sixty_four_levels", "uneven_levels"]
 
 STEPS = 9
-Levels = tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any], Callable[..., Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Levels:
+    """Four kernels.
+
+    near:   (value) → (level, factor): the level (int32) nearest to a float32, and what it stands for (float32)
+    factor: (level) → factor
+    next:   (level, value) → level: the next one on that side of it where the value is
+    fit:    (scales, sums, first, blocks) → d: the row's scale, for blocks with these scales (not all of them 0). sums:
+            float32 (2 * blocks of all rows,), ∑ w x q and ∑ w q² of each block with a factor of one
+    """
+
+    near: Callable[..., Any]
+    factor: Callable[..., Any]
+    next: Callable[..., Any]
+    fit: Callable[..., Any]
 
 
 def _fit(level: Callable[..., Any], top: float, step: float) -> Callable[..., Any]:
@@ -70,7 +78,9 @@ def uneven_levels() -> Levels:
     def factor(level: Any) -> Any:
         return values[level]
 
-    return near, factor, _next(factor, 0, 15), _fit(near, FOUR_BITS.plain[0], 1.0)
+    return Levels(
+        near=near, factor=factor, next=_next(factor, 0, 15), fit=_fit(near, FOUR_BITS.plain[0], 1.0)
+    )
 
 
 def even_levels() -> Levels:
@@ -85,7 +95,7 @@ def even_levels() -> Levels:
     def factor(level: Any) -> Any:
         return F32(level)
 
-    return near, factor, _next(factor, 0, 15), _fit(near, 15, 0.2)
+    return Levels(near=near, factor=factor, next=_next(factor, 0, 15), fit=_fit(near, 15, 0.2))
 
 
 def sixty_four_levels() -> Levels:
@@ -104,4 +114,4 @@ def sixty_four_levels() -> Levels:
     def fit(scales: Any, sums: Any, first: Any, blocks: Any) -> Any:
         return -first_largest(scales, first, blocks) / F32(64)
 
-    return near, factor, _next(factor, -64, 63), fit
+    return Levels(near=near, factor=factor, next=_next(factor, -64, 63), fit=fit)

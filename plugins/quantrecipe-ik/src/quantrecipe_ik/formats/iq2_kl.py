@@ -22,12 +22,12 @@ from quantrecipe.api import FormatSpec, StoredFloat
 from quantrecipe.core import DECODE, KernelFormat, Kernels, kernel
 from quantrecipe.core.bits import place, trips
 from quantrecipe.core.half import get_half, put_half
-from quantrecipe.core.lanes import LANES, WT, X, lane_row, select
+from quantrecipe.core.lanes import LANES, WT, X, find_peaks, first_largest, lane_row, select
 from quantrecipe.core.scalars import F32, I32, ONE, U8, ZERO
 
 from quantrecipe_ik.core.encoders import encoders
 from quantrecipe_ik.core.pairs import PAIRS, code_near, pair_near
-from quantrecipe_ik.core.scales import first_largest, inverse, signed_level
+from quantrecipe_ik.core.scales import inverse, signed_level
 from quantrecipe_ik.core.tables import THREE_BITS
 from quantrecipe_ik.core.weights import SUPERBLOCK
 
@@ -51,6 +51,7 @@ GROUPS = SUPERBLOCK // N
 FIRSTS, SECONDS = PAIRS[:, 0].copy(), PAIRS[:, 1].copy()
 
 SCALE, PEAK, SIZE, BEST, ISCALE, SXL, SL2, MINUS_SXL, MINUS_SL2 = (lane_row(i) for i in range(9))
+_find_peaks = find_peaks(N, PEAK, SIZE)
 _pair_near, _code_near = pair_near(), code_near()
 
 
@@ -83,15 +84,7 @@ def _keep_better(s: Any, at_xl: Any, at_l2: Any) -> None:
 @kernel
 def _search(s: Any, first: Any, count: Any, scales: Any, counts: Any, shifted: Any) -> None:
     """The scales of the groups at X, weighted by WT; as `encoders` takes it."""
-    for j in range(LANES):
-        s[PEAK + j] = ZERO
-        s[SIZE + j] = ZERO
-    for i in range(N):
-        for j in range(LANES):
-            x = s[X + i * LANES + j]
-            larger = abs(x) > s[SIZE + j]
-            s[SIZE + j] = select(larger, abs(x), s[SIZE + j])
-            s[PEAK + j] = select(larger, x, s[PEAK + j])
+    _find_peaks(s)
     for j in range(LANES):
         s[ISCALE + j] = ONE / (-s[PEAK + j] / FIRST)
     for step in range(-TRIES - 1, TRIES + 1):

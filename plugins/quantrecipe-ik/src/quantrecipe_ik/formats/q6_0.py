@@ -26,14 +26,14 @@ from quantrecipe.core.lanes import (
     WORKSPACE,
     WT,
     X,
+    find_peaks,
     lane_row,
     load_groups,
-    load_importance,
     nearest,
     select,
-    sums_of_squares,
-    weigh_by_size,
-)
+    weigh_by_square,
+    weigh_in_rows,
+)  # fmt: skip
 from quantrecipe.core.scalars import F32, I32, ONE, TWO, U8, ZERO
 
 __all__ = ["Q6_0"]
@@ -49,7 +49,8 @@ NMAX, LOWEST, HIGHEST = F32(32), F32(-32), F32(31)
 ) = (lane_row(i) for i in range(10))  # fmt: skip
 MOVES = N * (2 * 32 - 1)
 
-_load, _load_importance, _weigh = load_groups(N), load_importance(N), weigh_by_size(N)
+_find_peaks, _load = find_peaks(N, PEAK, SIZE), load_groups(N)
+_weigh_plain, _weigh = weigh_by_square(N), weigh_in_rows(N)
 
 
 @kernel(ENCODE)
@@ -60,9 +61,7 @@ def _encode(rows: Any, out: Any) -> None:
     for first in range(0, blocks, LANES):
         count = min(LANES, blocks - first)
         _load(x, first, count, s)
-        for i in range(N):
-            for j in range(LANES):
-                s[WT + i * LANES + j] = s[X + i * LANES + j] * s[X + i * LANES + j]
+        _weigh_plain(s)
         _search(s)
         _pack(x, first, count, s, to)
 
@@ -70,17 +69,11 @@ def _encode(rows: Any, out: Any) -> None:
 @kernel(ENCODE_WEIGHTED)
 def _encode_weighted(rows: Any, importance: Any, out: Any) -> None:
     x, to = rows.reshape(rows.size), out.reshape(out.size)
-    s, k, even = np.empty(WORKSPACE, np.float32), rows.shape[1], np.empty(LANES, np.float32)
-    squares = np.empty(rows.shape[0], np.float32)
-    sums_of_squares(x, 0, squares.size, k, squares)
+    s, squares = np.empty(WORKSPACE, np.float32), np.empty(rows.shape[0], np.float32)
     blocks = x.size // N
     for first in range(0, blocks, LANES):
         count = min(LANES, blocks - first)
-        _load(x, first, count, s)
-        _load_importance(importance, first, count, s)
-        for j in range(LANES):
-            even[j] = squares[(first + min(j, count - 1)) * N // k] / F32(k)
-        _weigh(even, s)
+        _weigh(x, importance, first, count, squares, s)
         _search(s)
         _pack(x, first, count, s, to)
 
@@ -125,15 +118,7 @@ def _try(s: Any, wanted: Any) -> None:
 @kernel
 def _search(s: Any) -> None:
     """SCALE, and KEPT_ISCALE: the integers are those nearest to KEPT_ISCALE * x. Both 0 for an empty group."""
-    for j in range(LANES):
-        s[PEAK + j] = ZERO
-        s[SIZE + j] = ZERO
-    for i in range(N):
-        for j in range(LANES):
-            x = s[X + i * LANES + j]
-            larger = abs(x) > s[SIZE + j]
-            s[SIZE + j] = select(larger, abs(x), s[SIZE + j])
-            s[PEAK + j] = select(larger, x, s[PEAK + j])
+    _find_peaks(s)
     for j in range(LANES):
         s[ISCALE + j] = LOWEST / s[PEAK + j]
         s[KEPT_ISCALE + j] = s[ISCALE + j]

@@ -14,21 +14,34 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
 
 import numpy as np
 
-from quantrecipe.core.bits import place
+from quantrecipe.core.bits import BIT_OF_EACH_BYTE, EACH_BYTE, LOWER_HALVES, get_word, place
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.jit import DECODE, ENCODE, ENCODE_WEIGHTED, disjoint_kernel, kernel
 from quantrecipe.core.kernel_format import Kernels
 from quantrecipe.core.lanes import LANES, WORKSPACE, select, weigh_in_rows
 from quantrecipe.core.low_high import first_peak_of, lows_and_highs
-from quantrecipe.core.scalars import F32, HALF, I32, INF, ONE, U8, U32, U64, ZERO
-from quantrecipe.core.scale_min import KEPT_BASE, KEPT_ISCALE, MINIMUM, round_scale_min, scale_min_search
+from quantrecipe.core.scalars import (
+    F32,
+    HALF,
+    I32,
+    INF,
+    ONE,
+    U8,
+    U32,
+    U64,
+    ZERO,
+    Bytes,
+    Float,
+    Floats,
+    Int,
+    Ints,
+)
+from quantrecipe.core.scale_min import KEPT_BASE, KEPT_ISCALE, MINIMUM, make_qkx2_quants, round_scale_min
 from quantrecipe.core.scale_min import SCALE as MIN_SCALE
-from quantrecipe.core.scale_signed import SCALE, round_signed, signed_scale_search
-from quantrecipe.core.words import BIT_OF_EACH_BYTE, EACH_BYTE, LOWER_HALVES, get_word
+from quantrecipe.core.scale_signed import SCALE, make_qx_quants, round_signed
 
 __all__ = ["N", "scale_kernels", "scale_min_kernels"]
 
@@ -48,21 +61,21 @@ def scale_kernels(*, bits: int) -> Kernels:
     nmax, block_bytes = 1 << bits - 1, 2 + N * bits // 8
     lowest, middle, rounding, top = F32(-nmax), F32(nmax), F32(nmax + 0.5), F32(2 * nmax - 1)
     put, get = _put_integers(bits), _get_integers(bits)
-    search, round_groups = signed_scale_search(N, nmax), round_signed(N, nmax)
+    search, round_groups = make_qx_quants(N, nmax), round_signed(N, nmax)
 
     @kernel
-    def level(x: Any, iscale: Any, shift: Any) -> Any:
+    def level(x: Float, iscale: Float, shift: Float) -> Int:
         v = x * iscale + shift
         return U8(I32(select(v < top, v, top)))
 
     @disjoint_kernel
-    def round_plain(x: Any, iscale: Any, shift: Any, levels: Any) -> None:
+    def round_plain(x: Floats, iscale: Float, shift: Float, levels: Bytes) -> None:
         for i in range(MIDDLE):
             levels[i] = level(x[i], iscale, shift)
             levels[MIDDLE + i] = level(x[MIDDLE + i], iscale, shift)
 
     @kernel(ENCODE)
-    def encode(rows: Any, out: Any) -> None:
+    def encode(rows: Floats, out: Bytes) -> None:
         blocks = rows.size // N
         x, to = rows.reshape(blocks, N), out.reshape(blocks, block_bytes)
         low, high = np.empty(blocks, np.float32), np.empty(blocks, np.float32)
@@ -80,7 +93,7 @@ def scale_kernels(*, bits: int) -> Kernels:
             put(eights, to[b, 2:])
 
     @kernel(ENCODE_WEIGHTED)
-    def encode_weighted(rows: Any, importance: Any, out: Any) -> None:
+    def encode_weighted(rows: Floats, importance: Floats, out: Bytes) -> None:
         x, to = rows.reshape(rows.size), out.reshape(out.size)
         s, levels = np.empty(WORKSPACE, np.float32), np.empty(LANES * N, np.uint8)
         eights = levels.view(np.uint64).reshape(LANES, N // 8)
@@ -98,7 +111,7 @@ def scale_kernels(*, bits: int) -> Kernels:
                 put(eights[lane], to[at + 2 :])
 
     @kernel(DECODE)
-    def decode(data: Any, rows: Any) -> None:
+    def decode(data: Bytes, rows: Floats) -> None:
         blocks = rows.size // N
         x, source = rows.reshape(blocks, N), data.reshape(blocks, block_bytes)
         for b in range(blocks):
@@ -112,22 +125,22 @@ def scale_min_kernels(*, bits: int) -> Kernels:
     nmax, block_bytes = (1 << bits) - 1, 4 + N * bits // 8
     top = F32(nmax)
     put, get = _put_integers(bits), _get_integers(bits)
-    search, round_group = scale_min_search(N), round_scale_min(N, nmax)
+    search, round_group = make_qkx2_quants(N), round_scale_min(N, nmax)
 
     @kernel
-    def level(x: Any, low: Any, iscale: Any) -> Any:
+    def level(x: Float, low: Float, iscale: Float) -> Int:
         v = (x - low) * iscale + HALF
         v = select(v > ZERO, v, ZERO)
         return U8(I32(select(v < top, v, top)))
 
     @disjoint_kernel
-    def round_plain(x: Any, low: Any, iscale: Any, levels: Any) -> None:
+    def round_plain(x: Floats, low: Float, iscale: Float, levels: Bytes) -> None:
         for i in range(MIDDLE):
             levels[i] = level(x[i], low, iscale)
             levels[MIDDLE + i] = level(x[MIDDLE + i], low, iscale)
 
     @kernel(ENCODE)
-    def encode(rows: Any, out: Any) -> None:
+    def encode(rows: Floats, out: Bytes) -> None:
         blocks = rows.size // N
         x, to = rows.reshape(blocks, N), out.reshape(blocks, block_bytes)
         low, high = np.empty(blocks, np.float32), np.empty(blocks, np.float32)
@@ -145,7 +158,7 @@ def scale_min_kernels(*, bits: int) -> Kernels:
             put(eights, to[b, 4:])
 
     @kernel(ENCODE_WEIGHTED)
-    def encode_weighted(rows: Any, importance: Any, out: Any) -> None:
+    def encode_weighted(rows: Floats, importance: Floats, out: Bytes) -> None:
         x, to = rows.reshape(rows.size), out.reshape(out.size)
         s, levels = np.empty(WORKSPACE, np.float32), np.empty(N, np.uint8)
         eights = levels.view(np.uint64)
@@ -164,7 +177,7 @@ def scale_min_kernels(*, bits: int) -> Kernels:
                 put(eights, to[at + 4 :])
 
     @kernel(DECODE)
-    def decode(data: Any, rows: Any) -> None:
+    def decode(data: Bytes, rows: Floats) -> None:
         blocks = rows.size // N
         x, source = rows.reshape(blocks, N), data.reshape(blocks, block_bytes)
         for b in range(blocks):
@@ -179,7 +192,7 @@ def _put_integers(bits: int) -> Callable[..., None]:
     fifth, lower = bits == 5, 4 * (bits - 4)
 
     @disjoint_kernel
-    def put(eights: Any, to: Any) -> None:
+    def put(eights: Ints, to: Bytes) -> None:
         if fifth:
             for i in range(4):
                 bit = U64(U64(eights[i] >> U64(4)) & EACH_BYTE)
@@ -199,7 +212,7 @@ def _get_integers(bits: int) -> Callable[..., None]:
     fifth, lower = bits == 5, 4 * (bits - 4)
 
     @disjoint_kernel
-    def get(source: Any, scale: Any, shift: Any, minimum: Any, x: Any) -> None:
+    def get(source: Bytes, scale: Float, shift: Float, minimum: Float, x: Floats) -> None:
         fifths = get_word(source, 0) if fifth else U32(0)
         for i in range(MIDDLE):
             byte = U32(source[lower + i])

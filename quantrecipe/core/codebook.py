@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from quantrecipe.core.kernel_format import Kernels
 
-__all__ = ["NO_IMPORTANCE", "PAD", "Codebook", "grid_kernels", "grid_points", "load_codebook"]
+__all__ = ["NO_IMPORTANCE", "PAD", "Grid", "grid_kernels", "grid_points", "load_grid"]
 
 TABLES = Path(__file__).with_name("tables")
 
@@ -34,7 +34,7 @@ ROWS = 1 << 12
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Codebook:
+class Grid:
     """A grid of points and the neighbours of every code. The arrays are read-only.
 
     points:     uint8 (g, n), the integers of each point
@@ -52,7 +52,7 @@ class Codebook:
 
 
 @cache
-def load_codebook(name: str, *, levels: int, distances: int, pad: int = PAD) -> Codebook:
+def load_grid(name: str, *, levels: int, distances: int, pad: int = PAD) -> Grid:
     """The codebook of tables/NAME.grid, whose integers are below `levels`; lists take in so many distances.
 
     Lists have a multiple of `pad` entries, the last one repeated, so that loops over them can go by as many at a time.
@@ -80,7 +80,7 @@ def load_codebook(name: str, *, levels: int, distances: int, pad: int = PAD) -> 
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
     place = np.arange(first[-1]) - np.repeat(first[:-1], padded)
     source = np.repeat(starts, padded) + np.minimum(place, np.repeat(sizes - 1, padded))
-    book = Codebook(
+    book = Grid(
         points=points,
         codes=codes,
         index=index,

@@ -10,11 +10,9 @@ to the smaller size, and what comes to zero is never -0.
 
 from __future__ import annotations
 
-from typing import Any
-
 from quantrecipe.core.bits import MAGNITUDE, as_bits, as_float
 from quantrecipe.core.jit import kernel
-from quantrecipe.core.scalars import F32, I32, INF, U8, U32
+from quantrecipe.core.scalars import F32, I32, INF, U8, U32, Float, Floats, Int
 
 __all__ = ["bounds", "nearest_e2m1", "twice_value"]
 
@@ -22,7 +20,7 @@ EIGHT_NIBBLES = U32(0xC8643210)  # twice the values of q = 0 … 7, four bits ea
 
 
 @kernel
-def bounds(scale: Any) -> Any:
+def bounds(scale: Float) -> tuple[Float, ...]:
     """The sizes up to which x, at a scale not above 2^125, goes to twice values 0, 1, 2, 3, 4, 6 and 8.
 
     The midpoints are exact in float32: up to 20 times a power of two or a number of four bits. With a scale of 0
@@ -42,7 +40,7 @@ def bounds(scale: Any) -> Any:
 
 
 @kernel
-def nearest_e2m1(x: Any, up_to: Any) -> Any:
+def nearest_e2m1(x: Float, up_to: Floats) -> Int:
     """The q (uint8) of a float32 whose size is at most 16 times the scale that `bounds` got."""
     size = as_float(as_bits(x) & MAGNITUDE)
     a, b, c, d, e, f, g = up_to
@@ -52,7 +50,7 @@ def nearest_e2m1(x: Any, up_to: Any) -> Any:
 
 
 @kernel
-def twice_value(q: Any) -> Any:
+def twice_value(q: Int) -> Float:
     """Twice the value of q (uint32, 0 to 15), as float32."""
     size = I32(U32(EIGHT_NIBBLES >> U32(U32(q & U32(7)) * U32(4))) & U32(15))
     return F32(I32(-size) if U32(q & U32(8)) != U32(0) else size)

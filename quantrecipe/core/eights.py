@@ -15,16 +15,15 @@ two ways to have many sums side by side:
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from quantrecipe.core.bits import as_bits, place
-from quantrecipe.core.codebook import grid_points, load_codebook
+from quantrecipe.core.codebook import grid_points, load_grid
 from quantrecipe.core.jit import disjoint_kernel, kernel
-from quantrecipe.core.lanes import LANES, Q, select
-from quantrecipe.core.scalars import F32, I32
+from quantrecipe.core.lanes import LANES, Q, nearest_int, select
+from quantrecipe.core.scalars import F32, HALF, I32, ONE, Float, Floats, Int, Ints
 
 __all__ = [
     "AT_ONCE",
@@ -45,6 +44,7 @@ __all__ = [
     "eights_tables",
     "eights_values",
     "nearest_code",
+    "odd_step",
 ]
 
 LARGEST = F32(np.finfo(np.float32).max)
@@ -77,19 +77,19 @@ ENCODE_EIGHTS = f"void({_BOOK}, Array(float32, 2, 'C', True), Array(float32, 1, 
 DECODE_EIGHTS = "void(Array(float32, 2, 'C', True), Array(uint8, 2, 'C', True), float32[:,::1])"
 """Signature: what `eights_values` returns; data and rows as in DECODE."""
 
-Tables = tuple[
+EightsTables = tuple[
     NDArray[np.int16], NDArray[np.int32], NDArray[np.uint16], NDArray[np.uint16], NDArray[np.uint16]
 ]
 
 
 @cache
-def eights_tables(name: str, *, distances: int) -> Tables:
-    """A codebook as kernels take it: index, first, neighbours (see `Codebook`), codes, places.
+def eights_tables(name: str, *, distances: int) -> EightsTables:
+    """A codebook as kernels take it: index, first, neighbours (see `Grid`), codes, places.
 
     codes:  uint16, the codes of the neighbours; BLOCK more at the end, so that whole blocks can be read
     places: uint16, PLACES for each point: where the rows begin whose sum is its distance
     """
-    book = load_codebook(name, levels=LEVELS, distances=distances, pad=AT_ONCE)
+    book = load_grid(name, levels=LEVELS, distances=distances, pad=AT_ONCE)
     codes = np.concatenate([book.codes[book.neighbours], np.zeros(BLOCK, np.uint16)])
     triples = book.points[:, :TOGETHER] @ LEVELS ** np.arange(TOGETHER)
     singles = SUMS + LEVELS * np.arange(EIGHT - TOGETHER) + book.points[:, TOGETHER:]
@@ -108,18 +108,20 @@ def eights_values(name: str, values: tuple[int, int, int]) -> NDArray[np.float32
 
 
 @kernel
-def _three(terms: Any, at: Any) -> Any:
+def _three(terms: Floats, at: Int) -> tuple[Float, Float, Float]:
     return terms[at], terms[at + LANES], terms[at + 2 * LANES]
 
 
 @kernel
-def _term(bits: Any, zero: Any, one: Any, two: Any) -> Any:
+def _term(bits: Int, zero: Float, one: Float, two: Float) -> Float:
     """What the lowest two bits say."""
     return select(I32(bits & I32(2)) != I32(0), two, select(I32(bits & I32(1)) != I32(0), one, zero))
 
 
 @disjoint_kernel
-def nearest_code(terms: Any, lane: Any, begin: Any, end: Any, codes: Any, least: Any, found: Any) -> Any:
+def nearest_code(
+    terms: Floats, lane: Int, begin: Int, end: Int, codes: Ints, least: Floats, found: Ints
+) -> Int:
     """The code of the nearest of codes[begin:end] by one column of terms. least, found: room for BLOCK float32, int32.
 
     Neighbours stand side by side: there is one sum each, in the order of the weights.
@@ -159,3 +161,9 @@ def nearest_code(terms: Any, lane: Any, begin: Any, end: Any, codes: Any, least:
         bits = bits if bits >= 0 else bits ^ 0x7FFFFFFF
         best = min(best, (bits << 32) | np.int64(found[j]))
     return I32(codes[begin + (best & 0xFFFFFFFF)])
+
+
+@kernel
+def odd_step(inverse: Float, scale: Float, last: Int) -> Int:
+    """The integer q, 0 to last, for which 2 q + 1 is nearest to inverse * scale."""
+    return max(0, min(last, nearest_int(HALF * (inverse * scale - ONE))))

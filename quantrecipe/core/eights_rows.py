@@ -9,15 +9,13 @@ So a point's distance is a sum of PLACES rows, in the order in which ggml adds i
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from quantrecipe.core.bits import place
 from quantrecipe.core.eights import AT_ONCE, LARGEST, PLACES, ROOT, ROW, SUMS, TOGETHER, WIDTH
 from quantrecipe.core.jit import disjoint_kernel, kernel
 from quantrecipe.core.lanes import LANES, X
-from quantrecipe.core.scalars import F32
+from quantrecipe.core.scalars import F32, Float, Floats, Int, Ints
 
 __all__ = ["fill_rows", "walk_rows"]
 
@@ -25,7 +23,7 @@ THREE, FIVE = F32(3), F32(5)
 
 
 @disjoint_kernel
-def fill_rows(s: Any, at: Any, scales: Any, first: Any, rows: Any, column: Any) -> None:
+def fill_rows(s: Floats, at: Int, scales: Floats, first: Int, rows: Floats, column: Int) -> None:
     """Fill WIDTH columns of rows, from one on, for the eight at a place and the tries with scales[first:]."""
     at, first, column = place(at), place(first), place(column)
     x, y, z = s[X + at], s[X + at + LANES], s[X + at + 2 * LANES]
@@ -51,18 +49,18 @@ def fill_rows(s: Any, at: Any, scales: Any, first: Any, rows: Any, column: Any) 
 
 
 @kernel
-def _five(s: Any, at: Any) -> Any:
+def _five(s: Floats, at: Int) -> tuple[Float, ...]:
     return s[at], s[at + LANES], s[at + 2 * LANES], s[at + 3 * LANES], s[at + 4 * LANES]
 
 
 @kernel
-def _put_terms(rows: Any, to: Any, scale: Any, x: Any, w: Any) -> None:
+def _put_terms(rows: Floats, to: Int, scale: Float, x: Float, w: Float) -> None:
     d0, d1, d2 = scale - x, scale * THREE - x, scale * FIVE - x
     rows[to], rows[to + ROW], rows[to + 2 * ROW] = w * d0 * d0, w * d1 * d1, w * d2 * d2
 
 
 @kernel
-def _put_sums(rows: Any, to: Any, a: Any, b: Any, c: Any, z0: Any, z1: Any, z2: Any) -> None:
+def _put_sums(rows: Floats, to: Int, a: Float, b: Float, c: Float, z0: Float, z1: Float, z2: Float) -> None:
     rows[to], rows[to + ROW], rows[to + 2 * ROW] = a + z0, b + z0, c + z0
     rows[to + 9 * ROW], rows[to + 10 * ROW], rows[to + 11 * ROW] = a + z1, b + z1, c + z1
     rows[to + 18 * ROW], rows[to + 19 * ROW], rows[to + 20 * ROW] = a + z2, b + z2, c + z2
@@ -70,7 +68,7 @@ def _put_sums(rows: Any, to: Any, a: Any, b: Any, c: Any, z0: Any, z1: Any, z2: 
 
 @disjoint_kernel
 def walk_rows(
-    rows: Any, column: Any, begin: Any, end: Any, neighbours: Any, codes: Any, places: Any, best: Any
+    rows: Floats, column: Int, begin: Int, end: Int, neighbours: Ints, codes: Ints, places: Ints, best: Floats
 ) -> None:
     """The nearest of neighbours[begin:end] for the WIDTH tries from a column on. best: distances, codes."""
     column, width = place(column), place(best.size >> 1)
@@ -98,7 +96,7 @@ def walk_rows(
 
 
 @kernel
-def _rows_of(places: Any, point: Any) -> Any:
+def _rows_of(places: Ints, point: Int) -> tuple[Int, ...]:
     """Where the rows begin whose sum is the distance of a point."""
     p = place(PLACES * np.int64(point))
     return places[p], places[p + 1], places[p + 2], places[p + 3], places[p + 4], places[p + 5]

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from quantrecipe.core.jit import kernel
+from quantrecipe.core.scalars import Bytes, Floats, Int, Ints
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,7 +42,7 @@ class Unsound:
 
 
 @kernel("boolean(Array(float32, 2, 'C', True))")
-def all_finite(rows: Any) -> Any:
+def all_finite(rows: Floats) -> Int:
     """rows float32 (n, k) → bool."""
     bits = rows.reshape(rows.size).view(np.uint32)
     largest = np.uint32(0)
@@ -117,7 +118,7 @@ def _words_finite(cells: NDArray[np.uint8], number: StoredFloat) -> bool:
 
 
 @kernel("uint16(Array(uint16, 2, 'C', True), uint16)")
-def _largest_exponent(words: Any, mask: Any) -> Any:
+def _largest_exponent(words: Ints, mask: Int) -> Int:
     flat = words.reshape(words.size)
     largest = np.uint16(0)
     for i in range(flat.size):
@@ -127,8 +128,8 @@ def _largest_exponent(words: Any, mask: Any) -> Any:
 
 @kernel("uint16(Array(uint8, 2, 'C', True), int64, int64, int64, int64, uint8, int64, uint8)")
 def _largest_masked(
-    cells: Any, first: Any, step: Any, count: Any, at: Any, mask: Any, also_at: Any, also_mask: Any
-) -> Any:
+    cells: Bytes, first: Int, step: Int, count: Int, at: Int, mask: Int, also_at: Int, also_mask: Int
+) -> Int:
     """The largest that the masked bits of two bytes of a cell come to, as one number: all ones are the largest of all.
 
     A cell has few bytes that count, and only those are read.

@@ -7,13 +7,12 @@ float32, so some numbers below 2^k count as 2^k: none for k from -1 to 2, the la
 from __future__ import annotations
 
 from math import floor, log
-from typing import Any
 
 import numpy as np
 
 from quantrecipe.core.bits import as_bits
 from quantrecipe.core.jit import kernel
-from quantrecipe.core.scalars import F32, I32, U32
+from quantrecipe.core.scalars import F32, I32, U32, Int
 
 __all__ = ["floor_log2"]
 
@@ -37,7 +36,7 @@ ROUND_UP = np.array([_round_up_to(e + 1) for e in range(int(LOWEST), 128)], np.i
 
 
 @kernel
-def floor_log2(size: Any) -> Any:
+def floor_log2(size: Int) -> Int:
     """floor(log2f(x)), int32 from -149 to 128, of a positive float32 given by its bits (uint32)."""
     normal = size >= U32(1 << 23)
     # A denormal is a whole number times 2^-149.

@@ -8,16 +8,16 @@ ggml: quantize_row_iq3_xxs_impl, quantize_row_iq3_s_impl.
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from quantrecipe.core.bits import place
-from quantrecipe.core.codebook import PAD, grid_points, load_codebook
+from quantrecipe.core.codebook import PAD, grid_points, load_grid
 from quantrecipe.core.fours_jobs import LEVELS
 from quantrecipe.core.fours_search import GROUP
 from quantrecipe.core.jit import disjoint_kernel
+from quantrecipe.core.scalars import Floats, Int
 
 __all__ = ["DECODE_FOURS", "ENCODE_FOURS", "fours_tables", "fours_values", "weigh_squares"]
 
@@ -27,18 +27,18 @@ ENCODE_FOURS = f"void({_BOOK}, Array(float32, 2, 'C', True), Array(float32, 1, '
 DECODE_FOURS = "void(Array(float32, 2, 'C', True), Array(uint8, 2, 'C', True), float32[:,::1])"
 """Signature: what `fours_values` returns; data and rows as in DECODE."""
 
-Tables = tuple[NDArray[np.int16], NDArray[np.int32], NDArray[np.uint16]]
+FoursTables = tuple[NDArray[np.int16], NDArray[np.int32], NDArray[np.uint16]]
 
 
 @cache
-def fours_tables(name: str, *, distances: int) -> Tables:
+def fours_tables(name: str, *, distances: int) -> FoursTables:
     """A codebook as kernels take it.
 
     index:      int16 (4096,): which point a code is, -1 if none
     first:      int32 (4097,): neighbours[first[code]:first[code + 1]] are a code's; a point is its own and only one
     neighbours: uint16: codes of points, in lists of a multiple of PAD
     """
-    book = load_codebook(name, levels=LEVELS, distances=distances)
+    book = load_grid(name, levels=LEVELS, distances=distances)
     lists = [
         book.codes[book.neighbours[begin:end]] if begin < end else np.full(PAD, code, np.uint16)
         for code, (begin, end) in enumerate(zip(book.first[:-1], book.first[1:], strict=True))
@@ -58,7 +58,7 @@ def fours_values(name: str, values: tuple[int, ...]) -> NDArray[np.float32]:
 
 
 @disjoint_kernel
-def weigh_squares(x: Any, at: Any, v: Any) -> None:
+def weigh_squares(x: Floats, at: Int, v: Floats) -> None:
     """The group at x[at:] made ready as in `signed_eights.py`; a weight counts as much as its square."""
     at = place(at)
     for i in range(GROUP):

@@ -1,6 +1,6 @@
 """Looking for the nearest neighbours of many fours, without a branch that a CPU could guess wrong.
 
-A four is taken to the neighbour of its code (see `codebook.py`) with the smallest distance, in ggml a sum of four
+A four is taken to the neighbour of its code (see `grid.py`) with the smallest distance, in ggml a sum of four
 float32 in the order of the weights:
 
     ∑ w_i (scale * (2 q_i + 1) - x_i)²        iq3_find_best_neighbour
@@ -14,14 +14,12 @@ neighbours each, and then done in one loop without branches; `do_jobs` does LANE
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from quantrecipe.core.bits import as_bits, as_float, place
 from quantrecipe.core.codebook import PAD
 from quantrecipe.core.jit import disjoint_kernel, kernel
-from quantrecipe.core.scalars import F32, I32, I64, U32, ZERO
+from quantrecipe.core.scalars import F32, I32, I64, U32, ZERO, Float, Floats, Int, Ints
 
 __all__ = [
     "AT_ONCE",
@@ -53,7 +51,7 @@ LIST_MASK, ROW_MASK = I32((1 << LIST_BITS) - 1), I32((1 << ROW_BITS) - 1)
 
 
 @kernel
-def term(scale: Any, value: Any, x: Any, w: Any) -> Any:
+def term(scale: Float, value: Float, x: Float, w: Float) -> Float:
     """w * (scale * value - x)². ggml takes no neighbour at infinity or NaN; neither may be in another one's way."""
     d = scale * value - x
     far = w * d * d
@@ -61,7 +59,7 @@ def term(scale: Any, value: Any, x: Any, w: Any) -> Any:
 
 
 @kernel
-def write_list(first: Any, code: Any, row: Any, count: Any, jobs: Any) -> Any:
+def write_list(first: Ints, code: Int, row: Int, count: Int, jobs: Ints) -> Int:
     """Write down the jobs of a code's list from jobs[count] on → how many there are."""
     begin, parts = first[code], (first[code + 1] - first[code]) // PAD
     count, base = place(count), I32(I32(row << LIST_BITS) | begin)
@@ -73,13 +71,13 @@ def write_list(first: Any, code: Any, row: Any, count: Any, jobs: Any) -> Any:
 
 
 @kernel
-def read_job(job: Any) -> Any:
+def read_job(job: Int) -> tuple[Int, Int, Int]:
     """A place in `neighbours`, the row, and what isn't 0 after the first job of a list."""
     return I64(job & LIST_MASK), I64((job >> LIST_BITS) & ROW_MASK), job >> (LIST_BITS + ROW_BITS)
 
 
 @kernel
-def four_rows(neighbours: Any, c: Any, start: Any, step: Any) -> Any:
+def four_rows(neighbours: Ints, c: Int, start: Int, step: Int) -> tuple[Int, Int, Int, Int, Float]:
     """Where the terms of a neighbour's integers are, if those of its four begin at `start`, `step` apart; its code."""
     code = I64(neighbours[c])
     q0, q1, q2, q3 = code & 7, (code >> 3) & 7, (code >> 6) & 7, code >> 9
@@ -90,7 +88,9 @@ def four_rows(neighbours: Any, c: Any, start: Any, step: Any) -> Any:
 
 
 @disjoint_kernel
-def do_jobs(neighbours: Any, jobs: Any, count: Any, lanes: Any, terms: Any, nearest: Any, found: Any) -> None:
+def do_jobs(
+    neighbours: Ints, jobs: Ints, count: Int, lanes: Int, terms: Floats, nearest: Floats, found: Floats
+) -> None:
     """found[row:] = the code of the nearest neighbour, for LANES tries; what a later job says of a try holds.
 
     row is four * ROOM + try; terms has LEVELS rows of ROOM tries for each weight; nearest is room for 2 * LANES floats.
@@ -126,7 +126,7 @@ def do_jobs(neighbours: Any, jobs: Any, count: Any, lanes: Any, terms: Any, near
 
 
 @disjoint_kernel
-def do_jobs_once(neighbours: Any, jobs: Any, count: Any, terms: Any, codes: Any) -> None:
+def do_jobs_once(neighbours: Ints, jobs: Ints, count: Int, terms: Floats, codes: Ints) -> None:
     """codes[row] = the code of the nearest neighbour, for one scale; terms has LEVELS floats for each weight."""
     least, code = LARGEST, ZERO
     for n in range(count):

@@ -38,7 +38,7 @@ from quantrecipe.core.fours_jobs import (
 )
 from quantrecipe.core.jit import disjoint_kernel, kernel
 from quantrecipe.core.lanes import nearest_int
-from quantrecipe.core.scalars import F32, HALF, I32, I64, ONE, U32, ZERO
+from quantrecipe.core.scalars import F32, HALF, I32, I64, ONE, U32, ZERO, Float, Floats, Int, Ints, Tables
 
 __all__ = ["FOURS", "GROUP", "fours_room", "fours_search"]
 
@@ -51,7 +51,7 @@ JOBS = FOURS * (ROOM + ROOM // LANES) * LONGEST + AT_ONCE
 
 
 @kernel
-def fours_room() -> Any:
+def fours_room() -> Tables:
     """(v, s, terms, nearest, found, rounded, codes, jobs), see above."""
     return (
         np.empty(3 * GROUP, np.float32),
@@ -66,13 +66,13 @@ def fours_room() -> Any:
 
 
 @kernel
-def odd(code: Any, i: Any) -> Any:
+def odd(code: Int, i: Int) -> Float:
     """2 q + 1 of the i-th integer of a code, as float32."""
     return F32(I32(I32(I32(code >> I32(3 * i)) & LAST) * I32(2) + I32(1)))
 
 
 @kernel
-def integer(inverse: Any, x: Any) -> Any:
+def integer(inverse: Float, x: Float) -> Int:
     """The q, 0 to 7, for which 2 q + 1 is nearest to inverse * x, as int32."""
     q = nearest_int(HALF * (inverse * x - ONE))
     q = q if q > NONE else NONE
@@ -80,13 +80,13 @@ def integer(inverse: Any, x: Any) -> Any:
 
 
 @kernel
-def lowest_bit(bits: Any) -> Any:
+def lowest_bit(bits: Int) -> Int:
     """The place of the lowest set bit of a uint32 that isn't 0: the exponent of that bit as a float32."""
     return I64(as_bits(F32(U32(bits & U32(-I64(bits))))) >> U32(23)) - 127
 
 
 @disjoint_kernel
-def round_tries(v: Any, s: Any, rounded: Any) -> None:
+def round_tries(v: Floats, s: Floats, rounded: Ints) -> None:
     """The code of each four in each try."""
     for k in range(FOURS):
         x0, x1, x2, x3 = v[FOUR * k], v[FOUR * k + 1], v[FOUR * k + 2], v[FOUR * k + 3]
@@ -97,7 +97,7 @@ def round_tries(v: Any, s: Any, rounded: Any) -> None:
 
 
 @disjoint_kernel
-def fill_terms(v: Any, s: Any, terms: Any) -> None:
+def fill_terms(v: Floats, s: Floats, terms: Floats) -> None:
     """What each weight adds to a distance, for each integer and each try."""
     for i in range(GROUP):
         x, w = v[i], v[ROOT + i]
@@ -108,7 +108,7 @@ def fill_terms(v: Any, s: Any, terms: Any) -> None:
 
 
 @disjoint_kernel
-def sum_up(v: Any, found: Any, s: Any) -> None:
+def sum_up(v: Floats, found: Floats, s: Floats) -> None:
     """w x q and w q q of each try."""
     for t in range(2 * ROOM):
         s[2 * ROOM + t] = ZERO
@@ -133,7 +133,7 @@ def fours_search(tries: int, *, keep_points: bool) -> Callable[..., Any]:
     total = 2 * tries + 1
 
     @kernel
-    def run_ends(four: Any, rounded: Any) -> Any:
+    def run_ends(four: Int, rounded: Ints) -> Int:
         """Bit t is set where the code of try t isn't that of the try before, and where t = total."""
         at = place(four * ROOM)
         bits = U32(1 << total)
@@ -142,7 +142,7 @@ def fours_search(tries: int, *, keep_points: bool) -> Callable[..., Any]:
         return bits
 
     @disjoint_kernel
-    def write_jobs(first: Any, rounded: Any, jobs: Any) -> Any:
+    def write_jobs(first: Ints, rounded: Ints, jobs: Ints) -> Int:
         count = 0
         for k in range(FOURS):
             ends = run_ends(k, rounded)
@@ -157,7 +157,7 @@ def fours_search(tries: int, *, keep_points: bool) -> Callable[..., Any]:
         return count
 
     @kernel
-    def choose(index: Any, largest: Any, s: Any, found: Any, rounded: Any, codes: Any) -> Any:
+    def choose(index: Ints, largest: Float, s: Floats, found: Floats, rounded: Ints, codes: Ints) -> Float:
         """The scale of the best try; its codes and whether they were points go to `codes`."""
         winner, scale, caught = -1, largest / TOP, ZERO
         for t in range(total):
@@ -176,7 +176,9 @@ def fours_search(tries: int, *, keep_points: bool) -> Callable[..., Any]:
         return scale
 
     @disjoint_kernel
-    def refit(first: Any, neighbours: Any, scale: Any, v: Any, codes: Any, jobs: Any, terms: Any) -> Any:
+    def refit(
+        first: Ints, neighbours: Ints, scale: Float, v: Floats, codes: Ints, jobs: Ints, terms: Floats
+    ) -> Float:
         inverse = ONE / scale
         for i in range(GROUP):
             for q in range(LEVELS):
@@ -198,7 +200,7 @@ def fours_search(tries: int, *, keep_points: bool) -> Callable[..., Any]:
         return sxl / sl2 if sl2 > ZERO else scale
 
     @kernel
-    def search(book: Any, largest: Any, room: Any) -> Any:
+    def search(book: Tables, largest: Float, room: Tables) -> Float:
         index, first, neighbours = book
         v, s, terms, nearest, found, rounded, codes, jobs = room
         for t in range(ROOM):

@@ -4,7 +4,7 @@
 
 ggml (quantize_row_iq2_xxs_impl, …_xs_impl, …_s_impl, iq2_find_best_neighbour) tries some scales around the one that
 makes the largest weight the largest value. For each it rounds, takes eights that aren't on the grid to the nearest of
-their neighbours (see `codebook.py`), and fits the scale; the try that catches the largest share of the weights wins.
+their neighbours (see `grid.py`), and fits the scale; the try that catches the largest share of the weights wins.
 Nearly all of the work is the neighbours' distances (see `eights.py`).
 
 Here groups stand side by side, one per lane. But the search goes by single groups: there a group's tries stand side by
@@ -26,13 +26,12 @@ from typing import Any
 
 import numpy as np
 
-from quantrecipe.core.aligned import aligned
-from quantrecipe.core.bits import place
+from quantrecipe.core.bits import aligned, place
 from quantrecipe.core.eights import BLOCK, EIGHT, LEVELS, ROOT, ROW, ROWS, WIDTH, nearest_code
 from quantrecipe.core.eights_rows import fill_rows, walk_rows
 from quantrecipe.core.jit import disjoint_kernel, kernel
 from quantrecipe.core.lanes import LANES, WT, X, nearest_int
-from quantrecipe.core.scalars import F32, HALF, I32, ONE, ZERO
+from quantrecipe.core.scalars import F32, HALF, I32, ONE, ZERO, Float, Floats, Int, Ints, Tables
 
 __all__ = ["eights_refit", "eights_search"]
 
@@ -42,7 +41,7 @@ TOP = F32(2 * LEVELS - 1)
 
 
 @kernel
-def integer(inverse: Any, x: Any) -> Any:
+def integer(inverse: Float, x: Float) -> Int:
     """The q, 0 to 2, for which 2 q + 1 is nearest to inverse * x, as int32."""
     q = nearest_int(HALF * (inverse * x - ONE))
     q = q if q > NONE else NONE
@@ -53,8 +52,8 @@ def integer(inverse: Any, x: Any) -> Any:
 def _round(tries: int, wanted: int) -> Callable[..., Any]:
     @disjoint_kernel
     def round_tries(
-        s: Any, at: Any, t: Any, first: Any, rounded: Any, row: Any, codes: Any, strangers: Any
-    ) -> Any:
+        s: Floats, at: Int, t: Floats, first: Ints, rounded: Ints, row: Int, codes: Ints, strangers: Ints
+    ) -> Int:
         """Round an eight with every try → how many runs of tries hit no point; `strangers`: where these runs begin."""
         at, row = place(at), place(row)
         for j in range(tries):
@@ -76,7 +75,7 @@ def _round(tries: int, wanted: int) -> Callable[..., Any]:
 
 
 @disjoint_kernel
-def _take(code: Any, rounded: Any, at: Any, best: Any, codes: Any) -> None:
+def _take(code: Int, rounded: Ints, at: Int, best: Floats, codes: Ints) -> None:
     """Those of WIDTH tries that were rounded to this code get the nearest of its neighbours."""
     at, width = place(at), place(best.size >> 1)
     for j in range(width):
@@ -86,7 +85,7 @@ def _take(code: Any, rounded: Any, at: Any, best: Any, codes: Any) -> None:
 @cache
 def _sum_up(size: int, tries: int) -> Callable[..., None]:
     @disjoint_kernel
-    def sum_up(s: Any, lane: Any, codes: Any, t: Any) -> None:
+    def sum_up(s: Floats, lane: Int, codes: Ints, t: Floats) -> None:
         lane = place(lane)
         for j in range(2 * tries):
             t[tries + j] = ZERO
@@ -119,7 +118,9 @@ def eights_search(size: int, *, steps: int) -> Callable[..., None]:
     round_tries, sum_up = _round(tries, wanted), _sum_up(size, tries)
 
     @kernel
-    def search(s: Any, count: Any, largest: Any, book: Any, scale: Any, chosen: Any, doubtful: Any) -> None:
+    def search(
+        s: Floats, count: Int, largest: Floats, book: Tables, scale: Floats, chosen: Ints, doubtful: Ints
+    ) -> None:
         _, first, neighbours, near, places = book
         t, scales, rows = aligned(3 * tries), aligned(tries), aligned(ROWS * ROW)
         best = aligned(2 * WIDTH)
@@ -174,7 +175,7 @@ def eights_refit(size: int) -> Callable[..., None]:
     """
 
     @disjoint_kernel
-    def round_lanes(s: Any, k: Any, scale: Any, rounded: Any, terms: Any) -> None:
+    def round_lanes(s: Floats, k: Int, scale: Floats, rounded: Ints, terms: Floats) -> None:
         at = place(k * EIGHT * LANES)
         for j in range(LANES):
             inverse, code = ONE / scale[j], NONE
@@ -190,7 +191,7 @@ def eights_refit(size: int) -> Callable[..., None]:
                 terms[(LEVELS * i + 2) * LANES + j] = w * d2 * d2
 
     @disjoint_kernel
-    def fit(s: Any, chosen: Any, sums: Any) -> None:
+    def fit(s: Floats, chosen: Ints, sums: Floats) -> None:
         for j in range(2 * LANES):
             sums[j] = ZERO
         for k in range(size // EIGHT):
@@ -205,7 +206,9 @@ def eights_refit(size: int) -> Callable[..., None]:
                 sums[j], sums[LANES + j] = sxl, sl2
 
     @kernel
-    def refit(s: Any, count: Any, terms: Any, book: Any, scale: Any, chosen: Any, doubtful: Any) -> None:
+    def refit(
+        s: Floats, count: Int, terms: Floats, book: Tables, scale: Floats, chosen: Ints, doubtful: Ints
+    ) -> None:
         _, first, _, near, _ = book
         rounded, sums, moved = (
             np.empty(LANES, np.int32),

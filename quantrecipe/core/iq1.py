@@ -13,11 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import numpy as np
 
-from quantrecipe.core.aligned import aligned
+from quantrecipe.core.bits import aligned
 from quantrecipe.core.codebook import grid_kernels
 from quantrecipe.core.eights import EIGHT, ENCODE_EIGHTS, TERMS, eights_tables, eights_values
 from quantrecipe.core.jit import kernel
@@ -32,7 +31,7 @@ from quantrecipe.core.lanes import (
     weigh_by_size,
     weigh_by_square,
 )  # fmt: skip
-from quantrecipe.core.scalars import F32, I32, TWO, ZERO
+from quantrecipe.core.scalars import F32, I32, TWO, ZERO, Bytes, Float, Floats, Int, Tables
 from quantrecipe.core.superblock import SUPERBLOCK
 from quantrecipe.core.ternary_points import SHIFT, fit_points, to_points
 from quantrecipe.core.ternary_split import rank_groups, split_codes
@@ -47,7 +46,9 @@ VALUES = (-1, 0, 1)
 
 
 @kernel
-def better_cut(sxl: Any, sl2: Any, choice: Any, caught: Any, scale: Any, chosen: Any) -> Any:
+def better_cut(
+    sxl: Float, sl2: Float, choice: Float, caught: Float, scale: Float, chosen: Float
+) -> tuple[Float, Float, Float]:
     """(caught, scale, chosen), or what a cut with these sums, w x q and w q q, has, if it catches more."""
     better = (sl2 > ZERO) & (sxl * sxl > caught * sl2)
     fitting = sxl / sl2
@@ -86,7 +87,7 @@ def iq1_kernels(
     least, nothing = F32(epsilon), I32(no_code)
 
     @kernel
-    def weigh_groups(x: Any, importance: Any, start: Any, count: Any, s: Any) -> None:
+    def weigh_groups(x: Floats, importance: Floats, start: Int, count: Int, s: Floats) -> None:
         filled = count * groups
         load(x, start * groups, filled, s)
         if importance.size:
@@ -100,7 +101,7 @@ def iq1_kernels(
             weigh_plain(s)
 
     @kernel(ENCODE_EIGHTS)
-    def encode(book: Any, rows: Any, importance: Any, out: Any) -> None:
+    def encode(book: Tables, rows: Floats, importance: Floats, out: Bytes) -> None:
         x, to = rows.reshape(rows.size), out.reshape(out.size)
         s, terms = aligned(WORKSPACE), aligned(TERMS * LANES)
         ranks, codes = np.zeros(n * LANES, np.int32), np.zeros(parts * LANES, np.int32)

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from quantrecipe.core.aligned import aligned
+from quantrecipe.core.bits import aligned
 from quantrecipe.core.codebook import grid_kernels
 from quantrecipe.core.eights import (
     DECODE_EIGHTS,
@@ -26,14 +26,14 @@ from quantrecipe.core.eights import (
     TERMS,
     eights_tables,
     eights_values,
+    odd_step,
 )  # fmt: skip
 from quantrecipe.core.grid_of_eights import eights_refit, eights_search
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.jit import kernel
 from quantrecipe.core.kernel_format import Kernels
 from quantrecipe.core.lanes import LANES, WORKSPACE
-from quantrecipe.core.scalars import F32, HALF, ONE, U8, ZERO
-from quantrecipe.core.signed_eights import odd_step
+from quantrecipe.core.scalars import F32, HALF, ONE, U8, ZERO, Bytes, Floats, Int, Ints, Tables
 from quantrecipe.core.signed_groups import load_signed
 from quantrecipe.core.signs import SIGNS
 from quantrecipe.core.superblock import SUPERBLOCK
@@ -55,7 +55,7 @@ def largest_to_five(epsilon: float) -> Callable[..., None]:
     least = F32(epsilon)
 
     @kernel
-    def start(s: Any, largest: Any, scale: Any) -> None:
+    def start(s: Floats, largest: Floats, scale: Floats) -> None:
         for j in range(LANES):
             scale[j] = largest[j] / FIVE
             largest[j] = largest[j] if largest[j] >= least else ZERO
@@ -84,7 +84,7 @@ def iq2_kernels(
 ) -> Kernels:
     """The kernels of a format with groups of n weights, whose points are in `core/tables/GRID.grid`.
 
-    distances:  how many distances neighbours come from; see `load_codebook`
+    distances:  how many distances neighbours come from; see `load_grid`
     even, sigma: of signs, and of what weights count; see `load_signed`
     start:      the kernel start(s, largest, scale): the scales that eights have which no try suits, and what
                 `eights_search` takes for the largest weight, 0 for a group of zeros
@@ -106,7 +106,7 @@ def iq2_kernels(
     above = F32(raised)
 
     @kernel(ENCODE_EIGHTS)
-    def encode(book: Any, rows: Any, importance: Any, out: Any) -> None:
+    def encode(book: Tables, rows: Floats, importance: Floats, out: Bytes) -> None:
         x, to = rows.reshape(rows.size), out.reshape(out.size)
         s, terms = aligned(WORKSPACE), aligned(TERMS * LANES)
         scale, largest = np.empty(LANES, np.float32), np.empty(LANES, np.float32)
@@ -127,7 +127,7 @@ def iq2_kernels(
 
     @kernel
     def pack(
-        index: Any, scale: Any, largest: Any, signs: Any, chosen: Any, first: Any, to: Any, at: Any
+        index: Ints, scale: Floats, largest: Floats, signs: Ints, chosen: Ints, first: Int, to: Bytes, at: Int
     ) -> None:
         """Write one super-block, whose groups are in lanes from `first` on."""
         to[at : at + block_bytes] = U8(0)
@@ -154,7 +154,7 @@ def iq2_kernels(
             put_scale(to, at, g, odd_step(ONE / d, scale[first + g], LAST))
 
     @kernel(DECODE_EIGHTS)
-    def decode(values: Any, data: Any, rows: Any) -> None:
+    def decode(values: Floats, data: Bytes, rows: Floats) -> None:
         x, source = rows.reshape(rows.size), data.reshape(data.size)
         for block in range(x.size // SUPERBLOCK):
             at = block * block_bytes

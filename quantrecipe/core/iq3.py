@@ -24,14 +24,14 @@ from typing import Any
 import numpy as np
 
 from quantrecipe.core.codebook import grid_kernels
-from quantrecipe.core.eights import EIGHT
+from quantrecipe.core.eights import EIGHT, odd_step
 from quantrecipe.core.fours import DECODE_FOURS, ENCODE_FOURS, fours_tables, fours_values, weigh_squares
 from quantrecipe.core.fours_search import FOURS, GROUP, fours_room, fours_search
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.jit import kernel
 from quantrecipe.core.kernel_format import Kernels
-from quantrecipe.core.scalars import F32, ONE, TWO, U8, ZERO
-from quantrecipe.core.signed_eights import odd_step, take_signs, weigh
+from quantrecipe.core.scalars import F32, ONE, TWO, U8, ZERO, Bytes, Floats, Tables
+from quantrecipe.core.signed_eights import take_signs, weigh
 from quantrecipe.core.signs import SIGNS
 from quantrecipe.core.superblock import SUPERBLOCK
 
@@ -65,7 +65,7 @@ def iq3_kernels(
     """The kernels of a format whose points are in `core/tables/GRID.grid`.
 
     values:      what the integers of a point stand for
-    distances:   how many distances neighbours come from; see `load_codebook`
+    distances:   how many distances neighbours come from; see `load_grid`
     even:        of signs; see `take_signs`
     epsilon:     groups whose largest weight is below this become zeros
     steps, keep_points: see `fours_search`
@@ -76,7 +76,7 @@ def iq3_kernels(
     least, above = F32(epsilon), F32(raised)
 
     @kernel(ENCODE_FOURS)
-    def encode(book: Any, rows: Any, importance: Any, out: Any) -> None:
+    def encode(book: Tables, rows: Floats, importance: Floats, out: Bytes) -> None:
         x, to, k = rows.reshape(rows.size), out.reshape(out.size), max(importance.size, 1)
         room, index = fours_room(), book[0]
         v, codes = room[0], room[6]
@@ -119,7 +119,7 @@ def iq3_kernels(
                 put_scale(to, at, g, odd_step(ONE / d, scales[g], LAST))
 
     @kernel(DECODE_FOURS)
-    def decode(values: Any, data: Any, rows: Any) -> None:
+    def decode(values: Floats, data: Bytes, rows: Floats) -> None:
         x, source = rows.reshape(rows.size), data.reshape(data.size)
         for block in range(x.size // SUPERBLOCK):
             at = block * block_bytes

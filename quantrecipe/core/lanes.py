@@ -30,7 +30,7 @@ import numpy as np
 
 from quantrecipe.core.bits import as_bits, place, trips
 from quantrecipe.core.jit import kernel
-from quantrecipe.core.scalars import F32, HALF, I32, ONE, U32, ZERO
+from quantrecipe.core.scalars import F32, HALF, I32, ONE, U32, ZERO, Float, Floats, Int
 
 __all__ = [
     "LANES",
@@ -81,19 +81,19 @@ def select(condition: Any, yes: Any, no: Any) -> Any:
 
 
 @kernel
-def nearest(value: Any) -> Any:
+def nearest(value: Float) -> Float:
     """The integer nearest to a float32 below 2^22 in size, ties to even, as a float32."""
     return (value + ROUND) - ROUND
 
 
 @kernel
-def nearest_int(value: Any) -> Any:
+def nearest_int(value: Float) -> Int:
     """The same as an int32; beyond 2^22 the bits that ggml's nearest_int gives: 0 for NaN, -2^22 for infinities."""
     return I32(I32(U32(as_bits(value + ROUND) & U32(0x007FFFFF))) - I32(0x00400000))
 
 
 @kernel
-def away_from_zero(value: Any) -> Any:
+def away_from_zero(value: Float) -> Float:
     """The integer nearest to a float32, halves away from zero as in C's roundf, as a float32."""
     whole = np.trunc(value)
     up = whole + np.copysign(ONE, value)
@@ -108,7 +108,7 @@ def find_peaks(n: int, peak: int, size: int) -> Callable[[Any], None]:
     """
 
     @kernel
-    def find(s: Any) -> None:
+    def find(s: Floats) -> None:
         for j in range(LANES):
             s[peak + j] = ZERO
             s[size + j] = ZERO
@@ -130,7 +130,7 @@ def load_groups(n: int) -> Callable[..., None]:
     """
 
     @kernel
-    def load(x: Any, first: Any, count: Any, s: Any) -> None:
+    def load(x: Floats, first: Int, count: Int, s: Floats) -> None:
         for j in range(LANES):
             at = place((first + min(j, count - 1)) * n)
             for i in range(n):
@@ -144,7 +144,7 @@ def load_importance(n: int) -> Callable[..., None]:
     """The kernel load(importance, first, count, s): WT = the importance of the columns of the groups at X."""
 
     @kernel
-    def load(importance: Any, first: Any, count: Any, s: Any) -> None:
+    def load(importance: Floats, first: Int, count: Int, s: Floats) -> None:
         k = importance.size
         for j in range(LANES):
             at = place(((first + min(j, count - 1)) * n) % k)
@@ -159,7 +159,7 @@ def weigh_by_square(n: int) -> Callable[[Any], None]:
     """The kernel weigh(s): WT = X², as ggml has it where there is no importance."""
 
     @kernel
-    def weigh(s: Any) -> None:
+    def weigh(s: Floats) -> None:
         for i in range(n):
             for j in range(LANES):
                 s[WT + i * LANES + j] = s[X + i * LANES + j] * s[X + i * LANES + j]
@@ -168,7 +168,7 @@ def weigh_by_square(n: int) -> Callable[[Any], None]:
 
 
 @kernel
-def first_largest(values: Any, first: Any, count: Any) -> Any:
+def first_largest(values: Floats, first: Int, count: Int) -> Float:
     """Of count values from `first` on, the first of those that are largest in size; 0 if all are 0. NaN is never it."""
     peak, size = ZERO, ZERO
     for i in range(first, first + count):
@@ -183,7 +183,7 @@ def weigh_by_size(n: int) -> Callable[..., None]:
     """The kernel weigh(sigma, s): WT *= sqrt(sigma[j] + X²); sigma, LANES floats, evens out the weights' sizes."""
 
     @kernel
-    def weigh(sigma: Any, s: Any) -> None:
+    def weigh(sigma: Floats, s: Floats) -> None:
         lanes = trips(LANES, s)
         for i in range(n):
             for j in range(lanes):
@@ -194,7 +194,7 @@ def weigh_by_size(n: int) -> Callable[..., None]:
 
 
 @kernel
-def sums_of_squares(x: Any, first: Any, count: Any, n: Any, sums: Any) -> None:
+def sums_of_squares(x: Floats, first: Int, count: Int, n: Int, sums: Floats) -> None:
     """sums[j] = the sum, in order, of the squares of the n weights of x at (first + j) * n, for j below count.
 
     Eight sums go side by side, so that each addition need not wait for the one before.
@@ -220,7 +220,7 @@ def sums_of_squares(x: Any, first: Any, count: Any, n: Any, sums: Any) -> None:
 
 
 @kernel
-def _strides(j: Any, count: Any, n: Any, lane: Any) -> Any:
+def _strides(j: Int, count: Int, n: Int, lane: Int) -> tuple[Int, Int, Int]:
     """Distance from sum j to the three from j + lane on; 0, a repetition, where there is none."""
     return (
         n * lane if j + lane < count else 0,
@@ -239,7 +239,7 @@ def weigh_in_rows(n: int) -> Callable[..., None]:
     load, load_weights, weigh = load_groups(n), load_importance(n), weigh_by_size(n)
 
     @kernel
-    def weigh_rows(x: Any, importance: Any, first: Any, count: Any, squares: Any, s: Any) -> None:
+    def weigh_rows(x: Floats, importance: Floats, first: Int, count: Int, squares: Floats, s: Floats) -> None:
         k = importance.size
         if first == 0:
             sums_of_squares(x, 0, squares.size, k, squares)

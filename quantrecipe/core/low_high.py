@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
 
 import numpy as np
 
 from quantrecipe.core.bits import MAGNITUDE, as_float
 from quantrecipe.core.jit import disjoint_kernel, kernel
 from quantrecipe.core.lanes import select
-from quantrecipe.core.scalars import I32, U32, ZERO
+from quantrecipe.core.scalars import I32, U32, ZERO, Float, Floats, Int, Ints
 
 __all__ = ["first_peak_of", "lows_and_highs"]
 
@@ -25,13 +24,13 @@ SMALLEST = I32(-0x80000000)
 
 
 @kernel
-def _turned(bits: Any) -> Any:
+def _turned(bits: Int) -> Int:
     """The key of a float32's bits, int32; or the bits of a key."""
     return I32(bits ^ I32(I32(bits >> I32(31)) & I32(MAGNITUDE)))
 
 
 @kernel
-def _float_of(key: Any) -> Any:
+def _float_of(key: Int) -> Float:
     return as_float(U32(_turned(I32(key))))
 
 
@@ -43,7 +42,7 @@ def lows_and_highs(n: int) -> Callable[..., None]:
     """
 
     @disjoint_kernel
-    def find_keys(bits: Any, low: Any, high: Any) -> None:
+    def find_keys(bits: Ints, low: Floats, high: Floats) -> None:
         fours = low.size // 4
         for f in range(fours):
             x = bits[4 * f * n : 4 * (f + 1) * n]
@@ -68,7 +67,7 @@ def lows_and_highs(n: int) -> Callable[..., None]:
             low[block], high[block] = _float_of(a), _float_of(e)
 
     @kernel
-    def find(x: Any, low: Any, high: Any) -> None:
+    def find(x: Floats, low: Floats, high: Floats) -> None:
         find_keys(x.view(np.int32), low, high)
         for block in range(low.size):
             if low[block] == ZERO or high[block] == ZERO:
@@ -81,7 +80,7 @@ def lows_and_highs(n: int) -> Callable[..., None]:
 
 
 @kernel
-def first_peak_of(x: Any, low: Any, high: Any) -> Any:
+def first_peak_of(x: Floats, low: Float, high: Float) -> Float:
     """The first of those weights of a block that are largest in size, given its lowest and highest; 0 if all are 0."""
     if high == -low:
         for i in range(x.size):

@@ -29,7 +29,7 @@ from quantrecipe.core.lanes import (
     weigh_by_size,
     weigh_by_square,
 )
-from quantrecipe.core.scalars import F32, ONE, U8, ZERO
+from quantrecipe.core.scalars import F32, ONE, U8, ZERO, Bytes, Float, Floats, Int
 
 __all__ = ["GROUP", "SCALE", "VALUES", "encoders", "round_values"]
 
@@ -51,7 +51,7 @@ _find_peaks = find_peaks(GROUP, PEAK, SIZE)
 
 
 @kernel
-def value_near(x: Any) -> Any:
+def value_near(x: Float) -> Float:
     """The value nearest to a float32, the upper one of two; the largest for NaN, as in ggml."""
     value = LOWEST
     for i in range(ABOVE):
@@ -60,7 +60,7 @@ def value_near(x: Any) -> Any:
 
 
 @kernel
-def index_near(x: Any) -> Any:
+def index_near(x: Float) -> Int:
     """The index (uint8) of that value."""
     index = U8(0)
     for i in range(ABOVE):
@@ -69,7 +69,7 @@ def index_near(x: Any) -> Any:
 
 
 @kernel
-def fit(s: Any) -> None:
+def fit(s: Floats) -> None:
     """SXL and SL2 of the values nearest to ISCALE * x."""
     for j in range(LANES):
         s[SXL + j] = ZERO
@@ -87,7 +87,7 @@ def fit(s: Any) -> None:
 
 
 @kernel
-def search(s: Any) -> None:
+def search(s: Floats) -> None:
     """Fill SCALE for the groups at X, weighted by WT: zero for a group without a weight above 1e-15."""
     _find_peaks(s)
 
@@ -131,7 +131,7 @@ def encoders(
     twice_mean = F32(2 / block)
 
     @kernel(ENCODE)
-    def encode(rows: Any, out: Any) -> None:
+    def encode(rows: Floats, out: Bytes) -> None:
         x, to = rows.reshape(rows.size), out.reshape(out.size)
         s, total = np.empty(WORKSPACE, np.float32), x.size // GROUP
         for first in range(0, total, LANES):
@@ -143,7 +143,7 @@ def encoders(
                 finish(x, (first + lane) // groups, s, lane, to)
 
     @kernel(ENCODE_WEIGHTED)
-    def encode_weighted(rows: Any, importance: Any, out: Any) -> None:
+    def encode_weighted(rows: Floats, importance: Floats, out: Bytes) -> None:
         x, to = rows.reshape(rows.size), out.reshape(out.size)
         s, total = np.empty(WORKSPACE, np.float32), x.size // GROUP
         squares, even = np.empty(LANES, np.float32), np.empty(LANES, np.float32)
@@ -163,7 +163,7 @@ def encoders(
 
 
 @kernel
-def round_values(x: Any, at: Any, scale: Any, to: Any, place: Any) -> None:
+def round_values(x: Floats, at: Int, scale: Float, to: Bytes, place: Int) -> None:
     """Pack a group: byte place + i of `to` holds the indices nearest to x / scale of weights i and 16 + i."""
     iscale = ONE / scale if scale != ZERO else ZERO
     for i in range(GROUP // 2):

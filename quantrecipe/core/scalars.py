@@ -2,6 +2,9 @@
 
     from quantrecipe.core.scalars import F32, U8, Bytes, Floats, Int
 
+    @kernel
+    def halve(x: Floats, first: Int) -> None: ...
+
 numba follows numpy's rules: float32 times float32 is float32, but a Python float would make the product a double, and
 two integers make an int64. So every constant says its type, and so does every integer that has to stay short.
 """
@@ -14,7 +17,7 @@ import numpy as np
 
 __all__ = [
     "F32", "HALF", "I8", "I32", "I64", "INF", "ONE", "TWO", "U8", "U16", "U32", "U64", "ZERO",
-    "Bytes", "Float", "Floats", "Int", "Ints",
+    "Bytes", "Float", "Floats", "Int", "Ints", "Tables",
 ]  # fmt: skip
 
 F32 = np.float32
@@ -32,6 +35,8 @@ Floats = Any
 Int = Any
 """One integer: an index, a count, the bits of a float."""
 Ints = Any
-"""An array of integers wider than a byte, or of bits."""
+"""An array of integers of more than a byte."""
 Bytes = Any
 """An array of uint8: what is stored, or one small integer for each weight."""
+Tables = Any
+"""Several arrays, as a tuple: a codebook, or room to work in."""

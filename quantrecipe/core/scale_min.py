@@ -16,9 +16,9 @@ import numpy as np
 from quantrecipe.core.bits import as_bits, place, trips
 from quantrecipe.core.jit import kernel
 from quantrecipe.core.lanes import LANES, UNROLL, WT, Q, X, lane_row, nearest, nearest_int, select
-from quantrecipe.core.scalars import F32, I32, INF, ONE, U8, U32, ZERO
+from quantrecipe.core.scalars import F32, I32, INF, ONE, U8, U32, ZERO, Bytes, Float, Floats, Int
 
-__all__ = ["KEPT_BASE", "KEPT_ISCALE", "MINIMUM", "SCALE", "round_scale_min", "scale_min_search"]
+__all__ = ["KEPT_BASE", "KEPT_ISCALE", "MINIMUM", "SCALE", "make_qkx2_quants", "round_scale_min"]
 
 FAR = U32(np.float32(2.0**22).view(U32))
 """The bits of 2^22, from where on ggml's rounding gives other numbers. It happens where weights count for nothing
@@ -31,7 +31,7 @@ LOW, HIGH, SUM_W, SUM_X, BEST, ISCALE, SL, SL2, SXL, TRY_SCALE, TRY_MIN, ERROR =
 
 
 @kernel
-def nearest_as_ggml(value: Any) -> Any:
+def nearest_as_ggml(value: Float) -> Float:
     """The nearest integer as a float32, also where ggml's trick no longer rounds."""
     return F32(nearest_int(value))
 
@@ -41,7 +41,7 @@ def _fit(n: int, rounded: Callable[..., Any]) -> Callable[..., None]:
     """The kernel fit(s, nmax): Q, the integers of the present range, and the sums of their least squares fit."""
 
     @kernel
-    def fit(s: Any, nmax: Any) -> None:
+    def fit(s: Floats, nmax: Int) -> None:
         for j in range(LANES):
             s[SL + j] = ZERO
             s[SL2 + j] = ZERO
@@ -66,7 +66,7 @@ def _fit(n: int, rounded: Callable[..., Any]) -> Callable[..., None]:
 
 
 @cache
-def scale_min_search(n: int, *, absolute: bool = False) -> Callable[..., None]:
+def make_qkx2_quants(n: int, *, absolute: bool = False) -> Callable[..., None]:
     """The kernel search(s, nmax, rmin, rdelta, nstep) for groups of n weights at X, weighted by WT.
 
     Fills SCALE and MINIMUM, and KEPT_ISCALE and KEPT_BASE: the integers of the best try are those nearest to
@@ -76,7 +76,7 @@ def scale_min_search(n: int, *, absolute: bool = False) -> Callable[..., None]:
     near, far = _fit(n, nearest), _fit(n, nearest_as_ggml)
 
     @kernel
-    def search(s: Any, nmax: Any, rmin: Any, rdelta: Any, nstep: Any) -> None:
+    def search(s: Floats, nmax: Int, rmin: Float, rdelta: Float, nstep: Int) -> None:
         # The range, and the sums that all tries share.
         for j in range(LANES):
             s[LOW + j] = s[X + j]
@@ -183,7 +183,7 @@ def round_scale_min(n: int, nmax: int) -> Callable[..., None]:
 
     @kernel
     def round_group(
-        x: Any, at: Any, scale: Any, minimum: Any, iscale: Any, base: Any, levels: Any, to: Any
+        x: Floats, at: Int, scale: Float, minimum: Float, iscale: Float, base: Float, levels: Bytes, to: Int
     ) -> None:
         at, to, length = place(at), place(to), trips(n, levels)
         if scale == ZERO:

@@ -18,16 +18,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
 
 import numpy as np
 
 from quantrecipe.core.bits import place
 from quantrecipe.core.jit import kernel
 from quantrecipe.core.lanes import nearest, nearest_int, select
-from quantrecipe.core.scalars import F32, I32, ONE, ZERO
+from quantrecipe.core.scalars import F32, I32, ONE, ZERO, Floats, Int, Ints
 
-__all__ = ["MOVES_WORKSPACE", "SCALE", "WIDE", "Q", "moved_scale_search"]
+__all__ = ["MOVES_WORKSPACE", "SCALE", "WIDE", "Q", "make_q3_quants"]
 
 EPSILON = F32(1e-15)  # ggml: GROUP_MAX_EPS
 ROUNDS = 5
@@ -54,7 +53,7 @@ def _move_once(n: int, nmax: int, width: int) -> Callable[..., None]:
     lowest, highest = I32(-nmax), I32(nmax - 1)
 
     @kernel
-    def move_once(s: Any) -> None:
+    def move_once(s: Floats) -> None:
         for j in range(width):
             s[flags + j] = ZERO
         for i in range(n):
@@ -76,7 +75,7 @@ def _move_once(n: int, nmax: int, width: int) -> Callable[..., None]:
 
 
 @cache
-def moved_scale_search(n: int, nmax: int) -> Callable[..., None]:
+def make_q3_quants(n: int, nmax: int) -> Callable[..., None]:
     """The kernel search(x, first, count, s): the scales and integers of count ≤ WIDE groups of n weights of flat x.
 
     Both are 0 for a group without a weight above 1e-15. Lanes from count on repeat the last group.
@@ -85,7 +84,7 @@ def moved_scale_search(n: int, nmax: int) -> Callable[..., None]:
     move_all, move_few = _move_once(n, nmax, WIDE), _move_once(n, nmax, FEW)
 
     @kernel
-    def start(x: Any, first: Any, count: Any, s: Any) -> None:
+    def start(x: Floats, first: Int, count: Int, s: Floats) -> None:
         for j in range(WIDE):
             at = place((first + min(j, count - 1)) * n)
             for i in range(n):
@@ -117,7 +116,7 @@ def moved_scale_search(n: int, nmax: int) -> Callable[..., None]:
                 s[SL2 + j] += w * q * q
 
     @kernel
-    def go_on(s: Any, lanes: Any, count: Any, t: Any) -> None:
+    def go_on(s: Floats, lanes: Ints, count: Int, t: Floats) -> None:
         """The other rounds of the groups at these lanes of s; t is a workspace for FEW."""
         for k in range(FEW):
             lane = place(lanes[min(k, count - 1)])
@@ -140,7 +139,7 @@ def moved_scale_search(n: int, nmax: int) -> Callable[..., None]:
                 s[Q + i * WIDE + lane] = t[FEW_Q + i * FEW + k]
 
     @kernel
-    def search(x: Any, first: Any, count: Any, s: Any) -> None:
+    def search(x: Floats, first: Int, count: Int, s: Floats) -> None:
         start(x, first, count, s)
         move_all(s)
         lanes, t = np.empty(FEW, np.int64), np.empty(ROWS * FEW, np.float32)

@@ -15,13 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
 
 from quantrecipe.core.jit import kernel
 from quantrecipe.core.lanes import LANES, nearest_int, select
-from quantrecipe.core.scalars import F32, I32, ONE, ZERO
+from quantrecipe.core.scalars import F32, I32, ONE, ZERO, Float, Floats, Int
 
-__all__ = ["COMMON", "COUNTS", "IN", "INTEGERS", "TABLE", "positive_scale_search"]
+__all__ = ["COMMON", "COUNTS", "IN", "INTEGERS", "TABLE", "make_qp_quants"]
 
 EPSILON = F32(1e-15)  # ggml: GROUP_MAX_EPS
 STEP = F32(0.1)
@@ -35,19 +34,19 @@ TABLE = 104 * LANES
 
 
 @kernel
-def in_a_byte(integer: Any) -> Any:
+def in_a_byte(integer: Int) -> Float:
     """An int32 as ggml's byte keeps it, as float32."""
     return F32(I32(integer & I32(0xFF)))
 
 
 @cache
-def positive_scale_search(n: int, nmax: int) -> Callable[..., None]:
+def make_qp_quants(n: int, nmax: int) -> Callable[..., None]:
     """The kernel search(t): fill INTEGERS and COMMON of a table from its IN and COUNTS, n numbers in each lane."""
     top = F32(nmax)
     last = I32(nmax)
 
     @kernel
-    def search(t: Any) -> None:
+    def search(t: Floats) -> None:
         for j in range(LANES):
             t[TOP + j] = ZERO
         for i in range(n):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
 
 from quantrecipe.core.bits import place, trips
 from quantrecipe.core.jit import kernel
@@ -23,9 +22,9 @@ from quantrecipe.core.lanes import (
     nearest_int,
     select,
 )
-from quantrecipe.core.scalars import F32, I32, U8, ZERO
+from quantrecipe.core.scalars import F32, I32, U8, ZERO, Bytes, Floats, Int
 
-__all__ = ["KEPT_ISCALE", "SCALE", "round_signed", "signed_scale_search"]
+__all__ = ["KEPT_ISCALE", "SCALE", "make_qx_quants", "round_signed"]
 
 EPSILON = F32(1e-15)  # ggml: GROUP_MAX_EPS
 STEP = F32(0.1)
@@ -35,7 +34,7 @@ SCALE, KEPT_ISCALE, PEAK, SIZE, BEST, ISCALE, SXL, SL2 = (lane_row(i) for i in r
 
 
 @cache
-def signed_scale_search(n: int, nmax: int) -> Callable[..., None]:
+def make_qx_quants(n: int, nmax: int) -> Callable[..., None]:
     """The kernel search(s) for groups of n weights at X, weighted by WT.
 
     Fills SCALE, and KEPT_ISCALE: the integers of the best try are those nearest to KEPT_ISCALE * x. Both are zero for a
@@ -45,7 +44,7 @@ def signed_scale_search(n: int, nmax: int) -> Callable[..., None]:
     find_them = find_peaks(n, PEAK, SIZE)
 
     @kernel
-    def fit(s: Any) -> None:
+    def fit(s: Floats) -> None:
         """SXL and SL2 of the integers nearest to ISCALE * x."""
         for j in range(LANES):
             s[SXL + j] = ZERO
@@ -64,7 +63,7 @@ def signed_scale_search(n: int, nmax: int) -> Callable[..., None]:
                 s[SXL + j], s[SL2 + j] = sxl, sl2
 
     @kernel
-    def search(s: Any) -> None:
+    def search(s: Floats) -> None:
         find_them(s)
 
         for j in range(LANES):
@@ -113,7 +112,9 @@ def round_signed(n: int, nmax: int) -> Callable[..., None]:
     lowest, highest, shift = I32(-nmax), I32(nmax - 1), I32(nmax)
 
     @kernel
-    def round_groups(x: Any, at: Any, count: Any, scales: Any, s: Any, lane: Any, levels: Any) -> None:
+    def round_groups(
+        x: Floats, at: Int, count: Int, scales: Floats, s: Floats, lane: Int, levels: Bytes
+    ) -> None:
         length = trips(n, levels)
         for g in range(count):
             first, to = place(at + g * n), place(g * n)

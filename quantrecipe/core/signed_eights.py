@@ -17,11 +17,10 @@ import numpy as np
 
 from quantrecipe.core.bits import place
 from quantrecipe.core.eights import EIGHT
-from quantrecipe.core.jit import disjoint_kernel, kernel
-from quantrecipe.core.lanes import nearest_int
-from quantrecipe.core.scalars import HALF, ONE, U8, ZERO
+from quantrecipe.core.jit import disjoint_kernel
+from quantrecipe.core.scalars import U8, ZERO, Bytes, Float, Floats, Int
 
-__all__ = ["odd_step", "take_signs", "weigh"]
+__all__ = ["take_signs", "weigh"]
 
 
 @cache
@@ -29,7 +28,7 @@ def weigh(size: int) -> Callable[..., None]:
     """The kernel weigh(x, at, importance, column, even, v): a weight counts importance * sqrt(even + its square)."""
 
     @disjoint_kernel
-    def weigh_group(x: Any, at: Any, importance: Any, column: Any, even: Any, v: Any) -> None:
+    def weigh_group(x: Floats, at: Int, importance: Floats, column: Int, even: Float, v: Floats) -> None:
         at, column = place(at), place(column)
         for i in range(size):
             w = importance[column + i] * np.sqrt(even + x[at + i] * x[at + i])
@@ -45,7 +44,7 @@ def take_signs(size: int, *, even: bool) -> Callable[..., Any]:
     """The kernel take(x, at, v, signs) → the largest X: fill signs; X changes only where the number must be even."""
 
     @disjoint_kernel
-    def take(x: Any, at: Any, v: Any, signs: Any) -> Any:
+    def take(x: Floats, at: Int, v: Floats, signs: Bytes) -> Float:
         at = place(at)
         for k in range(size // EIGHT):
             bits, count = 0, 0
@@ -69,9 +68,3 @@ def take_signs(size: int, *, even: bool) -> Callable[..., Any]:
         return largest
 
     return take
-
-
-@kernel
-def odd_step(inverse: Any, scale: Any, last: Any) -> Any:
-    """The integer q, 0 to last, for which 2 q + 1 is nearest to inverse * scale."""
-    return max(0, min(last, nearest_int(HALF * (inverse * scale - ONE))))

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
 
 import numpy as np
 
@@ -26,7 +25,7 @@ from quantrecipe.core.lanes import (
     sums_of_squares,
     weigh_by_size,
 )
-from quantrecipe.core.scalars import F32, I32, ZERO
+from quantrecipe.core.scalars import F32, I32, ZERO, Floats, Int, Ints
 from quantrecipe.core.superblock import SUPERBLOCK
 
 __all__ = ["load_signed"]
@@ -47,7 +46,9 @@ def load_signed(n: int, *, even: bool, sigma: float) -> Callable[..., None]:
     groups, factor = SUPERBLOCK // n, F32(sigma)
 
     @kernel
-    def load_all(x: Any, importance: Any, start: Any, count: Any, s: Any, signs: Any, largest: Any) -> None:
+    def load_all(
+        x: Floats, importance: Floats, start: Int, count: Int, s: Floats, signs: Ints, largest: Floats
+    ) -> None:
         squares, mean = np.empty(LANES, np.float32), np.empty(LANES, np.float32)
         load(x, start * groups, count * groups, s)
         sums_of_squares(x, start, count, SUPERBLOCK, squares)
@@ -70,7 +71,7 @@ def load_signed(n: int, *, even: bool, sigma: float) -> Callable[..., None]:
 @cache
 def _take_signs(n: int, *, even: bool) -> Callable[..., None]:
     @disjoint_kernel
-    def take_signs(s: Any, signs: Any, largest: Any) -> None:
+    def take_signs(s: Floats, signs: Ints, largest: Floats) -> None:
         for k in range(n // EIGHT):
             for j in range(LANES):
                 bits, odd, last = I32(0), I32(0), I32(0)

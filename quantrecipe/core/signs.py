@@ -6,11 +6,10 @@ negative weights, so that the eighth bit follows. ggml: ksigns_iq2xs.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from quantrecipe.core.jit import kernel
+from quantrecipe.core.scalars import Int
 
 __all__ = ["SIGNS", "even"]
 
@@ -19,7 +18,7 @@ SIGNS = np.where(np.arange(256)[:, None] >> np.arange(8) & 1, np.float32(-1), np
 
 
 @kernel
-def even(bits: Any) -> Any:
+def even(bits: Int) -> Int:
     """The byte of seven bits (uint32): the eighth makes the number of set bits even."""
     folded = bits ^ (bits >> np.uint32(4))
     folded ^= folded >> np.uint32(2)

@@ -12,8 +12,6 @@ ggml: block_q4_K, block_q5_K, get_scale_min_k4, quantize_row_q4_K_ref, quantize_
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from quantrecipe.core.bits import place
@@ -21,9 +19,9 @@ from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.jit import DECODE, ENCODE, ENCODE_WEIGHTED, kernel
 from quantrecipe.core.kernel_format import Kernels
 from quantrecipe.core.lanes import LANES, WORKSPACE, nearest_int
-from quantrecipe.core.scalars import F32, I32, U8, ZERO
+from quantrecipe.core.scalars import F32, I32, U8, ZERO, Bytes, Float, Floats, Int
 from quantrecipe.core.scale_min import round_scale_min
-from quantrecipe.core.scale_positive import COMMON, COUNTS, IN, INTEGERS, TABLE, positive_scale_search
+from quantrecipe.core.scale_positive import COMMON, COUNTS, IN, INTEGERS, TABLE, make_qp_quants
 from quantrecipe.core.superblock import (
     FOUND,
     KEPT_BASES,
@@ -44,11 +42,11 @@ N, GROUPS = 32, 8
 TOP = 63
 TOP_F = F32(TOP)
 
-_search = positive_scale_search(GROUPS, TOP)
+_search = make_qp_quants(GROUPS, TOP)
 
 
 @kernel
-def scale_of(data: Any, at: Any, i: Any) -> Any:
+def scale_of(data: Bytes, at: Int, i: Int) -> Float:
     """The i-th scale of the 12 bytes at a place, 0 to 63, as float32."""
     if i < 4:
         return F32(data[at + i] & U8(63))
@@ -56,7 +54,7 @@ def scale_of(data: Any, at: Any, i: Any) -> Any:
 
 
 @kernel
-def minimum_of(data: Any, at: Any, i: Any) -> Any:
+def minimum_of(data: Bytes, at: Int, i: Int) -> Float:
     """The i-th minimum of the 12 bytes at a place, 0 to 63, as float32."""
     if i < 4:
         return F32(data[at + i + 4] & U8(63))
@@ -64,7 +62,7 @@ def minimum_of(data: Any, at: Any, i: Any) -> Any:
 
 
 @kernel
-def put_pair(out: Any, at: Any, i: Any, scale: Any, minimum: Any) -> None:
+def put_pair(out: Bytes, at: Int, i: Int, scale: Float, minimum: Float) -> None:
     """Store the i-th scale and minimum, ints of a byte, in order from 0; upper bits go the way they go in ggml."""
     if i < 4:
         out[at + i] = U8(scale)
@@ -76,7 +74,7 @@ def put_pair(out: Any, at: Any, i: Any, scale: Any, minimum: Any) -> None:
 
 
 @kernel
-def head_plain(found: Any, lane: Any, out: Any, at: Any) -> None:
+def head_plain(found: Floats, lane: Int, out: Bytes, at: Int) -> None:
     """Write the 16 bytes for one lane of `found`: the largest scale and minimum become 63."""
     top_scale, top_minimum = ZERO, ZERO
     for i in range(GROUPS):
@@ -95,7 +93,7 @@ def head_plain(found: Any, lane: Any, out: Any, at: Any) -> None:
 
 
 @kernel
-def head_weighted(found: Any, count: Any, limit: Any, t: Any, out: Any, at: Any, step: Any) -> None:
+def head_weighted(found: Floats, count: Int, limit: Int, t: Floats, out: Bytes, at: Int, step: Int) -> None:
     """Write the 16 bytes for each of count lanes of `found`, at `at`, `at + step`, …: the best common scales.
 
     t is a table of `scale_positive.py`. Integers above `limit` become it.
@@ -136,7 +134,7 @@ def six_bit_kernels(*, bits: int, rmin: float, rdelta: float, nstep: int, limit:
     round_group = round_scale_min(N, nmax)
 
     @kernel
-    def pack(x: Any, block: Any, found: Any, lane: Any, levels: Any, to: Any) -> None:
+    def pack(x: Floats, block: Int, found: Floats, lane: Int, levels: Bytes, to: Bytes) -> None:
         """Round a super-block with the scales and minima that its head holds, and store the integers."""
         at = place(block * block_bytes)
         d, dmin = get_half(to, at), get_half(to, at + 2)
@@ -157,7 +155,7 @@ def six_bit_kernels(*, bits: int, rmin: float, rdelta: float, nstep: int, limit:
                 to[at + lower + p * N + i] = low | U8(levels[(2 * p + 1) * N + i] << U8(4))
 
     @kernel(ENCODE)
-    def encode(rows: Any, out: Any) -> None:
+    def encode(rows: Floats, out: Bytes) -> None:
         x, to = rows.reshape(rows.size), out.reshape(out.size)
         s, found = np.empty(WORKSPACE, np.float32), np.empty(FOUND * GROUPS * LANES, np.float32)
         levels = np.empty(SUPERBLOCK, np.uint8)
@@ -170,7 +168,7 @@ def six_bit_kernels(*, bits: int, rmin: float, rdelta: float, nstep: int, limit:
                 pack(x, first + lane, found, lane, levels, to)
 
     @kernel(ENCODE_WEIGHTED)
-    def encode_weighted(rows: Any, importance: Any, out: Any) -> None:
+    def encode_weighted(rows: Floats, importance: Floats, out: Bytes) -> None:
         x, to = rows.reshape(rows.size), out.reshape(out.size)
         s, found = np.empty(WORKSPACE, np.float32), np.empty(FOUND * GROUPS * LANES, np.float32)
         t, levels = np.empty(TABLE, np.float32), np.empty(SUPERBLOCK, np.uint8)
@@ -183,7 +181,7 @@ def six_bit_kernels(*, bits: int, rmin: float, rdelta: float, nstep: int, limit:
                 pack(x, first + lane, found, lane, levels, to)
 
     @kernel(DECODE)
-    def decode(data: Any, rows: Any) -> None:
+    def decode(data: Bytes, rows: Floats) -> None:
         x, source = rows.reshape(rows.size), data.reshape(data.size)
         for block in range(x.size // SUPERBLOCK):
             at = place(block * block_bytes)

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
 
 from quantrecipe.core.bits import MAGNITUDE
 from quantrecipe.core.jit import disjoint_kernel
-from quantrecipe.core.scalars import F32, U32
+from quantrecipe.core.scalars import F32, U32, Floats, Ints
 
 __all__ = ["largest_sizes", "sums_of_sizes"]
 
@@ -26,7 +25,7 @@ def largest_sizes(n: int) -> Callable[..., None]:
     """
 
     @disjoint_kernel
-    def sizes(bits: Any, found: Any) -> None:
+    def sizes(bits: Ints, found: Floats) -> None:
         eights = found.size // 8
         for e in range(eights):
             x = bits[8 * e * n : 8 * (e + 1) * n]
@@ -59,7 +58,7 @@ def sums_of_sizes(n: int) -> Callable[..., None]:
     """
 
     @disjoint_kernel
-    def sums(x: Any, found: Any) -> None:
+    def sums(x: Floats, found: Floats) -> None:
         eights = found.size // 8
         for e in range(eights):
             y = x[8 * e * n : 8 * (e + 1) * n]

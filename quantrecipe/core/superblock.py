@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
 
 import numpy as np
 
@@ -27,8 +26,8 @@ from quantrecipe.core.lanes import (
     sums_of_squares,
     weigh_by_size,
 )
-from quantrecipe.core.scalars import F32, ZERO
-from quantrecipe.core.scale_min import KEPT_BASE, KEPT_ISCALE, MINIMUM, SCALE, scale_min_search
+from quantrecipe.core.scalars import F32, ZERO, Floats, Int
+from quantrecipe.core.scale_min import KEPT_BASE, KEPT_ISCALE, MINIMUM, SCALE, make_qkx2_quants
 
 __all__ = [
     "FOUND",
@@ -52,7 +51,7 @@ def _keep(n: int) -> Callable[..., None]:
     groups = SUPERBLOCK // n
 
     @kernel
-    def keep(s: Any, fill: Any, count: Any, found: Any) -> None:
+    def keep(s: Floats, fill: Int, count: Int, found: Floats) -> None:
         for j in range(count):
             i, lane = (fill + j) % groups, (fill + j) // groups
             found[(SCALES * groups + i) * LANES + lane] = s[SCALE + j]
@@ -72,12 +71,12 @@ def find_plain(
     A weight counts as much as its size, with `evened` plus the group's root mean square.
     """
     groups = SUPERBLOCK // n
-    load, search, keep = load_groups(n), scale_min_search(n, absolute=absolute), _keep(n)
+    load, search, keep = load_groups(n), make_qkx2_quants(n, absolute=absolute), _keep(n)
     top, low, delta = F32(nmax), F32(rmin), F32(rdelta)
     length = F32(n)
 
     @kernel
-    def find(x: Any, first: Any, count: Any, s: Any, found: Any) -> None:
+    def find(x: Floats, first: Int, count: Int, s: Floats, found: Floats) -> None:
         base, lanes = np.empty(LANES, np.float32), trips(LANES, s)
         for fill in range(0, count * groups, LANES):
             filled = min(LANES, count * groups - fill)
@@ -108,13 +107,13 @@ def find_weighted(
     A weight counts importance * sqrt(sigma * mean square of the super-block + its own square).
     """
     groups = SUPERBLOCK // n
-    load, search, keep = load_groups(n), scale_min_search(n), _keep(n)
+    load, search, keep = load_groups(n), make_qkx2_quants(n), _keep(n)
     load_weights, weigh = load_importance(n), weigh_by_size(n)
     top, low, delta, factor = F32(nmax), F32(rmin), F32(rdelta), F32(sigma)
     length = F32(SUPERBLOCK)
 
     @kernel
-    def find(x: Any, importance: Any, first: Any, count: Any, s: Any, found: Any) -> None:
+    def find(x: Floats, importance: Floats, first: Int, count: Int, s: Floats, found: Floats) -> None:
         squares, lanes = np.empty(LANES, np.float32), trips(LANES, s)
         even = np.empty(LANES, np.float32)
         sums_of_squares(x, first, count, SUPERBLOCK, squares)

@@ -5,18 +5,16 @@ ggml: quantize_row_tq1_0_ref, quantize_row_tq2_0_ref.
 
 from __future__ import annotations
 
-from typing import Any
-
 from quantrecipe.core.bits import MAGNITUDE, as_float
 from quantrecipe.core.jit import kernel
-from quantrecipe.core.scalars import HALF, INF, ONE, U8, U32, ZERO
+from quantrecipe.core.scalars import HALF, INF, ONE, U8, U32, ZERO, Float, Int, Ints
 from quantrecipe.core.superblock import SUPERBLOCK
 
 __all__ = ["inverse_size", "trit"]
 
 
 @kernel
-def inverse_size(bits: Any) -> Any:
+def inverse_size(bits: Ints) -> tuple[Float, Float]:
     """The largest size d of the weights of a super-block, given as uint32, and 1 / d.
 
     0 in place of 1 / d where d is 0, and where 1 / d is infinite: ggml's conversion of infinite and undefined quotients
@@ -31,6 +29,6 @@ def inverse_size(bits: Any) -> Any:
 
 
 @kernel
-def trit(value: Any) -> Any:
+def trit(value: Float) -> Int:
     """The integer nearest to a float32 from -1 to 1, halves away from zero, plus one: 0, 1 or 2."""
     return U8(U8(U8(1) + U8(value >= HALF)) - U8(value <= -HALF))

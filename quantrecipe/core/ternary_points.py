@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
 
 import numpy as np
 
@@ -22,7 +21,7 @@ from quantrecipe.core.bits import place
 from quantrecipe.core.eights import BLOCK, EIGHT, LEVELS, nearest_code
 from quantrecipe.core.jit import disjoint_kernel, kernel
 from quantrecipe.core.lanes import LANES, WT, X
-from quantrecipe.core.scalars import F32, I32, ONE, ZERO
+from quantrecipe.core.scalars import F32, I32, ONE, ZERO, Float, Floats, Int, Ints, Tables
 
 __all__ = ["SHIFT", "fit_points", "to_points"]
 
@@ -30,7 +29,7 @@ SHIFT = F32(0.125)  # ggml: IQ1S_DELTA, IQ1M_DELTA
 
 
 @disjoint_kernel
-def _fill_terms(s: Any, k: Any, scale: Any, shift: Any, terms: Any) -> None:
+def _fill_terms(s: Floats, k: Int, scale: Floats, shift: Floats, terms: Floats) -> None:
     for i in range(EIGHT):
         for q in range(LEVELS):
             value = F32(q - 1)
@@ -46,7 +45,14 @@ def to_points(n: int) -> Callable[..., None]:
 
     @kernel
     def move(
-        s: Any, count: Any, scale: Any, shift: Any, codes: Any, moved: Any, terms: Any, book: Any
+        s: Floats,
+        count: Int,
+        scale: Float,
+        shift: Float,
+        codes: Ints,
+        moved: Ints,
+        terms: Floats,
+        book: Tables,
     ) -> None:
         _, first, _, near, _ = book
         least, found = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.int32)
@@ -71,7 +77,7 @@ def fit_points(n: int) -> Callable[..., None]:
     """
 
     @disjoint_kernel
-    def fit(s: Any, shift: Any, codes: Any, moved: Any, sums: Any, scale: Any) -> None:
+    def fit(s: Floats, shift: Floats, codes: Ints, moved: Ints, sums: Floats, scale: Floats) -> None:
         for j in range(2 * LANES):
             sums[j] = ZERO
         for k in range(n // EIGHT):

@@ -13,13 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
 
 from quantrecipe.core.bits import place
 from quantrecipe.core.eights import EIGHT
 from quantrecipe.core.jit import disjoint_kernel
 from quantrecipe.core.lanes import LANES, WT, X
-from quantrecipe.core.scalars import I32, ZERO
+from quantrecipe.core.scalars import I32, ZERO, Floats, Int, Ints
 
 __all__ = ["rank_groups", "split_codes", "sum_in_order"]
 
@@ -31,7 +30,7 @@ def rank_groups(n: int) -> Callable[..., None]:
     """The kernel rank(s, ranks)."""
 
     @disjoint_kernel
-    def rank(s: Any, ranks: Any) -> None:
+    def rank(s: Floats, ranks: Ints) -> None:
         for i in range(n * LANES):
             ranks[i] = I32(0)
         for b in range(1, n):
@@ -49,7 +48,7 @@ def sum_in_order(n: int) -> Callable[..., None]:
     """The kernel sum(s, ranks, first, end, sx, sw); weights before `first` and from `end` on count nothing."""
 
     @disjoint_kernel
-    def sum_up(s: Any, ranks: Any, first: Any, end: Any, sx: Any, sw: Any) -> None:
+    def sum_up(s: Floats, ranks: Ints, first: Int, end: Int, sx: Floats, sw: Floats) -> None:
         for i in range((n + 1) * LANES):
             sx[i] = ZERO
             sw[i] = ZERO
@@ -75,7 +74,7 @@ def split_codes(n: int) -> Callable[..., None]:
     """
 
     @disjoint_kernel
-    def split(ranks: Any, low: Any, high: Any, mirror: Any, codes: Any) -> None:
+    def split(ranks: Ints, low: Ints, high: Ints, mirror: Ints, codes: Ints) -> None:
         for k in range(n // EIGHT):
             for j in range(LANES):
                 code = I32(0)

@@ -7,11 +7,9 @@ ggml: block_q2_K, block_q3_K.
 
 from __future__ import annotations
 
-from typing import Any
-
 from quantrecipe.core.bits import place
 from quantrecipe.core.jit import disjoint_kernel, kernel
-from quantrecipe.core.scalars import F32, I32, U8
+from quantrecipe.core.scalars import F32, I32, U8, Bytes, Floats, Int
 
 __all__ = ["get_two_bit", "put_two_bit"]
 
@@ -19,7 +17,7 @@ GROUP = 16
 
 
 @disjoint_kernel
-def put_two_bit(levels: Any, to: Any) -> None:
+def put_two_bit(levels: Bytes, to: Bytes) -> None:
     """levels: 256 uint8, whose lowest two bits count → to: 64 bytes."""
     for h in range(2):
         four, packed = levels[128 * h : 128 * h + 128], to[32 * h : 32 * h + 32]
@@ -30,7 +28,7 @@ def put_two_bit(levels: Any, to: Any) -> None:
 
 
 @disjoint_kernel
-def _sixteen(source: Any, at: Any, scales: Any, minima: Any, g: Any, x: Any, first: Any) -> None:
+def _sixteen(source: Bytes, at: Int, scales: Floats, minima: Floats, g: Int, x: Floats, first: Int) -> None:
     """Sixteen bytes, each with integers of four groups, which lie 32 weights apart."""
     at, first = place(at), place(first)
     scale0, scale1, scale2, scale3 = scales[g], scales[g + 2], scales[g + 4], scales[g + 6]
@@ -44,7 +42,7 @@ def _sixteen(source: Any, at: Any, scales: Any, minima: Any, g: Any, x: Any, fir
 
 
 @kernel
-def get_two_bit(source: Any, at: Any, scales: Any, minima: Any, x: Any, first: Any) -> None:
+def get_two_bit(source: Bytes, at: Int, scales: Floats, minima: Floats, x: Floats, first: Int) -> None:
     """64 bytes from source[at] on; scales, minima: float32, one for each 16 weights → 256 floats from x[first] on."""
     _sixteen(source, at, scales, minima, 0, x, first)
     _sixteen(source, at + GROUP, scales, minima, 1, x, first + GROUP)

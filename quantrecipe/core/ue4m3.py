@@ -8,11 +8,9 @@ is twice the value of a 4-bit float (see `e2m1.py`).
 
 from __future__ import annotations
 
-from typing import Any
-
 from quantrecipe.core.bits import as_bits, as_float
 from quantrecipe.core.jit import kernel
-from quantrecipe.core.scalars import F32, HALF, I32, U32
+from quantrecipe.core.scalars import F32, HALF, I32, U32, Float, Int
 
 __all__ = ["LARGEST_UE4M3", "half_of_ue4m3", "ue4m3_of"]
 
@@ -26,7 +24,7 @@ REBIAS = I32((127 - 7) << 3)
 
 
 @kernel
-def ue4m3_of(value: Any) -> Any:
+def ue4m3_of(value: Float) -> Int:
     """The byte (int32) nearest to a float32 that isn't negative."""
     small = min(I32(min(value, SMALLEST_NORMAL) * PER_STEP + HALF), I32(7))
     # Three bits of fraction, and the next one rounds up; it may carry into the exponent.
@@ -38,7 +36,7 @@ def ue4m3_of(value: Any) -> Any:
 
 
 @kernel
-def half_of_ue4m3(byte: Any) -> Any:
+def half_of_ue4m3(byte: Int) -> Float:
     """Half the value of a byte (int32), as float32. The eighth bit has no meaning."""
     exponent, fraction = I32(I32(byte >> I32(3)) & I32(15)), I32(byte & I32(7))
     normal = as_float(U32(I32(I32(exponent + I32(127 - 8)) << I32(23)) | I32(fraction << I32(20))))

@@ -14,18 +14,15 @@ ggml: block_iq1_m, quantize_row_iq1_m_impl. The grid is in `core/tables/iq1.grid
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from quantrecipe.api import FormatSpec, StoredFloat
 from quantrecipe.core import KernelFormat, f16_bits, f16_value, kernel
-from quantrecipe.core.eights import DECODE_EIGHTS, EIGHT
+from quantrecipe.core.eights import DECODE_EIGHTS, EIGHT, odd_step
 from quantrecipe.core.iq1 import LOWEST, STEPS, better_cut, iq1_kernels
 from quantrecipe.core.jit import disjoint_kernel
 from quantrecipe.core.lanes import LANES, WT, X
-from quantrecipe.core.scalars import F32, ONE, U8, U32, ZERO
-from quantrecipe.core.signed_eights import odd_step
+from quantrecipe.core.scalars import F32, ONE, U8, U32, ZERO, Bytes, Floats, Int, Ints
 from quantrecipe.core.superblock import SUPERBLOCK
 from quantrecipe.core.ternary_points import SHIFT
 from quantrecipe.core.ternary_split import sum_in_order
@@ -45,7 +42,7 @@ _sum_in_order = sum_in_order(N)
 
 
 @kernel
-def _cut(s: Any, ranks: Any, best: Any) -> None:
+def _cut(s: Floats, ranks: Ints, best: Floats) -> None:
     size = (N + 1) * LANES
     sx0, sw0 = np.empty(size, np.float32), np.empty(size, np.float32)
     sx1, sw1 = np.empty(size, np.float32), np.empty(size, np.float32)
@@ -55,7 +52,7 @@ def _cut(s: Any, ranks: Any, best: Any) -> None:
 
 
 @disjoint_kernel
-def _try_cuts(sx0: Any, sw0: Any, sx1: Any, sw1: Any, best: Any) -> None:
+def _try_cuts(sx0: Floats, sw0: Floats, sx1: Floats, sw1: Floats, best: Floats) -> None:
     """Try every pair of cuts with both shifts of either half."""
     last = N * LANES
     low_p, mid_p, high_p = SHIFT - ONE, SHIFT, SHIFT + ONE
@@ -93,7 +90,9 @@ def _try_cuts(sx0: Any, sw0: Any, sx1: Any, sw1: Any, best: Any) -> None:
 
 
 @kernel
-def _pack(index: Any, s: Any, scale: Any, shift: Any, codes: Any, first: Any, to: Any, at: Any) -> None:
+def _pack(
+    index: Ints, s: Floats, scale: Floats, shift: Floats, codes: Ints, first: Int, to: Bytes, at: Int
+) -> None:
     """Write one super-block, whose groups are in lanes from `first` on, and whose points are known."""
     to[at : at + BYTES] = U8(0)
     top = ZERO
@@ -130,7 +129,7 @@ def _pack(index: Any, s: Any, scale: Any, shift: Any, codes: Any, first: Any, to
 
 
 @kernel(DECODE_EIGHTS)
-def _decode(values: Any, data: Any, rows: Any) -> None:
+def _decode(values: Floats, data: Bytes, rows: Floats) -> None:
     x, source = rows.reshape(rows.size), data.reshape(data.size)
     for block in range(x.size // SUPERBLOCK):
         at = block * BYTES

@@ -12,19 +12,16 @@ ggml: block_iq1_s, quantize_row_iq1_s_impl. The grid is in `core/tables/iq1.grid
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from quantrecipe.api import FormatSpec, StoredFloat
 from quantrecipe.core import KernelFormat, kernel
-from quantrecipe.core.eights import DECODE_EIGHTS, EIGHT
+from quantrecipe.core.eights import DECODE_EIGHTS, EIGHT, odd_step
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.iq1 import LOWEST, STEPS, better_cut, iq1_kernels
 from quantrecipe.core.jit import disjoint_kernel
 from quantrecipe.core.lanes import LANES
-from quantrecipe.core.scalars import F32, ONE, U8, ZERO
-from quantrecipe.core.signed_eights import odd_step
+from quantrecipe.core.scalars import F32, ONE, U8, ZERO, Bytes, Floats, Int, Ints
 from quantrecipe.core.superblock import SUPERBLOCK
 from quantrecipe.core.ternary_points import SHIFT
 from quantrecipe.core.ternary_split import sum_in_order
@@ -44,7 +41,7 @@ _sum_in_order = sum_in_order(N)
 
 
 @kernel
-def _cut(s: Any, ranks: Any, best: Any) -> None:
+def _cut(s: Floats, ranks: Ints, best: Floats) -> None:
     size = (N + 1) * LANES
     sx, sw, rests = np.empty(size, np.float32), np.empty(size, np.float32), np.empty(4 * size, np.float32)
     _sum_in_order(s, ranks, 0, N, sx, sw)
@@ -52,7 +49,7 @@ def _cut(s: Any, ranks: Any, best: Any) -> None:
 
 
 @disjoint_kernel
-def _try_cuts(sx: Any, sw: Any, rests: Any, best: Any) -> None:
+def _try_cuts(sx: Floats, sw: Floats, rests: Floats, best: Floats) -> None:
     """Try every pair of cuts with both shifts of the group."""
     last = N * LANES
     low_p, mid_p, high_p = SHIFT - ONE, SHIFT, SHIFT + ONE
@@ -85,7 +82,9 @@ def _try_cuts(sx: Any, sw: Any, rests: Any, best: Any) -> None:
 
 
 @kernel
-def _pack(index: Any, s: Any, scale: Any, shift: Any, codes: Any, first: Any, to: Any, at: Any) -> None:
+def _pack(
+    index: Ints, s: Floats, scale: Floats, shift: Floats, codes: Ints, first: Int, to: Bytes, at: Int
+) -> None:
     """Write one super-block, whose groups are in lanes from `first` on."""
     to[at : at + BYTES] = U8(0)
     top = ZERO
@@ -108,7 +107,7 @@ def _pack(index: Any, s: Any, scale: Any, shift: Any, codes: Any, first: Any, to
 
 
 @kernel(DECODE_EIGHTS)
-def _decode(values: Any, data: Any, rows: Any) -> None:
+def _decode(values: Floats, data: Bytes, rows: Floats) -> None:
     x, source = rows.reshape(rows.size), data.reshape(data.size)
     for block in range(x.size // SUPERBLOCK):
         at = block * BYTES

@@ -14,12 +14,10 @@ ggml: block_iq2_s, quantize_row_iq2_s_impl. The grid is in `core/tables/iq2_s.gr
 
 from __future__ import annotations
 
-from typing import Any
-
 from quantrecipe.api import FormatSpec, StoredFloat
 from quantrecipe.core import KernelFormat, kernel
 from quantrecipe.core.iq2 import iq2_kernels, largest_to_five
-from quantrecipe.core.scalars import U8
+from quantrecipe.core.scalars import U8, Bytes, Int
 from quantrecipe.core.superblock import SUPERBLOCK
 
 __all__ = ["IQ2_S"]
@@ -31,25 +29,25 @@ LOW, SIGN, HIGH, SCALES = 2, 34, 66, 74
 
 
 @kernel
-def _put_point(to: Any, at: Any, k: Any, point: Any, signs: Any) -> None:
+def _put_point(to: Bytes, at: Int, k: Int, point: Int, signs: Int) -> None:
     to[at + LOW + k] = U8(point & 255)
     to[at + SIGN + k] = U8(signs)
     to[at + HIGH + k // 4] |= U8((point >> 8) << (2 * (k % 4)))
 
 
 @kernel
-def _put_scale(to: Any, at: Any, g: Any, scale: Any) -> None:
+def _put_scale(to: Bytes, at: Int, g: Int, scale: Int) -> None:
     to[at + SCALES + g // 2] |= U8(scale << (4 * (g % 2)))
 
 
 @kernel
-def _get_point(source: Any, at: Any, k: Any) -> Any:
+def _get_point(source: Bytes, at: Int, k: Int) -> tuple[Int, Int]:
     high = (source[at + HIGH + k // 4] >> (2 * (k % 4))) & 3
     return source[at + LOW + k] | (high << 8), source[at + SIGN + k]
 
 
 @kernel
-def _get_scale(source: Any, at: Any, g: Any) -> Any:
+def _get_scale(source: Bytes, at: Int, g: Int) -> Int:
     return (source[at + SCALES + g // 2] >> U8(4 * (g % 2))) & U8(15)
 
 

@@ -12,12 +12,10 @@ ggml: block_iq2_xs, quantize_row_iq2_xs_impl. The grid is in `core/tables/iq2_xs
 
 from __future__ import annotations
 
-from typing import Any
-
 from quantrecipe.api import FormatSpec, StoredFloat
 from quantrecipe.core import KernelFormat, kernel
 from quantrecipe.core.iq2 import iq2_kernels, largest_to_five
-from quantrecipe.core.scalars import U8, U32
+from quantrecipe.core.scalars import U8, U32, Bytes, Int
 from quantrecipe.core.signs import even
 from quantrecipe.core.superblock import SUPERBLOCK
 
@@ -28,24 +26,24 @@ POINTS, SCALES = 2, 66
 
 
 @kernel
-def _put_point(to: Any, at: Any, k: Any, point: Any, signs: Any) -> None:
+def _put_point(to: Bytes, at: Int, k: Int, point: Int, signs: Int) -> None:
     to[at + POINTS + 2 * k] = U8(point & 255)
     to[at + POINTS + 2 * k + 1] = U8((point >> 8) | ((signs & 127) << 1))
 
 
 @kernel
-def _put_scale(to: Any, at: Any, g: Any, scale: Any) -> None:
+def _put_scale(to: Bytes, at: Int, g: Int, scale: Int) -> None:
     to[at + SCALES + g // 2] |= U8(scale << (4 * (g % 2)))
 
 
 @kernel
-def _get_point(source: Any, at: Any, k: Any) -> Any:
+def _get_point(source: Bytes, at: Int, k: Int) -> tuple[Int, Int]:
     low, high = source[at + POINTS + 2 * k], source[at + POINTS + 2 * k + 1]
     return low | ((high & 1) << 8), even(U32(high >> 1))
 
 
 @kernel
-def _get_scale(source: Any, at: Any, g: Any) -> Any:
+def _get_scale(source: Bytes, at: Int, g: Int) -> Int:
     return (source[at + SCALES + g // 2] >> U8(4 * (g % 2))) & U8(15)
 
 

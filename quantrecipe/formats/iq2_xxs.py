@@ -12,30 +12,28 @@ ggml: block_iq2_xxs, quantize_row_iq2_xxs_impl. The grid is in `core/tables/iq2_
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from quantrecipe.api import FormatSpec, StoredFloat
 from quantrecipe.core import KernelFormat, kernel
+from quantrecipe.core.bits import get_word
 from quantrecipe.core.iq2 import iq2_kernels
 from quantrecipe.core.lanes import LANES, WT, X
-from quantrecipe.core.scalars import F32, U8, U32, ZERO
-from quantrecipe.core.scale_positive import COMMON, COUNTS, IN, TABLE, positive_scale_search
+from quantrecipe.core.scalars import F32, U8, U32, ZERO, Bytes, Floats, Int
+from quantrecipe.core.scale_positive import COMMON, COUNTS, IN, TABLE, make_qp_quants
 from quantrecipe.core.signs import even
 from quantrecipe.core.superblock import SUPERBLOCK
-from quantrecipe.core.words import get_word
 
 __all__ = ["IQ2_XXS"]
 
 EPSILON = F32(1e-15)  # ggml: GROUP_MAX_EPS
 THREE = F32(3)
 N = 32
-_first_search = positive_scale_search(N, 4)
+_first_search = make_qp_quants(N, 4)
 
 
 @kernel
-def _start(s: Any, largest: Any, scale: Any) -> None:
+def _start(s: Floats, largest: Floats, scale: Floats) -> None:
     """ggml: the scale that suits integers from 0 to 4 best, of which the points' are but some."""
     table = np.zeros(TABLE, np.float32)
     for i in range(N * LANES):
@@ -47,7 +45,7 @@ def _start(s: Any, largest: Any, scale: Any) -> None:
 
 
 @kernel
-def _put_point(to: Any, at: Any, k: Any, point: Any, signs: Any) -> None:
+def _put_point(to: Bytes, at: Int, k: Int, point: Int, signs: Int) -> None:
     group, part = at + 2 + 8 * (k // 4), k % 4
     to[group + part] = U8(point)
     for b in range(4):
@@ -55,18 +53,18 @@ def _put_point(to: Any, at: Any, k: Any, point: Any, signs: Any) -> None:
 
 
 @kernel
-def _put_scale(to: Any, at: Any, g: Any, scale: Any) -> None:
+def _put_scale(to: Bytes, at: Int, g: Int, scale: Int) -> None:
     to[at + 9 + 8 * g] |= U8(scale << 4)
 
 
 @kernel
-def _get_point(source: Any, at: Any, k: Any) -> Any:
+def _get_point(source: Bytes, at: Int, k: Int) -> tuple[Int, Int]:
     group, part = at + 2 + 8 * (k // 4), k % 4
     return source[group + part], even(U32(get_word(source, group + 4) >> U32(7 * part)) & U32(127))
 
 
 @kernel
-def _get_scale(source: Any, at: Any, g: Any) -> Any:
+def _get_scale(source: Bytes, at: Int, g: Int) -> Int:
     return source[at + 9 + 8 * g] >> U8(4)
 
 

@@ -13,14 +13,12 @@ zeros, ggml writes lower bits and signs of the groups after it one group too ear
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from quantrecipe.api import FormatSpec, StoredFloat
 from quantrecipe.core import KernelFormat, kernel
 from quantrecipe.core.iq3 import iq3_kernels
-from quantrecipe.core.scalars import F32, I32, U8
+from quantrecipe.core.scalars import F32, I32, U8, Bytes, Float, Int
 from quantrecipe.core.superblock import SUPERBLOCK
 
 __all__ = ["IQ3_S"]
@@ -32,34 +30,34 @@ POINTS, UPPER, SIGNS, SCALES = 2, 66, 74, 106
 
 
 @kernel
-def _put_point(to: Any, at: Any, g: Any, slot: Any, f: Any, point: Any) -> None:
+def _put_point(to: Bytes, at: Int, g: Int, slot: Int, f: Int, point: Int) -> None:
     to[at + POINTS + 8 * slot + f] = U8(point & 255)
     to[at + UPPER + g] |= U8((point >> 8) << f)
 
 
 @kernel
-def _put_signs(to: Any, at: Any, g: Any, slot: Any, e: Any, signs: Any) -> None:
+def _put_signs(to: Bytes, at: Int, g: Int, slot: Int, e: Int, signs: Int) -> None:
     to[at + SIGNS + 4 * slot + e] = U8(signs)
 
 
 @kernel
-def _put_scale(to: Any, at: Any, g: Any, scale: Any) -> None:
+def _put_scale(to: Bytes, at: Int, g: Int, scale: Int) -> None:
     to[at + SCALES + g // 2] |= U8(scale << (4 * (g % 2)))
 
 
 @kernel
-def _get_point(source: Any, at: Any, g: Any, f: Any) -> Any:
+def _get_point(source: Bytes, at: Int, g: Int, f: Int) -> Int:
     upper = I32(I32(source[at + UPPER + g]) >> I32(f)) & I32(1)
     return I32(source[at + POINTS + 8 * g + f]) | I32(upper << I32(8))
 
 
 @kernel
-def _get_signs(source: Any, at: Any, g: Any, e: Any) -> Any:
+def _get_signs(source: Bytes, at: Int, g: Int, e: Int) -> Int:
     return source[at + SIGNS + 4 * g + e]
 
 
 @kernel
-def _get_scale(source: Any, at: Any, g: Any) -> Any:
+def _get_scale(source: Bytes, at: Int, g: Int) -> Float:
     nibble = (source[at + SCALES + g // 2] >> U8(4 * (g % 2))) & U8(15)
     return F32(I32(nibble) * I32(2) + I32(1))
 

@@ -12,15 +12,13 @@ ggml: block_iq3_xxs, quantize_row_iq3_xxs_impl. The grid is in `core/tables/iq3_
 
 from __future__ import annotations
 
-from typing import Any
-
 from quantrecipe.api import FormatSpec, StoredFloat
 from quantrecipe.core import KernelFormat, kernel
+from quantrecipe.core.bits import get_word
 from quantrecipe.core.iq3 import iq3_kernels
-from quantrecipe.core.scalars import F32, HALF, U8, U32
+from quantrecipe.core.scalars import F32, HALF, U8, U32, Bytes, Float, Int
 from quantrecipe.core.signs import even
 from quantrecipe.core.superblock import SUPERBLOCK
-from quantrecipe.core.words import get_word
 
 __all__ = ["IQ3_XXS"]
 
@@ -31,33 +29,33 @@ POINTS, PACKED = 2, 66
 
 
 @kernel
-def _put_point(to: Any, at: Any, g: Any, slot: Any, f: Any, point: Any) -> None:
+def _put_point(to: Bytes, at: Int, g: Int, slot: Int, f: Int, point: Int) -> None:
     to[at + POINTS + 8 * g + f] = U8(point)
 
 
 @kernel
-def _put_signs(to: Any, at: Any, g: Any, slot: Any, e: Any, signs: Any) -> None:
+def _put_signs(to: Bytes, at: Int, g: Int, slot: Int, e: Int, signs: Int) -> None:
     for b in range(4):
         to[at + PACKED + 4 * g + b] |= U8((((signs & 127) << (7 * e)) >> (8 * b)) & 255)
 
 
 @kernel
-def _put_scale(to: Any, at: Any, g: Any, scale: Any) -> None:
+def _put_scale(to: Bytes, at: Int, g: Int, scale: Int) -> None:
     to[at + PACKED + 4 * g + 3] |= U8(scale << 4)
 
 
 @kernel
-def _get_point(source: Any, at: Any, g: Any, f: Any) -> Any:
+def _get_point(source: Bytes, at: Int, g: Int, f: Int) -> Int:
     return source[at + POINTS + 8 * g + f]
 
 
 @kernel
-def _get_signs(source: Any, at: Any, g: Any, e: Any) -> Any:
+def _get_signs(source: Bytes, at: Int, g: Int, e: Int) -> Int:
     return even(U32(get_word(source, at + PACKED + 4 * g) >> U32(7 * e)) & U32(127))
 
 
 @kernel
-def _get_scale(source: Any, at: Any, g: Any) -> Any:
+def _get_scale(source: Bytes, at: Int, g: Int) -> Float:
     return (HALF + F32(source[at + PACKED + 4 * g + 3] >> U8(4))) * HALF
 
 

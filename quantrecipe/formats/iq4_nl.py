@@ -10,13 +10,11 @@ ggml: block_iq4_nl, quantize_iq4_nl. The values are in `core/nonlinear.py`.
 
 from __future__ import annotations
 
-from typing import Any
-
 from quantrecipe.api import FormatSpec, StoredFloat
 from quantrecipe.core import DECODE, KernelFormat, Kernels, kernel
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.nonlinear import GROUP, SCALE, VALUES, encoders, round_values
-from quantrecipe.core.scalars import U8
+from quantrecipe.core.scalars import U8, Bytes, Floats, Int
 
 __all__ = ["IQ4_NL"]
 
@@ -24,7 +22,7 @@ BYTES = 18
 
 
 @kernel
-def _finish(x: Any, block: Any, s: Any, lane: Any, to: Any) -> None:
+def _finish(x: Floats, block: Int, s: Floats, lane: Int, to: Bytes) -> None:
     """Round and pack with the scale that was found; ggml rounds with it as it was before it became an f16."""
     at = block * BYTES
     put_half(to, at, s[SCALE + lane])
@@ -35,7 +33,7 @@ _encode, _encode_weighted = encoders(GROUP, _finish)
 
 
 @kernel(DECODE)
-def _decode(data: Any, rows: Any) -> None:
+def _decode(data: Bytes, rows: Floats) -> None:
     x, source = rows.reshape(rows.size), data.reshape(data.size)
     for block in range(x.size // GROUP):
         first, at = block * GROUP, block * BYTES

@@ -12,14 +12,12 @@ ggml: block_iq4_xs, quantize_iq4_xs. The values are in `core/nonlinear.py`.
 
 from __future__ import annotations
 
-from typing import Any
-
 from quantrecipe.api import FormatSpec, StoredFloat
 from quantrecipe.core import DECODE, KernelFormat, Kernels, kernel
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.lanes import first_largest, nearest_int
 from quantrecipe.core.nonlinear import GROUP, SCALE, VALUES, encoders, round_values
-from quantrecipe.core.scalars import F32, I32, ONE, U8, ZERO
+from quantrecipe.core.scalars import F32, I32, ONE, U8, ZERO, Bytes, Floats, Int
 from quantrecipe.core.superblock import SUPERBLOCK
 
 __all__ = ["IQ4_XS"]
@@ -33,7 +31,7 @@ UPPER, LOWER, INDICES = 2, 4, 8
 
 
 @kernel
-def _finish(x: Any, block: Any, s: Any, lane: Any, to: Any) -> None:
+def _finish(x: Floats, block: Int, s: Floats, lane: Int, to: Bytes) -> None:
     """Quantize the scales of the super-block whose groups begin at this lane, round its weights with them, pack."""
     at = block * BYTES
     d = -first_largest(s, SCALE + lane, GROUPS) / STEPS  # -0.0 for an empty block, as in ggml
@@ -52,7 +50,7 @@ _encode, _encode_weighted = encoders(SUPERBLOCK, _finish)
 
 
 @kernel(DECODE)
-def _decode(data: Any, rows: Any) -> None:
+def _decode(data: Bytes, rows: Floats) -> None:
     x, source = rows.reshape(rows.size), data.reshape(data.size)
     for block in range(x.size // SUPERBLOCK):
         at = block * BYTES

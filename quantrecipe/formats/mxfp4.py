@@ -10,8 +10,6 @@ ggml: block_mxfp4, quantize_row_mxfp4_ref. Importance has no effect.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from quantrecipe.api import FormatSpec, StoredFloat
@@ -20,7 +18,7 @@ from quantrecipe.core.bits import as_float
 from quantrecipe.core.e2m1 import bounds, nearest_e2m1, twice_value
 from quantrecipe.core.floor_log2 import floor_log2
 from quantrecipe.core.jit import disjoint_kernel
-from quantrecipe.core.scalars import I32, U8, U32
+from quantrecipe.core.scalars import I32, U8, U32, Bytes, Float, Floats, Int
 from quantrecipe.core.sizes import largest_sizes
 
 __all__ = ["MXFP4"]
@@ -31,20 +29,20 @@ _sizes = largest_sizes(N)
 
 
 @kernel
-def _scale(e: Any) -> Any:
+def _scale(e: Int) -> Float:
     """2^(e - 128); the smallest two are denormal."""
     return as_float(U32(U32(e) - U32(1)) << U32(23)) if e > I32(1) else as_float(U32(0x00200000) << U32(e))
 
 
 @disjoint_kernel
-def _put(x: Any, up_to: Any, to: Any) -> None:
+def _put(x: Floats, up_to: Floats, to: Bytes) -> None:
     for i in range(N // 2):
         low, high = nearest_e2m1(x[i], up_to), nearest_e2m1(x[N // 2 + i], up_to)
         to[1 + i] = U8(low | U8(high << U8(4)))
 
 
 @kernel(ENCODE)
-def _encode(rows: Any, out: Any) -> None:
+def _encode(rows: Floats, out: Bytes) -> None:
     blocks = rows.size // N
     x, to = rows.reshape(blocks, N), out.reshape(blocks, BYTES)
     largest = np.empty(blocks, np.uint32)
@@ -57,7 +55,7 @@ def _encode(rows: Any, out: Any) -> None:
 
 
 @disjoint_kernel
-def _get(source: Any, scale: Any, x: Any) -> None:
+def _get(source: Bytes, scale: Float, x: Floats) -> None:
     for i in range(N // 2):
         byte = U32(source[1 + i])
         x[i] = twice_value(U32(byte & U32(15))) * scale
@@ -65,7 +63,7 @@ def _get(source: Any, scale: Any, x: Any) -> None:
 
 
 @kernel(DECODE)
-def _decode(data: Any, rows: Any) -> None:
+def _decode(data: Bytes, rows: Floats) -> None:
     blocks = rows.size // N
     x, source = rows.reshape(blocks, N), data.reshape(blocks, BYTES)
     for b in range(blocks):

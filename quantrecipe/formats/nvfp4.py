@@ -16,19 +16,18 @@ ggml: block_nvfp4, quantize_row_nvfp4_ref. llama.cpp: `llama_model_base::load_te
 from __future__ import annotations
 
 from math import frexp, ldexp
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from quantrecipe.api import FormatSpec
 from quantrecipe.core import DECODE, ENCODE, KernelFormat, Kernels, kernel
-from quantrecipe.core.bits import as_float
+from quantrecipe.core.bits import LOWER_HALVES, as_float, get_word
 from quantrecipe.core.e2m1 import bounds, nearest_e2m1, twice_value
 from quantrecipe.core.jit import disjoint_kernel
-from quantrecipe.core.scalars import F32, I32, U8, U32, U64
+from quantrecipe.core.scalars import F32, I32, U8, U32, U64, Bytes, Float, Floats, Ints
 from quantrecipe.core.sizes import largest_sizes
 from quantrecipe.core.ue4m3 import half_of_ue4m3, ue4m3_of
-from quantrecipe.core.words import LOWER_HALVES, get_word
 
 if TYPE_CHECKING:
     from quantrecipe.tensor import TensorInfo
@@ -59,7 +58,7 @@ _sizes = largest_sizes(GROUP)
 
 
 @disjoint_kernel
-def _round(x: Any, scales: Any, levels: Any) -> None:
+def _round(x: Floats, scales: Floats, levels: Bytes) -> None:
     a, b, c, d = bounds(scales[0]), bounds(scales[1]), bounds(scales[2]), bounds(scales[3])
     for i in range(GROUP):
         levels[i] = nearest_e2m1(x[i], a)
@@ -69,7 +68,7 @@ def _round(x: Any, scales: Any, levels: Any) -> None:
 
 
 @kernel
-def _round_far(x: Any, scale: Any, levels: Any) -> None:
+def _round_far(x: Floats, scale: Float, levels: Bytes) -> None:
     """The first of the sixteen values whose distance, as a float32, is smallest."""
     for i in range(GROUP):
         best = U32(0)
@@ -80,7 +79,7 @@ def _round_far(x: Any, scale: Any, levels: Any) -> None:
 
 
 @disjoint_kernel
-def _pack(eights: Any, to: Any) -> None:
+def _pack(eights: Ints, to: Bytes) -> None:
     for g in range(GROUPS):
         packed = U64(eights[2 * g] | U64(eights[2 * g + 1] << U64(4)))
         for c in range(8):
@@ -88,7 +87,7 @@ def _pack(eights: Any, to: Any) -> None:
 
 
 @kernel(ENCODE)
-def _encode(rows: Any, out: Any) -> None:
+def _encode(rows: Floats, out: Bytes) -> None:
     blocks = rows.size // N
     x, to = rows.reshape(blocks, N), out.reshape(blocks, BYTES)
     largest, scales = np.empty(blocks * GROUPS, np.uint32), np.empty(GROUPS, np.float32)
@@ -107,7 +106,7 @@ def _encode(rows: Any, out: Any) -> None:
 
 
 @disjoint_kernel
-def _unpack(source: Any, eights: Any) -> None:
+def _unpack(source: Bytes, eights: Ints) -> None:
     for g in range(GROUPS):
         low, high = U64(get_word(source, 8 * g)), U64(get_word(source, 8 * g + 4))
         packed = U64(low | U64(high << U64(32)))
@@ -116,7 +115,7 @@ def _unpack(source: Any, eights: Any) -> None:
 
 
 @disjoint_kernel
-def _values(levels: Any, scales: Any, x: Any) -> None:
+def _values(levels: Bytes, scales: Floats, x: Floats) -> None:
     a, b, c, d = scales[0], scales[1], scales[2], scales[3]
     for i in range(GROUP):
         x[i] = twice_value(U32(levels[i])) * a
@@ -126,7 +125,7 @@ def _values(levels: Any, scales: Any, x: Any) -> None:
 
 
 @kernel(DECODE)
-def _decode(data: Any, rows: Any) -> None:
+def _decode(data: Bytes, rows: Floats) -> None:
     blocks = rows.size // N
     x, source = rows.reshape(blocks, N), data.reshape(blocks, BYTES)
     scales, levels = np.empty(GROUPS, np.float32), np.empty(N, np.uint8)

@@ -10,18 +10,15 @@ ggml: block_q1_0, quantize_row_q1_0_ref. Importance has no effect.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from quantrecipe.api import FormatSpec, StoredFloat
 from quantrecipe.core import DECODE, ENCODE, KernelFormat, Kernels, kernel
-from quantrecipe.core.bits import as_bits, as_float
+from quantrecipe.core.bits import BIT_OF_EACH_BYTE, as_bits, as_float, get_word
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.jit import disjoint_kernel
-from quantrecipe.core.scalars import F32, U8, U32, U64, ZERO
+from quantrecipe.core.scalars import F32, U8, U32, U64, ZERO, Bytes, Float, Floats, Ints
 from quantrecipe.core.sizes import sums_of_sizes
-from quantrecipe.core.words import BIT_OF_EACH_BYTE, get_word
 
 __all__ = ["Q1_0"]
 
@@ -32,19 +29,19 @@ _sums = sums_of_sizes(N)
 
 
 @disjoint_kernel
-def _signs(x: Any, levels: Any) -> None:
+def _signs(x: Floats, levels: Bytes) -> None:
     for i in range(x.size):
         levels[i] = U8(x[i] >= ZERO)
 
 
 @disjoint_kernel
-def _pack(eights: Any, packed: Any) -> None:
+def _pack(eights: Ints, packed: Bytes) -> None:
     for i in range(eights.size):
         packed[i] = U8(U64(eights[i] * BIT_OF_EACH_BYTE) >> U64(56))
 
 
 @kernel(ENCODE)
-def _encode(rows: Any, out: Any) -> None:
+def _encode(rows: Floats, out: Bytes) -> None:
     x = rows.reshape(rows.size)
     blocks = x.size // N
     to, sums = out.reshape(blocks, BYTES), np.empty(blocks, np.float32)
@@ -59,7 +56,7 @@ def _encode(rows: Any, out: Any) -> None:
 
 
 @disjoint_kernel
-def _get(source: Any, d: Any, x: Any) -> None:
+def _get(source: Bytes, d: Float, x: Floats) -> None:
     # A sign bit is the opposite of q.
     size = as_bits(-d)
     w0, w1, w2, w3 = get_word(source, 2), get_word(source, 6), get_word(source, 10), get_word(source, 14)
@@ -71,7 +68,7 @@ def _get(source: Any, d: Any, x: Any) -> None:
 
 
 @kernel(DECODE)
-def _decode(data: Any, rows: Any) -> None:
+def _decode(data: Bytes, rows: Floats) -> None:
     blocks = rows.size // N
     x, source = rows.reshape(blocks, N), data.reshape(blocks, BYTES)
     for b in range(blocks):

@@ -10,19 +10,16 @@ ggml: block_q2_0, quantize_row_q2_0_ref. Importance has no effect.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from quantrecipe.api import FormatSpec, StoredFloat
 from quantrecipe.core import DECODE, ENCODE, KernelFormat, Kernels, kernel
-from quantrecipe.core.bits import as_float
+from quantrecipe.core.bits import as_float, get_word
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.jit import disjoint_kernel
-from quantrecipe.core.scalars import F32, I32, INF, ONE, U8, U32, ZERO
+from quantrecipe.core.scalars import F32, I32, INF, ONE, U8, U32, ZERO, Bytes, Float, Floats
 from quantrecipe.core.sizes import largest_sizes
 from quantrecipe.core.ternary import trit
-from quantrecipe.core.words import get_word
 
 __all__ = ["Q2_0"]
 
@@ -32,7 +29,7 @@ _sizes = largest_sizes(N)
 
 
 @disjoint_kernel
-def _put(x: Any, iscale: Any, to: Any) -> None:
+def _put(x: Floats, iscale: Float, to: Bytes) -> None:
     for i in range(N // 4):
         low = trit(x[4 * i] * iscale) | U8(trit(x[4 * i + 1] * iscale) << U8(2))
         high = trit(x[4 * i + 2] * iscale) | U8(trit(x[4 * i + 3] * iscale) << U8(2))
@@ -40,7 +37,7 @@ def _put(x: Any, iscale: Any, to: Any) -> None:
 
 
 @kernel(ENCODE)
-def _encode(rows: Any, out: Any) -> None:
+def _encode(rows: Floats, out: Bytes) -> None:
     blocks = rows.size // N
     x, to = rows.reshape(blocks, N), out.reshape(blocks, BYTES)
     largest = np.empty(blocks, np.uint32)
@@ -57,7 +54,7 @@ def _encode(rows: Any, out: Any) -> None:
 
 
 @disjoint_kernel
-def _get(source: Any, d: Any, x: Any) -> None:
+def _get(source: Bytes, d: Float, x: Floats) -> None:
     w0, w1, w2, w3 = get_word(source, 2), get_word(source, 6), get_word(source, 10), get_word(source, 14)
     for i in range(16):
         x[i] = (F32(I32(U32(w0 >> U32(2 * i)) & U32(3))) - ONE) * d
@@ -67,7 +64,7 @@ def _get(source: Any, d: Any, x: Any) -> None:
 
 
 @kernel(DECODE)
-def _decode(data: Any, rows: Any) -> None:
+def _decode(data: Bytes, rows: Floats) -> None:
     blocks = rows.size // N
     x, source = rows.reshape(blocks, N), data.reshape(blocks, BYTES)
     for b in range(blocks):

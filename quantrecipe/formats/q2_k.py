@@ -10,8 +10,6 @@ ggml: block_q2_K, quantize_row_q2_K_ref, quantize_row_q2_K_impl.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from quantrecipe.api import FormatSpec, StoredFloat
@@ -20,9 +18,9 @@ from quantrecipe.core.bits import place, trips
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.jit import disjoint_kernel
 from quantrecipe.core.lanes import LANES, WORKSPACE, nearest_int
-from quantrecipe.core.scalars import F32, I32, U8, ZERO
+from quantrecipe.core.scalars import F32, I32, U8, ZERO, Bytes, Float, Floats, Int
 from quantrecipe.core.scale_min import round_scale_min
-from quantrecipe.core.scale_positive import COMMON, COUNTS, IN, INTEGERS, TABLE, positive_scale_search
+from quantrecipe.core.scale_positive import COMMON, COUNTS, IN, INTEGERS, TABLE, make_qp_quants
 from quantrecipe.core.superblock import (
     FOUND,
     KEPT_BASES,
@@ -45,12 +43,12 @@ TOP = F32(15)
 
 _find = find_plain(N, nmax=3, rmin=-0.5, rdelta=0.1, nstep=15, evened=False, absolute=True)
 _find_weighted = find_weighted(N, nmax=3, rmin=-0.9, rdelta=0.05, nstep=36, sigma=1.0)
-_search = positive_scale_search(GROUPS, 15)
+_search = make_qp_quants(GROUPS, 15)
 _round = round_scale_min(N, 3)
 
 
 @kernel
-def _head_plain(found: Any, lane: Any, to: Any) -> None:
+def _head_plain(found: Floats, lane: Int, to: Bytes) -> None:
     """Scales and minima of one lane of `found`: the largest of each becomes 15."""
     top_scale, top_minimum = ZERO, ZERO
     for g in range(GROUPS):
@@ -71,7 +69,7 @@ def _head_plain(found: Any, lane: Any, to: Any) -> None:
 
 
 @kernel
-def _heads_weighted(found: Any, count: Any, t: Any, to: Any) -> None:
+def _heads_weighted(found: Floats, count: Int, t: Floats, to: Bytes) -> None:
     """Scales and minima of count lanes of `found`, the best common scale of each. t: a table of `scale_positive.py`."""
     for part in range(2):
         kind, at, shift = (SCALES, D, 0) if part == 0 else (MINIMA, DMIN, 4)
@@ -89,7 +87,7 @@ def _heads_weighted(found: Any, count: Any, t: Any, to: Any) -> None:
 
 
 @kernel
-def _round_and_pack(x: Any, found: Any, lane: Any, levels: Any, to: Any) -> None:
+def _round_and_pack(x: Floats, found: Floats, lane: Int, levels: Bytes, to: Bytes) -> None:
     """Round a super-block with the scales and minima that its bytes hold already, and store the integers."""
     d, dmin = get_half(to, D), get_half(to, DMIN)
     for g in range(GROUPS):
@@ -101,7 +99,7 @@ def _round_and_pack(x: Any, found: Any, lane: Any, levels: Any, to: Any) -> None
 
 
 @kernel(ENCODE)
-def _encode(rows: Any, out: Any) -> None:
+def _encode(rows: Floats, out: Bytes) -> None:
     blocks = rows.size // SUPERBLOCK
     x, to = rows.reshape(blocks, SUPERBLOCK), out.reshape(blocks, BYTES)
     s, found = np.empty(WORKSPACE, np.float32), np.empty(FOUND * GROUPS * LANES, np.float32)
@@ -115,7 +113,7 @@ def _encode(rows: Any, out: Any) -> None:
 
 
 @kernel(ENCODE_WEIGHTED)
-def _encode_weighted(rows: Any, importance: Any, out: Any) -> None:
+def _encode_weighted(rows: Floats, importance: Floats, out: Bytes) -> None:
     blocks = rows.size // SUPERBLOCK
     x, to = rows.reshape(blocks, SUPERBLOCK), out.reshape(blocks, BYTES)
     s, found = np.empty(WORKSPACE, np.float32), np.empty(FOUND * GROUPS * LANES, np.float32)
@@ -129,14 +127,14 @@ def _encode_weighted(rows: Any, importance: Any, out: Any) -> None:
 
 
 @disjoint_kernel
-def _scales(source: Any, at: Any, d: Any, dmin: Any, scales: Any, minima: Any) -> None:
+def _scales(source: Bytes, at: Int, d: Float, dmin: Float, scales: Floats, minima: Floats) -> None:
     for g in range(trips(GROUPS, scales)):
         byte = I32(source[at + g])
         scales[g], minima[g] = d * F32(I32(byte & I32(15))), dmin * F32(I32(byte >> I32(4)))
 
 
 @kernel(DECODE)
-def _decode(data: Any, rows: Any) -> None:
+def _decode(data: Bytes, rows: Floats) -> None:
     x, source = rows.reshape(rows.size), data.reshape(data.size)
     scales, minima = np.empty(GROUPS, np.float32), np.empty(GROUPS, np.float32)
     for b in range(x.size // SUPERBLOCK):

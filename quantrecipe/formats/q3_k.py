@@ -13,8 +13,6 @@ ggml: block_q3_K, quantize_row_q3_K_ref, quantize_row_q3_K_impl.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from quantrecipe.api import FormatSpec, StoredFloat
@@ -34,10 +32,10 @@ from quantrecipe.core.lanes import (
     sums_of_squares,
     weigh_by_size,
 )
-from quantrecipe.core.scalars import F32, I8, I32, ONE, TWO, U8, ZERO
-from quantrecipe.core.scale_moves import MOVES_WORKSPACE, WIDE, Q, moved_scale_search
+from quantrecipe.core.scalars import F32, I8, I32, ONE, TWO, U8, ZERO, Bytes, Float, Floats, Int
+from quantrecipe.core.scale_moves import MOVES_WORKSPACE, WIDE, Q, make_q3_quants
 from quantrecipe.core.scale_moves import SCALE as MOVED_SCALE
-from quantrecipe.core.scale_signed import KEPT_ISCALE, PEAK, SCALE, round_signed, signed_scale_search
+from quantrecipe.core.scale_signed import KEPT_ISCALE, PEAK, SCALE, make_qx_quants, round_signed
 from quantrecipe.core.superblock import SUPERBLOCK
 from quantrecipe.core.two_bit import put_two_bit
 
@@ -53,13 +51,13 @@ AT_ONCE = LANES // GROUPS
 """Super-blocks whose groups fill the lanes."""
 
 _load, _load_importance, _weigh = load_groups(N), load_importance(N), weigh_by_size(N)
-_search, _search_plain = signed_scale_search(N, 4), moved_scale_search(N, 4)
-_search_scales = signed_scale_search(GROUPS, 32)
+_search, _search_plain = make_qx_quants(N, 4), make_q3_quants(N, 4)
+_search_scales = make_qx_quants(GROUPS, 32)
 _round, _round_scales = round_signed(N, 4), round_signed(GROUPS, 32)
 
 
 @kernel
-def _put_scales(scales: Any, to: Any) -> None:
+def _put_scales(scales: Floats, to: Bytes) -> None:
     """Store sixteen scales of 6 bits in 12 bytes."""
     for i in range(8):
         to[i] = U8(U8(scales[i] & U8(15)) | U8(scales[8 + i] << U8(4)))
@@ -70,7 +68,7 @@ def _put_scales(scales: Any, to: Any) -> None:
 
 
 @kernel
-def _get_scale(source: Any, g: Any) -> Any:
+def _get_scale(source: Bytes, g: Int) -> Float:
     """Scale g of the 12 bytes, -32 to 31, as float32."""
     low = U8(source[g % 8] >> U8(4 * (g // 8))) & U8(15)
     high = U8(source[8 + g % 4] >> U8(2 * (g // 4))) & U8(3)
@@ -78,7 +76,7 @@ def _get_scale(source: Any, g: Any) -> Any:
 
 
 @kernel
-def _head_plain(scales: Any, packed: Any, to: Any) -> None:
+def _head_plain(scales: Floats, packed: Bytes, to: Bytes) -> None:
     """d and scales of a super-block from those of its groups: the one of largest size becomes -32."""
     peak = first_largest(scales, 0, GROUPS)
     iscale = TOP / peak if peak != ZERO else ZERO
@@ -91,7 +89,7 @@ def _head_plain(scales: Any, packed: Any, to: Any) -> None:
 
 
 @kernel
-def _scales(to: Any, scales: Any) -> None:
+def _scales(to: Bytes, scales: Floats) -> None:
     """What the bytes of a super-block hold already: d times each scale."""
     d = get_half(to, D)
     for g in range(GROUPS):
@@ -99,7 +97,7 @@ def _scales(to: Any, scales: Any) -> None:
 
 
 @disjoint_kernel
-def _put_upper(levels: Any, to: Any) -> None:
+def _put_upper(levels: Bytes, to: Bytes) -> None:
     for i in range(32):
         low = U8(levels[i] >> U8(2)) | U8(U8(levels[32 + i] >> U8(2)) << U8(1))
         low |= U8(U8(levels[64 + i] >> U8(2)) << U8(2)) | U8(U8(levels[96 + i] >> U8(2)) << U8(3))
@@ -109,13 +107,13 @@ def _put_upper(levels: Any, to: Any) -> None:
 
 
 @kernel
-def _pack(levels: Any, to: Any) -> None:
+def _pack(levels: Bytes, to: Bytes) -> None:
     _put_upper(levels, to)
     put_two_bit(levels, to[LOWER:])
 
 
 @kernel(ENCODE)
-def _encode(rows: Any, out: Any) -> None:
+def _encode(rows: Floats, out: Bytes) -> None:
     blocks = rows.size // SUPERBLOCK
     x, to = rows.reshape(blocks, SUPERBLOCK), out.reshape(blocks, BYTES)
     s, nothing_kept = np.empty(MOVES_WORKSPACE, np.float32), np.zeros(KEPT_ISCALE + GROUPS, np.float32)
@@ -140,7 +138,9 @@ def _encode(rows: Any, out: Any) -> None:
 
 
 @kernel
-def _find_weighted(x: Any, importance: Any, first: Any, count: Any, s: Any, t: Any, kept: Any) -> None:
+def _find_weighted(
+    x: Floats, importance: Floats, first: Int, count: Int, s: Floats, t: Floats, kept: Floats
+) -> None:
     """Scale and count of each group to t, one super-block per lane; what its integers follow from to kept.
 
     x: flat. A weight counts importance * sqrt(2 * mean square of the super-block + its own square).
@@ -171,7 +171,7 @@ def _find_weighted(x: Any, importance: Any, first: Any, count: Any, s: Any, t: A
 
 
 @kernel
-def _beyond(t: Any, lane: Any, packed: Any) -> Any:
+def _beyond(t: Floats, lane: Int, packed: Bytes) -> Float:
     """d, where the weights are so large that a group's scale is infinite: in ggml all scales then round to nothing."""
     d = ZERO
     for g in range(GROUPS):
@@ -181,7 +181,7 @@ def _beyond(t: Any, lane: Any, packed: Any) -> Any:
 
 
 @kernel(ENCODE_WEIGHTED)
-def _encode_weighted(rows: Any, importance: Any, out: Any) -> None:
+def _encode_weighted(rows: Floats, importance: Floats, out: Bytes) -> None:
     blocks = rows.size // SUPERBLOCK
     x, to = rows.reshape(blocks, SUPERBLOCK), out.reshape(blocks, BYTES)
     s, t = np.empty(WORKSPACE, np.float32), np.empty(WORKSPACE, np.float32)
@@ -213,7 +213,7 @@ def _encode_weighted(rows: Any, importance: Any, out: Any) -> None:
 
 @disjoint_kernel
 def _sixteen(
-    source: Any, lower: Any, upper: Any, shift: Any, scales: Any, g: Any, x: Any, first: Any
+    source: Bytes, lower: Int, upper: Int, shift: Float, scales: Floats, g: Int, x: Floats, first: Int
 ) -> None:
     """Sixteen bytes, each with lower bits of four groups, which lie 32 weights apart, and sixteen of upper bits."""
     lower, upper, first = place(lower), place(upper), place(first)
@@ -229,7 +229,7 @@ def _sixteen(
 
 
 @kernel(DECODE)
-def _decode(data: Any, rows: Any) -> None:
+def _decode(data: Bytes, rows: Floats) -> None:
     x, source = rows.reshape(rows.size), data.reshape(data.size)
     blocks = data.reshape(x.size // SUPERBLOCK, BYTES)
     scales = np.empty(GROUPS, np.float32)

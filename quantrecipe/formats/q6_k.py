@@ -14,8 +14,6 @@ ggml: block_q6_K, quantize_row_q6_K_ref, quantize_row_q6_K_impl.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from quantrecipe.api import FormatSpec, StoredFloat
@@ -31,8 +29,8 @@ from quantrecipe.core.lanes import (
     nearest_int,
     weigh_by_square,
 )
-from quantrecipe.core.scalars import F32, I8, ONE, U8
-from quantrecipe.core.scale_signed import SCALE, round_signed, signed_scale_search
+from quantrecipe.core.scalars import F32, I8, ONE, U8, Bytes, Floats, Int
+from quantrecipe.core.scale_signed import SCALE, make_qx_quants, round_signed
 from quantrecipe.core.superblock import SUPERBLOCK
 
 __all__ = ["Q6_K"]
@@ -45,12 +43,12 @@ N, GROUPS = 16, 16
 LOWER, UPPER, SCALES, D = 0, 128, 192, 208
 
 _load, _load_importance, _weigh = load_groups(N), load_importance(N), weigh_by_square(N)
-_search = signed_scale_search(N, 32)
+_search = make_qx_quants(N, 32)
 _round = round_signed(N, 32)
 
 
 @kernel(ENCODE)
-def _encode(rows: Any, out: Any) -> None:
+def _encode(rows: Floats, out: Bytes) -> None:
     x, to = rows.reshape(rows.size), out.reshape(out.size)
     s, levels = np.empty(WORKSPACE, np.float32), np.empty(SUPERBLOCK, np.uint8)
     groups = x.size // N
@@ -64,7 +62,7 @@ def _encode(rows: Any, out: Any) -> None:
 
 
 @kernel(ENCODE_WEIGHTED)
-def _encode_weighted(rows: Any, importance: Any, out: Any) -> None:
+def _encode_weighted(rows: Floats, importance: Floats, out: Bytes) -> None:
     x, to = rows.reshape(rows.size), out.reshape(out.size)
     s, levels = np.empty(WORKSPACE, np.float32), np.empty(SUPERBLOCK, np.uint8)
     groups = x.size // N
@@ -78,7 +76,7 @@ def _encode_weighted(rows: Any, importance: Any, out: Any) -> None:
 
 
 @kernel
-def _finish(x: Any, block: Any, s: Any, lane: Any, levels: Any, to: Any) -> None:
+def _finish(x: Floats, block: Int, s: Floats, lane: Int, levels: Bytes, to: Bytes) -> None:
     """Quantize the scales of the super-block whose groups begin at this lane, round its weights with them, pack."""
     at = place(block * BYTES)
     peak = first_largest(s, SCALE + lane, GROUPS)
@@ -93,7 +91,7 @@ def _finish(x: Any, block: Any, s: Any, lane: Any, levels: Any, to: Any) -> None
 
 
 @kernel
-def _round_and_pack(x: Any, block: Any, s: Any, lane: Any, levels: Any, to: Any) -> None:
+def _round_and_pack(x: Floats, block: Int, s: Floats, lane: Int, levels: Bytes, to: Bytes) -> None:
     """Round a super-block with the scales that its bytes hold already, and store the integers."""
     at = place(block * BYTES)
     d = get_half(to, at + D)
@@ -112,7 +110,7 @@ def _round_and_pack(x: Any, block: Any, s: Any, lane: Any, levels: Any, to: Any)
 
 
 @kernel(DECODE)
-def _decode(data: Any, rows: Any) -> None:
+def _decode(data: Bytes, rows: Floats) -> None:
     x, source = rows.reshape(rows.size), data.reshape(data.size)
     length = trips(N, x)
     for block in range(x.size // SUPERBLOCK):

@@ -9,8 +9,6 @@ ggml: block_q8_0, quantize_row_q8_0_ref. Importance has no effect.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from quantrecipe.api import FormatSpec, StoredFloat
@@ -18,7 +16,7 @@ from quantrecipe.core import DECODE, ENCODE, KernelFormat, Kernels, kernel
 from quantrecipe.core.bits import MAGNITUDE, as_float, place, trips
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.lanes import away_from_zero, select
-from quantrecipe.core.scalars import F32, I8, INF, ONE, U8, U32, ZERO
+from quantrecipe.core.scalars import F32, I8, INF, ONE, U8, U32, ZERO, Bytes, Floats
 
 __all__ = ["Q8_0"]
 
@@ -28,7 +26,7 @@ N, BYTES = 32, 34
 
 
 @kernel(ENCODE)
-def _encode(rows: Any, out: Any) -> None:
+def _encode(rows: Floats, out: Bytes) -> None:
     x, to = rows.reshape(rows.size), out.reshape(out.size)
     bits, length = x.view(np.uint32), trips(N, x)
     for block in range(x.size // N):
@@ -46,7 +44,7 @@ def _encode(rows: Any, out: Any) -> None:
 
 
 @kernel(DECODE)
-def _decode(data: Any, rows: Any) -> None:
+def _decode(data: Bytes, rows: Floats) -> None:
     x, source = rows.reshape(rows.size), data.reshape(data.size)
     length = trips(N, x)
     for block in range(x.size // N):

@@ -16,7 +16,6 @@ ggml: block_tq1_0, quantize_row_tq1_0_ref. Importance has no effect.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -25,7 +24,7 @@ from quantrecipe.core import DECODE, ENCODE, KernelFormat, Kernels, kernel
 from quantrecipe.core.bits import place
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.jit import disjoint_kernel
-from quantrecipe.core.scalars import F32, I32, ONE, U8, U32
+from quantrecipe.core.scalars import F32, I32, ONE, U8, U32, Bytes, Float, Floats, Int
 from quantrecipe.core.superblock import SUPERBLOCK
 from quantrecipe.core.ternary import inverse_size, trit
 
@@ -35,7 +34,7 @@ BYTES, D = 54, 52
 
 
 @kernel
-def _byte(number: Any) -> Any:
+def _byte(number: Int) -> Int:
     """number * 256 / 243, rounded up, for numbers from 0 to 242; the quotient by a product, exact in this range."""
     return U8(I32(I32(number * I32(69042)) + I32(65535)) >> I32(16))
 
@@ -44,7 +43,7 @@ def _put_digits(n: int) -> Callable[..., None]:
     """The kernel put(x, iscale, to): digits of weights i, n + i, …, 4 n + i to byte i, for n bytes."""
 
     @disjoint_kernel
-    def put(x: Any, iscale: Any, to: Any) -> None:
+    def put(x: Floats, iscale: Float, to: Bytes) -> None:
         for i in range(n):
             number = I32(0)
             for c in range(5):
@@ -58,7 +57,7 @@ def _get_digits(n: int, count: int) -> Callable[..., None]:
     """The kernel get(source, at, d, x, first): the weights of n bytes with count digits each."""
 
     @disjoint_kernel
-    def get(source: Any, at: Any, d: Any, x: Any, first: Any) -> None:
+    def get(source: Bytes, at: Int, d: Float, x: Floats, first: Int) -> None:
         for i in range(n):
             rest = U32(source[at + i])
             for c in range(count):
@@ -74,7 +73,7 @@ _get_32, _get_16, _get_4 = _get_digits(32, 5), _get_digits(16, 5), _get_digits(4
 
 
 @kernel(ENCODE)
-def _encode(rows: Any, out: Any) -> None:
+def _encode(rows: Floats, out: Bytes) -> None:
     blocks = rows.size // SUPERBLOCK
     x, to = rows.reshape(blocks, SUPERBLOCK), out.reshape(blocks, BYTES)
     bits = x.view(np.uint32)
@@ -91,7 +90,7 @@ def _encode(rows: Any, out: Any) -> None:
 
 
 @kernel(DECODE)
-def _decode(data: Any, rows: Any) -> None:
+def _decode(data: Bytes, rows: Floats) -> None:
     x, source = rows.reshape(rows.size), data.reshape(data.size)
     for b in range(x.size // SUPERBLOCK):
         first, at = place(b * SUPERBLOCK), place(b * BYTES)

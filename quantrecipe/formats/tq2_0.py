@@ -10,15 +10,13 @@ ggml: block_tq2_0, quantize_row_tq2_0_ref. Importance has no effect.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from quantrecipe.api import FormatSpec, StoredFloat
 from quantrecipe.core import DECODE, ENCODE, KernelFormat, Kernels, kernel
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.jit import disjoint_kernel
-from quantrecipe.core.scalars import F32, I32, ONE, U8
+from quantrecipe.core.scalars import F32, I32, ONE, U8, Bytes, Float, Floats
 from quantrecipe.core.superblock import SUPERBLOCK
 from quantrecipe.core.ternary import inverse_size, trit
 
@@ -28,7 +26,7 @@ BYTES, D = 66, 64
 
 
 @disjoint_kernel
-def _put(x: Any, iscale: Any, to: Any) -> None:
+def _put(x: Floats, iscale: Float, to: Bytes) -> None:
     """Store half a super-block."""
     for i in range(32):
         low = trit(x[i] * iscale) | U8(trit(x[32 + i] * iscale) << U8(2))
@@ -37,7 +35,7 @@ def _put(x: Any, iscale: Any, to: Any) -> None:
 
 
 @kernel(ENCODE)
-def _encode(rows: Any, out: Any) -> None:
+def _encode(rows: Floats, out: Bytes) -> None:
     blocks = rows.size // SUPERBLOCK
     x, to = rows.reshape(blocks, SUPERBLOCK), out.reshape(blocks, BYTES)
     bits = x.view(np.uint32)
@@ -49,7 +47,7 @@ def _encode(rows: Any, out: Any) -> None:
 
 
 @disjoint_kernel
-def _get(source: Any, d: Any, x: Any) -> None:
+def _get(source: Bytes, d: Float, x: Floats) -> None:
     """The weights of half a super-block."""
     for i in range(32):
         byte = I32(source[i])
@@ -58,7 +56,7 @@ def _get(source: Any, d: Any, x: Any) -> None:
 
 
 @kernel(DECODE)
-def _decode(data: Any, rows: Any) -> None:
+def _decode(data: Bytes, rows: Floats) -> None:
     blocks = rows.size // SUPERBLOCK
     x, source = rows.reshape(blocks, SUPERBLOCK), data.reshape(blocks, BYTES)
     for b in range(blocks):

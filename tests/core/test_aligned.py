@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from quantrecipe.core.aligned import aligned
+from quantrecipe.core.bits import aligned
 
 
 def test_room_begins_on_a_cache_line() -> None:

@@ -6,7 +6,7 @@ import gguf
 import numpy as np
 import pytest
 
-from quantrecipe.core.codebook import PAD, grid_points, load_codebook
+from quantrecipe.core.codebook import PAD, grid_points, load_grid
 
 BOOKS = [
     ("iq1", 3, 3, "IQ1_S"),
@@ -33,7 +33,7 @@ def test_points_are_those_of_gguf_py(name: str, levels: int, distances: int, sou
 def test_neighbours_are_the_points_at_the_nearest_distances_in_order(
     name: str, levels: int, distances: int, source: str
 ) -> None:
-    book = load_codebook(name, levels=levels, distances=distances)
+    book = load_grid(name, levels=levels, distances=distances)
     length = book.points.shape[1]
     bits = (levels - 1).bit_length()
     rng = np.random.default_rng(7)
@@ -53,12 +53,12 @@ def test_neighbours_are_the_points_at_the_nearest_distances_in_order(
 
 
 def test_codes_with_an_integer_out_of_range_have_no_neighbours() -> None:
-    book = load_codebook("iq2_xxs", levels=3, distances=2)
+    book = load_grid("iq2_xxs", levels=3, distances=2)
     assert book.index[3] == -1
     assert book.first[3] == book.first[4]
 
 
 def test_a_codebook_cannot_be_changed() -> None:
-    book = load_codebook("iq2_xxs", levels=3, distances=2)
+    book = load_grid("iq2_xxs", levels=3, distances=2)
     for array in (book.points, book.codes, book.index, book.first, book.neighbours):
         assert not array.flags.writeable

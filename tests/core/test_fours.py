@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from quantrecipe.core.codebook import PAD, load_codebook
+from quantrecipe.core.codebook import PAD, load_grid
 from quantrecipe.core.fours import fours_tables, fours_values
 from quantrecipe.core.fours_jobs import (
     AT_ONCE,
@@ -54,7 +54,7 @@ def random_terms(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray
 
 @each_book
 def test_lists_are_the_codebook_s_and_points_are_their_own(name: str, distances: int) -> None:
-    book = load_codebook(name, levels=LEVELS, distances=distances)
+    book = load_grid(name, levels=LEVELS, distances=distances)
     for code in range(0, 4096, 7):
         listed = list_of(name, distances, code)
         if book.index[code] >= 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from quantrecipe.core.scale_moves import MOVES_WORKSPACE, SCALE, WIDE, Q, moved_scale_search
+from quantrecipe.core.scale_moves import MOVES_WORKSPACE, SCALE, WIDE, Q, make_q3_quants
 
 N, NMAX = 16, 4
 
@@ -43,7 +43,7 @@ def test_every_group_is_as_if_alone(groups: int) -> None:
     x[::4] = rng.standard_t(2, x[::4].shape)
     x[3::9] = 0
     s = np.full(MOVES_WORKSPACE, np.nan, np.float32)
-    moved_scale_search(N, NMAX)(x.reshape(x.size), 0, groups, s)
+    make_q3_quants(N, NMAX)(x.reshape(x.size), 0, groups, s)
     for g in range(groups):
         scale, integers = oracle(x[g])
         assert s[SCALE + g] == scale

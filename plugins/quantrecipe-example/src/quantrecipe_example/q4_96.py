@@ -11,14 +11,12 @@ magnitude, which so is met nearly, and whose side has one step more.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from quantrecipe.api import FormatSpec, StoredFloat
 from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, KernelFormat, Kernels, kernel
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.lanes import LANES, select
-from quantrecipe.core.scalars import F32, HALF, I32, INF, ONE, U8, ZERO
+from quantrecipe.core.scalars import F32, HALF, I32, INF, ONE, U8, ZERO, Bytes, Float, Floats, Int
 
 __all__ = ["Q4_96"]
 
@@ -39,17 +37,17 @@ SIZE = LOSS + LANES
 
 
 @kernel(ENCODE)
-def _encode(rows: Any, out: Any) -> None:
+def _encode(rows: Floats, out: Bytes) -> None:
     _search(rows, np.ones(rows.shape[1], np.float32), out)
 
 
 @kernel(ENCODE_WEIGHTED)
-def _encode_weighted(rows: Any, importance: Any, out: Any) -> None:
+def _encode_weighted(rows: Floats, importance: Floats, out: Bytes) -> None:
     _search(rows, importance, out)
 
 
 @kernel
-def _search(rows: Any, importance: Any, out: Any) -> None:
+def _search(rows: Floats, importance: Floats, out: Bytes) -> None:
     """Blocks don't depend on each other, so LANES of them go side by side: every loop over lanes is vectorised."""
     x, to = rows.reshape(rows.size), out.reshape(out.size)
     s = np.zeros(SIZE, np.float32)
@@ -69,7 +67,7 @@ def _search(rows: Any, importance: Any, out: Any) -> None:
 
 
 @kernel
-def _find_peaks(s: Any) -> None:
+def _find_peaks(s: Floats) -> None:
     """The weight of each block that is largest in magnitude, the first of them, with its sign."""
     for lane in range(LANES):
         s[PEAK + lane] = ZERO
@@ -81,7 +79,7 @@ def _find_peaks(s: Any) -> None:
 
 
 @kernel
-def _try_scale(s: Any, steps: Any) -> None:
+def _try_scale(s: Floats, steps: Float) -> None:
     """Where the scale by which the peak is so many steps from zero has no more error, it is the best so far."""
     for lane in range(LANES):
         s[SCALE + lane] = max(-LARGEST_SCALE, min(LARGEST_SCALE, s[PEAK + lane] / steps))
@@ -99,7 +97,7 @@ def _try_scale(s: Any, steps: Any) -> None:
 
 
 @kernel
-def _put_block(s: Any, lane: Any, to: Any, at: Any) -> None:
+def _put_block(s: Floats, lane: Int, to: Bytes, at: Int) -> None:
     put_half(to, at, s[BEST + lane])
     d = get_half(to, at)  # as it is stored, so that the codes make up for its rounding
     inverse = select(d != ZERO, ONE / d, ZERO)
@@ -110,13 +108,13 @@ def _put_block(s: Any, lane: Any, to: Any, at: Any) -> None:
 
 
 @kernel
-def _code(steps: Any) -> Any:
+def _code(steps: Float) -> Int:
     """The code nearest to a weight that is so many steps from zero."""
     return I32(max(ZERO, min(TOP, steps + MIDDLE + HALF)))
 
 
 @kernel(DECODE)
-def _decode(data: Any, rows: Any) -> None:
+def _decode(data: Bytes, rows: Floats) -> None:
     x, source = rows.reshape(rows.size), data.reshape(data.size)
     for block in range(x.size // N):
         first, at = block * N, block * BYTES

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from quantrecipe.core import ENCODE, ENCODE_WEIGHTED, kernel
 from quantrecipe.core.lanes import LANES, WORKSPACE
+from quantrecipe.core.scalars import Bytes, Floats
 
 from quantrecipe_ik.core.weights import Plain, weigh_plain, weigh_with_importance
 
@@ -29,7 +30,7 @@ def encoders(
     weigh, weigh_important = weigh_plain(n, plain, factor), weigh_with_importance(n, factor)
 
     @kernel(ENCODE)
-    def encode(rows: Any, out: Any) -> None:
+    def encode(rows: Floats, out: Bytes) -> None:
         x, to = rows.reshape(rows.size), out.reshape(out.size)
         groups, s, weights = x.size // n, np.empty(WORKSPACE, np.float32), np.empty_like(x)
         scales, counts = np.empty(groups, np.float32), np.empty(groups, np.float32)
@@ -41,7 +42,7 @@ def encoders(
         finish(x, weights, scales, counts, shifted, rows.shape[1], to)
 
     @kernel(ENCODE_WEIGHTED)
-    def encode_weighted(rows: Any, importance: Any, out: Any) -> None:
+    def encode_weighted(rows: Floats, importance: Floats, out: Bytes) -> None:
         x, to = rows.reshape(rows.size), out.reshape(out.size)
         groups, s, weights = x.size // n, np.empty(WORKSPACE, np.float32), np.empty_like(x)
         scales, counts = np.empty(groups, np.float32), np.empty(groups, np.float32)

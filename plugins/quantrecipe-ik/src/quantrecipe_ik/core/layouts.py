@@ -18,7 +18,7 @@ from typing import Any
 
 from quantrecipe.core import kernel
 from quantrecipe.core.bits import place, trips
-from quantrecipe.core.scalars import I32, U8
+from quantrecipe.core.scalars import I32, U8, Bytes, Int
 
 __all__ = [
     "LEVEL_BYTES", "SIX_BIT_LEVELS", "TABLE_BIT_0", "Stored",
@@ -33,7 +33,7 @@ def _get_bits(n: int, bits: int) -> Callable[..., Any]:
     columns, in_column, mask = 8 // bits, 32 // n, U8((1 << bits) - 1)
 
     @kernel
-    def get(source: Any, at: Any, g: Any, i: Any) -> Any:
+    def get(source: Bytes, at: Int, g: Int, i: Int) -> Int:
         column, first = g // in_column, n * (g % in_column)
         return (source[at + 32 * (column // columns) + first + i] >> U8(bits * (column % columns))) & mask
 
@@ -41,7 +41,7 @@ def _get_bits(n: int, bits: int) -> Callable[..., Any]:
 
 
 @kernel
-def _put_two_bits(indices: Any, to: Any, at: Any) -> None:
+def _put_two_bits(indices: Bytes, to: Bytes, at: Int) -> None:
     at, length = place(at), trips(32, to)
     for h in range(2):
         for i in range(length):
@@ -55,11 +55,11 @@ def two_bit_indices(n: int, first: int) -> Stored:
     get_two = _get_bits(n, 2)
 
     @kernel
-    def put(indices: Any, to: Any, at: Any) -> None:
+    def put(indices: Bytes, to: Bytes, at: Int) -> None:
         _put_two_bits(indices, to, at + first)
 
     @kernel
-    def get(source: Any, at: Any, g: Any, i: Any) -> Any:
+    def get(source: Bytes, at: Int, g: Int, i: Int) -> Int:
         return get_two(source, at + first, g, i)
 
     return put, get
@@ -70,7 +70,7 @@ def three_bit_indices(n: int, lower: int, third: int) -> Stored:
     get_two, get_one = _get_bits(n, 2), _get_bits(n, 1)
 
     @kernel
-    def put(indices: Any, to: Any, at: Any) -> None:
+    def put(indices: Bytes, to: Bytes, at: Int) -> None:
         _put_two_bits(indices, to, at + lower)
         at, length = place(at + third), trips(32, to)
         for i in range(length):
@@ -80,7 +80,7 @@ def three_bit_indices(n: int, lower: int, third: int) -> Stored:
             to[at + i] = bits
 
     @kernel
-    def get(source: Any, at: Any, g: Any, i: Any) -> Any:
+    def get(source: Bytes, at: Int, g: Int, i: Int) -> Int:
         return get_two(source, at + lower, g, i) | U8(get_one(source, at + third, g, i) << U8(2))
 
     return put, get
@@ -91,7 +91,7 @@ def five_bit_indices(n: int, lower: int, fifth: int) -> Stored:
     get_four, get_one = _get_bits(n, 4), _get_bits(n, 1)
 
     @kernel
-    def put(indices: Any, to: Any, at: Any) -> None:
+    def put(indices: Bytes, to: Bytes, at: Int) -> None:
         low_at, fifth_at, length = place(at + lower), place(at + fifth), trips(32, to)
         for p in range(4):
             for i in range(length):
@@ -101,7 +101,7 @@ def five_bit_indices(n: int, lower: int, fifth: int) -> Stored:
                 to[fifth_at + i] |= U8(bits << U8(2 * p))
 
     @kernel
-    def get(source: Any, at: Any, g: Any, i: Any) -> Any:
+    def get(source: Bytes, at: Int, g: Int, i: Int) -> Int:
         return get_four(source, at + lower, g, i) | U8(get_one(source, at + fifth, g, i) << U8(4))
 
     return put, get
@@ -112,7 +112,7 @@ def six_bit_indices(n: int, lower: int, upper: int) -> Stored:
     get_four, get_two = _get_bits(n, 4), _get_bits(n, 2)
 
     @kernel
-    def put(indices: Any, to: Any, at: Any) -> None:
+    def put(indices: Bytes, to: Bytes, at: Int) -> None:
         low_at, upper_at, length = place(at + lower), place(at + upper), trips(32, to)
         for p in range(4):
             for i in range(length):
@@ -122,7 +122,7 @@ def six_bit_indices(n: int, lower: int, upper: int) -> Stored:
                 to[upper_at + 32 * (p // 2) + i] |= U8(bits << U8(4 * (p % 2)))
 
     @kernel
-    def get(source: Any, at: Any, g: Any, i: Any) -> Any:
+    def get(source: Bytes, at: Int, g: Int, i: Int) -> Int:
         return get_four(source, at + lower, g, i) | U8(get_two(source, at + upper, g, i) << U8(4))
 
     return put, get
@@ -132,25 +132,25 @@ def bit_of_group(first: int) -> Stored:
     """Bit g % 8 of byte first + g / 8."""
 
     @kernel
-    def put(to: Any, at: Any, g: Any, shifted: Any) -> None:
+    def put(to: Bytes, at: Int, g: Int, shifted: Int) -> None:
         to[at + first + g // 8] |= U8(shifted << U8(g % 8))
 
     @kernel
-    def get(source: Any, at: Any, g: Any) -> Any:
+    def get(source: Bytes, at: Int, g: Int) -> Int:
         return (source[at + first + g // 8] >> U8(g % 8)) & U8(1)
 
     return put, get
 
 
 @kernel
-def _put_six_bits(to: Any, at: Any, g: Any, level: Any) -> None:
+def _put_six_bits(to: Bytes, at: Int, g: Int, level: Int) -> None:
     stored = U8(level + 32)
     to[at + 8 + g // 2] |= U8((stored & U8(15)) << U8(4 * (g % 2)))
     to[at + 4 + g // 4] |= U8((stored >> U8(4)) << U8(2 * (g % 4)))
 
 
 @kernel
-def _get_six_bits(source: Any, at: Any, g: Any) -> Any:
+def _get_six_bits(source: Bytes, at: Int, g: Int) -> Int:
     low = (source[at + 8 + g // 2] >> U8(4 * (g % 2))) & U8(15)
     high = (source[at + 4 + g // 4] >> U8(2 * (g % 4))) & U8(3)
     return I32(low) + I32(high) * I32(16) - I32(32)
@@ -161,22 +161,22 @@ SIX_BIT_LEVELS: Stored = (_put_six_bits, _get_six_bits)
 
 
 @kernel
-def _put_bit_0(to: Any, at: Any, g: Any, shifted: Any) -> None:
+def _put_bit_0(to: Bytes, at: Int, g: Int, shifted: Int) -> None:
     to[at + g] |= shifted
 
 
 @kernel
-def _get_bit_0(source: Any, at: Any, g: Any) -> Any:
+def _get_bit_0(source: Bytes, at: Int, g: Int) -> Int:
     return source[at + g] & U8(1)
 
 
 @kernel
-def _put_byte(to: Any, at: Any, g: Any, level: Any) -> None:
+def _put_byte(to: Bytes, at: Int, g: Int, level: Int) -> None:
     to[at + g] |= U8(level + 127)
 
 
 @kernel
-def _get_byte(source: Any, at: Any, g: Any) -> Any:
+def _get_byte(source: Bytes, at: Int, g: Int) -> Int:
     return I32(source[at + g] & U8(254)) - I32(127)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from quantrecipe.core import kernel
-from quantrecipe.core.scalars import F32, I32
+from quantrecipe.core.scalars import F32, I32, Float, Int
 
 from quantrecipe_ik.core.tables import FOUR_BITS, index_near, signed_byte
 
@@ -39,13 +39,13 @@ INDICES = _rivals().ravel().view("<i4").astype(I32)
 
 
 @kernel
-def is_odd(index: Any) -> Any:
+def is_odd(index: Int) -> Int:
     """1 for an index (int32, 0 to 15) with an odd number of ones, else 0."""
     return I32(I32(ODD >> index) & I32(1))
 
 
 @kernel
-def rival_index(index: Any, which: Any) -> Any:
+def rival_index(index: Int, which: Int) -> Int:
     """The index (int32) of a rival, as `rival_of` numbers them."""
     return I32(I32(INDICES[index] >> I32(8 * which)) & I32(15))
 
@@ -61,7 +61,7 @@ def rival_of(values: tuple[int, ...]) -> Callable[..., Any]:
     shift = F32(values[0] - FOUR_BITS.plain[0])
 
     @kernel
-    def rival(y: Any, x: Any, w: Any, d: Any) -> Any:
+    def rival(y: Float, x: Float, w: Float, d: Float) -> tuple[Int, Float, Int, Float, Float]:
         index, value = near(y)
         packed = packed_values[index & 15]
         off = d * (value - shift) - x

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
 
 import numpy as np
 from quantrecipe.core import kernel
 from quantrecipe.core.bits import place
 from quantrecipe.core.jit import disjoint_kernel
 from quantrecipe.core.lanes import LANES, WT, X, find_peaks, lane_row, select
-from quantrecipe.core.scalars import F32, ONE, ZERO
+from quantrecipe.core.scalars import F32, ONE, ZERO, Float, Floats, Int
 
 from quantrecipe_ik.core.parity import is_odd, rival_of
 from quantrecipe_ik.core.tables import FOUR_BITS
@@ -35,7 +34,7 @@ MEMBERS = 16 * LANES
 
 
 @kernel
-def position(four: Any, member: Any) -> Any:
+def position(four: Int, member: Int) -> Int:
     """Which weight of a group is this member (0 to 3) of a four (0 to 7)."""
     return 2 * four + member // 2 + GROUP // 2 * (member % 2)
 
@@ -46,7 +45,7 @@ def _fit(values: tuple[int, ...]) -> Callable[..., None]:
     rival = rival_of(values)
 
     @disjoint_kernel
-    def look(s: Any, sign: Any, four: Any, members: Any) -> None:
+    def look(s: Floats, sign: Float, four: Int, members: Floats) -> None:
         """VALUE, RIVAL, LOSS and, as ODD, the parity of each member of a four."""
         for member in range(4):
             at, to = place(position(four, member) * LANES), place(member * LANES)
@@ -57,7 +56,7 @@ def _fit(values: tuple[int, ...]) -> Callable[..., None]:
                 members[ODD + to + j] = F32(is_odd(index))
 
     @kernel
-    def fit(s: Any, sign: Any, members: Any) -> None:
+    def fit(s: Floats, sign: Float, members: Floats) -> None:
         for j in range(LANES):
             s[SXL + j] = ZERO
             s[SL2 + j] = ZERO
@@ -70,7 +69,7 @@ def _fit(values: tuple[int, ...]) -> Callable[..., None]:
 
 
 @kernel
-def _make_even(m: Any) -> None:
+def _make_even(m: Floats) -> None:
     """Where a four has an odd number of ones, let the member that loses least by it take its rival."""
     for j in range(LANES):
         ones = m[ODD + j] + m[ODD + LANES + j] + m[ODD + 2 * LANES + j] + m[ODD + 3 * LANES + j]
@@ -86,7 +85,7 @@ def _make_even(m: Any) -> None:
 
 
 @disjoint_kernel
-def _add(s: Any, four: Any, members: Any) -> None:
+def _add(s: Floats, four: Int, members: Floats) -> None:
     for member in range(4):
         at, to = place(position(four, member) * LANES), place(member * LANES)
         for j in range(LANES):
@@ -101,7 +100,7 @@ _fit_plain, _fit_shifted = _fit(FOUR_BITS.plain), _fit(FOUR_BITS.shifted)
 
 
 @kernel
-def _keep_better(s: Any) -> None:
+def _keep_better(s: Floats) -> None:
     for j in range(LANES):
         sxl, sl2 = s[SXL + j], s[SL2 + j]
         better = (sl2 > ZERO) & (sxl * sxl > s[BEST + j] * sl2)
@@ -111,7 +110,7 @@ def _keep_better(s: Any) -> None:
 
 
 @kernel
-def search_even(s: Any, first: Any, count: Any, scales: Any, counts: Any, shifted: Any) -> None:
+def search_even(s: Floats, first: Int, count: Int, scales: Floats, counts: Floats, shifted: Int) -> None:
     """The scales of the groups at X, weighted by WT; as `encoders` takes it."""
     members = np.empty(MEMBERS, np.float32)
     _find_peaks(s)

@@ -19,7 +19,7 @@ from quantrecipe.core import kernel
 from quantrecipe.core.bits import place, trips
 from quantrecipe.core.jit import disjoint_kernel
 from quantrecipe.core.lanes import LANES, WT, X, select
-from quantrecipe.core.scalars import F32, I32, ONE, U8, ZERO
+from quantrecipe.core.scalars import F32, I32, ONE, U8, ZERO, Bytes, Float, Floats, Int
 
 from quantrecipe_ik.core.tables import TWO_BITS
 
@@ -57,7 +57,7 @@ def _sort(n: int) -> Callable[[Any, Any], None]:
     """The kernel sort(s, sums): SUM_X and SUM_W, sums of w x and of w over the first weights in rising order."""
 
     @kernel
-    def sort(s: Any, sums: Any) -> None:
+    def sort(s: Floats, sums: Floats) -> None:
         ranks, order = np.zeros(n * LANES, np.int32), np.empty(n, np.int64)
         lanes = trips(LANES, s)
         for i in range(n):
@@ -86,7 +86,7 @@ def _prepare(n: int) -> Callable[[Any], None]:
     last = n * LANES
 
     @kernel
-    def prepare(sums: Any) -> None:
+    def prepare(sums: Floats) -> None:
         for order, values in enumerate(ORDERS):
             v = values[3]
             for i in range(n):
@@ -101,7 +101,7 @@ def _prepare(n: int) -> Callable[[Any], None]:
 
 
 @disjoint_kernel
-def _set_heads(sums: Any, heads: Any, i1: Any, i2: Any) -> None:
+def _set_heads(sums: Floats, heads: Floats, i1: Int, i2: Int) -> None:
     """HEAD_X and HEAD_W."""
     at1, at2 = place(i1 * LANES), place(i2 * LANES)
     for order, values in enumerate(ORDERS):
@@ -114,7 +114,7 @@ def _set_heads(sums: Any, heads: Any, i1: Any, i2: Any) -> None:
 
 
 @kernel
-def _fits(sums: Any, heads: Any, at2: Any, at3: Any, j: Any) -> Any:
+def _fits(sums: Floats, heads: Floats, at2: Int, at3: Int, j: Int) -> tuple[Float, ...]:
     """(∑ w x q, ∑ w q²) of one lane, for each table and direction."""
     x = sums[SUM_X + at3 + j] - sums[SUM_X + at2 + j]
     w = sums[SUM_W + at3 + j] - sums[SUM_W + at2 + j]
@@ -131,14 +131,14 @@ def _fits(sums: Any, heads: Any, at2: Any, at3: Any, j: Any) -> Any:
 
 
 @kernel
-def _larger(num: Any, den: Any, xl: Any, l2: Any) -> Any:
+def _larger(num: Float, den: Float, xl: Float, l2: Float) -> tuple[Float, Float]:
     """The fraction num / den, or that of a fit, if that is larger."""
     better = (l2 > ZERO) & (xl * xl * den > num * l2)
     return select(better, xl * xl, num), select(better, l2, den)
 
 
 @disjoint_kernel
-def _scan(sums: Any, heads: Any, best: Any, i2: Any, start: Any, n: Any) -> None:
+def _scan(sums: Floats, heads: Floats, best: Floats, i2: Int, start: Int, n: Int) -> None:
     """NUMERATOR and DENOMINATOR: the best so far, and with i3 from start to n."""
     at2 = place(i2 * LANES)
     for i3 in range(start, n):
@@ -156,7 +156,7 @@ def _scan(sums: Any, heads: Any, best: Any, i2: Any, start: Any, n: Any) -> None
 
 
 @kernel
-def _better(best: Any, j: Any, xl: Any, l2: Any, shifted: Any) -> None:
+def _better(best: Floats, j: Int, xl: Float, l2: Float, shifted: Float) -> None:
     """Keep a fit that catches more, as the reference compares."""
     better = (l2 > ZERO) & (xl * xl > best[BEST + j] * l2)
     scale = xl / l2
@@ -166,7 +166,7 @@ def _better(best: Any, j: Any, xl: Any, l2: Any, shifted: Any) -> None:
 
 
 @disjoint_kernel
-def _scan_closely(sums: Any, heads: Any, best: Any, i2: Any, start: Any, n: Any) -> None:
+def _scan_closely(sums: Floats, heads: Floats, best: Floats, i2: Int, start: Int, n: Int) -> None:
     """BEST, SCALE and SHIFTED: the best so far, and with i3 from start to n."""
     at2 = place(i2 * LANES)
     for i3 in range(start, n):
@@ -202,7 +202,7 @@ def search_partitions(n: int, ends: tuple[int, int]) -> Callable[..., None]:
     end1, start3 = ends
 
     @kernel
-    def search(s: Any, at: Any, count: Any, scales: Any, counts: Any, shifted: Any) -> None:
+    def search(s: Floats, at: Int, count: Int, scales: Floats, counts: Floats, shifted: Bytes) -> None:
         sums, heads = np.empty(SUMS, np.float32), np.empty(HEADS, np.float32)
         best = np.empty(RESULTS, np.float32)
         sort(s, sums)

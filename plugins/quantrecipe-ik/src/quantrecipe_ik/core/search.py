@@ -13,7 +13,7 @@ from typing import Any
 
 from quantrecipe.core import kernel
 from quantrecipe.core.lanes import LANES, UNROLL, WT, X, find_peaks, lane_row, select
-from quantrecipe.core.scalars import F32, ONE, U8, ZERO
+from quantrecipe.core.scalars import F32, ONE, U8, ZERO, Bytes, Float, Floats, Int
 
 from quantrecipe_ik.core.tables import Table, value_near
 
@@ -42,7 +42,7 @@ def search_values(
     fit, fit_shifted, refit_once = _fit(n, table.plain), _fit(n, table.shifted), _refit(n, table)
 
     @kernel
-    def keep_better(s: Any, sxl: Any, sl2: Any, is_shifted: Any) -> None:
+    def keep_better(s: Floats, sxl: Float, sl2: Float, is_shifted: Float) -> None:
         for j in range(LANES):
             xl, l2 = s[sxl + j], s[sl2 + j]
             scale = xl / l2
@@ -52,7 +52,7 @@ def search_values(
             s[SHIFTED + j] = select(better, is_shifted, s[SHIFTED + j])
 
     @kernel
-    def search(s: Any, at: Any, count: Any, scales: Any, counts: Any, shifted: Any) -> None:
+    def search(s: Floats, at: Int, count: Int, scales: Floats, counts: Floats, shifted: Bytes) -> None:
         find(s)
         for j in range(LANES):
             s[SHIFTED + j] = ZERO
@@ -98,7 +98,7 @@ def _fit(n: int, values: tuple[int, ...]) -> Callable[[Any], None]:
     near = value_near(values)
 
     @kernel
-    def fit(s: Any) -> None:
+    def fit(s: Floats) -> None:
         for j in range(LANES):
             s[SXL + j] = ZERO
             s[SL2 + j] = ZERO
@@ -131,7 +131,7 @@ def _refit(n: int, table: Table) -> Callable[[Any], None]:
     near, near_shifted = value_near(table.plain), value_near(table.shifted)
 
     @kernel
-    def refit(s: Any) -> None:
+    def refit(s: Floats) -> None:
         for j in range(LANES):
             s[SXL + j] = ZERO
             s[SL2 + j] = ZERO

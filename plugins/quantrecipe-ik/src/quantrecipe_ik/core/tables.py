@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from quantrecipe.core import kernel
-from quantrecipe.core.scalars import F32, I32, ZERO
+from quantrecipe.core.scalars import F32, I32, ZERO, Float, Int
 
 __all__ = [
     "FIVE_BITS",
@@ -104,7 +104,7 @@ def value_near(values: tuple[int, ...]) -> Callable[[Any], Any]:
     offset, end, cells = _cells(values)
 
     @kernel
-    def near(x: Any) -> Any:
+    def near(x: Float) -> Float:
         cell = cells[I32(min(max(x + offset, ZERO), end)) & (CELLS - 1)]
         low, high = signed_byte(cell, 0), signed_byte(cell, 1)
         return low if x - low < high - x else high
@@ -124,7 +124,7 @@ def index_near(table: Table, values: tuple[int, ...]) -> Callable[[Any], Any]:
     first, lowest = I32(0), F32(values[0])
 
     @kernel
-    def near(x: Any) -> Any:
+    def near(x: Float) -> tuple[Int, Float]:
         cell = cells[I32(min(max(x + offset, ZERO), end)) & (CELLS - 1)]
         low, high = signed_byte(cell, 0), signed_byte(cell, 1)
         index = I32(cell >> I32(16))
@@ -137,6 +137,6 @@ def index_near(table: Table, values: tuple[int, ...]) -> Callable[[Any], Any]:
 
 
 @kernel
-def signed_byte(packed: Any, which: Any) -> Any:
+def signed_byte(packed: Int, which: Int) -> Float:
     """A signed byte of an int32, the lowest being 0, as float32."""
     return F32(I32(I32(packed << I32(24 - 8 * which)) >> I32(24)))

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from quantrecipe.core import kernel
-from quantrecipe.core.scalars import F32, I32, U32
+from quantrecipe.core.scalars import F32, I32, U32, Float, Int
 
 __all__ = ["BOOKS", "OFFSET", "Books", "books", "coordinate", "points"]
 
@@ -54,7 +54,7 @@ class Books:
 
 
 @kernel
-def coordinate(index: Any, k: Any, offset: Any) -> Any:
+def coordinate(index: Int, k: Int, offset: Int) -> Float:
     """Coordinate k of the point of an index (int32), as float32."""
     state = U32(U32(U32(index) + U32(offset)) * STATES[k])
     return F32(I32(U32(U32(state & SIX_BITS) * ONES) >> U32(24)) - MIDDLE)

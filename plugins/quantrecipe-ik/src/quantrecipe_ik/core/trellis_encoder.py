@@ -14,13 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from quantrecipe.core import kernel
 from quantrecipe.core.bits import place, trips
 from quantrecipe.core.lanes import first_largest
-from quantrecipe.core.scalars import F32, I32, ONE, U8, ZERO
+from quantrecipe.core.scalars import F32, I32, ONE, U8, ZERO, Bytes, Float, Floats, Int, Ints, Tables
 
 from quantrecipe_ik.core.scales import inverse, put_float
 from quantrecipe_ik.core.trellis import BOOKS, OFFSET
@@ -91,7 +90,7 @@ def encoder(
     level_near, factor_of, next_level, fit_row = levels.near, levels.factor, levels.next, levels.fit
 
     @kernel
-    def guess(x: Any, k: Any, sign: Any, least: Any, most: Any, inverses: Any) -> None:
+    def guess(x: Floats, k: Int, sign: Float, least: Float, most: Float, inverses: Floats) -> None:
         """What to multiply each block by; 0 for one without a weight to speak of."""
         for row in range(x.size // k):
             largest = largest_in(x, row * k, k)
@@ -100,7 +99,7 @@ def encoder(
                 inverses[b] = ZERO if peak < EPSILON else sign * max(least, most * (peak / largest)) / peak
 
     @kernel
-    def multiply(x: Any, inverses: Any, wanted: Any) -> None:
+    def multiply(x: Floats, inverses: Floats, wanted: Floats) -> None:
         length = trips(BLOCK, x)
         for b in range(inverses.size):
             at = place(b * BLOCK)
@@ -109,8 +108,9 @@ def encoder(
 
     @kernel
     def look_around(
-        books: Any, x: Any, weights: Any, k: Any, scales: Any, others: Any, sums: Any, kept: Any, chosen: Any
-    ) -> None:
+        books: Tables, x: Floats, weights: Floats, k: Int,
+        scales: Floats, others: Floats, sums: Floats, kept: Ints, chosen: Bytes,
+    ) -> None:  # fmt: skip
         """Of the best guess at each block, in any book: scales, sums (∑ w x q, ∑ w q²), kept (the points), chosen.
 
         others: the scales of the second best.
@@ -145,8 +145,8 @@ def encoder(
 
         @kernel
         def search_points(
-            books: Any, x: Any, weights: Any, factors: Any, levels: Any,
-            tried: Any, tried_levels: Any, losses: Any, kept: Any, chosen: Any,
+            books: Tables, x: Floats, weights: Floats, factors: Floats, levels: Ints,
+            tried: Floats, tried_levels: Ints, losses: Floats, kept: Ints, chosen: Bytes,
         ) -> None:  # fmt: skip
             """Keep what the blocks with the tried factors, in any book, come to, where that loses less than before."""
             points, indices, starts, bounds = books
@@ -173,8 +173,8 @@ def encoder(
 
     @kernel
     def try_worst(
-        books: Any, x: Any, weights: Any, k: Any, ds: Any,
-        factors: Any, levels: Any, losses: Any, kept: Any, chosen: Any,
+        books: Tables, x: Floats, weights: Floats, k: Int, ds: Floats,
+        factors: Floats, levels: Ints, losses: Floats, kept: Ints, chosen: Bytes,
     ) -> None:  # fmt: skip
         """Try more factors on the blocks that lose most: with importance, few of them make most of a row's error."""
         blocks = k // BLOCK
@@ -216,7 +216,7 @@ def encoder(
             factors[b], levels[b] = its_factors[c], its_levels[c]
 
     @kernel(ENCODE)
-    def encode(books: Any, rows: Any, importance: Any, out: Any) -> None:
+    def encode(books: Tables, rows: Floats, importance: Floats, out: Bytes) -> None:
         x, to, k = rows.reshape(rows.size).copy(), out.reshape(out.size), rows.shape[1]
         weights, kept = np.empty_like(x), np.zeros(x.size // size, np.int32)
         weigh(x, importance, weights)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from quantrecipe.core import DECODE, Kernels, kernel
 from quantrecipe.core.bits import place
-from quantrecipe.core.scalars import F32, I32, U8, ZERO
+from quantrecipe.core.scalars import F32, I32, U8, ZERO, Bytes, Floats, Int, Ints
 
 from quantrecipe_ik.core.scales import get_float
 from quantrecipe_ik.core.trellis import books, coordinate
@@ -51,20 +51,20 @@ def nibbles_and_words(block_bytes: int, signs: int = 0) -> Stored:
     """IQ2_KT and IQ3_KT: levels in the halves of bytes 0 to 3, of blocks b and 4 + b; then a u16 for each index."""
 
     @kernel
-    def put_level(to: Any, at: Any, block: Any, level: Any, book: Any) -> None:
+    def put_level(to: Bytes, at: Int, block: Int, level: Int, book: Int) -> None:
         to[at + block % 4] |= U8(U8(level) << U8(4 * (block // 4)))
 
     @kernel
-    def get_level(source: Any, at: Any, block: Any) -> Any:
+    def get_level(source: Bytes, at: Int, block: Int) -> tuple[Int, Int]:
         return I32((source[at + block % 4] >> U8(4 * (block // 4))) & U8(15)), 0
 
     @kernel
-    def put_index(to: Any, at: Any, block: Any, g: Any, index: Any) -> None:
+    def put_index(to: Bytes, at: Int, block: Int, g: Int, index: Int) -> None:
         word = at + 4 + 2 * (4 * block + g)
         to[word], to[word + 1] = U8(index & 255), U8(index >> 8)
 
     @kernel
-    def get_index(source: Any, at: Any, block: Any, g: Any) -> Any:
+    def get_index(source: Bytes, at: Int, block: Int, g: Int) -> Int:
         word = at + 4 + 2 * (4 * block + g)
         return I32(source[word]) | I32(source[word + 1]) << 8
 
@@ -96,7 +96,7 @@ def _pack(what: Trellis, stored: Stored) -> Callable[..., None]:
     put_level, put_index = stored.put_level, stored.put_index
 
     @kernel
-    def pack(rows: Any, levels: Any, found: Any, chosen: Any, row: Any, to: Any, start: Any) -> None:
+    def pack(rows: Floats, levels: Ints, found: Ints, chosen: Bytes, row: Int, to: Bytes, start: Int) -> None:
         blocks = rows.shape[1] // BLOCK
         for b in range(blocks):
             at = place(start + ROW_BYTES + b // BLOCKS * block_bytes)
@@ -118,7 +118,7 @@ def _decoder(what: Trellis, levels: Levels, stored: Stored) -> Callable[[Any, An
     get_level, get_index = stored.get_level, stored.get_index
 
     @kernel(DECODE)
-    def decode(data: Any, rows: Any) -> None:
+    def decode(data: Bytes, rows: Floats) -> None:
         k, source, width = rows.shape[1], data.reshape(data.size), data.shape[1]
         for row in range(rows.shape[0]):
             x, start = rows[row], place(row * width)

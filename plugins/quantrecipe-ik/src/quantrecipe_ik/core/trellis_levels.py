@@ -11,7 +11,7 @@ from typing import Any
 
 from quantrecipe.core import kernel
 from quantrecipe.core.lanes import first_largest, nearest_int
-from quantrecipe.core.scalars import F32, I32, ZERO
+from quantrecipe.core.scalars import F32, I32, ZERO, Float, Floats, Int
 
 from quantrecipe_ik.core.tables import FOUR_BITS, index_near
 
@@ -42,7 +42,7 @@ def _fit(level: Callable[..., Any], top: float, step: float) -> Callable[..., An
     first_top, by = F32(top), F32(step)
 
     @kernel
-    def fit(scales: Any, sums: Any, first: Any, blocks: Any) -> Any:
+    def fit(scales: Floats, sums: Floats, first: Int, blocks: Int) -> Float:
         peak = first_largest(scales, first, blocks)
         d, best = peak / first_top, ZERO
         for step in range(-STEPS, STEPS + 1):
@@ -64,7 +64,7 @@ def _next(factor: Callable[..., Any], lowest: int, highest: int) -> Callable[...
     low, high, up, down = I32(lowest), I32(highest), I32(1), I32(-1)
 
     @kernel
-    def step(level: Any, value: Any) -> Any:
+    def step(level: Int, value: Float) -> Int:
         return min(max(I32(level + (up if value > factor(level) else down)), low), high)
 
     return step
@@ -75,7 +75,7 @@ def uneven_levels() -> Levels:
     near, values = index_near(FOUR_BITS, FOUR_BITS.plain), FOUR_BITS.values[:16].copy()
 
     @kernel
-    def factor(level: Any) -> Any:
+    def factor(level: Int) -> Float:
         return values[level]
 
     return Levels(
@@ -87,12 +87,12 @@ def even_levels() -> Levels:
     """Sixteen from 0 to 15."""
 
     @kernel
-    def near(value: Any) -> Any:
+    def near(value: Float) -> tuple[Int, Float]:
         level = min(max(nearest_int(value), I32(0)), I32(15))
         return level, F32(level)
 
     @kernel
-    def factor(level: Any) -> Any:
+    def factor(level: Int) -> Float:
         return F32(level)
 
     return Levels(near=near, factor=factor, next=_next(factor, 0, 15), fit=_fit(near, 15, 0.2))
@@ -102,16 +102,16 @@ def sixty_four_levels() -> Levels:
     """From -64 to 63; the largest scale is -64, and no other is tried."""
 
     @kernel
-    def near(value: Any) -> Any:
+    def near(value: Float) -> tuple[Int, Float]:
         level = min(max(nearest_int(value), I32(-64)), I32(63))
         return level, F32(level)
 
     @kernel
-    def factor(level: Any) -> Any:
+    def factor(level: Int) -> Float:
         return F32(level)
 
     @kernel
-    def fit(scales: Any, sums: Any, first: Any, blocks: Any) -> Any:
+    def fit(scales: Floats, sums: Floats, first: Int, blocks: Int) -> Float:
         return -first_largest(scales, first, blocks) / F32(64)
 
     return Levels(near=near, factor=factor, next=_next(factor, -64, 63), fit=fit)

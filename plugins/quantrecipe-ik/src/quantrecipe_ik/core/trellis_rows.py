@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from quantrecipe.core import kernel
 from quantrecipe.core.bits import place, trips
-from quantrecipe.core.scalars import F32, ONE, TWO, ZERO
+from quantrecipe.core.scalars import F32, ONE, TWO, ZERO, Float, Floats, Int, Ints
 
 from quantrecipe_ik.core.trellis import coordinate
 from quantrecipe_ik.core.weights import SUPERBLOCK
@@ -33,7 +33,7 @@ NOTHING, EVEN = F32(1e-14), F32(1e-4)
 
 
 @kernel
-def largest_in(x: Any, first: Any, count: Any) -> Any:
+def largest_in(x: Floats, first: Int, count: Int) -> Float:
     """The largest size of count weights."""
     first, size = place(first), ZERO
     for i in range(count):
@@ -42,7 +42,7 @@ def largest_in(x: Any, first: Any, count: Any) -> Any:
 
 
 @kernel
-def _mean_square(x: Any, first: Any) -> Any:
+def _mean_square(x: Floats, first: Int) -> Float:
     """Twice that of a super-block, or -1 where all its weights are next to nothing."""
     first, total = place(first), ZERO
     for i in range(SUPERBLOCK):
@@ -51,7 +51,7 @@ def _mean_square(x: Any, first: Any) -> Any:
 
 
 @kernel
-def weigh(x: Any, importance: Any, weights: Any) -> None:
+def weigh(x: Floats, importance: Floats, weights: Floats) -> None:
     """What each weight of flat x counts: importance * sqrt(twice the super-block's mean square + its own square)."""
     length, k = trips(BLOCK, x), importance.size
     for first in range(0, x.size, SUPERBLOCK):
@@ -83,7 +83,7 @@ def squared_error(size: int, *, positive: bool = False) -> Callable[..., Any]:
     groups = BLOCK // size
 
     @kernel
-    def error(x: Any, weights: Any, block: Any, scale: Any, found: Any, offset: Any) -> Any:
+    def error(x: Floats, weights: Floats, block: Int, scale: Float, found: Ints, offset: Int) -> Float:
         total = ZERO
         for g in range(block * groups, (block + 1) * groups):
             for k in range(size):
@@ -104,7 +104,9 @@ def add_sums(size: int, *, positive: bool = False) -> Callable[..., None]:
     groups = BLOCK // size
 
     @kernel
-    def add(x: Any, weights: Any, block: Any, level: Any, found: Any, offset: Any, sums: Any) -> None:
+    def add(
+        x: Floats, weights: Floats, block: Int, level: Int, found: Ints, offset: Int, sums: Floats
+    ) -> None:
         sxl, sl2 = sums[0], sums[1]
         for g in range(block * groups, (block + 1) * groups):
             for k in range(size):

@@ -12,14 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from math import prod
-from typing import Any
 
 import numpy as np
 from quantrecipe.core import kernel
 from quantrecipe.core.bits import place
 from quantrecipe.core.jit import disjoint_kernel
 from quantrecipe.core.lanes import LANES, select
-from quantrecipe.core.scalars import F32, I32, ZERO
+from quantrecipe.core.scalars import F32, I32, ZERO, Bytes, Floats, Int, Ints
 
 __all__ = ["nearest_points"]
 
@@ -39,7 +38,14 @@ def nearest_points(size: int, bins: int, reach: tuple[int, ...]) -> Callable[...
 
     @kernel
     def plan(
-        bounds: Any, wanted: Any, counts: Any, group: Any, cost: Any, step: Any, cells: Any, first: Any
+        bounds: Floats,
+        wanted: Floats,
+        counts: Floats,
+        group: Int,
+        cost: Floats,
+        step: Ints,
+        cells: Bytes,
+        first: Int,
     ) -> None:
         """cells[first : first + visits] of one group.
 
@@ -80,7 +86,13 @@ def nearest_points(size: int, bins: int, reach: tuple[int, ...]) -> Callable[...
 
     @kernel
     def nearest(
-        points: Any, indices: Any, starts: Any, bounds: Any, wanted: Any, counts: Any, found: Any
+        points: Floats,
+        indices: Ints,
+        starts: Ints,
+        bounds: Floats,
+        wanted: Floats,
+        counts: Floats,
+        found: Ints,
     ) -> None:
         groups, cell_count = found.size, starts.size - 1
         cells, sorted_ = np.empty(groups * visits, np.int32), np.empty(groups * visits, np.int32)
@@ -125,7 +137,9 @@ def _scan(size: int) -> Callable[..., None]:
     """The kernel scan(points, first, end, squares, products, least, which): LANES groups beside points first to end."""
 
     @disjoint_kernel
-    def scan(points: Any, first: Any, end: Any, squares: Any, products: Any, least: Any, which: Any) -> None:
+    def scan(
+        points: Floats, first: Int, end: Int, squares: Floats, products: Floats, least: Floats, which: Ints
+    ) -> None:
         for p in range(first, end):
             at = place(p * size)
             for j in range(LANES):

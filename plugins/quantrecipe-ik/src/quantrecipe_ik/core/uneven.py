@@ -13,23 +13,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from quantrecipe.core import DECODE, Kernels, kernel
-from quantrecipe.core.bits import place
+from quantrecipe.core.bits import place, trips
 from quantrecipe.core.half import get_half, put_half
-from quantrecipe.core.scalars import F32, U8, ZERO
+from quantrecipe.core.scalars import F32, U8, ZERO, Bytes, Float, Floats, Int
 
 from quantrecipe_ik.core.encoders import encoders
 from quantrecipe_ik.core.layouts import Stored
-from quantrecipe_ik.core.rounding import add_products, round_group
 from quantrecipe_ik.core.scales import get_float, inverse, put_float
-from quantrecipe_ik.core.tables import Table
+from quantrecipe_ik.core.tables import Table, index_near
 from quantrecipe_ik.core.weights import SUPERBLOCK, Plain
 
-__all__ = ["Layout", "uneven_kernels"]
+__all__ = ["Layout", "add_products", "uneven_kernels"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +50,45 @@ class Layout:
     tables: Stored
     levels: Stored
     indices: Stored
+
+
+@cache
+def _round_group(table: Table, n: int) -> Callable[..., None]:
+    """The kernel round_to(x, at, iscale, shifted, indices, to) for n weights.
+
+    indices[to:] = those of the values nearest to iscale * x[at:].
+    """
+    near, near_shifted = index_near(table, table.plain), index_near(table, table.shifted)
+
+    @kernel
+    def round_to(x: Floats, at: Int, iscale: Float, shifted: Int, indices: Bytes, to: Int) -> None:
+        at, to, length = place(at), place(to), trips(n, indices)
+        if shifted:
+            for i in range(length):
+                index, _ = near_shifted(iscale * x[at + i])
+                indices[to + i] = U8(index)
+        else:
+            for i in range(length):
+                index, _ = near(iscale * x[at + i])
+                indices[to + i] = U8(index)
+
+    return round_to
+
+
+@kernel
+def add_products(
+    x: Floats, weights: Floats, at: Int, n: Int,
+    values: Floats, first: Int, indices: Bytes, to: Int, level: Float, sums: Floats,
+) -> None:  # fmt: skip
+    """sums[0] += ∑ w q x and sums[1] += ∑ w q², in order, with q = level * values[first + index] of n weights."""
+    at, to, first = place(at), place(to), place(first)
+    sxl, sl2 = sums[0], sums[1]
+    for i in range(n):
+        w, v = weights[at + i], x[at + i]
+        q = values[first + indices[to + i]] * level
+        sxl += w * q * v
+        sl2 += w * q * q
+    sums[0], sums[1] = sxl, sl2
 
 
 def uneven_kernels(
@@ -85,10 +124,12 @@ def uneven_kernels(
     skip, write_levels, above = if_empty == "nothing", if_empty == "all", F32(raised)
     values = table.values
     read = values if decoded is None else decoded
-    round_to = round_group(table, n)
+    round_to = _round_group(table, n)
 
     @kernel
-    def finish(x: Any, weights: Any, scales: Any, counts: Any, shifted: Any, k: Any, to: Any) -> None:
+    def finish(
+        x: Floats, weights: Floats, scales: Floats, counts: Floats, shifted: Bytes, k: Int, to: Bytes
+    ) -> None:
         """Make levels of the scales, round the weights with them, fit d to what came out, and pack."""
         weights_per_d = k if by_row else SUPERBLOCK
         groups, blocks = weights_per_d // n, weights_per_d // SUPERBLOCK
@@ -124,7 +165,7 @@ def uneven_kernels(
             put_d(to, start, above * (sums[0] / sums[1] if sums[1] > ZERO else d))
 
     @kernel(DECODE)
-    def decode(data: Any, rows: Any) -> None:
+    def decode(data: Bytes, rows: Floats) -> None:
         k, source, width = rows.shape[1], data.reshape(data.size), data.shape[1]
         for row in range(rows.shape[0]):
             x, start = rows[row], place(row * width)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from quantrecipe.core import kernel
@@ -25,7 +25,7 @@ from quantrecipe.core.lanes import (
     sums_of_squares,
     weigh_by_size,
 )
-from quantrecipe.core.scalars import F32
+from quantrecipe.core.scalars import F32, Floats, Int
 
 __all__ = ["SUPERBLOCK", "Plain", "weigh_plain", "weigh_with_importance"]
 
@@ -44,7 +44,7 @@ def _spread(n: int, factor: float) -> Callable[..., None]:
     times, weights = F32(factor), F32(SUPERBLOCK)
 
     @kernel
-    def spread(x: Any, first: Any, count: Any, even: Any) -> None:
+    def spread(x: Floats, first: Int, count: Int, even: Floats) -> None:
         squares = np.empty(LANES, np.float32)
         sums_of_squares(x, first // groups, count // groups, SUPERBLOCK, squares)
         for j in range(LANES):
@@ -56,7 +56,7 @@ def _spread(n: int, factor: float) -> Callable[..., None]:
 @cache
 def _keep(n: int) -> Callable[..., None]:
     @kernel
-    def keep(s: Any, first: Any, count: Any, weights: Any) -> None:
+    def keep(s: Floats, first: Int, count: Int, weights: Floats) -> None:
         """weights[…] = WT of the count lanes whose groups begin at `first`."""
         for j in range(count):
             at = place((first + j) * n)
@@ -76,7 +76,7 @@ def weigh_plain(n: int, kind: Plain, factor: float) -> Callable[..., None]:
     evened, by_size = kind == "evened square", kind == "size"
 
     @kernel
-    def weigh(x: Any, first: Any, count: Any, s: Any, weights: Any) -> None:
+    def weigh(x: Floats, first: Int, count: Int, s: Floats, weights: Floats) -> None:
         even, lanes = np.zeros(LANES, np.float32), trips(LANES, s)
         load(x, first, count, s)
         if evened:
@@ -101,7 +101,7 @@ def weigh_with_importance(n: int, factor: float) -> Callable[..., None]:
     least = F32(n) * (EVEN * EVEN)
 
     @kernel
-    def weigh(x: Any, importance: Any, first: Any, count: Any, s: Any, weights: Any) -> None:
+    def weigh(x: Floats, importance: Floats, first: Int, count: Int, s: Floats, weights: Floats) -> None:
         even = np.empty(LANES, np.float32)
         ww, xx, wx = np.zeros(LANES, np.float32), np.zeros(LANES, np.float32), np.zeros(LANES, np.float32)
         lanes = trips(LANES, s)

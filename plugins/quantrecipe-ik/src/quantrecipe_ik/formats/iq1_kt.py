@@ -14,11 +14,9 @@ The generator is in `core/trellis.py`; the search, which is this plugin's own, i
 
 from __future__ import annotations
 
-from typing import Any
-
 from quantrecipe.api import FormatSpec, StoredFloat
 from quantrecipe.core import KernelFormat, kernel
-from quantrecipe.core.scalars import I32, U8
+from quantrecipe.core.scalars import I32, U8, Bytes, Int
 
 from quantrecipe_ik.core.trellis_encoder import Trellis
 from quantrecipe_ik.core.trellis_kernels import Stored, trellis_kernels
@@ -35,17 +33,17 @@ WHAT = Trellis(
 
 
 @kernel
-def _put_level(to: Any, at: Any, block: Any, level: Any, book: Any) -> None:
+def _put_level(to: Bytes, at: Int, block: Int, level: Int, book: Int) -> None:
     to[at + SCALES + block] |= U8(level)
 
 
 @kernel
-def _get_level(source: Any, at: Any, block: Any) -> Any:
+def _get_level(source: Bytes, at: Int, block: Int) -> tuple[Int, Int]:
     return I32(source[at + SCALES + block] & U8(15)), 0
 
 
 @kernel
-def _put_index(to: Any, at: Any, block: Any, g: Any, index: Any) -> None:
+def _put_index(to: Bytes, at: Int, block: Int, g: Int, index: Int) -> None:
     eight = 4 * block + g
     to[at + LOWER + eight] = U8(index & 255)
     to[at + UPPER + eight % 16] |= U8(((index >> 8) & 15) << (4 * (eight // 16)))
@@ -53,7 +51,7 @@ def _put_index(to: Any, at: Any, block: Any, g: Any, index: Any) -> None:
 
 
 @kernel
-def _get_index(source: Any, at: Any, block: Any, g: Any) -> Any:
+def _get_index(source: Bytes, at: Int, block: Int, g: Int) -> Int:
     eight = 4 * block + g
     middle = (source[at + UPPER + eight % 16] >> U8(4 * (eight // 16))) & U8(15)
     top = (source[at + SCALES + block] >> U8(4 + g)) & U8(1)

@@ -12,16 +12,13 @@ ik_llama.cpp: block_iq2_k, quantize_row_iq2_k_impl, dequantize_row_iq2_k.
 
 from __future__ import annotations
 
-from typing import Any
-
 from quantrecipe.api import FormatSpec, StoredFloat
 from quantrecipe.core import KernelFormat, kernel
-from quantrecipe.core.scalars import I32, U8, ZERO
+from quantrecipe.core.scalars import I32, U8, ZERO, Bytes, Float, Floats, Int, Ints
 
 from quantrecipe_ik.core.layouts import bit_of_group, two_bit_indices
 from quantrecipe_ik.core.partitions import SIGMA, search_partitions
-from quantrecipe_ik.core.scale_of_scales import fit_scales
-from quantrecipe_ik.core.scales import inverse, signed_level
+from quantrecipe_ik.core.scales import fit_scales, inverse, signed_level
 from quantrecipe_ik.core.tables import TWO_BITS
 from quantrecipe_ik.core.uneven import Layout, uneven_kernels
 from quantrecipe_ik.core.weights import SUPERBLOCK
@@ -35,7 +32,7 @@ N = 16
 
 
 @kernel
-def _levels(scales: Any, counts: Any, first: Any, count: Any, levels: Any) -> Any:
+def _levels(scales: Floats, counts: Floats, first: Int, count: Int, levels: Ints) -> tuple[Float, Int]:
     d = fit_scales(scales, counts, first, count, STEPS, levels)
     iscale = inverse(d)
     for g in range(count):
@@ -44,12 +41,12 @@ def _levels(scales: Any, counts: Any, first: Any, count: Any, levels: Any) -> An
 
 
 @kernel
-def _put_level(to: Any, at: Any, g: Any, level: Any) -> None:
+def _put_level(to: Bytes, at: Int, g: Int, level: Int) -> None:
     to[at + SCALES + g // 2] |= U8(U8(level + STEPS) << U8(4 * (g % 2)))
 
 
 @kernel
-def _get_level(source: Any, at: Any, g: Any) -> Any:
+def _get_level(source: Bytes, at: Int, g: Int) -> Int:
     return I32((source[at + SCALES + g // 2] >> U8(4 * (g % 2))) & U8(15)) - I32(STEPS)
 
 

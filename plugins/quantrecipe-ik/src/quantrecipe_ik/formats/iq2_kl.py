@@ -15,15 +15,13 @@ ik_llama.cpp: block_iq2_kl, quantize_row_iq2_kl_impl, dequantize_row_iq2_kl. The
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from quantrecipe.api import FormatSpec, StoredFloat
 from quantrecipe.core import DECODE, KernelFormat, Kernels, kernel
 from quantrecipe.core.bits import place, trips
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.lanes import LANES, WT, X, find_peaks, first_largest, lane_row, select
-from quantrecipe.core.scalars import F32, I32, ONE, U8, ZERO
+from quantrecipe.core.scalars import F32, I32, ONE, U8, ZERO, Bytes, Float, Floats, Int
 
 from quantrecipe_ik.core.encoders import encoders
 from quantrecipe_ik.core.pairs import PAIRS, code_near, pair_near
@@ -56,7 +54,7 @@ _pair_near, _code_near = pair_near(), code_near()
 
 
 @kernel
-def _fit(s: Any, sign: Any, at_xl: Any, at_l2: Any) -> None:
+def _fit(s: Floats, sign: Float, at_xl: Int, at_l2: Int) -> None:
     """Sums of the pairs that are best for sign * ISCALE * x."""
     for j in range(LANES):
         s[at_xl + j] = ZERO
@@ -72,7 +70,7 @@ def _fit(s: Any, sign: Any, at_xl: Any, at_l2: Any) -> None:
 
 
 @kernel
-def _keep_better(s: Any, at_xl: Any, at_l2: Any) -> None:
+def _keep_better(s: Floats, at_xl: Int, at_l2: Int) -> None:
     for j in range(LANES):
         sxl, sl2 = s[at_xl + j], s[at_l2 + j]
         better = (sl2 > ZERO) & (sxl * sxl > s[BEST + j] * sl2)
@@ -82,7 +80,7 @@ def _keep_better(s: Any, at_xl: Any, at_l2: Any) -> None:
 
 
 @kernel
-def _search(s: Any, first: Any, count: Any, scales: Any, counts: Any, shifted: Any) -> None:
+def _search(s: Floats, first: Int, count: Int, scales: Floats, counts: Floats, shifted: Int) -> None:
     """The scales of the groups at X, weighted by WT; as `encoders` takes it."""
     _find_peaks(s)
     for j in range(LANES):
@@ -107,7 +105,7 @@ def _search(s: Any, first: Any, count: Any, scales: Any, counts: Any, shifted: A
 
 
 @kernel
-def _round(x: Any, weights: Any, at: Any, iscale: Any, codes: Any) -> None:
+def _round(x: Floats, weights: Floats, at: Int, iscale: Float, codes: Bytes) -> None:
     """codes[i] = that of the best pair for iscale times the weights at 2 i and 2 i + 1."""
     at = place(at)
     for i in range(trips(PAIR_COUNT, codes)):
@@ -118,7 +116,7 @@ def _round(x: Any, weights: Any, at: Any, iscale: Any, codes: Any) -> None:
 
 
 @kernel
-def _loss(x: Any, weights: Any, at: Any, scale: Any, codes: Any) -> Any:
+def _loss(x: Floats, weights: Floats, at: Int, scale: Float, codes: Bytes) -> Float:
     """The weighted squared error of a group."""
     at, loss = place(at), ZERO
     for i in range(PAIR_COUNT):
@@ -128,7 +126,7 @@ def _loss(x: Any, weights: Any, at: Any, scale: Any, codes: Any) -> Any:
 
 
 @kernel
-def _best_level(x: Any, weights: Any, at: Any, d: Any, level: Any, codes: Any) -> Any:
+def _best_level(x: Floats, weights: Floats, at: Int, d: Float, level: Int, codes: Bytes) -> Int:
     """The best of a level and the two next to it."""
     best, least = level, WORST
     for tried in range(max(-STEPS, level - 1), min(STEPS - 1, level + 1) + 1):
@@ -141,7 +139,9 @@ def _best_level(x: Any, weights: Any, at: Any, d: Any, level: Any, codes: Any) -
 
 
 @kernel
-def _finish(x: Any, weights: Any, scales: Any, counts: Any, shifted: Any, k: Any, to: Any) -> None:
+def _finish(
+    x: Floats, weights: Floats, scales: Floats, counts: Floats, shifted: Int, k: Int, to: Bytes
+) -> None:
     """Quantize the scales of each row, round its weights with them, fit d to what came out, and pack."""
     width, groups = D + k // SUPERBLOCK * BYTES, k // N
     codes = np.empty(PAIR_COUNT, np.uint8)
@@ -179,7 +179,7 @@ _encode, _encode_weighted = encoders(N, "size", FACTOR, _search, _finish)
 
 
 @kernel(DECODE)
-def _decode(data: Any, rows: Any) -> None:
+def _decode(data: Bytes, rows: Floats) -> None:
     k, source, width = rows.shape[1], data.reshape(data.size), data.shape[1]
     for row in range(rows.shape[0]):
         x, start = rows[row], place(row * width)

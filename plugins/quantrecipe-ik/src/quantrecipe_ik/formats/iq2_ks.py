@@ -15,15 +15,13 @@ takes unless told otherwise), dequantize_row_iq2_ks.
 
 from __future__ import annotations
 
-from typing import Any
-
 from quantrecipe.api import FormatSpec, StoredFloat
 from quantrecipe.core import KernelFormat, kernel
-from quantrecipe.core.scalars import I32, U8, ZERO
+from quantrecipe.core.scalars import I32, U8, ZERO, Bytes, Float, Floats, Int, Ints
 
 from quantrecipe_ik.core.layouts import bit_of_group, two_bit_indices
 from quantrecipe_ik.core.partitions import SIGMA, search_partitions
-from quantrecipe_ik.core.scale_of_scales import fit_scales
+from quantrecipe_ik.core.scales import fit_scales
 from quantrecipe_ik.core.tables import TWO_BITS
 from quantrecipe_ik.core.uneven import Layout, uneven_kernels
 from quantrecipe_ik.core.weights import SUPERBLOCK
@@ -37,20 +35,20 @@ N = 32
 
 
 @kernel
-def _levels(scales: Any, counts: Any, first: Any, count: Any, levels: Any) -> Any:
+def _levels(scales: Floats, counts: Floats, first: Int, count: Int, levels: Ints) -> tuple[Float, Int]:
     d = fit_scales(scales, counts, first, count, STEPS, levels)
     return d, d == ZERO
 
 
 @kernel
-def _put_level(to: Any, at: Any, g: Any, level: Any) -> None:
+def _put_level(to: Bytes, at: Int, g: Int, level: Int) -> None:
     stored = U8(level + STEPS)
     to[at + SCALES + g // 2] |= U8((stored & U8(15)) << U8(4 * (g % 2)))
     to[at + FIFTH] |= U8((stored >> U8(4)) << U8(g))
 
 
 @kernel
-def _get_level(source: Any, at: Any, g: Any) -> Any:
+def _get_level(source: Bytes, at: Int, g: Int) -> Int:
     low = (source[at + SCALES + g // 2] >> U8(4 * (g % 2))) & U8(15)
     return I32(low) + I32((source[at + FIFTH] >> U8(g)) & U8(1)) * I32(16) - I32(STEPS)
 

@@ -16,12 +16,10 @@ uphill, but then keeps the scale that it had before.)
 
 from __future__ import annotations
 
-from typing import Any
-
 from quantrecipe.api import FormatSpec, StoredFloat
 from quantrecipe.core import KernelFormat, kernel
 from quantrecipe.core.lanes import nearest_int
-from quantrecipe.core.scalars import F32, HALF, I32, ONE, U8, ZERO
+from quantrecipe.core.scalars import F32, HALF, I32, ONE, U8, ZERO, Bytes, Float, Floats, Int, Ints
 
 from quantrecipe_ik.core.layouts import bit_of_group, three_bit_indices
 from quantrecipe_ik.core.scales import inverse, largest_size
@@ -42,7 +40,7 @@ _search_all = search_values(THREE_BITS, N, tries=3, step=2, guarded=True, refit=
 
 
 @kernel
-def _search(s: Any, at: Any, count: Any, scales: Any, counts: Any, shifted: Any) -> None:
+def _search(s: Floats, at: Int, count: Int, scales: Floats, counts: Floats, shifted: Bytes) -> None:
     """As `search_values`; a group whose scale has become 0 takes the plain values."""
     _search_all(s, at, count, scales, counts, shifted)
     for group in range(at, at + count):
@@ -50,7 +48,7 @@ def _search(s: Any, at: Any, count: Any, scales: Any, counts: Any, shifted: Any)
 
 
 @kernel
-def _levels(scales: Any, counts: Any, first: Any, count: Any, levels: Any) -> Any:
+def _levels(scales: Floats, counts: Floats, first: Int, count: Int, levels: Ints) -> tuple[Float, Int]:
     """Odd levels: 2 scale + 1, with the sign of the group's scale."""
     size = largest_size(scales, first, count)
     d = size / LARGEST
@@ -63,13 +61,13 @@ def _levels(scales: Any, counts: Any, first: Any, count: Any, levels: Any) -> An
 
 
 @kernel
-def _put_level(to: Any, at: Any, g: Any, level: Any) -> None:
+def _put_level(to: Bytes, at: Int, g: Int, level: Int) -> None:
     to[at + SCALES + g // 2] |= U8(U8(abs(level) // 2) << U8(4 * (g % 2)))
     to[at + SIGNS + g // 8] |= U8((U8(1) if level < 0 else U8(0)) << U8(g % 8))
 
 
 @kernel
-def _get_level(source: Any, at: Any, g: Any) -> Any:
+def _get_level(source: Bytes, at: Int, g: Int) -> Int:
     level = I32(2) * I32((source[at + SCALES + g // 2] >> U8(4 * (g % 2))) & U8(15)) + I32(1)
     return -level if (source[at + SIGNS + g // 8] >> U8(g % 8)) & U8(1) else level
 

@@ -16,11 +16,9 @@ ik_llama.cpp: block_iq3_ks, quantize_row_iq3_ks_impl, dequantize_row_iq3_ks.
 
 from __future__ import annotations
 
-from typing import Any
-
 from quantrecipe.api import FormatSpec, StoredFloat
 from quantrecipe.core import KernelFormat, kernel
-from quantrecipe.core.scalars import I32, U8
+from quantrecipe.core.scalars import I32, U8, Bytes, Int
 
 from quantrecipe_ik.core.layouts import bit_of_group, three_bit_indices
 from quantrecipe_ik.core.scales import signed_levels
@@ -36,14 +34,14 @@ N, STEPS = 32, 16
 
 
 @kernel
-def _put_level(to: Any, at: Any, g: Any, level: Any) -> None:
+def _put_level(to: Bytes, at: Int, g: Int, level: Int) -> None:
     stored = U8(level + STEPS)
     to[at + SCALES + g % 4] |= U8((stored & U8(15)) << U8(4 * (g // 4)))
     to[at + FIFTH] |= U8((stored >> U8(4)) << U8(g))
 
 
 @kernel
-def _get_level(source: Any, at: Any, g: Any) -> Any:
+def _get_level(source: Bytes, at: Int, g: Int) -> Int:
     low = (source[at + SCALES + g % 4] >> U8(4 * (g // 4))) & U8(15)
     return I32(low) + I32((source[at + FIFTH] >> U8(g)) & U8(1)) * I32(16) - I32(STEPS)
 

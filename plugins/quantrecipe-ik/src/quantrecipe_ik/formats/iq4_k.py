@@ -14,12 +14,10 @@ ik_llama.cpp: block_iq4_k, quantize_row_iq4_k_impl_bs16, dequantize_row_iq4_k.
 
 from __future__ import annotations
 
-from typing import Any
-
 from quantrecipe.api import FormatSpec, StoredFloat
 from quantrecipe.core import KernelFormat, kernel
 from quantrecipe.core.bits import place, trips
-from quantrecipe.core.scalars import U8
+from quantrecipe.core.scalars import U8, Bytes, Int
 
 from quantrecipe_ik.core.layouts import SIX_BIT_LEVELS, bit_of_group
 from quantrecipe_ik.core.scales import signed_levels
@@ -35,7 +33,7 @@ N = 16
 
 
 @kernel
-def _put_indices(indices: Any, to: Any, at: Any) -> None:
+def _put_indices(indices: Bytes, to: Bytes, at: Int) -> None:
     first = place(at + INDICES)
     for p in range(SUPERBLOCK // 32):
         for i in range(trips(16, to)):
@@ -43,7 +41,7 @@ def _put_indices(indices: Any, to: Any, at: Any) -> None:
 
 
 @kernel
-def _get_index(source: Any, at: Any, g: Any, i: Any) -> Any:
+def _get_index(source: Bytes, at: Int, g: Int, i: Int) -> Int:
     return (source[at + INDICES + 16 * (g // 2) + i] >> U8(4 * (g % 2))) & U8(15)
 
 

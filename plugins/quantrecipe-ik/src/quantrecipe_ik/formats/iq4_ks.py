@@ -12,12 +12,10 @@ ik_llama.cpp: block_iq4_ks, quantize_row_iq4_k_impl_bs128, dequantize_row_iq4_ks
 
 from __future__ import annotations
 
-from typing import Any
-
 from quantrecipe.api import FormatSpec, StoredFloat
 from quantrecipe.core import KernelFormat, kernel
 from quantrecipe.core.bits import place, trips
-from quantrecipe.core.scalars import U8
+from quantrecipe.core.scalars import U8, Bytes, Float, Floats, Int
 
 from quantrecipe_ik.core.layouts import LEVEL_BYTES, TABLE_BIT_0
 from quantrecipe_ik.core.scales import odd_levels
@@ -33,7 +31,7 @@ N = 32
 
 
 @kernel
-def _put_indices(indices: Any, to: Any, at: Any) -> None:
+def _put_indices(indices: Bytes, to: Bytes, at: Int) -> None:
     first, length = place(at + INDICES), trips(16, to)
     for g in range(SUPERBLOCK // N):
         for i in range(length):
@@ -41,13 +39,14 @@ def _put_indices(indices: Any, to: Any, at: Any) -> None:
 
 
 @kernel
-def _get_index(source: Any, at: Any, g: Any, i: Any) -> Any:
+def _get_index(source: Bytes, at: Int, g: Int, i: Int) -> Int:
     return (source[at + INDICES + 16 * g + i % 16] >> U8(4 * (i // 16))) & U8(15)
 
 
 @kernel
 def _add_pairs(
-    x: Any, weights: Any, at: Any, n: Any, values: Any, first: Any, indices: Any, to: Any, level: Any, sums: Any
+    x: Floats, weights: Floats, at: Int, n: Int,
+    values: Floats, first: Int, indices: Bytes, to: Int, level: Float, sums: Floats,
 ) -> None:  # fmt: skip
     """As `add_products`, but the products of weights i and 16 + i are added up first."""
     at, first, to = place(at), place(first), place(to)

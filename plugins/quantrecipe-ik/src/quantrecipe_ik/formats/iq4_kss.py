@@ -14,13 +14,11 @@ in `core/parity.py`.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from quantrecipe.api import FormatSpec, StoredFloat
 from quantrecipe.core import DECODE, KernelFormat, Kernels, kernel
 from quantrecipe.core.bits import place, trips
-from quantrecipe.core.scalars import F32, I32, U8, ZERO
+from quantrecipe.core.scalars import F32, I32, U8, ZERO, Bytes, Float, Floats, Int, Ints
 
 from quantrecipe_ik.core.encoders import encoders
 from quantrecipe_ik.core.parity import is_odd, rival_index, rival_of
@@ -44,8 +42,8 @@ _rival, _rival_shifted = rival_of(FOUR_BITS.plain), rival_of(FOUR_BITS.shifted)
 
 @kernel
 def _round(
-    x: Any, weights: Any, at: Any, dl: Any, shifted: Any, indices: Any, rivals: Any, losses: Any
-) -> Any:
+    x: Floats, weights: Floats, at: Int, dl: Float, shifted: Int, indices: Ints, rivals: Ints, losses: Floats
+) -> Float:
     """indices[:] of a group in fours of even parity; their weighted squared error."""
     at, length, iscale = place(at), trips(GROUP, indices), inverse(dl)
     if shifted:
@@ -73,7 +71,9 @@ def _round(
 
 
 @kernel
-def _finish(x: Any, weights: Any, scales: Any, counts: Any, shifted: Any, k: Any, to: Any) -> None:
+def _finish(
+    x: Floats, weights: Floats, scales: Floats, counts: Floats, shifted: Int, k: Int, to: Bytes
+) -> None:
     """Quantize the scales of each row, round its weights with them, fit d to what came out, and pack."""
     width, groups = D + k // SUPERBLOCK * BYTES, k // GROUP
     indices, others = np.empty(GROUP, np.int32), np.empty(GROUP, np.int32)
@@ -119,7 +119,7 @@ _encode, _encode_weighted = encoders(GROUP, "square", 2.0, search_even, _finish)
 
 
 @kernel(DECODE)
-def _decode(data: Any, rows: Any) -> None:
+def _decode(data: Bytes, rows: Floats) -> None:
     k, source, width = rows.shape[1], data.reshape(data.size), data.shape[1]
     for row in range(rows.shape[0]):
         x, start = rows[row], place(row * width)

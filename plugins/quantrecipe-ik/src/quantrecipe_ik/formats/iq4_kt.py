@@ -15,11 +15,9 @@ The generator is in `core/trellis.py`; the search, which is this plugin's own, i
 
 from __future__ import annotations
 
-from typing import Any
-
 from quantrecipe.api import FormatSpec, StoredFloat
 from quantrecipe.core import KernelFormat, kernel
-from quantrecipe.core.scalars import I32, U8
+from quantrecipe.core.scalars import I32, U8, Bytes, Int
 
 from quantrecipe_ik.core.trellis import OFFSET
 from quantrecipe_ik.core.trellis_encoder import Trellis
@@ -38,18 +36,18 @@ WHAT = Trellis(
 
 
 @kernel
-def _put_level(to: Any, at: Any, block: Any, level: Any, book: Any) -> None:
+def _put_level(to: Bytes, at: Int, block: Int, level: Int, book: Int) -> None:
     to[at + HEADS + 4 * block] |= U8(book | (level + 64) << 1)
 
 
 @kernel
-def _get_level(source: Any, at: Any, block: Any) -> Any:
+def _get_level(source: Bytes, at: Int, block: Int) -> tuple[Int, Int]:
     head = I32(source[at + HEADS + 4 * block])
     return (head >> 1) - 64, head & 1
 
 
 @kernel
-def _put_index(to: Any, at: Any, block: Any, g: Any, index: Any) -> None:
+def _put_index(to: Bytes, at: Int, block: Int, g: Int, index: Int) -> None:
     four, upper = 8 * block + g, (index >> 12) << (3 * g)
     to[at + LOWER + four] = U8(index & 255)
     to[at + UPPER + four % 32] |= U8(((index >> 8) & 15) << (4 * (four // 32)))
@@ -58,7 +56,7 @@ def _put_index(to: Any, at: Any, block: Any, g: Any, index: Any) -> None:
 
 
 @kernel
-def _get_index(source: Any, at: Any, block: Any, g: Any) -> Any:
+def _get_index(source: Bytes, at: Int, block: Int, g: Int) -> Int:
     four, upper = 8 * block + g, I32(0)
     for i in range(3):
         upper |= I32(source[at + HEADS + 4 * block + 1 + i]) << (8 * i)

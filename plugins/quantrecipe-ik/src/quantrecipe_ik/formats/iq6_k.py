@@ -16,12 +16,10 @@ ik_llama.cpp: block_iq6_k, quantize_row_iq6_k_impl, dequantize_row_iq6_k (A_IQ6K
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from quantrecipe.api import FormatSpec, StoredFloat
 from quantrecipe.core import KernelFormat, kernel
-from quantrecipe.core.scalars import F32, I8, I32, U8
+from quantrecipe.core.scalars import F32, I8, I32, U8, Bytes, Int
 
 from quantrecipe_ik.core.layouts import bit_of_group, six_bit_indices
 from quantrecipe_ik.core.scales import signed_levels
@@ -41,12 +39,12 @@ DECODED = np.concatenate([_CUBIC, _CUBIC + F32(1)])  # ik_llama.cpp: S_IQ6K
 
 
 @kernel
-def _put_level(to: Any, at: Any, g: Any, level: Any) -> None:
+def _put_level(to: Bytes, at: Int, g: Int, level: Int) -> None:
     to[at + SCALES + g] = U8(level & I32(255))
 
 
 @kernel
-def _get_level(source: Any, at: Any, g: Any) -> Any:
+def _get_level(source: Bytes, at: Int, g: Int) -> Int:
     return I8(source[at + SCALES + g])
 
 

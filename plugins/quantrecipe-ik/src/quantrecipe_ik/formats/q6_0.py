@@ -13,8 +13,6 @@ other sign, too, and then moves single integers by one as long as that makes the
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from quantrecipe.api import FormatSpec, StoredFloat
 from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, KernelFormat, Kernels, kernel
@@ -34,7 +32,7 @@ from quantrecipe.core.lanes import (
     weigh_by_square,
     weigh_in_rows,
 )  # fmt: skip
-from quantrecipe.core.scalars import F32, I32, ONE, TWO, U8, ZERO
+from quantrecipe.core.scalars import F32, I32, ONE, TWO, U8, ZERO, Bytes, Float, Floats, Int
 
 __all__ = ["Q6_0"]
 
@@ -54,7 +52,7 @@ _weigh_plain, _weigh = weigh_by_square(N), weigh_in_rows(N)
 
 
 @kernel(ENCODE)
-def _encode(rows: Any, out: Any) -> None:
+def _encode(rows: Floats, out: Bytes) -> None:
     x, to = rows.reshape(rows.size), out.reshape(out.size)
     s = np.empty(WORKSPACE, np.float32)
     blocks = x.size // N
@@ -67,7 +65,7 @@ def _encode(rows: Any, out: Any) -> None:
 
 
 @kernel(ENCODE_WEIGHTED)
-def _encode_weighted(rows: Any, importance: Any, out: Any) -> None:
+def _encode_weighted(rows: Floats, importance: Floats, out: Bytes) -> None:
     x, to = rows.reshape(rows.size), out.reshape(out.size)
     s, squares = np.empty(WORKSPACE, np.float32), np.empty(rows.shape[0], np.float32)
     blocks = x.size // N
@@ -79,7 +77,7 @@ def _encode_weighted(rows: Any, importance: Any, out: Any) -> None:
 
 
 @kernel
-def _fit(s: Any) -> None:
+def _fit(s: Floats) -> None:
     """SXL and SL2 of the integers nearest to ISCALE * x."""
     for j in range(LANES):
         s[SXL + j] = ZERO
@@ -99,7 +97,7 @@ def _fit(s: Any) -> None:
 
 
 @kernel
-def _try(s: Any, wanted: Any) -> None:
+def _try(s: Floats, wanted: Float) -> None:
     """Let the weight of largest size become `wanted`, and keep the fit if it is the best."""
     for j in range(LANES):
         s[ISCALE + j] = wanted / s[PEAK + j]
@@ -116,7 +114,7 @@ def _try(s: Any, wanted: Any) -> None:
 
 
 @kernel
-def _search(s: Any) -> None:
+def _search(s: Floats) -> None:
     """SCALE, and KEPT_ISCALE: the integers are those nearest to KEPT_ISCALE * x. Both 0 for an empty group."""
     _find_peaks(s)
     for j in range(LANES):
@@ -137,7 +135,7 @@ def _search(s: Any) -> None:
 
 
 @kernel
-def _move(s: Any, lane: Any, q: Any) -> Any:
+def _move(s: Floats, lane: Int, q: Floats) -> Float:
     """Move single integers of one group by one, the one that gains most first; the scale for what they become."""
     scale, best, sxl, sl2 = s[SCALE + lane], s[BEST + lane], s[KEPT_SXL + lane], s[KEPT_SL2 + lane]
     x, w, gains = np.empty(N, np.float32), np.empty(N, np.float32), np.empty(N, np.float32)
@@ -169,7 +167,7 @@ def _move(s: Any, lane: Any, q: Any) -> Any:
 
 
 @kernel
-def _pack(x: Any, first: Any, count: Any, s: Any, to: Any) -> None:
+def _pack(x: Floats, first: Int, count: Int, s: Floats, to: Bytes) -> None:
     """Write the blocks whose scales are in the lanes."""
     q, levels, length = np.zeros(N, np.float32), np.zeros(N, np.uint8), trips(N, to)
     for lane in range(count):
@@ -192,7 +190,7 @@ def _pack(x: Any, first: Any, count: Any, s: Any, to: Any) -> None:
 
 
 @kernel(DECODE)
-def _decode(data: Any, rows: Any) -> None:
+def _decode(data: Bytes, rows: Floats) -> None:
     x, source = rows.reshape(rows.size), data.reshape(data.size)
     for block in range(x.size // N):
         first, at = place(block * N), place(block * BYTES)

@@ -22,7 +22,7 @@ from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.jit import DECODE, ENCODE, ENCODE_WEIGHTED, disjoint_kernel, kernel
 from quantrecipe.core.kernel_format import Kernels
 from quantrecipe.core.lanes import LANES, WORKSPACE, select, weigh_in_rows
-from quantrecipe.core.low_high import first_peak_of, lows_and_highs
+from quantrecipe.core.lows_and_highs import first_peak_of, lows_and_highs
 from quantrecipe.core.scalars import (
     F32,
     HALF,
@@ -39,9 +39,15 @@ from quantrecipe.core.scalars import (
     Int,
     Ints,
 )
-from quantrecipe.core.scale_min import KEPT_BASE, KEPT_ISCALE, MINIMUM, make_qkx2_quants, round_scale_min
-from quantrecipe.core.scale_min import SCALE as MIN_SCALE
-from quantrecipe.core.scale_signed import SCALE, make_qx_quants, round_signed
+from quantrecipe.core.scale_searches.make_qkx2_quants import (
+    KEPT_BASE,
+    KEPT_ISCALE,
+    MINIMUM,
+    make_qkx2_quants,
+    round_scale_min,
+)
+from quantrecipe.core.scale_searches.make_qkx2_quants import SCALE as MIN_SCALE
+from quantrecipe.core.scale_searches.make_qx_quants import SCALE, make_qx_quants, round_signed
 
 __all__ = ["N", "scale_kernels", "scale_min_kernels"]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from quantrecipe.api import QuantFormat
-from quantrecipe.core.rows import decode_rows, encode_rows
+from quantrecipe.core.checked_rows import decode_rows, encode_rows
 
 if TYPE_CHECKING:
     from quantrecipe.api import ByteArray, FloatArray

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from quantrecipe.core.bits import MAGNITUDE, as_float
 from quantrecipe.core.jit import kernel
+from quantrecipe.core.k_quants.superblock import SUPERBLOCK
 from quantrecipe.core.scalars import HALF, INF, ONE, U8, U32, ZERO, Float, Int, Ints
-from quantrecipe.core.superblock import SUPERBLOCK
 
 __all__ = ["inverse_size", "trit"]
 

@@ -7,7 +7,7 @@
 
     x ≈ d * (2 scale + 1) * (point ± 0.125), in a point -1, 0 or 1
 
-ggml: block_iq1_s, quantize_row_iq1_s_impl. The grid is in `core/tables/iq1.grid`.
+ggml: block_iq1_s, quantize_row_iq1_s_impl. The grid is in `core/grids/tables/iq1.grid`.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ import numpy as np
 
 from quantrecipe.api import FormatSpec, StoredFloat
 from quantrecipe.core import KernelFormat, kernel
-from quantrecipe.core.eights import DECODE_EIGHTS, EIGHT, odd_step
+from quantrecipe.core.grids.iq1_cuts import sum_in_order
+from quantrecipe.core.grids.iq1_kernels import LOWEST, STEPS, better_cut, iq1_kernels
+from quantrecipe.core.grids.iq1_points import SHIFT
+from quantrecipe.core.grids.points_of_eight import DECODE_EIGHTS, EIGHT, odd_step
 from quantrecipe.core.half import get_half, put_half
-from quantrecipe.core.iq1 import LOWEST, STEPS, better_cut, iq1_kernels
 from quantrecipe.core.jit import disjoint_kernel
+from quantrecipe.core.k_quants.superblock import SUPERBLOCK
 from quantrecipe.core.lanes import LANES
 from quantrecipe.core.scalars import F32, ONE, U8, ZERO, Bytes, Floats, Int, Ints
-from quantrecipe.core.superblock import SUPERBLOCK
-from quantrecipe.core.ternary_points import SHIFT
-from quantrecipe.core.ternary_split import sum_in_order
 
 __all__ = ["IQ1_S"]
 

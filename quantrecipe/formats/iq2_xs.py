@@ -7,17 +7,17 @@
 
     |x| ≈ d * (0.5 + scale) / 4 * point, in a point 8, 25 or 43
 
-ggml: block_iq2_xs, quantize_row_iq2_xs_impl. The grid is in `core/tables/iq2_xs.grid`.
+ggml: block_iq2_xs, quantize_row_iq2_xs_impl. The grid is in `core/grids/tables/iq2_xs.grid`.
 """
 
 from __future__ import annotations
 
 from quantrecipe.api import FormatSpec, StoredFloat
 from quantrecipe.core import KernelFormat, kernel
-from quantrecipe.core.iq2 import iq2_kernels, largest_to_five
+from quantrecipe.core.grids.iq2_kernels import iq2_kernels, largest_to_five
+from quantrecipe.core.grids.ksigns import even
+from quantrecipe.core.k_quants.superblock import SUPERBLOCK
 from quantrecipe.core.scalars import U8, U32, Bytes, Int
-from quantrecipe.core.signs import even
-from quantrecipe.core.superblock import SUPERBLOCK
 
 __all__ = ["IQ2_XS"]
 

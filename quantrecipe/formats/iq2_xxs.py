@@ -7,7 +7,7 @@
 
     |x| ≈ d * (0.5 + scale) / 4 * point, in a point 8, 25 or 43
 
-ggml: block_iq2_xxs, quantize_row_iq2_xxs_impl. The grid is in `core/tables/iq2_xxs.grid`.
+ggml: block_iq2_xxs, quantize_row_iq2_xxs_impl. The grid is in `core/grids/tables/iq2_xxs.grid`.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import numpy as np
 from quantrecipe.api import FormatSpec, StoredFloat
 from quantrecipe.core import KernelFormat, kernel
 from quantrecipe.core.bits import get_word
-from quantrecipe.core.iq2 import iq2_kernels
+from quantrecipe.core.grids.iq2_kernels import iq2_kernels
+from quantrecipe.core.grids.ksigns import even
+from quantrecipe.core.k_quants.superblock import SUPERBLOCK
 from quantrecipe.core.lanes import LANES, WT, X
 from quantrecipe.core.scalars import F32, U8, U32, ZERO, Bytes, Floats, Int
-from quantrecipe.core.scale_positive import COMMON, COUNTS, IN, TABLE, make_qp_quants
-from quantrecipe.core.signs import even
-from quantrecipe.core.superblock import SUPERBLOCK
+from quantrecipe.core.scale_searches.make_qp_quants import COMMON, COUNTS, IN, TABLE, make_qp_quants
 
 __all__ = ["IQ2_XXS"]
 

@@ -2,13 +2,14 @@
 
     256 weights → f16 d, 64 × lower bits of a point, 8 × 8 upper bits, 32 × 8 signs, 4 × two scales (110 bytes)
     byte 2 + i     the lower 8 bits of the point of weights 4 i on; its ninth bit is bit i % 8 of byte 66 + i // 8
-    byte 74 + i    the signs of weights 8 i on (see `core/signs.py`)
+    byte 74 + i    the signs of weights 8 i on (see `core/grids/ksigns.py`)
     byte 106 + p   the scale of group 2 p in its lower half, of group 2 p + 1 in its upper half
 
     |x| ≈ d * (1 + 2 * scale) * point, in a point 1, 3, 5, 7, 9, 11, 13 or 15
 
-ggml: block_iq3_s, quantize_row_iq3_s_impl. The grid is in `core/tables/iq3_s.grid`. In a super-block with a group of
-zeros, ggml writes lower bits and signs of the groups after it one group too early, and so does this encoder.
+ggml: block_iq3_s, quantize_row_iq3_s_impl. The grid is in `core/grids/tables/iq3_s.grid`.
+In a super-block with a group of zeros, ggml writes lower bits and signs of the groups after it one group too early, and
+so does this encoder.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ import numpy as np
 
 from quantrecipe.api import FormatSpec, StoredFloat
 from quantrecipe.core import KernelFormat, kernel
-from quantrecipe.core.iq3 import iq3_kernels
+from quantrecipe.core.grids.iq3_kernels import iq3_kernels
+from quantrecipe.core.k_quants.superblock import SUPERBLOCK
 from quantrecipe.core.scalars import F32, I32, U8, Bytes, Float, Int
-from quantrecipe.core.superblock import SUPERBLOCK
 
 __all__ = ["IQ3_S"]
 

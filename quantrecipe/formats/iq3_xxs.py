@@ -7,7 +7,7 @@
 
     |x| ≈ d * (0.5 + scale) / 2 * point, in a point 4, 12, 20, 28, 36, 44, 52 or 62
 
-ggml: block_iq3_xxs, quantize_row_iq3_xxs_impl. The grid is in `core/tables/iq3_xxs.grid`.
+ggml: block_iq3_xxs, quantize_row_iq3_xxs_impl. The grid is in `core/grids/tables/iq3_xxs.grid`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from __future__ import annotations
 from quantrecipe.api import FormatSpec, StoredFloat
 from quantrecipe.core import KernelFormat, kernel
 from quantrecipe.core.bits import get_word
-from quantrecipe.core.iq3 import iq3_kernels
+from quantrecipe.core.grids.iq3_kernels import iq3_kernels
+from quantrecipe.core.grids.ksigns import even
+from quantrecipe.core.k_quants.superblock import SUPERBLOCK
 from quantrecipe.core.scalars import F32, HALF, U8, U32, Bytes, Float, Int
-from quantrecipe.core.signs import even
-from quantrecipe.core.superblock import SUPERBLOCK
 
 __all__ = ["IQ3_XXS"]
 

@@ -5,7 +5,7 @@
 
     x ≈ d * VALUES[index]
 
-ggml: block_iq4_nl, quantize_iq4_nl. The values are in `core/nonlinear.py`.
+ggml: block_iq4_nl, quantize_iq4_nl. The values are in `core/scale_searches/iq4_nl_values.py`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from __future__ import annotations
 from quantrecipe.api import FormatSpec, StoredFloat
 from quantrecipe.core import DECODE, KernelFormat, Kernels, kernel
 from quantrecipe.core.half import get_half, put_half
-from quantrecipe.core.nonlinear import GROUP, SCALE, VALUES, encoders, round_values
 from quantrecipe.core.scalars import U8, Bytes, Floats, Int
+from quantrecipe.core.scale_searches.iq4_nl_values import GROUP, SCALE, VALUES, encoders, round_values
 
 __all__ = ["IQ4_NL"]
 

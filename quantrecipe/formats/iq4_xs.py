@@ -7,7 +7,7 @@
 
     x ≈ d * (scale - 32) * VALUES[index]
 
-ggml: block_iq4_xs, quantize_iq4_xs. The values are in `core/nonlinear.py`.
+ggml: block_iq4_xs, quantize_iq4_xs. The values are in `core/scale_searches/iq4_nl_values.py`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from __future__ import annotations
 from quantrecipe.api import FormatSpec, StoredFloat
 from quantrecipe.core import DECODE, KernelFormat, Kernels, kernel
 from quantrecipe.core.half import get_half, put_half
+from quantrecipe.core.k_quants.superblock import SUPERBLOCK
 from quantrecipe.core.lanes import first_largest, nearest_int
-from quantrecipe.core.nonlinear import GROUP, SCALE, VALUES, encoders, round_values
 from quantrecipe.core.scalars import F32, I32, ONE, U8, ZERO, Bytes, Floats, Int
-from quantrecipe.core.superblock import SUPERBLOCK
+from quantrecipe.core.scale_searches.iq4_nl_values import GROUP, SCALE, VALUES, encoders, round_values
 
 __all__ = ["IQ4_XS"]
 

@@ -3,7 +3,7 @@
     32 weights → u8 e, 16 × two 4-bit q (17 bytes)
     byte 1 + i holds q of weight i in its lower half, of weight 16 + i in its upper half
 
-    x ≈ 2^(e - 128) * twice the value of q (see `core/e2m1.py`)
+    x ≈ 2^(e - 128) * twice the value of q (see `core/fp4/e2m1.py`)
 
 ggml: block_mxfp4, quantize_row_mxfp4_ref. Importance has no effect.
 """
@@ -15,11 +15,11 @@ import numpy as np
 from quantrecipe.api import FormatSpec, StoredFloat
 from quantrecipe.core import DECODE, ENCODE, KernelFormat, Kernels, kernel
 from quantrecipe.core.bits import as_float
-from quantrecipe.core.e2m1 import bounds, nearest_e2m1, twice_value
-from quantrecipe.core.floor_log2 import floor_log2
+from quantrecipe.core.fp4.e2m1 import bounds, nearest_e2m1, twice_value
+from quantrecipe.core.fp4.floor_log2 import floor_log2
 from quantrecipe.core.jit import disjoint_kernel
+from quantrecipe.core.largest_sizes import largest_sizes
 from quantrecipe.core.scalars import I32, U8, U32, Bytes, Float, Floats, Int
-from quantrecipe.core.sizes import largest_sizes
 
 __all__ = ["MXFP4"]
 

@@ -1,9 +1,9 @@
 """NVFP4: 4-bit floats with an 8-bit float for 16 of them.
 
-    64 weights → 4 × ue4m3 d (see `core/ue4m3.py`), 4 × 8 × two 4-bit q (36 bytes)
+    64 weights → 4 × ue4m3 d (see `core/fp4/ue4m3.py`), 4 × 8 × two 4-bit q (36 bytes)
     byte 4 + 8 g + i holds q of weight 16 g + i in its lower half, of weight 16 g + 8 + i in its upper half
 
-    x ≈ factor * d / 2 * twice the value of q (see `core/e2m1.py`)
+    x ≈ factor * d / 2 * twice the value of q (see `core/fp4/e2m1.py`)
 
 d has no sign and goes from 2^-9 to 448, which is not where the weights of models lie. So each matrix has a float32
 factor of its own, in a companion tensor (`NAME.scale`) that llama.cpp multiplies the matrix's products by. Here it is a
@@ -23,11 +23,11 @@ import numpy as np
 from quantrecipe.api import FormatSpec
 from quantrecipe.core import DECODE, ENCODE, KernelFormat, Kernels, kernel
 from quantrecipe.core.bits import LOWER_HALVES, as_float, get_word
-from quantrecipe.core.e2m1 import bounds, nearest_e2m1, twice_value
+from quantrecipe.core.fp4.e2m1 import bounds, nearest_e2m1, twice_value
+from quantrecipe.core.fp4.ue4m3 import half_of_ue4m3, ue4m3_of
 from quantrecipe.core.jit import disjoint_kernel
+from quantrecipe.core.largest_sizes import largest_sizes
 from quantrecipe.core.scalars import F32, I32, U8, U32, U64, Bytes, Float, Floats, Ints
-from quantrecipe.core.sizes import largest_sizes
-from quantrecipe.core.ue4m3 import half_of_ue4m3, ue4m3_of
 
 if TYPE_CHECKING:
     from quantrecipe.tensor import TensorInfo

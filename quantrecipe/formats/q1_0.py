@@ -17,8 +17,8 @@ from quantrecipe.core import DECODE, ENCODE, KernelFormat, Kernels, kernel
 from quantrecipe.core.bits import BIT_OF_EACH_BYTE, as_bits, as_float, get_word
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.jit import disjoint_kernel
+from quantrecipe.core.largest_sizes import sums_of_sizes
 from quantrecipe.core.scalars import F32, U8, U32, U64, ZERO, Bytes, Float, Floats, Ints
-from quantrecipe.core.sizes import sums_of_sizes
 
 __all__ = ["Q1_0"]
 

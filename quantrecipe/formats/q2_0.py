@@ -17,8 +17,8 @@ from quantrecipe.core import DECODE, ENCODE, KernelFormat, Kernels, kernel
 from quantrecipe.core.bits import as_float, get_word
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.jit import disjoint_kernel
+from quantrecipe.core.largest_sizes import largest_sizes
 from quantrecipe.core.scalars import F32, I32, INF, ONE, U8, U32, ZERO, Bytes, Float, Floats
-from quantrecipe.core.sizes import largest_sizes
 from quantrecipe.core.ternary import trit
 
 __all__ = ["Q2_0"]

@@ -1,7 +1,8 @@
 """Q2_K: super-blocks of 16 groups of 16 weights, each group with a 4-bit scale and minimum.
 
-    256 weights → 16 × 4-bit scale and minimum, 64 × four 2-bit q (see `core/two_bit.py`), f16 d, f16 dmin (84 bytes)
-    byte g holds the scale of group g in its lower half, the minimum in its upper half
+    256 weights → 16 × 4-bit scale and minimum, 64 × four 2-bit q, f16 d, f16 dmin (84 bytes)
+    byte g               holds the scale of group g in its lower half, the minimum in its upper half
+    byte 16 + 32 h + i   holds q of weight 128 h + 32 c + i in bits 2 c and 2 c + 1
 
     x ≈ d * scale * q - dmin * minimum
 
@@ -17,11 +18,7 @@ from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, KernelFormat, Kern
 from quantrecipe.core.bits import place, trips
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.jit import disjoint_kernel
-from quantrecipe.core.lanes import LANES, WORKSPACE, nearest_int
-from quantrecipe.core.scalars import F32, I32, U8, ZERO, Bytes, Float, Floats, Int
-from quantrecipe.core.scale_min import round_scale_min
-from quantrecipe.core.scale_positive import COMMON, COUNTS, IN, INTEGERS, TABLE, make_qp_quants
-from quantrecipe.core.superblock import (
+from quantrecipe.core.k_quants.superblock import (
     FOUND,
     KEPT_BASES,
     KEPT_ISCALES,
@@ -32,7 +29,11 @@ from quantrecipe.core.superblock import (
     find_plain,
     find_weighted,
 )
-from quantrecipe.core.two_bit import get_two_bit, put_two_bit
+from quantrecipe.core.k_quants.two_bit_integers import get_two_bit, put_two_bit
+from quantrecipe.core.lanes import LANES, WORKSPACE, nearest_int
+from quantrecipe.core.scalars import F32, I32, U8, ZERO, Bytes, Float, Floats, Int
+from quantrecipe.core.scale_searches.make_qkx2_quants import round_scale_min
+from quantrecipe.core.scale_searches.make_qp_quants import COMMON, COUNTS, IN, INTEGERS, TABLE, make_qp_quants
 
 __all__ = ["Q2_K"]
 
@@ -70,7 +71,7 @@ def _head_plain(found: Floats, lane: Int, to: Bytes) -> None:
 
 @kernel
 def _heads_weighted(found: Floats, count: Int, t: Floats, to: Bytes) -> None:
-    """Scales and minima of count lanes of `found`, the best common scale of each. t: a table of `scale_positive.py`."""
+    """Scales and minima of count lanes of `found`, the best common scale of each. t: a table of `make_qp_quants.py`."""
     for part in range(2):
         kind, at, shift = (SCALES, D, 0) if part == 0 else (MINIMA, DMIN, 4)
         for g in range(GROUPS):

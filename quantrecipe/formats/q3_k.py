@@ -1,10 +1,11 @@
 """Q3_K: super-blocks of 16 groups of 16 weights, each group with a 6-bit scale.
 
-    256 weights → 32 × eight upper bits of q, 64 × four times two lower bits of q (see `core/two_bit.py`),
+    256 weights → 32 × eight upper bits of q, 64 × four times two lower bits of q,
                   12 bytes of scales, f16 d (110 bytes)
-    byte i        bit g is the upper bit of q of weight 32 g + i
-    byte 96 + i   for i below 8, the lower four bits of scale i, then of scale 8 + i
-    byte 104 + i  for i below 4, the upper two bits of scales i, 4 + i, 8 + i, 12 + i
+    byte i              bit g is the upper bit of q of weight 32 g + i
+    byte 32 + 32 h + i  the lower bits of q of weight 128 h + 32 c + i in bits 2 c and 2 c + 1
+    byte 96 + i         for i below 8, the lower four bits of scale i, then of scale 8 + i
+    byte 104 + i        for i below 4, the upper two bits of scales i, 4 + i, 8 + i, 12 + i
 
     x ≈ d * (scale - 32) * (q - 4)
 
@@ -20,6 +21,8 @@ from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, KernelFormat, Kern
 from quantrecipe.core.bits import place
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.jit import disjoint_kernel
+from quantrecipe.core.k_quants.superblock import SUPERBLOCK
+from quantrecipe.core.k_quants.two_bit_integers import put_two_bit
 from quantrecipe.core.lanes import (
     LANES,
     WORKSPACE,
@@ -33,11 +36,15 @@ from quantrecipe.core.lanes import (
     weigh_by_size,
 )
 from quantrecipe.core.scalars import F32, I8, I32, ONE, TWO, U8, ZERO, Bytes, Float, Floats, Int
-from quantrecipe.core.scale_moves import MOVES_WORKSPACE, WIDE, Q, make_q3_quants
-from quantrecipe.core.scale_moves import SCALE as MOVED_SCALE
-from quantrecipe.core.scale_signed import KEPT_ISCALE, PEAK, SCALE, make_qx_quants, round_signed
-from quantrecipe.core.superblock import SUPERBLOCK
-from quantrecipe.core.two_bit import put_two_bit
+from quantrecipe.core.scale_searches.make_q3_quants import MOVES_WORKSPACE, WIDE, Q, make_q3_quants
+from quantrecipe.core.scale_searches.make_q3_quants import SCALE as MOVED_SCALE
+from quantrecipe.core.scale_searches.make_qx_quants import (
+    KEPT_ISCALE,
+    PEAK,
+    SCALE,
+    make_qx_quants,
+    round_signed,
+)
 
 __all__ = ["Q3_K"]
 

@@ -1,6 +1,7 @@
 """Q4_K: super-blocks of 8 groups of 32 weights, each group with a 6-bit scale and minimum.
 
-    256 weights → f16 d, f16 dmin, 12 bytes of scales and minima (see `core/six_bit.py`), 128 × two 4-bit q (144 bytes)
+    256 weights → f16 d, f16 dmin, 12 bytes of 6-bit scales and minima, 128 × two 4-bit q (144 bytes)
+    bytes 4 to 15 are drawn in `core/k_quants/six_bit_scales.py`
     byte 16 + 32 p + i holds q of weight 64 p + i in its lower half, of weight 64 p + 32 + i in its upper half
 
     x ≈ d * scale * q - dmin * minimum
@@ -12,8 +13,8 @@ from __future__ import annotations
 
 from quantrecipe.api import FormatSpec, StoredFloat
 from quantrecipe.core import KernelFormat
-from quantrecipe.core.six_bit import six_bit_kernels
-from quantrecipe.core.superblock import SUPERBLOCK
+from quantrecipe.core.k_quants.six_bit_scales import six_bit_kernels
+from quantrecipe.core.k_quants.superblock import SUPERBLOCK
 
 __all__ = ["Q4_K"]
 

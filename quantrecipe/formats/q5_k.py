@@ -1,6 +1,6 @@
 """Q5_K: super-blocks of 8 groups of 32 weights, each group with a 6-bit scale and minimum.
 
-    256 weights → f16 d, f16 dmin, 12 bytes of scales and minima (see `core/six_bit.py`),
+    256 weights → f16 d, f16 dmin, 12 bytes of scales and minima (see `core/k_quants/six_bit_scales.py`),
                   32 × eight upper bits of q, 128 × two times four lower bits of q (176 bytes)
     byte 16 + i         bit g is the upper bit of q of weight 32 g + i
     byte 48 + 32 p + i  lower bits of weight 64 p + i in its lower half, of weight 64 p + 32 + i in its upper half
@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from quantrecipe.api import FormatSpec, StoredFloat
 from quantrecipe.core import KernelFormat
-from quantrecipe.core.six_bit import six_bit_kernels
-from quantrecipe.core.superblock import SUPERBLOCK
+from quantrecipe.core.k_quants.six_bit_scales import six_bit_kernels
+from quantrecipe.core.k_quants.superblock import SUPERBLOCK
 
 __all__ = ["Q5_K"]
 

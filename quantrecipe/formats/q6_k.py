@@ -20,6 +20,7 @@ from quantrecipe.api import FormatSpec, StoredFloat
 from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, KernelFormat, Kernels, kernel
 from quantrecipe.core.bits import place, trips
 from quantrecipe.core.half import get_half, put_half
+from quantrecipe.core.k_quants.superblock import SUPERBLOCK
 from quantrecipe.core.lanes import (
     LANES,
     WORKSPACE,
@@ -30,8 +31,7 @@ from quantrecipe.core.lanes import (
     weigh_by_square,
 )
 from quantrecipe.core.scalars import F32, I8, ONE, U8, Bytes, Floats, Int
-from quantrecipe.core.scale_signed import SCALE, make_qx_quants, round_signed
-from quantrecipe.core.superblock import SUPERBLOCK
+from quantrecipe.core.scale_searches.make_qx_quants import SCALE, make_qx_quants, round_signed
 
 __all__ = ["Q6_K"]
 

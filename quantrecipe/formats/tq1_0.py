@@ -24,8 +24,8 @@ from quantrecipe.core import DECODE, ENCODE, KernelFormat, Kernels, kernel
 from quantrecipe.core.bits import place
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.jit import disjoint_kernel
+from quantrecipe.core.k_quants.superblock import SUPERBLOCK
 from quantrecipe.core.scalars import F32, I32, ONE, U8, U32, Bytes, Float, Floats, Int
-from quantrecipe.core.superblock import SUPERBLOCK
 from quantrecipe.core.ternary import inverse_size, trit
 
 __all__ = ["TQ1_0"]

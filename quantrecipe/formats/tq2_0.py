@@ -16,8 +16,8 @@ from quantrecipe.api import FormatSpec, StoredFloat
 from quantrecipe.core import DECODE, ENCODE, KernelFormat, Kernels, kernel
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.jit import disjoint_kernel
+from quantrecipe.core.k_quants.superblock import SUPERBLOCK
 from quantrecipe.core.scalars import F32, I32, ONE, U8, Bytes, Float, Floats
-from quantrecipe.core.superblock import SUPERBLOCK
 from quantrecipe.core.ternary import inverse_size, trit
 
 __all__ = ["TQ2_0"]

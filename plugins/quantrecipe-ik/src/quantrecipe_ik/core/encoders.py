@@ -10,7 +10,7 @@ from quantrecipe.core import ENCODE, ENCODE_WEIGHTED, kernel
 from quantrecipe.core.lanes import LANES, WORKSPACE
 from quantrecipe.core.scalars import Bytes, Floats
 
-from quantrecipe_ik.core.weights import Plain, weigh_plain, weigh_with_importance
+from quantrecipe_ik.core.weighing import Plain, weigh_plain, weigh_with_importance
 
 __all__ = ["encoders"]
 
@@ -20,7 +20,7 @@ def encoders(
 ) -> tuple[Callable[[Any, Any], None], Callable[[Any, Any, Any], None]]:
     """The kernels encode(rows, out) and encode(rows, importance, out) for groups of n weights.
 
-    plain, factor: what a weight counts, see `weights.py`
+    plain, factor: what a weight counts, see `weighing.py`
     search: (s, first, count, scales, counts, shifted): the groups in the lanes of s are those from `first` on. Fills
             their scales (float32), what their weights count together where `finish` asks for it (float32), and whether
             they take the shifted table (uint8)

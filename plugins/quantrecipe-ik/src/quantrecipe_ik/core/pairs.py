@@ -31,7 +31,7 @@ import numpy as np
 from quantrecipe.core import kernel
 from quantrecipe.core.scalars import F32, I32, Float, Int
 
-from quantrecipe_ik.core.tables import THREE_BITS, signed_byte
+from quantrecipe_ik.core.value_tables import THREE_BITS, signed_byte
 
 __all__ = ["PAIRS", "code_near", "pair_near"]
 

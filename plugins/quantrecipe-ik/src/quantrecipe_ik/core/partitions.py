@@ -21,7 +21,7 @@ from quantrecipe.core.jit import disjoint_kernel
 from quantrecipe.core.lanes import LANES, WT, X, select
 from quantrecipe.core.scalars import F32, I32, ONE, U8, ZERO, Bytes, Float, Floats, Int
 
-from quantrecipe_ik.core.tables import TWO_BITS
+from quantrecipe_ik.core.value_tables import TWO_BITS
 
 __all__ = ["SIGMA", "search_partitions"]
 

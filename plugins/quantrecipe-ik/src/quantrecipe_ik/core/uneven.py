@@ -26,8 +26,8 @@ from quantrecipe.core.scalars import F32, U8, ZERO, Bytes, Float, Floats, Int
 from quantrecipe_ik.core.encoders import encoders
 from quantrecipe_ik.core.layouts import Stored
 from quantrecipe_ik.core.scales import get_float, inverse, put_float
-from quantrecipe_ik.core.tables import Table, index_near
-from quantrecipe_ik.core.weights import SUPERBLOCK, Plain
+from quantrecipe_ik.core.value_tables import Table, index_near
+from quantrecipe_ik.core.weighing import SUPERBLOCK, Plain
 
 __all__ = ["Layout", "add_products", "uneven_kernels"]
 

@@ -9,7 +9,7 @@
     x ≈ d * VALUES[scale] * point, with the plain values of IQ4_K
 
 ik_llama.cpp: block_iq1_kt, quantize_row_iq1_kt_impl, dequantize_row_iq1_kt.
-The generator is in `core/trellis.py`; the search, which is this plugin's own, in `core/trellis_encoder.py`.
+The generator is in `core/trellis/generator.py`; the search, which is this plugin's own, in `core/trellis/encoder.py`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from quantrecipe.api import FormatSpec, StoredFloat
 from quantrecipe.core import KernelFormat, kernel
 from quantrecipe.core.scalars import I32, U8, Bytes, Int
 
-from quantrecipe_ik.core.trellis_encoder import Trellis
-from quantrecipe_ik.core.trellis_kernels import Stored, trellis_kernels
-from quantrecipe_ik.core.trellis_levels import uneven_levels
-from quantrecipe_ik.core.weights import SUPERBLOCK
+from quantrecipe_ik.core.trellis.encoder import Trellis
+from quantrecipe_ik.core.trellis.kernels import Stored, trellis_kernels
+from quantrecipe_ik.core.trellis.levels import uneven_levels
+from quantrecipe_ik.core.weighing import SUPERBLOCK
 
 __all__ = ["IQ1_KT"]
 

@@ -19,9 +19,9 @@ from quantrecipe.core.scalars import I32, U8, ZERO, Bytes, Float, Floats, Int, I
 from quantrecipe_ik.core.layouts import bit_of_group, two_bit_indices
 from quantrecipe_ik.core.partitions import SIGMA, search_partitions
 from quantrecipe_ik.core.scales import fit_scales, inverse, signed_level
-from quantrecipe_ik.core.tables import TWO_BITS
 from quantrecipe_ik.core.uneven import Layout, uneven_kernels
-from quantrecipe_ik.core.weights import SUPERBLOCK
+from quantrecipe_ik.core.value_tables import TWO_BITS
+from quantrecipe_ik.core.weighing import SUPERBLOCK
 
 __all__ = ["IQ2_K"]
 

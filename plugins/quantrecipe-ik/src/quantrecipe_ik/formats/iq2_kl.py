@@ -26,8 +26,8 @@ from quantrecipe.core.scalars import F32, I32, ONE, U8, ZERO, Bytes, Float, Floa
 from quantrecipe_ik.core.encoders import encoders
 from quantrecipe_ik.core.pairs import PAIRS, code_near, pair_near
 from quantrecipe_ik.core.scales import inverse, signed_level
-from quantrecipe_ik.core.tables import THREE_BITS
-from quantrecipe_ik.core.weights import SUPERBLOCK
+from quantrecipe_ik.core.value_tables import THREE_BITS
+from quantrecipe_ik.core.weighing import SUPERBLOCK
 
 __all__ = ["IQ2_KL"]
 

@@ -22,10 +22,10 @@ from quantrecipe.core.scalars import I32, U8, Bytes, Int
 
 from quantrecipe_ik.core.layouts import bit_of_group, three_bit_indices
 from quantrecipe_ik.core.scales import signed_levels
-from quantrecipe_ik.core.search import search_values
-from quantrecipe_ik.core.tables import THREE_BITS
 from quantrecipe_ik.core.uneven import Layout, uneven_kernels
-from quantrecipe_ik.core.weights import SUPERBLOCK
+from quantrecipe_ik.core.value_search import search_values
+from quantrecipe_ik.core.value_tables import THREE_BITS
+from quantrecipe_ik.core.weighing import SUPERBLOCK
 
 __all__ = ["IQ3_KS"]
 

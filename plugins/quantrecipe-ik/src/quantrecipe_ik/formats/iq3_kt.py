@@ -9,7 +9,7 @@
     |x| ≈ d * scale * |point|
 
 ik_llama.cpp: block_iq3_kt, quantize_row_iq3_kt_impl, dequantize_row_iq3_kt.
-The generator is in `core/trellis.py`; the search, which is this plugin's own, in `core/trellis_encoder.py`.
+The generator is in `core/trellis/generator.py`; the search, which is this plugin's own, in `core/trellis/encoder.py`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from __future__ import annotations
 from quantrecipe.api import FormatSpec, StoredFloat
 from quantrecipe.core import KernelFormat
 
-from quantrecipe_ik.core.trellis_encoder import Trellis
-from quantrecipe_ik.core.trellis_kernels import nibbles_and_words, trellis_kernels
-from quantrecipe_ik.core.trellis_levels import even_levels
-from quantrecipe_ik.core.weights import SUPERBLOCK
+from quantrecipe_ik.core.trellis.encoder import Trellis
+from quantrecipe_ik.core.trellis.kernels import nibbles_and_words, trellis_kernels
+from quantrecipe_ik.core.trellis.levels import even_levels
+from quantrecipe_ik.core.weighing import SUPERBLOCK
 
 __all__ = ["IQ3_KT"]
 

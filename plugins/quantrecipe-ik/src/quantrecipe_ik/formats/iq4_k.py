@@ -21,10 +21,10 @@ from quantrecipe.core.scalars import U8, Bytes, Int
 
 from quantrecipe_ik.core.layouts import SIX_BIT_LEVELS, bit_of_group
 from quantrecipe_ik.core.scales import signed_levels
-from quantrecipe_ik.core.search import search_values
-from quantrecipe_ik.core.tables import FOUR_BITS
 from quantrecipe_ik.core.uneven import Layout, uneven_kernels
-from quantrecipe_ik.core.weights import SUPERBLOCK
+from quantrecipe_ik.core.value_search import search_values
+from quantrecipe_ik.core.value_tables import FOUR_BITS
+from quantrecipe_ik.core.weighing import SUPERBLOCK
 
 __all__ = ["IQ4_K"]
 

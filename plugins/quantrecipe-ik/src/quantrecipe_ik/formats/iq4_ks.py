@@ -19,10 +19,10 @@ from quantrecipe.core.scalars import U8, Bytes, Float, Floats, Int
 
 from quantrecipe_ik.core.layouts import LEVEL_BYTES, TABLE_BIT_0
 from quantrecipe_ik.core.scales import odd_levels
-from quantrecipe_ik.core.search import search_values
-from quantrecipe_ik.core.tables import FOUR_BITS
 from quantrecipe_ik.core.uneven import Layout, uneven_kernels
-from quantrecipe_ik.core.weights import SUPERBLOCK
+from quantrecipe_ik.core.value_search import search_values
+from quantrecipe_ik.core.value_tables import FOUR_BITS
+from quantrecipe_ik.core.weighing import SUPERBLOCK
 
 __all__ = ["IQ4_KS"]
 

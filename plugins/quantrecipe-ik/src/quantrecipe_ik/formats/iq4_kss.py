@@ -9,7 +9,7 @@
     x ≈ d * (2 scale - 127) * VALUES[index]
 
 ik_llama.cpp: block_iq4_kss, quantize_row_iq4_kss_impl, scramble_table, dequantize_row_iq4_kss. How fours become even is
-in `core/parity.py`.
+in `core/even_parity.py`.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from quantrecipe.core.bits import place, trips
 from quantrecipe.core.scalars import F32, I32, U8, ZERO, Bytes, Float, Floats, Int, Ints
 
 from quantrecipe_ik.core.encoders import encoders
-from quantrecipe_ik.core.parity import is_odd, rival_index, rival_of
-from quantrecipe_ik.core.parity_search import FOURS, GROUP, position, search_even
+from quantrecipe_ik.core.even_parity import is_odd, rival_index, rival_of
+from quantrecipe_ik.core.even_parity_search import FOURS, GROUP, position, search_even
 from quantrecipe_ik.core.scales import get_float, inverse, largest_size, odd_level, put_float
-from quantrecipe_ik.core.tables import FOUR_BITS
-from quantrecipe_ik.core.weights import SUPERBLOCK
+from quantrecipe_ik.core.value_tables import FOUR_BITS
+from quantrecipe_ik.core.weighing import SUPERBLOCK
 
 __all__ = ["IQ4_KSS"]
 

@@ -18,10 +18,10 @@ from quantrecipe.core import KernelFormat
 
 from quantrecipe_ik.core.layouts import LEVEL_BYTES, TABLE_BIT_0, five_bit_indices
 from quantrecipe_ik.core.scales import odd_levels
-from quantrecipe_ik.core.search import search_values
-from quantrecipe_ik.core.tables import FIVE_BITS
 from quantrecipe_ik.core.uneven import Layout, uneven_kernels
-from quantrecipe_ik.core.weights import SUPERBLOCK
+from quantrecipe_ik.core.value_search import search_values
+from quantrecipe_ik.core.value_tables import FIVE_BITS
+from quantrecipe_ik.core.weighing import SUPERBLOCK
 
 __all__ = ["IQ5_KS"]
 

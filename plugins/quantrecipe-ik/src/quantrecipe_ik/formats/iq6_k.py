@@ -23,10 +23,10 @@ from quantrecipe.core.scalars import F32, I8, I32, U8, Bytes, Int
 
 from quantrecipe_ik.core.layouts import bit_of_group, six_bit_indices
 from quantrecipe_ik.core.scales import signed_levels
-from quantrecipe_ik.core.search import search_values
-from quantrecipe_ik.core.tables import SIX_BITS
 from quantrecipe_ik.core.uneven import Layout, uneven_kernels
-from quantrecipe_ik.core.weights import SUPERBLOCK
+from quantrecipe_ik.core.value_search import search_values
+from quantrecipe_ik.core.value_tables import SIX_BITS
+from quantrecipe_ik.core.weighing import SUPERBLOCK
 
 __all__ = ["IQ6_K"]
 

@@ -16,7 +16,7 @@ PACKAGE = Path(quantrecipe.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # The small modules at the bottom, each of which may import those before it. Every other part may import all of them.
-BOTTOM = "errors tensor wording units whole_file packaged plain_data".split()
+BOTTOM = ["errors", "tensor", "wording", "units", "whole_file", "packaged", "plain_data"]
 
 # Part → the parts that it may import, besides itself and the bottom. A part is a module or a folder of the package; the
 # package itself ("") has the version, which any part may ask for. Each part stands below those that it imports.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from quantrecipe.cli.context import Context, pass_context, watched
+from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.options.amounts import MemorySize, Tokens, count_option
 from quantrecipe.cli.options.limits import KV_TYPES
 from quantrecipe.cli.options.paths import file_option
@@ -144,9 +144,7 @@ def command(
         ctx.print_json(advice_document(advised, machine, room, settings))
         return
     given = vram is not None or no_gpu
-    width = ctx.console.width if watched(ctx.console) else None  # in a pipe nothing is wrapped
-    for line in render_advice(advised, machine, room, settings, given=given, width=width):
-        ctx.console.print(line, soft_wrap=True)
+    ctx.console.print(render_advice(advised, machine, room, settings, given=given))
 
 
 def _sorted_out(

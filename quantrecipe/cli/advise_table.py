@@ -1,7 +1,7 @@
-"""The options that a machine has with models, as a person reads them: laid out for the width that there is.
+"""The options that a machine has with models, as a person reads them.
 
-A line for each recipe and way of running, amounts in GiB; what doesn't fit gets a second line with by how much, and
-what would make it fit. Columns that don't fit into the width are left out whole, and no cell is cut.
+There is a line for each recipe and each way to run it. Below what doesn't fit stands by how much it misses, and what
+would make it fit.
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rich.console import Group as Lines
+from rich.console import RenderableType
 from rich.text import Text
 
 from quantrecipe.cli.errors import printable
-from quantrecipe.cli.running_table import WHERE, miss_text, paragraph
+from quantrecipe.cli.running_table import WHERE, miss_text, run_cells
 from quantrecipe.cli.spending_table import loss_text
-from quantrecipe.cli.units import count_text, gib_text, left_text, unit_of
+from quantrecipe.cli.tables import Cell, Kind, Paragraph, Table
+from quantrecipe.cli.units import count_text, gib_text, unit_of
 from quantrecipe.fit.advise import Advice, Option, Pick, Room
 from quantrecipe.memory.device import Settings, reserved
 from quantrecipe.memory.footprint import Footprint
@@ -28,7 +31,10 @@ from quantrecipe.units import memory_text, tokens_text
 __all__ = ["Advised", "advice_document", "render_advice"]
 
 _GIB = 1 << 30
-_LONGEST_NAME = 16  # longer ones get a line of their own, so that the columns fit into 80
+_SHORTEST_NAME, _LONGEST_NAME = 10, 16
+"""Cells that names take, at least, so that tables of several models look alike; longer ones get a line of their own, so
+that the columns fit into 80.
+"""
 _DEVICES = {"cpu": "CPUs", "cuda": "CUDA", "metal": "Metal", "vulkan": "Vulkan"}
 _USES = {"code": "code", "chat": "chat", "long context": "long contexts"}
 
@@ -42,44 +48,28 @@ class Advised:
     advice: Advice
 
 
-_COLUMNS = ("bits", "est. loss", "file", "weights", "KV", "compute", "total", "left", "RAM", "longest", "")
-_DROPPED = (
-    "file",
-    "longest",
-    "bits",
-)  # where there is no room, in this order: what the others tell in another way
-_Cells = dict[str, tuple[str, str]]
-"""By heading, the text and its style."""
+_AMOUNTS = ("weights", "KV", "compute", "total", "left", "RAM")
+_SPARE = ("file", "longest", "bits")
+"""Columns that a narrow terminal does without, in this order: the others tell the same in another way."""
+_NOTES = " "
+"""The heading of the last column, whose letters the legend explains. The first column has no heading either."""
 
 
 def render_advice(
-    advised: Sequence[Advised],
-    machine: Machine,
-    room: Room,
-    settings: Settings,
-    *,
-    given: bool,
-    width: int | None,
-) -> list[Text]:
-    """The machine, and for each model its table and what to take. `given`: the GPU was said, not found.
-
-    `width`: columns; None: as many as it takes, and paragraphs on one line. One Text for each line.
-    """
-    lines: list[Text | str] = [*paragraph(_machine(machine, room, settings, given=given), width)]
+    advised: Sequence[Advised], machine: Machine, room: Room, settings: Settings, *, given: bool
+) -> RenderableType:
+    """The machine, and for each model its table and what to take. `given`: the GPU was said, not found."""
+    parts: list[RenderableType] = [Paragraph(_machine(machine, room, settings, given=given), indent=0)]
     for it in advised:
-        lines += ["", *_heading(it, settings, width), *_table(it, room, width), ""]
-        lines += _picks(it, room, settings, width)
+        parts += [Text(), *_heading(it, settings), _table(it, room), Text(), *_picks(it, room, settings)]
     if len(advised) > 1:
         said = (
             "The losses of different models can't be compared: each is how far a file is from its own model without "
             "quantization, and says nothing of how good that model is. To choose between models, ask both your own "
             "questions, or trust a benchmark of both files; `quantrecipe help which-file` has what was published."
         )
-        lines += ["", *paragraph(said, width)]
-    return [
-        line if isinstance(line, Text) else Text(line)
-        for line in [*lines, "", *_legend(advised, room, width)]
-    ]
+        parts += [Text(), Paragraph(said, indent=0)]
+    return Lines(*parts, Text(), *_legend(advised, room))
 
 
 def advice_document(
@@ -147,17 +137,17 @@ def _machine(machine: Machine, room: Room, settings: Settings, *, given: bool) -
     return f"{gpus}{kept}, {memory}, context {tokens_text(settings.context)}, KV cache {settings.kv}"
 
 
-def _heading(it: Advised, settings: Settings, width: int | None) -> Iterator[Text | str]:
+def _heading(it: Advised, settings: Settings) -> Iterator[Paragraph]:
     trained = it.advice.trained
     made = f", trained for contexts of {tokens_text(trained)}" if trained else ""
     text = f"{printable(it.name)}: {count_text(_weights(it.model))} weights{made}; in {_unit(it)[0]}"
-    yield from (Text(line, "bold") for line in paragraph(text, width))
+    yield Paragraph(text, "bold", indent=0)
     if trained and settings.context > trained:
         said = (
             f"! a context of {tokens_text(settings.context)} is longer than what the model was trained for: beyond "
             f"{trained:,} it answers worse, or not at all, unless its positions are scaled"
         )
-        yield from (Text(line, "yellow") for line in paragraph(said, width))
+        yield Paragraph(said, "yellow", indent=0)
 
 
 def _unit(it: Advised) -> tuple[str, int]:
@@ -170,71 +160,48 @@ def _weights(model: Model) -> int:
     return sum(tensor.size for tensor in model.tensors)
 
 
-def _table(it: Advised, room: Room, width: int | None) -> Iterator[Text | str]:
-    options = it.advice.options
+def _table(it: Advised, room: Room) -> Table:
+    """A line for each recipe and way to run it; below those that don't fit, by how much they miss."""
     unit = _unit(it)[1]
-    rows = [
-        [_cells(option, run, room, unit, first=n == 0) for n, run in enumerate(option.runs)]
-        for option in options
-    ]
-    names = [len(option.name) for option in options if len(option.name) <= _LONGEST_NAME]
-    first = max(10, *names, 16 if any(len(option.runs) > 1 for option in options) else 0)
-    widths = _widths([cells for row in rows for cells in row], None if width is None else width - first, room)
-    head = " " * first + "".join(heading.rjust(size) for heading, size in widths.items())
-    yield Text(head.rstrip(), "dim")
-    for option, row in zip(options, rows, strict=True):
-        label, style = printable(option.name), "bold" if option.name == "fitted" else ""
-        if len(label) > first:
-            yield label
+    headings = ["bits", "est. loss", "file", *_AMOUNTS, "longest"]
+    if not room.gpu:
+        headings.remove("RAM")  # it is all there is
+    rows: list[Sequence[Cell] | Paragraph] = []
+    for option in it.advice.options:
+        label = printable(option.name)
+        if len(label) > _LONGEST_NAME:
+            rows.append(Paragraph(label, whole=label))
             label = ""
-        for cells in row:
-            line = Text(label.ljust(first), style)
-            for heading, size in widths.items():
-                text, of = cells[heading]
-                line.append(text.rjust(size) if heading else f"  {text}", of)
-            line.rstrip()
-            yield line
+        style = "bold" if option.name == "fitted" else ""
+        for number, run in enumerate(option.runs):
+            cells = run_cells(run, unit, on_gpu=bool(room.gpu)) | _of_file(
+                option, run, unit, first=number == 0
+            )
+            rows.append(
+                (
+                    (label.ljust(_SHORTEST_NAME), style),
+                    *(cells[heading] for heading in headings),
+                    cells[_NOTES],
+                )
+            )
             label, style = "  experts in RAM", ""
         if not any(run.fits for run in option.runs):
-            yield from (Text(line, "dim") for line in paragraph(_miss(option, it.advice), width, indent=2))
+            rows.append(Paragraph(_miss(option), "dim", start=2))
+    columns: dict[str, Kind] = {"": "word", **dict.fromkeys(headings, "number"), _NOTES: "word"}
+    return Table(columns, rows, ruled=False, spare=_SPARE)
 
 
-def _widths(rows: Sequence[_Cells], most: int | None, room: Room) -> dict[str, int]:
-    """The columns that there is room for, and how wide each is with the space before it."""
-    widths = {
-        heading: 2 + max([len(heading), *(len(cells[heading][0]) for cells in rows)])
-        for heading in _COLUMNS
-        if room.gpu or heading != "RAM"
-    }
-    for heading in _DROPPED:
-        if most is not None and sum(widths.values()) > most:
-            del widths[heading]
-    return widths
-
-
-def _cells(option: Option, run: Footprint, room: Room, unit: int, *, first: bool) -> _Cells:
-    """`first`: the row that has what is about the file; `unit`: what amounts are counted in."""
-    memory, left = (run.gpu, run.gpu_left) if room.gpu else (run.ram, run.ram_left)
+def _of_file(option: Option, run: Footprint, unit: int, *, first: bool) -> dict[str, Cell]:
+    """What is about the file, which only its `first` row has, and the longest context of each."""
     style = "" if run.fits else "dim"
-    file = {
+    texts = {
         "bits": f"{option.bits_per_weight:.2f}",
         "est. loss": loss_text(option.loss),
         "file": gib_text(option.nbytes, unit),
-        "": _notes(option),
+        _NOTES: _notes(option),
     }
-    takes = {
-        "weights": gib_text(memory.weights, unit),
-        "KV": gib_text(memory.cache, unit),
-        "compute": gib_text(memory.compute + memory.copies, unit),
-        "total": gib_text(memory.total, unit),
-        "longest": _longest(option, run),
-    }
-    return {
-        **{heading: (text if first else "", style) for heading, text in file.items()},
-        **{heading: (text, style) for heading, text in takes.items()},
-        "left": (left_text(left, unit), "green" if left >= 0 else "red"),
-        "RAM": (gib_text(run.ram.total, unit), style if run.ram_left >= 0 else "red"),
-    }
+    cells: dict[str, Cell] = {heading: (text if first else "", style) for heading, text in texts.items()}
+    return cells | {"longest": (_longest(option, run), style)}
 
 
 def _longest(option: Option, run: Footprint) -> str:
@@ -254,7 +221,7 @@ def _notes(option: Option) -> str:
     return "".join(mark for mark, holds in marks if holds)
 
 
-def _miss(option: Option, advice: Advice) -> str:
+def _miss(option: Option) -> str:
     return miss_text(
         option.runs,
         context=option.whole_context,
@@ -264,11 +231,11 @@ def _miss(option: Option, advice: Advice) -> str:
     )
 
 
-def _where(option: Option, advice: Advice) -> str:
+def _where(option: Option) -> str:
     return "" if option.way == "no" else WHERE[option.way].format(layers=option.layers, of=option.all_layers)
 
 
-def _picks(it: Advised, room: Room, settings: Settings, width: int | None) -> Iterator[Text | str]:
+def _picks(it: Advised, room: Room, settings: Settings) -> Iterator[RenderableType]:
     advice = it.advice
     uses: dict[str, list[Pick]] = {}
     for pick in advice.picks:
@@ -276,13 +243,11 @@ def _picks(it: Advised, room: Room, settings: Settings, width: int | None) -> It
     for name, picks in uses.items():
         option = picks[0].option
         use = f" for {_listed([_USES[pick.use] for pick in picks])}" if picks[0].use else ""
-        lead = f"Take {printable(name)}{use}, {_where(option, advice)}: "
+        lead = f"Take {printable(name)}{use}, {_where(option)}: "
         why = "; ".join(dict.fromkeys(pick.why for pick in picks))
-        lines = paragraph(f"{lead}{why}.{_caveats(option)}", width)
-        yield Text.assemble((lines[0][: len(lead)], "bold"), lines[0][len(lead) :])
-        yield from lines[1:]
+        yield Paragraph(Text.assemble((lead, "bold"), f"{why}.{_caveats(option)}"), indent=0)
     if not uses:
-        yield from (Text(line, "yellow") for line in paragraph(_nothing(advice), width))
+        yield Paragraph(_nothing(advice), "yellow", indent=0)
     if any(option.name == "fitted" for option in advice.options):
         yield from (Text(line, "dim") for line in _fit_lines(it.name, room, settings))
 
@@ -322,7 +287,7 @@ def _exact(nbytes: int) -> str:
     return f"{nbytes // _GIB}GiB" if nbytes % _GIB == 0 else f"{nbytes >> 20}MiB"
 
 
-def _legend(advised: Sequence[Advised], room: Room, width: int | None) -> Iterator[Text]:
+def _legend(advised: Sequence[Advised], room: Room) -> Iterator[Paragraph]:
     options = [option for it in advised for option in it.advice.options]
     usable = memory_text(room.gpu - reserved(room.gpu)) if room.gpu else memory_text(room.ram)
     place = "of the GPU's memory" if room.gpu else "of main memory"
@@ -343,8 +308,7 @@ def _legend(advised: Sequence[Advised], room: Room, width: int | None) -> Iterat
         said.append("u  has types that the engine can't run (QR401)")
     left_out = {name: why for it in advised for name, why in it.advice.left_out.items()}
     said += [f"{name} isn't possible: {printable(why)}" for name, why in left_out.items()]
-    for text in said:
-        yield from (Text(line, "dim") for line in paragraph(text, width))
+    yield from (Paragraph(text, "dim", indent=0) for text in said)
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from quantrecipe.cli.ci_changes import Change
 from quantrecipe.cli.diff_markdown import diff_markdown
 from quantrecipe.cli.diff_text import Comparison, headline
-from quantrecipe.cli.errors import printable
+from quantrecipe.cli.tables import Kind, Table
+from quantrecipe.cli.tables.markdown import code, details, escaped_around_code, markdown_table
 from quantrecipe.cli.units import bytes_text
 from quantrecipe.lint import Finding, Report
 from quantrecipe.plan.diff import Side
@@ -78,15 +79,14 @@ def _findings(examined: Sequence[Examined]) -> list[str]:
     if len(findings) > _MOST_FINDINGS:
         lines.append(f"- … and {len(findings) - _MOST_FINDINGS} more: `quantrecipe check` shows them all")
     serious = any(finding.severity != "advice" for finding in findings)
-    summary = f"<details{' open' if serious else ''}><summary>Findings ({len(findings)})</summary>"
-    return [f"{summary}\n\n{chr(10).join(lines)}\n\n</details>"]
+    return [details(f"Findings ({len(findings)})", "\n".join(lines), shown=serious)]
 
 
 def _finding(finding: Finding) -> str:
     problem = finding.problem
     place = f"{problem.file}:{problem.line}" if problem.line else str(problem.file or "")
     text = f"{problem.what}; {problem.remedy}" if problem.remedy else problem.what
-    return f"- {_SIGNS[finding.severity]} **{finding.code}** {_code(place)}: {_plain(text)}"
+    return f"- {_SIGNS[finding.severity]} **{finding.code}** {code(place)}: {escaped_around_code(text)}"
 
 
 def _part(item: Examined, base: str) -> str:
@@ -97,8 +97,7 @@ def _part(item: Examined, base: str) -> str:
     summary, models, rest = body.partition("\n")[2].strip().partition("#### ")
     if len(item.comparisons) == 1:
         return f"{_title(item)}\n\n{summary}{models}{rest}"
-    folded = f"<details><summary>Tensor by tensor</summary>\n\n{models}{rest}\n\n</details>"
-    return f"{_title(item)}\n\n{summary}{folded}"
+    return f"{_title(item)}\n\n{summary}{details('Tensor by tensor', f'{models}{rest}')}"
 
 
 def _headlines(item: Examined, base: str) -> str:
@@ -107,15 +106,13 @@ def _headlines(item: Examined, base: str) -> str:
     lines = [_title(item), ""]
     if item.comparisons:
         lines += [
-            f"- {_code(it.model)}: {_plain(headline(it, f'{base}:{change.old}', change.path))}"
+            f"- {code(it.model)}: {escaped_around_code(headline(it, f'{base}:{change.old}', change.path))}"
             for it in item.comparisons
         ]
     elif item.sides:
-        lines += ["| model | bits/weight | size |", "| --- | ---: | ---: |"]
-        lines += [
-            f"| {_code(model)} | {side.bits_per_weight:.2f} | {bytes_text(side.nbytes)} |"
-            for model, side in item.sides
-        ]
+        columns: dict[str, Kind] = {"model": "name", "bits/weight": "number", "size": "number"}
+        rows = [(name, f"{side.bits_per_weight:.2f}", bytes_text(side.nbytes)) for name, side in item.sides]
+        lines.append(markdown_table(Table(columns, rows)))
     elif change.kind == "removed":
         lines.append("It is gone.")
     else:
@@ -127,26 +124,7 @@ def _title(item: Examined) -> str:
     change = item.change
     said: str = change.kind
     if change.kind == "renamed":
-        said = f"renamed from {_code(change.old or '')}"
+        said = f"renamed from {code(change.old or '')}"
     elif change.kind == "inherits":
-        said = f"through {', '.join(map(_code, change.through))}"
-    return f"### {_code(change.path)}: {said}"
-
-
-def _code(text: str) -> str:
-    """The text as code; a backtick in it ends nothing."""
-    return f"`{printable(text).replace('`', chr(39))}`"
-
-
-def _plain(text: str) -> str:
-    """Text in which nothing is markup, a mention or a link; what stands between backticks stays code."""
-    parts = printable(text).split("`")
-    if len(parts) % 2 == 0:
-        parts = ["'".join(parts)]
-    return "`".join(part if number % 2 else _escape(part) for number, part in enumerate(parts))
-
-
-def _escape(text: str) -> str:
-    for sign in "\\*_[]<>|~#":
-        text = text.replace(sign, f"\\{sign}")
-    return text.replace("@", "@\u200b").replace("://", ":\u200b//")
+        said = f"through {', '.join(map(code, change.through))}"
+    return f"### {code(change.path)}: {said}"

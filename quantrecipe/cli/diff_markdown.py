@@ -1,12 +1,10 @@
 """A diff as Markdown for a pull request: a headline, the totals, the changes that weigh most, the rest folded away.
 
-The text depends on the plans alone, so that a comment that is posted anew changes only when they do. Names and
-reasons come from files, and are shown as text: none of them is markup, a mention or a link.
+The text depends on the plans alone, so that a comment that is posted anew changes only when they do.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 
 from quantrecipe.cli.diff_text import (
@@ -18,16 +16,19 @@ from quantrecipe.cli.diff_text import (
     headline,
     idle,
     importance_note,
+    metadata_table,
     new_warnings,
     percent_text,
     problem_text,
     reasons,
     shared_warnings,
+    summary_table,
     type_text,
-    value_text,
+    unchanged_table,
     where_idle,
 )
-from quantrecipe.cli.errors import printable
+from quantrecipe.cli.tables import Kind
+from quantrecipe.cli.tables.markdown import code, details, escaped, markdown_rows, markdown_table
 from quantrecipe.cli.units import bytes_text
 from quantrecipe.plan.diff import Change, PlanDiff
 from quantrecipe.plan.rule_changes import RuleChange
@@ -40,18 +41,15 @@ _SHOWN = 12
 _FEW = 4
 """More than these; folding saves nothing else."""
 
-_SPECIAL = re.compile(r"[\\`*\[\]<>|~$&]|(?<![^\W_])_|_(?![^\W_])")
-"""What could be markup. An underscore within a word is none."""
-
 
 def diff_markdown(comparisons: list[Comparison], old: str, new: str, *, every: bool = False) -> str:
     """All models; `every` shows the tensors that stay the same, too."""
-    blocks = [f"### Plan: {_code(old)} → {_code(new)}" if old != new else f"### Plan: {_code(new)}"]
+    blocks = [f"### Plan: {code(old)} → {code(new)}" if old != new else f"### Plan: {code(new)}"]
     if len(comparisons) > 1:
-        blocks.append(_summary(comparisons, old, new))
+        blocks.append(markdown_table(summary_table(comparisons, old, new)))
     shared = shared_warnings(comparisons)
     for comparison in comparisons:
-        blocks.append(f"#### {_code(comparison.model)}: {_escape(headline(comparison, old, new))}")
+        blocks.append(f"#### {code(comparison.model)}: {escaped(headline(comparison, old, new))}")
         blocks += _model(comparison, old, new, every=every)
         blocks += _warnings([it for it in new_warnings(comparison) if it not in shared])
     blocks += _warnings([f"{warning} ({models})" for warning, models in shared.items()])
@@ -62,24 +60,13 @@ def diff_markdown(comparisons: list[Comparison], old: str, new: str, *, every: b
     return "\n\n".join(blocks) + "\n"
 
 
-def _summary(comparisons: Sequence[Comparison], old: str, new: str) -> str:
-    rows = []
-    for comparison in comparisons:
-        diff = comparison.diff
-        bits = "" if diff is None else bits_text(diff.old.bits_per_weight, diff.new.bits_per_weight)
-        size = "" if diff is None else bytes_text(diff.new.nbytes)
-        words = _escape(headline(comparison, old, new))
-        rows.append([_code(comparison.model), bits, size, words if diff is not None else f"**{words}**"])
-    return _table(["model", "bits/weight", "size", "change"], "llrl", rows)
-
-
 def _model(comparison: Comparison, old: str, new: str, *, every: bool) -> list[str]:
     diff = comparison.diff
     if diff is None:
         lines = ["> [!CAUTION]"]
         for side, error in ((old, comparison.old_error), (new, comparison.new_error)):
             lines += [
-                f"> {_code(side)}: {_escape(problem_text(problem, side))}<br>"
+                f"> {code(side)}: {escaped(problem_text(problem, side))}<br>"
                 for problem in (error.problems if error else ())
             ]
         return ["\n".join(lines)]
@@ -89,37 +76,22 @@ def _model(comparison: Comparison, old: str, new: str, *, every: bool) -> list[s
     if diff.changes:
         blocks += _changes(diff)
     if found := reasons(diff):
-        items = [f"- {_code(because)}: {_escape(why)}" for because, why in found.items()]
-        blocks.append(_details(f"Reasons ({len(items)})", "\n".join(items)))
+        items = [f"- {code(because)}: {escaped(why)}" for because, why in found.items()]
+        blocks.append(details(f"Reasons ({len(items)})", "\n".join(items)))
     if diff.metadata:
-        rows = [
-            [_code(key), _escape(value_text(key, before)), _escape(value_text(key, after))]
-            for key, (before, after) in diff.metadata.items()
-        ]
-        table = _table(["metadata", "before", "after"], "lll", rows)
-        blocks.append(table if len(rows) <= _SHOWN else _details(f"Metadata ({len(rows)})", table))
+        table, count = markdown_table(metadata_table(diff)), len(diff.metadata)
+        blocks.append(table if count <= _SHOWN else details(f"Metadata ({count})", table))
     if diff.rules:
         items = [f"- {change.kind}: {_rule_words(change)}{_effect(change)}" for change in diff.rules]
-        blocks.append(_details(f"In the text of the recipe ({len(items)})", "\n".join(items)))
+        blocks.append(details(f"In the text of the recipe ({len(items)})", "\n".join(items)))
     if every and diff.same:
-        rows = [
-            [
-                _code(change.role),
-                change.layers,
-                str(len(change.members)),
-                _escape(type_text(change.after)),
-                bytes_text(change.nbytes_after),
-                _code(change.members[0].because),
-            ]
-            for change in diff.same
-        ]
-        table = _table(["tensor", "layers", "count", "type", "size", "decided by"], "llrlrl", rows)
-        blocks.append(_details(f"Unchanged: {diff.unchanged} tensors", table))
+        table = markdown_table(unchanged_table(diff))
+        blocks.append(details(f"Unchanged: {diff.unchanged} tensors", table))
     return blocks
 
 
 def _warnings(texts: Sequence[str]) -> list[str]:
-    return ["> [!WARNING]\n" + "\n".join(f"> {_escape(text)}<br>" for text in texts)] if texts else []
+    return ["> [!WARNING]\n" + "\n".join(f"> {escaped(text)}<br>" for text in texts)] if texts else []
 
 
 def _totals(diff: PlanDiff) -> str:
@@ -136,7 +108,7 @@ def _totals(diff: PlanDiff) -> str:
         rows.append(
             [f"estimated error{without}", f"{diff.cost_before:.3g}", f"{diff.cost_after:.3g}", change]
         )
-    return _table(["", "before", "after", "change"], "lrrr", rows)
+    return markdown_rows(("", "before", "after", "change"), ("word", "number", "number", "number"), rows)
 
 
 def _changes(diff: PlanDiff) -> list[str]:
@@ -149,7 +121,7 @@ def _changes(diff: PlanDiff) -> list[str]:
     return [
         f"The {_SHOWN} changes that weigh most:",
         _change_table(shown, costs=costs),
-        _details(f"All {len(diff.changes)} changes", whole),
+        details(f"All {len(diff.changes)} changes", whole),
     ]
 
 
@@ -159,51 +131,29 @@ def _change_table(changes: Iterable[Change], *, costs: bool) -> str:
         note = importance_note(change)
         rows.append(
             [
-                _code(change.role),
+                code(change.role),
                 change.layers,
                 str(len(change.members)),
-                _escape(type_text(change.before)),
-                f"**{_escape(type_text(change.after))}**{f' {note}' if note else ''}",
+                escaped(type_text(change.before)),
+                f"**{escaped(type_text(change.after))}**{f' {note}' if note else ''}",
                 bits_text(change.bits(change.before), change.bits(change.after)),
                 delta_text(change.delta),
                 *([cost_text(change.cost_before, change.cost_after)] if costs else ()),
-                _code(change.members[0].because),
+                code(change.members[0].because),
             ]
         )
-    headings = ["tensor", "layers", "count", "before", "after", "bits/weight", "change"]
-    return _table(
-        [*headings, *(["estimated error"] if costs else []), "decided by"],
-        "llrlllr" + ("l" if costs else "") + "l",
-        rows,
-    )
+    columns: dict[str, Kind] = {"tensor": "name", "layers": "list", "count": "number", "before": "list"}
+    columns |= {"after": "list", "bits/weight": "word", "change": "number"}
+    columns |= {"estimated error": "word"} if costs else {}
+    columns |= {"decided by": "code"}
+    return markdown_rows(tuple(columns), tuple(columns.values()), rows)
 
 
 def _rule_words(change: RuleChange) -> str:
-    words = _code(change.what)
-    return f"{words} ({_code(change.origin)})" if change.origin else words
+    words = code(change.what)
+    return f"{words} ({code(change.origin)})" if change.origin else words
 
 
 def _effect(change: RuleChange) -> str:
     effect = effect_text(change)
     return f": {effect}" if effect else ""
-
-
-def _table(headings: Sequence[str], sides: str, rows: Iterable[Sequence[str]]) -> str:
-    marks = ["---:" if side == "r" else "---" for side in sides]
-    return "\n".join("| " + " | ".join(row) + " |" for row in (headings, marks, *rows))
-
-
-def _details(summary: str, body: str) -> str:
-    return f"<details><summary>{summary}</summary>\n\n{body}\n\n</details>"
-
-
-def _code(text: str) -> str:
-    """The text as code, in a table too."""
-    text = printable(text).replace("`", "'").replace("|", "\\|").strip()
-    return f"`{text}`" if text else ""
-
-
-def _escape(text: str) -> str:
-    """The text as text: a zero-width space keeps @names, #numbers and addresses from becoming links."""
-    escaped = _SPECIAL.sub(r"\\\g<0>", printable(text))
-    return re.sub(r"@|#(?=\d)|:(?=//)|www(?=\.)", "\\g<0>\u200b", escaped)

@@ -14,13 +14,15 @@ from quantrecipe.cli.diff_text import (
     headline,
     idle,
     importance_note,
+    metadata_table,
     new_warnings,
     percent_text,
     problem_text,
     reasons,
     shared_warnings,
+    summary_table,
     type_text,
-    value_text,
+    unchanged_table,
     where_idle,
 )
 from quantrecipe.cli.errors import printable
@@ -36,7 +38,7 @@ def render_diff(comparisons: list[Comparison], old: str, new: str, *, every: boo
     """All models, one after the other. `every` shows the tensors that stay the same, too."""
     parts: list[RenderableType] = []
     if len(comparisons) > 1:
-        parts.append(_summary(comparisons, old, new))
+        parts.append(summary_table(comparisons, old, new))
     shared = shared_warnings(comparisons)
     for comparison in comparisons:
         parts += [_title(comparison, old, new), *_model(comparison, old, new, every=every)]
@@ -50,17 +52,6 @@ def render_diff(comparisons: list[Comparison], old: str, new: str, *, every: boo
     else:
         parts.pop()
     return Group(*parts)
-
-
-def _summary(comparisons: list[Comparison], old: str, new: str) -> Table:
-    rows: list[tuple[Cell, ...]] = []
-    for comparison in comparisons:
-        diff = comparison.diff
-        words = headline(comparison, old, new), "red" if diff is None else ""
-        bits = "" if diff is None else bits_text(diff.old.bits_per_weight, diff.new.bits_per_weight)
-        size = "" if diff is None else bytes_text(diff.new.nbytes)
-        rows.append((comparison.model, bits, size, words))
-    return Table({"model": "name", "bits/weight": "word", "size": "number", "change": "text"}, rows)
 
 
 def _title(comparison: Comparison, old: str, new: str) -> Paragraph:
@@ -86,9 +77,9 @@ def _model(comparison: Comparison, old: str, new: str, *, every: bool) -> list[R
             Text(),
         ]
     if every and diff.same:
-        parts += [Text("unchanged", "dim"), _unchanged(diff)]
+        parts += [Text("unchanged", "dim"), unchanged_table(diff)]
     if diff.metadata:
-        parts.append(_metadata(diff))
+        parts.append(metadata_table(diff))
     if diff.differs:
         parts.append(_totals(diff))
     return [*parts, *(_rule(change) for change in diff.rules)]
@@ -126,30 +117,6 @@ def _types(change: Change) -> Text:
 
 def _delta(nbytes: int) -> Text:
     return Text(delta_text(nbytes), "" if not nbytes else "red" if nbytes > 0 else "green")
-
-
-def _unchanged(diff: PlanDiff) -> Table:
-    rows = [
-        (
-            change.role,
-            change.layers,
-            str(len(change.members)),
-            type_text(change.after),
-            bytes_text(change.nbytes_after),
-            (change.members[0].because, "dim"),
-        )
-        for change in diff.same
-    ]
-    columns: dict[str, Kind] = {"tensor": "name", "layers": "list", "count": "number", "type": "list"}
-    return Table(columns | {"size": "number", "decided by": "text"}, rows)
-
-
-def _metadata(diff: PlanDiff) -> Table:
-    rows = [
-        (key, (value_text(key, before), "dim"), value_text(key, after))
-        for key, (before, after) in diff.metadata.items()
-    ]
-    return Table({"metadata": "text", "before": "text", "after": "text"}, rows)
 
 
 def _totals(diff: PlanDiff) -> RenderableType:

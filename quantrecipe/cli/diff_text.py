@@ -1,4 +1,4 @@
-"""Words and numbers of a diff, the same in the terminal and in Markdown."""
+"""Words, numbers and tables of a diff, the same in the terminal and in Markdown."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from quantrecipe.cli.tables import Cell, Kind, Table
 from quantrecipe.cli.units import bytes_text
 from quantrecipe.errors import Problem, QuantrecipeError
 from quantrecipe.gguf.file_types import file_type_name
@@ -23,12 +24,15 @@ __all__ = [
     "headline",
     "idle",
     "importance_note",
+    "metadata_table",
     "new_warnings",
     "percent_text",
     "problem_text",
     "reasons",
     "shared_warnings",
+    "summary_table",
     "type_text",
+    "unchanged_table",
     "value_text",
     "where_idle",
 ]
@@ -97,6 +101,43 @@ def headline(comparison: Comparison, old: str, new: str) -> str:
     if not diff.touched:
         touched = "no tensor changes, only the metadata does"
     return f"{delta_text(diff.delta)} ({percent_text(diff.old.nbytes, diff.new.nbytes)}), {touched}"
+
+
+def summary_table(comparisons: Sequence[Comparison], old: str, new: str) -> Table:
+    """A line for each model."""
+    rows: list[tuple[Cell, ...]] = []
+    for comparison in comparisons:
+        diff = comparison.diff
+        words = headline(comparison, old, new), "red" if diff is None else ""
+        bits = "" if diff is None else bits_text(diff.old.bits_per_weight, diff.new.bits_per_weight)
+        rows.append((comparison.model, bits, "" if diff is None else bytes_text(diff.new.nbytes), words))
+    return Table({"model": "name", "bits/weight": "word", "size": "number", "change": "text"}, rows)
+
+
+def unchanged_table(diff: PlanDiff) -> Table:
+    """The tensors that stay as they are, in groups of the same kind."""
+    rows = [
+        (
+            change.role,
+            change.layers,
+            str(len(change.members)),
+            type_text(change.after),
+            bytes_text(change.nbytes_after),
+            (change.members[0].because, "dim"),
+        )
+        for change in diff.same
+    ]
+    columns: dict[str, Kind] = {"tensor": "name", "layers": "list", "count": "number", "type": "list"}
+    return Table(columns | {"size": "number", "decided by": "code"}, rows)
+
+
+def metadata_table(diff: PlanDiff) -> Table:
+    """The keys whose values differ, with both values."""
+    rows = [
+        (key, (value_text(key, before), "dim"), value_text(key, after))
+        for key, (before, after) in diff.metadata.items()
+    ]
+    return Table({"metadata": "code", "before": "text", "after": "text"}, rows)
 
 
 def delta_text(nbytes: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,15 @@ from quantrecipe.plain_data import fields_of
 from quantrecipe.sensitivity import Sensitivity, TensorSensitivity
 from quantrecipe.tensor import split_name
 
-__all__ = ["cost_near", "reference_type", "render_sensitivity", "sampling_error", "summary_document"]
+__all__ = [
+    "cost_near",
+    "reference_type",
+    "render_sensitivity",
+    "roles_table",
+    "sampling_error",
+    "sentences",
+    "summary_document",
+]
 
 _SHOWN_TYPES = ("Q2_K", "Q4_K", "Q6_K")
 _REFERENCE_BITS = 4.5
@@ -27,7 +35,11 @@ _REFERENCE_BITS = 4.5
 
 def render_sensitivity(found: Sensitivity) -> RenderableType:
     """A table of roles, and what is to be known about the numbers."""
-    lines: list[RenderableType] = [_roles(found)]
+    return Lines(roles_table(found), *sentences(found))
+
+
+def sentences(found: Sensitivity) -> Iterator[Paragraph]:
+    """What was measured, how surely, and what it weighs; and experts that calibration never reached."""
     source = found.provenance
     tensors = list(found.tensors.values())
     typical, worst = sampling_error(found)
@@ -36,12 +48,11 @@ def render_sensitivity(found: Sensitivity) -> RenderableType:
     )
     if worst > 0:
         measured += f"; standard error of sampling: {typical:.1%} of a loss, {worst:.1%} at most"
-    lines += [Paragraph(printable(measured)), Paragraph(printable(_weighing(found)))]
+    yield from (Paragraph(printable(measured)), Paragraph(printable(_weighing(found))))
     for tensor in tensors:
         if tensor.unseen:
             many = f"{len(tensor.unseen)} of its {len(tensor.experts) or '?'} experts"
-            lines.append(Paragraph(f"! {printable(tensor.name)}: calibration never reached {many}", "yellow"))
-    return Lines(*lines)
+            yield Paragraph(f"! {printable(tensor.name)}: calibration never reached {many}", "yellow")
 
 
 def summary_document(found: Sensitivity, scope: Scope, out: Path, pictures: Sequence[Path]) -> dict[str, Any]:
@@ -92,7 +103,8 @@ def reference_type(found: Sensitivity) -> str:
     return min(types, key=lambda name: (abs(sizes[name] - _REFERENCE_BITS), name))
 
 
-def _roles(found: Sensitivity) -> Table:
+def roles_table(found: Sensitivity) -> Table:
+    """What the roles cost, the most expensive first."""
     by_role: dict[str, list[TensorSensitivity]] = defaultdict(list)
     for tensor in found.tensors.values():
         by_role[split_name(tensor.name)[1]].append(tensor)

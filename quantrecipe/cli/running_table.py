@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
-import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group as Lines
 from rich.console import RenderableType
 from rich.text import Text
 
-from quantrecipe.cli.tables import Paragraph
+from quantrecipe.cli.tables import Cell, Paragraph, Table
 from quantrecipe.cli.units import bytes_text, gib_text, left_text, unit_of
 from quantrecipe.memory.device import reserved
 from quantrecipe.memory.footprint import Footprint, Room, Runs
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
     from quantrecipe.cli.options.limits import Running
     from quantrecipe.plan.plan import Plan
 
-__all__ = ["WHERE", "miss_text", "paragraph", "render_runs", "runs_document", "warnings_of"]
+__all__ = ["WHERE", "miss_text", "render_runs", "run_cells", "runs_document", "warnings_of"]
 
 WHERE = {
     "gpu": "all on the GPU",
@@ -35,8 +33,6 @@ _LABELS = {
     "some layers": "some layers",
     "cpu": "on the CPU",
 }
-_OPTION = re.compile(r"(?<!\S)\(?--?[a-z][a-z-]* \w+")
-_NO_BREAK = "\xa0"
 _SMALL = 10 << 20  # bytes: less would be told as 0.00 GiB
 _UNKNOWN = 1 << 62  # bytes: of a memory that nobody spoke of, so that it never lacks
 
@@ -51,12 +47,35 @@ def render_runs(plan: Plan, running: Running) -> RenderableType:
     said += [f"context {tokens_text(settings.context)}", f"KV cache {settings.kv}"]
     heading = Text.assemble(("where it runs", "bold"), f" ({name}): {', '.join(said)}")
     lines: list[RenderableType] = [Text(), Paragraph(heading)]
-    lines += _table(found, running, unit)
+    headings = ("weights", "KV", "compute", "total", *(["left"] if running.vram is not None else []), "RAM")
+    lines.append(
+        Table(
+            {"": "word", **dict.fromkeys(headings, "number")},
+            [(_LABELS[run.way], *(run_cells(run, unit)[heading] for heading in headings)) for run in found],
+            ruled=False,
+        )
+    )
     lines += [Paragraph(f"! {warning}", "yellow") for warning in warnings_of(plan, running)]
     if running.vram is not None and found[0].fits:
         left, kept = gib_text(found[0].gpu_left), gib_text(reserved(running.vram))
         lines.append(Paragraph(f"it fits: {left} GiB are left, beside {kept} GiB for the driver"))
     return Lines(*lines)
+
+
+def run_cells(run: Footprint, unit: int, *, on_gpu: bool = True) -> dict[str, Cell]:
+    """What it takes of the GPU's memory (False: of main memory), and of main memory besides, by heading."""
+    memory, left = (run.gpu, run.gpu_left) if on_gpu else (run.ram, run.ram_left)
+    style = "" if run.fits else "dim"
+    amounts = {
+        "weights": memory.weights,
+        "KV": memory.cache,
+        "compute": memory.compute + memory.copies,
+        "total": memory.total,
+    }
+    cells: dict[str, Cell] = {heading: (gib_text(size, unit), style) for heading, size in amounts.items()}
+    cells["left"] = left_text(left, unit), "green" if left >= 0 else "red"
+    cells["RAM"] = gib_text(run.ram.total, unit), style if run.ram_left >= 0 else "red"
+    return cells
 
 
 def runs_document(plan: Plan, running: Running) -> dict[str, Any]:
@@ -120,22 +139,6 @@ def miss_text(
     return f"{said}; it runs {', or '.join(helps)}" if helps else f"{said}; it doesn't run here"
 
 
-def paragraph(text: str, width: int | None, *, indent: int = 0) -> list[str]:
-    """Lines of at most `width`, None for any; long words, such as paths, and an option with its value stay whole."""
-    pad = " " * indent
-    if width is None:
-        return [pad + text]
-    lines = textwrap.wrap(
-        _OPTION.sub(lambda match: match[0].replace(" ", _NO_BREAK), text),
-        max(20, width),
-        initial_indent=pad,
-        subsequent_indent=pad,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    return [line.replace(_NO_BREAK, " ") for line in lines]
-
-
 def _runs(plan: Plan, running: Running) -> tuple[Runs, list[Footprint]]:
     """As was said; of a model with experts also with these in main memory."""
     from dataclasses import replace
@@ -148,30 +151,3 @@ def _runs(plan: Plan, running: Running) -> tuple[Runs, list[Footprint]]:
     if runs.has_experts and settings.experts == "gpu" and settings.layers is None:
         found.append(runs.footprint(tensors, replace(settings, experts="cpu")))
     return runs, found
-
-
-def _table(found: Sequence[Footprint], running: Running, unit: int) -> Iterator[Text]:
-    headings = ["weights", "KV", "compute", "total", *(["left"] if running.vram is not None else []), "RAM"]
-    first = 2 + max(len(_LABELS[run.way]) for run in found)
-    yield Text(" " * first + "".join(f"{heading:>{_width(heading)}}" for heading in headings), "dim")
-    for run in found:
-        style = "" if run.fits else "dim"
-        line = Text(_LABELS[run.way].ljust(first), style)
-        gpu = run.gpu
-        for heading, nbytes in (
-            ("weights", gpu.weights),
-            ("KV", gpu.cache),
-            ("compute", gpu.compute + gpu.copies),
-            ("total", gpu.total),
-        ):
-            line.append(gib_text(nbytes, unit).rjust(_width(heading)), style)
-        if running.vram is not None:
-            line.append(
-                left_text(run.gpu_left, unit).rjust(_width("left")), "green" if run.gpu_left >= 0 else "red"
-            )
-        line.append(gib_text(run.ram.total, unit).rjust(_width("RAM")), style if run.ram_left >= 0 else "red")
-        yield line
-
-
-def _width(heading: str) -> int:
-    return max(9, len(heading) + 2)

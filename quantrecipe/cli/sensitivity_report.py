@@ -7,9 +7,11 @@ import re
 from pathlib import Path
 
 from quantrecipe.cli.errors import printable
-from quantrecipe.cli.measure_table import render_sensitivity
+from quantrecipe.cli.measure_table import roles_table, sentences
 from quantrecipe.cli.needs import check_folder, check_pictures
 from quantrecipe.cli.sensitivity_pictures import draw_costs, draw_front, draw_losses
+from quantrecipe.cli.tables import Kind, Table
+from quantrecipe.cli.tables.html import html_table
 from quantrecipe.errors import OutputError
 from quantrecipe.sensitivity import Sensitivity
 
@@ -22,11 +24,11 @@ _CAPTIONS = {
     "front": "What each size allows. A mix on the line costs least for its bytes, as far as costs add up.",
 }
 _METADATA = re.compile(r"<metadata>.*?</metadata>", re.DOTALL)
-_WIDTH = 150
 _STYLE = """\
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
 h1 { font-size: 1.4rem } figure { margin: 2rem 0 } figure svg { max-width: 100%; height: auto }
-figcaption { color: #555 } pre { overflow-x: auto; font-size: 12px; line-height: 1.35 } dt { color: #555 }
+figcaption, dt { color: #555 } table { border-collapse: collapse; font-size: 13px } th { text-align: left }
+th, td { padding: .1rem .6rem; border-bottom: 1px solid #ddd } .number { text-align: right }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem } dd { margin: 0; overflow-wrap: anywhere }
 """
 
@@ -92,25 +94,11 @@ def _page(found: Sensitivity) -> str:
     for name, draw in _PICTURES.items():
         svg = _METADATA.sub("", draw(found, "svg").decode())
         parts.append(f"<figure>{svg[svg.index('<svg') :]}<figcaption>{_CAPTIONS[name]}</figcaption></figure>")
-    parts.append(f"<pre>{html.escape(_table(found))}</pre>")
-    if any(probe.used for probe in found.probes):
-        parts.append("<h2>Probes</h2><pre>" + html.escape(_probes(found)) + "</pre>")
+    parts.append(html_table(roles_table(found)))
+    parts += [f"<p>{html.escape(str(said.text))}</p>" for said in sentences(found)]
+    if probes := [probe for probe in found.probes if probe.used]:
+        rows = [(f"{it.kld:.6f}", f"{it.standard_error:.6f}", it.what) for it in probes]
+        columns: dict[str, Kind] = {"KL divergence": "number", "standard error": "number", "probe": "text"}
+        parts += ["<h2>Probes</h2>", html_table(Table(columns, rows))]
     parts.append("</body></html>\n")
     return "\n".join(parts)
-
-
-def _table(found: Sensitivity) -> str:
-    from rich.console import Console
-
-    console = Console(width=_WIDTH, file=None, record=False, color_system=None)
-    with console.capture() as captured:
-        console.print(render_sensitivity(found))
-    return captured.get()
-
-
-def _probes(found: Sensitivity) -> str:
-    return "\n".join(
-        f"{probe.kld:10.6f} ± {probe.standard_error:.6f}   {printable(probe.what)}"
-        for probe in found.probes
-        if probe.used
-    )

@@ -1,44 +1,36 @@
-"""Tables and paragraphs as they are shown: whole in a pipe, and within the width of a terminal.
+"""How a table looks: whole in a pipe, and within the width of a terminal.
 
-A Table is a value: headings, each with the kind of what is below it, and rows. How it looks is decided where it is
-printed. In a pipe nothing is cut or wrapped: a row is a line, however long, for grep and awk. On a terminal that is
-too narrow, in this order:
+In a pipe nothing is cut or wrapped: a row is a line, however long, for grep and awk. On a terminal that is too narrow,
+in this order:
 
-1. headings and texts wrap; names lose what all of them share (said once above the table), then their middles;
-2. a text in the last column goes on lines of its own below its row, if that takes fewer;
-3. the columns that don't fit go into a second table below the first one.
+1. columns that can be spared are left out;
+2. headings and texts wrap; names lose what all of them share (said once above the table), then their middles;
+3. a text in the last column goes on lines of its own below its row, if that takes fewer;
+4. the columns that don't fit go into a second table below the first one.
 
-So nothing is left out, and two names that differ never look alike.
+So nothing is left out that isn't told otherwise, and two names that differ never look alike.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from os.path import commonpath
-from pathlib import Path
-from typing import Literal
 
 from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.text import Text
 
 from quantrecipe.cli.context import UNLIMITED
 from quantrecipe.cli.errors import printable
+from quantrecipe.cli.tables.paragraph import Paragraph
+from quantrecipe.cli.tables.short_names import head_of, shared_parts, shorten
+from quantrecipe.cli.tables.table import Cell, Kind, Table, cell_text
 
-__all__ = ["Cell", "Kind", "Paragraph", "Table", "shared_parts", "shorten", "within_folder"]
-
-Kind = Literal["word", "number", "name", "list", "text"]
-"""What a column holds. word, number: shown whole, numbers to the right; name: may lose its middle; list: wraps, even
-where there is little room; text: wraps where there is room.
-"""
-
-Cell = str | tuple[str, str] | Text
-"""Text from anywhere, alone or with a style; Text where there are several styles."""
+__all__ = ["laid_out"]
 
 _GAP = 2
-_LEAST: dict[Kind, int] = {"name": 20, "list": 12, "text": 24}
+_LEAST: dict[Kind, int] = {"name": 20, "list": 12, "text": 24, "code": 24}
 """Cells that columns keep which could do with less."""
 _LONGEST_WORD = 44
 """Cells that a text is given so that its words, such as a path, stay whole."""
@@ -50,69 +42,43 @@ _BELOW = 4
 """How far a text on a line of its own is indented."""
 _WORTH_IT = 6
 """Cells that leaving out what names share must save."""
-_WORD = r"`[^`]*`|\bpip install (?:'[^']*'|\S+)|\S"
-"""What words are made of: characters, and commands, which are copied as a whole."""
 
 
-@dataclass(frozen=True, slots=True)
-class Paragraph:
-    """Text that rich prints as lines that end between words, all but the first of them indented.
-
-    Commands, and `whole`, which may be a path with spaces, are never broken: where one is longer than a line, it is
-    left to the terminal, which lets it be copied as it is.
-    """
-
-    text: Text | str
-    style: str = ""
-    indent: int = 2
-    whole: str = ""
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
-        text = Text(self.text, self.style) if isinstance(self.text, str) else self.text
-        pattern = f"(?:{re.escape(self.whole)}|{_WORD})" if self.whole else f"(?:{_WORD})"
-        ends, used = [], 0
-        for word in re.finditer(rf"{pattern}+\s*", text.plain):
-            length = cell_len(word[0].rstrip())
-            # What is longer than a line gains nothing by one of its own.
-            if used + length > options.max_width >= self.indent + length:
-                ends.append(word.start())
-                used = self.indent
-            used += cell_len(word[0])
-        for number, line in enumerate(text.divide(ends)):
-            line.rstrip()
-            yield Text(" " * self.indent * (number > 0), no_wrap=True, overflow="ignore").append_text(line)
+def laid_out(table: Table, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+    """The lines of a table, from the top."""
+    width = options.max_width
+    rows = [[cell_text(cell) for cell in row] for row in table.rows if not isinstance(row, Paragraph)]
+    headings = [printable(text) for text in table.headings] or [""] * len(table.kinds)
+    columns = [
+        _column(heading, kind, [row[number] for row in rows])
+        for number, (heading, kind) in enumerate(zip(headings, table.kinds, strict=True))
+    ]
+    for spare in table.spare:
+        if _room(column.most for column in columns) > width:
+            columns = [column for column in columns if column.heading != spare]
+    parts = _whole(columns) if width >= UNLIMITED else _parts(columns, width)
+    if table.headings:
+        yield from (Paragraph(_shared(column), "dim") for column in parts[0] if column.shared)
+    rule = ("-" if options.ascii_only else "─") if table.ruled else ""
+    across = _across(table.rows)
+    for part in parts:
+        if table.headings:
+            yield from _heading(part, width, rule)
+        yield from _body(part, width, console, across if part is parts[0] else {})
+        if table.headings and table.ruled:
+            yield Text()
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Something that rich prints.
-
-    columns: heading → kind; only kinds for a table without headings
-    rows:    a cell for each column
-    """
-
-    columns: Mapping[str, Kind] | Sequence[Kind]
-    rows: Sequence[Sequence[Cell]]
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text | Paragraph]:
-        headed = isinstance(self.columns, Mapping)
-        headings = [printable(text) for text in self.columns] if headed else [""] * len(self.columns)
-        kinds = self.columns.values() if isinstance(self.columns, Mapping) else self.columns
-        rows = [[_text(cell) for cell in row] for row in self.rows]
-        columns = [
-            _column(heading, kind, [row[number] for row in rows])
-            for number, (heading, kind) in enumerate(zip(headings, kinds, strict=True))
-        ]
-        width = options.max_width
-        parts = _whole(columns) if width >= UNLIMITED else _parts(columns, width)
-        if headed:
-            yield from (Paragraph(_shared(column), "dim") for column in parts[0] if column.shared)
-        for part in parts:
-            if headed:
-                yield from _heading(part, width, "-" if options.ascii_only else "─")
-            yield from _body(part, width, console)
-            if headed:
-                yield Text()
+def _across(rows: Sequence[Sequence[Cell] | Paragraph]) -> dict[int, list[Paragraph]]:
+    """The lines across all columns, by the number of rows of cells that stand above them."""
+    found: dict[int, list[Paragraph]] = {}
+    above = 0
+    for row in rows:
+        if isinstance(row, Paragraph):
+            found.setdefault(above, []).append(row)
+        else:
+            above += 1
+    return found
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -153,7 +119,7 @@ def _parts(columns: Sequence[_Column], width: int) -> list[list[_Column]]:
     columns = [_without_shared(column) for column in columns]
     *others, last = columns
     ways = [_squeezed(columns, width)] if _fits(columns, width) else []
-    if last.kind == "text" and others and _fits(others, width):
+    if last.kind in ("text", "code") and others and _fits(others, width):
         ways.append([*_squeezed(others, width), last])
     if ways:
         return [min(ways, key=lambda way: _height(way, width))]  # of equals the first: beside each other
@@ -231,19 +197,28 @@ def _heading(columns: Sequence[_Column], width: int, rule: str) -> Iterator[Text
     height = max(map(len, headings))
     for number in range(height):  # what has fewer lines stands at the bottom
         cells = [lines[number - height] if number >= height - len(lines) else "" for lines in headings]
-        yield _line([Text(cell, "bold") for cell in cells], columns)
+        yield _line([Text(cell, "bold" if rule else "dim") for cell in cells], columns)
     below = [column.heading for column in columns if not column.width]
     yield from (Text(f"{' ' * _BELOW}{heading}", "bold") for heading in below)
+    if not rule:
+        return
     length = _room(column.width for column in columns if column.width)
-    if width >= UNLIMITED and columns[-1].kind in ("name", "text"):  # its texts may be longer than any screen
+    if width >= UNLIMITED and columns[-1].kind in (
+        "name",
+        "text",
+        "code",
+    ):  # its texts may be longer than any screen
         length += cell_len(columns[-1].heading) - columns[-1].width
     yield Text(rule * length)
 
 
-def _body(columns: Sequence[_Column], width: int, console: Console) -> Iterator[Text]:
+def _body(
+    columns: Sequence[_Column], width: int, console: Console, across: Mapping[int, Sequence[Paragraph]]
+) -> Iterator[RenderableType]:
     beside = [column for column in columns if column.width]
     lines = [_lines(column, console) for column in beside]
     for number in range(len(columns[0].cells)):
+        yield from across.get(number, ())
         row = [cells[number] for cells in lines]
         for line in range(max(map(len, row))):
             yield _line([cell[line] if line < len(cell) else Text() for cell in row], beside)
@@ -252,6 +227,7 @@ def _body(columns: Sequence[_Column], width: int, console: Console) -> Iterator[
                 text.rstrip()
                 if text:
                     yield Text(" " * _BELOW, "dim").append_text(text)
+    yield from across.get(len(columns[0].cells), ())
 
 
 def _lines(column: _Column, console: Console) -> list[list[Text]]:
@@ -295,72 +271,7 @@ def _pieces(heading: str) -> list[str]:
 
 def _folded(text: str, width: int) -> Iterator[str]:
     while cell_len(text.rstrip()) > width:
-        head = _head(text, width) or text[:1]
+        head = head_of(text, width) or text[:1]
         yield head
         text = text[len(head) :]
     yield text
-
-
-def _text(cell: Cell) -> Text:
-    if isinstance(cell, Text):
-        return cell
-    text, style = (cell, "") if isinstance(cell, str) else cell
-    return Text(printable(text), style)
-
-
-def shared_parts(names: Iterable[str]) -> tuple[str, str]:
-    """What all names begin and end with, in whole words, so that something of each is left: ("Qwen3-14B-", ".gguf").
-
-    Nothing where there is only one name. An underscore ends no word: Q4_K_M is one.
-    """
-    different = set(names)
-    if len(different) < 2:
-        return "", ""
-    before = re.sub(r"[^-./\\ ]*$", "", _common(different))
-    after = _common({name[len(before) :][::-1] for name in different})[::-1]
-    after = re.sub(r"^[^-./\\ ]*", "", after)
-    if any(len(name) <= len(before) + len(after) for name in different):
-        after = ""
-    if any(len(name) <= len(before) for name in different):
-        before = ""
-    return before, after
-
-
-def shorten(names: Sequence[str], width: int) -> list[str] | None:
-    """Each name in at most `width` cells, … where its middle was; None where two that differ would look alike."""
-    if all(cell_len(name) <= width for name in names):
-        return list(names)
-    for head in sorted(range(1, width - 1), key=lambda head: abs(2 * head - width)):
-        cut = [_cut(name, head, width) for name in names]
-        if len(set(cut)) == len(set(names)):
-            return cut
-    return None
-
-
-def within_folder(paths: Sequence[Path]) -> tuple[str, list[str]]:
-    """The folder that all files are in, "" for the current one, and their paths from there."""
-    try:
-        folder = commonpath([path.parent for path in paths])
-    except ValueError:  # none at all, some absolute, or of several drives
-        folder = ""
-    return folder, [str(path.relative_to(folder)) if folder else str(path) for path in paths]
-
-
-def _common(names: Collection[str]) -> str:
-    """What all begin with: what the first and the last of them in order begin with."""
-    first, last = min(names), max(names)
-    return first[: next((n for n, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))]
-
-
-def _cut(name: str, head: int, width: int) -> str:
-    if cell_len(name) <= width:
-        return name
-    return f"{_head(name, head)}…{_head(name[::-1], width - 1 - head)[::-1]}"
-
-
-def _head(text: str, width: int) -> str:
-    """As much of the text as fits into `width` cells."""
-    end = used = 0
-    while end < len(text) and (used := used + cell_len(text[end])) <= width:
-        end += 1
-    return text[:end]

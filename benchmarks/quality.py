@@ -51,8 +51,8 @@ from quantrecipe.model.model import Model
 from quantrecipe.model.open import open_model
 from quantrecipe.output.apply import apply_plan
 from quantrecipe.plain_data import plain
-from quantrecipe.plan.make import make_plan
 from quantrecipe.plan.plan import Plan
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe.budget import Budget
 from quantrecipe.recipe.load import load_recipe
 from quantrecipe.recipe.origin import Origin

@@ -66,7 +66,8 @@ def command(
     from quantrecipe.importance import read_importance
     from quantrecipe.model.open import open_model
     from quantrecipe.plan.explain import explain
-    from quantrecipe.plan.make import make_plan
+    from quantrecipe.plan.resolution import PlanSettings, resolve
+    from quantrecipe.planning import plan_resolved
     from quantrecipe.sensitivity.file import read_sensitivity
 
     registry = ctx.load_registry()
@@ -75,30 +76,15 @@ def command(
     path = imatrix or loaded.importance.file
     importance = None if path is None else read_importance(path)
     measured = None if sensitivity is None else read_sensitivity(sensitivity)
+    wanted = PlanSettings(strict=strict, allow_requantize=allow_requantize)
+    resolution = resolve(loaded, opened, registry, importance, wanted)
     plan: Plan | None = None
     problems: tuple[Problem, ...] = ()
     try:
-        plan = make_plan(
-            loaded,
-            opened,
-            registry=registry,
-            importance=importance,
-            strict=strict,
-            allow_requantize=allow_requantize,
-            sensitivity=measured,
-        )
+        plan = plan_resolved(resolution, measured)
     except QuantrecipeError as error:
         problems = error.problems
-    explanations = explain(
-        loaded,
-        opened,
-        tensors,
-        registry=registry,
-        importance=importance,
-        plan=plan,
-        strict=strict,
-        allow_requantize=allow_requantize,
-    )
+    explanations = explain(resolution, tensors, plan)
     if as_json:
         ctx.print_json(explanations)
     else:

@@ -78,7 +78,7 @@ def command(
 
     from quantrecipe.importance import read_importance
     from quantrecipe.model.open import open_model
-    from quantrecipe.plan.make import make_plan
+    from quantrecipe.planning import make_plan
     from quantrecipe.sensitivity.file import read_sensitivity
 
     if shell != "sh" and language not in _COMMANDS:

@@ -93,7 +93,7 @@ def build_plans(
     """
     from quantrecipe.importance import assumed_importance, read_importance
     from quantrecipe.model.open import open_model
-    from quantrecipe.plan.make import make_plan
+    from quantrecipe.planning import make_plan
 
     if options.assume_imatrix and options.imatrix is not None:
         raise click.UsageError("--imatrix and --assume-imatrix exclude each other.")

@@ -179,7 +179,7 @@ def _on(it: _Listed, model: Model, registry: Registry) -> _Listed:
     from quantrecipe.errors import QuantrecipeError
     from quantrecipe.importance import assumed_importance
     from quantrecipe.plan.facts import model_facts
-    from quantrecipe.plan.make import make_plan
+    from quantrecipe.planning import make_plan
 
     has_experts = bool(model_facts(model, has_importance=False)["n_expert"])
     try:

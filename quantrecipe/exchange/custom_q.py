@@ -21,14 +21,13 @@ from quantrecipe.exchange.imported import Imported
 from quantrecipe.exchange.named_list import names_tensors
 from quantrecipe.exchange.overrides import Override, TypeName, checked_types, read_list, read_type
 from quantrecipe.exchange.simulate import load_mixture, main_type
-from quantrecipe.exchange.source import as_source, quantizable
+from quantrecipe.exchange.source import Source
 from quantrecipe.exchange.summarised import deciding_lines, unused_lines, with_reasons
 from quantrecipe.exchange.translate import translate
 from quantrecipe.missing_formats import package_of
 from quantrecipe.model.model import Model
-from quantrecipe.plan.facts import model_facts
-from quantrecipe.recipe.recipe import KEEP
-from quantrecipe.recipe.summarise import DraftRule, common_type, summarise
+from quantrecipe.recipe.recipe import KEEP, Rule
+from quantrecipe.recipe.summarise import common_type, summarise
 from quantrecipe.registry import Registry
 from quantrecipe.wording import some_of
 
@@ -70,7 +69,7 @@ def from_ik(
     ):
         if said is not None:
             type_ = read_type(said, registry)
-            before.append((DraftRule(tensors=(tensors,), type=type_.name, optional=True, why=option), type_))
+            before.append((Rule.of([tensors], type=type_.name, optional=True, why=option), type_))
     notes = list(command.notes)
     overrides = list(command.custom or ())
     if command.pure or command.mixture in _FLOATS:
@@ -80,7 +79,7 @@ def from_ik(
     if command.overrides:
         notes.append("ik_llama.cpp has no --tensor-type, which llama.cpp's program has: it is left out")
     if command.leave_output:
-        rule = DraftRule(tensors=("output",), type=KEEP, optional=True, why="--leave-output-tensor")
+        rule = Rule.of(["output"], type=KEEP, optional=True, why="--leave-output-tensor")
         before.insert(0, (rule, TypeName(name=KEEP)))
     default = _default(command.mixture, registry)
     parts = Parts(
@@ -142,14 +141,15 @@ def _assembled(
     parts: Parts,
 ) -> Imported:
     """The recipe of the parts and the overrides behind them."""
-    source = as_source(model, registry) if model is not None else None
+    importance = bool(parts.importance)
+    source = None if model is None else Source.of(model, registry, importance=importance)
     if source is not None and names_tensors(overrides):
-        return _summarised(overrides, registry, tool, source, file, default, parts)
+        return _summarised(overrides, tool, source, file, default, parts)
     translated = translate(overrides, registry, source, tool=tool, file=file)
     notes = [*parts.notes, *translated.notes]
     if source is not None:
-        reached = quantizable(source, registry)
-        notes += _unnamed(reached - deciding_lines(overrides, reached).keys(), tool, default, parts)
+        left = source.reached - deciding_lines(overrides, source.reached).keys()
+        notes += _unnamed(left, tool, default, parts)
     packages = {*parts.requires, *translated.packages}
     if default is not None and default.package:
         packages.add(default.package)
@@ -160,28 +160,26 @@ def _assembled(
         requires=tuple(sorted(packages)),
         notes=tuple(notes),
     )
-    return assemble(parts, registry, source, importance=parts.importance is not None)
+    return assemble(parts, source)
 
 
 def _summarised(
     overrides: list[Override],
-    registry: Registry,
     tool: str,
-    source: Model,
+    source: Source,
     file: str,
     default: TypeName | None,
     parts: Parts,
 ) -> Imported:
     """A list that names tensors one by one: its types, as the rules that a GGUF with these types becomes."""
-    types = checked_types(overrides, registry, file)
-    reached = quantizable(source, registry)
+    types = checked_types(overrides, source.registry, file)
+    reached, n_layers = source.reached, source.model.n_layers
     lines = deciding_lines(overrides, reached)
     wanted = {name: types[overrides[line].type].name for name, line in lines.items()}
     before = {
         f"{role}.weight": rule.type for rule in parts.rules for role in rule.tensors if rule.type != KEEP
     }
     wanted |= {name: type_ for name, type_ in before.items() if name in reached}
-    n_layers = int(model_facts(source, has_importance=False)["n_layers"])
     left = reached - wanted.keys()
     main = default.name if default else None
     if not left:
@@ -202,9 +200,7 @@ def _summarised(
             *unused_lines(overrides, types, lines, source, tool=tool),
         ),
     )
-    importance = parts.importance is not None
-    parts = with_reasons(parts, overrides, lines, source, registry, importance=importance)
-    return assemble(parts, registry, source, importance=importance)
+    return assemble(with_reasons(parts, overrides, lines, source), source)
 
 
 def _unnamed(left: Collection[str], tool: str, default: TypeName | None, parts: Parts) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from quantrecipe.errors import Problem, RecipeError
 from quantrecipe.missing_formats import package_of
@@ -58,8 +58,7 @@ def read_list(text: str, file: str, *, commas: bool = False, words: bool = False
             try:
                 found.append(read_override(part, why=why, line=line))
             except RecipeError as error:
-                problem = error.problems[0]
-                problems.append(Problem(what=problem.what, remedy=problem.remedy, file=file, line=line))
+                problems += error.at(file, line)
     if problems:
         raise RecipeError(problems)
     return found
@@ -102,7 +101,7 @@ def checked_types(overrides: Sequence[Override], registry: Registry, file: str) 
                 found[override.type] = read_type(override.type, registry)
             Regex.parse(override.regex)
         except RecipeError as error:
-            problems += [replace(it, file=file, line=override.line) for it in error.problems]
+            problems += error.at(file, override.line)
     if problems:
         raise RecipeError(problems)
     return found

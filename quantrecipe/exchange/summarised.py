@@ -11,9 +11,8 @@ from dataclasses import replace
 from quantrecipe.exchange.assemble import Parts, decided_by_rule
 from quantrecipe.exchange.named_list import FirstMatch, reason_of
 from quantrecipe.exchange.overrides import Override, TypeName
-from quantrecipe.model.model import Model
+from quantrecipe.exchange.source import Source
 from quantrecipe.plan.assign import FLOATS
-from quantrecipe.registry import Registry
 from quantrecipe.wording import some_of
 
 __all__ = ["deciding_lines", "unused_lines", "with_reasons"]
@@ -31,7 +30,7 @@ def unused_lines(
     overrides: Sequence[Override],
     types: Mapping[str, TypeName],
     lines: Mapping[str, int],
-    source: Model,
+    source: Source,
     *,
     tool: str,
 ) -> list[str]:
@@ -55,13 +54,10 @@ def with_reasons(
     parts: Parts,
     overrides: Sequence[Override],
     lines: Mapping[str, int],
-    source: Model,
-    registry: Registry,
-    *,
-    importance: bool,
+    source: Source,
 ) -> Parts:
     """The parts with the comments of the lines as reasons of the rules that these became."""
-    decided = decided_by_rule(parts, registry, source, importance=importance)
+    decided = decided_by_rule(parts, source)
     if decided is None:
         decided = [frozenset()] * len(parts.rules)
     rules = []

@@ -18,9 +18,8 @@ from quantrecipe.exchange.overrides import Override
 from quantrecipe.exchange.patterns import type_patterns
 from quantrecipe.exchange.scripts.call import Dialect
 from quantrecipe.exchange.simulate import command_types, load_mixture, main_type
-from quantrecipe.exchange.source import quantizable
+from quantrecipe.exchange.source import Source
 from quantrecipe.gguf.file_types import FILE_TYPES
-from quantrecipe.model.model import Model
 from quantrecipe.plan.plan import Plan
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry
@@ -78,8 +77,9 @@ def to_tensor_type_file(plan: Plan, recipe: Recipe, registry: Registry) -> Expor
 
 
 def _best(plan: Plan, recipe: Recipe, registry: Registry) -> tuple[_Way, _Scope, list[str]]:
-    scope = _Scope.of(plan, registry)
-    refuse(plan, recipe, scope.source, tool=_TOOL, reached=scope.reached, dialects=("ggml",))
+    source = Source(model=stored_model(plan.model), registry=registry, importance=plan.importance is not None)
+    scope = _Scope(source=source, wanted=wanted_types(plan))
+    refuse(plan, recipe, source.model, tool=_TOOL, reached=source.reached, dialects=("ggml",))
     label = _label(plan)
     used = set(scope.wanted.values())
     way = min(_ways(scope, label), key=lambda way: way.cost(label, used), default=None)
@@ -94,8 +94,8 @@ def _best(plan: Plan, recipe: Recipe, registry: Registry) -> tuple[_Way, _Scope,
             "some builds of llama-quantize ignore patterns whose type is the preset's own (llama.cpp #22544): "
             + ", ".join(f"{it}={way.main.lower()}" for it in same[:3])
         )
-    needy = sorted({scope.wanted[name] for name in scope.reached if scope.wanted[name] in _REQUIRE})
-    if needy and not scope.importance:
+    needy = sorted({scope.wanted[name] for name in source.reached if scope.wanted[name] in _REQUIRE})
+    if needy and not source.importance:
         notes.append(
             f"llama-quantize refuses {', '.join(needy)} without an importance matrix: give --imatrix"
         )
@@ -110,33 +110,17 @@ def _best(plan: Plan, recipe: Recipe, registry: Registry) -> tuple[_Way, _Scope,
 class _Scope:
     """A plan as llama-quantize sees it."""
 
-    source: Model
-    reached: frozenset[str]
+    source: Source
     wanted: Mapping[str, str]
-    importance: bool
-    registry: Registry
-
-    @classmethod
-    def of(cls, plan: Plan, registry: Registry) -> _Scope:
-        source = stored_model(plan.model)
-        return cls(
-            source=source,
-            reached=quantizable(source, registry),
-            wanted=wanted_types(plan),
-            importance=plan.importance is not None,
-            registry=registry,
-        )
 
     def wrong(self, command: Command, mixture: Recipe) -> set[str]:
         """The tensors to which a command gives another type."""
-        types = command_types(
-            command, mixture, self.source, self.registry, reached=self.reached, importance=self.importance
-        )
+        types = command_types(command, mixture, self.source)
         return {name for name, type_ in self.wanted.items() if types.get(name) != type_}
 
     def prove(self, command: Command) -> None:
         """PlanError where what was written isn't what was meant."""
-        if wrong := sorted(self.wrong(command, load_mixture(command.mixture, self.registry))):
+        if wrong := sorted(self.wrong(command, load_mixture(command.mixture, self.source.registry))):
             raise PlanError(f"llama-quantize can't be told the type of {wrong[0]} ({len(wrong)} in all)")
 
 
@@ -149,7 +133,7 @@ def _ways(scope: _Scope, label: int | None) -> Iterator[_Way]:
     starts = []
     pure: set[str] = set()
     for name in sorted(set(MIXTURES.values()) - {"COPY"}, key=order):
-        mixture = load_mixture(name, scope.registry)
+        mixture = load_mixture(name, scope.source.registry)
         main = main_type(mixture)
         command = Command(mixture=name)
         starts.append((len(scope.wrong(command, mixture)), name, command, mixture, main))

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+from quantrecipe.allocate.losses import Losses
 from quantrecipe.errors import ImportanceError, PlanError, QuantrecipeError
 from quantrecipe.fit.candidates import Candidate, default_candidates
 from quantrecipe.fit.margin import margin
@@ -24,9 +25,8 @@ from quantrecipe.memory.active import ActiveBytes
 from quantrecipe.memory.device import Division, Settings
 from quantrecipe.memory.footprint import WAYS, Footprint, Room, Runs, Tensors, Way
 from quantrecipe.model.model import Model
-from quantrecipe.plan.losses import Losses
-from quantrecipe.plan.make import make_plan
 from quantrecipe.plan.plan import Plan
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe.budget import Budget, VramBudget
 from quantrecipe.recipe.load import load_recipe
 from quantrecipe.recipe.origin import Origin

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import fsum
 
-from quantrecipe.plan.losses import Losses
+from quantrecipe.allocate.losses import Losses
 from quantrecipe.plan.plan import Assignment
 from quantrecipe.registry import Registry
 from quantrecipe.units import bytes_text

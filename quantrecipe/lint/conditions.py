@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from quantrecipe.lint.finding import Finding
 from quantrecipe.lint.subject import Subject
-from quantrecipe.plan.resolve import Match
+from quantrecipe.plan.trace import Match
 from quantrecipe.recipe.expression import MODEL_FACTS
 from quantrecipe.recipe.recipe import Rule
 from quantrecipe.wording import quoted

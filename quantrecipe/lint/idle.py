@@ -13,7 +13,7 @@ from quantrecipe.errors import Problem
 from quantrecipe.lint.codes import CODES
 from quantrecipe.lint.finding import Finding
 from quantrecipe.lint.subject import Subject, View, names
-from quantrecipe.plan.resolve import doubts
+from quantrecipe.plan.trace import doubts
 from quantrecipe.recipe.names import is_llama_cpp_s, meant
 from quantrecipe.recipe.recipe import Rule
 

@@ -6,10 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from quantrecipe.lint.finding import Finding
 from quantrecipe.lint.subject import Subject, View
-from quantrecipe.plan.assign import fallback_chain
 from quantrecipe.plan.label import Share, untrue
 from quantrecipe.plan.reach import reach
-from quantrecipe.plan.resolve import decide
 from quantrecipe.recipe.recipe import KEEP, Origin
 from quantrecipe.tensor import TensorInfo
 
@@ -26,10 +24,7 @@ def reached(subject: Subject) -> Iterator[Finding]:
         found = reach(
             recipe,
             (
-                (
-                    decide(recipe, tensor, trace.decided.get(tensor.name), trace.kept[tensor.name]),
-                    _type(subject, types.get(tensor.name, ()), tensor),
-                )
+                (trace.decision(tensor), _type(subject, types.get(tensor.name, ()), tensor))
                 for tensor in trace.tensors
             ),
         )
@@ -81,9 +76,5 @@ def _untrue(subject: Subject, view: View) -> Share | None:
 
 def _type(subject: Subject, wanted: Sequence[str], tensor: TensorInfo) -> str:
     """The type that the tensor gets, fallbacks included; of several the first that takes it."""
-    fallbacks = {name: fmt.spec.fallback for name, fmt in subject.registry.formats.items()}
-    for name in (it for type_ in wanted for it in (type_, *fallback_chain(type_, fallbacks))):
-        fmt = subject.format(name)
-        if fmt is not None and fmt.accepts(tensor) is None:
-            return name
-    return tensor.dtype
+    tried = (fmt for name in wanted for fmt in subject.registry.chain(name))
+    return next((fmt.spec.name for fmt in tried if fmt.accepts(tensor) is None), tensor.dtype)

@@ -11,8 +11,8 @@ from quantrecipe.errors import PlanError, Problem
 from quantrecipe.lint.codes import CODES
 from quantrecipe.lint.finding import Finding, Severity
 from quantrecipe.model.model import Model
-from quantrecipe.plan.prune import prune
-from quantrecipe.plan.resolve import Trace, is_matrix, trace
+from quantrecipe.plan.resolution import resolve
+from quantrecipe.plan.trace import Trace, covers_all
 from quantrecipe.recipe.recipe import KEEP, Origin, Recipe, Rule
 from quantrecipe.registry import Registry
 from quantrecipe.targets import Targets
@@ -144,7 +144,7 @@ def look(
     failed: list[Finding] = []
     for given in models:
         try:
-            views.append(_view(recipe, given))
+            views.append(_view(recipe, given, registry))
         except PlanError as error:
             failed += (
                 Finding(code="QR209", severity=CODES["QR209"].severity, problem=_on(problem, given.name))
@@ -165,14 +165,14 @@ def names(items: Sequence[str]) -> str:
     return some_of(dict.fromkeys(items), _MOST_NAMES)
 
 
-def _view(recipe: Recipe, given: GivenModel) -> View:
-    model = prune(given.model, None, recipe).model
-    bare = trace(recipe, model, has_importance=False, covered=lambda _: False)
+def _view(recipe: Recipe, given: GivenModel, registry: Registry) -> View:
+    resolution = resolve(recipe, given.model, registry)
+    model, bare = resolution.model, resolution.trace
     weighted = bare
     if _asks_for_importance(recipe):
-        weighted = trace(recipe, model, has_importance=True, covered=lambda _: True)
+        weighted = resolve(recipe, given.model, registry, covered=covers_all).trace
     wanted = weighted if _wants_importance(recipe) else bare
-    outcome = partial(_outcome, recipe, wanted)
+    outcome = partial(_outcome, wanted)
     return View(
         name=given.name,
         model=model,
@@ -185,14 +185,10 @@ def _view(recipe: Recipe, given: GivenModel) -> View:
     )
 
 
-def _outcome(recipe: Recipe, found: Trace, tensor: TensorInfo) -> Outcome:
-    rule = found.decided.get(tensor.name)
-    types: tuple[str, ...] = ()
-    if rule is not None:
-        types = rule.choose or (rule.type,)
-    elif recipe.default is not None and is_matrix(tensor) and found.kept[tensor.name] is None:
-        types = (recipe.default,)
-    return Outcome(tensor=tensor, types=() if types == (KEEP,) else types, rule=rule)
+def _outcome(found: Trace, tensor: TensorInfo) -> Outcome:
+    decision = found.decision(tensor)
+    types = (decision.type,) if decision.type or decision.rule is None else decision.rule.choose
+    return Outcome(tensor=tensor, types=() if types == (KEEP,) else types, rule=decision.rule)
 
 
 def _asks_for_importance(recipe: Recipe) -> bool:

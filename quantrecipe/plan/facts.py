@@ -39,7 +39,10 @@ def tensor_facts(tensor: TensorInfo, *, rank: int, count: int, covered: bool) ->
 
 
 def _gqa(model: Model) -> int:
-    """How many query heads share a key-value head in layer 0; 0 where that layer has no key-value heads."""
+    """How many query heads share a key-value head in layer 0; 0 where that layer has no key-value heads.
+
+    llama.cpp: a model that says nothing of key-value heads has one for each query head.
+    """
     heads = model.number("attention.head_count")
     kv_heads = model.number("attention.head_count_kv", heads)
     return heads // kv_heads if kv_heads else 0

@@ -17,8 +17,8 @@ from typing import Any
 
 from quantrecipe.errors import PlanError, Problem
 from quantrecipe.gguf.values import GGUFValue, ValueType
-from quantrecipe.memory.cache import layer_windows
 from quantrecipe.model.model import Model
+from quantrecipe.model.sliding_window import layer_windows
 from quantrecipe.packaged import packaged_table
 
 __all__ = ["metadata_of_layers"]

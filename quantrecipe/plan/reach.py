@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from quantrecipe.plan.assign import FLOATS
-from quantrecipe.plan.resolve import NOT_A_MATRIX, Decision
+from quantrecipe.plan.trace import NOT_A_MATRIX, Decision
 from quantrecipe.recipe.recipe import KEEP, Recipe
 from quantrecipe.tensor import TensorInfo
 from quantrecipe.wording import some_of

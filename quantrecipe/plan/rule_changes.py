@@ -13,7 +13,6 @@ from difflib import SequenceMatcher
 from typing import Literal
 
 from quantrecipe.recipe.recipe import Budget, Recipe, Rule, VramBudget
-from quantrecipe.recipe.text import label_text
 
 __all__ = ["Decided", "RuleChange", "rule_changes"]
 
@@ -191,7 +190,7 @@ def _setting_texts(recipe: Recipe) -> dict[str, str]:
     return {
         "default": recipe.default or "",
         "fallback": recipe.fallback,
-        "file_type": label_text(recipe) or "",
+        "file_type": recipe.label or "",
         "importance": importance.file.name if importance.file else "",
         "importance: uncovered": importance.uncovered,
         "importance: required": ", ".join(importance.required_for) or ("yes" if importance.required else ""),

@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -58,12 +59,9 @@ def read_groups(node: Node | None, read: Reader) -> Mapping[str, tuple[Pattern, 
             if text.startswith(GROUP):
                 read.add(item, f"the group {name!r} names the group {text!r}", "write its patterns out")
                 continue
-            try:
-                patterns.append(Pattern.parse(text))
-            except RecipeError as error:
-                read.add(item, error.problems[0].what, error.problems[0].remedy)
-            else:
-                read.spend(item.line, patterns[-1].cost)
+            if (pattern := read.attempt(item, partial(Pattern.parse, text))) is not None:
+                patterns.append(pattern)
+                read.spend(item.line, pattern.cost)
         if value.kind == "list" and not value.items:
             read.add(value, f"the group {name!r} is empty", "name its tensors: attn_v, or '*_exps'")
         groups[name] = tuple(patterns)
@@ -82,12 +80,10 @@ def read_facts(node: Node | None, slots: Slots, known: Mapping[str, Expression])
         text = slots.expression_text(value, name)
         if text is None:
             continue
-        try:
-            facts[name] = Expression.parse(text, FACTS, {**known, **facts})
-        except RecipeError as error:
-            read.add(value, error.problems[0].what, error.problems[0].remedy)
-        else:
-            read.spend(value.line, facts[name].cost)
+        fact = read.attempt(value, partial(Expression.parse, text, FACTS, {**known, **facts}))
+        if fact is not None:
+            facts[name] = fact
+            read.spend(value.line, fact.cost)
     return facts
 
 

@@ -161,7 +161,7 @@ class Expression:
 
     @property
     def cost(self) -> int:
-        """See `quantrecipe.recipe.effort`."""
+        """See `quantrecipe.recipe.reader.Effort`."""
         return max(_LEAST_COST, 4 * len(self.written_out))
 
     def evaluate(self, facts: Mapping[str, Value]) -> Value:

@@ -81,7 +81,7 @@ class LayerSet:
 
     @property
     def cost(self) -> int:
-        """See `quantrecipe.recipe.effort`."""
+        """See `quantrecipe.recipe.reader.Effort`."""
         return 10 * len(self._items)
 
     @classmethod

@@ -101,8 +101,7 @@ class Place:
         try:
             data = self.tree.read(self.path, MAX_BYTES + 1)
         except RecipeError as error:
-            problem = error.problems[0]
-            raise RecipeError(problem.what, problem.remedy, file=self.file) from None
+            raise RecipeError(error.at(self.file)) from None
         try:
             return data.decode("utf-8")
         except UnicodeDecodeError as error:

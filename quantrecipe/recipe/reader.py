@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 from quantrecipe.errors import Problem, RecipeError
 from quantrecipe.recipe.document import Node, NodeKind
-from quantrecipe.recipe.effort import Effort
 from quantrecipe.recipe.suggest import closest
 from quantrecipe.wording import quoted
 
-__all__ = ["Reader"]
+__all__ = ["Effort", "Reader"]
 
 _ARTICLES: Mapping[NodeKind, str] = {
     "text": "a text",
@@ -24,6 +24,38 @@ _TRUE_IN_YAML_1_1 = ("yes", "on", "y")
 _FALSE_IN_YAML_1_1 = ("no", "off", "n")
 _MAX_LINE = 300
 _MOST_PROBLEMS = 200
+_MAX_EFFORT = 400_000
+"""In microseconds or so: a shipped recipe comes to some thousands, a rule for each of 1,000 tensors to 100,000."""
+_MAX_CHAIN_BYTES = 2 << 20
+_SIMPLER = "write fewer rules for more tensors: roles, layers and wildcards instead of lists"
+
+_T = TypeVar("_T")
+
+
+class Effort:
+    """How much work a recipe may still make, for whoever loads it and plans with it.
+
+    Recipes come from strangers. Each piece of one is bounded by itself (patterns, expressions, layers), and this bounds
+    their sum, over all files that extend each other. The unit is about a microsecond of loading; what costs more when
+    a model is planned weighs more.
+    """
+
+    def __init__(self) -> None:
+        self._left = _MAX_EFFORT
+        self._bytes_left = _MAX_CHAIN_BYTES
+
+    def spend(self, cost: int) -> None:
+        """Pay for a piece. RecipeError where there isn't enough left."""
+        self._left -= cost
+        if self._left < 0:
+            raise RecipeError("the recipe is too much work: its patterns, layers and expressions", _SIMPLER)
+
+    def read(self, nbytes: int) -> None:
+        """Pay for a file. RecipeError where there isn't enough left."""
+        self._bytes_left -= nbytes
+        if self._bytes_left < 0:
+            most = _MAX_CHAIN_BYTES >> 20
+            raise RecipeError(f"the recipes that extend each other have more than {most} MiB")
 
 
 class Reader:
@@ -50,9 +82,16 @@ class Reader:
         try:
             self._effort.spend(cost)
         except RecipeError as error:
-            problem = error.problems[0]
-            last = Problem(what=problem.what, remedy=problem.remedy, file=self.file, line=line)
-            raise RecipeError([*self.problems, last]) from None
+            raise RecipeError([*self.problems, *error.at(self.file, line)]) from None
+
+    def attempt(self, node: Node, parse: Callable[[], _T], before: str = "") -> _T | None:
+        """What `parse` gives; its errors become problems at this node, `before` what they say."""
+        try:
+            return parse()
+        except RecipeError as error:
+            for problem in error.problems:
+                self.add(node, f"{before}{problem.what}", problem.remedy)
+            return None
 
     def mapping(self, node: Node, what: str, known: Sequence[str]) -> Mapping[str, Node] | None:
         """The values by key; keys that aren't known are problems."""

@@ -6,6 +6,7 @@ the same everywhere. It is about plugins, and about quantrecipe itself.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from quantrecipe.errors import Problem, RecipeError
@@ -25,10 +26,8 @@ def read_requires(node: Node | None, read: Reader, registry: Registry) -> tuple[
     """The requirements of one file in their normal spelling; what isn't met goes to the reader."""
     found = []
     for text, item in read.texts(node, "requires", "a package with its versions"):
-        try:
-            requirement = _parse(text)
-        except RecipeError as error:
-            read.add(item, error.problems[0].what, error.problems[0].remedy)
+        requirement = read.attempt(item, partial(_parse, text))
+        if requirement is None:
             continue
         found.append(str(requirement))
         if problem := check_requirement(requirement, registry):
@@ -36,10 +35,12 @@ def read_requires(node: Node | None, read: Reader, registry: Registry) -> tuple[
     return tuple(found)
 
 
-def check_requirement(requirement: Requirement, registry: Registry) -> Problem | None:
+def check_requirement(requirement: Requirement | str, registry: Registry) -> Problem | None:
     """Why a requirement isn't met, and the pip line that would meet it; None if it is."""
     from packaging.utils import canonicalize_name
 
+    if isinstance(requirement, str):
+        requirement = _parse(requirement)
     name = canonicalize_name(requirement.name)
     needs = f"this recipe needs {requirement}"
     said = _shell(str(requirement))

@@ -5,12 +5,11 @@ Wherever one may be a variable, it is filled in here, so that nothing behind the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from quantrecipe.errors import RecipeError
 from quantrecipe.recipe.definitions import Definitions, expand_group
 from quantrecipe.recipe.document import Node
 from quantrecipe.recipe.expression import Expression
@@ -18,19 +17,17 @@ from quantrecipe.recipe.layers import LayerSet
 from quantrecipe.recipe.origin import Origin
 from quantrecipe.recipe.pattern import GROUP, Pattern
 from quantrecipe.recipe.reader import Reader
-from quantrecipe.recipe.type_names import KEEP, read_type
+from quantrecipe.recipe.recipe import KEEP
 from quantrecipe.recipe.variables import Uses, VariableType
 
 if TYPE_CHECKING:
     from quantrecipe.registry import Registry
 
-__all__ = ["FALLBACK_POLICIES", "Slots"]
+__all__ = ["FALLBACK_POLICIES", "Slots", "is_type", "read_type"]
 
 FALLBACK_POLICIES = ("error", "chain")
 
 _IN_EXPRESSIONS: tuple[VariableType, ...] = ("number", "text", "bool")
-
-_T = TypeVar("_T")
 
 
 class Slots:
@@ -86,7 +83,7 @@ class Slots:
         filled = [(self.uses.fill(item, key, "pattern"), item) for _, item in texts]
         found: list[Pattern] = []
         for it, item in filled:
-            patterns = None if it is None else self._try(item, partial(self._pattern, it.value))
+            patterns = None if it is None else self.read.attempt(item, partial(self._pattern, it.value))
             self.read.spend(item.line, sum(pattern.cost for pattern in patterns or ()))
             found += patterns or ()
         return tuple(found)
@@ -122,7 +119,7 @@ class Slots:
             text = self.read.text(node, key)
         if text is not None:
             text = self.uses.fill_in(text, node, key, "layers", "number")
-        layers = None if text is None else self._try(node, partial(LayerSet.parse, text))
+        layers = None if text is None else self.read.attempt(node, partial(LayerSet.parse, text))
         self.read.spend(node.line, layers.cost if layers else 0)
         return layers
 
@@ -131,7 +128,7 @@ class Slots:
         text = self.expression_text(node, "when")
         if node is None or text is None:
             return None
-        expression = self._try(node, partial(Expression.parse, text, facts, self.definitions.facts))
+        expression = self.read.attempt(node, partial(Expression.parse, text, facts, self.definitions.facts))
         self.read.spend(node.line, expression.cost if expression else 0)
         if expression and expression.kind != "a yes-or-no":
             self.read.add(
@@ -150,11 +147,22 @@ class Slots:
             return None
         return self.uses.fill_in(text, node, key, *_IN_EXPRESSIONS)
 
-    def _try(self, node: Node, parse: Callable[[], _T]) -> _T | None:
-        """What `parse` gives; its error becomes a problem at this node."""
-        try:
-            return parse()
-        except RecipeError as error:
-            for problem in error.problems:
-                self.read.add(node, problem.what, problem.remedy)
-            return None
+
+def is_type(name: str, registry: Registry) -> bool:
+    """True for a format that can encode, and for `keep`."""
+    return name == KEEP or (name in registry.formats and registry.formats[name].spec.codec)
+
+
+def read_type(node: Node | None, key: str, read: Reader, registry: Registry) -> str | None:
+    """The name; a problem is noted where there is no such type, and what to do about it."""
+    name = read.text(node, key, line=True)
+    if node is None or not name or name == KEEP:
+        return name
+    if name.lower() == KEEP:
+        read.add(node, f"there is no format {name!r}", "did you mean 'keep'?", "QR003")
+    elif (fmt := registry.formats.get(name)) is None:
+        problem = registry.missing_format(name)
+        read.add(node, problem.what, problem.remedy, "QR003")
+    elif not fmt.spec.codec:
+        read.add(node, f"nothing can be turned into {name}; it only passes through", "use `type: keep`")
+    return name

@@ -127,8 +127,7 @@ def read_revision(text: str, limit: int) -> bytes:
     try:
         return tree.read(path, limit)
     except RecipeError as error:
-        problem = error.problems[0]
-        raise RecipeError(problem.what, problem.remedy, file=text) from None
+        raise RecipeError(error.at(text)) from None
 
 
 def git_output(arguments: list[str], folder: Path, text: str = "") -> bytes:

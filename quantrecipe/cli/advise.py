@@ -13,6 +13,7 @@ from quantrecipe.cli.options.limits import KV_TYPES
 from quantrecipe.cli.options.paths import file_option
 from quantrecipe.cli.options.shared import arch_option, json_option
 from quantrecipe.cli.options.target import target_option
+from quantrecipe.cli.plan_inputs import importance_in, sensitivity_in
 from quantrecipe.cli.subcommand import subcommand
 from quantrecipe.errors import ModelError, RecipeError
 
@@ -105,10 +106,8 @@ def command(
     from quantrecipe.cli.advise_table import Advised, advice_document, render_advice
     from quantrecipe.fit.advise import advise
     from quantrecipe.fit.candidates import named_candidate
-    from quantrecipe.importance import read_importance
     from quantrecipe.memory.device import Settings
     from quantrecipe.memory.machine import detect_machine
-    from quantrecipe.sensitivity.file import read_sensitivity
 
     if no_gpu and vram is not None:
         raise click.UsageError("--no-gpu and --vram exclude each other.")
@@ -120,8 +119,8 @@ def command(
     machine = detect_machine()
     room = _room(machine, vram=0 if no_gpu else vram, ram=ram)
     settings = Settings(context=context, kv=kv, ubatch=ubatch)
-    matrix = None if imatrix is None else read_importance(imatrix)
-    measured = None if sensitivity is None else read_sensitivity(sensitivity)
+    matrix = importance_in(imatrix)
+    measured = sensitivity_in(sensitivity)
     where = _where(machine, target, given=vram is not None)
     advised = [
         Advised(

@@ -130,15 +130,16 @@ def _examine(
 ) -> Examined:
     from quantrecipe.cli.ci_comment import Examined
     from quantrecipe.cli.diff import compare
-    from quantrecipe.cli.sides import Operand, Settings
+    from quantrecipe.cli.plan_inputs import PlanInputs
+    from quantrecipe.cli.sides import Operand
 
-    settings = Settings(registry=ctx.load_registry(), assume_imatrix=True, allow_requantize=True)
+    inputs = PlanInputs(registry=ctx.load_registry(), assume_imatrix=True, allow_requantize=True)
     if report is None or report.recipe is None:
         return Examined(change=change, report=report)
-    new = Operand(change.path, settings)
+    new = Operand(change.path, inputs)
     if change.old is None:
         return Examined(change=change, report=report, sides=_sides(new, models))
-    old = Operand(f"{base}:./{change.old}", settings)
+    old = Operand(f"{base}:./{change.old}", inputs)
     comparisons = [_quiet(compare(old, new, it.name, it.model)) for it in models]
     if not all(it.old_error and it.new_error for it in comparisons):  # what never fitted says nothing
         comparisons = [it for it in comparisons if not (it.old_error and it.new_error)]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,15 +13,16 @@ from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import print_note
 from quantrecipe.cli.options.paths import RECIPE, file_option
 from quantrecipe.cli.options.shared import requantize_option, strict_option
+from quantrecipe.cli.plan_inputs import PlanInputs
 from quantrecipe.cli.settings import settings_option
 from quantrecipe.cli.subcommand import subcommand
 from quantrecipe.errors import QuantrecipeError
 
 if TYPE_CHECKING:
     from quantrecipe.cli.diff_text import Comparison
-    from quantrecipe.cli.sides import Operand, Settings
+    from quantrecipe.cli.sides import Operand
     from quantrecipe.model.model import Model
-    from quantrecipe.plan.diff import Side
+    from quantrecipe.plan.diff import Costs, Side
 
 __all__ = ["command", "compare"]
 
@@ -85,22 +87,22 @@ def command(
     GGUF files. Weights aren't read. Without --model a GGUF among them is the model. The exit status is 1 if NEW
     can't be planned.
     """
-    from quantrecipe.cli.sides import Operand, Settings, require_variables
+    from quantrecipe.cli.sides import Operand, require_variables
 
     if imatrix is not None and assume_imatrix:
         raise click.UsageError("--imatrix and --assume-imatrix exclude each other.")
-    common = Settings(
+    inputs = PlanInputs(
         registry=ctx.load_registry(),
         imatrix=imatrix,
         assume_imatrix=assume_imatrix,
+        sensitivity=sensitivity,
         strict=strict,
         allow_requantize=allow_requantize,
-        sensitivity=_sensitivity(sensitivity),
-        variables=settings,
     )
-    pair = Operand(old, common), Operand(new, common)
+    costs = inputs.costs  # read here: a file that can't be read is no matter of one side
+    pair = Operand(old, inputs, settings), Operand(new, inputs, settings)
     require_variables(*pair)
-    comparisons = _comparisons(*pair, models, common)
+    comparisons = _comparisons(*pair, models, costs)
     for note in dict.fromkeys(note for operand in pair for note in operand.notes):
         print_note(ctx.err, note)
     _show(ctx, comparisons, old, new, form, every=every)
@@ -109,34 +111,29 @@ def command(
         raise click.exceptions.Exit(1)
 
 
-def _sensitivity(path: Path | None) -> Any:
-    from quantrecipe.sensitivity import read_sensitivity
-
-    return None if path is None else read_sensitivity(path)
-
-
 def _comparisons(
-    old: Operand, new: Operand, models: tuple[Path, ...], settings: Settings
+    old: Operand, new: Operand, models: tuple[Path, ...], costs: Costs | None
 ) -> list[Comparison]:
-    from dataclasses import replace
-
-    from quantrecipe.cli.sides import Operand
     from quantrecipe.model.open import open_model
 
     if models:
-        return [compare(old, new, str(path), open_model(path, registry=settings.registry)) for path in models]
+        registry = old.inputs.registry
+        return [compare(old, new, str(path), open_model(path, registry=registry), costs) for path in models]
     gguf = next((operand for operand in (new, old) if operand.is_gguf), None)
     if gguf is not None:  # what it holds is quantized already, and only planned on
-        old, new = (Operand(it.text, replace(settings, allow_requantize=True)) for it in (old, new))
-        return [compare(old, new, gguf.text, gguf.model)]
+        inputs = replace(old.inputs, allow_requantize=True)
+        old, new = (replace(operand, inputs=inputs) for operand in (old, new))
+        return [compare(old, new, gguf.text, gguf.model, costs)]
     if old.is_recipe or new.is_recipe:
         raise click.UsageError(
             "name a model with --model: a recipe says nothing without one. shapes/qwen3-14b is one that ships."
         )
-    return [compare(old, new, new.text, None)]
+    return [compare(old, new, new.text, None, costs)]
 
 
-def compare(old: Operand, new: Operand, name: str, model: Model | None) -> Comparison:
+def compare(
+    old: Operand, new: Operand, name: str, model: Model | None, costs: Costs | None = None
+) -> Comparison:
     """Both sides on one model; what keeps one from being planned is part of the answer."""
     from quantrecipe.cli.diff_text import Comparison
     from quantrecipe.plan.diff import diff_sides
@@ -145,7 +142,7 @@ def compare(old: Operand, new: Operand, name: str, model: Model | None) -> Compa
     after, new_error = _side(new, model)
     if before is None or after is None:
         return Comparison(model=name, old_error=old_error, new_error=new_error)
-    return Comparison(model=name, diff=diff_sides(name, before, after, new.settings.sensitivity))
+    return Comparison(model=name, diff=diff_sides(name, before, after, costs))
 
 
 def _side(operand: Operand, model: Model | None) -> tuple[Side | None, QuantrecipeError | None]:

@@ -12,6 +12,7 @@ from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import print_warning
 from quantrecipe.cli.options.paths import MODEL, RECIPE, file_option
 from quantrecipe.cli.options.shared import arch_option, json_option, requantize_option, strict_option
+from quantrecipe.cli.plan_inputs import PlanInputs
 from quantrecipe.cli.settings import load_recipes, settings_option
 from quantrecipe.cli.subcommand import subcommand
 
@@ -63,25 +64,23 @@ def command(
     told of together. RECIPE and MODEL are as for quantrecipe plan.
     """
     from quantrecipe.errors import QuantrecipeError
-    from quantrecipe.importance import read_importance
     from quantrecipe.model.open import open_model
     from quantrecipe.plan.explain import explain
-    from quantrecipe.plan.resolution import PlanSettings, resolve
     from quantrecipe.planning import plan_resolved
-    from quantrecipe.sensitivity.file import read_sensitivity
 
-    registry = ctx.load_registry()
-    (loaded,) = load_recipes(ctx, [recipe], registry, settings)
-    opened = open_model(model, arch=arch, registry=registry)
-    path = imatrix or loaded.importance.file
-    importance = None if path is None else read_importance(path)
-    measured = None if sensitivity is None else read_sensitivity(sensitivity)
-    wanted = PlanSettings(strict=strict, allow_requantize=allow_requantize)
-    resolution = resolve(loaded, opened, registry, importance, wanted)
+    inputs = PlanInputs(
+        registry=ctx.load_registry(),
+        imatrix=imatrix,
+        sensitivity=sensitivity,
+        strict=strict,
+        allow_requantize=allow_requantize,
+    )
+    (loaded,) = load_recipes(ctx, [recipe], inputs.registry, settings)
+    resolution = inputs.resolve(loaded, open_model(model, arch=arch, registry=inputs.registry))
     plan: Plan | None = None
     problems: tuple[Problem, ...] = ()
     try:
-        plan = plan_resolved(resolution, measured)
+        plan = plan_resolved(resolution, inputs.costs)
     except QuantrecipeError as error:
         problems = error.problems
     explanations = explain(resolution, tensors, plan)

@@ -23,6 +23,7 @@ from quantrecipe.cli.options.shared import (
     threads_option,
 )
 from quantrecipe.cli.options.target import target_option
+from quantrecipe.cli.plan_inputs import importance_in, sensitivity_in
 from quantrecipe.cli.settings import print_notes
 from quantrecipe.cli.subcommand import subcommand
 
@@ -144,7 +145,6 @@ def command(
     from quantrecipe.cli.needs import check_folder, check_output
     from quantrecipe.evaluate import read_text, require_engine
     from quantrecipe.fit import Request, fit
-    from quantrecipe.importance import read_importance
     from quantrecipe.model.open import open_model
 
     if budget is None and like is None:
@@ -162,7 +162,7 @@ def command(
     unseen = [read_text(path, raw=raw) for path in held_out]
     registry = ctx.load_registry()
     opened = open_model(model, arch=arch, registry=registry)
-    matrix = None if imatrix is None else read_importance(imatrix)
+    matrix = importance_in(imatrix)
     request = Request(
         name=name or (output.stem if output is not None else model_stem(model)),
         budget=_budget(ctx, budget, like, opened, registry, matrix, allow_requantize=allow_requantize),
@@ -262,9 +262,7 @@ def _sensitivity(
 ) -> Sensitivity | None:
     """What is known of the model: as a file has it, else as it is measured now; None where only the prior is left."""
     if file is not None:
-        from quantrecipe.sensitivity.file import read_sensitivity
-
-        return read_sensitivity(file)
+        return sensitivity_in(file)
     if prior:
         return None
     if not model.has_weights:

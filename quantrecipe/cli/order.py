@@ -1,4 +1,5 @@
-"""Command lines in another order: llama-quantize's (`in.gguf out.gguf Q4_K_M`), or MODEL before RECIPE.
+"""Command lines in another order: llama-quantize's (`in.gguf out.gguf Q4_K_M`), MODEL before RECIPE, or MODEL as a word
+where it is an option.
 
 Who writes one has made up their mind; the answer is the command that does it, ready to be copied.
 """
@@ -7,12 +8,13 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import click
 
-__all__ = ["refuse_llama_quantize", "refuse_model_first"]
+__all__ = ["refuse_llama_quantize", "refuse_model_as_word", "refuse_model_first"]
 
 _PROGRAMS = ("quantize", "llama-quantize")
 _OURS = ("apply", "plan", "lock")
@@ -94,6 +96,24 @@ def refuse_model_first(name: str, command: click.Command, args: Sequence[str]) -
     _refuse(f"{models[0]} is a model, and {model} is a recipe: the recipe stands first", [_line(fixed)])
 
 
+def refuse_model_as_word(name: str, command: click.Command, args: Sequence[str]) -> None:
+    """UsageError, with the command to write instead, where words are left over for a command that has --model."""
+    if not any("--model" in it.opts for it in command.params):
+        return
+    _, left_over = _parsed(command, args)
+    if not left_over or not all(map(_is_model, left_over)):
+        return
+    kept = list(args)
+    for word in left_over:
+        kept.remove(word)
+    options = [part for word in left_over for part in ("--model", word)]
+    is_or_are = "is a model" if len(left_over) == 1 else "are models"
+    _refuse(
+        f"{' and '.join(left_over)} {is_or_are}, which `{name}` is told with --model",
+        [_line(["quantrecipe", name, *kept, *options])],
+    )
+
+
 def _refuse(what: str, lines: Sequence[str]) -> None:
     shown = "\n".join(f"  {line}" for line in lines)
     raise click.UsageError(f"{what}. Write:\n\n{shown}\n")
@@ -166,17 +186,23 @@ def _imatrix(shared: Sequence[str]) -> list[str]:
 
 def _arguments(command: click.Command, args: Sequence[str]) -> list[str]:
     """The words that aren't options or their values; none where the command wouldn't take the line at all."""
-    # With the command's own settings: click keeps the help option that it makes of the first ones it sees.
-    context = click.Context(command, resilient_parsing=True, **command.context_settings)
-    try:
-        values, _, _ = command.make_parser(context).parse_args(list(args))
-    except click.UsageError:
-        return []
+    values, _ = _parsed(command, args)
     found: list[str] = []
     for it in command.params:
         value = values.get(it.name) if isinstance(it, click.Argument) else None
         found += value if isinstance(value, tuple) else [value] if isinstance(value, str) else []
     return found
+
+
+def _parsed(command: click.Command, args: Sequence[str]) -> tuple[Mapping[str, Any], list[str]]:
+    """The values by their names, and the words that are left over; nothing where the line can't be read at all."""
+    # With the command's own settings: click keeps the help option that it makes of the first ones it sees.
+    context = click.Context(command, resilient_parsing=True, **command.context_settings)
+    try:
+        values, left_over, _ = command.make_parser(context).parse_args(list(args))
+    except click.UsageError:
+        return {}, []
+    return values, left_over
 
 
 def _is_model_name(word: str) -> bool:

@@ -15,6 +15,7 @@ from quantrecipe.cli.options.amounts import FileSize, count_option
 from quantrecipe.cli.options.limits import Running, limits_text, running_options
 from quantrecipe.cli.options.paths import file_option
 from quantrecipe.cli.options.shared import arch_option, requantize_option, strict_option, together
+from quantrecipe.cli.plan_inputs import PlanInputs
 from quantrecipe.cli.settings import expand_names, load_recipes, settings_option
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from quantrecipe.recipe.budget import Budget
     from quantrecipe.recipe.recipe import Recipe
     from quantrecipe.registry import Registry
-    from quantrecipe.sensitivity.sensitivity import Sensitivity
 
 __all__ = ["PlanOptions", "build_plans", "plan_document", "plan_options", "print_told", "warn_of_running"]
 
@@ -91,38 +91,24 @@ def build_plans(
 
     `globs` lets one name stand for several shipped recipes: llama.cpp/Q4_*.
     """
-    from quantrecipe.importance import assumed_importance, read_importance
     from quantrecipe.model.open import open_model
-    from quantrecipe.planning import make_plan
 
     if options.assume_imatrix and options.imatrix is not None:
         raise click.UsageError("--imatrix and --assume-imatrix exclude each other.")
-    registry = ctx.load_registry()
-    names = expand_names(ctx, recipes, registry) if globs else recipes
-    loaded = load_recipes(ctx, names, registry, options.settings)
-    model = open_model(model_path, arch=options.arch, pre=options.pre, registry=registry)
-    matrices = {
-        path: read_importance(path)
-        for path in dict.fromkeys(options.imatrix or recipe.importance.file for recipe in loaded)
-        if path is not None and not options.assume_imatrix
-    }
-    assumed = assumed_importance(model.tensors) if options.assume_imatrix else None
-    sensitivity = _sensitivity(options)
-    plans = [
-        make_plan(
-            _within(recipe, options.budget),
-            model,
-            registry=registry,
-            importance=assumed or matrices.get(options.imatrix or recipe.importance.file),  # type: ignore[arg-type]  # None gives None
-            strict=options.strict,
-            allow_requantize=options.allow_requantize,
-            provenance=options.provenance,
-            split=_limits(options, model),
-            sensitivity=sensitivity,
-        )
-        for recipe in loaded
-    ]
-    return plans, registry
+    inputs = PlanInputs(
+        registry=ctx.load_registry(),
+        imatrix=options.imatrix,
+        assume_imatrix=options.assume_imatrix,
+        sensitivity=options.sensitivity,
+        strict=options.strict,
+        allow_requantize=options.allow_requantize,
+        provenance=options.provenance,
+    )
+    names = expand_names(ctx, recipes, inputs.registry) if globs else recipes
+    loaded = load_recipes(ctx, names, inputs.registry, options.settings)
+    model = open_model(model_path, arch=options.arch, pre=options.pre, registry=inputs.registry)
+    split = _limits(options, model)
+    return [inputs.plan(_within(it, options.budget), model, split) for it in loaded], inputs.registry
 
 
 def print_told(ctx: Context, plan: Plan, options: PlanOptions) -> None:
@@ -173,14 +159,6 @@ def _within(recipe: Recipe, budget: Budget | None) -> Recipe:
         budget = replace(budget, vram=None, ram=budget.ram if budget.vram is None else None)
     ties = recipe.budget.ties if recipe.budget is not None else ()
     return replace(recipe, budget=replace(budget, ties=ties))
-
-
-def _sensitivity(options: PlanOptions) -> Sensitivity | None:
-    if options.sensitivity is None:
-        return None
-    from quantrecipe.sensitivity.file import read_sensitivity
-
-    return read_sensitivity(options.sensitivity)
 
 
 def _limits(options: PlanOptions, model: Model) -> SplitLimits | None:

@@ -14,6 +14,7 @@ from quantrecipe.cli.errors import print_warning, printable
 from quantrecipe.cli.options.amounts import count_option
 from quantrecipe.cli.options.paths import FILE, file_option, folder_option
 from quantrecipe.cli.options.shared import arch_option, engine_option, threads_option
+from quantrecipe.cli.plan_inputs import importance_in
 from quantrecipe.cli.subcommand import subcommand
 from quantrecipe.errors import SensitivityError
 from quantrecipe.wording import some_of
@@ -132,7 +133,6 @@ def command(
     from quantrecipe.cli.needs import check_folder, drawn
     from quantrecipe.cli.sensitivity_report import check_report, write_report
     from quantrecipe.evaluate import require_engine
-    from quantrecipe.importance import read_importance
     from quantrecipe.measure import (
         DEFAULT_SAMPLE,
         Measurement,
@@ -167,7 +167,7 @@ def command(
         threads=threads,
     )
     opened = open_model(model, arch=arch, registry=registry)
-    matrix = None if imatrix is None else read_importance(imatrix)
+    matrix = importance_in(imatrix)
     subject = Subject(model=opened, registry=registry, importance=matrix)
     scope = scope_of(subject, what.types, allow_requantize=allow_requantize)
     warn_of_scope(ctx, scope, what.types)

@@ -8,7 +8,7 @@ model.gguf                                                      what is in the f
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,41 +16,27 @@ from typing import TYPE_CHECKING
 from quantrecipe.errors import QuantrecipeError, RecipeError
 
 if TYPE_CHECKING:
+    from quantrecipe.cli.plan_inputs import PlanInputs
     from quantrecipe.errors import Problem
-    from quantrecipe.importance import Importance
     from quantrecipe.model.model import Model
     from quantrecipe.plan.diff import Side
     from quantrecipe.plan.lock import Lock
     from quantrecipe.recipe.recipe import Recipe
-    from quantrecipe.registry import Registry
-    from quantrecipe.sensitivity.sensitivity import Sensitivity
 
-__all__ = ["Operand", "Settings", "require_variables"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What holds for both sides of a comparison.
-
-    assume_imatrix: True plans as if there were an importance matrix that covers everything
-    variables:      values for the variables of the recipes, by name
-    """
-
-    registry: Registry
-    imatrix: Path | None = None
-    assume_imatrix: bool = False
-    strict: bool = False
-    allow_requantize: bool = False
-    sensitivity: Sensitivity | None = None
-    variables: Mapping[str, str] | None = None
+__all__ = ["Operand", "require_variables"]
 
 
 @dataclass(frozen=True)
 class Operand:
-    """One side as the user named it."""
+    """One side as the user named it.
+
+    inputs:    what holds for both sides
+    variables: values for the variables of the recipes, by name
+    """
 
     text: str
-    settings: Settings
+    inputs: PlanInputs
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def is_gguf(self) -> bool:
@@ -72,19 +58,16 @@ class Operand:
         """The GGUF as a model."""
         from quantrecipe.model.open import open_model
 
-        return open_model(self.text, registry=self.settings.registry)
+        return open_model(self.text, registry=self.inputs.registry)
 
     @cached_property
     def recipe(self) -> Recipe:
         """The recipe."""
         from quantrecipe.recipe.load import load_recipe
 
-        variables = self.settings.variables or {}
-        if not variables:
-            return load_recipe(self.text, registry=self.settings.registry)
-        known = load_recipe(self.text, registry=self.settings.registry).variables
-        chosen = {name: value for name, value in variables.items() if name in known}
-        return load_recipe(self.text, registry=self.settings.registry, settings=chosen)
+        loaded = load_recipe(self.text, registry=self.inputs.registry)
+        chosen = {name: value for name, value in self.variables.items() if name in loaded.variables}
+        return load_recipe(self.text, registry=self.inputs.registry, settings=chosen) if chosen else loaded
 
     @property
     def notes(self) -> tuple[Problem, ...]:
@@ -103,39 +86,20 @@ class Operand:
         """What it makes of the model. QuantrecipeError where it can't make anything of it."""
         from quantrecipe.plan.diff import side_of_model, side_of_plan
         from quantrecipe.plan.lock import require_same_tensors, side_of_lock
-        from quantrecipe.planning import make_plan
 
         if self.is_gguf:
             return side_of_model(self.text, self.model)
         if self.lock is not None:
             if model is not None:
                 require_same_tensors(self.lock, model, file=self.text)
-            return side_of_lock(self.text, self.lock, self.settings.registry)
+            return side_of_lock(self.text, self.lock, self.inputs.registry)
         assert model is not None
-        recipe = self.recipe
-        plan = make_plan(
-            recipe,
-            model,
-            registry=self.settings.registry,
-            importance=self._importance(recipe, model),
-            strict=self.settings.strict,
-            allow_requantize=self.settings.allow_requantize,
-            sensitivity=self.settings.sensitivity,
-        )
-        return side_of_plan(self.text, plan, recipe)
-
-    def _importance(self, recipe: Recipe, model: Model) -> Importance | None:
-        from quantrecipe.importance import assumed_importance, read_importance
-
-        if self.settings.assume_imatrix:
-            return assumed_importance(model.tensors)
-        path = self.settings.imatrix or recipe.importance.file
-        return None if path is None else read_importance(path)
+        return side_of_plan(self.text, self.inputs.plan(self.recipe, model), self.recipe)
 
 
 def require_variables(old: Operand, new: Operand) -> None:
     """RecipeError where neither side has a variable that was given a value."""
-    wanted = dict(old.settings.variables or {})
+    wanted = dict(old.variables)
     known: set[str] = set()
     try:
         for operand in (old, new) if wanted else ():

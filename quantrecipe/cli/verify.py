@@ -12,6 +12,7 @@ from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.options.amounts import count_option
 from quantrecipe.cli.options.paths import FILE, file_option
 from quantrecipe.cli.options.shared import arch_option, json_option, threads_option
+from quantrecipe.cli.plan_inputs import importance_in
 from quantrecipe.cli.settings import load_recipes, settings_option
 from quantrecipe.cli.subcommand import subcommand
 
@@ -80,7 +81,6 @@ def command(
     """
     from quantrecipe.cli.progress import ProgressBar
     from quantrecipe.cli.verify_table import render_verification
-    from quantrecipe.importance import read_importance
     from quantrecipe.model.open import open_model
     from quantrecipe.output.verify.verify import SAMPLE, verify_file
     from quantrecipe.plan.lock_file import read_lock
@@ -95,7 +95,7 @@ def command(
             file,
             registry=registry,
             source=None if source is None else open_model(source, arch=arch, pre=pre, registry=registry),
-            importance=None if imatrix is None else read_importance(imatrix),
+            importance=importance_in(imatrix),
             recipe=None if recipe is None else load_recipes(ctx, [recipe], registry, settings)[0],
             lock=None if lock_file is None else read_lock(lock_file),
             sample=None if every else SAMPLE if sample is None else sample,

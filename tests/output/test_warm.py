@@ -84,7 +84,9 @@ def test_nothing_is_said_and_no_time_taken_where_all_is_there() -> None:
     assert (told, len(calls)) == ([], 1)
 
 
-def test_the_kernels_of_assignments(tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_kernels_of_assignments(
+    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each source's decoder and each target's encoder once; what only passes through has none."""
     jobs: list[str] = []
     monkeypatch.setattr(module, "compile_jobs", lambda found, tell: jobs.extend(map(str, found)) or 1.5)

@@ -12,16 +12,17 @@ import click
 
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import print_renamed, printable
-from quantrecipe.cli.locked import locked_option, require_locked
 from quantrecipe.cli.options.amounts import count_option
 from quantrecipe.cli.options.paths import MODEL, RECIPE, file_option, folder_option
 from quantrecipe.cli.options.shared import force_option
 from quantrecipe.cli.planning import (
     PlanOptions,
     build_plans,
+    locked_option,
     plan_document,
     plan_options,
     print_told,
+    require_locked,
     warn_of_running,
 )
 from quantrecipe.cli.subcommand import subcommand
@@ -110,7 +111,7 @@ def command(
         render_summary,
         render_warnings,
     )
-    from quantrecipe.cli.progress import ProgressBar
+    from quantrecipe.cli.progress import ApplyBar
     from quantrecipe.output.apply import apply_plans, output_paths
 
     if output is not None and (len(recipes) > 1 or out_dir is not None):
@@ -142,7 +143,7 @@ def command(
     warn_of_running(ctx, plans, wanted)
     if out_dir is not None:
         _make_folder(out_dir)
-    with ProgressBar(ctx.err) as progress:
+    with ApplyBar(ctx.err) as progress:
         results = apply_plans(
             list(zip(plans, paths, strict=True)),
             registry=registry,

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.tables import Paragraph
+from quantrecipe.cli.units import counted
 from quantrecipe.errors import Problem
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def recipe_line(report: Report) -> Paragraph:
     inherited = len(report.recipe.rules) - own
     text = Text(printable(report.ref), "bold")
     text.append(": ok", "green")
-    text.append(f", {_count(own, 'rule')}")
+    text.append(f", {counted(own, 'rule')}")
     text.append(f" and {inherited} inherited" if inherited else "")
     references = [name for name in report.checked if name.startswith("shapes/")]
     if references and len(report.fits) < len(references):
@@ -86,12 +87,12 @@ def summary(reports: list[Report]) -> Text:
     """How much was found, in all recipes together."""
     counts = Counter(finding.severity for report in reports for finding in report.findings)
     words = {
-        "error": _count(counts["error"], "error"),
-        "warning": _count(counts["warning"], "warning"),
+        "error": counted(counts["error"], "error"),
+        "warning": counted(counts["warning"], "warning"),
         "advice": f"{counts['advice']} advice",
     }
     found = ", ".join(words[name] for name in words if counts[name])  # type: ignore[index]  # its own keys
-    return Text(f"{_count(len(reports), 'recipe')}: {found or 'nothing to say'}")
+    return Text(f"{counted(len(reports), 'recipe')}: {found or 'nothing to say'}")
 
 
 def _paragraph(finding: Finding, also: str = "") -> Paragraph:
@@ -100,7 +101,3 @@ def _paragraph(finding: Finding, also: str = "") -> Paragraph:
     where = printable(str(problem).removesuffix(rest))
     label, code = (f"{finding.severity}: ", _STYLES[finding.severity]), (f" [{finding.code}]", "dim")
     return Paragraph(Text.assemble(label, (where, "bold"), printable(rest), code, also), whole=where.strip())
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

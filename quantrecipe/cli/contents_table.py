@@ -13,7 +13,7 @@ from rich.text import Text
 from quantrecipe.cli.contents import Contents, Line, roles_in, value_note, value_type
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.tables import Cell, Kind, Paragraph, Table
-from quantrecipe.cli.units import bytes_text, count_text
+from quantrecipe.cli.units import bytes_text, count_text, shape_text
 from quantrecipe.gguf.values import GGUFValue, ValueType
 
 __all__ = [
@@ -74,7 +74,7 @@ def render_tensors(lines: Iterable[Line], *, grouped: bool) -> RenderableType:
     for line in lines:
         limit = "≤ " if line.at_most else ""
         counts = (line.layers, str(line.count)) if grouped else ()
-        shape = " × ".join(map(str, line.shape)) or "scalar"
+        shape = shape_text(line.shape)
         bits = f"{limit}{line.bits_per_weight:.2f}"
         stored = ((_short(line.stored or ""), "dim"),) if renamed else ()
         size = limit + bytes_text(line.nbytes)
@@ -125,7 +125,7 @@ def render_roles(contents: Contents) -> RenderableType:
         (
             role.role,
             str(role.count),
-            " × ".join(map(str, role.shape)) or "scalar",
+            shape_text(role.shape),
             (", ".join(role.types), "bold"),
             f"{100 * role.weights / weights:.1f}",
             f"{100 * role.nbytes / data:.1f}",

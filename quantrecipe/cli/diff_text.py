@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from quantrecipe.cli.tables import Cell, Kind, Table
-from quantrecipe.cli.units import bytes_text
+from quantrecipe.cli.units import bytes_text, counted
 from quantrecipe.errors import Problem, QuantrecipeError
 from quantrecipe.gguf.file_types import file_type_name
 from quantrecipe.gguf.values import GGUFValue, ValueType
@@ -216,7 +216,7 @@ def effect_text(change: RuleChange) -> str:
         return ""
     if not change.decides:
         return "decides nothing here"
-    tensors = "1 tensor" if change.decides == 1 else f"{change.decides} tensors"
+    tensors = counted(change.decides, "tensor")
     which = "which changes" if change.decides == 1 else "which change"
     if change.changes == change.decides:
         return f"decides {tensors}, {which}"

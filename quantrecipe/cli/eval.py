@@ -90,11 +90,11 @@ def command(
     kept in a cache, so that the next run on the same texts needs only FILE. llama.cpp runs the models: the one that
     you have (--engine), or llama-cpp-python. `quantrecipe doctor` shows which one is found.
     """
-    from quantrecipe.cli.eval_progress import EvalProgress
     from quantrecipe.cli.eval_reference import get_reference
     from quantrecipe.cli.eval_results import evaluate_files, sizes_of
     from quantrecipe.cli.needs import check_output, check_pictures, drawn
     from quantrecipe.cli.picture import picture_kind
+    from quantrecipe.cli.progress import EvalBar
     from quantrecipe.evaluate import require_engine
 
     if not files and save_reference is None:
@@ -108,7 +108,7 @@ def command(
     specs = lambda: ctx.load_registry().by_ggml_type  # noqa: E731  # loaded when the first header is read
     sizes = sizes_of(files, specs)
     log = (lambda line: ctx.err.print(printable(line))) if ctx.verbose else None
-    with EvalProgress(ctx.err) as progress:
+    with EvalBar(ctx.err) as progress:
         reference = get_reference(
             reference_path,
             texts,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from quantrecipe.cli.eval_progress import EvalProgress
+from quantrecipe.cli.progress import EvalBar
 from quantrecipe.core.cache import cache_folder
 from quantrecipe.errors import EvaluationError, OutputError
 from quantrecipe.evaluate import (
@@ -38,7 +38,7 @@ def get_reference(
     threads: int | None,
     gpu_layers: int | None,
     engine: Engine | None,
-    progress: EvalProgress,
+    progress: EvalBar,
     log: Callable[[str], None] | None,
 ) -> Reference:
     """The reference at `path`, or the one that the model at `path` makes of the texts."""

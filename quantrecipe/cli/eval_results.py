@@ -9,7 +9,7 @@ from typing import Any
 
 from quantrecipe.api import FormatSpec
 from quantrecipe.cli.contents import read_contents
-from quantrecipe.cli.eval_progress import EvalProgress
+from quantrecipe.cli.progress import EvalBar
 from quantrecipe.evaluate import Engine, Evaluation, Positions, Reference, difference, score, summarise
 from quantrecipe.evaluate.model_file import existing_gguf
 from quantrecipe.plain_data import fields_of, rounded_bits
@@ -73,7 +73,7 @@ def evaluate_files(
     threads: int | None,
     gpu_layers: int | None,
     engine: Engine | None,
-    progress: EvalProgress,
+    progress: EvalBar,
     log: Callable[[str], None] | None,
 ) -> list[Candidate]:
     """Run each file over the reference's texts."""

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.tables import Cell, Paragraph, Table
-from quantrecipe.cli.units import bytes_text
+from quantrecipe.cli.units import bytes_text, counted, shape_text
 from quantrecipe.plan.explain import Explanation, Outcome, Trial
 from quantrecipe.plan.group import layer_ranges
 from quantrecipe.recipe.flatten import written_patterns
@@ -63,7 +63,7 @@ def _story(it: Explanation, tried: Sequence[Trial]) -> tuple[object, ...]:
 
 def _title(members: Sequence[Explanation]) -> Paragraph:
     it = members[0]
-    shape = " × ".join(str(n) for n in it.tensor.shape)
+    shape = shape_text(it.tensor.shape)
     title = Text.assemble((printable(it.tensor.name), "bold"), f"  {shape}, {it.tensor.dtype}")
     rule = it.decision.rule
     if it.format is None and rule is not None and rule.choose:
@@ -107,7 +107,9 @@ def _rules(it: Explanation, tried: Sequence[Trial]) -> RenderableType:
     if not it.trials:
         parts.append(Text("the recipe has no rules", "dim"))
     if left := len(it.trials) - len(tried):
-        parts.append(Paragraph(f"{_count(left)} behind it {'is' if left == 1 else 'are'} not tried", "dim"))
+        parts.append(
+            Paragraph(f"{counted(left, 'rule')} behind it {'is' if left == 1 else 'are'} not tried", "dim")
+        )
     return Lines(*parts)
 
 
@@ -124,7 +126,7 @@ def _row(run: Sequence[Trial]) -> tuple[str, Text]:
     """The lines, and what is to be said of the rules there."""
     first, last = run[0].rule.origin.line, run[-1].rule.origin.line
     if len(run) > 1:
-        return f"{first}-{last}", Text(f"{_count(len(run))} that don't name it", "dim")
+        return f"{first}-{last}", Text(f"{counted(len(run), 'rule')} that don't name it", "dim")
     return str(first), _trial(run[0])
 
 
@@ -198,7 +200,3 @@ def _lines(it: Explanation, recipe: Recipe) -> Iterator[tuple[str, Text]]:
             f", {bytes_text(it.nbytes)} ({it.nbytes:,} bytes), {bits:.3f} bits per weight{copied}",
         )
         yield "becomes", becomes
-
-
-def _count(rules: int) -> str:
-    return "1 rule" if rules == 1 else f"{rules} rules"

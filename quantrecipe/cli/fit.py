@@ -269,7 +269,7 @@ def _sensitivity(
         print_warning(ctx.err, "a shape file has no weights to measure: losses are those of usual models")
         return None
     from quantrecipe.api import ModelAnalysis, TensorAnalysis
-    from quantrecipe.cli.measure_progress import MeasureBar
+    from quantrecipe.cli.progress import MeasureBar
     from quantrecipe.cli.sensitivity import warn_of_scope
     from quantrecipe.measure import Measurement, Passes, Subject, choose_types, measure, scope_of
 

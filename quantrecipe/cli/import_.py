@@ -18,6 +18,7 @@ from quantrecipe.cli.options.amounts import count_option
 from quantrecipe.cli.options.paths import FILE, file_option
 from quantrecipe.cli.options.shared import force_option
 from quantrecipe.cli.subcommand import subcommand
+from quantrecipe.cli.units import counted
 from quantrecipe.errors import ModelError, RecipeError
 
 if TYPE_CHECKING:
@@ -118,8 +119,7 @@ def command(
     else:
         data = imported.text.encode()
         write_file(output, len(data), [data], force=force)
-        rules = f"{imported.rules} rule{'' if imported.rules == 1 else 's'}"
-        ctx.console.print(f"{printable(str(output))}: {rules}")
+        ctx.console.print(f"{printable(str(output))}: {counted(imported.rules, 'rule')}")
 
 
 def _from_model(

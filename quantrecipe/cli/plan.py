@@ -8,10 +8,17 @@ from typing import Any
 import click
 
 from quantrecipe.cli.context import Context, pass_context
-from quantrecipe.cli.locked import locked_option, require_locked
 from quantrecipe.cli.options.paths import MODEL, RECIPE
 from quantrecipe.cli.options.shared import json_option
-from quantrecipe.cli.planning import PlanOptions, build_plans, plan_document, plan_options, print_told
+from quantrecipe.cli.planning import (
+    PlanOptions,
+    build_plans,
+    locked_option,
+    plan_document,
+    plan_options,
+    print_told,
+    require_locked,
+)
 from quantrecipe.cli.subcommand import subcommand
 
 __all__ = ["command"]

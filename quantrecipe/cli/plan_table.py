@@ -13,7 +13,7 @@ from quantrecipe.cli.coverage import render_coverage
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.spending_table import loss_text, render_spending
 from quantrecipe.cli.tables import Cell, Kind, Paragraph, Table
-from quantrecipe.cli.units import bytes_text, count_text, duration_text
+from quantrecipe.cli.units import bytes_text, count_text, duration_text, shape_text
 from quantrecipe.plan.group import group, totals
 from quantrecipe.plan.make import fallback_warnings
 from quantrecipe.plan.plan import Assignment, Plan
@@ -160,8 +160,14 @@ def _reasons(plan: Plan) -> Table:
 def _every_tensor(plan: Plan) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for a in plan.assignments:
-        shape = " × ".join(str(n) for n in a.tensor.shape)
-        row = (a.tensor.name, shape, a.tensor.dtype, _type(a), f"{a.bits_per_weight:.2f}", f"{a.nbytes:,}")
+        row = (
+            a.tensor.name,
+            shape_text(a.tensor.shape),
+            a.tensor.dtype,
+            _type(a),
+            f"{a.bits_per_weight:.2f}",
+            f"{a.nbytes:,}",
+        )
         rows.append((*row, *_loss(plan, [a]), _reason(a)))
     columns: dict[str, Kind] = {"tensor": "name", "shape": "word", "from": "word", "type": "list"}
     columns |= {"bits/weight": "number", "bytes": "number", **_loss_column(plan), "decided by": "text"}

@@ -26,7 +26,16 @@ if TYPE_CHECKING:
     from quantrecipe.recipe.recipe import Recipe
     from quantrecipe.registry import Registry
 
-__all__ = ["PlanOptions", "build_plans", "plan_document", "plan_options", "print_told", "warn_of_running"]
+__all__ = [
+    "PlanOptions",
+    "build_plans",
+    "locked_option",
+    "plan_document",
+    "plan_options",
+    "print_told",
+    "require_locked",
+    "warn_of_running",
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,6 +93,11 @@ plan_options = together(
 """Adds the options of PlanOptions."""
 
 
+locked_option = file_option(
+    "--locked", help="Refuse any plan but the one that `quantrecipe lock` froze, and say what differs."
+)
+
+
 def build_plans(
     ctx: Context, recipes: Sequence[str], model_path: Path, options: PlanOptions, *, globs: bool = False
 ) -> tuple[list[Plan], Registry]:
@@ -109,6 +123,18 @@ def build_plans(
     model = open_model(model_path, arch=options.arch, pre=options.pre, registry=inputs.registry)
     split = _limits(options, model)
     return [inputs.plan(_within(it, options.budget), model, split) for it in loaded], inputs.registry
+
+
+def require_locked(locked: Path | None, plans: Sequence[Plan], registry: Registry) -> None:
+    """PlanError where the plan isn't the locked one."""
+    if locked is None:
+        return
+    from quantrecipe.plan.lock import require_lock
+    from quantrecipe.plan.lock_file import read_lock
+
+    if len(plans) > 1:
+        raise click.UsageError("--locked is for one recipe: run several, one after the other.")
+    require_lock(read_lock(locked), plans[0], registry, file=str(locked))
 
 
 def print_told(ctx: Context, plan: Plan, options: PlanOptions) -> None:

@@ -128,9 +128,9 @@ def command(
     neither, by what is usual for the tensor's role and depth. What was measured before is not measured again, and a
     run that was stopped goes on where it was.
     """
-    from quantrecipe.cli.measure_progress import MeasureBar
     from quantrecipe.cli.measure_table import render_sensitivity, summary_document
     from quantrecipe.cli.needs import check_folder, drawn
+    from quantrecipe.cli.progress import MeasureBar
     from quantrecipe.cli.sensitivity_report import check_report, write_report
     from quantrecipe.evaluate import require_engine
     from quantrecipe.measure import (

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.tables import Cell, Paragraph, Table
-from quantrecipe.cli.units import bytes_text, duration_text
+from quantrecipe.cli.units import bytes_text, counted, duration_text
 from quantrecipe.output.verify.verification import Finding, Verification
 
 __all__ = ["render_verification"]
@@ -52,8 +52,7 @@ def _answer(verification: Verification) -> Paragraph:
     took = f", {bytes_text(verification.read)} read in {duration_text(verification.seconds)}"
     said = "it says" if verification.claims else "the recipe makes of the source"
     if not verification.ok:
-        count = len(verification.findings)
-        found = "1 finding" if count == 1 else f"{count} findings"
+        found = counted(len(verification.findings), "finding")
         return Paragraph(
             Text.assemble((f"{name} is not what {said}", "bold red"), f": {found}{took}"), whole=name
         )

@@ -160,15 +160,9 @@ def _reasons(plan: Plan) -> Table:
 def _every_tensor(plan: Plan) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for a in plan.assignments:
-        row = (
-            a.tensor.name,
-            shape_text(a.tensor.shape),
-            a.tensor.dtype,
-            _type(a),
-            f"{a.bits_per_weight:.2f}",
-            f"{a.nbytes:,}",
-        )
-        rows.append((*row, *_loss(plan, [a]), _reason(a)))
+        source = (a.tensor.name, shape_text(a.tensor.shape), a.tensor.dtype)
+        becomes = (_type(a), f"{a.bits_per_weight:.2f}", f"{a.nbytes:,}")
+        rows.append((*source, *becomes, *_loss(plan, [a]), _reason(a)))
     columns: dict[str, Kind] = {"tensor": "name", "shape": "word", "from": "word", "type": "list"}
     columns |= {"bits/weight": "number", "bytes": "number", **_loss_column(plan), "decided by": "text"}
     return Table(columns, rows)

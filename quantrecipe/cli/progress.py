@@ -24,6 +24,7 @@ from quantrecipe import __version__
 from quantrecipe.cli.context import watched
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.tables import shorten
+from quantrecipe.cli.units import bytes_text
 from quantrecipe.core.cache import kernel_folder
 from quantrecipe.tensor import TensorInfo
 
@@ -31,10 +32,6 @@ __all__ = ["ApplyBar", "EvalBar", "MeasureBar"]
 
 NARROW = 60
 """Columns below which only what is at work, how far it is, and the time that is left are shown."""
-
-
-_SHARE = TextColumn("{task.percentage:>3.0f} %")
-_TIME_LEFT = TimeRemainingColumn(compact=True, elapsed_when_finished=True)
 
 
 def say_compiling(console: Console) -> None:
@@ -87,6 +84,15 @@ def _wide_bar(console: Console) -> tuple[ProgressColumn, ...]:
     return () if console.width < NARROW else (BarColumn(bar_width=None),)
 
 
+def _share() -> ProgressColumn:
+    return TextColumn("{task.percentage:>3.0f} %")
+
+
+def _time_left() -> ProgressColumn:
+    """A new one for each bar: it remembers what it showed last of each task, by numbers that every bar begins anew."""
+    return TimeRemainingColumn(compact=True, elapsed_when_finished=True)
+
+
 class ApplyBar(WatchedBar):
     """The bar of `apply`: the tensor, the share done, the bytes of the source in each second, the time left."""
 
@@ -94,7 +100,12 @@ class ApplyBar(WatchedBar):
         narrow = console.width < NARROW
         speed = () if narrow else (TextColumn("{task.fields[speed]}"),)
         super().__init__(
-            console, Fitting(console, 16 if narrow else 31), *_wide_bar(console), _SHARE, *speed, _TIME_LEFT
+            console,
+            Fitting(console, 16 if narrow else 33),
+            *_wide_bar(console),
+            _share(),
+            *speed,
+            _time_left(),
         )
         self._task: TaskID | None = None
         self._read = 0
@@ -124,7 +135,7 @@ class ApplyBar(WatchedBar):
         self._read += read
         task = self._bar.tasks[0]
         seconds = task.elapsed or 0
-        speed = f"{self._read / seconds / 1e6:,.0f} MB/s" if seconds > 0 else ""
+        speed = f"{bytes_text(self._read / seconds)}/s" if seconds > 0 else ""
         self._bar.update(self._task, advance=weights, speed=speed)
 
 
@@ -133,7 +144,7 @@ class MeasureBar(WatchedBar):
 
     def __init__(self, console: Console) -> None:
         stage = TextColumn("{task.fields[stage]}")
-        super().__init__(console, stage, *_wide_bar(console), _SHARE, _TIME_LEFT, Fitting(console, 24))
+        super().__init__(console, stage, *_wide_bar(console), _share(), _time_left(), Fitting(console, 24))
         self._task: TaskID | None = None
         self._what = ""
 
@@ -169,7 +180,7 @@ class EvalBar(WatchedBar):
         narrow = console.width < NARROW
         what = Fitting(console, 20 if narrow else 29, lambda: self._bar.tasks)
         chunks = () if narrow else (TextColumn("chunks"),)
-        super().__init__(console, what, *_wide_bar(console), MofNCompleteColumn(), *chunks, _TIME_LEFT)
+        super().__init__(console, what, *_wide_bar(console), MofNCompleteColumn(), *chunks, _time_left())
 
     def task(self, what: str) -> Callable[[int, int], None]:
         """A line for something that is run; what it gives is told (chunks done, chunks in all)."""

@@ -92,7 +92,7 @@ def command(
     """
     from quantrecipe.cli.ci_changes import branching_point, changed_recipes
     from quantrecipe.cli.ci_comment import comment
-    from quantrecipe.cli.needs import check_folder
+    from quantrecipe.cli.output_files import check_folder
 
     if comment_file is not None:  # it may be a pipe
         check_folder(comment_file.parent, option="--comment FILE")

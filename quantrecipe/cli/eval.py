@@ -92,17 +92,14 @@ def command(
     """
     from quantrecipe.cli.eval_reference import get_reference
     from quantrecipe.cli.eval_results import evaluate_files, sizes_of
-    from quantrecipe.cli.needs import check_output, check_pictures, drawn
-    from quantrecipe.cli.picture import picture_kind
+    from quantrecipe.cli.output_files import check_output
+    from quantrecipe.cli.picture import check_picture, drawn
     from quantrecipe.cli.progress import EvalBar
     from quantrecipe.evaluate import require_engine
 
     if not files and save_reference is None:
         raise click.UsageError("Give a FILE to evaluate, or --save-reference.")
-    kind = "" if plot is None else picture_kind(plot)
-    if plot is not None:
-        check_output(plot, force=force, option="--plot OUT")
-        check_pictures()
+    kind = check_picture(plot, force=force, option="--plot OUT")
     check_output(save_reference, force=force, option="--save-reference OUT")
     found = require_engine(engine)
     specs = lambda: ctx.load_registry().by_ggml_type  # noqa: E731  # loaded when the first header is read
@@ -150,7 +147,7 @@ def command(
 
 def _draw(candidates: list[Candidate], reference: Reference, path: Path, kind: str, *, force: bool) -> None:
     from quantrecipe.cli.eval_picture import draw
-    from quantrecipe.cli.imatrix_output import write_file
+    from quantrecipe.cli.output_files import write_file
 
     data = draw(candidates, reference, kind=kind)
     write_file(path, len(data), [data], force=force)

@@ -10,10 +10,9 @@ import click
 
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import print_warning, printable
-from quantrecipe.cli.imatrix_output import write_file
-from quantrecipe.cli.needs import check_output
 from quantrecipe.cli.options.paths import FILE, RECIPE, file_option
 from quantrecipe.cli.options.shared import force_option
+from quantrecipe.cli.output_files import check_output, write_text
 from quantrecipe.cli.plan_inputs import PlanInputs
 from quantrecipe.cli.settings import load_recipes, settings_option
 from quantrecipe.cli.subcommand import subcommand
@@ -98,8 +97,7 @@ def command(
     if output is None:
         click.echo(exported.text, nl=False)
     else:
-        data = exported.text.encode()
-        write_file(output, len(data), [data], force=force)
+        write_text(output, exported.text, force=force)
         ctx.console.print(printable(str(output)))
 
 

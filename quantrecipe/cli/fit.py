@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from quantrecipe.cli.apply import model_stem
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import print_warning, printable
-from quantrecipe.cli.imatrix_output import write_file
 from quantrecipe.cli.options.amounts import count_option
 from quantrecipe.cli.options.limits import budget_options, limits_text
 from quantrecipe.cli.options.paths import FILE, file_option, folder_option
@@ -23,6 +21,7 @@ from quantrecipe.cli.options.shared import (
     threads_option,
 )
 from quantrecipe.cli.options.target import target_option
+from quantrecipe.cli.output_files import model_stem, write_text
 from quantrecipe.cli.plan_inputs import importance_in, sensitivity_in
 from quantrecipe.cli.settings import print_notes
 from quantrecipe.cli.subcommand import subcommand
@@ -142,7 +141,7 @@ def command(
     what isn't measured is taken as usual. The recipe names roles and layers, each with its reason, and plans to the
     types that were chosen. Where it isn't sure to lose less than a preset of llama.cpp, the recipe is that preset.
     """
-    from quantrecipe.cli.needs import check_folder, check_output
+    from quantrecipe.cli.output_files import check_folder, check_output
     from quantrecipe.evaluate import read_text, require_engine
     from quantrecipe.fit import Request, fit
     from quantrecipe.model.open import open_model
@@ -195,8 +194,7 @@ def command(
     if held_out:
         fitted = _tried(ctx, fitted, request, opened, registry, unseen, work, threads, found)
     if output is not None:
-        data = fitted.text.encode()
-        write_file(output, len(data), [data], force=force)
+        write_text(output, fitted.text, force=force)
     _show(ctx, fitted, request.budget, output, as_json=as_json)
 
 
@@ -269,9 +267,8 @@ def _sensitivity(
         print_warning(ctx.err, "a shape file has no weights to measure: losses are those of usual models")
         return None
     from quantrecipe.api import ModelAnalysis, TensorAnalysis
-    from quantrecipe.cli.progress import MeasureBar
-    from quantrecipe.cli.sensitivity import warn_of_scope
-    from quantrecipe.measure import Measurement, Passes, Subject, choose_types, measure, scope_of
+    from quantrecipe.cli.measuring import measured
+    from quantrecipe.measure import Measurement, Passes, Subject, choose_types
 
     losses = registry.analyses["error" if importance is None else "imatrix"]
     weighing = registry.analyses["probe"] if texts else None
@@ -294,18 +291,8 @@ def _sensitivity(
         threads=threads,
     )
     subject = Subject(model=model, registry=registry, importance=importance)
-    scope = scope_of(subject, what.types, allow_requantize=request.allow_requantize)
-    warn_of_scope(ctx, scope, what.types)
-    with MeasureBar(ctx.err) as progress:
-        return measure(
-            model,
-            out,
-            what,
-            registry=registry,
-            importance=importance,
-            allow_requantize=request.allow_requantize,
-            progress=progress,
-        )
+    found, _ = measured(ctx, subject, out, what, allow_requantize=request.allow_requantize)
+    return found
 
 
 def _tried(

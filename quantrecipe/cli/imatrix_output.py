@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,14 +9,13 @@ import click
 
 from quantrecipe.cli.context import Context
 from quantrecipe.cli.errors import printable
-from quantrecipe.cli.needs import check_output
+from quantrecipe.cli.output_files import check_output, write_file
 from quantrecipe.cli.units import bytes_text
-from quantrecipe.errors import OutputError
 
 if TYPE_CHECKING:
     from quantrecipe.importance import Measurement
 
-__all__ = ["check_matrix", "chunk_size_option", "force_option", "layout_option", "write_file", "write_matrix"]
+__all__ = ["check_matrix", "chunk_size_option", "force_option", "layout_option", "write_matrix"]
 
 layout_option = click.option(
     "--to",
@@ -55,20 +53,6 @@ def write_matrix(ctx: Context, path: Path, measurement: Measurement, layout: str
     )
     for what in encoded.lost:
         ctx.say(f"not in it, as a .dat file has no place for it: {printable(what)}")
-
-
-def write_file(path: Path, nbytes: int, pieces: Iterable[bytes], *, force: bool) -> None:
-    """Write a file that appears under its name when it is whole. OutputError where there is one, unless `force`."""
-    from quantrecipe.output.partfile import PartFile
-
-    if path.exists() and not force:
-        raise OutputError(f"{path} exists", "say --force to replace it, or name another file")
-    offset = 0
-    with PartFile(path, nbytes, force=force) as file:
-        for piece in pieces:
-            file.write(memoryview(piece), offset)
-            offset += len(piece)
-        file.finish()
 
 
 def _layout(path: Path, layout: str | None) -> str:

@@ -9,11 +9,10 @@ import click
 
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import printable
-from quantrecipe.cli.imatrix_output import write_file
-from quantrecipe.cli.needs import check_output, check_pictures, drawn
 from quantrecipe.cli.options.paths import FILE, file_option
 from quantrecipe.cli.options.shared import json_option
-from quantrecipe.cli.picture import picture_kind
+from quantrecipe.cli.output_files import write_file
+from quantrecipe.cli.picture import check_picture, drawn
 from quantrecipe.cli.subcommand import subcommand
 from quantrecipe.plain_data import fields_of
 
@@ -49,10 +48,7 @@ def command(ctx: Context, file: Path, all_: bool, picture: Path | None, force: b
     """
     from quantrecipe.importance import by_layer, read_importance, statistics
 
-    kind = "" if picture is None else picture_kind(picture)
-    if picture is not None:
-        check_output(picture, force=force, option="--picture OUT")
-        check_pictures()
+    kind = check_picture(picture, force=force, option="--picture OUT")
     matrix = read_importance(file)
     tensors = statistics(matrix)
     layers = by_layer(tensors)

@@ -1,20 +1,33 @@
-"""Pictures as files: which kind a name asks for, and a figure's bytes, the same every time."""
+"""Pictures as files: whether one can be drawn, which kind its name asks for, and its bytes, the same every time."""
 
 from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantrecipe.cli.errors import printable
+from quantrecipe.cli.context import Context
+from quantrecipe.cli.errors import print_problems, print_warning, printable
+from quantrecipe.cli.output_files import check_output
 from quantrecipe.cli.tables import shorten
-from quantrecipe.errors import OutputError
+from quantrecipe.errors import OutputError, QuantrecipeError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["LONGEST_LABEL", "encode_figure", "label", "new_figure", "picture_kind"]
+__all__ = [
+    "LONGEST_LABEL",
+    "check_picture",
+    "check_pictures",
+    "drawn",
+    "encode_figure",
+    "label",
+    "new_figure",
+    "picture_kind",
+]
 
 LONGEST_LABEL = 48
 
@@ -25,6 +38,36 @@ def picture_kind(path: Path) -> str:
     if kind not in ("svg", "png"):
         raise OutputError(f"{path} is no name for a picture", "end it with .svg or .png")
     return kind
+
+
+def check_picture(path: Path | None, *, force: bool, option: str) -> str:
+    """The kind of a picture that is to be drawn at the end, "" where none is. OutputError where it couldn't be."""
+    if path is None:
+        return ""
+    kind = picture_kind(path)
+    check_output(path, force=force, option=option)
+    check_pictures()
+    return kind
+
+
+def check_pictures() -> None:
+    """OutputError where matplotlib isn't installed. It isn't imported yet: that takes a second."""
+    if find_spec("matplotlib") is None:
+        raise OutputError("pictures need matplotlib", "pip install matplotlib")
+
+
+def drawn(ctx: Context, draw: Callable[[], object]) -> bool:
+    """Draw, after the results were shown; False, and a warning, where that fails: the picture alone is lost then."""
+    try:
+        draw()
+    except QuantrecipeError as error:
+        print_problems(ctx.err, error)
+    except Exception as error:  # noqa: BLE001  # whatever a drawing library raises, the results are there
+        print_warning(ctx.err, f"the picture can't be drawn: {type(error).__name__}: {error}")
+    else:
+        return True
+    print_warning(ctx.err, "there is no picture; what was found is complete, and the exit status is 1")
+    return False
 
 
 def new_figure(width: float, height: float) -> Figure:

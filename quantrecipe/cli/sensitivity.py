@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from quantrecipe.cli.apply import model_stem
 from quantrecipe.cli.context import Context, pass_context
-from quantrecipe.cli.errors import print_warning, printable
+from quantrecipe.cli.errors import printable
 from quantrecipe.cli.options.amounts import count_option
 from quantrecipe.cli.options.paths import FILE, file_option, folder_option
 from quantrecipe.cli.options.shared import arch_option, engine_option, threads_option
+from quantrecipe.cli.output_files import model_stem
 from quantrecipe.cli.plan_inputs import importance_in
 from quantrecipe.cli.subcommand import subcommand
 from quantrecipe.errors import SensitivityError
-from quantrecipe.wording import some_of
 
 if TYPE_CHECKING:
     from quantrecipe.api import ModelAnalysis, TensorAnalysis
     from quantrecipe.evaluate import Engine
-    from quantrecipe.measure import Passes, Scope
+    from quantrecipe.measure import Passes
     from quantrecipe.registry import Registry
-    from quantrecipe.tensor import TensorInfo
 
-__all__ = ["command", "warn_of_scope"]
+__all__ = ["command"]
 
 _DEFAULT_PROBES = 30
-_MOST_NAMES = 2
 _DEFAULT_TOKENS = 16384
 
 
@@ -129,18 +125,12 @@ def command(
     run that was stopped goes on where it was.
     """
     from quantrecipe.cli.measure_table import render_sensitivity, summary_document
-    from quantrecipe.cli.needs import check_folder, drawn
-    from quantrecipe.cli.progress import MeasureBar
+    from quantrecipe.cli.measuring import measured
+    from quantrecipe.cli.output_files import check_folder
+    from quantrecipe.cli.picture import drawn
     from quantrecipe.cli.sensitivity_report import check_report, write_report
     from quantrecipe.evaluate import require_engine
-    from quantrecipe.measure import (
-        DEFAULT_SAMPLE,
-        Measurement,
-        Subject,
-        choose_types,
-        measure,
-        scope_of,
-    )
+    from quantrecipe.measure import DEFAULT_SAMPLE, Measurement, Subject, choose_types
     from quantrecipe.model.open import open_model
 
     if all_rows and sample is not None:
@@ -167,21 +157,8 @@ def command(
         threads=threads,
     )
     opened = open_model(model, arch=arch, registry=registry)
-    matrix = importance_in(imatrix)
-    subject = Subject(model=opened, registry=registry, importance=matrix)
-    scope = scope_of(subject, what.types, allow_requantize=allow_requantize)
-    warn_of_scope(ctx, scope, what.types)
-    with MeasureBar(ctx.err) as progress:
-        found = measure(
-            opened,
-            out,
-            what,
-            registry=registry,
-            importance=matrix,
-            force=force,
-            allow_requantize=allow_requantize,
-            progress=progress,
-        )
+    subject = Subject(model=opened, registry=registry, importance=importance_in(imatrix))
+    found, scope = measured(ctx, subject, out, what, allow_requantize=allow_requantize, force=force)
     if not as_json:
         ctx.console.print(render_sensitivity(found))
         ctx.console.print(f"wrote {printable(str(out))}", soft_wrap=True)
@@ -194,39 +171,6 @@ def command(
         ctx.console.print(f"wrote {printable(str(path))}")
     if not whole:
         raise click.exceptions.Exit(1)
-
-
-def warn_of_scope(ctx: Context, scope: Scope, types: Sequence[str]) -> None:
-    """What a person should know of a measurement before it begins: what its numbers aren't about."""
-    if scope.quantized:
-        print_warning(
-            ctx.err,
-            f"{sum(scope.quantized.values())} of {len(scope.tensors)} matrices are already quantized "
-            f"({', '.join(scope.quantized)}): errors are measured against what is left of their weights, so they are "
-            "smaller than against the original's",
-            "measure the BF16, F16 or F32 model if there is one",
-        )
-    groups: dict[tuple[str, ...], list[tuple[str, str]]] = {}
-    for (wanted, fallback), tensors in scope.instead.items():
-        if fallback not in types:  # else it was asked for, and its column is there
-            groups.setdefault(_names(tensors), []).append((wanted, fallback))
-    for names, pairs in groups.items():
-        wishes = ", ".join(wanted for wanted, _ in pairs)
-        measured = ", ".join(dict.fromkeys(fallback for _, fallback in pairs))
-        print_warning(
-            ctx.err,
-            f"{some_of(names, _MOST_NAMES)} can't be {wishes}: measured in {measured} instead, "
-            "as apply falls back",
-        )
-    reasons: dict[str, list[str]] = {}
-    for name, why in scope.left_out.items():
-        reasons.setdefault(why, []).append(name)
-    for why, left in reasons.items():
-        print_warning(ctx.err, f"not measured: {some_of(left, _MOST_NAMES)}: {why}")
-
-
-def _names(tensors: Sequence[TensorInfo]) -> tuple[str, ...]:
-    return tuple(tensor.name for tensor in tensors)
 
 
 def _analyses(

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.measure_table import roles_table, sentences
-from quantrecipe.cli.needs import check_folder, check_pictures
+from quantrecipe.cli.output_files import check_folder
+from quantrecipe.cli.picture import check_pictures
 from quantrecipe.cli.sensitivity_pictures import draw_costs, draw_front, draw_losses
 from quantrecipe.cli.tables import Kind, Table
 from quantrecipe.cli.tables.html import html_table

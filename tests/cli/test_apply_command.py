@@ -18,7 +18,7 @@ from rich.console import Console
 from support.models import llama_metadata, llama_tensors, write_gguf
 
 from quantrecipe.cli import main
-from quantrecipe.cli.apply import default_name
+from quantrecipe.cli.output_files import default_name
 from quantrecipe.cli.progress import ApplyBar
 from quantrecipe.gguf.header import read_header
 

@@ -43,7 +43,7 @@ def without(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
         monkeypatch.setattr(
             importlib.util, "find_spec", lambda it, *more: None if it == name else real(it, *more)
         )
-        for place in ("quantrecipe.cli.needs", "quantrecipe.evaluate.libraries"):
+        for place in ("quantrecipe.cli.picture", "quantrecipe.evaluate.libraries"):
             monkeypatch.setattr(f"{place}.find_spec", importlib.util.find_spec)
 
     return leave_out

@@ -46,7 +46,7 @@ _PATIENCE = 60  # seconds for numba to be imported: from a slow disk it takes so
 Status = Literal["ok", "note", "missing", "broken"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Finding:
     """One thing that was looked at.
 
@@ -68,7 +68,7 @@ def checked(name: str, check: Callable[[], list[Finding]]) -> list[Finding]:
     try:
         return check()
     except ImportError as error:
-        return [Finding(name=name, status="broken", what=f"can't be looked at: {error}")]
+        return [Finding(name, "broken", f"can't be looked at: {error}")]
 
 
 def check_packages() -> list[Finding]:
@@ -80,7 +80,7 @@ def check_packages() -> list[Finding]:
     home = str(Path(quantrecipe.__file__).parent)
     facts = {"version": quantrecipe.__version__, "python": python, "system": system, "folder": home}
     what = f"{quantrecipe.__version__}, on Python {python}, {system}"
-    findings = [Finding(name="quantrecipe", status="ok", what=what, lines=(home,), facts=facts)]
+    findings = [Finding("quantrecipe", "ok", what, lines=(home,), facts=facts)]
     required = [Requirement(text) for text in _requirements() if "extra ==" not in text]
     found = {requirement.name: _version(requirement.name) for requirement in required}
     wrong = [
@@ -91,13 +91,13 @@ def check_packages() -> list[Finding]:
     remedy = ("pip install --upgrade --force-reinstall quantrecipe",)
     if wrong:
         what = f"too old or missing: {', '.join(wrong)}"
-        findings.append(Finding(name="packages", status="broken", what=what, lines=remedy, facts=found))
+        findings.append(Finding("packages", "broken", what, lines=remedy, facts=found))
     elif said := _numba_fails():
         what = f"numba, which compiles the kernels, can't be imported: {said}"
-        findings.append(Finding(name="packages", status="broken", what=what, lines=remedy, facts=found))
+        findings.append(Finding("packages", "broken", what, lines=remedy, facts=found))
     else:
         shown = ", ".join(f"{name} {found[name]}" for name in ("numpy", "numba", "scipy") if found.get(name))
-        findings.append(Finding(name="packages", status="ok", what=shown or "there", facts=found))
+        findings.append(Finding("packages", "ok", shown or "there", facts=found))
     return findings
 
 
@@ -108,13 +108,13 @@ def check_plugins(*, plugins: bool) -> list[Finding]:
     registry = load_registry(plugins=plugins)
     good = [f"{plugin.name} {plugin.version}".strip() for plugin in registry.plugins if plugin.status == "ok"]
     findings = [
-        Finding(name="plugins", status="ok", what=", ".join(good) or "none", facts={"loaded": good}),
+        Finding("plugins", "ok", ", ".join(good) or "none", facts={"loaded": good}),
     ]
     findings += [
         Finding(
-            name="plugins",
-            status="broken",
-            what=f"{plugin.source} can't be loaded: {plugin.cause}",
+            "plugins",
+            "broken",
+            f"{plugin.source} can't be loaded: {plugin.cause}",
             lines=("quantrecipe plugins",),
             facts={"plugin": plugin.name, "cause": plugin.cause},
         )
@@ -136,18 +136,18 @@ def check_engine(engine: Path | None, machine: Machine) -> list[Finding]:
         what = str(problem).split("\n", 1)[0]
         if status == "missing":
             what = "there is none; eval, sensitivity --text, fit --text and fit --verify need it. To get it:"
-        return [Finding(name="engine", status=status, what=what, lines=problem.choices)]
+        return [Finding("engine", status, what, lines=problem.choices)]
     facts: dict[str, Any] = {"source": found.source, "library": str(found.library)}
     try:
         said = engine_facts(found)
     except QuantrecipeError as error:
-        return [Finding(name="engine", status="broken", what=str(error), facts=facts)]
+        return [Finding("engine", "broken", str(error), facts=facts)]
     devices = [asdict(device) for device in said.devices]
     findings = [
         Finding(
-            name="engine",
-            status="ok",
-            what=f"{said.label}, from {found.source}" if found.source not in said.label else said.label,
+            "engine",
+            "ok",
+            f"{said.label}, from {found.source}" if found.source not in said.label else said.label,
             lines=(
                 str(found.library),
                 *(_device(it.name, it.total, it.free, it.description) for it in said.devices),
@@ -156,12 +156,10 @@ def check_engine(engine: Path | None, machine: Machine) -> list[Finding]:
         )
     ]
     # Releases bring backends for what a machine may have: models run without them, on what is left.
-    findings += [
-        Finding(name="engine", status="note", what=f"can't load {reason}") for reason in said.refused
-    ]
+    findings += [Finding("engine", "note", f"can't load {reason}") for reason in said.refused]
     if machine.gpus and all(device.is_cpu for device in said.devices):
         what = f"this machine has {machine.gpus[0].name}, which this llama.cpp can't use"
-        findings.append(Finding(name="engine", status="note", what=what, lines=("quantrecipe help engine",)))
+        findings.append(Finding("engine", "note", what, lines=("quantrecipe help engine",)))
     return findings
 
 
@@ -173,7 +171,7 @@ def check_caches() -> list[Finding]:
         folder = cache_folder()
     except RuntimeError as error:  # a user without a home
         what = f"there is no folder for them ({error}): kernels are compiled in every run"
-        return [Finding(name="kernels", status="note", what=what, lines=("QUANTRECIPE_CACHE_DIR=FOLDER",))]
+        return [Finding("kernels", "note", what, lines=("QUANTRECIPE_CACHE_DIR=FOLDER",))]
     kernels = kernel_folder(quantrecipe.__version__)
     if kernels is None:
         what = (
@@ -181,15 +179,7 @@ def check_caches() -> list[Finding]:
         )
         place = str(folder / "kernels" / quantrecipe.__version__)
         lines = (place, "QUANTRECIPE_CACHE_DIR=FOLDER names another")
-        return [
-            Finding(
-                name="kernels",
-                status="note",
-                what=what,
-                lines=lines,
-                facts={"folder": place, "writable": False},
-            )
-        ]
+        return [Finding("kernels", "note", what, lines=lines, facts={"folder": place, "writable": False})]
     count, nbytes = _content(kernels)
     what = (
         f"{count} compiled, {bytes_text(nbytes)}"
@@ -197,13 +187,13 @@ def check_caches() -> list[Finding]:
         else "none is compiled yet; the first run compiles those that it needs, for a minute at most"
     )
     facts = {"folder": str(kernels), "writable": True, "compiled": count, "nbytes": nbytes}
-    findings = [Finding(name="kernels", status="ok", what=what, lines=(str(kernels),), facts=facts)]
+    findings = [Finding("kernels", "ok", what, lines=(str(kernels),), facts=facts)]
     count, nbytes = _content(folder / "references")
     if count:
         what = f"{count} kept by eval, {bytes_text(nbytes)}; may be deleted"
         place = str(folder / "references")
         facts = {"folder": place, "count": count, "nbytes": nbytes}
-        findings.append(Finding(name="references", status="ok", what=what, lines=(place,), facts=facts))
+        findings.append(Finding("references", "ok", what, lines=(place,), facts=facts))
     return findings
 
 
@@ -218,14 +208,14 @@ def check_machine(machine: Machine) -> list[Finding]:
     facts: dict[str, Any] = {"cores": cores, "ram_total": machine.ram_total, "ram_free": machine.ram_free}
     gpus = [asdict(gpu) for gpu in machine.gpus]
     lines = tuple(_device(gpu.name, gpu.total, gpu.free) for gpu in machine.gpus)
-    findings = [Finding(name="machine", status="ok", what=what, lines=lines, facts=facts | {"gpus": gpus})]
+    findings = [Finding("machine", "ok", what, lines=lines, facts=facts | {"gpus": gpus})]
     for name, place in {"here": Path.cwd(), "temporary files": Path(tempfile.gettempdir())}.items():
         free = shutil.disk_usage(place).free
         writable = os.access(place, os.W_OK)
         what = f"{name}: {bytes_text(free)} free{'' if writable else ', and not yours to write to'}"
         facts = {"place": str(place), "free": free, "writable": writable}
         status: Status = "ok" if writable else "note"
-        findings.append(Finding(name="disk", status=status, what=what, lines=(str(place),), facts=facts))
+        findings.append(Finding("disk", status, what, lines=(str(place),), facts=facts))
     return findings
 
 
@@ -243,9 +233,9 @@ def check_parts() -> list[Finding]:
         names = ", ".join(f"{name} {number or ''}".strip() for name, number in found.items())
         findings.append(
             Finding(
-                name=extra,
-                status="ok" if there else "missing",
-                what=names if there else f"{names}, for {purpose}",
+                extra,
+                "ok" if there else "missing",
+                names if there else f"{names}, for {purpose}",
                 lines=() if there else (f"pip install {' '.join(missing)}",),
                 facts=dict(found),
             )

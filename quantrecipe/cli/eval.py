@@ -16,7 +16,7 @@ from quantrecipe.cli.options.shared import engine_option, json_option
 from quantrecipe.cli.subcommand import subcommand
 
 if TYPE_CHECKING:
-    from quantrecipe.cli.eval_results import Candidate
+    from quantrecipe.cli.eval_results import Candidate, RunOptions
     from quantrecipe.evaluate import Reference
 
 __all__ = ["command"]
@@ -105,6 +105,7 @@ def command(
     specs = lambda: ctx.load_registry().by_ggml_type  # noqa: E731  # loaded when the first header is read
     sizes = sizes_of(files, specs)
     log = (lambda line: ctx.err.print(printable(line))) if ctx.verbose else None
+    running: RunOptions = {"threads": threads, "gpu_layers": gpu_layers, "engine": found, "log": log}
     with EvalBar(ctx.err) as progress:
         reference = get_reference(
             reference_path,
@@ -114,21 +115,10 @@ def command(
             force=force,
             n_ctx=n_ctx,
             chunks=chunks,
-            threads=threads,
-            gpu_layers=gpu_layers,
-            engine=found,
             progress=progress,
-            log=log,
+            **running,
         )
-        candidates = evaluate_files(
-            sizes,
-            reference,
-            threads=threads,
-            gpu_layers=gpu_layers,
-            engine=found,
-            progress=progress,
-            log=log,
-        )
+        candidates = evaluate_files(sizes, reference, progress=progress, **running)
     if as_json:
         ctx.print_json({"reference": reference.to_json() | {"path": reference.path}, "files": candidates})
     else:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Unpack
 
 import click
 
+from quantrecipe.cli.eval_results import RunOptions
 from quantrecipe.cli.progress import EvalBar
 from quantrecipe.core.cache import cache_folder
 from quantrecipe.errors import EvaluationError, OutputError
 from quantrecipe.evaluate import (
     DEFAULT_CONTEXT,
-    Engine,
     Reference,
     Text,
     find_engine,
@@ -35,11 +36,8 @@ def get_reference(
     force: bool,
     n_ctx: int | None,
     chunks: int | None,
-    threads: int | None,
-    gpu_layers: int | None,
-    engine: Engine | None,
     progress: EvalBar,
-    log: Callable[[str], None] | None,
+    **running: Unpack[RunOptions],
 ) -> Reference:
     """The reference at `path`, or the one that the model at `path` makes of the texts."""
     if path.is_file() and is_reference(path):
@@ -58,7 +56,7 @@ def get_reference(
     if out is None:
         # Engines round differently, by as much as the best types lose: each gets a reference of its own.
         key = reference_key(path, known, n_ctx=context, chunks=chunks)
-        out = _cached(f"{key}-{find_engine(engine).digest}")
+        out = _cached(f"{key}-{find_engine(running['engine']).digest}")
         if (reference := _read_cached(out)) is not None:
             return reference
     return make_reference(
@@ -67,11 +65,8 @@ def get_reference(
         out,
         n_ctx=context,
         chunks=chunks,
-        threads=threads,
-        gpu_layers=gpu_layers,
-        engine=engine,
         progress=progress.task(f"{path.name} (reference)"),
-        log=log,
+        **running,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from quantrecipe.api import FormatSpec
 from quantrecipe.cli.contents import read_contents
@@ -14,7 +14,16 @@ from quantrecipe.evaluate import Engine, Evaluation, Positions, Reference, diffe
 from quantrecipe.evaluate.model_file import existing_gguf
 from quantrecipe.plain_data import fields_of, rounded_bits
 
-__all__ = ["Candidate", "Sized", "evaluate_files", "sizes_of"]
+__all__ = ["Candidate", "RunOptions", "Sized", "evaluate_files", "sizes_of"]
+
+
+class RunOptions(TypedDict):
+    """How llama.cpp runs a model; None for what it does by itself. `log` gets its lines."""
+
+    threads: int | None
+    gpu_layers: int | None
+    engine: Engine | None
+    log: Callable[[str], None] | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,28 +76,13 @@ def sizes_of(files: Sequence[Path], specs: Callable[[], Mapping[int, FormatSpec]
 
 
 def evaluate_files(
-    files: Sequence[Sized],
-    reference: Reference,
-    *,
-    threads: int | None,
-    gpu_layers: int | None,
-    engine: Engine | None,
-    progress: EvalBar,
-    log: Callable[[str], None] | None,
+    files: Sequence[Sized], reference: Reference, *, progress: EvalBar, **running: Unpack[RunOptions]
 ) -> list[Candidate]:
     """Run each file over the reference's texts."""
     results: list[Candidate] = []
     first: Positions | None = None
     for file in files:
-        positions = score(
-            file.path,
-            reference,
-            threads=threads,
-            gpu_layers=gpu_layers,
-            engine=engine,
-            progress=progress.task(file.path.name),
-            log=log,
-        )
+        positions = score(file.path, reference, progress=progress.task(file.path.name), **running)
         candidate = Candidate(
             path=file.path,
             nbytes=file.nbytes,

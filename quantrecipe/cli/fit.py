@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,14 +26,11 @@ from quantrecipe.cli.settings import print_notes
 from quantrecipe.cli.subcommand import subcommand
 
 if TYPE_CHECKING:
-    from quantrecipe.evaluate import Engine, Text
-    from quantrecipe.fit import Fitted, Request
+    from quantrecipe.fit import Fitted
     from quantrecipe.fit.opened import Floor
-    from quantrecipe.importance import Importance
-    from quantrecipe.model.model import Model
+    from quantrecipe.measure import Passes, Subject
     from quantrecipe.recipe.budget import Budget
     from quantrecipe.recipe.target import Target
-    from quantrecipe.registry import Registry
     from quantrecipe.sensitivity.sensitivity import Sensitivity
 
 __all__ = ["command"]
@@ -144,6 +140,8 @@ def command(
     from quantrecipe.cli.output_files import check_folder, check_output
     from quantrecipe.evaluate import read_text, require_engine
     from quantrecipe.fit import Request, fit
+    from quantrecipe.fit.trial import hold_trial, settle
+    from quantrecipe.measure import Passes, Subject
     from quantrecipe.model.open import open_model
 
     if budget is None and like is None:
@@ -161,10 +159,10 @@ def command(
     unseen = [read_text(path, raw=raw) for path in held_out]
     registry = ctx.load_registry()
     opened = open_model(model, arch=arch, registry=registry)
-    matrix = importance_in(imatrix)
+    subject = Subject(model=opened, registry=registry, importance=importance_in(imatrix))
     request = Request(
         name=name or (output.stem if output is not None else model_stem(model)),
-        budget=_budget(ctx, budget, like, opened, registry, matrix, allow_requantize=allow_requantize),
+        budget=_budget(ctx, budget, like, subject, allow_requantize=allow_requantize),
         types=_parts(types),
         floors=tuple(_floor(text) for text in floors),
         ties=tuple(_parts(text) for text in ties),
@@ -176,23 +174,27 @@ def command(
     work = work_dir or Path()
     runs = held_out or (texts and opened.has_weights)
     found = require_engine(engine) if runs else None  # before what takes long
-    known = _sensitivity(
-        ctx,
-        opened,
-        request,
-        registry,
-        matrix,
-        sensitivity,
-        calibration,
-        probes,
-        threads,
-        found,
-        work,
-        prior=prior,
-    )
-    fitted = fit(opened, request, registry, importance=matrix, sensitivity=known)
+    if sensitivity is not None or prior:
+        known = sensitivity_in(sensitivity)
+    else:
+        passes = None
+        if calibration:
+            passes = Passes(texts=tuple(calibration), tokens=_TOKENS, threads=threads, engine=found)
+        known = _measured(ctx, subject, passes, probes, threads, work, allow_requantize=allow_requantize)
+    fitted = fit(opened, request, registry, importance=subject.importance, sensitivity=known)
     if held_out:
-        fitted = _tried(ctx, fitted, request, opened, registry, unseen, work, threads, found)
+        with ctx.err.status("trying it on the text beside the best preset"):
+            trial = hold_trial(
+                fitted,
+                opened,
+                registry,
+                unseen,
+                folder=work,
+                tokens=_TRIAL_TOKENS,
+                threads=threads,
+                engine=found,
+            )
+        fitted = fitted if trial is None else settle(fitted, request, trial)
     if output is not None:
         write_text(output, fitted.text, force=force)
     _show(ctx, fitted, request.budget, output, as_json=as_json)
@@ -217,15 +219,9 @@ def _show(ctx: Context, fitted: Fitted, budget: Budget, output: Path | None, *, 
 
 
 def _budget(
-    ctx: Context,
-    budget: Budget | None,
-    like: str | None,
-    model: Model,
-    registry: Registry,
-    importance: Importance | None,
-    *,
-    allow_requantize: bool,
+    ctx: Context, budget: Budget | None, like: str | None, subject: Subject, *, allow_requantize: bool
 ) -> Budget:
+    """The limits that were given, and the size of what the result is to be like."""
     from quantrecipe.cli.options.limits import COMMAND_LINE
     from quantrecipe.fit.fit import like_budget
     from quantrecipe.fit.stock import recipe_like, stock_plan
@@ -237,89 +233,55 @@ def _budget(
         return budget
     if budget.bpw is not None:
         raise click.UsageError("--like and --bpw exclude each other.")
-    recipe = recipe_like(like, registry)
+    recipe = recipe_like(like, subject.registry)
     print_notes(ctx, recipe)
-    plan = stock_plan(recipe, model, registry, importance, allow_requantize=allow_requantize)
+    plan = stock_plan(
+        recipe, subject.model, subject.registry, subject.importance, allow_requantize=allow_requantize
+    )
     return like_budget(plan, budget)
 
 
-def _sensitivity(
+def _measured(
     ctx: Context,
-    model: Model,
-    request: Request,
-    registry: Registry,
-    importance: Importance | None,
-    file: Path | None,
-    texts: Sequence[Text],
+    subject: Subject,
+    passes: Passes | None,
     probes: int,
     threads: int | None,
-    engine: Engine | None,
     work: Path,
     *,
-    prior: bool,
+    allow_requantize: bool,
 ) -> Sensitivity | None:
-    """What is known of the model: as a file has it, else as it is measured now; None where only the prior is left."""
-    if file is not None:
-        return sensitivity_in(file)
-    if prior:
-        return None
-    if not model.has_weights:
+    """What types cost the model, as it is measured now; None where there are no weights, so that the prior is left."""
+    if not subject.model.has_weights:
         print_warning(ctx.err, "a shape file has no weights to measure: losses are those of usual models")
         return None
     from quantrecipe.api import ModelAnalysis, TensorAnalysis
     from quantrecipe.cli.measuring import measured
-    from quantrecipe.measure import Measurement, Passes, Subject, choose_types
+    from quantrecipe.measure import Measurement, choose_types
 
-    losses = registry.analyses["error" if importance is None else "imatrix"]
-    weighing = registry.analyses["probe"] if texts else None
+    analyses = subject.registry.analyses
+    losses = analyses["error" if subject.importance is None else "imatrix"]
+    weighing = None if passes is None else analyses["probe"]
     assert isinstance(losses, TensorAnalysis)
     assert weighing is None or isinstance(weighing, ModelAnalysis)
-    if not texts:
+    if passes is None:
         print_warning(
             ctx.err,
             "how much each tensor matters isn't measured, but taken as usual",
             "--text CALIBRATION finds out, and makes much better mixes",
         )
-    out = Path(f"{model_stem(model.path)}.sensitivity.jsonl")
     what = Measurement(
-        types=choose_types(registry),
+        types=choose_types(subject.registry),
         analysis=losses,
         weighing=weighing,
         probes=probes,
-        passes=Passes(texts=tuple(texts), tokens=_TOKENS, threads=threads, engine=engine) if texts else None,
+        passes=passes,
         work=work,
         threads=threads,
     )
-    subject = Subject(model=model, registry=registry, importance=importance)
-    found, _ = measured(ctx, subject, out, what, allow_requantize=request.allow_requantize)
+    out = Path(f"{model_stem(subject.model.path)}.sensitivity.jsonl")
+    found, _ = measured(ctx, subject, out, what, allow_requantize=allow_requantize)
     return found
-
-
-def _tried(
-    ctx: Context,
-    fitted: Fitted,
-    request: Request,
-    model: Model,
-    registry: Registry,
-    texts: Sequence[Text],
-    work: Path,
-    threads: int | None,
-    engine: Engine | None,
-) -> Fitted:
-    from quantrecipe.fit.trial import hold_trial, settle
-
-    with ctx.err.status("trying it on the text beside the best preset"):
-        trial = hold_trial(
-            fitted,
-            model,
-            registry,
-            texts,
-            folder=work,
-            tokens=_TRIAL_TOKENS,
-            threads=threads,
-            engine=engine,
-        )
-    return fitted if trial is None else settle(fitted, request, trial)
 
 
 def _parts(text: str | None) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from quantrecipe.cli.options.amounts import count_option
 from quantrecipe.cli.options.paths import MODEL, RECIPE, file_option, folder_option
 from quantrecipe.cli.options.shared import force_option
 from quantrecipe.cli.output_files import default_name
-from quantrecipe.cli.planning import (
+from quantrecipe.cli.planned.planning import (
     PlanOptions,
     build_plans,
     locked_option,
@@ -99,7 +99,7 @@ def command(
     'llama.cpp/Q4_*'. MODEL is a Hugging Face folder, a .safetensors file in one, or a GGUF. Files appear under their
     names when they are whole; existing ones are kept unless --force says otherwise.
     """
-    from quantrecipe.cli.plan_table import (
+    from quantrecipe.cli.planned.plan_table import (
         render_plan,
         render_shared_warnings,
         render_summary,

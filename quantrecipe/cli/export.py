@@ -10,11 +10,11 @@ import click
 
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import print_warning, printable
+from quantrecipe.cli.named_recipes import load_recipes, settings_option
 from quantrecipe.cli.options.paths import FILE, RECIPE, file_option
 from quantrecipe.cli.options.shared import force_option
 from quantrecipe.cli.output_files import check_output, write_text
-from quantrecipe.cli.plan_inputs import PlanInputs
-from quantrecipe.cli.settings import load_recipes, settings_option
+from quantrecipe.cli.planned.inputs import PlanInputs
 from quantrecipe.cli.subcommand import subcommand
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.options.paths import MODEL, RECIPE, file_option
 from quantrecipe.cli.output_files import check_output, write_text
-from quantrecipe.cli.planning import PlanOptions, build_plans, plan_options, warn_of_running
+from quantrecipe.cli.planned.planning import PlanOptions, build_plans, plan_options, warn_of_running
 from quantrecipe.cli.subcommand import subcommand
 from quantrecipe.errors import OutputError
 

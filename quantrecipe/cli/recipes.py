@@ -176,7 +176,7 @@ def _on(it: _Listed, model: Model, registry: Registry) -> _Listed:
     """With what it makes of the model."""
     from dataclasses import replace
 
-    from quantrecipe.cli.plan_inputs import PlanInputs
+    from quantrecipe.cli.planned.inputs import PlanInputs
     from quantrecipe.errors import QuantrecipeError
     from quantrecipe.plan.facts import model_facts
 

@@ -43,7 +43,7 @@ def without(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
         monkeypatch.setattr(
             importlib.util, "find_spec", lambda it, *more: None if it == name else real(it, *more)
         )
-        for place in ("quantrecipe.cli.picture", "quantrecipe.evaluate.libraries"):
+        for place in ("quantrecipe.cli.pictures.figure", "quantrecipe.evaluate.libraries"):
             monkeypatch.setattr(f"{place}.find_spec", importlib.util.find_spec)
 
     return leave_out
@@ -55,7 +55,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     done: list[str] = []
     for place in (
         "quantrecipe.measure.run.measure_tensors",
-        "quantrecipe.cli.eval_reference.make_reference",
+        "quantrecipe.cli.eval.reference.make_reference",
         "quantrecipe.planning.make_plan",
         "quantrecipe.importance.read_importance",
         "quantrecipe.exchange.recover.recover",
@@ -145,7 +145,7 @@ def broken(*args: Any, **more: Any) -> bytes:
 
 def test_a_measurement_is_shown_before_it_is_drawn(monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
     pytest.importorskip("matplotlib")
-    monkeypatch.setattr("quantrecipe.cli.sensitivity_report.write_report", broken)
+    monkeypatch.setattr("quantrecipe.cli.sensitivity.report.write_report", broken)
     assert main(["sensitivity", "m.gguf", "--types", "Q8_0", "--sample", "1", "--report", "r.html"]) == 1
     out, err = capsys.readouterr()
     assert "wrote m.sensitivity.jsonl" in out
@@ -162,7 +162,7 @@ def test_statistics_are_shown_before_they_are_drawn(
     def crash(*args: Any, **more: Any) -> bytes:
         raise ValueError("no such font")
 
-    monkeypatch.setattr("quantrecipe.cli.imatrix_picture.draw", crash)
+    monkeypatch.setattr("quantrecipe.cli.imatrix.energy_picture.draw", crash)
     assert main(["imatrix", "show", "im.gguf", "--picture", "p.png"]) == 1
     out, err = capsys.readouterr()
     assert "attn_q" in out

@@ -22,10 +22,11 @@ from support.models import llama_metadata, llama_tensors, write_gguf
 from support.repositories import Repository
 from support.terminal import show
 
-from quantrecipe.cli import eval_reference, eval_results
 from quantrecipe.cli.app import COMMANDS
-from quantrecipe.cli.eval_results import Candidate
-from quantrecipe.cli.imatrix import COMMANDS as OF_IMATRIX
+from quantrecipe.cli.eval import candidates as eval_candidates
+from quantrecipe.cli.eval import reference as eval_reference
+from quantrecipe.cli.eval.candidates import Candidate
+from quantrecipe.cli.imatrix.command import COMMANDS as OF_IMATRIX
 from quantrecipe.cli.tables import Paragraph, Table
 from quantrecipe.evaluate import Positions, summarise
 from quantrecipe.model.open import open_model
@@ -197,7 +198,7 @@ def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return [replace(found, path=path) for path in files]
 
     monkeypatch.setattr(eval_reference, "get_reference", lambda *_, **__: reference)
-    monkeypatch.setattr(eval_results, "evaluate_files", evaluate)
+    monkeypatch.setattr(eval_candidates, "evaluate_files", evaluate)
 
 
 @pytest.fixture

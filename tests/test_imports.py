@@ -44,6 +44,7 @@ MAY_IMPORT = {
     "measure": {
         "typed",
         "core",
+        "gguf",
         *("api", "errors", "evaluate", "importance", "model", "output", "plan", "recipe", "registry"),
         *("sensitivity", "tensor"),
     },

@@ -6,19 +6,23 @@ the rules say, rules of their own set that right.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from quantrecipe.errors import RecipeError
 from quantrecipe.exchange.imported import Imported, wrapped
 from quantrecipe.exchange.presets import planned_types
+from quantrecipe.gguf.values import GGUFValue
 from quantrecipe.model.model import Model
 from quantrecipe.plan.facts import model_facts
 from quantrecipe.plan.trace import covers_all, trace
-from quantrecipe.recipe.load import load_recipe_text
-from quantrecipe.recipe.recipe import Recipe
-from quantrecipe.recipe.summarise import DraftRule, summarise
+from quantrecipe.recipe.layers import LayerSet
+from quantrecipe.recipe.load import load_part
+from quantrecipe.recipe.parse import RecipePart
+from quantrecipe.recipe.recipe import Recipe, Rule
+from quantrecipe.recipe.rules import Inclusion
+from quantrecipe.recipe.summarise import summarise
 from quantrecipe.recipe.write import write_recipe
 from quantrecipe.registry import Registry
 
@@ -31,15 +35,31 @@ class Parts:
 
     name: str
     origin: str
-    rules: tuple[DraftRule, ...] = ()
+    rules: tuple[Rule, ...] = ()
     extends: str | None = None
     default: str | None = None
     file_type: str | None = None
-    importance: str | Mapping[str, Any] | None = None
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    importance: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, GGUFValue] = field(default_factory=dict)
     prune: str | None = None
     requires: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def part(self) -> RecipePart:
+        """What the recipe says."""
+        return RecipePart(
+            file="recipe.yaml",
+            name=self.name,
+            extends=(Inclusion(ref=self.extends),) if self.extends else (),
+            requires=self.requires,
+            default=self.default,
+            file_type=self.file_type,
+            importance=self.importance,
+            metadata=self.metadata,
+            prune=LayerSet.parse(self.prune) if self.prune else None,
+            rules=self.rules,
+        )
 
 
 def assemble(
@@ -110,7 +130,7 @@ def _without_idle(parts: Parts, recipe: Recipe, source: Model, *, importance: bo
         taken |= match.matched
     rules = tuple(rule for number, rule in enumerate(parts.rules) if number not in idle)
     notes = tuple(
-        f"{' '.join(rule.tensors)} → {rule.type} is left out: it decides nothing on this model"
+        f"{' '.join(map(str, rule.tensors))} → {rule.type} is left out: it decides nothing on this model"
         for number, rule in enumerate(parts.rules)
         if number in idle and not rule.optional
     )
@@ -120,7 +140,7 @@ def _without_idle(parts: Parts, recipe: Recipe, source: Model, *, importance: bo
 def _load(parts: Parts, registry: Registry) -> Recipe | None:
     """The recipe; None where a package that it requires is missing."""
     try:
-        return load_recipe_text(_text(parts), registry=registry)
+        return load_part(parts.part, registry=registry)
     except RecipeError:
         installed = {plugin.distribution for plugin in registry.plugins}
         if set(parts.requires) <= installed:
@@ -129,20 +149,6 @@ def _load(parts: Parts, registry: Registry) -> Recipe | None:
 
 
 def _imported(parts: Parts) -> Imported:
-    return Imported(text=_text(parts), notes=parts.notes, rules=len(parts.rules))
-
-
-def _text(parts: Parts) -> str:
-    comments: Sequence[str] = (f"Imported from {parts.origin}.", *parts.notes)
-    return write_recipe(
-        name=parts.name,
-        extends=[parts.extends] if parts.extends else [],
-        requires=parts.requires,
-        default=parts.default,
-        file_type=parts.file_type,
-        importance=parts.importance,
-        metadata=parts.metadata,
-        extra={"prune": parts.prune} if parts.prune else None,
-        rules=parts.rules,
-        comments=wrapped(comments),
-    )
+    comments = wrapped((f"Imported from {parts.origin}.", *parts.notes))
+    text, _ = write_recipe(parts.part, comments)
+    return Imported(text=text, notes=parts.notes, rules=len(parts.rules))

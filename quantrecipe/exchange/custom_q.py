@@ -27,8 +27,8 @@ from quantrecipe.exchange.translate import translate
 from quantrecipe.missing_formats import package_of
 from quantrecipe.model.model import Model
 from quantrecipe.plan.facts import model_facts
-from quantrecipe.recipe.recipe import KEEP
-from quantrecipe.recipe.summarise import DraftRule, common_type, summarise
+from quantrecipe.recipe.recipe import KEEP, Rule
+from quantrecipe.recipe.summarise import common_type, summarise
 from quantrecipe.registry import Registry
 from quantrecipe.wording import some_of
 
@@ -70,7 +70,7 @@ def from_ik(
     ):
         if said is not None:
             type_ = read_type(said, registry)
-            before.append((DraftRule(tensors=(tensors,), type=type_.name, optional=True, why=option), type_))
+            before.append((Rule.of([tensors], type=type_.name, optional=True, why=option), type_))
     notes = list(command.notes)
     overrides = list(command.custom or ())
     if command.pure or command.mixture in _FLOATS:
@@ -80,7 +80,7 @@ def from_ik(
     if command.overrides:
         notes.append("ik_llama.cpp has no --tensor-type, which llama.cpp's program has: it is left out")
     if command.leave_output:
-        rule = DraftRule(tensors=("output",), type=KEEP, optional=True, why="--leave-output-tensor")
+        rule = Rule.of(["output"], type=KEEP, optional=True, why="--leave-output-tensor")
         before.insert(0, (rule, TypeName(name=KEEP)))
     default = _default(command.mixture, registry)
     parts = Parts(
@@ -160,7 +160,7 @@ def _assembled(
         requires=tuple(sorted(packages)),
         notes=tuple(notes),
     )
-    return assemble(parts, registry, source, importance=parts.importance is not None)
+    return assemble(parts, registry, source, importance=bool(parts.importance))
 
 
 def _summarised(
@@ -202,7 +202,7 @@ def _summarised(
             *unused_lines(overrides, types, lines, source, tool=tool),
         ),
     )
-    importance = parts.importance is not None
+    importance = bool(parts.importance)
     parts = with_reasons(parts, overrides, lines, source, registry, importance=importance)
     return assemble(parts, registry, source, importance=importance)
 

@@ -21,9 +21,9 @@ from quantrecipe.exchange.summarised import deciding_lines, unused_lines, with_r
 from quantrecipe.exchange.translate import translate
 from quantrecipe.model.model import Model
 from quantrecipe.plan.label import untrue
-from quantrecipe.recipe.recipe import KEEP
+from quantrecipe.recipe.expression import Expression
+from quantrecipe.recipe.recipe import KEEP, Rule
 from quantrecipe.recipe.regex import Regex
-from quantrecipe.recipe.summarise import DraftRule
 from quantrecipe.registry import Registry
 
 __all__ = ["from_llama_quantize"]
@@ -151,18 +151,18 @@ def _lowered(command: Command) -> tuple[list[Override], list[str]]:
     return lowered, notes
 
 
-def _before(command: Command, registry: Registry) -> list[DraftRule]:
+def _before(command: Command, registry: Registry) -> list[Rule]:
     """What goes before patterns."""
     rules = []
     if command.leave_output:
-        rules.append(DraftRule(tensors=("output",), type=KEEP, optional=True, why="--leave-output-tensor"))
+        rules.append(Rule.of(["output"], type=KEEP, optional=True, why="--leave-output-tensor"))
     if command.embedding_type:
         named = any(
             Regex.parse(it.regex.lower()).search("per_layer_token_embd.weight") for it in command.overrides
         )
         rules.append(
-            DraftRule(
-                tensors=_EMBEDDINGS[:1] if named else _EMBEDDINGS,
+            Rule.of(
+                _EMBEDDINGS[:1] if named else _EMBEDDINGS,
                 type=read_type(command.embedding_type, registry).name,
                 optional=True,
                 why="--token-embedding-type",
@@ -170,18 +170,18 @@ def _before(command: Command, registry: Registry) -> list[DraftRule]:
         )
     if command.output_type:
         type_ = read_type(command.output_type, registry).name
-        rules.append(DraftRule(tensors=("output",), type=type_, optional=True, why="--output-tensor-type"))
+        rules.append(Rule.of(["output"], type=type_, optional=True, why="--output-tensor-type"))
     return rules
 
 
-def _after(command: Command, registry: Registry) -> list[DraftRule]:
+def _after(command: Command, registry: Registry) -> list[Rule]:
     """What patterns go before."""
     rules = []
     if command.output_type and not command.pure:
         rules.append(
-            DraftRule(
-                tensors=_EMBEDDINGS,
-                when="tied_embeddings",
+            Rule.of(
+                _EMBEDDINGS,
+                when=Expression.parse("tied_embeddings"),
                 type=read_type(command.output_type, registry).name,
                 optional=True,
                 why="--output-tensor-type: tied embeddings are the output",

@@ -15,12 +15,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from quantrecipe.errors import Problem, RecipeError
+from quantrecipe.errors import ModelError, Problem, RecipeError
 from quantrecipe.exchange.command import MIXTURES, Command
 from quantrecipe.exchange.overrides import Override, read_list, read_override
 from quantrecipe.exchange.scripts.call import Call, Script, Word
 from quantrecipe.exchange.scripts.script import SHELLS, decoded, read_script
 from quantrecipe.gguf.file_types import file_type_name
+from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.wording import quoted, shortened
 
 __all__ = ["read_command", "read_list_for"]
@@ -178,7 +179,7 @@ class _Reader:
         if given.get("--include-weights") and given.get("--exclude-weights"):
             what = "llama-quantize refuses --include-weights and --exclude-weights together"
             problems.append(self._problem(what, call.line, "leave one out"))
-        metadata: dict[str, object] = {}
+        metadata: dict[str, GGUFValue] = {}
         prune: list[int] = []
         try:
             metadata = dict(_pair(it.text, self._file) for it in given.get("--override-kv", []))
@@ -186,10 +187,13 @@ class _Reader:
         except RecipeError as error:
             problems += [self._at(problem, call.line) for problem in error.problems]
         label = None
-        if isinstance(said := metadata.pop(_FILE_TYPE, None), dict):  # a recipe sets it by `file_type`
-            label = file_type_name(said["value"])
+        number = metadata.pop(_FILE_TYPE, None)  # a recipe sets it by `file_type`
+        if number is not None and number.type in (ValueType.UINT32, ValueType.FLOAT32):
+            label = file_type_name(number.decode())
             if label is None:
-                notes.append(f"there is no file_type {said['value']}: --override-kv {_FILE_TYPE} is left out")
+                notes.append(
+                    f"there is no file_type {number.decode()}: --override-kv {_FILE_TYPE} is left out"
+                )
         notes += [
             f"{name} is about packing the rows of ik_llama.cpp's files anew, and isn't in the recipe"
             for name in ("--repack", "--repack-pattern", "--partial-requant")
@@ -391,21 +395,21 @@ def _numbers(values: Sequence[str], file: str) -> Iterator[int]:
         yield int(number)
 
 
-def _pair(text: str, file: str) -> tuple[str, object]:
-    """`KEY=TYPE:VALUE` as a recipe's metadata says it. Whole numbers become u32, as in llama-quantize."""
+def _pair(text: str, file: str) -> tuple[str, GGUFValue]:
+    """`KEY=TYPE:VALUE`. Whole numbers become u32, as in llama-quantize."""
     key, equals, said = text.partition("=")
     kind, colon, value = said.partition(":")
     try:
         if key and equals and colon:
             if kind == "int":
-                return key, {"type": "u32", "value": abs(int(value)) % 2**32}
+                return key, GGUFValue.of(ValueType.UINT32, abs(int(value)) % 2**32)
             if kind == "float":
-                return key, {"type": "f32", "value": float(value)}
+                return key, GGUFValue.of(ValueType.FLOAT32, float(value))
             if kind == "bool" and value in ("true", "false"):
-                return key, value == "true"
+                return key, GGUFValue.of(ValueType.BOOL, value == "true")
             if kind == "str":
-                return key, value
-    except ValueError:
+                return key, GGUFValue.of(ValueType.STRING, value)
+    except (ValueError, ModelError):
         pass
     raise RecipeError(
         f"{text[:80]!r} isn't like KEY=TYPE:VALUE", "types are int, float, bool and str", file=file

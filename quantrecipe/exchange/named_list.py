@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from quantrecipe.exchange.alternation import layer_regex
 from quantrecipe.exchange.overrides import Override, TypeName
 from quantrecipe.recipe.braces import braced, is_plain
 from quantrecipe.recipe.layer_text import layer_items, layer_texts
+from quantrecipe.recipe.recipe import Rule
 from quantrecipe.recipe.regex import Regex, exact_regex
-from quantrecipe.recipe.summarise import DraftRule
 
 __all__ = ["FirstMatch", "joined_lines", "names_tensors", "reason_of"]
 
@@ -118,14 +118,14 @@ def reason_of(overrides: Sequence[Override]) -> str:
     return "; ".join(reasons) if 0 < len(reasons) <= 2 else f"as {count}"
 
 
-def joined_lines(overrides: Sequence[Override], types: Mapping[str, TypeName]) -> list[Override | DraftRule]:
+def joined_lines(overrides: Sequence[Override], types: Mapping[str, TypeName]) -> list[Override | Rule]:
     """The lines, and rules for those that name tensors of layers one after the other; nothing is known of a model.
 
     A rule reaches the tensors that its lines name, and of no other model more than those.
 
     types: our types, by how they are written
     """
-    found: list[Override | DraftRule] = []
+    found: list[Override | Rule] = []
     run: list[tuple[Override, int, str]] = []
     for override in overrides:
         name = spelled_name(override.regex)
@@ -140,10 +140,8 @@ def joined_lines(overrides: Sequence[Override], types: Mapping[str, TypeName]) -
     return found
 
 
-def _joined(
-    run: Sequence[tuple[Override, int, str]], types: Mapping[str, TypeName]
-) -> list[Override | DraftRule]:
-    as_they_are: list[Override | DraftRule] = [override for override, _, _ in run]
+def _joined(run: Sequence[tuple[Override, int, str]], types: Mapping[str, TypeName]) -> list[Override | Rule]:
+    as_they_are: list[Override | Rule] = [override for override, _, _ in run]
     if len(run) < _FEWEST or not _in_one_order(run):
         return as_they_are
     layers: dict[tuple[str, str], dict[int, Override]] = {}
@@ -159,20 +157,18 @@ def _joined(
         whole = rest.endswith(".weight") and is_plain(role)
         key = (type_, frozenset(by_layer), whole)
         groups.setdefault(key, []).append((role if whole else rest, list(by_layer.values())))
-    rules: list[Override | DraftRule] = []
+    rules: list[Override | Rule] = []
     for (type_, numbers, whole), members in groups.items():
         names = [name for name, _ in members]
-        draft = DraftRule(
-            tensors=(), type=type_, why=reason_of([it for _, overrides in members for it in overrides])
-        )
+        why = reason_of([it for _, overrides in members for it in overrides])
         if whole:
             items = layer_items(sorted(numbers), range(max(numbers) + 2), 0)
             texts = layer_texts(items)
-            rules += [replace(draft, tensors=braced(names), layers=text) for text in texts]
+            rules += [Rule.of(braced(names), layers=text, type=type_, why=why) for text in texts]
         else:
             said = layer_regex(numbers)
             rules += [
-                replace(draft, tensors=(f"regex:blk\\.{said}\\.{exact_regex(name)}",)) for name in names
+                Rule.of([f"regex:blk\\.{said}\\.{exact_regex(name)}"], type=type_, why=why) for name in names
             ]
     return rules if len(rules) * 2 <= len(run) else as_they_are
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 from quantrecipe.errors import ModelError, RecipeError
 from quantrecipe.exchange.ik_types import explain_unknown_types
@@ -21,9 +20,11 @@ from quantrecipe.model.model import Model
 from quantrecipe.plan.facts import model_facts
 from quantrecipe.plan.label import untrue
 from quantrecipe.plan.trace import covers_all, trace
-from quantrecipe.recipe.load import load_recipe_text
-from quantrecipe.recipe.recipe import Recipe
-from quantrecipe.recipe.summarise import DraftRule, common_type, summarise
+from quantrecipe.recipe.load import load_part
+from quantrecipe.recipe.parse import RecipePart
+from quantrecipe.recipe.recipe import Recipe, Rule
+from quantrecipe.recipe.rules import Inclusion
+from quantrecipe.recipe.summarise import common_type, summarise
 from quantrecipe.recipe.write import write_recipe
 from quantrecipe.registry import Registry
 
@@ -37,7 +38,7 @@ _NEAREST = 6
 class Draft:
     """The rules of a mix, over a shipped recipe or a default."""
 
-    rules: list[DraftRule]
+    rules: list[Rule]
     guess: Guess | None = None
     default: str | None = None
 
@@ -57,17 +58,21 @@ def recover(model: Model, registry: Registry, *, name: str, presets: bool = True
     likely = _intents(types, source, registry, named, reached)
     notes = _mislabelled(origin, named, {**types, **likely}, source, registry)
     for intents in (likely, {}):
-        draft = shortest_draft(types, intents, source, registry, origin, reached, presets=presets)
-        write = partial(_write, draft, types, intents, model, registry, origin, name, notes)
         try:
-            recipe = load_recipe_text(write(), registry=registry)
+            draft = shortest_draft(types, intents, source, registry, origin, reached, presets=presets)
+            recipe = load_part(_part(draft, registry, origin, name), registry=registry)
         except RecipeError:
             continue
         importance = draft.guess is not None and draft.guess.importance
         planned = planned_types(recipe, source, registry, importance=importance)
         if planned is not None and {name: it.type for name, it in planned.items()} == types:
             reasons = _shares(recipe, source, importance=importance)
-            return Imported(text=write(reasons), notes=notes, rules=len(draft.rules))
+            asked = intents if draft.guess is None else {}
+            text, _ = write_recipe(
+                _part(draft, registry, origin, name, reasons),
+                wrapped(origin.comments(asked, types, model, notes)),
+            )
+            return Imported(text=text, notes=notes, rules=len(draft.rules))
     raise ModelError(
         "no recipe can say which types its tensors have: names that patterns don't reach",
         "please report this, with `quantrecipe inspect --shapes`",
@@ -155,35 +160,25 @@ def shortest_draft(
     return best
 
 
-def _write(
-    draft: Draft,
-    types: Mapping[str, str],
-    intents: Mapping[str, str],
-    model: Model,
-    registry: Registry,
-    origin: Origin,
-    name: str,
-    notes: Sequence[str],
-    reasons: Sequence[str] = (),
-) -> str:
-    rules = (
-        [replace(rule, why=why) for rule, why in zip(draft.rules, reasons, strict=True)]
-        if reasons
-        else draft.rules
-    )
+def _part(
+    draft: Draft, registry: Registry, origin: Origin, name: str, reasons: Sequence[str] = ()
+) -> RecipePart:
+    rules = tuple(draft.rules)
+    if reasons:
+        rules = tuple(replace(rule, why=why) for rule, why in zip(rules, reasons, strict=True))
     guess = draft.guess
     says = guess.recipe.file_type if guess is not None else None
-    used = sorted({rule.type for rule in draft.rules} | ({draft.default} if draft.default else set()))
+    used = {*(rule.type for rule in rules), draft.default or ""}
     providers = {registry.provider(type_).distribution for type_ in used if type_ in registry.formats}
     needs_importance = bool(origin.importance) or (guess is not None and guess.importance)
-    return write_recipe(
+    return RecipePart(
+        file="recipe.yaml",
         name=name,
         summary=origin.summary,
-        extends=[guess.ref] if guess is not None else [],
-        requires=sorted(providers - {"quantrecipe"}),
+        extends=(Inclusion(ref=guess.ref),) if guess is not None else (),
+        requires=tuple(sorted(providers - {"quantrecipe"})),
         file_type=origin.label if origin.label != says else None,
         default=draft.default,
-        importance="required" if needs_importance else None,
+        importance={"required": True} if needs_importance else {},
         rules=rules,
-        comments=wrapped(origin.comments(intents if guess is None else {}, types, model, notes)),
     )

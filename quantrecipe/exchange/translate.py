@@ -22,8 +22,10 @@ from quantrecipe.plan.facts import model_facts
 from quantrecipe.recipe.braces import braced, is_plain
 from quantrecipe.recipe.layer_text import layer_items, layer_texts
 from quantrecipe.recipe.load import load_recipe
+from quantrecipe.recipe.pattern import Pattern
+from quantrecipe.recipe.recipe import Rule
 from quantrecipe.recipe.regex import Regex
-from quantrecipe.recipe.summarise import DraftRule, summarise
+from quantrecipe.recipe.summarise import summarise
 from quantrecipe.registry import Registry
 from quantrecipe.tensor import TensorInfo
 
@@ -46,7 +48,7 @@ _MOST_PATTERNS = 6
 class Translation:
     """rules, in order; packages that their types need; notes on what was left out or changed."""
 
-    rules: tuple[DraftRule, ...]
+    rules: tuple[Rule, ...]
     packages: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -62,7 +64,7 @@ def translate(
     types = checked_types(overrides, registry, file)
     notes: list[str] = list(dict.fromkeys(it.note for it in types.values() if it.note))
     packages: set[str] = set()
-    lines: list[tuple[DraftRule, tuple[str, ...]]] = []
+    lines: list[tuple[Rule, tuple[str, ...]]] = []
     taken: set[str] = set()
     wanted: list[Override] = []
     for override in overrides:
@@ -80,12 +82,12 @@ def translate(
             packages.add(type_.package)
         wanted.append(override)
         if model is not None:
-            draft = DraftRule(tensors=(f"regex:{override.regex}",), type=type_.name, why=override.why)
+            draft = Rule.of([f"regex:{override.regex}"], type=type_.name, why=override.why)
             lines.append((scope.said_neatly(regex, taken, draft), ()))
             taken |= scope.named(regex)
     if model is None:
         joined = joined_lines(wanted, types) if names_tensors(wanted) else wanted
-        lines = [(it, ()) if isinstance(it, DraftRule) else _alone(it, types) for it in joined]
+        lines = [(it, ()) if isinstance(it, Rule) else _alone(it, types) for it in joined]
         if len(joined) < len(wanted):
             notes.append(
                 f"the {len(wanted)} lines of the list name tensors one by one, and are summarised as far as names "
@@ -94,14 +96,14 @@ def translate(
     return Translation(rules=tuple(_joined(lines)), packages=tuple(sorted(packages)), notes=tuple(notes))
 
 
-def _alone(override: Override, types: Mapping[str, TypeName]) -> tuple[DraftRule, tuple[str, ...]]:
+def _alone(override: Override, types: Mapping[str, TypeName]) -> tuple[Rule, tuple[str, ...]]:
     """A line as a rule, with the roles that it names; without a model to look at."""
     type_ = types[override.type].name
-    draft = DraftRule(tensors=(f"regex:{override.regex}",), type=type_, why=override.why)
+    draft = Rule.of([f"regex:{override.regex}"], type=type_, why=override.why)
     neat = _neat(override.regex)
     if neat is None or not neat.exact:
         return draft, ()
-    return replace(draft, tensors=braced(neat.roles), layers=_layers(neat)), neat.roles
+    return Rule.of(braced(neat.roles), layers=_layers(neat), type=type_, why=override.why), neat.roles
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -142,7 +144,7 @@ class _Scope:
             return _NEVER
         return ""
 
-    def said_neatly(self, regex: Regex, taken: Collection[str], draft: DraftRule) -> DraftRule:
+    def said_neatly(self, regex: Regex, taken: Collection[str], draft: Rule) -> Rule:
         """The rule with patterns and layers, where one rule says it; tensors that are taken may be named or not."""
         named = self.named(regex)
         for names in (named - set(taken), named):
@@ -213,15 +215,16 @@ def _texts(part: str) -> tuple[str, ...]:
         return ()
 
 
-def _joined(lines: Sequence[tuple[DraftRule, tuple[str, ...]]]) -> list[DraftRule]:
+def _joined(lines: Sequence[tuple[Rule, tuple[str, ...]]]) -> list[Rule]:
     """Neighbours that say the same of different roles share a rule."""
-    joined: list[tuple[DraftRule, tuple[str, ...]]] = []
+    joined: list[tuple[Rule, tuple[str, ...]]] = []
     for draft, roles in lines:
         if joined and roles and joined[-1][1]:
             before, others = joined[-1]
             if (before.type, before.layers, before.why) == (draft.type, draft.layers, draft.why):
                 together = tuple(dict.fromkeys((*others, *roles)))
-                joined[-1] = (replace(before, tensors=braced(together)), together)
+                patterns = tuple(map(Pattern.parse, braced(together)))
+                joined[-1] = (replace(before, tensors=patterns), together)
                 continue
         joined.append((draft, roles))
     return [draft for draft, _ in joined]

@@ -17,7 +17,7 @@ from quantrecipe.allocate.losses import Losses
 from quantrecipe.errors import PlanError
 from quantrecipe.fit.frozen import Frozen, freeze
 from quantrecipe.fit.margin import margin
-from quantrecipe.fit.opened import Floor, check_floors, opened_recipe, target_key
+from quantrecipe.fit.opened import Floor, check_floors, opened_recipe
 from quantrecipe.fit.reasons import Reason, reason, reason_text
 from quantrecipe.fit.rivals import Rules, rivals
 from quantrecipe.fit.stock import PREFIX, Mix, estimated_loss, stock_mixes, stock_recipes
@@ -25,15 +25,17 @@ from quantrecipe.fit.types import offered_types
 from quantrecipe.importance import Importance
 from quantrecipe.model.model import Model
 from quantrecipe.plan.plan import Assignment, Plan
-from quantrecipe.targets.runnable import running_types
 from quantrecipe.plan.spending import Spending
 from quantrecipe.planning import make_plan
 from quantrecipe.recipe.budget import Budget
+from quantrecipe.recipe.parse import RecipePart
 from quantrecipe.recipe.recipe import Recipe
+from quantrecipe.recipe.rules import Inclusion
 from quantrecipe.recipe.target import Target
 from quantrecipe.recipe.write import write_recipe
 from quantrecipe.registry import Registry
 from quantrecipe.sensitivity.sensitivity import Sensitivity
+from quantrecipe.targets.runnable import running_types
 
 if TYPE_CHECKING:
     from quantrecipe.fit.trial import Trial
@@ -231,8 +233,8 @@ def _fitted(
             plan_of=plan_of,
             summary=_summary(chosen),
             comments=_comments(chosen, request.budget, chosen.spending, losses, best),
-            extra={"target": target_key(request.target)} if request.target else None,
-            importance="required" if has_importance else None,
+            target=request.target,
+            importance=has_importance,
         )
         over = 0 if request.budget.size is None else frozen.plan.nbytes - request.budget.size
         if over <= 0:
@@ -285,11 +287,12 @@ def _by_estimate(mix: Mix, loss: float, needed: float) -> str:
 
 def stock_text(request: Request, mix: Mix, why: str) -> str:
     """The recipe that is a preset."""
-    return write_recipe(
+    part = RecipePart(
+        file=request.name,
         name=request.name,
-        rules=(),
         summary=f"llama.cpp's {mix.name}: nothing was found that surely loses less",
-        extends=(f"{PREFIX}{mix.name}",),
-        comments=textwrap.wrap(f"Made by `quantrecipe fit`: {why}.", _WIDTH, subsequent_indent="  "),
-        extra={"target": target_key(request.target)} if request.target else None,
+        extends=(Inclusion(ref=f"{PREFIX}{mix.name}"),),
+        target=request.target,
     )
+    comments = textwrap.wrap(f"Made by `quantrecipe fit`: {why}.", _WIDTH, subsequent_indent="  ")
+    return write_recipe(part, comments)[0]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from quantrecipe.errors import Problem
+from quantrecipe.plain_data import fields_of
 
 __all__ = ["SEVERITIES", "Finding", "Severity", "worst"]
 
@@ -26,17 +27,9 @@ class Finding:
     problem: Problem
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for machines."""
-        problem = self.problem
-        return {
-            "code": self.code,
-            "severity": self.severity,
-            "file": None if problem.file is None else str(problem.file),
-            "line": problem.line,
-            "column": problem.column,
-            "what": problem.what,
-            "remedy": problem.remedy,
-        }
+        """What is printed of it: its kind, then where it is, what it is, and what to do."""
+        place = fields_of(self.problem, "file", "line", "column", "what", "remedy")
+        return fields_of(self, "code", "severity") | place
 
 
 def worst(findings: Iterable[Finding]) -> Severity | None:

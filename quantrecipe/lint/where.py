@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from quantrecipe.errors import RecipeError
 from quantrecipe.lint.finding import Finding
 from quantrecipe.lint.subject import Subject
-from quantrecipe.targets.runnable import nearest_types
 from quantrecipe.recipe.recipe import Rule, Target
 from quantrecipe.targets import Support
+from quantrecipe.targets.runnable import nearest_types
 
 __all__ = ["where_it_runs"]
 

@@ -18,6 +18,7 @@ from quantrecipe.errors import OutputError, Problem, SensitivityError
 from quantrecipe.output.locks import lock, unlock
 from quantrecipe.sensitivity.file import line_of, line_of_probe, probe_of, tensor_of
 from quantrecipe.sensitivity.sensitivity import Probed, TensorSensitivity
+from quantrecipe.typed import json_object
 
 __all__ = ["Journal"]
 
@@ -93,7 +94,7 @@ class Journal:
         damaged: Problem | None = None
         for number, text in enumerate(whole.split(b"\n") if whole else (), 1):
             try:
-                line = json.loads(text)
+                line = json_object(text)
                 if "key" in line:
                     usable, damaged = line["key"] == self._key, None
                 elif "probe" in line:
@@ -101,7 +102,7 @@ class Journal:
                 else:
                     tensor = tensor_of(line["tensor"])
                     self.tensors += [tensor] if usable else []
-            except (ValueError, TypeError, KeyError, AttributeError):
+            except (ValueError, KeyError):
                 # Earlier versions left a line that was cut off, and began the next run behind it.
                 problem = Problem(
                     what="this line of the journal is damaged, so what was measured can't be relied on",

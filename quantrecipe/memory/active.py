@@ -15,7 +15,7 @@ class ActiveBytes:
 
     def __init__(self, model: Model) -> None:
         self._head = model.head
-        self._n_layers = model.n_layers
+        self._layers = model.n_layers
         self._used = [
             model.number("expert_used_count", layer=layer)
             for layer in range(1 + max((t.layer for t in model.tensors if t.layer is not None), default=0))
@@ -28,7 +28,7 @@ class ActiveBytes:
 
     def __call__(self, tensor: TensorInfo, nbytes: int) -> int:
         """Rounded up."""
-        if tensor.layer is not None and tensor.layer >= self._n_layers:
+        if tensor.layer is not None and tensor.layer >= self._layers:
             return 0  # next-token prediction, which runs beside the model, if at all
         if tensor.role in _ONE_ROW and tensor.name != self._head:
             return -(-nbytes // max(1, tensor.rows * tensor.experts))

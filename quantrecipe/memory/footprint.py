@@ -14,6 +14,7 @@ from typing import Any, Literal
 from quantrecipe.errors import PlanError
 from quantrecipe.memory.device import DeviceMemory, Division, Settings, reserved
 from quantrecipe.model.model import Model
+from quantrecipe.plain_data import fields_of
 from quantrecipe.tensor import TensorInfo
 
 __all__ = ["WAYS", "Footprint", "Room", "Runs", "Tensors", "Way"]
@@ -63,19 +64,18 @@ class Footprint:
         return self.gpu_left >= 0 and self.ram_left >= 0
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for machines."""
+        """What is printed of it, in this order."""
         return {
             "way": self.way,
-            "context": self.settings.context,
-            "kv": self.settings.kv,
+            **fields_of(self.settings, "context", "kv"),
             "gpu_layers": self.layers,
-            "gpu": _plain(self.gpu) | {"left": self.gpu_left},
-            "ram": _plain(self.ram) | {"left": self.ram_left},
+            "gpu": _parts(self.gpu) | {"left": self.gpu_left},
+            "ram": _parts(self.ram) | {"left": self.ram_left},
             "fits": self.fits,
         }
 
 
-def _plain(memory: DeviceMemory) -> dict[str, int]:
+def _parts(memory: DeviceMemory) -> dict[str, int]:
     return {
         "weights": memory.weights,
         "kv_cache": memory.cache,

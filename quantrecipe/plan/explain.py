@@ -14,6 +14,7 @@ from typing import Any, Literal
 from quantrecipe.api import QuantFormat
 from quantrecipe.errors import PlanError, Problem, QuantrecipeError
 from quantrecipe.model.model import Model
+from quantrecipe.plain_data import fields_of, rounded_bits
 from quantrecipe.plan.assign import Choice, choose_format
 from quantrecipe.plan.facts import model_facts, tensor_facts
 from quantrecipe.plan.plan import Plan
@@ -41,6 +42,20 @@ class Trial:
     rule: Rule
     outcome: Outcome
     reasons: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The rule as it is written, and what became of it."""
+        rule = self.rule
+        return {
+            "origin": str(rule.origin),
+            "through": [str(origin) for origin in rule.through],
+            "tensors": [str(pattern) for pattern in rule.tensors],
+            "layers": str(rule.layers) if rule.layers else None,
+            "when": rule.when.written_out if rule.when else None,
+            "type": rule.type or None,
+            "choose": rule.choose,
+            **fields_of(self, "outcome", "reasons"),
+        }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,37 +96,22 @@ class Explanation:
         return None if self.format is None else self.format.spec.tensor_bytes(self.tensor.shape)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for machines."""
+        """What is printed of it, in this order."""
         nbytes = self.nbytes
         return {
-            "name": self.tensor.name,
-            "shape": list(self.tensor.shape),
+            **fields_of(self.tensor, "name", "shape"),
             "source_type": self.tensor.dtype,
             "layer": self.tensor.layer,
-            "rules": [
-                {
-                    "origin": str(trial.rule.origin),
-                    "through": [str(origin) for origin in trial.rule.through],
-                    "tensors": [str(pattern) for pattern in trial.rule.tensors],
-                    "layers": str(trial.rule.layers) if trial.rule.layers else None,
-                    "when": trial.rule.when.written_out if trial.rule.when else None,
-                    "type": trial.rule.type or None,
-                    "choose": list(trial.rule.choose),
-                    "outcome": trial.outcome,
-                    "reasons": list(trial.reasons),
-                }
-                for trial in self.trials
-            ],
-            "because": self.decision.because,
-            "why": self.decision.why,
+            "rules": self.trials,
+            **fields_of(self.decision, "because", "why"),
             "kept_by": None if self.kept is None else str(self.kept.origin),
             "wanted": self.decision.type or None,
-            "tried": [{"type": step.type, "misfit": step.misfit} for step in self.steps],
+            "tried": self.steps,
             "type": None if self.format is None else self.format.spec.name,
-            "copied": self.copied,
-            "importance": self.importance,
-            "nbytes": nbytes,
-            "bits_per_weight": None if nbytes is None else round(8 * nbytes / max(1, self.tensor.size), 4),
+            **fields_of(self, "copied", "importance", "nbytes"),
+            "bits_per_weight": None
+            if nbytes is None
+            else rounded_bits(8 * nbytes / max(1, self.tensor.size)),
             "problems": [str(problem) for problem in self.problems],
         }
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from quantrecipe.plan.plan import Assignment
 
@@ -52,10 +51,6 @@ class TypeTotal:
     tensors: int
     weights: int
     nbytes: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data for machines."""
-        return {"type": self.type, "tensors": self.tensors, "weights": self.weights, "nbytes": self.nbytes}
 
 
 def group(assignments: Iterable[Assignment]) -> list[Group]:

@@ -14,8 +14,8 @@ gives them all; ties are taken from the first that has any.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 from quantrecipe.errors import RecipeError
@@ -34,8 +34,10 @@ __all__ = [
     "VRAM_KEYS",
     "Budget",
     "VramBudget",
+    "budget_keys",
     "merge_budgets",
     "read_budget",
+    "written_budget",
 ]
 
 BUDGET_KEYS = ("size", "bpw", "vram", "ram", "active", "ties")
@@ -54,6 +56,8 @@ KV_TYPES = (
 EXPERT_PLACES = ("gpu", "cpu")
 
 _MAX_BPW = 64
+_BYTES_FROM = 1_000_000
+"""Below this, units.py reads a number without a unit as something else than bytes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,6 +143,31 @@ def merge_budgets(own: Budget | None, inherited: Budget | None) -> Budget | None
     )
 
 
+def budget_keys(budget: Budget) -> dict[str, Any]:
+    """The budget as a recipe says it, sizes in bytes."""
+    vram = budget.vram
+    said: dict[str, Any] = {
+        "size": budget.size,
+        "bpw": budget.bpw,
+        "vram": None if vram is None else _given({it.name: getattr(vram, it.name) for it in fields(vram)}),
+        "ram": budget.ram,
+        "active": budget.active,
+        "ties": [[str(pattern) for pattern in tie] for tie in budget.ties] or None,
+    }
+    return _given(said)
+
+
+def written_budget(budget: Budget) -> dict[str, Any]:
+    """The same to be read again: a size of few bytes says that it is in bytes."""
+    said = budget_keys(budget)
+    small = {key: f"{it}B" for key in ("size", "active") if (it := said.get(key, _BYTES_FROM)) < _BYTES_FROM}
+    return said | small
+
+
+def _given(said: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in said.items() if value is not None}
+
+
 def _size(node: Node | None, key: str, slots: Slots, parse: Callable[[str | float], int]) -> int | None:
     """Bytes, of a file or a memory, as `parse` reads them."""
     node, read = slots.uses.fill(node, key, "size"), slots.read
@@ -200,8 +229,7 @@ def _vram(node: Node | None, slots: Slots) -> VramBudget | None:
         "experts": read.choice(keys.get("experts"), "experts", EXPERT_PLACES),
         "ubatch": _count(keys.get("ubatch"), "ubatch", "tokens", slots),
     }
-    given: dict[str, Any] = {key: value for key, value in said.items() if value is not None}
-    return None if total is None else VramBudget(total=total, **given)
+    return None if total is None else VramBudget(total=total, **_given(said))
 
 
 def _count(node: Node | None, key: str, unit: str, slots: Slots) -> int | None:

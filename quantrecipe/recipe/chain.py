@@ -41,8 +41,9 @@ _COST_OF_A_SHORT_NAME = 2000  # every folder of shipped recipes is looked throug
 
 @dataclass(kw_only=True, slots=True)
 class Link:
-    """One file of the chain.
+    """One file of the chain, or a part that a program made in place of the user's own.
 
+    extends:   what it names as its parents
     through:   the places of the `extends` that led to it, the user's own file first; empty for that file
     parents:   the files that it extends
     variables: names of the variables that it may use: its own and its parents'
@@ -50,11 +51,12 @@ class Link:
     """
 
     place: Place
-    root: Node
+    root: Node | None
     read: Reader
+    extends: tuple[Inclusion, ...]
     through: tuple[Origin, ...]
     own: bool
-    declarations: tuple[Declaration, ...]
+    declarations: tuple[Declaration, ...] = ()
     parents: list[Link] = field(default_factory=list)
     variables: frozenset[str] = frozenset()
     part: RecipePart = field(default_factory=lambda: RecipePart(file=""))
@@ -78,8 +80,11 @@ class Chain:
         self._used: set[str] = set()
         self._effort = Effort()
 
-    def read(self, place: Place, text: str | None) -> tuple[list[Link], tuple[KeepEntry, ...]]:
-        """The files in the order in which they count, and the kept list."""
+    def read(self, place: Place, text: str | RecipePart | None) -> tuple[list[Link], tuple[KeepEntry, ...]]:
+        """The files in the order in which they count, and the kept list.
+
+        text: of the first file; None: as it is at its place; or what it says, where a program made it
+        """
         if place.note:
             self.notes.append(Problem(what=place.note))
         links = self._read(place, text, ())
@@ -100,7 +105,7 @@ class Chain:
                 sorted(problems, key=lambda p: (files.index(str(p.file)), p.line or 0, p.column or 0))
             )
 
-    def _read(self, place: Place, text: str | None, above: tuple[str, ...]) -> list[Link]:
+    def _read(self, place: Place, text: str | RecipePart | None, above: tuple[str, ...]) -> list[Link]:
         links = self._links(place, text, above, ())
         declarations = [said for link in links for said in link.declarations]
         open_settings = {name: it for name, it in self._settings.items() if name not in self.variables}
@@ -112,43 +117,60 @@ class Chain:
         return links
 
     def _links(
-        self, place: Place, text: str | None, above: tuple[str, ...], through: tuple[Origin, ...]
+        self,
+        place: Place,
+        text: str | RecipePart | None,
+        above: tuple[str, ...],
+        through: tuple[Origin, ...],
     ) -> list[Link]:
         """Each file once, in the order in which they count: this one, then its parents with theirs."""
         key = place.identity
         self._met[key] = None
-        document = self._document(place, text)
-        if document is None:
+        if (link := self._link(place, text, through, own=not above)) is None:
             return []
-        root, read = document
-        link = Link(
-            place=place,
-            root=root,
-            read=read,
-            through=through,
-            own=not above,
-            declarations=read_own(root, read),
-        )
         self._met[key] = link
         links = [link]
-        for inclusion in read_extends(root, read):
-            read.spend(inclusion.origin.line, _cost(inclusion.ref))
+        for inclusion in link.extends:
+            link.read.spend(inclusion.origin.line, _cost(inclusion.ref))
             parent = self._find(place, inclusion)
             if parent is None:
                 continue
-            target = parent.identity
-            if target in (*above, key):
+            found = parent.identity
+            if found in (*above, key):
                 self._note(
                     inclusion.origin,
                     f"{inclusion.ref!r} extends this recipe, so each would come before the other",
                     "leave out one `extends`",
                 )
                 continue
-            if target not in self._met:
+            if found not in self._met:
                 links += self._links(parent, None, (*above, key), (*through, inclusion.origin))
-            if (known := self._met[target]) is not None:
+            if (known := self._met[found]) is not None:
                 link.parents.append(known)
         return links
+
+    def _link(
+        self, place: Place, text: str | RecipePart | None, through: tuple[Origin, ...], *, own: bool
+    ) -> Link | None:
+        """One file by itself; None where it can't be read."""
+        if isinstance(text, RecipePart):
+            read = Reader(place.file)
+            return Link(
+                place=place, root=None, read=read, extends=text.extends, through=through, own=own, part=text
+            )
+        if (document := self._document(place, text)) is None:
+            return None
+        root, read = document
+        declarations = read_own(root, read)
+        return Link(
+            place=place,
+            root=root,
+            read=read,
+            extends=read_extends(root, read),
+            through=through,
+            own=own,
+            declarations=declarations,
+        )
 
     def _document(self, place: Place, text: str | None) -> tuple[Node, Reader] | None:
         """The tree of one file; None, and a note, where it can't be read."""
@@ -183,9 +205,17 @@ class Chain:
             inherited = inherited.over(parent.part.definitions)
             names |= parent.variables
         link.variables = frozenset(names)
+        if link.root is None:
+            return
         uses = Uses(self.variables, names, link.read)
         link.part = parse_part(
-            link.root, link.read, self.registry, own=link.own, inherited=inherited, uses=uses
+            link.root,
+            link.read,
+            self.registry,
+            own=link.own,
+            extends=link.extends,
+            inherited=inherited,
+            uses=uses,
         )
         self._used |= uses.names
 
@@ -222,7 +252,7 @@ class Chain:
         if given is None:
             given = (
                 Place(file="", path=Path()),
-                (Inclusion(ref=SHARED_KEPT_LIST, origin=Origin(file="", line=0)),),
+                (Inclusion(ref=SHARED_KEPT_LIST),),
             )
         return tuple(self._keep_entries(*given, ()))
 
@@ -237,18 +267,18 @@ class Chain:
             self._pay(
                 item.origin, _cost(item.ref)
             )  # lists that include lists twice would double at each level
-            if (target := self._find(place, item)) is not None:
-                key = target.identity
+            if (found := self._find(place, item)) is not None:
+                key = found.identity
                 if key in above:
                     self._note(item.origin, f"the kept list of {item.ref!r} includes itself", "leave it out")
-                elif (link := self._included(target)) is not None:
+                elif (link := self._included(found)) is not None:
                     if link.part.keep is None:
                         self._note(
                             item.origin,
                             f"{item.ref!r} has no kept list",
                             f"{SHARED_KEPT_LIST} has the shared one",
                         )
-                    for entry in self._keep_entries(target, link.part.keep or (), (*above, key)):
+                    for entry in self._keep_entries(found, link.part.keep or (), (*above, key)):
                         self._pay(item.origin, sum(pattern.cost for pattern in entry.tensors))
                         yield entry
 

@@ -11,19 +11,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from quantrecipe.recipe.braces import is_plain
+from quantrecipe.recipe.expression import FACTS, Expression
 from quantrecipe.recipe.layer_text import layer_items, layer_texts
 from quantrecipe.tensor import TensorInfo, tensor_order
 
 __all__ = ["MORE_BITS", "Cell", "Column", "Selector", "columns", "describe"]
 
-MORE_BITS = "layer < n_layers//8 or layer >= 7*n_layers//8 or (layer - n_layers//8) % 3 == 2"
+_MORE_BITS = Expression.parse(
+    "layer < n_layers//8 or layer >= 7*n_layers//8 or (layer - n_layers//8) % 3 == 2"
+)
 """llama.cpp's layers with more bits (`use_more_bits`)."""
+MORE_BITS = Expression.parse("more_bits", FACTS, {"more_bits": _MORE_BITS})
+"""The same as recipes say it, by a fact of this name."""
 
-_MORE_BITS_BY_RANK = "rank < count//8 or rank >= 7*count//8 or (rank - count//8) % 3 == 2"
+_MORE_BITS_BY_RANK = Expression.parse("rank < count//8 or rank >= 7*count//8 or (rank - count//8) % 3 == 2")
 _FEWEST_ITEMS = 3
 """Items from which on a list of layers is worth an expression instead."""
 _TOWER = re.compile(r"(.+\.blk\.)([^.]+)(\..+)")
-_OUTSIDE = "not layer >= 0"
+_OUTSIDE = Expression.parse("not layer >= 0")
+_INSIDE = Expression.parse("layer >= 0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +41,7 @@ class Selector:
     """
 
     layers: str | None = None
-    when: str | None = None
+    when: Expression | None = None
     names: tuple[str, ...] = ()
     column: str = ""
 
@@ -129,7 +135,7 @@ def _selectors(column: Column, cells: Sequence[Cell], n_layers: int) -> list[Sel
     if not wanted:
         return selectors
     if len(wanted) == len(present):
-        return [*selectors, Selector(when="layer >= 0")]
+        return [*selectors, Selector(when=_INSIDE)]
     items = layer_items(wanted, present, n_layers)
     if len(items) >= _FEWEST_ITEMS:
         if wanted == {layer for layer in present if _more_bits(layer, n_layers)}:

@@ -26,20 +26,25 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from quantrecipe.errors import RecipeError
+from quantrecipe.errors import Problem, RecipeError
 from quantrecipe.kinds import misplaced
 from quantrecipe.recipe.budget import merge_budgets
 from quantrecipe.recipe.chain import SHARED_KEPT_LIST, Chain, Link
+from quantrecipe.recipe.digest import recipe_digest
+from quantrecipe.recipe.flatten import recipe_text
+from quantrecipe.recipe.metadata import wrong_key
+from quantrecipe.recipe.parse import LABELS, RecipePart
 from quantrecipe.recipe.place import SUFFIXES, Place
 from quantrecipe.recipe.recipe import ImportanceSource, KeepEntry, Recipe, Variable
+from quantrecipe.recipe.requires import check_requirement
 from quantrecipe.recipe.shipped import shipped_namesake
-from quantrecipe.recipe.text import recipe_digest, recipe_text
 from quantrecipe.recipe.tree import find_revision, is_revision
+from quantrecipe.recipe.type_names import is_type
 
 if TYPE_CHECKING:
     from quantrecipe.registry import Registry
 
-__all__ = ["SHARED_KEPT_LIST", "load_recipe", "load_recipe_text", "recipe_place"]
+__all__ = ["SHARED_KEPT_LIST", "load_part", "load_recipe", "load_recipe_text", "recipe_place"]
 
 
 def load_recipe(
@@ -98,7 +103,29 @@ def load_recipe_text(
     return _load(place, text, registry or _load_registry(), settings)
 
 
-def _load(place: Place, text: str | None, registry: Registry, settings: Mapping[str, str] | None) -> Recipe:
+def load_part(part: RecipePart, *, registry: Registry) -> Recipe:
+    """The recipe of what a program says, with all that it extends. RecipeError where a package that it requires isn't
+    there, or it extends what isn't there.
+    """
+    unmet = [check_requirement(text, registry) for text in part.requires]
+    problems = [problem for problem in unmet if problem is not None]
+    types = [part.default, *(name for rule in part.rules for name in (rule.type, *rule.choose))]
+    problems += [
+        registry.missing_format(it) for it in dict.fromkeys(types) if it and not is_type(it, registry)
+    ]
+    problems += [
+        Problem(what=what, remedy=remedy) for key in part.metadata for what, remedy in wrong_key(key)
+    ]
+    if part.file_type is not None and part.file_type not in LABELS:
+        problems.append(Problem(what=f"file_type: {part.file_type!r} isn't known"))
+    if problems:
+        raise RecipeError(problems)
+    return _load(Place(file=part.file, path=Path(part.file)), part, registry, None)
+
+
+def _load(
+    place: Place, text: str | RecipePart | None, registry: Registry, settings: Mapping[str, str] | None
+) -> Recipe:
     chain = Chain(registry, settings or {})
     links, keep = chain.read(place, text)
     chain.raise_problems()

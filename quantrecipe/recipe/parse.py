@@ -18,7 +18,7 @@ from quantrecipe.recipe.declarations import Declaration, read_variables
 from quantrecipe.recipe.definitions import Definitions, read_facts, read_groups
 from quantrecipe.recipe.layers import LayerSet
 from quantrecipe.recipe.metadata import read_metadata
-from quantrecipe.recipe.recipe import KEEP, KeepEntry, Origin, Rule
+from quantrecipe.recipe.recipe import IF_TRUE, KEEP, KeepEntry, Origin, Rule
 from quantrecipe.recipe.requires import read_requires
 from quantrecipe.recipe.rules import Inclusion, read_protected, read_rule
 from quantrecipe.recipe.slots import Slots
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from quantrecipe.registry import Registry
 
 __all__ = [
-    "IF_TRUE",
     "IMPORTANCE_KEYS",
+    "LABELS",
     "RECIPE_KEYS",
     "UNCOVERED",
     "RecipePart",
@@ -65,10 +65,7 @@ RECIPE_KEYS = (
 )
 IMPORTANCE_KEYS = ("file", "uncovered", "required", "include", "exclude")
 UNCOVERED = ("error", "warn", "plain")
-IF_TRUE = " if true"
-"""Behind a file_type: it holds where the types bear it out. What parents say means that, once rules are added; so a
-recipe that is written down with its parents merged in still does what it did."""
-_LABELS = tuple(f"{name}{ending}" for ending in ("", IF_TRUE) for name in (*FILE_TYPES, KEEP))
+LABELS = tuple(f"{name}{ending}" for ending in ("", IF_TRUE) for name in (*FILE_TYPES, KEEP))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,6 +73,7 @@ class RecipePart:
     """What one file says by itself; None and missing keys: it doesn't say. `definitions`: with its parents'."""
 
     file: str
+    extends: tuple[Inclusion, ...] = ()
     name: str | None = None
     summary: str | None = None
     requires: tuple[str, ...] = ()
@@ -107,9 +105,16 @@ def read_own(root: Node, reader: Reader) -> tuple[Declaration, ...]:
 
 
 def parse_part(
-    root: Node, reader: Reader, registry: Registry, *, own: bool, inherited: Definitions, uses: Uses
+    root: Node,
+    reader: Reader,
+    registry: Registry,
+    *,
+    own: bool,
+    extends: tuple[Inclusion, ...],
+    inherited: Definitions,
+    uses: Uses,
 ) -> RecipePart:
-    """All but `extends` and `variables`. `inherited` is what its parents define, `uses` fills in the variables.
+    """All but `variables`. `inherited` is what its parents define, `uses` fills in the variables.
 
     Problems go to the reader; what is returned despite them is only good for finding more.
     """
@@ -123,9 +128,10 @@ def parse_part(
     slots = Slots(reader, registry, uses, definitions)
     default = keys.get("default")
     rules = (read_rule(item, slots, own=own) for item in reader.items(keys.get("rules"), "rules"))
-    file_type = reader.choice(keys.get("file_type"), "file_type", _LABELS)
+    file_type = reader.choice(keys.get("file_type"), "file_type", LABELS)
     return RecipePart(
         file=reader.file,
+        extends=extends,
         name=reader.text(keys.get("name"), "name", line=True),
         summary=reader.text(keys.get("summary"), "summary"),
         requires=read_requires(keys.get("requires"), reader, registry),

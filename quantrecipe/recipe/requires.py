@@ -36,10 +36,12 @@ def read_requires(node: Node | None, read: Reader, registry: Registry) -> tuple[
     return tuple(found)
 
 
-def check_requirement(requirement: Requirement, registry: Registry) -> Problem | None:
+def check_requirement(requirement: Requirement | str, registry: Registry) -> Problem | None:
     """Why a requirement isn't met, and the pip line that would meet it; None if it is."""
     from packaging.utils import canonicalize_name
 
+    if isinstance(requirement, str):
+        requirement = _parse(requirement)
     name = canonicalize_name(requirement.name)
     needs = f"this recipe needs {requirement}"
     said = _shell(str(requirement))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from quantrecipe.recipe.expression import FACTS, MODEL_FACTS, TENSOR_FACTS
 from quantrecipe.recipe.options import read_options
+from quantrecipe.recipe.origin import NOWHERE
 from quantrecipe.recipe.recipe import KEEP, KeepEntry, Origin, Rule
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Inclusion:
     """The name of another recipe, in `extends` or `protect`."""
 
     ref: str
-    origin: Origin
+    origin: Origin = NOWHERE
 
 
 def read_rule(node: Node, slots: Slots, *, own: bool) -> Rule | None:

@@ -9,7 +9,7 @@ from quantrecipe.recipe.document import Node
 from quantrecipe.recipe.origin import Origin
 from quantrecipe.recipe.reader import Reader
 
-__all__ = ["DEVICES", "ENGINES", "TARGET_KEYS", "Target", "read_target"]
+__all__ = ["DEVICES", "ENGINES", "TARGET_KEYS", "Target", "read_target", "target_keys"]
 
 ENGINES = ("llama.cpp", "ik_llama.cpp", "ollama", "lm-studio")
 DEVICES = ("cpu", "cuda", "metal", "vulkan")
@@ -51,6 +51,12 @@ def read_target(node: Node | None, read: Reader) -> Target | None:
     if engine is None:
         return None
     return Target(engine=engine, build=build, device=device, origin=Origin(file=read.file, line=node.line))
+
+
+def target_keys(target: Target) -> dict[str, str]:
+    """The target as a recipe says it."""
+    said = {"engine": target.engine, "build": target.build, "device": target.device}
+    return {key: value for key, value in said.items() if value is not None}
 
 
 def _build(node: Node | None, read: Reader) -> str | None:

@@ -51,7 +51,7 @@ def estimate(model: Model, registry: Registry, types: Collection[str] | None = N
 
     Of all matrices of the model, in all types (of `types`, if given) that accept them.
     """
-    n_layers = max(1, model.n_layers)
+    n_layers = max(1, model.n_layers)  # what has no blocks counts as one layer
     alphas = prior_alphas(model.tensors, n_layers)
     formats = [fmt for name, fmt in registry.formats.items() if types is None or name in types]
     found = {}

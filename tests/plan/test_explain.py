@@ -12,6 +12,7 @@ from quantrecipe.errors import PlanError
 from quantrecipe.importance import Importance, assumed_importance
 from quantrecipe.model.model import Model
 from quantrecipe.model.open import open_model
+from quantrecipe.plain_data import plain
 from quantrecipe.plan.explain import Explanation, explain, find_tensors
 from quantrecipe.plan.plan import Plan
 from quantrecipe.plan.resolution import PlanSettings, resolve
@@ -196,7 +197,7 @@ def test_json_says_it_all(llama: Model, registry: Registry) -> None:
         file="r.yaml",
         registry=registry,
     )
-    it = one(loaded, llama, "blk.0.attn_q", registry).to_json()
+    it = plain(one(loaded, llama, "blk.0.attn_q", registry))
     assert it["rules"][0] == {
         "origin": "r.yaml:3",
         "through": [],

@@ -103,8 +103,3 @@ def test_an_estimate_needs_no_weights() -> None:
     total = found.total(dict.fromkeys(found.tensors, "Q4_K"))
     assert total is not None
     assert 0.005 < total < 0.1  # published: 0.03 for Q4_K_M of an 8 B model
-
-
-def test_multi_token_prediction_is_no_layer() -> None:
-    model = open_model(ROOT / "examples/tiny-code")
-    assert module.n_layers_of(model) == 4

@@ -1,16 +1,18 @@
-"""Sizes and contexts on the command line, spelt as in recipes (`quantrecipe.units`)."""
+"""Numbers, and sizes and contexts that are spelt as in recipes (`quantrecipe.units`)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from quantrecipe.errors import RecipeError
 from quantrecipe.units import parse_file_size, parse_memory, parse_tokens
 
-__all__ = ["FileSize", "MemorySize", "Tokens"]
+__all__ = ["FileSize", "MemorySize", "Tokens", "count_option"]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _Amount(click.ParamType[int]):
@@ -45,3 +47,15 @@ class Tokens(_Amount):
 
     name = "tokens"
     parse = staticmethod(parse_tokens)
+
+
+def count_option(
+    *names: str,
+    help: str,  # as click has it
+    least: int = 1,
+    default: int | None = None,
+    metavar: str = "N",
+) -> Callable[[F], F]:
+    """An option whose value is a whole number of at least `least`; a default is shown."""
+    shown: dict[str, Any] = {} if default is None else {"default": default, "show_default": True}
+    return click.option(*names, type=click.IntRange(min=least), metavar=metavar, help=help, **shown)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from quantrecipe.cli.byte_size import FileSize, MemorySize, Tokens
+from quantrecipe.cli.options.amounts import FileSize, MemorySize, Tokens, count_option
+from quantrecipe.cli.options.shared import together
 
 if TYPE_CHECKING:
     from quantrecipe.memory.device import Settings
@@ -49,6 +50,55 @@ class Running:
         return Settings(**self.said)
 
 
+_OPTIONS = together(
+    click.option(
+        "--size",
+        type=FileSize(),
+        metavar="SIZE",
+        help="Let the file have at most SIZE: 5.2GB (thousands), 5.2GiB.",
+    ),
+    click.option(
+        "--bpw",
+        type=click.FloatRange(0.0, 64.0, min_open=True),
+        metavar="BITS",
+        help="At most so many bits per weight, over all tensors: 4.5.",
+    ),
+    click.option(
+        "--vram",
+        type=MemorySize(),
+        metavar="SIZE",
+        help="Take at most SIZE of the GPU's memory: 8GiB; 8GB and 8 mean the same.",
+    ),
+    click.option(
+        "--ram",
+        type=MemorySize(),
+        metavar="SIZE",
+        help="Leave at most SIZE of weights to main memory: 32GiB; 32GB and 32 mean the same.",
+    ),
+    click.option(
+        "--active",
+        type=FileSize(),
+        metavar="SIZE",
+        help="Read at most SIZE of weights for each token: 3GB (thousands), 3GiB.",
+    ),
+    click.option(
+        "--context",
+        type=Tokens(),
+        metavar="TOKENS",
+        help="Tokens that the KV cache holds: 8192, or 8k.  [default: 4096]",
+    ),
+    click.option(
+        "--kv",
+        type=click.Choice(KV_TYPES),
+        metavar="TYPE",
+        help="Type of the KV cache.  [default: f16]",
+    ),
+    count_option("--gpu-layers", help="Layers on the GPU, the head counted as one.  [default: all]"),
+    click.option("--cpu-moe", is_flag=True, help="Keep experts in main memory."),
+    count_option("--ubatch", metavar="TOKENS", help="Tokens that are computed at once.  [default: 512]"),
+)
+
+
 def budget_options(command: F) -> F:
     """Add the options, which give the command `budget`: a Budget, or None where no limit was given."""
 
@@ -60,7 +110,7 @@ def budget_options(command: F) -> F:
             raise click.UsageError(f"--{running[0].replace('_', '-')} goes with --vram.")
         return command(*args, budget=_budget(given), **options)
 
-    return _decorated(cast("F", with_budget))
+    return _OPTIONS(cast("F", with_budget))
 
 
 def running_options(command: F) -> F:
@@ -76,74 +126,11 @@ def running_options(command: F) -> F:
         running = Running(vram=given["vram"], ram=given["ram"], said=_said(given)) if asked else None
         return command(*args, budget=_budget(given), running=running, **options)
 
-    return _decorated(cast("F", with_running))
+    return _OPTIONS(cast("F", with_running))
 
 
 def _taken(options: dict[str, Any]) -> dict[str, Any]:
     return {name: options.pop(name) for name in (*_LIMITS, *_RUNNING)}
-
-
-def _decorated(wrapped: F) -> F:
-    decorators = (
-        click.option(
-            "--size",
-            type=FileSize(),
-            metavar="SIZE",
-            help="Let the file have at most SIZE: 5.2GB (thousands), 5.2GiB.",
-        ),
-        click.option(
-            "--bpw",
-            type=click.FloatRange(0.0, 64.0, min_open=True),
-            metavar="BITS",
-            help="At most so many bits per weight, over all tensors: 4.5.",
-        ),
-        click.option(
-            "--vram",
-            type=MemorySize(),
-            metavar="SIZE",
-            help="Take at most SIZE of the GPU's memory: 8GiB; 8GB and 8 mean the same.",
-        ),
-        click.option(
-            "--ram",
-            type=MemorySize(),
-            metavar="SIZE",
-            help="Leave at most SIZE of weights to main memory: 32GiB; 32GB and 32 mean the same.",
-        ),
-        click.option(
-            "--active",
-            type=FileSize(),
-            metavar="SIZE",
-            help="Read at most SIZE of weights for each token: 3GB (thousands), 3GiB.",
-        ),
-        click.option(
-            "--context",
-            type=Tokens(),
-            metavar="TOKENS",
-            help="Tokens that the KV cache holds: 8192, or 8k.  [default: 4096]",
-        ),
-        click.option(
-            "--kv",
-            type=click.Choice(KV_TYPES),
-            metavar="TYPE",
-            help="Type of the KV cache.  [default: f16]",
-        ),
-        click.option(
-            "--gpu-layers",
-            type=click.IntRange(min=1),
-            metavar="N",
-            help="Layers on the GPU, the head counted as one.  [default: all]",
-        ),
-        click.option("--cpu-moe", is_flag=True, help="Keep experts in main memory."),
-        click.option(
-            "--ubatch",
-            type=click.IntRange(min=1),
-            metavar="TOKENS",
-            help="Tokens that are computed at once.  [default: 512]",
-        ),
-    )
-    for decorate in reversed(decorators):
-        wrapped = decorate(wrapped)
-    return wrapped
 
 
 def limits_text(budget: Budget | None, split_max_size: int | None = None) -> str:

@@ -1,16 +1,22 @@
-"""What stands for RECIPE and MODEL on a command line, for completion by the shell: names that ship, and files."""
+"""Files and folders on a command line, and RECIPE and MODEL, which the shell completes with what ships."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
-__all__ = ["MODEL", "RECIPE"]
+__all__ = ["FILE", "MODEL", "RECIPE", "file_option", "folder_option"]
+
+FILE = click.Path(path_type=Path)
+"""A path that needn't be there: whoever opens it says what is wrong, and what to do."""
+
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _Recipe(click.ParamType["str"]):
@@ -48,6 +54,18 @@ class _Model(click.Path):
 
 RECIPE = _Recipe()
 MODEL = _Model(path_type=Path)
+
+
+def file_option(
+    *names: str, help: str, metavar: str = "FILE", **more: Any
+) -> Callable[[F], F]:  # as click has it
+    """An option whose value is a file."""
+    return click.option(*names, type=FILE, metavar=metavar, help=help, **more)
+
+
+def folder_option(*names: str, help: str, metavar: str = "DIR") -> Callable[[F], F]:  # as click has it
+    """An option whose value is a folder, which needn't be there yet."""
+    return click.option(*names, type=click.Path(path_type=Path, file_okay=False), metavar=metavar, help=help)
 
 
 def _items(names: Iterable[str], incomplete: str, suffixes: tuple[str, ...]) -> list[CompletionItem]:

@@ -33,8 +33,9 @@ from quantrecipe.output.apply import apply_plan
 from quantrecipe.output.jobs import Job
 from quantrecipe.output.progress import Silent
 from quantrecipe.output.stream import Stream
+from quantrecipe.plan.make import plan_of
 from quantrecipe.plan.plan import Assignment, Plan
-from quantrecipe.planning import make_plan
+from quantrecipe.plan.resolution import PlanSettings, resolve
 from quantrecipe.recipe.load import load_recipe
 from quantrecipe.registry import Registry
 from quantrecipe.sensitivity.sensitivity import Probed, rounded
@@ -160,9 +161,8 @@ class _Base:
         self._progress = progress
         self._path = folder / "base.gguf"
         recipe = load_recipe(BASE_RECIPE, registry=registry)
-        self._plan: Plan = make_plan(
-            recipe, model, registry=registry, allow_requantize=True, provenance=False
-        )
+        wanted = PlanSettings(allow_requantize=True, provenance=False)
+        self._plan: Plan = plan_of(resolve(recipe, model, registry, settings=wanted))
         progress.say("the model in Q8_0, to probe")
         apply_plan(self._plan, self._path, registry=registry, threads=passes.threads)
         progress.say("what it says of the text")

@@ -123,7 +123,7 @@ def test_highs_prints_nothing(
         "import os; os.write(1, b'HighsMipSolverData::run();')", encoding="utf-8"
     )
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    items, limits = model_like(200, limits=2, seed=3)
+    items, limits = model_like(20, limits=2, seed=3)
     table = make_table(items, limits)
     bound = best_bound(table)
     assert bound is not None

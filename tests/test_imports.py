@@ -16,7 +16,17 @@ PACKAGE = Path(quantrecipe.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # The small modules at the bottom, each of which may import those before it. Every other part may import all of them.
-BOTTOM = ["errors", "tensor", "wording", "units", "whole_file", "packaged", "typed", "plain_data"]
+BOTTOM = [
+    "errors",
+    "tensor",
+    "wording",
+    "layer_ranges",
+    "units",
+    "whole_file",
+    "packaged",
+    "typed",
+    "plain_data",
+]
 
 # Part → the parts that it may import, besides itself and the bottom. A part is a module or a folder of the package; the
 # package itself ("") has the version, which any part may ask for. Each part stands below those that it imports.
@@ -25,12 +35,13 @@ MAY_IMPORT = {
     for part, others in {
         "core": "",
         "gguf": "",
+        "targets": "api recipe registry",
         "scaffold": "",
         "api": "",
         "kinds": "gguf",
         "hookspecs": "api",
         "formats": "api core",
-        "analyses": "api core",
+        "analyses": "api",
         "builtin": "analyses api formats",
         "plugin_loader": "api hookspecs",
         "missing_formats": "plugin_loader",
@@ -42,17 +53,17 @@ MAY_IMPORT = {
         "memory": "model",
         "sensitivity": "api model registry",
         "evaluate": "core",
-        "targets": "api recipe registry",
         "plan": "api gguf importance model recipe registry targets",
         "allocate": "api gguf memory model plan recipe registry sensitivity targets",
         "planning": "allocate importance model plan recipe registry sensitivity",
         "lint": "api model plan recipe registry targets",
         "exchange": "gguf missing_formats model plan recipe registry",
         "output": "api core gguf importance model plan recipe registry",
-        "measure": "api evaluate importance model output plan recipe registry sensitivity",
-        "fit": "allocate evaluate importance lint memory model output plan planning recipe registry sensitivity targets",
-        "cli": "allocate api core evaluate exchange fit gguf importance kinds lint measure memory model output plan "
-        "planning recipe registry scaffold sensitivity targets testing",
+        "measure": "api core evaluate importance model output plan recipe registry sensitivity",
+        "fit": "allocate evaluate importance lint memory model output plan planning recipe registry sensitivity "
+        "targets",
+        "cli": "allocate api core evaluate exchange fit gguf importance kinds lint measure memory model output "
+        "plan planning recipe registry scaffold sensitivity targets testing",
         "": "model output planning recipe registry",
         "__main__": "cli",
     }.items()

@@ -20,11 +20,11 @@ from quantrecipe.errors import ModelError
 from quantrecipe.gguf.file_types import file_type_name
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.kinds import is_gguf_inside, misplaced
+from quantrecipe.layer_ranges import layer_ranges
 from quantrecipe.model.checkpoint import open_checkpoint
 from quantrecipe.model.gguf_file import is_gguf, read_gguf_shards, tensor_extent, type_name
 from quantrecipe.model.model import Extent, Model
 from quantrecipe.plain_data import fields_of, rounded_bits
-from quantrecipe.plan.group import layer_ranges
 from quantrecipe.recipe.braces import braced
 from quantrecipe.tensor import split_name
 

@@ -15,8 +15,8 @@ from quantrecipe.cli.tables import Cell, Paragraph, Table
 from quantrecipe.cli.units import bytes_text
 from quantrecipe.fit import Fitted, Mix
 from quantrecipe.fit.reasons import reason_text
+from quantrecipe.layer_ranges import layer_ranges
 from quantrecipe.plain_data import rounded_bits, significant
-from quantrecipe.plan.group import layer_ranges
 
 __all__ = ["fit_document", "render_fit"]
 

@@ -21,7 +21,7 @@ from quantrecipe.cli.subcommand import subcommand
 from quantrecipe.errors import ModelError, RecipeError
 
 if TYPE_CHECKING:
-    from quantrecipe.exchange.imported import Imported
+    from quantrecipe.exchange.assemble import Imported
     from quantrecipe.model.model import Model
     from quantrecipe.registry import Registry
 
@@ -125,7 +125,7 @@ def command(
 def _from_model(
     path: Path, registry: Registry, name: str, *, infer: bool, embedded: bool, presets: bool
 ) -> Imported:
-    from quantrecipe.exchange.imported import Imported
+    from quantrecipe.exchange.assemble import Imported
     from quantrecipe.exchange.recover import recover
     from quantrecipe.model.not_a_model import require_model
     from quantrecipe.plan.recorded import recorded_recipe

@@ -6,17 +6,14 @@ the rules say, rules of their own set that right.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from quantrecipe.errors import RecipeError
-from quantrecipe.exchange.imported import Imported, wrapped
-from quantrecipe.exchange.presets import planned_types
+from quantrecipe.exchange.source import Source
 from quantrecipe.gguf.values import GGUFValue
-from quantrecipe.model.model import Model
-from quantrecipe.plan.facts import model_facts
-from quantrecipe.plan.trace import covers_all, trace
 from quantrecipe.recipe.layers import LayerSet
 from quantrecipe.recipe.load import load_part
 from quantrecipe.recipe.parse import RecipePart
@@ -26,7 +23,24 @@ from quantrecipe.recipe.summarise import summarise
 from quantrecipe.recipe.write import write_recipe
 from quantrecipe.registry import Registry
 
-__all__ = ["Parts", "assemble", "decided_by_rule"]
+__all__ = ["Imported", "Parts", "assemble", "decided_by_rule", "wrapped"]
+
+
+_WIDTH = 108
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Imported:
+    """A recipe that was made of something else.
+
+    text:  the recipe
+    notes: what couldn't be taken over as it was, for the person who imports it
+    rules: how many rules it has
+    """
+
+    text: str
+    notes: tuple[str, ...] = ()
+    rules: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,64 +76,58 @@ class Parts:
         )
 
 
-def assemble(
-    parts: Parts,
-    registry: Registry,
-    source: Model | None = None,
-    truth: Mapping[str, str] | None = None,
-    *,
-    importance: bool = False,
-) -> Imported:
-    """The recipe.
+def assemble(parts: Parts, source: Source | None = None, truth: Mapping[str, str] | None = None) -> Imported:
+    """Make the recipe.
 
-    source:     the model, with floats in its matrices; None where no model was given
-    truth:      the type that the other program gives each of its tensors; None where nobody can say
-    importance: True where it would have an importance matrix
+    source: None where no model was given
+    truth:  the type that the other program gives each of its tensors; None where nobody can say
     """
     if source is None:
         return _imported(parts)
-    recipe = _load(parts, registry)
+    recipe = _load(parts, source.registry)
     if recipe is None:
         note = (
             f"not held against the model, since these packages aren't installed: {', '.join(parts.requires)}"
         )
         return _imported(replace(parts, notes=(*parts.notes, note)))
-    parts = _without_idle(parts, recipe, source, importance=importance)
-    recipe = _load(parts, registry)
+    parts = _without_idle(parts, recipe, source)
+    recipe = _load(parts, source.registry)
     if truth is None or recipe is None:
         return _imported(parts)
-    planned = planned_types(recipe, source, registry, importance=importance) or {}
+    planned = source.planned(recipe) or {}
     wrong = {name for name, type_ in truth.items() if name not in planned or planned[name].type != type_}
     if wrong:
         base = {name: it.wanted for name, it in planned.items()}
-        n_layers = int(model_facts(source, has_importance=importance)["n_layers"])
         types = {name: type_ if name in wrong else base[name] for name, type_ in truth.items()}
-        exceptions = summarise(types, source.tensors, n_layers, base=base)
-        why = f"so that {source.path.name} has the types that {parts.origin} gives it"
+        exceptions = summarise(types, source.tensors, source.model.n_layers, base=base)
+        why = f"so that {source.model.path.name} has the types that {parts.origin} gives it"
         set_right = tuple(replace(rule, why=why) for rule in exceptions)
         both = replace(parts, rules=(*set_right, *parts.rules))
-        if (again := _load(both, registry)) is not None:
-            parts = _without_idle(both, again, source, importance=importance)
+        if (again := _load(both, source.registry)) is not None:
+            parts = _without_idle(both, again, source)
     return _imported(parts)
 
 
-def decided_by_rule(
-    parts: Parts, registry: Registry, source: Model, *, importance: bool
-) -> list[frozenset[str]] | None:
-    """For each rule of the parts, the tensors that it decides; None where a package that it requires is missing."""
-    recipe = _load(parts, registry)
+def wrapped(lines: Iterable[str]) -> list[str]:
+    """Break comments into lines that fit."""
+    return [part for line in lines for part in textwrap.wrap(line, _WIDTH, subsequent_indent="  ") or [""]]
+
+
+def decided_by_rule(parts: Parts, source: Source) -> list[frozenset[str]] | None:
+    """Return the tensors that each rule of the parts decides; None if a package that it requires is missing."""
+    recipe = _load(parts, source.registry)
     if recipe is None:
         return None
-    found = trace(recipe, source, covered=covers_all if importance else None)
+    found = source.trace(recipe)
     names: dict[int, set[str]] = {}
     for name, rule in found.decided.items():
         names.setdefault(id(rule), set()).add(name)
     return [frozenset(names.get(id(rule), ())) for rule in recipe.rules if rule.own]
 
 
-def _without_idle(parts: Parts, recipe: Recipe, source: Model, *, importance: bool) -> Parts:
-    """Without the rules that name nothing on the model, or come too late; such rules are errors in a recipe."""
-    found = trace(recipe, source, covered=covers_all if importance else None)
+def _without_idle(parts: Parts, recipe: Recipe, source: Source) -> Parts:
+    """Leave out the rules that name nothing on the model, or come too late: they would be errors in a recipe."""
+    found = source.trace(recipe)
     taken: set[str] = set()
     idle = []
     for number, (rule, match) in enumerate(found.matches):
@@ -138,7 +146,7 @@ def _without_idle(parts: Parts, recipe: Recipe, source: Model, *, importance: bo
 
 
 def _load(parts: Parts, registry: Registry) -> Recipe | None:
-    """The recipe; None where a package that it requires is missing."""
+    """Load the recipe; return None if a package that it requires is missing."""
     try:
         return load_part(parts.part, registry=registry)
     except RecipeError:

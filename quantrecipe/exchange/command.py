@@ -49,7 +49,7 @@ class Command:
 
 
 def importance_of(command: Command) -> dict[str, Any]:
-    """The key `importance` of a recipe; only that it is required where the matrix's path isn't known."""
+    """Return the key `importance` of a recipe. Of a matrix whose path isn't known it says only that it is required."""
     said: dict[str, Any] = {}
     if command.imatrix:
         said["file"] = command.imatrix
@@ -63,5 +63,5 @@ def importance_of(command: Command) -> dict[str, Any]:
 
 
 def takes_patterns(mixture: str) -> bool:
-    """False for presets on which llama-quantize ignores `--tensor-type`."""
+    """Say whether llama-quantize minds `--tensor-type` on this preset."""
     return mixture not in ("F32", "F16", "BF16", "COPY")

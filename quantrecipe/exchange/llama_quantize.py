@@ -1,4 +1,4 @@
-"""llama-quantize's command line, and the files for its `--tensor-type-file`: what they say.
+"""Reads llama-quantize's command line, and the files for its `--tensor-type-file`.
 
 Facts from llama.cpp (tools/quantize/quantize.cpp): options stand before the paths, and the first word that doesn't
 begin with `--` is the input. `IN TYPE` and `IN OUT TYPE` are both right; a number counts as a type, also at the
@@ -59,7 +59,7 @@ _MOST_OTHERS = 6
 
 
 def read_command(text: str, folder: Path, *, file: str, number: int | None = None) -> Command:
-    """The command of a script, or of a line as one would type it.
+    """Read the command of a script, or of a line as one would type it.
 
     folder: what the paths of `--tensor-type-file` start from
     number: which one, from 1, where there are several
@@ -80,7 +80,7 @@ def read_command(text: str, folder: Path, *, file: str, number: int | None = Non
 
 
 def _only(calls: Sequence[Call], reader: _Reader, file: str) -> Command:
-    """The command that all of them are, where they differ in their paths alone."""
+    """Return the command that all of them are, if they differ in their paths alone."""
     commands = []
     for call in calls:
         try:
@@ -114,7 +114,7 @@ def _none(script: Script) -> str:
 
 
 def _bare_call(text: str, file: str) -> tuple[Call, ...]:
-    """A line that has the arguments alone."""
+    """Read a line that has only the arguments."""
     if not re.match(r"\s*--[a-z]|\s*\S+\.gguf\s", text):
         return ()
     calls = read_script(f"llama-quantize {text.lstrip()}", file).calls
@@ -167,7 +167,7 @@ class _Reader:
                 elif name == "--custom-q":
                     custom = [*(custom or []), *self._custom(value)]
             except RecipeError as error:
-                problems += [self._at(problem, value.line) for problem in error.problems]
+                problems += error.at(self._file, value.line)
         mixture, more = self._rest(words, call, problems, ik=custom is not None)
         notes += more
         imatrix = given.get("--imatrix", [None])[-1]
@@ -185,7 +185,7 @@ class _Reader:
             metadata = dict(_pair(it.text, self._file) for it in given.get("--override-kv", []))
             prune = list(_numbers([it.text for it in given.get("--prune-layers", [])], self._file))
         except RecipeError as error:
-            problems += [self._at(problem, call.line) for problem in error.problems]
+            problems += error.at(self._file, call.line)
         label = None
         number = metadata.pop(_FILE_TYPE, None)  # a recipe sets it by `file_type`
         if number is not None and number.type in (ValueType.UINT32, ValueType.FLOAT32):
@@ -228,7 +228,7 @@ class _Reader:
     def _rest(
         self, words: Sequence[Word], call: Call, problems: list[Problem], *, ik: bool
     ) -> tuple[str, list[str]]:
-        """The type behind the paths; notes on what llama-quantize never looks at."""
+        """Return the type behind the paths, and notes on what llama-quantize never looks at."""
         where = 1 if len(words) > 1 and _type(words[1].text, ik=ik) else 2
         if len(words) <= where:
             remedy = call.cut or "write it whole: llama-quantize [options] IN.gguf OUT.gguf Q4_K_M"
@@ -295,29 +295,25 @@ class _Reader:
     def _problem(self, what: str, line: int, remedy: str = "") -> Problem:
         return Problem(what=what, remedy=remedy, file=self._file, line=line)
 
-    def _at(self, problem: Problem, line: int) -> Problem:
-        """With its place, where it has none of its own."""
-        return problem if problem.file is not None else replace(problem, file=self._file, line=line)
-
     def _override(self, word: Word) -> Override:
         why, line = self._whys.get(word.text, ("", word.line))
         return read_override(word.text, why=why, line=line)
 
     def _list_file(self, word: Word) -> list[Override]:
-        """A file that the script writes itself, or one beside it."""
+        """Read a file that the script writes itself, or one beside it."""
         if (text := self._script.files.get(word.text)) is not None:
             return read_list(text, word.text, words=True)
         return _read_file(self._folder / word.text)
 
     def _custom(self, word: Word) -> list[Override]:
-        """The rules of ik_llama.cpp; reasons are the comments of the text that they were in, before it was cleaned."""
+        """Read the rules of ik_llama.cpp. Their reasons are the comments that the text had before it was cleaned."""
         found = read_list(word.text, self._file, commas=True)
         reasons = [self._whys.get(f"{it.regex}={it.type}", (it.why, word.line)) for it in found]
         return [replace(it, why=why, line=line) for it, (why, line) in zip(found, reasons, strict=True)]
 
 
 def _whys(script: Script) -> dict[str, tuple[str, int]]:
-    """By `regex=type` its reason and line, of all lists that the script has had with their comments."""
+    """Return, for each `regex=type` of the lists that the script has with comments, its reason and line."""
     found: dict[str, tuple[str, int]] = {}
     for begin, text in script.notes:
         try:
@@ -329,7 +325,7 @@ def _whys(script: Script) -> dict[str, tuple[str, int]]:
 
 
 def _type(text: str, *, ik: bool) -> str:
-    """The name of the type that llama-quantize takes a word for; "" for none."""
+    """Return the name of the type that llama-quantize takes a word for; "" if it takes it for none."""
     name = text.upper()
     if name in MIXTURES:
         return name
@@ -359,7 +355,7 @@ def _names(word: Word) -> str:
 
 
 def read_list_for(text: str, mixture: str, *, pure: bool = False, file: str) -> Command:
-    """What a `--tensor-type-file` says beside this type. Comments, which llama-quantize doesn't know, are taken."""
+    """Read a `--tensor-type-file` for this type. It may have comments, though llama-quantize doesn't know them."""
     overrides = tuple(read_list(text, file, words=True))
     name = _type(mixture, ik=False)
     if not name:
@@ -370,7 +366,7 @@ def read_list_for(text: str, mixture: str, *, pure: bool = False, file: str) -> 
 
 
 def _text_of(path: Path) -> str | None:
-    """What is in a file that a script reads; None where that can't be known."""
+    """Return what is in a file that a script reads; None if that can't be known."""
     try:
         if not path.is_file() or path.stat().st_size > 1 << 20:
             return None
@@ -396,7 +392,7 @@ def _numbers(values: Sequence[str], file: str) -> Iterator[int]:
 
 
 def _pair(text: str, file: str) -> tuple[str, GGUFValue]:
-    """`KEY=TYPE:VALUE`. Whole numbers become u32, as in llama-quantize."""
+    """Read `KEY=TYPE:VALUE`. Whole numbers become u32, as in llama-quantize."""
     key, equals, said = text.partition("=")
     kind, colon, value = said.partition(":")
     try:

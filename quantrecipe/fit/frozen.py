@@ -43,7 +43,7 @@ def freeze(
     target: Target | None = None,
     importance: bool = False,
 ) -> Frozen:
-    """The recipe that plans to the types of `chosen`, a plan whose types were chosen within a budget.
+    """Make the recipe that plans to the types of `chosen`, a plan whose types were chosen within a budget.
 
     why:        the reason of a rule that decides these tensors
     plan_of:    the plan of a recipe on the same model
@@ -82,7 +82,7 @@ def freeze(
 
 
 def _decided(recipe: Recipe, plan: Plan, types: Mapping[str, str]) -> dict[str, tuple[Assignment, ...]]:
-    """By the place of each rule what it decides; by "" what the default does."""
+    """Return what each rule decides, by its place; and by "" what the default decides."""
     places = {str(rule.origin) for rule in recipe.rules}
     found: dict[str, list[Assignment]] = {}
     for a in plan.assignments:

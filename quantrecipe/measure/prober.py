@@ -21,9 +21,9 @@ from typing import Any, Self
 import xxhash
 
 from quantrecipe.api import Effect
+from quantrecipe.core.processors import usable_processors
 from quantrecipe.errors import OutputError
 from quantrecipe.evaluate import Engine, Positions, Reference, Text, difference, make_reference, score
-from quantrecipe.evaluate.engine import default_threads
 from quantrecipe.importance import Importance
 from quantrecipe.measure.names import describe
 from quantrecipe.measure.progress import Progress
@@ -211,7 +211,7 @@ class _Base:
             self._plan.model,
             [Job(assignment=a, sink=self._file, importance=self._importance) for a in wanted],
             self._registry,
-            threads=self._passes.threads or default_threads(),
+            threads=self._passes.threads or usable_processors(),
             nan="error",
             progress=Silent(),
         ).run()

@@ -30,7 +30,7 @@ class Compute:
         self._batch = min(ubatch, padded_context(context))
         self._context = padded_context(context)
         embedding = next((t for t in model.tensors if t.role == "token_embd"), None)
-        self._width = self._model.number("embedding_length", embedding.cols if embedding else 0)
+        self._width = model.number("embedding_length", embedding.cols if embedding else 0)
         self._vocabulary = next((t.rows for t in model.tensors if t.name == model.head), 0)
         self._layers: dict[int, dict[str, TensorInfo]] = {}
         for tensor in model.tensors:

@@ -6,13 +6,13 @@ appear under their names when all of them are whole and on the disk.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from quantrecipe.core.processors import usable_processors
 from quantrecipe.errors import OutputError
 from quantrecipe.gguf.values import GGUFValue
 from quantrecipe.gguf.write import encode_header
@@ -111,7 +111,7 @@ def apply_plans(
     """
     registry = registry or load_registry()
     progress = progress or Silent()
-    threads = threads or _cores()
+    threads = threads or usable_processors()
     model = plans[0][0].model
     model.require_weights("plan with it, and give apply the model itself")
     paths = [output_paths(Path(out), len(plan.files)) for plan, out in plans]
@@ -216,10 +216,3 @@ def _old(plan: Plan, reuse: str | Path | None) -> dict[str, OldTensor]:
     if reuse is None:
         return {}
     return read_old_tensors(Path(reuse), {a.tensor.name: a.nbytes for a in plan.assignments})
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from quantrecipe.gguf.values import GGUFValue
+from quantrecipe.layer_ranges import layer_ranges
 from quantrecipe.model.model import Model
 from quantrecipe.plain_data import fields_of, rounded_bits
 from quantrecipe.plan.assign import FLOATS
-from quantrecipe.plan.group import layer_ranges
 from quantrecipe.plan.metadata import OURS
 from quantrecipe.plan.plan import Assignment, Plan
 from quantrecipe.plan.rule_changes import Decided, RuleChange, rule_changes

@@ -16,9 +16,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from quantrecipe.errors import RecipeError
 from quantrecipe.recipe.document import Node
 from quantrecipe.recipe.origin import Origin
 from quantrecipe.recipe.pattern import Pattern
@@ -82,7 +82,7 @@ class VramBudget:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Budget:
-    """Limits, None where there is none, and ties.
+    """The limits, each None where the recipe doesn't have it, and the ties.
 
     size:   bytes of the file (of all shards together)
     bpw:    bits per weight of all tensors' data together
@@ -107,7 +107,7 @@ class Budget:
 
 
 def read_budget(node: Node | None, slots: Slots) -> Budget | None:
-    """The key `budget` of one file."""
+    """Read the key `budget` of one file."""
     if node is None:
         return None
     read = slots.read
@@ -128,7 +128,7 @@ def read_budget(node: Node | None, slots: Slots) -> Budget | None:
 
 
 def merge_budgets(own: Budget | None, inherited: Budget | None) -> Budget | None:
-    """The budget of a recipe that has both."""
+    """Return the budget of a recipe that has one of its own and inherits one."""
     if own is None or inherited is None:
         return own or inherited
     limits = own if own.limited else inherited
@@ -144,7 +144,7 @@ def merge_budgets(own: Budget | None, inherited: Budget | None) -> Budget | None
 
 
 def budget_keys(budget: Budget) -> dict[str, Any]:
-    """The budget as a recipe says it, sizes in bytes."""
+    """Return the budget as the key `budget` has it, with sizes in bytes."""
     vram = budget.vram
     said: dict[str, Any] = {
         "size": budget.size,
@@ -158,7 +158,7 @@ def budget_keys(budget: Budget) -> dict[str, Any]:
 
 
 def written_budget(budget: Budget) -> dict[str, Any]:
-    """The same to be read again: a size of few bytes says that it is in bytes."""
+    """Return the same for a text that is read again: a size of few bytes gets its unit, so that it isn't misread."""
     said = budget_keys(budget)
     small = {key: f"{it}B" for key in ("size", "active") if (it := said.get(key, _BYTES_FROM)) < _BYTES_FROM}
     return said | small
@@ -169,14 +169,14 @@ def _given(said: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _size(node: Node | None, key: str, slots: Slots, parse: Callable[[str | float], int]) -> int | None:
-    """Bytes, of a file or a memory, as `parse` reads them."""
+    """Read a number of bytes; `parse` knows whether it is of a file or of a memory."""
     node, read = slots.uses.fill(node, key, "size"), slots.read
     if node is None:
         return None
     if node.kind not in ("number", "text"):
         read.add(node, f"{key} must be a size", f"write {key}: 5.2GiB, or 500M")
         return None
-    return _parsed(node, key, slots, parse)
+    return read.attempt(node, partial(parse, node.value), f"{key}: ")
 
 
 def _tokens(node: Node | None, key: str, slots: Slots) -> int | None:
@@ -186,15 +186,7 @@ def _tokens(node: Node | None, key: str, slots: Slots) -> int | None:
     if node.kind not in ("number", "text"):
         slots.read.add(node, f"{key} must be a number of tokens", f"write {key}: 8192, or 8k")
         return None
-    return _parsed(node, key, slots, parse_tokens)
-
-
-def _parsed(node: Node, key: str, slots: Slots, parse: Callable[[Any], int]) -> int | None:
-    try:
-        return parse(node.value)
-    except RecipeError as error:
-        slots.read.add(node, f"{key}: {error.problems[0].what}", error.problems[0].remedy)
-        return None
+    return slots.read.attempt(node, partial(parse_tokens, node.value), f"{key}: ")
 
 
 def _bpw(node: Node | None, slots: Slots) -> float | None:

@@ -18,10 +18,9 @@ from quantrecipe.errors import Problem, RecipeError
 from quantrecipe.recipe.declarations import Declaration, bind, unknown_settings
 from quantrecipe.recipe.definitions import Definitions
 from quantrecipe.recipe.document import MAX_BYTES, Node, read_document
-from quantrecipe.recipe.effort import Effort
 from quantrecipe.recipe.parse import RecipePart, parse_part, read_extends, read_own
 from quantrecipe.recipe.place import SUFFIXES, Place
-from quantrecipe.recipe.reader import Reader
+from quantrecipe.recipe.reader import Effort, Reader
 from quantrecipe.recipe.recipe import KeepEntry, Origin, Variable
 from quantrecipe.recipe.rules import Inclusion
 from quantrecipe.recipe.variables import Uses
@@ -64,7 +63,7 @@ class Link:
 
 
 class Chain:
-    """Reads files; every problem is noted, and raised at the end.
+    """Reads the files of a recipe, notes every problem, and raises them together at the end.
 
     `notes` says what names were taken for, where that isn't plain.
     """
@@ -81,7 +80,7 @@ class Chain:
         self._effort = Effort()
 
     def read(self, place: Place, text: str | RecipePart | None) -> tuple[list[Link], tuple[KeepEntry, ...]]:
-        """The files in the order in which they count, and the kept list.
+        """Read the files; return them in the order in which they count, and the kept list.
 
         text: of the first file; None: as it is at its place; or what it says, where a program made it
         """
@@ -96,7 +95,7 @@ class Chain:
         return links, keep
 
     def raise_problems(self) -> None:
-        """RecipeError, if there are any: file by file as they were read, in line order."""
+        """Raise RecipeError if there are problems: file by file as they were read, each in line order."""
         problems = self._problems + [it for link in self._met.values() if link for it in link.read.problems]
         if problems:
             files = ["None", *dict.fromkeys(self._read_in_order)]
@@ -123,7 +122,7 @@ class Chain:
         above: tuple[str, ...],
         through: tuple[Origin, ...],
     ) -> list[Link]:
-        """Each file once, in the order in which they count: this one, then its parents with theirs."""
+        """Find each file once, in the order in which they count: this one, then its parents with theirs."""
         key = place.identity
         self._met[key] = None
         if (link := self._link(place, text, through, own=not above)) is None:
@@ -152,7 +151,7 @@ class Chain:
     def _link(
         self, place: Place, text: str | RecipePart | None, through: tuple[Origin, ...], *, own: bool
     ) -> Link | None:
-        """One file by itself; None where it can't be read."""
+        """Read one file by itself; return None if it can't be read."""
         if isinstance(text, RecipePart):
             read = Reader(place.file)
             return Link(
@@ -173,7 +172,7 @@ class Chain:
         )
 
     def _document(self, place: Place, text: str | None) -> tuple[Node, Reader] | None:
-        """The tree of one file; None, and a note, where it can't be read."""
+        """Read the YAML of one file; if that fails, note the problems and return None."""
         self._read_in_order.append(place.file)
         n_files = len(self._read_in_order)
         if n_files > _MAX_FILES:
@@ -194,7 +193,7 @@ class Chain:
         return root, Reader(place.file, problems, self._effort)
 
     def _parse(self, link: Link) -> None:
-        """What one file says, after its parents."""
+        """Parse one file, after its parents."""
         if link.parsed:
             return
         link.parsed = True
@@ -220,7 +219,7 @@ class Chain:
         self._used |= uses.names
 
     def _note_unused(self, link: Link) -> None:
-        """A variable that nothing uses is a mistake, in a recipe that does something by itself."""
+        """Note the variables that nothing uses: in a recipe that has rules of its own these are mistakes."""
         for said in link.declarations:
             if said.name not in self._used:
                 self._note(
@@ -230,21 +229,20 @@ class Chain:
                 )
 
     def _included(self, place: Place) -> Link | None:
-        """The file whose kept list is included."""
+        """Return the file whose kept list is included."""
         if place.identity not in self._met:
             self._read(place, None, ("",))
         return self._met[place.identity]
 
     def _find(self, place: Place, inclusion: Inclusion) -> Place | None:
-        """Where an included recipe is; None, and a note, where it isn't."""
+        """Find an included recipe; if there is none, note the problem and return None."""
         try:
             found = place.named(inclusion.ref, self.registry)
         except RecipeError as error:
-            self._note(inclusion.origin, error.problems[0].what, error.problems[0].remedy)
+            self._problems += _at(inclusion.origin, error)
             return None
         if found.note:
-            origin = inclusion.origin
-            self.notes.append(Problem(what=found.note, file=origin.file or None, line=origin.line or None))
+            self.notes += _at(inclusion.origin, RecipeError(found.note))
         return found
 
     def _kept_list(self, links: Iterable[Link]) -> tuple[KeepEntry, ...]:
@@ -259,7 +257,7 @@ class Chain:
     def _keep_entries(
         self, place: Place, items: Iterable[KeepEntry | Inclusion], above: tuple[str, ...]
     ) -> Iterator[KeepEntry]:
-        """The entries, with those of the lists that are included by name."""
+        """Yield the entries, with those of the lists that are included by name in their places."""
         for item in items:
             if isinstance(item, KeepEntry):
                 yield item
@@ -283,22 +281,21 @@ class Chain:
                         yield entry
 
     def _pay(self, origin: Origin, cost: int) -> None:
-        """Pay for what is named somewhere. RecipeError, which ends all reading, where it is too much."""
+        """Pay for what is named at this place. If it is too much, RecipeError ends all reading."""
         try:
             self._effort.spend(cost)
         except RecipeError as error:
-            problem = error.problems[0]
-            last = Problem(
-                what=problem.what, remedy=problem.remedy, file=origin.file or None, line=origin.line or None
-            )
-            raise RecipeError([*self._problems, last]) from None
+            raise RecipeError([*self._problems, *_at(origin, error)]) from None
 
     def _note(self, origin: Origin, what: str, remedy: str) -> None:
-        self._problems.append(
-            Problem(what=what, remedy=remedy, file=origin.file or None, line=origin.line or None)
-        )
+        self._problems += _at(origin, RecipeError(what, remedy))
+
+
+def _at(origin: Origin, error: RecipeError) -> list[Problem]:
+    """Return the problems of an error, at the place in a recipe that led to it, if there is one."""
+    return error.at(origin.file or None, origin.line or None)
 
 
 def _cost(ref: str) -> int:
-    """Of finding the recipe of a name."""
+    """Return what it costs to find the recipe of a name."""
     return _COST_OF_A_NAME if "/" in ref or ref.endswith(SUFFIXES) else _COST_OF_A_SHORT_NAME

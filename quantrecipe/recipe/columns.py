@@ -47,13 +47,17 @@ class Selector:
 
     @property
     def everything(self) -> bool:
-        """True if no part is left out."""
+        """Say whether all of the columns is meant."""
         return self.layers is None and self.when is None and not self.names
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One tensor. type: None where no rule may name it; given: True where it has its type without a rule."""
+    """One tensor of a column.
+
+    type:  None if no rule may name the tensor
+    given: True if the tensor has its type without any rule
+    """
 
     name: str
     layer: int | None
@@ -63,7 +67,11 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """pattern: names all of it; role or tower; cells in the order of layers, the one outside the blocks first."""
+    """The tensors of one role, or of one role in a tower.
+
+    pattern: names all of them
+    cells:   in the order of their layers; the tensor outside the blocks comes first
+    """
 
     pattern: str
     tower: bool
@@ -73,7 +81,7 @@ class Column:
 def columns(
     types: Mapping[str, str], tensors: Sequence[TensorInfo], base: Mapping[str, str]
 ) -> tuple[list[Column], list[Cell]]:
-    """The columns in the order in which their first tensors stand in a file, and the odd tensors."""
+    """Return the columns, in the order in which a file has their first tensors, and the odd tensors."""
     found: dict[tuple[str, bool], Column] = {}
     odd: list[Cell] = []
     names = {tensor.name for tensor in tensors}
@@ -93,7 +101,7 @@ def columns(
 
 
 def describe(column: Column, n_layers: int) -> list[tuple[Selector, str]]:
-    """Which part of the column gets which type; the whole of it comes last, and gives the rest.
+    """Say which part of the column gets which type. A selector of everything comes last, and gives the rest.
 
     Cells that need no rule are left alone, where that is shorter.
     """
@@ -111,7 +119,7 @@ def describe(column: Column, n_layers: int) -> list[tuple[Selector, str]]:
 
 
 def _parts(column: Column, n_layers: int, rest: str | None) -> list[tuple[Selector, str]]:
-    """A part for each type but `rest`; without a rest the cells that need no rule are left out."""
+    """Return a part for each type but `rest`. Without a `rest`, cells that need no rule are left out."""
     wanted: dict[str, list[Cell]] = {}
     for cell in column.cells:
         if cell.type is not None and cell.type != rest and not (rest is None and cell.given):
@@ -124,7 +132,7 @@ def _parts(column: Column, n_layers: int, rest: str | None) -> list[tuple[Select
 
 
 def _selectors(column: Column, cells: Sequence[Cell], n_layers: int) -> list[Selector]:
-    """Selectors that together name these cells and no others of the column."""
+    """Return selectors that together name these cells of the column, and no others."""
     if len(cells) == len(column.cells):
         return [Selector()]
     if column.tower:

@@ -18,7 +18,10 @@ __all__ = ["plain", "recipe_digest"]
 
 
 def recipe_digest(recipe: Recipe) -> str:
-    """XXH3-128, in hex, of all that can change the output: no names, reasons, comments, layout or paths."""
+    """Return XXH3-128, in hex, of all that can change the output.
+
+    Names, reasons, comments, layout and paths aren't part of it.
+    """
     importance = recipe.importance
     meaning: dict[str, Any] = {
         "quantrecipe": 1,
@@ -54,7 +57,7 @@ def recipe_digest(recipe: Recipe) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Options as plain data."""
+    """Return options as plain data: dicts and lists in place of frozen mappings and tuples."""
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, tuple):

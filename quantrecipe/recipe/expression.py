@@ -143,7 +143,7 @@ class Expression:
     def parse(
         cls, text: str, facts: Mapping[str, Kind] = FACTS, defined: Mapping[str, Expression] = _NONE_DEFINED
     ) -> Expression:
-        """RecipeError where the text isn't in the subset, asks for a fact not in `facts`, or mixes kinds.
+        """Parse a text. RecipeError if it isn't in the subset, asks for a fact that isn't in `facts`, or mixes kinds.
 
         `defined` has the facts that the recipe defines.
         """
@@ -161,11 +161,11 @@ class Expression:
 
     @property
     def cost(self) -> int:
-        """See `quantrecipe.recipe.effort`."""
+        """See `quantrecipe.recipe.reader.Effort`."""
         return max(_LEAST_COST, 4 * len(self.written_out))
 
     def evaluate(self, facts: Mapping[str, Value]) -> Value:
-        """Its value; None if that hangs on a fact without one.
+        """Return the value; None if it hangs on a fact that has none.
 
         RecipeError for a division by zero, or a number that grows too large.
         """
@@ -205,7 +205,7 @@ def _parse(text: str) -> ast.expr:
 
 
 def _write_out(text: str, defined: Mapping[str, Expression]) -> str:
-    """The text with what the recipe's own facts stand for, in parentheses."""
+    """Return the text with the recipe's own facts replaced by what they stand for, in parentheses."""
 
     def replace(match: re.Match[str]) -> str:
         definition = defined.get(match[0])
@@ -215,7 +215,7 @@ def _write_out(text: str, defined: Mapping[str, Expression]) -> str:
 
 
 class _Builder:
-    """Walks the syntax tree; a node that isn't named here is refused."""
+    """Walks Python's syntax tree, and refuses every node that isn't named here."""
 
     def __init__(self, facts: Mapping[str, Kind], defined: Mapping[str, Expression]) -> None:
         self._facts = facts
@@ -282,7 +282,7 @@ class _Builder:
     def _comparison(
         self, left: ast.expr, ops: list[ast.cmpop], comparators: list[ast.expr], depth: int
     ) -> _Piece:
-        """`a < b < c` is `a < b and b < c`; no part has side effects, so evaluating b twice does no harm."""
+        """`a < b < c` becomes `a < b and b < c`. No part has side effects, so evaluating b twice does no harm."""
         links = []
         first = self.piece(left, depth)
         for op, node in zip(ops, comparators, strict=True):

@@ -34,7 +34,7 @@ _ORIGIN = ("origin", "through")
 
 
 def flat_text(recipe: Recipe) -> str:
-    """The YAML for people."""
+    """Return the YAML for people."""
     flat = flat_recipe(recipe)
     above = [f"{recipe.file}, with all that it extends; the first rule that matches a tensor decides"]
     above += [f"${name} is {it['value']}{_set(it)}" for name, it in flat["variables"].items()]
@@ -48,7 +48,7 @@ def flat_text(recipe: Recipe) -> str:
 
 
 def recipe_text(recipe: Recipe, importance_file: str | None = None) -> str:
-    """The YAML for files.
+    """Return the YAML for files.
 
     Each rule's origin stands in a comment, without folders. Inherited rules are marked: they may lie idle. The
     importance matrix stands as the recipe wrote it (`importance_file`).
@@ -70,7 +70,7 @@ def recipe_text(recipe: Recipe, importance_file: str | None = None) -> str:
 
 
 def flat_recipe(recipe: Recipe) -> dict[str, Any]:
-    """What `flat_text` says, as plain data, with the origins."""
+    """Return what `flat_text` says as plain data, with the origin of each rule."""
     names = _Names(recipe)
     head = _head(recipe)
     return {
@@ -106,7 +106,7 @@ def flat_recipe(recipe: Recipe) -> dict[str, Any]:
 
 
 def _importance_keys(importance: ImportanceSource) -> str | dict[str, Any]:
-    """The key importance, without what holds anyway."""
+    """Return the value of the key `importance`, without what holds anyway."""
     said = {
         "file": None if importance.file is None else importance.file.as_posix(),
         "uncovered": None if importance.uncovered == "warn" else importance.uncovered,
@@ -119,7 +119,7 @@ def _importance_keys(importance: ImportanceSource) -> str | dict[str, Any]:
 
 
 def _head(recipe: Recipe) -> dict[str, Any]:
-    """All keys but the definitions and lists."""
+    """Return all keys but the definitions and the lists."""
     return {
         "name": recipe.name,
         "summary": recipe.summary,
@@ -136,7 +136,7 @@ def _head(recipe: Recipe) -> dict[str, Any]:
 
 
 def rule_keys(rule: Rule, text: Callable[[Expression], str]) -> dict[str, Any]:
-    """The keys of a rule behind `tensors`; `text` writes its `when`."""
+    """Return the keys of a rule behind `tensors`. `text` writes its `when`."""
     return {
         "layers": str(rule.layers) if rule.layers else None,
         "when": text(rule.when) if rule.when else None,
@@ -178,13 +178,13 @@ class _Names:
         self.groups = {name: it for name, it in groups.items() if f"{GROUP}{name}" not in self._unclear}
 
     def text(self, expression: Expression) -> str:
-        """As it was written, if all names in it are clear."""
+        """Return the expression as it was written if all names in it are clear, else written out."""
         unclear = any(name in self._unclear for name, _ in named_facts(expression))
         return expression.written_out if unclear else expression.text
 
 
 def written_patterns(rule: Rule, groups: Collection[str] | None = None) -> list[str]:
-    """The rule's patterns as the recipe has them: groups by their names (all, or only those of `groups`)."""
+    """Return the rule's patterns as the recipe has them, with the names of groups: of all, or of those in `groups`."""
     texts = _texts(rule.tensors)
     for name, patterns in rule.groups.items():
         group, size = _texts(patterns), len(patterns)
@@ -195,7 +195,7 @@ def written_patterns(rule: Rule, groups: Collection[str] | None = None) -> list[
 
 
 def named_facts(expression: Expression | None) -> Iterator[tuple[str, Expression]]:
-    """The recipe's facts that an expression names, each behind those that it uses itself."""
+    """Yield the recipe's facts that an expression names, each after those that it uses itself."""
     for name, fact in expression.defined.items() if expression else ():
         yield from named_facts(fact)
         yield name, fact
@@ -206,14 +206,14 @@ def _texts(patterns: Iterable[Pattern]) -> list[str]:
 
 
 def _with_comments(item: Mapping[str, Any]) -> dict[str, Any]:
-    """An item of `flat_recipe` whose origin stands above it."""
+    """Return an item of `flat_recipe` with its origin as a comment above it."""
     way = " → ".join(item.get("through", ()))
     origin = f"{item['origin']}{f', by extends in {way}' if way else ''}"
     return {COMMENTS: [origin], **{key: it for key, it in item.items() if key not in _ORIGIN}}
 
 
 def _recorded_place(origin: Origin) -> str:
-    """The origin without the folders of the machine where the recipe was loaded; shipped recipes keep their names."""
+    """Return the origin without the folders of this machine. Shipped recipes keep their names."""
     path = PurePosixPath(origin.file)
     is_path = path.suffix in (".yaml", ".yml") or path.is_absolute() or ".." in path.parts
     return f"{path.name if is_path else origin.file}:{origin.line}"

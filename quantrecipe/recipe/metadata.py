@@ -57,7 +57,7 @@ _RESERVED = (
 
 
 def read_metadata(node: Node | None, reader: Reader) -> Mapping[str, GGUFValue]:
-    """GGUF values by key; problems go to the reader."""
+    """Read the key `metadata` as GGUF values."""
     if node is None:
         return MappingProxyType({})
     if node.kind != "mapping":
@@ -73,7 +73,7 @@ def read_metadata(node: Node | None, reader: Reader) -> Mapping[str, GGUFValue]:
 
 
 def wrong_key(key: str) -> Iterator[tuple[str, str]]:
-    """Why a key can't be set by a recipe, and what to do."""
+    """Say why a recipe can't set a key, if it can't, and what to do."""
     if not _KEY.fullmatch(key) or len(key) > _MAX_KEY:
         yield f"the metadata key {key[:60]!r} isn't made of names and dots", "write general.author"
     for reserved, why in _RESERVED:
@@ -82,7 +82,7 @@ def wrong_key(key: str) -> Iterator[tuple[str, str]]:
 
 
 def write_metadata(value: GGUFValue, *, shortest: bool = False) -> Any:
-    """The value as a recipe says it, type and all: what `read_metadata` reads back.
+    """Return the value as a recipe says it, with its type, so that `read_metadata` reads the same value back.
 
     `shortest`: a float32 with as few digits as tell it from others, 0.1 instead of 0.10000000149011612.
     """

@@ -70,7 +70,10 @@ LABELS = tuple(f"{name}{ending}" for ending in ("", IF_TRUE) for name in (*FILE_
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecipePart:
-    """What one file says by itself; None and missing keys: it doesn't say. `definitions`: with its parents'."""
+    """What one file says by itself, or a program instead of a file. What it doesn't say is None or empty.
+
+    `definitions` are those that its rules may use: its own, and its parents'.
+    """
 
     file: str
     extends: tuple[Inclusion, ...] = ()
@@ -94,13 +97,13 @@ class RecipePart:
 
 
 def read_extends(root: Node, reader: Reader) -> tuple[Inclusion, ...]:
-    """What a recipe extends: what its parents define has to be known before its rules can be read."""
+    """Read what a recipe extends: what its parents define has to be known before its rules can be read."""
     names = reader.texts(_value(root, "extends"), "extends", "the name or path of a recipe")
     return tuple(Inclusion(ref=text, origin=Origin(file=reader.file, line=item.line)) for text, item in names)
 
 
 def read_own(root: Node, reader: Reader) -> tuple[Declaration, ...]:
-    """The variables that a recipe gives: its parents' rules, too, are read with their values."""
+    """Read the variables that a recipe gives, for its parents' rules are read with their values, too."""
     return read_variables(_value(root, "variables"), reader)
 
 
@@ -114,7 +117,7 @@ def parse_part(
     inherited: Definitions,
     uses: Uses,
 ) -> RecipePart:
-    """All but `variables`. `inherited` is what its parents define, `uses` fills in the variables.
+    """Parse all keys but `variables`. `inherited` is what its parents define; `uses` fills in the variables.
 
     Problems go to the reader; what is returned despite them is only good for finding more.
     """
@@ -158,7 +161,7 @@ def _value(root: Node, key: str) -> Node | None:
 
 
 def _protected(root: Node, keys: Mapping[str, Node], reader: Reader) -> tuple[str, Node | None]:
-    """The list `protect` by the name that it has here: `keep` is what it was called before."""
+    """Return the list `protect`, and the name that it has here: formerly it was called `keep`."""
     if "protect" in keys and "keep" in keys:
         reader.add(
             root.entries["keep"].key,
@@ -206,14 +209,14 @@ def _importance(node: Node | None, slots: Slots) -> Mapping[str, Any]:
 
 
 def _part_names(node: Node | None, key: str, read: Reader) -> tuple[str, ...] | None:
-    """Texts that names of entries are searched for."""
+    """Read texts that are looked for in the names of entries."""
     if node is None:
         return None
     return tuple(text for text, _ in read.texts(node, key, "a part of a tensor's name"))
 
 
 def _required(node: Node | None, slots: Slots) -> bool | tuple[str, ...] | None:
-    """True, False, or the types that need importance."""
+    """Read the key `required`: true, false, or the types that need importance."""
     if node is None or node.kind != "list":
         return slots.read.yes_no(node, "required")
     types = [slots.type(item, "required") for item in node.items]

@@ -44,7 +44,7 @@ def recipe_yaml(
     airy: bool = False,
     for_files: bool = False,
 ) -> RecipeYaml:
-    """The recipe that says these keys, in their order; empty values are left out, but for an empty kept list.
+    """Write the recipe that says these keys, in their order. Empty values are left out, but for an empty kept list.
 
     above:     lines of comments above everything, without their `#`
     behind:    by key, a comment that stands behind its value
@@ -82,22 +82,22 @@ def recipe_yaml(
 
 
 def one_or_list(texts: Sequence[str]) -> str | list[str]:
-    """A text by itself where there is only one."""
+    """Return a single text by itself, and several as a list."""
     return texts[0] if len(texts) == 1 else list(texts)
 
 
 def comment(line: str) -> str:
-    """A line that ends nothing but itself, and holds nothing that YAML refuses even in comments."""
+    """Return a line that can stand in a comment: it ends nothing but itself, and has nothing that YAML refuses."""
     return "".join(char if char.isprintable() else "?" for char in line)
 
 
 def quoted(text: str) -> str:
-    """The text in double quotes, with escapes that every YAML reader knows."""
+    """Return the text in double quotes, with escapes that every YAML reader knows."""
     return '"' + "".join(map(_escape, text)) + '"'
 
 
 def _item_lines(keys: Mapping[str, Any], *, for_files: bool) -> Iterator[str]:
-    """An item of a list, indented by two."""
+    """Yield the lines of an item of a list, indented by two."""
     start = "  - "
     for key, value in keys.items():
         if key == COMMENTS or value in _EMPTY or value is False:
@@ -116,7 +116,7 @@ def _value(key: str, value: Any, *, for_files: bool) -> str:
 
 
 def _flow(value: Any, *, inside: bool = False, for_files: bool = False) -> str:
-    """A value on one line. `inside`: of brackets."""
+    """Write a value on one line; `inside` is True within brackets."""
 
     def part(it: Any) -> str:
         return _flow(it, inside=True, for_files=for_files)
@@ -131,7 +131,7 @@ def _flow(value: Any, *, inside: bool = False, for_files: bool = False) -> str:
 
 
 def _text(text: str, *, inside: bool) -> str:
-    """A text, in quotes only where YAML would take it for something else."""
+    """Write a text, in quotes only if YAML would take it for something else."""
     if "\\" in text and text.isprintable():
         return "'" + text.replace("'", "''") + "'"  # regular expressions stay readable
     plain = _PLAIN.fullmatch(text) and text.isprintable() and text.lower() not in _NOT_TEXTS

@@ -16,7 +16,6 @@ from quantrecipe.recipe.layers import LayerSet
 from quantrecipe.recipe.origin import NOWHERE, Origin
 from quantrecipe.recipe.pattern import Pattern
 from quantrecipe.recipe.target import Target
-from quantrecipe.recipe.type_names import KEEP
 from quantrecipe.recipe.variables import Variable
 
 __all__ = [
@@ -33,6 +32,9 @@ __all__ = [
     "VramBudget",
 ]
 
+
+KEEP = "keep"
+"""The type that means: as the source has it."""
 
 IF_TRUE = " if true"
 """Behind a file_type: it holds where the types bear it out. What parents say means that, once rules are added; so a
@@ -71,7 +73,7 @@ class Rule:
     def of(
         cls, tensors: Sequence[str], *, layers: str | None = None, when: Expression | None = None, **keys: Any
     ) -> Rule:
-        """A rule that a program makes, of texts as a recipe has them; it has no place before it is written."""
+        """Make a rule from texts as a recipe has them. It has no place before `write_recipe` has written it."""
         return cls(
             tensors=tuple(map(Pattern.parse, tensors)),
             layers=LayerSet.parse(layers) if layers else None,

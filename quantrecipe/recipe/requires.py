@@ -6,6 +6,7 @@ the same everywhere. It is about plugins, and about quantrecipe itself.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from quantrecipe.errors import Problem, RecipeError
@@ -22,13 +23,11 @@ __all__ = ["check_requirement", "read_requires"]
 
 
 def read_requires(node: Node | None, read: Reader, registry: Registry) -> tuple[str, ...]:
-    """The requirements of one file in their normal spelling; what isn't met goes to the reader."""
+    """Read the requirements of one file, in their normal spelling; what isn't met becomes a problem."""
     found = []
     for text, item in read.texts(node, "requires", "a package with its versions"):
-        try:
-            requirement = _parse(text)
-        except RecipeError as error:
-            read.add(item, error.problems[0].what, error.problems[0].remedy)
+        requirement = read.attempt(item, partial(_parse, text))
+        if requirement is None:
             continue
         found.append(str(requirement))
         if problem := check_requirement(requirement, registry):
@@ -37,7 +36,7 @@ def read_requires(node: Node | None, read: Reader, registry: Registry) -> tuple[
 
 
 def check_requirement(requirement: Requirement | str, registry: Registry) -> Problem | None:
-    """Why a requirement isn't met, and the pip line that would meet it; None if it is."""
+    """Say why a requirement isn't met, with the pip line that would meet it; None if it is met."""
     from packaging.utils import canonicalize_name
 
     if isinstance(requirement, str):
@@ -66,7 +65,7 @@ def check_requirement(requirement: Requirement | str, registry: Registry) -> Pro
 
 
 def _installed(name: str) -> str | None:
-    """The version of a package that is there, plugin or not."""
+    """Return the version of an installed package, plugin or not."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:
@@ -92,5 +91,5 @@ def _parse(text: str) -> Requirement:
 
 
 def _shell(requirement: str) -> str:
-    """In quotes where a shell would take < and > for itself."""
+    """Put a requirement in quotes if a shell would take its < or > for itself."""
     return f"'{requirement}'" if any(sign in requirement for sign in "<>!*~ ") else requirement

@@ -40,7 +40,7 @@ def summarise(
     base: Mapping[str, str] | None = None,
     why: Callable[[Rule], str] | None = None,
 ) -> list[Rule]:
-    """Rules, of which the first that names a tensor gives it the type that `types` says.
+    """Return rules: the first that names a tensor gives it the type that `types` says.
 
     types:    by tensor name; what has none is named by no rule
     tensors:  all tensors of the model
@@ -63,7 +63,7 @@ def summarise(
 def common_type(
     types: Mapping[str, str], tensors: Sequence[TensorInfo], n_layers: int, *, reached: Collection[str]
 ) -> str | None:
-    """The type of most weights; another one where that saves several rules.
+    """Return the type of most weights, or another one if that saves several rules.
 
     reached: names of the tensors that a default is about
     """
@@ -84,7 +84,7 @@ def common_type(
 def _rules_wanted(
     types: Mapping[str, str], tensors: Sequence[TensorInfo], n_layers: int, base: Mapping[str, str]
 ) -> tuple[dict[str, list[str]], dict[tuple[Selector, str], list[int]], list[Column]]:
-    """What becomes a rule each: full names by their type, and numbers of columns by selector and type; the columns."""
+    """Return what becomes rules: full names by type, numbers of columns by selector and type; and the columns."""
     found, odd = columns(types, tensors, base)
     by_selector: dict[tuple[Selector, str], list[int]] = {}
     for number, column in enumerate(found):
@@ -100,7 +100,7 @@ def _rules_wanted(
 
 
 def _in_order(rules: Mapping[tuple[Selector, str], list[int]]) -> list[tuple[Selector, str]]:
-    """By the first column that a rule is about; what is about every layer of a column behind what is about some."""
+    """Order rules by their first column; those for all of a column come after those for some of it."""
     keys = list(rules)
     partial: dict[int, list[int]] = {}
     waits = [0] * len(keys)

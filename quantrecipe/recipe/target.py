@@ -34,7 +34,7 @@ class Target:
 
 
 def read_target(node: Node | None, read: Reader) -> Target | None:
-    """The key `target` of one file."""
+    """Read the key `target` of one file."""
     if node is None:
         return None
     if node.kind == "text" and node.value in ENGINES:
@@ -54,13 +54,13 @@ def read_target(node: Node | None, read: Reader) -> Target | None:
 
 
 def target_keys(target: Target) -> dict[str, str]:
-    """The target as a recipe says it."""
+    """Return the target as the key `target` has it."""
     said = {"engine": target.engine, "build": target.build, "device": target.device}
     return {key: value for key, value in said.items() if value is not None}
 
 
 def _build(node: Node | None, read: Reader) -> str | None:
-    """`b7000`; 7000 is the same."""
+    """Read a build: `b7000`, or 7000, which is the same."""
     if node is not None and node.kind == "number":
         if isinstance(node.value, int) and node.value > 0:
             return f"b{node.value}"

@@ -1,4 +1,4 @@
-"""write_recipe: what a program says as a recipe, as the YAML that a person would have written. It loads to the same.
+"""write_recipe: what a program says becomes the YAML that a person would have written, and loads to the same recipe.
 
     # yaml-language-server: …
     quantrecipe: 1
@@ -29,7 +29,7 @@ __all__ = ["write_recipe"]
 
 
 def write_recipe(part: RecipePart, comments: Sequence[str] = ()) -> tuple[str, RecipePart]:
-    """The YAML, and the part with the places that its rules and its default have there.
+    """Return the YAML, and the part with the places that its rules and its default have there.
 
     comments: lines above everything, without their `#`
     """

@@ -10,11 +10,11 @@ gives that away.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from quantrecipe.core.processors import usable_processors
 from quantrecipe.errors import ModelError
 from quantrecipe.importance import Importance
 from quantrecipe.model.model import Model
@@ -65,7 +65,7 @@ def verify_file(
     run = _Run(
         read_produced(Path(path), registry := registry or load_registry()),
         registry,
-        threads=threads or _cores(),
+        threads=threads or usable_processors(),
         progress=progress or Silent(),
     )
     return run.verify(source, importance, recipe, lock, sample)
@@ -264,10 +264,3 @@ class _Run:
                 e.nbytes for source in origin.resolution.model.sources.values() for e in source.extents
             )
         return read
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -105,7 +105,7 @@ def command(
     from quantrecipe.cli.advise_table import Advised, advice_document, render_advice
     from quantrecipe.fit.advise import advise
     from quantrecipe.fit.candidates import named_candidate
-    from quantrecipe.importance import read_importance
+    from quantrecipe.importance.read import read_importance
     from quantrecipe.memory.device import Settings
     from quantrecipe.memory.machine import detect_machine
     from quantrecipe.sensitivity.file import read_sensitivity

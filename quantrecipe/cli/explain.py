@@ -63,7 +63,7 @@ def command(
     told of together. RECIPE and MODEL are as for quantrecipe plan.
     """
     from quantrecipe.errors import QuantrecipeError
-    from quantrecipe.importance import read_importance
+    from quantrecipe.importance.read import read_importance
     from quantrecipe.model.open import open_model
     from quantrecipe.plan.explain import explain
     from quantrecipe.plan.resolution import PlanSettings, resolve

@@ -76,7 +76,7 @@ def command(
     """
     from dataclasses import replace
 
-    from quantrecipe.importance import read_importance
+    from quantrecipe.importance.read import read_importance
     from quantrecipe.model.open import open_model
     from quantrecipe.planning import make_plan
     from quantrecipe.sensitivity.file import read_sensitivity

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from quantrecipe.evaluate import Engine, Text
     from quantrecipe.fit import Fitted, Request
     from quantrecipe.fit.opened import Floor
-    from quantrecipe.importance import Importance
+    from quantrecipe.importance.matrix import Importance
     from quantrecipe.model.model import Model
     from quantrecipe.recipe.budget import Budget
     from quantrecipe.recipe.target import Target
@@ -144,7 +144,7 @@ def command(
     from quantrecipe.cli.needs import check_folder, check_output
     from quantrecipe.evaluate import read_text, require_engine
     from quantrecipe.fit import Request, fit
-    from quantrecipe.importance import read_importance
+    from quantrecipe.importance.read import read_importance
     from quantrecipe.model.open import open_model
 
     if budget is None and like is None:

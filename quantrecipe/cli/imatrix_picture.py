@@ -13,7 +13,7 @@ import numpy as np
 from quantrecipe.cli.heat_map import NO_LAYER, draw_heat_map
 from quantrecipe.cli.imatrix_table import same_inputs
 from quantrecipe.cli.picture import label
-from quantrecipe.importance import TensorStatistics
+from quantrecipe.importance.statistics import TensorStatistics
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -18,6 +18,7 @@ from quantrecipe.cli.options.shared import arch_option, requantize_option, stric
 from quantrecipe.cli.settings import expand_names, load_recipes, settings_option
 
 if TYPE_CHECKING:
+    from quantrecipe.importance.matrix import Importance
     from quantrecipe.model.model import Model
     from quantrecipe.plan.layout import SplitLimits
     from quantrecipe.plan.plan import Plan
@@ -91,7 +92,6 @@ def build_plans(
 
     `globs` lets one name stand for several shipped recipes: llama.cpp/Q4_*.
     """
-    from quantrecipe.importance import assumed_importance, read_importance
     from quantrecipe.model.open import open_model
     from quantrecipe.planning import make_plan
 
@@ -102,18 +102,16 @@ def build_plans(
     loaded = load_recipes(ctx, names, registry, options.settings)
     model = open_model(model_path, arch=options.arch, pre=options.pre, registry=registry)
     matrices = {
-        path: read_importance(path)
+        path: _importance(path, options, model)
         for path in dict.fromkeys(options.imatrix or recipe.importance.file for recipe in loaded)
-        if path is not None and not options.assume_imatrix
     }
-    assumed = assumed_importance(model.tensors) if options.assume_imatrix else None
     sensitivity = _sensitivity(options)
     plans = [
         make_plan(
             _within(recipe, options.budget),
             model,
             registry=registry,
-            importance=assumed or matrices.get(options.imatrix or recipe.importance.file),  # type: ignore[arg-type]  # None gives None
+            importance=matrices[options.imatrix or recipe.importance.file],
             strict=options.strict,
             allow_requantize=options.allow_requantize,
             provenance=options.provenance,
@@ -173,6 +171,19 @@ def _within(recipe: Recipe, budget: Budget | None) -> Recipe:
         budget = replace(budget, vram=None, ram=budget.ram if budget.vram is None else None)
     ties = recipe.budget.ties if recipe.budget is not None else ()
     return replace(recipe, budget=replace(budget, ties=ties))
+
+
+def _importance(path: Path | None, options: PlanOptions, model: Model) -> Importance | None:
+    """The matrix that was named; imported here, since most plans have none."""
+    if options.assume_imatrix:
+        from quantrecipe.importance.assumed import assumed_importance
+
+        return assumed_importance(model.tensors)
+    if path is None:
+        return None
+    from quantrecipe.importance.read import read_importance
+
+    return read_importance(path)
 
 
 def _sensitivity(options: PlanOptions) -> Sensitivity | None:

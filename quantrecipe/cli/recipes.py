@@ -177,7 +177,7 @@ def _on(it: _Listed, model: Model, registry: Registry) -> _Listed:
     from dataclasses import replace
 
     from quantrecipe.errors import QuantrecipeError
-    from quantrecipe.importance import assumed_importance
+    from quantrecipe.importance.assumed import assumed_importance
     from quantrecipe.plan.facts import model_facts
     from quantrecipe.planning import make_plan
 

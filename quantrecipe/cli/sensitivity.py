@@ -132,7 +132,7 @@ def command(
     from quantrecipe.cli.needs import check_folder, drawn
     from quantrecipe.cli.sensitivity_report import check_report, write_report
     from quantrecipe.evaluate import require_engine
-    from quantrecipe.importance import read_importance
+    from quantrecipe.importance.read import read_importance
     from quantrecipe.measure import (
         DEFAULT_SAMPLE,
         Measurement,

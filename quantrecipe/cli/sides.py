@@ -17,7 +17,7 @@ from quantrecipe.errors import QuantrecipeError, RecipeError
 
 if TYPE_CHECKING:
     from quantrecipe.errors import Problem
-    from quantrecipe.importance import Importance
+    from quantrecipe.importance.matrix import Importance
     from quantrecipe.model.model import Model
     from quantrecipe.plan.diff import Side
     from quantrecipe.plan.lock import Lock
@@ -125,7 +125,8 @@ class Operand:
         return side_of_plan(self.text, plan, recipe)
 
     def _importance(self, recipe: Recipe, model: Model) -> Importance | None:
-        from quantrecipe.importance import assumed_importance, read_importance
+        from quantrecipe.importance.assumed import assumed_importance
+        from quantrecipe.importance.read import read_importance
 
         if self.settings.assume_imatrix:
             return assumed_importance(model.tensors)

@@ -80,7 +80,7 @@ def command(
     """
     from quantrecipe.cli.progress import ProgressBar
     from quantrecipe.cli.verify_table import render_verification
-    from quantrecipe.importance import read_importance
+    from quantrecipe.importance.read import read_importance
     from quantrecipe.model.open import open_model
     from quantrecipe.output.verify.verify import SAMPLE, verify_file
     from quantrecipe.plan.lock_file import read_lock

@@ -19,7 +19,8 @@ from quantrecipe.fit.margin import margin
 from quantrecipe.fit.opened import opened_recipe
 from quantrecipe.fit.stock import estimated_loss, quantized
 from quantrecipe.fit.types import offered_types
-from quantrecipe.importance import Importance, assumed_importance
+from quantrecipe.importance.assumed import assumed_importance
+from quantrecipe.importance.matrix import Importance
 from quantrecipe.lint.quality import advised_yardsticks
 from quantrecipe.memory.active import ActiveBytes
 from quantrecipe.memory.device import Division, Settings

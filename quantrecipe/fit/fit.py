@@ -22,7 +22,7 @@ from quantrecipe.fit.reasons import Reason, reason, reason_text
 from quantrecipe.fit.rivals import Rules, rivals
 from quantrecipe.fit.stock import PREFIX, Mix, estimated_loss, stock_mixes, stock_recipes
 from quantrecipe.fit.types import offered_types
-from quantrecipe.importance import Importance
+from quantrecipe.importance.matrix import Importance
 from quantrecipe.model.model import Model
 from quantrecipe.plan.plan import Assignment, Plan
 from quantrecipe.plan.spending import Spending

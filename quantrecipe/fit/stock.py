@@ -8,7 +8,7 @@ from math import fsum
 
 from quantrecipe.allocate.losses import Losses
 from quantrecipe.errors import QuantrecipeError
-from quantrecipe.importance import Importance
+from quantrecipe.importance.matrix import Importance
 from quantrecipe.model.model import Model
 from quantrecipe.plan.plan import Assignment, Plan
 from quantrecipe.planning import make_plan

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from quantrecipe.api import QuantFormat, TensorAnalysis
 from quantrecipe.errors import NonFiniteError
-from quantrecipe.importance import Importance
+from quantrecipe.importance.matrix import Importance
 from quantrecipe.measure.buffers import Buffers
 from quantrecipe.measure.known import Known
 from quantrecipe.measure.sample import Moments, Sample, all_rows, draw

@@ -24,7 +24,7 @@ from quantrecipe.api import Effect
 from quantrecipe.core.processors import usable_processors
 from quantrecipe.errors import OutputError
 from quantrecipe.evaluate import Engine, Positions, Reference, Text, difference, make_reference, score
-from quantrecipe.importance import Importance
+from quantrecipe.importance.matrix import Importance
 from quantrecipe.measure.names import describe
 from quantrecipe.measure.progress import Progress
 from quantrecipe.measure.rounding import Rounded

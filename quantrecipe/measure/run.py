@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from quantrecipe.errors import SensitivityError
-from quantrecipe.importance import Importance, coverage
+from quantrecipe.importance.coverage import coverage
+from quantrecipe.importance.matrix import Importance
 from quantrecipe.measure.journal import Journal
 from quantrecipe.measure.known import Known
 from quantrecipe.measure.measurement import Measurement, Subject, scope_of

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from quantrecipe.api import FormatSpec
 from quantrecipe.errors import ImportanceError, Problem
-from quantrecipe.importance import Coverage, Importance, coverage
+from quantrecipe.importance.coverage import Coverage, coverage
+from quantrecipe.importance.matrix import Importance
 from quantrecipe.plan.plan import Assignment
 from quantrecipe.plan.resolution import Resolution
 from quantrecipe.recipe.recipe import Recipe

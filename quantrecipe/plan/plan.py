@@ -8,7 +8,8 @@ from typing import Any
 
 from quantrecipe.api import QuantFormat
 from quantrecipe.gguf.values import GGUFValue
-from quantrecipe.importance import Coverage, Importance
+from quantrecipe.importance.coverage import Coverage
+from quantrecipe.importance.matrix import Importance
 from quantrecipe.model.model import Model
 from quantrecipe.plain_data import fields_of, plain, rounded_bits
 from quantrecipe.plan.spending import Spending

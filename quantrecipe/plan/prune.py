@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from quantrecipe.errors import PlanError, Problem
 from quantrecipe.gguf.values import GGUFValue
-from quantrecipe.importance import Importance
+from quantrecipe.importance.matrix import Importance
 from quantrecipe.model.model import Model
 from quantrecipe.plan.layer_metadata import metadata_of_layers
 from quantrecipe.recipe.recipe import Recipe

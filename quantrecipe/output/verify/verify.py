@@ -16,7 +16,7 @@ from pathlib import Path
 
 from quantrecipe.core.processors import usable_processors
 from quantrecipe.errors import ModelError
-from quantrecipe.importance import Importance
+from quantrecipe.importance.matrix import Importance
 from quantrecipe.model.model import Model
 from quantrecipe.model.read import TensorReader
 from quantrecipe.output.progress import Progress, Silent

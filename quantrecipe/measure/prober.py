@@ -51,7 +51,7 @@ _VERSION = 1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Passes:
-    """How the model is run.
+    """How a model is run for a probe.
 
     texts:  that it reads, the same amount of each
     tokens: of all of them, at most
@@ -68,7 +68,7 @@ class Passes:
 
     @property
     def chunks(self) -> int:
-        """Chunks of each text that are read, if it has as many."""
+        """How many chunks of each text are read, if it has as many."""
         return max(1, self.tokens // (self.n_ctx * len(self.texts)))
 
 
@@ -181,7 +181,7 @@ class _Base:
         self._itself: Positions = self._score()
 
     def close(self) -> None:
-        """Before the folder goes."""
+        """Close the file, before its folder is removed."""
         self._file.close()
 
     def run(self, types: Mapping[str, str]) -> tuple[float, float]:

@@ -149,7 +149,7 @@ def _with_alphas(
 
 
 def _name(model: Model) -> str:
-    """What the model calls itself, else its file."""
+    """The name that the model gives itself, or else its file's."""
     value = model.metadata.get("general.name")
     name = None if value is None else value.decode()
     return name if isinstance(name, str) and name else model.path.name

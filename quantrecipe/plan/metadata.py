@@ -59,7 +59,7 @@ PROVENANCE = (
 )
 """All keys of the provenance, in the order in which they are written."""
 
-_DIGEST_LENGTH = 32
+_DIGEST_LENGTH = 32  # hex digits of 128 bits
 _QUANTIZATION_VERSION = 2  # ggml: GGML_QNT_VERSION
 _SPLIT = "split."  # says which shard of a model a file is
 

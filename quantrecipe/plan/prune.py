@@ -22,7 +22,7 @@ __all__ = ["Pruned", "prune"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pruned:
-    """What is left.
+    """What is left of a model after pruning.
 
     metadata: pairs that the output has instead of the model's, since they are about layers
     names:    the new name of each tensor that is left, by the old one

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["solve", "solve_here"]
 
 _NODES = 500  # a count, not a time: the same on every machine
-_REPAIRS = 4
+_REPAIRS = 4  # times that it is asked, each time for less by what was too much
 _TOLERANCE = 1e-6  # of HiGHS, in its own scale
 
 

@@ -40,7 +40,8 @@ def command(
     The bytes are llama-imatrix's own. A .dat file says less than a GGUF; what is lost is listed. Importance itself
     isn't lost either way.
     """
-    from quantrecipe.importance import measured, read_importance
+    from quantrecipe.importance.measurement import measured
+    from quantrecipe.importance.read import read_importance
 
     check_matrix(output, layout, force=force)
     matrix = read_importance(source)

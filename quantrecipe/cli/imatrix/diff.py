@@ -18,7 +18,7 @@ from quantrecipe.wording import some_of
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from quantrecipe.importance import Comparison, TensorChange
+    from quantrecipe.importance.compare import Comparison, TensorChange
 
 __all__ = ["command"]
 
@@ -51,7 +51,8 @@ def command(
     rank correlation only the order of the inputs. Energy is B's over A's. Experts that only one has seen don't
     take part.
     """
-    from quantrecipe.importance import compare, read_importance
+    from quantrecipe.importance.compare import compare
+    from quantrecipe.importance.read import read_importance
 
     found = compare(read_importance(first), read_importance(second))
     if as_json:

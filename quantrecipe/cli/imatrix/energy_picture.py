@@ -13,7 +13,7 @@ import numpy as np
 from quantrecipe.cli.imatrix.statistics_table import same_inputs
 from quantrecipe.cli.pictures.figure import label
 from quantrecipe.cli.pictures.heat_map import NO_LAYER, draw_heat_map
-from quantrecipe.importance import TensorStatistics
+from quantrecipe.importance.statistics import TensorStatistics
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -61,7 +61,8 @@ def command(
     Sums and counts are added, so that each IN counts by the tokens that it was measured on, times its weight.
     Without weights the bytes are those of llama-imatrix with several --in-file.
     """
-    from quantrecipe.importance import merged, read_importance
+    from quantrecipe.importance.merge import merged
+    from quantrecipe.importance.read import read_importance
 
     if len(sources) < 2:
         raise click.UsageError("Give two matrices or more after OUT.")

@@ -13,7 +13,7 @@ from quantrecipe.cli.output_files import check_output, write_file
 from quantrecipe.cli.units import bytes_text
 
 if TYPE_CHECKING:
-    from quantrecipe.importance import Measurement
+    from quantrecipe.importance.measurement import Measurement
 
 __all__ = ["check_matrix", "chunk_size_option", "force_option", "layout_option", "write_matrix"]
 
@@ -42,7 +42,8 @@ def check_matrix(path: Path, layout: str | None, *, force: bool) -> None:
 
 def write_matrix(ctx: Context, path: Path, measurement: Measurement, layout: str | None, force: bool) -> None:
     """Write a measurement, and say what was written and what was lost."""
-    from quantrecipe.importance import encode_dat, encode_gguf
+    from quantrecipe.importance.to_dat import encode_dat
+    from quantrecipe.importance.to_gguf import encode_gguf
 
     encoded = (encode_dat if _layout(path, layout) == "dat" else encode_gguf)(measurement)
     write_file(path, encoded.nbytes, encoded.pieces(), force=force)

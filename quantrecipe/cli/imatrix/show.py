@@ -17,7 +17,8 @@ from quantrecipe.cli.subcommand import subcommand
 from quantrecipe.plain_data import fields_of
 
 if TYPE_CHECKING:
-    from quantrecipe.importance import Importance, LayerStatistics, TensorStatistics
+    from quantrecipe.importance.matrix import Importance
+    from quantrecipe.importance.statistics import LayerStatistics, TensorStatistics
 
 __all__ = ["command"]
 
@@ -46,7 +47,8 @@ def command(ctx: Context, file: Path, all_: bool, picture: Path | None, force: b
     how much they are like those of the layer before. "seen" counts the experts that calibration reached. Of several
     layers, the lowest and the highest number are shown.
     """
-    from quantrecipe.importance import by_layer, read_importance, statistics
+    from quantrecipe.importance.read import read_importance
+    from quantrecipe.importance.statistics import by_layer, statistics
 
     kind = check_picture(picture, force=force, option="--picture OUT")
     matrix = read_importance(file)

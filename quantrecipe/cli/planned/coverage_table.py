@@ -13,7 +13,7 @@ from rich.text import Text
 
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.tables import Cell, Paragraph, Table
-from quantrecipe.importance import Coverage, TensorCoverage
+from quantrecipe.importance.coverage import Coverage, TensorCoverage
 from quantrecipe.layer_ranges import layer_ranges
 from quantrecipe.tensor import split_name
 from quantrecipe.wording import some_of

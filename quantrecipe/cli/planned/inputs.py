@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from quantrecipe.importance import Importance
+    from quantrecipe.importance.matrix import Importance
     from quantrecipe.model.model import Model
     from quantrecipe.plan.layout import SplitLimits
     from quantrecipe.plan.plan import Plan
@@ -47,12 +47,12 @@ class PlanInputs:
     def importance(self, recipe: Recipe, model: Model) -> Importance | None:
         """The matrix that a plan of this recipe goes by; None where there is none."""
         if self.assume_imatrix:
-            from quantrecipe.importance import assumed_importance
+            from quantrecipe.importance.assumed import assumed_importance
 
             return assumed_importance(model.tensors)
         path = self.imatrix or recipe.importance.file
         if path is not None and path not in self._matrices:
-            from quantrecipe.importance import read_importance
+            from quantrecipe.importance.read import read_importance
 
             self._matrices[path] = read_importance(path)
         return None if path is None else self._matrices[path]
@@ -80,7 +80,7 @@ def importance_in(path: Path | None) -> Importance | None:
     """The importance matrix in a file; None where none is named."""
     if path is None:
         return None
-    from quantrecipe.importance import read_importance
+    from quantrecipe.importance.read import read_importance
 
     return read_importance(path)
 

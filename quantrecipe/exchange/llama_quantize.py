@@ -20,7 +20,7 @@ from quantrecipe.exchange.command import MIXTURES, Command
 from quantrecipe.exchange.overrides import Override, read_list, read_override
 from quantrecipe.exchange.scripts.call import Call, Script, Word
 from quantrecipe.exchange.scripts.script import SHELLS, decoded, read_script
-from quantrecipe.gguf.file_types import file_type_name
+from quantrecipe.gguf.file_types import FILE_TYPES, file_type_name
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.wording import quoted, shortened
 
@@ -190,7 +190,8 @@ class _Reader:
         number = metadata.pop(_FILE_TYPE, None)  # a recipe sets it by `file_type`
         if number is not None and number.type in (ValueType.UINT32, ValueType.FLOAT32):
             label = file_type_name(number.decode())
-            if label is None:
+            if label not in FILE_TYPES:  # also ik_llama.cpp's own ones, which no recipe can say
+                label = None
                 notes.append(
                     f"there is no file_type {number.decode()}: --override-kv {_FILE_TYPE} is left out"
                 )

@@ -16,6 +16,7 @@ from quantrecipe.exchange.intent import intended_types
 from quantrecipe.exchange.origin import Origin, describe_origin
 from quantrecipe.exchange.presets import Guess, guesses, labelled
 from quantrecipe.exchange.source import Source
+from quantrecipe.gguf.file_types import FILE_TYPES
 from quantrecipe.model.model import Model
 from quantrecipe.plan.label import untrue
 from quantrecipe.recipe.load import load_part
@@ -51,6 +52,8 @@ def recover(model: Model, registry: Registry, *, name: str, presets: bool = True
     source = Source.of(model, registry, importance=bool(origin.importance))
     stored = {tensor.name: tensor.dtype for tensor in model.tensors}
     types = {tensor.name: stored[tensor.name] for tensor in source.tensors}
+    if origin.label not in (None, *FILE_TYPES):  # one of ik_llama.cpp's own, which no recipe can say
+        origin = replace(origin, label=None)
     named = labelled(types, source, origin.label)
     likely = _intents(types, source, named)
     notes = _mislabelled(origin, named, {**types, **likely}, source)

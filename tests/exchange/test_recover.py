@@ -15,6 +15,7 @@ from quantrecipe.errors import ModelError
 from quantrecipe.exchange.recover import recover
 from quantrecipe.exchange.source import Source
 from quantrecipe.gguf.file_types import FILE_TYPES
+from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.model.model import Model
 from quantrecipe.model.open import open_model
 from quantrecipe.model.shapes import open_shapes
@@ -203,6 +204,15 @@ def test_a_wrong_label_is_said(registry: Registry) -> None:
     found = recover(quantized(zoo("llama-32"), recipe, registry, label="Q6_K"), registry, name="found")
     assert found.notes == ("The file says that it is mostly Q6_K, but most of its weights are F16.",)
     assert "file_type: Q6_K\n" in found.text, "what the file says stays"
+
+
+def test_a_label_of_ik_llama_cpp_is_left_out(registry: Registry) -> None:
+    """No recipe can say it: `file_type` has llama.cpp's names alone."""
+    file = quantized(zoo("llama-32"), load_recipe("llama.cpp/Q4_K_M", registry=registry), registry)
+    label = {"general.file_type": GGUFValue.of(ValueType.UINT32, 145)}  # IQ4_KS
+    found = recover(replace(file, metadata={**file.metadata, **label}), registry, name="found")
+    assert "extends: llama.cpp/Q4_K_M\n" in found.text
+    assert "file_type" not in found.text
 
 
 def test_importance_is_required_where_the_file_had_it(registry: Registry) -> None:

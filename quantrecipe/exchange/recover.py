@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 
 from quantrecipe.errors import ModelError, RecipeError
 from quantrecipe.exchange.assemble import Imported, wrapped
+from quantrecipe.exchange.claims import Claims, read_claims
 from quantrecipe.exchange.ik_types import explain_unknown_types
 from quantrecipe.exchange.intent import intended_types
-from quantrecipe.exchange.origin import Origin, describe_origin
 from quantrecipe.exchange.presets import Guess, guesses, labelled
 from quantrecipe.exchange.source import Source
 from quantrecipe.gguf.file_types import FILE_TYPES
@@ -48,19 +48,19 @@ def recover(model: Model, registry: Registry, *, name: str, presets: bool = True
     `presets`: may be a shipped recipe, extended. ModelError where a type isn't known, or no recipe can say it.
     """
     explain_unknown_types(model, registry)
-    origin = describe_origin(model, registry)
-    source = Source.of(model, registry, importance=bool(origin.importance))
+    claims = read_claims(model, registry)
+    source = Source.of(model, registry, importance=bool(claims.importance))
     stored = {tensor.name: tensor.dtype for tensor in model.tensors}
     types = {tensor.name: stored[tensor.name] for tensor in source.tensors}
-    if origin.label not in (None, *FILE_TYPES):  # one of ik_llama.cpp's own, which no recipe can say
-        origin = replace(origin, label=None)
-    named = labelled(types, source, origin.label)
+    if claims.label not in (None, *FILE_TYPES):  # one of ik_llama.cpp's own, which no recipe can say
+        claims = replace(claims, label=None)
+    named = labelled(types, source, claims.label)
     likely = _intents(types, source, named)
-    notes = _mislabelled(origin, named, {**types, **likely}, source)
+    notes = _mislabelled(claims, named, {**types, **likely}, source)
     for intents in (likely, {}):
         try:
-            draft = shortest_draft(types, intents, source, origin.label, presets=presets)
-            recipe = load_part(_part(draft, registry, origin, name), registry=registry)
+            draft = shortest_draft(types, intents, source, claims.label, presets=presets)
+            recipe = load_part(_part(draft, registry, claims, name), registry=registry)
         except RecipeError:
             continue
         given = replace(source, importance=draft.guess is not None and draft.guess.importance)
@@ -68,8 +68,8 @@ def recover(model: Model, registry: Registry, *, name: str, presets: bool = True
         if planned is not None and {name: it.type for name, it in planned.items()} == types:
             asked = intents if draft.guess is None else {}
             text, _ = write_recipe(
-                _part(draft, registry, origin, name, _shares(recipe, given)),
-                wrapped(origin.comments(asked, types, model, notes)),
+                _part(draft, registry, claims, name, _shares(recipe, given)),
+                wrapped(claims.comments(asked, types, model, notes)),
             )
             return Imported(text=text, notes=notes, rules=len(draft.rules))
     raise ModelError(
@@ -93,16 +93,16 @@ def _intents(types: Mapping[str, str], source: Source, named: Guess | None) -> d
 
 
 def _mislabelled(
-    origin: Origin, named: Guess | None, wanted: Mapping[str, str], source: Source
+    claims: Claims, named: Guess | None, wanted: Mapping[str, str], source: Source
 ) -> tuple[str, ...]:
     """Return a line if the file's label isn't true of its types, unless the mix of that name makes just these types."""
     if named is not None and not named.wrong:
         return ()
     pairs = [(tensor, wanted[tensor.name]) for tensor in source.tensors]
-    share = untrue(origin.label, pairs, source.model, source.registry)
+    share = untrue(claims.label, pairs, source.model, source.registry)
     if share is None:
         return ()
-    return (f"The file says that it is mostly {origin.label}, but most of its weights are {share.type}.",)
+    return (f"The file says that it is mostly {claims.label}, but most of its weights are {share.type}.",)
 
 
 def _shares(recipe: Recipe, source: Source) -> list[str]:
@@ -156,7 +156,7 @@ def shortest_draft(
 
 
 def _part(
-    draft: Draft, registry: Registry, origin: Origin, name: str, reasons: Sequence[str] = ()
+    draft: Draft, registry: Registry, claims: Claims, name: str, reasons: Sequence[str] = ()
 ) -> RecipePart:
     rules = tuple(draft.rules)
     if reasons:
@@ -165,14 +165,14 @@ def _part(
     says = guess.recipe.file_type if guess is not None else None
     used = {*(rule.type for rule in rules), draft.default or ""}
     providers = {registry.provider(type_).distribution for type_ in used if type_ in registry.formats}
-    needs_importance = bool(origin.importance) or (guess is not None and guess.importance)
+    needs_importance = bool(claims.importance) or (guess is not None and guess.importance)
     return RecipePart(
         file="recipe.yaml",
         name=name,
-        summary=origin.summary,
+        summary=claims.summary,
         extends=(Inclusion(ref=guess.ref),) if guess is not None else (),
         requires=tuple(sorted(providers - {"quantrecipe"})),
-        file_type=origin.label if origin.label != says else None,
+        file_type=claims.label if claims.label != says else None,
         default=draft.default,
         importance={"required": True} if needs_importance else {},
         rules=rules,

@@ -24,7 +24,7 @@ from dataclasses import replace
 from functools import reduce
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from quantrecipe.errors import Problem, RecipeError
 from quantrecipe.kinds import misplaced
@@ -143,6 +143,11 @@ def _load(
 def _merge(links: Sequence[Link], keep: tuple[KeepEntry, ...], variables: Mapping[str, Variable]) -> Recipe:
     place, own = links[0].place, links[0].part
     chain = [link.part for link in links]
+
+    def first(key: str) -> Any:
+        """Return what the first part says that says anything."""
+        return next((said for part in chain if (said := getattr(part, key)) is not None), None)
+
     default = next((part for part in chain if part.default is not None), own)
     label = next((part for part in chain if part.file_type or part.default), own)
     before = chain[: next(number for number, part in enumerate(chain) if part is label)]
@@ -155,15 +160,15 @@ def _merge(links: Sequence[Link], keep: tuple[KeepEntry, ...], variables: Mappin
         keep=keep,
         default=default.default,
         default_origin=default.default_origin,
-        fallback=next((part.fallback for part in chain if part.fallback), "chain"),
+        fallback=first("fallback") or "chain",
         importance=_importance(links),
         file_type=label.file_type,
         file_type_fixed=label.file_type_fixed
         and not any(part.rules or part.keep is not None for part in before),
         file_type_origin=label.file_type_origin,
-        prune=next((part.prune for part in chain if part.prune), None),
+        prune=first("prune"),
         metadata=MappingProxyType({key: metadata[key] for key in sorted(metadata)}),
-        target=next((part.target for part in chain if part.target), None),
+        target=first("target"),
         budget=reduce(merge_budgets, (part.budget for part in chain)),
         requires=tuple(dict.fromkeys(text for part in chain for text in part.requires)),
         variables=MappingProxyType(dict(variables)),

@@ -64,30 +64,41 @@ def _cat(args: Sequence[str], given: str) -> str | None:
 
 
 def _grep(args: Sequence[str], given: str, *, extended: bool = False) -> str | None:
-    invert = same_case = False
-    patterns: list[str] = []
-    words = list(args)
-    while words and words[0].startswith("-") and len(words[0]) > 1:
-        letters = words.pop(0)[1:]
-        if letters.rstrip("e").strip("vEPiGsah") or letters.startswith("-"):
-            return None
-        invert |= "v" in letters
-        extended |= "E" in letters or "P" in letters
-        same_case |= "i" in letters
-        if letters.endswith("e"):
-            if not words:
-                return None
-            patterns.append(words.pop(0))
-    if not patterns and words:
-        patterns.append(words.pop(0))
-    if words not in ([], ["-"]) or not patterns:
+    options = _options(args, "vEPiGsah")
+    if options is None:
         return None
-    regexes = [_regex(it, extended=extended, same_case=same_case) for it in patterns]
+    letters, patterns = options
+    extended = extended or "E" in letters or "P" in letters
+    regexes = [_regex(it, extended=extended, same_case="i" in letters) for it in patterns]
     lines = given.removesuffix("\n").split("\n") if given else []
     if any(regex is None for regex in regexes):
         return None
+    invert = "v" in letters
     kept = [it for it in lines if any(regex.search(it) for regex in regexes if regex) is not invert]
     return "".join(f"{it}\n" for it in kept)
+
+
+def _options(
+    args: Sequence[str], known: str, long: Mapping[str, str] = MappingProxyType({})
+) -> tuple[str, list[str]] | None:
+    """Return the letters of all options, and the values of `-e`, or else the first word.
+
+    None if there is an option that isn't known, or a file: grep and sed read from the pipe.
+    """
+    said, values, words = "", list[str](), list(args)
+    while words and words[0].startswith("-") and len(words[0]) > 1:
+        option = words.pop(0)
+        letters = long.get(option, option[1:])
+        if letters.rstrip("e").strip(known):
+            return None
+        said += letters
+        if letters.endswith("e"):
+            if not words:
+                return None
+            values.append(words.pop(0))
+    if not values and words:
+        values.append(words.pop(0))
+    return (said, values) if words in ([], ["-"]) and values else None
 
 
 def _egrep(args: Sequence[str], given: str) -> str | None:
@@ -95,30 +106,17 @@ def _egrep(args: Sequence[str], given: str) -> str | None:
 
 
 def _sed(args: Sequence[str], given: str) -> str | None:
-    whole = extended = False
-    scripts: list[str] = []
-    words = list(args)
-    while words and words[0].startswith("-") and len(words[0]) > 1:
-        option = words.pop(0)
-        letters = {"--null-data": "z", "--regexp-extended": "E", "--expression": "e"}.get(option, option[1:])
-        if letters.rstrip("e").strip("Erzsu"):
-            return None
-        whole |= "z" in letters
-        extended |= "E" in letters or "r" in letters
-        if letters.endswith("e"):
-            if not words:
-                return None
-            scripts.append(words.pop(0))
-    if not scripts and words:
-        scripts.append(words.pop(0))
-    if words not in ([], ["-"]) or not scripts:
+    options = _options(args, "Erzsu", {"--null-data": "z", "--regexp-extended": "E", "--expression": "e"})
+    if options is None:
         return None
+    letters, scripts = options
+    extended = "E" in letters or "r" in letters
     script = "\n".join(scripts)
     joined = re.match(r"\s*:(\w+)\s*[;\n]\s*N\s*[;\n]\s*\$!\s*b\s*\1\s*[;\n]?", script)
     commands = _sed_commands(script[joined.end() :] if joined else script, extended=extended)
     if commands is None or len(given) > _MAX_TEXT:
         return None
-    if whole:
+    if "z" in letters:
         return _sed_line(commands, given)
     lines = given.removesuffix("\n").split("\n") if given else []
     if joined:

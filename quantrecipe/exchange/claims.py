@@ -1,4 +1,4 @@
-"""Where an imported recipe comes from, for its comments: the file, what it calls itself, its importance matrix."""
+"""What a quantized file claims of itself: its label, the importance matrix that it was made with; for comments."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from quantrecipe.model.model import Model
 from quantrecipe.recipe.braces import braced, is_plain
 from quantrecipe.registry import Registry
 
-__all__ = ["Origin", "describe_origin"]
+__all__ = ["Claims", "read_claims"]
 
 _IMATRIX = "quantize.imatrix."
 _MOST_NAMES = 6
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Origin:
+class Claims:
     """What a file says of itself.
 
     label:      name of its `general.file_type`, None where it has none that is known
@@ -54,10 +54,10 @@ class Origin:
         return lines
 
 
-def describe_origin(model: Model, registry: Registry) -> Origin:
+def read_claims(model: Model, registry: Registry) -> Claims:
     """Return what the file says of itself."""
     bits = _bits(model, registry)
-    return Origin(
+    return Claims(
         label=_label(model),
         importance={
             key.removeprefix(_IMATRIX): _shown(value)

@@ -35,13 +35,13 @@ MAY_IMPORT = {
     for part, others in {
         "core": "",
         "gguf": "",
-        "targets": "",
+        "targets": "api recipe registry",
         "scaffold": "",
         "api": "",
         "kinds": "gguf",
         "hookspecs": "api",
         "formats": "api core",
-        "analyses": "api core",
+        "analyses": "api",
         "builtin": "analyses api formats",
         "plugin_loader": "api hookspecs",
         "missing_formats": "plugin_loader",
@@ -52,18 +52,18 @@ MAY_IMPORT = {
         "testing": "api plugin_loader recipe registry",
         "memory": "model",
         "sensitivity": "api model registry",
-        "evaluate": "",
+        "evaluate": "core",
         "plan": "api gguf importance model recipe registry targets",
         "allocate": "api gguf memory model plan recipe registry sensitivity targets",
         "planning": "allocate importance model plan recipe registry sensitivity",
         "lint": "api model plan recipe registry targets",
         "exchange": "gguf missing_formats model plan recipe registry",
         "output": "api core gguf importance model plan recipe registry",
-        "measure": "api evaluate importance model output plan planning recipe registry sensitivity",
+        "measure": "api core evaluate importance model output plan planning recipe registry sensitivity",
         "fit": "allocate evaluate importance lint memory model output plan planning recipe registry sensitivity "
         "targets",
-        "cli": "allocate api core evaluate exchange fit gguf importance kinds lint measure memory model output plan "
-        "planning recipe registry scaffold sensitivity targets testing",
+        "cli": "allocate api core evaluate exchange fit gguf importance kinds lint measure memory model output "
+        "plan planning recipe registry scaffold sensitivity targets testing",
         "": "model output planning recipe registry",
         "__main__": "cli",
     }.items()

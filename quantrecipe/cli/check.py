@@ -176,13 +176,13 @@ def _json(ctx: Context, reports: list[Report]) -> None:
 
 
 def _sarif(ctx: Context, reports: list[Report]) -> None:
-    from quantrecipe.lint.sarif import to_sarif
+    from quantrecipe.lint.annotations import to_sarif
 
     ctx.print_json(to_sarif(reports))
 
 
 def _github(ctx: Context, reports: list[Report]) -> None:
-    from quantrecipe.lint.github import workflow_commands
+    from quantrecipe.lint.annotations import workflow_commands
 
     for line in workflow_commands(reports):
         click.echo(line)

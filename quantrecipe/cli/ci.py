@@ -171,7 +171,7 @@ def _show(ctx: Context, examined: list[Examined], base: str, format_: str) -> No
 
     reports = [item.report for item in examined if item.report is not None]
     if format_ == "github":
-        from quantrecipe.lint.github import workflow_commands
+        from quantrecipe.lint.annotations import workflow_commands
 
         for line in workflow_commands(reports):
             click.echo(line)

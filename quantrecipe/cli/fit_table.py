@@ -9,6 +9,7 @@ from rich.console import Group as Lines
 from rich.console import RenderableType
 from rich.text import Text
 
+from quantrecipe.cli.errors import printable
 from quantrecipe.cli.spending_table import loss_text, render_spending
 from quantrecipe.cli.tables import Cell, Paragraph, Table
 from quantrecipe.cli.units import bytes_text
@@ -27,7 +28,12 @@ _MOST_DECISIONS = 12
 def render_fit(fitted: Fitted) -> RenderableType:
     """The comparison, the decisions, and what became of the budget."""
     return Lines(
-        _comparison(fitted), _verdict(fitted), Text(), _decisions(fitted), render_spending(fitted.spending)
+        _comparison(fitted),
+        *_left_out(fitted),
+        _verdict(fitted),
+        Text(),
+        _decisions(fitted),
+        render_spending(fitted.spending),
     )
 
 
@@ -58,6 +64,7 @@ def fit_document(fitted: Fitted) -> dict[str, Any]:
             }
             for mix in fitted.stock
         ],
+        "left_out": dict(fitted.left_out),
         "decisions": [
             {
                 "tensors": [a.tensor.name for a in decision.members],
@@ -102,6 +109,13 @@ def _near(fitted: Fitted) -> Sequence[Mix]:
         if mix not in within and mix.nbytes > max((m.nbytes for m in within), default=0)
     ]
     return [*shown, *above[:1]]
+
+
+def _left_out(fitted: Fitted) -> list[Paragraph]:
+    """A line for each preset that this model can't have: the comparison is without them."""
+    return [
+        Paragraph(f"{name} isn't possible: {printable(why)}", "dim") for name, why in fitted.left_out.items()
+    ]
 
 
 def _verdict(fitted: Fitted) -> Paragraph:

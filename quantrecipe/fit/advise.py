@@ -20,7 +20,7 @@ from quantrecipe.fit.opened import opened_recipe
 from quantrecipe.fit.stock import estimated_loss, quantized
 from quantrecipe.fit.types import offered_types
 from quantrecipe.importance import Importance, assumed_importance
-from quantrecipe.lint.advice import load_advice
+from quantrecipe.lint.quality import advised_yardsticks
 from quantrecipe.memory.active import ActiveBytes
 from quantrecipe.memory.device import Division, Settings
 from quantrecipe.memory.footprint import WAYS, Footprint, Room, Runs, Tensors, Way
@@ -294,7 +294,7 @@ class _Advisor:
 
     def _yardstick(self) -> float:
         """Bits per weight below which `check` calls a file an experiment (QR303); 0 where that can't be said."""
-        for yardstick in load_advice().yardsticks:
+        for yardstick in advised_yardsticks():
             if yardstick.code == "QR303":
                 try:
                     recipe = load_recipe(yardstick.recipe, registry=self._registry)

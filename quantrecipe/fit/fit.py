@@ -9,6 +9,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from quantrecipe.allocate.limits import meters
@@ -24,7 +25,6 @@ from quantrecipe.fit.types import offered_types
 from quantrecipe.importance import Importance
 from quantrecipe.model.model import Model
 from quantrecipe.plan.plan import Assignment, Plan
-from quantrecipe.plan.runnable import running_types
 from quantrecipe.plan.spending import Spending
 from quantrecipe.planning import make_plan
 from quantrecipe.recipe.budget import Budget
@@ -35,6 +35,7 @@ from quantrecipe.recipe.target import Target
 from quantrecipe.recipe.write import write_recipe
 from quantrecipe.registry import Registry
 from quantrecipe.sensitivity.sensitivity import Sensitivity
+from quantrecipe.targets.runnable import running_types
 
 if TYPE_CHECKING:
     from quantrecipe.fit.trial import Trial
@@ -80,7 +81,8 @@ class Fitted:
     fitted_text, fitted_plan, loss: of the mix that was fitted, also where a preset is the answer
     spending:  what became of the budget
     decisions: one for each rule, those with the most to lose first
-    stock:     the presets of this model, the smallest first
+    stock:     the presets that can be made of this model, the smallest first
+    left_out:  the others, by name, and why they can't be made
     rivals:    those that keep the same limits, floors and ties, and have types that were wanted
     winner:    the preset that the recipe is; None where the fitted one loses less by more than the margin
     """
@@ -93,6 +95,7 @@ class Fitted:
     loss: float
     decisions: tuple[Decision, ...]
     stock: tuple[Mix, ...]
+    left_out: Mapping[str, str]
     rivals: tuple[Mix, ...]
     winner: Mix | None
     trial: Trial | None = None
@@ -131,7 +134,7 @@ def fit(
     check_floors(request.floors, registry)
     losses = Losses(model, registry, sensitivity, {})
     types = offered_types(registry, request.types, request.target)
-    mixes = stock_mixes(
+    mixes, left_out = stock_mixes(
         stock_recipes(registry) if stock is None else stock,
         model,
         registry,
@@ -166,6 +169,7 @@ def fit(
         loss=loss,
         decisions=decisions,
         stock=tuple(mixes),
+        left_out=MappingProxyType(left_out),
         rivals=equals,
         winner=winner,
     )

@@ -90,13 +90,17 @@ def stock_mixes(
     losses: Losses,
     *,
     allow_requantize: bool,
-) -> list[Mix]:
-    """Those that can be made of this model, the smallest first."""
+) -> tuple[list[Mix], dict[str, str]]:
+    """Those that can be made of this model, the smallest first; and by the name of each other one, why it can't."""
     found = []
+    left_out: dict[str, str] = {}
     for name, recipe in recipes.items():
         try:
             plan = stock_plan(recipe, model, registry, importance, allow_requantize=allow_requantize)
-        except QuantrecipeError:  # needs importance that isn't there, or a type that this model can't have
+        except (
+            QuantrecipeError
+        ) as error:  # needs importance that isn't there, or a type that this model can't have
+            left_out[name] = error.problems[0].what
             continue
         found.append(
             Mix(
@@ -107,7 +111,7 @@ def stock_mixes(
                 plan=plan,
             )
         )
-    return sorted(found, key=lambda mix: (mix.nbytes, mix.name))
+    return sorted(found, key=lambda mix: (mix.nbytes, mix.name)), left_out
 
 
 def stock_plan(

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from quantrecipe.api import QuantFormat
 from quantrecipe.errors import PlanError, Problem
-from quantrecipe.lint.codes import CODES
 from quantrecipe.lint.finding import Finding, Severity
 from quantrecipe.model.model import Model
 from quantrecipe.plan.resolution import resolve
@@ -19,7 +18,7 @@ from quantrecipe.targets import Targets
 from quantrecipe.tensor import TensorInfo
 from quantrecipe.wording import some_of
 
-__all__ = ["GivenModel", "Outcome", "Subject", "View", "look", "names"]
+__all__ = ["GivenModel", "Outcome", "Subject", "View", "look", "names", "on_model"]
 
 _MOST_NAMES = 2
 
@@ -94,21 +93,23 @@ class Subject:
             return rule.origin
         if rule is not None and rule.through:
             return rule.through[0]
-        if (
-            rule is None
-            and self.recipe.default_origin
-            and self.recipe.default_origin.file == self.recipe.file
-        ):
-            return self.recipe.default_origin
+        default = self.recipe.default_origin
+        if rule is None and default is not None and default.file == self.recipe.file:
+            return default
         extends = next((rule.through[0] for rule in self.recipe.rules if rule.through), None)
-        return extends or Origin(file=self.recipe.file, line=1)
+        return extends or self.first_line
+
+    @property
+    def first_line(self) -> Origin:
+        """The place of what is said of the whole file."""
+        return Origin(file=self.recipe.file, line=1)
 
     def finding(
         self, code: str, origin: Origin, what: str, remedy: str, severity: Severity | None = None
     ) -> Finding:
         """A finding at this place, as serious as its code says unless told otherwise."""
-        problem = Problem(what=what, remedy=remedy, file=origin.file, line=origin.line, code=code)
-        return Finding(code=code, severity=severity or CODES[code].severity, problem=problem)
+        problem = Problem(what=what, remedy=remedy, file=origin.file, line=origin.line)
+        return Finding.of(code, problem, severity)
 
     def format(self, name: str) -> QuantFormat | None:
         """The format of this name; None for `keep`."""
@@ -146,10 +147,7 @@ def look(
         try:
             views.append(_view(recipe, given, registry))
         except PlanError as error:
-            failed += (
-                Finding(code="QR209", severity=CODES["QR209"].severity, problem=_on(problem, given.name))
-                for problem in error.problems
-            )
+            failed += (Finding.of("QR209", on_model(problem, given.name)) for problem in error.problems)
     return Subject(
         recipe=recipe,
         registry=registry,
@@ -205,12 +203,6 @@ def _is_own(rule: Rule | None) -> bool:
     return rule is not None and rule.own
 
 
-def _on(problem: Problem, model: str) -> Problem:
-    return Problem(
-        what=f"{problem.what} (on {model})",
-        remedy=problem.remedy,
-        file=problem.file,
-        line=problem.line,
-        column=problem.column,
-        code="QR209",
-    )
+def on_model(problem: Problem, model: str) -> Problem:
+    """The problem, which says on which model it is one."""
+    return replace(problem, what=f"{problem.what} (on {model})")

@@ -10,7 +10,6 @@ from quantrecipe.errors import PlanError, QuantrecipeError
 from quantrecipe.model.model import Model
 from quantrecipe.plan.companions import companion_name
 from quantrecipe.plan.resolution import Resolution
-from quantrecipe.plan.runnable import nearest_types
 from quantrecipe.plan.trace import Decision
 from quantrecipe.recipe.recipe import KEEP, Recipe
 from quantrecipe.registry import Registry
@@ -170,6 +169,8 @@ def _fallback(
 
 def _suggest(wanted: QuantFormat, tensor: TensorInfo, recipe: Recipe, registry: Registry) -> str:
     """The nearest type in bits per weight that accepts the tensor, runs where the file is for, and needs no matrix."""
+    from quantrecipe.targets.runnable import nearest_types  # no plan that succeeds needs the table of targets
+
     near = nearest_types(wanted.spec.bits_per_weight, registry, recipe.target)
     fitting = [
         spec.name

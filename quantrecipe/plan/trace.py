@@ -213,7 +213,11 @@ class _Scope:
     """The facts of one model, and the questions that a recipe asks about its tensors."""
 
     def __init__(self, recipe: Recipe, model: Model, covered: Covered | None) -> None:
-        self._keep = recipe.keep
+        # The kept list is long, and few of its entries are about any one tensor.
+        self._keep_by_role = {
+            role: [entry for entry in recipe.keep if _may_match(entry.tensors, role)]
+            for role in {tensor.role for tensor in model.tensors}
+        }
         self._head = model.head
         self._n_layers = model.n_layers
         self._facts = model_facts(model, has_importance=covered is not None)
@@ -223,14 +227,16 @@ class _Scope:
 
     def kept_by(self, tensor: TensorInfo) -> KeepEntry | None:
         """The entry of the kept list that names the tensor."""
-        for entry in self._keep:
+        for entry in self._keep_by_role[tensor.role]:
             if self._keeps(entry, tensor):
                 return entry
         return None
 
     def match(self, rule: Rule, tensors: Sequence[TensorInfo], quantizable: set[str]) -> Match:
         if (named := self._named.get(rule.tensors)) is None:  # several rules are about the same tensors
-            named = [t for t in tensors if self._names(rule.tensors, t, quantizable)]
+            roles = {t.role for t in tensors}
+            roles = {role for role in roles if _may_match(rule.tensors, role)}
+            named = [t for t in tensors if t.role in roles and self._names(rule.tensors, t, quantizable)]
             self._named[rule.tensors] = named
         layers = {tensor.layer for tensor in named}
         if rule.layers is not None:
@@ -265,6 +271,10 @@ class _Scope:
             return bool(rule.when.evaluate({**self._facts, **facts}))
         except RecipeError as error:
             raise PlanError(error.at(rule.origin.file, rule.origin.line)) from error
+
+
+def _may_match(patterns: Sequence[Pattern], role: str) -> bool:
+    return any(pattern.may_match(role) for pattern in patterns)
 
 
 def _idle(rule: Rule, match: Match, found: Trace, *, hint: bool) -> Problem | None:

@@ -14,6 +14,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import yaml
@@ -29,6 +30,10 @@ MAX_BYTES = 1 << 20
 _MAX_DEPTH = 16
 _MAX_NODES = 50_000
 _MAX_NUMBER_LENGTH = 40
+_MAX_KEPT_LENGTH = 16_384
+"""The length of texts whose trees are remembered: every recipe that ships is shorter, and 128 trees of this size
+stay below 200 MB, whatever is in them.
+"""
 
 _NOTHING = frozenset({"", "~", "null", "Null", "NULL"})
 _YES_NO = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
@@ -92,6 +97,14 @@ def read_document(text: str, file: str) -> tuple[Node, list[Problem]]:
             "split it, and join the parts with `extends`",
             file=file,
         )
+    read = _tree if len(text) <= _MAX_KEPT_LENGTH else _tree.__wrapped__
+    root, problems = read(text, file)
+    return root, list(problems)
+
+
+# All shipped recipes together include the same few files dozens of times, and PyYAML takes most of the time of a load.
+@lru_cache(maxsize=128)
+def _tree(text: str, file: str) -> tuple[Node, tuple[Problem, ...]]:
     builder = _Builder(file)
     try:
         root = builder.build(yaml.parse(text.removeprefix("\ufeff"), Loader=yaml.SafeLoader))
@@ -107,7 +120,7 @@ def read_document(text: str, file: str) -> tuple[Node, list[Problem]]:
         ) from None
     if root is None:
         raise RecipeError("the recipe is empty", "start with `quantrecipe: 1`", file=file)
-    return root, builder.problems
+    return root, tuple(builder.problems)
 
 
 def scalar(text: str) -> tuple[NodeKind, Any]:

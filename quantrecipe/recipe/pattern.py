@@ -36,6 +36,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from quantrecipe.errors import RecipeError
 from quantrecipe.recipe.regex import Regex
@@ -85,6 +86,9 @@ class _Matcher:
             return True
         return bool(self.names and self.names.fullmatch(tensor.name.removesuffix(_WEIGHT)))
 
+    def may_match(self, role: str) -> bool:
+        return self.head or self.names is not None or bool(self.roles and self.roles.fullmatch(role))
+
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
@@ -112,22 +116,7 @@ class Pattern:
                 )
             regex = Regex.parse(text.removeprefix(_REGEX))
             return cls(text, cost=max(_LEAST_COST_OF_A_REGEX, 2 * regex.size), _regex=regex)
-        globs = written_out(text)
-        if sum(map(len, globs)) > _MAX_WRITTEN_OUT:
-            raise RecipeError(
-                f"the pattern {quoted(text)} comes to more than {_MAX_WRITTEN_OUT} characters, its braces written out",
-                "use * or `layers`",
-            )
-        for glob in globs:
-            _check_glob(glob, text)
-        outright = [glob for glob in globs if _is_outright(glob)]
-        wild = [glob for glob in globs if not _is_outright(glob)]
-        return cls(
-            text,
-            cost=max(_LEAST_COST, 4 * sum(map(len, globs))),
-            _outright=_Matcher.of(outright) if outright else None,
-            _wild=_Matcher.of(wild) if wild else None,
-        )
+        return _of_globs(text)
 
     @property
     def names_outright(self) -> bool:
@@ -158,8 +147,35 @@ class Pattern:
             return self.matches(tensor, head, shadowed=shadowed)
         return not shadowed and self._outright is not None and self._outright.matches(tensor, head)
 
+    def may_match(self, role: str) -> bool:
+        """False if no tensor of this role matches, whatever its name is: nobody then has to ask for each of them."""
+        if self._name is not None or self._regex:
+            return True
+        return any(part is not None and part.may_match(role) for part in (self._outright, self._wild))
+
     def __str__(self) -> str:
         return self.text
+
+
+# The same few patterns stand in most recipes. Regular expressions aren't remembered: each counts its own work.
+@lru_cache(maxsize=1024)
+def _of_globs(text: str) -> Pattern:
+    globs = written_out(text)
+    if sum(map(len, globs)) > _MAX_WRITTEN_OUT:
+        raise RecipeError(
+            f"the pattern {quoted(text)} comes to more than {_MAX_WRITTEN_OUT} characters, its braces written out",
+            "use * or `layers`",
+        )
+    for glob in globs:
+        _check_glob(glob, text)
+    outright = [glob for glob in globs if _is_outright(glob)]
+    wild = [glob for glob in globs if not _is_outright(glob)]
+    return Pattern(
+        text,
+        cost=max(_LEAST_COST, 4 * sum(map(len, globs))),
+        _outright=_Matcher.of(outright) if outright else None,
+        _wild=_Matcher.of(wild) if wild else None,
+    )
 
 
 def written_out(text: str) -> list[str]:

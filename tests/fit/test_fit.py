@@ -222,6 +222,8 @@ class TestStock:
     def test_without_importance_some_can_t_be_made(self, tiny: Model, registry: Registry) -> None:
         found = fitted(tiny, registry, replace(NOTHING, bpw=4))
         assert "IQ2_M" not in {mix.name for mix in found.stock}
+        assert set(MIXES) == {mix.name for mix in found.stock} | found.left_out.keys()
+        assert "needs an importance matrix" in found.left_out["IQ2_M"]
 
 
 class TestChoices:

@@ -32,21 +32,19 @@ _IMATRIX = "quantize.imatrix."
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Origin:
-    """The source, as the recipe leaves it, and what each tensor of the file comes from.
+    """What each tensor of the file comes from.
 
-    model:       without pruned layers, under the names that the file uses
+    resolution:  the recipe held against the source: its model has no pruned layers, and the names that the file uses
     assignments: what can be quantized again, at the offsets of the file
     companions:  by the name of the tensor that they belong to
     unknown:     tensors that need an importance matrix that wasn't given
-    importance:  the part of the matrix that counts, under the file's names
     checks:      of types and plan
     """
 
-    model: Model
+    resolution: Resolution
     assignments: tuple[Assignment, ...]
     companions: Mapping[str, Assignment]
     unknown: tuple[str, ...]
-    importance: Importance | None
     checks: tuple[Check, ...]
 
 
@@ -77,11 +75,10 @@ def find_origin(
         ],
     )
     return Origin(
-        model=resolution.model,
+        resolution=resolution,
         assignments=tuple(found.known),
         companions=found.companions,
         unknown=tuple(found.unknown),
-        importance=resolution.importance,
         checks=(types, plan),
     )
 

@@ -6,20 +6,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from quantrecipe.errors import QuantrecipeError
-from quantrecipe.lint.allow import apply_allowances
-from quantrecipe.lint.codes import CODES, GENERAL
+from quantrecipe.lint.comments import apply_allowances, cut_texts, reasons
 from quantrecipe.lint.conditions import conditions
-from quantrecipe.lint.finding import SEVERITIES, Finding
-from quantrecipe.lint.floors import floors
+from quantrecipe.lint.finding import GENERAL, SEVERITIES, Finding
 from quantrecipe.lint.idle import idle_rules
-from quantrecipe.lint.importance import importance
-from quantrecipe.lint.labels import labels, reached
-from quantrecipe.lint.misfits import misfits
-from quantrecipe.lint.reasons import reasons
+from quantrecipe.lint.outcomes import labels, misfits, reached
+from quantrecipe.lint.quality import floors, importance, yardsticks
 from quantrecipe.lint.subject import GivenModel, Subject, look
-from quantrecipe.lint.text import cut_texts
-from quantrecipe.lint.where import where_it_runs
-from quantrecipe.lint.yardsticks import yardsticks
+from quantrecipe.lint.target import where_it_runs
 from quantrecipe.recipe.document import MAX_BYTES
 from quantrecipe.recipe.load import load_recipe, recipe_place
 from quantrecipe.recipe.recipe import Recipe
@@ -70,7 +64,8 @@ def lint(
     try:
         recipe = load_recipe(ref, registry=registry, settings=settings)
     except QuantrecipeError as error:
-        return Report(ref=ref, recipe=None, findings=tuple(_sorted(_refused(error))))
+        refused = (Finding.of(problem.code or GENERAL, problem) for problem in error.problems)
+        return Report(ref=ref, recipe=None, findings=tuple(_sorted(refused)))
     models = _affordable(models, recipe)
     subject = look(recipe, models, registry, targets, strict=strict)
     findings = [*subject.failed, *_all(subject, models)]
@@ -81,7 +76,7 @@ def lint(
     return Report(
         ref=ref,
         recipe=recipe,
-        findings=tuple(_sorted(_once(findings))),
+        findings=tuple(_sorted(findings)),
         fits=tuple(view.name for view in subject.views if view.reference and not view.bare.problems),
         checked=tuple(view.name for view in subject.views),
     )
@@ -104,12 +99,6 @@ def _all(subject: Subject, models: tuple[GivenModel, ...]) -> Iterator[Finding]:
     yield from yardsticks(subject, models)
 
 
-def _refused(error: QuantrecipeError) -> Iterator[Finding]:
-    for problem in error.problems:
-        code = problem.code or GENERAL
-        yield Finding(code=code, severity=CODES[code].severity, problem=problem)
-
-
 def _text(ref: str, registry: Registry) -> str | None:
     """The text of the recipe's own file; None where it can't be read."""
     try:
@@ -119,13 +108,9 @@ def _text(ref: str, registry: Registry) -> str | None:
     return text if len(text) <= MAX_BYTES else None
 
 
-def _once(findings: Iterable[Finding]) -> list[Finding]:
-    return list(dict.fromkeys(findings))
-
-
 def _sorted(findings: Iterable[Finding]) -> list[Finding]:
-    """By line; findings of one line by how serious they are."""
+    """Each finding once, by line; those of one line by how serious they are."""
     return sorted(
-        findings,
+        dict.fromkeys(findings),
         key=lambda it: (it.problem.line or 0, SEVERITIES.index(it.severity), it.code, it.problem.what),
     )

@@ -1,11 +1,14 @@
-"""Comments by which a recipe says that a finding is known, and why it stays.
+"""QR101 to QR103: what a recipe says to its readers: reasons, texts that YAML cuts, and comments that allow a finding.
+
+    why: see #12727 for the measurement        is the text "see": the rest is a comment, and no error says so
 
     - tensors: ssm_out
       type: Q3_K                # allow QR302: measured, KLD 0.0021 against 0.0020 with Q5_K
 
-`# allow CODE: reason` covers the rule that it stands in or right before; outside the lists its own line, or the next
-one with content; before the first line, what is said of the whole file. Several codes are separated by commas. Errors
-can't be allowed. One that covers nothing, or gives no reason, is a finding itself (QR103).
+`# allow CODE: reason` says that a finding is known, and why it stays. It covers the rule that it stands in or right
+before; outside the lists its own line, or the next one with content; before the first line, what is said of the whole
+file. Several codes are separated by commas. Errors can't be allowed. One that covers nothing, or gives no reason, is a
+finding itself.
 """
 
 from __future__ import annotations
@@ -15,15 +18,45 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from quantrecipe.errors import Problem
-from quantrecipe.lint.codes import CODES
-from quantrecipe.lint.finding import Finding
+from quantrecipe.lint.finding import CODES, Finding
+from quantrecipe.lint.subject import Subject
 
-__all__ = ["apply_allowances"]
+__all__ = ["apply_allowances", "cut_texts", "reasons"]
 
+_CUT = re.compile(
+    r"""^(?P<before>\s*(?:-\s+)?[A-Za-z_]+:\s+(?P<text>[^\s"'#|>&*!{\[][^#]*?))\s+(?P<rest>\#[^\s#].*)$"""
+)
 _COMMENT = re.compile(
     r"(?:^|\s)#\s*allow\s+(?P<codes>QR[0-9]{3}(?:\s*,\s*QR[0-9]{3})*)\s*(?::\s*(?P<reason>.*))?$"
 )
 _ITEM = re.compile(r"\s*-\s")
+
+
+def reasons(subject: Subject) -> Iterator[Finding]:
+    """Under --strict they are demanded."""
+    for rule in subject.own_rules:
+        if not rule.why:
+            yield subject.finding(
+                "QR101",
+                rule.origin,
+                "the rule gives no reason",
+                "say why: the next reader has to decide whether it still holds",
+                "error" if subject.strict else None,
+            )
+
+
+def cut_texts(text: str, file: str) -> Iterator[Finding]:
+    """Plain texts with a # behind a space that something follows at once, as in #5: comments begin with `# `."""
+    for number, line in enumerate(text.splitlines(), 1):
+        if match := _CUT.match(line):
+            problem = Problem(
+                what=f"the text ends at {match['text'].split()[-1]!r}: {match['rest'][:40]!r} is a comment to YAML",
+                remedy="quote the whole text, or put a space behind the # of a comment",
+                file=file,
+                line=number,
+                column=match.start("rest") + 1,
+            )
+            yield Finding.of("QR102", problem)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,8 +107,7 @@ def _judge(allowance: _Allowance, file: str, used: set[str]) -> Iterator[Finding
             what, remedy = f"nothing here is {code}, so there is nothing to allow", "remove the comment"
         else:
             continue
-        problem = Problem(what=what, remedy=remedy, file=file, line=allowance.line, code="QR103")
-        yield Finding(code="QR103", severity=CODES["QR103"].severity, problem=problem)
+        yield Finding.of("QR103", Problem(what=what, remedy=remedy, file=file, line=allowance.line))
 
 
 def _read(text: str) -> Iterator[_Allowance]:

@@ -12,12 +12,12 @@ from support.recipes import recipe, rule
 from quantrecipe.errors import PlanError, RecipeError
 from quantrecipe.fit.types import offered_types
 from quantrecipe.model.open import open_model
-from quantrecipe.plan.runnable import nearest_types
 from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.recipe.origin import Origin
 from quantrecipe.recipe.target import Target
 from quantrecipe.registry import Registry, load_registry
+from quantrecipe.targets.runnable import nearest_types
 
 
 class Foreign(type(load_registry(plugins=False).formats["IQ4_NL"])):  # type: ignore[misc]  # whichever class it has

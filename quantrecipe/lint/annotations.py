@@ -1,21 +1,55 @@
-"""SARIF 2.1.0: reports as code hosts and editors read them (OASIS, sarif-v2.1.0)."""
+"""Findings as code hosts and editors read them: GitHub's workflow commands, and SARIF 2.1.0.
+
+A workflow command is a line for each finding, which becomes an annotation on the lines of the pull request:
+
+    ::error file=recipes/a.yaml,line=3,title=QR002::unknown key 'defautl'; did you mean 'default'?
+
+SARIF is a standard of OASIS (sarif-v2.1.0).
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import quantrecipe
-from quantrecipe.lint.codes import CODES
-from quantrecipe.lint.finding import Finding
-from quantrecipe.lint.run import Report
+from quantrecipe.errors import Problem
+from quantrecipe.lint.finding import CODES, Finding
+from quantrecipe.lint.report import Report
 
-__all__ = ["to_sarif"]
+__all__ = ["artifact", "to_sarif", "workflow_commands"]
 
+_COMMANDS = {"error": "error", "warning": "warning", "advice": "notice"}
 _SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 _LEVELS = {"error": "error", "warning": "warning", "advice": "note"}
+
+
+def workflow_commands(reports: Iterable[Report]) -> Iterator[str]:
+    """The lines, in the order of the reports."""
+    return (_command(finding) for report in reports for finding in report.findings)
+
+
+def _command(finding: Finding) -> str:
+    problem = finding.problem
+    place: list[tuple[str, object]] = [("file", problem.file)] if problem.file is not None else []
+    if problem.line:
+        place.append(("line", problem.line))
+        if problem.column:
+            place.append(("col", problem.column))
+    place.append(("title", finding.code))
+    properties = ",".join(f"{key}={_property(str(value))}" for key, value in place)
+    return f"::{_COMMANDS[finding.severity]} {properties}::{_data(_message(problem))}"
+
+
+def _data(text: str) -> str:
+    """What would end the command, or be taken for an escape, is escaped."""
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")
 
 
 def to_sarif(reports: Iterable[Report]) -> dict[str, Any]:
@@ -49,12 +83,11 @@ def to_sarif(reports: Iterable[Report]) -> dict[str, Any]:
 
 def _result(finding: Finding) -> dict[str, Any]:
     problem = finding.problem
-    message = f"{problem.what}; {problem.remedy}" if problem.remedy else problem.what
     result: dict[str, Any] = {
         "ruleId": finding.code,
         "ruleIndex": list(CODES).index(finding.code),
         "level": _LEVELS[finding.severity],
-        "message": {"text": message},
+        "message": {"text": _message(problem)},
     }
     if problem.file is None:
         return result
@@ -87,3 +120,7 @@ def artifact(file: str | Path) -> str | None:
 def _escape(byte: int) -> str:
     char = chr(byte)
     return char if char.isascii() and (char.isalnum() or char in "-._~/@+,=()'!$&*") else f"%{byte:02X}"
+
+
+def _message(problem: Problem) -> str:
+    return f"{problem.what}; {problem.remedy}" if problem.remedy else problem.what

@@ -60,7 +60,7 @@ def test_shipped_recipes_have_nothing_worse_than_advice(name: str) -> None:
 def test_many_rules_are_checked_on_fewer_reference_models(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("quantrecipe.lint.run._MOST_QUESTIONS", 70_000)
+    monkeypatch.setattr("quantrecipe.lint.report._MOST_QUESTIONS", 70_000)
     text = "rules:\n" + "".join(
         f"  - {{tensors: 'blk.{n % 28}.ffn_*{n}', type: Q6_K, why: a, optional: true}}\n" for n in range(100)
     )

@@ -5,20 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from quantrecipe.errors import RecipeError
-from quantrecipe.lint.finding import Finding
+from quantrecipe.lint.finding import GENERAL, Finding
 from quantrecipe.lint.subject import Subject
-from quantrecipe.plan.runnable import nearest_types
 from quantrecipe.recipe.recipe import Rule, Target
 from quantrecipe.targets import Support
+from quantrecipe.targets.runnable import nearest_types
 
 __all__ = ["where_it_runs"]
 
 _CODES = {"no": "QR401", "slow": "QR402", "unknown": "QR403"}
-_SAYS = {
-    "no": "can't run",
-    "slow": "runs slowly",
-    "unknown": "may not run",
-}
+_SAYS = {"no": "can't run", "slow": "runs slowly", "unknown": "may not run"}
 
 
 def where_it_runs(subject: Subject) -> Iterator[Finding]:
@@ -29,9 +25,8 @@ def where_it_runs(subject: Subject) -> Iterator[Finding]:
     try:
         newer = subject.targets.is_newer(target.engine, target.build)
     except RecipeError as error:
-        yield subject.finding(
-            "QR001", target.origin, error.problems[0].what, error.problems[0].remedy, "error"
-        )
+        problem = error.problems[0]
+        yield subject.finding(GENERAL, target.origin, problem.what, problem.remedy)
         return
     if newer:
         newest = subject.targets.engine(target.engine).newest
@@ -65,11 +60,8 @@ def _remedy(subject: Subject, target: Target, name: str, support: Support) -> st
     """The nearest types in size that run well there."""
     wanted = subject.format(name)
     if wanted is None or support.speed == "unknown":
-        return (
-            f"see `quantrecipe help targets`; the source: {support.source}"
-            if support.source
-            else "see `quantrecipe help targets`"
-        )
+        source = f"; the source: {support.source}" if support.source else ""
+        return f"see `quantrecipe help targets`{source}"
     near = [
         spec.name
         for spec in nearest_types(wanted.spec.bits_per_weight, subject.registry, target)

@@ -20,10 +20,9 @@ from quantrecipe.recipe.origin import Origin
 from quantrecipe.recipe.pattern import GROUP, Pattern
 from quantrecipe.recipe.reader import Reader
 from quantrecipe.recipe.slots import is_type, read_type
-from quantrecipe.recipe.suggest import closest, listed
 from quantrecipe.recipe.variables import VARIABLE_TYPES, Value, Variable, VariableType, kind_text
 from quantrecipe.units import require_size
-from quantrecipe.wording import shortened
+from quantrecipe.wording import closest, listed, shortened
 
 if TYPE_CHECKING:
     from quantrecipe.registry import Registry

@@ -24,7 +24,7 @@ from quantrecipe.recipe.document import Node
 from quantrecipe.recipe.expression import FACTS, Expression
 from quantrecipe.recipe.pattern import GROUP, Pattern
 from quantrecipe.recipe.reader import Reader
-from quantrecipe.recipe.suggest import closest, listed
+from quantrecipe.wording import closest, listed
 
 if TYPE_CHECKING:
     from quantrecipe.recipe.slots import Slots

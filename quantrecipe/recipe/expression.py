@@ -32,8 +32,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from quantrecipe.errors import RecipeError
-from quantrecipe.recipe.suggest import closest, listed
-from quantrecipe.wording import quoted
+from quantrecipe.wording import closest, listed, quoted
 
 __all__ = ["FACTS", "MODEL_FACTS", "RULE_FACTS", "TENSOR_FACTS", "Expression", "Kind", "Value"]
 

@@ -7,8 +7,7 @@ from typing import TypeVar
 
 from quantrecipe.errors import Problem, RecipeError
 from quantrecipe.recipe.document import Node, NodeKind
-from quantrecipe.recipe.suggest import closest
-from quantrecipe.wording import quoted
+from quantrecipe.wording import closest, quoted
 
 __all__ = ["Effort", "Reader"]
 

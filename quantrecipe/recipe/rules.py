@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from quantrecipe.recipe.expression import FACTS, MODEL_FACTS, TENSOR_FACTS
 from quantrecipe.recipe.origin import NOWHERE
 from quantrecipe.recipe.recipe import KEEP, KeepEntry, Origin, Rule
-from quantrecipe.recipe.suggest import closest
+from quantrecipe.wording import closest
 
 if TYPE_CHECKING:
     from quantrecipe.api import QuantFormat

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantrecipe.errors import RecipeError
-from quantrecipe.recipe.suggest import closest, listed
+from quantrecipe.wording import closest, listed
 
 if TYPE_CHECKING:
     from quantrecipe.registry import Registry

@@ -21,7 +21,7 @@ from typing import Literal, get_args
 from quantrecipe.recipe.document import Node, NodeKind
 from quantrecipe.recipe.origin import Origin
 from quantrecipe.recipe.reader import Reader
-from quantrecipe.recipe.suggest import closest, listed
+from quantrecipe.wording import closest, listed
 
 __all__ = ["VARIABLE_TYPES", "Uses", "Value", "Variable", "VariableType", "kind_text"]
 

@@ -14,13 +14,13 @@ from typing import Any
 from quantrecipe.errors import RecipeError
 from quantrecipe.exchange.source import Source
 from quantrecipe.gguf.values import GGUFValue
-from quantrecipe.recipe.layers import LayerSet
 from quantrecipe.recipe.load import load_part
-from quantrecipe.recipe.parse import RecipePart
+from quantrecipe.recipe.reading.recipe_part import RecipePart
+from quantrecipe.recipe.reading.rule_items import Inclusion
 from quantrecipe.recipe.recipe import Recipe, Rule
-from quantrecipe.recipe.rules import Inclusion
-from quantrecipe.recipe.summarise import summarise
-from quantrecipe.recipe.write import write_recipe
+from quantrecipe.recipe.terms.layers import LayerSet
+from quantrecipe.recipe.writing.new_recipe import write_recipe
+from quantrecipe.recipe.writing.summarise import summarise
 from quantrecipe.registry import Registry
 
 __all__ = ["Imported", "Parts", "assemble", "decided_by_rule", "wrapped"]

@@ -15,9 +15,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from quantrecipe.exchange.command import MIXTURES, Command, takes_patterns
-from quantrecipe.exchange.named_list import FirstMatch
-from quantrecipe.exchange.overrides import read_type
+from quantrecipe.exchange.from_commands.command import MIXTURES, Command, takes_patterns
+from quantrecipe.exchange.from_commands.named_list import FirstMatch
+from quantrecipe.exchange.from_commands.overrides import read_type
 from quantrecipe.exchange.source import Source
 from quantrecipe.plan.facts import model_facts, tensor_facts
 from quantrecipe.recipe.load import load_recipe

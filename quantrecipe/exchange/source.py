@@ -13,7 +13,7 @@ from quantrecipe.plan.companions import companion_name
 from quantrecipe.plan.resolution import resolve
 from quantrecipe.plan.trace import Covered, Trace, covers_all, trace
 from quantrecipe.recipe.load import load_part
-from quantrecipe.recipe.parse import RecipePart
+from quantrecipe.recipe.reading.recipe_part import RecipePart
 from quantrecipe.recipe.recipe import Recipe, Rule
 from quantrecipe.registry import Registry
 from quantrecipe.tensor import TensorInfo

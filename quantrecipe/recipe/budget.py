@@ -19,13 +19,13 @@ from dataclasses import dataclass, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from quantrecipe.recipe.document import Node
 from quantrecipe.recipe.origin import Origin
-from quantrecipe.recipe.pattern import Pattern
+from quantrecipe.recipe.reading.document import Node
+from quantrecipe.recipe.terms.pattern import Pattern
 from quantrecipe.units import parse_file_size, parse_memory, parse_tokens
 
 if TYPE_CHECKING:
-    from quantrecipe.recipe.slots import Slots
+    from quantrecipe.recipe.reading.slots import Slots
 
 __all__ = [
     "BUDGET_KEYS",

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantrecipe.errors import PlanError
-from quantrecipe.exchange.custom_q import from_custom_q, from_tool_suite
-from quantrecipe.exchange.exported import Exported
-from quantrecipe.exchange.from_llama_quantize import from_llama_quantize
-from quantrecipe.exchange.llama_quantize import read_command, read_list_for
-from quantrecipe.exchange.to_ik import to_custom_q, to_ik, to_tool_suite
-from quantrecipe.exchange.to_llama_quantize import to_llama_quantize, to_tensor_type_file
+from quantrecipe.exchange.from_commands.custom_q import from_custom_q, from_tool_suite
+from quantrecipe.exchange.from_commands.llama_quantize import from_llama_quantize
+from quantrecipe.exchange.from_commands.read_command import read_command, read_list_for
+from quantrecipe.exchange.to_commands.exported import Exported
+from quantrecipe.exchange.to_commands.ik_llama import to_custom_q, to_ik, to_tool_suite
+from quantrecipe.exchange.to_commands.llama_quantize import to_llama_quantize, to_tensor_type_file
 from quantrecipe.model.model import Model
 from quantrecipe.model.shapes import open_shapes
 from quantrecipe.plan.plan import Plan

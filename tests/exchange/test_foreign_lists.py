@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantrecipe.errors import RecipeError
-from quantrecipe.exchange.custom_q import from_custom_q, from_tool_suite
-from quantrecipe.exchange.overrides import read_list, read_type
-from quantrecipe.exchange.patterns import layer_regex, names_regex
+from quantrecipe.exchange.from_commands.custom_q import from_custom_q, from_tool_suite
+from quantrecipe.exchange.from_commands.overrides import read_list, read_type
+from quantrecipe.exchange.to_commands.type_regexes import layer_regex, names_regex
 from quantrecipe.model.shapes import open_shapes
-from quantrecipe.recipe.regex import Regex
+from quantrecipe.recipe.terms.regex import Regex
 from quantrecipe.registry import Registry, load_registry
 
 ZOO = Path(__file__).parents[1] / "data/shapes/zoo"

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from quantrecipe.errors import RecipeError
-from quantrecipe.exchange.command import Command
-from quantrecipe.exchange.from_llama_quantize import from_llama_quantize
-from quantrecipe.exchange.llama_quantize import read_command, read_list_for
-from quantrecipe.exchange.overrides import Override
+from quantrecipe.exchange.from_commands.command import Command
+from quantrecipe.exchange.from_commands.llama_quantize import from_llama_quantize
+from quantrecipe.exchange.from_commands.overrides import Override
+from quantrecipe.exchange.from_commands.read_command import read_command, read_list_for
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.model.model import Model
 from quantrecipe.model.shapes import open_shapes

@@ -10,16 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantrecipe.errors import RecipeError
-from quantrecipe.exchange.custom_q import from_custom_q, from_tool_suite
-from quantrecipe.exchange.from_llama_quantize import from_llama_quantize
-from quantrecipe.exchange.llama_quantize import read_list_for
-from quantrecipe.exchange.named_list import FirstMatch
+from quantrecipe.exchange.from_commands.custom_q import from_custom_q, from_tool_suite
+from quantrecipe.exchange.from_commands.llama_quantize import from_llama_quantize
+from quantrecipe.exchange.from_commands.named_list import FirstMatch
+from quantrecipe.exchange.from_commands.read_command import read_list_for
 from quantrecipe.exchange.source import Source
 from quantrecipe.model.model import Model
 from quantrecipe.model.shapes import open_shapes
 from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe_text
-from quantrecipe.recipe.regex import Regex
+from quantrecipe.recipe.terms.regex import Regex
 from quantrecipe.registry import Registry, load_registry
 
 ZOO = Path(__file__).parents[1] / "data/shapes/zoo"

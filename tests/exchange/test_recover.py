@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from support.quantized import quantized, types_of, with_types
 
 from quantrecipe.errors import ModelError
-from quantrecipe.exchange.recover import recover
+from quantrecipe.exchange.from_files.recover import recover
 from quantrecipe.exchange.source import Source
 from quantrecipe.gguf.file_types import FILE_TYPES
 from quantrecipe.gguf.values import GGUFValue, ValueType

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantrecipe.errors import RecipeError
-from quantrecipe.recipe.expression import FACTS, MODEL_FACTS, TENSOR_FACTS, Expression
+from quantrecipe.recipe.terms.expression import FACTS, MODEL_FACTS, TENSOR_FACTS, Expression
 
 VALUES: dict[str, Any] = {
     "arch": "qwen2",

@@ -12,10 +12,10 @@ from quantrecipe.importance import assumed_importance
 from quantrecipe.model.model import Model
 from quantrecipe.model.open import open_model
 from quantrecipe.planning import make_plan
-from quantrecipe.recipe.flatten import flat_recipe, flat_text
 from quantrecipe.recipe.load import load_recipe, load_recipe_text
-from quantrecipe.recipe.quote import quoted
 from quantrecipe.recipe.recipe import Recipe
+from quantrecipe.recipe.writing.flatten import flat_recipe, flat_text
+from quantrecipe.recipe.writing.recipe_yaml import quoted
 from quantrecipe.registry import Registry
 
 ROOT = Path(__file__).parents[2]

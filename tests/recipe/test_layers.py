@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quantrecipe.errors import RecipeError
-from quantrecipe.recipe.layers import LayerSet
+from quantrecipe.recipe.terms.layers import LayerSet
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from quantrecipe.errors import PlanError, RecipeError
 from quantrecipe.model.open import open_model
 from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe_text
-from quantrecipe.recipe.names import meant
-from quantrecipe.recipe.pattern import Pattern
+from quantrecipe.recipe.terms.meant_patterns import meant
+from quantrecipe.recipe.terms.pattern import Pattern
 from quantrecipe.registry import Registry
 
 DENSE, MOE, LATENT = (

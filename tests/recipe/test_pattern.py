@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quantrecipe.errors import RecipeError
-from quantrecipe.recipe.pattern import Pattern
+from quantrecipe.recipe.terms.pattern import Pattern
 from quantrecipe.tensor import TensorInfo
 
 NAMES = (

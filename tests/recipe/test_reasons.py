@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quantrecipe.recipe.expression import FACTS, Expression
-from quantrecipe.recipe.reasons import reasons
+from quantrecipe.recipe.terms.expression import FACTS, Expression
+from quantrecipe.recipe.terms.expression_reasons import reasons
 
 VALUES: Mapping[str, Any] = {
     "arch": "qwen3",

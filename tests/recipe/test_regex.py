@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantrecipe.errors import RecipeError
-from quantrecipe.recipe.regex import Regex
+from quantrecipe.recipe.terms.regex import Regex
 
 NAME = "blk.12.ffn_down_exps.weight"
 

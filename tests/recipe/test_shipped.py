@@ -9,7 +9,7 @@ import pytest
 
 from quantrecipe.errors import RecipeError
 from quantrecipe.recipe.load import load_recipe
-from quantrecipe.recipe.shipped import matching, shipped_recipes
+from quantrecipe.recipe.shipped_recipes import matching, shipped_recipes
 from quantrecipe.registry import Registry
 
 RECIPE = "quantrecipe: 1\ndefault: Q6_K\n"

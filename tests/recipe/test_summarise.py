@@ -16,10 +16,10 @@ from quantrecipe.model.shapes import open_shapes
 from quantrecipe.plan.facts import model_facts
 from quantrecipe.plan.trace import trace
 from quantrecipe.recipe.load import load_recipe_text
-from quantrecipe.recipe.parse import RecipePart
+from quantrecipe.recipe.reading.recipe_part import RecipePart
 from quantrecipe.recipe.recipe import Rule
-from quantrecipe.recipe.summarise import common_type, summarise
-from quantrecipe.recipe.write import write_recipe
+from quantrecipe.recipe.writing.new_recipe import write_recipe
+from quantrecipe.recipe.writing.summarise import common_type, summarise
 from quantrecipe.registry import Registry
 from quantrecipe.tensor import TensorInfo
 

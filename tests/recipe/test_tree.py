@@ -9,7 +9,7 @@ import pytest
 
 from quantrecipe.errors import RecipeError
 from quantrecipe.recipe.load import load_recipe
-from quantrecipe.recipe.tree import find_revision, is_revision, read_revision
+from quantrecipe.recipe.reading.file_tree import find_revision, is_revision, read_revision
 from quantrecipe.registry import Registry, load_registry
 
 BASE = "quantrecipe: 1\nname: base\ndefault: {}\n"

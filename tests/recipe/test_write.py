@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 
 from quantrecipe.errors import RecipeError
 from quantrecipe.gguf.values import GGUFValue, ValueType
-from quantrecipe.recipe.columns import MORE_BITS
-from quantrecipe.recipe.expression import Expression
-from quantrecipe.recipe.layers import LayerSet
 from quantrecipe.recipe.load import load_part, load_recipe_text
 from quantrecipe.recipe.origin import NOWHERE
-from quantrecipe.recipe.parse import RecipePart
+from quantrecipe.recipe.reading.recipe_part import RecipePart
+from quantrecipe.recipe.reading.rule_items import Inclusion
 from quantrecipe.recipe.recipe import Rule
-from quantrecipe.recipe.rules import Inclusion
 from quantrecipe.recipe.target import Target
-from quantrecipe.recipe.write import write_recipe
+from quantrecipe.recipe.terms.expression import Expression
+from quantrecipe.recipe.terms.layers import LayerSet
+from quantrecipe.recipe.writing.new_recipe import write_recipe
+from quantrecipe.recipe.writing.role_columns import MORE_BITS
 from quantrecipe.registry import Registry
 
 

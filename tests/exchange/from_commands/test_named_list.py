@@ -22,7 +22,7 @@ from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.recipe.terms.regex import Regex
 from quantrecipe.registry import Registry, load_registry
 
-ZOO = Path(__file__).parents[1] / "data/shapes/zoo"
+ZOO = Path(__file__).parents[2] / "data/shapes/zoo"
 MODELS = ("llama-32", "qwen3moe-48", "mixtral-8x", "glm4moe-nextn", "llama-4-tied")
 TYPES = ("Q8_0", "Q6_K", "Q5_K", "Q4_K", "IQ4_XS", "Q3_K")
 

@@ -9,7 +9,7 @@ import pytest
 from quantrecipe.recipe.load import load_recipe, load_recipe_text
 from quantrecipe.registry import Registry
 
-SHIPPED = sorted((Path(__file__).parents[2] / "recipes").rglob("*.yaml"))
+SHIPPED = sorted((Path(__file__).parents[3] / "recipes").rglob("*.yaml"))
 
 ODD = r"""
 quantrecipe: 1

@@ -18,7 +18,7 @@ from quantrecipe.recipe.writing.flatten import flat_recipe, flat_text
 from quantrecipe.recipe.writing.recipe_yaml import quoted
 from quantrecipe.registry import Registry
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SHIPPED = sorted((ROOT / "recipes").rglob("*.yaml"))
 SHAPES = [
     Path("shapes/qwen3-0.6b"),

@@ -18,7 +18,7 @@ from quantrecipe.model.shapes import open_shapes
 from quantrecipe.recipe.terms.regex import Regex
 from quantrecipe.registry import Registry, load_registry
 
-ZOO = Path(__file__).parents[1] / "data/shapes/zoo"
+ZOO = Path(__file__).parents[2] / "data/shapes/zoo"
 
 
 @pytest.fixture(scope="module")

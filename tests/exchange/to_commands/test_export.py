@@ -25,7 +25,7 @@ from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry, load_registry
 
-ZOO = Path(__file__).parents[1] / "data/shapes/zoo"
+ZOO = Path(__file__).parents[2] / "data/shapes/zoo"
 
 
 @pytest.fixture(scope="module")

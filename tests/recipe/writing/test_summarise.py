@@ -23,7 +23,7 @@ from quantrecipe.recipe.writing.summarise import common_type, summarise
 from quantrecipe.registry import Registry
 from quantrecipe.tensor import TensorInfo
 
-ZOO = Path(__file__).parents[1] / "data/shapes/zoo"
+ZOO = Path(__file__).parents[2] / "data/shapes/zoo"
 TYPES = ("Q2_K", "Q4_K", "Q6_K", "Q8_0", "keep")
 
 

@@ -24,7 +24,7 @@ from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry, load_registry
 from quantrecipe.tensor import TensorInfo
 
-ZOO = sorted((Path(__file__).parents[1] / "data/shapes/zoo").glob("*.json"))
+ZOO = sorted((Path(__file__).parents[2] / "data/shapes/zoo").glob("*.json"))
 PRESETS = sorted(set(FILE_TYPES) - {"NVFP4"})
 MOST_RULES = 15
 SHARE = 1

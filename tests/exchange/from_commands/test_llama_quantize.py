@@ -21,7 +21,7 @@ from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.registry import Registry, load_registry
 
-ZOO = Path(__file__).parents[1] / "data/shapes/zoo"
+ZOO = Path(__file__).parents[2] / "data/shapes/zoo"
 
 
 @pytest.fixture(scope="module")
@@ -357,7 +357,7 @@ def test_a_list_that_the_script_writes_itself() -> None:
     assert read(text).overrides == (Override(regex="attn_v", type="q8_0", why="values"),)
 
 
-CARD = (Path(__file__).parents[1] / "data/scripts/card.sh").read_text()
+CARD = (Path(__file__).parents[2] / "data/scripts/card.sh").read_text()
 
 
 def test_a_script_of_a_model_card(registry: Registry) -> None:

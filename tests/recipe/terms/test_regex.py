@@ -142,7 +142,7 @@ def test_an_expression_that_stands_for_a_few_texts_is_found_as_by_python(text: s
     assert Regex.parse(text).search(name) is (re.search(text, name) is not None)
 
 
-STD_REGEX = json.loads((Path(__file__).parents[1] / "data/recipes/std-regex.json").read_text())
+STD_REGEX = json.loads((Path(__file__).parents[2] / "data/recipes/std-regex.json").read_text())
 """What C++ answers: see tools/record_regex_answers.py."""
 
 

@@ -26,7 +26,7 @@ from quantrecipe.registry import Registry
 __all__ = ["Imported", "Parts", "assemble", "decided_by_rule", "wrapped"]
 
 
-_WIDTH = 108
+_WIDTH = 108  # of comments: with `# ` before them, as wide as the widest line of a rule
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -21,6 +21,7 @@ from quantrecipe.tensor import TensorInfo
 __all__ = ["Planned", "Source"]
 
 _FLOAT = "BF16"
+"""What matrices are taken to have been: no rule asks which float it is."""
 
 
 class Planned(NamedTuple):

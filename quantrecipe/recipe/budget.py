@@ -55,7 +55,7 @@ KV_TYPES = (
 )  # llama.cpp's --cache-type-k
 EXPERT_PLACES = ("gpu", "cpu")
 
-_MAX_BPW = 64
+_MAX_BPW = 64  # those of F64, the largest type there is
 _BYTES_FROM = 1_000_000
 """Below this, units.py reads a number without a unit as something else than bytes."""
 

@@ -27,7 +27,7 @@ _WHOLE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)
 _SHORT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _PRESETS = "llama.cpp/"
 _NEITHER = "is neither a recipe file nor the name of a shipped recipe"
-_MOST_SUGGESTED = 3
+_MOST_SUGGESTED = 3  # what fits on the line of a message
 _LONGEST = 100
 """Characters of a name that are compared with others: recipes are strangers' files."""
 

@@ -11,6 +11,7 @@ from quantrecipe.recipe.reading.reader import Reader
 
 __all__ = ["DEVICES", "ENGINES", "TARGET_KEYS", "Target", "read_target", "target_keys"]
 
+# The engines of targets/targets.toml; a test holds the two together.
 ENGINES = ("llama.cpp", "ik_llama.cpp", "ollama", "lm-studio")
 DEVICES = ("cpu", "cuda", "metal", "vulkan")
 TARGET_KEYS = ("engine", "build", "device")

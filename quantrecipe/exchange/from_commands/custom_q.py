@@ -40,6 +40,7 @@ __all__ = ["from_custom_q", "from_ik", "from_tool_suite"]
 
 _MOST_NAMES = 5
 _FLOATS = ("F32", "F16", "BF16", "COPY")
+"""Presets on which ik_llama.cpp ignores `--custom-q`, since they quantize nothing."""
 _SIZED = re.compile(r"(I?Q\d_K)_?[SML](?:_R[48])?|(?!)")
 """Presets of ik_llama.cpp whose name is that of their main type, and a size."""
 

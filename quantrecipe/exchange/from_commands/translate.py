@@ -37,7 +37,9 @@ _ANY_NUMBER = (r"\d+", "[0-9]+", r"(\d+)", "([0-9]+)")
 _ANYTHING = (".*", ".+", r"\d*", "(.*)", "(.+)")
 _NEVER = "{tool} never quantizes what it names"
 _MOST_LAYERS = 1000
+"""Numbers that an expression is tried on; no model has as many layers."""
 _MOST_RANGES = 100
+"""An expression with more, such as that of even numbers, says more than a list of layers could."""
 _MOST_PATTERNS = 6
 """More of them are harder to read than a regular expression."""
 

@@ -33,8 +33,8 @@ __all__ = ["SHARED_KEPT_LIST", "Chain", "Link"]
 SHARED_KEPT_LIST = "llama.cpp/kept"
 """The recipe whose kept list holds where no other is given."""
 
-_MAX_FILES = 64
-_COST_OF_A_NAME = 100
+_MAX_FILES = 64  # shipped recipes come to five files at most
+_COST_OF_A_NAME = 100  # in microseconds, as all of `Effort`: to find the file
 _COST_OF_A_SHORT_NAME = 2000  # every folder of shipped recipes is looked through
 
 

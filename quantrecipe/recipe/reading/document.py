@@ -26,10 +26,11 @@ __all__ = ["Entry", "Node", "NodeKind", "read_document", "scalar"]
 
 NodeKind = Literal["text", "number", "yes-or-no", "nothing", "list", "mapping"]
 
+# A recipe may be a stranger's. The largest that ships has 2 kB; a rule for each tensor of the largest models, 200 kB.
 MAX_BYTES = 1 << 20
-_MAX_DEPTH = 16
+_MAX_DEPTH = 16  # the language itself needs five: rules, a rule, options, a value that is a list, an item
 _MAX_NODES = 50_000
-_MAX_NUMBER_LENGTH = 40
+_MAX_NUMBER_LENGTH = 40  # int() is quadratic, and Python refuses more than 4,300 digits
 _MAX_KEPT_LENGTH = 16_384
 """The length of texts whose trees are remembered: every recipe that ships is shorter, and 128 trees of this size
 stay below 200 MB, whatever is in them.

@@ -21,6 +21,7 @@ from quantrecipe.errors import RecipeError
 __all__ = ["DISK", "GitTree", "Tree", "find_revision", "git_output", "is_revision", "read_revision"]
 
 _GIT_SECONDS = 60
+"""git answers at once, unless it waits for a lock or a password."""
 
 
 class Tree(Protocol):

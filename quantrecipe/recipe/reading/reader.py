@@ -22,10 +22,13 @@ _ARTICLES: Mapping[NodeKind, str] = {
 _TRUE_IN_YAML_1_1 = ("yes", "on", "y")
 _FALSE_IN_YAML_1_1 = ("no", "off", "n")
 _MAX_LINE = 300
+"""Characters of a name or a version: it stands in messages and in the metadata of files."""
 _MOST_PROBLEMS = 200
+"""A file with more is hardly a recipe, and nobody would read them all."""
 _MAX_EFFORT = 400_000
 """In microseconds or so: a shipped recipe comes to some thousands, a rule for each of 1,000 tensors to 100,000."""
 _MAX_CHAIN_BYTES = 2 << 20
+"""Of all files that extend each other: two of the largest size, since parents are small."""
 _SIMPLER = "write fewer rules for more tensors: roles, layers and wildcards instead of lists"
 
 _T = TypeVar("_T")

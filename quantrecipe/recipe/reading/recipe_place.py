@@ -20,6 +20,7 @@ SUFFIXES = (".yaml", ".yml")
 """What the paths of recipes end in."""
 
 _MAX_PATH = 1000
+"""Systems refuse longer paths, each with an error of its own."""
 
 
 class Place:

@@ -30,6 +30,7 @@ VariableType = Literal["format", "number", "text", "bool", "layers", "pattern", 
 VARIABLE_TYPES: tuple[VariableType, ...] = get_args(VariableType)
 
 _LONGEST = 10_000
+"""Characters of a text in which variables are looked for: more than a `when` or `layers` may have."""
 _USE = re.compile(r"\$(\w+)")
 _TEXT_OR_USE = re.compile(r"'[^']*'|\"[^\"]*\"|\$(\w+)")
 _ARTICLES: Mapping[VariableType, str] = MappingProxyType(

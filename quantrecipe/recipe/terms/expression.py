@@ -72,11 +72,11 @@ FACTS: Mapping[str, Kind] = MappingProxyType({**MODEL_FACTS, **TENSOR_FACTS, **R
 
 _TEXT_OR_NAME = re.compile(r"'[^']*'|\"[^\"]*\"|\w+")
 _NONE_DEFINED: Mapping[str, Expression] = MappingProxyType({})
-_MAX_LENGTH = 2000
+_MAX_LENGTH = 2000  # the longest `when` that ships has 221 characters
 _quoted = partial(quoted, longest=80)  # often the end of an expression is what is wrong with it
-_MAX_DEPTH = 50
-_LEAST_COST = 100
-_MAX_NUMBER = 2**63
+_MAX_DEPTH = 50  # so that neither Python's parser nor this one can run out of stack
+_LEAST_COST = 100  # in microseconds: to parse the smallest one
+_MAX_NUMBER = 2**63  # Python's integers have no end, and `9 * 9 * …` would grow
 
 _COMPARISONS: Mapping[type[ast.cmpop], tuple[str, Callable[[Any, Any], bool]]] = {
     ast.Eq: ("==", operator.eq),

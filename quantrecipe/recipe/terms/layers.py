@@ -32,7 +32,7 @@ _FORM = re.compile(
     r"|every (?P<step>\d{1,6})(?: from (?P<start>\d{1,6}))?",
     re.ASCII,
 )
-_MAX_LENGTH = 2000
+_MAX_LENGTH = 2000  # a list of every second layer of 400
 
 
 @dataclass(frozen=True, slots=True)

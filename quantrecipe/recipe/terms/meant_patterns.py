@@ -72,9 +72,11 @@ _FRAMES = frozenset(
 _UNUSUAL = "time_mix"
 """RWKV's, whose names are those of everybody's attention."""
 _MOST = 3
+"""Alternatives, and reasons, that a hint looks at: more is no hint."""
 _USUAL = 5
 """Names that end in `down_proj`, for one role: enough to doubt a role for which there is one."""
 _LONGEST = 200
+"""Characters of a pattern that are compared with names: get_close_matches is quadratic."""
 
 
 def meant(text: str, roles: Collection[str]) -> str:

@@ -57,11 +57,12 @@ _WEIGHT = ".weight"
 _WILD = frozenset("*?[")
 _IN_CLASS = re.compile(r"!?(?:\w(?:-\w)?)+", re.ASCII)
 _BLOCK_NUMBER = re.compile(r"(?:^|(?<=\.))blk\.[^.]+\.")
+# Braces multiply: `{a,b}{a,b}{a,b}` are eight names. Shipped patterns have 32 characters at most, and six names.
 _MAX_LENGTH = 2000
 _MAX_ALTERNATIVES = 1000
 _MAX_NESTING = 8
 _MAX_WRITTEN_OUT = 20_000
-_LEAST_COST, _LEAST_COST_OF_A_REGEX = 100, 500
+_LEAST_COST, _LEAST_COST_OF_A_REGEX = 100, 500  # in microseconds: to compile the smallest one
 
 
 @dataclass(frozen=True, slots=True)

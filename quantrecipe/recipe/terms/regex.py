@@ -28,14 +28,15 @@ from quantrecipe.wording import quoted
 __all__ = ["Regex", "exact_regex"]
 
 _MAX_LENGTH = 4000  # a list of a hundred layers, written as alternatives, has about 400 characters
-_MAX_DEPTH = 30
-_MAX_STATES = 5_000
-_MAX_REPEAT = 1000
+_MAX_DEPTH = 30  # so that a stack can't run out
+_MAX_STATES = 5_000  # `(a{100}){100}` would have ten thousand
+_MAX_REPEAT = 1000  # no name of a tensor is longer
 _MAX_REMEMBERED = 100_000
 """States in all the sets that are remembered."""
 _MAX_WORK = 500_000
 """States that are looked at for new sets, over all names; those that people write need thousands."""
 _MAX_TEXTS = 32
+"""From here on, looking for the texts one by one is slower than following the states."""
 
 _CLASSES = {"d": frozenset(string.digits), "w": frozenset(string.ascii_letters + string.digits + "_")}
 _CLASSES["s"] = frozenset(" \t\n\r\f\v")

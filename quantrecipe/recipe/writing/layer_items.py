@@ -13,7 +13,9 @@ from quantrecipe.layer_ranges import layer_runs
 __all__ = ["layer_items", "layer_texts"]
 
 _MOST_PARTS = (2, 3, 4, 8, 16)
+"""Fractions that people say: halves, thirds, quarters; llama.cpp has eighths and sixteenths."""
 _LONGEST_STEP = 8
+"""Hybrids have attention in every 4th to every 8th layer; longer steps would be coincidences."""
 _FEWEST_STEPS = 3
 """Members that `every K from M` needs to be shorter, and less of a coincidence, than a list."""
 _COUNTED = 4

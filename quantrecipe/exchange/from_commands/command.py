@@ -10,7 +10,7 @@ from quantrecipe.exchange.from_commands.overrides import Override
 from quantrecipe.gguf.file_types import FILE_TYPES
 from quantrecipe.gguf.values import GGUFValue
 
-__all__ = ["MIXTURES", "Command", "importance_of", "takes_patterns"]
+__all__ = ["MIXTURES", "Command"]
 
 MIXTURES: Mapping[str, str] = {
     "Q4_K": "Q4_K_M",
@@ -47,21 +47,21 @@ class Command:
     custom: tuple[Override, ...] | None = None
     notes: tuple[str, ...] = ()
 
+    @property
+    def importance(self) -> dict[str, Any]:
+        """The key `importance` of a recipe. Of a matrix whose path isn't known it says only that it is required."""
+        said: dict[str, Any] = {}
+        if self.imatrix:
+            said["file"] = self.imatrix
+        elif self.imatrix is not None:
+            said["required"] = True
+        if self.include:
+            said["include"] = list(self.include)
+        if self.exclude:
+            said["exclude"] = list(self.exclude)
+        return said
 
-def importance_of(command: Command) -> dict[str, Any]:
-    """Return the key `importance` of a recipe. Of a matrix whose path isn't known it says only that it is required."""
-    said: dict[str, Any] = {}
-    if command.imatrix:
-        said["file"] = command.imatrix
-    elif command.imatrix is not None:
-        said["required"] = True
-    if command.include:
-        said["include"] = list(command.include)
-    if command.exclude:
-        said["exclude"] = list(command.exclude)
-    return said
-
-
-def takes_patterns(mixture: str) -> bool:
-    """Say whether llama-quantize minds `--tensor-type` on this preset."""
-    return mixture not in ("F32", "F16", "BF16", "COPY")
+    @property
+    def takes_patterns(self) -> bool:
+        """False if llama-quantize ignores `--tensor-type` on this preset, since it quantizes nothing."""
+        return self.mixture not in ("F32", "F16", "BF16", "COPY")

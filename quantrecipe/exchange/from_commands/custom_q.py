@@ -16,13 +16,12 @@ from dataclasses import dataclass, replace
 
 from quantrecipe.errors import RecipeError
 from quantrecipe.exchange.assemble import Imported, Parts, assemble
-from quantrecipe.exchange.from_commands.command import MIXTURES, Command, importance_of
-from quantrecipe.exchange.from_commands.list_on_model import deciding_lines, unused_lines, with_reasons
+from quantrecipe.exchange.from_commands.command import MIXTURES, Command
+from quantrecipe.exchange.from_commands.list_on_model import ListOnModel, deciding_lines
 from quantrecipe.exchange.from_commands.named_list import names_tensors
 from quantrecipe.exchange.from_commands.overrides import (
     Override,
     TypeName,
-    checked_types,
     read_list,
     read_type,
 )
@@ -112,7 +111,7 @@ def from_ik(
         origin=f"ik_llama.cpp's llama-quantize {command.mixture}",
         rules=tuple(rule for rule, _ in before),
         file_type=command.label,
-        importance=importance_of(command),
+        importance=command.importance,
         metadata=command.metadata,
         requires=tuple(type_.package for _, type_ in before if type_.package),
         notes=tuple(notes),
@@ -166,14 +165,12 @@ def _assembled(given: _List, parts: Parts, model: Model | None) -> Imported:
 
 def _summarised(given: _List, parts: Parts, source: Source) -> Imported:
     """Make of a list that names tensors one by one the rules that a GGUF with these types becomes."""
-    overrides, default = given.overrides, given.default
-    types = checked_types(overrides, source.registry, given.file)
-    reached, n_layers = source.reached, source.model.n_layers
-    lines = deciding_lines(overrides, reached)
-    wanted = {name: types[overrides[line].type].name for name, line in lines.items()}
+    default, reached, n_layers = given.default, source.reached, source.model.n_layers
+    listed = ListOnModel.of(given.overrides, source, given.file)
     before = {
         f"{role}.weight": rule.type for rule in parts.rules for role in rule.tensors if rule.type != KEEP
     }
+    wanted = listed.asked
     wanted |= {name: type_ for name, type_ in before.items() if name in reached}
     left = reached - wanted.keys()
     main = default.name if default else None
@@ -182,20 +179,22 @@ def _summarised(given: _List, parts: Parts, source: Source) -> Imported:
     base = dict.fromkeys(reached, main) if main else {}
     rules = summarise(wanted, source.tensors, n_layers, base=base)
     used = {*(rule.type for rule in rules), main or ""}
-    packages = {it.package for it in (*types.values(), default) if it and it.package and it.name in used}
+    packages = {*parts.requires, *listed.packages(used)}
+    if default is not None and default.package and default.name in used:
+        packages.add(default.package)
     parts = replace(
         parts,
         rules=(*(rule for rule in parts.rules if rule.type == KEEP), *rules),
         default=main,
-        requires=tuple(sorted(packages | set(parts.requires))),
+        requires=tuple(sorted(packages)),
         notes=(
             *parts.notes,
-            *dict.fromkeys(it.note for it in types.values() if it.note),
+            *listed.changed,
             *_unnamed(left, given, parts),
-            *unused_lines(overrides, types, lines, source, tool=given.tool),
+            *listed.unused(given.tool),
         ),
     )
-    return assemble(with_reasons(parts, overrides, lines, source), source)
+    return assemble(listed.with_reasons(parts), source)
 
 
 def _unnamed(left: Collection[str], given: _List, parts: Parts) -> list[str]:

@@ -7,19 +7,21 @@ from dataclasses import replace
 from typing import Any
 
 from quantrecipe.exchange.assemble import Imported, Parts, assemble
-from quantrecipe.exchange.from_commands.command import MIXTURES, Command, importance_of, takes_patterns
+from quantrecipe.exchange.from_commands.command import MIXTURES, Command
 from quantrecipe.exchange.from_commands.custom_q import from_ik
-from quantrecipe.exchange.from_commands.list_on_model import deciding_lines, unused_lines, with_reasons
+from quantrecipe.exchange.from_commands.list_on_model import ListOnModel
 from quantrecipe.exchange.from_commands.named_list import names_tensors
-from quantrecipe.exchange.from_commands.overrides import Override, checked_types, read_type
+from quantrecipe.exchange.from_commands.overrides import Override, read_type
 from quantrecipe.exchange.from_commands.translate import translate
 from quantrecipe.exchange.from_files.recover import shortest_draft
 from quantrecipe.exchange.simulate import command_types, load_mixture, main_type
 from quantrecipe.exchange.source import Source
 from quantrecipe.model.model import Model
 from quantrecipe.plan.label import untrue
+from quantrecipe.recipe.reading.rule_items import Inclusion
 from quantrecipe.recipe.recipe import KEEP, Rule
 from quantrecipe.recipe.terms.expression import Expression
+from quantrecipe.recipe.terms.layers import LayerSet
 from quantrecipe.recipe.terms.regex import Regex
 from quantrecipe.registry import Registry
 
@@ -52,12 +54,12 @@ def from_llama_quantize(
         name=name,
         origin=_TOOL if command.overrides else f"{_TOOL} {command.mixture}",
         rules=(*_before(command, registry), *translated.rules, *_after(command, registry)),
-        extends=None if command.pure else f"llama.cpp/{MIXTURES[command.mixture]}",
+        extends=() if command.pure else (Inclusion(ref=f"llama.cpp/{MIXTURES[command.mixture]}"),),
         default=main_type(mixture) if command.pure else None,
         file_type=command.label or (mixture.file_type if command.pure else None),
-        importance=importance_of(command),
+        importance=command.importance,
         metadata=command.metadata,
-        prune=", ".join(map(str, command.prune)) or None,
+        prune=LayerSet.parse(", ".join(map(str, command.prune))) if command.prune else None,
         requires=translated.packages,
         notes=(*command.notes, *notes, *translated.notes),
     )
@@ -81,13 +83,11 @@ def _summarised(
     file: str,
 ) -> Imported:
     """Make of a list that names tensors one by one the rules that a GGUF with these types becomes."""
-    types = checked_types(overrides, source.registry, file)
+    listed = ListOnModel.of(overrides, source, file)
     mixture = load_mixture(command.mixture, source.registry)
     truth = command_types(command, mixture, source)
-    lines = deciding_lines(overrides, source.reached)
-    asked = {tensor: types[overrides[line].type].name for tensor, line in lines.items()}
     planned = source.planned(mixture) or {}
-    wishes = {**{it: wanted for it, (wanted, type_) in planned.items() if type_ == truth[it]}, **asked}
+    wishes = {**{it: wanted for it, (wanted, type_) in planned.items() if type_ == truth[it]}, **listed.asked}
     intents = {
         tensor.name: wish
         for tensor in source.tensors
@@ -108,26 +108,20 @@ def _summarised(
         name=name,
         origin=_TOOL,
         rules=tuple(draft.rules),
-        extends=draft.guess.ref if draft.guess is not None else None,
+        extends=(Inclusion(ref=draft.guess.ref),) if draft.guess is not None else (),
         default=draft.default,
         file_type=command.label or label,
-        importance=importance_of(command),
+        importance=command.importance,
         metadata=command.metadata,
-        requires=tuple(sorted({it.package for it in types.values() if it.package and it.name in used})),
-        notes=(
-            *command.notes,
-            *notes,
-            *dict.fromkeys(it.note for it in types.values() if it.note),
-            *unused_lines(overrides, types, lines, source, tool=_TOOL),
-        ),
+        requires=tuple(sorted(listed.packages(used))),
+        notes=(*command.notes, *notes, *listed.changed, *listed.unused(_TOOL)),
     )
-    parts = with_reasons(parts, overrides, lines, source)
-    return assemble(parts, source, truth)
+    return assemble(listed.with_reasons(parts), source, truth)
 
 
 def _lowered(command: Command) -> tuple[list[Override], list[str]]:
     """Return the overrides as llama-quantize reads them, and notes on what it does to them."""
-    if command.overrides and not takes_patterns(command.mixture):
+    if command.overrides and not command.takes_patterns:
         return [], [
             f"llama-quantize ignores --tensor-type where the type is {command.mixture}: they are left out"
         ]

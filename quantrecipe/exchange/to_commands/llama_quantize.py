@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from quantrecipe.errors import PlanError
-from quantrecipe.exchange.from_commands.command import MIXTURES, Command, takes_patterns
+from quantrecipe.exchange.from_commands.command import MIXTURES, Command
 from quantrecipe.exchange.from_commands.overrides import Override
 from quantrecipe.exchange.from_commands.read_command import read_command
 from quantrecipe.exchange.scripts.call import Dialect
@@ -144,7 +144,7 @@ def _ways(scope: _Scope, label: int | None) -> Iterator[_Way]:
         main = main_type(mixture)
         command = Command(mixture=name)
         starts.append((len(scope.wrong(command, mixture)), name, command, mixture, main))
-        if main not in pure and takes_patterns(name):
+        if main not in pure and Command(mixture=name).takes_patterns:
             pure.add(main)
             command = Command(mixture=name, pure=True)
             starts.append((len(scope.wrong(command, mixture)), name, command, mixture, main))
@@ -161,7 +161,7 @@ def _with_patterns(command: Command, mixture: Recipe, scope: _Scope) -> Command 
     """Add patterns for all that the command gets wrong, again and again: each may move what the preset counts."""
     needed: set[str] = set()
     while wrong := scope.wrong(command, mixture):
-        if wrong <= needed or not takes_patterns(command.mixture):
+        if wrong <= needed or not command.takes_patterns:
             return None
         needed |= wrong
         found = type_patterns(scope.wanted, scope.source.tensors, needed)

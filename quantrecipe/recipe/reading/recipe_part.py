@@ -75,7 +75,7 @@ class RecipePart:
     `definitions` are those that its rules may use: its own, and its parents'.
     """
 
-    file: str
+    file: str = "recipe.yaml"
     extends: tuple[Inclusion, ...] = ()
     name: str | None = None
     summary: str | None = None

@@ -55,7 +55,7 @@ class ListOnModel:
         return list(dict.fromkeys(it.note for it in self.types.values() if it.note))
 
     def unused(self, tool: str) -> list[str]:
-        """Return notes on the lines that decide nothing: they name nothing, or what stays as it is, or come too late."""
+        """Return notes on the lines that decide nothing: they name what stays as it is, or nothing, or come late."""
         used = set(self.lines.values())
         first = FirstMatch([it.regex for it in self.overrides])
         names = (tensor.name for tensor in self.source.tensors)

@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from quantrecipe.exchange.from_commands.overrides import Override, TypeName
 from quantrecipe.exchange.to_commands.type_regexes import layer_regex
 from quantrecipe.recipe.recipe import Rule
-from quantrecipe.recipe.terms.regex import Regex, exact_regex
+from quantrecipe.recipe.terms.regex import Regex
+from quantrecipe.recipe.terms.regex_syntax import exact_regex
 from quantrecipe.recipe.writing.braces import braced, is_plain
 from quantrecipe.recipe.writing.layer_items import layer_items, layer_texts
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 
 from quantrecipe.layer_ranges import layer_runs
-from quantrecipe.recipe.terms.regex import exact_regex
+from quantrecipe.recipe.terms.regex_syntax import exact_regex
 from quantrecipe.tensor import TensorInfo
 
 __all__ = ["layer_regex", "names_regex", "type_patterns"]

@@ -33,11 +33,11 @@ BOTTOM = [
 MAY_IMPORT = {
     part: set(others.split())
     for part, others in {
-        "core": "",
         "gguf": "",
         "targets": "api recipe registry",
         "scaffold": "",
         "api": "",
+        "core": "api",
         "kinds": "gguf",
         "hookspecs": "api",
         "formats": "api core",

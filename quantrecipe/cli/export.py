@@ -18,8 +18,8 @@ from quantrecipe.cli.planned.inputs import PlanInputs
 from quantrecipe.cli.subcommand import subcommand
 
 if TYPE_CHECKING:
-    from quantrecipe.exchange.exported import Exported
     from quantrecipe.exchange.scripts.call import Dialect
+    from quantrecipe.exchange.to_commands.exported import Exported
     from quantrecipe.plan.plan import Plan
     from quantrecipe.recipe.recipe import Recipe
     from quantrecipe.registry import Registry
@@ -102,15 +102,15 @@ def command(
 
 
 def _export(language: str, plan: Plan, recipe: Recipe, registry: Registry, shell: Dialect) -> Exported:
-    from quantrecipe.exchange import to_ik, to_llama_quantize
+    from quantrecipe.exchange.to_commands import ik_llama, llama_quantize
 
     match language:
         case "llama-quantize":
-            return to_llama_quantize.to_llama_quantize(plan, recipe, registry, shell=shell)
+            return llama_quantize.to_llama_quantize(plan, recipe, registry, shell=shell)
         case "tensor-type-file":
-            return to_llama_quantize.to_tensor_type_file(plan, recipe, registry)
+            return llama_quantize.to_tensor_type_file(plan, recipe, registry)
         case "ik_llama.cpp":
-            return to_ik.to_ik(plan, recipe, shell=shell)
+            return ik_llama.to_ik(plan, recipe, shell=shell)
         case "custom-q":
-            return to_ik.to_custom_q(plan, recipe)
-    return to_ik.to_tool_suite(plan, recipe)
+            return ik_llama.to_custom_q(plan, recipe)
+    return ik_llama.to_tool_suite(plan, recipe)

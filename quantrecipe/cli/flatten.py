@@ -31,7 +31,7 @@ def command(ctx: Context, recipe: str, settings: Mapping[str, str], as_json: boo
     RECIPE does.
     """
     (loaded,) = load_recipes(ctx, [recipe], ctx.load_registry(), settings)
-    from quantrecipe.recipe.flatten import flat_recipe, flat_text
+    from quantrecipe.recipe.writing.flatten import flat_recipe, flat_text
 
     if as_json:
         ctx.print_json(flat_recipe(loaded))

@@ -124,7 +124,7 @@ def _from_model(
     path: Path, registry: Registry, name: str, *, infer: bool, embedded: bool, presets: bool
 ) -> Imported:
     from quantrecipe.exchange.assemble import Imported
-    from quantrecipe.exchange.recover import recover
+    from quantrecipe.exchange.from_files.recover import recover
     from quantrecipe.model.not_a_model import require_model
     from quantrecipe.plan.recorded import recorded_recipe
 
@@ -155,9 +155,9 @@ def _from_text(
     registry: Registry,
     name: str,
 ) -> Imported:
-    from quantrecipe.exchange.custom_q import from_custom_q, from_tool_suite
-    from quantrecipe.exchange.from_llama_quantize import from_llama_quantize
-    from quantrecipe.exchange.llama_quantize import read_command, read_list_for
+    from quantrecipe.exchange.from_commands.custom_q import from_custom_q, from_tool_suite
+    from quantrecipe.exchange.from_commands.llama_quantize import from_llama_quantize
+    from quantrecipe.exchange.from_commands.read_command import read_command, read_list_for
     from quantrecipe.exchange.scripts.script import calls_quantize
 
     text, folder = _read(source)

@@ -25,7 +25,7 @@ from quantrecipe.model.checkpoint import open_checkpoint
 from quantrecipe.model.gguf_file import is_gguf, read_gguf_shards, tensor_extent, type_name
 from quantrecipe.model.model import Extent, Model
 from quantrecipe.plain_data import fields_of, rounded_bits
-from quantrecipe.recipe.braces import braced
+from quantrecipe.recipe.writing.braces import braced
 from quantrecipe.tensor import split_name
 
 __all__ = [

@@ -62,7 +62,7 @@ def expand_names(ctx: Context, names: Sequence[str], registry: Registry) -> list
     parts of recipes. RecipeError where a glob matches nothing.
     """
     from quantrecipe.errors import Problem
-    from quantrecipe.recipe.shipped import is_glob
+    from quantrecipe.recipe.shipped_recipes import is_glob
 
     found: dict[str, None] = {}
     for name in names:
@@ -81,7 +81,7 @@ def _matching(glob: str, registry: Registry) -> tuple[list[str], list[Problem]]:
     """The recipes that a glob means, and what is to be said of those that are left out."""
     from quantrecipe.errors import Problem, RecipeError
     from quantrecipe.recipe.load import load_recipe
-    from quantrecipe.recipe.shipped import matching
+    from quantrecipe.recipe.shipped_recipes import matching
 
     recipes = {name: load_recipe(name, registry=registry) for name in matching(glob, registry)}
     recipes = {name: recipe for name, recipe in recipes.items() if recipe.stands_alone}
@@ -115,8 +115,8 @@ def settings_of_each(
     if not settings or len(names) == 1:
         return dict.fromkeys(names, settings)
     from quantrecipe.errors import QuantrecipeError, RecipeError
-    from quantrecipe.recipe.declarations import unknown_settings
     from quantrecipe.recipe.load import load_recipe
+    from quantrecipe.recipe.reading.variable_declarations import unknown_settings
 
     known: dict[str, Collection[str]] = {}
     for name in names:

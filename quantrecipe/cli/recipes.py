@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from quantrecipe.cli.tables import Cell
     from quantrecipe.model.model import Model
-    from quantrecipe.recipe.expression import Value
     from quantrecipe.recipe.recipe import Recipe
+    from quantrecipe.recipe.terms.expression import Value
     from quantrecipe.registry import Registry
 
 __all__ = ["command"]
@@ -106,7 +106,7 @@ def command(ctx: Context, words: tuple[str, ...], model: Path | None, as_json: b
 def _listed(registry: Registry) -> Iterator[_Listed]:
     """All of them, curated ones first; parts that only others are made of are left out."""
     from quantrecipe.recipe.load import load_recipe
-    from quantrecipe.recipe.shipped import shipped_recipes
+    from quantrecipe.recipe.shipped_recipes import shipped_recipes
 
     for name in shipped_recipes(registry):
         recipe = load_recipe(name, registry=registry)

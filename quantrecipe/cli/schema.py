@@ -47,7 +47,7 @@ def schema_of(registry: Registry) -> dict[str, object]:
     from quantrecipe.model.reference import reference_models
     from quantrecipe.recipe.load import load_recipe
     from quantrecipe.recipe.schema import schema_with
-    from quantrecipe.recipe.shipped import shipped_recipes
+    from quantrecipe.recipe.shipped_recipes import shipped_recipes
 
     specs = [format_.spec for format_ in registry.formats.values() if format_.spec.codec]
     return schema_with(

@@ -161,7 +161,7 @@ def _type(paths: Sequence[str]) -> tuple[str, str] | None:
     """The type as it was said, and the preset that it is, where it stands as llama-quantize has it: behind one path or
     two, with a number of threads behind it.
     """
-    from quantrecipe.exchange.command import MIXTURES
+    from quantrecipe.exchange.from_commands.command import MIXTURES
     from quantrecipe.gguf.file_types import file_type_name
 
     for word in paths[1:3]:

@@ -9,7 +9,7 @@ from quantrecipe.allocate.limits import Meter
 from quantrecipe.fit.opened import Floor
 from quantrecipe.fit.stock import Mix, quantized
 from quantrecipe.plan.plan import Assignment
-from quantrecipe.recipe.pattern import Pattern
+from quantrecipe.recipe.terms.pattern import Pattern
 from quantrecipe.registry import Registry
 from quantrecipe.tensor import head_name
 

@@ -58,7 +58,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         "quantrecipe.cli.eval.reference.make_reference",
         "quantrecipe.planning.make_plan",
         "quantrecipe.importance.read.read_importance",
-        "quantrecipe.exchange.recover.recover",
+        "quantrecipe.exchange.from_files.recover.recover",
     ):
         monkeypatch.setattr(place, lambda *args, place=place, **more: done.append(place))
     return done

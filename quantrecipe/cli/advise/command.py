@@ -152,7 +152,7 @@ def _sorted_out(
     """Models by name, and recipes: what ends like a recipe's file is one, and what isn't there as a model may be."""
     from quantrecipe.fit.candidates import named_candidate
     from quantrecipe.model.open import open_model
-    from quantrecipe.recipe.place import SUFFIXES
+    from quantrecipe.recipe.reading.recipe_place import SUFFIXES
 
     models: dict[str, Model] = {}
     candidates: list[Candidate] = []

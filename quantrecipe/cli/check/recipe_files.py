@@ -38,7 +38,7 @@ def recipe_files(refs: Sequence[str]) -> list[str]:
 
 def shipped_namesakes(refs: Sequence[str], registry: Registry) -> Iterator[Problem]:
     """What is to be said of folders that are called as a shipped recipe is."""
-    from quantrecipe.recipe.shipped import shipped_namesake
+    from quantrecipe.recipe.shipped_recipes import shipped_namesake
 
     for ref in refs:
         if Path(ref).is_dir() and (whole := shipped_namesake(ref, registry)):

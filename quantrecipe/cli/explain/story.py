@@ -14,8 +14,8 @@ from quantrecipe.cli.tables import Cell, Paragraph, Table
 from quantrecipe.cli.units import bytes_text, counted, shape_text
 from quantrecipe.layer_ranges import layer_ranges
 from quantrecipe.plan.explain import Explanation, Outcome, Trial
-from quantrecipe.recipe.flatten import written_patterns
 from quantrecipe.recipe.recipe import KEEP, Recipe
+from quantrecipe.recipe.writing.flatten import written_patterns
 
 __all__ = ["render_explanations"]
 

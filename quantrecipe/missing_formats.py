@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import difflib
 import re
-import tomllib
 from collections.abc import Collection, Sequence
-from pathlib import Path
-from typing import Any
 
 from quantrecipe.errors import Problem
+from quantrecipe.packaged import packaged_table
 from quantrecipe.plugin_loader import PluginInfo
 
 __all__ = ["explain_missing_format", "how_to_install", "package_of"]
 
-_TABLE = Path(__file__).with_name("known_formats.toml")
+_TABLE = "known_formats.toml"
 
 
 def explain_missing_format(
@@ -42,7 +40,7 @@ def explain_missing_format(
         )
     elsewhere = frozenset(elsewhere)
     everywhere = [it for it in available if it not in elsewhere]
-    known = _known()
+    known = packaged_table(_TABLE)
     if kin := known["mixtures"].get(name.upper()):
         return Problem(
             what=f"{name!r} is a mix of formats, not a format",
@@ -95,7 +93,7 @@ def how_to_install(requirement: str, options: str = "") -> str:
     package = re.split(r"[^A-Za-z0-9._-]", requirement.strip("'\""), maxsplit=1)[0]
     if _normal(package) == "quantrecipe":
         return "pip install --upgrade . in a clone of quantrecipe that is up to date"
-    if _normal(package) in _known()["packages"]:
+    if _normal(package) in packaged_table(_TABLE)["packages"]:
         return (
             f"pip install {options}./plugins/{_normal(package)} in a clone of quantrecipe: it isn't on PyPI"
         )
@@ -104,7 +102,9 @@ def how_to_install(requirement: str, options: str = "") -> str:
 
 def package_of(name: str) -> str | None:
     """The package that brings a format, as far as this version knows."""
-    return next((it for it, names in _known()["packages"].items() if _same_but_case(name, names)), None)
+    return next(
+        (it for it, names in packaged_table(_TABLE)["packages"].items() if _same_but_case(name, names)), None
+    )
 
 
 def _recipe_of(name: str, recipes: Collection[str]) -> str | None:
@@ -135,10 +135,6 @@ def _from_package(
             remedy=how_to_install(package, "--upgrade "),
         )
     return Problem(what=f"{missing} (not installed)", remedy=how_to_install(package))
-
-
-def _known() -> dict[str, Any]:
-    return tomllib.loads(_TABLE.read_text(encoding="utf-8"))
 
 
 def _same_but_case(name: str, names: Sequence[str]) -> str | None:

@@ -33,6 +33,7 @@ from quantrecipe.api import (
     TensorAnalysis,
 )
 from quantrecipe.errors import PluginError
+from quantrecipe.wording import shortened
 
 __all__ = [
     "ENTRY_POINT_GROUP",
@@ -169,7 +170,7 @@ def _check_version(module: ModuleType) -> tuple[str, ...]:
     wanted = getattr(module, "QUANTRECIPE_API", newest)
     if not isinstance(wanted, int) or isinstance(wanted, bool):
         raise PluginError(
-            f"QUANTRECIPE_API is {_short(wanted)}", f"write the number: QUANTRECIPE_API = {newest}"
+            f"QUANTRECIPE_API is {shortened(repr(wanted))}", f"write the number: QUANTRECIPE_API = {newest}"
         )
     written = f"it is written for version {wanted} of the plugin interface"
     if wanted > newest:
@@ -225,21 +226,23 @@ def _objects(manager: pluggy.PluginManager, hook: str, kind: type[Any]) -> tuple
         raise PluginError(f"{hook} returned None", f"return a list of {kind.__name__} objects")
     result = results[0]
     if not isinstance(result, Iterable) or isinstance(result, (str, bytes)):
-        raise PluginError(f"{hook} returned {_short(result)}", f"return a list of {kind.__name__} objects")
+        raise PluginError(
+            f"{hook} returned {shortened(repr(result))}", f"return a list of {kind.__name__} objects"
+        )
     objects = tuple(result)
     for thing in objects:
         if isinstance(thing, type) and issubclass(thing, kind):
             name = thing.__name__
             raise PluginError(f"{hook} returned the class {name}", f"return an instance: {name}()")
         if not isinstance(thing, kind):
-            raise PluginError(f"{hook} returned {_short(thing)}, which is no {kind.__name__}")
+            raise PluginError(f"{hook} returned {shortened(repr(thing))}, which is no {kind.__name__}")
     return objects
 
 
 def _check_format(fmt: QuantFormat) -> None:
     spec = getattr(fmt, "spec", None)
     if not isinstance(spec, FormatSpec):
-        raise PluginError(f"{type(fmt).__name__}.spec is {_short(spec)}, which is no FormatSpec")
+        raise PluginError(f"{type(fmt).__name__}.spec is {shortened(repr(spec))}, which is no FormatSpec")
     _check_name("format", spec.name, fmt)
     if (
         min(spec.block, spec.block_bytes, spec.rows_per_group) < 1
@@ -259,7 +262,7 @@ def _check_analysis(analysis: Analysis) -> None:
         raise PluginError(f"analysis {analysis.name} has no summary", 'add a line: summary = "…"')
     if type(analysis.version) is not int or analysis.version < 1:
         raise PluginError(
-            f"analysis {analysis.name} has the version {_short(analysis.version)}", "count from 1"
+            f"analysis {analysis.name} has the version {shortened(repr(analysis.version))}", "count from 1"
         )
 
 
@@ -275,7 +278,7 @@ def _check_folder(folder: RecipeFolder) -> None:
 def _check_name(kind: str, name: object, owner: object) -> None:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise PluginError(
-            f"{_short(name)} is no name for the {kind} of {type(owner).__name__}",
+            f"{shortened(repr(name))} is no name for the {kind} of {type(owner).__name__}",
             "names are made of letters, digits, and any of _ . + -",
         )
 
@@ -285,8 +288,3 @@ def _once(kind: str, names: Iterable[str]) -> tuple[str, ...]:
     if twice := [name for name, count in counts.items() if count > 1]:
         raise PluginError(f"it returns {kind} {twice[0]!r} twice")
     return tuple(counts)
-
-
-def _short(thing: object) -> str:
-    text = repr(thing)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from decimal import Decimal
 
 from quantrecipe.errors import RecipeError
+from quantrecipe.wording import quoted
 
 __all__ = [
     "FILE_PATTERN",
@@ -160,7 +161,6 @@ def _parts(text: str, parse: Callable[[str], int], remedy: str) -> re.Match[str]
 
 def _no_such(text: str, what: str, parse: Callable[[str], int], remedy: str) -> RecipeError:
     """The error, with what the text may have been meant to be."""
-    shown = repr(text if len(text) <= 60 else text[:57] + "…")
     point = re.sub(r",(?![0-9]{3}(?![0-9]))", ".", text)  # 8,5G; but 8,192 is a matter of thousands
     for likely in (point, unicodedata.normalize("NFKC", text)):
         if likely != text and len(text) <= 60:
@@ -170,7 +170,7 @@ def _no_such(text: str, what: str, parse: Callable[[str], int], remedy: str) -> 
                 continue
             remedy = f"did you mean {likely.strip()}? Sizes have plain digits, and a point instead of a comma"
             break
-    return RecipeError(f"{shown} is no {what}", remedy)
+    return RecipeError(f"{quoted(text)} is no {what}", remedy)
 
 
 def _require_amount(number: Decimal, size: int, remedy: str, most: int = _MOST) -> None:

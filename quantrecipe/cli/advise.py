@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from quantrecipe.cli.budget_options import KV_TYPES
-from quantrecipe.cli.byte_size import MemorySize, Tokens
 from quantrecipe.cli.context import Context, pass_context, watched
-from quantrecipe.cli.help import SETTINGS, examples
-from quantrecipe.cli.target_option import target_option
+from quantrecipe.cli.options.amounts import MemorySize, Tokens, count_option
+from quantrecipe.cli.options.limits import KV_TYPES
+from quantrecipe.cli.options.paths import file_option
+from quantrecipe.cli.options.shared import arch_option, json_option
+from quantrecipe.cli.options.target import target_option
+from quantrecipe.cli.subcommand import subcommand
 from quantrecipe.errors import ModelError, RecipeError
 
 if TYPE_CHECKING:
@@ -26,16 +27,13 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command(
+@subcommand(
     "advise",
-    context_settings=SETTINGS,
-    epilog=examples(
-        "quantrecipe advise model-BF16.gguf",
-        "quantrecipe advise shapes/meta-llama-3.1-8b-instruct Q3_K_M ud-q3-k-xl --vram 8 --context 16k",
-        "quantrecipe advise shapes/mistral-7b-instruct-v0.3 shapes/qwen3-14b Q6_K Q2_K --vram 8",
-        "quantrecipe advise shapes/qwen3-30b-a3b --vram 8 --ram 32 --context 32k --kv q8_0",
-        "quantrecipe advise ./Qwen3-14B --recipe mine.yaml --json",
-    ),
+    "quantrecipe advise model-BF16.gguf",
+    "quantrecipe advise shapes/meta-llama-3.1-8b-instruct Q3_K_M ud-q3-k-xl --vram 8 --context 16k",
+    "quantrecipe advise shapes/mistral-7b-instruct-v0.3 shapes/qwen3-14b Q6_K Q2_K --vram 8",
+    "quantrecipe advise shapes/qwen3-30b-a3b --vram 8 --ram 32 --context 32k --kv q8_0",
+    "quantrecipe advise ./Qwen3-14B --recipe mine.yaml --json",
 )
 @click.argument("what", nargs=-1, required=True, metavar="MODEL... [RECIPE]...")
 @click.option(
@@ -74,29 +72,12 @@ __all__ = ["command"]
     metavar="TYPE",
     help="Type of the KV cache.",
 )
-@click.option(
-    "--ubatch",
-    type=click.IntRange(min=1),
-    default=512,
-    show_default=True,
-    metavar="TOKENS",
-    help="Tokens that are computed at once.",
-)
-@click.option(
-    "--imatrix",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Importance matrix: without one, those that need it are marked.",
-)
-@click.option(
-    "--sensitivity",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="What `quantrecipe sensitivity` found. [default: what is usual]",
-)
+@count_option("--ubatch", default=512, metavar="TOKENS", help="Tokens that are computed at once.")
+@file_option("--imatrix", help="Importance matrix: without one, those that need it are marked.")
+@file_option("--sensitivity", help="What `quantrecipe sensitivity` found. [default: what is usual]")
 @target_option
-@click.option("--arch", metavar="NAME", help="Architecture of a safetensors file without config.json.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@arch_option
+@json_option
 @pass_context
 def command(
     ctx: Context,
@@ -121,7 +102,7 @@ def command(
     contexts is said; with some, which of these. Only shapes are needed: MODEL may be a Hugging Face folder, a GGUF,
     a shape file or a reference model (shapes/NAME). GPUs are asked for by nvidia-smi, rocm-smi or sysctl.
     """
-    from quantrecipe.cli.advise_table import Advised, plain_advice, render_advice
+    from quantrecipe.cli.advise_table import Advised, advice_document, render_advice
     from quantrecipe.fit.advise import advise
     from quantrecipe.fit.candidates import named_candidate
     from quantrecipe.importance import read_importance
@@ -160,7 +141,7 @@ def command(
         for name, model in models.items()
     ]
     if as_json:
-        click.echo(json.dumps(plain_advice(advised, machine, room, settings), indent=2))
+        ctx.print_json(advice_document(advised, machine, room, settings))
         return
     given = vram is not None or no_gpu
     width = ctx.console.width if watched(ctx.console) else None  # in a pipe nothing is wrapped

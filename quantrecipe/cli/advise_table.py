@@ -22,9 +22,10 @@ from quantrecipe.memory.device import Settings, reserved
 from quantrecipe.memory.footprint import Footprint
 from quantrecipe.memory.machine import Machine
 from quantrecipe.model.model import Model
+from quantrecipe.plain_data import fields_of, rounded_bits, significant
 from quantrecipe.units import memory_text, tokens_text
 
-__all__ = ["Advised", "plain_advice", "render_advice"]
+__all__ = ["Advised", "advice_document", "render_advice"]
 
 _GIB = 1 << 30
 _LONGEST_NAME = 16  # longer ones get a line of their own, so that the columns fit into 80
@@ -81,33 +82,27 @@ def render_advice(
     ]
 
 
-def plain_advice(
+def advice_document(
     advised: Sequence[Advised], machine: Machine, room: Room, settings: Settings
 ) -> dict[str, Any]:
-    """Plain data for machines; the first model's advice stands at the top, too, as it did when there was only one."""
-    models = [_plain_model(it) for it in advised]
+    """What is printed; a single model's advice stands at the top, too, as it did when there was only one."""
+    models = [_of_model(it) for it in advised]
     top = (
         {key: models[0][key] for key in ("layers", "source", "options", "picks")} if len(models) == 1 else {}
     )
     return {
         "machine": {
-            "gpus": [
-                {"name": gpu.name, "total": gpu.total, "free": gpu.free, "device": gpu.device}
-                for gpu in machine.gpus
-            ],
-            "ram_total": machine.ram_total,
-            "ram_free": machine.ram_free,
-            "unified": machine.unified,
+            "gpus": [fields_of(gpu, "name", "total", "free", "device") for gpu in machine.gpus],
+            **fields_of(machine, "ram_total", "ram_free", "unified"),
         },
         "room": {"gpu": room.gpu, "reserved": reserved(room.gpu), "ram": room.ram},
-        "context": settings.context,
-        "kv": settings.kv,
+        **fields_of(settings, "context", "kv"),
         **top,
         "models": models,
     }
 
 
-def _plain_model(it: Advised) -> dict[str, Any]:
+def _of_model(it: Advised) -> dict[str, Any]:
     advice = it.advice
     return {
         "model": it.name,
@@ -115,31 +110,26 @@ def _plain_model(it: Advised) -> dict[str, Any]:
         "layers": advice.layers,
         "trained_context": advice.trained,
         "source": advice.source,
-        "options": [_plain(option) for option in advice.options],
+        "options": [_of_option(option) for option in advice.options],
         "picks": [{"use": pick.use, "option": pick.option.name, "why": pick.why} for pick in advice.picks],
-        "left_out": dict(advice.left_out),
+        "left_out": advice.left_out,
     }
 
 
-def _plain(option: Option) -> dict[str, Any]:
+def _of_option(option: Option) -> dict[str, Any]:
     return {
         "name": option.name,
         "recipe": option.recipe or None,
         "nbytes": option.nbytes,
-        "bits_per_weight": round(option.bits_per_weight, 4),
-        "loss": float(f"{option.loss:.6g}"),
-        "needs_imatrix": option.needs_imatrix,
-        "experiment": option.experiment,
-        "slow": {device: list(types) for device, types in option.slow.items()},
-        "refused": {device: list(types) for device, types in option.refused.items()},
-        "way": option.way,
+        "bits_per_weight": rounded_bits(option.bits_per_weight),
+        "loss": significant(option.loss),
+        **fields_of(option, "needs_imatrix", "experiment", "slow", "refused", "way"),
         "gpu_layers": option.layers,
         "gpu_nbytes": option.gpu,
         "ram_nbytes": option.ram,
         "active_nbytes": option.active,
         "max_context": option.context,
-        "runs": [run.to_json() for run in option.runs],
-        "best": None if option.best is None else option.best.to_json(),
+        **fields_of(option, "runs", "best"),
         "max_context_whole": option.whole_context,
         "fits_with_q8_0_kv": option.small_cache is not None,
     }

@@ -10,9 +10,9 @@ import click
 from quantrecipe import __version__
 from quantrecipe.cli.context import Color, Context, stderr_console
 from quantrecipe.cli.errors import print_problems, print_renamed
-from quantrecipe.cli.help import SETTINGS, examples
 from quantrecipe.cli.lazy import LazyGroup
 from quantrecipe.cli.order import refuse_llama_quantize, refuse_model_first
+from quantrecipe.cli.subcommand import SETTINGS, examples
 from quantrecipe.errors import QuantrecipeError
 
 __all__ = ["COMMANDS", "FORMER", "SECTIONS", "app"]

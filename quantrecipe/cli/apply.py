@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Sequence
@@ -13,18 +12,21 @@ import click
 
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import print_renamed, printable
-from quantrecipe.cli.help import SETTINGS, examples
 from quantrecipe.cli.locked import locked_option, require_locked
-from quantrecipe.cli.names import MODEL, RECIPE
+from quantrecipe.cli.options.amounts import count_option
+from quantrecipe.cli.options.paths import MODEL, RECIPE, file_option, folder_option
+from quantrecipe.cli.options.shared import force_option
 from quantrecipe.cli.planning import (
     PlanOptions,
     build_plans,
-    plain_plan,
+    plan_document,
     plan_options,
     print_told,
     warn_of_running,
 )
+from quantrecipe.cli.subcommand import subcommand
 from quantrecipe.errors import OutputError
+from quantrecipe.plain_data import rounded_bits
 
 if TYPE_CHECKING:
     from quantrecipe.output.apply import Result
@@ -49,43 +51,26 @@ class _NanChoice(click.Choice):  # type: ignore[type-arg]  # generic only in new
         return super().convert(value, param, ctx)
 
 
-@click.command(
+@subcommand(
     "apply",
-    context_settings=SETTINGS,
-    epilog=examples(
-        "quantrecipe apply recipes/code-model.yaml examples/tiny-code/model.safetensors",
-        "quantrecipe apply llama.cpp/Q4_K_M model-BF16.gguf --imatrix imatrix.gguf -o model-Q4_K_M.gguf",
-        "quantrecipe apply recipes/code-model.yaml model.safetensors --dry-run",
-        "quantrecipe apply 'llama.cpp/Q4_*' recipes/mine.yaml model-BF16.gguf --out-dir release",
-        "quantrecipe apply recipes/mine.yaml model-BF16.gguf --reuse mine-v1.gguf -o mine-v2.gguf",
-    ),
+    "quantrecipe apply recipes/code-model.yaml examples/tiny-code/model.safetensors",
+    "quantrecipe apply llama.cpp/Q4_K_M model-BF16.gguf --imatrix imatrix.gguf -o model-Q4_K_M.gguf",
+    "quantrecipe apply recipes/code-model.yaml model.safetensors --dry-run",
+    "quantrecipe apply 'llama.cpp/Q4_*' recipes/mine.yaml model-BF16.gguf --out-dir release",
+    "quantrecipe apply recipes/mine.yaml model-BF16.gguf --reuse mine-v1.gguf -o mine-v2.gguf",
 )
 @click.argument("recipes", nargs=-1, required=True, metavar="RECIPE...", type=RECIPE)
 @click.argument("model", type=MODEL)
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Where to write. [default: MODEL-RECIPE.gguf in the current folder]",
-)
-@click.option(
-    "--out-dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="DIR",
-    help="Folder for the outputs; made if it isn't there.",
-)
+@file_option("-o", "--output", help="Where to write. [default: MODEL-RECIPE.gguf in the current folder]")
+@folder_option("--out-dir", help="Folder for the outputs; made if it isn't there.")
 @plan_options
-@click.option(
+@file_option(
     "--reuse",
-    type=click.Path(path_type=Path),
     metavar="OLD.gguf",
     help="Copy the tensors of this older output whose source, type, options and importance are unchanged.",
 )
-@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
-@click.option(
-    "--threads", type=click.IntRange(min=1), metavar="N", help="Threads that quantize. [default: all cores]"
-)
+@force_option
+@count_option("--threads", help="Threads that quantize. [default: all cores]")
 @click.option(
     "--nan",
     type=_NanChoice(["error", "allow"]),
@@ -140,10 +125,10 @@ def command(
     if dry_run:
         if as_json:
             documents = [
-                plain_plan(plan, wanted) | {"output": str(path)}
+                plan_document(plan, wanted) | {"output": str(path)}
                 for plan, path in zip(plans, paths, strict=True)
             ]
-            click.echo(json.dumps(documents if len(documents) > 1 else documents[0], indent=2))
+            ctx.print_json(documents if len(documents) > 1 else documents[0])
             return
         for plan, path in zip(plans, paths, strict=True):
             ctx.console.print(render_plan(plan, warnings=len(plans) == 1))
@@ -168,8 +153,8 @@ def command(
             progress=progress,
         )
     if as_json:
-        written = [_plain(plan, result) for plan, result in zip(plans, results, strict=True)]
-        click.echo(json.dumps(written if len(written) > 1 else written[0], indent=2))
+        written = [_document(plan, result) for plan, result in zip(plans, results, strict=True)]
+        ctx.print_json(written if len(written) > 1 else written[0])
     else:
         ctx.console.print(render_summary(plans, results))
 
@@ -216,23 +201,23 @@ def _folder_name(folder: Path) -> str:
     return folder.name
 
 
-def _plain(plan: Plan, result: Result) -> dict[str, Any]:
+def _document(plan: Plan, result: Result) -> dict[str, Any]:
     from quantrecipe.plan.group import totals
 
     return {
         "recipe": plan.recipe,
-        "output": str(result.path),
-        "files": [str(path) for path in result.paths],
+        "output": result.path,
+        "files": result.paths,
         "nbytes": result.nbytes,
         "weights": plan.size,
-        "bits_per_weight": round(plan.bits_per_weight, 4),
+        "bits_per_weight": rounded_bits(plan.bits_per_weight),
         "seconds": round(result.seconds, 3),
         "compile_seconds": round(result.compile_seconds, 3),
         "read_bytes": result.read,
         "threads": result.threads,
         "plan_digest": plan.digest,
-        "warnings": list(plan.warnings),
+        "warnings": plan.warnings,
         "nonfinite": result.nonfinite,
-        "reused": list(result.reused),
-        "types": [total.to_json() for total in totals(plan.assignments)],
+        "reused": result.reused,
+        "types": totals(plan.assignments),
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +11,10 @@ import click
 
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import print_note
-from quantrecipe.cli.help import SETTINGS, examples
-from quantrecipe.cli.names import RECIPE
+from quantrecipe.cli.options.paths import RECIPE, file_option
+from quantrecipe.cli.options.shared import fail_on_option, reasons_option
 from quantrecipe.cli.settings import expand_names, print_notes, settings_of_each, settings_option
+from quantrecipe.cli.subcommand import subcommand
 
 if TYPE_CHECKING:
     from quantrecipe.lint import GivenModel, Report, Severity
@@ -25,22 +25,18 @@ __all__ = ["command", "fails", "given_models", "lint_all"]
 Format = Literal["text", "json", "sarif", "github"]
 
 
-@click.command(
+@subcommand(
     "check",
-    context_settings=SETTINGS,
-    epilog=examples(
-        "quantrecipe check recipes/code-model.yaml",
-        "quantrecipe check recipes --strict --fail-on warning",
-        "quantrecipe check mine.yaml --model model-BF16.gguf --model shapes/qwen3-30b-a3b",
-        "quantrecipe check recipes --format sarif > check.sarif",
-    ),
+    "quantrecipe check recipes/code-model.yaml",
+    "quantrecipe check recipes --strict --fail-on warning",
+    "quantrecipe check mine.yaml --model model-BF16.gguf --model shapes/qwen3-30b-a3b",
+    "quantrecipe check recipes --format sarif > check.sarif",
 )
 @click.argument("recipes", nargs=-1, required=True, metavar="RECIPE...", type=RECIPE)
-@click.option(
+@file_option(
     "--model",
     "models",
     multiple=True,
-    type=click.Path(path_type=Path),
     metavar="MODEL",
     help="A model that the recipes are for: GGUF, Hugging Face folder, shape file, or shapes/NAME. Repeatable.",
 )
@@ -50,14 +46,8 @@ Format = Literal["text", "json", "sarif", "github"]
     help="Check on the reference models too (quantrecipe shapes); by default if no --model is given.",
 )
 @settings_option
-@click.option("--strict", is_flag=True, help="Demand a reason (why:) of every rule.")
-@click.option(
-    "--fail-on",
-    type=click.Choice(["error", "warning", "advice"]),
-    default="error",
-    show_default=True,
-    help="The least serious finding for which the exit status is 1.",
-)
+@reasons_option
+@fail_on_option
 @click.option("--no-advice", is_flag=True, help="Leave advice out.")
 @click.option(
     "--format",
@@ -182,30 +172,30 @@ def _text(ctx: Context, reports: list[Report]) -> None:
 
 
 def _json(ctx: Context, reports: list[Report]) -> None:
-    click.echo(json.dumps([_plain(report) for report in reports], indent=2))
+    ctx.print_json([_document(report) for report in reports])
 
 
 def _sarif(ctx: Context, reports: list[Report]) -> None:
-    from quantrecipe.lint.sarif import to_sarif
+    from quantrecipe.lint.annotations import to_sarif
 
-    click.echo(json.dumps(to_sarif(reports), indent=2))
+    ctx.print_json(to_sarif(reports))
 
 
 def _github(ctx: Context, reports: list[Report]) -> None:
-    from quantrecipe.lint.github import workflow_commands
+    from quantrecipe.lint.annotations import workflow_commands
 
     for line in workflow_commands(reports):
         click.echo(line)
 
 
-def _plain(report: Report) -> dict[str, Any]:
+def _document(report: Report) -> dict[str, Any]:
     recipe = report.recipe
     return {
         "recipe": report.ref,
         "ok": report.ok,
         "rules": len(recipe.rules) if recipe is not None else None,
         "digest": recipe.digest if recipe is not None else None,
-        "models": list(report.checked),
-        "fits": list(report.fits),
-        "problems": [finding.to_json() for finding in report.findings],
+        "models": report.checked,
+        "fits": report.fits,
+        "problems": report.findings,
     }

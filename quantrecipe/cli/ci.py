@@ -11,7 +11,9 @@ import click
 
 from quantrecipe.cli.check import fails, given_models, lint_all
 from quantrecipe.cli.context import Context, pass_context
-from quantrecipe.cli.help import SETTINGS, examples
+from quantrecipe.cli.options.paths import file_option
+from quantrecipe.cli.options.shared import fail_on_option, reasons_option
+from quantrecipe.cli.subcommand import subcommand
 
 if TYPE_CHECKING:
     from quantrecipe.cli.ci_changes import Change
@@ -35,33 +37,23 @@ _MODELS = (
 """What is compared on if no --model is given: one dense model, one of experts, latent attention, recurrent layers."""
 
 
-@click.command(
+@subcommand(
     "ci",
-    context_settings=SETTINGS,
-    epilog=examples(
-        "quantrecipe ci --base origin/main",
-        "quantrecipe ci --base origin/main --format github --comment comment.md",
-    ),
+    "quantrecipe ci --base origin/main",
+    "quantrecipe ci --base origin/main --format github --comment comment.md",
 )
 @click.option(
     "--base", required=True, metavar="REVISION", help="What to compare with: the branch to merge into."
 )
-@click.option(
+@file_option(
     "--model",
     "models",
     multiple=True,
-    type=click.Path(path_type=Path),
     metavar="MODEL",
     help="A model that the recipes are for, to check on and to plan; repeatable. Else reference models.",
 )
-@click.option("--strict", is_flag=True, help="Demand a reason (why:) of every rule.")
-@click.option(
-    "--fail-on",
-    type=click.Choice(["error", "warning", "advice"]),
-    default="error",
-    show_default=True,
-    help="The least serious finding for which the exit status is 1.",
-)
+@reasons_option
+@fail_on_option
 @click.option(
     "--format",
     "format_",
@@ -179,7 +171,7 @@ def _show(ctx: Context, examined: list[Examined], base: str, format_: str) -> No
 
     reports = [item.report for item in examined if item.report is not None]
     if format_ == "github":
-        from quantrecipe.lint.github import workflow_commands
+        from quantrecipe.lint.annotations import workflow_commands
 
         for line in workflow_commands(reports):
             click.echo(line)

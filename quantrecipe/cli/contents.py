@@ -20,10 +20,11 @@ from quantrecipe.errors import ModelError
 from quantrecipe.gguf.file_types import file_type_name
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.kinds import is_gguf_inside, misplaced
+from quantrecipe.layer_ranges import layer_ranges
 from quantrecipe.model.checkpoint import open_checkpoint
 from quantrecipe.model.gguf_file import is_gguf, read_gguf_shards, tensor_extent, type_name
 from quantrecipe.model.model import Extent, Model
-from quantrecipe.plan.group import layer_ranges
+from quantrecipe.plain_data import fields_of, rounded_bits
 from quantrecipe.recipe.braces import braced
 from quantrecipe.tensor import split_name
 
@@ -146,11 +147,10 @@ class Contents:
         return tuple(sorted(lines, key=lambda line: order[_NUMBER.sub("*", line.name)]))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for machines; arrays whole."""
+        """What is printed of it, in this order; arrays are whole."""
         return {
-            "path": str(self.path),
-            "container": self.container,
-            "files": [{"path": str(path), "nbytes": nbytes} for path, nbytes in self.files.items()],
+            **fields_of(self, "path", "container"),
+            "files": [{"path": path, "nbytes": nbytes} for path, nbytes in self.files.items()],
             "metadata": {
                 key: {"type": value_type(value), "value": _finite(value.decode())}
                 for key, value in self.metadata.items()
@@ -159,11 +159,9 @@ class Contents:
                 {
                     "name": line.name,
                     "recipe_name": self._recipe_name(line),
-                    "shape": list(line.shape),
-                    "type": line.type,
-                    "nbytes": line.nbytes,
+                    **fields_of(line, "shape", "type", "nbytes"),
                     "nbytes_exact": not line.at_most,
-                    "bits_per_weight": round(line.bits_per_weight, 4),
+                    "bits_per_weight": rounded_bits(line.bits_per_weight),
                     "file": None if line.extent is None else line.extent.path.name,
                     "offset": None if line.extent is None else line.extent.offset,
                 }

@@ -14,8 +14,9 @@ from rich.text import Text
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.tables import Cell, Paragraph, Table
 from quantrecipe.importance import Coverage, TensorCoverage
-from quantrecipe.plan.group import layer_ranges
+from quantrecipe.layer_ranges import layer_ranges
 from quantrecipe.tensor import split_name
+from quantrecipe.wording import some_of
 
 __all__ = ["render_coverage"]
 
@@ -31,12 +32,10 @@ def render_coverage(coverage: Coverage) -> RenderableType:
         parts.append(_table(gaps))
     parts += [Text(printable(line)) for line in _stand_ins(coverage.standing_in)]
     if coverage.unmatched:
-        shown = ", ".join(coverage.unmatched[:_MOST_NAMES])
-        more = len(coverage.unmatched) - _MOST_NAMES
         count = len(coverage.unmatched)
         entries = "1 entry belongs" if count == 1 else f"{count} entries belong"
-        text = f"{entries} to no tensor of the model: {shown}"
-        parts.append(Paragraph(printable(text + (f" and {more} more" if more > 0 else "")), "yellow"))
+        text = f"{entries} to no tensor of the model: {some_of(coverage.unmatched, _MOST_NAMES)}"
+        parts.append(Paragraph(printable(text), "yellow"))
     return Group(*parts)
 
 

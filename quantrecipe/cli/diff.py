@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,9 +10,10 @@ import click
 
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import print_note
-from quantrecipe.cli.help import SETTINGS, examples
-from quantrecipe.cli.names import RECIPE
+from quantrecipe.cli.options.paths import RECIPE, file_option
+from quantrecipe.cli.options.shared import requantize_option, strict_option
 from quantrecipe.cli.settings import settings_option
+from quantrecipe.cli.subcommand import subcommand
 from quantrecipe.errors import QuantrecipeError
 
 if TYPE_CHECKING:
@@ -25,47 +25,33 @@ if TYPE_CHECKING:
 __all__ = ["command", "compare"]
 
 
-@click.command(
+@subcommand(
     "diff",
-    context_settings=SETTINGS,
-    epilog=examples(
-        "quantrecipe diff main:recipes/mine.yaml recipes/mine.yaml --model shapes/qwen3-14b",
-        "quantrecipe diff llama.cpp/Q4_K_M recipes/mine.yaml --model model-BF16.gguf --all",
-        "quantrecipe diff HEAD~1:r.yaml r.yaml --model a.json --model b.json --format markdown",
-        "quantrecipe diff published.gguf recipes/mine.yaml",
-        "quantrecipe diff mine.lock recipes/mine.yaml --model model.safetensors --exit-code",
-    ),
+    "quantrecipe diff main:recipes/mine.yaml recipes/mine.yaml --model shapes/qwen3-14b",
+    "quantrecipe diff llama.cpp/Q4_K_M recipes/mine.yaml --model model-BF16.gguf --all",
+    "quantrecipe diff HEAD~1:r.yaml r.yaml --model a.json --model b.json --format markdown",
+    "quantrecipe diff published.gguf recipes/mine.yaml",
+    "quantrecipe diff mine.lock recipes/mine.yaml --model model.safetensors --exit-code",
 )
 @click.argument("old", type=RECIPE)
 @click.argument("new", type=RECIPE)
-@click.option(
+@file_option(
     "--model",
     "models",
     multiple=True,
-    type=click.Path(path_type=Path),
     metavar="MODEL",
     help="What to plan on; several times for several models. Shape files and shapes/NAME are models, too.",
 )
-@click.option(
-    "--imatrix",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Importance matrix, GGUF or .dat; instead of the recipes'.",
-)
+@file_option("--imatrix", help="Importance matrix, GGUF or .dat; instead of the recipes'.")
 @click.option(
     "--assume-imatrix",
     is_flag=True,
     help="Plan as if there were an importance matrix that covers every layer: for models that aren't at hand.",
 )
-@click.option(
-    "--sensitivity",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="What `quantrecipe sensitivity` wrote: adds the estimated error.",
-)
+@file_option("--sensitivity", help="What `quantrecipe sensitivity` wrote: adds the estimated error.")
 @settings_option
-@click.option("--strict", is_flag=True, help="Refuse every fallback to another type.")
-@click.option("--allow-requantize", is_flag=True, help="Let sources that are quantized be quantized again.")
+@strict_option
+@requantize_option
 @click.option(
     "--format",
     "form",
@@ -175,9 +161,9 @@ def _show(ctx: Context, comparisons: list[Comparison], old: str, new: str, form:
             "old": old,
             "new": new,
             "differs": any(comparison.differs for comparison in comparisons),
-            "models": [comparison.to_json() for comparison in comparisons],
+            "models": comparisons,
         }
-        click.echo(json.dumps(document, indent=2))
+        ctx.print_json(document)
     elif form == "markdown":
         from quantrecipe.cli.diff_markdown import diff_markdown
 

@@ -51,7 +51,7 @@ class Comparison:
         return self.diff is None or self.diff.differs
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for machines."""
+        """The differences, or what keeps each side from being planned."""
         if self.diff is not None:
             return self.diff.to_json()
         return {

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from quantrecipe.cli.context import Context, pass_context
-from quantrecipe.cli.engine_option import engine_option
 from quantrecipe.cli.errors import printable
-from quantrecipe.cli.help import SETTINGS, examples
+from quantrecipe.cli.options.shared import engine_option, json_option
+from quantrecipe.cli.subcommand import subcommand
 
 if TYPE_CHECKING:
     from quantrecipe.cli.doctor_checks import Finding
@@ -24,17 +22,14 @@ __all__ = ["command"]
 _STYLES = {"ok": "green", "note": "yellow", "missing": "yellow", "broken": "bold red"}
 
 
-@click.command(
+@subcommand(
     "doctor",
-    context_settings=SETTINGS,
-    epilog=examples(
-        "quantrecipe doctor",
-        "quantrecipe doctor --engine ~/llama.cpp/build/bin",
-        "quantrecipe doctor --json",
-    ),
+    "quantrecipe doctor",
+    "quantrecipe doctor --engine ~/llama.cpp/build/bin",
+    "quantrecipe doctor --json",
 )
 @engine_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @pass_context
 @click.pass_context
 def command(click_ctx: click.Context, ctx: Context, engine: Path | None, as_json: bool) -> None:
@@ -46,8 +41,7 @@ def command(click_ctx: click.Context, ctx: Context, engine: Path | None, as_json
     findings = _findings(ctx, engine)
     good = all(finding.status != "broken" for finding in findings)
     if as_json:
-        plain = {"ok": good, "findings": [asdict(finding) for finding in findings]}
-        click.echo(json.dumps(plain, indent=2))
+        ctx.print_json({"ok": good, "findings": findings})
     else:
         for finding in findings:
             _show(ctx, finding)

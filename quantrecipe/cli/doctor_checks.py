@@ -209,9 +209,9 @@ def check_caches() -> list[Finding]:
 
 def check_machine(machine: Machine) -> list[Finding]:
     """Processors, memory, GPUs, and room on the disks that are written to."""
-    from quantrecipe.evaluate.engine import default_threads
+    from quantrecipe.core.processors import usable_processors
 
-    cores = default_threads()
+    cores = usable_processors()
     what = (
         f"{cores} processors, {bytes_text(machine.ram_total)} of memory ({bytes_text(machine.ram_free)} free)"
     )

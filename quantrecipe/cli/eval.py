@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from quantrecipe.cli.context import Context, pass_context
-from quantrecipe.cli.engine_option import engine_option
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.eval_limits import LIMIT_NAMES, Limits, exceeded
-from quantrecipe.cli.help import SETTINGS, examples
+from quantrecipe.cli.options.amounts import count_option
+from quantrecipe.cli.options.paths import FILE, file_option
+from quantrecipe.cli.options.shared import engine_option, json_option
+from quantrecipe.cli.subcommand import subcommand
 
 if TYPE_CHECKING:
     from quantrecipe.cli.eval_results import Candidate
@@ -21,30 +22,25 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command(
+@subcommand(
     "eval",
-    context_settings=SETTINGS,
-    epilog=examples(
-        "quantrecipe eval Q4_K_M.gguf --reference BF16.gguf --text held-out.txt",
-        "quantrecipe eval *.gguf --reference BF16.gguf --text code.txt --text prose.txt --plot it.png",
-        "quantrecipe eval --reference BF16.gguf --text held-out.txt --save-reference model.reference",
-        "quantrecipe eval mine.gguf --reference model.reference --fail-above kld=0.03,ppl=7.5",
-    ),
+    "quantrecipe eval Q4_K_M.gguf --reference BF16.gguf --text held-out.txt",
+    "quantrecipe eval *.gguf --reference BF16.gguf --text code.txt --text prose.txt --plot it.png",
+    "quantrecipe eval --reference BF16.gguf --text held-out.txt --save-reference model.reference",
+    "quantrecipe eval mine.gguf --reference model.reference --fail-above kld=0.03,ppl=7.5",
 )
-@click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="FILE...")
-@click.option(
+@click.argument("files", nargs=-1, type=FILE, metavar="FILE...")
+@file_option(
     "--reference",
     "reference_path",
     required=True,
-    type=click.Path(path_type=Path),
     metavar="BF16",
     help="The unquantized model as a GGUF, or what --save-reference wrote.",
 )
-@click.option(
+@file_option(
     "--text",
     "texts",
     multiple=True,
-    type=click.Path(path_type=Path),
     metavar="TEXT",
     help="Text to evaluate on, not the one that importance was measured on; several are shown apart, too.",
 )
@@ -53,30 +49,11 @@ __all__ = ["command"]
     is_flag=True,
     help="Read --text as it is, even if it looks like chats, a table or no text at all.",
 )
-@click.option(
-    "--save-reference",
-    type=click.Path(path_type=Path),
-    metavar="OUT",
-    help="Keep what the reference says in OUT.",
-)
-@click.option(
-    "--ctx", "n_ctx", type=click.IntRange(min=1), metavar="N", help="Tokens in a chunk. [default: 512]"
-)
-@click.option(
-    "--chunks",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="The first N chunks of each text. [default: all]",
-)
-@click.option(
-    "--threads", type=click.IntRange(min=1), metavar="N", help="Threads of llama.cpp. [default: all cores]"
-)
-@click.option(
-    "--gpu-layers",
-    type=click.IntRange(min=0),
-    metavar="N",
-    help="Layers that the GPU takes, if llama.cpp has one. [default: all]",
-)
+@file_option("--save-reference", metavar="OUT", help="Keep what the reference says in OUT.")
+@count_option("--ctx", "n_ctx", help="Tokens in a chunk. [default: 512]")
+@count_option("--chunks", help="The first N chunks of each text. [default: all]")
+@count_option("--threads", help="Threads of llama.cpp. [default: all cores]")
+@count_option("--gpu-layers", help="Layers that the GPU takes, if llama.cpp has one. [default: all]", least=0)
 @engine_option
 @click.option(
     "--fail-above",
@@ -86,14 +63,9 @@ __all__ = ["command"]
     metavar="NAME=X,…",
     help=f"Exit with status 1 where a figure of a file is above: {', '.join(LIMIT_NAMES)}.",
 )
-@click.option(
-    "--plot",
-    type=click.Path(path_type=Path),
-    metavar="OUT",
-    help="Draw size against KL divergence; OUT ends with .svg or .png.",
-)
+@file_option("--plot", metavar="OUT", help="Draw size against KL divergence; OUT ends with .svg or .png.")
 @click.option("--force", is_flag=True, help="Replace OUT if it exists.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @pass_context
 def command(
     ctx: Context,
@@ -161,7 +133,7 @@ def command(
             log=log,
         )
     if as_json:
-        click.echo(json.dumps(_plain(candidates, reference), indent=2))
+        ctx.print_json({"reference": reference.to_json() | {"path": reference.path}, "files": candidates})
     else:
         from quantrecipe.cli.eval_table import render
 
@@ -182,10 +154,3 @@ def _draw(candidates: list[Candidate], reference: Reference, path: Path, kind: s
 
     data = draw(candidates, reference, kind=kind)
     write_file(path, len(data), [data], force=force)
-
-
-def _plain(candidates: list[Candidate], reference: Reference) -> dict[str, Any]:
-    return {
-        "reference": reference.to_json() | {"path": str(reference.path)},
-        "files": [candidate.to_json() for candidate in candidates],
-    }

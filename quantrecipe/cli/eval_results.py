@@ -12,6 +12,7 @@ from quantrecipe.cli.contents import read_contents
 from quantrecipe.cli.eval_progress import EvalProgress
 from quantrecipe.evaluate import Engine, Evaluation, Positions, Reference, difference, score, summarise
 from quantrecipe.evaluate.model_file import existing_gguf
+from quantrecipe.plain_data import fields_of, rounded_bits
 
 __all__ = ["Candidate", "Sized", "evaluate_files", "sizes_of"]
 
@@ -35,15 +36,15 @@ class Candidate:
     change: tuple[float, float] | None
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for machines."""
+        """What is printed of it, in this order."""
+        change, error = self.change or (None, None)
         return {
-            "file": str(self.path),
+            "file": self.path,
             "nbytes": self.nbytes,
-            "bits_per_weight": round(self.bits_per_weight, 4),
-            "kld_change": None if self.change is None else self.change[0],
-            "kld_change_error": None if self.change is None else self.change[1],
-            "all": self.all.to_json(),
-            "texts": {name: evaluation.to_json() for name, evaluation in self.texts.items()},
+            "bits_per_weight": rounded_bits(self.bits_per_weight),
+            "kld_change": change,
+            "kld_change_error": error,
+            **fields_of(self, "all", "texts"),
         }
 
 

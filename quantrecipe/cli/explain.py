@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,9 +10,10 @@ import click
 
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import print_warning
-from quantrecipe.cli.help import SETTINGS, examples
-from quantrecipe.cli.names import MODEL, RECIPE
+from quantrecipe.cli.options.paths import MODEL, RECIPE, file_option
+from quantrecipe.cli.options.shared import arch_option, json_option, requantize_option, strict_option
 from quantrecipe.cli.settings import load_recipes, settings_option
+from quantrecipe.cli.subcommand import subcommand
 
 if TYPE_CHECKING:
     from quantrecipe.errors import Problem
@@ -22,36 +22,25 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command(
+@subcommand(
     "explain",
-    context_settings=SETTINGS,
-    epilog=examples(
-        "quantrecipe explain recipes/code-model.yaml examples/tiny-code blk.2.ffn_down",
-        "quantrecipe explain llama.cpp/Q4_K_M shapes/qwen3-14b head attn_v",
-        "quantrecipe explain recipes/mine.yaml model.gguf 'blk.*.ffn_*_exps' --all-rules",
-    ),
+    "quantrecipe explain recipes/code-model.yaml examples/tiny-code blk.2.ffn_down",
+    "quantrecipe explain llama.cpp/Q4_K_M shapes/qwen3-14b head attn_v",
+    "quantrecipe explain recipes/mine.yaml model.gguf 'blk.*.ffn_*_exps' --all-rules",
 )
 @click.argument("recipe", type=RECIPE)
 @click.argument("model", type=MODEL)
 @click.argument("tensors", nargs=-1, required=True, metavar="TENSOR...")
-@click.option(
-    "--imatrix",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Importance matrix, GGUF or .dat; instead of the recipe's.",
-)
+@file_option("--imatrix", help="Importance matrix, GGUF or .dat; instead of the recipe's.")
 @settings_option
-@click.option(
-    "--sensitivity",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="What each type costs, from quantrecipe sensitivity: for rules with choose.",
+@file_option(
+    "--sensitivity", help="What each type costs, from quantrecipe sensitivity: for rules with choose."
 )
-@click.option("--arch", metavar="NAME", help="Architecture of a safetensors file without config.json.")
-@click.option("--strict", is_flag=True, help="Refuse every fallback to another type.")
-@click.option("--allow-requantize", is_flag=True, help="Let sources that are quantized be quantized again.")
+@arch_option
+@strict_option
+@requantize_option
 @click.option("--all-rules", is_flag=True, help="Go on behind the rule that decides.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @pass_context
 def command(
     ctx: Context,
@@ -77,7 +66,8 @@ def command(
     from quantrecipe.importance import read_importance
     from quantrecipe.model.open import open_model
     from quantrecipe.plan.explain import explain
-    from quantrecipe.plan.make import make_plan
+    from quantrecipe.plan.resolution import PlanSettings, resolve
+    from quantrecipe.planning import plan_resolved
     from quantrecipe.sensitivity.file import read_sensitivity
 
     registry = ctx.load_registry()
@@ -86,32 +76,17 @@ def command(
     path = imatrix or loaded.importance.file
     importance = None if path is None else read_importance(path)
     measured = None if sensitivity is None else read_sensitivity(sensitivity)
+    wanted = PlanSettings(strict=strict, allow_requantize=allow_requantize)
+    resolution = resolve(loaded, opened, registry, importance, wanted)
     plan: Plan | None = None
     problems: tuple[Problem, ...] = ()
     try:
-        plan = make_plan(
-            loaded,
-            opened,
-            registry=registry,
-            importance=importance,
-            strict=strict,
-            allow_requantize=allow_requantize,
-            sensitivity=measured,
-        )
+        plan = plan_resolved(resolution, measured)
     except QuantrecipeError as error:
         problems = error.problems
-    explanations = explain(
-        loaded,
-        opened,
-        tensors,
-        registry=registry,
-        importance=importance,
-        plan=plan,
-        strict=strict,
-        allow_requantize=allow_requantize,
-    )
+    explanations = explain(resolution, tensors, plan)
     if as_json:
-        click.echo(json.dumps([it.to_json() for it in explanations], indent=2))
+        ctx.print_json(explanations)
     else:
         from quantrecipe.cli.explain_table import render_explanations
 

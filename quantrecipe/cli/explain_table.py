@@ -12,8 +12,8 @@ from rich.text import Text
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.tables import Cell, Paragraph, Table
 from quantrecipe.cli.units import bytes_text
+from quantrecipe.layer_ranges import layer_ranges
 from quantrecipe.plan.explain import Explanation, Outcome, Trial
-from quantrecipe.plan.group import layer_ranges
 from quantrecipe.recipe.flatten import written_patterns
 from quantrecipe.recipe.recipe import KEEP, Recipe
 

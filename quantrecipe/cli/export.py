@@ -10,11 +10,12 @@ import click
 
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import print_warning, printable
-from quantrecipe.cli.help import SETTINGS, examples
 from quantrecipe.cli.imatrix_output import write_file
-from quantrecipe.cli.names import RECIPE
 from quantrecipe.cli.needs import check_output
+from quantrecipe.cli.options.paths import FILE, RECIPE, file_option
+from quantrecipe.cli.options.shared import force_option
 from quantrecipe.cli.settings import load_recipes, settings_option
+from quantrecipe.cli.subcommand import subcommand
 
 if TYPE_CHECKING:
     from quantrecipe.exchange.exported import Exported
@@ -30,36 +31,23 @@ _COMMANDS = ("llama-quantize", "ik_llama.cpp")
 _LANGUAGES = ("llama-quantize", "ik_llama.cpp", "tensor-type-file", "custom-q", "tool-suite")
 
 
-@click.command(
+@subcommand(
     "export",
-    context_settings=SETTINGS,
-    epilog=examples(
-        "quantrecipe export recipes/code-model.yaml --model model-BF16.gguf --to llama-quantize",
-        "quantrecipe export mix.yaml --model shapes/qwen3-14b --to ik_llama.cpp",
-        "quantrecipe export mix.yaml --model shapes/deepseek-v3.1 --to tool-suite -o mix.recipe",
-    ),
+    "quantrecipe export recipes/code-model.yaml --model model-BF16.gguf --to llama-quantize",
+    "quantrecipe export mix.yaml --model shapes/qwen3-14b --to ik_llama.cpp",
+    "quantrecipe export mix.yaml --model shapes/deepseek-v3.1 --to tool-suite -o mix.recipe",
 )
 @click.argument("recipe", type=RECIPE)
 @click.option(
     "--model",
     "model_path",
-    type=click.Path(path_type=Path),
+    type=FILE,
     required=True,
     help="The model that it is for: other programs name tensors, not roles.",
 )
 @click.option("--to", "language", type=click.Choice(_LANGUAGES), required=True, help="The language.")
-@click.option(
-    "--imatrix",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Importance matrix, instead of the recipe's.",
-)
-@click.option(
-    "--sensitivity",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="What each type costs, for rules with `choose`; estimated without.",
-)
+@file_option("--imatrix", help="Importance matrix, instead of the recipe's.")
+@file_option("--sensitivity", help="What each type costs, for rules with `choose`; estimated without.")
 @click.option(
     "--shell",
     type=click.Choice(["sh", "cmd", "powershell"]),
@@ -67,10 +55,8 @@ _LANGUAGES = ("llama-quantize", "ik_llama.cpp", "tensor-type-file", "custom-q", 
     help="Whose quotes a command has. [default: sh]",
 )
 @settings_option
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write FILE, not stdout."
-)
-@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
+@file_option("-o", "--output", help="Write FILE, not stdout.")
+@force_option
 @pass_context
 def command(
     ctx: Context,
@@ -92,7 +78,7 @@ def command(
 
     from quantrecipe.importance import read_importance
     from quantrecipe.model.open import open_model
-    from quantrecipe.plan.make import make_plan
+    from quantrecipe.planning import make_plan
     from quantrecipe.sensitivity.file import read_sensitivity
 
     if shell != "sh" and language not in _COMMANDS:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,14 +9,22 @@ from typing import TYPE_CHECKING
 import click
 
 from quantrecipe.cli.apply import model_stem
-from quantrecipe.cli.budget_options import budget_options, limits_text
 from quantrecipe.cli.context import Context, pass_context
-from quantrecipe.cli.engine_option import engine_option
 from quantrecipe.cli.errors import print_warning, printable
-from quantrecipe.cli.help import SETTINGS, examples
 from quantrecipe.cli.imatrix_output import write_file
+from quantrecipe.cli.options.amounts import count_option
+from quantrecipe.cli.options.limits import budget_options, limits_text
+from quantrecipe.cli.options.paths import FILE, file_option, folder_option
+from quantrecipe.cli.options.shared import (
+    arch_option,
+    engine_option,
+    json_option,
+    requantize_option,
+    threads_option,
+)
+from quantrecipe.cli.options.target import target_option
 from quantrecipe.cli.settings import print_notes
-from quantrecipe.cli.target_option import target_option
+from quantrecipe.cli.subcommand import subcommand
 
 if TYPE_CHECKING:
     from quantrecipe.evaluate import Engine, Text
@@ -37,38 +44,22 @@ _TOKENS = 16384  # of the text that each probe reads
 _TRIAL_TOKENS = 32768
 
 
-@click.command(
+@subcommand(
     "fit",
-    context_settings=SETTINGS,
-    epilog=examples(
-        "quantrecipe fit model-BF16.gguf --size 5.2GiB --imatrix imatrix.gguf -o mine.yaml",
-        "quantrecipe fit model-BF16.gguf --like Q4_K_M --text calibration.txt -o mine.yaml",
-        "quantrecipe fit model-BF16.gguf --vram 12GiB --context 32768 --kv q8_0",
-        "quantrecipe fit shapes/qwen3-14b --bpw 4.5 --floor attn_v=Q5_K",
-    ),
+    "quantrecipe fit model-BF16.gguf --size 5.2GiB --imatrix imatrix.gguf -o mine.yaml",
+    "quantrecipe fit model-BF16.gguf --like Q4_K_M --text calibration.txt -o mine.yaml",
+    "quantrecipe fit model-BF16.gguf --vram 12GiB --context 32768 --kv q8_0",
+    "quantrecipe fit shapes/qwen3-14b --bpw 4.5 --floor attn_v=Q5_K",
 )
-@click.argument("model", type=click.Path(path_type=Path))
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    metavar="RECIPE",
-    help="Where to write the recipe. [default: standard output]",
-)
+@click.argument("model", type=FILE)
+@file_option("-o", "--output", metavar="RECIPE", help="Where to write the recipe. [default: standard output]")
 @click.option("--like", metavar="NAME", help="As many bytes as a preset (Q4_K_M), or as a recipe makes.")
 @budget_options
-@click.option(
-    "--imatrix",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Importance matrix: losses are those of the outputs.",
-)
-@click.option(
+@file_option("--imatrix", help="Importance matrix: losses are those of the outputs.")
+@file_option(
     "--text",
     "texts",
-    type=click.Path(path_type=Path),
     multiple=True,
-    metavar="FILE",
     help="Calibration text: finds out by running the model which tensors matter. May be given more than once.",
 )
 @click.option(
@@ -76,36 +67,19 @@ _TRIAL_TOKENS = 32768
     is_flag=True,
     help="Read texts as they are, even if they look like chats, tables or no text at all.",
 )
-@click.option(
-    "--probes",
-    type=click.IntRange(min=1),
-    default=_DEFAULT_PROBES,
-    show_default=True,
-    metavar="N",
-    help="With --text: passes over it, at most.",
-)
-@click.option(
-    "--sensitivity",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="What `quantrecipe sensitivity` found, to go by; nothing is measured then.",
+@count_option("--probes", default=_DEFAULT_PROBES, help="With --text: passes over it, at most.")
+@file_option(
+    "--sensitivity", help="What `quantrecipe sensitivity` found, to go by; nothing is measured then."
 )
 @click.option("--prior", is_flag=True, help="Measure nothing: go by what is usual.")
-@click.option(
+@file_option(
     "--verify",
     "held_out",
-    type=click.Path(path_type=Path),
     multiple=True,
-    metavar="FILE",
     help="Held-out text: the result and the best preset are made, run over it and compared. Repeatable.",
 )
 @engine_option
-@click.option(
-    "--work-dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="DIR",
-    help="Where temporary models go. [default: the current folder]",
-)
+@folder_option("--work-dir", help="Where temporary models go. [default: the current folder]")
 @click.option(
     "--types",
     metavar="NAMES",
@@ -127,11 +101,11 @@ _TRIAL_TOKENS = 32768
 )
 @target_option
 @click.option("--name", metavar="NAME", help="What the recipe is called. [default: as its file]")
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Threads. [default: all cores]")
-@click.option("--allow-requantize", is_flag=True, help="Let sources that are quantized be quantized again.")
-@click.option("--arch", metavar="NAME", help="Architecture of a safetensors file without config.json.")
+@threads_option
+@requantize_option
+@arch_option
 @click.option("--force", is_flag=True, help="Replace RECIPE if it exists.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @pass_context
 def command(
     ctx: Context,
@@ -198,10 +172,10 @@ def command(
         target=target,
         allow_requantize=allow_requantize,
     )
-    if held_out and opened.container == "shapes":
+    if held_out and not opened.has_weights:
         raise click.UsageError("--verify needs the model itself, and this is a shape file.")
     work = work_dir or Path()
-    runs = held_out or (texts and opened.container != "shapes")
+    runs = held_out or (texts and opened.has_weights)
     found = require_engine(engine) if runs else None  # before what takes long
     known = _sensitivity(
         ctx,
@@ -229,9 +203,9 @@ def command(
 def _show(ctx: Context, fitted: Fitted, budget: Budget, output: Path | None, *, as_json: bool) -> None:
     """Without a file, the recipe goes to standard output, and what is said of it to standard error."""
     if as_json:
-        from quantrecipe.cli.fit_table import plain_fit
+        from quantrecipe.cli.fit_table import fit_document
 
-        click.echo(json.dumps(plain_fit(fitted), indent=2))
+        ctx.print_json(fit_document(fitted))
         return
     from quantrecipe.cli.fit_table import render_fit
 
@@ -254,7 +228,7 @@ def _budget(
     *,
     allow_requantize: bool,
 ) -> Budget:
-    from quantrecipe.cli.budget_options import COMMAND_LINE
+    from quantrecipe.cli.options.limits import COMMAND_LINE
     from quantrecipe.fit.fit import like_budget
     from quantrecipe.fit.stock import recipe_like, stock_plan
     from quantrecipe.recipe.budget import Budget
@@ -293,7 +267,7 @@ def _sensitivity(
         return read_sensitivity(file)
     if prior:
         return None
-    if model.container == "shapes":
+    if not model.has_weights:
         print_warning(ctx.err, "a shape file has no weights to measure: losses are those of usual models")
         return None
     from quantrecipe.api import ModelAnalysis, TensorAnalysis

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from rich.console import Group as Lines
 from rich.console import RenderableType
 from rich.text import Text
 
+from quantrecipe.cli.errors import printable
 from quantrecipe.cli.spending_table import loss_text, render_spending
 from quantrecipe.cli.tables import Cell, Paragraph, Table
 from quantrecipe.cli.units import bytes_text
 from quantrecipe.fit import Fitted, Mix
 from quantrecipe.fit.reasons import reason_text
-from quantrecipe.plan.group import layer_ranges
+from quantrecipe.layer_ranges import layer_ranges
+from quantrecipe.plain_data import rounded_bits, significant
 
-__all__ = ["plain_fit", "render_fit"]
+__all__ = ["fit_document", "render_fit"]
 
 _NEAREST = 3
 """Presets that are shown below the budget, and one above."""
@@ -27,43 +28,49 @@ _MOST_DECISIONS = 12
 def render_fit(fitted: Fitted) -> RenderableType:
     """The comparison, the decisions, and what became of the budget."""
     return Lines(
-        _comparison(fitted), _verdict(fitted), Text(), _decisions(fitted), render_spending(fitted.spending)
+        _comparison(fitted),
+        *_left_out(fitted),
+        _verdict(fitted),
+        Text(),
+        _decisions(fitted),
+        render_spending(fitted.spending),
     )
 
 
-def plain_fit(fitted: Fitted) -> dict[str, Any]:
-    """Plain data for machines."""
+def fit_document(fitted: Fitted) -> dict[str, Any]:
+    """What is printed of it, in this order."""
     plan = fitted.fitted_plan
     return {
         "recipe": fitted.text,
-        "trial": None if fitted.trial is None else asdict(fitted.trial),
+        "trial": fitted.trial,
         "stock_wins": fitted.winner.name if fitted.winner else None,
         "nbytes": fitted.plan.nbytes,
-        "bits_per_weight": round(fitted.plan.bits_per_weight, 4),
-        "loss": _short(fitted.winner.loss if fitted.winner else fitted.loss),
+        "bits_per_weight": rounded_bits(fitted.plan.bits_per_weight),
+        "loss": significant(fitted.winner.loss if fitted.winner else fitted.loss),
         "fitted": {
             "nbytes": plan.nbytes,
-            "bits_per_weight": round(plan.bits_per_weight, 4),
-            "loss": _short(fitted.loss),
+            "bits_per_weight": rounded_bits(plan.bits_per_weight),
+            "loss": significant(fitted.loss),
         },
-        "budget": fitted.spending.to_json(),
+        "budget": fitted.spending,
         "best_stock": fitted.best_rival.name if fitted.best_rival else None,
         "stock": [
             {
                 "name": mix.name,
                 "data_nbytes": mix.nbytes,
-                "bits_per_weight": round(mix.bits_per_weight, 4),
-                "loss": _short(mix.loss),
+                "bits_per_weight": rounded_bits(mix.bits_per_weight),
+                "loss": significant(mix.loss),
                 "within_budget": mix in fitted.rivals,
             }
             for mix in fitted.stock
         ],
+        "left_out": dict(fitted.left_out),
         "decisions": [
             {
                 "tensors": [a.tensor.name for a in decision.members],
                 "type": decision.reason.type,
                 "nbytes": decision.reason.nbytes,
-                "loss": _short(decision.reason.loss),
+                "loss": significant(decision.reason.loss),
                 "why": reason_text(decision.reason),
             }
             for decision in fitted.decisions
@@ -104,6 +111,13 @@ def _near(fitted: Fitted) -> Sequence[Mix]:
     return [*shown, *above[:1]]
 
 
+def _left_out(fitted: Fitted) -> list[Paragraph]:
+    """A line for each preset that this model can't have: the comparison is without them."""
+    return [
+        Paragraph(f"{name} isn't possible: {printable(why)}", "dim") for name, why in fitted.left_out.items()
+    ]
+
+
 def _verdict(fitted: Fitted) -> Paragraph:
     best = fitted.best_rival
     if fitted.trial is not None:
@@ -132,7 +146,3 @@ def _decisions(fitted: Fitted) -> Table:
     if (rest := len(fitted.decisions) - _MOST_DECISIONS) > 0:
         rows.append(((f"… {rest} more rules", "dim"), "", "", "", ""))
     return Table({"tensor": "list", "layers": "list", "type": "word", "size": "number", "why": "text"}, rows)
-
-
-def _short(value: float) -> float:
-    return float(f"{value:.6g}")

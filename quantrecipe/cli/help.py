@@ -1,38 +1,28 @@
-"""What the help of every command has in common; and quantrecipe help: the documentation, page by page."""
+"""quantrecipe help: the documentation, page by page."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from quantrecipe.cli.context import Context, pass_context
+from quantrecipe.cli.subcommand import subcommand
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["SETTINGS", "command", "examples"]
-
-SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-"""For `context_settings`."""
+__all__ = ["command"]
 
 
-def examples(*lines: str) -> str:
-    """For `epilog`: command lines that work, one below the other."""
-    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
-
-
-@click.command(
+@subcommand(
     "help",
-    context_settings=SETTINGS,
-    epilog=examples(
-        "quantrecipe help",
-        "quantrecipe help recipe-reference",
-        "quantrecipe help QR202",
-        "quantrecipe help fit",
-    ),
+    "quantrecipe help",
+    "quantrecipe help recipe-reference",
+    "quantrecipe help QR202",
+    "quantrecipe help fit",
 )
 @click.argument("topic", required=False)
 @pass_context

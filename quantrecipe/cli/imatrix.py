@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from quantrecipe.cli.help import SETTINGS, examples
 from quantrecipe.cli.lazy import LazyGroup
+from quantrecipe.cli.subcommand import SETTINGS, examples
 
 __all__ = ["COMMANDS", "command"]
 

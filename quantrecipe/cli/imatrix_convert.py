@@ -8,7 +8,6 @@ import click
 
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import printable
-from quantrecipe.cli.help import SETTINGS, examples
 from quantrecipe.cli.imatrix_output import (
     check_matrix,
     chunk_size_option,
@@ -16,20 +15,19 @@ from quantrecipe.cli.imatrix_output import (
     layout_option,
     write_matrix,
 )
+from quantrecipe.cli.options.paths import FILE
+from quantrecipe.cli.subcommand import subcommand
 
 __all__ = ["command"]
 
 
-@click.command(
+@subcommand(
     "convert",
-    context_settings=SETTINGS,
-    epilog=examples(
-        "quantrecipe imatrix convert imatrix.dat imatrix.gguf",
-        "quantrecipe imatrix convert imatrix.gguf imatrix.dat",
-    ),
+    "quantrecipe imatrix convert imatrix.dat imatrix.gguf",
+    "quantrecipe imatrix convert imatrix.gguf imatrix.dat",
 )
-@click.argument("source", metavar="IN", type=click.Path(path_type=Path))
-@click.argument("output", metavar="OUT", type=click.Path(path_type=Path))
+@click.argument("source", metavar="IN", type=FILE)
+@click.argument("output", metavar="OUT", type=FILE)
 @layout_option
 @chunk_size_option
 @force_option

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,8 +9,11 @@ import click
 
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import printable
-from quantrecipe.cli.help import SETTINGS, examples
+from quantrecipe.cli.options.paths import FILE
+from quantrecipe.cli.options.shared import json_option
+from quantrecipe.cli.subcommand import subcommand
 from quantrecipe.errors import ImportanceError
+from quantrecipe.wording import some_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -24,16 +26,13 @@ _SHOWN = 20
 _NAMES = 6
 
 
-@click.command(
+@subcommand(
     "diff",
-    context_settings=SETTINGS,
-    epilog=examples(
-        "quantrecipe imatrix diff old.gguf new.gguf",
-        "quantrecipe imatrix diff imatrix.gguf imatrix.dat --threshold 0.00001",
-    ),
+    "quantrecipe imatrix diff old.gguf new.gguf",
+    "quantrecipe imatrix diff imatrix.gguf imatrix.dat --threshold 0.00001",
 )
-@click.argument("first", metavar="A", type=click.Path(path_type=Path))
-@click.argument("second", metavar="B", type=click.Path(path_type=Path))
+@click.argument("first", metavar="A", type=FILE)
+@click.argument("second", metavar="B", type=FILE)
 @click.option(
     "--threshold",
     type=click.FloatRange(min=0),
@@ -41,7 +40,7 @@ _NAMES = 6
     help="Exit with 1 if a tensor's change is larger than X, or if only one of both has it.",
 )
 @click.option("--all", "all_", is_flag=True, help=f"Every tensor, not only the {_SHOWN} that changed most.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @pass_context
 def command(
     ctx: Context, first: Path, second: Path, threshold: float | None, all_: bool, as_json: bool
@@ -56,7 +55,7 @@ def command(
 
     found = compare(read_importance(first), read_importance(second))
     if as_json:
-        click.echo(json.dumps(found.to_json(), indent=2))
+        ctx.print_json(found)
     else:
         ctx.console.print(_render(found, found.changes if all_ else found.changes[:_SHOWN]))
     if threshold is not None:
@@ -89,9 +88,7 @@ def _render(found: Comparison, changes: tuple[TensorChange, ...]) -> RenderableT
         parts.append(Paragraph(f"and {more} that changed less; --all shows them", "dim"))
     for path, names in ((found.first.path, found.only_first), (found.second.path, found.only_second)):
         if names:
-            more = len(names) - _NAMES
-            shown = ", ".join(names[:_NAMES]) + (f" and {more} more" if more > 0 else "")
-            parts.append(Paragraph(printable(f"only in {path}: {shown}"), "yellow"))
+            parts.append(Paragraph(printable(f"only in {path}: {some_of(names, _NAMES)}"), "yellow"))
     return Group(*parts)
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 
 from quantrecipe.cli.context import Context, pass_context
-from quantrecipe.cli.help import SETTINGS, examples
 from quantrecipe.cli.imatrix_output import (
     check_matrix,
     chunk_size_option,
@@ -15,6 +14,8 @@ from quantrecipe.cli.imatrix_output import (
     layout_option,
     write_matrix,
 )
+from quantrecipe.cli.options.paths import FILE
+from quantrecipe.cli.subcommand import subcommand
 
 __all__ = ["command"]
 
@@ -29,16 +30,13 @@ def _weights(ctx: click.Context, param: click.Parameter, value: str | None) -> t
         raise click.BadParameter(f"{value!r} is not a list of numbers such as 2,1") from None
 
 
-@click.command(
+@subcommand(
     "merge",
-    context_settings=SETTINGS,
-    epilog=examples(
-        "quantrecipe imatrix merge both.gguf code.gguf prose.gguf",
-        "quantrecipe imatrix merge both.gguf code.gguf prose.gguf --weights 2,1",
-    ),
+    "quantrecipe imatrix merge both.gguf code.gguf prose.gguf",
+    "quantrecipe imatrix merge both.gguf code.gguf prose.gguf --weights 2,1",
 )
-@click.argument("output", metavar="OUT", type=click.Path(path_type=Path))
-@click.argument("sources", metavar="IN IN…", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("output", metavar="OUT", type=FILE)
+@click.argument("sources", metavar="IN IN…", nargs=-1, required=True, type=FILE)
 @click.option(
     "--weights",
     callback=_weights,

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import printable
-from quantrecipe.cli.help import SETTINGS, examples
 from quantrecipe.cli.imatrix_output import write_file
 from quantrecipe.cli.needs import check_output, check_pictures, drawn
+from quantrecipe.cli.options.paths import FILE, file_option
+from quantrecipe.cli.options.shared import json_option
 from quantrecipe.cli.picture import picture_kind
+from quantrecipe.cli.subcommand import subcommand
+from quantrecipe.plain_data import fields_of
 
 if TYPE_CHECKING:
     from quantrecipe.importance import Importance, LayerStatistics, TensorStatistics
@@ -21,25 +23,21 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command(
+@subcommand(
     "show",
-    context_settings=SETTINGS,
-    epilog=examples(
-        "quantrecipe imatrix show imatrix.gguf",
-        "quantrecipe imatrix show imatrix.gguf --all",
-        "quantrecipe imatrix show imatrix.gguf --picture imatrix.svg",
-    ),
+    "quantrecipe imatrix show imatrix.gguf",
+    "quantrecipe imatrix show imatrix.gguf --all",
+    "quantrecipe imatrix show imatrix.gguf --picture imatrix.svg",
 )
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=FILE)
 @click.option("--all", "all_", is_flag=True, help="Every tensor and every layer on a line of its own.")
-@click.option(
+@file_option(
     "--picture",
-    type=click.Path(path_type=Path),
     metavar="OUT",
     help="Draw the activation energy by layer and role; OUT ends with .svg or .png.",
 )
 @click.option("--force", is_flag=True, help="Replace the picture if it exists.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @pass_context
 def command(ctx: Context, file: Path, all_: bool, picture: Path | None, force: bool, as_json: bool) -> None:
     """Show the statistics of `llama-imatrix --show-statistics` for the importance matrix FILE, GGUF or .dat.
@@ -59,7 +57,15 @@ def command(ctx: Context, file: Path, all_: bool, picture: Path | None, force: b
     tensors = statistics(matrix)
     layers = by_layer(tensors)
     if as_json:
-        click.echo(json.dumps(_plain(matrix, tensors, layers), indent=2))
+        ctx.print_json(
+            {
+                "file": matrix.path,
+                **fields_of(matrix, "layout", "digest", "datasets", "chunks", "chunk_size"),
+                "other_tensors": matrix.others,
+                "tensors": tensors,
+                "layers": layers,
+            }
+        )
     else:
         _show(ctx, matrix, tensors, layers, all_=all_)
     if picture is None:
@@ -93,19 +99,3 @@ def _show(
         ctx.console.print(render_tensors(tensors, layers, calls=calls))
     else:
         ctx.console.print(render_groups(tensors, layers, calls=calls))
-
-
-def _plain(
-    matrix: Importance, tensors: tuple[TensorStatistics, ...], layers: tuple[LayerStatistics, ...]
-) -> dict[str, Any]:
-    return {
-        "file": str(matrix.path),
-        "layout": matrix.layout,
-        "digest": matrix.digest,
-        "datasets": list(matrix.datasets),
-        "chunks": matrix.chunks,
-        "chunk_size": matrix.chunk_size,
-        "other_tensors": list(matrix.others),
-        "tensors": [item.to_json() for item in tensors],
-        "layers": [item.to_json() for item in layers],
-    }

@@ -14,7 +14,7 @@ from rich.text import Text
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.tables import Cell, Kind, Paragraph, Table
 from quantrecipe.importance import Importance, LayerStatistics, TensorStatistics
-from quantrecipe.plan.group import layer_ranges
+from quantrecipe.layer_ranges import layer_ranges
 
 __all__ = ["render_groups", "render_heading", "render_tensors", "same_inputs"]
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -19,7 +16,8 @@ from quantrecipe.cli.contents import (
 )
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import print_note, print_warning, printable
-from quantrecipe.cli.help import SETTINGS, examples
+from quantrecipe.cli.options.paths import FILE
+from quantrecipe.cli.subcommand import subcommand
 from quantrecipe.errors import ModelError, Problem, QuantrecipeError
 from quantrecipe.gguf.file_types import file_type_name
 from quantrecipe.gguf.values import ValueType
@@ -27,19 +25,16 @@ from quantrecipe.gguf.values import ValueType
 __all__ = ["command"]
 
 
-@click.command(
+@subcommand(
     "inspect",
-    context_settings=SETTINGS,
-    epilog=examples(
-        "quantrecipe inspect model.gguf",
-        "quantrecipe inspect model.gguf --tensors --filter '*ffn_down*'",
-        "quantrecipe inspect shapes/qwen3-30b-a3b --roles",
-        "quantrecipe inspect model.gguf --recipe > recipe.yaml",
-        "quantrecipe inspect model.gguf --shapes > model.shapes.json",
-        "quantrecipe inspect examples/tiny-code --json | jq '.tensors[].recipe_name'",
-    ),
+    "quantrecipe inspect model.gguf",
+    "quantrecipe inspect model.gguf --tensors --filter '*ffn_down*'",
+    "quantrecipe inspect shapes/qwen3-30b-a3b --roles",
+    "quantrecipe inspect model.gguf --recipe > recipe.yaml",
+    "quantrecipe inspect model.gguf --shapes > model.shapes.json",
+    "quantrecipe inspect examples/tiny-code --json | jq '.tensors[].recipe_name'",
 )
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=FILE)
 @click.option("--tensors", is_flag=True, help="Every tensor on its own line, and nothing else.")
 @click.option(
     "--roles", is_flag=True, help="A line for each role: how many, their shape, their share of the model."
@@ -86,8 +81,7 @@ def command(
         print_warning(ctx.err, note)
     shown = contents if glob is None else contents.matching(glob)
     if as_json:
-        document: Any = [asdict(role) for role in roles_in(shown.shown)] if roles else shown.to_json()
-        click.echo(json.dumps(document if roles else {**document, "recipe_since": since or None}, indent=2))
+        ctx.print_json(roles_in(shown.shown) if roles else shown.to_json() | {"recipe_since": since or None})
         return
     if roles:
         from quantrecipe.cli.contents_table import render_roles

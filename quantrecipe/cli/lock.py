@@ -10,10 +10,10 @@ import click
 
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import printable
-from quantrecipe.cli.help import SETTINGS, examples
-from quantrecipe.cli.names import MODEL, RECIPE
 from quantrecipe.cli.needs import check_output
+from quantrecipe.cli.options.paths import MODEL, RECIPE, file_option
 from quantrecipe.cli.planning import PlanOptions, build_plans, plan_options, warn_of_running
+from quantrecipe.cli.subcommand import subcommand
 from quantrecipe.errors import OutputError
 
 if TYPE_CHECKING:
@@ -22,24 +22,15 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command(
+@subcommand(
     "lock",
-    context_settings=SETTINGS,
-    epilog=examples(
-        "quantrecipe lock recipes/mine.yaml model.safetensors -o mine.lock",
-        "quantrecipe apply recipes/mine.yaml model.safetensors --locked mine.lock",
-        "quantrecipe diff main:mine.lock mine.lock",
-    ),
+    "quantrecipe lock recipes/mine.yaml model.safetensors -o mine.lock",
+    "quantrecipe apply recipes/mine.yaml model.safetensors --locked mine.lock",
+    "quantrecipe diff main:mine.lock mine.lock",
 )
 @click.argument("recipe", type=RECIPE)
 @click.argument("model", type=MODEL)
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Where to write. [default: standard output]",
-)
+@file_option("-o", "--output", help="Where to write. [default: standard output]")
 @plan_options
 @click.option("--force", is_flag=True, help="Replace FILE if it is something else than a lock.")
 @pass_context

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from quantrecipe.cli.options.paths import file_option
+
 if TYPE_CHECKING:
     from quantrecipe.plan.plan import Plan
     from quantrecipe.registry import Registry
@@ -19,11 +21,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def locked_option(command: F) -> F:
     """Add `--locked`."""
-    return click.option(
-        "--locked",
-        type=click.Path(path_type=Path),
-        metavar="FILE",
-        help="Refuse any plan but the one that `quantrecipe lock` froze, and say what differs.",
+    return file_option(
+        "--locked", help="Refuse any plan but the one that `quantrecipe lock` froze, and say what differs."
     )(command)
 
 

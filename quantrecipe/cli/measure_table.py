@@ -14,10 +14,11 @@ from quantrecipe.cli.errors import printable
 from quantrecipe.cli.tables import Paragraph, Table
 from quantrecipe.cli.units import count_text
 from quantrecipe.measure import Scope
+from quantrecipe.plain_data import fields_of
 from quantrecipe.sensitivity import Sensitivity, TensorSensitivity
 from quantrecipe.tensor import split_name
 
-__all__ = ["cost_near", "plain_summary", "reference_type", "render_sensitivity", "sampling_error"]
+__all__ = ["cost_near", "reference_type", "render_sensitivity", "sampling_error", "summary_document"]
 
 _SHOWN_TYPES = ("Q2_K", "Q4_K", "Q6_K")
 _REFERENCE_BITS = 4.5
@@ -43,27 +44,25 @@ def render_sensitivity(found: Sensitivity) -> RenderableType:
     return Lines(*lines)
 
 
-def plain_summary(found: Sensitivity, scope: Scope, out: Path, pictures: Sequence[Path]) -> dict[str, Any]:
-    """Plain data for machines; all numbers are in the file."""
+def summary_document(found: Sensitivity, scope: Scope, out: Path, pictures: Sequence[Path]) -> dict[str, Any]:
+    """What is printed of it, in this order; all numbers are in the file."""
     typical, worst = sampling_error(found)
     return {
-        "output": str(out),
-        "pictures": [str(path) for path in pictures],
+        "output": out,
+        "pictures": pictures,
         "tensors": len(found.tensors),
-        "types": list(found.types),
-        "analysis": found.provenance.analysis,
-        "weighing": found.provenance.weighing,
-        "sampling": found.provenance.sampling,
+        "types": found.types,
+        **fields_of(found.provenance, "analysis", "weighing", "sampling"),
         "sampling_error_median": typical,
         "sampling_error_largest": worst,
         "probes": sum(probe.used for probe in found.probes),
-        "unseen_experts": {t.name: list(t.unseen) for t in found.tensors.values() if t.unseen},
+        "unseen_experts": {t.name: t.unseen for t in found.tensors.values() if t.unseen},
         "fallbacks": [
             {"type": wanted, "measured": fallback, "tensors": [tensor.name for tensor in tensors]}
             for (wanted, fallback), tensors in scope.instead.items()
         ],
-        "left_out": dict(scope.left_out),
-        "already_quantized": dict(scope.quantized),
+        "left_out": scope.left_out,
+        "already_quantized": scope.quantized,
     }
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from quantrecipe.cli.budget_options import Running, limits_text, running_options
-from quantrecipe.cli.byte_size import FileSize
 from quantrecipe.cli.context import Context
 from quantrecipe.cli.errors import print_warning
+from quantrecipe.cli.options.amounts import FileSize, count_option
+from quantrecipe.cli.options.limits import Running, limits_text, running_options
+from quantrecipe.cli.options.paths import file_option
+from quantrecipe.cli.options.shared import arch_option, requantize_option, strict_option, together
 from quantrecipe.cli.settings import expand_names, load_recipes, settings_option
 
 if TYPE_CHECKING:
@@ -24,9 +26,7 @@ if TYPE_CHECKING:
     from quantrecipe.registry import Registry
     from quantrecipe.sensitivity.sensitivity import Sensitivity
 
-__all__ = ["PlanOptions", "build_plans", "plain_plan", "plan_options", "print_told", "warn_of_running"]
-
-F = TypeVar("F", bound=Callable[..., Any])
+__all__ = ["PlanOptions", "build_plans", "plan_document", "plan_options", "print_told", "warn_of_running"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,59 +49,39 @@ class PlanOptions:
     assume_imatrix: bool = False
 
 
-def plan_options(command: F) -> F:
-    """Add the options of PlanOptions."""
-    decorators = (
-        click.option(
-            "--imatrix",
-            type=click.Path(path_type=Path),
-            metavar="FILE",
-            help="Importance matrix, GGUF or .dat; instead of the recipe's.",
-        ),
-        settings_option,
-        running_options,
-        click.option(
-            "--sensitivity",
-            type=click.Path(path_type=Path),
-            metavar="FILE",
-            help="What types cost each tensor, as `quantrecipe sensitivity` found it; what `choose` goes by.",
-        ),
-        click.option("--strict", is_flag=True, help="Refuse every fallback to another type."),
-        click.option(
-            "--allow-requantize", is_flag=True, help="Let sources that are quantized be quantized again."
-        ),
-        click.option(
-            "--arch", metavar="NAME", help="Architecture of a safetensors file without config.json."
-        ),
-        click.option(
-            "--pre",
-            metavar="NAME",
-            help="Pre-tokenizer (tokenizer.ggml.pre), where its rules aren't recognised.",
-        ),
-        click.option(
-            "--split-max-size",
-            type=FileSize(),
-            metavar="SIZE",
-            help="Split into files of at most SIZE: 48G, 500M (thousands); 4.5GiB.",
-        ),
-        click.option(
-            "--split-max-tensors",
-            type=click.IntRange(min=1),
-            metavar="N",
-            help="Split into files of at most N tensors.",
-        ),
-        click.option("--keep-split", is_flag=True, help="Split as the model is."),
-        click.option(
-            "--no-provenance",
-            "provenance",
-            flag_value=False,
-            default=True,
-            help="Don't record recipe and hashes in the file.",
-        ),
-    )
-    for decorate in reversed(decorators):
-        command = decorate(command)
-    return command
+plan_options = together(
+    file_option("--imatrix", help="Importance matrix, GGUF or .dat; instead of the recipe's."),
+    settings_option,
+    running_options,
+    file_option(
+        "--sensitivity",
+        help="What types cost each tensor, as `quantrecipe sensitivity` found it; what `choose` goes by.",
+    ),
+    strict_option,
+    requantize_option,
+    arch_option,
+    click.option(
+        "--pre",
+        metavar="NAME",
+        help="Pre-tokenizer (tokenizer.ggml.pre), where its rules aren't recognised.",
+    ),
+    click.option(
+        "--split-max-size",
+        type=FileSize(),
+        metavar="SIZE",
+        help="Split into files of at most SIZE: 48G, 500M (thousands); 4.5GiB.",
+    ),
+    count_option("--split-max-tensors", help="Split into files of at most N tensors."),
+    click.option("--keep-split", is_flag=True, help="Split as the model is."),
+    click.option(
+        "--no-provenance",
+        "provenance",
+        flag_value=False,
+        default=True,
+        help="Don't record recipe and hashes in the file.",
+    ),
+)
+"""Adds the options of PlanOptions."""
 
 
 def build_plans(
@@ -113,7 +93,7 @@ def build_plans(
     """
     from quantrecipe.importance import assumed_importance, read_importance
     from quantrecipe.model.open import open_model
-    from quantrecipe.plan.make import make_plan
+    from quantrecipe.planning import make_plan
 
     if options.assume_imatrix and options.imatrix is not None:
         raise click.UsageError("--imatrix and --assume-imatrix exclude each other.")
@@ -171,13 +151,13 @@ def warn_of_running(ctx: Context, plans: Sequence[Plan], options: PlanOptions) -
             print_warning(ctx.err, f"{plan.recipe}: {warning}")
 
 
-def plain_plan(plan: Plan, options: PlanOptions) -> dict[str, Any]:
+def plan_document(plan: Plan, options: PlanOptions) -> dict[str, Any]:
     """The plan for machines; `runs` is there where it was asked how it runs."""
     document = plan.to_json()
     if options.running is not None:
-        from quantrecipe.cli.running_table import plain_runs
+        from quantrecipe.cli.running_table import runs_document
 
-        document["runs"] = plain_runs(plan, options.running)
+        document["runs"] = runs_document(plan, options.running)
     return document
 
 

@@ -18,10 +18,10 @@ from quantrecipe.memory.footprint import Footprint, Room, Runs
 from quantrecipe.units import memory_text, tokens_text
 
 if TYPE_CHECKING:
-    from quantrecipe.cli.budget_options import Running
+    from quantrecipe.cli.options.limits import Running
     from quantrecipe.plan.plan import Plan
 
-__all__ = ["WHERE", "miss_text", "paragraph", "plain_runs", "render_runs", "warnings_of"]
+__all__ = ["WHERE", "miss_text", "paragraph", "render_runs", "runs_document", "warnings_of"]
 
 WHERE = {
     "gpu": "all on the GPU",
@@ -59,8 +59,8 @@ def render_runs(plan: Plan, running: Running) -> RenderableType:
     return Lines(*lines)
 
 
-def plain_runs(plan: Plan, running: Running) -> dict[str, Any]:
-    """Plain data for machines; what is left is null of a memory that nobody spoke of."""
+def runs_document(plan: Plan, running: Running) -> dict[str, Any]:
+    """What is printed of it; what is left is null of a memory that nobody spoke of."""
     _, found = _runs(plan, running)
     documents = []
     for run in found:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,10 +10,13 @@ import click
 
 from quantrecipe.cli.apply import model_stem
 from quantrecipe.cli.context import Context, pass_context
-from quantrecipe.cli.engine_option import engine_option
 from quantrecipe.cli.errors import print_warning, printable
-from quantrecipe.cli.help import SETTINGS, examples
+from quantrecipe.cli.options.amounts import count_option
+from quantrecipe.cli.options.paths import FILE, file_option, folder_option
+from quantrecipe.cli.options.shared import arch_option, engine_option, threads_option
+from quantrecipe.cli.subcommand import subcommand
 from quantrecipe.errors import SensitivityError
+from quantrecipe.wording import some_of
 
 if TYPE_CHECKING:
     from quantrecipe.api import ModelAnalysis, TensorAnalysis
@@ -26,40 +28,28 @@ if TYPE_CHECKING:
 __all__ = ["command", "warn_of_scope"]
 
 _DEFAULT_PROBES = 30
-_MOST_NAMES = 3
+_MOST_NAMES = 2
 _DEFAULT_TOKENS = 16384
 
 
-@click.command(
+@subcommand(
     "sensitivity",
-    context_settings=SETTINGS,
-    epilog=examples(
-        "quantrecipe sensitivity model-BF16.gguf --imatrix imatrix.gguf",
-        "quantrecipe sensitivity model-BF16.gguf --imatrix imatrix.gguf --text prose.txt --probes 30",
-        "quantrecipe sensitivity model-BF16.gguf --types 'Q?_K,IQ4_XS' --report report.html",
-        "quantrecipe sensitivity model-BF16.gguf --table kld_results.csv",
-    ),
+    "quantrecipe sensitivity model-BF16.gguf --imatrix imatrix.gguf",
+    "quantrecipe sensitivity model-BF16.gguf --imatrix imatrix.gguf --text prose.txt --probes 30",
+    "quantrecipe sensitivity model-BF16.gguf --types 'Q?_K,IQ4_XS' --report report.html",
+    "quantrecipe sensitivity model-BF16.gguf --table kld_results.csv",
 )
-@click.argument("model", type=click.Path(path_type=Path))
-@click.option(
+@click.argument("model", type=FILE)
+@file_option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
     help="Sensitivity file; what it has is kept and added to. [default: MODEL.sensitivity.jsonl in the current folder]",
 )
-@click.option(
-    "--imatrix",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Importance matrix: losses are those of the outputs.",
-)
-@click.option(
+@file_option("--imatrix", help="Importance matrix: losses are those of the outputs.")
+@file_option(
     "--text",
     "texts",
-    type=click.Path(path_type=Path),
     multiple=True,
-    metavar="FILE",
     help="Calibration text: probes run the model over it. May be given more than once.",
 )
 @click.option(
@@ -80,62 +70,29 @@ _DEFAULT_TOKENS = 16384
     help="How to measure losses (error, imatrix), and what they do to the model (probe, table). "
     "[default: what the files given allow]",
 )
-@click.option(
-    "--table",
-    type=click.Path(path_type=Path),
-    metavar="CSV",
-    help="Results measured elsewhere, by tensor and type.",
-)
-@click.option(
+@file_option("--table", metavar="CSV", help="Results measured elsewhere, by tensor and type.")
+@count_option(
     "--probes",
-    type=click.IntRange(min=1),
     default=_DEFAULT_PROBES,
-    show_default=True,
-    metavar="N",
     help="Passes over the text, at most; and one more for the model itself.",
 )
-@click.option(
-    "--tokens",
-    type=click.IntRange(min=512),
-    default=_DEFAULT_TOKENS,
-    show_default=True,
-    metavar="N",
-    help="Tokens of the text that each probe reads.",
+@count_option(
+    "--tokens", default=_DEFAULT_TOKENS, help="Tokens of the text that each probe reads.", least=512
 )
-@click.option(
-    "--gpu-layers",
-    type=click.IntRange(min=0),
-    metavar="N",
-    help="Layers on the GPU. [default: all, if there is one]",
-)
+@count_option("--gpu-layers", help="Layers on the GPU. [default: all, if there is one]", least=0)
 @engine_option
-@click.option(
-    "--sample",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Weights to measure of each tensor. [default: 1048576]",
-)
+@count_option("--sample", help="Weights to measure of each tensor. [default: 1048576]")
 @click.option("--all-rows", is_flag=True, help="Measure every row.")
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Threads. [default: all cores]")
-@click.option(
-    "--work-dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="DIR",
-    help="Where the probes' temporary model goes. [default: beside FILE]",
-)
-@click.option(
-    "--report",
-    type=click.Path(path_type=Path),
-    metavar="OUT",
-    help="Draw pictures: OUT.html is one page, anything else a folder.",
-)
+@threads_option
+@folder_option("--work-dir", help="Where the probes' temporary model goes. [default: beside FILE]")
+@file_option("--report", metavar="OUT", help="Draw pictures: OUT.html is one page, anything else a folder.")
 @click.option("--force", is_flag=True, help="Replace FILE if it is of another model, and OUT if it exists.")
 @click.option(
     "--allow-requantize",
     is_flag=True,
     help="Let sources that are quantized be measured, against what is left of their weights.",
 )
-@click.option("--arch", metavar="NAME", help="Architecture of a safetensors file without config.json.")
+@arch_option
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @pass_context
 def command(
@@ -171,7 +128,7 @@ def command(
     run that was stopped goes on where it was.
     """
     from quantrecipe.cli.measure_progress import MeasureBar
-    from quantrecipe.cli.measure_table import plain_summary, render_sensitivity
+    from quantrecipe.cli.measure_table import render_sensitivity, summary_document
     from quantrecipe.cli.needs import check_folder, drawn
     from quantrecipe.cli.sensitivity_report import check_report, write_report
     from quantrecipe.evaluate import require_engine
@@ -232,7 +189,7 @@ def command(
     pictures: list[Path] = []
     whole = report is None or drawn(ctx, lambda: pictures.extend(write_report(found, report, force=force)))
     if as_json:
-        click.echo(json.dumps(plain_summary(found, scope, out, pictures), indent=2))
+        ctx.print_json(summary_document(found, scope, out, pictures))
     for path in pictures if not as_json else ():
         ctx.console.print(f"wrote {printable(str(path))}")
     if not whole:
@@ -257,24 +214,19 @@ def warn_of_scope(ctx: Context, scope: Scope, types: Sequence[str]) -> None:
         wishes = ", ".join(wanted for wanted, _ in pairs)
         measured = ", ".join(dict.fromkeys(fallback for _, fallback in pairs))
         print_warning(
-            ctx.err, f"{_some(names)} can't be {wishes}: measured in {measured} instead, as apply falls back"
+            ctx.err,
+            f"{some_of(names, _MOST_NAMES)} can't be {wishes}: measured in {measured} instead, "
+            "as apply falls back",
         )
     reasons: dict[str, list[str]] = {}
     for name, why in scope.left_out.items():
         reasons.setdefault(why, []).append(name)
     for why, left in reasons.items():
-        print_warning(ctx.err, f"not measured: {_some(left)}: {why}")
+        print_warning(ctx.err, f"not measured: {some_of(left, _MOST_NAMES)}: {why}")
 
 
 def _names(tensors: Sequence[TensorInfo]) -> tuple[str, ...]:
     return tuple(tensor.name for tensor in tensors)
-
-
-def _some(names: Sequence[str]) -> str:
-    """A few names, and how many more."""
-    if len(names) <= _MOST_NAMES:
-        return ", ".join(names)
-    return f"{', '.join(names[: _MOST_NAMES - 1])} and {len(names) - _MOST_NAMES + 1} more"
 
 
 def _analyses(

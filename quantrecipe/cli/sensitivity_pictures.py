@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from quantrecipe.allocate.front import front, uniform
 from quantrecipe.cli.heat_map import NO_LAYER, draw_heat_map
 from quantrecipe.cli.measure_table import cost_near, reference_type
 from quantrecipe.cli.picture import encode_figure, label, new_figure
 from quantrecipe.cli.units import bytes_text
 from quantrecipe.sensitivity import Sensitivity, TensorSensitivity
-from quantrecipe.sensitivity.front import front, uniform
 from quantrecipe.tensor import split_name
 
 if TYPE_CHECKING:

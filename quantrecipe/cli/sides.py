@@ -103,7 +103,7 @@ class Operand:
         """What it makes of the model. QuantrecipeError where it can't make anything of it."""
         from quantrecipe.plan.diff import side_of_model, side_of_plan
         from quantrecipe.plan.lock import require_same_tensors, side_of_lock
-        from quantrecipe.plan.make import make_plan
+        from quantrecipe.planning import make_plan
 
         if self.is_gguf:
             return side_of_model(self.text, self.model)

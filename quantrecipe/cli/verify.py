@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from quantrecipe.cli.context import Context, pass_context
-from quantrecipe.cli.help import SETTINGS, examples
+from quantrecipe.cli.options.amounts import count_option
+from quantrecipe.cli.options.paths import FILE, file_option
+from quantrecipe.cli.options.shared import arch_option, json_option, threads_option
 from quantrecipe.cli.settings import load_recipes, settings_option
+from quantrecipe.cli.subcommand import subcommand
 
 if TYPE_CHECKING:
     from quantrecipe.output.verify.verification import Verification
@@ -19,30 +21,21 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command(
+@subcommand(
     "verify",
-    context_settings=SETTINGS,
-    epilog=examples(
-        "quantrecipe verify mine.gguf",
-        "quantrecipe verify mine.gguf --source model.safetensors --imatrix imatrix.gguf",
-        "quantrecipe verify mine.gguf --source model.safetensors --all",
-        "quantrecipe verify mine.gguf --lock mine.lock",
-        "quantrecipe verify theirs.gguf --source model-BF16.gguf --recipe llama.cpp/Q4_K_M",
-    ),
+    "quantrecipe verify mine.gguf",
+    "quantrecipe verify mine.gguf --source model.safetensors --imatrix imatrix.gguf",
+    "quantrecipe verify mine.gguf --source model.safetensors --all",
+    "quantrecipe verify mine.gguf --lock mine.lock",
+    "quantrecipe verify theirs.gguf --source model-BF16.gguf --recipe llama.cpp/Q4_K_M",
 )
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option(
+@click.argument("file", type=FILE)
+@file_option(
     "--source",
-    type=click.Path(path_type=Path),
     metavar="MODEL",
     help="The model that FILE was made from: its content is checked, and tensors are quantized again.",
 )
-@click.option(
-    "--imatrix",
-    type=click.Path(path_type=Path),
-    metavar="MATRIX",
-    help="The importance matrix that was used.",
-)
+@file_option("--imatrix", metavar="MATRIX", help="The importance matrix that was used.")
 @click.option(
     "--recipe",
     metavar="RECIPE",
@@ -52,17 +45,16 @@ __all__ = ["command"]
 @click.option(
     "--lock", "lock_file", metavar="LOCK", help="Hold FILE against the plan that `quantrecipe lock` froze."
 )
-@click.option(
+@count_option(
     "--sample",
-    type=click.IntRange(min=0),
-    metavar="N",
     help="How many tensors to quantize again, of all types and roles in turn. [default: 16]",
+    least=0,
 )
 @click.option("--all", "every", is_flag=True, help="Quantize every tensor again.")
-@click.option("--arch", metavar="NAME", help="Architecture of a safetensors file without config.json.")
+@arch_option
 @click.option("--pre", metavar="NAME", help="Pre-tokenizer, where it was given to apply.")
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Threads. [default: all cores]")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@threads_option
+@json_option
 @pass_context
 def command(
     ctx: Context,
@@ -117,6 +109,6 @@ def command(
 
 def _show(ctx: Context, verification: Verification, render: Any, *, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(verification.to_json(), indent=2))
+        ctx.print_json(verification)
     else:
         ctx.console.print(render(verification))

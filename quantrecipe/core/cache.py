@@ -14,8 +14,10 @@ from __future__ import annotations
 import os
 import stat
 import sys
-import tempfile
+from contextlib import suppress
 from pathlib import Path
+
+from quantrecipe.whole_file import whole_file
 
 __all__ = ["cache_folder", "kernel_folder", "read_cached", "write_cached"]
 
@@ -54,15 +56,9 @@ def read_cached(path: Path) -> bytes | None:
 
 def write_cached(path: Path, data: bytes) -> None:
     """Put the file there in one step, so that nobody reads half of it. A full or read-only disk is no error."""
-    temporary = None
-    try:
-        descriptor, temporary = tempfile.mkstemp(prefix=path.stem, suffix=".tmp", dir=path.parent)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-        Path(temporary).replace(path)
-    except OSError:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+    # Private, since the folder's owner may let others look into it; not durable, since what is lost is compiled again.
+    with suppress(OSError), whole_file(path, mode=0o600, durable=False) as file:
+        file.write(data)
 
 
 def _is_private(folder: Path) -> bool:

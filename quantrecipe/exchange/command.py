@@ -8,6 +8,7 @@ from typing import Any
 
 from quantrecipe.exchange.overrides import Override
 from quantrecipe.gguf.file_types import FILE_TYPES
+from quantrecipe.gguf.values import GGUFValue
 
 __all__ = ["MIXTURES", "Command", "importance_of", "takes_patterns"]
 
@@ -41,14 +42,14 @@ class Command:
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     prune: tuple[int, ...] = ()
-    metadata: Mapping[str, object] = field(default_factory=dict)
+    metadata: Mapping[str, GGUFValue] = field(default_factory=dict)
     label: str | None = None
     custom: tuple[Override, ...] | None = None
     notes: tuple[str, ...] = ()
 
 
-def importance_of(command: Command) -> str | dict[str, Any] | None:
-    """The importance matrix as a recipe says it; "required" where its path isn't known."""
+def importance_of(command: Command) -> dict[str, Any]:
+    """Return the key `importance` of a recipe. Of a matrix whose path isn't known it says only that it is required."""
     said: dict[str, Any] = {}
     if command.imatrix:
         said["file"] = command.imatrix
@@ -58,9 +59,9 @@ def importance_of(command: Command) -> str | dict[str, Any] | None:
         said["include"] = list(command.include)
     if command.exclude:
         said["exclude"] = list(command.exclude)
-    return "required" if said == {"required": True} else said or None
+    return said
 
 
 def takes_patterns(mixture: str) -> bool:
-    """False for presets on which llama-quantize ignores `--tensor-type`."""
+    """Say whether llama-quantize minds `--tensor-type` on this preset."""
     return mixture not in ("F32", "F16", "BF16", "COPY")

@@ -12,24 +12,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from quantrecipe.errors import RecipeError
-from quantrecipe.exchange.assemble import Parts, assemble
+from quantrecipe.exchange.assemble import Imported, Parts, assemble
 from quantrecipe.exchange.command import MIXTURES, Command, importance_of
-from quantrecipe.exchange.imported import Imported
 from quantrecipe.exchange.named_list import names_tensors
 from quantrecipe.exchange.overrides import Override, TypeName, checked_types, read_list, read_type
 from quantrecipe.exchange.simulate import load_mixture, main_type
-from quantrecipe.exchange.source import as_source, quantizable
+from quantrecipe.exchange.source import Source
 from quantrecipe.exchange.summarised import deciding_lines, unused_lines, with_reasons
 from quantrecipe.exchange.translate import translate
 from quantrecipe.missing_formats import package_of
 from quantrecipe.model.model import Model
-from quantrecipe.plan.facts import model_facts
-from quantrecipe.recipe.recipe import KEEP
-from quantrecipe.recipe.summarise import DraftRule, common_type, summarise
+from quantrecipe.recipe.recipe import KEEP, Rule
+from quantrecipe.recipe.summarise import common_type, summarise
 from quantrecipe.registry import Registry
+from quantrecipe.wording import some_of
 
 __all__ = ["from_custom_q", "from_ik", "from_tool_suite"]
 
@@ -37,6 +36,17 @@ _MOST_NAMES = 5
 _FLOATS = ("F32", "F16", "BF16", "COPY")
 _SIZED = re.compile(r"(I?Q\d_K)_?[SML](?:_R[48])?|(?!)")
 """Presets of ik_llama.cpp whose name is that of their main type, and a size."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _List:
+    """A list of overrides, the tool that it is for, and the type of what the list doesn't name; None: the source's."""
+
+    overrides: list[Override]
+    tool: str
+    file: str
+    registry: Registry
+    default: TypeName | None = None
 
 
 def from_custom_q(
@@ -48,20 +58,28 @@ def from_custom_q(
     name: str,
     file: str,
 ) -> Imported:
-    """The recipe of a `--custom-q` argument, or of the lines in a script that become one.
+    """Make the recipe of a `--custom-q` argument, or of the lines in a script that become one.
 
     base: the type that ik_llama.cpp was called with, which is for tensors that no rule names
     """
     overrides = read_list(text, file, commas=True)
-    return _imported(
-        overrides, registry, "--custom-q", "ik_llama.cpp", model, name, file, _default(base, registry)
-    )
+    default = _default(base, registry)
+    given = _List(overrides=overrides, tool="ik_llama.cpp", file=file, registry=registry, default=default)
+    return _imported(given, Parts(name=name, origin="--custom-q"), model)
+
+
+def from_tool_suite(
+    text: str, registry: Registry, *, model: Model | None = None, name: str, file: str
+) -> Imported:
+    """Make the recipe of a `.recipe` of the GGUF-Tool-Suite."""
+    given = _List(overrides=read_list(text, file), tool="GGUF-Tool-Suite", file=file, registry=registry)
+    return _imported(given, Parts(name=name, origin="GGUF-Tool-Suite"), model)
 
 
 def from_ik(
     command: Command, registry: Registry, *, model: Model | None = None, name: str, file: str
 ) -> Imported:
-    """The recipe of a command of ik_llama.cpp's llama-quantize that has `--custom-q`."""
+    """Make the recipe of a command of ik_llama.cpp's llama-quantize that has `--custom-q`."""
     before = []
     for tensors, said, option in (
         ("output", command.output_type, "--output-tensor-type"),
@@ -69,7 +87,7 @@ def from_ik(
     ):
         if said is not None:
             type_ = read_type(said, registry)
-            before.append((DraftRule(tensors=(tensors,), type=type_.name, optional=True, why=option), type_))
+            before.append((Rule.of([tensors], type=type_.name, optional=True, why=option), type_))
     notes = list(command.notes)
     overrides = list(command.custom or ())
     if command.pure or command.mixture in _FLOATS:
@@ -79,7 +97,7 @@ def from_ik(
     if command.overrides:
         notes.append("ik_llama.cpp has no --tensor-type, which llama.cpp's program has: it is left out")
     if command.leave_output:
-        rule = DraftRule(tensors=("output",), type=KEEP, optional=True, why="--leave-output-tensor")
+        rule = Rule.of(["output"], type=KEEP, optional=True, why="--leave-output-tensor")
         before.insert(0, (rule, TypeName(name=KEEP)))
     default = _default(command.mixture, registry)
     parts = Parts(
@@ -92,19 +110,12 @@ def from_ik(
         requires=tuple(type_.package for _, type_ in before if type_.package),
         notes=tuple(notes),
     )
-    return _assembled(overrides, registry, "ik_llama.cpp", model, file, default, parts)
-
-
-def from_tool_suite(
-    text: str, registry: Registry, *, model: Model | None = None, name: str, file: str
-) -> Imported:
-    """The recipe of a `.recipe` of the GGUF-Tool-Suite."""
-    overrides = read_list(text, file)
-    return _imported(overrides, registry, "GGUF-Tool-Suite", "GGUF-Tool-Suite", model, name, file, None)
+    given = _List(overrides=overrides, tool="ik_llama.cpp", file=file, registry=registry, default=default)
+    return _assembled(given, parts, model)
 
 
 def _default(base: str | None, registry: Registry) -> TypeName | None:
-    """The type that stands for a preset: most tensors have it."""
+    """Return the type that stands for a preset: most tensors have it."""
     if base is None:
         return None
     name = base.upper()
@@ -116,39 +127,23 @@ def _default(base: str | None, registry: Registry) -> TypeName | None:
     return read_type(base, registry)
 
 
-def _imported(
-    overrides: list[Override],
-    registry: Registry,
-    origin: str,
-    tool: str,
-    model: Model | None,
-    name: str,
-    file: str,
-    default: TypeName | None,
-) -> Imported:
-    if not overrides:
-        raise RecipeError("there is no rule in it", "rules are like REGEX=TYPE", file=file)
-    return _assembled(overrides, registry, tool, model, file, default, Parts(name=name, origin=origin))
+def _imported(given: _List, parts: Parts, model: Model | None) -> Imported:
+    if not given.overrides:
+        raise RecipeError("there is no rule in it", "rules are like REGEX=TYPE", file=given.file)
+    return _assembled(given, parts, model)
 
 
-def _assembled(
-    overrides: list[Override],
-    registry: Registry,
-    tool: str,
-    model: Model | None,
-    file: str,
-    default: TypeName | None,
-    parts: Parts,
-) -> Imported:
-    """The recipe of the parts and the overrides behind them."""
-    source = as_source(model, registry) if model is not None else None
+def _assembled(given: _List, parts: Parts, model: Model | None) -> Imported:
+    """Make the recipe of the parts, and of the overrides behind them."""
+    overrides, registry, default = given.overrides, given.registry, given.default
+    source = None if model is None else Source.of(model, registry, importance=bool(parts.importance))
     if source is not None and names_tensors(overrides):
-        return _summarised(overrides, registry, tool, source, file, default, parts)
-    translated = translate(overrides, registry, source, tool=tool, file=file)
+        return _summarised(given, parts, source)
+    translated = translate(overrides, registry, source, tool=given.tool, file=given.file)
     notes = [*parts.notes, *translated.notes]
     if source is not None:
-        reached = quantizable(source, registry)
-        notes += _unnamed(reached - deciding_lines(overrides, reached).keys(), tool, default, parts)
+        left = source.reached - deciding_lines(overrides, source.reached).keys()
+        notes += _unnamed(left, given, parts)
     packages = {*parts.requires, *translated.packages}
     if default is not None and default.package:
         packages.add(default.package)
@@ -159,28 +154,20 @@ def _assembled(
         requires=tuple(sorted(packages)),
         notes=tuple(notes),
     )
-    return assemble(parts, registry, source, importance=parts.importance is not None)
+    return assemble(parts, source)
 
 
-def _summarised(
-    overrides: list[Override],
-    registry: Registry,
-    tool: str,
-    source: Model,
-    file: str,
-    default: TypeName | None,
-    parts: Parts,
-) -> Imported:
-    """A list that names tensors one by one: its types, as the rules that a GGUF with these types becomes."""
-    types = checked_types(overrides, registry, file)
-    reached = quantizable(source, registry)
+def _summarised(given: _List, parts: Parts, source: Source) -> Imported:
+    """Make of a list that names tensors one by one the rules that a GGUF with these types becomes."""
+    overrides, default = given.overrides, given.default
+    types = checked_types(overrides, source.registry, given.file)
+    reached, n_layers = source.reached, source.model.n_layers
     lines = deciding_lines(overrides, reached)
     wanted = {name: types[overrides[line].type].name for name, line in lines.items()}
     before = {
         f"{role}.weight": rule.type for rule in parts.rules for role in rule.tensors if rule.type != KEEP
     }
     wanted |= {name: type_ for name, type_ in before.items() if name in reached}
-    n_layers = int(model_facts(source, has_importance=False)["n_layers"])
     left = reached - wanted.keys()
     main = default.name if default else None
     if not left:
@@ -197,22 +184,18 @@ def _summarised(
         notes=(
             *parts.notes,
             *dict.fromkeys(it.note for it in types.values() if it.note),
-            *_unnamed(left, tool, default, parts),
-            *unused_lines(overrides, types, lines, source, tool=tool),
+            *_unnamed(left, given, parts),
+            *unused_lines(overrides, types, lines, source, tool=given.tool),
         ),
     )
-    importance = parts.importance is not None
-    parts = with_reasons(parts, overrides, lines, source, registry, importance=importance)
-    return assemble(parts, registry, source, importance=importance)
+    return assemble(with_reasons(parts, overrides, lines, source), source)
 
 
-def _unnamed(left: Collection[str], tool: str, default: TypeName | None, parts: Parts) -> list[str]:
-    """A note on the tensors that no rule names."""
+def _unnamed(left: Collection[str], given: _List, parts: Parts) -> list[str]:
+    """Return a note on the tensors that no rule names."""
     named = {f"{role}.weight" for rule in parts.rules for role in rule.tensors}
     names = sorted(set(left) - named)
     if not names:
         return []
-    shown = ", ".join(names[:_MOST_NAMES])
-    shown += f" and {len(names) - _MOST_NAMES} more" if names[_MOST_NAMES:] else ""
-    what = f"the default {default.name}" if default else "the source's type"
-    return [f"no rule names {shown}: {what} here; {tool} may choose another one"]
+    what = f"the default {given.default.name}" if given.default else "the source's type"
+    return [f"no rule names {some_of(names, _MOST_NAMES)}: {what} here; {given.tool} may choose another one"]

@@ -15,6 +15,7 @@ from quantrecipe.model.model import Model
 from quantrecipe.plan.assign import kept_type
 from quantrecipe.plan.plan import Assignment, Plan
 from quantrecipe.recipe.recipe import Recipe
+from quantrecipe.wording import some_of
 
 __all__ = ["Exported", "command_text", "refuse", "requests", "stored_model", "wanted_types"]
 
@@ -25,19 +26,23 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Exported:
-    """text: what to type, or to put into a file; notes: what it leaves to the other program."""
+    """A plan in another program's language.
+
+    text:  what to type, or to put into a file
+    notes: what is left to the other program
+    """
 
     text: str
     notes: tuple[str, ...] = ()
 
 
 def stored_model(model: Model) -> Model:
-    """The model as a GGUF: of a Hugging Face folder what llama.cpp's converter makes."""
+    """Return the model as it is in a GGUF: of a Hugging Face folder, what llama.cpp's converter makes."""
     return replace(model, tensors=tuple(replace(t, dtype=kept_type(t, model)) for t in model.tensors))
 
 
 def wanted_types(plan: Plan) -> dict[str, str]:
-    """The type of each tensor, companions left out."""
+    """Return the type of each tensor, without companions."""
     return {a.tensor.name: a.type for a in plan.assignments if a.owner is None}
 
 
@@ -50,7 +55,7 @@ def refuse(
     reached: Collection[str],
     dialects: Collection[str],
 ) -> None:
-    """PlanError, a line for each kind, where the plan has what the tool can't be told."""
+    """Raise PlanError, with a line for each kind, if the plan has what the tool can't be told."""
     problems = []
     types = {tensor.name: tensor.dtype for tensor in source.tensors}
     if recipe.prune is not None:
@@ -80,7 +85,7 @@ def refuse(
 
 
 def requests(plan: Plan, recipe: Recipe) -> tuple[list[str], list[str]]:
-    """Options of llama-quantize for importance and metadata, and notes on what they can't say."""
+    """Return options of llama-quantize for importance and metadata, and notes on what they can't say."""
     options: list[str] = []
     notes: list[str] = []
     if plan.importance is not None:
@@ -107,7 +112,7 @@ def requests(plan: Plan, recipe: Recipe) -> tuple[list[str], list[str]]:
 def command_text(
     program: str, options: Sequence[str], model: Model, name: str, mixture: str, *, shell: Dialect = "sh"
 ) -> str:
-    """The command line, an option to a line; it runs where the model's path is right, and writes beside the model.
+    """Write the command line, an option to a line. It writes beside the model, whose path has to be right.
 
     shell: whose quotes it has, and whose signs at the ends of lines
     """
@@ -133,12 +138,12 @@ def command_text(
 
 
 def _no_option(path: Path) -> str:
-    """A path that begins with a hyphen would be read as an option."""
+    """Write a path so that it isn't read as an option, which begins with a hyphen."""
     return f"./{path}" if str(path).startswith("-") else str(path)
 
 
 def _quote_cmd(text: str) -> str:
-    """For cmd, and for the C runtime, which takes a backslash before a quote for an escape."""
+    """Quote for cmd, and for the C runtime, which takes a backslash before a quote for an escape."""
     if text and not re.search(r'[\s"^&|<>()%!=,;]', text):
         return text
     return '"' + re.sub(r'(\\*)("|$)', lambda m: m[1] * 2 + ('\\"' if m[2] else ""), text) + '"'
@@ -182,6 +187,4 @@ def _override(value: GGUFValue) -> str | None:
 
 
 def _names(members: Sequence[Assignment]) -> str:
-    names = [a.tensor.name for a in members]
-    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-    return ", ".join(names[:_MOST_NAMES]) + more
+    return some_of([a.tensor.name for a in members], _MOST_NAMES)

@@ -6,24 +6,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from quantrecipe.exchange.assemble import Parts, assemble
+from quantrecipe.exchange.assemble import Imported, Parts, assemble
 from quantrecipe.exchange.command import MIXTURES, Command, importance_of, takes_patterns
 from quantrecipe.exchange.custom_q import from_ik
-from quantrecipe.exchange.imported import Imported
 from quantrecipe.exchange.named_list import names_tensors
-from quantrecipe.exchange.origin import Origin
 from quantrecipe.exchange.overrides import Override, checked_types, read_type
-from quantrecipe.exchange.presets import planned_types
 from quantrecipe.exchange.recover import shortest_draft
-from quantrecipe.exchange.simulate import command_types, fallback_for, load_mixture, main_type
-from quantrecipe.exchange.source import as_source, quantizable
+from quantrecipe.exchange.simulate import command_types, load_mixture, main_type
+from quantrecipe.exchange.source import Source
 from quantrecipe.exchange.summarised import deciding_lines, unused_lines, with_reasons
 from quantrecipe.exchange.translate import translate
 from quantrecipe.model.model import Model
 from quantrecipe.plan.label import untrue
-from quantrecipe.recipe.recipe import KEEP
+from quantrecipe.recipe.expression import Expression
+from quantrecipe.recipe.recipe import KEEP, Rule
 from quantrecipe.recipe.regex import Regex
-from quantrecipe.recipe.summarise import DraftRule
 from quantrecipe.registry import Registry
 
 __all__ = ["from_llama_quantize"]
@@ -35,13 +32,14 @@ _EMBEDDINGS = ("token_embd", "per_layer_token_embd")
 def from_llama_quantize(
     command: Command, registry: Registry, *, model: Model | None = None, name: str, file: str
 ) -> Imported:
-    """The recipe that does what the command does; with a model, to the type of each of its tensors."""
+    """Make the recipe that does what the command does; with a model, to the type of each of its tensors."""
     if command.custom is not None:
         return from_ik(command, registry, model=model, name=name, file=file)
-    source = as_source(model, registry) if model is not None else None
+    importance = command.imatrix is not None
+    source = None if model is None else Source.of(model, registry, importance=importance)
     overrides, notes = _lowered(command)
     if source is not None and names_tensors(overrides) and not command.prune:
-        return _summarised(command, overrides, notes, registry, source, name=name, file=file)
+        return _summarised(command, overrides, notes, source, name=name, file=file)
     translated = translate(overrides, registry, source, tool=_TOOL, file=file)
     mixture = load_mixture(command.mixture, registry)
     counted = _counts(mixture.rules) and bool(translated.rules) and source is None and not command.pure
@@ -63,49 +61,43 @@ def from_llama_quantize(
         requires=translated.packages,
         notes=(*command.notes, *notes, *translated.notes),
     )
-    importance = command.imatrix is not None
     truth = None
     if source is not None and not command.prune:  # without pruned layers, the others have other numbers
-        reached = quantizable(source, registry)
-        truth = command_types(command, mixture, source, registry, reached=reached, importance=importance)
+        truth = command_types(command, mixture, source)
         pairs = [(tensor, truth.get(tensor.name, tensor.dtype)) for tensor in source.tensors]
-        if mixture.file_type not in (None, KEEP) and untrue(mixture.file_type, pairs, source, registry):
+        if mixture.file_type not in (None, KEEP) and untrue(mixture.file_type, pairs, source.model, registry):
             # llama-quantize labels the file with the mix it was called with, whatever its overrides make of it.
             parts = replace(parts, file_type=mixture.file_type)
-    return assemble(parts, registry, source, truth, importance=importance)
+    return assemble(parts, source, truth)
 
 
 def _summarised(
     command: Command,
     overrides: Sequence[Override],
     notes: Sequence[str],
-    registry: Registry,
-    source: Model,
+    source: Source,
     *,
     name: str,
     file: str,
 ) -> Imported:
-    """A list that names tensors one by one: its types, as the rules that a GGUF with these types becomes."""
-    types = checked_types(overrides, registry, file)
-    mixture = load_mixture(command.mixture, registry)
-    importance = command.imatrix is not None
-    reached = quantizable(source, registry)
-    truth = command_types(command, mixture, source, registry, reached=reached, importance=importance)
-    lines = deciding_lines(overrides, reached)
+    """Make of a list that names tensors one by one the rules that a GGUF with these types becomes."""
+    types = checked_types(overrides, source.registry, file)
+    mixture = load_mixture(command.mixture, source.registry)
+    truth = command_types(command, mixture, source)
+    lines = deciding_lines(overrides, source.reached)
     asked = {tensor: types[overrides[line].type].name for tensor, line in lines.items()}
-    planned = planned_types(mixture, source, registry, importance=importance) or {}
+    planned = source.planned(mixture) or {}
     wishes = {**{it: wanted for it, (wanted, type_) in planned.items() if type_ == truth[it]}, **asked}
     intents = {
         tensor.name: wish
         for tensor in source.tensors
-        if tensor.name in reached
+        if tensor.name in source.reached
         and (wish := wishes.get(tensor.name, "")) not in ("", truth[tensor.name])
-        and fallback_for(wish, tensor, registry) == truth[tensor.name]
+        and source.fallback(wish, tensor) == truth[tensor.name]
     }
-    origin = Origin(label=mixture.file_type, importance={"file": ""} if importance else {}, summary="")
-    draft = shortest_draft(truth, intents, source, registry, origin, reached, presets=True)
-    if draft.guess is not None and draft.guess.importance != importance:
-        draft = shortest_draft(truth, intents, source, registry, origin, reached, presets=False)
+    draft = shortest_draft(truth, intents, source, mixture.file_type, presets=True)
+    if draft.guess is not None and draft.guess.importance != source.importance:
+        draft = shortest_draft(truth, intents, source, mixture.file_type, presets=False)
     used = {*(rule.type for rule in draft.rules), draft.default or ""}
     label = (
         mixture.file_type
@@ -129,12 +121,12 @@ def _summarised(
             *unused_lines(overrides, types, lines, source, tool=_TOOL),
         ),
     )
-    parts = with_reasons(parts, overrides, lines, source, registry, importance=importance)
-    return assemble(parts, registry, source, truth, importance=importance)
+    parts = with_reasons(parts, overrides, lines, source)
+    return assemble(parts, source, truth)
 
 
 def _lowered(command: Command) -> tuple[list[Override], list[str]]:
-    """The overrides as llama-quantize reads them, and what it does to them."""
+    """Return the overrides as llama-quantize reads them, and notes on what it does to them."""
     if command.overrides and not takes_patterns(command.mixture):
         return [], [
             f"llama-quantize ignores --tensor-type where the type is {command.mixture}: they are left out"
@@ -151,18 +143,18 @@ def _lowered(command: Command) -> tuple[list[Override], list[str]]:
     return lowered, notes
 
 
-def _before(command: Command, registry: Registry) -> list[DraftRule]:
-    """What goes before patterns."""
+def _before(command: Command, registry: Registry) -> list[Rule]:
+    """Return the rules of options that llama-quantize looks at before patterns."""
     rules = []
     if command.leave_output:
-        rules.append(DraftRule(tensors=("output",), type=KEEP, optional=True, why="--leave-output-tensor"))
+        rules.append(Rule.of(["output"], type=KEEP, optional=True, why="--leave-output-tensor"))
     if command.embedding_type:
         named = any(
             Regex.parse(it.regex.lower()).search("per_layer_token_embd.weight") for it in command.overrides
         )
         rules.append(
-            DraftRule(
-                tensors=_EMBEDDINGS[:1] if named else _EMBEDDINGS,
+            Rule.of(
+                _EMBEDDINGS[:1] if named else _EMBEDDINGS,
                 type=read_type(command.embedding_type, registry).name,
                 optional=True,
                 why="--token-embedding-type",
@@ -170,18 +162,18 @@ def _before(command: Command, registry: Registry) -> list[DraftRule]:
         )
     if command.output_type:
         type_ = read_type(command.output_type, registry).name
-        rules.append(DraftRule(tensors=("output",), type=type_, optional=True, why="--output-tensor-type"))
+        rules.append(Rule.of(["output"], type=type_, optional=True, why="--output-tensor-type"))
     return rules
 
 
-def _after(command: Command, registry: Registry) -> list[DraftRule]:
-    """What patterns go before."""
+def _after(command: Command, registry: Registry) -> list[Rule]:
+    """Return the rules of options that llama-quantize looks at after patterns."""
     rules = []
     if command.output_type and not command.pure:
         rules.append(
-            DraftRule(
-                tensors=_EMBEDDINGS,
-                when="tied_embeddings",
+            Rule.of(
+                _EMBEDDINGS,
+                when=Expression.parse("tied_embeddings"),
                 type=read_type(command.output_type, registry).name,
                 optional=True,
                 why="--output-tensor-type: tied embeddings are the output",
@@ -191,5 +183,5 @@ def _after(command: Command, registry: Registry) -> list[DraftRule]:
 
 
 def _counts(rules: Sequence[Any]) -> bool:
-    """True if a rule of the preset counts tensors."""
+    """Say whether a rule of the preset counts tensors."""
     return any(rule.when is not None and "rank" in rule.when.names for rule in rules)

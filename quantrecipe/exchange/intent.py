@@ -6,39 +6,31 @@ them would give another model, whose rows do fit, types that nobody chose.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from quantrecipe.plan.assign import fallback_chain
+from quantrecipe.exchange.source import Source
 from quantrecipe.registry import Registry
 from quantrecipe.tensor import TensorInfo
 
 __all__ = ["intended_types"]
 
 
-def intended_types(
-    types: Mapping[str, str],
-    tensors: Sequence[TensorInfo],
-    registry: Registry,
-    *,
-    reached: Collection[str],
-    hint: str | None = None,
-) -> dict[str, str]:
-    """By name, the type that was probably asked for, of those tensors whose own is its fallback for their shape.
+def intended_types(types: Mapping[str, str], source: Source, hint: str | None = None) -> dict[str, str]:
+    """Return, for each tensor whose type looks like a fallback, the type that was probably asked for.
 
     A type is taken for a fallback where the type that it stands in for is used elsewhere in the file: by the same role
     in other layers, by `hint` (what the file says it mostly is), or by most weights among tensors that have a choice.
     Where the fallback itself is used by tensors that the other would have fitted, only the first counts.
-
-    reached: names of the tensors that a default is about
     """
+    registry = source.registry
     chains = _chains(registry)
     wishes: dict[tuple[int, ...], dict[str, list[str]]] = {}
     free: dict[str, int] = {}
     by_role: dict[str, set[str]] = {}
     stuck: list[tuple[TensorInfo, list[str]]] = []
-    for tensor in tensors:
-        if tensor.name not in reached or tensor.name not in types:
+    for tensor in source.tensors:
+        if tensor.name not in source.reached or tensor.name not in types:
             continue
         shape = (tensor.cols, tensor.rows)
         if shape not in wishes:
@@ -62,14 +54,14 @@ def intended_types(
 
 
 def _chains(registry: Registry) -> dict[str, list[str]]:
-    fallbacks = {fmt.spec.name: fmt.spec.fallback for fmt in registry.formats.values()}
-    return {name: fallback_chain(name, fallbacks) for name, first in fallbacks.items() if first is not None}
+    chains = {name: [fmt.spec.name for fmt in registry.chain(name)][1:] for name in registry.formats}
+    return {name: chain for name, chain in chains.items() if chain}
 
 
 def _wishes(
     tensor: TensorInfo, chains: Mapping[str, Sequence[str]], registry: Registry
 ) -> dict[str, list[str]]:
-    """By type that a tensor of this shape may have, the types whose fallback it is there."""
+    """Return, for each type that a tensor of this shape may have, the types whose fallback it is there."""
     fits = {
         name for name, fmt in registry.formats.items() if fmt.accepts(replace(tensor, dtype="BF16")) is None
     }

@@ -1,4 +1,4 @@
-"""llama-quantize's command line, and the files for its `--tensor-type-file`: what they say.
+"""Reads llama-quantize's command line, and the files for its `--tensor-type-file`.
 
 Facts from llama.cpp (tools/quantize/quantize.cpp): options stand before the paths, and the first word that doesn't
 begin with `--` is the input. `IN TYPE` and `IN OUT TYPE` are both right; a number counts as a type, also at the
@@ -15,12 +15,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from quantrecipe.errors import Problem, RecipeError
+from quantrecipe.errors import ModelError, Problem, RecipeError
 from quantrecipe.exchange.command import MIXTURES, Command
 from quantrecipe.exchange.overrides import Override, read_list, read_override
 from quantrecipe.exchange.scripts.call import Call, Script, Word
 from quantrecipe.exchange.scripts.script import SHELLS, decoded, read_script
 from quantrecipe.gguf.file_types import file_type_name
+from quantrecipe.gguf.values import GGUFValue, ValueType
+from quantrecipe.wording import quoted, shortened
 
 __all__ = ["read_command", "read_list_for"]
 
@@ -57,7 +59,7 @@ _MOST_OTHERS = 6
 
 
 def read_command(text: str, folder: Path, *, file: str, number: int | None = None) -> Command:
-    """The command of a script, or of a line as one would type it.
+    """Read the command of a script, or of a line as one would type it.
 
     folder: what the paths of `--tensor-type-file` start from
     number: which one, from 1, where there are several
@@ -78,7 +80,7 @@ def read_command(text: str, folder: Path, *, file: str, number: int | None = Non
 
 
 def _only(calls: Sequence[Call], reader: _Reader, file: str) -> Command:
-    """The command that all of them are, where they differ in their paths alone."""
+    """Return the command that all of them are, if they differ in their paths alone."""
     commands = []
     for call in calls:
         try:
@@ -112,7 +114,7 @@ def _none(script: Script) -> str:
 
 
 def _bare_call(text: str, file: str) -> tuple[Call, ...]:
-    """A line that has the arguments alone."""
+    """Read a line that has only the arguments."""
     if not re.match(r"\s*--[a-z]|\s*\S+\.gguf\s", text):
         return ()
     calls = read_script(f"llama-quantize {text.lstrip()}", file).calls
@@ -165,7 +167,7 @@ class _Reader:
                 elif name == "--custom-q":
                     custom = [*(custom or []), *self._custom(value)]
             except RecipeError as error:
-                problems += [self._at(problem, value.line) for problem in error.problems]
+                problems += error.at(self._file, value.line)
         mixture, more = self._rest(words, call, problems, ik=custom is not None)
         notes += more
         imatrix = given.get("--imatrix", [None])[-1]
@@ -177,18 +179,21 @@ class _Reader:
         if given.get("--include-weights") and given.get("--exclude-weights"):
             what = "llama-quantize refuses --include-weights and --exclude-weights together"
             problems.append(self._problem(what, call.line, "leave one out"))
-        metadata: dict[str, object] = {}
+        metadata: dict[str, GGUFValue] = {}
         prune: list[int] = []
         try:
             metadata = dict(_pair(it.text, self._file) for it in given.get("--override-kv", []))
             prune = list(_numbers([it.text for it in given.get("--prune-layers", [])], self._file))
         except RecipeError as error:
-            problems += [self._at(problem, call.line) for problem in error.problems]
+            problems += error.at(self._file, call.line)
         label = None
-        if isinstance(said := metadata.pop(_FILE_TYPE, None), dict):  # a recipe sets it by `file_type`
-            label = file_type_name(said["value"])
+        number = metadata.pop(_FILE_TYPE, None)  # a recipe sets it by `file_type`
+        if number is not None and number.type in (ValueType.UINT32, ValueType.FLOAT32):
+            label = file_type_name(number.decode())
             if label is None:
-                notes.append(f"there is no file_type {said['value']}: --override-kv {_FILE_TYPE} is left out")
+                notes.append(
+                    f"there is no file_type {number.decode()}: --override-kv {_FILE_TYPE} is left out"
+                )
         notes += [
             f"{name} is about packing the rows of ik_llama.cpp's files anew, and isn't in the recipe"
             for name in ("--repack", "--repack-pattern", "--partial-requant")
@@ -223,7 +228,7 @@ class _Reader:
     def _rest(
         self, words: Sequence[Word], call: Call, problems: list[Problem], *, ik: bool
     ) -> tuple[str, list[str]]:
-        """The type behind the paths; notes on what llama-quantize never looks at."""
+        """Return the type behind the paths, and notes on what llama-quantize never looks at."""
         where = 1 if len(words) > 1 and _type(words[1].text, ik=ik) else 2
         if len(words) <= where:
             remedy = call.cut or "write it whole: llama-quantize [options] IN.gguf OUT.gguf Q4_K_M"
@@ -250,8 +255,10 @@ class _Reader:
         behind = words[where + 1 :]
         if behind and not behind[0].missing and not re.match(r"\s*[+-]?\d", behind[0].text):
             said = " ".join(it.text for it in behind)
-            what = f"{_cut(said)!r} stands behind the type, where llama-quantize takes {behind[0].text!r} for a number"
-            what += " of threads and refuses it"
+            what = (
+                f"{quoted(said, 80)} stands behind the type, where llama-quantize takes {behind[0].text!r} "
+                "for a number of threads and refuses it"
+            )
             if where == 1 and word.text.upper() != mixture:
                 what = (
                     f"llama-quantize takes {word.text!r}, which begins with a number, for the type {mixture}"
@@ -270,7 +277,7 @@ class _Reader:
         return mixture, [
             *notes,
             f"{self._file}:{ignored[0].line}: llama-quantize ignores what stands behind the number of threads, so it "
-            f"is left out here, too: {_cut(said)}; options count before the path of the model alone",
+            f"is left out here, too: {shortened(said, 80)}; options count before the path of the model alone",
         ]
 
     def _unknown(self, what: str, word: Word) -> Problem:
@@ -288,29 +295,25 @@ class _Reader:
     def _problem(self, what: str, line: int, remedy: str = "") -> Problem:
         return Problem(what=what, remedy=remedy, file=self._file, line=line)
 
-    def _at(self, problem: Problem, line: int) -> Problem:
-        """With its place, where it has none of its own."""
-        return problem if problem.file is not None else replace(problem, file=self._file, line=line)
-
     def _override(self, word: Word) -> Override:
         why, line = self._whys.get(word.text, ("", word.line))
         return read_override(word.text, why=why, line=line)
 
     def _list_file(self, word: Word) -> list[Override]:
-        """A file that the script writes itself, or one beside it."""
+        """Read a file that the script writes itself, or one beside it."""
         if (text := self._script.files.get(word.text)) is not None:
             return read_list(text, word.text, words=True)
         return _read_file(self._folder / word.text)
 
     def _custom(self, word: Word) -> list[Override]:
-        """The rules of ik_llama.cpp; reasons are the comments of the text that they were in, before it was cleaned."""
+        """Read the rules of ik_llama.cpp. Their reasons are the comments that the text had before it was cleaned."""
         found = read_list(word.text, self._file, commas=True)
         reasons = [self._whys.get(f"{it.regex}={it.type}", (it.why, word.line)) for it in found]
         return [replace(it, why=why, line=line) for it, (why, line) in zip(found, reasons, strict=True)]
 
 
 def _whys(script: Script) -> dict[str, tuple[str, int]]:
-    """By `regex=type` its reason and line, of all lists that the script has had with their comments."""
+    """Return, for each `regex=type` of the lists that the script has with comments, its reason and line."""
     found: dict[str, tuple[str, int]] = {}
     for begin, text in script.notes:
         try:
@@ -322,7 +325,7 @@ def _whys(script: Script) -> dict[str, tuple[str, int]]:
 
 
 def _type(text: str, *, ik: bool) -> str:
-    """The name of the type that llama-quantize takes a word for; "" for none."""
+    """Return the name of the type that llama-quantize takes a word for; "" if it takes it for none."""
     name = text.upper()
     if name in MIXTURES:
         return name
@@ -351,12 +354,8 @@ def _names(word: Word) -> str:
     return ", ".join(dict.fromkeys(word.missing))
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= 80 else f"{text[:77]}…"
-
-
 def read_list_for(text: str, mixture: str, *, pure: bool = False, file: str) -> Command:
-    """What a `--tensor-type-file` says beside this type. Comments, which llama-quantize doesn't know, are taken."""
+    """Read a `--tensor-type-file` for this type. It may have comments, though llama-quantize doesn't know them."""
     overrides = tuple(read_list(text, file, words=True))
     name = _type(mixture, ik=False)
     if not name:
@@ -367,7 +366,7 @@ def read_list_for(text: str, mixture: str, *, pure: bool = False, file: str) -> 
 
 
 def _text_of(path: Path) -> str | None:
-    """What is in a file that a script reads; None where that can't be known."""
+    """Return what is in a file that a script reads; None if that can't be known."""
     try:
         if not path.is_file() or path.stat().st_size > 1 << 20:
             return None
@@ -392,21 +391,21 @@ def _numbers(values: Sequence[str], file: str) -> Iterator[int]:
         yield int(number)
 
 
-def _pair(text: str, file: str) -> tuple[str, object]:
-    """`KEY=TYPE:VALUE` as a recipe's metadata says it. Whole numbers become u32, as in llama-quantize."""
+def _pair(text: str, file: str) -> tuple[str, GGUFValue]:
+    """Read `KEY=TYPE:VALUE`. Whole numbers become u32, as in llama-quantize."""
     key, equals, said = text.partition("=")
     kind, colon, value = said.partition(":")
     try:
         if key and equals and colon:
             if kind == "int":
-                return key, {"type": "u32", "value": abs(int(value)) % 2**32}
+                return key, GGUFValue.of(ValueType.UINT32, abs(int(value)) % 2**32)
             if kind == "float":
-                return key, {"type": "f32", "value": float(value)}
+                return key, GGUFValue.of(ValueType.FLOAT32, float(value))
             if kind == "bool" and value in ("true", "false"):
-                return key, value == "true"
+                return key, GGUFValue.of(ValueType.BOOL, value == "true")
             if kind == "str":
-                return key, value
-    except ValueError:
+                return key, GGUFValue.of(ValueType.STRING, value)
+    except (ValueError, ModelError):
         pass
     raise RecipeError(
         f"{text[:80]!r} isn't like KEY=TYPE:VALUE", "types are int, float, bool and str", file=file

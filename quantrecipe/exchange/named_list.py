@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from quantrecipe.exchange.alternation import layer_regex
 from quantrecipe.exchange.overrides import Override, TypeName
+from quantrecipe.exchange.patterns import layer_regex
 from quantrecipe.recipe.braces import braced, is_plain
 from quantrecipe.recipe.layer_text import layer_items, layer_texts
+from quantrecipe.recipe.recipe import Rule
 from quantrecipe.recipe.regex import Regex, exact_regex
-from quantrecipe.recipe.summarise import DraftRule
 
 __all__ = ["FirstMatch", "joined_lines", "names_tensors", "reason_of"]
 
@@ -33,7 +33,7 @@ _ANY = ""
 
 
 class FirstMatch:
-    """Which of many expressions is the first that is found in a name.
+    """Says which of many expressions is the first that is found in a name.
 
     Those that are only a name are looked up letter by letter together, so that a list of 2,000 is no slower than one.
     """
@@ -53,7 +53,7 @@ class FirstMatch:
             node.ends.append((number, start, end))
 
     def find(self, name: str) -> int | None:
-        """The number of the expression; None where none is found."""
+        """Return the number of the expression; None if none is found."""
         best = min(self._spelled(name), default=None)
         for number, regex in self._others:
             if best is not None and number > best:
@@ -83,7 +83,7 @@ class _Node:
 
 
 def _spelling(text: str) -> tuple[list[str], bool, bool] | None:
-    """The letters of an expression that is only a name, and whether it is anchored at its start and end."""
+    """Return the letters of an expression that is only a name, and whether it is anchored at its start and end."""
     start, end = text.startswith("^"), text.endswith("$") and not text.endswith(r"\$")
     body = text[1 if start else 0 : len(text) - end]
     letters: list[str] = []
@@ -98,7 +98,7 @@ def _spelling(text: str) -> tuple[list[str], bool, bool] | None:
 
 
 def spelled_name(text: str) -> str | None:
-    """The name that an expression is; a point in it is a point, though it stands for any character."""
+    """Return the name that an expression is. A point in it is taken for a point, though it stands for any character."""
     spelled = _spelling(text)
     if spelled is None:
         return None
@@ -106,26 +106,26 @@ def spelled_name(text: str) -> str | None:
 
 
 def names_tensors(overrides: Sequence[Override]) -> bool:
-    """True for a list of which most lines name one tensor each."""
+    """Say whether most lines of a list name one tensor each."""
     names = {name for it in overrides if (name := spelled_name(it.regex)) and _LAYER.fullmatch(name)}
     return len(names) >= _FEWEST and 2 * len(names) >= len(overrides)
 
 
 def reason_of(overrides: Sequence[Override]) -> str:
-    """The reason of a rule that several lines became: theirs, where they have the same."""
+    """Return the reason of a rule that several lines became: theirs, if they have the same."""
     reasons = dict.fromkeys(it.why for it in overrides if it.why and not it.why.startswith("as --"))
     count = f"{len(overrides)} line{'' if len(overrides) == 1 else 's'} of the list"
     return "; ".join(reasons) if 0 < len(reasons) <= 2 else f"as {count}"
 
 
-def joined_lines(overrides: Sequence[Override], types: Mapping[str, TypeName]) -> list[Override | DraftRule]:
-    """The lines, and rules for those that name tensors of layers one after the other; nothing is known of a model.
+def joined_lines(overrides: Sequence[Override], types: Mapping[str, TypeName]) -> list[Override | Rule]:
+    """Join lines that name tensors of one layer after the other to rules; nothing is known of a model.
 
     A rule reaches the tensors that its lines name, and of no other model more than those.
 
     types: our types, by how they are written
     """
-    found: list[Override | DraftRule] = []
+    found: list[Override | Rule] = []
     run: list[tuple[Override, int, str]] = []
     for override in overrides:
         name = spelled_name(override.regex)
@@ -140,10 +140,8 @@ def joined_lines(overrides: Sequence[Override], types: Mapping[str, TypeName]) -
     return found
 
 
-def _joined(
-    run: Sequence[tuple[Override, int, str]], types: Mapping[str, TypeName]
-) -> list[Override | DraftRule]:
-    as_they_are: list[Override | DraftRule] = [override for override, _, _ in run]
+def _joined(run: Sequence[tuple[Override, int, str]], types: Mapping[str, TypeName]) -> list[Override | Rule]:
+    as_they_are: list[Override | Rule] = [override for override, _, _ in run]
     if len(run) < _FEWEST or not _in_one_order(run):
         return as_they_are
     layers: dict[tuple[str, str], dict[int, Override]] = {}
@@ -159,26 +157,24 @@ def _joined(
         whole = rest.endswith(".weight") and is_plain(role)
         key = (type_, frozenset(by_layer), whole)
         groups.setdefault(key, []).append((role if whole else rest, list(by_layer.values())))
-    rules: list[Override | DraftRule] = []
+    rules: list[Override | Rule] = []
     for (type_, numbers, whole), members in groups.items():
         names = [name for name, _ in members]
-        draft = DraftRule(
-            tensors=(), type=type_, why=reason_of([it for _, overrides in members for it in overrides])
-        )
+        why = reason_of([it for _, overrides in members for it in overrides])
         if whole:
             items = layer_items(sorted(numbers), range(max(numbers) + 2), 0)
             texts = layer_texts(items)
-            rules += [replace(draft, tensors=braced(names), layers=text) for text in texts]
+            rules += [Rule.of(braced(names), layers=text, type=type_, why=why) for text in texts]
         else:
             said = layer_regex(numbers)
             rules += [
-                replace(draft, tensors=(f"regex:blk\\.{said}\\.{exact_regex(name)}",)) for name in names
+                Rule.of([f"regex:blk\\.{said}\\.{exact_regex(name)}"], type=type_, why=why) for name in names
             ]
     return rules if len(rules) * 2 <= len(run) else as_they_are
 
 
 def _in_one_order(run: Sequence[tuple[Override, int, str]]) -> bool:
-    """True where names stand in one order in all layers, or don't overlap: `ffn_gate` is found in `ffn_gate_exps`."""
+    """Say whether names that overlap stand in one order in all layers: `ffn_gate` is found in `ffn_gate_exps`."""
     first: dict[str, int] = {}
     for _, _, rest in run:
         first.setdefault(rest, len(first))

@@ -33,7 +33,7 @@ class Origin:
     def comments(
         self, intents: Mapping[str, str], types: Mapping[str, str], model: Model, notes: Sequence[str]
     ) -> list[str]:
-        """The lines above the recipe. `intents`: the types that were asked for, where others took their place."""
+        """Return the lines above the recipe. `intents` has the types that were asked for, but not given."""
         lines = [
             f"Imported from {model.path.name}: {_counted(len(model.tensors), 'tensor')}, {model.arch or 'unknown'}."
         ]
@@ -55,7 +55,7 @@ class Origin:
 
 
 def describe_origin(model: Model, registry: Registry) -> Origin:
-    """What the file says."""
+    """Return what the file says of itself."""
     bits = _bits(model, registry)
     return Origin(
         label=_label(model),

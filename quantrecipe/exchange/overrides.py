@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from quantrecipe.errors import Problem, RecipeError
 from quantrecipe.missing_formats import package_of
@@ -25,7 +25,7 @@ _INTERLEAVED = re.compile(r"(.+)_R(?:4|8|16)")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Override:
-    """One `regex=type`; the type as it was written. Where it stands says nothing of what it means."""
+    """One `regex=type`, with the type as it was written. The line doesn't count when two are compared."""
 
     regex: str
     type: str
@@ -35,7 +35,11 @@ class Override:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TypeName:
-    """A type by our name; package: which has to be installed, None for quantrecipe itself; note: what was changed."""
+    """A type by our name.
+
+    package: the one that has to be installed; None for quantrecipe itself
+    note:    what was changed to get this name
+    """
 
     name: str
     package: str | None = None
@@ -43,7 +47,7 @@ class TypeName:
 
 
 def read_list(text: str, file: str, *, commas: bool = False, words: bool = False) -> list[Override]:
-    """The overrides of a list, one to a line.
+    """Read the overrides of a list, one to a line.
 
     commas: several may stand in a line, joined by commas. words: joined by spaces.
     RecipeError with every line that isn't understood.
@@ -58,15 +62,14 @@ def read_list(text: str, file: str, *, commas: bool = False, words: bool = False
             try:
                 found.append(read_override(part, why=why, line=line))
             except RecipeError as error:
-                problem = error.problems[0]
-                problems.append(Problem(what=problem.what, remedy=problem.remedy, file=file, line=line))
+                problems += error.at(file, line)
     if problems:
         raise RecipeError(problems)
     return found
 
 
 def read_override(text: str, *, why: str = "", line: int | None = None) -> Override:
-    """`regex=type`: everything before the first `=` is the expression."""
+    """Read `regex=type`: everything before the first `=` is the expression."""
     regex, equals, type_ = text.partition("=")
     if not equals or not regex or not type_:
         raise RecipeError(f"{text[:80]!r} isn't like REGEX=TYPE", r"write blk\.0\.ffn_down=q6_k")
@@ -75,7 +78,7 @@ def read_override(text: str, *, why: str = "", line: int | None = None) -> Overr
 
 
 def read_type(text: str, registry: Registry) -> TypeName:
-    """The type that another program calls so. RecipeError where nobody has one of this name."""
+    """Return the type that another program calls so. RecipeError if nobody has one of this name."""
     name = text.upper()
     note = ""
     formats = {known.upper(): known for known in registry.formats}
@@ -93,7 +96,7 @@ def read_type(text: str, registry: Registry) -> TypeName:
 
 
 def checked_types(overrides: Sequence[Override], registry: Registry, file: str) -> dict[str, TypeName]:
-    """By type as it was written, our type. RecipeError with every line whose type or expression isn't understood."""
+    """Return our type of each type as it was written. RecipeError has every line that isn't understood."""
     problems: list[Problem] = []
     found: dict[str, TypeName] = {}
     for override in overrides:
@@ -102,14 +105,14 @@ def checked_types(overrides: Sequence[Override], registry: Registry, file: str) 
                 found[override.type] = read_type(override.type, registry)
             Regex.parse(override.regex)
         except RecipeError as error:
-            problems += [replace(it, file=file, line=override.line) for it in error.problems]
+            problems += error.at(file, override.line)
     if problems:
         raise RecipeError(problems)
     return found
 
 
 def _commented(text: str) -> Iterator[tuple[int, str, str]]:
-    """Line number, content and comment of every line with content."""
+    """Yield line number, content and comment of every line that has content."""
     above: list[str] = []
     used = False
     for number, line in enumerate(text.splitlines(), start=1):

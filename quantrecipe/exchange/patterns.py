@@ -10,12 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 
-from quantrecipe.exchange.alternation import layer_regex, names_regex
+from quantrecipe.layer_ranges import layer_runs
 from quantrecipe.recipe.regex import exact_regex
 from quantrecipe.tensor import TensorInfo
 
-__all__ = ["type_patterns"]
+__all__ = ["layer_regex", "names_regex", "type_patterns"]
 
+_WORDS = re.compile(r"[^_.]+|[_.]")
 _TOWER = re.compile(r"(.+\.blk\.)([0-9]{1,9})\.(.+)")
 _ANY_LAYER = "[0-9]+"
 _Place = tuple[str, str]  # what stands before the number of the block ("" outside), and what stands behind
@@ -24,7 +25,7 @@ _Place = tuple[str, str]  # what stands before the number of the block ("" outsi
 def type_patterns(
     types: Mapping[str, str], tensors: Sequence[TensorInfo], named: Collection[str]
 ) -> list[tuple[str, str]]:
-    """(expression, type) that name all tensors of `named`, and of others only those that have the same type."""
+    """Return (expression, type) that name all tensors of `named`, and of others only those that have the same type."""
     layers: dict[tuple[_Place, str], set[int]] = {}
     present: dict[_Place, set[str | None]] = {}
     flat: dict[str, list[str]] = {}
@@ -57,3 +58,62 @@ def _split(tensor: TensorInfo) -> tuple[_Place, int | None]:
         return ("blk.", tensor.name.removeprefix(before)), tensor.layer
     match = _TOWER.fullmatch(tensor.name)
     return ((match[1], match[3]), int(match[2])) if match else (("", tensor.name), None)
+
+
+def layer_regex(layers: Collection[int]) -> str:
+    """Return an expression for these numbers and no others; in parentheses if it has alternatives."""
+    parts: list[str] = []
+    for first, last in layer_runs(layers):
+        parts += _range(first, last)
+    return parts[0] if len(parts) == 1 else f"({'|'.join(parts)})"
+
+
+def names_regex(names: Collection[str]) -> str:
+    """Return an expression for these names and no others: `ffn_(gate|up)_exps`."""
+    split = sorted(tuple(_WORDS.findall(name)) for name in names)
+    if len(split) == 1:
+        return exact_regex("".join(split[0]))
+    shortest = min(map(len, split))
+    start = next((at for at in range(shortest) if len({words[at] for words in split}) > 1), shortest)
+    end = next(
+        (at for at in range(shortest - start) if len({words[-1 - at] for words in split}) > 1),
+        shortest - start,
+    )
+    first, last = "".join(split[0][:start]), "".join(split[0][len(split[0]) - end :])
+    middle = ("".join(words[start : len(words) - end]) for words in split)
+    return f"{exact_regex(first)}({'|'.join(map(exact_regex, middle))}){exact_regex(last)}"
+
+
+def _range(first: int, last: int) -> list[str]:
+    """Return first-last as expressions of one length each: 3-61 is [3-9], [1-5][0-9], 6[0-1]."""
+    parts = []
+    while first <= last:
+        digits = len(str(first))
+        end = min(last, 10**digits - 1)
+        parts += _same_length(str(first), str(end))
+        first = end + 1
+    return parts
+
+
+def _same_length(first: str, last: str) -> list[str]:
+    if len(first) == 1:
+        return [_digits(first, last)]
+    whole_start, whole_end = set(first[1:]) == {"0"}, set(last[1:]) == {"9"}
+    low, high = int(first[0]), int(last[0])
+    if low == high:
+        return [first[0] + rest for rest in _same_length(first[1:], last[1:])]
+    parts = []
+    if not whole_start:
+        parts += [first[0] + rest for rest in _same_length(first[1:], "9" * len(first[1:]))]
+        low += 1
+    tail = []
+    if not whole_end:
+        tail = [last[0] + rest for rest in _same_length("0" * len(last[1:]), last[1:])]
+        high -= 1
+    if low <= high:
+        parts.append(_digits(str(low), str(high)) + "[0-9]" * len(first[1:]))
+    return parts + tail
+
+
+def _digits(first: str, last: str) -> str:
+    return first if first == last else f"[{first}-{last}]"

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
-from quantrecipe.errors import PlanError, RecipeError
-from quantrecipe.model.model import Model
-from quantrecipe.plan.assign import choose_format
-from quantrecipe.plan.resolve import resolve
+from quantrecipe.errors import RecipeError
+from quantrecipe.exchange.source import Planned, Source
 from quantrecipe.recipe.load import load_recipe
 from quantrecipe.recipe.recipe import KEEP, Recipe
 from quantrecipe.registry import Registry
 
-__all__ = ["Guess", "Planned", "guesses", "labelled", "planned_types"]
+__all__ = ["Guess", "guesses", "labelled"]
 
 _FAMILIES = ("llama.cpp", "pure")
 
@@ -36,31 +33,22 @@ class Guess:
     wrong: int
 
 
-class Planned(NamedTuple):
-    """The type that a recipe asks for, and the one that the tensor gets."""
+def guesses(types: Mapping[str, str], source: Source, label: str | None) -> list[Guess]:
+    """Return every shipped recipe that can be planned for the model, the one with the fewest wrong tensors first.
 
-    wanted: str
-    type: str
+    Where the source has no importance matrix, the presets that ask for one are tried with one, too: a file need not say
+    that it was made with one.
 
-
-def guesses(
-    types: Mapping[str, str], source: Model, registry: Registry, *, label: str | None, importance: bool
-) -> list[Guess]:
-    """Every shipped recipe that can be planned for the model, the one with the fewest wrong tensors first.
-
-    label:      what the file says it mostly is. Where the recipe of this name is right, it is the only one
-    importance: True where the file says that it was made with an importance matrix; else the presets that ask for
-                one are tried with one, too
+    label: what the file says it mostly is. Where the recipe of this name is right, it is the only one
     """
-    if (named := labelled(types, source, registry, label=label, importance=importance)) and not named.wrong:
+    if (named := labelled(types, source, label)) and not named.wrong:
         return [named]
     found = []
-    for ref, recipe in _mixtures(registry):
-        for given in (True,) if importance else (False, True):
-            if given and not importance and not _asks(recipe):
-                continue
-            if guess := _guess(ref, recipe, types, source, registry, importance=given):
-                found.append(guess)
+    for ref, recipe in _mixtures(source.registry):
+        ways = [source]
+        if not source.importance and _asks(recipe):
+            ways.append(replace(source, importance=True))
+        found += [guess for way in ways if (guess := _guess(ref, recipe, types, way))]
 
     def order(guess: Guess) -> tuple[int, bool, bool, bool, int, str]:
         same = guess.recipe.file_type == label
@@ -70,52 +58,26 @@ def guesses(
     return sorted(found, key=order)
 
 
-def labelled(
-    types: Mapping[str, str], source: Model, registry: Registry, *, label: str | None, importance: bool
-) -> Guess | None:
-    """The preset of llama.cpp that has this name; None where there is none, or it can't be planned."""
+def labelled(types: Mapping[str, str], source: Source, label: str | None) -> Guess | None:
+    """Return the preset of llama.cpp that has this name; None if there is none, or it can't be planned."""
     ref = f"{_FAMILIES[0]}/{label}"
     try:
-        recipe = load_recipe(ref, registry=registry)
+        recipe = load_recipe(ref, registry=source.registry)
     except RecipeError:
         return None
-    return _guess(ref, recipe, types, source, registry, importance=importance)
+    return _guess(ref, recipe, types, source)
 
 
-def _guess(
-    ref: str,
-    recipe: Recipe,
-    types: Mapping[str, str],
-    source: Model,
-    registry: Registry,
-    *,
-    importance: bool,
-) -> Guess | None:
-    planned = planned_types(recipe, source, registry, importance=importance)
+def _guess(ref: str, recipe: Recipe, types: Mapping[str, str], source: Source) -> Guess | None:
+    planned = source.planned(recipe)
     if planned is None:
         return None
     wrong = sum(planned[name].type != type_ for name, type_ in types.items())
-    return Guess(ref=ref, recipe=recipe, importance=importance, planned=planned, wrong=wrong)
-
-
-def planned_types(
-    recipe: Recipe, source: Model, registry: Registry, *, importance: bool
-) -> dict[str, Planned] | None:
-    """What each tensor gets; None where the recipe can't be planned for the model."""
-    try:
-        decisions = resolve(recipe, source, has_importance=importance, covered=lambda _: importance)
-        planned = {}
-        for decision in decisions:
-            choice = choose_format(decision, recipe, source, registry, strict=False, allow_requantize=False)
-            type_ = choice.format.spec.name
-            planned[decision.tensor.name] = Planned(choice.wanted or type_, type_)
-        return planned
-    except PlanError:
-        return None
+    return Guess(ref=ref, recipe=recipe, importance=source.importance, planned=planned, wrong=wrong)
 
 
 def _mixtures(registry: Registry) -> Iterator[tuple[str, Recipe]]:
-    """Shipped recipes that decide everything, by the name under which they can be extended; each meaning once."""
+    """Yield the shipped recipes that decide everything, by the names that extend them; of equal ones, one."""
     seen: set[str] = set()
     for prefix, folder in sorted(registry.recipe_folders.items()):
         family = prefix.partition("@")[0]
@@ -129,5 +91,5 @@ def _mixtures(registry: Registry) -> Iterator[tuple[str, Recipe]]:
 
 
 def _asks(recipe: Recipe) -> bool:
-    """True if the types depend on whether there is an importance matrix."""
+    """Say whether the types depend on whether there is an importance matrix."""
     return any(rule.when is not None and "has_importance" in rule.when.names for rule in recipe.rules)

@@ -8,22 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 from quantrecipe.errors import ModelError, RecipeError
+from quantrecipe.exchange.assemble import Imported, wrapped
 from quantrecipe.exchange.ik_types import explain_unknown_types
-from quantrecipe.exchange.imported import Imported, wrapped
 from quantrecipe.exchange.intent import intended_types
 from quantrecipe.exchange.origin import Origin, describe_origin
-from quantrecipe.exchange.presets import Guess, guesses, labelled, planned_types
-from quantrecipe.exchange.source import as_source, quantizable
+from quantrecipe.exchange.presets import Guess, guesses, labelled
+from quantrecipe.exchange.source import Source
 from quantrecipe.model.model import Model
-from quantrecipe.plan.facts import model_facts
 from quantrecipe.plan.label import untrue
-from quantrecipe.plan.resolve import trace
-from quantrecipe.recipe.load import load_recipe_text
-from quantrecipe.recipe.recipe import Recipe
-from quantrecipe.recipe.summarise import DraftRule, common_type, summarise
+from quantrecipe.recipe.load import load_part
+from quantrecipe.recipe.parse import RecipePart
+from quantrecipe.recipe.recipe import Recipe, Rule
+from quantrecipe.recipe.rules import Inclusion
+from quantrecipe.recipe.summarise import common_type, summarise
 from quantrecipe.recipe.write import write_recipe
 from quantrecipe.registry import Registry
 
@@ -37,37 +36,39 @@ _NEAREST = 6
 class Draft:
     """The rules of a mix, over a shipped recipe or a default."""
 
-    rules: list[DraftRule]
+    rules: list[Rule]
     guess: Guess | None = None
     default: str | None = None
 
 
 def recover(model: Model, registry: Registry, *, name: str, presets: bool = True) -> Imported:
-    """The recipe that gives the model its types.
+    """Make the recipe that gives the model its types.
 
     `presets`: may be a shipped recipe, extended. ModelError where a type isn't known, or no recipe can say it.
     """
     explain_unknown_types(model, registry)
-    source = as_source(model, registry)
+    origin = describe_origin(model, registry)
+    source = Source.of(model, registry, importance=bool(origin.importance))
     stored = {tensor.name: tensor.dtype for tensor in model.tensors}
     types = {tensor.name: stored[tensor.name] for tensor in source.tensors}
-    reached = quantizable(source, registry)
-    origin = describe_origin(model, registry)
-    named = labelled(types, source, registry, label=origin.label, importance=bool(origin.importance))
-    likely = _intents(types, source, registry, named, reached)
-    notes = _mislabelled(origin, named, {**types, **likely}, source, registry)
+    named = labelled(types, source, origin.label)
+    likely = _intents(types, source, named)
+    notes = _mislabelled(origin, named, {**types, **likely}, source)
     for intents in (likely, {}):
-        draft = shortest_draft(types, intents, source, registry, origin, reached, presets=presets)
-        write = partial(_write, draft, types, intents, model, registry, origin, name, notes)
         try:
-            recipe = load_recipe_text(write(), registry=registry)
+            draft = shortest_draft(types, intents, source, origin.label, presets=presets)
+            recipe = load_part(_part(draft, registry, origin, name), registry=registry)
         except RecipeError:
             continue
-        importance = draft.guess is not None and draft.guess.importance
-        planned = planned_types(recipe, source, registry, importance=importance)
+        given = replace(source, importance=draft.guess is not None and draft.guess.importance)
+        planned = given.planned(recipe)
         if planned is not None and {name: it.type for name, it in planned.items()} == types:
-            reasons = _shares(recipe, source, importance=importance)
-            return Imported(text=write(reasons), notes=notes, rules=len(draft.rules))
+            asked = intents if draft.guess is None else {}
+            text, _ = write_recipe(
+                _part(draft, registry, origin, name, _shares(recipe, given)),
+                wrapped(origin.comments(asked, types, model, notes)),
+            )
+            return Imported(text=text, notes=notes, rules=len(draft.rules))
     raise ModelError(
         "no recipe can say which types its tensors have: names that patterns don't reach",
         "please report this, with `quantrecipe inspect --shapes`",
@@ -75,37 +76,35 @@ def recover(model: Model, registry: Registry, *, name: str, presets: bool = True
     )
 
 
-def _intents(
-    types: Mapping[str, str], source: Model, registry: Registry, named: Guess | None, reached: frozenset[str]
-) -> dict[str, str]:
-    """What was asked for where a fallback took its place: as the preset of the file's label does, or by likeness."""
+def _intents(types: Mapping[str, str], source: Source, named: Guess | None) -> dict[str, str]:
+    """Return the types that were asked for where fallbacks took their place, by the file's label or by likeness."""
     hint = named.recipe.default if named is not None else None
-    found = intended_types(types, source.tensors, registry, reached=reached, hint=hint)
+    found = intended_types(types, source, hint)
     if named is not None:
         found |= {
             name: it.wanted
             for name, it in named.planned.items()
-            if it.wanted != it.type and types.get(name) == it.type and name in reached
+            if it.wanted != it.type and types.get(name) == it.type and name in source.reached
         }
     return found
 
 
 def _mislabelled(
-    origin: Origin, named: Guess | None, wanted: Mapping[str, str], source: Model, registry: Registry
+    origin: Origin, named: Guess | None, wanted: Mapping[str, str], source: Source
 ) -> tuple[str, ...]:
-    """A line where the file's label isn't true of its types; what the mix of that name makes is."""
+    """Return a line if the file's label isn't true of its types, unless the mix of that name makes just these types."""
     if named is not None and not named.wrong:
         return ()
     pairs = [(tensor, wanted[tensor.name]) for tensor in source.tensors]
-    share = untrue(origin.label, pairs, source, registry)
+    share = untrue(origin.label, pairs, source.model, source.registry)
     if share is None:
         return ()
     return (f"The file says that it is mostly {origin.label}, but most of its weights are {share.type}.",)
 
 
-def _shares(recipe: Recipe, source: Model, *, importance: bool) -> list[str]:
-    """For each of the recipe's own rules how many of the weights it decides."""
-    found = trace(recipe, source, has_importance=importance, covered=lambda _: importance)
+def _shares(recipe: Recipe, source: Source) -> list[str]:
+    """Say of each of the recipe's own rules how many of the weights it decides."""
+    found = source.trace(recipe)
     sizes = {tensor.name: tensor.size for tensor in source.tensors}
     weights: dict[int, int] = {}
     for name, rule in found.decided.items():
@@ -118,20 +117,18 @@ def _shares(recipe: Recipe, source: Model, *, importance: bool) -> list[str]:
 def shortest_draft(
     types: Mapping[str, str],
     intents: Mapping[str, str],
-    source: Model,
-    registry: Registry,
-    origin: Origin,
-    reached: frozenset[str],
+    source: Source,
+    label: str | None,
     *,
     presets: bool,
 ) -> Draft:
-    """The fewest rules that give these types.
+    """Return the fewest rules that give these types.
 
     intents: by name, the type that was asked for where a tensor has a fallback
-    reached: names of the tensors that a default is about
+    label:   what the file says it mostly is
     presets: may be a shipped recipe, extended
     """
-    n_layers = int(model_facts(source, has_importance=False)["n_layers"])
+    n_layers, reached = source.model.n_layers, source.reached
     wanted = {**types, **intents}
     default = common_type(wanted, source.tensors, n_layers, reached=reached)
     without = {tensor.name: tensor.dtype for tensor in source.tensors if tensor.name not in reached}
@@ -139,14 +136,14 @@ def shortest_draft(
     best = Draft(rules=summarise(wanted, source.tensors, n_layers, base=base), default=default)
     if not presets:
         return best
-    near = guesses(types, source, registry, label=origin.label, importance=bool(origin.importance))
+    near = guesses(types, source, label)
     for guess in near[:_NEAREST]:
         if 2 * guess.wrong > len(reached):
             break  # it has little to do with it
         given = {name: planned.wanted for name, planned in guess.planned.items()}
         right = {name: given[name] for name, type_ in types.items() if guess.planned[name].type == type_}
         rules = summarise({**wanted, **right}, source.tensors, n_layers, base=given)
-        same = guess.recipe.file_type == origin.label
+        same = guess.recipe.file_type == label
         shorter = len(rules) < len(best.rules)
         if not rules or shorter or (best.guess is None and same and len(rules) == len(best.rules)):
             best = Draft(rules=rules, guess=guess)
@@ -155,35 +152,25 @@ def shortest_draft(
     return best
 
 
-def _write(
-    draft: Draft,
-    types: Mapping[str, str],
-    intents: Mapping[str, str],
-    model: Model,
-    registry: Registry,
-    origin: Origin,
-    name: str,
-    notes: Sequence[str],
-    reasons: Sequence[str] = (),
-) -> str:
-    rules = (
-        [replace(rule, why=why) for rule, why in zip(draft.rules, reasons, strict=True)]
-        if reasons
-        else draft.rules
-    )
+def _part(
+    draft: Draft, registry: Registry, origin: Origin, name: str, reasons: Sequence[str] = ()
+) -> RecipePart:
+    rules = tuple(draft.rules)
+    if reasons:
+        rules = tuple(replace(rule, why=why) for rule, why in zip(rules, reasons, strict=True))
     guess = draft.guess
     says = guess.recipe.file_type if guess is not None else None
-    used = sorted({rule.type for rule in draft.rules} | ({draft.default} if draft.default else set()))
+    used = {*(rule.type for rule in rules), draft.default or ""}
     providers = {registry.provider(type_).distribution for type_ in used if type_ in registry.formats}
     needs_importance = bool(origin.importance) or (guess is not None and guess.importance)
-    return write_recipe(
+    return RecipePart(
+        file="recipe.yaml",
         name=name,
         summary=origin.summary,
-        extends=[guess.ref] if guess is not None else [],
-        requires=sorted(providers - {"quantrecipe"}),
+        extends=(Inclusion(ref=guess.ref),) if guess is not None else (),
+        requires=tuple(sorted(providers - {"quantrecipe"})),
         file_type=origin.label if origin.label != says else None,
         default=draft.default,
-        importance="required" if needs_importance else None,
+        importance={"required": True} if needs_importance else {},
         rules=rules,
-        comments=wrapped(origin.comments(intents if guess is None else {}, types, model, notes)),
     )

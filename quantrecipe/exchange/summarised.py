@@ -11,9 +11,9 @@ from dataclasses import replace
 from quantrecipe.exchange.assemble import Parts, decided_by_rule
 from quantrecipe.exchange.named_list import FirstMatch, reason_of
 from quantrecipe.exchange.overrides import Override, TypeName
-from quantrecipe.model.model import Model
+from quantrecipe.exchange.source import Source
 from quantrecipe.plan.assign import FLOATS
-from quantrecipe.registry import Registry
+from quantrecipe.wording import some_of
 
 __all__ = ["deciding_lines", "unused_lines", "with_reasons"]
 
@@ -21,7 +21,7 @@ _MOST_NAMES = 3
 
 
 def deciding_lines(overrides: Sequence[Override], reached: Collection[str]) -> dict[str, int]:
-    """By tensor, the number of the line that decides: the first that is found in its name."""
+    """Return the number of the line that decides each tensor: the first that is found in its name."""
     first = FirstMatch([it.regex for it in overrides])
     return {name: number for name in sorted(reached) if (number := first.find(name)) is not None}
 
@@ -30,11 +30,11 @@ def unused_lines(
     overrides: Sequence[Override],
     types: Mapping[str, TypeName],
     lines: Mapping[str, int],
-    source: Model,
+    source: Source,
     *,
     tool: str,
 ) -> list[str]:
-    """Notes on the lines that decide nothing: that name nothing, or what is never quantized, or what others took."""
+    """Return notes on the lines that decide nothing: they name nothing, or what stays as it is, or come too late."""
     used = set(lines.values())
     first = FirstMatch([it.regex for it in overrides])
     others = {number for tensor in source.tensors if (number := first.find(tensor.name)) is not None} - used
@@ -54,13 +54,10 @@ def with_reasons(
     parts: Parts,
     overrides: Sequence[Override],
     lines: Mapping[str, int],
-    source: Model,
-    registry: Registry,
-    *,
-    importance: bool,
+    source: Source,
 ) -> Parts:
-    """The parts with the comments of the lines as reasons of the rules that these became."""
-    decided = decided_by_rule(parts, registry, source, importance=importance)
+    """Return the parts with the comments of the lines as reasons of the rules that these became."""
+    decided = decided_by_rule(parts, source)
     if decided is None:
         decided = [frozenset()] * len(parts.rules)
     rules = []
@@ -72,5 +69,5 @@ def with_reasons(
 
 
 def _shown(numbers: Sequence[int], overrides: Sequence[Override]) -> str:
-    texts = ", ".join(f"{overrides[n].regex}={overrides[n].type}" for n in numbers[:_MOST_NAMES])
-    return texts + (f" and {len(numbers) - _MOST_NAMES} more lines" if len(numbers) > _MOST_NAMES else "")
+    texts = [f"{overrides[n].regex}={overrides[n].type}" for n in numbers]
+    return some_of(texts, _MOST_NAMES, "more lines")

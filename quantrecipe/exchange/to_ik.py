@@ -44,13 +44,13 @@ _BASES = {"Q2_K": "Q2_K", "Q3_K": "Q3_K_S", "Q4_K": "Q4_K_S", "Q5_K": "Q5_K_S", 
 
 
 def ik_name(type_: str) -> str:
-    """Q4_K → q4_K, IQ4_KS → iq4_ks: as ik_llama.cpp and the GGUF-Tool-Suite write it."""
+    """Write a type as ik_llama.cpp and the GGUF-Tool-Suite do: Q4_K → q4_K, IQ4_KS → iq4_ks."""
     name = type_.lower()
     return re.sub(r"^(q\d)_k$", r"\1_K", name).replace("q8_kv", "q8_KV")
 
 
 def to_ik(plan: Plan, recipe: Recipe, *, shell: Dialect = "sh") -> Exported:
-    """The command line of ik_llama.cpp's llama-quantize. PlanError with everything that it can't be told."""
+    """Write the command line of ik_llama.cpp's llama-quantize. PlanError has everything that it can't be told."""
     rules, base = _rules(plan, recipe)
     options, notes = requests(plan, recipe)
     options += ["--custom-q", ",".join(rules)]
@@ -61,14 +61,14 @@ def to_ik(plan: Plan, recipe: Recipe, *, shell: Dialect = "sh") -> Exported:
 
 
 def to_custom_q(plan: Plan, recipe: Recipe) -> Exported:
-    """The argument of `--custom-q` alone."""
+    """Write only the argument of `--custom-q`."""
     rules, base = _rules(plan, recipe)
     called = f"call ik_llama.cpp's llama-quantize with it as: --custom-q RULES IN.gguf OUT.gguf {base}"
     return Exported(text=",".join(rules) + "\n", notes=(called,))
 
 
 def to_tool_suite(plan: Plan, recipe: Recipe) -> Exported:
-    """A `.recipe`: a rule for every tensor, the ones that stay as they are included."""
+    """Write a `.recipe`: a rule for every tensor, also for those that stay as they are."""
     source = stored_model(plan.model)
     reached = _refuse(plan, recipe, source)
     types = wanted_types(plan)
@@ -104,7 +104,7 @@ def _rules(plan: Plan, recipe: Recipe) -> tuple[list[str], str]:
 
 
 def _refuse(plan: Plan, recipe: Recipe, source: Model) -> set[str]:
-    """The tensors that ik_llama.cpp quantizes. PlanError with everything that it can't be told."""
+    """Return the tensors that ik_llama.cpp quantizes. PlanError has everything that it can't be told."""
     reached = {tensor.name for tensor in source.tensors if _quantizes(tensor)}
     refuse(plan, recipe, source, tool=_TOOL, reached=reached, dialects=("ggml", "ik"))
     known = _SHARED | set(IK_TYPES.values())
@@ -124,7 +124,7 @@ def _quantizes(tensor: TensorInfo) -> bool:
 
 
 def _prove(found: list[tuple[str, str]], types: Mapping[str, str], rest: str, reached: set[str]) -> None:
-    """PlanError where the rules don't say what was meant, or where a comma would end one early."""
+    """Raise PlanError if the rules don't say what was meant, or if a comma would end one of them early."""
     rules = [(Regex.parse(regex), type_) for regex, type_ in found]
     wrong = [
         name

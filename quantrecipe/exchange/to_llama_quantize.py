@@ -18,9 +18,8 @@ from quantrecipe.exchange.overrides import Override
 from quantrecipe.exchange.patterns import type_patterns
 from quantrecipe.exchange.scripts.call import Dialect
 from quantrecipe.exchange.simulate import command_types, load_mixture, main_type
-from quantrecipe.exchange.source import quantizable
+from quantrecipe.exchange.source import Source
 from quantrecipe.gguf.file_types import FILE_TYPES
-from quantrecipe.model.model import Model
 from quantrecipe.plan.plan import Plan
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry
@@ -43,7 +42,7 @@ class _Way:
     label: int | None
 
     def cost(self, label: int | None, used: Collection[str]) -> tuple[int, int, bool, bool, int, str]:
-        """Patterns first; then those that older builds ignore, a type that isn't used at all, and their length."""
+        """Return the sort key: first how many patterns, then how many that older builds ignore, last their length."""
         patterns = self.command.overrides
         same_as_main = sum(it.type.upper() == self.main for it in patterns)
         length = sum(len(it.regex) for it in patterns)
@@ -53,7 +52,7 @@ class _Way:
 
 
 def to_llama_quantize(plan: Plan, recipe: Recipe, registry: Registry, *, shell: Dialect = "sh") -> Exported:
-    """The command line, for a shell. PlanError with everything that llama-quantize can't be told."""
+    """Write the command line, for a shell. PlanError has everything that llama-quantize can't be told."""
     way, scope, notes = _best(plan, recipe, registry)
     options, more = requests(plan, recipe)
     if way.command.pure:
@@ -69,7 +68,7 @@ def to_llama_quantize(plan: Plan, recipe: Recipe, registry: Registry, *, shell: 
 
 
 def to_tensor_type_file(plan: Plan, recipe: Recipe, registry: Registry) -> Exported:
-    """A file for `--tensor-type-file`; the notes say what to call llama-quantize with."""
+    """Write a file for `--tensor-type-file`; the notes say what to call llama-quantize with."""
     way, _, notes = _best(plan, recipe, registry)
     lines = [f"{it.regex}={it.type}\n" for it in way.command.overrides]
     pure = "--pure " if way.command.pure else ""
@@ -78,8 +77,9 @@ def to_tensor_type_file(plan: Plan, recipe: Recipe, registry: Registry) -> Expor
 
 
 def _best(plan: Plan, recipe: Recipe, registry: Registry) -> tuple[_Way, _Scope, list[str]]:
-    scope = _Scope.of(plan, registry)
-    refuse(plan, recipe, scope.source, tool=_TOOL, reached=scope.reached, dialects=("ggml",))
+    source = Source(model=stored_model(plan.model), registry=registry, importance=plan.importance is not None)
+    scope = _Scope(source=source, wanted=wanted_types(plan))
+    refuse(plan, recipe, source.model, tool=_TOOL, reached=source.reached, dialects=("ggml",))
     label = _label(plan)
     used = set(scope.wanted.values())
     way = min(_ways(scope, label), key=lambda way: way.cost(label, used), default=None)
@@ -94,8 +94,8 @@ def _best(plan: Plan, recipe: Recipe, registry: Registry) -> tuple[_Way, _Scope,
             "some builds of llama-quantize ignore patterns whose type is the preset's own (llama.cpp #22544): "
             + ", ".join(f"{it}={way.main.lower()}" for it in same[:3])
         )
-    needy = sorted({scope.wanted[name] for name in scope.reached if scope.wanted[name] in _REQUIRE})
-    if needy and not scope.importance:
+    needy = sorted({scope.wanted[name] for name in source.reached if scope.wanted[name] in _REQUIRE})
+    if needy and not source.importance:
         notes.append(
             f"llama-quantize refuses {', '.join(needy)} without an importance matrix: give --imatrix"
         )
@@ -110,38 +110,22 @@ def _best(plan: Plan, recipe: Recipe, registry: Registry) -> tuple[_Way, _Scope,
 class _Scope:
     """A plan as llama-quantize sees it."""
 
-    source: Model
-    reached: frozenset[str]
+    source: Source
     wanted: Mapping[str, str]
-    importance: bool
-    registry: Registry
-
-    @classmethod
-    def of(cls, plan: Plan, registry: Registry) -> _Scope:
-        source = stored_model(plan.model)
-        return cls(
-            source=source,
-            reached=quantizable(source, registry),
-            wanted=wanted_types(plan),
-            importance=plan.importance is not None,
-            registry=registry,
-        )
 
     def wrong(self, command: Command, mixture: Recipe) -> set[str]:
-        """The tensors to which a command gives another type."""
-        types = command_types(
-            command, mixture, self.source, self.registry, reached=self.reached, importance=self.importance
-        )
+        """Return the tensors to which a command gives another type."""
+        types = command_types(command, mixture, self.source)
         return {name for name, type_ in self.wanted.items() if types.get(name) != type_}
 
     def prove(self, command: Command) -> None:
-        """PlanError where what was written isn't what was meant."""
-        if wrong := sorted(self.wrong(command, load_mixture(command.mixture, self.registry))):
+        """Raise PlanError if what was written isn't what was meant."""
+        if wrong := sorted(self.wrong(command, load_mixture(command.mixture, self.source.registry))):
             raise PlanError(f"llama-quantize can't be told the type of {wrong[0]} ({len(wrong)} in all)")
 
 
 def _ways(scope: _Scope, label: int | None) -> Iterator[_Way]:
-    """Commands that give what is wanted: of the nearest presets, and of a pure one for each type."""
+    """Yield commands that give what is wanted: of the nearest presets, and of a pure one for each type."""
 
     def order(name: str) -> tuple[bool, bool, str]:
         return FILE_TYPES[name] != label, name == "Q2_K_S", name  # Q2_K_S asks for importance
@@ -149,7 +133,7 @@ def _ways(scope: _Scope, label: int | None) -> Iterator[_Way]:
     starts = []
     pure: set[str] = set()
     for name in sorted(set(MIXTURES.values()) - {"COPY"}, key=order):
-        mixture = load_mixture(name, scope.registry)
+        mixture = load_mixture(name, scope.source.registry)
         main = main_type(mixture)
         command = Command(mixture=name)
         starts.append((len(scope.wrong(command, mixture)), name, command, mixture, main))
@@ -167,7 +151,7 @@ def _ways(scope: _Scope, label: int | None) -> Iterator[_Way]:
 
 
 def _with_patterns(command: Command, mixture: Recipe, scope: _Scope) -> Command | None:
-    """The command with patterns for all that it would get wrong, which may move what the preset counts."""
+    """Add patterns for all that the command gets wrong, again and again: each may move what the preset counts."""
     needed: set[str] = set()
     while wrong := scope.wrong(command, mixture):
         if wrong <= needed or not takes_patterns(command.mixture):

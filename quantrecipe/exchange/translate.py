@@ -15,15 +15,15 @@ from dataclasses import dataclass, replace
 from quantrecipe.errors import RecipeError
 from quantrecipe.exchange.named_list import joined_lines, names_tensors
 from quantrecipe.exchange.overrides import Override, TypeName, checked_types
-from quantrecipe.exchange.source import quantizable
-from quantrecipe.model.model import Model
+from quantrecipe.exchange.source import Source
 from quantrecipe.plan.assign import FLOATS
-from quantrecipe.plan.facts import model_facts
 from quantrecipe.recipe.braces import braced, is_plain
 from quantrecipe.recipe.layer_text import layer_items, layer_texts
 from quantrecipe.recipe.load import load_recipe
+from quantrecipe.recipe.pattern import Pattern
+from quantrecipe.recipe.recipe import Rule
 from quantrecipe.recipe.regex import Regex
-from quantrecipe.recipe.summarise import DraftRule, summarise
+from quantrecipe.recipe.summarise import summarise
 from quantrecipe.registry import Registry
 from quantrecipe.tensor import TensorInfo
 
@@ -44,25 +44,25 @@ _MOST_PATTERNS = 6
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Translation:
-    """rules, in order; packages that their types need; notes on what was left out or changed."""
+    """What a list became: rules, in order; packages that their types need; notes on what was left out or changed."""
 
-    rules: tuple[DraftRule, ...]
+    rules: tuple[Rule, ...]
     packages: tuple[str, ...]
     notes: tuple[str, ...]
 
 
 def translate(
-    overrides: Sequence[Override], registry: Registry, model: Model | None, *, tool: str, file: str
+    overrides: Sequence[Override], registry: Registry, source: Source | None, *, tool: str, file: str
 ) -> Translation:
-    """The rules; with a model, those that would do nothing there are left out.
+    """Make rules of a list; with a model, those that would do nothing there are left out.
 
     RecipeError with every override whose expression or type isn't understood.
     """
-    scope = _Scope(registry, model)
+    scope = _Scope(registry, source)
     types = checked_types(overrides, registry, file)
     notes: list[str] = list(dict.fromkeys(it.note for it in types.values() if it.note))
     packages: set[str] = set()
-    lines: list[tuple[DraftRule, tuple[str, ...]]] = []
+    lines: list[tuple[Rule, tuple[str, ...]]] = []
     taken: set[str] = set()
     wanted: list[Override] = []
     for override in overrides:
@@ -79,13 +79,13 @@ def translate(
         if type_.package:
             packages.add(type_.package)
         wanted.append(override)
-        if model is not None:
-            draft = DraftRule(tensors=(f"regex:{override.regex}",), type=type_.name, why=override.why)
-            lines.append((scope.said_neatly(regex, taken, draft), ()))
+        if source is not None:
+            draft = Rule.of([f"regex:{override.regex}"], type=type_.name, why=override.why)
+            lines.append((scope.said_neatly(regex, taken, draft, source), ()))
             taken |= scope.named(regex)
-    if model is None:
+    if source is None:
         joined = joined_lines(wanted, types) if names_tensors(wanted) else wanted
-        lines = [(it, ()) if isinstance(it, DraftRule) else _alone(it, types) for it in joined]
+        lines = [(it, ()) if isinstance(it, Rule) else _alone(it, types) for it in joined]
         if len(joined) < len(wanted):
             notes.append(
                 f"the {len(wanted)} lines of the list name tensors one by one, and are summarised as far as names "
@@ -94,19 +94,22 @@ def translate(
     return Translation(rules=tuple(_joined(lines)), packages=tuple(sorted(packages)), notes=tuple(notes))
 
 
-def _alone(override: Override, types: Mapping[str, TypeName]) -> tuple[DraftRule, tuple[str, ...]]:
-    """A line as a rule, with the roles that it names; without a model to look at."""
+def _alone(override: Override, types: Mapping[str, TypeName]) -> tuple[Rule, tuple[str, ...]]:
+    """Return a line as a rule, with the roles that it names; there is no model to look at."""
     type_ = types[override.type].name
-    draft = DraftRule(tensors=(f"regex:{override.regex}",), type=type_, why=override.why)
+    draft = Rule.of([f"regex:{override.regex}"], type=type_, why=override.why)
     neat = _neat(override.regex)
     if neat is None or not neat.exact:
         return draft, ()
-    return replace(draft, tensors=braced(neat.roles), layers=_layers(neat)), neat.roles
+    return Rule.of(braced(neat.roles), layers=_layers(neat), type=type_, why=override.why), neat.roles
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Neat:
-    """Roles in some layers (None: all), or outside the blocks; exact: says the same on every model."""
+    """What an expression names: roles in some layers (None: in all), or outside the blocks.
+
+    exact: True if patterns and layers say the same on every model
+    """
 
     roles: tuple[str, ...]
     layers: frozenset[int] | None
@@ -117,23 +120,20 @@ class _Neat:
 class _Scope:
     """What the tool quantizes: of a model's tensors, or of roles in general."""
 
-    def __init__(self, registry: Registry, model: Model | None) -> None:
+    def __init__(self, registry: Registry, source: Source | None) -> None:
         self._kept = load_recipe("llama.cpp/kept", registry=registry).keep
-        self._model = model
-        self._tensors = model.tensors if model is not None else ()
-        facts = model_facts(model, has_importance=False) if model is not None else {}
-        self._n_layers = int(facts.get("n_layers", 0))
-        self._reached = quantizable(model, registry) if model is not None else frozenset()
+        self._source = source
+        self._reached = frozenset[str]() if source is None else source.reached
 
     def named(self, regex: Regex) -> set[str]:
-        """The tensors of the model that the tool would quantize, and the expression names."""
+        """Return the tensors of the model that the expression names, and the tool would quantize."""
         return {name for name in self._reached if regex.search(name)}
 
     def useless(self, regex: Regex, neat: _Neat | None, taken: Collection[str]) -> str:
-        """Why an override does nothing; "" if it does something."""
-        if self._model is not None:
+        """Say why an override does nothing; "" if it does something."""
+        if self._source is not None:
             named = self.named(regex)
-            if not named and any(regex.search(tensor.name) for tensor in self._tensors):
+            if not named and any(regex.search(tensor.name) for tensor in self._source.tensors):
                 return _NEVER
             if not named:
                 return "it names no tensor of this model"
@@ -142,19 +142,19 @@ class _Scope:
             return _NEVER
         return ""
 
-    def said_neatly(self, regex: Regex, taken: Collection[str], draft: DraftRule) -> DraftRule:
-        """The rule with patterns and layers, where one rule says it; tensors that are taken may be named or not."""
+    def said_neatly(self, regex: Regex, taken: Collection[str], draft: Rule, source: Source) -> Rule:
+        """Return the rule with patterns and layers, if one rule says it; it may name tensors that are taken, or not."""
         named = self.named(regex)
         for names in (named - set(taken), named):
             types = dict.fromkeys(names, draft.type)
-            rules = summarise(types, self._tensors, self._n_layers)
+            rules = summarise(types, source.tensors, source.model.n_layers)
             if len(rules) == 1 and len(rules[0].tensors) <= _MOST_PATTERNS:
                 rule = rules[0]
                 return replace(draft, tensors=rule.tensors, layers=rule.layers, when=rule.when)
         return draft
 
     def _never(self, role: str) -> bool:
-        """True for roles that no tool quantizes, on any model."""
+        """Say whether no tool quantizes a role, on any model."""
         if role.endswith((".bias", ".scale")):
             return True
         tensor = TensorInfo.from_name(f"blk.0.{role}.weight", (2, 2), "F32")
@@ -167,14 +167,14 @@ class _Scope:
 
 
 def _layers(neat: _Neat) -> str | None:
-    """The layers as a recipe says them, for models of any depth."""
+    """Return the layers as a recipe says them, for models of any depth."""
     if neat.layers is None:
         return None
     return layer_texts(layer_items(neat.layers, range(_MOST_LAYERS), 0))[0]
 
 
 def _neat(text: str) -> _Neat | None:
-    """An expression as roles and layers, where it can be read so."""
+    """Read an expression as roles and layers; None if it can't be read so."""
     match = _IN_BLOCKS.fullmatch(text)
     in_blocks = match is not None
     if match is None:
@@ -204,7 +204,7 @@ def _neat(text: str) -> _Neat | None:
 
 
 def _texts(part: str) -> tuple[str, ...]:
-    """The names that a part of an expression stands for; none where it isn't clear."""
+    """Return the names that a part of an expression stands for; none if that isn't clear."""
     if "." in part.replace(r"\.", ""):
         return ()
     try:
@@ -213,15 +213,16 @@ def _texts(part: str) -> tuple[str, ...]:
         return ()
 
 
-def _joined(lines: Sequence[tuple[DraftRule, tuple[str, ...]]]) -> list[DraftRule]:
-    """Neighbours that say the same of different roles share a rule."""
-    joined: list[tuple[DraftRule, tuple[str, ...]]] = []
+def _joined(lines: Sequence[tuple[Rule, tuple[str, ...]]]) -> list[Rule]:
+    """Join neighbours that say the same of different roles to one rule."""
+    joined: list[tuple[Rule, tuple[str, ...]]] = []
     for draft, roles in lines:
         if joined and roles and joined[-1][1]:
             before, others = joined[-1]
             if (before.type, before.layers, before.why) == (draft.type, draft.layers, draft.why):
                 together = tuple(dict.fromkeys((*others, *roles)))
-                joined[-1] = (replace(before, tensors=braced(together)), together)
+                patterns = tuple(map(Pattern.parse, braced(together)))
+                joined[-1] = (replace(before, tensors=patterns), together)
                 continue
         joined.append((draft, roles))
     return [draft for draft, _ in joined]

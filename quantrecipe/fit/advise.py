@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+from quantrecipe.allocate.losses import Losses
 from quantrecipe.errors import ImportanceError, PlanError, QuantrecipeError
 from quantrecipe.fit.candidates import Candidate, default_candidates
 from quantrecipe.fit.margin import margin
@@ -19,14 +20,13 @@ from quantrecipe.fit.opened import opened_recipe
 from quantrecipe.fit.stock import estimated_loss, quantized
 from quantrecipe.fit.types import offered_types
 from quantrecipe.importance import Importance, assumed_importance
-from quantrecipe.lint.advice import load_advice
+from quantrecipe.lint.quality import advised_yardsticks
 from quantrecipe.memory.active import ActiveBytes
 from quantrecipe.memory.device import Division, Settings
 from quantrecipe.memory.footprint import WAYS, Footprint, Room, Runs, Tensors, Way
 from quantrecipe.model.model import Model
-from quantrecipe.plan.losses import Losses
-from quantrecipe.plan.make import make_plan
 from quantrecipe.plan.plan import Plan
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe.budget import Budget, VramBudget
 from quantrecipe.recipe.load import load_recipe
 from quantrecipe.recipe.origin import Origin
@@ -294,7 +294,7 @@ class _Advisor:
 
     def _yardstick(self) -> float:
         """Bits per weight below which `check` calls a file an experiment (QR303); 0 where that can't be said."""
-        for yardstick in load_advice().yardsticks:
+        for yardstick in advised_yardsticks():
             if yardstick.code == "QR303":
                 try:
                     recipe = load_recipe(yardstick.recipe, registry=self._registry)

@@ -16,7 +16,7 @@ from quantrecipe.evaluate import Engine, Text, difference, make_reference, score
 from quantrecipe.fit.fit import Fitted, Request, stock_text
 from quantrecipe.model.model import Model
 from quantrecipe.output.apply import apply_plan, apply_plans
-from quantrecipe.plan.make import make_plan
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe
 from quantrecipe.registry import Registry
 

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from quantrecipe.lint.finding import Finding
 from quantrecipe.lint.subject import Subject
-from quantrecipe.plan.resolve import Match
+from quantrecipe.plan.trace import Match
 from quantrecipe.recipe.expression import MODEL_FACTS
 from quantrecipe.recipe.recipe import Rule
+from quantrecipe.wording import quoted
 
 __all__ = ["conditions"]
 
@@ -70,17 +71,13 @@ def _when(subject: Subject, rule: Rule, number: int) -> Iterator[Finding]:
         yield subject.finding(
             "QR205",
             rule.origin,
-            f"the condition {_short(when.text)} is false for every tensor of every model that was looked at",
+            f"the condition {quoted(when.text)} is false for every tensor of every model that was looked at",
             "mend it, or leave the rule out",
         )
     elif always:
         yield subject.finding(
             "QR206",
             rule.origin,
-            f"the condition {_short(when.text)} is true for every tensor of every model that was looked at",
+            f"the condition {quoted(when.text)} is true for every tensor of every model that was looked at",
             "leave `when` out, or mend it",
         )
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 60 else text[:57] + "…")

@@ -21,20 +21,20 @@ from typing import Any, Self
 import xxhash
 
 from quantrecipe.api import Effect
+from quantrecipe.core.processors import usable_processors
 from quantrecipe.errors import OutputError
 from quantrecipe.evaluate import Engine, Positions, Reference, Text, difference, make_reference, score
-from quantrecipe.evaluate.engine import default_threads
 from quantrecipe.importance import Importance
 from quantrecipe.measure.names import describe
 from quantrecipe.measure.progress import Progress
 from quantrecipe.measure.rounding import Rounded
 from quantrecipe.model.model import Model
 from quantrecipe.output.apply import apply_plan
+from quantrecipe.output.jobs import Job
 from quantrecipe.output.progress import Silent
 from quantrecipe.output.stream import Stream
-from quantrecipe.output.targets import Output
-from quantrecipe.plan.make import make_plan
 from quantrecipe.plan.plan import Assignment, Plan
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe
 from quantrecipe.registry import Registry
 from quantrecipe.sensitivity.sensitivity import Probed, rounded
@@ -207,13 +207,11 @@ class _Base:
             if a.tensor.name in types or a.tensor.name in self._rounded
         ]
         self._rounded |= types.keys()  # from now on, even if it fails halfway
-        planned = replace(self._plan.files[0], assignments=tuple(wanted))
-        plan = replace(self._plan, importance=self._importance, files=(planned,))
         Stream(
-            plan.model,
-            [Output(plan=plan, files=((planned, self._file),))],
+            self._plan.model,
+            [Job(assignment=a, sink=self._file, importance=self._importance) for a in wanted],
             self._registry,
-            threads=self._passes.threads or default_threads(),
+            threads=self._passes.threads or usable_processors(),
             nan="error",
             progress=Silent(),
         ).run()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from quantrecipe.errors import ModelError, SensitivityError
+from quantrecipe.errors import SensitivityError
 from quantrecipe.importance import Importance, coverage
 from quantrecipe.measure.journal import Journal
 from quantrecipe.measure.known import Known
@@ -46,9 +46,7 @@ def measure(
     subject = Subject(model=model, registry=registry or load_registry(), importance=importance)
     progress = progress or Silent()
     out = Path(out)
-    if model.container == "shapes":
-        what_it_is = "has the shapes of a model, but no weights"
-        raise ModelError(what_it_is, "measure the model itself", file=model.path)
+    model.require_weights("measure the model itself")
     scope = scope_of(subject, what.types, allow_requantize=allow_requantize)
     if importance is not None:
         coverage(scope.tensors, importance, model=model.tensors)  # refuses the matrix of another model

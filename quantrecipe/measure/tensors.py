@@ -8,7 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 
 from quantrecipe.api import QuantFormat
-from quantrecipe.evaluate.engine import default_threads
+from quantrecipe.core.processors import usable_processors
 from quantrecipe.measure.buffers import Buffers
 from quantrecipe.measure.journal import Journal
 from quantrecipe.measure.known import Known
@@ -54,7 +54,7 @@ def measure_tensors(
         return found
 
     found: dict[str, TensorSensitivity] = {}
-    with TensorReader() as reader, _pool(what.threads or default_threads(), stopped) as pool:
+    with TensorReader() as reader, _pool(what.threads or usable_processors(), stopped) as pool:
         running = {pool.submit(work, job): job for job in jobs}
         while running:
             ready, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)

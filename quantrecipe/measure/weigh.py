@@ -16,7 +16,7 @@ from quantrecipe.measure.prober import Passes, Prober
 from quantrecipe.measure.progress import Progress
 from quantrecipe.model.model import Model
 from quantrecipe.sensitivity.prior import VERSION as PRIOR_VERSION
-from quantrecipe.sensitivity.prior import n_layers_of, prior_alphas
+from quantrecipe.sensitivity.prior import prior_alphas
 from quantrecipe.sensitivity.sensitivity import (
     PRIOR,
     Provenance,
@@ -43,7 +43,7 @@ def weighed(
 ) -> Sensitivity:
     """`measured`, with alphas, and where everything is from. Without an analysis, what `old` has found out is kept."""
     model, importance = subject.model, subject.importance
-    n_layers = n_layers_of(model)
+    n_layers = max(1, model.n_layers)
     prior = prior_alphas(model.tensors, n_layers)
     alphas = {name: prior[name].alpha for name in measured}
     provenance = Provenance(

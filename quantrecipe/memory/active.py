@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from quantrecipe.memory.hyperparameters import Hyperparameters
 from quantrecipe.model.model import Model
-from quantrecipe.tensor import TensorInfo, head_name
+from quantrecipe.tensor import TensorInfo
 
 __all__ = ["ActiveBytes"]
 
@@ -15,11 +14,10 @@ class ActiveBytes:
     """Bytes that generating one token reads of a tensor, where the file stores so many."""
 
     def __init__(self, model: Model) -> None:
-        hyper = Hyperparameters(model)
-        self._head = head_name(model.tensors)
-        self._blocks = hyper.number("block_count", 1 << 30) - hyper.number("nextn_predict_layers")
+        self._head = model.head
+        self._layers = model.n_layers
         self._used = [
-            hyper.number("expert_used_count", layer=layer)
+            model.number("expert_used_count", layer=layer)
             for layer in range(1 + max((t.layer for t in model.tensors if t.layer is not None), default=0))
         ]
 
@@ -30,7 +28,7 @@ class ActiveBytes:
 
     def __call__(self, tensor: TensorInfo, nbytes: int) -> int:
         """Rounded up."""
-        if tensor.layer is not None and tensor.layer >= self._blocks:
+        if tensor.layer is not None and tensor.layer >= self._layers:
             return 0  # next-token prediction, which runs beside the model, if at all
         if tensor.role in _ONE_ROW and tensor.name != self._head:
             return -(-nbytes // max(1, tensor.rows * tensor.experts))

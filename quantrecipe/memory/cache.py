@@ -11,19 +11,15 @@ llama-hparams.cpp (n_embd_r, n_embd_s).
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib.resources import files
-from typing import Any
 
 from quantrecipe.errors import PlanError
-from quantrecipe.memory.hyperparameters import Hyperparameters
 from quantrecipe.model.model import Model
+from quantrecipe.model.sliding_window import SlidingWindows
 from quantrecipe.tensor import TensorInfo
 
-__all__ = ["CACHE_TYPES", "LayerCache", "layer_caches", "layer_windows", "padded_context"]
+__all__ = ["CACHE_TYPES", "LayerCache", "layer_caches", "padded_context"]
 
 CACHE_TYPES = {
     "f32": (1, 4),
@@ -80,30 +76,23 @@ def layer_caches(model: Model) -> Mapping[int, LayerCache]:
     for tensor in model.tensors:
         if tensor.layer is not None:
             layers.setdefault(tensor.layer, {})[tensor.role] = tensor
-    hyper = Hyperparameters(model)
-    windows = _Windows(model.arch, hyper, len(layers))
+    windows = SlidingWindows(model, len(layers))
     found = {}
     for layer, tensors in sorted(layers.items()):
-        state = _state(tensors, hyper)
-        k, v = _widths(tensors, hyper, layer) if windows.has_cache(layer) else (0, 0)
+        state = _state(tensors, model)
+        k, v = _widths(tensors, model, layer) if windows.has_cache(layer) else (0, 0)
         if k or state:
             found[layer] = LayerCache(k=k, v=v, window=windows.of(layer) if k else 0, state=state)
     return found
 
 
-def layer_windows(model: Model, n_layers: int) -> tuple[int, ...]:
-    """How many tokens each of so many layers looks back, as metadata and architecture say; 0: all."""
-    windows = _Windows(model.arch, Hyperparameters(model), n_layers)
-    return tuple(windows.of(layer) for layer in range(n_layers))
-
-
-def _widths(tensors: Mapping[str, TensorInfo], hyper: Hyperparameters, layer: int) -> tuple[int, int]:
+def _widths(tensors: Mapping[str, TensorInfo], model: Model, layer: int) -> tuple[int, int]:
     """Of keys and values, 0 where the layer has no attention."""
     if latent := tensors.get("attn_kv_a_mqa"):
         if "attn_k_b" in tensors:  # multi-head latent attention as it is: what is compressed is kept
             return latent.rows, 0
-        heads = hyper.number("attention.head_count", layer=layer)
-        return heads * hyper.number("attention.key_length"), heads * hyper.number("attention.value_length")
+        heads = model.number("attention.head_count", layer=layer)
+        return heads * model.number("attention.key_length"), heads * model.number("attention.value_length")
     if "attn_k" in tensors and "attn_v" in tensors:
         return tensors["attn_k"].rows, tensors["attn_v"].rows
     if "attn_k" in tensors:  # keys that are the values, too
@@ -111,63 +100,31 @@ def _widths(tensors: Mapping[str, TensorInfo], hyper: Hyperparameters, layer: in
     fused = tensors.get("attn_qkv")
     if fused is None or any(role.startswith("ssm_") for role in tensors):
         return 0, 0
-    heads = hyper.number("attention.head_count", layer=layer)
-    kv_heads = hyper.number("attention.head_count_kv", heads, layer=layer)
+    heads = model.number("attention.head_count", layer=layer)
+    kv_heads = model.number("attention.head_count_kv", heads, layer=layer)
     both = fused.rows * kv_heads // (heads + 2 * kv_heads) if heads else 0
     return both, both
 
 
-def _state(tensors: Mapping[str, TensorInfo], hyper: Hyperparameters) -> int:
+def _state(tensors: Mapping[str, TensorInfo], model: Model) -> int:
     """Bytes of a recurrent layer's states for one sequence."""
     if conv := tensors.get("ssm_conv1d"):
-        inner = hyper.number("ssm.inner_size") or (
+        inner = model.number("ssm.inner_size") or (
             tensors["ssm_out"].cols if "ssm_out" in tensors else conv.rows
         )
         decay = tensors.get("ssm_a")
         few = 128 if decay is None or decay.size == decay.rows or decay.cols == 1 else decay.cols
-        size = hyper.number("ssm.state_size", few)
+        size = model.number("ssm.state_size", few)
         return _F32 * ((conv.cols - 1) * conv.rows + size * inner)
     if conv := tensors.get("ssm_conv1d_q"):  # Kimi's delta attention
-        head = hyper.number("kda.head_dim", 128)
+        head = model.number("kda.head_dim", 128)
         return _F32 * (3 * (conv.cols - 1) * conv.rows + head * conv.rows)
     if conv := tensors.get("shortconv.conv"):
         return _F32 * (conv.cols - 1) * conv.rows
     if any(role.startswith("time_mix_") for role in tensors):
-        width = hyper.number("embedding_length")
-        return _F32 * width * (hyper.number("token_shift_count", 2) + hyper.number("wkv.head_size", 64))
+        width = model.number("embedding_length")
+        return _F32 * width * (model.number("token_shift_count", 2) + model.number("wkv.head_size", 64))
     return 0
-
-
-class _Windows:
-    """How far each layer looks back."""
-
-    def __init__(self, arch: str, hyper: Hyperparameters, n_layers: int) -> None:
-        known = _table()["architectures"].get(arch, {})
-        self._layers_with_cache = known.get("layers_with_cache") or n_layers - hyper.number(
-            "attention.shared_kv_layers"
-        )
-        window = hyper.number("attention.sliding_window", known.get("window", 0))
-        if window and known.get("fixed"):
-            window = known["window"]
-        pattern = hyper.value("attention.sliding_window_pattern")
-        period = pattern if isinstance(pattern, int) else known.get("period", 0)
-        if not window or arch in _table()["none"]["architectures"]:
-            self._of = [0] * n_layers
-        elif isinstance(pattern, list):
-            self._of = [window if is_window else 0 for is_window in pattern]
-        elif period:
-            dense = 0 if known.get("dense_first") else period - 1
-            self._of = [0 if layer % period == dense else window for layer in range(n_layers)]
-        else:
-            self._of = [0] * n_layers
-
-    def of(self, layer: int) -> int:
-        """0: everything."""
-        return self._of[layer] if layer < len(self._of) else 0
-
-    def has_cache(self, layer: int) -> bool:
-        """False for layers that use an earlier one's."""
-        return layer < self._layers_with_cache
 
 
 def _row_bytes(width: int, kv: str) -> int:
@@ -178,9 +135,3 @@ def _row_bytes(width: int, kv: str) -> int:
             "use f16",
         )
     return width // block * nbytes
-
-
-@lru_cache(maxsize=1)
-def _table() -> dict[str, Any]:
-    text = files("quantrecipe.memory").joinpath("sliding_window.toml").read_text(encoding="utf-8")
-    return tomllib.loads(text)

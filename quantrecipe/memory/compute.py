@@ -13,9 +13,8 @@ llama.cpp's default where it can be.
 from __future__ import annotations
 
 from quantrecipe.memory.cache import LayerCache, padded_context
-from quantrecipe.memory.hyperparameters import Hyperparameters
 from quantrecipe.model.model import Model
-from quantrecipe.tensor import TensorInfo, head_name
+from quantrecipe.tensor import TensorInfo
 
 __all__ = ["Compute"]
 
@@ -27,13 +26,12 @@ class Compute:
     """The buffers of one model, for a batch and a context."""
 
     def __init__(self, model: Model, *, ubatch: int, context: int) -> None:
-        self._hyper = Hyperparameters(model)
+        self._model = model
         self._batch = min(ubatch, padded_context(context))
         self._context = padded_context(context)
         embedding = next((t for t in model.tensors if t.role == "token_embd"), None)
-        self._width = self._hyper.number("embedding_length", embedding.cols if embedding else 0)
-        head = head_name(model.tensors)
-        self._vocabulary = next((t.rows for t in model.tensors if t.name == head), 0)
+        self._width = model.number("embedding_length", embedding.cols if embedding else 0)
+        self._vocabulary = next((t.rows for t in model.tensors if t.name == model.head), 0)
         self._layers: dict[int, dict[str, TensorInfo]] = {}
         for tensor in model.tensors:
             if tensor.layer is not None:
@@ -82,7 +80,7 @@ class Compute:
         down = tensors.get("ffn_down_exps")
         if down is None or not experts_here:
             return widest
-        used = self._hyper.number("expert_used_count", min(8, down.experts), layer=layer)
+        used = self._model.number("expert_used_count", min(8, down.experts), layer=layer)
         return max(widest, 3 * used * down.cols, used * (down.cols + 2 * down.rows))
 
     def _attention(self, tensors: dict[str, TensorInfo], layer: int) -> int:

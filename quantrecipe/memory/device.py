@@ -14,7 +14,7 @@ from typing import Literal
 from quantrecipe.memory.cache import layer_caches
 from quantrecipe.memory.compute import Compute
 from quantrecipe.model.model import Model
-from quantrecipe.tensor import TensorInfo, head_name
+from quantrecipe.tensor import TensorInfo
 
 __all__ = ["DeviceMemory", "Division", "Place", "Settings", "reserved"]
 
@@ -75,7 +75,7 @@ class Division:
         self._layers = range(blocks)
         on_gpu = blocks + 1 if settings.layers is None else min(settings.layers, blocks + 1)
         self._first = blocks + 1 - on_gpu
-        self._head = head_name(model.tensors)
+        self._head = model.head
         self._head_on_gpu = on_gpu > 0
 
     @property

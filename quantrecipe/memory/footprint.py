@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 from quantrecipe.errors import PlanError
 from quantrecipe.memory.device import DeviceMemory, Division, Settings, reserved
-from quantrecipe.memory.hyperparameters import Hyperparameters
 from quantrecipe.model.model import Model
+from quantrecipe.plain_data import fields_of
 from quantrecipe.tensor import TensorInfo
 
 __all__ = ["WAYS", "Footprint", "Room", "Runs", "Tensors", "Way"]
@@ -64,19 +64,18 @@ class Footprint:
         return self.gpu_left >= 0 and self.ram_left >= 0
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for machines."""
+        """What is printed of it, in this order."""
         return {
             "way": self.way,
-            "context": self.settings.context,
-            "kv": self.settings.kv,
+            **fields_of(self.settings, "context", "kv"),
             "gpu_layers": self.layers,
-            "gpu": _plain(self.gpu) | {"left": self.gpu_left},
-            "ram": _plain(self.ram) | {"left": self.ram_left},
+            "gpu": _parts(self.gpu) | {"left": self.gpu_left},
+            "ram": _parts(self.ram) | {"left": self.ram_left},
             "fits": self.fits,
         }
 
 
-def _plain(memory: DeviceMemory) -> dict[str, int]:
+def _parts(memory: DeviceMemory) -> dict[str, int]:
     return {
         "weights": memory.weights,
         "kv_cache": memory.cache,
@@ -91,7 +90,7 @@ class Runs:
     def __init__(self, model: Model, room: Room) -> None:
         self.room = room
         #: tokens that the model was made for; None where it doesn't say
-        self.trained = Hyperparameters(model).number("context_length") or None
+        self.trained = model.number("context_length") or None
         #: True where experts can stay in main memory (llama.cpp's --cpu-moe)
         self.has_experts = any(t.experts > 1 for t in model.tensors if t.role.endswith("_exps"))
         self._model = model

@@ -1,14 +1,20 @@
-"""Model: what a model file holds, under the names that the GGUF will use; and where its bytes are."""
+"""Model: what a model file holds, under the names that the GGUF will use; and where its bytes are.
+
+Who asks for the number of layers, or for any other hyper-parameter, asks the Model: it is the one place that knows
+what stands for what a file leaves out, and that some files give a number for each layer.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from quantrecipe.errors import ModelError
 from quantrecipe.gguf.values import GGUFValue
-from quantrecipe.tensor import TensorInfo
+from quantrecipe.tensor import TensorInfo, head_name
 
 __all__ = ["Container", "Extent", "Model", "TensorSource"]
 
@@ -74,3 +80,45 @@ class Model:
     sources: Mapping[str, TensorSource]
     alignment: int = 32
     files: tuple[Path, ...] = ()
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether there are bytes to read: a shape file describes a model without them."""
+        return self.container != "shapes"
+
+    def require_weights(self, remedy: str) -> None:
+        """ModelError, with this remedy, where there are none."""
+        if not self.has_weights:
+            raise ModelError("has the shapes of a model, but no weights", remedy, file=self.path)
+
+    @property
+    def head(self) -> str | None:
+        """Name of the tensor that makes the logits: the output matrix, or the embedding that stands in for it."""
+        return head_name(self.tensors)
+
+    @property
+    def n_blocks(self) -> int:
+        """How many blocks (`blk.N.`) the model has, those for next-token prediction (nextn, MTP) included."""
+        # A file without hyper-parameters, such as bare safetensors, still has its tensors.
+        seen = max((tensor.layer + 1 for tensor in self.tensors if tensor.layer is not None), default=0)
+        return self.number("block_count", seen)
+
+    @property
+    def n_layers(self) -> int:
+        """How many layers every token goes through: the blocks without those for next-token prediction."""
+        return max(0, self.n_blocks - self.number("nextn_predict_layers"))
+
+    def hyperparameter(self, key: str) -> Any:
+        """What the metadata has under ARCHITECTURE.KEY: a plain value, a list, or None where there is none."""
+        value = self.metadata.get(f"{self.arch}.{key}")
+        return None if value is None else value.decode()
+
+    def number(self, key: str, default: int = 0, *, layer: int = 0) -> int:
+        """A hyper-parameter as a whole number: that of the layer, where the file has one for each.
+
+        `default` stands for what is missing, and for what is no number.
+        """
+        value = self.hyperparameter(key)
+        if isinstance(value, list):
+            value = value[layer] if layer < len(value) else None
+        return int(value) if isinstance(value, int | float) and math.isfinite(value) else default

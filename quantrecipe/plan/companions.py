@@ -6,17 +6,16 @@ expert of a stack.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence, Set
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 
 import xxhash
 
 from quantrecipe.api import QuantFormat
 from quantrecipe.errors import PlanError
 from quantrecipe.model.model import Model
+from quantrecipe.packaged import packaged_table
 from quantrecipe.plan.plan import Assignment
 from quantrecipe.tensor import TensorInfo, tensor_order
 
@@ -76,8 +75,7 @@ def _refuse_unused(owner: Assignment, model: Model, names: Set[str]) -> None:
 
 @cache
 def _scaled_architectures() -> frozenset[str]:
-    text = Path(__file__).with_name("scaled_architectures.toml").read_text(encoding="utf-8")
-    return frozenset(tomllib.loads(text)["architectures"])
+    return frozenset(packaged_table("plan/scaled_architectures.toml")["architectures"])
 
 
 def _companion(a: Assignment, suffix: str, float32: QuantFormat) -> Assignment:

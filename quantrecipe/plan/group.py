@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
+from quantrecipe.layer_ranges import layer_ranges
 from quantrecipe.plan.plan import Assignment
 
-__all__ = ["Group", "TypeTotal", "group", "layer_ranges", "totals"]
+__all__ = ["Group", "TypeTotal", "group", "totals"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,10 +53,6 @@ class TypeTotal:
     weights: int
     nbytes: int
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain data for machines."""
-        return {"type": self.type, "tensors": self.tensors, "weights": self.weights, "nbytes": self.nbytes}
-
 
 def group(assignments: Iterable[Assignment]) -> list[Group]:
     """Groups by what decided and what came of it; in the order of their roles' first tensors."""
@@ -93,14 +89,3 @@ def totals(assignments: Iterable[Assignment]) -> list[TypeTotal]:
         for name, members in by_type.items()
     ]
     return sorted(result, key=lambda total: (-total.nbytes, total.type))
-
-
-def layer_ranges(layers: Iterable[int]) -> str:
-    """[0, 1, 2, 7] → "0-2, 7"."""
-    runs: list[list[int]] = []
-    for layer in sorted(set(layers)):
-        if runs and layer == runs[-1][1] + 1:
-            runs[-1][1] = layer
-        else:
-            runs.append([layer, layer])
-    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)

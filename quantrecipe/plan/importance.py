@@ -7,23 +7,15 @@ from collections.abc import Sequence
 from quantrecipe.api import FormatSpec
 from quantrecipe.errors import ImportanceError, Problem
 from quantrecipe.importance import Coverage, Importance, coverage
-from quantrecipe.model.model import Model
 from quantrecipe.plan.plan import Assignment
+from quantrecipe.plan.resolution import Resolution
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.tensor import TensorInfo
+from quantrecipe.wording import some_of
 
-__all__ = ["check_importance", "may_lack_importance", "names", "selected_importance"]
+__all__ = ["check_importance", "may_lack_importance", "names"]
 
 _CALIBRATION_LEAVES_OUT = ("token_embd", "per_layer_token_embd", "output")
-
-
-def selected_importance(recipe: Recipe, importance: Importance | None) -> Importance | None:
-    """The entries that the recipe lets count; None if that is none."""
-    chosen = recipe.importance
-    if importance is None or not (chosen.include or chosen.exclude):
-        return importance
-    selected = importance.only(chosen.include, chosen.exclude)
-    return selected if selected.entries else None
 
 
 def may_lack_importance(spec: FormatSpec, tensor: TensorInfo, recipe: Recipe) -> bool:
@@ -33,12 +25,13 @@ def may_lack_importance(spec: FormatSpec, tensor: TensorInfo, recipe: Recipe) ->
 
 
 def check_importance(
-    recipe: Recipe, model: Model, assignments: Sequence[Assignment], importance: Importance | None
+    resolution: Resolution, assignments: Sequence[Assignment]
 ) -> tuple[Coverage | None, list[str]]:
     """How the matrix covers the tensors whose types use it, and warnings for people.
 
     ImportanceError where the recipe or a type can't do without, or the matrix doesn't fit the model.
     """
+    recipe, importance = resolution.recipe, resolution.importance
     if importance is None and recipe.importance.required:
         raise ImportanceError(
             f"recipe {recipe.name!r} needs an importance matrix",
@@ -48,7 +41,7 @@ def check_importance(
     users = [a for a in assignments if not a.copied and a.format.spec.importance != "ignored"]
     report = None
     if importance is not None:
-        report = coverage([a.tensor for a in users], importance, model=model.tensors)
+        report = coverage([a.tensor for a in users], importance, model=resolution.model.tensors)
         _refuse_misfits(report)
     bare = [a for a in users if not a.importance]
     _refuse_uncovered(recipe, importance, bare)
@@ -84,8 +77,7 @@ def _refuse_uncovered(recipe: Recipe, importance: Importance | None, bare: Seque
 
 def names(assignments: Sequence[Assignment]) -> str:
     """A few names, and how many more."""
-    some = [a.tensor.name for a in assignments]
-    return ", ".join(some) if len(some) <= 3 else f"{', '.join(some[:2])} and {len(some) - 2} more"
+    return some_of([a.tensor.name for a in assignments], 2)
 
 
 def _refuse_misfits(report: Coverage) -> None:

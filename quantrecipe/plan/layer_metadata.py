@@ -11,21 +11,19 @@ the key's name, unless the recipe sets that key itself.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from importlib.resources import files
 from typing import Any
 
 from quantrecipe.errors import PlanError, Problem
 from quantrecipe.gguf.values import GGUFValue, ValueType
-from quantrecipe.memory.cache import layer_windows
-from quantrecipe.memory.hyperparameters import Hyperparameters
 from quantrecipe.model.model import Model
+from quantrecipe.model.sliding_window import layer_windows
+from quantrecipe.packaged import packaged_table
 
 __all__ = ["metadata_of_layers"]
 
+_TABLE = "plan/layer_keys.toml"
 _INTEGERS = frozenset(
     {
         *(ValueType.UINT8, ValueType.INT8, ValueType.UINT16, ValueType.INT16),
@@ -89,7 +87,7 @@ def metadata_of_layers(
 
 def _of_layers(key: str, value: GGUFValue, arch: str, layers: _Layers) -> GGUFValue | None:
     """The value for the layers that are left; None where it has nothing to do with layers. PlanError if unclear."""
-    table = _table()
+    table = packaged_table(_TABLE)
     name = key.removeprefix(f"{arch}.") if key.startswith(f"{arch}.") else ""
     if key in table["by_layer_whole"] or name in table["by_layer"]:
         return _cut(key, value, layers)
@@ -166,7 +164,7 @@ def _number(key: str, value: GGUFValue) -> int:
 
 def _refuse_unknown(key: str, name: str, value: GGUFValue, layers: _Layers) -> None:
     """A key of the architecture that isn't in the table, and may be about layers."""
-    patterns = {pattern.get("key") for pattern in _table()["pattern"]}
+    patterns = {pattern.get("key") for pattern in packaged_table(_TABLE)["pattern"]}
     if name == "block_count" or name in patterns:
         return
     if value.type is ValueType.ARRAY and len(value) in (layers.n_blocks, layers.n_layers):
@@ -181,7 +179,7 @@ def _refuse_unknown(key: str, name: str, value: GGUFValue, layers: _Layers) -> N
 
 def _of_architecture(model: Model, layers: _Layers) -> Iterator[Problem]:
     """What stands against pruning layers of this architecture, whatever the metadata says."""
-    table, arch = _table(), model.arch
+    table, arch = packaged_table(_TABLE), model.arch
     if arch in table["whole"]:
         yield Problem(
             what=f"layers of {arch} can't be pruned: {table['whole'][arch]}", remedy="leave `prune` out"
@@ -212,7 +210,7 @@ def _of_architecture(model: Model, layers: _Layers) -> Iterator[Problem]:
 
 def _shared_caches(model: Model, layers: _Layers) -> Iterator[Problem]:
     """Layers without keys and values of their own use those of the last two that have them (llama.cpp: gemma4)."""
-    shared = Hyperparameters(model).number("attention.shared_kv_layers")
+    shared = model.number("attention.shared_kv_layers")
     first = layers.n_blocks - shared
     lenders = {first - 2, first - 1}
     if shared and any(layer >= first for layer in layers.left) and lenders & set(layers.gone):
@@ -230,7 +228,7 @@ def _patterns(
     rules: list[tuple[str, str, str, Callable[[Model, int], Sequence[object]]]] = [
         (_WINDOWS, _WINDOWS, "a sliding window", layer_windows)
     ]
-    for pattern in _table()["pattern"]:
+    for pattern in packaged_table(_TABLE)["pattern"]:
         key, array = pattern.get("key", ""), pattern.get("array", "")
         rules.append((key, array, pattern["what"], _Periodic(pattern).kinds))
     for key, array, what, kinds in rules:
@@ -269,12 +267,12 @@ class _Periodic:
 
     def kinds(self, model: Model, count: int) -> Sequence[object]:
         """False for the one that is different; nothing where the model has no such pattern, or has it as an array."""
-        pattern, hyper = self._pattern, Hyperparameters(model)
+        pattern = self._pattern
         if pattern.get("windowed") and not any(layer_windows(model, count)):
             return ()
-        if isinstance(hyper.value(pattern.get("array", "")), list):
+        if isinstance(model.hyperparameter(pattern.get("array", "")), list):
             return ()
-        period = hyper.value(pattern.get("key", ""))
+        period = model.hyperparameter(pattern.get("key", ""))
         if not isinstance(period, int):
             period = pattern.get("every", {}).get(model.arch, 0)
         if not period:
@@ -292,9 +290,3 @@ def _set_it(key: str) -> str:
 
 def _refusal(what: str, remedy: str) -> PlanError:
     return PlanError(f"`prune`: {what}", remedy)
-
-
-@lru_cache(maxsize=1)
-def _table() -> dict[str, Any]:
-    text = files("quantrecipe.plan").joinpath("layer_keys.toml").read_text(encoding="utf-8")
-    return tomllib.loads(text)

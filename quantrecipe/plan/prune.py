@@ -13,7 +13,6 @@ from quantrecipe.errors import PlanError, Problem
 from quantrecipe.gguf.values import GGUFValue
 from quantrecipe.importance import Importance
 from quantrecipe.model.model import Model
-from quantrecipe.plan.facts import model_facts
 from quantrecipe.plan.layer_metadata import metadata_of_layers
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.tensor import TensorInfo
@@ -44,8 +43,7 @@ def prune(model: Model, importance: Importance | None, recipe: Recipe) -> Pruned
     if layers is None:
         names = {tensor.name: tensor.name for tensor in model.tensors}
         return Pruned(model=model, importance=importance, metadata={}, names=names)
-    facts = model_facts(model, has_importance=importance is not None)
-    n_blocks, n_layers = facts["n_blocks"], facts["n_layers"]
+    n_blocks, n_layers = model.n_blocks, model.n_layers
     there = {tensor.layer for tensor in model.tensors if tensor.layer is not None}
     if not there:
         raise PlanError(

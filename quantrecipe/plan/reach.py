@@ -13,9 +13,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from quantrecipe.plan.assign import FLOATS
-from quantrecipe.plan.resolve import NOT_A_MATRIX, Decision
+from quantrecipe.plan.trace import NOT_A_MATRIX, Decision
 from quantrecipe.recipe.recipe import KEEP, Recipe
 from quantrecipe.tensor import TensorInfo
+from quantrecipe.wording import some_of
 
 __all__ = ["Reach", "reach"]
 
@@ -108,5 +109,5 @@ def _roles(tensors: Sequence[TensorInfo]) -> str:
         weights[tensor.role] = weights.get(tensor.role, 0) + tensor.size
         counts[tensor.role] = counts.get(tensor.role, 0) + 1
     order = sorted(weights, key=lambda role: (-weights[role], role))
-    said = [f"{role} ({counts[role]})" if counts[role] > 1 else role for role in order[:_MOST_ROLES]]
-    return ", ".join(said) + (f" and {len(order) - _MOST_ROLES} more" if len(order) > _MOST_ROLES else "")
+    said = [f"{role} ({counts[role]})" if counts[role] > 1 else role for role in order]
+    return some_of(said, _MOST_ROLES)

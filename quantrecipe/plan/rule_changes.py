@@ -10,10 +10,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from difflib import SequenceMatcher
-from typing import Any, Literal
+from typing import Literal
 
 from quantrecipe.recipe.recipe import Budget, Recipe, Rule, VramBudget
-from quantrecipe.recipe.text import label_text
 
 __all__ = ["Decided", "RuleChange", "rule_changes"]
 
@@ -40,16 +39,6 @@ class RuleChange:
     def idle(self) -> bool:
         """True where it can do nothing: it decides no tensor, or only its reason is another."""
         return self.kind == "reworded" or self.decides == 0
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data for machines."""
-        return {
-            "kind": self.kind,
-            "what": self.what,
-            "origin": self.origin,
-            "decides": self.decides,
-            "changes": self.changes,
-        }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -201,7 +190,7 @@ def _setting_texts(recipe: Recipe) -> dict[str, str]:
     return {
         "default": recipe.default or "",
         "fallback": recipe.fallback,
-        "file_type": label_text(recipe) or "",
+        "file_type": recipe.label or "",
         "importance": importance.file.name if importance.file else "",
         "importance: uncovered": importance.uncovered,
         "importance: required": ", ".join(importance.required_for) or ("yes" if importance.required else ""),

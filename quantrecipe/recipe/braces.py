@@ -18,12 +18,15 @@ _MOST = 100
 
 
 def is_plain(name: str) -> bool:
-    """True where a name stands for itself in a pattern."""
+    """Say whether a name, as a pattern, means just itself."""
     return bool(_PLAIN.fullmatch(name)) and not name.endswith(".weight") and name != "head"
 
 
 def braced(names: Sequence[str]) -> tuple[str, ...]:
-    """Patterns for plain names, in the order in which they begin: names that differ in one word share one."""
+    """Return patterns that mean just these plain names: names that differ in one word share a pattern.
+
+    The patterns stand in the order of their first names.
+    """
     words = {name: tuple(_TOKENS.findall(name)) for name in names}
     alike: dict[tuple[tuple[str, ...], int], list[str]] = {}
     for name, split in words.items():

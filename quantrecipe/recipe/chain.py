@@ -18,10 +18,9 @@ from quantrecipe.errors import Problem, RecipeError
 from quantrecipe.recipe.declarations import Declaration, bind, unknown_settings
 from quantrecipe.recipe.definitions import Definitions
 from quantrecipe.recipe.document import MAX_BYTES, Node, read_document
-from quantrecipe.recipe.effort import Effort
 from quantrecipe.recipe.parse import RecipePart, parse_part, read_extends, read_own
 from quantrecipe.recipe.place import SUFFIXES, Place
-from quantrecipe.recipe.reader import Reader
+from quantrecipe.recipe.reader import Effort, Reader
 from quantrecipe.recipe.recipe import KeepEntry, Origin, Variable
 from quantrecipe.recipe.rules import Inclusion
 from quantrecipe.recipe.variables import Uses
@@ -41,8 +40,9 @@ _COST_OF_A_SHORT_NAME = 2000  # every folder of shipped recipes is looked throug
 
 @dataclass(kw_only=True, slots=True)
 class Link:
-    """One file of the chain.
+    """One file of the chain, or a part that a program made in place of the user's own.
 
+    extends:   what it names as its parents
     through:   the places of the `extends` that led to it, the user's own file first; empty for that file
     parents:   the files that it extends
     variables: names of the variables that it may use: its own and its parents'
@@ -50,11 +50,12 @@ class Link:
     """
 
     place: Place
-    root: Node
+    root: Node | None
     read: Reader
+    extends: tuple[Inclusion, ...]
     through: tuple[Origin, ...]
     own: bool
-    declarations: tuple[Declaration, ...]
+    declarations: tuple[Declaration, ...] = ()
     parents: list[Link] = field(default_factory=list)
     variables: frozenset[str] = frozenset()
     part: RecipePart = field(default_factory=lambda: RecipePart(file=""))
@@ -62,7 +63,7 @@ class Link:
 
 
 class Chain:
-    """Reads files; every problem is noted, and raised at the end.
+    """Reads the files of a recipe, notes every problem, and raises them together at the end.
 
     `notes` says what names were taken for, where that isn't plain.
     """
@@ -78,8 +79,11 @@ class Chain:
         self._used: set[str] = set()
         self._effort = Effort()
 
-    def read(self, place: Place, text: str | None) -> tuple[list[Link], tuple[KeepEntry, ...]]:
-        """The files in the order in which they count, and the kept list."""
+    def read(self, place: Place, text: str | RecipePart | None) -> tuple[list[Link], tuple[KeepEntry, ...]]:
+        """Read the files; return them in the order in which they count, and the kept list.
+
+        text: of the first file; None: as it is at its place; or what it says, where a program made it
+        """
         if place.note:
             self.notes.append(Problem(what=place.note))
         links = self._read(place, text, ())
@@ -91,7 +95,7 @@ class Chain:
         return links, keep
 
     def raise_problems(self) -> None:
-        """RecipeError, if there are any: file by file as they were read, in line order."""
+        """Raise RecipeError if there are problems: file by file as they were read, each in line order."""
         problems = self._problems + [it for link in self._met.values() if link for it in link.read.problems]
         if problems:
             files = ["None", *dict.fromkeys(self._read_in_order)]
@@ -100,7 +104,7 @@ class Chain:
                 sorted(problems, key=lambda p: (files.index(str(p.file)), p.line or 0, p.column or 0))
             )
 
-    def _read(self, place: Place, text: str | None, above: tuple[str, ...]) -> list[Link]:
+    def _read(self, place: Place, text: str | RecipePart | None, above: tuple[str, ...]) -> list[Link]:
         links = self._links(place, text, above, ())
         declarations = [said for link in links for said in link.declarations]
         open_settings = {name: it for name, it in self._settings.items() if name not in self.variables}
@@ -112,46 +116,63 @@ class Chain:
         return links
 
     def _links(
-        self, place: Place, text: str | None, above: tuple[str, ...], through: tuple[Origin, ...]
+        self,
+        place: Place,
+        text: str | RecipePart | None,
+        above: tuple[str, ...],
+        through: tuple[Origin, ...],
     ) -> list[Link]:
-        """Each file once, in the order in which they count: this one, then its parents with theirs."""
+        """Find each file once, in the order in which they count: this one, then its parents with theirs."""
         key = place.identity
         self._met[key] = None
-        document = self._document(place, text)
-        if document is None:
+        if (link := self._link(place, text, through, own=not above)) is None:
             return []
-        root, read = document
-        link = Link(
-            place=place,
-            root=root,
-            read=read,
-            through=through,
-            own=not above,
-            declarations=read_own(root, read),
-        )
         self._met[key] = link
         links = [link]
-        for inclusion in read_extends(root, read):
-            read.spend(inclusion.origin.line, _cost(inclusion.ref))
+        for inclusion in link.extends:
+            link.read.spend(inclusion.origin.line, _cost(inclusion.ref))
             parent = self._find(place, inclusion)
             if parent is None:
                 continue
-            target = parent.identity
-            if target in (*above, key):
+            found = parent.identity
+            if found in (*above, key):
                 self._note(
                     inclusion.origin,
                     f"{inclusion.ref!r} extends this recipe, so each would come before the other",
                     "leave out one `extends`",
                 )
                 continue
-            if target not in self._met:
+            if found not in self._met:
                 links += self._links(parent, None, (*above, key), (*through, inclusion.origin))
-            if (known := self._met[target]) is not None:
+            if (known := self._met[found]) is not None:
                 link.parents.append(known)
         return links
 
+    def _link(
+        self, place: Place, text: str | RecipePart | None, through: tuple[Origin, ...], *, own: bool
+    ) -> Link | None:
+        """Read one file by itself; return None if it can't be read."""
+        if isinstance(text, RecipePart):
+            read = Reader(place.file)
+            return Link(
+                place=place, root=None, read=read, extends=text.extends, through=through, own=own, part=text
+            )
+        if (document := self._document(place, text)) is None:
+            return None
+        root, read = document
+        declarations = read_own(root, read)
+        return Link(
+            place=place,
+            root=root,
+            read=read,
+            extends=read_extends(root, read),
+            through=through,
+            own=own,
+            declarations=declarations,
+        )
+
     def _document(self, place: Place, text: str | None) -> tuple[Node, Reader] | None:
-        """The tree of one file; None, and a note, where it can't be read."""
+        """Read the YAML of one file; if that fails, note the problems and return None."""
         self._read_in_order.append(place.file)
         n_files = len(self._read_in_order)
         if n_files > _MAX_FILES:
@@ -172,7 +193,7 @@ class Chain:
         return root, Reader(place.file, problems, self._effort)
 
     def _parse(self, link: Link) -> None:
-        """What one file says, after its parents."""
+        """Parse one file, after its parents."""
         if link.parsed:
             return
         link.parsed = True
@@ -183,14 +204,22 @@ class Chain:
             inherited = inherited.over(parent.part.definitions)
             names |= parent.variables
         link.variables = frozenset(names)
+        if link.root is None:
+            return
         uses = Uses(self.variables, names, link.read)
         link.part = parse_part(
-            link.root, link.read, self.registry, own=link.own, inherited=inherited, uses=uses
+            link.root,
+            link.read,
+            self.registry,
+            own=link.own,
+            extends=link.extends,
+            inherited=inherited,
+            uses=uses,
         )
         self._used |= uses.names
 
     def _note_unused(self, link: Link) -> None:
-        """A variable that nothing uses is a mistake, in a recipe that does something by itself."""
+        """Note the variables that nothing uses: in a recipe that has rules of its own these are mistakes."""
         for said in link.declarations:
             if said.name not in self._used:
                 self._note(
@@ -200,21 +229,20 @@ class Chain:
                 )
 
     def _included(self, place: Place) -> Link | None:
-        """The file whose kept list is included."""
+        """Return the file whose kept list is included."""
         if place.identity not in self._met:
             self._read(place, None, ("",))
         return self._met[place.identity]
 
     def _find(self, place: Place, inclusion: Inclusion) -> Place | None:
-        """Where an included recipe is; None, and a note, where it isn't."""
+        """Find an included recipe; if there is none, note the problem and return None."""
         try:
             found = place.named(inclusion.ref, self.registry)
         except RecipeError as error:
-            self._note(inclusion.origin, error.problems[0].what, error.problems[0].remedy)
+            self._problems += _at(inclusion.origin, error)
             return None
         if found.note:
-            origin = inclusion.origin
-            self.notes.append(Problem(what=found.note, file=origin.file or None, line=origin.line or None))
+            self.notes += _at(inclusion.origin, RecipeError(found.note))
         return found
 
     def _kept_list(self, links: Iterable[Link]) -> tuple[KeepEntry, ...]:
@@ -222,14 +250,14 @@ class Chain:
         if given is None:
             given = (
                 Place(file="", path=Path()),
-                (Inclusion(ref=SHARED_KEPT_LIST, origin=Origin(file="", line=0)),),
+                (Inclusion(ref=SHARED_KEPT_LIST),),
             )
         return tuple(self._keep_entries(*given, ()))
 
     def _keep_entries(
         self, place: Place, items: Iterable[KeepEntry | Inclusion], above: tuple[str, ...]
     ) -> Iterator[KeepEntry]:
-        """The entries, with those of the lists that are included by name."""
+        """Yield the entries, with those of the lists that are included by name in their places."""
         for item in items:
             if isinstance(item, KeepEntry):
                 yield item
@@ -237,38 +265,37 @@ class Chain:
             self._pay(
                 item.origin, _cost(item.ref)
             )  # lists that include lists twice would double at each level
-            if (target := self._find(place, item)) is not None:
-                key = target.identity
+            if (found := self._find(place, item)) is not None:
+                key = found.identity
                 if key in above:
                     self._note(item.origin, f"the kept list of {item.ref!r} includes itself", "leave it out")
-                elif (link := self._included(target)) is not None:
+                elif (link := self._included(found)) is not None:
                     if link.part.keep is None:
                         self._note(
                             item.origin,
                             f"{item.ref!r} has no kept list",
                             f"{SHARED_KEPT_LIST} has the shared one",
                         )
-                    for entry in self._keep_entries(target, link.part.keep or (), (*above, key)):
+                    for entry in self._keep_entries(found, link.part.keep or (), (*above, key)):
                         self._pay(item.origin, sum(pattern.cost for pattern in entry.tensors))
                         yield entry
 
     def _pay(self, origin: Origin, cost: int) -> None:
-        """Pay for what is named somewhere. RecipeError, which ends all reading, where it is too much."""
+        """Pay for what is named at this place. If it is too much, RecipeError ends all reading."""
         try:
             self._effort.spend(cost)
         except RecipeError as error:
-            problem = error.problems[0]
-            last = Problem(
-                what=problem.what, remedy=problem.remedy, file=origin.file or None, line=origin.line or None
-            )
-            raise RecipeError([*self._problems, last]) from None
+            raise RecipeError([*self._problems, *_at(origin, error)]) from None
 
     def _note(self, origin: Origin, what: str, remedy: str) -> None:
-        self._problems.append(
-            Problem(what=what, remedy=remedy, file=origin.file or None, line=origin.line or None)
-        )
+        self._problems += _at(origin, RecipeError(what, remedy))
+
+
+def _at(origin: Origin, error: RecipeError) -> list[Problem]:
+    """Return the problems of an error, at the place in a recipe that led to it, if there is one."""
+    return error.at(origin.file or None, origin.line or None)
 
 
 def _cost(ref: str) -> int:
-    """Of finding the recipe of a name."""
+    """Return what it costs to find the recipe of a name."""
     return _COST_OF_A_NAME if "/" in ref or ref.endswith(SUFFIXES) else _COST_OF_A_SHORT_NAME

@@ -11,19 +11,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from quantrecipe.recipe.braces import is_plain
+from quantrecipe.recipe.expression import FACTS, Expression
 from quantrecipe.recipe.layer_text import layer_items, layer_texts
 from quantrecipe.tensor import TensorInfo, tensor_order
 
 __all__ = ["MORE_BITS", "Cell", "Column", "Selector", "columns", "describe"]
 
-MORE_BITS = "layer < n_layers//8 or layer >= 7*n_layers//8 or (layer - n_layers//8) % 3 == 2"
+_MORE_BITS = Expression.parse(
+    "layer < n_layers//8 or layer >= 7*n_layers//8 or (layer - n_layers//8) % 3 == 2"
+)
 """llama.cpp's layers with more bits (`use_more_bits`)."""
+MORE_BITS = Expression.parse("more_bits", FACTS, {"more_bits": _MORE_BITS})
+"""The same as recipes say it, by a fact of this name."""
 
-_MORE_BITS_BY_RANK = "rank < count//8 or rank >= 7*count//8 or (rank - count//8) % 3 == 2"
+_MORE_BITS_BY_RANK = Expression.parse("rank < count//8 or rank >= 7*count//8 or (rank - count//8) % 3 == 2")
 _FEWEST_ITEMS = 3
 """Items from which on a list of layers is worth an expression instead."""
 _TOWER = re.compile(r"(.+\.blk\.)([^.]+)(\..+)")
-_OUTSIDE = "not layer >= 0"
+_OUTSIDE = Expression.parse("not layer >= 0")
+_INSIDE = Expression.parse("layer >= 0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,19 +41,23 @@ class Selector:
     """
 
     layers: str | None = None
-    when: str | None = None
+    when: Expression | None = None
     names: tuple[str, ...] = ()
     column: str = ""
 
     @property
     def everything(self) -> bool:
-        """True if no part is left out."""
+        """Say whether all of the columns is meant."""
         return self.layers is None and self.when is None and not self.names
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One tensor. type: None where no rule may name it; given: True where it has its type without a rule."""
+    """One tensor of a column.
+
+    type:  None if no rule may name the tensor
+    given: True if the tensor has its type without any rule
+    """
 
     name: str
     layer: int | None
@@ -57,7 +67,11 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """pattern: names all of it; role or tower; cells in the order of layers, the one outside the blocks first."""
+    """The tensors of one role, or of one role in a tower.
+
+    pattern: names all of them
+    cells:   in the order of their layers; the tensor outside the blocks comes first
+    """
 
     pattern: str
     tower: bool
@@ -67,7 +81,7 @@ class Column:
 def columns(
     types: Mapping[str, str], tensors: Sequence[TensorInfo], base: Mapping[str, str]
 ) -> tuple[list[Column], list[Cell]]:
-    """The columns in the order in which their first tensors stand in a file, and the odd tensors."""
+    """Return the columns, in the order in which a file has their first tensors, and the odd tensors."""
     found: dict[tuple[str, bool], Column] = {}
     odd: list[Cell] = []
     names = {tensor.name for tensor in tensors}
@@ -87,7 +101,7 @@ def columns(
 
 
 def describe(column: Column, n_layers: int) -> list[tuple[Selector, str]]:
-    """Which part of the column gets which type; the whole of it comes last, and gives the rest.
+    """Say which part of the column gets which type. A selector of everything comes last, and gives the rest.
 
     Cells that need no rule are left alone, where that is shorter.
     """
@@ -105,7 +119,7 @@ def describe(column: Column, n_layers: int) -> list[tuple[Selector, str]]:
 
 
 def _parts(column: Column, n_layers: int, rest: str | None) -> list[tuple[Selector, str]]:
-    """A part for each type but `rest`; without a rest the cells that need no rule are left out."""
+    """Return a part for each type but `rest`. Without a `rest`, cells that need no rule are left out."""
     wanted: dict[str, list[Cell]] = {}
     for cell in column.cells:
         if cell.type is not None and cell.type != rest and not (rest is None and cell.given):
@@ -118,7 +132,7 @@ def _parts(column: Column, n_layers: int, rest: str | None) -> list[tuple[Select
 
 
 def _selectors(column: Column, cells: Sequence[Cell], n_layers: int) -> list[Selector]:
-    """Selectors that together name these cells and no others of the column."""
+    """Return selectors that together name these cells of the column, and no others."""
     if len(cells) == len(column.cells):
         return [Selector()]
     if column.tower:
@@ -129,7 +143,7 @@ def _selectors(column: Column, cells: Sequence[Cell], n_layers: int) -> list[Sel
     if not wanted:
         return selectors
     if len(wanted) == len(present):
-        return [*selectors, Selector(when="layer >= 0")]
+        return [*selectors, Selector(when=_INSIDE)]
     items = layer_items(wanted, present, n_layers)
     if len(items) >= _FEWEST_ITEMS:
         if wanted == {layer for layer in present if _more_bits(layer, n_layers)}:

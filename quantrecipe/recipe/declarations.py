@@ -9,19 +9,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, cast
 
-from quantrecipe.errors import Problem, RecipeError
+from quantrecipe.errors import Problem
 from quantrecipe.recipe.document import Node, NodeKind, scalar
 from quantrecipe.recipe.layers import LayerSet
 from quantrecipe.recipe.origin import Origin
 from quantrecipe.recipe.pattern import GROUP, Pattern
 from quantrecipe.recipe.reader import Reader
+from quantrecipe.recipe.slots import is_type, read_type
 from quantrecipe.recipe.suggest import closest, listed
-from quantrecipe.recipe.type_names import is_type, read_type
 from quantrecipe.recipe.variables import VARIABLE_TYPES, Value, Variable, VariableType, kind_text
 from quantrecipe.units import require_size
+from quantrecipe.wording import shortened
 
 if TYPE_CHECKING:
     from quantrecipe.registry import Registry
@@ -47,7 +49,7 @@ class Declaration:
 
 
 def read_variables(node: Node | None, read: Reader) -> tuple[Declaration, ...]:
-    """The key `variables` of one file; types and defaults are compared in `bind`, with those of its relatives."""
+    """Read the key `variables` of one file. `bind` compares types and defaults with those of other files."""
     if node is None:
         return ()
     if node.kind != "mapping":
@@ -81,7 +83,7 @@ def read_variables(node: Node | None, read: Reader) -> tuple[Declaration, ...]:
 def bind(
     declarations: Iterable[Declaration], settings: Mapping[str, str], registry: Registry
 ) -> tuple[Mapping[str, Variable], list[Problem]]:
-    """The variables of a recipe, in the order of the chain, and what is wrong with the settings.
+    """Return the variables of a recipe, in the order of the chain, and what is wrong with the settings.
 
     What is wrong with a declaration goes to the reader of its file.
     """
@@ -110,7 +112,7 @@ def bind(
 
 
 def unknown_settings(settings: Iterable[str], known: Iterable[str]) -> list[Problem]:
-    """A problem for each setting of a variable that the recipe doesn't have."""
+    """Return a problem for each setting of a variable that the recipe doesn't have."""
     names = dict.fromkeys(known)
     problems = []
     for name in settings:
@@ -124,7 +126,7 @@ def unknown_settings(settings: Iterable[str], known: Iterable[str]) -> list[Prob
 
 
 def _plain_type(said: list[Declaration], registry: Registry) -> VariableType | None:
-    """The type that a default shows by itself."""
+    """Return the type that a default has by itself, if that is plain."""
     base = said[-1]
     type_ = _PLAIN_TYPES.get(base.default.kind)
     if type_ is None and base.default.kind == "text" and is_type(base.default.value, registry):
@@ -161,41 +163,34 @@ def _setting(
         node = Node(kind, value, 0, 0) if kind in ("number", "yes-or-no") else node
     read = Reader("")
     found = _check(node, type_, name, read, registry)
-    shown = f"--set {name}={text if len(text) <= 60 else text[:57] + '…'}"
+    shown = f"--set {name}={shortened(text)}"
     return found, [
         replace(it, what=f"{shown}: {it.what}", file=None, line=None, column=None) for it in read.problems
     ]
 
 
 def _check(node: Node, type_: VariableType, name: str, read: Reader, registry: Registry) -> Value | None:
-    """The value, if it is of the type."""
+    """Return the value if it is of the type; else note a problem, and return None."""
     n_problems = len(read.problems)
-    try:
-        match type_:
-            case "format":
-                read_type(node, name, read, registry)
-            case "number":
-                if node.kind != "number":
-                    read.add(node, f"{name} must be a number", "write 8, or 0.5")
-            case "bool":
-                read.yes_no(node, name)
-            case "layers":
-                if not (node.kind == "number" and isinstance(node.value, int)) and (
-                    text := read.text(node, name)
-                ):
-                    LayerSet.parse(text)
-            case "pattern":
-                if (text := read.text(node, name)) and not text.startswith(GROUP):
-                    Pattern.parse(text)
-            case "size":
-                if node.kind != "number" and (text := read.text(node, name)):
-                    require_size(text)
-            case "text":
-                read.text(node, name, line=True)
-    except RecipeError as error:
-        read.add(node, error.problems[0].what, error.problems[0].remedy)
+    match type_:
+        case "format":
+            read_type(node, name, read, registry)
+        case "number" if node.kind != "number":
+            read.add(node, f"{name} must be a number", "write 8, or 0.5")
+        case "bool":
+            read.yes_no(node, name)
+        case "layers" if not isinstance(node.value, int) or node.kind != "number":
+            if text := read.text(node, name):
+                read.attempt(node, partial(LayerSet.parse, text))
+        case "pattern":
+            if (text := read.text(node, name)) and not text.startswith(GROUP):
+                read.attempt(node, partial(Pattern.parse, text))
+        case "size" if node.kind != "number":
+            if text := read.text(node, name):
+                read.attempt(node, partial(require_size, text))
+        case "text":
+            read.text(node, name, line=True)
     if len(read.problems) > n_problems:
         return None
-    value = node.value
-    assert isinstance(value, Value)
+    value: Value = node.value
     return str(value) if type_ == "layers" else value

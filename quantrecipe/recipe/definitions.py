@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -42,7 +43,7 @@ class Definitions:
     facts: Mapping[str, Expression] = field(default_factory=lambda: MappingProxyType({}))
 
     def over(self, other: Definitions) -> Definitions:
-        """Both; of two with one name this one's."""
+        """Return both together; where both have a name, it means what it means here."""
         return Definitions(
             groups=MappingProxyType({**other.groups, **self.groups}),
             facts=MappingProxyType({**other.facts, **self.facts}),
@@ -50,7 +51,7 @@ class Definitions:
 
 
 def read_groups(node: Node | None, read: Reader) -> Mapping[str, tuple[Pattern, ...]]:
-    """The groups of one file."""
+    """Read the groups of one file."""
     groups: dict[str, tuple[Pattern, ...]] = {}
     for name, value in _entries(node, "groups", read):
         patterns = []
@@ -58,12 +59,9 @@ def read_groups(node: Node | None, read: Reader) -> Mapping[str, tuple[Pattern, 
             if text.startswith(GROUP):
                 read.add(item, f"the group {name!r} names the group {text!r}", "write its patterns out")
                 continue
-            try:
-                patterns.append(Pattern.parse(text))
-            except RecipeError as error:
-                read.add(item, error.problems[0].what, error.problems[0].remedy)
-            else:
-                read.spend(item.line, patterns[-1].cost)
+            if (pattern := read.attempt(item, partial(Pattern.parse, text))) is not None:
+                patterns.append(pattern)
+                read.spend(item.line, pattern.cost)
         if value.kind == "list" and not value.items:
             read.add(value, f"the group {name!r} is empty", "name its tensors: attn_v, or '*_exps'")
         groups[name] = tuple(patterns)
@@ -71,7 +69,7 @@ def read_groups(node: Node | None, read: Reader) -> Mapping[str, tuple[Pattern, 
 
 
 def read_facts(node: Node | None, slots: Slots, known: Mapping[str, Expression]) -> Mapping[str, Expression]:
-    """The facts of one file; each may use those before it, and those of parents."""
+    """Read the facts of one file. Each may use those before it, and those of the parents."""
     facts: dict[str, Expression] = {}
     read = slots.read
     for name, value in _entries(node, "facts", read):
@@ -82,17 +80,15 @@ def read_facts(node: Node | None, slots: Slots, known: Mapping[str, Expression])
         text = slots.expression_text(value, name)
         if text is None:
             continue
-        try:
-            facts[name] = Expression.parse(text, FACTS, {**known, **facts})
-        except RecipeError as error:
-            read.add(value, error.problems[0].what, error.problems[0].remedy)
-        else:
-            read.spend(value.line, facts[name].cost)
+        fact = read.attempt(value, partial(Expression.parse, text, FACTS, {**known, **facts}))
+        if fact is not None:
+            facts[name] = fact
+            read.spend(value.line, fact.cost)
     return facts
 
 
 def expand_group(text: str, groups: Mapping[str, tuple[Pattern, ...]]) -> tuple[Pattern, ...]:
-    """The patterns of `group:NAME`. RecipeError where there is no such group."""
+    """Return the patterns of `group:NAME`. RecipeError if there is no such group."""
     name = text.removeprefix(GROUP)
     if name in groups:
         return groups[name]

@@ -14,11 +14,13 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import yaml
 
 from quantrecipe.errors import Problem, RecipeError
+from quantrecipe.wording import shortened
 
 __all__ = ["Entry", "Node", "NodeKind", "read_document", "scalar"]
 
@@ -28,6 +30,10 @@ MAX_BYTES = 1 << 20
 _MAX_DEPTH = 16
 _MAX_NODES = 50_000
 _MAX_NUMBER_LENGTH = 40
+_MAX_KEPT_LENGTH = 16_384
+"""The length of texts whose trees are remembered: every recipe that ships is shorter, and 128 trees of this size
+stay below 200 MB, whatever is in them.
+"""
 
 _NOTHING = frozenset({"", "~", "null", "Null", "NULL"})
 _YES_NO = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
@@ -53,18 +59,18 @@ class Node:
 
     @property
     def items(self) -> tuple[Node, ...]:
-        """The items of a list."""
+        """The items of a node that is a list."""
         items: tuple[Node, ...] = self.value
         return items
 
     @property
     def entries(self) -> Mapping[str, Entry]:
-        """The entries of a mapping."""
+        """The entries of a node that is a mapping."""
         entries: Mapping[str, Entry] = self.value
         return entries
 
     def plain(self) -> Any:
-        """The value without nodes: str, int, float, bool, None, list or dict."""
+        """Return the value without nodes: str, int, float, bool, None, list or dict."""
         if self.kind == "list":
             return [item.plain() for item in self.items]
         if self.kind == "mapping":
@@ -81,7 +87,7 @@ class Entry:
 
 
 def read_document(text: str, file: str) -> tuple[Node, list[Problem]]:
-    """The tree of a text, and the problems that don't keep it from being read further.
+    """Return the tree of a text, and the problems despite which it can be read further.
 
     RecipeError where there is no reading further.
     """
@@ -91,6 +97,14 @@ def read_document(text: str, file: str) -> tuple[Node, list[Problem]]:
             "split it, and join the parts with `extends`",
             file=file,
         )
+    read = _tree if len(text) <= _MAX_KEPT_LENGTH else _tree.__wrapped__
+    root, problems = read(text, file)
+    return root, list(problems)
+
+
+# All shipped recipes together include the same few files dozens of times, and PyYAML takes most of the time of a load.
+@lru_cache(maxsize=128)
+def _tree(text: str, file: str) -> tuple[Node, tuple[Problem, ...]]:
     builder = _Builder(file)
     try:
         root = builder.build(yaml.parse(text.removeprefix("\ufeff"), Loader=yaml.SafeLoader))
@@ -106,11 +120,11 @@ def read_document(text: str, file: str) -> tuple[Node, list[Problem]]:
         ) from None
     if root is None:
         raise RecipeError("the recipe is empty", "start with `quantrecipe: 1`", file=file)
-    return root, builder.problems
+    return root, tuple(builder.problems)
 
 
 def scalar(text: str) -> tuple[NodeKind, Any]:
-    """What a plain text is to YAML: the kind, and the value. Numbers that are too large stay texts."""
+    """Say what a text without quotes is in YAML: the kind, and the value. Numbers that are too large stay texts."""
     if text in _NOTHING:
         return "nothing", None
     if text in _YES_NO:
@@ -125,7 +139,7 @@ def _is_number(text: str) -> bool:
 
 
 class _Builder:
-    """Builds the tree from events, with a stack of its own: depth costs no recursion."""
+    """Builds the tree from PyYAML's events. It has a stack of its own, so that deep nesting can't exhaust Python's."""
 
     def __init__(self, file: str) -> None:
         self._file = file
@@ -232,7 +246,7 @@ class _Builder:
         if kind != "text":
             return _node(kind, value, event)
         if _is_number(text):
-            self._add(event, f"the number {_short(text)} is too large", "quote it if it is a text")
+            self._add(event, f"the number {shortened(text, 30)} is too large", "quote it if it is a text")
             return _node("number", 0, event)
         if _ODD_NUMBER.fullmatch(text):
             self._add(
@@ -269,7 +283,7 @@ def _position(where: Any) -> tuple[int, int]:
 
 
 def _explain(error: yaml.MarkedYAMLError, text: str, file: str) -> list[Problem]:
-    """What PyYAML found, in a sentence, with the usual reason."""
+    """Say in a sentence what PyYAML found, with the usual reason for it."""
     mark = error.problem_mark or error.context_mark
     line = mark.line + 1 if mark else None
     column = mark.column + 1 if mark else None
@@ -285,7 +299,3 @@ def _explain(error: yaml.MarkedYAMLError, text: str, file: str) -> list[Problem]
         remedy = "check the indentation and the quotes"
     what = f"this isn't YAML: {error.problem or error.context}"
     return [Problem(what=what, remedy=remedy, file=file, line=line, column=column, code="QR004")]
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 30 else text[:27] + "…"

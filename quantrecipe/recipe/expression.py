@@ -27,11 +27,13 @@ import re
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Literal
 
 from quantrecipe.errors import RecipeError
 from quantrecipe.recipe.suggest import closest, listed
+from quantrecipe.wording import quoted
 
 __all__ = ["FACTS", "MODEL_FACTS", "RULE_FACTS", "TENSOR_FACTS", "Expression", "Kind", "Value"]
 
@@ -72,6 +74,7 @@ FACTS: Mapping[str, Kind] = MappingProxyType({**MODEL_FACTS, **TENSOR_FACTS, **R
 _TEXT_OR_NAME = re.compile(r"'[^']*'|\"[^\"]*\"|\w+")
 _NONE_DEFINED: Mapping[str, Expression] = MappingProxyType({})
 _MAX_LENGTH = 2000
+_quoted = partial(quoted, longest=80)  # often the end of an expression is what is wrong with it
 _MAX_DEPTH = 50
 _LEAST_COST = 100
 _MAX_NUMBER = 2**63
@@ -140,7 +143,7 @@ class Expression:
     def parse(
         cls, text: str, facts: Mapping[str, Kind] = FACTS, defined: Mapping[str, Expression] = _NONE_DEFINED
     ) -> Expression:
-        """RecipeError where the text isn't in the subset, asks for a fact not in `facts`, or mixes kinds.
+        """Parse a text. RecipeError if it isn't in the subset, asks for a fact that isn't in `facts`, or mixes kinds.
 
         `defined` has the facts that the recipe defines.
         """
@@ -149,7 +152,7 @@ class Expression:
         written_out = _write_out(text, defined) if builder.defined_in_use else text
         if len(written_out) > _MAX_LENGTH:
             raise RecipeError(
-                f"{_short(text)} comes to {len(written_out)} characters with its facts written out"
+                f"{_quoted(text)} comes to {len(written_out)} characters with its facts written out"
                 f" (at most {_MAX_LENGTH})",
                 "split the rule",
             )
@@ -158,11 +161,11 @@ class Expression:
 
     @property
     def cost(self) -> int:
-        """See `quantrecipe.recipe.effort`."""
+        """See `quantrecipe.recipe.reader.Effort`."""
         return max(_LEAST_COST, 4 * len(self.written_out))
 
     def evaluate(self, facts: Mapping[str, Value]) -> Value:
-        """Its value; None if that hangs on a fact without one.
+        """Return the value; None if it hangs on a fact that has none.
 
         RecipeError for a division by zero, or a number that grows too large.
         """
@@ -171,7 +174,7 @@ class Expression:
         except ZeroDivisionError:
             known = ", ".join(f"{name} = {facts[name]!r}" for name in sorted(self.names))
             raise RecipeError(
-                f"{_short(self.text)} divides by zero{' where ' + known if known else ''}",
+                f"{_quoted(self.text)} divides by zero{' where ' + known if known else ''}",
                 "test for zero first: n_gqa > 0 and …",
             ) from None
 
@@ -186,7 +189,7 @@ def _parse(text: str) -> ast.expr:
         )
     if bad := next((char for char in text if char in "\\#;@\0"), None):
         raise RecipeError(
-            f"the expression {_short(text)} has a {bad!r} in it",
+            f"the expression {_quoted(text)} has a {bad!r} in it",
             "expressions have no escapes, comments or statements",
         )
     try:
@@ -196,13 +199,13 @@ def _parse(text: str) -> ast.expr:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         why = error.msg if isinstance(error, SyntaxError) else "it is nested too deeply"
         raise RecipeError(
-            f"the expression {_short(text)} can't be read: {why}",
+            f"the expression {_quoted(text)} can't be read: {why}",
             "`quantrecipe help recipe-reference` explains `when`",
         ) from None
 
 
 def _write_out(text: str, defined: Mapping[str, Expression]) -> str:
-    """The text with what the recipe's own facts stand for, in parentheses."""
+    """Return the text with the recipe's own facts replaced by what they stand for, in parentheses."""
 
     def replace(match: re.Match[str]) -> str:
         definition = defined.get(match[0])
@@ -212,7 +215,7 @@ def _write_out(text: str, defined: Mapping[str, Expression]) -> str:
 
 
 class _Builder:
-    """Walks the syntax tree; a node that isn't named here is refused."""
+    """Walks Python's syntax tree, and refuses every node that isn't named here."""
 
     def __init__(self, facts: Mapping[str, Kind], defined: Mapping[str, Expression]) -> None:
         self._facts = facts
@@ -260,7 +263,7 @@ class _Builder:
                 remedy = f"did you mean {close!r}?"
             else:
                 remedy = "known are " + listed(known) + "; texts are written in quotes"
-            raise RecipeError(f"there is no fact {_short(name)}{' here' if name in FACTS else ''}", remedy)
+            raise RecipeError(f"there is no fact {_quoted(name)}{' here' if name in FACTS else ''}", remedy)
         self.names.add(name)
         return _Piece(kind, lambda facts: facts[name], name)
 
@@ -279,7 +282,7 @@ class _Builder:
     def _comparison(
         self, left: ast.expr, ops: list[ast.cmpop], comparators: list[ast.expr], depth: int
     ) -> _Piece:
-        """`a < b < c` is `a < b and b < c`; no part has side effects, so evaluating b twice does no harm."""
+        """`a < b < c` becomes `a < b and b < c`. No part has side effects, so evaluating b twice does no harm."""
         links = []
         first = self.piece(left, depth)
         for op, node in zip(ops, comparators, strict=True):
@@ -300,7 +303,8 @@ class _Builder:
             for piece, element in zip(pieces, node.elts, strict=True):
                 if not isinstance(element, ast.Constant | ast.UnaryOp):
                     raise RecipeError(
-                        f"{_short(piece.text)} in a list", "lists hold numbers or texts, no facts"
+                        f"{_quoted(piece.text)} in a list",
+                        "lists hold numbers or texts, no facts",
                     )
                 _same_kind(item, word, piece)
             known = frozenset(piece.value({}) for piece in pieces)
@@ -313,7 +317,7 @@ class _Builder:
         whole = self.piece(node, depth)
         if item.kind != "a text" or whole.kind != "a text":
             raise RecipeError(
-                f"{word!r} needs a list or a text behind it, not {_short(whole.text)}",
+                f"{word!r} needs a list or a text behind it, not {_quoted(whole.text)}",
                 "write a list: arch in ['llama', 'qwen2']",
             )
         container = whole.value
@@ -352,7 +356,7 @@ def _arithmetic(op: ast.operator, left: _Piece, right: _Piece, text: str = "") -
             return None
         result = apply(a, b)
         if not -_MAX_NUMBER <= result <= _MAX_NUMBER:
-            raise RecipeError(f"{_short(text)} grows too large", "numbers end at 2^63")
+            raise RecipeError(f"{_quoted(text)} grows too large", "numbers end at 2^63")
         return result
 
     text = text or f"({left.text} {sign} {right.text})"
@@ -374,7 +378,7 @@ def _link(left: _Piece, op: ast.cmpop, right: _Piece) -> _Piece:
     _same_kind(left, sign, right)
     first, second = left.value, right.value
     if sign not in ("==", "!=") and left.kind == "a yes-or-no":
-        raise RecipeError(f"{sign} compares {_short(left.text)}, which is a yes-or-no", "use and, or, not")
+        raise RecipeError(f"{sign} compares {_quoted(left.text)}, which is a yes-or-no", "use and, or, not")
 
     def value(facts: Mapping[str, Value]) -> bool:
         a, b = first(facts), second(facts)
@@ -386,13 +390,13 @@ def _link(left: _Piece, op: ast.cmpop, right: _Piece) -> _Piece:
 def _demand(piece: _Piece, kind: Kind, sign: str) -> None:
     if piece.kind != kind:
         remedy = "compare it: n_expert > 0" if kind == "a yes-or-no" else ""
-        raise RecipeError(f"{sign!r} needs {kind}, but {_short(piece.text)} is {piece.kind}", remedy)
+        raise RecipeError(f"{sign!r} needs {kind}, but {_quoted(piece.text)} is {piece.kind}", remedy)
 
 
 def _same_kind(left: _Piece, sign: str, right: _Piece) -> None:
     if left.kind != right.kind:
         raise RecipeError(
-            f"{sign!r} compares {_short(left.text)}, {left.kind}, with {_short(right.text)}, {right.kind}"
+            f"{sign!r} compares {_quoted(left.text)}, {left.kind}, with {_quoted(right.text)}, {right.kind}"
         )
 
 
@@ -403,10 +407,6 @@ def _refused(part: ast.AST, node: ast.expr) -> RecipeError:
 
 def _source(node: ast.expr) -> str:
     try:
-        return _short(ast.unparse(node))
+        return _quoted(ast.unparse(node))
     except RecursionError:
         return "a part that is nested too deeply"
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 80 else text[:77] + "…")

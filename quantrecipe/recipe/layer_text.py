@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
+from quantrecipe.layer_ranges import layer_runs
+
 __all__ = ["layer_items", "layer_texts"]
 
 _MOST_PARTS = (2, 3, 4, 8, 16)
@@ -23,7 +25,7 @@ _MAX_TEXT = 1500
 
 
 def layer_items(wanted: Collection[int], present: Sequence[int], n_layers: int) -> list[str]:
-    """Items that together hold all of `wanted` and nothing else of `present`, in ascending order.
+    """Return items that together hold all of `wanted` and nothing else of `present`, in ascending order.
 
     present: the layers that matter, ascending; `wanted` is some of them
     n_layers: layers of the model, without nextn blocks
@@ -40,7 +42,7 @@ def layer_items(wanted: Collection[int], present: Sequence[int], n_layers: int) 
 
 
 def layer_texts(items: Iterable[str]) -> list[str]:
-    """The items as texts that LayerSet reads; more than one where they would be too long."""
+    """Join the items to texts that LayerSet reads; to several if one would be too long."""
     texts: list[str] = []
     for item in items:
         if texts and len(texts[-1]) + len(item) + 2 <= _MAX_TEXT:
@@ -51,25 +53,15 @@ def layer_texts(items: Iterable[str]) -> list[str]:
 
 
 def _runs(wanted: Collection[int], free: Collection[int], present: Sequence[int], n_layers: int) -> list[str]:
-    """An item for each run of wanted layers; runs go on over layers that are absent or `free`."""
+    """Return an item for each run of wanted layers. A run goes on over layers that are absent or `free`."""
     chosen = frozenset(wanted)
-    runs: list[tuple[int, int]] = []
-    before: int | None = None
-    first = last = 0
-    for layer in present:
-        if layer in chosen:
-            if before is None:
-                first = layer
-            before = last = layer
-        elif before is not None and layer not in free:
-            runs.append((first, last))
-            before = None
-    if before is not None:
-        runs.append((first, last))
-    return [_item(first, last, present, n_layers) for first, last in runs]
+    mattering = [layer for layer in present if layer in chosen or layer not in free]
+    # In places of `mattering`, so that layers that don't matter join what stands around them.
+    runs = layer_runs(place for place, layer in enumerate(mattering) if layer in chosen)
+    return [_item(mattering[first], mattering[last], n_layers) for first, last in runs]
 
 
-def _item(first: int, last: int, present: Sequence[int], n_layers: int) -> str:
+def _item(first: int, last: int, n_layers: int) -> str:
     if last < n_layers:
         few = 2 * (last + 1 - first) <= n_layers
         if few and first == 0 < last < n_layers - 1:
@@ -80,7 +72,7 @@ def _item(first: int, last: int, present: Sequence[int], n_layers: int) -> str:
 
 
 def _share(count: int, n_layers: int, *, first: bool) -> str:
-    """ "4", or a fraction of the layers that says the same."""
+    """Return "4", or a fraction of the layers that says the same."""
     if count > _COUNTED:
         for parts in _MOST_PARTS:
             here = n_layers // parts if first else n_layers - (parts - 1) * n_layers // parts
@@ -92,7 +84,7 @@ def _share(count: int, n_layers: int, *, first: bool) -> str:
 def _steps(
     wanted: Collection[int], present: Sequence[int], n_layers: int
 ) -> Iterable[tuple[int, int, frozenset[int]]]:
-    """The (step, start, layers) of `every STEP from START` that hold only wanted layers, the shortest step first."""
+    """Yield (step, start, layers) of each `every STEP from START` that holds only wanted layers, short steps first."""
     refused = {layer for layer in present if layer < n_layers}.difference(wanted)
     for step in range(2, _LONGEST_STEP + 1):
         for end in range(step):  # from the last layer backwards, until one is refused

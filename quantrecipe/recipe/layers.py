@@ -21,6 +21,7 @@ import re
 from dataclasses import dataclass, field
 
 from quantrecipe.errors import RecipeError
+from quantrecipe.wording import quoted
 
 __all__ = ["LayerSet"]
 
@@ -36,7 +37,7 @@ _MAX_LENGTH = 2000
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """start, stop and step of a range, and whether they are block numbers; or a share of the layers."""
+    """One of the forms above, with its numbers."""
 
     text: str
     kind: str  # "blocks", "first", "last", "every"
@@ -60,7 +61,7 @@ class _Item:
 
     @property
     def needs(self) -> int:
-        """Blocks that a model must have for every number of this item to be one of its blocks."""
+        """How many blocks a model must have so that every number of this item is one of them."""
         match self.kind, self.numbers:
             case "blocks", (_, high):
                 return high + 1
@@ -80,30 +81,30 @@ class LayerSet:
 
     @property
     def cost(self) -> int:
-        """See `quantrecipe.recipe.effort`."""
+        """See `quantrecipe.recipe.reader.Effort`."""
         return 10 * len(self._items)
 
     @classmethod
     def parse(cls, text: str) -> LayerSet:
-        """RecipeError where the text isn't in one of the forms above."""
+        """Parse a text. RecipeError if it isn't in one of the forms above."""
         if len(text) > _MAX_LENGTH:
             raise RecipeError(f"a list of layers of {len(text)} characters (at most {_MAX_LENGTH})")
         items = tuple(_parse_item(" ".join(item.split()), text) for item in text.split(","))
         return cls(", ".join(item.text for item in items), items)
 
     def contains(self, layer: int | None, n_layers: int) -> bool:
-        """True if this block is in the set; None (outside the blocks) is in none.
+        """Say whether this block is in the set; None, outside the blocks, is in no set.
 
         `n_layers` doesn't count nextn blocks.
         """
         return layer is not None and any(layer in item.bounds(n_layers) for item in self._items)
 
     def members(self, n_layers: int, n_blocks: int | None = None) -> tuple[int, ...]:
-        """The blocks of a model that are in the set, in order; `n_blocks` counts nextn blocks too."""
+        """Return the blocks of a model that are in the set, in order. `n_blocks` counts nextn blocks too."""
         return tuple(layer for layer in range(n_blocks or n_layers) if self.contains(layer, n_layers))
 
     def beyond(self, n_blocks: int) -> tuple[str, ...]:
-        """The items that speak of more blocks than the model has: ("40", "first 80"). Fractions never do."""
+        """Return the items that need more blocks than the model has: ("40", "first 80"). Fractions never do."""
         return tuple(item.text for item in self._items if item.needs > n_blocks)
 
     def __str__(self) -> str:
@@ -114,7 +115,7 @@ def _parse_item(item: str, text: str) -> _Item:
     match = _FORM.fullmatch(item)
     if not match:
         raise RecipeError(
-            f"{item!r} in the layers {_short(text)} isn't understood", f"write one of: {_FORMS}"
+            f"{item!r} in the layers {quoted(text)} isn't understood", f"write one of: {_FORMS}"
         )
     number = {name: int(value) for name, value in match.groupdict().items() if value and name != "end"}
     if "low" in number:
@@ -135,7 +136,3 @@ def _parse_item(item: str, text: str) -> _Item:
     if count > parts:
         raise RecipeError(f"the layers {item!r} are more than all", "write a fraction of at most 1, like 1/8")
     return _Item(f"{end} {count}/{parts}", end, (count, parts))
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 60 else text[:57] + "…")

@@ -78,7 +78,7 @@ _LONGEST = 200
 
 
 def meant(text: str, roles: Collection[str]) -> str:
-    """What a pattern may have meant that no tensor answers to, as one or two sentences; "" where nobody knows.
+    """Say in one or two sentences what a pattern may have meant that fits no tensor; "" if nobody knows.
 
     roles: of the tensors that there are; only these are proposed
     """
@@ -98,19 +98,19 @@ def meant(text: str, roles: Collection[str]) -> str:
 
 
 def meant_in_any_model(text: str) -> str:
-    """The same where no model is known; "" where it isn't Hugging Face's name of a tensor."""
+    """Say the same where no model is known; "" if it isn't Hugging Face's name of a tensor."""
     hint = meant(text, {tensor.role for tensor in _llama_cpp_s()})
     return hint if "GGUF" in hint else ""
 
 
 def is_llama_cpp_s(pattern: Pattern) -> bool:
-    """True if llama.cpp has a tensor that the pattern names, in some architecture."""
+    """Say whether llama.cpp has a tensor that the pattern names, in any architecture."""
     return any(pattern.matches(tensor, None) for tensor in _llama_cpp_s())
 
 
 @cache
 def _llama_cpp_s() -> tuple[TensorInfo, ...]:
-    """A tensor of every name that llama.cpp has; of those in blocks, the one of block 0."""
+    """Return a tensor of every name that llama.cpp has; of those in blocks, the one of block 0."""
     from gguf.constants import TENSOR_NAMES
 
     names = {name.format(bid=0, xid=0) for name in TENSOR_NAMES.values()}
@@ -118,7 +118,7 @@ def _llama_cpp_s() -> tuple[TensorInfo, ...]:
 
 
 def _globs(text: str) -> list[str]:
-    """The pattern's alternatives; of a regular expression, the names in it."""
+    """Return the pattern's alternatives; of a regular expression, the names in it."""
     text = text[:_LONGEST]
     if text.startswith("regex:"):
         plain = text.removeprefix("regex:").replace("\\.", ".").replace("\\d", "")
@@ -127,7 +127,7 @@ def _globs(text: str) -> list[str]:
 
 
 def _proposals(glob: str, roles: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Patterns, "" where the model has none, each with the reason, "" where it is plain."""
+    """Yield patterns, or "" if the model has none, each with the reason, "" if it is plain."""
     layer = next((part for part in glob.split(".") if part.isdigit()), None)
     words = tuple(part for part in glob.lower().split(".") if not _says_nothing(part))
     name = ".".join(words)
@@ -164,7 +164,7 @@ def _proposals(glob: str, roles: Collection[str]) -> Iterator[tuple[str, str]]:
 
 
 def _close(glob: str, roles: Collection[str]) -> Iterator[tuple[str, str]]:
-    """The role that looks most like it; of a layer that there isn't, the role itself."""
+    """Yield the role that looks most like it; the role itself if only the layer is wrong."""
     block, role = split_name(glob)
     if block is not None and role in roles:
         yield role, "the model has no such layer"
@@ -187,7 +187,7 @@ def _fits(pattern: str, roles: Iterable[str]) -> bool:
 
 
 def _roles_of(words: tuple[str, ...]) -> list[str]:
-    """The roles of tensors that Hugging Face calls so, the most usual first.
+    """Return the roles of the tensors that Hugging Face calls so, the most usual first.
 
     Names that end in these words come before those that have them elsewhere: `mlp.gate` is a router, and no expert's
     gate. What one model alone calls so, where it is something else for all others, is left out.
@@ -211,7 +211,7 @@ def _roles_of(words: tuple[str, ...]) -> list[str]:
 
 @cache
 def _names() -> tuple[tuple[tuple[str, ...], str], ...]:
-    """Every name of Hugging Face's in parts, without numbers, and the role in GGUF."""
+    """Return every name of Hugging Face's in parts, without numbers, with the role in GGUF."""
     from gguf.constants import TENSOR_NAMES
     from gguf.tensor_mapping import TensorNameMap
 

@@ -18,7 +18,7 @@ from quantrecipe.recipe.declarations import Declaration, read_variables
 from quantrecipe.recipe.definitions import Definitions, read_facts, read_groups
 from quantrecipe.recipe.layers import LayerSet
 from quantrecipe.recipe.metadata import read_metadata
-from quantrecipe.recipe.recipe import KEEP, KeepEntry, Origin, Rule
+from quantrecipe.recipe.recipe import IF_TRUE, KEEP, KeepEntry, Origin, Rule
 from quantrecipe.recipe.requires import read_requires
 from quantrecipe.recipe.rules import Inclusion, read_protected, read_rule
 from quantrecipe.recipe.slots import Slots
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from quantrecipe.registry import Registry
 
 __all__ = [
-    "IF_TRUE",
     "IMPORTANCE_KEYS",
+    "LABELS",
     "RECIPE_KEYS",
     "UNCOVERED",
     "RecipePart",
@@ -65,17 +65,18 @@ RECIPE_KEYS = (
 )
 IMPORTANCE_KEYS = ("file", "uncovered", "required", "include", "exclude")
 UNCOVERED = ("error", "warn", "plain")
-IF_TRUE = " if true"
-"""Behind a file_type: it holds where the types bear it out. What parents say means that, once rules are added; so a
-recipe that is written down with its parents merged in still does what it did."""
-_LABELS = tuple(f"{name}{ending}" for ending in ("", IF_TRUE) for name in (*FILE_TYPES, KEEP))
+LABELS = tuple(f"{name}{ending}" for ending in ("", IF_TRUE) for name in (*FILE_TYPES, KEEP))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecipePart:
-    """What one file says by itself; None and missing keys: it doesn't say. `definitions`: with its parents'."""
+    """What one file says by itself, or a program instead of a file. What it doesn't say is None or empty.
+
+    `definitions` are those that its rules may use: its own, and its parents'.
+    """
 
     file: str
+    extends: tuple[Inclusion, ...] = ()
     name: str | None = None
     summary: str | None = None
     requires: tuple[str, ...] = ()
@@ -96,20 +97,27 @@ class RecipePart:
 
 
 def read_extends(root: Node, reader: Reader) -> tuple[Inclusion, ...]:
-    """What a recipe extends: what its parents define has to be known before its rules can be read."""
+    """Read what a recipe extends: what its parents define has to be known before its rules can be read."""
     names = reader.texts(_value(root, "extends"), "extends", "the name or path of a recipe")
     return tuple(Inclusion(ref=text, origin=Origin(file=reader.file, line=item.line)) for text, item in names)
 
 
 def read_own(root: Node, reader: Reader) -> tuple[Declaration, ...]:
-    """The variables that a recipe gives: its parents' rules, too, are read with their values."""
+    """Read the variables that a recipe gives, for its parents' rules are read with their values, too."""
     return read_variables(_value(root, "variables"), reader)
 
 
 def parse_part(
-    root: Node, reader: Reader, registry: Registry, *, own: bool, inherited: Definitions, uses: Uses
+    root: Node,
+    reader: Reader,
+    registry: Registry,
+    *,
+    own: bool,
+    extends: tuple[Inclusion, ...],
+    inherited: Definitions,
+    uses: Uses,
 ) -> RecipePart:
-    """All but `extends` and `variables`. `inherited` is what its parents define, `uses` fills in the variables.
+    """Parse all keys but `variables`. `inherited` is what its parents define; `uses` fills in the variables.
 
     Problems go to the reader; what is returned despite them is only good for finding more.
     """
@@ -123,9 +131,10 @@ def parse_part(
     slots = Slots(reader, registry, uses, definitions)
     default = keys.get("default")
     rules = (read_rule(item, slots, own=own) for item in reader.items(keys.get("rules"), "rules"))
-    file_type = reader.choice(keys.get("file_type"), "file_type", _LABELS)
+    file_type = reader.choice(keys.get("file_type"), "file_type", LABELS)
     return RecipePart(
         file=reader.file,
+        extends=extends,
         name=reader.text(keys.get("name"), "name", line=True),
         summary=reader.text(keys.get("summary"), "summary"),
         requires=read_requires(keys.get("requires"), reader, registry),
@@ -152,7 +161,7 @@ def _value(root: Node, key: str) -> Node | None:
 
 
 def _protected(root: Node, keys: Mapping[str, Node], reader: Reader) -> tuple[str, Node | None]:
-    """The list `protect` by the name that it has here: `keep` is what it was called before."""
+    """Return the list `protect`, and the name that it has here: formerly it was called `keep`."""
     if "protect" in keys and "keep" in keys:
         reader.add(
             root.entries["keep"].key,
@@ -200,14 +209,14 @@ def _importance(node: Node | None, slots: Slots) -> Mapping[str, Any]:
 
 
 def _part_names(node: Node | None, key: str, read: Reader) -> tuple[str, ...] | None:
-    """Texts that names of entries are searched for."""
+    """Read texts that are looked for in the names of entries."""
     if node is None:
         return None
     return tuple(text for text, _ in read.texts(node, key, "a part of a tensor's name"))
 
 
 def _required(node: Node | None, slots: Slots) -> bool | tuple[str, ...] | None:
-    """True, False, or the types that need importance."""
+    """Read the key `required`: true, false, or the types that need importance."""
     if node is None or node.kind != "list":
         return slots.read.yes_no(node, "required")
     types = [slots.type(item, "required") for item in node.items]

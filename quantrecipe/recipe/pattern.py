@@ -36,10 +36,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from quantrecipe.errors import RecipeError
 from quantrecipe.recipe.regex import Regex
 from quantrecipe.tensor import TensorInfo
+from quantrecipe.wording import quoted
 
 __all__ = ["GROUP", "HEAD", "Pattern", "written_out"]
 
@@ -72,7 +74,7 @@ class _Matcher:
 
     @classmethod
     def of(cls, globs: list[str]) -> _Matcher:
-        """The expressions never backtrack over more than one part of a name, whatever the globs."""
+        """Compile globs to expressions that never backtrack over more than one part of a name."""
         plain = [glob for glob in globs if glob != HEAD]
         dotted = [glob for glob in plain if "." in glob]
         return cls(HEAD in globs, _compile(plain), _compile(dotted))
@@ -84,10 +86,13 @@ class _Matcher:
             return True
         return bool(self.names and self.names.fullmatch(tensor.name.removesuffix(_WEIGHT)))
 
+    def may_match(self, role: str) -> bool:
+        return self.head or self.names is not None or bool(self.roles and self.roles.fullmatch(role))
+
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """A parsed pattern; `str()` gives the text that it was parsed from. cost: see `quantrecipe.recipe.effort`."""
+    """A parsed pattern; `str()` gives the text that it was parsed from. cost: see `reader.Effort`."""
 
     text: str
     cost: int = field(repr=False, compare=False, default=0)
@@ -98,7 +103,7 @@ class Pattern:
 
     @classmethod
     def parse(cls, text: str) -> Pattern:
-        """RecipeError where the text is no pattern."""
+        """Parse a text. RecipeError if it is no pattern."""
         if text.startswith(_NAME):
             if not text.removeprefix(_NAME):
                 raise RecipeError("'name:' without a name", "write the full name: name:blk.0.attn_v.weight")
@@ -111,30 +116,15 @@ class Pattern:
                 )
             regex = Regex.parse(text.removeprefix(_REGEX))
             return cls(text, cost=max(_LEAST_COST_OF_A_REGEX, 2 * regex.size), _regex=regex)
-        globs = written_out(text)
-        if sum(map(len, globs)) > _MAX_WRITTEN_OUT:
-            raise RecipeError(
-                f"the pattern {_short(text)} comes to more than {_MAX_WRITTEN_OUT} characters, its braces written out",
-                "use * or `layers`",
-            )
-        for glob in globs:
-            _check_glob(glob, text)
-        outright = [glob for glob in globs if _is_outright(glob)]
-        wild = [glob for glob in globs if not _is_outright(glob)]
-        return cls(
-            text,
-            cost=max(_LEAST_COST, 4 * sum(map(len, globs))),
-            _outright=_Matcher.of(outright) if outright else None,
-            _wild=_Matcher.of(wild) if wild else None,
-        )
+        return _of_globs(text)
 
     @property
     def names_outright(self) -> bool:
-        """True if no alternative has a wildcard in its role: the pattern then reaches any tensor."""
+        """True if no alternative has a wildcard in its role: then the pattern reaches any tensor."""
         return self._name is not None or (self._outright is not None and self._wild is None)
 
     def matches(self, tensor: TensorInfo, head: str | None, *, shadowed: bool = False) -> bool:
-        """True if the pattern fits the tensor, quantizable or not.
+        """Say whether the pattern fits the tensor, quantizable or not.
 
         `head` is the full name of the tensor that makes the logits, None where the model has none. `shadowed`: the
         model has another tensor of this name and `.weight`, which is meant by all but full names.
@@ -152,17 +142,44 @@ class Pattern:
     def reaches(
         self, tensor: TensorInfo, head: str | None, *, quantizable: bool, shadowed: bool = False
     ) -> bool:
-        """True if a rule with this pattern is about the tensor: named outright, or by a wildcard and quantizable."""
+        """Say whether a rule with this pattern is about the tensor: named outright, or quantizable and matched."""
         if quantizable or self._name is not None:
             return self.matches(tensor, head, shadowed=shadowed)
         return not shadowed and self._outright is not None and self._outright.matches(tensor, head)
+
+    def may_match(self, role: str) -> bool:
+        """False if no tensor of this role matches, whatever its name is: nobody then has to ask for each of them."""
+        if self._name is not None or self._regex:
+            return True
+        return any(part is not None and part.may_match(role) for part in (self._outright, self._wild))
 
     def __str__(self) -> str:
         return self.text
 
 
+# The same few patterns stand in most recipes. Regular expressions aren't remembered: each counts its own work.
+@lru_cache(maxsize=1024)
+def _of_globs(text: str) -> Pattern:
+    globs = written_out(text)
+    if sum(map(len, globs)) > _MAX_WRITTEN_OUT:
+        raise RecipeError(
+            f"the pattern {quoted(text)} comes to more than {_MAX_WRITTEN_OUT} characters, its braces written out",
+            "use * or `layers`",
+        )
+    for glob in globs:
+        _check_glob(glob, text)
+    outright = [glob for glob in globs if _is_outright(glob)]
+    wild = [glob for glob in globs if not _is_outright(glob)]
+    return Pattern(
+        text,
+        cost=max(_LEAST_COST, 4 * sum(map(len, globs))),
+        _outright=_Matcher.of(outright) if outright else None,
+        _wild=_Matcher.of(wild) if wild else None,
+    )
+
+
 def written_out(text: str) -> list[str]:
-    """The alternatives that the braces of a pattern come to, each once. RecipeError where it is no pattern."""
+    """Return the alternatives that the braces of a pattern come to, each once. RecipeError if it is no pattern."""
     _check_characters(text)
     return list(dict.fromkeys(_alternatives(text)))
 
@@ -188,7 +205,7 @@ def _check_characters(text: str) -> None:
 
 
 def _alternatives(text: str) -> Iterator[str]:
-    """Braces written out, in order."""
+    """Yield the texts that braces stand for, in order."""
     alternatives = [""]
     stack: list[
         tuple[list[str], list[str]]
@@ -201,7 +218,7 @@ def _alternatives(text: str) -> Iterator[str]:
         elif char == "{":
             if len(stack) == _MAX_NESTING:
                 raise RecipeError(
-                    f"braces deeper than {_MAX_NESTING} in the pattern {_short(text)}",
+                    f"braces deeper than {_MAX_NESTING} in the pattern {quoted(text)}",
                     "write a list of patterns",
                 )
             stack.append((alternatives, []))
@@ -214,28 +231,28 @@ def _alternatives(text: str) -> Iterator[str]:
                 stack.pop()
                 if len(before) * len(done) > _MAX_ALTERNATIVES:
                     raise RecipeError(
-                        f"the pattern {_short(text)} stands for more than {_MAX_ALTERNATIVES} names",
+                        f"the pattern {quoted(text)} stands for more than {_MAX_ALTERNATIVES} names",
                         "use * or `layers`",
                     )
                 alternatives = [glob + end for glob in before for end in done]
         elif char == ",":
             raise RecipeError(
-                f"a comma outside braces in the pattern {_short(text)}", "write a list: [attn_q, attn_k]"
+                f"a comma outside braces in the pattern {quoted(text)}", "write a list: [attn_q, attn_k]"
             )
         elif char == "}":
             raise RecipeError(
-                f"a }} without its {{ in the pattern {_short(text)}",
+                f"a }} without its {{ in the pattern {quoted(text)}",
                 "braces list alternatives: ffn_{gate,up}",
             )
         else:
             alternatives = [glob + char for glob in alternatives]
     if stack:
         raise RecipeError(
-            f"a {{ without its }} in the pattern {_short(text)}", "braces list alternatives: ffn_{gate,up}"
+            f"a {{ without its }} in the pattern {quoted(text)}", "braces list alternatives: ffn_{gate,up}"
         )
     if in_class:
         raise RecipeError(
-            f"a [ without its ] in the pattern {_short(text)}", "brackets list characters: attn_[kv]"
+            f"a [ without its ] in the pattern {quoted(text)}", "brackets list characters: attn_[kv]"
         )
     yield from alternatives
 
@@ -246,30 +263,30 @@ def _check_glob(glob: str, text: str) -> None:
 
         hint = meant_in_any_model(glob)
         remedy = hint or f"leave it out: {glob.removesuffix(_WEIGHT)}"
-        raise RecipeError(f"the pattern {_short(text)} spells out '.weight'", remedy)
+        raise RecipeError(f"the pattern {quoted(text)} spells out '.weight'", remedy)
     if not all(glob.split(".")):
         raise RecipeError(
-            f"the pattern {_short(text)} has an empty part",
+            f"the pattern {quoted(text)} has an empty part",
             "parts are separated by single dots: blk.3.attn_v",
         )
     if "**" in glob:
         raise RecipeError(
-            f"the pattern {_short(text)} has ** in it", "* stays within a part; write each part: *.*"
+            f"the pattern {quoted(text)} has ** in it", "* stays within a part; write each part: *.*"
         )
     for rest in glob.split("[")[1:]:
         if not _IN_CLASS.fullmatch(rest.partition("]")[0]):
             raise RecipeError(
-                f"the pattern {_short(text)} has odd characters in [ ]",
+                f"the pattern {quoted(text)} has odd characters in [ ]",
                 "list letters, digits, _ or a range: [kv], [0-9], [!q]",
             )
     if "]" in re.sub(r"\[[^]]*\]", "", glob):
         raise RecipeError(
-            f"a ] without its [ in the pattern {_short(text)}", "brackets list characters: attn_[kv]"
+            f"a ] without its [ in the pattern {quoted(text)}", "brackets list characters: attn_[kv]"
         )
 
 
 def _is_outright(glob: str) -> bool:
-    """No wildcard but in the block number."""
+    """Say whether a glob has no wildcard but in the number of the block."""
     return not _WILD & set(_BLOCK_NUMBER.sub("", glob, count=1))
 
 
@@ -280,12 +297,12 @@ def _compile(globs: list[str]) -> re.Pattern[str] | None:
         return re.compile("|".join(r"\.".join(map(_part, glob.split("."))) for glob in globs))
     except re.error:  # all else is escaped or was checked
         raise RecipeError(
-            f"a range in {_short(', '.join(globs))} runs backwards", "write the smaller one first: [0-9]"
+            f"a range in {quoted(', '.join(globs))} runs backwards", "write the smaller one first: [0-9]"
         ) from None
 
 
 def _part(part: str) -> str:
-    """One part of a glob as a regular expression.
+    """Return one part of a glob as a regular expression.
 
     The text between two stars is taken where it first fits and never moved again (an atomic group): that is
     enough for globs, and keeps the work proportional.
@@ -298,7 +315,7 @@ def _part(part: str) -> str:
 
 
 def _fixed(piece: str) -> str:
-    """A piece without stars."""
+    """Return a piece of a glob without stars as a regular expression."""
     out = []
     for token in re.findall(r"\[[^]]*\]|.", piece):
         if token == "?":
@@ -308,7 +325,3 @@ def _fixed(piece: str) -> str:
         else:
             out.append(re.escape(token))
     return "".join(out)
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 60 else text[:57] + "…")

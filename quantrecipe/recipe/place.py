@@ -41,12 +41,12 @@ class Place:
 
     @classmethod
     def shipped(cls, name: str, registry: Registry) -> Place:
-        """The place of a recipe that ships, by its whole name or a short one (see `shipped`)."""
+        """Return the place of a recipe that ships, by its whole name or a short one (see `find_shipped`)."""
         whole, file, path = find_shipped(name, registry)
         return cls(file=file, path=path, note="" if whole == name else f"{name!r} is {whole}, which ships")
 
     def relative(self, ref: str) -> Place:
-        """The place of a path that a recipe here names."""
+        """Return the place of a path that a recipe here names."""
         if len(ref) > _MAX_PATH or not ref.isprintable():
             raise RecipeError(f"{ref[:60]!r} is no path", "write a path relative to this recipe")
         prefix = self.tree.prefix
@@ -54,7 +54,7 @@ class Place:
         return Place(file=f"{prefix}{file}", path=self.path.parent / ref, tree=self.tree)
 
     def named(self, ref: str, registry: Registry) -> Place:
-        """The place of a recipe that one here extends. RecipeError where there is none."""
+        """Return the place of a recipe that one here extends. RecipeError if there is none."""
         if "://" in ref:
             raise RecipeError(f"{ref!r} is a URL, and recipes name none", "download it, and extend the file")
         if not ref.endswith(SUFFIXES):
@@ -65,7 +65,7 @@ class Place:
         return found
 
     def by_name(self, ref: str, registry: Registry) -> Place:
-        """The shipped recipe of a name. RecipeError where a file beside this recipe could be meant as well.
+        """Return the place of a shipped recipe. RecipeError if a file beside this recipe could be meant as well.
 
         Only a name as it stands in `PREFIX/NAME` is beyond doubt: `code-model` may be code-model.yaml.
         """
@@ -95,14 +95,13 @@ class Place:
         return "".join(char if char.isprintable() else "?" for char in name) or "recipe"
 
     def read(self) -> str:
-        """The text. RecipeError where it can't be read, or is something else than a recipe."""
+        """Read the text. RecipeError if it can't be read, or is something else than a recipe."""
         if self.tree is DISK and (wrong := misplaced(self.path, "recipe")):
             raise RecipeError(*wrong, file=self.file)
         try:
             data = self.tree.read(self.path, MAX_BYTES + 1)
         except RecipeError as error:
-            problem = error.problems[0]
-            raise RecipeError(problem.what, problem.remedy, file=self.file) from None
+            raise RecipeError(error.at(self.file)) from None
         try:
             return data.decode("utf-8")
         except UnicodeDecodeError as error:
@@ -113,7 +112,7 @@ class Place:
 
 
 def _normal(path: PurePosixPath) -> str:
-    """The path without `..` where something stands before it."""
+    """Return the path without each `..` that has something before it."""
     parts: list[str] = []
     for part in path.parts:
         if part == ".." and parts and parts[-1] not in ("..", "/"):

@@ -28,7 +28,7 @@ _SIGNS: Mapping[type[ast.cmpop], str] = {
 
 
 def reasons(expression: Expression, facts: Mapping[str, Value]) -> tuple[str, ...]:
-    """A sentence for each comparison that counts; `facts` has the values that the expression asks for."""
+    """Return a sentence for each comparison that counts. `facts` has the values that the expression asks for."""
     return _explain(expression, facts).reasons
 
 

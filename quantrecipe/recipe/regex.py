@@ -12,7 +12,7 @@ The syntax is the part of ECMAScript's that people write for llama-quantize:
 
 Repetitions may be lazy. Letters keep their case (llama-quantize lower-cases a pattern, so that its `\\D`
 means `\\d`); `\\d`, `\\w`, `\\s` and sets such as `[:digit:]` are about ASCII. No look-around, back-references, word
-boundaries, flags, or `[[=a=]]` and `[[.a.]]`.
+boundaries, flags, or `[[=a=]]` and `[[.a.]]`. Why not google-re2: docs/decisions/0011-regular-expressions.md.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from quantrecipe.errors import RecipeError
+from quantrecipe.wording import quoted
 
 __all__ = ["Regex", "exact_regex"]
 
@@ -87,7 +88,7 @@ class _Anchor:
 
 
 def exact_regex(text: str) -> str:
-    """The expression that stands for this text alone."""
+    """Return the expression that stands for this text alone."""
     return "".join(f"\\{char}" if char in _SPECIAL else char for char in text)
 
 
@@ -123,7 +124,7 @@ class Regex:
 
     @classmethod
     def parse(cls, text: str) -> Regex:
-        """RecipeError where the text isn't in the syntax above, or is too large."""
+        """Parse a text. RecipeError if it isn't in the syntax above, or is too large."""
         if len(text) > _MAX_LENGTH:
             raise RecipeError(
                 f"a regular expression of {len(text)} characters (at most {_MAX_LENGTH})",
@@ -140,11 +141,11 @@ class Regex:
 
     @property
     def texts(self) -> tuple[str, ...] | None:
-        """The texts of which one must stand in the name; None where they aren't few."""
+        """The texts of which one must stand in the name; None if they aren't few."""
         return self._texts
 
     def search(self, name: str) -> bool:
-        """True if the expression matches anywhere in the name.
+        """Say whether the expression matches anywhere in the name.
 
         RecipeError for an expression that is made to need another set of states for every name.
         """
@@ -184,13 +185,13 @@ class Regex:
         self._spent[1] += len(step)
         if self._spent[0] > _MAX_WORK:
             raise RecipeError(
-                f"the regular expression {_short(self.text)} is too much work",
+                f"the regular expression {quoted(self.text)} is too much work",
                 "write a simpler one, or a pattern",
             )
         return step
 
     def _closure(self, states: Iterable[int], *, at_start: bool = False, at_end: bool = False) -> _States:
-        """All states that are reached without eating a character."""
+        """Return all states that are reached from these without eating a character."""
         passable = {None: True, "start": at_start, "end": at_end}
         reached, left = set(states), list(states)
         while left:
@@ -209,7 +210,7 @@ class Regex:
 
 
 def _texts_of(node: _Node) -> tuple[str, ...] | None:
-    """The texts that an expression stands for; None where they aren't few."""
+    """Return the texts that an expression stands for; None if they aren't few."""
     match node:
         case _Chars(chars=chars, negated=False) if len(chars) == 1:
             return tuple(chars)
@@ -252,7 +253,7 @@ class _Compiler:
         self._work += 1  # counts empty pieces too, which make no state
         if self._work > _MAX_STATES:
             raise RecipeError(
-                f"the regular expression {_short(self._text)} repeats too much", "use smaller counts in { }"
+                f"the regular expression {quoted(self._text)} repeats too much", "use smaller counts in { }"
             )
         match node:
             case _Chars():
@@ -280,7 +281,7 @@ class _Compiler:
 
 
 class _Parser:
-    """Recursive descent over the text."""
+    """Parses the text by recursive descent."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -405,7 +406,7 @@ class _Parser:
         return _Chars(frozenset(char)) if char != "\\" else self._escape()
 
     def _named_set(self, sign: str) -> _Chars:
-        """`[:digit:]` within brackets."""
+        """Read `[:digit:]` within brackets."""
         end = self._text.find(f"{sign}]", self._at + 1)
         if end < 0:
             raise self._error(f"a [{sign} that isn't closed by {sign}]", "write \\[ for the character itself")
@@ -436,13 +437,13 @@ class _Parser:
 
     def _error(self, what: str, remedy: str = "") -> RecipeError:
         return RecipeError(
-            f"the regular expression {_short(self._text)} can't be read: {what} (character {self._at})",
+            f"the regular expression {quoted(self._text)} can't be read: {what} (character {self._at})",
             remedy,
         )
 
 
 def _either(one: _Chars, other: _Chars) -> _Chars:
-    """What is in one set or in the other."""
+    """Return the set of what is in one set or in the other."""
     if one.negated and other.negated:
         return _Chars(one.chars & other.chars, negated=True)
     if one.negated or other.negated:
@@ -453,7 +454,3 @@ def _either(one: _Chars, other: _Chars) -> _Chars:
 
 def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) < 6
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 60 else text[:57] + "…")

@@ -6,9 +6,11 @@ the same everywhere. It is about plugins, and about quantrecipe itself.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from quantrecipe.errors import Problem, RecipeError
+from quantrecipe.wording import quoted
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -21,13 +23,11 @@ __all__ = ["check_requirement", "read_requires"]
 
 
 def read_requires(node: Node | None, read: Reader, registry: Registry) -> tuple[str, ...]:
-    """The requirements of one file in their normal spelling; what isn't met goes to the reader."""
+    """Read the requirements of one file, in their normal spelling; what isn't met becomes a problem."""
     found = []
     for text, item in read.texts(node, "requires", "a package with its versions"):
-        try:
-            requirement = _parse(text)
-        except RecipeError as error:
-            read.add(item, error.problems[0].what, error.problems[0].remedy)
+        requirement = read.attempt(item, partial(_parse, text))
+        if requirement is None:
             continue
         found.append(str(requirement))
         if problem := check_requirement(requirement, registry):
@@ -35,10 +35,12 @@ def read_requires(node: Node | None, read: Reader, registry: Registry) -> tuple[
     return tuple(found)
 
 
-def check_requirement(requirement: Requirement, registry: Registry) -> Problem | None:
-    """Why a requirement isn't met, and the pip line that would meet it; None if it is."""
+def check_requirement(requirement: Requirement | str, registry: Registry) -> Problem | None:
+    """Say why a requirement isn't met, with the pip line that would meet it; None if it is met."""
     from packaging.utils import canonicalize_name
 
+    if isinstance(requirement, str):
+        requirement = _parse(requirement)
     name = canonicalize_name(requirement.name)
     needs = f"this recipe needs {requirement}"
     said = _shell(str(requirement))
@@ -63,7 +65,7 @@ def check_requirement(requirement: Requirement, registry: Registry) -> Problem |
 
 
 def _installed(name: str) -> str | None:
-    """The version of a package that is there, plugin or not."""
+    """Return the version of an installed package, plugin or not."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:
@@ -75,7 +77,7 @@ def _installed(name: str) -> str | None:
 def _parse(text: str) -> Requirement:
     from packaging.requirements import InvalidRequirement, Requirement
 
-    what = f"{text if len(text) <= 60 else text[:57] + '…'!r} can't be required"
+    what = f"{quoted(text)} can't be required"
     try:
         requirement = Requirement(text)
     except InvalidRequirement:
@@ -89,5 +91,5 @@ def _parse(text: str) -> Requirement:
 
 
 def _shell(requirement: str) -> str:
-    """In quotes where a shell would take < and > for itself."""
+    """Put a requirement in quotes if a shell would take its < or > for itself."""
     return f"'{requirement}'" if any(sign in requirement for sign in "<>!*~ ") else requirement

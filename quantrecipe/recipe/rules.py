@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from quantrecipe.recipe.expression import FACTS, MODEL_FACTS, TENSOR_FACTS
-from quantrecipe.recipe.options import read_options
+from quantrecipe.recipe.origin import NOWHERE
 from quantrecipe.recipe.recipe import KEEP, KeepEntry, Origin, Rule
+from quantrecipe.recipe.suggest import closest
 
 if TYPE_CHECKING:
+    from quantrecipe.api import QuantFormat
     from quantrecipe.recipe.document import Node
     from quantrecipe.recipe.pattern import Pattern
+    from quantrecipe.recipe.reader import Reader
     from quantrecipe.recipe.slots import Slots
+    from quantrecipe.recipe.variables import Uses
 
 __all__ = ["KEEP_KEYS", "RULE_KEYS", "Inclusion", "read_protected", "read_rule"]
 
@@ -36,11 +42,11 @@ class Inclusion:
     """The name of another recipe, in `extends` or `protect`."""
 
     ref: str
-    origin: Origin
+    origin: Origin = NOWHERE
 
 
 def read_rule(node: Node, slots: Slots, *, own: bool) -> Rule | None:
-    """One item of `rules`; `own` is False in a file that the user's own extends."""
+    """Read one item of `rules`. `own` is False in a file that the user's own extends."""
     read = slots.read
     keys = read.mapping(node, "a rule", RULE_KEYS)
     if keys is None:
@@ -68,7 +74,7 @@ def read_rule(node: Node, slots: Slots, *, own: bool) -> Rule | None:
         own=not read.yes_no(keys.get("inherited"), "inherited") and own,
         layers=slots.layers(keys.get("layers")),
         when=slots.when(keys.get("when"), FACTS),
-        options=read_options(keys.get("options"), type_, slots.registry.formats, read, slots.uses),
+        options=_options(keys.get("options"), type_, slots.registry.formats, read, slots.uses),
         fallback=slots.fallback(keys.get("fallback")),
         why=read.text(keys.get("why"), "why") or "",
         optional=read.yes_no(keys.get("optional"), "optional") or False,
@@ -77,7 +83,7 @@ def read_rule(node: Node, slots: Slots, *, own: bool) -> Rule | None:
 
 
 def read_protected(key: str, node: Node | None, slots: Slots) -> tuple[KeepEntry | Inclusion, ...] | None:
-    """The list `protect`, which stands under `key`; None where there is none."""
+    """Read the list `protect`, which stands under `key`; return None if there is none."""
     if node is None:
         return None
     items: list[KeepEntry | Inclusion] = []
@@ -103,3 +109,53 @@ def _tensors(parent: Node, node: Node | None, what: str, slots: Slots) -> tuple[
         )
         return ()
     return slots.patterns(node, "tensors")
+
+
+def _options(
+    node: Node | None, type_: str | None, formats: Mapping[str, QuantFormat], reader: Reader, uses: Uses
+) -> Mapping[str, Any]:
+    """Read the options of a rule, checked against the schema that the format gives; lists become tuples."""
+    if node is None:
+        return MappingProxyType({})
+    if node.kind != "mapping":
+        reader.add(node, "options must be a mapping of names and values", "write {name: value}")
+        return MappingProxyType({})
+    fmt = formats.get(type_ or "")
+    if fmt is None:
+        if type_ == KEEP:
+            reader.add(node, "a kept tensor has no options", "leave `options` out, or name a format")
+        return MappingProxyType({})  # a format that isn't there is a problem by itself
+    schema = fmt.option_schema
+    given: dict[str, Any] = {}
+    for name, entry in node.entries.items():
+        if name in schema:
+            value = uses.fill(entry.value, f"option {name}", "number", "text", "bool")
+            if value is not None:
+                given[name] = _option(name, value, schema[name], reader)
+        else:
+            close = closest(name, schema)
+            known = f"its options: {', '.join(sorted(schema)) or 'none'}"
+            reader.add(
+                entry.key,
+                f"{type_} has no option {name!r}",
+                f"did you mean {close!r}?" if close else known,
+            )
+    return MappingProxyType(given)
+
+
+def _option(name: str, node: Node, schema: Mapping[str, Any], reader: Reader) -> Any:
+    import jsonschema  # slow to import, and few recipes have options
+
+    value = node.plain()
+    for error in jsonschema.Draft202012Validator(schema).iter_errors(value):
+        description = schema.get("description", "")
+        reader.add(node, f"option {name}: {error.message}", description)
+    return _frozen(value)
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(map(_frozen, value))
+    if isinstance(value, dict):
+        return MappingProxyType({key: _frozen(item) for key, item in value.items()})
+    return value

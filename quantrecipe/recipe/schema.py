@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
+
+from quantrecipe.packaged import packaged_table
 
 __all__ = ["schema_text", "schema_with"]
 
-_FILE = Path(__file__).with_name("schema.json")
 _WIDTH = 110
 _LAYERS = {
     "first 4": "the first four layers",
@@ -42,10 +42,10 @@ _POLICIES = {
 def schema_with(
     formats: Mapping[str, str], recipes: Mapping[str, str], roles: Iterable[str]
 ) -> dict[str, Any]:
-    """The schema with these names: each format and recipe with a line about it, and the roles of tensors."""
-    schema: dict[str, Any] = json.loads(_FILE.read_text(encoding="utf-8"))
+    """Return the schema with these names: of formats and recipes, each with a line about it, and of tensors' roles."""
+    shipped = packaged_table("recipe/schema.json")
     patterns = _PATTERNS | dict.fromkeys(sorted(set(roles) - _PATTERNS.keys()), "")
-    schema["$defs"] |= {
+    names = {
         "type": _proposed(_KEPT | dict(formats), {"$ref": "#/$defs/line"}),
         "format": _proposed(formats, {"allOf": [{"$ref": "#/$defs/line"}, {"not": {"const": "keep"}}]}),
         "fallback": _proposed(_POLICIES | dict(formats), {"$ref": "#/$defs/line"}),
@@ -53,11 +53,11 @@ def schema_with(
         "pattern": _proposed(patterns, {"$ref": "#/$defs/text"}),
         "layers": _proposed(_LAYERS, {"type": ["string", "integer"], "pattern": "\\S"}),
     }
-    return schema
+    return {**shipped, "$defs": {**shipped["$defs"], **names}}
 
 
 def schema_text(schema: Mapping[str, Any]) -> str:
-    """As a file: the same names give the same text, and what fits stands on one line."""
+    """Write the schema as a file: the same names give the same text, and what fits stands on one line."""
     return _laid_out(schema, 0) + "\n"
 
 
@@ -75,7 +75,7 @@ def _laid_out(value: Any, depth: int) -> str:
 
 
 def _proposed(names: Mapping[str, str], any_other: Mapping[str, Any]) -> dict[str, Any]:
-    """A value that may be anything of a kind, and names that editors propose, each with what it means."""
+    """Return the schema of a value: anything of a kind, and names that editors propose, each with what it means."""
     known = [
         {"const": name, "description": said} if said else {"const": name} for name, said in names.items()
     ]

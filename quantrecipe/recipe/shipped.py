@@ -33,7 +33,7 @@ _LONGEST = 100
 
 
 def shipped_recipes(registry: Registry) -> Mapping[str, Path]:
-    """The file of each shipped recipe, by its whole name; a prefix with versions is named once, without them.
+    """Return the file of each shipped recipe, by its whole name. A prefix with versions is named once, without them.
 
     Of several versions (`llama.cpp@b9999`, `llama.cpp@b11312`) the newest is meant. Parts that only other recipes
     use (`llama.cpp/kept`) are among them.
@@ -47,7 +47,7 @@ def shipped_recipes(registry: Registry) -> Mapping[str, Path]:
 
 
 def find_shipped(name: str, registry: Registry) -> tuple[str, str, Path]:
-    """The whole name of the recipe that is meant, the same with the version of its prefix, and its file.
+    """Return the whole name of the recipe that is meant, the same with the version of its prefix, and its file.
 
     RecipeError where there is none, or several could be meant.
     """
@@ -83,7 +83,7 @@ def find_shipped(name: str, registry: Registry) -> tuple[str, str, Path]:
 
 
 def shipped_namesake(name: str, registry: Registry) -> str | None:
-    """The whole name of the shipped recipe that a file or folder is called like; None where there is none."""
+    """Return the whole name of the shipped recipe that has the name of a file or folder; None if there is none."""
     try:
         return find_shipped(name, registry)[0]
     except RecipeError:
@@ -91,12 +91,12 @@ def shipped_namesake(name: str, registry: Registry) -> str | None:
 
 
 def is_glob(name: str) -> bool:
-    """True for a pattern of names: `llama.cpp/Q4_*`."""
+    """Say whether a text is a pattern of names: `llama.cpp/Q4_*`."""
     return any(sign in name for sign in "*?[")
 
 
 def matching(glob: str, registry: Registry) -> tuple[str, ...]:
-    """The whole names that a glob matches; without a `/` it is about the names behind the prefixes."""
+    """Return the whole names that a glob matches; without a `/` it is compared with the names behind the prefixes."""
     return tuple(
         whole
         for whole in shipped_recipes(registry)
@@ -105,7 +105,7 @@ def matching(glob: str, registry: Registry) -> tuple[str, ...]:
 
 
 def _no_such(name: str, there: Iterable[str]) -> RecipeError:
-    """What may have been meant: of short names, those that hold it, and those that look most like it."""
+    """Say what may have been meant: of short names, those that hold it, and those that look most like it."""
     there = sorted(there)
     if "/" in name:
         close = closest(name, there)
@@ -127,7 +127,7 @@ def _no_such(name: str, there: Iterable[str]) -> RecipeError:
 
 
 def _no_prefix(prefix: str, name: str, registry: Registry) -> RecipeError:
-    """Which versions there are, or which plugin may have it."""
+    """Say which versions there are, or which plugin may have the prefix."""
     folders, said = registry.recipe_folders, prefix.partition("@")[0]
     if said != prefix and (there := [it for it in folders if it.partition("@")[0] == said]):
         what = f"this version of {said} isn't installed: {prefix}"
@@ -148,18 +148,18 @@ def _no_prefix(prefix: str, name: str, registry: Registry) -> RecipeError:
 
 
 def _newest(said: str, folders: Mapping[str, Path]) -> str:
-    """The prefix that is meant: as it is said, or its newest version."""
+    """Return the prefix that is meant: as it is said, or its newest version."""
     versions = [it for it in folders if it.startswith(f"{said}@")]
     return max(versions, key=_version) if versions and said not in folders else said
 
 
 def _version(prefix: str) -> list[str | int]:
-    """Sort key by which b9999 comes before b11312: texts and numbers, in turns."""
+    """Return a sort key by which b9999 comes before b11312: texts and numbers, in turns."""
     return [int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", prefix)]
 
 
 def _in_order(path: Path) -> list[str | int]:
-    """Q3_K before Q10_K."""
+    """Return a sort key by which Q3_K comes before Q10_K."""
     return _version(path.stem)
 
 
@@ -168,7 +168,7 @@ def _stem(whole: str) -> str:
 
 
 def _key(name: str) -> str:
-    """Equal for names that differ in case, or in `_` and `-`."""
+    """Return a text that is equal for names that differ in case alone, or in `_` and `-`."""
     return name.lower().replace("_", "-")
 
 

@@ -5,12 +5,11 @@ Wherever one may be a variable, it is filled in here, so that nothing behind the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from quantrecipe.errors import RecipeError
 from quantrecipe.recipe.definitions import Definitions, expand_group
 from quantrecipe.recipe.document import Node
 from quantrecipe.recipe.expression import Expression
@@ -18,23 +17,21 @@ from quantrecipe.recipe.layers import LayerSet
 from quantrecipe.recipe.origin import Origin
 from quantrecipe.recipe.pattern import GROUP, Pattern
 from quantrecipe.recipe.reader import Reader
-from quantrecipe.recipe.type_names import KEEP, read_type
+from quantrecipe.recipe.recipe import KEEP
 from quantrecipe.recipe.variables import Uses, VariableType
 
 if TYPE_CHECKING:
     from quantrecipe.registry import Registry
 
-__all__ = ["FALLBACK_POLICIES", "Slots"]
+__all__ = ["FALLBACK_POLICIES", "Slots", "is_type", "read_type"]
 
 FALLBACK_POLICIES = ("error", "chain")
 
 _IN_EXPRESSIONS: tuple[VariableType, ...] = ("number", "text", "bool")
 
-_T = TypeVar("_T")
-
 
 class Slots:
-    """Reads values of one file; each method gives None (or nothing) for a node that is None or was wrong."""
+    """Reads values of one file. Each method returns None, or nothing, for a node that is None or wrong."""
 
     def __init__(self, read: Reader, registry: Registry, uses: Uses, definitions: Definitions) -> None:
         self.read = read
@@ -43,15 +40,15 @@ class Slots:
         self.definitions = definitions
 
     def origin(self, node: Node) -> Origin:
-        """Where a node stands."""
+        """Say where a node stands."""
         return Origin(file=self.read.file, line=node.line)
 
     def type(self, node: Node | None, key: str) -> str | None:
-        """The name of a format that can encode, or `keep`."""
+        """Return the name of a format that can encode, or `keep`."""
         return read_type(self.uses.fill(node, key, "format"), key, self.read, self.registry)
 
     def choose(self, node: Node | None) -> tuple[str, ...]:
-        """Formats to choose from, each once."""
+        """Return formats to choose from, each once."""
         if node is None:
             return ()
         items = self.read.items(node, "choose")
@@ -69,7 +66,7 @@ class Slots:
         return tuple(dict.fromkeys(name for name in found if name is not None))
 
     def fallback(self, node: Node | None) -> str | None:
-        """`error`, `chain`, or a format."""
+        """Return `error`, `chain`, or the name of a format."""
         node = self.uses.fill(node, "fallback", "format")
         if node is not None and node.value in FALLBACK_POLICIES:
             return cast(str, node.value)
@@ -79,20 +76,20 @@ class Slots:
         return read_type(node, "fallback", self.read, self.registry)
 
     def patterns(self, node: Node, key: str) -> tuple[Pattern, ...]:
-        """A pattern or a list of them, groups written out."""
+        """Return the patterns of one text or a list, with groups written out."""
         if node.kind == "list" and not node.items:
             self.read.add(node, f"the list `{key}` is empty", "name the tensors: attn_v, or '*'")
         texts = self.read.texts(node, key, "a pattern")
         filled = [(self.uses.fill(item, key, "pattern"), item) for _, item in texts]
         found: list[Pattern] = []
         for it, item in filled:
-            patterns = None if it is None else self._try(item, partial(self._pattern, it.value))
+            patterns = None if it is None else self.read.attempt(item, partial(self._pattern, it.value))
             self.read.spend(item.line, sum(pattern.cost for pattern in patterns or ()))
             found += patterns or ()
         return tuple(found)
 
     def groups(self, node: Node | None) -> Mapping[str, tuple[Pattern, ...]]:
-        """The groups that a pattern or a list of them names."""
+        """Return the groups that a pattern or a list of patterns names."""
         if node is None or node.kind not in ("text", "list"):
             return MappingProxyType({})
         items = node.items if node.kind == "list" else (node,)
@@ -108,7 +105,7 @@ class Slots:
         return (Pattern.parse(text),)
 
     def layers(self, node: Node | None, key: str = "layers") -> LayerSet | None:
-        """A set of layers."""
+        """Return a set of layers."""
         if node is None:
             return None
         if node.kind == "number" and isinstance(node.value, int):
@@ -122,16 +119,16 @@ class Slots:
             text = self.read.text(node, key)
         if text is not None:
             text = self.uses.fill_in(text, node, key, "layers", "number")
-        layers = None if text is None else self._try(node, partial(LayerSet.parse, text))
+        layers = None if text is None else self.read.attempt(node, partial(LayerSet.parse, text))
         self.read.spend(node.line, layers.cost if layers else 0)
         return layers
 
     def when(self, node: Node | None, facts: Mapping[str, Any]) -> Expression | None:
-        """An expression that is true or false."""
+        """Return an expression that is true or false."""
         text = self.expression_text(node, "when")
         if node is None or text is None:
             return None
-        expression = self._try(node, partial(Expression.parse, text, facts, self.definitions.facts))
+        expression = self.read.attempt(node, partial(Expression.parse, text, facts, self.definitions.facts))
         self.read.spend(node.line, expression.cost if expression else 0)
         if expression and expression.kind != "a yes-or-no":
             self.read.add(
@@ -142,7 +139,7 @@ class Slots:
         return expression
 
     def expression_text(self, node: Node | None, key: str) -> str | None:
-        """What stands in a `when` or a fact, variables filled in."""
+        """Return the text of a `when` or a fact, with variables filled in."""
         if node is not None and (node.kind == "yes-or-no" or (node.kind == "number" and key != "when")):
             return str(node.value)
         text = self.read.text(node, key)
@@ -150,11 +147,22 @@ class Slots:
             return None
         return self.uses.fill_in(text, node, key, *_IN_EXPRESSIONS)
 
-    def _try(self, node: Node, parse: Callable[[], _T]) -> _T | None:
-        """What `parse` gives; its error becomes a problem at this node."""
-        try:
-            return parse()
-        except RecipeError as error:
-            for problem in error.problems:
-                self.read.add(node, problem.what, problem.remedy)
-            return None
+
+def is_type(name: str, registry: Registry) -> bool:
+    """Say whether a name is that of a format that can encode, or `keep`."""
+    return name == KEEP or (name in registry.formats and registry.formats[name].spec.codec)
+
+
+def read_type(node: Node | None, key: str, read: Reader, registry: Registry) -> str | None:
+    """Return the name; if there is no such type, note a problem that says what to do."""
+    name = read.text(node, key, line=True)
+    if node is None or not name or name == KEEP:
+        return name
+    if name.lower() == KEEP:
+        read.add(node, f"there is no format {name!r}", "did you mean 'keep'?", "QR003")
+    elif (fmt := registry.formats.get(name)) is None:
+        problem = registry.missing_format(name)
+        read.add(node, problem.what, problem.remedy, "QR003")
+    elif not fmt.spec.codec:
+        read.add(node, f"nothing can be turned into {name}; it only passes through", "use `type: keep`")
+    return name

@@ -1,4 +1,7 @@
-"""What a person may have meant. Bounded, since recipes may hold a hundred thousand names, and none of them right."""
+"""What a person may have meant by a name that there isn't.
+
+The work is bounded, since recipes may have a hundred thousand names, and none of them right.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,12 @@ _LONGEST = 100
 
 
 def closest(word: str, known: Iterable[str]) -> str | None:
-    """The known name that looks most like the word, if any does."""
+    """Return the known name that looks most like the word, if any does."""
     close = get_close_matches(word[:_LONGEST], islice(known, _MOST_COMPARED), n=1)
     return close[0] if close else None
 
 
 def listed(names: Iterable[str]) -> str:
-    """The names, joined by commas; of very many only the first."""
+    """Join names by commas; of very many, only the first."""
     first = list(islice(names, _MOST_LISTED + 1))
     return ", ".join(first[:_MOST_LISTED]) + (", …" if len(first) > _MOST_LISTED else "")

@@ -16,39 +16,19 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from types import MappingProxyType
-from typing import Any
+from dataclasses import replace
 
 from quantrecipe.recipe.braces import braced
-from quantrecipe.recipe.columns import Cell, Column, Selector, columns, describe
+from quantrecipe.recipe.columns import Column, Selector, columns, describe
 from quantrecipe.recipe.pattern import HEAD
+from quantrecipe.recipe.recipe import Rule
 from quantrecipe.tensor import TensorInfo, head_name
 
-__all__ = ["DraftRule", "common_type", "summarise"]
+__all__ = ["common_type", "summarise"]
 
 
 _WORTH_IT = 1
 """A default that isn't the most common type has to save more rules than this."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DraftRule:
-    """A rule that is still text: `write_recipe` puts it into YAML. Fields are the keys of a rule.
-
-    comment: stands above the rule, as `# …`
-    """
-
-    tensors: tuple[str, ...]
-    type: str = ""
-    choose: tuple[str, ...] = ()
-    layers: str | None = None
-    when: str | None = None
-    options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
-    fallback: str | None = None
-    why: str = ""
-    comment: str = ""
-    optional: bool = False
 
 
 def summarise(
@@ -58,9 +38,9 @@ def summarise(
     *,
     default: str | None = None,
     base: Mapping[str, str] | None = None,
-    why: Callable[[DraftRule], str] | None = None,
-) -> list[DraftRule]:
-    """Rules, of which the first that names a tensor gives it the type that `types` says.
+    why: Callable[[Rule], str] | None = None,
+) -> list[Rule]:
+    """Return rules: the first that names a tensor gives it the type that `types` says.
 
     types:    by tensor name; what has none is named by no rule
     tensors:  all tensors of the model
@@ -69,31 +49,21 @@ def summarise(
     base:     by tensor name, the types that tensors have without a rule, where `default` isn't all there is to it
     why:      the reason of a rule, by the rule; else rules have none
     """
-    head = head_name(tensors)
     if base is None:
         base = {} if default is None else dict.fromkeys(types, default)
-    found, odd = columns(types, tensors, base)
-    rules: dict[tuple[Selector, str], list[int]] = {}
-    for number, column in enumerate(found):
-        for part in describe(column, n_layers):
-            rules.setdefault(part, []).append(number)
-    drafts = _odd_rules(odd)
-    drafts += [
-        DraftRule(
-            tensors=_patterns([found[number] for number in rules[selector, type_]], selector, head),
-            layers=selector.layers,
-            when=selector.when,
-            type=type_,
-        )
-        for selector, type_ in _in_order(rules)
-    ]
-    return drafts if why is None else [replace(draft, why=why(draft)) for draft in drafts]
+    head = head_name(tensors)
+    by_names, by_selector, found = _rules_wanted(types, tensors, n_layers, base)
+    rules = [Rule.of([f"name:{name}" for name in names], type=type_) for type_, names in by_names.items()]
+    for selector, type_ in _in_order(by_selector):
+        patterns = _patterns([found[number] for number in by_selector[selector, type_]], selector, head)
+        rules.append(Rule.of(patterns, layers=selector.layers, when=selector.when, type=type_))
+    return rules if why is None else [replace(rule, why=why(rule)) for rule in rules]
 
 
 def common_type(
     types: Mapping[str, str], tensors: Sequence[TensorInfo], n_layers: int, *, reached: Collection[str]
 ) -> str | None:
-    """The type of most weights; another one where that saves several rules.
+    """Return the type of most weights, or another one if that saves several rules.
 
     reached: names of the tensors that a default is about
     """
@@ -103,16 +73,34 @@ def common_type(
             type_ = types[tensor.name]
             weights[type_] = weights.get(type_, 0) + tensor.size
     candidates = sorted(weights, key=lambda type_: (-weights[type_], type_))[:4]
-    costs = {
-        type_: len(summarise(types, tensors, n_layers, base=dict.fromkeys(reached, type_)))
-        for type_ in candidates
-    }
+    costs = {}
+    for type_ in candidates:
+        named, selected, _ = _rules_wanted(types, tensors, n_layers, dict.fromkeys(reached, type_))
+        costs[type_] = len(named) + len(selected)
     best = min(candidates, key=costs.__getitem__, default=None)
     return best if best is None or costs[candidates[0]] - costs[best] > _WORTH_IT else candidates[0]
 
 
+def _rules_wanted(
+    types: Mapping[str, str], tensors: Sequence[TensorInfo], n_layers: int, base: Mapping[str, str]
+) -> tuple[dict[str, list[str]], dict[tuple[Selector, str], list[int]], list[Column]]:
+    """Return what becomes rules: full names by type, numbers of columns by selector and type; and the columns."""
+    found, odd = columns(types, tensors, base)
+    by_selector: dict[tuple[Selector, str], list[int]] = {}
+    for number, column in enumerate(found):
+        for part in describe(column, n_layers):
+            by_selector.setdefault(part, []).append(number)
+    # Names that no pattern spells, or spells for another tensor too. Their rules come first, since the name of a tower
+    # inside of a block is spelt by the patterns of towers, too.
+    by_names: dict[str, list[str]] = {}
+    for cell in odd:
+        if cell.type is not None and (not cell.given or "blk." in cell.name[4:]):
+            by_names.setdefault(cell.type, []).append(cell.name)
+    return by_names, by_selector, found
+
+
 def _in_order(rules: Mapping[tuple[Selector, str], list[int]]) -> list[tuple[Selector, str]]:
-    """By the first column that a rule is about; what is about every layer of a column behind what is about some."""
+    """Order rules by their first column; those for all of a column come after those for some of it."""
     keys = list(rules)
     partial: dict[int, list[int]] = {}
     waits = [0] * len(keys)
@@ -145,18 +133,3 @@ def _patterns(members: Sequence[Column], selector: Selector, head: str | None) -
     is_head = [[cell.name for cell in column.cells] == [head] for column in members]
     roles = [column.pattern for column, it in zip(members, is_head, strict=True) if not it]
     return (*((HEAD,) if any(is_head) else ()), *braced(roles))
-
-
-def _odd_rules(odd: Sequence[Cell]) -> list[DraftRule]:
-    """Rules for tensors whose names no pattern spells, or spells for another one too: by their full names.
-
-    They come first, since the name of a tower inside of a block is spelt by the patterns of towers, too.
-    """
-    by_type: dict[str, list[str]] = {}
-    for cell in odd:
-        if cell.type is not None and (not cell.given or "blk." in cell.name[4:]):
-            by_type.setdefault(cell.type, []).append(cell.name)
-    return [
-        DraftRule(tensors=tuple(f"name:{name}" for name in names), type=type_)
-        for type_, names in by_type.items()
-    ]

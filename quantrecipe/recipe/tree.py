@@ -30,13 +30,13 @@ class Tree(Protocol):
     def prefix(self) -> str: ...
 
     def is_file(self, path: Path) -> bool:
-        """True if there is such a file; False for any text that can't be a path."""
+        """Say whether there is such a file; False for any text that can't be a path."""
 
     def identity(self, path: Path) -> str:
-        """Equal for the same file under several names."""
+        """Return a text that is equal for the same file under several names."""
 
     def read(self, path: Path, limit: int) -> bytes:
-        """The first `limit` bytes. RecipeError, without the file's name, where there is no such file."""
+        """Read the first `limit` bytes. RecipeError, without the file's name, if there is no such file."""
 
 
 class _Disk:
@@ -90,7 +90,7 @@ class GitTree:
         return body[: min(int(words[2]), limit)]
 
     def _ask(self, path: Path, mode: str) -> bytes:
-        """What `git cat-file` says of a path: "HASH blob SIZE", and the content. Links are followed."""
+        """Return what `git cat-file` says of a path: "HASH blob SIZE", and the content. Links are followed."""
         inside = Path(os.path.relpath(os.path.normpath(path), self.root)).as_posix()
         if not inside.isprintable() or inside.startswith("../"):
             return b""
@@ -98,14 +98,14 @@ class GitTree:
 
 
 def is_revision(text: str) -> bool:
-    """True for `REVISION:PATH`, unless there is a file of that name."""
+    """Say whether a text is `REVISION:PATH`, and there is no file of that name."""
     revision, colon, path = text.partition(":")
     drive = os.name == "nt" and len(revision) == 1
     return bool(colon and path and not path.startswith("//") and not drive) and not os.path.lexists(text)
 
 
 def find_revision(text: str) -> tuple[GitTree, Path]:
-    """The tree that `REVISION:PATH` names, and the path in the work tree. RecipeError where there is none."""
+    """Return the tree that `REVISION:PATH` names, and the path in the work tree. RecipeError if there is none."""
     revision, _, path = text.partition(":")
     if not text.isprintable() or revision.startswith("-"):
         raise RecipeError(f"{text[:60]!r} is no path at a revision", "write main:recipes/mine.yaml")
@@ -122,17 +122,16 @@ def find_revision(text: str) -> tuple[GitTree, Path]:
 
 
 def read_revision(text: str, limit: int) -> bytes:
-    """The first `limit` bytes of `REVISION:PATH`. RecipeError where there is no such file."""
+    """Read the first `limit` bytes of `REVISION:PATH`. RecipeError if there is no such file."""
     tree, path = find_revision(text)
     try:
         return tree.read(path, limit)
     except RecipeError as error:
-        problem = error.problems[0]
-        raise RecipeError(problem.what, problem.remedy, file=text) from None
+        raise RecipeError(error.at(text)) from None
 
 
 def git_output(arguments: list[str], folder: Path, text: str = "") -> bytes:
-    """What git prints. RecipeError where it fails, or isn't there."""
+    """Return what git prints. RecipeError if it fails, or isn't installed."""
     try:
         result = subprocess.run(
             ["git", *arguments],

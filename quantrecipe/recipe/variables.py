@@ -65,7 +65,7 @@ class Variable:
 
 
 def kind_text(type_: VariableType) -> str:
-    """The type as a sentence says it."""
+    """Return the type as a sentence says it."""
     return _ARTICLES[type_]
 
 
@@ -80,7 +80,7 @@ class Uses:
         self.names: set[str] = set()
 
     def fill(self, node: Node | None, key: str, *types: VariableType) -> Node | None:
-        """The node; for `$name` one that holds the value. None, and a problem, where that can't be."""
+        """Return the node; for `$name`, one that has the value. If that can't be, note a problem and return None."""
         match = _USE.fullmatch(node.value) if node is not None and node.kind == "text" else None
         if node is None or match is None:
             return node
@@ -90,7 +90,7 @@ class Uses:
         return _node(variable.value, node)
 
     def fill_in(self, text: str, node: Node, key: str, *types: VariableType) -> str | None:
-        """The text with the values of all variables in it; texts in quotes stay."""
+        """Return the text with the values of all variables in it; texts in quotes stay as they are."""
         if len(text) > _LONGEST:
             return text  # more than anything here may have; whoever reads it says so
         missing = False
@@ -131,7 +131,7 @@ def _node(value: Value, where: Node) -> Node:
 
 
 def _spell(variable: Variable) -> str:
-    """The value as it stands in an expression, or among layers."""
+    """Write the value as it stands in an expression, or among layers."""
     if variable.type == "text":
         return repr(variable.value)
     if (

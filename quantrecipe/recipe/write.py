@@ -1,4 +1,4 @@
-"""write_recipe: a recipe as the YAML that a person would have written; it loads back to what was put in.
+"""write_recipe: what a program says becomes the YAML that a person would have written, and loads to the same recipe.
 
     # yaml-language-server: …
     quantrecipe: 1
@@ -9,90 +9,51 @@
         type: Q8_0
         why: small, and used by every token
 
-`recipe.text` writes whole recipes for machines, parents flattened in; this writes new ones for people.
+`flatten` writes whole recipes, parents merged in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from quantrecipe.recipe.columns import MORE_BITS
-from quantrecipe.recipe.quote import comment, flow, item_lines, one_or_list
-from quantrecipe.recipe.summarise import DraftRule
+from quantrecipe.recipe.flatten import named_facts, rule_keys
+from quantrecipe.recipe.metadata import write_metadata
+from quantrecipe.recipe.parse import RecipePart
+from quantrecipe.recipe.quote import one_or_list, recipe_yaml
+from quantrecipe.recipe.recipe import IF_TRUE, Origin
+from quantrecipe.recipe.target import target_keys
 
 __all__ = ["write_recipe"]
 
-_FACTS = {"more_bits": MORE_BITS}
-"""Expressions that get a name where a rule uses them."""
 
-
-def write_recipe(
-    *,
-    name: str,
-    rules: Sequence[DraftRule],
-    summary: str = "",
-    extends: Sequence[str] = (),
-    requires: Sequence[str] = (),
-    default: str | None = None,
-    file_type: str | None = None,
-    fallback: str | None = None,
-    importance: str | Mapping[str, Any] | None = None,
-    metadata: Mapping[str, Any] | None = None,
-    groups: Mapping[str, Sequence[str]] | None = None,
-    extra: Mapping[str, Any] | None = None,
-    comments: Sequence[str] = (),
-) -> str:
-    """The YAML. None and empty values are left out.
+def write_recipe(part: RecipePart, comments: Sequence[str] = ()) -> tuple[str, RecipePart]:
+    """Return the YAML, and the part with the places that its rules and its default have there.
 
     comments: lines above everything, without their `#`
-    extra:    further keys of the language as plain data, such as a target or a budget
     """
-    facts = {key: text for key, text in _FACTS.items() if any(rule.when == text for rule in rules)}
+    facts = {name: fact for rule in part.rules for name, fact in named_facts(rule.when)}
     keys: dict[str, Any] = {
-        "name": name,
-        "summary": summary,
-        "extends": one_or_list(extends),
-        "requires": list(requires),
-        "file_type": file_type,
-        "default": default,
-        "fallback": fallback,
-        "importance": importance,
-        **(extra or {}),
-        "metadata": dict(metadata or {}),
+        "name": part.name,
+        "summary": part.summary,
+        "extends": one_or_list([parent.ref for parent in part.extends]),
+        "requires": list(part.requires),
+        "file_type": part.file_type and part.file_type + ("" if part.file_type_fixed else IF_TRUE),
+        "default": part.default,
+        "fallback": part.fallback,
+        "importance": "required" if part.importance == {"required": True} else part.importance,
+        "target": target_keys(part.target) if part.target else None,
+        "prune": str(part.prune) if part.prune else None,
+        "metadata": {key: write_metadata(value, shortest=True) for key, value in part.metadata.items()},
+        "facts": {name: fact.text for name, fact in facts.items()},
+        "rules": [
+            {"tensors": one_or_list([str(it) for it in rule.tensors]), **rule_keys(rule, str)}
+            for rule in part.rules
+        ],
     }
-    lines = [f"# {comment(line)}".rstrip() for line in comments]
-    lines.append("quantrecipe: 1")
-    for key, value in keys.items():
-        if value not in (None, "", [], {}, ()):
-            lines.append(f"{key}: {flow(value)}")
-    if groups:
-        lines.append("groups:")
-        lines += [f"  {key}: {flow(one_or_list(patterns))}" for key, patterns in groups.items()]
-    if facts:
-        lines.append("facts:")
-        lines += [f"  {key}: {flow(text)}" for key, text in facts.items()]
-    if rules:
-        lines.append("rules:")
-        named = {text: key for key, text in facts.items()}
-        for rule in rules:
-            lines += _rule_lines(rule, named)
-    return "\n".join(lines) + "\n"
-
-
-def _rule_lines(rule: DraftRule, facts: Mapping[str, str]) -> Iterator[str]:
-    for line in rule.comment.splitlines():
-        yield f"  # {comment(line)}".rstrip()
-    yield from item_lines(
-        {
-            "tensors": one_or_list(rule.tensors),
-            "layers": rule.layers,
-            "when": facts.get(rule.when, rule.when) if rule.when else None,
-            "type": rule.type,
-            "choose": list(rule.choose),
-            "options": dict(rule.options),
-            "fallback": rule.fallback,
-            "why": rule.why,
-            "optional": rule.optional,
-        }
-    )
+    text, lines = recipe_yaml(keys, above=comments, blocks=("facts",))
+    rules = zip(part.rules, lines.get("rules", ()), strict=True)
+    placed = tuple(replace(rule, origin=Origin(file=part.file, line=line)) for rule, line in rules)
+    default = Origin(file=part.file, line=lines["default"][0]) if part.default else None
+    return text, replace(part, rules=placed, default_origin=default)

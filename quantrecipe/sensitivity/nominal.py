@@ -8,12 +8,11 @@ it gets the error that others of its size have.
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Mapping
 from functools import lru_cache
-from importlib.resources import files
 
 from quantrecipe.api import FormatSpec
+from quantrecipe.packaged import packaged_table
 
 __all__ = ["nominal_error", "nominal_errors"]
 
@@ -31,10 +30,8 @@ def nominal_error(spec: FormatSpec) -> float:
 @lru_cache(maxsize=1)
 def nominal_errors() -> Mapping[str, tuple[float, float]]:
     """Format → (bits per weight, D)."""
-    text = files("quantrecipe.sensitivity").joinpath("nominal_errors.toml").read_text(encoding="utf-8")
-    return {
-        name: (float(bits), float(error)) for name, (bits, error) in tomllib.loads(text)["formats"].items()
-    }
+    formats = packaged_table("sensitivity/nominal_errors.toml")["formats"]
+    return {name: (float(bits), float(error)) for name, (bits, error) in formats.items()}
 
 
 def _between(bits: float, entries: list[tuple[float, float]]) -> float:

@@ -10,21 +10,19 @@ them, and loses the relative error that those have.
 from __future__ import annotations
 
 import math
-import tomllib
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib.resources import files
 from typing import Any
 
 from quantrecipe.model.model import Model
+from quantrecipe.packaged import packaged_table
 from quantrecipe.registry import Registry
 from quantrecipe.sensitivity.nominal import nominal_error
 from quantrecipe.sensitivity.sensitivity import Loss, Provenance, Sensitivity, TensorSensitivity, frozen
 from quantrecipe.tensor import TensorInfo, tensor_order
 
-__all__ = ["DEPTHS", "VERSION", "PriorAlpha", "estimate", "family_of", "n_layers_of", "prior_alphas"]
+__all__ = ["DEPTHS", "VERSION", "PriorAlpha", "estimate", "family_of", "prior_alphas"]
 
 VERSION = 1
 """Of the data; raised whenever alphas change."""
@@ -53,7 +51,7 @@ def estimate(model: Model, registry: Registry, types: Collection[str] | None = N
 
     Of all matrices of the model, in all types (of `types`, if given) that accept them.
     """
-    n_layers = n_layers_of(model)
+    n_layers = max(1, model.n_layers)  # what has no blocks counts as one layer
     alphas = prior_alphas(model.tensors, n_layers)
     formats = [fmt for name, fmt in registry.formats.items() if types is None or name in types]
     found = {}
@@ -78,20 +76,6 @@ def estimate(model: Model, registry: Registry, types: Collection[str] | None = N
     return Sensitivity(tensors=frozen(found), provenance=provenance)
 
 
-def n_layers_of(model: Model) -> int:
-    """Layers of the model; those of multi-token prediction, which calibration never runs, aren't counted."""
-
-    def number(key: str) -> int | None:
-        value = model.metadata.get(f"{model.arch}.{key}")
-        found = None if value is None else value.decode()
-        return int(found) if isinstance(found, int) else None
-
-    blocks = number("block_count")
-    if blocks is None:
-        return max((t.layer + 1 for t in model.tensors if t.layer is not None), default=1)
-    return max(1, blocks - (number("nextn_predict_layers") or 0))
-
-
 def family_of(role: str) -> str:
     """Roles of one family change with depth alike: "experts", "shared", "ffn", "state" or "attention"."""
     if role.endswith(("_exps", "_chexps")):
@@ -104,7 +88,7 @@ def family_of(role: str) -> str:
 
 
 def _prior(tensor: TensorInfo, n_layers: int, *, tied: bool) -> PriorAlpha:
-    table = _table()
+    table = packaged_table("sensitivity/prior.toml")
     outside, roles = table["outside"], table["roles"]
     if tensor.layer is None:
         role = "token_embd_tied" if tied and tensor.role == "token_embd" else tensor.role
@@ -145,9 +129,3 @@ def _trend(entry: Mapping[str, Any], n_layers: int) -> float:
     fewest, most = entry["layers"]  # beyond what was measured, a trend isn't followed
     layers = min(max(n_layers, fewest), most)
     return math.exp(entry["a"] + entry["b"] * math.log(layers / 32))
-
-
-@lru_cache(maxsize=1)
-def _table() -> dict[str, Any]:
-    text = files("quantrecipe.sensitivity").joinpath("prior.toml").read_text(encoding="utf-8")
-    return tomllib.loads(text)

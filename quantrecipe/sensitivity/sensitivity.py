@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from quantrecipe.typed import Finite, Natural, NotNegative
+
 __all__ = [
     "PRIOR",
     "Loss",
@@ -87,8 +89,8 @@ class Probed:
 
     key: str
     what: str
-    kld: float
-    standard_error: float
+    kld: Finite
+    standard_error: NotNegative
     used: bool = True
 
 
@@ -109,14 +111,14 @@ class Provenance:
 
     model: str = ""
     arch: str = ""
-    n_layers: int = 0
+    n_layers: Natural = 0
     analysis: str = ""
     weighing: str = PRIOR
     importance: str = ""
     sampling: str = ""
     text: str = ""
     engine: str = ""
-    prior: int = 0
+    prior: Natural = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,16 +9,16 @@ device, a type is as fast as on the engine's best one.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
 from quantrecipe.errors import RecipeError
+from quantrecipe.packaged import packaged_table
 from quantrecipe.targets.build import build_number
+from quantrecipe.typed import typed
 
 __all__ = ["DEVICES", "Engine", "Fact", "Speed", "Support", "Targets", "load_targets"]
 
@@ -27,7 +27,6 @@ Speed = Literal["fast", "slow", "unknown", "no"]
 
 DEVICES = ("cpu", "cuda", "metal", "vulkan")
 _BEST_FIRST: tuple[Speed, ...] = ("fast", "slow", "unknown", "no")
-_TABLE = Path(__file__).with_name("targets.toml")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,12 +47,12 @@ class Fact:
     """One entry of the table; see targets.toml."""
 
     types: frozenset[str]
-    devices: tuple[str, ...]
     speed: Speed
     source: str
     since: str | None = None
     seen: str | None = None
     why: str = ""
+    devices: tuple[str, ...] = DEVICES
 
     def holds(self, type_: str, device: str) -> bool:
         """True if it is about this type on this device, in whatever build."""
@@ -124,7 +123,7 @@ class Targets:
 
 def load_targets() -> Targets:
     """The table that ships."""
-    content = tomllib.loads(_TABLE.read_text(encoding="utf-8"))
+    content = packaged_table("targets/targets.toml")
     groups: dict[str, list[str]] = content["groups"]
     return Targets(
         version=content["version"],
@@ -136,24 +135,8 @@ def load_targets() -> Targets:
 
 
 def _engine(name: str, content: Mapping[str, Any], groups: Mapping[str, list[str]]) -> Engine:
-    return Engine(
-        name=name,
-        newest=content["newest"],
-        note=content["note"],
-        like=content.get("like"),
-        facts=tuple(
-            Fact(
-                types=frozenset(_types(fact["types"], groups)),
-                devices=tuple(fact.get("devices", DEVICES)),
-                speed=fact["speed"],
-                source=fact["source"],
-                since=fact.get("since"),
-                seen=fact.get("seen"),
-                why=fact.get("why", ""),
-            )
-            for fact in content["facts"]
-        ),
-    )
+    facts = [{**fact, "types": list(_types(fact["types"], groups))} for fact in content["facts"]]
+    return typed({**content, "name": name, "facts": facts}, Engine)
 
 
 def _types(names: Iterable[str], groups: Mapping[str, list[str]]) -> Iterable[str]:

@@ -18,7 +18,7 @@ import quantrecipe
 from quantrecipe.cli import main
 from quantrecipe.cli.app import COMMANDS, app
 from quantrecipe.cli.topics import page_text, topics
-from quantrecipe.lint.codes import CODES
+from quantrecipe.lint.finding import CODES
 
 Output = pytest.CaptureFixture[str]
 PACKAGE = Path(quantrecipe.__file__).parent

@@ -56,7 +56,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for place in (
         "quantrecipe.measure.run.measure_tensors",
         "quantrecipe.cli.eval_reference.make_reference",
-        "quantrecipe.plan.make.make_plan",
+        "quantrecipe.planning.make_plan",
         "quantrecipe.importance.read_importance",
         "quantrecipe.exchange.recover.recover",
     ):

@@ -19,8 +19,8 @@ from quantrecipe.exchange.to_ik import to_custom_q, to_ik, to_tool_suite
 from quantrecipe.exchange.to_llama_quantize import to_llama_quantize, to_tensor_type_file
 from quantrecipe.model.model import Model
 from quantrecipe.model.shapes import open_shapes
-from quantrecipe.plan.make import make_plan
 from quantrecipe.plan.plan import Plan
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry, load_registry

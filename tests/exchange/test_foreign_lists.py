@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantrecipe.errors import RecipeError
-from quantrecipe.exchange.alternation import layer_regex, names_regex
 from quantrecipe.exchange.custom_q import from_custom_q, from_tool_suite
 from quantrecipe.exchange.overrides import read_list, read_type
+from quantrecipe.exchange.patterns import layer_regex, names_regex
 from quantrecipe.model.shapes import open_shapes
 from quantrecipe.recipe.regex import Regex
 from quantrecipe.registry import Registry, load_registry

@@ -14,9 +14,10 @@ from quantrecipe.exchange.command import Command
 from quantrecipe.exchange.from_llama_quantize import from_llama_quantize
 from quantrecipe.exchange.llama_quantize import read_command, read_list_for
 from quantrecipe.exchange.overrides import Override
+from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.model.model import Model
 from quantrecipe.model.shapes import open_shapes
-from quantrecipe.plan.make import make_plan
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.registry import Registry, load_registry
 
@@ -65,7 +66,7 @@ def test_a_command_line_is_read_as_the_shell_would() -> None:
         imatrix="my imatrix.dat",
         include=("ffn_",),
         prune=(3, 5),
-        metadata={"general.author": "Ada"},
+        metadata={"general.author": GGUFValue.of(ValueType.STRING, "Ada")},
     )
 
 

@@ -14,10 +14,10 @@ from quantrecipe.exchange.custom_q import from_custom_q, from_tool_suite
 from quantrecipe.exchange.from_llama_quantize import from_llama_quantize
 from quantrecipe.exchange.llama_quantize import read_list_for
 from quantrecipe.exchange.named_list import FirstMatch
-from quantrecipe.exchange.source import as_source, quantizable
+from quantrecipe.exchange.source import Source
 from quantrecipe.model.model import Model
 from quantrecipe.model.shapes import open_shapes
-from quantrecipe.plan.make import make_plan
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.recipe.regex import Regex
 from quantrecipe.registry import Registry, load_registry
@@ -39,7 +39,7 @@ def planned(text: str, model: Model, registry: Registry) -> dict[str, str]:
 
 def some_list(rng: random.Random, model: Model, registry: Registry) -> list[tuple[str, str]]:
     """Lines for most of a model's tensors, by layer or by role, with types as tools and people choose them."""
-    names = sorted(quantizable(as_source(model, registry), registry))
+    names = sorted(Source.of(model, registry).reached)
     if rng.random() < 0.5:
         names.sort(key=lambda name: name.rpartition(".")[0].rpartition(".")[2])
     if rng.random() < 0.2:
@@ -62,7 +62,7 @@ def truth(lines: list[tuple[str, str]], model: Model, registry: Registry) -> dic
     """By the letter: the first expression that is found in the name."""
     regexes = [(Regex.parse(text), type_) for text, type_ in lines]
     found = {}
-    for name in quantizable(as_source(model, registry), registry):
+    for name in Source.of(model, registry).reached:
         if type_ := next((type_ for regex, type_ in regexes if regex.search(name)), ""):
             found[name] = type_
     return found
@@ -113,7 +113,7 @@ def test_the_first_expression_by_letters_or_not(expressions: list[str], name: st
 
 def test_a_list_becomes_what_the_same_types_of_a_gguf_become(registry: Registry) -> None:
     model = open_shapes(ZOO / "llama-32.json")
-    names = sorted(quantizable(as_source(model, registry), registry))
+    names = sorted(Source.of(model, registry).reached)
     types = {it: "q6_k" if it == "output.weight" else "q5_k" if "blk.3." in it else "q4_k" for it in names}
     text = "".join(f"{name}={type_}\n" for name, type_ in types.items() if name != "output.weight")
     command = read_list_for(f"{text}^output.weight=q6_k\n", "Q4_K_M", file="list")

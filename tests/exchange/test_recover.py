@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from support.quantized import quantized, types_of, with_types
 
 from quantrecipe.errors import ModelError
-from quantrecipe.exchange.presets import planned_types
 from quantrecipe.exchange.recover import recover
-from quantrecipe.exchange.source import as_source, quantizable
+from quantrecipe.exchange.source import Source
 from quantrecipe.gguf.file_types import FILE_TYPES
 from quantrecipe.model.model import Model
 from quantrecipe.model.open import open_model
@@ -71,8 +70,8 @@ def test_a_preset_is_recognised(model_name: str, preset: str, importance: bool, 
     assert f"extends: llama.cpp/{preset}\n" in found.text
     made = load_recipe_text(found.text, registry=registry)
     for other in relatives(model):
-        expected = planned_types(recipe, other, registry, importance=importance)
-        assert planned_types(made, other, registry, importance=importance) == expected
+        expected = Source(model=other, registry=registry, importance=importance).planned(recipe)
+        assert Source(model=other, registry=registry, importance=importance).planned(made) == expected
 
 
 @pytest.mark.parametrize(("model_name", "preset", "importance"), cases()[::3])
@@ -272,7 +271,7 @@ def test_any_mix_comes_back(seed: int, noise: float, registry: Registry) -> None
         rng.choice(["llama-8-small", "columns-1152-and-96", "mixtral-8x", "t5-12", "columns-64-tied"])
     )
     by_role = {t.role: rng.choice(TYPES) for t in model.tensors}
-    reached = quantizable(model, registry)
+    reached = Source(model=model, registry=registry).reached
     types = {}
     for tensor in model.tensors:
         wish = rng.choice(TYPES) if rng.random() < noise else by_role[tensor.role]
@@ -286,7 +285,7 @@ def test_any_mix_comes_back(seed: int, noise: float, registry: Registry) -> None
         )
     file = with_types(model, types, label=rng.choice([None, "Q4_K_M", "IQ4_NL"]))
     found = recover(file, registry, name="found", presets=False)
-    assert gives(found.text, as_source(file, registry), registry) == types
+    assert gives(found.text, Source.of(file, registry).model, registry) == types
 
 
 def test_a_real_file_is_read(registry: Registry, tmp_path: Path) -> None:

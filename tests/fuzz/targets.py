@@ -24,7 +24,7 @@ from quantrecipe.gguf.header import read_header
 from quantrecipe.model.model import Model
 from quantrecipe.model.open import open_model
 from quantrecipe.model.shapes import open_shapes
-from quantrecipe.plan.make import make_plan
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe import chain
 from quantrecipe.recipe.document import read_document
 from quantrecipe.recipe.expression import Expression

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from support.linting import REGISTRY, found, reference, what
 
-from quantrecipe.lint.advice import load_advice
+from quantrecipe.lint.quality import advised_floors, advised_yardsticks
 from quantrecipe.recipe.load import load_recipe
 
 
@@ -50,8 +50,7 @@ def test_of_inherited_rules_only_what_is_newer_than_presets(tmp_path: Path) -> N
 
 
 def test_all_advice_has_a_reason_and_a_source_and_yardsticks_are_there() -> None:
-    advice = load_advice()
-    assert all(floor.why and floor.source and floor.bits > 0 for floor in advice.floors)
-    for yardstick in advice.yardsticks:
+    assert all(floor.why and floor.source and floor.bits > 0 for floor in advised_floors())
+    for yardstick in advised_yardsticks():
         assert yardstick.says and yardstick.source
         assert load_recipe(yardstick.recipe, registry=REGISTRY).rules

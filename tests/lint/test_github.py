@@ -4,7 +4,7 @@ from pathlib import Path
 
 from quantrecipe.errors import Problem
 from quantrecipe.lint import Finding, Report
-from quantrecipe.lint.github import workflow_commands
+from quantrecipe.lint.annotations import workflow_commands
 
 
 def command(severity: str, **fields: object) -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from quantrecipe.lint.text import cut_texts
+from quantrecipe.lint.comments import cut_texts
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from support.linting import REGISTRY, TARGETS, report
 
 from quantrecipe.lint import CODES, lint
-from quantrecipe.lint.sarif import artifact, to_sarif
+from quantrecipe.lint.annotations import artifact, to_sarif
 
 URI = {"type": "string", "format": "uri-reference", "pattern": r"^[^\s\\\\]+$"}
 LEVEL = {"enum": ["none", "note", "warning", "error"]}

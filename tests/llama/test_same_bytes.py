@@ -21,7 +21,7 @@ from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.importance import Importance, read_importance
 from quantrecipe.model.open import open_model
 from quantrecipe.output.apply import apply_plan
-from quantrecipe.plan.make import make_plan
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe
 from quantrecipe.registry import Registry, load_registry
 

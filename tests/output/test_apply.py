@@ -22,8 +22,8 @@ from quantrecipe.output import units
 from quantrecipe.output.apply import apply_plan
 from quantrecipe.output.progress import Silent
 from quantrecipe.output.transform import Nan
-from quantrecipe.plan.make import make_plan
 from quantrecipe.plan.plan import Plan
+from quantrecipe.planning import make_plan
 from quantrecipe.registry import Registry, load_registry
 from quantrecipe.tensor import TensorInfo
 

@@ -14,8 +14,8 @@ from quantrecipe.importance import read_importance
 from quantrecipe.model.open import open_model
 from quantrecipe.output.apply import apply_plan, apply_plans, output_paths
 from quantrecipe.output.partfile import part_path
-from quantrecipe.plan.make import make_plan
 from quantrecipe.plan.plan import Plan
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe
 from quantrecipe.registry import Registry, load_registry
 

@@ -19,7 +19,7 @@ from quantrecipe.model.open import open_model
 from quantrecipe.plan.layout import SplitLimits
 from quantrecipe.plan.lock import Lock, LockedTensor, compare_locks, make_lock, require_lock
 from quantrecipe.plan.lock_file import is_lock, lock_text, parse_lock, read_lock
-from quantrecipe.plan.make import make_plan
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.registry import Registry, load_registry
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from quantrecipe.importance import assumed_importance
 from quantrecipe.model.model import Model
 from quantrecipe.model.open import open_model
-from quantrecipe.plan.make import make_plan
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe.flatten import flat_recipe, flat_text
 from quantrecipe.recipe.load import load_recipe, load_recipe_text
 from quantrecipe.recipe.quote import quoted

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from quantrecipe.errors import PlanError, QuantrecipeError, RecipeError
 from quantrecipe.model.shapes import open_shapes
-from quantrecipe.plan.make import make_plan
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe.expression import Expression
 from quantrecipe.recipe.layers import LayerSet
 from quantrecipe.recipe.load import load_recipe, load_recipe_text

@@ -6,7 +6,7 @@ import pytest
 
 from quantrecipe.errors import PlanError, RecipeError
 from quantrecipe.model.open import open_model
-from quantrecipe.plan.make import make_plan
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.recipe.names import meant
 from quantrecipe.recipe.pattern import Pattern

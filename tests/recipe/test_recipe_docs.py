@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from quantrecipe.model.open import open_model
-from quantrecipe.plan.resolve import resolve
+from quantrecipe.plan.trace import trace
 from quantrecipe.recipe.budget import BUDGET_KEYS, KV_TYPES, VRAM_KEYS
 from quantrecipe.recipe.declarations import VARIABLE_KEYS
 from quantrecipe.recipe.expression import FACTS
@@ -68,9 +68,7 @@ def test_examples_of_the_reference_load(block: str, registry: Registry) -> None:
 def test_recipes_of_the_tutorial_work_on_the_example_model(block: str, registry: Registry) -> None:
     recipe = load_recipe_text(block, file="my-model.yaml", registry=registry)
     model = open_model(ROOT / "examples/tiny-code")
-    decisions = {
-        d.tensor.name: d for d in resolve(recipe, model, has_importance=False, covered=lambda _: False)
-    }
+    decisions = {d.tensor.name: d for d in trace(recipe, model).decisions}
     assert decisions["token_embd.weight"].type == "Q8_0"
     assert decisions["token_embd.weight"].because == "my-model.yaml:6"
     active = {d.because for d in decisions.values()}

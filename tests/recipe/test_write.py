@@ -2,32 +2,41 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quantrecipe.recipe.load import load_recipe_text
-from quantrecipe.recipe.summarise import DraftRule
+from quantrecipe.errors import RecipeError
+from quantrecipe.gguf.values import GGUFValue, ValueType
+from quantrecipe.recipe.columns import MORE_BITS
+from quantrecipe.recipe.expression import Expression
+from quantrecipe.recipe.layers import LayerSet
+from quantrecipe.recipe.load import load_part, load_recipe_text
+from quantrecipe.recipe.origin import NOWHERE
+from quantrecipe.recipe.parse import RecipePart
+from quantrecipe.recipe.recipe import Rule
+from quantrecipe.recipe.rules import Inclusion
+from quantrecipe.recipe.target import Target
 from quantrecipe.recipe.write import write_recipe
 from quantrecipe.registry import Registry
 
 
 def test_it_reads_as_if_written_by_hand(registry: Registry) -> None:
-    text = write_recipe(
+    part = RecipePart(
+        file="mine.yaml",
         name="mine",
         summary="A mix: for tests",
-        extends=["llama.cpp/Q4_K_M"],
+        extends=(Inclusion(ref="llama.cpp/Q4_K_M"),),
         importance={"file": "imatrix.gguf", "uncovered": "warn"},
-        rules=[
-            DraftRule(tensors=("head", "attn_{k,v}"), type="Q8_0", why="small", comment="seen in 3 files"),
-            DraftRule(
-                tensors=("ffn_down",),
-                when="layer < n_layers//8 or layer >= 7*n_layers//8 or (layer - n_layers//8) % 3 == 2",
-                type="Q6_K",
-            ),
-            DraftRule(tensors=("ffn_up",), layers="first 1/8, 7", type="Q5_K", optional=True),
-        ],
-        comments=["Imported from model.gguf"],
+        rules=(
+            Rule.of(["head", "attn_{k,v}"], type="Q8_0", why="small"),
+            Rule.of(["ffn_down"], when=MORE_BITS, type="Q6_K"),
+            Rule.of(["ffn_up"], layers="first 1/8, 7", type="Q5_K", optional=True),
+        ),
     )
+    text, _ = write_recipe(part, ["Imported from model.gguf"])
     assert text == (
         "# Imported from model.gguf\n"
         "quantrecipe: 1\n"
@@ -38,7 +47,6 @@ def test_it_reads_as_if_written_by_hand(registry: Registry) -> None:
         "facts:\n"
         "  more_bits: layer < n_layers//8 or layer >= 7*n_layers//8 or (layer - n_layers//8) % 3 == 2\n"
         "rules:\n"
-        "  # seen in 3 files\n"
         '  - tensors: [head, "attn_{k,v}"]\n'
         "    type: Q8_0\n"
         "    why: small\n"
@@ -61,12 +69,14 @@ WRITABLE = st.text(
 @settings(max_examples=300, deadline=None)
 @given(why=WRITABLE, name=WRITABLE, comment=WRITABLE)
 def test_any_text_comes_back(why: str, name: str, comment: str, registry: Registry) -> None:
-    text = write_recipe(
-        name="a", summary=why, rules=[DraftRule(tensors=("attn_v",), type="Q8_0", why=name, comment=comment)],
-        comments=[comment],
-    )  # fmt: skip
+    rule = Rule.of(["attn_v"], type="Q8_0", why=name)
+    text, _ = write_recipe(RecipePart(file="a", name="a", summary=why, rules=(rule,)), [comment])
     recipe = load_recipe_text(text, registry=registry)
     assert (recipe.summary, recipe.rules[0].why) == (why, name)
+
+
+def written(*rules: Rule) -> str:
+    return write_recipe(RecipePart(file="a", name="a", rules=rules))[0]
 
 
 def test_words_that_yaml_would_take_for_something_else_are_quoted(registry: Registry) -> None:
@@ -88,13 +98,65 @@ def test_words_that_yaml_would_take_for_something_else_are_quoted(registry: Regi
         "<<",
     ):
         if word:
-            rule = DraftRule(tensors=("attn_v",), type="Q8_0", why=word)
-            text = write_recipe(name="a", rules=[rule])
+            text = written(Rule.of(["attn_v"], type="Q8_0", why=word))
             assert load_recipe_text(text, registry=registry).rules[0].why == word
 
 
 def test_regular_expressions_stay_readable(registry: Registry) -> None:
-    rule = DraftRule(tensors=(r"regex:^blk\.(0|1)\.it's\.weight$",), type="Q8_0")
-    text = write_recipe(name="a", rules=[rule])
+    rule = Rule.of([r"regex:^blk\.(0|1)\.it's\.weight$"], type="Q8_0")
+    text = written(rule)
     assert r"'regex:^blk\.(0|1)\.it''s\.weight$'" in text
-    assert load_recipe_text(text, registry=registry).rules[0].tensors[0].text == rule.tensors[0]
+    assert load_recipe_text(text, registry=registry).rules[0].tensors == rule.tensors
+
+
+def test_a_part_means_what_its_text_means(registry: Registry) -> None:
+    """Also to the places of its rules, and to the text that is recorded in files."""
+    part = RecipePart(
+        file="mine.yaml",
+        name="mine",
+        summary="for tests",
+        extends=(Inclusion(ref="llama.cpp/Q4_K_M"),),
+        target=Target(engine="llama.cpp", build="b7000", device=None, origin=NOWHERE),
+        default="Q5_K",
+        file_type="Q5_K_M",
+        fallback="error",
+        importance={"required": True},
+        prune=LayerSet.parse("3, 4"),
+        rules=(
+            Rule.of(["head", "attn_{k,v}"], type="Q8_0", why="small"),
+            Rule.of(["ffn_down"], when=MORE_BITS, type="Q6_K"),
+            Rule.of(["token_embd"], when=Expression.parse("tied_embeddings"), type="keep", optional=True),
+            Rule.of(["ffn_up", "name:a b"], layers="first 4", choose=("Q4_K", "Q5_K")),
+        ),
+    )
+    text, placed = write_recipe(part, ["Two lines", "of comments"])
+    read = load_recipe_text(text, file="mine.yaml", registry=registry)
+    made = load_part(placed, registry=registry)
+    assert (made.digest, made.text, made.default_origin) == (read.digest, read.text, read.default_origin)
+    own = [rule for rule in read.rules if rule.own]
+    assert [rule for rule in made.rules if rule.own] == own and len(made.rules) == len(read.rules)
+    assert [str(rule.origin) for rule in own] == [f"mine.yaml:{line}" for line in (16, 19, 22, 26)]
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"requires": ("no-such-package",)}, "plugins are switched off"),
+        ({"default": "Q9_K"}, "Q9_K"),
+        ({"rules": (Rule.of(["attn_v"], type="Q9_K"),)}, "Q9_K"),
+        ({"metadata": {"general.architecture": GGUFValue.of(ValueType.STRING, "x")}}, "can't be set"),
+        ({"file_type": "Q9_K_M"}, "file_type: 'Q9_K_M' isn't known"),
+        ({"extends": (Inclusion(ref="llama.cpp/Q9_K_M"),)}, "Q9_K_M"),
+    ],
+    ids=["requires", "default", "type", "metadata", "file_type", "extends"],
+)
+def test_what_no_recipe_may_say_is_refused(keys: dict[str, Any], message: str, registry: Registry) -> None:
+    with pytest.raises(RecipeError, match=message):
+        load_part(RecipePart(file="a.yaml", name="a", **keys), registry=registry)
+
+
+def test_a_float32_is_written_with_the_digits_that_it_has(registry: Registry) -> None:
+    part = RecipePart(file="a", name="a", metadata={"my.share": GGUFValue.of(ValueType.FLOAT32, 0.1)})
+    text, _ = write_recipe(part)
+    assert "metadata: {my.share: {type: f32, value: 0.1}}\n" in text
+    assert load_recipe_text(text, registry=registry).metadata == part.metadata

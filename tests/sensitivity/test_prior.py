@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from quantrecipe import load_registry, open_model
+from quantrecipe.packaged import packaged_table
 from quantrecipe.sensitivity import estimate, prior_alphas
 from quantrecipe.sensitivity import prior as module
 from quantrecipe.tensor import TensorInfo
@@ -73,7 +74,7 @@ def test_works_for_odd_numbers_of_layers(layers: int) -> None:
 
 
 def test_the_table_is_whole_and_says_where_it_is_from() -> None:
-    table = module._table()
+    table = packaged_table("sensitivity/prior.toml")
     assert table["version"] == module.VERSION
     assert tuple(table["depths"]) == module.DEPTHS
     families = {module.family_of(role) for role in table["roles"]}
@@ -102,8 +103,3 @@ def test_an_estimate_needs_no_weights() -> None:
     total = found.total(dict.fromkeys(found.tensors, "Q4_K"))
     assert total is not None
     assert 0.005 < total < 0.1  # published: 0.03 for Q4_K_M of an 8 B model
-
-
-def test_multi_token_prediction_is_no_layer() -> None:
-    model = open_model(ROOT / "examples/tiny-code")
-    assert module.n_layers_of(model) == 4

@@ -181,7 +181,7 @@ def _sed_commands(script: str, *, extended: bool) -> list[_SedCommand] | None:
 
 
 def _delimited(script: str, at: int) -> tuple[str, int]:
-    """What stands between the sign at `at` and the next one that isn't escaped; and the place behind that."""
+    """Return what stands between the sign at `at` and the next one that isn't escaped, and the place behind that."""
     sign, end = script[at], at + 1
     while end < len(script) and script[end] != sign:
         end += 2 if script[end] == "\\" else 1
@@ -189,7 +189,7 @@ def _delimited(script: str, at: int) -> tuple[str, int]:
 
 
 def _replacement(text: str) -> str | None:
-    """As Python writes it."""
+    """Return the replacement of sed's `s` as Python writes it; None if Python can't."""
     made, at = "", 0
     while at < len(text):
         char = text[at]
@@ -211,7 +211,7 @@ def _replacement(text: str) -> str | None:
 
 
 def _regex(text: str, *, extended: bool, same_case: bool = False) -> re.Pattern[str] | None:
-    """A POSIX expression as Python's; None where it has what isn't known here, or could take long."""
+    """Return a POSIX expression as Python's; None if it has what isn't known here, or could take long."""
     made, at, loops = "", 0, 0
     while at < len(text):
         char = text[at]
@@ -257,7 +257,7 @@ def _regex(text: str, *, extended: bool, same_case: bool = False) -> re.Pattern[
 
 
 def _bracket(text: str, at: int) -> tuple[str | None, int]:
-    """`[…]` as Python's, and the place behind it. A backslash in it is a character, but GNU knows `\\n` and `\\t`."""
+    """Return `[…]` as Python's, and the place behind it. A backslash is one, too; GNU knows `\\n` and `\\t`."""
     end = at + 1
     made = "["
     if text.startswith("^", end):

@@ -8,17 +8,16 @@ from pathlib import Path
 from typing import Any, Never
 
 from quantrecipe.errors import ModelError
+from quantrecipe.wording import shortened
 
 __all__ = ["MAX_FLOAT32", "Config", "shown"]
 
 MAX_FLOAT32 = (2 - 2**-23) * 2.0**127
-_SHOWN = 60
 
 
 def shown(value: Any) -> str:
     """A value of config.json, as it may stand in a message."""
-    text = repr(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+    return shortened(repr(value))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -18,14 +18,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from quantrecipe.errors import ModelError
+from quantrecipe.packaged import packaged_table
+from quantrecipe.typed import typed
 
 __all__ = ["PreTokenizer", "check_name", "known_names", "known_pre_tokenizers", "recognise"]
 
+_TABLE = "model/tokenizer/pre_tokenizers.json"
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 """What ByteLevel(use_regex) splits by. Source: Hugging Face tokenizers, pre_tokenizers/byte_level.rs."""
 _BYTES = "bytes"
@@ -48,21 +50,13 @@ class PreTokenizer:
 @cache
 def known_pre_tokenizers() -> tuple[PreTokenizer, ...]:
     """The table."""
-    return tuple(
-        PreTokenizer(name=row["name"], splits=tuple(row["splits"]), ignore_merges=row["ignore_merges"])
-        for row in _data()["pre_tokenizers"]
-    )
+    return typed(packaged_table(_TABLE)["pre_tokenizers"], tuple[PreTokenizer, ...])
 
 
 @cache
 def known_names() -> tuple[str, ...]:
     """All names that llama.cpp loads, those of rules that the table doesn't have, too."""
-    return tuple(_data()["names"])
-
-
-def _data() -> dict[str, Any]:
-    data: dict[str, Any] = json.loads(files(__package__).joinpath("pre_tokenizers.json").read_text("utf-8"))
-    return data
+    return tuple(packaged_table(_TABLE)["names"])
 
 
 def check_name(name: str) -> None:

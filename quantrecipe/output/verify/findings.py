@@ -83,7 +83,7 @@ def change(
     mismatch: Mismatch | None,
 ) -> Finding:
     """A tensor of the source that isn't what the file was made from."""
-    source = origin.model.sources[name]
+    source = origin.resolution.model.sources[name]
     extent = source.extents[0] if source.extents else None
     what = f"isn't what the file was made from (XXH3-128 {digest}, recorded {produced.sources[name]})"
     row = block = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ PACKAGE = Path(quantrecipe.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # The small modules at the bottom, each of which may import those before it. Every other part may import all of them.
-BOTTOM = "errors tensor wording units whole_file packaged plain_data".split()
+BOTTOM = ["errors", "tensor", "wording", "units", "whole_file", "packaged", "plain_data"]
 
 # Part → the parts that it may import, besides itself and the bottom. A part is a module or a folder of the package; the
 # package itself ("") has the version, which any part may ask for. Each part stands below those that it imports.
@@ -64,6 +65,11 @@ EXCEPTIONS = {
 }
 
 
+@cache  # five tests look at each module
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def part_of(module: str) -> str:
     """ "quantrecipe.recipe.load" → "recipe"."""
     return [*module.split("."), ""][1]
@@ -71,7 +77,7 @@ def part_of(module: str) -> str:
 
 def imports(path: Path) -> Iterator[tuple[str, int]]:
     """Every module that a file imports, wherever in it, and the line."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
             yield from ((alias.name, node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -135,7 +141,7 @@ def test_only_one_module_imports_numba() -> None:
 
 @pytest.mark.parametrize("path", [p for p in MODULES if p.parent != PACKAGE / "cli"], ids=module_name)
 def test_only_the_command_line_prints(path: Path) -> None:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree(path)):
         name = node.func if isinstance(node, ast.Call) else None
         assert not (isinstance(name, ast.Name) and name.id == "print"), f"{path}:{node.lineno}: print"  # type: ignore[attr-defined]  # a call has a line
     assert not {"rich", "click"} & {module.split(".")[0] for module, _ in imports(path)}
@@ -183,7 +189,7 @@ def test_help_loads_next_to_nothing() -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=module_name)
 def test_every_module_says_what_it_is(path: Path) -> None:
-    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    assert ast.get_docstring(tree(path))
 
 
 @pytest.mark.parametrize("path", [p for p in MODULES if p.name != "__main__.py"], ids=module_name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.recipe.summarise import DraftRule
@@ -58,7 +59,7 @@ WRITABLE = st.text(
 ).filter(str.strip)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(why=WRITABLE, name=WRITABLE, comment=WRITABLE)
 def test_any_text_comes_back(why: str, name: str, comment: str, registry: Registry) -> None:
     text = write_recipe(

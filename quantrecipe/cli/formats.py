@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from quantrecipe.cli.context import Context, pass_context
-from quantrecipe.cli.help import SETTINGS, examples
+from quantrecipe.cli.options.shared import json_option
+from quantrecipe.cli.subcommand import subcommand
 from quantrecipe.plain_data import fields_of
 
 if TYPE_CHECKING:
@@ -20,13 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command(
-    "formats",
-    context_settings=SETTINGS,
-    epilog=examples("quantrecipe formats", "quantrecipe formats Q4_K", "quantrecipe formats --compile"),
-)
+@subcommand("formats", "quantrecipe formats", "quantrecipe formats Q4_K", "quantrecipe formats --compile")
 @click.argument("name", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @click.option("--compile", "compile_", is_flag=True, help="Compile every kernel now, for later runs.")
 @pass_context
 def command(ctx: Context, name: str | None, as_json: bool, compile_: bool) -> None:
@@ -94,8 +90,10 @@ def _compile(ctx: Context, formats: Sequence[QuantFormat]) -> None:
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor, as_completed
 
+    from quantrecipe.core.processors import usable_processors
+
     kernels = [(fmt.spec.name, kind) for fmt in formats for kind in _kinds(fmt)]
-    workers = min(len(kernels), os.cpu_count() or 1)
+    workers = min(len(kernels), usable_processors())
     with (
         ctx.err.status("compiling") as status,
         ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool,

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import printable
-from quantrecipe.cli.help import SETTINGS, examples
+from quantrecipe.cli.options.shared import json_option
+from quantrecipe.cli.subcommand import subcommand
 from quantrecipe.plain_data import fields_of
 
 if TYPE_CHECKING:
@@ -30,12 +29,8 @@ _FIELDS = (
 )
 
 
-@click.command(
-    "plugins",
-    context_settings=SETTINGS,
-    epilog=examples("quantrecipe plugins", "quantrecipe plugins --json"),
-)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@subcommand("plugins", "quantrecipe plugins", "quantrecipe plugins --json")
+@json_option
 @pass_context
 def command(ctx: Context, as_json: bool) -> None:
     """List the plugins that are installed, what each adds, and why one could not be loaded.

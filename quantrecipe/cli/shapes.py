@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from quantrecipe.cli.context import Context, pass_context
-from quantrecipe.cli.help import SETTINGS, examples
+from quantrecipe.cli.options.shared import json_option
+from quantrecipe.cli.subcommand import subcommand
 
 if TYPE_CHECKING:
     from quantrecipe.model.model import Model
@@ -15,12 +14,8 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command(
-    "shapes",
-    context_settings=SETTINGS,
-    epilog=examples("quantrecipe shapes", "quantrecipe plan llama.cpp/Q4_K_M shapes/qwen3-30b-a3b"),
-)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@subcommand("shapes", "quantrecipe shapes", "quantrecipe plan llama.cpp/Q4_K_M shapes/qwen3-30b-a3b")
+@json_option
 @pass_context
 def command(ctx: Context, as_json: bool) -> None:
     """List the reference models: well-known models without their weights.

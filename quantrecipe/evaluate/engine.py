@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from quantrecipe.core.processors import usable_processors
 from quantrecipe.errors import EvaluationError
 from quantrecipe.evaluate.bindings import VOCAB_TYPE_NONE, Llama, captured_log, last_words
 from quantrecipe.evaluate.libraries import Engine
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     Tokens = NDArray[np.int32]
 
-__all__ = ["LanguageModel", "default_threads"]
+__all__ = ["LanguageModel"]
 
 _ALL_LAYERS = 999
 """More than any model has: what means all of them to every llama.cpp, while -1 does so only to those since 2026."""
@@ -41,13 +42,6 @@ _PADDING = 256  # tokens of a sequence, at most: llama-context.cpp and llama-kv-
 _BATCH_TOKENS = 2048
 _BATCH_BYTES = 256 << 20
 """Most bytes of logits at a time, unless a single chunk has more."""
-
-
-def default_threads() -> int:
-    """The processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class LanguageModel:
@@ -70,7 +64,7 @@ class LanguageModel:
     ) -> None:
         self.path, self.n_ctx = path, n_ctx
         self._engine = engine
-        self.threads = threads or default_threads()
+        self.threads = threads or usable_processors()
         self._gpu_layers = None if gpu_layers == -1 else gpu_layers
         self._tell = tell
         self._stack = ExitStack()

@@ -17,13 +17,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import numpy as np
+from msgspec import Meta, structs
 
 from quantrecipe.errors import EvaluationError, OutputError
 from quantrecipe.evaluate.compact import CompactRows, pack, unpack
 from quantrecipe.plain_data import fields_of, plain
+from quantrecipe.typed import Natural, NotNegative, Positive, Record, json_object, typed
 from quantrecipe.whole_file import whole_file
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ __all__ = ["Reference", "ScoredText", "is_reference", "read_reference", "write_r
 
 _MAGIC = b"quantrecipe reference 1\n"
 _LONGEST_HEADER = 1 << 20
+_SMALLEST_CONTEXT = 4  # with fewer tokens in a chunk none is scored
 _LENGTH = struct.Struct("<I")
 
 
@@ -44,7 +47,19 @@ class ScoredText:
 
     name: str
     digest: str
-    chunks: int
+    chunks: Positive
+
+
+class _Header(Record):
+    """The header line; see Reference."""
+
+    model: str
+    key: str
+    n_ctx: Annotated[int, Meta(ge=_SMALLEST_CONTEXT, le=2**31)]
+    n_vocab: Positive
+    vocabulary: str
+    tail: Natural | NotNegative  # written again as it is: `_offsets` counts its characters
+    texts: Annotated[tuple[ScoredText, ...], Meta(min_length=1)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,20 +179,16 @@ def read_reference(path: str | Path) -> Reference:
 def _read(path: Path, file: BinaryIO) -> Reference:
     line = file.readline(_LONGEST_HEADER)
     try:
-        header = json.loads(line)
-        texts = tuple(ScoredText(**text) for text in header.pop("texts"))
-        n_ctx, chunks = int(header["n_ctx"]), sum(text.chunks for text in texts)
-        if n_ctx < 4 or chunks < 1 or any(text.chunks < 1 for text in texts):
-            raise ValueError("no chunks")
+        header = typed(json_object(line), _Header)
+        n_ctx, chunks = header.n_ctx, sum(text.chunks for text in header.texts)
         if n_ctx * chunks * 4 > path.stat().st_size:
             raise ValueError("cut short")
         tokens = np.frombuffer(file.read(n_ctx * chunks * 4), "<i4").reshape(chunks, n_ctx)
-        reference = Reference(path=path, texts=texts, tokens=tokens.astype(np.int32), **header)
-        if tokens.min() < 0 or tokens.max() >= reference.n_vocab:
+        if tokens.min() < 0 or tokens.max() >= header.n_vocab:
             raise ValueError("tokens that aren't in the vocabulary")
-    except (ValueError, KeyError, TypeError) as error:
+    except ValueError as error:
         raise EvaluationError(f"the reference is damaged ({error})", "make it again", file=path) from error
-    return reference
+    return Reference(path=path, tokens=tokens.astype(np.int32), **structs.asdict(header))
 
 
 def write_reference(reference: Reference, records: Iterable[CompactRows]) -> None:

@@ -8,7 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 
 from quantrecipe.api import QuantFormat
-from quantrecipe.evaluate.engine import default_threads
+from quantrecipe.core.processors import usable_processors
 from quantrecipe.measure.buffers import Buffers
 from quantrecipe.measure.journal import Journal
 from quantrecipe.measure.known import Known
@@ -54,7 +54,7 @@ def measure_tensors(
         return found
 
     found: dict[str, TensorSensitivity] = {}
-    with TensorReader() as reader, _pool(what.threads or default_threads(), stopped) as pool:
+    with TensorReader() as reader, _pool(what.threads or usable_processors(), stopped) as pool:
         running = {pool.submit(work, job): job for job in jobs}
         while running:
             ready, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
@@ -96,7 +96,7 @@ def _pool(threads: int, stopped: threading.Event) -> Iterator[ThreadPoolExecutor
 
 
 def _compile(jobs: Sequence[Job], progress: Progress) -> None:
-    """Every kernel once, in one thread, before others meet it."""
+    """Compile every kernel once, in one thread, before several threads need it at the same time."""
     weighted = any(job.importance is not None for job in jobs)
     formats: dict[str, QuantFormat] = {fmt.spec.name: fmt for job in jobs for fmt in job.formats}
     sources = {job.source.spec.name: job.source for job in jobs if job.source.spec.codec}

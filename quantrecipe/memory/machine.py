@@ -1,24 +1,20 @@
-"""What this machine has: GPUs and their memory, main memory. Asked of nvidia-smi, rocm-smi, sysctl and the kernel."""
+"""What this machine has: GPUs and their memory, main memory. Asked of nvidia-smi, rocm-smi, sysctl and psutil."""
 
 from __future__ import annotations
 
 import csv
-import os
 import platform
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 __all__ = ["Gpu", "Machine", "detect_machine"]
 
 _MIB = 1 << 20
-_TIMEOUT = 10  # seconds: a driver that hangs is no reason to
-_APPLE_SHARE = (
-    2,
-    3,
-)  # of main memory that Metal lends a process by default, where the system has no limit set
+_TIMEOUT = 10  # seconds: drivers can hang, and a machine without an answer counts as one without a GPU
+_APPLE_SHARE = (2, 3)
+"""Two thirds of main memory: what Metal lends a process where the system has no limit set."""
 
 Run = Callable[[Sequence[str]], str | None]
 """Runs a program: its output, or None where there is none such, or it fails."""
@@ -26,7 +22,7 @@ Run = Callable[[Sequence[str]], str | None]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Gpu:
-    """One GPU; sizes in bytes. `device`: as targets call it."""
+    """One GPU, with sizes in bytes. `device` is what the table of targets calls its kind."""
 
     name: str
     total: int
@@ -45,10 +41,10 @@ class Machine:
 
 
 def detect_machine(run: Run | None = None, *, system: str | None = None) -> Machine:
-    """What is there. `run` and `system` stand in for the real ones."""
+    """The GPUs and the main memory of this machine. `run` and `system` stand in for the real ones in tests."""
     run = run or _run
     system = system or platform.system()
-    total, free = _main_memory(run, system)
+    total, free = _main_memory()
     if system == "Darwin":
         return _apple(run, total, free)
     return Machine(gpus=(*_nvidia(run), *_amd(run)), ram_total=total, ram_free=free)
@@ -90,41 +86,12 @@ def _apple(run: Run, total: int, free: int) -> Machine:
     )
 
 
-def _main_memory(run: Run, system: str) -> tuple[int, int]:
-    """Bytes of all, and of what programs can have."""
-    if system == "Darwin":
-        said = (run(["sysctl", "-n", "hw.memsize"]) or "").strip()
-        total = int(said) if said.isdigit() else 0
-        return total, total
-    if system == "Windows":
-        return _windows_memory()
-    try:
-        text = Path("/proc/meminfo").read_text(encoding="ascii")
-    except OSError:
-        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        return total, total
-    fields = {line.split(":")[0]: line.split()[1] for line in text.splitlines() if ":" in line}
-    total = int(fields.get("MemTotal", 0)) * 1024
-    return total, int(fields.get("MemAvailable", fields.get("MemFree", 0))) * 1024
+def _main_memory() -> tuple[int, int]:
+    """Bytes that the machine has, and bytes that programs can have without others being moved out."""
+    import psutil  # only asked for where a budget of memory is
 
-
-def _windows_memory() -> tuple[int, int]:
-    import ctypes
-
-    class Status(ctypes.Structure):
-        _fields_ = [
-            ("length", ctypes.c_ulong),
-            ("load", ctypes.c_ulong),
-            ("total", ctypes.c_ulonglong),
-            ("free", ctypes.c_ulonglong),
-            *((f"unused_{n}", ctypes.c_ulonglong) for n in range(5)),
-        ]
-
-    status = Status(length=ctypes.sizeof(Status))
-    kernel = ctypes.windll.kernel32  # type: ignore[attr-defined,unused-ignore]  # only there on Windows
-    return (
-        (int(status.total), int(status.free)) if kernel.GlobalMemoryStatusEx(ctypes.byref(status)) else (0, 0)
-    )
+    memory = psutil.virtual_memory()
+    return int(memory.total), int(memory.available)
 
 
 def _run(command: Sequence[str]) -> str | None:

@@ -12,17 +12,19 @@ Source: the safetensors format description (header of at most 100 MB, row-major,
 
 from __future__ import annotations
 
-import json
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, Never
+from typing import Annotated, Any, Never
+
+from msgspec import Meta
 
 from quantrecipe.errors import ModelError
 from quantrecipe.gguf.cursor import open_cursor
 from quantrecipe.model.model import Extent
+from quantrecipe.typed import Natural, Record, json_object, typed
 from quantrecipe.wording import shortened
 
 __all__ = ["Checkpoint", "SafetensorsHeader", "StoredTensor", "parse_json_object", "read_safetensors_header"]
@@ -38,6 +40,14 @@ _BITS = {
     "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8,
     "F16": 16, "BF16": 16, "F32": 32, "F64": 64, "C64": 64,
 }  # fmt: skip
+
+
+class _Entry(Record):
+    """A tensor in the header; offsets count from the end of the header."""
+
+    dtype: str
+    shape: Annotated[tuple[Natural, ...], Meta(max_length=_MAX_DIMS)]
+    data_offsets: tuple[Natural, Natural]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,28 +106,9 @@ def read_safetensors_header(path: str | Path) -> SafetensorsHeader:
 def parse_json_object(raw: bytes, path: Path, what: str) -> dict[str, Any]:
     """A JSON object without repeated keys, at any depth. ModelError for everything else."""
     try:
-        value = json.loads(raw.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
-    except RecursionError:
-        _fail(path, f"{what} is nested too deeply")
+        return json_object(raw)
     except ValueError as error:
-        _fail(path, f"{what} is not valid JSON: {error}")
-    if not isinstance(value, dict):
-        _fail(path, f"{what} is not a JSON object")
-    return value
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        key.encode()  # half a surrogate pair is a ValueError here, and not when somebody prints it
-        if key in found:
-            raise ValueError(f"the name {key!r} is there twice")
-        found[key] = value
-    return found
-
-
-def _no_constant(name: str) -> Never:
-    raise ValueError(f"{name} is not a JSON number")
+        _fail(path, f"{what} {error}")
 
 
 def _metadata(path: Path, entry: Any) -> dict[str, str]:
@@ -127,32 +118,20 @@ def _metadata(path: Path, entry: Any) -> dict[str, str]:
 
 
 def _tensor(path: Path, name: str, entry: Any, data_start: int, file_size: int) -> StoredTensor:
-    if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
-        _fail(path, f"tensor {name!r} has no proper entry (expected: dtype, shape, data_offsets)")
-    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if not isinstance(dtype, str):
-        _fail(
-            path, f'tensor {name!r} has the dtype {shortened(repr(dtype))} (expected: a name such as "BF16")'
-        )
-    if not _naturals(shape) or len(shape) > _MAX_DIMS:
-        _fail(path, f"tensor {name!r} has the impossible shape {shortened(repr(shape))}")
-    if not _naturals(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
-        _fail(path, f"tensor {name!r} has the impossible data_offsets {shortened(repr(offsets))}")
-    start, end = offsets
+    try:
+        found = typed(entry, _Entry)
+    except ValueError as error:
+        _fail(path, f"tensor {name!r} has no proper entry: {error}")
+    start, end = found.data_offsets
+    if start > end:
+        _fail(path, f"tensor {name!r} has the impossible data_offsets {found.data_offsets}")
     if data_start + end > file_size:
         _fail(path, f"tensor {name!r} reaches beyond the end of the file ({file_size:,} bytes)")
-    if dtype in _BITS and prod(shape) * _BITS[dtype] != 8 * (end - start):
-        _fail(
-            path,
-            f"tensor {name!r} is {dtype} {shortened(repr(shape))}, which doesn't make {end - start:,} bytes",
-        )
+    if found.dtype in _BITS and prod(found.shape) * _BITS[found.dtype] != 8 * (end - start):
+        shape = shortened(str(found.shape))
+        _fail(path, f"tensor {name!r} is {found.dtype} {shape}, which doesn't make {end - start:,} bytes")
     extent = Extent(path=path, offset=data_start + start, nbytes=end - start, file_size=file_size)
-    return StoredTensor(name=name, dtype=dtype, shape=tuple(shape), extent=extent)
-
-
-def _naturals(value: Any) -> bool:
-    # type() and not isinstance(): true and false are no numbers
-    return isinstance(value, list) and all(type(item) is int and 0 <= item < 2**63 for item in value)
+    return StoredTensor(name=name, dtype=found.dtype, shape=found.shape, extent=extent)
 
 
 def _check_offsets(path: Path, tensors: list[StoredTensor], data_start: int, file_size: int) -> None:

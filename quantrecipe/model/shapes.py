@@ -24,24 +24,26 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
-from itertools import pairwise
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice, pairwise
 from pathlib import Path
-from typing import Any, Never
+from typing import Annotated, Any, Never
 
+import msgspec
 import numpy as np
+from msgspec import Meta
 
 from quantrecipe.errors import ModelError
 from quantrecipe.gguf.values import GGUFValue, ValueType
-from quantrecipe.model.json_file import read_json_object
+from quantrecipe.layer_ranges import layer_ranges, read_layer_ranges
+from quantrecipe.model.json_file import read_text
 from quantrecipe.model.model import Model
 from quantrecipe.tensor import TensorInfo, tensor_order
+from quantrecipe.typed import Record, json_object, typed
 
 __all__ = ["is_shapes", "open_shapes", "shapes_text"]
 
 _KEY, _VERSION = "quantrecipe_shapes", 1
-_KEYS = frozenset({_KEY, "architecture", "metadata", "tensors"})
-_TENSOR_KEYS = frozenset({"name", "layers", "type", "shape"})
 _TYPES = {
     "u8": ValueType.UINT8,
     "i8": ValueType.INT8,
@@ -59,11 +61,28 @@ _TYPES = {
 _TYPE_NAMES = {type_: name for name, type_ in _TYPES.items()}
 _GENERAL = ("general.architecture", "general.file_type", "general.alignment")
 _BLOCK = re.compile(r"(?:^|\.)blk\.(0|[1-9][0-9]{0,8})\.")  # of a tower, too: enc.blk.3.attn_q
-_RANGE = re.compile(r"(0|[1-9][0-9]{0,8})(?:-(0|[1-9][0-9]{0,8}))?")
 _MAX_TENSORS = 1_000_000
-_MAX_NAME, _MAX_DIMS, _MAX_SIZE = 300, 32, 2**60
+_MAX_SIZE = 2**60  # weights of a tensor: far above any, and far from what overflows
 _MAX_ITEMS = 4096  # of an array: one for each layer or expert, not a vocabulary
 _WRITE = "`quantrecipe inspect MODEL --shapes` writes one"
+
+
+class _Line(Record):
+    """Tensors of one name, shape and type."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=300)]
+    type: Annotated[str, Meta(min_length=1, max_length=40)]
+    shape: Annotated[tuple[Annotated[int, Meta(ge=0, le=_MAX_SIZE)], ...], Meta(max_length=32)]
+    layers: Annotated[str, Meta(max_length=10_000)] | None = None
+
+
+class _Shapes(Record):
+    """The whole file."""
+
+    quantrecipe_shapes: int
+    architecture: Annotated[str, Meta(min_length=1)]
+    tensors: list[_Line]
+    metadata: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 def is_shapes(path: Path) -> bool:
@@ -73,24 +92,21 @@ def is_shapes(path: Path) -> bool:
 
 def open_shapes(path: Path) -> Model:
     """The model that a shape file describes; it has no sources. ModelError where it isn't one, or makes no sense."""
-    content = read_json_object(path)
-    if _KEY not in content:
-        raise ModelError("is no shape file", _WRITE, file=path)
-    if type(content[_KEY]) is not int or content[_KEY] != _VERSION:
-        _fail(path, f"is a shape file of version {content[_KEY]!r:.40} (expected: {_VERSION})")
-    if unknown := sorted(content.keys() - _KEYS):
-        _fail(path, f"has the unknown key {unknown[0]!r:.80}")
-    arch = content.get("architecture")
-    if not isinstance(arch, str) or not arch:
-        _fail(path, "doesn't name its architecture")
-    given = content.get("metadata", {})
-    if not isinstance(given, dict):
-        _fail(path, "has metadata that is no object")
+    try:
+        document = json_object(read_text(path))
+        if _KEY not in document:
+            raise ModelError("is no shape file", _WRITE, file=path)
+        if type(document[_KEY]) is not int or document[_KEY] != _VERSION:
+            _fail(path, f"is a shape file of version {document[_KEY]!r:.40} (expected: {_VERSION})")
+        content = typed(document, _Shapes)
+    except ValueError as error:
+        _fail(path, f"is no proper shape file: {error}")
+    arch = content.architecture
     metadata = {"general.architecture": GGUFValue.of(ValueType.STRING, arch)}
-    metadata |= {key: _read_value(path, key, value) for key, value in given.items()}
+    metadata |= {key: _read_value(path, key, value) for key, value in content.metadata.items()}
     if metadata["general.architecture"].decode() != arch:
         _fail(path, "names two architectures")
-    tensors = sorted(_read_tensors(path, content.get("tensors")), key=tensor_order)
+    tensors = sorted(_read_tensors(path, content.tensors), key=tensor_order)
     for first, second in pairwise(tensors):
         if first.name == second.name:
             _fail(path, f"has the tensor {first.name!r} twice")
@@ -145,64 +161,32 @@ def _entries(model: Model, types: Mapping[str, str]) -> Iterator[dict[str, Any]]
         if block:
             layers.append(int(block[1]))
     for (name, type_, shape), layers in groups.items():
-        where = {"layers": _ranges(layers)} if layers else {}
+        where = {"layers": layer_ranges(layers)} if layers else {}
         yield {"name": name, **where, "type": type_, "shape": list(shape)}
 
 
-def _ranges(layers: list[int]) -> str:
-    runs: list[list[int]] = []
-    for layer in sorted(layers):
-        if runs and layer == runs[-1][1] + 1:
-            runs[-1][1] = layer
-        else:
-            runs.append([layer, layer])
-    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
-
-
-def _read_tensors(path: Path, entries: Any) -> list[TensorInfo]:
-    if not isinstance(entries, list):
-        _fail(path, "has no list of tensors")
+def _read_tensors(path: Path, lines: Sequence[_Line]) -> list[TensorInfo]:
     tensors: list[TensorInfo] = []
-    for entry in entries:
-        if not isinstance(entry, dict) or not {"name", "type", "shape"} <= entry.keys() <= _TENSOR_KEYS:
-            _fail(path, f"has a tensor without name, type and shape, or with more: {entry!r:.80}")
-        name, type_, shape = entry["name"], entry["type"], entry["shape"]
-        if not (isinstance(name, str) and 0 < len(name) <= _MAX_NAME and name.isprintable()):
-            _fail(path, f"has a tensor of the name {name!r:.80}")
-        if not (isinstance(type_, str) and 0 < len(type_) <= 40 and type_.isprintable()):
-            _fail(path, f"has a tensor of the type {type_!r:.40}: {name}")
-        if not (
-            isinstance(shape, list)
-            and len(shape) <= _MAX_DIMS
-            and all(type(n) is int and 0 <= n <= _MAX_SIZE for n in shape)
-            and math.prod(shape) <= _MAX_SIZE
-        ):
-            _fail(path, f"has a tensor of the shape {shape!r:.60}: {name}")
-        if "layers" not in entry:
+    for line in lines:
+        name = line.name
+        if not name.isprintable() or not line.type.isprintable():
+            _fail(path, f"has a tensor of the name {name!r:.80} and the type {line.type!r:.40}")
+        if math.prod(line.shape) > _MAX_SIZE:
+            _fail(path, f"has a tensor of the shape {line.shape!r:.60}: {name}")
+        if line.layers is None:
             names = [name]
         elif name.count("*") != 1:
             _fail(path, f"has layers for a tensor whose name doesn't hold one *: {name}")
         else:
-            names = [
-                name.replace("*", str(n)) for n in _read_layers(path, name, entry["layers"], len(tensors))
-            ]
+            try:
+                layers = list(islice(read_layer_ranges(line.layers), _MAX_TENSORS + 1))
+            except ValueError:
+                _fail(path, f"has layers that aren't like '0-3, 7': {line.layers!r:.60} of {name}")
+            names = [name.replace("*", str(layer)) for layer in layers]
         if len(tensors) + len(names) > _MAX_TENSORS:
             _fail(path, f"has more than {_MAX_TENSORS:,} tensors")
-        tensors += [TensorInfo.from_name(it, tuple(shape), type_) for it in names]
+        tensors += [TensorInfo.from_name(it, line.shape, line.type) for it in names]
     return tensors
-
-
-def _read_layers(path: Path, name: str, text: Any, before: int) -> list[int]:
-    layers: list[int] = []
-    for part in text.split(", ") if isinstance(text, str) and len(text) <= 10_000 else [""]:
-        match = _RANGE.fullmatch(part)
-        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-        if last < first:
-            _fail(path, f"has layers that aren't like '0-3, 7': {text!r:.60} of {name}")
-        if before + len(layers) + last - first > _MAX_TENSORS:
-            _fail(path, f"has more than {_MAX_TENSORS:,} tensors")
-        layers += range(first, last + 1)
-    return layers
 
 
 def _write_value(value: GGUFValue) -> Any:

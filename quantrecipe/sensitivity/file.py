@@ -10,11 +10,12 @@ compare; the same measurement gives the same bytes. Numbers have six digits: mor
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from quantrecipe.errors import OutputError, SensitivityError
 from quantrecipe.sensitivity.sensitivity import (
@@ -26,6 +27,7 @@ from quantrecipe.sensitivity.sensitivity import (
     frozen,
     rounded,
 )
+from quantrecipe.typed import Natural, NotNegative, Positive, json_object, typed
 from quantrecipe.whole_file import whole_file
 
 __all__ = [
@@ -45,7 +47,22 @@ FORMAT = 1
 _KEY = "quantrecipe_sensitivity"
 _LONGEST = 1 << 26
 """Characters of a line; 40 types of a tensor with a thousand experts need a thousandth of it."""
-_TEXTS = tuple(item.name for item in fields(Provenance) if item.type == "str")
+
+
+class _Line(msgspec.Struct, kw_only=True):
+    """A tensor's line; what a later version adds is left aside."""
+
+    name: str
+    digest: str
+    weights: Positive
+    alpha: NotNegative
+    alpha_source: str
+    importance: str
+    rows: Natural
+    losses: dict[str, tuple[NotNegative, NotNegative, Natural, Natural]]
+    experts: tuple[NotNegative, ...] = ()
+    expert_type: str = ""
+    unseen: tuple[Natural, ...] = ()
 
 
 def write_sensitivity(sensitivity: Sensitivity, path: str | Path) -> None:
@@ -73,7 +90,7 @@ def read_sensitivity(path: str | Path) -> Sensitivity:
 
 
 def header_of(sensitivity: Sensitivity) -> dict[str, Any]:
-    """The first line."""
+    """The first line of the file: what is about the whole."""
     return {
         _KEY: FORMAT,
         **asdict(sensitivity.provenance),
@@ -82,7 +99,7 @@ def header_of(sensitivity: Sensitivity) -> dict[str, Any]:
 
 
 def line_of(tensor: TensorSensitivity) -> dict[str, Any]:
-    """A tensor's line."""
+    """The line of one tensor."""
     line: dict[str, Any] = {
         "name": tensor.name,
         "digest": tensor.digest,
@@ -111,32 +128,18 @@ def line_of_probe(probe: Probed) -> dict[str, Any]:
 
 
 def tensor_of(line: Mapping[str, Any]) -> TensorSensitivity:
-    """A tensor's line, read again. KeyError, TypeError or ValueError for what is no such line."""
-    weights = _count(line["weights"], least=1)
-    return TensorSensitivity(
-        name=_text(line["name"]),
-        digest=_text(line["digest"]),
-        weights=weights,
-        alpha=_number(line["alpha"]),
-        alpha_source=_text(line["alpha_source"]),
-        importance=_text(line["importance"]),
-        rows=_count(line["rows"]),
-        losses={_text(name): _loss(loss) for name, loss in line["losses"].items()},
-        experts=tuple(_number(d) for d in line.get("experts", ())),
-        expert_type=_text(line.get("expert_type", "")),
-        unseen=tuple(_count(number) for number in line.get("unseen", ())),
-    )
+    """A tensor's line, read again. ValueError for what is no such line."""
+    found = msgspec.structs.asdict(typed(line, _Line))
+    losses = {
+        name: Loss(error=error, standard_error=standard_error, nbytes=nbytes, version=version)
+        for name, (error, standard_error, nbytes, version) in found.pop("losses").items()
+    }
+    return TensorSensitivity(losses=losses, **found)
 
 
 def probe_of(line: Mapping[str, Any]) -> Probed:
-    """A probe, read again. Errors as in `tensor_of`."""
-    return Probed(
-        key=_text(line["key"]),
-        what=_text(line["what"]),
-        kld=_number(line["kld"], least=-math.inf),
-        standard_error=_number(line["standard_error"]),
-        used=line.get("used", True) is True,
-    )
+    """A probe, read again. ValueError for what is none."""
+    return typed(line, Probed)
 
 
 def _lines(sensitivity: Sensitivity) -> Iterator[str]:
@@ -156,12 +159,9 @@ def _numbered(file: Iterable[str], path: Path) -> Iterator[tuple[int, dict[str, 
         if not text.strip():
             continue
         try:
-            line = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise _wrong(path, number, f"isn't JSON ({error})") from error
-        if not isinstance(line, dict):
-            raise _wrong(path, number, "isn't a JSON object")
-        yield number, line
+            yield number, json_object(text)
+        except ValueError as error:
+            raise _wrong(path, number, str(error)) from error
 
 
 def _read(path: Path, lines: Iterator[tuple[int, dict[str, Any]]]) -> Sensitivity:
@@ -178,60 +178,23 @@ def _read(path: Path, lines: Iterator[tuple[int, dict[str, Any]]]) -> Sensitivit
             line=number,
         )
     try:
-        provenance, probes = _provenance(header), tuple(probe_of(item) for item in header["probes"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _wrong(path, number, f"isn't a header of `quantrecipe sensitivity` ({_said(error)})") from error
+        if missing := [item.name for item in fields(Provenance) if item.name not in header]:
+            raise ValueError(f"{missing[0]} is missing")
+        provenance = typed(header, Provenance)
+        probes = typed(header.get("probes"), tuple[Probed, ...])
+    except ValueError as error:
+        raise _wrong(path, number, f"isn't a header of `quantrecipe sensitivity` ({error})") from error
     tensors: dict[str, TensorSensitivity] = {}
     for number, line in lines:
         try:
             tensor = tensor_of(line)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise _wrong(
-                path, number, f"isn't a tensor of `quantrecipe sensitivity` ({_said(error)})"
-            ) from error
+        except ValueError as error:
+            what = f"isn't a tensor of `quantrecipe sensitivity` ({error})"
+            raise _wrong(path, number, what) from error
         if tensor.name in tensors:
             raise _wrong(path, number, f"is the second one of {tensor.name}")
         tensors[tensor.name] = tensor
     return Sensitivity(tensors=frozen(tensors), provenance=provenance, probes=probes)
-
-
-def _provenance(header: Mapping[str, Any]) -> Provenance:
-    texts = {name: _text(header[name]) for name in _TEXTS}
-    return Provenance(**texts, n_layers=_count(header["n_layers"]), prior=_count(header["prior"]))
-
-
-def _loss(parts: Any) -> Loss:
-    error, standard_error, nbytes, version = parts
-    return Loss(
-        error=_number(error),
-        standard_error=_number(standard_error),
-        nbytes=_count(nbytes),
-        version=_count(version),
-    )
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r:.40} is no text")
-    return value
-
-
-def _number(value: Any, least: float = 0.0) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{value!r:.40} is no number")
-    if not math.isfinite(value) or value < least:
-        raise ValueError(f"{value} is out of range")
-    return float(value)
-
-
-def _count(value: Any, least: int = 0) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{value!r:.40} is no count")
-    return value
-
-
-def _said(error: Exception) -> str:
-    return f"{error} is missing" if isinstance(error, KeyError) else str(error)
 
 
 def _wrong(path: Path, line: int | None, what: str) -> SensitivityError:

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from quantrecipe.typed import Finite, Natural, NotNegative
+
 __all__ = [
     "PRIOR",
     "Loss",
@@ -71,7 +73,7 @@ class TensorSensitivity:
     unseen: tuple[int, ...] = ()
 
     def cost(self, type_: str) -> float | None:
-        """alpha × D, or None where this type wasn't measured."""
+        """What this type costs the tensor, alpha × D; None where the type wasn't measured."""
         loss = self.losses.get(type_)
         return None if loss is None else self.alpha * loss.error
 
@@ -87,14 +89,14 @@ class Probed:
 
     key: str
     what: str
-    kld: float
-    standard_error: float
+    kld: Finite
+    standard_error: NotNegative
     used: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Provenance:
-    """What the numbers come from.
+    """Where the numbers of a sensitivity come from.
 
     model:      its name, for people
     arch, n_layers: of the model
@@ -109,14 +111,14 @@ class Provenance:
 
     model: str = ""
     arch: str = ""
-    n_layers: int = 0
+    n_layers: Natural = 0
     analysis: str = ""
     weighing: str = PRIOR
     importance: str = ""
     sampling: str = ""
     text: str = ""
     engine: str = ""
-    prior: int = 0
+    prior: Natural = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,7 +135,7 @@ class Sensitivity:
         return None if tensor is None else tensor.cost(type_)
 
     def error(self, name: str, type_: str) -> float | None:
-        """D of the tensor in this type; None where it wasn't measured."""
+        """The relative error D of the tensor in this type; None where it wasn't measured."""
         tensor = self.tensors.get(name)
         loss = None if tensor is None else tensor.losses.get(type_)
         return None if loss is None else loss.error
@@ -160,5 +162,5 @@ def rounded(value: float, digits: int = 6) -> float:
 
 
 def frozen(tensors: Mapping[str, TensorSensitivity]) -> Mapping[str, TensorSensitivity]:
-    """A mapping that nobody changes."""
+    """The tensors as a mapping that nobody can change."""
     return MappingProxyType(dict(tensors))

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from quantrecipe.errors import RecipeError
 from quantrecipe.packaged import packaged_table
 from quantrecipe.targets.build import build_number
+from quantrecipe.typed import typed
 
 __all__ = ["DEVICES", "Engine", "Fact", "Speed", "Support", "Targets", "load_targets"]
 
@@ -46,12 +47,12 @@ class Fact:
     """One entry of the table; see targets.toml."""
 
     types: frozenset[str]
-    devices: tuple[str, ...]
     speed: Speed
     source: str
     since: str | None = None
     seen: str | None = None
     why: str = ""
+    devices: tuple[str, ...] = DEVICES
 
     def holds(self, type_: str, device: str) -> bool:
         """True if it is about this type on this device, in whatever build."""
@@ -71,7 +72,7 @@ class Engine:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Targets:
-    """The whole table."""
+    """The whole table of targets."""
 
     version: int
     as_of: str
@@ -121,7 +122,7 @@ class Targets:
 
 
 def load_targets() -> Targets:
-    """The table that ships."""
+    """The table of targets that ships."""
     content = packaged_table("targets/targets.toml")
     groups: dict[str, list[str]] = content["groups"]
     return Targets(
@@ -134,24 +135,8 @@ def load_targets() -> Targets:
 
 
 def _engine(name: str, content: Mapping[str, Any], groups: Mapping[str, list[str]]) -> Engine:
-    return Engine(
-        name=name,
-        newest=content["newest"],
-        note=content["note"],
-        like=content.get("like"),
-        facts=tuple(
-            Fact(
-                types=frozenset(_types(fact["types"], groups)),
-                devices=tuple(fact.get("devices", DEVICES)),
-                speed=fact["speed"],
-                source=fact["source"],
-                since=fact.get("since"),
-                seen=fact.get("seen"),
-                why=fact.get("why", ""),
-            )
-            for fact in content["facts"]
-        ),
-    )
+    facts = [{**fact, "types": list(_types(fact["types"], groups))} for fact in content["facts"]]
+    return typed({**content, "name": name, "facts": facts}, Engine)
 
 
 def _types(names: Iterable[str], groups: Mapping[str, list[str]]) -> Iterable[str]:

@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 from support.imatrix_files import write_gguf_imatrix
 from support.models import llama_metadata, llama_tensors, write_gguf
 
-from quantrecipe.importance import Importance, coverage, read_importance
+from quantrecipe.importance.coverage import coverage
+from quantrecipe.importance.matrix import Importance
+from quantrecipe.importance.read import read_importance
 from quantrecipe.importance.stand_ins import STAND_INS
 from quantrecipe.model.open import open_model
 from quantrecipe.output.apply import apply_plan
 from quantrecipe.plain_data import plain
-from quantrecipe.plan.make import make_plan
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.registry import load_registry
 from quantrecipe.tensor import TensorInfo

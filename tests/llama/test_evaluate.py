@@ -18,11 +18,11 @@ from quantrecipe.evaluate import (
     read_text,
     score,
 )
-from quantrecipe.importance import read_importance
+from quantrecipe.importance.read import read_importance
 from quantrecipe.model.open import open_model
 from quantrecipe.output.apply import apply_plan
 from quantrecipe.plain_data import plain
-from quantrecipe.plan.make import make_plan
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe
 from quantrecipe.registry import load_registry
 

@@ -53,14 +53,14 @@ def test_amd() -> None:
 )
 def test_apple(monkeypatch: pytest.MonkeyPatch, limit: str, total: int) -> None:
     monkeypatch.setattr(machine.platform, "machine", lambda: "arm64")
+    monkeypatch.setattr(machine, "_main_memory", lambda: (64 * GIB, 40 * GIB))
     run = answers(
-        sysctl_hw_memsize=f"{64 * GIB}\n",
         sysctl_iogpu_wired_limit_mb=limit,
         sysctl_machdep_cpu_brand_string="Apple M4 Max\n",
     )
     found = detect_machine(run, system="Darwin")
     assert found.unified
-    assert found.ram_total == 64 * GIB
+    assert (found.ram_total, found.ram_free) == (64 * GIB, 40 * GIB)
     assert found.gpus == (Gpu(name="Apple M4 Max", total=total, free=total, device="metal"),)
 
 

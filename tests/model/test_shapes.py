@@ -17,7 +17,7 @@ from quantrecipe.model.model import Model
 from quantrecipe.model.open import open_model
 from quantrecipe.model.shapes import open_shapes, shapes_text
 from quantrecipe.output.apply import apply_plan
-from quantrecipe.plan.make import make_plan
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe
 from quantrecipe.registry import load_registry
 from quantrecipe.tensor import TensorInfo, tensor_order
@@ -133,9 +133,9 @@ BAD = [
     ({"model_type": "llama"}, "is no shape file"),
     ({**GOOD, "quantrecipe_shapes": 2}, "is a shape file of version 2"),
     ({**GOOD, "quantrecipe_shapes": True}, "is a shape file of version True"),
-    ({**GOOD, "tensor": []}, "unknown key 'tensor'"),
-    ({**GOOD, "architecture": ""}, "doesn't name its architecture"),
-    ({**GOOD, "metadata": []}, "metadata that is no object"),
+    ({**GOOD, "tensor": []}, "unknown field `tensor`"),
+    ({**GOOD, "architecture": ""}, "architecture: expected `str` of length >= 1"),
+    ({**GOOD, "metadata": []}, "metadata: expected `object`, got `array`"),
     ({**GOOD, "metadata": {"general.architecture": "qwen2"}}, "names two architectures"),
     ({**GOOD, "metadata": {"general.alignment": 33}}, "has the alignment 33"),
     ({**GOOD, "metadata": {"llama.a": -1}}, "type isn't clear, of 'llama.a'"),
@@ -146,24 +146,25 @@ BAD = [
     ({**GOOD, "metadata": {"llama.a": {"type": "u8", "value": 256}}}, "doesn't fit its type, of 'llama.a'"),
     ({**GOOD, "metadata": {"llama.a": {"type": "u8", "value": "1"}}}, "is no u8, of 'llama.a'"),
     ({**GOOD, "metadata": {"llama.a": {"type": ["u8"], "value": 1}}}, "isn't understood, of 'llama.a'"),
-    ({**GOOD, "tensors": {}}, "has no list of tensors"),
-    ({**GOOD, "tensors": ["output.weight"]}, "without name, type and shape"),
+    ({**GOOD, "tensors": {}}, "tensors: expected `array`, got `object`"),
+    ({**GOOD, "tensors": ["output.weight"]}, r"tensors\[0\]: expected `object`, got `str`"),
     *(
         ({**GOOD, "tensors": [{**GOOD["tensors"][0], **odd}]}, message)
         for odd, message in [
-            ({"name": ""}, "tensor of the name ''"),
+            ({"name": ""}, "name: expected `str` of length >= 1"),
             ({"name": "a\nb*"}, "tensor of the name"),
-            ({"type": 1}, "tensor of the type 1"),
-            ({"shape": [2, -1]}, r"tensor of the shape \[2, -1\]"),
-            ({"shape": [2, True]}, "tensor of the shape"),
+            ({"type": 1}, "type: expected `str`, got `int`"),
+            ({"shape": [2, -1]}, r"tensors\[0\].shape\[1\]: expected `int` >= 0"),
+            ({"shape": [2, True]}, r"shape\[1\]: expected `int`, got `bool`"),
             ({"shape": [2**40, 2**40]}, "tensor of the shape"),
-            ({"shape": [1] * 33}, "tensor of the shape"),
+            ({"shape": [1] * 33}, "shape: expected `array` of length <= 32"),
             ({"name": "output.weight"}, r"name doesn't hold one \*"),
             ({"layers": "3-0"}, "layers that aren't like"),
-            ({"layers": 3}, "layers that aren't like"),
+            ({"layers": 3}, "layers: expected `str"),
+            ({"layers": ""}, "layers that aren't like"),
             ({"layers": "0-99999999"}, "more than 1,000,000 tensors"),
             ({"layers": "0, 0"}, "has the tensor 'blk.0.attn_v.weight' twice"),
-            ({"offset": 3}, "or with more"),
+            ({"offset": 3}, "unknown field `offset`"),
         ]
     ),
 ]

@@ -99,15 +99,21 @@ def test_every_damage_names_its_line(path: Path) -> None:
     cases = {
         "no such file": (["{}"], ":1: has no"),
         "another version": ([edited(header, quantrecipe_sensitivity=99)], ":1: is of version 99"),
-        "no JSON": ([*whole[:2], "{nonsense"], ":3: isn't JSON"),
-        "a list": ([whole[0], "[1]"], ":2: isn't a JSON object"),
+        "no JSON": ([*whole[:2], "{nonsense"], ":3: is not valid JSON"),
+        "a list": ([whole[0], "[1]"], ":2: is not a JSON object"),
         "a name twice": ([*whole, whole[1]], ":4: is the second one of token_embd.weight"),
         "no digest": ([whole[0], '{"name": "x", "weights": 3}'], ":2: isn't a tensor of"),
-        "a negative alpha": ([whole[0], edited(first, alpha=-1)], "-1 is out of range"),
-        "infinity": ([whole[0], whole[1].replace("0.987654", "1e999")], "inf is out of range"),
-        "no number": ([whole[0], edited(first, alpha="much")], "'much' is no number"),
+        "a negative alpha": (
+            [whole[0], edited(first, alpha=-1)],
+            "(alpha: expected `float` >= 0",
+        ),
+        "infinity": ([whole[0], whole[1].replace("0.987654", "1e999")], "(alpha: expected `float` <= 1.79"),
+        "no number": ([whole[0], edited(first, alpha="much")], "(alpha: expected `float`, got `str`)"),
         "half a loss": ([whole[0], edited(first, losses={"Q4_K": [1.0]})], ":2: isn't a tensor of"),
-        "no weights": ([whole[0], edited(first, weights=0)], "0 is no count"),
+        "no weights": ([whole[0], edited(first, weights=0)], "(weights: expected `int` >= 1)"),
+        "no text": ([json.dumps({k: v for k, v in header.items() if k != "text"})], "text is missing"),
+        "no list of probes": ([edited(header, probes={})], ":1: isn't a header of"),
+        "a probe without a number": ([edited(header, probes=[{"key": "", "what": ""}])], "field `kld`"),
         "no layers": ([edited(header, n_layers=-1)], ":1: isn't a header of"),
     }
     for what, (lines, said) in cases.items():

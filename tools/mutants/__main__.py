@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 from pathlib import Path
 
 from tools.mutants.measure import measure
@@ -14,7 +15,7 @@ from tools.mutants.tree import Tree
 from tools.mutants.trial import Journal, control, try_all
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("plan", "output", "recipe", "importance", "gguf", "model")
+FOLDERS = ("allocate", "plan", "output", "recipe", "importance", "gguf", "model")
 
 
 def main() -> None:
@@ -23,9 +24,9 @@ def main() -> None:
     parser.add_argument("folders", nargs="*", default=FOLDERS, help="of the package (%(default)s)")
     parser.add_argument("-n", "--count", type=int, default=400, help="mutants (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the sample (%(default)s)")
-    parser.add_argument("--limit", type=float, default=30, help="seconds of tests for a mutant (%(default)s)")
+    parser.add_argument("--limit", type=float, default=60, help="seconds of tests for a mutant (%(default)s)")
     parser.add_argument("--jobs", type=int, default=1, help="mutants at a time (%(default)s)")
-    parser.add_argument("--tests", nargs="+", help="test folders (tests/FOLDER of each folder)")
+    parser.add_argument("--tests", nargs="+", help="folders of tests (tests/FOLDER for each measured folder)")
     parser.add_argument("--report", action="store_true", help="only what the journal knows")
     parser.add_argument("--root", type=Path, default=ROOT, help="repository (%(default)s)")
     parser.add_argument("--package", default="quantrecipe", help="(%(default)s)")
@@ -33,9 +34,16 @@ def main() -> None:
     options = parser.parse_args()
     cache = options.cache or options.root / ".mutants"
     cache.mkdir(exist_ok=True)
+    lock = (cache / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        parser.error(f"another run uses {cache}")
     tree = Tree(options.root, options.package, cache)
-    tests = options.tests or [f"tests/{folder}" for folder in options.folders]
-    reach = measure(tree, options.folders, tests)
+    # always the same folders are measured, so that a run on one of them needn't measure again
+    measured = [it for it in dict.fromkeys((*FOLDERS, *options.folders)) if (tree.package / it).is_dir()]
+    tests = options.tests or [f"tests/{folder}" for folder in measured]
+    reach = measure(tree, measured, tests)
     found = list(mutants(tree, options.folders, reach))
     drawn = sample(found, options.count, options.seed)
     print(f"{len(drawn)} of {len(found)} mutants of lines that tests reach, seed {options.seed}", flush=True)

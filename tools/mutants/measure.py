@@ -1,7 +1,7 @@
 """Which tests run which line of the source: measured once under coverage.py, and kept by test file.
 
-A measurement holds for a test file, all of the package's source, and everything in tests/ that isn't a test file. When
-one of these changes, it is taken again; where only a test file has changed, only for that file.
+What was measured of a test file holds as long as the file, the conftest.py files above it, the helpers in tests/support
+that it imports, and the measured folders are what they were.
 """
 
 # ruff: noqa: T201  # a script prints
@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from typing import Any
 from tools.mutants.tree import Tree
 
 __all__ = ["Reach", "measure"]
+
+_SUPPORT = re.compile(r"^from support\.(\w+) import", re.MULTILINE)
 
 
 @dataclass(kw_only=True)
@@ -48,16 +51,14 @@ class Reach:
 
 def measure(tree: Tree, folders: Sequence[str], test_folders: Sequence[str]) -> Reach:
     """What is known from before, and what has to be measured now."""
-    state = tree.digest(_shared(tree))
+    sources = [tree.package / folder for folder in folders]
+    state = tree.digest(path for source in sources for path in sorted(source.rglob("*.py")))
     files = [file for folder in test_folders for file in sorted((tree.root / folder).rglob("test_*.py"))]
-    kept = {
-        file: tree.cache / "measured" / f"{_digest(state, tree.name(file), file.read_bytes())}.json"
-        for file in files
-    }
+    kept = {file: tree.cache / "measured" / f"{_digest(state, *_behind(tree, file))}.json" for file in files}
     missing = [file for file, shard in kept.items() if not shard.exists()]
     if missing:
         print(f"measuring {len(missing)} test files", flush=True)
-        _measure(tree, [tree.package / folder for folder in folders], missing, kept)
+        _measure(tree, sources, missing, kept)
     reach = Reach()
     for shard in kept.values():
         _add(reach, json.loads(shard.read_text(encoding="utf-8")))
@@ -100,10 +101,19 @@ def _add(reach: Reach, shard: dict[str, Any]) -> None:
                     reach.tests[source][line].add(test)
 
 
-def _shared(tree: Tree) -> Iterable[Path]:
-    yield from sorted(tree.package.rglob("*.py"))
-    tests = tree.root / "tests"
-    yield from (it for it in sorted(tests.rglob("*")) if it.is_file() and not it.name.startswith("test_"))
+def _behind(tree: Tree, file: Path) -> Iterator[str | bytes]:
+    """The name and the content of the test file, and of what it stands on."""
+    yield tree.name(file)
+    found = {file}
+    for folder in file.parents[: len(file.relative_to(tree.root).parts) - 1]:
+        found |= {it for it in (folder / "conftest.py",) if it.exists()}
+    new = set(found)
+    while new:
+        names = {name for path in new for name in _SUPPORT.findall(path.read_text(encoding="utf-8"))}
+        new = {it for name in names if (it := tree.root / "tests/support" / f"{name}.py").exists()} - found
+        found |= new
+    for path in sorted(found):
+        yield path.read_bytes()
 
 
 def _digest(*parts: str | bytes) -> str:

@@ -17,7 +17,18 @@ from typing import Any
 
 __all__ = ["Tree"]
 
-_LEFT_BEHIND = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "*.egg-info", "*.gguf")
+_LEFT_BEHIND = shutil.ignore_patterns(
+    ".git",
+    ".venv",
+    ".cache",
+    ".mutants",
+    ".hypothesis",
+    ".*_cache",
+    "__pycache__",
+    "build",
+    "dist",
+    "*.egg-info",
+)
 _TOOLS = Path(__file__).parents[2]
 
 

@@ -23,6 +23,7 @@ from typing import Any
 
 from quantrecipe.errors import ModelError
 from quantrecipe.packaged import packaged_table
+from quantrecipe.typed import typed
 
 __all__ = ["PreTokenizer", "check_name", "known_names", "known_pre_tokenizers", "recognise"]
 
@@ -49,10 +50,7 @@ class PreTokenizer:
 @cache
 def known_pre_tokenizers() -> tuple[PreTokenizer, ...]:
     """The table."""
-    return tuple(
-        PreTokenizer(name=row["name"], splits=tuple(row["splits"]), ignore_merges=row["ignore_merges"])
-        for row in packaged_table(_TABLE)["pre_tokenizers"]
-    )
+    return typed(packaged_table(_TABLE)["pre_tokenizers"], tuple[PreTokenizer, ...])
 
 
 @cache

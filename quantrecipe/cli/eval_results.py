@@ -11,7 +11,7 @@ from quantrecipe.api import FormatSpec
 from quantrecipe.cli.contents import read_contents
 from quantrecipe.cli.eval_progress import EvalProgress
 from quantrecipe.evaluate import Engine, Evaluation, Positions, Reference, difference, score, summarise
-from quantrecipe.evaluate.model_file import existing_gguf
+from quantrecipe.evaluate.process import existing_gguf
 
 __all__ = ["Candidate", "Sized", "evaluate_files", "sizes_of"]
 

@@ -1,11 +1,9 @@
 """Importance matrices: how much each input of each tensor matters, as llama-imatrix measured it."""
 
-from quantrecipe.importance.assumed import assumed_importance
 from quantrecipe.importance.compare import Comparison, TensorChange, compare
-from quantrecipe.importance.coverage import Coverage, TensorCoverage, coverage
-from quantrecipe.importance.encoded import EncodedImportance
+from quantrecipe.importance.coverage import Coverage, TensorCoverage, assumed_importance, coverage
 from quantrecipe.importance.matrix import Fit, Importance, ImportanceEntry
-from quantrecipe.importance.measurement import Measurement, measured
+from quantrecipe.importance.measurement import EncodedImportance, Measurement, measured
 from quantrecipe.importance.merge import merged
 from quantrecipe.importance.read import read_importance
 from quantrecipe.importance.statistics import LayerStatistics, TensorStatistics, by_layer, statistics

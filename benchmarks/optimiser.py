@@ -19,8 +19,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from quantrecipe.budget.optimise import optimise
-from quantrecipe.budget.problem import Item, Limit, Option
+from quantrecipe.allocate.knapsack.optimise import optimise
+from quantrecipe.allocate.knapsack.problem import Item, Limit, Option
 
 BITS = np.array(
     (

@@ -45,13 +45,17 @@ from quantrecipe.evaluate import (
     summarise,
 )
 from quantrecipe.fit import Request, fit
-from quantrecipe.importance import Importance, encode_gguf, merged, read_importance
+from quantrecipe.importance.matrix import Importance
+from quantrecipe.importance.merge import merged
+from quantrecipe.importance.read import read_importance
+from quantrecipe.importance.to_gguf import encode_gguf
 from quantrecipe.measure import Measurement, Passes, choose_types, measure
 from quantrecipe.model.model import Model
 from quantrecipe.model.open import open_model
 from quantrecipe.output.apply import apply_plan
-from quantrecipe.plan.make import make_plan
+from quantrecipe.plain_data import plain
 from quantrecipe.plan.plan import Plan
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe.budget import Budget
 from quantrecipe.recipe.load import load_recipe
 from quantrecipe.recipe.origin import Origin
@@ -205,7 +209,7 @@ def figures(bench: Bench, positions: Positions) -> dict[str, Any]:
     parts = {"all": positions} | {
         name.removesuffix(".val.txt"): part for name, part in bench.reference.split(positions).items()
     }
-    return {name: summarise(part).to_json() for name, part in parts.items()}
+    return {name: plain(summarise(part)) for name, part in parts.items()}
 
 
 def compared(one: Positions, other: Positions) -> tuple[float, float]:
@@ -285,7 +289,7 @@ def main() -> None:
             {
                 "model": name,
                 "weights": sum(tensor.size for tensor in bench.model.tensors),
-                "reference": bench.reference.to_json() | {"path": ""},
+                "reference": plain(bench.reference) | {"path": ""},
                 "rows": list(rows(bench, args.mixes, args.ways)),
             }
         )

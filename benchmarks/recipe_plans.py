@@ -15,8 +15,8 @@ from equal_bytes import CURATED, STOCK, Point, at_size, lowest_line, ratio, tens
 
 from quantrecipe.importance.coverage import assumed_importance
 from quantrecipe.model.open import open_model
-from quantrecipe.plan.make import make_plan
 from quantrecipe.plan.plan import Plan
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe
 from quantrecipe.registry import load_registry
 from quantrecipe.sensitivity import Sensitivity, estimate

@@ -31,12 +31,15 @@ from quantrecipe.evaluate import (
     score,
     summarise,
 )
-from quantrecipe.importance import Importance, encode_gguf, merged, read_importance
+from quantrecipe.importance.matrix import Importance
+from quantrecipe.importance.merge import merged
+from quantrecipe.importance.read import read_importance
+from quantrecipe.importance.to_gguf import encode_gguf
 from quantrecipe.model.model import Model
 from quantrecipe.model.open import open_model
 from quantrecipe.output.apply import apply_plan
-from quantrecipe.plan.make import make_plan
 from quantrecipe.plan.plan import Plan
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe
 from quantrecipe.registry import Registry, load_registry
 

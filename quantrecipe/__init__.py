@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from quantrecipe.model.open import open_model
     from quantrecipe.output.apply import apply_plan
-    from quantrecipe.plan.make import make_plan
+    from quantrecipe.planning import make_plan
     from quantrecipe.recipe.load import load_recipe
     from quantrecipe.registry import load_registry
 
@@ -29,7 +29,7 @@ _HOMES = {
     "apply_plan": "quantrecipe.output.apply",
     "load_recipe": "quantrecipe.recipe.load",
     "load_registry": "quantrecipe.registry",
-    "make_plan": "quantrecipe.plan.make",
+    "make_plan": "quantrecipe.planning",
     "open_model": "quantrecipe.model.open",
 }
 

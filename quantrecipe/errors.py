@@ -19,7 +19,7 @@ A bug in quantrecipe itself is any other exception, and keeps its traceback.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 __all__ = [
@@ -90,6 +90,10 @@ class QuantrecipeError(Exception):
             what = [Problem(what=what, remedy=remedy, file=file, line=line)]
         self.problems: tuple[Problem, ...] = tuple(what)
         super().__init__("\n".join(str(problem) for problem in self.problems))
+
+    def at(self, file: str | Path | None, line: int | None = None) -> list[Problem]:
+        """Its problems; those that have no place get this one, of a part that doesn't know where it stands."""
+        return [it if it.file is not None else replace(it, file=file, line=line) for it in self.problems]
 
 
 class RecipeError(QuantrecipeError):

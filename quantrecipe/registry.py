@@ -6,7 +6,7 @@ A Registry is a value that `load_registry` makes anew; there is no global one. T
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -63,6 +63,19 @@ class Registry:
         if name in self.formats:
             return self.formats[name]
         raise PluginError([self.missing_format(name)])
+
+    def chain(self, name: str) -> Iterator[QuantFormat]:
+        """The format of this name and its fallbacks, in the order in which they are tried.
+
+        The chain ends where a format has no fallback, where it comes round, and where the next one belongs to a plugin
+        that isn't installed.
+        """
+        seen: set[str] = set()
+        fmt = self.formats.get(name)
+        while fmt is not None and fmt.spec.name not in seen:
+            seen.add(fmt.spec.name)
+            yield fmt
+            fmt = self.formats.get(fmt.spec.fallback or "")
 
     def missing_format(self, name: str) -> Problem:
         """Why there is no format of this name, and what to do; file and line are the caller's to add."""

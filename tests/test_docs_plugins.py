@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.distributions import install, run_python
-from test_imports import MAY_IMPORT
+from test_imports import BOTTOM, MAY_IMPORT
 
 import quantrecipe
 from quantrecipe import hookspecs
@@ -81,6 +81,8 @@ def test_the_table_of_imports_is_the_one_that_is_enforced() -> None:
     assert [
         (part, other) for part in order for other in said[part] if order.index(other) < order.index(part)
     ] == []
+    bottom = ARCHITECTURE.split("### The bottom\n")[1].split("\n#")[0]
+    assert re.findall(r"^\| `(\w+)\.py` \|", bottom, re.MULTILINE) == BOTTOM[::-1]
 
 
 def test_every_check_is_documented_with_its_promise() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -71,6 +73,27 @@ class TestBuiltIn:
         assert (folders["quantrecipe"] / "presets").is_dir()
         assert any(prefix.startswith("llama.cpp@") for prefix in folders)
         assert all(folder.is_dir() for folder in folders.values())
+
+
+class TestChain:
+    @pytest.mark.parametrize(
+        ("fallbacks", "chain"),
+        [
+            ({"a": "b", "b": "c", "c": None}, ["a", "b", "c"]),
+            ({"a": None}, ["a"]),
+            ({}, []),
+            ({"a": "b"}, ["a"]),  # b is of a plugin that isn't installed
+            ({"a": "b", "b": "c", "c": "b"}, ["a", "b", "c"]),
+            ({"a": "a"}, ["a"]),
+        ],
+    )
+    def test_it_ends_where_it_comes_round(self, fallbacks: dict[str, str | None], chain: list[str]) -> None:
+        formats: dict[str, Any] = {
+            name: SimpleNamespace(spec=SimpleNamespace(name=name, fallback=fallback))
+            for name, fallback in fallbacks.items()
+        }
+        registry = replace(load_registry(plugins=False), formats=formats)
+        assert [fmt.spec.name for fmt in registry.chain("a")] == chain
 
 
 class TestGoodPlugin:

@@ -33,8 +33,9 @@ from quantrecipe.gguf.write import encode_header, padded
 from quantrecipe.model.model import Model
 from quantrecipe.model.shapes import open_shapes
 from quantrecipe.plan.assign import choose_format
-from quantrecipe.plan.make import make_plan
-from quantrecipe.plan.resolve import resolve
+from quantrecipe.plan.resolution import resolve
+from quantrecipe.plan.trace import covers_all
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe
 from quantrecipe.registry import Registry, load_registry
 from quantrecipe.tensor import tensor_order
@@ -165,16 +166,11 @@ def some_importance() -> bytes:
 def our_types(model: Model, name: str, registry: Registry, *, importance: bool) -> Mapping[str, str]:
     """The same of a preset, fallbacks included."""
     recipe = load_recipe(name, registry=registry)
-    decisions = [
-        decision
-        for decision in resolve(recipe, model, has_importance=importance, covered=lambda _: importance)
-        if len(decision.tensor.shape) > 1
-    ]
+    resolution = resolve(recipe, model, registry, covered=covers_all if importance else None)
+    decisions = [decision for decision in resolution.decisions if len(decision.tensor.shape) > 1]
     try:
         types = {
-            decision.tensor.name: choose_format(
-                decision, recipe, model, registry, strict=False, allow_requantize=False
-            ).format.spec.name
+            decision.tensor.name: choose_format(decision, resolution).format.spec.name
             for decision in decisions
         }
         if not importance:

@@ -20,18 +20,18 @@ from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
+from quantrecipe.allocate.losses import Losses
 from quantrecipe.cli import main as quantrecipe
 from quantrecipe.cli.units import gib_text
 from quantrecipe.fit.advise import FINE
 from quantrecipe.fit.candidates import named_candidate
 from quantrecipe.fit.stock import estimated_loss
-from quantrecipe.importance import assumed_importance
+from quantrecipe.importance.coverage import assumed_importance
 from quantrecipe.memory.device import Settings
 from quantrecipe.memory.footprint import Room, Runs, Tensors
 from quantrecipe.model.model import Model
 from quantrecipe.model.open import open_model
-from quantrecipe.plan.losses import Losses
-from quantrecipe.plan.make import make_plan
+from quantrecipe.planning import make_plan
 from quantrecipe.registry import Registry, load_registry
 
 PAGE = Path(__file__).parents[1] / "docs/which-file.md"

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,29 +10,29 @@ import click
 
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import print_renamed, printable
-from quantrecipe.cli.help import SETTINGS, examples
-from quantrecipe.cli.locked import locked_option, require_locked
-from quantrecipe.cli.names import MODEL, RECIPE
-from quantrecipe.cli.planning import (
+from quantrecipe.cli.options.amounts import count_option
+from quantrecipe.cli.options.paths import MODEL, RECIPE, file_option, folder_option
+from quantrecipe.cli.options.shared import force_option
+from quantrecipe.cli.output_files import default_name
+from quantrecipe.cli.planned.planning import (
     PlanOptions,
     build_plans,
-    plain_plan,
+    locked_option,
+    plan_document,
     plan_options,
     print_told,
+    require_locked,
     warn_of_running,
 )
+from quantrecipe.cli.subcommand import subcommand
 from quantrecipe.errors import OutputError
+from quantrecipe.plain_data import rounded_bits
 
 if TYPE_CHECKING:
     from quantrecipe.output.apply import Result
     from quantrecipe.plan.plan import Plan
 
-__all__ = ["command", "default_name", "model_stem"]
-
-_SOURCE_TYPE = re.compile(r"[-_.](bf16|f16|fp16|f32|fp32)$", re.IGNORECASE)
-_MODEL_FILE = re.compile(r"\.(gguf|safetensors|safetensors\.index\.json|json)$")
-_SHARD = re.compile(r"-\d{5}-of-\d{5}$")
-_UNUSUAL = re.compile(r"[^\w.+-]+")
+__all__ = ["command"]
 
 
 class _NanChoice(click.Choice):  # type: ignore[type-arg]  # generic only in newer versions of click
@@ -49,43 +46,26 @@ class _NanChoice(click.Choice):  # type: ignore[type-arg]  # generic only in new
         return super().convert(value, param, ctx)
 
 
-@click.command(
+@subcommand(
     "apply",
-    context_settings=SETTINGS,
-    epilog=examples(
-        "quantrecipe apply recipes/code-model.yaml examples/tiny-code/model.safetensors",
-        "quantrecipe apply llama.cpp/Q4_K_M model-BF16.gguf --imatrix imatrix.gguf -o model-Q4_K_M.gguf",
-        "quantrecipe apply recipes/code-model.yaml model.safetensors --dry-run",
-        "quantrecipe apply 'llama.cpp/Q4_*' recipes/mine.yaml model-BF16.gguf --out-dir release",
-        "quantrecipe apply recipes/mine.yaml model-BF16.gguf --reuse mine-v1.gguf -o mine-v2.gguf",
-    ),
+    "quantrecipe apply recipes/code-model.yaml examples/tiny-code/model.safetensors",
+    "quantrecipe apply llama.cpp/Q4_K_M model-BF16.gguf --imatrix imatrix.gguf -o model-Q4_K_M.gguf",
+    "quantrecipe apply recipes/code-model.yaml model.safetensors --dry-run",
+    "quantrecipe apply 'llama.cpp/Q4_*' recipes/mine.yaml model-BF16.gguf --out-dir release",
+    "quantrecipe apply recipes/mine.yaml model-BF16.gguf --reuse mine-v1.gguf -o mine-v2.gguf",
 )
 @click.argument("recipes", nargs=-1, required=True, metavar="RECIPE...", type=RECIPE)
 @click.argument("model", type=MODEL)
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Where to write. [default: MODEL-RECIPE.gguf in the current folder]",
-)
-@click.option(
-    "--out-dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="DIR",
-    help="Folder for the outputs; made if it isn't there.",
-)
+@file_option("-o", "--output", help="Where to write. [default: MODEL-RECIPE.gguf in the current folder]")
+@folder_option("--out-dir", help="Folder for the outputs; made if it isn't there.")
 @plan_options
-@click.option(
+@file_option(
     "--reuse",
-    type=click.Path(path_type=Path),
     metavar="OLD.gguf",
     help="Copy the tensors of this older output whose source, type, options and importance are unchanged.",
 )
-@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
-@click.option(
-    "--threads", type=click.IntRange(min=1), metavar="N", help="Threads that quantize. [default: all cores]"
-)
+@force_option
+@count_option("--threads", help="Threads that quantize. [default: all cores]")
 @click.option(
     "--nan",
     type=_NanChoice(["error", "allow"]),
@@ -119,13 +99,13 @@ def command(
     'llama.cpp/Q4_*'. MODEL is a Hugging Face folder, a .safetensors file in one, or a GGUF. Files appear under their
     names when they are whole; existing ones are kept unless --force says otherwise.
     """
-    from quantrecipe.cli.plan_table import (
+    from quantrecipe.cli.planned.plan_table import (
         render_plan,
         render_shared_warnings,
         render_summary,
         render_warnings,
     )
-    from quantrecipe.cli.progress import ProgressBar
+    from quantrecipe.cli.progress import ApplyBar
     from quantrecipe.output.apply import apply_plans, output_paths
 
     if output is not None and (len(recipes) > 1 or out_dir is not None):
@@ -140,10 +120,10 @@ def command(
     if dry_run:
         if as_json:
             documents = [
-                plain_plan(plan, wanted) | {"output": str(path)}
+                plan_document(plan, wanted) | {"output": str(path)}
                 for plan, path in zip(plans, paths, strict=True)
             ]
-            click.echo(json.dumps(documents if len(documents) > 1 else documents[0], indent=2))
+            ctx.print_json(documents if len(documents) > 1 else documents[0])
             return
         for plan, path in zip(plans, paths, strict=True):
             ctx.console.print(render_plan(plan, warnings=len(plans) == 1))
@@ -157,7 +137,7 @@ def command(
     warn_of_running(ctx, plans, wanted)
     if out_dir is not None:
         _make_folder(out_dir)
-    with ProgressBar(ctx.err) as progress:
+    with ApplyBar(ctx.err) as progress:
         results = apply_plans(
             list(zip(plans, paths, strict=True)),
             registry=registry,
@@ -168,8 +148,8 @@ def command(
             progress=progress,
         )
     if as_json:
-        written = [_plain(plan, result) for plan, result in zip(plans, results, strict=True)]
-        click.echo(json.dumps(written if len(written) > 1 else written[0], indent=2))
+        written = [_document(plan, result) for plan, result in zip(plans, results, strict=True)]
+        ctx.print_json(written if len(written) > 1 else written[0])
     else:
         ctx.console.print(render_summary(plans, results))
 
@@ -188,51 +168,23 @@ def _names(paths: Sequence[Path]) -> str:
     return str(paths[0]) if len(paths) == 1 else f"{paths[0]} … {paths[-1].name}"
 
 
-def default_name(model: Path, recipe: str) -> str:
-    """examples/tiny-code/model.safetensors, code-model → tiny-code-code-model.gguf."""
-    return f"{model_stem(model)}-{_UNUSUAL.sub('-', recipe.rsplit('/', 1)[-1])}.gguf"
-
-
-def model_stem(model: Path) -> str:
-    """What files about a model are called after: "tiny-code" for its folder, and for the weights in it.
-
-    Links aren't followed: in Hugging Face's cache they lead to files that are named after their hashes.
-    """
-    path = Path(os.path.abspath(model))  # noqa: PTH100  # resolve() follows links
-    if path.is_dir():
-        stem = _folder_name(path)
-    elif path.name.startswith("model") and ".safetensors" in path.name:  # the folder's name says more
-        stem = _folder_name(path.parent)
-    else:
-        stem = _SHARD.sub("", _MODEL_FILE.sub("", path.name))
-    return _SOURCE_TYPE.sub("", stem) or "model"
-
-
-def _folder_name(folder: Path) -> str:
-    """Its name; in Hugging Face's cache that of the model: models--ORG--NAME/snapshots/COMMIT."""
-    repository = folder.parent.parent.name
-    if folder.parent.name == "snapshots" and repository.startswith("models--"):
-        return repository.rsplit("--", 1)[-1]
-    return folder.name
-
-
-def _plain(plan: Plan, result: Result) -> dict[str, Any]:
+def _document(plan: Plan, result: Result) -> dict[str, Any]:
     from quantrecipe.plan.group import totals
 
     return {
         "recipe": plan.recipe,
-        "output": str(result.path),
-        "files": [str(path) for path in result.paths],
+        "output": result.path,
+        "files": result.paths,
         "nbytes": result.nbytes,
         "weights": plan.size,
-        "bits_per_weight": round(plan.bits_per_weight, 4),
+        "bits_per_weight": rounded_bits(plan.bits_per_weight),
         "seconds": round(result.seconds, 3),
         "compile_seconds": round(result.compile_seconds, 3),
         "read_bytes": result.read,
         "threads": result.threads,
         "plan_digest": plan.digest,
-        "warnings": list(plan.warnings),
+        "warnings": plan.warnings,
         "nonfinite": result.nonfinite,
-        "reused": list(result.reused),
-        "types": [total.to_json() for total in totals(plan.assignments)],
+        "reused": result.reused,
+        "types": totals(plan.assignments),
     }

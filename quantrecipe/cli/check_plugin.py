@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,9 @@ import click
 
 from quantrecipe.cli.context import Context, pass_context, watched
 from quantrecipe.cli.errors import printable
-from quantrecipe.cli.help import SETTINGS, examples
+from quantrecipe.cli.options.shared import json_option
+from quantrecipe.cli.subcommand import subcommand
+from quantrecipe.cli.units import counted
 
 if TYPE_CHECKING:
     from quantrecipe.testing import Result
@@ -18,14 +19,11 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command(
+@subcommand(
     "check-plugin",
-    context_settings=SETTINGS,
-    epilog=examples(
-        "quantrecipe check-plugin quantrecipe-example",
-        "quantrecipe check-plugin quantrecipe-example --only Q4_96 --seed 7",
-        "quantrecipe check-plugin quantrecipe-example --json",
-    ),
+    "quantrecipe check-plugin quantrecipe-example",
+    "quantrecipe check-plugin quantrecipe-example --only Q4_96 --seed 7",
+    "quantrecipe check-plugin quantrecipe-example --json",
 )
 @click.argument("distribution", metavar="PACKAGE")
 @click.option("--only", metavar="NAME", help="Only this format, analysis or recipe of the package.")
@@ -36,7 +34,7 @@ __all__ = ["command"]
     show_default=True,
     help="Seed of the rows that are tried.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @pass_context
 def command(ctx: Context, distribution: str, only: str | None, seed: int, as_json: bool) -> None:
     """Check that an installed PACKAGE keeps everything that quantrecipe relies on.
@@ -60,7 +58,7 @@ def command(ctx: Context, distribution: str, only: str | None, seed: int, as_jso
     shown = track(checks, "checking", console=ctx.err, transient=True, disable=not watched(ctx.err))
     results = [run_check(check) for check in shown]
     if as_json:
-        click.echo(json.dumps([_plain(result) for result in results], indent=2))
+        ctx.print_json([_document(result) for result in results])
     else:
         ctx.console.print(_report(results))
     if any(result.failure for result in results):
@@ -80,7 +78,7 @@ def _report(results: Sequence[Result]) -> Any:
         of_subject = list(group)
         failed = [result for result in of_subject if result.failure]
         line = Text(printable(subject), "bold")
-        kept = f"{len(of_subject)} check{'' if len(of_subject) == 1 else 's'}"
+        kept = counted(len(of_subject), "check")
         line.append(
             f": {len(failed)} of {kept} failed" if failed else f": {kept} passed",
             "red" if failed else "green",
@@ -94,7 +92,7 @@ def _report(results: Sequence[Result]) -> Any:
     return Group(*lines)
 
 
-def _plain(result: Result) -> dict[str, Any]:
+def _document(result: Result) -> dict[str, Any]:
     return {
         "subject": result.check.subject,
         "check": result.check.name,

@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Literal
 import click
 
 from quantrecipe.cli.errors import print_warning
+from quantrecipe.plain_data import plain
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -55,6 +56,12 @@ class Context:
         from quantrecipe.cli.tables import Paragraph
 
         self.console.print(Paragraph(text, indent=indent))
+
+    def print_json(self, document: object) -> None:
+        """A value as JSON on stdout, as `quantrecipe.plain_data` has it."""
+        import json
+
+        click.echo(json.dumps(plain(document), indent=2))
 
     def load_registry(self) -> Registry:
         """Everything that is installed; a plugin that couldn't be loaded is a warning."""

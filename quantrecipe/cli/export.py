@@ -10,15 +10,16 @@ import click
 
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import print_warning, printable
-from quantrecipe.cli.help import SETTINGS, examples
-from quantrecipe.cli.imatrix_output import write_file
-from quantrecipe.cli.names import RECIPE
-from quantrecipe.cli.needs import check_output
-from quantrecipe.cli.settings import load_recipes, settings_option
+from quantrecipe.cli.named_recipes import load_recipes, settings_option
+from quantrecipe.cli.options.paths import FILE, RECIPE, file_option
+from quantrecipe.cli.options.shared import force_option
+from quantrecipe.cli.output_files import check_output, write_text
+from quantrecipe.cli.planned.inputs import PlanInputs
+from quantrecipe.cli.subcommand import subcommand
 
 if TYPE_CHECKING:
-    from quantrecipe.exchange.exported import Exported
     from quantrecipe.exchange.scripts.call import Dialect
+    from quantrecipe.exchange.to_commands.exported import Exported
     from quantrecipe.plan.plan import Plan
     from quantrecipe.recipe.recipe import Recipe
     from quantrecipe.registry import Registry
@@ -30,36 +31,23 @@ _COMMANDS = ("llama-quantize", "ik_llama.cpp")
 _LANGUAGES = ("llama-quantize", "ik_llama.cpp", "tensor-type-file", "custom-q", "tool-suite")
 
 
-@click.command(
+@subcommand(
     "export",
-    context_settings=SETTINGS,
-    epilog=examples(
-        "quantrecipe export recipes/code-model.yaml --model model-BF16.gguf --to llama-quantize",
-        "quantrecipe export mix.yaml --model shapes/qwen3-14b --to ik_llama.cpp",
-        "quantrecipe export mix.yaml --model shapes/deepseek-v3.1 --to tool-suite -o mix.recipe",
-    ),
+    "quantrecipe export recipes/code-model.yaml --model model-BF16.gguf --to llama-quantize",
+    "quantrecipe export mix.yaml --model shapes/qwen3-14b --to ik_llama.cpp",
+    "quantrecipe export mix.yaml --model shapes/deepseek-v3.1 --to tool-suite -o mix.recipe",
 )
 @click.argument("recipe", type=RECIPE)
 @click.option(
     "--model",
     "model_path",
-    type=click.Path(path_type=Path),
+    type=FILE,
     required=True,
     help="The model that it is for: other programs name tensors, not roles.",
 )
 @click.option("--to", "language", type=click.Choice(_LANGUAGES), required=True, help="The language.")
-@click.option(
-    "--imatrix",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Importance matrix, instead of the recipe's.",
-)
-@click.option(
-    "--sensitivity",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="What each type costs, for rules with `choose`; estimated without.",
-)
+@file_option("--imatrix", help="Importance matrix, instead of the recipe's.")
+@file_option("--sensitivity", help="What each type costs, for rules with `choose`; estimated without.")
 @click.option(
     "--shell",
     type=click.Choice(["sh", "cmd", "powershell"]),
@@ -67,10 +55,8 @@ _LANGUAGES = ("llama-quantize", "ik_llama.cpp", "tensor-type-file", "custom-q", 
     help="Whose quotes a command has. [default: sh]",
 )
 @settings_option
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write FILE, not stdout."
-)
-@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
+@file_option("-o", "--output", help="Write FILE, not stdout.")
+@force_option
 @pass_context
 def command(
     ctx: Context,
@@ -90,54 +76,41 @@ def command(
     """
     from dataclasses import replace
 
-    from quantrecipe.importance import read_importance
     from quantrecipe.model.open import open_model
-    from quantrecipe.plan.make import make_plan
-    from quantrecipe.sensitivity.file import read_sensitivity
 
     if shell != "sh" and language not in _COMMANDS:
         raise click.UsageError("--shell is for commands: --to llama-quantize and --to ik_llama.cpp.")
     check_output(output, force=force)
     registry = ctx.load_registry()
+    inputs = PlanInputs(registry=registry, sensitivity=sensitivity, allow_requantize=True, provenance=False)
     (loaded,) = load_recipes(ctx, [recipe], registry, settings)
     if imatrix is not None:
         loaded = replace(loaded, importance=replace(loaded.importance, file=imatrix))
     model = open_model(model_path, registry=registry)
-    file = loaded.importance.file
-    matrix = read_importance(file) if file is not None else None
-    plan = make_plan(
-        loaded,
-        model,
-        registry=registry,
-        importance=matrix,
-        allow_requantize=True,
-        provenance=False,
-        sensitivity=None if sensitivity is None else read_sensitivity(sensitivity),
-    )
-    exported = _export(language, plan, loaded, registry, shell)
+    exported = _export(language, inputs.plan(loaded, model), loaded, registry, shell)
     for note in exported.notes:
         print_warning(ctx.err, note)
+    file = loaded.importance.file
     paths = [*([model_path] if model.container != "shapes" else []), *([file] if file is not None else [])]
     if language in _COMMANDS and any(not path.is_absolute() for path in paths):
         print_warning(ctx.err, f"its paths start from this folder, so run it here: {Path.cwd()}")
     if output is None:
         click.echo(exported.text, nl=False)
     else:
-        data = exported.text.encode()
-        write_file(output, len(data), [data], force=force)
+        write_text(output, exported.text, force=force)
         ctx.console.print(printable(str(output)))
 
 
 def _export(language: str, plan: Plan, recipe: Recipe, registry: Registry, shell: Dialect) -> Exported:
-    from quantrecipe.exchange import to_ik, to_llama_quantize
+    from quantrecipe.exchange.to_commands import ik_llama, llama_quantize
 
     match language:
         case "llama-quantize":
-            return to_llama_quantize.to_llama_quantize(plan, recipe, registry, shell=shell)
+            return llama_quantize.to_llama_quantize(plan, recipe, registry, shell=shell)
         case "tensor-type-file":
-            return to_llama_quantize.to_tensor_type_file(plan, recipe, registry)
+            return llama_quantize.to_tensor_type_file(plan, recipe, registry)
         case "ik_llama.cpp":
-            return to_ik.to_ik(plan, recipe, shell=shell)
+            return ik_llama.to_ik(plan, recipe, shell=shell)
         case "custom-q":
-            return to_ik.to_custom_q(plan, recipe)
-    return to_ik.to_tool_suite(plan, recipe)
+            return ik_llama.to_custom_q(plan, recipe)
+    return ik_llama.to_tool_suite(plan, recipe)

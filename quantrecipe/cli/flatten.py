@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 
 import click
 
 from quantrecipe.cli.context import Context, pass_context
-from quantrecipe.cli.help import SETTINGS, examples
-from quantrecipe.cli.names import RECIPE
-from quantrecipe.cli.settings import load_recipes, settings_option
+from quantrecipe.cli.named_recipes import load_recipes, settings_option
+from quantrecipe.cli.options.paths import RECIPE
+from quantrecipe.cli.options.shared import json_option
+from quantrecipe.cli.subcommand import subcommand
 
 __all__ = ["command"]
 
 
-@click.command(
+@subcommand(
     "flatten",
-    context_settings=SETTINGS,
-    epilog=examples(
-        "quantrecipe flatten recipes/code-model.yaml",
-        "quantrecipe flatten recipes/mine.yaml --set experts=IQ3_S > flat.yaml",
-    ),
+    "quantrecipe flatten recipes/code-model.yaml",
+    "quantrecipe flatten recipes/mine.yaml --set experts=IQ3_S > flat.yaml",
 )
 @click.argument("recipe", type=RECIPE)
 @settings_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @pass_context
 def command(ctx: Context, recipe: str, settings: Mapping[str, str], as_json: bool) -> None:
     """Print RECIPE as one file: all that it extends merged in, variables filled in, each rule with its origin.
@@ -34,10 +31,10 @@ def command(ctx: Context, recipe: str, settings: Mapping[str, str], as_json: boo
     RECIPE does.
     """
     (loaded,) = load_recipes(ctx, [recipe], ctx.load_registry(), settings)
-    from quantrecipe.recipe.flatten import flat_recipe, flat_text
+    from quantrecipe.recipe.writing.flatten import flat_recipe, flat_text
 
     if as_json:
-        click.echo(json.dumps(flat_recipe(loaded), indent=2))
+        ctx.print_json(flat_recipe(loaded))
         return
     text = flat_text(loaded)
     if not ctx.console.color_system:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from quantrecipe.cli.context import Context, pass_context
-from quantrecipe.cli.help import SETTINGS, examples
+from quantrecipe.cli.options.shared import json_option
+from quantrecipe.cli.subcommand import subcommand
+from quantrecipe.plain_data import fields_of
 
 if TYPE_CHECKING:
     from quantrecipe.api import QuantFormat
@@ -19,13 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command(
-    "formats",
-    context_settings=SETTINGS,
-    epilog=examples("quantrecipe formats", "quantrecipe formats Q4_K", "quantrecipe formats --compile"),
-)
+@subcommand("formats", "quantrecipe formats", "quantrecipe formats Q4_K", "quantrecipe formats --compile")
 @click.argument("name", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @click.option("--compile", "compile_", is_flag=True, help="Compile every kernel now, for later runs.")
 @pass_context
 def command(ctx: Context, name: str | None, as_json: bool, compile_: bool) -> None:
@@ -39,8 +36,8 @@ def command(ctx: Context, name: str | None, as_json: bool, compile_: bool) -> No
     if compile_:
         _compile(ctx, [fmt for fmt in formats if fmt.spec.codec])
     elif as_json:
-        plain = [_plain(registry, fmt) for fmt in formats]
-        click.echo(json.dumps(plain[0] if name else plain, indent=2))
+        documents = [_facts(registry, fmt) for fmt in formats]
+        ctx.print_json(documents[0] if name else documents)
     else:
         ctx.console.print(_details(registry, formats[0]) if name else _table(registry, formats))
 
@@ -70,33 +67,21 @@ def _table(registry: Registry, formats: Sequence[QuantFormat]) -> Any:
 def _details(registry: Registry, fmt: QuantFormat) -> Any:
     from quantrecipe.cli.tables import Table
 
-    facts = {key.replace("_", " "): value for key, value in _plain(registry, fmt).items() if key != "options"}
+    facts = {key.replace("_", " "): value for key, value in _facts(registry, fmt).items() if key != "options"}
     facts |= {f"option {name}": json.dumps(dict(schema)) for name, schema in fmt.option_schema.items()}
     rows = [((key, "bold"), "" if value is None else str(value)) for key, value in facts.items()]
     return Table(("word", "text"), rows)
 
 
-def _plain(registry: Registry, fmt: QuantFormat) -> dict[str, Any]:
+def _facts(registry: Registry, fmt: QuantFormat) -> dict[str, Any]:
     spec = fmt.spec
     plugin = registry.provider(spec.name)
     return {
-        "name": spec.name,
-        "summary": spec.summary,
-        "bits_per_weight": spec.bits_per_weight,
-        "block": spec.block,
-        "block_bytes": spec.block_bytes,
-        "row_meta_bytes": spec.row_meta_bytes,
-        "rows_per_group": spec.rows_per_group,
-        "ggml_type": spec.ggml_type,
-        "dialect": spec.dialect,
-        "importance": spec.importance,
-        "fallback": spec.fallback,
-        "codec": spec.codec,
-        "exactness": spec.exactness,
-        "error_bound": spec.error_bound,
-        "version": spec.version,
+        **fields_of(spec, "name", "summary", "bits_per_weight", "block", "block_bytes", "row_meta_bytes"),
+        **fields_of(spec, "rows_per_group", "ggml_type", "dialect", "importance", "fallback", "codec"),
+        **fields_of(spec, "exactness", "error_bound", "version"),
         "plugin": f"{plugin.distribution} {plugin.version}",
-        "options": {name: dict(schema) for name, schema in fmt.option_schema.items()},
+        "options": fmt.option_schema,
     }
 
 
@@ -105,8 +90,10 @@ def _compile(ctx: Context, formats: Sequence[QuantFormat]) -> None:
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor, as_completed
 
+    from quantrecipe.core.processors import usable_processors
+
     kernels = [(fmt.spec.name, kind) for fmt in formats for kind in _kinds(fmt)]
-    workers = min(len(kernels), os.cpu_count() or 1)
+    workers = min(len(kernels), usable_processors())
     with (
         ctx.err.status("compiling") as status,
         ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool,

@@ -12,13 +12,16 @@ import click
 
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import print_warning, printable
-from quantrecipe.cli.help import SETTINGS, examples
-from quantrecipe.cli.imatrix_output import write_file
-from quantrecipe.cli.needs import check_output
+from quantrecipe.cli.options.amounts import count_option
+from quantrecipe.cli.options.paths import FILE, file_option
+from quantrecipe.cli.options.shared import force_option
+from quantrecipe.cli.output_files import check_output, write_text
+from quantrecipe.cli.subcommand import subcommand
+from quantrecipe.cli.units import counted
 from quantrecipe.errors import ModelError, RecipeError
 
 if TYPE_CHECKING:
-    from quantrecipe.exchange.imported import Imported
+    from quantrecipe.exchange.assemble import Imported
     from quantrecipe.model.model import Model
     from quantrecipe.registry import Registry
 
@@ -28,17 +31,14 @@ _COMMANDS = ("llama-quantize", "tensor-type-file", "custom-q", "tool-suite")
 _MAX_TEXT = 1 << 20
 
 
-@click.command(
+@subcommand(
     "import",
-    context_settings=SETTINGS,
-    epilog=examples(
-        "quantrecipe import Qwen3-14B-UD-Q4_K_XL.gguf -o mix.yaml",
-        "quantrecipe import model-00001-of-00004.gguf --infer",
-        "quantrecipe import quantize.sh --model model-BF16.gguf",
-        "quantrecipe import release.sh --command 3",
-        "quantrecipe import types.txt --from tensor-type-file --base Q4_K_M",
-        "quantrecipe import DeepSeek.recipe --from tool-suite --model shapes/deepseek-v3.1",
-    ),
+    "quantrecipe import Qwen3-14B-UD-Q4_K_XL.gguf -o mix.yaml",
+    "quantrecipe import model-00001-of-00004.gguf --infer",
+    "quantrecipe import quantize.sh --model model-BF16.gguf",
+    "quantrecipe import release.sh --command 3",
+    "quantrecipe import types.txt --from tensor-type-file --base Q4_K_M",
+    "quantrecipe import DeepSeek.recipe --from tool-suite --model shapes/deepseek-v3.1",
 )
 @click.argument("source")
 @click.option(
@@ -50,18 +50,12 @@ _MAX_TEXT = 1 << 20
 @click.option(
     "--model",
     "model_path",
-    type=click.Path(path_type=Path),
+    type=FILE,
     help="The model that a text is for: the recipe is held against it.",
 )
 @click.option("--base", metavar="TYPE", help="The type that the other program is called with beside a list.")
 @click.option("--pure", is_flag=True, help="With --base: llama-quantize is called with --pure.")
-@click.option(
-    "--command",
-    "number",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Which command of a script that has several, from 1.",
-)
+@count_option("--command", "number", help="Which command of a script that has several, from 1.")
 @click.option("--infer", is_flag=True, help="Look at the types, though the file has its recipe in it.")
 @click.option(
     "--embedded",
@@ -70,10 +64,8 @@ _MAX_TEXT = 1 << 20
 )
 @click.option("--no-presets", "presets", flag_value=False, default=True, help="Extend no shipped recipe.")
 @click.option("--name", help="What the recipe calls itself. [default: SOURCE without folder and ending]")
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write FILE, not stdout."
-)
-@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
+@file_option("-o", "--output", help="Write FILE, not stdout.")
+@force_option
 @pass_context
 def command(
     ctx: Context,
@@ -124,17 +116,15 @@ def command(
     if output is None:
         click.echo(imported.text, nl=False)
     else:
-        data = imported.text.encode()
-        write_file(output, len(data), [data], force=force)
-        rules = f"{imported.rules} rule{'' if imported.rules == 1 else 's'}"
-        ctx.console.print(f"{printable(str(output))}: {rules}")
+        write_text(output, imported.text, force=force)
+        ctx.console.print(f"{printable(str(output))}: {counted(imported.rules, 'rule')}")
 
 
 def _from_model(
     path: Path, registry: Registry, name: str, *, infer: bool, embedded: bool, presets: bool
 ) -> Imported:
-    from quantrecipe.exchange.imported import Imported
-    from quantrecipe.exchange.recover import recover
+    from quantrecipe.exchange.assemble import Imported
+    from quantrecipe.exchange.from_files.recover import recover
     from quantrecipe.model.not_a_model import require_model
     from quantrecipe.plan.recorded import recorded_recipe
 
@@ -165,9 +155,9 @@ def _from_text(
     registry: Registry,
     name: str,
 ) -> Imported:
-    from quantrecipe.exchange.custom_q import from_custom_q, from_tool_suite
-    from quantrecipe.exchange.from_llama_quantize import from_llama_quantize
-    from quantrecipe.exchange.llama_quantize import read_command, read_list_for
+    from quantrecipe.exchange.from_commands.custom_q import from_custom_q, from_tool_suite
+    from quantrecipe.exchange.from_commands.llama_quantize import from_llama_quantize
+    from quantrecipe.exchange.from_commands.read_command import read_command, read_list_for
     from quantrecipe.exchange.scripts.script import calls_quantize
 
     text, folder = _read(source)

@@ -10,10 +10,10 @@ import click
 
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import printable
-from quantrecipe.cli.help import SETTINGS, examples
-from quantrecipe.cli.names import MODEL, RECIPE
-from quantrecipe.cli.needs import check_output
-from quantrecipe.cli.planning import PlanOptions, build_plans, plan_options, warn_of_running
+from quantrecipe.cli.options.paths import MODEL, RECIPE, file_option
+from quantrecipe.cli.output_files import check_output, write_text
+from quantrecipe.cli.planned.planning import PlanOptions, build_plans, plan_options, warn_of_running
+from quantrecipe.cli.subcommand import subcommand
 from quantrecipe.errors import OutputError
 
 if TYPE_CHECKING:
@@ -22,24 +22,15 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command(
+@subcommand(
     "lock",
-    context_settings=SETTINGS,
-    epilog=examples(
-        "quantrecipe lock recipes/mine.yaml model.safetensors -o mine.lock",
-        "quantrecipe apply recipes/mine.yaml model.safetensors --locked mine.lock",
-        "quantrecipe diff main:mine.lock mine.lock",
-    ),
+    "quantrecipe lock recipes/mine.yaml model.safetensors -o mine.lock",
+    "quantrecipe apply recipes/mine.yaml model.safetensors --locked mine.lock",
+    "quantrecipe diff main:mine.lock mine.lock",
 )
 @click.argument("recipe", type=RECIPE)
 @click.argument("model", type=MODEL)
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Where to write. [default: standard output]",
-)
+@file_option("-o", "--output", help="Where to write. [default: standard output]")
 @plan_options
 @click.option("--force", is_flag=True, help="Replace FILE if it is something else than a lock.")
 @pass_context
@@ -69,7 +60,7 @@ def command(
             old = _readable(read_lock, output)
         elif not force:
             raise OutputError(f"{output} exists and is no lock", "name another file, or say --force")
-    _write(output, text)
+    write_text(output, text, force=True)
     name = printable(str(output))
     if old is None:
         ctx.say(f"wrote {name}: {len(lock.tensors)} tensors, {plan.nbytes:,} bytes")
@@ -90,12 +81,3 @@ def _readable(read: Any, path: Path) -> Lock | None:
     except PlanError:
         return None
     return lock
-
-
-def _write(path: Path, text: str) -> None:
-    from quantrecipe.output.partfile import PartFile
-
-    data = text.encode()
-    with PartFile(path, len(data), force=True) as part:
-        part.write(memoryview(data), 0)
-        part.finish()

@@ -8,17 +8,13 @@ import click
 
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import printable
-from quantrecipe.cli.help import SETTINGS, examples
+from quantrecipe.cli.subcommand import subcommand
 
 __all__ = ["command"]
 
 
-@click.command(
-    "new-plugin",
-    context_settings=SETTINGS,
-    epilog=examples(
-        "quantrecipe new-plugin acme", "quantrecipe new-plugin acme --author 'Ada Acme' -o ~/src"
-    ),
+@subcommand(
+    "new-plugin", "quantrecipe new-plugin acme", "quantrecipe new-plugin acme --author 'Ada Acme' -o ~/src"
 )
 @click.argument("name")
 @click.option("--author", default="", metavar="NAME", help="Who the licence and pyproject.toml name.")

@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
 from quantrecipe.cli.context import Context, pass_context
-from quantrecipe.cli.help import SETTINGS, examples
-from quantrecipe.cli.locked import locked_option, require_locked
-from quantrecipe.cli.names import MODEL, RECIPE
-from quantrecipe.cli.planning import PlanOptions, build_plans, plain_plan, plan_options, print_told
+from quantrecipe.cli.options.paths import MODEL, RECIPE
+from quantrecipe.cli.options.shared import json_option
+from quantrecipe.cli.planned.planning import (
+    PlanOptions,
+    build_plans,
+    locked_option,
+    plan_document,
+    plan_options,
+    print_told,
+    require_locked,
+)
+from quantrecipe.cli.subcommand import subcommand
 
 __all__ = ["command"]
 
 
-@click.command(
+@subcommand(
     "plan",
-    context_settings=SETTINGS,
-    epilog=examples(
-        "quantrecipe plan recipes/code-model.yaml examples/tiny-code",
-        "quantrecipe plan llama.cpp/Q4_K_M model-BF16.gguf --imatrix imatrix.gguf --all",
-        "quantrecipe plan quantrecipe/chat shapes/qwen3-14b --vram 8 --context 16k",
-        "quantrecipe plan recipes/code-model.yaml model.safetensors --json | jq .nbytes",
-    ),
+    "quantrecipe plan recipes/code-model.yaml examples/tiny-code",
+    "quantrecipe plan llama.cpp/Q4_K_M model-BF16.gguf --imatrix imatrix.gguf --all",
+    "quantrecipe plan quantrecipe/chat shapes/qwen3-14b --vram 8 --context 16k",
+    "quantrecipe plan recipes/code-model.yaml model.safetensors --json | jq .nbytes",
 )
 @click.argument("recipe", type=RECIPE)
 @click.argument("model", type=MODEL)
@@ -37,7 +41,7 @@ __all__ = ["command"]
 )
 @locked_option
 @click.option("--all", "every_tensor", is_flag=True, help="A line for each tensor.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @pass_context
 def command(
     ctx: Context,
@@ -59,9 +63,9 @@ def command(
     (plan,), registry = build_plans(ctx, [recipe], model, wanted)
     require_locked(locked, [plan], registry)
     if as_json:
-        click.echo(json.dumps(plain_plan(plan, wanted), indent=2))
+        ctx.print_json(plan_document(plan, wanted))
         return
-    from quantrecipe.cli.plan_table import render_plan
+    from quantrecipe.cli.planned.plan_table import render_plan
 
     ctx.console.print(render_plan(plan, every_tensor=every_tensor))
     print_told(ctx, plan, wanted)

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
-
-import click
 
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import printable
-from quantrecipe.cli.help import SETTINGS, examples
+from quantrecipe.cli.options.shared import json_option
+from quantrecipe.cli.subcommand import subcommand
+from quantrecipe.plain_data import fields_of
 
 if TYPE_CHECKING:
     from quantrecipe.registry import PluginInfo, Registry
 
 __all__ = ["command"]
 
-
-@click.command(
-    "plugins",
-    context_settings=SETTINGS,
-    epilog=examples("quantrecipe plugins", "quantrecipe plugins --json"),
+_FIELDS = (
+    "name",
+    "distribution",
+    "version",
+    "module",
+    "status",
+    "cause",
+    "formats",
+    "analyses",
+    "recipes",
+    "notes",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@subcommand("plugins", "quantrecipe plugins", "quantrecipe plugins --json")
+@json_option
 @pass_context
 def command(ctx: Context, as_json: bool) -> None:
     """List the plugins that are installed, what each adds, and why one could not be loaded.
@@ -36,7 +44,7 @@ def command(ctx: Context, as_json: bool) -> None:
         plugins=ctx.plugins
     )  # not the context's: its warnings are this command's subject
     if as_json:
-        click.echo(json.dumps([_plain(plugin) for plugin in registry.plugins], indent=2))
+        ctx.print_json([fields_of(plugin, *_FIELDS) for plugin in registry.plugins])
         return
     ctx.console.print(_table(registry))
     if not ctx.plugins:
@@ -71,18 +79,3 @@ def _adds(plugin: PluginInfo) -> Any:
 
 def _prefixes(plugin: PluginInfo) -> tuple[str, ...]:
     return tuple(f"{prefix}/…" for prefix in plugin.recipes)
-
-
-def _plain(plugin: PluginInfo) -> dict[str, Any]:
-    return {
-        "name": plugin.name,
-        "distribution": plugin.distribution,
-        "version": plugin.version,
-        "module": plugin.module,
-        "status": plugin.status,
-        "cause": plugin.cause,
-        "formats": list(plugin.formats),
-        "analyses": list(plugin.analyses),
-        "recipes": list(plugin.recipes),
-        "notes": list(plugin.notes),
-    }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,15 +11,18 @@ import click
 
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import printable
-from quantrecipe.cli.help import SETTINGS, examples
+from quantrecipe.cli.options.paths import file_option
+from quantrecipe.cli.options.shared import json_option
+from quantrecipe.cli.subcommand import subcommand
+from quantrecipe.plain_data import rounded_bits
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from quantrecipe.cli.tables import Cell
     from quantrecipe.model.model import Model
-    from quantrecipe.recipe.expression import Value
     from quantrecipe.recipe.recipe import Recipe
+    from quantrecipe.recipe.terms.expression import Value
     from quantrecipe.registry import Registry
 
 __all__ = ["command"]
@@ -50,42 +52,33 @@ class _Listed:
     problem: str = ""
     suits: bool = True
 
-    def to_json(self, *, planned: bool) -> dict[str, Any]:
-        document: dict[str, Any] = {
+    def document(self, *, planned: bool) -> dict[str, Any]:
+        """What is printed of it; `planned` adds what it makes of the model."""
+        facts = {
             "name": self.name,
             "summary": self.recipe.summary,
-            "needs": list(self.needs),
+            "needs": self.needs,
             "for_experts": self.experts,
         }
-        if planned:
-            document |= {
-                "nbytes": self.nbytes,
-                "bits_per_weight": None if self.bits is None else round(self.bits, 4),
-                "suits": self.suits,
-                "problem": self.problem or None,
-            }
-        return document
+        made = {"nbytes": self.nbytes, "bits_per_weight": rounded_bits(self.bits), "suits": self.suits}
+        return facts | made | {"problem": self.problem or None} if planned else facts
 
 
-@click.command(
+@subcommand(
     "recipes",
-    context_settings=SETTINGS,
-    epilog=examples(
-        "quantrecipe recipes",
-        "quantrecipe recipes code",
-        "quantrecipe recipes --for shapes/qwen3-30b-a3b",
-        "quantrecipe recipes ud --for model-BF16.gguf --json",
-    ),
+    "quantrecipe recipes",
+    "quantrecipe recipes code",
+    "quantrecipe recipes --for shapes/qwen3-30b-a3b",
+    "quantrecipe recipes ud --for model-BF16.gguf --json",
 )
 @click.argument("words", nargs=-1, metavar="[WORD]...")
-@click.option(
+@file_option(
     "--for",
     "model",
-    type=click.Path(path_type=Path),
     metavar="MODEL",
     help="Show how large each makes this model: a file, a Hugging Face folder, or shapes/NAME. Smallest first.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @pass_context
 def command(ctx: Context, words: tuple[str, ...], model: Path | None, as_json: bool) -> None:
     """List the recipes that quantrecipe and installed plugins ship; with WORDs, those about all of them.
@@ -103,7 +96,7 @@ def command(ctx: Context, words: tuple[str, ...], model: Path | None, as_json: b
         require_model(opened)
         found = sorted((_on(it, opened, registry) for it in found), key=_size)
     if as_json:
-        click.echo(json.dumps([it.to_json(planned=model is not None) for it in found], indent=2))
+        ctx.print_json([it.document(planned=model is not None) for it in found])
     elif not found:
         ctx.say(f"no recipe that ships is about {' and '.join(map(printable, words))}")
     else:
@@ -113,7 +106,7 @@ def command(ctx: Context, words: tuple[str, ...], model: Path | None, as_json: b
 def _listed(registry: Registry) -> Iterator[_Listed]:
     """All of them, curated ones first; parts that only others are made of are left out."""
     from quantrecipe.recipe.load import load_recipe
-    from quantrecipe.recipe.shipped import shipped_recipes
+    from quantrecipe.recipe.shipped_recipes import shipped_recipes
 
     for name in shipped_recipes(registry):
         recipe = load_recipe(name, registry=registry)
@@ -183,20 +176,14 @@ def _on(it: _Listed, model: Model, registry: Registry) -> _Listed:
     """With what it makes of the model."""
     from dataclasses import replace
 
+    from quantrecipe.cli.planned.inputs import PlanInputs
     from quantrecipe.errors import QuantrecipeError
-    from quantrecipe.importance import assumed_importance
     from quantrecipe.plan.facts import model_facts
-    from quantrecipe.plan.make import make_plan
 
+    inputs = PlanInputs(registry=registry, assume_imatrix=True, allow_requantize=True)
     has_experts = bool(model_facts(model, has_importance=False)["n_expert"])
     try:
-        plan = make_plan(
-            it.recipe,
-            model,
-            registry=registry,
-            importance=assumed_importance(model.tensors),
-            allow_requantize=True,
-        )
+        plan = inputs.plan(it.recipe, model)
     except QuantrecipeError as error:
         return replace(it, problem=error.problems[0].what, suits=False)
     suits = has_experts or not it.experts

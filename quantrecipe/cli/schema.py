@@ -9,8 +9,10 @@ import click
 
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import printable
-from quantrecipe.cli.help import SETTINGS, examples
-from quantrecipe.cli.imatrix_output import write_file
+from quantrecipe.cli.options.paths import file_option
+from quantrecipe.cli.options.shared import force_option
+from quantrecipe.cli.output_files import write_text
+from quantrecipe.cli.subcommand import subcommand
 
 if TYPE_CHECKING:
     from quantrecipe.registry import Registry
@@ -18,15 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["command", "schema_of"]
 
 
-@click.command(
-    "schema",
-    context_settings=SETTINGS,
-    epilog=examples("quantrecipe schema -o quantrecipe.schema.json --force"),
-)
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write FILE, not stdout."
-)
-@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
+@subcommand("schema", "quantrecipe schema -o quantrecipe.schema.json --force")
+@file_option("-o", "--output", help="Write FILE, not stdout.")
+@force_option
 @click.option("--json", "as_json", is_flag=True, help="The same: a schema is JSON.")
 @pass_context
 def command(ctx: Context, output: Path | None, force: bool, as_json: bool) -> None:
@@ -41,8 +37,7 @@ def command(ctx: Context, output: Path | None, force: bool, as_json: bool) -> No
     if output is None:
         click.echo(text, nl=False)
         return
-    data = text.encode()
-    write_file(output, len(data), [data], force=force)
+    write_text(output, text, force=force)
     ctx.console.print(printable(str(output)), soft_wrap=True)
 
 
@@ -52,7 +47,7 @@ def schema_of(registry: Registry) -> dict[str, object]:
     from quantrecipe.model.reference import reference_models
     from quantrecipe.recipe.load import load_recipe
     from quantrecipe.recipe.schema import schema_with
-    from quantrecipe.recipe.shipped import shipped_recipes
+    from quantrecipe.recipe.shipped_recipes import shipped_recipes
 
     specs = [format_.spec for format_ in registry.formats.values() if format_.spec.codec]
     return schema_with(

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from quantrecipe.cli.context import Context, pass_context
-from quantrecipe.cli.help import SETTINGS, examples
+from quantrecipe.cli.options.shared import json_option
+from quantrecipe.cli.subcommand import subcommand
 
 if TYPE_CHECKING:
     from quantrecipe.model.model import Model
@@ -16,12 +14,8 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command(
-    "shapes",
-    context_settings=SETTINGS,
-    epilog=examples("quantrecipe shapes", "quantrecipe plan llama.cpp/Q4_K_M shapes/qwen3-30b-a3b"),
-)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@subcommand("shapes", "quantrecipe shapes", "quantrecipe plan llama.cpp/Q4_K_M shapes/qwen3-30b-a3b")
+@json_option
 @pass_context
 def command(ctx: Context, as_json: bool) -> None:
     """List the reference models: well-known models without their weights.
@@ -31,14 +25,14 @@ def command(ctx: Context, as_json: bool) -> None:
     from quantrecipe.model.open import open_model
     from quantrecipe.model.reference import reference_models
 
-    models = [_plain(open_model(name)) for name in reference_models()]
+    models = [_facts(open_model(name)) for name in reference_models()]
     if as_json:
-        click.echo(json.dumps(models, indent=2))
+        ctx.print_json(models)
     else:
         ctx.console.print(_table(models))
 
 
-def _plain(model: Model) -> dict[str, Any]:
+def _facts(model: Model) -> dict[str, Any]:
     from quantrecipe.plan.facts import model_facts
 
     facts = model_facts(model, has_importance=False)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
@@ -24,6 +24,7 @@ from msgspec import Meta, structs
 
 from quantrecipe.errors import EvaluationError, OutputError
 from quantrecipe.evaluate.compact import CompactRows, pack, unpack
+from quantrecipe.plain_data import fields_of, plain
 from quantrecipe.typed import Natural, NotNegative, Positive, Record, json_object, typed
 from quantrecipe.whole_file import whole_file
 
@@ -122,16 +123,13 @@ class Reference:
         return parts
 
     def to_json(self) -> dict[str, Any]:
-        """What the header says."""
-        names = ("model", "key", "n_ctx", "n_vocab", "vocabulary", "tail")
-        return {name: getattr(self, name) for name in names} | {
-            "texts": [asdict(text) for text in self.texts]
-        }
+        """What the header says: everything but where the file is, and its tokens."""
+        return fields_of(self, "model", "key", "n_ctx", "n_vocab", "vocabulary", "tail", "texts")
 
     @cached_property
     def _offsets(self) -> list[int]:
         """Where each record's length stands; the file is as long as they say."""
-        header = len(_MAGIC) + len(_header_line(self.to_json()))
+        header = len(_MAGIC) + len(_header_line(self))
         offset, offsets = header + self.tokens.size * 4, []
         size = self.path.stat().st_size
         with self.path.open("rb") as file:
@@ -197,7 +195,7 @@ def write_reference(reference: Reference, records: Iterable[CompactRows]) -> Non
     """Write the file, one record for each chunk. OutputError where the disk refuses."""
     try:
         with whole_file(reference.path) as file:
-            file.write(_MAGIC + _header_line(reference.to_json()))
+            file.write(_MAGIC + _header_line(reference))
             file.write(reference.tokens.astype("<i4").tobytes())
             for rows in records:
                 data = pack(rows)
@@ -207,5 +205,5 @@ def write_reference(reference: Reference, records: Iterable[CompactRows]) -> Non
         raise OutputError(what, file=reference.path) from error
 
 
-def _header_line(header: dict[str, Any]) -> bytes:
-    return json.dumps(header, separators=(",", ":")).encode() + b"\n"
+def _header_line(reference: Reference) -> bytes:
+    return json.dumps(plain(reference), separators=(",", ":")).encode() + b"\n"

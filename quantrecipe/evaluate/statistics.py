@@ -7,8 +7,8 @@ models were run on the same positions.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -55,10 +55,6 @@ class Evaluation:
     dp_mean_error: float
     dp_rms: float
     dp_rms_error: float
-
-    def to_json(self) -> dict[str, Any]:
-        """Every figure by its name."""
-        return asdict(self)
 
 
 def summarise(positions: Positions) -> Evaluation:

@@ -6,100 +6,99 @@ the rules say, rules of their own set that right.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+import textwrap
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from quantrecipe.errors import RecipeError
-from quantrecipe.exchange.imported import Imported, wrapped
-from quantrecipe.exchange.presets import planned_types
-from quantrecipe.model.model import Model
-from quantrecipe.plan.facts import model_facts
-from quantrecipe.plan.resolve import trace
-from quantrecipe.recipe.load import load_recipe_text
+from quantrecipe.exchange.source import Source
+from quantrecipe.recipe.load import load_part
+from quantrecipe.recipe.reading.recipe_part import RecipePart
 from quantrecipe.recipe.recipe import Recipe
-from quantrecipe.recipe.summarise import DraftRule, summarise
-from quantrecipe.recipe.write import write_recipe
+from quantrecipe.recipe.writing.new_recipe import write_recipe
+from quantrecipe.recipe.writing.summarise import summarise
 from quantrecipe.registry import Registry
 
-__all__ = ["Parts", "assemble", "decided_by_rule"]
+__all__ = ["Imported", "Parts", "assemble", "decided_by_rule", "wrapped"]
+
+
+_WIDTH = 108  # of comments: with `# ` before them, as wide as the widest line of a rule
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Parts:
-    """What a recipe is made of; `notes` become comments, too."""
+class Imported:
+    """A recipe that was made of something else.
 
-    name: str
+    text:  the recipe
+    notes: what couldn't be taken over as it was, for the person who imports it
+    rules: how many rules it has
+    """
+
+    text: str
+    notes: tuple[str, ...] = ()
+    rules: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parts(RecipePart):
+    """What an import says as a recipe; `origin` names what it is imported from, and `notes` become comments, too."""
+
     origin: str
-    rules: tuple[DraftRule, ...] = ()
-    extends: str | None = None
-    default: str | None = None
-    file_type: str | None = None
-    importance: str | Mapping[str, Any] | None = None
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-    prune: str | None = None
-    requires: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
-def assemble(
-    parts: Parts,
-    registry: Registry,
-    source: Model | None = None,
-    truth: Mapping[str, str] | None = None,
-    *,
-    importance: bool = False,
-) -> Imported:
-    """The recipe.
+def assemble(parts: Parts, source: Source | None = None, truth: Mapping[str, str] | None = None) -> Imported:
+    """Make the recipe.
 
-    source:     the model, with floats in its matrices; None where no model was given
-    truth:      the type that the other program gives each of its tensors; None where nobody can say
-    importance: True where it would have an importance matrix
+    source: None where no model was given
+    truth:  the type that the other program gives each of its tensors; None where nobody can say
     """
     if source is None:
         return _imported(parts)
-    recipe = _load(parts, registry)
+    recipe = _load(parts, source.registry)
     if recipe is None:
         note = (
             f"not held against the model, since these packages aren't installed: {', '.join(parts.requires)}"
         )
         return _imported(replace(parts, notes=(*parts.notes, note)))
-    parts = _without_idle(parts, recipe, source, importance=importance)
-    recipe = _load(parts, registry)
+    parts = _without_idle(parts, recipe, source)
+    recipe = _load(parts, source.registry)
     if truth is None or recipe is None:
         return _imported(parts)
-    planned = planned_types(recipe, source, registry, importance=importance) or {}
+    planned = source.planned(recipe) or {}
     wrong = {name for name, type_ in truth.items() if name not in planned or planned[name].type != type_}
     if wrong:
         base = {name: it.wanted for name, it in planned.items()}
-        n_layers = int(model_facts(source, has_importance=importance)["n_layers"])
         types = {name: type_ if name in wrong else base[name] for name, type_ in truth.items()}
-        exceptions = summarise(types, source.tensors, n_layers, base=base)
-        why = f"so that {source.path.name} has the types that {parts.origin} gives it"
+        exceptions = summarise(types, source.tensors, source.model.n_layers, base=base)
+        why = f"so that {source.model.path.name} has the types that {parts.origin} gives it"
         set_right = tuple(replace(rule, why=why) for rule in exceptions)
         both = replace(parts, rules=(*set_right, *parts.rules))
-        if (again := _load(both, registry)) is not None:
-            parts = _without_idle(both, again, source, importance=importance)
+        if (again := _load(both, source.registry)) is not None:
+            parts = _without_idle(both, again, source)
     return _imported(parts)
 
 
-def decided_by_rule(
-    parts: Parts, registry: Registry, source: Model, *, importance: bool
-) -> list[frozenset[str]] | None:
-    """For each rule of the parts, the tensors that it decides; None where a package that it requires is missing."""
-    recipe = _load(parts, registry)
+def wrapped(lines: Iterable[str]) -> list[str]:
+    """Break comments into lines that fit."""
+    return [part for line in lines for part in textwrap.wrap(line, _WIDTH, subsequent_indent="  ") or [""]]
+
+
+def decided_by_rule(parts: Parts, source: Source) -> list[frozenset[str]] | None:
+    """Return the tensors that each rule of the parts decides; None if a package that it requires is missing."""
+    recipe = _load(parts, source.registry)
     if recipe is None:
         return None
-    found = trace(recipe, source, has_importance=importance, covered=lambda _: importance)
+    found = source.trace(recipe)
     names: dict[int, set[str]] = {}
     for name, rule in found.decided.items():
         names.setdefault(id(rule), set()).add(name)
     return [frozenset(names.get(id(rule), ())) for rule in recipe.rules if rule.own]
 
 
-def _without_idle(parts: Parts, recipe: Recipe, source: Model, *, importance: bool) -> Parts:
-    """Without the rules that name nothing on the model, or come too late; such rules are errors in a recipe."""
-    found = trace(recipe, source, has_importance=importance, covered=lambda _: importance)
+def _without_idle(parts: Parts, recipe: Recipe, source: Source) -> Parts:
+    """Leave out the rules that name nothing on the model, or come too late: they would be errors in a recipe."""
+    found = source.trace(recipe)
     taken: set[str] = set()
     idle = []
     for number, (rule, match) in enumerate(found.matches):
@@ -110,7 +109,7 @@ def _without_idle(parts: Parts, recipe: Recipe, source: Model, *, importance: bo
         taken |= match.matched
     rules = tuple(rule for number, rule in enumerate(parts.rules) if number not in idle)
     notes = tuple(
-        f"{' '.join(rule.tensors)} → {rule.type} is left out: it decides nothing on this model"
+        f"{' '.join(map(str, rule.tensors))} → {rule.type} is left out: it decides nothing on this model"
         for number, rule in enumerate(parts.rules)
         if number in idle and not rule.optional
     )
@@ -118,9 +117,9 @@ def _without_idle(parts: Parts, recipe: Recipe, source: Model, *, importance: bo
 
 
 def _load(parts: Parts, registry: Registry) -> Recipe | None:
-    """The recipe; None where a package that it requires is missing."""
+    """Load the recipe; return None if a package that it requires is missing."""
     try:
-        return load_recipe_text(_text(parts), registry=registry)
+        return load_part(parts, registry=registry)
     except RecipeError:
         installed = {plugin.distribution for plugin in registry.plugins}
         if set(parts.requires) <= installed:
@@ -129,20 +128,6 @@ def _load(parts: Parts, registry: Registry) -> Recipe | None:
 
 
 def _imported(parts: Parts) -> Imported:
-    return Imported(text=_text(parts), notes=parts.notes, rules=len(parts.rules))
-
-
-def _text(parts: Parts) -> str:
-    comments: Sequence[str] = (f"Imported from {parts.origin}.", *parts.notes)
-    return write_recipe(
-        name=parts.name,
-        extends=[parts.extends] if parts.extends else [],
-        requires=parts.requires,
-        default=parts.default,
-        file_type=parts.file_type,
-        importance=parts.importance,
-        metadata=parts.metadata,
-        extra={"prune": parts.prune} if parts.prune else None,
-        rules=parts.rules,
-        comments=wrapped(comments),
-    )
+    comments = wrapped((f"Imported from {parts.origin}.", *parts.notes))
+    text, _ = write_recipe(parts, comments)
+    return Imported(text=text, notes=parts.notes, rules=len(parts.rules))

@@ -30,7 +30,7 @@ IK_TYPES: Mapping[int, str] = MappingProxyType(
 
 
 def explain_unknown_types(model: Model, registry: Registry) -> None:
-    """ModelError, a line for each type, where tensors have types that no installed format is."""
+    """Raise ModelError, with a line for each type, if tensors have types that no installed format is."""
     counts: dict[str, int] = {}
     for tensor in model.tensors:
         if tensor.dtype not in registry.formats:

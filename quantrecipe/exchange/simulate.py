@@ -15,72 +15,56 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from quantrecipe.exchange.command import MIXTURES, Command, takes_patterns
-from quantrecipe.exchange.named_list import FirstMatch
-from quantrecipe.exchange.overrides import read_type
-from quantrecipe.exchange.presets import planned_types
-from quantrecipe.model.model import Model
-from quantrecipe.plan.assign import fallback_chain
+from quantrecipe.exchange.from_commands.command import MIXTURES, Command
+from quantrecipe.exchange.from_commands.named_list import FirstMatch
+from quantrecipe.exchange.from_commands.overrides import read_type
+from quantrecipe.exchange.source import Source
 from quantrecipe.plan.facts import model_facts, tensor_facts
-from quantrecipe.plan.resolve import trace
 from quantrecipe.recipe.load import load_recipe
 from quantrecipe.recipe.recipe import KEEP, Recipe, Rule
 from quantrecipe.registry import Registry
-from quantrecipe.tensor import TensorInfo, head_name
+from quantrecipe.tensor import head_name
 
-__all__ = ["command_types", "fallback_for", "load_mixture", "main_type"]
+__all__ = ["command_types", "load_mixture", "main_type"]
 
 
 def load_mixture(name: str, registry: Registry) -> Recipe:
-    """The recipe that is a preset of llama-quantize's."""
+    """Load the recipe that is a preset of llama-quantize's."""
     return load_recipe(f"llama.cpp/{MIXTURES[name]}", registry=registry)
 
 
-def command_types(
-    command: Command,
-    mixture: Recipe,
-    source: Model,
-    registry: Registry,
-    *,
-    reached: Collection[str],
-    importance: bool,
-) -> dict[str, str]:
-    """The type that llama-quantize gives each tensor.
+def command_types(command: Command, mixture: Recipe, source: Source) -> dict[str, str]:
+    """Return the type that llama-quantize gives each tensor.
 
     mixture: the command's, as `load_mixture` gives it
-    source:  the model, with floats in its matrices
-    reached: what is ever quantized of it, as `quantizable` says
     """
+    kept = {tensor.name: tensor.dtype for tensor in source.tensors}
     if command.mixture == "COPY":
-        return {tensor.name: tensor.dtype for tensor in source.tensors}
-    fixed = _fixed(command, source, reached, registry)
-    if command.pure:
-        types = {tensor.name: tensor.dtype for tensor in source.tensors}
-        own = [tensor for tensor in source.tensors if tensor.name in reached]
-        types |= {tensor.name: fallback_for(main_type(mixture), tensor, registry) for tensor in own}
-    else:
-        types = _mixture_types(
-            mixture, source, registry, taken=fixed.keys(), reached=reached, importance=importance
-        )
-    return {**types, **fixed}
+        return kept
+    fixed = _fixed(command, source)
+    if not command.pure:
+        return {**_mixture_types(mixture, source, taken=fixed.keys()), **fixed}
+    main = main_type(mixture)
+    own = (tensor for tensor in source.tensors if tensor.name in source.reached)
+    return {**kept, **{tensor.name: source.fallback(main, tensor) for tensor in own}, **fixed}
 
 
 def main_type(mixture: Recipe) -> str:
-    """The type that llama-quantize starts from, before it looks at the tensor."""
+    """Return the type that llama-quantize starts from, before it looks at the tensor."""
     return "MXFP4" if mixture.file_type == "MXFP4_MOE" else mixture.default or "F32"
 
 
-def _fixed(command: Command, source: Model, reached: Collection[str], registry: Registry) -> dict[str, str]:
-    """By name, the types that options give, whatever the preset."""
+def _fixed(command: Command, source: Source) -> dict[str, str]:
+    """Return the types that options give, whatever the preset, by the tensors' names."""
     tied = head_name(source.tensors) == "token_embd.weight"
-    patterns, types = _patterns(command, registry)
+    patterns, types = _patterns(command, source.registry)
     output, embedding = (
-        read_type(text, registry).name if text else None
+        read_type(text, source.registry).name if text else None
         for text in (command.output_type, command.embedding_type)
     )
     fixed = {}
     for tensor in source.tensors:
-        if tensor.name not in reached:
+        if tensor.name not in source.reached:
             continue
         embeds = tensor.role in ("token_embd", "per_layer_token_embd")
         number = patterns.find(tensor.name)
@@ -92,39 +76,28 @@ def _fixed(command: Command, source: Model, reached: Collection[str], registry: 
         elif output and tensor.name == "output.weight":
             fixed[tensor.name] = output
         elif pattern:
-            fixed[tensor.name] = fallback_for(pattern, tensor, registry)
+            fixed[tensor.name] = source.fallback(pattern, tensor)
         elif output and tied and embeds and not command.pure:
-            fixed[tensor.name] = fallback_for(output, tensor, registry)
+            fixed[tensor.name] = source.fallback(output, tensor)
     return fixed
 
 
 def _patterns(command: Command, registry: Registry) -> tuple[FirstMatch, list[str]]:
-    """The overrides as llama-quantize reads them, lower-cased, and their types; none where it ignores them."""
-    overrides = command.overrides if takes_patterns(command.mixture) else ()
+    """Return the overrides as llama-quantize reads them, lower-cased, and their types; none if it ignores them."""
+    overrides = command.overrides if command.takes_patterns else ()
     names = {said: read_type(said, registry).name for said in {it.type for it in overrides}}
     return FirstMatch([it.regex.lower() for it in overrides]), [names[it.type] for it in overrides]
 
 
-def _mixture_types(
-    mixture: Recipe,
-    source: Model,
-    registry: Registry,
-    *,
-    taken: Collection[str],
-    reached: Collection[str],
-    importance: bool,
-) -> dict[str, str]:
-    """The type of every tensor that isn't `taken` by a pattern; those of taken ones mean nothing. None at all where the
-    preset can't be had for such rows.
+def _mixture_types(mixture: Recipe, source: Source, *, taken: Collection[str]) -> dict[str, str]:
+    """Return the type of every tensor that isn't `taken` by a pattern; the types of taken ones mean nothing.
 
-    source:  the model, with floats in its matrices
-    reached: names of the tensors that are ever quantized
+    There is none at all if the preset can't be had for such rows.
     """
     if not taken:
-        planned = planned_types(mixture, source, registry, importance=importance)
-        return {name: it.type for name, it in (planned or {}).items()}
-    found = trace(mixture, source, has_importance=importance, covered=lambda _: importance)
-    facts = model_facts(source, has_importance=importance)
+        return {name: it.type for name, it in (source.planned(mixture) or {}).items()}
+    found = source.trace(mixture)
+    facts = model_facts(source.model, has_importance=source.importance)
     decided: dict[str, Rule] = {}
     for rule, match in found.matches:
         named = [tensor for tensor in found.tensors if tensor.name in match.named]
@@ -132,7 +105,7 @@ def _mixture_types(
         for tensor in named:
             if tensor.name in taken:
                 continue
-            own = tensor_facts(tensor, rank=rank, count=len(named), covered=importance)
+            own = tensor_facts(tensor, rank=rank, count=len(named), covered=source.importance)
             in_layers = rule.layers is None or rule.layers.contains(tensor.layer, found.n_layers)
             if in_layers and (rule.when is None or rule.when.evaluate({**facts, **own})):
                 decided.setdefault(tensor.name, rule)
@@ -140,18 +113,13 @@ def _mixture_types(
     types = {}
     for tensor in found.tensors:
         decider = decided.get(tensor.name)
-        wanted = decider.type if decider is not None else mixture.default if tensor.name in reached else KEEP
+        wanted = (
+            decider.type
+            if decider is not None
+            else mixture.default
+            if tensor.name in source.reached
+            else KEEP
+        )
         kept = wanted in (None, KEEP)
-        types[tensor.name] = tensor.dtype if kept else fallback_for(wanted or KEEP, tensor, registry)
+        types[tensor.name] = tensor.dtype if kept else source.fallback(wanted or KEEP, tensor)
     return types
-
-
-def fallback_for(wanted: str, tensor: TensorInfo, registry: Registry) -> str:
-    """The type, or the first of its fallbacks that accepts the tensor."""
-    if registry.format(wanted).accepts(tensor) is None:
-        return wanted
-    fallbacks = {fmt.spec.name: fmt.spec.fallback for fmt in registry.formats.values()}
-    for name in fallback_chain(wanted, fallbacks):
-        if registry.format(name).accepts(tensor) is None:
-            return name
-    return wanted

@@ -12,21 +12,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+from quantrecipe.allocate.losses import Losses
 from quantrecipe.errors import ImportanceError, PlanError, QuantrecipeError
 from quantrecipe.fit.candidates import Candidate, default_candidates
 from quantrecipe.fit.margin import margin
 from quantrecipe.fit.opened import opened_recipe
 from quantrecipe.fit.stock import estimated_loss, quantized
 from quantrecipe.fit.types import offered_types
-from quantrecipe.importance import Importance, assumed_importance
-from quantrecipe.lint.advice import load_advice
+from quantrecipe.importance.coverage import assumed_importance
+from quantrecipe.importance.matrix import Importance
+from quantrecipe.lint.quality import advised_yardsticks
 from quantrecipe.memory.active import ActiveBytes
 from quantrecipe.memory.device import Division, Settings
 from quantrecipe.memory.footprint import WAYS, Footprint, Room, Runs, Tensors, Way
 from quantrecipe.model.model import Model
-from quantrecipe.plan.losses import Losses
-from quantrecipe.plan.make import make_plan
 from quantrecipe.plan.plan import Plan
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe.budget import Budget, VramBudget
 from quantrecipe.recipe.load import load_recipe
 from quantrecipe.recipe.origin import Origin
@@ -41,7 +42,7 @@ FINE = 0.05
 """Mean KL divergence below which answers hardly change: a Q4_K_M of 8 thousand million weights has about 0.03, a Q3_K_M
 0.08 (llama.cpp's README of llama-perplexity)."""
 EXACT = 0.01
-"""And below which even rare tokens are right: about a Q5_K_M of that size."""
+"""Mean KL divergence below which even rare tokens are right: about that of a Q5_K_M of the same size."""
 
 
 _WITH: Mapping[Way, str] = {
@@ -63,7 +64,7 @@ class Where:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Option:
-    """A mix on this machine.
+    """One mix, as it runs on this machine.
 
     name:    as people say it: "Q4_K_M", or "fitted"
     recipe:  what `plan` and `apply` take for it; "" for the fitted one
@@ -100,12 +101,12 @@ class Option:
 
     @property
     def way(self) -> Way:
-        """How it runs."""
+        """The way in which it runs."""
         return "no" if self.best is None else self.best.way
 
     @property
     def layers(self) -> int:
-        """On the GPU, the head counted as one."""
+        """How many layers are on the GPU, the head counted as one."""
         return 0 if self.best is None else self.best.layers
 
     @property
@@ -115,7 +116,7 @@ class Option:
 
     @property
     def ram(self) -> int:
-        """The same of main memory."""
+        """Bytes of main memory that it takes, in the way in which it runs."""
         return (self.runs[-1] if self.best is None else self.best).ram.total
 
 
@@ -294,7 +295,7 @@ class _Advisor:
 
     def _yardstick(self) -> float:
         """Bits per weight below which `check` calls a file an experiment (QR303); 0 where that can't be said."""
-        for yardstick in load_advice().yardsticks:
+        for yardstick in advised_yardsticks():
             if yardstick.code == "QR303":
                 try:
                     recipe = load_recipe(yardstick.recipe, registry=self._registry)
@@ -315,7 +316,7 @@ class _Advisor:
         )
 
     def _budget(self) -> Budget:
-        """What there is: of the GPU; without one, of main memory."""
+        """The budget that is all the memory there is: the GPU's, or main memory where there is no GPU."""
         origin, room, settings = Origin(file="advise", line=0), self.runs.room, self._settings
         if room.gpu:
             vram = VramBudget(

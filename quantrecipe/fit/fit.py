@@ -9,30 +9,33 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from quantrecipe.allocate.limits import meters
+from quantrecipe.allocate.losses import Losses
 from quantrecipe.errors import PlanError
 from quantrecipe.fit.frozen import Frozen, freeze
 from quantrecipe.fit.margin import margin
-from quantrecipe.fit.opened import Floor, check_floors, opened_recipe, target_key
+from quantrecipe.fit.opened import Floor, check_floors, opened_recipe
 from quantrecipe.fit.reasons import Reason, reason, reason_text
 from quantrecipe.fit.rivals import Rules, rivals
 from quantrecipe.fit.stock import PREFIX, Mix, estimated_loss, stock_mixes, stock_recipes
 from quantrecipe.fit.types import offered_types
-from quantrecipe.importance import Importance
+from quantrecipe.importance.matrix import Importance
 from quantrecipe.model.model import Model
-from quantrecipe.plan.limits import meters
-from quantrecipe.plan.losses import Losses
-from quantrecipe.plan.make import make_plan
 from quantrecipe.plan.plan import Assignment, Plan
-from quantrecipe.plan.runnable import running_types
 from quantrecipe.plan.spending import Spending
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe.budget import Budget
+from quantrecipe.recipe.reading.recipe_part import RecipePart
+from quantrecipe.recipe.reading.rule_items import Inclusion
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.recipe.target import Target
-from quantrecipe.recipe.write import write_recipe
+from quantrecipe.recipe.writing.new_recipe import write_recipe
 from quantrecipe.registry import Registry
 from quantrecipe.sensitivity.sensitivity import Sensitivity
+from quantrecipe.targets.runnable import running_types
 
 if TYPE_CHECKING:
     from quantrecipe.fit.trial import Trial
@@ -41,11 +44,12 @@ __all__ = ["Decision", "Fitted", "Request", "fit", "like_budget", "stock_text"]
 
 _WIDTH = 108
 _ROUNDS = 12
+"""Times that a mix is fitted, at most: the file has the recipe in it, too, and its bytes count."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """What to fit.
+    """What fit is asked for.
 
     types:  names or globs; none: what runs well on the target
     floors: what gets nothing smaller
@@ -71,14 +75,15 @@ class Decision:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fitted:
-    """What came of it.
+    """What fit found.
 
     text:      of the recipe
     plan:      what the recipe makes of the model
     fitted_text, fitted_plan, loss: of the mix that was fitted, also where a preset is the answer
     spending:  what became of the budget
     decisions: one for each rule, those with the most to lose first
-    stock:     the presets of this model, the smallest first
+    stock:     the presets that can be made of this model, the smallest first
+    left_out:  the others, by name, and why they can't be made
     rivals:    those that keep the same limits, floors and ties, and have types that were wanted
     winner:    the preset that the recipe is; None where the fitted one loses less by more than the margin
     """
@@ -91,6 +96,7 @@ class Fitted:
     loss: float
     decisions: tuple[Decision, ...]
     stock: tuple[Mix, ...]
+    left_out: Mapping[str, str]
     rivals: tuple[Mix, ...]
     winner: Mix | None
     trial: Trial | None = None
@@ -129,7 +135,7 @@ def fit(
     check_floors(request.floors, registry)
     losses = Losses(model, registry, sensitivity, {})
     types = offered_types(registry, request.types, request.target)
-    mixes = stock_mixes(
+    mixes, left_out = stock_mixes(
         stock_recipes(registry) if stock is None else stock,
         model,
         registry,
@@ -164,6 +170,7 @@ def fit(
         loss=loss,
         decisions=decisions,
         stock=tuple(mixes),
+        left_out=MappingProxyType(left_out),
         rivals=equals,
         winner=winner,
     )
@@ -227,8 +234,8 @@ def _fitted(
             plan_of=plan_of,
             summary=_summary(chosen),
             comments=_comments(chosen, request.budget, chosen.spending, losses, best),
-            extra={"target": target_key(request.target)} if request.target else None,
-            importance="required" if has_importance else None,
+            target=request.target,
+            importance=has_importance,
         )
         over = 0 if request.budget.size is None else frozen.plan.nbytes - request.budget.size
         if over <= 0:
@@ -250,7 +257,7 @@ def _summary(plan: Plan) -> str:
 
 
 def _spending(spending: Spending, budget: Budget, plan: Plan) -> Spending:
-    """As the file has it that is written: with the recipe in it."""
+    """The spending of the file that is written, which has the recipe in it."""
     limits = [
         replace(spent, most=budget.size or spent.most, used=plan.nbytes) if spent.key == "size" else spent
         for spent in spending.limits
@@ -280,12 +287,13 @@ def _by_estimate(mix: Mix, loss: float, needed: float) -> str:
 
 
 def stock_text(request: Request, mix: Mix, why: str) -> str:
-    """The recipe that is a preset."""
-    return write_recipe(
+    """The text of a recipe that is nothing but a preset."""
+    part = RecipePart(
+        file=request.name,
         name=request.name,
-        rules=(),
         summary=f"llama.cpp's {mix.name}: nothing was found that surely loses less",
-        extends=(f"{PREFIX}{mix.name}",),
-        comments=textwrap.wrap(f"Made by `quantrecipe fit`: {why}.", _WIDTH, subsequent_indent="  "),
-        extra={"target": target_key(request.target)} if request.target else None,
+        extends=(Inclusion(ref=f"{PREFIX}{mix.name}"),),
+        target=request.target,
     )
+    comments = textwrap.wrap(f"Made by `quantrecipe fit`: {why}.", _WIDTH, subsequent_indent="  ")
+    return write_recipe(part, comments)[0]

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from quantrecipe.errors import PlanError
 from quantrecipe.recipe.budget import Budget
-from quantrecipe.recipe.load import load_recipe_text
-from quantrecipe.recipe.pattern import Pattern
-from quantrecipe.recipe.recipe import Recipe
-from quantrecipe.recipe.summarise import DraftRule
+from quantrecipe.recipe.load import load_part
+from quantrecipe.recipe.reading.recipe_part import RecipePart
+from quantrecipe.recipe.recipe import Recipe, Rule
 from quantrecipe.recipe.target import Target
-from quantrecipe.recipe.write import write_recipe
+from quantrecipe.recipe.terms.expression import Expression
+from quantrecipe.recipe.terms.pattern import Pattern
+from quantrecipe.recipe.writing.new_recipe import write_recipe
 from quantrecipe.registry import Registry
 
-__all__ = ["Floor", "check_floors", "opened_recipe", "target_key"]
+__all__ = ["Floor", "check_floors", "opened_recipe"]
 
 _SUPER_BLOCK = 256
 
@@ -45,30 +45,23 @@ def opened_recipe(
     for floor in floors:
         rules += _rules(floor.tensors, _above(floor, types, registry), registry)
     rules += _rules("regex:.", types, registry)
-    text = write_recipe(
-        name=name, rules=rules, fallback="chain", extra={"target": target_key(target)} if target else None
-    )
-    recipe = load_recipe_text(text, file=name, registry=registry)
+    part = RecipePart(file=name, name=name, rules=tuple(rules), fallback="chain", target=target)
+    _, placed = write_recipe(part)
+    recipe = load_part(placed, registry=registry)
     tied = tuple(tuple(Pattern.parse(text) for text in tie) for tie in ties) or budget.ties
     return replace(recipe, budget=replace(budget, ties=tied))
 
 
-def target_key(target: Target) -> Mapping[str, Any]:
-    """The target as a recipe has it."""
-    said = {"engine": target.engine, "build": target.build, "device": target.device}
-    return {key: value for key, value in said.items() if value is not None}
-
-
-def _rules(tensors: str, types: Sequence[str], registry: Registry) -> list[DraftRule]:
+def _rules(tensors: str, types: Sequence[str], registry: Registry) -> list[Rule]:
     """Rows that don't divide into super-blocks choose among types of small blocks."""
     large = [name for name in types if registry.formats[name].spec.block <= _SUPER_BLOCK]
     small = [name for name in types if registry.formats[name].spec.block < _SUPER_BLOCK]
     rules = []
     if small and len(small) < len(large):
-        when = f"cols % {_SUPER_BLOCK} != 0"
-        rules.append(DraftRule(tensors=(tensors,), choose=tuple(small), when=when, optional=True))
+        when = Expression.parse(f"cols % {_SUPER_BLOCK} != 0")
+        rules.append(Rule.of([tensors], choose=tuple(small), when=when, optional=True))
         large = [name for name in large if name == "Q8_0" or name not in small] or large
-    rules.append(DraftRule(tensors=(tensors,), choose=tuple(large), optional=True))
+    rules.append(Rule.of([tensors], choose=tuple(large), optional=True))
     return rules
 
 

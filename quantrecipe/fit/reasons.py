@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import fsum
 
-from quantrecipe.plan.losses import Losses
+from quantrecipe.allocate.losses import Losses
 from quantrecipe.plan.plan import Assignment
 from quantrecipe.registry import Registry
 from quantrecipe.units import bytes_text
@@ -25,7 +25,7 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reason:
-    """Of a group of tensors with one type.
+    """Why a group of tensors has its type.
 
     cheaper: of the types that take less, the one that loses least for a byte that it saves
     better:  of the types that lose less, the one that saves most for a byte that it takes
@@ -39,7 +39,7 @@ class Reason:
 
 
 def reason(members: Sequence[Assignment], types: Iterable[str], losses: Losses, registry: Registry) -> Reason:
-    """`types`: what was on offer."""
+    """Say why tensors have their type; `types` were on offer."""
     chosen = members[0].format.spec
     nbytes = sum(a.nbytes for a in members)
     loss = _loss(members, losses, {a.tensor.name: a.type for a in members}, registry)
@@ -65,7 +65,7 @@ def reason(members: Sequence[Assignment], types: Iterable[str], losses: Losses, 
 
 
 def reason_text(why: Reason) -> str:
-    """loses 0.00021; Q4_K would lose 0.00042 more and save 1.20 MiB, Q6_K save 0.0001 for 1.40 MiB"""
+    """Write a reason: loses 0.00021; Q4_K loses 0.00042 more for 1.20 MiB less."""
     text = f"loses {_number(why.loss)}"
     parts = []
     if why.cheaper is not None:

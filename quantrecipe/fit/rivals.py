@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from quantrecipe.allocate.limits import Meter
 from quantrecipe.fit.opened import Floor
 from quantrecipe.fit.stock import Mix, quantized
-from quantrecipe.plan.limits import Meter
 from quantrecipe.plan.plan import Assignment
-from quantrecipe.recipe.pattern import Pattern
+from quantrecipe.recipe.terms.pattern import Pattern
 from quantrecipe.registry import Registry
 from quantrecipe.tensor import head_name
 

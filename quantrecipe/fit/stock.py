@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import fsum
 
+from quantrecipe.allocate.losses import Losses
 from quantrecipe.errors import QuantrecipeError
-from quantrecipe.importance import Importance
+from quantrecipe.importance.matrix import Importance
 from quantrecipe.model.model import Model
-from quantrecipe.plan.losses import Losses
-from quantrecipe.plan.make import make_plan
 from quantrecipe.plan.plan import Assignment, Plan
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry
@@ -63,7 +63,7 @@ MIXES = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Mix:
-    """A preset on this model.
+    """What a preset comes to on this model.
 
     name:   "Q4_K_M"
     nbytes: of the tensors' data
@@ -90,13 +90,17 @@ def stock_mixes(
     losses: Losses,
     *,
     allow_requantize: bool,
-) -> list[Mix]:
-    """Those that can be made of this model, the smallest first."""
+) -> tuple[list[Mix], dict[str, str]]:
+    """Those that can be made of this model, the smallest first; and by the name of each other one, why it can't."""
     found = []
+    left_out: dict[str, str] = {}
     for name, recipe in recipes.items():
         try:
             plan = stock_plan(recipe, model, registry, importance, allow_requantize=allow_requantize)
-        except QuantrecipeError:  # needs importance that isn't there, or a type that this model can't have
+        except (
+            QuantrecipeError
+        ) as error:  # needs importance that isn't there, or a type that this model can't have
+            left_out[name] = error.problems[0].what
             continue
         found.append(
             Mix(
@@ -107,7 +111,7 @@ def stock_mixes(
                 plan=plan,
             )
         )
-    return sorted(found, key=lambda mix: (mix.nbytes, mix.name))
+    return sorted(found, key=lambda mix: (mix.nbytes, mix.name)), left_out
 
 
 def stock_plan(
@@ -125,7 +129,7 @@ def stock_plan(
 
 
 def recipe_like(ref: str, registry: Registry) -> Recipe:
-    """A mix by its name, or any recipe."""
+    """The recipe of a preset that is called by its name alone, or any other recipe."""
     return load_recipe(f"{PREFIX}{ref}" if ref in MIXES else ref, registry=registry)
 
 

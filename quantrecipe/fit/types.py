@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from quantrecipe.errors import PlanError
-from quantrecipe.plan.runnable import NOT_UNASKED, running_types
 from quantrecipe.recipe.target import Target
 from quantrecipe.registry import Registry
+from quantrecipe.targets.runnable import NOT_UNASKED, running_types
 
 __all__ = ["offered_types"]
 

@@ -12,7 +12,7 @@ Experts that only one of the two saw are left out, and counted.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,10 +43,6 @@ class TensorChange:
     energy: float | None
     unpaired: int = 0
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain data for machines."""
-        return asdict(self)
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
@@ -67,15 +63,15 @@ class Comparison:
         return tuple(item for item in self.changes if item.change is None or item.change > threshold)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for machines."""
+        """What is printed of it, in this order."""
         return {
-            "first": str(self.first.path),
-            "second": str(self.second.path),
+            "first": self.first.path,
+            "second": self.second.path,
             "first_digest": self.first.digest,
             "second_digest": self.second.digest,
-            "tensors": [item.to_json() for item in self.changes],
-            "only_first": list(self.only_first),
-            "only_second": list(self.only_second),
+            "tensors": self.changes,
+            "only_first": self.only_first,
+            "only_second": self.only_second,
         }
 
 

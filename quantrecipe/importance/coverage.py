@@ -17,6 +17,7 @@ from typing import Any
 
 from quantrecipe.errors import ImportanceError
 from quantrecipe.importance.matrix import Fit, Importance, ImportanceEntry, digest_of
+from quantrecipe.plain_data import fields_of
 from quantrecipe.tensor import TensorInfo, tensor_order
 
 __all__ = ["Coverage", "TensorCoverage", "assumed_importance", "coverage"]
@@ -30,6 +31,16 @@ class TensorCoverage:
 
     tensor: TensorInfo
     fit: Fit
+
+    def to_json(self) -> dict[str, Any]:
+        """What is printed of it, in this order."""
+        return {
+            "name": self.tensor.name,
+            **fields_of(self.fit, "status", "expected", "found"),
+            "experts": self.tensor.experts,
+            "unseen_experts": self.fit.unseen,
+            "entry": self.fit.entry or None,
+        }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,27 +85,13 @@ class Coverage:
         return tuple(item for item in self.tensors if item.fit.status == status)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for machines."""
+        """What is printed of it, in this order."""
         return {
-            "file": str(self.importance.path),
-            "layout": self.importance.layout,
-            "digest": self.importance.digest,
-            "datasets": list(self.importance.datasets),
-            "chunks": self.importance.chunks,
+            "file": self.importance.path,
+            **fields_of(self.importance, "layout", "digest", "datasets", "chunks"),
             "entries": len(self.importance.entries),
-            "tensors": [
-                {
-                    "name": item.tensor.name,
-                    "status": item.fit.status,
-                    "expected": item.fit.expected,
-                    "found": item.fit.found,
-                    "experts": item.tensor.experts,
-                    "unseen_experts": list(item.fit.unseen),
-                    "entry": item.fit.entry or None,
-                }
-                for item in self.tensors
-            ],
-            "unmatched_entries": list(self.unmatched),
+            "tensors": self.tensors,
+            "unmatched_entries": self.unmatched,
         }
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,10 +63,6 @@ class TensorStatistics:
     outliers: float | None = None
     similarity: float | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain data for machines."""
-        return asdict(self)
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LayerStatistics:
@@ -76,10 +72,6 @@ class LayerStatistics:
     total: float
     outliers: float
     similarity: float
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data for machines."""
-        return asdict(self)
 
 
 def statistics(matrix: Importance) -> tuple[TensorStatistics, ...]:

@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
-from quantrecipe.errors import Problem
-from quantrecipe.lint.codes import CODES
 from quantrecipe.lint.finding import Finding
-from quantrecipe.lint.subject import Subject, View, names
-from quantrecipe.plan.resolve import doubts
-from quantrecipe.recipe.names import is_llama_cpp_s, meant
+from quantrecipe.lint.subject import Subject, View, names, on_model
+from quantrecipe.plan.trace import doubts
 from quantrecipe.recipe.recipe import Rule
+from quantrecipe.recipe.terms.meant_patterns import is_llama_cpp_s, meant
 
 __all__ = ["idle_rules"]
 
@@ -40,7 +38,7 @@ def idle_rules(subject: Subject) -> Iterator[Finding]:
         if not rule.own or rule.origin.line in told:
             continue
         if hider is not None:
-            yield _hidden(rule, [hider])
+            yield _hidden(subject, rule, [hider])
         elif subject.views:
             found = list(_everywhere(subject, rule, number, [*given, *reference]))
             told |= {finding.problem.line or 0 for finding in found}
@@ -54,7 +52,7 @@ def _half_idle(subject: Subject, told: Collection[int]) -> Iterator[Finding]:
     for problem in doubts(subject.recipe, list(tensors.values())) if subject.views else ():
         if problem.line not in told:
             what = problem.what.replace("of this model", "of any model here")
-            yield Finding(code="QR202", severity="warning", problem=replace(problem, what=what))
+            yield Finding.of("QR202", replace(problem, what=what), "warning")
 
 
 def _on_given(view: View) -> Iterator[Finding]:
@@ -62,8 +60,7 @@ def _on_given(view: View) -> Iterator[Finding]:
     for problem in view.bare.problems:
         if (problem.line, problem.code) not in weighted:
             continue  # with an importance matrix it has something to do
-        on = replace(problem, what=f"{problem.what} (on {view.name})")
-        yield Finding(code=problem.code, severity="error", problem=on)
+        yield Finding.of(problem.code, on_model(problem, view.name), "error")
 
 
 def _same_before(rule: Rule, texts: frozenset[str], before: Mapping[str, list[Rule]]) -> Rule | None:
@@ -110,22 +107,17 @@ def _everywhere(subject: Subject, rule: Rule, number: int, views: list[View]) ->
                 return
             hiders += deciders
         if hiders and not (rule.optional and any(hider.when is not None for hider in hiders)):
-            yield _hidden(rule, hiders)
+            yield _hidden(subject, rule, hiders)
 
 
-def _hidden(rule: Rule, hiders: list[Rule]) -> Finding:
+def _hidden(subject: Subject, rule: Rule, hiders: list[Rule]) -> Finding:
     lines = names([str(hider.origin.line) for hider in hiders])
     patterns = names([str(pattern) for pattern in rule.tensors])
-    return Finding(
-        code="QR201",
-        severity=CODES["QR201"].severity,
-        problem=Problem(
-            what=f"this rule never decides: line {lines} takes every tensor of {patterns!r} before it",
-            remedy="the first rule that matches wins: move this one up, or narrow the earlier one",
-            file=rule.origin.file,
-            line=rule.origin.line,
-            code="QR201",
-        ),
+    return subject.finding(
+        "QR201",
+        rule.origin,
+        f"this rule never decides: line {lines} takes every tensor of {patterns!r} before it",
+        "the first rule that matches wins: move this one up, or narrow the earlier one",
     )
 
 

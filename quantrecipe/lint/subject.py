@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from quantrecipe.api import QuantFormat
 from quantrecipe.errors import PlanError, Problem
-from quantrecipe.lint.codes import CODES
 from quantrecipe.lint.finding import Finding, Severity
 from quantrecipe.model.model import Model
-from quantrecipe.plan.prune import prune
-from quantrecipe.plan.resolve import Trace, is_matrix, trace
+from quantrecipe.plan.resolution import resolve
+from quantrecipe.plan.trace import Trace, covers_all
 from quantrecipe.recipe.recipe import KEEP, Origin, Recipe, Rule
 from quantrecipe.registry import Registry
 from quantrecipe.targets import Targets
 from quantrecipe.tensor import TensorInfo
 from quantrecipe.wording import some_of
 
-__all__ = ["GivenModel", "Outcome", "Subject", "View", "look", "names"]
+__all__ = ["GivenModel", "Outcome", "Subject", "View", "look", "names", "on_model"]
 
 _MOST_NAMES = 2
 
@@ -94,21 +93,23 @@ class Subject:
             return rule.origin
         if rule is not None and rule.through:
             return rule.through[0]
-        if (
-            rule is None
-            and self.recipe.default_origin
-            and self.recipe.default_origin.file == self.recipe.file
-        ):
-            return self.recipe.default_origin
+        default = self.recipe.default_origin
+        if rule is None and default is not None and default.file == self.recipe.file:
+            return default
         extends = next((rule.through[0] for rule in self.recipe.rules if rule.through), None)
-        return extends or Origin(file=self.recipe.file, line=1)
+        return extends or self.first_line
+
+    @property
+    def first_line(self) -> Origin:
+        """The place of what is said of the whole file."""
+        return Origin(file=self.recipe.file, line=1)
 
     def finding(
         self, code: str, origin: Origin, what: str, remedy: str, severity: Severity | None = None
     ) -> Finding:
         """A finding at this place, as serious as its code says unless told otherwise."""
-        problem = Problem(what=what, remedy=remedy, file=origin.file, line=origin.line, code=code)
-        return Finding(code=code, severity=severity or CODES[code].severity, problem=problem)
+        problem = Problem(what=what, remedy=remedy, file=origin.file, line=origin.line)
+        return Finding.of(code, problem, severity)
 
     def format(self, name: str) -> QuantFormat | None:
         """The format of this name; None for `keep`."""
@@ -144,12 +145,9 @@ def look(
     failed: list[Finding] = []
     for given in models:
         try:
-            views.append(_view(recipe, given))
+            views.append(_view(recipe, given, registry))
         except PlanError as error:
-            failed += (
-                Finding(code="QR209", severity=CODES["QR209"].severity, problem=_on(problem, given.name))
-                for problem in error.problems
-            )
+            failed += (Finding.of("QR209", on_model(problem, given.name)) for problem in error.problems)
     return Subject(
         recipe=recipe,
         registry=registry,
@@ -165,14 +163,14 @@ def names(items: Sequence[str]) -> str:
     return some_of(dict.fromkeys(items), _MOST_NAMES)
 
 
-def _view(recipe: Recipe, given: GivenModel) -> View:
-    model = prune(given.model, None, recipe).model
-    bare = trace(recipe, model, has_importance=False, covered=lambda _: False)
+def _view(recipe: Recipe, given: GivenModel, registry: Registry) -> View:
+    resolution = resolve(recipe, given.model, registry)
+    model, bare = resolution.model, resolution.trace
     weighted = bare
     if _asks_for_importance(recipe):
-        weighted = trace(recipe, model, has_importance=True, covered=lambda _: True)
+        weighted = resolve(recipe, given.model, registry, covered=covers_all).trace
     wanted = weighted if _wants_importance(recipe) else bare
-    outcome = partial(_outcome, recipe, wanted)
+    outcome = partial(_outcome, wanted)
     return View(
         name=given.name,
         model=model,
@@ -185,14 +183,10 @@ def _view(recipe: Recipe, given: GivenModel) -> View:
     )
 
 
-def _outcome(recipe: Recipe, found: Trace, tensor: TensorInfo) -> Outcome:
-    rule = found.decided.get(tensor.name)
-    types: tuple[str, ...] = ()
-    if rule is not None:
-        types = rule.choose or (rule.type,)
-    elif recipe.default is not None and is_matrix(tensor) and found.kept[tensor.name] is None:
-        types = (recipe.default,)
-    return Outcome(tensor=tensor, types=() if types == (KEEP,) else types, rule=rule)
+def _outcome(found: Trace, tensor: TensorInfo) -> Outcome:
+    decision = found.decision(tensor)
+    types = (decision.type,) if decision.type or decision.rule is None else decision.rule.choose
+    return Outcome(tensor=tensor, types=() if types == (KEEP,) else types, rule=decision.rule)
 
 
 def _asks_for_importance(recipe: Recipe) -> bool:
@@ -209,12 +203,6 @@ def _is_own(rule: Rule | None) -> bool:
     return rule is not None and rule.own
 
 
-def _on(problem: Problem, model: str) -> Problem:
-    return Problem(
-        what=f"{problem.what} (on {model})",
-        remedy=problem.remedy,
-        file=problem.file,
-        line=problem.line,
-        column=problem.column,
-        code="QR209",
-    )
+def on_model(problem: Problem, model: str) -> Problem:
+    """The problem, which says on which model it is one."""
+    return replace(problem, what=f"{problem.what} (on {model})")

@@ -1,7 +1,8 @@
 """Journal: what a measurement has found so far, beside the file that it will end in.
 
 Each tensor and each probe is a line that is written at once; a run that is stopped loses what was being measured, and
-nothing else. The next run reads it. A last line that was cut off is no matter.
+nothing else. The next run reads it. A last line that was cut off is what stopping leaves, and is taken away; damage
+anywhere else is refused, since nobody can say what else it has touched.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from quantrecipe.errors import OutputError
+from quantrecipe.errors import OutputError, Problem, SensitivityError
 from quantrecipe.output.locks import lock, unlock
 from quantrecipe.sensitivity.file import line_of, line_of_probe, probe_of, tensor_of
 from quantrecipe.sensitivity.sensitivity import Probed, TensorSensitivity
@@ -45,28 +46,35 @@ class Journal:
             ) from error
 
     def __enter__(self) -> Self:
-        self._read()
-        self._append({"key": self._key})
+        try:
+            self._read()
+            self._append({"key": self._key})
+        except BaseException:
+            self._close()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        unlock(self._fd)
-        os.close(self._fd)
+        self._close()
 
     def add_tensor(self, tensor: TensorSensitivity) -> None:
-        """A tensor has been measured."""
+        """Note what was measured of a tensor."""
         self._append({"tensor": line_of(tensor)})
 
     def add_probe(self, probe: Probed) -> None:
-        """A probe has been made."""
+        """Note what a probe found."""
         self._append({"probe": line_of_probe(probe)})
 
     def done(self) -> None:
-        """All of it is in the file now."""
+        """Remove the journal: all of it is in the file now."""
         with suppress(OSError):
             self.path.unlink()
+
+    def _close(self) -> None:
+        unlock(self._fd)
+        os.close(self._fd)
 
     def _append(self, line: dict[str, Any]) -> None:
         try:
@@ -75,20 +83,36 @@ class Journal:
             raise OutputError(f"{self.path} can't be written: {error.strerror or error}") from error
 
     def _read(self) -> None:
-        usable = False
+        """What earlier runs left. SensitivityError for a line that no run wrote like that."""
         with open(self._fd, "rb", closefd=False) as file:
             file.seek(0)
-            lines = file.read().decode("utf-8", "replace").split("\n")
-        for text in lines:
+            data = file.read()
+        whole, _, cut_off = data.rpartition(b"\n")
+        if cut_off:
+            os.ftruncate(self._fd, len(data) - len(cut_off))
+        usable = False
+        damaged: Problem | None = None
+        for number, text in enumerate(whole.split(b"\n") if whole else (), 1):
             try:
                 line = json_object(text)
                 if "key" in line:
-                    usable = line["key"] == self._key
+                    usable, damaged = line["key"] == self._key, None
                 elif "probe" in line:
                     self.probes.append(probe_of(line["probe"]))
-                elif usable:
-                    self.tensors.append(tensor_of(line["tensor"]))
+                else:
+                    tensor = tensor_of(line["tensor"])
+                    self.tensors += [tensor] if usable else []
             except (ValueError, KeyError):
-                continue  # cut off, when the run before was stopped
-        if lines[-1]:
-            os.write(self._fd, b"\n")
+                # Earlier versions left a line that was cut off, and began the next run behind it.
+                problem = Problem(
+                    what="this line of the journal is damaged, so what was measured can't be relied on",
+                    remedy="remove the line: what it held is measured again; or remove the journal",
+                    file=self.path,
+                    line=number,
+                )
+                damaged = damaged or problem
+                continue
+            if damaged is not None:
+                break
+        if damaged is not None:
+            raise SensitivityError([damaged])

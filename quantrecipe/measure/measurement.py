@@ -10,13 +10,13 @@ from pathlib import Path
 
 from quantrecipe.api import ModelAnalysis, QuantFormat, TensorAnalysis
 from quantrecipe.errors import ModelError, SensitivityError
-from quantrecipe.importance import Importance
+from quantrecipe.importance.matrix import Importance
 from quantrecipe.measure.prober import BASE_RECIPE, Passes
 from quantrecipe.model.model import Model
 from quantrecipe.model.not_a_model import require_model
-from quantrecipe.plan.assign import FLOATS, fallback_chain
+from quantrecipe.plan.assign import FLOATS
 from quantrecipe.plan.companions import companion_name
-from quantrecipe.plan.resolve import resolve
+from quantrecipe.plan.trace import trace
 from quantrecipe.recipe.load import load_recipe
 from quantrecipe.recipe.recipe import KEEP
 from quantrecipe.registry import Registry
@@ -142,12 +142,8 @@ def scope_of(subject: Subject, types: Sequence[str], *, allow_requantize: bool =
 
 def _taken(name: str, tensor: TensorInfo, registry: Registry) -> QuantFormat | None:
     """The format, or the first of its fallbacks that takes the tensor; None where none does."""
-    fallbacks = {fmt.spec.name: fmt.spec.fallback for fmt in registry.formats.values()}
-    for one in (name, *fallback_chain(name, fallbacks)):
-        fmt = registry.formats.get(one)  # a plugin's fallback may belong to a plugin that isn't installed
-        if fmt is not None and fmt.spec.codec and fmt.accepts(tensor) is None:
-            return fmt
-    return None
+    fitting = (fmt for fmt in registry.chain(name) if fmt.spec.codec and fmt.accepts(tensor) is None)
+    return next(fitting, None)
 
 
 def _unreadable(tensor: TensorInfo, model: Model, registry: Registry) -> str:
@@ -188,5 +184,4 @@ def choose_types(registry: Registry, patterns: Sequence[str] = ()) -> tuple[str,
 def quantizable(model: Model, registry: Registry) -> list[TensorInfo]:
     """The matrices that a recipe's default is about, in the order layer, name."""
     recipe = load_recipe(BASE_RECIPE, registry=registry)
-    decisions = resolve(recipe, model, has_importance=False, covered=lambda tensor: False)
-    return [decision.tensor for decision in decisions if decision.type != KEEP]
+    return [decision.tensor for decision in trace(recipe, model).decisions if decision.type != KEEP]

@@ -16,12 +16,11 @@ from dataclasses import dataclass
 
 from quantrecipe.errors import PlanError
 from quantrecipe.model.model import Model
-from quantrecipe.packaged import packaged_table
+from quantrecipe.model.sliding_window import SlidingWindows
 from quantrecipe.tensor import TensorInfo
 
-__all__ = ["CACHE_TYPES", "LayerCache", "layer_caches", "layer_windows", "padded_context"]
+__all__ = ["CACHE_TYPES", "LayerCache", "layer_caches", "padded_context"]
 
-_TABLE = "memory/sliding_window.toml"
 CACHE_TYPES = {
     "f32": (1, 4),
     "f16": (1, 2),
@@ -41,7 +40,7 @@ _F32 = 4
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LayerCache:
-    """What one layer keeps.
+    """What one layer keeps of the tokens that it has seen.
 
     k, v:   width of a token's keys and values
     window: tokens that it looks back, 0 where it looks at all
@@ -54,7 +53,7 @@ class LayerCache:
     state: int = 0
 
     def cells(self, context: int, ubatch: int) -> int:
-        """Tokens that are kept of a context."""
+        """How many tokens of a context are kept."""
         context = padded_context(context)
         if not self.window:
             return context
@@ -67,17 +66,17 @@ class LayerCache:
 
 
 def padded_context(context: int) -> int:
-    """The context that llama.cpp makes of it."""
+    """The context that llama.cpp allocates for one of so many tokens."""
     return -(-context // _PAD) * _PAD
 
 
 def layer_caches(model: Model) -> Mapping[int, LayerCache]:
-    """By layer; layers that keep nothing aren't there."""
+    """What each layer keeps, by its number; layers that keep nothing aren't there."""
     layers: dict[int, dict[str, TensorInfo]] = {}
     for tensor in model.tensors:
         if tensor.layer is not None:
             layers.setdefault(tensor.layer, {})[tensor.role] = tensor
-    windows = _Windows(model, len(layers))
+    windows = SlidingWindows(model, len(layers))
     found = {}
     for layer, tensors in sorted(layers.items()):
         state = _state(tensors, model)
@@ -87,14 +86,8 @@ def layer_caches(model: Model) -> Mapping[int, LayerCache]:
     return found
 
 
-def layer_windows(model: Model, n_layers: int) -> tuple[int, ...]:
-    """How many tokens each of so many layers looks back, as metadata and architecture say; 0: all."""
-    windows = _Windows(model, n_layers)
-    return tuple(windows.of(layer) for layer in range(n_layers))
-
-
 def _widths(tensors: Mapping[str, TensorInfo], model: Model, layer: int) -> tuple[int, int]:
-    """Of keys and values, 0 where the layer has no attention."""
+    """The widths of a token's keys and values; 0 where the layer has no attention."""
     if latent := tensors.get("attn_kv_a_mqa"):
         if "attn_k_b" in tensors:  # multi-head latent attention as it is: what is compressed is kept
             return latent.rows, 0
@@ -132,38 +125,6 @@ def _state(tensors: Mapping[str, TensorInfo], model: Model) -> int:
         width = model.number("embedding_length")
         return _F32 * width * (model.number("token_shift_count", 2) + model.number("wkv.head_size", 64))
     return 0
-
-
-class _Windows:
-    """How far each layer looks back."""
-
-    def __init__(self, model: Model, n_layers: int) -> None:
-        known = packaged_table(_TABLE)["architectures"].get(model.arch, {})
-        self._layers_with_cache = known.get("layers_with_cache") or n_layers - model.number(
-            "attention.shared_kv_layers"
-        )
-        window = model.number("attention.sliding_window", known.get("window", 0))
-        if window and known.get("fixed"):
-            window = known["window"]
-        pattern = model.hyperparameter("attention.sliding_window_pattern")
-        period = pattern if isinstance(pattern, int) else known.get("period", 0)
-        if not window or model.arch in packaged_table(_TABLE)["none"]["architectures"]:
-            self._of = [0] * n_layers
-        elif isinstance(pattern, list):
-            self._of = [window if is_window else 0 for is_window in pattern]
-        elif period:
-            dense = 0 if known.get("dense_first") else period - 1
-            self._of = [0 if layer % period == dense else window for layer in range(n_layers)]
-        else:
-            self._of = [0] * n_layers
-
-    def of(self, layer: int) -> int:
-        """0: everything."""
-        return self._of[layer] if layer < len(self._of) else 0
-
-    def has_cache(self, layer: int) -> bool:
-        """False for layers that use an earlier one's."""
-        return layer < self._layers_with_cache
 
 
 def _row_bytes(width: int, kv: str) -> int:

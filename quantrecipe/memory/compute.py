@@ -23,14 +23,14 @@ _STREAMS = 3  # residual stream, its norm, a sub-layer's output
 
 
 class Compute:
-    """The buffers of one model, for a batch and a context."""
+    """The compute buffers of one model, for a batch and a context."""
 
     def __init__(self, model: Model, *, ubatch: int, context: int) -> None:
         self._model = model
         self._batch = min(ubatch, padded_context(context))
         self._context = padded_context(context)
         embedding = next((t for t in model.tensors if t.role == "token_embd"), None)
-        self._width = self._model.number("embedding_length", embedding.cols if embedding else 0)
+        self._width = model.number("embedding_length", embedding.cols if embedding else 0)
         self._vocabulary = next((t.rows for t in model.tensors if t.name == model.head), 0)
         self._layers: dict[int, dict[str, TensorInfo]] = {}
         for tensor in model.tensors:
@@ -39,7 +39,7 @@ class Compute:
 
     @property
     def logits(self) -> int:
-        """Bytes where the head is."""
+        """Bytes of the logits, and of what makes them, where the head is."""
         return self._batch * _F32 * (self._vocabulary + 2 * self._width)
 
     @property

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from quantrecipe.errors import PlanError
 from quantrecipe.memory.device import DeviceMemory, Division, Settings, reserved
 from quantrecipe.model.model import Model
+from quantrecipe.plain_data import fields_of
 from quantrecipe.tensor import TensorInfo
 
 __all__ = ["WAYS", "Footprint", "Room", "Runs", "Tensors", "Way"]
@@ -42,7 +43,7 @@ class Room:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Footprint:
-    """What a mix takes, run in one way.
+    """What a mix takes when it is run in one way.
 
     layers:   on the GPU, the head counted as one
     gpu, ram: what it takes there
@@ -59,23 +60,22 @@ class Footprint:
 
     @property
     def fits(self) -> bool:
-        """True where nothing is missing."""
+        """True where both memories have room for it."""
         return self.gpu_left >= 0 and self.ram_left >= 0
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for machines."""
+        """What is printed of it, in this order."""
         return {
             "way": self.way,
-            "context": self.settings.context,
-            "kv": self.settings.kv,
+            **fields_of(self.settings, "context", "kv"),
             "gpu_layers": self.layers,
-            "gpu": _plain(self.gpu) | {"left": self.gpu_left},
-            "ram": _plain(self.ram) | {"left": self.ram_left},
+            "gpu": _parts(self.gpu) | {"left": self.gpu_left},
+            "ram": _parts(self.ram) | {"left": self.ram_left},
             "fits": self.fits,
         }
 
 
-def _plain(memory: DeviceMemory) -> dict[str, int]:
+def _parts(memory: DeviceMemory) -> dict[str, int]:
     return {
         "weights": memory.weights,
         "kv_cache": memory.cache,
@@ -97,7 +97,7 @@ class Runs:
         self._divisions: dict[Settings, Division] = {}  # the same for every mix, and slow to make
 
     def layers(self) -> int:
-        """Of the whole model, the head counted as one."""
+        """How many layers the whole model has, the head counted as one."""
         return self._division(Settings()).layers_on_gpu
 
     def footprint(self, tensors: Tensors, settings: Settings) -> Footprint:

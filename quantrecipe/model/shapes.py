@@ -25,7 +25,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Annotated, Any, Never
 
@@ -35,6 +35,7 @@ from msgspec import Meta
 
 from quantrecipe.errors import ModelError
 from quantrecipe.gguf.values import GGUFValue, ValueType
+from quantrecipe.layer_ranges import layer_ranges, read_layer_ranges
 from quantrecipe.model.json_file import read_text
 from quantrecipe.model.model import Model
 from quantrecipe.tensor import TensorInfo, tensor_order
@@ -60,7 +61,6 @@ _TYPES = {
 _TYPE_NAMES = {type_: name for name, type_ in _TYPES.items()}
 _GENERAL = ("general.architecture", "general.file_type", "general.alignment")
 _BLOCK = re.compile(r"(?:^|\.)blk\.(0|[1-9][0-9]{0,8})\.")  # of a tower, too: enc.blk.3.attn_q
-_RANGE = re.compile(r"(0|[1-9][0-9]{0,8})(?:-(0|[1-9][0-9]{0,8}))?")
 _MAX_TENSORS = 1_000_000
 _MAX_SIZE = 2**60  # weights of a tensor: far above any, and far from what overflows
 _MAX_ITEMS = 4096  # of an array: one for each layer or expert, not a vocabulary
@@ -161,18 +161,8 @@ def _entries(model: Model, types: Mapping[str, str]) -> Iterator[dict[str, Any]]
         if block:
             layers.append(int(block[1]))
     for (name, type_, shape), layers in groups.items():
-        where = {"layers": _ranges(layers)} if layers else {}
+        where = {"layers": layer_ranges(layers)} if layers else {}
         yield {"name": name, **where, "type": type_, "shape": list(shape)}
-
-
-def _ranges(layers: list[int]) -> str:
-    runs: list[list[int]] = []
-    for layer in sorted(layers):
-        if runs and layer == runs[-1][1] + 1:
-            runs[-1][1] = layer
-        else:
-            runs.append([layer, layer])
-    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
 
 
 def _read_tensors(path: Path, lines: Sequence[_Line]) -> list[TensorInfo]:
@@ -188,25 +178,15 @@ def _read_tensors(path: Path, lines: Sequence[_Line]) -> list[TensorInfo]:
         elif name.count("*") != 1:
             _fail(path, f"has layers for a tensor whose name doesn't hold one *: {name}")
         else:
-            layers = _read_layers(path, name, line.layers, len(tensors))
+            try:
+                layers = list(islice(read_layer_ranges(line.layers), _MAX_TENSORS + 1))
+            except ValueError:
+                _fail(path, f"has layers that aren't like '0-3, 7': {line.layers!r:.60} of {name}")
             names = [name.replace("*", str(layer)) for layer in layers]
         if len(tensors) + len(names) > _MAX_TENSORS:
             _fail(path, f"has more than {_MAX_TENSORS:,} tensors")
         tensors += [TensorInfo.from_name(it, line.shape, line.type) for it in names]
     return tensors
-
-
-def _read_layers(path: Path, name: str, text: str, before: int) -> list[int]:
-    layers: list[int] = []
-    for part in text.split(", "):
-        match = _RANGE.fullmatch(part)
-        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-        if last < first:
-            _fail(path, f"has layers that aren't like '0-3, 7': {text!r:.60} of {name}")
-        if before + len(layers) + last - first > _MAX_TENSORS:
-            _fail(path, f"has more than {_MAX_TENSORS:,} tensors")
-        layers += range(first, last + 1)
-    return layers
 
 
 def _write_value(value: GGUFValue) -> Any:

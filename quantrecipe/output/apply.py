@@ -7,7 +7,7 @@ appear under their names when all of them are whole and on the disk.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from quantrecipe.core.processors import usable_processors
 from quantrecipe.errors import OutputError
 from quantrecipe.gguf.values import GGUFValue
 from quantrecipe.gguf.write import encode_header
+from quantrecipe.output.jobs import Job
 from quantrecipe.output.naming import give_names
 from quantrecipe.output.partfile import PartFile
 from quantrecipe.output.paths import check_paths
@@ -23,7 +24,6 @@ from quantrecipe.output.progress import Progress, Silent
 from quantrecipe.output.reuse import OldTensor, read_old_tensors
 from quantrecipe.output.space import require_space
 from quantrecipe.output.stream import Stream
-from quantrecipe.output.targets import Output
 from quantrecipe.output.transform import Nan
 from quantrecipe.output.warm import compile_kernels
 from quantrecipe.plan.header_hashes import with_header_hashes
@@ -37,7 +37,7 @@ __all__ = ["Result", "apply_plan", "apply_plans", "output_paths"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Result:
-    """What became of a plan.
+    """What applying a plan came to.
 
     paths:           the files that were written: one, or the shards
     seconds:         for all plans of the run together
@@ -134,17 +134,19 @@ def apply_plans(
             ]
             for (plan, _), group in zip(plans, paths, strict=True)
         ]
-        outputs = [
-            Output(plan=plan, files=tuple(zip(plan.files, group, strict=True)), old=old_tensors)
-            for (plan, _), group, old_tensors in zip(plans, parts, old, strict=True)
+        jobs = [
+            job
+            for number, ((plan, _), group) in enumerate(zip(plans, parts, strict=True))
+            for job in _jobs(plan, group, number, old[number])
         ]
-        compile_seconds = compile_kernels([plan for plan, _ in plans], registry, progress.compiling)
+        compile_seconds = compile_kernels([job.assignment for job in jobs], registry, progress.compiling)
         compiled = time.perf_counter()
         handling = "allow" if nan == "keep" else nan
-        stream = Stream(model, outputs, registry, threads=threads, nan=handling, progress=progress)
+        stream = Stream(model, jobs, registry, threads=threads, nan=handling, progress=progress)
         progress.start(stream.weights)
         stream.run()
-        _write_headers(outputs, stream)
+        for (plan, _), group, written in zip(plans, parts, stream.written, strict=True):
+            _write_headers(plan, group, stream.sources, written)
         give_names([part for group in parts for part in group])
         seconds = time.perf_counter() - compiled
     return [
@@ -173,16 +175,30 @@ def output_paths(path: Path, count: int) -> list[Path]:
     return [path.with_name(f"{stem}-{number:05d}-of-{count:05d}.gguf") for number in range(1, count + 1)]
 
 
-def _write_headers(outputs: Sequence[Output], stream: Stream) -> None:
-    """Write the headers, with the hashes that are known now."""
-    for output, written in zip(outputs, stream.written, strict=True):
-        assignments = output.plan.assignments
-        known = {
-            SOURCE_HASHES: hashes_value([stream.sources[a.owner or a.tensor.name] for a in assignments]),
-            DATA_HASHES: hashes_value([written[a.tensor.name] for a in assignments]),
-        }
-        for file, part in output.files:
-            part.write(memoryview(_header(output.plan, file, known)), 0)
+def _jobs(plan: Plan, parts: Sequence[PartFile], number: int, old: Mapping[str, OldTensor]) -> Iterator[Job]:
+    """What has to be done for the plan, which is the output of this number."""
+    for file, part in zip(plan.files, parts, strict=True):
+        for a in file.assignments:
+            made = old.get(a.tensor.name)
+            yield Job(
+                assignment=a,
+                sink=part,
+                importance=plan.importance,
+                output=number,
+                old=made if made is not None and made.encoding == a.encoding else None,
+            )
+
+
+def _write_headers(
+    plan: Plan, parts: Sequence[PartFile], sources: Mapping[str, str], written: Mapping[str, str]
+) -> None:
+    """Write the headers, with the hashes that are known now. A companion's source is that of its owner."""
+    known = {
+        SOURCE_HASHES: hashes_value([sources[a.owner or a.tensor.name] for a in plan.assignments]),
+        DATA_HASHES: hashes_value([written[a.tensor.name] for a in plan.assignments]),
+    }
+    for file, part in zip(plan.files, parts, strict=True):
+        part.write(memoryview(_header(plan, file, known)), 0)
 
 
 def _header(plan: Plan, file: PlannedFile, known: Mapping[str, GGUFValue]) -> bytes:

@@ -1,4 +1,4 @@
-"""One pass over a model's tensors, for any number of outputs.
+"""One pass over a model's tensors, for any number of jobs: a tensor that several files want is read once.
 
     one thread reads and hashes ─▶ threads convert, quantize and write ─▶ results are hashed in order
 
@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from quantrecipe.core.finite import all_sound
 from quantrecipe.model.model import Model, TensorSource
 from quantrecipe.model.read import TensorReader
+from quantrecipe.output.jobs import Job, Target, jobs_by_tensor, targets_of
 from quantrecipe.output.pipeline import Pipeline
 from quantrecipe.output.progress import Progress
-from quantrecipe.output.targets import Output, Target, targets_of
 from quantrecipe.output.transform import Handling, Rows, arranged
 from quantrecipe.output.units import Unit, split
 from quantrecipe.registry import Registry
@@ -56,7 +56,7 @@ class _Encoded:
 
 
 class Stream:
-    """Reads every tensor of a model once, and makes of it what the outputs want.
+    """Reads every tensor that has a job once, and makes of it what its jobs want.
 
     sources:   XXH3-128 of each tensor's stored source bytes, by name
     written:   for each output, the same of its data as written
@@ -68,7 +68,7 @@ class Stream:
     def __init__(
         self,
         model: Model,
-        outputs: Sequence[Output],
+        jobs: Sequence[Job],
         registry: Registry,
         *,
         threads: int,
@@ -76,18 +76,18 @@ class Stream:
         progress: Progress,
     ) -> None:
         self.sources: dict[str, str] = {}
+        outputs = range(1 + max((job.output for job in jobs), default=0))
         self.written: list[dict[str, str]] = [{} for _ in outputs]
         self.nonfinite: list[dict[str, int]] = [{} for _ in outputs]
         self.reused: list[list[str]] = [[] for _ in outputs]
         self.read = 0
         self._model = model
-        self._outputs = outputs
-        self._assigned = [output.assignments() for output in outputs]
+        self._jobs = jobs_by_tensor(jobs)
         self._formats = registry.formats
         self._threads = threads
         self._nan = nan
         self._progress = progress
-        wanted = [t for t in sorted(model.tensors, key=tensor_order) if self._wanted(t)]
+        wanted = [t for t in sorted(model.tensors, key=tensor_order) if t.name in self._jobs]
         self._tensors = [tensor for tensor in wanted if tensor.size]
         self._empty = [tensor for tensor in wanted if not tensor.size]
         self._floats: SimpleQueue[_Floats] = SimpleQueue()
@@ -101,9 +101,8 @@ class Stream:
         """Read, hash, hand out and collect every unit; leave early with the first error of any thread."""
         for tensor in self._empty:  # they have no rows, so nothing to read or to write
             self.sources[tensor.name] = _NOTHING
-            for written, assigned in zip(self.written, self._assigned, strict=True):
-                if tensor.name in assigned:
-                    written[tensor.name] = _NOTHING
+            for job in self._jobs[tensor.name]:
+                self.written[job.output][tensor.name] = _NOTHING
         raw, weights, encoded = self._largest()
         for _ in range(self._threads):
             self._floats.put(np.empty(weights, np.float32))
@@ -114,10 +113,11 @@ class Stream:
             pipeline.drain()
 
     def _stream_tensor(self, tensor: TensorInfo, reader: TensorReader, pipeline: Pipeline[_Slot]) -> None:
-        targets = targets_of(tensor.name, self._outputs, self._assigned)
+        targets = targets_of(tensor.name, self._jobs)
         self._progress.tensor(tensor, tuple(target.format.spec.name for target in targets))
         if any(target.companions for target in targets):
             targets = self._with_factors(tensor, targets, reader, pipeline)
+        # What an older file has is copied only where the source is still the same, which a whole pass over it shows.
         digest = self._encode(tensor, [t for t in targets if t.old is None], reader, pipeline)
         self.sources[tensor.name] = digest
         stale = [
@@ -144,11 +144,11 @@ class Stream:
         def collect(unit: Unit, encoded: _Encoded) -> None:
             for i, target in enumerate(targets):
                 written[i].update(encoded.data[i].data)
-                for place in target.places if encoded.lost[i] else ():
-                    counts = self.nonfinite[place.output]
+                for job in target.jobs if encoded.lost[i] else ():
+                    counts = self.nonfinite[job.output]
                     counts[tensor.name] = counts.get(tensor.name, 0) + encoded.lost[i]
-                for place in target.places if unit.stop == rows else ():
-                    self.written[place.output][tensor.name] = written[i].hexdigest()
+                for job in target.jobs if unit.stop == rows else ():  # the last unit: the digest is whole
+                    self.written[job.output][tensor.name] = written[i].hexdigest()
             size = sum(data.nbytes for data in encoded.data)
             self._progress.advance(unit.rows * tensor.cols, unit.rows * row_bytes, size)
 
@@ -162,7 +162,7 @@ class Stream:
         with self._rows(unit, raw) as rows:
             if not targets and self._formats[unit.tensor.dtype].spec.codec:
                 rows.check()
-            begin = 0
+            begin = 0  # the targets' rows lie one after the other in the slot
             for target in targets:
                 row_bytes = target.format.spec.row_bytes(unit.tensor.cols)
                 out = slot.encoded[begin : begin + unit.rows * row_bytes].reshape(unit.rows, row_bytes)
@@ -174,8 +174,8 @@ class Stream:
                     copied=target.copied,
                     factor=None if target.factors is None else target.factors[unit.expert],
                 )
-                for place in target.places:
-                    place.file.write(encoded.data, place.offset + unit.start * row_bytes)
+                for job in target.jobs:
+                    job.sink.write(encoded.data, job.assignment.offset + unit.start * row_bytes)
                 data.append(encoded)
                 lost.append(count)
         return _Encoded(data, lost)
@@ -200,14 +200,14 @@ class Stream:
             digest.update(data.data)
             # What an earlier version let into a block is made again, so that the error says where it comes from.
             sound = sound and (spec.block == 1 or all_sound(spec, data.reshape(-1, row_bytes)))
-            for place in target.places:
-                place.file.write(data.data, place.offset + start * row_bytes)
+            for job in target.jobs:
+                job.sink.write(data.data, job.assignment.offset + start * row_bytes)
         pipeline.give_back(slot)
         if not sound or digest.hexdigest() != target.old.data:
             return False
-        for place in target.places:
-            self.reused[place.output].append(tensor.name)
-            self.written[place.output][tensor.name] = target.old.data
+        for job in target.jobs:
+            self.reused[job.output].append(tensor.name)
+            self.written[job.output][tensor.name] = target.old.data
         return True
 
     def _with_factors(
@@ -224,15 +224,15 @@ class Stream:
             peaks[unit.expert] = max(peaks[unit.expert], np.float32(peak))
 
         self._each(tensor, None, peak, collect, reader, pipeline)
-        pipeline.drain()
+        pipeline.drain()  # a factor is known when the last unit of its expert was seen
         return [self._scaled(target, peaks) if target.companions else target for target in targets]
 
     def _scaled(self, target: Target, peaks: _Floats) -> Target:
         """The target with its factors, which are written to the companions. peaks: float32 (experts,)."""
         factors = np.array([target.format.factor(float(peak)) for peak in peaks], np.float32)
-        for place in target.companions:
-            place.file.write(factors.data, place.offset)
-            self.written[place.output][place.tensor] = xxhash.xxh3_128_hexdigest(factors.data)
+        for job in target.companions:
+            job.sink.write(factors.data, job.assignment.offset)
+            self.written[job.output][job.tensor] = xxhash.xxh3_128_hexdigest(factors.data)
         return replace(target, factors=factors)
 
     def _each(
@@ -267,16 +267,9 @@ class Stream:
         finally:
             self._floats.put(floats)
 
-    def _wanted(self, tensor: TensorInfo) -> bool:
-        return any(tensor.name in assigned for assigned in self._assigned)
-
     def _together(self, tensor: TensorInfo) -> int:
         """Rows that must stay in one unit: those of a head, and those that any target interleaves."""
-        groups = [
-            assigned[tensor.name][0].format.spec.rows_per_group
-            for assigned in self._assigned
-            if tensor.name in assigned
-        ]
+        groups = (job.assignment.format.spec.rows_per_group for job in self._jobs[tensor.name])
         heads = self._model.sources[tensor.name].rows_per_head if len(tensor.shape) > 1 else 1
         return lcm(heads, *groups)
 
@@ -285,7 +278,7 @@ class Stream:
         raw = weights = encoded = 1
         for tensor in self._tensors:
             unit = next(split(tensor, self._together(tensor)))
-            assignments = (by_name[tensor.name][0] for by_name in self._assigned if tensor.name in by_name)
+            assignments = (job.assignment for job in self._jobs[tensor.name])
             specs = {a.encoding: a.format.spec for a in assignments}
             row = sum(spec.row_bytes(tensor.cols) for spec in specs.values())
             weights = max(weights, unit.rows * tensor.cols)

@@ -15,7 +15,7 @@ import numpy as np
 from quantrecipe.api import QuantFormat
 from quantrecipe.core.finite import all_sound
 from quantrecipe.core.jit import NotCached, only_cached
-from quantrecipe.plan.plan import Plan
+from quantrecipe.plan.plan import Assignment
 from quantrecipe.registry import Registry
 
 __all__ = ["KernelJob", "compile_jobs", "compile_kernels", "warm"]
@@ -30,23 +30,22 @@ class KernelJob:
     decode: bool = False
 
     def __str__(self) -> str:
-        """As people are told: "Q4_K encode, importance"."""
+        """What people are told of it: "Q4_K encode, importance"."""
         name = self.format.spec.name
         return f"{name} decode" if self.decode else f"{name} encode{', importance' if self.weighted else ''}"
 
     def run(self) -> None:
-        """Once, on one group of rows of one block."""
+        """Run the kernel once, on one group of rows of one block."""
         warm(self.format, weighted=self.weighted, decode=self.decode)
 
 
 def compile_kernels(
-    plans: Sequence[Plan], registry: Registry, tell: Callable[[int, int, str], None]
+    assignments: Sequence[Assignment], registry: Registry, tell: Callable[[int, int, str], None]
 ) -> float:
-    """Each encoder and decoder of the plans; the seconds that compiling took, 0 where all was in the cache.
+    """Each encoder and decoder that is needed; the seconds that compiling took, 0 where all was in the cache.
 
     tell: called before each that is compiled, with its number, how many there are, and what it is
     """
-    assignments = [a for plan in plans for a in plan.assignments]
     sources = [registry.formats[dtype] for dtype in sorted({a.tensor.dtype for a in assignments})]
     wanted = {(a.type, a.importance): a.format for a in assignments if a.format.spec.codec}
     jobs = [KernelJob(format=source, decode=True) for source in sources if source.spec.codec]
@@ -58,7 +57,7 @@ def compile_kernels(
 
 
 def compile_jobs(jobs: Iterable[KernelJob], tell: Callable[[int, int, str], None]) -> float:
-    """The same for any jobs."""
+    """Compile what these jobs need and the cache doesn't have; the seconds that it took."""
     missing = [job for job in jobs if not _is_cached(job)]
     started = time.perf_counter()
     for number, job in enumerate(missing, 1):

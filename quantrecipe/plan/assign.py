@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from quantrecipe.api import QuantFormat
 from quantrecipe.errors import PlanError, QuantrecipeError
 from quantrecipe.model.model import Model
 from quantrecipe.plan.companions import companion_name
-from quantrecipe.plan.resolve import Decision
-from quantrecipe.plan.runnable import nearest_types
+from quantrecipe.plan.resolution import Resolution
+from quantrecipe.plan.trace import Decision
 from quantrecipe.recipe.recipe import KEEP, Recipe
 from quantrecipe.registry import Registry
 from quantrecipe.tensor import TensorInfo
@@ -58,19 +57,12 @@ class Choice:
     misfit: str = ""
 
 
-def choose_format(
-    decision: Decision,
-    recipe: Recipe,
-    model: Model,
-    registry: Registry,
-    *,
-    strict: bool,
-    allow_requantize: bool,
-) -> Choice:
+def choose_format(decision: Decision, resolution: Resolution) -> Choice:
     """The format that the decision comes to. PlanError where the recipe's wish can't be had as declared."""
     tensor, rule = decision.tensor, decision.rule
+    recipe, registry, settings = resolution.recipe, resolution.registry, resolution.settings
     if decision.type == KEEP:
-        name = kept_type(tensor, model)
+        name = kept_type(tensor, resolution.model)
         _refuse_unknown(decision)
         because = decision.because if name == tensor.dtype else f"{decision.because}, F32 as in llama.cpp"
         return Choice(format=_by_name(registry, name, decision), because=because, copied=name == tensor.dtype)
@@ -79,7 +71,7 @@ def choose_format(
         wanted = wanted.with_options(rule.options)
     if decision.type == tensor.dtype and not wanted.options:
         return Choice(format=wanted, because=decision.because, copied=True)
-    _refuse_unreadable(decision, model, registry, allow_requantize=allow_requantize)
+    _refuse_unreadable(decision, resolution)
     if not wanted.spec.codec:
         raise _at(
             decision, f"{tensor.name}: {wanted.spec.name} can't be quantized to, it only passes through"
@@ -88,8 +80,12 @@ def choose_format(
     if misfit is None:
         return Choice(format=wanted, because=decision.because, copied=False)
     policy = (rule.fallback if rule else None) or recipe.fallback
-    if strict or policy == "error":
-        why = "fallbacks are refused by --strict" if strict else "the recipe declares `fallback: error`"
+    if settings.strict or policy == "error":
+        why = (
+            "fallbacks are refused by --strict"
+            if settings.strict
+            else "the recipe declares `fallback: error`"
+        )
         raise _at(
             decision,
             f"{tensor.name} can't be {wanted.spec.name}: {misfit}; {why}",
@@ -125,27 +121,26 @@ def _refuse_unknown(decision: Decision) -> None:
         )
 
 
-def _refuse_unreadable(
-    decision: Decision, model: Model, registry: Registry, *, allow_requantize: bool
-) -> None:
+def _refuse_unreadable(decision: Decision, resolution: Resolution) -> None:
+    """PlanError for a source that can't be turned into weights, or that was quantized already and needn't be again."""
     tensor = decision.tensor
     if tensor.dtype in FLOATS:
         return
     _refuse_unknown(decision)
-    source = registry.formats.get(tensor.dtype)
+    source = resolution.registry.formats.get(tensor.dtype)
     if source is None or not source.spec.codec:
         raise _at(
             decision,
             f"{tensor.name} is stored as {tensor.dtype}, which can't be turned into weights",
             "leave it alone (`type: keep`), or start from a BF16, F16 or F32 model",
         )
-    if source.spec.companion and companion_name(tensor, source.spec.companion) in model.sources:
+    if source.spec.companion and companion_name(tensor, source.spec.companion) in resolution.model.sources:
         raise _at(
             decision,
             f"{tensor.name} is stored as {tensor.dtype} with factors of its own, which can't be quantized again",
             "leave it alone (`type: keep`), or start from the BF16, F16 or F32 model",
         )
-    if not allow_requantize:
+    if not resolution.settings.allow_requantize:
         raise _at(
             decision,
             f"{tensor.name} is already quantized, as {tensor.dtype}; quantizing again loses twice",
@@ -163,26 +158,19 @@ def _fallback(
                 decision, f"{tensor.name} can't be {wanted.spec.name}, nor its fallback {policy}: {reason}"
             )
         return substitute
-    for name in fallback_chain(
-        wanted.spec.name, {f.spec.name: f.spec.fallback for f in registry.formats.values()}
-    ):
-        substitute = _by_name(registry, name, decision)
-        if substitute.accepts(tensor) is None:
-            return substitute
+    last = wanted
+    for last in registry.chain(wanted.spec.name):
+        if last.accepts(tensor) is None:
+            return last
+    if last.spec.fallback is not None:
+        _by_name(registry, last.spec.fallback, decision)  # says where it is to be had, if it isn't installed
     raise _at(decision, f"{tensor.name} can't be {wanted.spec.name}, nor anything in its chain of fallbacks")
-
-
-def fallback_chain(name: str, fallbacks: Mapping[str, str | None]) -> list[str]:
-    """The formats to try after `name`, in order; ends where one has no fallback, or comes round."""
-    chain: list[str] = []
-    while (following := fallbacks.get(name)) is not None and following not in chain:
-        chain.append(following)
-        name = following
-    return chain
 
 
 def _suggest(wanted: QuantFormat, tensor: TensorInfo, recipe: Recipe, registry: Registry) -> str:
     """The nearest type in bits per weight that accepts the tensor, runs where the file is for, and needs no matrix."""
+    from quantrecipe.targets.runnable import nearest_types  # no plan that succeeds needs the table of targets
+
     near = nearest_types(wanted.spec.bits_per_weight, registry, recipe.target)
     fitting = [
         spec.name

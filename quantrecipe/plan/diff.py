@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from quantrecipe.gguf.values import GGUFValue
+from quantrecipe.layer_ranges import layer_ranges
 from quantrecipe.model.model import Model
+from quantrecipe.plain_data import fields_of, rounded_bits
 from quantrecipe.plan.assign import FLOATS
-from quantrecipe.plan.group import layer_ranges
 from quantrecipe.plan.metadata import OURS
 from quantrecipe.plan.plan import Assignment, Plan
 from quantrecipe.plan.rule_changes import Decided, RuleChange, rule_changes
@@ -83,13 +84,23 @@ class Side:
 
     @property
     def weights(self) -> int:
-        """Number of weights."""
+        """Number of weights of all tensors together."""
         return sum(fate.tensor.size for fate in self.tensors.values())
 
     @property
     def bits_per_weight(self) -> float:
         """Bits per weight of all tensors' data together."""
         return 8 * sum(fate.nbytes for fate in self.tensors.values()) / max(1, self.weights)
+
+    def totals(self, cost: float | None) -> dict[str, Any]:
+        """What is printed of the whole side. `cost`: the estimated error, None where it isn't known."""
+        return {
+            "side": self.label,
+            "nbytes": self.nbytes,
+            "bits_per_weight": rounded_bits(self.bits_per_weight),
+            "estimated_error": cost,
+            "warnings": self.warnings,
+        }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,32 +120,32 @@ class Change:
 
     @property
     def members(self) -> tuple[Fate, ...]:
-        """The fates on the side that has them."""
+        """The tensors as they are after, or as they were where they are gone."""
         return self.after or self.before
 
     @property
     def role(self) -> str:
-        """Of all members."""
+        """The role that all members have."""
         return self.members[0].tensor.role
 
     @property
     def layers(self) -> str:
-        """Such as "0-3, 28-31"; empty outside the blocks."""
+        """The members' layers, such as "0-3, 28-31"; empty for tensors outside the layers."""
         return layer_ranges(f.tensor.layer for f in self.members if f.tensor.layer is not None)
 
     @property
     def nbytes_before(self) -> int:
-        """Bytes of all members before."""
+        """Bytes that the members had together before."""
         return sum(fate.nbytes for fate in self.before)
 
     @property
     def nbytes_after(self) -> int:
-        """Bytes of all members after."""
+        """Bytes that the members have together after."""
         return sum(fate.nbytes for fate in self.after)
 
     @property
     def delta(self) -> int:
-        """Bytes that are gained; negative where they are saved."""
+        """By how many bytes the members have grown; negative where they have shrunk."""
         return self.nbytes_after - self.nbytes_before
 
     def bits(self, fates: tuple[Fate, ...]) -> float | None:
@@ -143,21 +154,19 @@ class Change:
         return 8 * sum(fate.nbytes for fate in fates) / weights if weights else None
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for machines."""
+        """What is printed of it, in this order."""
         return {
-            "kind": self.kind,
-            "role": self.role,
-            "layers": self.layers,
+            **fields_of(self, "kind", "role", "layers"),
             "tensors": [fate.tensor.name for fate in self.members],
-            "before": _side_json(self.before, self.bits(self.before), self.cost_before),
-            "after": _side_json(self.after, self.bits(self.after), self.cost_after),
+            "before": _of_all(self.before, self.bits(self.before), self.cost_before),
+            "after": _of_all(self.after, self.bits(self.after), self.cost_after),
             "delta": self.delta,
         }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlanDiff:
-    """Two sides of one model.
+    """What differs between two sides of one model.
 
     model:    as the user named it
     changes:  what is different, in the order of the roles' first tensors
@@ -186,7 +195,7 @@ class PlanDiff:
 
     @property
     def delta(self) -> int:
-        """Bytes by which the new file is larger."""
+        """By how many bytes the new file is larger; negative where it is smaller."""
         return self.new.nbytes - self.old.nbytes
 
     @property
@@ -200,22 +209,21 @@ class PlanDiff:
         return sum(len(change.members) for change in self.changes)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for machines; the layout is documented in docs/review.md."""
+        """What is printed of it, in this order; documented in docs/review.md."""
         return {
-            "model": self.model,
-            "differs": self.differs,
-            "before": _totals_json(self.old, self.cost_before),
-            "after": _totals_json(self.new, self.cost_after),
+            **fields_of(self, "model", "differs"),
+            "before": self.old.totals(self.cost_before),
+            "after": self.new.totals(self.cost_after),
             "delta": self.delta,
             "tensors_changed": self.touched,
             "tensors_unchanged": self.unchanged,
             "tensors_without_estimate": self.unknown_costs,
-            "changes": [change.to_json() for change in self.changes],
+            "changes": self.changes,
             "metadata": {
-                key: {"before": _plain(before), "after": _plain(after)}
+                key: {"before": _decoded(before), "after": _decoded(after)}
                 for key, (before, after) in self.metadata.items()
             },
-            "rules": [change.to_json() for change in self.rules],
+            "rules": self.rules,
         }
 
 
@@ -329,7 +337,7 @@ def _cost_of(fate: Fate, costs: Costs) -> float | None:
 def _total_costs(
     names: Iterable[str], old: Side, new: Side, costs: Costs | None
 ) -> tuple[float | None, float | None, int | None]:
-    """Before, after, and the number of quantized tensors left out."""
+    """The cost before and after, and how many quantized tensors are left out since one of their costs isn't known."""
     if costs is None:
         return None, None, None
     before = after = 0.0
@@ -367,32 +375,20 @@ def _rules(old: Side, new: Side, changed: set[str]) -> tuple[RuleChange, ...]:
     return rule_changes(old.recipe, new.recipe, decided(old), decided(new))
 
 
-def _side_json(fates: tuple[Fate, ...], bits: float | None, cost: float | None) -> dict[str, Any] | None:
+def _of_all(fates: tuple[Fate, ...], bits: float | None, cost: float | None) -> dict[str, Any] | None:
+    """What tensors that fare alike have in common, and their bytes together; None where there are none."""
     if not fates:
         return None
     first = fates[0]
     return {
-        "type": first.type,
-        "options": dict(first.options),
+        **fields_of(first, "type", "options"),
         "fallback_from": first.wanted,
         "nbytes": sum(fate.nbytes for fate in fates),
-        "bits_per_weight": None if bits is None else round(bits, 4),
+        "bits_per_weight": rounded_bits(bits),
         "estimated_error": cost,
-        "because": first.because,
-        "why": first.why,
-        "importance": first.importance,
+        **fields_of(first, "because", "why", "importance"),
     }
 
 
-def _totals_json(side: Side, cost: float | None) -> dict[str, Any]:
-    return {
-        "side": side.label,
-        "nbytes": side.nbytes,
-        "bits_per_weight": round(side.bits_per_weight, 4),
-        "estimated_error": cost,
-        "warnings": list(side.warnings),
-    }
-
-
-def _plain(value: GGUFValue | None) -> Any:
+def _decoded(value: GGUFValue | None) -> Any:
     return None if value is None else value.decode()

@@ -6,26 +6,24 @@ understood.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Literal
 
 from quantrecipe.api import QuantFormat
 from quantrecipe.errors import PlanError, Problem, QuantrecipeError
-from quantrecipe.importance import Importance
 from quantrecipe.model.model import Model
-from quantrecipe.plan.assign import Choice, choose_format, fallback_chain
+from quantrecipe.plain_data import fields_of, rounded_bits
+from quantrecipe.plan.assign import Choice, choose_format
 from quantrecipe.plan.facts import model_facts, tensor_facts
-from quantrecipe.plan.importance import selected_importance
 from quantrecipe.plan.plan import Plan
-from quantrecipe.plan.prune import prune
-from quantrecipe.plan.resolve import Decision, Match, Trace, decide, is_matrix, shadowed, trace
-from quantrecipe.recipe.names import meant
-from quantrecipe.recipe.pattern import Pattern
-from quantrecipe.recipe.reasons import reasons
-from quantrecipe.recipe.recipe import KEEP, KeepEntry, Recipe, Rule
-from quantrecipe.registry import Registry
+from quantrecipe.plan.resolution import Resolution
+from quantrecipe.plan.trace import Decision, Match, is_matrix, shadowed
+from quantrecipe.recipe.recipe import KEEP, KeepEntry, Rule
+from quantrecipe.recipe.terms.expression_reasons import reasons
+from quantrecipe.recipe.terms.meant_patterns import meant
+from quantrecipe.recipe.terms.pattern import Pattern
 from quantrecipe.tensor import TensorInfo
 
 __all__ = ["Explanation", "Outcome", "Step", "Trial", "explain", "find_tensors"]
@@ -44,6 +42,20 @@ class Trial:
     rule: Rule
     outcome: Outcome
     reasons: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The rule as it is written, and what became of it."""
+        rule = self.rule
+        return {
+            "origin": str(rule.origin),
+            "through": [str(origin) for origin in rule.through],
+            "tensors": [str(pattern) for pattern in rule.tensors],
+            "layers": str(rule.layers) if rule.layers else None,
+            "when": rule.when.written_out if rule.when else None,
+            "type": rule.type or None,
+            "choose": rule.choose,
+            **fields_of(self, "outcome", "reasons"),
+        }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,41 +92,26 @@ class Explanation:
 
     @property
     def nbytes(self) -> int | None:
-        """Bytes of its data in the output."""
+        """Bytes that the tensor's data has in the output; None where its type isn't known."""
         return None if self.format is None else self.format.spec.tensor_bytes(self.tensor.shape)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for machines."""
+        """What is printed of it, in this order."""
         nbytes = self.nbytes
         return {
-            "name": self.tensor.name,
-            "shape": list(self.tensor.shape),
+            **fields_of(self.tensor, "name", "shape"),
             "source_type": self.tensor.dtype,
             "layer": self.tensor.layer,
-            "rules": [
-                {
-                    "origin": str(trial.rule.origin),
-                    "through": [str(origin) for origin in trial.rule.through],
-                    "tensors": [str(pattern) for pattern in trial.rule.tensors],
-                    "layers": str(trial.rule.layers) if trial.rule.layers else None,
-                    "when": trial.rule.when.written_out if trial.rule.when else None,
-                    "type": trial.rule.type or None,
-                    "choose": list(trial.rule.choose),
-                    "outcome": trial.outcome,
-                    "reasons": list(trial.reasons),
-                }
-                for trial in self.trials
-            ],
-            "because": self.decision.because,
-            "why": self.decision.why,
+            "rules": self.trials,
+            **fields_of(self.decision, "because", "why"),
             "kept_by": None if self.kept is None else str(self.kept.origin),
             "wanted": self.decision.type or None,
-            "tried": [{"type": step.type, "misfit": step.misfit} for step in self.steps],
+            "tried": self.steps,
             "type": None if self.format is None else self.format.spec.name,
-            "copied": self.copied,
-            "importance": self.importance,
-            "nbytes": nbytes,
-            "bits_per_weight": None if nbytes is None else round(8 * nbytes / max(1, self.tensor.size), 4),
+            **fields_of(self, "copied", "importance", "nbytes"),
+            "bits_per_weight": None
+            if nbytes is None
+            else rounded_bits(8 * nbytes / max(1, self.tensor.size)),
             "problems": [str(problem) for problem in self.problems],
         }
 
@@ -152,92 +149,50 @@ def find_tensors(model: Model, wanted: Sequence[str]) -> list[TensorInfo]:
     return [tensor for tensor in model.tensors if tensor.name in found]
 
 
-def explain(
-    recipe: Recipe,
-    model: Model,
-    wanted: Sequence[str],
-    *,
-    registry: Registry,
-    importance: Importance | None = None,
-    plan: Plan | None = None,
-    strict: bool = False,
-    allow_requantize: bool = False,
-) -> list[Explanation]:
+def explain(resolution: Resolution, wanted: Sequence[str], plan: Plan | None = None) -> list[Explanation]:
     """An Explanation for each tensor that `wanted` stands for, as `find_tensors` finds them.
 
     `plan` is the plan of the same recipe and model, if there is one: what the optimiser chose is taken from it.
     PlanError where a name stands for no tensor, or a condition can't be evaluated.
     """
-    pruned = prune(model, selected_importance(recipe, importance), recipe)
-    model, importance = pruned.model, pruned.importance
-    covered = {t.name for t in model.tensors if importance is not None and importance.covers(t)}
-    found = trace(
-        recipe, model, has_importance=importance is not None, covered=lambda tensor: tensor.name in covered
-    )
-    asker = _Asker(recipe, model, registry, found, importance, covered, plan)
-    tensors = {tensor.name for tensor in find_tensors(model, wanted)}
-    return [
-        asker.explain(tensor, strict=strict, allow_requantize=allow_requantize)
-        for tensor in found.tensors
-        if tensor.name in tensors
-    ]
+    asker = _Asker(resolution, plan)
+    tensors = {tensor.name for tensor in find_tensors(resolution.model, wanted)}
+    return [asker.explain(tensor) for tensor in resolution.trace.tensors if tensor.name in tensors]
 
 
 class _Asker:
-    def __init__(
-        self,
-        recipe: Recipe,
-        model: Model,
-        registry: Registry,
-        found: Trace,
-        importance: Importance | None,
-        covered: Collection[str],
-        plan: Plan | None,
-    ) -> None:
-        self._recipe = recipe
-        self._model = model
-        self._registry = registry
-        self._found = found
-        self._covered = covered
-        self._has_importance = importance is not None
-        self._facts = model_facts(model, has_importance=importance is not None)
+    def __init__(self, resolution: Resolution, plan: Plan | None) -> None:
+        model = resolution.model
+        self._resolution = resolution
+        self._found = resolution.trace
+        self._facts = model_facts(model, has_importance=resolution.importance is not None)
         self._head = model.head
         self._shadowed = shadowed(model.tensors)
         self._ranks: dict[frozenset[str], dict[str, int]] = {}
         self._planned = {a.tensor.name: a for a in plan.assignments} if plan else {}
 
-    def explain(self, tensor: TensorInfo, *, strict: bool, allow_requantize: bool) -> Explanation:
-        rule, kept = self._found.decided.get(tensor.name), self._found.kept[tensor.name]
-        decision = decide(self._recipe, tensor, rule, kept)
+    def explain(self, tensor: TensorInfo) -> Explanation:
+        decision = self._found.decision(tensor)
         choice: Choice | None = None
         problems: tuple[Problem, ...] = ()
-        planned = self._planned.get(tensor.name)
-        if rule is not None and rule.choose:
-            if planned is not None:
-                choice = Choice(
-                    format=planned.format,
-                    because=planned.because,
-                    copied=planned.copied,
-                    wanted=planned.wanted,
-                    misfit=planned.misfit,
-                )
-        else:
+        if decision.type:
             try:
-                choice = choose_format(
-                    decision,
-                    self._recipe,
-                    self._model,
-                    self._registry,
-                    strict=strict,
-                    allow_requantize=allow_requantize,
-                )
+                choice = choose_format(decision, self._resolution)
             except PlanError as error:
                 problems = error.problems
+        elif (planned := self._planned.get(tensor.name)) is not None:  # its rule leaves several types open
+            choice = Choice(
+                format=planned.format,
+                because=planned.because,
+                copied=planned.copied,
+                wanted=planned.wanted,
+                misfit=planned.misfit,
+            )
         return Explanation(
             tensor=tensor,
             trials=tuple(self._trials(tensor)),
             decision=decision,
-            kept=kept,
+            kept=self._found.kept[tensor.name],
             steps=self._steps(decision, choice),
             format=choice.format if choice else None,
             copied=choice is not None and choice.copied,
@@ -263,13 +218,13 @@ class _Asker:
             return Trial(rule=rule, outcome="other layers", reasons=tuple(why))
         if rule.when is not None:
             rank, count = self._rank(tensor, match), len(match.named)
-            facts = tensor_facts(tensor, rank=rank, count=count, covered=name in self._covered)
+            facts = tensor_facts(tensor, rank=rank, count=count, covered=name in self._resolution.covered)
             why += reasons(rule.when, {**self._facts, **facts})
         outcome = "condition" if name not in match.matched else "decides" if rule is decider else "matches"
         return Trial(rule=rule, outcome=outcome, reasons=tuple(why))
 
     def _rank(self, tensor: TensorInfo, match: Match) -> int:
-        """Its position among the tensors that the rule names."""
+        """The tensor's position among the tensors that the rule names."""
         if (ranks := self._ranks.get(match.named)) is None:
             named = (it.name for it in self._found.tensors if it.name in match.named)
             ranks = self._ranks[match.named] = {name: rank for rank, name in enumerate(named)}
@@ -286,15 +241,15 @@ class _Asker:
         wanted = decision.type or (choice.wanted or choice.format.spec.name if choice else "")
         if wanted == KEEP or (choice is not None and choice.copied and choice.wanted is None):
             return (Step(type=choice.format.spec.name),) if choice else ()
-        policy = (decision.rule.fallback if decision.rule else None) or self._recipe.fallback
-        names = [wanted] if wanted else []
-        if policy == "chain":
-            specs = {fmt.spec.name: fmt.spec.fallback for fmt in self._registry.formats.values()}
-            names += fallback_chain(wanted, specs)
-        elif policy != "error":
-            names.append(policy)
+        policy = (decision.rule.fallback if decision.rule else None) or self._resolution.recipe.fallback
+        registry = self._resolution.registry
+        tried = list(
+            registry.chain(wanted) if policy == "chain" else [registry.format(wanted)] if wanted else []
+        )
+        if policy not in ("chain", "error"):
+            tried.append(registry.format(policy))
         steps: list[Step] = []
-        for fmt in (self._registry.format(name) for name in names):
+        for fmt in tried:
             steps.append(Step(type=fmt.spec.name, misfit=fmt.accepts(decision.tensor) or ""))
             if not steps[-1].misfit:
                 break
@@ -306,9 +261,13 @@ class _Asker:
         spec = choice.format.spec
         if spec.importance == "ignored":
             return f"not used: {spec.name} ignores it"
-        if not self._has_importance:
+        if self._resolution.importance is None:
             return "not used: no importance matrix is given"
-        return "used" if tensor.name in self._covered else "not used: the matrix doesn't cover this tensor"
+        return (
+            "used"
+            if tensor.name in self._resolution.covered
+            else "not used: the matrix doesn't cover this tensor"
+        )
 
 
 def _unknown(text: str, model: Model) -> Problem:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
+from quantrecipe.layer_ranges import layer_ranges
 from quantrecipe.plan.plan import Assignment
 
-__all__ = ["Group", "TypeTotal", "group", "layer_ranges", "totals"]
+__all__ = ["Group", "TypeTotal", "group", "totals"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,17 +25,17 @@ class Group:
 
     @property
     def layers(self) -> str:
-        """Such as "0-3, 28-31"; empty outside the blocks."""
+        """The members' layers, such as "0-3, 28-31"; empty for tensors outside the layers."""
         return layer_ranges(a.tensor.layer for a in self.members if a.tensor.layer is not None)
 
     @property
     def weights(self) -> int:
-        """Number of weights of all members."""
+        """Number of weights that the members have together."""
         return sum(a.tensor.size for a in self.members)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all members."""
+        """Bytes that the members take together."""
         return sum(a.nbytes for a in self.members)
 
     @property
@@ -46,16 +46,12 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TypeTotal:
-    """All tensors of one type."""
+    """What all tensors of one type take together."""
 
     type: str
     tensors: int
     weights: int
     nbytes: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data for machines."""
-        return {"type": self.type, "tensors": self.tensors, "weights": self.weights, "nbytes": self.nbytes}
 
 
 def group(assignments: Iterable[Assignment]) -> list[Group]:
@@ -93,14 +89,3 @@ def totals(assignments: Iterable[Assignment]) -> list[TypeTotal]:
         for name, members in by_type.items()
     ]
     return sorted(result, key=lambda total: (-total.nbytes, total.type))
-
-
-def layer_ranges(layers: Iterable[int]) -> str:
-    """[0, 1, 2, 7] → "0-2, 7"."""
-    runs: list[list[int]] = []
-    for layer in sorted(set(layers)):
-        if runs and layer == runs[-1][1] + 1:
-            runs[-1][1] = layer
-        else:
-            runs.append([layer, layer])
-    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)

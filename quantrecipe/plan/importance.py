@@ -6,25 +6,19 @@ from collections.abc import Sequence
 
 from quantrecipe.api import FormatSpec
 from quantrecipe.errors import ImportanceError, Problem
-from quantrecipe.importance import Coverage, Importance, coverage
-from quantrecipe.model.model import Model
+from quantrecipe.importance.coverage import Coverage, coverage
+from quantrecipe.importance.matrix import Importance
 from quantrecipe.plan.plan import Assignment
+from quantrecipe.plan.resolution import Resolution
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.tensor import TensorInfo
 from quantrecipe.wording import some_of
 
-__all__ = ["check_importance", "may_lack_importance", "names", "selected_importance"]
+__all__ = ["check_importance", "may_lack_importance", "names"]
 
 _CALIBRATION_LEAVES_OUT = ("token_embd", "per_layer_token_embd", "output")
-
-
-def selected_importance(recipe: Recipe, importance: Importance | None) -> Importance | None:
-    """The entries that the recipe lets count; None if that is none."""
-    chosen = recipe.importance
-    if importance is None or not (chosen.include or chosen.exclude):
-        return importance
-    selected = importance.only(chosen.include, chosen.exclude)
-    return selected if selected.entries else None
+"""llama-imatrix records no embeddings, and the output matrix only under --process-output: to ask for them would refuse
+nearly every matrix that there is."""
 
 
 def may_lack_importance(spec: FormatSpec, tensor: TensorInfo, recipe: Recipe) -> bool:
@@ -34,12 +28,13 @@ def may_lack_importance(spec: FormatSpec, tensor: TensorInfo, recipe: Recipe) ->
 
 
 def check_importance(
-    recipe: Recipe, model: Model, assignments: Sequence[Assignment], importance: Importance | None
+    resolution: Resolution, assignments: Sequence[Assignment]
 ) -> tuple[Coverage | None, list[str]]:
     """How the matrix covers the tensors whose types use it, and warnings for people.
 
     ImportanceError where the recipe or a type can't do without, or the matrix doesn't fit the model.
     """
+    recipe, importance = resolution.recipe, resolution.importance
     if importance is None and recipe.importance.required:
         raise ImportanceError(
             f"recipe {recipe.name!r} needs an importance matrix",
@@ -49,7 +44,7 @@ def check_importance(
     users = [a for a in assignments if not a.copied and a.format.spec.importance != "ignored"]
     report = None
     if importance is not None:
-        report = coverage([a.tensor for a in users], importance, model=model.tensors)
+        report = coverage([a.tensor for a in users], importance, model=resolution.model.tensors)
         _refuse_misfits(report)
     bare = [a for a in users if not a.importance]
     _refuse_uncovered(recipe, importance, bare)
@@ -84,7 +79,7 @@ def _refuse_uncovered(recipe: Recipe, importance: Importance | None, bare: Seque
 
 
 def names(assignments: Sequence[Assignment]) -> str:
-    """A few names, and how many more."""
+    """The names of a few tensors, and how many more there are."""
     return some_of([a.tensor.name for a in assignments], 2)
 
 

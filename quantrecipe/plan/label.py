@@ -19,8 +19,8 @@ from quantrecipe.errors import QuantrecipeError
 from quantrecipe.gguf.file_types import file_type_name
 from quantrecipe.gguf.values import ValueType
 from quantrecipe.model.model import Model
-from quantrecipe.plan.assign import FLOATS, fallback_chain
-from quantrecipe.plan.resolve import resolve
+from quantrecipe.plan.assign import FLOATS
+from quantrecipe.plan.trace import covers_all, trace
 from quantrecipe.recipe.load import load_recipe
 from quantrecipe.recipe.recipe import KEEP
 from quantrecipe.registry import Registry
@@ -67,7 +67,7 @@ def label_of(model: Model) -> str | None:
 
 
 def main_type(types: Iterable[tuple[TensorInfo, str]]) -> Share | None:
-    """The type of most weights; None where there are none."""
+    """The type that most weights have, and their share; None where there are no weights."""
     weights: dict[str, int] = {}
     for tensor, type_ in _counted(list(types)):
         weights[type_] = weights.get(type_, 0) + tensor.size
@@ -92,7 +92,7 @@ def untrue(
     mains = _mains(label, registry.formats)
     if not mains:
         return None
-    most = main_type(_undone(pairs, mains, registry.formats))
+    most = main_type(_undone(pairs, mains, registry))
     if most is None or most.type in mains:
         return None
     for has_importance in (False, True):
@@ -100,7 +100,7 @@ def untrue(
             break
         own = main_type(_mix(label, model, registry, has_importance=has_importance))
         if own is not None and own.type not in FLOATS:  # a mix that reaches nothing makes no label true
-            most = main_type(_undone(pairs, (own.type,), registry.formats))
+            most = main_type(_undone(pairs, (own.type,), registry))
             if most is None or most.type == own.type:
                 return None
     return main_type(pairs)
@@ -119,13 +119,10 @@ def _counted(pairs: list[tuple[TensorInfo, str]]) -> list[tuple[TensorInfo, str]
 
 
 def _undone(
-    pairs: Iterable[tuple[TensorInfo, str]], mains: tuple[str, ...], formats: Mapping[str, QuantFormat]
+    pairs: Iterable[tuple[TensorInfo, str]], mains: tuple[str, ...], registry: Registry
 ) -> Iterator[tuple[TensorInfo, str]]:
     """The types, with the one that was meant in the place of its fallback."""
-    fallbacks = {fmt.spec.name: fmt.spec.fallback for fmt in formats.values()}
-    chains = {
-        name: [formats[it] for it in fallback_chain(name, fallbacks) if it in formats] for name in mains
-    }
+    chains = {name: tuple(registry.chain(name)) for name in mains}
     known: dict[tuple[int, int, str], str] = {}
     for tensor, type_ in pairs:
         key = tensor.cols, tensor.rows, type_
@@ -135,9 +132,7 @@ def _undone(
                 (
                     name
                     for name, chain in chains.items()
-                    if name in formats
-                    and formats[name].accepts(plain) is not None
-                    and next((it.spec.name for it in chain if it.accepts(plain) is None), None) == type_
+                    if next((it.spec.name for it in chain if it.accepts(plain) is None), name) == type_
                 ),
                 type_,
             )
@@ -150,9 +145,7 @@ def _mix(
     """What llama-quantize's mix of this name asks for on the model; empty where there is no such mix."""
     try:
         recipe = load_recipe(f"llama.cpp/{label}", registry=registry)
-        decisions = resolve(
-            recipe, model, has_importance=has_importance, covered=lambda tensor: has_importance
-        )
+        decisions = trace(recipe, model, covered=covers_all if has_importance else None).decisions
     except QuantrecipeError:
         return []
     return [(d.tensor, d.tensor.dtype if d.type == KEEP else d.type) for d in decisions]

@@ -21,21 +21,22 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from quantrecipe.errors import PlanError, QuantrecipeError
-from quantrecipe.plan.group import layer_ranges
+from quantrecipe.layer_ranges import layer_ranges, read_layer_ranges
 from quantrecipe.plan.lock import Lock, LockedTensor
-from quantrecipe.recipe.tree import is_revision, read_revision
+from quantrecipe.recipe.reading.file_tree import is_revision, read_revision
 from quantrecipe.tensor import split_name
 
 __all__ = ["is_lock", "lock_text", "parse_lock", "read_lock"]
 
 VERSION = 1
 _HEAD = "# A plan, frozen by `quantrecipe lock`"
-_MAX_BYTES = 64 * 2**20
-_MAX_TENSORS = 1_000_000
+_MAX_BYTES = 64 * 2**20  # a lock of the largest models has some hundred KiB: more is no lock
+_MAX_TENSORS = 1_000_000  # a line of a hostile file may name any number of layers
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _AGAIN = "write it anew with `quantrecipe lock`"
 
@@ -171,7 +172,8 @@ def _tensors(lines: list[dict[str, Any]]) -> dict[str, LockedTensor]:
         name = _text_of(line["name"])
         names = [name]
         if "layers" in line:
-            names = [name.replace("blk.*.", f"blk.{n}.", 1) for n in _layers(_text_of(line["layers"]))]
+            layers = islice(read_layer_ranges(_text_of(line["layers"])), _MAX_TENSORS + 1)
+            names = [name.replace("blk.*.", f"blk.{n}.", 1) for n in layers]
         for one in names:
             if one in tensors:
                 raise ValueError(f"tensor {one!r} is there twice")
@@ -179,16 +181,6 @@ def _tensors(lines: list[dict[str, Any]]) -> dict[str, LockedTensor]:
         if len(tensors) > _MAX_TENSORS:
             raise ValueError(f"more than {_MAX_TENSORS:,} tensors")
     return tensors
-
-
-def _layers(text: str) -> Iterator[int]:
-    """ "0-2, 7" → 0, 1, 2, 7."""
-    for part in text.split(","):
-        first, _, last = part.strip().partition("-")
-        begin, end = int(first), int(last or first)
-        if not 0 <= begin <= end < begin + _MAX_TENSORS:
-            raise ValueError(f"layers {part.strip()!r}")
-        yield from range(begin, end + 1)
 
 
 def _text_of(value: Any) -> str:
@@ -224,7 +216,7 @@ def _value(value: Any) -> str:
 
 
 def _quote(text: str) -> str:
-    """A basic string of TOML."""
+    """The text as a basic string of TOML, with escapes for what isn't printable."""
     return '"' + "".join(map(_escape, text)) + '"'
 
 

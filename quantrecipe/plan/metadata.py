@@ -18,19 +18,19 @@ No time, path, user or machine is recorded, so that the same input gives the sam
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from quantrecipe import __version__
 from quantrecipe.errors import PlanError
 from quantrecipe.gguf.file_types import FILE_TYPES, file_type_name
 from quantrecipe.gguf.values import GGUFValue, ValueType
-from quantrecipe.importance import Importance
+from quantrecipe.importance.matrix import Importance
 from quantrecipe.model.model import Model
 from quantrecipe.plan.header_hashes import HEADER_HASHES
 from quantrecipe.plan.label import main_type, untrue
 from quantrecipe.plan.plan import Assignment
+from quantrecipe.plan.resolution import Resolution
 from quantrecipe.recipe.recipe import KEEP, Recipe
-from quantrecipe.registry import Registry
 
 __all__ = [
     "DATA_HASHES",
@@ -59,44 +59,33 @@ PROVENANCE = (
 )
 """All keys of the provenance, in the order in which they are written."""
 
-_DIGEST_LENGTH = 32
+_DIGEST_LENGTH = 32  # hex digits of 128 bits
 _QUANTIZATION_VERSION = 2  # ggml: GGML_QNT_VERSION
 _SPLIT = "split."  # says which shard of a model a file is
 
 
-def build_metadata(
-    recipe: Recipe,
-    model: Model,
-    assignments: Sequence[Assignment],
-    importance: Importance | None,
-    *,
-    registry: Registry,
-    of_layers: Mapping[str, GGUFValue] | None = None,
-    provenance: bool,
-) -> dict[str, GGUFValue]:
-    """All pairs in the order in which they are written; digests that aren't known yet are zeros of their length.
-
-    of_layers: pairs that take the place of the model's, where layers were pruned
-    """
-    of_layers = of_layers or {}
+def build_metadata(resolution: Resolution, assignments: Sequence[Assignment]) -> dict[str, GGUFValue]:
+    """All pairs in the order in which they are written; digests that aren't known yet are zeros of their length."""
+    recipe, model, importance = resolution.recipe, resolution.model, resolution.selected
+    of_layers = resolution.of_layers
     pairs = {
         key: of_layers.get(key, value)
         for key, value in model.metadata.items()
         if not key.startswith((OURS, _SPLIT))
     }
     new = {"general.quantization_version": _u32(_QUANTIZATION_VERSION)}
-    if (file_type := _file_type(recipe, model, assignments, registry)) is not None:
+    if (file_type := _file_type(resolution, assignments)) is not None:
         new["general.file_type"] = _u32(file_type)
     new |= recipe.metadata
     if importance is not None:
-        new |= _imatrix_pairs(recipe, importance)
+        new |= _imatrix_pairs(importance)
     block_count = f"{model.arch}.block_count"
     if block_count in of_layers:
         new[block_count] = of_layers[block_count]
     for key, value in new.items():  # what is set anew moves to the end, as in llama-quantize
         pairs.pop(key, None)
         pairs[key] = value
-    if provenance:
+    if resolution.settings.provenance:
         pairs.update(_provenance(recipe, assignments, importance))
     return pairs
 
@@ -125,7 +114,7 @@ def _provenance(
     return pairs
 
 
-def _imatrix_pairs(recipe: Recipe, importance: Importance) -> dict[str, GGUFValue]:
+def _imatrix_pairs(importance: Importance) -> dict[str, GGUFValue]:
     """What llama-quantize says of the importance matrix that it used."""
     pairs = {"quantize.imatrix.file": _text(importance.label)}
     if importance.datasets:
@@ -136,17 +125,13 @@ def _imatrix_pairs(recipe: Recipe, importance: Importance) -> dict[str, GGUFValu
     return pairs
 
 
-def _file_type(
-    recipe: Recipe,
-    model: Model,
-    assignments: Sequence[Assignment],
-    registry: Registry,
-) -> int | None:
+def _file_type(resolution: Resolution, assignments: Sequence[Assignment]) -> int | None:
     """The label that the recipe gives; one that it inherits, where that is true; else that of most weights' type."""
-    number = declared_label(recipe, model)
+    recipe, registry = resolution.recipe, resolution.registry
+    number = declared_label(recipe, resolution.model)
     types = [(a.tensor, a.type) for a in assignments]
     if number is not None and (
-        recipe.file_type_fixed or untrue(file_type_name(number), types, model, registry) is None
+        recipe.file_type_fixed or untrue(file_type_name(number), types, resolution.model, registry) is None
     ):
         return number
     most = main_type(types)

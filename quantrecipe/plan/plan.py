@@ -8,8 +8,10 @@ from typing import Any
 
 from quantrecipe.api import QuantFormat
 from quantrecipe.gguf.values import GGUFValue
-from quantrecipe.importance import Coverage, Importance
+from quantrecipe.importance.coverage import Coverage
+from quantrecipe.importance.matrix import Importance
 from quantrecipe.model.model import Model
+from quantrecipe.plain_data import fields_of, plain, rounded_bits
 from quantrecipe.plan.spending import Spending
 from quantrecipe.tensor import TensorInfo
 
@@ -18,7 +20,7 @@ __all__ = ["Assignment", "Plan", "PlannedFile"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Assignment:
-    """What becomes of one tensor.
+    """What a plan makes of one tensor.
 
     tensor:     as the source has it
     format:     the type it gets, with the rule's options
@@ -58,18 +60,15 @@ class Assignment:
         return 8 * self.nbytes / self.tensor.size if self.tensor.size else 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for machines."""
+        """What is printed of it, in this order."""
         return {
-            "name": self.tensor.name,
-            "shape": list(self.tensor.shape),
+            **fields_of(self.tensor, "name", "shape"),
             "source_type": self.tensor.dtype,
             "type": self.type,
-            "options": dict(self.format.options),
-            "nbytes": self.nbytes,
-            "offset": self.offset,
-            "bits_per_weight": round(self.bits_per_weight, 4),
-            "because": self.because,
-            "why": self.why,
+            "options": self.format.options,
+            **fields_of(self, "nbytes", "offset"),
+            "bits_per_weight": rounded_bits(self.bits_per_weight),
+            **fields_of(self, "because", "why"),
             "fallback_from": self.wanted,
             "fallback_reason": self.misfit,
             "importance": self.importance,
@@ -78,7 +77,7 @@ class Assignment:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedFile:
-    """One file of the output: the only one, or a shard.
+    """One file of the output: the only one, or one of several shards.
 
     metadata:    its key-value pairs, in order; where a value is only known once the sources were read (the
                  hashes of `SOURCE_HASHES`), a placeholder of its length stands in
@@ -91,6 +90,10 @@ class PlannedFile:
     assignments: tuple[Assignment, ...]
     header: int
     nbytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The sizes of the file; its tensors stand in the plan."""
+        return {"nbytes": self.nbytes, "header_nbytes": self.header, "tensors": len(self.assignments)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -138,7 +141,7 @@ class Plan:
 
     @property
     def size(self) -> int:
-        """Number of weights."""
+        """Number of weights of all tensors together."""
         return sum(a.tensor.size for a in self.assignments)
 
     @property
@@ -152,23 +155,18 @@ class Plan:
         return tuple(a for a in self.assignments if a.wanted is not None)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for machines; the layout is documented in docs/cli.md."""
+        """Plain data, as `quantrecipe plan --json` prints it; documented in docs/cli.md."""
         losses = self.spending.losses if self.spending else {}
-        return {
-            "recipe": self.recipe,
-            "recipe_file": self.recipe_file,
-            "model": str(self.model.path),
+        document = {
+            **fields_of(self, "recipe", "recipe_file"),
+            "model": self.model.path,
             "architecture": self.model.arch,
             "weights": self.size,
             "nbytes": self.nbytes,
-            "files": [
-                {"nbytes": file.nbytes, "header_nbytes": file.header, "tensors": len(file.assignments)}
-                for file in self.files
-            ],
-            "bits_per_weight": round(self.bits_per_weight, 4),
-            "digest": self.digest,
-            "warnings": list(self.warnings),
-            "coverage": self.coverage.to_json() if self.coverage else None,
-            "budget": self.spending.to_json() if self.spending else None,
-            "tensors": [{**a.to_json(), "loss": losses.get(a.tensor.name)} for a in self.assignments],
+            "files": self.files,
+            "bits_per_weight": rounded_bits(self.bits_per_weight),
+            **fields_of(self, "digest", "warnings", "coverage"),
+            "budget": self.spending,
+            "tensors": [a.to_json() | {"loss": losses.get(a.tensor.name)} for a in self.assignments],
         }
+        return plain(document)  # type: ignore[no-any-return]  # a dict stays one

@@ -11,9 +11,8 @@ from dataclasses import dataclass, replace
 
 from quantrecipe.errors import PlanError, Problem
 from quantrecipe.gguf.values import GGUFValue
-from quantrecipe.importance import Importance
+from quantrecipe.importance.matrix import Importance
 from quantrecipe.model.model import Model
-from quantrecipe.plan.facts import model_facts
 from quantrecipe.plan.layer_metadata import metadata_of_layers
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.tensor import TensorInfo
@@ -23,7 +22,7 @@ __all__ = ["Pruned", "prune"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pruned:
-    """What is left.
+    """What is left of a model after pruning.
 
     metadata: pairs that the output has instead of the model's, since they are about layers
     names:    the new name of each tensor that is left, by the old one
@@ -44,8 +43,7 @@ def prune(model: Model, importance: Importance | None, recipe: Recipe) -> Pruned
     if layers is None:
         names = {tensor.name: tensor.name for tensor in model.tensors}
         return Pruned(model=model, importance=importance, metadata={}, names=names)
-    facts = model_facts(model, has_importance=importance is not None)
-    n_blocks, n_layers = facts["n_blocks"], facts["n_layers"]
+    n_blocks, n_layers = model.n_blocks, model.n_layers
     there = {tensor.layer for tensor in model.tensors if tensor.layer is not None}
     if not there:
         raise PlanError(

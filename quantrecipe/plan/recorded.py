@@ -6,7 +6,7 @@ for BF16, and the hashes with it. So nothing that is recorded is believed before
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from quantrecipe.errors import QuantrecipeError
@@ -17,13 +17,17 @@ from quantrecipe.model.model import Model
 from quantrecipe.plan.assign import Choice, choose_format
 from quantrecipe.plan.header_hashes import HEADER_HASHES, header_hashes
 from quantrecipe.plan.metadata import ENCODINGS, IMPORTANCE_DIGEST, RECIPE
-from quantrecipe.plan.resolve import Decision, resolve
+from quantrecipe.plan.resolution import PlanSettings, Resolution, resolve
+from quantrecipe.plan.trace import Decision, covers_none
 from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry
 from quantrecipe.tensor import TensorInfo
 
-__all__ = ["Recorded", "choices_of", "recorded_recipe", "why_unknown"]
+__all__ = ["AS_WRITTEN", "Recorded", "choices_of", "choices_of_file", "recorded_recipe", "why_unknown"]
+
+AS_WRITTEN = PlanSettings(allow_requantize=True, provenance=False)
+"""What a file is held against: it is there, so it was allowed to be made; and its hashes are compared by themselves."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,14 +110,7 @@ def recorded_recipe(model: Model, registry: Registry) -> Recorded | None:
         return replace(found, unknown=why)
     stored = {tensor.name: tensor for tensor in model.tensors}
     try:
-        choices = choices_of(
-            recipe,
-            model,
-            registry,
-            has_importance=IMPORTANCE_DIGEST in model.metadata,
-            covered=lambda tensor: False,
-            stored=stored,
-        )
+        choices = choices_of_file(recipe, model, registry)
     except QuantrecipeError as error:
         return replace(found, unknown=error.problems[0].what)
     wrong = [
@@ -151,40 +148,30 @@ def _changes(header: GGUFHeader) -> int | None:
     return sum(before != now for before, now in zip(entries, found, strict=True))
 
 
-def choices_of(
-    recipe: Recipe,
-    model: Model,
-    registry: Registry,
-    *,
-    has_importance: bool,
-    covered: Callable[[TensorInfo], bool],
-    stored: Mapping[str, TensorInfo],
-) -> dict[str, Choice]:
-    """By tensor of the model. PlanError where the recipe doesn't go with it.
+def choices_of_file(recipe: Recipe, model: Model, registry: Registry) -> dict[str, Choice]:
+    """By tensor, what the recipe makes of a file that it made. PlanError where the two don't go together.
 
-    stored: what the file has, in its order, which is that in which tensors are ranked. Where the recipe leaves the
-            choice among types, the file says which it was
+    The file records that there was a matrix, and not which tensors it covered: see `why_unknown`.
     """
-    places = {name: place for place, name in enumerate(stored)}
-    order = sorted(model.tensors, key=lambda tensor: places.get(tensor.name, len(places)))
-    decisions = resolve(recipe, model, has_importance=has_importance, covered=covered, order=order)
+    covered = covers_none if IMPORTANCE_DIGEST in model.metadata else None
+    order = [tensor.name for tensor in model.tensors]
+    resolution = resolve(recipe, model, registry, settings=AS_WRITTEN, covered=covered, order=order)
+    return choices_of(resolution, {tensor.name: tensor for tensor in model.tensors})
+
+
+def choices_of(resolution: Resolution, stored: Mapping[str, TensorInfo]) -> dict[str, Choice]:
+    """By tensor of the model, what the recipe makes of it. PlanError where it doesn't go with the model.
+
+    stored: what the file has. Where the recipe leaves the choice among types, the file says which it was
+    """
     return {
-        decision.tensor.name: _choice(decision, recipe, model, registry, stored.get(decision.tensor.name))
-        for decision in decisions
+        it.tensor.name: _choice(it, resolution, stored.get(it.tensor.name)) for it in resolution.decisions
     }
 
 
-def _choice(
-    decision: Decision, recipe: Recipe, model: Model, registry: Registry, stored: TensorInfo | None
-) -> Choice:
+def _choice(decision: Decision, resolution: Resolution, stored: TensorInfo | None) -> Choice:
     """What the decision comes to; of several open types the one that comes to what is stored, else the first."""
-    rule = decision.rule
-    types = rule.choose if rule is not None and rule.choose else (decision.type,)
-    choices = [
-        choose_format(
-            replace(decision, type=type_), recipe, model, registry, strict=False, allow_requantize=True
-        )
-        for type_ in types
-    ]
+    types = (decision.type,) if decision.type or decision.rule is None else decision.rule.choose
+    choices = [choose_format(replace(decision, type=type_), resolution) for type_ in types]
     fitting = (choice for choice in choices if stored and choice.format.spec.name == stored.dtype)
     return next(fitting, choices[0])

@@ -10,10 +10,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from difflib import SequenceMatcher
-from typing import Any, Literal
+from typing import Literal
 
 from quantrecipe.recipe.recipe import Budget, Recipe, Rule, VramBudget
-from quantrecipe.recipe.text import label_text
 
 __all__ = ["Decided", "RuleChange", "rule_changes"]
 
@@ -22,7 +21,7 @@ RuleKind = Literal["added", "removed", "changed", "moved", "reworded", "setting"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RuleChange:
-    """One difference.
+    """One difference between two recipes.
 
     what:   the rule, or the setting with its values
     origin: where it stands in the new recipe, or stood in the old one; "" for settings of the whole recipe
@@ -40,16 +39,6 @@ class RuleChange:
     def idle(self) -> bool:
         """True where it can do nothing: it decides no tensor, or only its reason is another."""
         return self.kind == "reworded" or self.decides == 0
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data for machines."""
-        return {
-            "kind": self.kind,
-            "what": self.what,
-            "origin": self.origin,
-            "decides": self.decides,
-            "changes": self.changes,
-        }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,7 +89,7 @@ def _meaning(rule: Rule) -> tuple[object, ...]:
 
 
 def _scope(rule: Rule) -> tuple[object, ...]:
-    """What a rule is about."""
+    """What a rule is about: its patterns, layers and condition, in a form that can be compared."""
     return (
         tuple(map(str, rule.tensors)),
         str(rule.layers) if rule.layers else None,
@@ -109,7 +98,7 @@ def _scope(rule: Rule) -> tuple[object, ...]:
 
 
 def _decision(rule: Rule) -> str:
-    """What it decides."""
+    """What a rule decides, as text: the type or the types, options and fallback."""
     decided = rule.type or f"choose {', '.join(rule.choose)}"
     if rule.options:
         decided += f" ({', '.join(f'{name}={value}' for name, value in sorted(rule.options.items()))})"
@@ -117,7 +106,7 @@ def _decision(rule: Rule) -> str:
 
 
 def _names(rule: Rule) -> str:
-    """What it is about, in words."""
+    """What a rule is about, as a reader of the recipe would say it."""
     text = ", ".join(map(str, rule.tensors))
     if rule.layers:
         text += f" in layers {rule.layers}"
@@ -177,7 +166,7 @@ def _moved(old: Sequence[Rule], new: Sequence[Rule]) -> list[Rule]:
 def _reworded(
     before: Mapping[tuple[object, ...], list[Rule]], after: Mapping[tuple[object, ...], list[Rule]]
 ) -> list[Rule]:
-    """Rules that decide as before, for another reason."""
+    """The rules that decide as before, and give another reason."""
     return [
         new
         for meaning, rules in after.items()
@@ -187,7 +176,7 @@ def _reworded(
 
 
 def _settings(old: Recipe, new: Recipe) -> list[RuleChange]:
-    """What holds for the whole recipe."""
+    """The differences in what holds for the whole recipe."""
     before, after = _setting_texts(old), _setting_texts(new)
     return [
         RuleChange(kind="setting", what=f"{key}: {before[key] or 'none'} → {after[key] or 'none'}")
@@ -201,7 +190,7 @@ def _setting_texts(recipe: Recipe) -> dict[str, str]:
     return {
         "default": recipe.default or "",
         "fallback": recipe.fallback,
-        "file_type": label_text(recipe) or "",
+        "file_type": recipe.label or "",
         "importance": importance.file.name if importance.file else "",
         "importance: uncovered": importance.uncovered,
         "importance: required": ", ".join(importance.required_for) or ("yes" if importance.required else ""),
@@ -222,7 +211,7 @@ def _setting_texts(recipe: Recipe) -> dict[str, str]:
 
 
 def _plain(budget: Budget | VramBudget) -> str:
-    """What is given of it."""
+    """The limits that a budget gives, as text."""
     given = {it.name: getattr(budget, it.name) for it in fields(budget) if it.name != "origin"}
     given = {
         key: f"({_plain(value)})" if isinstance(value, VramBudget) else value for key, value in given.items()

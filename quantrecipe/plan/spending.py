@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from quantrecipe.plain_data import fields_of, significant
+
 __all__ = ["Spending", "Spent"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Spent:
-    """One limit.
+    """One limit of the budget, and what became of it.
 
     key:   what recipes call it: "size"
     most:  bytes that it allows
@@ -26,10 +28,14 @@ class Spent:
     more: int
     gain: float
 
+    def to_json(self) -> dict[str, Any]:
+        """What is printed of it: its fields, in this order."""
+        return fields_of(self, "key", "most", "used", "more") | {"gain": significant(self.gain)}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Spending:
-    """What the optimiser did.
+    """What became of a budget: what is used, what is lost, and what more would buy.
 
     limits: in the order of the budget's keys
     loss:   what is lost by all tensors whose types were chosen: mean KL divergence, in nats, as far as it is known
@@ -50,19 +56,10 @@ class Spending:
         return (self.loss - self.bound) / self.loss if self.loss > self.bound else 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for machines."""
+        """What is printed of it, in this order; each loss stands beside its tensor."""
         return {
-            "limits": [
-                {
-                    "key": spent.key,
-                    "most": spent.most,
-                    "used": spent.used,
-                    "more": spent.more,
-                    "gain": float(f"{spent.gain:.6g}"),
-                }
-                for spent in self.limits
-            ],
-            "loss": float(f"{self.loss:.6g}"),
-            "gap": float(f"{self.gap:.3g}"),
+            "limits": self.limits,
+            "loss": significant(self.loss),
+            "gap": significant(self.gap, 3),
             "source": self.source,
         }

@@ -14,18 +14,18 @@ gives them all; ties are taken from the first that has any.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from quantrecipe.errors import RecipeError
-from quantrecipe.recipe.document import Node
 from quantrecipe.recipe.origin import Origin
-from quantrecipe.recipe.pattern import Pattern
+from quantrecipe.recipe.reading.document import Node
+from quantrecipe.recipe.terms.pattern import Pattern
 from quantrecipe.units import parse_file_size, parse_memory, parse_tokens
 
 if TYPE_CHECKING:
-    from quantrecipe.recipe.slots import Slots
+    from quantrecipe.recipe.reading.slots import Slots
 
 __all__ = [
     "BUDGET_KEYS",
@@ -34,8 +34,10 @@ __all__ = [
     "VRAM_KEYS",
     "Budget",
     "VramBudget",
+    "budget_keys",
     "merge_budgets",
     "read_budget",
+    "written_budget",
 ]
 
 BUDGET_KEYS = ("size", "bpw", "vram", "ram", "active", "ties")
@@ -53,7 +55,9 @@ KV_TYPES = (
 )  # llama.cpp's --cache-type-k
 EXPERT_PLACES = ("gpu", "cpu")
 
-_MAX_BPW = 64
+_MAX_BPW = 64  # those of F64, the largest type there is
+_BYTES_FROM = 1_000_000
+"""Below this, units.py reads a number without a unit as something else than bytes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,7 +82,7 @@ class VramBudget:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Budget:
-    """Limits, None where there is none, and ties.
+    """The limits, each None where the recipe doesn't have it, and the ties.
 
     size:   bytes of the file (of all shards together)
     bpw:    bits per weight of all tensors' data together
@@ -103,7 +107,7 @@ class Budget:
 
 
 def read_budget(node: Node | None, slots: Slots) -> Budget | None:
-    """The key `budget` of one file."""
+    """Read the key `budget` of one file."""
     if node is None:
         return None
     read = slots.read
@@ -124,7 +128,7 @@ def read_budget(node: Node | None, slots: Slots) -> Budget | None:
 
 
 def merge_budgets(own: Budget | None, inherited: Budget | None) -> Budget | None:
-    """The budget of a recipe that has both."""
+    """Return the budget of a recipe that has one of its own and inherits one."""
     if own is None or inherited is None:
         return own or inherited
     limits = own if own.limited else inherited
@@ -139,15 +143,40 @@ def merge_budgets(own: Budget | None, inherited: Budget | None) -> Budget | None
     )
 
 
+def budget_keys(budget: Budget) -> dict[str, Any]:
+    """Return the budget as the key `budget` has it, with sizes in bytes."""
+    vram = budget.vram
+    said: dict[str, Any] = {
+        "size": budget.size,
+        "bpw": budget.bpw,
+        "vram": None if vram is None else _given({it.name: getattr(vram, it.name) for it in fields(vram)}),
+        "ram": budget.ram,
+        "active": budget.active,
+        "ties": [[str(pattern) for pattern in tie] for tie in budget.ties] or None,
+    }
+    return _given(said)
+
+
+def written_budget(budget: Budget) -> dict[str, Any]:
+    """Return the same for a text that is read again: a size of few bytes gets its unit, so that it isn't misread."""
+    said = budget_keys(budget)
+    small = {key: f"{it}B" for key in ("size", "active") if (it := said.get(key, _BYTES_FROM)) < _BYTES_FROM}
+    return said | small
+
+
+def _given(said: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in said.items() if value is not None}
+
+
 def _size(node: Node | None, key: str, slots: Slots, parse: Callable[[str | float], int]) -> int | None:
-    """Bytes, of a file or a memory, as `parse` reads them."""
+    """Read a number of bytes; `parse` knows whether it is of a file or of a memory."""
     node, read = slots.uses.fill(node, key, "size"), slots.read
     if node is None:
         return None
     if node.kind not in ("number", "text"):
         read.add(node, f"{key} must be a size", f"write {key}: 5.2GiB, or 500M")
         return None
-    return _parsed(node, key, slots, parse)
+    return read.attempt(node, partial(parse, node.value), f"{key}: ")
 
 
 def _tokens(node: Node | None, key: str, slots: Slots) -> int | None:
@@ -157,15 +186,7 @@ def _tokens(node: Node | None, key: str, slots: Slots) -> int | None:
     if node.kind not in ("number", "text"):
         slots.read.add(node, f"{key} must be a number of tokens", f"write {key}: 8192, or 8k")
         return None
-    return _parsed(node, key, slots, parse_tokens)
-
-
-def _parsed(node: Node, key: str, slots: Slots, parse: Callable[[Any], int]) -> int | None:
-    try:
-        return parse(node.value)
-    except RecipeError as error:
-        slots.read.add(node, f"{key}: {error.problems[0].what}", error.problems[0].remedy)
-        return None
+    return slots.read.attempt(node, partial(parse_tokens, node.value), f"{key}: ")
 
 
 def _bpw(node: Node | None, slots: Slots) -> float | None:
@@ -200,8 +221,7 @@ def _vram(node: Node | None, slots: Slots) -> VramBudget | None:
         "experts": read.choice(keys.get("experts"), "experts", EXPERT_PLACES),
         "ubatch": _count(keys.get("ubatch"), "ubatch", "tokens", slots),
     }
-    given: dict[str, Any] = {key: value for key, value in said.items() if value is not None}
-    return None if total is None else VramBudget(total=total, **given)
+    return None if total is None else VramBudget(total=total, **_given(said))
 
 
 def _count(node: Node | None, key: str, unit: str, slots: Slots) -> int | None:

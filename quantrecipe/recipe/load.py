@@ -24,28 +24,33 @@ from dataclasses import replace
 from functools import reduce
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from quantrecipe.errors import RecipeError
+from quantrecipe.errors import Problem, RecipeError
 from quantrecipe.kinds import misplaced
 from quantrecipe.recipe.budget import merge_budgets
-from quantrecipe.recipe.chain import SHARED_KEPT_LIST, Chain, Link
-from quantrecipe.recipe.place import SUFFIXES, Place
+from quantrecipe.recipe.metadata import wrong_key
+from quantrecipe.recipe.reading.chain import SHARED_KEPT_LIST, Chain, Link
+from quantrecipe.recipe.reading.file_tree import find_revision, is_revision
+from quantrecipe.recipe.reading.recipe_part import LABELS, RecipePart
+from quantrecipe.recipe.reading.recipe_place import SUFFIXES, Place
+from quantrecipe.recipe.reading.requirements import check_requirement
+from quantrecipe.recipe.reading.slots import is_type
 from quantrecipe.recipe.recipe import ImportanceSource, KeepEntry, Recipe, Variable
-from quantrecipe.recipe.shipped import shipped_namesake
-from quantrecipe.recipe.text import recipe_digest, recipe_text
-from quantrecipe.recipe.tree import find_revision, is_revision
+from quantrecipe.recipe.shipped_recipes import shipped_namesake
+from quantrecipe.recipe.writing.flatten import recipe_text
+from quantrecipe.recipe.writing.recipe_digest import recipe_digest
 
 if TYPE_CHECKING:
     from quantrecipe.registry import Registry
 
-__all__ = ["SHARED_KEPT_LIST", "load_recipe", "load_recipe_text", "recipe_place"]
+__all__ = ["SHARED_KEPT_LIST", "load_part", "load_recipe", "load_recipe_text", "recipe_place"]
 
 
 def load_recipe(
     ref: str | Path, *, registry: Registry | None = None, settings: Mapping[str, str] | None = None
 ) -> Recipe:
-    """The recipe of a path, or a shipped recipe of a name like `llama.cpp/Q4_K_M`.
+    """Load the recipe of a path, or a shipped recipe by a name like `llama.cpp/Q4_K_M`.
 
     A text is a path if it ends in .yaml or .yml, or if there is such a file; `main:recipes/mine.yaml` is that path at
     a revision of git. The name of a shipped recipe may be short where it is unique (`Q4_K_M`); `Recipe.notes` tells.
@@ -57,7 +62,7 @@ def load_recipe(
 
 
 def recipe_place(ref: str | Path, registry: Registry) -> Place:
-    """Where the recipe of a path, of a path at a revision, or of a shipped recipe's name is."""
+    """Say where a recipe is that is named by a path, by a path at a revision, or by the name of a shipped recipe."""
     # Path.is_file raises for odd texts
     if isinstance(ref, str) and is_revision(ref):
         tree, path = find_revision(ref)
@@ -72,7 +77,7 @@ def recipe_place(ref: str | Path, registry: Registry) -> Place:
 
 
 def _shipped(ref: str, registry: Registry) -> Place:
-    """The place of a shipped recipe. What isn't one gets a message by what it is."""
+    """Return the place of a shipped recipe. What isn't one gets a message about what it is."""
     try:
         return Place(file="", path=Path("recipe.yaml")).by_name(ref, registry)
     except RecipeError:
@@ -90,7 +95,7 @@ def load_recipe_text(
     registry: Registry | None = None,
     settings: Mapping[str, str] | None = None,
 ) -> Recipe:
-    """The recipe of a text, such as one recorded in a model file.
+    """Load a recipe from a text, such as the one that is recorded in a model file.
 
     `file` is what messages call it; paths in it are resolved against `folder`.
     """
@@ -98,7 +103,31 @@ def load_recipe_text(
     return _load(place, text, registry or _load_registry(), settings)
 
 
-def _load(place: Place, text: str | None, registry: Registry, settings: Mapping[str, str] | None) -> Recipe:
+def load_part(part: RecipePart, *, registry: Registry) -> Recipe:
+    """Load what a program says as a recipe, with all that it extends.
+
+    RecipeError if a package that it requires, a format or a recipe that it names isn't there, or if it says what no
+    recipe may say.
+    """
+    unmet = [check_requirement(text, registry) for text in part.requires]
+    problems = [problem for problem in unmet if problem is not None]
+    types = [part.default, *(name for rule in part.rules for name in (rule.type, *rule.choose))]
+    problems += [
+        registry.missing_format(it) for it in dict.fromkeys(types) if it and not is_type(it, registry)
+    ]
+    problems += [
+        Problem(what=what, remedy=remedy) for key in part.metadata for what, remedy in wrong_key(key)
+    ]
+    if part.file_type is not None and part.file_type not in LABELS:
+        problems.append(Problem(what=f"file_type: {part.file_type!r} isn't known"))
+    if problems:
+        raise RecipeError(problems)
+    return _load(Place(file=part.file, path=Path(part.file)), part, registry, None)
+
+
+def _load(
+    place: Place, text: str | RecipePart | None, registry: Registry, settings: Mapping[str, str] | None
+) -> Recipe:
     chain = Chain(registry, settings or {})
     links, keep = chain.read(place, text)
     chain.raise_problems()
@@ -114,6 +143,11 @@ def _load(place: Place, text: str | None, registry: Registry, settings: Mapping[
 def _merge(links: Sequence[Link], keep: tuple[KeepEntry, ...], variables: Mapping[str, Variable]) -> Recipe:
     place, own = links[0].place, links[0].part
     chain = [link.part for link in links]
+
+    def first(key: str) -> Any:
+        """Return what the first part says that says anything."""
+        return next((said for part in chain if (said := getattr(part, key)) is not None), None)
+
     default = next((part for part in chain if part.default is not None), own)
     label = next((part for part in chain if part.file_type or part.default), own)
     before = chain[: next(number for number, part in enumerate(chain) if part is label)]
@@ -126,15 +160,15 @@ def _merge(links: Sequence[Link], keep: tuple[KeepEntry, ...], variables: Mappin
         keep=keep,
         default=default.default,
         default_origin=default.default_origin,
-        fallback=next((part.fallback for part in chain if part.fallback), "chain"),
+        fallback=first("fallback") or "chain",
         importance=_importance(links),
         file_type=label.file_type,
         file_type_fixed=label.file_type_fixed
         and not any(part.rules or part.keep is not None for part in before),
         file_type_origin=label.file_type_origin,
-        prune=next((part.prune for part in chain if part.prune), None),
+        prune=first("prune"),
         metadata=MappingProxyType({key: metadata[key] for key in sorted(metadata)}),
-        target=next((part.target for part in chain if part.target), None),
+        target=first("target"),
         budget=reduce(merge_budgets, (part.budget for part in chain)),
         requires=tuple(dict.fromkeys(text for part in chain for text in part.requires)),
         variables=MappingProxyType(dict(variables)),
@@ -156,7 +190,7 @@ def _importance(links: Sequence[Link]) -> ImportanceSource:
 
 
 def _written_file(links: Sequence[Link]) -> str | None:
-    """The importance matrix as the recipe writes it: its place on this machine is no part of the recipe."""
+    """Return the importance matrix as the recipe writes it: where it is on this machine is no part of the recipe."""
     return next((link.part.importance["file"] for link in links if "file" in link.part.importance), None)
 
 

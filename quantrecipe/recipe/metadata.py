@@ -11,16 +11,18 @@ my.limits: {type: u16, value: [1, 2]}            a list with the type of its ite
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+
 from quantrecipe.errors import ModelError
 from quantrecipe.gguf.values import GGUFValue, ValueType
-from quantrecipe.recipe.document import Node
-from quantrecipe.recipe.reader import Reader
+from quantrecipe.recipe.reading.document import Node
+from quantrecipe.recipe.reading.reader import Reader
 
-__all__ = ["METADATA_TYPES", "read_metadata", "write_metadata"]
+__all__ = ["METADATA_TYPES", "read_metadata", "write_metadata", "wrong_key"]
 
 METADATA_TYPES: Mapping[str, ValueType] = MappingProxyType(
     {
@@ -42,7 +44,7 @@ METADATA_TYPES: Mapping[str, ValueType] = MappingProxyType(
 
 _NAMES = {value_type: name for name, value_type in METADATA_TYPES.items()}
 _KEY = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
-_MAX_KEY = 200
+_MAX_KEY = 200  # GGUF allows 65,535; tables of keys are made for those that people write
 _RESERVED = (
     ("general.file_type", "set `file_type` instead"),
     ("general.quantization_version", "it describes the file's own encoding"),
@@ -55,7 +57,7 @@ _RESERVED = (
 
 
 def read_metadata(node: Node | None, reader: Reader) -> Mapping[str, GGUFValue]:
-    """GGUF values by key; problems go to the reader."""
+    """Read the key `metadata` as GGUF values."""
     if node is None:
         return MappingProxyType({})
     if node.kind != "mapping":
@@ -63,23 +65,30 @@ def read_metadata(node: Node | None, reader: Reader) -> Mapping[str, GGUFValue]:
         return MappingProxyType({})
     values = {}
     for key, entry in node.entries.items():
-        if not _KEY.fullmatch(key) or len(key) > _MAX_KEY:
-            reader.add(
-                entry.key,
-                f"the metadata key {key[:60]!r} isn't made of names and dots",
-                "write general.author",
-            )
-        for reserved, why in _RESERVED:
-            if key == reserved or (reserved.endswith(".") and key.startswith(reserved)):
-                reader.add(entry.key, f"the metadata key {key!r} can't be set: {why}", "leave it out")
+        for what, remedy in wrong_key(key):
+            reader.add(entry.key, what, remedy)
         if (value := _read_value(key, entry.value, reader)) is not None:
             values[key] = value
     return MappingProxyType(values)
 
 
-def write_metadata(value: GGUFValue) -> Any:
-    """The value as a recipe says it, type and all: what `read_metadata` reads back."""
+def wrong_key(key: str) -> Iterator[tuple[str, str]]:
+    """Say why a recipe can't set a key, if it can't, and what to do."""
+    if not _KEY.fullmatch(key) or len(key) > _MAX_KEY:
+        yield f"the metadata key {key[:60]!r} isn't made of names and dots", "write general.author"
+    for reserved, why in _RESERVED:
+        if key == reserved or (reserved.endswith(".") and key.startswith(reserved)):
+            yield f"the metadata key {key!r} can't be set: {why}", "leave it out"
+
+
+def write_metadata(value: GGUFValue, *, shortest: bool = False) -> Any:
+    """Return the value as a recipe says it, with its type, so that `read_metadata` reads the same value back.
+
+    `shortest`: a float32 with as few digits as tell it from others, 0.1 instead of 0.10000000149011612.
+    """
     plain = value.decode()
+    if shortest and value.type is ValueType.FLOAT32:
+        plain = float(str(np.float32(plain)))
     item_type = value.item_type or value.type
     if item_type in (ValueType.STRING, ValueType.BOOL) and plain != []:
         return plain

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Origin"]
+__all__ = ["NOWHERE", "Origin"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -16,3 +16,7 @@ class Origin:
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}"
+
+
+NOWHERE = Origin(file="", line=0)
+"""Of what stands in no file, such as a rule that a program made."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -11,15 +11,15 @@ from typing import Any, Literal
 from quantrecipe.errors import Problem
 from quantrecipe.gguf.values import GGUFValue
 from quantrecipe.recipe.budget import Budget, VramBudget
-from quantrecipe.recipe.expression import Expression
-from quantrecipe.recipe.layers import LayerSet
-from quantrecipe.recipe.origin import Origin
-from quantrecipe.recipe.pattern import Pattern
+from quantrecipe.recipe.origin import NOWHERE, Origin
+from quantrecipe.recipe.reading.variables import Variable
 from quantrecipe.recipe.target import Target
-from quantrecipe.recipe.type_names import KEEP
-from quantrecipe.recipe.variables import Variable
+from quantrecipe.recipe.terms.expression import Expression
+from quantrecipe.recipe.terms.layers import LayerSet
+from quantrecipe.recipe.terms.pattern import Pattern
 
 __all__ = [
+    "IF_TRUE",
     "KEEP",
     "Budget",
     "ImportanceSource",
@@ -31,6 +31,14 @@ __all__ = [
     "Variable",
     "VramBudget",
 ]
+
+
+KEEP = "keep"
+"""The type that means: as the source has it."""
+
+IF_TRUE = " if true"
+"""Behind a file_type: it holds where the types bear it out. What parents say means that, once rules are added; so a
+recipe that is written down with its parents merged in still does what it did."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,6 +68,20 @@ class Rule:
     choose: tuple[str, ...] = ()
     through: tuple[Origin, ...] = ()
     groups: Mapping[str, tuple[Pattern, ...]] = field(default_factory=lambda: MappingProxyType({}))
+
+    @classmethod
+    def of(
+        cls, tensors: Sequence[str], *, layers: str | None = None, when: Expression | None = None, **keys: Any
+    ) -> Rule:
+        """Make a rule from texts as a recipe has them. It has no place before `write_recipe` has written it."""
+        return cls(
+            tensors=tuple(map(Pattern.parse, tensors)),
+            layers=LayerSet.parse(layers) if layers else None,
+            when=when,
+            origin=NOWHERE,
+            own=True,
+            **{"type": "", **keys},
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,6 +115,11 @@ class ImportanceSource:
     required_for: tuple[str, ...] = ()
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+
+    @property
+    def demand(self) -> bool | list[str]:
+        """What the key `required` says: the types that need importance, or whether the recipe does."""
+        return list(self.required_for) or self.required
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -144,6 +171,13 @@ class Recipe:
         return self.default is not None or any(
             str(pattern) == "*" and rule.layers is None for rule in self.rules for pattern in rule.tensors
         )
+
+    @property
+    def label(self) -> str | None:
+        """What the key `file_type` says of the recipe with its parents merged in."""
+        if self.file_type is None or self.file_type_fixed:
+            return self.file_type
+        return f"{self.file_type}{IF_TRUE}"
 
     @property
     def says_its_default(self) -> bool:

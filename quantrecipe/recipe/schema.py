@@ -15,7 +15,7 @@ from quantrecipe.packaged import packaged_table
 
 __all__ = ["schema_text", "schema_with"]
 
-_WIDTH = 110
+_WIDTH = 110  # the longest line of the file, as in the source
 _LAYERS = {
     "first 4": "the first four layers",
     "last 4": "the last four layers",
@@ -42,7 +42,7 @@ _POLICIES = {
 def schema_with(
     formats: Mapping[str, str], recipes: Mapping[str, str], roles: Iterable[str]
 ) -> dict[str, Any]:
-    """The schema with these names: each format and recipe with a line about it, and the roles of tensors."""
+    """Return the schema with these names: of formats and recipes, each with a line about it, and of tensors' roles."""
     shipped = packaged_table("recipe/schema.json")
     patterns = _PATTERNS | dict.fromkeys(sorted(set(roles) - _PATTERNS.keys()), "")
     names = {
@@ -57,7 +57,7 @@ def schema_with(
 
 
 def schema_text(schema: Mapping[str, Any]) -> str:
-    """As a file: the same names give the same text, and what fits stands on one line."""
+    """Write the schema as a file: the same names give the same text, and what fits stands on one line."""
     return _laid_out(schema, 0) + "\n"
 
 
@@ -75,7 +75,7 @@ def _laid_out(value: Any, depth: int) -> str:
 
 
 def _proposed(names: Mapping[str, str], any_other: Mapping[str, Any]) -> dict[str, Any]:
-    """A value that may be anything of a kind, and names that editors propose, each with what it means."""
+    """Return the schema of a value: anything of a kind, and names that editors propose, each with what it means."""
     known = [
         {"const": name, "description": said} if said else {"const": name} for name, said in names.items()
     ]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from quantrecipe.recipe.document import Node
 from quantrecipe.recipe.origin import Origin
-from quantrecipe.recipe.reader import Reader
+from quantrecipe.recipe.reading.document import Node
+from quantrecipe.recipe.reading.reader import Reader
 
-__all__ = ["DEVICES", "ENGINES", "TARGET_KEYS", "Target", "read_target"]
+__all__ = ["DEVICES", "ENGINES", "TARGET_KEYS", "Target", "read_target", "target_keys"]
 
+# The engines of targets/targets.toml; a test holds the two together.
 ENGINES = ("llama.cpp", "ik_llama.cpp", "ollama", "lm-studio")
 DEVICES = ("cpu", "cuda", "metal", "vulkan")
 TARGET_KEYS = ("engine", "build", "device")
@@ -34,7 +35,7 @@ class Target:
 
 
 def read_target(node: Node | None, read: Reader) -> Target | None:
-    """The key `target` of one file."""
+    """Read the key `target` of one file."""
     if node is None:
         return None
     if node.kind == "text" and node.value in ENGINES:
@@ -53,8 +54,14 @@ def read_target(node: Node | None, read: Reader) -> Target | None:
     return Target(engine=engine, build=build, device=device, origin=Origin(file=read.file, line=node.line))
 
 
+def target_keys(target: Target) -> dict[str, str]:
+    """Return the target as the key `target` has it."""
+    said = {"engine": target.engine, "build": target.build, "device": target.device}
+    return {key: value for key, value in said.items() if value is not None}
+
+
 def _build(node: Node | None, read: Reader) -> str | None:
-    """`b7000`; 7000 is the same."""
+    """Read a build: `b7000`, or 7000, which is the same."""
     if node is not None and node.kind == "number":
         if isinstance(node.value, int) and node.value > 0:
             return f"b{node.value}"

@@ -73,7 +73,7 @@ class Engine:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Targets:
-    """The whole table."""
+    """The whole table of targets."""
 
     version: int
     as_of: str
@@ -131,7 +131,7 @@ def build_number(text: str) -> tuple[int, ...]:
 
 
 def load_targets() -> Targets:
-    """The table that ships."""
+    """The table of targets that ships."""
     content = packaged_table("targets/targets.toml")
     groups: dict[str, list[str]] = content["groups"]
     return Targets(

@@ -10,7 +10,7 @@ import pytest
 from support.models import llama_tensors, write_gguf
 
 from quantrecipe.cli import main
-from quantrecipe.cli.budget_options import KV_TYPES as OFFERED
+from quantrecipe.cli.options.limits import KV_TYPES as OFFERED
 from quantrecipe.model.open import open_model
 from quantrecipe.recipe.budget import KV_TYPES
 from quantrecipe.registry import load_registry

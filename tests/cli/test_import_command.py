@@ -15,7 +15,7 @@ from quantrecipe.cli.app import app
 from quantrecipe.model.open import open_model
 from quantrecipe.model.shapes import open_shapes
 from quantrecipe.output.apply import apply_plan
-from quantrecipe.plan.make import make_plan
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe
 
 ZOO = Path(__file__).parents[1] / "data/shapes/zoo"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -47,8 +48,21 @@ def test_the_folder_is_private(clean: pytest.MonkeyPatch, tmp_path: Path) -> Non
     folder = kernel_folder("1.0")
     assert folder is not None
     assert folder.stat().st_mode & 0o777 == 0o700
-    folder.chmod(0o777)
-    assert kernel_folder("1.0") is None, "anybody could have put code there"
+    for mode in (0o777, 0o770, 0o720, 0o702):
+        folder.chmod(mode)
+        assert kernel_folder("1.0") is None, "somebody else could have put code there"
+    for mode in (0o700, 0o755, 0o750):
+        folder.chmod(mode)
+        assert kernel_folder("1.0") == folder
+
+
+@posix_only
+def test_the_folder_of_another_user_is_not_taken(clean: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    clean.setenv("QUANTRECIPE_CACHE_DIR", str(tmp_path))
+    assert kernel_folder("1.0") is not None
+    owner = os.getuid()
+    clean.setattr(os, "getuid", lambda: owner + 1)
+    assert kernel_folder("1.0") is None
 
 
 def test_a_folder_that_cannot_be_made_is_none(clean: pytest.MonkeyPatch, tmp_path: Path) -> None:

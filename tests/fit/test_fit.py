@@ -17,11 +17,12 @@ from quantrecipe.fit.fit import like_budget
 from quantrecipe.fit.opened import Floor
 from quantrecipe.fit.stock import MIXES, stock_plan, stock_recipes
 from quantrecipe.fit.types import offered_types
-from quantrecipe.importance import Importance, read_importance
+from quantrecipe.importance.matrix import Importance
+from quantrecipe.importance.read import read_importance
 from quantrecipe.model.model import Model
 from quantrecipe.model.open import open_model
-from quantrecipe.plan.make import make_plan
 from quantrecipe.plan.plan import Plan
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe.budget import Budget, VramBudget
 from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.recipe.origin import Origin
@@ -222,6 +223,8 @@ class TestStock:
     def test_without_importance_some_can_t_be_made(self, tiny: Model, registry: Registry) -> None:
         found = fitted(tiny, registry, replace(NOTHING, bpw=4))
         assert "IQ2_M" not in {mix.name for mix in found.stock}
+        assert set(MIXES) == {mix.name for mix in found.stock} | found.left_out.keys()
+        assert "needs an importance matrix" in found.left_out["IQ2_M"]
 
 
 class TestChoices:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,10 @@ import pytest
 from support.imatrix_files import write_gguf_imatrix
 
 from quantrecipe.errors import ImportanceError
-from quantrecipe.importance import Importance, coverage, read_importance
+from quantrecipe.importance.coverage import coverage
+from quantrecipe.importance.matrix import Importance
+from quantrecipe.importance.read import read_importance
+from quantrecipe.plain_data import plain
 from quantrecipe.tensor import TensorInfo
 
 DATA = Path(__file__).parent.parent / "data" / "imatrix"
@@ -65,10 +67,10 @@ def test_entries_of_tensors_that_are_kept_are_not_unmatched(importance: Importan
 
 
 def test_is_plain_data_for_machines(importance: Importance) -> None:
-    plain = json.loads(json.dumps(coverage(QUANTIZABLE, importance, model=OTHERS).to_json()))
-    assert plain["entries"] == 5
-    assert plain["digest"] == importance.digest
-    by_name = {item["name"]: item for item in plain["tensors"]}
+    said = plain(coverage(QUANTIZABLE, importance, model=OTHERS))
+    assert said["entries"] == 5
+    assert said["digest"] == importance.digest
+    by_name = {item["name"]: item for item in said["tensors"]}
     assert by_name["blk.0.ffn_up_exps.weight"]["unseen_experts"] == [1]
     assert by_name["blk.0.attn_v.weight"] == {
         "name": "blk.0.attn_v.weight",

@@ -10,11 +10,14 @@ from numpy.typing import NDArray
 from support.imatrix_files import write_gguf_imatrix
 from support.models import llama_metadata, llama_tensors, write_gguf
 
-from quantrecipe.importance import Importance, coverage, read_importance
+from quantrecipe.importance.coverage import coverage
+from quantrecipe.importance.matrix import Importance
+from quantrecipe.importance.read import read_importance
 from quantrecipe.importance.stand_ins import STAND_INS
 from quantrecipe.model.open import open_model
 from quantrecipe.output.apply import apply_plan
-from quantrecipe.plan.make import make_plan
+from quantrecipe.plain_data import plain
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.registry import load_registry
 from quantrecipe.tensor import TensorInfo
@@ -136,7 +139,7 @@ def test_the_report_says_it_and_the_matrix_is_of_this_model(tmp_path: Path) -> N
     report = coverage(fused, matrix(tmp_path, separate), model=fused)
     assert [item.tensor.name for item in report.standing_in] == ["blk.0.attn_qkv.weight"]
     assert report.unmatched == ()
-    assert report.to_json()["tensors"][0]["entry"] == "blk.0.attn_q.weight"
+    assert plain(report)["tensors"][0]["entry"] == "blk.0.attn_q.weight"
     own = [tensor(f"blk.0.attn_{r}.weight", 4, 4) for r in "qkv"]
     assert coverage(own, matrix(tmp_path, separate), model=own).standing_in == ()
 

@@ -15,7 +15,7 @@ from quantrecipe.evaluate import engine_facts, find_engine, make_reference, read
 from quantrecipe.evaluate.bindings import Llama
 from quantrecipe.model.open import open_model
 from quantrecipe.output.apply import apply_plan
-from quantrecipe.plan.make import make_plan
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe
 from quantrecipe.registry import load_registry
 

@@ -16,12 +16,12 @@ import pytest
 from support.zoo import ZOO, write_model
 
 from quantrecipe.errors import PlanError, RecipeError
-from quantrecipe.exchange.from_llama_quantize import from_llama_quantize
-from quantrecipe.exchange.llama_quantize import read_command
-from quantrecipe.exchange.to_llama_quantize import to_llama_quantize
+from quantrecipe.exchange.from_commands.llama_quantize import from_llama_quantize
+from quantrecipe.exchange.from_commands.read_command import read_command
+from quantrecipe.exchange.to_commands.llama_quantize import to_llama_quantize
 from quantrecipe.gguf.file_types import FILE_TYPES
 from quantrecipe.model.open import open_model
-from quantrecipe.plan.make import make_plan
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.registry import Registry, load_registry
 

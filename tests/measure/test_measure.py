@@ -17,11 +17,11 @@ from quantrecipe.analyses.probe import Probe
 from quantrecipe.api import Effect, ModelAnalysis, Study, TensorAnalysis
 from quantrecipe.errors import ImportanceError, ModelError, NonFiniteError, OutputError, SensitivityError
 from quantrecipe.evaluate import Text
-from quantrecipe.importance import read_importance
+from quantrecipe.importance.read import read_importance
 from quantrecipe.measure import Measurement, Passes, Scope, Subject, choose_types, measure, prober, scope_of
 from quantrecipe.measure.journal import Journal
 from quantrecipe.output.apply import apply_plan
-from quantrecipe.plan.make import make_plan
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe, load_recipe_text
 from quantrecipe.sensitivity import read_sensitivity
 from quantrecipe.tensor import TensorInfo

@@ -13,8 +13,8 @@ import pytest
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.memory.device import DeviceMemory, Division, Settings
 from quantrecipe.model.open import open_model
-from quantrecipe.plan.make import make_plan
 from quantrecipe.plan.plan import Plan
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe
 from quantrecipe.registry import load_registry
 

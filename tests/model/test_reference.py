@@ -15,7 +15,7 @@ from quantrecipe.model.reference import reference_models
 from quantrecipe.model.shapes import shapes_text
 from quantrecipe.plan.assign import kept_type
 from quantrecipe.plan.facts import model_facts
-from quantrecipe.plan.make import make_plan
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe
 
 ROOT = Path(__file__).parents[2]

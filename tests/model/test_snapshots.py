@@ -14,7 +14,8 @@ import pytest
 from quantrecipe.model.model import Model
 from quantrecipe.model.open import open_model
 from quantrecipe.plan.assign import choose_format
-from quantrecipe.plan.resolve import is_matrix, resolve
+from quantrecipe.plan.resolution import resolve
+from quantrecipe.plan.trace import is_matrix
 from quantrecipe.recipe.load import load_recipe
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry, load_registry
@@ -50,12 +51,10 @@ def special(row: str) -> dict[str, str]:
 
 def chosen(recipe: Recipe, model: Model, registry: Registry) -> dict[str, str]:
     """The types of the tensors that the recipe doesn't keep."""
-    decisions = resolve(recipe, model, has_importance=False, covered=lambda _: False)
+    resolution = resolve(recipe, model, registry)
     return {
-        d.tensor.name: choose_format(
-            d, recipe, model, registry, strict=False, allow_requantize=False
-        ).format.spec.name
-        for d in decisions
+        d.tensor.name: choose_format(d, resolution).format.spec.name
+        for d in resolution.decisions
         if is_matrix(d.tensor) and not d.because.endswith("(kept)")
     }
 

@@ -16,14 +16,14 @@ from support.recipes import recipe, rule
 
 from quantrecipe.errors import ModelError, NonFiniteError, OutputError
 from quantrecipe.gguf.header import read_header
-from quantrecipe.importance import read_importance
+from quantrecipe.importance.read import read_importance
 from quantrecipe.model.open import open_model
 from quantrecipe.output import units
 from quantrecipe.output.apply import apply_plan
 from quantrecipe.output.progress import Silent
 from quantrecipe.output.transform import Nan
-from quantrecipe.plan.make import make_plan
 from quantrecipe.plan.plan import Plan
+from quantrecipe.planning import make_plan
 from quantrecipe.registry import Registry, load_registry
 from quantrecipe.tensor import TensorInfo
 

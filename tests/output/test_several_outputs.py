@@ -18,8 +18,8 @@ from quantrecipe.model.read import TensorReader
 from quantrecipe.output import stream
 from quantrecipe.output.apply import Result, apply_plan, apply_plans, output_paths
 from quantrecipe.plan.layout import SplitLimits
-from quantrecipe.plan.make import make_plan
 from quantrecipe.plan.plan import Plan
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry, load_registry
 

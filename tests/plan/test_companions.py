@@ -14,7 +14,7 @@ from quantrecipe.gguf.header import read_header
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.model.open import open_model
 from quantrecipe.output.apply import apply_plan
-from quantrecipe.plan.make import make_plan
+from quantrecipe.planning import make_plan
 from quantrecipe.registry import Registry, load_registry
 
 MIX = recipe(rule("{attn_q,ffn_up,ffn_up_exps}", "NVFP4", optional=True), default="Q8_0")
@@ -86,3 +86,29 @@ def test_a_bias_is_refused(tmp_path: Path, registry: Registry) -> None:
     source = write_gguf(tmp_path / "source.gguf", tensors)
     with pytest.raises(PlanError, match="refuses its factors where there is a bias"):
         make_plan(recipe(rule("ffn_up", "NVFP4")), open_model(source, registry=registry), registry=registry)
+
+
+@pytest.mark.parametrize("name", ["blk.0.attn_q.scale", "blk.1.ffn_up.scale"])
+def test_a_tensor_that_has_a_companion_s_name_is_refused(
+    tmp_path: Path, registry: Registry, name: str
+) -> None:
+    tensors = llama_tensors() | {name: np.ones(1, np.float32)}
+    source = write_gguf(tmp_path / "source.gguf", tensors)
+    owner = name.replace(".scale", ".weight")
+    with pytest.raises(
+        PlanError,
+        match=rf"the model has a tensor {name} already, where {owner} would keep its factors",
+    ):
+        make_plan(MIX, open_model(source), registry=registry)
+    mix = recipe(default="Q8_0")
+    assert name in {a.tensor.name for a in make_plan(mix, open_model(source), registry=registry).assignments}
+
+
+def test_companions_stand_beside_their_matrices(tmp_path: Path, registry: Registry) -> None:
+    source = write_gguf(tmp_path / "source.gguf", llama_tensors(layers=1))
+    plan = make_plan(MIX, open_model(source), registry=registry)
+    names = [a.tensor.name for a in plan.assignments]
+    for a in plan.assignments:
+        if a.owner is not None:
+            assert names.index(a.tensor.name) == names.index(a.owner) - 1  # "scale" comes before "weight"
+    assert len(names) == len(set(names))

@@ -15,8 +15,8 @@ from quantrecipe.api import FormatSpec
 from quantrecipe.errors import PlanError
 from quantrecipe.formats.q4_0 import Q4_0
 from quantrecipe.model.open import open_model
-from quantrecipe.plan.make import make_plan
 from quantrecipe.plan.plan import Plan
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe.recipe import Origin, Recipe, Target
 from quantrecipe.registry import Registry, load_registry
 

@@ -11,9 +11,10 @@ from support.recipes import recipe, rule
 from quantrecipe.model.model import Model
 from quantrecipe.model.open import open_model
 from quantrecipe.output.apply import apply_plan
+from quantrecipe.plain_data import plain
 from quantrecipe.plan.diff import PlanDiff, diff_sides, side_of_model, side_of_plan
 from quantrecipe.plan.lock import make_lock, side_of_lock
-from quantrecipe.plan.make import make_plan
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry, load_registry
 
@@ -124,7 +125,7 @@ def test_a_file_and_a_lock_are_what_they_were_made_from(
 
 
 def test_tensors_that_one_side_lacks(model: Model, registry: Registry) -> None:
-    from quantrecipe.recipe.layers import LayerSet
+    from quantrecipe.recipe.terms.layers import LayerSet
 
     pruned = recipe(
         rule("attn_v", "Q6_K", line=3), default="Q4_K", file_type="Q4_K_M", prune=LayerSet.parse("5")
@@ -137,7 +138,7 @@ def test_tensors_that_one_side_lacks(model: Model, registry: Registry) -> None:
 
 
 def test_plain_data(model: Model, registry: Registry) -> None:
-    document = compare(OLD, NEW, model, registry, Costs()).to_json()
+    document = plain(compare(OLD, NEW, model, registry, Costs()))
     assert document["differs"]
     assert document["tensors_changed"] == 7
     assert document["changes"][1]["after"]["why"] == "outliers"

@@ -9,11 +9,15 @@ import pytest
 from support.recipes import recipe, rule
 
 from quantrecipe.errors import PlanError
-from quantrecipe.importance import assumed_importance
+from quantrecipe.importance.coverage import assumed_importance
+from quantrecipe.importance.matrix import Importance
 from quantrecipe.model.model import Model
 from quantrecipe.model.open import open_model
+from quantrecipe.plain_data import plain
 from quantrecipe.plan.explain import Explanation, explain, find_tensors
-from quantrecipe.plan.make import make_plan
+from quantrecipe.plan.plan import Plan
+from quantrecipe.plan.resolution import PlanSettings, resolve
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe, load_recipe_text
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry, load_registry
@@ -38,8 +42,18 @@ def narrow() -> Model:
     return open_model(ZOO / "columns-1152-and-96.json")
 
 
-def one(recipe_: Recipe, model: Model, name: str, registry: Registry, **more: Any) -> Explanation:
-    (found,) = explain(recipe_, model, [name], registry=registry, **more)
+def one(
+    recipe_: Recipe,
+    model: Model,
+    name: str,
+    registry: Registry,
+    *,
+    importance: Importance | None = None,
+    plan: Plan | None = None,
+    **settings: Any,
+) -> Explanation:
+    resolution = resolve(recipe_, model, registry, importance, PlanSettings(**settings))
+    (found,) = explain(resolution, [name], plan)
     return found
 
 
@@ -135,9 +149,8 @@ def test_an_explanation_agrees_with_the_plan(name: str, shape: str, registry: Re
     loaded, model = load_recipe(name, registry=registry), open_model(ZOO / f"{shape}.json")
     importance = assumed_importance(model.tensors)
     plan = make_plan(loaded, model, registry=registry, importance=importance)
-    found = explain(
-        loaded, model, [t.name for t in model.tensors], registry=registry, importance=importance, plan=plan
-    )
+    resolution = resolve(loaded, model, registry, importance)
+    found = explain(resolution, [t.name for t in model.tensors], plan)
     explained = {
         it.tensor.name: (it.format and it.format.spec.name, it.nbytes, it.copied, it.importance == "used")
         for it in found
@@ -185,7 +198,7 @@ def test_json_says_it_all(llama: Model, registry: Registry) -> None:
         file="r.yaml",
         registry=registry,
     )
-    it = one(loaded, llama, "blk.0.attn_q", registry).to_json()
+    it = plain(one(loaded, llama, "blk.0.attn_q", registry))
     assert it["rules"][0] == {
         "origin": "r.yaml:3",
         "through": [],
@@ -204,7 +217,7 @@ def test_json_says_it_all(llama: Model, registry: Registry) -> None:
 
 def test_layers_that_are_left_out(registry: Registry, llama: Model) -> None:
     loaded = load_recipe_text("quantrecipe: 1\ndefault: Q4_K\nprune: 0-3", registry=registry)
-    assert len(explain(loaded, llama, ["attn_v"], registry=registry)) == 28
+    assert len(explain(resolve(loaded, llama, registry), ["attn_v"])) == 28
 
 
 def test_what_the_optimiser_chose_is_taken_from_the_plan(llama: Model, registry: Registry) -> None:
@@ -216,7 +229,7 @@ def test_what_the_optimiser_chose_is_taken_from_the_plan(llama: Model, registry:
     assert (it.format, it.steps, it.importance) == (None, (), "")
     plan = make_plan(loaded, llama, registry=registry)
     planned = {a.tensor.name: (a.type, a.nbytes) for a in plan.assignments}
-    for it in explain(loaded, llama, ["ffn_*"], registry=registry, plan=plan):
+    for it in explain(resolve(loaded, llama, registry), ["ffn_*"], plan):
         assert it.format is not None
         assert (it.format.spec.name, it.nbytes) == planned[it.tensor.name]
         if it.decision.rule is not None:

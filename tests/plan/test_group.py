@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
-from quantrecipe.plan.group import group, layer_ranges, totals
+from quantrecipe.plan.group import group, totals
 from quantrecipe.plan.plan import Assignment
 from quantrecipe.registry import load_registry
 from quantrecipe.tensor import TensorInfo
@@ -25,13 +23,6 @@ MIXED = [
     *(assignment(f"blk.{i}.attn_v.weight", "F32" if i in (0, 5) else "F16") for i in range(6)),
     *(assignment(f"blk.{i}.attn_q.weight", "F16") for i in range(6)),
 ]
-
-
-@pytest.mark.parametrize(
-    ("layers", "text"), [([], ""), ([3], "3"), ([2, 0, 1], "0-2"), ([0, 1, 5, 7, 8, 9], "0-1, 5, 7-9")]
-)
-def test_layer_ranges(layers: list[int], text: str) -> None:
-    assert layer_ranges(layers) == text
 
 
 def test_alike_tensors_are_one_group() -> None:

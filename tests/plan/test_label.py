@@ -13,9 +13,9 @@ from quantrecipe.model.open import open_model
 from quantrecipe.output.apply import apply_plan
 from quantrecipe.output.verify.verify import verify_file
 from quantrecipe.plan.label import MAIN_TYPES, main_type, untrue
-from quantrecipe.plan.make import make_plan
 from quantrecipe.plan.plan import Plan
-from quantrecipe.plan.resolve import resolve
+from quantrecipe.plan.trace import covers_all, trace
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe, load_recipe_text
 from quantrecipe.recipe.recipe import KEEP
 from quantrecipe.registry import load_registry
@@ -53,7 +53,7 @@ def test_a_mix_is_mostly_of_its_main_type(name: str) -> None:
     for ref in MODELS:
         model = open_model(ref)
         for given in (False, True):
-            decisions = resolve(mix, model, has_importance=given, covered=lambda _, given=given: given)
+            decisions = trace(mix, model, covered=covers_all if given else None).decisions
             types = [(d.tensor, d.tensor.dtype if d.type == KEEP else d.type) for d in decisions]
             most = main_type(types)
             assert most is not None

@@ -1,22 +1,28 @@
-"""prune: what the metadata says of the layers that are left."""
+"""A model without some of its layers: the others are numbered anew, and their content and importance follow them."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pytest
-from support.recipes import recipe
+from support.imatrix_files import write_gguf_imatrix
+from support.models import llama_metadata, llama_tensors, write_gguf
+from support.recipes import recipe, rule
 
 from quantrecipe.errors import PlanError
 from quantrecipe.gguf.values import GGUFValue, ValueType
+from quantrecipe.importance.matrix import Importance
+from quantrecipe.importance.read import read_importance
 from quantrecipe.model.model import Model
-from quantrecipe.plan.make import make_plan
-from quantrecipe.recipe.layers import LayerSet
-from quantrecipe.recipe.metadata import METADATA_TYPES
+from quantrecipe.model.open import open_model
+from quantrecipe.output.apply import apply_plan
+from quantrecipe.plan.layout import SplitLimits
+from quantrecipe.plan.plan import Plan
+from quantrecipe.planning import make_plan
+from quantrecipe.recipe.terms.layers import LayerSet
 from quantrecipe.registry import Registry, load_registry
-from quantrecipe.tensor import TensorInfo
 
 
 @pytest.fixture(scope="module")
@@ -24,250 +30,151 @@ def registry() -> Registry:
     return load_registry(plugins=False)
 
 
-def value(given: Any) -> GGUFValue:
-    """A GGUF value; ("u8", 3) and ("f32", [1.0]) say the type, else a number is u32 and true and false are bool."""
-    type_, plain = given if isinstance(given, tuple) else ("", given)
-    first = plain[0] if isinstance(plain, list) else plain
-    kind = METADATA_TYPES[type_] if type_ else (
-        ValueType.BOOL if isinstance(first, bool) else ValueType.STRING if isinstance(first, str) else ValueType.UINT32
-    )  # fmt: skip
-    return GGUFValue.array(kind, plain) if isinstance(plain, list) else GGUFValue.of(kind, plain)
+def source(folder: Path, layers: int = 4, blocks: int | None = None) -> Model:
+    tensors = llama_tensors(layers=layers)
+    return open_model(write_gguf(folder / "m.gguf", tensors, llama_metadata(block_count=blocks or layers)))
 
 
-def model(arch: str = "llama", layers: int = 4, *, extra: tuple[str, ...] = (), **hyper: Any) -> Model:
-    """So many layers of one matrix; `attention__head_count=4` is `llama.attention.head_count`."""
-    names = ["token_embd.weight", *(f"blk.{i}.attn_v.weight" for i in range(layers)), *extra]
-    pairs = {"general.architecture": value(arch), f"{arch}.block_count": value(layers)}
-    pairs |= {f"{arch}.{key.replace('__', '.')}": value(plain) for key, plain in hyper.items()}
-    return Model(
-        path=Path("model.gguf"),
-        container="shapes",
-        arch=arch,
-        tensors=tuple(TensorInfo.from_name(name, (64, 256), "BF16") for name in names),
-        metadata=pairs,
-        sources={},
-    )
+def importance(folder: Path, layers: int = 4) -> Importance:
+    """Each layer has another."""
+    entries = {f"blk.{i}.attn_v.weight": (np.full((1, 256), i + 2, np.float32), [4.0]) for i in range(layers)}
+    return read_importance(write_gguf_imatrix(folder / "i.gguf", entries))
 
 
-def pruned(of: Model, layers: str, registry: Registry, **metadata: Any) -> dict[str, Any]:
-    """The output's metadata, without the architecture's name."""
-    given = {f"{of.arch}.{key.replace('__', '.')}": value(plain) for key, plain in metadata.items()}
-    plan = make_plan(
-        recipe(default="BF16", prune=LayerSet.parse(layers), metadata=given),
-        of,
-        registry=registry,
-        provenance=False,
-    )
-    return {key.removeprefix(f"{of.arch}."): value.decode() for key, value in plan.metadata.items()}
+def plan(of: Model, layers: str, registry: Registry, **how: object) -> Plan:
+    mix = recipe(rule("attn_v", "Q4_K"), default="Q8_0", prune=LayerSet.parse(layers))
+    return make_plan(mix, of, registry=registry, **how)  # type: ignore[arg-type]  # passed on
+
+
+def sources(of: Plan) -> dict[str, int]:
+    """By the output's name, the layer that a tensor of a layer was."""
+    offsets = {s.extents[0].offset: name for name, s in open_model(of.model.path).sources.items()}
+    found = {}
+    for name, stored in of.model.sources.items():
+        before = offsets[stored.extents[0].offset]
+        if name.startswith("blk."):
+            assert name.split(".", 2)[2] == before.split(".", 2)[2]
+            found[name] = int(before.split(".")[1])
+        else:
+            assert name == before
+    return found
 
 
 @pytest.mark.parametrize(
-    ("key", "before", "after"),
-    [
-        ("attention.head_count_kv", [2, 1, 4, 8], [2, 4, 8]),
-        ("feed_forward_length", ("i32", [10, 11, 12, 13]), [10, 12, 13]),
-        ("attention.sliding_window_pattern", [True, False, True, False], [True, True, False]),
-        ("swiglu_clamp_exp", ("f32", [0.5, 1.5, 2.5, 3.5]), [0.5, 2.5, 3.5]),
-        ("expert_used_count", [2, 3, 4, 5], [2, 4, 5]),
-        ("rope.freq_base", ("f32", [1.0, 2.0, 3.0, 4.0]), [1.0, 3.0, 4.0]),
-        ("ple.layers", [1, 3], [2]),
-    ],
+    ("pruned", "left"),
+    [("0", [1, 2, 3]), ("1", [0, 2, 3]), ("3", [0, 1, 2]), ("1-2", [0, 3]), ("first 3", [3])],
 )
-def test_items_of_pruned_layers_go(key: str, before: Any, after: list[Any], registry: Registry) -> None:
-    of = model(**{key: before})
-    found = make_plan(
-        recipe(default="BF16", prune=LayerSet.parse("1")), of, registry=registry, provenance=False
-    )
-    new = found.metadata[f"llama.{key}"]
-    assert new.decode() == after
-    assert new.item_type is of.metadata[f"llama.{key}"].item_type
-    assert list(found.metadata)[:3] == [
-        "general.architecture",
-        f"llama.{key}",
-        "general.quantization_version",
-    ]
-
-
-def test_keys_that_are_whole(registry: Registry) -> None:
-    of = model("apertus")
-    pairs = {**of.metadata, "xielu.beta": value(("f32", [0.5, 1.5, 2.5, 3.5]))}
-    assert pruned(replace_metadata(of, pairs), "0", registry)["xielu.beta"] == [1.5, 2.5, 3.5]
-
-
-@pytest.mark.parametrize(
-    ("key", "plain"),
-    [
-        ("rope.dimension_sections", [16, 24, 24, 0]),
-        ("classifier.output_labels", ["a", "b", "c", "d"]),
-        ("vision.block_count", 4),
-        ("attention.head_count", 8),
-        ("tokenizer", "x"),
-    ],
-)
-def test_what_is_not_about_layers_stays(key: str, plain: Any, registry: Registry) -> None:
-    assert pruned(model(**{key: plain}), "1", registry)[key] == plain
-
-
-def test_other_arrays_of_as_many_items_stay(registry: Registry) -> None:
-    of = model()
-    pairs = {
-        **of.metadata,
-        "tokenizer.ggml.tokens": value(["a", "b", "c", "d"]),
-        "general.tags": value(["1", "2", "3", "4"]),
-    }
-    found = pruned(replace_metadata(of, pairs), "1", registry)
-    assert found["tokenizer.ggml.tokens"] == ["a", "b", "c", "d"]
-    assert found["general.tags"] == ["1", "2", "3", "4"]
-
-
-def test_layers_for_next_token_prediction(registry: Registry) -> None:
-    of = model("glm4moe", 5, nextn_predict_layers=1, attention__indexer__types=[1, 2, 3, 4],
-               feed_forward_length=[1, 2, 3, 4, 5])  # fmt: skip
-    kept = pruned(of, "1", registry)
-    assert (kept["block_count"], kept["nextn_predict_layers"]) == (4, 1)
-    assert (kept["attention.indexer.types"], kept["feed_forward_length"]) == ([1, 3, 4], [1, 3, 4, 5])
-    without = pruned(of, "4", registry)
-    assert (without["block_count"], without["nextn_predict_layers"]) == (4, 0)
-    assert (without["attention.indexer.types"], without["feed_forward_length"]) == (
-        [1, 2, 3, 4],
-        [1, 2, 3, 4],
-    )
-
-
-@pytest.mark.parametrize(
-    ("hyper", "layers", "after"),
-    [
-        ({"leading_dense_block_count": 2}, "0", {"leading_dense_block_count": 1}),
-        ({"leading_dense_block_count": 2}, "3", {"leading_dense_block_count": 2}),
-        ({"hash_layer_count": ("u8", 3)}, "0, 2", {"hash_layer_count": 1}),
-        ({"attention__shared_kv_layers": 1}, "0", {"attention.shared_kv_layers": 1}),
-        ({"attention__shared_kv_layers": 1}, "3", {"attention.shared_kv_layers": 0}),
-    ],
-)
-def test_numbers_that_count_layers_follow(
-    hyper: dict[str, Any], layers: str, after: dict[str, int], registry: Registry
+def test_tensors_get_their_layers_new_numbers(
+    tmp_path: Path, registry: Registry, pruned: str, left: list[int]
 ) -> None:
-    found = pruned(model("deepseek2", **hyper), layers, registry)
-    assert {key: found[key] for key in after} == after
+    made = plan(source(tmp_path), pruned, registry)
+    by_layer: dict[int, set[int]] = {}
+    for name, before in sources(made).items():
+        by_layer.setdefault(int(name.split(".")[1]), set()).add(before)
+    assert by_layer == {new: {old} for new, old in enumerate(left)}
+    assert len(made.assignments) == 3 + 9 * len(left)
+    assert all(
+        a.tensor.layer is None or a.tensor.name.startswith(f"blk.{a.tensor.layer}.") for a in made.assignments
+    )
+    assert made.metadata["llama.block_count"].decode() == len(left)
+
+
+def test_two_digits(tmp_path: Path, registry: Registry) -> None:
+    made = plan(source(tmp_path, layers=12), "0", registry)
+    assert sources(made)["blk.10.attn_v.weight"] == 11
+    assert sources(made)["blk.0.attn_v.weight"] == 1
+
+
+def test_bytes_are_those_of_the_layers_that_are_left(tmp_path: Path, registry: Registry) -> None:
+    of = source(tmp_path)
+    whole = make_plan(recipe(default="BF16"), of, registry=registry)
+    before = apply_plan(whole, tmp_path / "whole.gguf", registry=registry).path.read_bytes()
+    made = make_plan(recipe(default="BF16", prune=LayerSet.parse("1")), of, registry=registry)
+    after = apply_plan(made, tmp_path / "pruned.gguf", registry=registry).path.read_bytes()
+    places = {a.tensor.name: a for a in whole.assignments}
+    for a in made.assignments:
+        layer = a.tensor.layer
+        name = a.tensor.name if not layer else a.tensor.name.replace(f"blk.{layer}.", f"blk.{layer + 1}.")
+        old = places[name]
+        assert after[a.offset : a.offset + a.nbytes] == before[old.offset : old.offset + old.nbytes]
+
+
+def test_importance_follows_its_layer(tmp_path: Path, registry: Registry) -> None:
+    made = plan(source(tmp_path), "0-1", registry, importance=importance(tmp_path))
+    assert made.importance is not None
+    for new, old in ((0, 2), (1, 3)):
+        tensor = next(a.tensor for a in made.assignments if a.tensor.name == f"blk.{new}.attn_v.weight")
+        values = made.importance.for_tensor(tensor)
+        assert values is not None
+        assert np.array_equal(values, np.full((1, 256), (old + 2) / 4, np.float32))
+    assert set(made.importance.entries) == {"blk.0.attn_v.weight", "blk.1.attn_v.weight"}
+
+
+def test_encodings_tell_whose_importance_it_is(tmp_path: Path, registry: Registry) -> None:
+    """A file that is reused must not hand out another layer's."""
+    matrix, of = importance(tmp_path), source(tmp_path)
+
+    def encodings(pruned: str) -> list[str]:
+        made = plan(of, pruned, registry, importance=matrix)
+        return [a.encoding for a in made.assignments if a.tensor.role == "attn_v"]
+
+    assert len({*encodings("0"), *encodings("3")}) == 4
+    assert encodings("0")[:2] == encodings("3")[1:]
+
+
+def test_rules_see_the_new_numbers(tmp_path: Path, registry: Registry) -> None:
+    mix = recipe(rule("attn_v", "Q6_K", layers="0"), default="Q8_0", prune=LayerSet.parse("0"))
+    made = make_plan(mix, source(tmp_path), registry=registry)
+    (found,) = [name for name, _ in sources(made).items() if name.startswith("blk.0.attn_v")]
+    assert next(a.type for a in made.assignments if a.tensor.name == found) == "Q6_K"
+    assert sources(made)[found] == 1
+
+
+def test_layers_without_tensors_keep_their_places(tmp_path: Path, registry: Registry) -> None:
+    """A model whose metadata counts more layers than it has tensors of."""
+    made = plan(source(tmp_path, layers=3, blocks=5), "1", registry)
+    numbers = {int(name.split(".")[1]): old for name, old in sources(made).items() if name.startswith("blk.")}
+    assert numbers == {0: 0, 1: 2}
+    assert made.metadata["llama.block_count"].decode() == 4
+
+
+def test_shards_are_those_of_the_tensors_that_are_left(tmp_path: Path, registry: Registry) -> None:
+    of = source(tmp_path)
+    shards = {t.name: 1 if t.layer == 3 else 0 for t in of.tensors}
+    made = plan(of, "1", registry, split=SplitLimits(shards=shards))
+    first, second = made.files
+    assert {a.tensor.layer for a in first.assignments} == {None, 0, 1}
+    assert {a.tensor.layer for a in second.assignments} == {2}
 
 
 @pytest.mark.parametrize(
-    ("of", "layers", "named"),
+    ("pruned", "said"),
     [
-        (model(attention__head_count_kv=[1, 2, 3]), "1", "llama.attention.head_count_kv has an item for each"),
-        (model(attention__odd=[1, 2, 3, 4]), "1", "llama.attention.odd has 4 items"),
-        (model(odd_layer_step=2), "1", "llama.odd_layer_step may count layers"),
-        (model(leading_dense_block_count=("f32", 1.0)), "1", "leading_dense_block_count counts layers, but"),
-        (model("qwen3vl", n_deepstack_layers=2), "1", "qwen3vl.n_deepstack_layers"),
-        (model("granite", deepstack_mapping=("i32", [-1, 0, 1, -1])), "2", "granite.deepstack_mapping"),
-        (model("gemma4", attention__shared_kv_layers=1), "2", "gemma4.attention.shared_kv_layers"),
-        (model("rwkv6", rescale_every_n_layers=6), "1", "rwkv6.rescale_every_n_layers"),
-        (model("rwkv7"), "0", "layer 0 of rwkv7"),
-        (model("minimax-01"), "3", "layers of minimax-01"),
-        (model("gemma3n", extra=("per_layer_token_embd.weight",)), "3", "per_layer_token_embd.weight has a part"),
-        (model("exaone4", 64), "1", "how many layers a exaone4"),
-        (model("llama4", interleave_moe_layer_step=2), "0", "llama4.interleave_moe_layer_step"),
-        (model("nomic-bert-moe", moe_every_n_layers=2), "0", "nomic-bert-moe.moe_every_n_layers"),
-        (model("smollm3", 8), "2", "the architecture smollm3 says"),
-        (model("llama4", 8), "2", "the architecture llama4 says"),
-        (model("qwen3next", 8), "2", "qwen3next.full_attention_interval"),
-        (model("gemma3", 12, attention__sliding_window=512), "2", "gemma3.attention.sliding_window_pattern"),
-        (model("cohere2", 8, attention__sliding_window=512, attention__sliding_window_pattern=2), "2",
-         "cohere2.attention.sliding_window_pattern"),
-    ],
-)  # fmt: skip
-def test_what_the_file_can_not_say_any_more_is_refused_by_name(
-    of: Model, layers: str, named: str, registry: Registry
-) -> None:
-    with pytest.raises(PlanError) as refused:
-        pruned(of, layers, registry)
-    assert named in str(refused.value)
-    assert all(problem.remedy and problem.file == "recipe.yaml" for problem in refused.value.problems)
-
-
-def test_all_problems_at_once(registry: Registry) -> None:
-    with pytest.raises(PlanError) as refused:
-        pruned(model(feed_forward_length=[1, 2], odd=[1, 2, 3, 4], layer_thing=3), "1", registry)
-    assert len(refused.value.problems) == 3
-
-
-@pytest.mark.parametrize(
-    ("of", "layers"),
-    [
-        (model("gemma3", 12, attention__sliding_window=512), "6-11"),
-        (model("gemma3", 12, attention__sliding_window=512), "0-5"),
-        (model("gemma3", 12, attention__sliding_window=512), "11"),
-        (model("gemma3", 12), "3"),  # no window
-        (model("qwen3next", 8), "0-3"),
-        (model("llama4", 8, interleave_moe_layer_step=1, attention__sliding_window=0), "0"),
-        (model("smollm3", 8), "4-7"),
-        (model("exaone4", 30), "1"),
-        (model("rwkv6", rescale_every_n_layers=6), "3"),
-        (model("rwkv7"), "3"),
+        ("4", r"`prune` names '4', but the model has layers 0-3"),
+        ("2-5, 7", r"`prune` names '2-5', '7', but the model has layers 0-3"),
+        ("0-3", "`prune: 0-3` leaves no layer"),
     ],
 )
-def test_patterns_that_stay_true(of: Model, layers: str, registry: Registry) -> None:
-    left = len({t.layer for t in of.tensors if t.layer is not None}) - len(
-        LayerSet.parse(layers).members(len(of.tensors) - 1)
-    )
-    assert pruned(of, layers, registry)["block_count"] == left
-
-
-def test_the_recipe_answers_for_what_it_sets(registry: Registry) -> None:
-    gemma = model("gemma3", 6, attention__sliding_window=512)
-    with pytest.raises(PlanError) as refused:
-        pruned(gemma, "0", registry)
-    (problem,) = refused.value.problems
-    line = "metadata: {gemma3.attention.sliding_window_pattern: [1, 1, 1, 1, 0]}"
-    assert line in problem.remedy
-    found = pruned(gemma, "0", registry, attention__sliding_window_pattern=[1, 1, 1, 1, 0])
-    assert found["attention.sliding_window_pattern"] == [1, 1, 1, 1, 0]
-    odd = model(odd=[1, 2, 3, 4], feed_forward_length=[1, 2])
-    found = pruned(odd, "0", registry, odd=[2, 3, 4], feed_forward_length=7)
-    assert (found["odd"], found["feed_forward_length"]) == ([2, 3, 4], 7)
-
-
-def test_hybrid_models_say_their_pattern_as_an_array(registry: Registry) -> None:
-    of = model("qwen35", 4, attention__recurrent_layers=[1, 1, 0, 1], full_attention_interval=4)
-    assert pruned(of, "1", registry)["attention.recurrent_layers"] == [1, 0, 1]
-
-
-def test_a_layer_without_tensors_keeps_its_place(registry: Registry) -> None:
-    of = model("deci", 4, attention__head_count=[4, 0, 4, 8])
-    of = replace_metadata(of, of.metadata, tensors=tuple(t for t in of.tensors if t.layer != 1))
-    plan = make_plan(
-        recipe(default="BF16", prune=LayerSet.parse("0")), of, registry=registry, provenance=False
-    )
-    assert [a.tensor.name for a in plan.assignments if a.tensor.layer is not None] == [
-        "blk.1.attn_v.weight",
-        "blk.2.attn_v.weight",
-    ]
-    assert plan.metadata["deci.attention.head_count"].decode() == [0, 4, 8]
-    assert plan.metadata["deci.block_count"].decode() == 3
-
-
-@pytest.mark.parametrize(
-    ("of", "layers", "said"),
-    [
-        (model(), "0-3", "leaves no layer"),
-        (model(), "4", "the model has layers 0-3"),
-        (model("t5", 0, extra=("enc.blk.0.attn_q.weight",)), "0", "layers called blk.0"),
-    ],
-)
-def test_layers_that_are_not_there(of: Model, layers: str, said: str, registry: Registry) -> None:
+def test_what_can_t_be_pruned(tmp_path: Path, registry: Registry, pruned: str, said: str) -> None:
     with pytest.raises(PlanError, match=said):
-        pruned(of, layers, registry)
+        plan(source(tmp_path), pruned, registry)
 
 
-def test_memory_is_that_of_the_layers_that_are_left(registry: Registry) -> None:
-    """A budget of memory counts the KV cache with the windows of the layers that are left."""
-    of = model("gemma4", 4, attention__sliding_window=512, attention__sliding_window_pattern=[1, 0, 1, 0])
-    plan = make_plan(recipe(default="BF16", prune=LayerSet.parse("0")), of, registry=registry)
-    written = plan.written.metadata["gemma4.attention.sliding_window_pattern"].decode()
-    assert written == [0, 1, 0]
-    assert plan.model.metadata["gemma4.attention.sliding_window_pattern"].decode() == [1, 0, 1, 0]
+def test_a_model_without_layers(tmp_path: Path, registry: Registry) -> None:
+    tensors = {"token_embd.weight": llama_tensors()["token_embd.weight"]}
+    of = open_model(write_gguf(tmp_path / "m.gguf", tensors, llama_metadata(block_count=0)))
+    with pytest.raises(
+        PlanError, match=r"`prune: 0` is about layers called blk.0, blk.1, …, and .* has none"
+    ) as error:
+        plan(of, "0", registry)
+    assert error.value.problems[0].file == "recipe.yaml"
 
 
-def replace_metadata(of: Model, pairs: Any, **rest: Any) -> Model:
-    """The same model with other metadata."""
-    return replace(of, metadata=pairs, **rest)
+def test_problems_of_the_metadata_are_the_recipe_s(tmp_path: Path, registry: Registry) -> None:
+    of = source(tmp_path)
+    odd = replace(
+        of, metadata={**of.metadata, "llama.odd_layers": GGUFValue.array(ValueType.UINT32, [1, 2, 3, 4])}
+    )
+    with pytest.raises(PlanError, match=r"llama\.odd_layers") as error:
+        plan(odd, "1", registry)
+    assert {problem.file for problem in error.value.problems} == {"recipe.yaml"}

@@ -10,7 +10,7 @@ from support.models import llama_metadata, llama_tensors, write_gguf
 from support.recipes import recipe, rule
 
 from quantrecipe.model.open import open_model
-from quantrecipe.plan.make import make_plan
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import load_registry
 

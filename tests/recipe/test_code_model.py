@@ -8,7 +8,7 @@ import pytest
 
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.model.model import Model
-from quantrecipe.plan.resolve import resolve
+from quantrecipe.plan.trace import trace
 from quantrecipe.recipe.load import load_recipe
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry
@@ -69,12 +69,12 @@ def model(
 
 
 def types(recipe: Recipe, model: Model) -> dict[str, str]:
-    decisions = resolve(recipe, model, has_importance=False, covered=lambda _: False)
+    decisions = trace(recipe, model).decisions
     return {d.tensor.name.removesuffix(".weight"): d.type for d in decisions}
 
 
 def bits_per_weight(recipe: Recipe, model: Model, registry: Registry) -> float:
-    decisions = resolve(recipe, model, has_importance=False, covered=lambda _: False)
+    decisions = trace(recipe, model).decisions
     nbytes = sum(
         registry.formats["F32" if d.type == "keep" else d.type].spec.tensor_bytes(d.tensor.shape)
         for d in decisions

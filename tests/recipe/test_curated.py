@@ -16,8 +16,8 @@ from quantrecipe.lint import lint
 from quantrecipe.model.model import Model
 from quantrecipe.model.open import open_model
 from quantrecipe.model.reference import reference_models
-from quantrecipe.plan.make import make_plan
 from quantrecipe.plan.plan import Plan
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe
 
 ROOT = Path(__file__).parents[2]

@@ -20,13 +20,13 @@ import pytest
 from quantrecipe.errors import ImportanceError, PlanError
 from quantrecipe.gguf.file_types import FILE_TYPES
 from quantrecipe.gguf.values import GGUFValue, ValueType
-from quantrecipe.importance import Importance
-from quantrecipe.importance.matrix import ImportanceEntry
+from quantrecipe.importance.matrix import Importance, ImportanceEntry
 from quantrecipe.model.model import Model
 from quantrecipe.model.shapes import open_shapes
 from quantrecipe.plan.assign import choose_format
-from quantrecipe.plan.make import make_plan
-from quantrecipe.plan.resolve import resolve
+from quantrecipe.plan.resolution import resolve
+from quantrecipe.plan.trace import covers_all
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry
@@ -79,12 +79,10 @@ def types(row: str, model: Model) -> dict[str, str]:
 
 
 def chosen(recipe: Recipe, model: Model, registry: Registry, *, importance: bool) -> dict[str, str]:
-    decisions = resolve(recipe, model, has_importance=importance, covered=lambda _: importance)
+    resolution = resolve(recipe, model, registry, covered=covers_all if importance else None)
     return {
-        d.tensor.name: choose_format(
-            d, recipe, model, registry, strict=False, allow_requantize=False
-        ).format.spec.name
-        for d in decisions
+        d.tensor.name: choose_format(d, resolution).format.spec.name
+        for d in resolution.decisions
         if len(d.tensor.shape) > 1
     }
 

@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 
 from quantrecipe.model.open import open_model
-from quantrecipe.plan.resolve import resolve
+from quantrecipe.plan.trace import trace
 from quantrecipe.recipe.budget import BUDGET_KEYS, KV_TYPES, VRAM_KEYS
-from quantrecipe.recipe.declarations import VARIABLE_KEYS
-from quantrecipe.recipe.expression import FACTS
 from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.recipe.metadata import METADATA_TYPES
-from quantrecipe.recipe.parse import IMPORTANCE_KEYS, RECIPE_KEYS, UNCOVERED
-from quantrecipe.recipe.rules import KEEP_KEYS, RULE_KEYS
-from quantrecipe.recipe.slots import FALLBACK_POLICIES
+from quantrecipe.recipe.reading.recipe_part import IMPORTANCE_KEYS, RECIPE_KEYS, UNCOVERED
+from quantrecipe.recipe.reading.rule_items import KEEP_KEYS, RULE_KEYS
+from quantrecipe.recipe.reading.slots import FALLBACK_POLICIES
+from quantrecipe.recipe.reading.variable_declarations import VARIABLE_KEYS
+from quantrecipe.recipe.reading.variables import VARIABLE_TYPES
 from quantrecipe.recipe.target import DEVICES, ENGINES, TARGET_KEYS
-from quantrecipe.recipe.variables import VARIABLE_TYPES
+from quantrecipe.recipe.terms.expression import FACTS
 from quantrecipe.registry import Registry
 
 ROOT = Path(__file__).parents[2]
@@ -68,9 +68,7 @@ def test_examples_of_the_reference_load(block: str, registry: Registry) -> None:
 def test_recipes_of_the_tutorial_work_on_the_example_model(block: str, registry: Registry) -> None:
     recipe = load_recipe_text(block, file="my-model.yaml", registry=registry)
     model = open_model(ROOT / "examples/tiny-code")
-    decisions = {
-        d.tensor.name: d for d in resolve(recipe, model, has_importance=False, covered=lambda _: False)
-    }
+    decisions = {d.tensor.name: d for d in trace(recipe, model).decisions}
     assert decisions["token_embd.weight"].type == "Q8_0"
     assert decisions["token_embd.weight"].because == "my-model.yaml:6"
     active = {d.because for d in decisions.values()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from quantrecipe.exchange.presets import planned_types
+from quantrecipe.exchange.source import Source
 from quantrecipe.gguf.file_types import FILE_TYPES
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.model.model import Model
@@ -40,6 +40,6 @@ def with_types(
 
 def types_of(recipe: Recipe, model: Model, registry: Registry, *, importance: bool = False) -> dict[str, str]:
     """The type that the recipe gives each tensor."""
-    planned = planned_types(recipe, model, registry, importance=importance)
+    planned = Source(model=model, registry=registry, importance=importance).planned(recipe)
     assert planned is not None, "the recipe can't be planned"
     return {name: it.type for name, it in planned.items()}

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
 from quantrecipe.errors import Problem, RecipeError
 
-__all__ = ["NOT_A_MIX", "Call", "Dialect", "Script", "Word", "program_at", "unclosed"]
+__all__ = [
+    "DEEPEST",
+    "NOT_A_MIX",
+    "Call",
+    "Dialect",
+    "Follower",
+    "Script",
+    "Word",
+    "program_name",
+    "unclosed",
+]
 
 Dialect = Literal["sh", "cmd", "powershell"]
+
+DEEPEST = 30
+"""Blocks within blocks, functions that call functions, and values that need values."""
+_MOST_STEPS = 20_000
+"""Commands that are followed, each round of a loop anew; scripts of releases have some hundred."""
 
 _PROGRAMS = frozenset({"llama-quantize", "quantize"})
 _WRAPPERS = frozenset(
@@ -100,8 +116,58 @@ class Script:
     files: Mapping[str, str] = field(default_factory=dict)
 
 
-def program_at(words: tuple[Word, ...]) -> int | None:
-    """The place of llama-quantize's name among the words of a command; None where it runs something else."""
+class Follower:
+    """Follows a script of some shell without running it: what it has met so far, and how far it may go."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.calls: list[Call] = []
+        self.others: list[tuple[str, int]] = []
+        self.notes: list[tuple[int, str]] = []
+        self.branches = 0  # how many conditions we are in: what is set there may not be set
+        self.steps = 0
+        self.depth = 0
+
+    def step(self) -> None:
+        """Count a command. RecipeError if there are too many."""
+        self.steps += 1
+        if self.steps > _MOST_STEPS:
+            raise RecipeError(
+                "is too long to follow: its loops repeat too much", "write the command out", file=self.file
+            )
+
+    @contextmanager
+    def deeper(self, what: str = "blocks") -> Iterator[None]:
+        """Within this context, blocks are one deeper. RecipeError if they go too deep."""
+        self.depth += 1
+        if self.depth > DEEPEST:
+            raise RecipeError(f"{what} that go too deep", "write the command out", file=self.file)
+        yield
+        self.depth -= 1
+
+    def takes_call(self, words: Sequence[Word], cut: str) -> bool:
+        """Note a command if it runs llama-quantize, and say whether it does."""
+        at = program_at(words)
+        if at is not None:
+            self.calls.append(Call(words=tuple(words[at + 1 :]), line=words[at].line, cut=cut))
+        return at is not None
+
+    def script(
+        self, dialect: Dialect, texts: Mapping[str, str], files: Mapping[str, str] | None = None
+    ) -> Script:
+        """Return all that was met, when the script has ended."""
+        return Script(
+            dialect=dialect,
+            calls=tuple(self.calls),
+            others=tuple(self.others),
+            texts=texts,
+            notes=tuple(self.notes),
+            files=files or {},
+        )
+
+
+def program_at(words: Sequence[Word]) -> int | None:
+    """Return the place of llama-quantize's name in a command; None if the command runs something else."""
     for place, word in enumerate(words):
         name = program_name(word.text)
         if name in _PROGRAMS:
@@ -120,7 +186,7 @@ def program_name(text: str) -> str:
 
 
 def unclosed(what: str, line: int, file: str) -> RecipeError:
-    """The error of a text that ends within quotes or brackets."""
+    """Return the error of a text that ends within quotes or brackets."""
     return RecipeError(
         [Problem(what=f"{what} is opened here and never closed", remedy="close it", file=file, line=line)]
     )

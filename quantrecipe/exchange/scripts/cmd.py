@@ -14,23 +14,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
-from quantrecipe.errors import RecipeError
-from quantrecipe.exchange.scripts.call import (
-    NOT_A_MIX,
-    Call,
-    Script,
-    Word,
-    program_at,
-    program_name,
-    unclosed,
-)
+from quantrecipe.exchange.scripts.call import NOT_A_MIX, Follower, Script, Word, program_name, unclosed
 
 __all__ = ["read_cmd"]
 
-_MOST_STEPS = 20_000
-_DEEPEST = 30
 _FOR = re.compile(r"for\s+%%?([A-Za-z])\s+in\s*\(([^)]*)\)\s*do\b\s*", re.IGNORECASE)
 _VALUE = r'(?:"[^"]*"|[^\s()]+)'
 _IF = re.compile(
@@ -45,38 +33,24 @@ _UNKNOWN = re.compile(r"%[^%\s=:]+(?::[^%]*)?%|%~?[a-z]*\d|%\*|%%?~?[A-Za-z]\b|!
 
 
 def read_cmd(text: str, file: str) -> Script:
-    """The calls of a script. RecipeError where a quote isn't closed within a command."""
+    """Follow a batch file. RecipeError if a quote isn't closed within a command."""
     batch = _Batch(file)
     batch.run(text, 1)
-    return Script(
-        dialect="cmd",
-        calls=tuple(batch.calls),
-        others=tuple(batch.others),
-        texts=dict(batch.values),
-    )
+    return batch.script("cmd", batch.values)
 
 
-@dataclass
-class _Batch:
-    file: str
-    values: dict[str, str] = field(default_factory=dict)
-    unclear: set[str] = field(default_factory=set)
-    calls: list[Call] = field(default_factory=list)
-    others: list[tuple[str, int]] = field(default_factory=list)
-    steps: int = 0
-    branches: int = 0
-    depth: int = 0
+class _Batch(Follower):
+    def __init__(self, file: str) -> None:
+        super().__init__(file)
+        self.values: dict[str, str] = {}
+        self.unclear: set[str] = set()
 
     def run(self, text: str, line: int) -> None:
         for begin, whole in _lines(text, line):
             self._line(whole, begin)
 
     def _line(self, text: str, line: int) -> None:
-        self.steps += 1
-        if self.steps > _MOST_STEPS:
-            raise RecipeError(
-                "is too long to follow: its loops repeat too much", "write the command out", file=self.file
-            )
+        self.step()
         rest = text.lstrip(" \t\n@(")
         line += text[: len(text) - len(rest)].count("\n")
         lowered = rest.lower()
@@ -95,22 +69,16 @@ class _Batch:
         self._simple(rest, line)
 
     def _block(self, text: str, line: int) -> None:
-        """What stands behind `do` or a condition: a command, or several in parentheses, and `else`."""
-        self.depth += 1
-        if self.depth > _DEEPEST:
-            raise RecipeError("blocks that go too deep", "write the command out", file=self.file)
-        self._inside(text, line)
-        self.depth -= 1
-
-    def _inside(self, text: str, line: int) -> None:
-        if not text.startswith("("):
-            self._line(text, line)
-            return
-        end = _closing(text)
-        self.run(text[1:end], line)
-        rest = text[end + 1 :]
-        if rest.strip():
-            self._line(rest, line + text[: end + 1].count("\n"))
+        """Follow what stands behind `do` or a condition: a command, or several in parentheses, and `else`."""
+        with self.deeper():
+            if not text.startswith("("):
+                self._line(text, line)
+                return
+            end = _closing(text)
+            self.run(text[1:end], line)
+            rest = text[end + 1 :]
+            if rest.strip():
+                self._line(rest, line + text[: end + 1].count("\n"))
 
     def _simple(self, text: str, line: int) -> None:
         if match := _SET.match(text.strip()):
@@ -124,11 +92,9 @@ class _Batch:
             raise unclosed('the quotation "', line, self.file)
         for part, begin in _parts(filled):
             words = tuple(_numbered(part, line + begin))
-            if not words:
+            if not words or self.takes_call(words, _cut_by(text, line)):
                 continue
-            if (at := program_at(words)) is not None:
-                self.calls.append(Call(words=words[at + 1 :], line=words[at].line, cut=_cut_by(text, line)))
-            elif (name := program_name(words[0].text)) not in NOT_A_MIX:
+            if (name := program_name(words[0].text)) not in NOT_A_MIX:
                 self.others.append((name, words[0].line))
 
     def _set(self, name: str, value: str) -> None:
@@ -146,12 +112,12 @@ class _Batch:
 
 
 def _with(body: str, name: str, value: str) -> str:
-    """The body of a loop with the value of its variable; `%%~nq`, a part of the value, is taken for all of it."""
+    """Fill the value of its variable into a loop's body; `%%~nq`, a part of the value, is taken for all of it."""
     return re.sub(rf"%%?(?:~[a-z]+)?{name}\b(?!%)", lambda _: value, body)
 
 
 def _lines(text: str, line: int) -> Iterator[tuple[int, str]]:
-    """Commands with the lines in which they begin: `^` joins lines, and so do open parentheses of for and if."""
+    """Yield commands with the lines in which they begin. `^` joins lines, and so do open parentheses of for and if."""
     whole, begin = "", line
     for number, part in enumerate(text.split("\n"), start=line):
         begin = begin if whole else number
@@ -185,7 +151,7 @@ def _closing(text: str) -> int:
 
 
 def _parts(text: str) -> Iterator[tuple[str, int]]:
-    """The commands that `&` and `|` join, without redirections, with the newlines before them."""
+    """Yield the commands that `&` and `|` join, without redirections, and how many newlines stand before each."""
     made, at, quoted, begin = "", 0, False, 0
     while at < len(text):
         char = text[at]
@@ -210,13 +176,13 @@ def _parts(text: str) -> Iterator[tuple[str, int]]:
 
 
 def _escaped(text: str, at: int) -> bool:
-    """True where an odd number of backslashes stands before a quote."""
+    """Say whether an odd number of backslashes stands before a quote."""
     before = text[:at]
     return (len(before) - len(before.rstrip("\\"))) % 2 == 1
 
 
 def _alone(text: str, at: int) -> bool:
-    """A digit belongs to a redirection only where it stands alone."""
+    """Say whether a sign begins a redirection: a digit belongs to one only if it stands alone."""
     return text[at] in "<>" or at == 0 or text[at - 1] in " \t\n"
 
 
@@ -234,7 +200,7 @@ def _words(text: str) -> list[str]:
 
 
 def _argument(text: str) -> str:
-    """Quotes removed. Backslashes mean something before a quote alone."""
+    """Remove quotes. Backslashes mean something only before a quote."""
     made = re.sub(r'(\\*)"', lambda m: "\\" * (len(m[1]) // 2) + ("\0" if len(m[1]) % 2 else ""), text)
     return made.replace("\0", '"')
 

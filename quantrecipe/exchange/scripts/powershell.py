@@ -15,23 +15,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-from quantrecipe.errors import RecipeError
 from quantrecipe.exchange.scripts.call import (
+    DEEPEST,
     NOT_A_MIX,
-    Call,
+    Follower,
     Script,
     Word,
-    program_at,
     program_name,
     unclosed,
 )
 
 __all__ = ["read_powershell"]
 
-_MOST_STEPS = 20_000
-_DEEPEST = 30
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "0": "\0"}
 _VARIABLE = re.compile(r"\$(?:\{([^}]+)\}|((?:env:|script:|global:)?\w+))", re.IGNORECASE)
 _SIGNS = ("&&", "||", "+=", "\n", ";", "|", ",", "&")
@@ -40,7 +37,10 @@ _END = " \t\n;|&(){},"
 
 @dataclass(frozen=True, slots=True)
 class _Token:
-    """kind: word, sign, group (what stands in brackets; text is the inside, with the opening before it), string."""
+    """A piece of a line.
+
+    kind: word, sign, string, or group: what stands in brackets, of which `text` is the opening and the inside
+    """
 
     kind: str
     text: str
@@ -49,51 +49,33 @@ class _Token:
 
 
 def read_powershell(text: str, file: str) -> Script:
-    """The calls of a script. RecipeError where a quote or bracket isn't closed."""
+    """Follow a script. RecipeError if a quote or bracket isn't closed."""
     shell = _PowerShell(file)
     shell.run(text, 1)
-    return Script(
-        dialect="powershell",
-        calls=tuple(shell.calls),
-        others=tuple(shell.others),
-        texts={name: it[0].text for name, it in shell.values.items() if len(it) == 1 and not it[0].missing},
-        notes=tuple(shell.notes),
-    )
+    texts = {name: it[0].text for name, it in shell.values.items() if len(it) == 1 and not it[0].missing}
+    return shell.script("powershell", texts)
 
 
-@dataclass
-class _PowerShell:
-    file: str
-    values: dict[str, list[Word]] = field(default_factory=dict)
-    calls: list[Call] = field(default_factory=list)
-    others: list[tuple[str, int]] = field(default_factory=list)
-    notes: list[tuple[int, str]] = field(default_factory=list)
-    steps: int = 0
-    branches: int = 0
-    depth: int = 0
+class _PowerShell(Follower):
+    def __init__(self, file: str) -> None:
+        super().__init__(file)
+        self.values: dict[str, list[Word]] = {}
 
     def run(self, text: str, line: int) -> None:
-        self.depth += 1
-        if self.depth > _DEEPEST:
-            raise RecipeError("blocks that go too deep", "write the command out", file=self.file)
-        statement: list[_Token] = []
-        for token in _Lexer(text, line, self).tokens():
-            if token.kind == "sign" and token.text in ("\n", ";", "&&", "||"):
-                if token.text == "\n" and statement and statement[-1].text in ("|", ",", "=", "+="):
-                    continue
-                self._statement(statement, token)
-                statement = []
-            else:
-                statement.append(token)
-        self._statement(statement, None)
-        self.depth -= 1
+        with self.deeper():
+            statement: list[_Token] = []
+            for token in _Lexer(text, line, self).tokens():
+                if token.kind == "sign" and token.text in ("\n", ";", "&&", "||"):
+                    if token.text == "\n" and statement and statement[-1].text in ("|", ",", "=", "+="):
+                        continue
+                    self._statement(statement, token)
+                    statement = []
+                else:
+                    statement.append(token)
+            self._statement(statement, None)
 
     def _statement(self, tokens: Sequence[_Token], end: _Token | None) -> None:
-        self.steps += 1
-        if self.steps > _MOST_STEPS:
-            raise RecipeError(
-                "is too long to follow: its loops repeat too much", "write the command out", file=self.file
-            )
+        self.step()
         if not tokens:
             return
         first = tokens[0]
@@ -146,16 +128,18 @@ class _PowerShell:
         if name in ("start-process", "saps", "start"):
             words = _started(words)
             name = program_name(words[0].text) if words else ""
-        if (at := program_at(tuple(words))) is not None:
-            cut = ""
-            if end is not None and words[-1].text == " ":
-                cut = f"a space stands behind the ` at the end of line {words[-1].line}, so the command ends there"
-            self.calls.append(Call(words=tuple(words[at + 1 :]), line=words[at].line, cut=cut))
-        elif name not in NOT_A_MIX and not name.startswith("$") and command[0].kind == "word":
+        cut = ""
+        if words and end is not None and words[-1].text == " ":
+            cut = (
+                f"a space stands behind the ` at the end of line {words[-1].line}, so the command ends there"
+            )
+        if self.takes_call(words, cut):
+            return
+        if name not in NOT_A_MIX and not name.startswith("$") and command[0].kind == "word":
             self.others.append((name, words[0].line))
 
     def _words(self, tokens: Sequence[_Token]) -> list[Word]:
-        """Arguments; the items of lists one by one, as programs get them."""
+        """Return the arguments; of lists the items one by one, as programs get them."""
         words: list[Word] = []
         for token in tokens:
             if token.kind == "group" and token.text[:1] in "(@$":
@@ -194,8 +178,8 @@ class _PowerShell:
         self.values[name] = values
 
     def _value(self, tokens: Sequence[_Token]) -> list[Word] | None:
-        """The values of an expression; None where it is more than lists and `-join`."""
-        if self.depth >= _DEEPEST:
+        """Return the values of an expression; None if it is more than lists and `-join`."""
+        if self.depth >= DEEPEST:
             return None
         self.depth += 1
         found = self._values(tokens)
@@ -227,7 +211,7 @@ class _PowerShell:
         return found
 
     def filled(self, text: str, line: int) -> Word:
-        """The text with its variables."""
+        """Return the text with the values of its variables."""
         missing: list[str] = []
 
         def value(match: re.Match[str]) -> str:
@@ -282,7 +266,7 @@ class _Lexer:
         return found
 
     def _bare(self, line: int, *, first: bool) -> _Token:
-        """A word without quotes; quotes within it are taken, too."""
+        """Read a word that doesn't begin with a quote; it may have quotes within."""
         begin, made = self._at, list[str]()
         missing: list[str] = []
         text = self._text
@@ -387,7 +371,7 @@ class _Lexer:
 
 
 def _started(words: Sequence[Word]) -> list[Word]:
-    """What Start-Process starts: its program and its arguments."""
+    """Return what Start-Process starts: its program and its arguments."""
     program: list[Word] = []
     args: list[Word] = []
     target = program

@@ -57,19 +57,19 @@ _PROMPT = re.compile(
 
 
 def decoded(data: bytes) -> str:
-    """The text of a file: UTF-8, or UTF-16 with its mark, as Windows PowerShell's `>` writes it. UnicodeDecodeError."""
+    """Decode a file: UTF-8, or UTF-16 with its mark, as Windows PowerShell's `>` writes it. Else UnicodeDecodeError."""
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return data.decode("utf-16")
     return data.decode("utf-8-sig")
 
 
 def calls_quantize(text: str) -> bool:
-    """True where a line looks like a call of llama-quantize, so that the text is more than a list of types."""
+    """Say whether a line looks like a call of llama-quantize, so that the text is more than a list of types."""
     return _CALL.search(text) is not None
 
 
 def read_script(text: str, file: str, read_file: Callable[[str], str | None] = lambda path: None) -> Script:
-    """Follow a script, without running it. RecipeError where a quote or bracket isn't closed, or it doesn't end.
+    """Follow a script without running it. RecipeError if a quote or bracket isn't closed, or if it doesn't end.
 
     read_file: what is in a file beside the script; None where that isn't known
     """
@@ -92,7 +92,7 @@ def read_script(text: str, file: str, read_file: Callable[[str], str | None] = l
 
 
 def dialect_of(text: str, file: str) -> tuple[Dialect, str]:
-    """The shell that the text is written for, and what shows it; "" where nothing does, and a POSIX shell is taken."""
+    """Return the shell that the text is for, and what shows it; a POSIX shell and "" if nothing does."""
     for ending, dialect in _ENDINGS:
         if file.lower().endswith(ending):
             return dialect, f"the name {ending}"
@@ -114,7 +114,7 @@ def dialect_of(text: str, file: str) -> tuple[Dialect, str]:
 
 
 def _code(text: str) -> str:
-    """What stands in fences, if there are any with a command in them; the other lines become empty."""
+    """Return what stands in fences, if any of them has a command; the other lines become empty."""
     lines, inside, kept = text.split("\n"), False, list[str]()
     for line in lines:
         fence = _FENCE.match(line) is not None

@@ -16,7 +16,7 @@ from quantrecipe.exchange.scripts.call import unclosed
 
 __all__ = ["ArrayValue", "Piece", "Redirect", "ShWord", "Sign", "Token", "tokens_of"]
 
-_MAX_DEPTH = 40
+_MAX_DEPTH = 40  # of `$( )` within others: each is a call of this lexer
 _SIGNS = ("&&", "||", ";;&", ";;", ";&", "|&", ";", "&", "|", "(", ")", "\n")
 _REDIRECT = re.compile(r"\d*(?:<<<|<<-?|>>|>\||>&|<&|<>|>|<)|&>>?")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
@@ -47,7 +47,7 @@ class ShWord:
 
     @property
     def plain(self) -> str | None:
-        """The text, where nothing in the word is quoted or filled in: only such words are keywords."""
+        """The text, if nothing in the word is quoted or filled in: only such words are keywords."""
         if len(self.pieces) == 1 and self.pieces[0].kind == "text" and not self.pieces[0].quoted:
             return self.pieces[0].text
         return None
@@ -85,7 +85,7 @@ Token = ShWord | ArrayValue | Sign | Redirect
 
 
 def tokens_of(text: str, file: str, line: int = 1) -> list[Token]:
-    """All of a script. RecipeError where a quote or bracket isn't closed."""
+    """Return the tokens of a script. RecipeError if a quote or bracket isn't closed."""
     return _Lexer(text, file, line, 0).all()
 
 
@@ -143,7 +143,7 @@ class _Lexer:
         return redirect
 
     def _documents(self) -> None:
-        """The here-documents that begin behind this line."""
+        """Read the here-documents that begin behind this line."""
         for redirect, end, tabs, as_is in self._waiting:
             line, body = self._line, []
             while self._at < len(self._text):
@@ -271,7 +271,7 @@ class _Lexer:
         return pieces or [Piece("text", "", True, line)]
 
     def quoted(self, end: str = "") -> list[Piece]:
-        """What stands in double quotes, up to `end`, or in a here-document."""
+        """Read what stands in double quotes, up to `end`, or in a here-document."""
         pieces: list[Piece] = []
         parts: list[str] = []
         line = self._line
@@ -300,7 +300,7 @@ class _Lexer:
         return pieces
 
     def _filled(self, *, quoted: bool) -> Piece | None:
-        """A variable or a substitution; None where the `$` is only a `$`."""
+        """Read a variable or a substitution; return None if the `$` is only a `$`."""
         text, line = self._text, self._line
         if text[self._at] == "`":
             end = self._at + 1
@@ -335,7 +335,7 @@ class _Lexer:
         return None
 
     def to_closing(self, line: int) -> int:
-        """Where the `)` is that closes the substitution that this text begins in."""
+        """Return the place of the `)` that closes the substitution in which this text begins."""
         depth = 0
         while self._at < len(self._text):
             char = self._text[self._at]
@@ -360,7 +360,7 @@ class _Lexer:
         raise unclosed("the substitution $(", line, self._file)
 
     def _brace(self, at: int, line: int) -> int:
-        """Where the `}` is that closes `${`."""
+        """Return the place of the `}` that closes `${`."""
         depth = 0
         while at < len(self._text):
             char = self._text[at]

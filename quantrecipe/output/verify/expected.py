@@ -8,8 +8,8 @@ from quantrecipe.errors import QuantrecipeError
 from quantrecipe.output.verify.produced import Produced
 from quantrecipe.output.verify.verification import Check, Finding
 from quantrecipe.plan.assign import Choice
-from quantrecipe.plan.metadata import IMPORTANCE_DIGEST, RECIPE, RECIPE_DIGEST
-from quantrecipe.plan.recorded import choices_of, why_unknown
+from quantrecipe.plan.metadata import RECIPE, RECIPE_DIGEST
+from quantrecipe.plan.recorded import choices_of_file, why_unknown
 from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry
@@ -46,14 +46,7 @@ def check_types(produced: Produced, recipe: Recipe | None, registry: Registry) -
         return Check.skipped("types", why)
     tensors = {tensor.name: tensor for tensor in produced.model.tensors}
     try:
-        choices = choices_of(
-            recipe,
-            produced.model,
-            registry,
-            has_importance=IMPORTANCE_DIGEST in produced.metadata,
-            covered=lambda tensor: False,
-            stored=tensors,
-        )
+        choices = choices_of_file(recipe, produced.model, registry)
     except QuantrecipeError as error:
         findings = [Finding(what=str(problem)) for problem in error.problems]
         return Check.of("types", "the types that the recipe gives", findings)

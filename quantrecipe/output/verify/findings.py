@@ -83,7 +83,7 @@ def change(
     mismatch: Mismatch | None,
 ) -> Finding:
     """A tensor of the source that isn't what the file was made from."""
-    source = origin.model.sources[name]
+    source = origin.resolution.model.sources[name]
     extent = source.extents[0] if source.extents else None
     what = f"isn't what the file was made from (XXH3-128 {digest}, recorded {produced.sources[name]})"
     row = block = None
@@ -99,7 +99,7 @@ def change(
 
 
 def _place(produced: Produced, registry: Registry, name: str, mismatch: Mismatch) -> tuple[int, int, str]:
-    """Row over all experts, block, and both in words."""
+    """The row, counted over all experts, the block in it, and both as text."""
     extent = produced.extent(name)
     tensor = produced.tensor(name)
     spec = registry.formats[tensor.dtype].spec

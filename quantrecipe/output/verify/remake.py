@@ -6,20 +6,21 @@ import threading
 from bisect import bisect_right
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from quantrecipe.importance import Importance
-from quantrecipe.model.model import Extent, Model, TensorSource
+from quantrecipe.model.model import Extent, TensorSource
 from quantrecipe.model.read import TensorReader
+from quantrecipe.output.jobs import Job
 from quantrecipe.output.progress import Progress
 from quantrecipe.output.stream import Stream
-from quantrecipe.output.targets import Output
 from quantrecipe.output.verify.produced import Produced
-from quantrecipe.plan.plan import Assignment, Plan, PlannedFile
+from quantrecipe.output.verify.source import Origin
+from quantrecipe.plan.plan import Assignment
 from quantrecipe.registry import Registry
 
-__all__ = ["Mismatch", "plan_of", "remake", "sample"]
+__all__ = ["Mismatch", "remake", "sample"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,7 +32,7 @@ class Mismatch:
 
 
 class _Compared:
-    """A file that is compared with instead of written. Thread-safe."""
+    """A sink that writes nothing: it compares what it gets with what the file has. Thread-safe."""
 
     def __init__(self, extents: Mapping[str, Extent], reader: TensorReader) -> None:
         # A tensor without elements has no bytes, and begins where the next one does.
@@ -62,54 +63,41 @@ class _Compared:
                 )
 
 
-def plan_of(
-    produced: Produced, model: Model, assignments: Sequence[Assignment], importance: Importance | None
-) -> Plan:
-    """What is to be made again, at the offsets that it has in the file; companions are among the assignments."""
-    files = [
-        PlannedFile(
-            metadata=shard.metadata,
-            assignments=tuple(a for a in assignments if produced.extent(a.tensor.name).path == shard.path),
-            header=shard.data_start,
-            nbytes=shard.file_size,
-        )
-        for shard in produced.shards
-    ]
-    return Plan(
-        recipe="",
-        recipe_file="",
-        recipe_digest="",
-        model=model,
-        files=tuple(files),
-        importance=importance,
-        coverage=None,
-        alignment=model.alignment,
-        warnings=(),
-        digest="",
-    )
-
-
 def remake(
     produced: Produced,
-    plan: Plan,
+    origin: Origin,
+    assignments: Sequence[Assignment],
     registry: Registry,
     reader: TensorReader,
     *,
     threads: int,
     progress: Progress,
 ) -> tuple[dict[str, Mismatch], int]:
-    """Where what the plan makes differs from the file, by tensor; and how many bytes were read."""
-    if not plan.assignments:
+    """Where what is made again differs from the file, by tensor; and how many bytes were read.
+
+    assignments: at the offsets that they have in the file; companions are among them
+    """
+    if not assignments:
         return {}, 0
-    sinks = [
-        _Compared({a.tensor.name: produced.extent(a.tensor.name) for a in file.assignments}, reader)
-        for file in plan.files
+    extents: dict[Path, dict[str, Extent]] = {}
+    for a in assignments:
+        extent = produced.extent(a.tensor.name)
+        extents.setdefault(extent.path, {})[a.tensor.name] = extent
+    sinks = {path: _Compared(its, reader) for path, its in extents.items()}
+    jobs = [
+        Job(
+            assignment=a,
+            sink=sinks[produced.extent(a.tensor.name).path],
+            importance=origin.resolution.importance,
+        )
+        for a in assignments
     ]
-    output = Output(plan=plan, files=tuple(zip(plan.files, sinks, strict=True)))
-    stream = Stream(plan.model, [output], registry, threads=threads, nan="compare", progress=progress)
+    stream = Stream(
+        origin.resolution.model, jobs, registry, threads=threads, nan="compare", progress=progress
+    )
     stream.run()
-    mismatches = {name: mismatch for sink in sinks for name, mismatch in sink.mismatches.items()}
-    return mismatches, stream.read + sum(sink.read for sink in sinks)
+    mismatches = {name: mismatch for sink in sinks.values() for name, mismatch in sink.mismatches.items()}
+    return mismatches, stream.read + sum(sink.read for sink in sinks.values())
 
 
 def sample(assignments: Sequence[Assignment], count: int | None, always: Collection[str]) -> list[Assignment]:
@@ -131,7 +119,7 @@ def sample(assignments: Sequence[Assignment], count: int | None, always: Collect
 
 
 def _in_turns(groups: Sequence[Sequence[Assignment]]) -> list[Assignment]:
-    """The first of each, then the second of each, …"""
+    """The first of each group, then the second of each, and so on."""
     longest = max((len(group) for group in groups), default=0)
     return [group[place] for place in range(longest) for group in groups if place < len(group)]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from quantrecipe.errors import PlanError
 from quantrecipe.gguf.values import GGUFValue
-from quantrecipe.importance import Importance
+from quantrecipe.importance.matrix import Importance
 from quantrecipe.model.model import Model
 from quantrecipe.output.verify.expected import type_findings
 from quantrecipe.output.verify.produced import Produced
@@ -15,11 +15,11 @@ from quantrecipe.output.verify.verification import Check, Finding
 from quantrecipe.plan.assign import Choice
 from quantrecipe.plan.companions import companion_name
 from quantrecipe.plan.digests import encoding_digest, plan_digest
-from quantrecipe.plan.importance import selected_importance
 from quantrecipe.plan.metadata import IMPORTANCE_DIGEST, OURS, PLAN_DIGEST, build_metadata
 from quantrecipe.plan.plan import Assignment
-from quantrecipe.plan.prune import prune
-from quantrecipe.plan.recorded import choices_of
+from quantrecipe.plan.recorded import AS_WRITTEN, choices_of
+from quantrecipe.plan.resolution import Resolution, resolve
+from quantrecipe.plan.trace import covers_none
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry
 from quantrecipe.wording import shortened
@@ -32,21 +32,19 @@ _IMATRIX = "quantize.imatrix."
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Origin:
-    """The source, as the recipe leaves it, and what each tensor of the file comes from.
+    """What each tensor of the file comes from.
 
-    model:       without pruned layers, under the names that the file uses
+    resolution:  the recipe held against the source: its model has no pruned layers, and the names that the file uses
     assignments: what can be quantized again, at the offsets of the file
     companions:  by the name of the tensor that they belong to
     unknown:     tensors that need an importance matrix that wasn't given
-    importance:  the part of the matrix that counts, under the file's names
     checks:      of types and plan
     """
 
-    model: Model
+    resolution: Resolution
     assignments: tuple[Assignment, ...]
     companions: Mapping[str, Assignment]
     unknown: tuple[str, ...]
-    importance: Importance | None
     checks: tuple[Check, ...]
 
 
@@ -54,35 +52,33 @@ def find_origin(
     produced: Produced, source: Model, recipe: Recipe, importance: Importance | None, registry: Registry
 ) -> Origin:
     """What the recipe makes of the source, and how the file differs from it."""
-    selected = selected_importance(recipe, importance)
-    pruned = prune(source, selected, recipe)
-    model, matrix = pruned.model, pruned.importance
-    weighted = IMPORTANCE_DIGEST in produced.metadata or matrix is not None
-    choices = choices_of(
+    stored = {tensor.name: tensor for tensor in produced.model.tensors}
+    resolution = resolve(
         recipe,
-        model,
+        source,
         registry,
-        has_importance=weighted,
-        covered=lambda tensor: matrix is not None and matrix.covers(tensor),
-        stored={tensor.name: tensor for tensor in produced.model.tensors},
+        importance,
+        AS_WRITTEN,
+        covered=covers_none if IMPORTANCE_DIGEST in produced.metadata else None,
+        order=list(stored),
     )
-    found = _Found(produced, model, matrix, choices, registry)
+    choices = choices_of(resolution, stored)
+    found = _Found(produced, resolution, choices)
     types = Check.of("types", f"{len(choices)} tensors", found.type_findings())
     plan = Check.of(
         "plan",
         "names, shapes, metadata and how each tensor was encoded" if produced.has_provenance else "shapes",
         [
-            *_metadata(produced, recipe, model, found.all, selected, pruned.metadata, registry),
+            *_metadata(produced, resolution, found.all),
             *found.encoding_findings(),
-            *_digests(produced, recipe, selected, found),
+            *_digests(produced, resolution, found),
         ],
     )
     return Origin(
-        model=model,
+        resolution=resolution,
         assignments=tuple(found.known),
         companions=found.companions,
         unknown=tuple(found.unknown),
-        importance=matrix,
         checks=(types, plan),
     )
 
@@ -90,25 +86,18 @@ def find_origin(
 class _Found:
     """Each tensor of the file, with the format that made it."""
 
-    def __init__(
-        self,
-        produced: Produced,
-        model: Model,
-        matrix: Importance | None,
-        choices: Mapping[str, Choice],
-        registry: Registry,
-    ) -> None:
+    def __init__(self, produced: Produced, resolution: Resolution, choices: Mapping[str, Choice]) -> None:
         self._produced = produced
         self._choices = choices
         self._stored = {tensor.name: tensor for tensor in produced.model.tensors}
-        self._float32 = registry.format("F32")
+        self._float32 = resolution.registry.format("F32")
         self.all: list[Assignment] = []
         self.known: list[Assignment] = []
         self.unknown: list[str] = []
         self.strange: list[str] = []
         self.companions: dict[str, Assignment] = {}
         self._misshapen: list[Finding] = []
-        for tensor in model.tensors:
+        for tensor in resolution.model.tensors:
             stored, choice = self._stored.get(tensor.name), choices[tensor.name]
             if stored is None or stored.dtype != choice.format.spec.name:
                 continue
@@ -125,7 +114,7 @@ class _Found:
                     because=choice.because,
                     copied=choice.copied,
                 ),
-                matrix,
+                resolution.importance,
             )
 
     def _add(self, a: Assignment, matrix: Importance | None) -> None:
@@ -188,28 +177,13 @@ class _Found:
             yield Finding(what=what, tensor=name)
 
 
-def _metadata(
-    produced: Produced,
-    recipe: Recipe,
-    model: Model,
-    assignments: list[Assignment],
-    importance: Importance | None,
-    of_layers: Mapping[str, GGUFValue],
-    registry: Registry,
-) -> Iterator[Finding]:
+def _metadata(produced: Produced, resolution: Resolution, assignments: list[Assignment]) -> Iterator[Finding]:
     """Pairs that aren't the source's, nor what the recipe sets."""
-    if not produced.has_provenance or len(assignments) != len(model.tensors):
+    if not produced.has_provenance or len(assignments) != len(resolution.model.tensors):
         return  # somebody else's metadata; or its types aren't known, which is told
+    importance = resolution.selected
     try:
-        expected = build_metadata(
-            recipe,
-            model,
-            assignments,
-            importance,
-            registry=registry,
-            of_layers=of_layers,
-            provenance=False,
-        )
+        expected = build_metadata(resolution, assignments)
     except PlanError as error:
         yield Finding(what=str(error))
         return
@@ -222,9 +196,8 @@ def _metadata(
             yield Finding(what=what, file=produced.shards[0].path)
 
 
-def _digests(
-    produced: Produced, recipe: Recipe, importance: Importance | None, found: _Found
-) -> Iterator[Finding]:
+def _digests(produced: Produced, resolution: Resolution, found: _Found) -> Iterator[Finding]:
+    importance = resolution.selected
     recorded = produced.text(IMPORTANCE_DIGEST)
     if importance is not None and recorded is not None and importance.digest != recorded:
         what = f"it was made with another importance matrix: its digest is {recorded}, this one's {importance.digest}"
@@ -234,7 +207,7 @@ def _digests(
         return
     sources = {a.tensor.name: a.tensor.dtype for a in found.all}
     now = plan_digest(
-        recipe.digest,
+        resolution.recipe.digest,
         recorded,
         (
             (t.name, t.shape, sources.get(t.name, "F32"), t.dtype, produced.extent(t.name).nbytes, encoding)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from quantrecipe.plain_data import fields_of
+
 __all__ = ["Check", "Finding", "Verification"]
 
 Name = Literal["header", "payload", "recipe", "types", "lock", "plan", "source", "bytes"]
@@ -29,17 +31,6 @@ class Finding:
     row: int | None = None
     block: int | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain data for machines."""
-        return {
-            "what": self.what,
-            "tensor": self.tensor,
-            "file": None if self.file is None else str(self.file),
-            "offset": self.offset,
-            "row": self.row,
-            "block": self.block,
-        }
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Check:
@@ -52,19 +43,18 @@ class Check:
 
     @classmethod
     def of(cls, name: Name, said: str, findings: Iterable[Finding]) -> Check:
-        """Failed if there is any finding."""
+        """A check that was made: failed if there is any finding."""
         found = tuple(findings)
         return cls(name=name, status="failed" if found else "ok", said=said, findings=found)
 
     @classmethod
     def skipped(cls, name: Name, said: str) -> Check:
-        """Not made."""
+        """A check that wasn't made, and why."""
         return cls(name=name, status="skipped", said=said)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for machines."""
-        findings = [finding.to_json() for finding in self.findings]
-        return {"check": self.name, "status": self.status, "said": self.said, "findings": findings}
+        """Its fields; its name stands there as `check`."""
+        return {"check": self.name, **fields_of(self, "status", "said", "findings")}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,17 +81,10 @@ class Verification:
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """Of all checks."""
+        """The findings of all checks."""
         return tuple(finding for check in self.checks for finding in check.findings)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for machines; the layout is documented in docs/review.md."""
-        return {
-            "path": str(self.path),
-            "files": [str(path) for path in self.files],
-            "ok": self.ok,
-            "checks": [check.to_json() for check in self.checks],
-            "requantized": list(self.requantized),
-            "read_bytes": self.read,
-            "seconds": round(self.seconds, 3),
-        }
+        """What is printed of it, in this order; documented in docs/review.md."""
+        of_the_work = {"read_bytes": self.read, "seconds": round(self.seconds, 3)}
+        return fields_of(self, "path", "files", "ok", "checks", "requantized") | of_the_work

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from quantrecipe.core.processors import usable_processors
 from quantrecipe.errors import ModelError
-from quantrecipe.importance import Importance
+from quantrecipe.importance.matrix import Importance
 from quantrecipe.model.model import Model
 from quantrecipe.model.read import TensorReader
 from quantrecipe.output.progress import Progress, Silent
@@ -27,12 +27,12 @@ from quantrecipe.output.verify.header import check_header
 from quantrecipe.output.verify.locked import check_lock
 from quantrecipe.output.verify.payload import damaged_tensors, gap_findings
 from quantrecipe.output.verify.produced import Produced, read_produced
-from quantrecipe.output.verify.remake import Mismatch, plan_of, remake, sample
+from quantrecipe.output.verify.remake import Mismatch, remake, sample
 from quantrecipe.output.verify.source import Origin, find_origin
 from quantrecipe.output.verify.verification import Check, Finding, Verification
 from quantrecipe.output.warm import compile_kernels
 from quantrecipe.plan.lock import Lock
-from quantrecipe.plan.plan import Plan
+from quantrecipe.plan.plan import Assignment
 from quantrecipe.plan.recorded import recorded_recipe
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry, load_registry
@@ -155,19 +155,19 @@ class _Run:
         """Compile, and say how much there is to do, as far as that is known before."""
         work = [self._produced.model.tensors] if self._produced.data else []
         if origin is not None:
-            plan = self._plan(origin, set(), count)
-            compile_kernels([plan], self._registry, self._progress.compiling)
-            work.append(tuple(a.tensor for a in plan.assignments))
+            again = self._made_again(origin, set(), count)
+            compile_kernels(again, self._registry, self._progress.compiling)
+            work.append(tuple(a.tensor for a in again))
             if self._produced.sources:
-                work.append(origin.model.tensors)
+                work.append(origin.resolution.model.tensors)
         self._progress.start(sum(tensor.size for tensors in work for tensor in tensors))
 
-    def _plan(self, origin: Origin, suspects: set[str], count: int | None) -> Plan:
+    def _made_again(self, origin: Origin, suspects: set[str], count: int | None) -> list[Assignment]:
         """What is made again: a sample, and the tensors that are suspected, themselves or their factors."""
         owners = {name for name, its in origin.companions.items() if its.tensor.name in suspects}
         chosen = sample(origin.assignments, count, suspects | owners)
         companions = [origin.companions[a.tensor.name] for a in chosen if a.tensor.name in origin.companions]
-        return plan_of(self._produced, origin.model, [*chosen, *companions], origin.importance)
+        return [*chosen, *companions]
 
     def _damaged(self, reader: TensorReader) -> dict[str, str]:
         if not self._produced.data:
@@ -179,7 +179,7 @@ class _Run:
         recorded = self._produced.sources
         if origin is None or not recorded:
             return {}
-        model = origin.model
+        model = origin.resolution.model
         tensors = [tensor for tensor in model.tensors if tensor.name in recorded]
         found = hash_tensors(tensors, model.sources, reader, threads=self._threads, progress=self._progress)
         return {t.name: found[t.name] for t in tensors if found[t.name] != recorded[t.name]}
@@ -189,11 +189,17 @@ class _Run:
     ) -> tuple[tuple[str, ...], dict[str, Mismatch], int]:
         if origin is None:
             return (), {}, 0
-        plan = self._plan(origin, suspects, count)
+        again = self._made_again(origin, suspects, count)
         mismatches, read = remake(
-            self._produced, plan, self._registry, reader, threads=self._threads, progress=self._progress
+            self._produced,
+            origin,
+            again,
+            self._registry,
+            reader,
+            threads=self._threads,
+            progress=self._progress,
         )
-        return tuple(a.tensor.name for a in plan.assignments), mismatches, read
+        return tuple(a.tensor.name for a in again), mismatches, read
 
     def _payload(
         self, damaged: Mapping[str, str], mismatches: Mapping[str, Mismatch], reader: TensorReader
@@ -250,9 +256,11 @@ class _Run:
         yield Check.of("bytes", said, others) if remade else Check.skipped("bytes", "no tensor was asked for")
 
     def _hashed_bytes(self, origin: Origin | None) -> int:
-        """Bytes that were read for hashes."""
+        """How many bytes were read to hash them."""
         produced = self._produced
         read = sum(produced.extent(name).nbytes for name in produced.data)
         if origin is not None and produced.sources:
-            read += sum(e.nbytes for source in origin.model.sources.values() for e in source.extents)
+            read += sum(
+                e.nbytes for source in origin.resolution.model.sources.values() for e in source.extents
+            )
         return read

@@ -21,7 +21,8 @@ from quantrecipe.errors import ModelError, QuantrecipeError
 from quantrecipe.gguf.header import read_header
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.gguf.write import encode_header
-from quantrecipe.importance import Importance, read_importance
+from quantrecipe.importance.matrix import Importance
+from quantrecipe.importance.read import read_importance
 from quantrecipe.model.model import Model
 from quantrecipe.model.open import open_model
 from quantrecipe.output.apply import apply_plan
@@ -30,8 +31,8 @@ from quantrecipe.output.verify.verify import verify_file
 from quantrecipe.plan.header_hashes import HEADER_HASHES
 from quantrecipe.plan.layout import SplitLimits
 from quantrecipe.plan.lock import make_lock
-from quantrecipe.plan.make import make_plan
 from quantrecipe.plan.plan import Plan
+from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry, load_registry

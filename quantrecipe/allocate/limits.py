@@ -1,0 +1,103 @@
+"""A budget's limits, as what each tensor takes of them: of the file, of a token's reading, of the GPU's memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from math import ceil, floor
+
+from quantrecipe.gguf.write import padded
+from quantrecipe.memory.active import ActiveBytes
+from quantrecipe.memory.device import Division, Settings, reserved
+from quantrecipe.model.model import Model
+from quantrecipe.plan.plan import Plan
+from quantrecipe.recipe.budget import Budget, VramBudget
+from quantrecipe.tensor import TensorInfo
+
+__all__ = ["Meter", "meters", "settings_of"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Meter:
+    """One limit of a budget, as a measure of plans and of tensors.
+
+    key:     what recipes call it: "size"
+    most:    bytes that may be used
+    takes:   bytes that a tensor takes of it, where the file stores it in so many
+    whole:   bytes that a plan uses of it, with what isn't in tensors: the header, KV cache and buffers
+    weights: where people read bits per weight, how many weights there are; else None
+    """
+
+    key: str
+    most: int
+    takes: Callable[[TensorInfo, int], int]
+    whole: Callable[[Plan], int]
+    weights: int | None = None
+
+    def used_by(self, plan: Plan, names: Collection[str]) -> int:
+        """Bytes that these tensors and their companions take."""
+        return sum(
+            self.takes(a.tensor, a.nbytes) for a in plan.assignments if (a.owner or a.tensor.name) in names
+        )
+
+    def text(self, nbytes: int) -> str:
+        """An amount as the recipe says it, rounded up, so that a limit of this text allows it."""
+        if self.weights is None:
+            return f"{nbytes:,} bytes"
+        return f"{ceil(nbytes * 8 / self.weights * 1e4) / 1e4:.4f} bits per weight"
+
+
+def meters(budget: Budget, model: Model) -> list[Meter]:
+    """A meter for each limit that the budget gives, in the order of the budget's keys."""
+    found: list[Meter] = []
+    if budget.size is not None:
+        found.append(
+            Meter(
+                key="size",
+                most=budget.size,
+                takes=lambda tensor, nbytes: padded(nbytes, model.alignment),
+                whole=lambda plan: plan.nbytes,
+            )
+        )
+    if budget.bpw is not None:
+        weights = sum(tensor.size for tensor in model.tensors)
+        most = floor(budget.bpw * weights / 8)
+        found.append(_summed("bpw", most, lambda tensor, nbytes: nbytes, weights=weights))
+    division = Division(model, Settings() if budget.vram is None else settings_of(budget.vram))
+    if budget.vram is not None:
+        kept_free = reserved(budget.vram.total)
+        found.append(
+            Meter(
+                key="vram",
+                most=budget.vram.total,
+                takes=division.on_gpu,
+                whole=lambda plan: (
+                    kept_free + division.gpu((a.tensor, a.nbytes) for a in plan.assignments).total
+                ),
+            )
+        )
+    if budget.ram is not None:
+        found.append(_summed("ram", budget.ram, division.on_cpu))
+    if budget.active is not None:
+        found.append(_summed("active", budget.active, ActiveBytes(model)))
+    return found
+
+
+def settings_of(vram: VramBudget) -> Settings:
+    """The way in which a model is run that has to fit into this budget."""
+    return Settings(
+        context=vram.context, kv=vram.kv, layers=vram.layers, experts=vram.experts, ubatch=vram.ubatch
+    )
+
+
+def _summed(
+    key: str, most: int, takes: Callable[[TensorInfo, int], int], weights: int | None = None
+) -> Meter:
+    """The meter of a limit that is about tensors alone."""
+    return Meter(
+        key=key,
+        most=most,
+        takes=takes,
+        whole=lambda plan: sum(takes(a.tensor, a.nbytes) for a in plan.assignments),
+        weights=weights,
+    )

@@ -1,0 +1,61 @@
+"""Numbers, and sizes and contexts that are spelt as in recipes (`quantrecipe.units`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from quantrecipe.errors import RecipeError
+from quantrecipe.units import parse_file_size, parse_memory, parse_tokens
+
+__all__ = ["FileSize", "MemorySize", "Tokens", "count_option"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _Amount(click.ParamType[int]):
+    """A text that `parse` makes a number of; its error is told as one of the command line."""
+
+    name = "size"
+    parse: Callable[[str], int]
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        try:
+            return self.parse(value)
+        except RecipeError as error:
+            self.fail(str(error), param, ctx)
+
+
+class FileSize(_Amount):
+    """48G, 500M: thousands, as in llama.cpp's gguf-split; 4.5GiB: powers of two."""
+
+    parse = staticmethod(parse_file_size)
+
+
+class MemorySize(_Amount):
+    """8, 8GB and 8GiB are one."""
+
+    parse = staticmethod(parse_memory)
+
+
+class Tokens(_Amount):
+    """8192 or 8k."""
+
+    name = "tokens"
+    parse = staticmethod(parse_tokens)
+
+
+def count_option(
+    *names: str,
+    help: str,  # as click has it
+    least: int = 1,
+    default: int | None = None,
+    metavar: str = "N",
+) -> Callable[[F], F]:
+    """An option whose value is a whole number of at least `least`; a default is shown."""
+    shown: dict[str, Any] = {} if default is None else {"default": default, "show_default": True}
+    return click.option(*names, type=click.IntRange(min=least), metavar=metavar, help=help, **shown)

@@ -1,0 +1,83 @@
+"""Files and folders on a command line, and RECIPE and MODEL, which the shell completes with what ships."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+__all__ = ["FILE", "MODEL", "RECIPE", "file_option", "folder_option"]
+
+FILE = click.Path(path_type=Path)
+"""A path that needn't be there: whoever opens it says what is wrong, and what to do."""
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _Recipe(click.ParamType["str"]):
+    """A file, or the name of a recipe that ships. What it is is asked when the recipe is loaded."""
+
+    name = "recipe"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return str(value)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        from quantrecipe.recipe.shipped_recipes import shipped_recipes
+        from quantrecipe.registry import load_registry
+
+        plugins = not ctx.find_root().params.get("no_plugins")
+        names = shipped_recipes(load_registry(plugins=plugins))
+        short = Counter(name.rpartition("/")[2] for name in names) if incomplete else {}
+        unique = (name for name, count in short.items() if count == 1)
+        return _items((*names, *unique), incomplete, (".yaml", ".yml"))
+
+
+class _Model(click.Path):
+    """A file, a folder, or shapes/NAME."""
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        from quantrecipe.model.reference import reference_models
+
+        names = reference_models() if incomplete.startswith("s") else ()
+        return _items(names, incomplete, (".gguf", ".safetensors", ".json"))
+
+
+RECIPE = _Recipe()
+MODEL = _Model(path_type=Path)
+
+
+def file_option(
+    *names: str, help: str, metavar: str = "FILE", **more: Any
+) -> Callable[[F], F]:  # as click has it
+    """An option whose value is a file."""
+    return click.option(*names, type=FILE, metavar=metavar, help=help, **more)
+
+
+def folder_option(*names: str, help: str, metavar: str = "DIR") -> Callable[[F], F]:  # as click has it
+    """An option whose value is a folder, which needn't be there yet."""
+    return click.option(*names, type=click.Path(path_type=Path, file_okay=False), metavar=metavar, help=help)
+
+
+def _items(names: Iterable[str], incomplete: str, suffixes: tuple[str, ...]) -> list[CompletionItem]:
+    """Names that begin so, and files of this kind beside them; the shell's own completion where no name does."""
+    found = [name for name in dict.fromkeys(names) if name.lower().startswith(incomplete.lower())]
+    if not found:
+        return [CompletionItem(incomplete, type="file")]
+    beside = Path().glob(f"{incomplete}*") if _plain(incomplete) else ()
+    files = sorted(str(path) for path in beside if path.name.endswith(suffixes))
+    return [CompletionItem(name) for name in (*found, *files)]
+
+
+def _plain(text: str) -> bool:
+    """True for the beginning of a file's name in this folder."""
+    return not set(text) & set("/\\*?[]")

@@ -1,0 +1,67 @@
+"""Options that mean the same wherever they stand, in the same words. Each is a decorator for a command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from quantrecipe.cli.options.amounts import count_option
+from quantrecipe.cli.options.paths import file_option
+
+__all__ = [
+    "arch_option",
+    "engine_option",
+    "fail_on_option",
+    "force_option",
+    "json_option",
+    "reasons_option",
+    "requantize_option",
+    "strict_option",
+    "threads_option",
+    "together",
+    "write_option",
+]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def together(*options: Callable[[F], F]) -> Callable[[F], F]:
+    """Several options as one decorator, in the order in which the help lists them."""
+
+    def add(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+arch_option = click.option(
+    "--arch", metavar="NAME", help="Architecture of a safetensors file without config.json."
+)
+engine_option = file_option(
+    "--engine",
+    metavar="PATH",
+    help="The llama.cpp that runs models: the folder with libllama, or a program beside it. "
+    "[default: $QUANTRECIPE_ENGINE, else llama-cpp-python]",
+)
+"""Gives the command `engine`: a Path or None, for `find_engine` and `require_engine`."""
+
+fail_on_option = click.option(
+    "--fail-on",
+    type=click.Choice(["error", "warning", "advice"]),
+    default="error",
+    show_default=True,
+    help="The least serious finding for which the exit status is 1.",
+)
+force_option = click.option("--force", is_flag=True, help="Replace FILE if it exists.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+reasons_option = click.option("--strict", is_flag=True, help="Demand a reason (why:) of every rule.")
+requantize_option = click.option(
+    "--allow-requantize", is_flag=True, help="Let sources that are quantized be quantized again."
+)
+strict_option = click.option("--strict", is_flag=True, help="Refuse every fallback to another type.")
+threads_option = count_option("--threads", help="Threads. [default: all cores]")
+write_option = file_option("-o", "--output", help="Write FILE, not stdout.")

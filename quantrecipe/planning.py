@@ -1,0 +1,80 @@
+"""make_plan: from a recipe and a model to a plan, for everybody who doesn't care about the steps between.
+
+    resolve   the recipe is held against the model                      plan/
+    allocate  what it leaves open is chosen within its budget           allocate/
+    plan      every tensor's type, size and place                       plan/
+
+This stands above both folders, so that `plan/` knows nothing of budgets. What chooses is imported where something is
+to be chosen, so that most plans don't wait for it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from quantrecipe.errors import PlanError
+from quantrecipe.model.model import Model
+from quantrecipe.model.not_a_model import require_model
+from quantrecipe.plan.layout import SplitLimits
+from quantrecipe.plan.make import plan_of
+from quantrecipe.plan.plan import Plan
+from quantrecipe.plan.resolution import PlanSettings, Resolution, resolve
+from quantrecipe.recipe.recipe import Recipe
+from quantrecipe.registry import Registry, load_registry
+
+if TYPE_CHECKING:
+    from quantrecipe.importance.matrix import Importance
+    from quantrecipe.sensitivity.sensitivity import Sensitivity
+
+__all__ = ["make_plan", "plan_resolved"]
+
+
+def make_plan(
+    recipe: Recipe,
+    model: Model,
+    *,
+    registry: Registry | None = None,
+    importance: Importance | None = None,
+    strict: bool = False,
+    allow_requantize: bool = False,
+    provenance: bool = True,
+    split: SplitLimits | None = None,
+    sensitivity: Sensitivity | None = None,
+) -> Plan:
+    """Resolve a recipe against a model, from headers alone.
+
+    `importance` is the matrix, of which the recipe may let only a part count; reading it is the caller's part. `strict`
+    refuses every fallback, `allow_requantize` lets quantized sources be quantized again, `provenance`
+    records recipe and hashes in the output, `split` says when to begin another file. `sensitivity` is what `choose`
+    rules go by: what each type costs each tensor, as measured; None: the prior.
+
+    Raises ModelError where the file holds something else than a model (an adapter), PlanError with every problem
+    found, ImportanceError where a matrix is needed and missing, or doesn't fit the model.
+    """
+    settings = PlanSettings(
+        strict=strict, allow_requantize=allow_requantize, provenance=provenance, split=split
+    )
+    resolution = resolve(recipe, model, registry or load_registry(), importance, settings)
+    return plan_resolved(resolution, sensitivity)
+
+
+def plan_resolved(resolution: Resolution, sensitivity: Sensitivity | None = None) -> Plan:
+    """The plan of a resolution: what it leaves open is chosen first, and its budget is kept. Errors as `make_plan`."""
+    model = resolution.model
+    require_model(model)
+    if not model.arch:
+        raise PlanError(
+            f"{model.path} doesn't say which architecture it is",
+            "name it with --arch, or put the model's config.json beside it",
+        )
+    if resolution.open:
+        from quantrecipe.allocate.allocate import allocate
+        from quantrecipe.allocate.losses import Losses
+
+        return allocate(resolution, Losses(model, resolution.registry, sensitivity, resolution.old_names))
+    plan = plan_of(resolution)
+    if resolution.recipe.budget is None or not resolution.recipe.budget.limited:
+        return plan
+    from quantrecipe.allocate.allocate import keep_budget
+
+    return keep_budget(plan, resolution.recipe.budget)

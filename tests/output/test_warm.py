@@ -1,0 +1,104 @@
+"""Kernels are compiled before the work, and only what isn't in the cache is told of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.models import llama_tensors, write_gguf
+from support.recipes import recipe, rule
+
+from quantrecipe.api import FormatSpec, QuantFormat
+from quantrecipe.core.jit import NotCached
+from quantrecipe.model.open import open_model
+from quantrecipe.output import warm as module
+from quantrecipe.output.warm import KernelJob, compile_jobs, compile_kernels, warm
+from quantrecipe.planning import make_plan
+from quantrecipe.registry import Registry, load_registry
+
+
+@pytest.fixture(scope="module")
+def registry() -> Registry:
+    return load_registry(plugins=False)
+
+
+@pytest.mark.parametrize(
+    ("weighted", "decode", "text"),
+    [
+        (False, False, "Q4_K encode"),
+        (True, False, "Q4_K encode, importance"),
+        (False, True, "Q4_K decode"),
+    ],
+)
+def test_what_people_are_told(weighted: bool, decode: bool, text: str, registry: Registry) -> None:
+    assert str(KernelJob(format=registry.format("Q4_K"), weighted=weighted, decode=decode)) == text
+
+
+class Recorder(QuantFormat):
+    """Notes its calls; the first of each isn't in the cache."""
+
+    spec = FormatSpec(name="Z", ggml_type=99, block=32, block_bytes=32, rows_per_group=4)
+
+    def __init__(self, calls: list[tuple[Any, ...]], *, cached: bool = False) -> None:
+        super().__init__()
+        self.calls, self._cached = calls, cached
+
+    def encode(self, rows: Any, importance: Any = None, *, out: Any = None) -> Any:
+        self._note(("encode", rows.shape, None if importance is None else importance.shape))
+        assert np.isfinite(rows).all()
+        assert np.unique(rows).size > 1
+        return np.zeros((len(rows), self.spec.row_bytes(rows.shape[1])), np.uint8)
+
+    def decode(self, data: Any, k: int, *, out: Any = None) -> Any:
+        self._note(("decode", data.shape, k))
+        return np.zeros((len(data), k), np.float32)
+
+    def _note(self, call: tuple[Any, ...]) -> None:
+        self.calls.append(call)
+        if not self._cached and self.calls.count(call) == 1:
+            raise NotCached(str(call))
+
+
+def test_only_what_is_missing_is_compiled_and_counted() -> None:
+    told: list[tuple[int, int, str]] = []
+    there: list[tuple[Any, ...]] = []
+    missing: list[tuple[Any, ...]] = []
+    jobs = [
+        KernelJob(format=Recorder(there, cached=True)),
+        KernelJob(format=Recorder(missing), weighted=True),
+        KernelJob(format=Recorder(missing), decode=True),
+    ]
+    seconds = compile_jobs(jobs, lambda *what: told.append(what))
+    assert told == [(1, 2, "Z encode, importance"), (2, 2, "Z decode")]
+    assert seconds > 0
+    assert there == [("encode", (4, 32), None)]
+    assert missing == 2 * [("encode", (4, 32), (32,)), ("decode", (4, 32), 32)]
+
+
+def test_nothing_is_said_and_no_time_taken_where_all_is_there() -> None:
+    calls: list[tuple[Any, ...]] = []
+    told: list[Any] = []
+    assert compile_jobs([KernelJob(format=Recorder(calls, cached=True))], lambda *it: told.append(it)) == 0.0
+    assert (told, len(calls)) == ([], 1)
+
+
+def test_the_kernels_of_assignments(
+    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each source's decoder and each target's encoder once; what only passes through has none."""
+    jobs: list[str] = []
+    monkeypatch.setattr(module, "compile_jobs", lambda found, tell: jobs.extend(map(str, found)) or 1.5)
+    model = open_model(write_gguf(tmp_path / "m.gguf", llama_tensors()))
+    mixes = [recipe(rule("attn_v", "Q6_K"), default="Q8_0"), recipe(rule("attn_v", "Q4_0"), default="Q8_0")]
+    assignments = [a for mix in mixes for a in make_plan(mix, model, registry=registry).assignments]
+    assert compile_kernels(assignments, registry, lambda *_: None) == 1.5
+    assert jobs == ["BF16 decode", "F32 decode", "F32 encode", "Q4_0 encode", "Q6_K encode", "Q8_0 encode"]
+
+
+@pytest.mark.parametrize("name", ["Q4_K", "IQ2_XS", "NVFP4", "BF16"])
+def test_every_kind_of_format_can_be_warmed(name: str, registry: Registry) -> None:
+    warm(registry.format(name))
+    warm(registry.format(name), weighted=True)
+    warm(registry.format(name), decode=True)

@@ -19,7 +19,7 @@ from quantrecipe.fit.margin import margin
 from quantrecipe.fit.opened import opened_recipe
 from quantrecipe.fit.stock import estimated_loss, quantized
 from quantrecipe.fit.types import offered_types
-from quantrecipe.importance.assumed import assumed_importance
+from quantrecipe.importance.coverage import assumed_importance
 from quantrecipe.importance.matrix import Importance
 from quantrecipe.lint.quality import advised_yardsticks
 from quantrecipe.memory.active import ActiveBytes

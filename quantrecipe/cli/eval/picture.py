@@ -16,6 +16,7 @@ __all__ = ["draw"]
 
 _UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 _TEXT_MARKERS = ("v", "^", "s", "D", "<", ">")
+"""A shape for each text; the seventh text begins again."""
 
 
 def draw(candidates: Sequence[Candidate], reference: Reference, *, kind: str) -> bytes:

@@ -23,6 +23,7 @@ __all__ = ["fit_document", "render_fit"]
 _NEAREST = 3
 """Presets that are shown below the budget, and one above."""
 _MOST_DECISIONS = 12
+"""Rules that fit on a screen below the comparison; the recipe has all of them."""
 
 
 def render_fit(fitted: Fitted) -> RenderableType:

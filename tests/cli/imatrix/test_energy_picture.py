@@ -15,7 +15,7 @@ from quantrecipe.cli.imatrix.energy_picture import draw
 from quantrecipe.errors import OutputError
 from quantrecipe.importance import read_importance, statistics
 
-DATA = Path(__file__).parent.parent / "data" / "imatrix"
+DATA = Path(__file__).parents[2] / "data" / "imatrix"
 Output = pytest.CaptureFixture[str]
 
 

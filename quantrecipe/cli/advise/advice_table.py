@@ -17,9 +17,8 @@ from rich.text import Text
 
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.planned.running_table import WHERE, miss_text, run_cells
-from quantrecipe.cli.planned.spending_table import loss_text
 from quantrecipe.cli.tables import Cell, Kind, Paragraph, Table
-from quantrecipe.cli.units import count_text, gib_text, unit_of
+from quantrecipe.cli.units import count_text, gib_text, loss_text, unit_of
 from quantrecipe.fit.advise import Advice, Option, Pick, Room
 from quantrecipe.memory.device import Settings, reserved
 from quantrecipe.memory.footprint import Footprint

@@ -37,9 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _TRIAL_TOKENS = 32768
-"""Tokens of held-out text that both files are run over: about a minute on a GPU, and errors small enough to tell
-presets apart.
-"""
+"""Tokens of held-out text that both files are run over: twice what a probe reads, since the answer is final."""
 
 
 @subcommand(

@@ -10,9 +10,9 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from quantrecipe.cli.errors import printable
-from quantrecipe.cli.planned.spending_table import loss_text, render_spending
+from quantrecipe.cli.planned.spending_table import render_spending
 from quantrecipe.cli.tables import Cell, Paragraph, Table
-from quantrecipe.cli.units import bytes_text
+from quantrecipe.cli.units import bytes_text, loss_text
 from quantrecipe.fit import Fitted, Mix
 from quantrecipe.fit.reasons import reason_text
 from quantrecipe.plain_data import rounded_bits, significant

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from quantrecipe.recipe.layers import LayerSet
 from support.imatrix_files import write_gguf_imatrix
 from support.models import llama_metadata, llama_tensors, write_gguf
 from support.recipes import recipe, rule
@@ -17,7 +18,6 @@ from quantrecipe.model.model import Model
 from quantrecipe.model.open import open_model
 from quantrecipe.plan.layout import SplitLimits
 from quantrecipe.plan.resolution import PlanSettings, resolve
-from quantrecipe.recipe.layers import LayerSet
 from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.recipe.recipe import ImportanceSource
 from quantrecipe.registry import Registry, load_registry

@@ -14,7 +14,7 @@ from quantrecipe.memory.machine import Gpu, Machine
 
 Output = pytest.CaptureFixture[str]
 GIB = 1 << 30
-EXAMPLE = Path(__file__).parents[2] / "examples/tiny-code"
+EXAMPLE = Path(__file__).parents[3] / "examples/tiny-code"
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ from quantrecipe.cli.errors import printable
 from quantrecipe.cli.running_table import WHERE, miss_text, paragraph
 from quantrecipe.cli.spending_table import loss_text
 from quantrecipe.cli.units import count_text, gib_text, left_text, unit_of
-from quantrecipe.fit.advise import Advice, Option, Pick, Room
+from quantrecipe.fit.advise import Advice, Room
+from quantrecipe.fit.picks import Option, Pick
 from quantrecipe.memory.device import Settings, reserved
 from quantrecipe.memory.footprint import Footprint
 from quantrecipe.memory.machine import Machine

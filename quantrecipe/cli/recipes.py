@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from quantrecipe.cli.tables import Cell
     from quantrecipe.model.model import Model
-    from quantrecipe.recipe.expression import Value
     from quantrecipe.recipe.recipe import Recipe
+    from quantrecipe.recipe.terms.expression import Value
     from quantrecipe.registry import Registry
 
 __all__ = ["command"]
@@ -106,7 +106,7 @@ def command(ctx: Context, words: tuple[str, ...], model: Path | None, as_json: b
 def _listed(registry: Registry) -> Iterator[_Listed]:
     """All of them, curated ones first; parts that only others are made of are left out."""
     from quantrecipe.recipe.load import load_recipe
-    from quantrecipe.recipe.shipped import shipped_recipes
+    from quantrecipe.recipe.shipped_recipes import shipped_recipes
 
     for name in shipped_recipes(registry):
         recipe = load_recipe(name, registry=registry)
@@ -176,20 +176,14 @@ def _on(it: _Listed, model: Model, registry: Registry) -> _Listed:
     """With what it makes of the model."""
     from dataclasses import replace
 
+    from quantrecipe.cli.planned.inputs import PlanInputs
     from quantrecipe.errors import QuantrecipeError
-    from quantrecipe.importance.assumed import assumed_importance
     from quantrecipe.plan.facts import model_facts
-    from quantrecipe.planning import make_plan
 
+    inputs = PlanInputs(registry=registry, assume_imatrix=True, allow_requantize=True)
     has_experts = bool(model_facts(model, has_importance=False)["n_expert"])
     try:
-        plan = make_plan(
-            it.recipe,
-            model,
-            registry=registry,
-            importance=assumed_importance(model.tensors),
-            allow_requantize=True,
-        )
+        plan = inputs.plan(it.recipe, model)
     except QuantrecipeError as error:
         return replace(it, problem=error.problems[0].what, suits=False)
     suits = has_experts or not it.experts

@@ -27,11 +27,11 @@ from quantrecipe.plan.plan import Assignment, Plan
 from quantrecipe.plan.spending import Spending
 from quantrecipe.planning import make_plan
 from quantrecipe.recipe.budget import Budget
-from quantrecipe.recipe.parse import RecipePart
+from quantrecipe.recipe.reading.recipe_part import RecipePart
+from quantrecipe.recipe.reading.rule_items import Inclusion
 from quantrecipe.recipe.recipe import Recipe
-from quantrecipe.recipe.rules import Inclusion
 from quantrecipe.recipe.target import Target
-from quantrecipe.recipe.write import write_recipe
+from quantrecipe.recipe.writing.new_recipe import write_recipe
 from quantrecipe.registry import Registry
 from quantrecipe.sensitivity.sensitivity import Sensitivity
 from quantrecipe.targets.runnable import running_types

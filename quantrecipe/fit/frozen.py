@@ -9,10 +9,10 @@ from quantrecipe.errors import PlanError
 from quantrecipe.plan.facts import model_facts
 from quantrecipe.plan.plan import Assignment, Plan
 from quantrecipe.recipe.load import load_part
-from quantrecipe.recipe.parse import RecipePart
+from quantrecipe.recipe.reading.recipe_part import RecipePart
 from quantrecipe.recipe.recipe import Recipe, Target
-from quantrecipe.recipe.summarise import common_type, summarise
-from quantrecipe.recipe.write import write_recipe
+from quantrecipe.recipe.writing.new_recipe import write_recipe
+from quantrecipe.recipe.writing.summarise import common_type, summarise
 from quantrecipe.registry import Registry
 
 __all__ = ["Frozen", "freeze"]

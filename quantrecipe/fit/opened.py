@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 
 from quantrecipe.errors import PlanError
 from quantrecipe.recipe.budget import Budget
-from quantrecipe.recipe.expression import Expression
 from quantrecipe.recipe.load import load_part
-from quantrecipe.recipe.parse import RecipePart
-from quantrecipe.recipe.pattern import Pattern
+from quantrecipe.recipe.reading.recipe_part import RecipePart
 from quantrecipe.recipe.recipe import Recipe, Rule
 from quantrecipe.recipe.target import Target
-from quantrecipe.recipe.write import write_recipe
+from quantrecipe.recipe.terms.expression import Expression
+from quantrecipe.recipe.terms.pattern import Pattern
+from quantrecipe.recipe.writing.new_recipe import write_recipe
 from quantrecipe.registry import Registry
 
 __all__ = ["Floor", "check_floors", "opened_recipe"]

@@ -18,8 +18,8 @@ from quantrecipe.model.model import Model
 from quantrecipe.plan.plan import Assignment, Plan
 from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe
-from quantrecipe.recipe.pattern import Pattern
 from quantrecipe.recipe.recipe import Recipe
+from quantrecipe.recipe.terms.pattern import Pattern
 from quantrecipe.registry import Registry
 from quantrecipe.tensor import head_name
 

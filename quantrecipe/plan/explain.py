@@ -20,10 +20,10 @@ from quantrecipe.plan.facts import model_facts, tensor_facts
 from quantrecipe.plan.plan import Plan
 from quantrecipe.plan.resolution import Resolution
 from quantrecipe.plan.trace import Decision, Match, is_matrix, shadowed
-from quantrecipe.recipe.names import meant
-from quantrecipe.recipe.pattern import Pattern
-from quantrecipe.recipe.reasons import reasons
 from quantrecipe.recipe.recipe import KEEP, KeepEntry, Rule
+from quantrecipe.recipe.terms.expression_reasons import reasons
+from quantrecipe.recipe.terms.meant_patterns import meant
+from quantrecipe.recipe.terms.pattern import Pattern
 from quantrecipe.tensor import TensorInfo
 
 __all__ = ["Explanation", "Outcome", "Step", "Trial", "explain", "find_tensors"]

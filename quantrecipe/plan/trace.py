@@ -15,9 +15,9 @@ from typing import TypeAlias
 from quantrecipe.errors import PlanError, Problem, RecipeError
 from quantrecipe.model.model import Model
 from quantrecipe.plan.facts import model_facts, tensor_facts
-from quantrecipe.recipe.names import is_llama_cpp_s, meant
-from quantrecipe.recipe.pattern import Pattern
 from quantrecipe.recipe.recipe import KEEP, KeepEntry, Recipe, Rule
+from quantrecipe.recipe.terms.meant_patterns import is_llama_cpp_s, meant
+from quantrecipe.recipe.terms.pattern import Pattern
 from quantrecipe.tensor import MAX_DIMS, TensorInfo, head_name, tensor_order
 
 __all__ = [

@@ -19,13 +19,13 @@ from dataclasses import dataclass, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from quantrecipe.recipe.document import Node
 from quantrecipe.recipe.origin import Origin
-from quantrecipe.recipe.pattern import Pattern
+from quantrecipe.recipe.reading.document import Node
+from quantrecipe.recipe.terms.pattern import Pattern
 from quantrecipe.units import parse_file_size, parse_memory, parse_tokens
 
 if TYPE_CHECKING:
-    from quantrecipe.recipe.slots import Slots
+    from quantrecipe.recipe.reading.slots import Slots
 
 __all__ = [
     "BUDGET_KEYS",
@@ -55,7 +55,7 @@ KV_TYPES = (
 )  # llama.cpp's --cache-type-k
 EXPERT_PLACES = ("gpu", "cpu")
 
-_MAX_BPW = 64
+_MAX_BPW = 64  # those of F64, the largest type there is
 _BYTES_FROM = 1_000_000
 """Below this, units.py reads a number without a unit as something else than bytes."""
 

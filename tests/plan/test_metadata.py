@@ -19,7 +19,7 @@ from quantrecipe.importance.read import read_importance
 from quantrecipe.model.model import Model
 from quantrecipe.model.open import open_model
 from quantrecipe.planning import make_plan
-from quantrecipe.recipe.layers import LayerSet
+from quantrecipe.recipe.terms.layers import LayerSet
 from quantrecipe.registry import Registry, load_registry
 
 ORIGINAL = [

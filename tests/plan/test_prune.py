@@ -21,7 +21,7 @@ from quantrecipe.output.apply import apply_plan
 from quantrecipe.plan.layout import SplitLimits
 from quantrecipe.plan.plan import Plan
 from quantrecipe.planning import make_plan
-from quantrecipe.recipe.layers import LayerSet
+from quantrecipe.recipe.terms.layers import LayerSet
 from quantrecipe.registry import Registry, load_registry
 
 

@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 from quantrecipe.errors import PlanError, QuantrecipeError, RecipeError
 from quantrecipe.model.shapes import open_shapes
 from quantrecipe.planning import make_plan
-from quantrecipe.recipe.expression import Expression
-from quantrecipe.recipe.layers import LayerSet
 from quantrecipe.recipe.load import load_recipe, load_recipe_text
-from quantrecipe.recipe.pattern import Pattern
-from quantrecipe.recipe.regex import Regex
+from quantrecipe.recipe.terms.expression import Expression
+from quantrecipe.recipe.terms.layers import LayerSet
+from quantrecipe.recipe.terms.pattern import Pattern
+from quantrecipe.recipe.terms.regex import Regex
 from quantrecipe.registry import Registry
 
 ZOO = Path(__file__).parents[1] / "data/shapes/zoo"

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from quantrecipe.errors import RecipeError
 from quantrecipe.gguf.values import GGUFValue, ValueType
-from quantrecipe.recipe.flatten import flat_text
 from quantrecipe.recipe.load import load_recipe, load_recipe_text
 from quantrecipe.recipe.recipe import Recipe
+from quantrecipe.recipe.writing.flatten import flat_text
 from quantrecipe.registry import Registry
 
 ROOT = Path(__file__).parents[2]

@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 
 from quantrecipe.errors import RecipeError
 from quantrecipe.recipe.budget import BUDGET_KEYS, EXPERT_PLACES, KV_TYPES, VRAM_KEYS
-from quantrecipe.recipe.declarations import VARIABLE_KEYS
-from quantrecipe.recipe.expression import FACTS
 from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.recipe.metadata import METADATA_TYPES
-from quantrecipe.recipe.parse import IMPORTANCE_KEYS, RECIPE_KEYS, UNCOVERED
-from quantrecipe.recipe.rules import KEEP_KEYS, RULE_KEYS
+from quantrecipe.recipe.reading.recipe_part import IMPORTANCE_KEYS, RECIPE_KEYS, UNCOVERED
+from quantrecipe.recipe.reading.rule_items import KEEP_KEYS, RULE_KEYS
+from quantrecipe.recipe.reading.variable_declarations import VARIABLE_KEYS
+from quantrecipe.recipe.reading.variables import VARIABLE_TYPES
 from quantrecipe.recipe.target import DEVICES, ENGINES, TARGET_KEYS
-from quantrecipe.recipe.variables import VARIABLE_TYPES
+from quantrecipe.recipe.terms.expression import FACTS
 from quantrecipe.registry import Registry
 from quantrecipe.units import FILE_PATTERN, MEMORY_PATTERN, TOKENS_PATTERN
 

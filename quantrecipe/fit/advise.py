@@ -16,10 +16,10 @@ from quantrecipe.allocate.losses import Losses
 from quantrecipe.errors import ImportanceError, PlanError, QuantrecipeError
 from quantrecipe.fit.candidates import Candidate, default_candidates
 from quantrecipe.fit.margin import margin
-from quantrecipe.fit.opened import opened_recipe
+from quantrecipe.fit.offered_types import offered_types
+from quantrecipe.fit.open_recipe import opened_recipe
 from quantrecipe.fit.picks import Option, Pick, picks_for_uses, picks_of_these
 from quantrecipe.fit.stock import estimated_loss, quantized
-from quantrecipe.fit.types import offered_types
 from quantrecipe.importance.assumed import assumed_importance
 from quantrecipe.importance.matrix import Importance
 from quantrecipe.lint.quality import advised_yardsticks

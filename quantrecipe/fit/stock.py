@@ -12,7 +12,7 @@ from math import fsum
 from quantrecipe.allocate.limits import Meter
 from quantrecipe.allocate.losses import Losses
 from quantrecipe.errors import QuantrecipeError
-from quantrecipe.fit.opened import Floor
+from quantrecipe.fit.open_recipe import Floor
 from quantrecipe.importance.matrix import Importance
 from quantrecipe.model.model import Model
 from quantrecipe.plan.plan import Assignment, Plan

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from quantrecipe.recipe.layers import LayerSet
 from support.imatrix_files import write_gguf_imatrix
 from support.models import llama_metadata, llama_tensors, write_gguf
 from support.recipes import recipe, rule
@@ -20,6 +19,7 @@ from quantrecipe.plan.layout import SplitLimits
 from quantrecipe.plan.resolution import PlanSettings, resolve
 from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.recipe.recipe import ImportanceSource
+from quantrecipe.recipe.terms.layers import LayerSet
 from quantrecipe.registry import Registry, load_registry
 
 

@@ -19,7 +19,8 @@ from quantrecipe.cli.errors import printable
 from quantrecipe.cli.planned.running_table import WHERE, miss_text, run_cells
 from quantrecipe.cli.tables import Cell, Kind, Paragraph, Table
 from quantrecipe.cli.units import count_text, gib_text, loss_text, unit_of
-from quantrecipe.fit.advise import Advice, Option, Pick, Room
+from quantrecipe.fit.advise import Advice, Room
+from quantrecipe.fit.picks import Option, Pick
 from quantrecipe.memory.device import Settings, reserved
 from quantrecipe.memory.footprint import Footprint
 from quantrecipe.memory.machine import Machine

@@ -28,7 +28,7 @@ from quantrecipe.cli.subcommand import subcommand
 
 if TYPE_CHECKING:
     from quantrecipe.fit import Fitted
-    from quantrecipe.fit.opened import Floor
+    from quantrecipe.fit.open_recipe import Floor
     from quantrecipe.measure import Passes, Subject
     from quantrecipe.recipe.budget import Budget
     from quantrecipe.recipe.target import Target
@@ -288,7 +288,7 @@ def _parts(text: str | None) -> tuple[str, ...]:
 
 
 def _floor(text: str) -> Floor:
-    from quantrecipe.fit.opened import Floor
+    from quantrecipe.fit.open_recipe import Floor
 
     tensors, equals, type_ = text.rpartition("=")
     if not equals or not tensors.strip() or not type_.strip():

@@ -59,7 +59,7 @@ MAY_IMPORT = {
         "lint": "api model plan recipe registry targets",
         "exchange": "gguf missing_formats model plan recipe registry",
         "output": "api core gguf importance model plan recipe registry",
-        "measure": "api core evaluate importance model output plan planning recipe registry sensitivity",
+        "measure": "api core evaluate gguf importance model output plan recipe registry sensitivity",
         "fit": "allocate evaluate importance lint memory model output plan planning recipe registry sensitivity "
         "targets",
         "cli": "allocate api core evaluate exchange fit gguf importance kinds lint measure memory model output "

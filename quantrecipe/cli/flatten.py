@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import click
 
 from quantrecipe.cli.context import Context, pass_context
+from quantrecipe.cli.named_recipes import load_recipes, settings_option
 from quantrecipe.cli.options.paths import RECIPE
 from quantrecipe.cli.options.shared import json_option
-from quantrecipe.cli.settings import load_recipes, settings_option
 from quantrecipe.cli.subcommand import subcommand
 
 __all__ = ["command"]

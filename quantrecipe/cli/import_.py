@@ -12,12 +12,12 @@ import click
 
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import print_warning, printable
-from quantrecipe.cli.imatrix_output import write_file
-from quantrecipe.cli.needs import check_output
 from quantrecipe.cli.options.amounts import count_option
 from quantrecipe.cli.options.paths import FILE, file_option
 from quantrecipe.cli.options.shared import force_option
+from quantrecipe.cli.output_files import check_output, write_text
 from quantrecipe.cli.subcommand import subcommand
+from quantrecipe.cli.units import counted
 from quantrecipe.errors import ModelError, RecipeError
 
 if TYPE_CHECKING:
@@ -116,10 +116,8 @@ def command(
     if output is None:
         click.echo(imported.text, nl=False)
     else:
-        data = imported.text.encode()
-        write_file(output, len(data), [data], force=force)
-        rules = f"{imported.rules} rule{'' if imported.rules == 1 else 's'}"
-        ctx.console.print(f"{printable(str(output))}: {rules}")
+        write_text(output, imported.text, force=force)
+        ctx.console.print(f"{printable(str(output))}: {counted(imported.rules, 'rule')}")
 
 
 def _from_model(

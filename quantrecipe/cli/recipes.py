@@ -176,20 +176,14 @@ def _on(it: _Listed, model: Model, registry: Registry) -> _Listed:
     """With what it makes of the model."""
     from dataclasses import replace
 
+    from quantrecipe.cli.planned.inputs import PlanInputs
     from quantrecipe.errors import QuantrecipeError
-    from quantrecipe.importance import assumed_importance
     from quantrecipe.plan.facts import model_facts
-    from quantrecipe.planning import make_plan
 
+    inputs = PlanInputs(registry=registry, assume_imatrix=True, allow_requantize=True)
     has_experts = bool(model_facts(model, has_importance=False)["n_expert"])
     try:
-        plan = make_plan(
-            it.recipe,
-            model,
-            registry=registry,
-            importance=assumed_importance(model.tensors),
-            allow_requantize=True,
-        )
+        plan = inputs.plan(it.recipe, model)
     except QuantrecipeError as error:
         return replace(it, problem=error.problems[0].what, suits=False)
     suits = has_experts or not it.experts

@@ -1,10 +1,21 @@
-"""Numbers as people read them: weights, time; bytes as `quantrecipe.units` has them."""
+"""Numbers as people read them: weights, time, shapes, counts; bytes as `quantrecipe.units` has them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from quantrecipe.units import bytes_text
 
-__all__ = ["bytes_text", "count_text", "duration_text", "gib_text", "left_text", "unit_of"]
+__all__ = [
+    "bytes_text",
+    "count_text",
+    "counted",
+    "duration_text",
+    "gib_text",
+    "left_text",
+    "shape_text",
+    "unit_of",
+]
 
 _GIB = 1 << 30
 
@@ -16,6 +27,16 @@ def count_text(weights: float) -> str:
             return f"{weights:.0f}" if not unit else f"{weights:.2f} {unit}"
         weights /= 1000
     return f"{weights:.2f} T"
+
+
+def counted(number: int, what: str) -> str:
+    """(1, "rule") → "1 rule"; (3, "rule") → "3 rules"."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def shape_text(shape: Iterable[int]) -> str:
+    """(4096, 1024) → "4096 × 1024"; "scalar" where there are no dimensions."""
+    return " × ".join(map(str, shape)) or "scalar"
 
 
 def duration_text(seconds: float) -> str:

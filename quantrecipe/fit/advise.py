@@ -19,7 +19,8 @@ from quantrecipe.fit.margin import margin
 from quantrecipe.fit.opened import opened_recipe
 from quantrecipe.fit.stock import estimated_loss, quantized
 from quantrecipe.fit.types import offered_types
-from quantrecipe.importance import Importance, assumed_importance
+from quantrecipe.importance.assumed import assumed_importance
+from quantrecipe.importance.matrix import Importance
 from quantrecipe.lint.quality import advised_yardsticks
 from quantrecipe.memory.active import ActiveBytes
 from quantrecipe.memory.device import Division, Settings
@@ -41,7 +42,7 @@ FINE = 0.05
 """Mean KL divergence below which answers hardly change: a Q4_K_M of 8 thousand million weights has about 0.03, a Q3_K_M
 0.08 (llama.cpp's README of llama-perplexity)."""
 EXACT = 0.01
-"""And below which even rare tokens are right: about a Q5_K_M of that size."""
+"""Mean KL divergence below which even rare tokens are right: about that of a Q5_K_M of the same size."""
 
 
 _WITH: Mapping[Way, str] = {
@@ -63,7 +64,7 @@ class Where:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Option:
-    """A mix on this machine.
+    """One mix, as it runs on this machine.
 
     name:    as people say it: "Q4_K_M", or "fitted"
     recipe:  what `plan` and `apply` take for it; "" for the fitted one
@@ -100,12 +101,12 @@ class Option:
 
     @property
     def way(self) -> Way:
-        """How it runs."""
+        """The way in which it runs."""
         return "no" if self.best is None else self.best.way
 
     @property
     def layers(self) -> int:
-        """On the GPU, the head counted as one."""
+        """How many layers are on the GPU, the head counted as one."""
         return 0 if self.best is None else self.best.layers
 
     @property
@@ -115,7 +116,7 @@ class Option:
 
     @property
     def ram(self) -> int:
-        """The same of main memory."""
+        """Bytes of main memory that it takes, in the way in which it runs."""
         return (self.runs[-1] if self.best is None else self.best).ram.total
 
 
@@ -315,7 +316,7 @@ class _Advisor:
         )
 
     def _budget(self) -> Budget:
-        """What there is: of the GPU; without one, of main memory."""
+        """The budget that is all the memory there is: the GPU's, or main memory where there is no GPU."""
         origin, room, settings = Origin(file="advise", line=0), self.runs.room, self._settings
         if room.gpu:
             vram = VramBudget(

@@ -22,7 +22,7 @@ from quantrecipe.fit.reasons import Reason, reason, reason_text
 from quantrecipe.fit.rivals import Rules, rivals
 from quantrecipe.fit.stock import PREFIX, Mix, estimated_loss, stock_mixes, stock_recipes
 from quantrecipe.fit.types import offered_types
-from quantrecipe.importance import Importance
+from quantrecipe.importance.matrix import Importance
 from quantrecipe.model.model import Model
 from quantrecipe.plan.plan import Assignment, Plan
 from quantrecipe.plan.spending import Spending
@@ -44,11 +44,12 @@ __all__ = ["Decision", "Fitted", "Request", "fit", "like_budget", "stock_text"]
 
 _WIDTH = 108
 _ROUNDS = 12
+"""Times that a mix is fitted, at most: the file has the recipe in it, too, and its bytes count."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """What to fit.
+    """What fit is asked for.
 
     types:  names or globs; none: what runs well on the target
     floors: what gets nothing smaller
@@ -74,7 +75,7 @@ class Decision:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fitted:
-    """What came of it.
+    """What fit found.
 
     text:      of the recipe
     plan:      what the recipe makes of the model
@@ -256,7 +257,7 @@ def _summary(plan: Plan) -> str:
 
 
 def _spending(spending: Spending, budget: Budget, plan: Plan) -> Spending:
-    """As the file has it that is written: with the recipe in it."""
+    """The spending of the file that is written, which has the recipe in it."""
     limits = [
         replace(spent, most=budget.size or spent.most, used=plan.nbytes) if spent.key == "size" else spent
         for spent in spending.limits
@@ -286,7 +287,7 @@ def _by_estimate(mix: Mix, loss: float, needed: float) -> str:
 
 
 def stock_text(request: Request, mix: Mix, why: str) -> str:
-    """The recipe that is a preset."""
+    """The text of a recipe that is nothing but a preset."""
     part = RecipePart(
         file=request.name,
         name=request.name,

@@ -8,7 +8,7 @@ from math import fsum
 
 from quantrecipe.allocate.losses import Losses
 from quantrecipe.errors import QuantrecipeError
-from quantrecipe.importance import Importance
+from quantrecipe.importance.matrix import Importance
 from quantrecipe.model.model import Model
 from quantrecipe.plan.plan import Assignment, Plan
 from quantrecipe.planning import make_plan
@@ -63,7 +63,7 @@ MIXES = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Mix:
-    """A preset on this model.
+    """What a preset comes to on this model.
 
     name:   "Q4_K_M"
     nbytes: of the tensors' data
@@ -129,7 +129,7 @@ def stock_plan(
 
 
 def recipe_like(ref: str, registry: Registry) -> Recipe:
-    """A mix by its name, or any recipe."""
+    """The recipe of a preset that is called by its name alone, or any other recipe."""
     return load_recipe(f"{PREFIX}{ref}" if ref in MIXES else ref, registry=registry)
 
 

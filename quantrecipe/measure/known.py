@@ -12,7 +12,7 @@ __all__ = ["Known"]
 
 
 class Known:
-    """What earlier runs measured."""
+    """What earlier runs measured: losses by what they depend on, probes by their keys."""
 
     def __init__(self, journal: Journal) -> None:
         self._tensors: dict[tuple[str, int, str], TensorSensitivity] = {}
@@ -21,13 +21,13 @@ class Known:
             self._add(tensor)
 
     def add_losses(self, old: Sensitivity, key: Mapping[str, str]) -> None:
-        """Those of a file, where they were measured in the same way."""
+        """Add the losses of a file, if they were measured in the same way."""
         if (old.provenance.analysis, old.provenance.sampling) == (key["analysis"], key["sampling"]):
             for tensor in old.tensors.values():
                 self._add(tensor)
 
     def add_probes(self, old: Sensitivity) -> None:
-        """Those of a file; their keys say what they depend on."""
+        """Add the probes of a file; their keys say what they depend on."""
         self.probes |= {probe.key: probe for probe in old.probes}
 
     def _add(self, tensor: TensorSensitivity) -> None:

@@ -24,7 +24,7 @@ from quantrecipe.api import Effect
 from quantrecipe.core.processors import usable_processors
 from quantrecipe.errors import OutputError
 from quantrecipe.evaluate import Engine, Positions, Reference, Text, difference, make_reference, score
-from quantrecipe.importance import Importance
+from quantrecipe.importance.matrix import Importance
 from quantrecipe.measure.names import describe
 from quantrecipe.measure.progress import Progress
 from quantrecipe.measure.rounding import Rounded
@@ -33,8 +33,9 @@ from quantrecipe.output.apply import apply_plan
 from quantrecipe.output.jobs import Job
 from quantrecipe.output.progress import Silent
 from quantrecipe.output.stream import Stream
+from quantrecipe.plan.make import plan_of
 from quantrecipe.plan.plan import Assignment, Plan
-from quantrecipe.planning import make_plan
+from quantrecipe.plan.resolution import PlanSettings, resolve
 from quantrecipe.recipe.load import load_recipe
 from quantrecipe.registry import Registry
 from quantrecipe.sensitivity.sensitivity import Probed, rounded
@@ -50,7 +51,7 @@ _VERSION = 1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Passes:
-    """How the model is run.
+    """How a model is run for a probe.
 
     texts:  that it reads, the same amount of each
     tokens: of all of them, at most
@@ -67,7 +68,7 @@ class Passes:
 
     @property
     def chunks(self) -> int:
-        """Chunks of each text that are read, if it has as many."""
+        """How many chunks of each text are read, if it has as many."""
         return max(1, self.tokens // (self.n_ctx * len(self.texts)))
 
 
@@ -160,9 +161,8 @@ class _Base:
         self._progress = progress
         self._path = folder / "base.gguf"
         recipe = load_recipe(BASE_RECIPE, registry=registry)
-        self._plan: Plan = make_plan(
-            recipe, model, registry=registry, allow_requantize=True, provenance=False
-        )
+        wanted = PlanSettings(allow_requantize=True, provenance=False)
+        self._plan: Plan = plan_of(resolve(recipe, model, registry, settings=wanted))
         progress.say("the model in Q8_0, to probe")
         apply_plan(self._plan, self._path, registry=registry, threads=passes.threads)
         progress.say("what it says of the text")
@@ -181,7 +181,7 @@ class _Base:
         self._itself: Positions = self._score()
 
     def close(self) -> None:
-        """Before the folder goes."""
+        """Close the file, before its folder is removed."""
         self._file.close()
 
     def run(self, types: Mapping[str, str]) -> tuple[float, float]:

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from quantrecipe.errors import SensitivityError
-from quantrecipe.importance import Importance, coverage
+from quantrecipe.importance.coverage import coverage
+from quantrecipe.importance.matrix import Importance
 from quantrecipe.measure.journal import Journal
 from quantrecipe.measure.known import Known
 from quantrecipe.measure.measurement import Measurement, Subject, scope_of
@@ -76,7 +77,7 @@ def _is_of(old: Sensitivity, measured: Mapping[str, TensorSensitivity]) -> bool:
 
 
 def _another_model(old: Sensitivity, model: Model, out: Path) -> SensitivityError:
-    """So that a file isn't replaced by accident."""
+    """The error that keeps a file of another model from being replaced by accident."""
     return SensitivityError(
         f"is of another model, {old.provenance.model}: none of its tensors is in {model.path.name}",
         "name another file with -o, or replace it with --force",

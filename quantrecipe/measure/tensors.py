@@ -96,7 +96,7 @@ def _pool(threads: int, stopped: threading.Event) -> Iterator[ThreadPoolExecutor
 
 
 def _compile(jobs: Sequence[Job], progress: Progress) -> None:
-    """Every kernel once, in one thread, before others meet it."""
+    """Compile every kernel once, in one thread, before several threads need it at the same time."""
     weighted = any(job.importance is not None for job in jobs)
     formats: dict[str, QuantFormat] = {fmt.spec.name: fmt for job in jobs for fmt in job.formats}
     sources = {job.source.spec.name: job.source for job in jobs if job.source.spec.codec}

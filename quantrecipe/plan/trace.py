@@ -73,7 +73,7 @@ class Match:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trace:
-    """How a recipe's rules meet a model's tensors.
+    """How the rules of a recipe meet the tensors of a model.
 
     tensors: in the order in which they are ranked and written
     kept:    by name, the entry of the kept list that names the tensor

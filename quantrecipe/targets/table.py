@@ -72,7 +72,7 @@ class Engine:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Targets:
-    """The whole table."""
+    """The whole table of targets."""
 
     version: int
     as_of: str
@@ -122,7 +122,7 @@ class Targets:
 
 
 def load_targets() -> Targets:
-    """The table that ships."""
+    """The table of targets that ships."""
     content = packaged_table("targets/targets.toml")
     groups: dict[str, list[str]] = content["groups"]
     return Targets(

@@ -18,8 +18,8 @@ from rich.console import Console
 from support.models import llama_metadata, llama_tensors, write_gguf
 
 from quantrecipe.cli import main
-from quantrecipe.cli.apply import default_name
-from quantrecipe.cli.progress import ProgressBar
+from quantrecipe.cli.output_files import default_name
+from quantrecipe.cli.progress import ApplyBar
 from quantrecipe.gguf.header import read_header
 
 Output = pytest.CaptureFixture[str]
@@ -146,7 +146,7 @@ def test_the_bar_says_what_is_compiled_on_one_line(width: int) -> None:
     console = Console(
         file=StringIO(), force_terminal=True, width=width, color_system=None, legacy_windows=False
     )
-    with ProgressBar(console) as bar:
+    with ApplyBar(console) as bar:
         bar.compiling(1, 5, "BF16 decode")
         bar.compiling(2, 5, "Q4_K encode, importance")
         bar._bar.refresh()

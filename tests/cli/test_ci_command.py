@@ -9,7 +9,7 @@ import pytest
 from support.repositories import Repository
 
 from quantrecipe.cli import main
-from quantrecipe.cli.ci_changes import Change, branching_point, changed_recipes
+from quantrecipe.cli.ci.changed_recipes import Change, branching_point, changed_recipes
 from quantrecipe.errors import RecipeError
 
 Output = pytest.CaptureFixture[str]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from quantrecipe.cli.ci_changes import Change
-from quantrecipe.cli.ci_comment import Examined, comment
-from quantrecipe.cli.diff_text import Comparison
+from quantrecipe.cli.ci.changed_recipes import Change
+from quantrecipe.cli.ci.comment import Examined, comment
+from quantrecipe.cli.diff.comparison import Comparison
 from quantrecipe.errors import Problem, QuantrecipeError
 from quantrecipe.lint import Finding, Report
 

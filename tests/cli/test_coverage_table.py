@@ -8,8 +8,9 @@ import numpy as np
 from rich.console import Console
 from support.imatrix_files import write_gguf_imatrix
 
-from quantrecipe.cli.coverage import render_coverage
-from quantrecipe.importance import coverage, read_importance
+from quantrecipe.cli.planned.coverage_table import render_coverage
+from quantrecipe.importance.coverage import coverage
+from quantrecipe.importance.read import read_importance
 from quantrecipe.tensor import TensorInfo
 
 

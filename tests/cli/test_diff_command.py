@@ -214,6 +214,16 @@ def test_a_model_is_needed(files: tuple[str, ...], capsys: Output) -> None:
     assert "--model" in err
 
 
+def test_a_model_that_is_no_option_is_told_with_the_right_command(
+    files: tuple[str, ...], capsys: Output
+) -> None:
+    status, _, err = run(capsys, "old.yaml", "new.yaml", "shapes/qwen3-0.6b", "--all")
+    assert status == 2
+    assert "shapes/qwen3-0.6b is a model, which `diff` is told with --model" in err
+    assert "quantrecipe diff old.yaml new.yaml --all --model shapes/qwen3-0.6b" in err
+    assert run(capsys, "old.yaml", "new.yaml", "--all", "--model", "shapes/qwen3-0.6b")[0] == 0
+
+
 def test_names_from_files_do_not_reach_the_terminal(files: tuple[str, ...], capsys: Output) -> None:
     Path("new.yaml").write_text(NEW.replace("[too]", "\\e[31mred\\r"), encoding="utf-8")
     for form in ("text", "markdown"):

@@ -14,7 +14,8 @@ from support.distributions import install
 from support.terminal import show
 
 import quantrecipe
-from quantrecipe.cli import doctor_checks, main
+from quantrecipe.cli import main
+from quantrecipe.cli.doctor import checks as doctor_checks
 from quantrecipe.evaluate import Engine, libraries
 from quantrecipe.evaluate import facts as facts_module
 from quantrecipe.evaluate.bindings import Device

@@ -14,7 +14,7 @@ from support.terminal import show
 
 from quantrecipe.cli import main
 from quantrecipe.cli.app import app
-from quantrecipe.cli.eval_limits import LIMIT_NAMES
+from quantrecipe.cli.eval.limits import LIMIT_NAMES
 from quantrecipe.evaluate import Positions
 from quantrecipe.evaluate import libraries as libraries_module
 from quantrecipe.evaluate import make as make_module
@@ -310,7 +310,7 @@ def test_figures_are_shown_before_they_are_drawn(
     def broken(*args: object, **more: object) -> bytes:
         raise ValueError("no such font")
 
-    monkeypatch.setattr("quantrecipe.cli.eval_picture.draw", broken)
+    monkeypatch.setattr("quantrecipe.cli.eval.picture.draw", broken)
     result = run(["q4.gguf", *REFERENCE, "--plot", "a.png"])
     assert result.exit_code == 1
     assert "top-1 agreement" in result.output

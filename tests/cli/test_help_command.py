@@ -17,7 +17,7 @@ from rich.markdown import Markdown
 import quantrecipe
 from quantrecipe.cli import main
 from quantrecipe.cli.app import COMMANDS, app
-from quantrecipe.cli.topics import page_text, topics
+from quantrecipe.cli.help.topics import page_text, topics
 from quantrecipe.lint.finding import CODES
 
 Output = pytest.CaptureFixture[str]
@@ -107,5 +107,5 @@ def test_a_wheel_has_the_pages() -> None:
     """In the folder in which they are looked for."""
     with (ROOT / "pyproject.toml").open("rb") as file:
         wheel = tomllib.load(file)["tool"]["hatch"]["build"]["targets"]["wheel"]
-    source = (PACKAGE / "cli/topics.py").read_text(encoding="utf-8")
+    source = (PACKAGE / "cli/help/topics.py").read_text(encoding="utf-8")
     assert f'_PACKAGE / "{wheel["force-include"]["docs"].removeprefix("quantrecipe/")}"' in source

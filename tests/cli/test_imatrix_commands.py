@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,8 +12,9 @@ import pytest
 from support.imatrix_files import dat_bytes, write_gguf_imatrix
 
 from quantrecipe.cli import main
-from quantrecipe.cli.imatrix import COMMANDS
-from quantrecipe.importance import read_importance
+from quantrecipe.cli.imatrix.command import COMMANDS
+from quantrecipe.cli.lazy_group import load_command
+from quantrecipe.importance.read import read_importance
 
 DATA = Path(__file__).parent.parent / "data" / "imatrix"
 CODE, PROSE = DATA / "imatrix.code.gguf", DATA / "imatrix.prose.gguf"
@@ -58,7 +58,7 @@ def sixty_layers(tmp_path: Path) -> Path:
 class TestHelp:
     @pytest.mark.parametrize("name", COMMANDS)
     def test_every_option_has_words_there_and_in_the_reference(self, name: str, capsys: Output) -> None:
-        command = importlib.import_module(f"quantrecipe.cli.imatrix_{name}").command
+        command = load_command("quantrecipe.cli.imatrix.", name)
         assert isinstance(command, click.Command)
         options = [p for p in command.params if isinstance(p, click.Option)]
         assert all(option.help for option in options)

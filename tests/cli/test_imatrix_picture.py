@@ -11,9 +11,10 @@ import pytest
 from support.imatrix_files import dat_bytes, write_gguf_imatrix
 
 from quantrecipe.cli import main
-from quantrecipe.cli.imatrix_picture import draw
+from quantrecipe.cli.imatrix.energy_picture import draw
 from quantrecipe.errors import OutputError
-from quantrecipe.importance import read_importance, statistics
+from quantrecipe.importance.read import read_importance
+from quantrecipe.importance.statistics import statistics
 
 DATA = Path(__file__).parent.parent / "data" / "imatrix"
 Output = pytest.CaptureFixture[str]

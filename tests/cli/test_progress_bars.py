@@ -11,9 +11,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from quantrecipe.cli.context import UNLIMITED
-from quantrecipe.cli.eval_progress import EvalProgress
-from quantrecipe.cli.measure_progress import MeasureBar
-from quantrecipe.cli.progress import ProgressBar
+from quantrecipe.cli.progress import ApplyBar, EvalBar, MeasureBar
 from quantrecipe.tensor import TensorInfo
 
 TENSOR = TensorInfo(
@@ -26,7 +24,7 @@ TENSOR = TensorInfo(
 
 
 def apply(console: Console) -> None:
-    with ProgressBar(console) as bar:
+    with ApplyBar(console) as bar:
         bar.compiling(2, 5, "Q4_K encode, importance")
         bar._bar.refresh()
         bar.start(3_000_000_000)
@@ -45,7 +43,7 @@ def measure(console: Console) -> None:
 
 
 def evaluate(console: Console) -> None:
-    with EvalProgress(console) as bar:
+    with EvalBar(console) as bar:
         for kind in ("Q4_K_M", "IQ4_XS"):
             bar.task(f"Qwen3-30B-A3B-Instruct-2507-quantrecipe-fitted-{kind}.gguf")(12, 1024)
         bar._bar.refresh()

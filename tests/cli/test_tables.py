@@ -13,7 +13,9 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from quantrecipe.cli.context import UNLIMITED
-from quantrecipe.cli.tables import Paragraph, Table, shared_parts, shorten, within_folder
+from quantrecipe.cli.tables import Kind, Paragraph, Table, shared_parts, shorten, within_folder
+from quantrecipe.cli.tables.html import html_table
+from quantrecipe.cli.tables.markdown import markdown_table
 
 
 def shown(what: RenderableType, width: int) -> list[str]:
@@ -218,3 +220,43 @@ class TestParagraph:
 
     def test_a_stray_backtick_is_a_letter(self) -> None:
         assert shown(Paragraph("a ` b c"), 5) == ["a ` b", "  c"]
+
+
+class TestOtherForms:
+    def test_a_line_across_stands_between_the_rows(self) -> None:
+        table = Table(
+            {"a": "word", "b": "number"}, [("x", "1"), Paragraph("across all", start=2), ("y", "20")]
+        )
+        assert shown(table, 40) == ["a   b", "─────", "x   1", "  across all", "y  20", ""]
+
+    def test_within_a_text_there_is_no_rule(self) -> None:
+        assert shown(Table({"a": "word", "b": "number"}, [("x", "1")], ruled=False), 40) == ["a  b", "x  1"]
+
+    def test_spare_columns_go_first_and_in_their_order(self) -> None:
+        columns: dict[str, Kind] = {"a": "word", "long one": "word", "long two": "word"}
+        table = Table(columns, [("x", "y" * 8, "z" * 8)], ruled=False, spare=("long two", "long one"))
+        assert shown(table, 21) == ["a  long one  long two", "x  yyyyyyyy  zzzzzzzz"]
+        assert shown(table, 20) == ["a  long one", "x  yyyyyyyy"]
+        assert shown(table, 10) == ["a", "x"]
+
+    def test_markdown(self) -> None:
+        columns: dict[str, Kind] = {"name": "name", "size": "number", "said": "text", "by": "code"}
+        table = Table(
+            columns,
+            [("a|b", "1", ("*no*", "red"), "x.yaml:1"), Paragraph("not shown"), ("", "2", "@me", "`")],
+        )
+        assert markdown_table(table).splitlines() == [
+            "| name | size | said | by |",
+            "| --- | ---: | --- | --- |",
+            "| `a\\|b` | 1 | **\\*no\\*** | `x.yaml:1` |",
+            "|  | 2 | @\u200bme | `'` |",
+        ]
+
+    def test_html_shows_what_is_in_a_file_as_text(self) -> None:
+        table = Table({"name": "name", "size": "number"}, [("<b>", "1"), Paragraph("a & b")])
+        assert html_table(table).splitlines() == [
+            '<table><thead><tr><th>name</th><th class="number">size</th></tr></thead><tbody>',
+            '<tr><td>&lt;b&gt;</td><td class="number">1</td></tr>',
+            '<tr><td colspan="2">a &amp; b</td></tr>',
+            "</tbody></table>",
+        ]

@@ -17,7 +17,8 @@ from quantrecipe.fit.fit import like_budget
 from quantrecipe.fit.opened import Floor
 from quantrecipe.fit.stock import MIXES, stock_plan, stock_recipes
 from quantrecipe.fit.types import offered_types
-from quantrecipe.importance import Importance, read_importance
+from quantrecipe.importance.matrix import Importance
+from quantrecipe.importance.read import read_importance
 from quantrecipe.model.model import Model
 from quantrecipe.model.open import open_model
 from quantrecipe.plan.plan import Plan

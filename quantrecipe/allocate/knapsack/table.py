@@ -49,7 +49,7 @@ class Table:
 
     @property
     def items(self) -> int:
-        """Number of items."""
+        """Number of items that the table has."""
         return len(self.start) - 1
 
     def keep(self, chosen: NDArray[np.bool_]) -> Table:
@@ -103,7 +103,7 @@ def _unit(total: float) -> float:
 
 
 def _sorted(table: Table) -> Table:
-    """By item, then cost; of equal ones by use, then as given."""
+    """The table in the order of items, then costs; options of equal cost by their uses, then as they were given."""
     keys = [table.number, *reversed(table.uses.T), table.cost, table.item]
     order = np.lexsort(keys)
     return Table(

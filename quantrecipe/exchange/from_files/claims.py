@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from quantrecipe.gguf.file_types import file_type_name
 from quantrecipe.gguf.values import GGUFValue
 from quantrecipe.model.model import Model
+from quantrecipe.plan.label import label_of
 from quantrecipe.recipe.writing.braces import braced, is_plain
 from quantrecipe.registry import Registry
 
@@ -58,7 +58,7 @@ def read_claims(model: Model, registry: Registry) -> Claims:
     """Return what the file says of itself."""
     bits = _bits(model, registry)
     return Claims(
-        label=_label(model),
+        label=label_of(model),
         importance={
             key.removeprefix(_IMATRIX): _shown(value)
             for key, value in model.metadata.items()
@@ -66,12 +66,6 @@ def read_claims(model: Model, registry: Registry) -> Claims:
         },
         summary=f"The mix of {model.path.name}" + (f"; {bits:.2f} bits per weight" if bits else ""),
     )
-
-
-def _label(model: Model) -> str | None:
-    value = model.metadata.get("general.file_type")
-    number = value.decode() if value is not None else None
-    return file_type_name(number) if type(number) is int else None
 
 
 def _bits(model: Model, registry: Registry) -> float:

@@ -16,8 +16,7 @@ from quantrecipe.errors import ModelError, Problem
 from quantrecipe.model.architectures.architecture import Architecture
 from quantrecipe.model.architectures.config import Config
 from quantrecipe.model.architectures.hyperparameters import LAYERS
-from quantrecipe.model.architectures.layout import HEAD
-from quantrecipe.model.architectures.lengths import length
+from quantrecipe.model.architectures.layout import HEAD, length
 from quantrecipe.tensor import TensorInfo
 
 __all__ = ["abridged", "check_tensors"]

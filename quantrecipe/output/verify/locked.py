@@ -1,4 +1,4 @@
-"""The file held against a lock."""
+"""A finished file is held against the lock of a plan."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["check_lock"]
 
 
 def check_lock(produced: Produced, lock: Lock) -> Check:
-    """Is this what the lock's plan makes?"""
+    """The check whether the file is what the locked plan makes."""
     return Check.of("lock", f"{len(lock.tensors)} tensors, digests and versions", _findings(produced, lock))
 
 

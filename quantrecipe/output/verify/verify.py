@@ -16,7 +16,7 @@ from pathlib import Path
 
 from quantrecipe.core.processors import usable_processors
 from quantrecipe.errors import ModelError
-from quantrecipe.importance import Importance
+from quantrecipe.importance.matrix import Importance
 from quantrecipe.model.model import Model
 from quantrecipe.model.read import TensorReader
 from quantrecipe.output.progress import Progress, Silent
@@ -256,7 +256,7 @@ class _Run:
         yield Check.of("bytes", said, others) if remade else Check.skipped("bytes", "no tensor was asked for")
 
     def _hashed_bytes(self, origin: Origin | None) -> int:
-        """Bytes that were read for hashes."""
+        """How many bytes were read to hash them."""
         produced = self._produced
         read = sum(produced.extent(name).nbytes for name in produced.data)
         if origin is not None and produced.sources:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from quantrecipe.cli.eval.candidates import Candidate
 from quantrecipe.cli.pictures.figure import LONGEST_LABEL, encode_figure, label, new_figure
 from quantrecipe.cli.tables import shorten, within_folder
-from quantrecipe.cli.units import unit_of
+from quantrecipe.units import binary_unit
 
 if TYPE_CHECKING:
     from quantrecipe.evaluate import Reference
@@ -26,7 +26,7 @@ def draw(candidates: Sequence[Candidate], reference: Reference, *, kind: str) ->
     """
     figure = new_figure(7.5, 5.0)
     axes = figure.add_subplot()
-    unit_name, unit = unit_of(max(candidate.nbytes for candidate in candidates))
+    unit_name, unit = binary_unit(max(candidate.nbytes for candidate in candidates))
     points = sorted(candidates, key=lambda c: c.nbytes)
     sizes = [candidate.nbytes / unit for candidate in points]
     means = [candidate.all.kld_mean for candidate in points]

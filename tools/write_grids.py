@@ -1,4 +1,4 @@
-"""Write quantrecipe/core/tables/*.grid: the codebooks of the IQ1, IQ2 and IQ3 formats, from gguf-py's tables.
+"""Write quantrecipe/core/grids/tables/*.grid: the codebooks of the IQ1, IQ2 and IQ3 formats, from gguf-py's tables.
 
     python tools/write_grids.py
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 
-TABLES = Path(__file__).parents[1] / "quantrecipe" / "core" / "tables"
+TABLES = Path(__file__).parents[1] / "quantrecipe" / "core" / "grids" / "tables"
 SOURCES = {
     "iq1": "IQ1_S",
     "iq2_xxs": "IQ2_XXS",

@@ -7,53 +7,22 @@ ggml: ggml_validate_row_data.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from quantrecipe.core.jit import kernel
+from quantrecipe.core.scalars import Bytes, Floats, Int, Ints
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["StoredFormat", "Unsound", "all_finite", "all_sound", "first_unsound"]
+    from quantrecipe.api import FormatSpec, StoredFloat
+
+__all__ = ["Unsound", "all_finite", "all_sound", "first_unsound"]
 
 EXPONENT = np.uint32(0x7F800000)  # all ones in NaN and Inf, and in no other float32
-
-
-class StoredNumber(Protocol):
-    """What is used here of a `StoredFloat`."""
-
-    @property
-    def kind(self) -> str: ...
-    @property
-    def at(self) -> int | tuple[int, int, int, int]: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def per(self) -> str: ...
-    @property
-    def exponent(self) -> tuple[tuple[int, int], ...]: ...
-
-
-N_co = TypeVar("N_co", bound=StoredNumber, covariant=True)
-
-
-class StoredFormat(Protocol[N_co]):
-    """What is used here of a `FormatSpec`."""
-
-    @property
-    def block(self) -> int: ...
-    @property
-    def block_bytes(self) -> int: ...
-    @property
-    def row_meta_bytes(self) -> int: ...
-    @property
-    def rows_per_group(self) -> int: ...
-    @property
-    def floats(self) -> Sequence[N_co]: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,7 +42,7 @@ class Unsound:
 
 
 @kernel("boolean(Array(float32, 2, 'C', True))")
-def all_finite(rows: Any) -> Any:
+def all_finite(rows: Floats) -> Int:
     """rows float32 (n, k) → bool."""
     bits = rows.reshape(rows.size).view(np.uint32)
     largest = np.uint32(0)
@@ -82,7 +51,7 @@ def all_finite(rows: Any) -> Any:
     return largest < EXPONENT
 
 
-def all_sound(spec: StoredFormat[StoredNumber], data: NDArray[np.uint8]) -> bool:
+def all_sound(spec: FormatSpec, data: NDArray[np.uint8]) -> bool:
     """True if every number that the format says must be finite is. data: uint8 (n, row bytes)."""
     cells = _groups(spec, data)
     for number in spec.floats:
@@ -103,7 +72,7 @@ def all_sound(spec: StoredFormat[StoredNumber], data: NDArray[np.uint8]) -> bool
     return True
 
 
-def first_unsound(spec: StoredFormat[StoredNumber], data: NDArray[np.uint8]) -> Unsound | None:
+def first_unsound(spec: FormatSpec, data: NDArray[np.uint8]) -> Unsound | None:
     """The first number, row by row, that is NaN or Inf; None if all are finite. data: uint8 (n, row bytes)."""
     cells = _groups(spec, data)
     found = [(place, number) for number in spec.floats if (place := _first(spec, number, cells)) is not None]
@@ -120,14 +89,14 @@ def first_unsound(spec: StoredFormat[StoredNumber], data: NDArray[np.uint8]) -> 
     )
 
 
-def _groups(spec: StoredFormat[StoredNumber], data: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _groups(spec: FormatSpec, data: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The rows, those that are interleaved as one."""
     data = np.require(data, np.uint8, ["C", "A"])
     group = spec.rows_per_group
     return data if group == 1 else data.reshape(len(data) // group, group * data.shape[1])
 
 
-def _where(spec: StoredFormat[StoredNumber], number: StoredNumber, width: int) -> tuple[int, int, int]:
+def _where(spec: FormatSpec, number: StoredFloat, width: int) -> tuple[int, int, int]:
     """In a group of rows of `width` bytes: where the first cell with such a number begins, their distance, how many."""
     if number.per == "row":
         return 0, width, 1
@@ -135,13 +104,13 @@ def _where(spec: StoredFormat[StoredNumber], number: StoredNumber, width: int) -
     return meta, step, (width - meta) // step
 
 
-def _is_all_there_is(spec: StoredFormat[StoredNumber], number: StoredNumber) -> bool:
+def _is_all_there_is(spec: FormatSpec, number: StoredFloat) -> bool:
     """True for F32, F16 and BF16, whose blocks are the number: they are read as words, several at once."""
     size = {"f16": 2, "bf16": 2, "f32": 4}.get(number.kind)
     return spec.block_bytes == size and spec.row_meta_bytes == 0 and spec.rows_per_group == 1
 
 
-def _words_finite(cells: NDArray[np.uint8], number: StoredNumber) -> bool:
+def _words_finite(cells: NDArray[np.uint8], number: StoredFloat) -> bool:
     if number.kind == "f32":
         return bool(all_finite(cells.view(np.float32)))
     exponent = 0x7C00 if number.kind == "f16" else 0x7F80
@@ -149,7 +118,7 @@ def _words_finite(cells: NDArray[np.uint8], number: StoredNumber) -> bool:
 
 
 @kernel("uint16(Array(uint16, 2, 'C', True), uint16)")
-def _largest_exponent(words: Any, mask: Any) -> Any:
+def _largest_exponent(words: Ints, mask: Int) -> Int:
     flat = words.reshape(words.size)
     largest = np.uint16(0)
     for i in range(flat.size):
@@ -159,8 +128,8 @@ def _largest_exponent(words: Any, mask: Any) -> Any:
 
 @kernel("uint16(Array(uint8, 2, 'C', True), int64, int64, int64, int64, uint8, int64, uint8)")
 def _largest_masked(
-    cells: Any, first: Any, step: Any, count: Any, at: Any, mask: Any, also_at: Any, also_mask: Any
-) -> Any:
+    cells: Bytes, first: Int, step: Int, count: Int, at: Int, mask: Int, also_at: Int, also_mask: Int
+) -> Int:
     """The largest that the masked bits of two bytes of a cell come to, as one number: all ones are the largest of all.
 
     A cell has few bytes that count, and only those are read.
@@ -178,9 +147,7 @@ def _largest_masked(
     return largest
 
 
-def _first(
-    spec: StoredFormat[StoredNumber], number: StoredNumber, cells: NDArray[np.uint8]
-) -> tuple[int, int] | None:
+def _first(spec: FormatSpec, number: StoredFloat, cells: NDArray[np.uint8]) -> tuple[int, int] | None:
     """(group of rows, cell) of the first number that isn't finite."""
     if number.kind == "f64":
         wrong = _f64_beyond(cells)
@@ -202,7 +169,7 @@ def _f64_beyond(cells: NDArray[np.uint8]) -> NDArray[np.bool_]:
         return ~np.isfinite(cells.view(np.float64).astype(np.float32))
 
 
-def _value(number: StoredNumber, cell: NDArray[np.uint8]) -> float:
+def _value(number: StoredFloat, cell: NDArray[np.uint8]) -> float:
     """The number itself, which begins in these bytes."""
     if number.kind == "e8m0":
         return float("nan")  # 255, which is all that it is looked for

@@ -10,12 +10,11 @@ do; beyond 65519 a float16 is infinite.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from quantrecipe.core.bits import MAGNITUDE, as_bits, as_float
 from quantrecipe.core.jit import DECODE, ENCODE, kernel
+from quantrecipe.core.scalars import F32, U16, U32, Bytes, Float, Floats, Int
 
 __all__ = [
     "bf16_bytes_from_rows",
@@ -30,10 +29,6 @@ __all__ = [
     "rows_from_f32_bytes",
 ]
 
-U32 = np.uint32
-U16 = np.uint16
-F32 = np.float32
-
 INFINITE = U32(0x7F800000)  # float32's infinity; magnitudes above it are NaNs
 HALF = U32(0x3F000000)  # 0.5, whose last place is 2^-24, the step of the smallest float16 numbers
 SMALLEST_NORMAL = U32(0x38800000)  # 2^-14
@@ -43,7 +38,7 @@ QUIET = U32(0x400000)
 
 
 @kernel
-def f16_bits(value: Any) -> Any:
+def f16_bits(value: Float) -> Int:
     """The bits (uint32, below 2^16) of the float16 nearest to a float32."""
     bits = as_bits(value)
     size = U32(bits & MAGNITUDE)
@@ -56,7 +51,7 @@ def f16_bits(value: Any) -> Any:
 
 
 @kernel
-def f16_value(half: Any) -> Any:
+def f16_value(half: Float) -> Float:
     """The float32 of float16 bits (uint32, below 2^16)."""
     half = U32(half)
     size = U32(U32(half & U32(0x7FFF)) << U32(13))
@@ -68,7 +63,7 @@ def f16_value(half: Any) -> Any:
 
 
 @kernel
-def put_half(out: Any, at: Any, value: Any) -> None:
+def put_half(out: Bytes, at: Int, value: Float) -> None:
     """Store a float32 as a little-endian float16."""
     bits = f16_bits(value)
     out[at] = np.uint8(bits & U32(0xFF))
@@ -76,13 +71,13 @@ def put_half(out: Any, at: Any, value: Any) -> None:
 
 
 @kernel
-def get_half(data: Any, at: Any) -> Any:
+def get_half(data: Bytes, at: Int) -> Float:
     """The little-endian float16 at a place, as float32."""
     return f16_value(U32(data[at]) | (U32(data[at + 1]) << U32(8)))
 
 
 @kernel(ENCODE)
-def f32_bytes_from_rows(rows: Any, out: Any) -> None:
+def f32_bytes_from_rows(rows: Floats, out: Bytes) -> None:
     """rows float32 (n, k) → out uint8 (n, 4k)."""
     x = rows.reshape(rows.size)
     to = out.reshape(out.size).view(F32)
@@ -91,7 +86,7 @@ def f32_bytes_from_rows(rows: Any, out: Any) -> None:
 
 
 @kernel(DECODE)
-def rows_from_f32_bytes(data: Any, rows: Any) -> None:
+def rows_from_f32_bytes(data: Bytes, rows: Floats) -> None:
     """data uint8 (n, 4k) → rows float32 (n, k)."""
     source = data.reshape(data.size).view(F32)
     x = rows.reshape(rows.size)
@@ -100,7 +95,7 @@ def rows_from_f32_bytes(data: Any, rows: Any) -> None:
 
 
 @kernel(ENCODE)
-def f16_bytes_from_rows(rows: Any, out: Any) -> None:
+def f16_bytes_from_rows(rows: Floats, out: Bytes) -> None:
     """rows float32 (n, k) → out uint8 (n, 2k)."""
     x = rows.reshape(rows.size)
     halves = out.reshape(out.size).view(U16)
@@ -109,7 +104,7 @@ def f16_bytes_from_rows(rows: Any, out: Any) -> None:
 
 
 @kernel(DECODE)
-def rows_from_f16_bytes(data: Any, rows: Any) -> None:
+def rows_from_f16_bytes(data: Bytes, rows: Floats) -> None:
     """data uint8 (n, 2k) → rows float32 (n, k)."""
     halves = data.reshape(data.size).view(U16)
     x = rows.reshape(rows.size)
@@ -118,7 +113,7 @@ def rows_from_f16_bytes(data: Any, rows: Any) -> None:
 
 
 @kernel(ENCODE)
-def bf16_bytes_from_rows(rows: Any, out: Any) -> None:
+def bf16_bytes_from_rows(rows: Floats, out: Bytes) -> None:
     """rows float32 (n, k) → out uint8 (n, 2k). A NaN stays one."""
     bits = rows.reshape(rows.size).view(U32)
     halves = out.reshape(out.size).view(U16)
@@ -130,7 +125,7 @@ def bf16_bytes_from_rows(rows: Any, out: Any) -> None:
 
 
 @kernel(DECODE)
-def rows_from_bf16_bytes(data: Any, rows: Any) -> None:
+def rows_from_bf16_bytes(data: Bytes, rows: Floats) -> None:
     """data uint8 (n, 2k) → rows float32 (n, k)."""
     halves = data.reshape(data.size).view(U16)
     bits = rows.reshape(rows.size).view(U32)

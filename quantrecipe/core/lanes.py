@@ -28,8 +28,9 @@ from typing import Any
 
 import numpy as np
 
-from quantrecipe.core.bits import MAGNITUDE, as_bits, as_float, place, trips
+from quantrecipe.core.bits import as_bits, place, trips
 from quantrecipe.core.jit import kernel
+from quantrecipe.core.scalars import F32, HALF, I32, ONE, U32, ZERO, Float, Floats, Int
 
 __all__ = [
     "LANES",
@@ -39,7 +40,8 @@ __all__ = [
     "Q",
     "X",
     "away_from_zero",
-    "first_peak",
+    "find_peaks",
+    "first_largest",
     "lane_row",
     "load_groups",
     "load_importance",
@@ -48,11 +50,9 @@ __all__ = [
     "select",
     "sums_of_squares",
     "weigh_by_size",
+    "weigh_by_square",
+    "weigh_in_rows",
 ]
-
-F32 = np.float32
-I32 = np.int32
-U32 = np.uint32
 
 LANES = 32
 UNROLL = 4
@@ -72,7 +72,6 @@ WORKSPACE = Q + LONGEST * LANES
 """Floats in a workspace."""
 
 ROUND = F32(12582912.0)  # 1.5 * 2^23: a float32 of this size has no places after the point
-ZERO, ONE, HALF = F32(0), F32(1), F32(0.5)
 
 
 @kernel
@@ -82,19 +81,19 @@ def select(condition: Any, yes: Any, no: Any) -> Any:
 
 
 @kernel
-def nearest(value: Any) -> Any:
+def nearest(value: Float) -> Float:
     """The integer nearest to a float32 below 2^22 in size, ties to even, as a float32."""
     return (value + ROUND) - ROUND
 
 
 @kernel
-def nearest_int(value: Any) -> Any:
+def nearest_int(value: Float) -> Int:
     """The same as an int32; beyond 2^22 the bits that ggml's nearest_int gives: 0 for NaN, -2^22 for infinities."""
     return I32(I32(U32(as_bits(value + ROUND) & U32(0x007FFFFF))) - I32(0x00400000))
 
 
 @kernel
-def away_from_zero(value: Any) -> Any:
+def away_from_zero(value: Float) -> Float:
     """The integer nearest to a float32, halves away from zero as in C's roundf, as a float32."""
     whole = np.trunc(value)
     up = whole + np.copysign(ONE, value)
@@ -102,37 +101,25 @@ def away_from_zero(value: Any) -> Any:
 
 
 @cache
-def first_peak(n: int) -> Callable[..., Any]:
-    """The kernel peak(x, bits, first): of n weights, the first of those that are largest in size; 0 if all are 0.
+def find_peaks(n: int, peak: int, size: int) -> Callable[[Any], None]:
+    """The kernel find(s): of the n weights at X, the first of those that are largest in size, and that size.
 
-    bits is x seen as uint32.
+    peak, size: the rows of the workspace that they go to.
     """
 
     @kernel
-    def scan(x: Any, first: Any, size: Any) -> Any:
-        if size > ZERO:
-            for i in range(n):
-                if abs(x[first + i]) == size:
-                    return x[first + i]
-        return ZERO
+    def find(s: Floats) -> None:
+        for j in range(LANES):
+            s[peak + j] = ZERO
+            s[size + j] = ZERO
+        for i in range(n):
+            for j in range(LANES):
+                x = s[X + i * LANES + j]
+                larger = abs(x) > s[size + j]
+                s[size + j] = select(larger, abs(x), s[size + j])
+                s[peak + j] = select(larger, x, s[peak + j])
 
-    @kernel
-    def peak(x: Any, bits: Any, first: Any) -> Any:
-        first, length = place(first), trips(n, x)
-        # The bits of a float are in its order, once those of negative ones are turned round.
-        high, low = I32(0), I32(0)
-        for i in range(length):
-            b = I32(bits[first + i])
-            key = I32(b ^ I32(I32(b >> I32(31)) & I32(MAGNITUDE)))
-            high, low = max(high, key), min(low, key)
-        # -v has the key -1 - (key of v).
-        if high > I32(-1) - low:
-            return as_float(U32(high))
-        if high < I32(-1) - low:
-            return as_float(U32(I32(low ^ I32(MAGNITUDE))))
-        return scan(x, first, as_float(U32(high)))
-
-    return peak
+    return find
 
 
 @cache
@@ -143,7 +130,7 @@ def load_groups(n: int) -> Callable[..., None]:
     """
 
     @kernel
-    def load(x: Any, first: Any, count: Any, s: Any) -> None:
+    def load(x: Floats, first: Int, count: Int, s: Floats) -> None:
         for j in range(LANES):
             at = place((first + min(j, count - 1)) * n)
             for i in range(n):
@@ -157,7 +144,7 @@ def load_importance(n: int) -> Callable[..., None]:
     """The kernel load(importance, first, count, s): WT = the importance of the columns of the groups at X."""
 
     @kernel
-    def load(importance: Any, first: Any, count: Any, s: Any) -> None:
+    def load(importance: Floats, first: Int, count: Int, s: Floats) -> None:
         k = importance.size
         for j in range(LANES):
             at = place(((first + min(j, count - 1)) * n) % k)
@@ -168,11 +155,35 @@ def load_importance(n: int) -> Callable[..., None]:
 
 
 @cache
+def weigh_by_square(n: int) -> Callable[[Any], None]:
+    """The kernel weigh(s): WT = X², as ggml has it where there is no importance."""
+
+    @kernel
+    def weigh(s: Floats) -> None:
+        for i in range(n):
+            for j in range(LANES):
+                s[WT + i * LANES + j] = s[X + i * LANES + j] * s[X + i * LANES + j]
+
+    return weigh
+
+
+@kernel
+def first_largest(values: Floats, first: Int, count: Int) -> Float:
+    """Of count values from `first` on, the first of those that are largest in size; 0 if all are 0. NaN is never it."""
+    peak, size = ZERO, ZERO
+    for i in range(first, first + count):
+        value = values[i]
+        peak = value if abs(value) > size else peak
+        size = abs(value) if abs(value) > size else size
+    return peak
+
+
+@cache
 def weigh_by_size(n: int) -> Callable[..., None]:
     """The kernel weigh(sigma, s): WT *= sqrt(sigma[j] + X²); sigma, LANES floats, evens out the weights' sizes."""
 
     @kernel
-    def weigh(sigma: Any, s: Any) -> None:
+    def weigh(sigma: Floats, s: Floats) -> None:
         lanes = trips(LANES, s)
         for i in range(n):
             for j in range(lanes):
@@ -183,7 +194,7 @@ def weigh_by_size(n: int) -> Callable[..., None]:
 
 
 @kernel
-def sums_of_squares(x: Any, first: Any, count: Any, n: Any, sums: Any) -> None:
+def sums_of_squares(x: Floats, first: Int, count: Int, n: Int, sums: Floats) -> None:
     """sums[j] = the sum, in order, of the squares of the n weights of x at (first + j) * n, for j below count.
 
     Eight sums go side by side, so that each addition need not wait for the one before.
@@ -209,10 +220,34 @@ def sums_of_squares(x: Any, first: Any, count: Any, n: Any, sums: Any) -> None:
 
 
 @kernel
-def _strides(j: Any, count: Any, n: Any, lane: Any) -> Any:
+def _strides(j: Int, count: Int, n: Int, lane: Int) -> tuple[Int, Int, Int]:
     """Distance from sum j to the three from j + lane on; 0, a repetition, where there is none."""
     return (
         n * lane if j + lane < count else 0,
         n * (lane + 1) if j + lane + 1 < count else 0,
         n * (lane + 2) if j + lane + 2 < count else 0,
     )
+
+
+@cache
+def weigh_in_rows(n: int) -> Callable[..., None]:
+    """The kernel weigh(x, importance, first, count, squares, s): X and WT of count ≤ LANES groups of flat x.
+
+    A weight counts importance * sqrt(mean square of its row + its own square). squares is room for a float per row;
+    calls come in the order of the groups, and group 0 fills it.
+    """
+    load, load_weights, weigh = load_groups(n), load_importance(n), weigh_by_size(n)
+
+    @kernel
+    def weigh_rows(x: Floats, importance: Floats, first: Int, count: Int, squares: Floats, s: Floats) -> None:
+        k = importance.size
+        if first == 0:
+            sums_of_squares(x, 0, squares.size, k, squares)
+        even = np.empty(LANES, np.float32)
+        for j in range(LANES):
+            even[j] = squares[(first + min(j, count - 1)) * n // k] / F32(k)
+        load(x, first, count, s)
+        load_weights(importance, first, count, s)
+        weigh(even, s)
+
+    return weigh_rows

@@ -5,24 +5,16 @@ ggml: quantize_row_tq1_0_ref, quantize_row_tq2_0_ref.
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
 from quantrecipe.core.bits import MAGNITUDE, as_float
 from quantrecipe.core.jit import kernel
-from quantrecipe.core.superblock import SUPERBLOCK
+from quantrecipe.core.k_quants.superblock import SUPERBLOCK
+from quantrecipe.core.scalars import HALF, INF, ONE, U8, U32, ZERO, Float, Int, Ints
 
 __all__ = ["inverse_size", "trit"]
 
-F32 = np.float32
-U8 = np.uint8
-U32 = np.uint32
-ZERO, ONE, HALF, INF = F32(0), F32(1), F32(0.5), F32(np.inf)
-
 
 @kernel
-def inverse_size(bits: Any) -> Any:
+def inverse_size(bits: Ints) -> tuple[Float, Float]:
     """The largest size d of the weights of a super-block, given as uint32, and 1 / d.
 
     0 in place of 1 / d where d is 0, and where 1 / d is infinite: ggml's conversion of infinite and undefined quotients
@@ -37,6 +29,6 @@ def inverse_size(bits: Any) -> Any:
 
 
 @kernel
-def trit(value: Any) -> Any:
+def trit(value: Float) -> Int:
     """The integer nearest to a float32 from -1 to 1, halves away from zero, plus one: 0, 1 or 2."""
     return U8(U8(U8(1) + U8(value >= HALF)) - U8(value <= -HALF))

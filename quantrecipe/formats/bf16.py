@@ -7,19 +7,14 @@ Numbers round to the nearest, ties to even, as in llama.cpp.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
-from quantrecipe.core import decode_rows, encode_rows
+from quantrecipe.api import FormatSpec, StoredFloat
+from quantrecipe.core import KernelFormat, Kernels
 from quantrecipe.core.half import bf16_bytes_from_rows, rows_from_bf16_bytes
-
-if TYPE_CHECKING:
-    from quantrecipe.api import ByteArray, FloatArray
 
 __all__ = ["BF16"]
 
 
-class BF16(QuantFormat):
+class BF16(KernelFormat):
     """16 bits, 8 of them precision: what most models are trained in."""
 
     spec = FormatSpec(
@@ -33,11 +28,4 @@ class BF16(QuantFormat):
         file_type=32,  # LLAMA_FTYPE_MOSTLY_BF16
         summary="bfloat16: float32's range, 8 bits of precision",
     )
-
-    def encode(
-        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
-    ) -> ByteArray:
-        return encode_rows(self.spec, rows, importance, out, plain=bf16_bytes_from_rows)
-
-    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
-        return decode_rows(self.spec, data, k, out, rows_from_bf16_bytes)
+    kernels = Kernels(encode=bf16_bytes_from_rows, decode=rows_from_bf16_bytes)

@@ -7,19 +7,14 @@ Numbers round to the nearest, ties to even; beyond 65519 they become infinite, a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
-from quantrecipe.core import decode_rows, encode_rows
+from quantrecipe.api import FormatSpec, StoredFloat
+from quantrecipe.core import KernelFormat, Kernels
 from quantrecipe.core.half import f16_bytes_from_rows, rows_from_f16_bytes
-
-if TYPE_CHECKING:
-    from quantrecipe.api import ByteArray, FloatArray
 
 __all__ = ["F16"]
 
 
-class F16(QuantFormat):
+class F16(KernelFormat):
     """16 bits, 11 of them precision."""
 
     spec = FormatSpec(
@@ -33,11 +28,4 @@ class F16(QuantFormat):
         file_type=1,  # LLAMA_FTYPE_MOSTLY_F16
         summary="half precision: 11 bits of precision within ±65504",
     )
-
-    def encode(
-        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
-    ) -> ByteArray:
-        return encode_rows(self.spec, rows, importance, out, plain=f16_bytes_from_rows)
-
-    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
-        return decode_rows(self.spec, data, k, out, rows_from_f16_bytes)
+    kernels = Kernels(encode=f16_bytes_from_rows, decode=rows_from_f16_bytes)

@@ -5,19 +5,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
-from quantrecipe.core import decode_rows, encode_rows
+from quantrecipe.api import FormatSpec, StoredFloat
+from quantrecipe.core import KernelFormat, Kernels
 from quantrecipe.core.half import f32_bytes_from_rows, rows_from_f32_bytes
-
-if TYPE_CHECKING:
-    from quantrecipe.api import ByteArray, FloatArray
 
 __all__ = ["F32"]
 
 
-class F32(QuantFormat):
+class F32(KernelFormat):
     """32 bits: what norms, biases and routers are stored in."""
 
     spec = FormatSpec(
@@ -29,11 +24,4 @@ class F32(QuantFormat):
         file_type=0,  # LLAMA_FTYPE_ALL_F32
         summary="single precision, nothing lost",
     )
-
-    def encode(
-        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
-    ) -> ByteArray:
-        return encode_rows(self.spec, rows, importance, out, plain=f32_bytes_from_rows)
-
-    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
-        return decode_rows(self.spec, data, k, out, rows_from_f32_bytes)
+    kernels = Kernels(encode=f32_bytes_from_rows, decode=rows_from_f32_bytes)

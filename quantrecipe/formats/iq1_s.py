@@ -7,150 +7,50 @@
 
     x ≈ d * (2 scale + 1) * (point ± 0.125), in a point -1, 0 or 1
 
-ggml: block_iq1_s, quantize_row_iq1_s_impl. The grid is in `core/tables/iq1.grid`.
+ggml: block_iq1_s, quantize_row_iq1_s_impl. The grid is in `core/grids/tables/iq1.grid`.
 """
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TYPE_CHECKING, Any
-
 import numpy as np
 
-from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
-from quantrecipe.core import decode_rows, encode_rows, kernel
-from quantrecipe.core.aligned import aligned
-from quantrecipe.core.eights import DECODE_EIGHTS, EIGHT, ENCODE_EIGHTS, TERMS, eights_tables, eights_values
+from quantrecipe.api import FormatSpec, StoredFloat
+from quantrecipe.core import KernelFormat, kernel
+from quantrecipe.core.grids.iq1_cuts import sum_in_order
+from quantrecipe.core.grids.iq1_kernels import LOWEST, STEPS, better_cut, iq1_kernels
+from quantrecipe.core.grids.iq1_points import SHIFT
+from quantrecipe.core.grids.points_of_eight import DECODE_EIGHTS, EIGHT, odd_step
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.jit import disjoint_kernel
-from quantrecipe.core.lanes import (
-    LANES,
-    WORKSPACE,
-    X,
-    load_groups,
-    load_importance,
-    sums_of_squares,
-    weigh_by_size,
-)
-from quantrecipe.core.signed_eights import odd_step
-from quantrecipe.core.superblock import SUPERBLOCK
-from quantrecipe.core.ternary_points import SHIFT, fit_points, to_points
-from quantrecipe.core.ternary_split import rank_groups, split_codes, sum_in_order
-
-if TYPE_CHECKING:
-    from quantrecipe.api import ByteArray, FloatArray
+from quantrecipe.core.k_quants.superblock import SUPERBLOCK
+from quantrecipe.core.lanes import LANES
+from quantrecipe.core.scalars import F32, ONE, U8, ZERO, Bytes, Floats, Int, Ints
 
 __all__ = ["IQ1_S"]
 
-F32 = np.float32
-I32 = np.int32
-U8 = np.uint8
-ZERO, ONE, TWO = F32(0), F32(1), F32(2)
-LOWEST = -F32(np.finfo(np.float32).max)
-EPSILON = F32(1e-12)  # ggml: GROUP_MAX_EPS_IQ1_S
-FUDGE = F32(1.125)  # ggml's, for the scale that is stored
-STEPS = F32(15)
-VALUES = (-1, 0, 1)
+EPSILON = 1e-12  # ggml: GROUP_MAX_EPS_IQ1_S
+RAISED = F32(1.125)
+"""ggml stores d a little larger than the fit says."""
+BOTH = F32(3)  # the shifts of both halves are negative
 
-BYTES = 50
 LOW, HIGH = 2, 34
-N = 32
-GROUPS = SUPERBLOCK // N
-PARTS = N // EIGHT
-SIDE_BY_SIDE = LANES // GROUPS
-"""Super-blocks whose groups make up the lanes."""
+N, BYTES = 32, 50
+GROUPS, PARTS = SUPERBLOCK // N, N // EIGHT
 
-_load, _load_importance, _weigh = load_groups(N), load_importance(N), weigh_by_size(N)
-_rank, _sum_in_order, _split = rank_groups(N), sum_in_order(N), split_codes(N)
-_to_points, _fit = to_points(N), fit_points(N)
+_sum_in_order = sum_in_order(N)
 
 
-class IQ1_S(QuantFormat):  # noqa: N801  # the field's name
-    """1.56 bits, eights of weights from a grid of three values."""
-
-    spec = FormatSpec(
-        name="IQ1_S",
-        ggml_type=19,
-        block=SUPERBLOCK,
-        block_bytes=BYTES,
-        floats=(StoredFloat(kind="f16"),),
-        importance="required",
-        error_bound=0.58,
-        fallback="IQ4_NL",
-        file_type=24,  # LLAMA_FTYPE_MOSTLY_IQ1_S
-        summary="1.56 bits, three values from a grid of eights; needs importance",
-    )
-
-    def encode(
-        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
-    ) -> ByteArray:
-        weighted = partial(_encode, eights_tables("iq1", distances=3))
-        return encode_rows(self.spec, rows, importance, out, plain=None, weighted=weighted)
-
-    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
-        return decode_rows(self.spec, data, k, out, partial(_decode, eights_values("iq1", VALUES)))
-
-
-@kernel(ENCODE_EIGHTS)
-def _encode(book: Any, rows: Any, importance: Any, out: Any) -> None:
-    x, to = rows.reshape(rows.size), out.reshape(out.size)
-    s, squares, sigma = (
-        aligned(WORKSPACE),
-        np.empty(SIDE_BY_SIDE, np.float32),
-        np.zeros(LANES, np.float32),
-    )
-    ranks, codes = np.zeros(N * LANES, np.int32), np.zeros(PARTS * LANES, np.int32)
-    sx, sw = np.empty((N + 1) * LANES, np.float32), np.empty((N + 1) * LANES, np.float32)
-    rests, best = np.empty(4 * (N + 1) * LANES, np.float32), np.empty(3 * LANES, np.float32)
-    low, high, mirror = np.zeros(LANES, np.int32), np.zeros(LANES, np.int32), np.zeros(LANES, np.int32)
-    scale, shift, moved = (
-        np.zeros(LANES, np.float32),
-        np.zeros(PARTS * LANES, np.float32),
-        np.zeros(LANES, np.int32),
-    )
-    terms = aligned(TERMS * LANES)
-    blocks = x.size // SUPERBLOCK
-    for start in range(0, blocks, SIDE_BY_SIDE):
-        count = min(SIDE_BY_SIDE, blocks - start)
-        filled = count * GROUPS
-        _load(x, start * GROUPS, filled, s)
-        _load_importance(importance, start * GROUPS, filled, s)
-        sums_of_squares(x, start, count, SUPERBLOCK, squares)
-        for j in range(LANES):
-            sigma[j] = TWO * squares[min(j, filled - 1) // GROUPS] / F32(SUPERBLOCK)
-        _weigh(sigma, s)
-        _rank(s, ranks)
-        _sum_in_order(s, ranks, 0, N, sx, sw)
-        _cut(sx, sw, rests, best)
-        for j in range(LANES):
-            choice = np.int64(best[2 * LANES + j])
-            mirrored = best[LANES + j] < ZERO
-            scale[j] = abs(best[LANES + j])
-            low[j], high[j], mirror[j] = I32(choice >> 7), I32((choice >> 1) & 63), I32(mirrored)
-            delta = SHIFT if (choice & 1 == 0) != mirrored else -SHIFT
-            for k in range(PARTS):
-                shift[k * LANES + j] = delta
-        _split(ranks, low, high, mirror, codes)
-        _to_points(s, filled, scale, shift, codes, moved, terms, book)
-        _fit(s, shift, codes, moved, best, scale)
-        # A choice below zero is no choice; what isn't a number is neither, and ggml aborts.
-        for j in range(filled):
-            largest = ZERO
-            for i in range(N):
-                largest = max(largest, abs(s[X + i * LANES + j]))
-            if largest < EPSILON or low[j] < 0:
-                scale[j] = ZERO
-                shift[j] = SHIFT
-                for k in range(PARTS):
-                    codes[k * LANES + j] = -1
-            scale[j] = scale[j] if scale[j] > ZERO else ZERO
-        for block in range(count):
-            _pack(book[0], scale, shift, codes, block * GROUPS, to, (start + block) * BYTES)
+@kernel
+def _cut(s: Floats, ranks: Ints, best: Floats) -> None:
+    size = (N + 1) * LANES
+    sx, sw, rests = np.empty(size, np.float32), np.empty(size, np.float32), np.empty(4 * size, np.float32)
+    _sum_in_order(s, ranks, 0, N, sx, sw)
+    _try_cuts(sx, sw, rests, best)
 
 
 @disjoint_kernel
-def _cut(sx: Any, sw: Any, rests: Any, best: Any) -> None:
-    """Try every pair of cuts with both shifts. best: what is caught; scale; 128 low + 2 high + (shift is negative)."""
+def _try_cuts(sx: Floats, sw: Floats, rests: Floats, best: Floats) -> None:
+    """Try every pair of cuts with both shifts of the group."""
     last = N * LANES
     low_p, mid_p, high_p = SHIFT - ONE, SHIFT, SHIFT + ONE
     low_m, mid_m, high_m = -SHIFT - ONE, -SHIFT, ONE - SHIFT
@@ -167,31 +67,25 @@ def _cut(sx: Any, sw: Any, rests: Any, best: Any) -> None:
         best[2 * LANES + j] = -ONE
     for low in range(N + 1):
         for high in range(low, N + 1):
-            choice = F32(128 * low + 2 * high)
+            choice = F32(256 * low + 4 * high)
             for j in range(LANES):
                 a, b = low * LANES + j, high * LANES + j
                 x_mid, w_mid = sx[b] - sx[a], sw[b] - sw[a]
                 caught, scale, chosen = best[j], best[LANES + j], best[2 * LANES + j]
-
                 sxl = sx[a] * low_p + x_mid * mid_p + rests[b]
                 sl2 = sw[a] * low_p * low_p + w_mid * mid_p * mid_p + rests[2 * size + b]
-                better = (sl2 > ZERO) & (sxl * sxl > caught * sl2)
-                fitting = sxl / sl2
-                scale = fitting if better else scale
-                caught = fitting * sxl if better else caught
-                chosen = choice if better else chosen
-
+                caught, scale, chosen = better_cut(sxl, sl2, choice, caught, scale, chosen)
                 sxl = sx[a] * low_m + x_mid * mid_m + rests[size + b]
                 sl2 = sw[a] * low_m * low_m + w_mid * mid_m * mid_m + rests[3 * size + b]
-                better = (sl2 > ZERO) & (sxl * sxl > caught * sl2)
-                fitting = sxl / sl2
-                best[LANES + j] = fitting if better else scale
-                best[j] = fitting * sxl if better else caught
-                best[2 * LANES + j] = choice + ONE if better else chosen
+                caught, scale, chosen = better_cut(sxl, sl2, choice + BOTH, caught, scale, chosen)
+                best[j], best[LANES + j], best[2 * LANES + j] = caught, scale, chosen
 
 
 @kernel
-def _pack(index: Any, scale: Any, shift: Any, codes: Any, first: Any, to: Any, at: Any) -> None:
+def _pack(
+    index: Ints, s: Floats, scale: Floats, shift: Floats, codes: Ints, first: Int, to: Bytes, at: Int
+) -> None:
+    """Write one super-block, whose groups are in lanes from `first` on."""
     to[at : at + BYTES] = U8(0)
     top = ZERO
     for g in range(GROUPS):
@@ -206,14 +100,14 @@ def _pack(index: Any, scale: Any, shift: Any, codes: Any, first: Any, to: Any, a
         to[at + HIGH + 2 * g + 1] = U8(upper >> 8)
     if top > ZERO:
         d = top / STEPS
-        put_half(to, at, d * FUDGE)
+        put_half(to, at, d * RAISED)
         for g in range(GROUPS):
             step = odd_step(ONE / d, scale[first + g], 7) | (8 if shift[first + g] < ZERO else 0)
             to[at + HIGH + 2 * g + 1] |= U8(step << 4)
 
 
 @kernel(DECODE_EIGHTS)
-def _decode(values: Any, data: Any, rows: Any) -> None:
+def _decode(values: Floats, data: Bytes, rows: Floats) -> None:
     x, source = rows.reshape(rows.size), data.reshape(data.size)
     for block in range(x.size // SUPERBLOCK):
         at = block * BYTES
@@ -226,3 +120,24 @@ def _decode(values: Any, data: Any, rows: Any) -> None:
                 point = source[at + LOW + g * PARTS + k] | (((packed >> (3 * k)) & 7) << 8)
                 for i in range(EIGHT):
                     x[block * SUPERBLOCK + g * N + k * EIGHT + i] = scale * (values[point, i] + delta)
+
+
+class IQ1_S(KernelFormat):  # noqa: N801  # the field's name
+    """1.56 bits, eights of weights from a grid of three values."""
+
+    spec = FormatSpec(
+        name="IQ1_S",
+        ggml_type=19,
+        block=SUPERBLOCK,
+        block_bytes=BYTES,
+        floats=(StoredFloat(kind="f16"),),
+        importance="required",
+        error_bound=0.58,
+        fallback="IQ4_NL",
+        file_type=24,  # LLAMA_FTYPE_MOSTLY_IQ1_S
+        summary="1.56 bits, three values from a grid of eights; needs importance",
+    )
+    kernels = iq1_kernels(
+        n=N, block_bytes=BYTES, epsilon=EPSILON, no_code=-1, needs_importance=True,
+        cut=_cut, pack=_pack, decode=_decode,
+    )  # fmt: skip

@@ -7,58 +7,66 @@
 
     |x| ≈ d * (0.5 + scale) / 2 * point, in a point 4, 12, 20, 28, 36, 44, 52 or 62
 
-ggml: block_iq3_xxs, quantize_row_iq3_xxs_impl. The grid is in `core/tables/iq3_xxs.grid`.
+ggml: block_iq3_xxs, quantize_row_iq3_xxs_impl. The grid is in `core/grids/tables/iq3_xxs.grid`.
 """
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-
-from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
-from quantrecipe.core import decode_rows, encode_rows, kernel
-from quantrecipe.core.eights import EIGHT, NO_IMPORTANCE
-from quantrecipe.core.fours import DECODE_FOURS, ENCODE_FOURS, fours_tables, fours_values, weigh_squares
-from quantrecipe.core.fours_search import FOURS, GROUP, fours_room, fours_search
-from quantrecipe.core.half import get_half, put_half
-from quantrecipe.core.signed_eights import odd_step, take_signs, weigh
-from quantrecipe.core.signs import SIGNS, even
-from quantrecipe.core.superblock import SUPERBLOCK
-
-if TYPE_CHECKING:
-    from quantrecipe.api import ByteArray, FloatArray
+from quantrecipe.api import FormatSpec, StoredFloat
+from quantrecipe.core import KernelFormat, kernel
+from quantrecipe.core.bits import get_word
+from quantrecipe.core.grids.iq3_kernels import iq3_kernels
+from quantrecipe.core.grids.ksigns import even
+from quantrecipe.core.k_quants.superblock import SUPERBLOCK
+from quantrecipe.core.scalars import F32, HALF, U8, U32, Bytes, Float, Int
 
 __all__ = ["IQ3_XXS"]
 
-F32 = np.float32
-U8 = np.uint8
-U32 = np.uint32
-ZERO, ONE, TWO, HALF = F32(0), F32(1), F32(2), F32(0.5)
-EPSILON = F32(1e-8)  # ggml: GROUP_MAX_EPS_IQ3_XXS
-STEPS = F32(31)
-FUDGE = F32(1.0125)  # ggml: "small improvement via this fudge factor"
+EPSILON = 1e-8  # ggml: GROUP_MAX_EPS_IQ3_XXS
+RAISED = 1.0125  # ggml: "small improvement via this fudge factor"
 VALUES = (4, 12, 20, 28, 36, 44, 52, 62)
-
-BYTES = 98
 POINTS, PACKED = 2, 66
-GROUPS = SUPERBLOCK // GROUP
-EIGHTS = GROUP // EIGHT
-
-_search = fours_search(15, keep_points=True)
-_weigh = weigh(GROUP)
-_take_signs = take_signs(GROUP, even=True)
 
 
-class IQ3_XXS(QuantFormat):  # noqa: N801  # the field's name
+@kernel
+def _put_point(to: Bytes, at: Int, g: Int, slot: Int, f: Int, point: Int) -> None:
+    to[at + POINTS + 8 * g + f] = U8(point)
+
+
+@kernel
+def _put_signs(to: Bytes, at: Int, g: Int, slot: Int, e: Int, signs: Int) -> None:
+    for b in range(4):
+        to[at + PACKED + 4 * g + b] |= U8((((signs & 127) << (7 * e)) >> (8 * b)) & 255)
+
+
+@kernel
+def _put_scale(to: Bytes, at: Int, g: Int, scale: Int) -> None:
+    to[at + PACKED + 4 * g + 3] |= U8(scale << 4)
+
+
+@kernel
+def _get_point(source: Bytes, at: Int, g: Int, f: Int) -> Int:
+    return source[at + POINTS + 8 * g + f]
+
+
+@kernel
+def _get_signs(source: Bytes, at: Int, g: Int, e: Int) -> Int:
+    return even(U32(get_word(source, at + PACKED + 4 * g) >> U32(7 * e)) & U32(127))
+
+
+@kernel
+def _get_scale(source: Bytes, at: Int, g: Int) -> Float:
+    return (HALF + F32(source[at + PACKED + 4 * g + 3] >> U8(4))) * HALF
+
+
+class IQ3_XXS(KernelFormat):  # noqa: N801  # the field's name
     """3.06 bits, fours of weights from a grid."""
 
     spec = FormatSpec(
         name="IQ3_XXS",
         ggml_type=18,
         block=SUPERBLOCK,
-        block_bytes=BYTES,
+        block_bytes=98,
         floats=(StoredFloat(kind="f16"),),
         importance="advised",
         error_bound=0.25,
@@ -66,78 +74,9 @@ class IQ3_XXS(QuantFormat):  # noqa: N801  # the field's name
         file_type=23,  # LLAMA_FTYPE_MOSTLY_IQ3_XXS
         summary="3.06 bits from a grid of fours: better than Q3_K at a tenth less; slow to run on CPUs",
     )
-
-    def encode(
-        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
-    ) -> ByteArray:
-        weighted = partial(_encode, fours_tables("iq3_xxs", distances=2))
-        return encode_rows(
-            self.spec, rows, importance, out,
-            plain=lambda chunk, target: weighted(chunk, NO_IMPORTANCE, target), weighted=weighted,
-        )  # fmt: skip
-
-    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
-        return decode_rows(self.spec, data, k, out, partial(_decode, fours_values("iq3_xxs", VALUES)))
-
-
-@kernel(ENCODE_FOURS)
-def _encode(book: Any, rows: Any, importance: Any, out: Any) -> None:
-    x, to, k = rows.reshape(rows.size), out.reshape(out.size), max(importance.size, 1)
-    room, index = fours_room(), book[0]
-    v, codes = room[0], room[6]
-    scales, signs = np.empty(GROUPS, np.float32), np.empty((GROUPS, EIGHTS), np.uint8)
-    for block in range(x.size // SUPERBLOCK):
-        squares = ZERO
-        for i in range(block * SUPERBLOCK, (block + 1) * SUPERBLOCK):
-            squares += x[i] * x[i]
-        at = block * BYTES
-        to[at : at + BYTES] = U8(0)
-        top = ZERO
-        for g in range(GROUPS):
-            first = block * SUPERBLOCK + g * GROUP
-            if importance.size > 0:
-                _weigh(x, first, importance, first % k, TWO * squares / F32(SUPERBLOCK), v)
-            else:
-                weigh_squares(x, first, v)
-            largest = _take_signs(x, first, v, signs[g])
-            scales[g] = ZERO
-            if largest < EPSILON:
-                continue
-            scale = _search(book, largest, room)
-            flip = 127 if scale < ZERO else 0
-            scales[g] = abs(scale) if abs(scale) > ZERO else ZERO  # NaN, where weights overflow: ggml aborts
-            top = scales[g] if scales[g] > top else top
-            packed = 0
-            for e in range(EIGHTS):
-                packed |= ((signs[g, e] ^ flip) & 127) << (7 * e)
-            for b in range(4):
-                to[at + PACKED + 4 * g + b] = U8((packed >> (8 * b)) & 255)
-            for f in range(FOURS):
-                to[at + POINTS + FOURS * g + f] = U8(index[codes[f]])
-        if top == ZERO:
-            to[at : at + BYTES] = U8(0)
-            continue
-        d = top / STEPS
-        put_half(to, at, d * FUDGE)
-        for g in range(GROUPS):
-            to[at + PACKED + 4 * g + 3] |= U8(odd_step(ONE / d, scales[g], 15) << 4)
-
-
-@kernel(DECODE_FOURS)
-def _decode(values: Any, data: Any, rows: Any) -> None:
-    x, source = rows.reshape(rows.size), data.reshape(data.size)
-    for block in range(x.size // SUPERBLOCK):
-        at = block * BYTES
-        d = get_half(source, at)
-        for g in range(GROUPS):
-            packed = U32(0)
-            for b in range(4):
-                packed |= U32(U32(source[at + PACKED + 4 * g + b]) << U32(8 * b))
-            scale = d * (HALF + F32(packed >> U32(28))) * HALF
-            for e in range(EIGHTS):
-                signs = even(U32(packed >> U32(7 * e)) & U32(127))
-                first = block * SUPERBLOCK + g * GROUP + EIGHT * e
-                for f in range(2):
-                    point = source[at + POINTS + FOURS * g + 2 * e + f]
-                    for i in range(4):
-                        x[first + 4 * f + i] = scale * values[point, i] * SIGNS[signs, 4 * f + i]
+    kernels = iq3_kernels(
+        "iq3_xxs", block_bytes=98, values=VALUES, distances=2, even=True, epsilon=EPSILON, steps=15, keep_points=True,
+        raised=RAISED, zeros_keep_points=False,
+        put_point=_put_point, put_signs=_put_signs, put_scale=_put_scale,
+        get_point=_get_point, get_signs=_get_signs, get_scale=_get_scale,
+    )  # fmt: skip

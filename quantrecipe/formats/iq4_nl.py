@@ -5,34 +5,46 @@
 
     x ≈ d * VALUES[index]
 
-ggml: block_iq4_nl, quantize_iq4_nl. The values are in `core/nonlinear.py`.
+ggml: block_iq4_nl, quantize_iq4_nl. The values are in `core/scale_searches/iq4_nl_values.py`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-
-from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
-from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, decode_rows, encode_rows, kernel
+from quantrecipe.api import FormatSpec, StoredFloat
+from quantrecipe.core import DECODE, KernelFormat, Kernels, kernel
 from quantrecipe.core.half import get_half, put_half
-from quantrecipe.core.lanes import LANES, WORKSPACE
-from quantrecipe.core.nonlinear import GROUP, SCALE, VALUES, find_plain, find_weighted, round_values
-
-if TYPE_CHECKING:
-    from quantrecipe.api import ByteArray, FloatArray
+from quantrecipe.core.scalars import U8, Bytes, Floats, Int
+from quantrecipe.core.scale_searches.iq4_nl_values import GROUP, SCALE, VALUES, encoders, round_values
 
 __all__ = ["IQ4_NL"]
 
-F32 = np.float32
-U8 = np.uint8
-
 BYTES = 18
-_find_weighted = find_weighted(GROUP)
 
 
-class IQ4_NL(QuantFormat):  # noqa: N801  # the field's name
+@kernel
+def _finish(x: Floats, block: Int, s: Floats, lane: Int, to: Bytes) -> None:
+    """Round and pack with the scale that was found; ggml rounds with it as it was before it became an f16."""
+    at = block * BYTES
+    put_half(to, at, s[SCALE + lane])
+    round_values(x, block * GROUP, s[SCALE + lane], to, at + 2)
+
+
+_encode, _encode_weighted = encoders(GROUP, _finish)
+
+
+@kernel(DECODE)
+def _decode(data: Bytes, rows: Floats) -> None:
+    x, source = rows.reshape(rows.size), data.reshape(data.size)
+    for block in range(x.size // GROUP):
+        first, at = block * GROUP, block * BYTES
+        d = get_half(source, at)
+        for i in range(GROUP // 2):
+            q = source[at + 2 + i]
+            x[first + i] = d * VALUES[q & U8(15)]
+            x[first + GROUP // 2 + i] = d * VALUES[q >> U8(4)]
+
+
+class IQ4_NL(KernelFormat):  # noqa: N801  # the field's name
     """4.5 bits, uneven values with a scale for 32 weights."""
 
     spec = FormatSpec(
@@ -47,54 +59,4 @@ class IQ4_NL(QuantFormat):  # noqa: N801  # the field's name
         file_type=25,  # LLAMA_FTYPE_MOSTLY_IQ4_NL
         summary="4 bits, uneven values: better than Q4_0 at its size, for rows that don't divide by 256",
     )
-
-    def encode(
-        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
-    ) -> ByteArray:
-        return encode_rows(self.spec, rows, importance, out, plain=_encode, weighted=_encode_weighted)
-
-    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
-        return decode_rows(self.spec, data, k, out, _decode)
-
-
-@kernel(ENCODE)
-def _encode(rows: Any, out: Any) -> None:
-    x, to = rows.reshape(rows.size), out.reshape(out.size)
-    s = np.empty(WORKSPACE, np.float32)
-    groups = x.size // GROUP
-    for first in range(0, groups, LANES):
-        count = min(LANES, groups - first)
-        find_plain(x, first, count, s)
-        _finish(x, first, count, s, to)
-
-
-@kernel(ENCODE_WEIGHTED)
-def _encode_weighted(rows: Any, importance: Any, out: Any) -> None:
-    x, to = rows.reshape(rows.size), out.reshape(out.size)
-    s = np.empty(WORKSPACE, np.float32)
-    groups = x.size // GROUP
-    for first in range(0, groups, LANES):
-        count = min(LANES, groups - first)
-        _find_weighted(x, importance, first, count, s)
-        _finish(x, first, count, s, to)
-
-
-@kernel
-def _finish(x: Any, first: Any, count: Any, s: Any, to: Any) -> None:
-    """Round and pack with the scales that were found; ggml rounds with them as they were before they became f16."""
-    for lane in range(count):
-        at = (first + lane) * BYTES
-        put_half(to, at, s[SCALE + lane])
-        round_values(x, (first + lane) * GROUP, s[SCALE + lane], to, at + 2)
-
-
-@kernel(DECODE)
-def _decode(data: Any, rows: Any) -> None:
-    x, source = rows.reshape(rows.size), data.reshape(data.size)
-    for block in range(x.size // GROUP):
-        first, at = block * GROUP, block * BYTES
-        d = get_half(source, at)
-        for i in range(GROUP // 2):
-            q = source[at + 2 + i]
-            x[first + i] = d * VALUES[q & U8(15)]
-            x[first + GROUP // 2 + i] = d * VALUES[q >> U8(4)]
+    kernels = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode)

@@ -7,41 +7,66 @@
 
     x ≈ d * (scale - 32) * VALUES[index]
 
-ggml: block_iq4_xs, quantize_iq4_xs. The values are in `core/nonlinear.py`.
+ggml: block_iq4_xs, quantize_iq4_xs. The values are in `core/scale_searches/iq4_nl_values.py`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-
-from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
-from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, decode_rows, encode_rows, kernel
+from quantrecipe.api import FormatSpec, StoredFloat
+from quantrecipe.core import DECODE, KernelFormat, Kernels, kernel
 from quantrecipe.core.half import get_half, put_half
-from quantrecipe.core.lanes import LANES, WORKSPACE, nearest_int
-from quantrecipe.core.nonlinear import GROUP, SCALE, VALUES, find_plain, find_weighted, round_values
-from quantrecipe.core.superblock import SUPERBLOCK
-
-if TYPE_CHECKING:
-    from quantrecipe.api import ByteArray, FloatArray
+from quantrecipe.core.k_quants.superblock import SUPERBLOCK
+from quantrecipe.core.lanes import first_largest, nearest_int
+from quantrecipe.core.scalars import F32, I32, ONE, U8, ZERO, Bytes, Floats, Int
+from quantrecipe.core.scale_searches.iq4_nl_values import GROUP, SCALE, VALUES, encoders, round_values
 
 __all__ = ["IQ4_XS"]
 
-F32 = np.float32
-I32 = np.int32
-U8 = np.uint8
-ZERO, ONE = F32(0), F32(1)
 STEPS = F32(32)
 LEAST, MOST = I32(-32), I32(31)
 
 BYTES = 136
 GROUPS = SUPERBLOCK // GROUP
 UPPER, LOWER, INDICES = 2, 4, 8
-_find_weighted = find_weighted(SUPERBLOCK)
 
 
-class IQ4_XS(QuantFormat):  # noqa: N801  # the field's name
+@kernel
+def _finish(x: Floats, block: Int, s: Floats, lane: Int, to: Bytes) -> None:
+    """Quantize the scales of the super-block whose groups begin at this lane, round its weights with them, pack."""
+    at = block * BYTES
+    d = -first_largest(s, SCALE + lane, GROUPS) / STEPS  # -0.0 for an empty block, as in ggml
+    iscale = ONE / d if d != ZERO else ZERO
+    put_half(to, at, d)
+    to[at + UPPER : at + INDICES] = U8(0)
+    for g in range(GROUPS):
+        q = min(max(nearest_int(iscale * s[SCALE + lane + g]), LEAST), MOST)
+        round_values(x, block * SUPERBLOCK + g * GROUP, d * F32(q), to, at + INDICES + g * GROUP // 2)
+        stored = U8(q - LEAST)
+        to[at + LOWER + g // 2] |= U8((stored & U8(15)) << U8(4 * (g % 2)))
+        to[at + UPPER + g // 4] |= U8((stored >> U8(4)) << U8(2 * (g % 4)))
+
+
+_encode, _encode_weighted = encoders(SUPERBLOCK, _finish)
+
+
+@kernel(DECODE)
+def _decode(data: Bytes, rows: Floats) -> None:
+    x, source = rows.reshape(rows.size), data.reshape(data.size)
+    for block in range(x.size // SUPERBLOCK):
+        at = block * BYTES
+        d = get_half(source, at)
+        for g in range(GROUPS):
+            low = (source[at + LOWER + g // 2] >> U8(4 * (g % 2))) & U8(15)
+            high = (source[at + UPPER + g // 4] >> U8(2 * (g % 4))) & U8(3)
+            scale = d * F32(I32(low) + I32(high) * I32(16) + LEAST)
+            first, indices = block * SUPERBLOCK + g * GROUP, at + INDICES + g * GROUP // 2
+            for i in range(GROUP // 2):
+                q = source[indices + i]
+                x[first + i] = scale * VALUES[q & U8(15)]
+                x[first + GROUP // 2 + i] = scale * VALUES[q >> U8(4)]
+
+
+class IQ4_XS(KernelFormat):  # noqa: N801  # the field's name
     """4.25 bits, uneven values with a 6-bit scale for 32 weights."""
 
     spec = FormatSpec(
@@ -56,73 +81,4 @@ class IQ4_XS(QuantFormat):  # noqa: N801  # the field's name
         file_type=30,  # LLAMA_FTYPE_MOSTLY_IQ4_XS
         summary="4.25 bits, uneven values: as good as Q4_K's plain blocks, and smaller",
     )
-
-    def encode(
-        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
-    ) -> ByteArray:
-        return encode_rows(self.spec, rows, importance, out, plain=_encode, weighted=_encode_weighted)
-
-    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
-        return decode_rows(self.spec, data, k, out, _decode)
-
-
-@kernel(ENCODE)
-def _encode(rows: Any, out: Any) -> None:
-    x, to = rows.reshape(rows.size), out.reshape(out.size)
-    s = np.empty(WORKSPACE, np.float32)
-    groups = x.size // GROUP
-    for first in range(0, groups, LANES):
-        count = min(LANES, groups - first)
-        find_plain(x, first, count, s)
-        for lane in range(0, count, GROUPS):
-            _finish(x, (first + lane) // GROUPS, s, lane, to)
-
-
-@kernel(ENCODE_WEIGHTED)
-def _encode_weighted(rows: Any, importance: Any, out: Any) -> None:
-    x, to = rows.reshape(rows.size), out.reshape(out.size)
-    s = np.empty(WORKSPACE, np.float32)
-    groups = x.size // GROUP
-    for first in range(0, groups, LANES):
-        count = min(LANES, groups - first)
-        _find_weighted(x, importance, first, count, s)
-        for lane in range(0, count, GROUPS):
-            _finish(x, (first + lane) // GROUPS, s, lane, to)
-
-
-@kernel
-def _finish(x: Any, block: Any, s: Any, lane: Any, to: Any) -> None:
-    """Quantize the scales of the super-block whose groups begin at this lane, round its weights with them, pack."""
-    at = block * BYTES
-    peak, size = ZERO, ZERO
-    for g in range(GROUPS):
-        scale = s[SCALE + lane + g]
-        peak = scale if abs(scale) > size else peak
-        size = abs(scale) if abs(scale) > size else size
-    d = -peak / STEPS  # -0.0 for an empty block, as in ggml
-    iscale = ONE / d if d != ZERO else ZERO
-    put_half(to, at, d)
-    to[at + UPPER : at + INDICES] = U8(0)
-    for g in range(GROUPS):
-        q = min(max(nearest_int(iscale * s[SCALE + lane + g]), LEAST), MOST)
-        round_values(x, block * SUPERBLOCK + g * GROUP, d * F32(q), to, at + INDICES + g * GROUP // 2)
-        stored = U8(q - LEAST)
-        to[at + LOWER + g // 2] |= U8((stored & U8(15)) << U8(4 * (g % 2)))
-        to[at + UPPER + g // 4] |= U8((stored >> U8(4)) << U8(2 * (g % 4)))
-
-
-@kernel(DECODE)
-def _decode(data: Any, rows: Any) -> None:
-    x, source = rows.reshape(rows.size), data.reshape(data.size)
-    for block in range(x.size // SUPERBLOCK):
-        at = block * BYTES
-        d = get_half(source, at)
-        for g in range(GROUPS):
-            low = (source[at + LOWER + g // 2] >> U8(4 * (g % 2))) & U8(15)
-            high = (source[at + UPPER + g // 4] >> U8(2 * (g % 4))) & U8(3)
-            scale = d * F32(I32(low) + I32(high) * I32(16) + LEAST)
-            first, indices = block * SUPERBLOCK + g * GROUP, at + INDICES + g * GROUP // 2
-            for i in range(GROUP // 2):
-                q = source[indices + i]
-                x[first + i] = scale * VALUES[q & U8(15)]
-                x[first + GROUP // 2 + i] = scale * VALUES[q >> U8(4)]
+    kernels = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode)

@@ -1,9 +1,9 @@
 """NVFP4: 4-bit floats with an 8-bit float for 16 of them.
 
-    64 weights → 4 × ue4m3 d (see `core/ue4m3.py`), 4 × 8 × two 4-bit q (36 bytes)
+    64 weights → 4 × ue4m3 d (see `core/fp4/ue4m3.py`), 4 × 8 × two 4-bit q (36 bytes)
     byte 4 + 8 g + i holds q of weight 16 g + i in its lower half, of weight 16 g + 8 + i in its upper half
 
-    x ≈ factor * d / 2 * twice the value of q (see `core/e2m1.py`)
+    x ≈ factor * d / 2 * twice the value of q (see `core/fp4/e2m1.py`)
 
 d has no sign and goes from 2^-9 to 448, which is not where the weights of models lie. So each matrix has a float32
 factor of its own, in a companion tensor (`NAME.scale`) that llama.cpp multiplies the matrix's products by. Here it is a
@@ -16,30 +16,23 @@ ggml: block_nvfp4, quantize_row_nvfp4_ref. llama.cpp: `llama_model_base::load_te
 from __future__ import annotations
 
 from math import frexp, ldexp
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from quantrecipe.api import FormatSpec, QuantFormat
-from quantrecipe.core import DECODE, ENCODE, decode_rows, encode_rows, kernel
-from quantrecipe.core.bits import as_float
-from quantrecipe.core.e2m1 import bounds, nearest_e2m1, twice_value
+from quantrecipe.api import FormatSpec
+from quantrecipe.core import DECODE, ENCODE, KernelFormat, Kernels, kernel
+from quantrecipe.core.bits import LOWER_HALVES, as_float, get_word
+from quantrecipe.core.fp4.e2m1 import bounds, nearest_e2m1, twice_value
+from quantrecipe.core.fp4.ue4m3 import half_of_ue4m3, ue4m3_of
 from quantrecipe.core.jit import disjoint_kernel
-from quantrecipe.core.sizes import largest_sizes
-from quantrecipe.core.ue4m3 import half_of_ue4m3, ue4m3_of
-from quantrecipe.core.words import LOWER_HALVES, get_word
+from quantrecipe.core.largest_sizes import largest_sizes
+from quantrecipe.core.scalars import F32, I32, U8, U32, U64, Bytes, Float, Floats, Ints
 
 if TYPE_CHECKING:
-    from quantrecipe.api import ByteArray, FloatArray
     from quantrecipe.tensor import TensorInfo
 
 __all__ = ["NVFP4"]
-
-F32 = np.float32
-I32 = np.int32
-U8 = np.uint8
-U32 = np.uint32
-U64 = np.uint64
 
 N, BYTES = 64, 36
 GROUP, GROUPS = 16, 4
@@ -64,44 +57,8 @@ SCALED_ROLES = frozenset(
 _sizes = largest_sizes(GROUP)
 
 
-class NVFP4(QuantFormat):
-    """4.5 bits, floats with a float for 16 weights."""
-
-    spec = FormatSpec(
-        name="NVFP4",
-        ggml_type=40,
-        block=N,
-        block_bytes=BYTES,
-        error_bound=0.13,
-        fallback="F16",
-        companion="scale",
-        file_type=39,  # LLAMA_FTYPE_MOSTLY_NVFP4
-        summary="4-bit floats, for models trained with them, on hardware that computes with them",
-    )
-
-    def accepts(self, tensor: TensorInfo) -> str | None:
-        if tensor.role not in SCALED_ROLES:
-            return "llama.cpp knows no scale for it, without which NVFP4 holds no small weights"
-        return super().accepts(tensor)
-
-    def factor(self, peak: float) -> float:
-        """The smallest power of two that brings the largest weight to 1440 or less."""
-        if peak == 0:
-            return 1.0
-        fraction, exponent = frexp(peak / LARGEST)
-        return ldexp(1.0, max(exponent - (fraction == 0.5), SMALLEST_EXPONENT))
-
-    def encode(
-        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
-    ) -> ByteArray:
-        return encode_rows(self.spec, rows, importance, out, plain=_encode)
-
-    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
-        return decode_rows(self.spec, data, k, out, _decode)
-
-
 @disjoint_kernel
-def _round(x: Any, scales: Any, levels: Any) -> None:
+def _round(x: Floats, scales: Floats, levels: Bytes) -> None:
     a, b, c, d = bounds(scales[0]), bounds(scales[1]), bounds(scales[2]), bounds(scales[3])
     for i in range(GROUP):
         levels[i] = nearest_e2m1(x[i], a)
@@ -111,7 +68,7 @@ def _round(x: Any, scales: Any, levels: Any) -> None:
 
 
 @kernel
-def _round_far(x: Any, scale: Any, levels: Any) -> None:
+def _round_far(x: Floats, scale: Float, levels: Bytes) -> None:
     """The first of the sixteen values whose distance, as a float32, is smallest."""
     for i in range(GROUP):
         best = U32(0)
@@ -122,7 +79,7 @@ def _round_far(x: Any, scale: Any, levels: Any) -> None:
 
 
 @disjoint_kernel
-def _pack(eights: Any, to: Any) -> None:
+def _pack(eights: Ints, to: Bytes) -> None:
     for g in range(GROUPS):
         packed = U64(eights[2 * g] | U64(eights[2 * g + 1] << U64(4)))
         for c in range(8):
@@ -130,7 +87,7 @@ def _pack(eights: Any, to: Any) -> None:
 
 
 @kernel(ENCODE)
-def _encode(rows: Any, out: Any) -> None:
+def _encode(rows: Floats, out: Bytes) -> None:
     blocks = rows.size // N
     x, to = rows.reshape(blocks, N), out.reshape(blocks, BYTES)
     largest, scales = np.empty(blocks * GROUPS, np.uint32), np.empty(GROUPS, np.float32)
@@ -149,7 +106,7 @@ def _encode(rows: Any, out: Any) -> None:
 
 
 @disjoint_kernel
-def _unpack(source: Any, eights: Any) -> None:
+def _unpack(source: Bytes, eights: Ints) -> None:
     for g in range(GROUPS):
         low, high = U64(get_word(source, 8 * g)), U64(get_word(source, 8 * g + 4))
         packed = U64(low | U64(high << U64(32)))
@@ -158,7 +115,7 @@ def _unpack(source: Any, eights: Any) -> None:
 
 
 @disjoint_kernel
-def _values(levels: Any, scales: Any, x: Any) -> None:
+def _values(levels: Bytes, scales: Floats, x: Floats) -> None:
     a, b, c, d = scales[0], scales[1], scales[2], scales[3]
     for i in range(GROUP):
         x[i] = twice_value(U32(levels[i])) * a
@@ -168,7 +125,7 @@ def _values(levels: Any, scales: Any, x: Any) -> None:
 
 
 @kernel(DECODE)
-def _decode(data: Any, rows: Any) -> None:
+def _decode(data: Bytes, rows: Floats) -> None:
     blocks = rows.size // N
     x, source = rows.reshape(blocks, N), data.reshape(blocks, BYTES)
     scales, levels = np.empty(GROUPS, np.float32), np.empty(N, np.uint8)
@@ -178,3 +135,32 @@ def _decode(data: Any, rows: Any) -> None:
             scales[g] = half_of_ue4m3(I32(source[b, g]))
         _unpack(source[b, GROUPS:], eights)
         _values(levels, scales, x[b])
+
+
+class NVFP4(KernelFormat):
+    """4.5 bits, floats with a float for 16 weights."""
+
+    spec = FormatSpec(
+        name="NVFP4",
+        ggml_type=40,
+        block=N,
+        block_bytes=BYTES,
+        error_bound=0.13,
+        fallback="F16",
+        companion="scale",
+        file_type=39,  # LLAMA_FTYPE_MOSTLY_NVFP4
+        summary="4-bit floats, for models trained with them, on hardware that computes with them",
+    )
+    kernels = Kernels(encode=_encode, decode=_decode)
+
+    def accepts(self, tensor: TensorInfo) -> str | None:
+        if tensor.role not in SCALED_ROLES:
+            return "llama.cpp knows no scale for it, without which NVFP4 holds no small weights"
+        return super().accepts(tensor)
+
+    def factor(self, peak: float) -> float:
+        """The smallest power of two that brings the largest weight to 1440 or less."""
+        if peak == 0:
+            return 1.0
+        fraction, exponent = frexp(peak / LARGEST)
+        return ldexp(1.0, max(exponent - (fraction == 0.5), SMALLEST_EXPONENT))

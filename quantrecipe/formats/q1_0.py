@@ -10,28 +10,17 @@ ggml: block_q1_0, quantize_row_q1_0_ref. Importance has no effect.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import numpy as np
 
-from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
-from quantrecipe.core import DECODE, ENCODE, decode_rows, encode_rows, kernel
-from quantrecipe.core.bits import as_bits, as_float
+from quantrecipe.api import FormatSpec, StoredFloat
+from quantrecipe.core import DECODE, ENCODE, KernelFormat, Kernels, kernel
+from quantrecipe.core.bits import BIT_OF_EACH_BYTE, as_bits, as_float, get_word
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.jit import disjoint_kernel
-from quantrecipe.core.sizes import sums_of_sizes
-from quantrecipe.core.words import BIT_OF_EACH_BYTE, get_word
-
-if TYPE_CHECKING:
-    from quantrecipe.api import ByteArray, FloatArray
+from quantrecipe.core.largest_sizes import sums_of_sizes
+from quantrecipe.core.scalars import F32, U8, U32, U64, ZERO, Bytes, Float, Floats, Ints
 
 __all__ = ["Q1_0"]
-
-F32 = np.float32
-U8 = np.uint8
-U32 = np.uint32
-U64 = np.uint64
-ZERO = F32(0)
 
 N, BYTES = 128, 18
 MEAN = F32(1 / N)
@@ -39,44 +28,20 @@ MEAN = F32(1 / N)
 _sums = sums_of_sizes(N)
 
 
-class Q1_0(QuantFormat):  # noqa: N801  # the field's name
-    """1.125 bits: signs."""
-
-    spec = FormatSpec(
-        name="Q1_0",
-        ggml_type=41,
-        block=N,
-        block_bytes=BYTES,
-        floats=(StoredFloat(kind="f16"),),
-        error_bound=0.75,
-        fallback="F16",
-        file_type=40,  # LLAMA_FTYPE_MOSTLY_Q1_0
-        summary="1 bit, for models trained with weights of two values",
-    )
-
-    def encode(
-        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
-    ) -> ByteArray:
-        return encode_rows(self.spec, rows, importance, out, plain=_encode)
-
-    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
-        return decode_rows(self.spec, data, k, out, _decode)
-
-
 @disjoint_kernel
-def _signs(x: Any, levels: Any) -> None:
+def _signs(x: Floats, levels: Bytes) -> None:
     for i in range(x.size):
         levels[i] = U8(x[i] >= ZERO)
 
 
 @disjoint_kernel
-def _pack(eights: Any, packed: Any) -> None:
+def _pack(eights: Ints, packed: Bytes) -> None:
     for i in range(eights.size):
         packed[i] = U8(U64(eights[i] * BIT_OF_EACH_BYTE) >> U64(56))
 
 
 @kernel(ENCODE)
-def _encode(rows: Any, out: Any) -> None:
+def _encode(rows: Floats, out: Bytes) -> None:
     x = rows.reshape(rows.size)
     blocks = x.size // N
     to, sums = out.reshape(blocks, BYTES), np.empty(blocks, np.float32)
@@ -91,7 +56,7 @@ def _encode(rows: Any, out: Any) -> None:
 
 
 @disjoint_kernel
-def _get(source: Any, d: Any, x: Any) -> None:
+def _get(source: Bytes, d: Float, x: Floats) -> None:
     # A sign bit is the opposite of q.
     size = as_bits(-d)
     w0, w1, w2, w3 = get_word(source, 2), get_word(source, 6), get_word(source, 10), get_word(source, 14)
@@ -103,8 +68,25 @@ def _get(source: Any, d: Any, x: Any) -> None:
 
 
 @kernel(DECODE)
-def _decode(data: Any, rows: Any) -> None:
+def _decode(data: Bytes, rows: Floats) -> None:
     blocks = rows.size // N
     x, source = rows.reshape(blocks, N), data.reshape(blocks, BYTES)
     for b in range(blocks):
         _get(source[b], get_half(source[b], 0), x[b])
+
+
+class Q1_0(KernelFormat):  # noqa: N801  # the field's name
+    """1.125 bits: signs."""
+
+    spec = FormatSpec(
+        name="Q1_0",
+        ggml_type=41,
+        block=N,
+        block_bytes=BYTES,
+        floats=(StoredFloat(kind="f16"),),
+        error_bound=0.75,
+        fallback="F16",
+        file_type=40,  # LLAMA_FTYPE_MOSTLY_Q1_0
+        summary="1 bit, for models trained with weights of two values",
+    )
+    kernels = Kernels(encode=_encode, decode=_decode)

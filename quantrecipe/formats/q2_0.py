@@ -10,61 +10,26 @@ ggml: block_q2_0, quantize_row_q2_0_ref. Importance has no effect.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import numpy as np
 
-from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
-from quantrecipe.core import DECODE, ENCODE, decode_rows, encode_rows, kernel
-from quantrecipe.core.bits import as_float
+from quantrecipe.api import FormatSpec, StoredFloat
+from quantrecipe.core import DECODE, ENCODE, KernelFormat, Kernels, kernel
+from quantrecipe.core.bits import as_float, get_word
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.jit import disjoint_kernel
-from quantrecipe.core.sizes import largest_sizes
+from quantrecipe.core.largest_sizes import largest_sizes
+from quantrecipe.core.scalars import F32, I32, INF, ONE, U8, U32, ZERO, Bytes, Float, Floats
 from quantrecipe.core.ternary import trit
-from quantrecipe.core.words import get_word
-
-if TYPE_CHECKING:
-    from quantrecipe.api import ByteArray, FloatArray
 
 __all__ = ["Q2_0"]
-
-F32 = np.float32
-I32 = np.int32
-U8 = np.uint8
-U32 = np.uint32
-ZERO, ONE, INF = F32(0), F32(1), F32(np.inf)
 
 N, BYTES = 64, 18
 
 _sizes = largest_sizes(N)
 
 
-class Q2_0(QuantFormat):  # noqa: N801  # the field's name
-    """2.25 bits, with a scale for 64 weights."""
-
-    spec = FormatSpec(
-        name="Q2_0",
-        ggml_type=42,
-        block=N,
-        block_bytes=BYTES,
-        floats=(StoredFloat(kind="f16"),),
-        error_bound=0.8,
-        fallback="Q4_0",
-        file_type=41,  # LLAMA_FTYPE_MOSTLY_Q2_0
-        summary="2 bits, for models trained with weights of three or four values",
-    )
-
-    def encode(
-        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
-    ) -> ByteArray:
-        return encode_rows(self.spec, rows, importance, out, plain=_encode)
-
-    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
-        return decode_rows(self.spec, data, k, out, _decode)
-
-
 @disjoint_kernel
-def _put(x: Any, iscale: Any, to: Any) -> None:
+def _put(x: Floats, iscale: Float, to: Bytes) -> None:
     for i in range(N // 4):
         low = trit(x[4 * i] * iscale) | U8(trit(x[4 * i + 1] * iscale) << U8(2))
         high = trit(x[4 * i + 2] * iscale) | U8(trit(x[4 * i + 3] * iscale) << U8(2))
@@ -72,7 +37,7 @@ def _put(x: Any, iscale: Any, to: Any) -> None:
 
 
 @kernel(ENCODE)
-def _encode(rows: Any, out: Any) -> None:
+def _encode(rows: Floats, out: Bytes) -> None:
     blocks = rows.size // N
     x, to = rows.reshape(blocks, N), out.reshape(blocks, BYTES)
     largest = np.empty(blocks, np.uint32)
@@ -89,7 +54,7 @@ def _encode(rows: Any, out: Any) -> None:
 
 
 @disjoint_kernel
-def _get(source: Any, d: Any, x: Any) -> None:
+def _get(source: Bytes, d: Float, x: Floats) -> None:
     w0, w1, w2, w3 = get_word(source, 2), get_word(source, 6), get_word(source, 10), get_word(source, 14)
     for i in range(16):
         x[i] = (F32(I32(U32(w0 >> U32(2 * i)) & U32(3))) - ONE) * d
@@ -99,8 +64,25 @@ def _get(source: Any, d: Any, x: Any) -> None:
 
 
 @kernel(DECODE)
-def _decode(data: Any, rows: Any) -> None:
+def _decode(data: Bytes, rows: Floats) -> None:
     blocks = rows.size // N
     x, source = rows.reshape(blocks, N), data.reshape(blocks, BYTES)
     for b in range(blocks):
         _get(source[b], get_half(source[b], 0), x[b])
+
+
+class Q2_0(KernelFormat):  # noqa: N801  # the field's name
+    """2.25 bits, with a scale for 64 weights."""
+
+    spec = FormatSpec(
+        name="Q2_0",
+        ggml_type=42,
+        block=N,
+        block_bytes=BYTES,
+        floats=(StoredFloat(kind="f16"),),
+        error_bound=0.8,
+        fallback="Q4_0",
+        file_type=41,  # LLAMA_FTYPE_MOSTLY_Q2_0
+        summary="2 bits, for models trained with weights of three or four values",
+    )
+    kernels = Kernels(encode=_encode, decode=_decode)

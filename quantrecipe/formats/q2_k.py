@@ -1,7 +1,8 @@
 """Q2_K: super-blocks of 16 groups of 16 weights, each group with a 4-bit scale and minimum.
 
-    256 weights → 16 × 4-bit scale and minimum, 64 × four 2-bit q (see `core/two_bit.py`), f16 d, f16 dmin (84 bytes)
-    byte g holds the scale of group g in its lower half, the minimum in its upper half
+    256 weights → 16 × 4-bit scale and minimum, 64 × four 2-bit q, f16 d, f16 dmin (84 bytes)
+    byte g               holds the scale of group g in its lower half, the minimum in its upper half
+    byte 16 + 32 h + i   holds q of weight 128 h + 32 c + i in bits 2 c and 2 c + 1
 
     x ≈ d * scale * q - dmin * minimum
 
@@ -10,18 +11,14 @@ ggml: block_q2_K, quantize_row_q2_K_ref, quantize_row_q2_K_impl.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import numpy as np
 
-from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
-from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, decode_rows, encode_rows, kernel
+from quantrecipe.api import FormatSpec, StoredFloat
+from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, KernelFormat, Kernels, kernel
 from quantrecipe.core.bits import place, trips
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.jit import disjoint_kernel
-from quantrecipe.core.lanes import LANES, WORKSPACE, nearest_int
-from quantrecipe.core.scale_positive import COMMON, COUNTS, IN, INTEGERS, TABLE, positive_scale_search
-from quantrecipe.core.superblock import (
+from quantrecipe.core.k_quants.superblock import (
     FOUND,
     KEPT_BASES,
     KEPT_ISCALES,
@@ -31,19 +28,14 @@ from quantrecipe.core.superblock import (
     SUPERBLOCK,
     find_plain,
     find_weighted,
-    round_with,
 )
-from quantrecipe.core.two_bit import get_two_bit, put_two_bit
-
-if TYPE_CHECKING:
-    from quantrecipe.api import ByteArray, FloatArray
+from quantrecipe.core.k_quants.two_bit_integers import get_two_bit, put_two_bit
+from quantrecipe.core.lanes import LANES, WORKSPACE, nearest_int
+from quantrecipe.core.scalars import F32, I32, U8, ZERO, Bytes, Float, Floats, Int
+from quantrecipe.core.scale_searches.make_qkx2_quants import round_scale_min
+from quantrecipe.core.scale_searches.make_qp_quants import COMMON, COUNTS, IN, INTEGERS, TABLE, make_qp_quants
 
 __all__ = ["Q2_K"]
-
-F32 = np.float32
-I32 = np.int32
-U8 = np.uint8
-ZERO = F32(0)
 
 BYTES = 84
 N, GROUPS = 16, 16
@@ -52,37 +44,12 @@ TOP = F32(15)
 
 _find = find_plain(N, nmax=3, rmin=-0.5, rdelta=0.1, nstep=15, evened=False, absolute=True)
 _find_weighted = find_weighted(N, nmax=3, rmin=-0.9, rdelta=0.05, nstep=36, sigma=1.0)
-_search = positive_scale_search(GROUPS, 15)
-_round = round_with(N, 3)
-
-
-class Q2_K(QuantFormat):  # noqa: N801  # the field's name
-    """2.63 bits, with a scale and a minimum for 16 weights."""
-
-    spec = FormatSpec(
-        name="Q2_K",
-        ggml_type=10,
-        block=SUPERBLOCK,
-        block_bytes=BYTES,
-        floats=(StoredFloat(kind="f16", at=80), StoredFloat(kind="f16", at=82, name="dmin")),
-        importance="optional",
-        error_bound=0.36,
-        fallback="Q4_0",
-        file_type=10,  # LLAMA_FTYPE_MOSTLY_Q2_K
-        summary="2-bit k-quant: for the tensors that matter least; give it an importance matrix",
-    )
-
-    def encode(
-        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
-    ) -> ByteArray:
-        return encode_rows(self.spec, rows, importance, out, plain=_encode, weighted=_encode_weighted)
-
-    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
-        return decode_rows(self.spec, data, k, out, _decode)
+_search = make_qp_quants(GROUPS, 15)
+_round = round_scale_min(N, 3)
 
 
 @kernel
-def _head_plain(found: Any, lane: Any, to: Any) -> None:
+def _head_plain(found: Floats, lane: Int, to: Bytes) -> None:
     """Scales and minima of one lane of `found`: the largest of each becomes 15."""
     top_scale, top_minimum = ZERO, ZERO
     for g in range(GROUPS):
@@ -103,8 +70,8 @@ def _head_plain(found: Any, lane: Any, to: Any) -> None:
 
 
 @kernel
-def _heads_weighted(found: Any, count: Any, t: Any, to: Any) -> None:
-    """Scales and minima of count lanes of `found`, the best common scale of each. t: a table of `scale_positive.py`."""
+def _heads_weighted(found: Floats, count: Int, t: Floats, to: Bytes) -> None:
+    """Scales and minima of count lanes of `found`, the best common scale of each. t: a table of `make_qp_quants.py`."""
     for part in range(2):
         kind, at, shift = (SCALES, D, 0) if part == 0 else (MINIMA, DMIN, 4)
         for g in range(GROUPS):
@@ -121,7 +88,7 @@ def _heads_weighted(found: Any, count: Any, t: Any, to: Any) -> None:
 
 
 @kernel
-def _round_and_pack(x: Any, found: Any, lane: Any, levels: Any, to: Any) -> None:
+def _round_and_pack(x: Floats, found: Floats, lane: Int, levels: Bytes, to: Bytes) -> None:
     """Round a super-block with the scales and minima that its bytes hold already, and store the integers."""
     d, dmin = get_half(to, D), get_half(to, DMIN)
     for g in range(GROUPS):
@@ -133,7 +100,7 @@ def _round_and_pack(x: Any, found: Any, lane: Any, levels: Any, to: Any) -> None
 
 
 @kernel(ENCODE)
-def _encode(rows: Any, out: Any) -> None:
+def _encode(rows: Floats, out: Bytes) -> None:
     blocks = rows.size // SUPERBLOCK
     x, to = rows.reshape(blocks, SUPERBLOCK), out.reshape(blocks, BYTES)
     s, found = np.empty(WORKSPACE, np.float32), np.empty(FOUND * GROUPS * LANES, np.float32)
@@ -147,7 +114,7 @@ def _encode(rows: Any, out: Any) -> None:
 
 
 @kernel(ENCODE_WEIGHTED)
-def _encode_weighted(rows: Any, importance: Any, out: Any) -> None:
+def _encode_weighted(rows: Floats, importance: Floats, out: Bytes) -> None:
     blocks = rows.size // SUPERBLOCK
     x, to = rows.reshape(blocks, SUPERBLOCK), out.reshape(blocks, BYTES)
     s, found = np.empty(WORKSPACE, np.float32), np.empty(FOUND * GROUPS * LANES, np.float32)
@@ -161,17 +128,35 @@ def _encode_weighted(rows: Any, importance: Any, out: Any) -> None:
 
 
 @disjoint_kernel
-def _scales(source: Any, at: Any, d: Any, dmin: Any, scales: Any, minima: Any) -> None:
+def _scales(source: Bytes, at: Int, d: Float, dmin: Float, scales: Floats, minima: Floats) -> None:
     for g in range(trips(GROUPS, scales)):
         byte = I32(source[at + g])
         scales[g], minima[g] = d * F32(I32(byte & I32(15))), dmin * F32(I32(byte >> I32(4)))
 
 
 @kernel(DECODE)
-def _decode(data: Any, rows: Any) -> None:
+def _decode(data: Bytes, rows: Floats) -> None:
     x, source = rows.reshape(rows.size), data.reshape(data.size)
     scales, minima = np.empty(GROUPS, np.float32), np.empty(GROUPS, np.float32)
     for b in range(x.size // SUPERBLOCK):
         first, at = place(b * SUPERBLOCK), place(b * BYTES)
         _scales(source, at, get_half(source, at + D), get_half(source, at + DMIN), scales, minima)
         get_two_bit(source, at + LEVELS, scales, minima, x, first)
+
+
+class Q2_K(KernelFormat):  # noqa: N801  # the field's name
+    """2.63 bits, with a scale and a minimum for 16 weights."""
+
+    spec = FormatSpec(
+        name="Q2_K",
+        ggml_type=10,
+        block=SUPERBLOCK,
+        block_bytes=BYTES,
+        floats=(StoredFloat(kind="f16", at=80), StoredFloat(kind="f16", at=82, name="dmin")),
+        importance="optional",
+        error_bound=0.36,
+        fallback="Q4_0",
+        file_type=10,  # LLAMA_FTYPE_MOSTLY_Q2_K
+        summary="2-bit k-quant: for the tensors that matter least; give it an importance matrix",
+    )
+    kernels = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode)

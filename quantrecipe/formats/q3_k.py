@@ -1,10 +1,11 @@
 """Q3_K: super-blocks of 16 groups of 16 weights, each group with a 6-bit scale.
 
-    256 weights → 32 × eight upper bits of q, 64 × four times two lower bits of q (see `core/two_bit.py`),
+    256 weights → 32 × eight upper bits of q, 64 × four times two lower bits of q,
                   12 bytes of scales, f16 d (110 bytes)
-    byte i        bit g is the upper bit of q of weight 32 g + i
-    byte 96 + i   for i below 8, the lower four bits of scale i, then of scale 8 + i
-    byte 104 + i  for i below 4, the upper two bits of scales i, 4 + i, 8 + i, 12 + i
+    byte i              bit g is the upper bit of q of weight 32 g + i
+    byte 32 + 32 h + i  the lower bits of q of weight 128 h + 32 c + i in bits 2 c and 2 c + 1
+    byte 96 + i         for i below 8, the lower four bits of scale i, then of scale 8 + i
+    byte 104 + i        for i below 4, the upper two bits of scales i, 4 + i, 8 + i, 12 + i
 
     x ≈ d * (scale - 32) * (q - 4)
 
@@ -13,42 +14,40 @@ ggml: block_q3_K, quantize_row_q3_K_ref, quantize_row_q3_K_impl.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import numpy as np
 
-from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
-from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, decode_rows, encode_rows, kernel
+from quantrecipe.api import FormatSpec, StoredFloat
+from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, KernelFormat, Kernels, kernel
 from quantrecipe.core.bits import place
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.jit import disjoint_kernel
+from quantrecipe.core.k_quants.superblock import SUPERBLOCK
+from quantrecipe.core.k_quants.two_bit_integers import put_two_bit
 from quantrecipe.core.lanes import (
     LANES,
     WORKSPACE,
     WT,
     X,
+    first_largest,
     load_groups,
     load_importance,
     nearest_int,
     sums_of_squares,
     weigh_by_size,
 )
-from quantrecipe.core.scale_moves import MOVES_WORKSPACE, WIDE, Q, moved_scale_search
-from quantrecipe.core.scale_moves import SCALE as MOVED_SCALE
-from quantrecipe.core.scale_signed import KEPT_ISCALE, PEAK, SCALE, round_signed, signed_scale_search
-from quantrecipe.core.superblock import SUPERBLOCK
-from quantrecipe.core.two_bit import put_two_bit
-
-if TYPE_CHECKING:
-    from quantrecipe.api import ByteArray, FloatArray
+from quantrecipe.core.scalars import F32, I8, I32, ONE, TWO, U8, ZERO, Bytes, Float, Floats, Int
+from quantrecipe.core.scale_searches.make_q3_quants import MOVES_WORKSPACE, WIDE, Q, make_q3_quants
+from quantrecipe.core.scale_searches.make_q3_quants import SCALE as MOVED_SCALE
+from quantrecipe.core.scale_searches.make_qx_quants import (
+    KEPT_ISCALE,
+    PEAK,
+    SCALE,
+    make_qx_quants,
+    round_signed,
+)
 
 __all__ = ["Q3_K"]
 
-F32 = np.float32
-I8 = np.int8
-I32 = np.int32
-U8 = np.uint8
-ZERO, ONE, TWO = F32(0), F32(1), F32(2)
 TOP = F32(-32)
 LENGTH = F32(SUPERBLOCK)
 
@@ -59,38 +58,13 @@ AT_ONCE = LANES // GROUPS
 """Super-blocks whose groups fill the lanes."""
 
 _load, _load_importance, _weigh = load_groups(N), load_importance(N), weigh_by_size(N)
-_search, _search_plain = signed_scale_search(N, 4), moved_scale_search(N, 4)
-_search_scales = signed_scale_search(GROUPS, 32)
+_search, _search_plain = make_qx_quants(N, 4), make_q3_quants(N, 4)
+_search_scales = make_qx_quants(GROUPS, 32)
 _round, _round_scales = round_signed(N, 4), round_signed(GROUPS, 32)
 
 
-class Q3_K(QuantFormat):  # noqa: N801  # the field's name
-    """3.44 bits, with a scale for 16 weights."""
-
-    spec = FormatSpec(
-        name="Q3_K",
-        ggml_type=11,
-        block=SUPERBLOCK,
-        block_bytes=BYTES,
-        floats=(StoredFloat(kind="f16", at=108),),
-        importance="optional",
-        error_bound=0.19,
-        fallback="Q4_0",
-        file_type=12,  # LLAMA_FTYPE_MOSTLY_Q3_K_M
-        summary="3-bit k-quant: for what tolerates loss, such as a large model's feed-forward",
-    )
-
-    def encode(
-        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
-    ) -> ByteArray:
-        return encode_rows(self.spec, rows, importance, out, plain=_encode, weighted=_encode_weighted)
-
-    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
-        return decode_rows(self.spec, data, k, out, _decode)
-
-
 @kernel
-def _put_scales(scales: Any, to: Any) -> None:
+def _put_scales(scales: Floats, to: Bytes) -> None:
     """Store sixteen scales of 6 bits in 12 bytes."""
     for i in range(8):
         to[i] = U8(U8(scales[i] & U8(15)) | U8(scales[8 + i] << U8(4)))
@@ -101,7 +75,7 @@ def _put_scales(scales: Any, to: Any) -> None:
 
 
 @kernel
-def _get_scale(source: Any, g: Any) -> Any:
+def _get_scale(source: Bytes, g: Int) -> Float:
     """Scale g of the 12 bytes, -32 to 31, as float32."""
     low = U8(source[g % 8] >> U8(4 * (g // 8))) & U8(15)
     high = U8(source[8 + g % 4] >> U8(2 * (g // 4))) & U8(3)
@@ -109,13 +83,9 @@ def _get_scale(source: Any, g: Any) -> Any:
 
 
 @kernel
-def _head_plain(scales: Any, packed: Any, to: Any) -> None:
+def _head_plain(scales: Floats, packed: Bytes, to: Bytes) -> None:
     """d and scales of a super-block from those of its groups: the one of largest size becomes -32."""
-    peak, size = ZERO, ZERO
-    for g in range(GROUPS):
-        scale = scales[g]
-        peak = scale if abs(scale) > size else peak
-        size = abs(scale) if abs(scale) > size else size
+    peak = first_largest(scales, 0, GROUPS)
     iscale = TOP / peak if peak != ZERO else ZERO
     put_half(to, D, ONE / iscale if peak != ZERO else ZERO)
     for g in range(GROUPS):
@@ -126,7 +96,7 @@ def _head_plain(scales: Any, packed: Any, to: Any) -> None:
 
 
 @kernel
-def _scales(to: Any, scales: Any) -> None:
+def _scales(to: Bytes, scales: Floats) -> None:
     """What the bytes of a super-block hold already: d times each scale."""
     d = get_half(to, D)
     for g in range(GROUPS):
@@ -134,7 +104,7 @@ def _scales(to: Any, scales: Any) -> None:
 
 
 @disjoint_kernel
-def _put_upper(levels: Any, to: Any) -> None:
+def _put_upper(levels: Bytes, to: Bytes) -> None:
     for i in range(32):
         low = U8(levels[i] >> U8(2)) | U8(U8(levels[32 + i] >> U8(2)) << U8(1))
         low |= U8(U8(levels[64 + i] >> U8(2)) << U8(2)) | U8(U8(levels[96 + i] >> U8(2)) << U8(3))
@@ -144,13 +114,13 @@ def _put_upper(levels: Any, to: Any) -> None:
 
 
 @kernel
-def _pack(levels: Any, to: Any) -> None:
+def _pack(levels: Bytes, to: Bytes) -> None:
     _put_upper(levels, to)
     put_two_bit(levels, to[LOWER:])
 
 
 @kernel(ENCODE)
-def _encode(rows: Any, out: Any) -> None:
+def _encode(rows: Floats, out: Bytes) -> None:
     blocks = rows.size // SUPERBLOCK
     x, to = rows.reshape(blocks, SUPERBLOCK), out.reshape(blocks, BYTES)
     s, nothing_kept = np.empty(MOVES_WORKSPACE, np.float32), np.zeros(KEPT_ISCALE + GROUPS, np.float32)
@@ -175,7 +145,9 @@ def _encode(rows: Any, out: Any) -> None:
 
 
 @kernel
-def _find_weighted(x: Any, importance: Any, first: Any, count: Any, s: Any, t: Any, kept: Any) -> None:
+def _find_weighted(
+    x: Floats, importance: Floats, first: Int, count: Int, s: Floats, t: Floats, kept: Floats
+) -> None:
     """Scale and count of each group to t, one super-block per lane; what its integers follow from to kept.
 
     x: flat. A weight counts importance * sqrt(2 * mean square of the super-block + its own square).
@@ -206,7 +178,7 @@ def _find_weighted(x: Any, importance: Any, first: Any, count: Any, s: Any, t: A
 
 
 @kernel
-def _beyond(t: Any, lane: Any, packed: Any) -> Any:
+def _beyond(t: Floats, lane: Int, packed: Bytes) -> Float:
     """d, where the weights are so large that a group's scale is infinite: in ggml all scales then round to nothing."""
     d = ZERO
     for g in range(GROUPS):
@@ -216,7 +188,7 @@ def _beyond(t: Any, lane: Any, packed: Any) -> Any:
 
 
 @kernel(ENCODE_WEIGHTED)
-def _encode_weighted(rows: Any, importance: Any, out: Any) -> None:
+def _encode_weighted(rows: Floats, importance: Floats, out: Bytes) -> None:
     blocks = rows.size // SUPERBLOCK
     x, to = rows.reshape(blocks, SUPERBLOCK), out.reshape(blocks, BYTES)
     s, t = np.empty(WORKSPACE, np.float32), np.empty(WORKSPACE, np.float32)
@@ -248,7 +220,7 @@ def _encode_weighted(rows: Any, importance: Any, out: Any) -> None:
 
 @disjoint_kernel
 def _sixteen(
-    source: Any, lower: Any, upper: Any, shift: Any, scales: Any, g: Any, x: Any, first: Any
+    source: Bytes, lower: Int, upper: Int, shift: Float, scales: Floats, g: Int, x: Floats, first: Int
 ) -> None:
     """Sixteen bytes, each with lower bits of four groups, which lie 32 weights apart, and sixteen of upper bits."""
     lower, upper, first = place(lower), place(upper), place(first)
@@ -264,7 +236,7 @@ def _sixteen(
 
 
 @kernel(DECODE)
-def _decode(data: Any, rows: Any) -> None:
+def _decode(data: Bytes, rows: Floats) -> None:
     x, source = rows.reshape(rows.size), data.reshape(data.size)
     blocks = data.reshape(x.size // SUPERBLOCK, BYTES)
     scales = np.empty(GROUPS, np.float32)
@@ -275,3 +247,21 @@ def _decode(data: Any, rows: Any) -> None:
             upper, lower = at + N * part, at + LOWER + N * part
             _sixteen(source, lower, upper, 0, scales, part, x, first + N * part)
             _sixteen(source, lower + 32, upper, 4, scales, 8 + part, x, first + 128 + N * part)
+
+
+class Q3_K(KernelFormat):  # noqa: N801  # the field's name
+    """3.44 bits, with a scale for 16 weights."""
+
+    spec = FormatSpec(
+        name="Q3_K",
+        ggml_type=11,
+        block=SUPERBLOCK,
+        block_bytes=BYTES,
+        floats=(StoredFloat(kind="f16", at=108),),
+        importance="optional",
+        error_bound=0.19,
+        fallback="Q4_0",
+        file_type=12,  # LLAMA_FTYPE_MOSTLY_Q3_K_M
+        summary="3-bit k-quant: for what tolerates loss, such as a large model's feed-forward",
+    )
+    kernels = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode)

@@ -1,6 +1,7 @@
 """Q4_K: super-blocks of 8 groups of 32 weights, each group with a 6-bit scale and minimum.
 
-    256 weights → f16 d, f16 dmin, 12 bytes of scales and minima (see `core/six_bit.py`), 128 × two 4-bit q (144 bytes)
+    256 weights → f16 d, f16 dmin, 12 bytes of 6-bit scales and minima, 128 × two 4-bit q (144 bytes)
+    bytes 4 to 15 are drawn in `core/k_quants/six_bit_scales.py`
     byte 16 + 32 p + i holds q of weight 64 p + i in its lower half, of weight 64 p + 32 + i in its upper half
 
     x ≈ d * scale * q - dmin * minimum
@@ -10,51 +11,22 @@ ggml: block_q4_K, quantize_row_q4_K_ref, quantize_row_q4_K_impl.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-
-from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
-from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, decode_rows, encode_rows, kernel
-from quantrecipe.core.bits import place
-from quantrecipe.core.half import get_half
-from quantrecipe.core.lanes import LANES, WORKSPACE
-from quantrecipe.core.scale_positive import TABLE
-from quantrecipe.core.six_bit import HEAD, head_plain, head_weighted, minimum_of, scale_of
-from quantrecipe.core.superblock import (
-    FOUND,
-    KEPT_BASES,
-    KEPT_ISCALES,
-    SUPERBLOCK,
-    find_plain,
-    find_weighted,
-    round_with,
-)
-
-if TYPE_CHECKING:
-    from quantrecipe.api import ByteArray, FloatArray
+from quantrecipe.api import FormatSpec, StoredFloat
+from quantrecipe.core import KernelFormat
+from quantrecipe.core.k_quants.six_bit_scales import six_bit_kernels
+from quantrecipe.core.k_quants.superblock import SUPERBLOCK
 
 __all__ = ["Q4_K"]
 
-F32 = np.float32
-U8 = np.uint8
 
-BYTES = 144
-N, GROUPS = 32, 8
-
-_find = find_plain(N, nmax=15, rmin=-1.0, rdelta=0.1, nstep=20)
-_find_weighted = find_weighted(N, nmax=15, rmin=-0.9, rdelta=0.05, nstep=36, sigma=2.0)
-_round = round_with(N, 15)
-
-
-class Q4_K(QuantFormat):  # noqa: N801  # the field's name
+class Q4_K(KernelFormat):  # noqa: N801  # the field's name
     """4.5 bits, with a scale and a minimum for 32 weights."""
 
     spec = FormatSpec(
         name="Q4_K",
         ggml_type=12,
         block=SUPERBLOCK,
-        block_bytes=BYTES,
+        block_bytes=144,
         floats=(StoredFloat(kind="f16"), StoredFloat(kind="f16", at=2, name="dmin")),
         importance="optional",
         error_bound=0.09,
@@ -62,73 +34,4 @@ class Q4_K(QuantFormat):  # noqa: N801  # the field's name
         file_type=15,  # LLAMA_FTYPE_MOSTLY_Q4_K_M
         summary="4-bit k-quant: the usual choice for most of a model",
     )
-
-    def encode(
-        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
-    ) -> ByteArray:
-        return encode_rows(self.spec, rows, importance, out, plain=_encode, weighted=_encode_weighted)
-
-    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
-        return decode_rows(self.spec, data, k, out, _decode)
-
-
-@kernel(ENCODE)
-def _encode(rows: Any, out: Any) -> None:
-    x, to = rows.reshape(rows.size), out.reshape(out.size)
-    s, found = np.empty(WORKSPACE, np.float32), np.empty(FOUND * GROUPS * LANES, np.float32)
-    levels = np.empty(SUPERBLOCK, np.uint8)
-    blocks = x.size // SUPERBLOCK
-    for first in range(0, blocks, LANES):
-        count = min(LANES, blocks - first)
-        _find(x, first, count, s, found)
-        for lane in range(count):
-            head_plain(found, lane, to, (first + lane) * BYTES)
-            _pack(x, first + lane, found, lane, levels, to)
-
-
-@kernel(ENCODE_WEIGHTED)
-def _encode_weighted(rows: Any, importance: Any, out: Any) -> None:
-    x, to = rows.reshape(rows.size), out.reshape(out.size)
-    s, found = np.empty(WORKSPACE, np.float32), np.empty(FOUND * GROUPS * LANES, np.float32)
-    t, levels = np.empty(TABLE, np.float32), np.empty(SUPERBLOCK, np.uint8)
-    blocks = x.size // SUPERBLOCK
-    for first in range(0, blocks, LANES):
-        count = min(LANES, blocks - first)
-        _find_weighted(x, importance, first, count, s, found)
-        head_weighted(found, count, 255, t, to, first * BYTES, BYTES)
-        for lane in range(count):
-            _pack(x, first + lane, found, lane, levels, to)
-
-
-@kernel
-def _pack(x: Any, block: Any, found: Any, lane: Any, levels: Any, to: Any) -> None:
-    """Round a super-block with the scales and minima that its head holds, and store the integers."""
-    at = place(block * BYTES)
-    d, dmin = get_half(to, at), get_half(to, at + 2)
-    for g in range(GROUPS):
-        iscale = found[(KEPT_ISCALES * GROUPS + g) * LANES + lane]
-        base = found[(KEPT_BASES * GROUPS + g) * LANES + lane]
-        scale, minimum = d * scale_of(to, at + 4, g), dmin * minimum_of(to, at + 4, g)
-        _round(x, block * SUPERBLOCK + g * N, scale, minimum, iscale, base, levels, g * N)
-    for p in range(GROUPS // 2):
-        for i in range(N):
-            to[at + HEAD + p * N + i] = levels[2 * p * N + i] | U8(levels[(2 * p + 1) * N + i] << U8(4))
-
-
-@kernel(DECODE)
-def _decode(data: Any, rows: Any) -> None:
-    x, source = rows.reshape(rows.size), data.reshape(data.size)
-    for block in range(x.size // SUPERBLOCK):
-        at = place(block * BYTES)
-        d, dmin = get_half(source, at), get_half(source, at + 2)
-        for p in range(GROUPS // 2):
-            scale0, low0 = d * scale_of(source, at + 4, 2 * p), dmin * minimum_of(source, at + 4, 2 * p)
-            scale1, low1 = (
-                d * scale_of(source, at + 4, 2 * p + 1),
-                dmin * minimum_of(source, at + 4, 2 * p + 1),
-            )
-            first = place(block * SUPERBLOCK) + 2 * p * N
-            for i in range(N):
-                q = source[at + HEAD + p * N + i]
-                x[first + i] = scale0 * F32(q & U8(15)) - low0
-                x[first + N + i] = scale1 * F32(q >> U8(4)) - low1
+    kernels = six_bit_kernels(bits=4, rmin=-1.0, rdelta=0.1, nstep=20, limit=255)

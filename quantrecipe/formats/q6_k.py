@@ -14,27 +14,27 @@ ggml: block_q6_K, quantize_row_q6_K_ref, quantize_row_q6_K_impl.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import numpy as np
 
-from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
-from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, decode_rows, encode_rows, kernel
+from quantrecipe.api import FormatSpec, StoredFloat
+from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, KernelFormat, Kernels, kernel
 from quantrecipe.core.bits import place, trips
 from quantrecipe.core.half import get_half, put_half
-from quantrecipe.core.lanes import LANES, WORKSPACE, WT, X, load_groups, load_importance, nearest_int
-from quantrecipe.core.scale_signed import SCALE, round_signed, signed_scale_search
-from quantrecipe.core.superblock import SUPERBLOCK
-
-if TYPE_CHECKING:
-    from quantrecipe.api import ByteArray, FloatArray
+from quantrecipe.core.k_quants.superblock import SUPERBLOCK
+from quantrecipe.core.lanes import (
+    LANES,
+    WORKSPACE,
+    first_largest,
+    load_groups,
+    load_importance,
+    nearest_int,
+    weigh_by_square,
+)
+from quantrecipe.core.scalars import F32, I8, ONE, U8, Bytes, Floats, Int
+from quantrecipe.core.scale_searches.make_qx_quants import SCALE, make_qx_quants, round_signed
 
 __all__ = ["Q6_K"]
 
-F32 = np.float32
-I8 = np.int8
-U8 = np.uint8
-ZERO, ONE = F32(0), F32(1)
 EPSILON = F32(1e-15)  # ggml: GROUP_MAX_EPS
 TOP = F32(-128)
 
@@ -42,54 +42,27 @@ BYTES = 210
 N, GROUPS = 16, 16
 LOWER, UPPER, SCALES, D = 0, 128, 192, 208
 
-_load, _load_importance = load_groups(N), load_importance(N)
-_search = signed_scale_search(N, 32)
+_load, _load_importance, _weigh = load_groups(N), load_importance(N), weigh_by_square(N)
+_search = make_qx_quants(N, 32)
 _round = round_signed(N, 32)
 
 
-class Q6_K(QuantFormat):  # noqa: N801  # the field's name
-    """6.56 bits, with a scale for 16 weights."""
-
-    spec = FormatSpec(
-        name="Q6_K",
-        ggml_type=14,
-        block=SUPERBLOCK,
-        block_bytes=BYTES,
-        floats=(StoredFloat(kind="f16", at=208),),
-        importance="optional",
-        error_bound=0.025,
-        fallback="Q8_0",
-        file_type=18,  # LLAMA_FTYPE_MOSTLY_Q6_K
-        summary="6-bit k-quant: hard to tell from the original",
-    )
-
-    def encode(
-        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
-    ) -> ByteArray:
-        return encode_rows(self.spec, rows, importance, out, plain=_encode, weighted=_encode_weighted)
-
-    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
-        return decode_rows(self.spec, data, k, out, _decode)
-
-
 @kernel(ENCODE)
-def _encode(rows: Any, out: Any) -> None:
+def _encode(rows: Floats, out: Bytes) -> None:
     x, to = rows.reshape(rows.size), out.reshape(out.size)
     s, levels = np.empty(WORKSPACE, np.float32), np.empty(SUPERBLOCK, np.uint8)
     groups = x.size // N
     for first in range(0, groups, LANES):
         count = min(LANES, groups - first)
         _load(x, first, count, s)
-        for i in range(N):
-            for j in range(LANES):
-                s[WT + i * LANES + j] = s[X + i * LANES + j] * s[X + i * LANES + j]
+        _weigh(s)
         _search(s)
         for lane in range(0, count, GROUPS):
             _finish(x, (first + lane) // GROUPS, s, lane, levels, to)
 
 
 @kernel(ENCODE_WEIGHTED)
-def _encode_weighted(rows: Any, importance: Any, out: Any) -> None:
+def _encode_weighted(rows: Floats, importance: Floats, out: Bytes) -> None:
     x, to = rows.reshape(rows.size), out.reshape(out.size)
     s, levels = np.empty(WORKSPACE, np.float32), np.empty(SUPERBLOCK, np.uint8)
     groups = x.size // N
@@ -103,15 +76,11 @@ def _encode_weighted(rows: Any, importance: Any, out: Any) -> None:
 
 
 @kernel
-def _finish(x: Any, block: Any, s: Any, lane: Any, levels: Any, to: Any) -> None:
+def _finish(x: Floats, block: Int, s: Floats, lane: Int, levels: Bytes, to: Bytes) -> None:
     """Quantize the scales of the super-block whose groups begin at this lane, round its weights with them, pack."""
     at = place(block * BYTES)
-    peak, size = ZERO, ZERO
-    for g in range(GROUPS):
-        scale = s[SCALE + lane + g]
-        peak = scale if abs(scale) > size else peak
-        size = abs(scale) if abs(scale) > size else size
-    if size < EPSILON:
+    peak = first_largest(s, SCALE + lane, GROUPS)
+    if abs(peak) < EPSILON:
         to[at : at + BYTES] = U8(0)
         return
     iscale = TOP / peak
@@ -122,7 +91,7 @@ def _finish(x: Any, block: Any, s: Any, lane: Any, levels: Any, to: Any) -> None
 
 
 @kernel
-def _round_and_pack(x: Any, block: Any, s: Any, lane: Any, levels: Any, to: Any) -> None:
+def _round_and_pack(x: Floats, block: Int, s: Floats, lane: Int, levels: Bytes, to: Bytes) -> None:
     """Round a super-block with the scales that its bytes hold already, and store the integers."""
     at = place(block * BYTES)
     d = get_half(to, at + D)
@@ -141,7 +110,7 @@ def _round_and_pack(x: Any, block: Any, s: Any, lane: Any, levels: Any, to: Any)
 
 
 @kernel(DECODE)
-def _decode(data: Any, rows: Any) -> None:
+def _decode(data: Bytes, rows: Floats) -> None:
     x, source = rows.reshape(rows.size), data.reshape(data.size)
     length = trips(N, x)
     for block in range(x.size // SUPERBLOCK):
@@ -157,3 +126,21 @@ def _decode(data: Any, rows: Any) -> None:
                         low = U8(source[lower + N * part + i] >> shift) & U8(15)
                         high = U8(source[at + UPPER + 32 * h + N * part + i] >> U8(2 * c)) & U8(3)
                         x[first + N * part + i] = scale * (F32(low | U8(high << U8(4))) - F32(32))
+
+
+class Q6_K(KernelFormat):  # noqa: N801  # the field's name
+    """6.56 bits, with a scale for 16 weights."""
+
+    spec = FormatSpec(
+        name="Q6_K",
+        ggml_type=14,
+        block=SUPERBLOCK,
+        block_bytes=BYTES,
+        floats=(StoredFloat(kind="f16", at=208),),
+        importance="optional",
+        error_bound=0.025,
+        fallback="Q8_0",
+        file_type=18,  # LLAMA_FTYPE_MOSTLY_Q6_K
+        summary="6-bit k-quant: hard to tell from the original",
+    )
+    kernels = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode)

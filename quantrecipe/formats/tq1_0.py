@@ -16,58 +16,25 @@ ggml: block_tq1_0, quantize_row_tq1_0_ref. Importance has no effect.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
-from quantrecipe.core import DECODE, ENCODE, decode_rows, encode_rows, kernel
+from quantrecipe.api import FormatSpec, StoredFloat
+from quantrecipe.core import DECODE, ENCODE, KernelFormat, Kernels, kernel
 from quantrecipe.core.bits import place
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.jit import disjoint_kernel
-from quantrecipe.core.superblock import SUPERBLOCK
+from quantrecipe.core.k_quants.superblock import SUPERBLOCK
+from quantrecipe.core.scalars import F32, I32, ONE, U8, U32, Bytes, Float, Floats, Int
 from quantrecipe.core.ternary import inverse_size, trit
 
-if TYPE_CHECKING:
-    from quantrecipe.api import ByteArray, FloatArray
-
 __all__ = ["TQ1_0"]
-
-F32 = np.float32
-I32 = np.int32
-U8 = np.uint8
-U32 = np.uint32
-ONE = F32(1)
 
 BYTES, D = 54, 52
 
 
-class TQ1_0(QuantFormat):  # noqa: N801  # the field's name
-    """1.69 bits for weights that have three values."""
-
-    spec = FormatSpec(
-        name="TQ1_0",
-        ggml_type=34,
-        block=SUPERBLOCK,
-        block_bytes=BYTES,
-        floats=(StoredFloat(kind="f16", at=52),),
-        error_bound=0.85,
-        fallback="Q4_0",
-        file_type=36,  # LLAMA_FTYPE_MOSTLY_TQ1_0
-        summary="1.7 bits for models trained with three values (BitNet b1.58, TriLM)",
-    )
-
-    def encode(
-        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
-    ) -> ByteArray:
-        return encode_rows(self.spec, rows, importance, out, plain=_encode)
-
-    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
-        return decode_rows(self.spec, data, k, out, _decode)
-
-
 @kernel
-def _byte(number: Any) -> Any:
+def _byte(number: Int) -> Int:
     """number * 256 / 243, rounded up, for numbers from 0 to 242; the quotient by a product, exact in this range."""
     return U8(I32(I32(number * I32(69042)) + I32(65535)) >> I32(16))
 
@@ -76,7 +43,7 @@ def _put_digits(n: int) -> Callable[..., None]:
     """The kernel put(x, iscale, to): digits of weights i, n + i, …, 4 n + i to byte i, for n bytes."""
 
     @disjoint_kernel
-    def put(x: Any, iscale: Any, to: Any) -> None:
+    def put(x: Floats, iscale: Float, to: Bytes) -> None:
         for i in range(n):
             number = I32(0)
             for c in range(5):
@@ -90,7 +57,7 @@ def _get_digits(n: int, count: int) -> Callable[..., None]:
     """The kernel get(source, at, d, x, first): the weights of n bytes with count digits each."""
 
     @disjoint_kernel
-    def get(source: Any, at: Any, d: Any, x: Any, first: Any) -> None:
+    def get(source: Bytes, at: Int, d: Float, x: Floats, first: Int) -> None:
         for i in range(n):
             rest = U32(source[at + i])
             for c in range(count):
@@ -106,7 +73,7 @@ _get_32, _get_16, _get_4 = _get_digits(32, 5), _get_digits(16, 5), _get_digits(4
 
 
 @kernel(ENCODE)
-def _encode(rows: Any, out: Any) -> None:
+def _encode(rows: Floats, out: Bytes) -> None:
     blocks = rows.size // SUPERBLOCK
     x, to = rows.reshape(blocks, SUPERBLOCK), out.reshape(blocks, BYTES)
     bits = x.view(np.uint32)
@@ -123,7 +90,7 @@ def _encode(rows: Any, out: Any) -> None:
 
 
 @kernel(DECODE)
-def _decode(data: Any, rows: Any) -> None:
+def _decode(data: Bytes, rows: Floats) -> None:
     x, source = rows.reshape(rows.size), data.reshape(data.size)
     for b in range(x.size // SUPERBLOCK):
         first, at = place(b * SUPERBLOCK), place(b * BYTES)
@@ -131,3 +98,20 @@ def _decode(data: Any, rows: Any) -> None:
         _get_32(source, at, d, x, first)
         _get_16(source, at + 32, d, x, first + 160)
         _get_4(source, at + 48, d, x, first + 240)
+
+
+class TQ1_0(KernelFormat):  # noqa: N801  # the field's name
+    """1.69 bits for weights that have three values."""
+
+    spec = FormatSpec(
+        name="TQ1_0",
+        ggml_type=34,
+        block=SUPERBLOCK,
+        block_bytes=BYTES,
+        floats=(StoredFloat(kind="f16", at=52),),
+        error_bound=0.85,
+        fallback="Q4_0",
+        file_type=36,  # LLAMA_FTYPE_MOSTLY_TQ1_0
+        summary="1.7 bits for models trained with three values (BitNet b1.58, TriLM)",
+    )
+    kernels = Kernels(encode=_encode, decode=_decode)

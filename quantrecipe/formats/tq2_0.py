@@ -10,31 +10,62 @@ ggml: block_tq2_0, quantize_row_tq2_0_ref. Importance has no effect.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import numpy as np
 
-from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
-from quantrecipe.core import DECODE, ENCODE, decode_rows, encode_rows, kernel
+from quantrecipe.api import FormatSpec, StoredFloat
+from quantrecipe.core import DECODE, ENCODE, KernelFormat, Kernels, kernel
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.jit import disjoint_kernel
-from quantrecipe.core.superblock import SUPERBLOCK
+from quantrecipe.core.k_quants.superblock import SUPERBLOCK
+from quantrecipe.core.scalars import F32, I32, ONE, U8, Bytes, Float, Floats
 from quantrecipe.core.ternary import inverse_size, trit
 
-if TYPE_CHECKING:
-    from quantrecipe.api import ByteArray, FloatArray
-
 __all__ = ["TQ2_0"]
-
-F32 = np.float32
-I32 = np.int32
-U8 = np.uint8
-ONE = F32(1)
 
 BYTES, D = 66, 64
 
 
-class TQ2_0(QuantFormat):  # noqa: N801  # the field's name
+@disjoint_kernel
+def _put(x: Floats, iscale: Float, to: Bytes) -> None:
+    """Store half a super-block."""
+    for i in range(32):
+        low = trit(x[i] * iscale) | U8(trit(x[32 + i] * iscale) << U8(2))
+        high = trit(x[64 + i] * iscale) | U8(trit(x[96 + i] * iscale) << U8(2))
+        to[i] = U8(low | U8(high << U8(4)))
+
+
+@kernel(ENCODE)
+def _encode(rows: Floats, out: Bytes) -> None:
+    blocks = rows.size // SUPERBLOCK
+    x, to = rows.reshape(blocks, SUPERBLOCK), out.reshape(blocks, BYTES)
+    bits = x.view(np.uint32)
+    for b in range(blocks):
+        d, iscale = inverse_size(bits[b])
+        put_half(to[b], D, d)
+        _put(x[b], iscale, to[b])
+        _put(x[b, 128:], iscale, to[b, 32:])
+
+
+@disjoint_kernel
+def _get(source: Bytes, d: Float, x: Floats) -> None:
+    """The weights of half a super-block."""
+    for i in range(32):
+        byte = I32(source[i])
+        for c in range(4):
+            x[32 * c + i] = (F32(I32((byte >> I32(2 * c)) & I32(3))) - ONE) * d
+
+
+@kernel(DECODE)
+def _decode(data: Bytes, rows: Floats) -> None:
+    blocks = rows.size // SUPERBLOCK
+    x, source = rows.reshape(blocks, SUPERBLOCK), data.reshape(blocks, BYTES)
+    for b in range(blocks):
+        d = get_half(source[b], D)
+        _get(source[b], d, x[b])
+        _get(source[b, 32:], d, x[b, 128:])
+
+
+class TQ2_0(KernelFormat):  # noqa: N801  # the field's name
     """2.06 bits for weights that have three values."""
 
     spec = FormatSpec(
@@ -48,51 +79,4 @@ class TQ2_0(QuantFormat):  # noqa: N801  # the field's name
         file_type=37,  # LLAMA_FTYPE_MOSTLY_TQ2_0
         summary="2 bits for models trained with three values (BitNet b1.58, TriLM)",
     )
-
-    def encode(
-        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
-    ) -> ByteArray:
-        return encode_rows(self.spec, rows, importance, out, plain=_encode)
-
-    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
-        return decode_rows(self.spec, data, k, out, _decode)
-
-
-@disjoint_kernel
-def _put(x: Any, iscale: Any, to: Any) -> None:
-    """Store half a super-block."""
-    for i in range(32):
-        low = trit(x[i] * iscale) | U8(trit(x[32 + i] * iscale) << U8(2))
-        high = trit(x[64 + i] * iscale) | U8(trit(x[96 + i] * iscale) << U8(2))
-        to[i] = U8(low | U8(high << U8(4)))
-
-
-@kernel(ENCODE)
-def _encode(rows: Any, out: Any) -> None:
-    blocks = rows.size // SUPERBLOCK
-    x, to = rows.reshape(blocks, SUPERBLOCK), out.reshape(blocks, BYTES)
-    bits = x.view(np.uint32)
-    for b in range(blocks):
-        d, iscale = inverse_size(bits[b])
-        put_half(to[b], D, d)
-        _put(x[b], iscale, to[b])
-        _put(x[b, 128:], iscale, to[b, 32:])
-
-
-@disjoint_kernel
-def _get(source: Any, d: Any, x: Any) -> None:
-    """The weights of half a super-block."""
-    for i in range(32):
-        byte = I32(source[i])
-        for c in range(4):
-            x[32 * c + i] = (F32(I32((byte >> I32(2 * c)) & I32(3))) - ONE) * d
-
-
-@kernel(DECODE)
-def _decode(data: Any, rows: Any) -> None:
-    blocks = rows.size // SUPERBLOCK
-    x, source = rows.reshape(blocks, SUPERBLOCK), data.reshape(blocks, BYTES)
-    for b in range(blocks):
-        d = get_half(source[b], D)
-        _get(source[b], d, x[b])
-        _get(source[b, 32:], d, x[b, 128:])
+    kernels = Kernels(encode=_encode, decode=_decode)

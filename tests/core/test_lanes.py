@@ -13,12 +13,16 @@ from quantrecipe.core.lanes import (
     WT,
     X,
     away_from_zero,
-    first_peak,
+    find_peaks,
+    first_largest,
+    lane_row,
     load_groups,
     load_importance,
     nearest,
     nearest_int,
     sums_of_squares,
+    weigh_by_square,
+    weigh_in_rows,
 )
 
 
@@ -51,16 +55,42 @@ def test_what_is_beyond_rounding_becomes_ggml_s_bits() -> None:
     assert integers.tolist() == [-(1 << 22), -(1 << 22), 0]
 
 
-def test_the_first_of_equal_peaks_counts() -> None:
-    @kernel
-    def peak_of(x: Any, bits: Any) -> Any:
-        return peak(x, bits, 0)
+PEAKS = ([0] * 8, [1, -2, 2, 0, 0, 0, 0, 0], [0, 3, -1, 0, 0, 0, 0, -3], [np.nan, 1, -1, np.nan, 0, 0, 0, 0])
 
-    peak = first_peak(8)
-    for x in ([0, 0, 0, 0, 0, 0, 0, 0], [1, -2, 2, 0, 0, 0, 0, 0], [0, 3, -1, 0, 0, 0, 0, -3]):
-        row = np.float32(x)
-        expected = row[np.abs(row).argmax()]
-        assert peak_of(row, row.view(np.uint32)) == expected
+
+def test_the_first_of_equal_peaks_counts() -> None:
+    peak, size = lane_row(3), lane_row(5)
+    s = np.full(WORKSPACE, 7, np.float32)
+    rows = np.zeros((LANES, 8), np.float32)
+    rows[: len(PEAKS)] = PEAKS
+    s[X : X + 8 * LANES] = rows.T.reshape(-1)
+    find_peaks(8, peak, size)(s)
+    expected = [0, -2, 3, 1]
+    assert s[peak : peak + 4].tolist() == expected
+    assert s[size : size + 4].tolist() == np.abs(expected).tolist()
+    assert [first_largest(np.float32([9, *x, 9]), 1, 8) for x in PEAKS] == expected
+
+
+def test_without_importance_weights_count_their_squares() -> None:
+    s = np.zeros(WORKSPACE, np.float32)
+    s[X : X + 32 * LANES] = x = np.random.default_rng(1).standard_normal(32 * LANES).astype(np.float32)
+    weigh_by_square(16)(s)
+    assert np.array_equal(s[WT : WT + 16 * LANES], (x * x)[: 16 * LANES])
+    assert not s[WT + 16 * LANES : WT + 32 * LANES].any()
+
+
+def test_in_rows_weights_count_by_importance_and_size() -> None:
+    rng = np.random.default_rng(2)
+    x, importance = rng.standard_normal((3, 64)).astype(np.float32), rng.random(64).astype(np.float32)
+    s, squares = np.zeros(WORKSPACE, np.float32), np.empty(3, np.float32)
+    weigh_in_rows(32)(x.reshape(-1), importance, 0, 6, squares, s)
+    lanes, weights = (s[at : at + 32 * LANES].reshape(32, LANES) for at in (X, WT))
+    for group in range(6):
+        row, first = x[group // 2], group % 2 * 32
+        mean = np.cumsum(row * row, dtype=np.float32)[-1] / np.float32(64)
+        part = row[first : first + 32]
+        assert np.array_equal(lanes[:, group], part)
+        assert np.array_equal(weights[:, group], importance[first : first + 32] * np.sqrt(mean + part * part))
 
 
 def test_sums_of_squares_add_in_order() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from quantrecipe.api import QuantFormat
-from quantrecipe.core.codebook import grid_points
+from quantrecipe.core.grids.grid import grid_points
 from quantrecipe.errors import FormatError
 from quantrecipe.formats.iq1_m import IQ1_M
 from quantrecipe.formats.iq1_s import IQ1_S

@@ -6,7 +6,7 @@ import gguf
 import numpy as np
 import pytest
 
-from quantrecipe.core.codebook import grid_points
+from quantrecipe.core.grids.grid import grid_points
 from quantrecipe.formats.iq3_s import IQ3_S
 from quantrecipe.formats.iq3_xxs import IQ3_XXS
 

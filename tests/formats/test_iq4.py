@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from quantrecipe.core.nonlinear import VALUES
+from quantrecipe.core.scale_searches.iq4_nl_values import VALUES
 from quantrecipe.formats.iq4_nl import IQ4_NL
 from quantrecipe.formats.iq4_xs import IQ4_XS
 

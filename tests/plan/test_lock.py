@@ -16,7 +16,7 @@ from support.models import llama_metadata, llama_tensors, write_gguf
 
 from quantrecipe.errors import ModelError, PlanError
 from quantrecipe.gguf.values import GGUFValue, ValueType
-from quantrecipe.importance import read_importance
+from quantrecipe.importance.read import read_importance
 from quantrecipe.model.model import Model
 from quantrecipe.model.open import open_model
 from quantrecipe.plan import lock as lock_module

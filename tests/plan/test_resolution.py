@@ -12,14 +12,15 @@ from support.models import llama_metadata, llama_tensors, write_gguf
 from support.recipes import recipe, rule
 
 from quantrecipe.errors import PlanError
-from quantrecipe.importance import Importance, read_importance
+from quantrecipe.importance.matrix import Importance
+from quantrecipe.importance.read import read_importance
 from quantrecipe.model.model import Model
 from quantrecipe.model.open import open_model
 from quantrecipe.plan.layout import SplitLimits
 from quantrecipe.plan.resolution import PlanSettings, resolve
-from quantrecipe.recipe.layers import LayerSet
 from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.recipe.recipe import ImportanceSource
+from quantrecipe.recipe.terms.layers import LayerSet
 from quantrecipe.registry import Registry, load_registry
 
 

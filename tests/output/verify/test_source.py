@@ -13,7 +13,8 @@ from support.made_files import MIX, Made, findings, made_file, rewritten
 from support.models import llama_metadata, llama_tensors, write_gguf
 
 from quantrecipe.gguf.values import GGUFValue, ValueType
-from quantrecipe.importance import Importance, read_importance
+from quantrecipe.importance.matrix import Importance
+from quantrecipe.importance.read import read_importance
 from quantrecipe.model.open import open_model
 from quantrecipe.output.verify.verification import Finding, Verification
 from quantrecipe.output.verify.verify import verify_file

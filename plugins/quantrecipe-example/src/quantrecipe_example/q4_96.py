@@ -11,23 +11,16 @@ magnitude, which so is met nearly, and whose side has one step more.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import numpy as np
-from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
-from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, decode_rows, encode_rows, kernel
+from quantrecipe.api import FormatSpec, StoredFloat
+from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, KernelFormat, Kernels, kernel
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.lanes import LANES, select
-
-if TYPE_CHECKING:
-    from quantrecipe.api import ByteArray, FloatArray
+from quantrecipe.core.scalars import F32, HALF, I32, INF, ONE, U8, ZERO, Bytes, Float, Floats, Int
 
 __all__ = ["Q4_96"]
 
-F32 = np.float32
-I32 = np.int32
-U8 = np.uint8
-ZERO, HALF, ONE, MIDDLE, TOP, INF = F32(0), F32(0.5), F32(1), F32(8), F32(15), F32(np.inf)
+MIDDLE, TOP = F32(8), F32(15)
 LARGEST_SCALE = F32(65504)  # of float16
 
 N, BYTES = 96, 50
@@ -43,45 +36,18 @@ PEAK, SCALE, BEST, LEAST, LOSS = (2 * N * LANES + row * LANES for row in range(5
 SIZE = LOSS + LANES
 
 
-class Q4_96(QuantFormat):  # noqa: N801  # formats are named as recipes write them
-    """4.17 bits, for rows that 256 doesn't divide."""
-
-    spec = FormatSpec(
-        name="Q4_96",
-        ggml_type=1001,
-        block=N,
-        block_bytes=BYTES,
-        floats=(StoredFloat(kind="f16"),),
-        dialect="example",
-        importance="optional",
-        uniform_is_none=True,
-        exactness="the same bytes on every machine",
-        error_bound=0.13,
-        fallback="Q4_0",
-        summary="4 bits with a scale for 96 weights: for rows of 384, 1152 or 2880",
-    )
-
-    def encode(
-        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
-    ) -> ByteArray:
-        return encode_rows(self.spec, rows, importance, out, plain=_encode, weighted=_encode_weighted)
-
-    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
-        return decode_rows(self.spec, data, k, out, _decode)
-
-
 @kernel(ENCODE)
-def _encode(rows: Any, out: Any) -> None:
+def _encode(rows: Floats, out: Bytes) -> None:
     _search(rows, np.ones(rows.shape[1], np.float32), out)
 
 
 @kernel(ENCODE_WEIGHTED)
-def _encode_weighted(rows: Any, importance: Any, out: Any) -> None:
+def _encode_weighted(rows: Floats, importance: Floats, out: Bytes) -> None:
     _search(rows, importance, out)
 
 
 @kernel
-def _search(rows: Any, importance: Any, out: Any) -> None:
+def _search(rows: Floats, importance: Floats, out: Bytes) -> None:
     """Blocks don't depend on each other, so LANES of them go side by side: every loop over lanes is vectorised."""
     x, to = rows.reshape(rows.size), out.reshape(out.size)
     s = np.zeros(SIZE, np.float32)
@@ -101,7 +67,7 @@ def _search(rows: Any, importance: Any, out: Any) -> None:
 
 
 @kernel
-def _find_peaks(s: Any) -> None:
+def _find_peaks(s: Floats) -> None:
     """The weight of each block that is largest in magnitude, the first of them, with its sign."""
     for lane in range(LANES):
         s[PEAK + lane] = ZERO
@@ -113,7 +79,7 @@ def _find_peaks(s: Any) -> None:
 
 
 @kernel
-def _try_scale(s: Any, steps: Any) -> None:
+def _try_scale(s: Floats, steps: Float) -> None:
     """Where the scale by which the peak is so many steps from zero has no more error, it is the best so far."""
     for lane in range(LANES):
         s[SCALE + lane] = max(-LARGEST_SCALE, min(LARGEST_SCALE, s[PEAK + lane] / steps))
@@ -131,7 +97,7 @@ def _try_scale(s: Any, steps: Any) -> None:
 
 
 @kernel
-def _put_block(s: Any, lane: Any, to: Any, at: Any) -> None:
+def _put_block(s: Floats, lane: Int, to: Bytes, at: Int) -> None:
     put_half(to, at, s[BEST + lane])
     d = get_half(to, at)  # as it is stored, so that the codes make up for its rounding
     inverse = select(d != ZERO, ONE / d, ZERO)
@@ -142,13 +108,13 @@ def _put_block(s: Any, lane: Any, to: Any, at: Any) -> None:
 
 
 @kernel
-def _code(steps: Any) -> Any:
+def _code(steps: Float) -> Int:
     """The code nearest to a weight that is so many steps from zero."""
     return I32(max(ZERO, min(TOP, steps + MIDDLE + HALF)))
 
 
 @kernel(DECODE)
-def _decode(data: Any, rows: Any) -> None:
+def _decode(data: Bytes, rows: Floats) -> None:
     x, source = rows.reshape(rows.size), data.reshape(data.size)
     for block in range(x.size // N):
         first, at = block * N, block * BYTES
@@ -157,3 +123,23 @@ def _decode(data: Any, rows: Any) -> None:
             q = source[at + 2 + i]
             x[first + i] = (F32(q & U8(15)) - MIDDLE) * d
             x[first + N // 2 + i] = (F32(q >> U8(4)) - MIDDLE) * d
+
+
+class Q4_96(KernelFormat):  # noqa: N801  # formats are named as recipes write them
+    """4.17 bits, for rows that 256 doesn't divide."""
+
+    spec = FormatSpec(
+        name="Q4_96",
+        ggml_type=1001,
+        block=N,
+        block_bytes=BYTES,
+        floats=(StoredFloat(kind="f16"),),
+        dialect="example",
+        importance="optional",
+        uniform_is_none=True,
+        exactness="the same bytes on every machine",
+        error_bound=0.13,
+        fallback="Q4_0",
+        summary="4 bits with a scale for 96 weights: for rows of 384, 1152 or 2880",
+    )
+    kernels = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode)

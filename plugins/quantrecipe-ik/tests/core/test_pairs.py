@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from quantrecipe_ik.core.pairs import PAIRS, code_near
-from quantrecipe_ik.core.tables import THREE_BITS
+from quantrecipe_ik.core.value_tables import THREE_BITS
 
 F32 = np.float32
 VALUES = np.array(THREE_BITS.plain, F32)

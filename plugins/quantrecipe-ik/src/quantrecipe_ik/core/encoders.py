@@ -7,36 +7,50 @@ from typing import Any
 
 import numpy as np
 from quantrecipe.core import ENCODE, ENCODE_WEIGHTED, kernel
+from quantrecipe.core.lanes import LANES, WORKSPACE
+from quantrecipe.core.scalars import Bytes, Floats
 
-from quantrecipe_ik.core.search import Search, find_plain, find_weighted
+from quantrecipe_ik.core.weighing import Plain, weigh_plain, weigh_with_importance
 
 __all__ = ["encoders"]
 
 
 def encoders(
-    search: Search, finish: Callable[..., None]
+    n: int, plain: Plain, factor: float, search: Callable[..., None], finish: Callable[..., None]
 ) -> tuple[Callable[[Any, Any], None], Callable[[Any, Any, Any], None]]:
-    """The kernels encode(rows, out) and encode(rows, importance, out).
+    """The kernels encode(rows, out) and encode(rows, importance, out) for groups of n weights.
 
-    finish(x, weights, scales, shifted, k, to): of flat rows x of k weights, what each weight counts, each group's scale
-    and whether it takes the shifted table → flat bytes.
+    plain, factor: what a weight counts, see `weighing.py`
+    search: (s, first, count, scales, counts, shifted): the groups in the lanes of s are those from `first` on. Fills
+            their scales (float32), what their weights count together where `finish` asks for it (float32), and whether
+            they take the shifted table (uint8)
+    finish: (x, weights, scales, counts, shifted, k, to): of flat rows x of k weights, what each weight counts, and what
+            was found of each group → flat bytes
     """
-    n, find, find_with_importance = search.n, find_plain(search), find_weighted(search)
+    weigh, weigh_important = weigh_plain(n, plain, factor), weigh_with_importance(n, factor)
 
     @kernel(ENCODE)
-    def encode(rows: Any, out: Any) -> None:
+    def encode(rows: Floats, out: Bytes) -> None:
         x, to = rows.reshape(rows.size), out.reshape(out.size)
-        groups = x.size // n
-        weights, scales, shifted = np.empty_like(x), np.empty(groups, np.float32), np.empty(groups, np.uint8)
-        find(x, weights, scales, shifted)
-        finish(x, weights, scales, shifted, rows.shape[1], to)
+        groups, s, weights = x.size // n, np.empty(WORKSPACE, np.float32), np.empty_like(x)
+        scales, counts = np.empty(groups, np.float32), np.empty(groups, np.float32)
+        shifted = np.empty(groups, np.uint8)
+        for first in range(0, groups, LANES):
+            count = min(LANES, groups - first)
+            weigh(x, first, count, s, weights)
+            search(s, first, count, scales, counts, shifted)
+        finish(x, weights, scales, counts, shifted, rows.shape[1], to)
 
     @kernel(ENCODE_WEIGHTED)
-    def encode_weighted(rows: Any, importance: Any, out: Any) -> None:
+    def encode_weighted(rows: Floats, importance: Floats, out: Bytes) -> None:
         x, to = rows.reshape(rows.size), out.reshape(out.size)
-        groups = x.size // n
-        weights, scales, shifted = np.empty_like(x), np.empty(groups, np.float32), np.empty(groups, np.uint8)
-        find_with_importance(x, importance, weights, scales, shifted)
-        finish(x, weights, scales, shifted, rows.shape[1], to)
+        groups, s, weights = x.size // n, np.empty(WORKSPACE, np.float32), np.empty_like(x)
+        scales, counts = np.empty(groups, np.float32), np.empty(groups, np.float32)
+        shifted = np.empty(groups, np.uint8)
+        for first in range(0, groups, LANES):
+            count = min(LANES, groups - first)
+            weigh_important(x, importance, first, count, s, weights)
+            search(s, first, count, scales, counts, shifted)
+        finish(x, weights, scales, counts, shifted, rows.shape[1], to)
 
     return encode, encode_weighted

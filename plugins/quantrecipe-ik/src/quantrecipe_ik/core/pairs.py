@@ -29,13 +29,12 @@ from typing import Any
 
 import numpy as np
 from quantrecipe.core import kernel
+from quantrecipe.core.scalars import F32, I32, Float, Int
 
-from quantrecipe_ik.core.tables import THREE_BITS, signed_byte
+from quantrecipe_ik.core.value_tables import THREE_BITS, signed_byte
 
 __all__ = ["PAIRS", "code_near", "pair_near"]
 
-F32 = np.float32
-I32 = np.int32
 NEIGHBOURS, RIVALS = 8, 4
 _VALUES = THREE_BITS.plain
 _SIDE = len(_VALUES)
@@ -96,7 +95,7 @@ def _rival_tables() -> tuple[np.ndarray[Any, np.dtype[np.int32]], np.ndarray[Any
 
 
 @kernel
-def _score(x: Any, y: Any, w: Any, v: Any, first: Any, second: Any) -> Any:
+def _score(x: Float, y: Float, w: Float, v: Float, first: Float, second: Float) -> Float:
     a, b = first - x, second - y
     return w * a * a + v * b * b
 
@@ -106,7 +105,7 @@ def _near(*, with_code: bool) -> Callable[..., Any]:
     values, codes = _rival_tables()
 
     @kernel
-    def near(x: Any, y: Any, w: Any, v: Any) -> Any:
+    def near(x: Float, y: Float, w: Float, v: Float) -> tuple[Float, Float, Int]:
         row, column = _NONE, _NONE
         for i in range(_SIDE - 1):
             row = row if x < _HALFWAY[i] else _ROWS[i]

@@ -18,17 +18,13 @@ import numpy as np
 from quantrecipe.core import kernel
 from quantrecipe.core.bits import place, trips
 from quantrecipe.core.jit import disjoint_kernel
-from quantrecipe.core.lanes import LANES, WORKSPACE, WT, X, select
+from quantrecipe.core.lanes import LANES, WT, X, select
+from quantrecipe.core.scalars import F32, I32, ONE, U8, ZERO, Bytes, Float, Floats, Int
 
-from quantrecipe_ik.core.tables import TWO_BITS
-from quantrecipe_ik.core.weights import weigh_plain, weigh_with_importance
+from quantrecipe_ik.core.value_tables import TWO_BITS
 
-__all__ = ["SIGMA", "find_plain", "find_weighted"]
+__all__ = ["SIGMA", "search_partitions"]
 
-F32 = np.float32
-I32 = np.int32
-U8 = np.uint8
-ZERO, ONE = F32(0), F32(1)
 EPSILON = F32(1e-16)
 COARSE = 3
 NEAR = F32(1 - 2e-5)
@@ -61,7 +57,7 @@ def _sort(n: int) -> Callable[[Any, Any], None]:
     """The kernel sort(s, sums): SUM_X and SUM_W, sums of w x and of w over the first weights in rising order."""
 
     @kernel
-    def sort(s: Any, sums: Any) -> None:
+    def sort(s: Floats, sums: Floats) -> None:
         ranks, order = np.zeros(n * LANES, np.int32), np.empty(n, np.int64)
         lanes = trips(LANES, s)
         for i in range(n):
@@ -90,7 +86,7 @@ def _prepare(n: int) -> Callable[[Any], None]:
     last = n * LANES
 
     @kernel
-    def prepare(sums: Any) -> None:
+    def prepare(sums: Floats) -> None:
         for order, values in enumerate(ORDERS):
             v = values[3]
             for i in range(n):
@@ -105,7 +101,7 @@ def _prepare(n: int) -> Callable[[Any], None]:
 
 
 @disjoint_kernel
-def _set_heads(sums: Any, heads: Any, i1: Any, i2: Any) -> None:
+def _set_heads(sums: Floats, heads: Floats, i1: Int, i2: Int) -> None:
     """HEAD_X and HEAD_W."""
     at1, at2 = place(i1 * LANES), place(i2 * LANES)
     for order, values in enumerate(ORDERS):
@@ -118,7 +114,7 @@ def _set_heads(sums: Any, heads: Any, i1: Any, i2: Any) -> None:
 
 
 @kernel
-def _fits(sums: Any, heads: Any, at2: Any, at3: Any, j: Any) -> Any:
+def _fits(sums: Floats, heads: Floats, at2: Int, at3: Int, j: Int) -> tuple[Float, ...]:
     """(∑ w x q, ∑ w q²) of one lane, for each table and direction."""
     x = sums[SUM_X + at3 + j] - sums[SUM_X + at2 + j]
     w = sums[SUM_W + at3 + j] - sums[SUM_W + at2 + j]
@@ -135,14 +131,14 @@ def _fits(sums: Any, heads: Any, at2: Any, at3: Any, j: Any) -> Any:
 
 
 @kernel
-def _larger(num: Any, den: Any, xl: Any, l2: Any) -> Any:
+def _larger(num: Float, den: Float, xl: Float, l2: Float) -> tuple[Float, Float]:
     """The fraction num / den, or that of a fit, if that is larger."""
     better = (l2 > ZERO) & (xl * xl * den > num * l2)
     return select(better, xl * xl, num), select(better, l2, den)
 
 
 @disjoint_kernel
-def _scan(sums: Any, heads: Any, best: Any, i2: Any, start: Any, n: Any) -> None:
+def _scan(sums: Floats, heads: Floats, best: Floats, i2: Int, start: Int, n: Int) -> None:
     """NUMERATOR and DENOMINATOR: the best so far, and with i3 from start to n."""
     at2 = place(i2 * LANES)
     for i3 in range(start, n):
@@ -160,7 +156,7 @@ def _scan(sums: Any, heads: Any, best: Any, i2: Any, start: Any, n: Any) -> None
 
 
 @kernel
-def _better(best: Any, j: Any, xl: Any, l2: Any, shifted: Any) -> None:
+def _better(best: Floats, j: Int, xl: Float, l2: Float, shifted: Float) -> None:
     """Keep a fit that catches more, as the reference compares."""
     better = (l2 > ZERO) & (xl * xl > best[BEST + j] * l2)
     scale = xl / l2
@@ -170,7 +166,7 @@ def _better(best: Any, j: Any, xl: Any, l2: Any, shifted: Any) -> None:
 
 
 @disjoint_kernel
-def _scan_closely(sums: Any, heads: Any, best: Any, i2: Any, start: Any, n: Any) -> None:
+def _scan_closely(sums: Floats, heads: Floats, best: Floats, i2: Int, start: Int, n: Int) -> None:
     """BEST, SCALE and SHIFTED: the best so far, and with i3 from start to n."""
     at2 = place(i2 * LANES)
     for i3 in range(start, n):
@@ -197,8 +193,8 @@ def _scan_closely(sums: Any, heads: Any, best: Any, i2: Any, start: Any, n: Any)
 
 
 @cache
-def _search(n: int, ends: tuple[int, int]) -> Callable[..., None]:
-    """The kernel search(s, sums, heads, best): SCALE and SHIFTED (0 or 1) of the groups at X, weighted by WT.
+def search_partitions(n: int, ends: tuple[int, int]) -> Callable[..., None]:
+    """The kernel search(s, at, count, scales, counts, shifted), as `encoders` takes it, for groups of n weights.
 
     ends: i1 stays below the first, i3 doesn't fall below the second.
     """
@@ -206,7 +202,9 @@ def _search(n: int, ends: tuple[int, int]) -> Callable[..., None]:
     end1, start3 = ends
 
     @kernel
-    def search(s: Any, sums: Any, heads: Any, best: Any) -> None:
+    def search(s: Floats, at: Int, count: Int, scales: Floats, counts: Floats, shifted: Bytes) -> None:
+        sums, heads = np.empty(SUMS, np.float32), np.empty(HEADS, np.float32)
+        best = np.empty(RESULTS, np.float32)
         sort(s, sums)
         prepare(sums)
         for j in range(LANES):
@@ -231,62 +229,11 @@ def _search(n: int, ends: tuple[int, int]) -> Callable[..., None]:
         for j in range(LANES):
             best[SCALE + j] = select(size[j] < EPSILON, ZERO, best[SCALE + j])
             best[SHIFTED + j] = select(size[j] < EPSILON, ZERO, best[SHIFTED + j])
-
-    return search
-
-
-@cache
-def _keep(n: int) -> Callable[..., None]:
-    @kernel
-    def keep(s: Any, best: Any, first: Any, count: Any, scales: Any, counts: Any, shifted: Any) -> None:
         for j in range(count):
-            scales[first + j] = best[SCALE + j]
-            shifted[first + j] = U8(best[SHIFTED + j])
+            scales[at + j], shifted[at + j] = best[SCALE + j], U8(best[SHIFTED + j])
             total = ZERO
             for i in range(n):
                 total += s[WT + i * LANES + j]
-            counts[first + j] = total
+            counts[at + j] = total
 
-    return keep
-
-
-@cache
-def find_plain(n: int, ends: tuple[int, int]) -> Callable[..., None]:
-    """The kernel find(x, weights, scales, counts, shifted) for all groups of n weights of flat x.
-
-    Fills weights (what each weight of x counts), scales (float32), counts (what the group's weights count together) and
-    shifted (uint8, 0 or 1), one for each group.
-    """
-    weigh, search, keep = weigh_plain(n, "evened square", SIGMA), _search(n, ends), _keep(n)
-
-    @kernel
-    def find(x: Any, weights: Any, scales: Any, counts: Any, shifted: Any) -> None:
-        s, sums = np.empty(WORKSPACE, np.float32), np.empty(SUMS, np.float32)
-        heads, best = np.empty(HEADS, np.float32), np.empty(RESULTS, np.float32)
-        groups = x.size // n
-        for first in range(0, groups, LANES):
-            count = min(LANES, groups - first)
-            weigh(x, first, count, s, weights)
-            search(s, sums, heads, best)
-            keep(s, best, first, count, scales, counts, shifted)
-
-    return find
-
-
-@cache
-def find_weighted(n: int, ends: tuple[int, int]) -> Callable[..., None]:
-    """The kernel find(x, importance, weights, scales, counts, shifted): the same, with importance."""
-    weigh, search, keep = weigh_with_importance(n, SIGMA), _search(n, ends), _keep(n)
-
-    @kernel
-    def find(x: Any, importance: Any, weights: Any, scales: Any, counts: Any, shifted: Any) -> None:
-        s, sums = np.empty(WORKSPACE, np.float32), np.empty(SUMS, np.float32)
-        heads, best = np.empty(HEADS, np.float32), np.empty(RESULTS, np.float32)
-        groups = x.size // n
-        for first in range(0, groups, LANES):
-            count = min(LANES, groups - first)
-            weigh(x, importance, first, count, s, weights)
-            search(s, sums, heads, best)
-            keep(s, best, first, count, scales, counts, shifted)
-
-    return find
+    return search

@@ -15,29 +15,23 @@ ik_llama.cpp: block_iq2_kl, quantize_row_iq2_kl_impl, dequantize_row_iq2_kl. The
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import numpy as np
-from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
-from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, decode_rows, encode_rows, kernel
+from quantrecipe.api import FormatSpec, StoredFloat
+from quantrecipe.core import DECODE, KernelFormat, Kernels, kernel
 from quantrecipe.core.bits import place, trips
 from quantrecipe.core.half import get_half, put_half
-from quantrecipe.core.lanes import LANES, WORKSPACE, WT, X, lane_row, select
+from quantrecipe.core.lanes import LANES, WT, X, find_peaks, first_largest, lane_row, select
+from quantrecipe.core.scalars import F32, I32, ONE, U8, ZERO, Bytes, Float, Floats, Int
 
+from quantrecipe_ik.core.encoders import encoders
 from quantrecipe_ik.core.pairs import PAIRS, code_near, pair_near
-from quantrecipe_ik.core.scales import first_largest, inverse, signed_level
-from quantrecipe_ik.core.tables import THREE_BITS
-from quantrecipe_ik.core.weights import SUPERBLOCK, weigh_plain, weigh_with_importance
-
-if TYPE_CHECKING:
-    from quantrecipe.api import ByteArray, FloatArray
+from quantrecipe_ik.core.scales import inverse, signed_level
+from quantrecipe_ik.core.value_tables import THREE_BITS
+from quantrecipe_ik.core.weighing import SUPERBLOCK
 
 __all__ = ["IQ2_KL"]
 
-F32 = np.float32
-I32 = np.int32
-U8 = np.uint8
-ZERO, ONE, STEPS = F32(0), F32(1), 32
+STEPS = 32
 EPSILON = F32(1e-16)
 TRIES = 5
 FIRST = F32(THREE_BITS.plain[0])
@@ -55,64 +49,12 @@ GROUPS = SUPERBLOCK // N
 FIRSTS, SECONDS = PAIRS[:, 0].copy(), PAIRS[:, 1].copy()
 
 SCALE, PEAK, SIZE, BEST, ISCALE, SXL, SL2, MINUS_SXL, MINUS_SL2 = (lane_row(i) for i in range(9))
-_weigh, _weigh_with_importance = weigh_plain(N, "size", FACTOR), weigh_with_importance(N, FACTOR)
+_find_peaks = find_peaks(N, PEAK, SIZE)
 _pair_near, _code_near = pair_near(), code_near()
 
 
-class IQ2_KL(QuantFormat):  # noqa: N801  # the field's name
-    """2.6875 bits, pairs of uneven values, with a 6-bit scale for 32 weights."""
-
-    spec = FormatSpec(
-        name="IQ2_KL",
-        ggml_type=157,
-        block=SUPERBLOCK,
-        block_bytes=BYTES,
-        row_meta_bytes=D,
-        floats=(StoredFloat(kind="f16", per="row"),),
-        dialect="ik",
-        importance="optional",
-        exactness="byte-equal to ik_llama.cpp without fused multiply-add",
-        error_bound=0.3,
-        fallback="IQ4_NL",
-        file_type=155,  # LLAMA_FTYPE_MOSTLY_IQ2_KL
-        summary="2.69 bits, pairs of uneven values, one scale a row: between IQ2_K and IQ3_KS",
-    )
-
-    def encode(
-        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
-    ) -> ByteArray:
-        return encode_rows(self.spec, rows, importance, out, plain=_encode, weighted=_encode_weighted)
-
-    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
-        return decode_rows(self.spec, data, k, out, _decode)
-
-
-@kernel(ENCODE)
-def _encode(rows: Any, out: Any) -> None:
-    x, to = rows.reshape(rows.size), out.reshape(out.size)
-    s, weights, scales = np.empty(WORKSPACE, np.float32), np.empty_like(x), np.empty(x.size // N, np.float32)
-    for first in range(0, scales.size, LANES):
-        count = min(LANES, scales.size - first)
-        _weigh(x, first, count, s, weights)
-        _search(s)
-        scales[first : first + count] = s[SCALE : SCALE + count]
-    _finish(x, weights, scales, rows.shape[1], to)
-
-
-@kernel(ENCODE_WEIGHTED)
-def _encode_weighted(rows: Any, importance: Any, out: Any) -> None:
-    x, to = rows.reshape(rows.size), out.reshape(out.size)
-    s, weights, scales = np.empty(WORKSPACE, np.float32), np.empty_like(x), np.empty(x.size // N, np.float32)
-    for first in range(0, scales.size, LANES):
-        count = min(LANES, scales.size - first)
-        _weigh_with_importance(x, importance, first, count, s, weights)
-        _search(s)
-        scales[first : first + count] = s[SCALE : SCALE + count]
-    _finish(x, weights, scales, rows.shape[1], to)
-
-
 @kernel
-def _fit(s: Any, sign: Any, at_xl: Any, at_l2: Any) -> None:
+def _fit(s: Floats, sign: Float, at_xl: Int, at_l2: Int) -> None:
     """Sums of the pairs that are best for sign * ISCALE * x."""
     for j in range(LANES):
         s[at_xl + j] = ZERO
@@ -128,7 +70,7 @@ def _fit(s: Any, sign: Any, at_xl: Any, at_l2: Any) -> None:
 
 
 @kernel
-def _keep_better(s: Any, at_xl: Any, at_l2: Any) -> None:
+def _keep_better(s: Floats, at_xl: Int, at_l2: Int) -> None:
     for j in range(LANES):
         sxl, sl2 = s[at_xl + j], s[at_l2 + j]
         better = (sl2 > ZERO) & (sxl * sxl > s[BEST + j] * sl2)
@@ -138,17 +80,9 @@ def _keep_better(s: Any, at_xl: Any, at_l2: Any) -> None:
 
 
 @kernel
-def _search(s: Any) -> None:
-    """SCALE of the groups at X, weighted by WT."""
-    for j in range(LANES):
-        s[PEAK + j] = ZERO
-        s[SIZE + j] = ZERO
-    for i in range(N):
-        for j in range(LANES):
-            x = s[X + i * LANES + j]
-            larger = abs(x) > s[SIZE + j]
-            s[SIZE + j] = select(larger, abs(x), s[SIZE + j])
-            s[PEAK + j] = select(larger, x, s[PEAK + j])
+def _search(s: Floats, first: Int, count: Int, scales: Floats, counts: Floats, shifted: Int) -> None:
+    """The scales of the groups at X, weighted by WT; as `encoders` takes it."""
+    _find_peaks(s)
     for j in range(LANES):
         s[ISCALE + j] = ONE / (-s[PEAK + j] / FIRST)
     for step in range(-TRIES - 1, TRIES + 1):
@@ -166,10 +100,12 @@ def _search(s: Any) -> None:
         _keep_better(s, MINUS_SXL, MINUS_SL2)
     for j in range(LANES):
         s[SCALE + j] = select(s[SIZE + j] < EPSILON, ZERO, s[SCALE + j])
+    for j in range(count):
+        scales[first + j] = s[SCALE + j]
 
 
 @kernel
-def _round(x: Any, weights: Any, at: Any, iscale: Any, codes: Any) -> None:
+def _round(x: Floats, weights: Floats, at: Int, iscale: Float, codes: Bytes) -> None:
     """codes[i] = that of the best pair for iscale times the weights at 2 i and 2 i + 1."""
     at = place(at)
     for i in range(trips(PAIR_COUNT, codes)):
@@ -180,7 +116,7 @@ def _round(x: Any, weights: Any, at: Any, iscale: Any, codes: Any) -> None:
 
 
 @kernel
-def _loss(x: Any, weights: Any, at: Any, scale: Any, codes: Any) -> Any:
+def _loss(x: Floats, weights: Floats, at: Int, scale: Float, codes: Bytes) -> Float:
     """The weighted squared error of a group."""
     at, loss = place(at), ZERO
     for i in range(PAIR_COUNT):
@@ -190,7 +126,7 @@ def _loss(x: Any, weights: Any, at: Any, scale: Any, codes: Any) -> Any:
 
 
 @kernel
-def _best_level(x: Any, weights: Any, at: Any, d: Any, level: Any, codes: Any) -> Any:
+def _best_level(x: Floats, weights: Floats, at: Int, d: Float, level: Int, codes: Bytes) -> Int:
     """The best of a level and the two next to it."""
     best, least = level, WORST
     for tried in range(max(-STEPS, level - 1), min(STEPS - 1, level + 1) + 1):
@@ -203,7 +139,9 @@ def _best_level(x: Any, weights: Any, at: Any, d: Any, level: Any, codes: Any) -
 
 
 @kernel
-def _finish(x: Any, weights: Any, scales: Any, k: Any, to: Any) -> None:
+def _finish(
+    x: Floats, weights: Floats, scales: Floats, counts: Floats, shifted: Int, k: Int, to: Bytes
+) -> None:
     """Quantize the scales of each row, round its weights with them, fit d to what came out, and pack."""
     width, groups = D + k // SUPERBLOCK * BYTES, k // N
     codes = np.empty(PAIR_COUNT, np.uint8)
@@ -237,8 +175,11 @@ def _finish(x: Any, weights: Any, scales: Any, k: Any, to: Any) -> None:
         put_half(to, start, RAISED * (sxl / sl2 if sl2 > ZERO else d))
 
 
+_encode, _encode_weighted = encoders(N, "size", FACTOR, _search, _finish)
+
+
 @kernel(DECODE)
-def _decode(data: Any, rows: Any) -> None:
+def _decode(data: Bytes, rows: Floats) -> None:
     k, source, width = rows.shape[1], data.reshape(data.size), data.shape[1]
     for row in range(rows.shape[0]):
         x, start = rows[row], place(row * width)
@@ -253,3 +194,24 @@ def _decode(data: Any, rows: Any) -> None:
                 code |= U8(((source[at + FIFTH + i] >> U8(g)) & U8(1)) << U8(4))
                 x[group * N + 2 * i] = scale * FIRSTS[code]
                 x[group * N + 2 * i + 1] = scale * SECONDS[code]
+
+
+class IQ2_KL(KernelFormat):  # noqa: N801  # the field's name
+    """2.6875 bits, pairs of uneven values, with a 6-bit scale for 32 weights."""
+
+    spec = FormatSpec(
+        name="IQ2_KL",
+        ggml_type=157,
+        block=SUPERBLOCK,
+        block_bytes=BYTES,
+        row_meta_bytes=D,
+        floats=(StoredFloat(kind="f16", per="row"),),
+        dialect="ik",
+        importance="optional",
+        exactness="byte-equal to ik_llama.cpp without fused multiply-add",
+        error_bound=0.3,
+        fallback="IQ4_NL",
+        file_type=155,  # LLAMA_FTYPE_MOSTLY_IQ2_KL
+        summary="2.69 bits, pairs of uneven values, one scale a row: between IQ2_K and IQ3_KS",
+    )
+    kernels = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode)

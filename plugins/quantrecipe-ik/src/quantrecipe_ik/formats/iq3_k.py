@@ -16,51 +16,76 @@ uphill, but then keeps the scale that it had before.)
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
-from quantrecipe.core import DECODE, decode_rows, encode_rows, kernel
-from quantrecipe.core.bits import place
-from quantrecipe.core.half import get_half, put_half
+from quantrecipe.api import FormatSpec, StoredFloat
+from quantrecipe.core import KernelFormat, kernel
 from quantrecipe.core.lanes import nearest_int
+from quantrecipe.core.scalars import F32, HALF, I32, ONE, U8, ZERO, Bytes, Float, Floats, Int, Ints
 
-from quantrecipe_ik.core.encoders import encoders
-from quantrecipe_ik.core.rounding import add_products, pack_three_bits, round_group
+from quantrecipe_ik.core.layouts import bit_of_group, three_bit_indices
 from quantrecipe_ik.core.scales import inverse, largest_size
-from quantrecipe_ik.core.search import Search
-from quantrecipe_ik.core.tables import THREE_BITS
-from quantrecipe_ik.core.weights import SUPERBLOCK
-
-if TYPE_CHECKING:
-    from quantrecipe.api import ByteArray, FloatArray
+from quantrecipe_ik.core.uneven import Layout, uneven_kernels
+from quantrecipe_ik.core.value_search import search_values
+from quantrecipe_ik.core.value_tables import THREE_BITS
+from quantrecipe_ik.core.weighing import SUPERBLOCK
 
 __all__ = ["IQ3_K"]
 
-F32 = np.float32
-I32 = np.int32
-U8 = np.uint8
-ZERO, ONE, HALF = F32(0), F32(1), F32(0.5)
 MOST, LARGEST = I32(15), F32(31)
-RAISED = F32(1.01)
-"""ik_llama.cpp stores d a little larger than the fit says."""
-
-BYTES = 110
+RAISED = 1.01
 SHIFTED, SIGNS, SCALES, INDICES, THIRD = 2, 4, 6, 14, 78
 N = 16
-GROUPS = SUPERBLOCK // N
-VALUES, SECOND = THREE_BITS.values, len(THREE_BITS.plain)
-_round = round_group(THREE_BITS, N)
 
 
-class IQ3_K(QuantFormat):  # noqa: N801  # the field's name
+_search_all = search_values(THREE_BITS, N, tries=3, step=2, guarded=True, refit=True)
+
+
+@kernel
+def _search(s: Floats, at: Int, count: Int, scales: Floats, counts: Floats, shifted: Bytes) -> None:
+    """As `search_values`; a group whose scale has become 0 takes the plain values."""
+    _search_all(s, at, count, scales, counts, shifted)
+    for group in range(at, at + count):
+        shifted[group] = shifted[group] if scales[group] != ZERO else U8(0)
+
+
+@kernel
+def _levels(scales: Floats, counts: Floats, first: Int, count: Int, levels: Ints) -> tuple[Float, Int]:
+    """Odd levels: 2 scale + 1, with the sign of the group's scale."""
+    size = largest_size(scales, first, count)
+    d = size / LARGEST
+    iscale = inverse(d)
+    for g in range(count):
+        scale = scales[first + g]
+        level = I32(2) * min(max(nearest_int(HALF * (iscale * abs(scale) - ONE)), I32(0)), MOST) + I32(1)
+        levels[g] = -level if scale < ZERO else level
+    return d, size == ZERO
+
+
+@kernel
+def _put_level(to: Bytes, at: Int, g: Int, level: Int) -> None:
+    to[at + SCALES + g // 2] |= U8(U8(abs(level) // 2) << U8(4 * (g % 2)))
+    to[at + SIGNS + g // 8] |= U8((U8(1) if level < 0 else U8(0)) << U8(g % 8))
+
+
+@kernel
+def _get_level(source: Bytes, at: Int, g: Int) -> Int:
+    level = I32(2) * I32((source[at + SCALES + g // 2] >> U8(4 * (g % 2))) & U8(15)) + I32(1)
+    return -level if (source[at + SIGNS + g // 8] >> U8(g % 8)) & U8(1) else level
+
+
+LAYOUT = Layout(
+    n=N, block_bytes=110, tables=bit_of_group(SHIFTED), levels=(_put_level, _get_level),
+    indices=three_bit_indices(N, INDICES, THIRD),
+)  # fmt: skip
+
+
+class IQ3_K(KernelFormat):  # noqa: N801  # the field's name
     """3.4375 bits, two tables of uneven values, with a 5-bit scale for 16 weights."""
 
     spec = FormatSpec(
         name="IQ3_K",
         ggml_type=138,
         block=SUPERBLOCK,
-        block_bytes=BYTES,
+        block_bytes=110,
         floats=(StoredFloat(kind="f16"),),
         dialect="ik",
         importance="optional",
@@ -70,71 +95,6 @@ class IQ3_K(QuantFormat):  # noqa: N801  # the field's name
         file_type=139,  # LLAMA_FTYPE_MOSTLY_IQ3_K
         summary="3.44 bits, two tables of uneven values: better than Q3_K at its size",
     )
-
-    def encode(
-        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
-    ) -> ByteArray:
-        return encode_rows(self.spec, rows, importance, out, plain=_encode, weighted=_encode_weighted)
-
-    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
-        return decode_rows(self.spec, data, k, out, _decode)
-
-
-@kernel
-def _finish(x: Any, weights: Any, scales: Any, shifted: Any, k: Any, to: Any) -> None:
-    """Quantize the scales of each super-block, round its weights with them, fit d to what came out, and pack."""
-    indices, sums = np.empty(SUPERBLOCK, np.uint8), np.empty(2, np.float32)
-    for block in range(x.size // SUPERBLOCK):
-        at = place(block * BYTES)
-        size = largest_size(scales, block * GROUPS, GROUPS)
-        to[at : at + BYTES] = U8(0)
-        if size == ZERO:
-            continue
-        d = size / LARGEST
-        iscale = inverse(d)
-        sums[:] = ZERO
-        indices[:] = U8(0)  # what a group whose scale rounds to nothing keeps
-        for g in range(GROUPS):
-            group, first = block * GROUPS + g, block * SUPERBLOCK + g * N
-            scale = scales[group]
-            stored = min(max(nearest_int(HALF * (iscale * abs(scale) - ONE)), I32(0)), MOST)
-            level = F32(I32(2) * stored + I32(1))
-            level = -level if scale < ZERO else level
-            bit = shifted[group] if scale != ZERO else U8(0)
-            to[at + SCALES + g // 2] |= U8(U8(stored) << U8(4 * (g % 2)))
-            to[at + SIGNS + g // 8] |= U8((U8(1) if scale < ZERO else U8(0)) << U8(g % 8))
-            to[at + SHIFTED + g // 8] |= U8(bit << U8(g % 8))
-            dl = d * level
-            if dl != ZERO:
-                _round(x, first, inverse(dl), bit, indices, g * N)
-                add_products(x, weights, first, N, VALUES, bit * SECOND, indices, g * N, level, sums)
-        put_half(to, at, RAISED * (sums[0] / sums[1] if sums[1] > ZERO else d))
-        pack_three_bits(indices, to, at + INDICES, at + THIRD)
-
-
-_encode, _encode_weighted = encoders(
-    Search(
-        table=THREE_BITS, n=N, tries=3, step=2, guarded=True, refit=True, plain="evened square", factor=1.5
-    ),
-    _finish,
-)
-
-
-@kernel(DECODE)
-def _decode(data: Any, rows: Any) -> None:
-    x, source = rows.reshape(rows.size), data.reshape(data.size)
-    for block in range(x.size // SUPERBLOCK):
-        at = place(block * BYTES)
-        d = get_half(source, at)
-        for g in range(GROUPS):
-            stored = (source[at + SCALES + g // 2] >> U8(4 * (g % 2))) & U8(15)
-            negative = (source[at + SIGNS + g // 8] >> U8(g % 8)) & U8(1)
-            level = F32(I32(2) * I32(stored) + I32(1))
-            scale = d * (-level if negative else level)
-            table = SECOND * ((source[at + SHIFTED + g // 8] >> U8(g % 8)) & U8(1))
-            first, part = block * SUPERBLOCK + g * N, 16 * (g % 2)
-            lower, third = at + INDICES + 32 * (g // 8) + part, at + THIRD + part
-            for i in range(N):
-                low = (source[lower + i] >> U8(2 * (g // 2 % 4))) & U8(3)
-                high = (source[third + i] >> U8(g // 2)) & U8(1)
-                x[first + i] = scale * VALUES[table + (low | U8(high << U8(2)))]
+    kernels = uneven_kernels(
+        LAYOUT, THREE_BITS, _search, _levels, plain="evened square", factor=1.5, raised=RAISED
+    )

@@ -12,49 +12,69 @@ ik_llama.cpp: block_iq4_ks, quantize_row_iq4_k_impl_bs128, dequantize_row_iq4_ks
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
-from quantrecipe.core import DECODE, decode_rows, encode_rows, kernel
+from quantrecipe.api import FormatSpec, StoredFloat
+from quantrecipe.core import KernelFormat, kernel
 from quantrecipe.core.bits import place, trips
+from quantrecipe.core.scalars import U8, Bytes, Float, Floats, Int
 
-from quantrecipe_ik.core.encoders import encoders
-from quantrecipe_ik.core.rounding import round_group
-from quantrecipe_ik.core.scales import get_float, inverse, largest_size, odd_level, put_float
-from quantrecipe_ik.core.search import Search
-from quantrecipe_ik.core.tables import FOUR_BITS
-from quantrecipe_ik.core.weights import SUPERBLOCK
-
-if TYPE_CHECKING:
-    from quantrecipe.api import ByteArray, FloatArray
+from quantrecipe_ik.core.layouts import LEVEL_BYTES, TABLE_BIT_0
+from quantrecipe_ik.core.scales import odd_levels
+from quantrecipe_ik.core.uneven import Layout, uneven_kernels
+from quantrecipe_ik.core.value_search import search_values
+from quantrecipe_ik.core.value_tables import FOUR_BITS
+from quantrecipe_ik.core.weighing import SUPERBLOCK
 
 __all__ = ["IQ4_KS"]
 
-F32 = np.float32
-I32 = np.int32
-U8 = np.uint8
-ZERO = F32(0)
-MOST = 127
-
-BYTES = 136
-D = 4
-SCALES, INDICES = 0, 8
+INDICES = 8
 N = 32
-GROUPS = SUPERBLOCK // N
-VALUES, SECOND = FOUR_BITS.values, len(FOUR_BITS.plain)
-_round = round_group(FOUR_BITS, N)
 
 
-class IQ4_KS(QuantFormat):  # noqa: N801  # the field's name
+@kernel
+def _put_indices(indices: Bytes, to: Bytes, at: Int) -> None:
+    first, length = place(at + INDICES), trips(16, to)
+    for g in range(SUPERBLOCK // N):
+        for i in range(length):
+            to[first + 16 * g + i] = indices[N * g + i] | U8(indices[N * g + 16 + i] << U8(4))
+
+
+@kernel
+def _get_index(source: Bytes, at: Int, g: Int, i: Int) -> Int:
+    return (source[at + INDICES + 16 * g + i % 16] >> U8(4 * (i // 16))) & U8(15)
+
+
+@kernel
+def _add_pairs(
+    x: Floats, weights: Floats, at: Int, n: Int,
+    values: Floats, first: Int, indices: Bytes, to: Int, level: Float, sums: Floats,
+) -> None:  # fmt: skip
+    """As `add_products`, but the products of weights i and 16 + i are added up first."""
+    at, first, to = place(at), place(first), place(to)
+    sxl, sl2 = sums[0], sums[1]
+    for i in range(N // 2):
+        w, v, q = weights[at + i], x[at + i], values[first + indices[to + i]] * level
+        j = N // 2 + i
+        w2, v2, q2 = weights[at + j], x[at + j], values[first + indices[to + j]] * level
+        sxl += w * q * v + w2 * q2 * v2
+        sl2 += w * q * q + w2 * q2 * q2
+    sums[0], sums[1] = sxl, sl2
+
+
+LAYOUT = Layout(
+    n=N, block_bytes=136, row_bytes=4, tables=TABLE_BIT_0, levels=LEVEL_BYTES,
+    indices=(_put_indices, _get_index),
+)  # fmt: skip
+
+
+class IQ4_KS(KernelFormat):  # noqa: N801  # the field's name
     """4.25 bits, two tables of uneven values, with a 7-bit scale for 32 weights."""
 
     spec = FormatSpec(
         name="IQ4_KS",
         ggml_type=144,
         block=SUPERBLOCK,
-        block_bytes=BYTES,
-        row_meta_bytes=D,
+        block_bytes=136,
+        row_meta_bytes=4,
         floats=(StoredFloat(kind="f32", per="row"),),
         dialect="ik",
         importance="optional",
@@ -64,70 +84,7 @@ class IQ4_KS(QuantFormat):  # noqa: N801  # the field's name
         file_type=145,  # LLAMA_FTYPE_MOSTLY_IQ4_KS
         summary="4.25 bits, two tables of uneven values, one scale a row: better than IQ4_XS at its size",
     )
-
-    def encode(
-        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
-    ) -> ByteArray:
-        return encode_rows(self.spec, rows, importance, out, plain=_encode, weighted=_encode_weighted)
-
-    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
-        return decode_rows(self.spec, data, k, out, _decode)
-
-
-@kernel
-def _finish(x: Any, weights: Any, scales: Any, shifted: Any, k: Any, to: Any) -> None:
-    """Quantize the scales of each row, round its weights with them, fit d to what came out, and pack."""
-    width, groups = D + k // SUPERBLOCK * BYTES, k // N
-    sums, indices = np.empty(2, np.float32), np.empty(N, np.uint8)
-    for row in range(x.size // k):
-        start = place(row * width)
-        d = largest_size(scales, row * groups, groups) / F32(MOST)
-        iscale = inverse(d)
-        sums[:] = ZERO
-        to[start : start + width] = U8(0)
-        for g in range(groups):
-            group, at = row * groups + g, start + D + g // GROUPS * BYTES
-            to[at + SCALES + g % GROUPS] = shifted[group]
-            if d != ZERO:
-                level = odd_level(iscale * scales[group])
-                to[at + SCALES + g % GROUPS] |= U8(level + MOST)
-                _round(x, group * N, inverse(d * F32(level)), shifted[group], indices, 0)
-                _add_pairs(x, weights, group * N, shifted[group] * SECOND, indices, F32(level), sums)
-                for i in range(trips(N // 2, to)):
-                    packed = indices[i] | U8(indices[N // 2 + i] << U8(4))
-                    to[at + INDICES + N // 2 * (g % GROUPS) + i] = packed
-        put_float(to, start, sums[0] / sums[1] if sums[1] > ZERO else d)
-
-
-@kernel
-def _add_pairs(x: Any, weights: Any, at: Any, first: Any, indices: Any, level: Any, sums: Any) -> None:
-    """As `add_products`, but the products of weights i and 16 + i are added up first."""
-    at, first = place(at), place(first)
-    sxl, sl2 = sums[0], sums[1]
-    for i in range(N // 2):
-        w, v, q = weights[at + i], x[at + i], VALUES[first + indices[i]] * level
-        j = N // 2 + i
-        w2, v2, q2 = weights[at + j], x[at + j], VALUES[first + indices[j]] * level
-        sxl += w * q * v + w2 * q2 * v2
-        sl2 += w * q * q + w2 * q2 * q2
-    sums[0], sums[1] = sxl, sl2
-
-
-_encode, _encode_weighted = encoders(Search(table=FOUR_BITS, n=N, tries=7), _finish)
-
-
-@kernel(DECODE)
-def _decode(data: Any, rows: Any) -> None:
-    k, source, width = rows.shape[1], data.reshape(data.size), data.shape[1]
-    for row in range(rows.shape[0]):
-        x, start = rows[row], place(row * width)
-        d = get_float(source, start)
-        for g in range(k // N):
-            at = start + D + g // GROUPS * BYTES
-            stored = source[at + SCALES + g % GROUPS]
-            scale, table = d * F32(I32(stored & U8(254)) - MOST), SECOND * (stored & U8(1))
-            first, indices = g * N, at + INDICES + N // 2 * (g % GROUPS)
-            for i in range(N // 2):
-                q = source[indices + i]
-                x[first + i] = scale * VALUES[table + (q & U8(15))]
-                x[first + N // 2 + i] = scale * VALUES[table + (q >> U8(4))]
+    kernels = uneven_kernels(
+        LAYOUT, FOUR_BITS, search_values(FOUR_BITS, N, tries=7), odd_levels,
+        if_empty="tables", rounds_zeros=True, add=_add_pairs,
+    )  # fmt: skip

@@ -9,33 +9,26 @@
     x ≈ d * (2 scale - 127) * VALUES[index]
 
 ik_llama.cpp: block_iq4_kss, quantize_row_iq4_kss_impl, scramble_table, dequantize_row_iq4_kss. How fours become even is
-in `core/parity.py`.
+in `core/even_parity.py`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import numpy as np
-from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
-from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, decode_rows, encode_rows, kernel
+from quantrecipe.api import FormatSpec, StoredFloat
+from quantrecipe.core import DECODE, KernelFormat, Kernels, kernel
 from quantrecipe.core.bits import place, trips
+from quantrecipe.core.scalars import F32, I32, U8, ZERO, Bytes, Float, Floats, Int, Ints
 
-from quantrecipe_ik.core.parity import is_odd, rival_index, rival_of
-from quantrecipe_ik.core.parity_search import FOURS, GROUP, find_plain, find_weighted, position
+from quantrecipe_ik.core.encoders import encoders
+from quantrecipe_ik.core.even_parity import is_odd, rival_index, rival_of
+from quantrecipe_ik.core.even_parity_search import FOURS, GROUP, position, search_even
 from quantrecipe_ik.core.scales import get_float, inverse, largest_size, odd_level, put_float
-from quantrecipe_ik.core.tables import FOUR_BITS
-from quantrecipe_ik.core.weights import SUPERBLOCK
-
-if TYPE_CHECKING:
-    from quantrecipe.api import ByteArray, FloatArray
+from quantrecipe_ik.core.value_tables import FOUR_BITS
+from quantrecipe_ik.core.weighing import SUPERBLOCK
 
 __all__ = ["IQ4_KSS"]
 
-F32 = np.float32
-I32 = np.int32
-U8 = np.uint8
-ZERO = F32(0)
 MOST = 127
 RAISED = F32(1.01)
 """ik_llama.cpp stores d a little larger than the fit says."""
@@ -47,54 +40,10 @@ VALUES, SECOND = FOUR_BITS.values, len(FOUR_BITS.plain)
 _rival, _rival_shifted = rival_of(FOUR_BITS.plain), rival_of(FOUR_BITS.shifted)
 
 
-class IQ4_KSS(QuantFormat):  # noqa: N801  # the field's name
-    """4 bits, two tables of uneven values, with a 7-bit scale for 32 weights."""
-
-    spec = FormatSpec(
-        name="IQ4_KSS",
-        ggml_type=146,
-        block=SUPERBLOCK,
-        block_bytes=BYTES,
-        row_meta_bytes=D,
-        floats=(StoredFloat(kind="f32", per="row"),),
-        dialect="ik",
-        importance="optional",
-        exactness="byte-equal to ik_llama.cpp without fused multiply-add",
-        error_bound=0.15,
-        fallback="IQ4_NL",
-        file_type=148,  # LLAMA_FTYPE_MOSTLY_IQ4_KSS
-        summary="4 bits, two tables of uneven values, one scale a row: IQ4_KS less a bit for four weights",
-    )
-
-    def encode(
-        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
-    ) -> ByteArray:
-        return encode_rows(self.spec, rows, importance, out, plain=_encode, weighted=_encode_weighted)
-
-    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
-        return decode_rows(self.spec, data, k, out, _decode)
-
-
-@kernel(ENCODE)
-def _encode(rows: Any, out: Any) -> None:
-    x, to = rows.reshape(rows.size), out.reshape(out.size)
-    weights, scales = np.empty_like(x), np.empty(x.size // GROUP, np.float32)
-    find_plain(x, weights, scales)
-    _finish(x, weights, scales, rows.shape[1], to)
-
-
-@kernel(ENCODE_WEIGHTED)
-def _encode_weighted(rows: Any, importance: Any, out: Any) -> None:
-    x, to = rows.reshape(rows.size), out.reshape(out.size)
-    weights, scales = np.empty_like(x), np.empty(x.size // GROUP, np.float32)
-    find_weighted(x, importance, weights, scales)
-    _finish(x, weights, scales, rows.shape[1], to)
-
-
 @kernel
 def _round(
-    x: Any, weights: Any, at: Any, dl: Any, shifted: Any, indices: Any, rivals: Any, losses: Any
-) -> Any:
+    x: Floats, weights: Floats, at: Int, dl: Float, shifted: Int, indices: Ints, rivals: Ints, losses: Floats
+) -> Float:
     """indices[:] of a group in fours of even parity; their weighted squared error."""
     at, length, iscale = place(at), trips(GROUP, indices), inverse(dl)
     if shifted:
@@ -122,7 +71,9 @@ def _round(
 
 
 @kernel
-def _finish(x: Any, weights: Any, scales: Any, k: Any, to: Any) -> None:
+def _finish(
+    x: Floats, weights: Floats, scales: Floats, counts: Floats, shifted: Int, k: Int, to: Bytes
+) -> None:
     """Quantize the scales of each row, round its weights with them, fit d to what came out, and pack."""
     width, groups = D + k // SUPERBLOCK * BYTES, k // GROUP
     indices, others = np.empty(GROUP, np.int32), np.empty(GROUP, np.int32)
@@ -141,16 +92,16 @@ def _finish(x: Any, weights: Any, scales: Any, k: Any, to: Any) -> None:
             level = odd_level(iscale * scales[row * groups + g])
             dl = d * F32(level)
             error = _round(x, weights, first, dl, 0, indices, rivals, losses)
-            shifted = I32(_round(x, weights, first, dl, 1, others, rivals, losses) < error)
-            if shifted:
+            other = I32(_round(x, weights, first, dl, 1, others, rivals, losses) < error)
+            if other:
                 indices[:] = others
-            stored = I32(level + MOST) | shifted
+            stored = I32(level + MOST) | other
             for four in range(FOURS):
                 packed = I32(0)
                 for member in range(4):
                     i = position(four, member)
                     packed |= indices[i] << (4 * member)
-                    q = VALUES[shifted * SECOND + indices[i]] * F32(level)
+                    q = VALUES[other * SECOND + indices[i]] * F32(level)
                     sxl += weights[first + i] * q * x[first + i]
                     sl2 += weights[first + i] * q * q
                 # The bits' sums, modulo 2, from the lowest up: what y ^ y >> 1 undoes.
@@ -164,8 +115,11 @@ def _finish(x: Any, weights: Any, scales: Any, k: Any, to: Any) -> None:
         put_float(to, start, RAISED * (sxl / sl2) if sl2 > ZERO else d)
 
 
+_encode, _encode_weighted = encoders(GROUP, "square", 2.0, search_even, _finish)
+
+
 @kernel(DECODE)
-def _decode(data: Any, rows: Any) -> None:
+def _decode(data: Bytes, rows: Floats) -> None:
     k, source, width = rows.shape[1], data.reshape(data.size), data.shape[1]
     for row in range(rows.shape[0]):
         x, start = rows[row], place(row * width)
@@ -180,3 +134,24 @@ def _decode(data: Any, rows: Any) -> None:
                 y ^= y >> 1
                 for member in range(4):
                     x[g * GROUP + position(four, member)] = scale * VALUES[table + ((y >> (4 * member)) & 15)]
+
+
+class IQ4_KSS(KernelFormat):  # noqa: N801  # the field's name
+    """4 bits, two tables of uneven values, with a 7-bit scale for 32 weights."""
+
+    spec = FormatSpec(
+        name="IQ4_KSS",
+        ggml_type=146,
+        block=SUPERBLOCK,
+        block_bytes=BYTES,
+        row_meta_bytes=D,
+        floats=(StoredFloat(kind="f32", per="row"),),
+        dialect="ik",
+        importance="optional",
+        exactness="byte-equal to ik_llama.cpp without fused multiply-add",
+        error_bound=0.15,
+        fallback="IQ4_NL",
+        file_type=148,  # LLAMA_FTYPE_MOSTLY_IQ4_KSS
+        summary="4 bits, two tables of uneven values, one scale a row: IQ4_KS less a bit for four weights",
+    )
+    kernels = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode)

@@ -10,55 +10,74 @@
     x ≈ d * (scale - 64) * point
 
 ik_llama.cpp: block_iq4_kt, quantize_row_iq4_kt_impl, dequantize_row_iq4_kt.
-The generator is in `core/trellis.py`; the search, which is this plugin's own, in `core/trellis_encoder.py`.
+The generator is in `core/trellis/generator.py`; the search, which is this plugin's own, in `core/trellis/encoder.py`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from quantrecipe.api import FormatSpec, StoredFloat
+from quantrecipe.core import KernelFormat, kernel
+from quantrecipe.core.scalars import I32, U8, Bytes, Int
 
-import numpy as np
-from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
-from quantrecipe.core import DECODE, decode_rows, kernel
-from quantrecipe.core.bits import place
-
-from quantrecipe_ik.core.scales import get_float
-from quantrecipe_ik.core.trellis import OFFSET, books, coordinate
-from quantrecipe_ik.core.trellis_encoder import Trellis, encode_with, encoder
-from quantrecipe_ik.core.trellis_levels import sixty_four_levels
-from quantrecipe_ik.core.trellis_rows import BLOCK, BLOCKS
-from quantrecipe_ik.core.weights import SUPERBLOCK
-
-if TYPE_CHECKING:
-    from quantrecipe.api import ByteArray, FloatArray
+from quantrecipe_ik.core.trellis.encoder import Trellis
+from quantrecipe_ik.core.trellis.generator import OFFSET
+from quantrecipe_ik.core.trellis.kernels import Stored, trellis_kernels
+from quantrecipe_ik.core.trellis.levels import sixty_four_levels
+from quantrecipe_ik.core.weighing import SUPERBLOCK
 
 __all__ = ["IQ4_KT"]
 
-F32 = np.float32
-I32 = np.int32
-U8 = np.uint8
-
-BYTES, D = 128, 4
 HEADS, LOWER, UPPER = 0, 32, 96
-SIZE, COUNT = 4, 1 << 15
-GROUPS = BLOCK // SIZE
-OFFSETS = (OFFSET, OFFSET + COUNT)
+COUNT = 1 << 15
 WHAT = Trellis(
-    size=SIZE, bins=4, offsets=OFFSETS, look=(2, 2), search=(3, 3, 2), far=(4, 4, 2),
+    count=COUNT, size=4, bins=4, offsets=(OFFSET, OFFSET + COUNT), look=(2, 2), search=(3, 3, 2), far=(4, 4, 2),
     guesses=((50, 84), (58, 92), (68, 102), (80, 114), (95, 129)), more=(1, 0.7, 0.85, 1.2, -1, -0.8),
-    block_bytes=BYTES,
 )  # fmt: skip
 
 
-class IQ4_KT(QuantFormat):  # noqa: N801  # the field's name
+@kernel
+def _put_level(to: Bytes, at: Int, block: Int, level: Int, book: Int) -> None:
+    to[at + HEADS + 4 * block] |= U8(book | (level + 64) << 1)
+
+
+@kernel
+def _get_level(source: Bytes, at: Int, block: Int) -> tuple[Int, Int]:
+    head = I32(source[at + HEADS + 4 * block])
+    return (head >> 1) - 64, head & 1
+
+
+@kernel
+def _put_index(to: Bytes, at: Int, block: Int, g: Int, index: Int) -> None:
+    four, upper = 8 * block + g, (index >> 12) << (3 * g)
+    to[at + LOWER + four] = U8(index & 255)
+    to[at + UPPER + four % 32] |= U8(((index >> 8) & 15) << (4 * (four // 32)))
+    for i in range(3):
+        to[at + HEADS + 4 * block + 1 + i] |= U8((upper >> (8 * i)) & 255)
+
+
+@kernel
+def _get_index(source: Bytes, at: Int, block: Int, g: Int) -> Int:
+    four, upper = 8 * block + g, I32(0)
+    for i in range(3):
+        upper |= I32(source[at + HEADS + 4 * block + 1 + i]) << (8 * i)
+    middle = (source[at + UPPER + four % 32] >> U8(4 * (four // 32))) & U8(15)
+    return I32(source[at + LOWER + four]) | I32(middle) << 8 | ((upper >> (3 * g)) & 7) << 12
+
+
+STORED = Stored(
+    block_bytes=128, put_level=_put_level, get_level=_get_level, put_index=_put_index, get_index=_get_index
+)
+
+
+class IQ4_KT(KernelFormat):  # noqa: N801  # the field's name
     """4 bits, fours of weights from a generator, with a 7-bit scale for 32 weights."""
 
     spec = FormatSpec(
         name="IQ4_KT",
         ggml_type=155,
         block=SUPERBLOCK,
-        block_bytes=BYTES,
-        row_meta_bytes=D,
+        block_bytes=128,
+        row_meta_bytes=4,
         floats=(StoredFloat(kind="f32", per="row"),),
         dialect="ik",
         importance="optional",
@@ -68,51 +87,4 @@ class IQ4_KT(QuantFormat):  # noqa: N801  # the field's name
         file_type=153,  # LLAMA_FTYPE_MOSTLY_IQ4_KT
         summary="4 bits, a trellis type: the least error at its size, slow on CPUs",
     )
-
-    def encode(
-        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
-    ) -> ByteArray:
-        return encode_with(
-            self.spec, _encode, books(COUNT, SIZE, WHAT.bins, offsets=OFFSETS), rows, importance, out
-        )
-
-    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
-        return decode_rows(self.spec, data, k, out, _decode)
-
-
-@kernel
-def _pack(rows: Any, levels: Any, found: Any, chosen: Any, row: Any, to: Any, start: Any) -> None:
-    """Write a row's super-blocks."""
-    blocks = rows.shape[1] // BLOCK
-    for b in range(blocks):
-        at, block, first = place(start + D + b // BLOCKS * BYTES), b % BLOCKS, row * blocks + b
-        head = I32(chosen[first]) | (levels[first] + 64) << 1
-        for g in range(GROUPS):
-            index, four = found[first * GROUPS + g], block * GROUPS + g
-            head |= (index >> 12) << (8 + 3 * g)
-            to[at + LOWER + four] = U8(index & 255)
-            to[at + UPPER + four % 32] |= U8(((index >> 8) & 15) << (4 * (four // 32)))
-        for i in range(4):
-            to[at + HEADS + 4 * block + i] = U8((head >> (8 * i)) & 255)
-
-
-_encode = encoder(WHAT, sixty_four_levels(), _pack)
-
-
-@kernel(DECODE)
-def _decode(data: Any, rows: Any) -> None:
-    k, source, width = rows.shape[1], data.reshape(data.size), data.shape[1]
-    for row in range(rows.shape[0]):
-        x, start = rows[row], place(row * width)
-        d = get_float(source, start)
-        for b in range(k // BLOCK):
-            at, block, head = start + D + b // BLOCKS * BYTES, b % BLOCKS, I32(0)
-            for i in range(4):
-                head |= I32(source[at + HEADS + 4 * block + i]) << (8 * i)
-            scale, offset = d * F32(((head & 255) >> 1) - 64), OFFSET + COUNT * (head & 1)
-            for g in range(GROUPS):
-                four = block * GROUPS + g
-                middle = (source[at + UPPER + four % 32] >> U8(4 * (four // 32))) & U8(15)
-                index = I32(source[at + LOWER + four]) | I32(middle) << 8 | ((head >> (8 + 3 * g)) & 7) << 12
-                for i in range(SIZE):
-                    x[b * BLOCK + g * SIZE + i] = scale * coordinate(index, i, offset)
+    kernels = trellis_kernels(WHAT, sixty_four_levels(), STORED)

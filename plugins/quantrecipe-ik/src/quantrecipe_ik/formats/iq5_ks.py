@@ -13,49 +13,37 @@ ik_llama.cpp: block_iq5_ks, quantize_row_iq5_ks_impl, dequantize_row_iq5_ks.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from quantrecipe.api import FormatSpec, StoredFloat
+from quantrecipe.core import KernelFormat
 
-import numpy as np
-from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
-from quantrecipe.core import DECODE, decode_rows, encode_rows, kernel
-from quantrecipe.core.bits import place
-
-from quantrecipe_ik.core.encoders import encoders
-from quantrecipe_ik.core.rounding import add_products, pack_five_bits, round_group
-from quantrecipe_ik.core.scales import get_float, inverse, largest_size, odd_level, put_float
-from quantrecipe_ik.core.search import Search
-from quantrecipe_ik.core.tables import FIVE_BITS
-from quantrecipe_ik.core.weights import SUPERBLOCK
-
-if TYPE_CHECKING:
-    from quantrecipe.api import ByteArray, FloatArray
+from quantrecipe_ik.core.layouts import LEVEL_BYTES, TABLE_BIT_0, five_bit_indices
+from quantrecipe_ik.core.scales import odd_levels
+from quantrecipe_ik.core.uneven import Layout, uneven_kernels
+from quantrecipe_ik.core.value_search import search_values
+from quantrecipe_ik.core.value_tables import FIVE_BITS
+from quantrecipe_ik.core.weighing import SUPERBLOCK
 
 __all__ = ["IQ5_KS"]
 
-F32 = np.float32
-I32 = np.int32
-U8 = np.uint8
-ZERO = F32(0)
-MOST = 127
-
-BYTES = 168
-D = 4
-SCALES, INDICES, FIFTH = 0, 8, 136
+INDICES, FIFTH = 8, 136
 N = 32
-GROUPS = SUPERBLOCK // N
-VALUES, SECOND = FIVE_BITS.values, len(FIVE_BITS.plain)
-_round = round_group(FIVE_BITS, N)
 
 
-class IQ5_KS(QuantFormat):  # noqa: N801  # the field's name
+LAYOUT = Layout(
+    n=N, block_bytes=168, row_bytes=4, tables=TABLE_BIT_0, levels=LEVEL_BYTES,
+    indices=five_bit_indices(N, INDICES, FIFTH),
+)  # fmt: skip
+
+
+class IQ5_KS(KernelFormat):  # noqa: N801  # the field's name
     """5.25 bits, two tables of uneven values, with a 7-bit scale for 32 weights."""
 
     spec = FormatSpec(
         name="IQ5_KS",
         ggml_type=152,
         block=SUPERBLOCK,
-        block_bytes=BYTES,
-        row_meta_bytes=D,
+        block_bytes=168,
+        row_meta_bytes=4,
         floats=(StoredFloat(kind="f32", per="row"),),
         dialect="ik",
         importance="optional",
@@ -65,68 +53,11 @@ class IQ5_KS(QuantFormat):  # noqa: N801  # the field's name
         file_type=150,  # LLAMA_FTYPE_MOSTLY_IQ5_KS
         summary="5.25 bits, two tables of uneven values, one scale a row: better than Q5_K, and smaller",
     )
-
-    def encode(
-        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
-    ) -> ByteArray:
-        return encode_rows(self.spec, rows, importance, out, plain=_encode, weighted=_encode_weighted)
-
-    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
-        return decode_rows(self.spec, data, k, out, _decode)
-
-
-@kernel
-def _finish(x: Any, weights: Any, scales: Any, shifted: Any, k: Any, to: Any) -> None:
-    """Quantize the scales of each row, round its weights with them, fit d to what came out, and pack."""
-    width, groups = D + k // SUPERBLOCK * BYTES, k // N
-    sums, indices = np.empty(2, np.float32), np.empty(SUPERBLOCK, np.uint8)
-    for row in range(x.size // k):
-        start = place(row * width)
-        d = largest_size(scales, row * groups, groups) / F32(MOST)
-        iscale = inverse(d)
-        sums[:] = ZERO
-        to[start : start + width] = U8(0)
-        for block in range(k // SUPERBLOCK):
-            at = start + D + block * BYTES
-            for g in range(GROUPS):
-                group = row * groups + block * GROUPS + g
-                to[at + SCALES + g] = shifted[group]
-                if d != ZERO:
-                    level = odd_level(iscale * scales[group])
-                    to[at + SCALES + g] |= U8(level + MOST)
-                    _round(x, group * N, inverse(d * F32(level)), shifted[group], indices, g * N)
-                    add_products(
-                        x,
-                        weights,
-                        group * N,
-                        N,
-                        VALUES,
-                        shifted[group] * SECOND,
-                        indices,
-                        g * N,
-                        F32(level),
-                        sums,
-                    )
-            if d != ZERO:
-                pack_five_bits(indices, to, at + INDICES, at + FIFTH)
-        put_float(to, start, sums[0] / sums[1] if sums[1] > ZERO else d)
-
-
-_encode, _encode_weighted = encoders(Search(table=FIVE_BITS, n=N, tries=5), _finish)
-
-
-@kernel(DECODE)
-def _decode(data: Any, rows: Any) -> None:
-    k, source, width = rows.shape[1], data.reshape(data.size), data.shape[1]
-    for row in range(rows.shape[0]):
-        x, start = rows[row], place(row * width)
-        d = get_float(source, start)
-        for group in range(k // N):
-            at, g = start + D + group // GROUPS * BYTES, group % GROUPS
-            stored = source[at + SCALES + g]
-            scale, table = d * F32(I32(stored & U8(254)) - MOST), SECOND * (stored & U8(1))
-            lower, half, bit = at + INDICES + N * (g // 2), U8(4 * (g % 2)), U8(g)
-            for i in range(N):
-                q = source[lower + i] >> half
-                fifth = (source[at + FIFTH + i] >> bit) & U8(1)
-                x[group * N + i] = scale * VALUES[table + ((q & U8(15)) | U8(fifth << U8(4)))]
+    kernels = uneven_kernels(
+        LAYOUT,
+        FIVE_BITS,
+        search_values(FIVE_BITS, N, tries=5),
+        odd_levels,
+        if_empty="tables",
+        rounds_zeros=True,
+    )

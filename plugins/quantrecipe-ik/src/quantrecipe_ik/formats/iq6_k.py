@@ -16,53 +16,52 @@ ik_llama.cpp: block_iq6_k, quantize_row_iq6_k_impl, dequantize_row_iq6_k (A_IQ6K
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import numpy as np
-from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
-from quantrecipe.core import DECODE, decode_rows, encode_rows, kernel
-from quantrecipe.core.bits import place, trips
-from quantrecipe.core.half import get_half, put_half
-from quantrecipe.core.lanes import nearest_int
+from quantrecipe.api import FormatSpec, StoredFloat
+from quantrecipe.core import KernelFormat, kernel
+from quantrecipe.core.scalars import F32, I8, I32, U8, Bytes, Int
 
-from quantrecipe_ik.core.encoders import encoders
-from quantrecipe_ik.core.rounding import add_products, round_group
-from quantrecipe_ik.core.scales import first_largest, inverse
-from quantrecipe_ik.core.search import Search
-from quantrecipe_ik.core.tables import SIX_BITS
-from quantrecipe_ik.core.weights import SUPERBLOCK
-
-if TYPE_CHECKING:
-    from quantrecipe.api import ByteArray, FloatArray
+from quantrecipe_ik.core.layouts import bit_of_group, six_bit_indices
+from quantrecipe_ik.core.scales import signed_levels
+from quantrecipe_ik.core.uneven import Layout, uneven_kernels
+from quantrecipe_ik.core.value_search import search_values
+from quantrecipe_ik.core.value_tables import SIX_BITS
+from quantrecipe_ik.core.weighing import SUPERBLOCK
 
 __all__ = ["IQ6_K"]
 
-F32 = np.float32
-I8 = np.int8
-I32 = np.int32
-U8 = np.uint8
-ZERO = F32(0)
-MOST = 127
-
-BYTES = 212
 SHIFTED, SCALES, INDICES, UPPER = 2, 4, 20, 148
 N = 16
-GROUPS = SUPERBLOCK // N
-VALUES, SECOND = SIX_BITS.values, len(SIX_BITS.plain)
-_q = np.arange(SECOND, dtype=F32)
+_q = np.arange(64, dtype=F32)
 _CUBIC = F32(-127) + _q * (F32(6.2568) + _q * (F32(-0.11218) + _q * F32(0.0011972)))
-DECODED = np.concatenate([_CUBIC, _CUBIC + F32(1)])
-_round = round_group(SIX_BITS, N)
+"""ik_llama.cpp: A_IQ6K, B_IQ6K, C_IQ6K, D_IQ6K."""
+DECODED = np.concatenate([_CUBIC, _CUBIC + F32(1)])  # ik_llama.cpp: S_IQ6K
 
 
-class IQ6_K(QuantFormat):  # noqa: N801  # the field's name
+@kernel
+def _put_level(to: Bytes, at: Int, g: Int, level: Int) -> None:
+    to[at + SCALES + g] = U8(level & I32(255))
+
+
+@kernel
+def _get_level(source: Bytes, at: Int, g: Int) -> Int:
+    return I8(source[at + SCALES + g])
+
+
+LAYOUT = Layout(
+    n=N, block_bytes=212, tables=bit_of_group(SHIFTED), levels=(_put_level, _get_level),
+    indices=six_bit_indices(N, INDICES, UPPER),
+)  # fmt: skip
+
+
+class IQ6_K(KernelFormat):  # noqa: N801  # the field's name
     """6.625 bits, two tables of uneven values, with an 8-bit scale for 16 weights."""
 
     spec = FormatSpec(
         name="IQ6_K",
         ggml_type=141,
         block=SUPERBLOCK,
-        block_bytes=BYTES,
+        block_bytes=212,
         floats=(StoredFloat(kind="f16"),),
         dialect="ik",
         importance="optional",
@@ -72,69 +71,7 @@ class IQ6_K(QuantFormat):  # noqa: N801  # the field's name
         file_type=142,  # LLAMA_FTYPE_MOSTLY_IQ6_K
         summary="6.625 bits, two tables of uneven values: hard to tell from the original",
     )
-
-    def encode(
-        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
-    ) -> ByteArray:
-        return encode_rows(self.spec, rows, importance, out, plain=_encode, weighted=_encode_weighted)
-
-    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
-        return decode_rows(self.spec, data, k, out, _decode)
-
-
-@kernel
-def _finish(x: Any, weights: Any, scales: Any, shifted: Any, k: Any, to: Any) -> None:
-    """Quantize the scales of each super-block, round its weights with them, fit d to what came out, and pack."""
-    indices, sums = np.empty(SUPERBLOCK, np.uint8), np.empty(2, np.float32)
-    for block in range(x.size // SUPERBLOCK):
-        at = place(block * BYTES)
-        peak = first_largest(scales, block * GROUPS, GROUPS)
-        to[at : at + BYTES] = U8(0)
-        if peak == ZERO:
-            continue
-        d = -peak / F32(MOST)
-        iscale = inverse(d)
-        sums[:] = ZERO
-        indices[:] = U8(0)  # what a group whose scale rounds to nothing keeps
-        for g in range(GROUPS):
-            group, first = block * GROUPS + g, block * SUPERBLOCK + g * N
-            level = min(max(nearest_int(iscale * scales[group]), I32(-MOST)), I32(MOST))
-            dl = d * F32(level)
-            if dl != ZERO:
-                _round(x, first, inverse(dl), shifted[group], indices, g * N)
-                add_products(
-                    x, weights, first, N, VALUES, shifted[group] * SECOND, indices, g * N, F32(level), sums
-                )
-            to[at + SCALES + g] = U8(level & I32(255))
-            to[at + SHIFTED + g // 8] |= U8(shifted[group] << U8(g % 8))
-        put_half(to, at, sums[0] / sums[1] if sums[1] > ZERO else d)
-        for p in range(SUPERBLOCK // 64):
-            for i in range(trips(32, to)):
-                low, high = indices[64 * p + i], indices[64 * p + 32 + i]
-                to[at + INDICES + 32 * p + i] = (low & U8(15)) | U8(high << U8(4))
-                upper = (low >> U8(4)) | U8((high >> U8(4)) << U8(2))
-                to[at + UPPER + 32 * (p // 2) + i] |= U8(upper << U8(4 * (p % 2)))
-
-
-_encode, _encode_weighted = encoders(
-    Search(table=SIX_BITS, n=N, tries=5, refit=True, plain="evened square"), _finish
-)
-
-
-@kernel(DECODE)
-def _decode(data: Any, rows: Any) -> None:
-    x, source = rows.reshape(rows.size), data.reshape(data.size)
-    for block in range(x.size // SUPERBLOCK):
-        at = place(block * BYTES)
-        d = get_half(source, at)
-        for g in range(GROUPS):
-            table = SECOND * ((source[at + SHIFTED + g // 8] >> U8(g % 8)) & U8(1))
-            scale = d * F32(I8(source[at + SCALES + g]))
-            first, half, bits = block * SUPERBLOCK + g * N, U8(4 * (g // 2 % 2)), U8(2 * (g // 2 % 4))
-            lower = at + INDICES + 32 * (g // 4) + 16 * (g % 2)
-            upper = at + UPPER + 32 * (g // 8) + 16 * (g % 2)
-            for i in range(N):
-                index = ((source[lower + i] >> half) & U8(15)) | U8(
-                    ((source[upper + i] >> bits) & U8(3)) << U8(4)
-                )
-                x[first + i] = scale * DECODED[table + index]
+    kernels = uneven_kernels(
+        LAYOUT, SIX_BITS, search_values(SIX_BITS, N, tries=5, refit=True), signed_levels(-127, 127),
+        plain="evened square", decoded=DECODED,
+    )  # fmt: skip

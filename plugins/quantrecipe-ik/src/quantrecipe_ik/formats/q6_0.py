@@ -13,11 +13,9 @@ other sign, too, and then moves single integers by one as long as that makes the
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import numpy as np
-from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
-from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, decode_rows, encode_rows, kernel
+from quantrecipe.api import FormatSpec, StoredFloat
+from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, KernelFormat, Kernels, kernel
 from quantrecipe.core.bits import place, trips
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.lanes import (
@@ -26,24 +24,19 @@ from quantrecipe.core.lanes import (
     WORKSPACE,
     WT,
     X,
+    find_peaks,
     lane_row,
     load_groups,
-    load_importance,
     nearest,
     select,
-    sums_of_squares,
-    weigh_by_size,
-)
-
-if TYPE_CHECKING:
-    from quantrecipe.api import ByteArray, FloatArray
+    weigh_by_square,
+    weigh_in_rows,
+)  # fmt: skip
+from quantrecipe.core.scalars import F32, I32, ONE, TWO, U8, ZERO, Bytes, Float, Floats, Int
 
 __all__ = ["Q6_0"]
 
-F32 = np.float32
-I32 = np.int32
-U8 = np.uint8
-ZERO, ONE, TWO, STEP = F32(0), F32(1), F32(2), F32(0.1)
+STEP = F32(0.1)
 EPSILON = F32(1e-15)  # ik_llama.cpp: GROUP_MAX_EPS
 STEPS = 9
 
@@ -54,71 +47,37 @@ NMAX, LOWEST, HIGHEST = F32(32), F32(-32), F32(31)
 ) = (lane_row(i) for i in range(10))  # fmt: skip
 MOVES = N * (2 * 32 - 1)
 
-_load, _load_importance, _weigh = load_groups(N), load_importance(N), weigh_by_size(N)
-
-
-class Q6_0(QuantFormat):  # noqa: N801  # the field's name
-    """6.5 bits, with a scale for 32 weights."""
-
-    spec = FormatSpec(
-        name="Q6_0",
-        ggml_type=133,
-        block=N,
-        block_bytes=BYTES,
-        floats=(StoredFloat(kind="f16"),),
-        dialect="ik",
-        importance="optional",
-        exactness="byte-equal to ik_llama.cpp without fused multiply-add",
-        error_bound=0.03,
-        fallback="Q8_0",
-        file_type=135,  # LLAMA_FTYPE_MOSTLY_Q6_0
-        summary="6 bits, the simplest way: for rows that don't divide by 256",
-    )
-
-    def encode(
-        self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
-    ) -> ByteArray:
-        return encode_rows(self.spec, rows, importance, out, plain=_encode, weighted=_encode_weighted)
-
-    def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
-        return decode_rows(self.spec, data, k, out, _decode)
+_find_peaks, _load = find_peaks(N, PEAK, SIZE), load_groups(N)
+_weigh_plain, _weigh = weigh_by_square(N), weigh_in_rows(N)
 
 
 @kernel(ENCODE)
-def _encode(rows: Any, out: Any) -> None:
+def _encode(rows: Floats, out: Bytes) -> None:
     x, to = rows.reshape(rows.size), out.reshape(out.size)
     s = np.empty(WORKSPACE, np.float32)
     blocks = x.size // N
     for first in range(0, blocks, LANES):
         count = min(LANES, blocks - first)
         _load(x, first, count, s)
-        for i in range(N):
-            for j in range(LANES):
-                s[WT + i * LANES + j] = s[X + i * LANES + j] * s[X + i * LANES + j]
+        _weigh_plain(s)
         _search(s)
         _pack(x, first, count, s, to)
 
 
 @kernel(ENCODE_WEIGHTED)
-def _encode_weighted(rows: Any, importance: Any, out: Any) -> None:
+def _encode_weighted(rows: Floats, importance: Floats, out: Bytes) -> None:
     x, to = rows.reshape(rows.size), out.reshape(out.size)
-    s, k, even = np.empty(WORKSPACE, np.float32), rows.shape[1], np.empty(LANES, np.float32)
-    squares = np.empty(rows.shape[0], np.float32)
-    sums_of_squares(x, 0, squares.size, k, squares)
+    s, squares = np.empty(WORKSPACE, np.float32), np.empty(rows.shape[0], np.float32)
     blocks = x.size // N
     for first in range(0, blocks, LANES):
         count = min(LANES, blocks - first)
-        _load(x, first, count, s)
-        _load_importance(importance, first, count, s)
-        for j in range(LANES):
-            even[j] = squares[(first + min(j, count - 1)) * N // k] / F32(k)
-        _weigh(even, s)
+        _weigh(x, importance, first, count, squares, s)
         _search(s)
         _pack(x, first, count, s, to)
 
 
 @kernel
-def _fit(s: Any) -> None:
+def _fit(s: Floats) -> None:
     """SXL and SL2 of the integers nearest to ISCALE * x."""
     for j in range(LANES):
         s[SXL + j] = ZERO
@@ -138,7 +97,7 @@ def _fit(s: Any) -> None:
 
 
 @kernel
-def _try(s: Any, wanted: Any) -> None:
+def _try(s: Floats, wanted: Float) -> None:
     """Let the weight of largest size become `wanted`, and keep the fit if it is the best."""
     for j in range(LANES):
         s[ISCALE + j] = wanted / s[PEAK + j]
@@ -155,17 +114,9 @@ def _try(s: Any, wanted: Any) -> None:
 
 
 @kernel
-def _search(s: Any) -> None:
+def _search(s: Floats) -> None:
     """SCALE, and KEPT_ISCALE: the integers are those nearest to KEPT_ISCALE * x. Both 0 for an empty group."""
-    for j in range(LANES):
-        s[PEAK + j] = ZERO
-        s[SIZE + j] = ZERO
-    for i in range(N):
-        for j in range(LANES):
-            x = s[X + i * LANES + j]
-            larger = abs(x) > s[SIZE + j]
-            s[SIZE + j] = select(larger, abs(x), s[SIZE + j])
-            s[PEAK + j] = select(larger, x, s[PEAK + j])
+    _find_peaks(s)
     for j in range(LANES):
         s[ISCALE + j] = LOWEST / s[PEAK + j]
         s[KEPT_ISCALE + j] = s[ISCALE + j]
@@ -184,7 +135,7 @@ def _search(s: Any) -> None:
 
 
 @kernel
-def _move(s: Any, lane: Any, q: Any) -> Any:
+def _move(s: Floats, lane: Int, q: Floats) -> Float:
     """Move single integers of one group by one, the one that gains most first; the scale for what they become."""
     scale, best, sxl, sl2 = s[SCALE + lane], s[BEST + lane], s[KEPT_SXL + lane], s[KEPT_SL2 + lane]
     x, w, gains = np.empty(N, np.float32), np.empty(N, np.float32), np.empty(N, np.float32)
@@ -216,7 +167,7 @@ def _move(s: Any, lane: Any, q: Any) -> Any:
 
 
 @kernel
-def _pack(x: Any, first: Any, count: Any, s: Any, to: Any) -> None:
+def _pack(x: Floats, first: Int, count: Int, s: Floats, to: Bytes) -> None:
     """Write the blocks whose scales are in the lanes."""
     q, levels, length = np.zeros(N, np.float32), np.zeros(N, np.uint8), trips(N, to)
     for lane in range(count):
@@ -239,7 +190,7 @@ def _pack(x: Any, first: Any, count: Any, s: Any, to: Any) -> None:
 
 
 @kernel(DECODE)
-def _decode(data: Any, rows: Any) -> None:
+def _decode(data: Bytes, rows: Floats) -> None:
     x, source = rows.reshape(rows.size), data.reshape(data.size)
     for block in range(x.size // N):
         first, at = place(block * N), place(block * BYTES)
@@ -252,3 +203,23 @@ def _decode(data: Any, rows: Any) -> None:
                 high = (packed >> U8(4)) | U8(((upper >> U8(2)) & U8(3)) << U8(4))
                 x[first + 8 * h + i] = F32(I32(low) - I32(32)) * d
                 x[first + 16 + 8 * h + i] = F32(I32(high) - I32(32)) * d
+
+
+class Q6_0(KernelFormat):  # noqa: N801  # the field's name
+    """6.5 bits, with a scale for 32 weights."""
+
+    spec = FormatSpec(
+        name="Q6_0",
+        ggml_type=133,
+        block=N,
+        block_bytes=BYTES,
+        floats=(StoredFloat(kind="f16"),),
+        dialect="ik",
+        importance="optional",
+        exactness="byte-equal to ik_llama.cpp without fused multiply-add",
+        error_bound=0.03,
+        fallback="Q8_0",
+        file_type=135,  # LLAMA_FTYPE_MOSTLY_Q6_0
+        summary="6 bits, the simplest way: for rows that don't divide by 256",
+    )
+    kernels = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode)

@@ -1,0 +1,1 @@
+"""The trellis types: points that a generator makes, and the long search for them."""

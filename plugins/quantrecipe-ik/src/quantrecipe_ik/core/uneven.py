@@ -1,0 +1,184 @@
+"""Groups of weights with uneven values and an integer times one scale: the kernels of the K and the KS types.
+
+    x ≈ d * level * VALUES[table][index]
+
+Each group has a level and one of two tables. d is of a super-block in IQ2_K … IQ6_K, and of a whole row in IQ2_KS …
+IQ5_KS, which has it before its super-blocks. A format says where levels, tables and indices lie in its bytes (Layout),
+how scales become levels, and how it searches.
+
+ik_llama.cpp: quantize_row_iq2_k_impl, quantize_row_iq4_k_impl_bs16, quantize_row_iq4_k_impl_bs128 and their kin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from quantrecipe.core import DECODE, Kernels, kernel
+from quantrecipe.core.bits import place, trips
+from quantrecipe.core.half import get_half, put_half
+from quantrecipe.core.scalars import F32, U8, ZERO, Bytes, Float, Floats, Int
+
+from quantrecipe_ik.core.encoders import encoders
+from quantrecipe_ik.core.layouts import Stored
+from quantrecipe_ik.core.scales import get_float, inverse, put_float
+from quantrecipe_ik.core.value_tables import Table, index_near
+from quantrecipe_ik.core.weighing import SUPERBLOCK, Plain
+
+__all__ = ["Layout", "add_products", "uneven_kernels"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Where a format has what.
+
+    n:           weights in a group
+    block_bytes: of a super-block
+    row_bytes:   of the row's d, before its super-blocks: 2 (f16) or 4 (f32); 0: each super-block begins with an f16 d
+    tables:      which table a group takes; see `layouts.py`
+    levels:      the level of a group
+    indices:     of the weights
+    """
+
+    n: int
+    block_bytes: int
+    row_bytes: int = 0
+    tables: Stored
+    levels: Stored
+    indices: Stored
+
+
+@cache
+def _round_group(table: Table, n: int) -> Callable[..., None]:
+    """The kernel round_to(x, at, iscale, shifted, indices, to) for n weights.
+
+    indices[to:] = those of the values nearest to iscale * x[at:].
+    """
+    near, near_shifted = index_near(table, table.plain), index_near(table, table.shifted)
+
+    @kernel
+    def round_to(x: Floats, at: Int, iscale: Float, shifted: Int, indices: Bytes, to: Int) -> None:
+        at, to, length = place(at), place(to), trips(n, indices)
+        if shifted:
+            for i in range(length):
+                index, _ = near_shifted(iscale * x[at + i])
+                indices[to + i] = U8(index)
+        else:
+            for i in range(length):
+                index, _ = near(iscale * x[at + i])
+                indices[to + i] = U8(index)
+
+    return round_to
+
+
+@kernel
+def add_products(
+    x: Floats, weights: Floats, at: Int, n: Int,
+    values: Floats, first: Int, indices: Bytes, to: Int, level: Float, sums: Floats,
+) -> None:  # fmt: skip
+    """sums[0] += ∑ w q x and sums[1] += ∑ w q², in order, with q = level * values[first + index] of n weights."""
+    at, to, first = place(at), place(to), place(first)
+    sxl, sl2 = sums[0], sums[1]
+    for i in range(n):
+        w, v = weights[at + i], x[at + i]
+        q = values[first + indices[to + i]] * level
+        sxl += w * q * v
+        sl2 += w * q * q
+    sums[0], sums[1] = sxl, sl2
+
+
+def uneven_kernels(
+    layout: Layout,
+    table: Table,
+    search: Callable[..., None],
+    levels: Callable[..., Any],
+    *,
+    plain: Plain = "square",
+    factor: float = 2.0,
+    raised: float = 1.0,
+    if_empty: Literal["nothing", "tables", "all"] = "nothing",
+    rounds_zeros: bool = False,
+    add: Callable[..., None] = add_products,
+    decoded: NDArray[np.float32] | None = None,
+) -> Kernels:
+    """The kernels of a format.
+
+    search:   of the groups' scales; see `encoders`, also for plain and factor
+    levels:   the kernel (scales, counts, first, count, levels) → (d, empty): what the scales of one d become; see
+              `scales.py`
+    raised:   what is stored is d times this: ik_llama.cpp has it a little larger than the fit says
+    if_empty: what is written where d is 0: nothing, which tables groups take, or everything
+    rounds_zeros: where a level is 0, indices are those of the value nearest to 0, and not 0
+    add:      fits the scale above the levels; see `add_products`
+    decoded:  the values of both tables for a decoder, where they aren't those that an encoder rounds to
+    """
+    n, block_bytes, row_bytes = layout.n, layout.block_bytes, layout.row_bytes
+    (put_table, get_table), (put_level, get_level) = layout.tables, layout.levels
+    put_indices, get_index = layout.indices
+    groups_in_block, by_row, second = SUPERBLOCK // n, row_bytes > 0, len(table.plain)
+    put_d, get_d = (put_float, get_float) if row_bytes == 4 else (put_half, get_half)
+    skip, write_levels, above = if_empty == "nothing", if_empty == "all", F32(raised)
+    values = table.values
+    read = values if decoded is None else decoded
+    round_to = _round_group(table, n)
+
+    @kernel
+    def finish(
+        x: Floats, weights: Floats, scales: Floats, counts: Floats, shifted: Bytes, k: Int, to: Bytes
+    ) -> None:
+        """Make levels of the scales, round the weights with them, fit d to what came out, and pack."""
+        weights_per_d = k if by_row else SUPERBLOCK
+        groups, blocks = weights_per_d // n, weights_per_d // SUPERBLOCK
+        width = row_bytes + blocks * block_bytes
+        indices, sums = np.empty(SUPERBLOCK, np.uint8), np.empty(2, np.float32)
+        its_levels = np.empty(groups, np.int32)
+        for unit in range(x.size // weights_per_d):
+            start = place(unit * width)
+            to[start : start + width] = U8(0)
+            d, empty = levels(scales, counts, unit * groups, groups, its_levels)
+            if skip and empty:
+                continue
+            sums[:] = ZERO
+            for block in range(blocks):
+                at = start + row_bytes + block * block_bytes
+                indices[:] = U8(0)  # what a group whose level is 0 keeps
+                for g in range(groups_in_block):
+                    group, level = (
+                        unit * groups + block * groups_in_block + g,
+                        its_levels[block * groups_in_block + g],
+                    )
+                    put_table(to, at, g, shifted[group])
+                    if d == ZERO and not (write_levels or skip):
+                        continue
+                    put_level(to, at, g, level)
+                    dl = d * F32(level)
+                    if rounds_zeros or dl != ZERO:
+                        round_to(x, group * n, inverse(dl), shifted[group], indices, g * n)
+                        add(
+                            x, weights, group * n, n, values, shifted[group] * second, indices, g * n, F32(level), sums
+                        )  # fmt: skip
+                put_indices(indices, to, at)
+            put_d(to, start, above * (sums[0] / sums[1] if sums[1] > ZERO else d))
+
+    @kernel(DECODE)
+    def decode(data: Bytes, rows: Floats) -> None:
+        k, source, width = rows.shape[1], data.reshape(data.size), data.shape[1]
+        for row in range(rows.shape[0]):
+            x, start = rows[row], place(row * width)
+            d = get_d(source, start) if by_row else ZERO
+            for block in range(k // SUPERBLOCK):
+                at = start + row_bytes + block * block_bytes
+                if not by_row:
+                    d = get_d(source, at)
+                for g in range(groups_in_block):
+                    scale, first = d * F32(get_level(source, at, g)), block * SUPERBLOCK + g * n
+                    value = second * get_table(source, at, g)
+                    for i in range(n):
+                        x[first + i] = scale * read[value + get_index(source, at, g, i)]
+
+    encode, encode_weighted = encoders(n, plain, factor, search, finish)
+    return Kernels(encode=encode, encode_weighted=encode_weighted, decode=decode)

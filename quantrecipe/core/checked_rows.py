@@ -1,0 +1,145 @@
+"""Between a format's caller and its kernels: everything is checked here, once, so that kernels see plain arrays.
+
+    return encode_rows(self.spec, rows, importance, out, plain=encode, weighted=encode_weighted)
+    return decode_rows(self.spec, data, k, out, decode)
+
+A kernel gets C-contiguous, aligned arrays in native byte order, as its signature (`ENCODE`, `ENCODE_WEIGHTED`,
+`DECODE`) says. Rows go to it in chunks that stay in the cache between the check for NaN and Inf and the encoding;
+input that isn't laid out so (strided, byte-swapped, unaligned) is copied chunk by chunk, never as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from quantrecipe.core.finite import all_finite
+from quantrecipe.errors import FormatError, NonFiniteError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from quantrecipe.api import ByteArray, FloatArray, FormatSpec
+
+__all__ = ["check_finite", "decode_rows", "encode_rows", "float32_from_float64"]
+
+CHUNK = 1 << 17
+"""Weights in a chunk: half a megabyte of float32, within the second-level cache of today's CPUs."""
+
+Encoder = Callable[[Any, Any], None]
+WeightedEncoder = Callable[[Any, Any, Any], None]
+
+
+def encode_rows(
+    spec: FormatSpec,
+    rows: FloatArray,
+    importance: FloatArray | None,
+    out: ByteArray | None,
+    *,
+    plain: Encoder | None,
+    weighted: WeightedEncoder | None = None,
+) -> ByteArray:
+    """rows float32 (n, k), importance float32 (k,) → uint8 (n, row_bytes(k)), as `QuantFormat.encode` promises.
+
+    `plain(rows, out)` encodes without importance, None where the format needs one; `weighted(rows, importance,
+    out)` with it, None where the format doesn't use it.
+    """
+    _check_matrix(spec, rows, np.float32, "rows")
+    n, k = rows.shape
+    out = _check_out(spec, out, (n, spec.row_bytes(k)), np.uint8)
+    weights = None if importance is None else _check_importance(spec, importance, k)
+    if n % spec.rows_per_group:
+        raise FormatError(
+            f"{spec.name} interleaves {spec.rows_per_group} rows; {n} rows don't divide into such groups"
+        )
+    if weights is None and plain is None:
+        raise FormatError(f"{spec.name} can't be encoded without importance", "give an importance matrix")
+    for start, chunk in _chunks(rows, k, np.dtype(np.float32), spec.rows_per_group):
+        check_finite(chunk, first_row=start)
+        target = out[start : start + len(chunk)]
+        if weights is not None and weighted is not None:
+            weighted(chunk, weights, target)
+        elif plain is not None:
+            plain(chunk, target)
+    return out
+
+
+def decode_rows(
+    spec: FormatSpec, data: ByteArray, k: int, out: FloatArray | None, kernel: Callable[[Any, Any], None]
+) -> FloatArray:
+    """data uint8 (n, row_bytes(k)) → float32 (n, k), as `QuantFormat.decode` promises. `kernel(data, rows)`."""
+    _check_matrix(spec, data, np.uint8, "data")
+    n, width = data.shape
+    if width != spec.row_bytes(k):
+        raise FormatError(
+            f"{spec.name} stores a row of {k} weights in {spec.row_bytes(k)} bytes, not in {width}"
+        )
+    out = _check_out(spec, out, (n, k), np.float32)
+    if n % spec.rows_per_group:
+        raise FormatError(
+            f"{spec.name} interleaves {spec.rows_per_group} rows; {n} rows don't divide into such groups"
+        )
+    for start, chunk in _chunks(data, k, np.dtype(np.uint8), spec.rows_per_group):
+        kernel(chunk, out[start : start + len(chunk)])
+    return out
+
+
+def check_finite(rows: FloatArray, *, first_row: int = 0) -> None:
+    """NonFiniteError, naming row and column, if a C-contiguous float32 (n, k) holds NaN or Inf."""
+    if not all_finite(rows):
+        row, column = np.argwhere(~np.isfinite(rows))[0]
+        raise NonFiniteError(
+            f"the weight at row {first_row + row}, column {column} is {rows[row, column]}; weights must be finite"
+        )
+
+
+def float32_from_float64(values: NDArray[np.float64], *, out: FloatArray | None = None) -> FloatArray:
+    """The nearest float32 of each float64; infinite where it is beyond float32's range."""
+    out = np.empty(values.shape, np.float32) if out is None else out
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        np.copyto(out, values, casting="same_kind")
+    return out
+
+
+def _chunks(
+    array: NDArray[Any], k: int, dtype: np.dtype[Any], group: int
+) -> Iterator[tuple[int, NDArray[Any]]]:
+    step = max(CHUNK // k // group, 1) * group
+    for start in range(0, len(array), step):
+        yield start, np.require(array[start : start + step], dtype, ["C", "A"])
+
+
+def _check_matrix(spec: FormatSpec, array: NDArray[Any], dtype: type[np.generic], what: str) -> None:
+    kind = np.dtype(dtype)
+    if array.ndim != 2 or array.dtype.newbyteorder("=") != kind:
+        raise FormatError(
+            f"{spec.name}: {what} must be a matrix of {kind}, but its shape is {array.shape} and its type {array.dtype}"
+        )
+
+
+def _check_importance(spec: FormatSpec, importance: FloatArray, k: int) -> FloatArray:
+    if importance.shape != (k,) or importance.dtype.newbyteorder("=") != np.float32:
+        raise FormatError(
+            f"{spec.name}: importance must be {k} float32, one for each column, "
+            f"but its shape is {importance.shape} and its type {importance.dtype}"
+        )
+    weights: FloatArray = np.require(importance, np.float32, ["C", "A"])
+    if not np.isfinite(weights).all():
+        column = int(np.argmin(np.isfinite(weights)))
+        raise NonFiniteError(f"the importance of column {column} is {weights[column]}; it must be finite")
+    return weights
+
+
+def _check_out(
+    spec: FormatSpec, out: NDArray[Any] | None, shape: tuple[int, int], dtype: type[np.generic]
+) -> Any:
+    if out is None:
+        return np.empty(shape, dtype)
+    if out.shape != shape or out.dtype != dtype or not (out.flags.carray and out.flags.writeable):
+        raise FormatError(
+            f"{spec.name}: out must be a writeable, C-contiguous {np.dtype(dtype)} array of shape {shape}, "
+            f"but its shape is {out.shape} and its type {out.dtype}"
+        )
+    return out

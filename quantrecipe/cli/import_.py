@@ -126,10 +126,10 @@ def _from_model(
     from quantrecipe.exchange.assemble import Imported
     from quantrecipe.exchange.from_files.recover import recover
     from quantrecipe.model.not_a_model import require_model
+    from quantrecipe.model.open import open_model
     from quantrecipe.plan.recorded import recorded_recipe
 
-    model = _open(path, registry)
-    assert model is not None
+    model = open_model(path, registry=registry)
     require_model(model)
     recorded = recorded_recipe(model, registry) if model.container == "gguf" and not infer else None
     notes: tuple[str, ...] = ()

@@ -87,6 +87,12 @@ class GGUFValue:
         """Type of an array's items, None for scalars and strings."""
         return ValueType(_ARRAY_HEADER.unpack_from(self.payload)[0]) if self.type is ValueType.ARRAY else None
 
+    def with_items(self, items: Sequence[Any]) -> GGUFValue:
+        """An array of the same type with other items. TypeError where this is no array."""
+        if self.item_type is None:
+            raise TypeError(f"a {self.type.name} has no items")
+        return GGUFValue.array(self.item_type, items)
+
     def __len__(self) -> int:
         """Number of items of an array; bytes of a string."""
         if self.type is ValueType.ARRAY:

@@ -25,6 +25,7 @@ from quantrecipe.model.read import TensorReader
 from quantrecipe.output.jobs import Job, Target, jobs_by_tensor, targets_of
 from quantrecipe.output.pipeline import Pipeline
 from quantrecipe.output.progress import Progress
+from quantrecipe.output.reuse import OldTensor
 from quantrecipe.output.transform import Handling, Rows, arranged
 from quantrecipe.output.units import Unit, split
 from quantrecipe.registry import Registry
@@ -124,7 +125,7 @@ class Stream:
             replace(target, old=None)
             for target in targets
             if target.old is not None
-            and not (target.old.source == digest and self._copy(tensor, target, reader, pipeline))
+            and not (target.old.source == digest and self._copy(tensor, target, target.old, reader, pipeline))
         ]
         if stale:
             self._encode(tensor, stale, reader, pipeline)
@@ -181,13 +182,17 @@ class Stream:
         return _Encoded(data, lost)
 
     def _copy(
-        self, tensor: TensorInfo, target: Target, reader: TensorReader, pipeline: Pipeline[_Slot]
+        self,
+        tensor: TensorInfo,
+        target: Target,
+        old: OldTensor,
+        reader: TensorReader,
+        pipeline: Pipeline[_Slot],
     ) -> bool:
         """Copy the tensor's data from an older file; False if it isn't what that file recorded."""
-        assert target.old is not None
         spec = target.format.spec
         row_bytes, rows = spec.row_bytes(tensor.cols), tensor.rows * tensor.experts
-        old = TensorSource(extents=(target.old.extent,), dtype=spec.name, cols=tensor.cols)
+        stored = TensorSource(extents=(old.extent,), dtype=spec.name, cols=tensor.cols)
         slot = pipeline.slot()
         step = slot.encoded.size // (row_bytes * spec.rows_per_group) * spec.rows_per_group
         sound = True
@@ -195,7 +200,7 @@ class Stream:
         for start in range(0, rows, step):
             stop = min(start + step, rows)
             data = slot.encoded[: (stop - start) * row_bytes]
-            reader.read_rows(old, start, stop, data, row_bytes, tensor=tensor.name)
+            reader.read_rows(stored, start, stop, data, row_bytes, tensor=tensor.name)
             self.read += data.nbytes
             digest.update(data.data)
             # What an earlier version let into a block is made again, so that the error says where it comes from.
@@ -203,11 +208,11 @@ class Stream:
             for job in target.jobs:
                 job.sink.write(data.data, job.assignment.offset + start * row_bytes)
         pipeline.give_back(slot)
-        if not sound or digest.hexdigest() != target.old.data:
+        if not sound or digest.hexdigest() != old.data:
             return False
         for job in target.jobs:
             self.reused[job.output].append(tensor.name)
-            self.written[job.output][tensor.name] = target.old.data
+            self.written[job.output][tensor.name] = old.data
         return True
 
     def _with_factors(

@@ -262,8 +262,7 @@ def diff_sides(model: str, old: Side, new: Side, costs: Costs | None = None) -> 
         before, after = old.tensors.get(name), new.tensors.get(name)
         if (kind := _kind(before, after)) != "same":
             changed.add(name)
-        either = after or before
-        assert either is not None
+        either = new.tensors.get(name) or old.tensors[name]
         roles.setdefault(either.tensor.role, len(roles))
         groups.setdefault((either.tensor.role, kind, *_key(before), *_key(after)), []).append((before, after))
     all_changes = [_change(key[1], members, costs) for key, members in groups.items()]  # type: ignore[arg-type]  # the kind

@@ -139,16 +139,14 @@ def _cut(key: str, value: GGUFValue, layers: _Layers) -> GGUFValue | None:
             f"{key} says that a pruned layer takes what comes from outside the model, so it can't be pruned",
             "prune layers whose item is -1",
         )
-    assert value.item_type is not None  # it is an array
-    return GGUFValue.array(value.item_type, kept)
+    return value.with_items(kept)
 
 
 def _renumbered(key: str, value: GGUFValue, layers: _Layers) -> GGUFValue:
     if value.item_type not in _INTEGERS:
         raise _refusal(f"{key} isn't a list of layers", _set_it(key))
-    assert value.item_type is not None  # one of the integers
     numbers = {old: new for new, old in enumerate(layers.left)}
-    return GGUFValue.array(value.item_type, [numbers[n] for n in value.decode() if n in numbers])
+    return value.with_items([numbers[n] for n in value.decode() if n in numbers])
 
 
 def _counted(key: str, value: GGUFValue, number: int) -> GGUFValue:

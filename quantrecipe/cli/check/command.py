@@ -165,8 +165,8 @@ def _text(ctx: Context, reports: list[Report]) -> None:
 
     for report in reports:
         print_findings(ctx.err, report, reports)
-        if report.ok:
-            ctx.console.print(recipe_line(report))
+        if report.ok and report.recipe is not None:
+            ctx.console.print(recipe_line(report, report.recipe))
     if len(reports) > 1:
         ctx.console.print(summary(reports))
 

@@ -93,7 +93,8 @@ class Operand:
             if model is not None:
                 require_same_tensors(self.lock, model, file=self.text)
             return side_of_lock(self.text, self.lock, self.inputs.registry)
-        assert model is not None
+        if model is None:
+            raise TypeError("what a recipe makes is asked of a model")
         return side_of_plan(self.text, self.inputs.plan(self.recipe, model), self.recipe)
 
 

@@ -255,15 +255,10 @@ def _measured(
     if not subject.model.has_weights:
         print_warning(ctx.err, "a shape file has no weights to measure: losses are those of usual models")
         return None
-    from quantrecipe.api import ModelAnalysis, TensorAnalysis
     from quantrecipe.cli.measuring import measured
     from quantrecipe.measure import Measurement, choose_types
 
-    analyses = subject.registry.analyses
-    losses = analyses["error" if subject.importance is None else "imatrix"]
-    weighing = None if passes is None else analyses["probe"]
-    assert isinstance(losses, TensorAnalysis)
-    assert weighing is None or isinstance(weighing, ModelAnalysis)
+    registry = subject.registry
     if passes is None:
         print_warning(
             ctx.err,
@@ -271,9 +266,9 @@ def _measured(
             "--text CALIBRATION finds out, and makes much better mixes",
         )
     what = Measurement(
-        types=choose_types(subject.registry),
-        analysis=losses,
-        weighing=weighing,
+        types=choose_types(registry),
+        analysis=registry.tensor_analysis("error" if subject.importance is None else "imatrix"),
+        weighing=None if passes is None else registry.model_analysis("probe"),
         probes=probes,
         passes=passes,
         work=work,

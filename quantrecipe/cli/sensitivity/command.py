@@ -201,13 +201,11 @@ def _analyses(
         raise click.UsageError(
             "--text and --table both weigh: say with --analysis probe or --analysis table which."
         )
-    losses = of_tensors[0] if of_tensors else registry.analyses["error" if imatrix is None else "imatrix"]
-    weighing = of_models[0] if of_models else registry.analyses["probe"] if texts else None
-    if weighing is None and table is not None:
-        weighing = registry.analyses["table"]
-    assert isinstance(losses, TensorAnalysis)
-    assert weighing is None or isinstance(weighing, ModelAnalysis)
-    return losses, weighing
+    if not of_tensors:
+        of_tensors = [registry.tensor_analysis("error" if imatrix is None else "imatrix")]
+    if not of_models and (texts or table is not None):
+        of_models = [registry.model_analysis("probe" if texts else "table")]
+    return of_tensors[0], of_models[0] if of_models else None
 
 
 def _passes(

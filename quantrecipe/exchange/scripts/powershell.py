@@ -250,7 +250,9 @@ class _Lexer:
             elif text.startswith(("@'\n", '@"\n'), self._at):
                 found.append(self._here(line))
             elif char in "'\"":
-                found.append(self._string(line))
+                begin = self._at
+                word = self._string(line)
+                found.append(_Token("string", self._text[begin : self._at], line, word))
             elif char in "({" or text.startswith(("@(", "$(", "@{"), self._at):
                 found.append(self._group(line))
             elif sign := next((it for it in _SIGNS if text.startswith(it, self._at)), ""):
@@ -282,8 +284,7 @@ class _Lexer:
                 made.append(text[self._at + 1 : self._at + 2])
                 self._at += 2
             elif char in "'\"" and self._at > begin:
-                word = self._string(line).word
-                assert word is not None  # strings have words
+                word = self._string(line)
                 made.append(word.text)
                 missing += word.missing
             elif match := _VARIABLE.match(text, self._at):
@@ -298,10 +299,9 @@ class _Lexer:
             "word", text[begin : self._at], line, Word(text="".join(made), line=line, missing=tuple(missing))
         )
 
-    def _string(self, line: int) -> _Token:
+    def _string(self, line: int) -> Word:
         sign, text = self._text[self._at], self._text
-        begin = self._at
-        at, made = begin + 1, list[str]()
+        at, made = self._at + 1, list[str]()
         hidden = False
         while at < len(text):
             char = text[at]
@@ -314,7 +314,7 @@ class _Lexer:
                 word = Word(text=content, line=line) if sign == "'" else self._shell.filled(content, line)
                 if hidden:
                     word = replace(word, text=word.text.replace("\ue024", "$"))
-                return _Token("string", text[begin : at + 1], line, word)
+                return word
             elif char == "`" and sign == '"':
                 following = text[at + 1 : at + 2]
                 hidden |= following == "$"

@@ -45,19 +45,10 @@ __all__ = ["is_shapes", "open_shapes", "shapes_text"]
 
 _KEY, _VERSION = "quantrecipe_shapes", 1
 _TYPES = {
-    "u8": ValueType.UINT8,
-    "i8": ValueType.INT8,
-    "u16": ValueType.UINT16,
-    "i16": ValueType.INT16,
-    "u32": ValueType.UINT32,
-    "i32": ValueType.INT32,
-    "f32": ValueType.FLOAT32,
-    "bool": ValueType.BOOL,
-    "str": ValueType.STRING,
-    "u64": ValueType.UINT64,
-    "i64": ValueType.INT64,
-    "f64": ValueType.FLOAT64,
-}
+    "u8": ValueType.UINT8, "i8": ValueType.INT8, "u16": ValueType.UINT16, "i16": ValueType.INT16,
+    "u32": ValueType.UINT32, "i32": ValueType.INT32, "f32": ValueType.FLOAT32, "bool": ValueType.BOOL,
+    "str": ValueType.STRING, "u64": ValueType.UINT64, "i64": ValueType.INT64, "f64": ValueType.FLOAT64,
+}  # fmt: skip
 _TYPE_NAMES = {type_: name for name, type_ in _TYPES.items()}
 _GENERAL = ("general.architecture", "general.file_type", "general.alignment")
 _BLOCK = re.compile(r"(?:^|\.)blk\.(0|[1-9][0-9]{0,8})\.")  # of a tower, too: enc.blk.3.attn_q

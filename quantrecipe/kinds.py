@@ -55,7 +55,7 @@ _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Kind:
-    """What something is.
+    """What a file, a folder or a text is.
 
     what:   "a GGUF model"
     role:   where it belongs; None where it belongs nowhere

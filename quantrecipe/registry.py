@@ -34,7 +34,7 @@ _AnAnalysis = TypeVar("_AnAnalysis")
 
 @dataclass(frozen=True, kw_only=True)
 class Registry:
-    """What is there.
+    """All formats, analyses and recipe folders, and the plugins that they come from.
 
     formats:        by name, in the plugins' order, the built-in ones first
     analyses:       by name
@@ -111,7 +111,7 @@ class Registry:
         return _named(name, {it.name: it for it in self.analyses.values() if isinstance(it, ModelAnalysis)})
 
     def provider(self, format_name: str) -> PluginInfo:
-        """The plugin that a format comes from."""
+        """Return the plugin that a format comes from."""
         return next(plugin for plugin in self.plugins if format_name in plugin.formats)
 
 

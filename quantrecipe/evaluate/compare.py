@@ -45,17 +45,17 @@ class Positions:
         return type(self)(**{field.name: getattr(self, field.name)[part] for field in fields(self)})
 
     def stacked(self) -> Doubles:
-        """One array, float64 (fields, positions)."""
+        """Put all fields into one array, float64 (fields, positions)."""
         return np.stack([getattr(self, field.name) for field in fields(self)])
 
     @classmethod
     def from_stacked(cls, stacked: Doubles) -> Self:
-        """What `stacked` made."""
+        """Make positions of an array that `stacked` made."""
         return cls(**{field.name: row for field, row in zip(fields(cls), stacked, strict=True)})
 
     @classmethod
     def join(cls, parts: Sequence[Self]) -> Self:
-        """One after the other."""
+        """Put parts one after the other."""
         names = [field.name for field in fields(cls)]
         return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 

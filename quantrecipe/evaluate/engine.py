@@ -197,7 +197,7 @@ class _Batch:
             self._batch.seq_id[number][0] = number // n_ctx
 
     def fill(self, chunks: Tokens) -> Any:
-        """The batch with these chunks."""
+        """Fill the batch with these chunks."""
         self._batch.n_tokens = chunks.size
         np.ctypeslib.as_array(self._batch.token, (chunks.size,))[:] = chunks.ravel()
         return self._batch

@@ -68,7 +68,7 @@ def make_reference(
 def reference_key(
     model: str | Path, texts: Sequence[Text], *, n_ctx: int, chunks: int | None, tail: float = DEFAULT_TAIL
 ) -> str:
-    """A digest of all that a reference depends on.
+    """Make a digest of everything that a reference depends on.
 
     Of the model: its name, size and time of change, its first MiB, and samples from all over it. Reading the whole
     would take longer than many an evaluation.

@@ -76,7 +76,7 @@ class Text:
 
     @property
     def digest(self) -> str:
-        """Of its bytes."""
+        """Digest of the bytes."""
         return hashlib.blake2b(self.data, digest_size=16).hexdigest()
 
 
@@ -128,7 +128,7 @@ def _converted(encoding: str, name: str) -> str:
 
 
 def _json(name: str, text: str) -> tuple[str, str] | None:
-    """JSON lines, or one JSON document."""
+    """Say what is wrong with JSON lines, or with one JSON document."""
     if text.lstrip()[:1] not in ("{", "["):
         return None
     lines = list(islice((line for line in text.splitlines() if line.strip()), _LINES))

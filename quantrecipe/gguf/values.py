@@ -75,7 +75,7 @@ class GGUFValue:
 
     @classmethod
     def array(cls, item_type: ValueType, items: Sequence[Any]) -> GGUFValue:
-        """An array of scalars or strings of one type."""
+        """Make an array of scalars or strings of one type."""
         if item_type in SCALARS:
             body = _scalars(item_type, items)
         else:
@@ -84,7 +84,7 @@ class GGUFValue:
 
     @property
     def item_type(self) -> ValueType | None:
-        """Type of an array's items, None for scalars and strings."""
+        """The type of an array's items; None for scalars and strings."""
         return ValueType(_ARRAY_HEADER.unpack_from(self.payload)[0]) if self.type is ValueType.ARRAY else None
 
     def with_items(self, items: Sequence[Any]) -> GGUFValue:
@@ -94,7 +94,7 @@ class GGUFValue:
         return GGUFValue.array(self.item_type, items)
 
     def __len__(self) -> int:
-        """Number of items of an array; bytes of a string."""
+        """How many items an array has, or how many bytes a string has."""
         if self.type is ValueType.ARRAY:
             return int(_ARRAY_HEADER.unpack_from(self.payload)[1])
         if self.type is ValueType.STRING:
@@ -102,7 +102,7 @@ class GGUFValue:
         raise TypeError(f"a {self.type.name} has no length")
 
     def __bool__(self) -> bool:
-        """True: a value is there, whatever it is."""
+        """True, even for an empty array: a value is there. (Python would ask for the length.)"""
         return True
 
     def decode(self) -> Any:

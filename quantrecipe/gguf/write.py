@@ -18,7 +18,7 @@ _U64 = struct.Struct("<Q")
 
 
 def padded(nbytes: int, alignment: int) -> int:
-    """The next multiple of the alignment."""
+    """Round a size up to the next multiple of the alignment."""
     return -(-nbytes // alignment) * alignment
 
 

@@ -56,7 +56,7 @@ def encode_dat(measurement: Measurement) -> EncodedImportance:
 
 
 def _calls(tensor: MeasuredTensor, chunk_size: int) -> int:
-    """Chunks that the tensor saw, rounded up."""
+    """How many chunks the tensor saw, rounded up."""
     return -(-max(tensor.counts) // chunk_size)
 
 

@@ -52,7 +52,7 @@ class TensorReader:
         self.close()
 
     def close(self) -> None:
-        """Close all files; a later read opens them again."""
+        """Close all files. A later read opens them again."""
         with self._lock:
             while self._files:
                 self._files.popitem()[1].file.close()
@@ -129,7 +129,7 @@ class TensorReader:
 
 
 class _OpenFile:
-    """A file with the number of threads that read it now."""
+    """An open file, and how many threads are reading it."""
 
     __slots__ = ("file", "lock", "users")
 

@@ -26,7 +26,7 @@ _FOLDER = Path(__file__).with_name("reference")
 
 
 def reference_models() -> tuple[str, ...]:
-    """The names of all of them, sorted: "shapes/deepseek-v3.1", …"""
+    """Return the names of all reference models in alphabetical order: "shapes/deepseek-v3.1", …"""
     return tuple(f"{REFERENCE}/{path.stem}" for path in sorted(_FOLDER.glob("*.json")))
 
 

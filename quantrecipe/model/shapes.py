@@ -68,7 +68,7 @@ class _Line(Record):
 
 
 class _Shapes(Record):
-    """The whole file."""
+    """The content of a shape file."""
 
     quantrecipe_shapes: int
     architecture: Annotated[str, Meta(min_length=1)]
@@ -181,7 +181,7 @@ def _read_tensors(path: Path, lines: Sequence[_Line]) -> list[TensorInfo]:
 
 
 def _write_value(value: GGUFValue) -> Any:
-    """A plain JSON value where it reads back as the same type."""
+    """Write a value: plainly where it reads back as the same type, else with its type."""
     type_ = value.item_type or value.type
     decoded = value.decode()
     items = [_plain(item, type_) for item in (decoded if isinstance(decoded, list) else [decoded])]

@@ -47,7 +47,7 @@ def _check_dtype(stored: StoredTensor) -> None:
 
 
 def check_name(name: str, file: Path) -> None:
-    """ModelError for names that ggml has no room for."""
+    """Raise a ModelError for a name that ggml has no room for."""
     if (size := len(name.encode())) >= _MAX_NAME:
         what = f"the name of tensor {name!r} has {size} bytes; ggml loads at most {_MAX_NAME - 1}"
         raise ModelError(what, "rename it, or leave it out", file=file)

@@ -66,7 +66,7 @@ def _expert_lengths(arch: str, config: Config) -> Pairs:
 
 
 def _pooling_pairs(arch: str, config: Config) -> Pairs:
-    """The pooling type, for folders that have one."""
+    """Make the key of the pooling type, for folders that have one."""
     modules = config.folder / "modules.json"
     if not modules.is_file() or (name := _pooling_module(modules)) is None:
         return {}
@@ -85,7 +85,7 @@ def _pooling_pairs(arch: str, config: Config) -> Pairs:
 
 
 def _pooling_module(path: Path) -> str | None:
-    """The folder of the pooling module."""
+    """Return the name of the pooling module's folder; None where there is no such module."""
     try:
         modules: Any = json.loads(read_text(path))
         for module in modules:

@@ -71,7 +71,7 @@ def _number_of(name: str) -> gguf.MODEL_ARCH:
 
 
 def _expand(arch: Architecture, config: Config, checkpoint: Checkpoint) -> Iterator[StoredTensor | Stack]:
-    """Tensors in the converter's order, experts in stacks."""
+    """Go through the tensors in the converter's order, with experts in stacks."""
     place = {path: number for number, path in enumerate(checkpoint.files)}
     ordered = sorted(checkpoint.tensors.values(), key=lambda stored: (place[stored.extent.path], stored.name))
     waiting: dict[int, dict[tuple[int, str], StoredTensor]] = {}

@@ -29,7 +29,7 @@ _CONVERTER = "convert the model with llama.cpp's convert_hf_to_gguf.py --outtype
 
 
 def refuse_others(path: Path, tokenizer: Mapping[str, Any]) -> None:
-    """ModelError for everything but byte-level BPE."""
+    """Raise a ModelError for everything but byte-level BPE."""
     model = tokenizer.get("model")
     if not isinstance(model, dict) or not isinstance(model.get("vocab"), dict):
         kind = model.get("type") if isinstance(model, dict) else None
@@ -61,7 +61,7 @@ def added_tokens(tokenizer: Mapping[str, Any], config: Mapping[str, Any]) -> dic
 def read_tokens(
     path: Path, tokenizer: Mapping[str, Any], config: Mapping[str, Any], vocab_size: int | None
 ) -> tuple[list[str], list[int]]:
-    """Tokens and types in the order of their ids."""
+    """Return the tokens and their types in the order of the ids."""
     vocab: dict[str, int] = tokenizer["model"]["vocab"]
     try:
         added = added_tokens(tokenizer, config)

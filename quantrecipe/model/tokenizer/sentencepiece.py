@@ -104,7 +104,7 @@ def _id(number: Any) -> int:
 
 
 def _parse(path: Path, lenient: bool) -> Iterator[tuple[str, float, int]]:
-    """Text, score and type of each piece."""
+    """Read the text, the score and the type of each piece."""
     try:
         if path.stat().st_size > _MAX_BYTES:
             _fail(path, f"is larger than {_MAX_BYTES:,} bytes")

@@ -32,7 +32,7 @@ from quantrecipe.evaluate.structs import (
 
 __all__ = ["VOCAB_TYPE_NONE", "Device", "Llama", "captured_log", "last_words", "remedy_of"]
 
-_KEPT_LINES = 2000
+_KEPT_LINES = 2000  # of the log: the reason of a failure is among the last
 _WHO = re.compile(r"^\w+: (?:error loading model: )?")
 _ERROR = 4  # ggml.h: GGML_LOG_LEVEL_ERROR
 _CONTINUED = 5  # GGML_LOG_LEVEL_CONT

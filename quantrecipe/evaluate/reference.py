@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["Reference", "ScoredText", "is_reference", "read_reference", "write_reference"]
 
 _MAGIC = b"quantrecipe reference 1\n"
-_LONGEST_HEADER = 1 << 20
+_LONGEST_HEADER = 1 << 20  # characters: a line for each of ten thousand texts
 _SMALLEST_CONTEXT = 4  # with fewer tokens in a chunk none is scored
 _LENGTH = struct.Struct("<I")
 

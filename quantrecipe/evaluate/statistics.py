@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Evaluation", "difference", "summarise"]
 
-_FEWEST = 2
+_FEWEST = 2  # values, of which a standard deviation can be taken
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

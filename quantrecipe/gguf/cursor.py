@@ -19,7 +19,7 @@ from quantrecipe.errors import ModelError
 __all__ = ["Cursor", "open_cursor"]
 
 _MAX_HEADER = 2**28  # thirty times the largest vocabulary in use: what a hostile file can make us hold
-_FIRST_READ = 2**17
+_FIRST_READ = 2**17  # bytes: all of a header without a vocabulary, and little of a file that is none
 _AGAIN = "the file is damaged or incomplete: download it again"
 
 _U32 = struct.Struct("<I")

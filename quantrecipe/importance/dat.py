@@ -22,9 +22,11 @@ from quantrecipe.importance.raw import RawEntry, RawImportance
 __all__ = ["parse_dat"]
 
 _I32 = struct.Struct("<i")
-_SMALLEST_ENTRY = 4 + 1 + 4 + 4 + 4
+_SMALLEST_ENTRY = (
+    4 + 1 + 4 + 4 + 4
+)  # length and one character of the name, calls, number of values, one value
 _LONGEST_NAME = 1024  # ggml's own limit is 63; longer ones are a sign that the file is something else
-_LONGEST_DATASET = 1 << 16
+_LONGEST_DATASET = 1 << 16  # bytes: it is a path, and systems take at most 4,096
 
 
 def parse_dat(path: Path) -> RawImportance:

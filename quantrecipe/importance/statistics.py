@@ -75,7 +75,7 @@ class LayerStatistics:
 
 
 def statistics(matrix: Importance) -> tuple[TensorStatistics, ...]:
-    """Compute the statistics of every tensor. Tensors outside the layers come first, then the others by layer and name."""
+    """Compute the statistics of every tensor: first of those outside the layers, then by layer and name."""
     found = (_tensor(entry, matrix.entries) for entry in matrix.entries.values())
     return tuple(sorted(found, key=lambda item: (-1 if item.layer is None else item.layer, item.name)))
 

@@ -25,7 +25,7 @@ from quantrecipe.importance.measurement import (
 __all__ = ["encode_dat"]
 
 _I32 = struct.Struct("<i")
-_LARGEST = 2**31 - 1
+_LARGEST = 2**31 - 1  # the layout has 32-bit numbers
 
 
 def encode_dat(measurement: Measurement) -> EncodedImportance:

@@ -21,7 +21,7 @@ from quantrecipe.importance.measurement import EncodedImportance, Measurement
 
 __all__ = ["encode_gguf"]
 
-_F32 = 0
+_F32 = 0  # ggml: GGML_TYPE_F32
 _LONGEST_NAME = 63  # ggml: GGML_MAX_NAME, with the zero at its end
 
 

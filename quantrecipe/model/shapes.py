@@ -52,7 +52,9 @@ _TYPES = {
 _TYPE_NAMES = {type_: name for name, type_ in _TYPES.items()}
 _GENERAL = ("general.architecture", "general.file_type", "general.alignment")
 _BLOCK = re.compile(r"(?:^|\.)blk\.(0|[1-9][0-9]{0,8})\.")  # of a tower, too: enc.blk.3.attn_q
-_MAX_TENSORS = 1_000_000
+_MAX_TENSORS = (
+    1_000_000  # a line may ask for any number of layers; the largest models have some thousand tensors
+)
 _MAX_SIZE = 2**60  # weights of a tensor: far above any, and far from what overflows
 _MAX_ITEMS = 4096  # of an array: one for each layer or expert, not a vocabulary
 _WRITE = "`quantrecipe inspect MODEL --shapes` writes one"

@@ -41,7 +41,7 @@ _DENSE = Layout(
 
 # llama.cpp's converter knows these families by nothing else
 _CODE_LLAMA_VOCAB, _CODE_LLAMA_EOT = 32016, 32010
-_GRANITE_VOCAB = 49152
+_GRANITE_VOCAB = 49152  # IBM's small Granite models, whose texts begin without BOS
 
 
 def _computed(config: Config) -> Mapping[str, bytes]:

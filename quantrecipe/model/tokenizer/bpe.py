@@ -20,7 +20,9 @@ from quantrecipe.model.json_file import read_text
 __all__ = ["added_tokens", "looks_special", "read_merges", "read_tokens", "refuse_others"]
 
 _NORMAL, _CONTROL, _USER_DEFINED, _UNUSED = 1, 3, 4, 5  # llama.cpp: enum llama_token_type
-_MAX_TOKENS = 1 << 26
+_MAX_TOKENS = (
+    1 << 26
+)  # two hundred times the largest vocabulary in use: a list of that many still fits in memory
 _CONTROL_IN_SPITE = {"<pad>", "<mask>", "<2mass>", "[@BOS@]"}
 """Tokens that some models forget to call special; which ones follows llama.cpp's converter."""
 _SPACE = chr(ord(" ") + 256)  # GPT-2's sign for a space

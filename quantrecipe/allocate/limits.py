@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from math import ceil, floor
 
-from quantrecipe.gguf.write import padded
+from quantrecipe.gguf.write_header import padded
 from quantrecipe.memory.active import ActiveBytes
 from quantrecipe.memory.device import Division, Settings, reserved
 from quantrecipe.model.model import Model

@@ -76,7 +76,7 @@ def command(
     """
     from dataclasses import replace
 
-    from quantrecipe.model.open import open_model
+    from quantrecipe.model.open_model import open_model
 
     if shell != "sh" and language not in _COMMANDS:
         raise click.UsageError("--shell is for commands: --to llama-quantize and --to ik_llama.cpp.")

@@ -128,7 +128,7 @@ def _from_model(
     from quantrecipe.exchange.assemble import Imported
     from quantrecipe.exchange.from_files.recover import recover
     from quantrecipe.model.not_a_model import require_model
-    from quantrecipe.model.open import open_model
+    from quantrecipe.model.open_model import open_model
     from quantrecipe.plan.recorded import recorded_recipe
 
     model = open_model(path, registry=registry)
@@ -236,7 +236,7 @@ def _read(source: str) -> tuple[str, Path]:
 def _open(path: Path | None, registry: Registry) -> Model | None:
     if path is None:
         return None
-    from quantrecipe.model.open import open_model
+    from quantrecipe.model.open_model import open_model
 
     return open_model(path, registry=registry)
 

@@ -19,8 +19,8 @@ from quantrecipe.api import FormatSpec
 from quantrecipe.errors import ModelError
 from quantrecipe.gguf.file_types import file_type_name
 from quantrecipe.gguf.values import GGUFValue, ValueType
-from quantrecipe.kinds import is_gguf_inside, misplaced
 from quantrecipe.layer_ranges import layer_ranges
+from quantrecipe.misplaced import is_gguf_inside, misplaced
 from quantrecipe.model.checkpoint import open_checkpoint
 from quantrecipe.model.gguf_file import is_gguf, read_gguf_shards, tensor_extent, type_name
 from quantrecipe.model.model import Extent, Model

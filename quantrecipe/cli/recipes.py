@@ -91,7 +91,7 @@ def command(ctx: Context, words: tuple[str, ...], model: Path | None, as_json: b
     found = [it for it in _listed(registry) if all(_about(it, word) for word in words)]
     if model is not None:
         from quantrecipe.model.not_a_model import require_model
-        from quantrecipe.model.open import open_model
+        from quantrecipe.model.open_model import open_model
 
         opened = open_model(model, registry=registry)
         require_model(opened)

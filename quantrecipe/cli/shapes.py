@@ -22,8 +22,8 @@ def command(ctx: Context, as_json: bool) -> None:
 
     Their names stand wherever MODEL does. They are planned as the models themselves would be, without the tokenizer.
     """
-    from quantrecipe.model.open import open_model
-    from quantrecipe.model.reference import reference_models
+    from quantrecipe.model.open_model import open_model
+    from quantrecipe.model.reference_models import reference_models
 
     models = [_facts(open_model(name)) for name in reference_models()]
     if as_json:

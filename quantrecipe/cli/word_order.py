@@ -212,7 +212,7 @@ def _is_model_name(word: str) -> bool:
 
 
 def _is_model(word: str) -> bool:
-    from quantrecipe.kinds import kind_of
+    from quantrecipe.misplaced import kind_of
 
     if word.startswith("shapes/") and not os.path.lexists(word):
         return True
@@ -224,7 +224,7 @@ def _is_model(word: str) -> bool:
 
 def _is_recipe_name(word: str) -> bool:
     """True for a recipe's file, and for what might be the name of a shipped one."""
-    from quantrecipe.kinds import kind_of
+    from quantrecipe.misplaced import kind_of
 
     if word.endswith((".yaml", ".yml")):
         return True

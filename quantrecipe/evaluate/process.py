@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from quantrecipe.errors import EvaluationError, Problem
+from quantrecipe.evaluate.in_process import Progress
 from quantrecipe.evaluate.libraries import Engine
-from quantrecipe.evaluate.run import Progress
 
 __all__ = ["Log", "ask_worker", "death", "existing_gguf", "run_worker"]
 

@@ -31,7 +31,7 @@ from quantrecipe.whole_file import whole_file
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from quantrecipe.evaluate.compare import Positions
+    from quantrecipe.evaluate.positions import Positions
 
 __all__ = ["Reference", "ScoredText", "is_reference", "read_reference", "write_reference"]
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from quantrecipe.evaluate.compare import Positions
+from quantrecipe.evaluate.in_process import Progress
 from quantrecipe.evaluate.libraries import Engine, find_engine
+from quantrecipe.evaluate.positions import Positions
 from quantrecipe.evaluate.process import Log, existing_gguf, run_worker
 from quantrecipe.evaluate.reference import Reference
-from quantrecipe.evaluate.run import Progress
 from quantrecipe.evaluate.statistics import Evaluation, summarise
 
 __all__ = ["evaluate", "score"]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from quantrecipe.evaluate.compare import Doubles, Positions
+    from quantrecipe.evaluate.positions import Doubles, Positions
 
 __all__ = ["Evaluation", "difference", "summarise"]
 

@@ -15,7 +15,7 @@ import numpy as np
 from quantrecipe.errors import ImportanceError
 from quantrecipe.gguf.header import DEFAULT_ALIGNMENT, TensorEntry
 from quantrecipe.gguf.values import GGUFValue, ValueType
-from quantrecipe.gguf.write import encode_header, padded
+from quantrecipe.gguf.write_header import encode_header, padded
 from quantrecipe.importance.from_gguf import COUNTS, SUMS
 from quantrecipe.importance.measurement import EncodedImportance, Measurement
 

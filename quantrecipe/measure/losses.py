@@ -17,7 +17,7 @@ from quantrecipe.measure.known_results import Known
 from quantrecipe.measure.sample import Moments, Sample, all_rows, draw
 from quantrecipe.measure.survey import survey
 from quantrecipe.model.model import TensorSource
-from quantrecipe.model.read import TensorReader
+from quantrecipe.model.tensor_reader import TensorReader
 from quantrecipe.output.transform import to_floats
 from quantrecipe.sensitivity.sensitivity import Loss, TensorSensitivity, rounded
 from quantrecipe.tensor import TensorInfo

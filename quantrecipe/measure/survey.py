@@ -16,7 +16,7 @@ from quantrecipe.api import QuantFormat
 from quantrecipe.errors import NonFiniteError
 from quantrecipe.measure.buffers import Buffers
 from quantrecipe.model.model import TensorSource
-from quantrecipe.model.read import TensorReader
+from quantrecipe.model.tensor_reader import TensorReader
 from quantrecipe.output.transform import to_floats
 from quantrecipe.output.units import split
 from quantrecipe.tensor import TensorInfo

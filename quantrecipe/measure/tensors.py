@@ -15,7 +15,7 @@ from quantrecipe.measure.known_results import Known
 from quantrecipe.measure.losses import Job, measure_tensor
 from quantrecipe.measure.measurement import Measurement, Scope, Subject
 from quantrecipe.measure.progress import COMPILING, Progress
-from quantrecipe.model.read import TensorReader
+from quantrecipe.model.tensor_reader import TensorReader
 from quantrecipe.output.warm import KernelJob, compile_jobs
 from quantrecipe.sensitivity.sensitivity import TensorSensitivity
 from quantrecipe.tensor import TensorInfo

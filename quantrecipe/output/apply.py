@@ -15,7 +15,7 @@ from pathlib import Path
 from quantrecipe.core.processors import usable_processors
 from quantrecipe.errors import OutputError
 from quantrecipe.gguf.values import GGUFValue
-from quantrecipe.gguf.write import encode_header
+from quantrecipe.gguf.write_header import encode_header
 from quantrecipe.output.jobs import Job
 from quantrecipe.output.naming import give_names
 from quantrecipe.output.partfile import PartFile

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from quantrecipe.core.finite import all_sound
 from quantrecipe.model.model import Model, TensorSource
-from quantrecipe.model.read import TensorReader
+from quantrecipe.model.tensor_reader import TensorReader
 from quantrecipe.output.jobs import Job, Target, jobs_by_tensor, targets_of
 from quantrecipe.output.pipeline import Pipeline
 from quantrecipe.output.progress import Progress

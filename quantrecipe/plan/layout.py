@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from quantrecipe.errors import PlanError
 from quantrecipe.gguf.header import ALIGNMENT_KEY, TensorEntry
 from quantrecipe.gguf.values import GGUFValue, ValueType
-from quantrecipe.gguf.write import header_size, padded
+from quantrecipe.gguf.write_header import header_size, padded
 from quantrecipe.plan.header_hashes import HEADER_HASHES, with_room
 from quantrecipe.plan.plan import Assignment, PlannedFile
 

@@ -13,7 +13,7 @@ from support.recipes import recipe, rule
 
 from quantrecipe.importance import read_importance
 from quantrecipe.model.model import Extent
-from quantrecipe.model.open import open_model
+from quantrecipe.model.open_model import open_model
 from quantrecipe.output.jobs import Job, jobs_by_tensor, targets_of
 from quantrecipe.output.reuse import OldTensor
 from quantrecipe.planning import make_plan

@@ -12,7 +12,7 @@ from support.recipes import recipe, rule
 from quantrecipe.errors import PlanError
 from quantrecipe.gguf.header import read_header
 from quantrecipe.gguf.values import GGUFValue, ValueType
-from quantrecipe.model.open import open_model
+from quantrecipe.model.open_model import open_model
 from quantrecipe.output.apply import apply_plan
 from quantrecipe.planning import make_plan
 from quantrecipe.registry import Registry, load_registry

@@ -9,7 +9,7 @@ from support.models import llama_metadata, llama_tensors, write_gguf
 from support.recipes import recipe, rule
 
 from quantrecipe.model.model import Model
-from quantrecipe.model.open import open_model
+from quantrecipe.model.open_model import open_model
 from quantrecipe.output.apply import apply_plan
 from quantrecipe.plain_data import plain
 from quantrecipe.plan.diff import PlanDiff, diff_sides, side_of_model, side_of_plan

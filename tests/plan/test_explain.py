@@ -12,7 +12,7 @@ from quantrecipe.errors import PlanError
 from quantrecipe.importance.coverage import assumed_importance
 from quantrecipe.importance.matrix import Importance
 from quantrecipe.model.model import Model
-from quantrecipe.model.open import open_model
+from quantrecipe.model.open_model import open_model
 from quantrecipe.plain_data import plain
 from quantrecipe.plan.explain import Explanation, explain, find_tensors
 from quantrecipe.plan.plan import Plan

@@ -13,9 +13,9 @@ from support.imatrix_files import write_gguf_imatrix
 from support.models import llama_metadata, llama_tensors, write_gguf
 
 from quantrecipe.errors import PlanError
-from quantrecipe.importance.read import read_importance
+from quantrecipe.importance.read_importance import read_importance
 from quantrecipe.model.model import Model
-from quantrecipe.model.open import open_model
+from quantrecipe.model.open_model import open_model
 from quantrecipe.plan.layout import SplitLimits
 from quantrecipe.plan.lock import Lock, LockedTensor, compare_locks, make_lock, require_lock
 from quantrecipe.plan.lock_file import is_lock, lock_text, parse_lock, read_lock

@@ -14,8 +14,8 @@ from quantrecipe.cli.app import app
 from quantrecipe.errors import ModelError
 from quantrecipe.gguf.header import TensorEntry, read_header
 from quantrecipe.gguf.values import GGUFValue, ValueType
-from quantrecipe.gguf.write import encode_header, padded
-from quantrecipe.model.open import open_model
+from quantrecipe.gguf.write_header import encode_header, padded
+from quantrecipe.model.open_model import open_model
 from quantrecipe.output.apply import apply_plan
 from quantrecipe.output.verify.verify import verify_file
 from quantrecipe.plan.recorded import Recorded, recorded_recipe

@@ -14,7 +14,7 @@ from support.recipes import recipe, rule
 from quantrecipe.errors import PlanError
 from quantrecipe.importance import Importance, read_importance
 from quantrecipe.model.model import Model
-from quantrecipe.model.open import open_model
+from quantrecipe.model.open_model import open_model
 from quantrecipe.plan.layout import SplitLimits
 from quantrecipe.plan.resolution import PlanSettings, resolve
 from quantrecipe.recipe.load import load_recipe_text

@@ -102,8 +102,8 @@ def given_models(paths: tuple[Path, ...], *, reference: bool, registry: Registry
     """The models to check on. ModelError where one can't be read."""
     from quantrecipe.lint import GivenModel
     from quantrecipe.model.not_a_model import require_model
-    from quantrecipe.model.open import open_model
-    from quantrecipe.model.reference import reference_models
+    from quantrecipe.model.open_model import open_model
+    from quantrecipe.model.reference_models import reference_models
 
     given = [GivenModel(name=path.as_posix(), model=open_model(path, registry=registry)) for path in paths]
     for it in given:

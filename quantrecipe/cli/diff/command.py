@@ -114,7 +114,7 @@ def command(
 def _comparisons(
     old: Operand, new: Operand, models: tuple[Path, ...], costs: Costs | None
 ) -> list[Comparison]:
-    from quantrecipe.model.open import open_model
+    from quantrecipe.model.open_model import open_model
 
     if models:
         registry = old.inputs.registry

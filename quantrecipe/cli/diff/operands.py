@@ -56,7 +56,7 @@ class Operand:
     @cached_property
     def model(self) -> Model:
         """The GGUF as a model."""
-        from quantrecipe.model.open import open_model
+        from quantrecipe.model.open_model import open_model
 
         return open_model(self.text, registry=self.inputs.registry)
 

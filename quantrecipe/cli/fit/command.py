@@ -142,7 +142,7 @@ def command(
     from quantrecipe.fit import Request, fit
     from quantrecipe.fit.trial import hold_trial, settle
     from quantrecipe.measure import Passes, Subject
-    from quantrecipe.model.open import open_model
+    from quantrecipe.model.open_model import open_model
 
     if budget is None and like is None:
         raise click.UsageError("Say how large: --size, --bpw, --like, --vram, --ram or --active.")

@@ -54,7 +54,7 @@ def command(
     take part.
     """
     from quantrecipe.importance.compare import compare
-    from quantrecipe.importance.read import read_importance
+    from quantrecipe.importance.read_importance import read_importance
 
     found = compare(read_importance(first), read_importance(second))
     if as_json:

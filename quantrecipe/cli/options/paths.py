@@ -46,7 +46,7 @@ class _Model(click.Path):
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        from quantrecipe.model.reference import reference_models
+        from quantrecipe.model.reference_models import reference_models
 
         names = reference_models() if incomplete.startswith("s") else ()
         return _items(names, incomplete, (".gguf", ".safetensors", ".json"))

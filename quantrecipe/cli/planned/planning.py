@@ -105,7 +105,7 @@ def build_plans(
 
     `globs` lets one name stand for several shipped recipes: llama.cpp/Q4_*.
     """
-    from quantrecipe.model.open import open_model
+    from quantrecipe.model.open_model import open_model
 
     if options.assume_imatrix and options.imatrix is not None:
         raise click.UsageError("--imatrix and --assume-imatrix exclude each other.")

@@ -126,7 +126,7 @@ def command(
     from quantrecipe.cli.sensitivity.summary import render_sensitivity, summary_document
     from quantrecipe.evaluate import require_engine
     from quantrecipe.measure import DEFAULT_SAMPLE, Measurement, Subject, choose_types
-    from quantrecipe.model.open import open_model
+    from quantrecipe.model.open_model import open_model
 
     if all_rows and sample is not None:
         raise click.UsageError("--sample and --all-rows exclude each other.")

@@ -81,7 +81,7 @@ def command(
     """
     from quantrecipe.cli.progress import ApplyBar
     from quantrecipe.cli.verify.checks_table import render_verification
-    from quantrecipe.model.open import open_model
+    from quantrecipe.model.open_model import open_model
     from quantrecipe.output.verify.verify import SAMPLE, verify_file
     from quantrecipe.plan.lock_file import read_lock
 

@@ -20,7 +20,7 @@ from typing import Never
 from quantrecipe.errors import ModelError
 from quantrecipe.model.model import Extent
 from quantrecipe.model.safetensors import StoredTensor
-from quantrecipe.model.stored import check_storable
+from quantrecipe.model.storable import check_storable
 
 __all__ = ["ExpertNames", "Stack", "stack", "unpack"]
 

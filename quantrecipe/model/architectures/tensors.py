@@ -20,7 +20,7 @@ from quantrecipe.model.architectures.experts import ExpertNames, Stack, stack, u
 from quantrecipe.model.architectures.hyperparameters import EXPERTS, LAYERS
 from quantrecipe.model.model import TensorSource
 from quantrecipe.model.safetensors import Checkpoint, StoredTensor
-from quantrecipe.model.stored import as_tensor_info
+from quantrecipe.model.storable import as_tensor_info
 from quantrecipe.tensor import TensorInfo
 
 __all__ = ["Converted", "convert_tensors", "parameters"]

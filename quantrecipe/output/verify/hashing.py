@@ -11,7 +11,7 @@ import numpy as np
 import xxhash
 
 from quantrecipe.model.model import Extent, TensorSource
-from quantrecipe.model.read import TensorReader
+from quantrecipe.model.tensor_reader import TensorReader
 from quantrecipe.output.progress import Progress
 from quantrecipe.tensor import TensorInfo
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from quantrecipe.model.model import Extent, TensorSource
-from quantrecipe.model.read import TensorReader
+from quantrecipe.model.tensor_reader import TensorReader
 from quantrecipe.output.jobs import Job
 from quantrecipe.output.progress import Progress
 from quantrecipe.output.stream import Stream

@@ -18,7 +18,7 @@ from quantrecipe.core.processors import usable_processors
 from quantrecipe.errors import ModelError
 from quantrecipe.importance.matrix import Importance
 from quantrecipe.model.model import Model
-from quantrecipe.model.read import TensorReader
+from quantrecipe.model.tensor_reader import TensorReader
 from quantrecipe.output.progress import Progress, Silent
 from quantrecipe.output.verify.against_lock import check_lock
 from quantrecipe.output.verify.expected import check_types, embedded_recipe

@@ -22,7 +22,7 @@ from quantrecipe.evaluate import scoring as score_module
 from quantrecipe.evaluate.compact import compact
 from quantrecipe.evaluate.reference import Reference, ScoredText, read_reference, write_reference
 from quantrecipe.gguf.header import TensorEntry
-from quantrecipe.gguf.write import encode_header
+from quantrecipe.gguf.write_header import encode_header
 from quantrecipe.model.pairs import text as gguf_text
 
 N_CTX, CHUNKS, SCORED, VOCABULARY = 512, 2, 255, 100

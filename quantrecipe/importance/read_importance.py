@@ -10,11 +10,11 @@ import xxhash
 
 from quantrecipe.errors import ImportanceError, Problem, abridged
 from quantrecipe.gguf.header import MAGIC
-from quantrecipe.importance.dat import parse_dat
+from quantrecipe.importance.from_dat import parse_dat
 from quantrecipe.importance.from_gguf import parse_gguf
 from quantrecipe.importance.matrix import Importance, ImportanceEntry, digest_of, read_floats
 from quantrecipe.importance.raw import RawEntry, RawImportance
-from quantrecipe.kinds import is_gguf_inside, misplaced
+from quantrecipe.misplaced import is_gguf_inside, misplaced
 
 __all__ = ["read_importance"]
 

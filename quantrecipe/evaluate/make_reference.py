@@ -9,10 +9,10 @@ from pathlib import Path
 
 from quantrecipe.errors import EvaluationError
 from quantrecipe.evaluate.compact import DEFAULT_TAIL
+from quantrecipe.evaluate.in_process import SMALLEST_CONTEXT, Progress
 from quantrecipe.evaluate.libraries import Engine, find_engine
 from quantrecipe.evaluate.process import Log, existing_gguf, run_worker
 from quantrecipe.evaluate.reference import Reference, read_reference
-from quantrecipe.evaluate.run import SMALLEST_CONTEXT, Progress
 from quantrecipe.evaluate.texts import Text
 
 __all__ = ["DEFAULT_CONTEXT", "make_reference", "reference_key"]

@@ -10,8 +10,8 @@ from types import ModuleType
 import pytest
 
 from quantrecipe.errors import ModelError
-from quantrecipe.model.open import open_model
-from quantrecipe.model.reference import reference_models
+from quantrecipe.model.open_model import open_model
+from quantrecipe.model.reference_models import reference_models
 from quantrecipe.model.shapes import shapes_text
 from quantrecipe.plan.assign import kept_type
 from quantrecipe.plan.facts import model_facts

@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING
 
 from quantrecipe.errors import ModelError
 from quantrecipe.gguf.values import GGUFValue, ValueType
-from quantrecipe.kinds import is_gguf_inside, misplaced
+from quantrecipe.misplaced import is_gguf_inside, misplaced
 from quantrecipe.model.checkpoint import open_checkpoint
 from quantrecipe.model.gguf_file import is_gguf, open_gguf
 from quantrecipe.model.model import Model, TensorSource
 from quantrecipe.model.not_a_model import refuse_peft
-from quantrecipe.model.reference import is_reference, open_reference
+from quantrecipe.model.reference_models import is_reference, open_reference
 from quantrecipe.model.safetensors import Checkpoint
 from quantrecipe.model.shapes import is_shapes, open_shapes
-from quantrecipe.model.stored import as_tensor_info
+from quantrecipe.model.storable import as_tensor_info
 
 if TYPE_CHECKING:
     from quantrecipe.registry import Registry

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from quantrecipe.errors import ModelError
 from quantrecipe.model.model import Extent, TensorSource
-from quantrecipe.model.read import TensorReader, arrange_rows
+from quantrecipe.model.tensor_reader import TensorReader, arrange_rows
 
 COLS, ROW = 8, 32
 CONTENT = np.random.default_rng(0).integers(0, 256, (24, ROW), dtype=np.uint8)

@@ -15,8 +15,8 @@ import numpy as np
 
 from quantrecipe.errors import EvaluationError
 from quantrecipe.evaluate.compact import CompactRows, compact
-from quantrecipe.evaluate.compare import Positions, compare
 from quantrecipe.evaluate.engine import LanguageModel
+from quantrecipe.evaluate.positions import Positions, compare
 from quantrecipe.evaluate.reference import Reference, ScoredText, write_reference
 from quantrecipe.evaluate.texts import Text
 

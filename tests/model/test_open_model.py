@@ -11,8 +11,8 @@ import pytest
 from quantrecipe.errors import ModelError
 from quantrecipe.gguf.header import TensorEntry
 from quantrecipe.gguf.values import GGUFValue, ValueType
-from quantrecipe.gguf.write import encode_header
-from quantrecipe.model.open import open_model
+from quantrecipe.gguf.write_header import encode_header
+from quantrecipe.model.open_model import open_model
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "tiny-code"
 

@@ -42,7 +42,7 @@ _REPOSITORY = re.compile(
 _RECIPE = re.compile(rb"^(?:\xef\xbb\xbf)?[\s{]*[\"']?quantrecipe[\"']?\s*:", re.MULTILINE)
 _COMMAND = re.compile(rb"\b(?:llama-quantize|quantize(?:\.exe)?)\b.*\.gguf", re.DOTALL)
 _LONGEST_NAME = 1024
-"""Of an entry in a matrix in the .dat layout; see importance/dat.py."""
+"""Of an entry in a matrix in the .dat layout; see importance/from_dat.py."""
 
 # Source: llama.cpp before August 2023, llama.h: LLAMA_FILE_MAGIC_GGML, GGMF, GGJT and GGLA, little-endian.
 _OLD = (b"lmgg", b"fmgg", b"tjgg", b"algg")
@@ -207,7 +207,7 @@ def _is_safetensors(path: Path, head: bytes) -> bool:
 
 
 def _is_dat(head: bytes) -> bool:
-    """A number of entries, and the first one's name; see importance/dat.py."""
+    """A number of entries, and the first one's name; see importance/from_dat.py."""
     if len(head) < 9:
         return False
     entries, length = struct.unpack_from("<2i", head)

@@ -11,9 +11,9 @@ import pytest
 from support.models import llama_metadata, llama_tensors, write_gguf
 
 from quantrecipe.errors import ImportanceError, ModelError, QuantrecipeError, RecipeError
-from quantrecipe.importance.read import read_importance
-from quantrecipe.kinds import Role, kind_of
-from quantrecipe.model.open import open_model
+from quantrecipe.importance.read_importance import read_importance
+from quantrecipe.misplaced import Role, kind_of
+from quantrecipe.model.open_model import open_model
 from quantrecipe.recipe.load import load_recipe
 from quantrecipe.registry import load_registry
 

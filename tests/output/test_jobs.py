@@ -11,7 +11,7 @@ from support.imatrix_files import write_gguf_imatrix
 from support.models import llama_tensors, write_gguf
 from support.recipes import recipe, rule
 
-from quantrecipe.importance import read_importance
+from quantrecipe.importance.read_importance import read_importance
 from quantrecipe.model.model import Extent
 from quantrecipe.model.open_model import open_model
 from quantrecipe.output.jobs import Job, jobs_by_tensor, targets_of

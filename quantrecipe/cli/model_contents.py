@@ -42,8 +42,8 @@ __all__ = [
 ]
 
 RECIPE_KEY = "quantrecipe.recipe"
+# A part of a name that is a number: a layer, or an expert.
 _NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
-"""A part of a name that is a number: a layer, or an expert."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -31,14 +31,13 @@ from quantrecipe.units import memory_text, tokens_text
 __all__ = ["Advised", "advice_document", "render_advice"]
 
 _GIB = 1 << 30
+# Cells that names take, at least, so that tables of several models look alike; longer ones get a line of
+# their own, so that the columns fit into 80.
 _SHORTEST_NAME, _LONGEST_NAME = 10, 16
-"""Cells that names take, at least, so that tables of several models look alike; longer ones get a line of their own, so
-that the columns fit into 80.
-"""
+# Devices of the table of targets, as a sentence names them.
 _DEVICES = {"cpu": "CPUs", "cuda": "CUDA", "metal": "Metal", "vulkan": "Vulkan"}
-"""Devices of the table of targets, as a sentence names them."""
+# What `advise` picks for, as a sentence names it.
 _USES = {"code": "code", "chat": "chat", "long context": "long contexts"}
-"""What `advise` picks for, as a sentence names it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,12 +49,12 @@ class Advised:
     advice: Advice
 
 
+# Columns in the unit that the heading names.
 _AMOUNTS = ("weights", "KV", "compute", "total", "left", "RAM")
-"""Columns in the unit that the heading names."""
+# Columns that a narrow terminal does without, in this order: the others tell the same in another way.
 _SPARE = ("file", "longest", "bits")
-"""Columns that a narrow terminal does without, in this order: the others tell the same in another way."""
+# The heading of the last column, whose letters the legend explains. The first column has no heading either.
 _NOTES = " "
-"""The heading of the last column, whose letters the legend explains. The first column has no heading either."""
 
 
 def render_advice(

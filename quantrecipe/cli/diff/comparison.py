@@ -37,8 +37,8 @@ __all__ = [
     "where_idle",
 ]
 
+# Characters of a metadata value that a line of a table has room for.
 _LONGEST = 60
-"""Characters of a metadata value that a line of a table has room for."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -38,8 +38,8 @@ __all__ = [
     "checked",
 ]
 
+# Extras that users may want, and what they are for; the engine, which is one too, is a check of its own.
 _OPTIONAL = {"plots": "pictures: eval --plot, sensitivity --report, imatrix show --plot"}
-"""Extras that users may want, and what they are for; the engine, which is one too, is a check of its own."""
 
 _PATIENCE = 60  # seconds for numba to be imported: from a slow disk it takes some
 

@@ -20,10 +20,10 @@ from quantrecipe.plain_data import rounded_bits, significant
 
 __all__ = ["fit_document", "render_fit"]
 
+# Presets that are shown below the budget, and one above.
 _NEAREST = 3
-"""Presets that are shown below the budget, and one above."""
+# Rules that fit on a screen below the comparison; the recipe has all of them.
 _MOST_DECISIONS = 12
-"""Rules that fit on a screen below the comparison; the recipe has all of them."""
 
 
 def render_fit(fitted: Fitted) -> RenderableType:

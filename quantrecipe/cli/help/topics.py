@@ -11,13 +11,13 @@ import quantrecipe
 __all__ = ["find_section", "page_text", "title_of", "topics"]
 
 _PACKAGE = Path(quantrecipe.__file__).parent
+# The page of a folder, which goes by the folder's name.
 _INDEX = "README"
-"""The page of a folder, which goes by the folder's name."""
+# A decision, which goes by its number.
 _NUMBERED = re.compile(r"(/[0-9]{4})-.*")
-"""A decision, which goes by its number."""
 _HEADING = re.compile(r"^(#{1,6}) (.+)$")
+# Blocks between fences, and indented ones: nothing in them is a link.
 _CODE = re.compile(r"(^```.*?^```$|^(?: {4}[^\n]*\n)+)", re.MULTILINE | re.DOTALL)
-"""Blocks between fences, and indented ones: nothing in them is a link."""
 _COMMENT = re.compile(r"<!--.*?-->\n*", re.DOTALL)
 _PICTURE = re.compile(r"!\[([^\]]*)\]\([^)]*\)")
 _LINK = re.compile(r"\[([^\]]+)\]\(([^)\s]+)\)")

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+# Tensors that fit on a screen.
 _SHOWN = 20
-"""Tensors that fit on a screen."""
+# Tensors of one matrix alone that are named.
 _NAMES = 6
-"""Tensors of one matrix alone that are named."""
 
 
 @subcommand(

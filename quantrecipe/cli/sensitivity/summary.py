@@ -28,10 +28,10 @@ __all__ = [
     "summary_document",
 ]
 
+# A small, a usual and a large type: a column for each would be too many.
 _SHOWN_TYPES = ("Q2_K", "Q4_K", "Q6_K")
-"""A small, a usual and a large type: a column for each would be too many."""
+# Of Q4_K, in which roles are compared.
 _REFERENCE_BITS = 4.5
-"""Of Q4_K, in which roles are compared."""
 
 
 def render_sensitivity(found: Sensitivity) -> RenderableType:

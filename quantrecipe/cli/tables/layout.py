@@ -29,20 +29,20 @@ from quantrecipe.cli.tables.table import Cell, Kind, Table, cell_text
 
 __all__ = ["laid_out"]
 
+# Cells between columns.
 _GAP = 2
-"""Cells between columns."""
+# Cells that columns keep which could do with less.
 _LEAST: dict[Kind, int] = {"name": 20, "list": 12, "text": 24, "code": 24}
-"""Cells that columns keep which could do with less."""
+# Cells that a text is given so that its words, such as a path, stay whole.
 _LONGEST_WORD = 44
-"""Cells that a text is given so that its words, such as a path, stay whole."""
+# Columns that are repeated in each part of a split table, at most.
 _MOST_KEYS = 3
-"""Columns that are repeated in each part of a split table, at most."""
+# Cells of a word in a heading that stays whole: headings can be names of files.
 _LONGEST_HEADING = 24
-"""Cells of a word in a heading that stays whole: headings can be names of files."""
+# How far a text on a line of its own is indented.
 _BELOW = 4
-"""How far a text on a line of its own is indented."""
+# Cells that leaving out what names share must save.
 _WORTH_IT = 6
-"""Cells that leaving out what names share must save."""
 
 
 def laid_out(table: Table, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:

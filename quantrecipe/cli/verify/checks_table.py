@@ -13,8 +13,8 @@ from quantrecipe.output.verify.verification import Finding, Verification
 __all__ = ["render_verification"]
 
 _MARKS = {"ok": ("ok", "green"), "failed": ("WRONG", "bold red"), "skipped": ("not checked", "yellow")}
+# Findings of one check that are listed; --json has all.
 _SHOWN = 40
-"""Findings of one check that are listed; --json has all."""
 
 
 def render_verification(verification: Verification) -> RenderableType:

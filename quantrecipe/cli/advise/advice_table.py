@@ -17,7 +17,7 @@ from rich.text import Text
 
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.planned.running_table import WHERE, miss_text, run_cells
-from quantrecipe.cli.tables import Cell, Kind, Paragraph, Table
+from quantrecipe.cli.tables import Cell, Kind, Paragraph, Table, numbers
 from quantrecipe.cli.units import count_text, gib_text, loss_text, unit_of
 from quantrecipe.fit.advise import Advice, Room
 from quantrecipe.fit.picks import Option, Pick
@@ -189,7 +189,7 @@ def _table(it: Advised, room: Room) -> Table:
             label, style = "  experts in RAM", ""
         if not any(run.fits for run in option.runs):
             rows.append(Paragraph(_miss(option), "dim", start=2))
-    columns: dict[str, Kind] = {"": "word", **dict.fromkeys(headings, "number"), _NOTES: "word"}
+    columns: dict[str, Kind] = {"": "word", **numbers(*headings), _NOTES: "word"}
     return Table(columns, rows, ruled=False, spare=_SPARE)
 
 

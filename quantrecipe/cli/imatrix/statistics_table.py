@@ -12,7 +12,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from quantrecipe.cli.errors import printable
-from quantrecipe.cli.tables import Cell, Kind, Paragraph, Table
+from quantrecipe.cli.tables import Cell, Kind, Paragraph, Table, numbers
 from quantrecipe.importance.matrix import Importance
 from quantrecipe.importance.statistics import LayerStatistics, TensorStatistics
 from quantrecipe.layer_ranges import layer_ranges
@@ -54,10 +54,10 @@ def render_groups(
         )
         for roles, items in same_inputs(tensors)
     ]
-    numbers = ("calls" if calls else "tokens", *_seen_heading(tensors), "Σ(Act²)", "max")
-    shares = ("active %", "entropy %", "ZD %", "CosSim")
     columns: dict[str, Kind] = {"tensor": "list", "layers": "list"}
-    return Group(Table(columns | dict.fromkeys(numbers + shares, "number"), rows), *_on_layers(layers))
+    columns |= numbers("calls" if calls else "tokens", *_seen_heading(tensors), "Σ(Act²)", "max")
+    columns |= numbers("active %", "entropy %", "ZD %", "CosSim")
+    return Group(Table(columns, rows), *_on_layers(layers))
 
 
 def render_tensors(
@@ -77,10 +77,10 @@ def render_tensors(
         )
         for item in tensors
     ]
-    numbers = ("layer", "calls" if calls else "tokens", *_seen_heading(tensors), "N", "Σ(Act²)", "min", "max")
-    shares = ("μ", "σ", "active %", "entropy", "norm %", "ZD %", "CosSim")
     columns: dict[str, Kind] = {"tensor": "name"}
-    table = Table(columns | dict.fromkeys(numbers + shares, "number"), rows)
+    columns |= numbers("layer", "calls" if calls else "tokens", *_seen_heading(tensors), "N", "Σ(Act²)")
+    columns |= numbers("min", "max", "μ", "σ", "active %", "entropy", "norm %", "ZD %", "CosSim")
+    table = Table(columns, rows)
     if not layers:
         return table
     means = [
@@ -90,7 +90,7 @@ def render_tensors(
         )
         for layer in layers
     ]
-    return Group(table, Table(dict.fromkeys(("layer", "μΣ(Act²)", "μZD %", "μCosSim"), "number"), means))
+    return Group(table, Table(numbers("layer", "μΣ(Act²)", "μZD %", "μCosSim"), means))
 
 
 def same_inputs(tensors: Iterable[TensorStatistics]) -> list[tuple[list[str], list[TensorStatistics]]]:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.model_contents import Contents, Line, roles_in, value_note, value_type
-from quantrecipe.cli.tables import Cell, Kind, Paragraph, Table
+from quantrecipe.cli.tables import Cell, Kind, Paragraph, Table, numbers
 from quantrecipe.cli.units import bytes_text, count_text, shape_text
 from quantrecipe.gguf.values import GGUFValue, ValueType
 
@@ -115,8 +115,7 @@ def render_types(contents: Contents) -> RenderableType:
         )
         for name, lines in sorted(by_type.items(), key=lambda item: (-_nbytes(item[1]), item[0]))
     ]
-    columns = ("tensors", "weights", "bits/weight", "size", "share %")
-    return Table({"type": "word", **dict.fromkeys(columns, "number")}, rows)
+    return Table({"type": "word", **numbers("tensors", "weights", "bits/weight", "size", "share %")}, rows)
 
 
 def render_roles(contents: Contents) -> RenderableType:

@@ -10,7 +10,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from quantrecipe.cli.errors import printable
-from quantrecipe.cli.tables import Cell, Kind, Paragraph, Table
+from quantrecipe.cli.tables import Cell, Kind, Paragraph, Table, numbers
 from quantrecipe.cli.units import bytes_text, count_text, duration_text, loss_text, shape_text
 from quantrecipe.plan.group import group, totals
 from quantrecipe.plan.make import fallback_warnings
@@ -103,7 +103,7 @@ def _outputs(plans: Sequence[Plan], results: Sequence[Result]) -> Table:
         (plan.recipe, f"{plan.bits_per_weight:.3f}", bytes_text(plan.nbytes), str(len(result.paths)))
         for plan, result in zip(plans, results, strict=True)
     ]
-    return Table({"recipe": "name", **dict.fromkeys(("bits/weight", "size", "files"), "number")}, rows)
+    return Table({"recipe": "name", **numbers("bits/weight", "size", "files")}, rows)
 
 
 def render_totals(plan: Plan) -> RenderableType:
@@ -127,7 +127,7 @@ def render_totals(plan: Plan) -> RenderableType:
         f", {count_text(plan.size)} weights in {len(plan.assignments)} tensors",
         f", {len(plan.files)} shards" if len(plan.files) > 1 else "",
     )
-    return Lines(Table({"type": "word", **dict.fromkeys(columns, "number")}, rows), Paragraph(summary))
+    return Lines(Table({"type": "word", **numbers(*columns)}, rows), Paragraph(summary))
 
 
 def _groups(plan: Plan) -> Table:

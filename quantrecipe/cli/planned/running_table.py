@@ -9,7 +9,7 @@ from rich.console import Group as Lines
 from rich.console import RenderableType
 from rich.text import Text
 
-from quantrecipe.cli.tables import Cell, Paragraph, Table
+from quantrecipe.cli.tables import Cell, Paragraph, Table, numbers
 from quantrecipe.cli.units import bytes_text, gib_text, left_text, unit_of
 from quantrecipe.memory.device import reserved
 from quantrecipe.memory.footprint import Footprint, Room, Runs
@@ -50,7 +50,7 @@ def render_runs(plan: Plan, running: Running) -> RenderableType:
     headings = ("weights", "KV", "compute", "total", *(["left"] if running.vram is not None else []), "RAM")
     lines.append(
         Table(
-            {"": "word", **dict.fromkeys(headings, "number")},
+            {"": "word", **numbers(*headings)},
             [(_LABELS[run.way], *(run_cells(run, unit)[heading] for heading in headings)) for run in found],
             ruled=False,
         )

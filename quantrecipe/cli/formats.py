@@ -114,7 +114,7 @@ def _kinds(fmt: QuantFormat) -> list[str]:
 
 
 def _compile_one(name: str, kind: str, *, plugins: bool) -> None:
-    """Runs in a process of its own."""
+    """Compiles one kernel. This runs in a process of its own."""
     from quantrecipe.output.warm import warm
     from quantrecipe.registry import load_registry
 

@@ -182,7 +182,7 @@ def _from_text(
 
 
 def _kind(source: str) -> str:
-    """What SOURCE shows that it is."""
+    """The kind of text or model that SOURCE seems to be."""
     from quantrecipe.exchange.scripts.script import calls_quantize, decoded
     from quantrecipe.model.gguf_file import is_gguf
 

@@ -59,7 +59,7 @@ def write_file(path: Path, nbytes: int, pieces: Iterable[bytes], *, force: bool)
 
 
 def write_text(path: Path, text: str, *, force: bool) -> None:
-    """The same for a text, as UTF-8."""
+    """Writes a text as UTF-8 in the same way."""
     data = text.encode()
     write_file(path, len(data), [data], force=force)
 

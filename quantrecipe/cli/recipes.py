@@ -176,7 +176,7 @@ def _about(it: _Listed, word: str) -> bool:
 
 
 def _on(it: _Listed, model: Model, registry: Registry) -> _Listed:
-    """With what it makes of the model."""
+    """The same recipe, with what it makes of the model."""
     from dataclasses import replace
 
     from quantrecipe.cli.planned.inputs import PlanInputs

@@ -153,7 +153,7 @@ def _heading(it: Advised, settings: Settings) -> Iterator[Paragraph]:
 
 
 def _unit(it: Advised) -> tuple[str, int]:
-    """Of all amounts of a model's table."""
+    """The unit in which all amounts of a model's table are told."""
     totals = [max(run.gpu.total, run.ram.total) for option in it.advice.options for run in option.runs]
     return unit_of(max(totals, default=0))
 
@@ -278,7 +278,7 @@ def _nothing(advice: Advice) -> str:
 
 
 def _fit_lines(model: str, room: Room, settings: Settings) -> list[str]:
-    """The command on a line of its own, as long as it is: it is to be copied."""
+    """The command that makes what is called fitted. It has a line of its own, so that it can be copied."""
     kv = "" if settings.kv == "f16" else f" --kv {settings.kv}"
     gpu = f"--vram {_exact(room.gpu)} --context {settings.context}{kv}"
     limit = gpu if room.gpu else f"--ram {_exact(room.ram)}"

@@ -40,7 +40,7 @@ def recipe_files(refs: Sequence[str]) -> list[str]:
 
 
 def shipped_namesakes(refs: Sequence[str], registry: Registry) -> Iterator[Problem]:
-    """What is to be said of folders that are called as a shipped recipe is."""
+    """Notes on folders that have the name of a shipped recipe, so that the folder is checked and not the recipe."""
     from quantrecipe.recipe.shipped_recipes import shipped_namesake
 
     for ref in refs:

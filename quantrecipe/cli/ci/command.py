@@ -148,7 +148,7 @@ def _examine(
 
 
 def _quiet(comparison: Comparison) -> Comparison:
-    """Without warnings about the importance matrix, which is only assumed."""
+    """The comparison without warnings about the importance matrix, which is only assumed to be there."""
     if comparison.diff is None:
         return comparison
     side = comparison.diff.new

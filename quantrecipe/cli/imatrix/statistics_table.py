@@ -38,7 +38,7 @@ def render_heading(matrix: Importance) -> RenderableType:
 def render_groups(
     tensors: Sequence[TensorStatistics], layers: Sequence[LayerStatistics], *, calls: bool
 ) -> RenderableType:
-    """A line for each role or roles with the same inputs, and one on the layers."""
+    """A table with a line for each group of roles with the same inputs, and a sentence on the layers."""
     rows: list[tuple[Cell, ...]] = [
         (
             ", ".join(roles),
@@ -137,7 +137,7 @@ def _range(numbers: Iterable[float | None], text: Callable[[float], str]) -> str
 
 
 def _numbers(*numbers: tuple[float | None, str]) -> Iterable[str]:
-    """In the digits given; "%.2" is per cent, whose sign stands in the heading."""
+    """The numbers with the digits that each asks for; "%.2" is per cent, whose sign stands in the heading."""
     for number, digits in numbers:
         if number is None:
             yield "–"
@@ -152,7 +152,7 @@ def _percent(share: float) -> str:
 
 
 def _short(number: float) -> str:
-    """Three digits or more."""
+    """The number with three significant digits or more."""
     size = abs(number)
     if size and (size < 0.001 or size >= 1e7):
         return f"{number:.1e}"

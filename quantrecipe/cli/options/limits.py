@@ -45,7 +45,7 @@ class Running:
 
     @property
     def settings(self) -> Settings:
-        """With the defaults of what wasn't said."""
+        """The settings that were said, with defaults for the others."""
         from quantrecipe.memory.device import Settings
 
         return Settings(**self.said)
@@ -155,7 +155,7 @@ def limits_text(budget: Budget | None, split_max_size: int | None = None) -> str
 
 
 def _said(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of VramBudget and of memory.device.Settings, where they were given."""
+    """The fields of VramBudget and of memory.device.Settings that were given."""
     said = {
         "context": given["context"],
         "kv": given["kv"],

@@ -38,7 +38,7 @@ _UNKNOWN = 1 << 62  # bytes: of a memory that nobody spoke of, so that it never 
 
 
 def render_runs(plan: Plan, running: Running) -> RenderableType:
-    """A line for each way, then whether it fits, where it was said into what."""
+    """A line for each way to run the file, and whether it fits into what there is."""
     _, found = _runs(plan, running)
     settings = running.settings
     name, unit = unit_of(max(max(run.gpu.total, run.ram.total) for run in found))
@@ -99,7 +99,7 @@ def runs_document(plan: Plan, running: Running) -> dict[str, Any]:
 
 
 def warnings_of(plan: Plan, running: Running) -> list[str]:
-    """What is to be said before anybody makes the file."""
+    """Warnings about running the file, before anybody makes it."""
     runs, found = _runs(plan, running)
     settings = running.settings
     said = []
@@ -140,7 +140,7 @@ def miss_text(
 
 
 def _runs(plan: Plan, running: Running) -> tuple[Runs, list[Footprint]]:
-    """As was said; of a model with experts also with these in main memory."""
+    """The way that was asked for; for a model with experts also the way with these in main memory."""
     from dataclasses import replace
 
     gpu = _UNKNOWN if running.vram is None else running.vram

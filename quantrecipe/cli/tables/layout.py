@@ -46,7 +46,7 @@ _WORTH_IT = 6
 
 
 def laid_out(table: Table, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
-    """The lines of a table, from the top."""
+    """The lines of a table from top to bottom."""
     width = options.max_width
     rows = [[cell_text(cell) for cell in row] for row in table.rows if not isinstance(row, Paragraph)]
     headings = [printable(text) for text in table.headings] or [""] * len(table.kinds)
@@ -107,7 +107,7 @@ def _column(heading: str, kind: Kind, cells: Sequence[Text]) -> _Column:
 
 
 def _whole(columns: Sequence[_Column]) -> list[list[_Column]]:
-    """For a pipe: a cell of several lines is one."""
+    """The columns as a pipe gets them, in one part: a cell of several lines becomes one line."""
     joined = [[Text("; ").join(cell.split("\n")) for cell in column.cells] for column in columns]
     columns = [_column(it.heading, it.kind, cells) for it, cells in zip(columns, joined, strict=True)]
     return [[replace(column, width=column.most) for column in columns]]
@@ -141,7 +141,7 @@ def _keys(columns: Sequence[_Column]) -> int:
 
 
 def _height(columns: Sequence[_Column], width: int) -> int:
-    """Lines that the rows take, about."""
+    """How many lines the rows take, roughly."""
     cells = [
         [-(-cell.cell_len // (column.width or width - _BELOW)) for cell in column.cells] for column in columns
     ]
@@ -242,7 +242,7 @@ def _lines(column: _Column, console: Console) -> list[list[Text]]:
 
 
 def _line(cells: Sequence[Text], columns: Sequence[_Column]) -> Text:
-    """The cells beside each other; nothing behind the last one."""
+    """The cells beside each other, with nothing behind the last one."""
     line = Text()
     for number, (cell, column) in enumerate(zip(cells, columns, strict=False)):
         padding = " " * (column.width - cell.cell_len)

@@ -67,7 +67,7 @@ def escaped(text: str) -> str:
 
 
 def escaped_around_code(text: str) -> str:
-    """The same of a message, in which code between backticks stays code."""
+    """A message as text in which code between backticks stays code."""
     parts = printable(text).split("`")
     if len(parts) % 2 == 0:  # a backtick that nothing ends
         return escaped("'".join(parts))

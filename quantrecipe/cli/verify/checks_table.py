@@ -18,7 +18,7 @@ _SHOWN = 40
 
 
 def render_verification(verification: Verification) -> RenderableType:
-    """The checks, the findings, and the answer."""
+    """The checks, what they found, and the answer."""
     rows: list[tuple[Cell, ...]] = []
     findings: list[RenderableType] = []
     for check in verification.checks:

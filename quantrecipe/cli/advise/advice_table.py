@@ -193,7 +193,7 @@ def _table(it: Advised, room: Room) -> Table:
     return Table(columns, rows, ruled=False, spare=_SPARE)
 
 
-def _of_file(option: Option, run: Footprint, unit: int, *, first: bool) -> dict[str, Cell]:
+def _of_file(option: Option, run: Footprint, unit: int, *, first: bool) -> dict[str, tuple[str, str]]:
     """What is about the file, which only its `first` row has, and the longest context of each."""
     style = "" if run.fits else "dim"
     texts = {
@@ -202,7 +202,7 @@ def _of_file(option: Option, run: Footprint, unit: int, *, first: bool) -> dict[
         "file": gib_text(option.nbytes, unit),
         _NOTES: _notes(option),
     }
-    cells: dict[str, Cell] = {heading: (text if first else "", style) for heading, text in texts.items()}
+    cells = {heading: (text if first else "", style) for heading, text in texts.items()}
     return cells | {"longest": (_longest(option, run), style)}
 
 

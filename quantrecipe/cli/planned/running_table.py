@@ -33,6 +33,8 @@ _LABELS = {
     "some layers": "some layers",
     "cpu": "on the CPU",
 }
+# Cells of an amount, at least, so that the tables of several plans look alike.
+_AMOUNT = 7
 _SMALL = 10 << 20  # bytes: less would be told as 0.00 GiB
 _UNKNOWN = 1 << 62  # bytes: of a memory that nobody spoke of, so that it never lacks
 
@@ -48,13 +50,12 @@ def render_runs(plan: Plan, running: Running) -> RenderableType:
     heading = Text.assemble(("where it runs", "bold"), f" ({name}): {', '.join(said)}")
     lines: list[RenderableType] = [Text(), Paragraph(heading)]
     headings = ("weights", "KV", "compute", "total", *(["left"] if running.vram is not None else []), "RAM")
-    lines.append(
-        Table(
-            {"": "word", **numbers(*headings)},
-            [(_LABELS[run.way], *(run_cells(run, unit)[heading] for heading in headings)) for run in found],
-            ruled=False,
-        )
-    )
+    rows: list[list[Cell]] = []
+    for run in found:
+        cells = run_cells(run, unit)
+        amounts = [(text.rjust(_AMOUNT), style) for text, style in map(cells.__getitem__, headings)]
+        rows.append([f"{_LABELS[run.way]}  ", *amounts])
+    lines.append(Table({"": "word", **numbers(*headings)}, rows, ruled=False))
     lines += [Paragraph(f"! {warning}", "yellow") for warning in warnings_of(plan, running)]
     if running.vram is not None and found[0].fits:
         left, kept = gib_text(found[0].gpu_left), gib_text(reserved(running.vram))
@@ -62,7 +63,7 @@ def render_runs(plan: Plan, running: Running) -> RenderableType:
     return Lines(*lines)
 
 
-def run_cells(run: Footprint, unit: int, *, on_gpu: bool = True) -> dict[str, Cell]:
+def run_cells(run: Footprint, unit: int, *, on_gpu: bool = True) -> dict[str, tuple[str, str]]:
     """What it takes of the GPU's memory (False: of main memory), and of main memory besides, by heading."""
     memory, left = (run.gpu, run.gpu_left) if on_gpu else (run.ram, run.ram_left)
     style = "" if run.fits else "dim"
@@ -72,7 +73,7 @@ def run_cells(run: Footprint, unit: int, *, on_gpu: bool = True) -> dict[str, Ce
         "compute": memory.compute + memory.copies,
         "total": memory.total,
     }
-    cells: dict[str, Cell] = {heading: (gib_text(size, unit), style) for heading, size in amounts.items()}
+    cells = {heading: (gib_text(size, unit), style) for heading, size in amounts.items()}
     cells["left"] = left_text(left, unit), "green" if left >= 0 else "red"
     cells["RAM"] = gib_text(run.ram.total, unit), style if run.ram_left >= 0 else "red"
     return cells

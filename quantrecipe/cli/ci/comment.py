@@ -20,10 +20,10 @@ __all__ = ["MARKER", "Examined", "comment"]
 MARKER = "<!-- quantrecipe -->"
 """By which the comment of an earlier run is found, to be replaced."""
 
+# GitHub takes 65,536 characters.
 _LONGEST = 60_000
-"""GitHub takes 65,536 characters."""
+# More would push what changes out of sight; `quantrecipe check` has them all.
 _MOST_FINDINGS = 30
-"""More would push what changes out of sight; `quantrecipe check` has them all."""
 _SIGNS = {"error": "🔴", "warning": "🟠", "advice": "🔵"}
 
 

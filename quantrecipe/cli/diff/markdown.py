@@ -35,11 +35,11 @@ from quantrecipe.plan.rule_changes import RuleChange
 
 __all__ = ["diff_markdown"]
 
+# Changes that stand open; where there are more, these are the largest, and the whole list is folded.
 _SHOWN = 12
-"""Changes that stand open; where there are more, these are the largest, and the whole list is folded."""
 
+# More than these; folding saves nothing else.
 _FEW = 4
-"""More than these; folding saves nothing else."""
 
 
 def diff_markdown(comparisons: list[Comparison], old: str, new: str, *, every: bool = False) -> str:

@@ -62,7 +62,7 @@ class Operand:
 
     @cached_property
     def recipe(self) -> Recipe:
-        """The recipe."""
+        """The recipe that the text names, with the values of its variables."""
         from quantrecipe.recipe.load import load_recipe
 
         loaded = load_recipe(self.text, registry=self.inputs.registry)

@@ -164,7 +164,7 @@ def warn_of_running(ctx: Context, plans: Sequence[Plan], options: PlanOptions) -
 
 
 def plan_document(plan: Plan, options: PlanOptions) -> dict[str, Any]:
-    """The plan for machines; `runs` is there where it was asked how it runs."""
+    """The plan as plain data; it has `runs` where somebody asked how the file runs."""
     document = plan.to_json()
     if options.running is not None:
         from quantrecipe.cli.planned.running_table import runs_document

@@ -98,7 +98,7 @@ def _groups(
     """The tensors of each shard. `metadata` of the first, and of the others."""
     if limits.shards is not None:
         for number in sorted(set(limits.shards.values())):
-            yield [a for a in assignments if limits.shards[a.tensor.name] == number]
+            yield [a for a in assignments if limits.shards[a.owner or a.tensor.name] == number]
         return
     max_tensors = limits.max_tensors or len(assignments)
     size = _Size(metadata[0], alignment)

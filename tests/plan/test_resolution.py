@@ -76,13 +76,13 @@ rules:
         assert (type_of(found, "blk.3.attn_v"), type_of(found, "blk.3.attn_k")) == ("IQ2_XXS", "IQ3_S")
 
     def test_what_the_recipe_leaves_out_doesn_t_count(self, llama: Model, registry: Registry) -> None:
-        text = f"{self.TEXT}\nimportance: {{exclude: ['blk.3.attn_*']}}"
+        text = f"{self.TEXT}\nimportance: {{exclude: [blk.3.attn]}}"
         found = resolved(text, llama, registry, importance=assumed_importance(llama.tensors))
         assert "blk.3.attn_v.weight" not in found.covered
         assert (type_of(found, "blk.2.attn_v"), type_of(found, "blk.3.attn_v")) == ("IQ2_XXS", "Q4_K")
 
     def test_it_follows_its_layer_where_others_are_pruned(self, llama: Model, registry: Registry) -> None:
-        text = f"{self.TEXT}\nprune: 1-4\nimportance: {{exclude: ['blk.7.attn_*']}}"
+        text = f"{self.TEXT}\nprune: 1-4\nimportance: {{exclude: [blk.7.attn]}}"
         found = resolved(text, llama, registry, importance=assumed_importance(llama.tensors))
         assert found.old_names["blk.3.attn_v.weight"] == "blk.7.attn_v.weight"
         assert "blk.3.attn_v.weight" not in found.covered

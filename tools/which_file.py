@@ -26,7 +26,7 @@ from quantrecipe.cli.units import gib_text
 from quantrecipe.fit.candidates import named_candidate
 from quantrecipe.fit.picks import FINE
 from quantrecipe.fit.stock import estimated_loss
-from quantrecipe.importance.assumed import assumed_importance
+from quantrecipe.importance.coverage import assumed_importance
 from quantrecipe.memory.device import Settings
 from quantrecipe.memory.footprint import Room, Runs, Tensors
 from quantrecipe.model.model import Model

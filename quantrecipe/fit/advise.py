@@ -20,7 +20,7 @@ from quantrecipe.fit.offered_types import offered_types
 from quantrecipe.fit.open_recipe import opened_recipe
 from quantrecipe.fit.picks import Option, Pick, picks_for_uses, picks_of_these
 from quantrecipe.fit.stock import estimated_loss, quantized
-from quantrecipe.importance.assumed import assumed_importance
+from quantrecipe.importance.coverage import assumed_importance
 from quantrecipe.importance.matrix import Importance
 from quantrecipe.lint.quality import advised_yardsticks
 from quantrecipe.memory.active import ActiveBytes

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 from quantrecipe.cli.eval.candidates import Candidate
 from quantrecipe.cli.pictures.figure import LONGEST_LABEL, encode_figure, label, new_figure
 from quantrecipe.cli.tables import shorten, within_folder
+from quantrecipe.units import binary_unit
 
 if TYPE_CHECKING:
     from quantrecipe.evaluate import Reference
 
 __all__ = ["draw"]
 
-_UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 _TEXT_MARKERS = ("v", "^", "s", "D", "<", ">")
+"""A shape for each text; the seventh text begins again."""
 
 
 def draw(candidates: Sequence[Candidate], reference: Reference, *, kind: str) -> bytes:
@@ -25,9 +26,7 @@ def draw(candidates: Sequence[Candidate], reference: Reference, *, kind: str) ->
     """
     figure = new_figure(7.5, 5.0)
     axes = figure.add_subplot()
-    unit, unit_name = next(
-        ((size, name) for size, name in _UNITS if max(c.nbytes for c in candidates) >= size), (1, "bytes")
-    )
+    unit_name, unit = binary_unit(max(candidate.nbytes for candidate in candidates))
     points = sorted(candidates, key=lambda c: c.nbytes)
     sizes = [candidate.nbytes / unit for candidate in points]
     means = [candidate.all.kld_mean for candidate in points]

@@ -11,9 +11,9 @@ from quantrecipe.allocate.front import front, uniform
 from quantrecipe.cli.pictures.figure import encode_figure, label, new_figure
 from quantrecipe.cli.pictures.heat_map import NO_LAYER, draw_heat_map
 from quantrecipe.cli.sensitivity.summary import cost_near, reference_type
-from quantrecipe.cli.units import bytes_text
 from quantrecipe.sensitivity import Sensitivity, TensorSensitivity
 from quantrecipe.tensor import split_name
+from quantrecipe.units import binary_unit
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,6 +25,7 @@ _MOST_ROLES = 12
 _LEAST_LOSS = 1e-5
 """16-bit types lose next to nothing, and would flatten everything else."""
 _SIXTEEN_BITS = frozenset({"BF16", "F16", "F32"})
+"""Types that lose next to nothing: they would stretch a logarithmic scale."""
 _MARKS = "os^Dv<>Ph*Xp"
 
 
@@ -103,7 +104,7 @@ def draw_front(found: Sensitivity, kind: str) -> bytes:
     """What each size allows: the best mixes, and one type for everything beside them."""
     figure = new_figure(7.5, 4.6)
     axes = figure.add_subplot()
-    unit, divisor = _unit(max(point.nbytes for point in front(found)))
+    unit, divisor = binary_unit(max(point.nbytes for point in front(found)))
     line = [point for point in front(found) if point.cost > 0]
     axes.plot([p.nbytes / divisor for p in line], [p.cost for p in line], color="#1f77b4", label="best mixes")
     ones = {name: point for name, point in uniform(found).items() if point.cost > 0}
@@ -173,11 +174,6 @@ def _best(points: dict[str, tuple[float, float]]) -> list[str]:
         if not best or points[type_][1] < points[best[-1]][1]:
             best.append(type_)
     return best
-
-
-def _unit(nbytes: int) -> tuple[str, float]:
-    unit = bytes_text(nbytes).split()[1]
-    return unit, float(1024 ** ("B", "KiB", "MiB", "GiB", "TiB").index(unit))
 
 
 def _finish(axes: object) -> None:

@@ -202,14 +202,9 @@ class _Builder:
                 f"&{event.anchor[:60]} is an anchor in YAML, and recipes have none",
                 "quote a text that starts with &",
             )
-        if event.tag not in (None, "!"):
-            raise self._error(
-                event, f"the tag {event.tag[:60]!r}: recipes have no tags", "quote a text that starts with !"
-            )
-        if event.tag == "!":
-            raise self._error(
-                event, "a ! is a tag in YAML, and recipes have no tags", "quote a text that starts with !"
-            )
+        if event.tag is not None:
+            what = "a ! is a tag in YAML, and" if event.tag == "!" else f"the tag {event.tag[:60]!r}:"
+            raise self._error(event, f"{what} recipes have no tags", "quote a text that starts with !")
 
     def _entries(self, items: list[Node]) -> Mapping[str, Entry]:
         entries: dict[str, Entry] = {}

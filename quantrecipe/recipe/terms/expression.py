@@ -34,7 +34,7 @@ from typing import Any, Literal
 from quantrecipe.errors import RecipeError
 from quantrecipe.wording import closest, listed, quoted
 
-__all__ = ["FACTS", "MODEL_FACTS", "RULE_FACTS", "TENSOR_FACTS", "Expression", "Kind", "Value"]
+__all__ = ["FACTS", "MODEL_FACTS", "RULE_FACTS", "SIGNS", "TENSOR_FACTS", "Expression", "Kind", "Value"]
 
 Kind = Literal["a number", "a text", "a yes-or-no"]
 Value = int | float | str | bool | None
@@ -86,7 +86,9 @@ _COMPARISONS: Mapping[type[ast.cmpop], tuple[str, Callable[[Any, Any], bool]]] =
     ast.Gt: (">", operator.gt),
     ast.GtE: (">=", operator.ge),
 }
-_MEMBERSHIPS: Mapping[type[ast.cmpop], str] = {ast.In: "in", ast.NotIn: "not in"}
+_MEMBERSHIPS: dict[type[ast.cmpop], str] = {ast.In: "in", ast.NotIn: "not in"}
+SIGNS: Mapping[type[ast.cmpop], str] = {op: sign for op, (sign, _) in _COMPARISONS.items()} | _MEMBERSHIPS
+"""The sign of each comparison, by the class that Python's parser has for it."""
 _ARITHMETIC: Mapping[type[ast.operator], tuple[str, Callable[[Any, Any], int | float]]] = {
     ast.Add: ("+", operator.add),
     ast.Sub: ("-", operator.sub),

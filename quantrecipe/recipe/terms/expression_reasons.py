@@ -11,20 +11,9 @@ import ast
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from quantrecipe.recipe.terms.expression import FACTS, Expression, Value
+from quantrecipe.recipe.terms.expression import FACTS, SIGNS, Expression, Value
 
 __all__ = ["reasons"]
-
-_SIGNS: Mapping[type[ast.cmpop], str] = {
-    ast.Eq: "==",
-    ast.NotEq: "!=",
-    ast.Lt: "<",
-    ast.LtE: "<=",
-    ast.Gt: ">",
-    ast.GtE: ">=",
-    ast.In: "in",
-    ast.NotIn: "not in",
-}
 
 
 def reasons(expression: Expression, facts: Mapping[str, Value]) -> tuple[str, ...]:
@@ -84,7 +73,7 @@ class _Walk:
             return _Found(value, (f"{source} is {_word(value)}: {self._source(side)} is {values[side]!r}",))
         shown = repr(values[left])
         for op, side in zip(ops, comparators, strict=True):
-            shown += f" {_SIGNS[type(op)]} {values[side]!r}"
+            shown += f" {SIGNS[type(op)]} {values[side]!r}"
         same = shown == source
         return _Found(
             value, (f"{source} is {_word(value)}" if same else f"{source}: {shown} is {_word(value)}",)

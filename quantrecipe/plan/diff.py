@@ -331,7 +331,7 @@ def _cost(fates: tuple[Fate, ...], costs: Costs | None) -> float | None:
 
 def _cost_of(fate: Fate, costs: Costs) -> float | None:
     cost = costs.cost(fate.tensor.name, fate.type)
-    return 0.0 if cost is None and fate.type in FLOATS else cost
+    return 0.0 if cost is None and fate.type in FLOATS else cost  # nobody measures what floats lose
 
 
 def _total_costs(
@@ -344,7 +344,7 @@ def _total_costs(
     unknown = counted = 0
     for name in names:
         pair = [_cost_of(side.tensors[name], costs) if name in side.tensors else None for side in (old, new)]
-        if pair[0] is None or pair[1] is None:
+        if pair[0] is None or pair[1] is None:  # of a tensor that stays as it is the cost needn't be known
             unknown += len({side.tensors[name].label for side in (old, new) if name in side.tensors}) > 1
         else:
             before, after, counted = before + pair[0], after + pair[1], counted + 1

@@ -54,7 +54,8 @@ def lay_out(
     total = len(assignments)
     keys = _MARKS_WHEN_KEPT if limits.shards is not None else _MARKS
     shared = {key: metadata[key] for key in (ALIGNMENT_KEY, HEADER_HASHES) if key in metadata}
-    heads = (metadata, shared)
+    heads = (metadata, shared)  # as gguf-split does it: the model's metadata stand in the first shard alone
+    # Marks of shard 0 of 0 have the size of any others: how many there are isn't known before they are filled.
     groups = list(
         _groups(assignments, [{**head, **_marks(0, 0, total, keys)} for head in heads], alignment, limits)
     )

@@ -96,6 +96,7 @@ def each_decision(decisions: Sequence[Decision], find: Callable[[Decision], T]) 
 def _assignment(decision: Decision, choice: Choice, resolution: Resolution) -> Assignment:
     tensor, spec, matrix = decision.tensor, choice.format.spec, resolution.importance
     weighted = tensor.name in resolution.covered and not choice.copied and spec.importance != "ignored"
+    # Of the matrix the bytes depend on this tensor's entry alone: another matrix may have the same one.
     entry = matrix.entry(tensor) if matrix is not None and weighted else None
     return Assignment(
         tensor=tensor,

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from quantrecipe.cli.diff.comparison import Comparison
     from quantrecipe.cli.diff.operands import Operand
     from quantrecipe.model.model import Model
-    from quantrecipe.plan.diff import Costs, Side
+    from quantrecipe.plan.diff import Costs
+    from quantrecipe.plan.sides import Side
 
 __all__ = ["command", "compare"]
 

@@ -128,7 +128,7 @@ def _from_model(
     from quantrecipe.exchange.assemble import Imported
     from quantrecipe.exchange.from_files.recover import recover
     from quantrecipe.model.not_a_model import require_model
-    from quantrecipe.plan.recorded import recorded_recipe
+    from quantrecipe.plan.review.recorded import recorded_recipe
 
     model = _open(path, registry)
     assert model is not None

@@ -107,7 +107,7 @@ def resolve(
     of_layers: Mapping[str, GGUFValue] = {}
     old_names: Mapping[str, str] = {tensor.name: tensor.name for tensor in model.tensors}
     if recipe.prune is not None:
-        from quantrecipe.plan.prune import prune  # with its table of keys; few recipes prune
+        from quantrecipe.plan.pruning.prune import prune  # with its table of keys; few recipes prune
 
         pruned = prune(model, selected, recipe, recipe.prune)
         model, counted, of_layers = pruned.model, pruned.importance, pruned.metadata

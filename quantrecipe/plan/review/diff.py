@@ -15,8 +15,8 @@ from quantrecipe.layer_ranges import layer_ranges
 from quantrecipe.plain_data import fields_of, rounded_bits
 from quantrecipe.plan.assign import FLOATS
 from quantrecipe.plan.metadata import OURS
-from quantrecipe.plan.rule_changes import Decided, RuleChange, rule_changes
-from quantrecipe.plan.sides import Fate, Side
+from quantrecipe.plan.review.rule_changes import Decided, RuleChange, rule_changes
+from quantrecipe.plan.review.sides import Fate, Side
 
 __all__ = ["Change", "Costs", "PlanDiff", "diff_sides"]
 

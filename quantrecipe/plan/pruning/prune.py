@@ -13,7 +13,7 @@ from quantrecipe.errors import PlanError, Problem
 from quantrecipe.gguf.values import GGUFValue
 from quantrecipe.importance.matrix import Importance
 from quantrecipe.model.model import Model
-from quantrecipe.plan.layer_metadata import metadata_of_layers
+from quantrecipe.plan.pruning.layer_metadata import metadata_of_layers
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.recipe.terms.layers import LayerSet
 from quantrecipe.tensor import TensorInfo

@@ -20,7 +20,7 @@ from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.layer_ranges import layer_ranges
 from quantrecipe.model.model import Model
 from quantrecipe.plan.plan import Plan
-from quantrecipe.plan.sides import Fate, Side
+from quantrecipe.plan.review.sides import Fate, Side
 from quantrecipe.registry import Registry
 from quantrecipe.tensor import TensorInfo
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from quantrecipe.exchange.scripts.call import (
     DEEPEST,
     NOT_A_MIX,
+    Cursor,
     Follower,
     Script,
     Word,
@@ -226,9 +227,10 @@ class _PowerShell(Follower):
         return Word(text=made, line=line, missing=tuple(missing))
 
 
-class _Lexer:
+class _Lexer(Cursor):
     def __init__(self, text: str, line: int, shell: _PowerShell) -> None:
-        self._text, self._line, self._shell, self._at = text, line, shell, 0
+        super().__init__(text, line)
+        self._shell = shell
 
     def tokens(self) -> list[_Token]:
         found: list[_Token] = []
@@ -240,11 +242,9 @@ class _Lexer:
             elif text.startswith("`\n", self._at):
                 self._move(self._at + 2)
             elif text.startswith("<#", self._at):
-                end = text.find("#>", self._at)
-                self._move(len(text) if end < 0 else end + 2)
+                self._to("#>", behind=2)
             elif char == "#":
-                end = text.find("\n", self._at)
-                self._move(len(text) if end < 0 else end)
+                self._to("\n")
             elif match := re.compile(r"\d?>>?(?:&\d|\s*[^\s;|]+)").match(text, self._at):
                 self._move(match.end())  # a redirection
             elif text.startswith(("@'\n", '@"\n'), self._at):
@@ -364,10 +364,6 @@ class _Lexer:
                     return _Token("group", ("{" if closing == "}" else start) + inside, line)
             at += 1
         raise unclosed(f"the bracket {start}", line, self._shell.file)
-
-    def _move(self, to: int) -> None:
-        self._line += self._text.count("\n", self._at, to)
-        self._at = to
 
 
 def _started(words: Sequence[Word]) -> list[Word]:

@@ -14,7 +14,7 @@ about_Arrays and about_Splatting.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from quantrecipe.exchange.scripts.call import (
@@ -56,7 +56,7 @@ class _PowerShell(Follower):
                     statement.append(token)
             self._statement(statement, None)
 
-    def _tokens(self, text: str, line: int) -> list[Token]:
+    def _tokens(self, text: str, line: int) -> Iterator[Token]:
         return tokens_of(text, line, self.file, self.filled)
 
     def _statement(self, tokens: Sequence[Token], end: Token | None) -> None:
@@ -82,7 +82,7 @@ class _PowerShell(Follower):
 
     def _loop(self, head: Token, body: Token) -> None:
         match = re.fullmatch(r"\(\s*\$(\w+)\s+in\s+(.*)", head.text, re.IGNORECASE | re.DOTALL)
-        values = self._value(self._tokens(match[2], head.line)) if match else None
+        values = self._value(list(self._tokens(match[2], head.line))) if match else None
         name = match[1].lower() if match else ""
         if values is None:
             self.values.pop(name, None)
@@ -177,7 +177,7 @@ class _PowerShell(Follower):
             if token.kind == "sign" and token.text in (",", "\n", ";"):
                 continue
             if token.kind == "group" and token.text.startswith(("(", "@(")):
-                inner = self._value(self._tokens(token.text.lstrip("@")[1:], token.line))
+                inner = self._value(list(self._tokens(token.text.lstrip("@")[1:], token.line)))
                 if inner is None:
                     return None
                 found += inner

@@ -6,7 +6,7 @@ Origin of the rules: Microsoft's about_Parsing and about_Quoting_Rules.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from quantrecipe.exchange.scripts.call import Cursor, Word, unclosed
@@ -16,6 +16,7 @@ __all__ = ["VARIABLE", "Token", "tokens_of"]
 VARIABLE = re.compile(r"\$(?:\{([^}]+)\}|((?:env:|script:|global:)?\w+))", re.IGNORECASE)
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "0": "\0"}
 _SIGNS = ("&&", "||", "+=", "\n", ";", "|", ",", "&")
+_REDIRECT = re.compile(r"\d?>>?(?:&\d|\s*[^\s;|]+)")
 _END = " \t\n;|&(){},"
 """What ends a word."""
 
@@ -33,8 +34,10 @@ class Token:
     word: Word | None = None
 
 
-def tokens_of(text: str, line: int, file: str, fill: Callable[[str, int], Word]) -> list[Token]:
-    """Return the tokens of a text. RecipeError if a quote or bracket isn't closed.
+def tokens_of(text: str, line: int, file: str, fill: Callable[[str, int], Word]) -> Iterator[Token]:
+    """Yield the tokens of a text. RecipeError if a quote or bracket isn't closed.
+
+    A statement may set what the next one uses, so each token is read when it is asked for.
 
     fill: returns a text with the values of its variables, by the text and its line
     """
@@ -47,38 +50,41 @@ class _Lexer(Cursor):
         self._file = file
         self._fill = fill
 
-    def tokens(self) -> list[Token]:
-        found: list[Token] = []
-        text = self._text
-        while self._at < len(text):
-            char, line = text[self._at], self._line
-            if char in " \t\r":
-                self._at += 1
-            elif text.startswith("`\n", self._at):
-                self._move(self._at + 2)
-            elif text.startswith("<#", self._at):
-                self._to("#>", behind=2)
-            elif char == "#":
-                self._to("\n")
-            elif match := re.compile(r"\d?>>?(?:&\d|\s*[^\s;|]+)").match(text, self._at):
-                self._move(match.end())  # a redirection
-            elif text.startswith(("@'\n", '@"\n'), self._at):
-                found.append(self._here(line))
-            elif char in "'\"":
-                found.append(self._string(line))
-            elif char in "({" or text.startswith(("@(", "$(", "@{"), self._at):
-                found.append(self._group(line))
-            elif sign := next((it for it in _SIGNS if text.startswith(it, self._at)), ""):
-                found.append(Token("sign", sign, line))
-                self._move(self._at + len(sign))
-            elif char == "=" and (text[self._at - 1] in " \t" or (found and found[-1].text[:1] in "$[")):
-                found.append(Token("sign", "=", line))
-                self._move(self._at + 1)
-            elif char in ")}":
-                self._move(self._at + 1)
-            else:
-                found.append(self._bare(line, first=not found or found[-1].kind == "sign"))
-        return found
+    def tokens(self) -> Iterator[Token]:
+        before: Token | None = None
+        while self._at < len(self._text):
+            if (token := self._next(before)) is not None:
+                yield token
+                before = token
+
+    def _next(self, before: Token | None) -> Token | None:
+        """Read what stands here; return None for what is no token, such as a comment."""
+        text, char, line = self._text, self._text[self._at], self._line
+        if char in " \t\r)}":
+            self._move(self._at + 1)
+        elif text.startswith("`\n", self._at):
+            self._move(self._at + 2)
+        elif text.startswith("<#", self._at):
+            self._to("#>", behind=2)
+        elif char == "#":
+            self._to("\n")
+        elif match := _REDIRECT.match(text, self._at):
+            self._move(match.end())
+        elif text.startswith(("@'\n", '@"\n'), self._at):
+            return self._here(line)
+        elif char in "'\"":
+            return self._string(line)
+        elif char in "({" or text.startswith(("@(", "$(", "@{"), self._at):
+            return self._group(line)
+        elif sign := next((it for it in _SIGNS if text.startswith(it, self._at)), ""):
+            self._move(self._at + len(sign))
+            return Token("sign", sign, line)
+        elif char == "=" and (text[self._at - 1] in " \t" or (before and before.text[:1] in "$[")):
+            self._move(self._at + 1)
+            return Token("sign", "=", line)
+        else:
+            return self._bare(line, first=before is None or before.kind == "sign")
+        return None
 
     def _bare(self, line: int, *, first: bool) -> Token:
         """Read a word that doesn't begin with a quote; it may have quotes within."""

@@ -47,6 +47,7 @@ def test_it_passes_its_own_tests(made: tuple[Path, Path]) -> None:
     assert "33 passed" in result.stdout
 
 
+@pytest.mark.slow
 def test_both_pass_check_plugin(made: tuple[Path, Path]) -> None:
     plugin, site = made
     for name in (plugin.name, "quantrecipe_example"):

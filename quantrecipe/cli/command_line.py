@@ -27,6 +27,7 @@ __all__ = ["run"]
 
 INTERRUPTED = 130
 TERMINATED = 143
+"""What shells say of a process that a signal ended: 128 and the signal's number."""
 
 
 class _Terminated(BaseException):

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _COMMANDS = ("llama-quantize", "tensor-type-file", "custom-q", "tool-suite")
+"""Texts in another program's language; everything else is a model."""
 _MAX_TEXT = 1 << 20
+"""Bytes of a script or list: the longest that are published have some 100 KiB, and a larger file is no text."""
 
 
 @subcommand(

@@ -15,9 +15,15 @@ if TYPE_CHECKING:
     from quantrecipe.sensitivity import Sensitivity
     from quantrecipe.tensor import TensorInfo
 
-__all__ = ["measured"]
+__all__ = ["DEFAULT_PROBES", "DEFAULT_TOKENS", "measured"]
+
+DEFAULT_PROBES = 30
+"""Passes over the text, at most. There are more tensors than that: `measure` chooses what they are spent on."""
+DEFAULT_TOKENS = 16384
+"""Tokens of the text that each probe reads: 32 chunks of 512."""
 
 _MOST_NAMES = 2
+"""Tensors that a warning names; it is about many or about few."""
 
 
 def measured(

@@ -43,6 +43,7 @@ __all__ = [
 
 RECIPE_KEY = "quantrecipe.recipe"
 _NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
+"""A part of a name that is a number: a layer, or an expert."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

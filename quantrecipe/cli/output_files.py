@@ -16,9 +16,12 @@ from quantrecipe.errors import OutputError
 __all__ = ["check_folder", "check_output", "default_name", "model_stem", "write_file", "write_text"]
 
 _SOURCE_TYPE = re.compile(r"[-_.](bf16|f16|fp16|f32|fp32)$", re.IGNORECASE)
+"""The type in a model's name: the output has another."""
 _MODEL_FILE = re.compile(r"\.(gguf|safetensors|safetensors\.index\.json|json)$")
 _SHARD = re.compile(r"-\d{5}-of-\d{5}$")
+"""What llama.cpp and Hugging Face write at the end of a shard's name."""
 _UNUSUAL = re.compile(r"[^\w.+-]+")
+"""What recipes may be called, and file names had better not."""
 
 
 def check_output(path: Path | None, *, force: bool, option: str = "-o FILE") -> None:

@@ -30,6 +30,7 @@ __all__ = ["command"]
 _COMPARED = {"blk.24.ffn_gate_exps.weight": 128, "blk.24.ffn_gate.weight": 0}
 """Matrices that make up most of a mixture of experts and of a dense model, and the models' numbers of experts."""
 _LAYERS = 48
+"""Layers of the ordinary model that recipes are tried on."""
 _MUCH_FEWER = 0.75
 """Of the bits of a dense matrix. Mixes for all models give experts at most a type less: Q3_K beside Q4_K is 0.76."""
 

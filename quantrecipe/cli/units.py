@@ -1,4 +1,4 @@
-"""Numbers as people read them: weights, time, shapes, counts; bytes as `quantrecipe.units` has them."""
+"""Numbers as people read them: weights, losses, time, shapes, counts; bytes as `quantrecipe.units` has them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ __all__ = [
     "duration_text",
     "gib_text",
     "left_text",
+    "loss_text",
     "shape_text",
     "unit_of",
 ]
@@ -50,6 +51,13 @@ def duration_text(seconds: float) -> str:
         return f"{minutes} min {rest:02d} s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min"
+
+
+def loss_text(loss: float) -> str:
+    """Three digits, however small: 0.00412, 0.0000123."""
+    if loss == 0:
+        return "0"
+    return f"{loss:.3g}" if abs(loss) >= 1e-4 else f"{loss:.1e}"
 
 
 def gib_text(nbytes: int, unit: int = _GIB) -> str:

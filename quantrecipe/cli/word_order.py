@@ -17,10 +17,12 @@ import click
 __all__ = ["refuse_llama_quantize", "refuse_model_as_word", "refuse_model_first"]
 
 _PROGRAMS = ("quantize", "llama-quantize")
+"""What llama-quantize is called, or was."""
 _OURS = ("apply", "plan", "lock")
 """Commands of RECIPE and MODEL that might be called as llama-quantize is; all else is called as `apply`."""
 
 _SHARED_WITH_VALUE = ("--imatrix",)
+"""Options of llama-quantize that `apply` has, too, with a value behind them."""
 _SHARED_ALONE = ("--allow-requantize", "--keep-split", "--dry-run")
 """Options of llama-quantize that `apply` has, too."""
 _IMPORTED_WITH_VALUE = (

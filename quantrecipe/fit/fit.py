@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING
 from quantrecipe.allocate.limits import meters
 from quantrecipe.allocate.losses import Losses
 from quantrecipe.errors import PlanError
-from quantrecipe.fit.frozen import Frozen, freeze
+from quantrecipe.fit.frozen_recipe import Frozen, freeze
 from quantrecipe.fit.margin import margin
-from quantrecipe.fit.opened import Floor, check_floors, opened_recipe
+from quantrecipe.fit.offered_types import offered_types
+from quantrecipe.fit.open_recipe import Floor, check_floors, opened_recipe
 from quantrecipe.fit.reasons import Reason, reason, reason_text
-from quantrecipe.fit.rivals import Rules, rivals
-from quantrecipe.fit.stock import PREFIX, Mix, estimated_loss, stock_mixes, stock_recipes
-from quantrecipe.fit.types import offered_types
+from quantrecipe.fit.stock import PREFIX, Mix, Rules, estimated_loss, rivals, stock_mixes, stock_recipes
 from quantrecipe.importance.matrix import Importance
 from quantrecipe.model.model import Model
 from quantrecipe.plan.plan import Assignment, Plan

@@ -13,7 +13,7 @@ from quantrecipe.api import QuantFormat, TensorAnalysis
 from quantrecipe.errors import NonFiniteError
 from quantrecipe.importance.matrix import Importance
 from quantrecipe.measure.buffers import Buffers
-from quantrecipe.measure.known import Known
+from quantrecipe.measure.known_results import Known
 from quantrecipe.measure.sample import Moments, Sample, all_rows, draw
 from quantrecipe.measure.survey import survey
 from quantrecipe.model.model import TensorSource

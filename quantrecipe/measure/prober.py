@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from quantrecipe.core.processors import usable_processors
 from quantrecipe.errors import OutputError
 from quantrecipe.evaluate import Engine, Positions, Reference, Text, difference, make_reference, score
 from quantrecipe.importance.matrix import Importance
-from quantrecipe.measure.names import describe
+from quantrecipe.layer_ranges import layer_ranges
 from quantrecipe.measure.progress import Progress
 from quantrecipe.measure.rounding import Rounded
 from quantrecipe.model.model import Model
@@ -39,8 +40,9 @@ from quantrecipe.plan.resolution import PlanSettings, resolve
 from quantrecipe.recipe.load import load_recipe
 from quantrecipe.registry import Registry
 from quantrecipe.sensitivity.sensitivity import Probed, rounded
+from quantrecipe.tensor import split_name
 
-__all__ = ["BASE_RECIPE", "Passes", "Prober"]
+__all__ = ["BASE_RECIPE", "Passes", "Prober", "describe"]
 
 BASE_RECIPE = "pure/Q8_0"
 """What all tensors have that a probe leaves alone."""
@@ -242,3 +244,23 @@ class _InPlace:
 
     def close(self) -> None:
         self._file.close()
+
+
+def describe(types: Mapping[str, str]) -> str:
+    """Tensors and their types in a few words: "attn_v, layers 0-3 → Q3_K"."""
+    layers: dict[str, list[int]] = defaultdict(list)
+    for name in types:
+        layer, role = split_name(name)
+        layers[role] += [] if layer is None else [layer]
+    groups: dict[str, list[str]] = defaultdict(list)
+    for role, numbers in layers.items():
+        groups[_layers_text(numbers)].append(role)
+    parts = [", ".join(roles) + (f", {text}" if text else "") for text, roles in groups.items()]
+    return f"{'; '.join(parts)} → {', '.join(sorted(set(types.values())))}"
+
+
+def _layers_text(numbers: Sequence[int]) -> str:
+    """ "layers 0-2, 5"; "" for none."""
+    if not numbers:
+        return ""
+    return f"{'layer' if len(set(numbers)) == 1 else 'layers'} {layer_ranges(numbers)}"

@@ -11,7 +11,7 @@ from quantrecipe.api import QuantFormat
 from quantrecipe.core.processors import usable_processors
 from quantrecipe.measure.buffers import Buffers
 from quantrecipe.measure.journal import Journal
-from quantrecipe.measure.known import Known
+from quantrecipe.measure.known_results import Known
 from quantrecipe.measure.losses import Job, measure_tensor
 from quantrecipe.measure.measurement import Measurement, Scope, Subject
 from quantrecipe.measure.progress import COMPILING, Progress

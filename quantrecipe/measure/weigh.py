@@ -11,7 +11,7 @@ from quantrecipe.errors import EvaluationError
 from quantrecipe.evaluate import engine_facts, find_engine
 from quantrecipe.gguf.values import metadata_text
 from quantrecipe.measure.journal import Journal
-from quantrecipe.measure.known import Known
+from quantrecipe.measure.known_results import Known
 from quantrecipe.measure.measurement import Measurement, Subject
 from quantrecipe.measure.prober import Passes, Prober
 from quantrecipe.measure.progress import Progress

@@ -35,7 +35,7 @@ __all__ = ["is_lock", "lock_text", "parse_lock", "read_lock"]
 
 VERSION = 1
 _HEAD = "# A plan, frozen by `quantrecipe lock`"
-_MAX_BYTES = 64 * 2**20  # a lock of the largest models has some hundred KiB: more is no lock
+_MAX_BYTES = 64 * 2**20  # a lock of the largest models has some KiB: what is so long is none
 _MAX_TENSORS = 1_000_000  # a line of a hostile file may name any number of layers
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _AGAIN = "write it anew with `quantrecipe lock`"

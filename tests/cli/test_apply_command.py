@@ -129,6 +129,7 @@ def test_compiling_is_said_once_and_only_where_something_is_compiled(folder: Pat
     assert json.loads(first.stdout)["compile_seconds"] > 0 == json.loads(second.stdout)["compile_seconds"]
 
 
+@pytest.mark.slow
 def test_where_nothing_can_be_kept_that_is_said(folder: Path) -> None:
     (folder / "no folder").write_bytes(b"")
     env = os.environ | {"QUANTRECIPE_CACHE_DIR": str(folder / "no folder")}
@@ -164,7 +165,7 @@ def test_the_bar_says_what_is_compiled_on_one_line(width: int) -> None:
     ("number", "message"), [(signal.SIGINT, "stopped\n"), (signal.SIGTERM, "stopped by SIGTERM\n")]
 )
 def test_a_signal_leaves_no_file(folder: Path, number: signal.Signals, message: str) -> None:
-    write_gguf(Path("big.gguf"), llama_tensors(layers=8, cols=1024, hidden=4096))
+    write_gguf(Path("big.gguf"), llama_tensors(layers=3, cols=1024, hidden=4096))
     command = [
         sys.executable,
         "-m",

@@ -54,7 +54,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What took its time, though it should not have begun."""
     done: list[str] = []
     for place in (
-        "quantrecipe.measure.run.measure_tensors",
+        "quantrecipe.measure.measure_model.measure_tensors",
         "quantrecipe.cli.eval.reference.make_reference",
         "quantrecipe.planning.make_plan",
         "quantrecipe.importance.read.read_importance",

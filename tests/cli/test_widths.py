@@ -247,7 +247,10 @@ def test_no_command_is_forgotten() -> None:
     assert {case.split()[1] for case in CASES["imatrix"]} == OF_IMATRIX.keys()
 
 
-@pytest.mark.parametrize("width", [80, 100, 140])
+# The narrowest terminal is the one where something doesn't fit; a pipe, below, shows what is the same at any width.
+@pytest.mark.parametrize(
+    "width", [80, pytest.param(100, marks=pytest.mark.slow), pytest.param(140, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("case", ALL)
 def test_on_a_terminal_nothing_is_too_long_left_out_or_alike(
     case: str, width: int, tables: list[Table]

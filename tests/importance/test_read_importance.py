@@ -135,7 +135,7 @@ class TestGGUF:
         )
         with pytest.raises(ImportanceError) as caught:
             read_importance(path)
-        assert [problem.what for problem in caught.value.problems[5:]] == ["4 more like these"]
+        assert [problem.what for problem in caught.value.problems[5:]] == ["… and 4 more like these"]
 
 
 class TestLegacy:

@@ -9,8 +9,7 @@ import pytest
 from support.imatrix_files import write_gguf_imatrix
 
 from quantrecipe.errors import ImportanceError
-from quantrecipe.importance.encoded import EncodedImportance
-from quantrecipe.importance.measurement import measured
+from quantrecipe.importance.measurement import EncodedImportance, measured
 from quantrecipe.importance.read import read_importance
 from quantrecipe.importance.to_dat import encode_dat
 

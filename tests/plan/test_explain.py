@@ -9,7 +9,7 @@ import pytest
 from support.recipes import recipe, rule
 
 from quantrecipe.errors import PlanError
-from quantrecipe.importance.assumed import assumed_importance
+from quantrecipe.importance.coverage import assumed_importance
 from quantrecipe.importance.matrix import Importance
 from quantrecipe.model.model import Model
 from quantrecipe.model.open import open_model

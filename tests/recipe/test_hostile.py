@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 from quantrecipe.errors import PlanError, QuantrecipeError, RecipeError
 from quantrecipe.model.shapes import open_shapes
@@ -232,7 +233,7 @@ ALPHABET = st.text(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(text=ALPHABET)
 def test_any_text_is_a_value_or_an_error(text: str) -> None:
     """Patterns, regular expressions, layers and conditions; and what loads, answers."""
@@ -253,7 +254,7 @@ def test_any_text_is_a_value_or_an_error(text: str) -> None:
 YAML = st.text(st.sampled_from("ab:-[]{},#&*!|>'\"%@` \n?\t~0123\\"), max_size=80)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(head=st.sampled_from(["", HEAD, HEAD + "rules:\n", HEAD + "rules: [{tensors: "]), text=YAML)
 def test_any_text_is_a_recipe_or_an_error_with_a_place(head: str, text: str, registry: Registry) -> None:
     try:

@@ -9,6 +9,7 @@ from types import MappingProxyType
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 from quantrecipe.errors import RecipeError
 from quantrecipe.gguf.values import GGUFValue, ValueType
@@ -419,7 +420,9 @@ LINES = [
 ]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=200)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=examples(200)
+)
 @given(st.lists(st.sampled_from(LINES), max_size=10, unique=True).map("\n".join) | st.text(max_size=80))
 def test_any_text_is_a_recipe_or_a_recipe_error(registry: Registry, text: str) -> None:
     try:

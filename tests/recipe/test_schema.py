@@ -13,6 +13,7 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 from quantrecipe.errors import RecipeError
 from quantrecipe.recipe.budget import BUDGET_KEYS, EXPERT_PLACES, KV_TYPES, VRAM_KEYS
@@ -173,7 +174,9 @@ BEYOND_THE_SCHEMA = (
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=200)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=examples(200)
+)
 @given(RECIPES)
 def test_the_loader_accepts_what_the_schema_accepts(registry: Registry, document: dict[str, Any]) -> None:
     try:

@@ -20,7 +20,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from quantrecipe.allocate.knapsack.table import Table
+    from quantrecipe.allocate.knapsack.option_table import Table
 
 __all__ = ["Bound", "best_bound"]
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from quantrecipe.allocate.knapsack.bound import Bound
-    from quantrecipe.allocate.knapsack.table import Table
+    from quantrecipe.allocate.knapsack.option_table import Table
 
 __all__ = ["solve", "solve_here"]
 

@@ -17,10 +17,10 @@ from rich.text import Text
 
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.planned.running_table import WHERE, miss_text, run_cells
-from quantrecipe.cli.planned.spending_table import loss_text
 from quantrecipe.cli.tables import Cell, Kind, Paragraph, Table
-from quantrecipe.cli.units import count_text, gib_text, unit_of
-from quantrecipe.fit.advise import Advice, Option, Pick, Room
+from quantrecipe.cli.units import count_text, gib_text, loss_text, unit_of
+from quantrecipe.fit.advise import Advice, Room
+from quantrecipe.fit.picks import Option, Pick
 from quantrecipe.memory.device import Settings, reserved
 from quantrecipe.memory.footprint import Footprint
 from quantrecipe.memory.machine import Machine
@@ -36,7 +36,9 @@ _SHORTEST_NAME, _LONGEST_NAME = 10, 16
 that the columns fit into 80.
 """
 _DEVICES = {"cpu": "CPUs", "cuda": "CUDA", "metal": "Metal", "vulkan": "Vulkan"}
+"""Devices of the table of targets, as a sentence names them."""
 _USES = {"code": "code", "chat": "chat", "long context": "long contexts"}
+"""What `advise` picks for, as a sentence names it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +51,7 @@ class Advised:
 
 
 _AMOUNTS = ("weights", "KV", "compute", "total", "left", "RAM")
+"""Columns in the unit that the heading names."""
 _SPARE = ("file", "longest", "bits")
 """Columns that a narrow terminal does without, in this order: the others tell the same in another way."""
 _NOTES = " "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -151,41 +151,27 @@ def fails(reports: list[Report], least: Severity) -> bool:
 
 
 def _show(ctx: Context, reports: list[Report], format_: Format) -> None:
-    writers: dict[Format, Callable[[Context, list[Report]], None]] = {
-        "text": _text,
-        "json": _json,
-        "sarif": _sarif,
-        "github": _github,
-    }
-    writers[format_](ctx, reports)
+    match format_:
+        case "json":
+            ctx.print_json([_document(report) for report in reports])
+        case "sarif":
+            from quantrecipe.lint.annotations import to_sarif
 
+            ctx.print_json(to_sarif(reports))
+        case "github":
+            from quantrecipe.lint.annotations import workflow_commands
 
-def _text(ctx: Context, reports: list[Report]) -> None:
-    from quantrecipe.cli.check.findings_text import print_findings, recipe_line, summary
+            for line in workflow_commands(reports):
+                click.echo(line)
+        case "text":
+            from quantrecipe.cli.check.findings_text import print_findings, recipe_line, summary
 
-    for report in reports:
-        print_findings(ctx.err, report, reports)
-        if report.ok:
-            ctx.console.print(recipe_line(report))
-    if len(reports) > 1:
-        ctx.console.print(summary(reports))
-
-
-def _json(ctx: Context, reports: list[Report]) -> None:
-    ctx.print_json([_document(report) for report in reports])
-
-
-def _sarif(ctx: Context, reports: list[Report]) -> None:
-    from quantrecipe.lint.annotations import to_sarif
-
-    ctx.print_json(to_sarif(reports))
-
-
-def _github(ctx: Context, reports: list[Report]) -> None:
-    from quantrecipe.lint.annotations import workflow_commands
-
-    for line in workflow_commands(reports):
-        click.echo(line)
+            for report in reports:
+                print_findings(ctx.err, report, reports)
+                if report.ok:
+                    ctx.console.print(recipe_line(report))
+            if len(reports) > 1:
+                ctx.console.print(summary(reports))
 
 
 def _document(report: Report) -> dict[str, Any]:

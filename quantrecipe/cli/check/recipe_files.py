@@ -16,7 +16,9 @@ __all__ = ["is_recipe", "recipe_files", "recipes_in", "shipped_namesakes"]
 
 _SUFFIXES = (".yaml", ".yml")
 _KEY = re.compile(r"^(?:\ufeff)?quantrecipe\s*:", re.MULTILINE)
+"""The key that every recipe has. Files that Windows' editors write may begin with a byte order mark."""
 _HEAD = 1 << 16
+"""Bytes that are read to find the key: it may stand behind a long comment, and other YAML may be of any size."""
 
 
 def recipe_files(refs: Sequence[str]) -> list[str]:

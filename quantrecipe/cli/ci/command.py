@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _ASSUMED = "assumed-imatrix.gguf"
-"""What warnings call the importance matrix that isn't there (quantrecipe.importance.assumed)."""
+"""What warnings call the importance matrix that isn't there (quantrecipe.importance.assumed_importance)."""
 
 _MODELS = (
     "shapes/meta-llama-3.1-8b-instruct",

@@ -10,7 +10,7 @@ from quantrecipe.cli.ci.changed_recipes import Change
 from quantrecipe.cli.diff.comparison import Comparison, headline
 from quantrecipe.cli.diff.markdown import diff_markdown
 from quantrecipe.cli.tables import Kind, Table
-from quantrecipe.cli.tables.markdown import code, details, escaped_around_code, markdown_table
+from quantrecipe.cli.tables.markup import code, details, escaped_around_code, markdown_table
 from quantrecipe.cli.units import bytes_text
 from quantrecipe.lint import Finding, Report
 from quantrecipe.plan.diff import Side
@@ -23,6 +23,7 @@ MARKER = "<!-- quantrecipe -->"
 _LONGEST = 60_000
 """GitHub takes 65,536 characters."""
 _MOST_FINDINGS = 30
+"""More would push what changes out of sight; `quantrecipe check` has them all."""
 _SIGNS = {"error": "🔴", "warning": "🟠", "advice": "🔵"}
 
 

@@ -38,6 +38,7 @@ __all__ = [
 ]
 
 _LONGEST = 60
+"""Characters of a metadata value that a line of a table has room for."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

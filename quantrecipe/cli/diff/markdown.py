@@ -28,7 +28,7 @@ from quantrecipe.cli.diff.comparison import (
     where_idle,
 )
 from quantrecipe.cli.tables import Kind
-from quantrecipe.cli.tables.markdown import code, details, escaped, markdown_rows, markdown_table
+from quantrecipe.cli.tables.markup import code, details, escaped, markdown_rows, markdown_table
 from quantrecipe.cli.units import bytes_text
 from quantrecipe.plan.diff import Change, PlanDiff
 from quantrecipe.plan.rule_changes import RuleChange

@@ -11,7 +11,7 @@ from quantrecipe.api import FormatSpec
 from quantrecipe.cli.model_contents import read_contents
 from quantrecipe.cli.progress import EvalBar
 from quantrecipe.evaluate import Engine, Evaluation, Positions, Reference, difference, score, summarise
-from quantrecipe.evaluate.model_file import existing_gguf
+from quantrecipe.evaluate.process import existing_gguf
 from quantrecipe.plain_data import fields_of, rounded_bits
 
 __all__ = ["Candidate", "RunOptions", "Sized", "evaluate_files", "sizes_of"]

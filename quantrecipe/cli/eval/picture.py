@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["draw"]
 
 _TEXT_MARKERS = ("v", "^", "s", "D", "<", ">")
+"""A shape for each text; the seventh text begins again."""
 
 
 def draw(candidates: Sequence[Candidate], reference: Reference, *, kind: str) -> bytes:

@@ -20,11 +20,13 @@ from quantrecipe.recipe.writing.flatten import written_patterns
 __all__ = ["render_explanations"]
 
 _MOST_NAMES = 3
+"""Tensors that are named where they aren't simply layers; more of them wouldn't fit on a line of 80."""
 _MARKS: dict[Outcome, tuple[str, str]] = {
     "decides": ("✓", "bold green"),
     "matches": ("·", "yellow"),
 }
 _NOT = ("✗", "dim")
+"""The mark of a rule that doesn't match."""
 
 
 def render_explanations(

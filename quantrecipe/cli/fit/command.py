@@ -9,6 +9,7 @@ import click
 
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import print_warning, printable
+from quantrecipe.cli.measuring import DEFAULT_PROBES, DEFAULT_TOKENS, measured
 from quantrecipe.cli.named_recipes import print_notes
 from quantrecipe.cli.options.amounts import count_option
 from quantrecipe.cli.options.limits import budget_options, limits_text
@@ -27,7 +28,7 @@ from quantrecipe.cli.subcommand import subcommand
 
 if TYPE_CHECKING:
     from quantrecipe.fit import Fitted
-    from quantrecipe.fit.opened import Floor
+    from quantrecipe.fit.open_recipe import Floor
     from quantrecipe.measure import Passes, Subject
     from quantrecipe.recipe.budget import Budget
     from quantrecipe.recipe.target import Target
@@ -35,9 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_DEFAULT_PROBES = 30
-_TOKENS = 16384  # of the text that each probe reads
 _TRIAL_TOKENS = 32768
+"""Tokens of held-out text that both files are run over: twice what a probe reads, since the answer is final."""
 
 
 @subcommand(
@@ -63,7 +63,7 @@ _TRIAL_TOKENS = 32768
     is_flag=True,
     help="Read texts as they are, even if they look like chats, tables or no text at all.",
 )
-@count_option("--probes", default=_DEFAULT_PROBES, help="With --text: passes over it, at most.")
+@count_option("--probes", default=DEFAULT_PROBES, help="With --text: passes over it, at most.")
 @file_option(
     "--sensitivity", help="What `quantrecipe sensitivity` found, to go by; nothing is measured then."
 )
@@ -179,7 +179,7 @@ def command(
     else:
         passes = None
         if calibration:
-            passes = Passes(texts=tuple(calibration), tokens=_TOKENS, threads=threads, engine=found)
+            passes = Passes(texts=tuple(calibration), tokens=DEFAULT_TOKENS, threads=threads, engine=found)
         known = _measured(ctx, subject, passes, probes, threads, work, allow_requantize=allow_requantize)
     fitted = fit(opened, request, registry, importance=subject.importance, sensitivity=known)
     if held_out:
@@ -256,7 +256,6 @@ def _measured(
         print_warning(ctx.err, "a shape file has no weights to measure: losses are those of usual models")
         return None
     from quantrecipe.api import ModelAnalysis, TensorAnalysis
-    from quantrecipe.cli.measuring import measured
     from quantrecipe.measure import Measurement, choose_types
 
     analyses = subject.registry.analyses
@@ -289,7 +288,7 @@ def _parts(text: str | None) -> tuple[str, ...]:
 
 
 def _floor(text: str) -> Floor:
-    from quantrecipe.fit.opened import Floor
+    from quantrecipe.fit.open_recipe import Floor
 
     tensors, equals, type_ = text.rpartition("=")
     if not equals or not tensors.strip() or not type_.strip():

@@ -10,9 +10,9 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from quantrecipe.cli.errors import printable
-from quantrecipe.cli.planned.spending_table import loss_text, render_spending
+from quantrecipe.cli.planned.spending_table import render_spending
 from quantrecipe.cli.tables import Cell, Paragraph, Table
-from quantrecipe.cli.units import bytes_text
+from quantrecipe.cli.units import bytes_text, loss_text
 from quantrecipe.fit import Fitted, Mix
 from quantrecipe.fit.reasons import reason_text
 from quantrecipe.layer_ranges import layer_ranges
@@ -23,6 +23,7 @@ __all__ = ["fit_document", "render_fit"]
 _NEAREST = 3
 """Presets that are shown below the budget, and one above."""
 _MOST_DECISIONS = 12
+"""Rules that fit on a screen below the comparison; the recipe has all of them."""
 
 
 def render_fit(fitted: Fitted) -> RenderableType:

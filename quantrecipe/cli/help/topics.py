@@ -17,6 +17,7 @@ _NUMBERED = re.compile(r"(/[0-9]{4})-.*")
 """A decision, which goes by its number."""
 _HEADING = re.compile(r"^(#{1,6}) (.+)$")
 _CODE = re.compile(r"(^```.*?^```$|^(?: {4}[^\n]*\n)+)", re.MULTILINE | re.DOTALL)
+"""Blocks between fences, and indented ones: nothing in them is a link."""
 _COMMENT = re.compile(r"<!--.*?-->\n*", re.DOTALL)
 _PICTURE = re.compile(r"!\[([^\]]*)\]\([^)]*\)")
 _LINK = re.compile(r"\[([^\]]+)\]\(([^)\s]+)\)")

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _SHOWN = 20
+"""Tensors that fit on a screen."""
 _NAMES = 6
+"""Tensors of one matrix alone that are named."""
 
 
 @subcommand(

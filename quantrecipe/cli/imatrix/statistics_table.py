@@ -20,6 +20,7 @@ from quantrecipe.layer_ranges import layer_ranges
 __all__ = ["render_groups", "render_heading", "render_tensors", "same_inputs"]
 
 _LAYERS_NAMED = 3
+"""Layers with the most energy that are named; they are usually the first or the last ones."""
 
 
 def render_heading(matrix: Importance) -> RenderableType:

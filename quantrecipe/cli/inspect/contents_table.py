@@ -26,8 +26,11 @@ __all__ = [
 ]
 
 _LONGEST_TEXT = 160
+"""Characters of a metadata text: two lines of a terminal; chat templates have thousands."""
 _ITEMS = 8
+"""Items of an array that are shown: vocabularies have hundreds of thousands."""
 _TO_THE_LAYER = re.compile(r"(?:\w+\.)*layers\.(?:[0-9]+|\*)\.")
+"""What leads to a layer's number in the names of Hugging Face's tensors."""
 
 
 def render_title(contents: Contents) -> RenderableType:

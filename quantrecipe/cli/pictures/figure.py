@@ -30,6 +30,7 @@ __all__ = [
 ]
 
 LONGEST_LABEL = 48
+"""Characters that stand beside a point without leaving the picture."""
 
 
 def picture_kind(path: Path) -> str:

@@ -21,6 +21,7 @@ NO_LAYER = "–"
 _FIELD = 0.24  # inches
 _LARGEST = 80.0  # inches; fields get smaller beyond
 _LAYERS_NAMED = 24
+"""Numbers below the columns: more would touch each other."""
 _FEW_DECADES = 2.5  # below, the scale has numbers between the powers of ten
 _ABSENT = "#eeeeee"
 

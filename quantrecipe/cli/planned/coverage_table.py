@@ -22,6 +22,7 @@ __all__ = ["render_coverage"]
 
 _STYLES = {"covered": "green", "unseen experts": "yellow", "missing": "yellow", "misfit": "bold red"}
 _MOST_NAMES = 6
+"""Entries that belong to no tensor and are named; they are usually all of one kind."""
 
 
 def render_coverage(coverage: Coverage) -> RenderableType:

@@ -47,7 +47,7 @@ class PlanInputs:
     def importance(self, recipe: Recipe, model: Model) -> Importance | None:
         """The matrix that a plan of this recipe goes by; None where there is none."""
         if self.assume_imatrix:
-            from quantrecipe.importance.assumed import assumed_importance
+            from quantrecipe.importance.coverage import assumed_importance
 
             return assumed_importance(model.tensors)
         path = self.imatrix or recipe.importance.file

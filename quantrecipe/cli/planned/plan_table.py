@@ -10,10 +10,8 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from quantrecipe.cli.errors import printable
-from quantrecipe.cli.planned.coverage_table import render_coverage
-from quantrecipe.cli.planned.spending_table import loss_text, render_spending
 from quantrecipe.cli.tables import Cell, Kind, Paragraph, Table
-from quantrecipe.cli.units import bytes_text, count_text, duration_text, shape_text
+from quantrecipe.cli.units import bytes_text, count_text, duration_text, loss_text, shape_text
 from quantrecipe.plan.group import group, totals
 from quantrecipe.plan.make import fallback_warnings
 from quantrecipe.plan.plan import Assignment, Plan
@@ -29,11 +27,15 @@ def render_plan(plan: Plan, *, every_tensor: bool = False, warnings: bool = True
     parts: list[RenderableType] = [_every_tensor(plan) if every_tensor else _groups(plan)]
     parts += [_reasons(plan), Text()]
     if plan.coverage is not None:
+        from quantrecipe.cli.planned.coverage_table import render_coverage
+
         parts += [render_coverage(plan.coverage), Text()]
     if plan.warnings and warnings:
         parts += [render_warnings(plan), Text()]
     parts.append(render_totals(plan))
     if plan.spending is not None:
+        from quantrecipe.cli.planned.spending_table import render_spending
+
         parts.append(render_spending(plan.spending))
     return Lines(*parts)
 

@@ -7,10 +7,10 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from quantrecipe.cli.tables import Paragraph, Table
-from quantrecipe.cli.units import bytes_text
+from quantrecipe.cli.units import bytes_text, loss_text
 from quantrecipe.plan.spending import Spending
 
-__all__ = ["loss_text", "render_spending"]
+__all__ = ["render_spending"]
 
 _WHAT = {
     "size": "size of the file",
@@ -42,10 +42,3 @@ def render_spending(spending: Spending) -> RenderableType:
         f"; another choice could be {100 * spending.gap:.2g} % better at most" if spending.gap > 0 else "",
     )
     return Lines(Table({"limit": "list", **dict.fromkeys(columns, "number")}, rows), Paragraph(said))
-
-
-def loss_text(loss: float) -> str:
-    """Three digits, however small: 0.00412, 0.0000123."""
-    if loss == 0:
-        return "0"
-    return f"{loss:.3g}" if abs(loss) >= 1e-4 else f"{loss:.1e}"

@@ -9,6 +9,7 @@ import click
 
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import printable
+from quantrecipe.cli.measuring import DEFAULT_PROBES, DEFAULT_TOKENS, measured
 from quantrecipe.cli.options.amounts import count_option
 from quantrecipe.cli.options.paths import FILE, file_option, folder_option
 from quantrecipe.cli.options.shared import arch_option, engine_option, threads_option
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from quantrecipe.registry import Registry
 
 __all__ = ["command"]
-
-_DEFAULT_PROBES = 30
-_DEFAULT_TOKENS = 16384
 
 
 @subcommand(
@@ -70,12 +68,10 @@ _DEFAULT_TOKENS = 16384
 @file_option("--table", metavar="CSV", help="Results measured elsewhere, by tensor and type.")
 @count_option(
     "--probes",
-    default=_DEFAULT_PROBES,
+    default=DEFAULT_PROBES,
     help="Passes over the text, at most; and one more for the model itself.",
 )
-@count_option(
-    "--tokens", default=_DEFAULT_TOKENS, help="Tokens of the text that each probe reads.", least=512
-)
+@count_option("--tokens", default=DEFAULT_TOKENS, help="Tokens of the text that each probe reads.", least=512)
 @count_option("--gpu-layers", help="Layers on the GPU. [default: all, if there is one]", least=0)
 @engine_option
 @count_option("--sample", help="Weights to measure of each tensor. [default: 1048576]")
@@ -124,7 +120,6 @@ def command(
     neither, by what is usual for the tensor's role and depth. What was measured before is not measured again, and a
     run that was stopped goes on where it was.
     """
-    from quantrecipe.cli.measuring import measured
     from quantrecipe.cli.output_files import check_folder
     from quantrecipe.cli.pictures.figure import drawn
     from quantrecipe.cli.sensitivity.report import check_report, write_report

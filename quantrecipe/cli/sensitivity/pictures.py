@@ -25,6 +25,7 @@ _MOST_ROLES = 12
 _LEAST_LOSS = 1e-5
 """16-bit types lose next to nothing, and would flatten everything else."""
 _SIXTEEN_BITS = frozenset({"BF16", "F16", "F32"})
+"""Types that lose next to nothing: they would stretch a logarithmic scale."""
 _MARKS = "os^Dv<>Ph*Xp"
 
 

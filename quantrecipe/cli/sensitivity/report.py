@@ -12,7 +12,7 @@ from quantrecipe.cli.pictures.figure import check_pictures
 from quantrecipe.cli.sensitivity.pictures import draw_costs, draw_front, draw_losses
 from quantrecipe.cli.sensitivity.summary import roles_table, sentences
 from quantrecipe.cli.tables import Kind, Table
-from quantrecipe.cli.tables.html import html_table
+from quantrecipe.cli.tables.markup import html_table
 from quantrecipe.errors import OutputError
 from quantrecipe.sensitivity import Sensitivity
 
@@ -25,6 +25,7 @@ _CAPTIONS = {
     "front": "What each size allows. A mix on the line costs least for its bytes, as far as costs add up.",
 }
 _METADATA = re.compile(r"<metadata>.*?</metadata>", re.DOTALL)
+"""What matplotlib says of itself in an SVG, which a page needn't have three times."""
 _STYLE = """\
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
 h1 { font-size: 1.4rem } figure { margin: 2rem 0 } figure svg { max-width: 100%; height: auto }

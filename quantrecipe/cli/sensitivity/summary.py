@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 _SHOWN_TYPES = ("Q2_K", "Q4_K", "Q6_K")
+"""A small, a usual and a large type: a column for each would be too many."""
 _REFERENCE_BITS = 4.5
 """Of Q4_K, in which roles are compared."""
 

@@ -30,6 +30,7 @@ from quantrecipe.cli.tables.table import Cell, Kind, Table, cell_text
 __all__ = ["laid_out"]
 
 _GAP = 2
+"""Cells between columns."""
 _LEAST: dict[Kind, int] = {"name": 20, "list": 12, "text": 24, "code": 24}
 """Cells that columns keep which could do with less."""
 _LONGEST_WORD = 44

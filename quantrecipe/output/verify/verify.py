@@ -20,11 +20,11 @@ from quantrecipe.importance.matrix import Importance
 from quantrecipe.model.model import Model
 from quantrecipe.model.read import TensorReader
 from quantrecipe.output.progress import Progress, Silent
+from quantrecipe.output.verify.against_lock import check_lock
 from quantrecipe.output.verify.expected import check_types, embedded_recipe
 from quantrecipe.output.verify.findings import change, damage, difference
 from quantrecipe.output.verify.hashing import hash_tensors
 from quantrecipe.output.verify.header import check_header
-from quantrecipe.output.verify.locked import check_lock
 from quantrecipe.output.verify.payload import damaged_tensors, gap_findings
 from quantrecipe.output.verify.produced import Produced, read_produced
 from quantrecipe.output.verify.remake import Mismatch, remake, sample

@@ -17,9 +17,9 @@ from quantrecipe.allocate.knapsack import optimise as module
 from quantrecipe.allocate.knapsack.bound import best_bound
 from quantrecipe.allocate.knapsack.milp import solve, solve_here
 from quantrecipe.allocate.knapsack.optimise import optimise
+from quantrecipe.allocate.knapsack.option_table import make_table
 from quantrecipe.allocate.knapsack.problem import Item, Limit, Option, Solution
 from quantrecipe.allocate.knapsack.search import search
-from quantrecipe.allocate.knapsack.table import make_table
 
 
 def best_by_trying(items: Sequence[Item], limits: Sequence[Limit]) -> float | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 from quantrecipe.errors import RecipeError
 from quantrecipe.exchange.from_commands.custom_q import from_custom_q, from_tool_suite
@@ -78,7 +79,7 @@ def test_interleaved_types_become_the_plain_ones(registry: Registry) -> None:
         read_type("q4k", registry)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.sets(st.integers(0, 1300), min_size=1, max_size=80))
 def test_layers_as_an_expression(layers: set[int]) -> None:
     text = layer_regex(layers)
@@ -109,7 +110,7 @@ NAMES = [
 ]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.sets(st.sampled_from(NAMES), min_size=1))
 def test_names_as_an_expression(names: set[str]) -> None:
     text = names_regex(names)
@@ -215,7 +216,7 @@ def test_nothing_is_no_recipe(registry: Registry) -> None:
         from_tool_suite("# only words\n", registry, name="x", file="x.recipe")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.text(max_size=200))
 def test_any_text_is_read_or_refused(text: str) -> None:
     for commas, words in ((False, False), (True, False), (False, True)):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 from quantrecipe.errors import RecipeError
 from quantrecipe.exchange.from_commands.custom_q import from_custom_q, from_tool_suite
@@ -68,7 +69,7 @@ def truth(lines: list[tuple[str, str]], model: Model, registry: Registry) -> dic
     return found
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=examples(4), deadline=None)
 @given(seed=st.integers(0, 2**32), name=st.sampled_from(MODELS), with_model=st.booleans())
 def test_no_type_changes(seed: int, name: str, with_model: bool, registry: Registry) -> None:
     rng = random.Random(seed)
@@ -97,7 +98,7 @@ def _parses(text: str) -> bool:
     return True
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(
     st.lists(
         st.text(alphabet="ab.^$\\01", min_size=1, max_size=6).filter(_parses),

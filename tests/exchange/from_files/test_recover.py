@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 from support.quantized import quantized, types_of, with_types
 
 from quantrecipe.errors import ModelError
@@ -269,7 +270,7 @@ def test_types_of_other_programs_name_their_package(registry: Registry) -> None:
 TYPES = ("Q2_K", "Q4_K", "Q6_K", "Q8_0", "IQ4_NL", "Q5_0", "F16", "F32", "IQ3_S")
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(
     seed=st.integers(0, 2**32),
     noise=st.sampled_from([0.0, 0.05, 1.0]),

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 from quantrecipe.errors import PlanError
 from quantrecipe.exchange.from_commands.custom_q import from_custom_q, from_tool_suite
@@ -180,7 +181,7 @@ def some_plan(data: st.DataObject, registry: Registry) -> tuple[Plan, Recipe, Mo
     return plan, recipe, model
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=examples(5), deadline=None)
 @given(data=st.data())
 def test_what_goes_to_llama_quantize_comes_back(data: st.DataObject, registry: Registry) -> None:
     plan, recipe, model = some_plan(data, registry)
@@ -189,7 +190,7 @@ def test_what_goes_to_llama_quantize_comes_back(data: st.DataObject, registry: R
     assert types(planned(found.text, model, registry)[0]) == types(plan)
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=examples(4), deadline=None)
 @given(data=st.data())
 def test_a_tensor_type_file_comes_back(data: st.DataObject, registry: Registry) -> None:
     plan, recipe, model = some_plan(data, registry)
@@ -200,7 +201,7 @@ def test_a_tensor_type_file_comes_back(data: st.DataObject, registry: Registry) 
     assert types(planned(found.text, model, registry)[0]) == types(plan)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=examples(10), deadline=None)
 @given(data=st.data())
 def test_what_goes_to_ik_llama_cpp_and_the_tool_suite_comes_back(
     data: st.DataObject, registry: Registry

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
-from quantrecipe.importance.assumed import assumed_importance
+from quantrecipe.importance.coverage import assumed_importance
 from quantrecipe.model.model import Model
 from quantrecipe.model.open import open_model
 from quantrecipe.planning import make_plan
@@ -132,7 +133,9 @@ TEXTS = st.text(
 ).filter(str.strip)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=examples(60)
+)
 @given(why=TEXTS, summary=TEXTS, value=TEXTS, name=TEXTS.filter(lambda text: text.isprintable()))
 def test_odd_texts_survive(registry: Registry, why: str, summary: str, value: str, name: str) -> None:
     text = f"""

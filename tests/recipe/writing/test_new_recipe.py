@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 from quantrecipe.errors import RecipeError
 from quantrecipe.gguf.values import GGUFValue, ValueType
@@ -66,7 +67,7 @@ WRITABLE = st.text(
 ).filter(str.strip)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(why=WRITABLE, name=WRITABLE, comment=WRITABLE)
 def test_any_text_comes_back(why: str, name: str, comment: str, registry: Registry) -> None:
     rule = Rule.of(["attn_v"], type="Q8_0", why=name)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 from quantrecipe.errors import RecipeError
 from quantrecipe.model.shapes import open_shapes
@@ -143,7 +144,7 @@ def small_zoo() -> list[Path]:
     return [ZOO / f"{name}.json" for name in ("llama-8-small", "mixtral-8x", "t5-12", "falcon-32", "mamba-6")]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(data=st.data())
 def test_any_types_come_back_from_the_recipe(data: st.DataObject, registry: Registry) -> None:
     """Types with structure (by role and layer) and without, on real models, kept tensors among them."""
@@ -185,7 +186,7 @@ ODD = ["head.weight", "blk.0.a(b.weight", "blk.1.a(b.weight", "über.weight", "b
        "blk.0.x.blk.0.y.weight", "a..b.weight", "*.weight", "blk.2.w.weight.weight", "group:x.weight"]  # fmt: skip
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(types=st.lists(st.sampled_from(TYPES), min_size=len(ODD), max_size=len(ODD)))
 def test_odd_names_are_spelt_out(types: list[str]) -> None:
     """Names that patterns can't spell, or that stand inside and outside of blocks."""

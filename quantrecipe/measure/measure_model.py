@@ -14,7 +14,7 @@ from quantrecipe.errors import SensitivityError
 from quantrecipe.importance.coverage import coverage
 from quantrecipe.importance.matrix import Importance
 from quantrecipe.measure.journal import Journal
-from quantrecipe.measure.known import Known
+from quantrecipe.measure.known_results import Known
 from quantrecipe.measure.measurement import Measurement, Subject, scope_of
 from quantrecipe.measure.progress import Progress, Silent
 from quantrecipe.measure.tensors import measure_tensors

@@ -19,7 +19,7 @@ from quantrecipe.gguf.write import encode_header
 from quantrecipe.model.open import open_model
 from quantrecipe.recipe.terms.pattern import written_out
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "tiny-code"
+EXAMPLE = Path(__file__).parents[3] / "examples" / "tiny-code"
 RECIPE = "quantrecipe: 1\nname: tiny\ndefault: Q4_K  # because\n"
 
 

@@ -1,9 +1,11 @@
-"""Markdown for pull requests. Names and reasons come from files, and are shown as text: none of them is markup, a
-mention or a link.
+"""Tables and text as Markdown, for pull requests, and as HTML, for pages.
+
+Names and reasons come from files, and are shown as text: none of them is markup, a mention or a link.
 """
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterable, Sequence
 
@@ -11,7 +13,15 @@ from quantrecipe.cli.errors import printable
 from quantrecipe.cli.tables.paragraph import Paragraph
 from quantrecipe.cli.tables.table import Cell, Kind, Table, cell_text
 
-__all__ = ["code", "details", "escaped", "escaped_around_code", "markdown_rows", "markdown_table"]
+__all__ = [
+    "code",
+    "details",
+    "escaped",
+    "escaped_around_code",
+    "html_table",
+    "markdown_rows",
+    "markdown_table",
+]
 
 _SPECIAL = re.compile(r"[\\`*\[\]<>|~$&]|(?<![^\W_])_|_(?![^\W_])")
 """What could be markup. An underscore within a word is none."""
@@ -62,3 +72,23 @@ def escaped_around_code(text: str) -> str:
     if len(parts) % 2 == 0:  # a backtick that nothing ends
         return escaped("'".join(parts))
     return "`".join(part if number % 2 else escaped(part) for number, part in enumerate(parts))
+
+
+def html_table(table: Table) -> str:
+    """The table with its headings; numbers have the class of their name, so that a page can put them to the right."""
+    classes = [' class="number"' if kind == "number" else "" for kind in table.kinds]
+    head = "".join(
+        f"<th{style}>{html.escape(heading)}</th>"
+        for heading, style in zip(table.headings, classes, strict=True)
+    )
+    lines = [f"<table><thead><tr>{head}</tr></thead><tbody>"]
+    for row in table.rows:
+        if isinstance(row, Paragraph):
+            text = html.escape(str(row.text))
+            lines.append(f'<tr><td colspan="{len(classes)}">{text}</td></tr>')
+            continue
+        cells = (html.escape(cell_text(cell).plain) for cell in row)
+        lines.append(
+            "<tr>" + "".join(f"<td{a}>{b}</td>" for a, b in zip(classes, cells, strict=True)) + "</tr>"
+        )
+    return "\n".join([*lines, "</tbody></table>"])

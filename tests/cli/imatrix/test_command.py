@@ -16,9 +16,9 @@ from quantrecipe.cli.imatrix.command import COMMANDS
 from quantrecipe.cli.lazy_group import load_command
 from quantrecipe.importance.read import read_importance
 
-DATA = Path(__file__).parent.parent / "data" / "imatrix"
+DATA = Path(__file__).parents[2] / "data" / "imatrix"
 CODE, PROSE = DATA / "imatrix.code.gguf", DATA / "imatrix.prose.gguf"
-CLI_PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
+CLI_PAGE = Path(__file__).parents[3] / "docs" / "cli.md"
 Output = pytest.CaptureFixture[str]
 
 

@@ -16,7 +16,7 @@ from quantrecipe.errors import OutputError
 from quantrecipe.importance.read import read_importance
 from quantrecipe.importance.statistics import statistics
 
-DATA = Path(__file__).parent.parent / "data" / "imatrix"
+DATA = Path(__file__).parents[2] / "data" / "imatrix"
 Output = pytest.CaptureFixture[str]
 
 

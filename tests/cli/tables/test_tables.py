@@ -14,8 +14,7 @@ from rich.text import Text
 
 from quantrecipe.cli.context import UNLIMITED
 from quantrecipe.cli.tables import Kind, Paragraph, Table, shared_parts, shorten, within_folder
-from quantrecipe.cli.tables.html import html_table
-from quantrecipe.cli.tables.markdown import markdown_table
+from quantrecipe.cli.tables.markup import html_table, markdown_table
 
 
 def shown(what: RenderableType, width: int) -> list[str]:

@@ -19,7 +19,7 @@ from quantrecipe.sensitivity.prior import estimate
 
 Output = pytest.CaptureFixture[str]
 
-TINY = str(Path(__file__).parents[2] / "examples/tiny-code")
+TINY = str(Path(__file__).parents[3] / "examples/tiny-code")
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from quantrecipe.memory.machine import Gpu, Machine
 
 Output = pytest.CaptureFixture[str]
 GIB = 1 << 30
-EXAMPLE = Path(__file__).parents[2] / "examples/tiny-code"
+EXAMPLE = Path(__file__).parents[3] / "examples/tiny-code"
 
 
 @pytest.fixture
@@ -49,10 +49,10 @@ def test_what_a_person_sees(gaming_pc: None, capsys: Output) -> None:
 @pytest.mark.parametrize(
     ("columns", "model"),
     [
-        (80, "shapes/qwen3-14b"),
+        pytest.param(80, "shapes/qwen3-14b", marks=pytest.mark.slow),
         (80, "shapes/qwen3-30b-a3b"),
-        (80, "shapes/deepseek-v3.1"),
-        (100, "shapes/qwen3-14b"),
+        pytest.param(80, "shapes/deepseek-v3.1", marks=pytest.mark.slow),
+        pytest.param(100, "shapes/qwen3-14b", marks=pytest.mark.slow),
         (140, "shapes/qwen3-14b"),
     ],
 )

@@ -18,7 +18,7 @@ from quantrecipe.recipe.reading.slots import FALLBACK_POLICIES
 from quantrecipe.recipe.reading.variable_declarations import VARIABLE_KEYS
 from quantrecipe.recipe.reading.variables import VARIABLE_TYPES
 from quantrecipe.recipe.target import DEVICES, ENGINES, TARGET_KEYS
-from quantrecipe.recipe.terms.expression import FACTS
+from quantrecipe.recipe.terms.fact_kinds import FACTS
 from quantrecipe.registry import Registry
 
 ROOT = Path(__file__).parents[2]

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING
 from quantrecipe.errors import RecipeError
 from quantrecipe.recipe.reading.document import Node
 from quantrecipe.recipe.reading.reader import Reader
-from quantrecipe.recipe.terms.expression import FACTS, Expression
+from quantrecipe.recipe.terms.expression import Expression
+from quantrecipe.recipe.terms.fact_kinds import FACTS
 from quantrecipe.recipe.terms.pattern import GROUP, Pattern
 from quantrecipe.wording import closest, listed
 

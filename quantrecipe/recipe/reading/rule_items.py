@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from quantrecipe.recipe.origin import NOWHERE
 from quantrecipe.recipe.recipe import KEEP, KeepEntry, Origin, Rule
-from quantrecipe.recipe.terms.expression import FACTS, MODEL_FACTS, TENSOR_FACTS
+from quantrecipe.recipe.terms.fact_kinds import FACTS, MODEL_FACTS, TENSOR_FACTS
 from quantrecipe.wording import closest
 
 if TYPE_CHECKING:

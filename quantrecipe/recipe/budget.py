@@ -20,12 +20,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from quantrecipe.recipe.origin import Origin
-from quantrecipe.recipe.reading.document import Node
+from quantrecipe.recipe.reading.yaml_document import Node
 from quantrecipe.recipe.terms.pattern import Pattern
 from quantrecipe.units import parse_file_size, parse_memory, parse_tokens
 
 if TYPE_CHECKING:
-    from quantrecipe.recipe.reading.slots import Slots
+    from quantrecipe.recipe.reading.value_slots import Slots
     from quantrecipe.recipe.reading.variables import VariableType
 
 __all__ = [

@@ -14,10 +14,10 @@ from quantrecipe.wording import closest
 
 if TYPE_CHECKING:
     from quantrecipe.api import QuantFormat
-    from quantrecipe.recipe.reading.document import Node
-    from quantrecipe.recipe.reading.reader import Reader
-    from quantrecipe.recipe.reading.slots import Slots
+    from quantrecipe.recipe.reading.node_reader import Reader
+    from quantrecipe.recipe.reading.value_slots import Slots
     from quantrecipe.recipe.reading.variables import Uses
+    from quantrecipe.recipe.reading.yaml_document import Node
     from quantrecipe.recipe.terms.pattern import Pattern
 
 __all__ = ["KEEP_KEYS", "RULE_KEYS", "Inclusion", "read_protected", "read_rule"]

@@ -79,7 +79,7 @@ class Expression:
 
     @property
     def cost(self) -> int:
-        """See `quantrecipe.recipe.reading.reader.Effort`."""
+        """What it costs to read it, and to plan with it, as `Effort` counts."""
         return max(_LEAST_COST, 4 * len(self.written_out))
 
     def evaluate(self, facts: Mapping[str, Value]) -> Value:

@@ -85,7 +85,10 @@ class _Matcher:
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """A parsed pattern; `str()` gives the text that it was parsed from. cost: see `reader.Effort`."""
+    """A parsed pattern; `str()` gives the text that it was parsed from.
+
+    cost: what it costs to read it, and to plan with it, as `Effort` counts
+    """
 
     text: str
     cost: int = field(repr=False, compare=False, default=0)

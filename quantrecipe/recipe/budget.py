@@ -43,17 +43,8 @@ __all__ = [
 
 BUDGET_KEYS = ("size", "bpw", "vram", "ram", "active", "ties")
 VRAM_KEYS = ("total", "context", "kv", "layers", "experts", "ubatch")
-KV_TYPES = (
-    "f32",
-    "f16",
-    "bf16",
-    "q8_0",
-    "q5_1",
-    "q5_0",
-    "q4_1",
-    "q4_0",
-    "iq4_nl",
-)  # llama.cpp's --cache-type-k
+KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
+"""What llama.cpp's --cache-type-k takes."""
 EXPERT_PLACES = ("gpu", "cpu")
 
 _MAX_BPW = 64  # those of F64, the largest type there is

@@ -41,23 +41,9 @@ _WRAPPERS = frozenset(
 
 _ABOUT_FILES = frozenset(
     {
-        "cat",
-        "chmod",
-        "cmake",
-        "cp",
-        "du",
-        "file",
-        "install",
-        "ldd",
-        "ln",
-        "ls",
-        "make",
-        "mv",
-        "ninja",
-        "rm",
-        "which",
+        "cat", "chmod", "cmake", "cp", "du", "file", "install", "ldd", "ln", "ls", "make", "mv", "ninja", "rm", "which",
     }
-)
+)  # fmt: skip
 """Programs that may name llama-quantize, and don't run it, though `sudo` stands before them."""
 
 NOT_A_MIX = frozenset(

@@ -10,7 +10,7 @@ import pytest
 from quantrecipe.api import QuantFormat
 from quantrecipe.formats import ALL
 
-RECORDED = np.load(Path(__file__).parents[1] / "data" / "golden" / "far.npz")
+RECORDED = np.load(Path(__file__).parents[2] / "data" / "golden" / "far.npz")
 FORMATS = [fmt for fmt in ALL if fmt.spec.name in RECORDED.files]
 
 

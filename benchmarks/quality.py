@@ -45,7 +45,10 @@ from quantrecipe.evaluate import (
     summarise,
 )
 from quantrecipe.fit import Request, fit
-from quantrecipe.importance import Importance, encode_gguf, merged, read_importance
+from quantrecipe.importance.matrix import Importance
+from quantrecipe.importance.merge import merged
+from quantrecipe.importance.read import read_importance
+from quantrecipe.importance.to_gguf import encode_gguf
 from quantrecipe.measure import Measurement, Passes, choose_types, measure
 from quantrecipe.model.model import Model
 from quantrecipe.model.open import open_model

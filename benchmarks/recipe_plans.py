@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from equal_bytes import CURATED, STOCK, Point, at_size, lowest_line, ratio, tensor_bytes
 
-from quantrecipe.importance.assumed import assumed_importance
+from quantrecipe.importance.coverage import assumed_importance
 from quantrecipe.model.open import open_model
 from quantrecipe.plan.plan import Plan
 from quantrecipe.planning import make_plan

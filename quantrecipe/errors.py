@@ -18,7 +18,7 @@ A bug in quantrecipe itself is any other exception, and keeps its traceback.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -35,7 +35,10 @@ __all__ = [
     "QuantrecipeError",
     "RecipeError",
     "SensitivityError",
+    "abridged",
 ]
+
+_SHOWN = 5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,6 +62,17 @@ class Problem:
         where = "" if self.file is None else f"{self.file}:{self.line}: " if self.line else f"{self.file}: "
         said = f"{where}{self.what}{'; ' + self.remedy if self.remedy else ''}"
         return "\n  ".join([said, *self.choices])
+
+
+def abridged(problems: Sequence[Problem]) -> Sequence[Problem]:
+    """The first few of many problems of one kind, and how many more there are.
+
+    One cause often has a problem for each layer: a missing shard lacks the same tensors of all of them.
+    """
+    more = len(problems) - _SHOWN
+    if more <= 0:
+        return problems
+    return [*problems[:_SHOWN], Problem(what=f"… and {more} more like these", file=problems[0].file)]
 
 
 class QuantrecipeError(Exception):

@@ -18,6 +18,7 @@ from typing import Literal
 
 from quantrecipe.errors import QuantrecipeError
 from quantrecipe.gguf.header import MAGIC, read_header
+from quantrecipe.gguf.values import metadata_text
 
 __all__ = ["Kind", "Role", "is_gguf_inside", "kind_of", "misplaced"]
 
@@ -118,8 +119,9 @@ def _of_folder(folder: Path) -> Kind | None:
     if found := [name for name in names if name.endswith(".gguf")]:
         others = f" (or another of its {len(found)})" if len(found) > 1 else ""
         return Kind(what="a folder of GGUF files", remedy=f"give the file: {folder / found[0]}{others}")
-    if any(name.endswith(_PICKLES) for name in names) and "config.json" in names:
-        return Kind(what="a folder with a model as PyTorch pickles", remedy="get the model as .safetensors")
+    if found := [name for name in names if name.endswith(_PICKLES)]:
+        what = f"a folder with PyTorch pickles ({found[0]}), which can run any code when they are opened"
+        return Kind(what=what, remedy="get the model as .safetensors")
     if any(name.endswith((".yaml", ".yml")) for name in names):
         return Kind(what="a folder of YAML files", remedy="name one of them")
     return None
@@ -158,8 +160,7 @@ def _of_gguf(path: Path) -> Kind:
         header = read_header(path)
     except QuantrecipeError:
         return _known("model", "a GGUF file")
-    said = header.metadata.get("general.type")
-    if said is not None and said.payload and said.decode() == "imatrix":
+    if metadata_text(header.metadata, "general.type") == "imatrix":
         return _known("importance matrix", "an importance matrix")
     return _known("model", "a GGUF model")
 

@@ -23,7 +23,7 @@ from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry, load_registry
 
 if TYPE_CHECKING:
-    from quantrecipe.importance import Importance
+    from quantrecipe.importance.matrix import Importance
     from quantrecipe.sensitivity.sensitivity import Sensitivity
 
 __all__ = ["make_plan", "plan_resolved"]

@@ -46,22 +46,35 @@ def write_plugin(name: str, folder: Path, *, author: str = "") -> Path:
     made = folder / f"quantrecipe-{short}"
     names = _Names(short)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        made.mkdir()
+        _make_folder(made)
         for source in _files(example_plugin()):
             target = made / names.replace(source.relative_to(example_plugin()).as_posix())
             target.parent.mkdir(parents=True, exist_ok=True)
             text = source.read_text(encoding="utf-8")
             text = _signed(text, author) if source.name == "LICENSE" else names.replace(text)
             target.write_text(text, encoding="utf-8", newline="\n")
-    except FileExistsError:
-        raise OutputError(f"{made} exists already", "choose another name, or remove it") from None
     except OSError as error:
         shutil.rmtree(made, ignore_errors=True)
         raise OutputError(
             f"{made} can't be written: {error.strerror}", "check the path and the disk"
         ) from error
     return made
+
+
+def _make_folder(made: Path) -> None:
+    """A new folder, and those above it. OutputError, with what is in the way, where something is."""
+    try:
+        made.parent.mkdir(parents=True, exist_ok=True)
+        made.mkdir()
+    except (FileExistsError, NotADirectoryError):
+        blocking = next(
+            (path for path in reversed(made.parents) if path.exists() and not path.is_dir()), made
+        )
+        if blocking == made:
+            raise OutputError(f"{made} exists already", "choose another name, or remove it") from None
+        raise OutputError(
+            f"{blocking} is a file, and no folder can be made in it", "name another with -o"
+        ) from None
 
 
 class _Names:

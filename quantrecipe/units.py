@@ -22,6 +22,7 @@ __all__ = [
     "FILE_PATTERN",
     "MEMORY_PATTERN",
     "TOKENS_PATTERN",
+    "binary_unit",
     "bytes_text",
     "file_text",
     "memory_text",
@@ -41,6 +42,7 @@ TOKENS_PATTERN = rf"\s*([0-9]{{1,3}}(,[0-9]{{3}})+|{_NUMBER}\s*[kKmM]|[0-9]{{1,1
 
 _PARTS = re.compile(r"\s*([0-9.]+)\s*([KMGT]?)(I?)(B?)\s*", re.ASCII)
 _POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+_BINARY_UNITS = (("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10))
 _BYTES_FROM = 1_000_000
 """From here on a bare number can only be bytes: no file or memory that anybody plans for is smaller."""
 _GIB_BELOW = 1024
@@ -53,7 +55,7 @@ _MOST_TOKENS = 1 << 31
 
 
 def parse_memory(text: str | float) -> int:
-    """Bytes of a memory (a GPU's, or main memory), rounded down. RecipeError where it is none."""
+    """Read the bytes of a memory, of a GPU or the main one, rounded down. RecipeError if the text is none."""
     remedy = "write 8GiB, 8G or 8"
     if not isinstance(text, str):
         text = _plain(text)
@@ -75,7 +77,7 @@ def parse_memory(text: str | float) -> int:
 
 
 def parse_file_size(text: str | float) -> int:
-    """Bytes of a file, rounded down. RecipeError where it is no size, or a small number without a unit."""
+    """Read the bytes of a file, rounded down. RecipeError if it is no size, or a small number without a unit."""
     remedy = "write 5.2GB, 48G or 500M"
     if not isinstance(text, str):
         text = _plain(text)
@@ -92,7 +94,7 @@ def parse_file_size(text: str | float) -> int:
 
 
 def parse_tokens(text: str | int) -> int:
-    """Tokens of a context. RecipeError where it is no such number, or so few that k was forgotten."""
+    """Read the tokens of a context. RecipeError if it is no such number, or so few that k was forgotten."""
     remedy = "write 8192, or 8k"
     text = str(text)
     if not re.fullmatch(TOKENS_PATTERN, text, re.ASCII):
@@ -109,28 +111,30 @@ def parse_tokens(text: str | int) -> int:
 
 
 def require_size(text: str) -> None:
-    """RecipeError where the text is neither a size nor a number of tokens: for what is used as either later."""
+    """Raise RecipeError if the text is neither a size nor a number of tokens: it may be used as either later."""
     if not re.fullmatch(f"{MEMORY_PATTERN}|{TOKENS_PATTERN}", text, re.ASCII):
         raise _no_such(text, "size", parse_memory, "write 5.2GiB, 48G or 500M; of a context 8k")
 
 
 def bytes_text(nbytes: float) -> str:
-    """4_920_000_000 → "4.58 GiB": binary units, as file managers and llama.cpp show them."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(nbytes) < 1024:
-            return f"{nbytes:.0f} {unit}" if unit == "B" else f"{nbytes:.2f} {unit}"
-        nbytes /= 1024
-    return f"{nbytes:.2f} TiB"
+    """Write bytes in binary units, as file managers and llama.cpp do: 4_920_000_000 → "4.58 GiB"."""
+    unit, size = binary_unit(nbytes)
+    return f"{nbytes:.0f} B" if size == 1 else f"{nbytes / size:.2f} {unit}"
+
+
+def binary_unit(nbytes: float) -> tuple[str, int]:
+    """Return the unit in which so many bytes are told, and its size: 4_920_000_000 → ("GiB", 2^30)."""
+    return next(((unit, size) for unit, size in _BINARY_UNITS if abs(nbytes) >= size), ("B", 1))
 
 
 def memory_text(nbytes: int) -> str:
-    """12884901888 → "12 GiB": as `parse_memory` reads it, without zeros behind the point."""
+    """Write a memory as `parse_memory` reads it, without zeros behind the point: 12884901888 → "12 GiB"."""
     number, unit = bytes_text(nbytes).split()
     return f"{_short(number)} {unit}"
 
 
 def file_text(nbytes: int) -> str:
-    """5200000000 → "5.2 GB (4.84 GiB)": a limit as `parse_file_size` reads it, and as sizes are shown elsewhere."""
+    """Write a limit as `parse_file_size` reads it, and as sizes are shown: 5200000000 → "5.2 GB (4.84 GiB)"."""
     for unit, size in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if nbytes >= size:
             return f"{_short(f'{nbytes / size:.2f}')} {unit} ({bytes_text(nbytes)})"
@@ -138,7 +142,7 @@ def file_text(nbytes: int) -> str:
 
 
 def tokens_text(tokens: int) -> str:
-    """8192 → "8,192 tokens"."""
+    """Write a number of tokens: 8192 → "8,192 tokens"."""
     return f"{tokens:,} tokens"
 
 
@@ -147,12 +151,12 @@ def _short(number: str) -> str:
 
 
 def _plain(number: float) -> str:
-    """A number of YAML as one would write it: 7.5, never 1e+16."""
+    """Write a number of YAML as a person would: 7.5, never 1e+16."""
     return str(number) if isinstance(number, int) else f"{number:.9f}".rstrip("0").rstrip(".")
 
 
 def _parts(text: str, parse: Callable[[str], int], remedy: str) -> re.Match[str]:
-    """Number, power, i and B of a size. RecipeError where it is none."""
+    """Return number, power, i and B of a size. RecipeError if it is none."""
     parts = _PARTS.fullmatch(text.upper()) if re.fullmatch(MEMORY_PATTERN, text, re.ASCII) else None
     if parts is None:
         raise _no_such(text, "size", parse, remedy)
@@ -160,7 +164,7 @@ def _parts(text: str, parse: Callable[[str], int], remedy: str) -> re.Match[str]
 
 
 def _no_such(text: str, what: str, parse: Callable[[str], int], remedy: str) -> RecipeError:
-    """The error, with what the text may have been meant to be."""
+    """Return the error, with what the text may have been meant to be."""
     point = re.sub(r",(?![0-9]{3}(?![0-9]))", ".", text)  # 8,5G; but 8,192 is a matter of thousands
     for likely in (point, unicodedata.normalize("NFKC", text)):
         if likely != text and len(text) <= 60:

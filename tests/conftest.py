@@ -1,6 +1,7 @@
 """What all tests start from: the same examples of hypothesis each time, and nothing of the terminal that runs them.
 
-`pytest --hypothesis-profile=explore` looks for new examples, ten times as many where a test doesn't say how many.
+Without more said, tests try a quarter of their examples, so that the suite stays short. `--hypothesis-profile=full`, as
+in .ci/run, tries all of them, and `explore` looks for new ones, ten times as many.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ import pytest
 from hypothesis import settings
 
 settings.register_profile("explore", max_examples=1000, deadline=None)
-settings.register_profile("same", derandomize=True, deadline=None)
+settings.register_profile("full", max_examples=100, derandomize=True, deadline=None)
+settings.register_profile("same", max_examples=25, derandomize=True, deadline=None)
 settings.load_profile("same")
 
 # All that rich and click ask the environment for; runners of tests set some of it for their workers.

@@ -11,7 +11,7 @@ import pytest
 
 from quantrecipe.cli.app import COMMANDS, app
 from quantrecipe.errors import QuantrecipeError
-from quantrecipe.importance import assumed_importance
+from quantrecipe.importance.coverage import assumed_importance
 from quantrecipe.model.model import Model
 from quantrecipe.model.open import open_model
 from quantrecipe.planning import make_plan

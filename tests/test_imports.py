@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -59,7 +60,7 @@ MAY_IMPORT = {
         "lint": "api model plan recipe registry targets",
         "exchange": "gguf missing_formats model plan recipe registry",
         "output": "api core gguf importance model plan recipe registry",
-        "measure": "api core evaluate importance model output plan planning recipe registry sensitivity",
+        "measure": "api core evaluate gguf importance model output plan recipe registry sensitivity",
         "fit": "allocate evaluate importance lint memory model output plan planning recipe registry sensitivity "
         "targets",
         "cli": "allocate api core evaluate exchange fit gguf importance kinds lint measure memory model output "
@@ -76,6 +77,11 @@ EXCEPTIONS = {
 }
 
 
+@cache  # five tests look at each module
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def part_of(module: str) -> str:
     """ "quantrecipe.recipe.load" → "recipe"."""
     return [*module.split("."), ""][1]
@@ -83,7 +89,7 @@ def part_of(module: str) -> str:
 
 def imports(path: Path) -> Iterator[tuple[str, int]]:
     """Every module that a file imports, wherever in it, and the line."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
             yield from ((alias.name, node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -147,7 +153,7 @@ def test_only_one_module_imports_numba() -> None:
 
 @pytest.mark.parametrize("path", [p for p in MODULES if PACKAGE / "cli" not in p.parents], ids=module_name)
 def test_only_the_command_line_prints(path: Path) -> None:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree(path)):
         name = node.func if isinstance(node, ast.Call) else None
         assert not (isinstance(name, ast.Name) and name.id == "print"), f"{path}:{node.lineno}: print"  # type: ignore[attr-defined]  # a call has a line
     assert not {"rich", "click"} & {module.split(".")[0] for module, _ in imports(path)}
@@ -196,7 +202,7 @@ def test_help_loads_next_to_nothing() -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=module_name)
 def test_every_module_says_what_it_is(path: Path) -> None:
-    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    assert ast.get_docstring(tree(path))
 
 
 @pytest.mark.parametrize("path", [p for p in MODULES if p.name != "__main__.py"], ids=module_name)

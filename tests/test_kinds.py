@@ -11,7 +11,7 @@ import pytest
 from support.models import llama_metadata, llama_tensors, write_gguf
 
 from quantrecipe.errors import ImportanceError, ModelError, QuantrecipeError, RecipeError
-from quantrecipe.importance import read_importance
+from quantrecipe.importance.read import read_importance
 from quantrecipe.kinds import Role, kind_of
 from quantrecipe.model.open import open_model
 from quantrecipe.recipe.load import load_recipe

@@ -47,6 +47,7 @@ def test_it_passes_its_own_tests(made: tuple[Path, Path]) -> None:
     assert "33 passed" in result.stdout
 
 
+@pytest.mark.slow
 def test_both_pass_check_plugin(made: tuple[Path, Path]) -> None:
     plugin, site = made
     for name in (plugin.name, "quantrecipe_example"):
@@ -107,3 +108,14 @@ def test_what_exists_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="exists already"):
         write_plugin("acme", tmp_path)
     assert (made / "README.md").read_text(encoding="utf-8") == "mine"
+
+
+@pytest.mark.parametrize("folder", ["notes", "notes/below", "notes/far/below"])
+def test_a_file_in_the_way_is_named(folder: str, tmp_path: Path) -> None:
+    (tmp_path / "notes").write_text("kept", encoding="utf-8")
+    with pytest.raises(OutputError, match=r"notes is a file, and no folder can be made in it"):
+        write_plugin("acme", tmp_path / folder)
+    assert (tmp_path / "notes").read_text(encoding="utf-8") == "kept"
+    (tmp_path / "quantrecipe-acme").write_text("kept", encoding="utf-8")
+    with pytest.raises(OutputError, match="quantrecipe-acme exists already"):
+        write_plugin("acme", tmp_path)

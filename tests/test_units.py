@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from quantrecipe.errors import RecipeError
 from quantrecipe.units import (
+    binary_unit,
+    bytes_text,
     file_text,
     memory_text,
     parse_file_size,
@@ -202,3 +204,20 @@ def test_what_is_told() -> None:
     assert file_text(5_200_000_000) == "5.2 GB (4.84 GiB)"
     assert file_text(700) == "700 B"
     assert tokens_text(131072) == "131,072 tokens"
+
+
+@pytest.mark.parametrize(
+    ("nbytes", "text", "unit"),
+    [
+        (0, "0 B", ("B", 1)),
+        (1023, "1023 B", ("B", 1)),
+        (1024, "1.00 KiB", ("KiB", 2**10)),
+        (2**20 - 1, "1024.00 KiB", ("KiB", 2**10)),
+        (4_920_000_000, "4.58 GiB", ("GiB", 2**30)),
+        (-3 * 2**30, "-3.00 GiB", ("GiB", 2**30)),
+        (2**50, "1024.00 TiB", ("TiB", 2**40)),
+    ],
+)
+def test_bytes_for_people(nbytes: int, text: str, unit: tuple[str, int]) -> None:
+    assert bytes_text(nbytes) == text
+    assert binary_unit(nbytes) == unit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from quantrecipe.wording import quoted, shortened, some_of
+from quantrecipe.wording import closest, listed, quoted, shortened, some_of
 
 
 @pytest.mark.parametrize("length", [0, 1, 59, 60])
@@ -37,3 +37,15 @@ def test_some_of_many_names(names: tuple[str, ...], text: str) -> None:
 
 def test_more_of_what() -> None:
     assert some_of(("a", "b", "c"), 1, "more lines") == "a and 2 more lines"
+
+
+def test_what_may_have_been_meant() -> None:
+    assert closest("atn_v", ["attn_v", "attn_q"]) == "attn_v"
+    assert closest("xyz", ["attn_v"]) is None
+    assert closest("a" * 10**6, ["b" * 10**6] * 10**4) is None
+
+
+def test_only_the_first_of_very_many_names_are_listed() -> None:
+    assert listed("ab") == "a, b"
+    assert listed(map(str, range(40))).endswith("38, 39")
+    assert listed(map(str, range(10**6))).endswith("38, 39, …")

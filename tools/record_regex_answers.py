@@ -3,7 +3,8 @@
     python tools/record_regex_answers.py tests/data/recipes/std-regex.json
 
 Compiles a small program with g++ (libstdc++), and asks it which names each pattern is found in, as it is written and
-lower-cased, as llama-quantize does. The tests hold `quantrecipe.recipe.regex` against the answers, without a compiler.
+lower-cased, as llama-quantize does. The tests hold `quantrecipe.recipe.terms.regex` against the answers, and need no
+compiler.
 """
 
 # ruff: noqa: T201  # a script prints

@@ -23,10 +23,10 @@ from pathlib import Path
 from quantrecipe.allocate.losses import Losses
 from quantrecipe.cli import main as quantrecipe
 from quantrecipe.cli.units import gib_text
-from quantrecipe.fit.advise import FINE
 from quantrecipe.fit.candidates import named_candidate
+from quantrecipe.fit.picks import FINE
 from quantrecipe.fit.stock import estimated_loss
-from quantrecipe.importance import assumed_importance
+from quantrecipe.importance.coverage import assumed_importance
 from quantrecipe.memory.device import Settings
 from quantrecipe.memory.footprint import Room, Runs, Tensors
 from quantrecipe.model.model import Model

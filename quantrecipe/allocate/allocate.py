@@ -30,7 +30,7 @@ from quantrecipe.recipe.recipe import Recipe
 __all__ = ["allocate", "keep_budget"]
 
 _ROUNDS = 8
-"""Times that a choice is laid out. Two are nearly always enough: what the header takes changes by a few bytes."""
+"""Times that a choice is laid out, at most: what the header takes differs by a few bytes from choice to choice."""
 
 _MORE = 50_000_000
 """Bytes: what so many more would buy is told, where they are at most one part in _MORE_SHARE of the limit."""

@@ -18,7 +18,7 @@ __all__ = ["Point", "front", "uniform"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Point:
-    """A mix: its bytes, and what it costs in nats."""
+    """The bytes of a mix, and what it costs in nats."""
 
     nbytes: int
     cost: float

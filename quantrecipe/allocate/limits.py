@@ -19,7 +19,7 @@ __all__ = ["Meter", "meters", "settings_of"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Meter:
-    """One limit.
+    """One limit of a budget, as a measure of plans and of tensors.
 
     key:     what recipes call it: "size"
     most:    bytes that may be used
@@ -48,7 +48,7 @@ class Meter:
 
 
 def meters(budget: Budget, model: Model) -> list[Meter]:
-    """The limits that the budget gives."""
+    """A meter for each limit that the budget gives, in the order of the budget's keys."""
     found: list[Meter] = []
     if budget.size is not None:
         found.append(
@@ -84,7 +84,7 @@ def meters(budget: Budget, model: Model) -> list[Meter]:
 
 
 def settings_of(vram: VramBudget) -> Settings:
-    """How the model is run that has to fit."""
+    """The way in which a model is run that has to fit into this budget."""
     return Settings(
         context=vram.context, kv=vram.kv, layers=vram.layers, experts=vram.experts, ubatch=vram.ubatch
     )
@@ -93,7 +93,7 @@ def settings_of(vram: VramBudget) -> Settings:
 def _summed(
     key: str, most: int, takes: Callable[[TensorInfo, int], int], weights: int | None = None
 ) -> Meter:
-    """A limit that is about tensors alone."""
+    """The meter of a limit that is about tensors alone."""
     return Meter(
         key=key,
         most=most,

@@ -17,7 +17,7 @@ __all__ = ["Losses"]
 
 
 class Losses:
-    """Losses by tensor and format; mean KL divergence, in nats.
+    """What each tensor loses in each format: mean KL divergence, in nats.
 
     source: where they are from, for people
     """

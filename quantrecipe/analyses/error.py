@@ -20,7 +20,7 @@ __all__ = ["Error"]
 
 
 class Error(TensorAnalysis):
-    """Squared error of the weights, relative."""
+    """The squared error of the weights, relative to their squares."""
 
     name: ClassVar[str] = "error"
     version: ClassVar[int] = 2

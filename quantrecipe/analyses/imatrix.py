@@ -22,7 +22,7 @@ __all__ = ["Imatrix"]
 
 
 class Imatrix(TensorAnalysis):
-    """Squared error of the outputs, as importance has it, relative."""
+    """The squared error of a matrix's outputs, as far as its importance tells, relative to their squares."""
 
     name: ClassVar[str] = "imatrix"
     version: ClassVar[int] = 2

@@ -56,7 +56,7 @@ class Posterior:
     covariance: Doubles
 
     def expected(self, losses: Doubles) -> float:
-        """What a probe of these losses should do."""
+        """What a probe that gives the tensors these losses is expected to do."""
         return float(self.alpha @ losses)
 
     def shares(self, losses: Doubles) -> Doubles:
@@ -67,7 +67,7 @@ class Posterior:
 
 
 def covariance(tensors: Sequence[TensorInfo], doubt: Mapping[str, float], n_layers: int) -> Doubles:
-    """K, float64 (tensors, tensors)."""
+    """The covariance K of the logarithms of alphas: float64 (tensors, tensors)."""
     role = np.unique([tensor.role for tensor in tensors], return_inverse=True)[1]
     inside = np.array([tensor.layer is not None for tensor in tensors])
     depth = np.array([(tensor.layer or 0) / max(1, n_layers - 1) for tensor in tensors])

@@ -43,7 +43,7 @@ LEAST_NOISE = 0.02
 
 
 class Probe(ModelAnalysis):
-    """Adaptive probing of roles and runs of layers."""
+    """Probes roles and runs of layers, each chosen by what the ones before it have left uncertain."""
 
     name: ClassVar[str] = "probe"
     version: ClassVar[int] = 2
@@ -70,7 +70,7 @@ class Probe(ModelAnalysis):
 
 @dataclass(slots=True)
 class _Probing:
-    """Probes one group after the other."""
+    """Probes one group of tensors after the other."""
 
     study: Study
     evaluate: Callable[[Mapping[str, str]], Effect]
@@ -143,7 +143,7 @@ class _Probing:
 
 
 def _roles(tensors: Sequence[TensorInfo]) -> Iterator[Group]:
-    """All layers of each role."""
+    """A group for each role, with the tensors of all layers."""
     by_role: dict[str, list[int]] = defaultdict(list)
     for number, tensor in enumerate(tensors):
         by_role[tensor.role].append(number)

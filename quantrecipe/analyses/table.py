@@ -49,7 +49,7 @@ class _Line:
 
 
 class Table(ModelAnalysis):
-    """Alphas from measured results."""
+    """Alphas from a table of results that somebody has measured."""
 
     name: ClassVar[str] = "table"
     summary: ClassVar[str] = "results that were measured elsewhere, from a CSV file"
@@ -80,13 +80,13 @@ class Table(ModelAnalysis):
 
 
 def _agreed(values: list[tuple[float, float]]) -> float:
-    """The median over types, of those that don't saturate."""
+    """The median of a tensor's alphas over those types whose effect isn't so large that it saturates."""
     gentle = [alpha for d, alpha in values if d <= _LARGEST_D]
     return statistics.median(gentle or [alpha for _, alpha in values])
 
 
 def _read(path: Path) -> tuple[str, list[_Line]]:
-    """("kld" or "ppl", measurements)."""
+    """What the table measures, "kld" or "ppl", and its measurements."""
     try:
         if path.stat().st_size > _LARGEST:
             raise SensitivityError("is too large for a table of results", file=path)
@@ -111,7 +111,7 @@ def _read(path: Path) -> tuple[str, list[_Line]]:
 
 
 def _empty(row: Sequence[str]) -> bool:
-    """Blank lines, and comments."""
+    """True for blank lines and comments."""
     return not any(cell.strip() for cell in row) or row[0].lstrip().startswith("#")
 
 
@@ -166,7 +166,7 @@ def _number(path: Path, line: int, text: str) -> float:
 
 
 def _effects(path: Path, kind: str, lines: Sequence[_Line]) -> dict[str, dict[str, float]]:
-    """Type → tensor → nats above the base."""
+    """By type, then by tensor: how many nats the output lies above the base."""
     if not lines:
         raise SensitivityError("has no results", file=path)
     base = [line.value for line in lines if line.tensor == "base" or line.type.upper() in _NEARLY_EXACT]
@@ -188,7 +188,7 @@ def _effects(path: Path, kind: str, lines: Sequence[_Line]) -> dict[str, dict[st
 
 
 def _full_name(name: str) -> str:
-    """The suffix may be left out, as in recipes."""
+    """The full name of a tensor whose `.weight` may be left out, as in recipes."""
     return name if name.endswith((".weight", ".bias")) else f"{name}.weight"
 
 

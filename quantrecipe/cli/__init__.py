@@ -14,6 +14,6 @@ __all__ = ["main"]
 
 def main(args: Sequence[str] | None = None) -> int:
     """Runs a command line (the process's own by default) and returns its exit status. Prints; never raises."""
-    from quantrecipe.cli.run import run  # so that importing the package, as tests do, loads no click
+    from quantrecipe.cli.command_line import run  # so that importing the package, as tests do, loads no click
 
     return run(sys.argv[1:] if args is None else args)

@@ -10,9 +10,9 @@ import click
 from quantrecipe import __version__
 from quantrecipe.cli.context import Color, Context, stderr_console
 from quantrecipe.cli.errors import print_problems, print_renamed
-from quantrecipe.cli.lazy import LazyGroup
-from quantrecipe.cli.order import refuse_llama_quantize, refuse_model_first
+from quantrecipe.cli.lazy_group import LazyGroup
 from quantrecipe.cli.subcommand import SETTINGS, examples
+from quantrecipe.cli.word_order import refuse_llama_quantize, refuse_model_as_word, refuse_model_first
 from quantrecipe.errors import QuantrecipeError
 
 __all__ = ["COMMANDS", "FORMER", "SECTIONS", "app"]
@@ -86,6 +86,7 @@ class App(LazyGroup):
         name, command, rest = super().resolve_command(ctx, args)
         if name is not None and command is not None and not ctx.resilient_parsing:
             refuse_model_first(name, command, rest)
+            refuse_model_as_word(name, command, rest)
         return name, command, rest
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,16 +10,18 @@ import click
 
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import print_renamed, printable
-from quantrecipe.cli.locked import locked_option, require_locked
 from quantrecipe.cli.options.amounts import count_option
 from quantrecipe.cli.options.paths import MODEL, RECIPE, file_option, folder_option
 from quantrecipe.cli.options.shared import force_option
-from quantrecipe.cli.planning import (
+from quantrecipe.cli.output_files import default_name
+from quantrecipe.cli.planned.planning import (
     PlanOptions,
     build_plans,
+    locked_option,
     plan_document,
     plan_options,
     print_told,
+    require_locked,
     warn_of_running,
 )
 from quantrecipe.cli.subcommand import subcommand
@@ -32,12 +32,7 @@ if TYPE_CHECKING:
     from quantrecipe.output.apply import Result
     from quantrecipe.plan.plan import Plan
 
-__all__ = ["command", "default_name", "model_stem"]
-
-_SOURCE_TYPE = re.compile(r"[-_.](bf16|f16|fp16|f32|fp32)$", re.IGNORECASE)
-_MODEL_FILE = re.compile(r"\.(gguf|safetensors|safetensors\.index\.json|json)$")
-_SHARD = re.compile(r"-\d{5}-of-\d{5}$")
-_UNUSUAL = re.compile(r"[^\w.+-]+")
+__all__ = ["command"]
 
 
 class _NanChoice(click.Choice):  # type: ignore[type-arg]  # generic only in newer versions of click
@@ -104,13 +99,13 @@ def command(
     'llama.cpp/Q4_*'. MODEL is a Hugging Face folder, a .safetensors file in one, or a GGUF. Files appear under their
     names when they are whole; existing ones are kept unless --force says otherwise.
     """
-    from quantrecipe.cli.plan_table import (
+    from quantrecipe.cli.planned.plan_table import (
         render_plan,
         render_shared_warnings,
         render_summary,
         render_warnings,
     )
-    from quantrecipe.cli.progress import ProgressBar
+    from quantrecipe.cli.progress import ApplyBar
     from quantrecipe.output.apply import apply_plans, output_paths
 
     if output is not None and (len(recipes) > 1 or out_dir is not None):
@@ -142,7 +137,7 @@ def command(
     warn_of_running(ctx, plans, wanted)
     if out_dir is not None:
         _make_folder(out_dir)
-    with ProgressBar(ctx.err) as progress:
+    with ApplyBar(ctx.err) as progress:
         results = apply_plans(
             list(zip(plans, paths, strict=True)),
             registry=registry,
@@ -171,34 +166,6 @@ def _make_folder(folder: Path) -> None:
 
 def _names(paths: Sequence[Path]) -> str:
     return str(paths[0]) if len(paths) == 1 else f"{paths[0]} … {paths[-1].name}"
-
-
-def default_name(model: Path, recipe: str) -> str:
-    """examples/tiny-code/model.safetensors, code-model → tiny-code-code-model.gguf."""
-    return f"{model_stem(model)}-{_UNUSUAL.sub('-', recipe.rsplit('/', 1)[-1])}.gguf"
-
-
-def model_stem(model: Path) -> str:
-    """What files about a model are called after: "tiny-code" for its folder, and for the weights in it.
-
-    Links aren't followed: in Hugging Face's cache they lead to files that are named after their hashes.
-    """
-    path = Path(os.path.abspath(model))  # noqa: PTH100  # resolve() follows links
-    if path.is_dir():
-        stem = _folder_name(path)
-    elif path.name.startswith("model") and ".safetensors" in path.name:  # the folder's name says more
-        stem = _folder_name(path.parent)
-    else:
-        stem = _SHARD.sub("", _MODEL_FILE.sub("", path.name))
-    return _SOURCE_TYPE.sub("", stem) or "model"
-
-
-def _folder_name(folder: Path) -> str:
-    """Its name; in Hugging Face's cache that of the model: models--ORG--NAME/snapshots/COMMIT."""
-    repository = folder.parent.parent.name
-    if folder.parent.name == "snapshots" and repository.startswith("models--"):
-        return repository.rsplit("--", 1)[-1]
-    return folder.name
 
 
 def _document(plan: Plan, result: Result) -> dict[str, Any]:

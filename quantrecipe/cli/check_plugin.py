@@ -11,6 +11,7 @@ from quantrecipe.cli.context import Context, pass_context, watched
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.options.shared import json_option
 from quantrecipe.cli.subcommand import subcommand
+from quantrecipe.cli.units import counted
 
 if TYPE_CHECKING:
     from quantrecipe.testing import Result
@@ -77,7 +78,7 @@ def _report(results: Sequence[Result]) -> Any:
         of_subject = list(group)
         failed = [result for result in of_subject if result.failure]
         line = Text(printable(subject), "bold")
-        kept = f"{len(of_subject)} check{'' if len(of_subject) == 1 else 's'}"
+        kept = counted(len(of_subject), "check")
         line.append(
             f": {len(failed)} of {kept} failed" if failed else f": {kept} passed",
             "red" if failed else "green",

@@ -10,16 +10,16 @@ import click
 
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import print_warning, printable
-from quantrecipe.cli.imatrix_output import write_file
-from quantrecipe.cli.needs import check_output
+from quantrecipe.cli.named_recipes import load_recipes, settings_option
 from quantrecipe.cli.options.paths import FILE, RECIPE, file_option
 from quantrecipe.cli.options.shared import force_option
-from quantrecipe.cli.settings import load_recipes, settings_option
+from quantrecipe.cli.output_files import check_output, write_text
+from quantrecipe.cli.planned.inputs import PlanInputs
 from quantrecipe.cli.subcommand import subcommand
 
 if TYPE_CHECKING:
-    from quantrecipe.exchange.exported import Exported
     from quantrecipe.exchange.scripts.call import Dialect
+    from quantrecipe.exchange.to_commands.exported import Exported
     from quantrecipe.plan.plan import Plan
     from quantrecipe.recipe.recipe import Recipe
     from quantrecipe.registry import Registry
@@ -76,54 +76,41 @@ def command(
     """
     from dataclasses import replace
 
-    from quantrecipe.importance import read_importance
     from quantrecipe.model.open import open_model
-    from quantrecipe.planning import make_plan
-    from quantrecipe.sensitivity.file import read_sensitivity
 
     if shell != "sh" and language not in _COMMANDS:
         raise click.UsageError("--shell is for commands: --to llama-quantize and --to ik_llama.cpp.")
     check_output(output, force=force)
     registry = ctx.load_registry()
+    inputs = PlanInputs(registry=registry, sensitivity=sensitivity, allow_requantize=True, provenance=False)
     (loaded,) = load_recipes(ctx, [recipe], registry, settings)
     if imatrix is not None:
         loaded = replace(loaded, importance=replace(loaded.importance, file=imatrix))
     model = open_model(model_path, registry=registry)
-    file = loaded.importance.file
-    matrix = read_importance(file) if file is not None else None
-    plan = make_plan(
-        loaded,
-        model,
-        registry=registry,
-        importance=matrix,
-        allow_requantize=True,
-        provenance=False,
-        sensitivity=None if sensitivity is None else read_sensitivity(sensitivity),
-    )
-    exported = _export(language, plan, loaded, registry, shell)
+    exported = _export(language, inputs.plan(loaded, model), loaded, registry, shell)
     for note in exported.notes:
         print_warning(ctx.err, note)
+    file = loaded.importance.file
     paths = [*([model_path] if model.container != "shapes" else []), *([file] if file is not None else [])]
     if language in _COMMANDS and any(not path.is_absolute() for path in paths):
         print_warning(ctx.err, f"its paths start from this folder, so run it here: {Path.cwd()}")
     if output is None:
         click.echo(exported.text, nl=False)
     else:
-        data = exported.text.encode()
-        write_file(output, len(data), [data], force=force)
+        write_text(output, exported.text, force=force)
         ctx.console.print(printable(str(output)))
 
 
 def _export(language: str, plan: Plan, recipe: Recipe, registry: Registry, shell: Dialect) -> Exported:
-    from quantrecipe.exchange import to_ik, to_llama_quantize
+    from quantrecipe.exchange.to_commands import ik_llama, llama_quantize
 
     match language:
         case "llama-quantize":
-            return to_llama_quantize.to_llama_quantize(plan, recipe, registry, shell=shell)
+            return llama_quantize.to_llama_quantize(plan, recipe, registry, shell=shell)
         case "tensor-type-file":
-            return to_llama_quantize.to_tensor_type_file(plan, recipe, registry)
+            return llama_quantize.to_tensor_type_file(plan, recipe, registry)
         case "ik_llama.cpp":
-            return to_ik.to_ik(plan, recipe, shell=shell)
+            return ik_llama.to_ik(plan, recipe, shell=shell)
         case "custom-q":
-            return to_ik.to_custom_q(plan, recipe)
-    return to_ik.to_tool_suite(plan, recipe)
+            return ik_llama.to_custom_q(plan, recipe)
+    return ik_llama.to_tool_suite(plan, recipe)

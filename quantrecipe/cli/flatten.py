@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import click
 
 from quantrecipe.cli.context import Context, pass_context
+from quantrecipe.cli.named_recipes import load_recipes, settings_option
 from quantrecipe.cli.options.paths import RECIPE
 from quantrecipe.cli.options.shared import json_option
-from quantrecipe.cli.settings import load_recipes, settings_option
 from quantrecipe.cli.subcommand import subcommand
 
 __all__ = ["command"]
@@ -31,7 +31,7 @@ def command(ctx: Context, recipe: str, settings: Mapping[str, str], as_json: boo
     RECIPE does.
     """
     (loaded,) = load_recipes(ctx, [recipe], ctx.load_registry(), settings)
-    from quantrecipe.recipe.flatten import flat_recipe, flat_text
+    from quantrecipe.recipe.writing.flatten import flat_recipe, flat_text
 
     if as_json:
         ctx.print_json(flat_recipe(loaded))

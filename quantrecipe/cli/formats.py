@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -91,8 +90,10 @@ def _compile(ctx: Context, formats: Sequence[QuantFormat]) -> None:
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor, as_completed
 
+    from quantrecipe.core.processors import usable_processors
+
     kernels = [(fmt.spec.name, kind) for fmt in formats for kind in _kinds(fmt)]
-    workers = min(len(kernels), os.cpu_count() or 1)
+    workers = min(len(kernels), usable_processors())
     with (
         ctx.err.status("compiling") as status,
         ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool,

@@ -12,12 +12,12 @@ import click
 
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import print_warning, printable
-from quantrecipe.cli.imatrix_output import write_file
-from quantrecipe.cli.needs import check_output
 from quantrecipe.cli.options.amounts import count_option
 from quantrecipe.cli.options.paths import FILE, file_option
 from quantrecipe.cli.options.shared import force_option
+from quantrecipe.cli.output_files import check_output, write_text
 from quantrecipe.cli.subcommand import subcommand
+from quantrecipe.cli.units import counted
 from quantrecipe.errors import ModelError, RecipeError
 
 if TYPE_CHECKING:
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _COMMANDS = ("llama-quantize", "tensor-type-file", "custom-q", "tool-suite")
+"""Texts in another program's language; everything else is a model."""
 _MAX_TEXT = 1 << 20
+"""Bytes of a script or list: the longest that are published have some 100 KiB, and a larger file is no text."""
 
 
 @subcommand(
@@ -116,17 +118,15 @@ def command(
     if output is None:
         click.echo(imported.text, nl=False)
     else:
-        data = imported.text.encode()
-        write_file(output, len(data), [data], force=force)
-        rules = f"{imported.rules} rule{'' if imported.rules == 1 else 's'}"
-        ctx.console.print(f"{printable(str(output))}: {rules}")
+        write_text(output, imported.text, force=force)
+        ctx.console.print(f"{printable(str(output))}: {counted(imported.rules, 'rule')}")
 
 
 def _from_model(
     path: Path, registry: Registry, name: str, *, infer: bool, embedded: bool, presets: bool
 ) -> Imported:
     from quantrecipe.exchange.assemble import Imported
-    from quantrecipe.exchange.recover import recover
+    from quantrecipe.exchange.from_files.recover import recover
     from quantrecipe.model.not_a_model import require_model
     from quantrecipe.plan.recorded import recorded_recipe
 
@@ -157,9 +157,9 @@ def _from_text(
     registry: Registry,
     name: str,
 ) -> Imported:
-    from quantrecipe.exchange.custom_q import from_custom_q, from_tool_suite
-    from quantrecipe.exchange.from_llama_quantize import from_llama_quantize
-    from quantrecipe.exchange.llama_quantize import read_command, read_list_for
+    from quantrecipe.exchange.from_commands.custom_q import from_custom_q, from_tool_suite
+    from quantrecipe.exchange.from_commands.llama_quantize import from_llama_quantize
+    from quantrecipe.exchange.from_commands.read_command import read_command, read_list_for
     from quantrecipe.exchange.scripts.script import calls_quantize
 
     text, folder = _read(source)

@@ -10,9 +10,9 @@ import click
 
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import printable
-from quantrecipe.cli.needs import check_output
 from quantrecipe.cli.options.paths import MODEL, RECIPE, file_option
-from quantrecipe.cli.planning import PlanOptions, build_plans, plan_options, warn_of_running
+from quantrecipe.cli.output_files import check_output, write_text
+from quantrecipe.cli.planned.planning import PlanOptions, build_plans, plan_options, warn_of_running
 from quantrecipe.cli.subcommand import subcommand
 from quantrecipe.errors import OutputError
 
@@ -60,7 +60,7 @@ def command(
             old = _readable(read_lock, output)
         elif not force:
             raise OutputError(f"{output} exists and is no lock", "name another file, or say --force")
-    _write(output, text)
+    write_text(output, text, force=True)
     name = printable(str(output))
     if old is None:
         ctx.say(f"wrote {name}: {len(lock.tensors)} tensors, {plan.nbytes:,} bytes")
@@ -81,12 +81,3 @@ def _readable(read: Any, path: Path) -> Lock | None:
     except PlanError:
         return None
     return lock
-
-
-def _write(path: Path, text: str) -> None:
-    from quantrecipe.output.partfile import PartFile
-
-    data = text.encode()
-    with PartFile(path, len(data), force=True) as part:
-        part.write(memoryview(data), 0)
-        part.finish()

@@ -8,10 +8,17 @@ from typing import Any
 import click
 
 from quantrecipe.cli.context import Context, pass_context
-from quantrecipe.cli.locked import locked_option, require_locked
 from quantrecipe.cli.options.paths import MODEL, RECIPE
 from quantrecipe.cli.options.shared import json_option
-from quantrecipe.cli.planning import PlanOptions, build_plans, plan_document, plan_options, print_told
+from quantrecipe.cli.planned.planning import (
+    PlanOptions,
+    build_plans,
+    locked_option,
+    plan_document,
+    plan_options,
+    print_told,
+    require_locked,
+)
 from quantrecipe.cli.subcommand import subcommand
 
 __all__ = ["command"]
@@ -58,7 +65,7 @@ def command(
     if as_json:
         ctx.print_json(plan_document(plan, wanted))
         return
-    from quantrecipe.cli.plan_table import render_plan
+    from quantrecipe.cli.planned.plan_table import render_plan
 
     ctx.console.print(render_plan(plan, every_tensor=every_tensor))
     print_told(ctx, plan, wanted)

@@ -1,4 +1,4 @@
-"""The progress bar of `apply`: tensor, share done, MB/s of source, time left. Silent where nobody watches."""
+"""Progress bars: what is at work, how far it is, and the time that is left. Silent where nobody watches."""
 
 from __future__ import annotations
 
@@ -7,8 +7,16 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Column
 from rich.text import Text
 
@@ -16,10 +24,11 @@ from quantrecipe import __version__
 from quantrecipe.cli.context import watched
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.tables import shorten
+from quantrecipe.cli.units import bytes_text
 from quantrecipe.core.cache import kernel_folder
 from quantrecipe.tensor import TensorInfo
 
-__all__ = ["NARROW", "Fitting", "ProgressBar", "say_compiling"]
+__all__ = ["ApplyBar", "EvalBar", "MeasureBar"]
 
 NARROW = 60
 """Columns below which only what is at work, how far it is, and the time that is left are shown."""
@@ -53,24 +62,13 @@ class Fitting(ProgressColumn):
         return Text(short[names.index(task.description)])
 
 
-class ProgressBar:
-    """Draws on `console` while used as a context manager, if that is a terminal."""
+class WatchedBar:
+    """A progress bar that is drawn while it is used as a context manager, if somebody watches, and leaves nothing."""
 
-    def __init__(self, console: Console) -> None:
-        narrow = console.width < NARROW
-        self._bar = Bar(
-            Fitting(console, 16 if narrow else 31),
-            *(() if narrow else (BarColumn(bar_width=None),)),
-            TextColumn("{task.percentage:>3.0f} %"),
-            *(() if narrow else (TextColumn("{task.fields[speed]}"),)),
-            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-            console=console,
-            disable=not watched(console),
-            transient=True,
-            expand=True,
+    def __init__(self, console: Console, *columns: ProgressColumn) -> None:
+        self._bar = Progress(
+            *columns, console=console, disable=not watched(console), transient=True, expand=True
         )
-        self._task: TaskID | None = None
-        self._read = 0
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -80,6 +78,37 @@ class ProgressBar:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.stop()
+
+
+def _wide_bar(console: Console) -> tuple[ProgressColumn, ...]:
+    return () if console.width < NARROW else (BarColumn(bar_width=None),)
+
+
+def _share() -> ProgressColumn:
+    return TextColumn("{task.percentage:>3.0f} %")
+
+
+def _time_left() -> ProgressColumn:
+    """A new one for each bar: it remembers what it showed last of each task, by numbers that every bar begins anew."""
+    return TimeRemainingColumn(compact=True, elapsed_when_finished=True)
+
+
+class ApplyBar(WatchedBar):
+    """The bar of `apply`: the tensor, the share done, the bytes of the source in each second, the time left."""
+
+    def __init__(self, console: Console) -> None:
+        narrow = console.width < NARROW
+        speed = () if narrow else (TextColumn("{task.fields[speed]}"),)
+        super().__init__(
+            console,
+            Fitting(console, 16 if narrow else 33),
+            *_wide_bar(console),
+            _share(),
+            *speed,
+            _time_left(),
+        )
+        self._task: TaskID | None = None
+        self._read = 0
 
     def compiling(self, number: int, total: int, what: str) -> None:
         if number == 1:
@@ -106,5 +135,54 @@ class ProgressBar:
         self._read += read
         task = self._bar.tasks[0]
         seconds = task.elapsed or 0
-        speed = f"{self._read / seconds / 1e6:,.0f} MB/s" if seconds > 0 else ""
+        speed = f"{bytes_text(self._read / seconds)}/s" if seconds > 0 else ""
         self._bar.update(self._task, advance=weights, speed=speed)
+
+
+class MeasureBar(WatchedBar):
+    """The bar of `sensitivity`: its stage, the share done, the time left, what is at work."""
+
+    def __init__(self, console: Console) -> None:
+        stage = TextColumn("{task.fields[stage]}")
+        super().__init__(console, stage, *_wide_bar(console), _share(), _time_left(), Fitting(console, 24))
+        self._task: TaskID | None = None
+        self._what = ""
+
+    def stage(self, what: str) -> None:
+        from quantrecipe.measure.progress import COMPILING
+
+        if what == COMPILING:
+            say_compiling(self._bar.console)
+        if self._task is not None:
+            self._bar.remove_task(self._task)
+        self._task = self._bar.add_task("", total=1.0, stage=what)
+
+    def say(self, what: str) -> None:
+        self._what = printable(what)
+        self._update(description=self._what)
+
+    def share(self, done: float) -> None:
+        self._update(description=f"{self._what} ({done:.0%})")
+
+    def total(self, done: float) -> None:
+        if self._task is not None:
+            self._bar.update(self._task, completed=done)
+
+    def _update(self, description: str) -> None:
+        if self._task is not None:
+            self._bar.update(self._task, description=description)
+
+
+class EvalBar(WatchedBar):
+    """The bars of `eval`: for each model that is run, its chunks that are done, and the time left."""
+
+    def __init__(self, console: Console) -> None:
+        narrow = console.width < NARROW
+        what = Fitting(console, 20 if narrow else 29, lambda: self._bar.tasks)
+        chunks = () if narrow else (TextColumn("chunks"),)
+        super().__init__(console, what, *_wide_bar(console), MofNCompleteColumn(), *chunks, _time_left())
+
+    def task(self, what: str) -> Callable[[int, int], None]:
+        """A line for something that is run; what it gives is told (chunks done, chunks in all)."""
+        task = self._bar.add_task(printable(what), total=None)
+        return lambda done, total: self._bar.update(task, completed=done, total=total)

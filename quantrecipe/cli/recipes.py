@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from quantrecipe.cli.tables import Cell
     from quantrecipe.model.model import Model
-    from quantrecipe.recipe.expression import Value
     from quantrecipe.recipe.recipe import Recipe
+    from quantrecipe.recipe.terms.expression import Value
     from quantrecipe.registry import Registry
 
 __all__ = ["command"]
@@ -30,6 +30,7 @@ __all__ = ["command"]
 _COMPARED = {"blk.24.ffn_gate_exps.weight": 128, "blk.24.ffn_gate.weight": 0}
 """Matrices that make up most of a mixture of experts and of a dense model, and the models' numbers of experts."""
 _LAYERS = 48
+"""Layers of the ordinary model that recipes are tried on."""
 _MUCH_FEWER = 0.75
 """Of the bits of a dense matrix. Mixes for all models give experts at most a type less: Q3_K beside Q4_K is 0.76."""
 
@@ -106,7 +107,7 @@ def command(ctx: Context, words: tuple[str, ...], model: Path | None, as_json: b
 def _listed(registry: Registry) -> Iterator[_Listed]:
     """All of them, curated ones first; parts that only others are made of are left out."""
     from quantrecipe.recipe.load import load_recipe
-    from quantrecipe.recipe.shipped import shipped_recipes
+    from quantrecipe.recipe.shipped_recipes import shipped_recipes
 
     for name in shipped_recipes(registry):
         recipe = load_recipe(name, registry=registry)
@@ -176,20 +177,14 @@ def _on(it: _Listed, model: Model, registry: Registry) -> _Listed:
     """With what it makes of the model."""
     from dataclasses import replace
 
+    from quantrecipe.cli.planned.inputs import PlanInputs
     from quantrecipe.errors import QuantrecipeError
-    from quantrecipe.importance import assumed_importance
     from quantrecipe.plan.facts import model_facts
-    from quantrecipe.planning import make_plan
 
+    inputs = PlanInputs(registry=registry, assume_imatrix=True, allow_requantize=True)
     has_experts = bool(model_facts(model, has_importance=False)["n_expert"])
     try:
-        plan = make_plan(
-            it.recipe,
-            model,
-            registry=registry,
-            importance=assumed_importance(model.tensors),
-            allow_requantize=True,
-        )
+        plan = inputs.plan(it.recipe, model)
     except QuantrecipeError as error:
         return replace(it, problem=error.problems[0].what, suits=False)
     suits = has_experts or not it.experts

@@ -9,9 +9,9 @@ import click
 
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import printable
-from quantrecipe.cli.imatrix_output import write_file
 from quantrecipe.cli.options.paths import file_option
 from quantrecipe.cli.options.shared import force_option
+from quantrecipe.cli.output_files import write_text
 from quantrecipe.cli.subcommand import subcommand
 
 if TYPE_CHECKING:
@@ -37,8 +37,7 @@ def command(ctx: Context, output: Path | None, force: bool, as_json: bool) -> No
     if output is None:
         click.echo(text, nl=False)
         return
-    data = text.encode()
-    write_file(output, len(data), [data], force=force)
+    write_text(output, text, force=force)
     ctx.console.print(printable(str(output)), soft_wrap=True)
 
 
@@ -48,7 +47,7 @@ def schema_of(registry: Registry) -> dict[str, object]:
     from quantrecipe.model.reference import reference_models
     from quantrecipe.recipe.load import load_recipe
     from quantrecipe.recipe.schema import schema_with
-    from quantrecipe.recipe.shipped import shipped_recipes
+    from quantrecipe.recipe.shipped_recipes import shipped_recipes
 
     specs = [format_.spec for format_ in registry.formats.values() if format_.spec.codec]
     return schema_with(

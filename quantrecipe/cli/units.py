@@ -1,10 +1,22 @@
-"""Numbers as people read them: weights, time; bytes as `quantrecipe.units` has them."""
+"""Numbers as people read them: weights, losses, time, shapes, counts; bytes as `quantrecipe.units` has them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from quantrecipe.units import bytes_text
 
-__all__ = ["bytes_text", "count_text", "duration_text", "gib_text", "left_text", "unit_of"]
+__all__ = [
+    "bytes_text",
+    "count_text",
+    "counted",
+    "duration_text",
+    "gib_text",
+    "left_text",
+    "loss_text",
+    "shape_text",
+    "unit_of",
+]
 
 _GIB = 1 << 30
 
@@ -18,6 +30,16 @@ def count_text(weights: float) -> str:
     return f"{weights:.2f} T"
 
 
+def counted(number: int, what: str) -> str:
+    """(1, "rule") → "1 rule"; (3, "rule") → "3 rules"."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def shape_text(shape: Iterable[int]) -> str:
+    """(4096, 1024) → "4096 × 1024"; "scalar" where there are no dimensions."""
+    return " × ".join(map(str, shape)) or "scalar"
+
+
 def duration_text(seconds: float) -> str:
     """4000 → "1 h 07 min"."""
     if seconds < 10:
@@ -29,6 +51,13 @@ def duration_text(seconds: float) -> str:
         return f"{minutes} min {rest:02d} s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min"
+
+
+def loss_text(loss: float) -> str:
+    """Three digits, however small: 0.00412, 0.0000123."""
+    if loss == 0:
+        return "0"
+    return f"{loss:.3g}" if abs(loss) >= 1e-4 else f"{loss:.1e}"
 
 
 def gib_text(nbytes: int, unit: int = _GIB) -> str:

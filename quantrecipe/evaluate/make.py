@@ -10,8 +10,7 @@ from pathlib import Path
 from quantrecipe.errors import EvaluationError
 from quantrecipe.evaluate.compact import DEFAULT_TAIL
 from quantrecipe.evaluate.libraries import Engine, find_engine
-from quantrecipe.evaluate.model_file import existing_gguf
-from quantrecipe.evaluate.process import Log, run_worker
+from quantrecipe.evaluate.process import Log, existing_gguf, run_worker
 from quantrecipe.evaluate.reference import Reference, read_reference
 from quantrecipe.evaluate.run import SMALLEST_CONTEXT, Progress
 from quantrecipe.evaluate.texts import Text

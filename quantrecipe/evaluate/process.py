@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,7 +16,7 @@ from quantrecipe.errors import EvaluationError, Problem
 from quantrecipe.evaluate.libraries import Engine
 from quantrecipe.evaluate.run import Progress
 
-__all__ = ["Log", "ask_worker", "death", "run_worker"]
+__all__ = ["Log", "ask_worker", "death", "existing_gguf", "run_worker"]
 
 Log = Callable[[str], None]
 """Told each line of llama.cpp's log, at the end, whatever the end."""
@@ -26,11 +26,32 @@ _PATIENCE = 60  # seconds: drivers of several GPUs take some to begin
 _LOOKED_THROUGH = 4000  # bytes of stderr
 
 
+def existing_gguf(path: str | Path) -> Path:
+    """The path, checked. EvaluationError that says how to make a GGUF of what it is instead."""
+    path = Path(path)
+    if path.is_dir():
+        raise EvaluationError(
+            "is a folder, and llama.cpp runs GGUF files",
+            f"make one: quantrecipe apply llama.cpp/BF16 {path} -o {path.name}.bf16.gguf",
+            file=path,
+        )
+    if not path.exists():
+        raise EvaluationError("there is no such file", file=path)
+    with path.open("rb") as file:
+        if file.read(4) != b"GGUF":
+            raise EvaluationError(
+                "is no GGUF file, and llama.cpp runs no other",
+                f"make one: quantrecipe apply llama.cpp/BF16 {path} -o {path.stem}.bf16.gguf",
+                file=path,
+            )
+    return path
+
+
 def run_worker(request: dict[str, Any], *, progress: Progress | None, log: Log | None) -> None:
     """Have a request served. EvaluationError for what the worker says, or for its death."""
-    with tempfile.TemporaryFile() as errors, _start(errors) as process:
+    with tempfile.TemporaryFile() as errors, _start(request, errors) as process:
         try:
-            done = _follow(process, request, progress)
+            done = _follow(process, progress)
             status = process.wait()
         except BaseException:
             process.kill()
@@ -48,9 +69,9 @@ def run_worker(request: dict[str, Any], *, progress: Progress | None, log: Log |
 def ask_worker(engine: Engine) -> dict[str, Any]:
     """What an engine says of itself: see `worker`. EvaluationError where it says nothing, or only what is wrong."""
     answers: list[dict[str, Any]] = []
-    with tempfile.TemporaryFile() as errors, _start(errors) as process:
+    with tempfile.TemporaryFile() as errors, _start(engine.request, errors) as process:
         try:
-            told, _ = process.communicate(json.dumps(engine.request) + "\n", timeout=_PATIENCE)
+            told, _ = process.communicate(timeout=_PATIENCE)
         except subprocess.TimeoutExpired:
             process.kill()
             what = f"says nothing of itself for {_PATIENCE} seconds; the driver of a GPU may hang"
@@ -71,30 +92,27 @@ def _read(file: IO[bytes], *, from_end: int | None) -> str:
     return file.read().decode("utf-8", "replace")
 
 
-def _start(errors: IO[bytes]) -> subprocess.Popen[str]:
+def _start(request: Mapping[str, Any], errors: IO[bytes]) -> subprocess.Popen[str]:
+    """The worker at its work. The request is in a file: a pipe that the worker doesn't empty would block us."""
     package = str(Path(__file__).parents[2])  # this quantrecipe, however it was found
     path = os.pathsep.join(part for part in (package, os.environ.get("PYTHONPATH", "")) if part)
-    return subprocess.Popen(
-        [sys.executable, "-m", "quantrecipe.evaluate.worker"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=errors,
-        # Threads that wait sleep: spinning, as OpenMP does by default, is a trap where others need the processors, too.
-        env={"OMP_WAIT_POLICY": "passive"} | os.environ | {"PYTHONPATH": path},
-        encoding="utf-8",
-    )
+    with tempfile.TemporaryFile() as asked:
+        asked.write(json.dumps(request).encode() + b"\n")
+        asked.seek(0)
+        return subprocess.Popen(
+            [sys.executable, "-m", "quantrecipe.evaluate.worker"],
+            stdin=asked,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            # Threads that wait sleep: spinning, as OpenMP does by default, is a trap where others need the processors.
+            env={"OMP_WAIT_POLICY": "passive"} | os.environ | {"PYTHONPATH": path},
+            encoding="utf-8",
+        )
 
 
-def _follow(process: subprocess.Popen[str], request: dict[str, Any], progress: Progress | None) -> bool:
+def _follow(process: subprocess.Popen[str], progress: Progress | None) -> bool:
     """Whether the worker said that it was done."""
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        process.stdin.write(json.dumps(request) + "\n")
-        process.stdin.close()
-    except BrokenPipeError:  # it died before it read; its status says of what
-        return False
-    for line in process.stdout:
+    for line in process.stdout or ():
         answer = json.loads(line)
         if "progress" in answer and progress is not None:
             progress(*answer["progress"])

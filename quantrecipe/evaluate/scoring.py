@@ -9,8 +9,7 @@ import numpy as np
 
 from quantrecipe.evaluate.compare import Positions
 from quantrecipe.evaluate.libraries import Engine, find_engine
-from quantrecipe.evaluate.model_file import existing_gguf
-from quantrecipe.evaluate.process import Log, run_worker
+from quantrecipe.evaluate.process import Log, existing_gguf, run_worker
 from quantrecipe.evaluate.reference import Reference
 from quantrecipe.evaluate.run import Progress
 from quantrecipe.evaluate.statistics import Evaluation, summarise

@@ -8,25 +8,21 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from quantrecipe.errors import RecipeError
 from quantrecipe.exchange.source import Source
-from quantrecipe.gguf.values import GGUFValue
-from quantrecipe.recipe.layers import LayerSet
 from quantrecipe.recipe.load import load_part
-from quantrecipe.recipe.parse import RecipePart
-from quantrecipe.recipe.recipe import Recipe, Rule
-from quantrecipe.recipe.rules import Inclusion
-from quantrecipe.recipe.summarise import summarise
-from quantrecipe.recipe.write import write_recipe
+from quantrecipe.recipe.reading.recipe_part import RecipePart
+from quantrecipe.recipe.recipe import Recipe
+from quantrecipe.recipe.writing.new_recipe import write_recipe
+from quantrecipe.recipe.writing.summarise import summarise
 from quantrecipe.registry import Registry
 
 __all__ = ["Imported", "Parts", "assemble", "decided_by_rule", "wrapped"]
 
 
-_WIDTH = 108
+_WIDTH = 108  # of comments: with `# ` before them, as wide as the widest line of a rule
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,36 +40,11 @@ class Imported:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Parts:
-    """What a recipe is made of; `notes` become comments, too."""
+class Parts(RecipePart):
+    """What an import says as a recipe; `origin` names what it is imported from, and `notes` become comments, too."""
 
-    name: str
     origin: str
-    rules: tuple[Rule, ...] = ()
-    extends: str | None = None
-    default: str | None = None
-    file_type: str | None = None
-    importance: Mapping[str, Any] = field(default_factory=dict)
-    metadata: Mapping[str, GGUFValue] = field(default_factory=dict)
-    prune: str | None = None
-    requires: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-
-    @property
-    def part(self) -> RecipePart:
-        """What the recipe says."""
-        return RecipePart(
-            file="recipe.yaml",
-            name=self.name,
-            extends=(Inclusion(ref=self.extends),) if self.extends else (),
-            requires=self.requires,
-            default=self.default,
-            file_type=self.file_type,
-            importance=self.importance,
-            metadata=self.metadata,
-            prune=LayerSet.parse(self.prune) if self.prune else None,
-            rules=self.rules,
-        )
 
 
 def assemble(parts: Parts, source: Source | None = None, truth: Mapping[str, str] | None = None) -> Imported:
@@ -148,7 +119,7 @@ def _without_idle(parts: Parts, recipe: Recipe, source: Source) -> Parts:
 def _load(parts: Parts, registry: Registry) -> Recipe | None:
     """Load the recipe; return None if a package that it requires is missing."""
     try:
-        return load_part(parts.part, registry=registry)
+        return load_part(parts, registry=registry)
     except RecipeError:
         installed = {plugin.distribution for plugin in registry.plugins}
         if set(parts.requires) <= installed:
@@ -158,5 +129,5 @@ def _load(parts: Parts, registry: Registry) -> Recipe | None:
 
 def _imported(parts: Parts) -> Imported:
     comments = wrapped((f"Imported from {parts.origin}.", *parts.notes))
-    text, _ = write_recipe(parts.part, comments)
+    text, _ = write_recipe(parts, comments)
     return Imported(text=text, notes=parts.notes, rules=len(parts.rules))

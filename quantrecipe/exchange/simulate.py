@@ -15,9 +15,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from quantrecipe.exchange.command import MIXTURES, Command, takes_patterns
-from quantrecipe.exchange.named_list import FirstMatch
-from quantrecipe.exchange.overrides import read_type
+from quantrecipe.exchange.from_commands.command import MIXTURES, Command
+from quantrecipe.exchange.from_commands.named_list import FirstMatch
+from quantrecipe.exchange.from_commands.overrides import read_type
 from quantrecipe.exchange.source import Source
 from quantrecipe.plan.facts import model_facts, tensor_facts
 from quantrecipe.recipe.load import load_recipe
@@ -84,7 +84,7 @@ def _fixed(command: Command, source: Source) -> dict[str, str]:
 
 def _patterns(command: Command, registry: Registry) -> tuple[FirstMatch, list[str]]:
     """Return the overrides as llama-quantize reads them, lower-cased, and their types; none if it ignores them."""
-    overrides = command.overrides if takes_patterns(command.mixture) else ()
+    overrides = command.overrides if command.takes_patterns else ()
     names = {said: read_type(said, registry).name for said in {it.type for it in overrides}}
     return FirstMatch([it.regex.lower() for it in overrides]), [names[it.type] for it in overrides]
 

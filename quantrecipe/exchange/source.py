@@ -13,7 +13,7 @@ from quantrecipe.plan.companions import companion_name
 from quantrecipe.plan.resolution import resolve
 from quantrecipe.plan.trace import Covered, Trace, covers_all, trace
 from quantrecipe.recipe.load import load_part
-from quantrecipe.recipe.parse import RecipePart
+from quantrecipe.recipe.reading.recipe_part import RecipePart
 from quantrecipe.recipe.recipe import Recipe, Rule
 from quantrecipe.registry import Registry
 from quantrecipe.tensor import TensorInfo
@@ -21,6 +21,7 @@ from quantrecipe.tensor import TensorInfo
 __all__ = ["Planned", "Source"]
 
 _FLOAT = "BF16"
+"""What matrices are taken to have been: no rule asks which float it is."""
 
 
 class Planned(NamedTuple):

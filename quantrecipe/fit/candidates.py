@@ -22,7 +22,7 @@ _CURATED = "quantrecipe"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Candidate:
-    """A recipe. name: as people say it; ref: as commands take it."""
+    """A recipe that advise lays out. `name` is what people call it, `ref` what commands take for it."""
 
     name: str
     ref: str
@@ -52,6 +52,6 @@ def named_candidate(text: str, registry: Registry) -> Candidate:
 
 
 def _short(ref: str) -> str:
-    """Q4_K_M of llama.cpp/Q4_K_M; a path stays as it is."""
+    """The short name of a shipped recipe: Q4_K_M of llama.cpp/Q4_K_M. A path stays as it is."""
     prefix, _, name = ref.rpartition("/")
     return name if name and prefix in (PREFIX.rstrip("/"), _CURATED) else ref

@@ -15,24 +15,23 @@ from typing import TYPE_CHECKING
 from quantrecipe.allocate.limits import meters
 from quantrecipe.allocate.losses import Losses
 from quantrecipe.errors import PlanError
-from quantrecipe.fit.frozen import Frozen, freeze
+from quantrecipe.fit.frozen_recipe import Frozen, freeze
 from quantrecipe.fit.margin import margin
-from quantrecipe.fit.opened import Floor, check_floors, opened_recipe
+from quantrecipe.fit.offered_types import offered_types
+from quantrecipe.fit.open_recipe import Floor, check_floors, opened_recipe
 from quantrecipe.fit.reasons import Reason, reason, reason_text
-from quantrecipe.fit.rivals import Rules, rivals
-from quantrecipe.fit.stock import PREFIX, Mix, estimated_loss, stock_mixes, stock_recipes
-from quantrecipe.fit.types import offered_types
-from quantrecipe.importance import Importance
+from quantrecipe.fit.stock import PREFIX, Mix, Rules, estimated_loss, rivals, stock_mixes, stock_recipes
+from quantrecipe.importance.matrix import Importance
 from quantrecipe.model.model import Model
 from quantrecipe.plan.plan import Assignment, Plan
 from quantrecipe.plan.spending import Spending
 from quantrecipe.planning import make_plan
 from quantrecipe.recipe.budget import Budget
-from quantrecipe.recipe.parse import RecipePart
+from quantrecipe.recipe.reading.recipe_part import RecipePart
+from quantrecipe.recipe.reading.rule_items import Inclusion
 from quantrecipe.recipe.recipe import Recipe
-from quantrecipe.recipe.rules import Inclusion
 from quantrecipe.recipe.target import Target
-from quantrecipe.recipe.write import write_recipe
+from quantrecipe.recipe.writing.new_recipe import write_recipe
 from quantrecipe.registry import Registry
 from quantrecipe.sensitivity.sensitivity import Sensitivity
 from quantrecipe.targets.runnable import running_types
@@ -44,11 +43,12 @@ __all__ = ["Decision", "Fitted", "Request", "fit", "like_budget", "stock_text"]
 
 _WIDTH = 108
 _ROUNDS = 12
+"""Times that a mix is fitted, at most: the file has the recipe in it, too, and its bytes count."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """What to fit.
+    """What fit is asked for.
 
     types:  names or globs; none: what runs well on the target
     floors: what gets nothing smaller
@@ -74,7 +74,7 @@ class Decision:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fitted:
-    """What came of it.
+    """What fit found.
 
     text:      of the recipe
     plan:      what the recipe makes of the model
@@ -256,7 +256,7 @@ def _summary(plan: Plan) -> str:
 
 
 def _spending(spending: Spending, budget: Budget, plan: Plan) -> Spending:
-    """As the file has it that is written: with the recipe in it."""
+    """The spending of the file that is written, which has the recipe in it."""
     limits = [
         replace(spent, most=budget.size or spent.most, used=plan.nbytes) if spent.key == "size" else spent
         for spent in spending.limits
@@ -286,7 +286,7 @@ def _by_estimate(mix: Mix, loss: float, needed: float) -> str:
 
 
 def stock_text(request: Request, mix: Mix, why: str) -> str:
-    """The recipe that is a preset."""
+    """The text of a recipe that is nothing but a preset."""
     part = RecipePart(
         file=request.name,
         name=request.name,

@@ -17,7 +17,7 @@ _GUESSED = 0.17
 
 
 def margin(sensitivity: Sensitivity | None) -> float:
-    """A share of the preset's expected loss."""
+    """By which share of the preset's expected loss a fitted mix has to be better."""
     known = 0.0
     if sensitivity is not None and sensitivity.tensors:
         tensors = sensitivity.tensors.values()

@@ -1,28 +1,37 @@
-"""The presets of llama.cpp on one model: their bytes, and what they lose by the same estimate."""
+"""The presets of llama.cpp on one model: their bytes, their expected loss, and which of them rival a fitted mix.
+
+A rival does what was asked for: it keeps all limits, floors and ties, and has no type that wasn't wanted.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import fsum
 
+from quantrecipe.allocate.limits import Meter
 from quantrecipe.allocate.losses import Losses
 from quantrecipe.errors import QuantrecipeError
-from quantrecipe.importance import Importance
+from quantrecipe.fit.open_recipe import Floor
+from quantrecipe.importance.matrix import Importance
 from quantrecipe.model.model import Model
 from quantrecipe.plan.plan import Assignment, Plan
 from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe
 from quantrecipe.recipe.recipe import Recipe
+from quantrecipe.recipe.terms.pattern import Pattern
 from quantrecipe.registry import Registry
+from quantrecipe.tensor import head_name
 
 __all__ = [
     "MIXES",
     "PREFIX",
     "Mix",
+    "Rules",
     "estimated_loss",
     "quantized",
     "recipe_like",
+    "rivals",
     "stock_mixes",
     "stock_plan",
     "stock_recipes",
@@ -63,7 +72,7 @@ MIXES = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Mix:
-    """A preset on this model.
+    """What a preset comes to on this model.
 
     name:   "Q4_K_M"
     nbytes: of the tensors' data
@@ -129,7 +138,7 @@ def stock_plan(
 
 
 def recipe_like(ref: str, registry: Registry) -> Recipe:
-    """A mix by its name, or any recipe."""
+    """The recipe of a preset that is called by its name alone, or any other recipe."""
     return load_recipe(f"{PREFIX}{ref}" if ref in MIXES else ref, registry=registry)
 
 
@@ -141,3 +150,43 @@ def estimated_loss(plan: Plan, losses: Losses) -> float:
 def quantized(plan: Plan) -> list[Assignment]:
     """The tensors that a plan encodes."""
     return [a for a in plan.assignments if not a.copied and a.owner is None and a.format.spec.codec]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rules:
+    """What a mix has to keep. `types`: those that it may have; None: any."""
+
+    limits: Sequence[Meter]
+    floors: Sequence[Floor]
+    ties: Sequence[Sequence[str]]
+    types: Collection[str] | None
+
+
+def rivals(mixes: Sequence[Mix], rules: Rules, registry: Registry) -> tuple[Mix, ...]:
+    """The mixes that keep the rules."""
+    return tuple(mix for mix in mixes if _keeps(mix, rules, registry))
+
+
+def _keeps(mix: Mix, rules: Rules, registry: Registry) -> bool:
+    if any(meter.whole(mix.plan) > meter.most for meter in rules.limits):
+        return False
+    encoded = quantized(mix.plan)
+    if rules.types is not None and any(a.type not in rules.types for a in encoded if len(a.tensor.shape) > 1):
+        return False
+    head = head_name(mix.plan.model.tensors)
+    for floor in rules.floors:
+        least = registry.formats[floor.type].spec.bits_per_weight
+        pattern = Pattern.parse(floor.tensors)
+        if any(a.format.spec.bits_per_weight < least for a in encoded if pattern.matches(a.tensor, head)):
+            return False
+    return all(_tied(encoded, [Pattern.parse(text) for text in tie], head) for tie in rules.ties)
+
+
+def _tied(encoded: Sequence[Assignment], tie: Sequence[Pattern], head: str | None) -> bool:
+    """True where the tensors of each layer have one type."""
+    types: dict[int | None, str] = {}
+    return all(
+        types.setdefault(a.tensor.layer, a.type) == a.type
+        for a in encoded
+        if any(pattern.matches(a.tensor, head) for pattern in tie)
+    )

@@ -22,7 +22,7 @@ from quantrecipe.registry import Registry
 
 __all__ = ["Trial", "hold_trial", "settle"]
 
-_CONTEXT = 512
+_CONTEXT = 512  # tokens of a chunk, as llama-perplexity has it by default
 _WIDTH = 108
 _SURE = 2.0  # standard errors of the difference
 
@@ -52,7 +52,7 @@ class Trial:
 
     @property
     def fitted_wins(self) -> bool:
-        """True where the fitted one does."""
+        """True where the fitted one loses less, and that is no accident of the text."""
         return self.difference < -_SURE * self.error
 
     def __str__(self) -> str:
@@ -123,7 +123,7 @@ def settle(fitted: Fitted, request: Request, trial: Trial) -> Fitted:
 
 
 def _unquantized(model: Model, registry: Registry, folder: Path, threads: int | None) -> Path:
-    """A GGUF of the model as it is."""
+    """The path of a GGUF of the unquantized model, which is made where there is none."""
     if model.container == "gguf":
         return model.path
     recipe = load_recipe("llama.cpp/BF16", registry=registry)

@@ -13,7 +13,7 @@ Source: the GGUF specification, version 3.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -22,7 +22,7 @@ import numpy as np
 
 from quantrecipe.errors import ModelError
 
-__all__ = ["GGUFValue", "ValueType"]
+__all__ = ["GGUFValue", "ValueType", "metadata_text"]
 
 
 class ValueType(IntEnum):
@@ -111,6 +111,12 @@ class GGUFValue:
         shorter = _ARRAY_HEADER.pack(item_type, min(count, len(self))) + self.payload[_ARRAY_HEADER.size :]
         items: list[Any] = _decode(self.type, shorter, 0)[0]
         return items
+
+
+def metadata_text(metadata: Mapping[str, GGUFValue], key: str) -> str:
+    """A string of the metadata; "" where the key is missing, or has something else."""
+    value = metadata.get(key)
+    return str(value.decode()) if value is not None and value.type is ValueType.STRING else ""
 
 
 def _encode(type_: ValueType, value: Any) -> bytes:

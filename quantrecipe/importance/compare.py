@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from quantrecipe.errors import ImportanceError, Problem
+from quantrecipe.errors import ImportanceError, Problem, abridged
 from quantrecipe.importance.matrix import Importance, ImportanceEntry
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def compare(first: Importance, second: Importance) -> Comparison:
         if first.entries[name].size != second.entries[name].size
     ]
     if problems:
-        raise ImportanceError(problems[:5])
+        raise ImportanceError(abridged(problems))
     changes = (_change(first.entries[name], second.entries[name]) for name in names)
     return Comparison(
         first=first,

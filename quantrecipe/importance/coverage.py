@@ -2,20 +2,27 @@
 
 Typical gaps: `token_embd` and, unless llama-imatrix was asked for it, `output`; MTP layers, which no
 calibration runs; experts that the calibration text never reached.
+
+Of a model of which only the shapes are at hand there is no matrix. Plans that need one are made as if calibration had
+reached every matrix (`assumed_importance`); they have no values to be executed with.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from quantrecipe.errors import ImportanceError
-from quantrecipe.importance.matrix import Fit, Importance
+from quantrecipe.importance.matrix import Fit, Importance, ImportanceEntry, digest_of
 from quantrecipe.plain_data import fields_of
 from quantrecipe.tensor import TensorInfo, tensor_order
 
-__all__ = ["Coverage", "TensorCoverage", "coverage"]
+__all__ = ["Coverage", "TensorCoverage", "assumed_importance", "coverage"]
+
+_PATH = Path("assumed-imatrix.gguf")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,4 +130,24 @@ def _of_another_model(
         f"is the importance matrix of another model: {fitting} of its {total} entries match it ({example})",
         "make one from this model with llama-imatrix",
         file=importance.path,
+    )
+
+
+def assumed_importance(tensors: Sequence[TensorInfo]) -> Importance:
+    """Importance that covers every matrix of `tensors` but the embeddings, which calibration leaves out."""
+    entries = {
+        tensor.name: ImportanceEntry(
+            name=tensor.name,
+            size=tensor.cols * tensor.experts,
+            counts=(1,) * tensor.experts,
+            layout="gguf",
+            path=_PATH,
+            offset=0,
+            digest="assumed",
+        )
+        for tensor in tensors
+        if tensor.name.endswith(".weight") and len(tensor.shape) > 1 and tensor.layer is not None
+    }
+    return Importance(
+        path=_PATH, layout="gguf", entries=MappingProxyType(entries), digest=digest_of("gguf", entries)
     )

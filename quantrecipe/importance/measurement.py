@@ -10,19 +10,27 @@ Source: llama.cpp, tools/imatrix/imatrix.cpp: load_imatrix.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from quantrecipe.errors import ImportanceError
-from quantrecipe.importance.matrix import Importance, ImportanceEntry
+from quantrecipe.importance.matrix import Importance, ImportanceEntry, Layout
 
 if TYPE_CHECKING:
     from quantrecipe.importance.matrix import FloatArray
 
-__all__ = ["DEFAULT_CHUNK_SIZE", "MeasuredTensor", "Measurement", "chunk_size_of", "chunks_of", "measured"]
+__all__ = [
+    "DEFAULT_CHUNK_SIZE",
+    "EncodedImportance",
+    "MeasuredTensor",
+    "Measurement",
+    "chunk_size_of",
+    "chunks_of",
+    "measured",
+]
 
 DEFAULT_CHUNK_SIZE = 512
 """Tokens in a chunk, unless llama-imatrix is told otherwise."""
@@ -67,6 +75,21 @@ class Measurement:
     datasets: tuple[str, ...]
     chunks: int
     chunk_size: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncodedImportance:
+    """An importance matrix on its way to a file.
+
+    nbytes: size of the file
+    pieces: its bytes in order
+    lost:   what the layout has no place for, in words
+    """
+
+    layout: Layout
+    nbytes: int
+    pieces: Callable[[], Iterator[bytes]]
+    lost: tuple[str, ...] = ()
 
 
 def chunk_size_of(matrices: Sequence[Importance]) -> int:

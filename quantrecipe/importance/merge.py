@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from quantrecipe.errors import ImportanceError, Problem
+from quantrecipe.errors import ImportanceError, Problem, abridged
 from quantrecipe.importance.matrix import Importance
 from quantrecipe.importance.measurement import (
     MeasuredTensor,
@@ -112,7 +112,7 @@ def _refuse_other_sizes(parts: dict[str, list[_Part]]) -> None:
                 what += f", as in {first.path})"
                 problems.append(Problem(what=what, remedy="merge matrices of one model", file=part.path))
     if problems:
-        raise ImportanceError(problems[:5])
+        raise ImportanceError(abridged(problems))
 
 
 def _sum(parts: Sequence[_Part]) -> MeasuredTensor:

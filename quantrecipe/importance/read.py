@@ -8,7 +8,7 @@ from types import MappingProxyType
 import numpy as np
 import xxhash
 
-from quantrecipe.errors import ImportanceError, Problem
+from quantrecipe.errors import ImportanceError, Problem, abridged
 from quantrecipe.gguf.header import MAGIC
 from quantrecipe.importance.dat import parse_dat
 from quantrecipe.importance.from_gguf import parse_gguf
@@ -20,8 +20,6 @@ __all__ = ["read_importance"]
 
 _PIECE = 1 << 20
 """Values that are checked at a time: 4 MiB."""
-
-_PROBLEMS_SHOWN = 5
 
 
 def read_importance(path: str | Path) -> Importance:
@@ -53,11 +51,7 @@ def read_importance(path: str | Path) -> Importance:
             digest=digest,
         )
     if problems:
-        if more := len(problems) - _PROBLEMS_SHOWN:
-            problems[_PROBLEMS_SHOWN:] = (
-                [Problem(what=f"{more} more like these", file=path)] if more > 0 else []
-            )
-        raise ImportanceError(problems)
+        raise ImportanceError(abridged(problems))
     return Importance(
         path=path,
         layout=raw.layout,

@@ -15,8 +15,12 @@ from collections.abc import Iterator
 import numpy as np
 
 from quantrecipe.errors import ImportanceError
-from quantrecipe.importance.encoded import EncodedImportance
-from quantrecipe.importance.measurement import DEFAULT_CHUNK_SIZE, MeasuredTensor, Measurement
+from quantrecipe.importance.measurement import (
+    DEFAULT_CHUNK_SIZE,
+    EncodedImportance,
+    MeasuredTensor,
+    Measurement,
+)
 
 __all__ = ["encode_dat"]
 

@@ -16,9 +16,8 @@ from quantrecipe.errors import ImportanceError
 from quantrecipe.gguf.header import DEFAULT_ALIGNMENT, TensorEntry
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.gguf.write import encode_header, padded
-from quantrecipe.importance.encoded import EncodedImportance
 from quantrecipe.importance.from_gguf import COUNTS, SUMS
-from quantrecipe.importance.measurement import Measurement
+from quantrecipe.importance.measurement import EncodedImportance, Measurement
 
 __all__ = ["encode_gguf"]
 

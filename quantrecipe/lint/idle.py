@@ -12,8 +12,8 @@ from dataclasses import replace
 from quantrecipe.lint.finding import Finding
 from quantrecipe.lint.subject import Subject, View, names, on_model
 from quantrecipe.plan.trace import doubts
-from quantrecipe.recipe.names import is_llama_cpp_s, meant
 from quantrecipe.recipe.recipe import Rule
+from quantrecipe.recipe.terms.meant_patterns import is_llama_cpp_s, meant
 
 __all__ = ["idle_rules"]
 

@@ -21,8 +21,8 @@ from quantrecipe.lint.finding import Finding
 from quantrecipe.lint.subject import GivenModel, Outcome, Subject, View, look, names
 from quantrecipe.packaged import packaged_table
 from quantrecipe.recipe.load import load_recipe
-from quantrecipe.recipe.pattern import Pattern
 from quantrecipe.recipe.recipe import Rule
+from quantrecipe.recipe.terms.pattern import Pattern
 from quantrecipe.tensor import head_name
 
 __all__ = ["Floor", "Yardstick", "advised_floors", "advised_yardsticks", "floors", "importance", "yardsticks"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from quantrecipe.measure.measure_model import measure
 from quantrecipe.measure.measurement import (
     DEFAULT_SAMPLE,
     Measurement,
@@ -11,7 +12,6 @@ from quantrecipe.measure.measurement import (
     scope_of,
 )
 from quantrecipe.measure.prober import Passes
-from quantrecipe.measure.run import measure
 
 __all__ = [
     "DEFAULT_SAMPLE",

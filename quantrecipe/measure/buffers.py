@@ -16,13 +16,13 @@ class Buffers:
         self._floats = np.empty(0, np.float32)
 
     def raw(self, rows: int, row_bytes: int) -> NDArray[np.uint8]:
-        """uint8 (rows, row_bytes)."""
+        """A buffer of stored rows: uint8 (rows, row_bytes)."""
         if self._raw.size < rows * row_bytes:
             self._raw = np.empty(rows * row_bytes, np.uint8)
         return self._raw[: rows * row_bytes].reshape(rows, row_bytes)
 
     def floats(self, rows: int, cols: int) -> NDArray[np.float32]:
-        """float32 (rows, cols)."""
+        """A buffer of weights: float32 (rows, cols)."""
         if self._floats.size < rows * cols:
             self._floats = np.empty(rows * cols, np.float32)
         return self._floats[: rows * cols].reshape(rows, cols)

@@ -60,15 +60,15 @@ class Journal:
         self._close()
 
     def add_tensor(self, tensor: TensorSensitivity) -> None:
-        """A tensor has been measured."""
+        """Note what was measured of a tensor."""
         self._append({"tensor": line_of(tensor)})
 
     def add_probe(self, probe: Probed) -> None:
-        """A probe has been made."""
+        """Note what a probe found."""
         self._append({"probe": line_of_probe(probe)})
 
     def done(self) -> None:
-        """All of it is in the file now."""
+        """Remove the journal: all of it is in the file now."""
         with suppress(OSError):
             self.path.unlink()
 
@@ -102,7 +102,7 @@ class Journal:
                 else:
                     tensor = tensor_of(line["tensor"])
                     self.tensors += [tensor] if usable else []
-            except (ValueError, TypeError, KeyError, AttributeError):
+            except (ValueError, KeyError):
                 # Earlier versions left a line that was cut off, and began the next run behind it.
                 problem = Problem(
                     what="this line of the journal is damaged, so what was measured can't be relied on",

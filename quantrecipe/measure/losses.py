@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from quantrecipe.api import QuantFormat, TensorAnalysis
 from quantrecipe.errors import NonFiniteError
-from quantrecipe.importance import Importance
+from quantrecipe.importance.matrix import Importance
 from quantrecipe.measure.buffers import Buffers
-from quantrecipe.measure.known import Known
+from quantrecipe.measure.known_results import Known
 from quantrecipe.measure.sample import Moments, Sample, all_rows, draw
 from quantrecipe.measure.survey import survey
 from quantrecipe.model.model import TensorSource
@@ -25,12 +25,12 @@ from quantrecipe.tensor import TensorInfo
 __all__ = ["Job", "measure_tensor"]
 
 _CHUNK = 1 << 18
-"""Weights that are measured together."""
+"""Weights that are measured together: 1 MiB as float32, so that rows and what types make of them stay in the cache."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
-    """What is to be measured of a tensor.
+    """What is to be measured of one tensor.
 
     formats:    that it accepts, at least one
     importance: the matrix, if there is one; whether it covers the tensor is asked here

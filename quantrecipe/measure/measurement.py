@@ -10,7 +10,7 @@ from pathlib import Path
 
 from quantrecipe.api import ModelAnalysis, QuantFormat, TensorAnalysis
 from quantrecipe.errors import ModelError, SensitivityError
-from quantrecipe.importance import Importance
+from quantrecipe.importance.matrix import Importance
 from quantrecipe.measure.prober import BASE_RECIPE, Passes
 from quantrecipe.model.model import Model
 from quantrecipe.model.not_a_model import require_model

@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,8 +25,8 @@ from quantrecipe.api import Effect
 from quantrecipe.core.processors import usable_processors
 from quantrecipe.errors import OutputError
 from quantrecipe.evaluate import Engine, Positions, Reference, Text, difference, make_reference, score
-from quantrecipe.importance import Importance
-from quantrecipe.measure.names import describe
+from quantrecipe.importance.matrix import Importance
+from quantrecipe.layer_ranges import layer_ranges
 from quantrecipe.measure.progress import Progress
 from quantrecipe.measure.rounding import Rounded
 from quantrecipe.model.model import Model
@@ -33,13 +34,15 @@ from quantrecipe.output.apply import apply_plan
 from quantrecipe.output.jobs import Job
 from quantrecipe.output.progress import Silent
 from quantrecipe.output.stream import Stream
+from quantrecipe.plan.make import plan_of
 from quantrecipe.plan.plan import Assignment, Plan
-from quantrecipe.planning import make_plan
+from quantrecipe.plan.resolution import PlanSettings, resolve
 from quantrecipe.recipe.load import load_recipe
 from quantrecipe.registry import Registry
 from quantrecipe.sensitivity.sensitivity import Probed, rounded
+from quantrecipe.tensor import split_name
 
-__all__ = ["BASE_RECIPE", "Passes", "Prober"]
+__all__ = ["BASE_RECIPE", "Passes", "Prober", "describe"]
 
 BASE_RECIPE = "pure/Q8_0"
 """What all tensors have that a probe leaves alone."""
@@ -50,7 +53,7 @@ _VERSION = 1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Passes:
-    """How the model is run.
+    """How a model is run for a probe.
 
     texts:  that it reads, the same amount of each
     tokens: of all of them, at most
@@ -67,7 +70,7 @@ class Passes:
 
     @property
     def chunks(self) -> int:
-        """Chunks of each text that are read, if it has as many."""
+        """How many chunks of each text are read, if it has as many."""
         return max(1, self.tokens // (self.n_ctx * len(self.texts)))
 
 
@@ -160,9 +163,8 @@ class _Base:
         self._progress = progress
         self._path = folder / "base.gguf"
         recipe = load_recipe(BASE_RECIPE, registry=registry)
-        self._plan: Plan = make_plan(
-            recipe, model, registry=registry, allow_requantize=True, provenance=False
-        )
+        wanted = PlanSettings(allow_requantize=True, provenance=False)
+        self._plan: Plan = plan_of(resolve(recipe, model, registry, settings=wanted))
         progress.say("the model in Q8_0, to probe")
         apply_plan(self._plan, self._path, registry=registry, threads=passes.threads)
         progress.say("what it says of the text")
@@ -181,7 +183,7 @@ class _Base:
         self._itself: Positions = self._score()
 
     def close(self) -> None:
-        """Before the folder goes."""
+        """Close the file, before its folder is removed."""
         self._file.close()
 
     def run(self, types: Mapping[str, str]) -> tuple[float, float]:
@@ -242,3 +244,23 @@ class _InPlace:
 
     def close(self) -> None:
         self._file.close()
+
+
+def describe(types: Mapping[str, str]) -> str:
+    """Tensors and their types in a few words: "attn_v, layers 0-3 → Q3_K"."""
+    layers: dict[str, list[int]] = defaultdict(list)
+    for name in types:
+        layer, role = split_name(name)
+        layers[role] += [] if layer is None else [layer]
+    groups: dict[str, list[str]] = defaultdict(list)
+    for role, numbers in layers.items():
+        groups[_layers_text(numbers)].append(role)
+    parts = [", ".join(roles) + (f", {text}" if text else "") for text, roles in groups.items()]
+    return f"{'; '.join(parts)} → {', '.join(sorted(set(types.values())))}"
+
+
+def _layers_text(numbers: Sequence[int]) -> str:
+    """ "layers 0-2, 5"; "" for none."""
+    if not numbers:
+        return ""
+    return f"{'layer' if len(set(numbers)) == 1 else 'layers'} {layer_ranges(numbers)}"

@@ -17,7 +17,7 @@ class Progress(Protocol):
         """Something else begins: "losses", "probes"; COMPILING may come first."""
 
     def say(self, what: str) -> None:
-        """What is at work now: a tensor, a probe."""
+        """This is at work now: a tensor, or a probe."""
 
     def share(self, done: float) -> None:
         """So much of what is at work now is done, from 0 to 1."""
@@ -27,7 +27,7 @@ class Progress(Protocol):
 
 
 class Silent:
-    """Hears nothing."""
+    """A Progress for whoever doesn't want to hear anything."""
 
     def stage(self, what: str) -> None: ...
 

@@ -34,10 +34,10 @@ class Rounded(QuantFormat):
     def encode(
         self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
     ) -> ByteArray:
-        """As the base has it: the same shape and size."""
+        """The rounded rows in the base's type, in the shape and size that it always has."""
         rounded = self._inner.decode(self._inner.encode(rows, importance), rows.shape[1])
         return self._base.encode(rounded, out=out)
 
     def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
-        """As the base does."""
+        """The rows as the base decodes them."""
         return self._base.decode(data, k, out=out)

@@ -22,9 +22,9 @@ from quantrecipe.measure.survey import Survey
 __all__ = ["FEWEST_ROWS", "Moments", "Sample", "all_rows", "draw"]
 
 FEWEST_ROWS = 128
-"""Of a tensor, however long its rows are."""
+"""The fewest rows that are taken of a tensor, however long they are."""
 FEWEST_OF_AN_EXPERT = 4
-"""On the average: so that those spread evenly come to each of them, and in several places."""
+"""The fewest rows per expert on the average, so that rows that are spread evenly come to each expert more than once."""
 
 _OUTLIERS = 1 / 16
 _SHARES = (1 / 4, 1 / 8)
@@ -54,7 +54,7 @@ class Moments:
         self.sums = np.zeros((len(self.sizes), 6))
 
     def add(self, stratum: NDArray[np.int8], lost: NDArray[np.float64], whole: NDArray[np.float64]) -> None:
-        """More rows."""
+        """Add what more rows have lost, and what they are."""
         for number in range(len(self.sizes)):
             here = stratum == number
             one, two = lost[here], whole[here]
@@ -68,7 +68,7 @@ class Moments:
             )
 
     def estimate(self) -> tuple[float, float]:
-        """D and its standard error."""
+        """The estimate of D from the rows so far, and its standard error."""
         count, lost, whole, lost2, cross, whole2 = self.sums.T
         sizes = np.array(self.sizes, float)
         taken = count > 0
@@ -119,7 +119,7 @@ def draw(found: Survey, *, weights: int, cols: int, experts: int) -> Sample:
 
 
 def all_rows(total: int) -> Sample:
-    """No sampling."""
+    """The sample that is every row."""
     return Sample(rows=np.arange(total), stratum=np.zeros(total, np.int8), sizes=(total,))
 
 

@@ -11,7 +11,7 @@ from quantrecipe.api import QuantFormat
 from quantrecipe.core.processors import usable_processors
 from quantrecipe.measure.buffers import Buffers
 from quantrecipe.measure.journal import Journal
-from quantrecipe.measure.known import Known
+from quantrecipe.measure.known_results import Known
 from quantrecipe.measure.losses import Job, measure_tensor
 from quantrecipe.measure.measurement import Measurement, Scope, Subject
 from quantrecipe.measure.progress import COMPILING, Progress
@@ -96,7 +96,7 @@ def _pool(threads: int, stopped: threading.Event) -> Iterator[ThreadPoolExecutor
 
 
 def _compile(jobs: Sequence[Job], progress: Progress) -> None:
-    """Every kernel once, in one thread, before others meet it."""
+    """Compile every kernel once, in one thread, before several threads need it at the same time."""
     weighted = any(job.importance is not None for job in jobs)
     formats: dict[str, QuantFormat] = {fmt.spec.name: fmt for job in jobs for fmt in job.formats}
     sources = {job.source.spec.name: job.source for job in jobs if job.source.spec.codec}

@@ -9,8 +9,9 @@ from dataclasses import replace
 from quantrecipe.api import Study
 from quantrecipe.errors import EvaluationError
 from quantrecipe.evaluate import engine_facts, find_engine
+from quantrecipe.gguf.values import metadata_text
 from quantrecipe.measure.journal import Journal
-from quantrecipe.measure.known import Known
+from quantrecipe.measure.known_results import Known
 from quantrecipe.measure.measurement import Measurement, Subject
 from quantrecipe.measure.prober import Passes, Prober
 from quantrecipe.measure.progress import Progress
@@ -150,9 +151,7 @@ def _with_alphas(
 
 def _name(model: Model) -> str:
     """What the model calls itself, else its file."""
-    value = model.metadata.get("general.name")
-    name = None if value is None else value.decode()
-    return name if isinstance(name, str) and name else model.path.name
+    return metadata_text(model.metadata, "general.name") or model.path.name
 
 
 def _text(passes: Passes) -> str:

@@ -8,6 +8,7 @@ from quantrecipe.tensor import TensorInfo
 __all__ = ["ActiveBytes"]
 
 _ONE_ROW = ("token_embd", "per_layer_token_embd", "token_types", "position_embd")
+"""Tables that are looked up: a token reads its row. An embedding that makes the logits, too, is read whole."""
 
 
 class ActiveBytes:
@@ -27,7 +28,7 @@ class ActiveBytes:
         )
 
     def __call__(self, tensor: TensorInfo, nbytes: int) -> int:
-        """Rounded up."""
+        """Bytes that one token reads of a tensor of so many, rounded up."""
         if tensor.layer is not None and tensor.layer >= self._layers:
             return 0  # next-token prediction, which runs beside the model, if at all
         if tensor.role in _ONE_ROW and tensor.name != self._head:

@@ -40,7 +40,7 @@ _F32 = 4
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LayerCache:
-    """What one layer keeps.
+    """What one layer keeps of the tokens that it has seen.
 
     k, v:   width of a token's keys and values
     window: tokens that it looks back, 0 where it looks at all
@@ -53,7 +53,7 @@ class LayerCache:
     state: int = 0
 
     def cells(self, context: int, ubatch: int) -> int:
-        """Tokens that are kept of a context."""
+        """How many tokens of a context are kept."""
         context = padded_context(context)
         if not self.window:
             return context
@@ -66,12 +66,12 @@ class LayerCache:
 
 
 def padded_context(context: int) -> int:
-    """The context that llama.cpp makes of it."""
+    """The context that llama.cpp allocates for one of so many tokens."""
     return -(-context // _PAD) * _PAD
 
 
 def layer_caches(model: Model) -> Mapping[int, LayerCache]:
-    """By layer; layers that keep nothing aren't there."""
+    """What each layer keeps, by its number; layers that keep nothing aren't there."""
     layers: dict[int, dict[str, TensorInfo]] = {}
     for tensor in model.tensors:
         if tensor.layer is not None:
@@ -87,7 +87,7 @@ def layer_caches(model: Model) -> Mapping[int, LayerCache]:
 
 
 def _widths(tensors: Mapping[str, TensorInfo], model: Model, layer: int) -> tuple[int, int]:
-    """Of keys and values, 0 where the layer has no attention."""
+    """The widths of a token's keys and values; 0 where the layer has no attention."""
     if latent := tensors.get("attn_kv_a_mqa"):
         if "attn_k_b" in tensors:  # multi-head latent attention as it is: what is compressed is kept
             return latent.rows, 0

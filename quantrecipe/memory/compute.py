@@ -23,7 +23,7 @@ _STREAMS = 3  # residual stream, its norm, a sub-layer's output
 
 
 class Compute:
-    """The buffers of one model, for a batch and a context."""
+    """The compute buffers of one model, for a batch and a context."""
 
     def __init__(self, model: Model, *, ubatch: int, context: int) -> None:
         self._model = model
@@ -39,7 +39,7 @@ class Compute:
 
     @property
     def logits(self) -> int:
-        """Bytes where the head is."""
+        """Bytes of the logits, and of what makes them, where the head is."""
         return self._batch * _F32 * (self._vocabulary + 2 * self._width)
 
     @property

@@ -32,7 +32,7 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DeviceMemory:
-    """Bytes on one device.
+    """What a model takes of one device, in bytes.
 
     cache:  KV cache and recurrent states
     copies: room for matrices of main memory that the GPU computes with
@@ -45,7 +45,7 @@ class DeviceMemory:
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """All bytes together."""
         return self.weights + self.cache + self.compute + self.copies
 
 
@@ -57,6 +57,7 @@ _KEPT_FREE = 512 << 20
 _KEPT_FREE_SHARE = 20
 
 _INPUTS = ("token_embd", "per_layer_token_embd", "token_embd_norm", "position_embd", "token_types")
+"""Tables of what goes in, which llama.cpp keeps in main memory whatever --n-gpu-layers says."""
 
 
 def reserved(total: int) -> int:
@@ -80,11 +81,11 @@ class Division:
 
     @property
     def layers_on_gpu(self) -> int:
-        """As llama.cpp counts them, the head as one."""
+        """How many layers are on the GPU, as llama.cpp counts them: the head is one."""
         return len(self._layers) + 1 - self._first
 
     def place(self, tensor: TensorInfo) -> Place:
-        """Where a tensor's bytes are."""
+        """On which device a tensor's bytes are."""
         if tensor.layer is None:
             if tensor.role in _INPUTS:
                 return "both" if tensor.name == self._head and self._head_on_gpu else "cpu"
@@ -94,15 +95,15 @@ class Division:
         return "gpu"
 
     def on_gpu(self, tensor: TensorInfo, nbytes: int) -> int:
-        """Bytes of the GPU that a tensor of so many takes."""
+        """How many of a tensor's bytes are on the GPU."""
         return nbytes if self.place(tensor) != "cpu" else 0
 
     def on_cpu(self, tensor: TensorInfo, nbytes: int) -> int:
-        """The same of main memory."""
+        """How many of a tensor's bytes are in main memory."""
         return nbytes if self.place(tensor) != "gpu" else 0
 
     def gpu(self, tensors: Iterable[tuple[TensorInfo, int]]) -> DeviceMemory:
-        """What the GPU has, if the tensors have so many bytes."""
+        """What the GPU holds, if the tensors have so many bytes."""
         tensors = list(tensors)
         if not self._head_on_gpu:
             return DeviceMemory(weights=0, cache=0, compute=0)
@@ -116,7 +117,7 @@ class Division:
         )
 
     def cpu(self, tensors: Iterable[tuple[TensorInfo, int]]) -> DeviceMemory:
-        """What main memory has."""
+        """What main memory holds, if the tensors have so many bytes."""
         here = [self._of_layer(layer) for layer in self._layers[: self._first]]
         if not self._head_on_gpu:
             here.append(self._compute.logits)
@@ -159,5 +160,5 @@ class Division:
 
 
 def _is_expert(tensor: TensorInfo) -> bool:
-    """What `--cpu-moe` keeps in main memory, biases too."""
+    """True for what `--cpu-moe` keeps in main memory: the matrices of experts, and their biases."""
     return tensor.role.removesuffix(".bias").endswith(("_exps", "_chexps"))

@@ -43,7 +43,7 @@ class Room:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Footprint:
-    """What a mix takes, run in one way.
+    """What a mix takes when it is run in one way.
 
     layers:   on the GPU, the head counted as one
     gpu, ram: what it takes there
@@ -60,7 +60,7 @@ class Footprint:
 
     @property
     def fits(self) -> bool:
-        """True where nothing is missing."""
+        """True where both memories have room for it."""
         return self.gpu_left >= 0 and self.ram_left >= 0
 
     def to_json(self) -> dict[str, Any]:
@@ -97,7 +97,7 @@ class Runs:
         self._divisions: dict[Settings, Division] = {}  # the same for every mix, and slow to make
 
     def layers(self) -> int:
-        """Of the whole model, the head counted as one."""
+        """How many layers the whole model has, the head counted as one."""
         return self._division(Settings()).layers_on_gpu
 
     def footprint(self, tensors: Tensors, settings: Settings) -> Footprint:

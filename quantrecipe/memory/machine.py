@@ -22,7 +22,7 @@ Run = Callable[[Sequence[str]], str | None]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Gpu:
-    """One GPU; sizes in bytes. `device`: as targets call it."""
+    """One GPU, with sizes in bytes. `device` is what the table of targets calls its kind."""
 
     name: str
     total: int
@@ -41,7 +41,7 @@ class Machine:
 
 
 def detect_machine(run: Run | None = None, *, system: str | None = None) -> Machine:
-    """What is there. `run` and `system` stand in for the real ones."""
+    """The GPUs and the main memory of this machine. `run` and `system` stand in for the real ones in tests."""
     run = run or _run
     system = system or platform.system()
     total, free = _main_memory()

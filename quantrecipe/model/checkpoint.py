@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from quantrecipe.errors import ModelError, Problem
+from quantrecipe.errors import ModelError, Problem, abridged
 from quantrecipe.model.safetensors import (
     Checkpoint,
     StoredTensor,
@@ -119,7 +119,7 @@ def _from_index(index: Path) -> Checkpoint:
             what = f"tensor {name!r} of {stored.extent.path.name} is missing in the index"
             problems.append(Problem(what=what, remedy=_AGAIN, file=index))
     if problems:
-        raise ModelError(_abridged(problems, index))
+        raise ModelError(abridged(problems))
     return checkpoint
 
 
@@ -142,10 +142,4 @@ def _join(paths: tuple[Path, ...]) -> Checkpoint:
 def _require(missing: Iterable[Path], path: Path) -> None:
     if names := [file.name for file in missing]:
         absent = [Problem(what=f"{name} is missing beside it", remedy=_AGAIN, file=path) for name in names]
-        raise ModelError(_abridged(absent, path))
-
-
-def _abridged(problems: list[Problem], file: Path) -> list[Problem]:
-    if len(problems) <= _SHOWN:
-        return problems
-    return [*problems[:_SHOWN], Problem(what=f"… and {len(problems) - _SHOWN} more like these", file=file)]
+        raise ModelError(abridged(absent))

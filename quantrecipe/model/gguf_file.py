@@ -16,13 +16,13 @@ from pathlib import Path
 from quantrecipe.api import FormatSpec
 from quantrecipe.errors import FormatError, ModelError
 from quantrecipe.gguf.header import MAGIC, GGUFHeader, TensorEntry, read_header
-from quantrecipe.gguf.values import GGUFValue, ValueType
+from quantrecipe.gguf.values import metadata_text
 from quantrecipe.model.checkpoint import shard_paths
 from quantrecipe.model.model import Extent, Model, TensorSource
 from quantrecipe.model.stored import check_name
 from quantrecipe.tensor import TensorInfo
 
-__all__ = ["is_gguf", "metadata_text", "open_gguf", "read_gguf_shards", "tensor_extent", "type_name"]
+__all__ = ["is_gguf", "open_gguf", "read_gguf_shards", "tensor_extent", "type_name"]
 
 _AGAIN = "the file is damaged or incomplete: download it again"
 _SPLIT_NO, _SPLIT_COUNT, _SPLIT_TENSORS = "split.no", "split.count", "split.tensors.count"
@@ -127,12 +127,6 @@ def type_name(ggml_type: int, specs: Mapping[int, FormatSpec]) -> str:
         if ggml_type in _NEVER_STORED
         else f"type {ggml_type}"
     )
-
-
-def metadata_text(metadata: Mapping[str, GGUFValue], key: str) -> str:
-    """A string of the metadata, "" where there is none."""
-    value = metadata.get(key)
-    return str(value.decode()) if value is not None and value.type is ValueType.STRING else ""
 
 
 def _number(header: GGUFHeader, key: str) -> int:

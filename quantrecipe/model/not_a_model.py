@@ -17,7 +17,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from quantrecipe.errors import ModelError
-from quantrecipe.gguf.values import GGUFValue, ValueType
+from quantrecipe.gguf.values import metadata_text
 from quantrecipe.model.model import Model
 
 __all__ = ["refuse_peft", "require_model"]
@@ -58,7 +58,7 @@ def refuse_peft(path: Path) -> None:
 
 
 def _is_adapter(model: Model) -> bool:
-    if _text(model.metadata.get("general.type")) == "adapter":
+    if metadata_text(model.metadata, "general.type") == "adapter":
         return True
     return 2 * len(_factors([tensor.name for tensor in model.tensors])) > len(model.tensors)
 
@@ -79,7 +79,3 @@ def _adapter(path: Path, remedy: str) -> ModelError:
         "is a LoRA adapter: small factors, which add to the weights of a base model, and nothing to quantize"
     )
     return ModelError(what, f"{remedy}; then quantize what comes of it", file=path)
-
-
-def _text(value: GGUFValue | None) -> str:
-    return str(value.decode()) if value is not None and value.type is ValueType.STRING else ""

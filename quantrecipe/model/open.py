@@ -13,7 +13,7 @@ installed one is imported when it is needed: the one import in `model` that goes
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Never
+from typing import TYPE_CHECKING
 
 from quantrecipe.errors import ModelError
 from quantrecipe.gguf.values import GGUFValue, ValueType
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["open_model"]
 
 _ARCH_KEY = "general.architecture"
-_PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
 _KINDS = "a .gguf file, a .safetensors file, or a Hugging Face folder"
 
 
@@ -51,9 +50,9 @@ def open_model(
         return _with_arch(open_reference(path), arch)
     if path.exists():
         refuse_peft(path)
-    if not path.is_dir() and not is_gguf_inside(path) and (wrong := misplaced(path, "model")):
-        if path.suffix == ".gguf" and path.is_file():  # what it begins with says most to who made it
-            _refuse_gguf(path, *wrong)
+    if not is_gguf_inside(path) and (wrong := misplaced(path, "model")):
+        if path.suffix == ".gguf" and path.is_file():
+            wrong = _no_gguf(path, *wrong)
         raise ModelError(*wrong, file=path)
     if not path.exists():
         raise ModelError("there is no such file or folder", f"give {_KINDS}", file=path)
@@ -62,9 +61,9 @@ def open_model(
     if path.is_file() and is_shapes(path):
         return _with_arch(open_shapes(path), arch)
     if path.is_file() and not path.name.endswith((".safetensors", ".safetensors.index.json")):
-        _refuse_file(path)
+        raise ModelError("is not a model", f"give {_KINDS}", file=path)
     if path.is_dir() and not any(path.glob("*.safetensors*")):
-        _refuse_folder(path)
+        raise ModelError("holds no .safetensors files", f"give {_KINDS}", file=path)
     checkpoint = open_checkpoint(path)
     folder = path if path.is_dir() else path.parent
     if (folder / "config.json").is_file():
@@ -110,24 +109,10 @@ def _bare(path: Path, checkpoint: Checkpoint, arch: str | None) -> Model:
     )
 
 
-def _refuse_gguf(path: Path, what: str, remedy: str) -> Never:
+def _no_gguf(path: Path, what: str, remedy: str) -> tuple[str, str]:
+    """The same of a file that is called .gguf: what it begins with says most to who made it."""
     with path.open("rb") as file:
         begins = file.read(4)
     if not begins:
-        raise ModelError(what, remedy, file=path)
-    found = what.partition(", but ")[2]
-    raise ModelError(f"is not a GGUF file: it begins with {begins!r}", f"it is {found}: {remedy}", file=path)
-
-
-def _refuse_file(path: Path) -> Never:
-    raise ModelError("is not a model", f"give {_KINDS}", file=path)
-
-
-def _refuse_folder(folder: Path) -> Never:
-    if found := sorted(file.name for file in folder.glob("*.gguf")):
-        others = f", or another of its {len(found)}" if len(found) > 1 else ""
-        raise ModelError("is a folder of GGUF files", f"give the file: {found[0]}{others}", file=folder)
-    if found := sorted(file.name for file in folder.iterdir() if file.suffix in _PICKLES):
-        what = f"holds its weights as a PyTorch pickle ({found[0]}), which quantrecipe doesn't open"
-        raise ModelError(what, "get the model as .safetensors", file=folder)
-    raise ModelError("holds no .safetensors files", f"give {_KINDS}", file=folder)
+        return what, remedy
+    return f"is not a GGUF file: it begins with {begins!r}", f"it is {what.partition(', but ')[2]}: {remedy}"

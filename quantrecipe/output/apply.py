@@ -37,7 +37,7 @@ __all__ = ["Result", "apply_plan", "apply_plans", "output_paths"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Result:
-    """What became of a plan.
+    """What applying a plan came to.
 
     paths:           the files that were written: one, or the shards
     seconds:         for all plans of the run together

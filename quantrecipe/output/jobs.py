@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantrecipe.api import QuantFormat
-from quantrecipe.importance import Importance
+from quantrecipe.importance.matrix import Importance
 from quantrecipe.output.reuse import OldTensor
 from quantrecipe.plan.companions import companion_name
 from quantrecipe.plan.plan import Assignment

@@ -19,7 +19,7 @@ if os.name == "posix":
                 raise
 
     def unlock(fd: int) -> None:
-        """Closing the file gives the lock back."""
+        """Nothing to do: closing the file gives the lock back."""
 
 else:
     import msvcrt

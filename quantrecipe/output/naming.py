@@ -100,7 +100,7 @@ def _give_name(part: PartFile, replacing: list[PartFile]) -> None:
 
 
 def _take_free_name(part: Path, path: Path) -> None:
-    """FileExistsError if it isn't free."""
+    """Give the part its name, without ever replacing what has that name: FileExistsError if it is taken."""
     if os.name == "nt":
         part.rename(path)
         return
@@ -128,7 +128,7 @@ def _undo(parts: Sequence[PartFile], replacing: Sequence[PartFile]) -> None:
 
 
 def _kept(error: OutputError | OSError, parts: Sequence[PartFile]) -> OutputError:
-    """The same error, with where everything is."""
+    """The same error, which also says where each file is now."""
     what = error.problems[0].what if isinstance(error, OutputError) else str(error.strerror or error)
     kept = [part.part for part in parts if part.is_at(part.part)]
     named = [part.path for part in parts if part.part not in kept and part.is_at(part.path)]

@@ -30,7 +30,7 @@ _CLOSED_FIRST = os.name == "nt"
 
 
 def part_path(path: Path) -> Path:
-    """What a file is called while it is written."""
+    """The name that a file has while it is written."""
     return path.with_name(path.name + _SUFFIX)
 
 
@@ -74,7 +74,7 @@ class PartFile:
             raise write_error(error, self.path) from error
 
     def sync(self) -> None:
-        """Make what was written durable."""
+        """Have the system put on the disk what was written."""
         try:
             os.fsync(self._fd)
         except OSError as error:

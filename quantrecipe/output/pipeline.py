@@ -57,7 +57,7 @@ class Pipeline(Generic[S]):
         self._running.append((slot, self._pool.submit(work, slot), collect))
 
     def drain(self) -> None:
-        """Collect everything."""
+        """Collect the results of everything that was submitted."""
         while self._running:
             self._take()
 

@@ -26,7 +26,7 @@ class Progress(Protocol):
 
 
 class Silent:
-    """Hears nothing."""
+    """A Progress for whoever doesn't want to hear anything."""
 
     def compiling(self, number: int, total: int, what: str) -> None: ...
 

@@ -195,7 +195,7 @@ class Rows:
 
     @staticmethod
     def _largest(floats: _Floats) -> tuple[int, int]:
-        """Row and column of the largest magnitude."""
+        """The row and column where the largest magnitude is."""
         row, col = np.unravel_index(int(np.abs(floats).argmax()), floats.shape)
         return int(row), int(col)
 
@@ -225,7 +225,7 @@ class Rows:
         )
 
     def _place(self, row: int, col: int) -> str:
-        """Where a weight is in its tensor."""
+        """The place of a weight in its tensor, as text."""
         return f"{self._row(row)}, column {col}"
 
     def _row(self, row: int) -> str:
@@ -241,12 +241,12 @@ def number_text(found: Unsound, row: str) -> str:
 
 
 def value_text(found: Unsound) -> str:
-    """The value in words."""
+    """What a message calls a value that isn't finite."""
     return "NaN" if np.isnan(found.value) else "infinite"
 
 
 def _bits(values: _Floats, name: str) -> NDArray[np.generic]:
-    """NaN and Inf in the bits of a float type."""
+    """NaN and Inf as the bits that they have in a float type."""
     if name == "F32":
         return values.view(np.uint32)
     if name == "F16":

@@ -27,7 +27,7 @@ class Unit:
 
     @property
     def rows(self) -> int:
-        """Number of rows."""
+        """Number of rows in the unit."""
         return self.stop - self.start
 
 

@@ -30,12 +30,12 @@ class KernelJob:
     decode: bool = False
 
     def __str__(self) -> str:
-        """As people are told: "Q4_K encode, importance"."""
+        """What people are told of it: "Q4_K encode, importance"."""
         name = self.format.spec.name
         return f"{name} decode" if self.decode else f"{name} encode{', importance' if self.weighted else ''}"
 
     def run(self) -> None:
-        """Once, on one group of rows of one block."""
+        """Run the kernel once, on one group of rows of one block."""
         warm(self.format, weighted=self.weighted, decode=self.decode)
 
 
@@ -57,7 +57,7 @@ def compile_kernels(
 
 
 def compile_jobs(jobs: Iterable[KernelJob], tell: Callable[[int, int, str], None]) -> float:
-    """The same for any jobs."""
+    """Compile what these jobs need and the cache doesn't have; the seconds that it took."""
     missing = [job for job in jobs if not _is_cached(job)]
     started = time.perf_counter()
     for number, job in enumerate(missing, 1):

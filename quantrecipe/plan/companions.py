@@ -25,12 +25,12 @@ _WEIGHT = ".weight"
 
 
 def companion_name(tensor: TensorInfo, suffix: str) -> str:
-    """blk.0.attn_q.weight, "scale" → blk.0.attn_q.scale."""
+    """Name of the companion of a tensor: for blk.0.attn_q.weight and "scale" it is blk.0.attn_q.scale."""
     return f"{tensor.name.removesuffix(_WEIGHT)}.{suffix}"
 
 
 def companion_of(tensor: TensorInfo, suffix: str) -> TensorInfo:
-    """The tensor of the factors: one for each matrix."""
+    """The tensor that holds the factors of a stack of matrices: one float32 for each matrix."""
     return TensorInfo.from_name(companion_name(tensor, suffix), (tensor.experts,), "F32")
 
 

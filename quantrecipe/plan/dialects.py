@@ -13,6 +13,7 @@ from quantrecipe.plan.plan import Assignment
 __all__ = ["check_dialects", "dialect_warnings"]
 
 _EVERYBODYS = "ggml"
+"""The dialect of mainline ggml, which every engine reads."""
 _ENGINES = {"ik": "ik_llama.cpp"}
 """The programs that read a dialect, where its name doesn't say so."""
 

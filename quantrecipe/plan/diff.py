@@ -84,7 +84,7 @@ class Side:
 
     @property
     def weights(self) -> int:
-        """Number of weights."""
+        """Number of weights of all tensors together."""
         return sum(fate.tensor.size for fate in self.tensors.values())
 
     @property
@@ -120,32 +120,32 @@ class Change:
 
     @property
     def members(self) -> tuple[Fate, ...]:
-        """The fates on the side that has them."""
+        """The tensors as they are after, or as they were where they are gone."""
         return self.after or self.before
 
     @property
     def role(self) -> str:
-        """Of all members."""
+        """The role that all members have."""
         return self.members[0].tensor.role
 
     @property
     def layers(self) -> str:
-        """Such as "0-3, 28-31"; empty outside the blocks."""
+        """The members' layers, such as "0-3, 28-31"; empty for tensors outside the layers."""
         return layer_ranges(f.tensor.layer for f in self.members if f.tensor.layer is not None)
 
     @property
     def nbytes_before(self) -> int:
-        """Bytes of all members before."""
+        """Bytes that the members had together before."""
         return sum(fate.nbytes for fate in self.before)
 
     @property
     def nbytes_after(self) -> int:
-        """Bytes of all members after."""
+        """Bytes that the members have together after."""
         return sum(fate.nbytes for fate in self.after)
 
     @property
     def delta(self) -> int:
-        """Bytes that are gained; negative where they are saved."""
+        """By how many bytes the members have grown; negative where they have shrunk."""
         return self.nbytes_after - self.nbytes_before
 
     def bits(self, fates: tuple[Fate, ...]) -> float | None:
@@ -166,7 +166,7 @@ class Change:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlanDiff:
-    """Two sides of one model.
+    """What differs between two sides of one model.
 
     model:    as the user named it
     changes:  what is different, in the order of the roles' first tensors
@@ -195,7 +195,7 @@ class PlanDiff:
 
     @property
     def delta(self) -> int:
-        """Bytes by which the new file is larger."""
+        """By how many bytes the new file is larger; negative where it is smaller."""
         return self.new.nbytes - self.old.nbytes
 
     @property
@@ -337,7 +337,7 @@ def _cost_of(fate: Fate, costs: Costs) -> float | None:
 def _total_costs(
     names: Iterable[str], old: Side, new: Side, costs: Costs | None
 ) -> tuple[float | None, float | None, int | None]:
-    """Before, after, and the number of quantized tensors left out."""
+    """The cost before and after, and how many quantized tensors are left out since one of their costs isn't known."""
     if costs is None:
         return None, None, None
     before = after = 0.0

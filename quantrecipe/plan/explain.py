@@ -20,10 +20,10 @@ from quantrecipe.plan.facts import model_facts, tensor_facts
 from quantrecipe.plan.plan import Plan
 from quantrecipe.plan.resolution import Resolution
 from quantrecipe.plan.trace import Decision, Match, is_matrix, shadowed
-from quantrecipe.recipe.names import meant
-from quantrecipe.recipe.pattern import Pattern
-from quantrecipe.recipe.reasons import reasons
 from quantrecipe.recipe.recipe import KEEP, KeepEntry, Rule
+from quantrecipe.recipe.terms.expression_reasons import reasons
+from quantrecipe.recipe.terms.meant_patterns import meant
+from quantrecipe.recipe.terms.pattern import Pattern
 from quantrecipe.tensor import TensorInfo
 
 __all__ = ["Explanation", "Outcome", "Step", "Trial", "explain", "find_tensors"]
@@ -92,7 +92,7 @@ class Explanation:
 
     @property
     def nbytes(self) -> int | None:
-        """Bytes of its data in the output."""
+        """Bytes that the tensor's data has in the output; None where its type isn't known."""
         return None if self.format is None else self.format.spec.tensor_bytes(self.tensor.shape)
 
     def to_json(self) -> dict[str, Any]:
@@ -224,7 +224,7 @@ class _Asker:
         return Trial(rule=rule, outcome=outcome, reasons=tuple(why))
 
     def _rank(self, tensor: TensorInfo, match: Match) -> int:
-        """Its position among the tensors that the rule names."""
+        """The tensor's position among the tensors that the rule names."""
         if (ranks := self._ranks.get(match.named)) is None:
             named = (it.name for it in self._found.tensors if it.name in match.named)
             ranks = self._ranks[match.named] = {name: rank for rank, name in enumerate(named)}

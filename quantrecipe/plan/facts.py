@@ -12,7 +12,7 @@ __all__ = ["model_facts", "tensor_facts"]
 
 
 def model_facts(model: Model, *, has_importance: bool) -> dict[str, Any]:
-    """arch, n_layers, n_blocks, n_expert, n_gqa, tied_embeddings, has_importance."""
+    """The facts of a model, by the names that conditions use: arch, n_layers, n_blocks, n_expert, n_gqa and so on."""
     return {
         "arch": model.arch,
         "n_layers": model.n_layers,
@@ -25,7 +25,10 @@ def model_facts(model: Model, *, has_importance: bool) -> dict[str, Any]:
 
 
 def tensor_facts(tensor: TensorInfo, *, rank: int, count: int, covered: bool) -> Mapping[str, Any]:
-    """layer, rank, count, rows, cols, dims, experts, covered."""
+    """The facts of a tensor, by the names that conditions use.
+
+    rank, count: its place among the tensors that the rule names, and how many these are
+    """
     return {
         "layer": tensor.layer,
         "rank": rank,

@@ -25,17 +25,17 @@ class Group:
 
     @property
     def layers(self) -> str:
-        """Such as "0-3, 28-31"; empty outside the blocks."""
+        """The members' layers, such as "0-3, 28-31"; empty for tensors outside the layers."""
         return layer_ranges(a.tensor.layer for a in self.members if a.tensor.layer is not None)
 
     @property
     def weights(self) -> int:
-        """Number of weights of all members."""
+        """Number of weights that the members have together."""
         return sum(a.tensor.size for a in self.members)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all members."""
+        """Bytes that the members take together."""
         return sum(a.nbytes for a in self.members)
 
     @property
@@ -46,7 +46,7 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TypeTotal:
-    """All tensors of one type."""
+    """What all tensors of one type take together."""
 
     type: str
     tensors: int

@@ -21,7 +21,7 @@ from quantrecipe.gguf.values import GGUFValue, ValueType
 __all__ = ["HEADER_HASHES", "header_hashes", "with_header_hashes", "with_room"]
 
 HEADER_HASHES = "quantrecipe.header.xxh3_64"
-_LENGTH = 16
+_LENGTH = 16  # hex digits of 64 bits
 
 
 def header_hashes(metadata: Mapping[str, GGUFValue], tensors: Sequence[TensorEntry]) -> list[str]:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from quantrecipe.api import FormatSpec
 from quantrecipe.errors import ImportanceError, Problem
-from quantrecipe.importance import Coverage, Importance, coverage
+from quantrecipe.importance.coverage import Coverage, coverage
+from quantrecipe.importance.matrix import Importance
 from quantrecipe.plan.plan import Assignment
 from quantrecipe.plan.resolution import Resolution
 from quantrecipe.recipe.recipe import Recipe
@@ -16,6 +17,8 @@ from quantrecipe.wording import some_of
 __all__ = ["check_importance", "may_lack_importance", "names"]
 
 _CALIBRATION_LEAVES_OUT = ("token_embd", "per_layer_token_embd", "output")
+"""llama-imatrix records no embeddings, and the output matrix only under --process-output: to ask for them would refuse
+nearly every matrix that there is."""
 
 
 def may_lack_importance(spec: FormatSpec, tensor: TensorInfo, recipe: Recipe) -> bool:
@@ -76,7 +79,7 @@ def _refuse_uncovered(recipe: Recipe, importance: Importance | None, bare: Seque
 
 
 def names(assignments: Sequence[Assignment]) -> str:
-    """A few names, and how many more."""
+    """The names of a few tensors, and how many more there are."""
     return some_of([a.tensor.name for a in assignments], 2)
 
 

@@ -67,7 +67,7 @@ def label_of(model: Model) -> str | None:
 
 
 def main_type(types: Iterable[tuple[TensorInfo, str]]) -> Share | None:
-    """The type of most weights; None where there are none."""
+    """The type that most weights have, and their share; None where there are no weights."""
     weights: dict[str, int] = {}
     for tensor, type_ in _counted(list(types)):
         weights[type_] = weights.get(type_, 0) + tensor.size

@@ -35,7 +35,7 @@ _WINDOWS = "attention.sliding_window_pattern"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Layers:
-    """The layers of a model, and those that are left.
+    """The layers of a model, and which of them are left after pruning.
 
     n_layers: without the extra ones at the end, for next-token prediction
     n_blocks: with them

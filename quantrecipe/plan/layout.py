@@ -30,7 +30,7 @@ _MARKS_WHEN_KEPT = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SplitLimits:
-    """When to begin another shard.
+    """Limits that say when to begin another shard.
 
     max_bytes:   no file is larger, header included
     max_tensors: no file has more
@@ -119,7 +119,7 @@ def _groups(
 
 
 class _Size:
-    """The size of a file that tensors are added to."""
+    """The size of a file while tensors are added to it."""
 
     def __init__(self, metadata: Mapping[str, GGUFValue], alignment: int) -> None:
         self._alignment = alignment
@@ -132,7 +132,7 @@ class _Size:
         self._data += padded(a.nbytes, self._alignment)
 
     def with_(self, a: Assignment) -> int:
-        """Bytes of the file if this tensor came to it."""
+        """Bytes that the file would have if this tensor were added."""
         header = padded(self._header + _entry_size(a) + self._hash, self._alignment)
         return header + self._data + padded(a.nbytes, self._alignment)
 
@@ -146,7 +146,7 @@ def _entry_size(a: Assignment) -> int:
 
 
 def _marks(number: int, count: int, tensors: int, keys: Sequence[str]) -> dict[str, GGUFValue]:
-    """What says which shard a file is, in gguf-split's types."""
+    """The pairs that say which shard a file is, in the types that llama.cpp's gguf-split gives them."""
     marks = {
         "split.no": GGUFValue.of(ValueType.UINT16, number),
         "split.count": GGUFValue.of(ValueType.UINT16, count),

@@ -35,6 +35,7 @@ __all__ = [
 ]
 
 _LONGEST_TEXT = 80
+"""Characters of a value of metadata that a lock shows as it is; chat templates and vocabularies stand as hashes."""
 _OWN = "quantrecipe"
 
 
@@ -50,14 +51,14 @@ class LockedTensor:
 
     @property
     def label(self) -> str:
-        """In words."""
+        """The type as messages show it, with its options and with the type that it stands for."""
         options = f" {json.dumps(dict(self.options), sort_keys=True)}" if self.options else ""
         return f"{self.type}{options}" + (f" instead of {self.wanted}" if self.wanted else "")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Lock:
-    """A frozen plan.
+    """A frozen plan: what it depends on, and what it comes to.
 
     recipe, recipe_digest: name, and digest of what the recipe means
     arch:        of the model
@@ -91,7 +92,7 @@ class Lock:
 
 
 def make_lock(plan: Plan, registry: Registry) -> Lock:
-    """Freeze a plan."""
+    """The lock of a plan that was made with this registry."""
     used = sorted({a.type for a in plan.assignments if not a.copied})
     providers = [registry.provider(name) for name in used]
     versions = {provider.distribution: provider.version for provider in providers}
@@ -135,7 +136,7 @@ def require_lock(lock: Lock, plan: Plan, registry: Registry, *, file: str) -> No
 
 
 def compare_locks(locked: Lock, now: Lock) -> list[str]:
-    """Everything that differs, in words; empty where nothing does."""
+    """Everything that differs between two locks, a sentence for each; empty where nothing does."""
     found = [
         f"{what}: locked {_said(before)}, now {_said(after)}"
         for what, before, after in (
@@ -184,7 +185,7 @@ def side_of_lock(label: str, lock: Lock, registry: Registry) -> Side:
 
 
 def require_same_tensors(lock: Lock, model: Model, *, file: str) -> None:
-    """ModelError where the lock is of another model."""
+    """ModelError where the lock is of another model, as far as names and shapes tell."""
     shapes = {tensor.name: tensor.shape for tensor in model.tensors}
     wrong = [name for name, locked in lock.tensors.items() if shapes.get(name, locked.shape) != locked.shape]
     if wrong or not shapes.keys() & lock.tensors.keys():
@@ -204,7 +205,7 @@ def _headers_digest(model: Model) -> str:
 
 
 def _readable(value: GGUFValue) -> Any:
-    """A number, a text, or a digest of what is too long to read."""
+    """A value of metadata as locks show it: a number, a short text, or a digest of what is too long to read."""
     if value.type is not ValueType.ARRAY:
         decoded = value.decode()
         if isinstance(decoded, float):  # the shortest text that is this number in its own width

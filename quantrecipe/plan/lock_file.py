@@ -28,15 +28,15 @@ from typing import Any
 from quantrecipe.errors import PlanError, QuantrecipeError
 from quantrecipe.layer_ranges import layer_ranges, read_layer_ranges
 from quantrecipe.plan.lock import Lock, LockedTensor
-from quantrecipe.recipe.tree import is_revision, read_revision
+from quantrecipe.recipe.reading.file_tree import is_revision, read_revision
 from quantrecipe.tensor import split_name
 
 __all__ = ["is_lock", "lock_text", "parse_lock", "read_lock"]
 
 VERSION = 1
 _HEAD = "# A plan, frozen by `quantrecipe lock`"
-_MAX_BYTES = 64 * 2**20
-_MAX_TENSORS = 1_000_000
+_MAX_BYTES = 64 * 2**20  # a lock of the largest models has some KiB: what is so long is none
+_MAX_TENSORS = 1_000_000  # a line of a hostile file may name any number of layers
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _AGAIN = "write it anew with `quantrecipe lock`"
 
@@ -216,7 +216,7 @@ def _value(value: Any) -> str:
 
 
 def _quote(text: str) -> str:
-    """A basic string of TOML."""
+    """The text as a basic string of TOML, with escapes for what isn't printable."""
     return '"' + "".join(map(_escape, text)) + '"'
 
 

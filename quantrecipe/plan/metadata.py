@@ -24,7 +24,7 @@ from quantrecipe import __version__
 from quantrecipe.errors import PlanError
 from quantrecipe.gguf.file_types import FILE_TYPES, file_type_name
 from quantrecipe.gguf.values import GGUFValue, ValueType
-from quantrecipe.importance import Importance
+from quantrecipe.importance.matrix import Importance
 from quantrecipe.model.model import Model
 from quantrecipe.plan.header_hashes import HEADER_HASHES
 from quantrecipe.plan.label import main_type, untrue
@@ -59,7 +59,7 @@ PROVENANCE = (
 )
 """All keys of the provenance, in the order in which they are written."""
 
-_DIGEST_LENGTH = 32
+_DIGEST_LENGTH = 32  # hex digits of 128 bits
 _QUANTIZATION_VERSION = 2  # ggml: GGML_QNT_VERSION
 _SPLIT = "split."  # says which shard of a model a file is
 

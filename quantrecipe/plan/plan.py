@@ -8,7 +8,8 @@ from typing import Any
 
 from quantrecipe.api import QuantFormat
 from quantrecipe.gguf.values import GGUFValue
-from quantrecipe.importance import Coverage, Importance
+from quantrecipe.importance.coverage import Coverage
+from quantrecipe.importance.matrix import Importance
 from quantrecipe.model.model import Model
 from quantrecipe.plain_data import fields_of, plain, rounded_bits
 from quantrecipe.plan.spending import Spending
@@ -19,7 +20,7 @@ __all__ = ["Assignment", "Plan", "PlannedFile"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Assignment:
-    """What becomes of one tensor.
+    """What a plan makes of one tensor.
 
     tensor:     as the source has it
     format:     the type it gets, with the rule's options
@@ -76,7 +77,7 @@ class Assignment:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedFile:
-    """One file of the output: the only one, or a shard.
+    """One file of the output: the only one, or one of several shards.
 
     metadata:    its key-value pairs, in order; where a value is only known once the sources were read (the
                  hashes of `SOURCE_HASHES`), a placeholder of its length stands in
@@ -91,7 +92,7 @@ class PlannedFile:
     nbytes: int
 
     def to_json(self) -> dict[str, Any]:
-        """Its sizes; the tensors stand in the plan."""
+        """The sizes of the file; its tensors stand in the plan."""
         return {"nbytes": self.nbytes, "header_nbytes": self.header, "tensors": len(self.assignments)}
 
 
@@ -140,7 +141,7 @@ class Plan:
 
     @property
     def size(self) -> int:
-        """Number of weights."""
+        """Number of weights of all tensors together."""
         return sum(a.tensor.size for a in self.assignments)
 
     @property

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from quantrecipe.errors import PlanError, Problem
 from quantrecipe.gguf.values import GGUFValue
-from quantrecipe.importance import Importance
+from quantrecipe.importance.matrix import Importance
 from quantrecipe.model.model import Model
 from quantrecipe.plan.layer_metadata import metadata_of_layers
 from quantrecipe.recipe.recipe import Recipe
@@ -22,7 +22,7 @@ __all__ = ["Pruned", "prune"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pruned:
-    """What is left.
+    """What is left of a model after pruning.
 
     metadata: pairs that the output has instead of the model's, since they are about layers
     names:    the new name of each tensor that is left, by the old one

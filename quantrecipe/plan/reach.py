@@ -23,12 +23,12 @@ __all__ = ["Reach", "reach"]
 _MOST = 0.1
 """Share of the weights in matrices above which it is worth a word. llama.cpp's mixes leave at most 0.03 % of any
 reference model (biases of experts); a mix that misses a tenth of a model in 4 bits makes its file a third larger."""
-_MOST_ROLES = 4
+_MOST_ROLES = 4  # a warning is a line
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reach:
-    """Weights of matrices of a model.
+    """How many weights of a model's matrices a recipe reaches.
 
     total:    of all that are floats in the source, or in the output
     nameless: those that stay floats since patterns don't reach their names
@@ -43,7 +43,7 @@ class Reach:
 
     @property
     def share(self) -> float:
-        """Of the weights, what is left as it is."""
+        """The share of the weights that is left as it is."""
         return sum(tensor.size for tensor in (*self.nameless, *self.unfit)) / max(1, self.total)
 
     def problem(self) -> tuple[str, str] | None:
@@ -102,7 +102,7 @@ def reach(recipe: Recipe, outcomes: Iterable[tuple[Decision, str]]) -> Reach | N
 
 
 def _roles(tensors: Sequence[TensorInfo]) -> str:
-    """Roles, those with the most weights first."""
+    """The roles of these tensors as text, those with the most weights first."""
     weights: dict[str, int] = {}
     counts: dict[str, int] = {}
     for tensor in tensors:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from quantrecipe.errors import QuantrecipeError
 from quantrecipe.gguf.header import GGUFHeader
-from quantrecipe.gguf.values import ValueType
+from quantrecipe.gguf.values import ValueType, metadata_text
 from quantrecipe.model.gguf_file import read_gguf_shards
 from quantrecipe.model.model import Model
 from quantrecipe.plan.assign import Choice, choose_format
@@ -87,10 +87,9 @@ class Recorded:
 
 def recorded_recipe(model: Model, registry: Registry) -> Recorded | None:
     """The recipe in a GGUF; None where there is none."""
-    value = model.metadata.get(RECIPE)
-    if value is None or value.type is not ValueType.STRING:
+    text = metadata_text(model.metadata, RECIPE)
+    if not text:
         return None
-    text = str(value.decode())
     encodings = model.metadata.get(ENCODINGS)
     count = len(encodings) if encodings is not None and encodings.type is ValueType.ARRAY else None
     changes = [_changes(shard) for shard in read_gguf_shards(model.path)]

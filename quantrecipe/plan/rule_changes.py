@@ -21,7 +21,7 @@ RuleKind = Literal["added", "removed", "changed", "moved", "reworded", "setting"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RuleChange:
-    """One difference.
+    """One difference between two recipes.
 
     what:   the rule, or the setting with its values
     origin: where it stands in the new recipe, or stood in the old one; "" for settings of the whole recipe
@@ -89,7 +89,7 @@ def _meaning(rule: Rule) -> tuple[object, ...]:
 
 
 def _scope(rule: Rule) -> tuple[object, ...]:
-    """What a rule is about."""
+    """What a rule is about: its patterns, layers and condition, in a form that can be compared."""
     return (
         tuple(map(str, rule.tensors)),
         str(rule.layers) if rule.layers else None,
@@ -98,7 +98,7 @@ def _scope(rule: Rule) -> tuple[object, ...]:
 
 
 def _decision(rule: Rule) -> str:
-    """What it decides."""
+    """What a rule decides, as text: the type or the types, options and fallback."""
     decided = rule.type or f"choose {', '.join(rule.choose)}"
     if rule.options:
         decided += f" ({', '.join(f'{name}={value}' for name, value in sorted(rule.options.items()))})"
@@ -106,7 +106,7 @@ def _decision(rule: Rule) -> str:
 
 
 def _names(rule: Rule) -> str:
-    """What it is about, in words."""
+    """What a rule is about, as a reader of the recipe would say it."""
     text = ", ".join(map(str, rule.tensors))
     if rule.layers:
         text += f" in layers {rule.layers}"
@@ -166,7 +166,7 @@ def _moved(old: Sequence[Rule], new: Sequence[Rule]) -> list[Rule]:
 def _reworded(
     before: Mapping[tuple[object, ...], list[Rule]], after: Mapping[tuple[object, ...], list[Rule]]
 ) -> list[Rule]:
-    """Rules that decide as before, for another reason."""
+    """The rules that decide as before, and give another reason."""
     return [
         new
         for meaning, rules in after.items()
@@ -176,7 +176,7 @@ def _reworded(
 
 
 def _settings(old: Recipe, new: Recipe) -> list[RuleChange]:
-    """What holds for the whole recipe."""
+    """The differences in what holds for the whole recipe."""
     before, after = _setting_texts(old), _setting_texts(new)
     return [
         RuleChange(kind="setting", what=f"{key}: {before[key] or 'none'} → {after[key] or 'none'}")
@@ -211,7 +211,7 @@ def _setting_texts(recipe: Recipe) -> dict[str, str]:
 
 
 def _plain(budget: Budget | VramBudget) -> str:
-    """What is given of it."""
+    """The limits that a budget gives, as text."""
     given = {it.name: getattr(budget, it.name) for it in fields(budget) if it.name != "origin"}
     given = {
         key: f"({_plain(value)})" if isinstance(value, VramBudget) else value for key, value in given.items()

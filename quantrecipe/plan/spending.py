@@ -13,7 +13,7 @@ __all__ = ["Spending", "Spent"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Spent:
-    """One limit.
+    """One limit of the budget, and what became of it.
 
     key:   what recipes call it: "size"
     most:  bytes that it allows
@@ -29,13 +29,13 @@ class Spent:
     gain: float
 
     def to_json(self) -> dict[str, Any]:
-        """Its fields."""
+        """What is printed of it: its fields, in this order."""
         return fields_of(self, "key", "most", "used", "more") | {"gain": significant(self.gain)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Spending:
-    """What the optimiser did.
+    """What became of a budget: what is used, what is lost, and what more would buy.
 
     limits: in the order of the budget's keys
     loss:   what is lost by all tensors whose types were chosen: mean KL divergence, in nats, as far as it is known

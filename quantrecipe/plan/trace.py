@@ -15,9 +15,9 @@ from typing import TypeAlias
 from quantrecipe.errors import PlanError, Problem, RecipeError
 from quantrecipe.model.model import Model
 from quantrecipe.plan.facts import model_facts, tensor_facts
-from quantrecipe.recipe.names import is_llama_cpp_s, meant
-from quantrecipe.recipe.pattern import Pattern
 from quantrecipe.recipe.recipe import KEEP, KeepEntry, Recipe, Rule
+from quantrecipe.recipe.terms.meant_patterns import is_llama_cpp_s, meant
+from quantrecipe.recipe.terms.pattern import Pattern
 from quantrecipe.tensor import MAX_DIMS, TensorInfo, head_name, tensor_order
 
 __all__ = [
@@ -73,7 +73,7 @@ class Match:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trace:
-    """How a recipe's rules meet a model's tensors.
+    """How the rules of a recipe meet the tensors of a model.
 
     tensors: in the order in which they are ranked and written
     kept:    by name, the entry of the kept list that names the tensor

@@ -14,18 +14,19 @@ gives them all; ties are taken from the first that has any.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from quantrecipe.recipe.document import Node
 from quantrecipe.recipe.origin import Origin
-from quantrecipe.recipe.pattern import Pattern
+from quantrecipe.recipe.reading.document import Node
+from quantrecipe.recipe.terms.pattern import Pattern
 from quantrecipe.units import parse_file_size, parse_memory, parse_tokens
 
 if TYPE_CHECKING:
-    from quantrecipe.recipe.slots import Slots
+    from quantrecipe.recipe.reading.slots import Slots
+    from quantrecipe.recipe.reading.variables import VariableType
 
 __all__ = [
     "BUDGET_KEYS",
@@ -55,7 +56,7 @@ KV_TYPES = (
 )  # llama.cpp's --cache-type-k
 EXPERT_PLACES = ("gpu", "cpu")
 
-_MAX_BPW = 64
+_MAX_BPW = 64  # those of F64, the largest type there is
 _BYTES_FROM = 1_000_000
 """Below this, units.py reads a number without a unit as something else than bytes."""
 
@@ -168,37 +169,35 @@ def _given(said: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in said.items() if value is not None}
 
 
+def _filled(
+    node: Node | None, key: str, slots: Slots, types: Sequence[VariableType], wanted: str, example: str
+) -> Node | None:
+    """Return the node with its variable filled in, if it is a number, or, where sizes are taken, a text."""
+    node = slots.uses.fill(node, key, *types)
+    if node is None or node.kind == "number" or (node.kind == "text" and "size" in types):
+        return node
+    slots.read.add(node, f"{key} must be {wanted}", f"write {key}: {example}")
+    return None
+
+
 def _size(node: Node | None, key: str, slots: Slots, parse: Callable[[str | float], int]) -> int | None:
     """Read a number of bytes; `parse` knows whether it is of a file or of a memory."""
-    node, read = slots.uses.fill(node, key, "size"), slots.read
-    if node is None:
-        return None
-    if node.kind not in ("number", "text"):
-        read.add(node, f"{key} must be a size", f"write {key}: 5.2GiB, or 500M")
-        return None
-    return read.attempt(node, partial(parse, node.value), f"{key}: ")
+    node = _filled(node, key, slots, ["size"], "a size", "5.2GiB, or 500M")
+    return None if node is None else slots.read.attempt(node, partial(parse, node.value), f"{key}: ")
 
 
 def _tokens(node: Node | None, key: str, slots: Slots) -> int | None:
-    node = slots.uses.fill(node, key, "number", "size")
-    if node is None:
-        return None
-    if node.kind not in ("number", "text"):
-        slots.read.add(node, f"{key} must be a number of tokens", f"write {key}: 8192, or 8k")
-        return None
-    return slots.read.attempt(node, partial(parse_tokens, node.value), f"{key}: ")
+    node = _filled(node, key, slots, ["number", "size"], "a number of tokens", "8192, or 8k")
+    return None if node is None else slots.read.attempt(node, partial(parse_tokens, node.value), f"{key}: ")
 
 
 def _bpw(node: Node | None, slots: Slots) -> float | None:
-    node = slots.uses.fill(node, "bpw", "number")
-    if node is None:
+    wanted = f"a number of bits, more than 0 and at most {_MAX_BPW}"
+    node = _filled(node, "bpw", slots, ["number"], wanted, "4.5")
+    if node is not None and not 0 < node.value <= _MAX_BPW:
+        slots.read.add(node, f"bpw must be {wanted}", "write bpw: 4.5")
         return None
-    if node.kind != "number" or not 0 < node.value <= _MAX_BPW:
-        slots.read.add(
-            node, f"bpw must be a number of bits, more than 0 and at most {_MAX_BPW}", "write bpw: 4.5"
-        )
-        return None
-    return float(node.value)
+    return None if node is None else float(node.value)
 
 
 def _vram(node: Node | None, slots: Slots) -> VramBudget | None:
@@ -225,13 +224,12 @@ def _vram(node: Node | None, slots: Slots) -> VramBudget | None:
 
 
 def _count(node: Node | None, key: str, unit: str, slots: Slots) -> int | None:
-    node = slots.uses.fill(node, key, "number")
-    if node is None:
+    wanted = f"a whole number of {unit}, more than 0"
+    node = _filled(node, key, slots, ["number"], wanted, "512")
+    if node is not None and (not isinstance(node.value, int) or node.value <= 0):
+        slots.read.add(node, f"{key} must be {wanted}", f"write {key}: 512")
         return None
-    if node.kind != "number" or not isinstance(node.value, int) or node.value <= 0:
-        slots.read.add(node, f"{key} must be a whole number of {unit}, more than 0", f"write {key}: 512")
-        return None
-    return node.value
+    return None if node is None else node.value
 
 
 def _tie(node: Node, slots: Slots) -> tuple[Pattern, ...]:

@@ -24,22 +24,22 @@ from dataclasses import replace
 from functools import reduce
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from quantrecipe.errors import Problem, RecipeError
 from quantrecipe.kinds import misplaced
 from quantrecipe.recipe.budget import merge_budgets
-from quantrecipe.recipe.chain import SHARED_KEPT_LIST, Chain, Link
-from quantrecipe.recipe.digest import recipe_digest
-from quantrecipe.recipe.flatten import recipe_text
 from quantrecipe.recipe.metadata import wrong_key
-from quantrecipe.recipe.parse import LABELS, RecipePart
-from quantrecipe.recipe.place import SUFFIXES, Place
+from quantrecipe.recipe.reading.chain import SHARED_KEPT_LIST, Chain, Link
+from quantrecipe.recipe.reading.file_tree import find_revision, is_revision
+from quantrecipe.recipe.reading.recipe_part import LABELS, RecipePart
+from quantrecipe.recipe.reading.recipe_place import SUFFIXES, Place
+from quantrecipe.recipe.reading.requirements import check_requirement
+from quantrecipe.recipe.reading.slots import is_type
 from quantrecipe.recipe.recipe import ImportanceSource, KeepEntry, Recipe, Variable
-from quantrecipe.recipe.requires import check_requirement
-from quantrecipe.recipe.shipped import shipped_namesake
-from quantrecipe.recipe.slots import is_type
-from quantrecipe.recipe.tree import find_revision, is_revision
+from quantrecipe.recipe.shipped_recipes import shipped_namesake
+from quantrecipe.recipe.writing.flatten import recipe_text
+from quantrecipe.recipe.writing.recipe_digest import recipe_digest
 
 if TYPE_CHECKING:
     from quantrecipe.registry import Registry
@@ -143,6 +143,11 @@ def _load(
 def _merge(links: Sequence[Link], keep: tuple[KeepEntry, ...], variables: Mapping[str, Variable]) -> Recipe:
     place, own = links[0].place, links[0].part
     chain = [link.part for link in links]
+
+    def first(key: str) -> Any:
+        """Return what the first part says that says anything."""
+        return next((said for part in chain if (said := getattr(part, key)) is not None), None)
+
     default = next((part for part in chain if part.default is not None), own)
     label = next((part for part in chain if part.file_type or part.default), own)
     before = chain[: next(number for number, part in enumerate(chain) if part is label)]
@@ -155,15 +160,15 @@ def _merge(links: Sequence[Link], keep: tuple[KeepEntry, ...], variables: Mappin
         keep=keep,
         default=default.default,
         default_origin=default.default_origin,
-        fallback=next((part.fallback for part in chain if part.fallback), "chain"),
+        fallback=first("fallback") or "chain",
         importance=_importance(links),
         file_type=label.file_type,
         file_type_fixed=label.file_type_fixed
         and not any(part.rules or part.keep is not None for part in before),
         file_type_origin=label.file_type_origin,
-        prune=next((part.prune for part in chain if part.prune), None),
+        prune=first("prune"),
         metadata=MappingProxyType({key: metadata[key] for key in sorted(metadata)}),
-        target=next((part.target for part in chain if part.target), None),
+        target=first("target"),
         budget=reduce(merge_budgets, (part.budget for part in chain)),
         requires=tuple(dict.fromkeys(text for part in chain for text in part.requires)),
         variables=MappingProxyType(dict(variables)),

@@ -19,8 +19,8 @@ import numpy as np
 
 from quantrecipe.errors import ModelError
 from quantrecipe.gguf.values import GGUFValue, ValueType
-from quantrecipe.recipe.document import Node
-from quantrecipe.recipe.reader import Reader
+from quantrecipe.recipe.reading.document import Node
+from quantrecipe.recipe.reading.reader import Reader
 
 __all__ = ["METADATA_TYPES", "read_metadata", "write_metadata", "wrong_key"]
 
@@ -44,7 +44,7 @@ METADATA_TYPES: Mapping[str, ValueType] = MappingProxyType(
 
 _NAMES = {value_type: name for name, value_type in METADATA_TYPES.items()}
 _KEY = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
-_MAX_KEY = 200
+_MAX_KEY = 200  # GGUF allows 65,535; tables of keys are made for those that people write
 _RESERVED = (
     ("general.file_type", "set `file_type` instead"),
     ("general.quantization_version", "it describes the file's own encoding"),

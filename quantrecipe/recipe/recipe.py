@@ -11,12 +11,12 @@ from typing import Any, Literal
 from quantrecipe.errors import Problem
 from quantrecipe.gguf.values import GGUFValue
 from quantrecipe.recipe.budget import Budget, VramBudget
-from quantrecipe.recipe.expression import Expression
-from quantrecipe.recipe.layers import LayerSet
 from quantrecipe.recipe.origin import NOWHERE, Origin
-from quantrecipe.recipe.pattern import Pattern
+from quantrecipe.recipe.reading.variables import Variable
 from quantrecipe.recipe.target import Target
-from quantrecipe.recipe.variables import Variable
+from quantrecipe.recipe.terms.expression import Expression
+from quantrecipe.recipe.terms.layers import LayerSet
+from quantrecipe.recipe.terms.pattern import Pattern
 
 __all__ = [
     "IF_TRUE",

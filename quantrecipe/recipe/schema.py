@@ -15,7 +15,7 @@ from quantrecipe.packaged import packaged_table
 
 __all__ = ["schema_text", "schema_with"]
 
-_WIDTH = 110
+_WIDTH = 110  # the longest line of the file, as in the source
 _LAYERS = {
     "first 4": "the first four layers",
     "last 4": "the last four layers",

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from quantrecipe.recipe.document import Node
 from quantrecipe.recipe.origin import Origin
-from quantrecipe.recipe.reader import Reader
+from quantrecipe.recipe.reading.document import Node
+from quantrecipe.recipe.reading.reader import Reader
 
 __all__ = ["DEVICES", "ENGINES", "TARGET_KEYS", "Target", "read_target", "target_keys"]
 
+# The engines of targets/targets.toml; a test holds the two together.
 ENGINES = ("llama.cpp", "ik_llama.cpp", "ollama", "lm-studio")
 DEVICES = ("cpu", "cuda", "metal", "vulkan")
 TARGET_KEYS = ("engine", "build", "device")

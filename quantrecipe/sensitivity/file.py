@@ -90,7 +90,7 @@ def read_sensitivity(path: str | Path) -> Sensitivity:
 
 
 def header_of(sensitivity: Sensitivity) -> dict[str, Any]:
-    """The first line."""
+    """The first line of the file: what is about the whole."""
     return {
         _KEY: FORMAT,
         **asdict(sensitivity.provenance),
@@ -99,7 +99,7 @@ def header_of(sensitivity: Sensitivity) -> dict[str, Any]:
 
 
 def line_of(tensor: TensorSensitivity) -> dict[str, Any]:
-    """A tensor's line."""
+    """The line of one tensor."""
     line: dict[str, Any] = {
         "name": tensor.name,
         "digest": tensor.digest,

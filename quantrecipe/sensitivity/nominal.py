@@ -29,7 +29,7 @@ def nominal_error(spec: FormatSpec) -> float:
 
 @lru_cache(maxsize=1)
 def nominal_errors() -> Mapping[str, tuple[float, float]]:
-    """Format → (bits per weight, D)."""
+    """The bits per weight and D of each format in the table, by its name."""
     formats = packaged_table("sensitivity/nominal_errors.toml")["formats"]
     return {name: (float(bits), float(error)) for name, (bits, error) in formats.items()}
 

@@ -33,7 +33,7 @@ DEPTHS = (0.0, 0.06, 0.19, 0.31, 0.44, 0.56, 0.69, 0.81, 0.94, 1.0)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PriorAlpha:
-    """alpha, and the standard deviation of its logarithm."""
+    """The alpha that is usual for a tensor, and the standard deviation of its logarithm."""
 
     alpha: float
     doubt: float
@@ -118,7 +118,7 @@ def _alias(role: str, roles: Mapping[str, Any]) -> str:
 
 
 def _at(place: float, curve: list[float]) -> float:
-    """The curve between its points, logarithms on a straight line."""
+    """The value of a curve between its points, where logarithms are on a straight line."""
     above = min(max(bisect_right(DEPTHS, place), 1), len(DEPTHS) - 1)
     low, high = DEPTHS[above - 1], DEPTHS[above]
     share = (place - low) / (high - low)

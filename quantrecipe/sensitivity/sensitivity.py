@@ -73,7 +73,7 @@ class TensorSensitivity:
     unseen: tuple[int, ...] = ()
 
     def cost(self, type_: str) -> float | None:
-        """alpha × D, or None where this type wasn't measured."""
+        """What this type costs the tensor, alpha × D; None where the type wasn't measured."""
         loss = self.losses.get(type_)
         return None if loss is None else self.alpha * loss.error
 
@@ -96,7 +96,7 @@ class Probed:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Provenance:
-    """What the numbers come from.
+    """Where the numbers of a sensitivity come from.
 
     model:      its name, for people
     arch, n_layers: of the model
@@ -135,7 +135,7 @@ class Sensitivity:
         return None if tensor is None else tensor.cost(type_)
 
     def error(self, name: str, type_: str) -> float | None:
-        """D of the tensor in this type; None where it wasn't measured."""
+        """The relative error D of the tensor in this type; None where it wasn't measured."""
         tensor = self.tensors.get(name)
         loss = None if tensor is None else tensor.losses.get(type_)
         return None if loss is None else loss.error
@@ -162,5 +162,5 @@ def rounded(value: float, digits: int = 6) -> float:
 
 
 def frozen(tensors: Mapping[str, TensorSensitivity]) -> Mapping[str, TensorSensitivity]:
-    """A mapping that nobody changes."""
+    """The tensors as a mapping that nobody can change."""
     return MappingProxyType(dict(tensors))

@@ -9,6 +9,7 @@ device, a type is as fast as on the engine's best one.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -17,15 +18,15 @@ from typing import Any, Literal
 
 from quantrecipe.errors import RecipeError
 from quantrecipe.packaged import packaged_table
-from quantrecipe.targets.build import build_number
 from quantrecipe.typed import typed
 
-__all__ = ["DEVICES", "Engine", "Fact", "Speed", "Support", "Targets", "load_targets"]
+__all__ = ["DEVICES", "Engine", "Fact", "Speed", "Support", "Targets", "build_number", "load_targets"]
 
 Speed = Literal["fast", "slow", "unknown", "no"]
 """How a type runs: as fast as others of its size; slower; nobody looked it up; not at all."""
 
 DEVICES = ("cpu", "cuda", "metal", "vulkan")
+_BUILD = re.compile(r"[bv]?([0-9]{1,9}(?:\.[0-9]{1,9}){0,3})", re.ASCII)
 _BEST_FIRST: tuple[Speed, ...] = ("fast", "slow", "unknown", "no")
 
 
@@ -72,7 +73,7 @@ class Engine:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Targets:
-    """The whole table."""
+    """The whole table of targets."""
 
     version: int
     as_of: str
@@ -121,8 +122,16 @@ class Targets:
         return Support(speed="unknown", why=f"the table has nothing about {type_} on {engine.name}")
 
 
+def build_number(text: str) -> tuple[int, ...]:
+    """ "b7000" and "7000" → (7000,); "0.34.2" → (0, 34, 2). RecipeError where it is neither."""
+    match = _BUILD.fullmatch(text.strip())
+    if match is None:
+        raise RecipeError(f"{text[:40]!r} is no build", "write it as the engine prints it: b7000, or 0.34.2")
+    return tuple(int(part) for part in match[1].split("."))
+
+
 def load_targets() -> Targets:
-    """The table that ships."""
+    """The table of targets that ships."""
     content = packaged_table("targets/targets.toml")
     groups: dict[str, list[str]] = content["groups"]
     return Targets(

@@ -36,10 +36,16 @@ from quantrecipe.testing.calls import (
     check_splits,
     check_threads,
 )
-from quantrecipe.testing.checks import FORMAT_CHECKS, Check, Result, checks_of, run_check
+from quantrecipe.testing.checks import (
+    FORMAT_CHECKS,
+    Check,
+    Result,
+    checks_of,
+    parametrize_with_checks,
+    run_check,
+)
 from quantrecipe.testing.facts import check_accepts, check_factor, check_options, check_sizes, check_spec
 from quantrecipe.testing.failure import CheckFailure, same_bytes, same_values
-from quantrecipe.testing.parametrize import parametrize_with_checks
 from quantrecipe.testing.plugin import plugin_checks
 from quantrecipe.testing.sample import nasty_importance, nasty_rows, ordinary_rows
 from quantrecipe.testing.speed import Speed, compare

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from quantrecipe.testing import calls, facts, surroundings, values
 from quantrecipe.testing.analyses import MODEL_CHECKS, TENSOR_CHECKS
 from quantrecipe.testing.failure import CheckFailure
 
-__all__ = ["FORMAT_CHECKS", "Check", "Result", "checks_of", "run_check"]
+__all__ = ["FORMAT_CHECKS", "Check", "Result", "checks_of", "parametrize_with_checks", "run_check"]
 
 FORMAT_CHECKS: tuple[Callable[[QuantFormat, int], None], ...] = (
     facts.check_spec,
@@ -98,6 +98,23 @@ def run_check(check: Check) -> Result:
         where = traceback.extract_tb(error.__traceback__)[-1]
         failure = f"{type(error).__name__}: {error} ({where.filename}:{where.lineno})"
     return Result(check=check, failure=failure, seconds=time.perf_counter() - start)
+
+
+def parametrize_with_checks(subjects: Iterable[Any], *, seed: int = 0) -> Any:
+    """A pytest decorator that runs a test once for each check of each format and analysis.
+
+    from quantrecipe.testing import parametrize_with_checks
+    from quantrecipe_mine import Mine
+
+    @parametrize_with_checks([Mine()])
+    def test_contract(check):
+        check()
+    """
+    import pytest
+
+    return pytest.mark.parametrize(
+        "check", [check for subject in subjects for check in checks_of(subject, seed=seed)], ids=str
+    )
 
 
 def _check(subject: Any, name: str, function: Callable[[Any, int], None], seed: int) -> Check:

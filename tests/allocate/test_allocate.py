@@ -11,7 +11,7 @@ import pytest
 from support.models import llama_metadata, llama_tensors, write_gguf
 
 from quantrecipe.errors import PlanError, SensitivityError
-from quantrecipe.importance import read_importance
+from quantrecipe.importance.read import read_importance
 from quantrecipe.model.model import Model
 from quantrecipe.model.open import open_model
 from quantrecipe.output.apply import apply_plan

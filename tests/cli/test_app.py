@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import importlib
 import os
 import signal
 import subprocess
@@ -20,7 +19,7 @@ import quantrecipe
 from quantrecipe.cli import main
 from quantrecipe.cli.app import COMMANDS, FORMER, app
 from quantrecipe.cli.context import UNLIMITED, Color, stdout_console, watched
-from quantrecipe.cli.lazy import module_of
+from quantrecipe.cli.lazy_group import load_command
 from quantrecipe.errors import PlanError, Problem
 
 Output = pytest.CaptureFixture[str]
@@ -50,7 +49,7 @@ class TestHelp:
 
     @pytest.mark.parametrize("name", COMMANDS)
     def test_every_command_has_examples_and_words_for_every_option(self, name: str, capsys: Output) -> None:
-        command = importlib.import_module(f"quantrecipe.cli.{module_of(name)}").command
+        command = load_command("quantrecipe.cli.", name)
         assert isinstance(command, click.Command)
         assert command.name == name
         assert all(option.help for option in command.params if isinstance(option, click.Option))

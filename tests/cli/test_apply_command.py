@@ -18,8 +18,8 @@ from rich.console import Console
 from support.models import llama_metadata, llama_tensors, write_gguf
 
 from quantrecipe.cli import main
-from quantrecipe.cli.apply import default_name
-from quantrecipe.cli.progress import ProgressBar
+from quantrecipe.cli.output_files import default_name
+from quantrecipe.cli.progress import ApplyBar
 from quantrecipe.gguf.header import read_header
 
 Output = pytest.CaptureFixture[str]
@@ -129,6 +129,7 @@ def test_compiling_is_said_once_and_only_where_something_is_compiled(folder: Pat
     assert json.loads(first.stdout)["compile_seconds"] > 0 == json.loads(second.stdout)["compile_seconds"]
 
 
+@pytest.mark.slow
 def test_where_nothing_can_be_kept_that_is_said(folder: Path) -> None:
     (folder / "no folder").write_bytes(b"")
     env = os.environ | {"QUANTRECIPE_CACHE_DIR": str(folder / "no folder")}
@@ -146,7 +147,7 @@ def test_the_bar_says_what_is_compiled_on_one_line(width: int) -> None:
     console = Console(
         file=StringIO(), force_terminal=True, width=width, color_system=None, legacy_windows=False
     )
-    with ProgressBar(console) as bar:
+    with ApplyBar(console) as bar:
         bar.compiling(1, 5, "BF16 decode")
         bar.compiling(2, 5, "Q4_K encode, importance")
         bar._bar.refresh()
@@ -164,7 +165,7 @@ def test_the_bar_says_what_is_compiled_on_one_line(width: int) -> None:
     ("number", "message"), [(signal.SIGINT, "stopped\n"), (signal.SIGTERM, "stopped by SIGTERM\n")]
 )
 def test_a_signal_leaves_no_file(folder: Path, number: signal.Signals, message: str) -> None:
-    write_gguf(Path("big.gguf"), llama_tensors(layers=8, cols=1024, hidden=4096))
+    write_gguf(Path("big.gguf"), llama_tensors(layers=3, cols=1024, hidden=4096))
     command = [
         sys.executable,
         "-m",

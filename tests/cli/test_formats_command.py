@@ -57,6 +57,7 @@ def test_unknown_format(capsys: Output) -> None:
     )
 
 
+@pytest.mark.slow
 def test_compile_fills_the_cache(capsys: Output, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QUANTRECIPE_CACHE_DIR", str(tmp_path))
     assert main(["--no-plugins", "formats", "BF16", "--compile"]) == 0

@@ -15,7 +15,7 @@ from support.distributions import FORMAT, install, run_python
 from quantrecipe.cli import main
 from quantrecipe.cli.schema import schema_of
 from quantrecipe.recipe.schema import schema_text
-from quantrecipe.recipe.shipped import shipped_recipes
+from quantrecipe.recipe.shipped_recipes import shipped_recipes
 from quantrecipe.registry import load_registry
 
 Output = pytest.CaptureFixture[str]

@@ -189,6 +189,7 @@ one, two = adding(1), adding(2)
 """
 
 
+@pytest.mark.slow
 def test_kernels_of_one_name_that_several_processes_compiled_keep_apart(tmp_path: Path) -> None:
     lines = "        for i in range(1, x.size):\n            x[i] += x[i - 1] * step\n" * 12
     (tmp_path / "alike.py").write_text(ALIKE.format(lines=lines))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -28,14 +29,17 @@ def model(tmp_path: Path) -> Path:
 def worker_that(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     """Another program in the worker's place."""
 
-    def start(errors: object) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-c", code],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,  # type: ignore[call-overload]  # a file
-            encoding="utf-8",
-        )
+    def start(request: object, errors: object) -> subprocess.Popen[str]:
+        with tempfile.TemporaryFile() as asked:
+            asked.write(b"{}\n")
+            asked.seek(0)
+            return subprocess.Popen(
+                [sys.executable, "-c", code],
+                stdin=asked,
+                stdout=subprocess.PIPE,
+                stderr=errors,  # type: ignore[call-overload]  # a file
+                encoding="utf-8",
+            )
 
     monkeypatch.setattr(process_module, "_start", start)
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from quantrecipe.errors import QuantrecipeError
-from quantrecipe.fit.advise import EXACT, FINE, Advice, Option, Room, Where, advise
+from quantrecipe.fit.advise import Advice, Room, Where, advise
 from quantrecipe.fit.candidates import named_candidate
+from quantrecipe.fit.picks import EXACT, FINE, Option
 from quantrecipe.memory.device import Division, Settings, reserved
 from quantrecipe.model.open import open_model
 from quantrecipe.registry import Registry, load_registry

@@ -14,10 +14,11 @@ from support.models import llama_metadata, llama_tensors, write_gguf
 from quantrecipe.errors import PlanError
 from quantrecipe.fit import Fitted, Request, fit
 from quantrecipe.fit.fit import like_budget
-from quantrecipe.fit.opened import Floor
+from quantrecipe.fit.offered_types import offered_types
+from quantrecipe.fit.open_recipe import Floor
 from quantrecipe.fit.stock import MIXES, stock_plan, stock_recipes
-from quantrecipe.fit.types import offered_types
-from quantrecipe.importance import Importance, read_importance
+from quantrecipe.importance.matrix import Importance
+from quantrecipe.importance.read import read_importance
 from quantrecipe.model.model import Model
 from quantrecipe.model.open import open_model
 from quantrecipe.plan.plan import Plan

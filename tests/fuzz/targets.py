@@ -14,24 +14,24 @@ from functools import cache
 from pathlib import Path
 
 from quantrecipe.errors import QuantrecipeError
-from quantrecipe.exchange.custom_q import from_custom_q, from_tool_suite
-from quantrecipe.exchange.from_llama_quantize import from_llama_quantize
-from quantrecipe.exchange.llama_quantize import read_command, read_list_for
-from quantrecipe.exchange.overrides import read_list
-from quantrecipe.exchange.recover import recover
+from quantrecipe.exchange.from_commands.custom_q import from_custom_q, from_tool_suite
+from quantrecipe.exchange.from_commands.llama_quantize import from_llama_quantize
+from quantrecipe.exchange.from_commands.overrides import read_list
+from quantrecipe.exchange.from_commands.read_command import read_command, read_list_for
+from quantrecipe.exchange.from_files.recover import recover
 from quantrecipe.exchange.scripts.script import read_script
 from quantrecipe.gguf.header import read_header
 from quantrecipe.model.model import Model
 from quantrecipe.model.open import open_model
 from quantrecipe.model.shapes import open_shapes
 from quantrecipe.planning import make_plan
-from quantrecipe.recipe import chain
-from quantrecipe.recipe.document import read_document
-from quantrecipe.recipe.expression import Expression
-from quantrecipe.recipe.layers import LayerSet
 from quantrecipe.recipe.load import load_recipe_text
-from quantrecipe.recipe.pattern import Pattern
-from quantrecipe.recipe.regex import Regex
+from quantrecipe.recipe.reading import chain
+from quantrecipe.recipe.reading.document import read_document
+from quantrecipe.recipe.terms.expression import Expression
+from quantrecipe.recipe.terms.layers import LayerSet
+from quantrecipe.recipe.terms.pattern import Pattern
+from quantrecipe.recipe.terms.regex import Regex
 from quantrecipe.registry import Registry, load_registry
 from quantrecipe.tensor import TensorInfo
 

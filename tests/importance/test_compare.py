@@ -13,7 +13,8 @@ from scipy.stats import spearmanr
 from support.imatrix_files import dat_bytes, write_gguf_imatrix
 
 from quantrecipe.errors import ImportanceError
-from quantrecipe.importance import TensorChange, compare, read_importance
+from quantrecipe.importance.compare import TensorChange, compare
+from quantrecipe.importance.read import read_importance
 
 DATA = Path(__file__).parent.parent / "data" / "imatrix"
 Rows = np.ndarray[tuple[int, ...], np.dtype[np.float32]]

@@ -9,7 +9,9 @@ import pytest
 from support.imatrix_files import write_gguf_imatrix
 
 from quantrecipe.errors import ImportanceError
-from quantrecipe.importance import Importance, coverage, read_importance
+from quantrecipe.importance.coverage import coverage
+from quantrecipe.importance.matrix import Importance
+from quantrecipe.importance.read import read_importance
 from quantrecipe.plain_data import plain
 from quantrecipe.tensor import TensorInfo
 

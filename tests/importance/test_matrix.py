@@ -10,7 +10,8 @@ import pytest
 from support.imatrix_files import dat_bytes, write_gguf_imatrix
 
 from quantrecipe.errors import ImportanceError
-from quantrecipe.importance import Importance, read_importance
+from quantrecipe.importance.matrix import Importance
+from quantrecipe.importance.read import read_importance
 from quantrecipe.tensor import TensorInfo
 
 EXPERTS = "blk.1.ffn_down_exps.weight"

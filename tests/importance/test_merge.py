@@ -12,8 +12,11 @@ from hypothesis import strategies as st
 from support.imatrix_files import write_gguf_imatrix
 
 from quantrecipe.errors import ImportanceError
-from quantrecipe.importance import Importance, encode_dat, encode_gguf, merged, read_importance
-from quantrecipe.importance.merge import whole_ratios
+from quantrecipe.importance.matrix import Importance
+from quantrecipe.importance.merge import merged, whole_ratios
+from quantrecipe.importance.read import read_importance
+from quantrecipe.importance.to_dat import encode_dat
+from quantrecipe.importance.to_gguf import encode_gguf
 
 DATA = Path(__file__).parent.parent / "data" / "imatrix"
 NAME = "blk.0.ffn_up_exps.weight"

@@ -12,7 +12,7 @@ from support.imatrix_files import dat_bytes, write_gguf, write_gguf_imatrix
 
 from quantrecipe.errors import ImportanceError
 from quantrecipe.gguf.values import GGUFValue, ValueType
-from quantrecipe.importance import read_importance
+from quantrecipe.importance.read import read_importance
 
 DATA = Path(__file__).parent.parent / "data" / "imatrix"
 NAME = "blk.0.ffn_up.weight"
@@ -135,7 +135,7 @@ class TestGGUF:
         )
         with pytest.raises(ImportanceError) as caught:
             read_importance(path)
-        assert [problem.what for problem in caught.value.problems[5:]] == ["4 more like these"]
+        assert [problem.what for problem in caught.value.problems[5:]] == ["… and 4 more like these"]
 
 
 class TestLegacy:

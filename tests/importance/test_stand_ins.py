@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from support.imatrix_files import write_gguf_imatrix
 from support.models import llama_metadata, llama_tensors, write_gguf
 
-from quantrecipe.importance import Importance, coverage, read_importance
+from quantrecipe.importance.coverage import coverage
+from quantrecipe.importance.matrix import Importance
+from quantrecipe.importance.read import read_importance
 from quantrecipe.importance.stand_ins import STAND_INS
 from quantrecipe.model.open import open_model
 from quantrecipe.output.apply import apply_plan

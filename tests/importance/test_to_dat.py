@@ -9,7 +9,9 @@ import pytest
 from support.imatrix_files import write_gguf_imatrix
 
 from quantrecipe.errors import ImportanceError
-from quantrecipe.importance import EncodedImportance, encode_dat, measured, read_importance
+from quantrecipe.importance.measurement import EncodedImportance, measured
+from quantrecipe.importance.read import read_importance
+from quantrecipe.importance.to_dat import encode_dat
 
 DATA = Path(__file__).parent.parent / "data" / "imatrix"
 NAME = "blk.0.ffn_up.weight"

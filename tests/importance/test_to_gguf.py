@@ -9,7 +9,9 @@ import pytest
 from support.imatrix_files import dat_bytes, write_gguf, write_gguf_imatrix
 
 from quantrecipe.errors import ImportanceError
-from quantrecipe.importance import EncodedImportance, encode_gguf, measured, read_importance
+from quantrecipe.importance.measurement import EncodedImportance, measured
+from quantrecipe.importance.read import read_importance
+from quantrecipe.importance.to_gguf import encode_gguf
 
 DATA = Path(__file__).parent.parent / "data" / "imatrix"
 NAME = "blk.0.ffn_up.weight"

@@ -18,7 +18,7 @@ from quantrecipe.evaluate import (
     read_text,
     score,
 )
-from quantrecipe.importance import read_importance
+from quantrecipe.importance.read import read_importance
 from quantrecipe.model.open import open_model
 from quantrecipe.output.apply import apply_plan
 from quantrecipe.plain_data import plain

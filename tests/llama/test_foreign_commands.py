@@ -16,9 +16,9 @@ import pytest
 from support.zoo import ZOO, write_model
 
 from quantrecipe.errors import PlanError, RecipeError
-from quantrecipe.exchange.from_llama_quantize import from_llama_quantize
-from quantrecipe.exchange.llama_quantize import read_command
-from quantrecipe.exchange.to_llama_quantize import to_llama_quantize
+from quantrecipe.exchange.from_commands.llama_quantize import from_llama_quantize
+from quantrecipe.exchange.from_commands.read_command import read_command
+from quantrecipe.exchange.to_commands.llama_quantize import to_llama_quantize
 from quantrecipe.gguf.file_types import FILE_TYPES
 from quantrecipe.model.open import open_model
 from quantrecipe.planning import make_plan

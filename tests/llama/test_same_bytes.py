@@ -18,7 +18,8 @@ from support.zoo import ZOO, write_importance, write_model
 
 from quantrecipe.errors import QuantrecipeError
 from quantrecipe.gguf.values import GGUFValue, ValueType
-from quantrecipe.importance import Importance, read_importance
+from quantrecipe.importance.matrix import Importance
+from quantrecipe.importance.read import read_importance
 from quantrecipe.model.open import open_model
 from quantrecipe.output.apply import apply_plan
 from quantrecipe.planning import make_plan

@@ -14,8 +14,7 @@ from quantrecipe import load_registry, open_model
 from quantrecipe.api import Effect
 from quantrecipe.evaluate import Text
 from quantrecipe.measure import prober as module
-from quantrecipe.measure.names import describe, layers_text
-from quantrecipe.measure.prober import Passes, Prober
+from quantrecipe.measure.prober import Passes, Prober, describe
 from quantrecipe.measure.progress import Silent
 from quantrecipe.measure.rounding import Rounded
 from quantrecipe.sensitivity import Probed
@@ -160,4 +159,4 @@ def test_probes_are_told_in_few_words() -> None:
         describe({"output.weight": "Q4_K", "blk.3.ffn_up.weight": "Q3_K"})
         == "output; ffn_up, layer 3 → Q3_K, Q4_K"
     )
-    assert layers_text([]) == ""
+    assert describe({"output.weight": "Q4_K"}) == "output → Q4_K"

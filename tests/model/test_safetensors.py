@@ -223,3 +223,35 @@ def test_a_valid_file_with_changes_is_a_header_or_a_model_error(tmp_path, edits,
         raw[at] = byte
     read_or_refuse(tmp_path / "changed.safetensors", bytes(raw))
     read_or_refuse(tmp_path / "changed.safetensors", bytes(raw[:cut]))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "bits"),
+    [
+        ("BOOL", 8), ("U8", 8), ("I8", 8), ("U16", 16), ("I16", 16), ("U32", 32), ("I32", 32), ("U64", 64),
+        ("I64", 64), ("F4", 4), ("F6_E2M3", 6), ("F6_E3M2", 6), ("F8_E4M3", 8), ("F8_E5M2", 8), ("F8_E8M0", 8),
+        ("F16", 16), ("BF16", 16), ("F32", 32), ("F64", 64), ("C64", 64),
+    ],
+)  # fmt: skip
+def test_every_dtype_has_its_size(tmp_path, dtype, bits):
+    """Four of them fill whole bytes, and a byte more or less is refused."""
+    path = tmp_path / "a.safetensors"
+    for more, fits in ((0, True), (1, False), (-1, False)):
+        nbytes = 4 * bits // 8 + more
+        path.write_bytes(safetensors({"a": entry(dtype, (4,), (0, nbytes))}, nbytes))
+        if fits:
+            assert read_safetensors_header(path).tensors["a"].extent.nbytes == nbytes
+        else:
+            with pytest.raises(
+                ModelError, match=f"tensor 'a' is {dtype} .*, which doesn't make {nbytes} bytes"
+            ):
+                read_safetensors_header(path)
+
+
+def test_as_many_dimensions_as_are_read(tmp_path):
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(safetensors({"a": entry("U8", (1,) * 32, (0, 1))}, 1))
+    assert len(read_safetensors_header(path).tensors["a"].shape) == 32
+    path.write_bytes(safetensors({"a": entry("U8", (1,) * 33, (0, 1))}, 1))
+    with pytest.raises(ModelError, match="length <= 32"):
+        read_safetensors_header(path)

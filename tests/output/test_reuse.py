@@ -17,8 +17,8 @@ from quantrecipe.model.open import open_model
 from quantrecipe.output.apply import Result, apply_plan
 from quantrecipe.output.reuse import read_old_tensors
 from quantrecipe.plan.layout import SplitLimits
-from quantrecipe.plan.make import make_plan
 from quantrecipe.plan.plan import Plan
+from quantrecipe.planning import make_plan
 from quantrecipe.registry import Registry, load_registry
 
 MIX = recipe(rule("attn_v", "Q8_0"), default="Q4_K")

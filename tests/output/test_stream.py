@@ -24,7 +24,8 @@ from support.several_units import (
 )
 
 from quantrecipe.errors import NonFiniteError
-from quantrecipe.importance import Importance, read_importance
+from quantrecipe.importance.matrix import Importance
+from quantrecipe.importance.read import read_importance
 from quantrecipe.model.open import open_model
 from quantrecipe.output import units
 from quantrecipe.output.apply import apply_plan, apply_plans

@@ -125,7 +125,7 @@ def test_a_file_and_a_lock_are_what_they_were_made_from(
 
 
 def test_tensors_that_one_side_lacks(model: Model, registry: Registry) -> None:
-    from quantrecipe.recipe.layers import LayerSet
+    from quantrecipe.recipe.terms.layers import LayerSet
 
     pruned = recipe(
         rule("attn_v", "Q6_K", line=3), default="Q4_K", file_type="Q4_K_M", prune=LayerSet.parse("5")

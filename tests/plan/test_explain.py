@@ -9,7 +9,8 @@ import pytest
 from support.recipes import recipe, rule
 
 from quantrecipe.errors import PlanError
-from quantrecipe.importance import Importance, assumed_importance
+from quantrecipe.importance.coverage import assumed_importance
+from quantrecipe.importance.matrix import Importance
 from quantrecipe.model.model import Model
 from quantrecipe.model.open import open_model
 from quantrecipe.plain_data import plain

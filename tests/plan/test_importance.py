@@ -13,7 +13,8 @@ from support.models import llama_tensors, write_gguf
 from support.recipes import recipe, rule
 
 from quantrecipe.errors import ImportanceError
-from quantrecipe.importance import Importance, read_importance
+from quantrecipe.importance.matrix import Importance
+from quantrecipe.importance.read import read_importance
 from quantrecipe.model.model import Model
 from quantrecipe.model.open import open_model
 from quantrecipe.plan.plan import Plan

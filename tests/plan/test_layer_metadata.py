@@ -13,8 +13,8 @@ from quantrecipe.errors import PlanError
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.model.model import Model
 from quantrecipe.planning import make_plan
-from quantrecipe.recipe.layers import LayerSet
 from quantrecipe.recipe.metadata import METADATA_TYPES
+from quantrecipe.recipe.terms.layers import LayerSet
 from quantrecipe.registry import Registry, load_registry
 from quantrecipe.tensor import TensorInfo
 

@@ -13,7 +13,7 @@ from support.imatrix_files import write_gguf_imatrix
 from support.models import llama_metadata, llama_tensors, write_gguf
 
 from quantrecipe.errors import PlanError
-from quantrecipe.importance import read_importance
+from quantrecipe.importance.read import read_importance
 from quantrecipe.model.model import Model
 from quantrecipe.model.open import open_model
 from quantrecipe.plan.layout import SplitLimits

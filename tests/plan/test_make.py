@@ -13,7 +13,7 @@ from support.recipes import recipe, rule
 
 from quantrecipe.errors import ImportanceError, PlanError
 from quantrecipe.gguf.values import GGUFValue, ValueType
-from quantrecipe.importance import read_importance
+from quantrecipe.importance.read import read_importance
 from quantrecipe.model.model import Model
 from quantrecipe.model.open import open_model
 from quantrecipe.output.apply import apply_plan

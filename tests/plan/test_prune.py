@@ -13,14 +13,15 @@ from support.recipes import recipe, rule
 
 from quantrecipe.errors import PlanError
 from quantrecipe.gguf.values import GGUFValue, ValueType
-from quantrecipe.importance import Importance, read_importance
+from quantrecipe.importance.matrix import Importance
+from quantrecipe.importance.read import read_importance
 from quantrecipe.model.model import Model
 from quantrecipe.model.open import open_model
 from quantrecipe.output.apply import apply_plan
 from quantrecipe.plan.layout import SplitLimits
 from quantrecipe.plan.plan import Plan
 from quantrecipe.planning import make_plan
-from quantrecipe.recipe.layers import LayerSet
+from quantrecipe.recipe.terms.layers import LayerSet
 from quantrecipe.registry import Registry, load_registry
 
 

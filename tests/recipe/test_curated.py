@@ -11,7 +11,7 @@ import pytest
 from support.linting import REGISTRY, TARGETS, reference
 
 from quantrecipe.gguf.values import GGUFValue, ValueType
-from quantrecipe.importance.assumed import assumed_importance
+from quantrecipe.importance.coverage import assumed_importance
 from quantrecipe.lint import lint
 from quantrecipe.model.model import Model
 from quantrecipe.model.open import open_model

@@ -16,15 +16,16 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 from quantrecipe.errors import PlanError, QuantrecipeError, RecipeError
 from quantrecipe.model.shapes import open_shapes
 from quantrecipe.planning import make_plan
-from quantrecipe.recipe.expression import Expression
-from quantrecipe.recipe.layers import LayerSet
 from quantrecipe.recipe.load import load_recipe, load_recipe_text
-from quantrecipe.recipe.pattern import Pattern
-from quantrecipe.recipe.regex import Regex
+from quantrecipe.recipe.terms.expression import Expression
+from quantrecipe.recipe.terms.layers import LayerSet
+from quantrecipe.recipe.terms.pattern import Pattern
+from quantrecipe.recipe.terms.regex import Regex
 from quantrecipe.registry import Registry
 
 ZOO = Path(__file__).parents[1] / "data/shapes/zoo"
@@ -232,7 +233,7 @@ ALPHABET = st.text(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(text=ALPHABET)
 def test_any_text_is_a_value_or_an_error(text: str) -> None:
     """Patterns, regular expressions, layers and conditions; and what loads, answers."""
@@ -253,7 +254,7 @@ def test_any_text_is_a_value_or_an_error(text: str) -> None:
 YAML = st.text(st.sampled_from("ab:-[]{},#&*!|>'\"%@` \n?\t~0123\\"), max_size=80)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(head=st.sampled_from(["", HEAD, HEAD + "rules:\n", HEAD + "rules: [{tensors: "]), text=YAML)
 def test_any_text_is_a_recipe_or_an_error_with_a_place(head: str, text: str, registry: Registry) -> None:
     try:

@@ -9,12 +9,13 @@ from types import MappingProxyType
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 from quantrecipe.errors import RecipeError
 from quantrecipe.gguf.values import GGUFValue, ValueType
-from quantrecipe.recipe.flatten import flat_text
 from quantrecipe.recipe.load import load_recipe, load_recipe_text
 from quantrecipe.recipe.recipe import Recipe
+from quantrecipe.recipe.writing.flatten import flat_text
 from quantrecipe.registry import Registry
 
 ROOT = Path(__file__).parents[2]
@@ -419,7 +420,9 @@ LINES = [
 ]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=200)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=examples(200)
+)
 @given(st.lists(st.sampled_from(LINES), max_size=10, unique=True).map("\n".join) | st.text(max_size=80))
 def test_any_text_is_a_recipe_or_a_recipe_error(registry: Registry, text: str) -> None:
     try:

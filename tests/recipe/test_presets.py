@@ -20,8 +20,7 @@ import pytest
 from quantrecipe.errors import ImportanceError, PlanError
 from quantrecipe.gguf.file_types import FILE_TYPES
 from quantrecipe.gguf.values import GGUFValue, ValueType
-from quantrecipe.importance import Importance
-from quantrecipe.importance.matrix import ImportanceEntry
+from quantrecipe.importance.matrix import Importance, ImportanceEntry
 from quantrecipe.model.model import Model
 from quantrecipe.model.shapes import open_shapes
 from quantrecipe.plan.assign import choose_format

@@ -10,15 +10,15 @@ import pytest
 from quantrecipe.model.open import open_model
 from quantrecipe.plan.trace import trace
 from quantrecipe.recipe.budget import BUDGET_KEYS, KV_TYPES, VRAM_KEYS
-from quantrecipe.recipe.declarations import VARIABLE_KEYS
-from quantrecipe.recipe.expression import FACTS
 from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.recipe.metadata import METADATA_TYPES
-from quantrecipe.recipe.parse import IMPORTANCE_KEYS, RECIPE_KEYS, UNCOVERED
-from quantrecipe.recipe.rules import KEEP_KEYS, RULE_KEYS
-from quantrecipe.recipe.slots import FALLBACK_POLICIES
+from quantrecipe.recipe.reading.recipe_part import IMPORTANCE_KEYS, RECIPE_KEYS, UNCOVERED
+from quantrecipe.recipe.reading.rule_items import KEEP_KEYS, RULE_KEYS
+from quantrecipe.recipe.reading.slots import FALLBACK_POLICIES
+from quantrecipe.recipe.reading.variable_declarations import VARIABLE_KEYS
+from quantrecipe.recipe.reading.variables import VARIABLE_TYPES
 from quantrecipe.recipe.target import DEVICES, ENGINES, TARGET_KEYS
-from quantrecipe.recipe.variables import VARIABLE_TYPES
+from quantrecipe.recipe.terms.expression import FACTS
 from quantrecipe.registry import Registry
 
 ROOT = Path(__file__).parents[2]

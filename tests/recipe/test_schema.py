@@ -13,17 +13,18 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 from quantrecipe.errors import RecipeError
 from quantrecipe.recipe.budget import BUDGET_KEYS, EXPERT_PLACES, KV_TYPES, VRAM_KEYS
-from quantrecipe.recipe.declarations import VARIABLE_KEYS
-from quantrecipe.recipe.expression import FACTS
 from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.recipe.metadata import METADATA_TYPES
-from quantrecipe.recipe.parse import IMPORTANCE_KEYS, RECIPE_KEYS, UNCOVERED
-from quantrecipe.recipe.rules import KEEP_KEYS, RULE_KEYS
+from quantrecipe.recipe.reading.recipe_part import IMPORTANCE_KEYS, RECIPE_KEYS, UNCOVERED
+from quantrecipe.recipe.reading.rule_items import KEEP_KEYS, RULE_KEYS
+from quantrecipe.recipe.reading.variable_declarations import VARIABLE_KEYS
+from quantrecipe.recipe.reading.variables import VARIABLE_TYPES
 from quantrecipe.recipe.target import DEVICES, ENGINES, TARGET_KEYS
-from quantrecipe.recipe.variables import VARIABLE_TYPES
+from quantrecipe.recipe.terms.expression import FACTS
 from quantrecipe.registry import Registry
 from quantrecipe.units import FILE_PATTERN, MEMORY_PATTERN, TOKENS_PATTERN
 
@@ -173,7 +174,9 @@ BEYOND_THE_SCHEMA = (
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=200)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=examples(200)
+)
 @given(RECIPES)
 def test_the_loader_accepts_what_the_schema_accepts(registry: Registry, document: dict[str, Any]) -> None:
     try:

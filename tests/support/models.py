@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,24 @@ def llama_tensors(
     tied: bool = False,
     seed: int = 0,
 ) -> dict[str, NDArray[np.float32]]:
-    """Name → weights of a llama: dense, or with experts."""
+    """Name → weights of a llama: dense, or with experts. The arrays are the caller's to change."""
+    drawn = _drawn(layers, cols, hidden, vocab, heads, kv_heads, experts, tied, seed)
+    return {name: weights.copy() for name, weights in drawn.items()}
+
+
+# Many tests start from the same few models, and drawing them takes longer than the rest of a small test.
+@lru_cache(maxsize=16)
+def _drawn(
+    layers: int,
+    cols: int,
+    hidden: int,
+    vocab: int,
+    heads: int,
+    kv_heads: int,
+    experts: int,
+    tied: bool,
+    seed: int,
+) -> Mapping[str, NDArray[np.float32]]:
     rng = np.random.default_rng(seed)
 
     def matrix(*shape: int) -> NDArray[np.float32]:

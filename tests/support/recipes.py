@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from quantrecipe.recipe.expression import Expression
-from quantrecipe.recipe.layers import LayerSet
-from quantrecipe.recipe.pattern import Pattern
 from quantrecipe.recipe.recipe import KeepEntry, Origin, Recipe, Rule
+from quantrecipe.recipe.terms.expression import Expression
+from quantrecipe.recipe.terms.layers import LayerSet
+from quantrecipe.recipe.terms.pattern import Pattern
 
 FILE = "recipe.yaml"
 

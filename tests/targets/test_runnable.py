@@ -10,7 +10,7 @@ from support.models import llama_tensors, write_gguf
 from support.recipes import recipe, rule
 
 from quantrecipe.errors import PlanError, RecipeError
-from quantrecipe.fit.types import offered_types
+from quantrecipe.fit.offered_types import offered_types
 from quantrecipe.model.open import open_model
 from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe_text

@@ -11,7 +11,7 @@ import pytest
 from quantrecipe.errors import RecipeError
 from quantrecipe.registry import load_registry
 from quantrecipe.targets import DEVICES, Targets, load_targets
-from quantrecipe.targets.build import build_number
+from quantrecipe.targets.table import build_number
 
 TOML = Path(__file__).parents[2] / "quantrecipe/targets/targets.toml"
 

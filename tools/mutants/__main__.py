@@ -15,7 +15,7 @@ from tools.mutants.tree import Tree
 from tools.mutants.trial import Journal, control, try_all
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("plan", "output", "recipe", "importance", "gguf", "model")
+FOLDERS = ("allocate", "plan", "output", "recipe", "importance", "gguf", "model")
 
 
 def main() -> None:

@@ -20,11 +20,11 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from quantrecipe.allocate.knapsack.table import Table
+    from quantrecipe.allocate.knapsack.option_table import Table
 
 __all__ = ["Bound", "best_bound"]
 
-_ROUNDS = 100
+_ROUNDS = 100  # cutting planes, at most: it ends where another one gains nothing more
 _CLOSE = 1e-12  # where another cutting plane gains nothing more
 _CEILING = 1e12  # of the price of a whole limit, in the cost of everything
 
@@ -39,7 +39,7 @@ class _Cut:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bound:
-    """Prices, and what follows from them, in the table's units.
+    """Prices of the limits, and the bound that follows from them, in the table's units.
 
     prices:  (limits): of one unit
     value:   the bound, less what rounding may have added

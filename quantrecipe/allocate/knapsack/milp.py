@@ -2,16 +2,21 @@
 
 HiGHS calculates in floating point and to a tolerance, so what it finds is held against the limits in integers, and its
 bound counts less that tolerance.
+
+It runs in a process of its own. The versions in SciPy (1.15 to 1.17 at least) print a line of C++'s printf now and then
+(HighsMipSolverData::transformNewIntegerFeasibleSolution), whatever their options say; standard output may be JSON, and
+turning it away for a moment would take what other threads of the caller's print meanwhile.
 """
 
 from __future__ import annotations
 
-import ctypes
 import math
 import os
+import pickle
+import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,17 +27,41 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from quantrecipe.allocate.knapsack.bound import Bound
-    from quantrecipe.allocate.knapsack.table import Table
+    from quantrecipe.allocate.knapsack.option_table import Table
 
-__all__ = ["solve"]
+__all__ = ["solve", "solve_here"]
 
 _NODES = 500  # a count, not a time: the same on every machine
-_REPAIRS = 4
+_REPAIRS = 4  # times that it is asked, each time for less by what was too much
 _TOLERANCE = 1e-6  # of HiGHS, in its own scale
 
 
 def solve(table: Table, bound: Bound, options: NDArray[np.int64]) -> Found:
     """The best choice among these options and every item's base."""
+    with tempfile.TemporaryDirectory(prefix="quantrecipe-") as folder:
+        answer = Path(folder) / "found"
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-P",
+                "-m",
+                __name__,
+                str(answer),
+            ],  # -P: nothing is imported from the current folder
+            input=pickle.dumps((table, bound, options)),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(f"the process that runs HiGHS failed:\n{done.stderr.decode(errors='replace')}")
+        found: Found = pickle.loads(answer.read_bytes())
+        return found
+
+
+def solve_here(table: Table, bound: Bound, options: NDArray[np.int64]) -> Found:
+    """The same in this process, where HiGHS may print."""
     from scipy.optimize import Bounds, LinearConstraint, milp
     from scipy.sparse import csr_array
 
@@ -54,17 +83,16 @@ def solve(table: Table, bound: Bound, options: NDArray[np.int64]) -> Found:
     already = int(table.cost[fixed].sum(dtype=np.int64))
     target, lowest = slack.copy(), math.inf
     for _ in range(_REPAIRS):
-        with _no_chatter():
-            result = milp(
-                costs / dearest,
-                integrality=np.ones(len(free)),
-                bounds=Bounds(0, 1),
-                constraints=[
-                    LinearConstraint(one_each, 1, 1),
-                    LinearConstraint((uses / largest).T, -np.inf, target / largest),
-                ],
-                options={"node_limit": _NODES, "mip_rel_gap": 0.0},
-            )
+        result = milp(
+            costs / dearest,
+            integrality=np.ones(len(free)),
+            bounds=Bounds(0, 1),
+            constraints=[
+                LinearConstraint(one_each, 1, 1),
+                LinearConstraint((uses / largest).T, -np.inf, target / largest),
+            ],
+            options={"node_limit": _NODES, "mip_rel_gap": 0.0},
+        )
         if result.mip_dual_bound is not None and math.isinf(lowest):
             lowest = already + (result.mip_dual_bound - _TOLERANCE) * dearest
         if result.x is None:
@@ -82,23 +110,5 @@ def solve(table: Table, bound: Bound, options: NDArray[np.int64]) -> Found:
     return Found(choice=None, cost=math.inf, bound=lowest if math.isfinite(lowest) else bound.value)
 
 
-@contextmanager
-def _no_chatter() -> Iterator[None]:
-    """Keeps standard output clean of what some versions of HiGHS print there, whatever they are told."""
-    try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-        kept = os.dup(1)
-    except (OSError, ValueError):  # closed: nothing to keep clean
-        yield
-        return
-    null = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(null, 1)
-        yield
-    finally:
-        if os.name == "posix":
-            ctypes.CDLL(None).fflush(None)  # C has its own buffer
-        os.dup2(kept, 1)
-        os.close(kept)
-        os.close(null)
+if __name__ == "__main__":
+    Path(sys.argv[1]).write_bytes(pickle.dumps(solve_here(*pickle.loads(sys.stdin.buffer.read()))))

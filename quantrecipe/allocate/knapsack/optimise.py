@@ -17,9 +17,9 @@ import numpy as np
 
 from quantrecipe.allocate.knapsack.bound import Bound, best_bound
 from quantrecipe.allocate.knapsack.milp import solve
+from quantrecipe.allocate.knapsack.option_table import Table, make_table
 from quantrecipe.allocate.knapsack.problem import Item, Limit, Solution
 from quantrecipe.allocate.knapsack.search import Found, search
-from quantrecipe.allocate.knapsack.table import Table, make_table
 
 __all__ = ["optimise"]
 

@@ -10,7 +10,7 @@ __all__ = ["Item", "Limit", "Option", "Solution"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Option:
-    """One way for an item.
+    """One of the ways that are open to an item.
 
     cost: what is lost by it; finite
     uses: what it takes of each limit, in the order of the limits; not negative
@@ -39,7 +39,7 @@ class Limit:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Solution:
-    """The best choice.
+    """The best choice, and how sure it is that there is none better.
 
     choices: the number of the chosen option of each item
     cost:    the sum of their costs
@@ -60,5 +60,5 @@ class Solution:
         return (self.cost - self.bound) / self.cost if self.cost > self.bound else 0.0
 
     def names(self, items: Sequence[Item]) -> list[str]:
-        """Name of the chosen option of each item."""
+        """The name of the option that was chosen for each item."""
         return [item.options[choice].name for item, choice in zip(items, self.choices, strict=True)]

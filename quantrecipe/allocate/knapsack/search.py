@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from quantrecipe.allocate.knapsack.bound import Bound
-    from quantrecipe.allocate.knapsack.table import Table
+    from quantrecipe.allocate.knapsack.option_table import Table
 
 __all__ = ["Found", "search"]
 
@@ -29,7 +29,7 @@ _MAX_KEPT = 30_000_000  # states over all items, which are kept to walk back
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Found:
-    """What a search found.
+    """The best choice that a search found, and what it proved.
 
     choice: position in the table for each item, all limits kept; None where there was nothing
     cost:   of the choice, in the table's units
@@ -150,7 +150,7 @@ def _reach(candidates: Sequence[_Candidates], limits: int) -> tuple[NDArray[np.i
 
 
 def _expand(states: _States, candidate: _Candidates) -> _States:
-    """Every state with every option of the next item."""
+    """Every state combined with every option of the next item."""
     n = len(states.cost)
     return _States(
         uses=(candidate.uses[:, np.newaxis] + states.uses).reshape(-1, states.uses.shape[1]),

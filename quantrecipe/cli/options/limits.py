@@ -25,6 +25,7 @@ COMMAND_LINE = "command line"
 
 _LIMITS = ("size", "bpw", "vram", "ram", "active")
 _RUNNING = ("context", "kv", "gpu_layers", "cpu_moe", "ubatch")
+"""How a file is run: not limits, but what the memory for it depends on."""
 
 # Spelt out, so that help and shell completion need not import the recipe language; a test compares.
 KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")

@@ -30,7 +30,7 @@ class _Recipe(click.ParamType["str"]):
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        from quantrecipe.recipe.shipped import shipped_recipes
+        from quantrecipe.recipe.shipped_recipes import shipped_recipes
         from quantrecipe.registry import load_registry
 
         plugins = not ctx.find_root().params.get("no_plugins")

@@ -16,7 +16,7 @@ from quantrecipe.exchange.scripts.call import unclosed
 
 __all__ = ["ArrayValue", "Piece", "Redirect", "ShWord", "Sign", "Token", "tokens_of"]
 
-_MAX_DEPTH = 40
+_MAX_DEPTH = 40  # of `$( )` within others: each is a call of this lexer
 _SIGNS = ("&&", "||", ";;&", ";;", ";&", "|&", ";", "&", "|", "(", ")", "\n")
 _REDIRECT = re.compile(r"\d*(?:<<<|<<-?|>>|>\||>&|<&|<>|>|<)|&>>?")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")

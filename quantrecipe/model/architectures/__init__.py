@@ -1,15 +1,10 @@
-"""One file per architecture: what makes a Hugging Face model of it a GGUF. docs/architectures.md adds the next."""
+"""What makes a Hugging Face model a GGUF, architecture by architecture. docs/architectures.md says how to add one."""
 
 from __future__ import annotations
 
 from quantrecipe.model.architectures.architecture import Architecture
-from quantrecipe.model.architectures.llama import LLAMA
-from quantrecipe.model.architectures.mistral import MISTRAL
-from quantrecipe.model.architectures.mixtral import MIXTRAL
-from quantrecipe.model.architectures.qwen2 import QWEN2
-from quantrecipe.model.architectures.qwen2moe import QWEN2MOE
-from quantrecipe.model.architectures.qwen3 import QWEN3
-from quantrecipe.model.architectures.qwen3moe import QWEN3MOE
+from quantrecipe.model.architectures.llama import LLAMA, MISTRAL, MIXTRAL
+from quantrecipe.model.architectures.qwen import QWEN2, QWEN2MOE, QWEN3, QWEN3MOE
 
 __all__ = ["ARCHITECTURES", "Architecture"]
 

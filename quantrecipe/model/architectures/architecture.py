@@ -11,7 +11,7 @@ from quantrecipe.model.architectures.experts import ExpertNames
 from quantrecipe.model.architectures.layout import Layout
 from quantrecipe.model.pairs import Pairs
 
-__all__ = ["Architecture"]
+__all__ = ["Architecture", "as_many_as_heads", "no_reason"]
 
 
 def _nothing(config: Config) -> Pairs:
@@ -26,8 +26,14 @@ def _no_tensors(config: Config) -> dict[str, bytes]:
     return {}
 
 
-def _no_reason(config: Config) -> str | None:
+def no_reason(config: Config) -> str | None:
+    """Every model of this architecture can be converted."""
     return None
+
+
+def as_many_as_heads(values: Mapping[str, Any]) -> Any:
+    """The number of key-value heads of a model without grouped-query attention."""
+    return values.get("num_attention_heads")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,4 +65,4 @@ class Architecture:
     pairs: Callable[[Config], Pairs] = _nothing
     tokenizer: Callable[[Config, Pairs], Pairs] = _as_it_is
     computed: Callable[[Config], Mapping[str, bytes]] = _no_tensors
-    refuse: Callable[[Config], str | None] = _no_reason
+    refuse: Callable[[Config], str | None] = no_reason

@@ -12,17 +12,16 @@ from dataclasses import dataclass
 
 from gguf import TensorNameMap
 
-from quantrecipe.errors import ModelError, Problem
+from quantrecipe.errors import ModelError, Problem, abridged
 from quantrecipe.model.architectures.architecture import Architecture
 from quantrecipe.model.architectures.config import Config
 from quantrecipe.model.architectures.hyperparameters import LAYERS
-from quantrecipe.model.architectures.layout import HEAD
-from quantrecipe.model.architectures.lengths import length
+from quantrecipe.model.architectures.layout import HEAD, length
 from quantrecipe.tensor import TensorInfo
 
-__all__ = ["abridged", "check_tensors"]
+__all__ = ["check_tensors"]
 
-_SHOWN = 5  # one cause has as many problems as there are layers
+_SHOWN = 5  # layers
 _AGAIN = "a part of the model is missing: download it again"
 _MEND = "the two don't belong together: correct config.json, or download both again"
 _TIE = f'{_AGAIN}; if the embedding is to serve as the output, say "tie_word_embeddings": true'
@@ -66,14 +65,6 @@ def check_tensors(
         problems.append(Problem(what=what, remedy=_FOREIGN, file=config.folder))
     if problems:
         raise ModelError(abridged(problems))
-
-
-def abridged(problems: list[Problem]) -> list[Problem]:
-    """The first few problems, and how many more there are."""
-    if len(problems) <= _SHOWN:
-        return problems
-    more = f"… and {len(problems) - _SHOWN} more like these"
-    return [*problems[:_SHOWN], Problem(what=more, file=problems[0].file)]
 
 
 def _expected(

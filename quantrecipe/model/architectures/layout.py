@@ -1,7 +1,8 @@
 """Layout: the tensors that llama.cpp loads of an architecture, and their shapes in the words of config.json.
 
 Tensors go by their usual names on Hugging Face; the tensor name map, which knows all the others, makes GGUF
-names of them. A shape is a tuple of names of lengths, slowest first, as `lengths` knows them. Where a matrix may
+names of them. A shape is a tuple of names of lengths, slowest first; `length` works them out of
+config.json as llama.cpp works them out of the GGUF. Where a matrix may
 have one length or another, llama.cpp's loader decides: it is what has to open the file.
 
 Source: llama.cpp, src/models/*.cpp, load_arch_tensors: which tensors are created, and which are TENSOR_NOT_REQUIRED.
@@ -9,10 +10,25 @@ Source: llama.cpp, src/models/*.cpp, load_arch_tensors: which tensors are create
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-__all__ = ["DENSE", "EXPERTS", "HEAD", "QK_NORMS", "Layout", "Shapes", "attention", "biases", "layers"]
+from quantrecipe.model.architectures import hyperparameters as hyper
+from quantrecipe.model.architectures.config import Config
+
+__all__ = [
+    "DENSE",
+    "EXPERTS",
+    "HEAD",
+    "QK_NORMS",
+    "Layout",
+    "Shapes",
+    "attention",
+    "biases",
+    "layers",
+    "length",
+]
 
 Shapes: TypeAlias = dict[str, tuple[str, ...]]
 """Name of a tensor → its shape. `{layer}` stands for the number of a layer."""
@@ -86,3 +102,35 @@ EXPERTS: Shapes = layers(
     }
 )
 """Router and stacks of Qwen's experts."""
+
+
+def length(config: Config, name: str) -> int:
+    """A length by its name in a Layout. ModelError where config.json doesn't give what it takes."""
+    return _LENGTHS[name](config)
+
+
+def _kv_heads(config: Config) -> int:
+    return (
+        config.need(*hyper.HEADS) if config.count(*hyper.KV_HEADS) is None else config.need(*hyper.KV_HEADS)
+    )
+
+
+def _expert_length(config: Config) -> int:
+    given = config.count("moe_intermediate_size")
+    return given or config.need(*hyper.FEED_FORWARD) // config.need(*hyper.EXPERTS_USED)
+
+
+_LENGTHS: Mapping[str, Callable[[Config], int]] = {
+    "vocab_size": lambda config: config.need("vocab_size"),
+    "hidden_size": lambda config: config.need(*hyper.HIDDEN),
+    "intermediate_size": lambda config: config.need(*hyper.FEED_FORWARD),
+    "num_attention_heads · head_dim": lambda config: config.need(*hyper.HEADS) * hyper.head_dim(config),
+    "num_key_value_heads · head_dim": lambda config: _kv_heads(config) * hyper.head_dim(config),
+    "head_dim": hyper.head_dim,
+    "head_dim / 2": lambda config: hyper.head_dim(config) // 2,
+    "num_experts": lambda config: config.need(*hyper.EXPERTS),
+    "moe_intermediate_size": _expert_length,
+    "shared_expert_intermediate_size": lambda config: (
+        config.count("shared_expert_intermediate_size") or config.need(*hyper.FEED_FORWARD)
+    ),
+}

@@ -1,30 +1,35 @@
-"""Llama 1 to 3 and everything that is called like it."""
+"""What llama.cpp calls a llama: Llama 1 to 3 and everything that goes by its class name, Mistral, and Mixtral.
+
+Mistral 7B and its descendants have other defaults. The sliding window of the first of them has no key: llama.cpp's
+converter writes none for this architecture. Mixtral is a Mistral with experts.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
-from quantrecipe.model.architectures.architecture import Architecture
+from quantrecipe.model.architectures.architecture import Architecture, as_many_as_heads, no_reason
 from quantrecipe.model.architectures.config import Config
+from quantrecipe.model.architectures.experts import ExpertNames
 from quantrecipe.model.architectures.hyperparameters import EXPERTS, head_dim, rope_dimensions
 from quantrecipe.model.architectures.layout import DENSE, HEAD, Layout, Shapes, attention, biases, layers
 from quantrecipe.model.architectures.rope import llama3_factors
 from quantrecipe.model.json_file import read_json_object
 from quantrecipe.model.pairs import Pairs, boolean, u32
 
-__all__ = ["DENSE_LAYOUT", "LLAMA", "OPTIONAL", "computed", "even_heads", "pairs", "refuse", "tokenizer"]
+__all__ = ["LLAMA", "MISTRAL", "MIXTRAL"]
 
-OPTIONAL: Shapes = {
+_OPTIONAL: Shapes = {
     **HEAD,
     **biases(),
     **layers({"self_attn.o_proj.bias": ("hidden_size",)}),
     "rope.freqs": ("head_dim / 2",),
 }
-"""Mixtral's too."""
 
-DENSE_LAYOUT = Layout(
+_DENSE = Layout(
     required=attention() | DENSE,
-    optional=OPTIONAL
+    optional=_OPTIONAL
     | layers(
         {
             "mlp.gate_proj.bias": ("intermediate_size",),
@@ -33,25 +38,19 @@ DENSE_LAYOUT = Layout(
         }
     ),
 )
-"""Mistral's too."""
 
 # llama.cpp's converter knows these families by nothing else
 _CODE_LLAMA_VOCAB, _CODE_LLAMA_EOT = 32016, 32010
 _GRANITE_VOCAB = 49152
 
 
-def pairs(config: Config) -> Pairs:
-    """Vocabulary and rotated dimensions; Mistral's and Mixtral's too."""
-    return rope_dimensions("llama", config)
-
-
-def computed(config: Config) -> Mapping[str, bytes]:
+def _computed(config: Config) -> Mapping[str, bytes]:
     """Llama 3's frequency factors: they stand in config.json as a rule, and in the GGUF as a tensor."""
     factors = llama3_factors(config, head_dim(config))
     return {} if factors is None else {"rope_freqs.weight": factors}
 
 
-def tokenizer(config: Config, pairs: Pairs) -> Pairs:
+def _tokenizer(config: Config, pairs: Pairs) -> Pairs:
     """Whether text gets a space in front, as the first key; and two families known by the size of their vocabulary."""
     settings = config.folder / "tokenizer_config.json"
     prefix = read_json_object(settings).get("add_prefix_space") if settings.is_file() else None
@@ -64,13 +63,13 @@ def tokenizer(config: Config, pairs: Pairs) -> Pairs:
     return pairs
 
 
-def even_heads(values: Mapping[str, object]) -> object:
+def _even_heads(values: Mapping[str, object]) -> object:
     """The usual length of a head: the hidden size, divided among the heads."""
     hidden, heads = values.get("hidden_size"), values.get("num_attention_heads")
     return hidden // heads if isinstance(hidden, int) and isinstance(heads, int) and heads else None
 
 
-def refuse(config: Config) -> str | None:
+def _refuse(config: Config) -> str | None:
     """Draft models of EAGLE-3 go by Llama's class name; some with experts do, too."""
     if config.count(*EXPERTS):
         return f"is a model with experts ({config.called(*EXPERTS)}), but its class has none"
@@ -82,7 +81,7 @@ def refuse(config: Config) -> str | None:
 LLAMA = Architecture(
     name="llama",
     classes=("LlamaForCausalLM", "LLaMAForCausalLM"),
-    layout=DENSE_LAYOUT,
+    layout=_DENSE,
     defaults={
         "vocab_size": 32000,
         "hidden_size": 4096,
@@ -92,13 +91,48 @@ LLAMA = Architecture(
         "max_position_embeddings": 2048,
         "rms_norm_eps": 1e-6,
     },
-    derive={
-        "head_dim": even_heads,
-        "num_key_value_heads": lambda values: values.get("num_attention_heads"),
-    },
+    derive={"head_dim": _even_heads, "num_key_value_heads": as_many_as_heads},
     rotary=True,
-    pairs=pairs,
-    tokenizer=tokenizer,
-    computed=computed,
-    refuse=refuse,
+    pairs=lambda config: rope_dimensions("llama", config),
+    tokenizer=_tokenizer,
+    computed=_computed,
+    refuse=_refuse,
+)
+
+_MISTRAL_DEFAULTS = {
+    "vocab_size": 32000,
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "max_position_embeddings": 131072,
+    "rms_norm_eps": 1e-6,
+}
+
+MISTRAL = replace(LLAMA, classes=("MistralForCausalLM",), defaults=_MISTRAL_DEFAULTS)
+
+MIXTRAL = replace(
+    LLAMA,
+    classes=("MixtralForCausalLM",),
+    layout=Layout(
+        required=attention()
+        | layers(
+            {
+                "block_sparse_moe.gate.weight": ("num_experts", "hidden_size"),
+                "block_sparse_moe.experts.w1.weight": ("num_experts", "intermediate_size", "hidden_size"),
+                "block_sparse_moe.experts.w2.weight": ("num_experts", "hidden_size", "intermediate_size"),
+                "block_sparse_moe.experts.w3.weight": ("num_experts", "intermediate_size", "hidden_size"),
+            }
+        ),
+        optional=_OPTIONAL,
+    ),
+    defaults={**_MISTRAL_DEFAULTS, "rms_norm_eps": 1e-5, "num_local_experts": 8, "num_experts_per_tok": 2},
+    default_theta=1_000_000.0,
+    derive={"num_key_value_heads": as_many_as_heads},
+    experts=ExpertNames(
+        module="block_sparse_moe.experts",
+        matrices={w: f"layers.{{layer}}.feed_forward.experts.{w}.weight" for w in ("w1", "w2", "w3")},
+    ),
+    refuse=no_reason,
 )

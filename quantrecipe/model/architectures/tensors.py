@@ -6,15 +6,15 @@ experts where the last of them comes. Names go through gguf's tensor name map.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
 from math import prod
 
 import gguf
 
-from quantrecipe.errors import ModelError, Problem
+from quantrecipe.errors import ModelError, Problem, abridged
 from quantrecipe.model.architectures.architecture import Architecture
-from quantrecipe.model.architectures.completeness import abridged, check_tensors
+from quantrecipe.model.architectures.completeness import check_tensors
 from quantrecipe.model.architectures.config import Config
 from quantrecipe.model.architectures.experts import ExpertNames, Stack, stack, unpack
 from quantrecipe.model.architectures.hyperparameters import EXPERTS, LAYERS
@@ -146,7 +146,7 @@ def _rows_per_head(config: Config, stored: StoredTensor) -> int:
     return rows // heads
 
 
-def _unknown(arch: Architecture, config: Config, names: list[str]) -> list[Problem]:
+def _unknown(arch: Architecture, config: Config, names: list[str]) -> Sequence[Problem]:
     return abridged(
         [
             Problem(

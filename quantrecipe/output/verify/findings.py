@@ -99,7 +99,7 @@ def change(
 
 
 def _place(produced: Produced, registry: Registry, name: str, mismatch: Mismatch) -> tuple[int, int, str]:
-    """Row over all experts, block, and both in words."""
+    """The row, counted over all experts, the block in it, and both as text."""
     extent = produced.extent(name)
     tensor = produced.tensor(name)
     spec = registry.formats[tensor.dtype].spec

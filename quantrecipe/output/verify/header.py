@@ -41,7 +41,7 @@ def _strangers(header: GGUFHeader) -> Iterator[Finding]:
 
 
 def _nearly(key: str, other: str) -> bool:
-    """True if a letter or two is different."""
+    """True for names of the same length of which at most two letters differ, as damage makes them."""
     return len(key) == len(other) and sum(a != b for a, b in zip(key, other, strict=True)) <= 2
 
 
@@ -80,7 +80,7 @@ def _hashes(header: GGUFHeader) -> Iterator[Finding]:
 
 
 def _between(header: GGUFHeader) -> Iterator[Finding]:
-    """Bytes that no value has: the version, the padding."""
+    """Bytes that belong to no value: the version, and the padding."""
     written = encode_header(header.metadata, header.tensors, header.alignment)
     found = _read(header, len(written))
     if found != written:

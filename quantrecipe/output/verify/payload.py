@@ -47,7 +47,7 @@ def gap_findings(produced: Produced, reader: TensorReader) -> Iterator[Finding]:
 
 
 def _gaps(shard: GGUFHeader, sizes: Mapping[str, int]) -> Iterator[tuple[int, int, str]]:
-    """Where no tensor's data is: begin, end, and what is before."""
+    """Stretches that belong to no tensor: where each begins and ends, and what stands before it."""
     end, after = shard.data_start, "the header"
     filled = [entry for entry in shard.tensors if sizes[entry.name]]
     for entry in sorted(filled, key=lambda entry: entry.offset):

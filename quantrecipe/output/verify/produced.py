@@ -36,7 +36,7 @@ class Produced:
 
     @property
     def metadata(self) -> Mapping[str, GGUFValue]:
-        """That of the first file, split marks included."""
+        """The metadata of the first file, with what says which shard it is."""
         return self.shards[0].metadata
 
     @property
@@ -45,16 +45,16 @@ class Produced:
         return any(key.startswith("quantrecipe.") for key in self.metadata)
 
     def text(self, key: str) -> str | None:
-        """A text of the metadata."""
+        """A text among the metadata; None where there is none under this key."""
         value = self.metadata.get(key)
         return str(value.decode()) if value is not None and value.type is ValueType.STRING else None
 
     def tensor(self, name: str) -> TensorInfo:
-        """A tensor by its name."""
+        """The tensor of this name."""
         return next(tensor for tensor in self.model.tensors if tensor.name == name)
 
     def extent(self, name: str) -> Extent:
-        """Where a tensor's data is."""
+        """Where in which file a tensor's data is."""
         return self.model.sources[name].extents[0]
 
 

@@ -32,7 +32,7 @@ class Mismatch:
 
 
 class _Compared:
-    """A file that is compared with instead of written. Thread-safe."""
+    """A sink that writes nothing: it compares what it gets with what the file has. Thread-safe."""
 
     def __init__(self, extents: Mapping[str, Extent], reader: TensorReader) -> None:
         # A tensor without elements has no bytes, and begins where the next one does.
@@ -119,7 +119,7 @@ def sample(assignments: Sequence[Assignment], count: int | None, always: Collect
 
 
 def _in_turns(groups: Sequence[Sequence[Assignment]]) -> list[Assignment]:
-    """The first of each, then the second of each, …"""
+    """The first of each group, then the second of each, and so on."""
     longest = max((len(group) for group in groups), default=0)
     return [group[place] for place in range(longest) for group in groups if place < len(group)]
 

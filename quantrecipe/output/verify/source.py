@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from quantrecipe.errors import PlanError
 from quantrecipe.gguf.values import GGUFValue
-from quantrecipe.importance import Importance
+from quantrecipe.importance.matrix import Importance
 from quantrecipe.model.model import Model
 from quantrecipe.output.verify.expected import type_findings
 from quantrecipe.output.verify.produced import Produced

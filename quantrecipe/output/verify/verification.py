@@ -43,13 +43,13 @@ class Check:
 
     @classmethod
     def of(cls, name: Name, said: str, findings: Iterable[Finding]) -> Check:
-        """Failed if there is any finding."""
+        """A check that was made: failed if there is any finding."""
         found = tuple(findings)
         return cls(name=name, status="failed" if found else "ok", said=said, findings=found)
 
     @classmethod
     def skipped(cls, name: Name, said: str) -> Check:
-        """Not made."""
+        """A check that wasn't made, and why."""
         return cls(name=name, status="skipped", said=said)
 
     def to_json(self) -> dict[str, Any]:
@@ -81,7 +81,7 @@ class Verification:
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """Of all checks."""
+        """The findings of all checks."""
         return tuple(finding for check in self.checks for finding in check.findings)
 
     def to_json(self) -> dict[str, Any]:

@@ -16,15 +16,15 @@ from pathlib import Path
 
 from quantrecipe.core.processors import usable_processors
 from quantrecipe.errors import ModelError
-from quantrecipe.importance import Importance
+from quantrecipe.importance.matrix import Importance
 from quantrecipe.model.model import Model
 from quantrecipe.model.read import TensorReader
 from quantrecipe.output.progress import Progress, Silent
+from quantrecipe.output.verify.against_lock import check_lock
 from quantrecipe.output.verify.expected import check_types, embedded_recipe
 from quantrecipe.output.verify.findings import change, damage, difference
 from quantrecipe.output.verify.hashing import hash_tensors
 from quantrecipe.output.verify.header import check_header
-from quantrecipe.output.verify.locked import check_lock
 from quantrecipe.output.verify.payload import damaged_tensors, gap_findings
 from quantrecipe.output.verify.produced import Produced, read_produced
 from quantrecipe.output.verify.remake import Mismatch, remake, sample
@@ -256,7 +256,7 @@ class _Run:
         yield Check.of("bytes", said, others) if remade else Check.skipped("bytes", "no tensor was asked for")
 
     def _hashed_bytes(self, origin: Origin | None) -> int:
-        """Bytes that were read for hashes."""
+        """How many bytes were read to hash them."""
         produced = self._produced
         read = sum(produced.extent(name).nbytes for name in produced.data)
         if origin is not None and produced.sources:

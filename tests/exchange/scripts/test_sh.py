@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 from quantrecipe.errors import RecipeError
 from quantrecipe.exchange.scripts.call import Script
@@ -75,7 +76,7 @@ def test_what_bash_would_run(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash on this machine")
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(text=st.text(alphabet="ab=,# \n\t\\.$*", max_size=40), number=st.integers(0, len(CLEANED) - 1))
 def test_filters_do_what_they_do(text: str, number: int) -> None:
     """On any text; where they aren't certain, they say so."""
@@ -226,7 +227,7 @@ PARTS = (
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.lists(st.sampled_from(PARTS), max_size=25).map("".join))
 def test_any_script_is_read_or_refused(text: str) -> None:
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 from quantrecipe.errors import RecipeError
 from quantrecipe.exchange.scripts.script import calls_quantize, decoded, read_script
@@ -226,7 +227,7 @@ PARTS = (
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(
     st.lists(st.sampled_from(PARTS), max_size=25).map("".join), st.sampled_from(("c.bat", "c.ps1", "c.txt"))
 )

@@ -13,7 +13,7 @@ from support.huggingface import MODELS, write_model, write_safetensors
 from quantrecipe.errors import ModelError
 from quantrecipe.model.architectures import ARCHITECTURES
 from quantrecipe.model.architectures.config import Config
-from quantrecipe.model.architectures.lengths import length
+from quantrecipe.model.architectures.layout import length
 from quantrecipe.model.open import open_model
 from quantrecipe.model.safetensors import read_safetensors_header
 

@@ -100,3 +100,93 @@ def test_longrope_and_defaults() -> None:
 def test_settings_that_make_no_sense(values: dict[str, Any], says: str) -> None:
     with pytest.raises(ModelError, match=rf"config\.json: .*{says}"):
         llama3_factors(config(**values), 64)
+
+
+WHOLE = {"rope_theta": 500_000.0, "max_position_embeddings": 131072}
+
+
+@pytest.mark.parametrize(
+    ("name", "default"),
+    [
+        ("factor", 8.0),
+        ("low_freq_factor", 1.0),
+        ("high_freq_factor", 4.0),
+        ("original_max_position_embeddings", 8192),
+    ],
+)
+def test_what_llama_3_s_scaling_assumes(name: str, default: float) -> None:
+    """Values of Llama 3.1, which its converter takes where config.json leaves one out."""
+    whole = LLAMA3 | {"factor": 8.0, "original_max_position_embeddings": 8192}
+    without = {key: value for key, value in whole.items() if key != name}
+    values: dict[str, Any] = WHOLE | {"max_position_embeddings": None, "rope_scaling": without}
+    assert llama3_factors(config(**values), 128) == llama3_factors(config(**WHOLE, rope_scaling=whole), 128)
+    assert whole[name] == default
+
+
+def test_the_base_frequency_that_llama_3_s_scaling_assumes() -> None:
+    rope = {"rope_type": "llama3", "original_max_position_embeddings": 8192}
+    silent = Config(path=Path("config.json"), values={}, rope=rope)
+    said = Config(path=Path("config.json"), values={}, rope=rope | {"rope_theta": 10_000.0})
+    assert llama3_factors(silent, 64) == llama3_factors(said, 64)
+
+
+@pytest.mark.parametrize("kind", ["llama3", "yarn", "longrope", "linear"])
+def test_the_context_length_of_the_first_training(kind: str) -> None:
+    """Only some kinds of scaling start from it; config.json may have it within the settings or beside them."""
+    path = Path("config.json")
+
+    def length(values: dict[str, Any], **rope: Any) -> Any:
+        found = rope_parameters(path, values | {"rope_scaling": {"rope_type": kind, **rope}}, 1e4)
+        return found.get("original_max_position_embeddings")
+
+    own = kind != "linear"
+    assert length({"max_position_embeddings": 7}) == (7 if own else None)
+    assert length({"max_position_embeddings": 7}, original_max_position_embeddings=5) == 5
+    assert length({"original_max_position_embeddings": 6}, original_max_position_embeddings=5) == (
+        6 if own else 5
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "theta"),
+    [
+        ({}, "default", 1e4),
+        ({"rope_theta": 7.0}, "default", 7.0),
+        ({"rope_parameters": {"rope_theta": 8.0, "rope_type": "yarn"}}, "yarn", 8.0),
+        ({"rope_parameters": {"rope_theta": 8.0}, "rope_theta": 7.0}, "default", 8.0),
+        ({"rope_scaling": {"type": "linear"}, "rope_parameters": {"rope_type": "yarn"}}, "linear", 1e4),
+        ({"rope_scaling": {}, "rope_parameters": {"rope_type": "yarn"}}, "yarn", 1e4),
+        ({"rope_scaling": {"type": "linear", "rope_type": "yarn"}}, "yarn", 1e4),
+    ],
+)
+def test_which_spelling_counts(values: dict[str, Any], kind: str, theta: float) -> None:
+    before = repr(values)
+    found = rope_parameters(Path("config.json"), values, 1e4)
+    assert (found["rope_type"], found["rope_theta"]) == (kind, theta)
+    assert repr(values) == before
+
+
+def test_what_each_kind_of_scaling_writes() -> None:
+    numbers = {
+        "factor": 4.0,
+        "beta_fast": 32,
+        "beta_slow": 1,
+        "extrapolation_factor": 0.5,
+        "attention_factor": 0.75,
+    }
+    assert keys(rope_scaling={"type": "linear", **numbers}) == {
+        "scaling.type": "linear", "scaling.factor": 4.0, "freq_base": 10_000.0,
+    }  # fmt: skip
+    assert list(keys(rope_scaling={"type": "yarn", **numbers}).items()) == [
+        ("scaling.type", "yarn"),
+        ("scaling.factor", 4.0),
+        ("scaling.yarn_ext_factor", 0.5),
+        ("scaling.yarn_attn_factor", 0.75),
+        ("scaling.yarn_beta_fast", 32.0),
+        ("scaling.yarn_beta_slow", 1.0),
+        ("freq_base", 10_000.0),
+    ]
+    assert keys(rope_scaling={"type": "yarn", "beta_fast": 32}) == {"freq_base": 10_000.0}
+    assert keys(rope_scaling={"type": "dynamic", "factor": 2.0}) == {"freq_base": 10_000.0}
+    both = {"type": "yarn", "factor": 4.0, "attention_factor": 0.5, "attn_factor": 1.5}
+    assert keys(rope_scaling=both)["scaling.yarn_attn_factor"] == 0.5

@@ -21,7 +21,8 @@ from quantrecipe.errors import ModelError, QuantrecipeError
 from quantrecipe.gguf.header import read_header
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.gguf.write import encode_header
-from quantrecipe.importance import Importance, read_importance
+from quantrecipe.importance.matrix import Importance
+from quantrecipe.importance.read import read_importance
 from quantrecipe.model.model import Model
 from quantrecipe.model.open import open_model
 from quantrecipe.output.apply import apply_plan

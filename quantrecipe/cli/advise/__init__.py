@@ -1,0 +1,1 @@
+"""quantrecipe advise: the command, and the table of what fits where."""

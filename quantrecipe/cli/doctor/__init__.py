@@ -1,0 +1,1 @@
+"""quantrecipe doctor: the command and its checks."""

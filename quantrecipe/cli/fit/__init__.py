@@ -1,0 +1,1 @@
+"""quantrecipe fit: the command, and what it found as a table."""

@@ -1,0 +1,296 @@
+"""quantrecipe fit: the mix that loses least within a budget, as a recipe to review."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from quantrecipe.cli.context import Context, pass_context
+from quantrecipe.cli.errors import print_warning, printable
+from quantrecipe.cli.measuring import DEFAULT_PROBES, DEFAULT_TOKENS, measured
+from quantrecipe.cli.named_recipes import print_notes
+from quantrecipe.cli.options.amounts import count_option
+from quantrecipe.cli.options.limits import budget_options, limits_text
+from quantrecipe.cli.options.paths import FILE, file_option, folder_option
+from quantrecipe.cli.options.shared import (
+    arch_option,
+    engine_option,
+    json_option,
+    requantize_option,
+    threads_option,
+)
+from quantrecipe.cli.options.target import target_option
+from quantrecipe.cli.output_files import model_stem, write_text
+from quantrecipe.cli.planned.inputs import importance_in, sensitivity_in
+from quantrecipe.cli.subcommand import subcommand
+
+if TYPE_CHECKING:
+    from quantrecipe.fit import Fitted
+    from quantrecipe.fit.open_recipe import Floor
+    from quantrecipe.measure import Passes, Subject
+    from quantrecipe.recipe.budget import Budget
+    from quantrecipe.recipe.target import Target
+    from quantrecipe.sensitivity.sensitivity import Sensitivity
+
+__all__ = ["command"]
+
+_TRIAL_TOKENS = 32768
+"""Tokens of held-out text that both files are run over: twice what a probe reads, since the answer is final."""
+
+
+@subcommand(
+    "fit",
+    "quantrecipe fit model-BF16.gguf --size 5.2GiB --imatrix imatrix.gguf -o mine.yaml",
+    "quantrecipe fit model-BF16.gguf --like Q4_K_M --text calibration.txt -o mine.yaml",
+    "quantrecipe fit model-BF16.gguf --vram 12GiB --context 32768 --kv q8_0",
+    "quantrecipe fit shapes/qwen3-14b --bpw 4.5 --floor attn_v=Q5_K",
+)
+@click.argument("model", type=FILE)
+@file_option("-o", "--output", metavar="RECIPE", help="Where to write the recipe. [default: standard output]")
+@click.option("--like", metavar="NAME", help="As many bytes as a preset (Q4_K_M), or as a recipe makes.")
+@budget_options
+@file_option("--imatrix", help="Importance matrix: losses are those of the outputs.")
+@file_option(
+    "--text",
+    "texts",
+    multiple=True,
+    help="Calibration text: finds out by running the model which tensors matter. May be given more than once.",
+)
+@click.option(
+    "--raw",
+    is_flag=True,
+    help="Read texts as they are, even if they look like chats, tables or no text at all.",
+)
+@count_option("--probes", default=DEFAULT_PROBES, help="With --text: passes over it, at most.")
+@file_option(
+    "--sensitivity", help="What `quantrecipe sensitivity` found, to go by; nothing is measured then."
+)
+@click.option("--prior", is_flag=True, help="Measure nothing: go by what is usual.")
+@file_option(
+    "--verify",
+    "held_out",
+    multiple=True,
+    help="Held-out text: the result and the best preset are made, run over it and compared. Repeatable.",
+)
+@engine_option
+@folder_option("--work-dir", help="Where temporary models go. [default: the current folder]")
+@click.option(
+    "--types",
+    metavar="NAMES",
+    help="Types to choose from, with commas between; globs are fine. [default: what runs well on the target]",
+)
+@click.option(
+    "--floor",
+    "floors",
+    multiple=True,
+    metavar="PATTERN=TYPE",
+    help="Tensors that get nothing smaller than a type. May be given more than once.",
+)
+@click.option(
+    "--tie",
+    "ties",
+    multiple=True,
+    metavar="PATTERNS",
+    help="Patterns, with commas between, of tensors that get one type in each layer: attn_q,attn_k,attn_v.",
+)
+@target_option
+@click.option("--name", metavar="NAME", help="What the recipe is called. [default: as its file]")
+@threads_option
+@requantize_option
+@arch_option
+@click.option("--force", is_flag=True, help="Replace RECIPE if it exists.")
+@json_option
+@pass_context
+def command(
+    ctx: Context,
+    /,
+    model: Path,
+    output: Path | None,
+    like: str | None,
+    budget: Budget | None,
+    imatrix: Path | None,
+    texts: tuple[Path, ...],
+    raw: bool,
+    probes: int,
+    sensitivity: Path | None,
+    prior: bool,
+    held_out: tuple[Path, ...],
+    engine: Path | None,
+    work_dir: Path | None,
+    types: str | None,
+    floors: tuple[str, ...],
+    ties: tuple[str, ...],
+    target: Target | None,
+    name: str | None,
+    threads: int | None,
+    allow_requantize: bool,
+    arch: str | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Find the mix of types with which MODEL loses least within a budget, and write it down as a recipe.
+
+    Say how large: --size, --bpw, --like, --vram, --ram or --active; several limits hold together. Losses are measured
+    on the model's weights (better with --imatrix), and how much each tensor matters by running it over a text (--text);
+    what isn't measured is taken as usual. The recipe names roles and layers, each with its reason, and plans to the
+    types that were chosen. Where it isn't sure to lose less than a preset of llama.cpp, the recipe is that preset.
+    """
+    from quantrecipe.cli.output_files import check_folder, check_output
+    from quantrecipe.evaluate import read_text, require_engine
+    from quantrecipe.fit import Request, fit
+    from quantrecipe.fit.trial import hold_trial, settle
+    from quantrecipe.measure import Passes, Subject
+    from quantrecipe.model.open import open_model
+
+    if budget is None and like is None:
+        raise click.UsageError("Say how large: --size, --bpw, --like, --vram, --ram or --active.")
+    if sensitivity is not None and (texts or prior):
+        raise click.UsageError("--sensitivity measures nothing: leave --text and --prior out.")
+    if prior and texts:
+        raise click.UsageError("--prior and --text exclude each other.")
+    if output is not None and not force and output.exists():
+        raise click.UsageError(f"{output} exists; --force replaces it.")
+    check_output(output, force=force)
+    if texts or held_out:
+        check_folder(work_dir or Path(), option="--work-dir DIR")
+    calibration = [read_text(path, raw=raw) for path in texts]
+    unseen = [read_text(path, raw=raw) for path in held_out]
+    registry = ctx.load_registry()
+    opened = open_model(model, arch=arch, registry=registry)
+    subject = Subject(model=opened, registry=registry, importance=importance_in(imatrix))
+    request = Request(
+        name=name or (output.stem if output is not None else model_stem(model)),
+        budget=_budget(ctx, budget, like, subject, allow_requantize=allow_requantize),
+        types=_parts(types),
+        floors=tuple(_floor(text) for text in floors),
+        ties=tuple(_parts(text) for text in ties),
+        target=target,
+        allow_requantize=allow_requantize,
+    )
+    if held_out and not opened.has_weights:
+        raise click.UsageError("--verify needs the model itself, and this is a shape file.")
+    work = work_dir or Path()
+    runs = held_out or (texts and opened.has_weights)
+    found = require_engine(engine) if runs else None  # before what takes long
+    if sensitivity is not None or prior:
+        known = sensitivity_in(sensitivity)
+    else:
+        passes = None
+        if calibration:
+            passes = Passes(texts=tuple(calibration), tokens=DEFAULT_TOKENS, threads=threads, engine=found)
+        known = _measured(ctx, subject, passes, probes, threads, work, allow_requantize=allow_requantize)
+    fitted = fit(opened, request, registry, importance=subject.importance, sensitivity=known)
+    if held_out:
+        with ctx.err.status("trying it on the text beside the best preset"):
+            trial = hold_trial(
+                fitted,
+                opened,
+                registry,
+                unseen,
+                folder=work,
+                tokens=_TRIAL_TOKENS,
+                threads=threads,
+                engine=found,
+            )
+        fitted = fitted if trial is None else settle(fitted, request, trial)
+    if output is not None:
+        write_text(output, fitted.text, force=force)
+    _show(ctx, fitted, request.budget, output, as_json=as_json)
+
+
+def _show(ctx: Context, fitted: Fitted, budget: Budget, output: Path | None, *, as_json: bool) -> None:
+    """Without a file, the recipe goes to standard output, and what is said of it to standard error."""
+    if as_json:
+        from quantrecipe.cli.fit.fitted_table import fit_document
+
+        ctx.print_json(fit_document(fitted))
+        return
+    from quantrecipe.cli.fit.fitted_table import render_fit
+
+    console = ctx.console if output is not None else ctx.err
+    console.print(render_fit(fitted))
+    console.print(f"understood: {limits_text(budget)}")
+    if output is None:
+        click.echo(fitted.text, nl=False)
+    else:
+        console.print(f"wrote {printable(str(output))}")
+
+
+def _budget(
+    ctx: Context, budget: Budget | None, like: str | None, subject: Subject, *, allow_requantize: bool
+) -> Budget:
+    """The limits that were given, and the size of what the result is to be like."""
+    from quantrecipe.cli.options.limits import COMMAND_LINE
+    from quantrecipe.fit.fit import like_budget
+    from quantrecipe.fit.stock import recipe_like, stock_plan
+    from quantrecipe.recipe.budget import Budget
+    from quantrecipe.recipe.origin import Origin
+
+    budget = budget or Budget(origin=Origin(file=COMMAND_LINE, line=0))
+    if like is None:
+        return budget
+    if budget.bpw is not None:
+        raise click.UsageError("--like and --bpw exclude each other.")
+    recipe = recipe_like(like, subject.registry)
+    print_notes(ctx, recipe)
+    plan = stock_plan(
+        recipe, subject.model, subject.registry, subject.importance, allow_requantize=allow_requantize
+    )
+    return like_budget(plan, budget)
+
+
+def _measured(
+    ctx: Context,
+    subject: Subject,
+    passes: Passes | None,
+    probes: int,
+    threads: int | None,
+    work: Path,
+    *,
+    allow_requantize: bool,
+) -> Sensitivity | None:
+    """What types cost the model, as it is measured now; None where there are no weights, so that the prior is left."""
+    if not subject.model.has_weights:
+        print_warning(ctx.err, "a shape file has no weights to measure: losses are those of usual models")
+        return None
+    from quantrecipe.api import ModelAnalysis, TensorAnalysis
+    from quantrecipe.measure import Measurement, choose_types
+
+    analyses = subject.registry.analyses
+    losses = analyses["error" if subject.importance is None else "imatrix"]
+    weighing = None if passes is None else analyses["probe"]
+    assert isinstance(losses, TensorAnalysis)
+    assert weighing is None or isinstance(weighing, ModelAnalysis)
+    if passes is None:
+        print_warning(
+            ctx.err,
+            "how much each tensor matters isn't measured, but taken as usual",
+            "--text CALIBRATION finds out, and makes much better mixes",
+        )
+    what = Measurement(
+        types=choose_types(subject.registry),
+        analysis=losses,
+        weighing=weighing,
+        probes=probes,
+        passes=passes,
+        work=work,
+        threads=threads,
+    )
+    out = Path(f"{model_stem(subject.model.path)}.sensitivity.jsonl")
+    found, _ = measured(ctx, subject, out, what, allow_requantize=allow_requantize)
+    return found
+
+
+def _parts(text: str | None) -> tuple[str, ...]:
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
+
+
+def _floor(text: str) -> Floor:
+    from quantrecipe.fit.open_recipe import Floor
+
+    tensors, equals, type_ = text.rpartition("=")
+    if not equals or not tensors.strip() or not type_.strip():
+        raise click.BadParameter(f"{text!r} is no PATTERN=TYPE, such as attn_v=Q5_K", param_hint="--floor")
+    return Floor(tensors=tensors.strip(), type=type_.strip())

@@ -1,0 +1,149 @@
+"""What `fit` found, as a person reads it: beside the presets, and rule by rule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Group as Lines
+from rich.console import RenderableType
+from rich.text import Text
+
+from quantrecipe.cli.errors import printable
+from quantrecipe.cli.planned.spending_table import render_spending
+from quantrecipe.cli.tables import Cell, Paragraph, Table
+from quantrecipe.cli.units import bytes_text, loss_text
+from quantrecipe.fit import Fitted, Mix
+from quantrecipe.fit.reasons import reason_text
+from quantrecipe.layer_ranges import layer_ranges
+from quantrecipe.plain_data import rounded_bits, significant
+
+__all__ = ["fit_document", "render_fit"]
+
+_NEAREST = 3
+"""Presets that are shown below the budget, and one above."""
+_MOST_DECISIONS = 12
+"""Rules that fit on a screen below the comparison; the recipe has all of them."""
+
+
+def render_fit(fitted: Fitted) -> RenderableType:
+    """The comparison, the decisions, and what became of the budget."""
+    return Lines(
+        _comparison(fitted),
+        *_left_out(fitted),
+        _verdict(fitted),
+        Text(),
+        _decisions(fitted),
+        render_spending(fitted.spending),
+    )
+
+
+def fit_document(fitted: Fitted) -> dict[str, Any]:
+    """What is printed of it, in this order."""
+    plan = fitted.fitted_plan
+    return {
+        "recipe": fitted.text,
+        "trial": fitted.trial,
+        "stock_wins": fitted.winner.name if fitted.winner else None,
+        "nbytes": fitted.plan.nbytes,
+        "bits_per_weight": rounded_bits(fitted.plan.bits_per_weight),
+        "loss": significant(fitted.winner.loss if fitted.winner else fitted.loss),
+        "fitted": {
+            "nbytes": plan.nbytes,
+            "bits_per_weight": rounded_bits(plan.bits_per_weight),
+            "loss": significant(fitted.loss),
+        },
+        "budget": fitted.spending,
+        "best_stock": fitted.best_rival.name if fitted.best_rival else None,
+        "stock": [
+            {
+                "name": mix.name,
+                "data_nbytes": mix.nbytes,
+                "bits_per_weight": rounded_bits(mix.bits_per_weight),
+                "loss": significant(mix.loss),
+                "within_budget": mix in fitted.rivals,
+            }
+            for mix in fitted.stock
+        ],
+        "left_out": dict(fitted.left_out),
+        "decisions": [
+            {
+                "tensors": [a.tensor.name for a in decision.members],
+                "type": decision.reason.type,
+                "nbytes": decision.reason.nbytes,
+                "loss": significant(decision.reason.loss),
+                "why": reason_text(decision.reason),
+            }
+            for decision in fitted.decisions
+        ],
+    }
+
+
+def _comparison(fitted: Fitted) -> Table:
+    """The fitted mix among the presets of about its size."""
+    plan = fitted.fitted_plan
+    mixes: list[tuple[int, str, float, float, str]] = [
+        (mix.nbytes, mix.name, mix.bits_per_weight, mix.loss, "") for mix in _near(fitted)
+    ]
+    mixes.append(
+        (sum(a.nbytes for a in plan.assignments), "fitted", plan.bits_per_weight, fitted.loss, "bold")
+    )
+    best = fitted.best_rival
+    rows: list[tuple[Cell, ...]] = []
+    for nbytes, name, bits, loss, style in sorted(mixes):
+        against = f"{100 * (loss / best.loss - 1):+.1f} %" if best is not None and best.loss > 0 else ""
+        cells = (name, bytes_text(nbytes), f"{bits:.3f}", loss_text(loss), against)
+        rows.append(tuple((cell, style) for cell in cells))
+    columns = ("data", "bits/weight", "expected loss", "against the best")
+    return Table({"mix": "name", **dict.fromkeys(columns, "number")}, rows)
+
+
+def _near(fitted: Fitted) -> Sequence[Mix]:
+    """The best preset within the budget, the largest ones, and the next one that is too large."""
+    within = list(fitted.rivals)
+    shown = within[-_NEAREST:]
+    if fitted.best_rival is not None and fitted.best_rival not in shown:
+        shown.insert(0, fitted.best_rival)
+    above = [
+        mix
+        for mix in fitted.stock
+        if mix not in within and mix.nbytes > max((m.nbytes for m in within), default=0)
+    ]
+    return [*shown, *above[:1]]
+
+
+def _left_out(fitted: Fitted) -> list[Paragraph]:
+    """A line for each preset that this model can't have: the comparison is without them."""
+    return [
+        Paragraph(f"{name} isn't possible: {printable(why)}", "dim") for name, why in fitted.left_out.items()
+    ]
+
+
+def _verdict(fitted: Fitted) -> Paragraph:
+    best = fitted.best_rival
+    if fitted.trial is not None:
+        said = f"tried {fitted.trial}" + ("; so the recipe is that preset" if fitted.winner else "")
+        return Paragraph(said, "yellow" if fitted.winner else "")
+    if best is None:
+        return Paragraph("no preset keeps these limits")
+    if fitted.winner is not None:
+        return Paragraph(
+            f"nothing was found that surely loses less than the preset {best.name}, so the recipe is that preset",
+            "yellow",
+        )
+    percent = 100 * (1 - fitted.loss / best.loss) if best.loss > 0 else 0.0
+    return Paragraph(
+        f"{percent:.0f} % less loss is expected than of {best.name}, the best preset within the same limits"
+    )
+
+
+def _decisions(fitted: Fitted) -> Table:
+    rows: list[tuple[Cell, ...]] = []
+    for decision in fitted.decisions[:_MOST_DECISIONS]:
+        roles = ", ".join(dict.fromkeys(a.tensor.role for a in decision.members))
+        layers = layer_ranges(a.tensor.layer for a in decision.members if a.tensor.layer is not None)
+        size, why = bytes_text(decision.reason.nbytes), reason_text(decision.reason)
+        rows.append((roles, layers, (decision.reason.type, "bold"), size, why))
+    if (rest := len(fitted.decisions) - _MOST_DECISIONS) > 0:
+        rows.append(((f"… {rest} more rules", "dim"), "", "", "", ""))
+    return Table({"tensor": "list", "layers": "list", "type": "word", "size": "number", "why": "text"}, rows)

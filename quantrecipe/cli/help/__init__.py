@@ -1,0 +1,1 @@
+"""quantrecipe help: the command, and the pages of the documentation."""

@@ -1,0 +1,1 @@
+"""quantrecipe imatrix: its subcommands, and what they share."""

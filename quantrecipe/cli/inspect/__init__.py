@@ -1,0 +1,1 @@
+"""quantrecipe inspect: the command, and the contents of a file as tables."""

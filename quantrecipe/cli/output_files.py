@@ -1,0 +1,92 @@
+"""Files that commands write: what they are called, whether they can be written, and writing them whole.
+
+Whether a place can be written to is asked before the work: a measurement of an hour that can't be written down is an
+hour lost.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from quantrecipe.errors import OutputError
+
+__all__ = ["check_folder", "check_output", "default_name", "model_stem", "write_file", "write_text"]
+
+_SOURCE_TYPE = re.compile(r"[-_.](bf16|f16|fp16|f32|fp32)$", re.IGNORECASE)
+"""The type in a model's name: the output has another."""
+_MODEL_FILE = re.compile(r"\.(gguf|safetensors|safetensors\.index\.json|json)$")
+_SHARD = re.compile(r"-\d{5}-of-\d{5}$")
+"""What llama.cpp and Hugging Face write at the end of a shard's name."""
+_UNUSUAL = re.compile(r"[^\w.+-]+")
+"""What recipes may be called, and file names had better not."""
+
+
+def check_output(path: Path | None, *, force: bool, option: str = "-o FILE") -> None:
+    """OutputError where a file couldn't be written at the end; `option` says how to name another."""
+    if path is not None:
+        from quantrecipe.output.naming import check_target
+
+        check_target(path, force=force)
+        check_folder(path.parent, option=option)
+
+
+def check_folder(folder: Path, *, option: str) -> None:
+    """OutputError where nothing can be written into a folder."""
+    if not folder.is_dir():
+        what = "is no folder" if folder.exists() else "doesn't exist"
+        raise OutputError(f"the folder {folder} {what}", f"make it, or name another place with {option}")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(
+            f"nothing can be written into the folder {folder}", f"name another place with {option}"
+        )
+
+
+def write_file(path: Path, nbytes: int, pieces: Iterable[bytes], *, force: bool) -> None:
+    """Write a file that appears under its name when it is whole. OutputError where there is one, unless `force`."""
+    from quantrecipe.output.partfile import PartFile
+
+    if path.exists() and not force:
+        raise OutputError(f"{path} exists", "say --force to replace it, or name another file")
+    offset = 0
+    with PartFile(path, nbytes, force=force) as file:
+        for piece in pieces:
+            file.write(memoryview(piece), offset)
+            offset += len(piece)
+        file.finish()
+
+
+def write_text(path: Path, text: str, *, force: bool) -> None:
+    """The same for a text, as UTF-8."""
+    data = text.encode()
+    write_file(path, len(data), [data], force=force)
+
+
+def default_name(model: Path, recipe: str) -> str:
+    """examples/tiny-code/model.safetensors, code-model → tiny-code-code-model.gguf."""
+    return f"{model_stem(model)}-{_UNUSUAL.sub('-', recipe.rsplit('/', 1)[-1])}.gguf"
+
+
+def model_stem(model: Path) -> str:
+    """What files about a model are called after: "tiny-code" for its folder, and for the weights in it.
+
+    Links aren't followed: in Hugging Face's cache they lead to files that are named after their hashes.
+    """
+    path = Path(os.path.abspath(model))  # noqa: PTH100  # resolve() follows links
+    if path.is_dir():
+        stem = _folder_name(path)
+    elif path.name.startswith("model") and ".safetensors" in path.name:  # the folder's name says more
+        stem = _folder_name(path.parent)
+    else:
+        stem = _SHARD.sub("", _MODEL_FILE.sub("", path.name))
+    return _SOURCE_TYPE.sub("", stem) or "model"
+
+
+def _folder_name(folder: Path) -> str:
+    """Its name; in Hugging Face's cache that of the model: models--ORG--NAME/snapshots/COMMIT."""
+    repository = folder.parent.parent.name
+    if folder.parent.name == "snapshots" and repository.startswith("models--"):
+        return repository.rsplit("--", 1)[-1]
+    return folder.name

@@ -1,0 +1,1 @@
+"""Pictures: figures as files, and heat maps."""

@@ -1,0 +1,94 @@
+"""PlanInputs: what a command line says of how to plan, besides recipe and model; files are read when needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from quantrecipe.importance.matrix import Importance
+    from quantrecipe.model.model import Model
+    from quantrecipe.plan.layout import SplitLimits
+    from quantrecipe.plan.plan import Plan
+    from quantrecipe.plan.resolution import Resolution
+    from quantrecipe.recipe.recipe import Recipe
+    from quantrecipe.registry import Registry
+    from quantrecipe.sensitivity.sensitivity import Sensitivity
+
+__all__ = ["PlanInputs", "importance_in", "sensitivity_in"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanInputs:
+    """What all plans of a command have in common.
+
+    imatrix:        the importance matrix, instead of the recipe's
+    assume_imatrix: plan as if there were a matrix that covers everything
+    sensitivity:    what types cost, for rules that leave the choice open
+    strict, allow_requantize, provenance: as in `plan.resolution.PlanSettings`
+    """
+
+    registry: Registry
+    imatrix: Path | None = None
+    assume_imatrix: bool = False
+    sensitivity: Path | None = None
+    strict: bool = False
+    allow_requantize: bool = False
+    provenance: bool = True
+    _matrices: dict[Path, Importance] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @cached_property
+    def costs(self) -> Sensitivity | None:
+        """What the sensitivity file has; None where none is named."""
+        return sensitivity_in(self.sensitivity)
+
+    def importance(self, recipe: Recipe, model: Model) -> Importance | None:
+        """The matrix that a plan of this recipe goes by; None where there is none."""
+        if self.assume_imatrix:
+            from quantrecipe.importance.coverage import assumed_importance
+
+            return assumed_importance(model.tensors)
+        path = self.imatrix or recipe.importance.file
+        if path is not None and path not in self._matrices:
+            from quantrecipe.importance.read import read_importance
+
+            self._matrices[path] = read_importance(path)
+        return None if path is None else self._matrices[path]
+
+    def resolve(self, recipe: Recipe, model: Model, split: SplitLimits | None = None) -> Resolution:
+        """The recipe held against the model; nothing that keeps it from being planned is refused yet."""
+        from quantrecipe.plan.resolution import PlanSettings, resolve
+
+        settings = PlanSettings(
+            strict=self.strict,
+            allow_requantize=self.allow_requantize,
+            provenance=self.provenance,
+            split=split,
+        )
+        return resolve(recipe, model, self.registry, self.importance(recipe, model), settings)
+
+    def plan(self, recipe: Recipe, model: Model, split: SplitLimits | None = None) -> Plan:
+        """The plan. Errors as `quantrecipe.make_plan`."""
+        from quantrecipe.planning import plan_resolved
+
+        return plan_resolved(self.resolve(recipe, model, split), self.costs)
+
+
+def importance_in(path: Path | None) -> Importance | None:
+    """The importance matrix in a file; None where none is named."""
+    if path is None:
+        return None
+    from quantrecipe.importance.read import read_importance
+
+    return read_importance(path)
+
+
+def sensitivity_in(path: Path | None) -> Sensitivity | None:
+    """What a sensitivity file has; None where none is named."""
+    if path is None:
+        return None
+    from quantrecipe.sensitivity.file import read_sensitivity
+
+    return read_sensitivity(path)

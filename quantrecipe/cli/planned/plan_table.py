@@ -1,0 +1,183 @@
+"""A plan as a person reads it: one line for tensors that are treated alike, then the totals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Group as Lines
+from rich.console import RenderableType
+from rich.text import Text
+
+from quantrecipe.cli.errors import printable
+from quantrecipe.cli.tables import Cell, Kind, Paragraph, Table
+from quantrecipe.cli.units import bytes_text, count_text, duration_text, loss_text, shape_text
+from quantrecipe.plan.group import group, totals
+from quantrecipe.plan.make import fallback_warnings
+from quantrecipe.plan.plan import Assignment, Plan
+
+if TYPE_CHECKING:
+    from quantrecipe.output.apply import Result
+
+__all__ = ["render_plan", "render_shared_warnings", "render_summary", "render_totals", "render_warnings"]
+
+
+def render_plan(plan: Plan, *, every_tensor: bool = False, warnings: bool = True) -> RenderableType:
+    """The table of a plan; `every_tensor` gives each its own line. `warnings` False leaves them out."""
+    parts: list[RenderableType] = [_every_tensor(plan) if every_tensor else _groups(plan)]
+    parts += [_reasons(plan), Text()]
+    if plan.coverage is not None:
+        from quantrecipe.cli.planned.coverage_table import render_coverage
+
+        parts += [render_coverage(plan.coverage), Text()]
+    if plan.warnings and warnings:
+        parts += [render_warnings(plan), Text()]
+    parts.append(render_totals(plan))
+    if plan.spending is not None:
+        from quantrecipe.cli.planned.spending_table import render_spending
+
+        parts.append(render_spending(plan.spending))
+    return Lines(*parts)
+
+
+def render_warnings(plan: Plan) -> RenderableType:
+    """What deserves a look before the work starts."""
+    return Lines(*(Paragraph(f"! {printable(warning)}", "yellow") for warning in plan.warnings))
+
+
+def render_shared_warnings(plans: Sequence[Plan]) -> RenderableType:
+    """The warnings of several plans, each once, with the recipes that it is about."""
+    about: dict[str, dict[str, None]] = {}
+    for plan in plans:
+        fallbacks = fallback_warnings(plan.assignments)
+        # Which rule asked, and for how many tensors, differs from recipe to recipe; that it can't be had doesn't.
+        said = [f"{a.wanted} → {a.type}, since {a.misfit}" for a in plan.assignments if a.wanted is not None]
+        said += [warning for warning in plan.warnings if warning not in fallbacks]
+        for text in said:
+            about.setdefault(text, {})[plan.recipe] = None
+    return Lines(
+        *(
+            Text(f"! {printable(text)} ({_recipes(list(names), len(plans))})", style="yellow")
+            for text, names in about.items()
+        )
+    )
+
+
+def _recipes(names: Sequence[str], count: int) -> str:
+    if len(names) == count:
+        return f"all {count} recipes"
+    return printable(", ".join(names)) if len(names) <= 3 else f"{len(names)} of {count} recipes"
+
+
+def render_summary(plans: Sequence[Plan], results: Sequence[Result]) -> RenderableType:
+    """What `apply` did."""
+    first = results[0]
+    seconds = f"in {duration_text(first.seconds)} with {first.threads} threads"
+    if first.compile_seconds:
+        seconds += (
+            f", after {duration_text(first.compile_seconds)} of compiling kernels (only once on each machine)"
+        )
+    rate = f"{count_text(plans[0].size / max(first.seconds, 1e-9))} weights/s"
+    lines: list[RenderableType] = [render_totals(plans[0])] if len(plans) == 1 else [_outputs(plans, results)]
+    for result in results:
+        lines += [
+            Paragraph(f"! {printable(name)}: {_not_finite(count)}, and 0 in {result.path}", "yellow")
+            for name, count in result.nonfinite.items()
+        ]
+    if reused := sum(len(result.reused) for result in results):
+        tensors = sum(len(plan.assignments) for plan in plans)
+        lines.append(Paragraph(f"{reused} of {tensors} tensors copied from the old file"))
+    lines.append(Paragraph(f"{seconds}; {rate}"))
+    paths = (path for result in results for path in result.paths)
+    lines += [Text.assemble("wrote ", (printable(str(path)), "bold")) for path in paths]
+    return Lines(*lines)
+
+
+def _not_finite(count: int) -> str:
+    return "1 weight is NaN or Inf" if count == 1 else f"{count} weights are NaN or Inf"
+
+
+def _outputs(plans: Sequence[Plan], results: Sequence[Result]) -> Table:
+    """A line for each output."""
+    rows = [
+        (plan.recipe, f"{plan.bits_per_weight:.3f}", bytes_text(plan.nbytes), str(len(result.paths)))
+        for plan, result in zip(plans, results, strict=True)
+    ]
+    return Table({"recipe": "name", **dict.fromkeys(("bits/weight", "size", "files"), "number")}, rows)
+
+
+def render_totals(plan: Plan) -> RenderableType:
+    """What each type takes, and the size of the file."""
+    data = sum(a.nbytes for a in plan.assignments) or 1
+    rows = [
+        (
+            total.type,
+            str(total.tensors),
+            count_text(total.weights),
+            bytes_text(total.nbytes),
+            f"{100 * total.nbytes / data:.1f}",
+        )
+        for total in totals(plan.assignments)
+    ]
+    columns = ("tensors", "weights", "size", "share %")
+    summary = Text.assemble(
+        (f"{bytes_text(plan.nbytes)}", "bold"),
+        f" ({plan.nbytes:,} bytes), ",
+        (f"{plan.bits_per_weight:.3f} bits per weight", "bold"),
+        f", {count_text(plan.size)} weights in {len(plan.assignments)} tensors",
+        f", {len(plan.files)} shards" if len(plan.files) > 1 else "",
+    )
+    return Lines(Table({"type": "word", **dict.fromkeys(columns, "number")}, rows), Paragraph(summary))
+
+
+def _groups(plan: Plan) -> Table:
+    rows: list[tuple[Cell, ...]] = []
+    for g in group(plan.assignments):
+        bits = f"{8 * g.nbytes / g.weights:.2f}" if g.weights else ""
+        row = (g.role, g.layers, str(len(g.members)), _type(g.first), bits, bytes_text(g.nbytes))
+        rows.append((*row, *_loss(plan, g.members), _reason(g.first)))
+    columns: dict[str, Kind] = {"tensor": "name", "layers": "list", "count": "number", "type": "list"}
+    columns |= {"bits/weight": "number", "size": "number", **_loss_column(plan), "decided by": "text"}
+    return Table(columns, rows)
+
+
+def _loss_column(plan: Plan) -> dict[str, Kind]:
+    return {} if plan.spending is None else {"loss": "number"}
+
+
+def _loss(plan: Plan, members: Sequence[Assignment]) -> list[str]:
+    """A cell where types were chosen: what these lose together, empty where nobody chose."""
+    if plan.spending is None:
+        return []
+    losses = [loss for a in members if (loss := plan.spending.losses.get(a.tensor.name)) is not None]
+    return [loss_text(sum(losses)) if losses else ""]
+
+
+def _reasons(plan: Plan) -> Table:
+    """What decided, and its reason, each once."""
+    reasons = {a.because: a.why for a in plan.assignments if a.why}
+    return Table(("text", "text"), [((because, "dim"), why) for because, why in reasons.items()])
+
+
+def _every_tensor(plan: Plan) -> Table:
+    rows: list[tuple[Cell, ...]] = []
+    for a in plan.assignments:
+        source = (a.tensor.name, shape_text(a.tensor.shape), a.tensor.dtype)
+        becomes = (_type(a), f"{a.bits_per_weight:.2f}", f"{a.nbytes:,}")
+        rows.append((*source, *becomes, *_loss(plan, [a]), _reason(a)))
+    columns: dict[str, Kind] = {"tensor": "name", "shape": "word", "from": "word", "type": "list"}
+    columns |= {"bits/weight": "number", "bytes": "number", **_loss_column(plan), "decided by": "text"}
+    return Table(columns, rows)
+
+
+def _type(a: Assignment) -> Text:
+    text = Text(a.type, style="bold" if not a.copied else "dim")
+    if a.format.options:
+        text.append(f" {dict(a.format.options)}", style="dim")
+    if a.wanted is not None:
+        text.append(f" instead of {a.wanted}", style="yellow")
+    return text
+
+
+def _reason(a: Assignment) -> Cell:
+    return a.because, "dim" if a.copied else ""

@@ -1,0 +1,44 @@
+"""What became of a budget, as a person reads it."""
+
+from __future__ import annotations
+
+from rich.console import Group as Lines
+from rich.console import RenderableType
+from rich.text import Text
+
+from quantrecipe.cli.tables import Paragraph, Table
+from quantrecipe.cli.units import bytes_text, loss_text
+from quantrecipe.plan.spending import Spending
+
+__all__ = ["render_spending"]
+
+_WHAT = {
+    "size": "size of the file",
+    "bpw": "data, as bits per weight allow",
+    "vram": "memory of the GPU",
+    "ram": "weights in main memory",
+    "active": "weights read for each token",
+}
+
+
+def render_spending(spending: Spending) -> RenderableType:
+    """The limits, the loss that is expected, and what more would buy."""
+    rows = [
+        (
+            _WHAT[spent.key],
+            bytes_text(spent.most),
+            bytes_text(spent.used),
+            bytes_text(spent.most - spent.used),
+            f"+{bytes_text(spent.more)}",
+            loss_text(spent.gain),
+        )
+        for spent in spending.limits
+    ]
+    columns = ("allowed", "used", "left", "a bit more", "would save")
+    said = Text.assemble(
+        "expected loss ",
+        (loss_text(spending.loss), "bold"),
+        f" (KL divergence in nats, by {spending.source})",
+        f"; another choice could be {100 * spending.gap:.2g} % better at most" if spending.gap > 0 else "",
+    )
+    return Lines(Table({"limit": "list", **dict.fromkeys(columns, "number")}, rows), Paragraph(said))

@@ -1,0 +1,1 @@
+"""quantrecipe sensitivity: the command, its summary, its pictures and its report."""

@@ -1,0 +1,7 @@
+"""Tables and paragraphs as values, and the ways in which they are shown."""
+
+from quantrecipe.cli.tables.paragraph import Paragraph
+from quantrecipe.cli.tables.short_names import shared_parts, shorten, within_folder
+from quantrecipe.cli.tables.table import Cell, Kind, Table
+
+__all__ = ["Cell", "Kind", "Paragraph", "Table", "shared_parts", "shorten", "within_folder"]

@@ -1,0 +1,1 @@
+"""quantrecipe verify: the command, and its checks as a table."""

@@ -1,0 +1,1 @@
+"""The mixes of quantized models as recipes."""

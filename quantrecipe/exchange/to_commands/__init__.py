@@ -1,0 +1,1 @@
+"""Plans in the languages of other programs."""

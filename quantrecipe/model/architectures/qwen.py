@@ -1,0 +1,199 @@
+"""Qwen 2 and 3, dense and with experts: rows in the order that llama.cpp's NEOX rotation wants.
+
+    qwen2     Qwen2 and Qwen2.5: biases on q, k and v
+    qwen2moe  Qwen1.5-MoE and Qwen2-MoE: routed experts, and one that every token is sent to
+    qwen3     norms on q and k, and heads of a length of their own
+    qwen3moe  Qwen3's attention with routed experts
+
+The dense ones are embedding models, too: sentence-transformers' modules.json says how their token vectors become one.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from quantrecipe.errors import ModelError
+from quantrecipe.model.architectures.architecture import Architecture, as_many_as_heads
+from quantrecipe.model.architectures.config import Config
+from quantrecipe.model.architectures.experts import ExpertNames
+from quantrecipe.model.architectures.layout import (
+    DENSE,
+    EXPERTS,
+    HEAD,
+    QK_NORMS,
+    Layout,
+    Shapes,
+    attention,
+    biases,
+    layers,
+)
+from quantrecipe.model.json_file import read_json_object, read_text
+from quantrecipe.model.pairs import Pairs, u32
+
+__all__ = ["QWEN2", "QWEN2MOE", "QWEN3", "QWEN3MOE"]
+
+_POOLING_FLAGS = {"mean_tokens": 1, "cls_token": 2, "lasttoken": 3}  # llama.cpp: enum llama_pooling_type
+_POOLING_MODES = {"mean": 1, "cls": 2, "lasttoken": 3}
+
+_EXPERT_NAMES = ExpertNames(
+    module="mlp.experts",
+    matrices={
+        matrix: f"model.layers.{{layer}}.mlp.experts.{matrix}.weight"
+        for matrix in ("down_proj", "gate_proj", "up_proj")
+    },
+)
+
+_SHARED_LENGTH = "shared_expert_intermediate_size"
+_SHARED_EXPERT: Shapes = layers(
+    {
+        "mlp.shared_expert_gate.weight": ("hidden_size",),
+        "mlp.shared_expert.gate_proj.weight": (_SHARED_LENGTH, "hidden_size"),
+        "mlp.shared_expert.up_proj.weight": (_SHARED_LENGTH, "hidden_size"),
+        "mlp.shared_expert.down_proj.weight": ("hidden_size", _SHARED_LENGTH),
+    }
+)
+
+
+def _expert_lengths(arch: str, config: Config) -> Pairs:
+    """Feed-forward lengths of a routed and of the shared expert, where config.json has them."""
+    lengths = {
+        f"{arch}.expert_feed_forward_length": config.count("moe_intermediate_size"),
+        f"{arch}.expert_shared_feed_forward_length": config.count(_SHARED_LENGTH),
+    }
+    return {key: u32(length) for key, length in lengths.items() if length is not None}
+
+
+def _pooling_pairs(arch: str, config: Config) -> Pairs:
+    """The pooling type, for folders that have one."""
+    modules = config.folder / "modules.json"
+    if not modules.is_file() or (name := _pooling_module(modules)) is None:
+        return {}
+    settings_file = config.folder / name / "config.json"
+    settings = read_json_object(settings_file)
+    for mode, number in _POOLING_FLAGS.items():
+        if settings.get(f"pooling_mode_{mode}"):
+            return {f"{arch}.pooling_type": u32(number)}
+    if (chosen := str(settings.get("pooling_mode"))) in _POOLING_MODES:
+        return {f"{arch}.pooling_type": u32(_POOLING_MODES[chosen])}
+    raise ModelError(
+        "asks for a kind of pooling that llama.cpp doesn't have (it has: mean, cls, lasttoken)",
+        "remove modules.json to convert the model without",
+        file=settings_file,
+    )
+
+
+def _pooling_module(path: Path) -> str | None:
+    """The folder of the pooling module."""
+    try:
+        modules: Any = json.loads(read_text(path))
+        for module in modules:
+            if module["type"].endswith("Pooling"):
+                name = str(module["path"])
+                if not name.isprintable():
+                    raise ValueError(name)
+                if Path(name).is_absolute() or ".." in Path(name).parts:
+                    raise ModelError(
+                        f"points outside its folder: {name!r}", "use models that you trust", file=path
+                    )
+                return name
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ModelError("is not a list of modules", "mend it or remove it", file=path) from error
+    return None
+
+
+def _refuse(config: Config) -> str | None:
+    """Rerankers go by the class name of the language model; their output head is two rows of it."""
+    names = (config.folder.absolute().name, str(config.find("_name_or_path")))
+    if any("qwen3-reranker" in name.lower() for name in names):
+        return "is a reranker, whose output head has to be cut from the language model's"
+    return None
+
+
+QWEN2 = Architecture(
+    name="qwen2",
+    classes=("Qwen2ForCausalLM",),
+    layout=Layout(
+        required=attention("hidden_size") | DENSE,
+        optional={**HEAD, "lm_head.bias": ("vocab_size",), **biases("hidden_size")},
+    ),
+    defaults={
+        "vocab_size": 151936,
+        "hidden_size": 4096,
+        "intermediate_size": 22016,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 32,
+        "max_position_embeddings": 32768,
+        "rms_norm_eps": 1e-6,
+    },
+    derive={"num_key_value_heads": as_many_as_heads},
+    pairs=lambda config: _pooling_pairs("qwen2", config),
+)
+
+QWEN2MOE = Architecture(
+    name="qwen2moe",
+    classes=("Qwen2MoeForCausalLM",),
+    layout=Layout(
+        required=attention("hidden_size") | HEAD | EXPERTS | _SHARED_EXPERT,
+        optional=biases("hidden_size"),
+    ),
+    defaults={
+        "vocab_size": 151936,
+        "hidden_size": 2048,
+        "intermediate_size": 5632,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 16,
+        "max_position_embeddings": 32768,
+        "rms_norm_eps": 1e-6,
+        "num_experts": 60,
+        "num_experts_per_tok": 4,
+        "moe_intermediate_size": 1408,
+        "shared_expert_intermediate_size": 5632,
+    },
+    experts=_EXPERT_NAMES,
+    pairs=lambda config: _expert_lengths("qwen2moe", config),
+)
+
+QWEN3 = Architecture(
+    name="qwen3",
+    classes=("Qwen3ForCausalLM",),
+    layout=Layout(required=attention() | QK_NORMS | DENSE, optional=HEAD | biases()),
+    defaults={
+        "vocab_size": 151936,
+        "hidden_size": 4096,
+        "intermediate_size": 22016,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 32,
+        "head_dim": 128,
+        "max_position_embeddings": 32768,
+        "rms_norm_eps": 1e-6,
+    },
+    derive={"num_key_value_heads": as_many_as_heads},
+    pairs=lambda config: _pooling_pairs("qwen3", config),
+    refuse=_refuse,
+)
+
+QWEN3MOE = Architecture(
+    name="qwen3moe",
+    classes=("Qwen3MoeForCausalLM",),
+    layout=Layout(required=attention() | QK_NORMS | EXPERTS, optional=HEAD | biases()),
+    defaults={
+        "vocab_size": 151936,
+        "hidden_size": 2048,
+        "intermediate_size": 6144,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 4,
+        "max_position_embeddings": 32768,
+        "rms_norm_eps": 1e-6,
+        "num_experts": 128,
+        "num_experts_per_tok": 8,
+        "moe_intermediate_size": 768,
+    },
+    experts=_EXPERT_NAMES,
+    pairs=lambda config: _expert_lengths("qwen3moe", config),
+)

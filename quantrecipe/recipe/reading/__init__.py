@@ -1,0 +1,1 @@
+"""From YAML to what one file says, and from files that extend each other to one recipe."""

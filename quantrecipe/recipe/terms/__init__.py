@@ -1,0 +1,1 @@
+"""The small languages within a recipe: patterns, regular expressions, layers and expressions."""

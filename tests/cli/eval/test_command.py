@@ -1,0 +1,327 @@
+"""quantrecipe eval, with llama.cpp's part played by a worker that invents figures."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from support.terminal import show
+
+from quantrecipe.cli import main
+from quantrecipe.cli.app import app
+from quantrecipe.cli.eval.limits import LIMIT_NAMES
+from quantrecipe.evaluate import Positions
+from quantrecipe.evaluate import libraries as libraries_module
+from quantrecipe.evaluate import make as make_module
+from quantrecipe.evaluate import scoring as score_module
+from quantrecipe.evaluate.compact import compact
+from quantrecipe.evaluate.reference import Reference, ScoredText, read_reference, write_reference
+from quantrecipe.gguf.header import TensorEntry
+from quantrecipe.gguf.write import encode_header
+from quantrecipe.model.pairs import text as gguf_text
+
+N_CTX, CHUNKS, SCORED, VOCABULARY = 512, 2, 255, 100
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, object]]:
+    """What the worker was asked for."""
+    asked: list[dict[str, object]] = []
+
+    def worker(request: dict[str, object], *, progress: object, log: object) -> None:
+        asked.append(request)
+        path = Path(str(request["out"]))
+        if request["texts"] is not None:
+            _write_reference(path, request)
+            return
+        rng = np.random.default_rng(0)
+        kld = 0.001 * len(Path(str(request["model"])).name)  # a longer name is a worse model
+        count = sum(text.chunks for text in read_reference(str(request["reference"])).texts) * SCORED
+        cost = rng.exponential(2, count)
+        positions = Positions(
+            cost=cost + kld,
+            reference_cost=cost,
+            divergence=kld * rng.exponential(1, count),
+            agrees=(rng.random(count) < 0.9).astype(float),
+        )
+        np.save(path, positions.stacked())
+
+    monkeypatch.setattr(make_module, "run_worker", worker)
+    monkeypatch.setattr(score_module, "run_worker", worker)
+    monkeypatch.setenv("QUANTRECIPE_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("QUANTRECIPE_ENGINE", str(_engine(tmp_path / "engine", b"libraries")))
+    monkeypatch.chdir(tmp_path)
+    for name in ("bf16.gguf", "q4.gguf", "much-worse.gguf"):
+        _write_gguf(tmp_path / name)
+    for name in ("code.txt", "prose.txt"):
+        (tmp_path / name).write_text(f"some {name}", encoding="utf-8")
+    return asked
+
+
+def _engine(folder: Path, data: bytes) -> Path:
+    """A folder that would have llama.cpp's libraries; nothing here loads them."""
+    folder.mkdir()
+    (folder / "libllama.so").write_bytes(data)
+    return folder
+
+
+def _write_gguf(path: Path) -> None:
+    entry = TensorEntry(name="token_embd.weight", shape=(4, 32), ggml_type=0, offset=0)
+    header = encode_header({"general.architecture": gguf_text("llama")}, [entry])
+    path.write_bytes(header + bytes(4 * 32 * 4))
+
+
+def _write_reference(path: Path, request: dict[str, object]) -> None:
+    rng = np.random.default_rng(1)
+    names = [text["name"] for text in request["texts"]]  # type: ignore[attr-defined]  # a list
+    digests = [make_module.Text(name=n, data=f"some {n}".encode()).digest for n in names]
+    tokens = rng.integers(0, VOCABULARY, (CHUNKS * len(names), N_CTX)).astype(np.int32)
+    logits = rng.standard_normal((len(tokens), SCORED, VOCABULARY)).astype(np.float32)
+    reference = Reference(
+        path=path,
+        model=Path(str(request["model"])).name,
+        key=str(request["key"]),
+        n_ctx=N_CTX,
+        n_vocab=VOCABULARY,
+        vocabulary="",
+        tail=0.003,
+        texts=tuple(ScoredText(name=n, digest=d, chunks=CHUNKS) for n, d in zip(names, digests, strict=True)),
+        tokens=tokens,
+    )
+    write_reference(reference, [compact(some, tokens[0, -SCORED:]) for some in logits])
+
+
+def run(arguments: Sequence[str]) -> Result:
+    return CliRunner().invoke(app, ["--no-plugins", "eval", *arguments])
+
+
+REFERENCE = ["--reference", "bf16.gguf", "--text", "code.txt"]
+
+
+def test_one_file_in_full(calls: list[dict[str, object]]) -> None:
+    result = run(["q4.gguf", *REFERENCE])
+    assert result.exit_code == 0, result.output
+    assert "reference: bf16.gguf  code.txt (2 chunks), 510 positions, context 512" in result.output
+    assert "32.00 bits per weight" in result.output
+    for label in ("perplexity", "KL divergence, mean", "99.9 %", "top-1 agreement", "Δp"):
+        assert label in result.output
+
+
+def test_the_reference_is_run_once(calls: list[dict[str, object]]) -> None:
+    run(["q4.gguf", *REFERENCE])
+    run(["much-worse.gguf", *REFERENCE])
+    assert [Path(str(call["model"])).name for call in calls] == ["bf16.gguf", "q4.gguf", "much-worse.gguf"]
+    run(["q4.gguf", "--reference", "bf16.gguf", "--text", "prose.txt"])
+    assert Path(str(calls[3]["model"])).name == "bf16.gguf"
+
+
+def test_another_engine_gets_a_reference_of_its_own(calls: list[dict[str, object]], tmp_path: Path) -> None:
+    """Engines round differently, by as much as Q8_0 loses."""
+    run(["q4.gguf", *REFERENCE])
+    same, other = _engine(tmp_path / "same", b"libraries"), _engine(tmp_path / "other", b"other libraries")
+    for engine in (same, other):
+        run(["q4.gguf", *REFERENCE, "--engine", str(engine)])
+    models = [Path(str(call["model"])).name for call in calls]
+    assert models == ["bf16.gguf", "q4.gguf", "q4.gguf", "bf16.gguf", "q4.gguf"]
+    libraries = [Path(str(call["library"])).parent.name for call in calls]
+    assert libraries == ["engine", "engine", "same", "other", "other"]
+
+
+def test_no_engine(
+    calls: list[dict[str, object]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each way stands on a line of its own, to be copied."""
+    monkeypatch.delenv("QUANTRECIPE_ENGINE")
+    monkeypatch.setattr(libraries_module, "find_spec", lambda name: None)
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["--no-plugins", "eval", "q4.gguf", *REFERENCE]) == 1
+    first, *ways = capsys.readouterr().err.splitlines()
+    assert first == (
+        "error: there is no llama.cpp to run models with; there are three ways to one (`quantrecipe help engine`):"
+    )
+    assert [way.split(" (")[0] for way in ways] == [
+        *("  the llama.cpp that you have", "  a ready wheel", "  built from source"),
+    ]
+    assert calls == []
+
+
+def test_a_damaged_cache_is_made_again(calls: list[dict[str, object]], tmp_path: Path) -> None:
+    run(["q4.gguf", *REFERENCE])
+    (kept,) = (tmp_path / "cache/references").iterdir()
+    kept.write_bytes(kept.read_bytes()[:-9])
+    assert run(["q4.gguf", *REFERENCE]).exit_code == 0
+    assert len(calls) == 4
+
+
+def test_several_files_and_texts(calls: list[dict[str, object]]) -> None:
+    result = run(["q4.gguf", "much-worse.gguf", *REFERENCE, "--text", "prose.txt"])
+    assert result.exit_code == 0, result.output
+    heading, *lines = [line for line in result.output.splitlines() if line.startswith(("file", "q4", "much"))]
+    assert re.split(r"  +", heading) == [
+        *("file", "size", "bits/weight", "KL divergence", "against the first", "99th percentile"),
+        *("same top-1 %", "perplexity"),
+    ]
+    assert re.split(r"  +", lines[1])[4] == "2.1 ×"
+    by_text = [line.split()[:2] for line in result.output.splitlines() if line.startswith(("code", "prose"))]
+    assert by_text == [
+        [text, file] for text in ("code.txt", "prose.txt") for file in ("q4.gguf", "much-worse.gguf")
+    ]
+
+
+def test_no_file_and_no_figure_is_cut_at_80_columns(calls: list[dict[str, object]], tmp_path: Path) -> None:
+    common = "release of the day/Qwen3-30B-A3B-Instruct-2507-quantrecipe-fitted-v3"
+    Path(common).parent.mkdir()
+    for name in ("Q4_K_M", "IQ4_XS", "UD-Q4_K_XL", "Q8_0", "BF16"):
+        _write_gguf(tmp_path / f"{common}-{name}-imatrix.gguf")
+    files = sorted(Path(common).parent.iterdir())
+    out = show(["eval", *files, *REFERENCE, "--text", "prose.txt"], width=80).out
+    assert max(map(len, out.splitlines())) <= 80
+    assert "…" not in out
+    assert "files in release of the day" in out
+    rows = [
+        line.split()[0]
+        for line in out.splitlines()
+        if " ± " in line and not line.startswith(("code", "prose"))
+    ]
+    assert rows == ["BF16", "IQ4_XS", "Q4_K_M", "Q8_0", "UD-Q4_K_XL"]
+
+
+def test_files_of_one_name_are_told_apart(calls: list[dict[str, object]], tmp_path: Path) -> None:
+    for folder in ("old", "new"):
+        (tmp_path / folder).mkdir()
+        _write_gguf(tmp_path / folder / "model.gguf")
+    args = ["eval", "old/model.gguf", "new/model.gguf", *REFERENCE]
+    piped = show(args, width=None).out.splitlines()
+    assert [line.split()[0] for line in piped if " ± " in line] == ["old/model.gguf", "new/model.gguf"]
+    narrow = show(args, width=80).out.splitlines()
+    assert "file: */model.gguf; below is what stands for *" in narrow
+    assert [line.split()[0] for line in narrow if " ± " in line] == ["old", "new"]
+
+
+def test_json(calls: list[dict[str, object]]) -> None:
+    result = run(["q4.gguf", "much-worse.gguf", *REFERENCE, "--json"])
+    told = json.loads(result.output)
+    first, second = told["files"]
+    assert told["reference"]["texts"][0]["name"] == "code.txt"
+    assert first["kld_change"] is None
+    assert second["kld_change"] == pytest.approx(len("much-worse.gguf") / len("q4.gguf") - 1)
+    assert second["kld_change_error"] < 0.1
+    assert first["all"]["kld_mean"] == first["texts"]["code.txt"]["kld_mean"]
+    assert first["bits_per_weight"] == 32
+
+
+def test_limits(calls: list[dict[str, object]]) -> None:
+    assert run(["q4.gguf", *REFERENCE, "--fail-above", "kld=0.1,ppl=1e6"]).exit_code == 0
+    result = run(["q4.gguf", "much-worse.gguf", *REFERENCE, "--fail-above", "kld=0.010, top1-lost=0.01"])
+    assert result.exit_code == 1
+    assert "against the first" in result.output  # the table comes all the same
+    problems = [line for line in result.output.splitlines() if line.startswith("error")]
+    assert [problem.split(" is ")[0] for problem in problems] == [
+        "error: q4.gguf: top1-lost",
+        "error: much-worse.gguf: kld",
+        "error: much-worse.gguf: top1-lost",
+    ]
+    assert problems[1].endswith("above 0.01")
+
+
+@pytest.mark.parametrize("name", LIMIT_NAMES)
+def test_every_figure_can_be_limited(calls: list[dict[str, object]], name: str) -> None:
+    assert run(["q4.gguf", *REFERENCE, "--fail-above", f"{name}=-1"]).exit_code == 1
+    assert run(["q4.gguf", *REFERENCE, "--fail-above", f"{name}=inf"]).exit_code == 0
+
+
+@pytest.mark.parametrize("limits", ["klx=1", "kld", "kld=x", "kld=nan"])
+def test_limits_that_are_none(calls: list[dict[str, object]], limits: str) -> None:
+    result = run(["q4.gguf", *REFERENCE, "--fail-above", limits])
+    assert result.exit_code == 2
+    assert calls == []
+
+
+def test_a_reference_of_one_s_own(calls: list[dict[str, object]]) -> None:
+    assert run([*REFERENCE, "--save-reference", "mine.reference"]).exit_code == 0
+    assert run([*REFERENCE, "--save-reference", "mine.reference"]).exit_code == 1
+    assert run(["q4.gguf", "--reference", "mine.reference"]).exit_code == 0
+    assert run(["q4.gguf", "--reference", "mine.reference", "--text", "code.txt"]).exit_code == 0
+    other = run(["q4.gguf", "--reference", "mine.reference", "--text", "prose.txt"])
+    assert "made with other texts: code.txt" in other.output
+    assert [call["texts"] is None for call in calls] == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (REFERENCE, "Give a FILE"),
+        (["q4.gguf", "--reference", "bf16.gguf"], "Say with --text"),
+        (["q4.gguf", "--reference", "nothing.gguf", "--text", "code.txt"], "there is no such file"),
+        (["q4.gguf", "--reference", "bf16.gguf", "--text", "nothing.txt"], "the text can't be read"),
+        (["nothing.gguf", *REFERENCE], "nothing.gguf"),
+        (["q4.gguf", "--reference", ".", "--text", "code.txt"], "quantrecipe apply llama.cpp/BF16"),
+        (["q4.gguf", *REFERENCE, "--plot", "x.jpg"], "end it with .svg or .png"),
+    ],
+)
+def test_what_is_refused(calls: list[dict[str, object]], arguments: list[str], message: str) -> None:
+    result = run(arguments)
+    assert result.exit_code in (1, 2)
+    assert message in result.output.replace("\n", " ")
+    assert all(call["texts"] is not None for call in calls)
+
+
+def test_no_two_files_look_alike_in_the_picture(calls: list[dict[str, object]], tmp_path: Path) -> None:
+    long = "Qwen3-30B-A3B-Instruct-2507-quantrecipe-fitted-version-3"
+    for name in ("old/model", "new/model", f"{long}-Q4_K_M-imatrix", f"{long}-Q5_K_M-imatrix"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        _write_gguf(tmp_path / f"{name}.gguf")
+    files = [
+        "old/model.gguf",
+        "new/model.gguf",
+        *(f"{long}-{kind}-imatrix.gguf" for kind in ("Q4_K_M", "Q5_K_M")),
+    ]
+    assert run([*files, *REFERENCE, "--plot", "a.svg"]).exit_code == 0
+    drawn = (tmp_path / "a.svg").read_text(encoding="utf-8")
+    assert all(name in drawn for name in ("old/model", "new/model", "Q4_K_M-imatrix", "Q5_K_M-imatrix"))
+
+
+@pytest.mark.parametrize("kind", ["png", "svg"])
+def test_the_picture(calls: list[dict[str, object]], tmp_path: Path, kind: str) -> None:
+    files = ["q4.gguf", "much-worse.gguf"]
+    assert run([*files, *REFERENCE, "--text", "prose.txt", "--plot", f"a.{kind}"]).exit_code == 0
+    assert run([*files, *REFERENCE, "--text", "prose.txt", "--plot", f"b.{kind}"]).exit_code == 0
+    data = (tmp_path / f"a.{kind}").read_bytes()
+    assert data == (tmp_path / f"b.{kind}").read_bytes()
+    if kind == "svg":
+        for told in (b"much-worse", b"mean KL divergence", b"prose.txt", b"against bf16.gguf"):
+            assert told in data
+    before = len(calls)
+    assert run([*files, *REFERENCE, "--plot", f"a.{kind}"]).exit_code == 1  # it exists
+    assert len(calls) == before
+
+
+def test_figures_are_shown_before_they_are_drawn(
+    calls: list[dict[str, object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("matplotlib")
+
+    def broken(*args: object, **more: object) -> bytes:
+        raise ValueError("no such font")
+
+    monkeypatch.setattr("quantrecipe.cli.eval.picture.draw", broken)
+    result = run(["q4.gguf", *REFERENCE, "--plot", "a.png"])
+    assert result.exit_code == 1
+    assert "top-1 agreement" in result.output
+    assert "the picture can't be drawn: ValueError: no such font" in " ".join(result.output.split())
+
+
+def test_chats_are_no_text_unless_one_insists(calls: list[dict[str, object]], tmp_path: Path) -> None:
+    (tmp_path / "chats.jsonl").write_text('{"messages": []}\n' * 9, encoding="utf-8")
+    arguments = ["q4.gguf", "--reference", "bf16.gguf", "--text", "chats.jsonl"]
+    refused = run(arguments)
+    assert refused.exit_code == 1
+    assert "is chats as JSON lines (messages)" in " ".join(refused.output.split())
+    assert calls == []
+    assert run([*arguments, "--raw"]).exit_code == 0

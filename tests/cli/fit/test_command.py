@@ -1,0 +1,173 @@
+"""quantrecipe fit: a recipe in a file or on standard output, and what is said of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.models import llama_tensors, write_gguf
+
+from quantrecipe.cli import main
+from quantrecipe.cli.options.limits import KV_TYPES as OFFERED
+from quantrecipe.model.open import open_model
+from quantrecipe.recipe.budget import KV_TYPES
+from quantrecipe.registry import load_registry
+from quantrecipe.sensitivity.file import write_sensitivity
+from quantrecipe.sensitivity.prior import estimate
+
+Output = pytest.CaptureFixture[str]
+
+TINY = str(Path(__file__).parents[3] / "examples/tiny-code")
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_recipe_in_a_file_that_plans_as_promised(capsys: Output) -> None:
+    assert main(["fit", TINY, "--prior", "--size", "2MB", "-o", "mine.yaml"]) == 0
+    out = capsys.readouterr().out
+    assert "less loss is expected than of Q3_K_S" in out
+    assert "wrote mine.yaml" in out
+    assert "prior, version 1" in out
+    assert main(["plan", "mine.yaml", TINY, "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["recipe"] == "mine"
+    assert 1_980_000 < plan["nbytes"] <= 2_000_000
+    assert main(["check", "--strict", "mine.yaml"]) == 0
+
+
+def test_without_a_file_the_recipe_is_all_of_standard_output(capsys: Output) -> None:
+    assert main(["fit", TINY, "--prior", "--bpw", "4.5", "--name", "piped"]) == 0
+    out, err = capsys.readouterr()
+    Path("piped.yaml").write_text(out, encoding="utf-8")
+    assert "name: piped" in out
+    assert "less loss is expected" in err
+    assert main(["plan", "piped.yaml", TINY]) == 0
+
+
+def test_json(capsys: Output) -> None:
+    assert main(["fit", TINY, "--prior", "--like", "Q4_K_M", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    stock = {mix["name"]: mix for mix in said["stock"]}
+    assert said["best_stock"] == "Q4_K_M"
+    assert said["stock_wins"] is None
+    assert said["loss"] == said["fitted"]["loss"] < stock["Q4_K_M"]["loss"]
+    assert said["bits_per_weight"] <= stock["Q4_K_M"]["bits_per_weight"]
+    assert sum(len(decision["tensors"]) for decision in said["decisions"]) == 29
+    assert said["recipe"].count("why:") == len(said["decisions"]) - 1  # the default has a comment
+
+
+def test_by_what_was_measured(capsys: Output) -> None:
+    registry = load_registry(plugins=False)
+    write_sensitivity(estimate(open_model(TINY, registry=registry), registry), "tiny.sensitivity.jsonl")
+    assert main(["fit", TINY, "--bpw", "4.5", "--sensitivity", "tiny.sensitivity.jsonl", "-o", "a.yaml"]) == 0
+    assert main(["fit", TINY, "--bpw", "4.5", "--prior", "-o", "b.yaml"]) == 0
+    rules = [Path(name).read_text(encoding="utf-8").split("rules:")[1] for name in ("a.yaml", "b.yaml")]
+    assert rules[0] == rules[1]
+    out = capsys.readouterr().out
+    assert "typical errors, weighed by prior" in out
+
+
+def test_shapes_alone(capsys: Output) -> None:
+    args = ["--vram", "12GiB", "--context", "32768", "--kv", "q8_0", "-o", "big.yaml"]
+    assert main(["fit", "shapes/qwen3-14b", *args]) == 0
+    out, err = capsys.readouterr()
+    assert "a shape file has no weights to measure" in err
+    assert "memory of the GPU  12.00 GiB" in out
+
+
+def test_a_target_and_floors(capsys: Output) -> None:
+    args = [
+        "--bpw",
+        "4.6",
+        "--target",
+        "llama.cpp@b7000:cpu",
+        "--floor",
+        "attn_v=Q6_K",
+        "--tie",
+        "ffn_gate,ffn_up",
+    ]
+    assert main(["fit", TINY, "--prior", *args, "-o", "cpu.yaml"]) == 0
+    text = Path("cpu.yaml").read_text(encoding="utf-8")
+    assert "target: {engine: llama.cpp, build: b7000, device: cpu}" in text
+    assert "IQ" not in text.split("quantrecipe: 1")[1]
+    capsys.readouterr()
+    assert main(["plan", "cpu.yaml", TINY, "--json"]) == 0
+    types = {t["name"]: t["type"] for t in json.loads(capsys.readouterr().out)["tensors"]}
+    assert {types[f"blk.{n}.attn_v.weight"] for n in range(4)} <= {"Q6_K", "Q8_0"}
+    assert all(types[f"blk.{n}.ffn_gate.weight"] == types[f"blk.{n}.ffn_up.weight"] for n in range(4))
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ([], "Say how large"),
+        (["--bpw", "4", "--like", "Q4_K_M"], "--like and --bpw exclude each other"),
+        (["--bpw", "4", "--context", "4096"], "--context goes with --vram"),
+        (["--bpw", "4", "--cpu-moe"], "--cpu-moe goes with --vram"),
+        (["--bpw", "4", "--prior", "--text", "a.txt"], "--prior and --text exclude each other"),
+        (["--bpw", "4", "--prior", "--sensitivity", "a"], "leave --text and --prior out"),
+        (["--bpw", "4", "--floor", "attn_v"], "is no PATTERN=TYPE"),
+        (["--bpw", "4", "--target", "vllm"], "there is no engine 'vllm'"),
+        (["--bpw", "4", "--target", "llama.cpp:tpu"], "there is no device 'tpu'"),
+        (["--size", "4 bananas"], "is no size"),
+    ],
+)
+def test_what_makes_no_sense(capsys: Output, args: list[str], said: str) -> None:
+    assert main(["fit", TINY, *args]) == 2
+    assert said in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_budget_that_can_t_be_kept(capsys: Output) -> None:
+    assert main(["fit", TINY, "--prior", "--size", "1MB"]) == 1
+    err = " ".join(capsys.readouterr().err.split())
+    assert "the budget can't be kept: size is 1,000,000 bytes" in err
+    assert "allow at least 1,2" in err
+
+
+def test_nothing_is_replaced_unasked(capsys: Output) -> None:
+    Path("mine.yaml").write_text("precious", encoding="utf-8")
+    assert main(["fit", TINY, "--prior", "--bpw", "4", "-o", "mine.yaml"]) == 2
+    assert "--force" in capsys.readouterr().err
+    assert main(["fit", TINY, "--prior", "--bpw", "4", "-o", "mine.yaml", "--force"]) == 0
+    assert "quantrecipe: 1" in Path("mine.yaml").read_text(encoding="utf-8")
+
+
+def test_plan_and_apply_choose_within_what_the_command_line_allows(capsys: Output) -> None:
+    recipe = (
+        'quantrecipe: 1\nbudget: {bpw: 6}\nrules:\n  - tensors: "regex:."\n    choose: [Q3_K, Q4_K, Q8_0]\n'
+    )
+    Path("open.yaml").write_text(recipe, encoding="utf-8")
+    assert main(["plan", "open.yaml", TINY, "--size", "1.9MB", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["nbytes"] <= 1_900_000
+    assert plan["budget"]["limits"][0]["key"] == "size"
+    assert main(["plan", "open.yaml", TINY]) == 0
+    out = capsys.readouterr().out
+    assert "open.yaml:4 (chosen)" in out
+    assert "expected loss" in out
+    assert main(["apply", "open.yaml", TINY, "--size", "1.9MB", "-o", "out.gguf"]) == 0
+    assert Path("out.gguf").stat().st_size == plan["nbytes"]
+
+
+def test_the_types_of_a_cache_are_those_of_recipes() -> None:
+    assert OFFERED == KV_TYPES
+
+
+def test_models_of_which_nothing_can_be_chosen(tmp_path: Path, capsys: Output) -> None:
+    write_gguf(tmp_path / "norms.gguf", {"output_norm.weight": np.ones(256, np.float32)})
+    for arguments in (["--bpw", "40"], ["--bpw", "40", "--prior"], ["--size", "1MB", "--prior"]):
+        assert main(["fit", "norms.gguf", *arguments]) == 1
+        err = capsys.readouterr().err
+        assert "none of its 1 tensors is a matrix that recipes quantize" in " ".join(err.split())
+
+
+def test_rows_of_any_length(tmp_path: Path, capsys: Output) -> None:
+    write_gguf(tmp_path / "odd.gguf", llama_tensors(layers=2, cols=576, heads=9, kv_heads=3, hidden=96))
+    assert main(["fit", "odd.gguf", "--prior", "--bpw", "6.5", "-o", "odd.yaml"]) == 0
+    assert main(["plan", "odd.yaml", "odd.gguf"]) == 0
+    capsys.readouterr()

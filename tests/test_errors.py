@@ -1,0 +1,20 @@
+"""Errors of parts get the place that only their callers know."""
+
+from __future__ import annotations
+
+from quantrecipe.errors import PlanError, Problem, RecipeError
+
+
+def test_problems_without_a_place_get_one() -> None:
+    here = Problem(what="here", remedy="mend it", file="a.yaml", line=3, column=7)
+    error = RecipeError([here, Problem(what="somewhere", code="QR002")])
+    assert error.at("b.yaml", 9) == [here, Problem(what="somewhere", code="QR002", file="b.yaml", line=9)]
+
+
+def test_all_problems_are_kept_and_told() -> None:
+    error = PlanError(RecipeError([Problem(what="one"), Problem(what="two", remedy="mend it")]).at("a.yaml"))
+    assert str(error) == "a.yaml: one\na.yaml: two; mend it"
+
+
+def test_nothing_names_a_place() -> None:
+    assert RecipeError("so it is").at(None) == [Problem(what="so it is")]

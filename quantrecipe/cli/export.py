@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+# Languages whose texts have paths in them.
 _COMMANDS = ("llama-quantize", "ik_llama.cpp")
-"""Languages whose texts have paths in them."""
 _LANGUAGES = ("llama-quantize", "ik_llama.cpp", "tensor-type-file", "custom-q", "tool-suite")
 
 

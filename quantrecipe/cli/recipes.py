@@ -27,12 +27,14 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+# Matrices that make up most of a mixture of experts and of a dense model, and the models' numbers of
+# experts.
 _COMPARED = {"blk.24.ffn_gate_exps.weight": 128, "blk.24.ffn_gate.weight": 0}
-"""Matrices that make up most of a mixture of experts and of a dense model, and the models' numbers of experts."""
+# Layers of the ordinary model that recipes are tried on.
 _LAYERS = 48
-"""Layers of the ordinary model that recipes are tried on."""
+# Of the bits of a dense matrix. Mixes for all models give experts at most a type less: Q3_K beside Q4_K is
+# 0.76.
 _MUCH_FEWER = 0.75
-"""Of the bits of a dense matrix. Mixes for all models give experts at most a type less: Q3_K beside Q4_K is 0.76."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -174,7 +176,7 @@ def _about(it: _Listed, word: str) -> bool:
 
 
 def _on(it: _Listed, model: Model, registry: Registry) -> _Listed:
-    """With what it makes of the model."""
+    """The same recipe, with what it makes of the model."""
     from dataclasses import replace
 
     from quantrecipe.cli.planned.inputs import PlanInputs

@@ -58,7 +58,7 @@ def _kind(model: Model, n_expert: int) -> str:
 
 
 def _table(models: list[dict[str, Any]]) -> Any:
-    from quantrecipe.cli.tables import Table
+    from quantrecipe.cli.tables import Table, numbers
     from quantrecipe.cli.units import count_text
 
     rows = [
@@ -72,7 +72,7 @@ def _table(models: list[dict[str, Any]]) -> Any:
         )
         for model in models
     ]
-    numbers = ("weights", "layers", "experts")
     return Table(
-        {"model": "name", **dict.fromkeys(numbers, "number"), "architecture": "word", "kind": "text"}, rows
+        {"model": "name", **numbers("weights", "layers", "experts"), "architecture": "word", "kind": "text"},
+        rows,
     )

@@ -126,7 +126,7 @@ def lint_all(
     settings: Mapping[str, str],
     strict: bool,
 ) -> list[Report]:
-    """A report for each recipe."""
+    """Checks every recipe, and returns a report for each of them."""
     from quantrecipe.lint import lint
     from quantrecipe.targets import load_targets
 

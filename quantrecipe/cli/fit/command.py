@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+# Tokens of held-out text that both files are run over: twice what a probe reads, since the answer is final.
 _TRIAL_TOKENS = 32768
-"""Tokens of held-out text that both files are run over: twice what a probe reads, since the answer is final."""
 
 
 @subcommand(

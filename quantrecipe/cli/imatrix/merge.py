@@ -21,7 +21,7 @@ __all__ = ["command"]
 
 
 def _weights(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[float, ...] | None:
-    """Numbers with commas between them."""
+    """Reads the weights: numbers with commas between them."""
     if value is None:
         return None
     try:

@@ -41,7 +41,7 @@ class _Recipe(click.ParamType["str"]):
 
 
 class _Model(click.Path):
-    """A file, a folder, or shapes/NAME."""
+    """The path of a model, or shapes/NAME; the shell completes both."""
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str

@@ -176,7 +176,7 @@ def _analyses(
     texts: tuple[Path, ...],
     table: Path | None,
 ) -> tuple[TensorAnalysis, ModelAnalysis | None]:
-    """One of each kind: those that are named, else what the files allow."""
+    """One analysis of each kind: the named ones, else those that the given files allow."""
     from quantrecipe.api import ModelAnalysis, TensorAnalysis
 
     of_tensors: list[TensorAnalysis] = []

@@ -12,8 +12,9 @@ from quantrecipe.model.model import Model
 from quantrecipe.model.open_model import open_model
 from quantrecipe.output.apply import apply_plan
 from quantrecipe.plain_data import plain
-from quantrecipe.plan.diff import PlanDiff, diff_sides, side_of_model, side_of_plan
-from quantrecipe.plan.lock import make_lock, side_of_lock
+from quantrecipe.plan.review.diff import PlanDiff, diff_sides
+from quantrecipe.plan.review.lock import make_lock, side_of_lock
+from quantrecipe.plan.review.sides import side_of_model, side_of_plan
 from quantrecipe.planning import make_plan
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry, load_registry

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from support.recipes import recipe, rule
 
-from quantrecipe.plan.rule_changes import Decided, rule_changes
+from quantrecipe.plan.review.rule_changes import Decided, rule_changes
 from quantrecipe.recipe.recipe import Recipe
 
 

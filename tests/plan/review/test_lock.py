@@ -17,8 +17,8 @@ from quantrecipe.importance.read_importance import read_importance
 from quantrecipe.model.model import Model
 from quantrecipe.model.open_model import open_model
 from quantrecipe.plan.layout import SplitLimits
-from quantrecipe.plan.lock import Lock, LockedTensor, compare_locks, make_lock, require_lock
-from quantrecipe.plan.lock_file import is_lock, lock_text, parse_lock, read_lock
+from quantrecipe.plan.review.lock import Lock, LockedTensor, compare_locks, make_lock, require_lock
+from quantrecipe.plan.review.lock_file import is_lock, lock_text, parse_lock, read_lock
 from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.registry import Registry, load_registry

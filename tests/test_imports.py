@@ -63,8 +63,8 @@ MAY_IMPORT = {
         "measure": "api core evaluate gguf importance model output plan recipe registry sensitivity",
         "fit": "allocate evaluate importance lint memory model output plan planning recipe registry sensitivity "
         "targets",
-        "cli": "allocate api core evaluate exchange fit gguf importance misplaced lint measure memory model output "
-        "plan planning recipe registry scaffold sensitivity targets testing",
+        "cli": "allocate api core evaluate exchange fit gguf importance lint measure memory misplaced model "
+        "output plan planning recipe registry scaffold sensitivity targets testing",
         "": "model output planning recipe registry",
         "__main__": "cli",
     }.items()

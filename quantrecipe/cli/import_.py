@@ -129,7 +129,7 @@ def _from_model(
     from quantrecipe.exchange.from_files.recover import recover
     from quantrecipe.model.not_a_model import require_model
     from quantrecipe.model.open_model import open_model
-    from quantrecipe.plan.recorded import recorded_recipe
+    from quantrecipe.plan.review.recorded import recorded_recipe
 
     model = open_model(path, registry=registry)
     require_model(model)

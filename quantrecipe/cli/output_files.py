@@ -27,9 +27,9 @@ _UNUSUAL = re.compile(r"[^\w.+-]+")
 def check_output(path: Path | None, *, force: bool, option: str = "-o FILE") -> None:
     """OutputError where a file couldn't be written at the end; `option` says how to name another."""
     if path is not None:
-        from quantrecipe.output.naming import check_target
+        from quantrecipe.output.naming import check_destination
 
-        check_target(path, force=force)
+        check_destination(path, force=force)
         check_folder(path.parent, option=option)
 
 

@@ -156,6 +156,7 @@ def fit(
     )
     loss = estimated_loss(frozen.plan, losses)
     needed = margin(sensitivity)
+    # What was fitted was chosen by the estimate, and has its errors in its favour: it has to win by a margin.
     winner = best if best is not None and best.loss * (1 - needed) < loss else None
     return Fitted(
         text=frozen.text

@@ -49,6 +49,7 @@ class Job:
     def effort(self) -> int:
         """Weights to read once, and weights to encode."""
         size = self.tensor.size
+        # Reading and hashing a weight takes next to nothing beside encoding it.
         return size // 16 + len(self.formats) * (size if self.sample is None else min(size, self.sample))
 
 

@@ -57,6 +57,7 @@ def measure_tensors(
     with TensorReader() as reader, _pool(what.threads or usable_processors(), stopped) as pool:
         running = {pool.submit(work, job): job for job in jobs}
         while running:
+            # Not only when a tensor is done: the first may take minutes, and the bar should move.
             ready, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
             for future in ready:
                 name = running.pop(future).tensor.name

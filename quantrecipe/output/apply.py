@@ -115,6 +115,7 @@ def apply_plans(
     model = plans[0][0].model
     model.require_weights("plan with it, and give apply the model itself")
     paths = [output_paths(Path(out), len(plan.files)) for plan, out in plans]
+    # Everything that can be refused without reading weights is refused before a file is made.
     check_paths(
         [path for group in paths for path in group],
         [plan for plan, _ in plans],

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from quantrecipe.cli.diff.comparison import Comparison
     from quantrecipe.cli.diff.operands import Operand
     from quantrecipe.lint import GivenModel, Report, Severity
-    from quantrecipe.plan.diff import Side
+    from quantrecipe.plan.review.sides import Side
 
 __all__ = ["command"]
 

@@ -13,7 +13,7 @@ from quantrecipe.cli.tables import Kind, Table
 from quantrecipe.cli.tables.markup import code, details, escaped_around_code, markdown_table
 from quantrecipe.cli.units import bytes_text
 from quantrecipe.lint import Finding, Report
-from quantrecipe.plan.diff import Side
+from quantrecipe.plan.review.sides import Side
 
 __all__ = ["MARKER", "Examined", "comment"]
 

@@ -12,8 +12,9 @@ from quantrecipe.cli.units import bytes_text, counted
 from quantrecipe.errors import Problem, QuantrecipeError
 from quantrecipe.gguf.file_types import file_type_name
 from quantrecipe.gguf.values import GGUFValue, ValueType
-from quantrecipe.plan.diff import Change, Fate, PlanDiff
-from quantrecipe.plan.rule_changes import RuleChange
+from quantrecipe.plan.review.diff import Change, PlanDiff
+from quantrecipe.plan.review.rule_changes import RuleChange
+from quantrecipe.plan.review.sides import Fate
 
 __all__ = [
     "Comparison",

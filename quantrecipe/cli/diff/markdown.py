@@ -30,8 +30,8 @@ from quantrecipe.cli.diff.comparison import (
 from quantrecipe.cli.tables import Kind
 from quantrecipe.cli.tables.markup import code, details, escaped, markdown_rows, markdown_table
 from quantrecipe.cli.units import bytes_text
-from quantrecipe.plan.diff import Change, PlanDiff
-from quantrecipe.plan.rule_changes import RuleChange
+from quantrecipe.plan.review.diff import Change, PlanDiff
+from quantrecipe.plan.review.rule_changes import RuleChange
 
 __all__ = ["diff_markdown"]
 

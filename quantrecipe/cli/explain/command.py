@@ -65,7 +65,7 @@ def command(
     """
     from quantrecipe.errors import QuantrecipeError
     from quantrecipe.model.open_model import open_model
-    from quantrecipe.plan.explain import explain
+    from quantrecipe.plan.review.explain import explain
     from quantrecipe.planning import plan_resolved
 
     inputs = PlanInputs(

@@ -13,7 +13,7 @@ from quantrecipe.cli.errors import printable
 from quantrecipe.cli.tables import Cell, Paragraph, Table
 from quantrecipe.cli.units import bytes_text, counted, shape_text
 from quantrecipe.layer_ranges import layer_ranges
-from quantrecipe.plan.explain import Explanation, Outcome, Trial
+from quantrecipe.plan.review.explain import Explanation, Outcome, Trial
 from quantrecipe.recipe.recipe import KEEP, Recipe
 from quantrecipe.recipe.writing.flatten import written_patterns
 

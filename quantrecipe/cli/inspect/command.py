@@ -156,7 +156,7 @@ def _since(ctx: Context, contents: Contents) -> str:
     if contents.recipe is None or not contents.container.startswith("GGUF"):
         return ""
     from quantrecipe.model.open_model import open_model
-    from quantrecipe.plan.recorded import recorded_recipe
+    from quantrecipe.plan.review.recorded import recorded_recipe
 
     registry = ctx.load_registry()
     try:

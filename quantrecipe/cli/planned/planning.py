@@ -129,8 +129,8 @@ def require_locked(locked: Path | None, plans: Sequence[Plan], registry: Registr
     """PlanError where the plan isn't the locked one."""
     if locked is None:
         return
-    from quantrecipe.plan.lock import require_lock
-    from quantrecipe.plan.lock_file import read_lock
+    from quantrecipe.plan.review.lock import require_lock
+    from quantrecipe.plan.review.lock_file import read_lock
 
     if len(plans) > 1:
         raise click.UsageError("--locked is for one recipe: run several, one after the other.")

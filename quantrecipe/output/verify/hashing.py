@@ -89,7 +89,7 @@ def _each(
         try:
             for item in items:
                 running[pool.submit(work, item)] = item
-                while len(running) >= 2 * threads:
+                while len(running) >= 2 * threads:  # so that what was interrupted has little left to give up
                     _take(running, collect)
             while running:
                 _take(running, collect)

@@ -31,9 +31,9 @@ from quantrecipe.output.verify.remake import Mismatch, remake, sample
 from quantrecipe.output.verify.source import Origin, find_origin
 from quantrecipe.output.verify.verification import Check, Finding, Verification
 from quantrecipe.output.warm import compile_kernels
-from quantrecipe.plan.lock import Lock
 from quantrecipe.plan.plan import Assignment
-from quantrecipe.plan.recorded import recorded_recipe
+from quantrecipe.plan.review.lock import Lock
+from quantrecipe.plan.review.recorded import recorded_recipe
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry, load_registry
 

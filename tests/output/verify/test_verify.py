@@ -30,8 +30,8 @@ from quantrecipe.output.verify.verification import Check, Verification
 from quantrecipe.output.verify.verify import verify_file
 from quantrecipe.plan.header_hashes import HEADER_HASHES
 from quantrecipe.plan.layout import SplitLimits
-from quantrecipe.plan.lock import make_lock
 from quantrecipe.plan.plan import Plan
+from quantrecipe.plan.review.lock import make_lock
 from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.recipe.recipe import Recipe

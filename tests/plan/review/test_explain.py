@@ -14,15 +14,15 @@ from quantrecipe.importance.matrix import Importance
 from quantrecipe.model.model import Model
 from quantrecipe.model.open_model import open_model
 from quantrecipe.plain_data import plain
-from quantrecipe.plan.explain import Explanation, explain, find_tensors
 from quantrecipe.plan.plan import Plan
 from quantrecipe.plan.resolution import PlanSettings, resolve
+from quantrecipe.plan.review.explain import Explanation, explain, find_tensors
 from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe, load_recipe_text
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry, load_registry
 
-ZOO = Path(__file__).parents[1] / "data/shapes/zoo"
+ZOO = Path(__file__).parents[2] / "data/shapes/zoo"
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,9 @@ from quantrecipe.errors import PlanError, Problem
 from quantrecipe.gguf.values import GGUFValue
 from quantrecipe.importance.matrix import Importance
 from quantrecipe.model.model import Model
-from quantrecipe.plan.layer_metadata import metadata_of_layers
+from quantrecipe.plan.pruning.layer_metadata import metadata_of_layers
 from quantrecipe.recipe.recipe import Recipe
+from quantrecipe.recipe.terms.layers import LayerSet
 from quantrecipe.tensor import TensorInfo
 
 __all__ = ["Pruned", "prune"]
@@ -34,15 +35,11 @@ class Pruned:
     names: Mapping[str, str]
 
 
-def prune(model: Model, importance: Importance | None, recipe: Recipe) -> Pruned:
-    """The model and its importance without the layers that the recipe prunes.
+def prune(model: Model, importance: Importance | None, recipe: Recipe, layers: LayerSet) -> Pruned:
+    """The model and its importance without these layers, which the recipe prunes.
 
     PlanError where the model has no such layers, or no others, or where its metadata can't say what is left.
     """
-    layers = recipe.prune
-    if layers is None:
-        names = {tensor.name: tensor.name for tensor in model.tensors}
-        return Pruned(model=model, importance=importance, metadata={}, names=names)
     n_blocks, n_layers = model.n_blocks, model.n_layers
     there = {tensor.layer for tensor in model.tensors if tensor.layer is not None}
     if not there:

@@ -170,6 +170,7 @@ def _reworded(
     return [
         new
         for meaning, rules in after.items()
+        # From the end, where parents' rules stand, which both sides mostly share.
         for old, new in zip(reversed(before.get(meaning, ())), reversed(rules), strict=False)
         if old.why != new.why
     ]

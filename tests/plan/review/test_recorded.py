@@ -18,7 +18,7 @@ from quantrecipe.gguf.write_header import encode_header, padded
 from quantrecipe.model.open_model import open_model
 from quantrecipe.output.apply import apply_plan
 from quantrecipe.output.verify.verify import verify_file
-from quantrecipe.plan.recorded import Recorded, recorded_recipe
+from quantrecipe.plan.review.recorded import Recorded, recorded_recipe
 from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe, load_recipe_text
 from quantrecipe.registry import Registry, load_registry

@@ -1,28 +1,24 @@
-"""What differs between two plans of one model: tensor by tensor, in groups that a person can review.
+"""What differs between two sides of one model: tensor by tensor, in groups that a person can review.
 
-A side is whatever says which type each tensor has: a plan, a lock, or a GGUF that is there. Two sides are compared by
-what they make of the model, not by what they are written like.
+Sides are compared by what they make of the model, not by what they are written like.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from quantrecipe.gguf.values import GGUFValue
 from quantrecipe.layer_ranges import layer_ranges
-from quantrecipe.model.model import Model
 from quantrecipe.plain_data import fields_of, rounded_bits
 from quantrecipe.plan.assign import FLOATS
 from quantrecipe.plan.metadata import OURS
-from quantrecipe.plan.plan import Assignment, Plan
-from quantrecipe.plan.rule_changes import Decided, RuleChange, rule_changes
-from quantrecipe.recipe.recipe import Recipe
-from quantrecipe.tensor import TensorInfo
+from quantrecipe.plan.review.rule_changes import Decided, RuleChange, rule_changes
+from quantrecipe.plan.review.sides import Fate, Side
 
-__all__ = ["Change", "Costs", "Fate", "PlanDiff", "Side", "diff_sides", "side_of_model", "side_of_plan"]
+__all__ = ["Change", "Costs", "PlanDiff", "diff_sides"]
 
 Kind = Literal["changed", "added", "removed", "same"]
 
@@ -32,75 +28,6 @@ class Costs(Protocol):
 
     def cost(self, name: str, type_: str, /) -> float | None:
         """How much the model's output moves where this tensor has this type; None where nobody measured it."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Fate:
-    """What one side makes of a tensor; `because` and `why` as in Assignment."""
-
-    tensor: TensorInfo
-    type: str
-    nbytes: int
-    options: Mapping[str, Any] = field(default_factory=dict)
-    because: str = ""
-    why: str = ""
-    wanted: str | None = None
-    importance: bool | None = None
-
-    @property
-    def label(self) -> str:
-        """The type, with the options that aren't the usual ones."""
-        options = ", ".join(f"{name}={value}" for name, value in self.options.items())
-        return f"{self.type} ({options})" if options else self.type
-
-    def differs(self, other: Fate) -> bool:
-        """True if the data in the file would be another, as far as this can be said from headers."""
-        if None not in (self.importance, other.importance) and self.importance != other.importance:
-            return True
-        return (self.type, self.options, self.nbytes, self.tensor.shape) != (
-            other.type,
-            other.options,
-            other.nbytes,
-            other.tensor.shape,
-        )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Side:
-    """One side of a comparison.
-
-    label:    as the user named it
-    nbytes:   of all files together
-    metadata: of the output; None where this side doesn't say
-    recipe:   None where there is none
-    """
-
-    label: str
-    tensors: Mapping[str, Fate]
-    nbytes: int
-    metadata: Mapping[str, GGUFValue] | None = None
-    recipe: Recipe | None = None
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def weights(self) -> int:
-        """Number of weights of all tensors together."""
-        return sum(fate.tensor.size for fate in self.tensors.values())
-
-    @property
-    def bits_per_weight(self) -> float:
-        """Bits per weight of all tensors' data together."""
-        return 8 * sum(fate.nbytes for fate in self.tensors.values()) / max(1, self.weights)
-
-    def totals(self, cost: float | None) -> dict[str, Any]:
-        """What is printed of the whole side. `cost`: the estimated error, None where it isn't known."""
-        return {
-            "side": self.label,
-            "nbytes": self.nbytes,
-            "bits_per_weight": rounded_bits(self.bits_per_weight),
-            "estimated_error": cost,
-            "warnings": self.warnings,
-        }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -227,31 +154,6 @@ class PlanDiff:
         }
 
 
-def side_of_plan(label: str, plan: Plan, recipe: Recipe) -> Side:
-    """What a recipe makes of a model."""
-    return Side(
-        label=label,
-        tensors={a.tensor.name: _fate(a) for a in plan.assignments},
-        nbytes=plan.nbytes,
-        metadata=plan.metadata,
-        recipe=recipe,
-        warnings=plan.warnings,
-    )
-
-
-def side_of_model(label: str, model: Model) -> Side:
-    """What a GGUF holds."""
-    return Side(
-        label=label,
-        tensors={
-            t.name: Fate(tensor=t, type=t.dtype, nbytes=sum(e.nbytes for e in model.sources[t.name].extents))
-            for t in model.tensors
-        },
-        nbytes=sum(path.stat().st_size for path in model.files),
-        metadata=model.metadata,
-    )
-
-
 def diff_sides(model: str, old: Side, new: Side, costs: Costs | None = None) -> PlanDiff:
     """Compare two sides; `model` is what the model is called."""
     names = list(dict.fromkeys([*new.tensors, *old.tensors]))
@@ -279,19 +181,6 @@ def diff_sides(model: str, old: Side, new: Side, costs: Costs | None = None) -> 
         cost_before=known[0],
         cost_after=known[1],
         unknown_costs=known[2],
-    )
-
-
-def _fate(a: Assignment) -> Fate:
-    return Fate(
-        tensor=a.tensor,
-        type=a.type,
-        nbytes=a.nbytes,
-        options=dict(a.format.options),
-        because=a.because,
-        why=a.why,
-        wanted=a.wanted,
-        importance=a.importance,
     )
 
 
@@ -330,7 +219,7 @@ def _cost(fates: tuple[Fate, ...], costs: Costs | None) -> float | None:
 
 def _cost_of(fate: Fate, costs: Costs) -> float | None:
     cost = costs.cost(fate.tensor.name, fate.type)
-    return 0.0 if cost is None and fate.type in FLOATS else cost
+    return 0.0 if cost is None and fate.type in FLOATS else cost  # nobody measures what floats lose
 
 
 def _total_costs(
@@ -343,7 +232,7 @@ def _total_costs(
     unknown = counted = 0
     for name in names:
         pair = [_cost_of(side.tensors[name], costs) if name in side.tensors else None for side in (old, new)]
-        if pair[0] is None or pair[1] is None:
+        if pair[0] is None or pair[1] is None:  # of a tensor that stays as it is the cost needn't be known
             unknown += len({side.tensors[name].label for side in (old, new) if name in side.tensors}) > 1
         else:
             before, after, counted = before + pair[0], after + pair[1], counted + 1

@@ -19,8 +19,8 @@ from quantrecipe.errors import ModelError, PlanError, Problem
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.layer_ranges import layer_ranges
 from quantrecipe.model.model import Model
-from quantrecipe.plan.diff import Fate, Side
 from quantrecipe.plan.plan import Plan
+from quantrecipe.plan.review.sides import Fate, Side
 from quantrecipe.registry import Registry
 from quantrecipe.tensor import TensorInfo
 
@@ -152,6 +152,7 @@ def compare_locks(locked: Lock, now: Lock) -> list[str]:
     found += tensors
     metadata = _metadata(locked.metadata, now.metadata)
     found += metadata
+    # Digests come last, and only where nothing above says what they would only hint at.
     if locked.headers != now.headers and not tensors and not metadata:
         found.append(f"model's headers (digest): locked {locked.headers}, now {now.headers}")
     if locked.recipe_digest != now.recipe_digest:

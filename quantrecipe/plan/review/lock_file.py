@@ -27,7 +27,7 @@ from typing import Any
 
 from quantrecipe.errors import PlanError, QuantrecipeError
 from quantrecipe.layer_ranges import layer_ranges, read_layer_ranges
-from quantrecipe.plan.lock import Lock, LockedTensor
+from quantrecipe.plan.review.lock import Lock, LockedTensor
 from quantrecipe.recipe.reading.file_tree import is_revision, read_revision
 from quantrecipe.tensor import split_name
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from quantrecipe.errors import PlanError
-from quantrecipe.plan import lock_file
-from quantrecipe.plan.lock import Lock, LockedTensor
-from quantrecipe.plan.lock_file import is_lock, lock_text, parse_lock, read_lock
+from quantrecipe.plan.review import lock_file
+from quantrecipe.plan.review.lock import Lock, LockedTensor
+from quantrecipe.plan.review.lock_file import is_lock, lock_text, parse_lock, read_lock
 
 LOCK = Lock(
     recipe="mix",

@@ -23,7 +23,7 @@ from quantrecipe.packaged import packaged_table
 
 __all__ = ["metadata_of_layers"]
 
-_TABLE = "plan/layer_keys.toml"
+_TABLE = "plan/pruning/layer_keys.toml"
 _INTEGERS = frozenset(
     {
         *(ValueType.UINT8, ValueType.INT8, ValueType.UINT16, ValueType.INT16),

@@ -27,7 +27,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from quantrecipe.errors import Problem, RecipeError
-from quantrecipe.kinds import misplaced
+from quantrecipe.misplaced import misplaced
 from quantrecipe.recipe.budget import merge_budgets
 from quantrecipe.recipe.metadata import wrong_key
 from quantrecipe.recipe.reading.extends_chain import SHARED_KEPT_LIST, Chain, Link

@@ -22,7 +22,7 @@ from quantrecipe.exchange.from_files.recover import recover
 from quantrecipe.exchange.scripts.script import read_script
 from quantrecipe.gguf.header import read_header
 from quantrecipe.model.model import Model
-from quantrecipe.model.open import open_model
+from quantrecipe.model.open_model import open_model
 from quantrecipe.model.shapes import open_shapes
 from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe_text

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from quantrecipe.model.open import open_model
+from quantrecipe.model.open_model import open_model
 from quantrecipe.plan.trace import trace
 from quantrecipe.recipe.budget import BUDGET_KEYS, KV_TYPES, VRAM_KEYS
 from quantrecipe.recipe.load import load_recipe_text

@@ -98,7 +98,7 @@ def _change(status: str, first: str, second: str | None, base: str) -> Change | 
 
 
 def _recipes_here() -> list[str]:
-    """The recipes that git knows, in and below the current folder."""
+    """The recipes in and below the current folder that git knows."""
     output = git_output(["ls-files", "-z", "--cached", "--", *(f"*{end}" for end in SUFFIXES)], Path.cwd())
     paths = os.fsdecode(output).split("\0")
     return [path for path in dict.fromkeys(paths) if path and _is_recipe_here(path)]

@@ -73,7 +73,9 @@ class _Lexer(Cursor):
         elif text.startswith(("@'\n", '@"\n'), self._at):
             return self._here(line)
         elif char in "'\"":
-            return self._string(line)
+            begin = self._at
+            word = self._string(line)
+            return Token("string", self._text[begin : self._at], line, word)
         elif char in "({" or text.startswith(("@(", "$(", "@{"), self._at):
             return self._group(line)
         elif sign := next((it for it in _SIGNS if text.startswith(it, self._at)), ""):
@@ -103,8 +105,7 @@ class _Lexer(Cursor):
                 made.append(text[self._at + 1 : self._at + 2])
                 self._at += 2
             elif char in "'\"" and self._at > begin:
-                word = self._string(line).word
-                assert word is not None  # strings have words
+                word = self._string(line)
                 made.append(word.text)
                 missing += word.missing
             elif match := VARIABLE.match(text, self._at):
@@ -119,10 +120,9 @@ class _Lexer(Cursor):
             "word", text[begin : self._at], line, Word(text="".join(made), line=line, missing=tuple(missing))
         )
 
-    def _string(self, line: int) -> Token:
+    def _string(self, line: int) -> Word:
         sign, text = self._text[self._at], self._text
-        begin = self._at
-        at, made = begin + 1, list[str]()
+        at, made = self._at + 1, list[str]()
         hidden = False
         while at < len(text):
             char = text[at]
@@ -135,7 +135,7 @@ class _Lexer(Cursor):
                 word = Word(text=content, line=line) if sign == "'" else self._fill(content, line)
                 if hidden:
                     word = replace(word, text=word.text.replace("\ue024", "$"))
-                return Token("string", text[begin : at + 1], line, word)
+                return word
             elif char == "`" and sign == '"':
                 following = text[at + 1 : at + 2]
                 hidden |= following == "$"

@@ -52,7 +52,7 @@ class PlanInputs:
             return assumed_importance(model.tensors)
         path = self.imatrix or recipe.importance.file
         if path is not None and path not in self._matrices:
-            from quantrecipe.importance.read import read_importance
+            from quantrecipe.importance.read_importance import read_importance
 
             self._matrices[path] = read_importance(path)
         return None if path is None else self._matrices[path]
@@ -80,7 +80,7 @@ def importance_in(path: Path | None) -> Importance | None:
     """The importance matrix in a file; None where none is named."""
     if path is None:
         return None
-    from quantrecipe.importance.read import read_importance
+    from quantrecipe.importance.read_importance import read_importance
 
     return read_importance(path)
 

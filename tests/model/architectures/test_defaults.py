@@ -13,7 +13,7 @@ import pytest
 
 from quantrecipe.errors import ModelError
 from quantrecipe.gguf.values import GGUFValue, ValueType
-from quantrecipe.model.architectures import ARCHITECTURES, llama, qwen2moe
+from quantrecipe.model.architectures import ARCHITECTURES
 from quantrecipe.model.architectures.architecture import Architecture
 from quantrecipe.model.architectures.config import Config
 from quantrecipe.model.architectures.hyperparameters import common_pairs, head_dim
@@ -78,7 +78,7 @@ class TestLlama:
         ],
     )
     def test_heads_share_the_hidden_size(self, values: dict[str, Any], length: int | None) -> None:
-        assert llama.even_heads(values) == length
+        assert architecture("LlamaForCausalLM").derive["head_dim"](values) == length
 
     @pytest.mark.parametrize(
         "name", ["LlamaForCausalLM", "MistralForCausalLM", "MixtralForCausalLM", "Qwen2ForCausalLM"]
@@ -98,9 +98,17 @@ class TestLlama:
     def test_families_that_are_known_by_the_size_of_their_vocabulary(
         self, tmp_path: Path, vocabulary: int, expected: dict[str, GGUFValue]
     ) -> None:
-        assert llama.tokenizer(config(tmp_path, vocab_size=vocabulary), {}) == expected
+        assert (
+            architecture("LlamaForCausalLM").tokenizer(config(tmp_path, vocab_size=vocabulary), {})
+            == expected
+        )
         given = {key: GGUFValue.of(ValueType.UINT32, 7) for key in expected if "eot" in key}
-        assert llama.tokenizer(config(tmp_path, vocab_size=vocabulary), dict(given)).items() >= given.items()
+        assert (
+            architecture("LlamaForCausalLM")
+            .tokenizer(config(tmp_path, vocab_size=vocabulary), dict(given))
+            .items()
+            >= given.items()
+        )
 
     @pytest.mark.parametrize(
         ("prefix", "written"), [(True, True), (False, False), (None, None), ("yes", None)]
@@ -110,7 +118,7 @@ class TestLlama:
     ) -> None:
         (tmp_path / "tokenizer_config.json").write_text(json.dumps({"add_prefix_space": prefix}))
         before = {"tokenizer.ggml.model": GGUFValue.of(ValueType.STRING, "llama")}
-        found = llama.tokenizer(config(tmp_path, vocab_size=5), dict(before))
+        found = architecture("LlamaForCausalLM").tokenizer(config(tmp_path, vocab_size=5), dict(before))
         if written is None:
             assert found == before
         else:
@@ -132,7 +140,7 @@ class TestLlama:
         ],
     )
     def test_models_that_only_look_like_one(self, values: dict[str, Any], said: str | None) -> None:
-        found = llama.refuse(config(**values))
+        found = architecture("LlamaForCausalLM").refuse(config(**values))
         assert found == said or (found or "").startswith(said or "nothing")
 
 
@@ -223,9 +231,10 @@ class TestCommonKeys:
 
 
 def test_lengths_of_experts() -> None:
-    found = qwen2moe.expert_lengths("x", config(moe_intermediate_size=5, shared_expert_intermediate_size=6))
+    of = architecture("Qwen2MoeForCausalLM")
+    found = of.pairs(config(moe_intermediate_size=5, shared_expert_intermediate_size=6))
     assert {key: value.decode() for key, value in found.items()} == {
-        "x.expert_feed_forward_length": 5,
-        "x.expert_shared_feed_forward_length": 6,
+        "qwen2moe.expert_feed_forward_length": 5,
+        "qwen2moe.expert_shared_feed_forward_length": 6,
     }
-    assert qwen2moe.expert_lengths("x", config()) == {}
+    assert of.pairs(config()) == {}

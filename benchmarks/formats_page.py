@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from quantrecipe.api import QuantFormat
 from quantrecipe.formats import ALL
-from quantrecipe.model.open import open_model
-from quantrecipe.model.read import TensorReader
+from quantrecipe.model.open_model import open_model
+from quantrecipe.model.tensor_reader import TensorReader
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/formats.md"

@@ -18,7 +18,7 @@ import numpy as np
 
 from quantrecipe.gguf.header import TensorEntry, read_header
 from quantrecipe.gguf.values import GGUFValue, ValueType
-from quantrecipe.gguf.write import encode_header
+from quantrecipe.gguf.write_header import encode_header
 
 TENSORS = 700
 

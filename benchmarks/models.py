@@ -9,7 +9,7 @@ import numpy as np
 
 from quantrecipe.gguf.header import TensorEntry
 from quantrecipe.gguf.values import GGUFValue, ValueType
-from quantrecipe.gguf.write import encode_header, padded
+from quantrecipe.gguf.write_header import encode_header, padded
 
 BF16 = 30
 F32 = 0

@@ -47,11 +47,11 @@ from quantrecipe.evaluate import (
 from quantrecipe.fit import Request, fit
 from quantrecipe.importance.matrix import Importance
 from quantrecipe.importance.merge import merged
-from quantrecipe.importance.read import read_importance
+from quantrecipe.importance.read_importance import read_importance
 from quantrecipe.importance.to_gguf import encode_gguf
 from quantrecipe.measure import Measurement, Passes, choose_types, measure
 from quantrecipe.model.model import Model
-from quantrecipe.model.open import open_model
+from quantrecipe.model.open_model import open_model
 from quantrecipe.output.apply import apply_plan
 from quantrecipe.plain_data import plain
 from quantrecipe.plan.plan import Plan

@@ -14,7 +14,7 @@ import numpy as np
 from equal_bytes import CURATED, STOCK, Point, at_size, lowest_line, ratio, tensor_bytes
 
 from quantrecipe.importance.coverage import assumed_importance
-from quantrecipe.model.open import open_model
+from quantrecipe.model.open_model import open_model
 from quantrecipe.plan.plan import Plan
 from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe

@@ -33,10 +33,10 @@ from quantrecipe.evaluate import (
 )
 from quantrecipe.importance.matrix import Importance
 from quantrecipe.importance.merge import merged
-from quantrecipe.importance.read import read_importance
+from quantrecipe.importance.read_importance import read_importance
 from quantrecipe.importance.to_gguf import encode_gguf
 from quantrecipe.model.model import Model
-from quantrecipe.model.open import open_model
+from quantrecipe.model.open_model import open_model
 from quantrecipe.output.apply import apply_plan
 from quantrecipe.plan.plan import Plan
 from quantrecipe.planning import make_plan

@@ -22,7 +22,7 @@ from rich.table import Table
 
 from quantrecipe.gguf.header import TensorEntry
 from quantrecipe.gguf.values import GGUFValue, ValueType
-from quantrecipe.gguf.write import encode_header
+from quantrecipe.gguf.write_header import encode_header
 
 LAYERS, VOCABULARY = 78, 150_000
 

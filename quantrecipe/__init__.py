@@ -15,7 +15,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from quantrecipe.model.open import open_model
+    from quantrecipe.model.open_model import open_model
     from quantrecipe.output.apply import apply_plan
     from quantrecipe.planning import make_plan
     from quantrecipe.recipe.load import load_recipe
@@ -30,7 +30,7 @@ _HOMES = {
     "load_recipe": "quantrecipe.recipe.load",
     "load_registry": "quantrecipe.registry",
     "make_plan": "quantrecipe.planning",
-    "open_model": "quantrecipe.model.open",
+    "open_model": "quantrecipe.model.open_model",
 }
 
 

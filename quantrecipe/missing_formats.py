@@ -24,7 +24,7 @@ def explain_missing_format(
     recipes: Collection[str] = (),
     elsewhere: Collection[str] = (),
 ) -> Problem:
-    """Why no format of this name is available, and what to do.
+    """Say why no format of this name is available, and what to do.
 
     available:  names of the formats that are
     plugins:    every plugin that was found, failed ones included

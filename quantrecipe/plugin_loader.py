@@ -80,7 +80,7 @@ class PluginInfo:
 
     @property
     def name(self) -> str:
-        """Name of the entry point."""
+        """The name of the entry point."""
         return self.source.name
 
     @property
@@ -90,7 +90,7 @@ class PluginInfo:
 
     @property
     def version(self) -> str:
-        """Version of that package."""
+        """The version of that package."""
         return self.source.version
 
     @property
@@ -139,7 +139,7 @@ def load_plugin(source: PluginSource) -> LoadedPlugin:
 
 
 def read_plugin(source: PluginSource) -> LoadedPlugin:
-    """As `load_plugin`, but what goes wrong is raised."""
+    """Load a plugin as `load_plugin` does, but raise what goes wrong."""
     module = importlib.import_module(source.module)
     notes = _check_version(module)
     manager = _register(module, source)

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import TypeVar
 
 import quantrecipe
-from quantrecipe.api import Analysis, FormatSpec, QuantFormat
+from quantrecipe.api import Analysis, FormatSpec, ModelAnalysis, QuantFormat, TensorAnalysis
 from quantrecipe.errors import PluginError, Problem
 from quantrecipe.missing_formats import explain_missing_format, how_to_install
 from quantrecipe.plugin_loader import (
@@ -28,10 +29,12 @@ __all__ = ["PluginInfo", "PluginSource", "Registry", "load_registry"]
 
 _BUILTIN = "quantrecipe.builtin"
 
+_AnAnalysis = TypeVar("_AnAnalysis")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Registry:
-    """What is there.
+    """All formats, analyses and recipe folders, and the plugins that they come from.
 
     formats:        by name, in the plugins' order, the built-in ones first
     analyses:       by name
@@ -99,8 +102,16 @@ class Registry:
         """The line for pip that brings a package (see `missing_formats`)."""
         return how_to_install(requirement, options)
 
+    def tensor_analysis(self, name: str) -> TensorAnalysis:
+        """The analysis of this name that measures losses of tensors. PluginError if there is no such."""
+        return _named(name, {it.name: it for it in self.analyses.values() if isinstance(it, TensorAnalysis)})
+
+    def model_analysis(self, name: str) -> ModelAnalysis:
+        """The analysis of this name that weighs the tensors of a model. PluginError if there is no such."""
+        return _named(name, {it.name: it for it in self.analyses.values() if isinstance(it, ModelAnalysis)})
+
     def provider(self, format_name: str) -> PluginInfo:
-        """The plugin that a format comes from."""
+        """Return the plugin that a format comes from."""
         return next(plugin for plugin in self.plugins if format_name in plugin.formats)
 
 
@@ -126,6 +137,12 @@ def load_registry(*, plugins: bool = True) -> Registry:
         plugins=tuple(plugin.info for plugin in loaded),
         plugins_on=plugins,
     )
+
+
+def _named(name: str, found: Mapping[str, _AnAnalysis]) -> _AnAnalysis:
+    if name not in found:
+        raise PluginError(f"there is no such analysis {name!r}", f"known are {', '.join(found)}")
+    return found[name]
 
 
 def _check_collisions(loaded: Iterable[LoadedPlugin]) -> None:

@@ -78,7 +78,7 @@ def _make_folder(made: Path) -> None:
 
 
 class _Names:
-    """Every name of the example, and what stands for it."""
+    """The names of the example, and what stands in their places."""
 
     def __init__(self, short: str) -> None:
         module = short.replace("-", "_")

@@ -39,22 +39,22 @@ class TensorInfo:
 
     @property
     def cols(self) -> int:
-        """Length of a row: the number of inputs of a matrix."""
+        """The length of a row, which is the number of inputs of a matrix."""
         return self.shape[-1] if self.shape else 1
 
     @property
     def rows(self) -> int:
-        """Number of rows in one matrix (of one expert)."""
+        """How many rows one matrix has; in a stack, the matrix of one expert."""
         return self.shape[-2] if len(self.shape) > 1 else 1
 
     @property
     def experts(self) -> int:
-        """Number of stacked matrices; 1 for an ordinary matrix."""
+        """How many matrices are stacked; 1 for an ordinary matrix."""
         return prod(self.shape[:-2])
 
     @property
     def size(self) -> int:
-        """Number of weights."""
+        """How many weights there are."""
         return prod(self.shape)
 
 

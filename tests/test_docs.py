@@ -13,7 +13,7 @@ from quantrecipe.cli.app import COMMANDS, app
 from quantrecipe.errors import QuantrecipeError
 from quantrecipe.importance.coverage import assumed_importance
 from quantrecipe.model.model import Model
-from quantrecipe.model.open import open_model
+from quantrecipe.model.open_model import open_model
 from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe
 from quantrecipe.recipe.recipe import Recipe

@@ -39,7 +39,7 @@ MAY_IMPORT = {
         "scaffold": "",
         "api": "",
         "core": "api",
-        "kinds": "gguf",
+        "misplaced": "gguf",
         "hookspecs": "api",
         "formats": "api core",
         "analyses": "api",
@@ -47,9 +47,9 @@ MAY_IMPORT = {
         "plugin_loader": "api hookspecs",
         "missing_formats": "plugin_loader",
         "registry": "api missing_formats plugin_loader",
-        "importance": "gguf kinds",
-        "model": "api gguf kinds",
-        "recipe": "api gguf kinds",
+        "importance": "gguf misplaced",
+        "model": "api gguf misplaced",
+        "recipe": "api gguf misplaced",
         "testing": "api plugin_loader recipe registry",
         "memory": "model",
         "sensitivity": "api model registry",
@@ -63,8 +63,8 @@ MAY_IMPORT = {
         "measure": "api core evaluate gguf importance model output plan recipe registry sensitivity",
         "fit": "allocate evaluate importance lint memory model output plan planning recipe registry sensitivity "
         "targets",
-        "cli": "allocate api core evaluate exchange fit gguf importance kinds lint measure memory model output "
-        "plan planning recipe registry scaffold sensitivity targets testing",
+        "cli": "allocate api core evaluate exchange fit gguf importance lint measure memory misplaced model "
+        "output plan planning recipe registry scaffold sensitivity targets testing",
         "": "model output planning recipe registry",
         "__main__": "cli",
     }.items()

@@ -375,3 +375,13 @@ class TestMissingFormat:
     def test_registry_raises_it(self) -> None:
         with pytest.raises(PluginError, match="did you mean BF16"):
             load_registry(plugins=False).format("bf16")
+
+
+def test_analyses_are_asked_for_by_name_and_kind() -> None:
+    registry = load_registry(plugins=False)
+    assert registry.tensor_analysis("imatrix").name == "imatrix"
+    assert registry.model_analysis("probe").name == "probe"
+    with pytest.raises(PluginError, match=r"there is no such analysis 'probe'; known are error, imatrix"):
+        registry.tensor_analysis("probe")
+    with pytest.raises(PluginError, match=r"there is no such analysis 'error'; known are .*probe"):
+        registry.model_analysis("error")

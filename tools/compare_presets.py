@@ -29,7 +29,7 @@ from pathlib import Path
 from quantrecipe.errors import ImportanceError, PlanError
 from quantrecipe.gguf.header import TensorEntry
 from quantrecipe.gguf.values import GGUFValue, ValueType
-from quantrecipe.gguf.write import encode_header, padded
+from quantrecipe.gguf.write_header import encode_header, padded
 from quantrecipe.model.model import Model
 from quantrecipe.model.shapes import open_shapes
 from quantrecipe.plan.assign import choose_format

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from quantrecipe import load_registry, open_model
 from quantrecipe.evaluate import read_text
-from quantrecipe.importance.read import read_importance
+from quantrecipe.importance.read_importance import read_importance
 from quantrecipe.measure import Measurement, Passes, measure
 from quantrecipe.measure.prober import Prober
 from quantrecipe.measure.progress import Silent

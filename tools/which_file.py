@@ -30,7 +30,7 @@ from quantrecipe.importance.coverage import assumed_importance
 from quantrecipe.memory.device import Settings
 from quantrecipe.memory.footprint import Room, Runs, Tensors
 from quantrecipe.model.model import Model
-from quantrecipe.model.open import open_model
+from quantrecipe.model.open_model import open_model
 from quantrecipe.planning import make_plan
 from quantrecipe.registry import Registry, load_registry
 

@@ -12,7 +12,7 @@ from quantrecipe.plan.importance import may_lack_importance
 from quantrecipe.plan.resolution import Resolution
 from quantrecipe.plan.trace import Decision
 from quantrecipe.recipe.target import Target
-from quantrecipe.targets.table import load_targets
+from quantrecipe.targets.targets import load_targets
 
 __all__ = ["Candidate", "candidates"]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from math import ceil, floor
 
-from quantrecipe.gguf.write import padded
+from quantrecipe.gguf.write_header import padded
 from quantrecipe.memory.active import ActiveBytes
 from quantrecipe.memory.device import Division, Settings, reserved
 from quantrecipe.model.model import Model
@@ -63,6 +63,7 @@ def meters(budget: Budget, model: Model) -> list[Meter]:
         weights = sum(tensor.size for tensor in model.tensors)
         most = floor(budget.bpw * weights / 8)
         found.append(_summed("bpw", most, lambda tensor, nbytes: nbytes, weights=weights))
+    # Without a GPU's budget the model is divided as llama.cpp does by default: all layers on the GPU.
     division = Division(model, Settings() if budget.vram is None else settings_of(budget.vram))
     if budget.vram is not None:
         kept_free = reserved(budget.vram.total)

@@ -60,6 +60,7 @@ class Losses:
         if known is None:
             return 0.0
         cost = known.cost(spec.name)
+        # Not measured in this type: taken to be as much worse than typical as it is in those that were measured.
         return known.alpha * nominal_error(spec) * _beyond_typical(known) if cost is None else cost
 
 
@@ -71,4 +72,5 @@ def _beyond_typical(tensor: TensorSensitivity) -> float:
         for name, loss in tensor.losses.items()
         if name in typical and loss.error > 0 and typical[name][1] > 0
     ]
+    # The geometric mean: of two types of which one loses twice and one half as much, the tensor is a typical one.
     return math.exp(math.fsum(ratios) / len(ratios)) if ratios else 1.0

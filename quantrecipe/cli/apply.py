@@ -36,7 +36,7 @@ __all__ = ["command"]
 
 
 class _NanChoice(click.Choice):  # type: ignore[type-arg]  # generic only in newer versions of click
-    """`allow` was called `keep`, which works for one more version, with a note."""
+    """The choices of --nan. `allow` was called `keep`, which still works for one more version, with a note."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if value == "keep":

@@ -31,11 +31,11 @@ TERMINATED = 143
 
 
 class _Terminated(BaseException):
-    """SIGTERM came."""
+    """Raised where the process gets SIGTERM."""
 
 
 def run(args: Sequence[str]) -> int:
-    """The exit status of a command line."""
+    """Runs a command line and returns its exit status."""
     _never_fail_to_print()
     try:
         with _sigterm_stops():
@@ -83,7 +83,7 @@ def run(args: Sequence[str]) -> int:
 
 
 def _show(error: click.ClickException) -> None:
-    """What click says of a command line, in lines that end between words."""
+    """Prints what click says of a command line, in lines that end between words."""
     from quantrecipe.cli.context import stderr_console
     from quantrecipe.cli.tables import Paragraph
 
@@ -116,7 +116,7 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 
 def _never_fail_to_print() -> None:
-    """A name that the terminal's encoding can't show is no reason to stop."""
+    """Makes the streams escape what the terminal's encoding can't show: a tensor's name is no reason to stop."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")

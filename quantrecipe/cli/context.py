@@ -43,12 +43,12 @@ class Context:
 
     @cached_property
     def console(self) -> Console:
-        """For results: stdout."""
+        """The console for results, on stdout."""
         return stdout_console(self.color)
 
     @cached_property
     def err(self) -> Console:
-        """For progress, warnings and errors: stderr."""
+        """The console for progress, warnings and errors, on stderr."""
         return stderr_console(self.color)
 
     def say(self, text: str, *, indent: int = 2) -> None:
@@ -87,7 +87,7 @@ def stdout_console(color: Color) -> Console:
 
 
 def stderr_console(color: Color) -> Console:
-    """The same on stderr."""
+    """A console of the same kind on stderr."""
     return _console(sys.stderr, color)
 
 

@@ -25,23 +25,23 @@ def printable(text: str) -> str:
 
 
 def print_problems(console: Console, error: QuantrecipeError) -> None:
-    """Every problem of an error, one after the other."""
+    """Prints every problem of an error, one after the other."""
     for problem in error.problems:
         _print(console, "error: ", "bold red", problem)
 
 
 def print_warning(console: Console, what: str, remedy: str = "") -> None:
-    """A warning, in the same form."""
+    """Prints a warning in the form of an error."""
     _print(console, "warning: ", "bold yellow", Problem(what=what, remedy=remedy))
 
 
 def print_note(console: Console, note: Problem) -> None:
-    """What was understood, where that isn't plain."""
+    """Prints what was understood, where that isn't plain."""
     _print(console, "note: ", "bold cyan", note)
 
 
 def print_renamed(console: Console, old: str, new: str) -> None:
-    """A note where somebody used a name that will be gone one day."""
+    """Prints a note where somebody used a name that will be gone one day."""
     print_note(
         console,
         Problem(what=f"`{old}` is called `{new}` now", remedy="the old name works for one more version"),
@@ -49,7 +49,7 @@ def print_renamed(console: Console, old: str, new: str) -> None:
 
 
 def print_error(error: QuantrecipeError | str, remedy: str = "") -> None:
-    """An error, where no command has made a console yet."""
+    """Prints an error where no command has made a console yet."""
     from quantrecipe.cli.context import stderr_console
 
     if isinstance(error, str):
@@ -70,7 +70,7 @@ def _print(console: Console, label: str, style: str, problem: Problem) -> None:
 
 
 def _split(problem: Problem) -> tuple[str, str]:
-    """The place, which is shown bold, and the rest."""
+    """The place of a problem, which is shown bold, and the rest."""
     whole = str(replace(problem, choices=()))
     rest = str(Problem(what=problem.what, remedy=problem.remedy))
     return whole.removesuffix(rest), rest

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+# Languages whose texts have paths in them.
 _COMMANDS = ("llama-quantize", "ik_llama.cpp")
-"""Languages whose texts have paths in them."""
 _LANGUAGES = ("llama-quantize", "ik_llama.cpp", "tensor-type-file", "custom-q", "tool-suite")
 
 
@@ -76,7 +76,7 @@ def command(
     """
     from dataclasses import replace
 
-    from quantrecipe.model.open import open_model
+    from quantrecipe.model.open_model import open_model
 
     if shell != "sh" and language not in _COMMANDS:
         raise click.UsageError("--shell is for commands: --to llama-quantize and --to ik_llama.cpp.")

@@ -43,7 +43,7 @@ def command(ctx: Context, name: str | None, as_json: bool, compile_: bool) -> No
 
 
 def _table(registry: Registry, formats: Sequence[QuantFormat]) -> Any:
-    from quantrecipe.cli.tables import Table
+    from quantrecipe.cli.tables import Kind, Table, numbers
 
     rows = []
     for fmt in sorted(formats, key=lambda fmt: (not fmt.spec.codec, fmt.spec.bits_per_weight, fmt.spec.name)):
@@ -60,8 +60,9 @@ def _table(registry: Registry, formats: Sequence[QuantFormat]) -> Any:
             registry.provider(spec.name).distribution,
         )
         rows.append([(cell, "" if spec.codec else "dim") for cell in cells])
-    numbers, words = ("bits/weight", "block", "bytes"), ("importance", "fallback", "dialect", "from")
-    return Table({"format": "word", **dict.fromkeys(numbers, "number"), **dict.fromkeys(words, "word")}, rows)
+    columns: dict[str, Kind] = {"format": "word", **numbers("bits/weight", "block", "bytes")}
+    columns |= dict.fromkeys(("importance", "fallback", "dialect", "from"), "word")
+    return Table(columns, rows)
 
 
 def _details(registry: Registry, fmt: QuantFormat) -> Any:
@@ -113,7 +114,7 @@ def _kinds(fmt: QuantFormat) -> list[str]:
 
 
 def _compile_one(name: str, kind: str, *, plugins: bool) -> None:
-    """Runs in a process of its own."""
+    """Compiles one kernel. This runs in a process of its own."""
     from quantrecipe.output.warm import warm
     from quantrecipe.registry import load_registry
 

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+# Texts in another program's language; everything else is a model.
 _COMMANDS = ("llama-quantize", "tensor-type-file", "custom-q", "tool-suite")
-"""Texts in another program's language; everything else is a model."""
+# Bytes of a script or list: the longest that are published have some 100 KiB, and a larger file is no text.
 _MAX_TEXT = 1 << 20
-"""Bytes of a script or list: the longest that are published have some 100 KiB, and a larger file is no text."""
 
 
 @subcommand(
@@ -128,10 +128,10 @@ def _from_model(
     from quantrecipe.exchange.assemble import Imported
     from quantrecipe.exchange.from_files.recover import recover
     from quantrecipe.model.not_a_model import require_model
-    from quantrecipe.plan.recorded import recorded_recipe
+    from quantrecipe.model.open_model import open_model
+    from quantrecipe.plan.review.recorded import recorded_recipe
 
-    model = _open(path, registry)
-    assert model is not None
+    model = open_model(path, registry=registry)
     require_model(model)
     recorded = recorded_recipe(model, registry) if model.container == "gguf" and not infer else None
     notes: tuple[str, ...] = ()
@@ -182,7 +182,7 @@ def _from_text(
 
 
 def _kind(source: str) -> str:
-    """What SOURCE shows that it is."""
+    """The kind of text or model that SOURCE seems to be."""
     from quantrecipe.exchange.scripts.script import calls_quantize, decoded
     from quantrecipe.model.gguf_file import is_gguf
 
@@ -236,7 +236,7 @@ def _read(source: str) -> tuple[str, Path]:
 def _open(path: Path | None, registry: Registry) -> Model | None:
     if path is None:
         return None
-    from quantrecipe.model.open import open_model
+    from quantrecipe.model.open_model import open_model
 
     return open_model(path, registry=registry)
 

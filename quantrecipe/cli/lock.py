@@ -17,7 +17,7 @@ from quantrecipe.cli.subcommand import subcommand
 from quantrecipe.errors import OutputError
 
 if TYPE_CHECKING:
-    from quantrecipe.plan.lock import Lock
+    from quantrecipe.plan.review.lock import Lock
 
 __all__ = ["command"]
 
@@ -42,8 +42,8 @@ def command(
     The lock is text, sorted, and the same everywhere. `plan --locked` and `apply --locked` then refuse whatever
     differs. A lock that exists is written anew, and what changed in it is shown.
     """
-    from quantrecipe.plan.lock import compare_locks, make_lock
-    from quantrecipe.plan.lock_file import is_lock, lock_text, read_lock
+    from quantrecipe.plan.review.lock import compare_locks, make_lock
+    from quantrecipe.plan.review.lock_file import is_lock, lock_text, read_lock
 
     check_output(output, force=True)  # a lock that is there is compared, and written anew
     wanted = PlanOptions(**options)

@@ -22,8 +22,8 @@ DEFAULT_PROBES = 30
 DEFAULT_TOKENS = 16384
 """Tokens of the text that each probe reads: 32 chunks of 512."""
 
+# Tensors that a warning names; it is about many or about few.
 _MOST_NAMES = 2
-"""Tensors that a warning names; it is about many or about few."""
 
 
 def measured(

@@ -19,8 +19,8 @@ from quantrecipe.api import FormatSpec
 from quantrecipe.errors import ModelError
 from quantrecipe.gguf.file_types import file_type_name
 from quantrecipe.gguf.values import GGUFValue, ValueType
-from quantrecipe.kinds import is_gguf_inside, misplaced
 from quantrecipe.layer_ranges import layer_ranges
+from quantrecipe.misplaced import is_gguf_inside, misplaced
 from quantrecipe.model.checkpoint import open_checkpoint
 from quantrecipe.model.gguf_file import is_gguf, read_gguf_shards, tensor_extent, type_name
 from quantrecipe.model.model import Extent, Model
@@ -42,8 +42,8 @@ __all__ = [
 ]
 
 RECIPE_KEY = "quantrecipe.recipe"
+# A part of a name that is a number: a layer, or an expert.
 _NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
-"""A part of a name that is a number: a layer, or an expert."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,7 +84,7 @@ class Line:
 
     @property
     def bits_per_weight(self) -> float:
-        """As stored."""
+        """Bits per weight as the file stores them; 0 where there are no weights."""
         return 8 * self.nbytes / self.weights if self.weights else 0.0
 
 
@@ -119,7 +119,7 @@ class Contents:
         return self.text(RECIPE_KEY)
 
     def text(self, key: str) -> str | None:
-        """A string of the metadata."""
+        """The value of a key whose value is a string, else None."""
         value = self.metadata.get(key)
         return str(value.decode()) if value is not None and value.type is ValueType.STRING else None
 
@@ -199,7 +199,7 @@ class Role:
 
 
 def roles_in(lines: Iterable[Line]) -> list[Role]:
-    """What roles there are, in the order in which they come."""
+    """The roles of these tensors, in the order in which they come."""
     groups: dict[tuple[str, tuple[int, ...]], list[Line]] = {}
     for line in lines:
         groups.setdefault((_NUMBER.sub("*", line.role), line.shape), []).append(line)
@@ -244,7 +244,7 @@ def read_contents(path: Path, load_specs: Callable[[], Mapping[int, FormatSpec]]
 
 
 def contents_of_shapes(model: Model, specs: Mapping[int, FormatSpec]) -> Contents:
-    """What a shape file describes; sizes as if its types were stored."""
+    """The contents that a shape file describes, with sizes as if its types were stored."""
     by_name = {spec.name: spec for spec in specs.values()}
     return Contents(
         path=model.path,
@@ -355,7 +355,7 @@ def _merge(lines: list[Line]) -> Line:
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no NaN and no Inf: they become texts."""
+    """The value with NaN and Inf, which JSON doesn't have, as texts: "nan" says more than null."""
     if isinstance(value, list):
         return [_finite(item) for item in value] if value and isinstance(value[0], float | list) else value
     return value if not isinstance(value, float) or isfinite(value) else str(value)

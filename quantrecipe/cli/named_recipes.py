@@ -50,7 +50,7 @@ def load_recipes(
 
 
 def print_notes(ctx: Context, *recipes: Recipe) -> None:
-    """What the names in and of recipes were taken for, each once."""
+    """Prints what the names of recipes, and names in them, were taken for, each once."""
     for note in dict.fromkeys(note for recipe in recipes for note in recipe.notes):
         print_note(ctx.err, note)
 

@@ -15,21 +15,21 @@ from quantrecipe.errors import OutputError
 
 __all__ = ["check_folder", "check_output", "default_name", "model_stem", "write_file", "write_text"]
 
+# The type in a model's name: the output has another.
 _SOURCE_TYPE = re.compile(r"[-_.](bf16|f16|fp16|f32|fp32)$", re.IGNORECASE)
-"""The type in a model's name: the output has another."""
 _MODEL_FILE = re.compile(r"\.(gguf|safetensors|safetensors\.index\.json|json)$")
+# What llama.cpp and Hugging Face write at the end of a shard's name.
 _SHARD = re.compile(r"-\d{5}-of-\d{5}$")
-"""What llama.cpp and Hugging Face write at the end of a shard's name."""
+# What recipes may be called, and file names had better not.
 _UNUSUAL = re.compile(r"[^\w.+-]+")
-"""What recipes may be called, and file names had better not."""
 
 
 def check_output(path: Path | None, *, force: bool, option: str = "-o FILE") -> None:
     """OutputError where a file couldn't be written at the end; `option` says how to name another."""
     if path is not None:
-        from quantrecipe.output.naming import check_target
+        from quantrecipe.output.naming import check_destination
 
-        check_target(path, force=force)
+        check_destination(path, force=force)
         check_folder(path.parent, option=option)
 
 
@@ -59,7 +59,7 @@ def write_file(path: Path, nbytes: int, pieces: Iterable[bytes], *, force: bool)
 
 
 def write_text(path: Path, text: str, *, force: bool) -> None:
-    """The same for a text, as UTF-8."""
+    """Writes a text as UTF-8 in the same way."""
     data = text.encode()
     write_file(path, len(data), [data], force=force)
 

@@ -22,17 +22,19 @@ if TYPE_CHECKING:
     from quantrecipe.cli.tables import Cell
     from quantrecipe.model.model import Model
     from quantrecipe.recipe.recipe import Recipe
-    from quantrecipe.recipe.terms.expression import Value
+    from quantrecipe.recipe.terms.fact_kinds import Value
     from quantrecipe.registry import Registry
 
 __all__ = ["command"]
 
+# Matrices that make up most of a mixture of experts and of a dense model, and the models' numbers of
+# experts.
 _COMPARED = {"blk.24.ffn_gate_exps.weight": 128, "blk.24.ffn_gate.weight": 0}
-"""Matrices that make up most of a mixture of experts and of a dense model, and the models' numbers of experts."""
+# Layers of the ordinary model that recipes are tried on.
 _LAYERS = 48
-"""Layers of the ordinary model that recipes are tried on."""
+# Of the bits of a dense matrix. Mixes for all models give experts at most a type less: Q3_K beside Q4_K is
+# 0.76.
 _MUCH_FEWER = 0.75
-"""Of the bits of a dense matrix. Mixes for all models give experts at most a type less: Q3_K beside Q4_K is 0.76."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,7 +93,7 @@ def command(ctx: Context, words: tuple[str, ...], model: Path | None, as_json: b
     found = [it for it in _listed(registry) if all(_about(it, word) for word in words)]
     if model is not None:
         from quantrecipe.model.not_a_model import require_model
-        from quantrecipe.model.open import open_model
+        from quantrecipe.model.open_model import open_model
 
         opened = open_model(model, registry=registry)
         require_model(opened)
@@ -174,7 +176,7 @@ def _about(it: _Listed, word: str) -> bool:
 
 
 def _on(it: _Listed, model: Model, registry: Registry) -> _Listed:
-    """With what it makes of the model."""
+    """The same recipe, with what it makes of the model."""
     from dataclasses import replace
 
     from quantrecipe.cli.planned.inputs import PlanInputs

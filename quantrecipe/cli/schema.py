@@ -43,8 +43,8 @@ def command(ctx: Context, output: Path | None, force: bool, as_json: bool) -> No
 
 def schema_of(registry: Registry) -> dict[str, object]:
     """The schema with what a registry has, and the roles of all reference models."""
-    from quantrecipe.model.open import open_model
-    from quantrecipe.model.reference import reference_models
+    from quantrecipe.model.open_model import open_model
+    from quantrecipe.model.reference_models import reference_models
     from quantrecipe.recipe.load import load_recipe
     from quantrecipe.recipe.schema import schema_with
     from quantrecipe.recipe.shipped_recipes import shipped_recipes

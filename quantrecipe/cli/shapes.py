@@ -22,8 +22,8 @@ def command(ctx: Context, as_json: bool) -> None:
 
     Their names stand wherever MODEL does. They are planned as the models themselves would be, without the tokenizer.
     """
-    from quantrecipe.model.open import open_model
-    from quantrecipe.model.reference import reference_models
+    from quantrecipe.model.open_model import open_model
+    from quantrecipe.model.reference_models import reference_models
 
     models = [_facts(open_model(name)) for name in reference_models()]
     if as_json:
@@ -58,7 +58,7 @@ def _kind(model: Model, n_expert: int) -> str:
 
 
 def _table(models: list[dict[str, Any]]) -> Any:
-    from quantrecipe.cli.tables import Table
+    from quantrecipe.cli.tables import Table, numbers
     from quantrecipe.cli.units import count_text
 
     rows = [
@@ -72,7 +72,7 @@ def _table(models: list[dict[str, Any]]) -> Any:
         )
         for model in models
     ]
-    numbers = ("weights", "layers", "experts")
     return Table(
-        {"model": "name", **dict.fromkeys(numbers, "number"), "architecture": "word", "kind": "text"}, rows
+        {"model": "name", **numbers("weights", "layers", "experts"), "architecture": "word", "kind": "text"},
+        rows,
     )

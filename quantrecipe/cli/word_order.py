@@ -16,21 +16,21 @@ import click
 
 __all__ = ["refuse_llama_quantize", "refuse_model_as_word", "refuse_model_first"]
 
+# What llama-quantize is called, or was.
 _PROGRAMS = ("quantize", "llama-quantize")
-"""What llama-quantize is called, or was."""
+# Commands of RECIPE and MODEL that might be called as llama-quantize is; all else is called as `apply`.
 _OURS = ("apply", "plan", "lock")
-"""Commands of RECIPE and MODEL that might be called as llama-quantize is; all else is called as `apply`."""
 
+# Options of llama-quantize that `apply` has, too, with a value behind them.
 _SHARED_WITH_VALUE = ("--imatrix",)
-"""Options of llama-quantize that `apply` has, too, with a value behind them."""
+# Options of llama-quantize that `apply` has, too.
 _SHARED_ALONE = ("--allow-requantize", "--keep-split", "--dry-run")
-"""Options of llama-quantize that `apply` has, too."""
 _IMPORTED_WITH_VALUE = (
     "--tensor-type", "--tensor-type-file", "--output-tensor-type", "--token-embedding-type", "--prune-layers",
     "--override-kv", "--include-weights", "--exclude-weights", "--max-buffer-size",
 )  # fmt: skip
+# Those that a recipe says, or that have no counterpart: `quantrecipe import` reads them.
 _IMPORTED_ALONE = ("--pure", "--leave-output-tensor")
-"""Those that a recipe says, or that have no counterpart: `quantrecipe import` reads them."""
 _GLOBAL_ALONE, _GLOBAL_WITH_VALUE = ("--no-plugins", "-v", "--verbose"), ("--color",)
 
 
@@ -212,7 +212,7 @@ def _is_model_name(word: str) -> bool:
 
 
 def _is_model(word: str) -> bool:
-    from quantrecipe.kinds import kind_of
+    from quantrecipe.misplaced import kind_of
 
     if word.startswith("shapes/") and not os.path.lexists(word):
         return True
@@ -224,7 +224,7 @@ def _is_model(word: str) -> bool:
 
 def _is_recipe_name(word: str) -> bool:
     """True for a recipe's file, and for what might be the name of a shipped one."""
-    from quantrecipe.kinds import kind_of
+    from quantrecipe.misplaced import kind_of
 
     if word.endswith((".yaml", ".yml")):
         return True

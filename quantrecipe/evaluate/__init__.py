@@ -7,12 +7,18 @@ Needs llama.cpp's libraries (docs/engine.md), which are loaded in a process of t
 `require_engine` says beforehand whether that can be done.
 """
 
-from quantrecipe.evaluate.compare import Positions
 from quantrecipe.evaluate.facts import EngineFacts, engine_facts, require_engine
 from quantrecipe.evaluate.libraries import Engine, find_engine
-from quantrecipe.evaluate.make import DEFAULT_CONTEXT, make_reference, reference_key
+from quantrecipe.evaluate.positions import Positions
 from quantrecipe.evaluate.reference import Reference, is_reference, read_reference
-from quantrecipe.evaluate.scoring import evaluate, score
+from quantrecipe.evaluate.requests import (
+    DEFAULT_CONTEXT,
+    RunOptions,
+    evaluate,
+    make_reference,
+    reference_key,
+    score,
+)
 from quantrecipe.evaluate.statistics import Evaluation, difference, summarise
 from quantrecipe.evaluate.texts import Text, read_text
 
@@ -23,6 +29,7 @@ __all__ = [
     "Evaluation",
     "Positions",
     "Reference",
+    "RunOptions",
     "Text",
     "difference",
     "engine_facts",

@@ -32,7 +32,7 @@ from quantrecipe.evaluate.structs import (
 
 __all__ = ["VOCAB_TYPE_NONE", "Device", "Llama", "captured_log", "last_words", "remedy_of"]
 
-_KEPT_LINES = 2000
+_KEPT_LINES = 2000  # of the log: the reason of a failure is among the last
 _WHO = re.compile(r"^\w+: (?:error loading model: )?")
 _ERROR = 4  # ggml.h: GGML_LOG_LEVEL_ERROR
 _CONTINUED = 5  # GGML_LOG_LEVEL_CONT
@@ -177,7 +177,7 @@ class Llama:
             )
 
     def devices(self) -> list[Device]:
-        """All that it can compute on."""
+        """List everything that the engine can compute on."""
         found = []
         for number in range(self.ggml_backend_dev_count()):
             device = self.ggml_backend_dev_get(number)
@@ -211,14 +211,14 @@ class Llama:
         return found
 
     def clear(self, context: Any) -> None:
-        """Empty a context's memory."""
+        """Empty the memory of a context, so that the next chunk starts from nothing."""
         if self._clearing == "llama_memory_clear":
             self.llama_memory_clear(self.llama_get_memory(context), True)
         else:
             getattr(self, self._clearing)(context)
 
     def batch(self, size: int) -> Batch:
-        """A batch for `size` tokens, each of one sequence."""
+        """Make a batch for `size` tokens, each of which belongs to one sequence."""
         batch: Batch = self.llama_batch_init(size, 0, 1)
         try:
             check_batch(batch, size)

@@ -40,7 +40,7 @@ _BUCKETS_PER_NAT = 8  # of the search for the likeliest tokens: it keeps at most
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CompactRows:
-    """Some positions of the reference.
+    """What the reference says at some positions, one row for each.
 
     mask:   bool (rows, vocabulary): the tokens that are kept; at least one in each row
     values: float32 (kept,): their log-probabilities, row after row
@@ -57,12 +57,12 @@ class CompactRows:
 
     @property
     def starts(self) -> NDArray[np.int64]:
-        """Where each row's values begin."""
+        """Say where in `values` each row begins."""
         counts = self.mask.sum(axis=1)
         return np.concatenate([[0], np.cumsum(counts)[:-1]])
 
     def parts(self, blocks: Sequence[slice]) -> Iterator[Self]:
-        """The rows of each block; blocks follow each other."""
+        """Cut the rows into these blocks, which follow each other."""
         start = 0
         for block in blocks:
             mask = self.mask[block]
@@ -78,7 +78,7 @@ class CompactRows:
 
     @classmethod
     def join(cls, parts: Sequence[Self]) -> Self:
-        """One after the other."""
+        """Put parts one after the other."""
         names = [field.name for field in fields(cls)]
         return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
@@ -128,7 +128,7 @@ def _thresholds(log_p: Floats, tail: float) -> Floats:
 
 
 def pack(rows: CompactRows) -> bytes:
-    """One compressed record."""
+    """Compress rows into one record of the file."""
     steps = np.minimum(np.rint(np.sqrt(np.maximum(-rows.values, 0)) * np.float32(_STEPS)), 65535).astype(
         "<u2"
     )

@@ -39,7 +39,7 @@ _UBATCH_TOKENS = 512  # llama_context_default_params, of all versions: tokens th
 _ROUNDED_UP = ("n_ctx", "n_batch")
 _PADDING = 256  # tokens of a sequence, at most: llama-context.cpp and llama-kv-cache.cpp
 
-_BATCH_TOKENS = 2048
+_BATCH_TOKENS = 2048  # that are run at a time, as llama-perplexity does by default
 _BATCH_BYTES = 256 << 20
 """Most bytes of logits at a time, unless a single chunk has more."""
 
@@ -197,7 +197,7 @@ class _Batch:
             self._batch.seq_id[number][0] = number // n_ctx
 
     def fill(self, chunks: Tokens) -> Any:
-        """The batch with these chunks."""
+        """Fill the batch with these chunks."""
         self._batch.n_tokens = chunks.size
         np.ctypeslib.as_array(self._batch.token, (chunks.size,))[:] = chunks.ravel()
         return self._batch

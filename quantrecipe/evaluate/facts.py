@@ -15,7 +15,7 @@ __all__ = ["EngineFacts", "engine_facts", "require_engine"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EngineFacts:
-    """An engine that runs here.
+    """What an engine says of itself; it was loaded on this machine, so it runs here.
 
     version: what llama.cpp and ggml say of themselves
     devices: all that it can compute on
@@ -39,7 +39,7 @@ class EngineFacts:
 
 
 def engine_facts(engine: Engine) -> EngineFacts:
-    """What it says. EvaluationError where it can't be loaded, isn't known, or dies of it."""
+    """Ask an engine about itself. EvaluationError if it can't be loaded, isn't known, or dies of the question."""
     facts = ask_worker(engine)
     return EngineFacts(
         engine=engine,

@@ -67,7 +67,7 @@ _UNPACKED = (".", "bin", "lib", "build/bin")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Engine:
-    """llama.cpp's libraries.
+    """Where llama.cpp's libraries are, and who says so.
 
     library: libllama
     source:  what named them: --engine, the variable's name, or llama-cpp-python
@@ -83,12 +83,12 @@ class Engine:
 
     @property
     def request(self) -> dict[str, str]:
-        """What the worker is told of it."""
+        """What the worker is told about the engine; `requested` reads it."""
         return {"library": str(self.library), "source": self.source}
 
     @classmethod
     def requested(cls, request: Mapping[str, Any]) -> Self:
-        """The engine of a request."""
+        """Read the engine that a request names."""
         return cls(library=Path(request["library"]), source=request["source"])
 
     @property

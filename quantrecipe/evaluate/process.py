@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from quantrecipe.errors import EvaluationError, Problem
+from quantrecipe.evaluate.in_process import Progress
 from quantrecipe.evaluate.libraries import Engine
-from quantrecipe.evaluate.run import Progress
 
 __all__ = ["Log", "ask_worker", "death", "existing_gguf", "run_worker"]
 
@@ -111,7 +111,7 @@ def _start(request: Mapping[str, Any], errors: IO[bytes]) -> subprocess.Popen[st
 
 
 def _follow(process: subprocess.Popen[str], progress: Progress | None) -> bool:
-    """Whether the worker said that it was done."""
+    """Hear the worker until its end. True if it said that it was done."""
     for line in process.stdout or ():
         answer = json.loads(line)
         if "progress" in answer and progress is not None:

@@ -31,12 +31,12 @@ from quantrecipe.whole_file import whole_file
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from quantrecipe.evaluate.compare import Positions
+    from quantrecipe.evaluate.positions import Positions
 
 __all__ = ["Reference", "ScoredText", "is_reference", "read_reference", "write_reference"]
 
 _MAGIC = b"quantrecipe reference 1\n"
-_LONGEST_HEADER = 1 << 20
+_LONGEST_HEADER = 1 << 20  # characters: a line for each of ten thousand texts
 _SMALLEST_CONTEXT = 4  # with fewer tokens in a chunk none is scored
 _LENGTH = struct.Struct("<I")
 
@@ -51,7 +51,7 @@ class ScoredText:
 
 
 class _Header(Record):
-    """The header line; see Reference."""
+    """The header line. Its keys are fields of Reference."""
 
     model: str
     key: str
@@ -88,12 +88,12 @@ class Reference:
 
     @property
     def chunks(self) -> int:
-        """Chunks of all texts."""
+        """How many chunks all texts have together."""
         return sum(text.chunks for text in self.texts)
 
     @property
     def scored(self) -> int:
-        """Positions of a chunk that are scored."""
+        """How many positions of a chunk are scored."""
         return scored_positions(self.n_ctx)
 
     @property
@@ -102,7 +102,7 @@ class Reference:
         return self.tokens[:, self.n_ctx - self.scored :]
 
     def rows(self) -> Iterator[CompactRows]:
-        """The records, chunk by chunk."""
+        """Read the records, chunk by chunk."""
         with self.path.open("rb") as file:
             for number, offset in enumerate(self._offsets):
                 file.seek(offset)
@@ -114,7 +114,7 @@ class Reference:
                     raise EvaluationError(what, "make the reference again", file=self.path) from error
 
     def split(self, positions: Positions) -> dict[str, Positions]:
-        """The positions of each text by its name."""
+        """Divide positions among the texts, by their names."""
         parts, start = {}, 0
         for text in self.texts:
             end = start + text.chunks * self.scored
@@ -153,7 +153,7 @@ def scored_positions(n_ctx: int) -> int:
 
 
 def is_reference(path: Path) -> bool:
-    """Whether a file starts like one."""
+    """True for a file that begins as references do."""
     with path.open("rb") as file:
         return file.read(len(_MAGIC)) == _MAGIC
 

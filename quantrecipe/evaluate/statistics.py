@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from quantrecipe.evaluate.compare import Doubles, Positions
+    from quantrecipe.evaluate.positions import Doubles, Positions
 
 __all__ = ["Evaluation", "difference", "summarise"]
 
-_FEWEST = 2
+_FEWEST = 2  # values, of which a standard deviation can be taken
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,7 +58,7 @@ class Evaluation:
 
 
 def summarise(positions: Positions) -> Evaluation:
-    """The figures of these positions; there are at least two."""
+    """Compute the figures of these positions, of which there are at least two."""
     perplexity = _perplexity(positions.cost)
     reference = _perplexity(positions.reference_cost)
     log_ratio = _mean(positions.cost - positions.reference_cost)
@@ -104,7 +104,7 @@ def difference(one: Positions, other: Positions) -> tuple[float, float]:
 
 
 def _mean(values: Doubles) -> tuple[float, float]:
-    """The mean and its standard error."""
+    """Return the mean and its standard error."""
     error = float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) >= _FEWEST else 0.0
     return float(values.mean()), error
 

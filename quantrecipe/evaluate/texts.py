@@ -52,7 +52,7 @@ _MAGIC = (
 
 _BOMS = ((b"\xff\xfe\x00\x00", "UTF-32"), (b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16"))
 _LOOKED_THROUGH = 1 << 16  # bytes, for what a text of any length shows soon
-_LINES = 50
+_LINES = 50  # that are looked at: what a file is shows in the first ones
 _WHOLE_JSON = 1 << 26  # bytes; a larger document is told by its first lines
 _PAGE = re.compile(r"\s*(?:<!doctype html|<html|<\?xml)", re.IGNORECASE)
 _CHATS = {
@@ -63,7 +63,7 @@ _CHATS = {
     "content": "[print(d['content']) for d in map(json.loads, sys.stdin)]",
 }
 """By a key of JSON lines as data sets have them, how to get the text."""
-_FEWEST_ROWS = 8
+_FEWEST_ROWS = 8  # of a table: a poem may have a comma in each of a few lines
 _INSIST = "or say --raw, if it is meant to be read as it is"
 
 
@@ -76,7 +76,7 @@ class Text:
 
     @property
     def digest(self) -> str:
-        """Of its bytes."""
+        """Digest of the bytes."""
         return hashlib.blake2b(self.data, digest_size=16).hexdigest()
 
 
@@ -128,7 +128,7 @@ def _converted(encoding: str, name: str) -> str:
 
 
 def _json(name: str, text: str) -> tuple[str, str] | None:
-    """JSON lines, or one JSON document."""
+    """Say what is wrong with JSON lines, or with one JSON document."""
     if text.lstrip()[:1] not in ("{", "["):
         return None
     lines = list(islice((line for line in text.splitlines() if line.strip()), _LINES))

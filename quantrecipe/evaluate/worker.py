@@ -25,9 +25,9 @@ import numpy as np
 from quantrecipe.errors import Problem, QuantrecipeError
 from quantrecipe.evaluate.bindings import Llama, captured_log
 from quantrecipe.evaluate.engine import LanguageModel
+from quantrecipe.evaluate.in_process import run_model, run_reference
 from quantrecipe.evaluate.libraries import Engine
 from quantrecipe.evaluate.reference import read_reference
-from quantrecipe.evaluate.run import run_model, run_reference
 from quantrecipe.evaluate.texts import Text
 
 __all__ = ["main"]

@@ -35,7 +35,7 @@ from quantrecipe.recipe.origin import Origin
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry
 from quantrecipe.sensitivity.sensitivity import Sensitivity
-from quantrecipe.targets.table import DEVICES, load_targets
+from quantrecipe.targets.targets import DEVICES, load_targets
 
 __all__ = ["Advice", "Room", "Where", "advise"]
 

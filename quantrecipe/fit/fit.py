@@ -144,8 +144,7 @@ def fit(
     )
     equals = rivals(mixes, _rules(request, model, registry, types), registry)
     best = min(equals, key=lambda mix: (mix.loss, mix.nbytes), default=None)
-    chosen, frozen = _fitted(request, types, registry, losses, best, plan_of, importance is not None)
-    assert chosen.spending is not None
+    spending, frozen = _fitted(request, types, registry, losses, best, plan_of, importance is not None)
     decisions = tuple(
         sorted(
             (
@@ -157,6 +156,7 @@ def fit(
     )
     loss = estimated_loss(frozen.plan, losses)
     needed = margin(sensitivity)
+    # What was fitted was chosen by the estimate, and has its errors in its favour: it has to win by a margin.
     winner = best if best is not None and best.loss * (1 - needed) < loss else None
     return Fitted(
         text=frozen.text
@@ -165,7 +165,7 @@ def fit(
         plan=frozen.plan if winner is None else winner.plan,
         fitted_text=frozen.text,
         fitted_plan=frozen.plan,
-        spending=_spending(chosen.spending, request.budget, frozen.plan),
+        spending=_spending(spending, request.budget, frozen.plan),
         loss=loss,
         decisions=decisions,
         stock=tuple(mixes),
@@ -204,8 +204,11 @@ def _fitted(
     best: Mix | None,
     plan_of: Callable[[Recipe], Plan],
     has_importance: bool,
-) -> tuple[Plan, Frozen]:
-    """The plan that was chosen, and the recipe that says so; the file has the recipe in it, and it counts."""
+) -> tuple[Spending, Frozen]:
+    """What became of the budget, and the recipe that says which types were chosen.
+
+    The file has the recipe in it, and its size counts.
+    """
     budget = request.budget
     for _ in range(_ROUNDS):
         opened = opened_recipe(
@@ -231,14 +234,14 @@ def _fitted(
             registry,
             why=lambda members: reason_text(reason(members, types, losses, registry)),
             plan_of=plan_of,
-            summary=_summary(chosen),
+            summary=_summary(chosen, chosen.spending),
             comments=_comments(chosen, request.budget, chosen.spending, losses, best),
             target=request.target,
             importance=has_importance,
         )
         over = 0 if request.budget.size is None else frozen.plan.nbytes - request.budget.size
         if over <= 0:
-            return chosen, frozen
+            return chosen.spending, frozen
         budget = replace(budget, size=chosen.nbytes - over)
     raise PlanError(
         "the recipe that is recorded in the file doesn't fit into the budget beside it",
@@ -246,9 +249,7 @@ def _fitted(
     )
 
 
-def _summary(plan: Plan) -> str:
-    spending = plan.spending
-    assert spending is not None
+def _summary(plan: Plan, spending: Spending) -> str:
     return (
         f"{plan.model.path.name}, {plan.bits_per_weight:.3f} bits per weight; "
         f"expected loss {spending.loss:.3g} (KL divergence)"

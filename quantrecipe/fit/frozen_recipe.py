@@ -49,8 +49,8 @@ def freeze(
     plan_of:    the plan of a recipe on the same model
     importance: True where the recipe needs an importance matrix
     """
-    assert chosen.spending is not None
-    types = {a.tensor.name: a.type for a in chosen.assignments if a.tensor.name in chosen.spending.losses}
+    weighed = chosen.spending.losses if chosen.spending is not None else {}
+    types = {a.tensor.name: a.type for a in chosen.assignments if a.tensor.name in weighed}
     tensors, n_layers = chosen.model.tensors, model_facts(chosen.model, has_importance=False)["n_layers"]
     default = common_type(types, tensors, n_layers, reached=types.keys())
     for base in (default, None):  # without a default every tensor is named, if need be

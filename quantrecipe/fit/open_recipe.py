@@ -60,6 +60,7 @@ def _rules(tensors: str, types: Sequence[str], registry: Registry) -> list[Rule]
     if small and len(small) < len(large):
         when = Expression.parse(f"cols % {_SUPER_BLOCK} != 0")
         rules.append(Rule.of([tensors], choose=tuple(small), when=when, optional=True))
+        # Rows that take super-blocks are better off with these; Q8_0 has no counterpart among them.
         large = [name for name in large if name == "Q8_0" or name not in small] or large
     rules.append(Rule.of([tensors], choose=tuple(large), optional=True))
     return rules

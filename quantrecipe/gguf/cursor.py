@@ -19,7 +19,7 @@ from quantrecipe.errors import ModelError
 __all__ = ["Cursor", "open_cursor"]
 
 _MAX_HEADER = 2**28  # thirty times the largest vocabulary in use: what a hostile file can make us hold
-_FIRST_READ = 2**17
+_FIRST_READ = 2**17  # bytes: all of a header without a vocabulary, and little of a file that is none
 _AGAIN = "the file is damaged or incomplete: download it again"
 
 _U32 = struct.Struct("<I")
@@ -44,7 +44,7 @@ class Cursor:
         raise ModelError(what, remedy, file=self.path)
 
     def need(self, end: int) -> None:
-        """Have the file's bytes up to `end` in `data`."""
+        """Read on until `data` has the file's bytes up to `end`."""
         have = len(self.data)
         if end <= have:
             return
@@ -60,26 +60,26 @@ class Cursor:
             self.fail(f"became shorter while it was read: {self.where} is missing", "try again")
 
     def take(self, nbytes: int) -> bytes:
-        """The next bytes."""
+        """Return the next bytes, and step over them."""
         start = self.at
         self.need(start + nbytes)
         self.at = start + nbytes
         return bytes(self.data[start : self.at])
 
     def u32(self) -> int:
-        """The next 32-bit number."""
+        """Return the next 32-bit number, and step over it."""
         self.need(self.at + 4)
         self.at += 4
         return int(_U32.unpack_from(self.data, self.at - 4)[0])
 
     def u64(self) -> int:
-        """The next 64-bit number."""
+        """Return the next 64-bit number, and step over it."""
         self.need(self.at + 8)
         self.at += 8
         return int(_U64.unpack_from(self.data, self.at - 8)[0])
 
     def text(self) -> str:
-        """The next string, which has to be UTF-8."""
+        """Return the next string, which has to be UTF-8, and step over it."""
         raw = self.take(self.u64())
         try:
             return raw.decode()

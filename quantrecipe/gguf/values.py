@@ -44,18 +44,13 @@ class ValueType(IntEnum):
 
 
 SCALARS: dict[ValueType, np.dtype[Any]] = {
-    ValueType.UINT8: np.dtype("u1"),
-    ValueType.INT8: np.dtype("i1"),
-    ValueType.UINT16: np.dtype("<u2"),
-    ValueType.INT16: np.dtype("<i2"),
-    ValueType.UINT32: np.dtype("<u4"),
-    ValueType.INT32: np.dtype("<i4"),
-    ValueType.FLOAT32: np.dtype("<f4"),
-    ValueType.BOOL: np.dtype("?"),
-    ValueType.UINT64: np.dtype("<u8"),
-    ValueType.INT64: np.dtype("<i8"),
-    ValueType.FLOAT64: np.dtype("<f8"),
-}
+    ValueType[name]: np.dtype(code)
+    for name, code in {
+        "UINT8": "u1", "INT8": "i1", "UINT16": "<u2", "INT16": "<i2", "UINT32": "<u4", "INT32": "<i4",
+        "FLOAT32": "<f4", "BOOL": "?", "UINT64": "<u8", "INT64": "<i8", "FLOAT64": "<f8",
+    }.items()
+}  # fmt: skip
+"""How NumPy has numbers of each type, little-endian; strings and arrays aren't among them."""
 
 _ARRAY_HEADER = struct.Struct("<IQ")
 _LENGTH = struct.Struct("<Q")
@@ -75,7 +70,7 @@ class GGUFValue:
 
     @classmethod
     def array(cls, item_type: ValueType, items: Sequence[Any]) -> GGUFValue:
-        """An array of scalars or strings of one type."""
+        """Make an array of scalars or strings of one type."""
         if item_type in SCALARS:
             body = _scalars(item_type, items)
         else:
@@ -84,11 +79,17 @@ class GGUFValue:
 
     @property
     def item_type(self) -> ValueType | None:
-        """Type of an array's items, None for scalars and strings."""
+        """The type of an array's items; None for scalars and strings."""
         return ValueType(_ARRAY_HEADER.unpack_from(self.payload)[0]) if self.type is ValueType.ARRAY else None
 
+    def with_items(self, items: Sequence[Any]) -> GGUFValue:
+        """An array of the same type with other items. TypeError where this is no array."""
+        if self.item_type is None:
+            raise TypeError(f"a {self.type.name} has no items")
+        return GGUFValue.array(self.item_type, items)
+
     def __len__(self) -> int:
-        """Number of items of an array; bytes of a string."""
+        """How many items an array has, or how many bytes a string has."""
         if self.type is ValueType.ARRAY:
             return int(_ARRAY_HEADER.unpack_from(self.payload)[1])
         if self.type is ValueType.STRING:
@@ -96,7 +97,7 @@ class GGUFValue:
         raise TypeError(f"a {self.type.name} has no length")
 
     def __bool__(self) -> bool:
-        """True: a value is there, whatever it is."""
+        """True, even for an empty array: a value is there. (Python would ask for the length.)"""
         return True
 
     def decode(self) -> Any:

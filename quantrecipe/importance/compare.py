@@ -140,7 +140,7 @@ def _seen(entry: ImportanceEntry, n: int) -> NDArray[np.bool_]:
 
 
 def _length(values: NDArray[np.float64]) -> float:
-    """Not by BLAS, whose threads add in an order of their own."""
+    """Length of a vector, without BLAS: its threads add in an order of their own, and the last digit would change."""
     return float(np.sqrt(np.sum(values * values)))
 
 
@@ -150,7 +150,7 @@ def _cosine(a: NDArray[np.float64], b: NDArray[np.float64]) -> float | None:
 
 
 def _centred_ranks(values: FloatArray) -> NDArray[np.float64]:
-    """Ranks around their mean, equal values sharing theirs."""
+    """Give each value its rank, minus the mean of all ranks. Equal values share the mean of theirs."""
     order = np.argsort(values)
     ordered = values[order]
     starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1]))) if values.size else order

@@ -25,8 +25,8 @@ __all__ = ["COUNTS", "SUMS", "parse_gguf"]
 SUMS, COUNTS = ".in_sum2", ".counts"
 """What the names of tensors end with."""
 
-_F32 = 0
-_MAX_COUNT = 2.0**62
+_F32 = 0  # ggml: GGML_TYPE_F32
+_MAX_COUNT = 2.0**62  # tokens: rounded, it still fits the 64-bit numbers that the digest is made of
 
 
 def parse_gguf(path: Path) -> RawImportance:

@@ -35,7 +35,7 @@ Layout = Literal["gguf", "dat"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImportanceEntry:
-    """What the file has on one tensor.
+    """What the file says about one tensor.
 
     size:   number of values: columns times matrices
     counts: gguf: how many tokens each matrix saw, or all of them together where there is one count;
@@ -94,7 +94,7 @@ class Fit:
 
     @property
     def usable(self) -> bool:
-        """Is there importance for this tensor?"""
+        """True if there is importance that the tensor can be quantized with."""
         return self.status in ("covered", "unseen experts")
 
 
@@ -204,7 +204,7 @@ class Importance:
         )
 
     def covers(self, tensor: TensorInfo) -> bool:
-        """Is there importance for this tensor, of the right size?"""
+        """True if there is importance of the right size for this tensor."""
         entry = self.entry(tensor)
         return entry is not None and _fits(entry, tensor)
 

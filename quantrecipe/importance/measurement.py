@@ -98,7 +98,7 @@ def chunk_size_of(matrices: Sequence[Importance]) -> int:
 
 
 def measured(matrix: Importance, *, chunk_size: int | None = None) -> Measurement:
-    """What an importance matrix was made of."""
+    """Return the sums and counts that an importance matrix was made of."""
     size = chunk_size or chunk_size_of([matrix])
     tensors = tuple(_tensor(matrix.entries[name], size) for name in sorted(matrix.entries))
     return Measurement(
@@ -110,7 +110,7 @@ def measured(matrix: Importance, *, chunk_size: int | None = None) -> Measuremen
 
 
 def chunks_of(tensors: Sequence[MeasuredTensor], chunk_size: int) -> int:
-    """Chunks that the largest count amounts to: llama-imatrix counts them anew, whatever its input says."""
+    """How many chunks the largest count amounts to. llama-imatrix counts them anew, too, whatever its input says."""
     return max((max(tensor.counts) for tensor in tensors), default=0) // chunk_size
 
 

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["merged", "whole_ratios"]
 
-_LARGEST_DENOMINATOR = 1000
-_LARGEST_RATIO = 10_000
+_LARGEST_DENOMINATOR = 1000  # a weight such as 0.333 is meant as a third, or as 333 of 1,000
+_LARGEST_RATIO = 10_000  # sums are float32: far beyond it the smaller file would be lost in rounding
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ _PREVIOUS = re.compile(r"blk\.([0-9]{1,9})\.")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TensorStatistics:
-    """One tensor's; see the module. Numbers are None where there is nothing to tell them from.
+    """Statistics of one tensor, as the module explains them. A number is None where it can't be computed.
 
     matrices, seen: how many vectors of importance there are, and how many of them calibration reached
     fewest, most:   tokens that those saw; calls, in a .dat file
@@ -66,7 +66,7 @@ class TensorStatistics:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LayerStatistics:
-    """Means over the tensors of a layer, each weighted by its number of inputs; no similarity counts as 0."""
+    """Means over a layer's tensors, each weighted by its number of inputs. A missing similarity counts as 0."""
 
     layer: int
     total: float
@@ -75,13 +75,13 @@ class LayerStatistics:
 
 
 def statistics(matrix: Importance) -> tuple[TensorStatistics, ...]:
-    """Of every tensor of an importance matrix: those outside the layers first, then by layer and name."""
+    """Compute the statistics of every tensor: first of those outside the layers, then by layer and name."""
     found = (_tensor(entry, matrix.entries) for entry in matrix.entries.values())
     return tuple(sorted(found, key=lambda item: (-1 if item.layer is None else item.layer, item.name)))
 
 
 def by_layer(tensors: Iterable[TensorStatistics]) -> tuple[LayerStatistics, ...]:
-    """The means of each layer, in order."""
+    """Compute the means of each layer, and return them in the order of the layers."""
     layers: dict[int, list[TensorStatistics]] = {}
     for item in sorted(tensors, key=lambda item: (item.role, -(item.total or 0))):  # its order of additions
         if item.layer is not None and item.total is not None:

@@ -25,7 +25,7 @@ from quantrecipe.importance.measurement import (
 __all__ = ["encode_dat"]
 
 _I32 = struct.Struct("<i")
-_LARGEST = 2**31 - 1
+_LARGEST = 2**31 - 1  # the layout has 32-bit numbers
 
 
 def encode_dat(measurement: Measurement) -> EncodedImportance:
@@ -56,7 +56,7 @@ def encode_dat(measurement: Measurement) -> EncodedImportance:
 
 
 def _calls(tensor: MeasuredTensor, chunk_size: int) -> int:
-    """Chunks that the tensor saw, rounded up."""
+    """How many chunks the tensor saw, rounded up."""
     return -(-max(tensor.counts) // chunk_size)
 
 

@@ -15,13 +15,13 @@ import numpy as np
 from quantrecipe.errors import ImportanceError
 from quantrecipe.gguf.header import DEFAULT_ALIGNMENT, TensorEntry
 from quantrecipe.gguf.values import GGUFValue, ValueType
-from quantrecipe.gguf.write import encode_header, padded
+from quantrecipe.gguf.write_header import encode_header, padded
 from quantrecipe.importance.from_gguf import COUNTS, SUMS
 from quantrecipe.importance.measurement import EncodedImportance, Measurement
 
 __all__ = ["encode_gguf"]
 
-_F32 = 0
+_F32 = 0  # ggml: GGML_TYPE_F32
 _LONGEST_NAME = 63  # ggml: GGML_MAX_NAME, with the zero at its end
 
 

@@ -17,7 +17,7 @@ from quantrecipe.measure.known_results import Known
 from quantrecipe.measure.sample import Moments, Sample, all_rows, draw
 from quantrecipe.measure.survey import survey
 from quantrecipe.model.model import TensorSource
-from quantrecipe.model.read import TensorReader
+from quantrecipe.model.tensor_reader import TensorReader
 from quantrecipe.output.transform import to_floats
 from quantrecipe.sensitivity.sensitivity import Loss, TensorSensitivity, rounded
 from quantrecipe.tensor import TensorInfo
@@ -49,6 +49,7 @@ class Job:
     def effort(self) -> int:
         """Weights to read once, and weights to encode."""
         size = self.tensor.size
+        # Reading and hashing a weight takes next to nothing beside encoding it.
         return size // 16 + len(self.formats) * (size if self.sample is None else min(size, self.sample))
 
 
@@ -79,8 +80,7 @@ def measure_tensor(
         importance=digest,
         unseen=unseen,
     )
-    if not todo:
-        assert old is not None
+    if old is not None and not todo:
         return replace(base, rows=old.rows, experts=old.experts, expert_type=old.expert_type)
     if job.sample is None:
         sample = all_rows(len(found.energy))

@@ -54,7 +54,9 @@ def measure(
     old = read_sensitivity(out) if out.exists() else None
     with Journal(out.with_name(out.name + ".journal"), what.key) as journal:
         known = Known(journal)
-        if old is not None:
+        if (
+            old is not None
+        ):  # losses are known by the tensor's content, so a file of another model does no harm here
             known.add_losses(old, what.key)
         progress.stage("losses")
         measured = measure_tensors(subject, scope, what, known, journal, progress)

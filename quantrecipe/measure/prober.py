@@ -126,6 +126,7 @@ class Prober:
         return Effect(kld=probed.kld, standard_error=probed.standard_error)
 
     def _key(self, types: Mapping[str, str]) -> str:
+        # All that the figure depends on: a probe is known again by this, also in the file of another run.
         matrix = self._importance
         content: list[Any] = [_VERSION, BASE_RECIPE, [text.digest for text in self._passes.texts]]
         content += [self._passes.chunks, self._passes.n_ctx, sorted(self._digests.items())]
@@ -236,7 +237,7 @@ class _InPlace:
         self._lock = threading.Lock()
 
     def write(self, data: memoryview, offset: int) -> None:
-        with self._lock:
+        with self._lock:  # Windows has no positional writes, so seeking and writing belong together
             self._file.seek(offset)
             data = data.cast("B")
             while data:

@@ -16,7 +16,7 @@ from quantrecipe.api import QuantFormat
 from quantrecipe.errors import NonFiniteError
 from quantrecipe.measure.buffers import Buffers
 from quantrecipe.model.model import TensorSource
-from quantrecipe.model.read import TensorReader
+from quantrecipe.model.tensor_reader import TensorReader
 from quantrecipe.output.transform import to_floats
 from quantrecipe.output.units import split
 from quantrecipe.tensor import TensorInfo
@@ -57,9 +57,10 @@ def survey(
         digest.update(raw.data)
         floats = buffers.floats(unit.rows, tensor.cols)
         to_floats(raw, source, floats)
+        # Not np.abs(floats).max(…), which would make a copy of the unit.
         peak[unit.start : unit.stop] = np.maximum(floats.max(axis=1), -floats.min(axis=1))
         energy[unit.start : unit.stop] = np.einsum("ij,ij->i", floats, floats)
-        if not np.isfinite(peak[unit.start : unit.stop]).all():
+        if not np.isfinite(peak[unit.start : unit.stop]).all():  # NaN and Inf both come through to the peak
             row = unit.start + int(np.flatnonzero(~np.isfinite(floats).all(axis=1))[0])
             raise NonFiniteError(
                 f"{tensor.name}: a weight of row {row % tensor.rows} is NaN or Inf",

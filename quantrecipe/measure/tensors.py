@@ -15,7 +15,7 @@ from quantrecipe.measure.known_results import Known
 from quantrecipe.measure.losses import Job, measure_tensor
 from quantrecipe.measure.measurement import Measurement, Scope, Subject
 from quantrecipe.measure.progress import COMPILING, Progress
-from quantrecipe.model.read import TensorReader
+from quantrecipe.model.tensor_reader import TensorReader
 from quantrecipe.output.warm import KernelJob, compile_jobs
 from quantrecipe.sensitivity.sensitivity import TensorSensitivity
 from quantrecipe.tensor import TensorInfo
@@ -57,6 +57,7 @@ def measure_tensors(
     with TensorReader() as reader, _pool(what.threads or usable_processors(), stopped) as pool:
         running = {pool.submit(work, job): job for job in jobs}
         while running:
+            # Not only when a tensor is done: the first may take minutes, and the bar should move.
             ready, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
             for future in ready:
                 name = running.pop(future).tensor.name

@@ -108,6 +108,7 @@ def _widths(tensors: Mapping[str, TensorInfo], model: Model, layer: int) -> tupl
 
 def _state(tensors: Mapping[str, TensorInfo], model: Model) -> int:
     """Bytes of a recurrent layer's states for one sequence."""
+    # llama.cpp: n_embd_r, the window of the convolution without its newest column, and n_embd_s, the state itself.
     if conv := tensors.get("ssm_conv1d"):
         inner = model.number("ssm.inner_size") or (
             tensors["ssm_out"].cols if "ssm_out" in tensors else conv.rows

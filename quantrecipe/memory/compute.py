@@ -73,6 +73,7 @@ class Compute:
         return self._batch * _F32 * (_STREAMS * self._width + wide)
 
     def _feed_forward(self, tensors: dict[str, TensorInfo], layer: int, *, experts_here: bool) -> int:
+        # Gate, up and their product are alive at once.
         widest = max((3 * t.rows for role, t in tensors.items() if role in ("ffn_up", "ffn_gate")), default=0)
         fused = tensors.get("ffn_up") if "ffn_gate" not in tensors else None
         if fused is not None and "ffn_down" in tensors:

@@ -27,8 +27,8 @@ __all__ = ["Checkpoint", "open_checkpoint", "read_index", "shard_paths"]
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.(?P<suffix>gguf|safetensors)")
 _INDEX = ".safetensors.index.json"
 _AGAIN = "the download is incomplete: fetch the model again"
-_MAX_INDEX = 100_000_000
-_SHOWN = 5
+_MAX_INDEX = 100_000_000  # bytes, as many as safetensors allows a header; the largest in use have about 10 MB
+_SHOWN = 5  # models of a folder that holds several
 
 
 def open_checkpoint(path: str | Path) -> Checkpoint:

@@ -19,7 +19,7 @@ from quantrecipe.gguf.header import MAGIC, GGUFHeader, TensorEntry, read_header
 from quantrecipe.gguf.values import metadata_text
 from quantrecipe.model.checkpoint import shard_paths
 from quantrecipe.model.model import Extent, Model, TensorSource
-from quantrecipe.model.stored import check_name
+from quantrecipe.model.storable import check_name
 from quantrecipe.tensor import TensorInfo
 
 __all__ = ["is_gguf", "open_gguf", "read_gguf_shards", "tensor_extent", "type_name"]

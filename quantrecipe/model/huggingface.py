@@ -94,7 +94,7 @@ def _architecture(path: Path, values: dict[str, Any]) -> Architecture:
 
 
 def _complete(path: Path, values: dict[str, Any], arch: Architecture) -> Config:
-    """config.json's values, over what transformers assumes."""
+    """Complete config.json by what transformers assumes."""
     values = {**arch.defaults, **values}
     for name, derive in arch.derive.items():
         if values.get(name) is None:

@@ -87,7 +87,7 @@ class Model:
         return self.container != "shapes"
 
     def require_weights(self, remedy: str) -> None:
-        """ModelError, with this remedy, where there are none."""
+        """Raise a ModelError, with this remedy, if there are no weights."""
         if not self.has_weights:
             raise ModelError("has the shapes of a model, but no weights", remedy, file=self.path)
 

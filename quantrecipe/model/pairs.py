@@ -20,22 +20,22 @@ _LENGTH = 8  # bytes of a length
 
 
 def u32(number: int) -> GGUFValue:
-    """A UINT32."""
+    """Make a UINT32."""
     return GGUFValue.of(ValueType.UINT32, number)
 
 
 def f32(number: float) -> GGUFValue:
-    """A FLOAT32."""
+    """Make a FLOAT32."""
     return GGUFValue.of(ValueType.FLOAT32, number)
 
 
 def boolean(flag: bool) -> GGUFValue:
-    """A BOOL."""
+    """Make a BOOL."""
     return GGUFValue.of(ValueType.BOOL, flag)
 
 
 def text(value: str) -> GGUFValue:
-    """A STRING."""
+    """Make a STRING."""
     return GGUFValue.of(ValueType.STRING, value)
 
 
@@ -62,10 +62,10 @@ def texts(values: Iterable[str]) -> GGUFValue:
 
 
 def f32s(values: Any) -> GGUFValue:
-    """An array of FLOAT32."""
+    """Make an array of FLOAT32."""
     return GGUFValue.array(ValueType.FLOAT32, values)
 
 
 def i32s(values: Any) -> GGUFValue:
-    """An array of INT32."""
+    """Make an array of INT32."""
     return GGUFValue.array(ValueType.INT32, values)

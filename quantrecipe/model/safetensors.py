@@ -30,7 +30,7 @@ from quantrecipe.wording import shortened
 __all__ = ["Checkpoint", "SafetensorsHeader", "StoredTensor", "parse_json_object", "read_safetensors_header"]
 
 _MAX_HEADER = 100_000_000  # the format's own limit
-_MAX_DIMS = 32
+_MAX_DIMS = 32  # as NumPy before 2.0; no model in use has more than five
 _LENGTH = struct.Struct("<Q")
 _METADATA = "__metadata__"
 _AGAIN = "the file is damaged or incomplete: download it again"

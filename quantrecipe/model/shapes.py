@@ -45,23 +45,16 @@ __all__ = ["is_shapes", "open_shapes", "shapes_text"]
 
 _KEY, _VERSION = "quantrecipe_shapes", 1
 _TYPES = {
-    "u8": ValueType.UINT8,
-    "i8": ValueType.INT8,
-    "u16": ValueType.UINT16,
-    "i16": ValueType.INT16,
-    "u32": ValueType.UINT32,
-    "i32": ValueType.INT32,
-    "f32": ValueType.FLOAT32,
-    "bool": ValueType.BOOL,
-    "str": ValueType.STRING,
-    "u64": ValueType.UINT64,
-    "i64": ValueType.INT64,
-    "f64": ValueType.FLOAT64,
-}
+    "u8": ValueType.UINT8, "i8": ValueType.INT8, "u16": ValueType.UINT16, "i16": ValueType.INT16,
+    "u32": ValueType.UINT32, "i32": ValueType.INT32, "f32": ValueType.FLOAT32, "bool": ValueType.BOOL,
+    "str": ValueType.STRING, "u64": ValueType.UINT64, "i64": ValueType.INT64, "f64": ValueType.FLOAT64,
+}  # fmt: skip
 _TYPE_NAMES = {type_: name for name, type_ in _TYPES.items()}
 _GENERAL = ("general.architecture", "general.file_type", "general.alignment")
 _BLOCK = re.compile(r"(?:^|\.)blk\.(0|[1-9][0-9]{0,8})\.")  # of a tower, too: enc.blk.3.attn_q
-_MAX_TENSORS = 1_000_000
+_MAX_TENSORS = (
+    1_000_000  # a line may ask for any number of layers; the largest models have some thousand tensors
+)
 _MAX_SIZE = 2**60  # weights of a tensor: far above any, and far from what overflows
 _MAX_ITEMS = 4096  # of an array: one for each layer or expert, not a vocabulary
 _WRITE = "`quantrecipe inspect MODEL --shapes` writes one"
@@ -77,7 +70,7 @@ class _Line(Record):
 
 
 class _Shapes(Record):
-    """The whole file."""
+    """The content of a shape file."""
 
     quantrecipe_shapes: int
     architecture: Annotated[str, Meta(min_length=1)]
@@ -190,7 +183,7 @@ def _read_tensors(path: Path, lines: Sequence[_Line]) -> list[TensorInfo]:
 
 
 def _write_value(value: GGUFValue) -> Any:
-    """A plain JSON value where it reads back as the same type."""
+    """Write a value: plainly where it reads back as the same type, else with its type."""
     type_ = value.item_type or value.type
     decoded = value.decode()
     items = [_plain(item, type_) for item in (decoded if isinstance(decoded, list) else [decoded])]

@@ -15,7 +15,7 @@ from pathlib import Path
 from quantrecipe.core.processors import usable_processors
 from quantrecipe.errors import OutputError
 from quantrecipe.gguf.values import GGUFValue
-from quantrecipe.gguf.write import encode_header
+from quantrecipe.gguf.write_header import encode_header
 from quantrecipe.output.jobs import Job
 from quantrecipe.output.naming import give_names
 from quantrecipe.output.partfile import PartFile
@@ -115,6 +115,7 @@ def apply_plans(
     model = plans[0][0].model
     model.require_weights("plan with it, and give apply the model itself")
     paths = [output_paths(Path(out), len(plan.files)) for plan, out in plans]
+    # Everything that can be refused without reading weights is refused before a file is made.
     check_paths(
         [path for group in paths for path in group],
         [plan for plan, _ in plans],

@@ -1,7 +1,7 @@
-"""Jobs: tensors on their way into files. And targets: the different encodings of a tensor that its jobs want.
+"""Jobs: tensors on their way into files. Encodings: the different ways in which the jobs of a tensor want it.
 
-Jobs that give a tensor the same type, options and importance share a target: it is quantized once, and written to the
-places of all of them.
+Jobs that give a tensor the same type, options and importance share an encoding: it is quantized once, and written to
+the places of all of them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from quantrecipe.output.reuse import OldTensor
 from quantrecipe.plan.companions import companion_name
 from quantrecipe.plan.plan import Assignment
 
-__all__ = ["Job", "JobsByTensor", "Sink", "Target", "jobs_by_tensor", "targets_of"]
+__all__ = ["Encoding", "Job", "JobsByTensor", "Sink", "encodings_of", "jobs_by_tensor"]
 
 
 class Sink(Protocol):
@@ -54,7 +54,7 @@ JobsByTensor: TypeAlias = Mapping[str, Sequence[Job]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Target:
+class Encoding:
     """One encoding of a tensor, for all jobs that want it.
 
     importance: float32 (experts, cols), or None
@@ -88,15 +88,15 @@ def jobs_by_tensor(jobs: Sequence[Job]) -> JobsByTensor:
     return found
 
 
-def targets_of(name: str, jobs: JobsByTensor) -> list[Target]:
+def encodings_of(name: str, jobs: JobsByTensor) -> list[Encoding]:
     """The different encodings that the jobs of one tensor want."""
     wanted: dict[str, list[Job]] = {}
     for job in jobs[name]:
         wanted.setdefault(job.assignment.encoding, []).append(job)
-    return [_target(members, jobs) for members in wanted.values()]
+    return [_encoding(members, jobs) for members in wanted.values()]
 
 
-def _target(members: Sequence[Job], jobs: JobsByTensor) -> Target:
+def _encoding(members: Sequence[Job], jobs: JobsByTensor) -> Encoding:
     first = members[0].assignment
     matrix = members[0].importance
     companions: tuple[Job, ...] = ()
@@ -109,7 +109,7 @@ def _target(members: Sequence[Job], jobs: JobsByTensor) -> Target:
         not first.copied and not companions
     ):  # factors are quickly had again, and what is copied needs no older file
         old = next((job.old for job in members if job.old is not None), None)
-    return Target(
+    return Encoding(
         jobs=tuple(members),
         importance=matrix.for_tensor(first.tensor) if matrix is not None and first.importance else None,
         old=old,

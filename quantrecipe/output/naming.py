@@ -21,13 +21,13 @@ from quantrecipe.output.write_errors import write_error
 if TYPE_CHECKING:
     from quantrecipe.output.partfile import PartFile
 
-__all__ = ["check_target", "give_names"]
+__all__ = ["check_destination", "give_names"]
 
 _NO_LINKS = {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 """Where a file system has no hard links (FAT, some network and user-space ones)."""
 
 
-def check_target(path: Path, *, force: bool) -> None:
+def check_destination(path: Path, *, force: bool) -> None:
     """OutputError if a file can't be written there: no folder, something in the way. `force` lets files be replaced."""
     if path.name in ("", ".."):  # `.`, `/`: with_name wouldn't take them
         raise OutputError(f"{path} is a folder", "name a file")
@@ -66,7 +66,7 @@ def give_names(parts: Sequence[PartFile]) -> None:
     replacing: list[PartFile] = []
     try:
         for part in parts:
-            check_target(part.path, force=part.force)
+            check_destination(part.path, force=part.force)
         for part in sorted(parts, key=lambda part: os.path.lexists(part.path)):  # first what can be undone
             _give_name(part, replacing)
         for folder in {part.path.parent: None for part in parts}:

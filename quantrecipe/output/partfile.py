@@ -1,6 +1,6 @@
 """PartFile: an output file that appears under its own name only when it is whole.
 
-Bytes go to `NAME.quantrecipe-part` beside the target, at any offset, from any thread. `finish` makes them
+Bytes go to `NAME.quantrecipe-part` beside the file's own place, at any offset, from any thread. `finish` makes them
 durable and gives the file its name; leaving without it removes the part. A part that a crash left behind is
 written over, unless another process is still at it. Nothing else is: not what a link leads to, nor a file that
 has another name as well.
@@ -18,7 +18,7 @@ from typing import Self
 
 from quantrecipe.errors import OutputError
 from quantrecipe.output.locks import lock, unlock
-from quantrecipe.output.naming import check_target, give_names
+from quantrecipe.output.naming import check_destination, give_names
 from quantrecipe.output.write_errors import write_error
 
 __all__ = ["PartFile", "part_path"]
@@ -39,7 +39,7 @@ class PartFile:
 
     def __init__(self, path: Path, nbytes: int, *, force: bool = False) -> None:
         """OutputError if the path is taken (unless `force` lets a file be replaced) or can't be written."""
-        check_target(path, force=force)
+        check_destination(path, force=force)
         self.path = path
         self.part = part_path(path)
         self.force = force

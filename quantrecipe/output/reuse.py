@@ -58,6 +58,7 @@ def read_old_tensors(path: Path, sizes: dict[str, int]) -> dict[str, OldTensor]:
     columns = [map(str, record.decode()) for record in records if record is not None]
     for (shard, entry), encoding, source, data in zip(entries, *columns, strict=True):
         size = sizes.get(entry.name)
+        # A header of a damaged file may place a tensor where there are no such bytes.
         if size is None or size > rooms[shard.path][entry.name]:
             continue
         offset = shard.data_start + entry.offset

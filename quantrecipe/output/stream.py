@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 
 from quantrecipe.core.finite import all_sound
 from quantrecipe.model.model import Model, TensorSource
-from quantrecipe.model.read import TensorReader
-from quantrecipe.output.jobs import Job, Target, jobs_by_tensor, targets_of
+from quantrecipe.model.tensor_reader import TensorReader
+from quantrecipe.output.jobs import Encoding, Job, encodings_of, jobs_by_tensor
 from quantrecipe.output.pipeline import Pipeline
 from quantrecipe.output.progress import Progress
+from quantrecipe.output.reuse import OldTensor
 from quantrecipe.output.transform import Handling, Rows, arranged
 from quantrecipe.output.units import Unit, split
 from quantrecipe.registry import Registry
@@ -41,7 +42,7 @@ _NOTHING = xxhash.xxh3_128_hexdigest(b"")
 
 @dataclass(frozen=True, slots=True)
 class _Slot:
-    """Buffers of one unit, flat, large enough for any: source bytes, and what all targets make of them."""
+    """Buffers of one unit, flat, large enough for any: source bytes, and what all encodings make of them."""
 
     raw: _Bytes
     encoded: _Bytes
@@ -49,7 +50,7 @@ class _Slot:
 
 @dataclass(frozen=True, slots=True)
 class _Encoded:
-    """What a thread made of a unit: for each target, the bytes and how many weights lost a value."""
+    """What a thread made of a unit: for each encoding, the bytes and how many weights lost a value."""
 
     data: list[_Bytes]
     lost: list[int]
@@ -90,6 +91,7 @@ class Stream:
         wanted = [t for t in sorted(model.tensors, key=tensor_order) if t.name in self._jobs]
         self._tensors = [tensor for tensor in wanted if tensor.size]
         self._empty = [tensor for tensor in wanted if not tensor.size]
+        # A buffer of float32 for each thread, not for each slot: slots also wait, and only who works needs one.
         self._floats: SimpleQueue[_Floats] = SimpleQueue()
 
     @property
@@ -113,81 +115,93 @@ class Stream:
             pipeline.drain()
 
     def _stream_tensor(self, tensor: TensorInfo, reader: TensorReader, pipeline: Pipeline[_Slot]) -> None:
-        targets = targets_of(tensor.name, self._jobs)
-        self._progress.tensor(tensor, tuple(target.format.spec.name for target in targets))
-        if any(target.companions for target in targets):
-            targets = self._with_factors(tensor, targets, reader, pipeline)
-        # What an older file has is copied only where the source is still the same, which a whole pass over it shows.
-        digest = self._encode(tensor, [t for t in targets if t.old is None], reader, pipeline)
+        encodings = encodings_of(tensor.name, self._jobs)
+        self._progress.tensor(tensor, tuple(encoding.format.spec.name for encoding in encodings))
+        if any(encoding.companions for encoding in encodings):
+            # A factor depends on the whole matrix, so these take a pass of their own before anything is encoded.
+            encodings = self._with_factors(tensor, encodings, reader, pipeline)
+        # What an older file has is copied only where the source is still the same, which takes a whole pass to know;
+        # whatever else is wanted of the tensor is made on the way.
+        digest = self._encode(tensor, [t for t in encodings if t.old is None], reader, pipeline)
         self.sources[tensor.name] = digest
         stale = [
-            replace(target, old=None)
-            for target in targets
-            if target.old is not None
-            and not (target.old.source == digest and self._copy(tensor, target, reader, pipeline))
+            replace(encoding, old=None)
+            for encoding in encodings
+            if encoding.old is not None
+            and not (
+                encoding.old.source == digest and self._copy(tensor, encoding, encoding.old, reader, pipeline)
+            )
         ]
         if stale:
             self._encode(tensor, stale, reader, pipeline)
 
     def _encode(
-        self, tensor: TensorInfo, targets: Sequence[Target], reader: TensorReader, pipeline: Pipeline[_Slot]
+        self,
+        tensor: TensorInfo,
+        encodings: Sequence[Encoding],
+        reader: TensorReader,
+        pipeline: Pipeline[_Slot],
     ) -> str:
-        """Read the tensor and have its targets written; the digest of its source bytes.
+        """Read the tensor and have its encodings written; the digest of its source bytes.
 
-        With no target the weights are only checked: what is copied from an older file is held to the same.
+        With no encoding the weights are only checked: what is copied from an older file is held to the same.
         """
         source = xxhash.xxh3_128()
-        written = [xxhash.xxh3_128() for _ in targets]
+        written = [xxhash.xxh3_128() for _ in encodings]
         rows = tensor.rows * tensor.experts
         row_bytes = self._formats[tensor.dtype].spec.row_bytes(tensor.cols)
 
         def collect(unit: Unit, encoded: _Encoded) -> None:
-            for i, target in enumerate(targets):
+            for i, encoding in enumerate(encodings):
                 written[i].update(encoded.data[i].data)
-                for job in target.jobs if encoded.lost[i] else ():
+                for job in encoding.jobs if encoded.lost[i] else ():
                     counts = self.nonfinite[job.output]
                     counts[tensor.name] = counts.get(tensor.name, 0) + encoded.lost[i]
-                for job in target.jobs if unit.stop == rows else ():  # the last unit: the digest is whole
+                for job in encoding.jobs if unit.stop == rows else ():  # the last unit: the digest is whole
                     self.written[job.output][tensor.name] = written[i].hexdigest()
             size = sum(data.nbytes for data in encoded.data)
             self._progress.advance(unit.rows * tensor.cols, unit.rows * row_bytes, size)
 
-        self._each(tensor, source, partial(self._encode_unit, targets), collect, reader, pipeline)
+        self._each(tensor, source, partial(self._encode_unit, encodings), collect, reader, pipeline)
         return source.hexdigest()
 
-    def _encode_unit(self, targets: Sequence[Target], unit: Unit, raw: _Bytes, slot: _Slot) -> _Encoded:
+    def _encode_unit(self, encodings: Sequence[Encoding], unit: Unit, raw: _Bytes, slot: _Slot) -> _Encoded:
         """Runs in a thread of the pipeline."""
         data: list[_Bytes] = []
         lost: list[int] = []
         with self._rows(unit, raw) as rows:
-            if not targets and self._formats[unit.tensor.dtype].spec.codec:
+            if not encodings and self._formats[unit.tensor.dtype].spec.codec:
                 rows.check()
-            begin = 0  # the targets' rows lie one after the other in the slot
-            for target in targets:
-                row_bytes = target.format.spec.row_bytes(unit.tensor.cols)
+            begin = 0  # the encodings' rows lie one after the other in the slot
+            for encoding in encodings:
+                row_bytes = encoding.format.spec.row_bytes(unit.tensor.cols)
                 out = slot.encoded[begin : begin + unit.rows * row_bytes].reshape(unit.rows, row_bytes)
                 begin += out.nbytes
                 encoded, count = rows.encode(
-                    target.format,
-                    None if target.importance is None else target.importance[unit.expert],
+                    encoding.format,
+                    None if encoding.importance is None else encoding.importance[unit.expert],
                     out,
-                    copied=target.copied,
-                    factor=None if target.factors is None else target.factors[unit.expert],
+                    copied=encoding.copied,
+                    factor=None if encoding.factors is None else encoding.factors[unit.expert],
                 )
-                for job in target.jobs:
+                for job in encoding.jobs:
                     job.sink.write(encoded.data, job.assignment.offset + unit.start * row_bytes)
                 data.append(encoded)
                 lost.append(count)
         return _Encoded(data, lost)
 
     def _copy(
-        self, tensor: TensorInfo, target: Target, reader: TensorReader, pipeline: Pipeline[_Slot]
+        self,
+        tensor: TensorInfo,
+        encoding: Encoding,
+        old: OldTensor,
+        reader: TensorReader,
+        pipeline: Pipeline[_Slot],
     ) -> bool:
         """Copy the tensor's data from an older file; False if it isn't what that file recorded."""
-        assert target.old is not None
-        spec = target.format.spec
+        spec = encoding.format.spec
         row_bytes, rows = spec.row_bytes(tensor.cols), tensor.rows * tensor.experts
-        old = TensorSource(extents=(target.old.extent,), dtype=spec.name, cols=tensor.cols)
+        stored = TensorSource(extents=(old.extent,), dtype=spec.name, cols=tensor.cols)
         slot = pipeline.slot()
         step = slot.encoded.size // (row_bytes * spec.rows_per_group) * spec.rows_per_group
         sound = True
@@ -195,25 +209,29 @@ class Stream:
         for start in range(0, rows, step):
             stop = min(start + step, rows)
             data = slot.encoded[: (stop - start) * row_bytes]
-            reader.read_rows(old, start, stop, data, row_bytes, tensor=tensor.name)
+            reader.read_rows(stored, start, stop, data, row_bytes, tensor=tensor.name)
             self.read += data.nbytes
             digest.update(data.data)
             # What an earlier version let into a block is made again, so that the error says where it comes from.
             sound = sound and (spec.block == 1 or all_sound(spec, data.reshape(-1, row_bytes)))
-            for job in target.jobs:
+            for job in encoding.jobs:
                 job.sink.write(data.data, job.assignment.offset + start * row_bytes)
         pipeline.give_back(slot)
-        if not sound or digest.hexdigest() != target.old.data:
+        if not sound or digest.hexdigest() != old.data:
             return False
-        for job in target.jobs:
+        for job in encoding.jobs:
             self.reused[job.output].append(tensor.name)
-            self.written[job.output][tensor.name] = target.old.data
+            self.written[job.output][tensor.name] = old.data
         return True
 
     def _with_factors(
-        self, tensor: TensorInfo, targets: Sequence[Target], reader: TensorReader, pipeline: Pipeline[_Slot]
-    ) -> list[Target]:
-        """The targets with the factors of those that have companion tensors, which are written."""
+        self,
+        tensor: TensorInfo,
+        encodings: Sequence[Encoding],
+        reader: TensorReader,
+        pipeline: Pipeline[_Slot],
+    ) -> list[Encoding]:
+        """The encodings with the factors of those that have companion tensors, which are written."""
         peaks = np.zeros(tensor.experts, np.float32)
 
         def peak(unit: Unit, raw: _Bytes, slot: _Slot) -> float:
@@ -225,15 +243,15 @@ class Stream:
 
         self._each(tensor, None, peak, collect, reader, pipeline)
         pipeline.drain()  # a factor is known when the last unit of its expert was seen
-        return [self._scaled(target, peaks) if target.companions else target for target in targets]
+        return [self._scaled(encoding, peaks) if encoding.companions else encoding for encoding in encodings]
 
-    def _scaled(self, target: Target, peaks: _Floats) -> Target:
-        """The target with its factors, which are written to the companions. peaks: float32 (experts,)."""
-        factors = np.array([target.format.factor(float(peak)) for peak in peaks], np.float32)
-        for job in target.companions:
+    def _scaled(self, encoding: Encoding, peaks: _Floats) -> Encoding:
+        """The encoding with its factors, which are written to the companions. peaks: float32 (experts,)."""
+        factors = np.array([encoding.format.factor(float(peak)) for peak in peaks], np.float32)
+        for job in encoding.companions:
             job.sink.write(factors.data, job.assignment.offset)
             self.written[job.output][job.tensor] = xxhash.xxh3_128_hexdigest(factors.data)
-        return replace(target, factors=factors)
+        return replace(encoding, factors=factors)
 
     def _each(
         self,
@@ -268,13 +286,13 @@ class Stream:
             self._floats.put(floats)
 
     def _together(self, tensor: TensorInfo) -> int:
-        """Rows that must stay in one unit: those of a head, and those that any target interleaves."""
+        """Rows that must stay in one unit: those of a head, and those that any encoding interleaves."""
         groups = (job.assignment.format.spec.rows_per_group for job in self._jobs[tensor.name])
         heads = self._model.sources[tensor.name].rows_per_head if len(tensor.shape) > 1 else 1
         return lcm(heads, *groups)
 
     def _largest(self) -> tuple[int, int, int]:
-        """Source bytes, weights and encoded bytes, of all targets together, of the largest unit."""
+        """Source bytes, weights and encoded bytes, of all encodings together, of the largest unit."""
         raw = weights = encoded = 1
         for tensor in self._tensors:
             unit = next(split(tensor, self._together(tensor)))

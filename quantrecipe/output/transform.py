@@ -20,7 +20,7 @@ from quantrecipe.api import QuantFormat
 from quantrecipe.core import float32_from_float64
 from quantrecipe.core.finite import Unsound, all_sound, first_unsound
 from quantrecipe.errors import NonFiniteError
-from quantrecipe.model.read import arrange_rows
+from quantrecipe.model.tensor_reader import arrange_rows
 from quantrecipe.output.units import Unit
 
 __all__ = ["Handling", "Nan", "Rows", "arranged", "number_text", "to_floats", "value_text"]
@@ -61,7 +61,7 @@ def to_floats(raw: _Bytes, source: QuantFormat, out: _Floats) -> None:
 
 
 class Rows:
-    """The rows of a unit, decoded once, for any number of targets."""
+    """The rows of a unit, decoded once, for any number of formats."""
 
     def __init__(
         self, unit: Unit, raw: _Bytes, source: QuantFormat, floats: _Floats, *, nan: Handling
@@ -91,7 +91,7 @@ class Rows:
 
     def encode(
         self,
-        target: QuantFormat,
+        fmt: QuantFormat,
         importance: _Floats | None,
         out: _Bytes,
         *,
@@ -103,29 +103,29 @@ class Rows:
         The bytes are those of the source where `copied`, else they are in `out`. The rows are divided by `factor`
         first.
         """
-        bits = _FLOAT_BITS.get(target.spec.name)
+        bits = _FLOAT_BITS.get(fmt.spec.name)
         if copied:
             if self._nan == "error":
                 self._refuse_unsound_source()
             return self._raw, 0
         floats = self._decoded()
         try:
-            target.encode(floats if factor is None else floats / factor, importance, out=out)
+            fmt.encode(floats if factor is None else floats / factor, importance, out=out)
         except NonFiniteError as error:
             wrong = ~np.isfinite(floats)
             if self._nan == "error" or not wrong.any():
                 raise self._error(error, wrong) from error
             self._wrong = wrong, floats[wrong]
             floats[wrong] = 0
-            target.encode(floats if factor is None else floats / factor, importance, out=out)
+            fmt.encode(floats if factor is None else floats / factor, importance, out=out)
         if self._nan != "compare":
-            self._refuse_unsound(target, importance, out)
+            self._refuse_unsound(fmt, importance, out)
         if self._wrong is None:
             return out, 0
         mask, values = self._wrong
         if bits is None:
             return out, values.size
-        out.view(bits)[mask] = _bits(values, target.spec.name)
+        out.view(bits)[mask] = _bits(values, fmt.spec.name)
         return out, 0
 
     def _refuse_unsound_source(self) -> None:
@@ -143,11 +143,11 @@ class Rows:
             "to load with --check-tensors",
         )
 
-    def _refuse_unsound(self, target: QuantFormat, importance: _Floats | None, out: _Bytes) -> None:
+    def _refuse_unsound(self, fmt: QuantFormat, importance: _Floats | None, out: _Bytes) -> None:
         """NonFiniteError where the bytes that came out hold NaN or Inf, or would come back as such."""
-        spec = target.spec
+        spec = fmt.spec
         if not all_sound(spec, out) and (found := first_unsound(spec, out)) is not None:
-            raise self._unsound(target, importance, found)
+            raise self._unsound(fmt, importance, found)
         # Float16 scales are finite or not. The product of a wider one and an integer may overflow all the same, and
         # of a format that doesn't say what it holds nothing is known.
         if spec.floats and (spec.block == 1 or all(number.kind == "f16" for number in spec.floats)):
@@ -155,16 +155,14 @@ class Rows:
         floats = self._decoded()
         if floats.max(initial=0) < _SAFE and floats.min(initial=0) > -_SAFE:
             return
-        wrong = ~np.isfinite(target.decode(out, self._unit.tensor.cols))
+        wrong = ~np.isfinite(fmt.decode(out, self._unit.tensor.cols))
         if wrong.any():
             where = self._largest(np.where(wrong, floats, 0))
-            raise NonFiniteError(
-                f"{self._too_large(where, target)}, which would give Inf back", _ANOTHER_TYPE
-            )
+            raise NonFiniteError(f"{self._too_large(where, fmt)}, which would give Inf back", _ANOTHER_TYPE)
 
-    def _unsound(self, target: QuantFormat, importance: _Floats | None, found: Unsound) -> NonFiniteError:
+    def _unsound(self, fmt: QuantFormat, importance: _Floats | None, found: Unsound) -> NonFiniteError:
         """What to say of a number that isn't finite, although all weights are."""
-        spec, floats = target.spec, self._decoded()
+        spec, floats = fmt.spec, self._decoded()
         inside = np.zeros_like(floats)
         rows, cols = slice(found.row, found.row + spec.rows_per_group), slice(None)
         if found.block is not None:
@@ -173,10 +171,10 @@ class Rows:
         row, col = where = self._largest(inside)
         if spec.block == 1:
             remedy = _ANOTHER_TYPE.replace("BF16 or F32", "F32") if spec.name == "BF16" else _ANOTHER_TYPE
-            return NonFiniteError(f"{self._too_large(where, target)}, which would give Inf back", remedy)
+            return NonFiniteError(f"{self._too_large(where, fmt)}, which would give Inf back", remedy)
         becomes = f"{number_text(found, self._row(found.row))} becomes {value_text(found)}"
         if abs(inside[row, col]) >= _SAFE:
-            return NonFiniteError(f"{self._too_large(where, target)}: {becomes}", _ANOTHER_TYPE)
+            return NonFiniteError(f"{self._too_large(where, fmt)}: {becomes}", _ANOTHER_TYPE)
         largest = f"the largest of its weights is {inside[row, col]:g}"
         what = f"{self._unit.tensor.name}: {becomes} in {spec.name}, although {largest}"
         if importance is None:
@@ -189,9 +187,9 @@ class Rows:
             "look into the importance matrix with `quantrecipe imatrix show`, or quantize this tensor without it",
         )
 
-    def _too_large(self, where: tuple[int, int], target: QuantFormat) -> str:
+    def _too_large(self, where: tuple[int, int], fmt: QuantFormat) -> str:
         value, place = self._decoded()[where], self._place(*where)
-        return f"{self._unit.tensor.name}: {value:g} at {place} is too large for {target.spec.name}"
+        return f"{self._unit.tensor.name}: {value:g} at {place} is too large for {fmt.spec.name}"
 
     @staticmethod
     def _largest(floats: _Floats) -> tuple[int, int]:

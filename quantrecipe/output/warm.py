@@ -50,8 +50,8 @@ def compile_kernels(
     wanted = {(a.type, a.importance): a.format for a in assignments if a.format.spec.codec}
     jobs = [KernelJob(format=source, decode=True) for source in sources if source.spec.codec]
     jobs += [
-        KernelJob(format=target, weighted=weighted)
-        for (_, weighted), target in sorted(wanted.items(), key=lambda item: item[0])
+        KernelJob(format=fmt, weighted=weighted)
+        for (_, weighted), fmt in sorted(wanted.items(), key=lambda item: item[0])
     ]
     return compile_jobs(jobs, tell)
 

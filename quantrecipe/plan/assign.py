@@ -69,6 +69,7 @@ def choose_format(decision: Decision, resolution: Resolution) -> Choice:
     wanted = _by_name(registry, decision.type, decision)
     if rule is not None and rule.options:
         wanted = wanted.with_options(rule.options)
+    # The source has the type already: its bytes are copied, so that nothing is lost twice.
     if decision.type == tensor.dtype and not wanted.options:
         return Choice(format=wanted, because=decision.because, copied=True)
     _refuse_unreadable(decision, resolution)

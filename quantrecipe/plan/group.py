@@ -60,6 +60,7 @@ def group(assignments: Iterable[Assignment]) -> list[Group]:
     roles: dict[str, int] = {}
     for a in assignments:
         roles.setdefault(a.tensor.role, len(roles))
+        # All that a line of the table shows, so that the members of a group look alike there.
         key = (
             a.tensor.role,
             a.type,

@@ -95,7 +95,10 @@ def untrue(
     most = main_type(_undone(pairs, mains, registry))
     if most is None or most.type in mains:
         return None
-    for has_importance in (False, True):
+    for has_importance in (
+        False,
+        True,
+    ):  # mixes differ with a matrix, and files don't always say if there was one
         if model is None:
             break
         own = main_type(_mix(label, model, registry, has_importance=has_importance))

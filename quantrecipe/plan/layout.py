@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from quantrecipe.errors import PlanError
 from quantrecipe.gguf.header import ALIGNMENT_KEY, TensorEntry
 from quantrecipe.gguf.values import GGUFValue, ValueType
-from quantrecipe.gguf.write import header_size, padded
+from quantrecipe.gguf.write_header import header_size, padded
 from quantrecipe.plan.header_hashes import HEADER_HASHES, with_room
 from quantrecipe.plan.plan import Assignment, PlannedFile
 
@@ -54,7 +54,8 @@ def lay_out(
     total = len(assignments)
     keys = _MARKS_WHEN_KEPT if limits.shards is not None else _MARKS
     shared = {key: metadata[key] for key in (ALIGNMENT_KEY, HEADER_HASHES) if key in metadata}
-    heads = (metadata, shared)
+    heads = (metadata, shared)  # as gguf-split does it: the model's metadata stand in the first shard alone
+    # Marks of shard 0 of 0 have the size of any others: how many there are isn't known before they are filled.
     groups = list(
         _groups(assignments, [{**head, **_marks(0, 0, total, keys)} for head in heads], alignment, limits)
     )
@@ -98,7 +99,7 @@ def _groups(
     """The tensors of each shard. `metadata` of the first, and of the others."""
     if limits.shards is not None:
         for number in sorted(set(limits.shards.values())):
-            yield [a for a in assignments if limits.shards[a.tensor.name] == number]
+            yield [a for a in assignments if limits.shards[a.owner or a.tensor.name] == number]
         return
     max_tensors = limits.max_tensors or len(assignments)
     size = _Size(metadata[0], alignment)

@@ -42,6 +42,10 @@ def plan_of(resolution: Resolution) -> Plan:
         model,
         resolution.registry.format("F32"),
     )
+    split = resolution.settings.split
+    if split is not None and (shards := split.shards) is not None:
+        # Recorded lists are in the order of the files; a companion, which the source doesn't have, goes with its owner.
+        assignments.sort(key=lambda a: shards[a.owner or a.tensor.name])
     check_dialects(assignments)
     report, warnings = check_importance(resolution, assignments)
     metadata = build_metadata(resolution, assignments)
@@ -57,7 +61,7 @@ def plan_of(resolution: Resolution) -> Plan:
         recipe_file=recipe.file,
         recipe_digest=recipe.digest,
         model=model,
-        files=lay_out(assignments, metadata, model.alignment, resolution.settings.split),
+        files=lay_out(assignments, metadata, model.alignment, split),
         importance=resolution.importance,
         coverage=report,
         alignment=model.alignment,
@@ -92,6 +96,7 @@ def each_decision(decisions: Sequence[Decision], find: Callable[[Decision], T]) 
 def _assignment(decision: Decision, choice: Choice, resolution: Resolution) -> Assignment:
     tensor, spec, matrix = decision.tensor, choice.format.spec, resolution.importance
     weighted = tensor.name in resolution.covered and not choice.copied and spec.importance != "ignored"
+    # Of the matrix the bytes depend on this tensor's entry alone: another matrix may have the same one.
     entry = matrix.entry(tensor) if matrix is not None and weighted else None
     return Assignment(
         tensor=tensor,

@@ -17,7 +17,6 @@ from quantrecipe.gguf.values import GGUFValue
 from quantrecipe.importance.matrix import Importance
 from quantrecipe.model.model import Model
 from quantrecipe.plan.layout import SplitLimits
-from quantrecipe.plan.prune import prune
 from quantrecipe.plan.trace import Covered, Decision, Trace, trace
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry
@@ -104,27 +103,34 @@ def resolve(
     """
     settings = settings or PlanSettings()
     selected = _selected(recipe, importance)
-    pruned = prune(model, selected, recipe)
-    old_names = {new: old for old, new in pruned.names.items()}
-    if pruned.importance is not None:
-        covered = pruned.importance.covers
+    counted = selected
+    of_layers: Mapping[str, GGUFValue] = {}
+    old_names: Mapping[str, str] = {tensor.name: tensor.name for tensor in model.tensors}
+    if recipe.prune is not None:
+        from quantrecipe.plan.pruning.prune import prune  # with its table of keys; few recipes prune
+
+        pruned = prune(model, selected, recipe, recipe.prune)
+        model, counted, of_layers = pruned.model, pruned.importance, pruned.metadata
+        old_names = {new: old for old, new in pruned.names.items()}
+    if counted is not None:
+        covered = counted.covers
     places: Mapping[str, int] = {name: place for place, name in enumerate(order)}
     if settings.split is not None and settings.split.shards is not None:
         # Who keeps the source's shards keeps its order too, as llama-quantize does.
         shards = settings.split.shards
         places = {new: shards[old] for new, old in old_names.items()}
         settings = replace(settings, split=replace(settings.split, shards=places))
-    ranked = sorted(pruned.model.tensors, key=lambda t: places.get(t.name, len(places))) if places else None
-    found = trace(recipe, pruned.model, covered=covered, order=ranked)
+    ranked = sorted(model.tensors, key=lambda t: places.get(t.name, len(places))) if places else None
+    found = trace(recipe, model, covered=covered, order=ranked)
     return Resolution(
         recipe=recipe,
-        model=pruned.model,
+        model=model,
         registry=registry,
         settings=settings,
-        importance=pruned.importance,
+        importance=counted,
         selected=selected,
-        covered=frozenset(t.name for t in pruned.model.tensors if covered is not None and covered(t)),
-        of_layers=pruned.metadata,
+        covered=frozenset(t.name for t in model.tensors if covered is not None and covered(t)),
+        of_layers=of_layers,
         old_names=old_names,
         trace=found,
     )

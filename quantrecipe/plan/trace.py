@@ -174,12 +174,13 @@ def trace(
     tensors = tuple(sorted(model.tensors, key=tensor_order) if order is None else order)
     scope = _Scope(recipe, model, covered)
     kept = {t.name: scope.kept_by(t) for t in tensors}
+    # What wildcards are about; a pattern that names tensors outright reaches the others, too.
     quantizable = {t.name for t in tensors if is_matrix(t) and kept[t.name] is None}
     matches = tuple((rule, scope.match(rule, tensors, quantizable)) for rule in recipe.rules)
     decided: dict[str, Rule] = {}
     for rule, match in matches:
         for name in match.matched:
-            decided.setdefault(name, rule)
+            decided.setdefault(name, rule)  # the first rule that matches wins
     return Trace(
         recipe=recipe,
         tensors=tensors,
@@ -241,6 +242,7 @@ class _Scope:
         layers = {tensor.layer for tensor in named}
         if rule.layers is not None:
             layers = {layer for layer in layers if rule.layers.contains(layer, self._n_layers)}
+        # Ranks count every tensor that the rule names, so that `rank` means the same whatever its layers are.
         left = [(rank, tensor) for rank, tensor in enumerate(named) if tensor.layer in layers]
         return Match(
             named=frozenset(t.name for t in named),
@@ -259,7 +261,7 @@ class _Scope:
         hidden = tensor.name in self._shadowed
         for pattern in entry.tensors:  # a loop: this is asked of every tensor for every entry
             if pattern.matches(tensor, self._head, shadowed=hidden):
-                return self._holds(entry, tensor, 0, 1)
+                return self._holds(entry, tensor, 0, 1)  # entries of the kept list have no ranks
         return False
 
     def _holds(self, rule: Rule | KeepEntry, tensor: TensorInfo, rank: int, count: int) -> bool:
@@ -283,7 +285,7 @@ def _idle(rule: Rule, match: Match, found: Trace, *, hint: bool) -> Problem | No
     decided, n_layers = found.decided, found.n_layers
     patterns = ", ".join(str(pattern) for pattern in rule.tensors)
     if not match.in_layers:
-        if rule.optional:
+        if rule.optional:  # it is for models that have such tensors
             return None
         if match.named:
             what = (

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from quantrecipe.api import FormatSpec
 from quantrecipe.recipe.target import Target
 from quantrecipe.registry import Registry
-from quantrecipe.targets.table import load_targets
+from quantrecipe.targets.targets import load_targets
 
 __all__ = ["NOT_UNASKED", "nearest_types", "running_types"]
 

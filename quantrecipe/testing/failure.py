@@ -17,7 +17,7 @@ class CheckFailure(AssertionError):  # noqa: N818  # a promise that isn't kept, 
 
 
 def require(holds: object, what: str) -> None:
-    """CheckFailure unless it holds."""
+    """Raise a CheckFailure unless the condition holds."""
     if not holds:
         raise CheckFailure(what)
 

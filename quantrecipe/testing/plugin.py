@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from packaging.utils import canonicalize_name
+
 from quantrecipe.errors import PluginError, QuantrecipeError
 from quantrecipe.plugin_loader import LoadedPlugin, PluginSource, find_plugins, read_plugin
 from quantrecipe.recipe.load import load_recipe
@@ -17,7 +19,8 @@ __all__ = ["plugin_checks"]
 
 def plugin_checks(distribution: str, *, seed: int = 0) -> Iterator[Check]:
     """Every check of every plugin of the distribution. PluginError where none is installed under this name."""
-    sources = [source for source in find_plugins() if _same(source.distribution, distribution)]
+    wanted = canonicalize_name(distribution)
+    sources = [source for source in find_plugins() if canonicalize_name(source.distribution) == wanted]
     if not sources:
         others = sorted({source.distribution for source in find_plugins()})
         raise PluginError(
@@ -82,9 +85,3 @@ def _recipe(name: str) -> None:
         raise
     for rule in recipe.rules:
         require(rule.why or not rule.own, f"{rule.origin}: the rule gives no reason (why:)")
-
-
-def _same(one: str, other: str) -> bool:
-    return one.lower().replace("_", "-").replace(".", "-") == other.lower().replace("_", "-").replace(
-        ".", "-"
-    )

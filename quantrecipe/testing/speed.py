@@ -47,7 +47,7 @@ def compare(fmt: QuantFormat, beside: QuantFormat, *, rows: tuple[int, ...] = (1
 
 
 def _width(fmt: QuantFormat, beside: QuantFormat) -> int:
-    """Columns that both accept, near 4096."""
+    """Return a number of columns near 4096 that both formats accept."""
     step = int(np.lcm(fmt.spec.block, beside.spec.block))
     return max(1, round(_COLUMNS / step)) * step
 

@@ -11,9 +11,9 @@ import pytest
 from support.models import llama_metadata, llama_tensors, write_gguf
 
 from quantrecipe.errors import PlanError, SensitivityError
-from quantrecipe.importance.read import read_importance
+from quantrecipe.importance.read_importance import read_importance
 from quantrecipe.model.model import Model
-from quantrecipe.model.open import open_model
+from quantrecipe.model.open_model import open_model
 from quantrecipe.output.apply import apply_plan
 from quantrecipe.plan.layout import SplitLimits
 from quantrecipe.plan.plan import Plan

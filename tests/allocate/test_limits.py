@@ -12,7 +12,7 @@ from support.recipes import recipe, rule
 
 from quantrecipe.allocate.limits import Meter, meters
 from quantrecipe.model.model import Model
-from quantrecipe.model.open import open_model
+from quantrecipe.model.open_model import open_model
 from quantrecipe.plan.plan import Plan
 from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe_text

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from support.zoo import write_importance, write_model
 
 from quantrecipe.cli.app import app
-from quantrecipe.model.open import open_model
+from quantrecipe.model.open_model import open_model
 from quantrecipe.model.shapes import open_shapes
 from quantrecipe.output.apply import apply_plan
 from quantrecipe.planning import make_plan

@@ -57,7 +57,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         "quantrecipe.measure.measure_model.measure_tensors",
         "quantrecipe.cli.eval.reference.make_reference",
         "quantrecipe.planning.make_plan",
-        "quantrecipe.importance.read.read_importance",
+        "quantrecipe.importance.read_importance.read_importance",
         "quantrecipe.exchange.from_files.recover.recover",
     ):
         monkeypatch.setattr(place, lambda *args, place=place, **more: done.append(place))

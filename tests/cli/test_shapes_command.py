@@ -7,7 +7,7 @@ import json
 import pytest
 
 from quantrecipe.cli import main
-from quantrecipe.model.reference import reference_models
+from quantrecipe.model.reference_models import reference_models
 
 Output = pytest.CaptureFixture[str]
 

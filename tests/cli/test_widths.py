@@ -29,7 +29,7 @@ from quantrecipe.cli.eval.candidates import Candidate
 from quantrecipe.cli.imatrix.command import COMMANDS as OF_IMATRIX
 from quantrecipe.cli.tables import Paragraph, Table
 from quantrecipe.evaluate import Positions, summarise
-from quantrecipe.model.open import open_model
+from quantrecipe.model.open_model import open_model
 from quantrecipe.registry import load_registry
 from quantrecipe.sensitivity.file import write_sensitivity
 from quantrecipe.sensitivity.prior import estimate

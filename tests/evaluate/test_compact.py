@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from quantrecipe.errors import EvaluationError
 from quantrecipe.evaluate.compact import DEFAULT_TAIL, CompactRows, compact, pack, unpack
-from quantrecipe.evaluate.compare import Positions, compare
+from quantrecipe.evaluate.positions import Positions, compare
 
 ROWS, VOCABULARY = 60, 1501
 

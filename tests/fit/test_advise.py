@@ -11,7 +11,7 @@ from quantrecipe.fit.advise import Advice, Room, Where, advise
 from quantrecipe.fit.candidates import named_candidate
 from quantrecipe.fit.picks import EXACT, FINE, Option
 from quantrecipe.memory.device import Division, Settings, reserved
-from quantrecipe.model.open import open_model
+from quantrecipe.model.open_model import open_model
 from quantrecipe.registry import Registry, load_registry
 
 GIB = 1 << 30

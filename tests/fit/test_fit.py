@@ -18,9 +18,9 @@ from quantrecipe.fit.offered_types import offered_types
 from quantrecipe.fit.open_recipe import Floor
 from quantrecipe.fit.stock import MIXES, stock_plan, stock_recipes
 from quantrecipe.importance.matrix import Importance
-from quantrecipe.importance.read import read_importance
+from quantrecipe.importance.read_importance import read_importance
 from quantrecipe.model.model import Model
-from quantrecipe.model.open import open_model
+from quantrecipe.model.open_model import open_model
 from quantrecipe.plan.plan import Plan
 from quantrecipe.planning import make_plan
 from quantrecipe.recipe.budget import Budget, VramBudget

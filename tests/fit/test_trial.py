@@ -10,7 +10,7 @@ import pytest
 from quantrecipe.fit import Fitted, Request, fit
 from quantrecipe.fit.stock import recipe_like
 from quantrecipe.fit.trial import Trial, settle
-from quantrecipe.model.open import open_model
+from quantrecipe.model.open_model import open_model
 from quantrecipe.recipe.budget import Budget
 from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.recipe.origin import Origin

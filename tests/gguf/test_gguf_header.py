@@ -10,7 +10,7 @@ from gguf import GGUFReader, GGUFWriter
 
 from quantrecipe.gguf.header import TensorEntry, read_header
 from quantrecipe.gguf.values import GGUFValue, ValueType
-from quantrecipe.gguf.write import encode_header, header_size
+from quantrecipe.gguf.write_header import encode_header, header_size
 
 SCALARS = {
     ValueType.UINT8: 255,
@@ -179,6 +179,6 @@ def test_gguf_py_reads_what_we_write(tmp_path):
 
 
 def test_reading_headers_imports_neither_compiler_nor_peer():
-    check = "import sys, quantrecipe.model.open, quantrecipe.gguf.header; print(*sys.modules)"
+    check = "import sys, quantrecipe.model.open_model, quantrecipe.gguf.header; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout
     assert not {"numba", "gguf", "scipy", "click", "rich"} & set(loaded.split())

@@ -11,7 +11,7 @@ import pytest
 from quantrecipe.errors import ModelError
 from quantrecipe.gguf.header import TensorEntry, read_header
 from quantrecipe.gguf.values import SCALARS, GGUFValue, ValueType
-from quantrecipe.gguf.write import encode_header, padded
+from quantrecipe.gguf.write_header import encode_header, padded
 
 
 def test_type_tags_are_gguf_py_s() -> None:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quantrecipe.errors import ModelError
-from quantrecipe.gguf.values import GGUFValue, ValueType
+from quantrecipe.gguf.values import GGUFValue, ValueType, metadata_text
 
 
 @given(st.text())
@@ -57,3 +57,15 @@ def test_scalars_have_no_length_and_no_items():
 def test_an_array_of_arrays_can_not_be_made():
     with pytest.raises(ModelError, match="but not made"):
         GGUFValue.array(ValueType.ARRAY, [[1]])
+
+
+def test_other_items_keep_the_type():
+    numbers = GGUFValue.array(ValueType.INT16, [1, 2])
+    assert numbers.with_items([3]) == GGUFValue.array(ValueType.INT16, [3])
+    with pytest.raises(TypeError, match="a UINT32 has no items"):
+        GGUFValue.of(ValueType.UINT32, 1).with_items([1])
+
+
+def test_texts_of_metadata():
+    metadata = {"a": GGUFValue.of(ValueType.STRING, "x"), "b": GGUFValue.of(ValueType.UINT32, 1)}
+    assert [metadata_text(metadata, key) for key in "abc"] == ["x", "", ""]

@@ -14,7 +14,7 @@ from support.imatrix_files import dat_bytes, write_gguf_imatrix
 
 from quantrecipe.errors import ImportanceError
 from quantrecipe.importance.compare import TensorChange, compare
-from quantrecipe.importance.read import read_importance
+from quantrecipe.importance.read_importance import read_importance
 
 DATA = Path(__file__).parent.parent / "data" / "imatrix"
 Rows = np.ndarray[tuple[int, ...], np.dtype[np.float32]]

@@ -11,7 +11,7 @@ from support.imatrix_files import write_gguf_imatrix
 from quantrecipe.errors import ImportanceError
 from quantrecipe.importance.coverage import coverage
 from quantrecipe.importance.matrix import Importance
-from quantrecipe.importance.read import read_importance
+from quantrecipe.importance.read_importance import read_importance
 from quantrecipe.plain_data import plain
 from quantrecipe.tensor import TensorInfo
 

@@ -9,7 +9,7 @@ import pytest
 from support.imatrix_files import dat_bytes
 
 from quantrecipe.errors import ImportanceError
-from quantrecipe.importance.read import read_importance
+from quantrecipe.importance.read_importance import read_importance
 
 
 def i32(*numbers: int) -> bytes:

@@ -11,7 +11,7 @@ from support.imatrix_files import dat_bytes, write_gguf_imatrix
 
 from quantrecipe.errors import ImportanceError
 from quantrecipe.importance.matrix import Importance
-from quantrecipe.importance.read import read_importance
+from quantrecipe.importance.read_importance import read_importance
 from quantrecipe.tensor import TensorInfo
 
 EXPERTS = "blk.1.ffn_down_exps.weight"

@@ -14,7 +14,7 @@ from support.imatrix_files import write_gguf_imatrix
 from quantrecipe.errors import ImportanceError
 from quantrecipe.importance.matrix import Importance
 from quantrecipe.importance.merge import merged, whole_ratios
-from quantrecipe.importance.read import read_importance
+from quantrecipe.importance.read_importance import read_importance
 from quantrecipe.importance.to_dat import encode_dat
 from quantrecipe.importance.to_gguf import encode_gguf
 

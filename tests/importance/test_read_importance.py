@@ -12,7 +12,7 @@ from support.imatrix_files import dat_bytes, write_gguf, write_gguf_imatrix
 
 from quantrecipe.errors import ImportanceError
 from quantrecipe.gguf.values import GGUFValue, ValueType
-from quantrecipe.importance.read import read_importance
+from quantrecipe.importance.read_importance import read_importance
 
 DATA = Path(__file__).parent.parent / "data" / "imatrix"
 NAME = "blk.0.ffn_up.weight"

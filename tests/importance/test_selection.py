@@ -9,7 +9,7 @@ import pytest
 from support.imatrix_files import write_gguf_imatrix
 
 from quantrecipe.importance.matrix import Importance
-from quantrecipe.importance.read import read_importance
+from quantrecipe.importance.read_importance import read_importance
 from quantrecipe.tensor import TensorInfo
 
 DATA = Path(__file__).parent.parent / "data" / "imatrix"

@@ -12,9 +12,9 @@ from support.models import llama_metadata, llama_tensors, write_gguf
 
 from quantrecipe.importance.coverage import coverage
 from quantrecipe.importance.matrix import Importance
-from quantrecipe.importance.read import read_importance
+from quantrecipe.importance.read_importance import read_importance
 from quantrecipe.importance.stand_ins import STAND_INS
-from quantrecipe.model.open import open_model
+from quantrecipe.model.open_model import open_model
 from quantrecipe.output.apply import apply_plan
 from quantrecipe.plain_data import plain
 from quantrecipe.planning import make_plan

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from support.imatrix_files import dat_bytes, write_gguf_imatrix
 
-from quantrecipe.importance.read import read_importance
+from quantrecipe.importance.read_importance import read_importance
 from quantrecipe.importance.statistics import TensorStatistics, by_layer, statistics
 
 DATA = Path(__file__).parent.parent / "data" / "imatrix"

@@ -10,7 +10,7 @@ from support.imatrix_files import dat_bytes, write_gguf, write_gguf_imatrix
 
 from quantrecipe.errors import ImportanceError
 from quantrecipe.importance.measurement import EncodedImportance, measured
-from quantrecipe.importance.read import read_importance
+from quantrecipe.importance.read_importance import read_importance
 from quantrecipe.importance.to_gguf import encode_gguf
 
 DATA = Path(__file__).parent.parent / "data" / "imatrix"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from support.linting import found, given, reference, small_model, what
 
-from quantrecipe.model.reference import reference_models
+from quantrecipe.model.reference_models import reference_models
 
 RULE = """\
 rules:

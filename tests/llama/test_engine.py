@@ -13,7 +13,7 @@ import pytest
 
 from quantrecipe.evaluate import engine_facts, find_engine, make_reference, read_text, score
 from quantrecipe.evaluate.bindings import Llama
-from quantrecipe.model.open import open_model
+from quantrecipe.model.open_model import open_model
 from quantrecipe.output.apply import apply_plan
 from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe

@@ -18,8 +18,8 @@ from quantrecipe.evaluate import (
     read_text,
     score,
 )
-from quantrecipe.importance.read import read_importance
-from quantrecipe.model.open import open_model
+from quantrecipe.importance.read_importance import read_importance
+from quantrecipe.model.open_model import open_model
 from quantrecipe.output.apply import apply_plan
 from quantrecipe.plain_data import plain
 from quantrecipe.planning import make_plan

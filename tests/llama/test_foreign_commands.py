@@ -20,7 +20,7 @@ from quantrecipe.exchange.from_commands.llama_quantize import from_llama_quantiz
 from quantrecipe.exchange.from_commands.read_command import read_command
 from quantrecipe.exchange.to_commands.llama_quantize import to_llama_quantize
 from quantrecipe.gguf.file_types import FILE_TYPES
-from quantrecipe.model.open import open_model
+from quantrecipe.model.open_model import open_model
 from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.registry import Registry, load_registry

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from quantrecipe.memory.device import Division, Settings
-from quantrecipe.model.open import open_model
+from quantrecipe.model.open_model import open_model
 from quantrecipe.output.apply import apply_plan
 from quantrecipe.plan.plan import Plan
 from quantrecipe.planning import make_plan

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from support.perplexity import perplexity
 
-from quantrecipe.model.open import open_model
+from quantrecipe.model.open_model import open_model
 from quantrecipe.output.apply import apply_plan
 from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe

@@ -19,8 +19,8 @@ from support.zoo import ZOO, write_importance, write_model
 from quantrecipe.errors import QuantrecipeError
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.importance.matrix import Importance
-from quantrecipe.importance.read import read_importance
-from quantrecipe.model.open import open_model
+from quantrecipe.importance.read_importance import read_importance
+from quantrecipe.model.open_model import open_model
 from quantrecipe.output.apply import apply_plan
 from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe

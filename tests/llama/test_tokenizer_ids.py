@@ -14,7 +14,7 @@ llama_cpp = pytest.importorskip("llama_cpp")
 from support.strings import training_text, varied  # noqa: E402
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers  # noqa: E402
 
-from quantrecipe.gguf.write import encode_header  # noqa: E402
+from quantrecipe.gguf.write_header import encode_header  # noqa: E402
 from quantrecipe.model.pairs import text  # noqa: E402
 from quantrecipe.model.tokenizer import tokenizer_pairs  # noqa: E402
 from quantrecipe.model.tokenizer.pre_tokenizer import PreTokenizer, known_pre_tokenizers  # noqa: E402

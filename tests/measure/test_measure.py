@@ -17,7 +17,7 @@ from quantrecipe.analyses.probe import Probe
 from quantrecipe.api import Effect, ModelAnalysis, Study, TensorAnalysis
 from quantrecipe.errors import ImportanceError, ModelError, NonFiniteError, OutputError, SensitivityError
 from quantrecipe.evaluate import Text
-from quantrecipe.importance.read import read_importance
+from quantrecipe.importance.read_importance import read_importance
 from quantrecipe.measure import Measurement, Passes, Scope, Subject, choose_types, measure, prober, scope_of
 from quantrecipe.measure.journal import Journal
 from quantrecipe.output.apply import apply_plan

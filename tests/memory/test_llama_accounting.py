@@ -12,7 +12,7 @@ import pytest
 
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.memory.device import DeviceMemory, Division, Settings
-from quantrecipe.model.open import open_model
+from quantrecipe.model.open_model import open_model
 from quantrecipe.plan.plan import Plan
 from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe

@@ -11,9 +11,9 @@ from quantrecipe.api import FormatSpec
 from quantrecipe.errors import ModelError
 from quantrecipe.gguf.header import TensorEntry
 from quantrecipe.gguf.values import GGUFValue, ValueType
-from quantrecipe.gguf.write import encode_header
+from quantrecipe.gguf.write_header import encode_header
 from quantrecipe.model.gguf_file import open_gguf, type_name
-from quantrecipe.model.read import TensorReader
+from quantrecipe.model.tensor_reader import TensorReader
 
 F32 = FormatSpec(name="F32", ggml_type=0, block=1, block_bytes=4)
 Q8_0 = FormatSpec(name="Q8_0", ggml_type=8, block=32, block_bytes=34)

@@ -17,8 +17,8 @@ from quantrecipe.gguf.values import GGUFValue
 from quantrecipe.model.checkpoint import open_checkpoint
 from quantrecipe.model.huggingface import open_huggingface
 from quantrecipe.model.model import Model, TensorSource
-from quantrecipe.model.open import open_model
-from quantrecipe.model.read import FLOAT_BYTES, TensorReader, arrange_rows
+from quantrecipe.model.open_model import open_model
+from quantrecipe.model.tensor_reader import FLOAT_BYTES, TensorReader, arrange_rows
 from quantrecipe.tensor import TensorInfo
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "tiny-code"

@@ -11,7 +11,7 @@ from support.models import llama_metadata, llama_tensors, write_gguf
 from quantrecipe.errors import ModelError
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.model.not_a_model import require_model
-from quantrecipe.model.open import open_model
+from quantrecipe.model.open_model import open_model
 from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe
 from quantrecipe.registry import load_registry

@@ -14,7 +14,7 @@ from quantrecipe.cli import main
 from quantrecipe.errors import ModelError
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.model.model import Model
-from quantrecipe.model.open import open_model
+from quantrecipe.model.open_model import open_model
 from quantrecipe.model.shapes import open_shapes, shapes_text
 from quantrecipe.output.apply import apply_plan
 from quantrecipe.planning import make_plan

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from quantrecipe.model.model import Model
-from quantrecipe.model.open import open_model
+from quantrecipe.model.open_model import open_model
 from quantrecipe.plan.assign import choose_format
 from quantrecipe.plan.resolution import resolve
 from quantrecipe.plan.trace import is_matrix

@@ -9,7 +9,7 @@ import pytest
 from quantrecipe.errors import ModelError
 from quantrecipe.model.model import Extent
 from quantrecipe.model.safetensors import StoredTensor
-from quantrecipe.model.stored import as_tensor_info, check_name
+from quantrecipe.model.storable import as_tensor_info, check_name
 
 FILE = Path("model.safetensors")
 

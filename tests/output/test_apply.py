@@ -16,8 +16,8 @@ from support.recipes import recipe, rule
 
 from quantrecipe.errors import ModelError, NonFiniteError, OutputError
 from quantrecipe.gguf.header import read_header
-from quantrecipe.importance.read import read_importance
-from quantrecipe.model.open import open_model
+from quantrecipe.importance.read_importance import read_importance
+from quantrecipe.model.open_model import open_model
 from quantrecipe.output import units
 from quantrecipe.output.apply import apply_plan
 from quantrecipe.output.progress import Silent

@@ -10,8 +10,8 @@ from support.imatrix_files import write_gguf_imatrix
 from support.models import llama_tensors, write_gguf
 
 from quantrecipe.errors import OutputError
-from quantrecipe.importance.read import read_importance
-from quantrecipe.model.open import open_model
+from quantrecipe.importance.read_importance import read_importance
+from quantrecipe.model.open_model import open_model
 from quantrecipe.output.apply import apply_plan, apply_plans, output_paths
 from quantrecipe.output.partfile import part_path
 from quantrecipe.plan.plan import Plan

@@ -9,7 +9,7 @@ import pytest
 from support.models import llama_tensors, write_gguf
 from support.recipes import recipe, rule
 
-from quantrecipe.model.open import open_model
+from quantrecipe.model.open_model import open_model
 from quantrecipe.output.apply import apply_plan, apply_plans
 from quantrecipe.output.progress import Silent
 from quantrecipe.output.verify.verify import verify_file

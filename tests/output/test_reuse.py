@@ -12,8 +12,8 @@ from support.recipes import recipe, rule
 from quantrecipe.errors import ModelError
 from quantrecipe.gguf.header import GGUFHeader, TensorEntry, read_header
 from quantrecipe.gguf.values import GGUFValue, ValueType
-from quantrecipe.gguf.write import encode_header
-from quantrecipe.model.open import open_model
+from quantrecipe.gguf.write_header import encode_header
+from quantrecipe.model.open_model import open_model
 from quantrecipe.output.apply import Result, apply_plan
 from quantrecipe.output.reuse import read_old_tensors
 from quantrecipe.plan.layout import SplitLimits

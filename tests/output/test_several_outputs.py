@@ -13,8 +13,8 @@ from support.recipes import recipe, rule
 
 from quantrecipe.errors import ModelError, NonFiniteError, OutputError, PlanError
 from quantrecipe.gguf.header import read_header
-from quantrecipe.model.open import open_model
-from quantrecipe.model.read import TensorReader
+from quantrecipe.model.open_model import open_model
+from quantrecipe.model.tensor_reader import TensorReader
 from quantrecipe.output import stream
 from quantrecipe.output.apply import Result, apply_plan, apply_plans, output_paths
 from quantrecipe.plan.layout import SplitLimits

@@ -25,8 +25,8 @@ from support.several_units import (
 
 from quantrecipe.errors import NonFiniteError
 from quantrecipe.importance.matrix import Importance
-from quantrecipe.importance.read import read_importance
-from quantrecipe.model.open import open_model
+from quantrecipe.importance.read_importance import read_importance
+from quantrecipe.model.open_model import open_model
 from quantrecipe.output import units
 from quantrecipe.output.apply import apply_plan, apply_plans
 from quantrecipe.output.partfile import part_path

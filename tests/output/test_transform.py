@@ -50,10 +50,10 @@ def ordinary(count: int = 4, cols: int = COLS) -> NDArray[np.float32]:
 
 
 def encode(of: Rows, name: str, registry: Registry, *, cols: int = COLS, count: int = 4, **how: Any) -> Any:
-    target = registry.format(name)
-    out = np.zeros((count, target.spec.row_bytes(cols)), np.uint8)
+    fmt = registry.format(name)
+    out = np.zeros((count, fmt.spec.row_bytes(cols)), np.uint8)
     how = {"copied": False, **how}
-    data, lost = of.encode(target, how.pop("importance", None), out, **how)
+    data, lost = of.encode(fmt, how.pop("importance", None), out, **how)
     return data, lost
 
 

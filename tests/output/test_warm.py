@@ -13,7 +13,7 @@ from support.recipes import recipe, rule
 
 from quantrecipe.api import FormatSpec, QuantFormat
 from quantrecipe.core.jit import NotCached
-from quantrecipe.model.open import open_model
+from quantrecipe.model.open_model import open_model
 from quantrecipe.output import warm as module
 from quantrecipe.output.warm import KernelJob, compile_jobs, compile_kernels, warm
 from quantrecipe.planning import make_plan

@@ -12,9 +12,12 @@ from support.recipes import recipe, rule
 from quantrecipe.errors import PlanError
 from quantrecipe.gguf.header import read_header
 from quantrecipe.gguf.values import GGUFValue, ValueType
-from quantrecipe.model.open import open_model
+from quantrecipe.model.open_model import open_model
 from quantrecipe.output.apply import apply_plan
+from quantrecipe.output.verify.verify import verify_file
+from quantrecipe.plan.layout import SplitLimits
 from quantrecipe.planning import make_plan
+from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.registry import Registry, load_registry
 
 MIX = recipe(rule("{attn_q,ffn_up,ffn_up_exps}", "NVFP4", optional=True), default="Q8_0")
@@ -112,3 +115,17 @@ def test_companions_stand_beside_their_matrices(tmp_path: Path, registry: Regist
         if a.owner is not None:
             assert names.index(a.tensor.name) == names.index(a.owner) - 1  # "scale" comes before "weight"
     assert len(names) == len(set(names))
+
+
+def test_where_the_shards_are_kept_they_go_with_their_owners(tmp_path: Path, registry: Registry) -> None:
+    """Shards in another order than that of the names, as nobody promises it."""
+    source = open_model(write_gguf(tmp_path / "source.gguf", llama_tensors(layers=4)), registry=registry)
+    shards = {t.name: 0 if t.layer in (2, 3) else 1 for t in source.tensors}
+    text = "quantrecipe: 1\ndefault: Q8_0\nrules: [{tensors: attn_q, type: NVFP4}]"
+    mix = load_recipe_text(text, registry=registry)
+    made = make_plan(mix, source, registry=registry, split=SplitLimits(shards=shards))
+    for number, file in enumerate(made.files):
+        assert {shards[a.owner or a.tensor.name] for a in file.assignments} == {number}
+    path = apply_plan(made, tmp_path / "out.gguf", registry=registry).path
+    found = verify_file(path, registry=registry, source=source)
+    assert found.ok, found.findings

@@ -14,7 +14,7 @@ from support.recipes import recipe, rule
 from quantrecipe.api import FormatSpec
 from quantrecipe.errors import PlanError
 from quantrecipe.formats.q4_0 import Q4_0
-from quantrecipe.model.open import open_model
+from quantrecipe.model.open_model import open_model
 from quantrecipe.plan.dialects import check_dialects, dialect_warnings
 from quantrecipe.plan.plan import Assignment, Plan
 from quantrecipe.planning import make_plan

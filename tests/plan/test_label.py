@@ -9,7 +9,7 @@ import pytest
 from support.models import llama_tensors, write_gguf
 
 from quantrecipe.gguf.file_types import FILE_TYPES, file_type_name
-from quantrecipe.model.open import open_model
+from quantrecipe.model.open_model import open_model
 from quantrecipe.output.apply import apply_plan
 from quantrecipe.output.verify.verify import verify_file
 from quantrecipe.plan.label import MAIN_TYPES, main_type, untrue

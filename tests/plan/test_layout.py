@@ -15,7 +15,7 @@ from quantrecipe.errors import PlanError
 from quantrecipe.gguf.header import read_header
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.model.model import Model
-from quantrecipe.model.open import open_model
+from quantrecipe.model.open_model import open_model
 from quantrecipe.output.apply import apply_plan
 from quantrecipe.plan.layout import SplitLimits
 from quantrecipe.plan.plan import Plan

@@ -13,9 +13,9 @@ from support.recipes import recipe, rule
 
 from quantrecipe.errors import ImportanceError, PlanError
 from quantrecipe.gguf.values import GGUFValue, ValueType
-from quantrecipe.importance.read import read_importance
+from quantrecipe.importance.read_importance import read_importance
 from quantrecipe.model.model import Model
-from quantrecipe.model.open import open_model
+from quantrecipe.model.open_model import open_model
 from quantrecipe.output.apply import apply_plan
 from quantrecipe.plan.plan import Plan
 from quantrecipe.planning import make_plan

@@ -15,9 +15,9 @@ from quantrecipe import __version__
 from quantrecipe.errors import PlanError
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.importance.matrix import Importance
-from quantrecipe.importance.read import read_importance
+from quantrecipe.importance.read_importance import read_importance
 from quantrecipe.model.model import Model
-from quantrecipe.model.open import open_model
+from quantrecipe.model.open_model import open_model
 from quantrecipe.planning import make_plan
 from quantrecipe.recipe.terms.layers import LayerSet
 from quantrecipe.registry import Registry, load_registry

@@ -9,7 +9,7 @@ import pytest
 from support.models import llama_tensors, write_gguf
 from support.recipes import recipe, rule
 
-from quantrecipe.model.open import open_model
+from quantrecipe.model.open_model import open_model
 from quantrecipe.plan.layout import SplitLimits
 from quantrecipe.plan.plan import Plan
 from quantrecipe.planning import make_plan

@@ -9,7 +9,7 @@ import pytest
 from support.models import llama_metadata, llama_tensors, write_gguf
 from support.recipes import recipe, rule
 
-from quantrecipe.model.open import open_model
+from quantrecipe.model.open_model import open_model
 from quantrecipe.plan.reach import reach
 from quantrecipe.plan.trace import NOT_A_MATRIX, Decision
 from quantrecipe.planning import make_plan

@@ -13,9 +13,9 @@ from support.recipes import recipe, rule
 
 from quantrecipe.errors import PlanError
 from quantrecipe.importance.matrix import Importance
-from quantrecipe.importance.read import read_importance
+from quantrecipe.importance.read_importance import read_importance
 from quantrecipe.model.model import Model
-from quantrecipe.model.open import open_model
+from quantrecipe.model.open_model import open_model
 from quantrecipe.plan.layout import SplitLimits
 from quantrecipe.plan.resolution import PlanSettings, resolve
 from quantrecipe.recipe.load import load_recipe_text

@@ -11,7 +11,7 @@ from support.recipes import keep, recipe, rule
 
 from quantrecipe.errors import PlanError
 from quantrecipe.model.model import Model
-from quantrecipe.model.open import open_model
+from quantrecipe.model.open_model import open_model
 from quantrecipe.plan.trace import trace
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.tensor import TensorInfo

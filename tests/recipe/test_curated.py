@@ -14,8 +14,8 @@ from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.importance.coverage import assumed_importance
 from quantrecipe.lint import lint
 from quantrecipe.model.model import Model
-from quantrecipe.model.open import open_model
-from quantrecipe.model.reference import reference_models
+from quantrecipe.model.open_model import open_model
+from quantrecipe.model.reference_models import reference_models
 from quantrecipe.plan.plan import Plan
 from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe

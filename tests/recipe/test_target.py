@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from quantrecipe.recipe.target import DEVICES, ENGINES
-from quantrecipe.targets.table import DEVICES as KNOWN_DEVICES
-from quantrecipe.targets.table import load_targets
+from quantrecipe.targets.targets import DEVICES as KNOWN_DEVICES
+from quantrecipe.targets.targets import load_targets
 
 
 def test_a_recipe_may_name_what_the_table_knows() -> None:

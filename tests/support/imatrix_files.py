@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from quantrecipe.gguf.header import TensorEntry
 from quantrecipe.gguf.values import GGUFValue, ValueType
-from quantrecipe.gguf.write import encode_header
+from quantrecipe.gguf.write_header import encode_header
 
 __all__ = ["dat_bytes", "write_gguf", "write_gguf_imatrix"]
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from quantrecipe.lint import GivenModel, Report, lint
-from quantrecipe.model.open import open_model
+from quantrecipe.model.open_model import open_model
 from quantrecipe.model.shapes import open_shapes
 from quantrecipe.registry import load_registry
 from quantrecipe.targets import load_targets

@@ -9,9 +9,9 @@ from typing import Any
 
 from quantrecipe.gguf.header import TensorEntry, read_header
 from quantrecipe.gguf.values import GGUFValue
-from quantrecipe.gguf.write import encode_header
+from quantrecipe.gguf.write_header import encode_header
 from quantrecipe.model.model import Model
-from quantrecipe.model.open import open_model
+from quantrecipe.model.open_model import open_model
 from quantrecipe.output.apply import apply_plan
 from quantrecipe.output.verify.verification import Finding, Verification
 from quantrecipe.plan.plan import Plan

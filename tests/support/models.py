@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from quantrecipe.gguf.header import TensorEntry
 from quantrecipe.gguf.values import GGUFValue, ValueType
-from quantrecipe.gguf.write import encode_header, padded
+from quantrecipe.gguf.write_header import encode_header, padded
 
 TYPE_IDS = {"F32": 0, "F16": 1, "BF16": 30}
 

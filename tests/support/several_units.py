@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from quantrecipe.importance.read import read_importance
+from quantrecipe.importance.read_importance import read_importance
 from quantrecipe.output.units import CHUNK_WEIGHTS
 from quantrecipe.plan.plan import Plan
 from support.imatrix_files import write_gguf_imatrix

@@ -11,7 +11,7 @@ from support.recipes import recipe, rule
 
 from quantrecipe.errors import PlanError, RecipeError
 from quantrecipe.fit.offered_types import offered_types
-from quantrecipe.model.open import open_model
+from quantrecipe.model.open_model import open_model
 from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.recipe.origin import Origin

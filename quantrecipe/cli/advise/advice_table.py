@@ -17,7 +17,7 @@ from rich.text import Text
 
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.planned.running_table import WHERE, miss_text, run_cells
-from quantrecipe.cli.tables import Cell, Kind, Paragraph, Table
+from quantrecipe.cli.tables import Cell, Kind, Paragraph, Table, numbers
 from quantrecipe.cli.units import count_text, gib_text, loss_text, unit_of
 from quantrecipe.fit.advise import Advice, Room
 from quantrecipe.fit.picks import Option, Pick
@@ -31,14 +31,13 @@ from quantrecipe.units import memory_text, tokens_text
 __all__ = ["Advised", "advice_document", "render_advice"]
 
 _GIB = 1 << 30
+# Cells that names take, at least, so that tables of several models look alike; longer ones get a line of
+# their own, so that the columns fit into 80.
 _SHORTEST_NAME, _LONGEST_NAME = 10, 16
-"""Cells that names take, at least, so that tables of several models look alike; longer ones get a line of their own, so
-that the columns fit into 80.
-"""
+# Devices of the table of targets, as a sentence names them.
 _DEVICES = {"cpu": "CPUs", "cuda": "CUDA", "metal": "Metal", "vulkan": "Vulkan"}
-"""Devices of the table of targets, as a sentence names them."""
+# What `advise` picks for, as a sentence names it.
 _USES = {"code": "code", "chat": "chat", "long context": "long contexts"}
-"""What `advise` picks for, as a sentence names it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,12 +49,12 @@ class Advised:
     advice: Advice
 
 
+# Columns in the unit that the heading names.
 _AMOUNTS = ("weights", "KV", "compute", "total", "left", "RAM")
-"""Columns in the unit that the heading names."""
+# Columns that a narrow terminal does without, in this order: the others tell the same in another way.
 _SPARE = ("file", "longest", "bits")
-"""Columns that a narrow terminal does without, in this order: the others tell the same in another way."""
+# The heading of the last column, whose letters the legend explains. The first column has no heading either.
 _NOTES = " "
-"""The heading of the last column, whose letters the legend explains. The first column has no heading either."""
 
 
 def render_advice(
@@ -154,7 +153,7 @@ def _heading(it: Advised, settings: Settings) -> Iterator[Paragraph]:
 
 
 def _unit(it: Advised) -> tuple[str, int]:
-    """Of all amounts of a model's table."""
+    """The unit in which all amounts of a model's table are told."""
     totals = [max(run.gpu.total, run.ram.total) for option in it.advice.options for run in option.runs]
     return unit_of(max(totals, default=0))
 
@@ -190,11 +189,11 @@ def _table(it: Advised, room: Room) -> Table:
             label, style = "  experts in RAM", ""
         if not any(run.fits for run in option.runs):
             rows.append(Paragraph(_miss(option), "dim", start=2))
-    columns: dict[str, Kind] = {"": "word", **dict.fromkeys(headings, "number"), _NOTES: "word"}
+    columns: dict[str, Kind] = {"": "word", **numbers(*headings), _NOTES: "word"}
     return Table(columns, rows, ruled=False, spare=_SPARE)
 
 
-def _of_file(option: Option, run: Footprint, unit: int, *, first: bool) -> dict[str, Cell]:
+def _of_file(option: Option, run: Footprint, unit: int, *, first: bool) -> dict[str, tuple[str, str]]:
     """What is about the file, which only its `first` row has, and the longest context of each."""
     style = "" if run.fits else "dim"
     texts = {
@@ -203,7 +202,7 @@ def _of_file(option: Option, run: Footprint, unit: int, *, first: bool) -> dict[
         "file": gib_text(option.nbytes, unit),
         _NOTES: _notes(option),
     }
-    cells: dict[str, Cell] = {heading: (text if first else "", style) for heading, text in texts.items()}
+    cells = {heading: (text if first else "", style) for heading, text in texts.items()}
     return cells | {"longest": (_longest(option, run), style)}
 
 
@@ -279,7 +278,7 @@ def _nothing(advice: Advice) -> str:
 
 
 def _fit_lines(model: str, room: Room, settings: Settings) -> list[str]:
-    """The command on a line of its own, as long as it is: it is to be copied."""
+    """The command that makes what is called fitted. It has a line of its own, so that it can be copied."""
     kv = "" if settings.kv == "f16" else f" --kv {settings.kv}"
     gpu = f"--vram {_exact(room.gpu)} --context {settings.context}{kv}"
     limit = gpu if room.gpu else f"--ram {_exact(room.ram)}"

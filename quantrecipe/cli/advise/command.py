@@ -151,7 +151,7 @@ def _sorted_out(
 ) -> tuple[dict[str, Model], list[Candidate]]:
     """Models by name, and recipes: what ends like a recipe's file is one, and what isn't there as a model may be."""
     from quantrecipe.fit.candidates import named_candidate
-    from quantrecipe.model.open import open_model
+    from quantrecipe.model.open_model import open_model
     from quantrecipe.recipe.reading.recipe_place import SUFFIXES
 
     models: dict[str, Model] = {}

@@ -102,8 +102,8 @@ def given_models(paths: tuple[Path, ...], *, reference: bool, registry: Registry
     """The models to check on. ModelError where one can't be read."""
     from quantrecipe.lint import GivenModel
     from quantrecipe.model.not_a_model import require_model
-    from quantrecipe.model.open import open_model
-    from quantrecipe.model.reference import reference_models
+    from quantrecipe.model.open_model import open_model
+    from quantrecipe.model.reference_models import reference_models
 
     given = [GivenModel(name=path.as_posix(), model=open_model(path, registry=registry)) for path in paths]
     for it in given:
@@ -126,7 +126,7 @@ def lint_all(
     settings: Mapping[str, str],
     strict: bool,
 ) -> list[Report]:
-    """A report for each recipe."""
+    """Checks every recipe, and returns a report for each of them."""
     from quantrecipe.lint import lint
     from quantrecipe.targets import load_targets
 
@@ -168,8 +168,8 @@ def _show(ctx: Context, reports: list[Report], format_: Format) -> None:
 
             for report in reports:
                 print_findings(ctx.err, report, reports)
-                if report.ok:
-                    ctx.console.print(recipe_line(report))
+                if report.ok and report.recipe is not None:
+                    ctx.console.print(recipe_line(report, report.recipe))
             if len(reports) > 1:
                 ctx.console.print(summary(reports))
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from quantrecipe.lint import Finding, Report
+    from quantrecipe.recipe.recipe import Recipe
 
 __all__ = ["print_findings", "recipe_line", "summary"]
 
@@ -68,11 +69,10 @@ def _place(finding: Finding) -> str:
     return f"{problem.file}:{problem.line}" if problem.line else str(problem.file)
 
 
-def recipe_line(report: Report) -> Paragraph:
+def recipe_line(report: Report, recipe: Recipe) -> Paragraph:
     """`recipes/a.yaml: ok, 3 rules and 19 inherited; fits 9 of 16 reference models`."""
-    assert report.recipe is not None
-    own = sum(rule.own for rule in report.recipe.rules)
-    inherited = len(report.recipe.rules) - own
+    own = sum(rule.own for rule in recipe.rules)
+    inherited = len(recipe.rules) - own
     text = Text(printable(report.ref), "bold")
     text.append(": ok", "green")
     text.append(f", {counted(own, 'rule')}")

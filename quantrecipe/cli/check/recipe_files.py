@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 __all__ = ["is_recipe", "recipe_files", "recipes_in", "shipped_namesakes"]
 
 _SUFFIXES = (".yaml", ".yml")
+# The key that every recipe has. Files that Windows' editors write may begin with a byte order mark.
 _KEY = re.compile(r"^(?:\ufeff)?quantrecipe\s*:", re.MULTILINE)
-"""The key that every recipe has. Files that Windows' editors write may begin with a byte order mark."""
+# Bytes that are read to find the key: it may stand behind a long comment, and other YAML may be of any
+# size.
 _HEAD = 1 << 16
-"""Bytes that are read to find the key: it may stand behind a long comment, and other YAML may be of any size."""
 
 
 def recipe_files(refs: Sequence[str]) -> list[str]:
@@ -39,7 +40,7 @@ def recipe_files(refs: Sequence[str]) -> list[str]:
 
 
 def shipped_namesakes(refs: Sequence[str], registry: Registry) -> Iterator[Problem]:
-    """What is to be said of folders that are called as a shipped recipe is."""
+    """Notes on folders that have the name of a shipped recipe, so that the folder is checked and not the recipe."""
     from quantrecipe.recipe.shipped_recipes import shipped_namesake
 
     for ref in refs:

@@ -21,20 +21,21 @@ if TYPE_CHECKING:
     from quantrecipe.cli.diff.comparison import Comparison
     from quantrecipe.cli.diff.operands import Operand
     from quantrecipe.lint import GivenModel, Report, Severity
-    from quantrecipe.plan.diff import Side
+    from quantrecipe.plan.review.sides import Side
 
 __all__ = ["command"]
 
+# What warnings call the importance matrix that isn't there (quantrecipe.importance.assumed_importance).
 _ASSUMED = "assumed-imatrix.gguf"
-"""What warnings call the importance matrix that isn't there (quantrecipe.importance.assumed_importance)."""
 
+# What is compared on if no --model is given: one dense model, one of experts, latent attention, recurrent
+# layers.
 _MODELS = (
     "shapes/meta-llama-3.1-8b-instruct",
     "shapes/qwen3-30b-a3b",
     "shapes/deepseek-v3.1",
     "shapes/qwen3.6-27b",
 )
-"""What is compared on if no --model is given: one dense model, one of experts, latent attention, recurrent layers."""
 
 
 @subcommand(
@@ -147,7 +148,7 @@ def _examine(
 
 
 def _quiet(comparison: Comparison) -> Comparison:
-    """Without warnings about the importance matrix, which is only assumed."""
+    """The comparison without warnings about the importance matrix, which is only assumed to be there."""
     if comparison.diff is None:
         return comparison
     side = comparison.diff.new

@@ -13,17 +13,17 @@ from quantrecipe.cli.tables import Kind, Table
 from quantrecipe.cli.tables.markup import code, details, escaped_around_code, markdown_table
 from quantrecipe.cli.units import bytes_text
 from quantrecipe.lint import Finding, Report
-from quantrecipe.plan.diff import Side
+from quantrecipe.plan.review.sides import Side
 
 __all__ = ["MARKER", "Examined", "comment"]
 
 MARKER = "<!-- quantrecipe -->"
 """By which the comment of an earlier run is found, to be replaced."""
 
+# GitHub takes 65,536 characters.
 _LONGEST = 60_000
-"""GitHub takes 65,536 characters."""
+# More would push what changes out of sight; `quantrecipe check` has them all.
 _MOST_FINDINGS = 30
-"""More would push what changes out of sight; `quantrecipe check` has them all."""
 _SIGNS = {"error": "🔴", "warning": "🟠", "advice": "🔵"}
 
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from quantrecipe.cli.diff.comparison import Comparison
     from quantrecipe.cli.diff.operands import Operand
     from quantrecipe.model.model import Model
-    from quantrecipe.plan.diff import Costs, Side
+    from quantrecipe.plan.review.diff import Costs
+    from quantrecipe.plan.review.sides import Side
 
 __all__ = ["command", "compare"]
 
@@ -114,7 +115,7 @@ def command(
 def _comparisons(
     old: Operand, new: Operand, models: tuple[Path, ...], costs: Costs | None
 ) -> list[Comparison]:
-    from quantrecipe.model.open import open_model
+    from quantrecipe.model.open_model import open_model
 
     if models:
         registry = old.inputs.registry
@@ -136,7 +137,7 @@ def compare(
 ) -> Comparison:
     """Both sides on one model; what keeps one from being planned is part of the answer."""
     from quantrecipe.cli.diff.comparison import Comparison
-    from quantrecipe.plan.diff import diff_sides
+    from quantrecipe.plan.review.diff import diff_sides
 
     before, old_error = _side(old, model)
     after, new_error = _side(new, model)

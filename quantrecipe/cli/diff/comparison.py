@@ -12,8 +12,9 @@ from quantrecipe.cli.units import bytes_text, counted
 from quantrecipe.errors import Problem, QuantrecipeError
 from quantrecipe.gguf.file_types import file_type_name
 from quantrecipe.gguf.values import GGUFValue, ValueType
-from quantrecipe.plan.diff import Change, Fate, PlanDiff
-from quantrecipe.plan.rule_changes import RuleChange
+from quantrecipe.plan.review.diff import Change, PlanDiff
+from quantrecipe.plan.review.rule_changes import RuleChange
+from quantrecipe.plan.review.sides import Fate
 
 __all__ = [
     "Comparison",
@@ -37,8 +38,8 @@ __all__ = [
     "where_idle",
 ]
 
+# Characters of a metadata value that a line of a table has room for.
 _LONGEST = 60
-"""Characters of a metadata value that a line of a table has room for."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,7 +69,7 @@ class Comparison:
 
 
 def new_warnings(comparison: Comparison) -> list[str]:
-    """What NEW's plan warns of that OLD's doesn't."""
+    """The warnings of NEW's plan that OLD's plan doesn't have."""
     diff = comparison.diff
     return [] if diff is None else [it for it in diff.new.warnings if it not in diff.old.warnings]
 
@@ -86,7 +87,7 @@ def shared_warnings(comparisons: Sequence[Comparison]) -> dict[str, str]:
 
 
 def headline(comparison: Comparison, old: str, new: str) -> str:
-    """What a reviewer wants to know first."""
+    """One line that says how much changes."""
     diff = comparison.diff
     if diff is None:
         sides = [side for side, error in ((old, comparison.old_error), (new, comparison.new_error)) if error]
@@ -105,7 +106,7 @@ def headline(comparison: Comparison, old: str, new: str) -> str:
 
 
 def summary_table(comparisons: Sequence[Comparison], old: str, new: str) -> Table:
-    """A line for each model."""
+    """A table with a line for each model."""
     rows: list[tuple[Cell, ...]] = []
     for comparison in comparisons:
         diff = comparison.diff
@@ -142,14 +143,14 @@ def metadata_table(diff: PlanDiff) -> Table:
 
 
 def delta_text(nbytes: int) -> str:
-    """ "+1.20 MiB", "−12 B", "±0"."""
+    """A difference in bytes with its sign: "+1.20 MiB", "−12 B", "±0"."""
     if not nbytes:
         return "±0"
     return f"{'+' if nbytes > 0 else '−'}{bytes_text(abs(nbytes))}"
 
 
 def percent_text(before: float, after: float) -> str:
-    """ "+1.3 %"; "new" where there was nothing."""
+    """A change in per cent: "+1.3 %"; "new" where there was nothing before."""
     if not before:
         return "new" if after else "±0"
     change = 100 * (after - before) / before
@@ -160,19 +161,19 @@ def percent_text(before: float, after: float) -> str:
 
 
 def bits_text(before: float | None, after: float | None) -> str:
-    """ "4.50 → 6.56"."""
+    """Bits per weight before and after: "4.50 → 6.56"."""
     return " → ".join("–" if bits is None else f"{bits:.2f}" for bits in (before, after))
 
 
 def cost_text(before: float | None, after: float | None) -> str:
-    """ "0.012 → 0.0098"; "–" where it isn't known."""
+    """Estimated errors before and after: "0.012 → 0.0098"; "–" where one isn't known."""
     if before is None and after is None:
         return "–"
     return " → ".join("–" if cost is None else f"{cost:.2g}" for cost in (before, after))
 
 
 def type_text(fates: tuple[Fate, ...]) -> str:
-    """The type of all, with what is unusual about it; "–" where there are none."""
+    """The type that all of these tensors have, with what is unusual about it; "–" where there are no tensors."""
     if not fates:
         return "–"
     first = fates[0]
@@ -180,7 +181,7 @@ def type_text(fates: tuple[Fate, ...]) -> str:
 
 
 def importance_note(change: Change) -> str:
-    """What else than the type changes."""
+    """What changes although the type doesn't: the importance, or the shape."""
     if not change.before or not change.after or change.before[0].label != change.after[0].label:
         return ""
     had, has = change.before[0].importance, change.after[0].importance
@@ -244,7 +245,7 @@ def problem_text(problem: Problem, side: str) -> str:
 
 
 def where_idle(comparisons: list[Comparison]) -> str:
-    """Where a rule without effect has none."""
+    """Says on which models a rule has no effect."""
     if any(comparison.diff is None for comparison in comparisons):
         return "where it can be planned"
     return "on any of these models" if len(comparisons) > 1 else "on this model"

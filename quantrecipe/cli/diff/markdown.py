@@ -30,16 +30,16 @@ from quantrecipe.cli.diff.comparison import (
 from quantrecipe.cli.tables import Kind
 from quantrecipe.cli.tables.markup import code, details, escaped, markdown_rows, markdown_table
 from quantrecipe.cli.units import bytes_text
-from quantrecipe.plan.diff import Change, PlanDiff
-from quantrecipe.plan.rule_changes import RuleChange
+from quantrecipe.plan.review.diff import Change, PlanDiff
+from quantrecipe.plan.review.rule_changes import RuleChange
 
 __all__ = ["diff_markdown"]
 
+# Changes that stand open; where there are more, these are the largest, and the whole list is folded.
 _SHOWN = 12
-"""Changes that stand open; where there are more, these are the largest, and the whole list is folded."""
 
+# More than these; folding saves nothing else.
 _FEW = 4
-"""More than these; folding saves nothing else."""
 
 
 def diff_markdown(comparisons: list[Comparison], old: str, new: str, *, every: bool = False) -> str:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from quantrecipe.cli.planned.inputs import PlanInputs
     from quantrecipe.errors import Problem
     from quantrecipe.model.model import Model
-    from quantrecipe.plan.diff import Side
-    from quantrecipe.plan.lock import Lock
+    from quantrecipe.plan.review.lock import Lock
+    from quantrecipe.plan.review.sides import Side
     from quantrecipe.recipe.recipe import Recipe
 
 __all__ = ["Operand", "require_variables"]
@@ -49,20 +49,20 @@ class Operand:
     @cached_property
     def lock(self) -> Lock | None:
         """The lock, where the text names one."""
-        from quantrecipe.plan.lock_file import is_lock, read_lock
+        from quantrecipe.plan.review.lock_file import is_lock, read_lock
 
         return read_lock(self.text) if not self.is_gguf and is_lock(self.text) else None
 
     @cached_property
     def model(self) -> Model:
         """The GGUF as a model."""
-        from quantrecipe.model.open import open_model
+        from quantrecipe.model.open_model import open_model
 
         return open_model(self.text, registry=self.inputs.registry)
 
     @cached_property
     def recipe(self) -> Recipe:
-        """The recipe."""
+        """The recipe that the text names, with the values of its variables."""
         from quantrecipe.recipe.load import load_recipe
 
         loaded = load_recipe(self.text, registry=self.inputs.registry)
@@ -84,8 +84,8 @@ class Operand:
 
     def side(self, model: Model | None) -> Side:
         """What it makes of the model. QuantrecipeError where it can't make anything of it."""
-        from quantrecipe.plan.diff import side_of_model, side_of_plan
-        from quantrecipe.plan.lock import require_same_tensors, side_of_lock
+        from quantrecipe.plan.review.lock import require_same_tensors, side_of_lock
+        from quantrecipe.plan.review.sides import side_of_model, side_of_plan
 
         if self.is_gguf:
             return side_of_model(self.text, self.model)
@@ -93,7 +93,8 @@ class Operand:
             if model is not None:
                 require_same_tensors(self.lock, model, file=self.text)
             return side_of_lock(self.text, self.lock, self.inputs.registry)
-        assert model is not None
+        if model is None:
+            raise TypeError("what a recipe makes is asked of a model")
         return side_of_plan(self.text, self.inputs.plan(self.recipe, model), self.recipe)
 
 

@@ -28,8 +28,8 @@ from quantrecipe.cli.diff.comparison import (
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.tables import Cell, Kind, Paragraph, Table
 from quantrecipe.cli.units import bytes_text
-from quantrecipe.plan.diff import Change, PlanDiff
-from quantrecipe.plan.rule_changes import RuleChange
+from quantrecipe.plan.review.diff import Change, PlanDiff
+from quantrecipe.plan.review.rule_changes import RuleChange
 
 __all__ = ["render_diff"]
 

@@ -38,8 +38,8 @@ __all__ = [
     "checked",
 ]
 
+# Extras that users may want, and what they are for; the engine, which is one too, is a check of its own.
 _OPTIONAL = {"plots": "pictures: eval --plot, sensitivity --report, imatrix show --plot"}
-"""Extras that users may want, and what they are for; the engine, which is one too, is a check of its own."""
 
 _PATIENCE = 60  # seconds for numba to be imported: from a slow disk it takes some
 
@@ -124,7 +124,7 @@ def check_plugins(*, plugins: bool) -> list[Finding]:
 
 
 def check_engine(engine: Path | None, machine: Machine) -> list[Finding]:
-    """Which llama.cpp runs models, from where, and on what it computes."""
+    """Looks for the llama.cpp that runs models: which one it is, where it is from, and what it computes on."""
     from quantrecipe.evaluate import engine_facts, find_engine
 
     try:
@@ -198,7 +198,7 @@ def check_caches() -> list[Finding]:
 
 
 def check_machine(machine: Machine) -> list[Finding]:
-    """Processors, memory, GPUs, and room on the disks that are written to."""
+    """Looks at processors, memory and GPUs, and at the room on the disks that are written to."""
     from quantrecipe.core.processors import usable_processors
 
     cores = usable_processors()
@@ -220,7 +220,7 @@ def check_machine(machine: Machine) -> list[Finding]:
 
 
 def check_parts() -> list[Finding]:
-    """Optional packages, each with the line that brings it."""
+    """Looks for optional packages; each that is missing comes with the line that installs it."""
     from packaging.requirements import Requirement
 
     findings = []
@@ -244,7 +244,7 @@ def check_parts() -> list[Finding]:
 
 
 def _requirements() -> Sequence[str]:
-    """Of the installed package; none where it runs from its source alone."""
+    """What the installed package requires; nothing where it runs from its source alone."""
     try:
         return requires("quantrecipe") or ()
     except PackageNotFoundError:
@@ -279,7 +279,7 @@ def _numba_fails() -> str:
 
 
 def _content(folder: Path) -> tuple[int, int]:
-    """Files in a folder, and their bytes; none where it isn't there."""
+    """How many files a folder has, and their bytes; zeros where there is no such folder."""
 
     def sizes() -> Iterator[int]:
         try:

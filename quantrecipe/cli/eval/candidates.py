@@ -5,25 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any, Unpack
 
 from quantrecipe.api import FormatSpec
 from quantrecipe.cli.model_contents import read_contents
 from quantrecipe.cli.progress import EvalBar
-from quantrecipe.evaluate import Engine, Evaluation, Positions, Reference, difference, score, summarise
+from quantrecipe.evaluate import Evaluation, Positions, Reference, RunOptions, difference, score, summarise
 from quantrecipe.evaluate.process import existing_gguf
 from quantrecipe.plain_data import fields_of, rounded_bits
 
-__all__ = ["Candidate", "RunOptions", "Sized", "evaluate_files", "sizes_of"]
-
-
-class RunOptions(TypedDict):
-    """How llama.cpp runs a model; None for what it does by itself. `log` gets its lines."""
-
-    threads: int | None
-    gpu_layers: int | None
-    engine: Engine | None
-    log: Callable[[str], None] | None
+__all__ = ["Candidate", "Sized", "evaluate_files", "sizes_of"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -16,8 +16,8 @@ from quantrecipe.cli.options.shared import engine_option, json_option
 from quantrecipe.cli.subcommand import subcommand
 
 if TYPE_CHECKING:
-    from quantrecipe.cli.eval.candidates import Candidate, RunOptions
-    from quantrecipe.evaluate import Reference
+    from quantrecipe.cli.eval.candidates import Candidate
+    from quantrecipe.evaluate import Reference, RunOptions
 
 __all__ = ["command"]
 

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.eval.candidates import Candidate
-from quantrecipe.cli.tables import Kind, Paragraph, Table, within_folder
+from quantrecipe.cli.tables import Kind, Paragraph, Table, numbers, within_folder
 from quantrecipe.cli.units import bytes_text
 from quantrecipe.evaluate import Evaluation, Reference
 
@@ -41,7 +41,7 @@ def _one(candidate: Candidate) -> RenderableType:
         (name, *(figure(evaluation) for evaluation in parts.values())) for name, figure in _FIGURES.items()
     ]
     columns: dict[str, Kind] = {"": "word"}
-    table = Table(columns | dict.fromkeys(parts, "number"), rows)
+    table = Table(columns | numbers(*parts), rows)
     title = Text(printable(str(candidate.path)), "bold")
     size = f"  {bytes_text(candidate.nbytes)} · {candidate.bits_per_weight:.2f} bits per weight"
     return Group(Paragraph(Text.assemble(title, (size, "dim"))), table)
@@ -62,18 +62,10 @@ def _several(candidates: Sequence[Candidate]) -> RenderableType:
         )
         for name, it in zip(names, candidates, strict=True)
     ]
-    columns = (
-        "size",
-        "bits/weight",
-        "KL divergence",
-        "against the first",
-        "99th percentile",
-        "same top-1 %",
-        "perplexity",
-    )
-    files: dict[str, Kind] = {"file": "name"}
+    columns: dict[str, Kind] = {"file": "name", **numbers("size", "bits/weight", "KL divergence")}
+    columns |= numbers("against the first", "99th percentile", "same top-1 %", "perplexity")
     where = [Paragraph(f"files in {printable(folder)}", "dim")] if folder else []
-    return Group(*where, Table(files | dict.fromkeys(columns, "number"), rows), *_by_text(candidates, names))
+    return Group(*where, Table(columns, rows), *_by_text(candidates, names))
 
 
 def _by_text(candidates: Sequence[Candidate], names: Sequence[str]) -> list[RenderableType]:

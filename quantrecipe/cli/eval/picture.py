@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["draw"]
 
+# A shape for each text; the seventh text begins again.
 _TEXT_MARKERS = ("v", "^", "s", "D", "<", ">")
-"""A shape for each text; the seventh text begins again."""
 
 
 def draw(candidates: Sequence[Candidate], reference: Reference, *, kind: str) -> bytes:

@@ -8,13 +8,13 @@ from typing import Unpack
 
 import click
 
-from quantrecipe.cli.eval.candidates import RunOptions
 from quantrecipe.cli.progress import EvalBar
 from quantrecipe.core.cache import cache_folder
 from quantrecipe.errors import EvaluationError, OutputError
 from quantrecipe.evaluate import (
     DEFAULT_CONTEXT,
     Reference,
+    RunOptions,
     Text,
     find_engine,
     is_reference,
@@ -56,7 +56,7 @@ def get_reference(
     if out is None:
         # Engines round differently, by as much as the best types lose: each gets a reference of its own.
         key = reference_key(path, known, n_ctx=context, chunks=chunks)
-        out = _cached(f"{key}-{find_engine(running['engine']).digest}")
+        out = _cached(f"{key}-{find_engine(running.get('engine')).digest}")
         if (reference := _read_cached(out)) is not None:
             return reference
     return make_reference(

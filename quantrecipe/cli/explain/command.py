@@ -64,8 +64,8 @@ def command(
     told of together. RECIPE and MODEL are as for quantrecipe plan.
     """
     from quantrecipe.errors import QuantrecipeError
-    from quantrecipe.model.open import open_model
-    from quantrecipe.plan.explain import explain
+    from quantrecipe.model.open_model import open_model
+    from quantrecipe.plan.review.explain import explain
     from quantrecipe.planning import plan_resolved
 
     inputs = PlanInputs(

@@ -13,20 +13,20 @@ from quantrecipe.cli.errors import printable
 from quantrecipe.cli.tables import Cell, Paragraph, Table
 from quantrecipe.cli.units import bytes_text, counted, shape_text
 from quantrecipe.layer_ranges import layer_ranges
-from quantrecipe.plan.explain import Explanation, Outcome, Trial
+from quantrecipe.plan.review.explain import Explanation, Outcome, Trial
 from quantrecipe.recipe.recipe import KEEP, Recipe
 from quantrecipe.recipe.writing.flatten import written_patterns
 
 __all__ = ["render_explanations"]
 
+# Tensors that are named where they aren't simply layers; more of them wouldn't fit on a line of 80.
 _MOST_NAMES = 3
-"""Tensors that are named where they aren't simply layers; more of them wouldn't fit on a line of 80."""
 _MARKS: dict[Outcome, tuple[str, str]] = {
     "decides": ("✓", "bold green"),
     "matches": ("·", "yellow"),
 }
+# The mark of a rule that doesn't match.
 _NOT = ("✗", "dim")
-"""The mark of a rule that doesn't match."""
 
 
 def render_explanations(
@@ -51,7 +51,7 @@ def _tried(it: Explanation, *, all_rules: bool) -> tuple[Trial, ...]:
 
 
 def _story(it: Explanation, tried: Sequence[Trial]) -> tuple[object, ...]:
-    """What tensors have in common that are told of together."""
+    """What tensors must have in common to be told of together."""
     return (
         it.tensor.role,
         tuple(trial.outcome for trial in tried),
@@ -77,7 +77,7 @@ def _title(members: Sequence[Explanation]) -> Paragraph:
 
 
 def _others(members: Sequence[Explanation]) -> Iterator[Paragraph]:
-    """Who fares as the first does."""
+    """A line on the other tensors, for which everything is as for the first."""
     rest = members[1:]
     if not rest:
         return
@@ -125,7 +125,7 @@ def _runs(trials: Sequence[Trial]) -> Iterator[list[Trial]]:
 
 
 def _row(run: Sequence[Trial]) -> tuple[str, Text]:
-    """The lines, and what is to be said of the rules there."""
+    """The line numbers of the rules, and what is said of them."""
     first, last = run[0].rule.origin.line, run[-1].rule.origin.line
     if len(run) > 1:
         return f"{first}-{last}", Text(f"{counted(len(run), 'rule')} that don't name it", "dim")

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+# Tokens of held-out text that both files are run over: twice what a probe reads, since the answer is final.
 _TRIAL_TOKENS = 32768
-"""Tokens of held-out text that both files are run over: twice what a probe reads, since the answer is final."""
 
 
 @subcommand(
@@ -142,7 +142,7 @@ def command(
     from quantrecipe.fit import Request, fit
     from quantrecipe.fit.trial import hold_trial, settle
     from quantrecipe.measure import Passes, Subject
-    from quantrecipe.model.open import open_model
+    from quantrecipe.model.open_model import open_model
 
     if budget is None and like is None:
         raise click.UsageError("Say how large: --size, --bpw, --like, --vram, --ram or --active.")
@@ -255,14 +255,9 @@ def _measured(
     if not subject.model.has_weights:
         print_warning(ctx.err, "a shape file has no weights to measure: losses are those of usual models")
         return None
-    from quantrecipe.api import ModelAnalysis, TensorAnalysis
     from quantrecipe.measure import Measurement, choose_types
 
-    analyses = subject.registry.analyses
-    losses = analyses["error" if subject.importance is None else "imatrix"]
-    weighing = None if passes is None else analyses["probe"]
-    assert isinstance(losses, TensorAnalysis)
-    assert weighing is None or isinstance(weighing, ModelAnalysis)
+    registry = subject.registry
     if passes is None:
         print_warning(
             ctx.err,
@@ -270,9 +265,9 @@ def _measured(
             "--text CALIBRATION finds out, and makes much better mixes",
         )
     what = Measurement(
-        types=choose_types(subject.registry),
-        analysis=losses,
-        weighing=weighing,
+        types=choose_types(registry),
+        analysis=registry.tensor_analysis("error" if subject.importance is None else "imatrix"),
+        weighing=None if passes is None else registry.model_analysis("probe"),
         probes=probes,
         passes=passes,
         work=work,

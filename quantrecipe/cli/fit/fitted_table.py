@@ -11,7 +11,7 @@ from rich.text import Text
 
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.planned.spending_table import render_spending
-from quantrecipe.cli.tables import Cell, Paragraph, Table
+from quantrecipe.cli.tables import Cell, Paragraph, Table, numbers
 from quantrecipe.cli.units import bytes_text, loss_text
 from quantrecipe.fit import Fitted, Mix
 from quantrecipe.fit.reasons import reason_text
@@ -20,10 +20,10 @@ from quantrecipe.plain_data import rounded_bits, significant
 
 __all__ = ["fit_document", "render_fit"]
 
+# Presets that are shown below the budget, and one above.
 _NEAREST = 3
-"""Presets that are shown below the budget, and one above."""
+# Rules that fit on a screen below the comparison; the recipe has all of them.
 _MOST_DECISIONS = 12
-"""Rules that fit on a screen below the comparison; the recipe has all of them."""
 
 
 def render_fit(fitted: Fitted) -> RenderableType:
@@ -94,8 +94,7 @@ def _comparison(fitted: Fitted) -> Table:
         against = f"{100 * (loss / best.loss - 1):+.1f} %" if best is not None and best.loss > 0 else ""
         cells = (name, bytes_text(nbytes), f"{bits:.3f}", loss_text(loss), against)
         rows.append(tuple((cell, style) for cell in cells))
-    columns = ("data", "bits/weight", "expected loss", "against the best")
-    return Table({"mix": "name", **dict.fromkeys(columns, "number")}, rows)
+    return Table({"mix": "name", **numbers("data", "bits/weight", "expected loss", "against the best")}, rows)
 
 
 def _near(fitted: Fitted) -> Sequence[Mix]:
@@ -113,9 +112,15 @@ def _near(fitted: Fitted) -> Sequence[Mix]:
 
 
 def _left_out(fitted: Fitted) -> list[Paragraph]:
-    """A line for each preset that this model can't have: the comparison is without them."""
+    """Lines on the presets that this model can't have, those with the same reason together."""
+    reasons: dict[str, list[str]] = {}
+    for name, why in fitted.left_out.items():
+        # Which tensors a preset fails at differs from one to the next; what it fails for doesn't.
+        reason, _, _ = why.removeprefix(f"recipe {name!r} ").partition(": it has ")
+        reasons.setdefault(reason, []).append(name)
     return [
-        Paragraph(f"{name} isn't possible: {printable(why)}", "dim") for name, why in fitted.left_out.items()
+        Paragraph(f"not compared, {printable(reason)}: {', '.join(names)}", "dim")
+        for reason, names in reasons.items()
     ]
 
 

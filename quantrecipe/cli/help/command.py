@@ -81,7 +81,7 @@ def _unknown(topic: str, known: list[str]) -> str:
 
 
 def _show(console: Console, usage: str | None, text: str | None) -> None:
-    """On a terminal laid out, in a pager; else as Markdown, which is text."""
+    """Shows a page: on a terminal laid out and in a pager, elsewhere as Markdown, which is text."""
     if not console.is_terminal:
         click.echo("\n\n".join(part.rstrip() for part in (usage, text) if part))
         return

@@ -11,20 +11,20 @@ import quantrecipe
 __all__ = ["find_section", "page_text", "title_of", "topics"]
 
 _PACKAGE = Path(quantrecipe.__file__).parent
+# The page of a folder, which goes by the folder's name.
 _INDEX = "README"
-"""The page of a folder, which goes by the folder's name."""
+# A decision, which goes by its number.
 _NUMBERED = re.compile(r"(/[0-9]{4})-.*")
-"""A decision, which goes by its number."""
 _HEADING = re.compile(r"^(#{1,6}) (.+)$")
+# Blocks between fences, and indented ones: nothing in them is a link.
 _CODE = re.compile(r"(^```.*?^```$|^(?: {4}[^\n]*\n)+)", re.MULTILINE | re.DOTALL)
-"""Blocks between fences, and indented ones: nothing in them is a link."""
 _COMMENT = re.compile(r"<!--.*?-->\n*", re.DOTALL)
 _PICTURE = re.compile(r"!\[([^\]]*)\]\([^)]*\)")
 _LINK = re.compile(r"\[([^\]]+)\]\(([^)\s]+)\)")
 
 
 def topics() -> Mapping[str, Path]:
-    """The file of each page, by the name of its topic; folders behind the pages."""
+    """The file of each page by the name of its topic. Pages in folders come last."""
     folder = _folder()
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*.md"), key=lambda it: (len(it.relative_to(folder).parts), it)):
@@ -64,7 +64,7 @@ def find_section(word: str) -> str | None:
 
 
 def _headings(lines: list[str], wanted: str) -> Iterator[tuple[int, int]]:
-    """Line and level of the headings that begin so; those of pages are none."""
+    """The lines and levels of the headings that begin so, without those of whole pages."""
     in_code = False
     for at, line in enumerate(lines):
         in_code ^= line.startswith("```")
@@ -89,6 +89,6 @@ def _link(text: str, target: str, page: Path, names: Mapping[Path, str]) -> str:
 
 
 def _folder() -> Path:
-    """Inside the package where it was installed, beside it in a source tree."""
+    """The folder of the pages: inside the package where it was installed, beside it in a source tree."""
     installed = _PACKAGE / "shipped_docs"
     return installed if installed.is_dir() else _PACKAGE.parent / "docs"

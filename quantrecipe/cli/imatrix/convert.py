@@ -41,7 +41,7 @@ def command(
     isn't lost either way.
     """
     from quantrecipe.importance.measurement import measured
-    from quantrecipe.importance.read import read_importance
+    from quantrecipe.importance.read_importance import read_importance
 
     check_matrix(output, layout, force=force)
     matrix = read_importance(source)

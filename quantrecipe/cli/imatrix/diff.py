@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+# Tensors that fit on a screen.
 _SHOWN = 20
-"""Tensors that fit on a screen."""
+# Tensors of one matrix alone that are named.
 _NAMES = 6
-"""Tensors of one matrix alone that are named."""
 
 
 @subcommand(
@@ -54,7 +54,7 @@ def command(
     take part.
     """
     from quantrecipe.importance.compare import compare
-    from quantrecipe.importance.read import read_importance
+    from quantrecipe.importance.read_importance import read_importance
 
     found = compare(read_importance(first), read_importance(second))
     if as_json:
@@ -76,16 +76,16 @@ def _judge(found: Comparison, threshold: float) -> None:
 def _render(found: Comparison, changes: tuple[TensorChange, ...]) -> RenderableType:
     from rich.console import Group
 
-    from quantrecipe.cli.tables import Paragraph, Table
+    from quantrecipe.cli.tables import Kind, Paragraph, Table, numbers
 
     unpaired = any(item.unpaired for item in changes)
-    columns = ("change", "cosine", "rank correlation", "energy", *(["unpaired experts"] if unpaired else []))
     rows = []
     for item in changes:
-        numbers = (item.change, item.cosine, item.rank, item.energy)
-        cells = ["–" if number is None else f"{number:.4f}" for number in numbers]
+        figures = (item.change, item.cosine, item.rank, item.energy)
+        cells = ["–" if number is None else f"{number:.4f}" for number in figures]
         rows.append((item.name, *cells, *([str(item.unpaired)] if unpaired else [])))
-    table = Table({"tensor": "name", **dict.fromkeys(columns, "number")}, rows)
+    columns: dict[str, Kind] = {"tensor": "name", **numbers("change", "cosine", "rank correlation", "energy")}
+    table = Table(columns | (numbers("unpaired experts") if unpaired else {}), rows)
     parts: list[RenderableType] = [_summary(found), table]
     if more := len(found.changes) - len(changes):
         parts.append(Paragraph(f"and {more} that changed less; --all shows them", "dim"))

@@ -21,7 +21,7 @@ __all__ = ["command"]
 
 
 def _weights(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[float, ...] | None:
-    """Numbers with commas between them."""
+    """Reads the weights: numbers with commas between them."""
     if value is None:
         return None
     try:
@@ -62,7 +62,7 @@ def command(
     Without weights the bytes are those of llama-imatrix with several --in-file.
     """
     from quantrecipe.importance.merge import merged
-    from quantrecipe.importance.read import read_importance
+    from quantrecipe.importance.read_importance import read_importance
 
     if len(sources) < 2:
         raise click.UsageError("Give two matrices or more after OUT.")

@@ -47,7 +47,7 @@ def command(ctx: Context, file: Path, all_: bool, picture: Path | None, force: b
     how much they are like those of the layer before. "seen" counts the experts that calibration reached. Of several
     layers, the lowest and the highest number are shown.
     """
-    from quantrecipe.importance.read import read_importance
+    from quantrecipe.importance.read_importance import read_importance
     from quantrecipe.importance.statistics import by_layer, statistics
 
     kind = check_picture(picture, force=force, option="--picture OUT")

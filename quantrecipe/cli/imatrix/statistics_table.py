@@ -12,15 +12,15 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from quantrecipe.cli.errors import printable
-from quantrecipe.cli.tables import Cell, Kind, Paragraph, Table
+from quantrecipe.cli.tables import Cell, Kind, Paragraph, Table, numbers
 from quantrecipe.importance.matrix import Importance
 from quantrecipe.importance.statistics import LayerStatistics, TensorStatistics
 from quantrecipe.layer_ranges import layer_ranges
 
 __all__ = ["render_groups", "render_heading", "render_tensors", "same_inputs"]
 
+# Layers with the most energy that are named; they are usually the first or the last ones.
 _LAYERS_NAMED = 3
-"""Layers with the most energy that are named; they are usually the first or the last ones."""
 
 
 def render_heading(matrix: Importance) -> RenderableType:
@@ -38,7 +38,7 @@ def render_heading(matrix: Importance) -> RenderableType:
 def render_groups(
     tensors: Sequence[TensorStatistics], layers: Sequence[LayerStatistics], *, calls: bool
 ) -> RenderableType:
-    """A line for each role or roles with the same inputs, and one on the layers."""
+    """A table with a line for each group of roles with the same inputs, and a sentence on the layers."""
     rows: list[tuple[Cell, ...]] = [
         (
             ", ".join(roles),
@@ -54,10 +54,10 @@ def render_groups(
         )
         for roles, items in same_inputs(tensors)
     ]
-    numbers = ("calls" if calls else "tokens", *_seen_heading(tensors), "Σ(Act²)", "max")
-    shares = ("active %", "entropy %", "ZD %", "CosSim")
     columns: dict[str, Kind] = {"tensor": "list", "layers": "list"}
-    return Group(Table(columns | dict.fromkeys(numbers + shares, "number"), rows), *_on_layers(layers))
+    columns |= numbers("calls" if calls else "tokens", *_seen_heading(tensors), "Σ(Act²)", "max")
+    columns |= numbers("active %", "entropy %", "ZD %", "CosSim")
+    return Group(Table(columns, rows), *_on_layers(layers))
 
 
 def render_tensors(
@@ -77,10 +77,10 @@ def render_tensors(
         )
         for item in tensors
     ]
-    numbers = ("layer", "calls" if calls else "tokens", *_seen_heading(tensors), "N", "Σ(Act²)", "min", "max")
-    shares = ("μ", "σ", "active %", "entropy", "norm %", "ZD %", "CosSim")
     columns: dict[str, Kind] = {"tensor": "name"}
-    table = Table(columns | dict.fromkeys(numbers + shares, "number"), rows)
+    columns |= numbers("layer", "calls" if calls else "tokens", *_seen_heading(tensors), "N", "Σ(Act²)")
+    columns |= numbers("min", "max", "μ", "σ", "active %", "entropy", "norm %", "ZD %", "CosSim")
+    table = Table(columns, rows)
     if not layers:
         return table
     means = [
@@ -90,7 +90,7 @@ def render_tensors(
         )
         for layer in layers
     ]
-    return Group(table, Table(dict.fromkeys(("layer", "μΣ(Act²)", "μZD %", "μCosSim"), "number"), means))
+    return Group(table, Table(numbers("layer", "μΣ(Act²)", "μZD %", "μCosSim"), means))
 
 
 def same_inputs(tensors: Iterable[TensorStatistics]) -> list[tuple[list[str], list[TensorStatistics]]]:
@@ -137,7 +137,7 @@ def _range(numbers: Iterable[float | None], text: Callable[[float], str]) -> str
 
 
 def _numbers(*numbers: tuple[float | None, str]) -> Iterable[str]:
-    """In the digits given; "%.2" is per cent, whose sign stands in the heading."""
+    """The numbers with the digits that each asks for; "%.2" is per cent, whose sign stands in the heading."""
     for number, digits in numbers:
         if number is None:
             yield "–"
@@ -152,7 +152,7 @@ def _percent(share: float) -> str:
 
 
 def _short(number: float) -> str:
-    """Three digits or more."""
+    """The number with three significant digits or more."""
     size = abs(number)
     if size and (size < 0.001 or size >= 1e7):
         return f"{number:.1e}"

@@ -100,8 +100,8 @@ def command(
 
 def _read(ctx: Context, file: Path) -> Contents:
     """What is in the file; of a Hugging Face folder, with the names that recipes use, where it can be converted."""
-    from quantrecipe.model.open import open_model
-    from quantrecipe.model.reference import is_reference
+    from quantrecipe.model.open_model import open_model
+    from quantrecipe.model.reference_models import is_reference
     from quantrecipe.model.shapes import is_shapes
 
     if is_reference(file) or (file.is_file() and is_shapes(file)):
@@ -124,7 +124,7 @@ def _label_note(ctx: Context, contents: Contents) -> str:
     value = contents.metadata.get("general.file_type")
     if value is None or value.type is not ValueType.UINT32 or not contents.tensors:
         return ""
-    from quantrecipe.model.open import open_model
+    from quantrecipe.model.open_model import open_model
     from quantrecipe.plan.label import untrue
     from quantrecipe.tensor import TensorInfo
 
@@ -143,7 +143,7 @@ def _label_note(ctx: Context, contents: Contents) -> str:
 
 
 def _shapes(ctx: Context, file: Path) -> str:
-    from quantrecipe.model.open import open_model
+    from quantrecipe.model.open_model import open_model
     from quantrecipe.model.shapes import shapes_text
     from quantrecipe.plan.assign import kept_type
 
@@ -155,8 +155,8 @@ def _since(ctx: Context, contents: Contents) -> str:
     """What has become of the file since its recipe was recorded; "" where it is as it was written, or has none."""
     if contents.recipe is None or not contents.container.startswith("GGUF"):
         return ""
-    from quantrecipe.model.open import open_model
-    from quantrecipe.plan.recorded import recorded_recipe
+    from quantrecipe.model.open_model import open_model
+    from quantrecipe.plan.review.recorded import recorded_recipe
 
     registry = ctx.load_registry()
     try:

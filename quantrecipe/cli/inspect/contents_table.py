@@ -12,7 +12,7 @@ from rich.text import Text
 
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.model_contents import Contents, Line, roles_in, value_note, value_type
-from quantrecipe.cli.tables import Cell, Kind, Paragraph, Table
+from quantrecipe.cli.tables import Cell, Kind, Paragraph, Table, numbers
 from quantrecipe.cli.units import bytes_text, count_text, shape_text
 from quantrecipe.gguf.values import GGUFValue, ValueType
 
@@ -25,12 +25,12 @@ __all__ = [
     "render_types",
 ]
 
+# Characters of a metadata text: two lines of a terminal; chat templates have thousands.
 _LONGEST_TEXT = 160
-"""Characters of a metadata text: two lines of a terminal; chat templates have thousands."""
+# Items of an array that are shown: vocabularies have hundreds of thousands.
 _ITEMS = 8
-"""Items of an array that are shown: vocabularies have hundreds of thousands."""
+# What leads to a layer's number in the names of Hugging Face's tensors.
 _TO_THE_LAYER = re.compile(r"(?:\w+\.)*layers\.(?:[0-9]+|\*)\.")
-"""What leads to a layer's number in the names of Hugging Face's tensors."""
 
 
 def render_title(contents: Contents) -> RenderableType:
@@ -115,8 +115,7 @@ def render_types(contents: Contents) -> RenderableType:
         )
         for name, lines in sorted(by_type.items(), key=lambda item: (-_nbytes(item[1]), item[0]))
     ]
-    columns = ("tensors", "weights", "bits/weight", "size", "share %")
-    return Table({"type": "word", **dict.fromkeys(columns, "number")}, rows)
+    return Table({"type": "word", **numbers("tensors", "weights", "bits/weight", "size", "share %")}, rows)
 
 
 def render_roles(contents: Contents) -> RenderableType:

@@ -31,19 +31,19 @@ class _Amount(click.ParamType[int]):
 
 
 class FileSize(_Amount):
-    """48G, 500M: thousands, as in llama.cpp's gguf-split; 4.5GiB: powers of two."""
+    """A size in thousands, as llama.cpp's gguf-split reads it: 48G, 500M; 4.5GiB is in powers of two."""
 
     parse = staticmethod(parse_file_size)
 
 
 class MemorySize(_Amount):
-    """8, 8GB and 8GiB are one."""
+    """A size of memory, in powers of two: 8, 8GB and 8GiB mean the same."""
 
     parse = staticmethod(parse_memory)
 
 
 class Tokens(_Amount):
-    """8192 or 8k."""
+    """A length of a context: 8192, or 8k."""
 
     name = "tokens"
     parse = staticmethod(parse_tokens)

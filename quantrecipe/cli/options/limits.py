@@ -24,8 +24,8 @@ COMMAND_LINE = "command line"
 """What errors name as the place of a budget that was given here."""
 
 _LIMITS = ("size", "bpw", "vram", "ram", "active")
+# How a file is run: not limits, but what the memory for it depends on.
 _RUNNING = ("context", "kv", "gpu_layers", "cpu_moe", "ubatch")
-"""How a file is run: not limits, but what the memory for it depends on."""
 
 # Spelt out, so that help and shell completion need not import the recipe language; a test compares.
 KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
@@ -45,7 +45,7 @@ class Running:
 
     @property
     def settings(self) -> Settings:
-        """With the defaults of what wasn't said."""
+        """The settings that were said, with defaults for the others."""
         from quantrecipe.memory.device import Settings
 
         return Settings(**self.said)
@@ -155,7 +155,7 @@ def limits_text(budget: Budget | None, split_max_size: int | None = None) -> str
 
 
 def _said(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of VramBudget and of memory.device.Settings, where they were given."""
+    """The fields of VramBudget and of memory.device.Settings that were given."""
     said = {
         "context": given["context"],
         "kv": given["kv"],

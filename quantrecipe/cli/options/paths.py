@@ -41,12 +41,12 @@ class _Recipe(click.ParamType["str"]):
 
 
 class _Model(click.Path):
-    """A file, a folder, or shapes/NAME."""
+    """The path of a model, or shapes/NAME; the shell completes both."""
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        from quantrecipe.model.reference import reference_models
+        from quantrecipe.model.reference_models import reference_models
 
         names = reference_models() if incomplete.startswith("s") else ()
         return _items(names, incomplete, (".gguf", ".safetensors", ".json"))

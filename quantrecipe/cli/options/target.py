@@ -19,7 +19,7 @@ _TARGET = re.compile(r"(?P<engine>[^@:]+)(?:@(?P<build>[^@:]+))?(?::(?P<device>[
 
 
 class _TargetType(click.ParamType["Target"]):
-    """ENGINE, ENGINE@BUILD, ENGINE:DEVICE or ENGINE@BUILD:DEVICE."""
+    """A target: ENGINE, ENGINE@BUILD, ENGINE:DEVICE or ENGINE@BUILD:DEVICE."""
 
     name = "target"
 

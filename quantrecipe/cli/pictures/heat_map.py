@@ -20,8 +20,8 @@ NO_LAYER = "–"
 
 _FIELD = 0.24  # inches
 _LARGEST = 80.0  # inches; fields get smaller beyond
+# Numbers below the columns: more would touch each other.
 _LAYERS_NAMED = 24
-"""Numbers below the columns: more would touch each other."""
 _FEW_DECADES = 2.5  # below, the scale has numbers between the powers of ten
 _ABSENT = "#eeeeee"
 
@@ -79,7 +79,7 @@ def _limits(values: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Powers of ten, and where there are few of them, numbers between."""
+    """The powers of ten on the scale; where there are few of them, also numbers between."""
     few = math.log10(high / low) < _FEW_DECADES
     steps = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0) if high / low < 10 else (1.0, 2.0, 5.0) if few else (1.0,)
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)

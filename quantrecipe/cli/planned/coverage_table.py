@@ -21,8 +21,8 @@ from quantrecipe.wording import some_of
 __all__ = ["render_coverage"]
 
 _STYLES = {"covered": "green", "unseen experts": "yellow", "missing": "yellow", "misfit": "bold red"}
+# Entries that belong to no tensor and are named; they are usually all of one kind.
 _MOST_NAMES = 6
-"""Entries that belong to no tensor and are named; they are usually all of one kind."""
 
 
 def render_coverage(coverage: Coverage) -> RenderableType:

@@ -10,7 +10,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from quantrecipe.cli.errors import printable
-from quantrecipe.cli.tables import Cell, Kind, Paragraph, Table
+from quantrecipe.cli.tables import Cell, Kind, Paragraph, Table, numbers
 from quantrecipe.cli.units import bytes_text, count_text, duration_text, loss_text, shape_text
 from quantrecipe.plan.group import group, totals
 from quantrecipe.plan.make import fallback_warnings
@@ -41,7 +41,7 @@ def render_plan(plan: Plan, *, every_tensor: bool = False, warnings: bool = True
 
 
 def render_warnings(plan: Plan) -> RenderableType:
-    """What deserves a look before the work starts."""
+    """The warnings of a plan, each a paragraph."""
     return Lines(*(Paragraph(f"! {printable(warning)}", "yellow") for warning in plan.warnings))
 
 
@@ -70,7 +70,7 @@ def _recipes(names: Sequence[str], count: int) -> str:
 
 
 def render_summary(plans: Sequence[Plan], results: Sequence[Result]) -> RenderableType:
-    """What `apply` did."""
+    """What `apply` wrote, in what time, and what is unusual about it."""
     first = results[0]
     seconds = f"in {duration_text(first.seconds)} with {first.threads} threads"
     if first.compile_seconds:
@@ -98,12 +98,12 @@ def _not_finite(count: int) -> str:
 
 
 def _outputs(plans: Sequence[Plan], results: Sequence[Result]) -> Table:
-    """A line for each output."""
+    """A table with a line for each output."""
     rows = [
         (plan.recipe, f"{plan.bits_per_weight:.3f}", bytes_text(plan.nbytes), str(len(result.paths)))
         for plan, result in zip(plans, results, strict=True)
     ]
-    return Table({"recipe": "name", **dict.fromkeys(("bits/weight", "size", "files"), "number")}, rows)
+    return Table({"recipe": "name", **numbers("bits/weight", "size", "files")}, rows)
 
 
 def render_totals(plan: Plan) -> RenderableType:
@@ -127,7 +127,7 @@ def render_totals(plan: Plan) -> RenderableType:
         f", {count_text(plan.size)} weights in {len(plan.assignments)} tensors",
         f", {len(plan.files)} shards" if len(plan.files) > 1 else "",
     )
-    return Lines(Table({"type": "word", **dict.fromkeys(columns, "number")}, rows), Paragraph(summary))
+    return Lines(Table({"type": "word", **numbers(*columns)}, rows), Paragraph(summary))
 
 
 def _groups(plan: Plan) -> Table:
@@ -154,7 +154,7 @@ def _loss(plan: Plan, members: Sequence[Assignment]) -> list[str]:
 
 
 def _reasons(plan: Plan) -> Table:
-    """What decided, and its reason, each once."""
+    """A table of what decided, each with its reason, once."""
     reasons = {a.because: a.why for a in plan.assignments if a.why}
     return Table(("text", "text"), [((because, "dim"), why) for because, why in reasons.items()])
 

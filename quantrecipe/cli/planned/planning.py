@@ -105,7 +105,7 @@ def build_plans(
 
     `globs` lets one name stand for several shipped recipes: llama.cpp/Q4_*.
     """
-    from quantrecipe.model.open import open_model
+    from quantrecipe.model.open_model import open_model
 
     if options.assume_imatrix and options.imatrix is not None:
         raise click.UsageError("--imatrix and --assume-imatrix exclude each other.")
@@ -129,8 +129,8 @@ def require_locked(locked: Path | None, plans: Sequence[Plan], registry: Registr
     """PlanError where the plan isn't the locked one."""
     if locked is None:
         return
-    from quantrecipe.plan.lock import require_lock
-    from quantrecipe.plan.lock_file import read_lock
+    from quantrecipe.plan.review.lock import require_lock
+    from quantrecipe.plan.review.lock_file import read_lock
 
     if len(plans) > 1:
         raise click.UsageError("--locked is for one recipe: run several, one after the other.")
@@ -164,7 +164,7 @@ def warn_of_running(ctx: Context, plans: Sequence[Plan], options: PlanOptions) -
 
 
 def plan_document(plan: Plan, options: PlanOptions) -> dict[str, Any]:
-    """The plan for machines; `runs` is there where it was asked how it runs."""
+    """The plan as plain data; it has `runs` where somebody asked how the file runs."""
     document = plan.to_json()
     if options.running is not None:
         from quantrecipe.cli.planned.running_table import runs_document

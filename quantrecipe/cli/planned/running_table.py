@@ -9,7 +9,7 @@ from rich.console import Group as Lines
 from rich.console import RenderableType
 from rich.text import Text
 
-from quantrecipe.cli.tables import Cell, Paragraph, Table
+from quantrecipe.cli.tables import Cell, Paragraph, Table, numbers
 from quantrecipe.cli.units import bytes_text, gib_text, left_text, unit_of
 from quantrecipe.memory.device import reserved
 from quantrecipe.memory.footprint import Footprint, Room, Runs
@@ -33,12 +33,14 @@ _LABELS = {
     "some layers": "some layers",
     "cpu": "on the CPU",
 }
+# Cells of an amount, at least, so that the tables of several plans look alike.
+_AMOUNT = 7
 _SMALL = 10 << 20  # bytes: less would be told as 0.00 GiB
 _UNKNOWN = 1 << 62  # bytes: of a memory that nobody spoke of, so that it never lacks
 
 
 def render_runs(plan: Plan, running: Running) -> RenderableType:
-    """A line for each way, then whether it fits, where it was said into what."""
+    """A line for each way to run the file, and whether it fits into what there is."""
     _, found = _runs(plan, running)
     settings = running.settings
     name, unit = unit_of(max(max(run.gpu.total, run.ram.total) for run in found))
@@ -48,13 +50,12 @@ def render_runs(plan: Plan, running: Running) -> RenderableType:
     heading = Text.assemble(("where it runs", "bold"), f" ({name}): {', '.join(said)}")
     lines: list[RenderableType] = [Text(), Paragraph(heading)]
     headings = ("weights", "KV", "compute", "total", *(["left"] if running.vram is not None else []), "RAM")
-    lines.append(
-        Table(
-            {"": "word", **dict.fromkeys(headings, "number")},
-            [(_LABELS[run.way], *(run_cells(run, unit)[heading] for heading in headings)) for run in found],
-            ruled=False,
-        )
-    )
+    rows: list[list[Cell]] = []
+    for run in found:
+        cells = run_cells(run, unit)
+        amounts = [(text.rjust(_AMOUNT), style) for text, style in map(cells.__getitem__, headings)]
+        rows.append([f"{_LABELS[run.way]}  ", *amounts])
+    lines.append(Table({"": "word", **numbers(*headings)}, rows, ruled=False))
     lines += [Paragraph(f"! {warning}", "yellow") for warning in warnings_of(plan, running)]
     if running.vram is not None and found[0].fits:
         left, kept = gib_text(found[0].gpu_left), gib_text(reserved(running.vram))
@@ -62,7 +63,7 @@ def render_runs(plan: Plan, running: Running) -> RenderableType:
     return Lines(*lines)
 
 
-def run_cells(run: Footprint, unit: int, *, on_gpu: bool = True) -> dict[str, Cell]:
+def run_cells(run: Footprint, unit: int, *, on_gpu: bool = True) -> dict[str, tuple[str, str]]:
     """What it takes of the GPU's memory (False: of main memory), and of main memory besides, by heading."""
     memory, left = (run.gpu, run.gpu_left) if on_gpu else (run.ram, run.ram_left)
     style = "" if run.fits else "dim"
@@ -72,7 +73,7 @@ def run_cells(run: Footprint, unit: int, *, on_gpu: bool = True) -> dict[str, Ce
         "compute": memory.compute + memory.copies,
         "total": memory.total,
     }
-    cells: dict[str, Cell] = {heading: (gib_text(size, unit), style) for heading, size in amounts.items()}
+    cells = {heading: (gib_text(size, unit), style) for heading, size in amounts.items()}
     cells["left"] = left_text(left, unit), "green" if left >= 0 else "red"
     cells["RAM"] = gib_text(run.ram.total, unit), style if run.ram_left >= 0 else "red"
     return cells
@@ -99,7 +100,7 @@ def runs_document(plan: Plan, running: Running) -> dict[str, Any]:
 
 
 def warnings_of(plan: Plan, running: Running) -> list[str]:
-    """What is to be said before anybody makes the file."""
+    """Warnings about running the file, before anybody makes it."""
     runs, found = _runs(plan, running)
     settings = running.settings
     said = []
@@ -140,7 +141,7 @@ def miss_text(
 
 
 def _runs(plan: Plan, running: Running) -> tuple[Runs, list[Footprint]]:
-    """As was said; of a model with experts also with these in main memory."""
+    """The way that was asked for; for a model with experts also the way with these in main memory."""
     from dataclasses import replace
 
     gpu = _UNKNOWN if running.vram is None else running.vram

@@ -6,7 +6,7 @@ from rich.console import Group as Lines
 from rich.console import RenderableType
 from rich.text import Text
 
-from quantrecipe.cli.tables import Paragraph, Table
+from quantrecipe.cli.tables import Paragraph, Table, numbers
 from quantrecipe.cli.units import bytes_text, loss_text
 from quantrecipe.plan.spending import Spending
 
@@ -34,11 +34,13 @@ def render_spending(spending: Spending) -> RenderableType:
         )
         for spent in spending.limits
     ]
-    columns = ("allowed", "used", "left", "a bit more", "would save")
     said = Text.assemble(
         "expected loss ",
         (loss_text(spending.loss), "bold"),
         f" (KL divergence in nats, by {spending.source})",
         f"; another choice could be {100 * spending.gap:.2g} % better at most" if spending.gap > 0 else "",
     )
-    return Lines(Table({"limit": "list", **dict.fromkeys(columns, "number")}, rows), Paragraph(said))
+    return Lines(
+        Table({"limit": "list", **numbers("allowed", "used", "left", "a bit more", "would save")}, rows),
+        Paragraph(said),
+    )

@@ -126,7 +126,7 @@ def command(
     from quantrecipe.cli.sensitivity.summary import render_sensitivity, summary_document
     from quantrecipe.evaluate import require_engine
     from quantrecipe.measure import DEFAULT_SAMPLE, Measurement, Subject, choose_types
-    from quantrecipe.model.open import open_model
+    from quantrecipe.model.open_model import open_model
 
     if all_rows and sample is not None:
         raise click.UsageError("--sample and --all-rows exclude each other.")
@@ -176,7 +176,7 @@ def _analyses(
     texts: tuple[Path, ...],
     table: Path | None,
 ) -> tuple[TensorAnalysis, ModelAnalysis | None]:
-    """One of each kind: those that are named, else what the files allow."""
+    """One analysis of each kind: the named ones, else those that the given files allow."""
     from quantrecipe.api import ModelAnalysis, TensorAnalysis
 
     of_tensors: list[TensorAnalysis] = []
@@ -196,13 +196,11 @@ def _analyses(
         raise click.UsageError(
             "--text and --table both weigh: say with --analysis probe or --analysis table which."
         )
-    losses = of_tensors[0] if of_tensors else registry.analyses["error" if imatrix is None else "imatrix"]
-    weighing = of_models[0] if of_models else registry.analyses["probe"] if texts else None
-    if weighing is None and table is not None:
-        weighing = registry.analyses["table"]
-    assert isinstance(losses, TensorAnalysis)
-    assert weighing is None or isinstance(weighing, ModelAnalysis)
-    return losses, weighing
+    if not of_tensors:
+        of_tensors = [registry.tensor_analysis("error" if imatrix is None else "imatrix")]
+    if not of_models and (texts or table is not None):
+        of_models = [registry.model_analysis("probe" if texts else "table")]
+    return of_tensors[0], of_models[0] if of_models else None
 
 
 def _passes(

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_costs", "draw_front", "draw_losses"]
 
+# Lines that a picture can hold; those that cost most.
 _MOST_ROLES = 12
-"""Lines that a picture can hold; those that cost most."""
+# 16-bit types lose next to nothing, and would flatten everything else.
 _LEAST_LOSS = 1e-5
-"""16-bit types lose next to nothing, and would flatten everything else."""
+# Types that lose next to nothing: they would stretch a logarithmic scale.
 _SIXTEEN_BITS = frozenset({"BF16", "F16", "F32"})
-"""Types that lose next to nothing: they would stretch a logarithmic scale."""
 _MARKS = "os^Dv<>Ph*Xp"
 
 

@@ -24,8 +24,8 @@ _CAPTIONS = {
     "losses": "What each type loses: dots are types, lines join those that no other beats at their size.",
     "front": "What each size allows. A mix on the line costs least for its bytes, as far as costs add up.",
 }
+# What matplotlib says of itself in an SVG, which a page needn't have three times.
 _METADATA = re.compile(r"<metadata>.*?</metadata>", re.DOTALL)
-"""What matplotlib says of itself in an SVG, which a page needn't have three times."""
 _STYLE = """\
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
 h1 { font-size: 1.4rem } figure { margin: 2rem 0 } figure svg { max-width: 100%; height: auto }

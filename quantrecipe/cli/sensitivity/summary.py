@@ -11,7 +11,7 @@ from rich.console import Group as Lines
 from rich.console import RenderableType
 
 from quantrecipe.cli.errors import printable
-from quantrecipe.cli.tables import Paragraph, Table
+from quantrecipe.cli.tables import Kind, Paragraph, Table, numbers
 from quantrecipe.cli.units import count_text
 from quantrecipe.measure import Scope
 from quantrecipe.plain_data import fields_of
@@ -28,10 +28,10 @@ __all__ = [
     "summary_document",
 ]
 
+# A small, a usual and a large type: a column for each would be too many.
 _SHOWN_TYPES = ("Q2_K", "Q4_K", "Q6_K")
-"""A small, a usual and a large type: a column for each would be too many."""
+# Of Q4_K, in which roles are compared.
 _REFERENCE_BITS = 4.5
-"""Of Q4_K, in which roles are compared."""
 
 
 def render_sensitivity(found: Sensitivity) -> RenderableType:
@@ -130,15 +130,11 @@ def roles_table(found: Sensitivity) -> Table:
             )
         )
     errors = [f"error % in {name}" for name in shown]
-    columns = (
-        "count",
-        "weights",
-        f"cost in {reference}, share %",
-        *errors,
-        "alpha, mean",
-        "alpha, from … to",
-    )
-    return Table({"tensor": "name", **dict.fromkeys(columns, "number")}, rows)
+    columns: dict[str, Kind] = {
+        "tensor": "name",
+        **numbers("count", "weights", f"cost in {reference}, share %"),
+    }
+    return Table(columns | numbers(*errors, "alpha, mean", "alpha, from … to"), rows)
 
 
 def _mean_loss(tensors: Iterable[TensorSensitivity], name: str) -> str:

@@ -29,24 +29,24 @@ from quantrecipe.cli.tables.table import Cell, Kind, Table, cell_text
 
 __all__ = ["laid_out"]
 
+# Cells between columns.
 _GAP = 2
-"""Cells between columns."""
+# Cells that columns keep which could do with less.
 _LEAST: dict[Kind, int] = {"name": 20, "list": 12, "text": 24, "code": 24}
-"""Cells that columns keep which could do with less."""
+# Cells that a text is given so that its words, such as a path, stay whole.
 _LONGEST_WORD = 44
-"""Cells that a text is given so that its words, such as a path, stay whole."""
+# Columns that are repeated in each part of a split table, at most.
 _MOST_KEYS = 3
-"""Columns that are repeated in each part of a split table, at most."""
+# Cells of a word in a heading that stays whole: headings can be names of files.
 _LONGEST_HEADING = 24
-"""Cells of a word in a heading that stays whole: headings can be names of files."""
+# How far a text on a line of its own is indented.
 _BELOW = 4
-"""How far a text on a line of its own is indented."""
+# Cells that leaving out what names share must save.
 _WORTH_IT = 6
-"""Cells that leaving out what names share must save."""
 
 
 def laid_out(table: Table, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
-    """The lines of a table, from the top."""
+    """The lines of a table from top to bottom."""
     width = options.max_width
     rows = [[cell_text(cell) for cell in row] for row in table.rows if not isinstance(row, Paragraph)]
     headings = [printable(text) for text in table.headings] or [""] * len(table.kinds)
@@ -107,7 +107,7 @@ def _column(heading: str, kind: Kind, cells: Sequence[Text]) -> _Column:
 
 
 def _whole(columns: Sequence[_Column]) -> list[list[_Column]]:
-    """For a pipe: a cell of several lines is one."""
+    """The columns as a pipe gets them, in one part: a cell of several lines becomes one line."""
     joined = [[Text("; ").join(cell.split("\n")) for cell in column.cells] for column in columns]
     columns = [_column(it.heading, it.kind, cells) for it, cells in zip(columns, joined, strict=True)]
     return [[replace(column, width=column.most) for column in columns]]
@@ -141,7 +141,7 @@ def _keys(columns: Sequence[_Column]) -> int:
 
 
 def _height(columns: Sequence[_Column], width: int) -> int:
-    """Lines that the rows take, about."""
+    """How many lines the rows take, roughly."""
     cells = [
         [-(-cell.cell_len // (column.width or width - _BELOW)) for cell in column.cells] for column in columns
     ]
@@ -242,7 +242,7 @@ def _lines(column: _Column, console: Console) -> list[list[Text]]:
 
 
 def _line(cells: Sequence[Text], columns: Sequence[_Column]) -> Text:
-    """The cells beside each other; nothing behind the last one."""
+    """The cells beside each other, with nothing behind the last one."""
     line = Text()
     for number, (cell, column) in enumerate(zip(cells, columns, strict=False)):
         padding = " " * (column.width - cell.cell_len)

@@ -23,10 +23,10 @@ __all__ = [
     "markdown_table",
 ]
 
+# What could be markup. An underscore within a word is none.
 _SPECIAL = re.compile(r"[\\`*\[\]<>|~$&]|(?<![^\W_])_|_(?![^\W_])")
-"""What could be markup. An underscore within a word is none."""
+# What begins a mention, a reference to an issue, or an address.
 _LINK = re.compile(r"@|#(?=\d)|:(?=//)|www(?=\.)")
-"""What begins a mention, a reference to an issue, or an address."""
 
 
 def markdown_table(table: Table) -> str:
@@ -67,7 +67,7 @@ def escaped(text: str) -> str:
 
 
 def escaped_around_code(text: str) -> str:
-    """The same of a message, in which code between backticks stays code."""
+    """A message as text in which code between backticks stays code."""
     parts = printable(text).split("`")
     if len(parts) % 2 == 0:  # a backtick that nothing ends
         return escaped("'".join(parts))

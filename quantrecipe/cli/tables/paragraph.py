@@ -12,9 +12,9 @@ from rich.text import Text
 
 __all__ = ["Paragraph"]
 
+# What words are made of: characters; commands, which are copied as a whole; an option and its number or
+# type, as in `--kv q8_0`.
 _WORD = r"`[^`]*`|\bpip install (?:'[^']*'|\S+)|(?<!\S)\(?--?[a-z][a-z-]* (?=\S*\d)\S+|\S"
-"""What words are made of: characters; commands, which are copied as a whole; an option and its number or type, as in
-`--kv q8_0`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from rich.text import Text
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.tables.paragraph import Paragraph
 
-__all__ = ["Cell", "Kind", "Table", "cell_text"]
+__all__ = ["Cell", "Kind", "Table", "cell_text", "numbers"]
 
 Kind = Literal["word", "number", "name", "list", "text", "code"]
 """What a column holds. word, number: shown whole, numbers to the right; name: may lose its middle; list: wraps, even
@@ -57,6 +57,11 @@ class Table:
         from quantrecipe.cli.tables.layout import laid_out
 
         yield from laid_out(self, console, options)
+
+
+def numbers(*headings: str) -> dict[str, Kind]:
+    """Columns of numbers, for the columns of a Table."""
+    return dict.fromkeys(headings, "number")
 
 
 def cell_text(cell: Cell) -> Text:

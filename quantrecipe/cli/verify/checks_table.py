@@ -13,12 +13,12 @@ from quantrecipe.output.verify.verification import Finding, Verification
 __all__ = ["render_verification"]
 
 _MARKS = {"ok": ("ok", "green"), "failed": ("WRONG", "bold red"), "skipped": ("not checked", "yellow")}
+# Findings of one check that are listed; --json has all.
 _SHOWN = 40
-"""Findings of one check that are listed; --json has all."""
 
 
 def render_verification(verification: Verification) -> RenderableType:
-    """The checks, the findings, and the answer."""
+    """The checks, what they found, and the answer."""
     rows: list[tuple[Cell, ...]] = []
     findings: list[RenderableType] = []
     for check in verification.checks:

@@ -81,9 +81,9 @@ def command(
     """
     from quantrecipe.cli.progress import ApplyBar
     from quantrecipe.cli.verify.checks_table import render_verification
-    from quantrecipe.model.open import open_model
+    from quantrecipe.model.open_model import open_model
     from quantrecipe.output.verify.verify import SAMPLE, verify_file
-    from quantrecipe.plan.lock_file import read_lock
+    from quantrecipe.plan.review.lock_file import read_lock
 
     if every and sample is not None:
         raise click.UsageError("--all and --sample exclude each other.")

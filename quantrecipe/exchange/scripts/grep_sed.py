@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from types import MappingProxyType
 
 __all__ = ["ESCAPES", "MAX_TEXT", "grep", "sed"]
@@ -99,14 +100,13 @@ def _sed_commands(script: str, *, extended: bool) -> list[_SedCommand] | None:
             sign = script[at + 1]
             pattern, at = _delimited(script, at + 1)
             by, at = _delimited(script, at - 1)
-            flags = re.compile("[gI]*").match(script, at)
-            assert flags is not None  # it matches nothing, too
-            at = flags.end()
-            regex = _regex(pattern.replace(f"\\{sign}", sign), extended=extended, same_case="I" in flags[0])
+            flags = "".join(takewhile("gI".__contains__, script[at:]))
+            at += len(flags)
+            regex = _regex(pattern.replace(f"\\{sign}", sign), extended=extended, same_case="I" in flags)
             new = _replacement(by.replace(f"\\{sign}", sign))
             if regex is None or new is None or "\\" in sign:
                 return None
-            commands.append((address, turned, regex, new, 0 if "g" in flags[0] else 1))
+            commands.append((address, turned, regex, new, 0 if "g" in flags else 1))
         else:
             return None
         if script[at : at + 1] not in ("", ";", "\n", " ", "\t"):

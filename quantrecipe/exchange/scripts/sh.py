@@ -292,7 +292,8 @@ class _Shell(Expander):
             self.values.pop(part.name, None)
             return
         start = _ASSIGNMENT.match(part.pieces[0].text)
-        assert start is not None  # _assigns asked
+        if start is None:
+            return
         rest = part.pieces[0].text[start.end() :]
         pieces = (*((replace(part.pieces[0], text=rest),) if rest else ()), *part.pieces[1:])
         value = self.joined(ShWord(pieces, part.line))

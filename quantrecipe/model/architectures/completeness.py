@@ -70,7 +70,7 @@ def check_tensors(
 def _expected(
     arch: Architecture, config: Config, tensors: Mapping[str, TensorInfo], names: TensorNameMap
 ) -> dict[str, _Expected]:
-    """All that may be there, by GGUF name."""
+    """List all tensors that may be there, by their names in the GGUF."""
     untied = config.find("tie_word_embeddings") is False
     if (config.folder / "modules.json").is_file():
         untied = False  # an embedding model has no use for an output

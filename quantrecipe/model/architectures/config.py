@@ -43,26 +43,26 @@ class Config:
         return self.values.get(self.called(*names))
 
     def count(self, *names: str) -> int | None:
-        """A whole number, 0 or more."""
+        """Return a whole number, 0 or more; None where none of the names is there."""
         return self._checked(self.called(*names), self.find(*names))
 
     def need(self, *names: str) -> int:
-        """A whole number, 1 or more, that the architecture can't do without."""
+        """Return a whole number, 1 or more, that the model needs. ModelError where it is missing."""
         value = self.count(*names)
         if not value:
             self.fail(f"has no {self.called(*names)} (expected: a whole number above 0)")
         return value
 
     def number(self, *names: str) -> float | None:
-        """Any number."""
+        """Return any number; None where none of the names is there."""
         return self._number(self.called(*names), self.find(*names))
 
     def rope_count(self, name: str) -> int | None:
-        """A whole number among the rotary embedding's settings."""
+        """Return a whole number of the rotary embedding's settings."""
         return self._checked(name, self.rope.get(name))
 
     def rope_number(self, name: str) -> float | None:
-        """A number among the rotary embedding's settings."""
+        """Return a number of the rotary embedding's settings."""
         return self._number(name, self.rope.get(name))
 
     def called(self, *names: str) -> str:
@@ -84,5 +84,5 @@ class Config:
         return value
 
     def fail(self, what: str, remedy: str = "download it again, or mend it") -> Never:
-        """ModelError about config.json."""
+        """Raise a ModelError about config.json."""
         raise ModelError(what, remedy, file=self.path)

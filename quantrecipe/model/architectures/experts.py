@@ -20,7 +20,7 @@ from typing import Never
 from quantrecipe.errors import ModelError
 from quantrecipe.model.model import Extent
 from quantrecipe.model.safetensors import StoredTensor
-from quantrecipe.model.stored import check_storable
+from quantrecipe.model.storable import check_storable
 
 __all__ = ["ExpertNames", "Stack", "stack", "unpack"]
 
@@ -44,7 +44,7 @@ class ExpertNames:
         return int(match[1]), int(match[2]), match[3]
 
     def name(self, layer: int, expert: int, matrix: str) -> str:
-        """The name that parse reads."""
+        """Return the name that `parse` reads."""
         return f"model.layers.{layer}.{self.module}.{expert}.{matrix}.weight"
 
     def is_stacked(self, name: str) -> bool:

@@ -76,7 +76,7 @@ def common_pairs(arch: str, config: Config) -> Pairs:
 
 
 def head_dim(config: Config) -> int:
-    """Length of an attention head."""
+    """Return the length of an attention head."""
     if config.count("head_dim") is not None:
         return config.need("head_dim")
     return config.need(*HIDDEN) // config.need(*HEADS)
@@ -93,7 +93,7 @@ def _check_experts(config: Config) -> None:
 
 
 def rope_dimensions(arch: str, config: Config) -> Pairs:
-    """The keys that llama's GGUFs have beyond the common ones."""
+    """Make the keys that llama's GGUFs have beyond the common ones."""
     return {
         f"{arch}.vocab_size": u32(config.need("vocab_size")),
         f"{arch}.rope.dimension_count": u32(head_dim(config)),

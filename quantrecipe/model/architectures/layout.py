@@ -39,7 +39,7 @@ _Q, _KV = "num_attention_heads · head_dim", "num_key_value_heads · head_dim"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Layout:
-    """What has to be there, and what may be.
+    """Which tensors have to be there, and which may be.
 
     required: without these llama.cpp can't load the model
     optional: it takes these, too; all others it refuses
@@ -50,7 +50,7 @@ class Layout:
 
 
 def layers(shapes: Shapes) -> Shapes:
-    """The same in each layer."""
+    """Make tensors of a layer the tensors of each layer."""
     return {f"model.layers.{{layer}}.{name}": shape for name, shape in shapes.items()}
 
 
@@ -72,7 +72,7 @@ def attention(q: str = _Q) -> Shapes:
 
 
 def biases(q: str = _Q) -> Shapes:
-    """Biases of q, k and v."""
+    """The biases of q, k and v."""
     return layers(
         {f"self_attn.{name}_proj.bias": (rows,) for name, rows in {"q": q, "k": _KV, "v": _KV}.items()}
     )

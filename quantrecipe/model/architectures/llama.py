@@ -41,7 +41,7 @@ _DENSE = Layout(
 
 # llama.cpp's converter knows these families by nothing else
 _CODE_LLAMA_VOCAB, _CODE_LLAMA_EOT = 32016, 32010
-_GRANITE_VOCAB = 49152
+_GRANITE_VOCAB = 49152  # IBM's small Granite models, whose texts begin without BOS
 
 
 def _computed(config: Config) -> Mapping[str, bytes]:
@@ -78,19 +78,16 @@ def _refuse(config: Config) -> str | None:
     return None
 
 
+_LLAMA_DEFAULTS = {
+    "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
+    "num_attention_heads": 32, "max_position_embeddings": 2048, "rms_norm_eps": 1e-6,
+}  # fmt: skip
+
 LLAMA = Architecture(
     name="llama",
     classes=("LlamaForCausalLM", "LLaMAForCausalLM"),
     layout=_DENSE,
-    defaults={
-        "vocab_size": 32000,
-        "hidden_size": 4096,
-        "intermediate_size": 11008,
-        "num_hidden_layers": 32,
-        "num_attention_heads": 32,
-        "max_position_embeddings": 2048,
-        "rms_norm_eps": 1e-6,
-    },
+    defaults=_LLAMA_DEFAULTS,
     derive={"head_dim": _even_heads, "num_key_value_heads": as_many_as_heads},
     rotary=True,
     pairs=lambda config: rope_dimensions("llama", config),
@@ -100,15 +97,10 @@ LLAMA = Architecture(
 )
 
 _MISTRAL_DEFAULTS = {
-    "vocab_size": 32000,
-    "hidden_size": 4096,
-    "intermediate_size": 14336,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "max_position_embeddings": 131072,
+    "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
+    "num_attention_heads": 32, "num_key_value_heads": 8, "max_position_embeddings": 131072,
     "rms_norm_eps": 1e-6,
-}
+}  # fmt: skip
 
 MISTRAL = replace(LLAMA, classes=("MistralForCausalLM",), defaults=_MISTRAL_DEFAULTS)
 

@@ -66,7 +66,7 @@ def _expert_lengths(arch: str, config: Config) -> Pairs:
 
 
 def _pooling_pairs(arch: str, config: Config) -> Pairs:
-    """The pooling type, for folders that have one."""
+    """Make the key of the pooling type, for folders that have one."""
     modules = config.folder / "modules.json"
     if not modules.is_file() or (name := _pooling_module(modules)) is None:
         return {}
@@ -85,7 +85,7 @@ def _pooling_pairs(arch: str, config: Config) -> Pairs:
 
 
 def _pooling_module(path: Path) -> str | None:
-    """The folder of the pooling module."""
+    """Return the name of the pooling module's folder; None where there is no such module."""
     try:
         modules: Any = json.loads(read_text(path))
         for module in modules:
@@ -111,6 +111,12 @@ def _refuse(config: Config) -> str | None:
     return None
 
 
+_QWEN2_DEFAULTS = {
+    "vocab_size": 151936, "hidden_size": 4096, "intermediate_size": 22016, "num_hidden_layers": 32,
+    "num_attention_heads": 32, "num_key_value_heads": 32, "max_position_embeddings": 32768,
+    "rms_norm_eps": 1e-6,
+}  # fmt: skip
+
 QWEN2 = Architecture(
     name="qwen2",
     classes=("Qwen2ForCausalLM",),
@@ -118,19 +124,17 @@ QWEN2 = Architecture(
         required=attention("hidden_size") | DENSE,
         optional={**HEAD, "lm_head.bias": ("vocab_size",), **biases("hidden_size")},
     ),
-    defaults={
-        "vocab_size": 151936,
-        "hidden_size": 4096,
-        "intermediate_size": 22016,
-        "num_hidden_layers": 32,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 32,
-        "max_position_embeddings": 32768,
-        "rms_norm_eps": 1e-6,
-    },
+    defaults=_QWEN2_DEFAULTS,
     derive={"num_key_value_heads": as_many_as_heads},
     pairs=lambda config: _pooling_pairs("qwen2", config),
 )
+
+_QWEN2MOE_DEFAULTS = {
+    "vocab_size": 151936, "hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 24,
+    "num_attention_heads": 16, "num_key_value_heads": 16, "max_position_embeddings": 32768,
+    "rms_norm_eps": 1e-6, "num_experts": 60, "num_experts_per_tok": 4, "moe_intermediate_size": 1408,
+    "shared_expert_intermediate_size": 5632,
+}  # fmt: skip
 
 QWEN2MOE = Architecture(
     name="qwen2moe",
@@ -139,61 +143,38 @@ QWEN2MOE = Architecture(
         required=attention("hidden_size") | HEAD | EXPERTS | _SHARED_EXPERT,
         optional=biases("hidden_size"),
     ),
-    defaults={
-        "vocab_size": 151936,
-        "hidden_size": 2048,
-        "intermediate_size": 5632,
-        "num_hidden_layers": 24,
-        "num_attention_heads": 16,
-        "num_key_value_heads": 16,
-        "max_position_embeddings": 32768,
-        "rms_norm_eps": 1e-6,
-        "num_experts": 60,
-        "num_experts_per_tok": 4,
-        "moe_intermediate_size": 1408,
-        "shared_expert_intermediate_size": 5632,
-    },
+    defaults=_QWEN2MOE_DEFAULTS,
     experts=_EXPERT_NAMES,
     pairs=lambda config: _expert_lengths("qwen2moe", config),
 )
+
+_QWEN3_DEFAULTS = {
+    "vocab_size": 151936, "hidden_size": 4096, "intermediate_size": 22016, "num_hidden_layers": 32,
+    "num_attention_heads": 32, "num_key_value_heads": 32, "head_dim": 128,
+    "max_position_embeddings": 32768, "rms_norm_eps": 1e-6,
+}  # fmt: skip
 
 QWEN3 = Architecture(
     name="qwen3",
     classes=("Qwen3ForCausalLM",),
     layout=Layout(required=attention() | QK_NORMS | DENSE, optional=HEAD | biases()),
-    defaults={
-        "vocab_size": 151936,
-        "hidden_size": 4096,
-        "intermediate_size": 22016,
-        "num_hidden_layers": 32,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 32,
-        "head_dim": 128,
-        "max_position_embeddings": 32768,
-        "rms_norm_eps": 1e-6,
-    },
+    defaults=_QWEN3_DEFAULTS,
     derive={"num_key_value_heads": as_many_as_heads},
     pairs=lambda config: _pooling_pairs("qwen3", config),
     refuse=_refuse,
 )
 
+_QWEN3MOE_DEFAULTS = {
+    "vocab_size": 151936, "hidden_size": 2048, "intermediate_size": 6144, "num_hidden_layers": 24,
+    "num_attention_heads": 32, "num_key_value_heads": 4, "max_position_embeddings": 32768,
+    "rms_norm_eps": 1e-6, "num_experts": 128, "num_experts_per_tok": 8, "moe_intermediate_size": 768,
+}  # fmt: skip
+
 QWEN3MOE = Architecture(
     name="qwen3moe",
     classes=("Qwen3MoeForCausalLM",),
     layout=Layout(required=attention() | QK_NORMS | EXPERTS, optional=HEAD | biases()),
-    defaults={
-        "vocab_size": 151936,
-        "hidden_size": 2048,
-        "intermediate_size": 6144,
-        "num_hidden_layers": 24,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 4,
-        "max_position_embeddings": 32768,
-        "rms_norm_eps": 1e-6,
-        "num_experts": 128,
-        "num_experts_per_tok": 8,
-        "moe_intermediate_size": 768,
-    },
+    defaults=_QWEN3MOE_DEFAULTS,
     experts=_EXPERT_NAMES,
     pairs=lambda config: _expert_lengths("qwen3moe", config),
 )

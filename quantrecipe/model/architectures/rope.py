@@ -65,7 +65,7 @@ def _settings(path: Path, values: Mapping[str, Any], name: str) -> dict[str, Any
 
 
 def rope_pairs(arch: str, config: Config) -> Pairs:
-    """The keys of scaling and base frequency."""
+    """Make the keys of the scaling and of the base frequency."""
     pairs: Pairs = {}
     scaling = f"{arch}.rope.scaling."
     kind, factor = config.rope.get("rope_type"), config.rope_number("factor")

@@ -20,7 +20,7 @@ from quantrecipe.model.architectures.experts import ExpertNames, Stack, stack, u
 from quantrecipe.model.architectures.hyperparameters import EXPERTS, LAYERS
 from quantrecipe.model.model import TensorSource
 from quantrecipe.model.safetensors import Checkpoint, StoredTensor
-from quantrecipe.model.stored import as_tensor_info
+from quantrecipe.model.storable import as_tensor_info
 from quantrecipe.tensor import TensorInfo
 
 __all__ = ["Converted", "convert_tensors", "parameters"]
@@ -71,7 +71,7 @@ def _number_of(name: str) -> gguf.MODEL_ARCH:
 
 
 def _expand(arch: Architecture, config: Config, checkpoint: Checkpoint) -> Iterator[StoredTensor | Stack]:
-    """Tensors in the converter's order, experts in stacks."""
+    """Go through the tensors in the converter's order, with experts in stacks."""
     place = {path: number for number, path in enumerate(checkpoint.files)}
     ordered = sorted(checkpoint.tensors.values(), key=lambda stored: (place[stored.extent.path], stored.name))
     waiting: dict[int, dict[tuple[int, str], StoredTensor]] = {}

@@ -20,7 +20,9 @@ from quantrecipe.model.json_file import read_text
 __all__ = ["added_tokens", "looks_special", "read_merges", "read_tokens", "refuse_others"]
 
 _NORMAL, _CONTROL, _USER_DEFINED, _UNUSED = 1, 3, 4, 5  # llama.cpp: enum llama_token_type
-_MAX_TOKENS = 1 << 26
+_MAX_TOKENS = (
+    1 << 26
+)  # two hundred times the largest vocabulary in use: a list of that many still fits in memory
 _CONTROL_IN_SPITE = {"<pad>", "<mask>", "<2mass>", "[@BOS@]"}
 """Tokens that some models forget to call special; which ones follows llama.cpp's converter."""
 _SPACE = chr(ord(" ") + 256)  # GPT-2's sign for a space
@@ -29,7 +31,7 @@ _CONVERTER = "convert the model with llama.cpp's convert_hf_to_gguf.py --outtype
 
 
 def refuse_others(path: Path, tokenizer: Mapping[str, Any]) -> None:
-    """ModelError for everything but byte-level BPE."""
+    """Raise a ModelError for everything but byte-level BPE."""
     model = tokenizer.get("model")
     if not isinstance(model, dict) or not isinstance(model.get("vocab"), dict):
         kind = model.get("type") if isinstance(model, dict) else None
@@ -61,7 +63,7 @@ def added_tokens(tokenizer: Mapping[str, Any], config: Mapping[str, Any]) -> dic
 def read_tokens(
     path: Path, tokenizer: Mapping[str, Any], config: Mapping[str, Any], vocab_size: int | None
 ) -> tuple[list[str], list[int]]:
-    """Tokens and types in the order of their ids."""
+    """Return the tokens and their types in the order of the ids."""
     vocab: dict[str, int] = tokenizer["model"]["vocab"]
     try:
         added = added_tokens(tokenizer, config)

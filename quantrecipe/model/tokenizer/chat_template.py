@@ -33,7 +33,7 @@ def chat_template_pairs(folder: Path, config: Mapping[str, Any] | None) -> Pairs
 
 
 def _beside(folder: Path) -> Any:
-    """The template in a file of its own."""
+    """Read the template from a file of its own."""
     jinja = folder / "chat_template.jinja"
     if jinja.is_file():
         default = _universal(read_text(jinja))
@@ -47,7 +47,7 @@ def _beside(folder: Path) -> Any:
 
 
 def _universal(content: str) -> str:
-    """With line ends as Python's text files have them."""
+    """Make line ends as Python's text files have them."""
     return content.replace("\r\n", "\n").replace("\r", "\n")
 
 

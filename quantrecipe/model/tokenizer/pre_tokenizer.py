@@ -36,7 +36,7 @@ _OVERRIDE = "if you know that one of these is right, say so: --pre NAME"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PreTokenizer:
-    """Rules that llama.cpp has under a name.
+    """Rules of cutting text that llama.cpp has under a name.
 
     splits:        expressions, one after the other; each match is a piece of its own
     ignore_merges: True where a piece that is a token is taken whole
@@ -49,7 +49,7 @@ class PreTokenizer:
 
 @cache
 def known_pre_tokenizers() -> tuple[PreTokenizer, ...]:
-    """The table."""
+    """Return the table of rules that are recognised."""
     return typed(packaged_table(_TABLE)["pre_tokenizers"], tuple[PreTokenizer, ...])
 
 

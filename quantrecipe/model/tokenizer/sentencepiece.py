@@ -31,8 +31,8 @@ _NORMAL, _CONTROL, _USER_DEFINED, _UNUSED = (
     5,
 )  # llama.cpp: enum llama_token_type; SentencePiece's are the same
 _PAD_SCORE, _ADDED_SCORE = -10000.0, -1000.0
-_MAX_BYTES = 100_000_000
-_BPE = 2
+_MAX_BYTES = 100_000_000  # the largest vocabularies in use have 5 MB
+_BPE = 2  # sentencepiece_model.proto: TrainerSpec.ModelType
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _FLOAT = struct.Struct("<f")
 _AGAIN = "download it again"
@@ -104,7 +104,7 @@ def _id(number: Any) -> int:
 
 
 def _parse(path: Path, lenient: bool) -> Iterator[tuple[str, float, int]]:
-    """Text, score and type of each piece."""
+    """Read the text, the score and the type of each piece."""
     try:
         if path.stat().st_size > _MAX_BYTES:
             _fail(path, f"is larger than {_MAX_BYTES:,} bytes")

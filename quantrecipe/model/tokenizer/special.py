@@ -19,15 +19,10 @@ __all__ = ["special_pairs"]
 
 _TYPES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 _ID_KEYS = {
-    "bos": "bos_token_id",
-    "eos": "eos_token_id",
-    "unk": "unknown_token_id",
-    "sep": "seperator_token_id",  # llama.cpp spells it so
-    "pad": "padding_token_id",
-    "mask": "mask_token_id",
-    "eot": "eot_token_id",
-    "eom": "eom_token_id",
-}
+    "bos": "bos_token_id", "eos": "eos_token_id", "unk": "unknown_token_id", "sep": "seperator_token_id",
+    "pad": "padding_token_id", "mask": "mask_token_id", "eot": "eot_token_id", "eom": "eom_token_id",
+}  # fmt: skip
+"""By the name in tokenizer_config.json; "seperator" is how llama.cpp spells it."""
 _MAX_ID = 2**31  # llama.cpp: llama_token is an int32_t
 _ADD_KEYS = {"bos": "add_bos_token", "eos": "add_eos_token", "sep": "add_sep_token"}
 

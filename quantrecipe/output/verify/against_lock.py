@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from quantrecipe.output.verify.produced import Produced
 from quantrecipe.output.verify.verification import Check, Finding
-from quantrecipe.plan.lock import Lock
 from quantrecipe.plan.metadata import IMPORTANCE_DIGEST, PLAN_DIGEST, RECIPE_DIGEST, VERSION
+from quantrecipe.plan.review.lock import Lock
 
 __all__ = ["check_lock"]
 

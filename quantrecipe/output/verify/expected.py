@@ -9,7 +9,7 @@ from quantrecipe.output.verify.produced import Produced
 from quantrecipe.output.verify.verification import Check, Finding
 from quantrecipe.plan.assign import Choice
 from quantrecipe.plan.metadata import RECIPE, RECIPE_DIGEST
-from quantrecipe.plan.recorded import choices_of_file, why_unknown
+from quantrecipe.plan.review.recorded import choices_of_file, why_unknown
 from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry

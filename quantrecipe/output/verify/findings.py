@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from quantrecipe.core.finite import first_unsound
-from quantrecipe.model.read import TensorReader
+from quantrecipe.model.tensor_reader import TensorReader
 from quantrecipe.output.transform import number_text, value_text
 from quantrecipe.output.verify.produced import Produced
 from quantrecipe.output.verify.remake import Mismatch

@@ -11,7 +11,7 @@ import numpy as np
 import xxhash
 
 from quantrecipe.model.model import Extent, TensorSource
-from quantrecipe.model.read import TensorReader
+from quantrecipe.model.tensor_reader import TensorReader
 from quantrecipe.output.progress import Progress
 from quantrecipe.tensor import TensorInfo
 
@@ -89,7 +89,7 @@ def _each(
         try:
             for item in items:
                 running[pool.submit(work, item)] = item
-                while len(running) >= 2 * threads:
+                while len(running) >= 2 * threads:  # so that what was interrupted has little left to give up
                     _take(running, collect)
             while running:
                 _take(running, collect)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from quantrecipe.errors import ModelError
 from quantrecipe.gguf.header import GGUFHeader
-from quantrecipe.gguf.write import encode_header
+from quantrecipe.gguf.write_header import encode_header
 from quantrecipe.output.verify.produced import Produced
 from quantrecipe.output.verify.verification import Check, Finding
 from quantrecipe.plan.header_hashes import HEADER_HASHES, header_hashes

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from quantrecipe.gguf.header import GGUFHeader
-from quantrecipe.gguf.write import padded
+from quantrecipe.gguf.write_header import padded
 from quantrecipe.model.model import Extent
-from quantrecipe.model.read import TensorReader
+from quantrecipe.model.tensor_reader import TensorReader
 from quantrecipe.output.progress import Progress
 from quantrecipe.output.verify.hashing import hash_tensors, nonzero
 from quantrecipe.output.verify.produced import Produced

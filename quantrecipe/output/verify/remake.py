@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from quantrecipe.model.model import Extent, TensorSource
-from quantrecipe.model.read import TensorReader
+from quantrecipe.model.tensor_reader import TensorReader
 from quantrecipe.output.jobs import Job
 from quantrecipe.output.progress import Progress
 from quantrecipe.output.stream import Stream
@@ -46,6 +46,7 @@ class _Compared:
 
     def write(self, data: memoryview, offset: int) -> None:
         """Compare `data` with what is at `offset`."""
+        # Only the offset says whose bytes these are, as of any sink.
         made = np.frombuffer(data.cast("B"), np.uint8)
         name, extent = self._extents[bisect_right(self._starts, offset) - 1]
         found = np.empty(made.size, np.uint8)

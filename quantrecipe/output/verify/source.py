@@ -17,8 +17,8 @@ from quantrecipe.plan.companions import companion_name
 from quantrecipe.plan.digests import encoding_digest, plan_digest
 from quantrecipe.plan.metadata import IMPORTANCE_DIGEST, OURS, PLAN_DIGEST, build_metadata
 from quantrecipe.plan.plan import Assignment
-from quantrecipe.plan.recorded import AS_WRITTEN, choices_of
 from quantrecipe.plan.resolution import Resolution, resolve
+from quantrecipe.plan.review.recorded import AS_WRITTEN, choices_of
 from quantrecipe.plan.trace import covers_none
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry

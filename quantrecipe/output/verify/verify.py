@@ -18,7 +18,7 @@ from quantrecipe.core.processors import usable_processors
 from quantrecipe.errors import ModelError
 from quantrecipe.importance.matrix import Importance
 from quantrecipe.model.model import Model
-from quantrecipe.model.read import TensorReader
+from quantrecipe.model.tensor_reader import TensorReader
 from quantrecipe.output.progress import Progress, Silent
 from quantrecipe.output.verify.against_lock import check_lock
 from quantrecipe.output.verify.expected import check_types, embedded_recipe
@@ -31,9 +31,9 @@ from quantrecipe.output.verify.remake import Mismatch, remake, sample
 from quantrecipe.output.verify.source import Origin, find_origin
 from quantrecipe.output.verify.verification import Check, Finding, Verification
 from quantrecipe.output.warm import compile_kernels
-from quantrecipe.plan.lock import Lock
 from quantrecipe.plan.plan import Assignment
-from quantrecipe.plan.recorded import recorded_recipe
+from quantrecipe.plan.review.lock import Lock
+from quantrecipe.plan.review.recorded import recorded_recipe
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry, load_registry
 

@@ -6,9 +6,9 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from quantrecipe.errors import RecipeError
-from quantrecipe.kinds import misplaced
-from quantrecipe.recipe.reading.document import MAX_BYTES
+from quantrecipe.misplaced import misplaced
 from quantrecipe.recipe.reading.file_tree import DISK, Tree
+from quantrecipe.recipe.reading.yaml_document import MAX_BYTES
 from quantrecipe.recipe.shipped_recipes import find_shipped
 
 if TYPE_CHECKING:

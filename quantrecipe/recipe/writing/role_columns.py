@@ -7,10 +7,12 @@ layers a recipe can only tell apart by whole names. Names that a pattern can't s
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from quantrecipe.recipe.terms.expression import FACTS, Expression
+from quantrecipe.recipe.terms.expression import Expression
+from quantrecipe.recipe.terms.fact_kinds import FACTS
 from quantrecipe.recipe.writing.braces import is_plain
 from quantrecipe.recipe.writing.layer_items import layer_items, layer_texts
 from quantrecipe.tensor import TensorInfo, tensor_order
@@ -108,12 +110,9 @@ def describe(column: Column, n_layers: int) -> list[tuple[Selector, str]]:
     if all(cell.type is None or cell.given for cell in column.cells):
         return []
     ways = [_parts(column, n_layers, None)]
-    if all(cell.type is not None for cell in column.cells):
-        by_number: dict[str, int] = {}
-        for cell in column.cells:
-            assert cell.type is not None
-            by_number[cell.type] = by_number.get(cell.type, 0) + 1
-        most = sorted(by_number, key=lambda type_: (-by_number[type_], type_))[:3]
+    counts = Counter(cell.type for cell in column.cells if cell.type is not None)
+    if counts.total() == len(column.cells):
+        most = sorted(counts, key=lambda type_: (-counts[type_], type_))[:3]
         ways += [[*_parts(column, n_layers, rest), (Selector(), rest)] for rest in most]
     return min(ways, key=lambda parts: (len(parts), sum(map(_length, parts))))
 

@@ -17,12 +17,11 @@ from quantrecipe.cli.app import app
 from quantrecipe.cli.eval.limits import LIMIT_NAMES
 from quantrecipe.evaluate import Positions
 from quantrecipe.evaluate import libraries as libraries_module
-from quantrecipe.evaluate import make as make_module
-from quantrecipe.evaluate import scoring as score_module
+from quantrecipe.evaluate import requests as requests_module
 from quantrecipe.evaluate.compact import compact
 from quantrecipe.evaluate.reference import Reference, ScoredText, read_reference, write_reference
 from quantrecipe.gguf.header import TensorEntry
-from quantrecipe.gguf.write import encode_header
+from quantrecipe.gguf.write_header import encode_header
 from quantrecipe.model.pairs import text as gguf_text
 
 N_CTX, CHUNKS, SCORED, VOCABULARY = 512, 2, 255, 100
@@ -51,8 +50,7 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, obj
         )
         np.save(path, positions.stacked())
 
-    monkeypatch.setattr(make_module, "run_worker", worker)
-    monkeypatch.setattr(score_module, "run_worker", worker)
+    monkeypatch.setattr(requests_module, "run_worker", worker)
     monkeypatch.setenv("QUANTRECIPE_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("QUANTRECIPE_ENGINE", str(_engine(tmp_path / "engine", b"libraries")))
     monkeypatch.chdir(tmp_path)
@@ -79,7 +77,7 @@ def _write_gguf(path: Path) -> None:
 def _write_reference(path: Path, request: dict[str, object]) -> None:
     rng = np.random.default_rng(1)
     names = [text["name"] for text in request["texts"]]  # type: ignore[attr-defined]  # a list
-    digests = [make_module.Text(name=n, data=f"some {n}".encode()).digest for n in names]
+    digests = [requests_module.Text(name=n, data=f"some {n}".encode()).digest for n in names]
     tokens = rng.integers(0, VOCABULARY, (CHUNKS * len(names), N_CTX)).astype(np.int32)
     logits = rng.standard_normal((len(tokens), SCORED, VOCABULARY)).astype(np.float32)
     reference = Reference(

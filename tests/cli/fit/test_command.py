@@ -11,7 +11,7 @@ from support.models import llama_tensors, write_gguf
 
 from quantrecipe.cli import main
 from quantrecipe.cli.options.limits import KV_TYPES as OFFERED
-from quantrecipe.model.open import open_model
+from quantrecipe.model.open_model import open_model
 from quantrecipe.recipe.budget import KV_TYPES
 from quantrecipe.registry import load_registry
 from quantrecipe.sensitivity.file import write_sensitivity

@@ -14,7 +14,7 @@ from support.imatrix_files import dat_bytes, write_gguf_imatrix
 from quantrecipe.cli import main
 from quantrecipe.cli.imatrix.command import COMMANDS
 from quantrecipe.cli.lazy_group import load_command
-from quantrecipe.importance.read import read_importance
+from quantrecipe.importance.read_importance import read_importance
 
 DATA = Path(__file__).parents[2] / "data" / "imatrix"
 CODE, PROSE = DATA / "imatrix.code.gguf", DATA / "imatrix.prose.gguf"

@@ -13,7 +13,7 @@ from support.imatrix_files import dat_bytes, write_gguf_imatrix
 from quantrecipe.cli import main
 from quantrecipe.cli.imatrix.energy_picture import draw
 from quantrecipe.errors import OutputError
-from quantrecipe.importance.read import read_importance
+from quantrecipe.importance.read_importance import read_importance
 from quantrecipe.importance.statistics import statistics
 
 DATA = Path(__file__).parents[2] / "data" / "imatrix"

@@ -10,7 +10,7 @@ from support.imatrix_files import write_gguf_imatrix
 
 from quantrecipe.cli.planned.coverage_table import render_coverage
 from quantrecipe.importance.coverage import coverage
-from quantrecipe.importance.read import read_importance
+from quantrecipe.importance.read_importance import read_importance
 from quantrecipe.tensor import TensorInfo
 
 

@@ -18,7 +18,7 @@ from quantrecipe.exchange.source import Source
 from quantrecipe.gguf.file_types import FILE_TYPES
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.model.model import Model
-from quantrecipe.model.open import open_model
+from quantrecipe.model.open_model import open_model
 from quantrecipe.model.shapes import open_shapes
 from quantrecipe.recipe.load import load_recipe, load_recipe_text
 from quantrecipe.recipe.recipe import Recipe

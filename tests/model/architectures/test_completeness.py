@@ -14,7 +14,7 @@ from quantrecipe.errors import ModelError
 from quantrecipe.model.architectures import ARCHITECTURES
 from quantrecipe.model.architectures.config import Config
 from quantrecipe.model.architectures.layout import length
-from quantrecipe.model.open import open_model
+from quantrecipe.model.open_model import open_model
 from quantrecipe.model.safetensors import read_safetensors_header
 
 Tensors = dict[str, tuple[int, ...]]

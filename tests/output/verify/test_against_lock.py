@@ -12,7 +12,7 @@ from support.made_files import Made, findings, made_file
 from quantrecipe import __version__
 from quantrecipe.output.verify.verification import Finding
 from quantrecipe.output.verify.verify import verify_file
-from quantrecipe.plan.lock import Lock, make_lock
+from quantrecipe.plan.review.lock import Lock, make_lock
 from quantrecipe.registry import Registry, load_registry
 
 

@@ -12,7 +12,7 @@ from support.made_files import MIX, Made, findings, made_file, rewritten
 from support.models import llama_tensors
 
 from quantrecipe.gguf.values import GGUFValue, ValueType
-from quantrecipe.importance.read import read_importance
+from quantrecipe.importance.read_importance import read_importance
 from quantrecipe.output.verify.verification import Finding, Verification
 from quantrecipe.output.verify.verify import verify_file
 from quantrecipe.plan.layout import SplitLimits

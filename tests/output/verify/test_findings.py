@@ -10,7 +10,7 @@ import pytest
 from support.made_files import Made, damaged, findings, made_file
 from support.models import llama_tensors, write_gguf
 
-from quantrecipe.model.open import open_model
+from quantrecipe.model.open_model import open_model
 from quantrecipe.output.verify import findings as module
 from quantrecipe.output.verify.verification import Finding
 from quantrecipe.output.verify.verify import verify_file

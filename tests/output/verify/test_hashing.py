@@ -9,7 +9,7 @@ import xxhash
 
 from quantrecipe.errors import ModelError
 from quantrecipe.model.model import Extent, TensorSource
-from quantrecipe.model.read import TensorReader
+from quantrecipe.model.tensor_reader import TensorReader
 from quantrecipe.output.progress import Silent
 from quantrecipe.output.verify import hashing
 from quantrecipe.output.verify.hashing import hash_tensors, nonzero

@@ -14,8 +14,8 @@ from support.models import llama_metadata, llama_tensors, write_gguf
 
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.importance.matrix import Importance
-from quantrecipe.importance.read import read_importance
-from quantrecipe.model.open import open_model
+from quantrecipe.importance.read_importance import read_importance
+from quantrecipe.model.open_model import open_model
 from quantrecipe.output.verify.verification import Finding, Verification
 from quantrecipe.output.verify.verify import verify_file
 from quantrecipe.recipe.load import load_recipe_text

@@ -20,18 +20,18 @@ from support.models import llama_metadata, llama_tensors, stored, write_gguf
 from quantrecipe.errors import ModelError, QuantrecipeError
 from quantrecipe.gguf.header import read_header
 from quantrecipe.gguf.values import GGUFValue, ValueType
-from quantrecipe.gguf.write import encode_header
+from quantrecipe.gguf.write_header import encode_header
 from quantrecipe.importance.matrix import Importance
-from quantrecipe.importance.read import read_importance
+from quantrecipe.importance.read_importance import read_importance
 from quantrecipe.model.model import Model
-from quantrecipe.model.open import open_model
+from quantrecipe.model.open_model import open_model
 from quantrecipe.output.apply import apply_plan
 from quantrecipe.output.verify.verification import Check, Verification
 from quantrecipe.output.verify.verify import verify_file
 from quantrecipe.plan.header_hashes import HEADER_HASHES
 from quantrecipe.plan.layout import SplitLimits
-from quantrecipe.plan.lock import make_lock
 from quantrecipe.plan.plan import Plan
+from quantrecipe.plan.review.lock import make_lock
 from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.recipe.recipe import Recipe

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantrecipe.errors import RecipeError
-from quantrecipe.recipe.terms.expression import FACTS, MODEL_FACTS, TENSOR_FACTS, Expression
+from quantrecipe.recipe.terms.expression import Expression
+from quantrecipe.recipe.terms.fact_kinds import FACTS, MODEL_FACTS, TENSOR_FACTS
 
 VALUES: dict[str, Any] = {
     "arch": "qwen2",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from quantrecipe.errors import PlanError, RecipeError
-from quantrecipe.model.open import open_model
+from quantrecipe.model.open_model import open_model
 from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.recipe.terms.meant_patterns import meant

@@ -1,0 +1,118 @@
+"""open_model: whatever holds a model becomes a Model.
+
+    FILE.gguf, recognised by its first bytes                     model/gguf_file
+    folder with config.json, or a .safetensors file in one       model/huggingface
+    .safetensors file, or folder of them, without config.json    tensors keep their names
+    .json file, written by `inspect --shapes`                    model/shapes
+    shapes/NAME, where there is no such file                     model/reference
+
+Only headers are read. The sizes of a GGUF's types come from the registry. Where the caller has none, the
+installed one is imported when it is needed: the one import in `model` that goes up, not down.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from quantrecipe.errors import ModelError
+from quantrecipe.gguf.values import GGUFValue, ValueType
+from quantrecipe.misplaced import is_gguf_inside, misplaced
+from quantrecipe.model.checkpoint import open_checkpoint
+from quantrecipe.model.gguf_file import is_gguf, open_gguf
+from quantrecipe.model.model import Model, TensorSource
+from quantrecipe.model.not_a_model import refuse_peft
+from quantrecipe.model.reference_models import is_reference, open_reference
+from quantrecipe.model.safetensors import Checkpoint
+from quantrecipe.model.shapes import is_shapes, open_shapes
+from quantrecipe.model.storable import as_tensor_info
+
+if TYPE_CHECKING:
+    from quantrecipe.registry import Registry
+
+__all__ = ["open_model"]
+
+_ARCH_KEY = "general.architecture"
+_KINDS = "a .gguf file, a .safetensors file, or a Hugging Face folder"
+
+
+def open_model(
+    path: str | Path, *, arch: str | None = None, pre: str | None = None, registry: Registry | None = None
+) -> Model:
+    """The model that a GGUF, a Hugging Face folder, a safetensors or a shape file holds, from its headers.
+
+    `arch` names the architecture where the files don't: bare safetensors. `pre` names the pre-tokenizer
+    (`tokenizer.ggml.pre`) of a Hugging Face model whose rules aren't recognised. `registry` knows the sizes of the
+    types in a GGUF; None loads the installed one. ModelError where there is no model, or it can't be read.
+    """
+    path = Path(path)
+    if is_reference(path):
+        return _with_arch(open_reference(path), arch)
+    if path.exists():
+        refuse_peft(path)
+    if not is_gguf_inside(path) and (wrong := misplaced(path, "model")):
+        if path.suffix == ".gguf" and path.is_file():
+            wrong = _no_gguf(path, *wrong)
+        raise ModelError(*wrong, file=path)
+    if not path.exists():
+        raise ModelError("there is no such file or folder", f"give {_KINDS}", file=path)
+    if path.is_file() and is_gguf(path):
+        return _with_arch(open_gguf(path, _load(registry).by_ggml_type), arch)
+    if path.is_file() and is_shapes(path):
+        return _with_arch(open_shapes(path), arch)
+    if path.is_file() and not path.name.endswith((".safetensors", ".safetensors.index.json")):
+        raise ModelError("is not a model", f"give {_KINDS}", file=path)
+    if path.is_dir() and not any(path.glob("*.safetensors*")):
+        raise ModelError("holds no .safetensors files", f"give {_KINDS}", file=path)
+    checkpoint = open_checkpoint(path)
+    folder = path if path.is_dir() else path.parent
+    if (folder / "config.json").is_file():
+        from quantrecipe.model.huggingface import open_huggingface
+
+        return _with_arch(open_huggingface(folder, checkpoint, pre=pre), arch)
+    return _bare(path, checkpoint, arch)
+
+
+def _load(registry: Registry | None) -> Registry:
+    if registry is not None:
+        return registry
+    from quantrecipe.registry import load_registry
+
+    return load_registry()
+
+
+def _with_arch(model: Model, arch: str | None) -> Model:
+    if arch is not None and arch != model.arch:
+        what = f"says that its architecture is {model.arch!r}, not {arch!r}"
+        raise ModelError(what, "leave --arch out: it is for files that don't say", file=model.path)
+    return model
+
+
+def _bare(path: Path, checkpoint: Checkpoint, arch: str | None) -> Model:
+    if not arch:
+        what = "has no config.json beside it, so its architecture isn't known, and a GGUF has to name one"
+        raise ModelError(what, "say --arch NAME (such as: --arch flux), or give its config.json", file=path)
+    tensors = tuple(as_tensor_info(stored) for stored in checkpoint.tensors.values())
+    return Model(
+        path=path,
+        container="safetensors",
+        arch=arch,
+        tensors=tensors,
+        metadata={_ARCH_KEY: GGUFValue.of(ValueType.STRING, arch)},
+        sources={
+            info.name: TensorSource(
+                extents=(checkpoint.tensors[info.name].extent,), dtype=info.dtype, cols=info.cols
+            )
+            for info in tensors
+        },
+        files=checkpoint.files,
+    )
+
+
+def _no_gguf(path: Path, what: str, remedy: str) -> tuple[str, str]:
+    """The same of a file that is called .gguf: what it begins with says most to who made it."""
+    with path.open("rb") as file:
+        begins = file.read(4)
+    if not begins:
+        return what, remedy
+    return f"is not a GGUF file: it begins with {begins!r}", f"it is {what.partition(', but ')[2]}: {remedy}"

@@ -1,0 +1,57 @@
+"""What a GGUF can hold: a tensor of a safetensors file as one of a GGUF, or the reason why it can't be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Never
+
+from quantrecipe.errors import ModelError
+from quantrecipe.model.safetensors import StoredTensor
+from quantrecipe.tensor import MAX_DIMS, TensorInfo
+
+__all__ = ["as_tensor_info", "check_name", "check_storable"]
+
+_READABLE = {"F64", "F32", "F16", "BF16", "I8", "I16", "I32", "I64"}  # ggml has the same, by the same names
+_MAX_NAME = 64  # ggml: GGML_MAX_NAME, a terminating zero included
+
+
+def as_tensor_info(stored: StoredTensor, name: str | None = None) -> TensorInfo:
+    """The tensor as it is called in the GGUF. ModelError for what a GGUF can't hold.
+
+    name: the one that llama.cpp knows, in a Hugging Face folder; then it has to be what llama.cpp can load, too.
+    Without one the tensor keeps its own, and may be for another program.
+    """
+    if name is None:
+        _check_dtype(stored)
+    else:
+        check_storable(stored)
+    name = stored.name if name is None else name
+    check_name(name, stored.extent.path)
+    return TensorInfo.from_name(name, stored.shape or (1,), stored.dtype)
+
+
+def check_storable(stored: StoredTensor) -> None:
+    """ModelError for dtypes that a GGUF can't hold, and for shapes that llama.cpp doesn't load."""
+    _check_dtype(stored)
+    if len(stored.shape) > MAX_DIMS:
+        what = f"has {len(stored.shape)} dimensions; llama.cpp loads at most {MAX_DIMS}"
+        _fail(stored, what, "drop or reshape it in the file")
+    if 0 in stored.shape:
+        _fail(stored, f"is empty: its shape is {stored.shape}", "drop it from the file")
+
+
+def _check_dtype(stored: StoredTensor) -> None:
+    if stored.dtype not in _READABLE:
+        remedy = "start from the model's BF16, F16 or F32 weights"
+        _fail(stored, f"has the dtype {stored.dtype}, which can't be converted", remedy)
+
+
+def check_name(name: str, file: Path) -> None:
+    """Raise a ModelError for a name that ggml has no room for."""
+    if (size := len(name.encode())) >= _MAX_NAME:
+        what = f"the name of tensor {name!r} has {size} bytes; ggml loads at most {_MAX_NAME - 1}"
+        raise ModelError(what, "rename it, or leave it out", file=file)
+
+
+def _fail(stored: StoredTensor, what: str, remedy: str) -> Never:
+    raise ModelError(f"tensor {stored.name!r} {what}", remedy, file=stored.extent.path)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import xxhash
@@ -89,3 +91,38 @@ def test_an_error_stops_all(tmp_path: Path) -> None:
     tensors = [TensorInfo.from_name(f"t{i}", (200,), "I8") for i in range(30)]
     with TensorReader() as reader, pytest.raises(ModelError, match="ends at byte 100, before t"):
         hash_tensors(tensors, {t.name: source for t in tensors}, reader, threads=2, progress=Silent())
+
+
+def test_what_is_interrupted_leaves_long_tensors_unread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second tensor is being read when the first one's progress is told."""
+    monkeypatch.setattr(hashing, "_CHUNK", 1)
+    size, reads, interrupted = 20_000, [], threading.Event()
+    (tmp_path / "a").write_bytes(bytes(size))
+
+    class Reader(TensorReader):
+        def read_rows(self, *arguments: Any, tensor: str = "") -> None:
+            if tensor == "long":
+                assert interrupted.wait(20)
+                reads.append(tensor)
+            super().read_rows(*arguments, tensor=tensor)
+
+    class Impatient(Silent):
+        def advance(self, weights: int, read: int, written: int) -> None:
+            interrupted.set()
+            raise KeyboardInterrupt
+
+    lengths = {"short": 1, "long": size}
+    sources = {
+        name: TensorSource(
+            extents=(Extent(path=tmp_path / "a", offset=0, nbytes=length, file_size=size),),
+            dtype="I8",
+            cols=length,
+        )
+        for name, length in lengths.items()
+    }
+    tensors = [TensorInfo.from_name(name, (length,), "I8") for name, length in lengths.items()]
+    with Reader() as reader, pytest.raises(KeyboardInterrupt):
+        hash_tensors(tensors, sources, reader, threads=2, progress=Impatient())
+    assert len(reads) < size

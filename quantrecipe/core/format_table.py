@@ -46,10 +46,11 @@ def read_formats(
 
 def _format(name: str, row: dict[str, Any], package: str, base: type[QuantFormat]) -> QuantFormat:
     floats = tuple(_stored_float(**stored) for stored in row.pop("floats", ()))
-    members = {
-        "spec": FormatSpec(name=name, floats=floats, **row),
-        "kernels": _FoundWhenUsed(f"{package}.{name.lower()}"),
-    }
+    spec = FormatSpec(name=name, floats=floats, **row)
+    members: dict[str, object] = {"spec": spec, "__module__": base.__module__}
+    if spec.codec:  # others have no kernels
+        module = f"{package}.{name.lower()}"
+        members |= {"kernels": _FoundWhenUsed(module), "__module__": module}
     return cast("type[QuantFormat]", type(name, (base,), members))()
 
 

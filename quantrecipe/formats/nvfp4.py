@@ -5,8 +5,8 @@
 
     x ≈ factor * d / 2 * twice the value of q (see `core/fp4/e2m1.py`)
 
-d has no sign and goes from 2^-9 to 448, so each matrix has a factor of its own: see `nvfp4_factor.py`. Importance has no
-effect.
+d has no sign and goes from 2^-9 to 448, so each matrix has a factor of its own: see `nvfp4_factor.py`.
+Importance has no effect.
 
 ggml: block_nvfp4, quantize_row_nvfp4_ref.
 """

@@ -1,8 +1,8 @@
 """NVFP4's factor: a float32 for each matrix, in a companion tensor that llama.cpp multiplies the matrix's products by.
 
-The scales of NVFP4's blocks (ue4m3) go from 2^-9 to 448, which is not where the weights of models lie. Here the factor is
-a power of two, by which dividing is exact, and the largest group's scale comes to lie between 120 and 240: ggml's rounding
-makes 448 of all that is larger.
+The scales of NVFP4's blocks (ue4m3) go from 2^-9 to 448, which is not where the weights of models lie. Here the factor
+is a power of two, by which dividing is exact, and the largest group's scale comes to lie between 120 and 240: ggml's
+rounding makes 448 of all that is larger.
 
 llama.cpp: `llama_model_base::load_tensors` (which companions are loaded).
 """

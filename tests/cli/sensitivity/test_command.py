@@ -98,7 +98,7 @@ def test_says_what_is_wrong(
 def test_a_file_of_something_else_is_kept(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("notes.txt").write_text("my notes\n", encoding="utf-8")
     assert main(["sensitivity", str(model), "--types", "Q8_0", "-o", "notes.txt"]) == 1
-    assert "notes.txt:1: isn't JSON" in capsys.readouterr().err
+    assert "notes.txt:1: is not valid JSON" in capsys.readouterr().err
     assert Path("notes.txt").read_text(encoding="utf-8") == "my notes\n"
 
 

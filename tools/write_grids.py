@@ -1,4 +1,4 @@
-"""Write quantrecipe/core/grids/tables/*.grid: the codebooks of the IQ1, IQ2 and IQ3 formats, from gguf-py's tables.
+"""Write quantrecipe/core/grids/tables/*.grid: the grids of the IQ1, IQ2 and IQ3 formats, from gguf-py's tables.
 
     python tools/write_grids.py
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from quantrecipe.cli.tables import Cell
     from quantrecipe.model.model import Model
     from quantrecipe.recipe.recipe import Recipe
-    from quantrecipe.recipe.terms.expression import Value
+    from quantrecipe.recipe.terms.fact_kinds import Value
     from quantrecipe.registry import Registry
 
 __all__ = ["command"]

@@ -39,4 +39,4 @@ Ints = Any
 Bytes = Any
 """An array of uint8: what is stored, or one small integer for each weight."""
 Tables = Any
-"""Several arrays, as a tuple: a codebook, or room to work in."""
+"""Several arrays, as a tuple: a grid, or room to work in."""

@@ -87,13 +87,7 @@ def wrapped(lines: Iterable[str]) -> list[str]:
 def decided_by_rule(parts: Parts, source: Source) -> list[frozenset[str]] | None:
     """Return the tensors that each rule of the parts decides; None if a package that it requires is missing."""
     recipe = _load(parts, source.registry)
-    if recipe is None:
-        return None
-    found = source.trace(recipe)
-    names: dict[int, set[str]] = {}
-    for name, rule in found.decided.items():
-        names.setdefault(id(rule), set()).add(name)
-    return [frozenset(names.get(id(rule), ())) for rule in recipe.rules if rule.own]
+    return None if recipe is None else source.decided(recipe)
 
 
 def _without_idle(parts: Parts, recipe: Recipe, source: Source) -> Parts:

@@ -80,6 +80,13 @@ class Source:
         """Say which rule of the recipe decides which tensor."""
         return trace(recipe, self.model, covered=self.covered)
 
+    def decided(self, recipe: Recipe) -> list[frozenset[str]]:
+        """Return the names of the tensors that each of the recipe's own rules decides."""
+        names: dict[int, set[str]] = {}
+        for name, rule in self.trace(recipe).decided.items():
+            names.setdefault(id(rule), set()).add(name)
+        return [frozenset(names.get(id(rule), ())) for rule in recipe.rules if rule.own]
+
     def planned(self, recipe: Recipe) -> dict[str, Planned] | None:
         """Say what each tensor gets; None if the recipe can't be planned for the model."""
         planned = {}

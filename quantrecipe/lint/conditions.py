@@ -8,7 +8,7 @@ from quantrecipe.lint.finding import Finding
 from quantrecipe.lint.subject import Subject
 from quantrecipe.plan.trace import Match
 from quantrecipe.recipe.recipe import Rule
-from quantrecipe.recipe.terms.expression import MODEL_FACTS
+from quantrecipe.recipe.terms.fact_kinds import MODEL_FACTS
 from quantrecipe.wording import quoted
 
 __all__ = ["conditions"]

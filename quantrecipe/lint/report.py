@@ -15,7 +15,7 @@ from quantrecipe.lint.quality import floors, importance, yardsticks
 from quantrecipe.lint.subject import GivenModel, Subject, look
 from quantrecipe.lint.target import where_it_runs
 from quantrecipe.recipe.load import load_recipe, recipe_place
-from quantrecipe.recipe.reading.document import MAX_BYTES
+from quantrecipe.recipe.reading.yaml_document import MAX_BYTES
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry
 from quantrecipe.targets import Targets

@@ -20,12 +20,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from quantrecipe.recipe.origin import Origin
-from quantrecipe.recipe.reading.document import Node
+from quantrecipe.recipe.reading.yaml_document import Node
 from quantrecipe.recipe.terms.pattern import Pattern
 from quantrecipe.units import parse_file_size, parse_memory, parse_tokens
 
 if TYPE_CHECKING:
-    from quantrecipe.recipe.reading.slots import Slots
+    from quantrecipe.recipe.reading.value_slots import Slots
     from quantrecipe.recipe.reading.variables import VariableType
 
 __all__ = [
@@ -43,17 +43,8 @@ __all__ = [
 
 BUDGET_KEYS = ("size", "bpw", "vram", "ram", "active", "ties")
 VRAM_KEYS = ("total", "context", "kv", "layers", "experts", "ubatch")
-KV_TYPES = (
-    "f32",
-    "f16",
-    "bf16",
-    "q8_0",
-    "q5_1",
-    "q5_0",
-    "q4_1",
-    "q4_0",
-    "iq4_nl",
-)  # llama.cpp's --cache-type-k
+KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
+"""What llama.cpp's --cache-type-k takes."""
 EXPERT_PLACES = ("gpu", "cpu")
 
 _MAX_BPW = 64  # those of F64, the largest type there is

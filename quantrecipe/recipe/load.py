@@ -30,12 +30,12 @@ from quantrecipe.errors import Problem, RecipeError
 from quantrecipe.misplaced import misplaced
 from quantrecipe.recipe.budget import merge_budgets
 from quantrecipe.recipe.metadata import wrong_key
-from quantrecipe.recipe.reading.chain import SHARED_KEPT_LIST, Chain, Link
+from quantrecipe.recipe.reading.extends_chain import SHARED_KEPT_LIST, Chain, Link
 from quantrecipe.recipe.reading.file_tree import find_revision, is_revision
 from quantrecipe.recipe.reading.recipe_part import LABELS, RecipePart
 from quantrecipe.recipe.reading.recipe_place import SUFFIXES, Place
 from quantrecipe.recipe.reading.requirements import check_requirement
-from quantrecipe.recipe.reading.slots import is_type
+from quantrecipe.recipe.reading.value_slots import is_type
 from quantrecipe.recipe.recipe import ImportanceSource, KeepEntry, Recipe, Variable
 from quantrecipe.recipe.shipped_recipes import shipped_namesake
 from quantrecipe.recipe.writing.flatten import recipe_text

@@ -19,8 +19,8 @@ import numpy as np
 
 from quantrecipe.errors import ModelError
 from quantrecipe.gguf.values import GGUFValue, ValueType
-from quantrecipe.recipe.reading.document import Node
-from quantrecipe.recipe.reading.reader import Reader
+from quantrecipe.recipe.reading.node_reader import Reader
+from quantrecipe.recipe.reading.yaml_document import Node
 
 __all__ = ["METADATA_TYPES", "read_metadata", "write_metadata", "wrong_key"]
 

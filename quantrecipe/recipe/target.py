@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 
 from quantrecipe.recipe.origin import Origin
-from quantrecipe.recipe.reading.document import Node
-from quantrecipe.recipe.reading.reader import Reader
+from quantrecipe.recipe.reading.node_reader import Reader
+from quantrecipe.recipe.reading.yaml_document import Node
 
 __all__ = ["DEVICES", "ENGINES", "TARGET_KEYS", "Target", "read_target", "target_keys"]
 

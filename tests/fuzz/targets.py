@@ -27,7 +27,7 @@ from quantrecipe.model.shapes import open_shapes
 from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.recipe.reading import chain
-from quantrecipe.recipe.reading.document import read_document
+from quantrecipe.recipe.reading.yaml_document import read_document
 from quantrecipe.recipe.terms.expression import Expression
 from quantrecipe.recipe.terms.layers import LayerSet
 from quantrecipe.recipe.terms.pattern import Pattern

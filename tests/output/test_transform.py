@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
 from quantrecipe.core.finite import Unsound
 from quantrecipe.errors import NonFiniteError
 from quantrecipe.output.transform import Rows, arranged, number_text, to_floats, value_text
@@ -295,3 +296,77 @@ def test_numbers_have_ggml_s_names(name: str, block: int | None, text: str) -> N
 @pytest.mark.parametrize(("value", "text"), [(np.nan, "NaN"), (np.inf, "infinite"), (-np.inf, "infinite")])
 def test_values_in_words(value: float, text: str) -> None:
     assert value_text(Unsound(row=0, block=0, name="d", kind="f16", value=value)) == text
+
+
+class Wide(QuantFormat):
+    """A plugin's format that scales by a float32: what comes back is twice as large as what went in."""
+
+    spec = FormatSpec(
+        name="WIDE", ggml_type=99, block=32, block_bytes=132, floats=(StoredFloat(kind="f32", at=0),)
+    )
+
+    def encode(self, rows: Any, importance: Any = None, *, out: Any = None) -> Any:
+        blocks = out.reshape(-1, 132).view(np.float32)
+        blocks[:, 0] = 1
+        blocks[:, 1:] = rows.reshape(-1, 32)
+        return out
+
+    def decode(self, data: Any, k: int, *, out: Any = None) -> Any:
+        with np.errstate(over="ignore"):
+            return (data.reshape(-1, 132).view(np.float32)[:, 1:] * np.float32(2)).reshape(len(data), k)
+
+
+class Silent(Wide):
+    """One that doesn't say what its bytes hold."""
+
+    spec = FormatSpec(name="WIDE", ggml_type=99, block=32, block_bytes=132)
+
+
+class TestFormatsThatMayOverflowOnTheWayBack:
+    """Their scales are finite; whether the products are is seen when large weights are decoded again."""
+
+    @pytest.mark.parametrize("kind", [Wide, Silent])
+    @pytest.mark.parametrize("value", [2e38, -2e38])
+    def test_they_are_decoded_again(self, kind: type[QuantFormat], value: float, registry: Registry) -> None:
+        values = ordinary()
+        values[3, 33], values[0, 0] = value, 1e5
+        out = np.zeros((4, 2 * 132), np.uint8)
+        said = r"2e\+38 at row 3, column 33 is too large for WIDE, which would give Inf back"
+        for nan in ("error", "allow"):
+            with pytest.raises(NonFiniteError, match=said):
+                rows(values, registry, nan=nan).encode(kind(), None, out, copied=False)
+        rows(values, registry, nan="compare").encode(kind(), None, out, copied=False)
+
+    @pytest.mark.parametrize("kind", [Wide, Silent])
+    def test_what_comes_back_finite_passes(self, kind: type[QuantFormat], registry: Registry) -> None:
+        values = ordinary()
+        values[3, 33] = 1e38
+        out = np.zeros((4, 2 * 132), np.uint8)
+        data, lost = rows(values, registry).encode(kind(), None, out, copied=False)
+        assert lost == 0
+        assert np.array_equal(kind().decode(data, COLS), values * 2)
+
+
+def test_a_number_that_isn_t_finite_although_the_weights_are_small(registry: Registry) -> None:
+    """A format's own fault, or that of an importance which float32 can't compute with."""
+
+    class Broken(Wide):
+        def encode(self, rows: Any, importance: Any = None, *, out: Any = None) -> Any:
+            super().encode(rows, importance, out=out)
+            out.reshape(-1, 132).view(np.float32)[3, 0] = np.inf  # block 1 of row 1
+            return out
+
+    values = ordinary()
+    values[1, 40] = -9
+    out = np.zeros((4, 2 * 132), np.uint8)
+    number = r"^blk\.0\.ffn_up_exps\.weight: the scale d of row 1, block 1 becomes infinite in WIDE"
+    said = f"{number}, although the largest of"
+    with pytest.raises(
+        NonFiniteError, match=rf"{said} its weights is -9; give this tensor another type, such as BF16"
+    ):
+        rows(values, registry).encode(Broken(), None, out, copied=False)
+    importance = np.arange(COLS, dtype=np.float32)
+    with pytest.raises(
+        NonFiniteError, match=rf"{said} its weights is -9: the importance goes from 32 to 63, which"
+    ):
+        rows(values, registry).encode(Broken(), importance, out, copied=False)

@@ -88,6 +88,29 @@ def test_a_limit_that_a_shard_just_keeps(model: Model, registry: Registry) -> No
     assert max(file.nbytes for file in less.files) < longest
 
 
+@pytest.mark.parametrize("provenance", [True, False])
+@pytest.mark.parametrize("shard", [0, 1])
+def test_a_shard_takes_every_tensor_that_fits_to_the_byte(
+    model: Model, registry: Registry, provenance: bool, shard: int
+) -> None:
+    """The limit is what so many tensors take, or a byte less; the second shard's header is another one."""
+    tried = 0
+    for count in range(3, 12):
+        file = plan_of(model, registry, SplitLimits(max_tensors=count), provenance=provenance).files[shard]
+        names = [a.tensor.name for a in file.assignments]
+        for most, fits in ((file.nbytes, True), (file.nbytes - 1, False)):
+            try:
+                files = plan_of(model, registry, SplitLimits(max_bytes=most), provenance=provenance).files
+            except PlanError:
+                continue  # another tensor alone is larger
+            groups = [[a.tensor.name for a in it.assignments] for it in files]
+            for group in groups:
+                if group[0] == names[0] and (group is groups[0]) == (shard == 0):
+                    tried += 1
+                    assert (group[: len(names)] == names) is fits
+    assert tried >= 2
+
+
 @pytest.mark.parametrize("most", [1, 4, 16, 17, 100])
 def test_how_many_tensors_a_shard_has(model: Model, registry: Registry, most: int) -> None:
     plan = plan_of(model, registry, SplitLimits(max_tensors=most))

@@ -14,11 +14,11 @@ from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.recipe.metadata import METADATA_TYPES
 from quantrecipe.recipe.reading.recipe_part import IMPORTANCE_KEYS, RECIPE_KEYS, UNCOVERED
 from quantrecipe.recipe.reading.rule_items import KEEP_KEYS, RULE_KEYS
-from quantrecipe.recipe.reading.slots import FALLBACK_POLICIES
+from quantrecipe.recipe.reading.value_slots import FALLBACK_POLICIES
 from quantrecipe.recipe.reading.variable_declarations import VARIABLE_KEYS
 from quantrecipe.recipe.reading.variables import VARIABLE_TYPES
 from quantrecipe.recipe.target import DEVICES, ENGINES, TARGET_KEYS
-from quantrecipe.recipe.terms.expression import FACTS
+from quantrecipe.recipe.terms.fact_kinds import FACTS
 from quantrecipe.registry import Registry
 
 ROOT = Path(__file__).parents[2]

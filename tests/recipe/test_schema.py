@@ -24,7 +24,7 @@ from quantrecipe.recipe.reading.rule_items import KEEP_KEYS, RULE_KEYS
 from quantrecipe.recipe.reading.variable_declarations import VARIABLE_KEYS
 from quantrecipe.recipe.reading.variables import VARIABLE_TYPES
 from quantrecipe.recipe.target import DEVICES, ENGINES, TARGET_KEYS
-from quantrecipe.recipe.terms.expression import FACTS
+from quantrecipe.recipe.terms.fact_kinds import FACTS
 from quantrecipe.registry import Registry
 from quantrecipe.units import FILE_PATTERN, MEMORY_PATTERN, TOKENS_PATTERN
 

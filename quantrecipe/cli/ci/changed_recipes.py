@@ -10,11 +10,11 @@ from typing import Literal
 
 from quantrecipe.cli.check.recipe_files import is_recipe
 from quantrecipe.errors import RecipeError
-from quantrecipe.recipe.reading.document import read_document
 from quantrecipe.recipe.reading.file_tree import git_output
-from quantrecipe.recipe.reading.reader import Reader
+from quantrecipe.recipe.reading.node_reader import Reader
 from quantrecipe.recipe.reading.recipe_part import read_extends
 from quantrecipe.recipe.reading.recipe_place import SUFFIXES
+from quantrecipe.recipe.reading.yaml_document import read_document
 
 __all__ = ["Change", "Kind", "branching_point", "changed_recipes"]
 

@@ -112,9 +112,15 @@ def _near(fitted: Fitted) -> Sequence[Mix]:
 
 
 def _left_out(fitted: Fitted) -> list[Paragraph]:
-    """A line for each preset that this model can't have: the comparison is without them."""
+    """Lines on the presets that this model can't have, those with the same reason together."""
+    reasons: dict[str, list[str]] = {}
+    for name, why in fitted.left_out.items():
+        # Which tensors a preset fails at differs from one to the next; what it fails for doesn't.
+        reason, _, _ = why.removeprefix(f"recipe {name!r} ").partition(": it has ")
+        reasons.setdefault(reason, []).append(name)
     return [
-        Paragraph(f"{name} isn't possible: {printable(why)}", "dim") for name, why in fitted.left_out.items()
+        Paragraph(f"not compared, {printable(reason)}: {', '.join(names)}", "dim")
+        for reason, names in reasons.items()
     ]
 
 

@@ -37,7 +37,9 @@ class PlanInputs:
     strict: bool = False
     allow_requantize: bool = False
     provenance: bool = True
-    _matrices: dict[Path, Importance] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _matrices: dict[Path | None, Importance | None] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @cached_property
     def costs(self) -> Sensitivity | None:
@@ -51,11 +53,9 @@ class PlanInputs:
 
             return assumed_importance(model.tensors)
         path = self.imatrix or recipe.importance.file
-        if path is not None and path not in self._matrices:
-            from quantrecipe.importance.read_importance import read_importance
-
-            self._matrices[path] = read_importance(path)
-        return None if path is None else self._matrices[path]
+        if path not in self._matrices:
+            self._matrices[path] = importance_in(path)
+        return self._matrices[path]
 
     def resolve(self, recipe: Recipe, model: Model, split: SplitLimits | None = None) -> Resolution:
         """The recipe held against the model; nothing that keeps it from being planned is refused yet."""

@@ -1,4 +1,4 @@
-"""Codebooks: a few hundred points that stand for groups of weights, and what is needed to find the nearest one.
+"""Grids: a few hundred points that stand for groups of weights, and what is needed to find the nearest one.
 
 A group of n weights is rounded to n small integers. Packed together, `bits` for each, the first lowest, they are the
 group's *code*. Where the code is a point of the grid, that's the one; where it isn't, ggml tries the code's
@@ -53,7 +53,7 @@ class Grid:
 
 @cache
 def load_grid(name: str, *, levels: int, distances: int, pad: int = PAD) -> Grid:
-    """The codebook of tables/NAME.grid, whose integers are below `levels`; lists take in so many distances.
+    """The grid of tables/NAME.grid, whose integers are below `levels`; lists take in so many distances.
 
     Lists have a multiple of `pad` entries, the last one repeated, so that loops over them can go by as many at a time.
     """
@@ -80,16 +80,16 @@ def load_grid(name: str, *, levels: int, distances: int, pad: int = PAD) -> Grid
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
     place = np.arange(first[-1]) - np.repeat(first[:-1], padded)
     source = np.repeat(starts, padded) + np.minimum(place, np.repeat(sizes - 1, padded))
-    book = Grid(
+    grid = Grid(
         points=points,
         codes=codes,
         index=index,
         first=first.astype(np.int32),
         neighbours=neighbours[source],
     )
-    for array in (book.points, book.codes, book.index, book.first, book.neighbours):
+    for array in (grid.points, grid.codes, grid.index, grid.first, grid.neighbours):
         array.flags.writeable = False
-    return book
+    return grid
 
 
 def grid_kernels(
@@ -102,8 +102,8 @@ def grid_kernels(
 ) -> Kernels:
     """The kernels of a format that looks points up: encode(tables, rows, importance, out), decode(values, data, rows).
 
-    tables and values are called when something is first encoded or decoded, and keep what they make: building the
-    lists of neighbours takes a tenth of a second. Without importance, encode is given NO_IMPORTANCE.
+    tables and values are called when something is encoded or decoded, and keep what they make: building the lists of
+    neighbours takes time, which importing a format must not take. Without importance, encode is given NO_IMPORTANCE.
     """
 
     def plain(rows: NDArray[Any], out: NDArray[Any]) -> None:

@@ -1,6 +1,6 @@
 """The best scale for groups of weights, every eight of which are rounded to a point of a grid: what IQ2 formats share.
 
-    x ≈ scale * (2 q + 1), q from 0 to 2, eight q together a point of the codebook
+    x ≈ scale * (2 q + 1), q from 0 to 2, eight q together a point of the grid
 
 ggml (quantize_row_iq2_xxs_impl, …_xs_impl, …_s_impl, iq2_find_best_neighbour) tries some scales around the one that
 makes the largest weight the largest value. For each it rounds, takes eights that aren't on the grid to the nearest of

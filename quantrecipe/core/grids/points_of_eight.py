@@ -84,7 +84,7 @@ EightsTables = tuple[
 
 @cache
 def eights_tables(name: str, *, distances: int) -> EightsTables:
-    """A codebook as kernels take it: index, first, neighbours (see `Grid`), codes, places.
+    """A grid as kernels take it: index, first, neighbours (see `Grid`), codes, places.
 
     codes:  uint16, the codes of the neighbours; BLOCK more at the end, so that whole blocks can be read
     places: uint16, PLACES for each point: where the rows begin whose sum is its distance

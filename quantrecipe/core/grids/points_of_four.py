@@ -1,6 +1,6 @@
 """Fours of weights as points of a grid: what IQ3_XXS and IQ3_S share besides the search (see `iq3_search.py`).
 
-    x ≈ ± scale * (2 q + 1), q from 0 to 7; four q together are a point of the codebook, and, packed, its code
+    x ≈ ± scale * (2 q + 1), q from 0 to 7; four q together are a point of the grid, and, packed, its code
 
 ggml: quantize_row_iq3_xxs_impl, quantize_row_iq3_s_impl.
 """
@@ -32,7 +32,7 @@ FoursTables = tuple[NDArray[np.int16], NDArray[np.int32], NDArray[np.uint16]]
 
 @cache
 def fours_tables(name: str, *, distances: int) -> FoursTables:
-    """A codebook as kernels take it.
+    """A grid as kernels take it.
 
     index:      int16 (4096,): which point a code is, -1 if none
     first:      int32 (4097,): neighbours[first[code]:first[code + 1]] are a code's; a point is its own and only one

@@ -107,13 +107,9 @@ def _mislabelled(
 
 def _shares(recipe: Recipe, source: Source) -> list[str]:
     """Say of each of the recipe's own rules how many of the weights it decides."""
-    found = source.trace(recipe)
     sizes = {tensor.name: tensor.size for tensor in source.tensors}
-    weights: dict[int, int] = {}
-    for name, rule in found.decided.items():
-        weights[id(rule)] = weights.get(id(rule), 0) + sizes[name]
     total = sum(sizes.values())
-    shares = (100 * weights.get(id(rule), 0) / total for rule in recipe.rules if rule.own)
+    shares = (100 * sum(sizes[name] for name in names) / total for names in source.decided(recipe))
     return [f"as found; {share:.1f} % of the weights" if share >= 0.05 else "as found" for share in shares]
 
 

@@ -13,6 +13,7 @@ __all__ = [
     "DEEPEST",
     "NOT_A_MIX",
     "Call",
+    "Cursor",
     "Dialect",
     "Follower",
     "Script",
@@ -40,23 +41,9 @@ _WRAPPERS = frozenset(
 
 _ABOUT_FILES = frozenset(
     {
-        "cat",
-        "chmod",
-        "cmake",
-        "cp",
-        "du",
-        "file",
-        "install",
-        "ldd",
-        "ln",
-        "ls",
-        "make",
-        "mv",
-        "ninja",
-        "rm",
-        "which",
+        "cat", "chmod", "cmake", "cp", "du", "file", "install", "ldd", "ln", "ls", "make", "mv", "ninja", "rm", "which",
     }
-)
+)  # fmt: skip
 """Programs that may name llama-quantize, and don't run it, though `sudo` stands before them."""
 
 NOT_A_MIX = frozenset(
@@ -114,6 +101,24 @@ class Script:
     texts: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[tuple[int, str], ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
+
+
+class Cursor:
+    """A place in the text of a script, and the line that it is in."""
+
+    def __init__(self, text: str, line: int, at: int = 0) -> None:
+        self._text = text
+        self._line = line
+        self._at = at
+
+    def _move(self, to: int) -> None:
+        self._line += self._text.count("\n", self._at, to)
+        self._at = to
+
+    def _to(self, end: str, behind: int = 0) -> None:
+        """Go to the next `end`, or so far behind its beginning; to the end of the text if there is none."""
+        found = self._text.find(end, self._at)
+        self._move(len(self._text) if found < 0 else found + behind)
 
 
 class Follower:

@@ -14,8 +14,8 @@ about_Arrays and about_Splatting.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from quantrecipe.exchange.scripts.call import (
     DEEPEST,
@@ -24,28 +24,10 @@ from quantrecipe.exchange.scripts.call import (
     Script,
     Word,
     program_name,
-    unclosed,
 )
+from quantrecipe.exchange.scripts.powershell_words import VARIABLE, Token, tokens_of
 
 __all__ = ["read_powershell"]
-
-_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "0": "\0"}
-_VARIABLE = re.compile(r"\$(?:\{([^}]+)\}|((?:env:|script:|global:)?\w+))", re.IGNORECASE)
-_SIGNS = ("&&", "||", "+=", "\n", ";", "|", ",", "&")
-_END = " \t\n;|&(){},"
-
-
-@dataclass(frozen=True, slots=True)
-class _Token:
-    """A piece of a line.
-
-    kind: word, sign, string, or group: what stands in brackets, of which `text` is the opening and the inside
-    """
-
-    kind: str
-    text: str
-    line: int
-    word: Word | None = None
 
 
 def read_powershell(text: str, file: str) -> Script:
@@ -63,8 +45,8 @@ class _PowerShell(Follower):
 
     def run(self, text: str, line: int) -> None:
         with self.deeper():
-            statement: list[_Token] = []
-            for token in _Lexer(text, line, self).tokens():
+            statement: list[Token] = []
+            for token in self._tokens(text, line):
                 if token.kind == "sign" and token.text in ("\n", ";", "&&", "||"):
                     if token.text == "\n" and statement and statement[-1].text in ("|", ",", "=", "+="):
                         continue
@@ -74,7 +56,10 @@ class _PowerShell(Follower):
                     statement.append(token)
             self._statement(statement, None)
 
-    def _statement(self, tokens: Sequence[_Token], end: _Token | None) -> None:
+    def _tokens(self, text: str, line: int) -> Iterator[Token]:
+        return tokens_of(text, line, self.file, self.filled)
+
+    def _statement(self, tokens: Sequence[Token], end: Token | None) -> None:
         self.step()
         if not tokens:
             return
@@ -95,9 +80,9 @@ class _PowerShell(Follower):
         else:
             self._pipeline(tokens, blocks, end)
 
-    def _loop(self, head: _Token, body: _Token) -> None:
+    def _loop(self, head: Token, body: Token) -> None:
         match = re.fullmatch(r"\(\s*\$(\w+)\s+in\s+(.*)", head.text, re.IGNORECASE | re.DOTALL)
-        values = self._value(_Lexer(match[2], head.line, self).tokens()) if match else None
+        values = self._value(list(self._tokens(match[2], head.line))) if match else None
         name = match[1].lower() if match else ""
         if values is None:
             self.values.pop(name, None)
@@ -107,7 +92,7 @@ class _PowerShell(Follower):
             self.values[name] = [value]
             self.run(body.text[1:], body.line)
 
-    def _pipeline(self, tokens: Sequence[_Token], blocks: Sequence[_Token], end: _Token | None) -> None:
+    def _pipeline(self, tokens: Sequence[Token], blocks: Sequence[Token], end: Token | None) -> None:
         pipes = [place for place, token in enumerate(tokens) if token.kind == "sign" and token.text == "|"]
         if pipes and blocks and tokens[pipes[0] + 1].text.lower() in ("foreach-object", "%", "foreach"):
             values = self._value(tokens[: pipes[0]])
@@ -138,7 +123,7 @@ class _PowerShell(Follower):
         if name not in NOT_A_MIX and not name.startswith("$") and command[0].kind == "word":
             self.others.append((name, words[0].line))
 
-    def _words(self, tokens: Sequence[_Token]) -> list[Word]:
+    def _words(self, tokens: Sequence[Token]) -> list[Word]:
         """Return the arguments; of lists the items one by one, as programs get them."""
         words: list[Word] = []
         for token in tokens:
@@ -159,7 +144,7 @@ class _PowerShell(Follower):
                     words.append(token.word)
         return words
 
-    def _assign(self, target: _Token, tokens: Sequence[_Token], *, more: bool) -> None:
+    def _assign(self, target: Token, tokens: Sequence[Token], *, more: bool) -> None:
         match = re.fullmatch(r"(?:\[[^]]*\])?\$((?:env:|script:|global:)?\w+)", target.text, re.IGNORECASE)
         if match is None:
             return
@@ -177,7 +162,7 @@ class _PowerShell(Follower):
                 values = [replace(values[0], text=values[0].text + values[1].text)]
         self.values[name] = values
 
-    def _value(self, tokens: Sequence[_Token]) -> list[Word] | None:
+    def _value(self, tokens: Sequence[Token]) -> list[Word] | None:
         """Return the values of an expression; None if it is more than lists and `-join`."""
         if self.depth >= DEEPEST:
             return None
@@ -186,13 +171,13 @@ class _PowerShell(Follower):
         self.depth -= 1
         return found
 
-    def _values(self, tokens: Sequence[_Token]) -> list[Word] | None:
+    def _values(self, tokens: Sequence[Token]) -> list[Word] | None:
         found: list[Word] = []
         for place, token in enumerate(tokens):
             if token.kind == "sign" and token.text in (",", "\n", ";"):
                 continue
             if token.kind == "group" and token.text.startswith(("(", "@(")):
-                inner = self._value(_Lexer(token.text.lstrip("@")[1:], token.line, self).tokens())
+                inner = self._value(list(self._tokens(token.text.lstrip("@")[1:], token.line)))
                 if inner is None:
                     return None
                 found += inner
@@ -221,153 +206,9 @@ class _PowerShell(Follower):
                 return match[0]
             return known[0].text
 
-        made = _VARIABLE.sub(value, text)
+        made = VARIABLE.sub(value, text)
         missing += re.findall(r"\$\([^)]*\)?", made)
         return Word(text=made, line=line, missing=tuple(missing))
-
-
-class _Lexer:
-    def __init__(self, text: str, line: int, shell: _PowerShell) -> None:
-        self._text, self._line, self._shell, self._at = text, line, shell, 0
-
-    def tokens(self) -> list[_Token]:
-        found: list[_Token] = []
-        text = self._text
-        while self._at < len(text):
-            char, line = text[self._at], self._line
-            if char in " \t\r":
-                self._at += 1
-            elif text.startswith("`\n", self._at):
-                self._move(self._at + 2)
-            elif text.startswith("<#", self._at):
-                end = text.find("#>", self._at)
-                self._move(len(text) if end < 0 else end + 2)
-            elif char == "#":
-                end = text.find("\n", self._at)
-                self._move(len(text) if end < 0 else end)
-            elif match := re.compile(r"\d?>>?(?:&\d|\s*[^\s;|]+)").match(text, self._at):
-                self._move(match.end())  # a redirection
-            elif text.startswith(("@'\n", '@"\n'), self._at):
-                found.append(self._here(line))
-            elif char in "'\"":
-                begin = self._at
-                word = self._string(line)
-                found.append(_Token("string", self._text[begin : self._at], line, word))
-            elif char in "({" or text.startswith(("@(", "$(", "@{"), self._at):
-                found.append(self._group(line))
-            elif sign := next((it for it in _SIGNS if text.startswith(it, self._at)), ""):
-                found.append(_Token("sign", sign, line))
-                self._move(self._at + len(sign))
-            elif char == "=" and (text[self._at - 1] in " \t" or (found and found[-1].text[:1] in "$[")):
-                found.append(_Token("sign", "=", line))
-                self._move(self._at + 1)
-            elif char in ")}":
-                self._move(self._at + 1)
-            else:
-                found.append(self._bare(line, first=not found or found[-1].kind == "sign"))
-        return found
-
-    def _bare(self, line: int, *, first: bool) -> _Token:
-        """Read a word that doesn't begin with a quote; it may have quotes within."""
-        begin, made = self._at, list[str]()
-        missing: list[str] = []
-        text = self._text
-        variable = re.compile(r"(?:\[[^]\s]*\])?\$[\w:]+").match(text, begin)
-        if first and variable and re.match(r"\s*\+?=", text[variable.end() : variable.end() + 20]):
-            self._move(variable.end())
-            return _Token("word", variable[0], line, Word(text=variable[0], line=line))
-        while self._at < len(text) and text[self._at] not in _END:
-            char = text[self._at]
-            if text.startswith("`\n", self._at):
-                break
-            if char == "`":
-                made.append(text[self._at + 1 : self._at + 2])
-                self._at += 2
-            elif char in "'\"" and self._at > begin:
-                word = self._string(line)
-                made.append(word.text)
-                missing += word.missing
-            elif match := _VARIABLE.match(text, self._at):
-                word = self._shell.filled(match[0], line)
-                made.append(word.text)
-                missing += word.missing
-                self._at = match.end()
-            else:
-                made.append(char)
-                self._at += 1
-        return _Token(
-            "word", text[begin : self._at], line, Word(text="".join(made), line=line, missing=tuple(missing))
-        )
-
-    def _string(self, line: int) -> Word:
-        sign, text = self._text[self._at], self._text
-        at, made = self._at + 1, list[str]()
-        hidden = False
-        while at < len(text):
-            char = text[at]
-            if char == sign and text[at + 1 : at + 2] == sign:
-                made.append(sign)
-                at += 2
-            elif char == sign:
-                self._move(at + 1)
-                content = "".join(made)
-                word = Word(text=content, line=line) if sign == "'" else self._shell.filled(content, line)
-                if hidden:
-                    word = replace(word, text=word.text.replace("\ue024", "$"))
-                return word
-            elif char == "`" and sign == '"':
-                following = text[at + 1 : at + 2]
-                hidden |= following == "$"
-                made.append("\ue024" if following == "$" else _ESCAPES.get(following, following))
-                at += 2
-            else:
-                made.append(char)
-                at += 1
-        raise unclosed(f"the quotation {sign}", line, self._shell.file)
-
-    def _here(self, line: int) -> _Token:
-        sign = self._text[self._at + 1]
-        end = self._text.find(f"\n{sign}@", self._at + 2)
-        if end < 0:
-            raise unclosed(f"the text @{sign}", line, self._shell.file)
-        content = self._text[self._at + 3 : end]
-        self._move(end + 3)
-        word = Word(text=content, line=line + 1) if sign == "'" else self._shell.filled(content, line + 1)
-        return _Token("string", "@", line, word)
-
-    def _group(self, line: int) -> _Token:
-        start = self._text[self._at : self._at + 2] if self._text[self._at] in "@$" else self._text[self._at]
-        at, depth, quote = self._at + len(start), 1, ""
-        opening = start[-1]
-        closing = ")" if opening == "(" else "}"
-        begin = at
-        while at < len(self._text):
-            char = self._text[at]
-            if quote:
-                if char == "`" and quote == '"':
-                    at += 1
-                elif char == quote:
-                    quote = ""
-            elif char in "'\"":
-                quote = char
-            elif char == "#" and self._text[at - 1] in " \t\n":
-                end = self._text.find("\n", at)
-                at = len(self._text) if end < 0 else end
-                continue
-            elif char == "`":
-                at += 1
-            elif char in (opening, closing):
-                depth += 1 if char == opening else -1
-                if not depth:
-                    inside = self._text[begin:at]
-                    self._move(at + 1)
-                    return _Token("group", ("{" if closing == "}" else start) + inside, line)
-            at += 1
-        raise unclosed(f"the bracket {start}", line, self._shell.file)
-
-    def _move(self, to: int) -> None:
-        self._line += self._text.count("\n", self._at, to)
-        self._at = to
 
 
 def _started(words: Sequence[Word]) -> list[Word]:

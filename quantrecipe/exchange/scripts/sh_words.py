@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from quantrecipe.exchange.scripts.call import unclosed
+from quantrecipe.exchange.scripts.call import Cursor, unclosed
 
 __all__ = ["ArrayValue", "Piece", "Redirect", "ShWord", "Sign", "Token", "tokens_of"]
 
@@ -89,13 +89,12 @@ def tokens_of(text: str, file: str, line: int = 1) -> list[Token]:
     return _Lexer(text, file, line, 0).all()
 
 
-class _Lexer:
+class _Lexer(Cursor):
     def __init__(self, text: str, file: str, line: int, depth: int, at: int = 0) -> None:
-        self._text = text
+        super().__init__(text, line, at)
         self._file = file
-        self._line = line
         self._depth = depth
-        self._at = self._start = at
+        self._start = at
         self._waiting: list[tuple[Redirect, str, bool, bool]] = []  # here-documents: end, with tabs, as it is
         if depth > _MAX_DEPTH:
             raise unclosed(f"a $( ) within more than {_MAX_DEPTH} others", line, file)
@@ -108,11 +107,9 @@ class _Lexer:
             if char in " \t":
                 self._at += 1
             elif self._text.startswith("\\\n", self._at):
-                self._at += 2
-                self._line += 1
+                self._move(self._at + 2)
             elif char == "#":
-                end = self._text.find("\n", self._at)
-                self._at = len(self._text) if end < 0 else end
+                self._to("\n")
                 comment = True
             elif match := _REDIRECT.match(self._text, self._at):
                 found.append(self._redirect(match))
@@ -220,11 +217,9 @@ class _Lexer:
                 name = start.removesuffix("=").removesuffix("+")
                 return ArrayValue(name, tuple(words), start.endswith("+="), line)
             if char == "#":
-                end = self._text.find("\n", self._at)
-                self._at = len(self._text) if end < 0 else end
+                self._to("\n")
             elif self._text.startswith("\\\n", self._at):
-                self._at += 2
-                self._line += 1
+                self._move(self._at + 2)
             else:
                 before = self._at
                 word = self._word()
@@ -349,8 +344,7 @@ class _Lexer:
                 self._line += 1
                 self._documents()
             elif char == "#" and (self._at == self._start or self._text[self._at - 1] in " \t\n;|&("):
-                end = self._text.find("\n", self._at)
-                self._at = len(self._text) if end < 0 else end
+                self._to("\n")
             elif match := _REDIRECT.match(self._text, self._at):
                 self._redirect(match)
             else:
@@ -372,7 +366,3 @@ class _Lexer:
                 depth += 1 if char == "{" else -1
             at += 1
         raise unclosed("the variable ${", line, self._file)
-
-    def _move(self, to: int) -> None:
-        self._line += self._text.count("\n", self._at, to)
-        self._at = to

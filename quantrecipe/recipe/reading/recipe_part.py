@@ -15,19 +15,19 @@ from quantrecipe.gguf.file_types import FILE_TYPES
 from quantrecipe.gguf.values import GGUFValue
 from quantrecipe.recipe.budget import Budget, read_budget
 from quantrecipe.recipe.metadata import read_metadata
-from quantrecipe.recipe.reading.definitions import Definitions, read_facts, read_groups
+from quantrecipe.recipe.reading.groups_and_facts import Definitions, read_facts, read_groups
 from quantrecipe.recipe.reading.requirements import read_requires
 from quantrecipe.recipe.reading.rule_items import Inclusion, read_protected, read_rule
-from quantrecipe.recipe.reading.slots import Slots
+from quantrecipe.recipe.reading.value_slots import Slots
 from quantrecipe.recipe.reading.variable_declarations import Declaration, read_variables
 from quantrecipe.recipe.recipe import IF_TRUE, KEEP, KeepEntry, Origin, Rule
 from quantrecipe.recipe.target import Target, read_target
 from quantrecipe.recipe.terms.layers import LayerSet
 
 if TYPE_CHECKING:
-    from quantrecipe.recipe.reading.document import Node
-    from quantrecipe.recipe.reading.reader import Reader
+    from quantrecipe.recipe.reading.node_reader import Reader
     from quantrecipe.recipe.reading.variables import Uses
+    from quantrecipe.recipe.reading.yaml_document import Node
     from quantrecipe.registry import Registry
 
 __all__ = [
@@ -43,26 +43,10 @@ __all__ = [
 
 LANGUAGE_VERSION = 1
 RECIPE_KEYS = (
-    "quantrecipe",
-    "name",
-    "summary",
-    "extends",
-    "requires",
-    "target",
-    "file_type",
-    "default",
-    "fallback",
-    "importance",
-    "budget",
-    "prune",
-    "metadata",
-    "variables",
-    "groups",
-    "facts",
-    "rules",
-    "protect",
-    "keep",
-)
+    "quantrecipe", "name", "summary", "extends", "requires", "target", "file_type", "default", "fallback",
+    "importance", "budget", "prune", "metadata", "variables", "groups", "facts", "rules", "protect", "keep",
+)  # fmt: skip
+"""The keys of a recipe, in the order in which messages and the reference list them."""
 IMPORTANCE_KEYS = ("file", "uncovered", "required", "include", "exclude")
 UNCOVERED = ("error", "warn", "plain")
 LABELS = tuple(f"{name}{ending}" for ending in ("", IF_TRUE) for name in (*FILE_TYPES, KEEP))

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from quantrecipe.errors import RecipeError
 from quantrecipe.misplaced import misplaced
-from quantrecipe.recipe.reading.document import MAX_BYTES
 from quantrecipe.recipe.reading.file_tree import DISK, Tree
+from quantrecipe.recipe.reading.yaml_document import MAX_BYTES
 from quantrecipe.recipe.shipped_recipes import find_shipped
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from quantrecipe.wording import quoted
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
-    from quantrecipe.recipe.reading.document import Node
-    from quantrecipe.recipe.reading.reader import Reader
+    from quantrecipe.recipe.reading.node_reader import Reader
+    from quantrecipe.recipe.reading.yaml_document import Node
     from quantrecipe.registry import Registry
 
 __all__ = ["check_requirement", "read_requires"]

@@ -9,31 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 from quantrecipe.recipe.origin import NOWHERE
 from quantrecipe.recipe.recipe import KEEP, KeepEntry, Origin, Rule
-from quantrecipe.recipe.terms.expression import FACTS, MODEL_FACTS, TENSOR_FACTS
+from quantrecipe.recipe.terms.fact_kinds import FACTS, MODEL_FACTS, TENSOR_FACTS
 from quantrecipe.wording import closest
 
 if TYPE_CHECKING:
     from quantrecipe.api import QuantFormat
-    from quantrecipe.recipe.reading.document import Node
-    from quantrecipe.recipe.reading.reader import Reader
-    from quantrecipe.recipe.reading.slots import Slots
+    from quantrecipe.recipe.reading.node_reader import Reader
+    from quantrecipe.recipe.reading.value_slots import Slots
     from quantrecipe.recipe.reading.variables import Uses
+    from quantrecipe.recipe.reading.yaml_document import Node
     from quantrecipe.recipe.terms.pattern import Pattern
 
 __all__ = ["KEEP_KEYS", "RULE_KEYS", "Inclusion", "read_protected", "read_rule"]
 
 RULE_KEYS = (
-    "tensors",
-    "layers",
-    "when",
-    "type",
-    "choose",
-    "options",
-    "fallback",
-    "why",
-    "optional",
-    "inherited",
-)
+    "tensors", "layers", "when", "type", "choose", "options", "fallback", "why", "optional", "inherited",
+)  # fmt: skip
 KEEP_KEYS = ("tensors", "when", "why")
 
 

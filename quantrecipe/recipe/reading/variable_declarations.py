@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, cast
 
 from quantrecipe.errors import Problem
 from quantrecipe.recipe.origin import Origin
-from quantrecipe.recipe.reading.document import Node, NodeKind, scalar
-from quantrecipe.recipe.reading.reader import Reader
-from quantrecipe.recipe.reading.slots import is_type, read_type
+from quantrecipe.recipe.reading.node_reader import Reader
+from quantrecipe.recipe.reading.value_slots import is_type, read_type
 from quantrecipe.recipe.reading.variables import VARIABLE_TYPES, Value, Variable, VariableType, kind_text
+from quantrecipe.recipe.reading.yaml_document import Node, NodeKind, scalar
 from quantrecipe.recipe.terms.layers import LayerSet
 from quantrecipe.recipe.terms.pattern import GROUP, Pattern
 from quantrecipe.units import require_size

@@ -19,8 +19,8 @@ from types import MappingProxyType
 from typing import Literal, get_args
 
 from quantrecipe.recipe.origin import Origin
-from quantrecipe.recipe.reading.document import Node, NodeKind
-from quantrecipe.recipe.reading.reader import Reader
+from quantrecipe.recipe.reading.node_reader import Reader
+from quantrecipe.recipe.reading.yaml_document import Node, NodeKind
 from quantrecipe.wording import closest, listed
 
 __all__ = ["VARIABLE_TYPES", "Uses", "Value", "Variable", "VariableType", "kind_text"]

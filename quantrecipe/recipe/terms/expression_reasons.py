@@ -11,7 +11,9 @@ import ast
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from quantrecipe.recipe.terms.expression import FACTS, SIGNS, Expression, Value
+from quantrecipe.recipe.terms.expression import Expression
+from quantrecipe.recipe.terms.expression_syntax import SIGNS
+from quantrecipe.recipe.terms.fact_kinds import FACTS, Value
 
 __all__ = ["reasons"]
 

@@ -81,7 +81,7 @@ class LayerSet:
 
     @property
     def cost(self) -> int:
-        """See `quantrecipe.recipe.reading.reader.Effort`."""
+        """What it costs to read it, and to plan with it, as `Effort` counts."""
         return 10 * len(self._items)
 
     @classmethod

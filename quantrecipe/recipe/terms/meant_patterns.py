@@ -19,7 +19,8 @@ from functools import cache
 from types import MappingProxyType
 
 from quantrecipe.errors import RecipeError
-from quantrecipe.recipe.terms.pattern import HEAD, Pattern, written_out
+from quantrecipe.recipe.terms.globs import written_out
+from quantrecipe.recipe.terms.pattern import HEAD, Pattern
 from quantrecipe.recipe.writing.braces import braced
 from quantrecipe.tensor import TensorInfo, split_name
 

@@ -34,16 +34,16 @@ of a brace is judged by itself.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 from quantrecipe.errors import RecipeError
+from quantrecipe.recipe.terms.globs import WEIGHT, check_glob, compile_globs, is_outright, written_out
 from quantrecipe.recipe.terms.regex import Regex
 from quantrecipe.tensor import TensorInfo
 from quantrecipe.wording import quoted
 
-__all__ = ["GROUP", "HEAD", "Pattern", "written_out"]
+__all__ = ["GROUP", "HEAD", "Pattern"]
 
 HEAD = "head"
 """The pattern for the tensor that makes the logits."""
@@ -53,14 +53,6 @@ GROUP = "group:"
 
 _REGEX = "regex:"
 _NAME = "name:"
-_WEIGHT = ".weight"
-_WILD = frozenset("*?[")
-_IN_CLASS = re.compile(r"!?(?:\w(?:-\w)?)+", re.ASCII)
-_BLOCK_NUMBER = re.compile(r"(?:^|(?<=\.))blk\.[^.]+\.")
-# Braces multiply: `{a,b}{a,b}{a,b}` are eight names. Shipped patterns have 32 characters at most, and six names.
-_MAX_LENGTH = 2000
-_MAX_ALTERNATIVES = 1000
-_MAX_NESTING = 8
 _MAX_WRITTEN_OUT = 20_000
 _LEAST_COST, _LEAST_COST_OF_A_REGEX = 100, 500  # in microseconds: to compile the smallest one
 
@@ -78,14 +70,14 @@ class _Matcher:
         """Compile globs to expressions that never backtrack over more than one part of a name."""
         plain = [glob for glob in globs if glob != HEAD]
         dotted = [glob for glob in plain if "." in glob]
-        return cls(HEAD in globs, _compile(plain), _compile(dotted))
+        return cls(HEAD in globs, compile_globs(plain), compile_globs(dotted))
 
     def matches(self, tensor: TensorInfo, head: str | None) -> bool:
         if self.head and tensor.name == head:
             return True
         if self.roles and self.roles.fullmatch(tensor.role):
             return True
-        return bool(self.names and self.names.fullmatch(tensor.name.removesuffix(_WEIGHT)))
+        return bool(self.names and self.names.fullmatch(tensor.name.removesuffix(WEIGHT)))
 
     def may_match(self, role: str) -> bool:
         return self.head or self.names is not None or bool(self.roles and self.roles.fullmatch(role))
@@ -93,7 +85,10 @@ class _Matcher:
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """A parsed pattern; `str()` gives the text that it was parsed from. cost: see `reader.Effort`."""
+    """A parsed pattern; `str()` gives the text that it was parsed from.
+
+    cost: what it costs to read it, and to plan with it, as `Effort` counts
+    """
 
     text: str
     cost: int = field(repr=False, compare=False, default=0)
@@ -168,161 +163,12 @@ def _of_globs(text: str) -> Pattern:
             "use * or `layers`",
         )
     for glob in globs:
-        _check_glob(glob, text)
-    outright = [glob for glob in globs if _is_outright(glob)]
-    wild = [glob for glob in globs if not _is_outright(glob)]
+        check_glob(glob, text)
+    outright = [glob for glob in globs if is_outright(glob)]
+    wild = [glob for glob in globs if not is_outright(glob)]
     return Pattern(
         text,
         cost=max(_LEAST_COST, 4 * sum(map(len, globs))),
         _outright=_Matcher.of(outright) if outright else None,
         _wild=_Matcher.of(wild) if wild else None,
     )
-
-
-def written_out(text: str) -> list[str]:
-    """Return the alternatives that the braces of a pattern come to, each once. RecipeError if it is no pattern."""
-    _check_characters(text)
-    return list(dict.fromkeys(_alternatives(text)))
-
-
-def _check_characters(text: str) -> None:
-    if not text:
-        raise RecipeError("an empty pattern", "write a role like attn_v, or '*' for every matrix")
-    if len(text) > _MAX_LENGTH:
-        raise RecipeError(
-            f"a pattern of {len(text)} characters (at most {_MAX_LENGTH})", "write a list of patterns"
-        )
-    if any(char.isspace() or not char.isprintable() for char in text):
-        raise RecipeError(
-            f"the pattern {text!r} has spaces in it",
-            "write several patterns as a list: [attn_q, attn_k]",
-        )
-    if any(char in text for char in "\\()|^$+"):
-        raise RecipeError(
-            f"the pattern {text!r} looks like a regular expression",
-            "patterns are globs (* ? [abc] {a,b}); start with 'regex:' to search with a regular expression,"
-            " with 'name:' to give a tensor's full name",
-        )
-
-
-def _alternatives(text: str) -> Iterator[str]:
-    """Yield the texts that braces stand for, in order."""
-    alternatives = [""]
-    stack: list[
-        tuple[list[str], list[str]]
-    ] = []  # for each open brace: what stood before it, what is finished in it
-    in_class = False
-    for char in text:
-        if in_class or char == "[":
-            in_class = char != "]"
-            alternatives = [glob + char for glob in alternatives]
-        elif char == "{":
-            if len(stack) == _MAX_NESTING:
-                raise RecipeError(
-                    f"braces deeper than {_MAX_NESTING} in the pattern {quoted(text)}",
-                    "write a list of patterns",
-                )
-            stack.append((alternatives, []))
-            alternatives = [""]
-        elif char in ",}" and stack:
-            before, done = stack[-1]
-            done.extend(alternatives)
-            alternatives = [""]
-            if char == "}":
-                stack.pop()
-                if len(before) * len(done) > _MAX_ALTERNATIVES:
-                    raise RecipeError(
-                        f"the pattern {quoted(text)} stands for more than {_MAX_ALTERNATIVES} names",
-                        "use * or `layers`",
-                    )
-                alternatives = [glob + end for glob in before for end in done]
-        elif char == ",":
-            raise RecipeError(
-                f"a comma outside braces in the pattern {quoted(text)}", "write a list: [attn_q, attn_k]"
-            )
-        elif char == "}":
-            raise RecipeError(
-                f"a }} without its {{ in the pattern {quoted(text)}",
-                "braces list alternatives: ffn_{gate,up}",
-            )
-        else:
-            alternatives = [glob + char for glob in alternatives]
-    if stack:
-        raise RecipeError(
-            f"a {{ without its }} in the pattern {quoted(text)}", "braces list alternatives: ffn_{gate,up}"
-        )
-    if in_class:
-        raise RecipeError(
-            f"a [ without its ] in the pattern {quoted(text)}", "brackets list characters: attn_[kv]"
-        )
-    yield from alternatives
-
-
-def _check_glob(glob: str, text: str) -> None:
-    if glob.endswith(_WEIGHT):
-        from quantrecipe.recipe.terms.meant_patterns import meant_in_any_model  # it asks what patterns match
-
-        hint = meant_in_any_model(glob)
-        remedy = hint or f"leave it out: {glob.removesuffix(_WEIGHT)}"
-        raise RecipeError(f"the pattern {quoted(text)} spells out '.weight'", remedy)
-    if not all(glob.split(".")):
-        raise RecipeError(
-            f"the pattern {quoted(text)} has an empty part",
-            "parts are separated by single dots: blk.3.attn_v",
-        )
-    if "**" in glob:
-        raise RecipeError(
-            f"the pattern {quoted(text)} has ** in it", "* stays within a part; write each part: *.*"
-        )
-    for rest in glob.split("[")[1:]:
-        if not _IN_CLASS.fullmatch(rest.partition("]")[0]):
-            raise RecipeError(
-                f"the pattern {quoted(text)} has odd characters in [ ]",
-                "list letters, digits, _ or a range: [kv], [0-9], [!q]",
-            )
-    if "]" in re.sub(r"\[[^]]*\]", "", glob):
-        raise RecipeError(
-            f"a ] without its [ in the pattern {quoted(text)}", "brackets list characters: attn_[kv]"
-        )
-
-
-def _is_outright(glob: str) -> bool:
-    """Say whether a glob has no wildcard but in the number of the block."""
-    return not _WILD & set(_BLOCK_NUMBER.sub("", glob, count=1))
-
-
-def _compile(globs: list[str]) -> re.Pattern[str] | None:
-    if not globs:
-        return None
-    try:
-        return re.compile("|".join(r"\.".join(map(_part, glob.split("."))) for glob in globs))
-    except re.error:  # all else is escaped or was checked
-        raise RecipeError(
-            f"a range in {quoted(', '.join(globs))} runs backwards", "write the smaller one first: [0-9]"
-        ) from None
-
-
-def _part(part: str) -> str:
-    """Return one part of a glob as a regular expression.
-
-    The text between two stars is taken where it first fits and never moved again (an atomic group): that is
-    enough for globs, and keeps the work proportional.
-    """
-    first, *others = (_fixed(piece) for piece in part.split("*"))
-    if not others:
-        return first
-    *middle, last = others
-    return first + "".join(f"(?>[^.]*?{piece})" for piece in middle) + "[^.]*" + last
-
-
-def _fixed(piece: str) -> str:
-    """Return a piece of a glob without stars as a regular expression."""
-    out = []
-    for token in re.findall(r"\[[^]]*\]|.", piece):
-        if token == "?":
-            out.append("[^.]")
-        elif token.startswith("["):
-            out.append("[^." + token[2:] if token.startswith("[!") else token)
-        else:
-            out.append(re.escape(token))
-    return "".join(out)

@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from quantrecipe.recipe.terms.expression import FACTS, Expression
+from quantrecipe.recipe.terms.expression import Expression
+from quantrecipe.recipe.terms.fact_kinds import FACTS
 from quantrecipe.recipe.writing.braces import is_plain
 from quantrecipe.recipe.writing.layer_items import layer_items, layer_texts
 from quantrecipe.tensor import TensorInfo, tensor_order

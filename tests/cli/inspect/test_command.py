@@ -17,7 +17,7 @@ from quantrecipe.gguf.header import TensorEntry
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.gguf.write_header import encode_header
 from quantrecipe.model.open_model import open_model
-from quantrecipe.recipe.terms.pattern import written_out
+from quantrecipe.recipe.terms.globs import written_out
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "tiny-code"
 RECIPE = "quantrecipe: 1\nname: tiny\ndefault: Q4_K  # because\n"

@@ -1,4 +1,4 @@
-"""Codebooks: the grids are gguf-py's, and every list of neighbours is what the definition says."""
+"""Grids: the points are gguf-py's, and every list of neighbours is what the definition says."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_codes_with_an_integer_out_of_range_have_no_neighbours() -> None:
     assert book.first[3] == book.first[4]
 
 
-def test_a_codebook_cannot_be_changed() -> None:
+def test_a_grid_cannot_be_changed() -> None:
     book = load_grid("iq2_xxs", levels=3, distances=2)
     for array in (book.points, book.codes, book.index, book.first, book.neighbours):
         assert not array.flags.writeable

@@ -53,7 +53,7 @@ def random_terms(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray
 
 
 @each_book
-def test_lists_are_the_codebook_s_and_points_are_their_own(name: str, distances: int) -> None:
+def test_lists_are_the_grid_s_and_points_are_their_own(name: str, distances: int) -> None:
     book = load_grid(name, levels=LEVELS, distances=distances)
     for code in range(0, 4096, 7):
         listed = list_of(name, distances, code)

@@ -90,6 +90,18 @@ def test_what_is_set_in_several_ways_is_not_known() -> None:
     assert script.calls[0].words[1].missing == ("$q",)
 
 
+def test_what_a_line_of_powershell_sets_the_next_one_knows() -> None:
+    script = read_script(
+        '$type = "q8_0"\n$rule = "attn_v=$type"\n'
+        'llama-quantize --tensor-type "$rule" --tensor-type "ffn_up=$type" in.gguf out.gguf Q4_K_M; $type = "q6_K"\n'
+        'llama-quantize "$type" out.gguf Q4_K_M',
+        "quantize.ps1",
+    )
+    first, second = ([word.text for word in call.words] for call in script.calls)
+    assert first[:4] == ["--tensor-type", "attn_v=q8_0", "--tensor-type", "ffn_up=q8_0"]
+    assert second[0] == "q6_K"
+
+
 def test_a_script_of_powershell() -> None:
     text = r"""
 # llama-quantize a b Q4_0

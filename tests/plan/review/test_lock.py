@@ -4,20 +4,31 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 from support.imatrix_files import write_gguf_imatrix
 from support.models import llama_metadata, llama_tensors, write_gguf
 
-from quantrecipe.errors import PlanError
+from quantrecipe.errors import ModelError, PlanError
+from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.importance.read_importance import read_importance
 from quantrecipe.model.model import Model
 from quantrecipe.model.open_model import open_model
 from quantrecipe.plan.layout import SplitLimits
-from quantrecipe.plan.review.lock import Lock, LockedTensor, compare_locks, make_lock, require_lock
+from quantrecipe.plan.review import lock as lock_module
+from quantrecipe.plan.review.lock import (
+    Lock,
+    LockedTensor,
+    compare_locks,
+    make_lock,
+    require_lock,
+    require_same_tensors,
+)
 from quantrecipe.plan.review.lock_file import is_lock, lock_text, parse_lock, read_lock
 from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe_text
@@ -135,8 +146,6 @@ def test_importance_and_output(model: Model, registry: Registry, tmp_path: Path)
 
 
 def test_metadata_of_the_same_value_and_another_type(model: Model, registry: Registry) -> None:
-    from quantrecipe.gguf.values import GGUFValue, ValueType
-
     other = dict(model.metadata) | {"llama.block_count": GGUFValue.of(ValueType.UINT64, 12)}
     (said,) = compare_locks(
         lock_of(RECIPE, model, registry), lock_of(RECIPE, replace(model, metadata=other), registry)
@@ -247,3 +256,156 @@ def test_files(tmp_path: Path, model: Model, registry: Registry) -> None:
     (tmp_path / "odd.lock").write_bytes(b"\xff\xfe")
     with pytest.raises(PlanError, match="UTF-8"):
         read_lock(tmp_path / "odd.lock")
+
+
+class TestOneDifference:
+    """Each field of a lock by itself, and in the words that people read."""
+
+    @pytest.mark.parametrize(
+        ("change", "said"),
+        [
+            ({"arch": "qwen3"}, "architecture: locked llama, now qwen3"),
+            ({"importance": "i" * 32}, f"importance matrix (digest): locked nothing, now {'i' * 32}"),
+            ({"provenance": False}, "provenance recorded: locked yes, now no"),
+            ({"distributions": {"quantrecipe": "9.9"}}, "version of quantrecipe: locked {version}, now 9.9"),
+            ({"formats": {"Q4_K": 7}}, "encoder version of Q4_K: locked 1, now 7"),
+            ({"headers": "h" * 32}, "model's headers (digest): locked {headers}, now " + "h" * 32),
+            (
+                {"recipe_digest": "r" * 32},
+                "what the recipe means (digest): locked {recipe}, now "
+                + "r" * 32
+                + ", though every tensor gets the same "
+                "type",
+            ),
+            ({"plan_digest": "p" * 32}, "plan (digest): locked {plan}, now " + "p" * 32),
+        ],
+    )
+    def test_is_told(self, model: Model, registry: Registry, change: dict[str, Any], said: str) -> None:
+        lock = lock_of(RECIPE, model, registry)
+        expected = said.format(
+            version=lock.distributions["quantrecipe"],
+            headers=lock.headers,
+            recipe=lock.recipe_digest,
+            plan=lock.plan_digest,
+        )
+        assert compare_locks(lock, replace(lock, **change)) == [expected]
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"nbytes": 5},
+            {"bits_per_weight": 1.0},
+            {"recipe": "another name"},
+            {"importance_file": "elsewhere.gguf"},
+            {"distributions": {}},
+            {"formats": {}},
+        ],
+    )
+    def test_or_makes_none(self, model: Model, registry: Registry, change: dict[str, Any]) -> None:
+        """A plugin that isn't used any more, or sizes that follow from the files' headers."""
+        lock = lock_of(RECIPE, model, registry)
+        assert compare_locks(lock, replace(lock, **change)) == []
+
+    def test_digests_that_follow_from_tensors_are_not_told_beside_them(
+        self, model: Model, registry: Registry
+    ) -> None:
+        lock = lock_of(RECIPE, model, registry)
+        name = "blk.0.attn_v.weight"
+        tensors = {**lock.tensors, name: replace(lock.tensors[name], type="Q8_0")}
+        other = replace(
+            lock, tensors=tensors, files=((1, 2),), headers="h", plan_digest="p", recipe_digest="r" * 32
+        )
+        assert compare_locks(lock, other) == [
+            "blk.0.attn_v.weight: type locked Q6_K, now Q8_0",
+            f"what the recipe means (digest): locked {lock.recipe_digest}, now {'r' * 32}",
+        ]
+
+    def test_metadata(self, model: Model, registry: Registry) -> None:
+        lock = lock_of(RECIPE, model, registry)
+        pairs = {**lock.metadata, "llama.block_count": 13, "general.name": "new"}
+        del pairs["llama.attention.head_count"]
+        assert compare_locks(lock, replace(lock, metadata=pairs, headers="h")) == [
+            "the model's general.name: locked nothing, now new",
+            "the model's llama.attention.head_count: locked 4, now nothing",
+            "the model's llama.block_count: locked 12, now 13",
+        ]
+
+
+class TestMetadata:
+    """Numbers and short texts stand as they are, of all else a digest."""
+
+    def readable(self, model: Model, registry: Registry, value: GGUFValue) -> Any:
+        other = replace(model, metadata={**model.metadata, "x": value})
+        return lock_of(RECIPE, other, registry).metadata["x"]
+
+    @pytest.mark.parametrize(
+        ("type_", "plain", "shown"),
+        [
+            (ValueType.UINT32, 7, 7),
+            (ValueType.INT8, -7, -7),
+            (ValueType.BOOL, True, True),
+            (ValueType.FLOAT32, 0.1, "0.1"),
+            (ValueType.FLOAT32, 1e-6, "1e-06"),
+            (ValueType.FLOAT64, 0.1, "0.1"),
+            (ValueType.FLOAT64, 1 / 3, "0.3333333333333333"),
+            (ValueType.STRING, "short", "short"),
+            (ValueType.STRING, "", ""),
+        ],
+    )
+    def test_as_it_is(
+        self, model: Model, registry: Registry, type_: ValueType, plain: Any, shown: Any
+    ) -> None:
+        found = self.readable(model, registry, GGUFValue.of(type_, plain))
+        assert (type(found), found) == (type(shown), shown)
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            GGUFValue.of(ValueType.STRING, "x" * 5000),
+            GGUFValue.of(ValueType.STRING, "two\nlines"),
+            GGUFValue.array(ValueType.UINT32, [1, 2]),
+            GGUFValue.array(ValueType.STRING, ["a"]),
+        ],
+    )
+    def test_as_a_digest(self, model: Model, registry: Registry, value: GGUFValue) -> None:
+        digest = xxhash.xxh3_64_hexdigest(bytes([value.type]) + value.payload)
+        assert self.readable(model, registry, value) == f"xxh3:{digest}"
+
+    def test_the_longest_text_that_stands_as_it_is(self, model: Model, registry: Registry) -> None:
+        longest = lock_module._LONGEST_TEXT
+        text = "x" * longest
+        assert self.readable(model, registry, GGUFValue.of(ValueType.STRING, text)) == text
+        assert self.readable(model, registry, GGUFValue.of(ValueType.STRING, text + "x")).startswith("xxh3:")
+
+
+def test_the_lock_of_another_model(model: Model, registry: Registry) -> None:
+    lock = lock_of(RECIPE, model, registry)
+    require_same_tensors(lock, model, file="a.lock")
+    less = replace(model, tensors=model.tensors[:3])
+    require_same_tensors(lock, less, file="a.lock")  # some of its tensors, in the same shapes
+    first = model.tensors[0]
+    other = replace(model, tensors=(replace(first, shape=(1, 2)), *model.tensors[1:]))
+    with pytest.raises(
+        ModelError, match=rf"a\.lock: is the lock of another model: {first.name} has another shape"
+    ):
+        require_same_tensors(lock, other, file="a.lock")
+    strangers = replace(model, tensors=tuple(replace(t, name=f"x.{t.name}") for t in model.tensors))
+    with pytest.raises(ModelError, match=r"a\.lock: is of another model; lock the recipe with"):
+        require_same_tensors(lock, strangers, file="a.lock")
+
+
+def test_what_a_lock_is_made_of(model: Model, registry: Registry, tmp_path: Path) -> None:
+    entries = {t.name: (np.ones((1, t.cols), np.float32), [1.0]) for t in model.tensors if t.role == "attn_v"}
+    matrix = read_importance(write_gguf_imatrix(tmp_path / "i.gguf", entries))
+    recipe = load_recipe_text(RECIPE, registry=registry)
+    plan = make_plan(recipe, model, registry=registry, importance=matrix, split=SplitLimits(max_tensors=60))
+    lock = make_lock(plan, registry)
+    assert (lock.recipe, lock.recipe_digest, lock.plan_digest) == ("mix", recipe.digest, plan.digest)
+    assert (lock.importance, lock.importance_file) == (matrix.digest, "i.gguf")
+    assert lock.formats == {"Q4_K": 1, "Q6_K": 1}
+    assert lock.files == tuple((it.nbytes - it.header, len(it.assignments)) for it in plan.files)
+    assert (lock.nbytes, lock.bits_per_weight) == (plan.nbytes, round(plan.bits_per_weight, 4))
+    assert list(lock.tensors) == [a.tensor.name for a in plan.assignments]
+    assert lock.tensors["blk.0.attn_v.weight"] == LockedTensor(shape=(128, 256), source="BF16", type="Q6_K")
+    assert list(lock.metadata) == sorted(model.metadata)
+    assert list(lock.distributions) == ["quantrecipe"]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from support.recipes import recipe, rule
 
 from quantrecipe.plan.review.rule_changes import Decided, rule_changes
+from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.recipe.recipe import Recipe
+from quantrecipe.registry import Registry, load_registry
 
 
 def changes(old: Recipe, new: Recipe, **effects: int) -> list[tuple[str, str, str, int | None]]:
@@ -85,3 +87,61 @@ def test_a_narrower_rule_is_not_idle() -> None:
         ("added", 1, 0, False),
         ("removed", 4, 3, False),
     ]
+
+
+WHOLE = """\
+quantrecipe: 1
+name: whole
+fallback: error
+file_type: Q4_K_M
+default: Q4_K
+prune: 1-2
+importance:
+  required: true
+  uncovered: error
+  include: [attn, ffn]
+  exclude: [gate]
+metadata: {general.name: Mine, x.count: 3}
+target: {engine: llama.cpp, build: b1500, device: cuda}
+budget: {size: 2GB, bpw: 4.5, vram: {total: 8GB, context: 512}, ties: [[attn_q, attn_k], [ffn_up]]}
+keep:
+  - {tensors: [ssm_a, ssm_b], when: "arch == 'mamba'"}
+  - {tensors: ffn_gate_inp}
+"""
+
+
+def settings_changed(old: str, new: str, registry: Registry) -> list[str]:
+    recipes = [load_recipe_text(text, registry=registry) for text in (old, new)]
+    return [it.what for it in rule_changes(*recipes, Decided(), Decided()) if it.kind == "setting"]
+
+
+def test_every_setting_is_told() -> None:
+    registry = load_registry(plugins=False)
+    bare = "quantrecipe: 1\nname: bare\nkeep: []\n"
+    found = settings_changed(bare, WHOLE, registry)
+    assert found == [
+        "default: none → Q4_K",
+        "fallback: chain → error",
+        "file_type: none → Q4_K_M",
+        "importance: uncovered: warn → error",
+        "importance: required: none → yes",
+        "importance: include: none → attn, ffn",
+        "importance: exclude: none → gate",
+        "prune: none → 1-2",
+        "protect: none → ssm_a, ssm_b when arch == 'mamba'; ffn_gate_inp",
+        "metadata: none → general.name=Mine, x.count=3",
+        "target: none → llama.cpp b1500 cuda",
+        "budget: none → size 2000000000, bpw 4.5, "
+        "vram (total 8589934592, context 512, kv f16, experts gpu, ubatch 512), ties attn_q+attn_k ffn_up",
+    ]
+    assert settings_changed(WHOLE, WHOLE.replace("name: whole", "name: other"), registry) == []
+    assert [line.split(": ")[0] for line in settings_changed(WHOLE, bare, registry)] == [
+        line.split(": ")[0] for line in found
+    ]
+
+
+def test_types_that_importance_is_required_for() -> None:
+    registry = load_registry(plugins=False)
+    old = "quantrecipe: 1\nname: x\nimportance: {required: true}\n"
+    new = "quantrecipe: 1\nname: x\nimportance: {required: [Q2_K, Q3_K]}\n"
+    assert settings_changed(old, new, registry) == ["importance: required: yes → Q2_K, Q3_K"]

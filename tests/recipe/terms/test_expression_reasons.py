@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quantrecipe.recipe.terms.expression import FACTS, Expression
+from quantrecipe.recipe.terms.expression import Expression
 from quantrecipe.recipe.terms.expression_reasons import reasons
+from quantrecipe.recipe.terms.fact_kinds import FACTS
 
 VALUES: Mapping[str, Any] = {
     "arch": "qwen3",

@@ -1,131 +1,61 @@
-"""Where indices, tables and levels lie in a super-block's bytes, for what more than one format has the same way.
+"""Where indices, tables and levels lie in the bytes of a super-block of a K or a KS type.
 
-    two bits     byte 32 h + i, bits 2 p and 2 p + 1: of weight 128 h + 32 p + i
-    four bits    byte 32 p + i: of weight 64 p + i in its lower half, of weight 64 p + 32 + i in its upper half
-    one bit      byte i, bit p: of weight 32 p + i
+Tables and levels are stored and read by a pair of kernels. `at` is where the super-block's bytes begin, which are 0
+before something is put; g is the group:
 
-Each is a pair of kernels, (put, get). `at` is where the super-block's bytes begin, which are 0 before something is put.
-
-    indices   put(indices, to, at): those of all 256 weights;   get(source, at, g, i): that of weight i of group g
-    tables    put(to, at, g, shifted): 0 or 1;                  get(source, at, g)
-    levels    put(to, at, g, level): an integer;                get(source, at, g)
+    tables    put(to, at, g, shifted): 0 or 1;      get(source, at, g)
+    levels    put(to, at, g, level): an integer;    get(source, at, g)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from quantrecipe.core import kernel
-from quantrecipe.core.bits import place, trips
 from quantrecipe.core.scalars import I32, U8, Bytes, Int
 
-__all__ = [
-    "LEVEL_BYTES", "SIX_BIT_LEVELS", "TABLE_BIT_0", "Stored",
-    "bit_of_group", "five_bit_indices", "six_bit_indices", "three_bit_indices", "two_bit_indices",
-]  # fmt: skip
+__all__ = ["LEVEL_BYTES", "SIX_BIT_LEVELS", "TABLE_BIT_0", "Indices", "Layout", "Stored", "bit_of_group"]
 
 Stored = tuple[Callable[..., None], Callable[..., Any]]
 
 
-def _get_bits(n: int, bits: int) -> Callable[..., Any]:
-    """The kernel get(source, at, g, i) for 1, 2 or 4 bits, of which a byte holds 8, 4 or 2: see above."""
-    columns, in_column, mask = 8 // bits, 32 // n, U8((1 << bits) - 1)
+@dataclass(frozen=True, kw_only=True)
+class Indices:
+    """256 indices, whose lower bits lie apart from the upper ones.
 
-    @kernel
-    def get(source: Bytes, at: Int, g: Int, i: Int) -> Int:
-        column, first = g // in_column, n * (g % in_column)
-        return (source[at + 32 * (column // columns) + first + i] >> U8(bits * (column % columns))) & mask
+    The weights stand in columns of `wide`. A byte holds the same place of several columns, the first one in its lowest
+    bits: with 4 bits two columns, with 2 bits four, with 1 bit eight.
 
-    return get
+    low_bits, lower:  how many lower bits, and the byte with which they begin
+    high_bits, upper: the same of the upper bits, if there are any
+    """
 
-
-@kernel
-def _put_two_bits(indices: Bytes, to: Bytes, at: Int) -> None:
-    at, length = place(at), trips(32, to)
-    for h in range(2):
-        for i in range(length):
-            q0, q1 = indices[128 * h + i] & U8(3), indices[128 * h + 32 + i] & U8(3)
-            q2, q3 = indices[128 * h + 64 + i] & U8(3), indices[128 * h + 96 + i] & U8(3)
-            to[at + 32 * h + i] = q0 | U8(q1 << U8(2)) | U8(q2 << U8(4)) | U8(q3 << U8(6))
+    low_bits: int
+    lower: int
+    high_bits: int = 0
+    upper: int = 0
+    wide: int = 32
 
 
-def two_bit_indices(n: int, first: int) -> Stored:
-    """Two bits from byte `first` on."""
-    get_two = _get_bits(n, 2)
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """What a format's bytes are.
 
-    @kernel
-    def put(indices: Bytes, to: Bytes, at: Int) -> None:
-        _put_two_bits(indices, to, at + first)
+    n:           weights in a group
+    block_bytes: of a super-block
+    row_bytes:   of the row's d, before its super-blocks: 2 (f16) or 4 (f32); 0: each super-block begins with an f16 d
+    tables:      which table a group takes
+    levels:      the level of a group
+    """
 
-    @kernel
-    def get(source: Bytes, at: Int, g: Int, i: Int) -> Int:
-        return get_two(source, at + first, g, i)
-
-    return put, get
-
-
-def three_bit_indices(n: int, lower: int, third: int) -> Stored:
-    """Two lower bits from byte `lower` on, one bit from byte `third` on."""
-    get_two, get_one = _get_bits(n, 2), _get_bits(n, 1)
-
-    @kernel
-    def put(indices: Bytes, to: Bytes, at: Int) -> None:
-        _put_two_bits(indices, to, at + lower)
-        at, length = place(at + third), trips(32, to)
-        for i in range(length):
-            bits = U8(0)
-            for g in range(8):
-                bits |= U8((indices[32 * g + i] >> U8(2)) << U8(g))
-            to[at + i] = bits
-
-    @kernel
-    def get(source: Bytes, at: Int, g: Int, i: Int) -> Int:
-        return get_two(source, at + lower, g, i) | U8(get_one(source, at + third, g, i) << U8(2))
-
-    return put, get
-
-
-def five_bit_indices(n: int, lower: int, fifth: int) -> Stored:
-    """Four lower bits from byte `lower` on, one bit from byte `fifth` on."""
-    get_four, get_one = _get_bits(n, 4), _get_bits(n, 1)
-
-    @kernel
-    def put(indices: Bytes, to: Bytes, at: Int) -> None:
-        low_at, fifth_at, length = place(at + lower), place(at + fifth), trips(32, to)
-        for p in range(4):
-            for i in range(length):
-                low, high = indices[64 * p + i], indices[64 * p + 32 + i]
-                to[low_at + 32 * p + i] = (low & U8(15)) | U8(high << U8(4))
-                bits = (low >> U8(4)) | U8((high >> U8(4)) << U8(1))
-                to[fifth_at + i] |= U8(bits << U8(2 * p))
-
-    @kernel
-    def get(source: Bytes, at: Int, g: Int, i: Int) -> Int:
-        return get_four(source, at + lower, g, i) | U8(get_one(source, at + fifth, g, i) << U8(4))
-
-    return put, get
-
-
-def six_bit_indices(n: int, lower: int, upper: int) -> Stored:
-    """Four lower bits from byte `lower` on, two bits from byte `upper` on."""
-    get_four, get_two = _get_bits(n, 4), _get_bits(n, 2)
-
-    @kernel
-    def put(indices: Bytes, to: Bytes, at: Int) -> None:
-        low_at, upper_at, length = place(at + lower), place(at + upper), trips(32, to)
-        for p in range(4):
-            for i in range(length):
-                low, high = indices[64 * p + i], indices[64 * p + 32 + i]
-                to[low_at + 32 * p + i] = (low & U8(15)) | U8(high << U8(4))
-                bits = (low >> U8(4)) | U8((high >> U8(4)) << U8(2))
-                to[upper_at + 32 * (p // 2) + i] |= U8(bits << U8(4 * (p % 2)))
-
-    @kernel
-    def get(source: Bytes, at: Int, g: Int, i: Int) -> Int:
-        return get_four(source, at + lower, g, i) | U8(get_two(source, at + upper, g, i) << U8(4))
-
-    return put, get
+    n: int
+    block_bytes: int
+    row_bytes: int = 0
+    tables: Stored
+    levels: Stored
+    indices: Indices
 
 
 def bit_of_group(first: int) -> Stored:

@@ -16,10 +16,10 @@ from quantrecipe.api import FormatSpec, StoredFloat
 from quantrecipe.core import KernelFormat, kernel
 from quantrecipe.core.scalars import I32, U8, ZERO, Bytes, Float, Floats, Int, Ints
 
-from quantrecipe_ik.core.layouts import bit_of_group, two_bit_indices
+from quantrecipe_ik.core.layouts import Indices, Layout, bit_of_group
 from quantrecipe_ik.core.partitions import SIGMA, search_partitions
 from quantrecipe_ik.core.scales import fit_scales, inverse, signed_level
-from quantrecipe_ik.core.uneven import Layout, uneven_kernels
+from quantrecipe_ik.core.uneven import uneven_kernels
 from quantrecipe_ik.core.value_tables import TWO_BITS
 from quantrecipe_ik.core.weighing import SUPERBLOCK
 
@@ -27,7 +27,7 @@ __all__ = ["IQ2_K"]
 
 STEPS = 8
 RAISED = 1.03
-SHIFTED, SCALES, INDICES = 2, 4, 12
+SHIFTED, SCALES = 2, 4
 N = 16
 
 
@@ -52,7 +52,7 @@ def _get_level(source: Bytes, at: Int, g: Int) -> Int:
 
 LAYOUT = Layout(
     n=N, block_bytes=76, tables=bit_of_group(SHIFTED), levels=(_put_level, _get_level),
-    indices=two_bit_indices(N, INDICES),
+    indices=Indices(low_bits=2, lower=12),
 )  # fmt: skip
 
 

@@ -21,9 +21,9 @@ from quantrecipe.core import KernelFormat, kernel
 from quantrecipe.core.lanes import nearest_int
 from quantrecipe.core.scalars import F32, HALF, I32, ONE, U8, ZERO, Bytes, Float, Floats, Int, Ints
 
-from quantrecipe_ik.core.layouts import bit_of_group, three_bit_indices
+from quantrecipe_ik.core.layouts import Indices, Layout, bit_of_group
 from quantrecipe_ik.core.scales import inverse, largest_size
-from quantrecipe_ik.core.uneven import Layout, uneven_kernels
+from quantrecipe_ik.core.uneven import uneven_kernels
 from quantrecipe_ik.core.value_search import search_values
 from quantrecipe_ik.core.value_tables import THREE_BITS
 from quantrecipe_ik.core.weighing import SUPERBLOCK
@@ -32,7 +32,7 @@ __all__ = ["IQ3_K"]
 
 MOST, LARGEST = I32(15), F32(31)
 RAISED = 1.01
-SHIFTED, SIGNS, SCALES, INDICES, THIRD = 2, 4, 6, 14, 78
+SHIFTED, SIGNS, SCALES = 2, 4, 6
 N = 16
 
 
@@ -74,7 +74,7 @@ def _get_level(source: Bytes, at: Int, g: Int) -> Int:
 
 LAYOUT = Layout(
     n=N, block_bytes=110, tables=bit_of_group(SHIFTED), levels=(_put_level, _get_level),
-    indices=three_bit_indices(N, INDICES, THIRD),
+    indices=Indices(low_bits=2, lower=14, high_bits=1, upper=78),
 )  # fmt: skip
 
 

@@ -20,16 +20,16 @@ from quantrecipe.api import FormatSpec, StoredFloat
 from quantrecipe.core import KernelFormat, kernel
 from quantrecipe.core.scalars import I32, U8, Bytes, Int
 
-from quantrecipe_ik.core.layouts import bit_of_group, three_bit_indices
+from quantrecipe_ik.core.layouts import Indices, Layout, bit_of_group
 from quantrecipe_ik.core.scales import signed_levels
-from quantrecipe_ik.core.uneven import Layout, uneven_kernels
+from quantrecipe_ik.core.uneven import uneven_kernels
 from quantrecipe_ik.core.value_search import search_values
 from quantrecipe_ik.core.value_tables import THREE_BITS
 from quantrecipe_ik.core.weighing import SUPERBLOCK
 
 __all__ = ["IQ3_KS"]
 
-FIFTH, SHIFTED, SCALES, INDICES, THIRD = 0, 1, 2, 6, 70
+FIFTH, SHIFTED, SCALES = 0, 1, 2
 N, STEPS = 32, 16
 
 
@@ -48,7 +48,7 @@ def _get_level(source: Bytes, at: Int, g: Int) -> Int:
 
 LAYOUT = Layout(
     n=N, block_bytes=102, row_bytes=2, tables=bit_of_group(SHIFTED), levels=(_put_level, _get_level),
-    indices=three_bit_indices(N, INDICES, THIRD),
+    indices=Indices(low_bits=2, lower=6, high_bits=1, upper=70),
 )  # fmt: skip
 
 

@@ -15,39 +15,24 @@ ik_llama.cpp: block_iq4_k, quantize_row_iq4_k_impl_bs16, dequantize_row_iq4_k.
 from __future__ import annotations
 
 from quantrecipe.api import FormatSpec, StoredFloat
-from quantrecipe.core import KernelFormat, kernel
-from quantrecipe.core.bits import place, trips
-from quantrecipe.core.scalars import U8, Bytes, Int
+from quantrecipe.core import KernelFormat
 
-from quantrecipe_ik.core.layouts import SIX_BIT_LEVELS, bit_of_group
+from quantrecipe_ik.core.layouts import SIX_BIT_LEVELS, Indices, Layout, bit_of_group
 from quantrecipe_ik.core.scales import signed_levels
-from quantrecipe_ik.core.uneven import Layout, uneven_kernels
+from quantrecipe_ik.core.uneven import uneven_kernels
 from quantrecipe_ik.core.value_search import search_values
 from quantrecipe_ik.core.value_tables import FOUR_BITS
 from quantrecipe_ik.core.weighing import SUPERBLOCK
 
 __all__ = ["IQ4_K"]
 
-SHIFTED, INDICES = 2, 16
+SHIFTED = 2
 N = 16
-
-
-@kernel
-def _put_indices(indices: Bytes, to: Bytes, at: Int) -> None:
-    first = place(at + INDICES)
-    for p in range(SUPERBLOCK // 32):
-        for i in range(trips(16, to)):
-            to[first + 16 * p + i] = indices[32 * p + i] | U8(indices[32 * p + 16 + i] << U8(4))
-
-
-@kernel
-def _get_index(source: Bytes, at: Int, g: Int, i: Int) -> Int:
-    return (source[at + INDICES + 16 * (g // 2) + i] >> U8(4 * (g % 2))) & U8(15)
 
 
 LAYOUT = Layout(
     n=N, block_bytes=144, tables=bit_of_group(SHIFTED), levels=SIX_BIT_LEVELS,
-    indices=(_put_indices, _get_index),
+    indices=Indices(low_bits=4, lower=16, wide=16),
 )  # fmt: skip
 
 

@@ -14,33 +14,19 @@ from __future__ import annotations
 
 from quantrecipe.api import FormatSpec, StoredFloat
 from quantrecipe.core import KernelFormat, kernel
-from quantrecipe.core.bits import place, trips
-from quantrecipe.core.scalars import U8, Bytes, Float, Floats, Int
+from quantrecipe.core.bits import place
+from quantrecipe.core.scalars import Bytes, Float, Floats, Int
 
-from quantrecipe_ik.core.layouts import LEVEL_BYTES, TABLE_BIT_0
+from quantrecipe_ik.core.layouts import LEVEL_BYTES, TABLE_BIT_0, Indices, Layout
 from quantrecipe_ik.core.scales import odd_levels
-from quantrecipe_ik.core.uneven import Layout, uneven_kernels
+from quantrecipe_ik.core.uneven import uneven_kernels
 from quantrecipe_ik.core.value_search import search_values
 from quantrecipe_ik.core.value_tables import FOUR_BITS
 from quantrecipe_ik.core.weighing import SUPERBLOCK
 
 __all__ = ["IQ4_KS"]
 
-INDICES = 8
 N = 32
-
-
-@kernel
-def _put_indices(indices: Bytes, to: Bytes, at: Int) -> None:
-    first, length = place(at + INDICES), trips(16, to)
-    for g in range(SUPERBLOCK // N):
-        for i in range(length):
-            to[first + 16 * g + i] = indices[N * g + i] | U8(indices[N * g + 16 + i] << U8(4))
-
-
-@kernel
-def _get_index(source: Bytes, at: Int, g: Int, i: Int) -> Int:
-    return (source[at + INDICES + 16 * g + i % 16] >> U8(4 * (i // 16))) & U8(15)
 
 
 @kernel
@@ -62,7 +48,7 @@ def _add_pairs(
 
 LAYOUT = Layout(
     n=N, block_bytes=136, row_bytes=4, tables=TABLE_BIT_0, levels=LEVEL_BYTES,
-    indices=(_put_indices, _get_index),
+    indices=Indices(low_bits=4, lower=8, wide=16),
 )  # fmt: skip
 
 

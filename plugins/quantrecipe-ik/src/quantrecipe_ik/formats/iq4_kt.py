@@ -17,7 +17,8 @@ from __future__ import annotations
 
 from quantrecipe.api import FormatSpec, StoredFloat
 from quantrecipe.core import KernelFormat, kernel
-from quantrecipe.core.scalars import I32, U8, Bytes, Int
+from quantrecipe.core.bits import get_word
+from quantrecipe.core.scalars import I32, U8, U32, Bytes, Int
 
 from quantrecipe_ik.core.trellis.encoder import Trellis
 from quantrecipe_ik.core.trellis.generator import OFFSET
@@ -57,11 +58,10 @@ def _put_index(to: Bytes, at: Int, block: Int, g: Int, index: Int) -> None:
 
 @kernel
 def _get_index(source: Bytes, at: Int, block: Int, g: Int) -> Int:
-    four, upper = 8 * block + g, I32(0)
-    for i in range(3):
-        upper |= I32(source[at + HEADS + 4 * block + 1 + i]) << (8 * i)
+    four, head = 8 * block + g, get_word(source, at + HEADS + 4 * block)
     middle = (source[at + UPPER + four % 32] >> U8(4 * (four // 32))) & U8(15)
-    return I32(source[at + LOWER + four]) | I32(middle) << 8 | ((upper >> (3 * g)) & 7) << 12
+    upper = U32(head >> U32(8 + 3 * g)) & U32(7)
+    return I32(source[at + LOWER + four]) | I32(middle) << 8 | I32(upper) << 12
 
 
 STORED = Stored(

@@ -18,22 +18,22 @@ from __future__ import annotations
 from quantrecipe.api import FormatSpec, StoredFloat
 from quantrecipe.core import KernelFormat
 
-from quantrecipe_ik.core.layouts import SIX_BIT_LEVELS, bit_of_group, five_bit_indices
+from quantrecipe_ik.core.layouts import SIX_BIT_LEVELS, Indices, Layout, bit_of_group
 from quantrecipe_ik.core.scales import signed_levels
-from quantrecipe_ik.core.uneven import Layout, uneven_kernels
+from quantrecipe_ik.core.uneven import uneven_kernels
 from quantrecipe_ik.core.value_search import search_values
 from quantrecipe_ik.core.value_tables import FIVE_BITS
 from quantrecipe_ik.core.weighing import SUPERBLOCK
 
 __all__ = ["IQ5_K"]
 
-SHIFTED, INDICES, FIFTH = 2, 16, 144
+SHIFTED = 2
 N = 16
 
 
 LAYOUT = Layout(
     n=N, block_bytes=176, tables=bit_of_group(SHIFTED), levels=SIX_BIT_LEVELS,
-    indices=five_bit_indices(N, INDICES, FIFTH),
+    indices=Indices(low_bits=4, lower=16, high_bits=1, upper=144),
 )  # fmt: skip
 
 

@@ -16,22 +16,21 @@ from __future__ import annotations
 from quantrecipe.api import FormatSpec, StoredFloat
 from quantrecipe.core import KernelFormat
 
-from quantrecipe_ik.core.layouts import LEVEL_BYTES, TABLE_BIT_0, five_bit_indices
+from quantrecipe_ik.core.layouts import LEVEL_BYTES, TABLE_BIT_0, Indices, Layout
 from quantrecipe_ik.core.scales import odd_levels
-from quantrecipe_ik.core.uneven import Layout, uneven_kernels
+from quantrecipe_ik.core.uneven import uneven_kernels
 from quantrecipe_ik.core.value_search import search_values
 from quantrecipe_ik.core.value_tables import FIVE_BITS
 from quantrecipe_ik.core.weighing import SUPERBLOCK
 
 __all__ = ["IQ5_KS"]
 
-INDICES, FIFTH = 8, 136
 N = 32
 
 
 LAYOUT = Layout(
     n=N, block_bytes=168, row_bytes=4, tables=TABLE_BIT_0, levels=LEVEL_BYTES,
-    indices=five_bit_indices(N, INDICES, FIFTH),
+    indices=Indices(low_bits=4, lower=8, high_bits=1, upper=136),
 )  # fmt: skip
 
 

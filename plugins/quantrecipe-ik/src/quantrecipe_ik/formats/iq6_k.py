@@ -21,16 +21,16 @@ from quantrecipe.api import FormatSpec, StoredFloat
 from quantrecipe.core import KernelFormat, kernel
 from quantrecipe.core.scalars import F32, I8, I32, U8, Bytes, Int
 
-from quantrecipe_ik.core.layouts import bit_of_group, six_bit_indices
+from quantrecipe_ik.core.layouts import Indices, Layout, bit_of_group
 from quantrecipe_ik.core.scales import signed_levels
-from quantrecipe_ik.core.uneven import Layout, uneven_kernels
+from quantrecipe_ik.core.uneven import uneven_kernels
 from quantrecipe_ik.core.value_search import search_values
 from quantrecipe_ik.core.value_tables import SIX_BITS
 from quantrecipe_ik.core.weighing import SUPERBLOCK
 
 __all__ = ["IQ6_K"]
 
-SHIFTED, SCALES, INDICES, UPPER = 2, 4, 20, 148
+SHIFTED, SCALES = 2, 4
 N = 16
 _q = np.arange(64, dtype=F32)
 _CUBIC = F32(-127) + _q * (F32(6.2568) + _q * (F32(-0.11218) + _q * F32(0.0011972)))
@@ -50,7 +50,7 @@ def _get_level(source: Bytes, at: Int, g: Int) -> Int:
 
 LAYOUT = Layout(
     n=N, block_bytes=212, tables=bit_of_group(SHIFTED), levels=(_put_level, _get_level),
-    indices=six_bit_indices(N, INDICES, UPPER),
+    indices=Indices(low_bits=4, lower=20, high_bits=2, upper=148),
 )  # fmt: skip
 
 

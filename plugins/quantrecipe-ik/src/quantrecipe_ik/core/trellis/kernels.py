@@ -124,18 +124,17 @@ def _decoder(what: Trellis, levels: Levels, stored: Stored) -> Callable[[Any, An
             x, start = rows[row], place(row * width)
             d = get_float(source, start)
             for b in range(k // BLOCK):
-                at, block = start + ROW_BYTES + b // BLOCKS * block_bytes, b % BLOCKS
+                at, block = place(start + ROW_BYTES + b // BLOCKS * block_bytes), b % BLOCKS
                 level, book = get_level(source, at, block)
                 scale, offset = d * factor_of(level), offsets[book]
                 for g in range(groups):
                     index = get_index(source, at, block, g)
                     for i in range(size):
                         q = coordinate(index, i, offset)
+                        q = scale * (abs(q) if positive else q)
                         if positive:
-                            q = scale * abs(q)
                             negative = (source[at + signs + g * size + i] >> U8(block)) & U8(1)
-                            x[b * BLOCK + g * size + i] = -q if negative else q
-                        else:
-                            x[b * BLOCK + g * size + i] = scale * q
+                            q = -q if negative else q
+                        x[b * BLOCK + g * size + i] = q
 
     return decode

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from quantrecipe.errors import Problem, RecipeError
-from quantrecipe.recipe.reading.document import Node, NodeKind
+from quantrecipe.recipe.reading.yaml_document import Node, NodeKind
 from quantrecipe.wording import closest, quoted
 
 __all__ = ["Effort", "Reader"]

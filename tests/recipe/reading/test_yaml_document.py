@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quantrecipe.errors import RecipeError
-from quantrecipe.recipe.reading.document import read_document
+from quantrecipe.recipe.reading.yaml_document import read_document
 
 
 def plain(text: str) -> Any:

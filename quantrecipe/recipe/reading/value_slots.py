@@ -11,10 +11,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 from quantrecipe.recipe.origin import Origin
-from quantrecipe.recipe.reading.definitions import Definitions, expand_group
-from quantrecipe.recipe.reading.document import Node
-from quantrecipe.recipe.reading.reader import Reader
+from quantrecipe.recipe.reading.groups_and_facts import Definitions, expand_group
+from quantrecipe.recipe.reading.node_reader import Reader
 from quantrecipe.recipe.reading.variables import Uses, VariableType
+from quantrecipe.recipe.reading.yaml_document import Node
 from quantrecipe.recipe.recipe import KEEP
 from quantrecipe.recipe.terms.expression import Expression
 from quantrecipe.recipe.terms.layers import LayerSet

@@ -20,14 +20,15 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from quantrecipe.errors import RecipeError
-from quantrecipe.recipe.reading.document import Node
-from quantrecipe.recipe.reading.reader import Reader
-from quantrecipe.recipe.terms.expression import FACTS, Expression
+from quantrecipe.recipe.reading.node_reader import Reader
+from quantrecipe.recipe.reading.yaml_document import Node
+from quantrecipe.recipe.terms.expression import Expression
+from quantrecipe.recipe.terms.fact_kinds import FACTS
 from quantrecipe.recipe.terms.pattern import GROUP, Pattern
 from quantrecipe.wording import closest, listed
 
 if TYPE_CHECKING:
-    from quantrecipe.recipe.reading.slots import Slots
+    from quantrecipe.recipe.reading.value_slots import Slots
 
 __all__ = ["Definitions", "expand_group", "read_facts", "read_groups"]
 

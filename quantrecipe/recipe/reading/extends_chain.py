@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantrecipe.errors import Problem, RecipeError
-from quantrecipe.recipe.reading.definitions import Definitions
-from quantrecipe.recipe.reading.document import MAX_BYTES, Node, read_document
-from quantrecipe.recipe.reading.reader import Effort, Reader
+from quantrecipe.recipe.reading.groups_and_facts import Definitions
+from quantrecipe.recipe.reading.node_reader import Effort, Reader
 from quantrecipe.recipe.reading.recipe_part import RecipePart, parse_part, read_extends, read_own
 from quantrecipe.recipe.reading.recipe_place import SUFFIXES, Place
 from quantrecipe.recipe.reading.rule_items import Inclusion
 from quantrecipe.recipe.reading.variable_declarations import Declaration, bind, unknown_settings
 from quantrecipe.recipe.reading.variables import Uses
+from quantrecipe.recipe.reading.yaml_document import MAX_BYTES, Node, read_document
 from quantrecipe.recipe.recipe import KeepEntry, Origin, Variable
 
 if TYPE_CHECKING:

@@ -1,8 +1,10 @@
 """KernelFormat: a format that is a spec and two or three kernels, which is what nearly every format is.
 
-class Q8_0(KernelFormat):
-    spec = FormatSpec(name="Q8_0", ...)
-    kernels = Kernels(encode=_encode, decode=_decode)
+    class Q8_0(KernelFormat):
+        spec = FormatSpec(name="Q8_0", ...)
+        kernels = Kernels(encode=_encode, decode=_decode)
+
+A format with something of its own beside them, such as NVFP4's factor, overrides what `QuantFormat` has for it.
 """
 
 from __future__ import annotations

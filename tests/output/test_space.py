@@ -40,3 +40,25 @@ def test_what_a_link_leads_to_does_not(tmp_path: Path) -> None:
     part_path(tmp_path / "a").symlink_to(tmp_path / "other")
     with pytest.raises(OutputError, match="a needs"):
         require_space([(tmp_path / "a", shutil.disk_usage(tmp_path).free + left // 2)])
+
+
+class Usage:
+    def __init__(self, free: int) -> None:
+        self.free = free
+
+
+@pytest.mark.parametrize(("left", "needed"), [(0, 5000), (4096 * 3, 20000)])
+def test_to_the_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: int, needed: int) -> None:
+    """What a stopped run left is on the disk already, in whole blocks."""
+    path = tmp_path / "a"
+    if left:
+        part_path(path).write_bytes(bytes(left))
+        left = part_path(path).stat().st_blocks * 512
+    (tmp_path / "linked").write_bytes(b"x" * 4096)
+    part_path(tmp_path / "b").hardlink_to(tmp_path / "linked")
+    files = [(path, needed), (tmp_path / "b", 1000)]
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: Usage(needed + 1000 - left))
+    require_space(files)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: Usage(needed + 999 - left))
+    with pytest.raises(OutputError, match="the 2 files need"):
+        require_space(files)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from quantrecipe.output import warm as module
 from quantrecipe.output.warm import KernelJob, compile_jobs, compile_kernels, warm
 from quantrecipe.planning import make_plan
 from quantrecipe.registry import Registry, load_registry
+from quantrecipe.tensor import TensorInfo
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +93,8 @@ def test_the_kernels_of_assignments(
     jobs: list[str] = []
     monkeypatch.setattr(module, "compile_jobs", lambda found, tell: jobs.extend(map(str, found)) or 1.5)
     model = open_model(write_gguf(tmp_path / "m.gguf", llama_tensors()))
+    counts = TensorInfo.from_name("blk.0.counts", (4,), "I32")
+    model = replace(model, tensors=(*model.tensors, counts))
     mixes = [recipe(rule("attn_v", "Q6_K"), default="Q8_0"), recipe(rule("attn_v", "Q4_0"), default="Q8_0")]
     assignments = [a for mix in mixes for a in make_plan(mix, model, registry=registry).assignments]
     assert compile_kernels(assignments, registry, lambda *_: None) == 1.5

@@ -236,3 +236,35 @@ def test_the_digest_knows_of_budgets_where_types_are_chosen(registry: Registry) 
     assert len(digests) == 5
     plain = "rules: [{tensors: '*', type: Q4_K}]\n"
     assert load(plain, registry).digest == load(plain + "budget: {bpw: 4}", registry).digest
+
+
+LIMITS = {"size": "5GiB", "bpw": "4.5", "vram": "12GiB", "ram": "64GiB", "active": "3GB"}
+
+
+@pytest.mark.parametrize("key", LIMITS)
+def test_any_limit_of_a_child_replaces_all_of_its_parent(
+    key: str, registry: Registry, tmp_path: Path
+) -> None:
+    """The parent's ties stay, unless the child has some."""
+    whole = ", ".join(f"{name}: {value}" for name, value in LIMITS.items())
+    (tmp_path / "parent.yaml").write_text(
+        f"quantrecipe: 1\nname: parent\nbudget: {{{whole}, ties: [[attn_q, attn_k]]}}\n{CHOOSE}"
+    )
+
+    def child(text: str) -> Budget:
+        (tmp_path / "child.yaml").write_text(
+            f"quantrecipe: 1\nname: child\nextends: ./parent.yaml\nbudget: {text}\n"
+        )
+        found = load_recipe(tmp_path / "child.yaml", registry=registry).budget
+        assert found is not None
+        return found
+
+    own = child(f"{{{key}: {LIMITS[key]}}}")
+    given = [name for name in LIMITS if getattr(own, name) is not None]
+    assert given == [key]
+    assert Path(own.origin.file).name == "child.yaml"
+    assert [[str(it) for it in tie] for tie in own.ties] == [["attn_q", "attn_k"]]
+    inherited = child("{ties: [[ffn_up, ffn_gate]]}")
+    assert [name for name in LIMITS if getattr(inherited, name) is not None] == list(LIMITS)
+    assert Path(inherited.origin.file).name == "parent.yaml"
+    assert [[str(it) for it in tie] for tie in inherited.ties] == [["ffn_up", "ffn_gate"]]

@@ -12,7 +12,7 @@ from tools.mutants.measure import measure
 from tools.mutants.report import read_reasons, report
 from tools.mutants.sample import mutants, sample
 from tools.mutants.tree import Tree
-from tools.mutants.trial import Journal, control, try_all
+from tools.mutants.trial import Journal, check, control, try_all
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("plan", "output", "recipe", "importance", "gguf", "model")
@@ -51,6 +51,7 @@ def main() -> None:
     print(f"{len(drawn)} of {len(found)} mutants of lines that tests reach, seed {options.seed}", flush=True)
     journal = Journal(cache / "journal.jsonl")
     if not options.report:
+        check(tree, reach)
         try_all(drawn, tree, reach, journal, limit=options.limit, jobs=options.jobs)
     pairs = [(it, found) for it in drawn if (found := journal.of(it, tree, reach, options.limit)) is not None]
     reasons = read_reasons(options.root / "tools/mutants/survivors.toml")

@@ -63,7 +63,7 @@ class Tree:
             at.write_text(json.dumps(task), encoding="utf-8")
             command = [
                 sys.executable, "-m", "pytest", "-q", "--no-header", "--tb=no", "-p", "tools.mutants.plugin",
-                "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:cov", f"--basetemp={folder}/tests",
+                "-p", "no:cacheprovider", "-n", "0", "-p", "no:cov", f"--basetemp={folder}/tests",
                 *(["-x"] if "module" in task else []), *map(self.name, files),
             ]  # fmt: skip
             # the package comes from the copy, which `-m pytest` puts before all else; the plugin from here

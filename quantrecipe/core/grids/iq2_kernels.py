@@ -86,8 +86,8 @@ def iq2_kernels(
 
     distances:  how many distances neighbours come from; see `load_grid`
     even, sigma: of signs, and of what weights count; see `load_signed`
-    start:      the kernel start(s, largest, scale): the scales that eights have which no try suits, and what
-                `eights_search` takes for the largest weight, 0 for a group of zeros
+    start:      the kernel start(s, largest, scale): fill the scales that groups keep if no try is any good, and make
+                `largest` what `eights_search` takes for the largest weight: 0 for a group of zeros
     steps:      tries on each side; see `eights_search`
     refit_all:  fit the scale again also where all eights are points
     raised:     what is stored is d times this
@@ -98,12 +98,8 @@ def iq2_kernels(
     get_scale:  (source, at, g) → scale
     """
     groups, parts, super_blocks = SUPERBLOCK // n, n // EIGHT, LANES * n // SUPERBLOCK
-    load, search, refit = (
-        load_signed(n, even=even, sigma=sigma),
-        eights_search(n, steps=steps),
-        eights_refit(n),
-    )
-    above = F32(raised)
+    load, above = load_signed(n, even=even, sigma=sigma), F32(raised)
+    search, refit = eights_search(n, steps=steps), eights_refit(n)
 
     @kernel(ENCODE_EIGHTS)
     def encode(book: Tables, rows: Floats, importance: Floats, out: Bytes) -> None:

@@ -43,26 +43,10 @@ __all__ = [
 
 LANGUAGE_VERSION = 1
 RECIPE_KEYS = (
-    "quantrecipe",
-    "name",
-    "summary",
-    "extends",
-    "requires",
-    "target",
-    "file_type",
-    "default",
-    "fallback",
-    "importance",
-    "budget",
-    "prune",
-    "metadata",
-    "variables",
-    "groups",
-    "facts",
-    "rules",
-    "protect",
-    "keep",
-)
+    "quantrecipe", "name", "summary", "extends", "requires", "target", "file_type", "default", "fallback",
+    "importance", "budget", "prune", "metadata", "variables", "groups", "facts", "rules", "protect", "keep",
+)  # fmt: skip
+"""The keys of a recipe, in the order in which messages and the reference list them."""
 IMPORTANCE_KEYS = ("file", "uncovered", "required", "include", "exclude")
 UNCOVERED = ("error", "warn", "plain")
 LABELS = tuple(f"{name}{ending}" for ending in ("", IF_TRUE) for name in (*FILE_TYPES, KEEP))

@@ -23,17 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["KEEP_KEYS", "RULE_KEYS", "Inclusion", "read_protected", "read_rule"]
 
 RULE_KEYS = (
-    "tensors",
-    "layers",
-    "when",
-    "type",
-    "choose",
-    "options",
-    "fallback",
-    "why",
-    "optional",
-    "inherited",
-)
+    "tensors", "layers", "when", "type", "choose", "options", "fallback", "why", "optional", "inherited",
+)  # fmt: skip
 KEEP_KEYS = ("tensors", "when", "why")
 
 

@@ -17,6 +17,8 @@ from quantrecipe.model.architectures import ARCHITECTURES
 from quantrecipe.model.architectures.architecture import Architecture
 from quantrecipe.model.architectures.config import Config
 from quantrecipe.model.architectures.hyperparameters import common_pairs, head_dim
+from quantrecipe.model.architectures.llama import LLAMA
+from quantrecipe.model.architectures.qwen import QWEN2MOE
 
 #        vocabulary, hidden, feed-forward, layers, heads, KV heads, context, epsilon; experts, used, their length
 SIZES = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
@@ -78,7 +80,7 @@ class TestLlama:
         ],
     )
     def test_heads_share_the_hidden_size(self, values: dict[str, Any], length: int | None) -> None:
-        assert architecture("LlamaForCausalLM").derive["head_dim"](values) == length
+        assert LLAMA.derive["head_dim"](values) == length
 
     @pytest.mark.parametrize(
         "name", ["LlamaForCausalLM", "MistralForCausalLM", "MixtralForCausalLM", "Qwen2ForCausalLM"]
@@ -98,17 +100,9 @@ class TestLlama:
     def test_families_that_are_known_by_the_size_of_their_vocabulary(
         self, tmp_path: Path, vocabulary: int, expected: dict[str, GGUFValue]
     ) -> None:
-        assert (
-            architecture("LlamaForCausalLM").tokenizer(config(tmp_path, vocab_size=vocabulary), {})
-            == expected
-        )
+        assert LLAMA.tokenizer(config(tmp_path, vocab_size=vocabulary), {}) == expected
         given = {key: GGUFValue.of(ValueType.UINT32, 7) for key in expected if "eot" in key}
-        assert (
-            architecture("LlamaForCausalLM")
-            .tokenizer(config(tmp_path, vocab_size=vocabulary), dict(given))
-            .items()
-            >= given.items()
-        )
+        assert LLAMA.tokenizer(config(tmp_path, vocab_size=vocabulary), dict(given)).items() >= given.items()
 
     @pytest.mark.parametrize(
         ("prefix", "written"), [(True, True), (False, False), (None, None), ("yes", None)]
@@ -118,7 +112,7 @@ class TestLlama:
     ) -> None:
         (tmp_path / "tokenizer_config.json").write_text(json.dumps({"add_prefix_space": prefix}))
         before = {"tokenizer.ggml.model": GGUFValue.of(ValueType.STRING, "llama")}
-        found = architecture("LlamaForCausalLM").tokenizer(config(tmp_path, vocab_size=5), dict(before))
+        found = LLAMA.tokenizer(config(tmp_path, vocab_size=5), dict(before))
         if written is None:
             assert found == before
         else:
@@ -140,7 +134,7 @@ class TestLlama:
         ],
     )
     def test_models_that_only_look_like_one(self, values: dict[str, Any], said: str | None) -> None:
-        found = architecture("LlamaForCausalLM").refuse(config(**values))
+        found = LLAMA.refuse(config(**values))
         assert found == said or (found or "").startswith(said or "nothing")
 
 
@@ -231,10 +225,9 @@ class TestCommonKeys:
 
 
 def test_lengths_of_experts() -> None:
-    of = architecture("Qwen2MoeForCausalLM")
-    found = of.pairs(config(moe_intermediate_size=5, shared_expert_intermediate_size=6))
+    found = QWEN2MOE.pairs(config(moe_intermediate_size=5, shared_expert_intermediate_size=6))
     assert {key: value.decode() for key, value in found.items()} == {
         "qwen2moe.expert_feed_forward_length": 5,
         "qwen2moe.expert_shared_feed_forward_length": 6,
     }
-    assert of.pairs(config()) == {}
+    assert QWEN2MOE.pairs(config()) == {}

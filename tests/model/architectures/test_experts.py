@@ -60,3 +60,16 @@ def test_gate_and_up_take_turns() -> None:
 def test_odd_gate_and_up() -> None:
     with pytest.raises(ModelError, match="expected: experts, 2 · rows, cols"):
         list(unpack(stored("x.experts.gate_up_proj", (3, 5, 5))))
+
+
+def test_a_single_expert_is_a_stack_of_one() -> None:
+    (one,) = stack(NAMES, 3, {(0, "up_proj"): stored("e0", (2, 3))})
+    assert (one.shape, one.dtype, len(one.extents)) == ((1, 2, 3), "BF16", 1)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_any_expert_of_another_kind_is_named(place: int) -> None:
+    for other in (stored("odd", (3, 2)), stored("odd", (2, 3), dtype="F16")):
+        parts = {(e, "up_proj"): stored(f"e{e}", (2, 3)) for e in range(3)} | {(place, "up_proj"): other}
+        with pytest.raises(ModelError, match=r"tensor '(odd|e1)' is .*, unlike '(odd|e0)': "):
+            list(stack(NAMES, 3, parts))

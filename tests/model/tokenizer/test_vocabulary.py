@@ -90,9 +90,19 @@ class TestMerges:
         (tmp_path / "merges.txt").write_text("#version: 0.2\na b\n\nodd\n# x\n", encoding="utf-8")
         assert pairs(make(tmp_path, model={"merges": []}))["merges"] == ["a b", "# x"]
 
-    @pytest.mark.parametrize("merges", [[], None, [["a"]], [1], [[1, 2]]])
-    def test_none_or_nonsense(self, merges: Any, tmp_path: Path) -> None:
-        with pytest.raises(ModelError, match="merges"):
+    @pytest.mark.parametrize(
+        ("merges", "said"),
+        [
+            ([], "has no merges; convert the model with llama.cpp's"),
+            (None, "has no merges"),
+            ([["a"]], "has merges that are not pairs of texts; download it again"),
+            ([1], "has merges that are not pairs of texts"),
+            ([[1, 2]], "has merges that are not pairs of texts"),
+            (["a b", ["c", "d"]], "has merges that are not pairs of texts"),
+        ],
+    )
+    def test_none_or_nonsense(self, merges: Any, said: str, tmp_path: Path) -> None:
+        with pytest.raises(ModelError, match=rf"tokenizer\.json: {said}"):
             pairs(make(tmp_path, model={"merges": merges}))
 
 

@@ -142,3 +142,13 @@ def test_without_git(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_only_so_much_is_read(repository: Path) -> None:
     assert read_revision("main:base.yaml", 5) == b"quant"
+
+
+@pytest.mark.parametrize("path", ["./child.yaml", "../recipes/child.yaml", "recipes/child.yaml"])
+def test_dots_go_from_the_current_folder_and_all_else_from_the_root(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.chdir(repository / "recipes")
+    _, found = find_revision(f"main:{path}")
+    assert found == repository / "recipes/child.yaml"
+    assert read_revision(f"main:{path}", 1000) == CHILD.encode()

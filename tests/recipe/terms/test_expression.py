@@ -227,3 +227,27 @@ def test_it_means_what_python_means(text: str) -> None:
             Expression.parse(text).evaluate(VALUES)
     else:
         assert Expression.parse(text).evaluate(VALUES) is expected
+
+
+def nested(kind: str, times: int) -> str:
+    """So many operations in each other."""
+    if kind == "not":
+        return "not " * times + "covered"
+    if kind == "-":
+        return "-(" * (times - 1) + "layer" + ")" * (times - 1) + " == 1"
+    before, inner, after = {
+        "and": ("(covered and ", "covered", ")"),
+        "or": ("(covered or ", "covered", ")"),
+        "+": ("(1 + ", "layer", ")"),
+        "+ on the left": ("(", "layer", " + 1)"),
+    }[kind]
+    comparison = 1 if "+" in kind else 0
+    text = before * (times - comparison) + inner + after * (times - comparison)
+    return f"{text} > 0" if comparison else text
+
+
+@pytest.mark.parametrize("kind", ["not", "and", "or", "+", "+ on the left", "-"])
+def test_fifty_are_as_deep_as_it_goes(kind: str) -> None:
+    assert Expression.parse(nested(kind, 49))
+    with pytest.raises(RecipeError, match="nested deeper than 50"):
+        Expression.parse(nested(kind, 50))

@@ -234,3 +234,47 @@ def test_a_number_that_no_recipe_can_say_is_an_error() -> None:
     made = tensors(attn_v=[0, 2**29])
     with pytest.raises(RecipeError, match="in the layers"):
         summarise({made[1].name: "Q6_K"}, made, 2**30, default="Q8_0")
+
+
+@pytest.mark.parametrize(
+    ("layers", "count", "text"),
+    [
+        ([2, 4], 5, "2, last 1"),  # as short as the expression, and plainer
+        ([0, 3, 6, 7], 8, "last 1, every 3 from 0"),
+        ([0, 1, 4, 7, 10, 13, 14, 15], 16, "more_bits"),
+    ],
+)
+def test_an_expression_stands_for_three_items_or_more(layers: list[int], count: int, text: str) -> None:
+    types = {f"blk.{layer}.attn_v": "Q6_K" for layer in layers}
+    assert rules(types, "Q4_K", attn_v=range(count)) == [f"attn_v [{text}] → Q6_K"]
+
+
+class TestCommonType:
+    """The default: the type of most weights, unless another one saves several rules."""
+
+    def common(
+        self, types: dict[str, str], made: list[TensorInfo], reached: set[str] | None = None
+    ) -> str | None:
+        names = {t.name for t in made}
+        return common_type(types, made, 4, reached=names if reached is None else reached)
+
+    @pytest.mark.parametrize("order", [1, -1])
+    def test_of_most_weights(self, order: int) -> None:
+        """Wherever the largest tensor stands."""
+        made = tensors(attn_q=range(1), attn_v=range(1), ffn_up=range(1))[::order]
+        big = TensorInfo.from_name("blk.0.ffn_down.weight", (256, 1024), "F16")
+        types = {t.name: "Q4_K" for t in made} | {big.name: "Q6_K"}
+        assert self.common(types, [big, *made]) == self.common(types, [*made, big]) == "Q6_K"
+
+    def test_of_equals_the_first_by_name(self) -> None:
+        made = tensors(attn_q=range(1), attn_v=range(1))
+        for pair in (("Q5_K", "Q4_K"), ("Q4_K", "Q5_K")):
+            assert self.common(dict(zip([t.name for t in made], pair, strict=True)), made) == "Q4_K"
+
+    def test_only_what_a_default_reaches_counts(self) -> None:
+        made = tensors(attn_q=range(1), attn_v=range(1), ffn_up=range(1))
+        types = {t.name: "Q4_K" if t.role == "ffn_up" else "Q6_K" for t in made}
+        assert self.common(types, made) == "Q6_K"
+        assert self.common(types, made, {"blk.0.ffn_up.weight"}) == "Q4_K"
+        assert self.common({}, made) is None
+        assert self.common(types, made, set()) is None

@@ -179,3 +179,12 @@ def stored_rows(source: TensorSource, tensor: TensorInfo, reader: TensorReader) 
     if len(tensor.shape) == 1:  # a bias is rearranged weight by weight
         raw = raw.reshape(tensor.cols, -1)
     return arrange_rows(raw, source.rows_per_head)
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "mistral-sharded"])
+def test_every_file_that_was_read_is_told(name: str, tmp_path: Path) -> None:
+    """So that none of them is written over; what isn't about the model isn't among them."""
+    folder = write_model(name, tmp_path)
+    (folder / "notes.txt").write_text("mine")
+    there = {path.name for path in folder.iterdir() if path.is_file()} - {"notes.txt"}
+    assert {path.name for path in open_model(folder).files} == there

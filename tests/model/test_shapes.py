@@ -201,3 +201,16 @@ def test_apply_needs_weights(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="has the shapes of a model, but no weights"):
         apply_plan(plan, tmp_path / "out.gguf", registry=registry)
     assert not list(tmp_path.glob("out*"))
+
+
+@pytest.mark.parametrize("alignment", [8, 16, 32, 2**20])
+def test_alignments_that_a_gguf_can_have(tmp_path: Path, alignment: int) -> None:
+    path = write(tmp_path, {**GOOD, "metadata": {"general.alignment": alignment}})
+    assert open_shapes(path).alignment == alignment
+
+
+@pytest.mark.parametrize("alignment", [4, 0, 12, 24, 40, 2**21, "32", True, 32.0])
+def test_and_those_that_it_can_t(tmp_path: Path, alignment: Any) -> None:
+    path = write(tmp_path, {**GOOD, "metadata": {"general.alignment": alignment}})
+    with pytest.raises(ModelError, match=r"has the alignment .* \(expected: a power of two\)"):
+        open_shapes(path)

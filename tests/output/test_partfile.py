@@ -242,3 +242,36 @@ def test_a_name_that_the_system_refuses(tmp_path: Path) -> None:
     for length in (300, 250):  # itself, or as a part
         with pytest.raises(OutputError, match="File name too long; name a file with a shorter name"):
             PartFile(tmp_path / ("x" * length), 3)
+
+
+def test_a_part_that_also_has_a_foreign_name_is_not_the_file_s_own(tmp_path: Path) -> None:
+    """The file has two names, but neither of them is the one that is to be written."""
+    path = tmp_path / "z.gguf"
+    path.write_bytes(b"precious")
+    part_path(path).write_bytes(b"half")
+    part_path(path).with_name("other").hardlink_to(part_path(path))
+    with pytest.raises(OutputError, match="is in the way"):
+        PartFile(path, 3, force=True)
+    assert part_path(path).read_bytes() == b"half"
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts open files as Linux does")
+def test_no_file_stays_open(tmp_path: Path) -> None:
+    """Neither of a part that is refused, nor of one that is finished or given up."""
+
+    def count() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    before = count()
+    with PartFile(tmp_path / "a", 3):
+        with pytest.raises(OutputError):
+            PartFile(tmp_path / "a", 3)
+        assert count() == before + 1
+    assert count() == before
+    with PartFile(tmp_path / "a", 3) as file:
+        file.finish()
+    assert count() == before
+    with PartFile(tmp_path / "b", 3) as file:
+        file.keep()
+    assert count() == before
+    assert part_path(tmp_path / "b").exists()

@@ -15,10 +15,12 @@ from support.recipes import recipe, rule
 from quantrecipe.api import FormatSpec
 from quantrecipe.errors import PlanError
 from quantrecipe.model.open_model import open_model
-from quantrecipe.plan.plan import Plan
+from quantrecipe.plan.dialects import check_dialects, dialect_warnings
+from quantrecipe.plan.plan import Assignment, Plan
 from quantrecipe.planning import make_plan
 from quantrecipe.recipe.recipe import Origin, Recipe, Target
 from quantrecipe.registry import Registry, load_registry
+from quantrecipe.tensor import TensorInfo
 
 Q4_0 = format_type("Q4_0")
 
@@ -81,3 +83,69 @@ def test_an_id_that_would_mean_two_types_is_refused(source: Path, registry: Regi
 def test_either_alone_is_fine(source: Path, registry: Registry) -> None:
     for name in ("OURS", "THEIRS"):
         assert any("mainline" in text for text in plan(recipe(default=name), source, registry).warnings)
+
+
+def assigned(names: list[str], registry: Registry) -> list[Assignment]:
+    """A tensor of each of these types."""
+    return [
+        Assignment(
+            tensor=TensorInfo.from_name(f"blk.{i}.attn_v.weight", (4, 256), "BF16"),
+            format=registry.formats[name],
+            nbytes=0,
+            offset=0,
+            because=f"r.yaml:{i}",
+        )
+        for i, name in enumerate(names)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("names", "engine", "said"),
+    [
+        (
+            ["OURS", "Q4_0", "OURS"],
+            None,
+            ["2 tensors in types of ik_llama.cpp (OURS): mainline llama.cpp, and what"],
+        ),
+        (["Q4_0", "THEIRS"], None, ["1 tensor in types of fork (THEIRS): mainline"]),
+        (["THEIRS", "Q4_0"], None, ["1 tensor in types of fork (THEIRS): mainline"]),
+        (["OURS"], "ik_llama.cpp", []),
+        (["OURS"], "llama.cpp", ["1 tensor in types of ik_llama.cpp (OURS)"]),
+        (["THEIRS"], "fork", []),
+        (["Q4_0", "Q8_0"], None, []),
+        (
+            ["OURS", "THEIRS"],
+            None,
+            [
+                "1 tensor in types of fork (THEIRS)",
+                "1 tensor in types of ik_llama.cpp (OURS)",
+                "types of fork and ik_llama.cpp in one file: neither may know the other's",
+            ],
+        ),
+        (["OURS", "THEIRS"], "fork", ["1 tensor in types of ik_llama.cpp (OURS)"]),
+    ],
+)
+def test_what_is_said(names: list[str], engine: str | None, said: list[str], registry: Registry) -> None:
+    found = dialect_warnings(assigned(names, registry), engine)
+    assert len(found) == len(said)
+    assert all(line.startswith(start) for line, start in zip(found, said, strict=True))
+
+
+@pytest.mark.parametrize(
+    "names", [["OURS", "THEIRS"], ["THEIRS", "Q4_0", "OURS"], ["Q4_0", "OURS", "OURS", "THEIRS"]]
+)
+def test_two_types_of_one_id_anywhere(names: list[str], registry: Registry) -> None:
+    with pytest.raises(PlanError) as error:
+        check_dialects(assigned(names, registry))
+    (problem,) = error.value.problems
+    places = {name: names.index(name) for name in ("OURS", "THEIRS")}
+    both = {
+        "OURS": f"OURS (a type of ik_llama.cpp; r.yaml:{places['OURS']})",
+        "THEIRS": f"THEIRS (a type of fork; r.yaml:{places['THEIRS']})",
+    }
+    order = sorted(both, key=places.__getitem__)
+    assert problem.what == (
+        f"{both[order[0]]} and {both[order[1]]} have the same id in files, 144: no program would tell them apart"
+    )
+    assert problem.remedy == "use one of them"
+    check_dialects(assigned(["OURS", "Q4_0", "OURS"], registry))

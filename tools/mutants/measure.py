@@ -33,9 +33,13 @@ class Reach:
         default_factory=lambda: defaultdict(lambda: defaultdict(set))
     )
     imported: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
+    _folders: dict[Path, set[str]] = field(default_factory=lambda: defaultdict(set))
 
     def tests_of(self, path: str, lines: tuple[int, int], header: tuple[int, int]) -> set[str]:
-        """The tests that run a place; what runs at the import is run by all tests that run anything of the file.
+        """The tests that run a place.
+
+        What runs at the import, such as a table, is looked at by tests that run anything of the file, and by those that
+        stand in the same folder of tests: a table may be all that they ask for.
 
         A statement over several lines isn't told line by line in all cases; its first lines then answer for it.
         """
@@ -46,7 +50,13 @@ class Reach:
                 return found
         if self.imported.get(path, set()).isdisjoint(range(header[0], header[1] + 1)):
             return set()
-        return {test for tests in by_line.values() for test in tests}
+        return {test for tests in by_line.values() for test in tests} | self._beside(path)
+
+    def _beside(self, path: str) -> set[str]:
+        if not self._folders:
+            for test in self.seconds:
+                self._folders[Path(test.partition("::")[0]).parent].add(test)
+        return self._folders[Path("tests", *Path(path).parts[1:-1])]
 
 
 def measure(tree: Tree, folders: Sequence[str], test_folders: Sequence[str]) -> Reach:

@@ -5,12 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from support.imatrix_files import write_gguf_imatrix
 from support.made_files import MIX, Made, findings, made_file, rewritten
+from support.models import llama_tensors
 
 from quantrecipe.gguf.values import GGUFValue, ValueType
+from quantrecipe.importance.read_importance import read_importance
 from quantrecipe.output.verify.verification import Finding, Verification
 from quantrecipe.output.verify.verify import verify_file
+from quantrecipe.plan.layout import SplitLimits
 from quantrecipe.registry import Registry, load_registry
 
 
@@ -92,3 +97,27 @@ def test_a_tensor_of_another_name(made: Made, registry: Registry) -> None:
     (finding,) = findings(verify_file(path, registry=registry), "types")
     assert finding.tensor == "blk.0.attn_z.weight"
     assert finding.what.startswith("is Q6_K, and the recipe makes it Q8_0 (")
+
+
+def test_conditions_that_ask_for_a_matrix(tmp_path: Path, registry: Registry) -> None:
+    """The file records that there was one."""
+    entries = {"blk.0.attn_q.weight": (np.ones((1, 256), np.float32), [1.0])}
+    importance = read_importance(write_gguf_imatrix(tmp_path / "i.gguf", entries))
+    text = MIX.replace("why: values", "why: values, when: has_importance")
+    made = made_file(tmp_path, registry, text, importance=importance)
+    assert made.assignment("blk.0.attn_v.weight").type == "Q6_K"
+    assert said(verify_file(made.path, registry=registry), "types")[0] == "ok"
+    (tmp_path / "bare").mkdir()
+    bare = made_file(tmp_path / "bare", registry, text)
+    assert bare.assignment("blk.0.attn_v.weight").type == "Q8_0"
+    assert said(verify_file(bare.path, registry=registry), "types")[0] == "ok"
+
+
+def test_ranks_are_those_of_the_file(tmp_path: Path, registry: Registry) -> None:
+    """Its shards are the source's, so the order in which tensors were ranked is that of the file."""
+    shards = {name: 0 if name.startswith("blk.1.") else 1 for name in llama_tensors()}
+    text = MIX.replace("why: values", "why: values, when: rank == 0")
+    made = made_file(tmp_path, registry, text, split=SplitLimits(shards=shards))
+    types = {name: made.assignment(name).type for name in ("blk.0.attn_v.weight", "blk.1.attn_v.weight")}
+    assert types == {"blk.0.attn_v.weight": "Q8_0", "blk.1.attn_v.weight": "Q6_K"}
+    assert said(verify_file(made.path, registry=registry), "types")[0] == "ok"

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -532,3 +533,23 @@ def test_what_interrupts_stops_at_once(tiny: Made, registry: Registry) -> None:
 def test_a_copy_of_the_file_elsewhere(tiny: Made, tmp_path: Path, registry: Registry) -> None:
     shutil.copy(tiny.path, tmp_path / "renamed.gguf")
     assert verify_file(tmp_path / "renamed.gguf", registry=registry).ok
+
+
+@pytest.mark.parametrize("given", [(), ("source",), ("recipe",), ("source", "recipe"), ("lock",)])
+def test_what_a_file_that_says_nothing_has_to_be_held_against(
+    small: Made, tmp_path: Path, registry: Registry, given: tuple[str, ...]
+) -> None:
+    """Its source and its recipe together, or a lock."""
+    bare = make(tmp_path / "bare", registry, small.source, provenance=False)
+    everything = {
+        "source": bare.source,
+        "recipe": bare.recipe,
+        "lock": make_lock(bare.plan, registry),
+    }
+    how: dict[str, Any] = {name: everything[name] for name in given}
+    if given in (("source", "recipe"), ("lock",)):
+        assert verify_file(bare.path, registry=registry, **how).ok
+        return
+    with pytest.raises(ModelError, match="doesn't say how it was made") as error:
+        verify_file(bare.path, registry=registry, **how)
+    assert error.value.problems[0].file == bare.path

@@ -155,42 +155,11 @@ def fate(
     return Fate(tensor=TensorInfo.from_name(name, shape, "BF16"), type=type_, **{"nbytes": 576, **more})
 
 
-class TestFates:
-    @pytest.mark.parametrize(
-        ("change", "differs"),
-        [
-            ({}, False),
-            ({"type_": "Q4_0"}, True),
-            ({"nbytes": 577}, True),
-            ({"options": {"a": 1}}, True),
-            ({"shape": (2, 512)}, True),
-            ({"importance": False}, True),
-            ({"importance": None}, False),
-            ({"because": "elsewhere", "why": "x", "wanted": "Q5_K"}, False),
-        ],
-    )
-    def test_what_makes_other_data(self, change: dict[str, Any], differs: bool) -> None:
-        assert fate(importance=True).differs(fate(**{"importance": True, **change})) is differs
-
-    def test_options_stand_behind_the_type(self) -> None:
-        assert fate().label == "Q4_K"
-        assert fate(options={"a": 1, "b": "x"}).label == "Q4_K (a=1, b=x)"
-
-
 def side(label: str, *fates: Fate, **more: Any) -> Side:
     return Side(label=label, tensors={it.tensor.name: it for it in fates}, **{"nbytes": 1000, **more})
 
 
 class TestSides:
-    def test_sums(self) -> None:
-        of = side("a", fate(), fate("output.weight", "F16", nbytes=2048), warnings=("w",))
-        assert of.weights == 2048
-        assert of.bits_per_weight == 8 * (576 + 2048) / 2048
-        assert plain(of.totals(0.5)) == {
-            "side": "a", "nbytes": 1000, "bits_per_weight": 10.25, "estimated_error": 0.5, "warnings": ["w"],
-        }  # fmt: skip
-        assert side("empty").bits_per_weight == 0
-
     def test_added_and_removed(self) -> None:
         old = side("old", fate(), fate("blk.0.attn_k.weight"))
         new = side("new", fate(), fate("blk.0.attn_v.weight", "Q6_K"), nbytes=900)

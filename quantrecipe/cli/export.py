@@ -12,7 +12,7 @@ from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import print_warning, printable
 from quantrecipe.cli.named_recipes import load_recipes, settings_option
 from quantrecipe.cli.options.paths import FILE, RECIPE, file_option
-from quantrecipe.cli.options.shared import force_option
+from quantrecipe.cli.options.shared import force_option, write_option
 from quantrecipe.cli.output_files import check_output, write_text
 from quantrecipe.cli.planned.inputs import PlanInputs
 from quantrecipe.cli.subcommand import subcommand
@@ -55,7 +55,7 @@ _LANGUAGES = ("llama-quantize", "ik_llama.cpp", "tensor-type-file", "custom-q", 
     help="Whose quotes a command has. [default: sh]",
 )
 @settings_option
-@file_option("-o", "--output", help="Write FILE, not stdout.")
+@write_option
 @force_option
 @pass_context
 def command(

@@ -13,8 +13,8 @@ import click
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import print_warning, printable
 from quantrecipe.cli.options.amounts import count_option
-from quantrecipe.cli.options.paths import FILE, file_option
-from quantrecipe.cli.options.shared import force_option
+from quantrecipe.cli.options.paths import FILE
+from quantrecipe.cli.options.shared import force_option, write_option
 from quantrecipe.cli.output_files import check_output, write_text
 from quantrecipe.cli.subcommand import subcommand
 from quantrecipe.cli.units import counted
@@ -66,7 +66,7 @@ _MAX_TEXT = 1 << 20
 )
 @click.option("--no-presets", "presets", flag_value=False, default=True, help="Extend no shipped recipe.")
 @click.option("--name", help="What the recipe calls itself. [default: SOURCE without folder and ending]")
-@file_option("-o", "--output", help="Write FILE, not stdout.")
+@write_option
 @force_option
 @pass_context
 def command(

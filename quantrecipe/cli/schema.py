@@ -9,8 +9,7 @@ import click
 
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import printable
-from quantrecipe.cli.options.paths import file_option
-from quantrecipe.cli.options.shared import force_option
+from quantrecipe.cli.options.shared import force_option, write_option
 from quantrecipe.cli.output_files import write_text
 from quantrecipe.cli.subcommand import subcommand
 
@@ -21,7 +20,7 @@ __all__ = ["command", "schema_of"]
 
 
 @subcommand("schema", "quantrecipe schema -o quantrecipe.schema.json --force")
-@file_option("-o", "--output", help="Write FILE, not stdout.")
+@write_option
 @force_option
 @click.option("--json", "as_json", is_flag=True, help="The same: a schema is JSON.")
 @pass_context

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from quantrecipe.api import QuantFormat
-from quantrecipe.core.checked_rows import decode_rows, encode_rows
 
 if TYPE_CHECKING:
     from quantrecipe.api import ByteArray, FloatArray
@@ -44,9 +43,15 @@ class KernelFormat(QuantFormat):
     def encode(
         self, rows: FloatArray, importance: FloatArray | None = None, *, out: ByteArray | None = None
     ) -> ByteArray:
+        from quantrecipe.core.checked_rows import (
+            encode_rows,  # a plan, which encodes nothing, doesn't need it
+        )
+
         return encode_rows(
             self.spec, rows, importance, out, plain=self.kernels.encode, weighted=self.kernels.encode_weighted
         )
 
     def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
+        from quantrecipe.core.checked_rows import decode_rows
+
         return decode_rows(self.spec, data, k, out, self.kernels.decode)

@@ -16,8 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from quantrecipe.api import FormatSpec, StoredFloat
-from quantrecipe.core import KernelFormat, f16_bits, f16_value, kernel
+from quantrecipe.core import f16_bits, f16_value, kernel
 from quantrecipe.core.grids.iq1_cuts import sum_in_order
 from quantrecipe.core.grids.iq1_kernels import LOWEST, STEPS, better_cut, iq1_kernels
 from quantrecipe.core.grids.iq1_points import SHIFT
@@ -27,7 +26,7 @@ from quantrecipe.core.k_quants.superblock import SUPERBLOCK
 from quantrecipe.core.lanes import LANES, WT, X
 from quantrecipe.core.scalars import F32, ONE, U8, U32, ZERO, Bytes, Floats, Int, Ints
 
-__all__ = ["IQ1_M"]
+__all__ = ["KERNELS"]
 
 EPSILON = 1e-7  # ggml: GROUP_MAX_EPS_IQ1_M
 RAISED = F32(1.1125)
@@ -148,22 +147,7 @@ def _decode(values: Floats, data: Bytes, rows: Floats) -> None:
                     x[block * SUPERBLOCK + g * N + k * EIGHT + i] = scale * (values[point, i] + delta)
 
 
-class IQ1_M(KernelFormat):  # noqa: N801  # the field's name
-    """1.75 bits, eights of weights from a grid of three values."""
-
-    spec = FormatSpec(
-        name="IQ1_M",
-        ggml_type=29,
-        block=SUPERBLOCK,
-        block_bytes=BYTES,
-        floats=(StoredFloat(kind="f16", at=(49, 51, 53, 55)),),
-        importance="advised",
-        error_bound=0.59,
-        fallback="IQ4_NL",
-        file_type=31,  # LLAMA_FTYPE_MOSTLY_IQ1_M
-        summary="1.75 bits, three values from a grid of eights",
-    )
-    kernels = iq1_kernels(
-        n=N, block_bytes=BYTES, epsilon=EPSILON, no_code=0, needs_importance=False,
-        cut=_cut, pack=_pack, decode=_decode,
-    )  # fmt: skip
+KERNELS = iq1_kernels(
+    n=N, block_bytes=BYTES, epsilon=EPSILON, no_code=0, needs_importance=False,
+    cut=_cut, pack=_pack, decode=_decode,
+)  # fmt: skip

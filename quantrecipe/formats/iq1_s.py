@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from quantrecipe.api import FormatSpec, StoredFloat
-from quantrecipe.core import KernelFormat, kernel
+from quantrecipe.core import kernel
 from quantrecipe.core.grids.iq1_cuts import sum_in_order
 from quantrecipe.core.grids.iq1_kernels import LOWEST, STEPS, better_cut, iq1_kernels
 from quantrecipe.core.grids.iq1_points import SHIFT
@@ -26,7 +25,7 @@ from quantrecipe.core.k_quants.superblock import SUPERBLOCK
 from quantrecipe.core.lanes import LANES
 from quantrecipe.core.scalars import F32, ONE, U8, ZERO, Bytes, Floats, Int, Ints
 
-__all__ = ["IQ1_S"]
+__all__ = ["KERNELS"]
 
 EPSILON = 1e-12  # ggml: GROUP_MAX_EPS_IQ1_S
 RAISED = F32(1.125)
@@ -122,22 +121,7 @@ def _decode(values: Floats, data: Bytes, rows: Floats) -> None:
                     x[block * SUPERBLOCK + g * N + k * EIGHT + i] = scale * (values[point, i] + delta)
 
 
-class IQ1_S(KernelFormat):  # noqa: N801  # the field's name
-    """1.56 bits, eights of weights from a grid of three values."""
-
-    spec = FormatSpec(
-        name="IQ1_S",
-        ggml_type=19,
-        block=SUPERBLOCK,
-        block_bytes=BYTES,
-        floats=(StoredFloat(kind="f16"),),
-        importance="required",
-        error_bound=0.58,
-        fallback="IQ4_NL",
-        file_type=24,  # LLAMA_FTYPE_MOSTLY_IQ1_S
-        summary="1.56 bits, three values from a grid of eights; needs importance",
-    )
-    kernels = iq1_kernels(
-        n=N, block_bytes=BYTES, epsilon=EPSILON, no_code=-1, needs_importance=True,
-        cut=_cut, pack=_pack, decode=_decode,
-    )  # fmt: skip
+KERNELS = iq1_kernels(
+    n=N, block_bytes=BYTES, epsilon=EPSILON, no_code=-1, needs_importance=True,
+    cut=_cut, pack=_pack, decode=_decode,
+)  # fmt: skip

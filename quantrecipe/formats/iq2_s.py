@@ -14,13 +14,11 @@ ggml: block_iq2_s, quantize_row_iq2_s_impl. The grid is in `core/grids/tables/iq
 
 from __future__ import annotations
 
-from quantrecipe.api import FormatSpec, StoredFloat
-from quantrecipe.core import KernelFormat, kernel
+from quantrecipe.core import kernel
 from quantrecipe.core.grids.iq2_kernels import iq2_kernels, largest_to_five
-from quantrecipe.core.k_quants.superblock import SUPERBLOCK
 from quantrecipe.core.scalars import U8, Bytes, Int
 
-__all__ = ["IQ2_S"]
+__all__ = ["KERNELS"]
 
 EPSILON = 1e-8  # ggml: GROUP_MAX_EPS_IQ2_S
 RAISED = 0.9875
@@ -51,23 +49,8 @@ def _get_scale(source: Bytes, at: Int, g: Int) -> Int:
     return (source[at + SCALES + g // 2] >> U8(4 * (g % 2))) & U8(15)
 
 
-class IQ2_S(KernelFormat):  # noqa: N801  # the field's name
-    """2.56 bits, eights of weights from a grid."""
-
-    spec = FormatSpec(
-        name="IQ2_S",
-        ggml_type=22,
-        block=SUPERBLOCK,
-        block_bytes=82,
-        floats=(StoredFloat(kind="f16"),),
-        importance="advised",
-        error_bound=0.33,
-        fallback="IQ4_NL",
-        file_type=28,  # LLAMA_FTYPE_MOSTLY_IQ2_S
-        summary="2.56 bits from a grid of eights, the best of the 2-bit types",
-    )
-    kernels = iq2_kernels(
-        "iq2_s", n=16, block_bytes=82, distances=1, even=False, sigma=2.0, start=largest_to_five(EPSILON), steps=9,
-        raised=RAISED, zeros_keep_points=True, needs_importance=False,
-        put_point=_put_point, put_scale=_put_scale, get_point=_get_point, get_scale=_get_scale,
-    )  # fmt: skip
+KERNELS = iq2_kernels(
+    "iq2_s", n=16, block_bytes=82, distances=1, even=False, sigma=2.0, start=largest_to_five(EPSILON), steps=9,
+    raised=RAISED, zeros_keep_points=True, needs_importance=False,
+    put_point=_put_point, put_scale=_put_scale, get_point=_get_point, get_scale=_get_scale,
+)  # fmt: skip

@@ -12,14 +12,12 @@ ggml: block_iq2_xs, quantize_row_iq2_xs_impl. The grid is in `core/grids/tables/
 
 from __future__ import annotations
 
-from quantrecipe.api import FormatSpec, StoredFloat
-from quantrecipe.core import KernelFormat, kernel
+from quantrecipe.core import kernel
 from quantrecipe.core.grids.iq2_kernels import iq2_kernels, largest_to_five
 from quantrecipe.core.grids.ksigns import even
-from quantrecipe.core.k_quants.superblock import SUPERBLOCK
 from quantrecipe.core.scalars import U8, U32, Bytes, Int
 
-__all__ = ["IQ2_XS"]
+__all__ = ["KERNELS"]
 
 EPSILON = 1e-15  # ggml: GROUP_MAX_EPS
 POINTS, SCALES = 2, 66
@@ -47,22 +45,7 @@ def _get_scale(source: Bytes, at: Int, g: Int) -> Int:
     return (source[at + SCALES + g // 2] >> U8(4 * (g % 2))) & U8(15)
 
 
-class IQ2_XS(KernelFormat):  # noqa: N801  # the field's name
-    """2.31 bits, eights of weights from a grid."""
-
-    spec = FormatSpec(
-        name="IQ2_XS",
-        ggml_type=17,
-        block=SUPERBLOCK,
-        block_bytes=74,
-        floats=(StoredFloat(kind="f16"),),
-        importance="required",
-        error_bound=0.36,
-        fallback="IQ4_NL",
-        file_type=20,  # LLAMA_FTYPE_MOSTLY_IQ2_XS
-        summary="2.31 bits from a grid of eights; needs importance",
-    )
-    kernels = iq2_kernels(
-        "iq2_xs", n=16, block_bytes=74, distances=2, even=True, sigma=1.0, start=largest_to_five(EPSILON), steps=9,
-        put_point=_put_point, put_scale=_put_scale, get_point=_get_point, get_scale=_get_scale,
-    )  # fmt: skip
+KERNELS = iq2_kernels(
+    "iq2_xs", n=16, block_bytes=74, distances=2, even=True, sigma=1.0, start=largest_to_five(EPSILON), steps=9,
+    put_point=_put_point, put_scale=_put_scale, get_point=_get_point, get_scale=_get_scale,
+)  # fmt: skip

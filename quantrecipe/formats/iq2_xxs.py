@@ -14,17 +14,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from quantrecipe.api import FormatSpec, StoredFloat
-from quantrecipe.core import KernelFormat, kernel
+from quantrecipe.core import kernel
 from quantrecipe.core.bits import get_word
 from quantrecipe.core.grids.iq2_kernels import iq2_kernels
 from quantrecipe.core.grids.ksigns import even
-from quantrecipe.core.k_quants.superblock import SUPERBLOCK
 from quantrecipe.core.lanes import LANES, WT, X
 from quantrecipe.core.scalars import F32, U8, U32, ZERO, Bytes, Floats, Int
 from quantrecipe.core.scale_searches.make_qp_quants import COMMON, COUNTS, IN, TABLE, make_qp_quants
 
-__all__ = ["IQ2_XXS"]
+__all__ = ["KERNELS"]
 
 EPSILON = F32(1e-15)  # ggml: GROUP_MAX_EPS
 THREE = F32(3)
@@ -68,22 +66,7 @@ def _get_scale(source: Bytes, at: Int, g: Int) -> Int:
     return source[at + 9 + 8 * g] >> U8(4)
 
 
-class IQ2_XXS(KernelFormat):  # noqa: N801  # the field's name
-    """2.06 bits, eights of weights from a grid."""
-
-    spec = FormatSpec(
-        name="IQ2_XXS",
-        ggml_type=16,
-        block=SUPERBLOCK,
-        block_bytes=66,
-        floats=(StoredFloat(kind="f16"),),
-        importance="required",
-        error_bound=0.42,
-        fallback="IQ4_NL",
-        file_type=19,  # LLAMA_FTYPE_MOSTLY_IQ2_XXS
-        summary="2.06 bits from a grid of eights; needs importance",
-    )
-    kernels = iq2_kernels(
-        "iq2_xxs", n=N, block_bytes=66, distances=2, even=True, sigma=1.0, start=_start, steps=6, refit_all=True,
-        put_point=_put_point, put_scale=_put_scale, get_point=_get_point, get_scale=_get_scale,
-    )  # fmt: skip
+KERNELS = iq2_kernels(
+    "iq2_xxs", n=N, block_bytes=66, distances=2, even=True, sigma=1.0, start=_start, steps=6, refit_all=True,
+    put_point=_put_point, put_scale=_put_scale, get_point=_get_point, get_scale=_get_scale,
+)  # fmt: skip

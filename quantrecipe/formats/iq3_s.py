@@ -16,13 +16,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from quantrecipe.api import FormatSpec, StoredFloat
-from quantrecipe.core import KernelFormat, kernel
+from quantrecipe.core import kernel
 from quantrecipe.core.grids.iq3_kernels import iq3_kernels
-from quantrecipe.core.k_quants.superblock import SUPERBLOCK
 from quantrecipe.core.scalars import F32, I32, U8, Bytes, Float, Int
 
-__all__ = ["IQ3_S"]
+__all__ = ["KERNELS"]
 
 EPSILON = float(np.finfo(np.float32).smallest_subnormal)  # ggml: only zeros become zeros
 RAISED = 1.033  # ggml's, as in IQ3_XXS
@@ -63,24 +61,9 @@ def _get_scale(source: Bytes, at: Int, g: Int) -> Float:
     return F32(I32(nibble) * I32(2) + I32(1))
 
 
-class IQ3_S(KernelFormat):  # noqa: N801  # the field's name
-    """3.44 bits, fours of weights from a grid."""
-
-    spec = FormatSpec(
-        name="IQ3_S",
-        ggml_type=21,
-        block=SUPERBLOCK,
-        block_bytes=110,
-        floats=(StoredFloat(kind="f16"),),
-        importance="optional",
-        error_bound=0.2,
-        fallback="IQ4_NL",
-        file_type=26,  # LLAMA_FTYPE_MOSTLY_IQ3_S
-        summary="3.44 bits from a grid of fours: better than Q3_K at its size; slow to run on CPUs",
-    )
-    kernels = iq3_kernels(
-        "iq3_s", block_bytes=110, values=VALUES, distances=3, even=False, epsilon=EPSILON, steps=9, keep_points=False,
-        raised=RAISED, zeros_keep_points=True,
-        put_point=_put_point, put_signs=_put_signs, put_scale=_put_scale,
-        get_point=_get_point, get_signs=_get_signs, get_scale=_get_scale,
-    )  # fmt: skip
+KERNELS = iq3_kernels(
+    "iq3_s", block_bytes=110, values=VALUES, distances=3, even=False, epsilon=EPSILON, steps=9, keep_points=False,
+    raised=RAISED, zeros_keep_points=True,
+    put_point=_put_point, put_signs=_put_signs, put_scale=_put_scale,
+    get_point=_get_point, get_signs=_get_signs, get_scale=_get_scale,
+)  # fmt: skip

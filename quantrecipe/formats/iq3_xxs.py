@@ -12,15 +12,13 @@ ggml: block_iq3_xxs, quantize_row_iq3_xxs_impl. The grid is in `core/grids/table
 
 from __future__ import annotations
 
-from quantrecipe.api import FormatSpec, StoredFloat
-from quantrecipe.core import KernelFormat, kernel
+from quantrecipe.core import kernel
 from quantrecipe.core.bits import get_word
 from quantrecipe.core.grids.iq3_kernels import iq3_kernels
 from quantrecipe.core.grids.ksigns import even
-from quantrecipe.core.k_quants.superblock import SUPERBLOCK
 from quantrecipe.core.scalars import F32, HALF, U8, U32, Bytes, Float, Int
 
-__all__ = ["IQ3_XXS"]
+__all__ = ["KERNELS"]
 
 EPSILON = 1e-8  # ggml: GROUP_MAX_EPS_IQ3_XXS
 RAISED = 1.0125  # ggml: "small improvement via this fudge factor"
@@ -59,24 +57,9 @@ def _get_scale(source: Bytes, at: Int, g: Int) -> Float:
     return (HALF + F32(source[at + PACKED + 4 * g + 3] >> U8(4))) * HALF
 
 
-class IQ3_XXS(KernelFormat):  # noqa: N801  # the field's name
-    """3.06 bits, fours of weights from a grid."""
-
-    spec = FormatSpec(
-        name="IQ3_XXS",
-        ggml_type=18,
-        block=SUPERBLOCK,
-        block_bytes=98,
-        floats=(StoredFloat(kind="f16"),),
-        importance="advised",
-        error_bound=0.25,
-        fallback="IQ4_NL",
-        file_type=23,  # LLAMA_FTYPE_MOSTLY_IQ3_XXS
-        summary="3.06 bits from a grid of fours: better than Q3_K at a tenth less; slow to run on CPUs",
-    )
-    kernels = iq3_kernels(
-        "iq3_xxs", block_bytes=98, values=VALUES, distances=2, even=True, epsilon=EPSILON, steps=15, keep_points=True,
-        raised=RAISED, zeros_keep_points=False,
-        put_point=_put_point, put_signs=_put_signs, put_scale=_put_scale,
-        get_point=_get_point, get_signs=_get_signs, get_scale=_get_scale,
-    )  # fmt: skip
+KERNELS = iq3_kernels(
+    "iq3_xxs", block_bytes=98, values=VALUES, distances=2, even=True, epsilon=EPSILON, steps=15, keep_points=True,
+    raised=RAISED, zeros_keep_points=False,
+    put_point=_put_point, put_signs=_put_signs, put_scale=_put_scale,
+    get_point=_get_point, get_signs=_get_signs, get_scale=_get_scale,
+)  # fmt: skip

@@ -10,13 +10,12 @@ ggml: block_iq4_nl, quantize_iq4_nl. The values are in `core/scale_searches/iq4_
 
 from __future__ import annotations
 
-from quantrecipe.api import FormatSpec, StoredFloat
-from quantrecipe.core import DECODE, KernelFormat, Kernels, kernel
+from quantrecipe.core import DECODE, Kernels, kernel
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.scalars import U8, Bytes, Floats, Int
 from quantrecipe.core.scale_searches.iq4_nl_values import GROUP, SCALE, VALUES, encoders, round_values
 
-__all__ = ["IQ4_NL"]
+__all__ = ["KERNELS"]
 
 BYTES = 18
 
@@ -44,19 +43,4 @@ def _decode(data: Bytes, rows: Floats) -> None:
             x[first + GROUP // 2 + i] = d * VALUES[q >> U8(4)]
 
 
-class IQ4_NL(KernelFormat):  # noqa: N801  # the field's name
-    """4.5 bits, uneven values with a scale for 32 weights."""
-
-    spec = FormatSpec(
-        name="IQ4_NL",
-        ggml_type=20,
-        block=GROUP,
-        block_bytes=BYTES,
-        floats=(StoredFloat(kind="f16"),),
-        importance="optional",
-        error_bound=0.1,
-        fallback="F16",
-        file_type=25,  # LLAMA_FTYPE_MOSTLY_IQ4_NL
-        summary="4 bits, uneven values: better than Q4_0 at its size, for rows that don't divide by 256",
-    )
-    kernels = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode)
+KERNELS = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode)

@@ -12,15 +12,14 @@ ggml: block_iq4_xs, quantize_iq4_xs. The values are in `core/scale_searches/iq4_
 
 from __future__ import annotations
 
-from quantrecipe.api import FormatSpec, StoredFloat
-from quantrecipe.core import DECODE, KernelFormat, Kernels, kernel
+from quantrecipe.core import DECODE, Kernels, kernel
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.k_quants.superblock import SUPERBLOCK
 from quantrecipe.core.lanes import first_largest, nearest_int
 from quantrecipe.core.scalars import F32, I32, ONE, U8, ZERO, Bytes, Floats, Int
 from quantrecipe.core.scale_searches.iq4_nl_values import GROUP, SCALE, VALUES, encoders, round_values
 
-__all__ = ["IQ4_XS"]
+__all__ = ["KERNELS"]
 
 STEPS = F32(32)
 LEAST, MOST = I32(-32), I32(31)
@@ -66,19 +65,4 @@ def _decode(data: Bytes, rows: Floats) -> None:
                 x[first + GROUP // 2 + i] = scale * VALUES[q >> U8(4)]
 
 
-class IQ4_XS(KernelFormat):  # noqa: N801  # the field's name
-    """4.25 bits, uneven values with a 6-bit scale for 32 weights."""
-
-    spec = FormatSpec(
-        name="IQ4_XS",
-        ggml_type=23,
-        block=SUPERBLOCK,
-        block_bytes=BYTES,
-        floats=(StoredFloat(kind="f16"),),
-        importance="optional",
-        error_bound=0.1,
-        fallback="IQ4_NL",
-        file_type=30,  # LLAMA_FTYPE_MOSTLY_IQ4_XS
-        summary="4.25 bits, uneven values: as good as Q4_K's plain blocks, and smaller",
-    )
-    kernels = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode)
+KERNELS = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode)

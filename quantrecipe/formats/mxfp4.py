@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from quantrecipe.api import FormatSpec, StoredFloat
-from quantrecipe.core import DECODE, ENCODE, KernelFormat, Kernels, kernel
+from quantrecipe.core import DECODE, ENCODE, Kernels, kernel
 from quantrecipe.core.bits import as_float
 from quantrecipe.core.fp4.e2m1 import bounds, nearest_e2m1, twice_value
 from quantrecipe.core.fp4.floor_log2 import floor_log2
@@ -21,7 +20,7 @@ from quantrecipe.core.jit import disjoint_kernel
 from quantrecipe.core.largest_sizes import largest_sizes
 from quantrecipe.core.scalars import I32, U8, U32, Bytes, Float, Floats, Int
 
-__all__ = ["MXFP4"]
+__all__ = ["KERNELS"]
 
 N, BYTES = 32, 17
 
@@ -70,18 +69,4 @@ def _decode(data: Bytes, rows: Floats) -> None:
         _get(source[b], _scale(I32(source[b, 0])), x[b])
 
 
-class MXFP4(KernelFormat):
-    """4.25 bits, floats with a power of two for 32 weights."""
-
-    spec = FormatSpec(
-        name="MXFP4",
-        ggml_type=39,
-        block=N,
-        block_bytes=BYTES,
-        floats=(StoredFloat(kind="e8m0", name="e"),),
-        error_bound=0.15,
-        fallback="F16",
-        file_type=38,  # LLAMA_FTYPE_MOSTLY_MXFP4_MOE
-        summary="4-bit floats, for models trained with them (gpt-oss)",
-    )
-    kernels = Kernels(encode=_encode, decode=_decode)
+KERNELS = Kernels(encode=_encode, decode=_decode)

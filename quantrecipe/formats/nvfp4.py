@@ -5,23 +5,17 @@
 
     x ≈ factor * d / 2 * twice the value of q (see `core/fp4/e2m1.py`)
 
-d has no sign and goes from 2^-9 to 448, which is not where the weights of models lie. So each matrix has a float32
-factor of its own, in a companion tensor (`NAME.scale`) that llama.cpp multiplies the matrix's products by. Here it is a
-power of two, by which dividing is exact, and the largest group's d comes to lie between 120 and 240: ggml's rounding
-makes 448 of all that is larger. Importance has no effect.
+d has no sign and goes from 2^-9 to 448, so each matrix has a factor of its own: see `nvfp4_factor.py`.
+Importance has no effect.
 
-ggml: block_nvfp4, quantize_row_nvfp4_ref. llama.cpp: `llama_model_base::load_tensors` (which companions are loaded).
+ggml: block_nvfp4, quantize_row_nvfp4_ref.
 """
 
 from __future__ import annotations
 
-from math import frexp, ldexp
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from quantrecipe.api import FormatSpec
-from quantrecipe.core import DECODE, ENCODE, KernelFormat, Kernels, kernel
+from quantrecipe.core import DECODE, ENCODE, Kernels, kernel
 from quantrecipe.core.bits import LOWER_HALVES, as_float, get_word
 from quantrecipe.core.fp4.e2m1 import bounds, nearest_e2m1, twice_value
 from quantrecipe.core.fp4.ue4m3 import half_of_ue4m3, ue4m3_of
@@ -29,30 +23,13 @@ from quantrecipe.core.jit import disjoint_kernel
 from quantrecipe.core.largest_sizes import largest_sizes
 from quantrecipe.core.scalars import F32, I32, U8, U32, U64, Bytes, Float, Floats, Ints
 
-if TYPE_CHECKING:
-    from quantrecipe.tensor import TensorInfo
-
-__all__ = ["NVFP4"]
+__all__ = ["KERNELS"]
 
 N, BYTES = 64, 36
 GROUP, GROUPS = 16, 4
 SIX = F32(6)  # the largest 4-bit float
 FAR = F32(2.0**20)
 """Weights so much larger than 6 * 448 that distances to several values may be the same float32."""
-
-LARGEST = 6 * 240
-"""The largest weight that rounding keeps near: the largest 4-bit float times the largest d below an exponent of 15."""
-SMALLEST_EXPONENT = -126  # of a normal float32
-
-SCALED_ROLES = frozenset(
-    {
-        "output", "attn_q", "attn_k", "attn_v", "attn_output", "attn_qkv", "attn_gate",
-        "ffn_gate", "ffn_down", "ffn_up", "ffn_gate_shexp", "ffn_down_shexp", "ffn_up_shexp",
-        "ffn_gate_exps", "ffn_down_exps", "ffn_up_exps",
-        "ssm_in", "ssm_out", "ssm_alpha", "ssm_beta", "nextn.eh_proj", "nextn.shared_head_head",
-    }
-)  # fmt: skip
-"""Matrices for which llama.cpp loads a companion."""
 
 _sizes = largest_sizes(GROUP)
 
@@ -137,30 +114,4 @@ def _decode(data: Bytes, rows: Floats) -> None:
         _values(levels, scales, x[b])
 
 
-class NVFP4(KernelFormat):
-    """4.5 bits, floats with a float for 16 weights."""
-
-    spec = FormatSpec(
-        name="NVFP4",
-        ggml_type=40,
-        block=N,
-        block_bytes=BYTES,
-        error_bound=0.13,
-        fallback="F16",
-        companion="scale",
-        file_type=39,  # LLAMA_FTYPE_MOSTLY_NVFP4
-        summary="4-bit floats, for models trained with them, on hardware that computes with them",
-    )
-    kernels = Kernels(encode=_encode, decode=_decode)
-
-    def accepts(self, tensor: TensorInfo) -> str | None:
-        if tensor.role not in SCALED_ROLES:
-            return "llama.cpp knows no scale for it, without which NVFP4 holds no small weights"
-        return super().accepts(tensor)
-
-    def factor(self, peak: float) -> float:
-        """The smallest power of two that brings the largest weight to 1440 or less."""
-        if peak == 0:
-            return 1.0
-        fraction, exponent = frexp(peak / LARGEST)
-        return ldexp(1.0, max(exponent - (fraction == 0.5), SMALLEST_EXPONENT))
+KERNELS = Kernels(encode=_encode, decode=_decode)

@@ -12,15 +12,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from quantrecipe.api import FormatSpec, StoredFloat
-from quantrecipe.core import DECODE, ENCODE, KernelFormat, Kernels, kernel
+from quantrecipe.core import DECODE, ENCODE, Kernels, kernel
 from quantrecipe.core.bits import BIT_OF_EACH_BYTE, as_bits, as_float, get_word
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.jit import disjoint_kernel
 from quantrecipe.core.largest_sizes import sums_of_sizes
 from quantrecipe.core.scalars import F32, U8, U32, U64, ZERO, Bytes, Float, Floats, Ints
 
-__all__ = ["Q1_0"]
+__all__ = ["KERNELS"]
 
 N, BYTES = 128, 18
 MEAN = F32(1 / N)
@@ -75,18 +74,4 @@ def _decode(data: Bytes, rows: Floats) -> None:
         _get(source[b], get_half(source[b], 0), x[b])
 
 
-class Q1_0(KernelFormat):  # noqa: N801  # the field's name
-    """1.125 bits: signs."""
-
-    spec = FormatSpec(
-        name="Q1_0",
-        ggml_type=41,
-        block=N,
-        block_bytes=BYTES,
-        floats=(StoredFloat(kind="f16"),),
-        error_bound=0.75,
-        fallback="F16",
-        file_type=40,  # LLAMA_FTYPE_MOSTLY_Q1_0
-        summary="1 bit, for models trained with weights of two values",
-    )
-    kernels = Kernels(encode=_encode, decode=_decode)
+KERNELS = Kernels(encode=_encode, decode=_decode)

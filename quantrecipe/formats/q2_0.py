@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from quantrecipe.api import FormatSpec, StoredFloat
-from quantrecipe.core import DECODE, ENCODE, KernelFormat, Kernels, kernel
+from quantrecipe.core import DECODE, ENCODE, Kernels, kernel
 from quantrecipe.core.bits import as_float, get_word
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.jit import disjoint_kernel
@@ -21,7 +20,7 @@ from quantrecipe.core.largest_sizes import largest_sizes
 from quantrecipe.core.scalars import F32, I32, INF, ONE, U8, U32, ZERO, Bytes, Float, Floats
 from quantrecipe.core.ternary import trit
 
-__all__ = ["Q2_0"]
+__all__ = ["KERNELS"]
 
 N, BYTES = 64, 18
 
@@ -71,18 +70,4 @@ def _decode(data: Bytes, rows: Floats) -> None:
         _get(source[b], get_half(source[b], 0), x[b])
 
 
-class Q2_0(KernelFormat):  # noqa: N801  # the field's name
-    """2.25 bits, with a scale for 64 weights."""
-
-    spec = FormatSpec(
-        name="Q2_0",
-        ggml_type=42,
-        block=N,
-        block_bytes=BYTES,
-        floats=(StoredFloat(kind="f16"),),
-        error_bound=0.8,
-        fallback="Q4_0",
-        file_type=41,  # LLAMA_FTYPE_MOSTLY_Q2_0
-        summary="2 bits, for models trained with weights of three or four values",
-    )
-    kernels = Kernels(encode=_encode, decode=_decode)
+KERNELS = Kernels(encode=_encode, decode=_decode)

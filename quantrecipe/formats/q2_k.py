@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from quantrecipe.api import FormatSpec, StoredFloat
-from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, KernelFormat, Kernels, kernel
+from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, Kernels, kernel
 from quantrecipe.core.bits import place, trips
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.jit import disjoint_kernel
@@ -35,7 +34,7 @@ from quantrecipe.core.scalars import F32, I32, U8, ZERO, Bytes, Float, Floats, I
 from quantrecipe.core.scale_searches.make_qkx2_quants import round_scale_min
 from quantrecipe.core.scale_searches.make_qp_quants import COMMON, COUNTS, IN, INTEGERS, TABLE, make_qp_quants
 
-__all__ = ["Q2_K"]
+__all__ = ["KERNELS"]
 
 BYTES = 84
 N, GROUPS = 16, 16
@@ -144,19 +143,4 @@ def _decode(data: Bytes, rows: Floats) -> None:
         get_two_bit(source, at + LEVELS, scales, minima, x, first)
 
 
-class Q2_K(KernelFormat):  # noqa: N801  # the field's name
-    """2.63 bits, with a scale and a minimum for 16 weights."""
-
-    spec = FormatSpec(
-        name="Q2_K",
-        ggml_type=10,
-        block=SUPERBLOCK,
-        block_bytes=BYTES,
-        floats=(StoredFloat(kind="f16", at=80), StoredFloat(kind="f16", at=82, name="dmin")),
-        importance="optional",
-        error_bound=0.36,
-        fallback="Q4_0",
-        file_type=10,  # LLAMA_FTYPE_MOSTLY_Q2_K
-        summary="2-bit k-quant: for the tensors that matter least; give it an importance matrix",
-    )
-    kernels = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode)
+KERNELS = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode)

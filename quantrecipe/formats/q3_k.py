@@ -16,8 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from quantrecipe.api import FormatSpec, StoredFloat
-from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, KernelFormat, Kernels, kernel
+from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, Kernels, kernel
 from quantrecipe.core.bits import place
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.jit import disjoint_kernel
@@ -46,7 +45,7 @@ from quantrecipe.core.scale_searches.make_qx_quants import (
     round_signed,
 )
 
-__all__ = ["Q3_K"]
+__all__ = ["KERNELS"]
 
 TOP = F32(-32)
 LENGTH = F32(SUPERBLOCK)
@@ -249,19 +248,4 @@ def _decode(data: Bytes, rows: Floats) -> None:
             _sixteen(source, lower + 32, upper, 4, scales, 8 + part, x, first + 128 + N * part)
 
 
-class Q3_K(KernelFormat):  # noqa: N801  # the field's name
-    """3.44 bits, with a scale for 16 weights."""
-
-    spec = FormatSpec(
-        name="Q3_K",
-        ggml_type=11,
-        block=SUPERBLOCK,
-        block_bytes=BYTES,
-        floats=(StoredFloat(kind="f16", at=108),),
-        importance="optional",
-        error_bound=0.19,
-        fallback="Q4_0",
-        file_type=12,  # LLAMA_FTYPE_MOSTLY_Q3_K_M
-        summary="3-bit k-quant: for what tolerates loss, such as a large model's feed-forward",
-    )
-    kernels = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode)
+KERNELS = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode)

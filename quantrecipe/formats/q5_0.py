@@ -11,26 +11,8 @@ ggml: block_q5_0, quantize_row_q5_0_ref, quantize_row_q5_0_impl.
 
 from __future__ import annotations
 
-from quantrecipe.api import FormatSpec, StoredFloat
-from quantrecipe.core import KernelFormat
-from quantrecipe.core.blocks_of_32 import N, scale_kernels
+from quantrecipe.core.blocks_of_32 import scale_kernels
 
-__all__ = ["Q5_0"]
+__all__ = ["KERNELS"]
 
-
-class Q5_0(KernelFormat):  # noqa: N801  # the field's name
-    """5.5 bits, with a scale for 32 weights."""
-
-    spec = FormatSpec(
-        name="Q5_0",
-        ggml_type=6,
-        block=N,
-        block_bytes=22,
-        floats=(StoredFloat(kind="f16"),),
-        importance="optional",
-        error_bound=0.06,
-        fallback="F16",
-        file_type=8,  # LLAMA_FTYPE_MOSTLY_Q5_0
-        summary="5 bits, the simplest way: what Q4_K falls back to",
-    )
-    kernels = scale_kernels(bits=5)
+KERNELS = scale_kernels(bits=5)

@@ -16,8 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from quantrecipe.api import FormatSpec, StoredFloat
-from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, KernelFormat, Kernels, kernel
+from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, Kernels, kernel
 from quantrecipe.core.bits import place, trips
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.k_quants.superblock import SUPERBLOCK
@@ -33,7 +32,7 @@ from quantrecipe.core.lanes import (
 from quantrecipe.core.scalars import F32, I8, ONE, U8, Bytes, Floats, Int
 from quantrecipe.core.scale_searches.make_qx_quants import SCALE, make_qx_quants, round_signed
 
-__all__ = ["Q6_K"]
+__all__ = ["KERNELS"]
 
 EPSILON = F32(1e-15)  # ggml: GROUP_MAX_EPS
 TOP = F32(-128)
@@ -128,19 +127,4 @@ def _decode(data: Bytes, rows: Floats) -> None:
                         x[first + N * part + i] = scale * (F32(low | U8(high << U8(4))) - F32(32))
 
 
-class Q6_K(KernelFormat):  # noqa: N801  # the field's name
-    """6.56 bits, with a scale for 16 weights."""
-
-    spec = FormatSpec(
-        name="Q6_K",
-        ggml_type=14,
-        block=SUPERBLOCK,
-        block_bytes=BYTES,
-        floats=(StoredFloat(kind="f16", at=208),),
-        importance="optional",
-        error_bound=0.025,
-        fallback="Q8_0",
-        file_type=18,  # LLAMA_FTYPE_MOSTLY_Q6_K
-        summary="6-bit k-quant: hard to tell from the original",
-    )
-    kernels = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode)
+KERNELS = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode)

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from quantrecipe.api import FormatSpec, StoredFloat
-from quantrecipe.core import DECODE, ENCODE, KernelFormat, Kernels, kernel
+from quantrecipe.core import DECODE, ENCODE, Kernels, kernel
 from quantrecipe.core.bits import MAGNITUDE, as_float, place, trips
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.lanes import away_from_zero, select
 from quantrecipe.core.scalars import F32, I8, INF, ONE, U8, U32, ZERO, Bytes, Floats
 
-__all__ = ["Q8_0"]
+__all__ = ["KERNELS"]
 
 TOP = F32(127)
 
@@ -54,18 +53,4 @@ def _decode(data: Bytes, rows: Floats) -> None:
             x[first + i] = F32(I8(source[at + 2 + i])) * d
 
 
-class Q8_0(KernelFormat):  # noqa: N801  # the field's name
-    """8.5 bits, with a scale for 32 weights."""
-
-    spec = FormatSpec(
-        name="Q8_0",
-        ggml_type=8,
-        block=N,
-        block_bytes=BYTES,
-        floats=(StoredFloat(kind="f16"),),
-        error_bound=0.008,
-        fallback="F16",
-        file_type=7,  # LLAMA_FTYPE_MOSTLY_Q8_0
-        summary="8 bits: as good as the original, at half its size",
-    )
-    kernels = Kernels(encode=_encode, decode=_decode)
+KERNELS = Kernels(encode=_encode, decode=_decode)

@@ -19,8 +19,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from quantrecipe.api import FormatSpec, StoredFloat
-from quantrecipe.core import DECODE, ENCODE, KernelFormat, Kernels, kernel
+from quantrecipe.core import DECODE, ENCODE, Kernels, kernel
 from quantrecipe.core.bits import place
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.jit import disjoint_kernel
@@ -28,7 +27,7 @@ from quantrecipe.core.k_quants.superblock import SUPERBLOCK
 from quantrecipe.core.scalars import F32, I32, ONE, U8, U32, Bytes, Float, Floats, Int
 from quantrecipe.core.ternary import inverse_size, trit
 
-__all__ = ["TQ1_0"]
+__all__ = ["KERNELS"]
 
 BYTES, D = 54, 52
 
@@ -100,18 +99,4 @@ def _decode(data: Bytes, rows: Floats) -> None:
         _get_4(source, at + 48, d, x, first + 240)
 
 
-class TQ1_0(KernelFormat):  # noqa: N801  # the field's name
-    """1.69 bits for weights that have three values."""
-
-    spec = FormatSpec(
-        name="TQ1_0",
-        ggml_type=34,
-        block=SUPERBLOCK,
-        block_bytes=BYTES,
-        floats=(StoredFloat(kind="f16", at=52),),
-        error_bound=0.85,
-        fallback="Q4_0",
-        file_type=36,  # LLAMA_FTYPE_MOSTLY_TQ1_0
-        summary="1.7 bits for models trained with three values (BitNet b1.58, TriLM)",
-    )
-    kernels = Kernels(encode=_encode, decode=_decode)
+KERNELS = Kernels(encode=_encode, decode=_decode)

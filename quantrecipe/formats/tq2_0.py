@@ -12,15 +12,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from quantrecipe.api import FormatSpec, StoredFloat
-from quantrecipe.core import DECODE, ENCODE, KernelFormat, Kernels, kernel
+from quantrecipe.core import DECODE, ENCODE, Kernels, kernel
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.jit import disjoint_kernel
 from quantrecipe.core.k_quants.superblock import SUPERBLOCK
 from quantrecipe.core.scalars import F32, I32, ONE, U8, Bytes, Float, Floats
 from quantrecipe.core.ternary import inverse_size, trit
 
-__all__ = ["TQ2_0"]
+__all__ = ["KERNELS"]
 
 BYTES, D = 66, 64
 
@@ -65,18 +64,4 @@ def _decode(data: Bytes, rows: Floats) -> None:
         _get(source[b, 32:], d, x[b, 128:])
 
 
-class TQ2_0(KernelFormat):  # noqa: N801  # the field's name
-    """2.06 bits for weights that have three values."""
-
-    spec = FormatSpec(
-        name="TQ2_0",
-        ggml_type=35,
-        block=SUPERBLOCK,
-        block_bytes=BYTES,
-        floats=(StoredFloat(kind="f16", at=64),),
-        error_bound=0.85,
-        fallback="Q4_0",
-        file_type=37,  # LLAMA_FTYPE_MOSTLY_TQ2_0
-        summary="2 bits for models trained with three values (BitNet b1.58, TriLM)",
-    )
-    kernels = Kernels(encode=_encode, decode=_decode)
+KERNELS = Kernels(encode=_encode, decode=_decode)

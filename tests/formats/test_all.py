@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib import import_module
 
 import gguf
 
@@ -56,7 +57,7 @@ def test_every_format_says_what_it_is() -> None:
     for fmt in ALL:
         assert fmt.spec.summary
         assert fmt.spec.exactness
-        assert "→" in (sys.modules[type(fmt).__module__].__doc__ or ""), f"{fmt.spec.name}: no byte map"
+        assert "→" in (import_module(type(fmt).__module__).__doc__ or ""), f"{fmt.spec.name}: no byte map"
         assert isinstance(fmt, QuantFormat)
 
 

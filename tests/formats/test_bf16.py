@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gguf
 import numpy as np
+from support.formats import format_type
 
-from quantrecipe.formats.bf16 import BF16
+BF16 = format_type("BF16")
 
 
 def test_rounds_as_gguf_py_does() -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from support.formats import format_type
 
-from quantrecipe.formats.f16 import F16
+F16 = format_type("F16")
 
 
 def test_rounds_as_ieee_does_everywhere() -> None:

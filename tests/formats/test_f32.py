@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from support.formats import format_type
 
-from quantrecipe.formats.f32 import F32
+F32 = format_type("F32")
 
 
 def test_bytes_are_the_weights() -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from support.formats import format_type
 
 from quantrecipe.api import QuantFormat
 from quantrecipe.core.grids.grid import grid_points
 from quantrecipe.errors import FormatError
-from quantrecipe.formats.iq1_m import IQ1_M
-from quantrecipe.formats.iq1_s import IQ1_S
-from quantrecipe.formats.iq2_s import IQ2_S
-from quantrecipe.formats.iq2_xs import IQ2_XS
-from quantrecipe.formats.iq2_xxs import IQ2_XXS
+
+IQ1_M = format_type("IQ1_M")
+IQ1_S = format_type("IQ1_S")
+IQ2_S = format_type("IQ2_S")
+IQ2_XS = format_type("IQ2_XS")
+IQ2_XXS = format_type("IQ2_XXS")
 
 ALL = [IQ1_S(), IQ1_M(), IQ2_XXS(), IQ2_XS(), IQ2_S()]
 each = pytest.mark.parametrize("fmt", ALL, ids=lambda fmt: fmt.spec.name)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import gguf
 import numpy as np
 import pytest
+from support.formats import format_type
 
 from quantrecipe.core.grids.grid import grid_points
-from quantrecipe.formats.iq3_s import IQ3_S
-from quantrecipe.formats.iq3_xxs import IQ3_XXS
+
+IQ3_S = format_type("IQ3_S")
+IQ3_XXS = format_type("IQ3_XXS")
 
 Three = IQ3_S | IQ3_XXS
 both = pytest.mark.parametrize("fmt", [IQ3_XXS(), IQ3_S()], ids=["IQ3_XXS", "IQ3_S"])

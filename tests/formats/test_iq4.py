@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+from support.formats import format_type
 
 from quantrecipe.core.scale_searches.iq4_nl_values import VALUES
-from quantrecipe.formats.iq4_nl import IQ4_NL
-from quantrecipe.formats.iq4_xs import IQ4_XS
+
+IQ4_NL = format_type("IQ4_NL")
+IQ4_XS = format_type("IQ4_XS")
 
 
 def half(data: np.ndarray) -> np.float32:

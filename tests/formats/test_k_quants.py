@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+from support.formats import format_type
 
-from quantrecipe.formats.q4_k import Q4_K
-from quantrecipe.formats.q5_k import Q5_K
-from quantrecipe.formats.q6_k import Q6_K
+Q4_K = format_type("Q4_K")
+Q5_K = format_type("Q5_K")
+Q6_K = format_type("Q6_K")
 
 
 def bytes_of(fmt: Q4_K | Q5_K | Q6_K) -> np.ndarray:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from support.formats import format_type
 
-from quantrecipe.formats.mxfp4 import MXFP4
+MXFP4 = format_type("MXFP4")
 
 
 def test_a_block_by_hand() -> None:

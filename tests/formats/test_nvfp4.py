@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from support.formats import format_type
 
-from quantrecipe.formats.mxfp4 import MXFP4
-from quantrecipe.formats.nvfp4 import NVFP4
 from quantrecipe.tensor import TensorInfo
+
+MXFP4 = format_type("MXFP4")
+NVFP4 = format_type("NVFP4")
 
 TWICE = np.float32([0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12])
 

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from support.formats import format_type
 
 from quantrecipe.errors import FormatError
-from quantrecipe.formats.passthrough import F64, I8, I16, I32, I64
+
+F64 = format_type("F64")
+I8 = format_type("I8")
+I16 = format_type("I16")
+I32 = format_type("I32")
+I64 = format_type("I64")
 
 
 @pytest.mark.parametrize(("fmt", "nbytes"), [(I8(), 1), (I16(), 2), (I32(), 4), (I64(), 8), (F64(), 8)])

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from support.formats import format_type
 
-from quantrecipe.formats.q1_0 import Q1_0
+Q1_0 = format_type("Q1_0")
+
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden" / "Q1_0.npz"
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from support.formats import format_type
 
-from quantrecipe.formats.q2_0 import Q2_0
+Q2_0 = format_type("Q2_0")
+
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden" / "Q2_0.npz"
 

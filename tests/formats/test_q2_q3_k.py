@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from support.formats import format_type
 
-from quantrecipe.formats.q2_k import Q2_K
-from quantrecipe.formats.q3_k import Q3_K
+Q2_K = format_type("Q2_K")
+Q3_K = format_type("Q3_K")
+
 
 both = pytest.mark.parametrize("fmt", [Q2_K(), Q3_K()], ids=lambda fmt: fmt.spec.name)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from support.formats import format_type
 
-from quantrecipe.formats.q4_0 import Q4_0
+Q4_0 = format_type("Q4_0")
 
 
 def test_a_block_by_hand() -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from support.formats import format_type
 
-from quantrecipe.formats.q4_1 import Q4_1
-from quantrecipe.formats.q5_0 import Q5_0
-from quantrecipe.formats.q5_1 import Q5_1
+Q4_1 = format_type("Q4_1")
+Q5_0 = format_type("Q5_0")
+Q5_1 = format_type("Q5_1")
+
 
 Block32 = Q4_1 | Q5_0 | Q5_1
 all_three = pytest.mark.parametrize("fmt", [Q4_1(), Q5_0(), Q5_1()], ids=lambda fmt: fmt.spec.name)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from support.formats import format_type
 
-from quantrecipe.formats.q8_0 import Q8_0
+Q8_0 = format_type("Q8_0")
 
 
 def test_a_block_by_hand() -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from support.formats import format_type
 
-from quantrecipe.formats.tq1_0 import TQ1_0
-from quantrecipe.formats.tq2_0 import TQ2_0
+TQ1_0 = format_type("TQ1_0")
+TQ2_0 = format_type("TQ2_0")
+
 
 Ternary = TQ1_0 | TQ2_0
 both = pytest.mark.parametrize("fmt", [TQ1_0(), TQ2_0()], ids=["TQ1_0", "TQ2_0"])

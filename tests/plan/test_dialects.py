@@ -8,12 +8,12 @@ from types import MappingProxyType
 from typing import ClassVar
 
 import pytest
+from support.formats import format_type
 from support.models import llama_tensors, write_gguf
 from support.recipes import recipe, rule
 
 from quantrecipe.api import FormatSpec
 from quantrecipe.errors import PlanError
-from quantrecipe.formats.q4_0 import Q4_0
 from quantrecipe.model.open_model import open_model
 from quantrecipe.plan.dialects import check_dialects, dialect_warnings
 from quantrecipe.plan.plan import Assignment, Plan
@@ -21,6 +21,8 @@ from quantrecipe.planning import make_plan
 from quantrecipe.recipe.recipe import Origin, Recipe, Target
 from quantrecipe.registry import Registry, load_registry
 from quantrecipe.tensor import TensorInfo
+
+Q4_0 = format_type("Q4_0")
 
 
 class Ours(Q4_0):

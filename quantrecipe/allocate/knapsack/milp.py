@@ -41,13 +41,8 @@ def solve(table: Table, bound: Bound, options: NDArray[np.int64]) -> Found:
     with tempfile.TemporaryDirectory(prefix="quantrecipe-") as folder:
         answer = Path(folder) / "found"
         done = subprocess.run(
-            [
-                sys.executable,
-                "-P",
-                "-m",
-                __name__,
-                str(answer),
-            ],  # -P: nothing is imported from the current folder
+            # -P: nothing is imported from the current folder.
+            [sys.executable, "-P", "-m", __name__, str(answer)],
             input=pickle.dumps((table, bound, options)),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

@@ -38,7 +38,7 @@ __all__ = ["diff_markdown"]
 # Changes that stand open; where there are more, these are the largest, and the whole list is folded.
 _SHOWN = 12
 
-# More than these; folding saves nothing else.
+# Fold the list only where it has more than this many beyond _SHOWN: a shorter rest takes no more room than its fold.
 _FEW = 4
 
 

@@ -224,3 +224,22 @@ def test_a_pattern_of_many_stars_is_as_quick_as_any() -> None:
     assert not Pattern.parse("*a" * 200 + "*b").matches(tensor, None)
     assert not Pattern.parse("*a?" * 200 + "c*b").matches(tensor, None)
     assert time.thread_time() - start < 1  # a matcher that tries all ways would outlive the universe
+
+
+PATTERNS = (
+    "attn_q", "attn_*", "ffn_{up,down}*", "blk.3.attn_v", "blk.*.ffn_*", "*", "head", "token_embd", "*_norm", "*.bias",
+    "enc.*", "regex:attn_.\\.weight$", "ssm_a", "mm.*", "output", "ffn_[du]*",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", PATTERNS)
+def test_what_matches_a_tensor_may_match_its_role(text: str) -> None:
+    """Else planning wouldn't ask the pattern for the tensor, and another rule would decide."""
+    pattern = Pattern.parse(text)
+    for name in matched(text):
+        assert pattern.may_match(TensorInfo.from_name(name, (256, 256), "F16").role), name
+
+
+def test_roles_that_no_tensor_of_makes_match() -> None:
+    assert not Pattern.parse("attn_q").may_match("ffn_down")
+    assert not Pattern.parse("ffn_{up,gate}*").may_match("attn_v")

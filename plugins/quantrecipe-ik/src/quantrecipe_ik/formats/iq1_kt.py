@@ -14,16 +14,14 @@ The generator is in `core/trellis/generator.py`; the search, which is this plugi
 
 from __future__ import annotations
 
-from quantrecipe.api import FormatSpec, StoredFloat
-from quantrecipe.core import KernelFormat, kernel
+from quantrecipe.core import kernel
 from quantrecipe.core.scalars import I32, U8, Bytes, Int
 
 from quantrecipe_ik.core.trellis.encoder import Trellis
 from quantrecipe_ik.core.trellis.kernels import Stored, trellis_kernels
 from quantrecipe_ik.core.trellis.levels import uneven_levels
-from quantrecipe_ik.core.weighing import SUPERBLOCK
 
-__all__ = ["IQ1_KT"]
+__all__ = ["KERNELS"]
 
 SCALES, LOWER, UPPER = 0, 8, 40
 WHAT = Trellis(
@@ -62,23 +60,4 @@ STORED = Stored(
     block_bytes=56, put_level=_put_level, get_level=_get_level, put_index=_put_index, get_index=_get_index
 )
 
-
-class IQ1_KT(KernelFormat):  # noqa: N801  # the field's name
-    """1.75 bits, eights of weights from a generator, with a 4-bit scale for 32 weights."""
-
-    spec = FormatSpec(
-        name="IQ1_KT",
-        ggml_type=158,
-        block=SUPERBLOCK,
-        block_bytes=56,
-        row_meta_bytes=4,
-        floats=(StoredFloat(kind="f32", per="row"),),
-        dialect="ik",
-        importance="optional",
-        exactness="weighted error of each row no larger than ik_llama.cpp's; a search of its own",
-        error_bound=0.45,
-        fallback="IQ4_NL",
-        file_type=156,  # LLAMA_FTYPE_MOSTLY_IQ1_KT
-        summary="1.75 bits, a trellis type: the least error at its size, slow on CPUs",
-    )
-    kernels = trellis_kernels(WHAT, uneven_levels(), STORED)
+KERNELS = trellis_kernels(WHAT, uneven_levels(), STORED)

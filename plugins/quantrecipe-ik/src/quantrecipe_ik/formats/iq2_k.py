@@ -12,8 +12,7 @@ ik_llama.cpp: block_iq2_k, quantize_row_iq2_k_impl, dequantize_row_iq2_k.
 
 from __future__ import annotations
 
-from quantrecipe.api import FormatSpec, StoredFloat
-from quantrecipe.core import KernelFormat, kernel
+from quantrecipe.core import kernel
 from quantrecipe.core.scalars import I32, U8, ZERO, Bytes, Float, Floats, Int, Ints
 
 from quantrecipe_ik.core.layouts import Indices, Layout, bit_of_group
@@ -21,9 +20,8 @@ from quantrecipe_ik.core.partitions import SIGMA, search_partitions
 from quantrecipe_ik.core.scales import fit_scales, inverse, signed_level
 from quantrecipe_ik.core.uneven import uneven_kernels
 from quantrecipe_ik.core.value_tables import TWO_BITS
-from quantrecipe_ik.core.weighing import SUPERBLOCK
 
-__all__ = ["IQ2_K"]
+__all__ = ["KERNELS"]
 
 STEPS = 8
 RAISED = 1.03
@@ -55,30 +53,12 @@ LAYOUT = Layout(
     indices=Indices(low_bits=2, lower=12),
 )  # fmt: skip
 
-
-class IQ2_K(KernelFormat):  # noqa: N801  # the field's name
-    """2.375 bits, two tables of uneven values, with a 4-bit scale for 16 weights."""
-
-    spec = FormatSpec(
-        name="IQ2_K",
-        ggml_type=137,
-        block=SUPERBLOCK,
-        block_bytes=76,
-        floats=(StoredFloat(kind="f16"),),
-        dialect="ik",
-        importance="optional",
-        exactness="byte-equal to ik_llama.cpp without fused multiply-add",
-        error_bound=0.4,
-        fallback="IQ4_NL",
-        file_type=138,  # LLAMA_FTYPE_MOSTLY_IQ2_K
-        summary="2.375 bits, two tables of uneven values: better than IQ2_XS and IQ2_S",
-    )
-    kernels = uneven_kernels(
-        LAYOUT,
-        TWO_BITS,
-        search_partitions(N, (N, 0)),
-        _levels,
-        plain="evened square",
-        factor=SIGMA,
-        raised=RAISED,
-    )
+KERNELS = uneven_kernels(
+    LAYOUT,
+    TWO_BITS,
+    search_partitions(N, (N, 0)),
+    _levels,
+    plain="evened square",
+    factor=SIGMA,
+    raised=RAISED,
+)

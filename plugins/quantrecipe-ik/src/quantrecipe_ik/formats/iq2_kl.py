@@ -16,8 +16,7 @@ ik_llama.cpp: block_iq2_kl, quantize_row_iq2_kl_impl, dequantize_row_iq2_kl. The
 from __future__ import annotations
 
 import numpy as np
-from quantrecipe.api import FormatSpec, StoredFloat
-from quantrecipe.core import DECODE, KernelFormat, Kernels, kernel
+from quantrecipe.core import DECODE, Kernels, kernel
 from quantrecipe.core.bits import place, trips
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.lanes import LANES, WT, X, find_peaks, first_largest, lane_row, select
@@ -29,7 +28,7 @@ from quantrecipe_ik.core.scales import inverse, signed_level
 from quantrecipe_ik.core.value_tables import THREE_BITS
 from quantrecipe_ik.core.weighing import SUPERBLOCK
 
-__all__ = ["IQ2_KL"]
+__all__ = ["KERNELS"]
 
 STEPS = 32
 EPSILON = F32(1e-16)
@@ -196,22 +195,4 @@ def _decode(data: Bytes, rows: Floats) -> None:
                 x[group * N + 2 * i + 1] = scale * SECONDS[code]
 
 
-class IQ2_KL(KernelFormat):  # noqa: N801  # the field's name
-    """2.6875 bits, pairs of uneven values, with a 6-bit scale for 32 weights."""
-
-    spec = FormatSpec(
-        name="IQ2_KL",
-        ggml_type=157,
-        block=SUPERBLOCK,
-        block_bytes=BYTES,
-        row_meta_bytes=D,
-        floats=(StoredFloat(kind="f16", per="row"),),
-        dialect="ik",
-        importance="optional",
-        exactness="byte-equal to ik_llama.cpp without fused multiply-add",
-        error_bound=0.3,
-        fallback="IQ4_NL",
-        file_type=155,  # LLAMA_FTYPE_MOSTLY_IQ2_KL
-        summary="2.69 bits, pairs of uneven values, one scale a row: between IQ2_K and IQ3_KS",
-    )
-    kernels = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode)
+KERNELS = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode)

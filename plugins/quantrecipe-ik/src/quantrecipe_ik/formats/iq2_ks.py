@@ -15,8 +15,7 @@ takes unless told otherwise), dequantize_row_iq2_ks.
 
 from __future__ import annotations
 
-from quantrecipe.api import FormatSpec, StoredFloat
-from quantrecipe.core import KernelFormat, kernel
+from quantrecipe.core import kernel
 from quantrecipe.core.scalars import I32, U8, ZERO, Bytes, Float, Floats, Int, Ints
 
 from quantrecipe_ik.core.layouts import Indices, Layout, bit_of_group
@@ -24,9 +23,8 @@ from quantrecipe_ik.core.partitions import SIGMA, search_partitions
 from quantrecipe_ik.core.scales import fit_scales
 from quantrecipe_ik.core.uneven import uneven_kernels
 from quantrecipe_ik.core.value_tables import TWO_BITS
-from quantrecipe_ik.core.weighing import SUPERBLOCK
 
-__all__ = ["IQ2_KS"]
+__all__ = ["KERNELS"]
 
 STEPS = 16
 RAISED = 1.03
@@ -58,26 +56,7 @@ LAYOUT = Layout(
     indices=Indices(low_bits=2, lower=6),
 )  # fmt: skip
 
-
-class IQ2_KS(KernelFormat):  # noqa: N801  # the field's name
-    """2.1875 bits, two tables of uneven values, with a 5-bit scale for 32 weights."""
-
-    spec = FormatSpec(
-        name="IQ2_KS",
-        ggml_type=145,
-        block=SUPERBLOCK,
-        block_bytes=70,
-        row_meta_bytes=2,
-        floats=(StoredFloat(kind="f16", per="row"),),
-        dialect="ik",
-        importance="optional",
-        exactness="byte-equal to ik_llama.cpp's thorough search (--slow-iq2ks) without fused multiply-add",
-        error_bound=0.45,
-        fallback="IQ4_NL",
-        file_type=147,  # LLAMA_FTYPE_MOSTLY_IQ2_KS
-        summary="2.19 bits, two tables of uneven values, one scale a row: better than IQ2_XXS",
-    )
-    kernels = uneven_kernels(
-        LAYOUT, TWO_BITS, search_partitions(N, (3 * N // 4, N // 4)), _levels,
-        plain="evened square", factor=SIGMA, raised=RAISED, if_empty="tables",
-    )  # fmt: skip
+KERNELS = uneven_kernels(
+    LAYOUT, TWO_BITS, search_partitions(N, (3 * N // 4, N // 4)), _levels,
+    plain="evened square", factor=SIGMA, raised=RAISED, if_empty="tables",
+)  # fmt: skip

@@ -16,8 +16,7 @@ uphill, but then keeps the scale that it had before.)
 
 from __future__ import annotations
 
-from quantrecipe.api import FormatSpec, StoredFloat
-from quantrecipe.core import KernelFormat, kernel
+from quantrecipe.core import kernel
 from quantrecipe.core.lanes import nearest_int
 from quantrecipe.core.scalars import F32, HALF, I32, ONE, U8, ZERO, Bytes, Float, Floats, Int, Ints
 
@@ -26,9 +25,8 @@ from quantrecipe_ik.core.scales import inverse, largest_size
 from quantrecipe_ik.core.uneven import uneven_kernels
 from quantrecipe_ik.core.value_search import search_values
 from quantrecipe_ik.core.value_tables import THREE_BITS
-from quantrecipe_ik.core.weighing import SUPERBLOCK
 
-__all__ = ["IQ3_K"]
+__all__ = ["KERNELS"]
 
 MOST, LARGEST = I32(15), F32(31)
 RAISED = 1.01
@@ -77,24 +75,6 @@ LAYOUT = Layout(
     indices=Indices(low_bits=2, lower=14, high_bits=1, upper=78),
 )  # fmt: skip
 
-
-class IQ3_K(KernelFormat):  # noqa: N801  # the field's name
-    """3.4375 bits, two tables of uneven values, with a 5-bit scale for 16 weights."""
-
-    spec = FormatSpec(
-        name="IQ3_K",
-        ggml_type=138,
-        block=SUPERBLOCK,
-        block_bytes=110,
-        floats=(StoredFloat(kind="f16"),),
-        dialect="ik",
-        importance="optional",
-        exactness="byte-equal to ik_llama.cpp without fused multiply-add",
-        error_bound=0.17,
-        fallback="IQ4_NL",
-        file_type=139,  # LLAMA_FTYPE_MOSTLY_IQ3_K
-        summary="3.44 bits, two tables of uneven values: better than Q3_K at its size",
-    )
-    kernels = uneven_kernels(
-        LAYOUT, THREE_BITS, _search, _levels, plain="evened square", factor=1.5, raised=RAISED
-    )
+KERNELS = uneven_kernels(
+    LAYOUT, THREE_BITS, _search, _levels, plain="evened square", factor=1.5, raised=RAISED
+)

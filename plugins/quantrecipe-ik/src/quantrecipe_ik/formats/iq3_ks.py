@@ -16,8 +16,7 @@ ik_llama.cpp: block_iq3_ks, quantize_row_iq3_ks_impl, dequantize_row_iq3_ks.
 
 from __future__ import annotations
 
-from quantrecipe.api import FormatSpec, StoredFloat
-from quantrecipe.core import KernelFormat, kernel
+from quantrecipe.core import kernel
 from quantrecipe.core.scalars import I32, U8, Bytes, Int
 
 from quantrecipe_ik.core.layouts import Indices, Layout, bit_of_group
@@ -25,9 +24,8 @@ from quantrecipe_ik.core.scales import signed_levels
 from quantrecipe_ik.core.uneven import uneven_kernels
 from quantrecipe_ik.core.value_search import search_values
 from quantrecipe_ik.core.value_tables import THREE_BITS
-from quantrecipe_ik.core.weighing import SUPERBLOCK
 
-__all__ = ["IQ3_KS"]
+__all__ = ["KERNELS"]
 
 FIFTH, SHIFTED, SCALES = 0, 1, 2
 N, STEPS = 32, 16
@@ -51,26 +49,7 @@ LAYOUT = Layout(
     indices=Indices(low_bits=2, lower=6, high_bits=1, upper=70),
 )  # fmt: skip
 
-
-class IQ3_KS(KernelFormat):  # noqa: N801  # the field's name
-    """3.1875 bits, two tables of uneven values, with a 5-bit scale for 32 weights."""
-
-    spec = FormatSpec(
-        name="IQ3_KS",
-        ggml_type=156,
-        block=SUPERBLOCK,
-        block_bytes=102,
-        row_meta_bytes=2,
-        floats=(StoredFloat(kind="f16", per="row"),),
-        dialect="ik",
-        importance="optional",
-        exactness="byte-equal to ik_llama.cpp without fused multiply-add",
-        error_bound=0.2,
-        fallback="IQ4_NL",
-        file_type=154,  # LLAMA_FTYPE_MOSTLY_IQ3_KS
-        summary="3.19 bits, two tables of uneven values, one scale a row: better than IQ3_XXS",
-    )
-    kernels = uneven_kernels(
-        LAYOUT, THREE_BITS, search_values(THREE_BITS, N, tries=5, guarded=True), signed_levels(-STEPS, STEPS - 1),
-        if_empty="tables", rounds_zeros=True,
-    )  # fmt: skip
+KERNELS = uneven_kernels(
+    LAYOUT, THREE_BITS, search_values(THREE_BITS, N, tries=5, guarded=True), signed_levels(-STEPS, STEPS - 1),
+    if_empty="tables", rounds_zeros=True,
+)  # fmt: skip

@@ -14,15 +14,11 @@ The generator is in `core/trellis/generator.py`; the search, which is this plugi
 
 from __future__ import annotations
 
-from quantrecipe.api import FormatSpec, StoredFloat
-from quantrecipe.core import KernelFormat
-
 from quantrecipe_ik.core.trellis.encoder import Trellis
 from quantrecipe_ik.core.trellis.kernels import nibbles_and_words, trellis_kernels
 from quantrecipe_ik.core.trellis.levels import even_levels
-from quantrecipe_ik.core.weighing import SUPERBLOCK
 
-__all__ = ["IQ3_KT"]
+__all__ = ["KERNELS"]
 
 WHAT = Trellis(
     count=1 << 16, size=8, bins=2, positive=True, look=(2,), search=(2, 2, 2, 2), far=(2, 2, 2, 2), second=True,
@@ -30,23 +26,4 @@ WHAT = Trellis(
 )  # fmt: skip
 STORED = nibbles_and_words(block_bytes=100, signs=68)
 
-
-class IQ3_KT(KernelFormat):  # noqa: N801  # the field's name
-    """3.125 bits, eights of sizes from a generator, with a 4-bit scale for 32 weights."""
-
-    spec = FormatSpec(
-        name="IQ3_KT",
-        ggml_type=154,
-        block=SUPERBLOCK,
-        block_bytes=100,
-        row_meta_bytes=4,
-        floats=(StoredFloat(kind="f32", per="row"),),
-        dialect="ik",
-        importance="optional",
-        exactness="weighted error of each row no larger than ik_llama.cpp's; a search of its own",
-        error_bound=0.2,
-        fallback="IQ4_NL",
-        file_type=152,  # LLAMA_FTYPE_MOSTLY_IQ3_KT
-        summary="3.125 bits, a trellis type: the least error at its size, slow on CPUs",
-    )
-    kernels = trellis_kernels(WHAT, even_levels(), STORED)
+KERNELS = trellis_kernels(WHAT, even_levels(), STORED)

@@ -14,17 +14,13 @@ ik_llama.cpp: block_iq4_k, quantize_row_iq4_k_impl_bs16, dequantize_row_iq4_k.
 
 from __future__ import annotations
 
-from quantrecipe.api import FormatSpec, StoredFloat
-from quantrecipe.core import KernelFormat
-
 from quantrecipe_ik.core.layouts import SIX_BIT_LEVELS, Indices, Layout, bit_of_group
 from quantrecipe_ik.core.scales import signed_levels
 from quantrecipe_ik.core.uneven import uneven_kernels
 from quantrecipe_ik.core.value_search import search_values
 from quantrecipe_ik.core.value_tables import FOUR_BITS
-from quantrecipe_ik.core.weighing import SUPERBLOCK
 
-__all__ = ["IQ4_K"]
+__all__ = ["KERNELS"]
 
 SHIFTED = 2
 N = 16
@@ -35,25 +31,7 @@ LAYOUT = Layout(
     indices=Indices(low_bits=4, lower=16, wide=16),
 )  # fmt: skip
 
-
-class IQ4_K(KernelFormat):  # noqa: N801  # the field's name
-    """4.5 bits, two tables of uneven values, with a 6-bit scale for 16 weights."""
-
-    spec = FormatSpec(
-        name="IQ4_K",
-        ggml_type=139,
-        block=SUPERBLOCK,
-        block_bytes=144,
-        floats=(StoredFloat(kind="f16"),),
-        dialect="ik",
-        importance="optional",
-        exactness="byte-equal to ik_llama.cpp without fused multiply-add",
-        error_bound=0.08,
-        fallback="Q5_0",
-        file_type=140,  # LLAMA_FTYPE_MOSTLY_IQ4_K
-        summary="4.5 bits, two tables of uneven values: better than Q4_K at its size",
-    )
-    kernels = uneven_kernels(
-        LAYOUT, FOUR_BITS, search_values(FOUR_BITS, N, tries=7), signed_levels(-32, 31),
-        if_empty="all", rounds_zeros=True,
-    )  # fmt: skip
+KERNELS = uneven_kernels(
+    LAYOUT, FOUR_BITS, search_values(FOUR_BITS, N, tries=7), signed_levels(-32, 31),
+    if_empty="all", rounds_zeros=True,
+)  # fmt: skip

@@ -12,8 +12,7 @@ ik_llama.cpp: block_iq4_ks, quantize_row_iq4_k_impl_bs128, dequantize_row_iq4_ks
 
 from __future__ import annotations
 
-from quantrecipe.api import FormatSpec, StoredFloat
-from quantrecipe.core import KernelFormat, kernel
+from quantrecipe.core import kernel
 from quantrecipe.core.bits import place
 from quantrecipe.core.scalars import Bytes, Float, Floats, Int
 
@@ -22,9 +21,8 @@ from quantrecipe_ik.core.scales import odd_levels
 from quantrecipe_ik.core.uneven import uneven_kernels
 from quantrecipe_ik.core.value_search import search_values
 from quantrecipe_ik.core.value_tables import FOUR_BITS
-from quantrecipe_ik.core.weighing import SUPERBLOCK
 
-__all__ = ["IQ4_KS"]
+__all__ = ["KERNELS"]
 
 N = 32
 
@@ -51,26 +49,7 @@ LAYOUT = Layout(
     indices=Indices(low_bits=4, lower=8, wide=16),
 )  # fmt: skip
 
-
-class IQ4_KS(KernelFormat):  # noqa: N801  # the field's name
-    """4.25 bits, two tables of uneven values, with a 7-bit scale for 32 weights."""
-
-    spec = FormatSpec(
-        name="IQ4_KS",
-        ggml_type=144,
-        block=SUPERBLOCK,
-        block_bytes=136,
-        row_meta_bytes=4,
-        floats=(StoredFloat(kind="f32", per="row"),),
-        dialect="ik",
-        importance="optional",
-        exactness="byte-equal to ik_llama.cpp without fused multiply-add",
-        error_bound=0.1,
-        fallback="IQ4_NL",
-        file_type=145,  # LLAMA_FTYPE_MOSTLY_IQ4_KS
-        summary="4.25 bits, two tables of uneven values, one scale a row: better than IQ4_XS at its size",
-    )
-    kernels = uneven_kernels(
-        LAYOUT, FOUR_BITS, search_values(FOUR_BITS, N, tries=7), odd_levels,
-        if_empty="tables", rounds_zeros=True, add=_add_pairs,
-    )  # fmt: skip
+KERNELS = uneven_kernels(
+    LAYOUT, FOUR_BITS, search_values(FOUR_BITS, N, tries=7), odd_levels,
+    if_empty="tables", rounds_zeros=True, add=_add_pairs,
+)  # fmt: skip

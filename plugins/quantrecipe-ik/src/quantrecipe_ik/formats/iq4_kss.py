@@ -15,8 +15,7 @@ in `core/even_parity.py`.
 from __future__ import annotations
 
 import numpy as np
-from quantrecipe.api import FormatSpec, StoredFloat
-from quantrecipe.core import DECODE, KernelFormat, Kernels, kernel
+from quantrecipe.core import DECODE, Kernels, kernel
 from quantrecipe.core.bits import place, trips
 from quantrecipe.core.scalars import F32, I32, U8, ZERO, Bytes, Float, Floats, Int, Ints
 
@@ -27,7 +26,7 @@ from quantrecipe_ik.core.scales import get_float, inverse, largest_size, odd_lev
 from quantrecipe_ik.core.value_tables import FOUR_BITS
 from quantrecipe_ik.core.weighing import SUPERBLOCK
 
-__all__ = ["IQ4_KSS"]
+__all__ = ["KERNELS"]
 
 MOST = 127
 RAISED = F32(1.01)
@@ -136,22 +135,4 @@ def _decode(data: Bytes, rows: Floats) -> None:
                     x[g * GROUP + position(four, member)] = scale * VALUES[table + ((y >> (4 * member)) & 15)]
 
 
-class IQ4_KSS(KernelFormat):  # noqa: N801  # the field's name
-    """4 bits, two tables of uneven values, with a 7-bit scale for 32 weights."""
-
-    spec = FormatSpec(
-        name="IQ4_KSS",
-        ggml_type=146,
-        block=SUPERBLOCK,
-        block_bytes=BYTES,
-        row_meta_bytes=D,
-        floats=(StoredFloat(kind="f32", per="row"),),
-        dialect="ik",
-        importance="optional",
-        exactness="byte-equal to ik_llama.cpp without fused multiply-add",
-        error_bound=0.15,
-        fallback="IQ4_NL",
-        file_type=148,  # LLAMA_FTYPE_MOSTLY_IQ4_KSS
-        summary="4 bits, two tables of uneven values, one scale a row: IQ4_KS less a bit for four weights",
-    )
-    kernels = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode)
+KERNELS = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode)

@@ -15,8 +15,7 @@ The generator is in `core/trellis/generator.py`; the search, which is this plugi
 
 from __future__ import annotations
 
-from quantrecipe.api import FormatSpec, StoredFloat
-from quantrecipe.core import KernelFormat, kernel
+from quantrecipe.core import kernel
 from quantrecipe.core.bits import get_word
 from quantrecipe.core.scalars import I32, U8, U32, Bytes, Int
 
@@ -24,9 +23,8 @@ from quantrecipe_ik.core.trellis.encoder import Trellis
 from quantrecipe_ik.core.trellis.generator import OFFSET
 from quantrecipe_ik.core.trellis.kernels import Stored, trellis_kernels
 from quantrecipe_ik.core.trellis.levels import sixty_four_levels
-from quantrecipe_ik.core.weighing import SUPERBLOCK
 
-__all__ = ["IQ4_KT"]
+__all__ = ["KERNELS"]
 
 HEADS, LOWER, UPPER = 0, 32, 96
 COUNT = 1 << 15
@@ -68,23 +66,4 @@ STORED = Stored(
     block_bytes=128, put_level=_put_level, get_level=_get_level, put_index=_put_index, get_index=_get_index
 )
 
-
-class IQ4_KT(KernelFormat):  # noqa: N801  # the field's name
-    """4 bits, fours of weights from a generator, with a 7-bit scale for 32 weights."""
-
-    spec = FormatSpec(
-        name="IQ4_KT",
-        ggml_type=155,
-        block=SUPERBLOCK,
-        block_bytes=128,
-        row_meta_bytes=4,
-        floats=(StoredFloat(kind="f32", per="row"),),
-        dialect="ik",
-        importance="optional",
-        exactness="weighted error in total no larger than ik_llama.cpp's; a search of its own",
-        error_bound=0.1,
-        fallback="IQ4_NL",
-        file_type=153,  # LLAMA_FTYPE_MOSTLY_IQ4_KT
-        summary="4 bits, a trellis type: the least error at its size, slow on CPUs",
-    )
-    kernels = trellis_kernels(WHAT, sixty_four_levels(), STORED)
+KERNELS = trellis_kernels(WHAT, sixty_four_levels(), STORED)

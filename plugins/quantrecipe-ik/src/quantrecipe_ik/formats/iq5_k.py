@@ -15,17 +15,13 @@ ik_llama.cpp: block_iq5_k, quantize_row_iq5_k_impl, dequantize_row_iq5_k.
 
 from __future__ import annotations
 
-from quantrecipe.api import FormatSpec, StoredFloat
-from quantrecipe.core import KernelFormat
-
 from quantrecipe_ik.core.layouts import SIX_BIT_LEVELS, Indices, Layout, bit_of_group
 from quantrecipe_ik.core.scales import signed_levels
 from quantrecipe_ik.core.uneven import uneven_kernels
 from quantrecipe_ik.core.value_search import search_values
 from quantrecipe_ik.core.value_tables import FIVE_BITS
-from quantrecipe_ik.core.weighing import SUPERBLOCK
 
-__all__ = ["IQ5_K"]
+__all__ = ["KERNELS"]
 
 SHIFTED = 2
 N = 16
@@ -36,28 +32,10 @@ LAYOUT = Layout(
     indices=Indices(low_bits=4, lower=16, high_bits=1, upper=144),
 )  # fmt: skip
 
-
-class IQ5_K(KernelFormat):  # noqa: N801  # the field's name
-    """5.5 bits, two tables of uneven values, with a 6-bit scale for 16 weights."""
-
-    spec = FormatSpec(
-        name="IQ5_K",
-        ggml_type=140,
-        block=SUPERBLOCK,
-        block_bytes=176,
-        floats=(StoredFloat(kind="f16"),),
-        dialect="ik",
-        importance="optional",
-        exactness="byte-equal to ik_llama.cpp without fused multiply-add",
-        error_bound=0.04,
-        fallback="Q6_0",
-        file_type=141,  # LLAMA_FTYPE_MOSTLY_IQ5_K
-        summary="5.5 bits, two tables of uneven values: better than Q5_K at its size",
-    )
-    kernels = uneven_kernels(
-        LAYOUT,
-        FIVE_BITS,
-        search_values(FIVE_BITS, N, tries=5, refit=True),
-        signed_levels(-32, 31),
-        plain="evened square",
-    )  # fmt: skip
+KERNELS = uneven_kernels(
+    LAYOUT,
+    FIVE_BITS,
+    search_values(FIVE_BITS, N, tries=5, refit=True),
+    signed_levels(-32, 31),
+    plain="evened square",
+)  # fmt: skip

@@ -13,17 +13,13 @@ ik_llama.cpp: block_iq5_ks, quantize_row_iq5_ks_impl, dequantize_row_iq5_ks.
 
 from __future__ import annotations
 
-from quantrecipe.api import FormatSpec, StoredFloat
-from quantrecipe.core import KernelFormat
-
 from quantrecipe_ik.core.layouts import LEVEL_BYTES, TABLE_BIT_0, Indices, Layout
 from quantrecipe_ik.core.scales import odd_levels
 from quantrecipe_ik.core.uneven import uneven_kernels
 from quantrecipe_ik.core.value_search import search_values
 from quantrecipe_ik.core.value_tables import FIVE_BITS
-from quantrecipe_ik.core.weighing import SUPERBLOCK
 
-__all__ = ["IQ5_KS"]
+__all__ = ["KERNELS"]
 
 N = 32
 
@@ -33,30 +29,11 @@ LAYOUT = Layout(
     indices=Indices(low_bits=4, lower=8, high_bits=1, upper=136),
 )  # fmt: skip
 
-
-class IQ5_KS(KernelFormat):  # noqa: N801  # the field's name
-    """5.25 bits, two tables of uneven values, with a 7-bit scale for 32 weights."""
-
-    spec = FormatSpec(
-        name="IQ5_KS",
-        ggml_type=152,
-        block=SUPERBLOCK,
-        block_bytes=168,
-        row_meta_bytes=4,
-        floats=(StoredFloat(kind="f32", per="row"),),
-        dialect="ik",
-        importance="optional",
-        exactness="byte-equal to ik_llama.cpp without fused multiply-add",
-        error_bound=0.05,
-        fallback="Q5_0",
-        file_type=150,  # LLAMA_FTYPE_MOSTLY_IQ5_KS
-        summary="5.25 bits, two tables of uneven values, one scale a row: better than Q5_K, and smaller",
-    )
-    kernels = uneven_kernels(
-        LAYOUT,
-        FIVE_BITS,
-        search_values(FIVE_BITS, N, tries=5),
-        odd_levels,
-        if_empty="tables",
-        rounds_zeros=True,
-    )
+KERNELS = uneven_kernels(
+    LAYOUT,
+    FIVE_BITS,
+    search_values(FIVE_BITS, N, tries=5),
+    odd_levels,
+    if_empty="tables",
+    rounds_zeros=True,
+)

@@ -17,8 +17,7 @@ ik_llama.cpp: block_iq6_k, quantize_row_iq6_k_impl, dequantize_row_iq6_k (A_IQ6K
 from __future__ import annotations
 
 import numpy as np
-from quantrecipe.api import FormatSpec, StoredFloat
-from quantrecipe.core import KernelFormat, kernel
+from quantrecipe.core import kernel
 from quantrecipe.core.scalars import F32, I8, I32, U8, Bytes, Int
 
 from quantrecipe_ik.core.layouts import Indices, Layout, bit_of_group
@@ -26,9 +25,8 @@ from quantrecipe_ik.core.scales import signed_levels
 from quantrecipe_ik.core.uneven import uneven_kernels
 from quantrecipe_ik.core.value_search import search_values
 from quantrecipe_ik.core.value_tables import SIX_BITS
-from quantrecipe_ik.core.weighing import SUPERBLOCK
 
-__all__ = ["IQ6_K"]
+__all__ = ["KERNELS"]
 
 SHIFTED, SCALES = 2, 4
 N = 16
@@ -53,25 +51,7 @@ LAYOUT = Layout(
     indices=Indices(low_bits=4, lower=20, high_bits=2, upper=148),
 )  # fmt: skip
 
-
-class IQ6_K(KernelFormat):  # noqa: N801  # the field's name
-    """6.625 bits, two tables of uneven values, with an 8-bit scale for 16 weights."""
-
-    spec = FormatSpec(
-        name="IQ6_K",
-        ggml_type=141,
-        block=SUPERBLOCK,
-        block_bytes=212,
-        floats=(StoredFloat(kind="f16"),),
-        dialect="ik",
-        importance="optional",
-        exactness="byte-equal to ik_llama.cpp without fused multiply-add",
-        error_bound=0.02,
-        fallback="Q8_0",
-        file_type=142,  # LLAMA_FTYPE_MOSTLY_IQ6_K
-        summary="6.625 bits, two tables of uneven values: hard to tell from the original",
-    )
-    kernels = uneven_kernels(
-        LAYOUT, SIX_BITS, search_values(SIX_BITS, N, tries=5, refit=True), signed_levels(-127, 127),
-        plain="evened square", decoded=DECODED,
-    )  # fmt: skip
+KERNELS = uneven_kernels(
+    LAYOUT, SIX_BITS, search_values(SIX_BITS, N, tries=5, refit=True), signed_levels(-127, 127),
+    plain="evened square", decoded=DECODED,
+)  # fmt: skip

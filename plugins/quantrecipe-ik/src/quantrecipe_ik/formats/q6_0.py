@@ -14,8 +14,7 @@ other sign, too, and then moves single integers by one as long as that makes the
 from __future__ import annotations
 
 import numpy as np
-from quantrecipe.api import FormatSpec, StoredFloat
-from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, KernelFormat, Kernels, kernel
+from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, Kernels, kernel
 from quantrecipe.core.bits import place, trips
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.lanes import (
@@ -34,7 +33,7 @@ from quantrecipe.core.lanes import (
 )  # fmt: skip
 from quantrecipe.core.scalars import F32, I32, ONE, TWO, U8, ZERO, Bytes, Float, Floats, Int
 
-__all__ = ["Q6_0"]
+__all__ = ["KERNELS"]
 
 STEP = F32(0.1)
 EPSILON = F32(1e-15)  # ik_llama.cpp: GROUP_MAX_EPS
@@ -205,21 +204,4 @@ def _decode(data: Bytes, rows: Floats) -> None:
                 x[first + 16 + 8 * h + i] = F32(I32(high) - I32(32)) * d
 
 
-class Q6_0(KernelFormat):  # noqa: N801  # the field's name
-    """6.5 bits, with a scale for 32 weights."""
-
-    spec = FormatSpec(
-        name="Q6_0",
-        ggml_type=133,
-        block=N,
-        block_bytes=BYTES,
-        floats=(StoredFloat(kind="f16"),),
-        dialect="ik",
-        importance="optional",
-        exactness="byte-equal to ik_llama.cpp without fused multiply-add",
-        error_bound=0.03,
-        fallback="Q8_0",
-        file_type=135,  # LLAMA_FTYPE_MOSTLY_Q6_0
-        summary="6 bits, the simplest way: for rows that don't divide by 256",
-    )
-    kernels = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode)
+KERNELS = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode)

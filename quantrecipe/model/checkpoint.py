@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from quantrecipe.errors import ModelError, Problem, abridged
@@ -120,7 +121,7 @@ def _from_index(index: Path) -> Checkpoint:
             problems.append(Problem(what=what, remedy=_AGAIN, file=index))
     if problems:
         raise ModelError(abridged(problems))
-    return checkpoint
+    return replace(checkpoint, index=index)
 
 
 def _join(paths: tuple[Path, ...]) -> Checkpoint:

@@ -76,7 +76,7 @@ def open_huggingface(folder: Path, checkpoint: Checkpoint, *, pre: str | None = 
         tensors=tuple(info for info, _ in tensors),
         metadata=metadata,
         sources={info.name: source for info, source in tensors},
-        files=(*checkpoint.files, *(file for name in _READ if (file := folder / name).is_file())),
+        files=(*checkpoint.files_read, *(file for name in _READ if (file := folder / name).is_file())),
     )
 
 

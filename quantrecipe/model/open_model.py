@@ -105,7 +105,7 @@ def _bare(path: Path, checkpoint: Checkpoint, arch: str | None) -> Model:
             )
             for info in tensors
         },
-        files=checkpoint.files,
+        files=checkpoint.files_read,
     )
 
 

@@ -75,11 +75,18 @@ class Checkpoint:
     """Tensors under their own names, and the files that hold them.
 
     metadata: the texts of the files' `__metadata__`, the first file's first
+    index:    the file that says which tensors are in which file, where it was read
     """
 
     tensors: Mapping[str, StoredTensor]
     files: tuple[Path, ...]
     metadata: Mapping[str, str]
+    index: Path | None = None
+
+    @property
+    def files_read(self) -> tuple[Path, ...]:
+        """The files that hold tensors, and the index: what must not be written over."""
+        return self.files if self.index is None else (*self.files, self.index)
 
 
 def read_safetensors_header(path: str | Path) -> SafetensorsHeader:

@@ -181,7 +181,7 @@ def stored_rows(source: TensorSource, tensor: TensorInfo, reader: TensorReader) 
     return arrange_rows(raw, source.rows_per_head)
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if name != "mistral-sharded"])
+@pytest.mark.parametrize("name", MODELS)
 def test_every_file_that_was_read_is_told(name: str, tmp_path: Path) -> None:
     """So that none of them is written over; what isn't about the model isn't among them."""
     folder = write_model(name, tmp_path)

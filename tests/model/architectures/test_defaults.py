@@ -1,6 +1,7 @@
 """What transformers assumes of a configuration that is silent, by the class that it names.
 
-Recorded from the defaults of transformers' configuration classes (LlamaConfig, MistralConfig, …), version 4.57.
+These are the defaults of transformers' configuration classes (LlamaConfig, MistralConfig, …). They stand here a second
+time, so that a change of one is noticed.
 """
 
 from __future__ import annotations

@@ -67,11 +67,11 @@ def strings_that_people_see(path: Path) -> Iterator[str]:
 
 def test_what_is_cited_is_there_wherever_the_program_is() -> None:
     """A wheel has no folder docs/: errors and help texts name topics."""
-    contexts = [click.Context(app)]
+    root = click.Context(app, **app.context_settings)
+    commands = [command for name in COMMANDS if (command := app.get_command(root, name))]
     texts = [text for path in PACKAGE.rglob("*.py") for text in strings_that_people_see(path)]
-    texts += [
-        command.get_help(contexts[0]) for name in COMMANDS if (command := app.get_command(contexts[0], name))
-    ]
+    # With the command's own settings: click keeps the help option that it made at first.
+    texts += [it.get_help(click.Context(it, parent=root, **it.context_settings)) for it in commands]
     texts.append((PACKAGE / "recipe/schema.json").read_text(encoding="utf-8"))
     assert [text for text in texts if _PAGE.search(text)] == []
     cited = {name for text in texts for name in _CITED.findall(text)}

@@ -106,6 +106,7 @@ def test_an_error_is_annotated_and_ends_the_job_after_the_comment(
     assert end.returncode == 1
 
 
+@pytest.mark.slow
 def test_strict_and_fail_on(repository: Repository, tmp_path: Path) -> None:
     repository.write(other="rules:\n  - tensors: head\n    type: Q8_0\n")
     repository.commit()

@@ -239,6 +239,7 @@ def test_an_exported_command_runs_where_it_was_written(
 
 
 @pytest.mark.parametrize("shell", ["cmd", "powershell"])
+@pytest.mark.slow
 def test_exported_for_windows_and_back(shell: str, tmp_path: Path) -> None:
     """The dialect is told by how the command is written, also where its name doesn't show it."""
     recipe = tmp_path / "mix.yaml"

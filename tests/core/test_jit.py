@@ -146,6 +146,7 @@ def run(folder: Path, cache: Path, **values: int) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.slow
 def test_compiled_code_is_kept_until_any_source_that_it_depends_on_changes(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     assert run(tmp_path, cache) == "21 compiled"

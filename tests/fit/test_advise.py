@@ -126,6 +126,7 @@ def test_speed_is_what_the_table_of_targets_says(registry: Registry) -> None:
     assert by_name(ik)["IQ4_XS"].slow == {}
 
 
+@pytest.mark.slow
 def test_without_a_gpu_slow_types_are_the_last_choice(registry: Registry) -> None:
     """Among what is good enough there is something that the table doesn't call slow on CPUs."""
     advice = on(registry, "meta-llama-3.1-8b-instruct", 0, 16)
@@ -214,6 +215,7 @@ def test_no_gpu(registry: Registry) -> None:
     assert all(option.gpu == option.layers == 0 for option in advice.options)
 
 
+@pytest.mark.slow
 def test_one_memory_for_both(registry: Registry) -> None:
     """What the GPU has, the rest hasn't."""
     apart = on(registry, "qwen3-14b", 12, 12)

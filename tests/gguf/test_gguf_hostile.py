@@ -153,12 +153,12 @@ def test_the_file_that_the_fuzzers_start_from_is_right(tmp_path):
     assert [entry.shape for entry in read_header(path).tensors] == [(4, 32), (32,)]
 
 
-@pytest.mark.parametrize("length", range(len(VALID) - 640))
-def test_a_header_cut_short_anywhere_is_an_error(tmp_path, length):
+def test_a_header_cut_short_anywhere_is_an_error(tmp_path):
     path = tmp_path / "cut.gguf"
-    path.write_bytes(VALID[:length])
-    with pytest.raises(ModelError, match=r"cut\.gguf: "):
-        read_header(path)
+    for length in range(len(VALID) - 640):
+        path.write_bytes(VALID[:length])
+        with pytest.raises(ModelError, match=r"cut\.gguf: "):
+            read_header(path)
 
 
 def test_a_header_that_never_ends_is_given_up(tmp_path):

@@ -119,6 +119,7 @@ def within_bounds() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", [*SIZE, *WORK])
+@pytest.mark.slow
 def test_bombs_are_refused_quickly(name: str, registry: Registry) -> None:
     with within_bounds(), pytest.raises(RecipeError) as caught:
         load_recipe_text({**SIZE, **WORK}[name], registry=registry)

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from support.examples import sampled
 
 from quantrecipe.errors import ImportanceError, PlanError
 from quantrecipe.gguf.file_types import FILE_TYPES
@@ -87,7 +88,7 @@ def chosen(recipe: Recipe, model: Model, registry: Registry, *, importance: bool
     }
 
 
-@pytest.mark.parametrize("name", RECORDED)
+@pytest.mark.parametrize("name", sampled(RECORDED))
 def test_presets_choose_as_llama_quantize(name: str, presets: dict[str, Recipe], registry: Registry) -> None:
     model = zoo(name)
     wrong: dict[tuple[str, bool, str], tuple[str, str]] = {}
@@ -116,7 +117,7 @@ def asks_for_importance(recipe: Recipe) -> bool:
     return any(rule.when is not None and "has_importance" in rule.when.names for rule in recipe.rules)
 
 
-@pytest.mark.parametrize("preset", NAMES)
+@pytest.mark.parametrize("preset", sampled(NAMES))
 def test_presets_refuse_what_llama_quantize_refuses(
     preset: str, presets: dict[str, Recipe], registry: Registry
 ) -> None:
@@ -172,7 +173,7 @@ def test_every_type_name_has_a_preset_and_every_preset_a_type_name() -> None:
     assert len(NAMES) == 39
 
 
-@pytest.mark.parametrize("preset", NAMES)
+@pytest.mark.parametrize("preset", sampled(NAMES))
 def test_a_preset_says_what_llama_quantize_calls_it(preset: str, presets: dict[str, Recipe]) -> None:
     recipe = presets[preset]
     assert recipe.name == preset

@@ -158,6 +158,7 @@ def run(toy: Path, *more: str) -> list[str]:
     return done.stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_a_package(toy: Path) -> None:
     before = {path: path.read_bytes() for path in toy.rglob("*") if path.is_file()}
     said = run(toy, "--jobs", "2")
@@ -192,6 +193,7 @@ def test_a_package(toy: Path) -> None:
 
 
 @pytest.mark.usefixtures("tools")
+@pytest.mark.slow
 def test_what_goes_on_for_ever_is_ended(toy: Path) -> None:
     from tools.mutants.tree import Tree
 

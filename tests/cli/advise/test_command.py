@@ -72,6 +72,7 @@ def test_in_a_pipe_nothing_is_wrapped(gaming_pc: None) -> None:
     assert len(misses) == 1 and misses[0].endswith("(-ngl 24)")
 
 
+@pytest.mark.slow
 def test_an_option_and_its_value_stand_on_one_line(gaming_pc: None) -> None:
     asked = ["advise", "shapes/meta-llama-3.1-8b-instruct", "Q6_K", "--vram", "8", "--context", "16k"]
     for columns in range(60, 100, 3):
@@ -182,6 +183,7 @@ def test_without_a_gpu(gaming_pc: None, capsys: Output) -> None:
     assert "fit shapes/qwen3-0.6b --ram 24GiB" in out
 
 
+@pytest.mark.slow
 def test_nothing_fits(gaming_pc: None, capsys: Output) -> None:
     assert main(["advise", "shapes/deepseek-v3.1"]) == 0
     out = capsys.readouterr().out

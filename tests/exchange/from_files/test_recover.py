@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.examples import examples
+from support.examples import examples, sampled
 from support.quantized import quantized, types_of, with_types
 
 from quantrecipe.errors import ModelError
@@ -60,7 +60,7 @@ def cases() -> list[tuple[str, str, bool]]:
     return found
 
 
-@pytest.mark.parametrize(("model_name", "preset", "importance"), cases())
+@pytest.mark.parametrize(("model_name", "preset", "importance"), sampled(cases()))
 def test_a_preset_is_recognised(model_name: str, preset: str, importance: bool, registry: Registry) -> None:
     model, recipe = zoo(model_name), load_recipe(f"llama.cpp/{preset}", registry=registry)
     try:
@@ -76,7 +76,7 @@ def test_a_preset_is_recognised(model_name: str, preset: str, importance: bool, 
         assert Source(model=other, registry=registry, importance=importance).planned(made) == expected
 
 
-@pytest.mark.parametrize(("model_name", "preset", "importance"), cases()[::3])
+@pytest.mark.parametrize(("model_name", "preset", "importance"), sampled(cases()[::3]))
 def test_without_the_preset_a_few_rules_say_the_same(
     model_name: str, preset: str, importance: bool, registry: Registry
 ) -> None:

@@ -209,6 +209,7 @@ def test_odd_names_are_spelt_out(types: list[str]) -> None:
     assert {tensor.name: first(tensor) for tensor in made} == wanted
 
 
+@pytest.mark.slow
 def test_sixty_thousand_tensors_take_about_a_second() -> None:
     roles = {f"ffn_down.{expert}": range(60) for expert in range(1000)}
     made = tensors(**roles)

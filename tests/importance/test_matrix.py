@@ -98,6 +98,13 @@ class TestExperts:
         assert found is not None
         np.testing.assert_array_equal(found[2], SUMS[2] / np.float32(7))
 
+    def test_ones_of_a_dense_matrix_in_a_legacy_file_are_values(self, tmp_path: Path) -> None:
+        """They are a mark only where experts may be left out."""
+        path = tmp_path / "m.dat"
+        path.write_bytes(dat_bytes([("blk.0.ffn_up.weight", 7, [7.0] * 4)]))
+        fit = read_importance(path).fit(tensor("blk.0.ffn_up.weight", 8, 4))
+        assert (fit.status, fit.unseen) == ("covered", ())
+
     def test_another_number_of_experts(self, tmp_path: Path) -> None:
         importance = matrix(tmp_path, EXPERTS, SUMS, [1, 2, 4])
         assert importance.fit(tensor(EXPERTS, 4, 8, 4)).status == "misfit"

@@ -50,6 +50,14 @@ def test_shards_without_an_index_are_joined_by_their_names(sharded, name):
     assert list(open_checkpoint(sharded / name).tensors) == ["a", "b", "c"]
 
 
+def test_a_file_that_is_no_shard_stands_for_itself_whatever_an_index_says(tmp_path):
+    write(tmp_path / "a.safetensors", "a")
+    write(tmp_path / "b.safetensors", "b")
+    index(tmp_path, {"a": "a.safetensors", "b": "b.safetensors"})
+    assert list(open_checkpoint(tmp_path / "a.safetensors").tensors) == ["a"]
+    assert list(open_checkpoint(tmp_path).tensors) == ["a", "b"]
+
+
 def test_a_single_file_stands_for_itself_and_its_folder(tmp_path):
     path = write(tmp_path / "weights.safetensors", "a")
     assert open_checkpoint(path) == open_checkpoint(tmp_path)

@@ -91,6 +91,13 @@ def test_unigram_is_refused(tmp_path: Path) -> None:
         read_pieces(make(tmp_path, PIECES + message(2, bytes([3 << 3, 1])) + IDENTITY), {}, None)
 
 
+def test_a_field_that_ends_within_its_bytes(tmp_path: Path) -> None:
+    """A file that was cut short is refused, though all that is read of it is there."""
+    cut = message(15, b"a field that nobody reads")[:-1]
+    with pytest.raises(ModelError, match="is not a SentencePiece model, or damaged"):
+        read_pieces(make(tmp_path, PIECES + cut), {}, None)
+
+
 @pytest.mark.parametrize("added", [{"x": -1}, {"x": "1"}, {"x": True}, {"x": None}])
 def test_nonsense_among_added_tokens(added: Any, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"added_tokens\.json"):

@@ -189,6 +189,17 @@ class TestChatTemplates:
         (tmp_path / "chat_template.json").write_text('{"chat_template": "old"}')
         assert pairs(make(tmp_path, {"eos_token": "x"}))["tokenizer.chat_template"] == "old"
 
+    def test_of_a_list_what_has_no_name_or_no_text_is_left_out(self, tmp_path: Path) -> None:
+        templates = [
+            {"name": "", "template": "nameless"},
+            {"name": "rag", "template": 7},
+            {"name": "default", "template": "usual"},
+        ]
+        found = pairs(make(tmp_path, {"chat_template": templates}))
+        assert {key: value for key, value in found.items() if "chat" in key} == {
+            "tokenizer.chat_template": "usual"
+        }
+
 
 class TestRefusals:
     @pytest.mark.parametrize(
@@ -198,6 +209,7 @@ class TestRefusals:
             ({"type": "WordPiece"}, "kind 'WordPiece'"),
             ({"byte_fallback": True}, r"SentencePiece .*tokenizer\.model"),
             ({"end_of_word_suffix": "</w>"}, "end_of_word_suffix"),
+            ({"continuing_subword_prefix": "##"}, "continuing_subword_prefix"),
         ],
     )
     def test_other_kinds(self, model: dict[str, Any], message: str, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from rich.table import Table
 from quantrecipe.api import QuantFormat
 from quantrecipe.core.finite import all_sound
 from quantrecipe.formats import ALL
-from quantrecipe.output.units import CHUNK_WEIGHTS
+from quantrecipe.output.row_units import CHUNK_WEIGHTS
 
 COLUMNS = 4096
 SECONDS = 0.6

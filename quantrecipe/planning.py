@@ -16,8 +16,8 @@ from quantrecipe.errors import PlanError
 from quantrecipe.model.model import Model
 from quantrecipe.model.not_a_model import require_model
 from quantrecipe.plan.layout import SplitLimits
-from quantrecipe.plan.make import plan_of
 from quantrecipe.plan.plan import Plan
+from quantrecipe.plan.plan_of import plan_of
 from quantrecipe.plan.resolution import PlanSettings, Resolution, resolve
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry, load_registry

@@ -19,8 +19,8 @@ from quantrecipe.allocate.knapsack.problem import Limit, Solution
 from quantrecipe.allocate.limits import Meter, meters
 from quantrecipe.allocate.losses import Losses
 from quantrecipe.errors import PlanError
-from quantrecipe.plan.make import each_decision, plan_of
 from quantrecipe.plan.plan import Plan
+from quantrecipe.plan.plan_of import each_decision, plan_of
 from quantrecipe.plan.resolution import Resolution
 from quantrecipe.plan.spending import Spending, Spent
 from quantrecipe.plan.trace import Decision

@@ -181,7 +181,7 @@ def _on(it: _Listed, model: Model, registry: Registry) -> _Listed:
 
     from quantrecipe.cli.planned.inputs import PlanInputs
     from quantrecipe.errors import QuantrecipeError
-    from quantrecipe.plan.facts import model_facts
+    from quantrecipe.plan.condition_facts import model_facts
 
     inputs = PlanInputs(registry=registry, assume_imatrix=True, allow_requantize=True)
     has_experts = bool(model_facts(model, has_importance=False)["n_expert"])

@@ -33,7 +33,7 @@ def command(ctx: Context, as_json: bool) -> None:
 
 
 def _facts(model: Model) -> dict[str, Any]:
-    from quantrecipe.plan.facts import model_facts
+    from quantrecipe.plan.condition_facts import model_facts
 
     facts = model_facts(model, has_importance=False)
     return {

@@ -7,7 +7,7 @@ Needs llama.cpp's libraries (docs/engine.md), which are loaded in a process of t
 `require_engine` says beforehand whether that can be done.
 """
 
-from quantrecipe.evaluate.facts import EngineFacts, engine_facts, require_engine
+from quantrecipe.evaluate.engine_report import EngineFacts, engine_facts, require_engine
 from quantrecipe.evaluate.libraries import Engine, find_engine
 from quantrecipe.evaluate.positions import Positions
 from quantrecipe.evaluate.reference import Reference, is_reference, read_reference

@@ -19,7 +19,7 @@ from quantrecipe.exchange.from_commands.command import MIXTURES, Command
 from quantrecipe.exchange.from_commands.named_list import FirstMatch
 from quantrecipe.exchange.from_commands.overrides import read_type
 from quantrecipe.exchange.source import Source
-from quantrecipe.plan.facts import model_facts, tensor_facts
+from quantrecipe.plan.condition_facts import model_facts, tensor_facts
 from quantrecipe.recipe.load import load_recipe
 from quantrecipe.recipe.recipe import KEEP, Recipe, Rule
 from quantrecipe.registry import Registry

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from quantrecipe.errors import PlanError
-from quantrecipe.plan.facts import model_facts
+from quantrecipe.plan.condition_facts import model_facts
 from quantrecipe.plan.plan import Assignment, Plan
 from quantrecipe.recipe.load import load_part
 from quantrecipe.recipe.reading.recipe_part import RecipePart

@@ -34,8 +34,8 @@ from quantrecipe.output.apply import apply_plan
 from quantrecipe.output.jobs import Job
 from quantrecipe.output.progress import Silent
 from quantrecipe.output.stream import Stream
-from quantrecipe.plan.make import plan_of
 from quantrecipe.plan.plan import Assignment, Plan
+from quantrecipe.plan.plan_of import plan_of
 from quantrecipe.plan.resolution import PlanSettings, resolve
 from quantrecipe.recipe.load import load_recipe
 from quantrecipe.registry import Registry

@@ -17,8 +17,8 @@ from quantrecipe.errors import NonFiniteError
 from quantrecipe.measure.buffers import Buffers
 from quantrecipe.model.model import TensorSource
 from quantrecipe.model.tensor_reader import TensorReader
+from quantrecipe.output.row_units import split
 from quantrecipe.output.transform import to_floats
-from quantrecipe.output.units import split
 from quantrecipe.tensor import TensorInfo
 
 __all__ = ["Survey", "survey"]

@@ -26,8 +26,8 @@ from quantrecipe.output.jobs import Encoding, Job, encodings_of, jobs_by_tensor
 from quantrecipe.output.pipeline import Pipeline
 from quantrecipe.output.progress import Progress
 from quantrecipe.output.reuse import OldTensor
+from quantrecipe.output.row_units import Unit, split
 from quantrecipe.output.transform import Handling, Rows, arranged
-from quantrecipe.output.units import Unit, split
 from quantrecipe.registry import Registry
 from quantrecipe.tensor import TensorInfo, tensor_order
 

@@ -21,7 +21,7 @@ from quantrecipe.core import float32_from_float64
 from quantrecipe.core.finite import Unsound, all_sound, first_unsound
 from quantrecipe.errors import NonFiniteError
 from quantrecipe.model.tensor_reader import arrange_rows
-from quantrecipe.output.units import Unit
+from quantrecipe.output.row_units import Unit
 
 __all__ = ["Handling", "Nan", "Rows", "arranged", "number_text", "to_floats", "value_text"]
 

@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from quantrecipe.errors import PlanError, Problem, RecipeError
 from quantrecipe.model.model import Model
-from quantrecipe.plan.facts import model_facts, tensor_facts
+from quantrecipe.plan.condition_facts import model_facts, tensor_facts
 from quantrecipe.recipe.recipe import KEEP, KeepEntry, Recipe, Rule
 from quantrecipe.recipe.terms.meant_patterns import is_llama_cpp_s, meant
 from quantrecipe.recipe.terms.pattern import Pattern

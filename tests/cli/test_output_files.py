@@ -13,7 +13,7 @@ from support.models import llama_tensors, write_gguf
 
 from quantrecipe.cli import main
 from quantrecipe.errors import OutputError
-from quantrecipe.evaluate import facts
+from quantrecipe.evaluate import engine_report
 
 Output = pytest.CaptureFixture[str]
 
@@ -34,7 +34,7 @@ def imatrix(tmp_path: Path) -> Path:
 @pytest.fixture
 def without(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """As if a package weren't installed."""
-    monkeypatch.setattr("quantrecipe.evaluate.require_engine", facts.require_engine)
+    monkeypatch.setattr("quantrecipe.evaluate.require_engine", engine_report.require_engine)
     for name in ("QUANTRECIPE_ENGINE", "LLAMA_CPP_LIB_PATH"):
         monkeypatch.delenv(name, raising=False)
     real = importlib.util.find_spec

@@ -25,7 +25,7 @@ from quantrecipe.evaluate import (
     require_engine,
     score,
 )
-from quantrecipe.evaluate import facts as facts_module
+from quantrecipe.evaluate import engine_report as report_module
 from quantrecipe.evaluate.bindings import remedy_of
 
 SOURCE = Path(__file__).parents[1] / "support/fake_llama.c"
@@ -416,6 +416,6 @@ class TestFacts:
 
     def test_the_label_of_llama_cpp_python(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         engine = Engine(library=tmp_path, source="llama-cpp-python")
-        said = facts_module.EngineFacts(engine=engine, version="ggml 1", devices=(), refused=())
-        monkeypatch.setattr(facts_module, "version", lambda name: "0.3.99")
+        said = report_module.EngineFacts(engine=engine, version="ggml 1", devices=(), refused=())
+        monkeypatch.setattr(report_module, "version", lambda name: "0.3.99")
         assert said.label == "llama-cpp-python 0.3.99 (ggml 1)"

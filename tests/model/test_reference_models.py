@@ -14,7 +14,7 @@ from quantrecipe.model.open_model import open_model
 from quantrecipe.model.reference_models import reference_models
 from quantrecipe.model.shapes import shapes_text
 from quantrecipe.plan.assign import kept_type
-from quantrecipe.plan.facts import model_facts
+from quantrecipe.plan.condition_facts import model_facts
 from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe
 

@@ -18,7 +18,7 @@ from quantrecipe.errors import ModelError, NonFiniteError, OutputError
 from quantrecipe.gguf.header import read_header
 from quantrecipe.importance.read_importance import read_importance
 from quantrecipe.model.open_model import open_model
-from quantrecipe.output import units
+from quantrecipe.output import row_units
 from quantrecipe.output.apply import apply_plan
 from quantrecipe.output.progress import Silent
 from quantrecipe.output.transform import Nan
@@ -84,7 +84,7 @@ def test_bytes_depend_on_neither_threads_nor_chunks(
 ) -> None:
     plan = plan_for(source, registry)
     apply_plan(plan, tmp_path / "reference.gguf", registry=registry, threads=1)
-    monkeypatch.setattr(units.split, "__defaults__", (1, chunk))
+    monkeypatch.setattr(row_units.split, "__defaults__", (1, chunk))
     apply_plan(plan, tmp_path / "out.gguf", registry=registry, threads=threads)
     assert (tmp_path / "out.gguf").read_bytes() == (tmp_path / "reference.gguf").read_bytes()
 

@@ -27,10 +27,10 @@ from quantrecipe.errors import NonFiniteError
 from quantrecipe.importance.matrix import Importance
 from quantrecipe.importance.read_importance import read_importance
 from quantrecipe.model.open_model import open_model
-from quantrecipe.output import units
+from quantrecipe.output import row_units
 from quantrecipe.output.apply import apply_plan, apply_plans
 from quantrecipe.output.partfile import part_path
-from quantrecipe.output.units import split
+from quantrecipe.output.row_units import split
 from quantrecipe.output.verify.verify import verify_file
 from quantrecipe.plan.plan import Plan
 from quantrecipe.planning import make_plan
@@ -98,7 +98,7 @@ def test_the_bytes_are_those_of_whole_matrices(made: Made) -> None:
 def test_they_depend_on_neither_threads_nor_chunks(
     made: Made, tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch, threads: int, chunk: int
 ) -> None:
-    monkeypatch.setattr(units.split, "__defaults__", (1, chunk))
+    monkeypatch.setattr(row_units.split, "__defaults__", (1, chunk))
     result = apply_plan(made.plan, tmp_path / "out.gguf", registry=registry, threads=threads)
     assert result.path.read_bytes() == made.path.read_bytes()
     assert result.nonfinite == {}

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
 from quantrecipe.core.finite import Unsound
 from quantrecipe.errors import NonFiniteError
+from quantrecipe.output.row_units import Unit
 from quantrecipe.output.transform import Rows, arranged, number_text, to_floats, value_text
-from quantrecipe.output.units import Unit
 from quantrecipe.registry import Registry, load_registry
 from quantrecipe.tensor import TensorInfo
 

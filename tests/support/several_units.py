@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantrecipe.importance.read_importance import read_importance
-from quantrecipe.output.units import CHUNK_WEIGHTS
+from quantrecipe.output.row_units import CHUNK_WEIGHTS
 from quantrecipe.plan.plan import Plan
 from support.imatrix_files import write_gguf_imatrix
 from support.models import llama_metadata, llama_tensors

@@ -3,7 +3,7 @@
 It gets a task, a JSON file that the environment variable QUANTRECIPE_MUTANTS names:
 
     {"measure": "result.json", "sources": ["…/plan", …], "packages": ["quantrecipe.plan", …]}
-    {"module": "quantrecipe.plan.make", "file": "…/make.py", "source": "changed.py", "tests": […],
+    {"module": "quantrecipe.plan.plan_of", "file": "…/plan_of.py", "source": "changed.py", "tests": […],
      "result": "result.json"}
 
 `tests` are the ids of the tests to run, in this order; without `module` they are run on the program as it is.

@@ -13,8 +13,8 @@ from quantrecipe.cli.errors import printable
 from quantrecipe.cli.tables import Cell, Kind, Paragraph, Table, numbers
 from quantrecipe.cli.units import bytes_text, count_text, duration_text, loss_text, shape_text
 from quantrecipe.plan.group import group, totals
-from quantrecipe.plan.make import fallback_warnings
 from quantrecipe.plan.plan import Assignment, Plan
+from quantrecipe.plan.plan_of import fallback_warnings
 
 if TYPE_CHECKING:
     from quantrecipe.output.apply import Result

@@ -16,7 +16,7 @@ from quantrecipe.errors import PlanError, Problem, QuantrecipeError
 from quantrecipe.model.model import Model
 from quantrecipe.plain_data import fields_of, rounded_bits
 from quantrecipe.plan.assign import Choice, choose_format
-from quantrecipe.plan.facts import model_facts, tensor_facts
+from quantrecipe.plan.condition_facts import model_facts, tensor_facts
 from quantrecipe.plan.plan import Plan
 from quantrecipe.plan.resolution import Resolution
 from quantrecipe.plan.trace import Decision, Match, is_matrix, shadowed

@@ -17,7 +17,7 @@ import quantrecipe
 from quantrecipe.cli import main
 from quantrecipe.cli.doctor import checks as doctor_checks
 from quantrecipe.evaluate import Engine, libraries
-from quantrecipe.evaluate import facts as facts_module
+from quantrecipe.evaluate import engine_report as report_module
 from quantrecipe.evaluate.bindings import Device
 from quantrecipe.memory.machine import Gpu, Machine
 
@@ -51,7 +51,7 @@ def with_engine(
         plain = [{name: getattr(device, name) for name in device.__slots__} for device in devices]
         return {"version": "b7000, ggml 0.9", "devices": plain, "refused": list(refused)}
 
-    monkeypatch.setattr(facts_module, "ask_worker", said)
+    monkeypatch.setattr(report_module, "ask_worker", said)
     return folder
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support.made_files import Made, damaged, findings, made_file
 
-from quantrecipe.output import units
+from quantrecipe.output import row_units
 from quantrecipe.output.verify.remake import sample
 from quantrecipe.output.verify.verify import verify_file
 from quantrecipe.registry import Registry, load_registry
@@ -69,7 +69,7 @@ def test_differences_are_counted_over_all_units(
     made: Made, registry: Registry, monkeypatch: pytest.MonkeyPatch, chunk: int
 ) -> None:
     """Whatever order the threads come in: so many bytes, the first of them first."""
-    monkeypatch.setattr(units.split, "__defaults__", (1, chunk))
+    monkeypatch.setattr(row_units.split, "__defaults__", (1, chunk))
     up = made.assignment("blk.1.ffn_up.weight")
     raw = bytearray(made.path.read_bytes())
     places = [up.offset + place for place in (5, 6, 34 * 8 * 100 + 2, up.nbytes - 1)]

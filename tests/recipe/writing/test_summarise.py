@@ -14,7 +14,7 @@ from support.examples import examples
 
 from quantrecipe.errors import RecipeError
 from quantrecipe.model.shapes import open_shapes
-from quantrecipe.plan.facts import model_facts
+from quantrecipe.plan.condition_facts import model_facts
 from quantrecipe.plan.trace import trace
 from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.recipe.reading.recipe_part import RecipePart

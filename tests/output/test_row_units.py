@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quantrecipe.output.units import split
+from quantrecipe.output.row_units import split
 from quantrecipe.tensor import TensorInfo
 
 

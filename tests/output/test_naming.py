@@ -95,6 +95,18 @@ def test_a_folder_that_appeared_meanwhile(folder: Path, force: bool) -> None:
     assert contents(folder) == {part_path(Path(n)).name: n.encode() for n in NAMES}
 
 
+def test_what_the_system_says_is_repeated(
+    folder: Path, parts: list[PartFile], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(part: Path, path: Path) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(naming, "_take_free_name", refuse)
+    with pytest.raises(OutputError, match="but can't write a: Read-only file system; the finished files"):
+        give_names(parts)
+    assert contents(folder) == {part_path(Path(n)).name: n.encode() for n in NAMES}
+
+
 def test_a_kept_part_is_the_whole_file_and_can_be_renamed(folder: Path) -> None:
     with PartFile(Path("a"), 1) as part:
         part.write(memoryview(b"a"), 0)

@@ -157,6 +157,7 @@ def test_numbers_that_count_layers_follow(
         (model(attention__head_count_kv=[1, 2, 3]), "1", "llama.attention.head_count_kv has an item for each"),
         (model(attention__odd=[1, 2, 3, 4]), "1", "llama.attention.odd has 4 items"),
         (model(odd_layer_step=2), "1", "llama.odd_layer_step may count layers"),
+        (model(odd_block_step=2), "1", "llama.odd_block_step may count layers"),
         (model(leading_dense_block_count=("f32", 1.0)), "1", "leading_dense_block_count counts layers, but"),
         (model("qwen3vl", n_deepstack_layers=2), "1", "qwen3vl.n_deepstack_layers"),
         (model("granite", deepstack_mapping=("i32", [-1, 0, 1, -1])), "2", "granite.deepstack_mapping"),

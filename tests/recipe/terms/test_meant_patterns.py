@@ -47,6 +47,7 @@ DENSE, MOE, LATENT = (
         ("atn_v", DENSE, "did you mean 'attn_v'?"),
         ("Attn_V", DENSE, "did you mean 'attn_v'?"),
         ("blk.99.attn_v", DENSE, "did you mean 'attn_v'? the model has no such layer"),
+        ("blk.3.attn_w", DENSE, "did you mean 'attn_"),
         ("experts", DENSE, "experts would be ffn_*_exps in GGUF, and the model has none"),
         ("v_proj", LATENT, "Hugging Face's v_proj is attn_v in GGUF, and the model has none"),
     ],

@@ -129,3 +129,31 @@ def test_the_digest_is_the_same_for_ever(registry: Registry) -> None:
     rules = "rules: [{tensors: '{a,b}*', type: Q6_K, when: rank < count//8}]"
     recipe = f"default: Q4_K\n{rules}\nkeep: []\nmetadata: {{a: 1}}"
     assert digest(recipe, registry) == "942b85c81323938e919e52f2d69a35e9"
+
+
+@pytest.mark.parametrize(
+    "importance",
+    [
+        "{include: [blk.0.]}",
+        "{exclude: [blk.0.]}",
+        "{uncovered: error}",
+        "{uncovered: plain}",
+        "required",
+        "{file: m.gguf}",
+    ],
+)
+def test_what_is_said_of_importance_is_part_of_the_meaning(importance: str, registry: Registry) -> None:
+    plain = "name: a\nrules: [{tensors: attn_v, type: Q8_0}]\n"
+    recipe = load_recipe_text(f"quantrecipe: 1\n{plain}importance: {importance}\n", registry=registry)
+    if importance != "{file: m.gguf}":  # a file is another place to find it, not another meaning
+        assert recipe.digest != digest(plain, registry)
+    again = load_recipe_text(recipe.text, registry=registry)
+    assert again.digest == recipe.digest
+    assert (again.importance.include, again.importance.exclude) == (
+        recipe.importance.include,
+        recipe.importance.exclude,
+    )
+    assert (again.importance.uncovered, again.importance.demand) == (
+        recipe.importance.uncovered,
+        recipe.importance.demand,
+    )

@@ -10,7 +10,7 @@ import pytest
 from quantrecipe.errors import RecipeError
 from quantrecipe.recipe.load import load_recipe
 from quantrecipe.recipe.shipped_recipes import matching, shipped_recipes
-from quantrecipe.registry import Registry
+from quantrecipe.registry import Registry, load_registry
 
 RECIPE = "quantrecipe: 1\ndefault: Q6_K\n"
 
@@ -130,3 +130,13 @@ def test_the_newest_of_several_versions_is_meant(registry: Registry, tmp_path: P
     assert load_recipe("Q4_K_M", registry=both).file == "llama.cpp@b11312/Q4_K_M"
     assert load_recipe("llama.cpp@b9999/Q4_K_M", registry=both).default == "Q6_K"
     assert list(shipped_recipes(both)) == list(shipped_recipes(registry))
+
+
+def test_a_name_that_no_plugin_has_with_and_without_plugins() -> None:
+    with pytest.raises(
+        RecipeError, match="and plugins are switched off; leave out --no-plugins if one has it"
+    ):
+        load_recipe("acme/agents", registry=load_registry(plugins=False))
+    with pytest.raises(RecipeError) as caught:
+        load_recipe("acme/agents", registry=replace(load_registry(plugins=False), plugins_on=True))
+    assert "switched off" not in str(caught.value)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quantrecipe.errors import RecipeError
+from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.recipe.reading.yaml_document import read_document
 
 
@@ -147,3 +148,13 @@ def test_bombs_are_refused_quickly(text: str) -> None:
 @given(st.text(max_size=60) | st.text(alphabet="ab:-[]{}&*!|>'\"%@`#?, \n\t017", max_size=60))
 def test_any_text_is_a_document_or_a_recipe_error(text: str) -> None:
     complaints(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "column"), [("quantrecipe: 1\nname: a\nrules: [a, }\n", 3, 12), ("name: 'a\n", 2, 1)]
+)
+def test_an_error_says_where_from_one(text: str, line: int, column: int) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe_text(text)
+    problem = caught.value.problems[0]
+    assert (problem.line, problem.column) == (line, column)

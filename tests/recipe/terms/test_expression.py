@@ -86,6 +86,13 @@ def test_outside_the_blocks_comparisons_with_layer_are_false(text: str, expected
     assert Expression.parse(text).evaluate({**VALUES, "layer": None}) == expected
 
 
+@pytest.mark.parametrize(
+    "text", ["'qwen' in arch", "'qwen' not in arch", "arch in 'qwen2'", "arch not in 'qwen2'"]
+)
+def test_nothing_is_in_a_text_that_isn_t_known_nor_outside_of_it(text: str) -> None:
+    assert Expression.parse(text).evaluate({**VALUES, "arch": None}) is False
+
+
 def test_an_expression_knows_its_kind_and_its_facts() -> None:
     expression = Expression.parse("rank < count // 8 and arch == 'llama'")
     assert expression.names == {"rank", "count", "arch"}

@@ -40,6 +40,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return plugin, site
 
 
+@pytest.mark.slow
 def test_it_passes_its_own_tests(made: tuple[Path, Path]) -> None:
     plugin, site = made
     result = run(site, "pytest", "-q", "-p", "no:cacheprovider", cwd=plugin)

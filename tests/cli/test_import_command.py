@@ -97,6 +97,7 @@ def test_a_command_comes_from_stdin() -> None:
     assert result.stderr.startswith("warning: llama-quantize doesn't count the tensors")
 
 
+@pytest.mark.slow
 def test_export_and_back(tmp_path: Path) -> None:
     model = ZOO / "qwen3moe-48.json"
     recipe = tmp_path / "mix.yaml"

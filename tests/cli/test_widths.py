@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions
+from support.examples import sampled
 from support.models import llama_metadata, llama_tensors, write_gguf
 from support.repositories import Repository
 from support.terminal import show
@@ -251,7 +252,7 @@ def test_no_command_is_forgotten() -> None:
 @pytest.mark.parametrize(
     "width", [80, pytest.param(100, marks=pytest.mark.slow), pytest.param(140, marks=pytest.mark.slow)]
 )
-@pytest.mark.parametrize("case", ALL)
+@pytest.mark.parametrize("case", sampled(ALL, 2))
 def test_on_a_terminal_nothing_is_too_long_left_out_or_alike(
     case: str, width: int, tables: list[Table]
 ) -> None:
@@ -272,7 +273,7 @@ def test_on_a_terminal_nothing_is_too_long_left_out_or_alike(
             assert len(set(first_column(table, width))) >= len(names)
 
 
-@pytest.mark.parametrize("case", ALL)
+@pytest.mark.parametrize("case", sampled(ALL, 2))
 def test_in_a_pipe_a_row_is_a_line(case: str, tables: list[Table]) -> None:
     shown = show(["--no-plugins", *shlex.split(case)], width=None)
     lines = [" ".join(line.split()) for line in (shown.out + shown.err).splitlines()]

@@ -161,6 +161,7 @@ def test_compiled_code_is_kept_until_any_source_that_it_depends_on_changes(tmp_p
     assert run(tmp_path, cache) == "21 loaded"
 
 
+@pytest.mark.slow
 def test_without_a_usable_cache_kernels_compile_all_the_same(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("in the way")

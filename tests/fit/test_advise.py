@@ -104,6 +104,7 @@ def test_experiments_and_what_needs_importance_are_marked(registry: Registry) ->
     }
 
 
+@pytest.mark.slow
 def test_experiments_are_not_recommended(registry: Registry) -> None:
     advice = on(registry, "qwen3-14b", 7, 1, context=4096)
     assert any(option.experiment and option.way != "no" for option in advice.options)
@@ -225,6 +226,7 @@ def test_one_memory_for_both(registry: Registry) -> None:
     assert all(o.gpu + o.ram <= 12 * GIB for o in shared.options if o.way != "no")
 
 
+@pytest.mark.slow
 def test_nothing_fits(registry: Registry) -> None:
     advice = on(registry, "deepseek-v3.1", 8, 16)
     assert {option.way for option in advice.options} == {"no"}

@@ -161,6 +161,7 @@ class TestBudget:
         assert most * 0.98 < sum(a.nbytes for a in found.plan.assignments) <= most
         assert name in [mix.name for mix in found.rivals]
 
+    @pytest.mark.slow
     def test_the_gpu_s_memory(self, registry: Registry) -> None:
         model = open_model("shapes/qwen3-14b", registry=registry)
         short = fitted(model, registry, replace(NOTHING, vram=VramBudget(total=12 << 30)))

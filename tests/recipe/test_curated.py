@@ -70,6 +70,7 @@ def test_it_is_in_the_readme_and_has_evidence(name: str) -> None:
     assert re.search(rf"\b{name}\b", EVIDENCE)
 
 
+@pytest.mark.slow
 def test_the_sizes_in_the_readme_are_true() -> None:
     head = next(line for line in README.splitlines() if line.startswith("| recipe | for |"))
     models = [f"shapes/{name.strip()}" for name in head.split("|")[3:-1]]

@@ -129,6 +129,7 @@ def test_a_seed_question_about_two_models(gaming_pc: None, capsys: Output) -> No
     assert "options" not in said  # of which model would they be?
 
 
+@pytest.mark.slow
 def test_a_seed_question_about_experts(gaming_pc: None, capsys: Output) -> None:
     """MoE 30B-A3B with 8 GB VRAM and 32 GB RAM?"""
     assert main(["advise", "shapes/qwen3-30b-a3b", "--vram", "8", "--ram", "32"]) == 0

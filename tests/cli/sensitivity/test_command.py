@@ -51,6 +51,7 @@ def test_results_of_others(model: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert found.provenance.weighing == "table 1"
 
 
+@pytest.mark.slow
 def test_a_report_is_one_page_or_a_folder(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
     arguments = ["sensitivity", str(model), "--types", "Q4_0,Q6_K,Q8_0", "-o", "o.jsonl", "--report"]

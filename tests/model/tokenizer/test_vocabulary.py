@@ -217,6 +217,7 @@ class TestRefusals:
             pairs(make(tmp_path, model=model))
 
 
+@pytest.mark.slow
 def test_a_large_vocabulary_is_quick(tmp_path: Path) -> None:
     tokens = {f"Ġtoken{number}": number for number in range(150_000)}
     merges = [[f"Ġto{number}", "ken"] for number in range(150_000)]

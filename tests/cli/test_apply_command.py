@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rich.console import Console
+from support.examples import sampled
 from support.models import llama_metadata, llama_tensors, write_gguf
 
 from quantrecipe.cli import main
@@ -163,7 +164,7 @@ def test_the_bar_says_what_is_compiled_on_one_line(width: int) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal")
 @pytest.mark.parametrize(
-    ("number", "message"), [(signal.SIGINT, "stopped\n"), (signal.SIGTERM, "stopped by SIGTERM\n")]
+    ("number", "message"), sampled([(signal.SIGINT, "stopped\n"), (signal.SIGTERM, "stopped by SIGTERM\n")])
 )
 def test_a_signal_leaves_no_file(folder: Path, number: signal.Signals, message: str) -> None:
     write_gguf(Path("big.gguf"), llama_tensors(layers=3, cols=1024, hidden=4096))

@@ -97,8 +97,10 @@ def test_a_glob_that_matches_nothing(capsys: Output) -> None:
         ["explain", "q4_k_m", DENSE, "attn_v"],
         ["lock", "q4_k_m", DENSE],
         ["flatten", "q4_k_m"],
-        ["export", "q4_k_m", "--model", DENSE, "--to", "tensor-type-file"],
-        ["fit", DENSE, "--like", "q4_k_m", "--prior"],
+        pytest.param(
+            ["export", "q4_k_m", "--model", DENSE, "--to", "tensor-type-file"], marks=pytest.mark.slow
+        ),
+        pytest.param(["fit", DENSE, "--like", "q4_k_m", "--prior"], marks=pytest.mark.slow),
     ],
     ids=lambda words: words[0],
 )

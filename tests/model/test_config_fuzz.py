@@ -44,6 +44,7 @@ def only_model_errors(folder: Path, file: str, variants: list[Any]) -> None:
 
 @pytest.mark.parametrize("name", ["Acme-Fable-3-1B-Instruct-v1.2", "qwen2moe", "llama-sentencepiece"])
 @pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
+@pytest.mark.slow
 def test_any_value_of_any_key(name: str, file: str, tmp_path: Path) -> None:
     folder = write_model(name, tmp_path)
     values = json.loads((folder / file).read_text(encoding="utf-8"))

@@ -206,6 +206,7 @@ def test_random_bytes_are_a_header_or_a_model_error(tmp_path, noise):
 
 @FUZZ
 @given(JSON, JSON, JSON, st.integers(0, 20))
+@pytest.mark.slow
 def test_random_entries_are_a_header_or_a_model_error(tmp_path, dtype, shape, offsets, data):
     for header in (
         {"a": {"dtype": dtype, "shape": shape, "data_offsets": offsets}},

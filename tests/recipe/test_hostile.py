@@ -160,6 +160,7 @@ PLANS = {
 
 
 @pytest.mark.parametrize("name", PLANS)
+@pytest.mark.slow
 def test_plans_of_the_worst_recipes_that_load_are_bounded(name: str, registry: Registry) -> None:
     model = open_shapes(ZOO / "qwen3moe-48.json")
     with within_bounds(), suppress(PlanError, RecipeError):

@@ -433,6 +433,7 @@ def test_any_text_is_a_recipe_or_a_recipe_error(registry: Registry, text: str) -
         assert load_recipe_text(recipe.text, registry=registry).digest == recipe.digest
 
 
+@pytest.mark.slow
 def test_very_many_problems_are_not_all_told(registry: Registry) -> None:
     with pytest.raises(RecipeError) as caught:
         load("rules:\n" + "- {tensors: a, type: Q4k}\n" * 5000, registry)

@@ -30,6 +30,7 @@ def test_points_are_those_of_gguf_py(name: str, levels: int, distances: int, sou
 
 
 @pytest.mark.parametrize(("name", "levels", "distances", "source"), BOOKS)
+@pytest.mark.slow
 def test_neighbours_are_the_points_at_the_nearest_distances_in_order(
     name: str, levels: int, distances: int, source: str
 ) -> None:

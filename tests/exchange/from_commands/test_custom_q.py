@@ -226,6 +226,7 @@ def test_any_text_is_read_or_refused(text: str) -> None:
             assert all(problem.line for problem in error.problems)
 
 
+@pytest.mark.slow
 def test_long_lists_are_refused_at_once(registry: Registry) -> None:
     with pytest.raises(RecipeError, match="at most 1,048,576"):
         from_custom_q("a=q8_0," * 200_000, registry, name="x", file="f")

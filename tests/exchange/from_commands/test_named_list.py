@@ -71,6 +71,7 @@ def truth(lines: list[tuple[str, str]], model: Model, registry: Registry) -> dic
 
 @settings(max_examples=examples(4), deadline=None)
 @given(seed=st.integers(0, 2**32), name=st.sampled_from(MODELS), with_model=st.booleans())
+@pytest.mark.slow
 def test_no_type_changes(seed: int, name: str, with_model: bool, registry: Registry) -> None:
     rng = random.Random(seed)
     model = open_shapes(ZOO / f"{name}.json")

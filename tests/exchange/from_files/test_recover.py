@@ -144,6 +144,7 @@ rules:
 """
 
 
+@pytest.mark.slow
 def test_a_mix_far_from_every_preset_is_roles_and_layers(registry: Registry) -> None:
     recipe = load_recipe_text(EXPERTS_LOW, registry=registry)
     file = quantized(zoo("qwen3moe-48"), recipe, registry, label="IQ1_M")
@@ -307,6 +308,7 @@ def test_a_real_file_is_read(registry: Registry, tmp_path: Path) -> None:
     assert "extends: llama.cpp/F16\n" in found.text
 
 
+@pytest.mark.slow
 def test_the_same_file_gives_the_same_text(registry: Registry) -> None:
     recipe: Recipe = load_recipe_text(UNSLOTH_LIKE, registry=registry)
     file = quantized(zoo("llama-32"), recipe, registry, label="Q4_K_M")

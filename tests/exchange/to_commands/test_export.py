@@ -59,6 +59,7 @@ rules:
 """
 
 
+@pytest.mark.slow
 def test_a_command_is_as_short_as_it_can_be(registry: Registry) -> None:
     plan, recipe = planned(MIX, zoo("llama-32"), registry)
     lines = to_llama_quantize(plan, recipe, registry).text.split(" \\\n  ")
@@ -86,6 +87,7 @@ def test_one_type_everywhere_is_pure(registry: Registry) -> None:
     assert "--tensor-type" not in text
 
 
+@pytest.mark.slow
 def test_floats_with_some_quantized_need_a_quantized_base(registry: Registry) -> None:
     text = "quantrecipe: 1\ndefault: F16\nrules: [{tensors: ffn_down, type: Q8_0}]\n"
     plan, recipe = planned(text, zoo("llama-32"), registry)

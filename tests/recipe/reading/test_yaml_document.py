@@ -139,6 +139,7 @@ LAUGHS = "a: &a [x, x]\n" + "\n".join(
     ],
     ids=["aliases", "brackets", "braces", "dashes", "size", "items", "keys"],
 )
+@pytest.mark.slow
 def test_bombs_are_refused_quickly(text: str) -> None:
     start = time.thread_time()
     assert complaints(text)

@@ -24,7 +24,10 @@ from quantrecipe.core.lanes import (
 )
 from quantrecipe.core.scalars import F32, I32, U8, ZERO, Bytes, Floats, Int
 
-__all__ = ["KEPT_ISCALE", "SCALE", "make_qx_quants", "round_signed"]
+__all__ = [
+    "BEST", "ISCALE", "KEPT_ISCALE", "PEAK", "SCALE", "SIZE", "SL2", "SXL",
+    "fit_nearest", "make_qx_quants", "round_signed",
+]  # fmt: skip
 
 EPSILON = F32(1e-15)  # ggml: GROUP_MAX_EPS
 STEP = F32(0.1)
@@ -34,18 +37,12 @@ SCALE, KEPT_ISCALE, PEAK, SIZE, BEST, ISCALE, SXL, SL2 = (lane_row(i) for i in r
 
 
 @cache
-def make_qx_quants(n: int, nmax: int) -> Callable[..., None]:
-    """The kernel search(s) for groups of n weights at X, weighted by WT.
-
-    Fills SCALE, and KEPT_ISCALE: the integers of the best try are those nearest to KEPT_ISCALE * x. Both are zero for a
-    group without a weight above 1e-15.
-    """
-    top, lowest, highest = F32(nmax), F32(-nmax), F32(nmax - 1)
-    find_them = find_peaks(n, PEAK, SIZE)
+def fit_nearest(n: int, nmax: int) -> Callable[..., None]:
+    """The kernel fit(s): SXL and SL2 of the integers nearest to ISCALE * x, from -nmax to nmax - 1, for each group."""
+    lowest, highest = F32(-nmax), F32(nmax - 1)
 
     @kernel
     def fit(s: Floats) -> None:
-        """SXL and SL2 of the integers nearest to ISCALE * x."""
         for j in range(LANES):
             s[SXL + j] = ZERO
             s[SL2 + j] = ZERO
@@ -61,6 +58,19 @@ def make_qx_quants(n: int, nmax: int) -> Callable[..., None]:
                     sxl += w * x * q
                     sl2 += w * q * q
                 s[SXL + j], s[SL2 + j] = sxl, sl2
+
+    return fit
+
+
+@cache
+def make_qx_quants(n: int, nmax: int) -> Callable[..., None]:
+    """The kernel search(s) for groups of n weights at X, weighted by WT.
+
+    Fills SCALE, and KEPT_ISCALE: the integers of the best try are those nearest to KEPT_ISCALE * x. Both are zero for a
+    group without a weight above 1e-15.
+    """
+    top, lowest = F32(nmax), F32(-nmax)
+    find_them, fit = find_peaks(n, PEAK, SIZE), fit_nearest(n, nmax)
 
     @kernel
     def search(s: Floats) -> None:

@@ -8,6 +8,7 @@ What isn't known stays as it is written, and is noted in the word that it stands
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from fnmatch import translate
@@ -25,7 +26,7 @@ _NAME = r"[A-Za-z_]\w*|\d+|[@*#?$!-]"
 _VARIABLE = re.compile(rf"(?P<length>#?)(?P<name>{_NAME})(?:\[(?P<index>[^]]*)\])?(?P<rest>.*)", re.DOTALL)
 
 
-class Expander(Follower):
+class Expander(Follower, ABC):
     """The values that a script has set, and the words that are made of them.
 
     values: variables; lists: arrays; maps: of `declare -A`, and lists with numbers that are given
@@ -40,9 +41,9 @@ class Expander(Follower):
         self.args: list[Word] | None = None
         self.maybe = False  # behind `&&` or `||`: what is set there may not be set
 
+    @abstractmethod
     def substituted(self, piece: Piece) -> Word:
-        """Return what the commands in `$(…)` print."""
-        raise NotImplementedError
+        """Return what the commands in `$(…)` print; only who follows commands knows."""
 
     def set(self, name: str, value: Word) -> None:
         before = self.values.get(name)

@@ -19,7 +19,6 @@ from quantrecipe.core.bits import place, trips
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.lanes import (
     LANES,
-    UNROLL,
     WORKSPACE,
     WT,
     X,
@@ -32,6 +31,17 @@ from quantrecipe.core.lanes import (
     weigh_in_rows,
 )  # fmt: skip
 from quantrecipe.core.scalars import F32, I32, ONE, TWO, U8, ZERO, Bytes, Float, Floats, Int
+from quantrecipe.core.scale_searches.make_qx_quants import (
+    BEST,
+    ISCALE,
+    KEPT_ISCALE,
+    PEAK,
+    SCALE,
+    SIZE,
+    SL2,
+    SXL,
+    fit_nearest,
+)  # fmt: skip
 
 __all__ = ["KERNELS"]
 
@@ -41,12 +51,10 @@ STEPS = 9
 
 N, BYTES, UPPER, LOWER = 32, 26, 2, 10
 NMAX, LOWEST, HIGHEST = F32(32), F32(-32), F32(31)
-(
-    SCALE, KEPT_ISCALE, PEAK, SIZE, BEST, ISCALE, SXL, SL2, KEPT_SXL, KEPT_SL2,
-) = (lane_row(i) for i in range(10))  # fmt: skip
+KEPT_SXL, KEPT_SL2 = lane_row(8), lane_row(9)  # behind the rows of make_qx_quants
 MOVES = N * (2 * 32 - 1)
 
-_find_peaks, _load = find_peaks(N, PEAK, SIZE), load_groups(N)
+_find_peaks, _load, _fit = find_peaks(N, PEAK, SIZE), load_groups(N), fit_nearest(N, 32)
 _weigh_plain, _weigh = weigh_by_square(N), weigh_in_rows(N)
 
 
@@ -73,26 +81,6 @@ def _encode_weighted(rows: Floats, importance: Floats, out: Bytes) -> None:
         _weigh(x, importance, first, count, squares, s)
         _search(s)
         _pack(x, first, count, s, to)
-
-
-@kernel
-def _fit(s: Floats) -> None:
-    """SXL and SL2 of the integers nearest to ISCALE * x."""
-    for j in range(LANES):
-        s[SXL + j] = ZERO
-        s[SL2 + j] = ZERO
-    for i0 in range(0, N, UNROLL):
-        for j in range(LANES):
-            sxl, sl2, iscale = s[SXL + j], s[SL2 + j], s[ISCALE + j]
-            for u in range(UNROLL):
-                x = s[X + (i0 + u) * LANES + j]
-                w = s[WT + (i0 + u) * LANES + j]
-                q = nearest(iscale * x)
-                q = select(q > LOWEST, q, LOWEST)
-                q = select(q < HIGHEST, q, HIGHEST)
-                sxl += w * x * q
-                sl2 += w * q * q
-            s[SXL + j], s[SL2 + j] = sxl, sl2
 
 
 @kernel

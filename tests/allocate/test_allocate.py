@@ -349,3 +349,16 @@ class TestErrors:
         assert fits.spending is None
         with pytest.raises(PlanError, match=r"recipe.yaml:3: the recipe takes more than the budget allows"):
             make_plan(load_recipe_text(text % "2MB", registry=registry), tiny, registry=registry)
+
+    def test_a_budget_may_be_used_to_its_last_byte(self, tiny: Model, registry: Registry) -> None:
+        text = "quantrecipe: 1\nextends: llama.cpp/Q4_K_M\nbudget: {size: %d}\n"
+
+        def planned(size: int) -> Plan:
+            return make_plan(
+                load_recipe_text(text % size, registry=registry), tiny, registry=registry, provenance=False
+            )
+
+        whole = planned(10_000_000).nbytes
+        assert planned(whole).nbytes == whole
+        with pytest.raises(PlanError, match="the recipe takes more than the budget allows"):
+            planned(whole - 1)

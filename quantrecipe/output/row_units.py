@@ -10,10 +10,13 @@ from dataclasses import dataclass
 
 from quantrecipe.tensor import TensorInfo
 
-__all__ = ["CHUNK_WEIGHTS", "Unit", "split"]
+__all__ = ["CHUNK_WEIGHTS", "PART_WEIGHTS", "Unit", "parts", "split"]
 
-CHUNK_WEIGHTS = 1 << 19
-"""Weights that a unit aims at: 2 MiB as float32, so that a thread's buffers stay near its caches."""
+CHUNK_WEIGHTS = 1 << 20
+"""Weights that a unit aims at: enough for reads and writes that cost little beside what they move."""
+
+PART_WEIGHTS = 1 << 18
+"""Weights of a unit that are float32 at the same time: 1 MiB, which stays in a second-level cache with what they become."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,3 +44,10 @@ def split(tensor: TensorInfo, together: int = 1, chunk: int = CHUNK_WEIGHTS) -> 
         first = expert * tensor.rows
         for start in range(first, first + tensor.rows, step):
             yield Unit(tensor=tensor, expert=expert, start=start, stop=min(start + step, first + tensor.rows))
+
+
+def parts(unit: Unit, together: int = 1, weights: int = PART_WEIGHTS) -> Iterator[Unit]:
+    """The unit in smaller pieces, in the order of its rows; all but the last have a multiple of `together` rows."""
+    step = max(1, weights // (unit.tensor.cols * together)) * together
+    for start in range(unit.start, unit.stop, step):
+        yield Unit(tensor=unit.tensor, expert=unit.expert, start=start, stop=min(start + step, unit.stop))

@@ -68,7 +68,7 @@ class Rows:
     ) -> None:
         """raw: uint8 (rows, source row bytes), arranged; `source` is the format that it is in.
 
-        floats: float32 (at least the unit's weights,), a buffer that is written over.
+        floats: float32, a buffer that is written over; one that is too small is left alone.
         """
         self._unit = unit
         self._raw = raw
@@ -89,25 +89,36 @@ class Rows:
         self.check()
         return float(np.max(np.abs(self._decoded()), initial=0, where=np.isfinite(self._decoded())))
 
+    def check_source(self) -> None:
+        """NonFiniteError, unless nan="allow", where what is copied as it is holds NaN or Inf."""
+        if self._nan != "error":
+            return
+        spec = self._source.spec
+        found = None if all_sound(spec, self._raw) else first_unsound(spec, self._raw)
+        if found is None:
+            return
+        if spec.block == 1:  # the numbers are the weights
+            raise self._error(NonFiniteError("not finite"), ~np.isfinite(self._decoded()))
+        what = f"{number_text(found, self._row(found.row))} is {value_text(found)} in the model"
+        raise NonFiniteError(
+            f"{self._unit.tensor.name}: {what}, so the weights that it is for are lost",
+            "the model is damaged: download or make it again; --nan allow copies it as it is, which llama.cpp refuses "
+            "to load with --check-tensors",
+        )
+
     def encode(
         self,
         fmt: QuantFormat,
         importance: _Floats | None,
         out: _Bytes,
         *,
-        copied: bool,
         factor: np.float32 | None = None,
-    ) -> tuple[_Bytes, int]:
-        """(uint8 (rows, row bytes), how many weights lost a value that isn't finite).
+    ) -> int:
+        """Encode the rows, divided by `factor`, into `out`, uint8 (rows, row bytes).
 
-        The bytes are those of the source where `copied`, else they are in `out`. The rows are divided by `factor`
-        first.
+        How many weights lost a value that isn't finite.
         """
         bits = _FLOAT_BITS.get(fmt.spec.name)
-        if copied:
-            if self._nan == "error":
-                self._refuse_unsound_source()
-            return self._raw, 0
         floats = self._decoded()
         try:
             fmt.encode(floats if factor is None else floats / factor, importance, out=out)
@@ -121,27 +132,12 @@ class Rows:
         if self._nan != "compare":
             self._refuse_unsound(fmt, importance, out)
         if self._wrong is None:
-            return out, 0
+            return 0
         mask, values = self._wrong
         if bits is None:
-            return out, values.size
+            return values.size
         out.view(bits)[mask] = _bits(values, fmt.spec.name)
-        return out, 0
-
-    def _refuse_unsound_source(self) -> None:
-        """NonFiniteError where what is copied holds NaN or Inf."""
-        spec = self._source.spec
-        found = None if all_sound(spec, self._raw) else first_unsound(spec, self._raw)
-        if found is None:
-            return
-        if spec.block == 1:  # the numbers are the weights
-            raise self._error(NonFiniteError("not finite"), ~np.isfinite(self._decoded()))
-        what = f"{number_text(found, self._row(found.row))} is {value_text(found)} in the model"
-        raise NonFiniteError(
-            f"{self._unit.tensor.name}: {what}, so the weights that it is for are lost",
-            "the model is damaged: download or make it again; --nan allow copies it as it is, which llama.cpp refuses "
-            "to load with --check-tensors",
-        )
+        return 0
 
     def _refuse_unsound(self, fmt: QuantFormat, importance: _Floats | None, out: _Bytes) -> None:
         """NonFiniteError where the bytes that came out hold NaN or Inf, or would come back as such."""
@@ -199,8 +195,9 @@ class Rows:
 
     def _decoded(self) -> _Floats:
         if self._floats is None:
-            cols = self._unit.tensor.cols
-            self._floats = self._buffer[: self._unit.rows * cols].reshape(self._unit.rows, cols)
+            shape = self._unit.rows, self._unit.tensor.cols
+            room = self._buffer if self._buffer.size >= shape[0] * shape[1] else np.empty(shape, np.float32)
+            self._floats = room.reshape(-1)[: shape[0] * shape[1]].reshape(shape)
             to_floats(self._raw, self._source, self._floats)
         return self._floats
 

@@ -15,8 +15,8 @@ from quantrecipe.errors import ModelError, NonFiniteError, OutputError, PlanErro
 from quantrecipe.gguf.header import read_header
 from quantrecipe.model.open_model import open_model
 from quantrecipe.model.tensor_reader import TensorReader
-from quantrecipe.output import stream
 from quantrecipe.output.apply import Result, apply_plan, apply_plans, output_paths
+from quantrecipe.output.transform import Rows
 from quantrecipe.plan.layout import SplitLimits
 from quantrecipe.plan.plan import Plan
 from quantrecipe.planning import make_plan
@@ -59,7 +59,7 @@ class TestSeveralOutputs:
         read: list[int] = []
         encoded: list[str] = []
         read_rows = TensorReader.read_rows
-        encode = stream.Rows.encode
+        encode = Rows.encode
         monkeypatch.setattr(
             TensorReader,
             "read_rows",
@@ -69,7 +69,7 @@ class TestSeveralOutputs:
             )[1],
         )
         monkeypatch.setattr(
-            stream.Rows,
+            Rows,
             "encode",
             lambda self, fmt, *rest, **more: (
                 encoded.append(fmt.spec.name),

@@ -1,0 +1,269 @@
+"""Passes over the rows of one tensor: to find its peaks, to encode it, to copy it from an older file.
+
+Each has `work`, which any thread does on any unit, and `collect`, which sees the units in order; `over` puts both into
+a Pass of the pipeline. What they come to is known when the pass has ended.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from quantrecipe.api import QuantFormat
+from quantrecipe.core.finite import all_sound
+from quantrecipe.model.model import TensorSource
+from quantrecipe.model.tensor_reader import TensorReader
+from quantrecipe.output.jobs import Encoding
+from quantrecipe.output.pipeline import Pass
+from quantrecipe.output.reuse import OldTensor
+from quantrecipe.output.row_units import Unit, parts
+from quantrecipe.output.transform import Handling, Rows, arranged
+from quantrecipe.tensor import TensorInfo
+
+__all__ = ["CopyOld", "Encode", "FindPeaks", "Slot", "StoredRows"]
+
+_Bytes = NDArray[np.uint8]
+_Floats = NDArray[np.float32]
+R = TypeVar("R")
+_NO_BUFFER = np.empty(0, np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Buffers of one unit, flat, large enough for any: source bytes, and what all encodings make of them."""
+
+    raw: _Bytes
+    encoded: _Bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredRows:
+    """A tensor's rows in the model, and what it takes to read them.
+
+    group:  rows that stay together in a part of a unit
+    floats: buffers for the weights of a part, one for each thread
+    tell:   (weights, bytes read, bytes written): so much is done
+    """
+
+    tensor: TensorInfo
+    stored: TensorSource
+    format: QuantFormat
+    group: int
+    reader: TensorReader
+    floats: SimpleQueue[_Floats]
+    nan: Handling
+    tell: Callable[[int, int, int], None]
+
+    def read(self, unit: Unit, slot: Slot) -> _Bytes:
+        """uint8 (rows, row bytes), in source order, in the slot."""
+        row_bytes = self.format.spec.row_bytes(self.tensor.cols)
+        raw = slot.raw[: unit.rows * row_bytes]
+        self.reader.read_rows(
+            self.stored, unit.start, unit.stop, raw, row_bytes, tensor=self.tensor.name
+        )
+        return raw.reshape(unit.rows, row_bytes)
+
+    def arranged(self, unit: Unit, raw: _Bytes) -> _Bytes:
+        """The same in the GGUF's order."""
+        return arranged(raw, unit, self.stored.rows_per_head)
+
+    @property
+    def stay(self) -> bool:
+        """True if the two orders are one."""
+        return self.stored.rows_per_head == 1
+
+    def rows(self, unit: Unit, arranged_raw: _Bytes, floats: _Floats) -> Rows:
+        """Rows of a unit, or of a part of it."""
+        return Rows(unit, arranged_raw, self.format, floats, nan=self.nan)
+
+
+class _TensorPass(ABC, Generic[R]):
+    """A pass over a tensor's units, each of which comes to an R."""
+
+    def __init__(self, rows: StoredRows) -> None:
+        self._rows = rows
+
+    def over(self, units: Iterable[Unit]) -> Pass[Slot]:
+        """The pass over these units."""
+        return Pass(units, self.work, self.collect)
+
+    @abstractmethod
+    def work(self, unit: Unit, slot: Slot) -> R: ...
+
+    @abstractmethod
+    def collect(self, unit: Unit, result: R) -> None: ...
+
+    def _each_part(self, unit: Unit, stored: _Bytes, do: Callable[[Rows, slice], None]) -> None:
+        """Call `do` with parts of the unit that stay in a cache as float32, and with their places among its rows."""
+        floats = self._rows.floats.get()
+        try:
+            for part in parts(unit, self._rows.group):
+                place = slice(part.start - unit.start, part.stop - unit.start)
+                do(self._rows.rows(part, stored[place], floats), place)
+        finally:
+            self._rows.floats.put(floats)
+
+
+class FindPeaks(_TensorPass[tuple[float, int]]):
+    """Finds the largest magnitude of each expert: float32 (experts,) in `found`."""
+
+    def __init__(self, rows: StoredRows) -> None:
+        super().__init__(rows)
+        self.found = np.zeros(rows.tensor.experts, np.float32)
+
+    def work(self, unit: Unit, slot: Slot) -> tuple[float, int]:
+        """(the largest magnitude, bytes read)."""
+        raw = self._rows.read(unit, slot)
+        found: list[float] = []
+        self._each_part(unit, self._rows.arranged(unit, raw), lambda rows, _: found.append(rows.peak()))
+        return max(found), raw.nbytes
+
+    def collect(self, unit: Unit, result: tuple[float, int]) -> None:
+        peak, read = result
+        self.found[unit.expert] = max(self.found[unit.expert], np.float32(peak))
+        self._rows.tell(0, read, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    """What a unit becomes.
+
+    raw:  the source's bytes
+    data: for each encoding, its bytes
+    lost: for each encoding, how many weights lost a value
+    """
+
+    raw: _Bytes
+    data: list[_Bytes]
+    lost: list[int]
+
+
+class Encode(_TensorPass[_Encoded]):
+    """Encodes the tensor in any number of ways, and has it written.
+
+    With no encoding the weights are only checked: what is copied from an older file is held to the same.
+
+    lost: for each encoding, how many weights lost a value that isn't finite
+    """
+
+    def __init__(self, rows: StoredRows, encodings: Sequence[Encoding], *, again: bool = False) -> None:
+        """again: the weights have been counted before."""
+        super().__init__(rows)
+        self.encodings = encodings
+        self.lost = [0] * len(encodings)
+        self._again = again
+        self._source = xxhash.xxh3_128()
+        self._written = [xxhash.xxh3_128() for _ in encodings]
+
+    @property
+    def source(self) -> str:
+        """XXH3-128 of the source's bytes, when the pass has ended."""
+        return self._source.hexdigest()
+
+    @property
+    def written(self) -> list[str]:
+        """The same of what was written, for each encoding."""
+        return [
+            (self._source if self._is_source(encoding) else written).hexdigest()
+            for encoding, written in zip(self.encodings, self._written, strict=True)
+        ]
+
+    def work(self, unit: Unit, slot: Slot) -> _Encoded:
+        """Read, encode and write the unit."""
+        raw = self._rows.read(unit, slot)
+        stored = self._rows.arranged(unit, raw)
+        data = self._room(unit, stored, slot)
+        lost = [0] * len(data)
+        made = [i for i, encoding in enumerate(self.encodings) if not encoding.copied]
+
+        def encode(rows: Rows, place: slice) -> None:
+            for i in made:
+                encoding = self.encodings[i]
+                lost[i] += rows.encode(
+                    encoding.format,
+                    None if encoding.importance is None else encoding.importance[unit.expert],
+                    data[i][place],
+                    factor=None if encoding.factors is None else encoding.factors[unit.expert],
+                )
+
+        if len(made) < len(self.encodings):
+            self._rows.rows(unit, stored, _NO_BUFFER).check_source()
+        if made:
+            self._each_part(unit, stored, encode)
+        elif not self.encodings and self._rows.format.spec.codec:
+            self._each_part(unit, stored, lambda rows, _: rows.check())
+        for encoding, encoded in zip(self.encodings, data, strict=True):
+            row_bytes = encoded.shape[1]
+            for job in encoding.jobs:
+                job.sink.write(encoded.data, job.assignment.offset + unit.start * row_bytes)
+        return _Encoded(raw, data, lost)
+
+    def collect(self, unit: Unit, result: _Encoded) -> None:
+        self._source.update(result.raw.data)
+        for i, encoding in enumerate(self.encodings):
+            if not self._is_source(encoding):
+                self._written[i].update(result.data[i].data)
+            self.lost[i] += result.lost[i]
+        weights = 0 if self._again else unit.rows * self._rows.tensor.cols
+        self._rows.tell(weights, result.raw.nbytes, sum(data.nbytes for data in result.data))
+
+    def _is_source(self, encoding: Encoding) -> bool:
+        """True if the source's bytes are written as they lie."""
+        return encoding.copied and self._rows.stay
+
+    def _room(self, unit: Unit, stored: _Bytes, slot: Slot) -> list[_Bytes]:
+        """Where each encoding's rows go, one after the other in the slot; what is copied lies there already."""
+        found, begin = [], 0
+        for encoding in self.encodings:
+            if encoding.copied:
+                found.append(stored)
+                continue
+            row_bytes = encoding.format.spec.row_bytes(unit.tensor.cols)
+            room = slot.encoded[begin : begin + unit.rows * row_bytes].reshape(unit.rows, row_bytes)
+            begin += room.nbytes
+            found.append(room)
+        return found
+
+
+class CopyOld(_TensorPass[tuple[_Bytes, bool]]):
+    """Copies the tensor's data from an older file, which `is_what_was_recorded` says more of when it has ended."""
+
+    def __init__(self, rows: StoredRows, encoding: Encoding, old: OldTensor) -> None:
+        super().__init__(rows)
+        self._encoding, self._old = encoding, old
+        self._spec = encoding.format.spec
+        self._stored = TensorSource(extents=(old.extent,), dtype=self._spec.name, cols=rows.tensor.cols)
+        self._digest = xxhash.xxh3_128()
+        self._sound = True
+
+    @property
+    def is_what_was_recorded(self) -> bool:
+        """False if the older file isn't as it was written, or an earlier version let into a block what isn't finite.
+
+        The tensor is made again then, so that an error says where it comes from.
+        """
+        return self._sound and self._digest.hexdigest() == self._old.data
+
+    def work(self, unit: Unit, slot: Slot) -> tuple[_Bytes, bool]:
+        """(the rows' bytes, whether they are sound)."""
+        row_bytes = self._spec.row_bytes(unit.tensor.cols)
+        data = slot.encoded[: unit.rows * row_bytes]
+        self._rows.reader.read_rows(
+            self._stored, unit.start, unit.stop, data, row_bytes, tensor=unit.tensor.name
+        )
+        for job in self._encoding.jobs:
+            job.sink.write(data.data, job.assignment.offset + unit.start * row_bytes)
+        return data, self._spec.block == 1 or all_sound(self._spec, data.reshape(-1, row_bytes))
+
+    def collect(self, unit: Unit, result: tuple[_Bytes, bool]) -> None:
+        data, sound = result
+        self._digest.update(data.data)
+        self._sound = self._sound and sound
+        self._rows.tell(0, data.nbytes, data.nbytes)

@@ -65,9 +65,7 @@ class StoredRows:
         """uint8 (rows, row bytes), in source order, in the slot."""
         row_bytes = self.format.spec.row_bytes(self.tensor.cols)
         raw = slot.raw[: unit.rows * row_bytes]
-        self.reader.read_rows(
-            self.stored, unit.start, unit.stop, raw, row_bytes, tensor=self.tensor.name
-        )
+        self.reader.read_rows(self.stored, unit.start, unit.stop, raw, row_bytes, tensor=self.tensor.name)
         return raw.reshape(unit.rows, row_bytes)
 
     def arranged(self, unit: Unit, raw: _Bytes) -> _Bytes:

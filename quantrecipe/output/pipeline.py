@@ -190,7 +190,9 @@ class Pipeline(Generic[S]):
 
     def _flow_to_serve(self) -> _Flow[S] | None:
         """The one of those with units that has the fewest on their way; None if another had better be opened."""
-        least = min((flow for flow in self._open if flow.has_units), key=lambda f: f.on_their_way, default=None)
+        least = min(
+            (flow for flow in self._open if flow.has_units), key=lambda f: f.on_their_way, default=None
+        )
         crowded = least is not None and least.on_their_way >= _CROWD
         return None if crowded and self._more else least
 

@@ -84,7 +84,9 @@ class Stream:
                 self.written[job.output][tensor.name] = _NOTHING
         with TensorReader() as reader:
             raw, weights, encoded = self._largest()
-            pipeline = Pipeline(self._threads, lambda: Slot(np.empty(raw, np.uint8), np.empty(encoded, np.uint8)))
+            pipeline = Pipeline(
+                self._threads, lambda: Slot(np.empty(raw, np.uint8), np.empty(encoded, np.uint8))
+            )
             # Float32 is a buffer of each thread, not of each slot: slots also wait, and only who works needs one.
             floats: SimpleQueue[_Floats] = SimpleQueue()
             for _ in range(self._threads):

@@ -219,7 +219,9 @@ class TestCopies:
     def test_nan_in_more_rows_than_the_buffer_holds(self, registry: Registry) -> None:
         values, buffer = ordinary(), np.full(3, 5, np.float32)
         values[2, 3] = np.nan
-        of = Rows(unit_of((4, COLS), 0, 4), values.view(np.uint8), registry.format("F32"), buffer, nan="error")
+        of = Rows(
+            unit_of((4, COLS), 0, 4), values.view(np.uint8), registry.format("F32"), buffer, nan="error"
+        )
         with pytest.raises(NonFiniteError, match="nan at row 2, column 3; the model is damaged"):
             of.check_source()
         assert buffer.tolist() == [5] * 3

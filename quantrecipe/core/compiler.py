@@ -227,5 +227,7 @@ def _argument(kind: _Numba) -> Argument:
 def _dtype(kind: _Numba) -> str:
     """numpy's name of a scalar type."""
     if not isinstance(kind, (numba_types.Integer, numba_types.Float, numba_types.Boolean)):
-        raise TypeError(f"a kernel that Python calls takes numbers, arrays of them and tuples of these, and gives a number, not {kind}")
+        raise TypeError(
+            f"a kernel that Python calls takes numbers, arrays of them and tuples, and gives a number: not {kind}"
+        )
     return "bool" if isinstance(kind, numba_types.Boolean) else str(kind)

@@ -15,8 +15,8 @@ alone needs numba (see `compiler.py`). It may call other kernels, and use consta
 free variables of the function around it. It can't use fastmath: the compiled code does the float32 operations that
 are written, in that order.
 
-The name of a cached file holds a digest of all that the machine code depends on: the source files of every
-kernel reached and of the compiler, the values of their constants, the types, the CPU, and the versions of numba and LLVM.
+The name of a cached file holds a digest of all that the machine code depends on: the source files of every kernel
+reached and of the compiler, the values of their constants, the types, the CPU, and the versions of numba and LLVM.
 """
 
 from __future__ import annotations

@@ -55,7 +55,9 @@ class KernelJob:
         if not isinstance(self.format, KernelFormat):
             return 0
         kernels = self.format.kernels
-        kernel = kernels.decode if self.decode else (self.weighted and kernels.encode_weighted) or kernels.encode
+        kernel = (
+            kernels.decode if self.decode else (self.weighted and kernels.encode_weighted) or kernels.encode
+        )
         return kernel.reached if isinstance(kernel, Kernel) else 0
 
     def run(self) -> None:

@@ -149,7 +149,7 @@ def test_only_one_module_imports_numba() -> None:
         for module, _ in imports(path)
         if module.split(".")[0] == "numba"
     }
-    assert users == {"quantrecipe.core.jit"}
+    assert users == {"quantrecipe.core.compiler"}
 
 
 def test_only_the_command_line_prints() -> None:

@@ -1,4 +1,4 @@
-"""Compiled kernels without the price of a compiler: the one module that imports numba, and only when a kernel runs.
+"""Compiled kernels without the price of a compiler: functions that become machine code when they are first called.
 
     from quantrecipe.core import kernel
 
@@ -10,33 +10,40 @@
     def decode(data: Any, rows: Any) -> None:
         ... half(...)
 
-A kernel compiles at its first call, or is loaded from the user's cache (see `cache.py`). It may call other
-kernels and use constants that are globals of its module or free variables of the function around it. It can't
-use fastmath: the compiled code does the float32 operations that are written, in that order.
+A kernel with a signature is loaded from the user's cache (see `cache.py` and `machine_code.py`), or compiled, which
+alone needs numba (see `compiler.py`). It may call other kernels, and use constants that are globals of its module or
+free variables of the function around it. It can't use fastmath: the compiled code does the float32 operations that
+are written, in that order.
 
-The name of a cached file holds a digest of all that the machine code depends on: the source files of every
-kernel reached and of this module, the values of their constants, the types, the CPU, and the versions of Python,
-numba and quantrecipe.
+The name of a cached file holds a digest of all that the machine code depends on: the source files of every kernel
+reached and of the compiler, the values of their constants, the types, the CPU, and the versions of numba and LLVM.
 """
 
 from __future__ import annotations
 
 import hashlib
-import pickle
-import sys
 import threading
 import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from pathlib import Path
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
 import numpy as np
 
-from quantrecipe.core.cache import kernel_folder, read_cached, write_cached
-
-__all__ = ["DECODE", "ENCODE", "ENCODE_WEIGHTED", "NotCached", "disjoint_kernel", "kernel", "only_cached"]
+__all__ = [
+    "DECODE",
+    "ENCODE",
+    "ENCODE_WEIGHTED",
+    "Kernel",
+    "NotCached",
+    "disjoint_kernel",
+    "global_names",
+    "kernel",
+    "only_cached",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -74,7 +81,10 @@ def kernel(function: Callable[P, R], /) -> Callable[P, R]: ...
 @overload
 def kernel(signature: str, /) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 def kernel(what: Callable[P, R] | str, /) -> Any:
-    """Mark a function as a kernel; with a signature (numba's notation), as one that Python calls."""
+    """Mark a function as a kernel; with a signature (numba's notation), as one that Python calls.
+
+    A signature has scalars and C-contiguous arrays. Such arrays have to be aligned and in native byte order.
+    """
     if isinstance(what, str):
         return lambda function: Kernel(function, what)
     return Kernel(what, None)
@@ -96,31 +106,54 @@ class Kernel(Generic[P, R]):
         self.function = function
         self.signature = signature
         self.disjoint = disjoint
-        self._compiled: Callable[P, R] | None = None
         self._callable: Callable[P, R] | None = None
         self._lock = threading.Lock()
         for name in ("__module__", "__name__", "__qualname__", "__doc__"):
             setattr(self, name, getattr(function, name))
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        return (self._callable or self.callable())(*args, **kwargs)
+        return (self._callable or self._find())(*args, **kwargs)
 
-    def callable(self) -> Callable[P, R]:
-        """numba's dispatcher for this kernel, as Python calls it."""
-        if self.signature is not None:
-            self._callable = self.compiled()
-            return self._callable
+    @property
+    def digest(self) -> str:
+        """SHA-256, in hex, of what the kernel computes: its source, its constants, and those of what it calls."""
+        digest = hashlib.sha256(f"{self.signature}".encode())
+        for part in _sources(self, {}):
+            digest.update(len(part).to_bytes(8, "little") + part)
+        return digest.hexdigest()
+
+    @property
+    def reached(self) -> int:
+        """How many kernels it consists of, itself included; about in proportion to the time that compiling takes."""
+        seen: dict[int, Kernel[..., Any]] = {}
+        for _ in _sources(self, seen):
+            pass
+        return len(seen)
+
+    def _find(self) -> Callable[P, R]:
         with self._lock:
             if self._callable is None:
-                self._callable = _dispatcher(self, from_python=True)
+                self._callable = self._load() if self.signature is not None else self._untyped()
             return self._callable
 
-    def compiled(self) -> Callable[P, R]:
-        """numba's dispatcher for this kernel, as other kernels call it."""
-        with self._lock:
-            if self._compiled is None:
-                self._compiled = _dispatcher(self, from_python=self.signature is not None)
-            return self._compiled
+    def _load(self) -> Callable[P, R]:
+        from quantrecipe.core.machine_code import find_machine_code, keep_machine_code, link
+
+        found = find_machine_code(self)
+        if found is None:
+            if _ONLY_CACHED.get():
+                raise NotCached(f"{self.__module__}.{self.__name__}")
+            from quantrecipe.core.compiler import compile_kernel
+
+            found = compile_kernel(self)
+            keep_machine_code(self, found)
+        return cast(Callable[P, R], link(found, repr(self)))
+
+    def _untyped(self) -> Callable[P, R]:
+        """For tests and experiments: nothing is kept of what is compiled for the types of a call."""
+        from quantrecipe.core.compiler import untyped
+
+        return untyped(self)
 
     def __repr__(self) -> str:
         return f"<kernel {self.__module__}.{self.__qualname__}>"
@@ -130,62 +163,21 @@ class Kernel(Generic[P, R]):
     __qualname__: str
 
 
-def _dispatcher(lazy: Kernel[P, R], *, from_python: bool) -> Callable[P, R]:
-    import numba
-    from numba.core import sigutils
-
-    signatures: Any = sigutils  # numba has no types of its own
-    cache = _Cache(lazy, from_python=from_python)
-    function = _bind(cast(types.FunctionType, lazy.function))
-    # numba names a machine-code symbol by the function and a count in the process. Loaded from the cache, symbols of
-    # several processes meet, and of two with one name the first is taken for both; so the name says what it computes.
-    function.__qualname__ = f"{function.__qualname__}_{cache.digest.hex()[:24]}"
-    # What no one calls from Python needs no wrapper for it: a quarter of the time that compiling takes.
-    options: Any = {"no_cpython_wrapper": not from_python, "no_cfunc_wrapper": True}
-    dispatcher: Any = numba.njit(nogil=True, error_model="numpy", **options)(function)
-    if lazy.disjoint:
-        dispatcher._compiler._customize_flags = _arguments_are_disjoint
-    dispatcher._cache = cache
-    if lazy.signature is not None:
-        arguments, _ = signatures.normalize_signature(lazy.signature)
-        dispatcher.compile(arguments)
-        dispatcher.disable_compile()
-    return cast(Callable[P, R], dispatcher)
-
-
-def _arguments_are_disjoint(flags: Any) -> Any:
-    flags.noalias = True
-    return flags
-
-
-def _bind(function: types.FunctionType) -> types.FunctionType:
-    """The same function, with numba's dispatchers in the place of the kernels that it names."""
-
-    def bound(value: object) -> object:
-        return value.compiled() if isinstance(value, Kernel) else value
-
-    names = set(_global_names(function.__code__))
-    scope = {name: bound(value) if name in names else value for name, value in function.__globals__.items()}
-    cells = tuple(types.CellType(bound(cell.cell_contents)) for cell in function.__closure__ or ())
-    copy = types.FunctionType(function.__code__, scope, function.__name__, function.__defaults__, cells)
-    copy.__qualname__, copy.__module__ = function.__qualname__, function.__module__
-    return copy
-
-
-def _global_names(code: types.CodeType) -> Iterator[str]:
+def global_names(code: types.CodeType) -> Iterator[str]:
+    """The names in a function's code, and in that of the functions within it."""
     yield from code.co_names
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            yield from _global_names(constant)
+            yield from global_names(constant)
 
 
 def _sources(lazy: Kernel[..., Any], seen: dict[int, Kernel[..., Any]]) -> Iterator[bytes]:
     """All that decides what a kernel computes: source files and constants, its callees' included."""
     function = cast(types.FunctionType, lazy.function)
     seen[id(lazy)] = lazy
-    yield f"{function.__module__}.{function.__qualname__}".encode()
-    yield Path(function.__code__.co_filename).read_bytes()
-    named = {name: function.__globals__.get(name) for name in sorted(set(_global_names(function.__code__)))}
+    yield f"{function.__module__}.{function.__qualname__} {lazy.disjoint}".encode()
+    yield _file_digest(function.__code__.co_filename)
+    named = {name: function.__globals__.get(name) for name in sorted(set(global_names(function.__code__)))}
     free = zip(
         function.__code__.co_freevars, (c.cell_contents for c in function.__closure__ or ()), strict=True
     )
@@ -199,52 +191,7 @@ def _sources(lazy: Kernel[..., Any], seen: dict[int, Kernel[..., Any]]) -> Itera
             yield f"{name}={value!r}".encode()
 
 
-class _Cache:
-    """What a numba dispatcher asks of its cache, with one file for each kernel and set of types."""
-
-    def __init__(self, lazy: Kernel[..., Any], *, from_python: bool) -> None:
-        import numba
-
-        from quantrecipe import __version__
-
-        digest = hashlib.sha256(f"{sys.version} {numba.__version__} {from_python}".encode())
-        try:
-            digest.update(Path(__file__).read_bytes())  # how kernels are compiled
-            for part in _sources(lazy, {}):
-                digest.update(len(part).to_bytes(8, "little") + part)
-        except OSError:  # no source file, as in a frozen application: nothing to key by
-            self.folder = None
-        else:
-            self.folder = kernel_folder(__version__)
-        self.cache_path = str(self.folder or "")
-        self.digest = digest.digest()
-        self.name = f"{lazy.__module__}.{lazy.__name__}".removeprefix("quantrecipe.")
-
-    def load_overload(self, signature: object, target: Any) -> object | None:
-        from numba.core import compiler
-
-        results: Any = compiler.CompileResult
-        target.refresh()
-        path = self._path(signature, target.codegen())
-        data = None if path is None else read_cached(path)
-        try:
-            if data is not None:
-                return cast(object, results._rebuild(target, *pickle.loads(data)))
-        except Exception:  # noqa: BLE001  # a damaged file can fail in any way; the kernel is compiled again
-            pass
-        if _ONLY_CACHED.get():
-            raise NotCached(self.name)
-        return None
-
-    def save_overload(self, signature: object, compiled: Any) -> None:
-        from numba.core import serialize
-
-        pickler: Any = serialize
-        if path := self._path(signature, compiled.codegen):
-            write_cached(path, pickler.dumps(compiled._reduce()))
-
-    def _path(self, signature: object, codegen: Any) -> Path | None:
-        if self.folder is None:
-            return None
-        digest = hashlib.sha256(self.digest + f"{signature} {codegen.magic_tuple()}".encode())
-        return self.folder / f"{self.name}-{digest.hexdigest()[:24]}.bin"
+@cache
+def _file_digest(path: str) -> bytes:
+    """Of a source file. A process imports a file once, so it reads it once. OSError where there is none."""
+    return hashlib.sha256(Path(path).read_bytes()).digest()

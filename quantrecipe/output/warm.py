@@ -1,22 +1,37 @@
 """compile_kernels, compile_jobs: get every kernel that is needed compiled, before the clock and the progress bar start.
 
 What is in the user's cache is loaded, and nothing is said. The rest is counted before it is compiled, so that whoever
-waits knows for what, and for how much of it.
+waits knows for what, and for how much of it. It is compiled side by side, in processes of this module (numba compiles
+one thing at a time in each), which leave it in the cache:
+
+    stdin     JSON, a line for each job: {"format": "Q4_K", "weighted": true, "decode": false}
+    stdout    a line when a job is done
 """
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 
 import numpy as np
 
+from quantrecipe import __version__
 from quantrecipe.api import QuantFormat
+from quantrecipe.core.cache import kernel_folder
 from quantrecipe.core.finite import all_sound
-from quantrecipe.core.jit import NotCached, only_cached
+from quantrecipe.core.jit import Kernel, NotCached, only_cached
+from quantrecipe.core.kernel_format import KernelFormat
+from quantrecipe.core.processors import usable_processors
 from quantrecipe.plan.plan import Assignment
-from quantrecipe.registry import Registry
+from quantrecipe.registry import Registry, load_registry
 
 __all__ = ["KernelJob", "compile_jobs", "compile_kernels", "warm"]
 
@@ -33,6 +48,17 @@ class KernelJob:
         """What people are told of it: "Q4_K encode, importance"."""
         name = self.format.spec.name
         return f"{name} decode" if self.decode else f"{name} encode{', importance' if self.weighted else ''}"
+
+    @property
+    def effort(self) -> int:
+        """About in proportion to the time that compiling takes; 0 for a format of which nothing is known."""
+        if not isinstance(self.format, KernelFormat):
+            return 0
+        kernels = self.format.kernels
+        kernel = (
+            kernels.decode if self.decode else (self.weighted and kernels.encode_weighted) or kernels.encode
+        )
+        return kernel.reached if isinstance(kernel, Kernel) else 0
 
     def run(self) -> None:
         """Run the kernel once, on one group of rows of one block."""
@@ -59,11 +85,21 @@ def compile_kernels(
 def compile_jobs(jobs: Iterable[KernelJob], tell: Callable[[int, int, str], None]) -> float:
     """Compile what these jobs need and the cache doesn't have; the seconds that it took."""
     missing = [job for job in jobs if not _is_cached(job)]
+    if not missing:
+        return 0.0
     started = time.perf_counter()
-    for number, job in enumerate(missing, 1):
+    # What takes longest begins first, so that nobody waits for it at the end.
+    missing.sort(key=lambda job: -job.effort)
+    side_by_side = min(usable_processors(), len(missing)) if kernel_folder(__version__) is not None else 1
+    begun = _compile_in_processes(missing, side_by_side) if side_by_side > 1 else iter(missing)
+    for number, job in enumerate(begun, 1):
         tell(number, len(missing), str(job))
-        job.run()
-    return time.perf_counter() - started if missing else 0.0
+        if side_by_side == 1:
+            job.run()
+    if side_by_side > 1:
+        for job in missing:  # loaded; or compiled, where a process couldn't
+            job.run()
+    return time.perf_counter() - started
 
 
 def warm(fmt: QuantFormat, *, weighted: bool = False, decode: bool = False) -> None:
@@ -90,3 +126,83 @@ def _is_cached(job: KernelJob) -> bool:
     except NotCached:
         return False
     return True
+
+
+def _compile_in_processes(jobs: Sequence[KernelJob], count: int) -> Iterator[KernelJob]:
+    """Each job when a process begins with it; ends when all are done, or no process is left to do them."""
+    todo: SimpleQueue[KernelJob] = SimpleQueue()
+    begun: SimpleQueue[KernelJob | None] = SimpleQueue()  # None: a process has ended
+    for job in jobs:
+        todo.put(job)
+
+    def serve(process: subprocess.Popen[str]) -> None:
+        with suppress(OSError, Empty):  # the pipe of a process that died
+            while True:
+                job = todo.get_nowait()
+                begun.put(job)
+                if not _compile_in(process, job):
+                    break
+        begun.put(None)
+
+    with _processes(count) as processes:
+        threads = [threading.Thread(target=serve, args=(process,), daemon=True) for process in processes]
+        for thread in threads:
+            thread.start()
+        working = len(threads)
+        while working:
+            job = begun.get()
+            if job is None:
+                working -= 1
+            else:
+                yield job
+
+
+def _compile_in(process: subprocess.Popen[str], job: KernelJob) -> bool:
+    """Have the process do the job; False if it died of it."""
+    if process.stdin is None or process.stdout is None:
+        return False
+    line = {"format": job.format.spec.name, "weighted": job.weighted, "decode": job.decode}
+    process.stdin.write(json.dumps(line) + "\n")
+    process.stdin.flush()
+    return bool(process.stdout.readline())
+
+
+@contextmanager
+def _processes(count: int) -> Iterator[list[subprocess.Popen[str]]]:
+    """Processes of this module, which find the same packages as this one does. None where none can be started."""
+    command = [sys.executable, "-P", "-m", __name__]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    found: list[subprocess.Popen[str]] = []
+    try:
+        with suppress(OSError):  # whoever asks compiles by itself then
+            for _ in range(count):
+                found.append(
+                    subprocess.Popen(
+                        command,
+                        stdin=subprocess.PIPE,
+                        stdout=subprocess.PIPE,
+                        stderr=subprocess.DEVNULL,
+                        text=True,
+                        env=environment,
+                    )
+                )
+        yield found
+    finally:
+        for process in found:
+            process.kill()
+            process.communicate()
+
+
+def _serve() -> None:
+    """Do the jobs of standard input. One that fails is left to whoever asked, who is told why when it fails there."""
+    registry = load_registry()
+    for line in sys.stdin:
+        job = json.loads(line)
+        with suppress(Exception):
+            warm(registry.formats[job["format"]], weighted=job["weighted"], decode=job["decode"])
+        sys.stdout.write("done\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    _serve()

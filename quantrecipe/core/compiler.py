@@ -1,0 +1,233 @@
+"""Kernels → machine code, by numba and LLVM: the one module that imports numba, and only to compile something.
+
+numba by itself optimises every function that a kernel calls, and makes machine code of it, before it is copied into
+its caller and optimised again. Here a kernel and all that it calls become one module of LLVM first, with what numba's
+arrays need of numba's runtime, and that is optimised once: half the time, and code that needs the C library alone.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import llvmlite.binding as llvm
+import numba
+from llvmlite import ir
+from numba.core import codegen, sigutils
+from numba.core import types as numba_types
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.registry import cpu_target
+from numba.core.runtime import rtsys
+from numba.np import arrayobj
+
+from quantrecipe.core.jit import Kernel, global_names
+from quantrecipe.core.machine_code import Argument, MachineCode
+
+__all__ = ["compile_kernel", "provide_externals", "untyped"]
+
+_RUNTIME = Path(__file__).with_name("runtime.ll")
+_WORD = ir.IntType(64)
+_Numba = Any  # numba has no types of its own
+
+
+def compile_kernel(kernel: Kernel[..., Any]) -> MachineCode:
+    """The machine code of a kernel that has a signature, for this CPU."""
+    symbol = f"kernel_{kernel.digest[:32]}"
+    with _compiling() as context:
+        dispatcher: _Numba = _dispatcher(kernel)
+        arguments, _ = cast(_Numba, sigutils).normalize_signature(kernel.signature)
+        dispatcher.compile(arguments)
+        compiled = dispatcher.overloads[arguments]
+        library, restype = compiled.library, compiled.fndesc.restype
+        _add_entry(context, library, compiled.fndesc, symbol)
+        externals, obj = library.emit(symbol)
+    return MachineCode(
+        symbol=symbol,
+        arguments=tuple(_argument(kind) for kind in arguments),
+        returns="void" if restype is numba_types.none else _dtype(restype),
+        externals=externals,
+        obj=obj,
+    )
+
+
+def untyped(kernel: Kernel[..., Any]) -> Callable[..., Any]:
+    """numba's own dispatcher of the kernel: compiles for the types of each call, and keeps nothing."""
+    return cast(Callable[..., Any], numba.njit(nogil=True, error_model="numpy")(_bind(kernel.function)))
+
+
+def provide_externals() -> None:
+    """Make known to LLVM, in this process, whatever numba lets compiled code call."""
+    context = cpu_target.target_context
+    context.refresh()
+    cast(_Numba, rtsys).initialize(context)
+
+
+class _Library(codegen.AOTCodeLibrary):  # type: ignore[misc]  # numba has no types
+    """Functions on their way into one module; nothing is optimised before they are together."""
+
+    def _optimize_functions(self, ll_module: _Numba) -> None:
+        ll_module.data_layout = self._codegen._data_layout
+
+    def finalize(self) -> None:
+        """Copy in what the functions call."""
+        for library in dict.fromkeys(self._linking_libraries):
+            self._final_module.link_in(library._get_module_for_linking(), preserve=True)
+        self._finalized = True
+
+    def get_pointer_to_function(self, _name: str) -> int:
+        """numba asks for a place in memory, which there is none of."""
+        return 0
+
+    def emit(self, symbol: str) -> tuple[tuple[str, ...], bytes]:
+        """(functions of the process that are called, the object file) of the function and all that it calls."""
+        self._ensure_finalized()
+        module = self._final_module
+        module.link_in(llvm.parse_assembly(_RUNTIME.read_text(encoding="utf-8")))
+        for function in module.functions:
+            if not function.is_declaration and function.name != symbol:
+                function.linkage = "internal"  # so that what was copied into its callers goes
+        self._optimize_final_module()
+        module.verify()
+        obj = self._codegen._tm.emit_object(module)
+        declared = {f.name for f in module.functions if f.is_declaration and not f.name.startswith("llvm.")}
+        return tuple(sorted(declared)), bytes(obj)
+
+
+class _Codegen(codegen.AOTCPUCodegen):  # type: ignore[misc]
+    """LLVM for this CPU, and object files instead of code in memory."""
+
+    _library_class = _Library
+
+    def __init__(self) -> None:
+        super().__init__("quantrecipe", cpu_name="host")
+
+    def _customize_tm_features(self) -> str:
+        return cast(str, self._get_host_cpu_features())
+
+    def set_env(self, _name: str, _environment: object) -> None:
+        """Kernels raise nothing that would need an environment."""
+
+
+_DISPATCHERS: dict[int, tuple[Kernel[..., Any], Callable[..., Any]]] = {}
+"""By identity of the kernel: numba's dispatcher, as other kernels call it. Filled under numba's lock."""
+_CODEGENS: list[_Codegen] = []
+
+
+@contextmanager
+def _compiling() -> Iterator[_Numba]:
+    """numba's context, with our code generation in the place of its own; one thread at a time."""
+    with cast(_Numba, global_compiler_lock):
+        context: _Numba = cpu_target.target_context
+        provide_externals()  # numba's own functions, compiled by numba's own code generation
+        if not _CODEGENS:
+            _CODEGENS.append(_Codegen())
+        usual = context._internal_codegen
+        context._internal_codegen = _CODEGENS[0]
+        try:
+            yield context
+        finally:
+            context._internal_codegen = usual
+
+
+def _dispatcher(kernel: Kernel[..., Any]) -> Callable[..., Any]:
+    """numba's dispatcher of a kernel. What no one calls from Python needs no wrappers for it."""
+    if id(kernel) not in _DISPATCHERS:
+        options: _Numba = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+        dispatcher: _Numba = numba.njit(nogil=True, error_model="numpy", **options)(_bind(kernel.function))
+        if kernel.disjoint:
+            dispatcher._compiler._customize_flags = _arguments_are_disjoint
+        _DISPATCHERS[id(kernel)] = kernel, dispatcher
+    return _DISPATCHERS[id(kernel)][1]
+
+
+def _arguments_are_disjoint(flags: _Numba) -> _Numba:
+    flags.noalias = True
+    return flags
+
+
+def _bind(marked: Callable[..., Any]) -> types.FunctionType:
+    """The same function, with numba's dispatchers in the place of the kernels that it names."""
+    function = cast(types.FunctionType, marked)
+
+    def bound(value: object) -> object:
+        return _dispatcher(value) if isinstance(value, Kernel) else value
+
+    names = set(global_names(function.__code__))
+    scope = {name: bound(value) if name in names else value for name, value in function.__globals__.items()}
+    cells = tuple(types.CellType(bound(cell.cell_contents)) for cell in function.__closure__ or ())
+    copy = types.FunctionType(function.__code__, scope, function.__name__, function.__defaults__, cells)
+    copy.__qualname__, copy.__module__ = function.__qualname__, function.__module__
+    return copy
+
+
+def _add_entry(context: _Numba, library: _Library, described: _Numba, symbol: str) -> None:
+    """Add the function that Python calls, as `machine_code` says it: it makes numba's arrays of addresses and shapes."""
+    module = context.create_module(symbol)
+    calls = context.call_conv
+    callee = ir.Function(
+        module, calls.get_function_type(described.restype, described.argtypes), described.llvm_func_name
+    )
+    entry = ir.Function(module, ir.FunctionType(ir.IntType(32), [_WORD.as_pointer()]), symbol)
+    builder = ir.IRBuilder(entry.append_basic_block())
+    position = 0
+
+    def word() -> _Numba:
+        nonlocal position
+        position += 1
+        return builder.load(builder.gep(entry.args[0], [ir.Constant(_WORD, position - 1)]))
+
+    result = word()
+    values = [_value(context, builder, kind, word) for kind in described.argtypes]
+    status, returned = calls.call_function(builder, callee, described.restype, described.argtypes, values)
+    if described.restype is not numba_types.none:
+        data = context.get_value_as_data(builder, described.restype, returned)
+        builder.store(data, builder.inttoptr(result, data.type.as_pointer()))
+    builder.ret(status.code)
+    library.add_ir_module(module)
+
+
+def _value(context: _Numba, builder: _Numba, kind: _Numba, word: Callable[[], _Numba]) -> _Numba:
+    """An argument of numba's function, from its words."""
+    if isinstance(kind, numba_types.BaseTuple):
+        return context.make_tuple(builder, kind, [_value(context, builder, item, word) for item in kind])
+    if not isinstance(kind, numba_types.Array):
+        data_type = context.get_data_type(kind)
+        if isinstance(data_type, ir.DoubleType):
+            return builder.bitcast(word(), data_type)
+        if isinstance(data_type, ir.FloatType):
+            return builder.bitcast(builder.trunc(word(), ir.IntType(32)), data_type)
+        data = word() if data_type.width == _WORD.width else builder.trunc(word(), data_type)
+        return context.get_data_as_value(builder, kind, data)
+    array = arrayobj.make_array(kind)(context, builder)
+    data = builder.inttoptr(word(), context.get_data_type(kind.dtype).as_pointer())
+    shape = [word() for _ in range(kind.ndim)]
+    size = context.get_abi_sizeof(context.get_data_type(kind.dtype))
+    strides = [ir.Constant(_WORD, size)]
+    for length in reversed(shape[1:]):
+        strides.insert(0, builder.mul(strides[0], length))
+    arrayobj.populate_array(
+        array, data=data, shape=shape, strides=strides, itemsize=ir.Constant(_WORD, size), meminfo=None
+    )
+    return array._getvalue()
+
+
+def _argument(kind: _Numba) -> Argument:
+    if isinstance(kind, numba_types.BaseTuple):
+        return Argument(items=tuple(_argument(item) for item in kind))
+    if isinstance(kind, numba_types.Array):
+        if kind.layout != "C" or not kind.aligned:
+            raise TypeError(f"a kernel's arrays are C-contiguous and aligned, and {kind} isn't")
+        return Argument(dtype=_dtype(kind.dtype), ndim=kind.ndim, writeable=kind.mutable)
+    return Argument(dtype=_dtype(kind))
+
+
+def _dtype(kind: _Numba) -> str:
+    """numpy's name of a scalar type."""
+    if not isinstance(kind, (numba_types.Integer, numba_types.Float, numba_types.Boolean)):
+        raise TypeError(
+            f"a kernel that Python calls takes numbers, arrays of them and tuples, and gives a number: not {kind}"
+        )
+    return "bool" if isinstance(kind, numba_types.Boolean) else str(kind)

@@ -30,7 +30,7 @@ import numpy as np
 
 from quantrecipe.core.bits import as_bits, place, trips
 from quantrecipe.core.jit import kernel
-from quantrecipe.core.scalars import F32, HALF, I32, ONE, U32, ZERO, Float, Floats, Int
+from quantrecipe.core.scalars import F32, I32, U32, ZERO, Float, Floats, Int
 
 __all__ = [
     "LANES",
@@ -72,6 +72,7 @@ WORKSPACE = Q + LONGEST * LANES
 """Floats in a workspace."""
 
 ROUND = F32(12582912.0)  # 1.5 * 2^23: a float32 of this size has no places after the point
+BELOW_HALF = np.nextafter(F32(0.5), F32(0))
 
 
 @kernel
@@ -94,10 +95,11 @@ def nearest_int(value: Float) -> Int:
 
 @kernel
 def away_from_zero(value: Float) -> Float:
-    """The integer nearest to a float32, halves away from zero as in C's roundf, as a float32."""
-    whole = np.trunc(value)
-    up = whole + np.copysign(ONE, value)
-    return up if abs(value - whole) >= HALF else whole
+    """The integer nearest to a float32, halves away from zero as in C's roundf, as a float32.
+
+    With a half itself, what lies just below a half would be rounded up by the addition.
+    """
+    return np.trunc(value + np.copysign(BELOW_HALF, value))
 
 
 @cache

@@ -12,10 +12,12 @@ from __future__ import annotations
 import numpy as np
 
 from quantrecipe.core import DECODE, ENCODE, Kernels, kernel
-from quantrecipe.core.bits import MAGNITUDE, as_float, place, trips
+from quantrecipe.core.bits import as_float, place, trips
 from quantrecipe.core.half import get_half, put_half
+from quantrecipe.core.jit import disjoint_kernel
 from quantrecipe.core.lanes import away_from_zero, select
-from quantrecipe.core.scalars import F32, I8, INF, ONE, U8, U32, ZERO, Bytes, Floats
+from quantrecipe.core.largest_sizes import largest_sizes
+from quantrecipe.core.scalars import F32, I8, INF, ONE, U8, ZERO, Bytes, Float, Floats, Ints
 
 __all__ = ["KERNELS"]
 
@@ -23,23 +25,35 @@ TOP = F32(127)
 
 N, BYTES = 32, 34
 
+_largest_sizes = largest_sizes(N)
+
+
+@disjoint_kernel
+def _divide(sizes: Ints, d: Floats, iscale: Floats) -> None:
+    """Of the bits of each block's largest size, its scale and what its weights are multiplied by."""
+    for b in range(sizes.size):
+        d[b] = as_float(sizes[b]) / TOP
+        inverse = select(d[b] != ZERO, ONE / d[b], ZERO)
+        # ggml's conversion of an infinite quotient to int8 gives 0.
+        iscale[b] = select(inverse < INF, inverse, ZERO)
+
+
+@disjoint_kernel
+def _round(x: Floats, iscale: Float, levels: Bytes) -> None:
+    for i in range(N):
+        levels[i] = U8(I8(away_from_zero(x[i] * iscale)))
+
 
 @kernel(ENCODE)
 def _encode(rows: Floats, out: Bytes) -> None:
-    x, to = rows.reshape(rows.size), out.reshape(out.size)
-    bits, length = x.view(np.uint32), trips(N, x)
-    for block in range(x.size // N):
-        first, at = place(block * N), place(block * BYTES)
-        size = U32(0)
-        for i in range(length):
-            size = max(size, U32(bits[first + i] & MAGNITUDE))
-        d = as_float(size) / TOP
-        iscale = select(d != ZERO, ONE / d, ZERO)
-        # ggml's conversion of an infinite quotient to int8 gives 0.
-        iscale = select(iscale < INF, iscale, ZERO)
-        put_half(to, at, d)
-        for i in range(length):
-            to[at + 2 + i] = U8(I8(away_from_zero(x[first + i] * iscale)))
+    blocks = rows.size // N
+    x, to = rows.reshape(blocks, N), out.reshape(blocks, BYTES)
+    sizes, d, iscale = np.empty(blocks, np.uint32), np.empty(blocks, np.float32), np.empty(blocks, np.float32)
+    _largest_sizes(rows.reshape(rows.size).view(np.uint32), sizes)
+    _divide(sizes, d, iscale)
+    for b in range(blocks):
+        put_half(to[b], 0, d[b])
+        _round(x[b], iscale[b], to[b, 2:])
 
 
 @kernel(DECODE)

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from quantrecipe.errors import OutputError
+from quantrecipe.output.early_writing import write_early
 from quantrecipe.output.locks import lock, unlock
 from quantrecipe.output.naming import check_destination, give_names
 from quantrecipe.output.write_errors import write_error
@@ -24,6 +25,9 @@ from quantrecipe.output.write_errors import write_error
 __all__ = ["PartFile", "part_path"]
 
 _SUFFIX = ".quantrecipe-part"  # no other program's: browsers and downloaders use .part
+
+_EARLY = 1 << 26
+"""Bytes after which the system is asked to put on the disk what was written: so the end isn't all waiting."""
 
 _CLOSED_FIRST = os.name == "nt"
 """Windows renames and removes no open file. Elsewhere the lock is held until the part is gone."""
@@ -46,6 +50,7 @@ class PartFile:
         self._nbytes = nbytes
         self._lock = threading.Lock()
         self._settled = False
+        self._waiting = 0  # bytes written since the system was asked to begin putting them on the disk
         self._fd = self._open()
         self._status = os.fstat(self._fd)
         try:
@@ -66,12 +71,20 @@ class PartFile:
     def write(self, data: memoryview, offset: int) -> None:
         """Write all of `data` at `offset`."""
         data = data.cast("B")
+        size = len(data)
         try:
             while data:
                 written = self._pwrite(data, offset)
                 data, offset = data[written:], offset + written
         except OSError as error:
             raise write_error(error, self.path) from error
+        with self._lock:
+            self._waiting += size
+            begin = self._waiting >= _EARLY
+            if begin:
+                self._waiting = 0
+        if begin:
+            write_early(self._fd)
 
     def sync(self) -> None:
         """Have the system put on the disk what was written."""

@@ -16,7 +16,7 @@ CHUNK_WEIGHTS = 1 << 20
 """Weights that a unit aims at: enough for reads and writes that cost little beside what they move."""
 
 PART_WEIGHTS = 1 << 18
-"""Weights of a unit that are float32 at the same time: 1 MiB, which stays in a second-level cache with what they become."""
+"""Weights of a unit that are float32 at once: 1 MiB, which a second-level cache holds beside what they become."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -150,11 +150,11 @@ def _compile_in_processes(jobs: Sequence[KernelJob], count: int) -> Iterator[Ker
             thread.start()
         working = len(threads)
         while working:
-            job = begun.get()
-            if job is None:
+            beginning = begun.get()
+            if beginning is None:
                 working -= 1
             else:
-                yield job
+                yield beginning
 
 
 def _compile_in(process: subprocess.Popen[str], job: KernelJob) -> bool:

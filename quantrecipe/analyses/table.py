@@ -13,7 +13,6 @@ all its tensors are taken to lose the same, and alphas get the prior's sum.
 
 from __future__ import annotations
 
-import csv
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -92,6 +91,8 @@ def _median(values: Iterable[float]) -> float:
 
 def _read(path: Path) -> tuple[str, list[_Line]]:
     """What the table measures, "kld" or "ppl", and its measurements."""
+    import csv  # whoever lists analyses doesn't run them
+
     try:
         if path.stat().st_size > _LARGEST:
             raise SensitivityError("is too large for a table of results", file=path)

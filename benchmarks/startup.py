@@ -1,9 +1,9 @@
-"""How long the commands take that read no weights (--help, check, and plan on a model of 700 tensors), and a small apply.
+"""How long commands take that read no weights (--help, check, plan of a model of 700 tensors), and a small apply.
 
     python benchmarks/startup.py [--runs 9] [--json]
 
 The model is a GGUF of 78 layers (705 tensors) with a vocabulary of 150,000 tokens. Each figure is the median wall
-time of a whole process, start of Python included. apply quantizes the example model, of 3 MB; its kernels are compiled
+time of a whole process, start of Python included. apply quantizes the example model, of 7 MB; its kernels are compiled
 already. Nobody watches: there is no terminal, and so no bar.
 """
 

@@ -107,7 +107,7 @@ def _items(text: str, group: str) -> list[tuple[str, str]]:
 
 def _name_and_version(text: str) -> tuple[str, str]:
     """Of the headers of METADATA; a description may follow after an empty line."""
-    said = {}
+    said: dict[str, str] = {}
     for line in text.splitlines():
         if not line.strip():
             break

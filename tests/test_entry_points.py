@@ -37,7 +37,7 @@ def test_of_what_is_installed_here(group: str) -> None:
     [
         "[g]\nx = m",
         "[other]\ny = n\n[g]\nx = m:attr.more\n[third]\nz = o",
-        "# [g]\n[g]\n# a comment\n\n  x=m  \ny  =  n:a [extra]\n",
+        "# [g]\n[g]\n# a = comment\n\n  x=m  \ny  =  n:a [extra]\n",
         "[other]\nx = [g]",
         "",
     ],
@@ -50,6 +50,12 @@ def test_of_one_package(points: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
     )
     monkeypatch.setattr("sys.path", [str(tmp_path)])
     assert sorted(entry_points("g")) == of_importlib("g")
+
+
+def test_what_a_description_says_is_no_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lay(tmp_path / "a_b-1.0.dist-info", "[g]\nx = m", "Name: a-b\n\nVersion: 9\n")
+    monkeypatch.setattr("sys.path", [str(tmp_path)])
+    assert entry_points("g") == [("x", "m", "a-b", "")]
 
 
 def test_of_each_package_the_first_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,6 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any, Literal
 
@@ -32,6 +31,7 @@ from quantrecipe.api import (
     RecipeFolder,
     TensorAnalysis,
 )
+from quantrecipe.entry_points import entry_points
 from quantrecipe.errors import PluginError
 from quantrecipe.wording import shortened
 
@@ -112,10 +112,13 @@ class LoadedPlugin:
 def find_plugins() -> tuple[PluginSource, ...]:
     """Every entry point of the group, ordered by package and name. Imports no plugin."""
     found = set()
-    for point in entry_points(group=ENTRY_POINT_GROUP):
-        distribution = point.dist.name if point.dist else "an unknown package"
-        version = point.dist.version if point.dist else ""
-        source = PluginSource(distribution=distribution, name=point.name, module=point.value, version=version)
+    for point in entry_points(ENTRY_POINT_GROUP):
+        source = PluginSource(
+            distribution=point.distribution or "an unknown package",
+            name=point.name,
+            module=point.value,
+            version=point.version,
+        )
         found.add(source)
     return tuple(sorted(found))
 

@@ -13,10 +13,13 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable
-from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from quantrecipe.errors import RecipeError
 from quantrecipe.wording import quoted
+
+if TYPE_CHECKING:
+    from decimal import Decimal
 
 __all__ = [
     "FILE_PATTERN",
@@ -60,7 +63,7 @@ def parse_memory(text: str | float) -> int:
     if not isinstance(text, str):
         text = _plain(text)
     match = _parts(text, parse_memory, remedy)
-    number, power, unit = Decimal(match[1]), _POWERS[match[2]], match[2] + match[4]
+    number, power, unit = _exact(match[1]), _POWERS[match[2]], match[2] + match[4]
     if not unit and _GIB_BELOW <= number < _BYTES_FROM:
         raise RecipeError(
             f"{text.strip()!r} has no unit, and could be MiB or GiB",
@@ -82,7 +85,7 @@ def parse_file_size(text: str | float) -> int:
     if not isinstance(text, str):
         text = _plain(text)
     match = _parts(text, parse_file_size, remedy)
-    number, unit = Decimal(match[1]), match[2] + match[4]
+    number, unit = _exact(match[1]), match[2] + match[4]
     size = int(number * (1024 if match[3] else 1000) ** _POWERS[match[2]])
     _require_amount(number, size, remedy)
     if not unit and number < _BYTES_FROM:
@@ -101,8 +104,8 @@ def parse_tokens(text: str | int) -> int:
         raise _no_such(text, "number of tokens", parse_tokens, remedy)
     bare = text.strip().lower().removesuffix("s").removesuffix("token").strip().replace(",", "")
     factor = {"k": 1024, "m": 1024**2}.get(bare[-1], 1)
-    tokens = int(Decimal(bare.rstrip("km").strip()) * factor)
-    _require_amount(Decimal(tokens), tokens, remedy, most=_MOST_TOKENS)
+    tokens = int(_exact(bare.rstrip("km").strip()) * factor)
+    _require_amount(_exact(tokens), tokens, remedy, most=_MOST_TOKENS)
     if factor == 1 and tokens < _FEWEST_TOKENS:
         raise RecipeError(
             f"a context of {tokens:,} tokens is too short for anything", f"did you mean {tokens}k?"
@@ -175,6 +178,12 @@ def _no_such(text: str, what: str, parse: Callable[[str], int], remedy: str) -> 
             remedy = f"did you mean {likely.strip()}? Sizes have plain digits, and a point instead of a comma"
             break
     return RecipeError(f"{quoted(text)} is no {what}", remedy)
+
+
+def _exact(number: str | int) -> Decimal:
+    from decimal import Decimal  # for texts that are read: most plans have no size in them
+
+    return Decimal(number)
 
 
 def _require_amount(number: Decimal, size: int, remedy: str, most: int = _MOST) -> None:

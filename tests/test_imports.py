@@ -12,6 +12,9 @@ import pytest
 from support.distributions import run_python
 
 import quantrecipe
+from quantrecipe.gguf.header import TensorEntry
+from quantrecipe.gguf.values import GGUFValue, ValueType
+from quantrecipe.gguf.write_header import encode_header
 
 PACKAGE = Path(quantrecipe.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -44,7 +47,8 @@ MAY_IMPORT = {
         "formats": "api core",
         "analyses": "api",
         "builtin": "analyses api formats",
-        "plugin_loader": "api hookspecs",
+        "entry_points": "",
+        "plugin_loader": "api entry_points hookspecs",
         "missing_formats": "plugin_loader",
         "registry": "api missing_formats plugin_loader",
         "importance": "gguf misplaced",
@@ -197,11 +201,42 @@ def test_help_loads_next_to_nothing() -> None:
         from quantrecipe.cli import main
         with contextlib.redirect_stdout(io.StringIO()):
             main(["--help"])
-        unwanted = ("numpy", "rich", "yaml", "pluggy", "gguf", "msgspec")
+        unwanted = ("numpy", "rich", "yaml", "pluggy", "gguf", "msgspec", "difflib", "shlex", "decimal")
         print(json.dumps([name for name in unwanted if name in sys.modules]))
         """
     )
     assert loaded == []
+
+
+UNUSED = {
+    "check": "numpy scipy numba gguf importlib.metadata subprocess concurrent.futures rich.progress",
+    "plan": "numpy scipy numba gguf msgspec importlib.metadata subprocess decimal concurrent.futures rich.progress",
+    "apply": "gguf msgspec jsonschema psutil rich.progress",
+}
+"""What a command has no use for where the model is a GGUF, there is no importance, and nobody watches."""
+
+
+@pytest.mark.parametrize("command", UNUSED)
+def test_a_command_loads_what_it_uses(command: str, tmp_path: Path) -> None:
+    model, output = tmp_path / "model.gguf", tmp_path / "out.gguf"
+    values = {"general.architecture": GGUFValue.of(ValueType.STRING, "llama")}
+    entry = TensorEntry(name="output.weight", shape=(1, 32), ggml_type=0, offset=0)
+    model.write_bytes(encode_header(values, [entry]) + bytes(128))
+    said = {
+        "check": ["check", "llama.cpp/Q8_0", "--model", str(model)],
+        "plan": ["plan", "llama.cpp/Q8_0", str(model)],
+        "apply": ["apply", "llama.cpp/F16", str(model), "-o", str(output)],
+    }[command]
+    loaded = run_python(
+        f"""
+        import contextlib, io, json, sys
+        from quantrecipe.cli import main
+        with contextlib.redirect_stdout(io.StringIO()):
+            status = main({said!r})
+        print(json.dumps([status, *(name for name in {UNUSED[command].split()!r} if name in sys.modules)]))
+        """
+    )
+    assert loaded == [0]
 
 
 def test_every_module_says_what_it_is() -> None:

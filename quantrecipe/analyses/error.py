@@ -8,9 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-
-from quantrecipe.analyses.squares import squared_losses
 from quantrecipe.api import QuantFormat, TensorAnalysis
 
 if TYPE_CHECKING:
@@ -30,5 +27,9 @@ class Error(TensorAnalysis):
         self, rows: FloatArray, fmt: QuantFormat, importance: FloatArray | None = None
     ) -> tuple[DoubleArray, DoubleArray]:
         """rows: float32 (n, k) → (what is lost, Σ x²) of each row. `importance` is left aside."""
+        import numpy as np  # whoever lists analyses doesn't run them
+
+        from quantrecipe.analyses.squares import squared_losses
+
         ones = np.ones(rows.shape[1], np.float32) if fmt.spec.importance == "required" else None
         return squared_losses(rows, fmt, ones, None)

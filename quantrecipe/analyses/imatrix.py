@@ -10,9 +10,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-
-from quantrecipe.analyses.squares import squared_losses
 from quantrecipe.api import QuantFormat, TensorAnalysis
 
 if TYPE_CHECKING:
@@ -32,6 +29,10 @@ class Imatrix(TensorAnalysis):
         self, rows: FloatArray, fmt: QuantFormat, importance: FloatArray | None = None
     ) -> tuple[DoubleArray, DoubleArray]:
         """rows: float32 (n, k), importance: float32 (k,) → (what is lost, Σ w x²) of each row."""
+        import numpy as np  # whoever lists analyses doesn't run them
+
+        from quantrecipe.analyses.squares import squared_losses
+
         used = importance
         if used is None and fmt.spec.importance == "required":
             used = np.ones(rows.shape[1], np.float32)

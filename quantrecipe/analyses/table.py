@@ -13,11 +13,9 @@ all its tensors are taken to lose the same, and alphas get the prior's sum.
 
 from __future__ import annotations
 
-import csv
 import math
-import statistics
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -82,11 +80,19 @@ class Table(ModelAnalysis):
 def _agreed(values: list[tuple[float, float]]) -> float:
     """The median of a tensor's alphas over those types whose effect isn't so large that it saturates."""
     gentle = [alpha for d, alpha in values if d <= _LARGEST_D]
-    return statistics.median(gentle or [alpha for _, alpha in values])
+    return _median(gentle or [alpha for _, alpha in values])
+
+
+def _median(values: Iterable[float]) -> float:
+    import statistics  # whoever lists analyses doesn't run them
+
+    return statistics.median(values)
 
 
 def _read(path: Path) -> tuple[str, list[_Line]]:
     """What the table measures, "kld" or "ppl", and its measurements."""
+    import csv  # whoever lists analyses doesn't run them
+
     try:
         if path.stat().st_size > _LARGEST:
             raise SensitivityError("is too large for a table of results", file=path)
@@ -173,7 +179,7 @@ def _effects(path: Path, kind: str, lines: Sequence[_Line]) -> dict[str, dict[st
     rest = [line for line in lines if line.tensor != "base" and line.type.upper() not in _NEARLY_EXACT]
     if not rest:
         raise SensitivityError("has results of 16-bit types alone", file=path)
-    floor = statistics.median(base) if base else min(line.value for line in rest)
+    floor = _median(base) if base else min(line.value for line in rest)
     if kind == "ppl" and (floor <= 0 or min(line.value for line in rest) <= 0):
         raise SensitivityError("has perplexities of 0", file=path)
     found: dict[str, dict[str, float]] = defaultdict(dict)
@@ -181,7 +187,7 @@ def _effects(path: Path, kind: str, lines: Sequence[_Line]) -> dict[str, dict[st
         rise = math.log(line.value / floor) if kind == "ppl" else line.value - floor
         found[line.type.upper()][_full_name(line.tensor)] = rise
     for effects in found.values():
-        least = _FLOOR * max(statistics.median(effects.values()), 1e-9)
+        least = _FLOOR * max(_median(effects.values()), 1e-9)
         for name, rise in effects.items():
             effects[name] = max(rise, least)
     return found

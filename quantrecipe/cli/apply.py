@@ -99,13 +99,13 @@ def command(
     'llama.cpp/Q4_*'. MODEL is a Hugging Face folder, a .safetensors file in one, or a GGUF. Files appear under their
     names when they are whole; existing ones are kept unless --force says otherwise.
     """
+    from quantrecipe.cli.apply_progress import apply_progress
     from quantrecipe.cli.planned.plan_table import (
         render_plan,
         render_shared_warnings,
         render_summary,
         render_warnings,
     )
-    from quantrecipe.cli.progress import ApplyBar
     from quantrecipe.output.apply import apply_plans, output_paths
 
     if output is not None and (len(recipes) > 1 or out_dir is not None):
@@ -137,7 +137,7 @@ def command(
     warn_of_running(ctx, plans, wanted)
     if out_dir is not None:
         _make_folder(out_dir)
-    with ApplyBar(ctx.err) as progress:
+    with apply_progress(ctx.err) as progress:
         results = apply_plans(
             list(zip(plans, paths, strict=True)),
             registry=registry,

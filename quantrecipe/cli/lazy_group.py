@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import keyword
 from collections.abc import Mapping
@@ -49,6 +48,8 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         known = self._short_helps
         if args and args[0] not in known and not args[0].startswith("-"):
+            import difflib  # only to say what is wrong: the usual command line doesn't wait for it
+
             close = difflib.get_close_matches(args[0], known, 1)
             hint = f"Did you mean {close[0]}?" if close else f"Commands are {', '.join(known)}."
             ctx.fail(f"There is no command {args[0]!r}. {hint}")

@@ -20,27 +20,17 @@ from rich.progress import (
 from rich.table import Column
 from rich.text import Text
 
-from quantrecipe import __version__
+from quantrecipe.cli.apply_progress import say_compiling
 from quantrecipe.cli.context import watched
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.tables import shorten
 from quantrecipe.cli.units import bytes_text
-from quantrecipe.core.cache import kernel_folder
 from quantrecipe.tensor import TensorInfo
 
 __all__ = ["ApplyBar", "EvalBar", "MeasureBar"]
 
 NARROW = 60
 """Columns below which only what is at work, how far it is, and the time that is left are shown."""
-
-
-def say_compiling(console: Console) -> None:
-    """Once, before the first kernel is compiled, where there is no terminal to draw a bar on."""
-    if not watched(console):
-        kept = "(only once on each machine)"
-        if kernel_folder(__version__) is None:
-            kept = "(at each run: there is no folder to keep them in; set QUANTRECIPE_CACHE_DIR to one of your own)"
-        console.print(f"compiling kernels {kept}", soft_wrap=True)
 
 
 class Fitting(ProgressColumn):
@@ -94,7 +84,10 @@ def _time_left() -> ProgressColumn:
 
 
 class ApplyBar(WatchedBar):
-    """The bar of `apply`: the tensor, the share done, the bytes of the source in each second, the time left."""
+    """The bar of `apply`: the tensor, the share done, the bytes of the source in each second, the time left.
+
+    For who watches: see `apply_progress`.
+    """
 
     def __init__(self, console: Console) -> None:
         narrow = console.width < NARROW
@@ -112,7 +105,6 @@ class ApplyBar(WatchedBar):
 
     def compiling(self, number: int, total: int, what: str) -> None:
         if number == 1:
-            say_compiling(self._bar.console)
             self._task = self._bar.add_task("", total=total, speed="")
         if self._task is not None:
             said = f"compiling kernels: {number} of {total} ({printable(what)})"
@@ -151,7 +143,7 @@ class MeasureBar(WatchedBar):
     def stage(self, what: str) -> None:
         from quantrecipe.measure.progress import COMPILING
 
-        if what == COMPILING:
+        if what == COMPILING and not watched(self._bar.console):
             say_compiling(self._bar.console)
         if self._task is not None:
             self._bar.remove_task(self._task)

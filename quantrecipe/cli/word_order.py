@@ -7,7 +7,6 @@ Who writes one has made up their mind; the answer is the command that does it, r
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -71,7 +70,7 @@ def refuse_llama_quantize(args: Sequence[str], commands: Collection[str]) -> Non
         recipe = "mix.yaml"
         # The matrix goes into the recipe, as all else that llama-quantize was told.
         said = [*call.imported, *_imatrix(call.shared), model, *between, type_[0]]
-        lines.append(f"echo {shlex.quote(_line(['llama-quantize', *said]))} |")
+        lines.append(f"echo {_line([_line(['llama-quantize', *said])])} |")
         lines.append(f"  quantrecipe import - --from llama-quantize -o {recipe}")
     shared = [it for it in call.shared if not call.imported or it not in _imatrix(call.shared)]
     lines.append(_line(["quantrecipe", name, recipe, model, *output, *shared, *call.others]))
@@ -233,4 +232,6 @@ def _is_recipe_name(word: str) -> bool:
 
 
 def _line(words: Sequence[str]) -> str:
+    import shlex  # only to say what is wrong: the usual command line doesn't wait for it
+
     return shlex.join(words)

@@ -25,7 +25,7 @@ from math import prod
 from pathlib import Path
 
 from quantrecipe.gguf.cursor import Cursor, open_cursor
-from quantrecipe.gguf.values import SCALARS, GGUFValue, ValueType
+from quantrecipe.gguf.values import SIZES, GGUFValue, ValueType
 
 __all__ = ["ALIGNMENT_KEY", "DEFAULT_ALIGNMENT", "MAGIC", "GGUFHeader", "TensorEntry", "read_header"]
 
@@ -46,7 +46,6 @@ _REFUSED = "llama.cpp doesn't read it either: write the file again, or download 
 _PREFIX = struct.Struct("<4sIQQ")
 _ARRAY = struct.Struct("<IQ")
 _TYPES = {int(type_): type_ for type_ in ValueType}
-_SIZES = {type_: dtype.itemsize for type_, dtype in SCALARS.items()}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -140,8 +139,8 @@ def _prefix(cursor: Cursor) -> tuple[int, int, int]:
 
 def _value(cursor: Cursor) -> GGUFValue:
     type_ = _type(cursor)
-    if type_ in _SIZES:
-        return GGUFValue(type_, cursor.take(_SIZES[type_]))
+    if type_ in SIZES:
+        return GGUFValue(type_, cursor.take(SIZES[type_]))
     start = cursor.at
     if type_ is ValueType.STRING:
         cursor.skip_strings(1)
@@ -157,10 +156,10 @@ def _skip_array(cursor: Cursor, nesting: int) -> None:
             "write the file without this key; llama.cpp reads no nested arrays at all",
         )
     item, count = _type(cursor), cursor.u64()
-    smallest = _SIZES.get(item) or (8 if item is ValueType.STRING else _ARRAY.size)
+    smallest = SIZES.get(item) or (8 if item is ValueType.STRING else _ARRAY.size)
     if count * smallest > cursor.size - cursor.at:
         cursor.fail(f"{cursor.where} claims {count:,} items, more than the file has room for")
-    if item in _SIZES:
+    if item in SIZES:
         cursor.need(cursor.at + count * smallest)
         cursor.at += count * smallest
     elif item is ValueType.STRING:

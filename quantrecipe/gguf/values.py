@@ -18,8 +18,6 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
-import numpy as np
-
 from quantrecipe.errors import ModelError
 
 __all__ = ["GGUFValue", "ValueType", "metadata_text"]
@@ -43,15 +41,17 @@ class ValueType(IntEnum):
     FLOAT64 = 12
 
 
-SCALARS: dict[ValueType, np.dtype[Any]] = {
-    ValueType[name]: np.dtype(code)
-    for name, code in {
-        "UINT8": "u1", "INT8": "i1", "UINT16": "<u2", "INT16": "<i2", "UINT32": "<u4", "INT32": "<i4",
-        "FLOAT32": "<f4", "BOOL": "?", "UINT64": "<u8", "INT64": "<i8", "FLOAT64": "<f8",
-    }.items()
+_CODES = {
+    ValueType.UINT8: "B", ValueType.INT8: "b", ValueType.UINT16: "H", ValueType.INT16: "h",
+    ValueType.UINT32: "I", ValueType.INT32: "i", ValueType.FLOAT32: "f", ValueType.BOOL: "?",
+    ValueType.UINT64: "Q", ValueType.INT64: "q", ValueType.FLOAT64: "d",
 }  # fmt: skip
-"""How NumPy has numbers of each type, little-endian; strings and arrays aren't among them."""
+"""How `struct` calls numbers of each type."""
 
+SIZES = {type_: struct.calcsize(f"<{code}") for type_, code in _CODES.items()}
+"""Bytes of a number of each type; strings and arrays aren't among them."""
+
+_FLOATS = (ValueType.FLOAT32, ValueType.FLOAT64)
 _ARRAY_HEADER = struct.Struct("<IQ")
 _LENGTH = struct.Struct("<Q")
 
@@ -71,7 +71,7 @@ class GGUFValue:
     @classmethod
     def array(cls, item_type: ValueType, items: Sequence[Any]) -> GGUFValue:
         """Make an array of scalars or strings of one type."""
-        if item_type in SCALARS:
+        if item_type in SIZES:
             body = _scalars(item_type, items)
         else:
             body = b"".join(_encode(item_type, item) for item in items)
@@ -130,8 +130,17 @@ def _encode(type_: ValueType, value: Any) -> bytes:
 
 
 def _scalars(type_: ValueType, values: Sequence[Any]) -> bytes:
+    """The numbers as NumPy converts them; it isn't loaded for those that are of the type already."""
+    plain = bool if type_ is ValueType.BOOL else float if type_ in _FLOATS else int
+    if all(type(value) is plain for value in values):
+        try:
+            return struct.pack(f"<{len(values)}{_CODES[type_]}", *values)
+        except (struct.error, OverflowError):
+            pass  # out of range: NumPy says how
+    import numpy as np
+
     try:
-        return np.asarray(values, SCALARS[type_]).tobytes()
+        return np.asarray(values, np.dtype(_CODES[type_]).newbyteorder("<")).tobytes()
     except (OverflowError, ValueError, TypeError) as error:
         raise ModelError(f"a metadata value doesn't fit the type {type_.name}: {error}") from error
 
@@ -142,13 +151,11 @@ def _decode(type_: ValueType, data: bytes, at: int) -> tuple[Any, int]:
         end = start + _LENGTH.unpack_from(data, at)[0]
         return data[start:end].decode("utf-8", errors="replace"), end
     if type_ is not ValueType.ARRAY:
-        dtype = SCALARS[type_]
-        return np.frombuffer(data, dtype, 1, at)[0].item(), at + dtype.itemsize
+        return struct.unpack_from(f"<{_CODES[type_]}", data, at)[0], at + SIZES[type_]
     item_type, count = _ARRAY_HEADER.unpack_from(data, at)
     at += _ARRAY_HEADER.size
-    if (item := ValueType(item_type)) in SCALARS:
-        dtype = SCALARS[item]
-        return np.frombuffer(data, dtype, count, at).tolist(), at + count * dtype.itemsize
+    if (item := ValueType(item_type)) in SIZES:
+        return list(struct.unpack_from(f"<{count}{_CODES[item]}", data, at)), at + count * SIZES[item]
     items = []
     for _ in range(count):
         value, at = _decode(item, data, at)

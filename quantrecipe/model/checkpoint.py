@@ -10,8 +10,6 @@ Face's cache), and tell of each tensor where it really is.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,12 +20,11 @@ from quantrecipe.model.safetensors import (
     parse_json_object,
     read_safetensors_header,
 )
+from quantrecipe.model.shards import AGAIN, SHARD, require_all, shard_paths
 
-__all__ = ["Checkpoint", "open_checkpoint", "read_index", "shard_paths"]
+__all__ = ["Checkpoint", "open_checkpoint", "read_index"]
 
-_SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.(?P<suffix>gguf|safetensors)")
 _INDEX = ".safetensors.index.json"
-_AGAIN = "the download is incomplete: fetch the model again"
 _MAX_INDEX = 100_000_000  # bytes, as many as safetensors allows a header; the largest in use have about 10 MB
 _SHOWN = 5  # models of a folder that holds several
 
@@ -40,26 +37,9 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     if path.name.endswith(_INDEX):
         return _from_index(path)
     for index in sorted(path.parent.glob(f"*{_INDEX}")):
-        if _SHARD.fullmatch(path.name) and path.name in {file.name for file in read_index(index).values()}:
+        if SHARD.fullmatch(path.name) and path.name in {file.name for file in read_index(index).values()}:
             return _from_index(index)
     return _join(shard_paths(path))
-
-
-def shard_paths(path: Path) -> tuple[Path, ...]:
-    """All shards of the set that a name such as `NAME-00002-of-00003.gguf` belongs to; for others, the file.
-
-    ModelError where shards are missing.
-    """
-    match = _SHARD.fullmatch(path.name)
-    if match is None:
-        return (path,)
-    count = int(match["count"])
-    if not 1 <= int(match["number"]) <= count:
-        raise ModelError(f"its name says shard {match['number']} of {match['count']}", "rename it", file=path)
-    names = [f"{match['stem']}-{i:05}-of-{count:05}.{match['suffix']}" for i in range(1, count + 1)]
-    paths = tuple(path.with_name(name) for name in names)
-    _require([shard for shard in paths if not shard.exists()], path)
-    return paths
 
 
 def read_index(path: str | Path) -> dict[str, Path]:
@@ -73,13 +53,13 @@ def read_index(path: str | Path) -> dict[str, Path]:
         raise ModelError(f"can't be read: {error.strerror or error}", file=path) from error
     weight_map = parse_json_object(raw, path, "the index").get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
-        raise ModelError("has no weight_map (expected: tensor names and file names)", _AGAIN, file=path)
+        raise ModelError("has no weight_map (expected: tensor names and file names)", AGAIN, file=path)
     for tensor, name in weight_map.items():
         if not isinstance(name, str) or not _is_plain(name):
             what = f"says that tensor {tensor!r} is in {name!r} (expected: a file name, without a folder)"
             raise ModelError(what, "use only models whose source you trust", file=path)
     shards = {name: path.with_name(name) for name in sorted(set(weight_map.values()))}
-    _require([shard for shard in shards.values() if not shard.exists()], path)
+    require_all([shard for shard in shards.values() if not shard.exists()], path)
     return {tensor: shards[name] for tensor, name in weight_map.items()}
 
 
@@ -97,7 +77,7 @@ def _in_folder(folder: Path) -> Path:
     if len(indexes) == 1:
         return indexes[0]
     found = sorted(folder.glob("*.safetensors"))
-    sets = {(match["stem"], match["count"]) if (match := _SHARD.fullmatch(f.name)) else f.name for f in found}
+    sets = {(match["stem"], match["count"]) if (match := SHARD.fullmatch(f.name)) else f.name for f in found}
     if not found:
         raise ModelError("holds no .safetensors file", "give a folder that holds a model", file=folder)
     if len(sets) > 1:
@@ -114,11 +94,11 @@ def _from_index(index: Path) -> Checkpoint:
         stored = checkpoint.tensors.get(name)
         if stored is None or stored.extent.path != shard:
             what = f"tensor {name!r} is not in {shard.name}"
-            problems.append(Problem(what=what, remedy=_AGAIN, file=index))
+            problems.append(Problem(what=what, remedy=AGAIN, file=index))
     for name, stored in checkpoint.tensors.items():
         if name not in weight_map:
             what = f"tensor {name!r} of {stored.extent.path.name} is missing in the index"
-            problems.append(Problem(what=what, remedy=_AGAIN, file=index))
+            problems.append(Problem(what=what, remedy=AGAIN, file=index))
     if problems:
         raise ModelError(abridged(problems))
     return replace(checkpoint, index=index)
@@ -138,9 +118,3 @@ def _join(paths: tuple[Path, ...]) -> Checkpoint:
     if not tensors:
         raise ModelError("holds no tensors", "give a file that holds a model", file=paths[0])
     return Checkpoint(tensors=tensors, files=paths, metadata=metadata)
-
-
-def _require(missing: Iterable[Path], path: Path) -> None:
-    if names := [file.name for file in missing]:
-        absent = [Problem(what=f"{name} is missing beside it", remedy=_AGAIN, file=path) for name in names]
-        raise ModelError(abridged(absent))

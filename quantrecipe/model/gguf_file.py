@@ -17,8 +17,8 @@ from quantrecipe.api import FormatSpec
 from quantrecipe.errors import FormatError, ModelError
 from quantrecipe.gguf.header import MAGIC, GGUFHeader, TensorEntry, read_header
 from quantrecipe.gguf.values import metadata_text
-from quantrecipe.model.checkpoint import shard_paths
 from quantrecipe.model.model import Extent, Model, TensorSource
+from quantrecipe.model.shards import shard_paths
 from quantrecipe.model.storable import check_name
 from quantrecipe.tensor import TensorInfo
 

@@ -18,16 +18,14 @@ from typing import TYPE_CHECKING
 from quantrecipe.errors import ModelError
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.misplaced import is_gguf_inside, misplaced
-from quantrecipe.model.checkpoint import open_checkpoint
 from quantrecipe.model.gguf_file import is_gguf, open_gguf
 from quantrecipe.model.model import Model, TensorSource
 from quantrecipe.model.not_a_model import refuse_peft
 from quantrecipe.model.reference_models import is_reference, open_reference
-from quantrecipe.model.safetensors import Checkpoint
-from quantrecipe.model.shapes import is_shapes, open_shapes
 from quantrecipe.model.storable import as_tensor_info
 
 if TYPE_CHECKING:
+    from quantrecipe.model.safetensors import Checkpoint
     from quantrecipe.registry import Registry
 
 __all__ = ["open_model"]
@@ -58,6 +56,14 @@ def open_model(
         raise ModelError("there is no such file or folder", f"give {_KINDS}", file=path)
     if path.is_file() and is_gguf(path):
         return _with_arch(open_gguf(path, _load(registry).by_ggml_type), arch)
+    return _open_json_headed(path, arch, pre)
+
+
+def _open_json_headed(path: Path, arch: str | None, pre: str | None) -> Model:
+    """What is no GGUF. Its readers are imported here: a plan of a GGUF, the usual one, needs none of them."""
+    from quantrecipe.model.checkpoint import open_checkpoint
+    from quantrecipe.model.shapes import is_shapes, open_shapes
+
     if path.is_file() and is_shapes(path):
         return _with_arch(open_shapes(path), arch)
     if path.is_file() and not path.name.endswith((".safetensors", ".safetensors.index.json")):

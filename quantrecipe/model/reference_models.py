@@ -15,7 +15,6 @@ from pathlib import Path
 
 from quantrecipe.errors import ModelError
 from quantrecipe.model.model import Model
-from quantrecipe.model.shapes import open_shapes
 
 __all__ = ["REFERENCE", "is_reference", "open_reference", "reference_models"]
 
@@ -44,4 +43,6 @@ def open_reference(path: Path) -> Model:
         close = get_close_matches(name.lower(), known, n=1, cutoff=0.7)
         remedy = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
         raise ModelError(f"there is no reference model {name!r}", remedy)
+    from quantrecipe.model.shapes import open_shapes  # for those who open one: most models are no reference
+
     return replace(open_shapes(_FOLDER / f"{path.name}.json"), path=path)

@@ -30,7 +30,6 @@ from pathlib import Path
 from typing import Annotated, Any, Never
 
 import msgspec
-import numpy as np
 from msgspec import Meta
 
 from quantrecipe.errors import ModelError
@@ -195,6 +194,8 @@ def _write_value(value: GGUFValue) -> Any:
 
 def _plain(item: Any, type_: ValueType) -> Any:
     if type_ is ValueType.FLOAT32 and math.isfinite(item):
+        import numpy as np  # only to write one: reading plans needs none
+
         return float(str(np.float32(item)))  # the shortest text that gives the same f32
     return str(item) if isinstance(item, float) and not math.isfinite(item) else item
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Never
+from typing import TYPE_CHECKING, Never
 
 from quantrecipe.errors import ModelError
-from quantrecipe.model.safetensors import StoredTensor
 from quantrecipe.tensor import MAX_DIMS, TensorInfo
+
+if TYPE_CHECKING:
+    from quantrecipe.model.safetensors import StoredTensor
 
 __all__ = ["as_tensor_info", "check_name", "check_storable"]
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from quantrecipe.api import FormatSpec
 from quantrecipe.errors import ImportanceError, Problem
-from quantrecipe.importance.coverage import Coverage, coverage
-from quantrecipe.importance.matrix import Importance
 from quantrecipe.plan.plan import Assignment
 from quantrecipe.plan.resolution import Resolution
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.tensor import TensorInfo
 from quantrecipe.wording import some_of
+
+if TYPE_CHECKING:  # most plans have no matrix: what reads one is loaded with it
+    from quantrecipe.importance.coverage import Coverage
+    from quantrecipe.importance.matrix import Importance
 
 __all__ = ["check_importance", "may_lack_importance", "names"]
 
@@ -44,6 +47,8 @@ def check_importance(
     users = [a for a in assignments if not a.copied and a.format.spec.importance != "ignored"]
     report = None
     if importance is not None:
+        from quantrecipe.importance.coverage import coverage
+
         report = coverage([a.tensor for a in users], importance, model=resolution.model.tensors)
         _refuse_misfits(report)
     bare = [a for a in users if not a.importance]

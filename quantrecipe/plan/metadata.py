@@ -19,18 +19,21 @@ No time, path, user or machine is recorded, so that the same input gives the sam
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from quantrecipe import __version__
 from quantrecipe.errors import PlanError
 from quantrecipe.gguf.file_types import FILE_TYPES, file_type_name
 from quantrecipe.gguf.values import GGUFValue, ValueType
-from quantrecipe.importance.matrix import Importance
 from quantrecipe.model.model import Model
 from quantrecipe.plan.header_hashes import HEADER_HASHES
 from quantrecipe.plan.label import main_type, untrue
 from quantrecipe.plan.plan import Assignment
 from quantrecipe.plan.resolution import Resolution
 from quantrecipe.recipe.recipe import KEEP, Recipe
+
+if TYPE_CHECKING:  # most plans have no matrix: what reads one is loaded with it
+    from quantrecipe.importance.matrix import Importance
 
 __all__ = [
     "DATA_HASHES",

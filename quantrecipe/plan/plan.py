@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from quantrecipe.api import QuantFormat
 from quantrecipe.gguf.values import GGUFValue
-from quantrecipe.importance.coverage import Coverage
-from quantrecipe.importance.matrix import Importance
 from quantrecipe.model.model import Model
 from quantrecipe.plain_data import fields_of, plain, rounded_bits
 from quantrecipe.plan.spending import Spending
 from quantrecipe.tensor import TensorInfo
+
+if TYPE_CHECKING:  # most plans have no matrix: what reads one is loaded with it
+    from quantrecipe.importance.coverage import Coverage
+    from quantrecipe.importance.matrix import Importance
 
 __all__ = ["Assignment", "Plan", "PlannedFile"]
 

@@ -12,14 +12,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from quantrecipe.gguf.values import GGUFValue
-from quantrecipe.importance.matrix import Importance
 from quantrecipe.model.model import Model
 from quantrecipe.plan.layout import SplitLimits
 from quantrecipe.plan.trace import Covered, Decision, Trace, trace
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry
+
+if TYPE_CHECKING:  # most plans have no matrix: what reads one is loaded with it
+    from quantrecipe.importance.matrix import Importance
 
 __all__ = ["PlanSettings", "Resolution", "resolve"]
 

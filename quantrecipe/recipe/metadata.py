@@ -15,8 +15,6 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-
 from quantrecipe.errors import ModelError
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.recipe.reading.node_reader import Reader
@@ -88,6 +86,8 @@ def write_metadata(value: GGUFValue, *, shortest: bool = False) -> Any:
     """
     plain = value.decode()
     if shortest and value.type is ValueType.FLOAT32:
+        import numpy as np  # only to write one: reading plans needs none
+
         plain = float(str(np.float32(plain)))
     item_type = value.item_type or value.type
     if item_type in (ValueType.STRING, ValueType.BOOL) and plain != []:

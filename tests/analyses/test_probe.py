@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from quantrecipe.analyses.posterior import Observation, covariance, solve
-from quantrecipe.analyses.probe import STRONGEST, Probe
+from quantrecipe.analyses.probe import Probe
+from quantrecipe.analyses.probing import STRONGEST
 from quantrecipe.api import Effect, Study
 from quantrecipe.errors import SensitivityError
 from quantrecipe.tensor import TensorInfo

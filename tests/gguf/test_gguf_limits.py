@@ -10,7 +10,7 @@ import pytest
 
 from quantrecipe.errors import ModelError
 from quantrecipe.gguf.header import TensorEntry, read_header
-from quantrecipe.gguf.values import SCALARS, GGUFValue, ValueType
+from quantrecipe.gguf.values import SIZES, GGUFValue, ValueType
 from quantrecipe.gguf.write_header import encode_header, padded
 
 
@@ -27,7 +27,7 @@ def test_type_tags_are_gguf_py_s() -> None:
 )  # fmt: skip
 def test_sizes_of_scalars(type_: str, size: int) -> None:
     assert len(GGUFValue.of(ValueType[type_], 1).payload) == size
-    assert SCALARS[ValueType[type_]].itemsize == size
+    assert SIZES[ValueType[type_]] == size
 
 
 def written(

@@ -1,5 +1,6 @@
 """GGUFValue: made from Python values, decoded to the same, and strict about what fits."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -69,3 +70,36 @@ def test_other_items_keep_the_type():
 def test_texts_of_metadata():
     metadata = {"a": GGUFValue.of(ValueType.STRING, "x"), "b": GGUFValue.of(ValueType.UINT32, 1)}
     assert [metadata_text(metadata, key) for key in "abc"] == ["x", "", ""]
+
+
+CODES = {
+    "UINT8": "u1", "INT8": "i1", "UINT16": "<u2", "INT16": "<i2", "UINT32": "<u4", "INT32": "<i4",
+    "FLOAT32": "<f4", "BOOL": "?", "UINT64": "<u8", "INT64": "<i8", "FLOAT64": "<f8",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CODES)
+@given(st.lists(st.integers(-(2**64), 2**64) | st.floats() | st.booleans(), max_size=4), st.booleans())
+def test_numbers_are_those_of_numpy(name, numbers, alike):
+    if alike and numbers:
+        numbers = [type(numbers[0])(0), *(it for it in numbers if type(it) is type(numbers[0]))]
+    with np.errstate(all="ignore"):
+        try:
+            expected = np.asarray(numbers, CODES[name]).tobytes()
+        except (OverflowError, ValueError, TypeError):
+            with pytest.raises(ModelError, match="doesn't fit"):
+                GGUFValue.array(ValueType[name], numbers)
+            return
+        value = GGUFValue.array(ValueType[name], numbers)
+    assert value.payload[12:] == expected
+    assert repr(value.decode()) == repr(np.frombuffer(expected, CODES[name]).tolist())
+    assert [repr(it) for it in value.first(2)] == [repr(it) for it in value.decode()[:2]]
+
+
+@pytest.mark.parametrize("name", CODES)
+@given(st.data())
+def test_any_bytes_decode_as_with_numpy(name, data):
+    width = np.dtype(CODES[name]).itemsize
+    raw = data.draw(st.binary(min_size=width, max_size=width))
+    expected = np.frombuffer(raw, CODES[name])[0].item()
+    assert repr(GGUFValue(ValueType[name], raw).decode()) == repr(expected)

@@ -79,7 +79,7 @@ def command(
     the tensors is quantized again and compared byte by byte. The exit status is 0 if nothing is wrong, 1 if anything
     is or can't be read.
     """
-    from quantrecipe.cli.progress import ApplyBar
+    from quantrecipe.cli.apply_progress import apply_progress
     from quantrecipe.cli.verify.checks_table import render_verification
     from quantrecipe.model.open_model import open_model
     from quantrecipe.output.verify.verify import SAMPLE, verify_file
@@ -90,7 +90,7 @@ def command(
     if source is None and (every or sample is not None or imatrix is not None):
         raise click.UsageError("--all, --sample and --imatrix need --source: what FILE was made from.")
     registry = ctx.load_registry()
-    with ApplyBar(ctx.err) as progress:
+    with apply_progress(ctx.err) as progress:
         verification = verify_file(
             file,
             registry=registry,

@@ -11,7 +11,6 @@ What a recipe extends by path is read where the recipe itself was. Shipped recip
 from __future__ import annotations
 
 import os
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -133,6 +132,8 @@ def read_revision(text: str, limit: int) -> bytes:
 
 def git_output(arguments: list[str], folder: Path, text: str = "") -> bytes:
     """Return what git prints. RecipeError if it fails, or isn't installed."""
+    import subprocess  # for those who name a revision: most recipes lie on the disk
+
     try:
         result = subprocess.run(
             ["git", *arguments],

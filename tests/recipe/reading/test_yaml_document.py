@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
+from random import Random
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from quantrecipe.builtin import shipped_recipes
 from quantrecipe.errors import RecipeError
 from quantrecipe.recipe.load import load_recipe_text
+from quantrecipe.recipe.reading import yaml_document
 from quantrecipe.recipe.reading.yaml_document import read_document
 
 
@@ -159,3 +162,61 @@ def test_an_error_says_where_from_one(text: str, line: int, column: int) -> None
         load_recipe_text(text)
     problem = caught.value.problems[0]
     assert (problem.line, problem.column) == (line, column)
+
+
+class TestTheQuickParser:
+    """libyaml reads most recipes, and PyYAML's own parser all others; nobody can tell which it was."""
+
+    RECIPES = sorted(shipped_recipes().rglob("*.yaml"))
+    PIECES = (
+        *"ab1 .:-,[]{}#&*!|>'\"%@`?=\\\n\t\r\u2028\ufeff",
+        "- ", ": ", "\n  ", "\n- ", "# x", "{a: b}", "[a, b]", "key: ", "|\n ", ">-\n ", "---", "? ", "null", "\u2192",
+    )  # fmt: skip
+
+    @staticmethod
+    def said(text: str, monkeypatch: pytest.MonkeyPatch, *, quick: bool) -> Any:
+        with monkeypatch.context() as patch:
+            if not quick:
+                patch.setattr(yaml_document, "_QUICK_READER", None)
+            yaml_document._tree.cache_clear()
+            try:
+                return yaml_document._tree(text, "r.yaml")
+            except RecipeError as error:
+                return str(error)
+
+    def alike(self, text: str, monkeypatch: pytest.MonkeyPatch) -> bool:
+        quick = self.said(text, monkeypatch, quick=True)
+        return bool(quick == self.said(text, monkeypatch, quick=False))
+
+    def test_reads_all_that_ship(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for path in self.RECIPES:
+            text = path.read_text(encoding="utf-8")
+            assert yaml_document._quick_tree(text, "r.yaml") is not None, path
+            assert self.alike(text, monkeypatch), path
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "--- ", "a: |#b\n  c", "a: >-#b\n  c", "{a: , b: 1}", "[a: ]", "{a: x? y}", "? a\n: b", "a:\tb",
+            "a: b\rc: d", "a: b\u2028c: d", "\ufeffa: b", "a: !b c", "a: &b c", "*a", "a: [b", "a: 012",
+            "a: 1\na: 2", "", "# nothing",
+        ],
+    )  # fmt: skip
+    def test_leaves_what_is_odd_to_the_other(self, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert yaml_document._quick_tree(text, "r.yaml") is None
+        assert self.alike(text, monkeypatch)
+
+    def test_reads_broken_recipes_as_the_other(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        random = Random(20)
+        texts = [path.read_text(encoding="utf-8") for path in self.RECIPES]
+        wrong = []
+        for _ in range(400):
+            text = random.choice(texts)
+            start = random.randrange(len(text))
+            text = text[start : start + 200]
+            for _ in range(random.randint(1, 3)):
+                at = random.randrange(len(text) + 1)
+                text = text[:at] + random.choice(self.PIECES) + text[at + random.randint(0, 2) :]
+            if not self.alike(text, monkeypatch):
+                wrong.append(text)
+        assert wrong == []

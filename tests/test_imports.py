@@ -15,6 +15,8 @@ import quantrecipe
 from quantrecipe.gguf.header import TensorEntry
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.gguf.write_header import encode_header
+from quantrecipe.output.warm import warm
+from quantrecipe.registry import load_registry
 
 PACKAGE = Path(quantrecipe.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -211,7 +213,7 @@ def test_help_loads_next_to_nothing() -> None:
 UNUSED = {
     "check": "numpy scipy numba gguf importlib.metadata subprocess concurrent.futures rich.progress",
     "plan": "numpy scipy numba gguf msgspec importlib.metadata subprocess decimal concurrent.futures rich.progress",
-    "apply": "gguf msgspec jsonschema psutil rich.progress",
+    "apply": "numba scipy gguf msgspec jsonschema psutil importlib.metadata subprocess rich.progress",
 }
 """What a command has no use for where the model is a GGUF, there is no importance, and nobody watches."""
 
@@ -227,6 +229,8 @@ def test_a_command_loads_what_it_uses(command: str, tmp_path: Path) -> None:
         "plan": ["plan", "llama.cpp/Q8_0", str(model)],
         "apply": ["apply", "llama.cpp/F16", str(model), "-o", str(output)],
     }[command]
+    for decode in (True, False):  # apply finds its kernels in the cache
+        warm(load_registry(plugins=False).format("F32"), decode=decode)
     loaded = run_python(
         f"""
         import contextlib, io, json, sys

@@ -18,11 +18,11 @@ from functools import cache
 import numpy as np
 
 from quantrecipe.core.bits import BIT_OF_EACH_BYTE, EACH_BYTE, LOWER_HALVES, get_word, place, trips
-from quantrecipe.core.half import get_half, put_half
+from quantrecipe.core.half import f16_bits, get_half, put_half
 from quantrecipe.core.jit import DECODE, ENCODE, ENCODE_WEIGHTED, disjoint_kernel, kernel
 from quantrecipe.core.kernel_format import Kernels
 from quantrecipe.core.lanes import LANES, WORKSPACE, select, weigh_in_rows
-from quantrecipe.core.lows_and_highs import first_peak_of, lows_and_highs
+from quantrecipe.core.lows_and_highs import first_peaks, lows_and_highs
 from quantrecipe.core.scalars import (
     F32,
     HALF,
@@ -30,6 +30,7 @@ from quantrecipe.core.scalars import (
     INF,
     ONE,
     U8,
+    U16,
     U32,
     U64,
     ZERO,
@@ -75,10 +76,28 @@ def scale_kernels(*, bits: int) -> Kernels:
         return U8(I32(select(v < top, v, top)))
 
     @disjoint_kernel
+    def divide(peaks: Floats, halves: Ints, iscales: Floats, shifts: Floats) -> None:
+        """Of each block's peak, the bits of its scale, and what makes integers of its weights."""
+        for b in range(peaks.size):
+            d = peaks[b] / lowest
+            iscale = select(d != ZERO, ONE / d, ZERO)
+            # ggml's conversion of an infinite quotient to int8 gives 0.
+            finite = abs(iscale) < INF
+            shifts[b], iscales[b] = select(finite, rounding, ZERO), select(finite, iscale, ZERO)
+            halves[b] = U16(f16_bits(d))
+
+    @disjoint_kernel
     def round_plain(x: Floats, iscale: Float, shift: Float, levels: Bytes) -> None:
         for i in range(MIDDLE):
             levels[i] = level(x[i], iscale, shift)
             levels[MIDDLE + i] = level(x[MIDDLE + i], iscale, shift)
+
+    @disjoint_kernel
+    def round_and_put(x: Floats, iscale: Float, shift: Float, to: Bytes) -> None:
+        """Both at once, which four bits are quick enough to gain by."""
+        for i in range(MIDDLE):
+            high = level(x[MIDDLE + i], iscale, shift)
+            to[i] = U8(level(x[i], iscale, shift) | U8(high << U8(4)))
 
     @kernel(ENCODE)
     def encode(rows: Floats, out: Bytes) -> None:
@@ -87,16 +106,18 @@ def scale_kernels(*, bits: int) -> Kernels:
         low, high = np.empty(blocks, np.float32), np.empty(blocks, np.float32)
         levels = np.empty(N, np.uint8)
         eights = levels.view(np.uint64)
+        halves, iscales = np.empty(blocks, np.uint16), np.empty(blocks, np.float32)
+        shifts, peaks = np.empty(blocks, np.float32), np.empty(blocks, np.float32)
         _lows_and_highs(rows.reshape(rows.size), low, high)
+        first_peaks(x, low, high, peaks)
+        divide(peaks, halves, iscales, shifts)
         for b in range(blocks):
-            d = first_peak_of(x[b], low[b], high[b]) / lowest
-            iscale = select(d != ZERO, ONE / d, ZERO)
-            # ggml's conversion of an infinite quotient to int8 gives 0.
-            finite = abs(iscale) < INF
-            shift, iscale = select(finite, rounding, ZERO), select(finite, iscale, ZERO)
-            put_half(to[b], 0, d)
-            round_plain(x[b], iscale, shift, levels)
-            put(eights, to[b, 2:])
+            _put_bits(to[b], 0, halves[b])
+            if bits == 4:
+                round_and_put(x[b], iscales[b], shifts[b], to[b, 2:])
+            else:
+                round_plain(x[b], iscales[b], shifts[b], levels)
+                put(eights, to[b, 2:])
 
     @kernel(ENCODE_WEIGHTED)
     def encode_weighted(rows: Floats, importance: Floats, out: Bytes) -> None:
@@ -140,6 +161,16 @@ def scale_min_kernels(*, bits: int) -> Kernels:
         return U8(I32(select(v < top, v, top)))
 
     @disjoint_kernel
+    def divide(low: Floats, high: Floats, scales: Ints, minima: Ints, iscales: Floats) -> None:
+        """The bits of each block's scale and minimum, and what makes integers of its weights."""
+        for b in range(low.size):
+            d = (high[b] - low[b]) / top
+            iscale = select(d != ZERO, ONE / d, ZERO)
+            # ggml's conversion of infinite and undefined quotients to a byte gives 0.
+            iscales[b] = select(iscale < INF, iscale, ZERO)
+            scales[b], minima[b] = U16(f16_bits(d)), U16(f16_bits(low[b]))
+
+    @disjoint_kernel
     def round_plain(x: Floats, low: Float, iscale: Float, levels: Bytes) -> None:
         for i in range(MIDDLE):
             levels[i] = level(x[i], low, iscale)
@@ -158,18 +189,16 @@ def scale_min_kernels(*, bits: int) -> Kernels:
         low, high = np.empty(blocks, np.float32), np.empty(blocks, np.float32)
         levels = np.empty(N, np.uint8)
         eights = levels.view(np.uint64)
+        halves, iscales = np.empty(2 * blocks, np.uint16).reshape(2, blocks), np.empty(blocks, np.float32)
         _lows_and_highs(rows.reshape(rows.size), low, high)
+        divide(low, high, halves[0], halves[1], iscales)
         for b in range(blocks):
-            d = (high[b] - low[b]) / top
-            iscale = select(d != ZERO, ONE / d, ZERO)
-            # ggml's conversion of infinite and undefined quotients to a byte gives 0.
-            iscale = select(iscale < INF, iscale, ZERO)
-            put_half(to[b], 0, d)
-            put_half(to[b], 2, low[b])
+            _put_bits(to[b], 0, halves[0, b])
+            _put_bits(to[b], 2, halves[1, b])
             if bits == 4:
-                round_and_put(x[b], low[b], iscale, to[b, 4:])
+                round_and_put(x[b], low[b], iscales[b], to[b, 4:])
             else:
-                round_plain(x[b], low[b], iscale, levels)
+                round_plain(x[b], low[b], iscales[b], levels)
                 put(eights, to[b, 4:])
 
     @kernel(ENCODE_WEIGHTED)
@@ -199,6 +228,12 @@ def scale_min_kernels(*, bits: int) -> Kernels:
             get(source[b, 4:], get_half(source[b], 0), ZERO, get_half(source[b], 2), x[b])
 
     return Kernels(encode=encode, encode_weighted=encode_weighted, decode=decode)
+
+
+@kernel
+def _put_bits(to: Bytes, at: Int, half: Int) -> None:
+    """Store the bits of a float16."""
+    to[at], to[at + 1] = U8(half & U16(0xFF)), U8(half >> U16(8))
 
 
 @cache

@@ -40,7 +40,7 @@ def compile_kernel(kernel: Kernel[..., Any]) -> MachineCode:
     with _compiling() as context:
         dispatcher: _Numba = _dispatcher(kernel)
         arguments, _ = cast(_Numba, sigutils).normalize_signature(kernel.signature)
-        dispatcher.compile(arguments)
+        dispatcher.compile(kernel.signature)
         compiled = dispatcher.overloads[arguments]
         library, restype = compiled.library, compiled.fndesc.restype
         _add_entry(context, library, compiled.fndesc, symbol)

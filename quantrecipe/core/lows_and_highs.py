@@ -17,7 +17,7 @@ from quantrecipe.core.jit import disjoint_kernel, kernel
 from quantrecipe.core.lanes import select
 from quantrecipe.core.scalars import I32, U32, ZERO, Float, Floats, Int, Ints
 
-__all__ = ["first_peak_of", "lows_and_highs"]
+__all__ = ["first_peaks", "lows_and_highs"]
 
 LARGEST = I32(0x7FFFFFFF)
 SMALLEST = I32(-0x80000000)
@@ -79,11 +79,16 @@ def lows_and_highs(n: int) -> Callable[..., None]:
     return find
 
 
-@kernel
-def first_peak_of(x: Floats, low: Float, high: Float) -> Float:
-    """The first of those weights of a block that are largest in size, given its lowest and highest; 0 if all are 0."""
-    if high == -low:
-        for i in range(x.size):
-            if abs(x[i]) == high:
-                return x[i] if high > ZERO else ZERO
-    return select(high > -low, high, low)
+@disjoint_kernel
+def first_peaks(x: Floats, low: Floats, high: Floats, peaks: Floats) -> None:
+    """peaks[b] = the first of the weights of block b that are largest in size; 0 if all are 0.
+
+    x: float32 (blocks, n); low, high: the lowest and the highest of each block, float32 (blocks,)
+    """
+    for b in range(low.size):
+        peaks[b] = select(high[b] > -low[b], high[b], low[b])
+    for b in range(low.size):
+        if high[b] == -low[b]:
+            peaks[b] = ZERO
+            for i in range(x.shape[1] - 1, -1, -1):
+                peaks[b] = x[b, i] if abs(x[b, i]) == high[b] and high[b] > ZERO else peaks[b]

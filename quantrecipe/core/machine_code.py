@@ -19,7 +19,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache
-from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -250,16 +250,27 @@ def _path(kernel: Kernel[..., Any]) -> Path | None:
 @cache
 def _environment() -> str:
     """What machine code depends on beside the kernel: how it is compiled, by which LLVM, for which CPU."""
+    import llvmlite
     import llvmlite.binding as llvm
 
-    compiler = Path(__file__).with_name("compiler.py").read_bytes() + Path(__file__).read_bytes()
+    here = Path(__file__)
+    digest = hashlib.sha256()
+    for name in (here, here.with_name("compiler.py"), here.with_name("runtime.ll"), _numba_version()):
+        digest.update(name.read_bytes())
     return " ".join(
         (
-            hashlib.sha256(compiler).hexdigest(),
-            version("numba"),
-            version("llvmlite"),
+            digest.hexdigest(),
+            llvmlite.__version__,
             llvm.get_process_triple(),
             llvm.get_host_cpu_name(),
             llvm.get_host_cpu_features().flatten(),
         )
     )
+
+
+def _numba_version() -> Path:
+    """The file that says which numba is installed; importlib.metadata takes longer to load than a run's kernels."""
+    found = find_spec("numba")
+    if found is None or found.origin is None:
+        raise OSError("numba isn't installed as files")
+    return Path(found.origin).with_name("_version.py")

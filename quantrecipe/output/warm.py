@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import threading
 import time
@@ -20,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -32,6 +32,9 @@ from quantrecipe.core.kernel_format import KernelFormat
 from quantrecipe.core.processors import usable_processors
 from quantrecipe.plan.plan import Assignment
 from quantrecipe.registry import Registry, load_registry
+
+if TYPE_CHECKING:
+    import subprocess
 
 __all__ = ["KernelJob", "compile_jobs", "compile_kernels", "warm"]
 
@@ -170,6 +173,8 @@ def _compile_in(process: subprocess.Popen[str], job: KernelJob) -> bool:
 @contextmanager
 def _processes(count: int) -> Iterator[list[subprocess.Popen[str]]]:
     """Processes of this module, which find the same packages as this one does. None where none can be started."""
+    import subprocess  # most runs have nothing to compile
+
     command = [sys.executable, "-P", "-m", __name__]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     found: list[subprocess.Popen[str]] = []

@@ -92,6 +92,18 @@ def test_short_writes_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert (tmp_path / "a").read_bytes() == b"abcde"
 
 
+def test_the_disk_begins_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each time that so many bytes were written, not at each write."""
+    asked: list[int] = []
+    monkeypatch.setattr(partfile, "_EARLY", 100)
+    monkeypatch.setattr(partfile, "write_early", lambda fd: asked.append(os.fstat(fd).st_size))
+    with PartFile(tmp_path / "f", 1000) as file:
+        for written, begun in ((60, 0), (30, 0), (10, 1), (99, 1), (350, 2), (1, 2)):
+            file.write(memoryview(bytes(written)), 0)
+            assert len(asked) == begun
+    assert asked == [1000, 1000]
+
+
 def test_without_positional_writes_the_bytes_are_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quantrecipe.output.row_units import split
+from quantrecipe.output.row_units import Unit, parts, split
 from quantrecipe.tensor import TensorInfo
 
 
@@ -31,3 +31,19 @@ def test_a_vector_is_one_row() -> None:
     tensor = TensorInfo.from_name("output_norm.weight", (4096,), "F32")
     (unit,) = split(tensor)
     assert (unit.rows, unit.expert) == (1, 0)
+
+
+@given(
+    start=st.integers(0, 5),
+    groups=st.integers(1, 9),
+    group=st.sampled_from([1, 2, 8]),
+    weights=st.integers(1, 3000),
+)
+def test_parts_cover_a_unit(start: int, groups: int, group: int, weights: int) -> None:
+    tensor = TensorInfo.from_name("blk.0.x_exps.weight", (4, 200, 64), "F32")
+    unit = Unit(tensor=tensor, expert=2, start=400 + start, stop=400 + start + groups * group)
+    found = list(parts(unit, group, weights))
+    assert [p.start for p in found] == [unit.start, *(p.stop for p in found[:-1])]
+    assert found[-1].stop == unit.stop
+    assert all((p.rows % group, p.expert, p.tensor) == (0, 2, tensor) for p in found)
+    assert all(p.rows * 64 <= max(weights, group * 64) for p in found)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ from support.recipes import recipe, rule
 
 from quantrecipe.api import FormatSpec, QuantFormat
 from quantrecipe.core.jit import NotCached
+from quantrecipe.core.processors import usable_processors
 from quantrecipe.model.open_model import open_model
 from quantrecipe.output import warm as module
 from quantrecipe.output.warm import KernelJob, compile_jobs, compile_kernels, warm
@@ -106,3 +110,52 @@ def test_every_kind_of_format_can_be_warmed(name: str, registry: Registry) -> No
     warm(registry.format(name))
     warm(registry.format(name), weighted=True)
     warm(registry.format(name), decode=True)
+
+
+COMPILING = """
+import sys
+from quantrecipe.output.warm import KernelJob, compile_jobs
+from quantrecipe.registry import load_registry
+formats = load_registry(plugins=False).formats
+jobs = [KernelJob(format=formats["Q8_0"]), KernelJob(format=formats["BF16"], decode=True)]
+told = []
+seconds = compile_jobs(jobs, lambda *what: told.append(what))
+again = compile_jobs(jobs, lambda *what: told.append(what))
+print(seconds > 0, again, "numba" in sys.modules, sorted(told))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", ["work", "die at once", "can't be started"])
+def test_several_kernels_are_compiled_in_processes(processes: str, tmp_path: Path) -> None:
+    """So numba isn't even loaded here; where they don't do their work, it is done here all the same."""
+    ways = {
+        "work": "",
+        "die at once": "sys.executable = '/bin/true'",
+        "can't be started": "sys.executable = '/none'",
+    }
+    code = COMPILING.replace("told = []", f"told = []; {ways[processes]}")
+    environment = os.environ | {"QUANTRECIPE_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    told = [(1, 2, "Q8_0 encode"), (2, 2, "BF16 decode")] if processes == "work" else None
+    here = processes != "work" or usable_processors() == 1
+    if told is not None:
+        assert done.stdout.strip() == f"True 0.0 {here} {told}"
+    else:
+        assert done.stdout.startswith("True 0.0 True")
+
+
+@pytest.mark.slow
+def test_what_takes_longest_is_compiled_first(registry: Registry) -> None:
+    q4, f16 = registry.format("Q4_K"), registry.format("F16")
+    efforts = [
+        KernelJob(format=q4, weighted=True).effort,
+        KernelJob(format=q4).effort,
+        KernelJob(format=q4, decode=True).effort,
+        KernelJob(format=f16).effort,
+        KernelJob(format=Recorder([])).effort,
+    ]
+    assert efforts == sorted(efforts, reverse=True)
+    assert efforts[-1] == 0 < efforts[-2]

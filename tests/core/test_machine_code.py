@@ -1,0 +1,183 @@
+"""Kernels as Python calls them: what they take and give, what they refuse, and what they need of the process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from quantrecipe.core.jit import DECODE, kernel
+from quantrecipe.core.machine_code import _address
+
+
+@kernel(DECODE)
+def _widen(data: Any, rows: Any) -> None:
+    flat, to = data.reshape(data.size), rows.reshape(rows.size)
+    for i in range(flat.size):
+        to[i] = flat[i]
+
+
+@kernel("int64(UniTuple(Array(int16, 1, 'C', True), 2), int32[:,:,::1], int64)")
+def _sum_of_all(pair: Any, cube: Any, step: int) -> int:
+    total = 0
+    for part in pair:
+        for i in range(part.size):
+            total += part[i]
+    for i in range(cube.shape[0]):
+        for j in range(cube.shape[1]):
+            for k in range(cube.shape[2]):
+                cube[i, j, k] += step
+                total += cube[i, j, k]
+    return total
+
+
+@kernel("float64(float64)")
+def _half(x: Any) -> Any:
+    return x / 2
+
+
+@kernel("float32(float32, uint16)")
+def _scaled(x: Any, times: Any) -> Any:
+    return x * np.float32(times)
+
+
+@kernel("boolean(int8)")
+def _is_negative(x: Any) -> Any:
+    return x < 0
+
+
+@kernel("uint16(uint16)")
+def _next(x: Any) -> Any:
+    return x + 1
+
+
+@kernel("int64(int64)")
+def _allocate(count: int) -> int:
+    room = np.zeros(count, np.uint8)
+    room[count - 1] = 1
+    return room.sum()
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(12, dtype=np.float32),
+        np.arange(12, dtype=np.uint8)[5:],
+        np.zeros((3, 4)).T,
+        np.empty((0, 3)),
+        np.frombuffer(b"read only", np.uint8),
+    ],
+)
+def test_where_an_array_lies(array: np.ndarray[Any, Any]) -> None:
+    assert _address(array) == array.ctypes.data
+
+
+def test_numbers_in_and_out() -> None:
+    assert _half(np.float64(5)) == 2.5
+    found = _scaled(1.5, 3)
+    assert (found, type(found)) == (4.5, np.float32)
+    assert _is_negative(-3) is np.True_
+    assert _is_negative(3) is np.False_
+    assert _next(65535) == 0
+    assert _sum_of_all((np.int16([1, -2]), np.int16([30])), np.zeros((2, 1, 3), np.int32), -1) == 23
+    with pytest.raises(OverflowError):
+        _next(65536)
+
+
+def test_arrays_of_several_dimensions_are_as_python_sees_them() -> None:
+    cube = np.arange(24, dtype=np.int32).reshape(2, 3, 4)
+    assert _sum_of_all((np.int16([]), np.int16([5])), cube, 2) == 5 + 276 + 48
+    assert cube[1, 2].tolist() == [22, 23, 24, 25]
+
+
+BYTES, FLOATS = np.zeros((2, 4), np.uint8), np.zeros((2, 4), np.float32)
+
+
+def read_only() -> np.ndarray[Any, Any]:
+    rows = np.zeros((2, 4), np.float32)
+    rows.flags.writeable = False
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ((BYTES,), "takes 2 arguments, not 1"),
+        (
+            (FLOATS, FLOATS),
+            "argument 0 must be a C-contiguous array of uint8 with 2 dimensions, but is an array of",
+        ),
+        ((BYTES[0], FLOATS), r"argument 0 must be .*, but is an array of uint8 of shape \(4,\)"),
+        ((BYTES.T, FLOATS), "argument 0 must be .*, not C-contiguous"),
+        ((BYTES, FLOATS[:, ::2]), "argument 1 must be .*, not C-contiguous"),
+        ((BYTES, read_only()), "argument 1 must be a writeable C-contiguous array of float32 .*, read-only"),
+        ((BYTES, FLOATS.astype(">f4")), "argument 1 must be .*, but is an array of >f4"),
+        ((BYTES, [[1.0]]), "argument 1 must be .*, but is list"),
+    ],
+)
+def test_what_would_be_read_or_written_wrongly_is_refused(args: tuple[Any, ...], said: str) -> None:
+    with pytest.raises(TypeError, match=rf"<kernel .*\._widen>:? .*{said}"):
+        _widen(*args)
+
+
+def test_a_tuple_of_another_length_is_refused() -> None:
+    said = "argument 0 must be a tuple of a C-contiguous array of int16 with 1 dimension and"
+    with pytest.raises(TypeError, match=said):
+        _sum_of_all((np.int16([1]),), np.zeros((1, 1, 1), np.int32), 0)
+
+
+def test_unaligned_arrays_are_refused() -> None:
+    rows = np.zeros(33, np.uint8)[1:].view(np.float32).reshape(2, 4)
+    with pytest.raises(TypeError, match="argument 1"):
+        _widen(BYTES, rows)
+
+
+def test_memory_that_a_kernel_takes_is_given_back() -> None:
+    assert _allocate(1 << 20) == 1
+    before = psutil.Process().memory_info().rss
+    for _ in range(300):
+        _allocate(1 << 22)
+    assert psutil.Process().memory_info().rss - before < 1 << 28
+
+
+def test_memory_that_there_isn_t() -> None:
+    with pytest.raises(MemoryError, match="_allocate> found no memory"):
+        _allocate(1 << 60)
+
+
+DRAWING = """
+from quantrecipe.core.jit import kernel
+import numpy as np, sys
+
+@kernel("float64(int64)")
+def draw(seed):
+    np.random.seed(seed)
+    return np.random.random()
+
+print(draw(1) == draw(1), draw(1) == draw(2), 0 < draw(3) < 1)
+"""
+
+
+@pytest.mark.slow
+def test_what_needs_more_than_the_c_library_gets_it(tmp_path: Path) -> None:
+    """Random numbers are numba's, in memory that it provides: when compiled, and when loaded again."""
+    script = tmp_path / "drawing.py"
+    script.write_text(DRAWING)
+    environment = os.environ | {"QUANTRECIPE_CACHE_DIR": str(tmp_path / "cache")}
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, str(script)], env=environment, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.split() == ["True", "False", "True"]
+
+
+@pytest.mark.parametrize("signature", ["void(float32[:])", "void(Array(uint8, 1, 'F', True))"])
+def test_arrays_that_may_lie_anyhow_are_no_part_of_a_signature(signature: str) -> None:
+    with pytest.raises(TypeError, match="a kernel's arrays are C-contiguous and aligned"):
+        kernel(signature)(lambda x: None)(np.zeros(1, np.float32))

@@ -81,7 +81,9 @@ class Made:
         assert len(units) == 6
         done = one.over(units)
         slots = [Slot(np.empty(1 << 13, np.uint8), np.empty(1 << 13, np.uint8)) for _ in units]
-        results = [done.work(unit, slot) for unit, slot in reversed(list(zip(units, slots, strict=True)))]
+        with self.rows.reader:
+            backwards = reversed(list(zip(units, slots, strict=True)))
+            results = [done.work(unit, slot) for unit, slot in backwards]
         for unit, result in zip(units, reversed(results), strict=True):
             done.collect(unit, result)
 

@@ -1,4 +1,4 @@
-"""Large random models, for measuring: Gaussian BF16 weights, written straight to a GGUF."""
+"""Large random models, for measuring: Gaussian weights, written straight to a GGUF."""
 
 from __future__ import annotations
 
@@ -6,43 +6,53 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from quantrecipe.gguf.header import TensorEntry
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.gguf.write_header import encode_header, padded
 
-BF16 = 30
-F32 = 0
+TYPES = {"F32": 0, "F16": 1, "BF16": 30}
+F32 = TYPES["F32"]
 _POOL = 1 << 24  # weights that are drawn; longer tensors repeat them
 
 
-def write_llama(path: Path, *, layers: int, cols: int, hidden: int, vocab: int, experts: int = 0) -> int:
+def write_llama(
+    path: Path, *, layers: int, cols: int, hidden: int, vocab: int, experts: int = 0, dtype: str = "BF16"
+) -> int:
     """Write a llama of random weights, and return how many it has. An existing file of the same size is kept."""
+    pool = _pool(dtype)
     shapes = dict(_shapes(layers=layers, cols=cols, hidden=hidden, vocab=vocab, experts=experts))
     entries, offset = [], 0
     for name, shape in shapes.items():
-        kind = BF16 if len(shape) > 1 else F32
+        kind = TYPES[dtype] if len(shape) > 1 else F32
         entries.append(TensorEntry(name=name, shape=shape, ggml_type=kind, offset=offset))
-        offset += padded(int(np.prod(shape)) * (2 if kind == BF16 else 4), 32)
+        offset += padded(int(np.prod(shape)) * (4 if kind == F32 else pool.itemsize), 32)
     header = encode_header(
         _metadata(layers=layers, cols=cols, hidden=hidden, vocab=vocab, experts=experts), entries
     )
     weights = sum(int(np.prod(shape)) for shape in shapes.values())
     if path.exists() and path.stat().st_size == len(header) + offset:
         return weights
-    draw = np.random.default_rng(0).standard_normal(_POOL, dtype=np.float32) * np.float32(0.02)
-    pool = (draw.view(np.uint32) >> np.uint32(16)).astype("<u2")
     with path.open("wb") as file:
         file.write(header)
         for entry in entries:
             size = int(np.prod(entry.shape))
-            if entry.ggml_type == F32:
+            if len(entry.shape) == 1:
                 file.write(np.ones(size, "<f4").tobytes())
             else:
                 for start in range(0, size, _POOL):
                     file.write(pool[: size - start].tobytes())
             file.write(bytes(-file.tell() % 32))
     return weights
+
+
+def _pool(dtype: str) -> NDArray[np.generic]:
+    """Weights as they are stored in the type."""
+    draw = np.random.default_rng(0).standard_normal(_POOL, dtype=np.float32) * np.float32(0.02)
+    if dtype == "BF16":
+        return (draw.view(np.uint32) >> np.uint32(16)).astype("<u2")
+    return draw.astype({"F32": "<f4", "F16": "<f2"}[dtype])
 
 
 def _shapes(

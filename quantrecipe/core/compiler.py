@@ -26,18 +26,23 @@ from numba.np import arrayobj
 from quantrecipe.core.jit import Kernel, global_names
 from quantrecipe.core.machine_code import Argument, MachineCode
 
-__all__ = ["compile_kernel", "provide_externals", "untyped"]
+__all__ = ["HOST", "compile_kernel", "provide_externals", "untyped"]
 
+HOST = "host"
+"""This CPU, with all that it has."""
 _RUNTIME = Path(__file__).with_name("runtime.ll")
 _WORD = ir.IntType(64)
 _Numba = Any  # numba has annotations in some places only
 _types: _Numba = numba.types
 
 
-def compile_kernel(kernel: Kernel[..., Any]) -> MachineCode:
-    """The machine code of a kernel that has a signature, for this CPU."""
+def compile_kernel(kernel: Kernel[..., Any], level: str = HOST) -> MachineCode:
+    """The machine code of a kernel that has a signature, for this CPU, or for a level of CPUs (see `LEVELS`).
+
+    A process compiles for one of these: what a kernel calls is optimised for the first that it was asked for.
+    """
     symbol = f"kernel_{kernel.digest[:32]}"
-    with _compiling() as context:
+    with _compiling(level) as context:
         dispatcher: _Numba = _dispatcher(kernel)
         arguments, _ = cast(_Numba, sigutils).normalize_signature(kernel.signature)
         dispatcher.compile(kernel.signature)
@@ -97,15 +102,16 @@ class _Library(codegen.AOTCodeLibrary):  # type: ignore[misc]
 
 
 class _Codegen(codegen.AOTCPUCodegen):  # type: ignore[misc]
-    """LLVM for this CPU, and object files instead of code in memory."""
+    """LLVM for a CPU, and object files instead of code in memory."""
 
     _library_class = _Library
 
-    def __init__(self) -> None:
-        super().__init__("quantrecipe", cpu_name="host")
+    def __init__(self, level: str) -> None:
+        self._level = level
+        super().__init__("quantrecipe", cpu_name={"arm64": "generic"}.get(level, level))
 
     def _customize_tm_features(self) -> str:
-        return cast(str, self._get_host_cpu_features())
+        return cast(str, self._get_host_cpu_features()) if self._level == HOST else ""
 
     def set_env(self, _name: str, _environment: object) -> None:
         """Kernels raise nothing that would need an environment."""
@@ -113,19 +119,19 @@ class _Codegen(codegen.AOTCPUCodegen):  # type: ignore[misc]
 
 _DISPATCHERS: dict[int, tuple[Kernel[..., Any], Callable[..., Any]]] = {}
 """By identity of the kernel: numba's dispatcher, as other kernels call it. Filled under numba's lock."""
-_CODEGENS: list[_Codegen] = []
+_CODEGENS: dict[str, _Codegen] = {}
 
 
 @contextmanager
-def _compiling() -> Iterator[_Numba]:
+def _compiling(level: str) -> Iterator[_Numba]:
     """numba's context, with our code generation in the place of its own; one thread at a time."""
     with cast(_Numba, global_compiler_lock):
         context: _Numba = cpu_target.target_context
         provide_externals()  # numba's own functions, compiled by numba's own code generation
-        if not _CODEGENS:
-            _CODEGENS.append(_Codegen())
+        if level not in _CODEGENS:
+            _CODEGENS[level] = _Codegen(level)
         usual = context._internal_codegen
-        context._internal_codegen = _CODEGENS[0]
+        context._internal_codegen = _CODEGENS[level]
         try:
             yield context
         finally:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import json
+import platform
 import struct
 import threading
 from collections.abc import Callable
@@ -30,7 +31,28 @@ from quantrecipe.core.cache import kernel_folder, read_cached, write_cached
 if TYPE_CHECKING:
     from quantrecipe.core.jit import Kernel
 
-__all__ = ["Argument", "MachineCode", "find_machine_code", "keep_machine_code", "link"]
+__all__ = [
+    "LEVELS",
+    "SHIPPED",
+    "Argument",
+    "MachineCode",
+    "cpu_level",
+    "find_machine_code",
+    "keep_machine_code",
+    "link",
+    "ship_machine_code",
+]
+
+SHIPPED: Final = Path(__file__).with_name("kernels")
+"""Kernels that a package carries, a folder for each level of CPUs. A package of pure Python has none."""
+
+LEVELS: Final = {
+    "x86-64-v3": ("avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe"),
+    "x86-64-v4": ("avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe")
+    + ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"),
+    "arm64": (),
+}
+"""Levels of CPUs, with LLVM's names of what a CPU must have: of the x86-64 psABI, and all 64-bit ARM."""
 
 _VOID: Final = "void"
 _HEADER: Final = object.__basicsize__
@@ -67,10 +89,12 @@ class MachineCode:
 
 
 def find_machine_code(kernel: Kernel[..., Any]) -> MachineCode | None:
-    """What is kept of the kernel for this CPU; None where there is nothing, or it is damaged."""
-    path = _path(kernel)
-    data = None if path is None else read_cached(path)
-    return None if data is None else _decoded(data)
+    """What the package, or else an earlier process, has kept of the kernel for this CPU; None if it is damaged."""
+    for path in (_shipped_path(kernel), _path(kernel)):
+        data = None if path is None else read_cached(path)
+        if data is not None:
+            return _decoded(data)
+    return None
 
 
 def keep_machine_code(kernel: Kernel[..., Any], code: MachineCode) -> None:
@@ -78,6 +102,26 @@ def keep_machine_code(kernel: Kernel[..., Any], code: MachineCode) -> None:
     path = _path(kernel)
     if path is not None:
         write_cached(path, _encoded(code))
+
+
+def ship_machine_code(kernel: Kernel[..., Any], code: MachineCode, folder: Path) -> None:
+    """Put it where a package carries it: `folder` is that of a level of CPUs."""
+    (folder / _file_name(kernel, folder.name)).write_bytes(_encoded(code))
+
+
+@cache
+def cpu_level() -> str:
+    """Which of the levels that packages may carry kernels for this CPU reaches; "" if none."""
+    import llvmlite.binding as llvm
+
+    machine = platform.machine().lower()
+    if machine in ("arm64", "aarch64"):
+        return "arm64"
+    features = llvm.get_host_cpu_features()
+    reached = [
+        level for level, needs in LEVELS.items() if needs and all(features.get(name) for name in needs)
+    ]
+    return reached[-1] if reached and machine in ("x86_64", "amd64") else ""
 
 
 def link(code: MachineCode, name: str) -> Callable[..., Any]:
@@ -232,40 +276,53 @@ def _argument(facts: dict[str, Any]) -> Argument:
     return Argument(items=tuple(map(_argument, facts.pop("items"))), **facts)
 
 
+def _shipped_path(kernel: Kernel[..., Any]) -> Path | None:
+    """Where the package would carry the kernel for CPUs of this level; None if it carries none."""
+    folder = SHIPPED / cpu_level() if SHIPPED.is_dir() else SHIPPED
+    return folder / _file_name(kernel, folder.name) if folder != SHIPPED else None
+
+
 def _path(kernel: Kernel[..., Any]) -> Path | None:
     """The file of the kernel for this CPU; None where there is no folder for it, or no source to tell it by."""
     from quantrecipe import __version__
 
     folder = kernel_folder(__version__)
-    if folder is None:
-        return None
     try:
-        digest = hashlib.sha256(f"{kernel.digest} {_environment()}".encode()).hexdigest()
+        return None if folder is None else folder / _file_name(kernel, _cpu())
     except OSError:  # no source file, as in a frozen application: nothing to tell it by
         return None
+
+
+def _file_name(kernel: Kernel[..., Any], target: str) -> str:
+    digest = hashlib.sha256(f"{kernel.digest} {_compiler()} {target}".encode()).hexdigest()
     name = f"{kernel.__module__}.{kernel.__name__}".removeprefix("quantrecipe.")
-    return folder / f"{name}-{digest[:24]}.o"
+    return f"{name}-{digest[:24]}.o"
 
 
 @cache
-def _environment() -> str:
-    """What machine code depends on beside the kernel: how it is compiled, by which LLVM, for which CPU."""
+def _compiler() -> str:
+    """Digest of how kernels are compiled."""
+    here = Path(__file__)
+    digest = hashlib.sha256()
+    for path in (here, here.with_name("compiler.py"), here.with_name("runtime.ll")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+@cache
+def _cpu() -> str:
+    """What machine code depends on beside: the CPU, and the versions of numba and LLVM."""
     import llvmlite
     import llvmlite.binding as llvm
 
-    here = Path(__file__)
-    digest = hashlib.sha256()
-    for name in (here, here.with_name("compiler.py"), here.with_name("runtime.ll"), _numba_version()):
-        digest.update(name.read_bytes())
-    return " ".join(
-        (
-            digest.hexdigest(),
-            llvmlite.__version__,
-            llvm.get_process_triple(),
-            llvm.get_host_cpu_name(),
-            llvm.get_host_cpu_features().flatten(),
-        )
+    parts = (
+        _numba_version().read_text(encoding="utf-8"),
+        llvmlite.__version__,
+        llvm.get_process_triple(),
+        llvm.get_host_cpu_name(),
+        llvm.get_host_cpu_features().flatten(),
     )
+    return " ".join(parts)
 
 
 def _numba_version() -> Path:

@@ -193,12 +193,12 @@ def eights_search(size: int, *, steps: int) -> Callable[..., None]:
                     start = strangers[i]
                     code = rounded[k * tries + start]
                     begin, end = first[lists + code], first[lists + code + 1]
-                    if start < last:
-                        walk_rows(rows, 0, begin, end, neighbours, near, places, best)
-                        _take(code, rounded, k * tries, best, codes)
-                    if start >= last or rounded[k * tries + WIDTH] == code:
-                        walk_rows(rows, last, begin, end, neighbours, near, places, best)
-                        _take(code, rounded, k * tries + last, best, codes)
+                    column = 0 if start < last else last
+                    walk_rows(rows, column, begin, end, neighbours, near, places, best)
+                    _take(code, rounded, k * tries + column, best, codes)
+                    if column < last and rounded[k * tries + WIDTH] == code:
+                        walk_rows(rows, column + last, begin, end, neighbours, near, places, best)
+                        _take(code, rounded, k * tries + column + last, best, codes)
             sum_up(s, lane, codes, t)
             winner, caught = -1, ZERO
             for j in range(wanted):

@@ -40,7 +40,8 @@ class Grid:
     points:     uint8 (g, n), the integers of each point
     codes:      uint16 (g,), the code of each point
     index:      int16 (2 ** (bits n),), the point with this code, -1 where there is none
-    first:      int32 (2 ** (bits n) + 1,): the list of a code is neighbours[first[code]:first[code + 1]]
+    first:      int32 (2 ** (bits n) + 1,): the list of a code is neighbours[first[code]:first[code + 1]];
+                of twice as many lists, where there are short ones
     neighbours: uint16, indices of points; lists of codes that are points, or hold an integer out of range, are empty
     """
 
@@ -52,10 +53,12 @@ class Grid:
 
 
 @cache
-def load_grid(name: str, *, levels: int, distances: int, pad: int = PAD) -> Grid:
+def load_grid(name: str, *, levels: int, distances: int, pad: int = PAD, short: bool = False) -> Grid:
     """The grid of tables/NAME.grid, whose integers are below `levels`; lists take in so many distances.
 
     Lists have a multiple of `pad` entries, the last one repeated, so that loops over them can go by as many at a time.
+    With `short`, the lists come after short ones, which leave out what can't win: list c is the short one of code c,
+    list 2 ** (bits n) + c the whole one.
     """
     points = grid_points(name, levels=levels)
     count, length = points.shape
@@ -73,6 +76,11 @@ def load_grid(name: str, *, levels: int, distances: int, pad: int = PAD) -> Grid
     sizes = np.zeros(index.size, np.int64)
     sizes[strangers] = np.concatenate([counts for counts, _ in lists])
     neighbours = np.concatenate([found for _, found in lists])
+    if short:
+        owner = np.repeat(every, sizes)
+        kept = _can_win(owner, points[neighbours].astype(np.int64) - integers[owner])
+        neighbours = np.concatenate([neighbours[kept], neighbours])
+        sizes = np.concatenate([np.bincount(owner[kept], minlength=sizes.size), sizes])
 
     # Where an entry goes in the padded lists, and which entry a place there comes from.
     padded = -(-sizes // pad) * pad
@@ -142,3 +150,26 @@ def _nearest(
     row, point = np.nonzero(near)
     order = np.lexsort((point, squares[row, point], row))
     return near.sum(axis=1), point[order].astype(np.uint16)
+
+
+def _can_win(owner: NDArray[Any], away: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which neighbours can be the nearest, of eights or fours that are rounded to their owner: bool (n,).
+
+    owner: int64 (n,), the codes that neighbours are listed for, in order; away: int64 (n, length), how many steps they
+    are from them. What is rounded to an integer is nearer to it than to the next one on either side, and nearer to that
+    than to the one after it. So a neighbour can't win if an earlier one lies between it and the code in every weight,
+    whatever the weights count. (An earlier one also wins where they are equally far.)
+    """
+    steps = np.column_stack([np.maximum(away, 0), np.maximum(-away, 0)])
+    # All steps up and down in one number, each below a bit that stays set in a difference where nothing borrows it.
+    width = int(steps.max()).bit_length() + 1
+    shifts = width * np.arange(steps.shape[1])
+    packed, guard = (steps << shifts).sum(axis=1), int((1 << shifts + width - 1).sum())
+    position = np.arange(owner.size) - np.searchsorted(owner, owner)
+    kept, later = np.ones(owner.size, bool), np.arange(owner.size)
+    for lag in range(1, position.max() + 1):
+        later = later[position[later] >= lag]
+        beaten = (packed[later] + guard - packed[later - lag]) & guard == guard
+        kept[later[beaten]] = False
+        later = later[~beaten]
+    return kept

@@ -163,6 +163,6 @@ def iq2_kernels(
                         x[block * SUPERBLOCK + k * EIGHT + i] = scale * values[point, i] * SIGNS[bits, i]
 
     return grid_kernels(
-        tables=partial(eights_tables, grid, distances=distances), encode=encode,
+        tables=partial(eights_tables, grid, distances=distances, short=True), encode=encode,
         values=partial(eights_values, grid, VALUES), decode=decode, needs_importance=needs_importance,
     )  # fmt: skip

@@ -9,7 +9,7 @@ A term of it depends on i and q_i only, so the terms of all 8 integers are compu
 additions. Lists have lengths that no CPU predicts. So what is to be done is written down first, as *jobs* of PAD
 neighbours each, and then done in one loop without branches; `do_jobs` does LANES tries of a scale at once.
 
-    job  int32: 16 bits of a place in `neighbours`, 8 bits of a row, 1 bit that isn't set in the first job of a list
+    job  int32: 17 bits of a place in `neighbours`, 8 bits of a row, 1 bit that isn't set in the first job of a list
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from quantrecipe.core.scalars import F32, I32, I64, U32, ZERO, Float, Floats, In
 
 __all__ = [
     "AT_ONCE",
+    "CODES",
     "FOUR",
     "LANES",
     "LEVELS",
@@ -38,15 +39,17 @@ LARGEST = np.finfo(F32).max
 LARGEST_BITS, ALL_BITS = LARGEST.view(U32), U32(0xFFFFFFFF)
 
 FOUR, LEVELS = 4, 8
+CODES = LEVELS**FOUR
+"""Where whole lists come after short ones; see `load_grid`."""
 ROOM = 32
 """Places for tries in a row of terms."""
-LANES = 16
+LANES = 8
 """Tries of a job."""
-AT_ONCE = 8
+AT_ONCE = 4
 """Jobs that are written down without asking whether a list is that long."""
 LONGEST = 16
 """Jobs for one list, at the most."""
-LIST_BITS, ROW_BITS = 16, 8
+LIST_BITS, ROW_BITS = 17, 8
 LIST_MASK, ROW_MASK = I32((1 << LIST_BITS) - 1), I32((1 << ROW_BITS) - 1)
 
 

@@ -60,9 +60,10 @@ ROOT = Q
 BLOCK = 16
 """Points that stand side by side."""
 WIDTH = 16
-"""Scales that stand side by side."""
-ROW = 2 * WIDTH
-TOGETHER = 3
+"""Scales that are compared side by side."""
+ROW = 24
+"""Scales that an eight has room for."""
+TOGETHER = 2
 """Terms that are added up beforehand: with more, the sums take longer than they save."""
 SUMS = LEVELS**TOGETHER
 ROWS = SUMS + LEVELS * (EIGHT - TOGETHER)
@@ -83,17 +84,17 @@ EightsTables = tuple[
 
 
 @cache
-def eights_tables(name: str, *, distances: int) -> EightsTables:
-    """A grid as kernels take it: index, first, neighbours (see `Grid`), codes, places.
+def eights_tables(name: str, *, distances: int, short: bool = False) -> EightsTables:
+    """A grid as kernels take it: index, first, neighbours (see `Grid`; for `short`, `load_grid`), codes, places.
 
     codes:  uint16, the codes of the neighbours; BLOCK more at the end, so that whole blocks can be read
     places: uint16, PLACES for each point: where the rows begin whose sum is its distance
     """
-    book = load_grid(name, levels=LEVELS, distances=distances, pad=AT_ONCE)
+    book = load_grid(name, levels=LEVELS, distances=distances, pad=AT_ONCE, short=short)
     codes = np.concatenate([book.codes[book.neighbours], np.zeros(BLOCK, np.uint16)])
-    triples = book.points[:, :TOGETHER] @ LEVELS ** np.arange(TOGETHER)
+    pairs = book.points[:, :TOGETHER] @ LEVELS ** np.arange(TOGETHER)
     singles = SUMS + LEVELS * np.arange(EIGHT - TOGETHER) + book.points[:, TOGETHER:]
-    places = (np.column_stack([triples, singles]) * ROW).astype(np.uint16).reshape(-1)
+    places = (np.column_stack([pairs, singles]) * ROW).astype(np.uint16).reshape(-1)
     for array in (codes, places):
         array.flags.writeable = False
     return book.index, book.first, book.neighbours, codes, places

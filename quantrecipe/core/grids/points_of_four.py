@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from quantrecipe.core.bits import place
 from quantrecipe.core.grids.grid import PAD, grid_points, load_grid
-from quantrecipe.core.grids.iq3_neighbours import LEVELS
+from quantrecipe.core.grids.iq3_neighbours import CODES, LEVELS
 from quantrecipe.core.grids.iq3_search import GROUP
 from quantrecipe.core.jit import disjoint_kernel
 from quantrecipe.core.scalars import Floats, Int
@@ -35,13 +35,14 @@ def fours_tables(name: str, *, distances: int) -> FoursTables:
     """A grid as kernels take it.
 
     index:      int16 (4096,): which point a code is, -1 if none
-    first:      int32 (4097,): neighbours[first[code]:first[code + 1]] are a code's; a point is its own and only one
+    first:      int32 (8193,): neighbours[first[code]:first[code + 1]] can be the nearest, and all that are listed for a
+                code are the same 4096 lists on; a point is its own and only one
     neighbours: uint16: codes of points, in lists of a multiple of PAD
     """
-    book = load_grid(name, levels=LEVELS, distances=distances)
+    book = load_grid(name, levels=LEVELS, distances=distances, short=True)
     lists = [
-        book.codes[book.neighbours[begin:end]] if begin < end else np.full(PAD, code, np.uint16)
-        for code, (begin, end) in enumerate(zip(book.first[:-1], book.first[1:], strict=True))
+        book.codes[book.neighbours[begin:end]] if begin < end else np.full(PAD, key % CODES, np.uint16)
+        for key, (begin, end) in enumerate(zip(book.first[:-1], book.first[1:], strict=True))
     ]
     first = np.cumsum([0, *map(len, lists)]).astype(np.int32)
     neighbours = np.concatenate(lists)

@@ -53,6 +53,35 @@ def test_neighbours_are_the_points_at_the_nearest_distances_in_order(
         assert listed == wanted + wanted[-1:] * (-len(wanted) % PAD)
 
 
+@pytest.mark.parametrize(("name", "levels", "distances", "source"), BOOKS[1:])
+def test_short_lists_hold_every_neighbour_that_can_be_the_nearest(
+    name: str, levels: int, distances: int, source: str
+) -> None:
+    book = load_grid(name, levels=levels, distances=distances, pad=1, short=True)
+    whole = load_grid(name, levels=levels, distances=distances, pad=1)
+    codes, length = whole.index.size, whole.points.shape[1]
+    assert (np.diff(book.first)[codes:] == np.diff(whole.first)).all()
+    if distances > 1:
+        assert book.first[codes] < 0.9 * whole.first[-1]
+    rng = np.random.default_rng(8)
+    shifts = (levels - 1).bit_length() * np.arange(length)
+    for integers in rng.integers(0, levels, (300, length)):
+        code = int((integers << shifts).sum())
+        listed = whole.points[whole.neighbours[whole.first[code] : whole.first[code + 1]]]
+        if not len(listed):
+            continue
+        short = book.points[book.neighbours[book.first[code] : book.first[code + 1]]]
+        # Anything that rounds to these integers, weights of all sizes and of none, and ties of both.
+        x = (
+            integers
+            + rng.choice([-0.49, -0.25, 0, 0.25, 0.49], length)
+            - 3 * (integers == 0) * rng.random(length)
+        )
+        w = rng.choice([0.0, 1.0, 1e-6, 1e6, rng.random()], length)
+        far = [((w * (points - x) ** 2).astype(np.float32)).sum(axis=1) for points in (listed, short)]
+        assert (listed[far[0].argmin()] == short[far[1].argmin()]).all()
+
+
 def test_codes_with_an_integer_out_of_range_have_no_neighbours() -> None:
     book = load_grid("iq2_xxs", levels=3, distances=2)
     assert book.index[3] == -1

@@ -57,7 +57,7 @@ def test_places_are_the_rows_that_make_up_a_point_s_distance() -> None:
     for point in (0, 1, 700, 2047):
         code = int(codes[np.flatnonzero(neighbours == point)[0]])
         integers = [code >> 2 * i & 3 for i in range(EIGHT)]
-        rows = [integers[0] + 3 * integers[1] + 9 * integers[2]]
+        rows = [integers[0] + 3 * integers[1]]
         rows += [SUMS + LEVELS * i + q for i, q in enumerate(integers[TOGETHER:])]
         assert places[PLACES * point : PLACES * (point + 1)].tolist() == [row * ROW for row in rows]
 

@@ -46,12 +46,9 @@ __all__ = [
 SHIPPED: Final = Path(__file__).with_name("kernels")
 """Kernels that a package carries, a folder for each level of CPUs. A package of pure Python has none."""
 
-LEVELS: Final = {
-    "x86-64-v3": ("avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe"),
-    "x86-64-v4": ("avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe")
-    + ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"),
-    "arm64": (),
-}
+_V3 = ("avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe")
+_V4 = (*_V3, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
+LEVELS: Final = {"x86-64-v3": _V3, "x86-64-v4": _V4, "arm64": ()}
 """Levels of CPUs, with LLVM's names of what a CPU must have: of the x86-64 psABI, and all 64-bit ARM."""
 
 _VOID: Final = "void"

@@ -12,8 +12,10 @@ import numpy as np
 import psutil
 import pytest
 
-from quantrecipe.core.jit import DECODE, kernel
-from quantrecipe.core.machine_code import _address
+from quantrecipe.core import machine_code
+from quantrecipe.core.compiler import HOST, compile_kernel
+from quantrecipe.core.jit import DECODE, Kernel, NotCached, kernel, only_cached
+from quantrecipe.core.machine_code import LEVELS, _address, cpu_level, ship_machine_code
 
 
 @kernel(DECODE)
@@ -181,3 +183,42 @@ def test_what_needs_more_than_the_c_library_gets_it(tmp_path: Path) -> None:
 def test_arrays_that_may_lie_anyhow_are_no_part_of_a_signature(signature: str) -> None:
     with pytest.raises(TypeError, match="a kernel's arrays are C-contiguous and aligned"):
         kernel(signature)(lambda x: None)(np.zeros(1, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("machine", "missing", "level"),
+    [
+        ("x86_64", [], "x86-64-v4"),
+        ("AMD64", ["avx512bw"], "x86-64-v3"),
+        ("x86_64", ["avx2"], ""),
+        ("aarch64", [], "arm64"),
+        ("arm64", ["avx2"], "arm64"),
+        ("riscv64", [], ""),
+    ],
+)
+def test_the_level_of_a_cpu(
+    machine: str, missing: list[str], level: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features = {name: name not in missing for name in LEVELS["x86-64-v4"]}
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr("llvmlite.binding.get_host_cpu_features", lambda: features)
+    assert cpu_level.__wrapped__() == level
+
+
+def test_a_package_may_carry_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then there is nothing to compile; for another level of CPUs, or of another kernel, they are no use."""
+    monkeypatch.setenv("QUANTRECIPE_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(machine_code, "SHIPPED", tmp_path / "shipped")
+    monkeypatch.setattr(machine_code, "cpu_level", lambda: "some")
+    folder = tmp_path / "shipped" / "some"
+    folder.mkdir(parents=True)
+    half: Any = _half
+    ship_machine_code(half, compile_kernel(half, cpu_level() or HOST), folder)
+    with only_cached():
+        assert Kernel(half.function, half.signature)(3.0) == 1.5
+    other = kernel("float64(float64)")(_next.function)  # type: ignore[attr-defined]
+    with only_cached(), pytest.raises(NotCached):
+        other(1.0)
+    monkeypatch.setattr(machine_code, "cpu_level", lambda: "another")
+    with only_cached(), pytest.raises(NotCached):
+        Kernel(half.function, half.signature)(3.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,6 +15,7 @@ from quantrecipe.plain_data import fields_of
 
 if TYPE_CHECKING:
     from quantrecipe.api import QuantFormat
+    from quantrecipe.output.warm import KernelJob
     from quantrecipe.registry import Registry
 
 __all__ = ["command"]
@@ -87,36 +88,23 @@ def _facts(registry: Registry, fmt: QuantFormat) -> dict[str, Any]:
 
 
 def _compile(ctx: Context, formats: Sequence[QuantFormat]) -> None:
-    """Compile every kernel in processes side by side (the compiler works on one at a time), for later runs."""
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor, as_completed
+    """Compile every kernel that isn't there yet, for later runs."""
+    from quantrecipe.output.warm import compile_jobs
 
-    from quantrecipe.core.processors import usable_processors
-
-    kernels = [(fmt.spec.name, kind) for fmt in formats for kind in _kinds(fmt)]
-    workers = min(len(kernels), usable_processors())
-    with (
-        ctx.err.status("compiling") as status,
-        ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool,
-    ):
-        running = {pool.submit(_compile_one, *kernel, plugins=ctx.plugins): kernel for kernel in kernels}
-        for number, future in enumerate(as_completed(running), 1):
-            future.result()
-            status.update(f"compiled {number} of {len(kernels)}: {' '.join(running[future])}")
+    jobs = [job for fmt in formats for job in _jobs(fmt)]
+    with ctx.err.status("compiling") as status:
+        compile_jobs(
+            jobs, lambda number, total, what: status.update(f"compiling {number} of {total}: {what}")
+        )
     ctx.console.print("1 format is ready." if len(formats) == 1 else f"{len(formats)} formats are ready.")
 
 
-def _kinds(fmt: QuantFormat) -> list[str]:
-    """The kernels of a format, those that take longest first."""
-    plain = [] if fmt.spec.importance == "required" else ["plain"]
-    weighted = [] if fmt.spec.importance == "ignored" else ["weighted"]
-    return [*plain, *weighted, "decode"]
+def _jobs(fmt: QuantFormat) -> Iterator[KernelJob]:
+    """The kernels of a format."""
+    from quantrecipe.output.warm import KernelJob
 
-
-def _compile_one(name: str, kind: str, *, plugins: bool) -> None:
-    """Compiles one kernel. This runs in a process of its own."""
-    from quantrecipe.output.warm import warm
-    from quantrecipe.registry import load_registry
-
-    fmt = load_registry(plugins=plugins).format(name)
-    warm(fmt, weighted=kind == "weighted", decode=kind == "decode")
+    if fmt.spec.importance != "required":
+        yield KernelJob(format=fmt)
+    if fmt.spec.importance != "ignored":
+        yield KernelJob(format=fmt, weighted=True)
+    yield KernelJob(format=fmt, decode=True)

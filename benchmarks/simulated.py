@@ -1,4 +1,4 @@
-"""A machine with any number of cores, and the pipeline of `apply` on it: threads that are generators, a clock that jumps.
+"""A machine with any number of cores, and `apply`'s pipeline on it: threads are generators, and the clock jumps.
 
 What a thread does next is decided by quantrecipe's own Schedule. What that takes is a list of uses: so many seconds,
 while the thread holds the GIL, the lock of the file that it writes, or neither; and so many bytes over the memory bus
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict, deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import Any, TypeAlias
@@ -187,11 +187,11 @@ class Ran:
 
 def simulate(
     tensors: Sequence[TensorInfo],
-    costs: Costs | Callable[[Step[Any]], Iterator[Use]],
+    costs: Costs,
     threads: int,
     machine: Machine | None = None,
 ) -> Ran:
-    """Run the pipeline over these tensors on this machine. costs: the seconds, or what each step takes."""
+    """Run the pipeline over these tensors on this machine."""
     machine = machine or Machine()
     clock = _Clock()
     schedule = Schedule(flows(tensors), range(SLOTS * threads))
@@ -201,7 +201,6 @@ def simulate(
         locks[name] = Lock(math.inf)
     memory, disk = _Bus(machine.memory), _Bus(machine.disk)
     idle = Lock(0)
-    needs = costs if callable(costs) else lambda step: uses(step, costs)
 
     def thread() -> _Process:
         step: Step[Any] | None = None
@@ -216,7 +215,7 @@ def simulate(
                 continue
             if isinstance(step, Advance):
                 step.do()
-            for use in needs(step):
+            for use in uses(step, costs):
                 held = (locks[use.lock], processors) if use.lock else (processors,)
                 for lock in held:
                     yield lock

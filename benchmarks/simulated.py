@@ -54,12 +54,14 @@ class Machine:
 
     processors:   None: one for each thread
     disk, memory: bytes per second
+    hand_over:    seconds until a thread that waits for the GIL has it, once another gives it away
     without:      locks that this machine doesn't have, to see what they cost
     """
 
     processors: int | None = None
     disk: float = math.inf
     memory: float = math.inf
+    hand_over: float = 0.0
     without: tuple[str, ...] = ()
 
 
@@ -121,10 +123,14 @@ def _bytes(unit: Unit, bits: float) -> float:
 
 
 class Lock:
-    """So many may hold it at once; the others wait in line. busy: seconds that it was held."""
+    """So many may hold it at once; the others wait in line, and take some time to wake.
 
-    def __init__(self, capacity: float = 1) -> None:
+    busy: seconds that it was held
+    """
+
+    def __init__(self, capacity: float = 1, hand_over: float = 0.0) -> None:
         self.free = capacity
+        self.hand_over = hand_over
         self.waiting: deque[_Process] = deque()
         self.busy = 0.0
 
@@ -146,7 +152,7 @@ class _Clock:
 
     def release(self, lock: Lock) -> None:
         if lock.waiting:
-            self.start(lock.waiting.popleft())
+            self.start(lock.waiting.popleft(), lock.hand_over)
         else:
             lock.free += 1
 
@@ -197,6 +203,7 @@ def simulate(
     schedule = Schedule(flows(tensors), range(SLOTS * threads))
     processors = Lock(machine.processors or threads)
     locks: defaultdict[str, Lock] = defaultdict(Lock)
+    locks[GIL] = Lock(hand_over=machine.hand_over)
     for name in machine.without:
         locks[name] = Lock(math.inf)
     memory, disk = _Bus(machine.memory), _Bus(machine.disk)
@@ -216,6 +223,8 @@ def simulate(
             if isinstance(step, Advance):
                 step.do()
             for use in uses(step, costs):
+                if not (use.seconds or use.memory or use.disk):
+                    continue
                 held = (locks[use.lock], processors) if use.lock else (processors,)
                 for lock in held:
                     yield lock

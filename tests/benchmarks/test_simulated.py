@@ -9,10 +9,11 @@ from types import ModuleType
 
 import pytest
 
-from quantrecipe.output.row_units import CHUNK_WEIGHTS
+from quantrecipe.output.row_units import CHUNK_WEIGHTS, PART_WEIGHTS
 from quantrecipe.tensor import TensorInfo
 
 ROOT = Path(__file__).parents[2]
+PARTS = CHUNK_WEIGHTS // PART_WEIGHTS
 BYTES = 2 * CHUNK_WEIGHTS
 """Of a unit, both read and written."""
 
@@ -56,7 +57,7 @@ def test_threads_share_processors(simulated: ModuleType) -> None:
     ("lock", "costs", "alone"),
     [
         ("GIL", {"unit": 1}, 3 / 4 + 8 / 4),  # a quarter is Python that collects, one unit after the other
-        ("GIL", {"part": 1 / 4}, 1),
+        ("GIL", {"part": 1 / PARTS}, 1),
         ("inode lock", {"write": 1 / BYTES}, 1),
     ],
 )
@@ -103,3 +104,10 @@ def test_bytes_go_over_a_bus_at_its_rate(simulated: ModuleType, what: str) -> No
 def test_tensors_cost_python_when_they_begin_and_when_they_end(simulated: ModuleType) -> None:
     costs = simulated.Costs(tensor=1)
     assert simulated.simulate(several(4), costs, 4).seconds == pytest.approx(4)
+
+
+def test_a_thread_that_waits_for_the_gil_takes_time_to_wake(simulated: ModuleType) -> None:
+    """Each unit takes the GIL four times for each part, and another thread always waits for it but at the end."""
+    costs, machine = simulated.Costs(part=1 / PARTS), simulated.Machine(hand_over=1 / PARTS / 4)
+    assert simulated.simulate(one(8), costs, 1, machine).seconds == pytest.approx(8)
+    assert simulated.simulate(one(8), costs, 8, machine).seconds == pytest.approx(16, abs=1)

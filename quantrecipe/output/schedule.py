@@ -51,7 +51,6 @@ class Flow(Generic[S]):
 
     def __init__(self, number: int, passes: Iterator[Pass[S]]) -> None:
         self.number = number
-        self.collecting = False
         self._passes = passes
         self._units: Iterator[Any] = iter(())
         self._next_unit: Any = None
@@ -93,7 +92,7 @@ class Flow(Generic[S]):
         self._done[task.number] = task
 
     def to_collect(self) -> Task[S] | None:
-        """What is next in order, if it is done."""
+        """What is next in order, if it is done and nobody collects it: that one counts as collected when it is."""
         return self._done.pop(self._collected, None)
 
     def collected(self) -> None:
@@ -178,10 +177,8 @@ class Schedule(Generic[S]):
         """
         following: Step[S] | None = None
         if isinstance(done, Work):
-            flow = done.task.flow
-            flow.put(done.task)
-            if not flow.collecting:  # else whoever collects will see it
-                following = self._to_collect(flow)
+            done.task.flow.put(done.task)
+            following = self._to_collect(done.task.flow)
         elif isinstance(done, Collect):
             done.task.flow.collected()
             self._free.append(done.task.slot)
@@ -195,7 +192,6 @@ class Schedule(Generic[S]):
     def _to_collect(self, flow: Flow[S]) -> Step[S] | None:
         """The flow's next unit in order, if it is done; the flow's next pass, if that was all of this one."""
         ready = flow.to_collect()
-        flow.collecting = ready is not None
         if ready is not None:
             return Collect(ready)
         if flow.has_units or flow.on_their_way:

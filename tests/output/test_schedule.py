@@ -73,6 +73,16 @@ def test_a_unit_that_is_done_before_its_turn_waits_for_it() -> None:
     assert told(done(schedule, first)) == "collect 0.0"
 
 
+def test_the_last_unit_is_not_the_end_while_one_before_it_is_on_its_way() -> None:
+    schedule = Schedule([flow(2)], range(4))
+    first, second = begun(schedule), schedule.after(None)
+    assert done(schedule, second) is None
+    collecting = done(schedule, first)
+    assert told(collecting) == "collect 0.0"
+    assert schedule.after(None) is None, "the second is next for whoever collects the first"
+    assert told(done(schedule, collecting)) == "collect 0.1"
+
+
 def test_of_a_crowd_workers_turn_to_another_flow_and_then_to_the_emptiest() -> None:
     schedule = Schedule([flow(100), flow(100)], range(100))
     begun(schedule)

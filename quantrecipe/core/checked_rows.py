@@ -25,8 +25,12 @@ if TYPE_CHECKING:
 
 __all__ = ["check_finite", "decode_rows", "encode_rows", "float32_from_float64"]
 
-CHUNK = 1 << 17
-"""Weights in a chunk: half a megabyte of float32, within the second-level cache of today's CPUs."""
+CHUNK = 1 << 19
+"""Weights in a chunk: two megabytes of float32, which stay in a cache.
+
+Not fewer than in a part of a unit of apply, so that a part is one chunk: each call of a kernel takes Python, which only
+one thread at a time can run (docs/many-cores.md).
+"""
 
 Encoder = Callable[[Any, Any], None]
 WeightedEncoder = Callable[[Any, Any, Any], None]

@@ -83,12 +83,15 @@ class TensorReader:
                 raise ValueError(f"{tensor or 'a tensor'} ends before its row {stop}")
             target[:] = source.inline[begin : begin + expected]
             return
-        for extent in source.extents:
-            here = max(extent.nbytes - begin, 0)
-            piece, target = target[:here], target[here:]
-            if piece:
-                self._read(extent, begin, piece, tensor or "a tensor")
-            begin = max(begin - extent.nbytes, 0)
+        for extent in source.extents:  # one for each of hundreds of experts: those before the rows cost next to nothing
+            if not target:
+                return
+            if begin >= extent.nbytes:
+                begin -= extent.nbytes
+                continue
+            here = extent.nbytes - begin
+            self._read(extent, begin, target[:here], tensor or "a tensor")
+            target, begin = target[here:], 0
         if target:
             _fail(source.extents[-1].path, f"{tensor or 'a tensor'} ends before its row {stop}")
 

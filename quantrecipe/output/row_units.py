@@ -15,8 +15,12 @@ __all__ = ["CHUNK_WEIGHTS", "PART_WEIGHTS", "Unit", "parts", "split"]
 CHUNK_WEIGHTS = 1 << 20
 """Weights that a unit aims at: enough for reads and writes that cost little beside what they move."""
 
-PART_WEIGHTS = 1 << 18
-"""Weights of a unit that are float32 at once: 1 MiB, which a second-level cache holds beside what they become."""
+PART_WEIGHTS = 1 << 19
+"""Weights of a unit that are float32 at the same time: 2 MiB, which stay in a cache with what they become.
+
+Smaller parts would stay in smaller caches, but each takes Python, which only one thread at a time can run; with 64
+threads that is what they wait for (docs/many-cores.md).
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -365,12 +365,13 @@ class Prediction:
     @property
     def binds(self) -> str:
         """What the most threads wait for."""
-        most = max(self.seconds)
         if not self.without:
             return ""
-        name, better = max(self.without.items(), key=lambda item: item[1])
-        if better < self.efficiency(most) + 0.03:
-            return "several, or the end" if self.efficiency(most) > 0 else ""
+        # Of two things that bind alike neither helps alone.
+        alone = {name: better for name, better in self.without.items() if "," not in name}
+        name, better = max(alone.items(), key=lambda item: item[1])
+        if better < self.efficiency(max(self.seconds)) + 0.03:
+            name, better = max(self.without.items(), key=lambda item: item[1])
         return f"{name} ({better:.0%} without)"
 
 
@@ -385,6 +386,7 @@ def predict(
         others = {
             GIL: (costs, replace(machine, without=(GIL,))),
             INODE: (costs, replace(machine, without=(INODE,))),
+            f"{GIL}, {INODE}": (costs, replace(machine, without=(GIL, INODE))),
             "hash order": (replace(costs, hash=0.0), machine),
             "disk": (costs, replace(machine, disk=math.inf)),
             "memory": (costs, replace(machine, memory=math.inf)),

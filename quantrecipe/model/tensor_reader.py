@@ -83,9 +83,8 @@ class TensorReader:
                 raise ValueError(f"{tensor or 'a tensor'} ends before its row {stop}")
             target[:] = source.inline[begin : begin + expected]
             return
-        for extent in (
-            source.extents
-        ):  # one for each of hundreds of experts: those before the rows cost next to nothing
+        # There may be one for each of hundreds of experts, so those before the rows should cost next to nothing.
+        for extent in source.extents:
             if not target:
                 return
             if begin >= extent.nbytes:

@@ -179,8 +179,7 @@ def test_without_numpy_the_rest_is_still_told(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (1, "")
     findings = {finding["name"]: finding for finding in json.loads(done.stdout)["findings"]}
     assert "no numpy here" in findings["packages"]["what"]
-    assert findings["plugins"]["what"] == "can't be looked at: no numpy here"
-    assert findings["quantrecipe"]["status"] == findings["plots"]["status"] == "ok"
+    assert {findings[name]["status"] for name in ("quantrecipe", "plugins", "plots")} == {"ok"}
 
 
 def test_numba_is_tried_in_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

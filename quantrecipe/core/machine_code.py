@@ -123,7 +123,13 @@ def cpu_level() -> str:
 
 def link(code: MachineCode, name: str) -> Callable[..., Any]:
     """The kernel as Python calls it, without the GIL. `name` is what errors call it."""
-    return _Function(_linker().address(code), code, name)
+    with _LINKING:
+        address = _linker().address(code)
+    return _Function(address, code, name)
+
+
+_LINKING: Final = threading.Lock()
+"""One thread at a time, from the making of the linker on: of two linkers one would be dropped, with what it loaded."""
 
 
 class _Linker:
@@ -137,20 +143,18 @@ class _Linker:
         llvm.initialize_native_asmprinter()
         machine = llvm.Target.from_default_triple().create_target_machine()
         self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
-        self._lock = threading.Lock()
 
     def address(self, code: MachineCode) -> int:
-        """Where the code's function begins, in memory."""
-        with self._lock:
-            if any(self._llvm.address_of_symbol(name) is None for name in code.externals):
-                # LLVM ends the process over a name that it can't find. numba brings what kernels may call beyond the
-                # C library: random numbers, for example.
-                from quantrecipe.core.compiler import provide_externals
+        """Where the code's function begins, in memory. Not for two threads at once."""
+        if any(self._llvm.address_of_symbol(name) is None for name in code.externals):
+            # LLVM ends the process over a name that it can't find. numba brings what kernels may call beyond the
+            # C library: random numbers, for example.
+            from quantrecipe.core.compiler import provide_externals
 
-                provide_externals()
-            self._engine.add_object_file(self._llvm.ObjectFileRef.from_data(code.obj))
-            self._engine.finalize_object()
-            return int(self._engine.get_function_address(code.symbol))
+            provide_externals()
+        self._engine.add_object_file(self._llvm.ObjectFileRef.from_data(code.obj))
+        self._engine.finalize_object()
+        return int(self._engine.get_function_address(code.symbol))
 
 
 @cache

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ import pytest
 from quantrecipe.core import machine_code
 from quantrecipe.core.compiler import HOST, compile_kernel
 from quantrecipe.core.jit import DECODE, Kernel, NotCached, kernel, only_cached
-from quantrecipe.core.machine_code import LEVELS, _address, cpu_level, ship_machine_code
+from quantrecipe.core.machine_code import LEVELS, _address, _Linker, cpu_level, link, ship_machine_code
 
 
 @kernel(DECODE)
@@ -222,3 +225,27 @@ def test_a_package_may_carry_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(machine_code, "cpu_level", lambda: "another")
     with only_cached(), pytest.raises(NotCached):
         Kernel(half.function, half.signature)(3.0)
+
+
+def test_threads_that_load_their_first_kernels_at_once_share_a_linker(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One that is dropped takes the code with it that others are about to call."""
+    half: Any = _half
+    code = compile_kernel(half, cpu_level() or HOST)
+    made: list[_Linker] = []
+
+    class Slow(_Linker):
+        def __init__(self) -> None:
+            made.append(self)
+            time.sleep(0.05)
+            super().__init__()
+
+    monkeypatch.setattr(machine_code, "_Linker", Slow)
+    monkeypatch.setattr(machine_code, "_linker", cache(machine_code._linker.__wrapped__))
+    threads = [threading.Thread(target=link, args=(code, "half")) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 1

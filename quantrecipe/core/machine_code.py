@@ -142,7 +142,9 @@ class _Linker:
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
         machine = llvm.Target.from_default_triple().create_target_machine()
-        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+        # Code of an object file reaches its constants at most 2 GiB away. LLVM's own memory manager puts each section
+        # wherever there is room, which in a large process may be further; llvmlite's keeps an object's together.
+        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine, use_lmm=True)
 
     def address(self, code: MachineCode) -> int:
         """Where the code's function begins, in memory. Not for two threads at once."""

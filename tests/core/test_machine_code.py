@@ -249,3 +249,36 @@ def test_threads_that_load_their_first_kernels_at_once_share_a_linker(
     for thread in threads:
         thread.join()
     assert len(made) == 1
+
+
+CROWDED = """
+import mmap
+from quantrecipe.core.compiler import compile_kernel
+from quantrecipe.core.jit import kernel
+from quantrecipe.core.machine_code import link
+
+@kernel("float64(float64)")
+def long(x):
+{lines}
+    return x
+
+def reserve(size):
+    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
+
+code = compile_kernel(long)
+pages = [reserve(mmap.PAGESIZE) for _ in range(512)]
+taken = [reserve(1 << bits) for bits in range(32, 12, -1) for _ in range(32)]
+for page in pages[::2]:  # places for the constants, 128 GiB from the next for the code
+    page.close()
+assert abs(link(code, "long")(0.0) - 0.6) < 1e-9
+print("loaded")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere memory is given in other ways")
+def test_code_is_near_its_constants_in_a_crowded_process(tmp_path: Path) -> None:
+    script = tmp_path / "crowded.py"
+    script.write_text(CROWDED.format(lines="    x = x * 0.5 + 0.3\n" * 1000))
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "loaded\n"), done.stderr

@@ -1,6 +1,7 @@
 """Machine code of kernels: kept in files, and called without numba.
 
-    first line    JSON: what the function takes and gives back, what it needs of the process, the object's digest
+    first line    SHA-256 of all that follows, in hex
+    second line   JSON: what the function takes and gives back, and what it needs of the process
     the rest      an object file, as LLVM makes it for this CPU
 
 The object has one function, which takes the address of 64-bit words and gives back a status, 0 if all went well:
@@ -86,11 +87,12 @@ class MachineCode:
 
 
 def find_machine_code(kernel: Kernel[..., Any]) -> MachineCode | None:
-    """What the package, or else an earlier process, has kept of the kernel for this CPU; None if it is damaged."""
+    """What the package, or else an earlier process, has kept of the kernel for this CPU, if it isn't damaged."""
     for path in (_shipped_path(kernel), _path(kernel)):
         data = None if path is None else read_cached(path)
-        if data is not None:
-            return _decoded(data)
+        code = None if data is None else _decoded(data)
+        if code is not None:
+            return code
     return None
 
 
@@ -142,7 +144,9 @@ class _Linker:
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
         machine = llvm.Target.from_default_triple().create_target_machine()
-        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+        # Code of an object file reaches its constants at most 2 GiB away. LLVM's own memory manager puts each section
+        # wherever there is room, which in a large process may be further; llvmlite's keeps an object's together.
+        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine, use_lmm=True)
 
     def address(self, code: MachineCode) -> int:
         """Where the code's function begins, in memory. Not for two threads at once."""
@@ -256,21 +260,19 @@ def _given(value: object) -> str:
 def _encoded(code: MachineCode) -> bytes:
     facts = asdict(code)
     del facts["obj"]
-    facts["digest"] = hashlib.sha256(code.obj).hexdigest()
-    return json.dumps(facts).encode() + b"\n" + code.obj
+    content = json.dumps(facts).encode() + b"\n" + code.obj
+    return hashlib.sha256(content).hexdigest().encode() + b"\n" + content
 
 
 def _decoded(data: bytes) -> MachineCode | None:
-    """None where the file is damaged. LLVM would end the process over some damaged objects."""
-    head, _, obj = data.partition(b"\n")
-    try:
-        facts = json.loads(head)
-        if facts.pop("digest") != hashlib.sha256(obj).hexdigest():
-            return None
-        arguments = tuple(map(_argument, facts.pop("arguments")))
-        return MachineCode(arguments=arguments, externals=tuple(facts.pop("externals")), obj=obj, **facts)
-    except (ValueError, TypeError, KeyError, AttributeError):
+    """None where the file is damaged: LLVM, or a call of what isn't there, would end the process."""
+    digest, _, content = data.partition(b"\n")
+    if digest.decode("ascii", "replace") != hashlib.sha256(content).hexdigest():
         return None
+    head, _, obj = content.partition(b"\n")
+    facts = json.loads(head)
+    arguments = tuple(map(_argument, facts.pop("arguments")))
+    return MachineCode(arguments=arguments, externals=tuple(facts.pop("externals")), obj=obj, **facts)
 
 
 def _argument(facts: dict[str, Any]) -> Argument:
@@ -278,9 +280,12 @@ def _argument(facts: dict[str, Any]) -> Argument:
 
 
 def _shipped_path(kernel: Kernel[..., Any]) -> Path | None:
-    """Where the package would carry the kernel for CPUs of this level; None if it carries none."""
+    """Where the package would carry the kernel for CPUs of this level; None if it carries none, or has no source."""
     folder = SHIPPED / cpu_level() if SHIPPED.is_dir() else SHIPPED
-    return folder / _file_name(kernel, folder.name) if folder != SHIPPED else None
+    try:
+        return folder / _file_name(kernel, folder.name) if folder != SHIPPED else None
+    except OSError:  # as in `_path`
+        return None
 
 
 def _path(kernel: Kernel[..., Any]) -> Path | None:

@@ -77,7 +77,7 @@ def apply_plan(
 ) -> Result:
     """Write the file that the plan describes to `out`; it appears under that name when it is whole.
 
-    `threads` is how many quantize (default: the cores that this process may use); one more reads. The bytes
+    `threads` is how many read, quantize and write (default: the cores that this process may use). The bytes
     don't depend on it. `reuse` names an older output, whose tensors are copied where source, type, options and
     importance are the same. Raises OutputError where `out` exists (unless `force`) or can't be written,
     ModelError where the model's files aren't what their headers said, NonFiniteError for NaN and Inf (unless

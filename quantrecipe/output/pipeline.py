@@ -48,11 +48,12 @@ class Pipeline(Generic[S]):
     def run(self, flows: Iterable[Iterator[Pass[S]]]) -> None:
         """Do it all. Of errors, that of the first flow and unit is raised, when all threads have stopped."""
         self._schedule = Schedule(flows, self._slots)
-        names = (f"quantize-{number}" for number in range(self._threads))
-        threads = [threading.Thread(target=self._serve, name=name) for name in names]
-        for thread in threads:
-            thread.start()
+        threads: list[threading.Thread] = []
         try:
+            for number in range(self._threads):
+                thread = threading.Thread(target=self._serve, name=f"quantize-{number}")
+                thread.start()  # where the system allows no more threads, those that run are stopped, too
+                threads.append(thread)
             working = len(threads)
             while working:
                 call = self._calls.get()

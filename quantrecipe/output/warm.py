@@ -139,13 +139,17 @@ def _compile_in_processes(jobs: Sequence[KernelJob], count: int) -> Iterator[Ker
         todo.put(job)
 
     def serve(process: subprocess.Popen[str]) -> None:
-        with suppress(OSError, Empty):  # the pipe of a process that died
-            while True:
-                job = todo.get_nowait()
-                begun.put(job)
-                if not _compile_in(process, job):
-                    break
-        begun.put(None)
+        try:
+            with suppress(
+                OSError, ValueError, Empty
+            ):  # the pipe of a process that died, or that speaks nonsense
+                while True:
+                    job = todo.get_nowait()
+                    begun.put(job)
+                    if not _compile_in(process, job):
+                        break
+        finally:
+            begun.put(None)
 
     with _processes(count) as processes:
         threads = [threading.Thread(target=serve, args=(process,), daemon=True) for process in processes]
@@ -175,8 +179,13 @@ def _processes(count: int) -> Iterator[list[subprocess.Popen[str]]]:
     """Processes of this module, which find the same packages as this one does. None where none can be started."""
     import subprocess  # most runs have nothing to compile
 
+    if not sys.executable or getattr(sys, "frozen", False):  # no Python there, but perhaps an application
+        yield []
+        return
     command = [sys.executable, "-P", "-m", __name__]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    # Python itself passes over what isn't text in its path.
+    paths = [path for path in sys.path if isinstance(path, str) and path]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     found: list[subprocess.Popen[str]] = []
     try:
         with suppress(OSError):  # whoever asks compiles by itself then
@@ -200,13 +209,14 @@ def _processes(count: int) -> Iterator[list[subprocess.Popen[str]]]:
 
 def _serve() -> None:
     """Do the jobs of standard input. One that fails is left to whoever asked, who is told why when it fails there."""
+    answers, sys.stdout = sys.stdout, sys.stderr  # a plugin's words are no answers
     registry = load_registry()
     for line in sys.stdin:
         job = json.loads(line)
         with suppress(Exception):
             warm(registry.formats[job["format"]], weighted=job["weighted"], decode=job["decode"])
-        sys.stdout.write("done\n")
-        sys.stdout.flush()
+        answers.write("done\n")
+        answers.flush()
 
 
 if __name__ == "__main__":

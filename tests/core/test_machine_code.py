@@ -18,7 +18,16 @@ import pytest
 from quantrecipe.core import machine_code
 from quantrecipe.core.compiler import HOST, compile_kernel
 from quantrecipe.core.jit import DECODE, Kernel, NotCached, kernel, only_cached
-from quantrecipe.core.machine_code import LEVELS, _address, _Linker, cpu_level, link, ship_machine_code
+from quantrecipe.core.machine_code import (
+    LEVELS,
+    _address,
+    _Linker,
+    cpu_level,
+    find_machine_code,
+    keep_machine_code,
+    link,
+    ship_machine_code,
+)
 
 
 @kernel(DECODE)
@@ -249,3 +258,66 @@ def test_threads_that_load_their_first_kernels_at_once_share_a_linker(
     for thread in threads:
         thread.join()
     assert len(made) == 1
+
+
+CROWDED = """
+import mmap
+from quantrecipe.core.compiler import compile_kernel
+from quantrecipe.core.jit import kernel
+from quantrecipe.core.machine_code import link
+
+@kernel("float64(float64)")
+def long(x):
+{lines}
+    return x
+
+def reserve(size):
+    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
+
+code = compile_kernel(long)
+pages = [reserve(mmap.PAGESIZE) for _ in range(512)]
+taken = [reserve(1 << bits) for bits in range(32, 12, -1) for _ in range(32)]
+for page in pages[::2]:  # places for the constants, 128 GiB from the next for the code
+    page.close()
+assert abs(link(code, "long")(0.0) - 0.6) < 1e-9
+print("loaded")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere memory is given in other ways")
+def test_code_is_near_its_constants_in_a_crowded_process(tmp_path: Path) -> None:
+    script = tmp_path / "crowded.py"
+    script.write_text(CROWDED.format(lines="    x = x * 0.5 + 0.3\n" * 1000))
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "loaded\n"), done.stderr
+
+
+@pytest.mark.parametrize("damage", [(b'"symbol": "', b'"symbol": "x'), (b'"float64"', b'"flout64"')])
+def test_a_damaged_file_is_as_good_as_none(
+    damage: tuple[bytes, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where only what is said of the code is damaged; what else there is of the kernel is taken then."""
+    monkeypatch.setenv("QUANTRECIPE_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(machine_code, "SHIPPED", tmp_path / "shipped")
+    monkeypatch.setattr(machine_code, "cpu_level", lambda: "some")
+    folder = tmp_path / "shipped" / "some"
+    folder.mkdir(parents=True)
+    half: Any = _half
+    code = compile_kernel(half, HOST)
+    ship_machine_code(half, code, folder)
+    (shipped,) = folder.iterdir()
+    shipped.write_bytes(shipped.read_bytes().replace(*damage))
+    assert find_machine_code(half) is None
+    keep_machine_code(half, code)
+    assert find_machine_code(half) == code
+
+
+def test_without_sources_there_is_nothing_to_tell_kernels_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shipped").mkdir()
+    monkeypatch.setattr(machine_code, "SHIPPED", tmp_path / "shipped")
+    monkeypatch.setattr(machine_code, "cpu_level", lambda: "some")
+    sourceless = kernel("float64(float64)")(eval("lambda x: x", {}))
+    assert find_machine_code(sourceless) is None  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any
@@ -208,3 +209,22 @@ def test_ten_thousand_small_flows() -> None:
 
     pipeline(4).run(flow_of(Pass([n], lambda unit, slot: unit, collect)) for n in range(10_000))
     assert total[0] == sum(range(10_000))
+
+
+def test_where_the_system_allows_no_more_threads_those_that_run_are_stopped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start = threading.Thread.start
+    started: list[threading.Thread] = []
+
+    def start_one(thread: threading.Thread) -> None:
+        if started:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_one)
+    long = Pass(range(2000), lambda *_: time.sleep(0.001), nothing)
+    with pytest.raises(RuntimeError, match="can't start"):
+        pipeline(2).run([flow_of(long)])
+    assert not started[0].is_alive()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -159,3 +160,44 @@ def test_what_takes_longest_is_compiled_first(registry: Registry) -> None:
     ]
     assert efforts == sorted(efforts, reverse=True)
     assert efforts[-1] == 0 < efforts[-2]
+
+
+def test_odd_entries_of_the_path_are_passed_over_as_python_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [Path("folder"), "", *sys.path])
+    with module._processes(1) as processes:
+        assert len(processes) == 1
+
+
+@pytest.mark.parametrize(("name", "value"), [("executable", None), ("executable", ""), ("frozen", True)])
+def test_where_there_is_no_python_to_start_none_is(
+    name: str, value: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A frozen application would be started once more."""
+    monkeypatch.setattr(sys, name, value, raising=False)
+    with module._processes(1) as processes:
+        assert not processes
+
+
+def test_a_process_that_speaks_nonsense_is_given_up(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nonsense(*_: Any) -> bool:
+        raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
+
+    monkeypatch.setattr(module, "_compile_in", nonsense)
+    job = KernelJob(format=registry.format("Q8_0"))
+    assert list(module._compile_in_processes([job], 1)) == [job]
+
+
+def test_what_plugins_print_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = io.StringIO()
+
+    def talking() -> Registry:
+        sys.stdout.write("hello\n")
+        return load_registry(plugins=False)
+
+    monkeypatch.setattr(module, "load_registry", talking)
+    monkeypatch.setattr(sys, "stdin", io.StringIO('{"format": "F16", "weighted": false, "decode": true}\n'))
+    monkeypatch.setattr(sys, "stdout", answers)
+    module._serve()
+    assert answers.getvalue() == "done\n"

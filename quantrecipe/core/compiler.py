@@ -166,6 +166,12 @@ def _bind(marked: Callable[..., Any]) -> types.FunctionType:
     function = cast(types.FunctionType, marked)
 
     def bound(value: object) -> object:
+        if hasattr(
+            value, "py_func"
+        ):  # numba's own would be compiled for no place in memory, and not be in the digest
+            raise TypeError(
+                f"{function.__qualname__} calls {value}, which numba compiles: mark it with @kernel"
+            )
         return _dispatcher(value) if isinstance(value, Kernel) else value
 
     names = set(global_names(function.__code__))

@@ -39,6 +39,10 @@ if TYPE_CHECKING:
 __all__ = ["KernelJob", "compile_jobs", "compile_kernels", "warm"]
 
 
+_MOST = 8
+"""Processes that compile: each takes a quarter of a gigabyte, and few kernels are missing at once."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KernelJob:
     """A format's encoder, with importance or without, or its decoder."""
@@ -93,7 +97,9 @@ def compile_jobs(jobs: Iterable[KernelJob], tell: Callable[[int, int, str], None
     started = time.perf_counter()
     # What takes longest begins first, so that nobody waits for it at the end.
     missing.sort(key=lambda job: -job.effort)
-    side_by_side = min(usable_processors(), len(missing)) if kernel_folder(__version__) is not None else 1
+    side_by_side = (
+        min(usable_processors(), len(missing), _MOST) if kernel_folder(__version__) is not None else 1
+    )
     begun = _compile_in_processes(missing, side_by_side) if side_by_side > 1 else iter(missing)
     for number, job in enumerate(begun, 1):
         tell(number, len(missing), str(job))

@@ -92,6 +92,22 @@ def test_read_only_input_needs_no_second_compilation() -> None:
         _fill(data.astype(np.int64), rows)
 
 
+def test_numba_s_own_functions_are_refused() -> None:
+    """They would be compiled for no place in memory, and a change of them wouldn't be noticed."""
+    import numba
+
+    @numba.njit
+    def helper(x: Any) -> Any:
+        return x
+
+    @kernel("float64(float64)")
+    def calls(x: Any) -> Any:
+        return helper(x)
+
+    with pytest.raises(TypeError, match=r"calls.* which numba compiles: mark it with @kernel"):
+        calls(1.0)
+
+
 def test_a_kernel_says_where_it_is_from() -> None:
     assert repr(_scaled) == f"<kernel {__name__}._scaled>"
     assert _scaled.__name__ == "_scaled"

@@ -281,9 +281,9 @@ def _argument(facts: dict[str, Any]) -> Argument:
 
 def _shipped_path(kernel: Kernel[..., Any]) -> Path | None:
     """Where the package would carry the kernel for CPUs of this level; None if it carries none, or has no source."""
-    folder = SHIPPED / cpu_level() if SHIPPED.is_dir() else SHIPPED
+    level = cpu_level() if SHIPPED.is_dir() else ""
     try:
-        return folder / _file_name(kernel, folder.name) if folder != SHIPPED else None
+        return SHIPPED / level / _file_name(kernel, level) if level else None
     except OSError:  # as in `_path`
         return None
 

@@ -59,17 +59,18 @@ MAY_IMPORT = {
         "testing": "api plugin_loader recipe registry",
         "memory": "model",
         "sensitivity": "api model registry",
-        "evaluate": "core",
+        "engine": "core",
+        "evaluate": "engine",
         "plan": "api gguf importance model recipe registry targets",
         "allocate": "api gguf memory model plan recipe registry sensitivity targets",
         "planning": "allocate importance model plan recipe registry sensitivity",
         "lint": "api model plan recipe registry targets",
         "exchange": "gguf missing_formats model plan recipe registry",
         "output": "api core gguf importance model plan recipe registry",
-        "measure": "api core evaluate gguf importance model output plan recipe registry sensitivity",
-        "fit": "allocate evaluate importance lint memory model output plan planning recipe registry sensitivity "
+        "measure": "api core engine evaluate gguf importance model output plan recipe registry sensitivity",
+        "fit": "allocate engine evaluate importance lint memory model output plan planning recipe registry sensitivity "
         "targets",
-        "cli": "allocate api core evaluate exchange fit gguf importance lint measure memory misplaced model "
+        "cli": "allocate api core engine evaluate exchange fit gguf importance lint measure memory misplaced model "
         "output plan planning recipe registry scaffold sensitivity targets testing",
         "": "model output planning recipe registry",
         "__main__": "cli",

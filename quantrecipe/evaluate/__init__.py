@@ -7,13 +7,11 @@ Needs llama.cpp's libraries (docs/engine.md), which are loaded in a process of t
 `require_engine` says beforehand whether that can be done.
 """
 
-from quantrecipe.evaluate.engine_report import EngineFacts, engine_facts, require_engine
-from quantrecipe.evaluate.libraries import Engine, find_engine
+from quantrecipe.engine import Engine, EngineFacts, RunOptions, engine_facts, find_engine, require_engine
 from quantrecipe.evaluate.positions import Positions
 from quantrecipe.evaluate.reference import Reference, is_reference, read_reference
 from quantrecipe.evaluate.requests import (
     DEFAULT_CONTEXT,
-    RunOptions,
     evaluate,
     make_reference,
     reference_key,

@@ -1,11 +1,11 @@
-"""Running models in this process: a reference from a model and texts; the positions of a model beside a reference.
+"""What a session's process does for an evaluation: a reference from a model and texts; positions beside a reference.
 
-What users call is in `evaluate`, and runs this in a process of its own: see `worker`.
+What users call is in `requests`, which has this run where the model is open: see `quantrecipe.engine.session`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from itertools import repeat
 from pathlib import Path
@@ -13,17 +13,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from quantrecipe.engine.language_model import LanguageModel
+from quantrecipe.engine.session import Tell
 from quantrecipe.errors import EvaluationError
 from quantrecipe.evaluate.compact import CompactRows, compact
-from quantrecipe.evaluate.engine import LanguageModel
 from quantrecipe.evaluate.positions import Positions, compare
-from quantrecipe.evaluate.reference import Reference, ScoredText, write_reference
+from quantrecipe.evaluate.reference import Reference, ScoredText, read_reference, write_reference
 from quantrecipe.evaluate.texts import Text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["SMALLEST_CONTEXT", "Progress", "run_model", "run_reference"]
+__all__ = ["SMALLEST_CONTEXT", "run_model", "run_reference"]
 
 SMALLEST_CONTEXT = 16
 """Tokens; half of a chunk is context."""
@@ -31,28 +32,29 @@ SMALLEST_CONTEXT = 16
 _BLOCK = 1 << 20
 """Logits."""
 
-Progress = Callable[[int, int], None]
-"""Told after every chunk: chunks done, chunks in all."""
-
 
 def run_reference(
     engine: LanguageModel,
     texts: Sequence[Text],
     out: Path,
-    *,
+    n_ctx: int,
     chunks: int | None,
     tail: float,
     key: str,
-    progress: Progress,
+    *,
+    tell: Tell,
 ) -> None:
-    """Write what a model says about the texts. EvaluationError for a text without a whole chunk."""
-    parts = [_chunks(engine, text, chunks) for text in texts]
+    """Write what a model says about the texts. EvaluationError for a text without a whole chunk.
+
+    tell: after every chunk, chunks done and chunks in all
+    """
+    parts = [_chunks(engine, text, n_ctx, chunks) for text in texts]
     tokens = np.concatenate(parts)
     reference = Reference(
         path=out,
         model=engine.path.name,
         key=key,
-        n_ctx=engine.n_ctx,
+        n_ctx=n_ctx,
         n_vocab=engine.n_vocab,
         vocabulary=engine.vocabulary(tokens),
         tail=tail,
@@ -73,14 +75,19 @@ def run_reference(
                 repeat(tail),
             )
             yield CompactRows.join(list(parts))
-            progress(number + 1, len(tokens))
+            tell((number + 1, len(tokens)))
 
     with ThreadPoolExecutor(engine.threads) as pool:
         write_reference(reference, records(pool))
 
 
-def run_model(engine: LanguageModel, reference: Reference, progress: Progress) -> Positions:
-    """Every scored position of a model. EvaluationError where its vocabulary isn't the reference's."""
+def run_model(engine: LanguageModel, path: Path, *, tell: Tell) -> Positions:
+    """Every scored position of a model. EvaluationError where its vocabulary isn't the reference's.
+
+    path: of the reference
+    tell: after every chunk, chunks done and chunks in all
+    """
+    reference = read_reference(path)
     if engine.n_vocab != reference.n_vocab:
         what = f"its vocabulary has {engine.n_vocab:,} tokens, the reference's {reference.n_vocab:,}"
         raise EvaluationError(what, "a reference serves files of the same model", file=engine.path)
@@ -98,20 +105,20 @@ def run_model(engine: LanguageModel, reference: Reference, progress: Progress) -
                 (targets[block] for block in blocks),
                 kept.parts(blocks),
             )
-            progress(number + 1, reference.chunks)
+            tell((number + 1, reference.chunks))
     return Positions.join(found)
 
 
-def _chunks(engine: LanguageModel, text: Text, most: int | None) -> NDArray[np.int32]:
+def _chunks(engine: LanguageModel, text: Text, n_ctx: int, most: int | None) -> NDArray[np.int32]:
     tokens = engine.tokenize(text.data)
-    count = len(tokens) // engine.n_ctx
+    count = len(tokens) // n_ctx
     if count < 1:
         raise EvaluationError(
-            f"{text.name} has {len(tokens):,} tokens, and a chunk takes {engine.n_ctx:,}",
+            f"{text.name} has {len(tokens):,} tokens, and a chunk takes {n_ctx:,}",
             "use a longer text, or a smaller context",
         )
     count = count if most is None else min(most, count)
-    return tokens[: count * engine.n_ctx].reshape(count, engine.n_ctx)
+    return tokens[: count * n_ctx].reshape(count, n_ctx)
 
 
 def _blocks(logits: NDArray[np.float32]) -> list[slice]:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 import numpy as np
 from msgspec import Meta, structs
 
+from quantrecipe.engine.language_model import scored_positions
 from quantrecipe.errors import EvaluationError, OutputError
 from quantrecipe.evaluate.compact import CompactRows, pack, unpack
 from quantrecipe.plain_data import fields_of, plain
@@ -145,11 +146,6 @@ class Reference:
                 file=self.path,
             )
         return offsets
-
-
-def scored_positions(n_ctx: int) -> int:
-    """Positions of a chunk that are scored: its second half, but for the last, whose next token isn't in it."""
-    return n_ctx - 1 - n_ctx // 2
 
 
 def is_reference(path: Path) -> bool:

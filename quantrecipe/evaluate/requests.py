@@ -1,30 +1,25 @@
-"""What the worker is asked for: a reference of a model and texts, or what a model says beside a reference.
+"""What a model is run for: a reference of it and texts, or what it says beside a reference.
 
 llama.cpp runs in a process of its own, so that its crashes are errors here, and its memory is given back.
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Unpack
 
-import numpy as np
-
+from quantrecipe.engine.session import Hear, RunOptions, Session, existing_gguf
 from quantrecipe.errors import EvaluationError
 from quantrecipe.evaluate.compact import DEFAULT_TAIL
-from quantrecipe.evaluate.in_process import SMALLEST_CONTEXT, Progress
-from quantrecipe.evaluate.libraries import Engine, find_engine
+from quantrecipe.evaluate.in_process import SMALLEST_CONTEXT, run_model, run_reference
 from quantrecipe.evaluate.positions import Positions
-from quantrecipe.evaluate.process import Log, existing_gguf, run_worker
 from quantrecipe.evaluate.reference import Reference, read_reference
 from quantrecipe.evaluate.statistics import Evaluation, summarise
 from quantrecipe.evaluate.texts import Text
 
-__all__ = ["DEFAULT_CONTEXT", "RunOptions", "evaluate", "make_reference", "reference_key", "score"]
+__all__ = ["DEFAULT_CONTEXT", "Progress", "evaluate", "make_reference", "reference_key", "score"]
 
 DEFAULT_CONTEXT = 512
 """Tokens in a chunk, as llama-perplexity has it."""
@@ -32,19 +27,8 @@ DEFAULT_CONTEXT = 512
 _SAMPLES, _SAMPLE_BYTES = 64, 1 << 16  # 4 MiB from all over the model: read in a moment
 
 
-class RunOptions(TypedDict, total=False):
-    """How llama.cpp runs a model. What is None, or isn't there, is left to it.
-
-    threads:    None for all processors that this process may use
-    gpu_layers: None for all, where llama.cpp was built for a GPU
-    engine:     where llama.cpp is; None for what the environment names, or llama-cpp-python
-    log:        told each line of llama.cpp's log
-    """
-
-    threads: int | None
-    gpu_layers: int | None
-    engine: Engine | str | Path | None
-    log: Log | None
+Progress = Callable[[int, int], None]
+"""Told after every chunk: chunks done, chunks in all."""
 
 
 def make_reference(
@@ -67,16 +51,9 @@ def make_reference(
     """
     texts = [texts] if isinstance(texts, Text) else list(texts)
     _check(texts, n_ctx, chunks, tail)
-    request = {
-        "model": str(existing_gguf(model)),
-        "texts": [{"name": text.name, "data": base64.b64encode(text.data).decode()} for text in texts],
-        "out": str(out),
-        "n_ctx": n_ctx,
-        "chunks": chunks,
-        "tail": tail,
-        "key": reference_key(model, texts, n_ctx=n_ctx, chunks=chunks, tail=tail),
-    }
-    _run(request, progress, running)
+    key = reference_key(model, texts, n_ctx=n_ctx, chunks=chunks, tail=tail)
+    with Session(model, **running) as session:
+        session.call(run_reference, texts, Path(out), n_ctx, chunks, tail, key, hear=_heard(progress))
     return read_reference(out)
 
 
@@ -84,16 +61,8 @@ def score(
     file: str | Path, reference: Reference, *, progress: Progress | None = None, **running: Unpack[RunOptions]
 ) -> Positions:
     """Run a GGUF over the reference's chunks: every scored position. `reference.split` tells the texts apart."""
-    with tempfile.TemporaryDirectory(prefix="quantrecipe-") as folder:
-        out = Path(folder) / "positions.npy"
-        request = {
-            "model": str(existing_gguf(file)),
-            "texts": None,
-            "reference": str(reference.path),
-            "out": str(out),
-        }
-        _run(request, progress, running)
-        return Positions.from_stacked(np.load(out))
+    with Session(file, **running) as session:
+        return session.call(run_model, reference.path, hear=_heard(progress))
 
 
 def evaluate(
@@ -128,10 +97,8 @@ def reference_key(
     return digest.hexdigest()
 
 
-def _run(request: dict[str, Any], progress: Progress | None, running: RunOptions) -> None:
-    request |= {name: running.get(name) for name in ("threads", "gpu_layers")}
-    request |= find_engine(running.get("engine")).request
-    run_worker(request, progress=progress, log=running.get("log"))
+def _heard(progress: Progress | None) -> Hear | None:
+    return None if progress is None else lambda done: progress(*done)
 
 
 def _check(texts: Sequence[Text], n_ctx: int, chunks: int | None, tail: float) -> None:

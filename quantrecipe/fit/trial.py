@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from quantrecipe.engine import Engine
 from quantrecipe.errors import OutputError
-from quantrecipe.evaluate import Engine, Text, difference, make_reference, score
+from quantrecipe.evaluate import Text, difference, make_reference, score
 from quantrecipe.fit.fit import Fitted, Request, stock_text
 from quantrecipe.model.model import Model
 from quantrecipe.output.apply import apply_plan, apply_plans

@@ -23,8 +23,9 @@ import xxhash
 
 from quantrecipe.api import Effect
 from quantrecipe.core.processors import usable_processors
+from quantrecipe.engine import Engine
 from quantrecipe.errors import OutputError
-from quantrecipe.evaluate import Engine, Positions, Reference, Text, difference, make_reference, score
+from quantrecipe.evaluate import Positions, Reference, Text, difference, make_reference, score
 from quantrecipe.importance.matrix import Importance
 from quantrecipe.layer_ranges import layer_ranges
 from quantrecipe.measure.progress import Progress

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from quantrecipe.api import Study
+from quantrecipe.engine import engine_facts, find_engine
 from quantrecipe.errors import EvaluationError
-from quantrecipe.evaluate import engine_facts, find_engine
 from quantrecipe.gguf.values import metadata_text
 from quantrecipe.measure.journal import Journal
 from quantrecipe.measure.known_results import Known

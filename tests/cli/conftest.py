@@ -8,4 +8,4 @@ import pytest
 @pytest.fixture(autouse=True)
 def engine(monkeypatch: pytest.MonkeyPatch) -> None:
     """llama.cpp needn't be installed: whatever asks for it before long work is told that it is there."""
-    monkeypatch.setattr("quantrecipe.evaluate.require_engine", lambda engine=None: engine)
+    monkeypatch.setattr("quantrecipe.engine.require_engine", lambda engine=None: engine)

@@ -12,8 +12,8 @@ from support.imatrix_files import write_gguf_imatrix
 from support.models import llama_tensors, write_gguf
 
 from quantrecipe.cli import main
+from quantrecipe.engine import report as report_module
 from quantrecipe.errors import OutputError
-from quantrecipe.evaluate import engine_report
 
 Output = pytest.CaptureFixture[str]
 
@@ -34,7 +34,7 @@ def imatrix(tmp_path: Path) -> Path:
 @pytest.fixture
 def without(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """As if a package weren't installed."""
-    monkeypatch.setattr("quantrecipe.evaluate.require_engine", engine_report.require_engine)
+    monkeypatch.setattr("quantrecipe.engine.require_engine", report_module.require_engine)
     for name in ("QUANTRECIPE_ENGINE", "LLAMA_CPP_LIB_PATH"):
         monkeypatch.delenv(name, raising=False)
     real = importlib.util.find_spec
@@ -43,7 +43,7 @@ def without(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
         monkeypatch.setattr(
             importlib.util, "find_spec", lambda it, *more: None if it == name else real(it, *more)
         )
-        for place in ("quantrecipe.cli.pictures.figure", "quantrecipe.evaluate.libraries"):
+        for place in ("quantrecipe.cli.pictures.figure", "quantrecipe.engine.libraries"):
             monkeypatch.setattr(f"{place}.find_spec", importlib.util.find_spec)
 
     return leave_out

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from quantrecipe.evaluate import engine_facts, find_engine, make_reference, read_text, score
-from quantrecipe.evaluate.bindings import Llama
+from quantrecipe.engine import engine_facts, find_engine
+from quantrecipe.engine.bindings import Llama
+from quantrecipe.evaluate import make_reference, read_text, score
 from quantrecipe.model.open_model import open_model
 from quantrecipe.output.apply import apply_plan
 from quantrecipe.planning import make_plan

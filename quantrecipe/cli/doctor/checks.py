@@ -125,7 +125,7 @@ def check_plugins(*, plugins: bool) -> list[Finding]:
 
 def check_engine(engine: Path | None, machine: Machine) -> list[Finding]:
     """Looks for the llama.cpp that runs models: which one it is, where it is from, and what it computes on."""
-    from quantrecipe.evaluate import engine_facts, find_engine
+    from quantrecipe.engine import engine_facts, find_engine
 
     try:
         found = find_engine(engine)

@@ -10,8 +10,9 @@ from typing import Any, Unpack
 from quantrecipe.api import FormatSpec
 from quantrecipe.cli.model_contents import read_contents
 from quantrecipe.cli.progress import EvalBar
-from quantrecipe.evaluate import Evaluation, Positions, Reference, RunOptions, difference, score, summarise
-from quantrecipe.evaluate.process import existing_gguf
+from quantrecipe.engine import RunOptions
+from quantrecipe.engine.session import existing_gguf
+from quantrecipe.evaluate import Evaluation, Positions, Reference, difference, score, summarise
 from quantrecipe.plain_data import fields_of, rounded_bits
 
 __all__ = ["Candidate", "Sized", "evaluate_files", "sizes_of"]

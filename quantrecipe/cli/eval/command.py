@@ -17,7 +17,8 @@ from quantrecipe.cli.subcommand import subcommand
 
 if TYPE_CHECKING:
     from quantrecipe.cli.eval.candidates import Candidate
-    from quantrecipe.evaluate import Reference, RunOptions
+    from quantrecipe.engine import RunOptions
+    from quantrecipe.evaluate import Reference
 
 __all__ = ["command"]
 
@@ -95,7 +96,7 @@ def command(
     from quantrecipe.cli.output_files import check_output
     from quantrecipe.cli.pictures.figure import check_picture, drawn
     from quantrecipe.cli.progress import EvalBar
-    from quantrecipe.evaluate import require_engine
+    from quantrecipe.engine import require_engine
 
     if not files and save_reference is None:
         raise click.UsageError("Give a FILE to evaluate, or --save-reference.")

@@ -10,13 +10,12 @@ import click
 
 from quantrecipe.cli.progress import EvalBar
 from quantrecipe.core.cache import cache_folder
+from quantrecipe.engine import RunOptions, find_engine
 from quantrecipe.errors import EvaluationError, OutputError
 from quantrecipe.evaluate import (
     DEFAULT_CONTEXT,
     Reference,
-    RunOptions,
     Text,
-    find_engine,
     is_reference,
     make_reference,
     read_reference,

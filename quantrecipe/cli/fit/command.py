@@ -138,7 +138,8 @@ def command(
     types that were chosen. Where it isn't sure to lose less than a preset of llama.cpp, the recipe is that preset.
     """
     from quantrecipe.cli.output_files import check_folder, check_output
-    from quantrecipe.evaluate import read_text, require_engine
+    from quantrecipe.engine import require_engine
+    from quantrecipe.evaluate import read_text
     from quantrecipe.fit import Request, fit
     from quantrecipe.fit.trial import hold_trial, settle
     from quantrecipe.measure import Passes, Subject

@@ -20,7 +20,7 @@ from quantrecipe.errors import SensitivityError
 
 if TYPE_CHECKING:
     from quantrecipe.api import ModelAnalysis, TensorAnalysis
-    from quantrecipe.evaluate import Engine
+    from quantrecipe.engine import Engine
     from quantrecipe.measure import Passes
     from quantrecipe.registry import Registry
 
@@ -124,7 +124,7 @@ def command(
     from quantrecipe.cli.pictures.figure import drawn
     from quantrecipe.cli.sensitivity.report import check_report, write_report
     from quantrecipe.cli.sensitivity.summary import render_sensitivity, summary_document
-    from quantrecipe.evaluate import require_engine
+    from quantrecipe.engine import require_engine
     from quantrecipe.measure import DEFAULT_SAMPLE, Measurement, Subject, choose_types
     from quantrecipe.model.open_model import open_model
 

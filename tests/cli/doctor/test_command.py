@@ -16,9 +16,9 @@ from support.terminal import show
 import quantrecipe
 from quantrecipe.cli import main
 from quantrecipe.cli.doctor import checks as doctor_checks
-from quantrecipe.evaluate import Engine, libraries
-from quantrecipe.evaluate import engine_report as report_module
-from quantrecipe.evaluate.bindings import Device
+from quantrecipe.engine import Engine, libraries
+from quantrecipe.engine import report as report_module
+from quantrecipe.engine.bindings import Device
 from quantrecipe.memory.machine import Gpu, Machine
 
 CPU = Device(name="CPU", description="A processor", total=16 << 30, free=8 << 30, is_cpu=True)
@@ -51,7 +51,7 @@ def with_engine(
         plain = [{name: getattr(device, name) for name in device.__slots__} for device in devices]
         return {"version": "b7000, ggml 0.9", "devices": plain, "refused": list(refused)}
 
-    monkeypatch.setattr(report_module, "ask_worker", said)
+    monkeypatch.setattr(report_module, "ask_engine", said)
     return folder
 
 

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +16,10 @@ from support.terminal import show
 from quantrecipe.cli import main
 from quantrecipe.cli.app import app
 from quantrecipe.cli.eval.limits import LIMIT_NAMES
-from quantrecipe.evaluate import Positions
-from quantrecipe.evaluate import libraries as libraries_module
+from quantrecipe.engine import Engine
+from quantrecipe.engine import libraries as libraries_module
+from quantrecipe.engine.session import existing_gguf
+from quantrecipe.evaluate import Positions, Text
 from quantrecipe.evaluate import requests as requests_module
 from quantrecipe.evaluate.compact import compact
 from quantrecipe.evaluate.reference import Reference, ScoredText, read_reference, write_reference
@@ -29,28 +32,40 @@ N_CTX, CHUNKS, SCORED, VOCABULARY = 512, 2, 255, 100
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, object]]:
-    """What the worker was asked for."""
+    """What sessions were asked for."""
     asked: list[dict[str, object]] = []
 
-    def worker(request: dict[str, object], *, progress: object, log: object) -> None:
-        asked.append(request)
-        path = Path(str(request["out"]))
-        if request["texts"] is not None:
-            _write_reference(path, request)
-            return
-        rng = np.random.default_rng(0)
-        kld = 0.001 * len(Path(str(request["model"])).name)  # a longer name is a worse model
-        count = sum(text.chunks for text in read_reference(str(request["reference"])).texts) * SCORED
-        cost = rng.exponential(2, count)
-        positions = Positions(
-            cost=cost + kld,
-            reference_cost=cost,
-            divergence=kld * rng.exponential(1, count),
-            agrees=(rng.random(count) < 0.9).astype(float),
-        )
-        np.save(path, positions.stacked())
+    class FakeSession:
+        """What a session would answer; the process that it would start isn't there."""
 
-    monkeypatch.setattr(requests_module, "run_worker", worker)
+        def __init__(self, path: Path, *, engine: Engine, **running: object) -> None:
+            self.path, self.library = existing_gguf(path), engine.library
+
+        def __enter__(self) -> FakeSession:
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            pass
+
+        def call(self, function: object, *arguments: Any, hear: object = None) -> Positions | None:
+            if function is requests_module.run_reference:
+                texts, out, _, _, _, key = arguments
+                asked.append({"model": str(self.path), "library": self.library, "texts": texts})
+                _write_reference(out, self.path, key, texts)
+                return None
+            asked.append({"model": str(self.path), "library": self.library, "texts": None})
+            rng = np.random.default_rng(0)
+            kld = 0.001 * len(self.path.name)  # a longer name is a worse model
+            count = sum(text.chunks for text in read_reference(arguments[0]).texts) * SCORED
+            cost = rng.exponential(2, count)
+            return Positions(
+                cost=cost + kld,
+                reference_cost=cost,
+                divergence=kld * rng.exponential(1, count),
+                agrees=(rng.random(count) < 0.9).astype(float),
+            )
+
+    monkeypatch.setattr(requests_module, "Session", FakeSession)
     monkeypatch.setenv("QUANTRECIPE_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("QUANTRECIPE_ENGINE", str(_engine(tmp_path / "engine", b"libraries")))
     monkeypatch.chdir(tmp_path)
@@ -74,21 +89,19 @@ def _write_gguf(path: Path) -> None:
     path.write_bytes(header + bytes(4 * 32 * 4))
 
 
-def _write_reference(path: Path, request: dict[str, object]) -> None:
+def _write_reference(path: Path, model: Path, key: str, texts: Sequence[Text]) -> None:
     rng = np.random.default_rng(1)
-    names = [text["name"] for text in request["texts"]]  # type: ignore[attr-defined]  # a list
-    digests = [requests_module.Text(name=n, data=f"some {n}".encode()).digest for n in names]
-    tokens = rng.integers(0, VOCABULARY, (CHUNKS * len(names), N_CTX)).astype(np.int32)
+    tokens = rng.integers(0, VOCABULARY, (CHUNKS * len(texts), N_CTX)).astype(np.int32)
     logits = rng.standard_normal((len(tokens), SCORED, VOCABULARY)).astype(np.float32)
     reference = Reference(
         path=path,
-        model=Path(str(request["model"])).name,
-        key=str(request["key"]),
+        model=model.name,
+        key=key,
         n_ctx=N_CTX,
         n_vocab=VOCABULARY,
         vocabulary="",
         tail=0.003,
-        texts=tuple(ScoredText(name=n, digest=d, chunks=CHUNKS) for n, d in zip(names, digests, strict=True)),
+        texts=tuple(ScoredText(name=text.name, digest=text.digest, chunks=CHUNKS) for text in texts),
         tokens=tokens,
     )
     write_reference(reference, [compact(some, tokens[0, -SCORED:]) for some in logits])

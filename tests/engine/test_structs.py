@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from quantrecipe.evaluate.structs import Batch, Parameters, StructError, check_context, gpu_layers_offset
+from quantrecipe.engine.structs import Batch, Parameters, StructError, check_context, gpu_layers_offset
 
 PAD = bytes(200)
 

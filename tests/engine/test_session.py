@@ -1,19 +1,19 @@
-"""A worker's death, explained; and what is refused before there is one."""
+"""A session: what a worker is asked and answers, its death, explained; and what is refused before there is one."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
 
+from quantrecipe.engine import Engine
+from quantrecipe.engine import session as session_module
+from quantrecipe.engine.bindings import last_words
+from quantrecipe.engine.session import Session, ask_engine, death
 from quantrecipe.errors import EvaluationError
-from quantrecipe.evaluate import Engine, Text, make_reference, read_text
-from quantrecipe.evaluate import process as process_module
-from quantrecipe.evaluate.bindings import last_words
-from quantrecipe.evaluate.process import ask_worker, death, run_worker
+from quantrecipe.evaluate import Text, make_reference, read_text
 
 TEXT = Text(name="t", data=b"some text")
 ENGINE = Engine(library=Path("libllama.so"), source="llama-cpp-python")
@@ -27,31 +27,33 @@ def model(tmp_path: Path) -> Path:
 
 
 def worker_that(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
-    """Another program in the worker's place."""
+    """Another program in the worker's place, which has heard one message when `code` runs."""
+    heard = (
+        "import os, signal, sys, time\n"
+        "from quantrecipe.engine.messages import *\n"
+        "receive(sys.stdin.buffer)\n"
+        "def answer(what): send(sys.stdout.buffer, what)\n"
+    )
 
-    def start(request: object, errors: object) -> subprocess.Popen[str]:
-        with tempfile.TemporaryFile() as asked:
-            asked.write(b"{}\n")
-            asked.seek(0)
-            return subprocess.Popen(
-                [sys.executable, "-c", code],
-                stdin=asked,
-                stdout=subprocess.PIPE,
-                stderr=errors,  # type: ignore[call-overload]  # a file
-                encoding="utf-8",
-            )
+    def start(errors: object) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-c", heard + code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,  # type: ignore[call-overload]  # a file
+        )
 
-    monkeypatch.setattr(process_module, "_start", start)
+    monkeypatch.setattr(session_module, "_start", start)
 
 
 def failure(model: Path) -> str:
-    with pytest.raises(EvaluationError) as error:
-        run_worker({"model": str(model)} | ENGINE.request, progress=None, log=None)
+    with pytest.raises(EvaluationError) as error, Session(model, engine=ENGINE):
+        pass
     return str(error.value)
 
 
 def test_an_illegal_instruction(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
-    worker_that(monkeypatch, "import os, signal; input(); os.kill(os.getpid(), signal.SIGILL)")
+    worker_that(monkeypatch, "os.kill(os.getpid(), signal.SIGILL)")
     message = failure(model)
     assert message.startswith("libllama.so: was built for another processor")
     assert "CMAKE_ARGS=-DGGML_NATIVE=OFF pip install" in message
@@ -59,18 +61,18 @@ def test_an_illegal_instruction(monkeypatch: pytest.MonkeyPatch, model: Path) ->
 
 def test_an_assertion_of_ggml(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
     said = r"noise\nx.cpp:1: GGML_ASSERT(a == b) failed\n[New LWP]\n"
-    code = f"import os, sys; input(); sys.stderr.write('{said}'); sys.stderr.flush(); os.abort()"
+    code = f"sys.stderr.write('{said}'); sys.stderr.flush(); os.abort()"
     worker_that(monkeypatch, code)
     assert "llama.cpp gave up on it: x.cpp:1: GGML_ASSERT(a == b) failed" in failure(model)
 
 
 def test_killed(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
-    worker_that(monkeypatch, "import os, signal; input(); os.kill(os.getpid(), signal.SIGKILL)")
+    worker_that(monkeypatch, "os.kill(os.getpid(), signal.SIGKILL)")
     assert "run out of memory" in failure(model)
 
 
-def test_dead_before_it_read(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
-    worker_that(monkeypatch, "import os; os._exit(3)")
+def test_dead_of_its_own_will(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
+    worker_that(monkeypatch, "os._exit(3)")
     assert "llama.cpp crashed (status 3)" in failure(model)
 
 
@@ -91,43 +93,57 @@ def test_the_worker_itself_says_what_it_can_t_do(model: Path) -> None:
 
 
 def test_an_engine_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    worker_that(monkeypatch, "import time; input(); time.sleep(60)")
-    monkeypatch.setattr(process_module, "_PATIENCE", 0.01)
+    worker_that(monkeypatch, "time.sleep(60)")
+    monkeypatch.setattr(session_module, "_PATIENCE", 0.01)
     with pytest.raises(
         EvaluationError, match=r"libllama\.so: says nothing of itself .* the driver of a GPU may hang"
     ):
-        ask_worker(ENGINE)
+        ask_engine(ENGINE)
 
 
 def test_an_engine_that_dies_of_a_question(monkeypatch: pytest.MonkeyPatch) -> None:
-    worker_that(monkeypatch, "import os; input(); os.abort()")
+    worker_that(monkeypatch, "os.abort()")
     with pytest.raises(EvaluationError, match=r"libllama\.so: llama\.cpp crashed \(SIGABRT\)"):
-        ask_worker(ENGINE)
+        ask_engine(ENGINE)
 
 
-def test_progress_and_log(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
+def test_what_is_told_and_the_log(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
     code = (
-        "import json, sys; input()\n"
-        "for answer in ({'progress': [1, 2]}, {'progress': [2, 2]}, {'done': True}):\n"
-        "    print(json.dumps(answer))\n"
-        "    print('a line', file=sys.stderr)"
+        "answer(Finished(result=None))\n"  # it knows the engine
+        "receive(sys.stdin.buffer); answer(Finished(result='the facts'))\n"
+        "for turn in 'ab':\n"
+        "    call = receive(sys.stdin.buffer)\n"
+        "    print('log of', turn, file=sys.stderr, flush=True)\n"
+        "    answer(Told(what=(1, 2)))\n"
+        "    answer(Finished(result=call.arguments))\n"
     )
     worker_that(monkeypatch, code)
     told: list[object] = []
-    run_worker(
-        {"model": str(model)} | ENGINE.request, progress=lambda *done: told.append(done), log=told.append
-    )
-    assert told == [(1, 2), (2, 2), "a line", "a line", "a line"]
+    with Session(model, engine=ENGINE, log=told.append) as session:
+        assert session.facts == "the facts"  # type: ignore[comparison-overlap]  # of the worker above
+        assert session.call(job, 5, "x", hear=told.append) == (5, "x")  # type: ignore[comparison-overlap]  # the same
+        assert told == [(1, 2), "log of a"]
+        session.call(job)
+        assert told == [(1, 2), "log of a", "log of b"]
+        with pytest.raises(EvaluationError, match="crashed"):  # the worker has come to its end
+            session.call(job)
+
+
+def job(model: object, *arguments: object, tell: object) -> None:
+    """Stands in for one: the worker of the test doesn't call it."""
 
 
 def test_the_log_of_a_crash(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
-    worker_that(
-        monkeypatch, "import os, sys; input(); print('x' * 9000, file=sys.stderr, flush=True); os.abort()"
-    )
+    worker_that(monkeypatch, "print('x' * 9000, file=sys.stderr, flush=True); os.abort()")
     told: list[str] = []
-    with pytest.raises(EvaluationError, match="crashed"):
-        run_worker({"model": str(model)} | ENGINE.request, progress=None, log=told.append)
+    with pytest.raises(EvaluationError, match="crashed"), Session(model, engine=ENGINE, log=told.append):
+        pass
     assert told == ["x" * 9000]
+
+
+def test_a_session_that_isn_t_open(model: Path) -> None:
+    with pytest.raises(EvaluationError, match="isn't open"):
+        Session(model, engine=ENGINE).call(job)
 
 
 class TestRefused:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from quantrecipe.evaluate.bindings import Device
-from quantrecipe.evaluate.libraries import PACKAGE, Engine, find_engine
-from quantrecipe.evaluate.process import ask_worker
+from quantrecipe.engine.bindings import Device
+from quantrecipe.engine.libraries import PACKAGE, Engine, find_engine
+from quantrecipe.engine.session import ask_engine
 
 __all__ = ["EngineFacts", "engine_facts", "require_engine"]
 
@@ -40,7 +40,7 @@ class EngineFacts:
 
 def engine_facts(engine: Engine) -> EngineFacts:
     """Ask an engine about itself. EvaluationError if it can't be loaded, isn't known, or dies of the question."""
-    facts = ask_worker(engine)
+    facts = ask_engine(engine)
     return EngineFacts(
         engine=engine,
         version=facts["version"],

@@ -14,19 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from quantrecipe.engine import Engine, engine_facts, find_engine, libraries, require_engine
+from quantrecipe.engine import report as report_module
+from quantrecipe.engine.bindings import remedy_of
 from quantrecipe.errors import EvaluationError
-from quantrecipe.evaluate import (
-    Engine,
-    Text,
-    engine_facts,
-    find_engine,
-    libraries,
-    make_reference,
-    require_engine,
-    score,
-)
-from quantrecipe.evaluate import engine_report as report_module
-from quantrecipe.evaluate.bindings import remedy_of
+from quantrecipe.evaluate import Text, make_reference, score
 
 SOURCE = Path(__file__).parents[1] / "support/fake_llama.c"
 COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")

@@ -14,11 +14,10 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Self
 
 from quantrecipe.errors import EvaluationError, Problem
 
@@ -80,16 +79,6 @@ class Engine:
     def folder(self) -> Path:
         """Of the libraries; libggml and backends that are loaded at run time stand there too."""
         return self.library.parent
-
-    @property
-    def request(self) -> dict[str, str]:
-        """What the worker is told about the engine; `requested` reads it."""
-        return {"library": str(self.library), "source": self.source}
-
-    @classmethod
-    def requested(cls, request: Mapping[str, Any]) -> Self:
-        """Read the engine that a request names."""
-        return cls(library=Path(request["library"]), source=request["source"])
 
     @property
     def digest(self) -> str:

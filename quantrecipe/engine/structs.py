@@ -1,4 +1,4 @@
-"""llama.cpp's structs, checked before they are trusted: the parameters of a model and of a context, and the batch.
+"""llama.cpp's structs, checked before they are trusted: parameters of a model and of a context, the batch, and tensors.
 
 A library says nothing about the layout of its structs, and llama.cpp changes them several times a year: fields are put
 in between, and the rest moves. So as little as possible is believed, and that is held against what the library does:
@@ -8,7 +8,17 @@ in between, and the rest moves. So as little as possible is believed, and that i
               rope_scaling_type, pooling_type and attention_type follow a few fields later, each -1.
     batch     everything is used. `llama_batch_init` leaves it with five pointers, and NULL for the embeddings.
 
-What is found elsewhere is an error, not a guess; `engine.py` asks the context, once it is made, for the values it got.
+For the model that is looked into and changed there are three more; without them a model can still be run:
+
+    model     load_mode, or formerly use_mmap, and use_extra_bufts are written, so that weights can be; where they lie
+              tells afterwards whether that was so. load_mode is the field after split_mode. The flags come after
+              main_gpu and four pointers that are NULL; of those that are looked at, only these two are set.
+    context   cb_eval is written: two pointers that are NULL, before type_k and type_v, both F16. It was the right place
+              if it is called.
+    tensor    is read. ggml makes some, and they are held against what its own functions say of them: see `graph`.
+
+What is found elsewhere is an error, not a guess; `language_model.py` asks the context, once it is made, for the values
+it got.
 That is right for the headers of llama.cpp from January 2025 to October 2026; tests have the defaults of each layout.
 
 All these structs have more than 16 bytes, so calling conventions return them through a pointer and pass them as a copy
@@ -22,7 +32,19 @@ from __future__ import annotations
 import ctypes
 import struct
 
-__all__ = ["KNOWN", "Batch", "Parameters", "StructError", "check_batch", "check_context", "gpu_layers_offset"]
+__all__ = [
+    "KNOWN",
+    "Batch",
+    "InitParameters",
+    "Parameters",
+    "StructError",
+    "Tensor",
+    "callback_offset",
+    "check_batch",
+    "check_context",
+    "gpu_layers_offset",
+    "written_for_writing",
+]
 
 KNOWN = "llama.cpp from January 2025 (b4500) to October 2026"
 """The versions whose headers were looked at."""
@@ -37,6 +59,10 @@ _CONTEXT = {"n_ctx": 512, "n_batch": 2048, "n_ubatch": 512, "n_seq_max": 1}  # l
 _UNSPECIFIED = (-1, -1, -1)  # of rope_scaling_type, pooling_type, attention_type
 _BETWEEN = range(2, 13)
 """Fields between n_seq_max and rope_scaling_type: the two numbers of threads, and since 2026 up to four more."""
+_F16 = 1  # ggml.h: GGML_TYPE_F16, the default of type_k and type_v
+_LOAD_MODES = range(-1, 5)  # llama.h: llama_load_mode, since summer of 2026
+_LOAD_MODE_NONE = 0
+_FLAGS = 6  # of llama_model_params, up to use_extra_bufts
 
 
 class StructError(Exception):
@@ -52,6 +78,14 @@ class Parameters(ctypes.Structure):
         """Write a 32-bit number."""
         struct.pack_into("=i", self.words, offset, value)
 
+    def set_byte(self, offset: int, value: int) -> None:
+        """Write a flag."""
+        struct.pack_into("=B", self.words, offset, value)
+
+    def set_pointer(self, offset: int, function: object) -> None:
+        """Write the address of a function, which the caller keeps alive."""
+        struct.pack_into("P", self.words, offset, ctypes.cast(function, ctypes.c_void_p).value)  # type: ignore[arg-type]  # a function pointer
+
 
 class Batch(ctypes.Structure):
     """llama_batch, and room for what a newer one may have behind it."""
@@ -65,6 +99,33 @@ class Batch(ctypes.Structure):
         ("seq_id", ctypes.POINTER(ctypes.POINTER(ctypes.c_int32))),
         ("logits", ctypes.POINTER(ctypes.c_int8)),
         ("behind", ctypes.c_uint64 * 16),
+    ]
+
+
+class InitParameters(ctypes.Structure):
+    """ggml_init_params."""
+
+    _fields_ = [("mem_size", ctypes.c_size_t), ("mem_buffer", ctypes.c_void_p), ("no_alloc", ctypes.c_bool)]
+
+
+class Tensor(ctypes.Structure):
+    """ggml_tensor, as it is since November 2024."""
+
+    _fields_ = [
+        ("type", ctypes.c_int),
+        ("buffer", ctypes.c_void_p),
+        ("ne", ctypes.c_int64 * 4),
+        ("nb", ctypes.c_size_t * 4),
+        ("op", ctypes.c_int),
+        ("op_params", ctypes.c_int32 * 16),
+        ("flags", ctypes.c_int32),
+        ("src", ctypes.c_void_p * 10),
+        ("view_src", ctypes.c_void_p),
+        ("view_offs", ctypes.c_size_t),
+        ("data", ctypes.c_void_p),
+        ("name", ctypes.c_char * 64),
+        ("extra", ctypes.c_void_p),
+        ("padding", ctypes.c_char * 8),
     ]
 
 
@@ -90,6 +151,38 @@ def check_context(defaults: bytes) -> dict[str, int]:
     ):
         raise StructError("rope_scaling_type is in no known place of llama_context_params")
     return {name: _INT * place for place, name in enumerate(_CONTEXT)}
+
+
+def callback_offset(defaults: bytes) -> int:
+    """Where cb_eval is in llama_context_params, from its defaults. StructError where it is in no known place."""
+    first = -(-_INT * (len(_CONTEXT) + _BETWEEN.start) // _POINTER) * _POINTER
+    for offset in range(first, len(defaults) - 3 * _POINTER, _POINTER):
+        pointers = defaults[offset : offset + 2 * _POINTER]
+        if not any(pointers) and struct.unpack_from("=2i", defaults, offset + 2 * _POINTER) == (_F16, _F16):
+            return offset
+    raise StructError("cb_eval, type_k and type_v are in no known place of llama_context_params")
+
+
+def written_for_writing(defaults: bytes, gpu_layers: int, *, load_mode: bool) -> tuple[list[int], list[int]]:
+    """Which numbers and flags of llama_model_params are to be 0 for weights that can be written: their offsets.
+
+    load_mode: the library has a field of this name. StructError where one of them is in no known place.
+    """
+    after = gpu_layers + 2 * _INT  # split_mode stands between
+    if load_mode and struct.unpack_from("=i", defaults, after)[0] not in _LOAD_MODES:
+        raise StructError("load_mode isn't behind split_mode in llama_model_params")
+    numbers = [after] if load_mode else []
+    # main_gpu, which load_mode and lazy_mode may stand before, and four pointers, which are NULL.
+    for main_gpu in (after + 2 * _INT, after + _INT) if load_mode else (after,):
+        start = -(-(main_gpu + _INT) // _POINTER) * _POINTER
+        flags = start + 4 * _POINTER
+        if any(defaults[main_gpu : main_gpu + _INT]) or any(defaults[start:flags]):
+            continue
+        ones = [flags + number for number in range(_FLAGS) if defaults[flags + number] == 1]
+        # vocab_only is first; use_mmap is next, if there is no load_mode; the next that is set is use_extra_bufts.
+        if ones and ones[0] == flags + (2 if load_mode else 1):
+            return numbers, ones[: 1 if load_mode else 2]
+    raise StructError("the flags are in no known place of llama_model_params")
 
 
 def check_batch(batch: Batch, size: int) -> None:

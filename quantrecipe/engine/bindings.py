@@ -18,17 +18,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quantrecipe.errors import EvaluationError
-from quantrecipe.evaluate.libraries import Engine
-from quantrecipe.evaluate.structs import (
+from quantrecipe.engine.libraries import Engine
+from quantrecipe.engine.structs import (
     KNOWN,
     Batch,
+    InitParameters,
     Parameters,
     StructError,
+    Tensor,
+    callback_offset,
     check_batch,
     check_context,
     gpu_layers_offset,
+    written_for_writing,
 )
+from quantrecipe.errors import EvaluationError
 
 __all__ = ["VOCAB_TYPE_NONE", "Device", "Llama", "captured_log", "last_words", "remedy_of"]
 
@@ -93,8 +97,32 @@ _SOMETIMES: dict[str, tuple[Any, ...]] = {
     "llama_kv_cache_clear": (None, _ANY),  # before
     "ggml_backend_load_all_from_path": (None, _TEXT),
     "llama_version": (_TEXT,),  # since 2026
+    "llama_load_mode_name": (_TEXT, ctypes.c_int),  # since summer of 2026
+    "llama_model_n_ctx_train": (_INT, _ANY),  # spring of 2025
+    "llama_token_to_piece": (_INT, _ANY, _INT, _TEXT, _INT, _INT, _BOOL),
+    "llama_vocab_is_eog": (_BOOL, _ANY, _INT),
     "ggml_version": (_TEXT,),  # since August 2025
     "ggml_commit": (_TEXT,),
+}
+
+_TENSOR = ctypes.POINTER(Tensor)
+
+_GRAPH: dict[str, tuple[Any, ...]] = {
+    # What models are looked into and changed with (ggml.h, ggml-backend.h); a model runs without.
+    "ggml_init": (_ANY, InitParameters),
+    "ggml_free": (None, _ANY),
+    "ggml_op_name": (_TEXT, ctypes.c_int),
+    "ggml_nbytes": (_SIZE, _TENSOR),
+    "ggml_get_name": (_TEXT, _TENSOR),
+    "ggml_get_data": (_ANY, _TENSOR),
+    "ggml_set_name": (_TENSOR, _TENSOR, _TEXT),
+    "ggml_new_tensor_3d": (_TENSOR, _ANY, ctypes.c_int, *3 * (ctypes.c_int64,)),
+    "ggml_view_tensor": (_TENSOR, _ANY, _TENSOR),
+    "ggml_mul_mat": (_TENSOR, _ANY, _TENSOR, _TENSOR),
+    "ggml_backend_tensor_get": (None, _TENSOR, _ANY, _SIZE, _SIZE),
+    "ggml_backend_tensor_set": (None, _TENSOR, _ANY, _SIZE, _SIZE),
+    "ggml_backend_buffer_name": (_TEXT, _ANY),
+    "ggml_backend_buffer_is_host": (_BOOL, _ANY),
 }
 
 _CLEARING = ("llama_memory_clear", "llama_kv_self_clear", "llama_kv_cache_clear")
@@ -146,7 +174,7 @@ class Llama:
         self.engine = engine
         self._libraries = _load(engine)
         missing = [name for name, types in _FUNCTIONS.items() if not self._bind(name, types)]
-        there = {name for name, types in _SOMETIMES.items() if self._bind(name, types)}
+        there = {name for name, types in (_SOMETIMES | _GRAPH).items() if self._bind(name, types)}
         clearing = next((name for name in _CLEARING if name in there), None)
         if missing or clearing is None:
             raise EvaluationError(
@@ -160,6 +188,42 @@ class Llama:
 
     def __getattr__(self, name: str) -> Any:  # what `_bind` didn't find
         raise AttributeError(f"llama.cpp's {name} isn't bound")
+
+    def has(self, name: str) -> bool:
+        """True if the library has a function that some versions lack."""
+        return name in self._there
+
+    def require_graph(self) -> None:
+        """EvaluationError where the library lacks what a model is looked into and changed with."""
+        if missing := [name for name in _GRAPH if name not in self._there]:
+            raise EvaluationError(
+                f"this llama.cpp ({self.version}) can't be looked into: it lacks {', '.join(missing)}",
+                f"known are {KNOWN}",
+                file=self.engine.library,
+            )
+
+    def set_callback(self, parameters: Parameters, callback: object) -> None:
+        """Write cb_eval, which the caller keeps alive. EvaluationError where it is in no known place."""
+        try:
+            offset = callback_offset(bytes(self.llama_context_default_params()))
+        except StructError as error:
+            raise self.unknown(error) from error
+        parameters.set_pointer(offset, callback)
+
+    def make_writable(self, parameters: Parameters) -> None:
+        """Have weights loaded into memory of their own, and not rearranged. EvaluationError if it can't be said."""
+        try:
+            numbers, flags = written_for_writing(
+                bytes(self.llama_model_default_params()),
+                self.gpu_layers,
+                load_mode=self.has("llama_load_mode_name"),
+            )
+        except StructError as error:
+            raise self.unknown(error) from error
+        for offset in numbers:
+            parameters.set(offset, 0)
+        for offset in flags:
+            parameters.set_byte(offset, 0)
 
     def load_backends(self) -> None:
         """Load the backends that aren't part of the libraries, as in releases; those of the CPU among them."""
@@ -223,12 +287,12 @@ class Llama:
         try:
             check_batch(batch, size)
         except StructError as error:
-            raise self._unknown(error) from error
+            raise self.unknown(error) from error
         return batch
 
     def unknown_context(self, name: str, value: int, wanted: int) -> EvaluationError:
         """What to say of a context that got something else than it was to get."""
-        return self._unknown(StructError(f"a context has {name} {value}, and was to get {wanted}"))
+        return self.unknown(StructError(f"a context has {name} {value}, and was to get {wanted}"))
 
     def _bind(self, name: str, types: tuple[Any, ...]) -> bool:
         for library in self._libraries:
@@ -248,9 +312,10 @@ class Llama:
                 check_context(bytes(self.llama_context_default_params())),
             )
         except StructError as error:
-            raise self._unknown(error) from error
+            raise self.unknown(error) from error
 
-    def _unknown(self, error: StructError) -> EvaluationError:
+    def unknown(self, error: StructError) -> EvaluationError:
+        """What to say of a struct that isn't as it was expected."""
         return EvaluationError(
             f"this llama.cpp ({self.version}) has other structs than those that are known: {error}",
             f"known are {KNOWN}: use one of these, or a newer quantrecipe",

@@ -1,0 +1,400 @@
+"""A language model in llama.cpp: text to tokens, chunks of tokens to logits; and what happens within.
+
+Chunks are run as llama-perplexity and llama-imatrix run them: each from an empty cache, several side by side as
+sequences of one batch, the first token replaced by the beginning-of-sequence token where the vocabulary asks for one.
+Logits are taken for the second half, so that every scored token has at least half a chunk of context.
+
+A model stays open for as many questions as there are. Between them its weights may be exchanged (`swap`), and while
+chunks run, the inputs of its matrices be seen (`run`); both need what `graph` describes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from quantrecipe.core.processors import usable_processors
+from quantrecipe.engine.bindings import VOCAB_TYPE_NONE, Llama, captured_log, last_words
+from quantrecipe.engine.graph import Callback, Ggml, Watch, Weight
+from quantrecipe.engine.libraries import Engine
+from quantrecipe.engine.structs import StructError
+from quantrecipe.errors import EvaluationError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from numpy.typing import NDArray
+
+    Tokens = NDArray[np.int32]
+
+__all__ = ["LanguageModel", "ModelFacts", "scored_positions"]
+
+_ALL_LAYERS = 999
+"""More than any model has: what means all of them to every llama.cpp, while -1 does so only to those since 2026."""
+
+_UBATCH_TOKENS = 512  # llama_context_default_params, of all versions: tokens that are computed at a time
+_ROUNDED_UP = ("n_ctx", "n_batch")
+_PADDING = 256  # tokens of a sequence, at most: llama-context.cpp and llama-kv-cache.cpp
+
+_BATCH_TOKENS = 2048  # that are run at a time, as llama-perplexity does by default
+_BATCH_BYTES = 256 << 20
+"""Most bytes of logits at a time, unless a single chunk has more."""
+
+_UNTOUCHED = ("mapped", "repack", "aarch64", "split")
+"""In the names of llama.cpp's buffers: what lies in them can't be written byte by byte."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelFacts:
+    """What llama.cpp says of an open model.
+
+    engine:    llama.cpp's version
+    n_vocab:   tokens in its vocabulary
+    n_ctx:     tokens of context that it was trained with, 0 where that isn't told
+    """
+
+    engine: str
+    n_vocab: int
+    n_ctx: int
+
+
+def scored_positions(n_ctx: int) -> int:
+    """Positions of a chunk that are scored: its second half, but for the last, whose next token isn't in it."""
+    return n_ctx - 1 - n_ctx // 2
+
+
+class LanguageModel:
+    """A GGUF file in llama.cpp, open while used as a context manager. EvaluationError where it isn't to be run.
+
+    engine:     whose libraries run it
+    gpu_layers: layers that the GPU takes; None or -1 for all, where llama.cpp was built for one
+    writable:   weights lie in memory of their own, as they are in the file, so that `swap` can replace them
+    tell:       hears what llama.cpp logs
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        engine: Engine,
+        *,
+        threads: int | None = None,
+        gpu_layers: int | None = None,
+        writable: bool = False,
+        tell: Callable[[str], object] | None = None,
+    ) -> None:
+        self.path = path
+        self._engine, self._writable = engine, writable
+        self.threads = threads or usable_processors()
+        self._gpu_layers = None if gpu_layers == -1 else gpu_layers
+        self._tell = tell
+        self._stack = ExitStack()
+        self._kept: _Context | None = None
+        self._watching: Callback | None = None
+        self._weights: Mapping[str, Weight] | None = None
+        self._replaced: dict[str, NDArray[np.uint8]] = {}
+
+    def __enter__(self) -> Self:
+        with self._stack:
+            self._open()
+            self._stack = self._stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def _open(self) -> None:
+        self._llama = llama = Llama(self._engine)
+        self._log = self._stack.enter_context(captured_log(llama, self._tell))
+        llama.load_backends()
+        llama.llama_backend_init()
+        parameters = llama.llama_model_default_params()
+        parameters.set(llama.gpu_layers, _ALL_LAYERS if self._gpu_layers is None else self._gpu_layers)
+        if self._writable:
+            llama.make_writable(parameters)
+        self._model = llama.llama_model_load_from_file(os.fsencode(self.path), parameters)
+        if not self._model:
+            raise EvaluationError(
+                f"llama.cpp can't load it: {last_words(self._log) or 'it gives no reason'}", file=self.path
+            )
+        self._stack.callback(llama.llama_model_free, self._model)
+        self._stack.callback(self._close_context)
+        self._vocab = llama.llama_model_get_vocab(self._model)
+        self.n_vocab = int(llama.llama_vocab_n_tokens(self._vocab))
+        reason = (
+            "it has no vocabulary"
+            if llama.llama_vocab_type(self._vocab) == VOCAB_TYPE_NONE or self.n_vocab <= 0
+            else "it has an encoder, and predicts no text on its own"
+            if llama.llama_model_has_encoder(self._model)
+            else ""
+        )
+        if reason:
+            raise EvaluationError(f"is no language model that can be evaluated: {reason}", file=self.path)
+
+    @property
+    def facts(self) -> ModelFacts:
+        """What llama.cpp says of the model."""
+        known = self._llama.has("llama_model_n_ctx_train")
+        return ModelFacts(
+            engine=self._llama.version,
+            n_vocab=self.n_vocab,
+            n_ctx=max(0, self._llama.llama_model_n_ctx_train(self._model)) if known else 0,
+        )
+
+    def tokenize(self, text: bytes, *, special: bool = False) -> Tokens:
+        """The tokens of a text, with what the vocabulary puts before it.
+
+        special: whether markup in it, such as <|im_start|>, is what it stands for; else it is text
+        """
+        tokens = np.empty(len(text) + 8, np.int32)
+        pointer = tokens.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
+        count = self._llama.llama_tokenize(self._vocab, text, len(text), pointer, len(tokens), True, special)
+        if count < 0:
+            raise EvaluationError(
+                f"llama.cpp can't cut the text into tokens (it answers {count})", file=self.path
+            )
+        return tokens[:count].copy()
+
+    def vocabulary(self, tokens: Tokens) -> str:
+        """A digest of the texts of the tokens that occur: the same for models that mean the same by them."""
+        digest = hashlib.blake2b(str(self.n_vocab).encode(), digest_size=16)
+        for token in np.unique(tokens).tolist():
+            digest.update(b"\0%d:" % token + (self._llama.llama_vocab_get_text(self._vocab, token) or b""))
+        return digest.hexdigest()
+
+    def logits(self, chunks: Tokens) -> Iterator[NDArray[np.float32]]:
+        """chunks: int32 (n, n_ctx) → for each, float32 (scored positions, n_vocab), valid until the next."""
+        n_ctx = chunks.shape[1]
+        scored = scored_positions(n_ctx)
+        by_bytes = _BATCH_BYTES // (scored * self.n_vocab * 4)
+        side_by_side = max(1, min(_BATCH_TOKENS // n_ctx, by_bytes, len(chunks)))
+        shape = _Shape(n_ctx=n_ctx, side_by_side=side_by_side, n_batch=side_by_side * n_ctx)
+        context = self._context(shape, watched=False)
+        position = np.arange(n_ctx)
+        wanted = (position >= n_ctx - 1 - scored) & (position < n_ctx - 1)
+        for first in range(0, len(chunks), side_by_side):
+            some = self._begun(chunks[first : first + side_by_side])
+            self._decode(context, some, wanted, number=first + 1)
+            pointer = self._llama.llama_get_logits(context.handle)
+            if not pointer:
+                what = "is no language model that can be evaluated: it gives no logits"
+                raise EvaluationError(what, file=self.path)
+            yield from np.ctypeslib.as_array(pointer, (len(some), scored, self.n_vocab))
+
+    def run(self, chunks: Tokens, watch: Watch) -> Iterator[int]:
+        """Run chunks, int32 (n, n_ctx), for what `watch` sees of them: how many are done, after each few.
+
+        Every position counts, as in llama-imatrix. What `watch` raises is raised here.
+        """
+        n_ctx = chunks.shape[1]
+        most = min(_BATCH_TOKENS, max(_UBATCH_TOKENS, _BATCH_BYTES // (self.n_vocab * 4)))
+        side_by_side = max(1, min(most // n_ctx, len(chunks)))
+        shape = _Shape(n_ctx=n_ctx, side_by_side=side_by_side, n_batch=min(most, side_by_side * n_ctx))
+        context = self._context(shape, watched=True)
+        callback = self._callback
+        callback.watch = watch
+        try:
+            for first in range(0, len(chunks), side_by_side):
+                some = self._begun(chunks[first : first + side_by_side])
+                # Outputs are wanted of all positions, since those that aren't leave out the last layer, too.
+                self._decode(context, some, np.ones(n_ctx, np.bool_), number=first + 1)
+                yield first + len(some)
+        finally:
+            callback.watch = None
+
+    @property
+    def weights(self) -> Mapping[str, Weight]:
+        """The tensors of the model that its graph uses, by name; found by running it over a few tokens."""
+        if self._weights is None:
+            ggml, found = self._ggml, dict[str, Weight]()
+
+            def visit(address: int) -> None:
+                for source in ggml.tensor(address).src:
+                    if source and (tensor := ggml.tensor(source)).op == ggml.none and tensor.name:
+                        weight = ggml.weight(source)
+                        found.setdefault(weight.name, weight)
+
+            context = self._context(_Shape(n_ctx=_PADDING, side_by_side=1, n_batch=_PADDING), watched=True)
+            self._callback.visit = visit
+            try:
+                few = self._begun(np.zeros((1, 2), np.int32))
+                self._decode(context, few, np.ones(2, np.bool_), number=1)
+            finally:
+                self._callback.visit = None
+            self._weights = found
+        return self._weights
+
+    def swap(self, name: str, data: NDArray[np.uint8]) -> None:
+        """Replace the bytes of a weight, in the type that it has, until `restore`.
+
+        EvaluationError where the graph has no such weight, it has another size, or it lies where it can't be written.
+        """
+        weight = self.weights.get(name)
+        if weight is None:
+            what = f"llama.cpp doesn't use a tensor {name} for text, so it can't be exchanged"
+            raise EvaluationError(what, file=self.path)
+        if any(word in weight.buffer.lower() for word in _UNTOUCHED):
+            what = f"llama.cpp has {name} in a buffer that can't be written ({weight.buffer})"
+            remedy = "on several GPUs, let one take the whole model; or use a build for the CPU"
+            raise EvaluationError(what, remedy, file=self.path)
+        data = data.reshape(-1).view(np.uint8)
+        if data.nbytes != weight.nbytes:
+            what = f"{name} has {weight.nbytes:,} bytes, and was to get {data.nbytes:,}"
+            raise EvaluationError(what, file=self.path)
+        if name not in self._replaced:
+            self._replaced[name] = self._ggml.read(weight.address)
+        self._ggml.write(weight.address, np.ascontiguousarray(data))
+
+    def restore(self) -> None:
+        """Give all weights that were replaced their own bytes again."""
+        for name, data in self._replaced.items():
+            self._ggml.write(self.weights[name].address, data)
+        self._replaced.clear()
+
+    @property
+    def _ggml(self) -> Ggml:
+        if self._watching is None:
+            _ = self._callback
+        return self._tensors
+
+    @property
+    def _callback(self) -> Callback:
+        if self._watching is None:
+            self._tensors = Ggml(self._llama)
+            self._watching = Callback(self._tensors)
+        return self._watching
+
+    def _begun(self, chunks: Tokens) -> Tokens:
+        """Chunks as they are run: the first token is the vocabulary's beginning of a sequence, if it asks for one."""
+        chunks = chunks.copy()
+        if self._llama.llama_vocab_get_add_bos(self._vocab):
+            chunks[:, 0] = self._llama.llama_vocab_bos(self._vocab)
+        return chunks
+
+    def _decode(self, context: _Context, chunks: Tokens, wanted: NDArray[np.bool_], *, number: int) -> None:
+        """Run chunks side by side from an empty cache, as many tokens of each at a time as the batch takes."""
+        llama, n_ctx = self._llama, chunks.shape[1]
+        step = max(1, min(n_ctx, context.shape.n_batch // len(chunks)))
+        llama.clear(context.handle)
+        callback = self._watching if context.watched else None
+        for start in range(0, n_ctx, step):
+            part = slice(start, min(start + step, n_ctx))
+            calls = callback.calls if callback is not None else 0
+            status = llama.llama_decode(
+                context.handle, context.batch.fill(chunks[:, part], wanted[part], start)
+            )
+            if callback is not None:
+                callback.check()
+                if callback.calls == calls:
+                    what = "a context doesn't call cb_eval, which stands in another place or isn't heeded"
+                    raise llama.unknown(StructError(what))
+            if status:
+                what = last_words(self._log) or f"it answers {status}"
+                raise EvaluationError(f"llama.cpp can't run chunk {number}: {what}", file=self.path)
+
+    def _context(self, shape: _Shape, *, watched: bool) -> _Context:
+        """A context for chunks of this shape: the one that is open, if it is one."""
+        kept = self._kept
+        if kept is not None and kept.shape == shape and kept.watched == watched:
+            return kept
+        self._close_context()
+        callback = self._callback if watched else None  # before there is a context: it may refuse
+        self._kept = _Context(
+            shape=shape,
+            watched=watched,
+            handle=self._new_context(shape, callback),
+            batch=_Batch(self._llama, shape.side_by_side * shape.n_ctx),
+        )
+        return self._kept
+
+    def _close_context(self) -> None:
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            kept.batch.free()
+            self._llama.llama_free(kept.handle)
+
+    def _new_context(self, shape: _Shape, callback: Callback | None) -> Any:
+        llama = self._llama
+        wanted = {
+            "n_ctx": shape.side_by_side * shape.n_ctx,
+            "n_batch": shape.n_batch,
+            "n_ubatch": min(_UBATCH_TOKENS, shape.n_batch),
+            "n_seq_max": shape.side_by_side,
+        }
+        parameters = llama.llama_context_default_params()
+        for name, value in wanted.items():
+            parameters.set(llama.context[name], value)
+        if callback is not None:
+            llama.set_callback(parameters, callback.function)
+        context = llama.llama_init_from_model(self._model, parameters)
+        if not context:
+            remedy = "a smaller --ctx takes less memory; with a GPU, so does --gpu-layers"
+            what = last_words(self._log) or "it gives no reason"
+            raise EvaluationError(f"llama.cpp can't make a context: {what}", remedy, file=self.path)
+        self._check(context, wanted, shape.side_by_side)
+        llama.llama_set_n_threads(context, self.threads, self.threads)
+        return context
+
+    def _check(self, context: Any, wanted: Mapping[str, int], side_by_side: int) -> None:
+        """EvaluationError where a context got something else: a field in another place shows as another number."""
+        got = {name: getattr(self._llama, f"llama_{name}")(context) for name in wanted}
+        for name, value in wanted.items():
+            rounded_up = name in _ROUNDED_UP and value < got[name] < value + _PADDING * side_by_side
+            # Until spring of 2025 the answer to llama_n_seq_max was the number of cells in the cache.
+            cells = name == "n_seq_max" and got[name] == got["n_ctx"]
+            if got[name] != value and not rounded_up and not cells:
+                raise self._llama.unknown_context(name, got[name], value)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Shape:
+    """Of a context: chunks of n_ctx tokens, how many side by side, and how many tokens are run at a time."""
+
+    n_ctx: int
+    side_by_side: int
+    n_batch: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Context:
+    """A context of llama.cpp, and a batch for it. watched: it calls back for the nodes of its graph."""
+
+    shape: _Shape
+    watched: bool
+    handle: Any
+    batch: _Batch
+
+
+class _Batch:
+    """llama.cpp's batch of parts of several chunks, each a sequence."""
+
+    def __init__(self, llama: Llama, size: int) -> None:
+        self._llama, self._size = llama, size
+        self._batch = llama.batch(size)
+        self._array("n_seq_id")[:] = 1
+
+    def fill(self, chunks: Tokens, wanted: NDArray[np.bool_], start: int) -> Any:
+        """chunks: int32 (sequences, tokens), which stand at `start` of theirs; wanted: where outputs are."""
+        count, length = chunks.size, chunks.shape[1]
+        self._batch.n_tokens = count
+        self._array("token")[:count] = chunks.ravel()
+        self._array("pos")[:count] = np.tile(np.arange(start, start + length), len(chunks))
+        self._array("logits")[:count] = np.tile(wanted, len(chunks))
+        for number in range(count):
+            self._batch.seq_id[number][0] = number // length
+        return self._batch
+
+    def free(self) -> None:
+        self._llama.llama_batch_free(self._batch)
+
+    def _array(self, name: str) -> NDArray[Any]:
+        return np.ctypeslib.as_array(getattr(self._batch, name), (self._size,))

@@ -16,7 +16,7 @@ from support.terminal import show
 from quantrecipe.cli import main
 from quantrecipe.cli.app import app
 from quantrecipe.cli.eval.limits import LIMIT_NAMES
-from quantrecipe.engine import Engine
+from quantrecipe.engine import Engine, find_engine
 from quantrecipe.engine import libraries as libraries_module
 from quantrecipe.engine.session import existing_gguf
 from quantrecipe.evaluate import Positions, Text
@@ -38,8 +38,8 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, obj
     class FakeSession:
         """What a session would answer; the process that it would start isn't there."""
 
-        def __init__(self, path: Path, *, engine: Engine, **running: object) -> None:
-            self.path, self.library = existing_gguf(path), engine.library
+        def __init__(self, path: Path, *, engine: Engine | Path | None, **running: object) -> None:
+            self.path, self.library = existing_gguf(path), find_engine(engine).library
 
         def __enter__(self) -> FakeSession:
             return self

@@ -13,12 +13,11 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
 from quantrecipe.engine.structs import InitParameters, StructError, Tensor
-from quantrecipe.errors import EvaluationError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,41 +52,49 @@ class Weight:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Product:
-    """A matrix, multiplied with its inputs.
+    """A matrix, multiplied with its inputs; or an embedding, whose rows are looked up.
 
-    weight:   name of the matrix
-    matrices: how many it is a stack of (heads, or experts); 1 for one
-    address:  of the inputs: products of one graph that have the same have the same inputs
+    weight:  name of the matrix
+    shape:   of it, as ggml has it: columns first, then rows, and how many matrices there are (heads, or experts)
+    values: what it is multiplied with; of a lookup, what comes out of it
+    key:     products of one graph whose keys are equal have the same inputs, for the same matrices
     """
 
     weight: str
-    matrices: int
-    address: int
-    node: Tensor
+    shape: tuple[int, int, int, int]
+    kind: Literal["product", "by expert", "lookup"]
+    key: tuple[int | None, ...]
+    values: Tensor
+    experts: Tensor | None
     ggml: Ggml
 
     @property
-    def by_expert(self) -> bool:
-        """True if each token goes to some of the matrices only."""
-        return bool(self.node.op == self.ggml.mul_mat_id)
+    def matrices(self) -> int:
+        """How many matrices there are."""
+        return self.shape[2] * self.shape[3]
 
     @property
     def input_shape(self) -> tuple[int, ...]:
         """Of the inputs, as ggml has it: columns first."""
-        return tuple(self.ggml.tensor(self.address).ne)
+        return tuple(self.values.ne)
 
     @property
     def is_float32(self) -> bool:
         """True if the inputs are float32, as they nearly always are."""
-        return bool(self.ggml.tensor(self.address).type == _F32)
+        return bool(self.values.type == _F32)
 
     def inputs(self) -> NDArray[np.float32]:
-        """float32 (…, tokens, columns): four axes, ggml's in reverse. Valid until the node is left."""
-        return self.ggml.array(self.address, np.float32)
+        """float32, four axes, ggml's in reverse: (…, tokens, columns), by expert (1, tokens, slots, columns).
+
+        Valid until the node is left.
+        """
+        return self.ggml.array(self.values, np.float32)
 
     def chosen(self) -> NDArray[np.int32]:
         """int32 (tokens, used): the experts that each token goes to."""
-        chosen: NDArray[np.int32] = self.ggml.array(self.node.src[2], np.int32)[0, 0]
+        if self.experts is None:
+            raise ValueError(f"{self.weight} isn't by expert")
+        chosen: NDArray[np.int32] = self.ggml.array(self.experts, np.int32)[0, 0]
         return chosen
 
 
@@ -108,7 +115,8 @@ class Ggml:
         llama.require_graph()
         self._llama = llama
         try:
-            self.none, self.mul_mat, self.mul_mat_id = _numbers(llama, (b"NONE", b"MUL_MAT", b"MUL_MAT_ID"))
+            names = (b"NONE", b"MUL_MAT", b"MUL_MAT_ID", b"GET_ROWS")
+            self.none, self.mul_mat, self.mul_mat_id, self.get_rows = _numbers(llama, names)
             self._check()
         except StructError as error:
             raise llama.unknown(error) from error
@@ -117,14 +125,13 @@ class Ggml:
         """The struct at an address."""
         return Tensor.from_address(address)
 
-    def array(self, address: int, dtype: type[np.generic]) -> NDArray[Any]:
+    def array(self, tensor: Tensor, dtype: type[np.generic]) -> NDArray[Any]:
         """The elements of a tensor, four axes, ggml's in reverse: a view where they lie in our memory, else a copy."""
-        tensor = self.tensor(address)
-        nbytes = self._llama.ggml_nbytes(ctypes.cast(address, _POINTER))
         if tensor.buffer and self._llama.ggml_backend_buffer_is_host(tensor.buffer):
+            nbytes = self._llama.ggml_nbytes(ctypes.byref(tensor))
             raw = np.ctypeslib.as_array((ctypes.c_uint8 * nbytes).from_address(tensor.data))
         else:
-            raw = self.read(address)
+            raw = self.read(ctypes.addressof(tensor))
         shape, strides = tuple(tensor.ne)[::-1], tuple(tensor.nb)[::-1]
         return np.lib.stride_tricks.as_strided(raw.view(dtype), shape, strides)
 
@@ -234,14 +241,18 @@ class Callback:
     def _product(self, address: int) -> Product | None:
         ggml = self._ggml
         node = ggml.tensor(address)
-        if node.op not in (ggml.mul_mat, ggml.mul_mat_id):
+        op = node.op
+        if op not in (ggml.mul_mat, ggml.mul_mat_id, ggml.get_rows):
             return None
-        weight = ggml.tensor(node.src[0])
+        by_expert, lookup = op == ggml.mul_mat_id, op == ggml.get_rows
+        weight, other = ggml.tensor(node.src[0]), node.src[1]
         return Product(
             weight=_plain_name(weight),
-            matrices=weight.ne[2] * weight.ne[3],
-            address=node.src[1],
-            node=node,
+            shape=tuple(weight.ne),
+            kind="lookup" if lookup else "by expert" if by_expert else "product",
+            key=(other, node.src[2] if by_expert else None, op, weight.ne[0], weight.ne[2], weight.ne[3]),
+            values=node if lookup else ggml.tensor(other),
+            experts=ggml.tensor(node.src[2]) if by_expert else None,
             ggml=ggml,
         )
 
@@ -258,11 +269,3 @@ def _plain_name(tensor: Tensor) -> str:
     """The model's name for a weight; a copy that was made for another device is CUDA0#blk.0.attn_k.weight#0."""
     name = bytes(tensor.name).decode("utf-8", "replace")
     return name.split("#")[1] if name.count("#") == 2 else name
-
-
-def not_finite(weight: str) -> EvaluationError:
-    """What to say where the inputs of a matrix are NaN or Inf."""
-    return EvaluationError(
-        f"the inputs of {weight} are NaN or Inf: the model is broken, or llama.cpp computes it wrongly here",
-        "`quantrecipe verify` looks into the weights",
-    )

@@ -190,26 +190,32 @@ class LanguageModel:
                 raise EvaluationError(what, file=self.path)
             yield from np.ctypeslib.as_array(pointer, (len(some), scored, self.n_vocab))
 
-    def run(self, chunks: Tokens, watch: Watch) -> Iterator[int]:
-        """Run chunks, int32 (n, n_ctx), for what `watch` sees of them: how many are done, after each few.
+    def side_by_side(self, n_ctx: int) -> int:
+        """How many chunks of n_ctx tokens `run` computes at a time, where there are as many."""
+        return max(1, self._most_tokens // n_ctx)
+
+    def run(self, chunks: Tokens, watch: Watch) -> None:
+        """Run chunks, int32 (n, n_ctx), for what `watch` sees of them; n is at most `side_by_side`.
 
         Every position counts, as in llama-imatrix. What `watch` raises is raised here.
         """
-        n_ctx = chunks.shape[1]
-        most = min(_BATCH_TOKENS, max(_UBATCH_TOKENS, _BATCH_BYTES // (self.n_vocab * 4)))
-        side_by_side = max(1, min(most // n_ctx, len(chunks)))
+        n_ctx, most = chunks.shape[1], self._most_tokens
+        # Of the same shape for any number of chunks: so a chunk's numbers don't depend on how many there were before.
+        side_by_side = self.side_by_side(n_ctx)
         shape = _Shape(n_ctx=n_ctx, side_by_side=side_by_side, n_batch=min(most, side_by_side * n_ctx))
         context = self._context(shape, watched=True)
         callback = self._callback
         callback.watch = watch
         try:
-            for first in range(0, len(chunks), side_by_side):
-                some = self._begun(chunks[first : first + side_by_side])
-                # Outputs are wanted of all positions, since those that aren't leave out the last layer, too.
-                self._decode(context, some, np.ones(n_ctx, np.bool_), number=first + 1)
-                yield first + len(some)
+            # Outputs are wanted of all positions, since those that aren't leave out the last layer, too.
+            self._decode(context, self._begun(chunks), np.ones(n_ctx, np.bool_), number=1)
         finally:
             callback.watch = None
+
+    @property
+    def _most_tokens(self) -> int:
+        """Tokens that are run at a time, so that their logits, which nobody asked for, don't fill the memory."""
+        return min(_BATCH_TOKENS, max(_UBATCH_TOKENS, _BATCH_BYTES // (self.n_vocab * 4)))
 
     @property
     def weights(self) -> Mapping[str, Weight]:

@@ -1,0 +1,425 @@
+"""What a session's process does for an importance matrix: texts become tokens, tokens run, squares of inputs add up.
+
+Which matrices are looked at, and how often each token counts, is llama-imatrix's way, so that counts are equal to its own:
+
+    every matrix of a layer whose input has at least 16 tokens; for experts, each token for the experts that it goes to
+    a stack of matrices that isn't by expert, such as MLA's attn_k_b: a vector for each, and one count for all
+
+Here squares are added in float64 from one batch to the next, matrices with the same input share the work, and what
+comes behind the last matrix that is looked at (the output, the largest of all in small models) isn't computed.
+
+Source: llama.cpp, tools/imatrix/imatrix.cpp: collect_imatrix.
+"""
+
+from __future__ import annotations
+
+import time
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from quantrecipe.calibration.sums import InputSums, SumsFile, write_sums
+from quantrecipe.engine.graph import Product
+from quantrecipe.engine.language_model import LanguageModel
+from quantrecipe.engine.session import Tell
+from quantrecipe.errors import EvaluationError
+from quantrecipe.texts.documents import Rendered
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Tokens = NDArray[np.int32]
+
+__all__ = ["Change", "Collected", "Group", "Ran", "Saved", "Work", "collect", "tokenize"]
+
+_FEWEST_TOKENS = 16  # of an input: imatrix.cpp leaves smaller ones out
+_GROWTH = 1.25  # of the tokens between two looks at how much the sums still change
+_FIRST_LOOK = 2000  # tokens
+_SMALLEST_SHARE = 20  # a save may take a twentieth of the time
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Group:
+    """Chunks that run together, and what each of their tokens counts.
+
+    chunks: int32 (n, n_ctx)
+    domain: which they are of, from 0
+    """
+
+    chunks: Tokens
+    domain: int
+    weight: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Work:
+    """What is to be run, and where its sums go.
+
+    output:     look at the output matrix, too
+    embeddings: and at what is looked up in the token embeddings
+    until:      the change at which it is enough, as a share; None to run all
+    experts:    tokens that every expert is to have before it is enough
+    path:       of the file of sums; saved every `every` seconds, and at the end
+    about:      what the run was told: a file that says something else isn't gone on from
+    """
+
+    groups: tuple[Group, ...]
+    output: bool
+    embeddings: bool
+    until: float | None
+    experts: int
+    path: Path
+    every: float
+    about: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ran:
+    """Told after each group: how many are done, and the tokens of these."""
+
+    groups: int
+    tokens: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Change:
+    """Told at each look: how much the sums changed since there were a fifth fewer tokens.
+
+    share: of the 95th percentile of all weights; worst: the weight that changed most, and by how much
+    tokens: how many there were by then
+    """
+
+    share: float
+    worst: str
+    most: float
+    tokens: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Saved:
+    """Told when sums were saved, or when a run goes on from saved ones."""
+
+    groups: int
+    resumed: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Collected:
+    """How a run ended: groups that were run, their tokens, the last look, and whether that was enough."""
+
+    groups: int
+    tokens: int
+    change: Change | None
+    enough: bool
+
+
+def tokenize(model: LanguageModel, documents: Sequence[Rendered], *, tell: Tell) -> list[Tokens]:
+    """The tokens of each document. tell: how many documents are done, now and then."""
+    found = []
+    for number, document in enumerate(documents):
+        found.append(model.tokenize(document.data, special=document.special))
+        if number % 256 == 255:
+            tell(number + 1)
+    return found
+
+
+def collect(model: LanguageModel, work: Work, *, tell: Tell) -> Collected:
+    """Run what isn't done yet, and leave the sums in the file. EvaluationError for inputs that are NaN or Inf.
+
+    tell: hears `Saved`, `Ran`, `Change`
+    """
+    run = _Run(model, work, tell)
+    run.resume()
+    return run.to_the_end()
+
+
+class _Run:
+    def __init__(self, model: LanguageModel, work: Work, tell: Tell) -> None:
+        self._model, self._work, self._tell = model, work, tell
+        self._collector = _Collector(model.n_vocab, output=work.output, embeddings=work.embeddings)
+        self._looks = _Looks()
+        self._groups = self._tokens = 0
+
+    def resume(self) -> None:
+        """Go on from a file that a run of the same kind left."""
+        found = SumsFile.read(self._work.path)
+        if found is None or found.about.get("told") != self._work.about:
+            return
+        try:
+            sums, means = found.sums(), found.means()
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile):  # damaged: begin anew
+            return
+        self._collector.sums, self._collector.shared = sums, dict(found.shared)
+        self._groups, self._tokens = found.about["groups"], found.about["tokens"]
+        self._looks = _Looks.resumed(found.about["looks"], means)
+        self._tell(Saved(groups=self._groups, resumed=True))
+
+    def to_the_end(self) -> Collected:
+        work, saved = self._work, time.monotonic()
+        pause, enough = work.every, False
+        for group in work.groups[self._groups :]:
+            self._collector.weight = group.weight
+            self._model_run(group.chunks)
+            self._groups += 1
+            self._tokens += group.chunks.size
+            self._tell(Ran(groups=self._groups, tokens=self._tokens))
+            if self._looks.due(self._tokens):
+                change = self._looks.look(self._collector.sums, self._tokens)
+                if change is not None:
+                    self._tell(change)
+                    enough = work.until is not None and change.share <= work.until and self._covered
+            if enough:
+                break
+            if time.monotonic() - saved > pause:
+                begun = time.monotonic()
+                self._save()
+                saved = time.monotonic()
+                pause = max(work.every, _SMALLEST_SHARE * (saved - begun))
+        self._save()
+        return Collected(groups=self._groups, tokens=self._tokens, change=self._looks.last, enough=enough)
+
+    @property
+    def _covered(self) -> bool:
+        by_expert = [it for it in self._collector.sums.values() if len(it.tokens) > 1]
+        return all((it.tokens >= self._work.experts).all() for it in by_expert)
+
+    def _model_run(self, chunks: Tokens) -> None:
+        try:
+            self._model.run(chunks, self._collector)
+        except _NotFiniteError as error:
+            raise self._located(chunks, error.weight) from None
+
+    def _located(self, chunks: Tokens, weight: str) -> EvaluationError:
+        """Run the chunks one by one, to say where the input of a matrix isn't finite."""
+        first = sum(len(group.chunks) for group in self._work.groups[: self._groups])
+        for number, chunk in enumerate(chunks):
+            place = _Place(weight)
+            self._model.run(chunk[None], place)
+            if place.token is not None:
+                where = f"chunk {first + number + 1}, token {place.token + 1}"
+                break
+        else:  # side by side with others only
+            where = f"chunks {first + 1} to {first + len(chunks)}"
+        return EvaluationError(
+            f"the input of {weight} is NaN or Inf ({where}): the model is broken, or llama.cpp computes it wrongly "
+            "here",
+            "`quantrecipe verify` looks into the weights; what was found before is kept, and `--skip` leaves out a text",
+            file=self._model.path,
+        )
+
+    def _save(self) -> None:
+        about = {
+            "told": self._work.about,
+            "groups": self._groups,
+            "tokens": self._tokens,
+            "looks": self._looks.to_json(),
+        }
+        found = self._collector
+        write_sums(self._work.path, found.sums, self._looks.means, found.shared, about)
+        self._tell(Saved(groups=self._groups, resumed=False))
+
+
+class _NotFiniteError(Exception):
+    def __init__(self, weight: str) -> None:
+        super().__init__(weight)
+        self.weight = weight
+
+
+class _Collector:
+    """Adds up what it sees. `weight` is what each token counts from now on."""
+
+    def __init__(self, n_vocab: int, *, output: bool, embeddings: bool) -> None:
+        self.sums: dict[str, InputSums] = {}
+        self.shared: dict[str, str] = {}
+        self.weight = 1.0
+        self._n_vocab, self._output, self._embeddings = n_vocab, output, embeddings
+        self._leader: tuple[str, tuple[int | None, ...]] | None = None  # the last that was wanted, and its inputs
+        self._stopping = _Stop()
+
+    def wants(self, product: Product) -> bool:
+        if not self._counts(product):
+            return False
+        if self._leader is not None and self._leader[1] == product.key and product.kind != "lookup":
+            self._share(product.weight, self._leader[0])
+            return False
+        self._leader = (product.weight, product.key)
+        self._share(product.weight, product.weight)
+        self._stopping.wanted(product.weight)
+        return True
+
+    def see(self, product: Product) -> bool:
+        if product.kind == "by expert":
+            self._see_experts(product)
+        else:
+            self._see_all(product)
+        if self._stopping.is_last(product.weight):
+            self._leader = None  # what comes next is another graph, with other inputs where these were
+            return False
+        return True
+
+    def _counts(self, product: Product) -> bool:
+        """True for what llama-imatrix looks at, and what was asked for beyond."""
+        if product.kind == "lookup":
+            return self._embeddings and product.weight == "token_embd.weight"
+        if product.kind == "by expert":
+            return True
+        is_output = product.shape[1] == self._n_vocab and not product.weight.startswith("blk.")
+        if is_output and not self._output:
+            self._leader = None
+            self._stopping.behind_all()
+        if product.input_shape[1] < _FEWEST_TOKENS or not product.is_float32:
+            return False
+        return product.weight.startswith("blk.") or (is_output and self._output)
+
+    def _share(self, weight: str, leader: str) -> None:
+        if self.shared.setdefault(weight, leader) != leader:
+            raise EvaluationError(
+                f"llama.cpp gives {weight} the input of {leader} now, and that of {self.shared[weight]} before",
+                "please report the model's architecture",
+            )
+
+    def _see_all(self, product: Product) -> None:
+        values = product.inputs()
+        matrices, rows = product.matrices, values.shape[0] * values.shape[1] * values.shape[2]
+        sums = self._sums(product, counts=1)
+        if matrices == 1:
+            self._add(sums, 0, values.reshape(-1, values.shape[-1]), product.weight)
+        else:
+            _, _, ne2, ne3 = product.shape
+            for i3 in range(values.shape[0]):
+                for i2 in range(values.shape[1]):
+                    self._add(sums, i3 % ne3 * ne2 + i2 % ne2, values[i3, i2], product.weight)
+        self._count(sums, 0, rows // matrices)
+
+    def _see_experts(self, product: Product) -> None:
+        values, chosen = product.inputs()[0], product.chosen()
+        sums = self._sums(product, counts=product.matrices)
+        tokens, used = chosen.shape
+        experts = chosen.ravel()
+        order = np.argsort(experts, kind="stable")
+        found, starts = np.unique(experts[order], return_index=True)
+        slots = values.shape[1]  # 1 where all experts of a token get the same
+        for expert, places in zip(found.tolist(), np.split(order, starts[1:]), strict=True):
+            self._add(sums, expert, values[places // used, places % used % slots], product.weight)
+            self._count(sums, expert, len(places))
+
+    def _sums(self, product: Product, *, counts: int) -> InputSums:
+        sums = self.sums.get(product.weight)
+        if sums is None:
+            sums = InputSums.zeros(product.matrices, product.input_shape[0], counts)
+            self.sums[product.weight] = sums
+        return sums
+
+    def _add(self, sums: InputSums, matrix: int, rows: NDArray[np.float32], weight: str) -> None:
+        squares = np.einsum("ij,ij->j", rows, rows)
+        if not np.isfinite(squares).all():
+            squares = np.einsum("ij,ij->j", rows, rows, dtype=np.float64)  # large inputs, or none that are numbers
+            if not np.isfinite(squares).all():
+                raise _NotFiniteError(weight)
+        sums.squares[matrix] += squares if self.weight == 1 else self.weight * squares.astype(np.float64)
+
+    def _count(self, sums: InputSums, place: int, tokens: int) -> None:
+        sums.tokens[place] += tokens
+        sums.weighed[place] += self.weight * tokens
+
+
+class _Stop:
+    """Says when the last matrix that is wanted was seen, so that nothing behind it need be computed.
+
+    Learned from a graph that was computed as a whole: how many are wanted before the output matrix, and the last of
+    them. Where the output isn't a matrix as large as the vocabulary nothing is learned, and all is computed.
+    """
+
+    def __init__(self) -> None:
+        self._wanted = 0
+        self._last = ""
+        self._learned: tuple[int, str] | None = None
+
+    def wanted(self, weight: str) -> None:
+        self._wanted += 1
+        self._last = weight
+
+    def behind_all(self) -> None:
+        if self._wanted and self._learned is None:
+            self._learned = (self._wanted, self._last)
+        self._wanted = 0
+
+    def is_last(self, weight: str) -> bool:
+        if self._learned != (self._wanted, weight):
+            return False
+        self._wanted = 0
+        return True
+
+
+class _Place:
+    """Finds the first token whose input to a matrix isn't finite."""
+
+    def __init__(self, weight: str) -> None:
+        self.token: int | None = None
+        self._weight, self._seen = weight, 0
+
+    def wants(self, product: Product) -> bool:
+        return self.token is None and product.weight == self._weight and product.is_float32
+
+    def see(self, product: Product) -> bool:
+        values = product.inputs()
+        by_token = np.moveaxis(values, 1 if product.kind == "by expert" else 2, 0)
+        broken = np.flatnonzero(~np.isfinite(by_token.reshape(len(by_token), -1)).all(axis=1))
+        if len(broken):
+            self.token = self._seen + int(broken[0])
+        self._seen += len(by_token)
+        return True
+
+
+class _Looks:
+    """Looks at the sums now and then, and keeps the means to compare with."""
+
+    def __init__(self) -> None:
+        self.last: Change | None = None
+        self.means: dict[str, NDArray[np.float32]] = {}
+        self._next = float(_FIRST_LOOK)
+
+    def due(self, tokens: int) -> bool:
+        return tokens >= self._next
+
+    def look(self, sums: dict[str, InputSums], tokens: int) -> Change | None:
+        """The change since the last look; None at the first."""
+        means = {name: found.means.astype(np.float32) for name, found in sums.items()}
+        before, self.means, self._next = self.means, means, tokens * _GROWTH
+        changes = {name: _change(before[name], means[name]) for name in before.keys() & means.keys()}
+        if not changes:
+            return None
+        worst = max(sorted(changes), key=lambda name: changes[name])
+        self.last = Change(
+            share=float(np.percentile(list(changes.values()), 95)),
+            worst=worst,
+            most=changes[worst],
+            tokens=tokens,
+        )
+        return self.last
+
+    def to_json(self) -> dict[str, Any]:
+        last = self.last
+        fields = None if last is None else [last.share, last.worst, last.most, last.tokens]
+        return {"next": self._next, "last": fields}
+
+    @classmethod
+    def resumed(cls, saved: dict[str, Any], means: dict[str, NDArray[np.float32]]) -> _Looks:
+        """What `to_json` gave, and the means, as they were."""
+        looks = cls()
+        looks.means = means
+        looks._next = saved["next"]
+        if saved["last"] is not None:
+            share, worst, most, tokens = saved["last"]
+            looks.last = Change(share=share, worst=worst, most=most, tokens=tokens)
+        return looks
+
+
+def _change(before: NDArray[np.float32], now: NDArray[np.float32]) -> float:
+    """Σ |now - before| / Σ now."""
+    whole = float(now.sum(dtype=np.float64))
+    return float(np.abs(now - before).sum(dtype=np.float64)) / whole if whole > 0 else 0.0

@@ -1,0 +1,157 @@
+"""Sums: what calibration has found so far, in memory and in a file that a stopped run goes on from.
+
+Of each input of matrices, the sum of squares of every column over the tokens, and how many tokens there were; by
+expert, or head, where the tensor is a stack of matrices. Matrices that see the same input share one sum: q, k and v, or
+gate and up.
+
+The file is NumPy's .npz, not compressed: `about` (JSON), and `squares/NAME`, `weighed/NAME`, `tokens/NAME` for each sum;
+`means/NAME` are those that the next look compares with.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from quantrecipe.errors import OutputError
+from quantrecipe.importance.measurement import MeasuredTensor
+from quantrecipe.whole_file import whole_file
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["InputSums", "SumsFile", "write_sums"]
+
+_FIELDS = ("squares", "weighed", "tokens")
+_MEANS = "means/"
+
+
+@dataclass(slots=True)
+class InputSums:
+    """Of one input.
+
+    squares: float64 (matrices, columns), each token times the weight of its domain
+    weighed: float64 (counts,): sums of those weights; one count for all matrices, or one for each expert
+    tokens:  int64 (counts,): how many tokens there were
+    """
+
+    squares: NDArray[np.float64]
+    weighed: NDArray[np.float64]
+    tokens: NDArray[np.int64]
+
+    @classmethod
+    def zeros(cls, matrices: int, columns: int, counts: int) -> Self:
+        """Nothing seen yet."""
+        return cls(np.zeros((matrices, columns)), np.zeros(counts), np.zeros(counts, np.int64))
+
+    @property
+    def means(self) -> NDArray[np.float64]:
+        """float64 (matrices, columns): mean squares; 0 where no token came."""
+        seen = np.maximum(self.weighed, np.finfo(float).tiny)[:, None]
+        return self.squares / seen if len(self.weighed) > 1 else self.squares / seen[0]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SumsFile:
+    """A file of sums that was opened. The arrays are read when they are asked for.
+
+    about:  what the run was told, and how far it came
+    shared: by the name of each weight, the name of the sum that it has
+    """
+
+    path: Path
+    about: dict[str, Any]
+    shared: dict[str, str]
+
+    @classmethod
+    def read(cls, path: Path) -> Self | None:
+        """What the file says; None where there is none, or it is damaged: then the run begins anew."""
+        try:
+            with np.load(path, allow_pickle=False) as data:
+                about = json.loads(bytes(data["about"]))
+            return cls(path=path, about=about["about"], shared=about["shared"])
+        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+            return None
+
+    def sums(self) -> dict[str, InputSums]:
+        """All sums, by name. OSError or ValueError where the file is damaged."""
+        with np.load(self.path, allow_pickle=False) as data:
+            return {
+                name: InputSums(*(data[f"{part}/{name}"] for part in _FIELDS))
+                for name in dict.fromkeys(self.shared.values())
+            }
+
+    def means(self) -> dict[str, NDArray[np.float32]]:
+        """The means at the last look, by name."""
+        with np.load(self.path, allow_pickle=False) as data:
+            return {name.removeprefix(_MEANS): data[name] for name in data.files if name.startswith(_MEANS)}
+
+    def measured(self) -> Iterator[MeasuredTensor]:
+        """Each weight's sums as an importance matrix has them: counts are whole, and squares fit them."""
+        with np.load(self.path, allow_pickle=False) as data:
+            for weight, name in sorted(self.shared.items()):
+                weighed, tokens = data[f"weighed/{name}"], data[f"tokens/{name}"]
+                counts = np.maximum(np.rint(weighed), tokens > 0).astype(np.int64)
+                yield MeasuredTensor(
+                    name=weight,
+                    size=int(np.prod(_shape(self.path, f"squares/{name}"))),
+                    counts=tuple(counts.tolist()),
+                    read=_Read(self.path, name, counts),
+                )
+
+    def tokens(self) -> dict[str, NDArray[np.int64]]:
+        """How many tokens each weight's matrices saw: int64 (counts,)."""
+        with np.load(self.path, allow_pickle=False) as data:
+            return {weight: data[f"tokens/{name}"] for weight, name in sorted(self.shared.items())}
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """Reads the squares of a sum: float32 (counts, columns of all its matrices)."""
+
+    path: Path
+    name: str
+    counts: NDArray[np.int64]
+
+    def __call__(self) -> NDArray[np.float32]:
+        with np.load(self.path, allow_pickle=False) as data:
+            squares, weighed = data[f"squares/{self.name}"], data[f"weighed/{self.name}"]
+        squares = squares.reshape(len(self.counts), -1)
+        # Weights make counts that aren't whole; the means stay what they are.
+        factor = np.divide(self.counts, weighed, out=np.zeros(len(weighed)), where=weighed > 0)
+        result: NDArray[np.float32] = (squares * factor[:, None]).astype(np.float32)
+        return result
+
+
+def _shape(path: Path, name: str) -> tuple[int, ...]:
+    """The shape of an array in a file, from its header alone."""
+    with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as member:
+        version = np.lib.format.read_magic(member)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape: tuple[int, ...] = read(member)[0]
+        return shape
+
+
+def write_sums(
+    path: Path,
+    sums: Mapping[str, InputSums],
+    means: Mapping[str, NDArray[np.float32]],
+    shared: Mapping[str, str],
+    about: Mapping[str, Any],
+) -> None:
+    """Write the file, which appears when it is whole. OutputError where the disk refuses."""
+    text = json.dumps({"about": about, "shared": shared}).encode()
+    arrays = {f"{part}/{name}": getattr(found, part) for name, found in sums.items() for part in _FIELDS}
+    arrays |= {f"{_MEANS}{name}": mean for name, mean in means.items()}
+    try:
+        with whole_file(path) as file:
+            np.savez(file, about=np.frombuffer(text, np.uint8), **arrays)
+    except OSError as error:
+        what = f"what was found so far can't be saved ({error.strerror or error})"
+        raise OutputError(what, "make room, and run the command again: it goes on from there", file=path) from error

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from quantrecipe.errors import PlanError
 from quantrecipe.model.model import Model
 from quantrecipe.model.not_a_model import require_model
+from quantrecipe.plan.importance import require_matrix_of
 from quantrecipe.plan.layout import SplitLimits
 from quantrecipe.plan.plan import Plan
 from quantrecipe.plan.plan_of import plan_of
@@ -35,6 +36,7 @@ def make_plan(
     *,
     registry: Registry | None = None,
     importance: Importance | None = None,
+    importance_of_another_model: bool = False,
     strict: bool = False,
     allow_requantize: bool = False,
     provenance: bool = True,
@@ -43,14 +45,18 @@ def make_plan(
 ) -> Plan:
     """Resolve a recipe against a model, from headers alone.
 
-    `importance` is the matrix, of which the recipe may let only a part count; reading it is the caller's part. `strict`
-    refuses every fallback, `allow_requantize` lets quantized sources be quantized again, `provenance`
-    records recipe and hashes in the output, `split` says when to begin another file. `sensitivity` is what `choose`
-    rules go by: what each type costs each tensor, as measured; None: the prior.
+    `importance` is the matrix, of which the recipe may let only a part count; reading it is the caller's part. Where it
+    states the fingerprint of its model, the model's norms are read and compared, unless `importance_of_another_model`
+    says that it may be another's, such as the base model's of a fine-tune. `strict` refuses every fallback,
+    `allow_requantize` lets quantized sources be quantized again, `provenance` records recipe and hashes in the output,
+    `split` says when to begin another file. `sensitivity` is what `choose` rules go by: what each type costs each
+    tensor, as measured; None: the prior.
 
     Raises ModelError where the file holds something else than a model (an adapter), PlanError with every problem
-    found, ImportanceError where a matrix is needed and missing, or doesn't fit the model.
+    found, ImportanceError where a matrix is needed and missing, doesn't fit the model, or is another model's.
     """
+    if not importance_of_another_model:
+        require_matrix_of(model, importance)
     settings = PlanSettings(
         strict=strict, allow_requantize=allow_requantize, provenance=provenance, split=split
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 
-__all__ = ["MAX_DIMS", "TensorInfo", "head_name", "split_name", "tensor_order"]
+__all__ = ["MAX_DIMS", "TensorInfo", "head_name", "nextn_layers", "split_name", "tensor_order"]
 
 MAX_DIMS = 4
 """Dimensions of a tensor that llama.cpp reads (ggml: GGML_MAX_DIMS). GGUFs for other programs may have more."""
@@ -70,6 +70,11 @@ def head_name(tensors: Iterable[TensorInfo]) -> str | None:
     """Name of the tensor that makes the logits: the output matrix, or the embedding that stands in for it."""
     names = {tensor.name for tensor in tensors}
     return next((name for name in ("output.weight", "token_embd.weight") if name in names), None)
+
+
+def nextn_layers(tensors: Iterable[TensorInfo]) -> set[int]:
+    """Numbers of the blocks for next-token prediction (MTP), which a calibration run doesn't go through."""
+    return {it.layer for it in tensors if it.layer is not None and it.role.startswith("nextn.")}
 
 
 def tensor_order(tensor: TensorInfo) -> tuple[int, str]:

@@ -22,6 +22,7 @@ from quantrecipe.cli.planned.planning import (
     plan_options,
     print_told,
     require_locked,
+    warn_of_matrices,
     warn_of_running,
 )
 from quantrecipe.cli.subcommand import subcommand
@@ -134,6 +135,7 @@ def command(
         return
     if any(plan.warnings for plan in plans):
         ctx.err.print(render_warnings(plans[0]) if len(plans) == 1 else render_shared_warnings(plans))
+    warn_of_matrices(ctx, plans)
     warn_of_running(ctx, plans, wanted)
     if out_dir is not None:
         _make_folder(out_dir)

@@ -12,7 +12,7 @@ from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import print_warning, printable
 from quantrecipe.cli.named_recipes import load_recipes, settings_option
 from quantrecipe.cli.options.paths import FILE, RECIPE, file_option
-from quantrecipe.cli.options.shared import force_option, write_option
+from quantrecipe.cli.options.shared import another_model_option, force_option, write_option
 from quantrecipe.cli.output_files import check_output, write_text
 from quantrecipe.cli.planned.inputs import PlanInputs
 from quantrecipe.cli.subcommand import subcommand
@@ -47,6 +47,7 @@ _LANGUAGES = ("llama-quantize", "ik_llama.cpp", "tensor-type-file", "custom-q", 
 )
 @click.option("--to", "language", type=click.Choice(_LANGUAGES), required=True, help="The language.")
 @file_option("--imatrix", help="Importance matrix, instead of the recipe's.")
+@another_model_option
 @file_option("--sensitivity", help="What each type costs, for rules with `choose`; estimated without.")
 @click.option(
     "--shell",
@@ -64,6 +65,7 @@ def command(
     model_path: Path,
     language: str,
     imatrix: Path | None,
+    another_model: bool,
     sensitivity: Path | None,
     shell: Dialect,
     settings: Mapping[str, str],
@@ -82,7 +84,13 @@ def command(
         raise click.UsageError("--shell is for commands: --to llama-quantize and --to ik_llama.cpp.")
     check_output(output, force=force)
     registry = ctx.load_registry()
-    inputs = PlanInputs(registry=registry, sensitivity=sensitivity, allow_requantize=True, provenance=False)
+    inputs = PlanInputs(
+        registry=registry,
+        another_model=another_model,
+        sensitivity=sensitivity,
+        allow_requantize=True,
+        provenance=False,
+    )
     (loaded,) = load_recipes(ctx, [recipe], registry, settings)
     if imatrix is not None:
         loaded = replace(loaded, importance=replace(loaded.importance, file=imatrix))

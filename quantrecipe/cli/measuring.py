@@ -48,6 +48,7 @@ def measured(
             what,
             registry=subject.registry,
             importance=subject.importance,
+            importance_of_another_model=subject.another_model,
             force=force,
             allow_requantize=allow_requantize,
             progress=progress,

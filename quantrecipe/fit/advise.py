@@ -27,6 +27,7 @@ from quantrecipe.memory.active import ActiveBytes
 from quantrecipe.memory.device import Division, Settings
 from quantrecipe.memory.footprint import Footprint, Room, Runs, Tensors
 from quantrecipe.model.model import Model
+from quantrecipe.plan.importance import require_matrix_of
 from quantrecipe.plan.plan import Plan
 from quantrecipe.planning import make_plan
 from quantrecipe.recipe.budget import Budget, VramBudget
@@ -75,6 +76,7 @@ def advise(
     *,
     candidates: Sequence[Candidate] = (),
     importance: Importance | None = None,
+    importance_of_another_model: bool = False,
     sensitivity: Sensitivity | None = None,
     where: Where | None = None,
     allow_requantize: bool = True,
@@ -82,8 +84,11 @@ def advise(
     """The options that a machine has with a model. `settings`: context, type of the cache, batch.
 
     `candidates`: the recipes to lay out; none: the presets, the curated recipes, and what `fit` would make. PlanError
-    where one that was named can't be planned.
+    where one that was named can't be planned, ImportanceError where the matrix says that it is another model's (unless
+    `importance_of_another_model`).
     """
+    if not importance_of_another_model:
+        require_matrix_of(model, importance)
     advisor = _Advisor(
         model, registry, Runs(model, room), settings, importance, sensitivity, where or Where()
     )
@@ -232,6 +237,7 @@ class _Advisor:
             self._model,
             registry=self._registry,
             importance=importance,
+            importance_of_another_model=True,  # told above, once
             sensitivity=self._sensitivity,
             allow_requantize=allow_requantize,
             provenance=False,

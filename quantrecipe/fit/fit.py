@@ -23,6 +23,7 @@ from quantrecipe.fit.reasons import Reason, reason, reason_text
 from quantrecipe.fit.stock import PREFIX, Mix, Rules, estimated_loss, rivals, stock_mixes, stock_recipes
 from quantrecipe.importance.matrix import Importance
 from quantrecipe.model.model import Model
+from quantrecipe.plan.importance import require_matrix_of
 from quantrecipe.plan.plan import Assignment, Plan
 from quantrecipe.plan.spending import Spending
 from quantrecipe.planning import make_plan
@@ -112,14 +113,18 @@ def fit(
     registry: Registry,
     *,
     importance: Importance | None = None,
+    importance_of_another_model: bool = False,
     sensitivity: Sensitivity | None = None,
     stock: Mapping[str, Recipe] | None = None,
 ) -> Fitted:
     """The recipe that loses least within the budget.
 
     `stock`: the mixes to compare with, by name; None: all of llama.cpp's. PlanError where the budget can't be kept or
-    leaves nothing to choose.
+    leaves nothing to choose, ImportanceError where the matrix says that it is another model's (unless
+    `importance_of_another_model`).
     """
+    if not importance_of_another_model:
+        require_matrix_of(model, importance)
 
     def plan_of(recipe: Recipe) -> Plan:
         return make_plan(
@@ -127,6 +132,7 @@ def fit(
             model,
             registry=registry,
             importance=importance,
+            importance_of_another_model=True,  # told above, once
             allow_requantize=request.allow_requantize,
             sensitivity=sensitivity,
         )

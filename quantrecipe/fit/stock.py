@@ -126,12 +126,13 @@ def stock_mixes(
 def stock_plan(
     recipe: Recipe, model: Model, registry: Registry, importance: Importance | None, *, allow_requantize: bool
 ) -> Plan:
-    """The plan of a mix, as llama-quantize would write it."""
+    """The plan of a mix, as llama-quantize would write it. Whose matrix it is, the caller has asked."""
     return make_plan(
         recipe,
         model,
         registry=registry,
         importance=importance,
+        importance_of_another_model=True,
         allow_requantize=allow_requantize,
         provenance=False,
     )

@@ -58,6 +58,12 @@ class Comparison:
     only_first: tuple[str, ...]
     only_second: tuple[str, ...]
 
+    @property
+    def models_differ(self) -> bool:
+        """True if both files state their model, and it isn't the same."""
+        one, other = self.first.fingerprint, self.second.fingerprint
+        return bool(one and other and one != other)
+
     def beyond(self, threshold: float) -> tuple[TensorChange, ...]:
         """Tensors whose change is larger than the threshold, or can't be told."""
         return tuple(item for item in self.changes if item.change is None or item.change > threshold)
@@ -69,6 +75,8 @@ class Comparison:
             "second": self.second.path,
             "first_digest": self.first.digest,
             "second_digest": self.second.digest,
+            "first_model": self.first.fingerprint or None,
+            "second_model": self.second.fingerprint or None,
             "tensors": self.changes,
             "only_first": self.only_first,
             "only_second": self.only_second,

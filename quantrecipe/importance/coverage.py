@@ -18,7 +18,7 @@ from typing import Any
 from quantrecipe.errors import ImportanceError
 from quantrecipe.importance.matrix import Fit, Importance, ImportanceEntry, digest_of
 from quantrecipe.plain_data import fields_of
-from quantrecipe.tensor import TensorInfo, tensor_order
+from quantrecipe.tensor import TensorInfo, nextn_layers, tensor_order
 
 __all__ = ["Coverage", "TensorCoverage", "assumed_importance", "coverage"]
 
@@ -50,11 +50,13 @@ class Coverage:
     importance: the matrix
     tensors:    the tensors that were asked about, in the order layer, name
     unmatched:  names of entries that belong to no tensor of the model, and stand in for none
+    nextn:      numbers of the layers for next-token prediction (MTP), which calibration usually doesn't run
     """
 
     importance: Importance
     tensors: tuple[TensorCoverage, ...]
     unmatched: tuple[str, ...] = ()
+    nextn: tuple[int, ...] = ()
 
     @property
     def covered(self) -> tuple[TensorCoverage, ...]:
@@ -92,6 +94,7 @@ class Coverage:
             "entries": len(self.importance.entries),
             "tensors": self.tensors,
             "unmatched_entries": self.unmatched,
+            "nextn_layers": self.nextn,
         }
 
 
@@ -113,6 +116,7 @@ def coverage(
         importance=importance,
         tensors=tuple(TensorCoverage(tensor=tensor, fit=importance.fit(tensor)) for tensor in asked),
         unmatched=unmatched,
+        nextn=tuple(sorted(nextn_layers(known.values()))),
     )
 
 

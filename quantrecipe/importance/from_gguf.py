@@ -3,6 +3,7 @@
     general.type = "imatrix"   imatrix.datasets   imatrix.chunk_count   imatrix.chunk_size
     NAME.in_sum2  float32 (matrices, columns): sums of the squares of the inputs
     NAME.counts   float32 (matrices, 1): over how many tokens; one count where all matrices saw the same ones
+    quantrecipe.imatrix.…  where it comes from, which quantrecipe writes: see `provenance`
 
 Source: llama.cpp, tools/imatrix/imatrix.cpp and common/imatrix-loader.cpp.
 """
@@ -18,7 +19,9 @@ import numpy as np
 from quantrecipe.errors import ImportanceError, ModelError, Problem
 from quantrecipe.gguf.header import GGUFHeader, TensorEntry, read_header
 from quantrecipe.importance.matrix import read_floats
+from quantrecipe.importance.provenance import KEYS, PREFIX, CalibrationText, Provenance
 from quantrecipe.importance.raw import RawEntry, RawImportance
+from quantrecipe.typed import Natural, NotNegative, Record, typed
 
 __all__ = ["COUNTS", "SUMS", "parse_gguf"]
 
@@ -27,6 +30,25 @@ SUMS, COUNTS = ".in_sum2", ".counts"
 
 _F32 = 0  # ggml: GGML_TYPE_F32
 _MAX_COUNT = 2.0**62  # tokens: rounded, it still fits the 64-bit numbers that the digest is made of
+
+
+class _Stored(Record):
+    """What the keys hold, each under its name with underscores."""
+
+    version: str = ""
+    engine: str = ""
+    model_fingerprint: str = ""
+    model_xxh3_128: str = ""
+    text_names: tuple[str, ...] = ()
+    text_xxh3_128: tuple[str, ...] = ()
+    text_tokens: tuple[Natural, ...] = ()
+    text_weights: tuple[NotNegative, ...] = ()
+    template_xxh3_128: str = ""
+    contexts: tuple[Natural, ...] = ()
+    seed: Natural | None = None
+    skip: Natural | None = None
+    chunks: Natural | None = None
+    all_experts: bool | None = None
 
 
 def parse_gguf(path: Path) -> RawImportance:
@@ -53,6 +75,7 @@ def parse_gguf(path: Path) -> RawImportance:
         chunks=_number(header, "imatrix.chunk_count"),
         chunk_size=_number(header, "imatrix.chunk_size"),
         others=tuple(name for name in tensors if not name.endswith((SUMS, COUNTS))),
+        provenance=_provenance(header),
     )
 
 
@@ -104,6 +127,61 @@ def _not_one(header: GGUFHeader) -> ImportanceError:
         f"{what}, not an importance matrix (expected: tensors named *{SUMS} and *{COUNTS})",
         "make one from the model with llama-imatrix",
         file=header.path,
+    )
+
+
+def _provenance(header: GGUFHeader) -> Provenance | None:
+    """What quantrecipe wrote of where the matrix comes from; None where there is nothing of it.
+
+    Keys of later versions are left alone. ImportanceError for a key of another type, and for lists of texts that
+    aren't equally long.
+    """
+    document = {
+        key.replace(".", "_"): value.decode()
+        for key in KEYS
+        if (value := header.metadata.get(PREFIX + key)) is not None
+    }
+    if not document:
+        return None
+    try:
+        stored = typed(document, _Stored)
+        texts = _texts_of(stored)
+    except ValueError as error:
+        raise ImportanceError(
+            f"has a damaged provenance ({PREFIX}…): {error}",
+            "make the matrix again",
+            file=header.path,
+        ) from error
+    return Provenance(
+        texts=texts,
+        template=stored.template_xxh3_128,
+        contexts=stored.contexts,
+        fingerprint=stored.model_fingerprint,
+        model=stored.model_xxh3_128,
+        version=stored.version,
+        engine=stored.engine,
+        seed=stored.seed,
+        skip=stored.skip,
+        chunks=stored.chunks,
+        all_experts=stored.all_experts,
+    )
+
+
+def _texts_of(stored: _Stored) -> tuple[CalibrationText, ...]:
+    """The texts, whose facts stand in lists side by side. ValueError where these aren't equally long."""
+    names, digests, tokens, weights = (
+        stored.text_names,
+        stored.text_xxh3_128,
+        stored.text_tokens,
+        stored.text_weights,
+    )
+    if len({len(names), len(digests), len(tokens), len(weights)}) > 1:
+        raise ValueError(
+            f"text: {len(names)} names, {len(digests)} digests, {len(tokens)} numbers of tokens, {len(weights)} weights"
+        )
+    return tuple(
+        CalibrationText(name=name, digest=digest, tokens=count, weight=weight)
+        for name, digest, count, weight in zip(names, digests, tokens, weights, strict=True)
     )
 
 

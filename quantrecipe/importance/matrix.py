@@ -20,7 +20,8 @@ import numpy as np
 import xxhash
 
 from quantrecipe.errors import ImportanceError
-from quantrecipe.importance.stand_ins import stand_ins
+from quantrecipe.importance.provenance import Provenance
+from quantrecipe.importance.stand_ins import SHARED, stand_ins
 from quantrecipe.tensor import TensorInfo
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ class Importance:
     digest:     XXH3-128 of all names, counts and values; the same for any order of the entries
     include, exclude: texts that names had to contain, or not to, to be among the entries: see `only`
     numbers:    the layer that each had before layers were pruned, by the one that it has: see `renumbered`
+    provenance: where it comes from; None where the file doesn't say, as llama-imatrix's and .dat files don't
     """
 
     path: Path
@@ -125,11 +127,17 @@ class Importance:
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     numbers: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({}))
+    provenance: Provenance | None = None
 
     @property
     def label(self) -> str:
         """What an output file calls it: the file's name, without the folders of whoever made it."""
         return self.path.name
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the model that it was made from, as the file states it (model/fingerprint); "" where it doesn't."""
+        return self.provenance.fingerprint if self.provenance is not None else ""
 
     def only(self, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> Importance:
         """The entries whose name contains a text of `include` (all, where it is empty) and none of `exclude`.
@@ -218,7 +226,7 @@ class Importance:
         if entry is None:
             return None
         if _fits(entry, tensor):
-            return entry.values.reshape(tensor.experts, tensor.cols)
+            return _vectors(entry, tensor)
         if tensor.role in _EMBEDDINGS:
             return None
         raise ImportanceError(
@@ -262,7 +270,14 @@ def read_floats(path: Path, offset: int, count: int) -> FloatArray:
 
 
 def _fits(entry: ImportanceEntry, tensor: TensorInfo) -> bool:
-    return entry.size == tensor.cols * tensor.experts
+    shared = tensor.role in SHARED and entry.name != tensor.name
+    return entry.size == tensor.cols * (1 if shared else tensor.experts)
+
+
+def _vectors(entry: ImportanceEntry, tensor: TensorInfo) -> FloatArray:
+    """float32 (experts, cols) of an entry that fits: one vector for each matrix of the tensor, or the same for all."""
+    vectors = entry.values.reshape(-1, tensor.cols)
+    return vectors if len(vectors) == tensor.experts else np.repeat(vectors, tensor.experts, axis=0)
 
 
 def _chosen(name: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
@@ -287,8 +302,7 @@ def _alike(entry: ImportanceEntry, other: ImportanceEntry) -> bool:
 def _unseen(entry: ImportanceEntry, tensor: TensorInfo) -> tuple[int, ...]:
     """Matrices that calibration never reached. A .dat file marks them by ones alone."""
     if entry.layout == "dat":
-        vectors = entry.values.reshape(tensor.experts, tensor.cols)
-        ones = (vectors == 1).all(axis=1)
+        ones = (_vectors(entry, tensor) == 1).all(axis=1)
         return tuple(int(number) for number in np.flatnonzero(ones)) if tensor.experts > 1 else ()
     zero = [number for number, count in enumerate(entry.counts) if count <= 0]
     if len(entry.counts) == tensor.experts:

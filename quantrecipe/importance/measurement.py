@@ -18,6 +18,7 @@ import numpy as np
 
 from quantrecipe.errors import ImportanceError
 from quantrecipe.importance.matrix import Importance, ImportanceEntry, Layout
+from quantrecipe.importance.provenance import Provenance
 
 if TYPE_CHECKING:
     from quantrecipe.importance.matrix import FloatArray
@@ -69,12 +70,16 @@ class MeasuredTensor:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measurement:
-    """What was measured of a model: its tensors in the order of their names."""
+    """What was measured of a model: its tensors in the order of their names.
+
+    provenance: where it comes from; None leaves it out of the file, whose bytes are llama-imatrix's own then
+    """
 
     tensors: tuple[MeasuredTensor, ...]
     datasets: tuple[str, ...]
     chunks: int
     chunk_size: int
+    provenance: Provenance | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,6 +111,7 @@ def measured(matrix: Importance, *, chunk_size: int | None = None) -> Measuremen
         datasets=matrix.datasets,
         chunks=chunks_of(tensors, size),
         chunk_size=size,
+        provenance=matrix.provenance,
     )
 
 

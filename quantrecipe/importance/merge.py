@@ -27,6 +27,7 @@ from quantrecipe.importance.measurement import (
     chunks_of,
     measured,
 )
+from quantrecipe.importance.provenance import joined
 
 if TYPE_CHECKING:
     from quantrecipe.importance.matrix import FloatArray
@@ -47,13 +48,20 @@ class _Part:
 
 
 def merged(
-    matrices: Sequence[Importance], *, weights: Sequence[float] = (), chunk_size: int | None = None
+    matrices: Sequence[Importance],
+    *,
+    weights: Sequence[float] = (),
+    chunk_size: int | None = None,
+    other_models: bool = False,
 ) -> Measurement:
     """The sum of several matrices, each taken `weights` times (once, where there are none).
 
     Tensors that only some files have are taken from those. ImportanceError where the files don't belong to one
-    model: a tensor has different sizes, or two files have nothing in common.
+    model: a tensor has different sizes, two files have nothing in common, or two state different models (unless
+    `other_models`, which is for models of one shape, such as a base model and its fine-tune).
     """
+    if not other_models:
+        _refuse_other_models(matrices)
     size = chunk_size or chunk_size_of(matrices)
     ratios = whole_ratios(weights) if weights else (1,) * len(matrices)
     parts: dict[str, list[_Part]] = {}
@@ -73,6 +81,9 @@ def merged(
         datasets=tuple(name for matrix in matrices for name in matrix.datasets),
         chunks=chunks_of(tensors, size),
         chunk_size=size,
+        provenance=joined(
+            [(it.provenance, times, it.datasets) for it, times in zip(matrices, ratios, strict=True)]
+        ),
     )
 
 
@@ -96,6 +107,21 @@ def whole_ratios(weights: Sequence[float]) -> tuple[int, ...]:
 
 def _listed(weights: Sequence[float]) -> str:
     return ", ".join(f"{weight:g}" for weight in weights)
+
+
+def _refuse_other_models(matrices: Sequence[Importance]) -> None:
+    stated = [matrix for matrix in matrices if matrix.fingerprint]
+    problems = [
+        Problem(
+            what=f"is of another model than {stated[0].path}: {matrix.fingerprint} (there: {stated[0].fingerprint})",
+            remedy="merge matrices of one model; --imatrix-of-another-model adds them up all the same",
+            file=matrix.path,
+        )
+        for matrix in stated[1:]
+        if matrix.fingerprint != stated[0].fingerprint
+    ]
+    if problems:
+        raise ImportanceError(abridged(problems))
 
 
 def _refuse_other_sizes(parts: dict[str, list[_Part]]) -> None:

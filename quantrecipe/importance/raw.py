@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from quantrecipe.importance.provenance import Provenance
+
 __all__ = ["RawEntry", "RawImportance"]
 
 
@@ -28,3 +30,4 @@ class RawImportance:
     chunks: int = 0
     chunk_size: int = 0
     others: tuple[str, ...] = ()
+    provenance: Provenance | None = None

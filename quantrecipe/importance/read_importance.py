@@ -61,6 +61,7 @@ def read_importance(path: str | Path) -> Importance:
         chunk_size=raw.chunk_size,
         others=raw.others,
         digest=digest_of(raw.layout, entries),
+        provenance=raw.provenance,
     )
 
 

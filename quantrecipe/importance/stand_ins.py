@@ -4,8 +4,11 @@ Some files have matrices in one that others have apart: `ffn_gate_up_exps` or `f
 `attn_qkv` or `attn_q`, `attn_k` and `attn_v`. Importance is about inputs alone, and they see the same ones, so a matrix
 made with one kind of file holds what the other kind needs: the same sums, the same counts, expert by expert.
 
-`attn_kv_b` isn't here: `attn_k_b` and `attn_v_b`, which llama.cpp makes of it, are multiplied by queries and by
-attention's output, and `attn_kv_b` by compressed keys.
+Of latent attention (MLA), older files have `attn_kv_b`, and newer ones `attn_k_b` and `attn_v_b`, with a matrix for
+each head. The matrices of `attn_v_b` are rows of `attn_kv_b` as they were. They are multiplied by averages of what
+`attn_kv_b` is multiplied by, the compressed keys and values, so all heads take its one vector: the inputs aren't the
+same, but they have the same columns. ik_llama.cpp does so, too (its pull request 250). `attn_k_b` is transposed: it is
+multiplied by queries, of which `attn_kv_b` says nothing, so nothing stands in for it.
 
 Origin of the facts: llama.cpp b11312, src/llama-graph.cpp (build_qkv, build_ffn, build_moe_ffn) and
 src/models/qwen3next.cpp (`ssm_in` of older files is `attn_qkv` and `attn_gate` of newer ones; `ssm_ba` is `ssm_alpha`
@@ -19,7 +22,7 @@ from types import MappingProxyType
 
 from quantrecipe.tensor import TensorInfo
 
-__all__ = ["STAND_INS", "stand_ins"]
+__all__ = ["SHARED", "STAND_INS", "stand_ins"]
 
 STAND_INS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -27,6 +30,7 @@ STAND_INS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "attn_k": ("attn_qkv",),
         "attn_v": ("attn_qkv",),
         "attn_qkv": ("attn_q", "attn_k", "attn_v", "ssm_in"),
+        "attn_v_b": ("attn_kv_b",),
         "attn_gate": ("ssm_in",),
         "ssm_in": ("attn_qkv", "attn_gate"),
         "ssm_alpha": ("ssm_ba",),
@@ -41,6 +45,10 @@ STAND_INS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 """By role, the roles whose entries stand in, the first that is there and fits before the others."""
+
+
+SHARED = frozenset({"attn_v_b"})
+"""Roles whose stand-in has one vector, which each of their stacked matrices takes."""
 
 
 def stand_ins(tensor: TensorInfo) -> tuple[str, ...]:

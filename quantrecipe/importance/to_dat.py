@@ -87,6 +87,8 @@ def _lost(measurement: Measurement, stored: list[MeasuredTensor]) -> tuple[str, 
         lost.append(f"{_tensors(absent)} that saw no token at all")
     if size != DEFAULT_CHUNK_SIZE:
         lost.append(f"the chunk size, {size}")
+    if measurement.provenance is not None:
+        lost.append("where it comes from (the model, the texts and how they were run)")
     if len(measurement.datasets) > 1:
         lost.append(f"calibration texts but the last: {', '.join(measurement.datasets[:-1])}")
     return tuple(lost)

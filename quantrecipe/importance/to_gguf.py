@@ -1,6 +1,7 @@
 """A measurement as a GGUF importance matrix: the bytes that llama-imatrix writes for the same content.
 
     general.type   imatrix.datasets   imatrix.chunk_count   imatrix.chunk_size
+    quantrecipe.imatrix.…         only of a measurement with a provenance; llama.cpp leaves it alone
     NAME.in_sum2   NAME.counts        for each tensor, in the order of the names
 
 Source: llama.cpp, tools/imatrix/imatrix.cpp: save_imatrix.
@@ -9,6 +10,7 @@ Source: llama.cpp, tools/imatrix/imatrix.cpp: save_imatrix.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +20,7 @@ from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.gguf.write_header import encode_header, padded
 from quantrecipe.importance.from_gguf import COUNTS, SUMS
 from quantrecipe.importance.measurement import EncodedImportance, Measurement
+from quantrecipe.importance.provenance import KEYS, PREFIX, Provenance
 
 __all__ = ["encode_gguf"]
 
@@ -38,6 +41,8 @@ def _header(measurement: Measurement) -> tuple[bytes, int]:
         "imatrix.chunk_count": GGUFValue.of(ValueType.UINT32, measurement.chunks),
         "imatrix.chunk_size": GGUFValue.of(ValueType.UINT32, measurement.chunk_size),
     }
+    if measurement.provenance is not None:
+        metadata |= _provenance_pairs(measurement.provenance)
     tensors = []
     offset = 0
     for tensor in measurement.tensors:
@@ -53,6 +58,32 @@ def _header(measurement: Measurement) -> tuple[bytes, int]:
             offset += padded(4 * n * cols, DEFAULT_ALIGNMENT)
     header = encode_header(metadata, tensors)
     return header, len(header) + offset
+
+
+def _provenance_pairs(provenance: Provenance) -> dict[str, GGUFValue]:
+    """The pairs of metadata, without those whose fact isn't known."""
+    texts = provenance.texts
+    facts: dict[str, Any] = {
+        "version": provenance.version,
+        "engine": provenance.engine,
+        "model.fingerprint": provenance.fingerprint,
+        "model.xxh3_128": provenance.model,
+        "text.names": [text.name for text in texts],
+        "text.xxh3_128": [text.digest for text in texts],
+        "text.tokens": [text.tokens for text in texts],
+        "text.weights": [float(text.weight) for text in texts],
+        "template.xxh3_128": provenance.template,
+        "contexts": list(provenance.contexts),
+        "seed": provenance.seed,
+        "skip": provenance.skip,
+        "chunks": provenance.chunks,
+        "all_experts": provenance.all_experts,
+    }
+    return {
+        PREFIX + key: GGUFValue.array(type_, facts[key]) if is_array else GGUFValue.of(type_, facts[key])
+        for key, (type_, is_array) in KEYS.items()
+        if facts[key] not in ("", [], None)
+    }
 
 
 def _pieces(header: bytes, measurement: Measurement) -> Iterator[bytes]:

@@ -20,6 +20,7 @@ from quantrecipe.measure.progress import Progress, Silent
 from quantrecipe.measure.tensors import measure_tensors
 from quantrecipe.measure.weigh import weighed
 from quantrecipe.model.model import Model
+from quantrecipe.plan.importance import require_matrix_of
 from quantrecipe.registry import Registry, load_registry
 from quantrecipe.sensitivity.file import read_sensitivity, write_sensitivity
 from quantrecipe.sensitivity.sensitivity import Sensitivity, TensorSensitivity
@@ -34,6 +35,7 @@ def measure(
     *,
     registry: Registry | None = None,
     importance: Importance | None = None,
+    importance_of_another_model: bool = False,
     force: bool = False,
     allow_requantize: bool = False,
     progress: Progress | None = None,
@@ -42,13 +44,21 @@ def measure(
 
     `scope_of` says which, and in which types. ModelError where the model has no weights, is none, or is quantized
     already (unless `allow_requantize`); SensitivityError where nothing can be measured, `out` is of another model
-    (unless `force`), or an analysis lacks something.
+    (unless `force`), or an analysis lacks something; ImportanceError where the matrix is another model's (unless
+    `importance_of_another_model`, which lets one pass that says so but fits).
     """
-    subject = Subject(model=model, registry=registry or load_registry(), importance=importance)
+    subject = Subject(
+        model=model,
+        registry=registry or load_registry(),
+        importance=importance,
+        another_model=importance_of_another_model,
+    )
     progress = progress or Silent()
     out = Path(out)
     model.require_weights("measure the model itself")
     scope = scope_of(subject, what.types, allow_requantize=allow_requantize)
+    if not importance_of_another_model:
+        require_matrix_of(model, importance)
     if importance is not None:
         coverage(scope.tensors, importance, model=model.tensors)  # refuses the matrix of another model
     old = read_sensitivity(out) if out.exists() else None

@@ -61,11 +61,15 @@ class Measurement:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Subject:
-    """What is measured: a model, with its importance matrix if there is one, in the formats of a registry."""
+    """What is measured: a model, with its importance matrix if there is one, in the formats of a registry.
+
+    another_model: the matrix may say that it is another model's
+    """
 
     model: Model
     registry: Registry
     importance: Importance | None
+    another_model: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -16,12 +16,41 @@ from quantrecipe.wording import some_of
 if TYPE_CHECKING:  # most plans have no matrix: what reads one is loaded with it
     from quantrecipe.importance.coverage import Coverage
     from quantrecipe.importance.matrix import Importance
+    from quantrecipe.model.model import Model
 
-__all__ = ["check_importance", "may_lack_importance", "names"]
+__all__ = ["check_importance", "may_lack_importance", "names", "require_matrix_of"]
 
 _CALIBRATION_LEAVES_OUT = ("token_embd", "per_layer_token_embd", "output")
 """llama-imatrix records no embeddings, and the output matrix only under --process-output: to ask for them would refuse
 nearly every matrix that there is."""
+
+
+def require_matrix_of(model: Model, importance: Importance | None) -> None:
+    """ImportanceError where the matrix states that it was made from another model than this one, which isn't pruned.
+
+    A matrix that states nothing passes, and so does one whose statement is of a version that isn't known here. Reads
+    the model's norms, a few MB at most, and only if there is something to compare them with.
+    """
+    if importance is None or not importance.fingerprint:
+        return
+    from quantrecipe.model.fingerprint import Fingerprint, fingerprint
+
+    stated = Fingerprint.parse(importance.fingerprint)
+    if stated is None:
+        return
+    found = fingerprint(model)
+    if stated.agrees(found):
+        return
+    if stated.structure == found.structure:
+        why = "the shapes are the same, but not the norms, so one is a fine-tune of the other, or both are of a third"
+    else:
+        why = "layers or shapes differ"
+    raise ImportanceError(
+        f"is the importance matrix of another model than {model.path}: {why} ({stated}, not {found})",
+        "use the matrix that was made from this model, or insist with --imatrix-of-another-model (a base model's "
+        "matrix often serves its fine-tunes)",
+        file=importance.path,
+    )
 
 
 def may_lack_importance(spec: FormatSpec, tensor: TensorInfo, recipe: Recipe) -> bool:

@@ -19,6 +19,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions
 from support.examples import sampled
+from support.imatrix_files import with_provenance
 from support.models import llama_metadata, llama_tensors, write_gguf
 from support.repositories import Repository
 from support.terminal import show
@@ -30,6 +31,7 @@ from quantrecipe.cli.eval.candidates import Candidate
 from quantrecipe.cli.imatrix.command import COMMANDS as OF_IMATRIX
 from quantrecipe.cli.tables import Paragraph, Table
 from quantrecipe.evaluate import Positions, summarise
+from quantrecipe.importance.provenance import CalibrationText, Provenance
 from quantrecipe.model.open_model import open_model
 from quantrecipe.registry import load_registry
 from quantrecipe.sensitivity.file import write_sensitivity
@@ -57,6 +59,23 @@ rules:
     type: Q8_0
 """
 WRONG = MINE.replace("Q6_K", "Q6K").replace("first 1/8", "frist 1/8")
+
+STATED = Provenance(
+    texts=(
+        CalibrationText(name="code", digest="a" * 32, tokens=12_345_678, weight=2),
+        CalibrationText(name=f"{LONG}-chats", digest="b" * 32, tokens=1000),
+    ),
+    template="c" * 32,
+    contexts=(512, 4096, 32768),
+    fingerprint=f"v1:{'1' * 16}:{'2' * 32}",
+    model="d" * 32,
+    version="0.1.0",
+    engine="llama.cpp b7000 of llama-cpp-python 0.3.36, on the CPU and an NVIDIA H200 by CUDA",
+    seed=7,
+    skip=10,
+    chunks=1000,
+    all_experts=False,
+)
 
 CASES: dict[str, list[str]] = {
     "apply": [
@@ -111,10 +130,12 @@ CASES: dict[str, list[str]] = {
     "imatrix": [
         f"imatrix show '{CODE}'",
         f"imatrix show '{CODE}' --all",
+        "imatrix show stating.gguf",
         f"imatrix show '{DATA}/imatrix/experts/a.gguf'",
         f"imatrix convert '{CODE}' out.dat --force",
         f"imatrix merge both.gguf '{CODE}' '{PROSE}' --force",
         f"imatrix diff '{CODE}' '{PROSE}' --all",
+        f"imatrix diff stating.gguf '{PROSE}'",
         f"imatrix diff '{DATA}/imatrix/experts/a.gguf' '{DATA}/imatrix/experts/b.gguf'",
     ],
     "import": ["import made.gguf --infer -o imported.yaml --force"],
@@ -155,6 +176,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (path / FOLDER).mkdir()
     for name, text in {"mine": MINE, "wrong": WRONG, f"{FOLDER}/{LONG}": WRONG}.items():
         (path / f"{name}.yaml").write_text(text, encoding="utf-8")
+    with_provenance(CODE, STATED, path / "stating.gguf")
     registry = load_registry(plugins=False)
     write_sensitivity(estimate(open_model(MOE, registry=registry), registry), path / "moe.jsonl")
     with pytest.MonkeyPatch.context() as patch:

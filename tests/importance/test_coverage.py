@@ -83,6 +83,14 @@ def test_is_plain_data_for_machines(importance: Importance) -> None:
     }
 
 
+def test_layers_for_next_token_prediction_are_named(importance: Importance) -> None:
+    predicting = [tensor("blk.1.nextn.eh_proj.weight", 4, 8), tensor("blk.1.attn_q.weight", 8, 4)]
+    found = coverage([*QUANTIZABLE, *predicting], importance, model=OTHERS)
+    assert found.nextn == (1,)
+    assert plain(found)["nextn_layers"] == [1]
+    assert coverage(QUANTIZABLE, importance, model=OTHERS).nextn == ()
+
+
 class TestMatrixOfAnotherModel:
     @pytest.mark.parametrize(("cols", "prefix"), [(512, "blk"), (256, "v.blk")], ids=["sizes", "names"])
     def test_is_an_error(self, cols: int, prefix: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from support.imatrix_files import write_gguf_imatrix
+from support.imatrix_files import dat_bytes, write_gguf_imatrix
 from support.models import llama_metadata, llama_tensors, write_gguf
 
 from quantrecipe.importance.coverage import coverage
@@ -90,6 +90,50 @@ def test_what_sees_other_inputs_takes_nothing(name: str, tmp_path: Path) -> None
         },
     )
     assert found.fit(tensor(name, 12, 4)).status == "missing"
+
+
+class TestLatentAttention:
+    """A matrix of older files, for a model whose `attn_kv_b` is split: 3 heads, 4 columns."""
+
+    KV_B = "blk.0.attn_kv_b.weight"
+    V_B = tensor("blk.0.attn_v_b.weight", 3, 8, 4)
+
+    def test_all_heads_take_the_one_vector(self, tmp_path: Path) -> None:
+        found = matrix(tmp_path, {self.KV_B: (sums(1), [9])})
+        vector = found.for_tensor(tensor(self.KV_B, 48, 4))
+        assert vector is not None
+        values = found.for_tensor(self.V_B)
+        assert values is not None
+        assert values.shape == (3, 4)
+        assert (values == vector).all()
+        fit = found.fit(self.V_B)
+        assert (fit.status, fit.entry) == ("covered", self.KV_B)
+        assert coverage([self.V_B], found, model=[self.V_B]).unmatched == ()
+
+    def test_keys_see_queries_and_take_nothing(self, tmp_path: Path) -> None:
+        found = matrix(tmp_path, {self.KV_B: (sums(1), [9])})
+        assert found.fit(tensor("blk.0.attn_k_b.weight", 3, 8, 4)).status == "missing"
+
+    def test_an_entry_of_its_own_has_a_vector_for_each_head(self, tmp_path: Path) -> None:
+        found = matrix(tmp_path, {self.KV_B: (sums(1), [9]), self.V_B.name: (sums(2, 3), [9, 9, 9])})
+        assert found.fit(self.V_B).entry == self.V_B.name
+        one = matrix(tmp_path, {self.V_B.name: (sums(1), [9])})
+        assert one.fit(self.V_B).status == "misfit"
+
+    def test_one_of_other_columns_does_not_stand_in(self, tmp_path: Path) -> None:
+        found = matrix(tmp_path, {self.KV_B: (sums(1, 1, 12), [9])})  # as many values as its three heads have
+        assert found.fit(self.V_B).status == "missing"
+
+    def test_no_head_was_seen_where_it_was_not(self, tmp_path: Path) -> None:
+        found = matrix(tmp_path, {self.KV_B: (sums(1), [0])})
+        assert found.fit(self.V_B).unseen == (0, 1, 2)
+
+    def test_a_dat_file_s_is_read_in_the_same_way(self, tmp_path: Path) -> None:
+        path = tmp_path / "m.dat"
+        path.write_bytes(dat_bytes([(self.KV_B, 2, [1.0, 2, 3, 4])]))
+        found = read_importance(path)
+        assert np.array_equal(found.for_tensor(self.V_B), [[0.5, 1, 1.5, 2]] * 3)
+        assert found.fit(self.V_B).status == "covered"
 
 
 def test_one_of_another_size_does_not_stand_in(tmp_path: Path) -> None:
@@ -180,4 +224,7 @@ def test_a_file_made_with_stand_ins_has_the_bytes_of_one_made_with_the_same_entr
 def test_parts_and_wholes_stand_in_for_each_other() -> None:
     for role, others in STAND_INS.items():
         for other in others:
-            assert role in STAND_INS.get(other, ()) or (role, other) == ("ffn_gate", "ffn_up")
+            assert role in STAND_INS.get(other, ()) or (role, other) in (
+                ("ffn_gate", "ffn_up"),
+                ("attn_v_b", "attn_kv_b"),
+            )

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from support.imatrix_files import write_gguf_imatrix
+from support.imatrix_files import with_provenance, write_gguf_imatrix
 from support.models import llama_tensors, write_gguf
 from support.recipes import recipe, rule
 
 from quantrecipe.errors import ImportanceError
 from quantrecipe.importance.matrix import Importance
+from quantrecipe.importance.provenance import Provenance
 from quantrecipe.importance.read_importance import read_importance
+from quantrecipe.model.fingerprint import Fingerprint, fingerprint
 from quantrecipe.model.model import Model
 from quantrecipe.model.open_model import open_model
+from quantrecipe.model.tensor_reader import TensorReader
+from quantrecipe.plan.importance import require_matrix_of
 from quantrecipe.plan.plan import Plan
 from quantrecipe.planning import make_plan
 from quantrecipe.recipe.recipe import ImportanceSource, Recipe
+from quantrecipe.recipe.terms.layers import LayerSet
 from quantrecipe.registry import Registry, load_registry
 
 
@@ -235,3 +241,77 @@ def test_coverage_counts_the_tensors_whose_types_use_it(
     assert made.coverage is not None
     asked = {it.tensor.name: it.fit.status for it in made.coverage.tensors}
     assert asked == {**dict.fromkeys(names, "covered"), "blk.1.ffn_up.weight": "missing"}
+
+
+class TestMatrixOfAnotherModel:
+    """A matrix that states its model, for a model with the same shapes."""
+
+    def stating(self, model: Model, folder: Path, stated: str) -> Importance:
+        path = matrix(model, folder).path
+        return read_importance(with_provenance(path, Provenance(fingerprint=stated), folder / "stating.gguf"))
+
+    @pytest.fixture
+    def tuned(self, tmp_path: Path) -> Model:
+        """The dense model with one norm that training moved."""
+        tensors = llama_tensors()
+        tensors["blk.1.ffn_norm.weight"] += np.float32(0.25)
+        return open_model(write_gguf(tmp_path / "tuned.gguf", tensors))
+
+    def test_is_refused_with_both_files_names(
+        self, dense: Model, tuned: Model, tmp_path: Path, registry: Registry
+    ) -> None:
+        base_s = self.stating(dense, tmp_path, str(fingerprint(dense)))
+        assert (
+            make_plan(recipe(default="Q4_K"), dense, registry=registry, importance=base_s).importance
+            is not None
+        )
+        with pytest.raises(
+            ImportanceError,
+            match=r"stating\.gguf: .* another model than .*tuned\.gguf: the shapes are the same",
+        ) as error:
+            make_plan(recipe(default="Q4_K"), tuned, registry=registry, importance=base_s)
+        assert "--imatrix-of-another-model" in error.value.problems[0].remedy
+
+    def test_may_be_insisted_on(self, dense: Model, tuned: Model, tmp_path: Path, registry: Registry) -> None:
+        base_s = self.stating(dense, tmp_path, str(fingerprint(dense)))
+        made = make_plan(
+            recipe(default="Q4_K"),
+            tuned,
+            registry=registry,
+            importance=base_s,
+            importance_of_another_model=True,
+        )
+        assert made.coverage is not None
+        assert made.coverage.covered
+
+    def test_of_other_shapes_says_so(self, dense: Model, tmp_path: Path) -> None:
+        stated = str(replace(fingerprint(dense), structure="0" * 16))
+        with pytest.raises(ImportanceError, match="layers or shapes differ"):
+            require_matrix_of(dense, self.stating(dense, tmp_path, stated))
+
+    @pytest.mark.parametrize("stated", ["", "v2:0123", "nonsense"], ids=["silent", "later", "nonsense"])
+    def test_is_not_told_from_what_is_not_understood(self, stated: str, dense: Model, tmp_path: Path) -> None:
+        require_matrix_of(dense, self.stating(dense, tmp_path, stated))
+        require_matrix_of(dense, None)
+
+    def test_reads_nothing_where_the_matrix_is_silent(
+        self, dense: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(TensorReader, "read_rows", None)
+        require_matrix_of(dense, matrix(dense, tmp_path))
+        with pytest.raises(TypeError):
+            require_matrix_of(dense, self.stating(dense, tmp_path, str(fingerprint_of_nothing(dense))))
+
+    def test_is_asked_of_the_model_before_layers_are_pruned(
+        self, dense: Model, tmp_path: Path, registry: Registry
+    ) -> None:
+        own = self.stating(dense, tmp_path, str(fingerprint(dense)))
+        pruning = replace(recipe(default="Q4_K"), prune=LayerSet.parse("0"))
+        made = make_plan(pruning, dense, registry=registry, importance=own)
+        assert made.importance is not None
+        assert len(made.model.tensors) < len(dense.tensors)
+
+
+def fingerprint_of_nothing(model: Model) -> Fingerprint:
+    """Of a model with the same shapes, and other norms."""
+    return replace(fingerprint(replace(model, container="shapes")), norms="0" * 32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,12 @@ from numpy.typing import NDArray
 from quantrecipe.gguf.header import TensorEntry
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.gguf.write_header import encode_header
+from quantrecipe.importance.measurement import measured
+from quantrecipe.importance.provenance import Provenance
+from quantrecipe.importance.read_importance import read_importance
+from quantrecipe.importance.to_gguf import encode_gguf
 
-__all__ = ["dat_bytes", "write_gguf", "write_gguf_imatrix"]
+__all__ = ["dat_bytes", "with_provenance", "write_gguf", "write_gguf_imatrix"]
 
 
 def dat_bytes(
@@ -69,3 +74,10 @@ def write_gguf_imatrix(
         "imatrix.chunk_size": GGUFValue.of(ValueType.UINT32, 512),
     }
     return write_gguf(path, tensors, metadata)
+
+
+def with_provenance(source: Path, provenance: Provenance | None, path: Path) -> Path:
+    """The matrix in `source`, written to `path` with this provenance."""
+    measurement = replace(measured(read_importance(source)), provenance=provenance)
+    path.write_bytes(b"".join(encode_gguf(measurement).pieces()))
+    return path

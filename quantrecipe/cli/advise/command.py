@@ -11,7 +11,7 @@ from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.options.amounts import MemorySize, Tokens, count_option
 from quantrecipe.cli.options.limits import KV_TYPES
 from quantrecipe.cli.options.paths import file_option
-from quantrecipe.cli.options.shared import arch_option, json_option
+from quantrecipe.cli.options.shared import another_model_option, arch_option, json_option
 from quantrecipe.cli.options.target import target_option
 from quantrecipe.cli.planned.inputs import importance_in, sensitivity_in
 from quantrecipe.cli.subcommand import subcommand
@@ -75,6 +75,7 @@ __all__ = ["command"]
 )
 @count_option("--ubatch", default=512, metavar="TOKENS", help="Tokens that are computed at once.")
 @file_option("--imatrix", help="Importance matrix: without one, those that need it are marked.")
+@another_model_option
 @file_option("--sensitivity", help="What `quantrecipe sensitivity` found. [default: what is usual]")
 @target_option
 @arch_option
@@ -92,6 +93,7 @@ def command(
     kv: str,
     ubatch: int,
     imatrix: Path | None,
+    another_model: bool,
     sensitivity: Path | None,
     target: Target | None,
     arch: str | None,
@@ -133,6 +135,7 @@ def command(
                 settings,
                 candidates=candidates,
                 importance=matrix,
+                importance_of_another_model=another_model,
                 sensitivity=measured,
                 where=where,
             ),

@@ -13,7 +13,7 @@ from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import print_note
 from quantrecipe.cli.named_recipes import settings_option
 from quantrecipe.cli.options.paths import RECIPE, file_option
-from quantrecipe.cli.options.shared import requantize_option, strict_option
+from quantrecipe.cli.options.shared import another_model_option, requantize_option, strict_option
 from quantrecipe.cli.planned.inputs import PlanInputs
 from quantrecipe.cli.subcommand import subcommand
 from quantrecipe.errors import QuantrecipeError
@@ -46,6 +46,7 @@ __all__ = ["command", "compare"]
     help="What to plan on; several times for several models. Shape files and shapes/NAME are models, too.",
 )
 @file_option("--imatrix", help="Importance matrix, GGUF or .dat; instead of the recipes'.")
+@another_model_option
 @click.option(
     "--assume-imatrix",
     is_flag=True,
@@ -73,6 +74,7 @@ def command(
     new: str,
     models: tuple[Path, ...],
     imatrix: Path | None,
+    another_model: bool,
     assume_imatrix: bool,
     sensitivity: Path | None,
     settings: Mapping[str, str],
@@ -95,6 +97,7 @@ def command(
     inputs = PlanInputs(
         registry=ctx.load_registry(),
         imatrix=imatrix,
+        another_model=another_model,
         assume_imatrix=assume_imatrix,
         sensitivity=sensitivity,
         strict=strict,

@@ -12,7 +12,13 @@ from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import print_warning
 from quantrecipe.cli.named_recipes import load_recipes, settings_option
 from quantrecipe.cli.options.paths import MODEL, RECIPE, file_option
-from quantrecipe.cli.options.shared import arch_option, json_option, requantize_option, strict_option
+from quantrecipe.cli.options.shared import (
+    another_model_option,
+    arch_option,
+    json_option,
+    requantize_option,
+    strict_option,
+)
 from quantrecipe.cli.planned.inputs import PlanInputs
 from quantrecipe.cli.subcommand import subcommand
 
@@ -33,6 +39,7 @@ __all__ = ["command"]
 @click.argument("model", type=MODEL)
 @click.argument("tensors", nargs=-1, required=True, metavar="TENSOR...")
 @file_option("--imatrix", help="Importance matrix, GGUF or .dat; instead of the recipe's.")
+@another_model_option
 @settings_option
 @file_option(
     "--sensitivity", help="What each type costs, from quantrecipe sensitivity: for rules with choose."
@@ -50,6 +57,7 @@ def command(
     model: Path,
     tensors: tuple[str, ...],
     imatrix: Path | None,
+    another_model: bool,
     settings: Mapping[str, str],
     sensitivity: Path | None,
     arch: str | None,
@@ -71,6 +79,7 @@ def command(
     inputs = PlanInputs(
         registry=ctx.load_registry(),
         imatrix=imatrix,
+        another_model=another_model,
         sensitivity=sensitivity,
         strict=strict,
         allow_requantize=allow_requantize,

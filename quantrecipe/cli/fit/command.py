@@ -15,6 +15,7 @@ from quantrecipe.cli.options.amounts import count_option
 from quantrecipe.cli.options.limits import budget_options, limits_text
 from quantrecipe.cli.options.paths import FILE, file_option, folder_option
 from quantrecipe.cli.options.shared import (
+    another_model_option,
     arch_option,
     engine_option,
     json_option,
@@ -23,7 +24,7 @@ from quantrecipe.cli.options.shared import (
 )
 from quantrecipe.cli.options.target import target_option
 from quantrecipe.cli.output_files import model_stem, write_text
-from quantrecipe.cli.planned.inputs import importance_in, sensitivity_in
+from quantrecipe.cli.planned.inputs import importance_of, sensitivity_in
 from quantrecipe.cli.subcommand import subcommand
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ _TRIAL_TOKENS = 32768
 @click.option("--like", metavar="NAME", help="As many bytes as a preset (Q4_K_M), or as a recipe makes.")
 @budget_options
 @file_option("--imatrix", help="Importance matrix: losses are those of the outputs.")
+@another_model_option
 @file_option(
     "--text",
     "texts",
@@ -111,6 +113,7 @@ def command(
     like: str | None,
     budget: Budget | None,
     imatrix: Path | None,
+    another_model: bool,
     texts: tuple[Path, ...],
     raw: bool,
     probes: int,
@@ -160,7 +163,12 @@ def command(
     unseen = [read_text(path, raw=raw) for path in held_out]
     registry = ctx.load_registry()
     opened = open_model(model, arch=arch, registry=registry)
-    subject = Subject(model=opened, registry=registry, importance=importance_in(imatrix))
+    subject = Subject(
+        model=opened,
+        registry=registry,
+        importance=importance_of(opened, imatrix, another_model=another_model),
+        another_model=another_model,
+    )
     request = Request(
         name=name or (output.stem if output is not None else model_stem(model)),
         budget=_budget(ctx, budget, like, subject, allow_requantize=allow_requantize),
@@ -182,7 +190,14 @@ def command(
         if calibration:
             passes = Passes(texts=tuple(calibration), tokens=DEFAULT_TOKENS, threads=threads, engine=found)
         known = _measured(ctx, subject, passes, probes, threads, work, allow_requantize=allow_requantize)
-    fitted = fit(opened, request, registry, importance=subject.importance, sensitivity=known)
+    fitted = fit(
+        opened,
+        request,
+        registry,
+        importance=subject.importance,
+        importance_of_another_model=another_model,
+        sensitivity=known,
+    )
     if held_out:
         with ctx.err.status("trying it on the text beside the best preset"):
             trial = hold_trial(

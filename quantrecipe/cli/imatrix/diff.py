@@ -87,6 +87,8 @@ def _render(found: Comparison, changes: tuple[TensorChange, ...]) -> RenderableT
     columns: dict[str, Kind] = {"tensor": "name", **numbers("change", "cosine", "rank correlation", "energy")}
     table = Table(columns | (numbers("unpaired experts") if unpaired else {}), rows)
     parts: list[RenderableType] = [_summary(found), table]
+    if found.models_differ:
+        parts.insert(0, Paragraph("the files say that they are of different models", "yellow"))
     if more := len(found.changes) - len(changes):
         parts.append(Paragraph(f"and {more} that changed less; --all shows them", "dim"))
     for path, names in ((found.first.path, found.only_first), (found.second.path, found.only_second)):

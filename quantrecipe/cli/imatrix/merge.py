@@ -15,6 +15,7 @@ from quantrecipe.cli.imatrix.output import (
     write_matrix,
 )
 from quantrecipe.cli.options.paths import FILE
+from quantrecipe.cli.options.shared import another_model_option
 from quantrecipe.cli.subcommand import subcommand
 
 __all__ = ["command"]
@@ -45,6 +46,7 @@ def _weights(ctx: click.Context, param: click.Parameter, value: str | None) -> t
 )
 @layout_option
 @chunk_size_option
+@another_model_option
 @force_option
 @pass_context
 def command(
@@ -54,12 +56,14 @@ def command(
     weights: tuple[float, ...] | None,
     layout: str | None,
     chunk_size: int | None,
+    another_model: bool,
     force: bool,
 ) -> None:
     """Add up importance matrices of one model, and write the sum to OUT.
 
     Sums and counts are added, so that each IN counts by the tokens that it was measured on, times its weight.
-    Without weights the bytes are those of llama-imatrix with several --in-file.
+    Without weights the bytes are those of llama-imatrix with several --in-file; only what quantrecipe itself wrote of
+    models and texts is added up, too. Matrices that say they are of different models are refused.
     """
     from quantrecipe.importance.merge import merged
     from quantrecipe.importance.read_importance import read_importance
@@ -70,4 +74,13 @@ def command(
         raise click.UsageError(f"There are {len(weights)} weights for {len(sources)} matrices.")
     check_matrix(output, layout, force=force)
     matrices = [read_importance(source) for source in sources]
-    write_matrix(ctx, output, merged(matrices, weights=weights or (), chunk_size=chunk_size), layout, force)
+    measurement = merged(matrices, weights=weights or (), chunk_size=chunk_size, other_models=another_model)
+    write_matrix(ctx, output, measurement, layout, force)
+    if any(matrix.fingerprint for matrix in matrices):
+        silent = sum(not matrix.fingerprint for matrix in matrices)
+        if silent:
+            ctx.say(
+                f"it doesn't say which model it is of, since {silent} of {len(matrices)} files don't either"
+            )
+        elif measurement.provenance is None or not measurement.provenance.fingerprint:
+            ctx.say("it doesn't say which model it is of, since the files are of several")

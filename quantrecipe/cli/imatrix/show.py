@@ -45,7 +45,8 @@ def command(ctx: Context, file: Path, all_: bool, picture: Path | None, force: b
     Σ(Act²) is the sum of the mean squares of a tensor's inputs, entropy says how evenly it is spread over them (in
     per cent of the most that it could be), ZD how many inputs are more than one deviation above the mean, CosSim
     how much they are like those of the layer before. "seen" counts the experts that calibration reached. Of several
-    layers, the lowest and the highest number are shown.
+    layers, the lowest and the highest number are shown. Of a matrix that quantrecipe made, the model and the texts that
+    it is of come first.
     """
     from quantrecipe.importance.read_importance import read_importance
     from quantrecipe.importance.statistics import by_layer, statistics
@@ -60,6 +61,7 @@ def command(ctx: Context, file: Path, all_: bool, picture: Path | None, force: b
                 "file": matrix.path,
                 **fields_of(matrix, "layout", "digest", "datasets", "chunks", "chunk_size"),
                 "other_tensors": matrix.others,
+                "provenance": matrix.provenance,
                 "tensors": tensors,
                 "layers": layers,
             }
@@ -89,9 +91,16 @@ def _show(
     *,
     all_: bool,
 ) -> None:
-    from quantrecipe.cli.imatrix.statistics_table import render_groups, render_heading, render_tensors
+    from quantrecipe.cli.imatrix.statistics_table import (
+        render_groups,
+        render_heading,
+        render_provenance,
+        render_tensors,
+    )
 
     ctx.console.print(render_heading(matrix))
+    if matrix.provenance is not None:
+        ctx.console.print(render_provenance(matrix.provenance))
     calls = matrix.layout == "dat"
     if all_:
         ctx.console.print(render_tensors(tensors, layers, calls=calls))

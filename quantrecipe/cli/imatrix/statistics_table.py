@@ -14,10 +14,11 @@ from rich.text import Text
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.tables import Cell, Kind, Paragraph, Table, numbers
 from quantrecipe.importance.matrix import Importance
+from quantrecipe.importance.provenance import Provenance
 from quantrecipe.importance.statistics import LayerStatistics, TensorStatistics
 from quantrecipe.layer_ranges import layer_ranges
 
-__all__ = ["render_groups", "render_heading", "render_tensors", "same_inputs"]
+__all__ = ["render_groups", "render_heading", "render_provenance", "render_tensors", "same_inputs"]
 
 # Layers with the most energy that are named; they are usually the first or the last ones.
 _LAYERS_NAMED = 3
@@ -33,6 +34,33 @@ def render_heading(matrix: Importance) -> RenderableType:
         facts.append("a .dat file: it doesn't say which experts were seen")
     title = Text(printable(matrix.label), "bold")
     return Paragraph(Text.assemble(title, (f"  {printable(' · '.join(facts))}", "dim")))
+
+
+def render_provenance(provenance: Provenance) -> RenderableType:
+    """Where the matrix comes from: a line for each fact that is known, and for each text."""
+    experts = {True: "every token went through all", False: "as the model chooses", None: ""}
+    facts = {
+        "model": provenance.fingerprint,
+        "model's files": provenance.model,
+        "engine": provenance.engine,
+        "quantrecipe": provenance.version,
+        "contexts": ", ".join(f"{length:,}" for length in provenance.contexts),
+        "chunks at most": "" if provenance.chunks is None else f"{provenance.chunks:,}",
+        "chunks skipped": "" if provenance.skip is None else f"{provenance.skip:,}",
+        "seed": "" if provenance.seed is None else str(provenance.seed),
+        "experts": experts[provenance.all_experts],
+        "chat template": provenance.template,
+    }
+    known = [(name, fact) for name, fact in facts.items() if fact]
+    parts: list[RenderableType] = [Table(("word", "text"), known)] if known else []
+    if provenance.texts:
+        rows = [
+            (text.name, f"{text.tokens:,}" if text.tokens else "?", f"{text.weight:g}", text.digest or "?")
+            for text in provenance.texts
+        ]
+        columns: dict[str, Kind] = {"text": "name", **numbers("tokens", "weight"), "XXH3-128": "text"}
+        parts.append(Table(columns, rows, spare=("XXH3-128",)))
+    return Group(*parts)
 
 
 def render_groups(

@@ -11,6 +11,7 @@ from quantrecipe.cli.options.amounts import count_option
 from quantrecipe.cli.options.paths import file_option
 
 __all__ = [
+    "another_model_option",
     "arch_option",
     "engine_option",
     "fail_on_option",
@@ -38,6 +39,12 @@ def together(*options: Callable[[F], F]) -> Callable[[F], F]:
     return add
 
 
+another_model_option = click.option(
+    "--imatrix-of-another-model",
+    "another_model",
+    is_flag=True,
+    help="Take an importance matrix that says it is of another model, such as the base of a fine-tune.",
+)
 arch_option = click.option(
     "--arch", metavar="NAME", help="Architecture of a safetensors file without config.json."
 )

@@ -6,7 +6,7 @@ that have the same story in the same layers share one, too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -14,6 +14,7 @@ from rich.text import Text
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.tables import Cell, Paragraph, Table
 from quantrecipe.importance.coverage import Coverage, TensorCoverage
+from quantrecipe.importance.stand_ins import SHARED
 from quantrecipe.layer_ranges import layer_ranges
 from quantrecipe.tensor import split_name
 from quantrecipe.wording import some_of
@@ -30,7 +31,7 @@ def render_coverage(coverage: Coverage) -> RenderableType:
     parts: list[RenderableType] = [_summary(coverage)]
     gaps = [item for item in coverage.tensors if item.fit.status != "covered"]
     if gaps:
-        parts.append(_table(gaps))
+        parts.append(_table(gaps, coverage.nextn))
     parts += [Text(printable(line)) for line in _stand_ins(coverage.standing_in)]
     if coverage.unmatched:
         count = len(coverage.unmatched)
@@ -54,11 +55,11 @@ def _summary(coverage: Coverage) -> Paragraph:
     return Paragraph(text)
 
 
-def _table(gaps: Sequence[TensorCoverage]) -> Table:
+def _table(gaps: Sequence[TensorCoverage], nextn: Collection[int]) -> Table:
     rows: list[tuple[Cell, ...]] = []
-    for roles, items in _groups(gaps):
+    for roles, items in _groups(gaps, nextn):
         layers = layer_ranges(item.tensor.layer for item in items if item.tensor.layer is not None)
-        story = _story(items), _STYLES[items[0].fit.status]
+        story = _story(items, nextn), _STYLES[items[0].fit.status]
         rows.append((", ".join(roles), layers, str(len(items)), story))
     return Table({"tensor": "list", "layers": "list", "count": "number", "importance": "text"}, rows)
 
@@ -74,32 +75,36 @@ def _stand_ins(items: Sequence[TensorCoverage]) -> list[str]:
         found = layers.setdefault((roles, split_name(entry)[1]), [])
         found += [member.tensor.layer for member in members[:1] if member.tensor.layer is not None]
     return [
-        f"{', '.join(roles)} {'take' if len(roles) > 1 else 'takes'} the entry of {role} (same inputs): layers "
+        f"{', '.join(roles)} {'take' if len(roles) > 1 else 'takes'} the entry of {role} "
+        f"({'one for all heads' if set(roles) <= SHARED else 'same inputs'}): layers "
         f"{layer_ranges(found)}"
         for (roles, role), found in layers.items()
     ]
 
 
-def _groups(gaps: Sequence[TensorCoverage]) -> list[tuple[list[str], list[TensorCoverage]]]:
-    """By role and status; then roles with the same layers and the same story together."""
-    by_role: dict[tuple[str, str, int, int], list[TensorCoverage]] = {}
+def _groups(
+    gaps: Sequence[TensorCoverage], nextn: Collection[int]
+) -> list[tuple[list[str], list[TensorCoverage]]]:
+    """By role, status and kind of layer; then roles with the same layers and the same story together."""
+    by_role: dict[tuple[str, str, bool, int, int], list[TensorCoverage]] = {}
     for item in gaps:
         sizes = (item.fit.expected, item.fit.found) if item.fit.status == "misfit" else (0, 0)
-        by_role.setdefault((item.tensor.role, item.fit.status, *sizes), []).append(item)
+        key = item.tensor.role, item.fit.status, item.tensor.layer in nextn, *sizes
+        by_role.setdefault(key, []).append(item)
     alike: dict[tuple[object, ...], tuple[list[str], list[TensorCoverage]]] = {}
-    for (role, status, expected, found), items in by_role.items():
+    for (role, status, _, expected, found), items in by_role.items():
         layers = tuple(item.tensor.layer for item in items)
-        story = _story(items)
+        story = _story(items, nextn)
         roles, members = alike.setdefault((status, layers, story, expected, found), ([], []))
         roles.append(role)
         members.extend(items)
     return list(alike.values())
 
 
-def _story(items: Sequence[TensorCoverage]) -> str:
+def _story(items: Sequence[TensorCoverage], nextn: Collection[int]) -> str:
     fit = items[0].fit
     if fit.status == "missing":
-        return "none"
+        return "none: a layer for next-token prediction (MTP)" if items[0].tensor.layer in nextn else "none"
     if fit.status == "misfit":
         return f"of another size: {fit.found:,} values (expected: {fit.expected:,})"
     unseen = sum(len(item.fit.unseen) for item in items)

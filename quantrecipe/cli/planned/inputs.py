@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from quantrecipe.registry import Registry
     from quantrecipe.sensitivity.sensitivity import Sensitivity
 
-__all__ = ["PlanInputs", "importance_in", "sensitivity_in"]
+__all__ = ["PlanInputs", "importance_in", "importance_of", "sensitivity_in"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +25,7 @@ class PlanInputs:
     """What all plans of a command have in common.
 
     imatrix:        the importance matrix, instead of the recipe's
+    another_model:  it may say that it is another model's
     assume_imatrix: plan as if there were a matrix that covers everything
     sensitivity:    what types cost, for rules that leave the choice open
     strict, allow_requantize, provenance: as in `plan.resolution.PlanSettings`
@@ -32,6 +33,7 @@ class PlanInputs:
 
     registry: Registry
     imatrix: Path | None = None
+    another_model: bool = False
     assume_imatrix: bool = False
     sensitivity: Path | None = None
     strict: bool = False
@@ -40,6 +42,9 @@ class PlanInputs:
     _matrices: dict[Path | None, Importance | None] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
+    _compared: set[tuple[Path | None, Path]] = field(
+        default_factory=set, init=False, repr=False, compare=False
+    )
 
     @cached_property
     def costs(self) -> Sensitivity | None:
@@ -47,7 +52,9 @@ class PlanInputs:
         return sensitivity_in(self.sensitivity)
 
     def importance(self, recipe: Recipe, model: Model) -> Importance | None:
-        """The matrix that a plan of this recipe goes by; None where there is none."""
+        """The matrix that a plan of this recipe goes by; None where there is none. ImportanceError where it is another
+        model's.
+        """
         if self.assume_imatrix:
             from quantrecipe.importance.coverage import assumed_importance
 
@@ -55,7 +62,13 @@ class PlanInputs:
         path = self.imatrix or recipe.importance.file
         if path not in self._matrices:
             self._matrices[path] = importance_in(path)
-        return self._matrices[path]
+        matrix = self._matrices[path]
+        if not self.another_model and (path, model.path) not in self._compared:
+            from quantrecipe.plan.importance import require_matrix_of
+
+            require_matrix_of(model, matrix)
+            self._compared.add((path, model.path))
+        return matrix
 
     def resolve(self, recipe: Recipe, model: Model, split: SplitLimits | None = None) -> Resolution:
         """The recipe held against the model; nothing that keeps it from being planned is refused yet."""
@@ -83,6 +96,16 @@ def importance_in(path: Path | None) -> Importance | None:
     from quantrecipe.importance.read_importance import read_importance
 
     return read_importance(path)
+
+
+def importance_of(model: Model, path: Path | None, *, another_model: bool) -> Importance | None:
+    """The importance matrix in a file. ImportanceError where it says it is another model's, unless it may be."""
+    matrix = importance_in(path)
+    if not another_model:
+        from quantrecipe.plan.importance import require_matrix_of
+
+        require_matrix_of(model, matrix)
+    return matrix
 
 
 def sensitivity_in(path: Path | None) -> Sensitivity | None:

@@ -15,7 +15,13 @@ from quantrecipe.cli.named_recipes import expand_names, load_recipes, settings_o
 from quantrecipe.cli.options.amounts import FileSize, count_option
 from quantrecipe.cli.options.limits import Running, limits_text, running_options
 from quantrecipe.cli.options.paths import file_option
-from quantrecipe.cli.options.shared import arch_option, requantize_option, strict_option, together
+from quantrecipe.cli.options.shared import (
+    another_model_option,
+    arch_option,
+    requantize_option,
+    strict_option,
+    together,
+)
 from quantrecipe.cli.planned.inputs import PlanInputs
 
 if TYPE_CHECKING:
@@ -34,6 +40,7 @@ __all__ = [
     "plan_options",
     "print_told",
     "require_locked",
+    "warn_of_matrices",
     "warn_of_running",
 ]
 
@@ -43,6 +50,7 @@ class PlanOptions:
     """What a plan depends on, besides recipe and model."""
 
     imatrix: Path | None
+    another_model: bool
     settings: Mapping[str, str]
     budget: Budget | None
     running: Running | None
@@ -60,6 +68,7 @@ class PlanOptions:
 
 plan_options = together(
     file_option("--imatrix", help="Importance matrix, GGUF or .dat; instead of the recipe's."),
+    another_model_option,
     settings_option,
     running_options,
     file_option(
@@ -112,6 +121,7 @@ def build_plans(
     inputs = PlanInputs(
         registry=ctx.load_registry(),
         imatrix=options.imatrix,
+        another_model=options.another_model,
         assume_imatrix=options.assume_imatrix,
         sensitivity=options.sensitivity,
         strict=options.strict,
@@ -150,6 +160,14 @@ def print_told(ctx: Context, plan: Plan, options: PlanOptions) -> None:
         from quantrecipe.cli.planned.running_table import render_runs
 
         ctx.console.print(render_runs(plan, options.running))
+
+
+def warn_of_matrices(ctx: Context, plans: Sequence[Plan]) -> None:
+    """Warn of importance matrices that don't say which model they are of, so that nobody could compare it."""
+    matrices = {it.path: it for plan in plans if (it := plan.importance) is not None}
+    for matrix in matrices.values():
+        if not matrix.fingerprint:
+            print_warning(ctx.err, f"{matrix.label} doesn't say which model it is of")
 
 
 def warn_of_running(ctx: Context, plans: Sequence[Plan], options: PlanOptions) -> None:

@@ -12,9 +12,9 @@ from quantrecipe.cli.errors import printable
 from quantrecipe.cli.measuring import DEFAULT_PROBES, DEFAULT_TOKENS, measured
 from quantrecipe.cli.options.amounts import count_option
 from quantrecipe.cli.options.paths import FILE, file_option, folder_option
-from quantrecipe.cli.options.shared import arch_option, engine_option, threads_option
+from quantrecipe.cli.options.shared import another_model_option, arch_option, engine_option, threads_option
 from quantrecipe.cli.output_files import model_stem
-from quantrecipe.cli.planned.inputs import importance_in
+from quantrecipe.cli.planned.inputs import importance_of
 from quantrecipe.cli.subcommand import subcommand
 from quantrecipe.errors import SensitivityError
 
@@ -41,6 +41,7 @@ __all__ = ["command"]
     help="Sensitivity file; what it has is kept and added to. [default: MODEL.sensitivity.jsonl in the current folder]",
 )
 @file_option("--imatrix", help="Importance matrix: losses are those of the outputs.")
+@another_model_option
 @file_option(
     "--text",
     "texts",
@@ -94,6 +95,7 @@ def command(
     model: Path,
     output: Path | None,
     imatrix: Path | None,
+    another_model: bool,
     texts: tuple[Path, ...],
     raw: bool,
     types: str | None,
@@ -152,7 +154,12 @@ def command(
         threads=threads,
     )
     opened = open_model(model, arch=arch, registry=registry)
-    subject = Subject(model=opened, registry=registry, importance=importance_in(imatrix))
+    subject = Subject(
+        model=opened,
+        registry=registry,
+        importance=importance_of(opened, imatrix, another_model=another_model),
+        another_model=another_model,
+    )
     found, scope = measured(ctx, subject, out, what, allow_requantize=allow_requantize, force=force)
     if not as_json:
         ctx.console.print(render_sensitivity(found))

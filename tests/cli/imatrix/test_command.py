@@ -9,12 +9,14 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
-from support.imatrix_files import dat_bytes, write_gguf_imatrix
+from support.imatrix_files import dat_bytes, with_provenance, write_gguf_imatrix
 
 from quantrecipe.cli import main
 from quantrecipe.cli.imatrix.command import COMMANDS
 from quantrecipe.cli.lazy_group import load_command
+from quantrecipe.importance.provenance import CalibrationText, Provenance
 from quantrecipe.importance.read_importance import read_importance
+from quantrecipe.plain_data import plain
 
 DATA = Path(__file__).parents[2] / "data" / "imatrix"
 CODE, PROSE = DATA / "imatrix.code.gguf", DATA / "imatrix.prose.gguf"
@@ -257,3 +259,85 @@ class TestDiff:
         assert len(found["tensors"]) == 28
         assert found["tensors"][0]["name"] == "blk.3.ffn_down.weight"
         assert (found["only_first"], found["only_second"]) == ([], [])
+
+
+class TestProvenance:
+    ONE, OTHER = (f"v1:{digit * 16}:{digit * 32}" for digit in "12")
+    MADE = Provenance(
+        texts=(
+            CalibrationText(name="code", digest="a" * 32, tokens=4096, weight=2),
+            CalibrationText(name="evil\x1b[31m"),
+        ),
+        fingerprint=ONE,
+        engine="llama.cpp b7000",
+        contexts=(512, 4096),
+        seed=7,
+        all_experts=True,
+    )
+
+    @pytest.fixture
+    def files(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """one.gguf and other.gguf state two models, in the current folder: short names wrap nowhere."""
+        monkeypatch.chdir(tmp_path)
+        with_provenance(CODE, self.MADE, tmp_path / "one.gguf")
+        with_provenance(PROSE, Provenance(fingerprint=self.OTHER), tmp_path / "other.gguf")
+        return tmp_path
+
+    @pytest.mark.usefixtures("files")
+    def test_is_shown_where_the_file_has_one(self, capsys: Output) -> None:
+        said = run(capsys, "show", "one.gguf")
+        assert said[1:7] == [
+            f"model {self.ONE}",
+            "engine llama.cpp b7000",
+            "contexts 512, 4,096",
+            "seed 7",
+            "experts every token went through all",
+            "text tokens weight XXH3-128",
+        ]
+        assert f"code 4,096 2 {'a' * 32}" in said
+        assert "evil\\x1b[31m ? 1 ?" in said
+        assert "model" not in " ".join(run(capsys, "show", CODE))
+
+    @pytest.mark.usefixtures("files")
+    def test_is_plain_data_for_machines(self, capsys: Output) -> None:
+        for path, expected in (("one.gguf", plain(self.MADE)), (CODE, None)):
+            assert main(["imatrix", "show", str(path), "--json"]) == 0
+            assert json.loads(capsys.readouterr().out)["provenance"] == expected
+
+    @pytest.mark.usefixtures("files")
+    def test_is_lost_in_a_dat_file_and_not_in_a_gguf(self, capsys: Output) -> None:
+        said = run(capsys, "convert", "one.gguf", "out.dat")
+        assert any(
+            "where it comes from (the model, the texts and how they were run)" in line for line in said
+        )
+        run(capsys, "convert", "one.gguf", "out.gguf")
+        assert Path("out.gguf").read_bytes() == Path("one.gguf").read_bytes()
+
+    def test_of_two_models_is_merged_only_if_somebody_insists(self, files: Path, capsys: Output) -> None:
+        said = " ".join(fail(capsys, "merge", "out.gguf", "one.gguf", "other.gguf").split())
+        assert "other.gguf: is of another model than one.gguf" in said
+        assert not (files / "out.gguf").exists()
+        said = " ".join(
+            run(capsys, "merge", "out.gguf", "one.gguf", "other.gguf", "--imatrix-of-another-model")
+        )
+        assert "it doesn't say which model it is of, since the files are of several" in said
+        assert read_importance(files / "out.gguf").fingerprint == ""
+
+    def test_of_one_model_is_joined(self, files: Path, capsys: Output) -> None:
+        said = " ".join(run(capsys, "merge", "out.gguf", "one.gguf", "one.gguf"))
+        assert "which model" not in said
+        found = read_importance(files / "out.gguf").provenance
+        assert found is not None
+        assert (found.fingerprint, found.texts[0].tokens) == (self.ONE, 8192)
+
+    @pytest.mark.usefixtures("files")
+    def test_of_a_sum_with_a_silent_file_names_no_model(self, capsys: Output) -> None:
+        said = " ".join(run(capsys, "merge", "out.gguf", "one.gguf", CODE, PROSE))
+        assert "it doesn't say which model it is of, since 2 of 3 files don't either" in said
+
+    @pytest.mark.usefixtures("files")
+    def test_of_two_models_is_told_by_diff(self, capsys: Output) -> None:
+        assert run(capsys, "diff", "one.gguf", "other.gguf")[0] == (
+            "the files say that they are of different models"
+        )
+        assert "models" not in run(capsys, "diff", "one.gguf", CODE)[0]

@@ -75,3 +75,26 @@ def test_entries_that_stand_in_are_one_line_for_each_kind(tmp_path: Path) -> Non
         "attn_k, attn_q, attn_v take the entry of attn_qkv (same inputs): layers 0-3",
         "ffn_gate_exps, ffn_up_exps take the entry of ffn_gate_up_exps (same inputs): layers 0-1, 3",
     ]
+
+
+def test_heads_of_latent_attention_take_one_entry(tmp_path: Path) -> None:
+    path = write_gguf_imatrix(
+        tmp_path / "m.gguf", {"blk.0.attn_kv_b.weight": (np.ones((1, 8), np.float32), [1])}
+    )
+    assert shown([tensor("blk.0.attn_v_b.weight", 2, 4, 8)], path)[1:] == [
+        "attn_v_b takes the entry of attn_kv_b (one for all heads): layers 0"
+    ]
+
+
+def test_layers_for_next_token_prediction_have_a_line_of_their_own(tmp_path: Path) -> None:
+    path = write_gguf_imatrix(
+        tmp_path / "m.gguf", {"blk.0.attn_q.weight": (np.ones((1, 8), np.float32), [1])}
+    )
+    tensors = [tensor(f"blk.{i}.attn_q.weight", 8, 8) for i in range(4)]
+    tensors += [tensor(f"blk.3.nextn.{role}.weight", 8, 8) for role in ("eh_proj", "shared_head_head")]
+    lines = [" ".join(line.split()) for line in shown(tensors, path)]
+    assert "attn_q 1-2 2 none" in lines
+    assert (
+        "attn_q, nextn.eh_proj, nextn.shared_head_head 3 3 none: a layer for next-token prediction (MTP)"
+        in lines
+    )

@@ -18,7 +18,7 @@ from quantrecipe.evaluate.compact import CompactRows, compact
 from quantrecipe.evaluate.engine import LanguageModel
 from quantrecipe.evaluate.positions import Positions, compare
 from quantrecipe.evaluate.reference import Reference, ScoredText, write_reference
-from quantrecipe.evaluate.texts import Text
+from quantrecipe.texts.plain_text import Text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

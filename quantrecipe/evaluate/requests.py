@@ -22,7 +22,7 @@ from quantrecipe.evaluate.positions import Positions
 from quantrecipe.evaluate.process import Log, existing_gguf, run_worker
 from quantrecipe.evaluate.reference import Reference, read_reference
 from quantrecipe.evaluate.statistics import Evaluation, summarise
-from quantrecipe.evaluate.texts import Text
+from quantrecipe.texts.plain_text import Text
 
 __all__ = ["DEFAULT_CONTEXT", "RunOptions", "evaluate", "make_reference", "reference_key", "score"]
 

@@ -28,7 +28,7 @@ from quantrecipe.evaluate.engine import LanguageModel
 from quantrecipe.evaluate.in_process import run_model, run_reference
 from quantrecipe.evaluate.libraries import Engine
 from quantrecipe.evaluate.reference import read_reference
-from quantrecipe.evaluate.texts import Text
+from quantrecipe.texts.plain_text import Text
 
 __all__ = ["main"]
 

@@ -69,15 +69,20 @@ _INSIST = "or say --raw, if it is meant to be read as it is"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Text:
-    """A text to evaluate on, and what to call it."""
+    """A text to evaluate on, and what to call it.
+
+    special: whether markup in it is parsed as special tokens, as that of rendered chats is
+    """
 
     name: str
     data: bytes
+    special: bool = False
 
     @property
     def digest(self) -> str:
-        """Digest of the bytes."""
-        return hashlib.blake2b(self.data, digest_size=16).hexdigest()
+        """Digest of the bytes, and of how they are tokenised."""
+        person = b"special" if self.special else b""
+        return hashlib.blake2b(self.data, digest_size=16, person=person).hexdigest()
 
 
 def read_text(path: str | Path, *, raw: bool = False) -> Text:

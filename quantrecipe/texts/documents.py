@@ -7,7 +7,8 @@ Rendered         the document as the model's tokeniser gets it; which of its byt
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,7 @@ class Domain:
     documents: at least one
     digest:    of the bytes of all its files, in order
     files:     in the order in which they were read
+    left_out:  files of a folder or glob that weren't read, each with the reason
     """
 
     name: str
@@ -77,6 +79,7 @@ class Domain:
     documents: tuple[Document, ...]
     digest: str
     files: tuple[Path, ...]
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

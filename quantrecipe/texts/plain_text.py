@@ -1,32 +1,27 @@
-"""Text: what models are evaluated on; and what is refused, since read as text it would give a wrong figure.
+"""Plain text: what models are evaluated on; and what is refused, since read as text it would give a wrong figure.
 
-    {"messages": [{"role": "user", …}]}     chats as JSON lines: the model would be asked to guess braces and keys
     PAR1, %PDF, 1F 8B, …                    data sets and documents in files of their own
     FF FE, or bytes that aren't UTF-8       texts in another encoding
     <!DOCTYPE html>, a,b,c                  pages and tables
 
-A perplexity of such a file is a number like any other, and says nothing. Who means it says so (`raw`).
+Chats as JSON lines are read elsewhere: as text, the model would be asked to guess braces and keys. A perplexity of
+such a file is a number like any other, and says nothing. Who means it says so (`raw`).
 """
 
 from __future__ import annotations
 
 import csv
 import hashlib
-import json
 import re
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any
 
-from quantrecipe.errors import EvaluationError
+from quantrecipe.errors import TextError
+from quantrecipe.texts.json_lines import is_json
 
-__all__ = ["Text", "read_text"]
+__all__ = ["Text", "check_text", "no_text", "read_bytes", "read_text"]
 
-_COLUMN = (
-    "write a column of it as text: "
-    "python -c \"import pandas; print(*pandas.read_parquet('{name}')['text'], sep='\\n')\" > text.txt"
-)
+_COLUMN = "quantrecipe.texts.read_domain reads the texts and chats in it"
 _MAGIC = (
     (b"\x1f\x8b", "is compressed with gzip", "gunzip -k {name}"),
     (b"\x28\xb5\x2f\xfd", "is compressed with zstd", "zstd -d {name}"),
@@ -52,18 +47,9 @@ _MAGIC = (
 
 _BOMS = ((b"\xff\xfe\x00\x00", "UTF-32"), (b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16"))
 _LOOKED_THROUGH = 1 << 16  # bytes, for what a text of any length shows soon
-_LINES = 50  # that are looked at: what a file is shows in the first ones
-_WHOLE_JSON = 1 << 26  # bytes; a larger document is told by its first lines
 _PAGE = re.compile(r"\s*(?:<!doctype html|<html|<\?xml)", re.IGNORECASE)
-_CHATS = {
-    "messages": "[print(m['content']) for line in sys.stdin for m in json.loads(line)['messages']]",
-    "conversations": "[print(m['value']) for line in sys.stdin for m in json.loads(line)['conversations']]",
-    "prompt": "[print(d['prompt'] + d['completion']) for d in map(json.loads, sys.stdin)]",
-    "text": "[print(d['text']) for d in map(json.loads, sys.stdin)]",
-    "content": "[print(d['content']) for d in map(json.loads, sys.stdin)]",
-}
-"""By a key of JSON lines as data sets have them, how to get the text."""
 _FEWEST_ROWS = 8  # of a table: a poem may have a comma in each of a few lines
+_MEANINGLESS = "; as text it would give a figure that means nothing"
 _INSIST = "or say --raw, if it is meant to be read as it is"
 
 
@@ -86,24 +72,39 @@ class Text:
 
 
 def read_text(path: str | Path, *, raw: bool = False) -> Text:
-    """A file as a text. EvaluationError where it can't be read, is empty, or (unless `raw`) is no plain text."""
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise EvaluationError(f"the text can't be read ({error.strerror or error})", file=path) from error
+    """A file of plain text. TextError where it can't be read, is empty, or (unless `raw`) is no plain text.
+
+    Chats and texts in JSON lines are read by `read_domain`, since it takes a model's template to make a text of them.
+    """
+    path = Path(path)
+    data = read_bytes(path)
     if not data.strip():
-        raise EvaluationError("the text is empty", "give a text to evaluate on", file=path)
-    name = Path(path).name
-    if not raw and (found := _no_text(name, data)) is not None:
+        raise TextError("the text is empty", "give a text", file=path)
+    if not raw:
+        check_text(path, data)
+        if is_json(data.decode("utf-8", "replace")):
+            remedy = "quantrecipe.texts.read_domain reads the texts and chats in it"
+            raise TextError(f"is JSON{_MEANINGLESS}", f"{remedy}, {_INSIST}", file=path)
+    return Text(name=path.name, data=data)
+
+
+def read_bytes(path: Path) -> bytes:
+    """What is in a file. TextError where it can't be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise TextError(f"the text can't be read ({error.strerror or error})", file=path) from error
+
+
+def check_text(path: Path, data: bytes) -> None:
+    """TextError where a file is another kind of file than text in UTF-8, or a page or a table."""
+    if (found := no_text(path.name, data) or _page(data) or _table(path.name, data)) is not None:
         what, remedy = found
-        raise EvaluationError(
-            f"{what}; as text it would give a figure that means nothing", f"{remedy}, {_INSIST}", file=path
-        )
-    return Text(name=name, data=data)
+        raise TextError(f"{what}{_MEANINGLESS}", f"{remedy}, {_INSIST}", file=path)
 
 
-def _no_text(name: str, data: bytes) -> tuple[str, str] | None:
-    """What a file is that isn't plain text, and what to do; None for text."""
+def no_text(name: str, data: bytes) -> tuple[str, str] | None:
+    """What a file is that isn't text in UTF-8, and what to do; None for text. One may be cut within a character."""
     for magic, what, remedy in _MAGIC:
         if data.startswith(magic):
             return what, remedy.format(name=name)
@@ -117,54 +118,29 @@ def _no_text(name: str, data: bytes) -> tuple[str, str] | None:
             return f"looks like text in {order}", _converted(order, name)
         return "is a binary file", "give a text"
     try:
-        text = data.decode("utf-8-sig")
+        data.decode()
     except UnicodeDecodeError as error:
         if error.reason == "unexpected end of data":  # cut within its last character, as `head -c` does
             return None
         what = f"isn't text in UTF-8: byte {error.start:,} is {data[error.start]:#04x}"
         return what, f"{_converted('LATIN1', name)} (or what it is in, for LATIN1)"
-    if _PAGE.match(text):
-        return "is a page of HTML or XML", "take the text out of it"
-    return _json(name, text) or _table(name, text)
+    return None
+
+
+def _page(data: bytes) -> tuple[str, str] | None:
+    text = data[:_LOOKED_THROUGH].decode("utf-8-sig", "replace")
+    return ("is a page of HTML or XML", "take the text out of it") if _PAGE.match(text) else None
 
 
 def _converted(encoding: str, name: str) -> str:
     return f"convert it: iconv -f {encoding} -t UTF-8 {name} > text.txt"
 
 
-def _json(name: str, text: str) -> tuple[str, str] | None:
-    """Say what is wrong with JSON lines, or with one JSON document."""
-    if text.lstrip()[:1] not in ("{", "["):
-        return None
-    lines = list(islice((line for line in text.splitlines() if line.strip()), _LINES))
-    items = [_parsed(line) for line in lines]
-    if all(isinstance(item, dict | list) for item in items):
-        keys = [str(key) for key in items[0]] if isinstance(items[0], dict) else []
-        known = next((key for key in _CHATS if key in keys), None)
-        shown = f" ({', '.join(keys[:4])}{', …' if len(keys) > 4 else ''})" if keys else ""
-        chats = "chats as JSON lines" if known in ("messages", "conversations", "prompt") else "JSON lines"
-        if known is None:
-            return f"is {chats}{shown}", "write the text in them to a file"
-        return (
-            f"is {chats}{shown}",
-            f'take the text out: python -c "import json, sys; {_CHATS[known]}" < {name} > text.txt',
-        )
-    if len(text) <= _WHOLE_JSON and isinstance(_parsed(text), dict | list):
-        return "is a JSON document", "write the text in it to a file"
-    return None
-
-
-def _parsed(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _table(name: str, text: str) -> tuple[str, str] | None:
+def _table(name: str, data: bytes) -> tuple[str, str] | None:
     """Rows of as many cells each; prose and programs never have many such lines, and no others."""
-    lines = [line for line in text[:_LOOKED_THROUGH].splitlines() if line.strip()]
-    if len(text) > _LOOKED_THROUGH:
+    text = data[:_LOOKED_THROUGH].decode("utf-8-sig", "replace")
+    lines = [line for line in text.splitlines() if line.strip()]
+    if len(data) > _LOOKED_THROUGH:
         lines.pop()  # it may be cut
     named = name.lower().endswith((".csv", ".tsv"))
     for separator, kind in ((",", "CSV"), ("\t", "TSV"), (";", "CSV")):

@@ -9,6 +9,7 @@
       │    └─ NonFiniteError  NaN or Inf among the weights
       ├─ PluginError          a plugin is missing, broken, or collides with another
       ├─ EvaluationError      a model can't be evaluated: no llama.cpp, another vocabulary, too short a text
+      │    └─ TextError      a text can't be read, or isn't one; a chat can't be rendered
       ├─ SensitivityError     losses or sensitivities can't be measured or read, or are of another model
       └─ OutputError          the file can't be written: exists, disk full, read-only
 
@@ -35,6 +36,7 @@ __all__ = [
     "QuantrecipeError",
     "RecipeError",
     "SensitivityError",
+    "TextError",
     "abridged",
 ]
 
@@ -126,6 +128,10 @@ class PluginError(QuantrecipeError):
 
 class EvaluationError(QuantrecipeError):
     """A model can't be evaluated: no llama.cpp, another vocabulary, too short a text."""
+
+
+class TextError(EvaluationError):
+    """A text can't be read, or isn't one; a chat can't be rendered."""
 
 
 class SensitivityError(QuantrecipeError):

@@ -59,19 +59,21 @@ MAY_IMPORT = {
         "testing": "api plugin_loader recipe registry",
         "memory": "model",
         "sensitivity": "api model registry",
+        "texts": "gguf model",
         "engine": "core",
-        "evaluate": "engine",
+        "evaluate": "engine texts",
         "plan": "api gguf importance model recipe registry targets",
         "allocate": "api gguf memory model plan recipe registry sensitivity targets",
         "planning": "allocate importance model plan recipe registry sensitivity",
         "lint": "api model plan recipe registry targets",
         "exchange": "gguf missing_formats model plan recipe registry",
         "output": "api core gguf importance model plan recipe registry",
-        "measure": "api core engine evaluate gguf importance model output plan recipe registry sensitivity",
+        "calibration": "engine importance model texts",
+        "measure": "api core engine evaluate gguf importance model output plan recipe registry sensitivity texts",
         "fit": "allocate engine evaluate importance lint memory model output plan planning recipe registry sensitivity "
-        "targets",
-        "cli": "allocate api core engine evaluate exchange fit gguf importance lint measure memory misplaced model "
-        "output plan planning recipe registry scaffold sensitivity targets testing",
+        "targets texts",
+        "cli": "allocate api calibration core engine evaluate exchange fit gguf importance lint measure memory "
+        "misplaced model output plan planning recipe registry scaffold sensitivity targets testing texts",
         "": "model output planning recipe registry",
         "__main__": "cli",
     }.items()

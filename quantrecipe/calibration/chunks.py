@@ -69,7 +69,7 @@ def schedule(
     cut = [[_cut(domain, n_ctx, chunks, skip) for n_ctx in contexts] for domain in domains]
     tokens = tuple(sum(part.size for part in parts) for parts in cut)
     factors = _factors([domain.weight for domain in domains], tokens)
-    placed = []
+    placed: list[tuple[float, int, Group]] = []
     for number, parts in enumerate(cut):
         for part, size in zip(parts, side_by_side, strict=True):
             starts = range(0, len(part), size)
@@ -98,9 +98,11 @@ def _cut(domain: DomainTokens, n_ctx: int, most: int | None, skip: int) -> Token
 
 
 def _factors(weights: Sequence[float | None], tokens: Sequence[int]) -> tuple[float, ...]:
-    """What a token of each domain counts; the least of them is 1. A domain without a weight has 1 beside others' weights."""
+    """What a token of each domain counts, 1 at least. A domain without a weight has 1 beside those that have one."""
     if all(weight is None for weight in weights):
         return (1.0,) * len(weights)
-    each = [(1.0 if weight is None else weight) / count for weight, count in zip(weights, tokens, strict=True)]
+    each = [
+        (1.0 if weight is None else weight) / count for weight, count in zip(weights, tokens, strict=True)
+    ]
     least = min(each)
     return tuple(value / least for value in each)

@@ -1,6 +1,6 @@
 """What a session's process does for an importance matrix: texts become tokens, tokens run, squares of inputs add up.
 
-Which matrices are looked at, and how often each token counts, is llama-imatrix's way, so that counts are equal to its own:
+Which matrices are looked at, and how often each token counts, is llama-imatrix's way, so that counts equal its own:
 
     every matrix of a layer whose input has at least 16 tokens; for experts, each token for the experts that it goes to
     a stack of matrices that isn't by expert, such as MLA's attn_k_b: a vector for each, and one count for all
@@ -205,9 +205,8 @@ class _Run:
         else:  # side by side with others only
             where = f"chunks {first + 1} to {first + len(chunks)}"
         return EvaluationError(
-            f"the input of {weight} is NaN or Inf ({where}): the model is broken, or llama.cpp computes it wrongly "
-            "here",
-            "`quantrecipe verify` looks into the weights; what was found before is kept, and `--skip` leaves out a text",
+            f"the input of {weight} is NaN or Inf ({where}): the model is broken, or llama.cpp computes it wrongly",
+            "`quantrecipe verify` looks into the weights; what was saved before is kept",
             file=self._model.path,
         )
 
@@ -237,7 +236,9 @@ class _Collector:
         self.shared: dict[str, str] = {}
         self.weight = 1.0
         self._n_vocab, self._output, self._embeddings = n_vocab, output, embeddings
-        self._leader: tuple[str, tuple[int | None, ...]] | None = None  # the last that was wanted, and its inputs
+        self._leader: tuple[str, tuple[int | None, ...]] | None = (
+            None  # the last that was wanted, and its inputs
+        )
         self._stopping = _Stop()
 
     def wants(self, product: Product) -> bool:
@@ -298,7 +299,7 @@ class _Collector:
     def _see_experts(self, product: Product) -> None:
         values, chosen = product.inputs()[0], product.chosen()
         sums = self._sums(product, counts=product.matrices)
-        tokens, used = chosen.shape
+        used = chosen.shape[1]
         experts = chosen.ravel()
         order = np.argsort(experts, kind="stable")
         found, starts = np.unique(experts[order], return_index=True)
@@ -317,7 +318,9 @@ class _Collector:
     def _add(self, sums: InputSums, matrix: int, rows: NDArray[np.float32], weight: str) -> None:
         squares = np.einsum("ij,ij->j", rows, rows)
         if not np.isfinite(squares).all():
-            squares = np.einsum("ij,ij->j", rows, rows, dtype=np.float64)  # large inputs, or none that are numbers
+            squares = np.einsum(
+                "ij,ij->j", rows, rows, dtype=np.float64
+            )  # large inputs, or none that are numbers
             if not np.isfinite(squares).all():
                 raise _NotFiniteError(weight)
         sums.squares[matrix] += squares if self.weight == 1 else self.weight * squares.astype(np.float64)

@@ -4,8 +4,8 @@ Of each input of matrices, the sum of squares of every column over the tokens, a
 expert, or head, where the tensor is a stack of matrices. Matrices that see the same input share one sum: q, k and v, or
 gate and up.
 
-The file is NumPy's .npz, not compressed: `about` (JSON), and `squares/NAME`, `weighed/NAME`, `tokens/NAME` for each sum;
-`means/NAME` are those that the next look compares with.
+The file is NumPy's .npz, not compressed: `about` (JSON), and `squares/NAME`, `weighed/NAME`, `tokens/NAME` for each
+sum; `means/NAME` are those that the next look compares with.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -133,7 +133,9 @@ def _shape(path: Path, name: str) -> tuple[int, ...]:
     """The shape of an array in a file, from its header alone."""
     with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as member:
         version = np.lib.format.read_magic(member)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        read = (
+            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        )
         shape: tuple[int, ...] = read(member)[0]
         return shape
 
@@ -154,4 +156,6 @@ def write_sums(
             np.savez(file, about=np.frombuffer(text, np.uint8), **arrays)
     except OSError as error:
         what = f"what was found so far can't be saved ({error.strerror or error})"
-        raise OutputError(what, "make room, and run the command again: it goes on from there", file=path) from error
+        raise OutputError(
+            what, "make room, and run the command again: it goes on from there", file=path
+        ) from error

@@ -18,7 +18,7 @@ from quantrecipe.evaluate.requests import (
     score,
 )
 from quantrecipe.evaluate.statistics import Evaluation, difference, summarise
-from quantrecipe.evaluate.texts import Text, read_text
+from quantrecipe.texts.plain_text import Text, read_text
 
 __all__ = [
     "DEFAULT_CONTEXT",

@@ -19,7 +19,7 @@ from quantrecipe.errors import EvaluationError
 from quantrecipe.evaluate.compact import CompactRows, compact
 from quantrecipe.evaluate.positions import Positions, compare
 from quantrecipe.evaluate.reference import Reference, ScoredText, read_reference, write_reference
-from quantrecipe.evaluate.texts import Text
+from quantrecipe.texts.plain_text import Text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -110,7 +110,7 @@ def run_model(engine: LanguageModel, path: Path, *, tell: Tell) -> Positions:
 
 
 def _chunks(engine: LanguageModel, text: Text, n_ctx: int, most: int | None) -> NDArray[np.int32]:
-    tokens = engine.tokenize(text.data)
+    tokens = engine.tokenize(text.data, special=text.special)
     count = len(tokens) // n_ctx
     if count < 1:
         raise EvaluationError(

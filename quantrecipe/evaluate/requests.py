@@ -17,7 +17,7 @@ from quantrecipe.evaluate.in_process import SMALLEST_CONTEXT, run_model, run_ref
 from quantrecipe.evaluate.positions import Positions
 from quantrecipe.evaluate.reference import Reference, read_reference
 from quantrecipe.evaluate.statistics import Evaluation, summarise
-from quantrecipe.evaluate.texts import Text
+from quantrecipe.texts.plain_text import Text
 
 __all__ = ["DEFAULT_CONTEXT", "Progress", "evaluate", "make_reference", "reference_key", "score"]
 

@@ -1,0 +1,259 @@
+"""compute: an importance matrix of a model, from texts.
+
+    computed = compute("model.bf16.gguf", domains, "importance.gguf", settings)
+    computed.measurement      what `encode_gguf` writes
+
+The sums are kept in a file beside the matrix while a run lasts. A run that was stopped, or that died with the engine,
+is gone on from when the same command is given again, and ends in the same file as if it hadn't been stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack
+
+import numpy as np
+
+from quantrecipe.calibration.chunks import DomainTokens, Schedule, schedule
+from quantrecipe.calibration.collect import Change, Collected, Ran, Saved, Work, collect, tokenize
+from quantrecipe.calibration.sums import SumsFile
+from quantrecipe.engine.language_model import LanguageModel, ModelFacts
+from quantrecipe.engine.session import RunOptions, Session, Tell
+from quantrecipe.errors import ImportanceError
+from quantrecipe.importance.measurement import Measurement, chunks_of
+from quantrecipe.texts.documents import Domain, Rendered
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["CalibrationSettings", "Computed", "Heard", "Prepared", "UncoveredExperts", "compute", "sums_path"]
+
+_EVERY = 60.0  # seconds between two saves
+_SMALLEST_CONTEXT = 16  # tokens; imatrix.cpp looks at no input that has fewer
+
+Heard = Callable[["Prepared | Ran | Change | Saved"], None]
+"""Told what happens: `Prepared` once, before anything runs; then the others, as `collect` tells them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CalibrationSettings:
+    """How texts are run.
+
+    contexts:      lengths of chunks, in tokens; the texts are run in each
+    chunks, skip:  of each text in each context: the most that run, and how many are left out before them
+    output:        look at the output matrix, too
+    embeddings:    and at the token embeddings, by how often each token occurs
+    until:         the change, as a share, at which the run ends; None to run all
+    expert_tokens: what every expert is to have before `until` ends a run; those that have fewer are named
+    save_every:    seconds between two saves
+    """
+
+    contexts: tuple[int, ...] = (512,)
+    chunks: int | None = None
+    skip: int = 0
+    output: bool = False
+    embeddings: bool = False
+    until: float | None = None
+    expert_tokens: int = 0
+    save_every: float = _EVERY
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prepared:
+    """What will be run, before it is.
+
+    tokens:  of each domain, by name, over all contexts; chunks: the same
+    samples: documents, or chunks where a domain is one text
+    factors: what each of a domain's tokens counts
+    """
+
+    facts: ModelFacts
+    tokens: Mapping[str, int]
+    chunks: Mapping[str, int]
+    factors: Mapping[str, float]
+    samples: int
+    groups: int
+
+    @property
+    def all_tokens(self) -> int:
+        """Of all domains."""
+        return sum(self.tokens.values())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UncoveredExperts:
+    """Experts of a tensor that fewer tokens reached than were asked for, by their numbers: how many reached each."""
+
+    tensor: str
+    tokens: Mapping[int, int]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Computed:
+    """An importance matrix, as it was computed; its sums are in a file until `done`.
+
+    collected: how the run ended
+    uncovered: experts with fewer tokens than `expert_tokens`, or with none
+    """
+
+    measurement: Measurement
+    prepared: Prepared
+    collected: Collected
+    uncovered: tuple[UncoveredExperts, ...]
+    sums: Path = field(repr=False)
+
+    def done(self) -> None:
+        """Remove the file of sums: the matrix has been written."""
+        with suppress(OSError):
+            self.sums.unlink()
+
+
+def sums_path(out: str | Path) -> Path:
+    """The file beside the matrix in which sums are kept while it is computed."""
+    out = Path(out)
+    return out.with_name(f"{out.name}.sums")
+
+
+def compute(
+    model: str | Path,
+    domains: Sequence[tuple[Domain, Sequence[Rendered]]],
+    out: str | Path,
+    settings: CalibrationSettings | None = None,
+    *,
+    told: Mapping[str, Any] | None = None,
+    hear: Heard | None = None,
+    **running: Unpack[RunOptions],
+) -> Computed:
+    """Run a GGUF over domains, each with its documents as they are tokenised.
+
+    out:  where the matrix will be written; the sums are kept beside it
+    told: what the result depends on besides the texts and the settings, such as the model's hash: a file of sums that
+          was made with something else isn't gone on from
+    hear: told what happens
+    EvaluationError where llama.cpp, the model or a text isn't fit for it; ImportanceError for settings that can't be;
+    OutputError where the sums can't be saved.
+    """
+    settings = settings or CalibrationSettings()
+    _check(settings)
+    path = sums_path(out)
+    for left in path.parent.glob(f"{path.name}.*.part"):  # of a process that was killed while it saved
+        with suppress(OSError):
+            left.unlink()
+    hear = hear or _nothing
+    with Session(model, **running) as session:
+        cut = [_tokens(session, domain, documents) for domain, documents in domains]
+        side_by_side = session.call(_side_by_side, settings.contexts)
+        plan = schedule(cut, settings.contexts, side_by_side, chunks=settings.chunks, skip=settings.skip)
+        prepared = _prepared(session.facts, domains, plan)
+        hear(prepared)
+        work = Work(
+            groups=plan.groups,
+            output=settings.output,
+            embeddings=settings.embeddings,
+            until=settings.until,
+            experts=settings.expert_tokens,
+            path=path.resolve(),
+            every=settings.save_every,
+            about={"told": dict(told or {}), "run": _digest(plan, settings), "engine": session.facts.engine},
+        )
+        collected: Collected = session.call(collect, work, hear=hear)
+    return _computed(path, prepared, collected, domains, settings)
+
+
+def _computed(
+    path: Path,
+    prepared: Prepared,
+    collected: Collected,
+    domains: Sequence[tuple[Domain, Sequence[Rendered]]],
+    settings: CalibrationSettings,
+) -> Computed:
+    sums = SumsFile.read(path)
+    if sums is None:
+        raise ImportanceError(
+            "the sums have vanished", "is something else at work in this folder?", file=path
+        )
+    tensors = tuple(sums.measured())
+    if not tensors:
+        what = "llama.cpp multiplied no matrix of a layer with enough tokens: there is nothing to measure"
+        raise ImportanceError(what, "a longer --context gives matrices more tokens at a time", file=path)
+    size = min(settings.contexts)
+    return Computed(
+        measurement=Measurement(
+            tensors=tensors,
+            datasets=tuple(domain.name for domain, _ in domains),
+            chunks=chunks_of(tensors, size),
+            chunk_size=size,
+        ),
+        prepared=prepared,
+        collected=collected,
+        uncovered=tuple(
+            UncoveredExperts(tensor=name, tokens=few)
+            for name, tokens in sums.tokens().items()
+            if len(tokens) > 1 and (few := _few(tokens, max(1, settings.expert_tokens)))
+        ),
+        sums=path,
+    )
+
+
+def _few(tokens: NDArray[np.int64], least: int) -> dict[int, int]:
+    return {int(expert): int(tokens[expert]) for expert in np.flatnonzero(tokens < least)}
+
+
+def _tokens(session: Session, domain: Domain, documents: Sequence[Rendered]) -> DomainTokens:
+    parts = session.call(tokenize, list(documents))
+    return DomainTokens(name=domain.name, weight=domain.weight, tokens=np.concatenate(parts))
+
+
+def _side_by_side(model: LanguageModel, contexts: Sequence[int], *, tell: Tell) -> list[int]:
+    return [model.side_by_side(n_ctx) for n_ctx in contexts]
+
+
+def _prepared(
+    facts: ModelFacts, domains: Sequence[tuple[Domain, Sequence[Rendered]]], plan: Schedule
+) -> Prepared:
+    names = [domain.name for domain, _ in domains]
+    samples = sum(
+        len(documents) if len(documents) > 1 else chunks
+        for (_, documents), chunks in zip(domains, plan.chunks, strict=True)
+    )
+    return Prepared(
+        facts=facts,
+        tokens=dict(zip(names, plan.tokens, strict=True)),
+        chunks=dict(zip(names, plan.chunks, strict=True)),
+        factors=dict(zip(names, plan.factors, strict=True)),
+        samples=samples,
+        groups=len(plan.groups),
+    )
+
+
+def _digest(plan: Schedule, settings: CalibrationSettings) -> str:
+    """Of all that decides which sums come out, and when the run ends."""
+    digest = hashlib.blake2b(digest_size=16)
+    for group in plan.groups:
+        digest.update(f"{group.chunks.shape} {group.domain} {group.weight!r}\n".encode())
+        digest.update(group.chunks.astype("<i4").tobytes())
+    digest.update(
+        f"{settings.output} {settings.embeddings} {settings.until} {settings.expert_tokens}".encode()
+    )
+    return digest.hexdigest()
+
+
+def _check(settings: CalibrationSettings) -> None:
+    if not settings.contexts or len(set(settings.contexts)) != len(settings.contexts):
+        raise ImportanceError("contexts are to be one or more, and all different", "for example 512,4096")
+    if (least := min(settings.contexts)) < _SMALLEST_CONTEXT:
+        raise ImportanceError(f"a context of {least} tokens is too short", f"use {_SMALLEST_CONTEXT} or more")
+    if settings.chunks is not None and settings.chunks < 1:
+        raise ImportanceError(f"{settings.chunks} chunks are none", "leave it out for all that there are")
+    if settings.skip < 0:
+        raise ImportanceError(f"{settings.skip} chunks can't be skipped", "give a number from 0")
+    if settings.until is not None and not 0 < settings.until < 1:
+        raise ImportanceError(f"a change of {settings.until:g} is none to end at", "give a share such as 1%")
+
+
+def _nothing(what: object) -> None:
+    """Hears what happens where nobody asked."""

@@ -1,0 +1,36 @@
+"""Texts: what `--text` reads, as documents; and chats as the model's own template writes them.
+
+domains = read_domains(["code=src/:2", "talk.jsonl"])
+template = chat_template(model)
+for domain in domains:
+    for document in render(domain, template):
+        document.text, document.special, document.answers
+"""
+
+from quantrecipe.texts.cautions import Caution, cautions
+from quantrecipe.texts.chat_template import ChatTemplate, chat_template
+from quantrecipe.texts.documents import Document, Domain, Message, Rendered
+from quantrecipe.texts.plain_text import Text, read_text
+from quantrecipe.texts.read_domain import read_domain, read_domains
+from quantrecipe.texts.rendering import as_text, render
+from quantrecipe.texts.splitting import Overlap, overlap, split
+
+__all__ = [
+    "Caution",
+    "ChatTemplate",
+    "Document",
+    "Domain",
+    "Message",
+    "Overlap",
+    "Rendered",
+    "Text",
+    "as_text",
+    "cautions",
+    "chat_template",
+    "overlap",
+    "read_domain",
+    "read_domains",
+    "read_text",
+    "render",
+    "split",
+]

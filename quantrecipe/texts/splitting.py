@@ -1,0 +1,84 @@
+"""Documents in parts that have nothing in common, and what two domains have in common all the same.
+
+A document's part is decided by a hash of its content and nothing else: it stays there when others are added or taken
+away, and its copies go with it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+
+from quantrecipe.texts.documents import Document, Domain
+
+__all__ = ["Overlap", "overlap", "split"]
+
+_HASH_BYTES = 8
+_WORST = 5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Overlap:
+    """What share of a domain's n-grams of words occur in another domain.
+
+    share: of the n-grams of all documents, 0 to 1; each counts as often as it occurs
+    worst: the documents with the largest shares above 0, the largest first: place and share
+    """
+
+    share: float
+    worst: tuple[tuple[str, float], ...]
+
+
+def split(
+    documents: Iterable[Document], shares: tuple[int, int, int] = (80, 10, 10)
+) -> tuple[tuple[Document, ...], tuple[Document, ...], tuple[Document, ...]]:
+    """Three parts by a hash of each document's content, so that a document is always in the same part.
+
+    The shares hold on average: of few documents, a part may have none. ValueError where they aren't shares.
+    """
+    total = sum(shares)
+    if min(shares) < 0 or total <= 0:
+        raise ValueError(f"{shares} are no shares: expected numbers of 0 and more, not all of them 0")
+    first, second = shares[0], shares[0] + shares[1]
+    parts: tuple[list[Document], list[Document], list[Document]] = ([], [], [])
+    for document in documents:
+        at = _hash(_content(document)) * total >> (8 * _HASH_BYTES)
+        parts[0 if at < first else 1 if at < second else 2].append(document)
+    return tuple(parts[0]), tuple(parts[1]), tuple(parts[2])
+
+
+def overlap(a: Domain, b: Domain, n: int = 12) -> Overlap:
+    """What share of b's n-grams of words occur in a. Words are compared without case; a shorter text has none."""
+    known = {gram for document in a.documents for gram in _grams(document, n)}
+    common, total = 0, 0
+    shares: list[tuple[str, float]] = []
+    for document in b.documents:
+        found = [gram in known for gram in _grams(document, n)]
+        common, total = common + sum(found), total + len(found)
+        if any(found):
+            shares.append((document.place, sum(found) / len(found)))
+    worst = sorted(shares, key=lambda pair: -pair[1])[:_WORST]
+    return Overlap(share=common / total if total else 0.0, worst=tuple(worst))
+
+
+def _content(document: Document) -> bytes:
+    """All that a document says, without its place."""
+    if document.text is not None:
+        return b"text " + document.text.encode("utf-8", "surrogateescape")
+    messages = [asdict(message) for message in document.messages]
+    return b"chat " + json.dumps([messages, document.tools], sort_keys=True).encode()
+
+
+def _grams(document: Document, n: int) -> Iterator[int]:
+    """Hashes of all runs of n words, of a text as a whole or of each message."""
+    texts = [document.text] if document.text is not None else [it.content for it in document.messages]
+    for text in texts:
+        words = text.lower().encode("utf-8", "surrogateescape").split()
+        for start in range(len(words) - n + 1):
+            yield _hash(b" ".join(words[start : start + n]))
+
+
+def _hash(content: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(content, digest_size=_HASH_BYTES).digest(), "little")

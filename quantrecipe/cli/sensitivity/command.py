@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from quantrecipe.cli.measuring import DEFAULT_PROBES, DEFAULT_TOKENS, measured
 from quantrecipe.cli.options.amounts import count_option
 from quantrecipe.cli.options.paths import FILE, file_option, folder_option
 from quantrecipe.cli.options.shared import arch_option, engine_option, threads_option
+from quantrecipe.cli.options.texts import TEXT_GRAMMAR, raw_option, text_option, texts_of
 from quantrecipe.cli.output_files import model_stem
 from quantrecipe.cli.planned.inputs import importance_in
 from quantrecipe.cli.subcommand import subcommand
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from quantrecipe.evaluate import Engine
     from quantrecipe.measure import Passes
     from quantrecipe.registry import Registry
+    from quantrecipe.texts import Text
 
 __all__ = ["command"]
 
@@ -41,17 +44,10 @@ __all__ = ["command"]
     help="Sensitivity file; what it has is kept and added to. [default: MODEL.sensitivity.jsonl in the current folder]",
 )
 @file_option("--imatrix", help="Importance matrix: losses are those of the outputs.")
-@file_option(
-    "--text",
-    "texts",
-    multiple=True,
-    help="Calibration text: probes run the model over it. May be given more than once.",
+@text_option(
+    help=f"Calibration text: probes run the model over it. May be given more than once. {TEXT_GRAMMAR}"
 )
-@click.option(
-    "--raw",
-    is_flag=True,
-    help="Read --text as it is, even if it looks like chats, a table or no text at all.",
-)
+@raw_option
 @click.option(
     "--types",
     metavar="NAMES",
@@ -94,7 +90,7 @@ def command(
     model: Path,
     output: Path | None,
     imatrix: Path | None,
-    texts: tuple[Path, ...],
+    texts: tuple[str, ...],
     raw: bool,
     types: str | None,
     analyses: tuple[str, ...],
@@ -127,6 +123,7 @@ def command(
     from quantrecipe.evaluate import require_engine
     from quantrecipe.measure import DEFAULT_SAMPLE, Measurement, Subject, choose_types
     from quantrecipe.model.open_model import open_model
+    from quantrecipe.texts import read_domains
 
     if all_rows and sample is not None:
         raise click.UsageError("--sample and --all-rows exclude each other.")
@@ -138,6 +135,8 @@ def command(
     found_engine = require_engine(engine) if texts else None
     if texts:
         check_folder(work_dir or out.parent, option="--work-dir DIR")
+    domains = read_domains(texts, raw=raw)
+    opened = open_model(model, arch=arch, registry=registry)
     what = Measurement(
         types=choose_types(
             registry, [part.strip() for part in types.split(",") if part.strip()] if types else ()
@@ -147,11 +146,10 @@ def command(
         file=table,
         sample=None if all_rows else sample or DEFAULT_SAMPLE,
         probes=probes,
-        passes=_passes(texts, raw, tokens, threads, gpu_layers, found_engine),
+        passes=_passes(texts_of(ctx, domains, lambda: opened), tokens, threads, gpu_layers, found_engine),
         work=work_dir or out.parent,
         threads=threads,
     )
-    opened = open_model(model, arch=arch, registry=registry)
     subject = Subject(model=opened, registry=registry, importance=importance_in(imatrix))
     found, scope = measured(ctx, subject, out, what, allow_requantize=allow_requantize, force=force)
     if not as_json:
@@ -173,7 +171,7 @@ def _analyses(
     names: tuple[str, ...],
     *,
     imatrix: Path | None,
-    texts: tuple[Path, ...],
+    texts: tuple[str, ...],
     table: Path | None,
 ) -> tuple[TensorAnalysis, ModelAnalysis | None]:
     """One analysis of each kind: the named ones, else those that the given files allow."""
@@ -204,20 +202,18 @@ def _analyses(
 
 
 def _passes(
-    texts: tuple[Path, ...],
-    raw: bool,
+    texts: Sequence[Text],
     tokens: int,
     threads: int | None,
     gpu_layers: int | None,
     engine: Engine | None,
 ) -> Passes | None:
-    from quantrecipe.evaluate import read_text
     from quantrecipe.measure import Passes
 
     if not texts:
         return None
     return Passes(
-        texts=tuple(read_text(path, raw=raw) for path in texts),
+        texts=tuple(texts),
         tokens=tokens,
         threads=threads,
         gpu_layers=gpu_layers,

@@ -41,7 +41,8 @@ def cautions(domains: Sequence[Domain]) -> list[Caution]:
             found.append(Caution(code="samples", what=what, remedy=f"{FEWEST_SAMPLES} and more are usual"))
     found += _of_weights(domains)
     for domain in domains:
-        unread = {name: why for name, why in domain.left_out.items() if why != "empty"}
+        # A picture is no loss. A text in another encoding may be.
+        unread = {name: why for name, why in domain.left_out.items() if "text in" in why}
         if unread:
             shown = some_of([f"{Path(name).name} ({why})" for name, why in unread.items()], _SHOWN)
             files = "1 file wasn't" if len(unread) == 1 else f"{len(unread)} files weren't"

@@ -124,7 +124,7 @@ def _matches(pattern: str) -> Iterator[Path]:
 
 
 def _by_name(path: Path) -> str:
-    return "a table, a lock file or made by a program" if path.name.lower().endswith(_NO_PROSE) else ""
+    return "data, or made by a program" if path.name.lower().endswith(_NO_PROSE) else ""
 
 
 def _by_content(path: Path, data: bytes) -> str:

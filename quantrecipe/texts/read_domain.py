@@ -119,14 +119,12 @@ def _documents(file: SourceFile, *, raw: bool) -> Iterator[Document]:
     """The documents in one file, by what it holds."""
     path, data = file.path, file.data
     place = path.as_posix()
+    if not data.strip():
+        raise TextError("the text is empty", "give a text", file=path)
     if raw:
-        if not data.strip():
-            raise TextError("the text is empty", "give a text", file=path)
         yield Document(place=place, text=data.decode("utf-8", "surrogateescape"))
     elif is_parquet(data):
         yield from read_values(rows_of(path), place, path)
-    elif not data.strip():
-        raise TextError("the text is empty", "give a text", file=path)
     elif _holds_values(file):
         yield from read_values(json_values(data), place, path)
     else:

@@ -64,9 +64,7 @@ def read_values(values: Iterable[tuple[int, Any]], place: str, file: Path) -> It
             if isinstance(value, LineError):
                 raise value
             if not isinstance(value, Mapping):
-                raise LineError(
-                    f"is {_kind(value)} (expected: an object)", f"known are objects with {_KNOWN}"
-                )
+                raise LineError(f"is {_kind(value)} (expected: an object)", _OUT)
             if _shape_of(value) == "role":
                 yield from run.add(line, value)
                 continue
@@ -75,11 +73,10 @@ def read_values(values: Iterable[tuple[int, Any]], place: str, file: Path) -> It
         except LineError as error:
             problems.append(Problem(what=error.what, remedy=error.remedy, file=file, line=line))
     if problems:
-        # The last one names the way out: a file may be no data set at all.
-        what = "the file is read as chats and texts in JSON, by its content or its name"
-        raise TextError(
-            [*abridged(problems), Problem(what=what, remedy="--raw reads it as one plain text", file=file)]
-        )
+        # The last one says what would do, once: a file may be no data set at all.
+        what = f"a line is read that is an object with {_KNOWN}"
+        remedy = "--raw reads the file as one plain text"
+        raise TextError([*abridged(problems), Problem(what=what, remedy=remedy, file=file)])
     yield from run.end()
 
 
@@ -134,7 +131,9 @@ def _document(value: Mapping[str, Any], place: str) -> Document:
     shape = _shape_of(value)
     if shape is None:
         keys = some_of([repr(str(key)[:40]) for key in value], _SHOWN_KEYS) if value else "none"
-        raise LineError(f"has keys that make no text and no chat: {keys}", f"known are {_KNOWN}")
+        raise LineError(
+            f"has keys that make no text and no chat: {keys}", "rename them, or take the line out"
+        )
     if shape in _CHATS:
         messages = _messages(value[shape], shape)
     elif shape == "prompt":

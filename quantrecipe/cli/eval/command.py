@@ -13,6 +13,7 @@ from quantrecipe.cli.eval.limits import LIMIT_NAMES, Limits, exceeded
 from quantrecipe.cli.options.amounts import count_option
 from quantrecipe.cli.options.paths import FILE, file_option
 from quantrecipe.cli.options.shared import engine_option, json_option
+from quantrecipe.cli.options.texts import TEXT_GRAMMAR, raw_option, text_option
 from quantrecipe.cli.subcommand import subcommand
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ __all__ = ["command"]
 @subcommand(
     "eval",
     "quantrecipe eval Q4_K_M.gguf --reference BF16.gguf --text held-out.txt",
-    "quantrecipe eval *.gguf --reference BF16.gguf --text code.txt --text prose.txt --plot it.png",
+    "quantrecipe eval *.gguf --reference BF16.gguf --text code=src --text talk.jsonl --plot it.png",
     "quantrecipe eval --reference BF16.gguf --text held-out.txt --save-reference model.reference",
     "quantrecipe eval mine.gguf --reference model.reference --fail-above kld=0.03,ppl=7.5",
 )
@@ -38,18 +39,11 @@ __all__ = ["command"]
     metavar="BF16",
     help="The unquantized model as a GGUF, or what --save-reference wrote.",
 )
-@file_option(
-    "--text",
-    "texts",
-    multiple=True,
-    metavar="TEXT",
-    help="Text to evaluate on, not the one that importance was measured on; several are shown apart, too.",
+@text_option(
+    help="Text to evaluate on, not the one that importance was measured on; several are shown apart, too. "
+    f"{TEXT_GRAMMAR}",
 )
-@click.option(
-    "--raw",
-    is_flag=True,
-    help="Read --text as it is, even if it looks like chats, a table or no text at all.",
-)
+@raw_option
 @file_option("--save-reference", metavar="OUT", help="Keep what the reference says in OUT.")
 @count_option("--ctx", "n_ctx", help="Tokens in a chunk. [default: 512]")
 @count_option("--chunks", help="The first N chunks of each text. [default: all]")
@@ -72,7 +66,7 @@ def command(
     ctx: Context,
     files: tuple[Path, ...],
     reference_path: Path,
-    texts: tuple[Path, ...],
+    texts: tuple[str, ...],
     raw: bool,
     save_reference: Path | None,
     n_ctx: int | None,
@@ -109,8 +103,10 @@ def command(
     running: RunOptions = {"threads": threads, "gpu_layers": gpu_layers, "engine": found, "log": log}
     with EvalBar(ctx.err) as progress:
         reference = get_reference(
+            ctx,
             reference_path,
             texts,
+            files,
             raw=raw,
             save=save_reference,
             force=force,

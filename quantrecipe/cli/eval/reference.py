@@ -8,6 +8,8 @@ from typing import Unpack
 
 import click
 
+from quantrecipe.cli.context import Context
+from quantrecipe.cli.options.texts import texts_of
 from quantrecipe.cli.progress import EvalBar
 from quantrecipe.core.cache import cache_folder
 from quantrecipe.engine import RunOptions, find_engine
@@ -19,16 +21,20 @@ from quantrecipe.evaluate import (
     is_reference,
     make_reference,
     read_reference,
-    read_text,
     reference_key,
 )
+from quantrecipe.evaluate.process import existing_gguf
+from quantrecipe.model.open_model import open_model
+from quantrecipe.texts import read_domains
 
 __all__ = ["get_reference"]
 
 
 def get_reference(
+    ctx: Context,
     path: Path,
-    texts: Sequence[Path],
+    texts: Sequence[str],
+    files: Sequence[Path],
     *,
     raw: bool,
     save: Path | None,
@@ -38,18 +44,22 @@ def get_reference(
     progress: EvalBar,
     **running: Unpack[RunOptions],
 ) -> Reference:
-    """The reference at `path`, or the one that the model at `path` makes of the texts."""
+    """The reference at `path`, or the one that the model at `path` makes of the texts.
+
+    files: to be evaluated; the first has the chat template where the unquantized model isn't there
+    """
     if path.is_file() and is_reference(path):
         if save is not None:
             raise click.UsageError(f"{path} is a reference already: --save-reference needs a model.")
         if n_ctx is not None or chunks is not None:
             raise click.UsageError("--ctx and --chunks are for making a reference; this one has its own.")
-        return _with_texts(read_reference(path), texts, raw=raw)
+        made = read_reference(path)
+        return _with_texts(made, _texts(ctx, texts, files[0] if files else path, raw=raw))
     if not texts:
         raise click.UsageError("Say with --text on which text to evaluate.")
     if save is not None and save.exists() and not force:
         raise OutputError(f"{save} exists", "say --force to replace it, or name another file")
-    known = [read_text(text, raw=raw) for text in texts]
+    known = _texts(ctx, texts, path, raw=raw)
     context = DEFAULT_CONTEXT if n_ctx is None else n_ctx
     out = save
     if out is None:
@@ -88,9 +98,17 @@ def _read_cached(path: Path) -> Reference | None:
         return None
 
 
-def _with_texts(reference: Reference, texts: Sequence[Path], *, raw: bool) -> Reference:
+def _texts(ctx: Context, texts: Sequence[str], model: Path, *, raw: bool) -> list[Text]:
+    """What is named, chats as this model's template writes them."""
+    return texts_of(
+        ctx,
+        read_domains(texts, raw=raw),
+        lambda: open_model(existing_gguf(model), registry=ctx.load_registry()),
+    )
+
+
+def _with_texts(reference: Reference, given: Sequence[Text]) -> Reference:
     """The reference, if it was made with just these texts; with its own, if none are named."""
-    given: list[Text] = [read_text(text, raw=raw) for text in texts]
     if given and [text.digest for text in given] != [text.digest for text in reference.texts]:
         names = ", ".join(text.name for text in reference.texts)
         raise EvaluationError(

@@ -23,6 +23,7 @@ from quantrecipe.cli.options.shared import (
     threads_option,
 )
 from quantrecipe.cli.options.target import target_option
+from quantrecipe.cli.options.texts import TEXT_GRAMMAR, raw_option, text_option, texts_of
 from quantrecipe.cli.output_files import model_stem, write_text
 from quantrecipe.cli.planned.inputs import importance_of, sensitivity_in
 from quantrecipe.cli.subcommand import subcommand
@@ -54,26 +55,19 @@ _TRIAL_TOKENS = 32768
 @budget_options
 @file_option("--imatrix", help="Importance matrix: losses are those of the outputs.")
 @another_model_option
-@file_option(
-    "--text",
-    "texts",
-    multiple=True,
-    help="Calibration text: finds out by running the model which tensors matter. May be given more than once.",
+@text_option(
+    help="Calibration text: finds out by running the model which tensors matter. May be given more than once. "
+    f"{TEXT_GRAMMAR}",
 )
-@click.option(
-    "--raw",
-    is_flag=True,
-    help="Read texts as they are, even if they look like chats, tables or no text at all.",
-)
+@raw_option
 @count_option("--probes", default=DEFAULT_PROBES, help="With --text: passes over it, at most.")
 @file_option(
     "--sensitivity", help="What `quantrecipe sensitivity` found, to go by; nothing is measured then."
 )
 @click.option("--prior", is_flag=True, help="Measure nothing: go by what is usual.")
-@file_option(
+@text_option(
     "--verify",
     "held_out",
-    multiple=True,
     help="Held-out text: the result and the best preset are made, run over it and compared. Repeatable.",
 )
 @engine_option
@@ -114,12 +108,12 @@ def command(
     budget: Budget | None,
     imatrix: Path | None,
     another_model: bool,
-    texts: tuple[Path, ...],
+    texts: tuple[str, ...],
     raw: bool,
     probes: int,
     sensitivity: Path | None,
     prior: bool,
-    held_out: tuple[Path, ...],
+    held_out: tuple[str, ...],
     engine: Path | None,
     work_dir: Path | None,
     types: str | None,
@@ -142,11 +136,11 @@ def command(
     """
     from quantrecipe.cli.output_files import check_folder, check_output
     from quantrecipe.engine import require_engine
-    from quantrecipe.evaluate import read_text
     from quantrecipe.fit import Request, fit
     from quantrecipe.fit.trial import hold_trial, settle
     from quantrecipe.measure import Passes, Subject
     from quantrecipe.model.open_model import open_model
+    from quantrecipe.texts import read_domains
 
     if budget is None and like is None:
         raise click.UsageError("Say how large: --size, --bpw, --like, --vram, --ram or --active.")
@@ -159,10 +153,11 @@ def command(
     check_output(output, force=force)
     if texts or held_out:
         check_folder(work_dir or Path(), option="--work-dir DIR")
-    calibration = [read_text(path, raw=raw) for path in texts]
-    unseen = [read_text(path, raw=raw) for path in held_out]
+    domains, held_out_domains = read_domains(texts, raw=raw), read_domains(held_out, raw=raw)
     registry = ctx.load_registry()
     opened = open_model(model, arch=arch, registry=registry)
+    calibration = texts_of(ctx, domains, lambda: opened)
+    unseen = texts_of(ctx, held_out_domains, lambda: opened)
     subject = Subject(
         model=opened,
         registry=registry,

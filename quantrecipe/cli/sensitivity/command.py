@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from quantrecipe.cli.measuring import DEFAULT_PROBES, DEFAULT_TOKENS, measured
 from quantrecipe.cli.options.amounts import count_option
 from quantrecipe.cli.options.paths import FILE, file_option, folder_option
 from quantrecipe.cli.options.shared import another_model_option, arch_option, engine_option, threads_option
+from quantrecipe.cli.options.texts import TEXT_GRAMMAR, raw_option, text_option, texts_of
 from quantrecipe.cli.output_files import model_stem
 from quantrecipe.cli.planned.inputs import importance_of
 from quantrecipe.cli.subcommand import subcommand
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from quantrecipe.engine import Engine
     from quantrecipe.measure import Passes
     from quantrecipe.registry import Registry
+    from quantrecipe.texts import Text
 
 __all__ = ["command"]
 
@@ -42,17 +45,10 @@ __all__ = ["command"]
 )
 @file_option("--imatrix", help="Importance matrix: losses are those of the outputs.")
 @another_model_option
-@file_option(
-    "--text",
-    "texts",
-    multiple=True,
-    help="Calibration text: probes run the model over it. May be given more than once.",
+@text_option(
+    help=f"Calibration text: probes run the model over it. May be given more than once. {TEXT_GRAMMAR}"
 )
-@click.option(
-    "--raw",
-    is_flag=True,
-    help="Read --text as it is, even if it looks like chats, a table or no text at all.",
-)
+@raw_option
 @click.option(
     "--types",
     metavar="NAMES",
@@ -96,7 +92,7 @@ def command(
     output: Path | None,
     imatrix: Path | None,
     another_model: bool,
-    texts: tuple[Path, ...],
+    texts: tuple[str, ...],
     raw: bool,
     types: str | None,
     analyses: tuple[str, ...],
@@ -129,6 +125,7 @@ def command(
     from quantrecipe.engine import require_engine
     from quantrecipe.measure import DEFAULT_SAMPLE, Measurement, Subject, choose_types
     from quantrecipe.model.open_model import open_model
+    from quantrecipe.texts import read_domains
 
     if all_rows and sample is not None:
         raise click.UsageError("--sample and --all-rows exclude each other.")
@@ -140,6 +137,8 @@ def command(
     found_engine = require_engine(engine) if texts else None
     if texts:
         check_folder(work_dir or out.parent, option="--work-dir DIR")
+    domains = read_domains(texts, raw=raw)
+    opened = open_model(model, arch=arch, registry=registry)
     what = Measurement(
         types=choose_types(
             registry, [part.strip() for part in types.split(",") if part.strip()] if types else ()
@@ -149,11 +148,10 @@ def command(
         file=table,
         sample=None if all_rows else sample or DEFAULT_SAMPLE,
         probes=probes,
-        passes=_passes(texts, raw, tokens, threads, gpu_layers, found_engine),
+        passes=_passes(texts_of(ctx, domains, lambda: opened), tokens, threads, gpu_layers, found_engine),
         work=work_dir or out.parent,
         threads=threads,
     )
-    opened = open_model(model, arch=arch, registry=registry)
     subject = Subject(
         model=opened,
         registry=registry,
@@ -180,7 +178,7 @@ def _analyses(
     names: tuple[str, ...],
     *,
     imatrix: Path | None,
-    texts: tuple[Path, ...],
+    texts: tuple[str, ...],
     table: Path | None,
 ) -> tuple[TensorAnalysis, ModelAnalysis | None]:
     """One analysis of each kind: the named ones, else those that the given files allow."""
@@ -211,20 +209,18 @@ def _analyses(
 
 
 def _passes(
-    texts: tuple[Path, ...],
-    raw: bool,
+    texts: Sequence[Text],
     tokens: int,
     threads: int | None,
     gpu_layers: int | None,
     engine: Engine | None,
 ) -> Passes | None:
-    from quantrecipe.evaluate import read_text
     from quantrecipe.measure import Passes
 
     if not texts:
         return None
     return Passes(
-        texts=tuple(read_text(path, raw=raw) for path in texts),
+        texts=tuple(texts),
         tokens=tokens,
         threads=threads,
         gpu_layers=gpu_layers,

@@ -1,0 +1,69 @@
+"""`--text`: what a command reads, for all commands that run a model over texts, in one grammar."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from quantrecipe.cli.errors import print_warning
+
+if TYPE_CHECKING:
+    from quantrecipe.cli.context import Context
+    from quantrecipe.model.model import Model
+    from quantrecipe.texts import Domain, Text
+
+__all__ = ["TEXT_GRAMMAR", "raw_option", "text_option", "texts_of"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+TEXT_GRAMMAR = "TEXT is [NAME=]PATH[:WEIGHT]: a text, chats as JSON lines, a folder or a glob."
+
+
+class _TextSpec(click.ParamType["str"]):
+    """What `read_domain` reads. The shell completes it as a file."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return str(value)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        return [CompletionItem(incomplete, type="file")]
+
+
+def text_option(*names: str, help: str) -> Callable[[F], F]:  # as click has it
+    """An option whose values are specs for `read_domains`; it may be given more than once."""
+    return click.option(
+        *(names or ("--text", "texts")), type=_TextSpec(), multiple=True, metavar="TEXT", help=help
+    )
+
+
+raw_option = click.option(
+    "--raw",
+    is_flag=True,
+    help="Read texts as they are, even if they look like chats, tables or no text at all.",
+)
+
+
+def texts_of(ctx: Context, domains: Sequence[Domain], model: Callable[[], Model]) -> list[Text]:
+    """Each domain as one text; chats as the model's template writes them. The model is opened only for chats.
+
+    Prints what of a domain isn't read, and that a weight says nothing to a command that runs each text as it is.
+    """
+    from quantrecipe.texts import as_text, cautions, chat_template, render
+
+    for caution in cautions(domains):
+        if caution.code == "left-out":
+            print_warning(ctx.err, caution.what, caution.remedy)
+    for domain in domains:
+        if domain.weight is not None:
+            what = f"the weight {domain.weight:g} of {domain.name} changes nothing here: texts are run as they are"
+            print_warning(ctx.err, what)
+    chats = any(document.is_chat for domain in domains for document in domain.documents)
+    template = chat_template(model()) if chats else None
+    return [as_text(domain.name, render(domain, template)) for domain in domains]

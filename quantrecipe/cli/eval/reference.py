@@ -23,7 +23,7 @@ from quantrecipe.evaluate import (
     read_reference,
     reference_key,
 )
-from quantrecipe.evaluate.process import existing_gguf
+from quantrecipe.engine.session import existing_gguf
 from quantrecipe.model.open_model import open_model
 from quantrecipe.texts import read_domains
 

@@ -67,7 +67,8 @@ def _content(document: Document) -> bytes:
     """All that a document says, without its place."""
     if document.text is not None:
         return b"text " + document.text.encode("utf-8", "surrogateescape")
-    messages = [asdict(message) for message in document.messages]
+    # Without what is empty, so that a message stays the same when messages get more fields.
+    messages = [{key: value for key, value in asdict(it).items() if value} for it in document.messages]
     return b"chat " + json.dumps([messages, document.tools], sort_keys=True).encode()
 
 

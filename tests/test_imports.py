@@ -67,9 +67,9 @@ MAY_IMPORT = {
         "lint": "api model plan recipe registry targets",
         "exchange": "gguf missing_formats model plan recipe registry",
         "output": "api core gguf importance model plan recipe registry",
-        "measure": "api core evaluate gguf importance model output plan recipe registry sensitivity texts",
+        "measure": "api core evaluate gguf importance model output plan recipe registry sensitivity",
         "fit": "allocate evaluate importance lint memory model output plan planning recipe registry sensitivity "
-        "targets texts",
+        "targets",
         "cli": "allocate api core evaluate exchange fit gguf importance lint measure memory misplaced model "
         "output plan planning recipe registry scaffold sensitivity targets testing texts",
         "": "model output planning recipe registry",

@@ -68,10 +68,10 @@ MAY_IMPORT = {
         "lint": "api model plan recipe registry targets",
         "exchange": "gguf missing_formats model plan recipe registry",
         "output": "api core gguf importance model plan recipe registry",
-        "calibration": "engine importance model texts",
-        "measure": "api core engine evaluate gguf importance model output plan recipe registry sensitivity texts",
+        "calibration": "engine gguf importance texts",
+        "measure": "api core engine evaluate gguf importance model output plan recipe registry sensitivity",
         "fit": "allocate engine evaluate importance lint memory model output plan planning recipe registry sensitivity "
-        "targets texts",
+        "targets",
         "cli": "allocate api calibration core engine evaluate exchange fit gguf importance lint measure memory "
         "misplaced model output plan planning recipe registry scaffold sensitivity targets testing texts",
         "": "model output planning recipe registry",

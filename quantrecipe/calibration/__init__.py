@@ -1,4 +1,26 @@
 """Importance matrices, computed: llama.cpp runs texts, and the inputs of its matrices are looked at.
 
-computed = compute("model.bf16.gguf", read_domains(["code=src/", "talk.jsonl"]), "importance.gguf")
+computed = compute("model.bf16.gguf", [(domain, render(domain, template))], "importance.gguf")
 """
+
+from quantrecipe.calibration.collect import Change, Ran, Saved
+from quantrecipe.calibration.compute import (
+    CalibrationSettings,
+    Computed,
+    Prepared,
+    UncoveredExperts,
+    compute,
+    sums_path,
+)
+
+__all__ = [
+    "CalibrationSettings",
+    "Change",
+    "Computed",
+    "Prepared",
+    "Ran",
+    "Saved",
+    "UncoveredExperts",
+    "compute",
+    "sums_path",
+]

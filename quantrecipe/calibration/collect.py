@@ -34,7 +34,18 @@ if TYPE_CHECKING:
 
     Tokens = NDArray[np.int32]
 
-__all__ = ["Change", "Collected", "Group", "Ran", "Saved", "Work", "collect", "tokenize"]
+__all__ = [
+    "Change",
+    "Collected",
+    "Filling",
+    "Group",
+    "Ran",
+    "Saved",
+    "Work",
+    "collect",
+    "fill_experts",
+    "tokenize",
+]
 
 _FEWEST_TOKENS = 16  # of an input: imatrix.cpp leaves smaller ones out
 _GROWTH = 1.25  # of the tokens between two looks at how much the sums still change
@@ -104,6 +115,7 @@ class Saved:
     """Told when sums were saved, or when a run goes on from saved ones."""
 
     groups: int
+    tokens: int
     resumed: bool
 
 
@@ -115,6 +127,19 @@ class Collected:
     tokens: int
     change: Change | None
     enough: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Filling:
+    """Experts that too few tokens reached are to get what all tokens give, by a model that uses all its experts.
+
+    path:  of the file of sums
+    least: tokens; an expert that has fewer gets new sums in the place of its own
+    """
+
+    groups: tuple[Group, ...]
+    path: Path
+    least: int
 
 
 def tokenize(model: LanguageModel, documents: Sequence[Rendered], *, tell: Tell) -> list[Tokens]:
@@ -137,6 +162,37 @@ def collect(model: LanguageModel, work: Work, *, tell: Tell) -> Collected:
     return run.to_the_end()
 
 
+def fill_experts(model: LanguageModel, filling: Filling, *, tell: Tell) -> int:
+    """Run the groups for the experts that lack tokens, and put what they see into the file: how many got something.
+
+    tell: hears `Ran`
+    EvaluationError where the model doesn't give every token to every expert.
+    """
+    found = SumsFile.read(filling.path)
+    if found is None:
+        raise EvaluationError("the sums have vanished", file=filling.path)
+    sums = found.sums()
+    few = {name: it.tokens < filling.least for name, it in sums.items() if len(it.tokens) > 1}
+    collector = _Collector(model.n_vocab, only=frozenset(name for name, lacks in few.items() if lacks.any()))
+    tokens = 0
+    for number, group in enumerate(filling.groups):
+        collector.weight = group.weight
+        model.run(group.chunks, collector)
+        tokens += group.chunks.size
+        tell(Ran(groups=number + 1, tokens=tokens))
+    filled = 0
+    for name, new in collector.sums.items():
+        lacks, own = few[name], sums[name]
+        if (new.tokens != tokens).any():
+            what = f"llama.cpp doesn't give every token to every expert of {name}, as its router chooses among groups"
+            raise EvaluationError(what, "leave out --all-experts", file=model.path)
+        for field in ("squares", "weighed", "tokens"):
+            getattr(own, field)[lacks] = getattr(new, field)[lacks]
+        filled += int(lacks.sum())
+    write_sums(filling.path, sums, found.means(), found.shared, found.about)
+    return filled
+
+
 class _Run:
     def __init__(self, model: LanguageModel, work: Work, tell: Tell) -> None:
         self._model, self._work, self._tell = model, work, tell
@@ -156,7 +212,7 @@ class _Run:
         self._collector.sums, self._collector.shared = sums, dict(found.shared)
         self._groups, self._tokens = found.about["groups"], found.about["tokens"]
         self._looks = _Looks.resumed(found.about["looks"], means)
-        self._tell(Saved(groups=self._groups, resumed=True))
+        self._tell(Saved(groups=self._groups, tokens=self._tokens, resumed=True))
 
     def to_the_end(self) -> Collected:
         work, saved = self._work, time.monotonic()
@@ -219,7 +275,7 @@ class _Run:
         }
         found = self._collector
         write_sums(self._work.path, found.sums, self._looks.means, found.shared, about)
-        self._tell(Saved(groups=self._groups, resumed=False))
+        self._tell(Saved(groups=self._groups, tokens=self._tokens, resumed=False))
 
 
 class _NotFiniteError(Exception):
@@ -231,11 +287,19 @@ class _NotFiniteError(Exception):
 class _Collector:
     """Adds up what it sees. `weight` is what each token counts from now on."""
 
-    def __init__(self, n_vocab: int, *, output: bool, embeddings: bool) -> None:
+    def __init__(
+        self,
+        n_vocab: int,
+        *,
+        output: bool = False,
+        embeddings: bool = False,
+        only: frozenset[str] | None = None,
+    ) -> None:
+        """only: weights by expert that are looked at, and nothing else is."""
         self.sums: dict[str, InputSums] = {}
         self.shared: dict[str, str] = {}
         self.weight = 1.0
-        self._n_vocab, self._output, self._embeddings = n_vocab, output, embeddings
+        self._n_vocab, self._output, self._embeddings, self._only = n_vocab, output, embeddings, only
         self._leader: tuple[str, tuple[int | None, ...]] | None = (
             None  # the last that was wanted, and its inputs
         )
@@ -267,12 +331,12 @@ class _Collector:
         if product.kind == "lookup":
             return self._embeddings and product.weight == "token_embd.weight"
         if product.kind == "by expert":
-            return True
+            return self._only is None or product.weight in self._only
         is_output = product.shape[1] == self._n_vocab and not product.weight.startswith("blk.")
         if is_output and not self._output:
             self._leader = None
             self._stopping.behind_all()
-        if product.input_shape[1] < _FEWEST_TOKENS or not product.is_float32:
+        if self._only is not None or product.input_shape[1] < _FEWEST_TOKENS or not product.is_float32:
             return False
         return product.weight.startswith("blk.") or (is_output and self._output)
 

@@ -19,11 +19,24 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 
 from quantrecipe.calibration.chunks import DomainTokens, Schedule, schedule
-from quantrecipe.calibration.collect import Change, Collected, Ran, Saved, Work, collect, tokenize
+from quantrecipe.calibration.collect import (
+    Change,
+    Collected,
+    Filling,
+    Group,
+    Ran,
+    Saved,
+    Work,
+    collect,
+    fill_experts,
+    tokenize,
+)
 from quantrecipe.calibration.sums import SumsFile
 from quantrecipe.engine.language_model import LanguageModel, ModelFacts
 from quantrecipe.engine.session import RunOptions, Session, Tell
 from quantrecipe.errors import ImportanceError
+from quantrecipe.gguf.header import read_header
+from quantrecipe.gguf.values import metadata_text
 from quantrecipe.importance.measurement import Measurement, chunks_of
 from quantrecipe.texts.documents import Domain, Rendered
 
@@ -33,6 +46,7 @@ if TYPE_CHECKING:
 __all__ = ["CalibrationSettings", "Computed", "Heard", "Prepared", "UncoveredExperts", "compute", "sums_path"]
 
 _EVERY = 60.0  # seconds between two saves
+_FILLING_TOKENS = 4096  # at least, that go through all experts: each gets a mean over as many
 _SMALLEST_CONTEXT = 16  # tokens; imatrix.cpp looks at no input that has fewer
 
 Heard = Callable[["Prepared | Ran | Change | Saved"], None]
@@ -49,6 +63,7 @@ class CalibrationSettings:
     embeddings:    and at the token embeddings, by how often each token occurs
     until:         the change, as a share, at which the run ends; None to run all
     expert_tokens: what every expert is to have before `until` ends a run; those that have fewer are named
+    all_experts:   a second pass gives every token to every expert, for those experts that too few tokens reached
     save_every:    seconds between two saves
     """
 
@@ -59,6 +74,7 @@ class CalibrationSettings:
     embeddings: bool = False
     until: float | None = None
     expert_tokens: int = 0
+    all_experts: bool = False
     save_every: float = _EVERY
 
 
@@ -98,12 +114,14 @@ class Computed:
 
     collected: how the run ended
     uncovered: experts with fewer tokens than `expert_tokens`, or with none
+    filled:    experts that got what a pass of all tokens through all experts found, over all tensors
     """
 
     measurement: Measurement
     prepared: Prepared
     collected: Collected
     uncovered: tuple[UncoveredExperts, ...]
+    filled: int
     sums: Path = field(repr=False)
 
     def done(self) -> None:
@@ -161,7 +179,14 @@ def compute(
             about={"told": dict(told or {}), "run": _digest(plan, settings), "engine": session.facts.engine},
         )
         collected: Collected = session.call(collect, work, hear=hear)
-    return _computed(path, prepared, collected, domains, settings)
+    least = max(1, settings.expert_tokens)
+    uncovered, filled = _uncovered(path, least), 0
+    if settings.all_experts and uncovered:
+        filling = Filling(groups=_enough(plan, max(least, _FILLING_TOKENS)), path=path.resolve(), least=least)
+        with Session(model, overrides=_all_used(Path(model)), **running) as session:
+            filled = session.call(fill_experts, filling)
+        uncovered = _uncovered(path, least)
+    return _computed(path, prepared, collected, domains, settings, uncovered, filled)
 
 
 def _computed(
@@ -170,6 +195,8 @@ def _computed(
     collected: Collected,
     domains: Sequence[tuple[Domain, Sequence[Rendered]]],
     settings: CalibrationSettings,
+    uncovered: tuple[UncoveredExperts, ...],
+    filled: int,
 ) -> Computed:
     sums = SumsFile.read(path)
     if sums is None:
@@ -190,13 +217,36 @@ def _computed(
         ),
         prepared=prepared,
         collected=collected,
-        uncovered=tuple(
-            UncoveredExperts(tensor=name, tokens=few)
-            for name, tokens in sums.tokens().items()
-            if len(tokens) > 1 and (few := _few(tokens, max(1, settings.expert_tokens)))
-        ),
+        uncovered=uncovered,
+        filled=filled,
         sums=path,
     )
+
+
+def _uncovered(path: Path, least: int) -> tuple[UncoveredExperts, ...]:
+    sums = SumsFile.read(path)
+    return tuple(
+        UncoveredExperts(tensor=name, tokens=few)
+        for name, tokens in (sums.tokens() if sums is not None else {}).items()
+        if len(tokens) > 1 and (few := _few(tokens, least))
+    )
+
+
+def _all_used(model: Path) -> dict[str, int]:
+    """What makes a model use all its experts for each token. ImportanceError where it doesn't say how many it has."""
+    header = read_header(model)
+    arch = metadata_text(header.metadata, "general.architecture")
+    count = header.metadata.get(f"{arch}.expert_count")
+    if count is None:
+        what = "doesn't say how many experts it has"
+        raise ImportanceError(what, "leave out --all-experts", file=model)
+    return {f"{arch}.expert_used_count": int(count.decode())}
+
+
+def _enough(plan: Schedule, tokens: int) -> tuple[Group, ...]:
+    """The first groups, which have as many tokens; all, if there are fewer."""
+    sizes = np.cumsum([group.chunks.size for group in plan.groups])
+    return plan.groups[: int(np.searchsorted(sizes, tokens)) + 1]
 
 
 def _few(tokens: NDArray[np.int64], least: int) -> dict[int, int]:

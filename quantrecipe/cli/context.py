@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Literal
 
 import click
 
-from quantrecipe.cli.errors import print_warning
+from quantrecipe.cli.errors import print_warning, printable
 from quantrecipe.plain_data import plain
 
 if TYPE_CHECKING:
@@ -56,6 +57,11 @@ class Context:
         from quantrecipe.cli.tables import Paragraph
 
         self.console.print(Paragraph(text, indent=indent))
+
+    @property
+    def engine_log(self) -> Callable[[str], None] | None:
+        """What hears llama.cpp's log, a line at a time: stderr, under -v."""
+        return (lambda line: self.err.print(printable(line))) if self.verbose else None
 
     def print_json(self, document: object) -> None:
         """A value as JSON on stdout, as `quantrecipe.plain_data` has it."""

@@ -27,7 +27,7 @@ from quantrecipe.cli.tables import shorten
 from quantrecipe.cli.units import bytes_text
 from quantrecipe.tensor import TensorInfo
 
-__all__ = ["ApplyBar", "EvalBar", "MeasureBar"]
+__all__ = ["ApplyBar", "CalibrationBar", "EvalBar", "MeasureBar"]
 
 NARROW = 60
 """Columns below which only what is at work, how far it is, and the time that is left are shown."""
@@ -178,3 +178,56 @@ class EvalBar(WatchedBar):
         """A line for something that is run; what it gives is told (chunks done, chunks in all)."""
         task = self._bar.add_task(printable(what), total=None)
         return lambda done, total: self._bar.update(task, completed=done, total=total)
+
+
+class CalibrationBar(WatchedBar):
+    """The bar of `imatrix compute`: tokens that were read, how many in a second, the time left, and the last change."""
+
+    def __init__(self, console: Console) -> None:
+        narrow = console.width < NARROW
+        speed = () if narrow else (TextColumn("{task.fields[speed]}"),)
+        super().__init__(
+            console,
+            Fitting(console, 16 if narrow else 33),
+            *_wide_bar(console),
+            _share(),
+            *speed,
+            _time_left(),
+        )
+        self._task: TaskID | None = None
+        self._before = 0
+
+    def say(self, what: str) -> None:
+        """What is done now, of which no share is known."""
+        self._task = (
+            self._bar.add_task(printable(what), total=None, speed="") if self._task is None else self._task
+        )
+        self._bar.update(self._task, description=printable(what))
+
+    def start(self, tokens: int) -> None:
+        """How many tokens there are to read."""
+        if self._task is not None:
+            self._bar.remove_task(self._task)
+        self._task = self._bar.add_task("reading", total=tokens, speed="")
+        self._before = 0
+
+    def resumed(self, tokens: int) -> None:
+        """How many were read by a run before this one."""
+        self._before = tokens
+        self._update(completed=tokens)
+
+    def read(self, tokens: int) -> None:
+        """How many were read by now."""
+        if self._task is None:
+            return
+        seconds = next(task for task in self._bar.tasks if task.id == self._task).elapsed or 0
+        speed = f"{(tokens - self._before) / seconds:,.0f} tokens/s" if seconds > 0 else ""
+        self._update(completed=tokens, speed=speed)
+
+    def changed(self, share: float) -> None:
+        """How much the last tokens changed the matrices."""
+        self._update(description=f"reading (last change {share:.2%})")
+
+    def _update(self, **fields: object) -> None:
+        if self._task is not None:
+            self._bar.update(self._task, **fields)  # type: ignore[arg-type]  # as rich has them

@@ -12,7 +12,7 @@ import platform
 import re
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import chdir, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,8 @@ from quantrecipe.engine.structs import (
     KNOWN,
     Batch,
     InitParameters,
+    ModelFields,
+    Override,
     Parameters,
     StructError,
     Tensor,
@@ -30,7 +32,7 @@ from quantrecipe.engine.structs import (
     check_batch,
     check_context,
     gpu_layers_offset,
-    written_for_writing,
+    model_fields,
 )
 from quantrecipe.errors import EvaluationError
 
@@ -212,18 +214,30 @@ class Llama:
 
     def make_writable(self, parameters: Parameters) -> None:
         """Have weights loaded into memory of their own, and not rearranged. EvaluationError if it can't be said."""
+        fields = self._model_fields()
+        if fields.load_mode is not None:
+            parameters.set(fields.load_mode, 0)  # llama.h: LLAMA_LOAD_MODE_NONE
+        for flag in (fields.use_mmap, fields.use_extra_bufts):
+            if flag is not None:
+                parameters.set_byte(flag, 0)
+
+    def set_overrides(self, parameters: Parameters, numbers: Mapping[str, int]) -> object:
+        """Have the model's metadata say something else: what is to be kept alive until the model is loaded."""
+        overrides = (Override * (len(numbers) + 1))()
+        for override, (key, number) in zip(overrides, numbers.items(), strict=False):
+            override.key, override.number = key.encode(), number
+        parameters.set_pointer(self._model_fields().kv_overrides, overrides)
+        return overrides
+
+    def _model_fields(self) -> ModelFields:
         try:
-            numbers, flags = written_for_writing(
+            return model_fields(
                 bytes(self.llama_model_default_params()),
                 self.gpu_layers,
                 load_mode=self.has("llama_load_mode_name"),
             )
         except StructError as error:
             raise self.unknown(error) from error
-        for offset in numbers:
-            parameters.set(offset, 0)
-        for offset in flags:
-            parameters.set_byte(offset, 0)
 
     def load_backends(self) -> None:
         """Load the backends that aren't part of the libraries, as in releases; those of the CPU among them."""

@@ -77,6 +77,7 @@ class LanguageModel:
     engine:     whose libraries run it
     gpu_layers: layers that the GPU takes; None or -1 for all, where llama.cpp was built for one
     writable:   weights lie in memory of their own, as they are in the file, so that `swap` can replace them
+    overrides:  what stands in the place of the model's own metadata: whole numbers, by key
     tell:       hears what llama.cpp logs
     """
 
@@ -88,10 +89,11 @@ class LanguageModel:
         threads: int | None = None,
         gpu_layers: int | None = None,
         writable: bool = False,
+        overrides: Mapping[str, int] | None = None,
         tell: Callable[[str], object] | None = None,
     ) -> None:
         self.path = path
-        self._engine, self._writable = engine, writable
+        self._engine, self._writable, self._overrides = engine, writable, overrides or {}
         self.threads = threads or usable_processors()
         self._gpu_layers = None if gpu_layers == -1 else gpu_layers
         self._tell = tell
@@ -121,7 +123,9 @@ class LanguageModel:
         parameters.set(llama.gpu_layers, _ALL_LAYERS if self._gpu_layers is None else self._gpu_layers)
         if self._writable:
             llama.make_writable(parameters)
+        kept = llama.set_overrides(parameters, self._overrides) if self._overrides else None
         self._model = llama.llama_model_load_from_file(os.fsencode(self.path), parameters)
+        del kept
         if not self._model:
             raise EvaluationError(
                 f"llama.cpp can't load it: {last_words(self._log) or 'it gives no reason'}", file=self.path

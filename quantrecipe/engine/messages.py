@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pickle
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -31,6 +31,7 @@ class Open:
     threads: int | None
     gpu_layers: int | None
     writable: bool
+    overrides: Mapping[str, int]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from io import BytesIO
 from pathlib import Path
@@ -65,8 +65,9 @@ class RunOptions(TypedDict, total=False):
 class Session:
     """A process of its own in which llama.cpp has a model open; a context manager.
 
-    writable: weights are kept in memory that can be written, as `swap` needs it: not mapped from the file, and not
-              rearranged for speed
+    writable:  weights are kept in memory that can be written, as `swap` needs it: not mapped from the file, and not
+               rearranged for speed
+    overrides: what the model is to take for its own metadata: whole numbers, by key
     EvaluationError where llama.cpp, or the model, isn't fit for it; and from then on, where the process dies.
     """
 
@@ -79,9 +80,16 @@ class Session:
         engine: Engine | str | Path | None = None,
         log: Log | None = None,
         writable: bool = False,
+        overrides: Mapping[str, int] | None = None,
     ) -> None:
         self.path = existing_gguf(path)
-        self._open = Open(path=str(self.path), threads=threads, gpu_layers=gpu_layers, writable=writable)
+        self._open = Open(
+            path=str(self.path),
+            threads=threads,
+            gpu_layers=gpu_layers,
+            writable=writable,
+            overrides=overrides or {},
+        )
         self._engine = find_engine(engine)
         self._log = log
         self._worker: _Process | None = None

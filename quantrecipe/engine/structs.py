@@ -11,8 +11,9 @@ in between, and the rest moves. So as little as possible is believed, and that i
 For the model that is looked into and changed there are three more; without them a model can still be run:
 
     model     load_mode, or formerly use_mmap, and use_extra_bufts are written, so that weights can be; where they lie
-              tells afterwards whether that was so. load_mode is the field after split_mode. The flags come after
-              main_gpu and four pointers that are NULL; of those that are looked at, only these two are set.
+              tells afterwards whether that was so. kv_overrides is written for what the file says otherwise. load_mode
+              is the field after split_mode. The flags come after main_gpu and four pointers that are NULL, the last of
+              which is kv_overrides; of those flags that are looked at, only these two are set.
     context   cb_eval is written: two pointers that are NULL, before type_k and type_v, both F16. It was the right place
               if it is called.
     tensor    is read. ggml makes some, and they are held against what its own functions say of them: see `graph`.
@@ -31,11 +32,14 @@ from __future__ import annotations
 
 import ctypes
 import struct
+from dataclasses import dataclass
 
 __all__ = [
     "KNOWN",
     "Batch",
     "InitParameters",
+    "ModelFields",
+    "Override",
     "Parameters",
     "StructError",
     "Tensor",
@@ -43,7 +47,7 @@ __all__ = [
     "check_batch",
     "check_context",
     "gpu_layers_offset",
-    "written_for_writing",
+    "model_fields",
 ]
 
 KNOWN = "llama.cpp from January 2025 (b4500) to October 2026"
@@ -108,6 +112,17 @@ class InitParameters(ctypes.Structure):
     _fields_ = [("mem_size", ctypes.c_size_t), ("mem_buffer", ctypes.c_void_p), ("no_alloc", ctypes.c_bool)]
 
 
+class Override(ctypes.Structure):
+    """llama_model_kv_override, of a whole number. A list of them ends with one whose key is empty."""
+
+    _fields_ = [
+        ("tag", ctypes.c_int),  # 0: LLAMA_KV_OVERRIDE_TYPE_INT
+        ("key", ctypes.c_char * 128),
+        ("number", ctypes.c_int64),
+        ("rest", ctypes.c_char * 120),  # of a union with texts
+    ]
+
+
 class Tensor(ctypes.Structure):
     """ggml_tensor, as it is since November 2024."""
 
@@ -163,15 +178,30 @@ def callback_offset(defaults: bytes) -> int:
     raise StructError("cb_eval, type_k and type_v are in no known place of llama_context_params")
 
 
-def written_for_writing(defaults: bytes, gpu_layers: int, *, load_mode: bool) -> tuple[list[int], list[int]]:
-    """Which numbers and flags of llama_model_params are to be 0 for weights that can be written: their offsets.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelFields:
+    """Where fields of llama_model_params are that are rarely written: offsets.
 
-    load_mode: the library has a field of this name. StructError where one of them is in no known place.
+    load_mode:       None until summer of 2026
+    kv_overrides:    a pointer
+    use_mmap:        a flag; None since there is load_mode
+    use_extra_bufts: a flag; None until summer of 2025
+    """
+
+    load_mode: int | None
+    kv_overrides: int
+    use_mmap: int | None
+    use_extra_bufts: int | None
+
+
+def model_fields(defaults: bytes, gpu_layers: int, *, load_mode: bool) -> ModelFields:
+    """Find them, from the defaults. StructError where they are in no known place.
+
+    load_mode: the library has a field of this name
     """
     after = gpu_layers + 2 * _INT  # split_mode stands between
     if load_mode and struct.unpack_from("=i", defaults, after)[0] not in _LOAD_MODES:
         raise StructError("load_mode isn't behind split_mode in llama_model_params")
-    numbers = [after] if load_mode else []
     # main_gpu, which load_mode and lazy_mode may stand before, and four pointers, which are NULL.
     for main_gpu in (after + 2 * _INT, after + _INT) if load_mode else (after,):
         start = -(-(main_gpu + _INT) // _POINTER) * _POINTER
@@ -181,7 +211,13 @@ def written_for_writing(defaults: bytes, gpu_layers: int, *, load_mode: bool) ->
         ones = [flags + number for number in range(_FLAGS) if defaults[flags + number] == 1]
         # vocab_only is first; use_mmap is next, if there is no load_mode; the next that is set is use_extra_bufts.
         if ones and ones[0] == flags + (2 if load_mode else 1):
-            return numbers, ones[: 1 if load_mode else 2]
+            use_mmap, *extra = (None, *ones) if load_mode else ones
+            return ModelFields(
+                load_mode=after if load_mode else None,
+                kv_overrides=flags - _POINTER,
+                use_mmap=use_mmap,
+                use_extra_bufts=extra[0] if extra else None,
+            )
     raise StructError("the flags are in no known place of llama_model_params")
 
 

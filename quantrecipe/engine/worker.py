@@ -66,6 +66,7 @@ class _Worker:
                     threads=message.threads,
                     gpu_layers=message.gpu_layers,
                     writable=message.writable,
+                    overrides=message.overrides,
                     tell=sys.stderr.write,
                 )
                 self._model = self._stack.enter_context(model)

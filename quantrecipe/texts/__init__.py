@@ -7,15 +7,16 @@ for domain in domains:
         document.text, document.special, document.answers
 """
 
-from quantrecipe.texts.cautions import Caution, cautions
+from quantrecipe.texts.cautions import FEWEST_SAMPLES, Caution, cautions
 from quantrecipe.texts.chat_template import ChatTemplate, chat_template
 from quantrecipe.texts.documents import Document, Domain, Message, Rendered
 from quantrecipe.texts.plain_text import Text, read_text
 from quantrecipe.texts.read_domain import read_domain, read_domains
 from quantrecipe.texts.rendering import as_text, render
-from quantrecipe.texts.splitting import Overlap, overlap, split
+from quantrecipe.texts.splitting import Overlap, json_lines_of, overlap, passages, split
 
 __all__ = [
+    "FEWEST_SAMPLES",
     "Caution",
     "ChatTemplate",
     "Document",
@@ -27,7 +28,9 @@ __all__ = [
     "as_text",
     "cautions",
     "chat_template",
+    "json_lines_of",
     "overlap",
+    "passages",
     "read_domain",
     "read_domains",
     "read_text",

@@ -94,7 +94,8 @@ def _of_document(data: bytes) -> Iterator[tuple[int, Any]]:
     listed = text[at] == "["
     line, counted = 1, 0
     at = _after_space(text, at + 1) if listed else at
-    while not (listed and text[at : at + 1] == "]"):
+    more = not listed or text[at : at + 1] != "]"
+    while more:
         line, counted = line + text.count("\n", counted, at), at
         try:
             value, at = _decoded(text, at)
@@ -103,13 +104,12 @@ def _of_document(data: bytes) -> Iterator[tuple[int, Any]]:
             return  # where the next item begins isn't known
         yield line, value
         at = _after_space(text, at)
-        if not listed or text[at : at + 1] == "]":
-            break
-        if text[at : at + 1] != ",":
+        more = listed and text[at : at + 1] != "]"
+        if more and text[at : at + 1] != ",":
             line += text.count("\n", counted, at)
             yield line, LineError("the list isn't closed, or lacks a comma", "correct it")
             return
-        at = _after_space(text, at + 1)
+        at = _after_space(text, at + 1) if more else at
     rest = _after_space(text, at + 1 if listed else at)
     if rest < len(text):
         yield (

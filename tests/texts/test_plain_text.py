@@ -3,34 +3,21 @@
 from __future__ import annotations
 
 import gzip
-import json
 from pathlib import Path
 
 import pytest
 
-from quantrecipe.errors import EvaluationError
-from quantrecipe.evaluate import read_text
+from quantrecipe.errors import EvaluationError, TextError
+from quantrecipe.texts import Text, read_text
 
 ROOT = Path(__file__).parents[2]
 
 
-def lines(item: object) -> bytes:
-    return "".join(json.dumps(item) + "\n" for _ in range(12)).encode()
-
-
-CHAT = {"messages": [{"role": "user", "content": "hi"}]}
-SHAREGPT = {"id": 1, "conversations": [{"from": "human", "value": "hi"}]}
 NO_TEXT = {
-    "messages": (lines(CHAT), "chats as JSON lines (messages)", "m['content']"),
-    "sharegpt": (lines(SHAREGPT), "chats as JSON lines", "m['value']"),
-    "completions": (lines({"prompt": "a", "completion": "b"}), "chats as JSON lines", "d['completion']"),
-    "documents": (lines({"text": "a"}), "JSON lines (text)", "d['text']"),
-    "one chat": (b'{"messages": []}', "chats as JSON lines", "json.loads"),
-    "other keys": (lines({"instruction": "a"}), "JSON lines (instruction)", "write the text"),
-    "lists": (lines([1, 2]), "JSON lines", "write the text"),
-    "document": (json.dumps([{"a": 1}], indent=1).encode(), "a JSON document", "write the text"),
+    "chats": (b'{"messages": []}\n' * 12, "is JSON", "read_domain"),
+    "document": (b'[\n {"a": 1}\n]', "is JSON", "read_domain"),
     "gzip": (gzip.compress(b"hello"), "compressed with gzip", "gunzip -k"),
-    "parquet": (b"PAR1" + bytes(20), "a Parquet file", "read_parquet"),
+    "parquet": (b"PAR1" + bytes(20), "a Parquet file", "read_domain"),
     "pdf": (b"%PDF-1.7\n", "a PDF", "pdftotext"),
     "zip": (b"PK\x03\x04" + bytes(20), "a zip archive", "the text in it"),
     "model": (b"GGUF" + bytes(20), "a GGUF file", "the model as FILE"),
@@ -49,7 +36,7 @@ def test_what_is_no_text_is_named(tmp_path: Path, kind: str) -> None:
     data, what, remedy = NO_TEXT[kind]
     path = tmp_path / "data.txt"
     path.write_bytes(data)
-    with pytest.raises(EvaluationError) as caught:
+    with pytest.raises(TextError) as caught:
         read_text(path)
     assert what in str(caught.value)
     assert remedy in str(caught.value)
@@ -102,3 +89,9 @@ def test_nothing_is_no_text_either_way(tmp_path: Path, raw: bool) -> None:
     (tmp_path / "empty").write_text(" \n", encoding="utf-8")
     with pytest.raises(EvaluationError, match="the text is empty"):
         read_text(tmp_path / "empty", raw=raw)
+
+
+def test_a_text_is_known_by_its_bytes_and_by_how_they_are_tokenised() -> None:
+    plain = Text(name="a", data=b"x")
+    assert plain.digest == Text(name="b", data=b"x").digest
+    assert plain.digest != Text(name="a", data=b"x", special=True).digest

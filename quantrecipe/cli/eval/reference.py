@@ -13,6 +13,7 @@ from quantrecipe.cli.options.texts import texts_of
 from quantrecipe.cli.progress import EvalBar
 from quantrecipe.core.cache import cache_folder
 from quantrecipe.engine import RunOptions, find_engine
+from quantrecipe.engine.session import existing_gguf
 from quantrecipe.errors import EvaluationError, OutputError
 from quantrecipe.evaluate import (
     DEFAULT_CONTEXT,
@@ -23,7 +24,6 @@ from quantrecipe.evaluate import (
     read_reference,
     reference_key,
 )
-from quantrecipe.engine.session import existing_gguf
 from quantrecipe.model.open_model import open_model
 from quantrecipe.texts import read_domains
 

@@ -10,6 +10,7 @@ from quantrecipe.cli.subcommand import SETTINGS, examples
 __all__ = ["COMMANDS", "command"]
 
 COMMANDS = {
+    "compute": "Compute the matrix of a model from your own texts.",
     "show": "Show what each tensor's importance is made of, as a table or a picture.",
     "convert": "Write a .dat file as GGUF, or a GGUF as .dat.",
     "merge": "Add up matrices of one model.",
@@ -25,6 +26,7 @@ COMMANDS = {
     prefix="quantrecipe.cli.imatrix.",
     context_settings=SETTINGS,
     epilog=examples(
+        "quantrecipe imatrix compute model.bf16.gguf --text code=src/ --text talk.jsonl",
         "quantrecipe imatrix show imatrix.gguf --picture imatrix.svg",
         "quantrecipe imatrix convert imatrix.dat imatrix.gguf",
         "quantrecipe imatrix merge both.gguf code.gguf prose.gguf --weights 2,1",
@@ -32,4 +34,4 @@ COMMANDS = {
     ),
 )
 def command() -> None:
-    """Show, convert, merge and compare importance matrices, GGUF or .dat, as llama-imatrix writes them."""
+    """Compute, show, convert, merge and compare importance matrices, GGUF or .dat, as llama-imatrix has them."""

@@ -40,20 +40,29 @@ def check_matrix(path: Path, layout: str | None, *, force: bool) -> None:
     check_output(path, force=force, option="OUT")
 
 
-def write_matrix(ctx: Context, path: Path, measurement: Measurement, layout: str | None, force: bool) -> None:
-    """Write a measurement, and say what was written and what was lost."""
+def write_matrix(
+    ctx: Context,
+    path: Path,
+    measurement: Measurement,
+    layout: str | None,
+    force: bool,
+    *,
+    quiet: bool = False,
+) -> None:
+    """Write a measurement, and say what was written and what was lost; that goes to stderr if `quiet`."""
     from quantrecipe.importance.to_dat import encode_dat
     from quantrecipe.importance.to_gguf import encode_gguf
 
     encoded = (encode_dat if _layout(path, layout) == "dat" else encode_gguf)(measurement)
     write_file(path, encoded.nbytes, encoded.pieces(), force=force)
     entries, chunks = len(measurement.tensors), measurement.chunks
-    ctx.say(
+    say = ctx.err.print if quiet else ctx.say
+    say(
         f"{printable(str(path))}: {entries} entries, {chunks} chunks of {measurement.chunk_size}, "
         f"{bytes_text(encoded.nbytes)}"
     )
     for what in encoded.lost:
-        ctx.say(f"not in it, as a .dat file has no place for it: {printable(what)}")
+        say(f"not in it, as a .dat file has no place for it: {printable(what)}")
 
 
 def _layout(path: Path, layout: str | None) -> str:

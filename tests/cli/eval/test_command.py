@@ -83,9 +83,10 @@ def _engine(folder: Path, data: bytes) -> Path:
     return folder
 
 
-def _write_gguf(path: Path) -> None:
+def _write_gguf(path: Path, **metadata: str) -> None:
     entry = TensorEntry(name="token_embd.weight", shape=(4, 32), ggml_type=0, offset=0)
-    header = encode_header({"general.architecture": gguf_text("llama")}, [entry])
+    values = {"general.architecture": "llama"} | metadata
+    header = encode_header({key: gguf_text(value) for key, value in values.items()}, [entry])
     path.write_bytes(header + bytes(4 * 32 * 4))
 
 
@@ -328,11 +329,65 @@ def test_figures_are_shown_before_they_are_drawn(
     assert "the picture can't be drawn: ValueError: no such font" in " ".join(result.output.split())
 
 
-def test_chats_are_no_text_unless_one_insists(calls: list[dict[str, object]], tmp_path: Path) -> None:
-    (tmp_path / "chats.jsonl").write_text('{"messages": []}\n' * 9, encoding="utf-8")
-    arguments = ["q4.gguf", "--reference", "bf16.gguf", "--text", "chats.jsonl"]
-    refused = run(arguments)
-    assert refused.exit_code == 1
-    assert "is chats as JSON lines (messages)" in " ".join(refused.output.split())
-    assert calls == []
-    assert run([*arguments, "--raw"]).exit_code == 0
+class TestChats:
+    ARGUMENTS = ("q4.gguf", "--reference", "bf16.gguf", "--text", "talk=chats.jsonl")
+
+    @pytest.fixture(autouse=True)
+    def chats(self, calls: list[dict[str, object]], tmp_path: Path) -> None:
+        line = '{"messages": [{"role": "user", "content": "hi"}]}\n'
+        (tmp_path / "chats.jsonl").write_text(line * 2, encoding="utf-8")
+
+    def texts(self, calls: list[dict[str, object]]) -> list[tuple[str, bytes]]:
+        asked: list[Text] = calls[0]["texts"]  # type: ignore[assignment]  # a list
+        return [(text.name, text.data) for text in asked]
+
+    def test_the_reference_s_template_writes_them(
+        self, calls: list[dict[str, object]], tmp_path: Path
+    ) -> None:
+        _write_gguf(tmp_path / "bf16.gguf", **{"tokenizer.chat_template": "<{{ messages[0].content }}>"})
+        result = run(self.ARGUMENTS)
+        assert result.exit_code == 0, result.output
+        assert self.texts(calls) == [("talk", b"<hi>\n\n<hi>")]
+
+    def test_a_model_without_a_template_is_an_error(self, calls: list[dict[str, object]]) -> None:
+        refused = run(self.ARGUMENTS)
+        assert refused.exit_code == 1
+        assert "chats.jsonl:1: is a chat, and the model has no chat template" in " ".join(
+            refused.output.split()
+        )
+        assert calls == []
+
+    def test_they_are_read_as_they_are_if_one_insists(
+        self, calls: list[dict[str, object]], tmp_path: Path
+    ) -> None:
+        assert run([*self.ARGUMENTS, "--raw"]).exit_code == 0
+        assert self.texts(calls) == [("talk", (tmp_path / "chats.jsonl").read_bytes())]
+
+    def test_with_a_saved_reference_the_first_file_has_the_template(
+        self, calls: list[dict[str, object]], tmp_path: Path
+    ) -> None:
+        assert (
+            run(
+                ["--reference", "bf16.gguf", "--text", "code.txt", "--save-reference", "a.reference"]
+            ).exit_code
+            == 0
+        )
+        _write_gguf(
+            tmp_path / "q4.gguf", **{"tokenizer.chat_template": "{{ raise_exception('it was asked') }}"}
+        )
+        result = run(["q4.gguf", "--reference", "a.reference", "--text", "chats.jsonl"])
+        assert "it was asked" in result.output
+
+
+def test_a_folder_is_one_text(calls: list[dict[str, object]], tmp_path: Path) -> None:
+    (tmp_path / "src").mkdir()
+    for name in ("b.py", "a.py"):
+        (tmp_path / "src" / name).write_text(f"{name}\n", encoding="utf-8")
+    (tmp_path / "src/old.txt").write_bytes("naïve".encode("latin-1"))
+    result = run(["q4.gguf", "--reference", "bf16.gguf", "--text", "src:2"])
+    assert result.exit_code == 0, result.output
+    said = " ".join(result.output.split())
+    assert "1 file wasn't read of src: old.txt (isn't text in UTF-8: byte 2 is 0xef)" in said
+    assert "the weight 2 of src changes nothing here" in said
+    asked: list[Text] = calls[0]["texts"]  # type: ignore[assignment]  # a list
+    assert asked[0].data == b"a.py\n\n\nb.py\n"

@@ -122,6 +122,16 @@ def test_what_makes_no_sense(capsys: Output, args: list[str], said: str) -> None
     assert said in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.parametrize("option", ["--text", "--verify"])
+def test_chats_need_a_template_before_anything_is_measured(capsys: Output, option: str) -> None:
+    line = '{"messages": [{"role": "user", "content": "hi"}]}\n'
+    Path("talk.jsonl").write_text(line, encoding="utf-8")
+    assert main(["fit", TINY, "--bpw", "4", option, "talk.jsonl"]) == 1
+    err = " ".join(capsys.readouterr().err.split())
+    assert "talk.jsonl:1: is a chat, and the model has no chat template" in err
+    assert sorted(path.name for path in Path().iterdir()) == ["talk.jsonl"]
+
+
 def test_a_budget_that_can_t_be_kept(capsys: Output) -> None:
     assert main(["fit", TINY, "--prior", "--size", "1MB"]) == 1
     err = " ".join(capsys.readouterr().err.split())

@@ -96,6 +96,20 @@ def test_says_what_is_wrong(
     assert said in " ".join(capsys.readouterr().err.split())
 
 
+def test_chats_need_a_template_before_anything_is_measured(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("quantrecipe.evaluate.require_engine", lambda path: None)
+    Path("talk.jsonl").write_text(
+        '{"prompt": [{"role": "user", "content": "q"}], "completion": "a"}\n', encoding="utf-8"
+    )
+    assert main(["sensitivity", str(model), "--types", "Q8_0", "--text", "talk.jsonl"]) == 1
+    assert "talk.jsonl:1: is a chat, and the model has no chat template" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    assert not list(Path().glob("*.sensitivity.jsonl*"))
+
+
 def test_a_file_of_something_else_is_kept(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("notes.txt").write_text("my notes\n", encoding="utf-8")
     assert main(["sensitivity", str(model), "--types", "Q8_0", "-o", "notes.txt"]) == 1

@@ -1,0 +1,187 @@
+"""quantrecipe imatrix compute: an importance matrix of a model, from your own texts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from quantrecipe.cli.context import Context, pass_context
+from quantrecipe.cli.imatrix.output import check_matrix, force_option, layout_option, write_matrix
+from quantrecipe.cli.options.amounts import count_option
+from quantrecipe.cli.options.paths import FILE, file_option, folder_option
+from quantrecipe.cli.options.shared import arch_option, engine_option, json_option
+from quantrecipe.cli.options.texts import TEXT_GRAMMAR, raw_option, text_option
+from quantrecipe.cli.output_files import check_folder, model_stem
+from quantrecipe.cli.subcommand import subcommand
+
+__all__ = ["command"]
+
+
+def _contexts(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, ...]:
+    """Reads lengths of contexts: 512, or 512,4k."""
+    from quantrecipe.errors import RecipeError
+    from quantrecipe.units import parse_tokens
+
+    try:
+        return tuple(sorted(parse_tokens(part.strip()) for part in value.split(",")))
+    except RecipeError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def _share(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """Reads a share: 1%, or 0.01."""
+    if value is None:
+        return None
+    try:
+        share = float(value.removesuffix("%")) / (100 if value.endswith("%") else 1)
+    except ValueError:
+        share = -1.0
+    if not 0 < share < 1:
+        raise click.BadParameter(f"{value!r} is no share between 0 and 100 %, such as 1%")
+    return share
+
+
+def _parts(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int, int] | None:
+    """Reads how texts are divided: 80/10/10."""
+    if value is None:
+        return None
+    parts = value.split("/")
+    numbers = tuple(int(part) for part in parts if part.isdigit())
+    if len(parts) != 3 or len(numbers) != 3 or not numbers[0] or sum(numbers) != 100:
+        raise click.BadParameter(f"{value!r} is no three parts of a hundred, such as 80/10/10")
+    return numbers[0], numbers[1], numbers[2]
+
+
+@subcommand(
+    "compute",
+    "quantrecipe imatrix compute model.bf16.gguf --text calibration.txt",
+    "quantrecipe imatrix compute hf-folder --text code=src/:2 --text chat=talk.jsonl:1 -o mine.gguf",
+    "quantrecipe imatrix compute model.gguf --text talk.jsonl --context 512,4096 --until 1%",
+    "quantrecipe imatrix compute moe.gguf --text talk.jsonl --min-expert-tokens 200 --all-experts",
+)
+@click.argument("model", type=FILE)
+@text_option(help=f"What the model reads; may be given more than once. {TEXT_GRAMMAR}")
+@raw_option
+@file_option("-o", "--output", metavar="OUT", help="The matrix. [default: MODEL.imatrix.gguf in this folder]")
+@click.option(
+    "--context",
+    "contexts",
+    default="512",
+    show_default=True,
+    callback=_contexts,
+    metavar="TOKENS,…",
+    help="Tokens that the model reads at a time; several, such as 512,4096: the texts are read in each.",
+)
+@count_option("--chunks", help="The first N contexts of each text. [default: all]")
+@count_option("--skip", default=0, least=0, help="Leave out the first N contexts of each text.")
+@click.option(
+    "--until",
+    callback=_share,
+    metavar="SHARE",
+    help="Stop when another quarter of tokens changes the matrices by less: 1%. [default: read all]",
+)
+@count_option(
+    "--min-expert-tokens",
+    "expert_tokens",
+    default=0,
+    least=0,
+    help="Name experts that fewer tokens reach, and let --until wait for them.",
+)
+@click.option(
+    "--all-experts",
+    is_flag=True,
+    help="Run these experts on every token of a second pass, which the file then says.",
+)
+@click.option("--output-tensor", is_flag=True, help="Measure the output matrix, too.")
+@click.option("--embeddings", is_flag=True, help="And the token embeddings, by how often each token occurs.")
+@text_option(
+    "--held-out",
+    help="Text that you will evaluate on: warns where it shares passages with what is read here.",
+)
+@click.option(
+    "--split",
+    callback=_parts,
+    metavar="80/10/10",
+    help="Divide the texts into calibration, search and held-out parts, which are written beside OUT.",
+)
+@count_option("--threads", help="Threads of llama.cpp. [default: all cores]")
+@count_option("--gpu-layers", help="Layers that the GPU takes, if llama.cpp has one. [default: all]", least=0)
+@engine_option
+@layout_option
+@folder_option("--work-dir", help="Where a folder's temporary BF16 file goes. [default: beside OUT]")
+@click.option("--keep", is_flag=True, help="Keep that file.")
+@arch_option
+@force_option
+@json_option
+@pass_context
+def command(
+    ctx: Context,
+    /,
+    model: Path,
+    texts: tuple[str, ...],
+    raw: bool,
+    output: Path | None,
+    contexts: tuple[int, ...],
+    chunks: int | None,
+    skip: int,
+    until: float | None,
+    expert_tokens: int,
+    all_experts: bool,
+    output_tensor: bool,
+    embeddings: bool,
+    held_out: tuple[str, ...],
+    split: tuple[int, int, int] | None,
+    threads: int | None,
+    gpu_layers: int | None,
+    engine: Path | None,
+    layout: str | None,
+    work_dir: Path | None,
+    keep: bool,
+    arch: str | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Compute the importance matrix of MODEL, a GGUF or a Hugging Face folder, by running it over texts.
+
+    Chats (JSON lines) are read as the model's own chat template writes them. With one plain text and a context of 512,
+    counts equal those of llama-imatrix, and sums do but for rounding. What was read is saved every minute: the same
+    command goes on where it was stopped.
+    """
+    from quantrecipe.calibration import CalibrationSettings
+    from quantrecipe.cli.imatrix.calibrating import Calibrating
+    from quantrecipe.engine import require_engine
+    from quantrecipe.model.open_model import open_model
+    from quantrecipe.texts import read_domains
+
+    if not texts:
+        raise click.UsageError("Say with --text what the model is to read.")
+    out = output or Path(f"{model_stem(model)}.imatrix.gguf")
+    check_matrix(out, layout, force=force)
+    check_folder(work_dir or out.parent, option="--work-dir DIR")
+    found = require_engine(engine)
+    domains, unseen = read_domains(texts, raw=raw), read_domains(held_out, raw=raw)
+    registry = ctx.load_registry()
+    opened = open_model(model, arch=arch, registry=registry)
+    opened.require_weights("give the model itself")
+    settings = CalibrationSettings(
+        contexts=contexts,
+        chunks=chunks,
+        skip=skip,
+        output=output_tensor,
+        embeddings=embeddings,
+        until=until,
+        expert_tokens=expert_tokens,
+        all_experts=all_experts,
+    )
+    run = Calibrating(ctx, opened, registry, out, settings, quiet=as_json)
+    if split is not None:
+        domains = run.divide(domains, split, force=force)
+    run.caution(domains, unseen)
+    with run.runnable(work_dir or out.parent, keep=keep, threads=threads) as path:
+        computed = run.compute(
+            path, domains, threads=threads, gpu_layers=gpu_layers, engine=found, log=ctx.engine_log
+        )
+    write_matrix(ctx, out, computed.measurement, layout, force, quiet=as_json)
+    computed.done()
+    run.report(computed, as_json=as_json)

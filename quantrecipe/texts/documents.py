@@ -69,7 +69,7 @@ class Domain:
     name:      from NAME=PATH, or else from the file's name
     weight:    from PATH:WEIGHT; None where none is given
     documents: at least one
-    digest:    XXH3-128 of the bytes of all its files, one after the other
+    digest:    XXH3-128 of the bytes of its file; of several, of their XXH3-128s in order
     files:     in the order in which they were read
     left_out:  files of a folder or glob that weren't read, each with the reason
     """

@@ -69,11 +69,11 @@ def read_domain(spec: str, *, raw: bool = False) -> Domain:
     """
     said = parse_spec(spec)
     files, left_out = files_of(said.path)
-    digest = xxhash.xxh3_128()
+    digests: list[xxhash.xxh3_128] = []
     documents: list[Document] = []
     problems: list[Problem] = []
     for file in files:
-        digest.update(file.data)
+        digests.append(xxhash.xxh3_128(file.data))
         try:
             documents += _documents(file, raw=raw)
         except TextError as error:
@@ -86,10 +86,16 @@ def read_domain(spec: str, *, raw: bool = False) -> Domain:
         name=said.name or Path(said.path).name or Path(said.path).resolve().name or said.path,
         weight=said.weight,
         documents=tuple(documents),
-        digest=digest.hexdigest(),
+        digest=_joined(digests),
         files=tuple(file.path for file in files),
         left_out=left_out,
     )
+
+
+def _joined(digests: Sequence[xxhash.xxh3_128]) -> str:
+    """Of one file, its own; of several, of theirs, so that it says where one ends."""
+    one = digests[0] if len(digests) == 1 else xxhash.xxh3_128(b"".join(it.digest() for it in digests))
+    return one.hexdigest()
 
 
 def read_domains(specs: Sequence[str], *, raw: bool = False) -> tuple[Domain, ...]:

@@ -115,7 +115,7 @@ def _is_norm(tensor: TensorInfo) -> bool:
 
 def _last(tensor: TensorInfo) -> str:
     """The role within a block of any kind: "enc.blk.0.ffn_down" of a T5, too, whose blocks aren't `blk.N.`."""
-    return tensor.role.rpartition(".")[2] if tensor.name.endswith(".weight") else ""
+    return tensor.role.rpartition(".")[2]
 
 
 def _shape(tensor: TensorInfo) -> tuple[int, ...]:

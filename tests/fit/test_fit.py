@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 from support.models import llama_metadata, llama_tensors, write_gguf
 
-from quantrecipe.errors import PlanError
+from quantrecipe.errors import ImportanceError, PlanError
 from quantrecipe.fit import Fitted, Request, fit
 from quantrecipe.fit.fit import like_budget
 from quantrecipe.fit.offered_types import offered_types
 from quantrecipe.fit.open_recipe import Floor
 from quantrecipe.fit.stock import MIXES, stock_plan, stock_recipes
 from quantrecipe.importance.matrix import Importance
+from quantrecipe.importance.provenance import Provenance
 from quantrecipe.importance.read_importance import read_importance
 from quantrecipe.model.model import Model
 from quantrecipe.model.open_model import open_model
@@ -61,7 +62,8 @@ def stock() -> Mapping[str, Recipe]:
 
 def fitted(model: Model, registry: Registry, budget: Budget, **rest: object) -> Fitted:
     rest["name"] = "fitted"
-    known = {key: rest.pop(key) for key in ("importance", "sensitivity") if key in rest}
+    of_fit = ("importance", "importance_of_another_model", "sensitivity")
+    known = {key: rest.pop(key) for key in of_fit if key in rest}
     request = Request(budget=budget, **rest)  # type: ignore[arg-type]  # as given
     return fit(model, request, registry, stock=stock(), **known)  # type: ignore[arg-type]  # as given
 
@@ -75,6 +77,15 @@ def again(found: Fitted, model: Model, registry: Registry, importance: Importanc
     return make_plan(
         load_recipe_text(found.text, registry=registry), model, registry=registry, importance=importance
     )
+
+
+def test_the_matrix_of_another_model_is_refused(tiny: Model, matrix: Importance, registry: Registry) -> None:
+    other = replace(matrix, provenance=Provenance(fingerprint=f"v1:{'0' * 16}:{'0' * 32}"))
+    with pytest.raises(ImportanceError, match="of another model"):
+        fitted(tiny, registry, replace(NOTHING, bpw=5), importance=other)
+    assert fitted(
+        tiny, registry, replace(NOTHING, bpw=5), importance=other, importance_of_another_model=True
+    ).text
 
 
 class TestRecipe:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 
+import gguf
 import numpy as np
 import pytest
 from support.imatrix_files import with_provenance, write_gguf
@@ -69,6 +70,13 @@ class TestFile:
         ours, theirs = read_header(tmp_path / "m.gguf"), read_header(CODE)
         assert list(ours.metadata)[: len(theirs.metadata)] == list(theirs.metadata)
         assert [t.name for t in ours.tensors] == [t.name for t in theirs.tensors]
+
+    def test_is_read_by_gguf_s_own_reader(self, tmp_path: Path) -> None:
+        matrix(CODE, MADE, tmp_path / "m.gguf")
+        found = gguf.GGUFReader(tmp_path / "m.gguf")
+        assert found.fields[f"{PREFIX}text.tokens"].contents() == [4096, 1000]
+        assert found.fields[f"{PREFIX}all_experts"].contents() is False
+        assert found.fields["imatrix.chunk_size"].contents() == 512
 
     def test_says_nothing_of_what_is_not_known(self, tmp_path: Path) -> None:
         found = matrix(CODE, Provenance(fingerprint=ONE), tmp_path / "m.gguf")

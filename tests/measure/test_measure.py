@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.imatrix_files import write_gguf_imatrix
+from support.imatrix_files import with_provenance, write_gguf_imatrix
 from support.models import llama_metadata, llama_tensors, write_gguf
 
 from quantrecipe import load_registry, open_model
@@ -17,9 +17,11 @@ from quantrecipe.analyses.probe import Probe
 from quantrecipe.api import Effect, ModelAnalysis, Study, TensorAnalysis
 from quantrecipe.errors import ImportanceError, ModelError, NonFiniteError, OutputError, SensitivityError
 from quantrecipe.evaluate import Text
+from quantrecipe.importance.provenance import Provenance
 from quantrecipe.importance.read_importance import read_importance
 from quantrecipe.measure import Measurement, Passes, Scope, Subject, choose_types, measure, prober, scope_of
 from quantrecipe.measure.journal import Journal
+from quantrecipe.model.fingerprint import fingerprint
 from quantrecipe.output.apply import apply_plan
 from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe, load_recipe_text
@@ -81,6 +83,26 @@ def test_losses_are_those_of_the_formats(model_file: Path, tmp_path: Path) -> No
     assert "blk.0.attn_norm.weight" not in found.tensors
     assert found.tensors["output.weight"].alpha_source == "prior"
     assert read_sensitivity(tmp_path / "out.jsonl").types == found.types
+
+
+def test_a_matrix_that_states_another_model_is_refused(model_file: Path, tmp_path: Path) -> None:
+    model, out = open_model(model_file), tmp_path / "out.jsonl"
+    entries = {"blk.0.attn_q.weight": (np.ones((1, 256), np.float32), [8.0])}
+    silent = write_gguf_imatrix(tmp_path / "silent.gguf", entries)
+    other = replace(fingerprint(model), norms="0" * 32)
+    stating = with_provenance(silent, Provenance(fingerprint=str(other)), tmp_path / "stating.gguf")
+    with pytest.raises(ImportanceError, match="of another model"):
+        measure(model, out, what(), registry=REGISTRY, importance=read_importance(stating))
+    assert not out.exists()
+    measure(
+        model,
+        out,
+        what(sample=256),
+        registry=REGISTRY,
+        importance=read_importance(stating),
+        importance_of_another_model=True,
+    )
+    assert out.exists()
 
 
 def test_threads_and_samples_do_not_show(model_file: Path, tmp_path: Path) -> None:

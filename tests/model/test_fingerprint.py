@@ -111,6 +111,23 @@ def test_models_that_differ_in_matrices_alone_share_it(tmp_path: Path, weights: 
     assert of(tmp_path / "a.gguf", weights) == of(tmp_path / "b.gguf", merged)
 
 
+def test_what_a_norm_adds_counts_too(tmp_path: Path, weights: Weights) -> None:
+    biases = {"output_norm.bias": np.zeros(256, np.float32)}, {"output_norm.bias": np.ones(256, np.float32)}
+    one, other = (of(tmp_path / f"{n}.gguf", weights | bias) for n, bias in enumerate(biases))
+    assert one.structure == other.structure != of(tmp_path / "none.gguf", weights).structure
+    assert one.norms != other.norms
+
+
+@pytest.mark.parametrize(
+    "role", ["token_embd", "attn_output", "ffn_down", "ffn_down_exps", "ffn_down_shexp", "ssm_out"]
+)
+def test_matrices_that_every_form_has_count_by_their_shapes(role: str, tmp_path: Path) -> None:
+    name = f"{role}.weight" if role == "token_embd" else f"blk.0.{role}.weight"
+    norm = {"output_norm.weight": np.ones(4, np.float32)}
+    made = (of(tmp_path / f"{n}.gguf", norm | {name: np.ones((4, n), np.float32)}) for n in (32, 64))
+    assert len({it.structure for it in made}) == 2
+
+
 @pytest.mark.parametrize(
     ("name", "shape"),
     [
@@ -148,8 +165,9 @@ ONES = np.ones((4, 256), np.float32)
         ),
         ((), {"blk.0.indexer.k_norm.weight": ONES[0]}),
         ((), {"v.blk.0.ffn_down.weight": ONES, "v.blk.0.attn_norm.weight": ONES[0]}),
+        ((), {"a.blk.0.ffn_down.weight": ONES, "mm.a.attn_norm.weight": ONES[0]}),
     ],
-    ids=["tied", "computed", "qkv", "gate and up", "latent", "small", "MTP", "indexer", "vision"],
+    ids=["tied", "computed", "qkv", "gate and up", "latent", "small", "MTP", "indexer", "vision", "sound"],
 )
 def test_what_forms_of_a_model_differ_in_is_no_part_of_it(
     gone: tuple[str, ...], added: Weights, tmp_path: Path, weights: Weights

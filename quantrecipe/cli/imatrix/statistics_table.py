@@ -41,7 +41,7 @@ def render_provenance(provenance: Provenance) -> RenderableType:
     experts = {True: "every token went through all", False: "as the model chooses", None: ""}
     facts = {
         "model": provenance.fingerprint,
-        "model's files": provenance.model,
+        "model files": provenance.model,
         "engine": provenance.engine,
         "quantrecipe": provenance.version,
         "contexts": ", ".join(f"{length:,}" for length in provenance.contexts),
@@ -59,7 +59,7 @@ def render_provenance(provenance: Provenance) -> RenderableType:
             for text in provenance.texts
         ]
         columns: dict[str, Kind] = {"text": "name", **numbers("tokens", "weight"), "XXH3-128": "text"}
-        parts.append(Table(columns, rows, spare=("XXH3-128",)))
+        parts.append(Table(columns, rows))
     return Group(*parts)
 
 

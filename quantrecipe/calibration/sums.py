@@ -13,11 +13,13 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 
 from quantrecipe.errors import OutputError
 from quantrecipe.importance.measurement import MeasuredTensor
@@ -73,15 +75,15 @@ class SumsFile:
     def read(cls, path: Path) -> Self | None:
         """What the file says; None where there is none, or it is damaged: then the run begins anew."""
         try:
-            with np.load(path, allow_pickle=False) as data:
+            with _opened(path) as data:
                 about = json.loads(bytes(data["about"]))
             return cls(path=path, about=about["about"], shared=about["shared"])
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
             return None
 
     def sums(self) -> dict[str, InputSums]:
         """All sums, by name. OSError or ValueError where the file is damaged."""
-        with np.load(self.path, allow_pickle=False) as data:
+        with _opened(self.path) as data:
             return {
                 name: InputSums(*(data[f"{part}/{name}"] for part in _FIELDS))
                 for name in dict.fromkeys(self.shared.values())
@@ -89,12 +91,12 @@ class SumsFile:
 
     def means(self) -> dict[str, NDArray[np.float32]]:
         """The means at the last look, by name."""
-        with np.load(self.path, allow_pickle=False) as data:
+        with _opened(self.path) as data:
             return {name.removeprefix(_MEANS): data[name] for name in data.files if name.startswith(_MEANS)}
 
     def measured(self) -> Iterator[MeasuredTensor]:
         """Each weight's sums as an importance matrix has them: counts are whole, and squares fit them."""
-        with np.load(self.path, allow_pickle=False) as data:
+        with _opened(self.path) as data:
             for weight, name in sorted(self.shared.items()):
                 weighed, tokens = data[f"weighed/{name}"], data[f"tokens/{name}"]
                 counts = np.maximum(np.rint(weighed), tokens > 0).astype(np.int64)
@@ -107,7 +109,7 @@ class SumsFile:
 
     def tokens(self) -> dict[str, NDArray[np.int64]]:
         """How many tokens each weight's matrices saw: int64 (counts,)."""
-        with np.load(self.path, allow_pickle=False) as data:
+        with _opened(self.path) as data:
             return {weight: data[f"tokens/{name}"] for weight, name in sorted(self.shared.items())}
 
 
@@ -120,13 +122,22 @@ class _Read:
     counts: NDArray[np.int64]
 
     def __call__(self) -> NDArray[np.float32]:
-        with np.load(self.path, allow_pickle=False) as data:
+        with _opened(self.path) as data:
             squares, weighed = data[f"squares/{self.name}"], data[f"weighed/{self.name}"]
         squares = squares.reshape(len(self.counts), -1)
         # Weights make counts that aren't whole; the means stay what they are.
         factor = np.divide(self.counts, weighed, out=np.zeros(len(weighed)), where=weighed > 0)
         result: NDArray[np.float32] = (squares * factor[:, None]).astype(np.float32)
         return result
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[NpzFile]:
+    """An archive of arrays. np.load itself leaves a file open that is none."""
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
+        if not isinstance(data, NpzFile):
+            raise ValueError("a single array")
+        yield data
 
 
 def _shape(path: Path, name: str) -> tuple[int, ...]:

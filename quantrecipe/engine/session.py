@@ -271,7 +271,8 @@ def death(status: int, told: str, engine: Engine, model: str | Path) -> Evaluati
         what = f"llama.cpp gave up on it: {asserted[-1]}"
         return EvaluationError(what, "a newer llama.cpp may run it", file=model)
     if "Traceback" in told:
-        return EvaluationError(f"the process that runs llama.cpp failed:\n{told.strip()}", file=model)
+        trace = told[told.index("Traceback") :].strip()
+        return EvaluationError(f"the process that runs llama.cpp failed:\n{trace}", file=model)
     last = f" after it said: {lines[-1]}" if lines else ""
     name = signal.Signals(-status).name if 0 < -status < 65 else f"status {status}"
     return EvaluationError(f"llama.cpp crashed ({name}){last}", "-v shows its log", file=model)

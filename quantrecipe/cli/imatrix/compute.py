@@ -23,8 +23,12 @@ def _contexts(ctx: click.Context, param: click.Parameter, value: str) -> tuple[i
     from quantrecipe.errors import RecipeError
     from quantrecipe.units import parse_tokens
 
+    parts = [part.strip() for part in value.split(",")]
     try:
-        return tuple(sorted(parse_tokens(part.strip()) for part in value.split(",")))
+        # A plain number may be smaller than what a model would be run with.
+        return tuple(
+            sorted(int(part) if part.isascii() and part.isdigit() else parse_tokens(part) for part in parts)
+        )
     except RecipeError as error:
         raise click.BadParameter(str(error)) from None
 

@@ -1,0 +1,83 @@
+"""Sums: what a file keeps of them, and what an importance matrix gets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from quantrecipe.calibration.sums import InputSums, SumsFile, write_sums
+from quantrecipe.errors import OutputError
+
+
+def sums() -> dict[str, InputSums]:
+    return {
+        "blk.0.attn_q.weight": InputSums(np.array([[2.0, 4.0]]), np.array([3.0]), np.array([2])),
+        "blk.0.ffn_up_exps.weight": InputSums(
+            np.array([[3.0, 6.0], [0.0, 0.0], [5.0, 1.0]]), np.array([1.25, 0.0, 0.4]), np.array([1, 0, 1])
+        ),
+        "blk.0.attn_k_b.weight": InputSums(
+            np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([5.0]), np.array([5])
+        ),
+    }
+
+
+SHARED = {
+    "blk.0.attn_q.weight": "blk.0.attn_q.weight",
+    "blk.0.attn_k.weight": "blk.0.attn_q.weight",
+    "blk.0.ffn_up_exps.weight": "blk.0.ffn_up_exps.weight",
+    "blk.0.attn_k_b.weight": "blk.0.attn_k_b.weight",
+}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    write_sums(
+        tmp_path / "s", sums(), {"blk.0.attn_q.weight": np.ones((1, 2), np.float32)}, SHARED, {"groups": 3}
+    )
+    return tmp_path / "s"
+
+
+def test_what_was_written_is_read(path: Path) -> None:
+    found = SumsFile.read(path)
+    assert found is not None
+    assert (found.about, found.shared) == ({"groups": 3}, SHARED)
+    for name, expected in sums().items():
+        got = found.sums()[name]
+        assert np.array_equal(got.squares, expected.squares)
+        assert np.array_equal(got.weighed, expected.weighed)
+        assert np.array_equal(got.tokens, expected.tokens)
+    assert found.means()["blk.0.attn_q.weight"].tolist() == [[1, 1]]
+
+
+def test_means_are_per_expert_where_counts_are() -> None:
+    means = sums()["blk.0.ffn_up_exps.weight"].means
+    assert means.tolist() == [[2.4, 4.8], [0, 0], [12.5, 2.5]]
+    assert sums()["blk.0.attn_k_b.weight"].means.tolist() == [[0.2, 0.4], [0.6, 0.8]]
+
+
+def test_a_matrix_gets_whole_counts_and_the_same_means(path: Path) -> None:
+    found = SumsFile.read(path)
+    assert found is not None
+    tensors = {tensor.name: tensor for tensor in found.measured()}
+    assert list(tensors) == sorted(SHARED)
+    experts = tensors["blk.0.ffn_up_exps.weight"]
+    assert experts.counts == (1, 0, 1)  # 0.4 is less than half a token, and yet there was one
+    assert np.allclose(experts.sums(), [[2.4, 4.8], [0, 0], [12.5, 2.5]])
+    heads = tensors["blk.0.attn_k_b.weight"]
+    assert (heads.counts, heads.size, heads.sums().shape) == ((5,), 4, (1, 4))
+    assert np.array_equal(tensors["blk.0.attn_k.weight"].sums(), tensors["blk.0.attn_q.weight"].sums())
+    assert found.tokens()["blk.0.attn_k.weight"].tolist() == [2]
+
+
+@pytest.mark.parametrize("damage", [b"", b"no archive", None])
+def test_a_file_that_is_none_is_begun_anew(path: Path, damage: bytes | None) -> None:
+    path.write_bytes(path.read_bytes()[:-40] if damage is None else damage)
+    assert SumsFile.read(path) is None
+    assert SumsFile.read(path.with_name("none")) is None
+
+
+def test_a_disk_that_refuses(path: Path) -> None:
+    with pytest.raises(OutputError, match="what was found so far can't be saved"):
+        write_sums(path / "below a file", sums(), {}, SHARED, {})

@@ -1,0 +1,44 @@
+"""Functions that tests have another process run: they go there by their names, so they stand in a module."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from quantrecipe.calibration import CalibrationSettings, Saved, compute
+from quantrecipe.importance.to_gguf import encode_gguf
+from quantrecipe.texts import read_domain, render
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from quantrecipe.engine.language_model import LanguageModel
+    from quantrecipe.engine.session import Tell
+
+
+def with_a_weight_of_zeros(model: LanguageModel, name: str, *, tell: Tell) -> list[NDArray[np.float32]]:
+    """Logits before a weight is replaced by zeros, with it replaced, and after it was restored."""
+    chunks = np.arange(2 * 64, dtype=np.int32).reshape(2, 64)
+    found = [np.stack([it.copy() for it in model.logits(chunks)])]
+    weight = model.weights.get(name)
+    model.swap(name, np.zeros(0 if weight is None else weight.nbytes, np.uint8))
+    found.append(np.stack([it.copy() for it in model.logits(chunks)]))
+    model.restore()
+    return [*found, np.stack([it.copy() for it in model.logits(chunks)])]
+
+
+def calibrate(model: str, text: str, out: str) -> tuple[int, bytes]:
+    """Compute a matrix, saving sums all the time: the groups that were done before, and what would be written."""
+    before = [0]
+
+    def hear(what: object) -> None:
+        if isinstance(what, Saved) and what.resumed:
+            before[0] = what.groups
+
+    domain = read_domain(text)
+    settings = CalibrationSettings(chunks=26, save_every=0.05)
+    found = compute(model, [(domain, render(domain, None))], out, settings, hear=hear)
+    encoded = b"".join(encode_gguf(found.measurement).pieces())
+    found.done()
+    return before[0], encoded

@@ -1,6 +1,6 @@
 """Importance matrices, computed: llama.cpp runs texts, and the inputs of its matrices are looked at.
 
-computed = compute("model.bf16.gguf", [(domain, render(domain, template))], "importance.gguf")
+computed = compute_importance("model.bf16.gguf", [(domain, render(domain, template))], "importance.gguf")
 """
 
 from quantrecipe.calibration.collect import Change, Ran, Saved
@@ -9,7 +9,7 @@ from quantrecipe.calibration.compute import (
     Computed,
     Prepared,
     UncoveredExperts,
-    compute,
+    compute_importance,
     sums_path,
 )
 
@@ -21,6 +21,6 @@ __all__ = [
     "Ran",
     "Saved",
     "UncoveredExperts",
-    "compute",
+    "compute_importance",
     "sums_path",
 ]

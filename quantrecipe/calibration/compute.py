@@ -1,6 +1,6 @@
-"""compute: an importance matrix of a model, from texts.
+"""compute_importance: an importance matrix of a model, from texts.
 
-    computed = compute("model.bf16.gguf", domains, "importance.gguf", settings)
+    computed = compute_importance("model.bf16.gguf", domains, "importance.gguf", settings)
     computed.measurement      what `encode_gguf` writes
 
 The sums are kept in a file beside the matrix while a run lasts. A run that was stopped, or that died with the engine,
@@ -43,7 +43,15 @@ from quantrecipe.texts.documents import Domain, Rendered
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["CalibrationSettings", "Computed", "Heard", "Prepared", "UncoveredExperts", "compute", "sums_path"]
+__all__ = [
+    "CalibrationSettings",
+    "Computed",
+    "Heard",
+    "Prepared",
+    "UncoveredExperts",
+    "compute_importance",
+    "sums_path",
+]
 
 _EVERY = 60.0  # seconds between two saves
 _FILLING_TOKENS = 4096  # at least, that go through all experts: each gets a mean over as many
@@ -136,7 +144,7 @@ def sums_path(out: str | Path) -> Path:
     return out.with_name(f"{out.name}.sums")
 
 
-def compute(
+def compute_importance(
     model: str | Path,
     domains: Sequence[tuple[Domain, Sequence[Rendered]]],
     out: str | Path,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from quantrecipe.calibration import CalibrationSettings, Saved, compute
+from quantrecipe.calibration import CalibrationSettings, Saved, compute_importance
 from quantrecipe.importance.to_gguf import encode_gguf
 from quantrecipe.texts import read_domain, render
 
@@ -38,7 +38,7 @@ def calibrate(model: str, text: str, out: str) -> tuple[int, bytes]:
 
     domain = read_domain(text)
     settings = CalibrationSettings(chunks=26, save_every=0.05)
-    found = compute(model, [(domain, render(domain, None))], out, settings, hear=hear)
+    found = compute_importance(model, [(domain, render(domain, None))], out, settings, hear=hear)
     encoded = b"".join(encode_gguf(found.measurement).pieces())
     found.done()
     return before[0], encoded

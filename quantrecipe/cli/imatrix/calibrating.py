@@ -20,7 +20,7 @@ from quantrecipe.calibration import (
     Ran,
     Saved,
     UncoveredExperts,
-    compute,
+    compute_importance,
 )
 from quantrecipe.cli.apply_progress import apply_progress
 from quantrecipe.cli.context import Context
@@ -148,7 +148,7 @@ class Calibrating:
         with ThreadPoolExecutor(1) as pool, CalibrationBar(self._ctx.err) as bar:
             hashed = pool.submit(_hash_of_files, self._model.files)
             bar.say("loading the model")
-            computed = compute(
+            computed = compute_importance(
                 path,
                 rendered,
                 self._out,

@@ -1,0 +1,163 @@
+"""quantrecipe imatrix compute, with llama.cpp's part played by a graph that a test makes."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from support.fake_graph import FakeSession
+from support.models import llama_metadata, llama_tensors, write_gguf
+
+from quantrecipe.cli.app import app
+from quantrecipe.gguf.values import GGUFValue, ValueType
+from quantrecipe.importance.read_importance import read_importance
+from quantrecipe.model.fingerprint import fingerprint
+from quantrecipe.model.open_model import open_model
+
+EXPERTS = {"llama.expert_count": GGUFValue.of(ValueType.UINT32, 4)}
+WORDS = "every word of this text is read by the model, one after the other. "
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("quantrecipe.calibration.compute.Session", FakeSession)
+    FakeSession.models.clear()
+    write_gguf(tmp_path / "model.gguf", llama_tensors(layers=1), {**llama_metadata(), **EXPERTS})
+    (tmp_path / "long.txt").write_text(WORDS * 600, encoding="utf-8")
+    (tmp_path / "short.txt").write_text(WORDS * 60, encoding="utf-8")
+    return tmp_path
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["--no-plugins", "imatrix", "compute", "model.gguf", *arguments])
+
+
+def said(result: Result) -> str:
+    return " ".join(result.output.split())
+
+
+def test_a_matrix_is_written_with_where_it_comes_from(here: Path) -> None:
+    result = run("--text", "code=long.txt", "--skip", "2", "--chunks", "70")
+    assert result.exit_code == 0, result.output
+    assert "reading code 35,840 tokens in 70 chunks; takes about" in said(result)
+    assert "model.imatrix.gguf: 6 entries, 70 chunks of 512" in said(result)
+    matrix = read_importance(here / "model.imatrix.gguf")
+    assert matrix.entries["blk.0.attn_k.weight"].counts == (35_840,)
+    found = matrix.provenance
+    assert found is not None
+    assert found.fingerprint == str(fingerprint(open_model("model.gguf")))
+    assert (found.contexts, found.skip, found.chunks, found.engine) == ((512,), 2, 70, "none")
+    assert [(text.name, text.tokens, text.weight) for text in found.texts] == [("code", 35_840, 1.0)]
+    assert not list(here.glob("*.sums*"))
+
+
+def test_json_is_all_that_stdout_has(here: Path) -> None:
+    result = CliRunner().invoke(
+        app,
+        ["--no-plugins", "imatrix", "compute", "model.gguf", "--text", "long.txt", "--json", "-o", "m.gguf"],
+    )
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    assert document["file"] == "m.gguf"
+    assert document["domains"] == {"long.txt": {"tokens": 39_936, "chunks": 78, "factor": 1.0}}
+    assert document["uncovered_experts"]["blk.0.ffn_down_exps.weight"] == {"3": 0}
+    assert document["provenance"]["contexts"] == [512]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "warning"),
+    [
+        (["--text", "short.txt"], "3,584 tokens are few"),
+        (["--text", "long.txt", "--chunks", "40"], "40 samples are few"),
+        (["--text", "long.txt"], "trained with contexts of 8,192 tokens, and reads 512 at a time here"),
+        (["--text", "long.txt", "--text", "short.txt"], "long.txt, short.txt have no weights"),
+        (
+            ["--text", "long.txt", "--held-out", "short.txt"],
+            "of the passages of short.txt are in long.txt, too",
+        ),
+        (["--text", "long.txt"], "blk.0: 1 expert reached by 0 to 0 tokens (3)"),
+    ],
+)
+def test_what_is_warned_of(arguments: Sequence[str], warning: str) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    assert warning in said(result)
+
+
+def test_what_is_right_isn_t_warned_of() -> None:
+    result = run("--text", "long.txt", "--context", "512,4096", "--all-experts")
+    assert result.exit_code == 0, result.output
+    assert "warning" not in result.output
+    assert "note" not in result.output
+    assert "2 experts got what all tokens give" in said(result)
+
+
+def test_texts_are_divided_and_only_one_part_is_read(here: Path) -> None:
+    (here / "many.jsonl").write_text(
+        "".join(json.dumps({"text": f"{number} {WORDS}" * 20}) + "\n" for number in range(100)),
+        encoding="utf-8",
+    )
+    result = run("--text", "many.jsonl", "--split", "70/20/10", "-o", "mine.imatrix.gguf")
+    assert result.exit_code == 0, result.output
+    parts = {
+        part: [json.loads(line)["text"] for line in (here / f"mine.{part}.jsonl").open(encoding="utf-8")]
+        for part in ("calibration", "search", "held-out")
+    }
+    everything = [text for texts in parts.values() for text in texts]
+    assert len(everything) == len(set(everything)) == 100
+    assert 60 <= len(parts["calibration"]) <= 80
+    found = read_importance(here / "mine.imatrix.gguf").provenance
+    assert found is not None
+    assert found.texts[0].tokens <= sum(len(text) for text in parts["calibration"])
+    assert "for eval --text, fit --verify" in said(result)
+    again = run("--text", "mine.calibration.jsonl", "-o", "again.gguf")
+    assert again.exit_code == 0, again.output
+    assert read_importance(here / "again.gguf").digest == read_importance(here / "mine.imatrix.gguf").digest
+
+
+def test_it_stops_at_a_change_unless_experts_lack_tokens() -> None:
+    document = json.loads(run("--text", "long.txt", "--until", "99%", "--json").stdout)
+    assert document["enough"]
+    assert document["tokens"] < 39_936
+    waits = run("--text", "long.txt", "--until", "0.99", "--min-expert-tokens", "1", "--json", "-o", "m.gguf")
+    document = json.loads(waits.stdout)
+    assert not document["enough"]
+    assert document["tokens"] == 39_936
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        ([], 2, "Say with --text what the model is to read"),
+        (["--text", "none.txt"], 1, "none.txt"),
+        (["--text", "short.txt", "--context", "8k"], 1, "short.txt has 4,020 tokens: 0 chunks of 8,192"),
+        (["--text", "short.txt", "--context", "8"], 1, "a context of 8 tokens is too short; use 16 or more"),
+        (["--text", "short.txt", "--context", "512,512"], 1, "all different"),
+        (["--text", "short.txt", "--context", "x"], 2, "--context"),
+        (["--text", "short.txt", "--until", "120%"], 2, "no share between 0 and 100 %"),
+        (["--text", "short.txt", "--split", "80/20"], 2, "no three parts of a hundred"),
+        (["--text", "short.txt", "-o", "m.txt"], 2, "--to gguf or --to dat"),
+        (["--text", "short.txt", "-o", "long.txt/m.gguf"], 1, "isn't a folder|is no folder|doesn't exist"),
+    ],
+)
+def test_what_is_refused(arguments: Sequence[str], status: int, message: str, here: Path) -> None:
+
+    result = run(*arguments)
+    assert result.exit_code == status, result.output
+    assert re.search(message, said(result)) or message in said(result)
+    assert not list(here.glob("*.imatrix.gguf"))
+
+
+def test_a_matrix_that_is_there_is_kept(here: Path) -> None:
+    (here / "m.gguf").write_text("mine", encoding="utf-8")
+    result = run("--text", "long.txt", "-o", "m.gguf")
+    assert result.exit_code == 1
+    assert (here / "m.gguf").read_text(encoding="utf-8") == "mine"
+    assert FakeSession.models == []
+    assert run("--text", "long.txt", "-o", "m.gguf", "--force").exit_code == 0
+    assert read_importance(here / "m.gguf").entries

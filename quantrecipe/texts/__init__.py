@@ -7,7 +7,7 @@ for domain in domains:
         document.text, document.special, document.answers
 """
 
-from quantrecipe.texts.cautions import Caution, cautions
+from quantrecipe.texts.cautions import Caution, cautions, losses
 from quantrecipe.texts.chat_template import ChatTemplate, chat_template
 from quantrecipe.texts.documents import Document, Domain, Message, Rendered
 from quantrecipe.texts.plain_text import Text, read_text
@@ -27,6 +27,7 @@ __all__ = [
     "as_text",
     "cautions",
     "chat_template",
+    "losses",
     "overlap",
     "read_domain",
     "read_domains",

@@ -280,7 +280,7 @@ class TestOfAModel:
         def named(text: str) -> GGUFValue:
             return GGUFValue.of(ValueType.STRING, text)
 
-        assert self.facts() == ("", "", False, False)
+        assert self.facts() == self.facts(pre=named("llama-bpe")) == ("", "", False, False)
         assert self.facts(model=named("llama")) == ("<s>", "</s>", True, False)
         assert self.facts(model=named("gpt2"), pre=named("qwen2")) == ("", "", False, False)
         assert self.facts(model=named("gpt2"), pre=named("llama-bpe")) == ("", "", True, False)

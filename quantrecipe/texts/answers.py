@@ -66,8 +66,8 @@ def _turn(text: str, messages: Sequence[Message], number: int, render: Render) -
     if before is not None and start < len(asked) and start <= _agree(before, text) < len(before):
         return None  # they part before the turn begins
     end = _end(text, through, start)
-    if end is None and said and (at := text.find(said, start, _agree(through, text))) >= 0:
-        end = at + len(said)  # what follows it, the last turn has in another way
+    if end is None and said and (found := text.find(said, start, _agree(through, text))) >= 0:
+        end = found + len(said)  # what follows it, the last turn has in another way
     if end is None or start >= end or said not in text[start:end]:
         return None
     if asked == before:  # the template has no prompt for answers: what is before the content is markup

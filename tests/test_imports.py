@@ -151,14 +151,18 @@ def test_every_exception_is_needed() -> None:
     assert found >= EXCEPTIONS.keys()
 
 
-def test_only_one_module_imports_numba() -> None:
+@pytest.mark.parametrize(
+    ("library", "user"),
+    [("numba", "core.compiler"), ("jinja2", "texts.sandbox"), ("pyarrow", "texts.parquet")],
+)
+def test_only_one_module_imports(library: str, user: str) -> None:
     users = {
         module_name(path)
         for path in MODULES
         for module, _ in imports(path)
-        if module.split(".")[0] == "numba"
+        if module.split(".")[0] == library
     }
-    assert users == {"quantrecipe.core.compiler"}
+    assert users == {f"quantrecipe.{user}"}
 
 
 def test_only_the_command_line_prints() -> None:
@@ -172,7 +176,7 @@ def test_only_the_command_line_prints() -> None:
     assert wrong == []
 
 
-HEAVY = ("numba", "llvmlite", "scipy")
+HEAVY = ("numba", "llvmlite", "scipy", "jinja2")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ for domain in domains:
         document.text, document.special, document.answers
 """
 
-from quantrecipe.texts.cautions import FEWEST_SAMPLES, Caution, cautions
+from quantrecipe.texts.cautions import FEWEST_SAMPLES, Caution, cautions, losses
 from quantrecipe.texts.chat_template import ChatTemplate, chat_template
 from quantrecipe.texts.documents import Document, Domain, Message, Rendered
 from quantrecipe.texts.plain_text import Text, read_text
@@ -29,6 +29,7 @@ __all__ = [
     "cautions",
     "chat_template",
     "json_lines_of",
+    "losses",
     "overlap",
     "passages",
     "read_domain",

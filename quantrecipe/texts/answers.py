@@ -21,6 +21,7 @@ __all__ = ["Render", "bytes_of", "said_by_assistant"]
 Render = Callable[[int, bool], "str | None"]
 """Renders the first messages of a chat, and, if asked, the prompt for an answer; None where the template refuses."""
 
+_TOLD_BY = 8  # characters of a turn: where they occur elsewhere, the rest of it tells
 _MOST = 100
 """Answers of a chat for which beginnings are rendered: the work grows with their square."""
 
@@ -60,16 +61,36 @@ def _turn(text: str, messages: Sequence[Message], number: int, render: Render) -
     before, asked, through = render(number, False), render(number, True), render(number + 1, False)
     if asked is None or through is None:
         return None
-    start, end = _agree(asked, text), _agree(through, text)
+    start = _agree(asked, text)
     said = messages[number].content.strip()
-    if before is not None:
-        if start < _agree(before, text) or (start < len(before) and start < len(asked)):
-            return None
-        if asked == before:  # the template has no prompt for answers: what is before the content is markup
-            thought = messages[number].reasoning.strip()
-            at = [text.find(part, start, end) for part in (thought, said) if part]
-            start = min([place for place in at if place >= 0], default=start)
-    return (start, end) if start < end and said in text[start:end] else None
+    if before is not None and start < len(asked) and start <= _agree(before, text) < len(before):
+        return None  # they part before the turn begins
+    end = _end(text, through, start)
+    if end is None and said and (found := text.find(said, start, _agree(through, text))) >= 0:
+        end = found + len(said)  # what follows it, the last turn has in another way
+    if end is None or start >= end or said not in text[start:end]:
+        return None
+    if asked == before:  # the template has no prompt for answers: what is before the content is markup
+        thought = messages[number].reasoning.strip()
+        at = [text.find(part, start, end) for part in (thought, said) if part]
+        start = min([place for place in at if place >= 0], default=start)
+    return start, end
+
+
+def _end(text: str, through: str, start: int) -> int | None:
+    """Where the turn that begins at `start` ends, if the chat through it is written there, or the end of that is.
+
+    The turn may begin in another way where it is the last one, with thinking that is taken out once others follow.
+    """
+    if text.startswith(through):
+        return len(through)
+    first = text[start : start + _TOLD_BY]
+    at = through.find(first, start)
+    while len(first) == _TOLD_BY and at >= 0:
+        if text.startswith(through[at:], start):
+            return start + len(through) - at
+        at = through.find(first, at + 1)
+    return None
 
 
 def _contents(text: str, messages: Sequence[Message]) -> list[tuple[int, int] | None]:

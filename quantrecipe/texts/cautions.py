@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from quantrecipe.texts.documents import Domain
+from quantrecipe.texts.documents import Domain, Rendered
 from quantrecipe.wording import some_of
 
-__all__ = ["FEWEST_SAMPLES", "Caution", "cautions"]
+__all__ = ["FEWEST_SAMPLES", "Caution", "cautions", "losses"]
 
 FEWEST_SAMPLES = 50
 """Documents of a domain, or chunks of its plain text: of fewer, each weighs so much that chance decides."""
@@ -19,7 +20,12 @@ _SHOWN = 3
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Caution:
-    """code: "samples", "weights" or "left-out", which don't change; what: a sentence; remedy: what to do, or ""."""
+    """What to know, in words.
+
+    code:   "samples", "weights", "left-out" or "template", which don't change
+    what:   a sentence
+    remedy: what to do, or ""
+    """
 
     code: str
     what: str
@@ -48,6 +54,16 @@ def cautions(domains: Sequence[Domain]) -> list[Caution]:
             files = "1 file wasn't" if len(unread) == 1 else f"{len(unread)} files weren't"
             found.append(Caution(code="left-out", what=f"{files} read of {domain.name}: {shown}"))
     return found
+
+
+def losses(name: str, rendered: Sequence[Rendered]) -> list[Caution]:
+    """What the model's template leaves out of the chats of the domain `name`. Templates do so on purpose, mostly."""
+    counts = Counter(what for each in rendered for what in each.lost)
+    if not counts:
+        return []
+    chats = sum(each.special for each in rendered)
+    parts = ", ".join(f"{what} (in {count:,} of {chats:,} chats)" for what, count in counts.items())
+    return [Caution(code="template", what=f"of {name}, the model's chat template leaves out: {parts}")]
 
 
 def _of_weights(domains: Sequence[Domain]) -> list[Caution]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -23,10 +22,18 @@ from quantrecipe.errors import Problem, TextError
 from quantrecipe.gguf.values import GGUFValue, metadata_text
 from quantrecipe.model.model import Model
 from quantrecipe.texts.answers import Render, bytes_of, said_by_assistant
-from quantrecipe.texts.documents import Document, Message, Rendered, Spans
+from quantrecipe.texts.documents import Document, Rendered, Spans
+from quantrecipe.texts.template_variables import (
+    SPELLINGS,
+    Spelling,
+    count_marks,
+    marked,
+    reasoning_names,
+    variables_of,
+)
 
 if TYPE_CHECKING:
-    from quantrecipe.texts.sandbox import CompiledTemplate
+    from quantrecipe.texts.sandbox import CompiledTemplate, RenderingError
 
 __all__ = ["ChatTemplate", "chat_template"]
 
@@ -34,19 +41,6 @@ _VERSION = 1
 """Of the way in which templates are rendered; part of what they are known by."""
 
 _KEY = "tokenizer.chat_template"
-
-_REASONING = ("reasoning_content", "reasoning", "thinking")
-"""What templates call the reasoning of a message."""
-
-_KEEP_REASONING = {
-    "preserve_thinking": True,
-    "preserve_reasoning": True,
-    "keep_past_thinking": True,
-    "clear_thinking": False,
-    "drop_thinking": False,
-    "truncate_history_thinking": False,
-}
-"""Switches by which templates (of Qwen, LFM, GLM, DeepSeek, Nemotron) keep the reasoning of earlier turns."""
 
 _BOS_BY_PRE = frozenset(
     ("llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2", "jina-v5-nano")
@@ -82,7 +76,7 @@ class ChatTemplate:
         """Render a chat, or hand a text through. TextError where the template fails."""
         if document.text is not None:
             return Rendered(text=document.text, special=False, answers=document.answers, place=document.place)
-        text, spans = self._chat(document)
+        text, spans, lost = self._chat(document)
         bos = self.bos if self.adds_bos and self.bos and text.startswith(self.bos) else ""
         end = len(text)
         if self.adds_eos and self.eos and text.endswith(self.eos):
@@ -93,72 +87,60 @@ class ChatTemplate:
             answers=bytes_of(text, spans, len(bos), end),
             place=document.place,
             bos=bos,
+            lost=lost,
         )
 
-    def _chat(self, document: Document) -> tuple[str, Spans]:
-        """The whole text, and the runs of characters that the assistant says."""
+    def _chat(self, document: Document) -> tuple[str, Spans, tuple[str, ...]]:
+        """The whole text, the runs of characters that the assistant says, and what the template leaves out."""
         from quantrecipe.texts.sandbox import RenderingError
 
-        try:
+        calls = sum(len(message.tool_calls) for message in document.messages)
+        made: list[tuple[str, Spans]] = []
+        failures: list[RenderingError] = []
+        for spelling in SPELLINGS if calls else SPELLINGS[:1]:
             try:
-                return self._rendered(document, _as_objects)
-            except RenderingError:
-                if not any(message.tool_calls for message in document.messages):
-                    raise
-                # Some templates write arguments as they are given, and so want them in a text.
-                return self._rendered(document, _as_texts)
-        except RenderingError as error:
-            whose = f" of {self.origin}" if self.origin else ""
-            where = f" at its line {error.line}" if error.line is not None else ""
-            what = f"the chat template{whose} fails{where}: {error.what}"
-            remedy = "change the chat so that the template takes it, or leave it out"
-            file, _, line = document.place.rpartition(":")
-            if not line.isdecimal():
-                file, line = document.place, ""
-            problem = Problem(what=what, remedy=remedy, file=file, line=int(line) if line else None)
-            raise TextError([problem]) from error
+                made.append(self._rendered(document, spelling))
+                if not calls or self._writes(calls, marked(document), spelling):
+                    return *made[-1], _lost(document, made[-1][0])
+            except RenderingError as error:
+                failures.append(error)
+        if made:
+            return *made[0], (*_lost(document, made[0][0]), "calls of tools")
+        raise self._failure(document, failures[0]) from failures[0]
 
-    def _rendered(self, document: Document, calls: Callable[[Any], Any]) -> tuple[str, Spans]:
-        messages = [self._variables(message, calls) for message in document.messages]
-        compiled = self._compiled
+    def _writes(self, calls: int, document: Document, spelling: Spelling) -> bool:
+        """Whether all calls of a chat with marked names are written."""
+        text, _ = self._compiled.render(self._given(document, spelling))
+        return count_marks(text) >= calls
 
-        def render(count: int, ask: bool) -> tuple[str, Spans]:
-            return compiled.render(
-                _KEEP_REASONING
-                | {
-                    "messages": messages[:count],
-                    "tools": list(document.tools) or None,
-                    "documents": None,
-                    "add_generation_prompt": ask,
-                    "bos_token": self.bos,
-                    "eos_token": self.eos,
-                }
-            )
+    def _failure(self, document: Document, error: RenderingError) -> TextError:
+        """A failure as an error that names the template's line and the chat."""
+        whose = f" of {self.origin}" if self.origin else ""
+        where = f" at its line {error.line}" if error.line is not None else ""
+        what = f"the chat template{whose} fails{where}: {error.what}"
+        remedy = "change the chat so that the template takes it, or leave it out"
+        file, _, line = document.place.rpartition(":")
+        if not line.isdecimal():
+            file, line = document.place, ""
+        problem = Problem(what=what, remedy=remedy, file=file, line=int(line) if line else None)
+        return TextError([problem])
 
-        text, marked = render(len(messages), False)
+    def _rendered(self, document: Document, spelling: Spelling) -> tuple[str, Spans]:
+        """The text, and the runs of characters that the assistant says."""
+        given, compiled = self._given(document, spelling), self._compiled
+        text, spans = compiled.render(given)
         if compiled.marks_answers:
-            return text, marked
-        return text, said_by_assistant(text, document.messages, _lenient(render))
+            return text, spans
 
-    def _variables(self, message: Message, calls: Callable[[Any], Any]) -> dict[str, Any]:
-        """A message as templates take it: keys for what there is."""
-        made: dict[str, Any] = {"role": message.role, "content": message.content}
-        if message.reasoning:
-            if self._reasoning:
-                made |= dict.fromkeys(self._reasoning, message.reasoning)
-            else:
-                made["content"] = f"<think>\n{message.reasoning}\n</think>\n\n{message.content}"
-        if message.tool_calls:
-            made["tool_calls"] = [calls(call) for call in message.tool_calls]
-        for key, value in (("name", message.name), ("tool_call_id", message.tool_call_id)):
-            if value:
-                made[key] = value
-        return made
+        def beginning(count: int, ask: bool) -> str:
+            part = {"messages": given["messages"][:count], "add_generation_prompt": ask}
+            return compiled.render(given | part)[0]
 
-    @cached_property
-    def _reasoning(self) -> tuple[str, ...]:
-        """Names under which the template looks for the reasoning."""
-        return tuple(name for name in _REASONING if re.search(rf"[.'\"]{name}\b", self.source))
+        return text, said_by_assistant(text, document.messages, _lenient(beginning))
+
+    def _given(self, document: Document, spelling: Spelling) -> dict[str, Any]:
+        tokens = {"bos_token": self.bos, "eos_token": self.eos, "add_generation_prompt": False}
+        return variables_of(document, reasoning_names(self.source), spelling) | tokens
 
     @cached_property
     def _compiled(self) -> CompiledTemplate:
@@ -204,25 +186,26 @@ def _flag(metadata: Mapping[str, GGUFValue], kind: str, default: bool) -> bool:
     return default if value is None else bool(value.decode())
 
 
-def _as_objects(call: Any) -> Any:
-    return call
+def _lost(document: Document, text: str) -> tuple[str, ...]:
+    """What of a chat isn't in what the template made of it, but for calls of tools."""
+    lost = []
+    for message in document.messages:
+        # What stands before </think> is thinking, also where a data set has it in the content.
+        if message.content.rpartition("</think>")[2].strip() not in text:
+            lost.append(f"messages of the {message.role}")
+        if message.reasoning.strip() not in text:
+            lost.append("thinking")
+    return tuple(dict.fromkeys(lost))
 
 
-def _as_texts(call: Any) -> Any:
-    function = call["function"]
-    arguments = function["arguments"]
-    said = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
-    return call | {"function": function | {"arguments": said}}
-
-
-def _lenient(render: Callable[[int, bool], tuple[str, Spans]]) -> Render:
+def _lenient(render: Callable[[int, bool], str]) -> Render:
     """The beginning of a chat as it would be alone; None where the template refuses it. Each is made once."""
     from quantrecipe.texts.sandbox import RenderingError
 
     @cache
     def rendered(count: int, ask: bool) -> str | None:
         try:
-            return render(count, ask)[0]
+            return render(count, ask)
         except RenderingError:
             return None
 

@@ -88,9 +88,11 @@ class Rendered:
 
     text:    without the BOS and EOS tokens that the tokeniser adds by itself
     special: whether markup in it is parsed as special tokens: True for chats only
-    answers: the bytes that the assistant says; empty for plain text, where everything counts
+    answers: the bytes that the assistant says; empty for plain text, where everything counts, and for a chat in which
+             nothing of the assistant was found
     place:   where the document stands
     bos:     the text of the BOS token that the template wrote and the tokeniser adds, so that `text` lacks it; else ""
+    lost:    what of the chat the template leaves out: "thinking", "calls of tools", "messages of the system"
     """
 
     text: str
@@ -98,6 +100,7 @@ class Rendered:
     answers: Spans
     place: str
     bos: str = ""
+    lost: tuple[str, ...] = ()
 
     @property
     def data(self) -> bytes:

@@ -74,7 +74,7 @@ def read_values(values: Iterable[tuple[int, Any]], place: str, file: Path) -> It
             problems.append(Problem(what=error.what, remedy=error.remedy, file=file, line=line))
     if problems:
         # The last one says what would do, once: a file may be no data set at all.
-        what = f"a line is read that is an object with {_KNOWN}"
+        what = f"what can be read are objects with {_KNOWN}"
         remedy = "--raw reads the file as one plain text"
         raise TextError([*abridged(problems), Problem(what=what, remedy=remedy, file=file)])
     yield from run.end()

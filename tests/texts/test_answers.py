@@ -60,6 +60,20 @@ def test_thinking_is_said_too_where_there_is_no_prompt() -> None:
     assert parts(text, lambda count, ask: whole[count], chat) == ["hm|two</>"]
 
 
+def test_an_end_that_only_the_last_turn_has() -> None:
+    chat = [CHAT[0], Message(role="assistant", content="two", reasoning="hm"), CHAT[2], CHAT[3]]
+    text = "<user>one<assistant>hm|two<user>three<assistant>four</s>"
+    whole = {
+        (1, False): "<user>one",
+        (1, True): "<user>one<assistant>",
+        (2, False): "<user>one<assistant>hm|two</s>",
+        (3, False): "<user>one<assistant>hm|two<user>three",
+        (3, True): "<user>one<assistant>hm|two<user>three<assistant>",
+        (4, False): text,
+    }
+    assert parts(text, lambda count, ask: whole[count, ask], chat) == ["hm|two", "four</s>"]
+
+
 def test_two_answers_in_a_row_are_apart() -> None:
     chat = [CHAT[0], Message(role="assistant", content="a"), Message(role="assistant", content="b")]
     assert parts(written(chat, False), renders(chat), chat) == ["a</>", "b</>"]

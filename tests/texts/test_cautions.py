@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from quantrecipe.texts import Caution, Document, Domain, Message, cautions
+from quantrecipe.texts import Caution, Document, Domain, Message, Rendered, cautions, losses
 
 CHAT = Document(place="c", messages=(Message(role="user", content="q"),))
 TEXT = Document(place="t", text="a")
@@ -52,3 +52,17 @@ def test_texts_in_other_encodings_and_no_pictures() -> None:
     assert cautions([domain("src", TEXT, left_out=left_out)])[0].what.startswith(
         "2 files weren't read of src: b.txt"
     )
+
+
+def test_what_a_template_leaves_out_is_counted() -> None:
+    def rendered(*lost: str, special: bool = True) -> Rendered:
+        return Rendered(text="", special=special, answers=(), place="", lost=lost)
+
+    (caution,) = losses(
+        "d", [rendered("thinking", "calls of tools"), rendered("thinking"), rendered(special=False)]
+    )
+    assert caution.code == "template"
+    assert caution.what == (
+        "of d, the model's chat template leaves out: thinking (in 2 of 2 chats), calls of tools (in 1 of 2 chats)"
+    )
+    assert losses("d", [rendered()]) == []

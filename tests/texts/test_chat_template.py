@@ -109,7 +109,7 @@ class TestThinking:
         assert template(THINKING).render(chat(*messages)).text.count("Add them.") == 2
         rendered = template(THINKING.replace("preserve_thinking", "false")).render(chat(*messages))
         assert rendered.text.count("Add them.") == 1
-        assert said(rendered) == ["It is 4.", "Add them.\n</think>\n\nIt is 4.<|im_end|>\n"]
+        assert said(rendered) == ["It is 4.<|im_end|>\n", "Add them.\n</think>\n\nIt is 4.<|im_end|>\n"]
 
     @pytest.mark.parametrize("name", ["reasoning_content", "reasoning", "thinking"])
     def test_it_has_the_name_that_the_template_looks_for(self, name: str) -> None:
@@ -141,6 +141,21 @@ class TestTools:
     def test_templates_that_take_arguments_as_a_text_get_one(self) -> None:
         rendered = template(TEXT_ARGUMENTS).render(chat(*self.MESSAGES))
         assert 'add({"a": 2, "é": "<4>"})' in rendered.text
+
+    def test_templates_that_call_only_without_content_get_none(self) -> None:
+        source = (
+            "{% for m in messages %}{% if m.tool_calls and m.content is none %}{{ m.tool_calls[0].function.name }}"
+            "({{ m.tool_calls[0].function.arguments }}){% else %}{{ m.content }}{% endif %};{% endfor %}"
+        )
+        rendered = template(source).render(chat(*self.MESSAGES))
+        assert rendered.text == "What is 2+2?;add({'a': 2, 'é': '<4>'});4;It is 4.;"
+        assert rendered.lost == ()
+
+    def test_calls_that_no_spelling_brings_out_are_lost(self) -> None:
+        source = "{% for m in messages %}{{ m.content }};{% endfor %}{{ tools | tojson }}"
+        rendered = template(source).render(chat(*self.MESSAGES, tools=(CALL,)))
+        assert rendered.text.startswith("What is 2+2?;;4;It is 4.;")
+        assert rendered.lost == ("calls of tools",)
 
     def test_names_and_ids_are_given_where_there_are_any(self) -> None:
         source = "{% for m in messages %}{{ m.name }}|{{ m.tool_call_id }}|{{ 'name' in m }};{% endfor %}"
@@ -202,6 +217,20 @@ def test_an_answer_that_the_template_leaves_out_is_nowhere() -> None:
     assert (rendered.text, rendered.answers) == ("What is 2+2?", ())
 
 
+def test_what_a_template_leaves_out_is_said() -> None:
+    system, thought = Message(role="system", content="Be brief."), replace(ASSISTANT, reasoning="Add them.")
+    source = (
+        "{% for m in messages if m.role != 'system' %}{{ m.content }}{{ m.reasoning and '' }}{% endfor %}"
+    )
+    assert template(source).render(chat(system, USER, thought, USER, thought)).lost == (
+        "messages of the system",
+        "thinking",
+    )
+    within = replace(ASSISTANT, content="<think>Add.</think>\n\nIt is 4.")
+    assert template("{{ messages[0].content.split('</think>')[-1] }}").render(chat(within)).lost == ()
+    assert template(CHATML).render(chat(system, USER, thought)).lost == ()
+
+
 def test_digests_tell_templates_apart() -> None:
     one = template(CHATML)
     assert one.digest == replace(one, origin="elsewhere").digest
@@ -251,7 +280,7 @@ class TestOfAModel:
         def named(text: str) -> GGUFValue:
             return GGUFValue.of(ValueType.STRING, text)
 
-        assert self.facts() == ("", "", False, False)
+        assert self.facts() == self.facts(pre=named("llama-bpe")) == ("", "", False, False)
         assert self.facts(model=named("llama")) == ("<s>", "</s>", True, False)
         assert self.facts(model=named("gpt2"), pre=named("qwen2")) == ("", "", False, False)
         assert self.facts(model=named("gpt2"), pre=named("llama-bpe")) == ("", "", True, False)

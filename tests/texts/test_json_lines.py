@@ -14,7 +14,7 @@ WRONG = {
     "cut short": (b'{"text": "a', "is not valid JSON"),
     "no quotes": (b"{text: 1}", "is not valid JSON: expecting property name"),
     "two values": (b'{"a": 1} {"b": 2}', "something after the JSON, from character 9 on"),
-    "duplicate key": (b'{"text": "a", "text": "b"}', "has the key 'text' twice"),
+    "duplicate key": (b'{"id": 1, "text": "a", "text": "b"}', "has the key 'text' twice"),
     "duplicate key inside": (b'{"a": {"b": 1, "b": 1}}', "has the key 'b' twice"),
     "nan": (b'{"text": NaN}', "holds NaN"),
     "infinity": (b'{"text": -Infinity}', "holds -Infinity"),
@@ -102,6 +102,7 @@ IS_JSON = {
     "code": ('{\n    "name": x,\n}\n', False),
     "prose": ('An object is written so:\n{"a": 1}\n', False),
     "a note": ("[1] the first\n", False),
+    "a number above prose": ("[1]\nprose\n", False),
     "deep": (DEEP, False),
     "nothing": ("", False),
 }

@@ -62,6 +62,7 @@ TEXTS = {
     "a mark of UTF-8": "\ufeffhello\n",
     "other scripts": "Привет, мир. 你好，世界。" * 9,
     "a line with commas": "one, two, three\n",
+    "a few lines with commas": "one, two, three\n" * 3,
 }
 
 

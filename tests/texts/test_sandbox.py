@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from jinja2.exceptions import TemplateRuntimeError
 
-from quantrecipe.texts.sandbox import CompiledTemplate, RenderingError
+from quantrecipe.texts.sandbox import CompiledTemplate, RenderingError, _check_made
 
 
 def rendered(source: str, **variables: Any) -> str:
@@ -90,6 +91,28 @@ def test_bombs_are_stopped(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     template = CompiledTemplate(BOMBS[kind], steps=50_000)
     with pytest.raises(RenderingError, match=r"it (takes|writes|makes)|RecursionError|there is no translate"):
         template.render({"big": "x" * 100_000, "m": list(range(100))})
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("join", (["a"] * 40, "x" * 40)),
+        ("replace", ("a" * 40, "a", "x" * 40)),
+        ("replace", ("a" * 40, "", "x" * 40)),
+        ("upper", (["a" * 40] * 40,)),
+        ("center", ("a", 1001)),
+        ("format", ("{:100000}", 1)),
+    ],
+)
+def test_what_would_be_too_long_is_not_made_at_all(
+    name: str, given: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quantrecipe.texts.sandbox._LONGEST", 1000)
+    with pytest.raises(TemplateRuntimeError, match="more than 1,000 characters"):
+        _check_made(name, given)
+    monkeypatch.setattr("quantrecipe.texts.sandbox._LONGEST", 2000)
+    if name != "format":
+        _check_made(name, given)
 
 
 def test_a_long_chat_is_no_bomb() -> None:

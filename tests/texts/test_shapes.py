@@ -138,6 +138,10 @@ class TestAMessageALine:
             {"role": role, "content": role[0]} for role in ("system", "developer", "user", "system", "user")
         ]
         assert self.said(*lines) == [("a.jsonl:1", "sdu"), ("a.jsonl:4", "su")]
+        lines = [{"role": role, "content": role[0]} for role in ("user", "system", "user")]
+        assert self.said(*lines) == [("a.jsonl:1", "u"), ("a.jsonl:2", "su")]
+        lines = [{"role": role, "content": role[0]} for role in ("developer", "system", "user")]
+        assert self.said(*lines) == [("a.jsonl:1", "dsu")]
 
     def test_another_conversation_opens_one(self) -> None:
         lines = [{"role": "user", "content": name, "conversation_id": name[0]} for name in ("a1", "a2", "b1")]

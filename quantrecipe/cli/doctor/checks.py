@@ -39,7 +39,10 @@ __all__ = [
 ]
 
 # Extras that users may want, and what they are for; the engine, which is one too, is a check of its own.
-_OPTIONAL = {"plots": "pictures: eval --plot, sensitivity --report, imatrix show --plot"}
+_OPTIONAL = {
+    "plots": "pictures: eval --plot, sensitivity --report, imatrix show --plot",
+    "parquet": "texts in Parquet files: --text data.parquet",
+}
 
 _PATIENCE = 60  # seconds for numba to be imported: from a slow disk it takes some
 

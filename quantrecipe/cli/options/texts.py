@@ -53,9 +53,9 @@ raw_option = click.option(
 def texts_of(ctx: Context, domains: Sequence[Domain], model: Callable[[], Model]) -> list[Text]:
     """Each domain as one text; chats as the model's template writes them. The model is opened only for chats.
 
-    Prints what of a domain isn't read, and that a weight says nothing to a command that runs each text as it is.
+    Prints what of a domain isn't read or isn't written, and that a weight says nothing where each text is run as it is.
     """
-    from quantrecipe.texts import as_text, cautions, chat_template, render
+    from quantrecipe.texts import as_text, cautions, chat_template, losses, render
 
     for caution in cautions(domains):
         if caution.code == "left-out":
@@ -66,4 +66,10 @@ def texts_of(ctx: Context, domains: Sequence[Domain], model: Callable[[], Model]
             print_warning(ctx.err, what)
     chats = any(document.is_chat for domain in domains for document in domain.documents)
     template = chat_template(model()) if chats else None
-    return [as_text(domain.name, render(domain, template)) for domain in domains]
+    texts = []
+    for domain in domains:
+        rendered = render(domain, template)
+        for caution in losses(domain.name, rendered):
+            print_warning(ctx.err, caution.what, caution.remedy)
+        texts.append(as_text(domain.name, rendered))
+    return texts

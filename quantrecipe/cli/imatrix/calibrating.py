@@ -45,6 +45,7 @@ from quantrecipe.texts import (
     cautions,
     chat_template,
     json_lines_of,
+    losses,
     overlap,
     passages,
     render,
@@ -145,6 +146,9 @@ class Calibrating:
         template = chat_template(self._model) if chats else None
         self._template = template.digest if template is not None else ""
         rendered = [(domain, render(domain, template)) for domain in domains]
+        for domain, documents in rendered:
+            for caution in losses(domain.name, documents):
+                print_warning(self._ctx.err, caution.what, caution.remedy)
         with ThreadPoolExecutor(1) as pool, CalibrationBar(self._ctx.err) as bar:
             hashed = pool.submit(_hash_of_files, self._model.files)
             bar.say("loading the model")

@@ -105,7 +105,10 @@ def test_texts_are_divided_and_only_one_part_is_read(here: Path) -> None:
     result = run("--text", "many.jsonl", "--split", "70/20/10", "-o", "mine.imatrix.gguf")
     assert result.exit_code == 0, result.output
     parts = {
-        part: [json.loads(line)["text"] for line in (here / f"mine.{part}.jsonl").open(encoding="utf-8")]
+        part: [
+            json.loads(line)["text"]
+            for line in (here / f"mine.{part}.jsonl").read_text(encoding="utf-8").splitlines()
+        ]
         for part in ("calibration", "search", "held-out")
     }
     everything = [text for texts in parts.values() for text in texts]

@@ -203,11 +203,8 @@ class LanguageModel:
 
         Every position counts, as in llama-imatrix. What `watch` raises is raised here.
         """
-        n_ctx, most = chunks.shape[1], self._most_tokens
-        # Of the same shape for any number of chunks: so a chunk's numbers don't depend on how many there were before.
-        side_by_side = self.side_by_side(n_ctx)
-        shape = _Shape(n_ctx=n_ctx, side_by_side=side_by_side, n_batch=min(most, side_by_side * n_ctx))
-        context = self._context(shape, watched=True)
+        n_ctx = chunks.shape[1]
+        context = self._context(self._shape(n_ctx), watched=True)
         callback = self._callback
         callback.watch = watch
         try:
@@ -215,6 +212,17 @@ class LanguageModel:
             self._decode(context, self._begun(chunks), np.ones(n_ctx, np.bool_), number=1)
         finally:
             callback.watch = None
+
+    def read(self, chunks: Tokens) -> None:
+        """Run chunks like `run`, for nothing but the time that it takes: with the last token of each as output."""
+        n_ctx = chunks.shape[1]
+        context = self._context(self._shape(n_ctx), watched=False)
+        self._decode(context, self._begun(chunks), np.arange(n_ctx) == n_ctx - 1, number=1)
+
+    def _shape(self, n_ctx: int) -> _Shape:
+        """The same for any number of chunks: so a chunk's numbers don't depend on how many there were before."""
+        most, side_by_side = self._most_tokens, self.side_by_side(n_ctx)
+        return _Shape(n_ctx=n_ctx, side_by_side=side_by_side, n_batch=min(most, side_by_side * n_ctx))
 
     @property
     def _most_tokens(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ from quantrecipe.cli.context import Context
 from quantrecipe.cli.errors import print_note, print_warning, printable
 from quantrecipe.cli.output_files import check_output, write_text
 from quantrecipe.cli.progress import CalibrationBar
-from quantrecipe.cli.units import counted
+from quantrecipe.cli.units import counted, duration_text
 from quantrecipe.engine import RunOptions
 from quantrecipe.errors import Problem, TextError
 from quantrecipe.importance.provenance import CalibrationText, Provenance
@@ -181,6 +182,14 @@ class Calibrating:
                 self._ctx.err, Problem(what=what, remedy=f"long ones too: --context {longest},{8 * longest}")
             )
 
+    def timed(self, speed: float, left: float) -> None:
+        """Say how long it will take, as far as the first tokens tell."""
+        self._say(f"about {duration_text(left)}, at {speed:,.0f} tokens/s")
+
+    def resumed(self, tokens: int) -> None:
+        """Say that the run goes on from one before it."""
+        self._say(f"goes on after {tokens:,} tokens, which an earlier run has read")
+
     def report(self, computed: Computed, *, as_json: bool) -> None:
         """What came of it, after the matrix was written."""
         if as_json:
@@ -269,21 +278,34 @@ class _Hearing:
 
     def __init__(self, run: Calibrating, bar: CalibrationBar) -> None:
         self._run, self._bar = run, bar
-        self._done = 0
+        self._begun = self._before = 0.0
+        self._all = 0
+        self._told = False
 
     def hear(self, what: Prepared | Ran | Change | Saved) -> None:
         match what:
-            case Prepared():
+            case Prepared(all_tokens=tokens):
                 self._run.prepared(what)
-                self._bar.start(what.all_tokens)
+                self._bar.start(tokens)
+                self._all, self._begun = tokens, time.monotonic()
             case Ran(tokens=tokens):
                 self._bar.read(tokens)
+                self._tell_time(tokens)
             case Change(share=share):
                 self._bar.changed(share)
             case Saved(resumed=True, tokens=tokens):
                 self._bar.resumed(tokens)
+                self._run.resumed(tokens)
+                self._before = tokens
             case _:
                 pass
+
+    def _tell_time(self, tokens: int) -> None:
+        """Once, after the first tokens: what a bar shows all the time isn't seen in a log."""
+        if not self._told:
+            self._told = True
+            speed = (tokens - self._before) / max(time.monotonic() - self._begun, 1e-9)
+            self._run.timed(speed, (self._all - tokens) / speed)
 
 
 def _amounts(prepared: Prepared) -> str:

@@ -20,6 +20,7 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions
 from support.examples import sampled
 from support.imatrix_files import with_provenance
+from support.fake_graph import FakeSession
 from support.models import llama_metadata, llama_tensors, write_gguf
 from support.repositories import Repository
 from support.terminal import show
@@ -128,6 +129,9 @@ CASES: dict[str, list[str]] = {
         "inspect model.gguf --filter '*attn_v*'",
     ],
     "imatrix": [
+        f"imatrix compute model.gguf --text a=wrong.yaml --text b='{FOLDER}/{LONG}.yaml' --context 16 --skip 1"
+        " --held-out wrong.yaml --min-expert-tokens 9 -o computed.gguf --force",
+        f"imatrix compute '{LONG}-BF16.gguf' --text wrong.yaml --context 16 --until 90% --split 80/10/10 --force",
         f"imatrix show '{CODE}'",
         f"imatrix show '{CODE}' --all",
         "imatrix show stating.gguf",
@@ -220,6 +224,7 @@ def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         )
         return [replace(found, path=path) for path in files]
 
+    monkeypatch.setattr("quantrecipe.calibration.compute.Session", FakeSession)
     monkeypatch.setattr(eval_reference, "get_reference", lambda *_, **__: reference)
     monkeypatch.setattr(eval_candidates, "evaluate_files", evaluate)
 

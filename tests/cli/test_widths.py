@@ -19,8 +19,8 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions
 from support.examples import sampled
-from support.imatrix_files import with_provenance
 from support.fake_graph import FakeSession
+from support.imatrix_files import with_provenance
 from support.models import llama_metadata, llama_tensors, write_gguf
 from support.repositories import Repository
 from support.terminal import show

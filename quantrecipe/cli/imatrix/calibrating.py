@@ -24,10 +24,11 @@ from quantrecipe.calibration import (
     compute_importance,
 )
 from quantrecipe.cli.apply_progress import apply_progress
-from quantrecipe.cli.context import Context
+from quantrecipe.cli.context import Context, watched
 from quantrecipe.cli.errors import print_note, print_warning, printable
 from quantrecipe.cli.output_files import check_output, write_text
 from quantrecipe.cli.progress import CalibrationBar
+from quantrecipe.cli.tables import Paragraph
 from quantrecipe.cli.units import counted, duration_text
 from quantrecipe.engine import RunOptions
 from quantrecipe.errors import Problem, TextError
@@ -74,12 +75,9 @@ class Calibrating:
         registry: Registry,
         out: Path,
         settings: CalibrationSettings,
-        *,
-        quiet: bool,
     ) -> None:
-        """quiet: stdout is for JSON alone."""
         self._ctx, self._model, self._registry = ctx, model, registry
-        self._out, self._settings, self._quiet = out, settings, quiet
+        self._out, self._settings = out, settings
         self._fingerprint = str(fingerprint(model))
         self._template = ""
         self._parts: dict[str, Path] = {}
@@ -168,7 +166,7 @@ class Calibrating:
 
     def prepared(self, prepared: Prepared) -> None:
         """Say what the run will take, and warn of what is wrong with it, before it begins."""
-        self._say(f"{_amounts(prepared)}; {_memory(self._footprint(prepared))}")
+        self._tell(f"{_amounts(prepared)}; {_memory(self._footprint(prepared))}")
         if prepared.all_tokens < _FEWEST_TOKENS:
             what = f"{prepared.all_tokens:,} tokens are few: chance decides much in fewer than {_FEWEST_TOKENS:,}"
             print_warning(self._ctx.err, what, "give more text")
@@ -183,12 +181,13 @@ class Calibrating:
             )
 
     def timed(self, speed: float, left: float) -> None:
-        """Say how long it will take, as far as the first tokens tell."""
-        self._say(f"about {duration_text(left)}, at {speed:,.0f} tokens/s")
+        """Say how long it will take, as far as the first tokens tell; a bar shows it all the time."""
+        if not watched(self._ctx.err):
+            self._tell(f"about {duration_text(left)}, at {speed:,.0f} tokens/s")
 
     def resumed(self, tokens: int) -> None:
         """Say that the run goes on from one before it."""
-        self._say(f"goes on after {tokens:,} tokens, which an earlier run has read")
+        self._tell(f"goes on after {tokens:,} tokens, which an earlier run has read")
 
     def report(self, computed: Computed, *, as_json: bool) -> None:
         """What came of it, after the matrix was written."""
@@ -198,19 +197,19 @@ class Calibrating:
         last = computed.collected.change
         if last is not None:
             how = "enough" if computed.collected.enough else "all was read"
-            self._say(
+            self._ctx.say(
                 f"the last fifth of {last.tokens:,} tokens changed the matrices by {last.share:.2%} "
                 f"(95th percentile; most: {printable(last.worst)}, {last.most:.2%}): {how}"
             )
         if computed.filled:
-            self._say(
+            self._ctx.say(
                 f"{counted(computed.filled, 'expert')} got what all tokens give, by a pass through all experts"
             )
         for line in _uncovered(computed.uncovered):
             print_warning(self._ctx.err, line, "more text of other kinds, or --all-experts")
         for part, path in self._parts.items():
             use = {"search": "fit --text", "held-out": "eval --text, fit --verify"}.get(part, "this matrix")
-            self._say(f"wrote {printable(str(path))}, for {use}")
+            self._ctx.say(f"wrote {printable(str(path))}, for {use}")
 
     def _document(self, computed: Computed) -> dict[str, object]:
         prepared, collected = computed.prepared, computed.collected
@@ -266,11 +265,9 @@ class Calibrating:
         context = max(*self._settings.contexts, 2048)
         return runs.footprint(tensors, Settings(context=context, layers=layers))
 
-    def _say(self, what: str) -> None:
-        if self._quiet:
-            self._ctx.err.print(printable(what))
-        else:
-            self._ctx.say(what)
+    def _tell(self, what: str) -> None:
+        """A sentence on stderr: it is about the run, and a bar may be drawn there."""
+        self._ctx.err.print(Paragraph(what, indent=2))
 
 
 class _Hearing:
@@ -324,20 +321,27 @@ def _memory(footprint: Footprint) -> str:
 
 
 def _uncovered(experts: Sequence[UncoveredExperts]) -> list[str]:
-    """A line for each kind of tensor whose experts lack tokens: gate and up of a layer have the same."""
+    """A line for each layer whose experts lack tokens: its matrices have the same ones."""
     by_layer: dict[str, Mapping[int, int]] = {}
     for it in experts:
         by_layer.setdefault(it.tensor.rpartition(".ffn_")[0] or it.tensor, it.tokens)
     lines = [
-        f"{printable(layer)}: {counted(len(tokens), 'expert')} reached by {min(tokens.values())} to "
-        f"{max(tokens.values())} tokens ({layer_ranges(list(tokens))})"
-        for layer, tokens in by_layer.items()
+        f"{printable(layer)}: few tokens reached {_experts(tokens)}" for layer, tokens in by_layer.items()
     ]
     return (
         lines
         if len(lines) <= _SHOWN
         else [*lines[:_SHOWN], f"… and {len(lines) - _SHOWN} more layers like these"]
     )
+
+
+def _experts(tokens: Mapping[int, int]) -> str:
+    """ "expert 3 (12)", each with its tokens; of many, their numbers, and the fewest and the most."""
+    if len(tokens) <= _SHOWN:
+        each = ", ".join(f"{expert} ({count:,})" for expert, count in tokens.items())
+        return f"expert{'s' if len(tokens) > 1 else ''} {each}"
+    fewest, most = min(tokens.values()), max(tokens.values())
+    return f"{len(tokens)} experts ({fewest:,} to {most:,}): {layer_ranges(list(tokens))}"
 
 
 def _hash_of_files(files: Sequence[Path]) -> str:

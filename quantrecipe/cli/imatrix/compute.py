@@ -178,7 +178,7 @@ def command(
         expert_tokens=expert_tokens,
         all_experts=all_experts,
     )
-    run = Calibrating(ctx, opened, registry, out, settings, quiet=as_json)
+    run = Calibrating(ctx, opened, registry, out, settings)
     if split is not None:
         domains = run.divide(domains, split, force=force)
     run.caution(domains, unseen)

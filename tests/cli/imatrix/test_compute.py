@@ -80,7 +80,7 @@ def test_json_is_all_that_stdout_has(here: Path) -> None:
             ["--text", "long.txt", "--held-out", "short.txt"],
             "of the passages of short.txt are in long.txt, too",
         ),
-        (["--text", "long.txt"], "blk.0: 1 expert reached by 0 to 0 tokens (3)"),
+        (["--text", "long.txt"], "blk.0: few tokens reached expert 3 (0)"),
     ],
 )
 def test_what_is_warned_of(arguments: Sequence[str], warning: str) -> None:

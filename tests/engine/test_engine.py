@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.engine_jobs import weights_of
 
 from quantrecipe.engine import Engine, engine_facts, find_engine, libraries, require_engine
 from quantrecipe.engine import report as report_module
@@ -226,6 +227,21 @@ class TestRefused:
         assert f"this llama.cpp (ggml 0.0.7) has other structs than those that are known: {message}" in said
         assert "known are llama.cpp from January 2025" in said
         assert "or a newer quantrecipe" in said
+
+    def test_a_library_that_can_t_be_looked_into(
+        self, build: Build, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It runs models all the same."""
+        engine = build()
+        monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+        with Session(model, engine=engine) as session:
+            for _ in range(2):  # the session goes on
+                with pytest.raises(EvaluationError) as error:
+                    session.call(weights_of)
+                assert "this llama.cpp (ggml 0.0.7) can't be looked into: it lacks ggml_init" in str(
+                    error.value
+                )
+        make_reference(model, TEXT, tmp_path / "out", n_ctx=54, engine=engine)
 
     def test_a_context_that_got_something_else(self, build: Build, model: Path, tmp_path: Path) -> None:
         with pytest.raises(EvaluationError, match=r"a context has n_seq_max 14, and was to get 13"):

@@ -6,7 +6,18 @@ import struct
 
 import pytest
 
-from quantrecipe.engine.structs import Batch, Parameters, StructError, check_context, gpu_layers_offset
+from quantrecipe.engine.structs import (
+    Batch,
+    ModelFields,
+    Override,
+    Parameters,
+    StructError,
+    Tensor,
+    callback_offset,
+    check_context,
+    gpu_layers_offset,
+    model_fields,
+)
 
 PAD = bytes(200)
 
@@ -29,6 +40,82 @@ CONTEXTS = {
         "=14i", 512, 2048, 512, 1, 0, 0, 1, 4, 4, 0, -1, -1, -1, -1
     ),
 }
+
+
+FLAGS = {
+    # What comes from n_gpu_layers on: numbers, padding, four pointers, flags; what follows a struct may be anything.
+    "2025-01": (struct.pack("=iii4x4Q4?4x", 0, 1, 0, 0, 0, 0, 0, False, True, False, False), 49, None),
+    "2025-08, use_extra_bufts": (
+        struct.pack("=iii4x4Q6?2x", 0, 1, 0, 0, 0, 0, 0, False, True, False, False, True, False),
+        49,
+        52,
+    ),
+    "2026-03, use_direct_io": (
+        struct.pack("=iii4x4Q8?", -1, 1, 0, 0, 0, 0, 0, False, True, False, False, False, True, False, False),
+        49,
+        53,
+    ),
+}
+LOAD_MODES = {
+    "2026-07, load_mode": struct.pack(
+        "=iiii4Q6?", -1, 1, -1, 0, 0, 0, 0, 0, False, False, True, False, False, False
+    ),
+    "2026-10, lazy_mode": struct.pack(
+        "=iiiii4x4Q6?", -1, 1, -1, 1, 0, 0, 0, 0, 0, False, False, True, False, False, False
+    ),
+}
+ANYTHING = b"\1\7\xff" * 60
+
+
+@pytest.mark.parametrize(("data", "use_mmap", "extra"), FLAGS.values(), ids=FLAGS)
+def test_flags_of_a_model(data: bytes, use_mmap: int, extra: int | None) -> None:
+    fields = model_fields(data + bytes(3) + ANYTHING, 0, load_mode=False)
+    assert fields == ModelFields(load_mode=None, kv_overrides=40, use_mmap=use_mmap, use_extra_bufts=extra)
+
+
+@pytest.mark.parametrize("data", LOAD_MODES.values(), ids=LOAD_MODES)
+def test_load_mode_of_a_model(data: bytes) -> None:
+    flags = len(data) - 6
+    expected = ModelFields(load_mode=8, kv_overrides=flags - 8, use_mmap=None, use_extra_bufts=flags + 2)
+    assert model_fields(data + ANYTHING, 0, load_mode=True) == expected
+
+
+@pytest.mark.parametrize(
+    ("data", "load_mode", "message"),
+    [
+        (
+            struct.pack("=iii4x4Q4?4x", 0, 1, 0, 0, 0, 7, 0, False, True, False, False),
+            False,
+            "the flags are in no",
+        ),
+        (
+            struct.pack("=iii4x4Q4?4x", 0, 1, 0, 0, 0, 0, 0, True, True, False, False),
+            False,
+            "the flags are in no",
+        ),
+        (bytes(80), False, "the flags are in no known place"),
+        (struct.pack("=iii", -1, 1, 9) + bytes(80), True, "load_mode isn't behind split_mode"),
+    ],
+)
+def test_flags_of_no_known_layout(data: bytes, load_mode: bool, message: str) -> None:
+    with pytest.raises(StructError, match=message):
+        model_fields(data + bytes(100), 0, load_mode=load_mode)
+
+
+@pytest.mark.parametrize("between", [9, 11, 14])
+def test_the_callback_of_a_context(between: int) -> None:
+    """Behind numbers, some of which are 0: two pointers, then the types of the cache."""
+    numbers = [7] * between + [0, 0]
+    start = struct.pack(f"={len(numbers)}i", *numbers).ljust(-(-4 * len(numbers) // 8) * 8, b"\1")
+    data = start + struct.pack("=fIf4xQQii", 1.0, 0, -1.0, 0, 0, 1, 1)
+    assert callback_offset(data + ANYTHING) == len(data) - 24
+    with pytest.raises(StructError, match="cb_eval, type_k and type_v are in no known place"):
+        callback_offset(data[:-8] + struct.pack("=ii", 1, 0) + bytes(100))
+
+
+def test_ggml_s_own_structs() -> None:
+    assert (Tensor.ne.offset, Tensor.src.offset, Tensor.name.offset) == (16, 152, 256)
+    assert (Override.key.offset, Override.number.offset) == (4, 136)
 
 
 @pytest.mark.parametrize(("data", "offset"), MODELS.values(), ids=MODELS)

@@ -13,6 +13,9 @@ import pytest
 
 from quantrecipe.engine import engine_facts, find_engine
 from quantrecipe.engine.bindings import Llama
+from quantrecipe.engine.graph import Ggml
+from quantrecipe.engine.structs import Override, callback_offset, model_fields
+from quantrecipe.errors import EvaluationError
 from quantrecipe.evaluate import make_reference, read_text, score
 from quantrecipe.model.open_model import open_model
 from quantrecipe.output.apply import apply_plan
@@ -77,7 +80,28 @@ def test_offsets_are_those_of_llama_cpp_python_s_own_structs(package: Path) -> N
     import llama_cpp
 
     llama = Llama(find_engine(package))
-    assert llama.gpu_layers == llama_cpp.llama_model_params.n_gpu_layers.offset
+    model, context = llama_cpp.llama_model_params, llama_cpp.llama_context_params
+    assert llama.gpu_layers == model.n_gpu_layers.offset
+    defaults = bytes(llama.llama_model_default_params())
+    fields = model_fields(defaults, llama.gpu_layers, load_mode=llama.has("llama_load_mode_name"))
+    assert fields.load_mode == model.load_mode.offset
+    assert fields.kv_overrides == model.kv_overrides.offset
+    assert fields.use_extra_bufts == model.use_extra_bufts.offset
+    assert callback_offset(bytes(llama.llama_context_default_params())) == context.cb_eval.offset
+    assert ctypes.sizeof(Override) == ctypes.sizeof(llama_cpp.llama_model_kv_override)
     for name, offset in llama.context.items():
         assert offset == getattr(llama_cpp.llama_context_params, name).offset
     assert ctypes.sizeof(llama_cpp.llama_context_params) < 512
+
+
+def test_another_struct_of_tensors_is_refused_with_the_version(
+    package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    llama = Llama(find_engine(package))
+    assert Ggml(llama).mul_mat != Ggml(llama).mul_mat_id
+    real = llama.ggml_get_name
+    monkeypatch.setitem(llama.__dict__, "ggml_get_name", lambda tensor: real(tensor) + b"?")
+    with pytest.raises(
+        EvaluationError, match=r"this llama\.cpp \(.*\) has other structs .*: name of ggml_tensor is"
+    ):
+        Ggml(llama)

@@ -28,6 +28,11 @@ def with_a_weight_of_zeros(model: LanguageModel, name: str, *, tell: Tell) -> li
     return [*found, np.stack([it.copy() for it in model.logits(chunks)])]
 
 
+def weights_of(model: LanguageModel, *, tell: Tell) -> list[str]:
+    """Names of the weights that the graph uses."""
+    return sorted(model.weights)
+
+
 def calibrate(model: str, text: str, out: str) -> tuple[int, bytes]:
     """Compute a matrix, saving sums all the time: the groups that were done before, and what would be written."""
     before = [0]

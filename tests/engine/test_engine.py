@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from support.engine_jobs import weights_of
 
-from quantrecipe.engine import Engine, engine_facts, find_engine, libraries, require_engine
+from quantrecipe.engine import Engine, Session, engine_facts, find_engine, libraries, require_engine
 from quantrecipe.engine import report as report_module
 from quantrecipe.engine.bindings import remedy_of
 from quantrecipe.errors import EvaluationError

@@ -20,6 +20,7 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions
 from support.examples import sampled
 from support.fake_graph import FakeSession
+from support.fake_graph import tensors as graph_tensors
 from support.imatrix_files import with_provenance
 from support.models import llama_metadata, llama_tensors, write_gguf
 from support.repositories import Repository
@@ -129,9 +130,9 @@ CASES: dict[str, list[str]] = {
         "inspect model.gguf --filter '*attn_v*'",
     ],
     "imatrix": [
-        f"imatrix compute model.gguf --text a=wrong.yaml --text b='{FOLDER}/{LONG}.yaml' --context 16 --skip 1"
+        f"imatrix compute graph.gguf --text a=wrong.yaml --text b='{FOLDER}/{LONG}.yaml' --context 16 --skip 1"
         " --held-out wrong.yaml --min-expert-tokens 9 -o computed.gguf --force",
-        f"imatrix compute '{LONG}-BF16.gguf' --text wrong.yaml --context 16 --until 90% --split 80/10/10 --force",
+        f"imatrix compute '{LONG}-graph.gguf' --text wrong.yaml --context 16 --until 90% --split 80/10/10 --force",
         f"imatrix show '{CODE}'",
         f"imatrix show '{CODE}' --all",
         "imatrix show stating.gguf",
@@ -177,6 +178,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tensors = llama_tensors(layers=2)
     for name in ("model.gguf", f"{LONG}-BF16.gguf"):
         write_gguf(path / name, tensors, llama_metadata())
+    for name in ("graph.gguf", f"{LONG}-graph.gguf"):
+        write_gguf(path / name, graph_tensors(), llama_metadata())
     (path / FOLDER).mkdir()
     for name, text in {"mine": MINE, "wrong": WRONG, f"{FOLDER}/{LONG}": WRONG}.items():
         (path / f"{name}.yaml").write_text(text, encoding="utf-8")

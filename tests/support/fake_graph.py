@@ -106,6 +106,20 @@ class FakeModel:
         ]
 
 
+def tensors() -> dict[str, NDArray[np.float32]]:
+    """Weights of a model that has this graph."""
+    stacks = {"attn_q": 1, "attn_k": 1, "attn_k_b": HEADS} | {
+        f"ffn_{role}_exps": EXPERTS for role in ("gate", "up", "down")
+    }
+    found = {
+        f"blk.0.{role}.weight": np.ones((count, 5, COLUMNS)[count == 1 :], np.float32)
+        for role, count in stacks.items()
+    }
+    return found | {
+        f"{role}.weight": np.ones((VOCABULARY, COLUMNS), np.float32) for role in ("token_embd", "output")
+    }
+
+
 class FakeSession:
     """Runs functions with a FakeModel, here: no process is started. `models` is every one that was made."""
 

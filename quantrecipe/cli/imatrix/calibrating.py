@@ -27,13 +27,17 @@ from quantrecipe.cli.apply_progress import apply_progress
 from quantrecipe.cli.context import Context, watched
 from quantrecipe.cli.errors import print_note, print_warning, printable
 from quantrecipe.cli.output_files import check_output, write_text
+from quantrecipe.cli.planned.coverage_table import render_coverage
 from quantrecipe.cli.progress import CalibrationBar
 from quantrecipe.cli.tables import Paragraph
 from quantrecipe.cli.units import counted, duration_text
 from quantrecipe.engine import RunOptions
 from quantrecipe.errors import Problem, TextError
+from quantrecipe.importance.coverage import Coverage, coverage
 from quantrecipe.importance.provenance import CalibrationText, Provenance
+from quantrecipe.importance.read_importance import read_importance
 from quantrecipe.layer_ranges import layer_ranges
+from quantrecipe.measure.measurement import quantizable
 from quantrecipe.memory.device import Settings
 from quantrecipe.memory.footprint import Footprint, Room, Runs
 from quantrecipe.memory.machine import detect_machine
@@ -190,9 +194,11 @@ class Calibrating:
         self._tell(f"goes on after {tokens:,} tokens, which an earlier run has read")
 
     def report(self, computed: Computed, *, as_json: bool) -> None:
-        """What came of it, after the matrix was written."""
+        """What came of it, after the matrix was written: what it covers, and what more text would change."""
+        matrix = read_importance(self._out)
+        found = coverage(quantizable(self._model, self._registry), matrix, model=self._model.tensors)
         if as_json:
-            self._ctx.print_json(self._document(computed))
+            self._ctx.print_json(self._document(computed, found))
             return
         last = computed.collected.change
         if last is not None:
@@ -205,13 +211,15 @@ class Calibrating:
             self._ctx.say(
                 f"{counted(computed.filled, 'expert')} got what all tokens give, by a pass through all experts"
             )
+        if found.missing or found.misfit or found.partly:
+            self._ctx.console.print(render_coverage(found))
         for line in _uncovered(computed.uncovered):
             print_warning(self._ctx.err, line, "more text of other kinds, or --all-experts")
         for part, path in self._parts.items():
             use = {"search": "fit --text", "held-out": "eval --text, fit --verify"}.get(part, "this matrix")
             self._ctx.say(f"wrote {printable(str(path))}, for {use}")
 
-    def _document(self, computed: Computed) -> dict[str, object]:
+    def _document(self, computed: Computed, covered: Coverage) -> dict[str, object]:
         prepared, collected = computed.prepared, computed.collected
         return {
             "file": self._out,
@@ -225,6 +233,7 @@ class Calibrating:
             "enough": collected.enough,
             "uncovered_experts": {it.tensor: dict(it.tokens) for it in computed.uncovered},
             "filled_experts": computed.filled,
+            "missing_tensors": [it.tensor.name for it in covered.missing],
             "parts": self._parts,
             "provenance": computed.measurement.provenance,
         }

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from support.fake_graph import FakeSession
-from support.models import llama_metadata, llama_tensors, write_gguf
+from support.fake_graph import FakeSession, tensors
+from support.models import llama_metadata, write_gguf
 
 from quantrecipe.cli.app import app
 from quantrecipe.gguf.values import GGUFValue, ValueType
@@ -27,7 +27,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("quantrecipe.calibration.compute.Session", FakeSession)
     FakeSession.models.clear()
-    write_gguf(tmp_path / "model.gguf", llama_tensors(layers=1), {**llama_metadata(), **EXPERTS})
+    write_gguf(tmp_path / "model.gguf", tensors(), {**llama_metadata(), **EXPERTS})
     (tmp_path / "long.txt").write_text(WORDS * 600, encoding="utf-8")
     (tmp_path / "short.txt").write_text(WORDS * 60, encoding="utf-8")
     return tmp_path
@@ -46,6 +46,7 @@ def test_a_matrix_is_written_with_where_it_comes_from(here: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "reading code 35,840 tokens in 70 chunks; takes about" in said(result)
     assert "model.imatrix.gguf: 6 entries, 70 chunks of 512" in said(result)
+    assert "covers 6 of 8 tensors" in said(result)
     matrix = read_importance(here / "model.imatrix.gguf")
     assert matrix.entries["blk.0.attn_k.weight"].counts == (35_840,)
     found = matrix.provenance
@@ -65,6 +66,7 @@ def test_json_is_all_that_stdout_has(here: Path) -> None:
     document = json.loads(result.stdout)
     assert document["file"] == "m.gguf"
     assert document["domains"] == {"long.txt": {"tokens": 39_936, "chunks": 78, "factor": 1.0}}
+    assert document["missing_tensors"] == ["output.weight", "token_embd.weight"]
     assert document["uncovered_experts"]["blk.0.ffn_down_exps.weight"] == {"3": 0}
     assert document["provenance"]["contexts"] == [512]
 

@@ -355,7 +355,7 @@ class LanguageModel:
             llama.set_callback(parameters, callback.function)
         context = llama.llama_init_from_model(self._model, parameters)
         if not context:
-            remedy = "a smaller --ctx takes less memory; with a GPU, so does --gpu-layers"
+            remedy = "a smaller context takes less memory; with a GPU, so do fewer --gpu-layers"
             what = last_words(self._log) or "it gives no reason"
             raise EvaluationError(f"llama.cpp can't make a context: {what}", remedy, file=self.path)
         self._check(context, wanted, shape.side_by_side)

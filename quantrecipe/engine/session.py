@@ -266,7 +266,7 @@ def death(status: int, told: str, engine: Engine, model: str | Path) -> Evaluati
     asserted = [line for line in lines if "GGML_ASSERT" in line or "ggml_abort" in line]
     if status == -9:
         what = "llama.cpp was killed while it ran it, as systems do that run out of memory"
-        return EvaluationError(what, "use a smaller --ctx, or a machine with more memory", file=model)
+        return EvaluationError(what, "use a smaller context, or a machine with more memory", file=model)
     if asserted:
         what = f"llama.cpp gave up on it: {asserted[-1]}"
         return EvaluationError(what, "a newer llama.cpp may run it", file=model)

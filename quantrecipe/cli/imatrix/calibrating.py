@@ -22,6 +22,7 @@ from quantrecipe.calibration import (
     Saved,
     UncoveredExperts,
     compute_importance,
+    sums_path,
 )
 from quantrecipe.cli.apply_progress import apply_progress
 from quantrecipe.cli.context import Context, watched
@@ -142,6 +143,18 @@ class Calibrating:
             yield path
         finally:
             made.__exit__(None, None, None)
+
+    @contextmanager
+    def resumable(self) -> Iterator[None]:
+        """Whatever stops the run, say what is kept of it."""
+        try:
+            yield
+        except BaseException:
+            kept = sums_path(self._out)
+            if kept.exists():
+                what = f"what was read is kept in {kept}"
+                print_note(self._ctx.err, Problem(what=what, remedy="the same command goes on from there"))
+            raise
 
     def compute(self, path: Path, domains: Sequence[Domain], **running: Unpack[RunOptions]) -> Computed:
         """Compute it, and say how far it is. The model's files are hashed meanwhile."""

@@ -182,7 +182,7 @@ def command(
     if split is not None:
         domains = run.divide(domains, split, force=force)
     run.caution(domains, unseen)
-    with run.runnable(work_dir or out.parent, keep=keep, threads=threads) as path:
+    with run.runnable(work_dir or out.parent, keep=keep, threads=threads) as path, run.resumable():
         computed = run.compute(
             path, domains, threads=threads, gpu_layers=gpu_layers, engine=found, log=ctx.engine_log
         )

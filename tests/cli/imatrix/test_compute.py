@@ -7,12 +7,16 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from support.fake_graph import FakeSession, tensors
+from numpy.typing import NDArray
+from support.fake_graph import FakeModel, FakeSession, tensors
 from support.models import llama_metadata, write_gguf
 
+from quantrecipe.calibration import CalibrationSettings
 from quantrecipe.cli.app import app
+from quantrecipe.errors import EvaluationError
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.importance.read_importance import read_importance
 from quantrecipe.model.fingerprint import fingerprint
@@ -156,6 +160,30 @@ def test_what_is_refused(arguments: Sequence[str], status: int, message: str, he
     assert result.exit_code == status, result.output
     assert re.search(message, said(result)) or message in said(result)
     assert not list(here.glob("*.imatrix.gguf"))
+
+
+def test_of_a_run_that_stops_it_is_said_what_is_kept(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = run("--text", "long.txt", "-o", "whole.gguf")
+    assert whole.exit_code == 0
+    monkeypatch.setattr("quantrecipe.calibration.collect._SMALLEST_SHARE", 0)
+    monkeypatch.setitem(CalibrationSettings.__init__.__kwdefaults__, "save_every", 0.0)
+    real = FakeModel.run
+
+    def dies(self: FakeModel, chunks: NDArray[np.int32], watch: object) -> None:
+        if len(self.seen) > 200:
+            raise EvaluationError("llama.cpp crashed")
+        real(self, chunks, watch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FakeModel, "run", dies)
+        stopped = run("--text", "long.txt", "-o", "m.gguf")
+    assert stopped.exit_code == 1
+    assert "what was read is kept in m.gguf.sums; the same command goes on from there" in said(stopped)
+    assert not (here / "m.gguf").exists()
+    again = run("--text", "long.txt", "-o", "m.gguf")
+    assert again.exit_code == 0, again.output
+    assert re.search(r"goes on after [1-9][\d,]* tokens, which an earlier run has read", said(again)), said(again)
+    assert (here / "m.gguf").read_bytes() == (here / "whole.gguf").read_bytes()
 
 
 def test_a_matrix_that_is_there_is_kept(here: Path) -> None:

@@ -21,6 +21,7 @@ from quantrecipe.output.naming import give_names
 from quantrecipe.output.partfile import PartFile
 from quantrecipe.output.paths import check_paths
 from quantrecipe.output.progress import Progress, Silent
+from quantrecipe.output.read_ahead import ReadAhead
 from quantrecipe.output.reuse import OldTensor, read_old_tensors
 from quantrecipe.output.space import require_space
 from quantrecipe.output.stream import Stream
@@ -140,7 +141,9 @@ def apply_plans(
             for number, ((plan, _), group) in enumerate(zip(plans, parts, strict=True))
             for job in _jobs(plan, group, number, old[number])
         ]
-        compile_seconds = compile_kernels([job.assignment for job in jobs], registry, progress.compiling)
+        compile_seconds = compile_kernels(
+            [job.assignment for job in jobs], registry, progress.compiling, ReadAhead(model.files)
+        )
         compiled = time.perf_counter()
         handling = "allow" if nan == "keep" else nan
         stream = Stream(model, jobs, registry, threads=threads, nan=handling, progress=progress)

@@ -6,10 +6,15 @@ caller names.
 
 from __future__ import annotations
 
+import os
+import platform
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import psutil
 
 from quantrecipe.model.model import Model
 from quantrecipe.output.apply import apply_plan
@@ -46,7 +51,7 @@ def unquantized(
     if keep and kept.exists() and all(kept.stat().st_mtime >= it.stat().st_mtime for it in model.files):
         yield kept
         return
-    path = kept if keep else folder / f".quantrecipe-{secrets.token_hex(4)}.bf16.gguf"
+    path = kept if keep else _temporary(folder)
     plan = plan_of(resolve(load_recipe(RECIPE, registry=registry), model, registry, settings=PlanSettings()))
     try:
         yield apply_plan(plan, path, registry=registry, threads=threads, force=keep, progress=progress).path
@@ -54,3 +59,14 @@ def unquantized(
         if not keep:
             with suppress(OSError):
                 path.unlink()
+
+
+def _temporary(folder: Path) -> Path:
+    """A name for a file that says whose it is; those of processes of this machine that were killed are removed."""
+    machine = re.sub(r"[^\w-]", "_", platform.node()) or "here"
+    for left in folder.glob(f".quantrecipe-{machine}-*.bf16.gguf*"):
+        owner = re.match(r"\d+", left.name.removeprefix(f".quantrecipe-{machine}-"))
+        if owner is not None and not psutil.pid_exists(int(owner[0])):
+            with suppress(OSError):
+                left.unlink()
+    return folder / f".quantrecipe-{machine}-{os.getpid()}-{secrets.token_hex(4)}.bf16.gguf"

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
@@ -73,11 +73,15 @@ class KernelJob:
 
 
 def compile_kernels(
-    assignments: Sequence[Assignment], registry: Registry, tell: Callable[[int, int, str], None]
+    assignments: Sequence[Assignment],
+    registry: Registry,
+    tell: Callable[[int, int, str], None],
+    meanwhile: AbstractContextManager[object] | None = None,
 ) -> float:
     """Each encoder and decoder that is needed; the seconds that compiling took, 0 where all was in the cache.
 
-    tell: called before each that is compiled, with its number, how many there are, and what it is
+    tell:      called before each that is compiled, with its number, how many there are, and what it is
+    meanwhile: entered for as long as something is compiled
     """
     sources = [registry.formats[dtype] for dtype in sorted({a.tensor.dtype for a in assignments})]
     wanted = {(a.type, a.importance): a.format for a in assignments if a.format.spec.codec}
@@ -86,15 +90,25 @@ def compile_kernels(
         KernelJob(format=fmt, weighted=weighted)
         for (_, weighted), fmt in sorted(wanted.items(), key=lambda item: item[0])
     ]
-    return compile_jobs(jobs, tell)
+    return compile_jobs(jobs, tell, meanwhile)
 
 
-def compile_jobs(jobs: Iterable[KernelJob], tell: Callable[[int, int, str], None]) -> float:
+def compile_jobs(
+    jobs: Iterable[KernelJob],
+    tell: Callable[[int, int, str], None],
+    meanwhile: AbstractContextManager[object] | None = None,
+) -> float:
     """Compile what these jobs need and the cache doesn't have; the seconds that it took."""
     missing = [job for job in jobs if not _is_cached(job)]
     if not missing:
         return 0.0
     started = time.perf_counter()
+    with meanwhile or nullcontext():
+        _compile(missing, tell)
+    return time.perf_counter() - started
+
+
+def _compile(missing: list[KernelJob], tell: Callable[[int, int, str], None]) -> None:
     # What takes longest begins first, so that nobody waits for it at the end.
     missing.sort(key=lambda job: -job.effort)
     side_by_side = (
@@ -108,7 +122,6 @@ def compile_jobs(jobs: Iterable[KernelJob], tell: Callable[[int, int, str], None
     if side_by_side > 1:
         for job in missing:  # loaded; or compiled, where a process couldn't
             job.run()
-    return time.perf_counter() - started
 
 
 def warm(fmt: QuantFormat, *, weighted: bool = False, decode: bool = False) -> None:

@@ -96,7 +96,7 @@ def test_the_kernels_of_assignments(
 ) -> None:
     """Each source's decoder and each target's encoder once; what only passes through has none."""
     jobs: list[str] = []
-    monkeypatch.setattr(module, "compile_jobs", lambda found, tell: jobs.extend(map(str, found)) or 1.5)
+    monkeypatch.setattr(module, "compile_jobs", lambda found, *_: jobs.extend(map(str, found)) or 1.5)
     model = open_model(write_gguf(tmp_path / "m.gguf", llama_tensors()))
     counts = TensorInfo.from_name("blk.0.counts", (4,), "I32")
     model = replace(model, tensors=(*model.tensors, counts))

@@ -182,7 +182,9 @@ def test_of_a_run_that_stops_it_is_said_what_is_kept(here: Path, monkeypatch: py
     assert not (here / "m.gguf").exists()
     again = run("--text", "long.txt", "-o", "m.gguf")
     assert again.exit_code == 0, again.output
-    assert re.search(r"goes on after [1-9][\d,]* tokens, which an earlier run has read", said(again)), said(again)
+    assert re.search(r"goes on after [1-9][\d,]* tokens, which an earlier run has read", said(again)), said(
+        again
+    )
     assert (here / "m.gguf").read_bytes() == (here / "whole.gguf").read_bytes()
 
 

@@ -1,0 +1,70 @@
+"""unquantized: a GGUF of a model for as long as it is needed, or to be kept."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from support.huggingface import write_model
+from support.models import llama_tensors, write_gguf
+
+from quantrecipe.model.open_model import open_model
+from quantrecipe.output.unquantized import unquantized
+from quantrecipe.registry import load_registry
+
+REGISTRY = load_registry(plugins=False)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model("llama-tied", tmp_path_factory.mktemp("folders"))
+
+
+def test_a_gguf_is_run_as_it_lies(tmp_path: Path) -> None:
+    model = open_model(write_gguf(tmp_path / "m.gguf", llama_tensors(layers=1)), registry=REGISTRY)
+    with unquantized(model, REGISTRY, tmp_path) as path:
+        assert path == tmp_path / "m.gguf"
+    assert [it.name for it in tmp_path.iterdir()] == ["m.gguf"]
+
+
+def test_that_of_a_folder_is_removed_whatever_happens(folder: Path, tmp_path: Path) -> None:
+    model = open_model(folder, registry=REGISTRY)
+    with pytest.raises(ZeroDivisionError), unquantized(model, REGISTRY, tmp_path) as path:
+        assert path.parent == tmp_path
+        assert open_model(path, registry=REGISTRY).arch == model.arch
+        raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_kept_is_taken_again_unless_the_model_is_newer(folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(folder, tmp_path / "model")
+    model = open_model(copy, registry=REGISTRY)
+    with unquantized(model, REGISTRY, tmp_path, keep=True) as path:
+        assert path == tmp_path / "model.bf16.gguf"
+        made = path.stat().st_mtime_ns, path.stat().st_ino
+    with unquantized(model, REGISTRY, tmp_path, keep=True) as path:
+        assert (path.stat().st_mtime_ns, path.stat().st_ino) == made
+    later = made[0] / 1e9 + 10
+    os.utime(copy / "config.json", (later, later))
+    os.utime(copy / "model.safetensors", (later, later))
+    with unquantized(model, REGISTRY, tmp_path, keep=True) as path:
+        assert path.stat().st_ino != made[1]
+    assert path.exists()
+
+
+def test_what_a_killed_process_left_is_removed(folder: Path, tmp_path: Path) -> None:
+    model = open_model(folder, registry=REGISTRY)
+    with unquantized(model, REGISTRY, tmp_path) as path:
+        own = path.name
+        dead, alive = (
+            tmp_path / own.replace(f"-{os.getpid()}-", f"-{pid}-") for pid in (2**22 + 7, os.getppid())
+        )
+        for left in (dead, alive):
+            left.write_bytes(b"left")
+        with unquantized(model, REGISTRY, tmp_path) as other:
+            assert other.name != own
+        assert not dead.exists()
+        assert alive.exists()
+        assert path.exists()

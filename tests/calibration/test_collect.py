@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from support.fake_graph import COLUMNS, EXPERTS, Fake, FakeModel
 
+from quantrecipe.calibration import collect as collect_module
 from quantrecipe.calibration.collect import Change, Filling, Group, Ran, Saved, Work, collect, fill_experts
 from quantrecipe.calibration.sums import SumsFile
 from quantrecipe.errors import EvaluationError
@@ -122,6 +123,25 @@ def test_numbers_that_are_none_are_located(start: Start) -> None:
 
 
 class TestLooks:
+    @pytest.mark.parametrize(
+        ("before", "now", "moved"),
+        [
+            ([[1, 1, 2]], [[3, 3, 6]], 0),  # three times as large, and the same to a quantizer
+            ([[1, 1, 2]], [[2, 0, 2]], 0.25),
+            (
+                [[1, 0], [0, 0], [1, 1]],
+                [[0, 1], [1, 1], [1, 1]],
+                0.5,
+            ),  # one that had no token before isn't counted
+            ([[0, 0]], [[1, 0]], 1),
+            ([[0, 0]], [[0, 0]], 0),
+        ],
+    )
+    def test_what_moves_among_columns(
+        self, before: list[list[float]], now: list[list[float]], moved: float
+    ) -> None:
+        assert collect_module._change(*(np.array(it, np.float32) for it in (before, now))) == moved
+
     def test_the_change_is_told_and_ends_the_run(self, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("quantrecipe.calibration.collect._FIRST_LOOK", 100)
         _, told = run(FakeModel(), start(groups(80)))

@@ -217,7 +217,7 @@ class Calibrating:
         if last is not None:
             how = "enough" if computed.collected.enough else "all was read"
             self._ctx.say(
-                f"the last fifth of {last.tokens:,} tokens changed the matrices by {last.share:.2%} "
+                f"the last fifth of {last.tokens:,} tokens moved {last.share:.2%} of the importance to other columns "
                 f"(95th percentile; most: {printable(last.worst)}, {last.most:.2%}): {how}"
             )
         if computed.filled:

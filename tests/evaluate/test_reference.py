@@ -94,7 +94,7 @@ def test_longer_than_it_says(reference: Reference) -> None:
 
 def test_a_record_damaged(reference: Reference) -> None:
     data = bytearray(reference.path.read_bytes())
-    data[-20:] = b"\0" * 20
+    data[-40:-20] = b"\0" * 20  # before the noise
     reference.path.write_bytes(data)
     with pytest.raises(EvaluationError, match=r"chunk 3: a record is damaged .*; make the reference again"):
         list(read_reference(reference.path).rows())
@@ -136,13 +136,13 @@ def test_the_key_depends_on_everything(tmp_path: Path) -> None:
     model.write_bytes(b"GGUF" + bytes(3_000_000))
     text, other = Text(name="t", data=b"a"), Text(name="t", data=b"b")
     keys = [
-        reference_key(model, [text], n_ctx=512, chunks=None),
-        reference_key(model, [other], n_ctx=512, chunks=None),
-        reference_key(model, [text], n_ctx=256, chunks=None),
-        reference_key(model, [text], n_ctx=512, chunks=3),
-        reference_key(model, [text], n_ctx=512, chunks=None, tail=0.1),
+        reference_key([model], [text], n_ctx=512, chunks=None),
+        reference_key([model], [other], n_ctx=512, chunks=None),
+        reference_key([model], [text], n_ctx=256, chunks=None),
+        reference_key([model], [text], n_ctx=512, chunks=3),
+        reference_key([model], [text], n_ctx=512, chunks=None, tail=0.1),
     ]
-    assert keys[0] == reference_key(model, [text], n_ctx=512, chunks=None)
+    assert keys[0] == reference_key([model], [text], n_ctx=512, chunks=None)
     model.write_bytes(b"GGUF" + bytes(2_990_000) + b"x" * 10_000)
-    keys.append(reference_key(model, [text], n_ctx=512, chunks=None))
+    keys.append(reference_key([model], [text], n_ctx=512, chunks=None))
     assert len(set(keys)) == len(keys)

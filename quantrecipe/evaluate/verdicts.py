@@ -103,7 +103,7 @@ def intervals_of(positions: Positions, evaluation: Evaluation, drawn: Drawn, blo
         by_context=[
             Bucket(first=first, last=last, kld_mean=of(by_bucket[n], drawn.by_bucket[:, n]))
             for n, (first, last) in enumerate(blocks.buckets)
-            if by_bucket[n] is not None
+            if not math.isnan(by_bucket[n])
         ],
     )
 
@@ -115,22 +115,12 @@ def compare_files(
     (figures, drawn), (base, base_drawn) = one, other
     # What is below the noise is no divergence, and a change relative to it would be none.
     floor = max(_TINY, noise.mean if noise is not None else 0.0)
-    kld_mean = blocks.interval(
-        _change(figures.kld_mean, base.kld_mean, floor), _changes(drawn.kld, base_drawn.kld, floor)
-    )
+    kld_mean = _changed(figures.kld_mean, base.kld_mean, drawn.kld, base_drawn.kld, floor, blocks)
     verdict, needed = _verdict(kld_mean, figures.kld_mean - base.kld_mean, blocks, noise)
     return Pair(
         kld_mean=kld_mean,
-        kld_99=_maybe(
-            blocks,
-            _change(figures.kld_99, base.kld_99, floor),
-            _changes(drawn.kld_99, base_drawn.kld_99, floor),
-        ),
-        kld_999=_maybe(
-            blocks,
-            _change(figures.kld_999, base.kld_999, floor),
-            _changes(drawn.kld_999, base_drawn.kld_999, floor),
-        ),
+        kld_99=_changed(figures.kld_99, base.kld_99, drawn.kld_99, base_drawn.kld_99, floor, blocks),
+        kld_999=_changed(figures.kld_999, base.kld_999, drawn.kld_999, base_drawn.kld_999, floor, blocks),
         perplexity=blocks.interval(
             figures.perplexity / base.perplexity - 1, np.expm1(drawn.cost - base_drawn.cost)
         ),
@@ -162,18 +152,20 @@ def _verdict(
     return "unknown", needed if needed < _MOST_NEEDED else None
 
 
-def _change(value: float, base: float, floor: float) -> float:
-    return value / max(base, floor) - 1
-
-
-def _changes(values: Doubles | None, base: Doubles | None, floor: float) -> Doubles | None:
-    return None if values is None or base is None else values / np.maximum(base, floor) - 1
+def _changed(
+    value: float, base: float, draws: Doubles | None, base_draws: Doubles | None, floor: float, blocks: Blocks
+) -> Interval:
+    change = value / max(base, floor) - 1
+    if draws is None or base_draws is None:
+        return Interval(value=change)
+    return blocks.interval(change, draws / np.maximum(base_draws, floor) - 1)
 
 
 def _maybe(blocks: Blocks, value: float, draws: Doubles | None) -> Interval:
     return Interval(value=value) if draws is None else blocks.interval(value, draws)
 
 
-def _group_means(values: Doubles, group: NDArray[np.int64], groups: int) -> list[float | None]:
+def _group_means(values: Doubles, group: NDArray[np.int64], groups: int) -> list[float]:
+    """The mean of each group; NaN where it has no position."""
     sums, counts = np.bincount(group, values, groups), np.bincount(group, minlength=groups)
-    return [float(total / count) if count else None for total, count in zip(sums, counts, strict=True)]
+    return [float(total / count) if count else math.nan for total, count in zip(sums, counts, strict=True)]

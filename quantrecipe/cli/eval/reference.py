@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Unpack
 
@@ -10,7 +11,7 @@ import click
 
 from quantrecipe.cli.progress import EvalBar
 from quantrecipe.core.cache import cache_folder
-from quantrecipe.engine import RunOptions, find_engine
+from quantrecipe.engine import Engine, RunOptions, find_engine
 from quantrecipe.errors import EvaluationError, OutputError
 from quantrecipe.evaluate import (
     DEFAULT_CONTEXT,
@@ -23,11 +24,31 @@ from quantrecipe.evaluate import (
     reference_key,
 )
 
-__all__ = ["get_reference"]
+__all__ = ["Unmade", "find_reference", "is_saved", "make"]
+
+_NOISE_CHUNKS = 8
+"""That are run a second time, with other batches: two thousand positions at the default context."""
 
 
-def get_reference(
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unmade:
+    """A reference that has to be made: of which texts, how, and where it is kept. key: see `reference_key`."""
+
+    texts: tuple[Text, ...]
+    n_ctx: int
+    chunks: int | None
+    out: Path
+    key: str
+
+
+def is_saved(path: Path) -> bool:
+    """True for a reference that was saved; else the path is that of a model."""
+    return path.is_file() and is_reference(path)
+
+
+def find_reference(
     path: Path,
+    files: Sequence[Path],
     texts: Sequence[Path],
     *,
     raw: bool,
@@ -35,11 +56,13 @@ def get_reference(
     force: bool,
     n_ctx: int | None,
     chunks: int | None,
-    progress: EvalBar,
-    **running: Unpack[RunOptions],
-) -> Reference:
-    """The reference at `path`, or the one that the model at `path` makes of the texts."""
-    if path.is_file() and is_reference(path):
+    engine: Engine | str | Path | None,
+) -> Reference | Unmade:
+    """The reference at `path`, or what is known of the texts, else how it is to be made.
+
+    files: of the model at `path`
+    """
+    if is_saved(path):
         if save is not None:
             raise click.UsageError(f"{path} is a reference already: --save-reference needs a model.")
         if n_ctx is not None or chunks is not None:
@@ -49,22 +72,33 @@ def get_reference(
         raise click.UsageError("Say with --text on which text to evaluate.")
     if save is not None and save.exists() and not force:
         raise OutputError(f"{save} exists", "say --force to replace it, or name another file")
-    known = [read_text(text, raw=raw) for text in texts]
+    known = tuple(read_text(text, raw=raw) for text in texts)
     context = DEFAULT_CONTEXT if n_ctx is None else n_ctx
-    out = save
-    if out is None:
-        # Engines round differently, by as much as the best types lose: each gets a reference of its own.
-        key = reference_key(path, known, n_ctx=context, chunks=chunks)
-        out = _cached(f"{key}-{find_engine(running.get('engine')).digest}")
-        if (reference := _read_cached(out)) is not None:
-            return reference
-    return make_reference(
-        path,
+    key = reference_key(
+        files,
         known,
-        out,
         n_ctx=context,
         chunks=chunks,
-        progress=progress.task(f"{path.name} (reference)"),
+        noise_chunks=_NOISE_CHUNKS,
+    )
+    # Engines round differently, by as much as the best types lose: each gets a reference of its own.
+    out = _cached(f"{key}-{find_engine(engine).digest}") if save is None else save
+    if save is None and (reference := _read_cached(out)) is not None:
+        return reference
+    return Unmade(texts=known, n_ctx=context, chunks=chunks, out=out, key=key)
+
+
+def make(unmade: Unmade, model: Path, *, progress: EvalBar, **running: Unpack[RunOptions]) -> Reference:
+    """Run the model, a GGUF, for the reference."""
+    return make_reference(
+        model,
+        unmade.texts,
+        unmade.out,
+        n_ctx=unmade.n_ctx,
+        chunks=unmade.chunks,
+        noise_chunks=_NOISE_CHUNKS,
+        key=unmade.key,
+        progress=progress.task(f"{model.name} (reference)"),
         **running,
     )
 

@@ -26,7 +26,8 @@ from quantrecipe.evaluate.resampling import Interval
 __all__ = ["AnswerFigures", "answer_figures", "first_difference", "is_loop", "share"]
 
 _FENCE = re.compile(
-    r"^ {0,3}(`{3,}|~{3,})[ \t]*([\w+#.-]*)[^\n]*\n(.*?)(^ {0,3}\1[`~]*[ \t]*$|\Z)", re.MULTILINE | re.DOTALL
+    r"^([ \t]*)(`{3,}|~{3,})[ \t]*([\w+#.-]*)[^\n]*\n(.*?)(^[ \t]*\2[`~]*[ \t]*$|\Z)",
+    re.MULTILINE | re.DOTALL,
 )
 _PYTHON = ("python", "py", "python3", "py3")
 _JSON = ("json", "tool_call")
@@ -137,8 +138,11 @@ def _calls(text: str, *, cut: bool) -> list[bool]:
 
 
 def _blocks(text: str) -> list[tuple[str, str, bool]]:
-    """Of each fenced block its language, its text, and whether it has an end."""
-    return [(match[2].lower(), match[3], bool(match[4])) for match in _FENCE.finditer(text)]
+    """Of each fenced block its language, its text without the fence's own indent, and whether it has an end."""
+    return [
+        (match[3].lower(), re.sub(f"^{match[1]}", "", match[4], flags=re.MULTILINE), bool(match[5]))
+        for match in _FENCE.finditer(text)
+    ]
 
 
 def _parses(code: str) -> bool:

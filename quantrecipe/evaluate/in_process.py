@@ -204,10 +204,9 @@ def token_starts(engine: LanguageModel, text: Text, tokens: NDArray[np.int32]) -
     EvaluationError where tokens don't add up to the text, as those of vocabularies that rewrite it.
     """
     starts, at = np.empty(len(tokens), np.int64), 0
-    first = engine.first_token
     pieces = engine.pieces(tokens)
-    if len(tokens) and tokens[0] == first and not text.data.startswith(pieces[0]):
-        pieces[0] = b""  # put there by the vocabulary
+    if len(tokens) and tokens[0] == engine.first_token:
+        pieces[0] = b""  # the vocabulary has put it there, whatever the text begins with
     for number, piece in enumerate(pieces):
         space = len(_SPACE.match(text.data, at)[0])  # type: ignore[index]  # it matches nothing, too
         # SentencePiece puts a blank before a text, and some special tokens take those beside them in.

@@ -155,10 +155,10 @@ def _verdict(
 def _changed(
     value: float, base: float, draws: Doubles | None, base_draws: Doubles | None, floor: float, blocks: Blocks
 ) -> Interval:
-    change = value / max(base, floor) - 1
+    change = (value - base) / max(base, floor)
     if draws is None or base_draws is None:
         return Interval(value=change)
-    return blocks.interval(change, draws / np.maximum(base_draws, floor) - 1)
+    return blocks.interval(change, (draws - base_draws) / np.maximum(base_draws, floor))
 
 
 def _maybe(blocks: Blocks, value: float, draws: Doubles | None) -> Interval:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import subprocess
 import sys
@@ -13,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.jobs import answers, pieces
 
-from quantrecipe.engine import Engine, engine_facts, find_engine, libraries, require_engine
+from quantrecipe.engine import Engine, Session, engine_facts, find_engine, libraries, require_engine
 from quantrecipe.engine import report as report_module
 from quantrecipe.engine.bindings import remedy_of
 from quantrecipe.errors import EvaluationError
@@ -29,7 +31,8 @@ Build = Callable[..., Path]
 
 @pytest.fixture(autouse=True)
 def no_other_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever this machine has."""
+    """Whatever this machine has. The worker finds what tests have it run."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
     for name in ("QUANTRECIPE_ENGINE", "LLAMA_CPP_LIB_PATH"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(libraries, "find_spec", lambda name: None)
@@ -411,3 +414,49 @@ class TestFacts:
         said = report_module.EngineFacts(engine=engine, version="ggml 1", devices=(), refused=())
         monkeypatch.setattr(report_module, "version", lambda name: "0.3.99")
         assert said.label == "llama-cpp-python 0.3.99 (ggml 1)"
+
+
+class TestAnswers:
+    TEXTS = (b"abc", b"d", b"efghijk" * 9, b"lm")
+
+    @staticmethod
+    def likeliest(prompt: list[int], n: int, end: int) -> list[int]:
+        """What fake_llama.c says after a token: it depends on that and its position alone."""
+        token, position, said = prompt[-1], len(prompt) - 1, []
+        for _ in range(n):
+            row = [math.sin(token * 3.7 + it * 1.3 + position * 0.1) for it in range(64)]
+            # Its seed, "a", adds a little to some tokens; a prompt's own first token makes the sine larger.
+            size = 4 if position < len(prompt) else 3
+            row = [size * value + 0.97 * (it % 5) for it, value in enumerate(row)]
+            token, position = max(range(64), key=row.__getitem__), position + 1
+            if token == end:
+                break
+            said.append(token)
+        return said
+
+    @pytest.mark.parametrize("side_by_side", [None, 1, 3])
+    def test_answers(self, build: Build, model: Path, side_by_side: int | None) -> None:
+        with Session(model, engine=build(ENDS=24)) as session:
+            said, prompts = session.call(answers, self.TEXTS, 40, side_by_side)
+        assert said == [self.likeliest(prompt, 40, 24) for prompt in prompts]
+        assert {len(answer) for answer in said} != {40}
+
+    def test_an_engine_that_doesn_t_say_what_ends_a_text(
+        self,
+        build: Build,
+        model: Path,
+    ) -> None:
+        with Session(model, engine=build()) as session:
+            said, prompts = session.call(answers, self.TEXTS, 12, None)
+        assert said == [self.likeliest(prompt, 12, -1) for prompt in prompts]
+
+    def test_pieces(self, build: Build, model: Path) -> None:
+        with Session(model, engine=build()) as session:
+            assert session.call(pieces, [3, 60, 3]) == ([b"<3>", b"<60>" + b" " * 100, b"<3>"], 1)
+
+    def test_an_engine_without_pieces(self, build: Build, model: Path) -> None:
+        with (
+            Session(model, engine=build(NO_PIECES=1)) as session,
+            pytest.raises(EvaluationError, match="can't turn tokens into text"),
+        ):
+            session.call(pieces, [3])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from quantrecipe.errors import EvaluationError
-from quantrecipe.evaluate import read_text
+from quantrecipe.evaluate import Text, read_text
 
 ROOT = Path(__file__).parents[2]
 
@@ -102,3 +102,15 @@ def test_nothing_is_no_text_either_way(tmp_path: Path, raw: bool) -> None:
     (tmp_path / "empty").write_text(" \n", encoding="utf-8")
     with pytest.raises(EvaluationError, match="the text is empty"):
         read_text(tmp_path / "empty", raw=raw)
+
+
+def test_the_digest_says_how_a_text_is_read() -> None:
+    texts = [
+        Text(name="t", data=b"ab"),
+        Text(name="t", data=b"ab", special=True),
+        Text(name="t", data=b"ab", answers=((0, 1),)),
+        Text(name="t", data=b"ab", documents=(0, 1)),
+        Text(name="t", data=b"ac"),
+    ]
+    assert len({text.digest for text in texts}) == len(texts)
+    assert Text(name="other", data=b"ab").digest == texts[0].digest

@@ -167,6 +167,26 @@ const char * llama_vocab_get_text(const void * vocab, int32_t token) {
     return text;
 }
 
+#ifndef NO_PIECES
+int32_t llama_token_to_piece(
+    const void * vocab, int32_t token, char * text, int32_t length, int32_t lstrip, bool special
+) {
+    char piece[200];
+    int size = snprintf(piece, sizeof piece, "<%d>%*s", token, token == 60 ? 100 : 0, ""); /* 60 is a long one */
+    if (size > length) {
+        return -size;
+    }
+    memcpy(text, piece, size);
+    return size;
+}
+#endif
+
+#ifdef ENDS /* the token that ends a text */
+bool llama_vocab_is_eog(const void * vocab, int32_t token) {
+    return token == ENDS;
+}
+#endif
+
 bool llama_vocab_get_add_bos(const void * vocab) {
     return true;
 }

@@ -27,8 +27,17 @@ from quantrecipe.evaluate.resampling import Interval
 from quantrecipe.plain_data import plain
 from quantrecipe.typed import json_object, typed
 
-__all__ = ["Answered", "Unanswered", "answered", "document", "find_answers", "render_answers"]
+__all__ = [
+    "Answered",
+    "Unanswered",
+    "answer_all",
+    "answer_first",
+    "document",
+    "find_answers",
+    "render_answers",
+]
 
+_COUNTED = ("code that parses", "valid calls", "that loop", "that end")
 _NOISE_PROMPTS = 32
 _NOISE_SIDE_BY_SIDE = 2  # instead of eight: engines multiply so few rows in another way
 
@@ -110,23 +119,25 @@ def find_answers(
     return Answered(prompts=prompts, source=source, reference=kept.answers, files={}, noise=kept.noise)
 
 
-def answered(
-    known: Answered | Unanswered,
-    model: Path,
-    subjects: Sequence[Subject],
-    *,
-    progress: EvalBar,
-    **running: Unpack[RunOptions],
+def answer_first(
+    known: Answered | Unanswered, model: Path, *, progress: EvalBar, **running: Unpack[RunOptions]
 ) -> Answered:
-    """Have all files answer, and first the reference, a GGUF at `model`, if it hasn't yet."""
-    if isinstance(known, Unanswered):
-        kept = _of_reference(known, model, progress, **running)
-        with suppress(OSError):  # it is a cache: what can't be kept is answered again
-            known.place.parent.mkdir(parents=True, exist_ok=True)
-        write_cached(known.place, json.dumps(plain(kept)).encode())
-        known = Answered(
-            prompts=known.prompts, source=known.source, reference=kept.answers, files={}, noise=kept.noise
-        )
+    """Have the reference answer, a GGUF at `model`, if it hasn't yet; no file has."""
+    if isinstance(known, Answered):
+        return known
+    kept = _of_reference(known, model, progress, **running)
+    with suppress(OSError):  # it is a cache: what can't be kept is answered again
+        known.place.parent.mkdir(parents=True, exist_ok=True)
+    write_cached(known.place, json.dumps(plain(kept)).encode())
+    return Answered(
+        prompts=known.prompts, source=known.source, reference=kept.answers, files={}, noise=kept.noise
+    )
+
+
+def answer_all(
+    known: Answered, subjects: Sequence[Subject], *, progress: EvalBar, **running: Unpack[RunOptions]
+) -> Answered:
+    """Have all files answer as well."""
     found: dict[str, Answers] = {}
     for it in subjects:
         found[it.name] = answer(
@@ -135,7 +146,7 @@ def answered(
             source=known.source,
             most=known.reference.most,
             like=known.reference,
-            progress=progress.task(f"{it.name} (answers)"),
+            progress=progress.task(it.name, "answers"),
             **running,
         )
     return replace(known, files=found)
@@ -147,7 +158,7 @@ def _of_reference(wanted: Unanswered, model: Path, progress: EvalBar, **running:
         wanted.prompts,
         source=wanted.source,
         most=wanted.most,
-        progress=progress.task(f"{model.name} (reference's answers)"),
+        progress=progress.task(f"{model.name} (reference)", "answers"),
         **running,
     )
     some = wanted.prompts[:_NOISE_PROMPTS]
@@ -158,7 +169,7 @@ def _of_reference(wanted: Unanswered, model: Path, progress: EvalBar, **running:
         most=wanted.most,
         like=said,
         side_by_side=_NOISE_SIDE_BY_SIDE,
-        progress=progress.task(f"{model.name} (once more)"),
+        progress=progress.task(f"{model.name} (again)", "answers"),
         **running,
     )
     differ = sum(a != b for a, b in zip(again.tokens, said.tokens, strict=False))
@@ -170,15 +181,7 @@ def render_answers(answered: Answered, names: Sequence[str]) -> list[RenderableT
     figures = answered.figures
     rows = [("the reference", *_row(answered.of_reference, own=True))]
     rows += [(name, *_row(its)) for name, its in zip(names, figures.values(), strict=True)]
-    headings = [
-        "other answers %",
-        "than the first %",
-        "from token",
-        "code parses",
-        "calls valid",
-        "loops",
-        "ended",
-    ]
+    headings = ("that differ %", "from the first file %", "first token", *_COUNTED)
     # What no answer has needs no column.
     shown = [n for n in range(len(headings)) if any(row[n + 1] for row in rows)]
     columns: dict[str, Kind] = {"answers": "name", **numbers(*(headings[n] for n in shown))}
@@ -225,7 +228,7 @@ def _documented(answered: Answered) -> dict[str, Any]:
         return {
             "text": answers.texts[number],
             "tokens": tokens,
-            "ended": len(tokens) < answers.most,
+            "end": len(tokens) < answers.most,
             "first_difference": first_difference(tokens, answered.reference.tokens[number]),
         }
 

@@ -10,7 +10,7 @@ import click
 
 from quantrecipe.cli.context import Context
 from quantrecipe.cli.errors import print_warning
-from quantrecipe.cli.eval.answers import Answered, Unanswered, answered, find_answers
+from quantrecipe.cli.eval.answers import Answered, Unanswered, answer_all, answer_first, find_answers
 from quantrecipe.cli.eval.candidates import Candidate, evaluate_files, size_of
 from quantrecipe.cli.eval.reference import Unmade, find_reference, is_saved, make
 from quantrecipe.cli.eval.subjects import made, named, plan_subjects, unquantized_plan
@@ -111,14 +111,14 @@ def run(ctx: Context, request: Request, **running: Unpack[RunOptions]) -> Outcom
         sizes = [it if it.subject.plan is None else it.at(next(ours), kept=request.keep) for it in sizes]
         unquantized = next(ours, request.reference)
         with EvalBar(ctx.err) as progress:
+            said = None
+            if known is not None:  # first, since a prompt may be too long
+                said = answer_first(known, unquantized, progress=progress, **running)
             if isinstance(reference, Unmade):
                 reference = make(reference, unquantized, progress=progress, **running)
             candidates = evaluate_files(sizes, reference, progress=progress, **running)
-            said = None
-            if known is not None:
-                said = answered(
-                    known, unquantized, [it.subject for it in sizes], progress=progress, **running
-                )
+            if said is not None:
+                said = answer_all(said, [it.subject for it in sizes], progress=progress, **running)
     return Outcome(reference=reference, candidates=candidates, answered=said)
 
 
@@ -144,8 +144,9 @@ def _find_answers(
         return None
     prompts = read_prompts(request.prompts)
     if len(prompts) < FEWEST_PROMPTS:
-        what = f"{request.prompts} has {len(prompts)} prompts: a share of so few is hardly known"
-        print_warning(ctx.err, what, f"{FEWEST_PROMPTS} or more say something")
+        count = "one prompt" if len(prompts) == 1 else f"{len(prompts)} prompts"
+        what = f"{request.prompts} has only {count}: shares of them say little"
+        print_warning(ctx.err, what, f"give {FEWEST_PROMPTS} or more")
     return find_answers(
         files, prompts, request.prompts, most=request.answer_tokens, engine=running.get("engine")
     )

@@ -87,7 +87,9 @@ def range_text(interval: Interval) -> str:
     if interval.known is None:
         return ""
     low, high = interval.known
-    places = 6
+    if low == high:
+        return f"{low:g}"
+    places = 8
     for places in range(9):
         if round(high - low, places) >= 2 * 10**-places:
             break

@@ -1,0 +1,25 @@
+"""Functions that tests have a session's worker run: they have to be found there by their names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from quantrecipe.engine.language_model import LanguageModel
+
+__all__ = ["answers", "pieces"]
+
+
+def answers(
+    model: LanguageModel, texts: Sequence[bytes], n: int, side_by_side: int | None, *, tell: object
+) -> tuple[list[list[int]], list[list[int]]]:
+    """The answers to texts, and the tokens of these."""
+    prompts = [model.tokenize(text, special=True) for text in texts]
+    said = list(model.generate(prompts, n, side_by_side=side_by_side))
+    return [answer.tolist() for answer in said], [prompt.tolist() for prompt in prompts]
+
+
+def pieces(model: LanguageModel, tokens: Sequence[int], *, tell: object) -> tuple[list[bytes], int | None]:
+    """The texts of tokens, and what the vocabulary puts before a text."""
+    return model.pieces(np.array(tokens, np.int32)), model.first_token

@@ -228,7 +228,7 @@ def _documented(answered: Answered) -> dict[str, Any]:
         return {
             "text": answers.texts[number],
             "tokens": tokens,
-            "end": len(tokens) < answers.most,
+            "ended": len(tokens) < answers.most,
             "first_difference": first_difference(tokens, answered.reference.tokens[number]),
         }
 

@@ -82,7 +82,9 @@ def run(ctx: Context, request: Request, **running: Unpack[RunOptions]) -> Outcom
         ctx, wanted, request.matrices, model, registry, allow_requantize=request.allow_requantize
     )
     sizes = [size_of(it, lambda: registry.by_ggml_type) for it in subjects]
-    files = (existing_gguf(request.reference),) if model is None or is_gguf else model.files
+    files: tuple[Path, ...] = ()
+    if not saved:
+        files = (existing_gguf(request.reference),) if model is None or is_gguf else model.files
     reference = find_reference(
         request.reference,
         files,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from rich.console import RenderableType
@@ -83,16 +84,13 @@ def change_text(change: Interval) -> str:
 
 
 def range_text(interval: Interval) -> str:
-    """Where a figure lies, with as many digits as its width has: "0.0027 to 0.0029"; "" where that isn't known."""
+    """Where a figure lies, with two digits of how wide that is: "0.00273 to 0.00292"; "" where that isn't known."""
     if interval.known is None:
         return ""
     low, high = interval.known
     if low == high:
         return f"{low:g}"
-    places = 8
-    for places in range(9):
-        if round(high - low, places) >= 2 * 10**-places:
-            break
+    places = min(8, max(0, 1 - math.floor(math.log10(high - low))))
     return f"{low:.{places}f} to {high:.{places}f}"
 
 

@@ -199,6 +199,8 @@ def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cost = rng.exponential(2, reference.positions)
     divergence = 0.01 * rng.exponential(1, reference.positions)
     blocks = blocks_of(reference)
+    # Of each verdict one: half, as much, what can't be told, a little more, twice.
+    factors = (1, 0.5, 1.01, 0.5 + rng.random(cost.size), 1.05, 2)
 
     def evaluate(files: list[Sized], *_: object, **__: object) -> list[Candidate]:
         found: list[Candidate] = []
@@ -207,10 +209,7 @@ def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             positions = Positions(
                 cost=cost,
                 reference_cost=cost * 1.01,
-                # Each verdict: less, the same, a little more, twice, and what can't be told.
-                divergence=divergence
-                * (1, 0.5, 1.01, 1.05, 2)[number % 5]
-                * (1 + (number == 2) * (rng.random(cost.size) - 0.5)),
+                divergence=divergence * factors[number % len(factors)],
                 agrees=np.ones(cost.size),
             )
             figures = summarise(positions), draw(positions, blocks)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from quantrecipe.engine.language_model import LanguageModel
 
-__all__ = ["answers", "pieces"]
+__all__ = ["answers", "logits", "pieces"]
 
 
 def answers(
@@ -18,6 +19,11 @@ def answers(
     prompts = [model.tokenize(text, special=True) for text in texts]
     said = list(model.generate(prompts, n, side_by_side=side_by_side))
     return [answer.tolist() for answer in said], [prompt.tolist() for prompt in prompts]
+
+
+def logits(model: LanguageModel, chunks: Sequence[Sequence[int]], *, tell: object) -> NDArray[np.float32]:
+    """The logits of chunks of equal length, float32 (chunks, scored positions, n_vocab)."""
+    return np.stack([some.copy() for some in model.logits(np.array(chunks, np.int32))])
 
 
 def pieces(model: LanguageModel, tokens: Sequence[int], *, tell: object) -> tuple[list[bytes], int | None]:

@@ -37,7 +37,7 @@ __all__ = [
     "render_answers",
 ]
 
-_COUNTED = ("code that parses", "valid calls", "that loop", "that end")
+_COUNTED = ("code parses", "calls valid", "loop", "end")
 _NOISE_PROMPTS = 32
 _NOISE_SIDE_BY_SIDE = 2  # instead of eight: engines multiply so few rows in another way
 
@@ -181,10 +181,10 @@ def render_answers(answered: Answered, names: Sequence[str]) -> list[RenderableT
     figures = answered.figures
     rows = [("the reference", *_row(answered.of_reference, own=True))]
     rows += [(name, *_row(its)) for name, its in zip(names, figures.values(), strict=True)]
-    headings = ("that differ %", "from the first file %", "first token", *_COUNTED)
+    headings = ("from the reference's %", "from the first file's %", "from token", *_COUNTED)
     # What no answer has needs no column.
     shown = [n for n in range(len(headings)) if any(row[n + 1] for row in rows)]
-    columns: dict[str, Kind] = {"answers": "name", **numbers(*(headings[n] for n in shown))}
+    columns: dict[str, Kind] = {"answers that differ": "name", **numbers(*(headings[n] for n in shown))}
     table = Table(columns, [(row[0], *(row[n + 1] for n in shown)) for row in rows])
     noise = answered.noise
     heading = (

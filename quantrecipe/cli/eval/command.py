@@ -11,7 +11,7 @@ from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.eval.limits import LIMIT_NAMES, Limits, exceeded
 from quantrecipe.cli.options.amounts import count_option
-from quantrecipe.cli.options.paths import FILE, FILE_OR_RECIPE, file_option, folder_option
+from quantrecipe.cli.options.paths import FILE_OR_RECIPE, file_option, folder_option
 from quantrecipe.cli.options.shared import engine_option, json_option, requantize_option
 from quantrecipe.cli.subcommand import subcommand
 
@@ -62,12 +62,11 @@ _DOCUMENTS = (".md", ".html", ".json")
     help="What the others are compared with. [default: the first one]",
 )
 @click.option("--by-context", is_flag=True, help="Show the divergence by tokens of context, too.")
-@click.option(
+@file_option(
     "--imatrix",
     "matrices",
-    type=FILE,
     multiple=True,
-    help="Importance matrix for RECIPE, or none for no matrix; with several, a file is made with each.",
+    help="Importance matrix for recipes, or `none`; with several, a file is made with each.",
 )
 @requantize_option
 @folder_option("--work-dir", help="Where the files of recipes are made. [default: the current folder]")

@@ -23,7 +23,7 @@ from statistics import NormalDist, median
 from quantrecipe.evaluate.prompts import Answers
 from quantrecipe.evaluate.resampling import Interval
 
-__all__ = ["AnswerFigures", "answer_figures", "first_difference", "is_loop", "share"]
+__all__ = ["AnswerFigures", "answer_figures", "differing", "first_difference", "is_loop", "share"]
 
 _FENCE = re.compile(
     r"^([ \t]*)(`{3,}|~{3,})[ \t]*([\w+#.-]*)[^\n]*\n(.*?)(^[ \t]*\2[`~]*[ \t]*$|\Z)",
@@ -71,7 +71,7 @@ class AnswerFigures:
 def answer_figures(answers: Answers, reference: Answers, first: Answers | None = None) -> AnswerFigures:
     """The figures of answers to the reference's prompts; `first`: those of the file to compare with besides."""
     places = [first_difference(a, b) for a, b in zip(answers.tokens, reference.tokens, strict=True)]
-    differing = [place for place in places if place is not None]
+    differ = [place for place in places if place is not None]
     cut = [len(tokens) >= answers.most for tokens in answers.tokens]
     code = [sound for text, short in zip(answers.texts, cut, strict=True) for sound in _code(text, cut=short)]
     calls = [
@@ -79,11 +79,9 @@ def answer_figures(answers: Answers, reference: Answers, first: Answers | None =
     ]
     return AnswerFigures(
         prompts=len(places),
-        differ=share(len(differing), len(places)),
-        first_difference=float(median(differing)) if differing else None,
-        differ_from_first=None
-        if first is None
-        else share(sum(a != b for a, b in zip(answers.tokens, first.tokens, strict=True)), len(places)),
+        differ=differing(answers, reference),
+        first_difference=float(median(differ)) if differ else None,
+        differ_from_first=None if first is None else differing(answers, first),
         ended=len(cut) - sum(cut),
         code_blocks=len(code),
         code_parsed=sum(code),
@@ -91,6 +89,12 @@ def answer_figures(answers: Answers, reference: Answers, first: Answers | None =
         calls_valid=sum(calls),
         loops=sum(short and is_loop(tokens) for tokens, short in zip(answers.tokens, cut, strict=True)),
     )
+
+
+def differing(one: Answers, other: Answers) -> Interval:
+    """The share of answers that differ, of the prompts that both have answered: the first ones of either."""
+    pairs = list(zip(one.tokens, other.tokens, strict=False))
+    return share(sum(a != b for a, b in pairs), len(pairs))
 
 
 def first_difference(one: Sequence[object], other: Sequence[object]) -> int | None:

@@ -145,6 +145,11 @@ def _answers(
         n_vocab, vocabulary = like.n_vocab, like.vocabulary
         every = np.concatenate([np.array(prompt, np.int32) for prompt in like.prompts])
         require_vocabulary(engine, n_vocab, vocabulary, every)
+    if none := [prompt for prompt, its in zip(prompts, tokens, strict=True) if not len(its)]:
+        what = "the prompt has no token: there is nothing to go on from"
+        raise EvaluationError(
+            abridged([Problem(what=what, file=source or None, line=it.line) for it in none])
+        )
     if room := engine.facts.n_ctx:
         problems = [
             Problem(

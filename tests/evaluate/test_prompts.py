@@ -1,14 +1,22 @@
-"""Files of prompts: what is one, and what is wrong with a line."""
+"""Files of prompts: what is one, and what is wrong with a line; and what a worker answers to them."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from quantrecipe.engine.language_model import LanguageModel
 from quantrecipe.errors import EvaluationError
-from quantrecipe.evaluate.prompts import Prompt, prompts_key, read_prompts
+from quantrecipe.evaluate import prompts as prompts_module
+from quantrecipe.evaluate.prompts import Answers, Prompt, prompts_key, read_prompts
 
 
 @pytest.fixture
@@ -88,3 +96,72 @@ def test_the_key_depends_on_every_prompt() -> None:
     ]
     assert len(set(keys)) == len(keys)
     assert keys[0] == prompts_key([Prompt(text="ab", line=7), Prompt(text="c", line=9)], 128)
+
+
+class Answering:
+    """A model whose tokens are the characters of a text, and which says 7 and 8."""
+
+    path, n_vocab = Path("model.gguf"), 50
+    facts = SimpleNamespace(n_ctx=20)
+
+    def tokenize(self, text: bytes, *, special: bool) -> NDArray[np.int32]:
+        assert special  # markup is what it stands for
+        return np.array([byte % 50 for byte in text.strip()], np.int32)
+
+    def vocabulary(self, tokens: NDArray[np.int32]) -> str:
+        return f"those of {len(tokens)}"
+
+    def generate(
+        self, prompts: Sequence[NDArray[np.int32]], n: int, *, side_by_side: int | None
+    ) -> Iterator[NDArray[np.int32]]:
+        assert (n, side_by_side) == (5, 3)
+        yield from (np.array([7, 8], np.int32) for _ in prompts)
+
+    def pieces(self, tokens: NDArray[np.int32]) -> list[bytes]:
+        return [{7: b"\xe2\x82", 8: b"\xac"}[token] for token in tokens.tolist()]
+
+
+def worked(prompts: Sequence[Prompt], like: Answers | None = None) -> tuple[Answers, list[tuple[int, int]]]:
+    told: list[tuple[int, int]] = []
+    model = cast(LanguageModel, Answering())
+    return prompts_module._answers(model, prompts, "p.txt", 5, like, 3, tell=told.append), told
+
+
+PROMPTS = [Prompt(text="ab", line=1), Prompt(text="c", line=4)]
+
+
+def test_what_the_worker_answers() -> None:
+    said, told = worked(PROMPTS)
+    assert said == Answers(
+        prompts=((47, 48), (49,)),
+        n_vocab=50,
+        vocabulary="those of 3",
+        most=5,
+        tokens=((7, 8), (7, 8)),
+        texts=("€", "€"),
+    )
+    assert told == [(1, 2), (2, 2)]
+
+
+def test_all_models_get_the_reference_s_tokens() -> None:
+    said, _ = worked(PROMPTS)
+    other = [Prompt(text="zzzz", line=1), Prompt(text="zzzz", line=4)]
+    assert worked(other, said)[0] == said
+    assert worked(other[:1], said)[0].prompts == said.prompts[:1]
+    foreign = dataclasses.replace(said, vocabulary="others")
+    with pytest.raises(EvaluationError, match="mean something else"):
+        worked(other, foreign)
+
+
+def test_a_prompt_that_doesn_t_fit() -> None:
+    long = [Prompt(text="x" * 15, line=1), Prompt(text="x" * 16, line=2)]
+    assert len(worked(long[:1])[0].tokens) == 1
+    with pytest.raises(
+        EvaluationError, match=r"p\.txt:2: the prompt has 16 tokens; with 5 of an answer, the 20 are"
+    ):
+        worked(long)
+
+
+def test_a_prompt_of_no_token() -> None:
+    with pytest.raises(EvaluationError, match=r"p\.txt:2: the prompt has no token"):
+        worked([Prompt(text="x", line=1), Prompt(text=" ", line=2)])

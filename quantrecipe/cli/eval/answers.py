@@ -20,7 +20,7 @@ from quantrecipe.cli.tables import Kind, Paragraph, Table, numbers
 from quantrecipe.cli.tables.markup import escaped
 from quantrecipe.core.cache import cache_folder, read_cached, write_cached
 from quantrecipe.engine import Engine, RunOptions, find_engine
-from quantrecipe.evaluate.answers import AnswerFigures, answer_figures, first_difference, share
+from quantrecipe.evaluate.answers import AnswerFigures, answer_figures, differing, first_difference
 from quantrecipe.evaluate.prompts import Answers, Prompt, answer, prompts_key
 from quantrecipe.evaluate.requests import model_key
 from quantrecipe.evaluate.resampling import Interval
@@ -77,6 +77,10 @@ class Answered:
             "noise": self.noise,
             "reference": self.of_reference,
             "files": self.figures,
+            "differ_between": {
+                name: {other: differing(its, theirs) for other, theirs in self.files.items() if other != name}
+                for name, its in self.files.items()
+            },
         }
 
 
@@ -172,8 +176,7 @@ def _of_reference(wanted: Unanswered, model: Path, progress: EvalBar, **running:
         progress=progress.task(f"{model.name} (again)", "answers"),
         **running,
     )
-    differ = sum(a != b for a, b in zip(again.tokens, said.tokens, strict=False))
-    return _Kept(answers=said, noise=share(differ, len(some)))
+    return _Kept(answers=said, noise=differing(again, said))
 
 
 def render_answers(answered: Answered, names: Sequence[str]) -> list[RenderableType]:

@@ -31,9 +31,9 @@ _DOCUMENTS = (".md", ".html", ".json")
     "quantrecipe eval *.gguf --reference BF16.gguf --text code.txt --text prose.txt --plot it.png",
     "quantrecipe eval --reference BF16.gguf --text held-out.txt --save-reference model.reference",
     "quantrecipe eval mine.gguf --reference model.reference --fail-above kld=0.03,ppl=7.5",
-    "quantrecipe eval Q4_K_M mine.yaml --reference hf-model/ --text held-out.txt --imatrix imatrix.gguf",
+    "quantrecipe eval Q4_K_M mine.yaml --reference hf-model/ --text held-out.txt --imatrix i.gguf",
     "quantrecipe eval Q3_K_M --imatrix none --imatrix code.gguf --reference BF16.gguf --text code.txt",
-    "quantrecipe eval *.gguf --reference BF16.gguf --text t.txt --prompts prompts.jsonl --answers a.html",
+    "quantrecipe eval *.gguf --reference BF16.gguf --text t.txt --prompts p.jsonl --answers a.html",
 )
 @click.argument("files", nargs=-1, type=FILE_OR_RECIPE, metavar="FILE|RECIPE...")
 @file_option(

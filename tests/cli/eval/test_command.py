@@ -564,6 +564,8 @@ class TestPrompts:
         assert told["reference"]["ended"] == 100
         assert told["files"]["much-worse.gguf"]["differ"]["value"] == 0.5
         assert told["files"]["much-worse.gguf"]["first_difference"] == 1
+        assert told["differ_between"]["q4.gguf"]["much-worse.gguf"]["value"] == 0.5
+        assert told["differ_between"]["q4.gguf"].keys() == {"much-worse.gguf"}
 
     def test_the_reference_answers_first_and_once(
         self, calls: list[dict[str, object]], prompts: list[str]

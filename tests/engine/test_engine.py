@@ -345,6 +345,28 @@ class TestRun:
         logits = np.sin(last * 3.7 + token * 1.3 + at * 0.1) * 4 + seed * 1e-2 * (token % 5)
         return np.asarray(logits - np.log(np.exp(logits).sum(axis=1, keepdims=True)))
 
+    def test_the_noise_is_of_other_batches(self, build: Build, model: Path, tmp_path: Path) -> None:
+        log: list[str] = []
+        other = Text(name="other", data=bytes(range(40, 120)) * 8)
+        reference = make_reference(
+            model,
+            [TEXT, other],
+            tmp_path / "r",
+            n_ctx=64,
+            noise_chunks=3,
+            engine=build(),
+            log=log.append,
+        )
+        assert [line for line in log if line.startswith("sequences")] == [
+            "sequences: 1, computed at a time: 16",
+            f"sequences: {reference.chunks}, computed at a time: 512",
+        ]
+        assert reference.noise is not None
+        assert reference.noise.positions == 3 * 31
+        assert 0 <= reference.noise.mean <= reference.noise.largest < 1e-6
+        assert reference.blocks is not None
+        assert reference.blocks.tolist() == list(range(reference.chunks))  # of both texts
+
     @pytest.mark.parametrize(("given", "said"), [(None, 999), (-1, 999), (0, 0), (3, 3)])
     def test_layers_on_the_gpu(
         self, build: Build, model: Path, tmp_path: Path, given: int | None, said: int
@@ -440,6 +462,17 @@ class TestAnswers:
             said, prompts = session.call(answers, self.TEXTS, 40, side_by_side)
         assert said == [self.likeliest(prompt, 40, 24) for prompt in prompts]
         assert {len(answer) for answer in said} != {40}
+
+    @pytest.mark.parametrize(("given", "together"), [(None, 4), (3, 3)])
+    def test_how_many_are_run_at_a_time(
+        self, build: Build, model: Path, given: int | None, together: int
+    ) -> None:
+        log: list[str] = []
+        with Session(model, engine=build(), log=log.append) as session:
+            session.call(answers, self.TEXTS, 2, given)
+        assert [line for line in log if line.startswith("sequences")] == [
+            f"sequences: {together}, computed at a time: {min(512, together * 66)}"
+        ]
 
     def test_an_engine_that_doesn_t_say_what_ends_a_text(
         self,

@@ -76,6 +76,12 @@ def test_every_batch_has_the_same_shape_while_any_goes_on() -> None:
     assert len(run.shapes) - 5 in (steps, steps + 1)
 
 
+def test_a_long_prompt_has_one_output() -> None:
+    run = Cached()
+    list(greedy(run, lambda token: True, [np.arange(7, dtype=np.int32)], 5, n_batch=3))
+    assert run.shapes == [(3, 0), (3, 0), (1, 1)]
+
+
 def test_it_stops_when_all_have_ended() -> None:
     run = Cached()
     list(greedy(run, lambda token: True, [np.array([1], np.int32)], 100, n_batch=8))

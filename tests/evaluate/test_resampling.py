@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -101,17 +102,19 @@ class TestDraws:
                 assert drawn.by_bucket[number, place] == pytest.approx(rows[:, first - 11 : last - 10].mean())
 
     def test_quantiles_are_those_of_what_is_drawn(self) -> None:
-        """Where most of what is large stands in one chunk, too, so that some draws have much more of it."""
-        values = np.random.default_rng(2).exponential(1, (120, SCORED))
-        values[3] += 50
-        blocks = blocks_of(reference((120,)))
+        """Where all that is large stands in few chunks, too, and a draw has none of these."""
+        values = np.random.default_rng(2).exponential(1, (200, SCORED))
+        values[3:12] += 50
+        blocks = blocks_of(reference((200,)))
         drawn = draw(positions(values), blocks).kld_99
         assert drawn is not None
         weights = np.concatenate(list(resampling_module._weights(blocks, 500)))
-        for number in (0, 11, 1500):
+        without = np.flatnonzero(weights[:, 3:12].sum(axis=1) == 0)
+        assert len(without) or weights[:, 3:12].sum(axis=1).min() == 1
+        fewest = int(weights[:, 3:12].sum(axis=1).argmin())
+        for number in (0, 11, 1500, fewest):
             rows = np.sort(np.repeat(values, weights[number].astype(int), axis=0).ravel())
-            above = int(np.ceil(0.01 * rows.size))
-            assert drawn[number] == rows[rows.size - above]
+            assert drawn[number] == rows[rows.size - 18]  # a hundredth of 1,800
 
     def test_a_quantile_of_too_few(self) -> None:
         drawn = draw(positions(np.ones((120, SCORED))), blocks_of(reference((120,))))
@@ -135,6 +138,14 @@ class TestIntervals:
         assert 178 <= held <= 198  # skewed values cost a per cent or two, as they do every interval
         if common:
             assert naive < 165  # what a standard error of independent positions claims
+
+    def test_what_few_blocks_hide_is_added_back(self) -> None:
+        """Student's t for eleven degrees of freedom, 2.201, times the root of 12/11."""
+        places = blocks_of(reference((12,)))
+        normal = NormalDist()
+        draws = np.array([normal.inv_cdf((number + 0.5) / 100_000) for number in range(100_000)])
+        known = places.interval(0.0, draws).known
+        assert known == pytest.approx((-2.2989, 2.2989), abs=0.005)
 
     def test_both_files_have_the_same_draws(self) -> None:
         values = in_blocks(np.random.default_rng(4), 40, SCORED, 0.7)

@@ -120,6 +120,7 @@ def test_what_is_below_the_noise_doesn_t_count() -> None:
     assert pair(tiny * 1.5, tiny).verdict == "worse"
     assert pair(tiny * 1.5, tiny, noise=1e-8).verdict == "noise"
     assert pair(tiny * 1.5, tiny, noise=1e-9).verdict == "worse"
+    assert pair(tiny, tiny * 1.5, noise=1e-9).verdict == "better"
 
 
 def test_a_change_is_relative_to_the_noise_at_least() -> None:

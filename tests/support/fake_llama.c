@@ -209,6 +209,9 @@ void * llama_init_from_model(void * model, struct llama_context_params params) {
     struct context * context = calloc(1, sizeof *context);
     context->model = model;
     context->params = params;
+    char text[100];
+    snprintf(text, sizeof text, "sequences: %u, computed at a time: %u\n", params.n_seq_max, params.n_ubatch);
+    say(2, text);
 #ifdef OTHER_CONTEXT /* what was asked for doesn't arrive */
     context->params.n_seq_max += 1;
 #endif

@@ -66,7 +66,7 @@ class Subject:
     name:    what it is called in tables: a path, or a recipe as it was typed, with its matrix
     path:    of the file, which needn't have been made yet
     recipe:  its name; None for a file
-    imatrix: the importance matrix that was given for it and that its types use; None for none
+    imatrix: the importance matrix that its types use; None for none
     plan:    of the file that is made; None for one that there is
     kept:    False for a file that is removed at the end
     """
@@ -126,7 +126,8 @@ def plan_subjects(
                 plans = dict(list(plans.items())[:1])  # the same of each matrix
             for matrix, plan in plans.items():
                 label = f"{name}@{called[matrix]}" if it.matrix or len(plans) > 1 else name
-                found[label] = _subject(label, name, matrix, plan)
+                own = None if matrix else recipe.importance.file
+                found[label] = _subject(label, name, matrix, plan, own)
                 if it.matrix not in ("", NO_MATRIX) and not _uses_importance(plan):
                     print_warning(ctx.err, f"{label}: no type of this recipe uses importance")
     return _with_own_paths(found.values())
@@ -224,14 +225,15 @@ def _uses_importance(plan: Plan) -> bool:
     return any(assignment.importance for assignment in plan.assignments)
 
 
-def _subject(label: str, recipe: str, matrix: str, plan: Plan) -> Subject:
-    uses = _uses_importance(plan)
-    with_matrix = f"{recipe}-{Path(matrix).stem}" if matrix and label != recipe else recipe
+def _subject(label: str, recipe: str, matrix: str, plan: Plan, own: Path | None) -> Subject:
+    """own: the recipe's own matrix, where it counts."""
+    given = own if matrix in ("", NO_MATRIX) else Path(matrix)
+    called = plan.recipe if label == recipe else f"{plan.recipe}-{Path(matrix).stem}"
     return Subject(
         name=label,
-        path=Path(default_name(plan.model.path, with_matrix)),
+        path=Path(default_name(plan.model.path, called)),
         recipe=recipe,
-        imatrix=Path(matrix) if uses and matrix else None,
+        imatrix=given if _uses_importance(plan) else None,
         plan=plan,
     )
 

@@ -452,11 +452,16 @@ class TestRecipes:
         cached = [path for path in tmp_path.rglob("*") if path not in before]
         assert [path.parent.name for path in cached if path.is_file()] == ["references"]
 
-    def test_the_reference_of_a_folder_is_kept(self, calls: list[dict[str, object]]) -> None:
-        """Neither it nor the GGUF that it would take is made again."""
+    def test_the_reference_of_a_folder_is_kept(self, calls: list[dict[str, object]], tmp_path: Path) -> None:
+        """Neither it nor the GGUF that it would take is made again, until prompts need that."""
         run(["Q8_0", *OF_EXAMPLE])
-        run(["Q8_0", *OF_EXAMPLE])
+        assert "making 1 file, " in run(["Q8_0", *OF_EXAMPLE]).stderr
         assert [Path(str(call["model"])).name for call in calls[2:]] == ["tiny-code-Q8_0.gguf"]
+        (tmp_path / "prompts.txt").write_text("Hi", encoding="utf-8")
+        for count in (2, 1):
+            result = run(["Q8_0", *OF_EXAMPLE, "--prompts", "prompts.txt"])
+            assert result.exit_code == 0, result.output
+            assert f"making {count} file" in result.stderr
 
     def test_a_file_of_a_gguf(self, calls: list[dict[str, object]]) -> None:
         result = run(["q4.gguf", "Q8_0", *REFERENCE])
@@ -518,6 +523,21 @@ class TestRecipes:
         names = [Path(str(call["model"])).name for call in calls[1:]]
         assert len(set(names)) == 5
 
+    def test_a_recipe_s_own_matrix(self, calls: list[dict[str, object]], tmp_path: Path) -> None:
+        """It counts where nothing else is said; `none` means none."""
+        text = f"quantrecipe: 1\nname: mine\nextends: llama.cpp/Q4_0\nimportance: {{file: '{CODE}'}}\n"
+        (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
+        args = ["mine.yaml", "mine.yaml@none", "Q4_0", f"Q4_0@{CODE}", "--work-dir", ".", "--keep"]
+        result = run([*args, *OF_EXAMPLE, "--json"])
+        assert result.exit_code == 0, result.output
+        told = json.loads(result.stdout)["files"]
+        assert [it["imatrix"] for it in told] == [CODE, None, None, CODE]
+        names = ("mine", "mine-none", "Q4_0", "Q4_0-imatrix.code")
+        own, none, plain, given = (_data(tmp_path / f"tiny-code-{name}.gguf") for name in names)
+        assert own == given
+        assert none == plain
+        assert own != none
+
     def test_a_recipe_that_can_t_be_planned(self, calls: list[dict[str, object]]) -> None:
         result = run(["IQ2_XS", *OF_EXAMPLE])
         assert result.exit_code == 1
@@ -531,6 +551,11 @@ class TestRecipes:
         assert "has only what a model said about texts" in " ".join(result.output.split())
         result = run(["q4.gguf", "--reference", "mine.reference", "--prompts", "code.txt"])
         assert "it is to answer the --prompts" in " ".join(result.output.split())
+
+
+def _data(path: Path) -> bytes:
+    """The tensors of a file, without its header."""
+    return path.read_bytes()[-1_000_000:]
 
 
 def matrices(*paths: str) -> list[str]:

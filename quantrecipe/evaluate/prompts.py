@@ -24,6 +24,7 @@ from quantrecipe.engine.language_model import LanguageModel
 from quantrecipe.engine.session import RunOptions, Session, Tell
 from quantrecipe.errors import EvaluationError, Problem, abridged
 from quantrecipe.evaluate.in_process import require_vocabulary
+from quantrecipe.evaluate.requests import opened
 
 __all__ = [
     "DEFAULT_ANSWER_TOKENS",
@@ -97,7 +98,7 @@ def read_prompts(path: str | Path) -> tuple[Prompt, ...]:
 
 
 def answer(
-    model: str | Path,
+    model: str | Path | Session,
     prompts: Sequence[Prompt],
     *,
     source: str | Path | None = None,
@@ -107,7 +108,7 @@ def answer(
     progress: Callable[[int, int], None] | None = None,
     **running: Unpack[RunOptions],
 ) -> Answers:
-    """Have a GGUF answer prompts: in each step the likeliest token.
+    """Have a GGUF answer prompts, or the one that is open in a session: in each step the likeliest token.
 
     source:       the prompts' file, for messages
     like:         the reference's answers: the same tokens are run, and another vocabulary is refused
@@ -116,7 +117,7 @@ def answer(
     EvaluationError where a prompt and its answer don't fit into the context that the model was trained with.
     """
     hear = None if progress is None else lambda done: progress(*done)
-    with Session(model, **running) as session:
+    with opened(model, **running) as session:
         return session.call(_answers, list(prompts), str(source or ""), most, like, side_by_side, hear=hear)
 
 

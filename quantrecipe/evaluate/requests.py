@@ -6,7 +6,8 @@ llama.cpp runs in a process of its own, so that its crashes are errors here, and
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Unpack
 
@@ -19,7 +20,16 @@ from quantrecipe.evaluate.reference import Reference, read_reference
 from quantrecipe.evaluate.statistics import Evaluation, summarise
 from quantrecipe.evaluate.texts import Text
 
-__all__ = ["DEFAULT_CONTEXT", "Progress", "evaluate", "make_reference", "model_key", "reference_key", "score"]
+__all__ = [
+    "DEFAULT_CONTEXT",
+    "Progress",
+    "evaluate",
+    "make_reference",
+    "model_key",
+    "opened",
+    "reference_key",
+    "score",
+]
 
 DEFAULT_CONTEXT = 512
 """Tokens in a chunk, as llama-perplexity has it."""
@@ -31,8 +41,18 @@ Progress = Callable[[int, int], None]
 """Told after every chunk: chunks done, chunks in all."""
 
 
+@contextmanager
+def opened(model: str | Path | Session, **running: Unpack[RunOptions]) -> Iterator[Session]:
+    """A session with the model open; one that is open already stays so."""
+    if isinstance(model, Session):
+        yield model
+    else:
+        with Session(model, **running) as session:
+            yield session
+
+
 def make_reference(
-    model: str | Path,
+    model: str | Path | Session,
     texts: Text | Sequence[Text],
     out: str | Path,
     *,
@@ -46,6 +66,7 @@ def make_reference(
 ) -> Reference:
     """Run an unquantized GGUF over texts and write what it says to `out`, compactly.
 
+    model:        its path, or a session in which it is open
     chunks:       the most of each text; None for all that it has
     tail:         probability per position whose tokens aren't told apart; see `compact`
     noise_chunks: chunks that are run a second time, with other batches, for `Reference.noise`
@@ -55,20 +76,27 @@ def make_reference(
     """
     texts = [texts] if isinstance(texts, Text) else list(texts)
     _check(texts, n_ctx, chunks, tail)
-    model = existing_gguf(model)
+    path = model.path if isinstance(model, Session) else existing_gguf(model)
     if key is None:
-        key = reference_key([model], texts, n_ctx=n_ctx, chunks=chunks, tail=tail, noise_chunks=noise_chunks)
+        key = reference_key([path], texts, n_ctx=n_ctx, chunks=chunks, tail=tail, noise_chunks=noise_chunks)
     settings = Settings(n_ctx=n_ctx, chunks=chunks, tail=tail, noise_chunks=noise_chunks, key=key)
-    with Session(model, **running) as session:
+    with opened(model, **running) as session:
         session.call(run_reference, texts, Path(out), settings, hear=_heard(progress))
     return read_reference(out)
 
 
 def score(
-    file: str | Path, reference: Reference, *, progress: Progress | None = None, **running: Unpack[RunOptions]
+    file: str | Path | Session,
+    reference: Reference,
+    *,
+    progress: Progress | None = None,
+    **running: Unpack[RunOptions],
 ) -> Positions:
-    """Run a GGUF over the reference's chunks: every scored position. `reference.split` tells the texts apart."""
-    with Session(file, **running) as session:
+    """Run a GGUF, or the one that is open in a session, over the reference's chunks: every position that counts.
+
+    `reference.split` tells the texts apart.
+    """
+    with opened(file, **running) as session:
         return session.call(run_model, reference.path, hear=_heard(progress))
 
 

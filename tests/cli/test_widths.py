@@ -9,8 +9,7 @@ from __future__ import annotations
 import io
 import re
 import shlex
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -202,10 +201,13 @@ def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Of each verdict one: half, as much, what can't be told, a little more, twice.
     factors = (1, 0.5, 1.01, 0.5 + rng.random(cost.size), 1.05, 2)
 
-    def evaluate(files: list[Sized], *_: object, **__: object) -> list[Candidate]:
+    def evaluate(
+        files: list[Sized], *_: object, also: Callable[[str, object], None], **__: object
+    ) -> list[Candidate]:
         found: list[Candidate] = []
         first = None
         for number, file in enumerate(files):
+            also(file.subject.name, None)
             positions = Positions(
                 cost=cost,
                 reference_cost=cost * 1.01,
@@ -242,11 +244,7 @@ def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(eval_run, "find_reference", lambda *_, **__: reference)
     monkeypatch.setattr(eval_run, "find_answers", lambda *_, **__: answered)
     monkeypatch.setattr(eval_run, "evaluate_files", evaluate)
-    monkeypatch.setattr(
-        eval_run,
-        "answer_all",
-        lambda known, subjects, **_: replace(known, files={it.name: said for it in subjects}),
-    )
+    monkeypatch.setattr("quantrecipe.cli.eval.answers.answer", lambda *_, **__: said)
     monkeypatch.setattr("quantrecipe.engine.require_engine", lambda path: path)
 
 

@@ -9,17 +9,16 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any
 
 from rich.console import RenderableType
 
 from quantrecipe.cli.errors import printable
-from quantrecipe.cli.eval.subjects import Subject
 from quantrecipe.cli.progress import EvalBar
 from quantrecipe.cli.tables import Kind, Paragraph, Table, numbers
 from quantrecipe.cli.tables.markup import escaped
 from quantrecipe.core.cache import cache_folder, read_cached, write_cached
-from quantrecipe.engine import Engine, RunOptions, find_engine
+from quantrecipe.engine import Engine, Session, find_engine
 from quantrecipe.evaluate.answers import AnswerFigures, answer_figures, differing, first_difference
 from quantrecipe.evaluate.prompts import Answers, Prompt, answer, prompts_key
 from quantrecipe.evaluate.requests import model_key
@@ -30,8 +29,8 @@ from quantrecipe.typed import json_object, typed
 __all__ = [
     "Answered",
     "Unanswered",
-    "answer_all",
     "answer_first",
+    "answer_too",
     "document",
     "find_answers",
     "render_answers",
@@ -123,60 +122,42 @@ def find_answers(
     return Answered(prompts=prompts, source=source, reference=kept.answers, files={}, noise=kept.noise)
 
 
-def answer_first(
-    known: Answered | Unanswered, model: Path, *, progress: EvalBar, **running: Unpack[RunOptions]
-) -> Answered:
-    """Have the reference answer, a GGUF at `model`, if it hasn't yet; no file has."""
-    if isinstance(known, Answered):
-        return known
-    kept = _of_reference(known, model, progress, **running)
-    with suppress(OSError):  # it is a cache: what can't be kept is answered again
-        known.place.parent.mkdir(parents=True, exist_ok=True)
-    write_cached(known.place, json.dumps(plain(kept)).encode())
-    return Answered(
-        prompts=known.prompts, source=known.source, reference=kept.answers, files={}, noise=kept.noise
-    )
-
-
-def answer_all(
-    known: Answered, subjects: Sequence[Subject], *, progress: EvalBar, **running: Unpack[RunOptions]
-) -> Answered:
-    """Have all files answer as well."""
-    found: dict[str, Answers] = {}
-    for it in subjects:
-        found[it.name] = answer(
-            it.path,
-            known.prompts,
-            source=known.source,
-            most=known.reference.most,
-            like=known.reference,
-            progress=progress.task(it.name, "answers"),
-            **running,
-        )
-    return replace(known, files=found)
-
-
-def _of_reference(wanted: Unanswered, model: Path, progress: EvalBar, **running: Unpack[RunOptions]) -> _Kept:
+def answer_first(wanted: Unanswered, model: Session, *, progress: EvalBar) -> Answered:
+    """Have the reference answer, and keep that in the cache."""
     said = answer(
         model,
         wanted.prompts,
         source=wanted.source,
         most=wanted.most,
-        progress=progress.task(f"{model.name} (reference)", "answers"),
-        **running,
+        progress=progress.task(f"{model.path.name} (reference)", "answers"),
     )
-    some = wanted.prompts[:_NOISE_PROMPTS]
     again = answer(
         model,
-        some,
+        wanted.prompts[:_NOISE_PROMPTS],
         source=wanted.source,
         most=wanted.most,
         like=said,
         side_by_side=_NOISE_SIDE_BY_SIDE,
-        progress=progress.task(f"{model.name} (again)", "answers"),
-        **running,
+        progress=progress.task(f"{model.path.name} (again)", "answers"),
     )
-    return _Kept(answers=said, noise=differing(again, said))
+    kept = _Kept(answers=said, noise=differing(again, said))
+    with suppress(OSError):  # it is a cache: what can't be kept is answered again
+        wanted.place.parent.mkdir(parents=True, exist_ok=True)
+    write_cached(wanted.place, json.dumps(plain(kept)).encode())
+    return Answered(prompts=wanted.prompts, source=wanted.source, reference=said, files={}, noise=kept.noise)
+
+
+def answer_too(answered: Answered, name: str, model: Session, *, progress: EvalBar) -> Answered:
+    """Have a file of this name answer as well."""
+    said = answer(
+        model,
+        answered.prompts,
+        source=answered.source,
+        most=answered.reference.most,
+        like=answered.reference,
+        progress=progress.task(name, "answers"),
+    )
+    return replace(answered, files={**answered.files, name: said})
 
 
 def render_answers(answered: Answered, names: Sequence[str]) -> list[RenderableType]:

@@ -11,7 +11,7 @@ from quantrecipe.api import FormatSpec
 from quantrecipe.cli.eval.subjects import Subject
 from quantrecipe.cli.model_contents import read_contents
 from quantrecipe.cli.progress import EvalBar
-from quantrecipe.engine import RunOptions
+from quantrecipe.engine import RunOptions, Session
 from quantrecipe.engine.session import existing_gguf
 from quantrecipe.evaluate import (
     Drawn,
@@ -26,6 +26,7 @@ from quantrecipe.evaluate import (
     score,
     summarise,
 )
+from quantrecipe.evaluate.requests import opened
 from quantrecipe.plain_data import fields_of, rounded_bits
 
 __all__ = ["Candidate", "Sized", "evaluate_files", "size_of"]
@@ -95,15 +96,23 @@ def size_of(subject: Subject, specs: Callable[[], Mapping[int, FormatSpec]]) -> 
 
 
 def evaluate_files(
-    files: Sequence[Sized], reference: Reference, *, progress: EvalBar, **running: Unpack[RunOptions]
+    files: Sequence[Sized],
+    reference: Reference,
+    *,
+    progress: EvalBar,
+    also: Callable[[str, Session], None] | None = None,
+    **running: Unpack[RunOptions],
 ) -> list[Candidate]:
-    """Run each file over the reference's texts."""
+    """Run each file over the reference's texts. also: what else is done with it while it is open, with its name."""
     results: list[Candidate] = []
     first: tuple[Evaluation, Drawn] | None = None
     blocks = blocks_of(reference)
     for file in files:
         it = file.subject
-        positions = score(it.path, reference, progress=progress.task(it.name), **running)
+        with opened(it.path, **running) as session:
+            positions = score(session, reference, progress=progress.task(it.name))
+            if also is not None:
+                also(it.name, session)
         evaluation, drawn = summarise(positions), draw(positions, blocks)
         results.append(
             Candidate(

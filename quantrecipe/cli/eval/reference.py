@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Unpack
 
 import click
 
 from quantrecipe.cli.progress import EvalBar
 from quantrecipe.core.cache import cache_folder
-from quantrecipe.engine import Engine, RunOptions, find_engine
+from quantrecipe.engine import Engine, Session, find_engine
 from quantrecipe.errors import EvaluationError, OutputError
 from quantrecipe.evaluate import (
     DEFAULT_CONTEXT,
@@ -88,8 +87,8 @@ def find_reference(
     return Unmade(texts=known, n_ctx=context, chunks=chunks, out=out, key=key)
 
 
-def make(unmade: Unmade, model: Path, *, progress: EvalBar, **running: Unpack[RunOptions]) -> Reference:
-    """Run the model, a GGUF, for the reference."""
+def make(unmade: Unmade, model: Session, *, progress: EvalBar) -> Reference:
+    """Run the model for the reference."""
     return make_reference(
         model,
         unmade.texts,
@@ -98,8 +97,7 @@ def make(unmade: Unmade, model: Path, *, progress: EvalBar, **running: Unpack[Ru
         chunks=unmade.chunks,
         noise_chunks=_NOISE_CHUNKS,
         key=unmade.key,
-        progress=progress.task(f"{model.name} (reference)"),
-        **running,
+        progress=progress.task(f"{model.path.name} (reference)"),
     )
 
 

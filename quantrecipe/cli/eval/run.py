@@ -10,16 +10,17 @@ import click
 
 from quantrecipe.cli.context import Context
 from quantrecipe.cli.errors import print_warning
-from quantrecipe.cli.eval.answers import Answered, Unanswered, answer_all, answer_first, find_answers
+from quantrecipe.cli.eval.answers import Answered, Unanswered, answer_first, answer_too, find_answers
 from quantrecipe.cli.eval.candidates import Candidate, evaluate_files, size_of
 from quantrecipe.cli.eval.reference import Unmade, find_reference, is_saved, make
 from quantrecipe.cli.eval.subjects import made, named, plan_subjects, unquantized_plan
 from quantrecipe.cli.output_files import default_name
 from quantrecipe.cli.progress import EvalBar
-from quantrecipe.engine import RunOptions
+from quantrecipe.engine import RunOptions, Session
 from quantrecipe.engine.session import existing_gguf
 from quantrecipe.evaluate import Reference
 from quantrecipe.evaluate.prompts import FEWEST_PROMPTS, read_prompts
+from quantrecipe.evaluate.requests import opened
 from quantrecipe.misplaced import is_gguf_inside
 
 if TYPE_CHECKING:
@@ -113,14 +114,20 @@ def run(ctx: Context, request: Request, **running: Unpack[RunOptions]) -> Outcom
         sizes = [it if it.subject.plan is None else it.at(next(ours), kept=request.keep) for it in sizes]
         unquantized = next(ours, request.reference)
         with EvalBar(ctx.err) as progress:
-            said = None
-            if known is not None:  # first, since a prompt may be too long
-                said = answer_first(known, unquantized, progress=progress, **running)
-            if isinstance(reference, Unmade):
-                reference = make(reference, unquantized, progress=progress, **running)
-            candidates = evaluate_files(sizes, reference, progress=progress, **running)
-            if said is not None:
-                said = answer_all(said, [it.subject for it in sizes], progress=progress, **running)
+            said = known if isinstance(known, Answered) else None
+            if isinstance(reference, Unmade) or isinstance(known, Unanswered):
+                with opened(unquantized, **running) as session:
+                    if isinstance(known, Unanswered):  # first, since a prompt may be too long
+                        said = answer_first(known, session, progress=progress)
+                    if isinstance(reference, Unmade):
+                        reference = make(reference, session, progress=progress)
+
+            def answer(name: str, session: Session) -> None:
+                nonlocal said
+                if said is not None:
+                    said = answer_too(said, name, session, progress=progress)
+
+            candidates = evaluate_files(sizes, reference, progress=progress, also=answer, **running)
     return Outcome(reference=reference, candidates=candidates, answered=said)
 
 

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -42,10 +42,13 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, obj
     class FakeSession:
         """What a session would answer; the process that it would start isn't there."""
 
+        opened: ClassVar[list[str]] = []
+
         def __init__(self, path: Path, *, engine: Engine | Path | None, **running: object) -> None:
             self.path, self.library = existing_gguf(path), find_engine(engine).library
 
         def __enter__(self) -> FakeSession:
+            self.opened.append(self.path.name)
             return self
 
         def __exit__(self, *error: object) -> None:
@@ -74,7 +77,6 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, obj
             )
 
     monkeypatch.setattr(requests_module, "Session", FakeSession)
-    monkeypatch.setattr(prompts_module, "Session", FakeSession)
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache/kernels").symlink_to(cache_folder() / "kernels")  # compiled once, for all tests
     monkeypatch.setenv("QUANTRECIPE_CACHE_DIR", str(tmp_path / "cache"))
@@ -604,6 +606,9 @@ class TestPrompts:
             *(("q4.gguf", False), ("q4.gguf", True)),
             *(("q4.gguf", False), ("q4.gguf", True)),
         ]
+        # Each model is loaded once, for texts and prompts.
+        opened = requests_module.Session.opened  # type: ignore[attr-defined]  # the one of the tests
+        assert opened == ["bf16.gguf", "q4.gguf", "q4.gguf"]
         again, other = (calls[number]["prompts"] for number in (1, 4))
         assert len(again[0]) == 32  # type: ignore[index]  # with fewer side by side
         assert again[-1] == 2  # type: ignore[index]

@@ -166,17 +166,17 @@ class MeasureBar(WatchedBar):
 
 
 class EvalBar(WatchedBar):
-    """The bars of `eval`: for each model that is run, its chunks that are done, and the time left."""
+    """The bars of `eval`: for each model that is run, its chunks or answers that are done, and the time left."""
 
     def __init__(self, console: Console) -> None:
         narrow = console.width < NARROW
         what = Fitting(console, 20 if narrow else 29, lambda: self._bar.tasks)
-        chunks = () if narrow else (TextColumn("chunks"),)
-        super().__init__(console, what, *_wide_bar(console), MofNCompleteColumn(), *chunks, _time_left())
+        units = () if narrow else (TextColumn("{task.fields[unit]}"),)
+        super().__init__(console, what, *_wide_bar(console), MofNCompleteColumn(), *units, _time_left())
 
-    def task(self, what: str) -> Callable[[int, int], None]:
-        """A line for something that is run; what it gives is told (chunks done, chunks in all)."""
-        task = self._bar.add_task(printable(what), total=None)
+    def task(self, what: str, unit: str = "chunks") -> Callable[[int, int], None]:
+        """A line for something that is run; what it gives is told (chunks done, chunks in all), or of another unit."""
+        task = self._bar.add_task(printable(what), total=None, unit=unit)
         return lambda done, total: self._bar.update(task, completed=done, total=total)
 
 

@@ -57,18 +57,24 @@ _INSIST = "or say --raw, if it is meant to be read as it is"
 class Text:
     """A text to evaluate on, and what to call it.
 
-    special: whether markup in it is parsed as special tokens, as that of rendered chats is
+    special:   whether markup in it is parsed as special tokens, as that of chats that a template has written is
+    answers:   runs of bytes, start and end, in order: tokens that begin in one count. None of them: all tokens count
+    documents: where documents begin, in bytes, in order; nothing for a text that is one document
     """
 
     name: str
     data: bytes
     special: bool = False
+    answers: tuple[tuple[int, int], ...] = ()
+    documents: tuple[int, ...] = ()
 
     @property
     def digest(self) -> str:
-        """Digest of the bytes, and of how they are tokenised."""
-        person = b"special" if self.special else b""
-        return hashlib.blake2b(self.data, digest_size=16, person=person).hexdigest()
+        """Digest of the bytes, and of how they are read."""
+        digest = hashlib.blake2b(self.data, digest_size=16, person=b"special" if self.special else b"")
+        if self.answers or self.documents:
+            digest.update(repr((self.answers, self.documents)).encode())
+        return digest.hexdigest()
 
 
 def read_text(path: str | Path, *, raw: bool = False) -> Text:

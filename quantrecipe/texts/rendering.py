@@ -40,9 +40,26 @@ def as_text(name: str, rendered: Sequence[Rendered]) -> Text:
     """All documents as one text, with a blank line between: a file that is one text keeps its bytes.
 
     The tokeniser adds BOS at the beginning of a text alone, so documents after the first keep the one that their
-    template wrote.
+    template wrote. Where one of them has answers, these count and nothing else does, but the whole of a plain text.
     """
-    parts = [
-        each.data if not number else each.bos.encode() + each.data for number, each in enumerate(rendered)
-    ]
-    return Text(name=name, data=_BETWEEN.join(parts), special=any(each.special for each in rendered))
+    parts: list[bytes] = []
+    starts: list[int] = []
+    answers: list[tuple[int, int]] = []
+    at = 0
+    for number, each in enumerate(rendered):
+        bos = each.bos.encode() if number else b""
+        data = each.data
+        starts.append(at)
+        begin = at + len(bos)
+        answers += [(begin + start, begin + end) for start, end in each.answers]
+        if not each.special and not each.answers:
+            answers.append((begin, begin + len(data)))
+        parts.append(bos + data)
+        at = begin + len(data) + len(_BETWEEN)
+    return Text(
+        name=name,
+        data=_BETWEEN.join(parts),
+        special=any(each.special for each in rendered),
+        answers=tuple(answers) if any(each.answers for each in rendered) else (),
+        documents=tuple(starts) if len(starts) > 1 else (),
+    )

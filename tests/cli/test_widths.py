@@ -9,10 +9,8 @@ from __future__ import annotations
 import io
 import re
 import shlex
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,12 +25,24 @@ from support.repositories import Repository
 from support.terminal import show
 
 from quantrecipe.cli.app import COMMANDS
-from quantrecipe.cli.eval import candidates as eval_candidates
-from quantrecipe.cli.eval import reference as eval_reference
-from quantrecipe.cli.eval.candidates import Candidate
+from quantrecipe.cli.eval import run as eval_run
+from quantrecipe.cli.eval.answers import Answered
+from quantrecipe.cli.eval.candidates import Candidate, Sized
 from quantrecipe.cli.imatrix.command import COMMANDS as OF_IMATRIX
 from quantrecipe.cli.tables import Paragraph, Table
-from quantrecipe.evaluate import Positions, summarise
+from quantrecipe.evaluate import (
+    Noise,
+    Positions,
+    Reference,
+    blocks_of,
+    compare_files,
+    draw,
+    intervals_of,
+    summarise,
+)
+from quantrecipe.evaluate.answers import share
+from quantrecipe.evaluate.prompts import Answers, Prompt
+from quantrecipe.evaluate.reference import ScoredText
 from quantrecipe.importance.provenance import CalibrationText, Provenance
 from quantrecipe.model.open_model import open_model
 from quantrecipe.registry import load_registry
@@ -119,7 +129,8 @@ CASES: dict[str, list[str]] = {
         f"eval {' '.join(f'out/{LONG}-{kind}.gguf' for kind in ('Q4_K_M', 'IQ4_XS', 'Q8_0', 'BF16', 'F16'))}"
         " --reference r",
         f"eval out/{LONG}-Q4_K_M.gguf --reference r",
-        "eval a/model.gguf b/model.gguf --reference r",
+        "eval a/model.gguf b/model.gguf --reference r --by-context",
+        f"eval out/{LONG}-Q4_K_M.gguf llama.cpp/Q8_0 llama.cpp/Q8_0@none --reference model.gguf --prompts mine.yaml",
         "eval --reference r --save-reference r",
     ],
     "inspect": [
@@ -200,36 +211,71 @@ def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the folder, with an evaluation that is invented."""
     monkeypatch.chdir(folder)
     rng = np.random.default_rng(0)
-    cost = rng.exponential(2, 400)
-    positions = Positions(
-        cost=cost,
-        reference_cost=cost * 1.01,
-        divergence=0.01 * rng.exponential(1, 400),
-        agrees=np.ones(400),
+    names = [f"{what}-held-out-text-with-a-long-name.txt" for what in ("code", "prose", "chat")]
+    reference = Reference(
+        path=Path("r"),
+        model=f"{LONG}-BF16.gguf",
+        key="",
+        n_ctx=64,
+        n_vocab=9,
+        vocabulary="",
+        tail=0.003,
+        texts=tuple(ScoredText(name=name, digest="", chunks=12) for name in names),
+        tokens=np.zeros((36, 64), np.int32),
+        noise=Noise(positions=200, mean=4.7e-9, largest=1e-8),
     )
-    texts = {
-        f"{what}-held-out-text-with-a-long-name.txt": summarise(positions)
-        for what in ("code", "prose", "chat")
-    }
-    told = SimpleNamespace(name="code.txt", chunks=190)
-    reference = SimpleNamespace(
-        model=f"{LONG}-BF16.gguf", texts=[told] * 3, chunks=570, scored=255, n_ctx=512
+    cost = rng.exponential(2, reference.positions)
+    divergence = 0.01 * rng.exponential(1, reference.positions)
+    blocks = blocks_of(reference)
+    # Of each verdict one: half, as much, what can't be told, a little more, twice.
+    factors = (1, 0.5, 1.01, 0.5 + rng.random(cost.size), 1.05, 2)
+
+    def evaluate(
+        files: list[Sized], *_: object, also: Callable[[str, object], None], **__: object
+    ) -> list[Candidate]:
+        found: list[Candidate] = []
+        first = None
+        for number, file in enumerate(files):
+            also(file.subject.name, None)
+            positions = Positions(
+                cost=cost,
+                reference_cost=cost * 1.01,
+                divergence=divergence * factors[number % len(factors)],
+                agrees=np.ones(cost.size),
+            )
+            figures = summarise(positions), draw(positions, blocks)
+            found.append(
+                Candidate(
+                    name=file.subject.name,
+                    path=file.subject.path,
+                    recipe=file.subject.recipe,
+                    imatrix=None,
+                    nbytes=18_270_000_000,
+                    bits_per_weight=4.85,
+                    all=figures[0],
+                    texts=dict.fromkeys(names, figures[0]),
+                    intervals=intervals_of(positions, *figures, blocks),
+                    beside=compare_files(figures, first, blocks, reference.noise) if first else None,
+                )
+            )
+            first = first or figures
+        return found
+
+    said = Answers(
+        prompts=((1,),), n_vocab=9, vocabulary="", most=128, tokens=((1, 2),), texts=("```python\nx\n```",)
     )
-
-    def evaluate(files: list[Path], *_: object, **__: object) -> list[Candidate]:
-        found = Candidate(
-            path=Path(),
-            nbytes=18_270_000_000,
-            bits_per_weight=4.85,
-            all=next(iter(texts.values())),
-            texts=texts,
-            change=(0.123, 0.012),
-        )
-        return [replace(found, path=path) for path in files]
-
     monkeypatch.setattr("quantrecipe.calibration.compute.Session", FakeSession)
-    monkeypatch.setattr(eval_reference, "get_reference", lambda *_, **__: reference)
-    monkeypatch.setattr(eval_candidates, "evaluate_files", evaluate)
+    answered = Answered(
+        prompts=(Prompt(text="x", line=1),), source=Path("p"), reference=said, files={}, noise=share(1, 32)
+    )
+    monkeypatch.setattr(eval_run, "is_saved", lambda path: False)
+    monkeypatch.setattr(eval_run, "existing_gguf", lambda path: path)
+    monkeypatch.setattr(eval_run, "size_of", lambda it, _: Sized(subject=it, nbytes=1, bits_per_weight=1.0))
+    monkeypatch.setattr(eval_run, "find_reference", lambda *_, **__: reference)
+    monkeypatch.setattr(eval_run, "find_answers", lambda *_, **__: answered)
+    monkeypatch.setattr(eval_run, "evaluate_files", evaluate)
+    monkeypatch.setattr("quantrecipe.cli.eval.answers.answer", lambda *_, **__: said)
+    monkeypatch.setattr("quantrecipe.engine.require_engine", lambda path: path)
 
 
 @pytest.fixture

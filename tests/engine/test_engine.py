@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.engine_jobs import weights_of
+from support.engine_jobs import answers, pieces, weights_of
 
 from quantrecipe.engine import Engine, Session, engine_facts, find_engine, libraries, require_engine
 from quantrecipe.engine import report as report_module
@@ -30,7 +31,8 @@ Build = Callable[..., Path]
 
 @pytest.fixture(autouse=True)
 def no_other_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever this machine has."""
+    """Whatever this machine has. The worker finds what tests have it run."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
     for name in ("QUANTRECIPE_ENGINE", "LLAMA_CPP_LIB_PATH"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(libraries, "find_spec", lambda name: None)
@@ -358,6 +360,28 @@ class TestRun:
         logits = np.sin(last * 3.7 + token * 1.3 + at * 0.1) * 4 + seed * 1e-2 * (token % 5)
         return np.asarray(logits - np.log(np.exp(logits).sum(axis=1, keepdims=True)))
 
+    def test_the_noise_is_of_other_batches(self, build: Build, model: Path, tmp_path: Path) -> None:
+        log: list[str] = []
+        other = Text(name="other", data=bytes(range(40, 120)) * 8)
+        reference = make_reference(
+            model,
+            [TEXT, other],
+            tmp_path / "r",
+            n_ctx=64,
+            noise_chunks=3,
+            engine=build(),
+            log=log.append,
+        )
+        assert [line for line in log if line.startswith("sequences")] == [
+            "sequences: 1, computed at a time: 16",
+            f"sequences: {reference.chunks}, computed at a time: 512",
+        ]
+        assert reference.noise is not None
+        assert reference.noise.positions == 3 * 31
+        assert 0 <= reference.noise.mean <= reference.noise.largest < 1e-6
+        assert reference.blocks is not None
+        assert reference.blocks.tolist() == list(range(reference.chunks))  # of both texts
+
     @pytest.mark.parametrize(("given", "said"), [(None, 999), (-1, 999), (0, 0), (3, 3)])
     def test_layers_on_the_gpu(
         self, build: Build, model: Path, tmp_path: Path, given: int | None, said: int
@@ -427,3 +451,60 @@ class TestFacts:
         said = report_module.EngineFacts(engine=engine, version="ggml 1", devices=(), refused=())
         monkeypatch.setattr(report_module, "version", lambda name: "0.3.99")
         assert said.label == "llama-cpp-python 0.3.99 (ggml 1)"
+
+
+class TestAnswers:
+    TEXTS = (b"abc", b"d", b"efghijk" * 9, b"lm")
+
+    @staticmethod
+    def likeliest(prompt: list[int], n: int, end: int) -> list[int]:
+        """What fake_llama.c says after a token: it depends on that and its position alone."""
+        token, position, said = prompt[-1], len(prompt) - 1, []
+        for _ in range(n):
+            row = [math.sin(token * 3.7 + it * 1.3 + position * 0.1) for it in range(64)]
+            # Its seed, "a", adds a little to some tokens; a prompt's own first token makes the sine larger.
+            size = 4 if position < len(prompt) else 3
+            row = [size * value + 0.97 * (it % 5) for it, value in enumerate(row)]
+            token, position = max(range(64), key=row.__getitem__), position + 1
+            if token == end:
+                break
+            said.append(token)
+        return said
+
+    @pytest.mark.parametrize("side_by_side", [None, 1, 3])
+    def test_answers(self, build: Build, model: Path, side_by_side: int | None) -> None:
+        with Session(model, engine=build(ENDS=24)) as session:
+            said, prompts = session.call(answers, self.TEXTS, 40, side_by_side)
+        assert said == [self.likeliest(prompt, 40, 24) for prompt in prompts]
+        assert {len(answer) for answer in said} != {40}
+
+    @pytest.mark.parametrize(("given", "together"), [(None, 4), (3, 3)])
+    def test_how_many_are_run_at_a_time(
+        self, build: Build, model: Path, given: int | None, together: int
+    ) -> None:
+        log: list[str] = []
+        with Session(model, engine=build(), log=log.append) as session:
+            session.call(answers, self.TEXTS, 2, given)
+        assert [line for line in log if line.startswith("sequences")] == [
+            f"sequences: {together}, computed at a time: {min(512, together * 66)}"
+        ]
+
+    def test_an_engine_that_doesn_t_say_what_ends_a_text(
+        self,
+        build: Build,
+        model: Path,
+    ) -> None:
+        with Session(model, engine=build()) as session:
+            said, prompts = session.call(answers, self.TEXTS, 12, None)
+        assert said == [self.likeliest(prompt, 12, -1) for prompt in prompts]
+
+    def test_pieces(self, build: Build, model: Path) -> None:
+        with Session(model, engine=build()) as session:
+            assert session.call(pieces, [3, 60, 3]) == ([b"<3>", b"<60>" + b" " * 100, b"<3>"], 1)
+
+    def test_an_engine_without_pieces(self, build: Build, model: Path) -> None:
+        with (
+            Session(model, engine=build(NO_PIECES=1)) as session,
+            pytest.raises(EvaluationError, match="can't turn tokens into text"),
+        ):
+            session.call(pieces, [3])

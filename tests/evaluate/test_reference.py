@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 
 from quantrecipe.errors import EvaluationError, OutputError
-from quantrecipe.evaluate import Positions, Reference, Text, is_reference, read_reference, reference_key
+from quantrecipe.evaluate import (
+    Noise,
+    Positions,
+    Reference,
+    Text,
+    is_reference,
+    read_reference,
+    reference_key,
+)
 from quantrecipe.evaluate.compact import CompactRows, compact
 from quantrecipe.evaluate.reference import ScoredText, write_reference
 
@@ -70,6 +78,80 @@ def test_positions_by_text(reference: Reference) -> None:
     assert parts["prose"].cost.tolist() == list(range(18, 27))
 
 
+def test_what_counts_what_belongs_together_and_the_noise(reference: Reference) -> None:
+    counted = np.random.default_rng(2).random((3, SCORED)) < 0.5
+    assert counted.any(axis=1).all()
+    some = dataclasses.replace(reference, counted=counted, blocks=np.array([0, 0, 7], np.int32))
+    rows = [
+        CompactRows(
+            mask=rows.mask[its],
+            values=np.concatenate(
+                [part.values for part, has in zip(parts_of(rows), its, strict=True) if has]
+            ),
+            tail=rows.tail[its],
+            cost=rows.cost[its],
+            best=rows.best[its],
+        )
+        for rows, its in zip(records(3), counted, strict=True)
+    ]
+    write_reference(some, rows, lambda: Noise(positions=5, mean=1e-8, largest=3e-8))
+    again = read_reference(reference.path)
+    assert again.noise == Noise(positions=5, mean=1e-8, largest=3e-8)
+    assert np.array_equal(again.mask, counted)
+    assert again.blocks is not None
+    assert again.blocks.tolist() == [0, 0, 7]
+    assert again.positions == counted.sum()
+    assert [len(its.cost) for its in again.rows()] == counted.sum(axis=1).tolist()
+    numbers = np.arange(counted.sum(), dtype=np.float64)
+    parts = again.split(Positions(cost=numbers, reference_cost=numbers, divergence=numbers, agrees=numbers))
+    assert len(parts["code"]) == counted[:2].sum()
+    assert parts["prose"].cost.tolist() == numbers[counted[:2].sum() :].tolist()
+    chunks, context = again.places
+    assert chunks.tolist() == np.repeat(range(3), counted.sum(axis=1)).tolist()
+    assert context.tolist() == [11 + place for row in counted for place in np.flatnonzero(row)]
+
+
+def parts_of(rows: CompactRows) -> list[CompactRows]:
+    return list(rows.parts([slice(n, n + 1) for n in range(SCORED)]))
+
+
+def test_a_file_of_the_first_version_is_read(reference: Reference) -> None:
+    """It had neither which chunks belong together, nor what counts, nor the noise."""
+    data = reference.path.read_bytes().replace(b"quantrecipe reference 2", b"quantrecipe reference 1", 1)
+    more = 3 * 4 + 3 * 2  # blocks, and nine bits for each chunk
+    start = data.index(b"\n", 30) + 1 + reference.tokens.size * 4
+    reference.path.write_bytes(data[:start] + data[start + more : -20])
+    old = read_reference(reference.path)
+    assert old == reference
+    assert (old.version, old.noise, old.counted, old.blocks) == (1, None, None, None)
+    assert old.positions == 3 * SCORED
+    assert [rows.cost.tolist() for rows in old.rows()] == [rows.cost.tolist() for rows in records(3)]
+    assert is_reference(reference.path)
+
+
+def test_a_file_of_a_newer_version(reference: Reference) -> None:
+    data = reference.path.read_bytes()
+    reference.path.write_bytes(data.replace(b"reference 2", b"reference 3", 1))
+    with pytest.raises(EvaluationError, match="is a reference of a newer quantrecipe"):
+        read_reference(reference.path)
+
+
+@pytest.mark.parametrize("noise", [(-1.0, 1.0), (2.0, 1.0), (float("nan"), 1.0), (0.0, float("inf"))])
+def test_noise_that_is_none(reference: Reference, noise: tuple[float, float]) -> None:
+    write_reference(reference, records(3), lambda: Noise(positions=1, mean=noise[0], largest=noise[1]))
+    with pytest.raises(EvaluationError, match="damaged"):
+        read_reference(reference.path)
+
+
+def test_a_chunk_in_which_nothing_counts(reference: Reference) -> None:
+    data = bytearray(reference.path.read_bytes())
+    start = data.index(b"\n", 30) + 1 + reference.tokens.size * 4 + 3 * 4
+    data[start : start + 2] = b"\0\0"
+    reference.path.write_bytes(data)
+    with pytest.raises(EvaluationError, match="chunks in which nothing counts"):
+        read_reference(reference.path)
+
+
 def test_the_same_content_gives_the_same_bytes(reference: Reference, tmp_path: Path) -> None:
     other = dataclasses.replace(reference, path=tmp_path / "b.reference")
     write_reference(other, records(3))
@@ -94,7 +176,7 @@ def test_longer_than_it_says(reference: Reference) -> None:
 
 def test_a_record_damaged(reference: Reference) -> None:
     data = bytearray(reference.path.read_bytes())
-    data[-20:] = b"\0" * 20
+    data[-40:-20] = b"\0" * 20  # before the noise
     reference.path.write_bytes(data)
     with pytest.raises(EvaluationError, match=r"chunk 3: a record is damaged .*; make the reference again"):
         list(read_reference(reference.path).rows())
@@ -136,13 +218,15 @@ def test_the_key_depends_on_everything(tmp_path: Path) -> None:
     model.write_bytes(b"GGUF" + bytes(3_000_000))
     text, other = Text(name="t", data=b"a"), Text(name="t", data=b"b")
     keys = [
-        reference_key(model, [text], n_ctx=512, chunks=None),
-        reference_key(model, [other], n_ctx=512, chunks=None),
-        reference_key(model, [text], n_ctx=256, chunks=None),
-        reference_key(model, [text], n_ctx=512, chunks=3),
-        reference_key(model, [text], n_ctx=512, chunks=None, tail=0.1),
+        reference_key([model], [text], n_ctx=512, chunks=None),
+        reference_key([model], [other], n_ctx=512, chunks=None),
+        reference_key([model], [text], n_ctx=256, chunks=None),
+        reference_key([model], [text], n_ctx=512, chunks=3),
+        reference_key([model], [text], n_ctx=512, chunks=None, tail=0.1),
+        reference_key([model], [text], n_ctx=512, chunks=None, noise_chunks=2),
+        reference_key([model, model], [text], n_ctx=512, chunks=None),
     ]
-    assert keys[0] == reference_key(model, [text], n_ctx=512, chunks=None)
+    assert keys[0] == reference_key([model], [text], n_ctx=512, chunks=None)
     model.write_bytes(b"GGUF" + bytes(2_990_000) + b"x" * 10_000)
-    keys.append(reference_key(model, [text], n_ctx=512, chunks=None))
+    keys.append(reference_key([model], [text], n_ctx=512, chunks=None))
     assert len(set(keys)) == len(keys)

@@ -35,6 +35,7 @@ from quantrecipe.texts import read_domain, render
 
 pytestmark = pytest.mark.llama
 
+TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}</{{ m.role }}>{% endfor %}"
 ROOT = Path(__file__).parents[2]
 TEXT = ROOT / "tests/data/texts/code.val.txt"
 TINY = ROOT / "examples/tiny-code"
@@ -211,6 +212,24 @@ class TestDomains:
             refused.output.split()
         )
         assert not (tmp_path / "m.gguf").exists()
+        recipe = tmp_path / "chat.yaml"
+        recipe.write_text(
+            f"quantrecipe: 1\nextends: llama.cpp/BF16\nmetadata:\n  tokenizer.chat_template: '{TEMPLATE}'\n"
+        )
+        made = CliRunner().invoke(app, ["apply", str(recipe), str(TINY), "-o", str(tmp_path / "chat.gguf")])
+        assert made.exit_code == 0, made.output
+        chat = ours(tmp_path / "chat.imatrix.gguf", tmp_path / "chat.gguf", "--text", tmp_path / "talk.jsonl")
+        assert chat.provenance is not None
+        assert chat.provenance.template != ""
+        written = "".join(f"<user>{it['messages'][0]['content']}</user>" for it in chats)
+        (tmp_path / "written.txt").write_text(written, encoding="utf-8")
+        same = ours(tmp_path / "same.gguf", tmp_path / "chat.gguf", "--text", tmp_path / "written.txt")
+        assert same.entries["blk.0.attn_q.weight"].counts == chat.entries["blk.0.attn_q.weight"].counts
+        assert np.allclose(
+            same.entries["blk.3.ffn_down.weight"].values,
+            chat.entries["blk.3.ffn_down.weight"].values,
+            rtol=0.2,
+        )
         raw = ours(tmp_path / "raw.gguf", models / "tiny.gguf", "--text", tmp_path / "talk.jsonl", "--raw")
         assert raw.provenance is not None
         assert raw.provenance.template == ""

@@ -7,12 +7,14 @@ import re
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from quantrecipe.errors import EvaluationError
 from quantrecipe.evaluate import (
     Evaluation,
     Reference,
+    Text,
     evaluate,
     make_reference,
     read_text,
@@ -131,6 +133,27 @@ def test_texts_are_told_apart(folder: Path, reference: Reference) -> None:
     assert told == [(number, 4) for number in range(1, 5)]
     alone = score(folder / "Q4_K_M.gguf", reference)[: 2 * 255]
     assert parts[text.name].divergence == pytest.approx(alone.divergence, rel=1e-2, abs=1e-6)
+
+
+def test_answers_alone_count(folder: Path) -> None:
+    """Each position that counts has the figures that it has where all do."""
+    data = read_text(TEXT).data[:30_000]
+    answers = tuple((start, start + 400) for start in range(1000, len(data) - 400, 3000))
+    text = Text(name="chats", data=data, answers=answers)
+    some = make_reference(folder / "BF16.gguf", text, folder / "some.reference", noise_chunks=2)
+    every = make_reference(folder / "BF16.gguf", Text(name="chats", data=data), folder / "every.reference")
+    assert some.noise is not None
+    assert 0 < some.noise.positions < 2 * 255
+    assert some.noise.largest < 1e-6
+    assert some.chunks < every.chunks  # those without an answer aren't run
+    counted = score(folder / "Q2_K.gguf", some)
+    assert len(counted) == some.positions < some.chunks * some.scored
+    whole = score(folder / "Q2_K.gguf", every)
+    chunks = [int((every.tokens == tokens).all(axis=1).argmax()) for tokens in some.tokens]
+    mask = np.zeros((every.chunks, every.scored), bool)
+    mask[chunks] = some.mask
+    assert counted.divergence == pytest.approx(whole.divergence[mask.ravel()], rel=1e-2, abs=1e-6)
+    assert counted.cost == pytest.approx(whole.cost[mask.ravel()], abs=1e-4)
 
 
 def test_a_text_that_is_too_short(folder: Path) -> None:

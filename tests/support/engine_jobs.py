@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,6 +32,25 @@ def with_a_weight_of_zeros(model: LanguageModel, name: str, *, tell: Tell) -> li
 def weights_of(model: LanguageModel, *, tell: Tell) -> list[str]:
     """Names of the weights that the graph uses."""
     return sorted(model.weights)
+
+
+def answers(
+    model: LanguageModel, texts: Sequence[bytes], n: int, side_by_side: int | None, *, tell: Tell
+) -> tuple[list[list[int]], list[list[int]]]:
+    """The answers to texts, and the tokens of these."""
+    prompts = [model.tokenize(text, special=True) for text in texts]
+    said = list(model.generate(prompts, n, side_by_side=side_by_side))
+    return [answer.tolist() for answer in said], [prompt.tolist() for prompt in prompts]
+
+
+def logits(model: LanguageModel, chunks: Sequence[Sequence[int]], *, tell: Tell) -> NDArray[np.float32]:
+    """The logits of chunks of equal length, float32 (chunks, scored positions, n_vocab)."""
+    return np.stack([some.copy() for some in model.logits(np.array(chunks, np.int32))])
+
+
+def pieces(model: LanguageModel, tokens: Sequence[int], *, tell: Tell) -> tuple[list[bytes], int | None]:
+    """The texts of tokens, and what the vocabulary puts before a text."""
+    return model.pieces(np.array(tokens, np.int32)), model.first_token
 
 
 def calibrate(model: str, text: str, out: str) -> tuple[int, bytes]:

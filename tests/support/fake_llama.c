@@ -167,6 +167,26 @@ const char * llama_vocab_get_text(const void * vocab, int32_t token) {
     return text;
 }
 
+#ifndef NO_PIECES
+int32_t llama_token_to_piece(
+    const void * vocab, int32_t token, char * text, int32_t length, int32_t lstrip, bool special
+) {
+    char piece[200];
+    int size = snprintf(piece, sizeof piece, "<%d>%*s", token, token == 60 ? 100 : 0, ""); /* 60 is a long one */
+    if (size > length) {
+        return -size;
+    }
+    memcpy(text, piece, size);
+    return size;
+}
+#endif
+
+#ifdef ENDS /* the token that ends a text */
+bool llama_vocab_is_eog(const void * vocab, int32_t token) {
+    return token == ENDS;
+}
+#endif
+
 bool llama_vocab_get_add_bos(const void * vocab) {
     return true;
 }
@@ -189,6 +209,9 @@ void * llama_init_from_model(void * model, struct llama_context_params params) {
     struct context * context = calloc(1, sizeof *context);
     context->model = model;
     context->params = params;
+    char text[100];
+    snprintf(text, sizeof text, "sequences: %u, computed at a time: %u\n", params.n_seq_max, params.n_ubatch);
+    say(2, text);
 #ifdef OTHER_CONTEXT /* what was asked for doesn't arrive */
     context->params.n_seq_max += 1;
 #endif

@@ -60,3 +60,23 @@ def test_documents_after_the_first_keep_the_bos_that_nobody_adds() -> None:
     text = as_text("t", render(domain(CHAT, CHAT, TEXT), template))
     assert text.data == b"q\n\n<s>q\n\nplain <bos>"
     assert text.special
+
+
+def test_what_the_assistant_says_counts_in_a_text_of_chats() -> None:
+    template = ChatTemplate(
+        source="{{ bos_token }}{% for m in messages %}[{{ m.content }}]{% endfor %}", bos="<s>", adds_bos=True
+    )
+    chats = [
+        Document(
+            place=f"t:{name}",
+            messages=(Message(role="user", content="é?"), Message(role="assistant", content=f"{name}!")),
+        )
+        for name in ("one", "three")
+    ]
+    text = as_text("t", render(domain(*chats, TEXT), template))
+    counted = [text.data[start:end].decode() for start, end in text.answers]
+    assert counted == ["one!]", "three!]", "plain <bos>"]  # with what ends them
+    assert [text.data[start:].decode()[:5] for start in text.documents] == ["[é?][", "<s>[é", "plain"]
+    alone = as_text("t", render(domain(TEXT, TEXT), template))
+    assert (alone.answers, len(alone.documents)) == ((), 2)
+    assert as_text("t", render(domain(TEXT), template)).documents == ()

@@ -3,99 +3,132 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
 
 from quantrecipe.api import FormatSpec
+from quantrecipe.cli.eval.subjects import Subject
 from quantrecipe.cli.model_contents import read_contents
 from quantrecipe.cli.progress import EvalBar
-from quantrecipe.engine import RunOptions
+from quantrecipe.engine import RunOptions, Session
 from quantrecipe.engine.session import existing_gguf
-from quantrecipe.evaluate import Evaluation, Positions, Reference, difference, score, summarise
+from quantrecipe.evaluate import (
+    Drawn,
+    Evaluation,
+    Intervals,
+    Pair,
+    Reference,
+    blocks_of,
+    compare_files,
+    draw,
+    intervals_of,
+    score,
+    summarise,
+)
+from quantrecipe.evaluate.requests import opened
 from quantrecipe.plain_data import fields_of, rounded_bits
 
-__all__ = ["Candidate", "Sized", "evaluate_files", "sizes_of"]
+__all__ = ["Candidate", "Sized", "evaluate_files", "size_of"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Candidate:
     """A file, and its figures.
 
+    name:    what it is called in tables
+    path:    None for a file that was made, and is removed at the end
+    recipe, imatrix: what it was made with; None for a file that there was
     nbytes: of all its shards
     bits_per_weight: of the tensors
     all:    over all texts together
     texts:  over each, by its name
-    change: relative change of the mean KL divergence from the first file, and its standard error; None for the first
+    intervals: of the most important figures, where they lie on other texts of the same kind
+    beside: the file beside the first one; None for the first
     """
 
-    path: Path
+    name: str
+    path: Path | None
+    recipe: str | None
+    imatrix: Path | None
     nbytes: int
     bits_per_weight: float
     all: Evaluation
     texts: Mapping[str, Evaluation]
-    change: tuple[float, float] | None
+    intervals: Intervals
+    beside: Pair | None
 
     def to_json(self) -> dict[str, Any]:
         """What is printed of it, in this order."""
-        change, error = self.change or (None, None)
         return {
             "file": self.path,
-            "nbytes": self.nbytes,
+            **fields_of(self, "name", "recipe", "imatrix", "nbytes"),
             "bits_per_weight": rounded_bits(self.bits_per_weight),
-            "kld_change": change,
-            "kld_change_error": error,
-            **fields_of(self, "all", "texts"),
+            **fields_of(self, "all", "texts", "intervals", "beside"),
         }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sized:
-    """A file to evaluate, and what its header says of its size."""
+    """What is evaluated, and its size, from its header or its plan."""
 
-    path: Path
+    subject: Subject
     nbytes: int
     bits_per_weight: float
 
+    def at(self, path: Path, *, kept: bool) -> Sized:
+        """The same, made at this path."""
+        return replace(self, subject=replace(self.subject, path=path, kept=kept))
 
-def sizes_of(files: Sequence[Path], specs: Callable[[], Mapping[int, FormatSpec]]) -> list[Sized]:
-    """Look into the headers of all files, so that what is wrong shows before the reference is made."""
-    found = []
-    for path in map(existing_gguf, files):
-        nbytes, bits = _size(path, specs)
-        found.append(Sized(path=path, nbytes=nbytes, bits_per_weight=bits))
-    return found
+
+def size_of(subject: Subject, specs: Callable[[], Mapping[int, FormatSpec]]) -> Sized:
+    """Look into the header of a file, so that what is wrong with it shows before anything is run."""
+    if (plan := subject.plan) is not None:
+        return Sized(subject=subject, nbytes=plan.nbytes, bits_per_weight=plan.bits_per_weight)
+    contents = read_contents(existing_gguf(subject.path), specs)
+    weights = sum(line.weights for line in contents.tensors)
+    tensors = sum(line.nbytes for line in contents.tensors)
+    return Sized(
+        subject=subject,
+        nbytes=sum(contents.files.values()),
+        bits_per_weight=8 * tensors / weights if weights else 0.0,
+    )
 
 
 def evaluate_files(
-    files: Sequence[Sized], reference: Reference, *, progress: EvalBar, **running: Unpack[RunOptions]
+    files: Sequence[Sized],
+    reference: Reference,
+    *,
+    progress: EvalBar,
+    also: Callable[[str, Session], None] | None = None,
+    **running: Unpack[RunOptions],
 ) -> list[Candidate]:
-    """Run each file over the reference's texts."""
+    """Run each file over the reference's texts. also: what else is done with it while it is open, with its name."""
     results: list[Candidate] = []
-    first: Positions | None = None
+    first: tuple[Evaluation, Drawn] | None = None
+    blocks = blocks_of(reference)
     for file in files:
-        positions = score(file.path, reference, progress=progress.task(file.path.name), **running)
-        candidate = Candidate(
-            path=file.path,
-            nbytes=file.nbytes,
-            bits_per_weight=file.bits_per_weight,
-            all=summarise(positions),
-            texts={name: summarise(part) for name, part in reference.split(positions).items()},
-            change=None if first is None else _change(positions, first),
+        it = file.subject
+        with opened(it.path, **running) as session:
+            positions = score(session, reference, progress=progress.task(it.name))
+            if also is not None:
+                also(it.name, session)
+        evaluation, drawn = summarise(positions), draw(positions, blocks)
+        results.append(
+            Candidate(
+                name=it.name,
+                path=it.path if it.kept else None,
+                recipe=it.recipe,
+                imatrix=it.imatrix,
+                nbytes=file.nbytes,
+                bits_per_weight=file.bits_per_weight,
+                all=evaluation,
+                texts={name: summarise(part) for name, part in reference.split(positions).items()},
+                intervals=intervals_of(positions, evaluation, drawn, blocks),
+                beside=None
+                if first is None
+                else compare_files((evaluation, drawn), first, blocks, reference.noise),
+            )
         )
-        first = positions if first is None else first
-        results.append(candidate)
+        first = (evaluation, drawn) if first is None else first
     return results
-
-
-def _change(positions: Positions, first: Positions) -> tuple[float, float]:
-    mean, error = difference(positions, first)
-    before = float(first.divergence.mean())
-    return (mean / before, error / abs(before)) if before else (0.0, 0.0)
-
-
-def _size(path: Path, specs: Callable[[], Mapping[int, FormatSpec]]) -> tuple[int, float]:
-    contents = read_contents(path, specs)
-    weights = sum(line.weights for line in contents.tensors)
-    tensors = sum(line.nbytes for line in contents.tensors)
-    return sum(contents.files.values()), 8 * tensors / weights if weights else 0.0

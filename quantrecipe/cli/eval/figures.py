@@ -4,58 +4,93 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from quantrecipe.cli.errors import printable
+from quantrecipe.cli.eval.answers import render_answers
 from quantrecipe.cli.eval.candidates import Candidate
+from quantrecipe.cli.eval.verdicts import change_text, range_text, render_verdicts
 from quantrecipe.cli.tables import Kind, Paragraph, Table, numbers, within_folder
 from quantrecipe.cli.units import bytes_text
-from quantrecipe.evaluate import Evaluation, Reference
+from quantrecipe.evaluate import Evaluation, Interval, Intervals, Reference
 
-__all__ = ["render"]
+if TYPE_CHECKING:
+    from quantrecipe.cli.eval.run import Outcome
+
+__all__ = ["names_of", "render"]
 
 
-def render(candidates: Sequence[Candidate], reference: Reference) -> RenderableType:
-    """A heading on the reference, and a table."""
+def render(outcome: Outcome, *, by_context: bool = False) -> RenderableType:
+    """A heading on the reference, a table, and what it says; by_context: and a table by tokens of context."""
+    candidates, reference = outcome.candidates, outcome.reference
     heading = _heading(reference)
     if not candidates:
         return heading
-    return Group(heading, _one(candidates[0]) if len(candidates) == 1 else _several(candidates))
+    names = names_of(candidates)
+    shown = _one(candidates[0]) if len(candidates) == 1 else _several(candidates, names, reference)
+    more = _by_context(candidates, names) if by_context else []
+    if outcome.answered is not None:
+        more += render_answers(outcome.answered, names)
+    if more and len(candidates) > 1:  # behind the verdicts
+        more.insert(0, Text())
+    return Group(heading, shown, *more)
+
+
+def names_of(candidates: Sequence[Candidate]) -> list[str]:
+    """What the files are called in tables: their paths from the folder that all are in; recipes as they were typed."""
+    if any(it.recipe is not None for it in candidates):
+        return [it.name for it in candidates]
+    return within_folder([Path(it.name) for it in candidates])[1]
 
 
 def _heading(reference: Reference) -> RenderableType:
     texts = ", ".join(f"{text.name} ({text.chunks} chunks)" for text in reference.texts)
-    positions = reference.chunks * reference.scored
-    facts = f"{texts}, {positions:,} positions, context {reference.n_ctx}"
+    facts = f"{texts}, {reference.positions:,} positions, context {reference.n_ctx}"
+    if reference.counted is not None and not reference.counted.all():
+        facts += ", answers only"
     title = Text(f"reference: {printable(reference.model)}", "bold")
-    return Paragraph(Text.assemble(title, (f"  {printable(facts)}", "dim")))
+    noise = "; the engine's noise wasn't measured: make the reference again"
+    if reference.noise is not None:
+        noise = f"; the engine's noise: KL divergence {reference.noise.mean:.1e}"
+    return Paragraph(Text.assemble(title, (f"  {printable(facts)}{noise}", "dim")))
 
 
 def _one(candidate: Candidate) -> RenderableType:
     parts = dict(candidate.texts)
     if len(parts) != 1:
         parts = {**parts, "all": candidate.all}
+    ranges = {name: range_text(figure(candidate.intervals)) for name, figure in _INTERVALS.items()}
+    sure = any(ranges.values())
     rows = [
-        (name, *(figure(evaluation) for evaluation in parts.values())) for name, figure in _FIGURES.items()
+        (
+            name,
+            *(figure(evaluation) for evaluation in parts.values()),
+            *([ranges.get(name, "")] if sure else []),
+        )
+        for name, figure in _FIGURES.items()
     ]
     columns: dict[str, Kind] = {"": "word"}
-    table = Table(columns | numbers(*parts), rows)
-    title = Text(printable(str(candidate.path)), "bold")
+    last = ("95 %",) if len(parts) == 1 else ("95 % of all",)
+    table = Table(columns | numbers(*parts, *(last if sure else ())), rows)
+    title = Text(printable(candidate.name), "bold")
     size = f"  {bytes_text(candidate.nbytes)} · {candidate.bits_per_weight:.2f} bits per weight"
     return Group(Paragraph(Text.assemble(title, (size, "dim"))), table)
 
 
-def _several(candidates: Sequence[Candidate]) -> RenderableType:
-    folder, names = within_folder([candidate.path for candidate in candidates])
+def _several(candidates: Sequence[Candidate], names: Sequence[str], reference: Reference) -> RenderableType:
+    has_recipes = any(it.recipe is not None for it in candidates)
+    folder = "" if has_recipes else within_folder([Path(it.name) for it in candidates])[0]
     rows = [
         (
             name,
             bytes_text(it.nbytes),
             f"{it.bits_per_weight:.2f}",
             _with_error(it.all.kld_mean, it.all.kld_mean_error),
-            "" if it.change is None else _change(*it.change),
+            "" if it.beside is None else change_text(Interval(value=it.beside.kld_mean.value)),
             _digits(it.all.kld_99),
             f"{100 * it.all.top1:.2f}",
             f"{it.all.perplexity:.3f}",
@@ -65,7 +100,12 @@ def _several(candidates: Sequence[Candidate]) -> RenderableType:
     columns: dict[str, Kind] = {"file": "name", **numbers("size", "bits/weight", "KL divergence")}
     columns |= numbers("against the first", "99th percentile", "same top-1 %", "perplexity")
     where = [Paragraph(f"files in {printable(folder)}", "dim")] if folder else []
-    return Group(*where, Table(columns, rows), *_by_text(candidates, names))
+    return Group(
+        *where,
+        Table(columns, rows),
+        *_by_text(candidates, names),
+        *render_verdicts(candidates, names, reference),
+    )
 
 
 def _by_text(candidates: Sequence[Candidate], names: Sequence[str]) -> list[RenderableType]:
@@ -81,6 +121,22 @@ def _by_text(candidates: Sequence[Candidate], names: Sequence[str]) -> list[Rend
     return [Table({"text": "name", "file": "name", "KL divergence": "number"}, rows)]
 
 
+def _by_context(candidates: Sequence[Candidate], names: Sequence[str]) -> list[RenderableType]:
+    """The mean divergence by tokens of context: the files side by side, part after part of a chunk."""
+    rows = [
+        (
+            f"{bucket.first} to {bucket.last}",
+            name,
+            _digits(bucket.kld_mean.value),
+            range_text(bucket.kld_mean),
+        )
+        for number in range(len(candidates[0].intervals.by_context))
+        for name, bucket in zip(names, (it.intervals.by_context[number] for it in candidates), strict=True)
+    ]
+    columns: dict[str, Kind] = {"context": "word", "file": "name", **numbers("KL divergence", "95 %")}
+    return [Table(columns, rows)]
+
+
 def _with_error(value: float, error: float) -> str:
     """Two digits of the error, and as many of the value: "31.54 ± 0.47", "0.00250 ± 0.00011"."""
     places = 6 if error <= 0 else min(8, max(0, 1 - math.floor(math.log10(error))))
@@ -93,12 +149,6 @@ def _digits(value: float) -> str:
 
 def _percent(value: float, error: float) -> str:
     return f"{100 * value:.2f} ± {100 * error:.2f} %"
-
-
-def _change(value: float, error: float) -> str:
-    if value > 1:
-        return f"{1 + value:.1f} ×"
-    return f"{100 * value:+.1f} ± {100 * error:.1f} %"
 
 
 _FIGURES: dict[str, Callable[[Evaluation], str]] = {
@@ -116,3 +166,16 @@ _FIGURES: dict[str, Callable[[Evaluation], str]] = {
     "Δp, root mean square": lambda e: _percent(e.dp_rms, e.dp_rms_error),
     "  mean": lambda e: _percent(e.dp_mean, e.dp_mean_error),
 }
+
+_INTERVALS: dict[str, Callable[[Intervals], Interval]] = {
+    "perplexity": lambda it: it.perplexity,
+    "KL divergence, mean": lambda it: it.kld_mean,
+    "  99 %": lambda it: it.kld_99,
+    "  99.9 %": lambda it: it.kld_999,
+    "top-1 agreement": lambda it: _in_per_cent(it.top1),
+}
+
+
+def _in_per_cent(interval: Interval) -> Interval:
+    low, high = (None if end is None else 100 * end for end in (interval.low, interval.high))
+    return Interval(value=100 * interval.value, low=low, high=high)

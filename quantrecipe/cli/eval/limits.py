@@ -60,7 +60,7 @@ class Limits(click.ParamType[dict[str, float]]):
 def exceeded(candidates: Sequence[Candidate], limits: dict[str, float]) -> EvaluationError | None:
     """Every limit that a file is above, as one error."""
     problems = [
-        Problem(what=f"{name} is {_figure(candidate.all, name):.6g}, above {limit:g}", file=candidate.path)
+        Problem(what=f"{name} is {_figure(candidate.all, name):.6g}, above {limit:g}", file=candidate.name)
         for candidate in candidates
         for name, limit in limits.items()
         if not _figure(candidate.all, name) <= limit

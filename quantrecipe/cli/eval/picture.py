@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from quantrecipe.cli.eval.candidates import Candidate
+from quantrecipe.cli.eval.figures import names_of
 from quantrecipe.cli.pictures.figure import LONGEST_LABEL, encode_figure, label, new_figure
-from quantrecipe.cli.tables import shorten, within_folder
+from quantrecipe.cli.tables import shorten
 from quantrecipe.units import binary_unit
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def draw(candidates: Sequence[Candidate], reference: Reference, *, kind: str) ->
         zorder=3,
         label="all" if texts else None,
     )
-    _, names = within_folder([candidate.path.with_suffix("") for candidate in points])
+    names = [name.removesuffix(".gguf") for name in names_of(points)]
     for name, x, y in zip(shorten(names, LONGEST_LABEL) or names, sizes, means, strict=True):
         axes.annotate(label(name), (x, y), xytext=(6, 5), textcoords="offset points", fontsize=8)
     if min(means) > 0:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Unpack
 
 import click
 
-from quantrecipe.cli.context import Context
-from quantrecipe.cli.options.texts import texts_of
 from quantrecipe.cli.progress import EvalBar
 from quantrecipe.core.cache import cache_folder
-from quantrecipe.engine import RunOptions, find_engine
-from quantrecipe.engine.session import existing_gguf
+from quantrecipe.engine import Engine, Session, find_engine
 from quantrecipe.errors import EvaluationError, OutputError
 from quantrecipe.evaluate import (
     DEFAULT_CONTEXT,
@@ -24,58 +21,80 @@ from quantrecipe.evaluate import (
     read_reference,
     reference_key,
 )
-from quantrecipe.model.open_model import open_model
-from quantrecipe.texts import read_domains
 
-__all__ = ["get_reference"]
+__all__ = ["Unmade", "find_reference", "is_saved", "make"]
+
+_NOISE_CHUNKS = 8
+"""That are run a second time, with other batches: two thousand positions at the default context."""
 
 
-def get_reference(
-    ctx: Context,
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unmade:
+    """A reference that has to be made: of which texts, how, and where it is kept. key: see `reference_key`."""
+
+    texts: tuple[Text, ...]
+    n_ctx: int
+    chunks: int | None
+    out: Path
+    key: str
+
+
+def is_saved(path: Path) -> bool:
+    """True for a reference that was saved; else the path is that of a model."""
+    return path.is_file() and is_reference(path)
+
+
+def find_reference(
     path: Path,
-    texts: Sequence[str],
     files: Sequence[Path],
+    texts: Sequence[Text],
     *,
-    raw: bool,
     save: Path | None,
     force: bool,
     n_ctx: int | None,
     chunks: int | None,
-    progress: EvalBar,
-    **running: Unpack[RunOptions],
-) -> Reference:
-    """The reference at `path`, or the one that the model at `path` makes of the texts.
+    engine: Engine | str | Path | None,
+) -> Reference | Unmade:
+    """The reference at `path`, or what is known of the texts, else how it is to be made.
 
-    files: to be evaluated; the first has the chat template where the unquantized model isn't there
+    files: of the model at `path`
     """
-    if path.is_file() and is_reference(path):
+    if is_saved(path):
         if save is not None:
             raise click.UsageError(f"{path} is a reference already: --save-reference needs a model.")
         if n_ctx is not None or chunks is not None:
             raise click.UsageError("--ctx and --chunks are for making a reference; this one has its own.")
-        made = read_reference(path)
-        return _with_texts(made, _texts(ctx, texts, files[0] if files else path, raw=raw))
+        return _with_texts(read_reference(path), texts)
     if not texts:
         raise click.UsageError("Say with --text on which text to evaluate.")
     if save is not None and save.exists() and not force:
         raise OutputError(f"{save} exists", "say --force to replace it, or name another file")
-    known = _texts(ctx, texts, path, raw=raw)
     context = DEFAULT_CONTEXT if n_ctx is None else n_ctx
-    out = save
-    if out is None:
-        # Engines round differently, by as much as the best types lose: each gets a reference of its own.
-        key = reference_key(path, known, n_ctx=context, chunks=chunks)
-        out = _cached(f"{key}-{find_engine(running.get('engine')).digest}")
-        if (reference := _read_cached(out)) is not None:
-            return reference
-    return make_reference(
-        path,
-        known,
-        out,
+    key = reference_key(
+        files,
+        texts,
         n_ctx=context,
         chunks=chunks,
-        progress=progress.task(f"{path.name} (reference)"),
-        **running,
+        noise_chunks=_NOISE_CHUNKS,
+    )
+    # Engines round differently, by as much as the best types lose: each gets a reference of its own.
+    out = _cached(f"{key}-{find_engine(engine).digest}") if save is None else save
+    if save is None and (reference := _read_cached(out)) is not None:
+        return reference
+    return Unmade(texts=tuple(texts), n_ctx=context, chunks=chunks, out=out, key=key)
+
+
+def make(unmade: Unmade, model: Session, *, progress: EvalBar) -> Reference:
+    """Run the model for the reference."""
+    return make_reference(
+        model,
+        unmade.texts,
+        unmade.out,
+        n_ctx=unmade.n_ctx,
+        chunks=unmade.chunks,
+        noise_chunks=_NOISE_CHUNKS,
+        key=unmade.key,
+        progress=progress.task(f"{model.path.name} (reference)"),
     )
 
 
@@ -96,15 +115,6 @@ def _read_cached(path: Path) -> Reference | None:
         return read_reference(path) if path.exists() else None
     except EvaluationError:
         return None
-
-
-def _texts(ctx: Context, texts: Sequence[str], model: Path, *, raw: bool) -> list[Text]:
-    """What is named, chats as this model's template writes them."""
-    return texts_of(
-        ctx,
-        read_domains(texts, raw=raw),
-        lambda: open_model(existing_gguf(model), registry=ctx.load_registry()),
-    )
 
 
 def _with_texts(reference: Reference, given: Sequence[Text]) -> Reference:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-__all__ = ["FILE", "MODEL", "RECIPE", "file_option", "folder_option"]
+__all__ = ["FILE", "FILE_OR_RECIPE", "MODEL", "RECIPE", "file_option", "folder_option"]
 
 FILE = click.Path(path_type=Path)
 """A path that needn't be there: whoever opens it says what is wrong, and what to do."""
@@ -23,6 +23,9 @@ class _Recipe(click.ParamType["str"]):
     """A file, or the name of a recipe that ships. What it is is asked when the recipe is loaded."""
 
     name = "recipe"
+
+    def __init__(self, *, files: bool = False) -> None:
+        self.files = files  # a GGUF may stand here, too
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         return str(value)
@@ -37,7 +40,8 @@ class _Recipe(click.ParamType["str"]):
         names = shipped_recipes(load_registry(plugins=plugins))
         short = Counter(name.rpartition("/")[2] for name in names) if incomplete else {}
         unique = (name for name, count in short.items() if count == 1)
-        return _items((*names, *unique), incomplete, (".yaml", ".yml"))
+        endings = (".yaml", ".yml", ".gguf") if self.files else (".yaml", ".yml")
+        return _items((*names, *unique), incomplete, endings)
 
 
 class _Model(click.Path):
@@ -53,6 +57,7 @@ class _Model(click.Path):
 
 
 RECIPE = _Recipe()
+FILE_OR_RECIPE = _Recipe(files=True)
 MODEL = _Model(path_type=Path)
 
 

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -16,18 +16,22 @@ from support.terminal import show
 from quantrecipe.cli import main
 from quantrecipe.cli.app import app
 from quantrecipe.cli.eval.limits import LIMIT_NAMES
+from quantrecipe.core.cache import cache_folder
 from quantrecipe.engine import Engine, find_engine
 from quantrecipe.engine import libraries as libraries_module
 from quantrecipe.engine.session import existing_gguf
+from quantrecipe.errors import EvaluationError
 from quantrecipe.evaluate import Positions, Text
+from quantrecipe.evaluate import prompts as prompts_module
 from quantrecipe.evaluate import requests as requests_module
 from quantrecipe.evaluate.compact import compact
+from quantrecipe.evaluate.prompts import Answers, Prompt
 from quantrecipe.evaluate.reference import Reference, ScoredText, read_reference, write_reference
 from quantrecipe.gguf.header import TensorEntry
 from quantrecipe.gguf.write_header import encode_header
 from quantrecipe.model.pairs import text as gguf_text
 
-N_CTX, CHUNKS, SCORED, VOCABULARY = 512, 2, 255, 100
+N_CTX, CHUNKS, SCORED, VOCABULARY = 512, 12, 255, 100
 
 
 @pytest.fixture
@@ -38,22 +42,29 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, obj
     class FakeSession:
         """What a session would answer; the process that it would start isn't there."""
 
+        opened: ClassVar[list[str]] = []
+
         def __init__(self, path: Path, *, engine: Engine | Path | None, **running: object) -> None:
             self.path, self.library = existing_gguf(path), find_engine(engine).library
 
         def __enter__(self) -> FakeSession:
+            self.opened.append(self.path.name)
             return self
 
         def __exit__(self, *error: object) -> None:
             pass
 
-        def call(self, function: object, *arguments: Any, hear: object = None) -> Positions | None:
+        def call(self, function: object, *arguments: Any, hear: object = None) -> object:
+            facts = {"model": str(self.path), "library": self.library, "nbytes": self.path.stat().st_size}
             if function is requests_module.run_reference:
-                texts, out, _, _, _, key = arguments
-                asked.append({"model": str(self.path), "library": self.library, "texts": texts})
-                _write_reference(out, self.path, key, texts)
+                texts, out, settings = arguments
+                asked.append(facts | {"texts": texts, "settings": settings})
+                _write_reference(out, self.path, settings.key, texts)
                 return None
-            asked.append({"model": str(self.path), "library": self.library, "texts": None})
+            if function is prompts_module._answers:
+                asked.append(facts | {"texts": None, "prompts": arguments})
+                return _answers(self.path, *arguments)
+            asked.append(facts | {"texts": None})
             rng = np.random.default_rng(0)
             kld = 0.001 * len(self.path.name)  # a longer name is a worse model
             count = sum(text.chunks for text in read_reference(arguments[0]).texts) * SCORED
@@ -66,6 +77,8 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, obj
             )
 
     monkeypatch.setattr(requests_module, "Session", FakeSession)
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache/kernels").symlink_to(cache_folder() / "kernels")  # compiled once, for all tests
     monkeypatch.setenv("QUANTRECIPE_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("QUANTRECIPE_ENGINE", str(_engine(tmp_path / "engine", b"libraries")))
     monkeypatch.chdir(tmp_path)
@@ -108,6 +121,28 @@ def _write_reference(path: Path, model: Path, key: str, texts: Sequence[Text]) -
     write_reference(reference, [compact(some, tokens[0, -SCORED:]) for some in logits])
 
 
+def _answers(
+    path: Path,
+    prompts: Sequence[Prompt],
+    source: str,
+    most: int,
+    like: Answers | None,
+    side_by_side: int | None,
+) -> Answers:
+    """Of each prompt its line; of a file whose name has an s, every other one followed by something else."""
+    said = [
+        (prompt.line, 90) if "s" in path.name and prompt.line % 2 else (prompt.line,) for prompt in prompts
+    ]
+    return Answers(
+        prompts=tuple((prompt.line,) for prompt in prompts),
+        n_vocab=VOCABULARY,
+        vocabulary="",
+        most=most,
+        tokens=tuple(said),
+        texts=tuple(" ".join(f"<b>{token}</b>" for token in its) for its in said),
+    )
+
+
 def run(arguments: Sequence[str]) -> Result:
     return CliRunner().invoke(app, ["--no-plugins", "eval", *arguments])
 
@@ -118,7 +153,7 @@ REFERENCE = ["--reference", "bf16.gguf", "--text", "code.txt"]
 def test_one_file_in_full(calls: list[dict[str, object]]) -> None:
     result = run(["q4.gguf", *REFERENCE])
     assert result.exit_code == 0, result.output
-    assert "reference: bf16.gguf  code.txt (2 chunks), 510 positions, context 512" in result.output
+    assert "reference: bf16.gguf  code.txt (12 chunks), 3,060 positions, context 512" in result.output
     assert "32.00 bits per weight" in result.output
     for label in ("perplexity", "KL divergence, mean", "99.9 %", "top-1 agreement", "Δp"):
         assert label in result.output
@@ -221,9 +256,20 @@ def test_json(calls: list[dict[str, object]]) -> None:
     told = json.loads(result.output)
     first, second = told["files"]
     assert told["reference"]["texts"][0]["name"] == "code.txt"
-    assert first["kld_change"] is None
-    assert second["kld_change"] == pytest.approx(len("much-worse.gguf") / len("q4.gguf") - 1)
-    assert second["kld_change_error"] < 0.1
+    assert first["beside"] is None
+    beside = second["beside"]
+    assert beside["kld_mean"]["value"] == pytest.approx(len("much-worse.gguf") / len("q4.gguf") - 1)
+    assert beside["kld_mean"]["low"] == pytest.approx(
+        beside["kld_mean"]["high"]
+    )  # the same at every position
+    assert (beside["verdict"], beside["text_needed"]) == ("worse", None)
+    assert (
+        first["intervals"]["kld_mean"]["low"]
+        < first["all"]["kld_mean"]
+        < first["intervals"]["kld_mean"]["high"]
+    )
+    assert [part["first"] for part in first["intervals"]["by_context"]] == [257, 320, 384, 448]
+    assert told["answers"] is None
     assert first["all"]["kld_mean"] == first["texts"]["code.txt"]["kld_mean"]
     assert first["bits_per_weight"] == 32
 
@@ -273,7 +319,18 @@ def test_a_reference_of_one_s_own(calls: list[dict[str, object]]) -> None:
         (["q4.gguf", "--reference", "nothing.gguf", "--text", "code.txt"], "there is no such file"),
         (["q4.gguf", "--reference", "bf16.gguf", "--text", "nothing.txt"], "the text can't be read"),
         (["nothing.gguf", *REFERENCE], "nothing.gguf"),
-        (["q4.gguf", "--reference", ".", "--text", "code.txt"], "quantrecipe apply llama.cpp/BF16"),
+        (["q4.gguf", "--reference", ".", "--text", "code.txt"], "is not a model, but a folder of GGUF files"),
+        (["q4.gguf", *REFERENCE, "--imatrix", "none"], "--imatrix is for recipes"),
+        (["q4.gguf", *REFERENCE, "--keep"], "--keep is for files that are made"),
+        (["q4.gguf", *REFERENCE, "--answers", "a.md"], "--answers needs --prompts"),
+        (
+            ["q4.gguf", *REFERENCE, "--prompts", "code.txt", "--answers", "a.doc"],
+            "end it with .md, .html or .json",
+        ),
+        (["q4.gguf", *REFERENCE, "--prompts", "nothing.txt"], "the prompts can't be read"),
+        (["Q9_Z", *REFERENCE], "neither a recipe file nor the name of a shipped recipe"),
+        (["Q4_0@nothing.gguf", *REFERENCE], "nothing.gguf: can't be read"),
+        (["Q8_0", *REFERENCE, "--work-dir", "nowhere"], "the folder nowhere doesn't exist"),
         (["q4.gguf", *REFERENCE, "--plot", "x.jpg"], "end it with .svg or .png"),
     ],
 )
@@ -391,3 +448,268 @@ def test_a_folder_is_one_text(calls: list[dict[str, object]], tmp_path: Path) ->
     assert "the weight 2 of src changes nothing here" in said
     asked: list[Text] = calls[0]["texts"]  # type: ignore[assignment]  # a list
     assert asked[0].data == b"a.py\n\n\nb.py\n"
+
+
+class TestVerdicts:
+    def test_each_file_beside_the_first(self, calls: list[dict[str, object]], tmp_path: Path) -> None:
+        _write_gguf(tmp_path / "q4x.gguf")
+        out = " ".join(run(["q4.gguf", "q4x.gguf", "much-worse.gguf", *REFERENCE]).output.split())
+        assert (
+            "q4x.gguf against q4.gguf: don't go without q4.gguf; mean KL divergence +14.3 % (+14.3 to +14.3)"
+            in out
+        )
+        assert "much-worse.gguf against q4.gguf: don't go without q4.gguf; mean KL divergence 2.1 ×" in out
+        assert "size +0.0 %." in out
+
+    @pytest.mark.parametrize("given", [["q4.gguf", "much-worse.gguf"], ["q4.gguf"]])
+    def test_another_file_to_compare_with(self, calls: list[dict[str, object]], given: list[str]) -> None:
+        told = json.loads(run([*given, *REFERENCE, "--against", "much-worse.gguf", "--json"]).output)
+        assert [file["name"] for file in told["files"]] == ["much-worse.gguf", "q4.gguf"]
+        assert told["files"][1]["beside"]["verdict"] == "better"
+
+    def test_by_tokens_of_context(self, calls: list[dict[str, object]]) -> None:
+        lines = run(["q4.gguf", "much-worse.gguf", *REFERENCE, "--by-context"]).output.splitlines()
+        rows = [
+            line.split()[:4] for line in lines if " to " in line and ".gguf" in line and "against" not in line
+        ]
+        assert [row[0] for row in rows] == ["257", "257", "320", "320", "384", "384", "448", "448"]
+        assert "context" not in run(["q4.gguf", *REFERENCE]).output.replace("context 512", "")
+
+    def test_the_noise_is_told(self, calls: list[dict[str, object]]) -> None:
+        assert (
+            "the engine's noise wasn't measured" in run(["q4.gguf", *REFERENCE]).output
+        )  # by what stands in for it
+        assert calls[0]["settings"].noise_chunks == 8  # type: ignore[attr-defined]  # Settings
+
+
+EXAMPLE = str(Path(__file__).parents[3] / "examples/tiny-code")
+CODE, PROSE = (
+    str(Path(__file__).parents[2] / f"data/imatrix/imatrix.{text}.gguf") for text in ("code", "prose")
+)
+OF_EXAMPLE = ["--reference", EXAMPLE, "--text", "code.txt"]
+
+
+class TestRecipes:
+    def test_files_are_made_and_removed(self, calls: list[dict[str, object]], tmp_path: Path) -> None:
+        before = sorted(tmp_path.rglob("*"))
+        result = run(["Q8_0", "llama.cpp/F16", *OF_EXAMPLE, "--json"])
+        assert result.exit_code == 0, result.output
+        assert (
+            "making 3 files, 17.95 MiB, in the current folder; they are removed afterwards" in result.stderr
+        )
+        told = json.loads(result.stdout)["files"]
+        assert [(it["name"], it["file"], it["recipe"]) for it in told] == [
+            *(("Q8_0", None, "Q8_0"), ("llama.cpp/F16", None, "llama.cpp/F16")),
+        ]
+        # They were there, each of the size that was told, while they were run.
+        assert [call["nbytes"] for call in calls[1:]] == [it["nbytes"] for it in told]
+        assert [it["bits_per_weight"] for it in told] == pytest.approx([8.5083, 16.0065], abs=0.01)
+        names = [Path(str(call["model"])).name for call in calls]
+        assert names == ["tiny-code-unquantized.gguf", "tiny-code-Q8_0.gguf", "tiny-code-F16.gguf"]
+        cached = [path for path in tmp_path.rglob("*") if path not in before]
+        assert [path.parent.name for path in cached if path.is_file()] == ["references"]
+
+    def test_the_reference_of_a_folder_is_kept(self, calls: list[dict[str, object]], tmp_path: Path) -> None:
+        """Neither it nor the GGUF that it would take is made again, until prompts need that."""
+        run(["Q8_0", *OF_EXAMPLE])
+        assert "making 1 file, " in run(["Q8_0", *OF_EXAMPLE]).stderr
+        assert [Path(str(call["model"])).name for call in calls[2:]] == ["tiny-code-Q8_0.gguf"]
+        (tmp_path / "prompts.txt").write_text("Hi", encoding="utf-8")
+        for count in (2, 1):
+            result = run(["Q8_0", *OF_EXAMPLE, "--prompts", "prompts.txt"])
+            assert result.exit_code == 0, result.output
+            assert f"making {count} file" in result.stderr
+
+    def test_a_file_of_a_gguf(self, calls: list[dict[str, object]]) -> None:
+        result = run(["q4.gguf", "Q8_0", *REFERENCE])
+        assert result.exit_code == 0, result.output
+        assert "making 1 file, " in result.stderr
+        assert "it is removed afterwards (--keep keeps it)" in result.stderr
+        assert "Q8_0 against q4.gguf: " in result.output
+
+    def test_kept_where_one_says(self, calls: list[dict[str, object]], tmp_path: Path) -> None:
+        (tmp_path / "made").mkdir()
+        args = ["Q8_0", *REFERENCE, "--work-dir", "made", "--keep", "--json"]
+        result = run(args)
+        assert json.loads(result.stdout)["files"][0]["file"] == "made/bf16-Q8_0.gguf"
+        assert [path.name for path in (tmp_path / "made").iterdir()] == ["bf16-Q8_0.gguf"]
+        again = run(args)
+        assert again.exit_code == 1
+        assert "bf16-Q8_0.gguf" in again.output
+        assert run([*args, "--force"]).exit_code == 0
+
+    def test_nothing_is_left_of_a_failure(
+        self, calls: list[dict[str, object]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        def fail(*arguments: object, **more: object) -> None:
+            raise EvaluationError("stopped")
+
+        monkeypatch.setattr("quantrecipe.cli.eval.run.evaluate_files", fail)
+        before = set(tmp_path.iterdir())
+        assert "stopped" in run(["Q8_0", *REFERENCE]).output
+        assert set(tmp_path.iterdir()) == before
+
+    def test_with_each_importance_matrix(self, calls: list[dict[str, object]]) -> None:
+        result = run(["Q4_0", "Q8_0", *OF_EXAMPLE, *matrices("none", CODE, PROSE), "--json"])
+        assert result.exit_code == 0, result.output
+        told = json.loads(result.stdout)["files"]
+        assert [(it["name"], it["imatrix"]) for it in told] == [
+            ("Q4_0@none", None),
+            ("Q4_0@imatrix.code.gguf", CODE),
+            ("Q4_0@imatrix.prose.gguf", PROSE),
+            ("Q8_0", None),  # takes none, and is made once
+        ]
+        names = [Path(str(call["model"])).name for call in calls[1:]]
+        assert len(set(names)) == 4
+
+    def test_an_argument_s_own_matrix(self, calls: list[dict[str, object]], tmp_path: Path) -> None:
+        (tmp_path / "a").mkdir()
+        (tmp_path / "a/imatrix.code.gguf").write_bytes(Path(PROSE).read_bytes())
+        args = [f"Q4_0@{CODE}", "Q4_0@a/imatrix.code.gguf", "Q4_0@none", "Q4_0", f"Q8_0@{CODE}"]
+        result = run([*args, *OF_EXAMPLE, *matrices(PROSE), "--json"])
+        assert result.exit_code == 0, result.output
+        told = json.loads(result.stdout)["files"]
+        assert [(it["name"], it["imatrix"]) for it in told] == [
+            (f"Q4_0@{CODE}", CODE),  # the whole path, since another has the same name
+            ("Q4_0@a/imatrix.code.gguf", "a/imatrix.code.gguf"),
+            ("Q4_0@none", None),
+            ("Q4_0", PROSE),
+            (f"Q8_0@{CODE}", None),
+        ]
+        assert "no type of this recipe uses importance" in result.stderr
+        names = [Path(str(call["model"])).name for call in calls[1:]]
+        assert len(set(names)) == 5
+
+    def test_a_recipe_s_own_matrix(self, calls: list[dict[str, object]], tmp_path: Path) -> None:
+        """It counts where nothing else is said; `none` means none."""
+        text = f"quantrecipe: 1\nname: mine\nextends: llama.cpp/Q4_0\nimportance: {{file: '{CODE}'}}\n"
+        (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
+        args = ["mine.yaml", "mine.yaml@none", "Q4_0", f"Q4_0@{CODE}", "--work-dir", ".", "--keep"]
+        result = run([*args, *OF_EXAMPLE, "--json"])
+        assert result.exit_code == 0, result.output
+        told = json.loads(result.stdout)["files"]
+        assert [it["imatrix"] for it in told] == [CODE, None, None, CODE]
+        names = ("mine", "mine-none", "Q4_0", "Q4_0-imatrix.code")
+        own, none, plain, given = (_data(tmp_path / f"tiny-code-{name}.gguf") for name in names)
+        assert own == given
+        assert none == plain
+        assert own != none
+
+    def test_a_recipe_that_can_t_be_planned(self, calls: list[dict[str, object]]) -> None:
+        result = run(["IQ2_XS", *OF_EXAMPLE])
+        assert result.exit_code == 1
+        assert "needs an importance matrix" in result.output
+        assert calls == []
+
+    def test_a_saved_reference_can_t_be_quantized(self, calls: list[dict[str, object]]) -> None:
+        run([*REFERENCE, "--save-reference", "mine.reference"])
+        result = run(["Q8_0", "--reference", "mine.reference"])
+        assert result.exit_code == 2
+        assert "has only what a model said about texts" in " ".join(result.output.split())
+        result = run(["q4.gguf", "--reference", "mine.reference", "--prompts", "code.txt"])
+        assert "it is to answer the --prompts" in " ".join(result.output.split())
+
+
+def _data(path: Path) -> bytes:
+    """The tensors of a file, without its header."""
+    return path.read_bytes()[-1_000_000:]
+
+
+def matrices(*paths: str) -> list[str]:
+    return [word for path in paths for word in ("--imatrix", path)]
+
+
+class TestPrompts:
+    @pytest.fixture
+    def prompts(self, tmp_path: Path) -> list[str]:
+        lines = [json.dumps({"prompt": f"<i>{number}</i> ```"}) for number in range(100)]
+        (tmp_path / "prompts.jsonl").write_text("\n".join(lines), encoding="utf-8")
+        return ["--prompts", "prompts.jsonl"]
+
+    def test_the_table(self, calls: list[dict[str, object]], prompts: list[str]) -> None:
+        result = run(["q4.gguf", "much-worse.gguf", *REFERENCE, *prompts])
+        assert result.exit_code == 0, result.output
+        assert "warning" not in result.output
+        assert "100 prompts, answers of at most 128 tokens; with other batches, 0 % of the" in result.output
+        rows = [
+            re.split("  +", line)
+            for line in result.output.splitlines()
+            if " (0 to " in line or " (40 to " in line
+        ]
+        assert rows[0][:2] == ["q4.gguf", "0 (0 to 4)"]
+        assert rows[1][:4] == ["much-worse.gguf", "50 (40 to 60)", "50 (40 to 60)", "1"]
+
+    def test_json(self, calls: list[dict[str, object]], prompts: list[str]) -> None:
+        args = ["q4.gguf", "much-worse.gguf", *REFERENCE, *prompts, "--answer-tokens", "7", "--json"]
+        told = json.loads(run(args).output)["answers"]
+        assert told["most_tokens"] == 7
+        assert told["reference"]["ended"] == 100
+        assert told["files"]["much-worse.gguf"]["differ"]["value"] == 0.5
+        assert told["files"]["much-worse.gguf"]["first_difference"] == 1
+        assert told["differ_between"]["q4.gguf"]["much-worse.gguf"]["value"] == 0.5
+        assert told["differ_between"]["q4.gguf"].keys() == {"much-worse.gguf"}
+
+    def test_the_reference_answers_first_and_once(
+        self, calls: list[dict[str, object]], prompts: list[str]
+    ) -> None:
+        """A prompt may be too long for it, and a text takes hours."""
+        for _ in range(2):
+            run(["q4.gguf", *REFERENCE, *prompts])
+        asked = [(Path(str(call["model"])).name, call.get("prompts") is not None) for call in calls]
+        assert asked == [
+            *(("bf16.gguf", True), ("bf16.gguf", True), ("bf16.gguf", False)),
+            *(("q4.gguf", False), ("q4.gguf", True)),
+            *(("q4.gguf", False), ("q4.gguf", True)),
+        ]
+        # Each model is loaded once, for texts and prompts.
+        opened = requests_module.Session.opened  # type: ignore[attr-defined]  # the one of the tests
+        assert opened == ["bf16.gguf", "q4.gguf", "q4.gguf"]
+        again, other = (calls[number]["prompts"] for number in (1, 4))
+        assert len(again[0]) == 32  # type: ignore[index]  # with fewer side by side
+        assert again[-1] == 2  # type: ignore[index]
+        assert other[3].prompts == tuple((line,) for line in range(1, 101))  # type: ignore[index]  # the same tokens
+
+    def test_a_damaged_cache_is_made_again(
+        self, calls: list[dict[str, object]], prompts: list[str], tmp_path: Path
+    ) -> None:
+        run(["q4.gguf", *REFERENCE, *prompts])
+        (kept,) = (tmp_path / "cache/answers").iterdir()
+        kept.write_bytes(kept.read_bytes()[:-9])
+        run(["q4.gguf", *REFERENCE, *prompts])
+        assert [Path(str(call["model"])).name for call in calls].count("bf16.gguf") == 5
+
+    def test_few_prompts_are_a_warning(self, calls: list[dict[str, object]]) -> None:
+        result = run(["q4.gguf", *REFERENCE, "--prompts", "code.txt"])
+        assert "warning: code.txt has only one prompt" in result.stderr
+        assert "give 100 or more" in result.stderr
+
+    @pytest.mark.parametrize("kind", ["md", "html", "json"])
+    def test_side_by_side(
+        self, calls: list[dict[str, object]], prompts: list[str], tmp_path: Path, kind: str
+    ) -> None:
+        args = ["much-worse.gguf", *REFERENCE, *prompts, "--answers", f"a.{kind}"]
+        assert run(args).exit_code == 0
+        text = (tmp_path / f"a.{kind}").read_text(encoding="utf-8")
+        if kind == "json":
+            told = json.loads(text)
+            assert [it["line"] for it in told["answers"]] == list(range(1, 101))
+            first = told["answers"][0]
+            assert first["prompt"] == "<i>0</i> ```"
+            assert first["reference"] == {
+                "text": "<b>1</b>",
+                "tokens": [1],
+                "ended": True,
+                "first_difference": None,
+            }
+            assert first["files"]["much-worse.gguf"]["first_difference"] == 1
+            assert told["answers"][1]["files"]["much-worse.gguf"]["first_difference"] is None
+        elif kind == "html":
+            assert "<pre>&lt;i&gt;0&lt;/i&gt; ```</pre>" in text
+            assert "<pre>&lt;b&gt;1&lt;/b&gt;<mark> &lt;b&gt;90&lt;/b&gt;</mark></pre>" in text
+            assert text.count("<tr>") == 200
+        else:
+            assert "## Prompt of line 1\n\n````\n<i>0</i> ```\n````" in text  # no fence in it ends the block
+            assert "**much-worse.gguf**: differs from token 1 on\n\n```\n<b>1</b> <b>90</b>\n```" in text
+            assert text.count("**much-worse.gguf**: the same") == 50
+        assert run(args).exit_code == 1  # it exists
+        assert run([*args, "--force"]).exit_code == 0

@@ -1,0 +1,158 @@
+"""What a text becomes in the worker: chunks, the positions of them that count, and the documents that they are of."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from quantrecipe.engine.language_model import LanguageModel
+from quantrecipe.errors import EvaluationError
+from quantrecipe.evaluate import Text
+from quantrecipe.evaluate.in_process import FEWEST_DOCUMENTS, cut, require_vocabulary, token_starts
+
+N_CTX = 16  # positions 8 … 14 are scored: they predict tokens 9 … 15
+
+
+class Words:
+    """A model whose tokens are words, each with the blanks before it, and <marks>; `first` begins every text."""
+
+    def __init__(self, *, first: str = "<s>", blank: str = "") -> None:
+        self.path = Path("model.gguf")
+        self.words: list[str] = [first] if first else []
+        self.first, self.blank = first, blank
+
+    @property
+    def first_token(self) -> int | None:
+        return 0 if self.first else None
+
+    def tokenize(self, text: bytes, *, special: bool = False) -> NDArray[np.int32]:
+        assert special
+        said = re.findall(r"<\w+>\s*|\s*[^\s<]+|\s+$", self.blank + text.decode())
+        for word in said:
+            if word not in self.words:
+                self.words.append(word)
+        begun = [self.first] if self.first else []
+        return np.array([self.words.index(word) for word in begun + said], np.int32)
+
+    def pieces(self, tokens: NDArray[np.int32]) -> list[bytes]:
+        """Marks have taken in the blanks behind them, which their pieces don't have."""
+        said = [self.words[token] for token in tokens.tolist()]
+        return [(word.rstrip() if word.startswith("<") else word).encode() for word in said]
+
+
+def engine(**more: str) -> LanguageModel:
+    return cast(LanguageModel, Words(**more))
+
+
+def starts(text: str, **more: str) -> list[int]:
+    model = engine(**more)
+    its = Text(name="t", data=text.encode(), special=True)
+    return token_starts(model, its, model.tokenize(its.data, special=True)).tolist()
+
+
+@pytest.mark.parametrize(
+    ("text", "more", "expected"),
+    [
+        ("ab c  de", {}, [0, 0, 2, 4]),
+        ("ab c", {"first": ""}, [0, 2]),
+        ("<s>ab", {}, [0, 0, 3]),  # the first of both is the vocabulary's own
+        ("ab c", {"blank": " "}, [0, 0, 2]),  # SentencePiece begins with a blank that the text hasn't
+        ("a<m>\n b", {}, [0, 0, 1, 6]),
+        ("größe ä", {}, [0, 0, 7]),
+    ],
+)
+def test_where_tokens_begin(text: str, more: dict[str, str], expected: list[int]) -> None:
+    assert starts(text, **more) == expected
+
+
+def test_tokens_that_aren_t_the_text() -> None:
+    model = Words()
+    text = Text(name="chats", data=b"Ab c", special=True)
+    tokens = model.tokenize(b"ab c", special=True)
+    with pytest.raises(EvaluationError, match=r"model\.gguf: the tokens of chats don't add up to it"):
+        token_starts(cast(LanguageModel, model), text, tokens)
+
+
+def chat(turns: int, words: int) -> Text:
+    """Questions and answers of so many words; the answers count."""
+    data, answers, documents = "", [], []
+    for _ in range(turns):
+        documents.append(len(data))
+        data += " q" * words
+        answers.append((len(data), len(data) + 2 * words))
+        data += " a" * words
+    return Text(
+        name="chat", data=data.encode(), special=True, answers=tuple(answers), documents=tuple(documents)
+    )
+
+
+def test_answers_alone_count() -> None:
+    model, text = Words(), chat(20, 6)
+    found = cut(cast(LanguageModel, model), text, N_CTX, None)
+    answer = model.words.index(" a")
+    assert len(found.tokens) == (1 + 20 * 12) // N_CTX
+    assert np.array_equal(found.counted, found.tokens[:, 9:] == answer)
+    assert found.counted.any()
+    assert not found.counted.all()
+
+
+def test_a_chunk_without_an_answer_isn_t_run() -> None:
+    text = Text(name="t", data=b" w" * 159, special=True, answers=((60, 70), (220, 222)))
+    found = cut(engine(), text, N_CTX, None)
+    # The token at place n begins at byte 2 (n - 1). Bytes 60 … 69 are places 31 … 35: one of them is scored.
+    assert found.counted.sum(axis=1).tolist() == [1, 1]
+    assert cut(engine(), text, N_CTX, 1).counted.sum() == 1
+
+
+def test_where_no_answer_is_scored() -> None:
+    text = Text(name="chat", data=b" w" * 159, special=True, answers=((4, 8),))
+    with pytest.raises(
+        EvaluationError, match="chat has no answer in the second half of any of its 10 chunks"
+    ):
+        cut(engine(), text, N_CTX, None)
+
+
+def test_plain_text_counts_everywhere() -> None:
+    found = cut(engine(), Text(name="t", data=b" w" * 63, special=True), N_CTX, None)
+    assert found.counted.shape == (4, 7)
+    assert found.counted.all()
+    assert found.blocks.tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("documents", [FEWEST_DOCUMENTS, FEWEST_DOCUMENTS - 1])
+def test_many_documents_are_blocks(documents: int) -> None:
+    """Each has two chunks and a bit."""
+    length = 2 * (2 * N_CTX + 3)
+    starts = tuple(length * number for number in range(documents))
+    text = Text(name="t", data=b" w" * (length // 2 * documents), special=True, documents=starts)
+    found = cut(engine(first=""), text, N_CTX, None)
+    if documents < FEWEST_DOCUMENTS:
+        assert found.blocks.tolist() == list(range(len(found.tokens)))
+    else:
+        assert found.blocks[:5].tolist() == [0, 0, 1, 1, 2]
+        assert found.blocks[-1] == documents - 1
+
+
+def test_a_text_that_is_too_short() -> None:
+    with pytest.raises(EvaluationError, match="t has 4 tokens, and a chunk takes 16"):
+        cut(engine(), Text(name="t", data=b"a b c", special=True), N_CTX, None)
+
+
+def test_another_vocabulary() -> None:
+    class Other:
+        path, n_vocab = Path("q.gguf"), 5
+
+        def vocabulary(self, tokens: NDArray[np.int32]) -> str:
+            return "theirs"
+
+    model, tokens = cast(LanguageModel, Other()), np.zeros(3, np.int32)
+    require_vocabulary(model, 5, "theirs", tokens)
+    with pytest.raises(EvaluationError, match=r"q\.gguf: its vocabulary has 5 tokens, the reference's 6"):
+        require_vocabulary(model, 6, "theirs", tokens)
+    with pytest.raises(EvaluationError, match="mean something else"):
+        require_vocabulary(model, 5, "ours", tokens)

@@ -1,12 +1,14 @@
 """Prompts, and the answers that a model gives to them: greedily, so that the same model answers the same.
 
-A file of prompts has one on each line: plain text, a JSON string, or an object with the prompt under "prompt".
+A file of prompts has one on each line: plain text, a JSON string, an object with the prompt under "prompt", or a chat.
 
     Write a function that reverses a list.
     "def reverse(items):\\n"
     {"prompt": "<|im_start|>user\\nHi<|im_end|>\\n<|im_start|>assistant\\n"}
+    {"messages": [{"role": "user", "content": "Hi"}]}
 
-A prompt is read as llama.cpp's programs read theirs: markup in it is what it stands for.
+A chat is written by the model's chat template, up to where the assistant is to answer. Other prompts are read as
+llama.cpp's programs read theirs: markup in them is what it stands for.
 """
 
 from __future__ import annotations
@@ -15,16 +17,19 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 import numpy as np
 
 from quantrecipe.engine.language_model import LanguageModel
 from quantrecipe.engine.session import RunOptions, Session, Tell
-from quantrecipe.errors import EvaluationError, Problem, abridged
+from quantrecipe.errors import EvaluationError, Problem, TextError, abridged
 from quantrecipe.evaluate.in_process import require_vocabulary
 from quantrecipe.evaluate.requests import opened
+from quantrecipe.texts.chat_template import ChatTemplate
+from quantrecipe.texts.shapes import read_values
 
 __all__ = [
     "DEFAULT_ANSWER_TOKENS",
@@ -70,8 +75,13 @@ class Answers:
     texts: tuple[str, ...]
 
 
-def read_prompts(path: str | Path) -> tuple[Prompt, ...]:
-    """The prompts in a file, in order; empty lines are none. EvaluationError for what is wrong, all of it at once."""
+def read_prompts(
+    path: str | Path, template: Callable[[], ChatTemplate | None] | None = None
+) -> tuple[Prompt, ...]:
+    """The prompts in a file, in order; empty lines are none. EvaluationError for what is wrong, all of it at once.
+
+    template: gives what writes chats; asked if there is one
+    """
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -82,10 +92,11 @@ def read_prompts(path: str | Path) -> tuple[Prompt, ...]:
         raise EvaluationError(what, "convert them with iconv", file=path) from error
     prompts: list[Prompt] = []
     problems: list[Problem] = []
+    writes = cache(template) if template is not None else lambda: None
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
-        found = _prompt(line.removesuffix("\r"))
+        found = _prompt(line.removesuffix("\r"), number, path, writes)
         if isinstance(found, Problem):
             problems.append(Problem(what=found.what, remedy=found.remedy, file=path, line=number))
         else:
@@ -179,7 +190,7 @@ def _answers(
     )
 
 
-def _prompt(line: str) -> str | Problem:
+def _prompt(line: str, number: int, path: Path, template: Callable[[], ChatTemplate | None]) -> str | Problem:
     """The prompt on a line, or what is wrong with it."""
     start = line.lstrip()[:1]
     if start not in ("{", '"'):
@@ -193,13 +204,27 @@ def _prompt(line: str) -> str | Problem:
         return Problem(what=what, remedy='write the prompt as {"prompt": "…"}')
     if isinstance(value, dict):
         if "prompt" not in value and ("messages" in value or "conversations" in value):
-            return Problem(
-                what="is a chat, not a prompt",
-                remedy='write it as the model\'s chat template has it, as {"prompt": "…"}',
-            )
+            return _chat(value, number, path, template)
         value = value.get("prompt")
     if not isinstance(value, str) or not value:
         return Problem(what=f"has no prompt: {line[:_SHOWN]}", remedy='write it as {"prompt": "…"}')
     if any("\ud800" <= char <= "\udfff" for char in value):
         return Problem(what=f"has half a character of UTF-16: {line[:_SHOWN]}")
     return value
+
+
+def _chat(
+    value: dict[str, Any], number: int, path: Path, template: Callable[[], ChatTemplate | None]
+) -> str | Problem:
+    """A chat up to where the assistant is to answer, as the model's template writes it, or what is wrong with it."""
+    try:
+        (document,) = read_values([(number, value)], path.name, path)
+        writes = template()
+        if writes is None:
+            return Problem(
+                what="is a chat, and the model has no chat template to write it with",
+                remedy='write the prompt as text, as {"prompt": "…"}',
+            )
+        return writes.prompt(document)
+    except TextError as error:
+        return error.problems[0]

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -89,6 +89,24 @@ class ChatTemplate:
             bos=bos,
             lost=lost,
         )
+
+    def prompt(self, document: Document) -> str:
+        """A chat up to where the assistant is to answer its last message, as text. TextError where that fails.
+
+        Messages of the assistant at the end are what is asked for, and left out.
+        """
+        from quantrecipe.texts.sandbox import RenderingError
+
+        messages = list(document.messages)
+        while messages and messages[-1].role == "assistant":
+            messages.pop()
+        asked = replace(document, messages=tuple(messages))
+        try:
+            given = self._given(asked, SPELLINGS[0]) | {"add_generation_prompt": True}
+            text: str = self._compiled.render(given)[0]
+        except RenderingError as error:
+            raise self._failure(document, error) from error
+        return text.removeprefix(self.bos) if self.adds_bos and self.bos else text
 
     def _chat(self, document: Document) -> tuple[str, Spans, tuple[str, ...]]:
         """The whole text, the runs of characters that the assistant says, and what the template leaves out."""

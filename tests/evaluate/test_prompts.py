@@ -17,6 +17,7 @@ from quantrecipe.engine.language_model import LanguageModel
 from quantrecipe.errors import EvaluationError
 from quantrecipe.evaluate import prompts as prompts_module
 from quantrecipe.evaluate.prompts import Answers, Prompt, prompts_key, read_prompts
+from quantrecipe.texts import ChatTemplate
 
 
 @pytest.fixture
@@ -54,8 +55,12 @@ def test_a_line_may_have_other_ends_of_lines_in_it(path: Path) -> None:
         ('{"prompt": 3}', r"prompts\.jsonl:2: has no prompt: \{"),
         ('{"prompt": ""}', "has no prompt"),
         ('{"text": "x"}', "has no prompt"),
-        ('{"messages": []}', "is a chat, not a prompt; write it as the model's chat template"),
-        ('{"conversations": []}', "is a chat"),
+        ('{"messages": []}', r"prompts\.jsonl:2: "),
+        (
+            '{"messages": [{"role": "user", "content": "Hi"}]}',
+            "is a chat, and the model has no chat template",
+        ),
+        ('{"conversations": [{"from": "human", "value": "Hi"}]}', "is a chat, and the model has no"),
         ("{nothing}", "looks like JSON, and isn't"),
         ("{" * 100_000, "looks like JSON, and isn't"),
         ('"\\ud800"', "half a character"),
@@ -66,6 +71,36 @@ def test_what_is_no_prompt(path: Path, line: str, message: str) -> None:
     with pytest.raises(EvaluationError, match=message) as error:
         read_prompts(path)
     assert len(str(error.value)) < 400
+
+
+def test_a_chat_is_written_up_to_where_the_assistant_is_to_answer(path: Path) -> None:
+    source = (
+        "{{ bos_token }}{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+        "{% if add_generation_prompt %}<assistant>{% endif %}"
+    )
+    asked: list[ChatTemplate] = []
+
+    def template() -> ChatTemplate:
+        asked.append(ChatTemplate(source=source, bos="<s>", adds_bos=True))
+        return asked[-1]
+
+    user, answer = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}
+    lines = [{"messages": [user]}, {"messages": [user, answer]}, {"messages": [user, answer, user]}]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    assert [prompt.text for prompt in read_prompts(path, template)] == [
+        *2 * ["<user>Hi<assistant>"],
+        "<user>Hi<assistant>Hello<user>Hi<assistant>",
+    ]
+    assert len(asked) == 1
+    path.write_text("plain\n", encoding="utf-8")
+    read_prompts(path, template)
+    assert len(asked) == 1  # no model is opened for it
+
+
+def test_a_template_that_fails_is_named_with_the_line(path: Path) -> None:
+    path.write_text('fine\n{"messages": [{"role": "user", "content": "Hi"}]}\n', encoding="utf-8")
+    with pytest.raises(EvaluationError, match=r"prompts\.jsonl:2: the chat template fails at its line 2: no"):
+        read_prompts(path, lambda: ChatTemplate(source="\n{{ raise_exception('no') }}"))
 
 
 def test_all_is_said_at_once(path: Path) -> None:

@@ -24,7 +24,7 @@ from quantrecipe.evaluate import Reference, Text
 from quantrecipe.evaluate.prompts import FEWEST_PROMPTS, read_prompts
 from quantrecipe.evaluate.requests import opened
 from quantrecipe.misplaced import is_gguf_inside
-from quantrecipe.texts import read_domains
+from quantrecipe.texts import chat_template, read_domains
 
 if TYPE_CHECKING:
     from quantrecipe.model.model import Model
@@ -100,7 +100,7 @@ def run(ctx: Context, request: Request, **running: Unpack[RunOptions]) -> Outcom
         chunks=request.chunks,
         engine=running.get("engine"),
     )
-    known = _find_answers(ctx, request, files, **running)
+    known = _find_answers(ctx, request, files, model, registry, **running)
     plans = [(it.plan, it.path.name) for it in subjects if it.plan is not None]
     if model is not None and not is_gguf and (isinstance(reference, Unmade) or isinstance(known, Unanswered)):
         plans.append((unquantized_plan(ctx, model, registry), default_name(model.path, "unquantized")))
@@ -145,13 +145,16 @@ def _texts(
 ) -> list[Text]:
     """What is named, chats as the model's template writes them: that of the first file, if the reference was saved."""
 
-    def opened() -> Model:
-        from quantrecipe.model.open_model import open_model
+    first = subjects[0].path if saved and subjects else request.reference
+    return texts_of(
+        ctx, read_domains(request.texts, raw=request.raw), lambda: model or _opened(first, registry)
+    )
 
-        first = subjects[0].path if saved and subjects else request.reference
-        return model or open_model(existing_gguf(first), registry=registry)
 
-    return texts_of(ctx, read_domains(request.texts, raw=request.raw), opened)
+def _opened(path: Path, registry: Registry) -> Model:
+    from quantrecipe.model.open_model import open_model
+
+    return open_model(existing_gguf(path), registry=registry)
 
 
 def _check(request: Request, recipes: list[str], *, saved: bool) -> None:
@@ -170,11 +173,18 @@ def _check(request: Request, recipes: list[str], *, saved: bool) -> None:
 
 
 def _find_answers(
-    ctx: Context, request: Request, files: tuple[Path, ...], **running: Unpack[RunOptions]
+    ctx: Context,
+    request: Request,
+    files: tuple[Path, ...],
+    model: Model | None,
+    registry: Registry,
+    **running: Unpack[RunOptions],
 ) -> Answered | Unanswered | None:
     if request.prompts is None:
         return None
-    prompts = read_prompts(request.prompts)
+    prompts = read_prompts(
+        request.prompts, lambda: chat_template(model or _opened(request.reference, registry))
+    )
     if len(prompts) < FEWEST_PROMPTS:
         count = "one prompt" if len(prompts) == 1 else f"{len(prompts)} prompts"
         what = f"{request.prompts} has only {count}: shares of them say little"

@@ -83,6 +83,14 @@ def _time_left() -> ProgressColumn:
     return TimeRemainingColumn(compact=True, elapsed_when_finished=True)
 
 
+def _with_speed(console: Console) -> tuple[ProgressColumn, ...]:
+    """What is at work, the share done, how fast it is (each task has a `speed`), and the time left."""
+    narrow = console.width < NARROW
+    speed = () if narrow else (TextColumn("{task.fields[speed]}"),)
+    what = Fitting(console, 16 if narrow else 33)
+    return what, *_wide_bar(console), _share(), *speed, _time_left()
+
+
 class ApplyBar(WatchedBar):
     """The bar of `apply`: the tensor, the share done, the bytes of the source in each second, the time left.
 
@@ -90,16 +98,7 @@ class ApplyBar(WatchedBar):
     """
 
     def __init__(self, console: Console) -> None:
-        narrow = console.width < NARROW
-        speed = () if narrow else (TextColumn("{task.fields[speed]}"),)
-        super().__init__(
-            console,
-            Fitting(console, 16 if narrow else 33),
-            *_wide_bar(console),
-            _share(),
-            *speed,
-            _time_left(),
-        )
+        super().__init__(console, *_with_speed(console))
         self._task: TaskID | None = None
         self._read = 0
 
@@ -184,16 +183,7 @@ class CalibrationBar(WatchedBar):
     """The bar of `imatrix compute`: tokens that were read, how many in a second, the time left, and the last change."""
 
     def __init__(self, console: Console) -> None:
-        narrow = console.width < NARROW
-        speed = () if narrow else (TextColumn("{task.fields[speed]}"),)
-        super().__init__(
-            console,
-            Fitting(console, 16 if narrow else 33),
-            *_wide_bar(console),
-            _share(),
-            *speed,
-            _time_left(),
-        )
+        super().__init__(console, *_with_speed(console))
         self._task: TaskID | None = None
         self._before = 0
 

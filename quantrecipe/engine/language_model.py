@@ -13,7 +13,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ import numpy as np
 
 from quantrecipe.core.processors import usable_processors
 from quantrecipe.engine.bindings import VOCAB_TYPE_NONE, Llama, captured_log, last_words
+from quantrecipe.engine.generation import generate, likeliest, side_by_side_for
 from quantrecipe.engine.graph import Callback, Ggml, Watch, Weight
 from quantrecipe.engine.libraries import Engine
 from quantrecipe.engine.structs import StructError
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    Tokens = NDArray[np.int32]
+    from quantrecipe.engine.generation import Choose, Tokens
 
 __all__ = ["LanguageModel", "ModelFacts", "scored_positions"]
 
@@ -47,6 +48,8 @@ _PADDING = 256  # tokens of a sequence, at most: llama-context.cpp and llama-kv-
 _BATCH_TOKENS = 2048  # that are run at a time, as llama-perplexity does by default
 _BATCH_BYTES = 256 << 20
 """Most bytes of logits at a time, unless a single chunk has more."""
+
+_LONGEST_PIECE = 64  # bytes, of all but a few tokens
 
 _UNTOUCHED = ("mapped", "repack", "aarch64", "split")
 """In the names of llama.cpp's buffers: what lies in them can't be written byte by byte."""
@@ -174,6 +177,83 @@ class LanguageModel:
         for token in np.unique(tokens).tolist():
             digest.update(b"\0%d:" % token + (self._llama.llama_vocab_get_text(self._vocab, token) or b""))
         return digest.hexdigest()
+
+    def pieces(self, tokens: Tokens) -> list[bytes]:
+        """The text of each token, that of special tokens such as <|im_end|> included."""
+        if not self._llama.has("llama_token_to_piece"):
+            what = "this llama.cpp can't turn tokens into text: it lacks llama_token_to_piece"
+            raise EvaluationError(what, "use a newer one", file=self._engine.library)
+        known: dict[int, bytes] = {}
+        for token in np.unique(tokens).tolist():
+            buffer = ctypes.create_string_buffer(_LONGEST_PIECE)
+            size = self._llama.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, True)
+            if size < 0:
+                buffer = ctypes.create_string_buffer(-size)
+                size = self._llama.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, True)
+            known[token] = buffer.raw[: max(0, size)]
+        return [known[token] for token in tokens.tolist()]
+
+    def generate(
+        self,
+        prompts: Sequence[Tokens],
+        n: int,
+        *,
+        side_by_side: int | None = None,
+        longest: int | None = None,
+        choose: Choose = likeliest,
+        keep_shape: bool = True,
+    ) -> Iterator[Tokens]:
+        """A token after each prompt, one after that, and so on: int32 (≤ n,) for each prompt, in their order.
+
+        prompts:      int32 (tokens,) each, at least one token long
+        n:            the most tokens of an answer; it ends before a token that ends a text (end of generation), where
+                      llama.cpp can say which these are
+        side_by_side: prompts that are answered at a time; None for as many as fit well. Engines round differently for
+                      another number, so that answers are compared only where it is the same
+        longest:      tokens of a prompt and its answer that there is room for; None for those of the longest
+        choose:       which token is taken, from the logits and the numbers of the prompts; the likeliest by default
+        keep_shape:   see `generation`
+
+        EvaluationError where the model gives NaN, or the context doesn't fit into memory.
+        """
+        longest = longest or max(map(len, prompts), default=0) + n
+        together = side_by_side_for(len(prompts), longest) if side_by_side is None else side_by_side
+        shape = _Shape(n_ctx=longest, side_by_side=together, n_batch=min(_UBATCH_TOKENS, together * longest))
+        llama = self._llama
+
+        def run(
+            tokens: Tokens, positions: Tokens, sequences: Tokens, wanted: NDArray[np.bool_]
+        ) -> NDArray[np.float32]:
+            context = self._context(shape, watched=False)
+            if llama.llama_decode(
+                context.handle, context.batch.fill_with(tokens, positions, sequences, wanted)
+            ):
+                what = last_words(self._log) or "it gives no reason"
+                raise EvaluationError(f"llama.cpp can't go on with a prompt: {what}", file=self.path)
+            if not wanted.any():
+                return np.empty((0, self.n_vocab), np.float32)
+            pointer = llama.llama_get_logits(context.handle)
+            logits = np.ctypeslib.as_array(pointer, (int(wanted.sum()), self.n_vocab))
+            if not np.isfinite(logits).all():
+                what = "it gives NaN or Inf for logits: the file is broken, or llama.cpp computes it wrongly here"
+                raise EvaluationError(what, "`quantrecipe verify` looks into the weights", file=self.path)
+            return logits
+
+        def ends(token: int) -> bool:
+            return llama.has("llama_vocab_is_eog") and bool(llama.llama_vocab_is_eog(self._vocab, token))
+
+        for first in range(0, len(prompts), together):
+
+            def numbered(logits: NDArray[np.float32], sequences: Tokens, first: int = first) -> Tokens:
+                return choose(logits, sequences + np.int32(first))
+
+            llama.clear(self._context(shape, watched=False).handle)
+            yield from generate(
+                *(run, ends, prompts[first : first + together], n),
+                n_batch=shape.n_batch,
+                choose=numbered,
+                keep_shape=keep_shape,
+            )
 
     def logits(self, chunks: Tokens) -> Iterator[NDArray[np.float32]]:
         """chunks: int32 (n, n_ctx) → for each, float32 (scored positions, n_vocab), valid until the next."""
@@ -394,13 +474,25 @@ class _Batch:
 
     def fill(self, chunks: Tokens, wanted: NDArray[np.bool_], start: int) -> Any:
         """chunks: int32 (sequences, tokens), which stand at `start` of theirs; wanted: where outputs are."""
-        count, length = chunks.size, chunks.shape[1]
+        length = chunks.shape[1]
+        return self.fill_with(
+            chunks.ravel(),
+            np.tile(np.arange(start, start + length, dtype=np.int32), len(chunks)),
+            np.repeat(np.arange(len(chunks), dtype=np.int32), length),
+            np.tile(wanted, len(chunks)),
+        )
+
+    def fill_with(
+        self, tokens: Tokens, positions: Tokens, sequences: Tokens, wanted: NDArray[np.bool_]
+    ) -> Any:
+        """Arrays of a value for each token: what it is, where in its sequence, in which, whether it has outputs."""
+        count = len(tokens)
         self._batch.n_tokens = count
-        self._array("token")[:count] = chunks.ravel()
-        self._array("pos")[:count] = np.tile(np.arange(start, start + length), len(chunks))
-        self._array("logits")[:count] = np.tile(wanted, len(chunks))
-        for number in range(count):
-            self._batch.seq_id[number][0] = number // length
+        self._array("token")[:count] = tokens
+        self._array("pos")[:count] = positions
+        self._array("logits")[:count] = wanted
+        for number, sequence in enumerate(sequences.tolist()):
+            self._batch.seq_id[number][0] = sequence
         return self._batch
 
     def free(self) -> None:

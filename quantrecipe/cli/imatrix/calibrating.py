@@ -9,8 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
-import xxhash
-
 import quantrecipe
 from quantrecipe.calibration import (
     CalibrationSettings,
@@ -21,6 +19,7 @@ from quantrecipe.calibration import (
     Saved,
     UncoveredExperts,
     compute,
+    hash_of_files,
 )
 from quantrecipe.cli.apply_progress import apply_progress
 from quantrecipe.cli.context import Context
@@ -146,7 +145,7 @@ class Calibrating:
         self._template = template.digest if template is not None else ""
         rendered = [(domain, render(domain, template)) for domain in domains]
         with ThreadPoolExecutor(1) as pool, CalibrationBar(self._ctx.err) as bar:
-            hashed = pool.submit(_hash_of_files, self._model.files)
+            hashed = pool.submit(hash_of_files, self._model.files)
             bar.say("loading the model")
             computed = compute(
                 path,
@@ -312,12 +311,3 @@ def _uncovered(experts: Sequence[UncoveredExperts]) -> list[str]:
         if len(lines) <= _SHOWN
         else [*lines[:_SHOWN], f"… and {len(lines) - _SHOWN} more layers like these"]
     )
-
-
-def _hash_of_files(files: Sequence[Path]) -> str:
-    digest = xxhash.xxh3_128()
-    for path in files:
-        with path.open("rb") as file:
-            while data := file.read(1 << 20):
-                digest.update(data)
-    return digest.hexdigest()

@@ -13,6 +13,10 @@ them, of strongly correlated inputs, the sum is wrong by 5e-6 of the mean diagon
 it in float32 costs. Adding in float32 made it 2e-4, which is more than the smallest eigenvalues of a real model.
 Compensated float32 takes the same memory as float64, and more time.
 
+Bands are shared out among threads of ours, and BLAS has one (`engine.session`): its own threads go on spinning after a
+product, and take the processors from llama.cpp, whose turn it is. On two busy cores a run took three to six times as
+long with them.
+
 Which inputs there are is learned from one graph (`survey`); while texts run, inputs are known by their weights' names.
 """
 
@@ -20,6 +24,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -44,7 +49,7 @@ _BAND = 512  # rows: larger ones compute more below the diagonal, and smaller on
 _WAITING = 256
 """Tokens at least that are multiplied at a time. An expert gets few of a batch, and adding its product to the sum
 takes as long as adding that of many."""
-_TRIED = (512, 1024)  # tokens and columns of the product whose speed is measured
+_TRIED = (256, 512)  # tokens and columns of the product whose speed is measured
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,7 +134,7 @@ def survey(model: LanguageModel, group: Group, output: bool, experts: Experts, *
         visits=tuple(looking.visits),
         rows=dict(looking.rows),
         seconds=seconds,
-        operations=_speed(),
+        operations=_speed(model.threads),
     )
 
 
@@ -138,19 +143,21 @@ def collect_grams(model: LanguageModel, work: Pass, *, tell: Tell) -> None:
 
     tell: hears `Ran` after each group, and a `GramEntry` after each file
     """
-    collector = _Collector(work, model.n_vocab)
     tokens = 0
-    for number, group in enumerate(work.groups):
-        collector.weigh(group.weight)
-        try:
-            model.run(group.chunks, collector)
-        except NotFiniteError as error:
-            raise not_finite(model, work.groups, number, error.weight) from None
-        tokens += group.chunks.size
-        tell(Ran(groups=number + 1, tokens=tokens))
+    with ThreadPoolExecutor(model.threads) as pool:
+        collector = _Collector(work, model.n_vocab, pool)
+        for number, group in enumerate(work.groups):
+            collector.weigh(group.weight)
+            try:
+                model.run(group.chunks, collector)
+            except NotFiniteError as error:
+                raise not_finite(model, work.groups, number, error.weight) from None
+            tokens += group.chunks.size
+            tell(Ran(groups=number + 1, tokens=tokens))
+        for sums in collector.sums.values():
+            sums.finish()
     for it in work.inputs:
         sums = collector.sums.pop(it.name)
-        sums.finish()
         digest = write_array(work.folder, it.name, it.columns, it.matrices, sums.rows())
         tell(
             GramEntry(
@@ -214,11 +221,11 @@ class _Surveyor:
 class _Collector:
     """Adds up what it sees of the inputs of one pass."""
 
-    def __init__(self, work: Pass, n_vocab: int) -> None:
+    def __init__(self, work: Pass, n_vocab: int, pool: ThreadPoolExecutor) -> None:
         self._work, self._n_vocab = work, n_vocab
         self._inputs = {it.name: it for it in work.inputs}
         self._stopping = Stop(work.last)
-        self.sums = {it.name: _Sums(it) for it in work.inputs}
+        self.sums = {it.name: _Sums(it, pool) for it in work.inputs}
 
     def weigh(self, weight: float) -> None:
         """What each token counts from now on."""
@@ -271,11 +278,11 @@ class _Waiting:
 class _Sums:
     """Of one input: upper triangles, in bands of float64, and how many tokens there were."""
 
-    def __init__(self, it: GramInput) -> None:
+    def __init__(self, it: GramInput, pool: ThreadPoolExecutor) -> None:
         counts = it.matrices if it.by_expert else 1
         self.tokens = np.zeros(counts, np.int64)
         self.weighed = np.zeros(counts)
-        self._it, self._weight = it, 1.0
+        self._it, self._pool, self._weight = it, pool, 1.0
         starts = range(0, it.columns, _BAND)
         # calloc: the memory of an expert that no token comes to is never touched
         self._bands = [
@@ -300,6 +307,8 @@ class _Sums:
         if not waiting.count and len(rows) >= _WAITING:
             self._multiply(matrix, np.ascontiguousarray(rows))
             return
+        if not np.isfinite(rows).all():  # said while it is known which chunk they are of
+            raise NotFiniteError(self._it.name)
         waiting.rows.append(np.array(rows, np.float32))
         waiting.count += len(rows)
         if waiting.count >= _WAITING:
@@ -332,11 +341,19 @@ class _Sums:
                 factors = rows.astype(np.float64)
                 if not np.isfinite(factors).all():
                     raise NotFiniteError(self._it.name)
-        for number, band in enumerate(self._bands[matrix]):
+        bands = self._bands[matrix]
+
+        def add(number: int) -> None:
             start = number * _BAND
             product = factors[:, start : start + _BAND].T @ factors[:, start:]
-            weighed = product if self._weight == 1 else np.multiply(product, self._weight, dtype=np.float64)
-            np.add(band, weighed, out=band)
+            if self._weight != 1:
+                product = np.multiply(product, self._weight, dtype=np.float64)
+            np.add(bands[number], product, out=bands[number])
+
+        if len(bands) == 1:
+            add(0)
+        else:
+            list(self._pool.map(add, range(len(bands))))
 
 
 def _is_output(product: Product, n_vocab: int) -> bool:
@@ -352,16 +369,17 @@ def _counts(product: Product, n_vocab: int, output: bool) -> bool:
     return product.weight.startswith("blk.") or (output and _is_output(product, n_vocab))
 
 
-def _speed() -> float:
-    """Multiplications and additions in a second, of a product as it is computed for inputs."""
+def _speed(threads: int) -> float:
+    """Multiplications and additions in a second, of products as they are computed for inputs."""
     tokens, columns = _TRIED
     rows = np.ones((tokens, columns), np.float32)
-    best = min(_seconds(rows) for _ in range(3))
-    return 2 * tokens * columns * columns / best
 
+    def multiply(number: int) -> NDArray[np.float32]:
+        product: NDArray[np.float32] = rows[:, :_BAND].T @ rows
+        return product
 
-def _seconds(rows: NDArray[np.float32]) -> float:
-    begun = time.perf_counter()
-    _ = rows[:, :_BAND].T @ rows
-    _ = rows[:, _BAND:].T @ rows
-    return time.perf_counter() - begun
+    with ThreadPoolExecutor(threads) as pool:
+        multiply(0)  # BLAS prepares itself
+        begun = time.perf_counter()
+        list(pool.map(multiply, range(2 * threads)))
+        return 2 * threads * 2 * tokens * columns * _BAND / (time.perf_counter() - begun)

@@ -21,6 +21,7 @@ from quantrecipe.calibration import (
     compute,
     hash_of_files,
 )
+from quantrecipe.calibration.gram import Experts, Grams
 from quantrecipe.cli.apply_progress import apply_progress
 from quantrecipe.cli.context import Context
 from quantrecipe.cli.errors import print_note, print_warning, printable
@@ -41,6 +42,7 @@ from quantrecipe.registry import Registry
 from quantrecipe.texts import (
     FEWEST_SAMPLES,
     Domain,
+    Rendered,
     cautions,
     chat_template,
     json_lines_of,
@@ -79,6 +81,7 @@ class Calibrating:
         self._out, self._settings, self._quiet = out, settings, quiet
         self._fingerprint = str(fingerprint(model))
         self._template = ""
+        self._hash = ""
         self._parts: dict[str, Path] = {}
 
     def divide(
@@ -140,10 +143,7 @@ class Calibrating:
 
     def compute(self, path: Path, domains: Sequence[Domain], **running: Unpack[RunOptions]) -> Computed:
         """Compute it, and say how far it is. The model's files are hashed meanwhile."""
-        chats = any(document.is_chat for domain in domains for document in domain.documents)
-        template = chat_template(self._model) if chats else None
-        self._template = template.digest if template is not None else ""
-        rendered = [(domain, render(domain, template)) for domain in domains]
+        rendered = self._rendered(domains)
         with ThreadPoolExecutor(1) as pool, CalibrationBar(self._ctx.err) as bar:
             hashed = pool.submit(hash_of_files, self._model.files)
             bar.say("loading the model")
@@ -159,6 +159,44 @@ class Calibrating:
             bar.say("hashing the model")
             provenance = self._provenance(domains, computed, hashed)
         return replace(computed, measurement=replace(computed.measurement, provenance=provenance))
+
+    def compute_grams(
+        self,
+        path: Path,
+        domains: Sequence[Domain],
+        folder: Path,
+        *,
+        experts: Experts,
+        layers: int | None,
+        **running: Unpack[RunOptions],
+    ) -> Grams:
+        """Compute the Gram matrices of the same inputs, and say what that takes, and what came of it."""
+        from quantrecipe.cli.imatrix.gram import write_grams
+
+        rendered = self._rendered(domains)
+        if not self._hash:
+            with CalibrationBar(self._ctx.err) as bar:
+                bar.say("hashing the model")
+                self._hash = hash_of_files(self._model.files)
+        origin = Provenance(fingerprint=self._fingerprint, model=self._hash, template=self._template)
+        return write_grams(
+            self._ctx,
+            self._say,
+            path,
+            rendered,
+            folder,
+            self._settings,
+            experts=experts,
+            layers=layers,
+            origin=origin,
+            **running,
+        )
+
+    def _rendered(self, domains: Sequence[Domain]) -> list[tuple[Domain, list[Rendered]]]:
+        chats = any(document.is_chat for domain in domains for document in domain.documents)
+        template = chat_template(self._model) if chats else None
+        self._template = template.digest if template is not None else ""
+        return [(domain, render(domain, template)) for domain in domains]
 
     def prepared(self, prepared: Prepared) -> None:
         """Say what the run will take, and warn of what is wrong with it, before it begins."""
@@ -176,11 +214,8 @@ class Calibrating:
                 self._ctx.err, Problem(what=what, remedy=f"long ones too: --context {longest},{8 * longest}")
             )
 
-    def report(self, computed: Computed, *, as_json: bool) -> None:
-        """What came of it, after the matrix was written."""
-        if as_json:
-            self._ctx.print_json(self._document(computed))
-            return
+    def report(self, computed: Computed) -> None:
+        """Say what came of it, after the matrix was written."""
         last = computed.collected.change
         if last is not None:
             how = "enough" if computed.collected.enough else "all was read"
@@ -198,7 +233,10 @@ class Calibrating:
             use = {"search": "fit --text", "held-out": "eval --text, fit --verify"}.get(part, "this matrix")
             self._say(f"wrote {printable(str(path))}, for {use}")
 
-    def _document(self, computed: Computed) -> dict[str, object]:
+    def document(self, computed: Computed | None) -> dict[str, object]:
+        """The same for --json; of a matrix that stayed as it was, its name alone."""
+        if computed is None:
+            return {"file": self._out}
         prepared, collected = computed.prepared, computed.collected
         return {
             "file": self._out,
@@ -218,6 +256,7 @@ class Calibrating:
 
     def _provenance(self, domains: Sequence[Domain], computed: Computed, hashed: Future[str]) -> Provenance:
         prepared, settings = computed.prepared, self._settings
+        self._hash = hashed.result()
         share = computed.collected.tokens / max(1, prepared.all_tokens)  # less where it was enough
         return Provenance(
             texts=tuple(
@@ -232,7 +271,7 @@ class Calibrating:
             template=self._template,
             contexts=settings.contexts,
             fingerprint=self._fingerprint,
-            model=hashed.result(),
+            model=self._hash,
             version=quantrecipe.__version__,
             engine=prepared.facts.engine,
             skip=settings.skip,

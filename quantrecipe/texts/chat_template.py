@@ -83,30 +83,42 @@ class ChatTemplate:
         if document.text is not None:
             return Rendered(text=document.text, special=False, answers=document.answers, place=document.place)
         text, spans = self._chat(document)
-        bos = self.bos if self.adds_bos and self.bos and text.startswith(self.bos) else ""
         end = len(text)
         if self.adds_eos and self.eos and text.endswith(self.eos):
-            end = max(len(bos), end - len(self.eos))
+            end = max(len(self._bos_of(text)), end - len(self.eos))
+        return self._without_bos(document, text[:end], spans)
+
+    def ask(self, document: Document) -> Rendered:
+        """Render a chat up to where the assistant answers, with what begins its answer. TextError as for `render`."""
+        text, _ = self._chat(document, ask=True)
+        return self._without_bos(document, text, ())
+
+    def _without_bos(self, document: Document, text: str, spans: Spans) -> Rendered:
+        bos = self._bos_of(text)
         return Rendered(
-            text=text[len(bos) : end],
+            text=text[len(bos) :],
             special=True,
-            answers=bytes_of(text, spans, len(bos), end),
+            answers=bytes_of(text, spans, len(bos), len(text)),
             place=document.place,
             bos=bos,
         )
 
-    def _chat(self, document: Document) -> tuple[str, Spans]:
-        """The whole text, and the runs of characters that the assistant says."""
+    def _bos_of(self, text: str) -> str:
+        """The BOS that the tokeniser adds once more."""
+        return self.bos if self.adds_bos and self.bos and text.startswith(self.bos) else ""
+
+    def _chat(self, document: Document, *, ask: bool = False) -> tuple[str, Spans]:
+        """The whole text, and the runs of characters that the assistant says; if `ask`, up to its answer."""
         from quantrecipe.texts.sandbox import RenderingError
 
         try:
             try:
-                return self._rendered(document, _as_objects)
+                return self._rendered(document, _as_objects, ask)
             except RenderingError:
                 if not any(message.tool_calls for message in document.messages):
                     raise
                 # Some templates write arguments as they are given, and so want them in a text.
-                return self._rendered(document, _as_texts)
+                return self._rendered(document, _as_texts, ask)
         except RenderingError as error:
             whose = f" of {self.origin}" if self.origin else ""
             where = f" at its line {error.line}" if error.line is not None else ""
@@ -118,7 +130,7 @@ class ChatTemplate:
             problem = Problem(what=what, remedy=remedy, file=file, line=int(line) if line else None)
             raise TextError([problem]) from error
 
-    def _rendered(self, document: Document, calls: Callable[[Any], Any]) -> tuple[str, Spans]:
+    def _rendered(self, document: Document, calls: Callable[[Any], Any], ask: bool) -> tuple[str, Spans]:
         messages = [self._variables(message, calls) for message in document.messages]
         compiled = self._compiled
 
@@ -135,8 +147,8 @@ class ChatTemplate:
                 }
             )
 
-        text, marked = render(len(messages), False)
-        if compiled.marks_answers:
+        text, marked = render(len(messages), ask)
+        if compiled.marks_answers or ask:
             return text, marked
         return text, said_by_assistant(text, document.messages, _lenient(render))
 

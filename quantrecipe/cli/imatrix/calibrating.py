@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
@@ -22,9 +21,9 @@ from quantrecipe.calibration import (
     hash_of_files,
 )
 from quantrecipe.calibration.gram import Experts, Grams
-from quantrecipe.cli.apply_progress import apply_progress
 from quantrecipe.cli.context import Context
 from quantrecipe.cli.errors import print_note, print_warning, printable
+from quantrecipe.cli.options.texts import PARTS
 from quantrecipe.cli.output_files import check_output, write_text
 from quantrecipe.cli.progress import CalibrationBar
 from quantrecipe.cli.units import counted
@@ -37,8 +36,6 @@ from quantrecipe.memory.footprint import Footprint, Room, Runs
 from quantrecipe.memory.machine import detect_machine
 from quantrecipe.model.fingerprint import fingerprint
 from quantrecipe.model.model import Model
-from quantrecipe.output.unquantized import unquantized
-from quantrecipe.registry import Registry
 from quantrecipe.texts import (
     FEWEST_SAMPLES,
     Domain,
@@ -60,7 +57,6 @@ _FEWEST_TOKENS = 20_000
 _SHORT = 8  # a context that is so many times shorter than the model's own says little of long ones
 _OVERLAP = 0.01  # of the n-grams: quotations and licences come to less
 _SHOWN = 3
-_PARTS = ("calibration", "search", "held-out")
 
 
 class Calibrating:
@@ -70,14 +66,13 @@ class Calibrating:
         self,
         ctx: Context,
         model: Model,
-        registry: Registry,
         out: Path,
         settings: CalibrationSettings,
         *,
         quiet: bool,
     ) -> None:
         """quiet: stdout is for JSON alone."""
-        self._ctx, self._model, self._registry = ctx, model, registry
+        self._ctx, self._model = ctx, model
         self._out, self._settings, self._quiet = out, settings, quiet
         self._fingerprint = str(fingerprint(model))
         self._template = ""
@@ -92,7 +87,7 @@ class Calibrating:
         TextError where nothing is left; OutputError where a part exists, unless `force`.
         """
         stem = self._out.name.removesuffix(".gguf").removesuffix(".dat").removesuffix(".imatrix")
-        self._parts = {part: self._out.with_name(f"{stem}.{part}.jsonl") for part in _PARTS}
+        self._parts = {part: self._out.with_name(f"{stem}.{part}.jsonl") for part in PARTS}
         for path in self._parts.values():
             check_output(path, force=force)
         divided = [
@@ -127,19 +122,6 @@ class Calibrating:
                         "what is measured on them looks better than it is"
                     )
                     print_warning(self._ctx.err, what, "leave them out of one of both")
-
-    @contextmanager
-    def runnable(self, folder: Path, *, keep: bool, threads: int | None) -> Iterator[Path]:
-        """A GGUF that llama.cpp runs: the model itself, or a file that is made in `folder`."""
-        with apply_progress(self._ctx.err) as progress:
-            made = unquantized(
-                self._model, self._registry, folder, keep=keep, threads=threads, progress=progress
-            )
-            path = made.__enter__()
-        try:
-            yield path
-        finally:
-            made.__exit__(None, None, None)
 
     def compute(self, path: Path, domains: Sequence[Domain], **running: Unpack[RunOptions]) -> Computed:
         """Compute it, and say how far it is. The model's files are hashed meanwhile."""

@@ -13,7 +13,7 @@ from quantrecipe.cli.imatrix.output import check_matrix, force_option, layout_op
 from quantrecipe.cli.options.amounts import count_option
 from quantrecipe.cli.options.paths import FILE, file_option, folder_option
 from quantrecipe.cli.options.shared import arch_option, engine_option, json_option
-from quantrecipe.cli.options.texts import TEXT_GRAMMAR, raw_option, text_option
+from quantrecipe.cli.options.texts import TEXT_GRAMMAR, raw_option, split_option, text_option
 from quantrecipe.cli.output_files import check_folder, model_stem
 from quantrecipe.cli.subcommand import subcommand
 
@@ -42,17 +42,6 @@ def _share(ctx: click.Context, param: click.Parameter, value: str | None) -> flo
     if not 0 < share < 1:
         raise click.BadParameter(f"{value!r} is no share between 0 and 100 %, such as 1%")
     return share
-
-
-def _parts(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int, int] | None:
-    """Reads how texts are divided: 80/10/10."""
-    if value is None:
-        return None
-    parts = value.split("/")
-    numbers = tuple(int(part) for part in parts if part.isdigit())
-    if len(parts) != 3 or len(numbers) != 3 or not numbers[0] or sum(numbers) != 100:
-        raise click.BadParameter(f"{value!r} is no three parts of a hundred, such as 80/10/10")
-    return numbers[0], numbers[1], numbers[2]
 
 
 @subcommand(
@@ -102,11 +91,8 @@ def _parts(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
     "--held-out",
     help="Text that you will evaluate on: warns where it shares passages with what is read here.",
 )
-@click.option(
-    "--split",
-    callback=_parts,
-    metavar="80/10/10",
-    help="Divide the texts into calibration, search and held-out parts, which are written beside OUT.",
+@split_option(
+    help="Divide the texts into calibration, search and held-out parts, which are written beside OUT."
 )
 @folder_option(
     "--gram", metavar="FOLDER", help="Write the Gram matrix of each input, E[x xᵀ], into FOLDER, too."
@@ -172,6 +158,7 @@ def command(
     """
     from quantrecipe.calibration import CalibrationSettings
     from quantrecipe.cli.imatrix.calibrating import Calibrating
+    from quantrecipe.cli.imatrix.runnable import runnable
     from quantrecipe.engine import RunOptions, require_engine
     from quantrecipe.errors import Problem
     from quantrecipe.model.open_model import open_model
@@ -201,12 +188,12 @@ def command(
         expert_tokens=expert_tokens,
         all_experts=all_experts,
     )
-    run = Calibrating(ctx, opened, registry, out, settings, quiet=as_json)
+    run = Calibrating(ctx, opened, out, settings, quiet=as_json)
     if split is not None:
         domains = run.divide(domains, split, force=force)
     run.caution(domains, unseen)
     computed, grams = None, None
-    with run.runnable(work_dir or out.parent, keep=keep, threads=threads) as path:
+    with runnable(ctx, opened, registry, work_dir or out.parent, keep=keep, threads=threads) as path:
         running = RunOptions(threads=threads, gpu_layers=gpu_layers, engine=found, log=ctx.engine_log)
         if stays:
             print_note(

@@ -83,29 +83,23 @@ class ChatTemplate:
         if document.text is not None:
             return Rendered(text=document.text, special=False, answers=document.answers, place=document.place)
         text, spans = self._chat(document)
+        bos = self.bos if self.adds_bos and self.bos and text.startswith(self.bos) else ""
         end = len(text)
         if self.adds_eos and self.eos and text.endswith(self.eos):
-            end = max(len(self._bos_of(text)), end - len(self.eos))
-        return self._without_bos(document, text[:end], spans)
-
-    def ask(self, document: Document) -> Rendered:
-        """Render a chat up to where the assistant answers, with what begins its answer. TextError as for `render`."""
-        text, _ = self._chat(document, ask=True)
-        return self._without_bos(document, text, ())
-
-    def _without_bos(self, document: Document, text: str, spans: Spans) -> Rendered:
-        bos = self._bos_of(text)
+            end = max(len(bos), end - len(self.eos))
         return Rendered(
-            text=text[len(bos) :],
+            text=text[len(bos) : end],
             special=True,
-            answers=bytes_of(text, spans, len(bos), len(text)),
+            answers=bytes_of(text, spans, len(bos), end),
             place=document.place,
             bos=bos,
         )
 
-    def _bos_of(self, text: str) -> str:
-        """The BOS that the tokeniser adds once more."""
-        return self.bos if self.adds_bos and self.bos and text.startswith(self.bos) else ""
+    def ask(self, document: Document) -> Rendered:
+        """Render a chat up to where the assistant answers, with what begins its answer. TextError as for `render`."""
+        text, _ = self._chat(document, ask=True)
+        bos = self.bos if self.adds_bos and self.bos and text.startswith(self.bos) else ""
+        return Rendered(text=text[len(bos) :], special=True, answers=(), place=document.place, bos=bos)
 
     def _chat(self, document: Document, *, ask: bool = False) -> tuple[str, Spans]:
         """The whole text, and the runs of characters that the assistant says; if `ask`, up to its answer."""

@@ -114,7 +114,7 @@ def compute_gram(
     with Session(path, **running) as session:
         schedule, prepared = prepare(session, domains, settings)
         index = _new_index(path, domains, settings, experts, prepared, origin, schedule.groups)
-        work = Path(folder).resolve() / index.digest
+        work = Path(folder) / index.digest
         found = GramIndex.read(work)
         if found is not None and found.complete:
             return Grams(folder=work, index=found)
@@ -147,7 +147,7 @@ def compute_gram(
                 last=(len(wanted), wanted[-1]),
                 output=settings.output,
                 experts=experts,
-                folder=work,
+                folder=work.resolve(),
             )
             session.call(collect_grams, one, hear=heard)
     return Grams(folder=work, index=index)

@@ -143,7 +143,7 @@ CASES: dict[str, list[str]] = {
         f"imatrix diff '{CODE}' '{PROSE}' --all",
         f"imatrix diff stating.gguf '{PROSE}'",
         f"imatrix diff '{DATA}/imatrix/experts/a.gguf' '{DATA}/imatrix/experts/b.gguf'",
-        f"imatrix compute '{LONG}-BF16.gguf' --text wrong.yaml --context 32 --gram computed-grams"
+        f"imatrix compute '{LONG}-BF16.gguf' --text mine.yaml --context 128 --gram computed-grams"
         " --gram-experts each --gram-layers 1 -o grams.gguf",
         "imatrix show grams",
         "imatrix show grams --all",

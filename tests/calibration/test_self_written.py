@@ -298,7 +298,7 @@ class TestStopped:
         assert more.answers == start(ByteModel(), journal="whole", tokens=1500).answers
 
     @pytest.mark.parametrize(
-        "damage", [b'{"answers": [{"prom', b"\xff\xff\n", b'{"answers": [{"prompt": "x"}]}\n']
+        "damage", [b"x" * 100_000, b'{"answers": [{"prom', b"\xff\xff\n", b'{"answers": [{"prompt": "x"}]}\n']
     )
     def test_a_line_that_is_damaged_is_written_again(
         self, start: Start, tmp_path: Path, damage: bytes

@@ -1,7 +1,8 @@
 """A model whose graph is made of products with inputs that a test knows: what calibration sees, without llama.cpp.
 
 Two layers. In each, q and k share an input, latent attention has a matrix for each of two heads, and a router shares
-its input with the gate and up matrices of three experts, of which each token goes to two.
+its input with the gate and up matrices of three experts, of which each token goes to two. What the down matrices get
+comes from the tensor that q and k have, and isn't the same.
 """
 
 from __future__ import annotations
@@ -89,10 +90,13 @@ class ModelOfProducts:
 
     def run(self, chunks: NDArray[np.int32], watch: Any) -> None:
         for chunk in chunks:
-            for product in self.graph(chunk):
+            graph = self.graph(chunk)
+            for product in graph:
                 self.computed.append(product.weight)
                 if watch.wants(product) and not watch.see(product):
                     break
+            for product in graph:  # the memory is used again for what comes next
+                product.rows[...] = 1e9
 
     def side_by_side(self, n_ctx: int) -> int:
         return 2
@@ -135,7 +139,7 @@ class ModelOfProducts:
                     for role in ("ffn_gate", "ffn_up")
                 ),
                 KnownProduct(
-                    f"{name}ffn_down_exps.weight", down, f"down{layer}", by_expert, "by expert", chosen
+                    f"{name}ffn_down_exps.weight", down, f"x{layer}", by_expert, "by expert", chosen
                 ),
             ]
         last = drawn(1, 1, tokens, COLUMNS)

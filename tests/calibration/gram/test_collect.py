@@ -203,6 +203,14 @@ class TestAPass:
         assert grams.entry("blk.0.attn_q.weight").tokens == (4 * TOKENS,)
         assert model.computed.count("output.weight") == 2  # of the two short chunks
 
+    def test_a_graph_that_lacks_some_inputs_doesn_t_either(self, tmp_path: Path) -> None:
+        """Experts count however few tokens there are: one of two inputs is seen, and the next graph begins anew."""
+        model, some = ModelOfProducts(), groups()
+        short = replace(some[0], chunks=some[0].chunks[:, :10])
+        names = ["blk.0.attn_q.weight", "blk.0.ffn_down_exps.weight"]
+        computed(model, tmp_path, (some[0], short, some[1]), names)
+        assert model.computed.count("output.weight") == 2  # of the two short chunks
+
     def test_the_output_on_request(self, tmp_path: Path) -> None:
         grams, _ = computed(ModelOfProducts(), tmp_path, groups(), ["output.weight"], output=True)
         assert grams.entry("output.weight").tokens == (6 * TOKENS,)

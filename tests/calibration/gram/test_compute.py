@@ -113,6 +113,18 @@ class TestPasses:
         assert plan.memory <= memory // 2
         assert [name for one in plan.passes for name in one] == [it.name for it in plan.inputs]
 
+    def test_the_model_s_own_memory_isn_t_free(
+        self, session: SessionOfProducts, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        _, told = run(model, tmp_path / "a")
+        memory = plan_of(told).memory
+        machine = Machine(gpus=(), ram_total=0, ram_free=3 * memory)
+        monkeypatch.setattr(compute, "detect_machine", lambda: machine)
+        assert len(plan_of(run(model, tmp_path / "b")[1]).passes) == 1
+        with model.open("r+b") as file:
+            file.truncate(2 * memory)
+        assert plan_of(run(model, tmp_path / "c")[1]).memory <= memory // 2
+
     def test_the_output_is_one_more_layer(
         self, session: SessionOfProducts, model: Path, tmp_path: Path
     ) -> None:

@@ -1,8 +1,10 @@
-"""Generation with a model of three lines: which tokens are run when, and what is drawn."""
+"""Generation, against answers that are made token by token, and what is drawn; test_engine has it in the worker."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,9 +12,105 @@ from numpy.typing import NDArray
 
 from quantrecipe.engine.generation import Sampler, generate, likeliest, side_by_side_for
 
-Tokens = NDArray[np.int32]
+Ints = NDArray[np.int32]
+VOCABULARY = 13
 
-VOCABULARY, END = 50, 49
+
+class Cached:
+    """A model whose next token depends on all that its sequence has been given, and a record of what was run."""
+
+    def __init__(self) -> None:
+        self.sequences: dict[int, list[int]] = {}
+        self.shapes: list[tuple[int, int]] = []
+
+    def __call__(
+        self, tokens: Ints, positions: Ints, sequences: Ints, wanted: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        rows = []
+        for token, position, sequence, has in zip(tokens, positions, sequences, wanted, strict=True):
+            history = self.sequences.setdefault(int(sequence), [])
+            assert position == len(history)  # each token comes once, and in its place
+            history.append(int(token))
+            if has:
+                rows.append(scores(history))
+        self.shapes.append((len(tokens), len(rows)))
+        return np.array(rows, np.float32).reshape(-1, VOCABULARY)
+
+
+def scores(history: list[int]) -> list[float]:
+    at = sum(token * (place + 3) for place, token in enumerate(history))
+    return [math.sin(at * 1.7 + token * 2.3) for token in range(VOCABULARY)]
+
+
+def naive(prompt: list[int], n: int, end: int) -> list[int]:
+    history, said = list(prompt), []
+    for _ in range(n):
+        token = max(range(VOCABULARY), key=lambda it: np.float32(scores(history)[it]))
+        if token == end:
+            break
+        said.append(token)
+        history.append(token)
+    return said
+
+
+PROMPTS = [[1, 2, 3], [4], [5, 6, 7, 8, 9, 10, 11], [12, 0], [3, 3, 3, 3]]
+
+
+@pytest.mark.parametrize("end", [-1, 5, 7])
+@pytest.mark.parametrize("n_batch", [1, 3, 64])
+def test_answers_are_those_of_each_prompt_alone(n_batch: int, end: int) -> None:
+    prompts = [np.array(prompt, np.int32) for prompt in PROMPTS]
+    said = list(generate(Cached(), lambda token: token == end, prompts, 9, n_batch=n_batch))
+    assert [answer.tolist() for answer in said] == [naive(prompt, 9, end) for prompt in PROMPTS]
+    assert all(answer.dtype == np.int32 for answer in said)
+    if end != -1:
+        assert {len(answer) for answer in said} > {9}  # some have ended, others haven't
+
+
+def test_every_batch_has_the_same_shape_while_any_goes_on() -> None:
+    run = Cached()
+    prompts = [np.array(prompt, np.int32) for prompt in PROMPTS]
+    said = list(generate(run, lambda token: token == 5, prompts, 9, n_batch=64))
+    steps = max(map(len, said)) - 1
+    assert run.shapes[:5] == [(len(prompt), 1) for prompt in PROMPTS]
+    assert run.shapes[5:] == [(5, 5)] * (len(run.shapes) - 5)
+    assert len(run.shapes) - 5 in (steps, steps + 1)
+
+
+def test_a_long_prompt_has_one_output() -> None:
+    run = Cached()
+    list(generate(run, lambda token: True, [np.arange(7, dtype=np.int32)], 5, n_batch=3))
+    assert run.shapes == [(3, 0), (3, 0), (1, 1)]
+
+
+def test_it_stops_when_all_have_ended() -> None:
+    run = Cached()
+    list(generate(run, lambda token: True, [np.array([1], np.int32)], 100, n_batch=8))
+    assert run.shapes == [(1, 1)]
+
+
+def test_of_equals_the_first_token_is_taken() -> None:
+    def run(*arrays: Any) -> NDArray[np.float32]:
+        return np.array([[0.0, 2.0, 1.0, 2.0]], np.float32)
+
+    (said,) = generate(run, lambda token: False, [np.array([0], np.int32)], 3, n_batch=8)
+    assert said.tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("prompts", "longest", "expected"),
+    [(100, 128, 8), (3, 128, 3), (100, 4096, 4), (100, 99_999, 1), (0, 5, 1)],
+)
+def test_how_many_are_run_at_a_time(prompts: int, longest: int, expected: int) -> None:
+    assert side_by_side_for(prompts, longest) == expected
+
+
+@pytest.mark.parametrize(("most", "expected"), [(16, 16), (100, 27)])
+def test_how_many_are_run_at_a_time_where_more_may_be(most: int, expected: int) -> None:
+    assert side_by_side_for(100, 600, most=most) == expected
+
+
+COUNTED, LAST = 50, 49
 
 
 class Counting:
@@ -22,38 +120,27 @@ class Counting:
         self.batches: list[tuple[list[int], list[int], list[int], list[bool]]] = []
 
     def run(
-        self, tokens: Tokens, positions: Tokens, sequences: Tokens, wanted: NDArray[np.bool_]
+        self, tokens: Ints, positions: Ints, sequences: Ints, wanted: NDArray[np.bool_]
     ) -> NDArray[np.float32]:
         self.batches.append((tokens.tolist(), positions.tolist(), sequences.tolist(), wanted.tolist()))
-        logits = np.zeros((int(wanted.sum()), VOCABULARY), np.float32)
+        logits = np.zeros((int(wanted.sum()), COUNTED), np.float32)
         pairs = zip(tokens[wanted].tolist(), sequences[wanted].tolist(), strict=True)
         for row, (token, sequence) in enumerate(pairs):
-            logits[row, END if sequence == 1 and token >= 23 else min(token + 1, VOCABULARY - 2)] = 5
+            logits[row, LAST if sequence == 1 and token >= 23 else min(token + 1, COUNTED - 2)] = 5
         return logits
 
 
 def answers(
-    model: Counting, n: int = 6, *, keep_shape: bool = True, choose: Callable[..., Tokens] = likeliest
+    model: Counting, n: int = 6, *, keep_shape: bool = True, choose: Callable[..., Ints] = likeliest
 ) -> list[list[int]]:
     prompts = [np.array([1, 2, 3], np.int32), np.array([20, 21], np.int32)]
-    found = generate(*(model.run, END.__eq__, prompts, n), n_batch=2, keep_shape=keep_shape, choose=choose)
+    found = generate(*(model.run, LAST.__eq__, prompts, n), n_batch=2, keep_shape=keep_shape, choose=choose)
     return [it.tolist() for it in found]
 
 
 @pytest.mark.parametrize("keep_shape", [True, False])
 def test_answers_end_before_what_ends_them(keep_shape: bool) -> None:
     assert answers(Counting(), keep_shape=keep_shape) == [[4, 5, 6, 7, 8, 9], [22, 23]]
-
-
-def test_prompts_are_run_in_parts_and_then_a_token_of_each() -> None:
-    model = Counting()
-    answers(model, 2)
-    assert model.batches == [
-        ([1, 2], [0, 1], [0, 0], [False, False]),
-        ([3], [2], [0], [True]),
-        ([20, 21], [0, 1], [1, 1], [False, True]),
-        ([4, 22], [3, 2], [0, 1], [True, True]),
-    ]
 
 
 def test_a_sequence_that_has_ended_stays_or_goes() -> None:
@@ -65,41 +152,15 @@ def test_a_sequence_that_has_ended_stays_or_goes() -> None:
     assert [batch[1][0] for batch in left.batches[3:]] == [3, 4, 5, 6, 7]
 
 
-def test_it_ends_when_all_have() -> None:
-    model = Counting()
-    found = generate(model.run, END.__eq__, [np.array([30], np.int32)] * 2, 9, n_batch=8)
-    assert len(list(found)) == 2
-    assert len(model.batches) == 2 + 8
-
-
 def test_choose_gets_the_numbers_of_sequences() -> None:
     seen: list[list[int]] = []
 
-    def choose(logits: NDArray[np.float32], sequences: Tokens) -> Tokens:
+    def choose(logits: NDArray[np.float32], sequences: Ints) -> Ints:
         seen.append(sequences.tolist())
         return likeliest(logits, sequences)
 
     answers(Counting(), 3, keep_shape=False, choose=choose)
     assert seen == [[0], [1], [0, 1], [0, 1]]
-
-
-def test_of_equally_likely_tokens_the_lowest() -> None:
-    assert likeliest(np.zeros((2, 5), np.float32), np.arange(2, dtype=np.int32)).tolist() == [0, 0]
-
-
-@pytest.mark.parametrize(
-    ("prompts", "longest", "most", "expected"),
-    [
-        (100, 1000, 8, 8),
-        (3, 1000, 8, 3),
-        (100, 4096, 8, 4),
-        (100, 100_000, 8, 1),
-        (100, 600, 16, 16),
-        (0, 0, 8, 1),
-    ],
-)
-def test_how_many_side_by_side(prompts: int, longest: int, most: int, expected: int) -> None:
-    assert side_by_side_for(prompts, longest, most=most) == expected
 
 
 class TestSampler:

@@ -68,7 +68,7 @@ MAY_IMPORT = {
         "lint": "api model plan recipe registry targets",
         "exchange": "gguf missing_formats model plan recipe registry",
         "output": "api core gguf importance model plan recipe registry",
-        "calibration": "engine gguf importance texts",
+        "calibration": "engine gguf importance memory model output texts",
         "measure": "api core engine evaluate gguf importance model output plan recipe registry sensitivity",
         "fit": "allocate engine evaluate importance lint memory model output plan planning recipe registry sensitivity "
         "targets",

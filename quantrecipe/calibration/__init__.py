@@ -10,6 +10,7 @@ from quantrecipe.calibration.compute import (
     Prepared,
     UncoveredExperts,
     compute_importance,
+    hash_of_files,
     sums_path,
 )
 
@@ -22,5 +23,6 @@ __all__ = [
     "Saved",
     "UncoveredExperts",
     "compute_importance",
+    "hash_of_files",
     "sums_path",
 ]

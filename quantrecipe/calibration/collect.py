@@ -35,19 +35,23 @@ if TYPE_CHECKING:
     Tokens = NDArray[np.int32]
 
 __all__ = [
+    "FEWEST_TOKENS",
     "Change",
     "Collected",
     "Filling",
     "Group",
+    "NotFiniteError",
     "Ran",
     "Saved",
+    "Stop",
     "Work",
     "collect",
     "fill_experts",
+    "not_finite",
     "tokenize",
 ]
 
-_FEWEST_TOKENS = 16  # of an input: imatrix.cpp leaves smaller ones out
+FEWEST_TOKENS = 16  # of an input: imatrix.cpp leaves smaller ones out
 _GROWTH = 1.25  # of the tokens between two looks at how much the sums still change
 _FIRST_LOOK = 2000  # tokens
 _SMALLEST_SHARE = 20  # a save may take a twentieth of the time
@@ -246,25 +250,8 @@ class _Run:
     def _model_run(self, chunks: Tokens) -> None:
         try:
             self._model.run(chunks, self._collector)
-        except _NotFiniteError as error:
-            raise self._located(chunks, error.weight) from None
-
-    def _located(self, chunks: Tokens, weight: str) -> EvaluationError:
-        """Run the chunks one by one, to say where the input of a matrix isn't finite."""
-        first = sum(len(group.chunks) for group in self._work.groups[: self._groups])
-        for number, chunk in enumerate(chunks):
-            place = _Place(weight)
-            self._model.run(chunk[None], place)
-            if place.token is not None:
-                where = f"chunk {first + number + 1}, token {place.token + 1}"
-                break
-        else:  # side by side with others only
-            where = f"chunks {first + 1} to {first + len(chunks)}"
-        return EvaluationError(
-            f"the input of {weight} is NaN or Inf ({where}): the model is broken, or llama.cpp computes it wrongly",
-            "`quantrecipe verify` looks into the weights; what was saved before is kept",
-            file=self._model.path,
-        )
+        except NotFiniteError as error:
+            raise not_finite(self._model, self._work.groups, self._groups, error.weight) from None
 
     def _save(self) -> None:
         about = {
@@ -278,7 +265,27 @@ class _Run:
         self._tell(Saved(groups=self._groups, tokens=self._tokens, resumed=False))
 
 
-class _NotFiniteError(Exception):
+def not_finite(model: LanguageModel, groups: Sequence[Group], number: int, weight: str) -> EvaluationError:
+    """Run the chunks of a group one by one, to say where the input of a matrix isn't finite."""
+    first, chunks = sum(len(group.chunks) for group in groups[:number]), groups[number].chunks
+    for place, chunk in enumerate(chunks):
+        found = _Place(weight)
+        model.run(chunk[None], found)
+        if found.token is not None:
+            where = f"chunk {first + place + 1}, token {found.token + 1}"
+            break
+    else:  # side by side with others only
+        where = f"chunks {first + 1} to {first + len(chunks)}"
+    return EvaluationError(
+        f"the input of {weight} is NaN or Inf ({where}): the model is broken, or llama.cpp computes it wrongly",
+        "`quantrecipe verify` looks into the weights; what was saved before is kept",
+        file=model.path,
+    )
+
+
+class NotFiniteError(Exception):
+    """An input of this weight is NaN or Inf."""
+
     def __init__(self, weight: str) -> None:
         super().__init__(weight)
         self.weight = weight
@@ -303,7 +310,7 @@ class _Collector:
         self._leader: tuple[str, tuple[int | None, ...]] | None = (
             None  # the last that was wanted, and its inputs
         )
-        self._stopping = _Stop()
+        self._stopping = Stop()
 
     def wants(self, product: Product) -> bool:
         if not self._counts(product):
@@ -336,7 +343,7 @@ class _Collector:
         if is_output and not self._output:
             self._leader = None
             self._stopping.behind_all()
-        if self._only is not None or product.input_shape[1] < _FEWEST_TOKENS or not product.is_float32:
+        if self._only is not None or product.input_shape[1] < FEWEST_TOKENS or not product.is_float32:
             return False
         return product.weight.startswith("blk.") or (is_output and self._output)
 
@@ -386,7 +393,7 @@ class _Collector:
                 "ij,ij->j", rows, rows, dtype=np.float64
             )  # large inputs, or none that are numbers
             if not np.isfinite(squares).all():
-                raise _NotFiniteError(weight)
+                raise NotFiniteError(weight)
         sums.squares[matrix] += squares if self.weight == 1 else self.weight * squares.astype(np.float64)
 
     def _count(self, sums: InputSums, place: int, tokens: int) -> None:
@@ -394,28 +401,32 @@ class _Collector:
         sums.weighed[place] += self.weight * tokens
 
 
-class _Stop:
+class Stop:
     """Says when the last matrix that is wanted was seen, so that nothing behind it need be computed.
 
     Learned from a graph that was computed as a whole: how many are wanted before the output matrix, and the last of
     them. Where the output isn't a matrix as large as the vocabulary nothing is learned, and all is computed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, learned: tuple[int, str] | None = None) -> None:
+        """learned: how many are wanted, and the last of them, if that is known already."""
         self._wanted = 0
         self._last = ""
-        self._learned: tuple[int, str] | None = None
+        self._learned = learned
 
     def wanted(self, weight: str) -> None:
+        """One is wanted, and will be seen."""
         self._wanted += 1
         self._last = weight
 
     def behind_all(self) -> None:
+        """The graph has come to the output matrix."""
         if self._wanted and self._learned is None:
             self._learned = (self._wanted, self._last)
         self._wanted = 0
 
     def is_last(self, weight: str) -> bool:
+        """True if this one, which was seen, is the last that is wanted of its graph."""
         if self._learned != (self._wanted, weight):
             return False
         self._wanted = 0

@@ -10,13 +10,14 @@ is gone on from when the same command is given again, and ends in the same file 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
+import xxhash
 
 from quantrecipe.calibration.chunks import DomainTokens, Schedule, schedule
 from quantrecipe.calibration.collect import (
@@ -49,7 +50,10 @@ __all__ = [
     "Heard",
     "Prepared",
     "UncoveredExperts",
+    "check_settings",
     "compute_importance",
+    "hash_of_files",
+    "prepare",
     "sums_path",
 ]
 
@@ -164,17 +168,14 @@ def compute_importance(
     OutputError where the sums can't be saved.
     """
     settings = settings or CalibrationSettings()
-    _check(settings)
+    check_settings(settings)
     path = sums_path(out)
     for left in path.parent.glob(f"{path.name}.*.part"):  # of a process that was killed while it saved
         with suppress(OSError):
             left.unlink()
     hear = hear or _nothing
     with Session(model, **running) as session:
-        cut = [_tokens(session, domain, documents) for domain, documents in domains]
-        side_by_side = session.call(_side_by_side, settings.contexts)
-        plan = schedule(cut, settings.contexts, side_by_side, chunks=settings.chunks, skip=settings.skip)
-        prepared = _prepared(session.facts, domains, plan)
+        plan, prepared = prepare(session, domains, settings)
         hear(prepared)
         work = Work(
             groups=plan.groups,
@@ -195,6 +196,26 @@ def compute_importance(
             filled = session.call(fill_experts, filling)
         uncovered = _uncovered(path, least)
     return _computed(path, prepared, collected, domains, settings, uncovered, filled)
+
+
+def prepare(
+    session: Session, domains: Sequence[tuple[Domain, Sequence[Rendered]]], settings: CalibrationSettings
+) -> tuple[Schedule, Prepared]:
+    """The chunks of domains, in the order in which they run, and what they come to."""
+    cut = [_tokens(session, domain, documents) for domain, documents in domains]
+    side_by_side = session.call(_side_by_side, settings.contexts)
+    plan = schedule(cut, settings.contexts, side_by_side, chunks=settings.chunks, skip=settings.skip)
+    return plan, _prepared(session.facts, domains, plan)
+
+
+def hash_of_files(files: Iterable[Path]) -> str:
+    """XXH3-128 of the bytes of files, one after the other."""
+    digest = xxhash.xxh3_128()
+    for path in files:
+        with path.open("rb") as file:
+            while data := file.read(1 << 20):
+                digest.update(data)
+    return digest.hexdigest()
 
 
 def _computed(
@@ -300,7 +321,8 @@ def _digest(plan: Schedule, settings: CalibrationSettings) -> str:
     return digest.hexdigest()
 
 
-def _check(settings: CalibrationSettings) -> None:
+def check_settings(settings: CalibrationSettings) -> None:
+    """ImportanceError for settings that can't be."""
     if not settings.contexts or len(set(settings.contexts)) != len(settings.contexts):
         raise ImportanceError("contexts are to be one or more, and all different", "for example 512,4096")
     if (least := min(settings.contexts)) < _SMALLEST_CONTEXT:

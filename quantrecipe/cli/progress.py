@@ -180,7 +180,10 @@ class EvalBar(WatchedBar):
 
 
 class CalibrationBar(WatchedBar):
-    """The bar of `imatrix compute`: tokens that were read, how many in a second, the time left, and the last change."""
+    """The bar of `imatrix compute`: tokens that were read, how many in a second, the time left, and the last change.
+
+    `imatrix self` has it, too, for tokens that it writes.
+    """
 
     def __init__(self, console: Console) -> None:
         super().__init__(console, *_with_speed(console))
@@ -194,11 +197,11 @@ class CalibrationBar(WatchedBar):
         )
         self._bar.update(self._task, description=printable(what))
 
-    def start(self, tokens: int) -> None:
-        """How many tokens there are to read."""
+    def start(self, tokens: int, what: str = "reading") -> None:
+        """How many tokens there are to be, and what is done with them."""
         if self._task is not None:
             self._bar.remove_task(self._task)
-        self._task = self._bar.add_task("reading", total=tokens, speed="")
+        self._task = self._bar.add_task(what, total=tokens, speed="")
         self._before = 0
 
     def resumed(self, tokens: int) -> None:

@@ -30,9 +30,9 @@ def count_text(weights: float) -> str:
     return f"{weights:.2f} T"
 
 
-def counted(number: int, what: str) -> str:
-    """(1, "rule") → "1 rule"; (3, "rule") → "3 rules"."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+def counted(number: int, what: str, several: str = "") -> str:
+    """(1, "rule") → "1 rule"; (3, "rule") → "3 rules". several: where that isn't the word with an s."""
+    return f"{number} {what}" if number == 1 else f"{number} {several or f'{what}s'}"
 
 
 def shape_text(shape: Iterable[int]) -> str:

@@ -58,12 +58,14 @@ class Product:
     shape:   of it, as ggml has it: columns first, then rows, and how many matrices there are (heads, or experts)
     values: what it is multiplied with; of a lookup, what comes out of it
     key:     products of one graph whose keys are equal have the same inputs, for the same matrices
+    root:    address of the tensor that the inputs are, before it was reshaped: equal for a router and its experts
     """
 
     weight: str
     shape: tuple[int, int, int, int]
     kind: Literal["product", "by expert", "lookup"]
     key: tuple[int | None, ...]
+    root: int
     values: Tensor
     experts: Tensor | None
     ggml: Ggml
@@ -72,6 +74,11 @@ class Product:
     def matrices(self) -> int:
         """How many matrices there are."""
         return self.shape[2] * self.shape[3]
+
+    @property
+    def used(self) -> int:
+        """Of experts, how many each token goes to."""
+        return 1 if self.experts is None else int(self.experts.ne[0])
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -115,8 +122,8 @@ class Ggml:
         llama.require_graph()
         self._llama = llama
         try:
-            names = (b"NONE", b"MUL_MAT", b"MUL_MAT_ID", b"GET_ROWS")
-            self.none, self.mul_mat, self.mul_mat_id, self.get_rows = _numbers(llama, names)
+            names = (b"NONE", b"MUL_MAT", b"MUL_MAT_ID", b"GET_ROWS", b"RESHAPE")
+            self.none, self.mul_mat, self.mul_mat_id, self.get_rows, self.reshape = _numbers(llama, names)
             self._check()
         except StructError as error:
             raise llama.unknown(error) from error
@@ -251,10 +258,16 @@ class Callback:
             shape=tuple(weight.ne),
             kind="lookup" if lookup else "by expert" if by_expert else "product",
             key=(other, node.src[2] if by_expert else None, op, weight.ne[0], weight.ne[2], weight.ne[3]),
+            root=self._root(other),
             values=node if lookup else ggml.tensor(other),
             experts=ggml.tensor(node.src[2]) if by_expert else None,
             ggml=ggml,
         )
+
+    def _root(self, address: int) -> int:
+        while (tensor := self._ggml.tensor(address)).op == self._ggml.reshape and tensor.src[0]:
+            address = tensor.src[0]
+        return address
 
 
 def _numbers(llama: Llama, names: Sequence[bytes]) -> list[int]:

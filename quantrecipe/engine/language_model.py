@@ -23,7 +23,7 @@ import numpy as np
 
 from quantrecipe.core.processors import usable_processors
 from quantrecipe.engine.bindings import VOCAB_TYPE_NONE, Llama, captured_log, last_words
-from quantrecipe.engine.generation import greedy, side_by_side_for
+from quantrecipe.engine.generation import generate, likeliest, side_by_side_for
 from quantrecipe.engine.graph import Callback, Ggml, Watch, Weight
 from quantrecipe.engine.libraries import Engine
 from quantrecipe.engine.structs import StructError
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    Tokens = NDArray[np.int32]
+    from quantrecipe.engine.generation import Choose, Tokens
 
 __all__ = ["LanguageModel", "ModelFacts", "scored_positions"]
 
@@ -201,19 +201,29 @@ class LanguageModel:
         return int(self._llama.llama_vocab_bos(self._vocab))
 
     def generate(
-        self, prompts: Sequence[Tokens], n: int, *, side_by_side: int | None = None
+        self,
+        prompts: Sequence[Tokens],
+        n: int,
+        *,
+        side_by_side: int | None = None,
+        longest: int | None = None,
+        choose: Choose = likeliest,
+        keep_shape: bool = True,
     ) -> Iterator[Tokens]:
-        """The likeliest token after each prompt, after that, and so on: int32 (≤ n,) for each, in their order.
+        """A token after each prompt, one after that, and so on: int32 (≤ n,) for each prompt, in their order.
 
         prompts:      int32 (tokens,) each, at least one token long
         n:            the most tokens of an answer; it ends before a token that ends a text (end of generation), where
                       llama.cpp can say which these are
         side_by_side: prompts that are answered at a time; None for as many as fit well. Engines round differently for
                       another number, so that answers are compared only where it is the same
+        longest:      tokens of a prompt and its answer that there is room for; None for those of the longest
+        choose:       which token is taken, from the logits and the numbers of the prompts; the likeliest by default
+        keep_shape:   see `generation`
 
-        See `generation`. EvaluationError where the model gives NaN, or the context doesn't fit into memory.
+        EvaluationError where the model gives NaN, or the context doesn't fit into memory.
         """
-        longest = max(map(len, prompts), default=0) + n
+        longest = longest or max(map(len, prompts), default=0) + n
         together = side_by_side_for(len(prompts), longest) if side_by_side is None else side_by_side
         shape = _Shape(n_ctx=longest, side_by_side=together, n_batch=min(_UBATCH_TOKENS, together * longest))
         llama = self._llama
@@ -240,8 +250,17 @@ class LanguageModel:
             return llama.has("llama_vocab_is_eog") and bool(llama.llama_vocab_is_eog(self._vocab, token))
 
         for first in range(0, len(prompts), together):
+
+            def numbered(logits: NDArray[np.float32], sequences: Tokens, first: int = first) -> Tokens:
+                return choose(logits, sequences + np.int32(first))
+
             llama.clear(self._context(shape, watched=False).handle)
-            yield from greedy(run, ends, prompts[first : first + together], n, n_batch=shape.n_batch)
+            yield from generate(
+                *(run, ends, prompts[first : first + together], n),
+                n_batch=shape.n_batch,
+                choose=numbered,
+                keep_shape=keep_shape,
+            )
 
     def logits(
         self, chunks: Tokens, *, side_by_side: int | None = None, n_ubatch: int = _UBATCH_TOKENS

@@ -43,6 +43,14 @@ Hear = Callable[[Any], None]
 """Hears what a function in the worker tells."""
 
 _ILLEGAL_INSTRUCTION = (-4, 0xC000001D)  # SIGILL; Windows' STATUS_ILLEGAL_INSTRUCTION
+_WAITING = {
+    "OMP_WAIT_POLICY": "passive",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "VECLIB_MAXIMUM_THREADS": "1",
+}
+"""Threads that wait sleep, unless the environment says otherwise: those of OpenMP spin by default, and those of NumPy's
+BLAS, too, while llama.cpp needs the processors. What has much to multiply shares it out itself."""
 _PATIENCE = 60  # seconds: drivers of several GPUs take some to begin
 _LOOKED_THROUGH = 4000  # bytes of stderr
 
@@ -252,8 +260,7 @@ def _start(errors: IO[bytes]) -> subprocess.Popen[bytes]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=errors,
-        # Threads that wait sleep: spinning, as OpenMP does by default, is a trap where others need the processors.
-        env={"OMP_WAIT_POLICY": "passive"} | os.environ | {"PYTHONPATH": path},
+        env=_WAITING | os.environ | {"PYTHONPATH": path},
     )
 
 

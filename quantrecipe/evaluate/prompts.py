@@ -225,6 +225,6 @@ def _chat(
                 what="is a chat, and the model has no chat template to write it with",
                 remedy='write the prompt as text, as {"prompt": "…"}',
             )
-        return writes.prompt(document)
+        return writes.ask(document).text
     except TextError as error:
         return error.problems[0]

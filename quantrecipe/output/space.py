@@ -14,9 +14,14 @@ from quantrecipe.units import bytes_text
 __all__ = ["require_space"]
 
 
-def require_space(files: Iterable[tuple[Path, int]]) -> None:
+def require_space(
+    files: Iterable[tuple[Path, int]],
+    *,
+    remedy: str = "free some space, or write to another disk with -o FILE",
+) -> None:
     """OutputError where files of these sizes don't fit on their disks, those that they replace not counted.
 
+    remedy: what to do then
     What a stopped run left of a part is written over, and counts as free.
     """
     needed: dict[int, int] = {}
@@ -35,7 +40,7 @@ def require_space(files: Iterable[tuple[Path, int]]) -> None:
             what = f"{names[disk][0].name} needs" if count == 1 else f"the {count} files need"
             raise OutputError(
                 f"{what} {bytes_text(nbytes)}, and {folder} has {bytes_text(free)} free",
-                "free some space, or write to another disk with -o FILE",
+                remedy,
             )
 
 

@@ -90,8 +90,8 @@ class ChatTemplate:
             lost=lost,
         )
 
-    def prompt(self, document: Document) -> str:
-        """A chat up to where the assistant is to answer its last message, as text. TextError where that fails.
+    def ask(self, document: Document) -> Rendered:
+        """Render a chat up to where the assistant answers, with what begins its answer. TextError where that fails.
 
         Messages of the assistant at the end are what is asked for, and left out.
         """
@@ -106,7 +106,8 @@ class ChatTemplate:
             text: str = self._compiled.render(given)[0]
         except RenderingError as error:
             raise self._failure(document, error) from error
-        return text.removeprefix(self.bos) if self.adds_bos and self.bos else text
+        bos = self.bos if self.adds_bos and self.bos and text.startswith(self.bos) else ""
+        return Rendered(text=text[len(bos) :], special=True, answers=(), place=document.place, bos=bos)
 
     def _chat(self, document: Document) -> tuple[str, Spans, tuple[str, ...]]:
         """The whole text, the runs of characters that the assistant says, and what the template leaves out."""

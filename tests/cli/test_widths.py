@@ -16,14 +16,19 @@ import numpy as np
 import pytest
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions
+from support.byte_model import ByteModel, SessionOfBytes
 from support.examples import sampled
 from support.fake_graph import FakeSession
 from support.fake_graph import tensors as graph_tensors
+from support.graph_of_products import ModelOfProducts, SessionOfProducts
 from support.imatrix_files import with_provenance
 from support.models import llama_metadata, llama_tensors, write_gguf
 from support.repositories import Repository
 from support.terminal import show
 
+from quantrecipe.calibration import CalibrationSettings, self_written
+from quantrecipe.calibration.gram import compute as gram_compute
+from quantrecipe.calibration.gram import compute_gram
 from quantrecipe.cli.app import COMMANDS
 from quantrecipe.cli.eval import run as eval_run
 from quantrecipe.cli.eval.answers import Answered
@@ -48,6 +53,7 @@ from quantrecipe.model.open_model import open_model
 from quantrecipe.registry import load_registry
 from quantrecipe.sensitivity.file import write_sensitivity
 from quantrecipe.sensitivity.prior import estimate
+from quantrecipe.texts import read_domain, render
 
 DATA = Path(__file__).parent.parent / "data"
 EXAMPLE = Path(__file__).parents[2] / "examples" / "tiny-code"
@@ -153,6 +159,11 @@ CASES: dict[str, list[str]] = {
         f"imatrix diff '{CODE}' '{PROSE}' --all",
         f"imatrix diff stating.gguf '{PROSE}'",
         f"imatrix diff '{DATA}/imatrix/experts/a.gguf' '{DATA}/imatrix/experts/b.gguf'",
+        f"imatrix compute '{LONG}-BF16.gguf' --text mine.yaml --context 128 --gram computed-grams"
+        " --gram-experts each --gram-layers 1 -o grams.gguf",
+        "imatrix show grams",
+        "imatrix show grams --all",
+        f"imatrix self '{LONG}-BF16.gguf' --tokens 2k --split 80/10/10 -o written.jsonl --force",
     ],
     "import": ["import made.gguf --infer -o imported.yaml --force"],
     "export": ["export llama.cpp/Q4_K_M --model model.gguf --to llama-quantize"],
@@ -195,6 +206,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, text in {"mine": MINE, "wrong": WRONG, f"{FOLDER}/{LONG}": WRONG}.items():
         (path / f"{name}.yaml").write_text(text, encoding="utf-8")
     with_provenance(CODE, STATED, path / "stating.gguf")
+    (path / "grams.gguf").write_bytes(CODE.read_bytes())  # stays as it is
+    domain = read_domain(str(path / "wrong.yaml"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gram_compute, "Session", SessionOfProducts(ModelOfProducts(columns=300)))
+        settings = CalibrationSettings(contexts=(32,))
+        compute_gram(
+            path / "model.gguf", [(domain, render(domain, None))], path / "grams", settings, experts="each"
+        )
     registry = load_registry(plugins=False)
     write_sensitivity(estimate(open_model(MOE, registry=registry), registry), path / "moe.jsonl")
     with pytest.MonkeyPatch.context() as patch:
@@ -276,6 +295,8 @@ def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(eval_run, "evaluate_files", evaluate)
     monkeypatch.setattr("quantrecipe.cli.eval.answers.answer", lambda *_, **__: said)
     monkeypatch.setattr("quantrecipe.engine.require_engine", lambda path: path)
+    monkeypatch.setattr(gram_compute, "Session", SessionOfProducts(ModelOfProducts(columns=300)))
+    monkeypatch.setattr(self_written, "Session", SessionOfBytes(ByteModel()))
 
 
 @pytest.fixture

@@ -10,8 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
-import xxhash
-
 import quantrecipe
 from quantrecipe.calibration import (
     CalibrationSettings,
@@ -22,18 +20,20 @@ from quantrecipe.calibration import (
     Saved,
     UncoveredExperts,
     compute_importance,
+    hash_of_files,
     sums_path,
 )
-from quantrecipe.cli.apply_progress import apply_progress
+from quantrecipe.calibration.gram import Experts, Grams
 from quantrecipe.cli.context import Context, watched
 from quantrecipe.cli.errors import print_note, print_warning, printable
+from quantrecipe.cli.options.texts import PARTS
 from quantrecipe.cli.output_files import check_output, write_text
 from quantrecipe.cli.planned.coverage_table import render_coverage
 from quantrecipe.cli.progress import CalibrationBar
 from quantrecipe.cli.tables import Paragraph
 from quantrecipe.cli.units import counted, duration_text
 from quantrecipe.engine import RunOptions
-from quantrecipe.errors import Problem, TextError
+from quantrecipe.errors import ImportanceError, Problem, TextError
 from quantrecipe.importance.coverage import Coverage, coverage
 from quantrecipe.importance.provenance import CalibrationText, Provenance
 from quantrecipe.importance.read_importance import read_importance
@@ -44,15 +44,14 @@ from quantrecipe.memory.footprint import Footprint, Room, Runs
 from quantrecipe.memory.machine import detect_machine
 from quantrecipe.model.fingerprint import fingerprint
 from quantrecipe.model.model import Model
-from quantrecipe.output.unquantized import unquantized
 from quantrecipe.registry import Registry
 from quantrecipe.texts import (
     FEWEST_SAMPLES,
     Domain,
+    Rendered,
     cautions,
     chat_template,
     json_lines_of,
-    losses,
     overlap,
     passages,
     render,
@@ -67,7 +66,6 @@ _FEWEST_TOKENS = 20_000
 _SHORT = 8  # a context that is so many times shorter than the model's own says little of long ones
 _OVERLAP = 0.01  # of the n-grams: quotations and licences come to less
 _SHOWN = 3
-_PARTS = ("calibration", "search", "held-out")
 
 
 class Calibrating:
@@ -85,6 +83,7 @@ class Calibrating:
         self._out, self._settings = out, settings
         self._fingerprint = str(fingerprint(model))
         self._template = ""
+        self._hash = ""
         self._parts: dict[str, Path] = {}
 
     def divide(
@@ -95,7 +94,7 @@ class Calibrating:
         TextError where nothing is left; OutputError where a part exists, unless `force`.
         """
         stem = self._out.name.removesuffix(".gguf").removesuffix(".dat").removesuffix(".imatrix")
-        self._parts = {part: self._out.with_name(f"{stem}.{part}.jsonl") for part in _PARTS}
+        self._parts = {part: self._out.with_name(f"{stem}.{part}.jsonl") for part in PARTS}
         for path in self._parts.values():
             check_output(path, force=force)
         divided = [
@@ -132,19 +131,6 @@ class Calibrating:
                     print_warning(self._ctx.err, what, "leave them out of one of both")
 
     @contextmanager
-    def runnable(self, folder: Path, *, keep: bool, threads: int | None) -> Iterator[Path]:
-        """A GGUF that llama.cpp runs: the model itself, or a file that is made in `folder`."""
-        with apply_progress(self._ctx.err) as progress:
-            made = unquantized(
-                self._model, self._registry, folder, keep=keep, threads=threads, progress=progress
-            )
-            path = made.__enter__()
-        try:
-            yield path
-        finally:
-            made.__exit__(None, None, None)
-
-    @contextmanager
     def resumable(self) -> Iterator[None]:
         """Whatever stops the run, say what is kept of it."""
         try:
@@ -158,15 +144,9 @@ class Calibrating:
 
     def compute(self, path: Path, domains: Sequence[Domain], **running: Unpack[RunOptions]) -> Computed:
         """Compute it, and say how far it is. The model's files are hashed meanwhile."""
-        chats = any(document.is_chat for domain in domains for document in domain.documents)
-        template = chat_template(self._model) if chats else None
-        self._template = template.digest if template is not None else ""
-        rendered = [(domain, render(domain, template)) for domain in domains]
-        for domain, documents in rendered:
-            for caution in losses(domain.name, documents):
-                print_warning(self._ctx.err, caution.what, caution.remedy)
+        rendered = self._rendered(domains)
         with ThreadPoolExecutor(1) as pool, CalibrationBar(self._ctx.err) as bar:
-            hashed = pool.submit(_hash_of_files, self._model.files)
+            hashed = pool.submit(hash_of_files, self._model.files)
             bar.say("loading the model")
             computed = compute_importance(
                 path,
@@ -180,6 +160,44 @@ class Calibrating:
             bar.say("hashing the model")
             provenance = self._provenance(domains, computed, hashed)
         return replace(computed, measurement=replace(computed.measurement, provenance=provenance))
+
+    def compute_grams(
+        self,
+        path: Path,
+        domains: Sequence[Domain],
+        folder: Path,
+        *,
+        experts: Experts,
+        layers: int | None,
+        **running: Unpack[RunOptions],
+    ) -> Grams:
+        """Compute the Gram matrices of the same inputs, and say what that takes, and what came of it."""
+        from quantrecipe.cli.imatrix.gram import write_grams
+
+        rendered = self._rendered(domains)
+        if not self._hash:
+            with CalibrationBar(self._ctx.err) as bar:
+                bar.say("hashing the model")
+                self._hash = hash_of_files(self._model.files)
+        origin = Provenance(fingerprint=self._fingerprint, model=self._hash, template=self._template)
+        return write_grams(
+            self._ctx,
+            self._tell,
+            path,
+            rendered,
+            folder,
+            self._settings,
+            experts=experts,
+            layers=layers,
+            origin=origin,
+            **running,
+        )
+
+    def _rendered(self, domains: Sequence[Domain]) -> list[tuple[Domain, list[Rendered]]]:
+        chats = any(document.is_chat for domain in domains for document in domain.documents)
+        template = chat_template(self._model) if chats else None
+        self._template = template.digest if template is not None else ""
+        return [(domain, render(domain, template)) for domain in domains]
 
     def prepared(self, prepared: Prepared) -> None:
         """Say what the run will take, and warn of what is wrong with it, before it begins."""
@@ -206,13 +224,9 @@ class Calibrating:
         """Say that the run goes on from one before it."""
         self._tell(f"goes on after {tokens:,} tokens, which an earlier run has read")
 
-    def report(self, computed: Computed, *, as_json: bool) -> None:
-        """What came of it, after the matrix was written: what it covers, and what more text would change."""
-        matrix = read_importance(self._out)
-        found = coverage(quantizable(self._model, self._registry), matrix, model=self._model.tensors)
-        if as_json:
-            self._ctx.print_json(self._document(computed, found))
-            return
+    def report(self, computed: Computed) -> None:
+        """Say what came of it, after the matrix was written: what it covers, and what more text would change."""
+        found = self._coverage()
         last = computed.collected.change
         if last is not None:
             how = "enough" if computed.collected.enough else "all was read"
@@ -224,7 +238,7 @@ class Calibrating:
             self._ctx.say(
                 f"{counted(computed.filled, 'expert')} got what all tokens give, by a pass through all experts"
             )
-        if found.missing or found.misfit or found.partly:
+        if found is not None and (found.missing or found.misfit or found.partly):
             self._ctx.console.print(render_coverage(found))
         for line in _uncovered(computed.uncovered):
             print_warning(self._ctx.err, line, "more text of other kinds, or --all-experts")
@@ -232,8 +246,12 @@ class Calibrating:
             use = {"search": "fit --text", "held-out": "eval --text, fit --verify"}.get(part, "this matrix")
             self._ctx.say(f"wrote {printable(str(path))}, for {use}")
 
-    def _document(self, computed: Computed, covered: Coverage) -> dict[str, object]:
+    def document(self, computed: Computed | None) -> dict[str, object]:
+        """The same for --json; of a matrix that stayed as it was, its name alone."""
+        if computed is None:
+            return {"file": self._out}
         prepared, collected = computed.prepared, computed.collected
+        found = self._coverage()
         return {
             "file": self._out,
             "entries": len(computed.measurement.tensors),
@@ -246,13 +264,26 @@ class Calibrating:
             "enough": collected.enough,
             "uncovered_experts": {it.tensor: dict(it.tokens) for it in computed.uncovered},
             "filled_experts": computed.filled,
-            "missing_tensors": [it.tensor.name for it in covered.missing],
+            "missing_tensors": None if found is None else [it.tensor.name for it in found.missing],
             "parts": self._parts,
             "provenance": computed.measurement.provenance,
         }
 
+    def _coverage(self) -> Coverage | None:
+        """How the matrix that was written fits the model; None where most of it fits none of its tensors.
+
+        That would be an engine with names of its own for weights: the matrix is there, and nobody could use it here.
+        """
+        matrix = read_importance(self._out)
+        try:
+            return coverage(quantizable(self._model, self._registry), matrix, model=self._model.tensors)
+        except ImportanceError as error:
+            print_warning(self._ctx.err, str(error))
+            return None
+
     def _provenance(self, domains: Sequence[Domain], computed: Computed, hashed: Future[str]) -> Provenance:
         prepared, settings = computed.prepared, self._settings
+        self._hash = hashed.result()
         share = computed.collected.tokens / max(1, prepared.all_tokens)  # less where it was enough
         return Provenance(
             texts=tuple(
@@ -267,7 +298,7 @@ class Calibrating:
             template=self._template,
             contexts=settings.contexts,
             fingerprint=self._fingerprint,
-            model=hashed.result(),
+            model=self._hash,
             version=quantrecipe.__version__,
             engine=prepared.facts.engine,
             skip=settings.skip,
@@ -364,12 +395,3 @@ def _experts(tokens: Mapping[int, int]) -> str:
         return f"expert{'s' if len(tokens) > 1 else ''} {each}"
     fewest, most = min(tokens.values()), max(tokens.values())
     return f"{len(tokens)} experts ({fewest:,} to {most:,}): {layer_ranges(list(tokens))}"
-
-
-def _hash_of_files(files: Sequence[Path]) -> str:
-    digest = xxhash.xxh3_128()
-    for path in files:
-        with path.open("rb") as file:
-            while data := file.read(1 << 20):
-                digest.update(data)
-    return digest.hexdigest()

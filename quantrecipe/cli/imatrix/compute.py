@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
 from quantrecipe.cli.context import Context, pass_context
+from quantrecipe.cli.errors import print_note
 from quantrecipe.cli.imatrix.output import check_matrix, force_option, layout_option, write_matrix
 from quantrecipe.cli.options.amounts import count_option
 from quantrecipe.cli.options.paths import FILE, file_option, folder_option
 from quantrecipe.cli.options.shared import arch_option, engine_option, json_option
-from quantrecipe.cli.options.texts import TEXT_GRAMMAR, raw_option, text_option
+from quantrecipe.cli.options.texts import TEXT_GRAMMAR, raw_option, split_option, text_option
 from quantrecipe.cli.output_files import check_folder, model_stem
 from quantrecipe.cli.subcommand import subcommand
 
@@ -46,22 +48,12 @@ def _share(ctx: click.Context, param: click.Parameter, value: str | None) -> flo
     return share
 
 
-def _parts(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int, int] | None:
-    """Reads how texts are divided: 80/10/10."""
-    if value is None:
-        return None
-    parts = value.split("/")
-    numbers = tuple(int(part) for part in parts if part.isdigit())
-    if len(parts) != 3 or len(numbers) != 3 or not numbers[0] or sum(numbers) != 100:
-        raise click.BadParameter(f"{value!r} is no three parts of a hundred, such as 80/10/10")
-    return numbers[0], numbers[1], numbers[2]
-
-
 @subcommand(
     "compute",
     "quantrecipe imatrix compute model.bf16.gguf --text calibration.txt",
     "quantrecipe imatrix compute hf-folder --text code=src/:2 --text chat=talk.jsonl:1 -o mine.gguf",
     "quantrecipe imatrix compute model.gguf --text talk.jsonl --context 512,4096 --until 1%",
+    "quantrecipe imatrix compute model.gguf --text talk.jsonl --gram grams",
     "quantrecipe imatrix compute moe.gguf --text talk.jsonl --min-expert-tokens 200 --all-experts",
 )
 @click.argument("model", type=FILE)
@@ -103,11 +95,21 @@ def _parts(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
     "--held-out",
     help="Text that you will evaluate on: warns where it shares passages with what is read here.",
 )
+@split_option(
+    help="Divide the texts into calibration, search and held-out parts, which are written beside OUT."
+)
+@folder_option(
+    "--gram", metavar="FOLDER", help="Write the Gram matrix of each input, E[x xᵀ], into FOLDER, too."
+)
+@count_option(
+    "--gram-layers", help="Layers whose Gram matrices are computed at a time. [default: as many as fit]"
+)
 @click.option(
-    "--split",
-    callback=_parts,
-    metavar="80/10/10",
-    help="Divide the texts into calibration, search and held-out parts, which are written beside OUT.",
+    "--gram-experts",
+    type=click.Choice(["shared", "each"]),
+    default="shared",
+    show_default=True,
+    help="One Gram matrix for all experts of a tensor, or one for each.",
 )
 @count_option("--threads", help="Threads of llama.cpp. [default: all cores]")
 @count_option("--gpu-layers", help="Layers that the GPU takes, if llama.cpp has one. [default: all]", least=0)
@@ -136,6 +138,9 @@ def command(
     embeddings: bool,
     held_out: tuple[str, ...],
     split: tuple[int, int, int] | None,
+    gram: Path | None,
+    gram_layers: int | None,
+    gram_experts: Literal["shared", "each"],
     threads: int | None,
     gpu_layers: int | None,
     engine: Path | None,
@@ -151,17 +156,26 @@ def command(
     Chats (JSON lines) are read as the model's own chat template writes them. With one plain text and a context of 512,
     counts equal those of llama-imatrix, and sums do but for rounding. What was read is saved every minute: the same
     command goes on where it was stopped.
+
+    With --gram the texts are read again for the Gram matrices, which rounding with error feedback needs: their
+    diagonals are what the importance matrix has. An OUT that exists stays as it is then, unless --force is given.
     """
     from quantrecipe.calibration import CalibrationSettings
     from quantrecipe.cli.imatrix.calibrating import Calibrating
-    from quantrecipe.engine import require_engine
+    from quantrecipe.cli.imatrix.runnable import runnable
+    from quantrecipe.engine import RunOptions, require_engine
+    from quantrecipe.errors import Problem
     from quantrecipe.model.open_model import open_model
     from quantrecipe.texts import read_domains
 
     if not texts:
         raise click.UsageError("Say with --text what the model is to read.")
     out = output or Path(f"{model_stem(model)}.imatrix.gguf")
-    check_matrix(out, layout, force=force)
+    stays = gram is not None and out.exists() and not force
+    if gram is not None:
+        check_folder(gram.absolute().parent, option="--gram FOLDER")
+    if not stays:
+        check_matrix(out, layout, force=force)
     check_folder(work_dir or out.parent, option="--work-dir DIR")
     found = require_engine(engine)
     domains, unseen = read_domains(texts, raw=raw), read_domains(held_out, raw=raw)
@@ -182,10 +196,25 @@ def command(
     if split is not None:
         domains = run.divide(domains, split, force=force)
     run.caution(domains, unseen)
-    with run.runnable(work_dir or out.parent, keep=keep, threads=threads) as path, run.resumable():
-        computed = run.compute(
-            path, domains, threads=threads, gpu_layers=gpu_layers, engine=found, log=ctx.engine_log
-        )
-    write_matrix(ctx, out, computed.measurement, layout, force, quiet=as_json)
-    computed.done()
-    run.report(computed, as_json=as_json)
+    computed, grams = None, None
+    with runnable(ctx, opened, registry, work_dir or out.parent, keep=keep, threads=threads) as path:
+        running = RunOptions(threads=threads, gpu_layers=gpu_layers, engine=found, log=ctx.engine_log)
+        if stays:
+            print_note(
+                ctx.err, Problem(what=f"{out} exists, and stays as it is", remedy="--force replaces it")
+            )
+        else:
+            with run.resumable():
+                computed = run.compute(path, domains, **running)
+            write_matrix(ctx, out, computed.measurement, layout, force, quiet=as_json)
+            computed.done()
+            if not as_json:
+                run.report(computed)
+        if gram is not None:
+            grams = run.compute_grams(
+                path, domains, gram, experts=gram_experts, layers=gram_layers, **running
+            )
+    if as_json:
+        from quantrecipe.cli.imatrix.gram import gram_document
+
+        ctx.print_json(run.document(computed) | ({} if grams is None else {"gram": gram_document(grams)}))

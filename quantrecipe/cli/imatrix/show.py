@@ -28,6 +28,7 @@ __all__ = ["command"]
     "quantrecipe imatrix show imatrix.gguf",
     "quantrecipe imatrix show imatrix.gguf --all",
     "quantrecipe imatrix show imatrix.gguf --picture imatrix.svg",
+    "quantrecipe imatrix show grams",
 )
 @click.argument("file", type=FILE)
 @click.option("--all", "all_", is_flag=True, help="Every tensor and every layer on a line of its own.")
@@ -47,10 +48,18 @@ def command(ctx: Context, file: Path, all_: bool, picture: Path | None, force: b
     how much they are like those of the layer before. "seen" counts the experts that calibration reached. Of several
     layers, the lowest and the highest number are shown. Of a matrix that quantrecipe made, the model and the texts that
     it is of come first.
+
+    FILE may be a folder of Gram matrices, as `imatrix compute --gram` writes it: its inputs, their columns and tokens,
+    and how many of the matrices are singular.
     """
     from quantrecipe.importance.read_importance import read_importance
     from quantrecipe.importance.statistics import by_layer, statistics
 
+    if file.is_dir():
+        if picture is not None:
+            raise click.UsageError("There is no picture of Gram matrices.")
+        _show_grams(ctx, file, all_=all_, as_json=as_json)
+        return
     kind = check_picture(picture, force=force, option="--picture OUT")
     matrix = read_importance(file)
     tensors = statistics(matrix)
@@ -81,6 +90,17 @@ def command(ctx: Context, file: Path, all_: bool, picture: Path | None, force: b
         raise click.exceptions.Exit(1)
     if not as_json:
         ctx.console.print(printable(f"wrote {picture}"))
+
+
+def _show_grams(ctx: Context, folder: Path, *, all_: bool, as_json: bool) -> None:
+    from quantrecipe.calibration.gram import read_gram
+    from quantrecipe.cli.imatrix.gram import gram_document, render_grams
+
+    grams = read_gram(folder)
+    if as_json:
+        ctx.print_json(gram_document(grams))
+    else:
+        ctx.console.print(render_grams(grams, all_=all_))
 
 
 def _show(

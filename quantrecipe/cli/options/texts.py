@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from quantrecipe.model.model import Model
     from quantrecipe.texts import Domain, Text
 
-__all__ = ["TEXT_GRAMMAR", "raw_option", "text_option", "texts_of"]
+__all__ = ["PARTS", "TEXT_GRAMMAR", "raw_option", "split_option", "text_option", "texts_of"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -41,6 +41,25 @@ def text_option(*names: str, help: str) -> Callable[[F], F]:  # as click has it
     return click.option(
         *(names or ("--text", "texts")), type=_TextSpec(), multiple=True, metavar="TEXT", help=help
     )
+
+
+PARTS = ("calibration", "search", "held-out")
+"""What the three parts of divided texts are for, which their files are named after."""
+
+
+def split_option(*, help: str) -> Callable[[F], F]:  # as click has it
+    """`--split 80/10/10`, which gives the command `split`: three numbers that add up to 100, or None."""
+    return click.option("--split", callback=_parts, metavar="80/10/10", help=help)
+
+
+def _parts(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int, int] | None:
+    if value is None:
+        return None
+    parts = value.split("/")
+    numbers = tuple(int(part) for part in parts if part.isdigit())
+    if len(parts) != 3 or len(numbers) != 3 or not numbers[0] or sum(numbers) != 100:
+        raise click.BadParameter(f"{value!r} is no three parts of a hundred, such as 80/10/10")
+    return numbers[0], numbers[1], numbers[2]
 
 
 raw_option = click.option(

@@ -60,7 +60,7 @@ NOTHING = F32(-0.0)
 # ggml: the arguments of make_qkx2_quants in quantize_row_q4_1_impl and quantize_row_q5_1_impl.
 RMIN, RDELTA, NSTEP = F32(-0.9), F32(0.05), 36
 
-_lows_and_highs, _weigh = lows_and_highs(N), weigh_in_rows(N)
+_lows_and_highs, _first_peaks, _weigh = lows_and_highs(N), first_peaks(N), weigh_in_rows(N)
 
 
 def scale_kernels(*, bits: int) -> Kernels:
@@ -105,13 +105,11 @@ def scale_kernels(*, bits: int) -> Kernels:
     def encode(rows: Floats, out: Bytes) -> None:
         blocks = rows.size // N
         x, to = rows.reshape(blocks, N), out.reshape(blocks, block_bytes)
-        low, high = np.empty(blocks, np.float32), np.empty(blocks, np.float32)
         levels = np.empty(N, np.uint8)
         eights = levels.view(np.uint64)
         halves, iscales = np.empty(blocks, np.uint16), np.empty(blocks, np.float32)
         shifts, peaks = np.empty(blocks, np.float32), np.empty(blocks, np.float32)
-        _lows_and_highs(rows.reshape(rows.size), low, high)
-        first_peaks(x, low, high, peaks)
+        _first_peaks(rows.reshape(rows.size), peaks)
         divide(peaks, halves, iscales, shifts)
         for b in range(blocks):
             _put_bits(to[b], 0, halves[b])

@@ -35,8 +35,7 @@ from quantrecipe.core.lanes import (
     weigh_by_size,
 )
 from quantrecipe.core.scalars import F32, I8, I32, ONE, TWO, U8, ZERO, Bytes, Float, Floats, Int
-from quantrecipe.core.scale_searches.make_q3_quants import MOVES_WORKSPACE, WIDE, Q, make_q3_quants
-from quantrecipe.core.scale_searches.make_q3_quants import SCALE as MOVED_SCALE
+from quantrecipe.core.scale_searches.make_q3_quants import MANY, make_q3_quants, moves_room, round_moved
 from quantrecipe.core.scale_searches.make_qx_quants import (
     KEPT_ISCALE,
     PEAK,
@@ -57,7 +56,7 @@ AT_ONCE = LANES // GROUPS
 """Super-blocks whose groups fill the lanes."""
 
 _load, _load_importance, _weigh = load_groups(N), load_importance(N), weigh_by_size(N)
-_search, _search_plain = make_qx_quants(N, 4), make_q3_quants(N, 4)
+_search, _search_plain, _round_moved = make_qx_quants(N, 4), make_q3_quants(N, 4), round_moved(N, 4)
 _search_scales = make_qx_quants(GROUPS, 32)
 _round, _round_scales = round_signed(N, 4), round_signed(GROUPS, 32)
 
@@ -122,24 +121,28 @@ def _pack(levels: Bytes, to: Bytes) -> None:
 def _encode(rows: Floats, out: Bytes) -> None:
     blocks = rows.size // SUPERBLOCK
     x, to = rows.reshape(blocks, SUPERBLOCK), out.reshape(blocks, BYTES)
-    s, nothing_kept = np.empty(MOVES_WORKSPACE, np.float32), np.zeros(KEPT_ISCALE + GROUPS, np.float32)
+    flat = rows.reshape(rows.size)
+    room, found, nothing_kept = (
+        moves_room(),
+        np.empty(MANY, np.float32),
+        np.zeros(KEPT_ISCALE + GROUPS, np.float32),
+    )
     levels, packed, scales = (
         np.empty(SUPERBLOCK, np.uint8),
         np.empty(GROUPS, np.uint8),
         np.empty(GROUPS, np.float32),
     )
-    for first in range(0, blocks, WIDE // GROUPS):
-        count = min(WIDE // GROUPS, blocks - first)
-        _search_plain(rows.reshape(rows.size), first * GROUPS, count * GROUPS, s)
+    for first in range(0, blocks, MANY // GROUPS):
+        count = min(MANY // GROUPS, blocks - first)
+        _search_plain(flat, first * GROUPS, count * GROUPS, room, found)
         for b in range(count):
-            block, lane = to[first + b], b * GROUPS
-            _head_plain(s[MOVED_SCALE + lane :], packed, block)
+            block = to[first + b]
+            _head_plain(found[b * GROUPS :], packed, block)
             _scales(block, scales)
             _round(x[first + b], 0, GROUPS, scales, nothing_kept, 0, levels)
             for g in range(GROUPS):
-                if scales[g] == ZERO:  # the search's own integers stay
-                    for i in range(N):
-                        levels[g * N + i] = U8(s[Q + i * WIDE + lane + g])
+                if scales[g] == ZERO:
+                    _round_moved(flat, place((first + b) * SUPERBLOCK + g * N), levels, place(g * N))
             _pack(levels, block)
 
 

@@ -220,22 +220,30 @@ def fours_search(steps: int, *, keep_points: bool) -> Callable[..., Any]:
 
     @disjoint_kernel
     def refit(
-        first: Ints, neighbours: Ints, scale: Float, v: Floats, codes: Ints, jobs: Ints, terms: Floats
+        first: Ints,
+        neighbours: Ints,
+        scale: Float,
+        v: Floats,
+        codes: Ints,
+        jobs: Ints,
+        terms: Floats,
+        integers: Ints,
     ) -> Float:
-        inverse = ONE / scale
+        inverse, sure = ONE / scale, sure_to(scale)
         for i in range(GROUP):
             for q in range(LEVELS):
                 terms[LEVELS * i + q] = term(scale, F32(2 * q + 1), v[i], v[ROOT + i])
+        for i in range(GROUP):
+            q, away = integer(inverse, v[i])
+            integers[i] = q
+            integers[GROUP + i] = I32(0) if away < sure else I32(CODES)
         count = 0
         for k in range(FOURS):
             if codes[FOURS + k] or not keep_points:
-                code, far = I32(0), ZERO
+                code, at = I32(0), FOUR * k
                 for i in range(FOUR):
-                    q, away = integer(inverse, v[FOUR * k + i])
-                    code |= I32(q << I32(3 * i))
-                    far = farther(far, away)
-                code |= I32(0) if far < sure_to(scale) else I32(CODES)
-                count += write_list(first, code, k, count, jobs)
+                    code |= I32(integers[at + i] << I32(3 * i)) | integers[GROUP + at + i]
+                count += write_list(first, place(code), k, count, jobs)
         do_jobs_once(neighbours, jobs, count, terms, codes)
         sxl, sl2 = ZERO, ZERO
         for k in range(FOURS):
@@ -261,7 +269,7 @@ def fours_search(steps: int, *, keep_points: bool) -> Callable[..., Any]:
         for k in range(FOURS):
             looked += codes[FOURS + k]
         if looked > 0 and scale > ZERO:
-            scale = refit(first, neighbours, scale, v, codes, jobs, terms)
+            scale = refit(first, neighbours, scale, v, codes, jobs, terms, rounded)
         return scale
 
     return search

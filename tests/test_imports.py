@@ -67,7 +67,7 @@ MAY_IMPORT = {
         "lint": "api model plan recipe registry targets",
         "exchange": "gguf missing_formats model plan recipe registry",
         "output": "api core gguf importance model plan recipe registry",
-        "measure": "api core engine evaluate gguf importance model output plan recipe registry sensitivity",
+        "measure": "api core engine evaluate gguf importance memory model output plan recipe registry sensitivity",
         "fit": "allocate engine evaluate importance lint memory model output plan planning recipe registry sensitivity "
         "targets",
         "cli": "allocate api core engine evaluate exchange fit gguf importance lint measure memory misplaced model "

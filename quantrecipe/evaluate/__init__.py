@@ -14,8 +14,10 @@ from quantrecipe.evaluate.requests import (
     DEFAULT_CONTEXT,
     evaluate,
     make_reference,
+    make_reference_in,
     reference_key,
     score,
+    score_in,
 )
 from quantrecipe.evaluate.statistics import Evaluation, difference, summarise
 from quantrecipe.evaluate.texts import Text, read_text
@@ -35,10 +37,12 @@ __all__ = [
     "find_engine",
     "is_reference",
     "make_reference",
+    "make_reference_in",
     "read_reference",
     "read_text",
     "reference_key",
     "require_engine",
     "score",
+    "score_in",
     "summarise",
 ]

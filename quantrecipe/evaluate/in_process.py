@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from itertools import repeat
+from itertools import islice, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,11 +81,12 @@ def run_reference(
         write_reference(reference, records(pool))
 
 
-def run_model(engine: LanguageModel, path: Path, *, tell: Tell) -> Positions:
+def run_model(engine: LanguageModel, path: Path, every: int = 1, *, tell: Tell) -> Positions:
     """Every scored position of a model. EvaluationError where its vocabulary isn't the reference's.
 
-    path: of the reference
-    tell: after every chunk, chunks done and chunks in all
+    path:  of the reference
+    every: 1 for all of its chunks, n for each n-th, of which the first is one
+    tell:  after every chunk, chunks done and chunks in all
     """
     reference = read_reference(path)
     if engine.n_vocab != reference.n_vocab:
@@ -95,17 +96,18 @@ def run_model(engine: LanguageModel, path: Path, *, tell: Tell) -> Positions:
         what = "tokens of the text mean something else to it than to the reference"
         raise EvaluationError(what, "a reference serves files of the same model", file=engine.path)
     found: list[Positions] = []
-    rows = zip(engine.logits(reference.tokens), reference.targets, reference.rows(), strict=True)
+    tokens, targets = reference.tokens[::every], reference.targets[::every]
+    rows = zip(engine.logits(tokens), targets, islice(reference.rows(), None, None, every), strict=True)
     with ThreadPoolExecutor(engine.threads) as pool:
-        for number, (logits, targets, kept) in enumerate(rows):
+        for number, (logits, wanted, kept) in enumerate(rows):
             blocks = _blocks(_finite(logits, engine))
             found += pool.map(
                 compare,
                 (logits[block] for block in blocks),
-                (targets[block] for block in blocks),
+                (wanted[block] for block in blocks),
                 kept.parts(blocks),
             )
-            tell((number + 1, reference.chunks))
+            tell((number + 1, len(tokens)))
     return Positions.join(found)
 
 

@@ -19,7 +19,7 @@ from quantrecipe.evaluate.reference import Reference, read_reference
 from quantrecipe.evaluate.statistics import Evaluation, summarise
 from quantrecipe.evaluate.texts import Text
 
-__all__ = ["DEFAULT_CONTEXT", "Progress", "evaluate", "make_reference", "reference_key", "score"]
+__all__ = ["DEFAULT_CONTEXT", "Progress", "evaluate", "make_reference", "make_reference_in", "reference_key", "score", "score_in"]
 
 DEFAULT_CONTEXT = 512
 """Tokens in a chunk, as llama-perplexity has it."""
@@ -50,19 +50,51 @@ def make_reference(
     EvaluationError where llama.cpp, the model or a text isn't fit for it; OutputError where `out` can't be written.
     """
     texts = [texts] if isinstance(texts, Text) else list(texts)
-    _check(texts, n_ctx, chunks, tail)
-    key = reference_key(model, texts, n_ctx=n_ctx, chunks=chunks, tail=tail)
+    _check(texts, n_ctx, chunks, tail)  # before the model is loaded
     with Session(model, **running) as session:
-        session.call(run_reference, texts, Path(out), n_ctx, chunks, tail, key, hear=_heard(progress))
+        return make_reference_in(
+            session, texts, out, n_ctx=n_ctx, chunks=chunks, tail=tail, progress=progress
+        )
+
+
+def make_reference_in(
+    session: Session,
+    texts: Sequence[Text],
+    out: str | Path,
+    *,
+    n_ctx: int = DEFAULT_CONTEXT,
+    chunks: int | None = None,
+    tail: float = DEFAULT_TAIL,
+    progress: Progress | None = None,
+) -> Reference:
+    """`make_reference`, by a session that has the model open."""
+    _check(texts, n_ctx, chunks, tail)
+    key = reference_key(session.path, texts, n_ctx=n_ctx, chunks=chunks, tail=tail)
+    session.call(run_reference, texts, Path(out), n_ctx, chunks, tail, key, hear=_heard(progress))
     return read_reference(out)
 
 
 def score(
-    file: str | Path, reference: Reference, *, progress: Progress | None = None, **running: Unpack[RunOptions]
+    file: str | Path,
+    reference: Reference,
+    *,
+    every: int = 1,
+    progress: Progress | None = None,
+    **running: Unpack[RunOptions],
 ) -> Positions:
-    """Run a GGUF over the reference's chunks: every scored position. `reference.split` tells the texts apart."""
+    """Run a GGUF over the reference's chunks: every scored position. `reference.split` tells the texts apart.
+
+    every: 1 for all chunks, n for each n-th, of which the first is one
+    """
     with Session(file, **running) as session:
-        return session.call(run_model, reference.path, hear=_heard(progress))
+        return score_in(session, reference, every=every, progress=progress)
+
+
+def score_in(
+    session: Session, reference: Reference, *, every: int = 1, progress: Progress | None = None
+) -> Positions:
+    """`score`, of the model that a session has open, as it is now."""
+    return session.call(run_model, reference.path, every, hear=_heard(progress))
 
 
 def evaluate(

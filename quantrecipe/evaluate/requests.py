@@ -19,7 +19,16 @@ from quantrecipe.evaluate.reference import Reference, read_reference
 from quantrecipe.evaluate.statistics import Evaluation, summarise
 from quantrecipe.evaluate.texts import Text
 
-__all__ = ["DEFAULT_CONTEXT", "Progress", "evaluate", "make_reference", "make_reference_in", "reference_key", "score", "score_in"]
+__all__ = [
+    "DEFAULT_CONTEXT",
+    "Progress",
+    "evaluate",
+    "make_reference",
+    "make_reference_in",
+    "reference_key",
+    "score",
+    "score_in",
+]
 
 DEFAULT_CONTEXT = 512
 """Tokens in a chunk, as llama-perplexity has it."""

@@ -76,7 +76,7 @@ def used_of(model: LanguageModel, tensors: Sequence[Held], *, tell: Tell) -> lis
 
 
 def _is_there(model: LanguageModel, held: Held) -> bool:
-    """True if both ends of a tensor are in memory what they are in the file: what is rearranged differs in the first."""
+    """True if both ends of a tensor are in memory what they are in the file; where it is rearranged, they aren't."""
     count = min(_COMPARED, held.nbytes)
     return all(
         np.array_equal(held.piece(start, count), model.read(held.name, slice(start, start + count)))

@@ -6,12 +6,12 @@
 It is the model's own GGUF if that isn't quantized and fits into memory, and no copy is made then; else a temporary
 file, in the most exact type that fits (`choose_type`).
 
-What that type does to a probe, besides what is asked about, is measured beside each one as its **floor**: the divergence
-of the resident model from itself when the tensors that are asked about are shaken, which is to change them by no more
-than their type's own rounding may (`rounding.shaken`). It is run on a sixteenth of the chunks. Mostly it isn't the weights
-that show in it: llama.cpp rounds the inputs of a matrix to a type that goes with the matrix's, of Q8_0 to 8 bits, and
-whatever changes in a layer has them rounded otherwise in all that follow. That adds to every probe alike, and what is
-less than it can't be told from nothing.
+What that type does to a probe, besides what is asked about, is measured beside each one as its **floor**: the
+divergence of the resident model from itself when the same tensors are only shaken, which is to change them by no more
+than their type's own rounding may (`rounding.shaken`). It is run on a sixteenth of the chunks. Mostly it isn't the
+weights that show in it: llama.cpp rounds the inputs of a matrix, too, to 8 bits where that is in Q8_0, and what changes
+in a layer has them rounded in another way in all layers behind it. Every probe has this in it, so that what is less
+can't be told from nothing.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ class Moved:
 
 
 def choose_type(model: Model, passes: Passes, facts: EngineFacts, machine: Machine, disk: int) -> str:
-    """The most exact type in which the model fits where it runs: its own, if it isn't quantized, then F32, 16 bits, Q8_0.
+    """The type of the resident model: its own, if it isn't quantized and fits; else the most exact that fits.
 
     disk: bytes that are free for a temporary file
     """
@@ -206,6 +206,8 @@ def open_resident(setting: Setting, names: Iterable[str], stack: ExitStack) -> R
                 resident = ResidentInSession(setting, held, chosen, exchange)
                 stack.push(opened.pop_all())
                 return resident
+        if not own:
+            held.path.unlink()  # there may be no room for another
     chosen = passes.resident or "Q8_0"
     setting.progress.note(f"each probe writes and loads a file, which takes longer: {why}")
     setting.progress.stage(f"probes in {chosen}, in files")
@@ -230,19 +232,21 @@ def _exchange(
 
 
 def _made(setting: Setting, type_: str) -> Model:
-    """The model as a temporary file in this type; the one that is there, if there is one."""
+    """The model as a temporary file in this type."""
     path = setting.folder / f"{type_}.gguf"
-    if not path.exists():
-        setting.progress.say(f"the model in {type_}, to probe")
-        recipe = load_recipe(_RECIPES[type_], registry=setting.registry)
-        wanted = PlanSettings(allow_requantize=True, provenance=False)
-        plan = plan_of(resolve(recipe, setting.model, setting.registry, settings=wanted))
-        apply_plan(plan, path, registry=setting.registry, threads=setting.passes.threads)
+    setting.progress.say(f"the model in {type_}, to probe")
+    recipe = load_recipe(_RECIPES[type_], registry=setting.registry)
+    wanted = PlanSettings(allow_requantize=True, provenance=False)
+    plan = plan_of(resolve(recipe, setting.model, setting.registry, settings=wanted))
+    apply_plan(plan, path, registry=setting.registry, threads=setting.passes.threads)
     return open_model(path, registry=setting.registry)
 
 
 class Resident(ABC):
     """The resident model. `type`: what its matrices have, of `RESIDENT_TYPES`; all but a few of them."""
+
+    _reference: Reference
+    _itself: Positions  # when nothing is changed
 
     def __init__(self, setting: Setting, held: Model, type_: str) -> None:
         """held: the GGUF that the engine has."""
@@ -250,7 +254,8 @@ class Resident(ABC):
         self._setting, self._held = setting, held
         self._tensors = {tensor.name: tensor for tensor in setting.model.tensors}
         self._dtypes = {tensor.name: tensor.dtype for tensor in held.tensors}
-        self._now: dict[str, str] = {}  # what each tensor that isn't as it was is rounded to; "" for anything else
+        # What isn't as it was: tensor → the type that it is rounded to, "" for anything else.
+        self._now: dict[str, str] = {}
 
     def measure(self) -> Moved:
         """Run the chunks as the model is now, and compare with what is said when nothing is changed."""
@@ -271,13 +276,13 @@ class Resident(ABC):
         Digests of what `Change`s gave, by tensor name. What the engine doesn't use for text is left alone.
         """
         wishes = self._heeded(wishes)
-        new = {
-            name: wish for name, wish in wishes.items() if callable(wish) or self._now.get(name) != wish
-        }
+        new = {name: wish for name, wish in wishes.items() if callable(wish) or self._now.get(name) != wish}
         others = sorted(self._now.keys() - wishes.keys())
         self._now |= dict.fromkeys(new, "")  # from here on, even if it fails halfway
         changes = [
-            _Changed(change=wish, tensor=self._tensors[name], resident=self._format(name), sink=self._sink(name))
+            _Changed(
+                change=wish, tensor=self._tensors[name], resident=self._format(name), sink=self._sink(name)
+            )
             for name, wish in new.items()
             if callable(wish)
         ]
@@ -340,13 +345,8 @@ class Resident(ABC):
                 for it in names
             ]
         )
-        moved, _ = difference(
-            self._score(every=_EVERY), _every(self._itself, self._reference.scored, _EVERY)
-        )
+        moved, _ = difference(self._score(every=_EVERY), _every(self._itself, self._reference.scored, _EVERY))
         return max(moved, 0.0)
-
-    _reference: Reference
-    _itself: Positions
 
     @abstractmethod
     def _score(self, *, every: int = 1) -> Positions:
@@ -563,7 +563,9 @@ class _Changed:
         made = self._change(rows, start)
         if not (isinstance(made, np.ndarray) and made.dtype == np.float32 and made.shape == rows.shape):
             given = f"{made.dtype} {made.shape}" if isinstance(made, np.ndarray) else type(made).__name__
-            what = f"{self.tensor.name}, rows from {start}: other weights are {given}, not float32 {rows.shape}"
+            what = (
+                f"{self.tensor.name}, rows from {start}: other weights are {given}, not float32 {rows.shape}"
+            )
             raise SensitivityError(what, "this is a bug of the analysis: tell its author")
         self._digests[start] = xxhash.xxh3_128_digest(np.ascontiguousarray(made).data)
         try:

@@ -77,4 +77,5 @@ def shaken(data: ByteArray, type_: str, rng: np.random.Generator) -> ByteArray:
 def _steps(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.int16]:
     """-1 or 1 in one place of twelve, else 0."""
     drawn = rng.integers(0, 2 * _ODDS, shape, np.uint8)
-    return (drawn == 0).astype(np.int16) - (drawn == 1)
+    steps: NDArray[np.int16] = (drawn == 0).astype(np.int16) - (drawn == 1)
+    return steps

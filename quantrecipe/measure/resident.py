@@ -72,6 +72,7 @@ __all__ = [
     "Setting",
     "Wish",
     "choose_type",
+    "made_in",
     "open_resident",
 ]
 
@@ -195,7 +196,7 @@ def open_resident(setting: Setting, names: Iterable[str], stack: ExitStack) -> R
         disk = shutil.disk_usage(setting.folder).free
         chosen = passes.resident or choose_type(setting.model, passes, facts, detect_machine(), disk)
         own = _own_type(setting.model) == chosen
-        held = setting.model if own else _made(setting, chosen)
+        held = setting.model if own else made_in(setting, chosen)
         setting.progress.stage(f"probes in {chosen}")
         with ExitStack() as opened:
             try:
@@ -211,7 +212,7 @@ def open_resident(setting: Setting, names: Iterable[str], stack: ExitStack) -> R
     chosen = passes.resident or "Q8_0"
     setting.progress.note(f"each probe writes and loads a file, which takes longer: {why}")
     setting.progress.stage(f"probes in {chosen}, in files")
-    return ResidentInFile(setting, _made(setting, chosen), chosen, stack)
+    return ResidentInFile(setting, made_in(setting, chosen), chosen, stack)
 
 
 def _exchange(
@@ -231,7 +232,7 @@ def _exchange(
     return exchange
 
 
-def _made(setting: Setting, type_: str) -> Model:
+def made_in(setting: Setting, type_: str) -> Model:
     """The model as a temporary file in this type."""
     path = setting.folder / f"{type_}.gguf"
     setting.progress.say(f"the model in {type_}, to probe")
@@ -261,7 +262,7 @@ class Resident(ABC):
         """Run the chunks as the model is now, and compare with what is said when nothing is changed."""
         if not self._now:
             return Moved(kld=0.0, standard_error=0.0)
-        kld, standard_error = difference(self._score(), self._itself)
+        kld, standard_error = difference(self.score(), self._itself)
         floor = self._floor()
         return Moved(kld=kld, standard_error=max(standard_error, floor), floor=floor)
 
@@ -345,11 +346,11 @@ class Resident(ABC):
                 for it in names
             ]
         )
-        moved, _ = difference(self._score(every=_EVERY), _every(self._itself, self._reference.scored, _EVERY))
+        moved, _ = difference(self.score(every=_EVERY), _every(self._itself, self._reference.scored, _EVERY))
         return max(moved, 0.0)
 
     @abstractmethod
-    def _score(self, *, every: int = 1) -> Positions:
+    def score(self, *, every: int = 1) -> Positions:
         """Run the model as it is now, over each n-th chunk."""
 
     @abstractmethod
@@ -427,9 +428,9 @@ class ResidentInSession(Resident):
             chunks=setting.passes.chunks,
             progress=self._part_done,
         )
-        self._itself = self._score()
+        self._itself = self.score()
 
-    def _score(self, *, every: int = 1) -> Positions:
+    def score(self, *, every: int = 1) -> Positions:
         return score_in(self._exchanged.session, self._reference, every=every, progress=self._part_done)
 
     def _heeded(self, wishes: Mapping[str, Wish]) -> Mapping[str, Wish]:
@@ -473,9 +474,9 @@ class ResidentInFile(Resident):
         )
         self._file = _InPlace(held.path)
         stack.callback(self._file.close)
-        self._itself = self._score()
+        self._itself = self.score()
 
-    def _score(self, *, every: int = 1) -> Positions:
+    def score(self, *, every: int = 1) -> Positions:
         passes = self._setting.passes
         return score(
             self._held.path,

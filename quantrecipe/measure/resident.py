@@ -47,7 +47,7 @@ from quantrecipe.evaluate import (
 from quantrecipe.importance.matrix import Importance
 from quantrecipe.measure.in_session import Held, inputs_of, read_again, used_of, write_part
 from quantrecipe.measure.progress import Progress
-from quantrecipe.measure.rounding import SHAKEN, Rounded, shaken
+from quantrecipe.measure.rounding import Rounded, shaken
 from quantrecipe.memory.machine import Machine, detect_machine
 from quantrecipe.model.model import Model
 from quantrecipe.model.open_model import open_model
@@ -332,13 +332,7 @@ class Resident(ABC):
 
     def _floor(self) -> float:
         """The divergence when what is changed is shaken instead; it is spoilt then."""
-        names = [name for name in self._now if self._dtypes[name] in SHAKEN]
-        others = sorted(self._now.keys() - names)
-        self._restore(others)
-        for name in others:
-            del self._now[name]
-        if not names:
-            return 0.0
+        names = list(self._now)
         self._now = dict.fromkeys(names, "")
         self._stream(
             [

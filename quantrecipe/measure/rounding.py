@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["SHAKEN", "Rounded", "shaken"]
 
 SHAKEN = ("F32", "F16", "BF16", "Q8_0")
-"""Types that `shaken` knows."""
+"""Types that `shaken` knows: those of resident models."""
 
 _Q8_0_BYTES = 34  # of a block: a float16 and 32 integers
 _STORED = {"F32": np.uint32, "F16": np.uint16, "BF16": np.uint16}
@@ -56,11 +56,13 @@ class Rounded(QuantFormat):
 
 
 def shaken(data: ByteArray, type_: str, rng: np.random.Generator) -> ByteArray:
-    """Bytes of a type of `SHAKEN`, flat, with one value in twelve moved by one step of it, up or down.
+    """Bytes of a type, flat, with one value in twelve moved by one step of it; unchanged where it isn't of `SHAKEN`.
 
     That has the mean square of a rounding error, a twelfth of a step's: as much as rounding to the type does to values
     that lie evenly between its steps. A step of a float is one in its last place, one of Q8_0 its block's scale.
     """
+    if type_ not in SHAKEN:
+        return data
     result = data.copy()
     if type_ == "Q8_0":
         codes = result.reshape(-1, _Q8_0_BYTES)[:, 2:].view(np.int8)

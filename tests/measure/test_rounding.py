@@ -55,3 +55,8 @@ def test_codes_of_eight_bits_stay_within_theirs() -> None:
     assert codes.min() == -127
     assert codes.max() == 127
     assert (np.abs(codes) == 126).any()
+
+
+def test_what_no_resident_model_has_stays() -> None:
+    data = np.arange(144, dtype=np.uint8)
+    assert np.array_equal(shaken(data, "Q4_K", np.random.default_rng(0)), data)

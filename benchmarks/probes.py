@@ -31,8 +31,9 @@ from rich.table import Table
 
 from quantrecipe.evaluate import read_text
 from quantrecipe.measure import Passes
+from quantrecipe.measure.open_resident import ResidentInFile, made_in, open_resident
 from quantrecipe.measure.progress import Silent
-from quantrecipe.measure.resident import Resident, ResidentInFile, Setting, made_in, open_resident
+from quantrecipe.measure.resident import Resident, Setting
 from quantrecipe.model.open_model import open_model
 from quantrecipe.registry import load_registry
 

@@ -11,7 +11,7 @@ from quantrecipe.measure.measurement import (
     choose_types,
     scope_of,
 )
-from quantrecipe.measure.resident import RESIDENT_TYPES, Passes
+from quantrecipe.measure.passes import RESIDENT_TYPES, Passes
 
 __all__ = [
     "DEFAULT_SAMPLE",

@@ -25,8 +25,10 @@ from quantrecipe.api import Change, Effect, Reduce
 from quantrecipe.errors import OutputError
 from quantrecipe.importance.matrix import Importance
 from quantrecipe.layer_ranges import layer_ranges
+from quantrecipe.measure.open_resident import open_resident
+from quantrecipe.measure.passes import RESIDENT_TYPES, Passes
 from quantrecipe.measure.progress import Progress
-from quantrecipe.measure.resident import RESIDENT_TYPES, Moved, Passes, Resident, Setting, open_resident
+from quantrecipe.measure.resident import Moved, Resident, Setting
 from quantrecipe.model.model import Model
 from quantrecipe.registry import Registry
 from quantrecipe.sensitivity.sensitivity import Probed, rounded

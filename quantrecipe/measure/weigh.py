@@ -13,9 +13,9 @@ from quantrecipe.gguf.values import metadata_text
 from quantrecipe.measure.journal import Journal
 from quantrecipe.measure.known_results import Known
 from quantrecipe.measure.measurement import Measurement, Subject
+from quantrecipe.measure.passes import Passes
 from quantrecipe.measure.prober import Prober
 from quantrecipe.measure.progress import Progress
-from quantrecipe.measure.resident import Passes
 from quantrecipe.model.model import Model
 from quantrecipe.sensitivity.prior import VERSION as PRIOR_VERSION
 from quantrecipe.sensitivity.prior import prior_alphas

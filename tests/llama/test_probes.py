@@ -22,16 +22,9 @@ from quantrecipe.analyses.probe import Probe
 from quantrecipe.api import ModelAnalysis, Study
 from quantrecipe.engine import EngineFacts, engine_facts, find_engine
 from quantrecipe.evaluate import read_text
-from quantrecipe.measure import Measurement, Passes, measure, resident
+from quantrecipe.measure import Measurement, Passes, measure, open_resident
 from quantrecipe.measure.progress import Silent
-from quantrecipe.measure.resident import (
-    Moved,
-    Resident,
-    ResidentInFile,
-    ResidentInSession,
-    Setting,
-    open_resident,
-)
+from quantrecipe.measure.resident import Moved, Resident, Setting
 from quantrecipe.sensitivity import Sensitivity
 
 pytestmark = pytest.mark.llama
@@ -103,10 +96,12 @@ def opened(folder: Path, type_: str, *, tokens: int = 4096) -> Iterator[Resident
         progress=Silent(),
     )
     with ExitStack() as stack:
-        yield open_resident(setting, [name for types in PROBES for name in types], stack)
+        yield open_resident.open_resident(setting, [name for types in PROBES for name in types], stack)
 
 
-def probed(folder: Path, type_: str, *, kind: type[Resident] = ResidentInSession) -> list[Moved]:
+def probed(
+    folder: Path, type_: str, *, kind: type[Resident] = open_resident.ResidentInSession
+) -> list[Moved]:
     folder.mkdir()
     found = []
     with opened(folder, type_) as model:
@@ -134,9 +129,9 @@ def test_exchanged_weights_are_those_of_a_file(
             engine=engine, version=facts.version, devices=facts.devices, refused=(), sealed="for the test"
         )
 
-    monkeypatch.setattr(resident, "engine_facts", sealed)
+    monkeypatch.setattr(open_resident, "engine_facts", sealed)
     for ours, files in zip(
-        by_type["Q8_0"], probed(tmp_path / "files", "Q8_0", kind=ResidentInFile), strict=True
+        by_type["Q8_0"], probed(tmp_path / "files", "Q8_0", kind=open_resident.ResidentInFile), strict=True
     ):
         assert abs(ours.kld - files.kld) < min(ours.standard_error, files.standard_error)
         assert ours.standard_error == pytest.approx(files.standard_error, rel=0.3)

@@ -20,16 +20,10 @@ from quantrecipe.engine.bindings import Device
 from quantrecipe.errors import EvaluationError, NonFiniteError, SensitivityError
 from quantrecipe.evaluate import Text
 from quantrecipe.measure import Passes
+from quantrecipe.measure.open_resident import ResidentInFile, ResidentInSession, open_resident
+from quantrecipe.measure.passes import RESIDENT_TYPES, choose_type
 from quantrecipe.measure.progress import Silent
-from quantrecipe.measure.resident import (
-    RESIDENT_TYPES,
-    Resident,
-    ResidentInFile,
-    ResidentInSession,
-    Setting,
-    choose_type,
-    open_resident,
-)
+from quantrecipe.measure.resident import Resident, Setting
 from quantrecipe.memory.machine import Machine
 from quantrecipe.model.model import Model
 

@@ -18,7 +18,7 @@ from quantrecipe.engine import Engine, EngineFacts
 from quantrecipe.engine.graph import Weight
 from quantrecipe.errors import EvaluationError
 from quantrecipe.evaluate import Positions
-from quantrecipe.measure import resident
+from quantrecipe.measure import open_resident
 from quantrecipe.memory.machine import Machine
 
 CHUNKS = 32
@@ -81,12 +81,12 @@ class StandIn:
     def install(self, monkeypatch: pytest.MonkeyPatch, *, ram_free: int = 1 << 30) -> None:
         """Take the engine's place, on a machine with so much free memory."""
         for name in ("make_reference", "make_reference_in", "score", "score_in"):
-            monkeypatch.setattr(resident, name, getattr(self, name))
-        monkeypatch.setattr(resident, "Session", self.session)
-        monkeypatch.setattr(resident, "find_engine", lambda named: named)
-        monkeypatch.setattr(resident, "engine_facts", self.facts)
+            monkeypatch.setattr(open_resident, name, getattr(self, name))
+        monkeypatch.setattr(open_resident, "Session", self.session)
+        monkeypatch.setattr(open_resident, "find_engine", lambda named: named)
+        monkeypatch.setattr(open_resident, "engine_facts", self.facts)
         machine = Machine(gpus=(), ram_total=2 * ram_free, ram_free=ram_free)
-        monkeypatch.setattr(resident, "detect_machine", lambda: machine)
+        monkeypatch.setattr(open_resident, "detect_machine", lambda: machine)
 
     def facts(self, engine: object) -> EngineFacts:
         named = Engine(library=Path("libllama.so"), source="--engine")
@@ -141,7 +141,7 @@ class Session:
     ) -> None: ...
 
     def call(self, function: Callable[..., Any], *arguments: Any, hear: Any = None) -> Any:
-        if self._unwritable and function is resident.used_of:
+        if self._unwritable and function is open_resident.used_of:
             raise EvaluationError(
                 f"llama.cpp has {self._unwritable} in a buffer that can't be written (Split)"
             )

@@ -20,6 +20,7 @@ from quantrecipe.engine.bindings import Device
 from quantrecipe.errors import EvaluationError, NonFiniteError, SensitivityError
 from quantrecipe.evaluate import Text
 from quantrecipe.measure import Passes
+from quantrecipe.measure import resident as resident_module
 from quantrecipe.measure.open_resident import ResidentInFile, ResidentInSession, open_resident
 from quantrecipe.measure.passes import RESIDENT_TYPES, choose_type
 from quantrecipe.measure.progress import Silent
@@ -282,6 +283,53 @@ class TestOtherWeights:
                 n for n, data in engine.runs[-1].items() if not np.array_equal(data, engine.runs[0][n])
             }
             assert changed == {OUT}
+
+    def test_what_was_written_before_an_error_is_restored(self, model: Model, engine: StandIn) -> None:
+        one_thread = replace(PASSES, threads=1, resident="F32")
+        with opened(model, passes=one_thread) as resident:
+            with pytest.raises(SensitivityError):
+                resident.change({V: "Q4_0", DOWN: lambda rows, start: None})  # layer 0 comes first
+            (held,) = engine.models
+            assert V in held.written
+            resident.change({})
+            assert all(np.array_equal(data, engine.runs[0][name]) for name, data in held.bytes.items())
+
+    def test_a_digest_is_of_the_rows_whatever_their_order(self, model: Model) -> None:
+        tensor = next(tensor for tensor in model.tensors if tensor.name == V)
+        rows = llama_tensors(layers=2)[V]
+        digests = []
+        for starts in ((0, 64), (64, 0)):
+            sink = resident_module._Changed(
+                change=lambda rows, start: rows,
+                tensor=tensor,
+                resident=REGISTRY.format("F32"),
+                sink=Nowhere(),
+            )
+            for start in starts:
+                piece = rows[start : start + 64]
+                sink.write(piece.data, start * piece.shape[1] * 4)
+            digests.append(sink.digest)
+        assert digests[0] == digests[1]
+
+
+class Nowhere:
+    """A sink that keeps what it got."""
+
+    def __init__(self) -> None:
+        self.got: list[bytes] = []
+
+    def write(self, data: memoryview, offset: int) -> None:
+        self.got.append(bytes(data))
+
+
+def test_tensors_and_parts_are_shaken_each_in_its_own_way() -> None:
+    data = np.zeros(4096, np.uint8).data
+    sink = Nowhere()
+    for name, offset in (("a", 0), ("b", 0), ("a", 4096), ("a", 0)):
+        resident_module._Shaking(sink, name, "F32").write(data, offset)
+    first, *others, again = sink.got
+    assert again == first
+    assert first not in others
 
 
 class TestWithoutAnExchange:

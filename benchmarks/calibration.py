@@ -37,7 +37,7 @@ def read(model: LanguageModel, data: bytes, n_ctx: int, chunks: int, *, tell: Te
     count = min(chunks, len(tokens) // n_ctx)
     parts = tokens[: count * n_ctx].reshape(count, n_ctx)
     for start in range(0, count, model.side_by_side(n_ctx)):
-        model.read(parts[start : start + model.side_by_side(n_ctx)])
+        model.process(parts[start : start + model.side_by_side(n_ctx)])
     return count * n_ctx
 
 

@@ -21,12 +21,12 @@ The module is light: it imports neither numba nor any kernel.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias
 
 import pluggy
 
@@ -46,12 +46,14 @@ __all__ = [
     "API_VERSION",
     "OLDEST_API_VERSION",
     "Analysis",
+    "Change",
     "Effect",
     "FormatSpec",
     "ImportanceLevel",
     "ModelAnalysis",
     "QuantFormat",
     "RecipeFolder",
+    "Reduce",
     "StoredFloat",
     "Study",
     "TensorAnalysis",
@@ -273,11 +275,26 @@ class TensorAnalysis(Analysis):
         return lost / whole if whole > 0 else lost
 
 
+Change: TypeAlias = "Callable[[FloatArray, int], FloatArray]"
+"""Other weights for a tensor: (its own rows, the number of the first) → rows of the same shape, float32 and finite.
+
+Own rows are float32 (n, k), read-only, and counted over all experts. They come in pieces of any size and order, from
+several threads at once: a row may depend on itself and on its number, and on no other row of the piece.
+"""
+
+Reduce: TypeAlias = "Callable[[FloatArray], DoubleArray]"
+"""What is kept of a matrix's inputs: float32 (tokens, k) → float64, always of the same shape.
+
+It runs where the model is open, in another process: a function at the top level of a module that can be imported, or
+`functools.partial` of one. The inputs are read-only, and only there during the call. What it returns is added up.
+"""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Effect:
     """How far the model's output moved: mean KL divergence per token from that of the base, in nats.
 
-    standard_error: of the mean, from the spread over tokens
+    standard_error: of the mean, from the spread over tokens; what the base's own rounding may do is in it, too
     """
 
     kld: float
@@ -294,10 +311,16 @@ class Study:
     prior:    alpha of each tensor as the prior has it, for where nothing better is known
     doubt:    how sure that is: the standard deviation of the logarithm of alpha
     file:     results of others, if the user gave some
-    probes:   how often `evaluate` may be called
+    probes:   how often `evaluate` and `swap` may be called, together
     evaluate: what the output of the real engine does when these tensors (name → type) are rounded and all others
               are left at the base, which is nearly exact; None where there is no engine or no text. What was
               evaluated before comes back at once, and counts as a probe all the same
+    swap:     the same, when these tensors (name → Change) have other weights; None where `evaluate` is. What it takes
+              in memory doesn't grow with the tensors
+    look:     what a Reduce makes of the inputs of each of these matrices, while the base reads the text: float64
+              arrays by tensor name, summed over all tokens; (experts, …) of tensors that hold experts. What the engine
+              doesn't use for text is left out. No probe, though it takes a pass. None where `evaluate` is;
+              EvaluationError where the engine can't be looked into
     progress: is told what is being done, and the share of it that is done, from 0 to 1
     """
 
@@ -309,6 +332,8 @@ class Study:
     file: Path | None = None
     probes: int = 0
     evaluate: Callable[[Mapping[str, str]], Effect] | None = None
+    swap: Callable[[Mapping[str, Change]], Effect] | None = None
+    look: Callable[[Reduce, Sequence[str]], Mapping[str, DoubleArray]] | None = None
     progress: Callable[[str, float], None] = lambda what, share: None
 
 

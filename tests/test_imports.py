@@ -69,7 +69,7 @@ MAY_IMPORT = {
         "exchange": "gguf missing_formats model plan recipe registry",
         "output": "api core gguf importance model plan recipe registry",
         "calibration": "engine gguf importance memory model output texts",
-        "measure": "api core engine evaluate gguf importance model output plan recipe registry sensitivity",
+        "measure": "api core engine evaluate gguf importance memory model output plan recipe registry sensitivity",
         "fit": "allocate engine evaluate importance lint memory model output plan planning recipe registry sensitivity "
         "targets",
         "cli": "allocate api calibration core engine evaluate exchange fit gguf importance lint measure memory "

@@ -24,7 +24,7 @@ LOSS = 0.02
 FAINTEST, STRONGEST = 2e-5, 0.1
 """Effects, in nats, between which a probe is meant to lie: above what engines round, below where output saturates."""
 FAINTEST_LOSS = 1e-4
-"""D of what a probe may give; below, the rounding of the base, which is in Q8_0, is in the way."""
+"""D of what a probe may give; below, what the engine itself rounds may be in the way, if the base is in Q8_0."""
 STAKE = 0.005
 """D at which tensors are compared when the next probe is chosen, about Q4_K's: what budgets come to."""
 NOISES = ("IQ2_XS", "IQ2_S", "IQ3_XXS", "Q3_K", "IQ4_XS", "Q4_K", "Q5_K")

@@ -22,9 +22,10 @@ from rich.text import Text
 
 from quantrecipe.cli.apply_progress import say_compiling
 from quantrecipe.cli.context import watched
-from quantrecipe.cli.errors import printable
+from quantrecipe.cli.errors import print_note, printable
 from quantrecipe.cli.tables import shorten
 from quantrecipe.cli.units import bytes_text
+from quantrecipe.errors import Problem
 from quantrecipe.tensor import TensorInfo
 
 __all__ = ["ApplyBar", "CalibrationBar", "EvalBar", "MeasureBar"]
@@ -158,6 +159,9 @@ class MeasureBar(WatchedBar):
     def total(self, done: float) -> None:
         if self._task is not None:
             self._bar.update(self._task, completed=done)
+
+    def note(self, what: str) -> None:
+        print_note(self._bar.console, Problem(what=what))
 
     def _update(self, description: str) -> None:
         if self._task is not None:

@@ -38,8 +38,10 @@ _EVAL = ctypes.CFUNCTYPE(ctypes.c_bool, ctypes.c_void_p, ctypes.c_bool, ctypes.c
 class Weight:
     """A tensor of the model, where llama.cpp has it.
 
-    shape:  as ggml has it, the length of a row first; without ones at the end
-    buffer: llama.cpp's name for the memory that it lies in
+    shape:   as ggml has it, the length of a row first; without ones at the end
+    buffer:  llama.cpp's name for the memory that it lies in
+    others:  addresses of the same weight on other devices: an embedding that is the head, too, may be on two
+    passing: only a copy was seen that is made anew for each batch, for another device; the weight itself isn't known
     """
 
     name: str
@@ -48,6 +50,8 @@ class Weight:
     nbytes: int
     buffer: str
     address: int
+    others: tuple[int, ...] = ()
+    passing: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -142,17 +146,18 @@ class Ggml:
         shape, strides = tuple(tensor.ne)[::-1], tuple(tensor.nb)[::-1]
         return np.lib.stride_tricks.as_strided(raw.view(dtype), shape, strides)
 
-    def read(self, address: int) -> NDArray[np.uint8]:
-        """The bytes of a tensor, copied, wherever it lies."""
+    def read(self, address: int, part: slice = slice(None)) -> NDArray[np.uint8]:
+        """The bytes of a tensor, or a part of them, copied, wherever it lies."""
         pointer = ctypes.cast(address, _POINTER)
-        raw = np.empty(self._llama.ggml_nbytes(pointer), np.uint8)
-        self._llama.ggml_backend_tensor_get(pointer, raw.ctypes.data, 0, raw.size)
+        start, stop, _ = part.indices(self._llama.ggml_nbytes(pointer))
+        raw = np.empty(stop - start, np.uint8)
+        self._llama.ggml_backend_tensor_get(pointer, raw.ctypes.data, start, raw.size)
         return raw
 
-    def write(self, address: int, data: NDArray[np.uint8]) -> None:
-        """Replace the bytes of a tensor, wherever it lies."""
+    def write(self, address: int, data: NDArray[np.uint8], offset: int = 0) -> None:
+        """Replace bytes of a tensor from an offset on, wherever it lies."""
         pointer = ctypes.cast(address, _POINTER)
-        self._llama.ggml_backend_tensor_set(pointer, data.ctypes.data, 0, data.nbytes)
+        self._llama.ggml_backend_tensor_set(pointer, data.ctypes.data, offset, data.nbytes)
 
     def weight(self, address: int) -> Weight:
         """What a tensor of the model is."""
@@ -168,6 +173,7 @@ class Ggml:
             nbytes=self._llama.ggml_nbytes(ctypes.cast(address, _POINTER)),
             buffer=name.decode("utf-8", "replace"),
             address=address,
+            passing=_is_copy(tensor),
         )
 
     def _check(self) -> None:
@@ -281,4 +287,9 @@ def _numbers(llama: Llama, names: Sequence[bytes]) -> list[int]:
 def _plain_name(tensor: Tensor) -> str:
     """The model's name for a weight; a copy that was made for another device is CUDA0#blk.0.attn_k.weight#0."""
     name = bytes(tensor.name).decode("utf-8", "replace")
-    return name.split("#")[1] if name.count("#") == 2 else name
+    return name.split("#")[1] if _is_copy(tensor) else name
+
+
+def _is_copy(tensor: Tensor) -> bool:
+    """True of what ggml's scheduler copies to the device that computes with it, each time that it does."""
+    return bytes(tensor.name).count(b"#") == 2

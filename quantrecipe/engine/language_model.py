@@ -15,7 +15,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -311,7 +311,7 @@ class LanguageModel:
         finally:
             callback.watch = None
 
-    def read(self, chunks: Tokens) -> None:
+    def process(self, chunks: Tokens) -> None:
         """Run chunks like `run`, for nothing but the time that it takes: with the last token of each as output."""
         n_ctx = chunks.shape[1]
         context = self._context(self._shape(n_ctx), watched=False)
@@ -331,13 +331,13 @@ class LanguageModel:
     def weights(self) -> Mapping[str, Weight]:
         """The tensors of the model that its graph uses, by name; found by running it over a few tokens."""
         if self._weights is None:
-            ggml, found = self._ggml, dict[str, Weight]()
+            ggml, found = self._ggml, dict[str, dict[int, Weight]]()
 
             def visit(address: int) -> None:
                 for source in ggml.tensor(address).src:
                     if source and (tensor := ggml.tensor(source)).op == ggml.none and tensor.name:
                         weight = ggml.weight(source)
-                        found.setdefault(weight.name, weight)
+                        found.setdefault(weight.name, {})[source] = weight
 
             context = self._context(_Shape(n_ctx=_PADDING, side_by_side=1, n_batch=_PADDING), watched=True)
             self._callback.visit = visit
@@ -346,7 +346,7 @@ class LanguageModel:
                 self._decode(context, few, np.ones(2, np.bool_), number=1)
             finally:
                 self._callback.visit = None
-            self._weights = found
+            self._weights = {name: _in_one(list(places.values())) for name, places in found.items()}
         return self._weights
 
     def swap(self, name: str, data: NDArray[np.uint8]) -> None:
@@ -354,26 +354,48 @@ class LanguageModel:
 
         EvaluationError where the graph has no such weight, it has another size, or it lies where it can't be written.
         """
-        weight = self.weights.get(name)
-        if weight is None:
-            what = f"llama.cpp doesn't use a tensor {name} for text, so it can't be exchanged"
-            raise EvaluationError(what, file=self.path)
-        if any(word in weight.buffer.lower() for word in _UNTOUCHED):
-            what = f"llama.cpp has {name} in a buffer that can't be written ({weight.buffer})"
-            remedy = "on several GPUs, let one take the whole model; or use a build for the CPU"
-            raise EvaluationError(what, remedy, file=self.path)
-        data = data.reshape(-1).view(np.uint8)
+        weight, data = self._writable_weight(name), data.reshape(-1).view(np.uint8)
         if data.nbytes != weight.nbytes:
             what = f"{name} has {weight.nbytes:,} bytes, and was to get {data.nbytes:,}"
             raise EvaluationError(what, file=self.path)
         if name not in self._replaced:
             self._replaced[name] = self._ggml.read(weight.address)
-        self._ggml.write(weight.address, np.ascontiguousarray(data))
+        self._write(weight, np.ascontiguousarray(data))
+
+    def read(self, name: str, part: slice = slice(None)) -> NDArray[np.uint8]:
+        """The bytes that a weight has now, or a part of them. EvaluationError as for `swap`."""
+        return self._ggml.read(self._writable_weight(name).address, part)
+
+    def write(self, name: str, data: NDArray[np.uint8], offset: int = 0) -> None:
+        """Replace a part of a weight, from this byte on; nothing is kept for `restore`: whoever writes has the rest.
+
+        For weights of which there is no room for a second copy. EvaluationError as for `swap`.
+        """
+        weight, data = self._writable_weight(name), data.reshape(-1).view(np.uint8)
+        if not 0 <= offset <= weight.nbytes - data.nbytes:
+            what = f"{name} has {weight.nbytes:,} bytes, and was to get {data.nbytes:,} at byte {offset:,}"
+            raise EvaluationError(what, file=self.path)
+        self._write(weight, np.ascontiguousarray(data), offset)
+
+    def _writable_weight(self, name: str) -> Weight:
+        weight = self.weights.get(name)
+        if weight is None:
+            what = f"llama.cpp doesn't use a tensor {name} for text, so it can't be exchanged"
+            raise EvaluationError(what, file=self.path)
+        if weight.passing or any(word in weight.buffer.lower() for word in _UNTOUCHED):
+            what = f"llama.cpp has {name} in a buffer that can't be written ({weight.buffer})"
+            remedy = "on several GPUs, let one take the whole model; or use a build for the CPU"
+            raise EvaluationError(what, remedy, file=self.path)
+        return weight
+
+    def _write(self, weight: Weight, data: NDArray[np.uint8], offset: int = 0) -> None:
+        for address in (weight.address, *weight.others):
+            self._ggml.write(address, data, offset)
 
     def restore(self) -> None:
         """Give all weights that were replaced their own bytes again."""
         for name, data in self._replaced.items():
-            self._ggml.write(self.weights[name].address, data)
+            self._write(self.weights[name], data)
         self._replaced.clear()
 
     @property
@@ -469,6 +491,13 @@ class LanguageModel:
             cells = name == "n_seq_max" and got[name] == got["n_ctx"]
             if got[name] != value and not rounded_up and not cells:
                 raise self._llama.unknown_context(name, got[name], value)
+
+
+def _in_one(places: Sequence[Weight]) -> Weight:
+    """A weight that was seen at these addresses: itself rather than copies of it, with all others that are."""
+    first, *others = sorted(places, key=lambda weight: weight.passing)
+    same = [it.address for it in others if not it.passing and it.nbytes == first.nbytes]
+    return replace(first, others=tuple(same))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -20,12 +20,14 @@ class EngineFacts:
     version: what llama.cpp and ggml say of themselves
     devices: all that it can compute on
     refused: backends that stand beside it and can't be loaded, each with the system's reason
+    sealed:  why models can't be looked into and changed by it, as far as that shows without one; "" where they can
     """
 
     engine: Engine
     version: str
     devices: tuple[Device, ...]
     refused: tuple[str, ...]
+    sealed: str = ""
 
     @property
     def label(self) -> str:
@@ -46,6 +48,7 @@ def engine_facts(engine: Engine) -> EngineFacts:
         version=facts["version"],
         devices=tuple(Device(**device) for device in facts["devices"]),
         refused=tuple(facts["refused"]),
+        sealed=facts["sealed"],
     )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from quantrecipe.engine.bindings import Llama, captured_log
+from quantrecipe.engine.graph import Callback, Ggml
 from quantrecipe.engine.language_model import LanguageModel
 from quantrecipe.engine.libraries import Engine
 from quantrecipe.engine.messages import Ask, Call, Failed, Finished, Open, Told, receive, send
@@ -95,7 +96,18 @@ def _facts(engine: Engine) -> dict[str, Any]:
             "version": llama.version,
             "devices": [asdict(device) for device in llama.devices()],
             "refused": llama.refused(),
+            "sealed": _sealed(llama),
         }
+
+
+def _sealed(llama: Llama) -> str:
+    """Why models can't be looked into and changed by this llama.cpp; "" where nothing speaks against it."""
+    try:
+        llama.make_writable(llama.llama_model_default_params())
+        llama.set_callback(llama.llama_context_default_params(), Callback(Ggml(llama)).function)
+    except EvaluationError as error:
+        return str(error)
+    return ""
 
 
 def _plain(problem: Problem) -> Problem:

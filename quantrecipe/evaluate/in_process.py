@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import islice, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -124,21 +124,22 @@ def run_reference(
         write_reference(reference, records(), lambda: _noise(apart))
 
 
-def run_model(engine: LanguageModel, path: Path, *, tell: Tell) -> Positions:
+def run_model(engine: LanguageModel, path: Path, every: int = 1, *, tell: Tell) -> Positions:
     """Every position of a model that counts. EvaluationError where its vocabulary isn't the reference's.
 
-    path: of the reference
-    tell: after every chunk, chunks done and chunks in all
+    path:  of the reference
+    every: 1 for all of its chunks, n for each n-th, of which the first is one
+    tell:  after every chunk, chunks done and chunks in all
     """
     reference = read_reference(path)
     require_vocabulary(engine, reference.n_vocab, reference.vocabulary, reference.tokens)
     found: list[Positions] = []
+    numbers = range(0, reference.chunks, every)
+    rows = islice(reference.rows(), None, None, every)
     with ThreadPoolExecutor(engine.threads) as pool:
-        for number, (logits, kept) in enumerate(
-            zip(engine.logits(reference.tokens), reference.rows(), strict=True)
-        ):
+        for number, logits, kept in zip(numbers, engine.logits(reference.tokens[::every]), rows, strict=True):
             found += _compared(pool, *_counted(reference, number, _finite(logits, engine)), kept)
-            tell((number + 1, reference.chunks))
+            tell((number // every + 1, len(numbers)))
     return Positions.join(found)
 
 

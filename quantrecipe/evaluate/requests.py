@@ -89,15 +89,18 @@ def score(
     file: str | Path | Session,
     reference: Reference,
     *,
+    every: int = 1,
     progress: Progress | None = None,
     **running: Unpack[RunOptions],
 ) -> Positions:
     """Run a GGUF, or the one that is open in a session, over the reference's chunks: every position that counts.
 
     `reference.split` tells the texts apart.
+
+    every: 1 for all chunks, n for each n-th, of which the first is one
     """
     with opened(file, **running) as session:
-        return session.call(run_model, reference.path, hear=_heard(progress))
+        return session.call(run_model, reference.path, every, hear=_heard(progress))
 
 
 def evaluate(

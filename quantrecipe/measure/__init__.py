@@ -11,10 +11,11 @@ from quantrecipe.measure.measurement import (
     choose_types,
     scope_of,
 )
-from quantrecipe.measure.prober import Passes
+from quantrecipe.measure.passes import RESIDENT_TYPES, Passes
 
 __all__ = [
     "DEFAULT_SAMPLE",
+    "RESIDENT_TYPES",
     "Measurement",
     "Passes",
     "Scope",

@@ -11,7 +11,8 @@ from pathlib import Path
 from quantrecipe.api import ModelAnalysis, QuantFormat, TensorAnalysis
 from quantrecipe.errors import ModelError, SensitivityError
 from quantrecipe.importance.matrix import Importance
-from quantrecipe.measure.prober import BASE_RECIPE, Passes
+from quantrecipe.measure.passes import Passes
+from quantrecipe.measure.prober import BASE_RECIPE
 from quantrecipe.model.model import Model
 from quantrecipe.model.not_a_model import require_model
 from quantrecipe.plan.assign import FLOATS

@@ -1,82 +1,50 @@
 """Prober: what the model's output does when some tensors are rounded to lower types, by the real engine.
 
-One file in Q8_0 is made, and a reference of what it says about the calibration text. A probe writes rounded weights
-over the tensors that it asks about, in place, and runs the file beside the reference; the next one restores them.
-So a probe costs a forward pass and the writing of the tensors that change, and its figure is a difference to the same
-file: what rounding to Q8_0 does is on both sides.
+A probe changes the tensors that it asks about in the resident model, runs it over the calibration text, and compares
+with what it said before; the next one restores them. So a probe costs a forward pass, and the rounding of the tensors
+that change. Its figure is a difference to the same model: what its type does to all other weights is on both sides.
 """
 
 from __future__ import annotations
 
 import json
 import tempfile
-import threading
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
 import xxhash
+from numpy.typing import NDArray
 
-from quantrecipe.api import Effect
-from quantrecipe.core.processors import usable_processors
-from quantrecipe.engine import Engine
+from quantrecipe.api import Change, Effect, Reduce
 from quantrecipe.errors import OutputError
-from quantrecipe.evaluate import Positions, Reference, Text, difference, make_reference, score
 from quantrecipe.importance.matrix import Importance
 from quantrecipe.layer_ranges import layer_ranges
+from quantrecipe.measure.open_resident import open_resident
+from quantrecipe.measure.passes import RESIDENT_TYPES, Passes
 from quantrecipe.measure.progress import Progress
-from quantrecipe.measure.rounding import Rounded
+from quantrecipe.measure.resident import Moved, Resident, Setting
 from quantrecipe.model.model import Model
-from quantrecipe.output.apply import apply_plan
-from quantrecipe.output.jobs import Job
-from quantrecipe.output.progress import Silent
-from quantrecipe.output.stream import Stream
-from quantrecipe.plan.plan import Assignment, Plan
-from quantrecipe.plan.plan_of import plan_of
-from quantrecipe.plan.resolution import PlanSettings, resolve
-from quantrecipe.recipe.load import load_recipe
 from quantrecipe.registry import Registry
 from quantrecipe.sensitivity.sensitivity import Probed, rounded
 from quantrecipe.tensor import split_name
 
-__all__ = ["BASE_RECIPE", "Passes", "Prober", "describe"]
+__all__ = ["BASE_RECIPE", "Prober", "describe"]
 
 BASE_RECIPE = "pure/Q8_0"
-"""What all tensors have that a probe leaves alone."""
+"""Whose default is about the matrices that can be probed."""
 
-_VERSION = 1
+_VERSION = 2
 """Of the way in which probes are made; part of what they are known by."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Passes:
-    """How a model is run for a probe.
-
-    texts:  that it reads, the same amount of each
-    tokens: of all of them, at most
-    n_ctx:  tokens in a chunk
-    engine: what runs it; None for what the environment names, or llama-cpp-python
-    """
-
-    texts: tuple[Text, ...]
-    tokens: int
-    n_ctx: int = 512
-    threads: int | None = None
-    gpu_layers: int | None = None
-    engine: Engine | None = None
-
-    @property
-    def chunks(self) -> int:
-        """How many chunks of each text are read, if it has as many."""
-        return max(1, self.tokens // (self.n_ctx * len(self.texts)))
-
-
 class Prober:
-    """Evaluates; a context manager, which removes its files when it is left."""
+    """Evaluates; a context manager, which closes the model and removes its files when it is left."""
 
     def __init__(
         self,
@@ -99,7 +67,7 @@ class Prober:
         self._save = save
         self._progress = progress
         self._stack = ExitStack()
-        self._base: _Base | None = None
+        self._opened: Resident | None = None
         self.probes: list[Probed] = []
 
     def __enter__(self) -> Self:
@@ -112,140 +80,96 @@ class Prober:
 
     def evaluate(self, types: Mapping[str, str]) -> Effect:
         """What these tensors' rounding to these types does to the output."""
-        key = self._key(types)
-        if key not in self._known:
+        asked = self._rounding(types)
+        probed = self._earlier(asked)
+        if probed is None:
             what = describe(types)
             self._progress.say(what)
-            if self._base is None:
-                self._base = self._make_base()
-            kld, error = self._base.run(types)
-            self._known[key] = Probed(key=key, what=what, kld=rounded(kld), standard_error=rounded(error))
-            self._save(self._known[key])
-        probed = replace(self._known[key], used=True)
+            self._resident.change(types)
+            probed = self._new(asked, what, self._resident.measure())
+        return self._used(probed)
+
+    def swap(self, changes: Mapping[str, Change]) -> Effect:
+        """What the output does when these tensors have other weights."""
+        what = describe(dict.fromkeys(changes, "other weights"))
+        self._progress.say(what)
+        asked = _changing(self._resident.change(changes))
+        probed = self._earlier(asked) or self._new(asked, what, self._resident.measure())
+        return self._used(probed)
+
+    def look(self, function: Reduce, names: Sequence[str]) -> Mapping[str, NDArray[np.float64]]:
+        """What `function` makes of the inputs of these matrices, summed over the text."""
+        self._progress.say(f"the inputs of {len(names)} matrices")
+        return self._resident.inputs(names, function)
+
+    @property
+    def _resident(self) -> Resident:
+        if self._opened is None:
+            try:
+                folder = tempfile.TemporaryDirectory(prefix=".quantrecipe-probes-", dir=self._folder)
+            except OSError as error:
+                what = f"can't make a folder for probes in {self._folder}: {error.strerror or error}"
+                raise OutputError(what, "name another with --work-dir") from error
+            setting = Setting(
+                model=self._model,
+                registry=self._registry,
+                importance=self._importance,
+                passes=self._passes,
+                folder=Path(self._stack.enter_context(folder)),
+                progress=self._progress,
+            )
+            self._opened = open_resident(setting, self._digests, self._stack)
+        return self._opened
+
+    def _earlier(self, asked: Sequence[Any]) -> Probed | None:
+        """A probe of before, by the resident model that is open, else by the most exact one.
+
+        Which type is resident depends on the memory that was free; a run that goes on later measures nothing twice.
+        """
+        first = () if self._opened is None else (self._opened.type,)
+        keys = (self._key(asked, resident) for resident in (*first, *RESIDENT_TYPES))
+        return next((self._known[key] for key in keys if key in self._known), None)
+
+    def _new(self, asked: Sequence[Any], what: str, moved: Moved) -> Probed:
+        """What a probe found, as it is kept."""
+        resident = self._resident.type
+        probed = Probed(
+            key=self._key(asked, resident),
+            what=what,
+            kld=rounded(moved.kld),
+            standard_error=rounded(moved.standard_error),
+            resident=resident,
+            floor=rounded(moved.floor),
+        )
+        self._known[probed.key] = probed
+        self._save(probed)
+        return probed
+
+    def _used(self, probed: Probed) -> Effect:
+        probed = replace(probed, used=True)
         if probed not in self.probes:
             self.probes.append(probed)
         return Effect(kld=probed.kld, standard_error=probed.standard_error)
 
-    def _key(self, types: Mapping[str, str]) -> str:
+    def _key(self, asked: Sequence[Any], resident: str) -> str:
         # All that the figure depends on: a probe is known again by this, also in the file of another run.
-        matrix = self._importance
-        content: list[Any] = [_VERSION, BASE_RECIPE, [text.digest for text in self._passes.texts]]
-        content += [self._passes.chunks, self._passes.n_ctx, sorted(self._digests.items())]
+        content: list[Any] = [_VERSION, resident, [text.digest for text in self._passes.texts]]
+        content += [self._passes.chunks, self._passes.n_ctx, sorted(self._digests.items()), *asked]
+        return xxhash.xxh3_128_hexdigest(json.dumps(content, separators=(",", ":")).encode())
+
+    def _rounding(self, types: Mapping[str, str]) -> list[Any]:
+        """What a rounding depends on, besides the model and the text."""
+        matrix, content = self._importance, list[Any]()
         for name, type_ in sorted(types.items()):
             entry = None if matrix is None else matrix.entries.get(name)
             version = self._registry.format(type_).spec.version
             content.append([name, type_, version, None if entry is None else entry.digest])
-        return xxhash.xxh3_128_hexdigest(json.dumps(content, separators=(",", ":")).encode())
-
-    def _make_base(self) -> _Base:
-        try:
-            folder = tempfile.TemporaryDirectory(prefix=".quantrecipe-probes-", dir=self._folder)
-        except OSError as error:
-            what = f"can't make a folder for probes in {self._folder}: {error.strerror or error}"
-            raise OutputError(what, "name another with --work-dir") from error
-        place = Path(self._stack.enter_context(folder))
-        base = _Base(self._model, self._registry, self._importance, self._passes, place, self._progress)
-        self._stack.callback(base.close)
-        return base
+        return content
 
 
-class _Base:
-    """The file that probes write into, and what it says when nothing is rounded."""
-
-    def __init__(
-        self,
-        model: Model,
-        registry: Registry,
-        importance: Importance | None,
-        passes: Passes,
-        folder: Path,
-        progress: Progress,
-    ) -> None:
-        self._registry, self._importance, self._passes = registry, importance, passes
-        self._progress = progress
-        self._path = folder / "base.gguf"
-        recipe = load_recipe(BASE_RECIPE, registry=registry)
-        wanted = PlanSettings(allow_requantize=True, provenance=False)
-        self._plan: Plan = plan_of(resolve(recipe, model, registry, settings=wanted))
-        progress.say("the model in Q8_0, to probe")
-        apply_plan(self._plan, self._path, registry=registry, threads=passes.threads)
-        progress.say("what it says of the text")
-        self._reference: Reference = make_reference(
-            self._path,
-            passes.texts,
-            folder / "base.reference",
-            n_ctx=passes.n_ctx,
-            chunks=passes.chunks,
-            threads=passes.threads,
-            gpu_layers=passes.gpu_layers,
-            engine=passes.engine,
-        )
-        self._rounded: set[str] = set()
-        self._file = _InPlace(self._path)
-        self._itself: Positions = self._score()
-
-    def close(self) -> None:
-        """Close the file, before its folder is removed."""
-        self._file.close()
-
-    def run(self, types: Mapping[str, str]) -> tuple[float, float]:
-        """Mean divergence and its standard error, beside the file with nothing rounded."""
-        self._write(types)
-        return difference(self._score(), self._itself)
-
-    def _score(self) -> Positions:
-        return score(
-            self._path,
-            self._reference,
-            threads=self._passes.threads,
-            gpu_layers=self._passes.gpu_layers,
-            engine=self._passes.engine,
-            progress=lambda done, total: self._progress.share(done / total),
-        )
-
-    def _write(self, types: Mapping[str, str]) -> None:
-        """Round what is asked for, and restore what was rounded before."""
-        wanted = [
-            self._assignment(a, types.get(a.tensor.name))
-            for a in self._plan.assignments
-            if a.tensor.name in types or a.tensor.name in self._rounded
-        ]
-        self._rounded |= types.keys()  # from now on, even if it fails halfway
-        Stream(
-            self._plan.model,
-            [Job(assignment=a, sink=self._file, importance=self._importance) for a in wanted],
-            self._registry,
-            threads=self._passes.threads or usable_processors(),
-            nan="error",
-            progress=Silent(),
-        ).run()
-        self._rounded = set(types)
-
-    def _assignment(self, base: Assignment, type_: str | None) -> Assignment:
-        if type_ is None:
-            return base
-        inner = self._registry.format(type_)
-        covered = self._importance is not None and self._importance.covers(base.tensor)
-        used = covered and inner.spec.importance != "ignored"
-        return replace(base, format=Rounded(base.format, inner), importance=used, copied=False)
-
-
-class _InPlace:
-    """A finished file, written at any offset from any thread."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("r+b", buffering=0)
-        self._lock = threading.Lock()
-
-    def write(self, data: memoryview, offset: int) -> None:
-        with self._lock:  # Windows has no positional writes, so seeking and writing belong together
-            self._file.seek(offset)
-            data = data.cast("B")
-            while data:
-                data = data[self._file.write(data) :]
-
-    def close(self) -> None:
-        self._file.close()
+def _changing(digests: Mapping[str, str]) -> list[Any]:
+    """What other weights depend on: themselves."""
+    return [["weights", name, digest] for name, digest in sorted(digests.items())]
 
 
 def describe(types: Mapping[str, str]) -> str:

@@ -25,6 +25,9 @@ class Progress(Protocol):
     def total(self, done: float) -> None:
         """So much of the stage is done, from 0 to 1."""
 
+    def note(self, what: str) -> None:
+        """This should be known of the numbers, or of the time that they take: one line."""
+
 
 class Silent:
     """A Progress for whoever doesn't want to hear anything."""
@@ -36,3 +39,5 @@ class Silent:
     def share(self, done: float) -> None: ...
 
     def total(self, done: float) -> None: ...
+
+    def note(self, what: str) -> None: ...

@@ -13,7 +13,8 @@ from quantrecipe.gguf.values import metadata_text
 from quantrecipe.measure.journal import Journal
 from quantrecipe.measure.known_results import Known
 from quantrecipe.measure.measurement import Measurement, Subject
-from quantrecipe.measure.prober import Passes, Prober
+from quantrecipe.measure.passes import Passes
+from quantrecipe.measure.prober import Prober
 from quantrecipe.measure.progress import Progress
 from quantrecipe.model.model import Model
 from quantrecipe.sensitivity.prior import VERSION as PRIOR_VERSION
@@ -74,6 +75,8 @@ def weighed(
             file=what.file,
             probes=what.probes,
             evaluate=None if prober is None else prober.evaluate,
+            swap=None if prober is None else prober.swap,
+            look=None if prober is None else prober.look,
             progress=lambda text, share: progress.total(share),
         )
         found = what.weighing.weigh(study)

@@ -123,7 +123,8 @@ def line_of(tensor: TensorSensitivity) -> dict[str, Any]:
 def line_of_probe(probe: Probed) -> dict[str, Any]:
     """A probe, as it stands in the header and in journals."""
     line: dict[str, Any] = {"key": probe.key, "what": probe.what, "kld": rounded(probe.kld)}
-    line["standard_error"] = rounded(probe.standard_error)
+    line |= {"standard_error": rounded(probe.standard_error), "resident": probe.resident}
+    line["floor"] = rounded(probe.floor)
     return line if probe.used else line | {"used": False}
 
 

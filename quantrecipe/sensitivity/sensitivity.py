@@ -82,15 +82,19 @@ class TensorSensitivity:
 class Probed:
     """One forward pass of the real engine: what the output did when some tensors had a lower type.
 
-    key:   XXH3-128 of all that it depends on: weights, types and their versions, importance, text, engine
-    what:  the tensors and types, as a person reads them: "attn_v, layers 0-3 → Q3_K"
-    used:  False where alphas don't rest on it: it is kept, so that it needn't be made again
+    key:      XXH3-128 of all that it depends on: weights, types and their versions, importance, text, resident type
+    what:     the tensors and types, as a person reads them: "attn_v, layers 0-3 → Q3_K"
+    resident: the type of the model in memory, which all other tensors had: "F32", "BF16", "Q8_0"
+    floor:    by how much rounding to that may have moved the divergence; the standard error is at least that
+    used:     False where alphas don't rest on it: it is kept, so that it needn't be made again
     """
 
     key: str
     what: str
     kld: Finite
     standard_error: NotNegative
+    resident: str = ""
+    floor: NotNegative = 0.0
     used: bool = True
 
 

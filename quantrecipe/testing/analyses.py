@@ -4,20 +4,21 @@ of those that ask the model: a number for each tensor, within the probes that th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+import pickle
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from quantrecipe.api import Effect, ModelAnalysis, QuantFormat, Study, TensorAnalysis
+from quantrecipe.api import Change, Effect, ModelAnalysis, QuantFormat, Reduce, Study, TensorAnalysis
 from quantrecipe.errors import NonFiniteError, QuantrecipeError
 from quantrecipe.registry import load_registry
 from quantrecipe.tensor import TensorInfo
 from quantrecipe.testing.failure import require
 
 if TYPE_CHECKING:
-    from quantrecipe.api import FloatArray
+    from quantrecipe.api import DoubleArray, FloatArray
 
 __all__ = [
     "check_finer_is_better",
@@ -128,7 +129,8 @@ def check_not_finite(analysis: TensorAnalysis, seed: int = 0) -> None:
 def check_weights(analysis: ModelAnalysis, seed: int = 0) -> None:
     """weigh: finite, not negative, of tensors that it was asked about; at most as many probes as it was given.
 
-    Where it lacks what it needs, a QuantrecipeError says so.
+    Where it lacks what it needs, a QuantrecipeError says so. What it gives `look` can be sent to another process, and
+    what it gives `swap` makes the same weights of rows in whichever pieces they come.
     """
     for probes in (0, 1, _PROBES):
         study, spent = _study(seed, probes)
@@ -149,7 +151,7 @@ def check_weights(analysis: ModelAnalysis, seed: int = 0) -> None:
         require(dict(analysis.weigh(again)) == dict(weights), "the same study gives other weights")
 
 
-def _study(seed: int, probes: int) -> tuple[Study, list[Mapping[str, str]]]:
+def _study(seed: int, probes: int) -> tuple[Study, list[Sequence[str]]]:
     """A model of eight layers whose output moves in a known way, and the list that its probes are noted in."""
     roles = {"attn_q": 64, "attn_k": 16, "attn_v": 16, "attn_output": 64, "ffn_up": 192, "ffn_down": 64}
     tensors = [TensorInfo.from_name("token_embd.weight", (512, 64), "F32")]
@@ -161,12 +163,21 @@ def _study(seed: int, probes: int) -> tuple[Study, list[Mapping[str, str]]]:
     rng = np.random.default_rng(seed)
     alphas = {tensor.name: float(rng.lognormal(-3)) for tensor in tensors}
     losses = {tensor.name: {"Q8_0": 4e-5, "Q4_K": 6e-3, "Q3_K": 2.5e-2, "Q2_K": 0.11} for tensor in tensors}
-    spent: list[Mapping[str, str]] = []
+    spent: list[Sequence[str]] = []
+    shapes = {tensor.name: (tensor.experts * tensor.rows, tensor.cols) for tensor in tensors}
 
     def evaluate(types: Mapping[str, str]) -> Effect:
-        spent.append(dict(types))
+        spent.append(list(types))
         moved = sum(alphas[name] * losses[name].get(type_, 1e-2) for name, type_ in types.items())
         return Effect(kld=moved, standard_error=0.02 * moved)
+
+    def swap(changes: Mapping[str, Change]) -> Effect:
+        spent.append(list(changes))
+        moved = sum(alphas[name] * _relative(name, change, shapes[name]) for name, change in changes.items())
+        return Effect(kld=moved, standard_error=0.02 * moved)
+
+    def look(function: Reduce, names: Sequence[str]) -> Mapping[str, DoubleArray]:
+        return {name: _reduced(name, function, shapes[name][1]) for name in names}
 
     study = Study(
         tensors=tuple(tensors),
@@ -176,8 +187,50 @@ def _study(seed: int, probes: int) -> tuple[Study, list[Mapping[str, str]]]:
         doubt={tensor.name: 1.0 for tensor in tensors},
         probes=probes,
         evaluate=evaluate if probes else None,
+        swap=swap if probes else None,
+        look=look if probes else None,
     )
     return study, spent
+
+
+def _relative(name: str, change: Change, shape: tuple[int, int]) -> float:
+    """The relative squared error of other weights, held against what a Change promises."""
+    own = np.random.default_rng([*name.encode()]).standard_normal(shape, np.float32)
+    own.flags.writeable = False
+    made = change(own, 0)
+    require(
+        isinstance(made, np.ndarray) and made.dtype == np.float32 and made.shape == shape,
+        f"other weights of {name}: no float32 array of shape {shape}",
+    )
+    require(np.isfinite(made).all(), f"other weights of {name}: not finite")
+    middle = shape[0] // 3
+    for start, stop in ((middle, shape[0]), (0, middle)):
+        require(
+            np.array_equal(change(own[start:stop], start), made[start:stop]),
+            f"other weights of {name}: rows from {start} differ when they come by themselves",
+        )
+    off = made.astype(np.float64) - own
+    return float(np.square(off).sum() / np.square(own.astype(np.float64)).sum())
+
+
+def _reduced(name: str, function: Reduce, columns: int) -> DoubleArray:
+    """What a Reduce makes of some inputs, held against what it promises."""
+    try:
+        there = pickle.loads(pickle.dumps(function))  # our own function, as it arrives in another process
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        require(False, f"what look gets isn't at the top level of a module: {error}")
+    found: list[DoubleArray] = []
+    for tokens in (3, 5):
+        inputs = np.random.default_rng([tokens, *name.encode()]).standard_normal(
+            (tokens, columns), np.float32
+        )
+        inputs.flags.writeable = False
+        found.append(np.asarray(there(inputs), np.float64))
+    shapes = [made.shape for made in found]
+    require(shapes[0] == shapes[1], f"what look gets returns {shapes[0]} for 3 tokens and {shapes[1]} for 5")
+    require(all(np.isfinite(made).all() for made in found), "what look gets returns NaN or Inf")
+    total: DoubleArray = found[0] + found[1]
+    return total
 
 
 def _rows(n: int, seed: int) -> tuple[FloatArray, FloatArray]:

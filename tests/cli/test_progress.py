@@ -36,6 +36,9 @@ def apply(console: Console) -> None:
 def measure(console: Console) -> None:
     with MeasureBar(console) as bar:
         bar.stage("losses")
+        bar.note(
+            "each probe writes and loads a file: this llama.cpp has other structs than those that are known"
+        )
         bar.say(TENSOR.name)
         bar.total(0.5)
         bar.share(0.25)

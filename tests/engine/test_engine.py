@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 import subprocess
 import sys
@@ -426,6 +427,13 @@ class TestFacts:
         )
         assert (cpu.name, cpu.total, cpu.is_cpu) == ("CPU", 0, True)
         assert require_engine(folder) == find_engine(folder)
+
+    def test_whether_it_can_be_looked_into(self, build: Build) -> None:
+        """This library has none of the functions of ggml's tensors."""
+        sealed = engine_facts(find_engine(build())).sealed
+        assert re.search(
+            r"this llama\.cpp \(ggml 0\.0\.7\) .*(has other structs|can't be looked into)", sealed
+        )
 
     def test_a_release_s_file_has_its_build(self, build: Build) -> None:
         folder = build()

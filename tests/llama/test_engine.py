@@ -14,6 +14,7 @@ import pytest
 from quantrecipe.engine import engine_facts, find_engine
 from quantrecipe.engine.bindings import Llama
 from quantrecipe.engine.graph import Ggml
+from quantrecipe.engine.language_model import LanguageModel
 from quantrecipe.engine.structs import Override, callback_offset, model_fields
 from quantrecipe.errors import EvaluationError
 from quantrecipe.evaluate import make_reference, read_text, score
@@ -72,6 +73,7 @@ def test_what_it_says_of_itself(package: Path, monkeypatch: pytest.MonkeyPatch) 
     assert said.engine.folder == package
     assert said.label.startswith("llama-cpp-python ")
     assert re.search(r"ggml \d+\.\d+\.\d+", said.version)
+    assert said.sealed == ""
     assert any(device.is_cpu and device.name == "CPU" and device.total > 1 << 20 for device in said.devices)
 
 
@@ -105,3 +107,21 @@ def test_another_struct_of_tensors_is_refused_with_the_version(
         EvaluationError, match=r"this llama\.cpp \(.*\) has other structs .*: name of ggml_tensor is"
     ):
         Ggml(llama)
+
+
+def test_parts_of_weights_are_read_and_written(models: Path, package: Path) -> None:
+    model = LanguageModel(models / "BF16.gguf", find_engine(package), writable=True, tell=lambda text: None)
+    name = "blk.1.attn_k.weight"
+    with model:
+        exact = model.read(name)
+        model.write(name, ~exact[128:192], offset=128)
+        assert np.flatnonzero(model.read(name) != exact).tolist() == list(range(128, 192))
+        assert np.array_equal(model.read(name, slice(128, 192)), ~exact[128:192])
+        for offset in (-1, exact.size - 63):
+            with pytest.raises(EvaluationError, match=r"was to get 64 at byte"):
+                model.write(name, exact[:64], offset=offset)
+        model.swap(name, exact[::-1].copy())
+        model.restore()  # what it was before the exchange
+        assert np.flatnonzero(model.read(name) != exact).tolist() == list(range(128, 192))
+        with pytest.raises(EvaluationError, match=r"doesn't use a tensor blk\.9"):
+            model.read("blk.9.attn_k.weight")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from support.imatrix_files import with_provenance, write_gguf_imatrix
 from support.models import llama_metadata, llama_tensors, write_gguf
+from support.resident_engine import StandIn
 
 from quantrecipe import load_registry, open_model
 from quantrecipe.analyses.imatrix import Imatrix
@@ -19,7 +20,7 @@ from quantrecipe.errors import ImportanceError, ModelError, NonFiniteError, Outp
 from quantrecipe.evaluate import Text
 from quantrecipe.importance.provenance import Provenance
 from quantrecipe.importance.read_importance import read_importance
-from quantrecipe.measure import Measurement, Passes, Scope, Subject, choose_types, measure, prober, scope_of
+from quantrecipe.measure import Measurement, Passes, Scope, Subject, choose_types, measure, scope_of
 from quantrecipe.measure.journal import Journal
 from quantrecipe.model.fingerprint import fingerprint
 from quantrecipe.output.apply import apply_plan
@@ -279,18 +280,9 @@ class Asking(ModelAnalysis):
 
 
 def test_what_probes_found_outlives_what_comes_later(
-    model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model_file: Path, tmp_path: Path, engine: StandIn
 ) -> None:
     """More types, and other probes, in the same file."""
-    runs: list[dict[str, str]] = []
-
-    def run(self: object, types: dict[str, str]) -> tuple[float, float]:
-        runs.append(dict(types))
-        return 0.0123456789, 0.001
-
-    monkeypatch.setattr(prober._Base, "__init__", lambda self, *settings: None)
-    monkeypatch.setattr(prober._Base, "close", lambda self: None)
-    monkeypatch.setattr(prober._Base, "run", run)
     out, model = tmp_path / "o.jsonl", open_model(model_file)
     passes = Passes(texts=(Text(name="t", data=b"words"),), tokens=512)
     one, other = "blk.0.attn_q.weight", "output.weight"
@@ -310,7 +302,7 @@ def test_what_probes_found_outlives_what_comes_later(
     assert (
         measure(model, out, with_probe(one), registry=REGISTRY).tensors[one].alpha == first.tensors[one].alpha
     )
-    assert [list(types) for types in runs] == [[one], [other]]  # and no third
+    assert len(engine.runs) == 4  # each time the model itself and a probe, and no third time
 
 
 def test_types_are_chosen_by_name() -> None:

@@ -127,6 +127,85 @@ class CrashesWithoutProbes(Fair):
         return super().weigh(study)
 
 
+class Swapping(ModelAnalysis):
+    """Right: looks at inputs, and weighs by what zeroing the columns that matter least does."""
+
+    name = "swapping"
+    summary = "columns taken away"
+
+    def weigh(self, study: Study) -> Mapping[str, float]:
+        if study.swap is None or study.look is None:
+            raise SensitivityError("it needs an engine", "give --text")
+        seen = study.look(self.reduce(), [tensor.name for tensor in study.tensors])
+        names = [tensor.name for tensor in study.tensors][: study.probes]
+        return {name: study.swap({name: self.change(seen[name])}).kld for name in names}
+
+    def reduce(self) -> Any:
+        return absolute
+
+    def change(self, seen: Any) -> Any:
+        kept = np.asarray(seen >= np.median(seen), np.float32)
+        return lambda rows, start: rows * kept
+
+
+def absolute(inputs: Any) -> Any:
+    return np.abs(inputs).sum(axis=0, dtype=np.float64)
+
+
+class LooksFromWithin(Swapping):
+    def reduce(self) -> Any:
+        return lambda inputs: np.abs(inputs).sum(axis=0, dtype=np.float64)
+
+
+class KeepsEveryToken(Swapping):
+    def reduce(self) -> Any:
+        return by_token
+
+    def change(self, seen: Any) -> Any:
+        return lambda rows, start: rows
+
+
+def by_token(inputs: Any) -> Any:
+    return np.abs(inputs).sum(axis=1, dtype=np.float64)
+
+
+class ReducesToNaN(Swapping):
+    def reduce(self) -> Any:
+        return not_finite
+
+
+def not_finite(inputs: Any) -> Any:
+    return absolute(inputs) * np.nan
+
+
+class SwapsInFloat64(Swapping):
+    def change(self, seen: Any) -> Any:
+        return lambda rows, start: rows.astype(np.float64)
+
+
+class SwapsNaN(Swapping):
+    def change(self, seen: Any) -> Any:
+        return lambda rows, start: rows * np.float32(np.nan)
+
+
+class NormalisesThePiece(Swapping):
+    def change(self, seen: Any) -> Any:
+        return lambda rows, start: rows / np.float32(np.abs(rows).max())
+
+
+class ForgetsWhereItIs(Swapping):
+    def change(self, seen: Any) -> Any:
+        return lambda rows, start: rows * np.arange(1, len(rows) + 1, dtype=np.float32)[:, None]
+
+
+class SwapsTooOften(Swapping):
+    def weigh(self, study: Study) -> Mapping[str, float]:
+        found = dict(super().weigh(study))
+        assert study.swap is not None
+        study.swap({study.tensors[0].name: lambda rows, start: rows})
+        return found
+
+
 MUTANTS: list[tuple[type[Any], str]] = [
     (Negative, "losses"),
     (InFloat32, "losses"),
@@ -143,10 +222,18 @@ MUTANTS: list[tuple[type[Any], str]] = [
     (WeighsOthers, "weights"),
     (Moody, "weights"),
     (CrashesWithoutProbes, "weights"),
+    (LooksFromWithin, "weights"),
+    (KeepsEveryToken, "weights"),
+    (ReducesToNaN, "weights"),
+    (SwapsInFloat64, "weights"),
+    (SwapsNaN, "weights"),
+    (NormalisesThePiece, "weights"),
+    (ForgetsWhereItIs, "weights"),
+    (SwapsTooOften, "weights"),
 ]
 
 
-@parametrize_with_checks([Fair()])
+@parametrize_with_checks([Fair(), Swapping()])
 def test_a_right_one_passes(check: Check) -> None:
     check()
 
@@ -160,6 +247,8 @@ def test_every_mutant_is_caught(mutant: type[Any], name: str) -> None:
 
 def test_every_mutant_is_in_the_list() -> None:
     made_here = [
-        it for it in (*Imatrix.__subclasses__(), *Fair.__subclasses__()) if it.__module__ == __name__
+        it
+        for it in (*Imatrix.__subclasses__(), *Fair.__subclasses__(), *Swapping.__subclasses__())
+        if it.__module__ == __name__
     ]
     assert {mutant for mutant, _ in MUTANTS} == set(made_here)

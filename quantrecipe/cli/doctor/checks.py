@@ -160,6 +160,10 @@ def check_engine(engine: Path | None, machine: Machine) -> list[Finding]:
     ]
     # Releases bring backends for what a machine may have: models run without them, on what is left.
     findings += [Finding("engine", "note", f"can't load {reason}") for reason in said.refused]
+    if said.sealed:
+        findings.append(
+            Finding("engine", "note", f"probes load a file each, which takes longer: {said.sealed}")
+        )
     if machine.gpus and all(device.is_cpu for device in said.devices):
         what = f"this machine has {machine.gpus[0].name}, which this llama.cpp can't use"
         findings.append(Finding("engine", "note", what, lines=("quantrecipe help engine",)))

@@ -69,12 +69,21 @@ __all__ = ["command"]
     help="Passes over the text, at most; and one more for the model itself.",
 )
 @count_option("--tokens", default=DEFAULT_TOKENS, help="Tokens of the text that each probe reads.", least=512)
+@click.option(
+    "--resident",
+    type=click.Choice(["F32", "F16", "BF16", "Q8_0"], case_sensitive=False),
+    metavar="TYPE",
+    help="Type of the model in memory while probes run: F32, F16, BF16 or Q8_0. "
+    "[default: the most exact that fits in half of what is free]",
+)
 @count_option("--gpu-layers", help="Layers on the GPU. [default: all, if there is one]", least=0)
 @engine_option
 @count_option("--sample", help="Weights to measure of each tensor. [default: 1048576]")
 @click.option("--all-rows", is_flag=True, help="Measure every row.")
 @threads_option
-@folder_option("--work-dir", help="Where the probes' temporary model goes. [default: beside FILE]")
+@folder_option(
+    "--work-dir", help="Where the probes' temporary model goes, if they need one. [default: beside FILE]"
+)
 @file_option("--report", metavar="OUT", help="Draw pictures: OUT.html is one page, anything else a folder.")
 @click.option("--force", is_flag=True, help="Replace FILE if it is of another model, and OUT if it exists.")
 @click.option(
@@ -99,6 +108,7 @@ def command(
     table: Path | None,
     probes: int,
     tokens: int,
+    resident: str | None,
     gpu_layers: int | None,
     engine: Path | None,
     sample: int | None,
@@ -148,7 +158,9 @@ def command(
         file=table,
         sample=None if all_rows else sample or DEFAULT_SAMPLE,
         probes=probes,
-        passes=_passes(texts_of(ctx, domains, lambda: opened), tokens, threads, gpu_layers, found_engine),
+        passes=_passes(
+            texts_of(ctx, domains, lambda: opened), tokens, threads, gpu_layers, found_engine, resident
+        ),
         work=work_dir or out.parent,
         threads=threads,
     )
@@ -214,6 +226,7 @@ def _passes(
     threads: int | None,
     gpu_layers: int | None,
     engine: Engine | None,
+    resident: str | None,
 ) -> Passes | None:
     from quantrecipe.measure import Passes
 
@@ -225,4 +238,5 @@ def _passes(
         threads=threads,
         gpu_layers=gpu_layers,
         engine=engine,
+        resident=resident,
     )

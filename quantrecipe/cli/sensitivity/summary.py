@@ -68,6 +68,7 @@ def summary_document(found: Sensitivity, scope: Scope, out: Path, pictures: Sequ
         "sampling_error_median": typical,
         "sampling_error_largest": worst,
         "probes": sum(probe.used for probe in found.probes),
+        "probed_in": _residents(found),
         "unseen_experts": {t.name: t.unseen for t in found.tensors.values() if t.unseen},
         "fallbacks": [
             {"type": wanted, "measured": fallback, "tensors": [tensor.name for tensor in tensors]}
@@ -168,10 +169,17 @@ def _weighing(found: Sensitivity) -> str:
         )
     parts = ", ".join(f"{count} by {name}" for name, count in sorted(by_source.items()))
     used = sum(probe.used for probe in found.probes)
+    resident = ", ".join(_residents(found))
     probes = f", {used} probes on {_names_of(source.text)}" if used else ""
+    probes += f" with the model in {resident}" if used and resident else ""
     reference = reference_type(found)
     total = _cost(found.tensors.values(), reference)
     return f"alphas: {parts}{probes}; everything in {reference} should cost {total:.4f} nats of KL divergence"
+
+
+def _residents(found: Sensitivity) -> list[str]:
+    """Types that the model had in memory while probes were made that alphas rest on."""
+    return sorted({probe.resident for probe in found.probes if probe.used and probe.resident})
 
 
 def _names_of(text: str) -> str:

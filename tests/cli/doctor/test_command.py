@@ -41,7 +41,11 @@ def nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 
 
 def with_engine(
-    monkeypatch: pytest.MonkeyPatch, folder: Path, *devices: Device, refused: tuple[str, ...] = ()
+    monkeypatch: pytest.MonkeyPatch,
+    folder: Path,
+    *devices: Device,
+    refused: tuple[str, ...] = (),
+    sealed: str = "",
 ) -> Path:
     """A folder with an engine that says this of itself."""
     folder.mkdir()
@@ -49,7 +53,12 @@ def with_engine(
 
     def said(engine: Engine) -> dict[str, Any]:
         plain = [{name: getattr(device, name) for name in device.__slots__} for device in devices]
-        return {"version": "b7000, ggml 0.9", "devices": plain, "refused": list(refused)}
+        return {
+            "version": "b7000, ggml 0.9",
+            "devices": plain,
+            "refused": list(refused),
+            "sealed": sealed,
+        }
 
     monkeypatch.setattr(report_module, "ask_engine", said)
     return folder
@@ -113,6 +122,15 @@ def test_an_engine_that_can_t_be_loaded(capsys: Output, tmp_path: Path) -> None:
     status, found = doctor(capsys, "--engine", str(tmp_path))
     assert (status, found["engine"][0]["status"]) == (1, "broken")
     assert "can't be loaded" in found["engine"][0]["what"]
+
+
+def test_an_engine_that_can_t_be_looked_into(
+    capsys: Output, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = with_engine(monkeypatch, tmp_path / "e", CPU, sealed="this llama.cpp has other structs")
+    status, found = doctor(capsys, "--engine", str(folder))
+    assert (status, [finding["status"] for finding in found["engine"]]) == (0, ["ok", "note"])
+    assert found["engine"][1]["what"].endswith("takes longer: this llama.cpp has other structs")
 
 
 def test_a_backend_that_can_t_be_loaded(

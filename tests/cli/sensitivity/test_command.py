@@ -8,9 +8,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from click import Choice
 from support.models import llama_tensors, write_gguf
+from support.resident_engine import StandIn
 
 from quantrecipe.cli import main
+from quantrecipe.cli.sensitivity.command import command
+from quantrecipe.engine import Engine
+from quantrecipe.measure import RESIDENT_TYPES
 from quantrecipe.sensitivity import read_sensitivity
 
 
@@ -49,6 +54,35 @@ def test_results_of_others(model: Path, capsys: pytest.CaptureFixture[str]) -> N
     found = read_sensitivity("o.jsonl")
     assert found.cost("blk.0.attn_v.weight", "Q4_0") == pytest.approx(0.01, rel=1e-4)
     assert found.provenance.weighing == "table 1"
+
+
+@pytest.mark.parametrize("sealed", ["", "this llama.cpp (b9999) has other structs"])
+def test_probes_say_what_the_model_was_in_memory(
+    model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, sealed: str
+) -> None:
+    engine = StandIn()
+    engine.sealed = sealed
+    engine.install(monkeypatch)
+    named = Engine(library=Path("libllama.so"), source="--engine")
+    monkeypatch.setattr("quantrecipe.engine.require_engine", lambda path: named)
+    Path("code.txt").write_text("some words\n", encoding="utf-8")
+    arguments = ["sensitivity", str(model), "--types", "Q2_K,Q3_K", "--text", "code.txt", "--probes", "2"]
+    assert main([*arguments, "-o", "o.jsonl"]) == 0
+    out, err = (" ".join(text.split()) for text in capsys.readouterr())
+    resident = "Q8_0" if sealed else "BF16"
+    assert f"2 probes on code.txt with the model in {resident}; everything" in out
+    note = f"note: each probe writes and loads a file, which takes longer: {sealed}"
+    assert (note in err) == bool(sealed)
+    assert [probe.resident for probe in read_sensitivity("o.jsonl").probes] == [resident] * 2
+    assert main([*arguments, "-o", "p.jsonl", "--resident", "f32", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["probed_in"] == ["F32"]
+    assert all(probe.floor > 0 for probe in read_sensitivity("p.jsonl").probes)
+
+
+def test_resident_types_are_those_that_there_are() -> None:
+    (types,) = (option.type for option in command.params if option.name == "resident")
+    assert isinstance(types, Choice)
+    assert tuple(types.choices) == RESIDENT_TYPES
 
 
 @pytest.mark.slow

@@ -1,0 +1,267 @@
+"""open_resident: the resident model, opened, in one of two ways.
+
+    ResidentInSession   one process keeps it open; a probe exchanges the weights that it asks about, and no others
+    ResidentInFile      where the engine can't be looked into: they are written over in a file, loaded for each probe
+
+It is the model's own GGUF if that isn't quantized and fits into memory, and no copy is made then; else a temporary
+file, in the most exact type that fits (`choose_type`).
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantrecipe.api import Reduce
+from quantrecipe.engine import Engine, Session, engine_facts, find_engine
+from quantrecipe.errors import EvaluationError
+from quantrecipe.evaluate import Positions, make_reference, score
+from quantrecipe.measure.in_session import Held, inputs_of, read_again, used_of, write_part
+from quantrecipe.measure.passes import choose_type, own_type
+from quantrecipe.measure.resident import Resident, Setting, Wish
+from quantrecipe.memory.machine import detect_machine
+from quantrecipe.model.model import Model
+from quantrecipe.model.open_model import open_model
+from quantrecipe.output.apply import apply_plan
+from quantrecipe.output.jobs import Sink
+from quantrecipe.plan.plan_of import plan_of
+from quantrecipe.plan.resolution import PlanSettings, resolve
+from quantrecipe.recipe.load import load_recipe
+from quantrecipe.registry import Registry
+
+__all__ = ["ResidentInFile", "ResidentInSession", "made_in", "open_resident"]
+
+_RECIPES = {"F32": "llama.cpp/F32", "F16": "llama.cpp/F16", "BF16": "llama.cpp/BF16", "Q8_0": "pure/Q8_0"}
+
+
+def open_resident(setting: Setting, names: Iterable[str], stack: ExitStack) -> Resident:
+    """The resident model, ready for probes of the tensors of these names. `stack` closes what is opened.
+
+    Where llama.cpp can't exchange weights, the reason is noted, and probes go through a file in Q8_0.
+    EvaluationError where it can't run the model at all.
+    """
+    passes = setting.passes
+    facts = engine_facts(find_engine(passes.engine))
+    why = facts.sealed
+    if not why:
+        disk = shutil.disk_usage(setting.folder).free
+        chosen = passes.resident or choose_type(setting.model, passes, facts, detect_machine(), disk)
+        own = own_type(setting.model) == chosen
+        held = setting.model if own else made_in(setting, chosen)
+        setting.progress.stage(f"probes in {chosen}")
+        with ExitStack() as opened:
+            try:
+                exchange = _exchange(setting, held, names, facts.engine, opened)
+            except EvaluationError as error:
+                why = str(error)
+            else:
+                resident = ResidentInSession(setting, held, chosen, exchange)
+                stack.push(opened.pop_all())
+                return resident
+        if not own:
+            held.path.unlink()  # there may be no room for another
+    chosen = passes.resident or "Q8_0"
+    setting.progress.note(f"each probe writes and loads a file, which takes longer: {why}")
+    setting.progress.stage(f"probes in {chosen}, in files")
+    return ResidentInFile(setting, made_in(setting, chosen), chosen, stack)
+
+
+def _exchange(
+    setting: Setting, held: Model, names: Iterable[str], engine: Engine, stack: ExitStack
+) -> _Exchange:
+    """A session that has the model open. EvaluationError where weights of these names can't be exchanged in it."""
+    passes = setting.passes
+    session = Session(
+        held.files[0],
+        threads=passes.threads,
+        gpu_layers=passes.gpu_layers,
+        engine=engine,
+        writable=True,
+    )
+    exchange = _Exchange(stack.enter_context(session), held, setting.registry)
+    exchange.usable(names)
+    return exchange
+
+
+def made_in(setting: Setting, type_: str) -> Model:
+    """The model as a temporary file in this type."""
+    path = setting.folder / f"{type_}.gguf"
+    setting.progress.say(f"the model in {type_}, to probe")
+    recipe = load_recipe(_RECIPES[type_], registry=setting.registry)
+    wanted = PlanSettings(allow_requantize=True, provenance=False)
+    plan = plan_of(resolve(recipe, setting.model, setting.registry, settings=wanted))
+    apply_plan(plan, path, registry=setting.registry, threads=setting.passes.threads)
+    return open_model(path, registry=setting.registry)
+
+
+class _Exchange:
+    """A session, and the file that it has open: weights are written, and read again from there."""
+
+    def __init__(self, session: Session, held: Model, registry: Registry) -> None:
+        self.session = session
+        self._held: dict[str, Held] = {}
+        for tensor in held.tensors:
+            (extent,) = held.sources[tensor.name].extents
+            fmt = registry.formats.get(tensor.dtype)
+            self._held[tensor.name] = Held(
+                name=tensor.name,
+                ggml_type=-1 if fmt is None else fmt.spec.ggml_type,
+                path=extent.path,
+                offset=extent.offset,
+                nbytes=extent.nbytes,
+            )
+        self._used: dict[str, bool] = {}
+        self._lock = threading.Lock()
+
+    def usable(self, names: Iterable[str]) -> list[str]:
+        """Those of the tensors that the engine uses. EvaluationError where one of these can't be exchanged."""
+        names = list(names)
+        new = [self._held[name] for name in names if name not in self._used and name in self._held]
+        if new:
+            used = set(self.session.call(used_of, new))
+            self._used |= {held.name: held.name in used for held in new}
+        return [name for name in names if self._used.get(name, False)]
+
+    def write(self, name: str, data: memoryview, offset: int) -> None:
+        """Replace bytes of a tensor; from any thread."""
+        with self._lock:
+            self.session.call(write_part, name, offset, np.frombuffer(data, np.uint8))
+
+    def read_again(self, names: Sequence[str]) -> None:
+        """Restore tensors."""
+        self.session.call(read_again, [self._held[name] for name in names])
+
+
+@dataclass(frozen=True, slots=True)
+class _IntoSession:
+    """A Sink of one tensor."""
+
+    exchange: _Exchange
+    name: str
+
+    def write(self, data: memoryview, offset: int) -> None:
+        self.exchange.write(self.name, data, offset)
+
+
+class ResidentInSession(Resident):
+    """One process keeps the model open. What it takes is the model itself, and a few MiB for each thread of ours."""
+
+    def __init__(self, setting: Setting, held: Model, type_: str, exchange: _Exchange) -> None:
+        super().__init__(setting, held, type_)
+        self._exchanged = exchange
+        setting.progress.say("what it says of the text")
+        self._reference = make_reference(
+            exchange.session,
+            setting.passes.texts,
+            setting.folder / "resident.reference",
+            n_ctx=setting.passes.n_ctx,
+            chunks=setting.passes.chunks,
+            progress=self._part_done,
+        )
+        self._itself = self.score()
+
+    def score(self, *, every: int = 1) -> Positions:
+        return score(self._exchanged.session, self._reference, every=every, progress=self._part_done)
+
+    def _heeded(self, wishes: Mapping[str, Wish]) -> Mapping[str, Wish]:
+        used = set(self._exchanged.usable(wishes))
+        return {name: wish for name, wish in wishes.items() if name in used}
+
+    def _sink(self, name: str) -> Sink:
+        return _IntoSession(self._exchanged, name)
+
+    def _restore(self, names: Sequence[str]) -> None:
+        if names:
+            self._exchanged.read_again(names)
+
+    def _inputs(self, names: Sequence[str], function: Reduce) -> Mapping[str, NDArray[np.float64]]:
+        return self._exchanged.session.call(
+            inputs_of,
+            self._reference.path,
+            list(names),
+            function,
+            hear=lambda done: self._part_done(*done),
+        )
+
+
+class ResidentInFile(Resident):
+    """A file that is written over in place, and loaded anew for each probe."""
+
+    def __init__(self, setting: Setting, held: Model, type_: str, stack: ExitStack) -> None:
+        super().__init__(setting, held, type_)
+        passes = setting.passes
+        setting.progress.say("what it says of the text")
+        self._reference = make_reference(
+            held.path,
+            passes.texts,
+            setting.folder / "file.reference",
+            n_ctx=passes.n_ctx,
+            chunks=passes.chunks,
+            threads=passes.threads,
+            gpu_layers=passes.gpu_layers,
+            engine=passes.engine,
+            progress=self._part_done,
+        )
+        self._file = _InPlace(held.path)
+        stack.callback(self._file.close)
+        self._itself = self.score()
+
+    def score(self, *, every: int = 1) -> Positions:
+        passes = self._setting.passes
+        return score(
+            self._held.path,
+            self._reference,
+            every=every,
+            threads=passes.threads,
+            gpu_layers=passes.gpu_layers,
+            engine=passes.engine,
+            progress=self._part_done,
+        )
+
+    def _sink(self, name: str) -> Sink:
+        (extent,) = self._held.sources[name].extents
+        return _From(self._file, extent.offset)
+
+    def _restore(self, names: Sequence[str]) -> None:
+        # What was in the file is gone, so it is made again.
+        self._stream([self._job(self._tensors[it], self._format(it), self._sink(it)) for it in names])
+
+    def _inputs(self, names: Sequence[str], function: Reduce) -> Mapping[str, NDArray[np.float64]]:
+        what = "the inputs of matrices can't be seen: this llama.cpp can't be looked into"
+        raise EvaluationError(what, "a note said why; use another llama.cpp with --engine")
+
+
+class _InPlace:
+    """A finished file, written at any offset from any thread."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("r+b", buffering=0)
+        self._lock = threading.Lock()
+
+    def write(self, data: memoryview, offset: int) -> None:
+        with self._lock:  # Windows has no positional writes, so seeking and writing belong together
+            self._file.seek(offset)
+            data = data.cast("B")
+            while data:
+                data = data[self._file.write(data) :]
+
+    def close(self) -> None:
+        self._file.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _From:
+    """A Sink that begins somewhere in another."""
+
+    sink: Sink
+    begin: int
+
+    def write(self, data: memoryview, offset: int) -> None:
+        self.sink.write(data, self.begin + offset)

@@ -31,7 +31,8 @@ LINES = {
     "sensitivity": "sensitivity model.gguf --types Q4_0 --sample 256 --threads 1 -o out.jsonl",
     "advise": "advise model.gguf llama.cpp/Q4_K_M --no-gpu --ram 1GiB",
 }
-"""A line for each command that takes a matrix for a model; verify holds it against what the file records instead."""
+"""A line for each command that takes a matrix for a model; verify holds it against what the file records instead, and
+eval, which needs an engine, has its own test."""
 
 
 @pytest.fixture
@@ -62,8 +63,8 @@ def options_of(name: str) -> set[str]:
 
 def test_every_command_that_takes_a_matrix_is_tried_here() -> None:
     taking = {name for name in COMMANDS if "--imatrix" in options_of(name)}
-    assert taking == LINES.keys() | {"verify"}
-    assert {name for name in COMMANDS if INSIST in options_of(name)} == LINES.keys()
+    assert taking == LINES.keys() | {"verify", "eval"}
+    assert {name for name in COMMANDS if INSIST in options_of(name)} == LINES.keys() | {"eval"}
 
 
 @pytest.mark.parametrize("name", LINES)

@@ -12,7 +12,7 @@ from quantrecipe.cli.errors import printable
 from quantrecipe.cli.eval.limits import LIMIT_NAMES, Limits, exceeded
 from quantrecipe.cli.options.amounts import count_option
 from quantrecipe.cli.options.paths import FILE_OR_RECIPE, file_option, folder_option
-from quantrecipe.cli.options.shared import engine_option, json_option, requantize_option
+from quantrecipe.cli.options.shared import another_model_option, engine_option, json_option, requantize_option
 from quantrecipe.cli.options.texts import TEXT_GRAMMAR, raw_option, text_option
 from quantrecipe.cli.subcommand import subcommand
 
@@ -62,6 +62,7 @@ _DOCUMENTS = (".md", ".html", ".json")
     multiple=True,
     help="Importance matrix for recipes, or `none`; with several, a file is made with each.",
 )
+@another_model_option
 @requantize_option
 @folder_option("--work-dir", help="Where the files of recipes are made. [default: the current folder]")
 @click.option("--keep", is_flag=True, help="Keep the files of recipes in --work-dir.")
@@ -104,6 +105,7 @@ def command(
     against: str | None,
     by_context: bool,
     matrices: tuple[Path, ...],
+    another_model: bool,
     allow_requantize: bool,
     work_dir: Path | None,
     keep: bool,
@@ -149,6 +151,7 @@ def command(
         texts=texts,
         raw=raw,
         matrices=tuple(map(str, matrices)),
+        another_model=another_model,
         allow_requantize=allow_requantize,
         work_dir=work_dir,
         keep=keep,

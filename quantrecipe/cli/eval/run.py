@@ -42,6 +42,7 @@ class Request:
     texts: tuple[str, ...]
     raw: bool
     matrices: tuple[str, ...]
+    another_model: bool
     allow_requantize: bool
     work_dir: Path | None
     keep: bool
@@ -84,7 +85,9 @@ def run(ctx: Context, request: Request, **running: Unpack[RunOptions]) -> Outcom
 
         model = open_model(request.reference, registry=registry)
     subjects = plan_subjects(
-        ctx, wanted, request.matrices, model, registry, allow_requantize=request.allow_requantize
+        *(ctx, wanted, request.matrices, model, registry),
+        allow_requantize=request.allow_requantize,
+        another_model=request.another_model,
     )
     sizes = [size_of(it, lambda: registry.by_ggml_type) for it in subjects]
     files: tuple[Path, ...] = ()

@@ -103,11 +103,12 @@ def plan_subjects(
     registry: Registry,
     *,
     allow_requantize: bool = False,
+    another_model: bool = False,
 ) -> list[Subject]:
     """What the arguments stand for, in their order, each once; recipes with a plan for the model.
 
     matrices: for recipes whose argument names none: each makes a file; none of them: the recipe's own
-    QuantrecipeError where a recipe can't be planned.
+    QuantrecipeError where a recipe can't be planned, or a matrix states another model (unless `another_model`).
     """
     found: dict[str, Subject] = {}
     called = _short([*matrices, *(it.matrix for it in wanted)])
@@ -117,7 +118,9 @@ def plan_subjects(
             continue
         for name in expand_names(ctx, [it.recipe], registry):
             (recipe,) = load_recipes(ctx, [name], registry)
-            inputs = PlanInputs(registry=registry, allow_requantize=allow_requantize)
+            inputs = PlanInputs(
+                registry=registry, allow_requantize=allow_requantize, another_model=another_model
+            )
             plans = {
                 matrix: _plan(recipe, matrix, model, inputs)
                 for matrix in ([it.matrix] if it.matrix else matrices or [""])

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from support.imatrix_files import with_provenance
 from support.terminal import show
 
 from quantrecipe.cli import main
@@ -29,6 +30,7 @@ from quantrecipe.evaluate.prompts import Answers, Prompt
 from quantrecipe.evaluate.reference import Reference, ScoredText, read_reference, write_reference
 from quantrecipe.gguf.header import TensorEntry
 from quantrecipe.gguf.write_header import encode_header
+from quantrecipe.importance.provenance import Provenance
 from quantrecipe.model.pairs import text as gguf_text
 
 N_CTX, CHUNKS, SCORED, VOCABULARY = 512, 12, 255, 100
@@ -490,6 +492,18 @@ OF_EXAMPLE = ["--reference", EXAMPLE, "--text", "code.txt"]
 
 
 class TestRecipes:
+    def test_the_matrix_of_another_model_is_refused_unless_somebody_insists(
+        self, calls: list[dict[str, object]], tmp_path: Path
+    ) -> None:
+        stated = Provenance(fingerprint=f"v1:{'0' * 16}:{'0' * 32}")
+        with_provenance(Path(CODE), stated, tmp_path / "other.gguf")
+        arguments = ["Q4_0", *OF_EXAMPLE, "--imatrix", "other.gguf"]
+        refused = run(arguments)
+        assert refused.exit_code == 1
+        assert "other.gguf: is the importance matrix of another model" in " ".join(refused.output.split())
+        assert calls == []
+        assert run([*arguments, "--imatrix-of-another-model"]).exit_code == 0
+
     def test_files_are_made_and_removed(self, calls: list[dict[str, object]], tmp_path: Path) -> None:
         before = sorted(tmp_path.rglob("*"))
         result = run(["Q8_0", "llama.cpp/F16", *OF_EXAMPLE, "--json"])

@@ -16,7 +16,8 @@ from quantrecipe.measure.buffers import Buffers
 from quantrecipe.measure.known_results import Known
 from quantrecipe.measure.sample import Moments, Sample, all_rows, draw
 from quantrecipe.measure.survey import survey
-from quantrecipe.model.model import TensorSource
+from quantrecipe.model.source.reading import Reading
+from quantrecipe.model.source.source import TensorSource
 from quantrecipe.model.tensor_reader import TensorReader
 from quantrecipe.output.transform import to_floats
 from quantrecipe.sensitivity.sensitivity import Loss, TensorSensitivity, rounded
@@ -184,9 +185,7 @@ def _pieces(
         raw = buffers.raw(len(rows), row_bytes)
         for first, last in _runs(rows):
             start, stop = int(rows[first]), int(rows[last - 1]) + 1
-            reader.read_rows(
-                job.stored, start, stop, raw[first:last].reshape(-1), row_bytes, tensor=tensor.name
-            )
+            raw[first:last] = job.stored.read(start, stop, Reading(reader, tensor=tensor.name))
         floats = buffers.floats(len(rows), tensor.cols)
         to_floats(raw, job.source, floats)
         yield expert, slice(begin, end), floats

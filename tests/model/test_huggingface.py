@@ -72,7 +72,7 @@ class TestRefusals:
         [
             ({"architectures": ["GPT2LMHeadModel"]}, "'GPT2LMHeadModel' is not supported .*LlamaForCausalLM"),
             ({"architectures": None}, "names no architecture"),
-            ({"quantization_config": {"quant_method": "gptq"}}, r"already quantized \(gptq\)"),
+            ({"quantization_config": {"quant_method": "awq"}}, "weights are quantized by awq"),
             ({"num_hidden_layers": 1}, "'model.layers.1.* is none that a llama of 1 layers has"),
             ({"num_hidden_layers": "two"}, "num_hidden_layers: 'two'"),
             ({"num_hidden_layers": 2**31}, "2147483648 layers, but there are only 22 tensors"),

@@ -18,6 +18,7 @@ from quantrecipe.model.architectures.completeness import check_tensors
 from quantrecipe.model.architectures.config import Config
 from quantrecipe.model.architectures.experts import ExpertNames, Named, stack, unpack
 from quantrecipe.model.architectures.hyperparameters import EXPERTS, LAYERS
+from quantrecipe.model.architectures.quantized import weights_of
 from quantrecipe.model.safetensors import Checkpoint
 from quantrecipe.model.source.layout import rope_order
 from quantrecipe.model.source.source import Constant, TensorSource
@@ -72,7 +73,7 @@ def _number_of(name: str) -> gguf.MODEL_ARCH:
 def _expand(arch: Architecture, config: Config, checkpoint: Checkpoint) -> Iterator[Named]:
     """Go through the tensors in the converter's order, with experts in stacks, and rows in the GGUF's order."""
     place = {path: number for number, path in enumerate(checkpoint.files)}
-    weights = {name: stored.source for name, stored in checkpoint.tensors.items()}
+    weights = weights_of(config, checkpoint)
     ordered = sorted(weights.items(), key=lambda item: (place[item[1].extents[0].path], item[0]))
     waiting: dict[int, dict[tuple[int, str], TensorSource]] = {}
     for name, source in ordered:

@@ -40,7 +40,6 @@ __all__ = [
     "rope_order",
     "rows",
     "stack",
-    "transpose_slab",
 ]
 
 _Bytes = NDArray[np.uint8]
@@ -439,13 +438,15 @@ class Transpose(Operation):
     @property
     def slab(self) -> int:
         """Bytes that are in memory for each run of rows, what is read for them included."""
-        return self.together * self.row_bytes + self.source.row_bytes * self._block
+        own = self.together * self.row_bytes + self.source.row_bytes * self._block
+        return own + self.source.slab
 
     @property
     def _block(self) -> int:
         """Rows of the source that are read at once."""
         together = self.source.together
-        return max(together, _BLOCK // (self.source.row_bytes or 1) // together * together)
+        fitting = max(together, _BLOCK // (self.source.row_bytes or 1) // together * together)
+        return min(fitting, self.source.rows)
 
     def stored_bytes(self, rows: int) -> int:
         return 0  # what is read passes by, and isn't kept
@@ -464,12 +465,6 @@ class Transpose(Operation):
                 reading.add(passing)
             done += last - first
         return out.view(np.uint8)
-
-
-def transpose_slab(source: TensorSource) -> int:
-    """Bytes of the largest slab in an expression: what a thread needs on top of its buffers; 0 for none."""
-    own = source.slab if isinstance(source, Transpose) else 0
-    return max([own, *(transpose_slab(operand) for operand in source.operands)])
 
 
 def by_matrix(start: int, stop: int, rows: int) -> Iterator[tuple[int, int, int]]:

@@ -108,6 +108,11 @@ class TensorSource(ABC):
         return sum(it.stored_bytes(rows) for it in self.operands)
 
     @property
+    def slab(self) -> int:
+        """Bytes that a run of rows takes however few they are: those of a transposed matrix's slab, or 0."""
+        return max((operand.slab for operand in self.operands), default=0)
+
+    @property
     def cols(self) -> int:
         """Length of a row."""
         return self.shape[-1] if self.shape else 1

@@ -29,7 +29,6 @@ from quantrecipe.model.source.layout import (
     rope_order,
     rows,
     stack,
-    transpose_slab,
 )
 from quantrecipe.model.source.source import Stored, TensorSource
 
@@ -179,8 +178,12 @@ def test_a_transpose_has_a_slab(folder: Path) -> None:
     assert turned.together * turned.row_bytes == 1 << 24
     small = stored(folder / "small", numbers((6, 4)), "BF16")
     assert Transpose(source=small).together == 4
-    assert transpose_slab(small) == 0
-    assert transpose_slab(reshape(Transpose(source=small), (2, 12))) == Transpose(source=small).slab > 0
+    assert small.slab == 0
+    own = Transpose(source=small).slab
+    assert own == 48 + 48
+    assert turned.slab == (1 << 24) + (1 << 20)
+    assert reshape(Transpose(source=small), (2, 12)).slab == own
+    assert Transpose(source=opaque(Transpose(source=small))).slab > own
 
 
 def test_what_is_stored_stays_stored(folder: Path) -> None:

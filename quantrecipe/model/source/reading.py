@@ -4,12 +4,14 @@
     rows = source.read(0, 128, reading)         uint8 (128, row bytes)
     reading.pieces                              the stored bytes, for a hash; they lie in the buffer
 
-`read_whole` is for small tensors: what becomes metadata, and the operands of functions of whole tensors.
+`read_places` reads single rows, for samples. `read_whole` is for small tensors: what becomes metadata, and the operands
+of functions of whole tensors.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +20,7 @@ from quantrecipe.model.source.floats import as_array
 from quantrecipe.model.source.source import Constant, Leaf, Stored, TensorSource
 from quantrecipe.model.tensor_reader import TensorReader
 
-__all__ = ["Piece", "Reading", "read_whole"]
+__all__ = ["Piece", "Reading", "read_places", "read_whole"]
 
 _NOTHING = np.empty(0, np.uint8)
 
@@ -79,6 +81,21 @@ class Reading:
     def _keep(self, leaf: Leaf, begin: int, data: NDArray[np.uint8]) -> None:
         if self._keeps:
             self.pieces.append(Piece(leaf, begin, data))
+
+
+def read_places(
+    source: TensorSource, places: NDArray[np.int64], reading: Reading, out: NDArray[np.uint8]
+) -> None:
+    """Single rows, such as a sample. places: int64 (n,), rising; out: uint8 (n, row bytes), which is filled."""
+    if source.slab:  # whatever is read of a slab, the matrix is read for it
+        slab = places // source.rows * source.rows + places % source.rows // source.together * source.together
+        edges = np.flatnonzero(np.diff(slab)) + 1
+    else:
+        edges = np.flatnonzero(np.diff(places) != 1) + 1
+    for first, last in pairwise([0, *edges.tolist(), len(places)] if len(places) else []):
+        begin = int(places[first])
+        rows = source.read(begin, int(places[last - 1]) + 1, reading)
+        out[first:last] = rows[places[first:last] - begin]
 
 
 def read_whole(source: TensorSource, reader: TensorReader, *, tensor: str = "") -> NDArray[np.generic]:

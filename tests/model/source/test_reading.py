@@ -9,8 +9,9 @@ import pytest
 from support.sources import stored
 
 from quantrecipe.errors import ModelError
+from quantrecipe.model.source import layout
 from quantrecipe.model.source.layout import Transpose, concat
-from quantrecipe.model.source.reading import Reading, read_whole
+from quantrecipe.model.source.reading import Reading, read_places, read_whole
 from quantrecipe.model.source.source import Constant
 from quantrecipe.model.tensor_reader import TensorReader
 
@@ -76,3 +77,22 @@ def test_whole_tensors_have_their_shapes(tmp_path: Path) -> None:
         assert read_whole(both, reader).shape == (2, 2)
         scalar = stored(tmp_path / "c", np.array(2.5, np.float32), "F32")
         assert read_whole(scalar, reader).shape == ()
+
+
+@pytest.mark.parametrize("places", [[], [0], [3, 4, 5, 9, 11], [0, 1, 2, 12, 13, 23], [*range(24)]])
+def test_single_rows(places: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a transposed matrix, those of a slab come from one pass over the matrix."""
+    monkeypatch.setattr(layout, "SLAB", 0)
+    values = np.arange(2 * 5 * 12, dtype=np.uint16).reshape(2, 5, 12)
+    plain = stored(tmp_path / "a", values.reshape(24, 5), "BF16")
+    turned = Transpose(source=stored(tmp_path / "b", values, "BF16"))
+    found = np.empty((len(places), 10), np.uint8)
+    with TensorReader() as reader:
+        reading = Reading(reader)
+        read_places(plain, np.array(places, np.int64), reading, found)
+        assert found.tobytes() == values.reshape(24, 5)[places].tobytes()
+        assert reading.nbytes == 10 * len(places)
+        reading = Reading(reader)
+        read_places(turned, np.array(places, np.int64), reading, found)
+        assert found.tobytes() == values.swapaxes(1, 2).reshape(24, 5)[places].tobytes()
+        assert reading.nbytes == 120 * len({place // 12 for place in places})

@@ -3,7 +3,7 @@
     stack, concat       sources one after the other: the matrices of experts, the rows of q, k and v
     rows                some rows of each matrix, such as the half of gate_up_proj that is gate
     reshape             the same numbers as rows of another length, or as other matrices
-    Regroup             rows as a grid whose axes change places; `rope_order` is the one that rotary embeddings need
+    regroup             rows as a grid whose axes change places; `rope_order` is the one that rotary embeddings need
     Columns             some columns, in another order
     PadRows             rows of zeros at the end
     Transpose           rows become columns, one matrix at a time: the only one that isn't row-local
@@ -36,6 +36,7 @@ __all__ = [
     "Transpose",
     "by_matrix",
     "concat",
+    "regroup",
     "reshape",
     "rope_order",
     "rows",
@@ -107,21 +108,25 @@ def reshape(source: TensorSource, shape: Shape) -> TensorSource:
     return Reshape(source=source, becomes=shape)
 
 
+def regroup(source: TensorSource, grid: tuple[int, ...], order: tuple[int, ...]) -> TensorSource:
+    """`Regroup`; of a vector, the numbers are what rows are elsewhere."""
+    if len(source.shape) == 1:
+        column = Regroup(source=reshape(source, (*source.shape, 1)), grid=grid, order=order)
+        return reshape(column, source.shape)
+    return Regroup(source=source, grid=grid, order=order)
+
+
 def rope_order(source: TensorSource, heads: int) -> TensorSource:
     """The rows of q or k in llama.cpp's order: the two rows of a rotated pair side by side.
 
     Hugging Face keeps them half a head apart: inside each head of 2 · h rows, row r of the output is row
     (r % 2) · h + r // 2 of the source. Of a vector, which is a bias, the numbers are so arranged.
     """
-    if len(source.shape) == 1:
-        return reshape(rope_order(reshape(source, (*source.shape, 1)), heads), source.shape)
-    if heads < 1 or source.total_rows % (2 * heads):
-        fail(
-            source,
-            f"has rows that don't divide among {heads} heads of even length",
-            "check the number of heads",
-        )
-    return Regroup(source=source, grid=(heads, 2, source.total_rows // (2 * heads)), order=(0, 2, 1))
+    count = source.cols if len(source.shape) == 1 else source.total_rows
+    if heads < 1 or count % (2 * heads):
+        what = f"has rows that don't divide among {heads} heads of even length"
+        fail(source, what, "check the number of heads")
+    return regroup(source, (heads, 2, count // (2 * heads)), (0, 2, 1))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

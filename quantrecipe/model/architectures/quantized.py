@@ -123,7 +123,11 @@ def _without_scales(weights: Weights, scales: Mapping[str, str], suffix: str) ->
 def _pack_quantized(config: Config, settings: _Settings, weights: Weights) -> dict[str, TensorSource]:
     group = _weight_settings(config, settings)
     bits, size = group.get("num_bits"), group.get("group_size")
-    if group.get("strategy") != "group" or group.get("type", "int") != "int" or bits not in (4, 8):
+    if (
+        (group.get("strategy"), group.get("type", "int")) != ("group", "int")
+        or type(bits) is not int
+        or bits not in (4, 8)
+    ):
         said = f"{shown(group.get('type'))} of {shown(bits)} bits by {shown(group.get('strategy'))}"
         config.fail(
             f"says that its weights are {said} (expected: 'int' of 4 or 8 bits by 'group')", _ORIGINAL
@@ -153,7 +157,7 @@ def _pack_quantized(config: Config, settings: _Settings, weights: Weights) -> di
 
 def _gptq(config: Config, settings: _Settings, weights: Weights) -> dict[str, TensorSource]:
     bits = settings.get("bits")
-    if bits not in (2, 4, 8):
+    if type(bits) is not int or bits not in (2, 4, 8):
         config.fail(f"says bits: {shown(bits)} (expected: 2, 4 or 8)", _ORIGINAL)
     first_version = settings.get("checkpoint_format", "gptq") == "gptq"
     made: dict[str, TensorSource] = {}

@@ -14,7 +14,6 @@ import sys
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -135,7 +134,10 @@ class Whole(Operation):
             raise ValueError(
                 f"{self.function.__qualname__} isn't a function of a module, so it can't be pickled"
             )
-        if (large := sum(prod(it.shape) * NUMBERS[it.dtype][1] for it in self.sources)) > _MOST:
+        for source in self.sources:
+            if source.dtype not in NUMBERS:
+                fail(source, "has blocks, and no numbers that could be computed with")
+        if (large := sum(it.total_rows * it.row_bytes for it in self.sources)) > _MOST:
             fail(
                 self.sources[0],
                 f"has to be known whole, and has {large:,} bytes",

@@ -44,6 +44,8 @@ def fp8(weights: TensorSource, scales: TensorSource, block: tuple[int, int] | No
     """
     if len(weights.shape) != 2:
         fail(weights, "is no matrix, so its scales can't be told apart")
+    if 0 in weights.shape:
+        fail(weights, "is empty", "drop it from the file")
     rows, cols = weights.shape
     if block is not None:
         height, width = block
@@ -58,7 +60,7 @@ def fp8(weights: TensorSource, scales: TensorSource, block: tuple[int, int] | No
         fail(
             weights, f"has scales of the shape {scales.shape} (expected: one, or one for each of {rows} rows)"
         )
-    blocks = (-(-rows // (height or 1)), -(-cols // (width or 1)))
+    blocks = (-(-rows // height), -(-cols // width))
     return Fp8(weights=weights, scales=reshape(scales, blocks), block=(height, width))
 
 
@@ -97,6 +99,8 @@ class Fp8(Dequantized):
     block: tuple[int, int]
 
     def infer(self) -> tuple[Shape, str]:
+        if len(self.weights.shape) < 2 or min(self.block) < 1:
+            fail(self.weights, f"is no matrix of blocks of {self.block}")
         *stacked, rows, cols = self.weights.shape
         height, width = self.block
         expected = (*stacked, -(-rows // height), -(-cols // width))
@@ -234,6 +238,8 @@ class GPTQ(Dequantized):
     def infer(self) -> tuple[Shape, str]:
         if self.bits not in (2, 4, 8):
             fail(self.packed, f"has integers of {self.bits} bits", _CONVERTER)
+        if len(self.scales.shape) != 2 or self.scales.dtype not in _SCALES:
+            fail(self.scales, "isn't a scale for each group and output")
         each = 32 // self.bits
         inputs, (groups, outputs) = self.packed.rows * each, self.scales.shape
         expected = (

@@ -315,6 +315,8 @@ def test_many_missing_scales_are_abridged(tmp_path: Path) -> None:
         ({"quant_method": "fp8", "weight_block_size": [0, 4]}, r"weight_block_size: \[0, 4\]"),
         ({"quant_method": "fp8", "weight_block_size": [True, 4]}, r"weight_block_size: \[True, 4\]"),
         ({"quant_method": "gptq", "bits": 3}, r"says bits: 3 \(expected: 2, 4 or 8\)"),
+        ({"quant_method": "gptq", "bits": 4.0}, r"says bits: 4\.0"),
+        (packed(num_bits=4.0), r"'int' of 4\.0 bits by 'group'"),
         (packed(num_bits=3), "'int' of 3 bits by 'group'"),
         (packed(strategy="channel"), "'int' of 4 bits by 'channel'"),
         (packed(group_size=None), "group_size: None"),

@@ -118,6 +118,8 @@ def test_what_can_t_be_computed(folder: Path) -> None:
         NegExp(source=source, gives="Q8_0")
     with pytest.raises(ModelError, match="has 9 rows, and factors for 8"):
         Scale(source=source, runs=((3, 1.0), (5, 2.0)))
+    with pytest.raises(ModelError, match="has blocks, and no numbers"):
+        Whole(function=total, sources=(source, Q8), becomes=(1, 1))
     with pytest.raises(ModelError, match="has to be known whole, and has 33,554,432 bytes"):
         Whole(function=total, sources=(LARGE,), becomes=(1, 1))
     with pytest.raises(ModelError, match="has more than"):

@@ -227,6 +227,11 @@ H, OF = nothing("h", "F16", 2, 24), nothing("i", "I32", 16)
             lambda: Fp8(weights=W, scales=S, block=(2, 2)),
             r"has scales of the shape \(2, 3\) \(expected: \(4, 3\)\)",
         ),
+        (lambda: Fp8(weights=W, scales=S, block=(0, 2)), r"is no matrix of blocks of \(0, 2\)"),
+        (lambda: Fp8(weights=nothing("w", "F8_E4M3", 8), scales=S, block=(2, 2)), "is no matrix of blocks"),
+        (lambda: fp8(nothing("w", "F8_E4M3", 0, 6), S), "'w' .* is empty; drop it from the file"),
+        (lambda: fp8(W, S, (0, 4)), "isn't one for each block of 0 x 4"),
+        (lambda: GPTQ(packed=Q, zeros=Z, scales=OF, group_of=OF), "isn't a scale for each group and output"),
         (
             lambda: PackedInt(packed=P, scales=G, length=32, group=16, bits=3),
             "has integers of 3 bits in groups of 16",

@@ -32,6 +32,7 @@ from quantrecipe.model.source.arithmetic import Add
 from quantrecipe.model.source.dequantize import Fp8
 from quantrecipe.model.source.layout import Regroup, Rows, Transpose, concat, reshape, rows, stack
 from quantrecipe.model.source.source import TensorSource
+from quantrecipe.model.tensor_reader import TensorReader
 from quantrecipe.output import row_units, stream
 from quantrecipe.output.apply import Result, apply_plan
 from quantrecipe.output.progress import Silent
@@ -283,6 +284,27 @@ def test_a_folder_in_fp8(name: str, block: list[int] | None, tmp_path: Path, reg
         assert verification.ok, verification.findings
     if block == [16, 32]:  # blocks that divide the rows: nothing is read twice
         assert progress.read == sum(source.nbytes for source in model.sources.values())
+
+
+def test_experts_are_never_in_memory_whole(
+    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reads are as long as a unit, or a row of blocks: of a stack of experts they are a small part."""
+    sizes: list[int] = []
+    real = TensorReader.read
+
+    def read(self: TensorReader, extents: Any, begin: int, out: NDArray[np.uint8], **more: Any) -> None:
+        sizes.append(out.nbytes)
+        real(self, extents, begin, out, **more)
+
+    monkeypatch.setattr(TensorReader, "read", read)
+    model = open_model(fp8_folder("qwen2moe", tmp_path, [4, 32]), registry=registry)
+    name = "blk.0.ffn_up_exps.weight"
+    stream_of_one = replace(model, tensors=tuple(it for it in model.tensors if it.name == name))
+    apply_plan(plan_of(stream_of_one, registry), tmp_path / "made.gguf", registry=registry)
+    source = model.sources[name]
+    assert sum(sizes) == source.nbytes
+    assert max(sizes) <= 9 * COLS < source.total_rows * source.cols / 8
 
 
 def test_a_scale_that_changed_is_found(tmp_path: Path, registry: Registry) -> None:

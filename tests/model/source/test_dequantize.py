@@ -129,6 +129,11 @@ def test_blocks_are_read_whole_where_that_reads_no_scale_twice(folder: Path) -> 
     assert [rope_order(blocks(height), 2).together for height in (3, 4)] == [6, 12]
 
 
+def test_rows_whose_zero_points_share_a_number_are_read_together() -> None:
+    with_zeros = PackedInt(packed=P, scales=G, zeros=nothing("z", "I32", 1, 2), length=32, group=16)
+    assert (with_zeros.together, PackedInt(packed=P, scales=G, length=32, group=16).together) == (8, 1)
+
+
 def test_nan_stays_nan(folder: Path) -> None:
     bits = np.array([[0x7F, 0x38], [0xFF, 0x38]], np.uint8)
     source = fp8(stored(folder / "w", bits, "F8_E4M3"), stored(folder / "s", scales_of(()), "F32"))

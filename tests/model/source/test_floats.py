@@ -64,6 +64,10 @@ HALVES = [
 def test_float32_becomes_bf16_as_in_gguf_py() -> None:
     random = np.random.default_rng(0).integers(0, 2**32, 20_000, np.uint32)
     random[: len(HALVES)] = np.array(HALVES, np.float32).view(np.uint32)
+    random[-2:] = (
+        0x7F800001,
+        0xFFFFFFFF,
+    )  # NaN by its lowest bit alone, and one that would carry into the sign
     values = random.view(np.float32).reshape(-1, 32)
     expected = quants.quantize(values, gguf.GGMLQuantizationType.BF16)
     finite = ~np.isnan(values)

@@ -199,6 +199,22 @@ def test_what_is_stored_stays_stored(folder: Path) -> None:
     assert [(e.offset, e.nbytes) for e in across.extents] == [(17, 10), (47, 10), (17, 10), (47, 10)]
 
 
+def test_how_many_rows_are_best_read_together(folder: Path) -> None:
+    """So many that whole heads come from one read, wherever an operation puts them."""
+    plain = stored(folder / "plain", numbers((12, 5)), "BF16")
+    heads = rope_order(plain, 3)
+    assert (plain.together, heads.together, opaque(heads).together) == (1, 4, 4)
+    joined = [concat([heads, heads]), concat([heads, rope_order(plain, 6)]), concat([heads, plain])]
+    assert [it.together for it in joined] == [4, 2, 1]
+    assert concat([heads, rope_order(rows(plain, 0, 6), 1)]).together == 2
+    cuts = ((0, 8), (4, 12), (2, 10), (0, 6), (0, 8, 2))
+    assert [rows(heads, *cut).together for cut in cuts] == [4, 4, 1, 1, 1]
+    assert [PadRows(source=heads, count=count).together for count in (12, 14, 15, 16)] == [4, 2, 1, 4]
+    shapes = ((6, 10), (3, 20), (2, 30), (2, 6, 5))
+    assert [reshape(heads, shape).together for shape in shapes] == [2, 1, 2, 2]
+    assert stack([heads, heads]).together == 4
+
+
 def test_the_rows_of_hundreds_of_experts_are_found_without_counting(folder: Path) -> None:
     experts = [opaque(stored(folder / f"x{i}", numbers((2, 3), 6 * i), "BF16")) for i in range(40)]
     agree(stack(experts), numbers((40, 2, 3)), [1, 17, 33])

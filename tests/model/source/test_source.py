@@ -32,7 +32,7 @@ def test_a_stored_tensor(tmp_path: Path) -> None:
 def test_rows_of_blocks_are_as_long_as_the_bytes_say(tmp_path: Path) -> None:
     blocks = np.arange(4 * 34, dtype=np.uint8)
     source = stored(tmp_path / "a", blocks, "Q8_0")
-    q8 = Stored(name="a", shape=(4, 32), dtype="Q8_0", extents=source.extents)
+    q8 = Stored(name="a", shape=(2, 2, 32), dtype="Q8_0", extents=source.extents)
     assert q8.row_bytes == 34
     assert in_any_runs(q8, [3]).tobytes() == blocks.tobytes()
 

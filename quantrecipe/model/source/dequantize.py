@@ -267,19 +267,24 @@ class GPTQ(Dequantized):
         each = 32 // self.bits
         first = start // each
         packed = self.packed.read(first, -(-stop // each), reading).view("<u4")
-        group_of = self.group_of.read(0, 1, reading).view("<i4").reshape(-1)
-        groups = self.scales.rows
-        if group_of.size and not 0 <= group_of.min() <= group_of.max() < groups:
-            fail(self.group_of, f"names a group that isn't there (expected: 0 to {groups - 1})")
-        scales = to_float32(self.scales.read(0, groups, reading), self.scales.dtype)
-        zeros = _unpacked(self.zeros.read(0, groups, reading), self.bits)[:, : self.cols].astype(np.float32)
+        group_of = self.group_of.read(0, 1, reading).view("<i4").reshape(-1)[start:stop]
+        if not group_of.size:
+            return
+        # Of the groups that are needed: one or two for neighbours, unless act-order has spread them.
+        low, high = int(group_of.min()), int(group_of.max()) + 1
+        if low < 0 or high > self.scales.rows:
+            fail(self.group_of, f"names a group that isn't there (expected: 0 to {self.scales.rows - 1})")
+        scales = to_float32(self.scales.read(low, high, reading), self.scales.dtype)
+        zeros = _unpacked(self.zeros.read(low, high, reading), self.bits)[:, : self.cols].astype(np.float32)
+        group_of = group_of - low
         mask = np.uint32((1 << self.bits) - 1)
-        for low, high in self.chunks(start, stop):
-            inputs = np.arange(low, high)
+        for begin, end in self.chunks(start, stop):
+            inputs = np.arange(begin, end)
+            groups = group_of[begin - start : end - start]
             shifts = (inputs % each * self.bits).astype(np.uint32)[:, np.newaxis]
             values = (packed[inputs // each - first] >> shifts & mask).astype(np.float32)
-            values -= zeros[group_of[low:high]] + np.float32(self.added)
-            values *= scales[group_of[low:high]]
+            values -= zeros[groups] + np.float32(self.added)
+            values *= scales[groups]
             yield values
 
 

@@ -112,7 +112,7 @@ def real_rows() -> Floats:
             if len(tensor.shape) != 2:
                 continue
             raw = np.empty(tensor.size * 2, np.uint8)
-            reader.read_rows(model.sources[tensor.name], 0, tensor.rows, raw)
+            reader.read(model.sources[tensor.name].extents, 0, raw)
             parts.append((raw.view(np.uint16).astype(np.uint32) << 16).view(np.float32))
     weights = np.concatenate(parts)
     return weights[: weights.size // COLUMNS * COLUMNS].reshape(-1, COLUMNS)

@@ -31,7 +31,8 @@ from rich.table import Table
 from simulated import GIL, INODE, Costs, Machine, simulate, uses
 
 from quantrecipe.importance.matrix import Importance
-from quantrecipe.model.model import Extent, Model, TensorSource
+from quantrecipe.model.model import Model
+from quantrecipe.model.source.source import Extent, Stored
 from quantrecipe.model.tensor_reader import TensorReader
 from quantrecipe.output.jobs import Job, encodings_of, jobs_by_tensor
 from quantrecipe.output.partfile import PartFile
@@ -155,9 +156,9 @@ class WatchedReader(TensorReader):
         super().__init__()
         self.watch = Watch()
 
-    def read_rows(self, *args: Any, **kwargs: Any) -> None:
+    def read(self, *args: Any, **kwargs: Any) -> None:
         with self.watch.watching():
-            super().read_rows(*args, **kwargs)
+            super().read(*args, **kwargs)
 
 
 @dataclass
@@ -188,7 +189,9 @@ class Bench:
         for tensor in tensors:
             nbytes = 2 * tensor.size
             extent = Extent(path=self._source, offset=offset, nbytes=nbytes)
-            sources[tensor.name] = TensorSource(extents=(extent,), dtype="BF16", cols=tensor.cols)
+            sources[tensor.name] = Stored(
+                name=tensor.name, shape=tensor.shape, dtype="BF16", extents=(extent,)
+            )
             offset += nbytes
         return Model(
             path=self._source,

@@ -23,7 +23,8 @@ from quantrecipe.layer_ranges import layer_ranges
 from quantrecipe.misplaced import is_gguf_inside, misplaced
 from quantrecipe.model.checkpoint import open_checkpoint
 from quantrecipe.model.gguf_file import is_gguf, read_gguf_shards, tensor_extent, type_name
-from quantrecipe.model.model import Extent, Model
+from quantrecipe.model.model import Model
+from quantrecipe.model.source.source import Extent
 from quantrecipe.plain_data import fields_of, rounded_bits
 from quantrecipe.recipe.writing.braces import braced
 from quantrecipe.tensor import split_name
@@ -279,13 +280,12 @@ def with_gguf_names(contents: Contents, model: Model) -> Contents:
             line = stored[extent.path, offsets[bisect_right(offsets, extent.offset) - 1]]
             lines[line.name] = line
         names |= {name: (*names.get(name, ()), tensor.name) for name in lines}
-        nbytes = sum(extent.nbytes for extent in source.extents)
         converted.append(
             Line(
                 name=tensor.name,
                 shape=tensor.shape,
                 type=next((line.type for line in lines.values()), tensor.dtype),
-                nbytes=nbytes or len(source.inline or b""),
+                nbytes=source.nbytes,
                 stored=_in_common(list(lines)),
             )
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +15,8 @@ from quantrecipe.measure.buffers import Buffers
 from quantrecipe.measure.known_results import Known
 from quantrecipe.measure.sample import Moments, Sample, all_rows, draw
 from quantrecipe.measure.survey import survey
-from quantrecipe.model.model import TensorSource
+from quantrecipe.model.source.reading import Reading, read_places
+from quantrecipe.model.source.source import TensorSource
 from quantrecipe.model.tensor_reader import TensorReader
 from quantrecipe.output.transform import to_floats
 from quantrecipe.sensitivity.sensitivity import Loss, TensorSensitivity, rounded
@@ -182,21 +182,11 @@ def _pieces(
         end = min(begin + step, int(np.searchsorted(expert_of, expert, side="right")))
         rows = sample.rows[begin:end]
         raw = buffers.raw(len(rows), row_bytes)
-        for first, last in _runs(rows):
-            start, stop = int(rows[first]), int(rows[last - 1]) + 1
-            reader.read_rows(
-                job.stored, start, stop, raw[first:last].reshape(-1), row_bytes, tensor=tensor.name
-            )
+        read_places(job.stored, rows, Reading(reader, tensor=tensor.name).passing(), raw)
         floats = buffers.floats(len(rows), tensor.cols)
         to_floats(raw, job.source, floats)
         yield expert, slice(begin, end), floats
         begin = end
-
-
-def _runs(rows: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Places in `rows` between which they follow each other without a gap."""
-    edges = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
-    return pairwise(edges)
 
 
 def _losses(

@@ -9,13 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import xxhash
 from numpy.typing import NDArray
 
 from quantrecipe.api import QuantFormat
 from quantrecipe.errors import NonFiniteError
 from quantrecipe.measure.buffers import Buffers
-from quantrecipe.model.model import TensorSource
+from quantrecipe.model.source.digest import Digest
+from quantrecipe.model.source.reading import Reading
+from quantrecipe.model.source.source import TensorSource
 from quantrecipe.model.tensor_reader import TensorReader
 from quantrecipe.output.row_units import split
 from quantrecipe.output.transform import to_floats
@@ -26,9 +27,9 @@ __all__ = ["Survey", "survey"]
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Survey:
-    """What one pass finds; rows are counted over all experts, in the source's order.
+    """What one pass finds; rows are counted over all experts.
 
-    digest: XXH3-128 of the stored bytes
+    digest: the hash of what is stored
     energy: float64 (rows,), the sum of squares of each row
     peak:   float32 (rows,), the largest magnitude in each row
     """
@@ -48,13 +49,13 @@ def survey(
 ) -> Survey:
     """Read the whole tensor. NonFiniteError, with its place, for a weight that is NaN or Inf."""
     rows = tensor.rows * tensor.experts
-    row_bytes = source.spec.row_bytes(tensor.cols)
     energy, peak = np.empty(rows), np.empty(rows, np.float32)
-    digest = xxhash.xxh3_128()
-    for unit in split(tensor):
-        raw = buffers.raw(unit.rows, row_bytes)
-        reader.read_rows(stored, unit.start, unit.stop, raw.reshape(-1), row_bytes, tensor=tensor.name)
-        digest.update(raw.data)
+    digest = Digest(stored)
+    for unit in split(tensor, stored.together):
+        room = buffers.raw(1, stored.stored_bytes(unit.rows)).reshape(-1)
+        reading = Reading(reader, tensor=tensor.name, room=room)
+        raw = stored.read(unit.start, unit.stop, reading)
+        digest.update(reading.pieces)
         floats = buffers.floats(unit.rows, tensor.cols)
         to_floats(raw, source, floats)
         # Not np.abs(floats).max(…), which would make a copy of the unit.
@@ -67,4 +68,5 @@ def survey(
                 "the model is damaged: download or train it again",
             )
         advance(unit.rows * tensor.cols)
+    digest.finish(reader, tensor=tensor.name)
     return Survey(digest=digest.hexdigest(), energy=energy, peak=peak)

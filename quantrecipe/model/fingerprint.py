@@ -36,8 +36,10 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from quantrecipe.model.model import Model, TensorSource
-from quantrecipe.model.tensor_reader import TensorReader, arrange_rows
+from quantrecipe.model.model import Model
+from quantrecipe.model.source.reading import Reading
+from quantrecipe.model.source.source import TensorSource
+from quantrecipe.model.tensor_reader import TensorReader
 from quantrecipe.tensor import TensorInfo, nextn_layers
 
 __all__ = ["Fingerprint", "fingerprint"]
@@ -128,13 +130,7 @@ def _shape(tensor: TensorInfo) -> tuple[int, ...]:
 
 def _values(source: TensorSource, tensor: TensorInfo, reader: TensorReader) -> NDArray[np.generic]:
     """The norm as little-endian float32; in a type that isn't a float's, the bytes as they are."""
-    stored = len(source.inline or b"") + sum(extent.nbytes for extent in source.extents)
-    rows = tensor.size // tensor.cols if tensor.cols else 0
-    raw = np.empty((rows, stored // rows if rows else 0), np.uint8)
-    reader.read_rows(source, 0, rows, raw, raw.shape[1], tensor=tensor.name)
-    if source.rows_per_head > 1:  # of a vector it is the weights that are arranged
-        arranged = raw.reshape(tensor.cols, -1) if len(tensor.shape) == 1 else raw
-        raw = arrange_rows(arranged, source.rows_per_head)
+    raw = source.read(0, source.total_rows, Reading(reader, tensor=tensor.name))
     flat = np.ascontiguousarray(raw).reshape(-1)
     match source.dtype:
         case "BF16":

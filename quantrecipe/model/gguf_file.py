@@ -17,8 +17,9 @@ from quantrecipe.api import FormatSpec
 from quantrecipe.errors import FormatError, ModelError
 from quantrecipe.gguf.header import MAGIC, GGUFHeader, TensorEntry, read_header
 from quantrecipe.gguf.values import metadata_text
-from quantrecipe.model.model import Extent, Model, TensorSource
+from quantrecipe.model.model import Model
 from quantrecipe.model.shards import shard_paths
+from quantrecipe.model.source.source import Extent, Stored, TensorSource
 from quantrecipe.model.storable import check_name
 from quantrecipe.tensor import TensorInfo
 
@@ -63,7 +64,7 @@ def open_gguf(path: str | Path, specs: Mapping[int, FormatSpec]) -> Model:
             extent = tensor_extent(shard, entry, rooms[entry.name], specs)
             info = TensorInfo.from_name(entry.name, entry.shape, type_name(entry.ggml_type, specs))
             tensors.append(info)
-            sources[info.name] = TensorSource(extents=(extent,), dtype=info.dtype, cols=info.cols)
+            sources[info.name] = Stored(name=info.name, shape=info.shape, dtype=info.dtype, extents=(extent,))
     return Model(
         path=path,
         container="gguf",

@@ -103,10 +103,5 @@ def _complete(path: Path, values: dict[str, Any], arch: Architecture) -> Config:
 
 
 def _refuse(config: Config, arch: Architecture) -> None:
-    quantization = config.find("quantization_config")
-    if isinstance(quantization, dict) and quantization:
-        method = quantization.get("quant_method", "an unknown method")
-        what = f"says that its weights are already quantized ({method})"
-        raise ModelError(what, "start from the model's BF16, F16 or F32 weights", file=config.path)
     if (reason := arch.refuse(config)) is not None:
         raise ModelError(reason, _CONVERTER, file=config.path)

@@ -14,46 +14,12 @@ from typing import Any, Literal
 
 from quantrecipe.errors import ModelError
 from quantrecipe.gguf.values import GGUFValue
+from quantrecipe.model.source.source import TensorSource
 from quantrecipe.tensor import TensorInfo, head_name
 
-__all__ = ["Container", "Extent", "Model", "TensorSource"]
+__all__ = ["Container", "Model"]
 
 Container = Literal["gguf", "huggingface", "safetensors", "shapes"]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Extent:
-    """A run of bytes in a file: the content of one stored tensor.
-
-    file_size: of the whole file when its header was read: a changed file is noticed; None if unknown
-    """
-
-    path: Path
-    offset: int
-    nbytes: int
-    file_size: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TensorSource:
-    """Where the content of a tensor lies, and how its rows are to be arranged. Picklable; holds no open file.
-
-    extents:  one after the other they are the rows in source order (several where experts are stacked)
-    inline:   the content itself, where it comes from no file (extents is empty then): frequency factors, which
-              a Hugging Face folder has in its config.json
-    dtype:    ggml name of the stored type; "F64" too
-    cols:     length of a row
-    rows_per_head: 1 where rows keep their order; else they are stored in Hugging Face's rotary order: inside
-              each run of `rows_per_head` rows, row r of the output is row
-              (r % 2) * (rows_per_head // 2) + r // 2 of the source, and rows are read in multiples of it. Of
-              a 1-D tensor (a bias) it is the weights that are so arranged
-    """
-
-    extents: tuple[Extent, ...]
-    dtype: str
-    cols: int
-    rows_per_head: int = 1
-    inline: bytes | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,7 +33,7 @@ class Model:
     metadata:  the key-value pairs of the GGUF, in the order in which they are written; those that describe a
                quantization (`general.file_type`, `general.quantization_version`) are the source's, and a
                Hugging Face folder's stand where llama.cpp's converter puts them, with what BF16 has there
-    sources:   by tensor name
+    sources:   by tensor name: what each is made of, with the shape and dtype of the tensor
     alignment: of tensor data in the GGUF
     files:     every file that was read
     """

@@ -19,7 +19,7 @@ from quantrecipe.errors import ModelError
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.misplaced import is_gguf_inside, misplaced
 from quantrecipe.model.gguf_file import is_gguf, open_gguf
-from quantrecipe.model.model import Model, TensorSource
+from quantrecipe.model.model import Model
 from quantrecipe.model.not_a_model import refuse_peft
 from quantrecipe.model.reference_models import is_reference, open_reference
 from quantrecipe.model.storable import as_tensor_info
@@ -98,19 +98,14 @@ def _bare(path: Path, checkpoint: Checkpoint, arch: str | None) -> Model:
     if not arch:
         what = "has no config.json beside it, so its architecture isn't known, and a GGUF has to name one"
         raise ModelError(what, "say --arch NAME (such as: --arch flux), or give its config.json", file=path)
-    tensors = tuple(as_tensor_info(stored) for stored in checkpoint.tensors.values())
+    sources = {name: stored.source for name, stored in checkpoint.tensors.items()}
     return Model(
         path=path,
         container="safetensors",
         arch=arch,
-        tensors=tensors,
+        tensors=tuple(as_tensor_info(source) for source in sources.values()),
         metadata={_ARCH_KEY: GGUFValue.of(ValueType.STRING, arch)},
-        sources={
-            info.name: TensorSource(
-                extents=(checkpoint.tensors[info.name].extent,), dtype=info.dtype, cols=info.cols
-            )
-            for info in tensors
-        },
+        sources=sources,
         files=checkpoint.files_read,
     )
 

@@ -23,7 +23,7 @@ from msgspec import Meta
 
 from quantrecipe.errors import ModelError
 from quantrecipe.gguf.cursor import open_cursor
-from quantrecipe.model.model import Extent
+from quantrecipe.model.source.source import Extent, Stored
 from quantrecipe.typed import Natural, Record, json_object, typed
 from quantrecipe.wording import shortened
 
@@ -58,6 +58,11 @@ class StoredTensor:
     dtype: str
     shape: tuple[int, ...]
     extent: Extent
+
+    @property
+    def source(self) -> Stored:
+        """Its content; a single number is a row of one, as to ggml."""
+        return Stored(name=self.name, shape=self.shape or (1,), dtype=self.dtype, extents=(self.extent,))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,15 +1,13 @@
-"""What a GGUF can hold: a tensor of a safetensors file as one of a GGUF, or the reason why it can't be."""
+"""What a GGUF can hold: a tensor of a checkpoint as one of a GGUF, or the reason why it can't be."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Never
+from typing import Never
 
 from quantrecipe.errors import ModelError
+from quantrecipe.model.source.source import TensorSource
 from quantrecipe.tensor import MAX_DIMS, TensorInfo
-
-if TYPE_CHECKING:
-    from quantrecipe.model.safetensors import StoredTensor
 
 __all__ = ["as_tensor_info", "check_name", "check_storable"]
 
@@ -17,35 +15,35 @@ _READABLE = {"F64", "F32", "F16", "BF16", "I8", "I16", "I32", "I64"}  # ggml has
 _MAX_NAME = 64  # ggml: GGML_MAX_NAME, a terminating zero included
 
 
-def as_tensor_info(stored: StoredTensor, name: str | None = None) -> TensorInfo:
+def as_tensor_info(source: TensorSource, name: str | None = None) -> TensorInfo:
     """The tensor as it is called in the GGUF. ModelError for what a GGUF can't hold.
 
     name: the one that llama.cpp knows, in a Hugging Face folder; then it has to be what llama.cpp can load, too.
     Without one the tensor keeps its own, and may be for another program.
     """
     if name is None:
-        _check_dtype(stored)
+        _check_dtype(source)
     else:
-        check_storable(stored)
-    name = stored.name if name is None else name
-    check_name(name, stored.extent.path)
-    return TensorInfo.from_name(name, stored.shape or (1,), stored.dtype)
+        check_storable(source)
+    name = source.stored_name if name is None else name
+    check_name(name, source.extents[0].path)
+    return TensorInfo.from_name(name, source.shape, source.dtype)
 
 
-def check_storable(stored: StoredTensor) -> None:
+def check_storable(source: TensorSource) -> None:
     """ModelError for dtypes that a GGUF can't hold, and for shapes that llama.cpp doesn't load."""
-    _check_dtype(stored)
-    if len(stored.shape) > MAX_DIMS:
-        what = f"has {len(stored.shape)} dimensions; llama.cpp loads at most {MAX_DIMS}"
-        _fail(stored, what, "drop or reshape it in the file")
-    if 0 in stored.shape:
-        _fail(stored, f"is empty: its shape is {stored.shape}", "drop it from the file")
+    _check_dtype(source)
+    if len(source.shape) > MAX_DIMS:
+        what = f"has {len(source.shape)} dimensions; llama.cpp loads at most {MAX_DIMS}"
+        _fail(source, what, "drop or reshape it in the file")
+    if 0 in source.shape:
+        _fail(source, f"is empty: its shape is {source.shape}", "drop it from the file")
 
 
-def _check_dtype(stored: StoredTensor) -> None:
-    if stored.dtype not in _READABLE:
+def _check_dtype(source: TensorSource) -> None:
+    if source.dtype not in _READABLE:
         remedy = "start from the model's BF16, F16 or F32 weights"
-        _fail(stored, f"has the dtype {stored.dtype}, which can't be converted", remedy)
+        _fail(source, f"has the dtype {source.dtype}, which can't be converted", remedy)
 
 
 def check_name(name: str, file: Path) -> None:
@@ -55,5 +53,5 @@ def check_name(name: str, file: Path) -> None:
         raise ModelError(what, "rename it, or leave it out", file=file)
 
 
-def _fail(stored: StoredTensor, what: str, remedy: str) -> Never:
-    raise ModelError(f"tensor {stored.name!r} {what}", remedy, file=stored.extent.path)
+def _fail(source: TensorSource, what: str, remedy: str) -> Never:
+    raise ModelError(f"tensor {source.stored_name!r} {what}", remedy, file=source.extents[0].path)

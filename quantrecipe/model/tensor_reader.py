@@ -1,4 +1,4 @@
-"""TensorReader: rows of stored tensors, straight from the files into the caller's buffers.
+"""TensorReader: stored bytes, straight from the files into the caller's buffers.
 
 A read is positional (`preadv`), so threads share a file without sharing a position; where the system has no
 such call (Windows), a lock per file makes up for it. Files open when first needed, and only so many at once:
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -20,12 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantrecipe.errors import ModelError
-from quantrecipe.model.model import Extent, TensorSource
+from quantrecipe.model.source.source import Extent
 
-__all__ = ["FLOAT_BYTES", "TensorReader", "arrange_rows"]
-
-FLOAT_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
-"""Bytes of a weight in the types whose rows have no structure."""
+__all__ = ["TensorReader"]
 
 _MAX_OPEN = 64  # far below the 256 files that macOS allows a process
 _MAX_READ = 2**30  # systems cut single reads off at 2 GiB
@@ -34,7 +31,7 @@ _AGAIN = "download it again"
 
 
 class TensorReader:
-    """Reads rows, from any thread. A context manager: leaving it closes the files."""
+    """Reads from any thread. A context manager: leaving it closes the files."""
 
     def __init__(self, *, max_open: int = _MAX_OPEN, positional: bool = _POSITIONAL) -> None:
         """At most `max_open` files are kept open between reads; `positional` False reads by seeking."""
@@ -57,34 +54,19 @@ class TensorReader:
             while self._files:
                 self._files.popitem()[1].file.close()
 
-    def read_rows(
-        self,
-        source: TensorSource,
-        start: int,
-        stop: int,
-        out: NDArray[np.uint8],
-        row_bytes: int | None = None,
-        *,
-        tensor: str = "",
+    def read(
+        self, extents: Sequence[Extent], begin: int, out: NDArray[np.uint8], *, tensor: str = ""
     ) -> None:
-        """The stored bytes of rows `start` to `stop`, in the source's order, into `out`: uint8, C-contiguous.
+        """Fill `out`, uint8 and C-contiguous, with the bytes from `begin` on of extents that follow each other.
 
-        `row_bytes` may be left out for F64, F32, F16 and BF16; `tensor` is what errors call it. ModelError
-        where the file has changed, or doesn't hold the rows.
+        `tensor` is what errors call it. ModelError where a file has changed, or doesn't hold the bytes.
         """
-        width = row_bytes if row_bytes is not None else source.cols * FLOAT_BYTES[source.dtype]
-        expected = max(stop - start, 0) * width
-        if start < 0 or out.dtype != np.uint8 or not out.flags.c_contiguous or out.size != expected:
-            raise ValueError(f"rows {start} to {stop} of {width} bytes don't go into {out.dtype} {out.shape}")
+        if begin < 0 or out.dtype != np.uint8 or not out.flags.c_contiguous:
+            raise ValueError(f"bytes from {begin} on don't go into {out.dtype} {out.shape}")
         target = out.reshape(-1).data
-        begin = start * width
-        if source.inline is not None:
-            if begin + expected > len(source.inline):
-                raise ValueError(f"{tensor or 'a tensor'} ends before its row {stop}")
-            target[:] = source.inline[begin : begin + expected]
-            return
-        # There may be one for each of hundreds of experts, so those before the rows should cost next to nothing.
-        for extent in source.extents:
+        end = begin + out.size
+        # There may be one for each of hundreds of experts, so those before the bytes should cost next to nothing.
+        for extent in extents:
             if not target:
                 return
             if begin >= extent.nbytes:
@@ -94,7 +76,7 @@ class TensorReader:
             self._read(extent, begin, target[:here], tensor or "a tensor")
             target, begin = target[here:], 0
         if target:
-            _fail(source.extents[-1].path, f"{tensor or 'a tensor'} ends before its row {stop}")
+            raise ValueError(f"{tensor or 'a tensor'} has no byte {end - 1:,}")
 
     def _read(self, extent: Extent, begin: int, piece: memoryview, tensor: str) -> None:
         offset, done = extent.offset + begin, 0
@@ -153,20 +135,6 @@ class _OpenFile:
         with self.lock:
             self.file.seek(offset)
             return self.file.readinto(part) or 0  # type: ignore[attr-defined]  # BinaryIO lacks it, FileIO has it
-
-
-def arrange_rows(raw: NDArray[np.uint8], rows_per_head: int) -> NDArray[np.uint8]:
-    """Rows in source order → rows in the GGUF's order; see `TensorSource.rows_per_head`.
-
-    raw: uint8 (n, row bytes), n a multiple of rows_per_head → the same shape; `raw` itself if nothing moves.
-    Hugging Face keeps the two rows of a rotated pair half a head apart, llama.cpp has them side by side.
-    """
-    if rows_per_head == 1:
-        return raw
-    if len(raw) % rows_per_head or rows_per_head % 2:
-        raise ValueError(f"{len(raw)} rows aren't whole heads of {rows_per_head}, an even number")
-    halves = raw.reshape(-1, 2, rows_per_head // 2, raw.shape[-1])
-    return halves.swapaxes(1, 2).reshape(raw.shape)
 
 
 def _fail(path: Path, what: str) -> Never:

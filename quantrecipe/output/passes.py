@@ -18,13 +18,15 @@ from numpy.typing import NDArray
 
 from quantrecipe.api import QuantFormat
 from quantrecipe.core.finite import all_sound
-from quantrecipe.model.model import TensorSource
+from quantrecipe.model.source.digest import Digest
+from quantrecipe.model.source.reading import Reading
+from quantrecipe.model.source.source import Stored, TensorSource
 from quantrecipe.model.tensor_reader import TensorReader
 from quantrecipe.output.jobs import Encoding
 from quantrecipe.output.pipeline import Pass
 from quantrecipe.output.reuse import OldTensor
 from quantrecipe.output.row_units import Unit, parts
-from quantrecipe.output.transform import Handling, Rows, arranged
+from quantrecipe.output.transform import Handling, Rows
 from quantrecipe.tensor import TensorInfo
 
 __all__ = ["CopyOld", "Encode", "FindPeaks", "Slot", "StoredRows"]
@@ -37,7 +39,7 @@ _NO_BUFFER = np.empty(0, np.float32)
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """Buffers of one unit, flat, large enough for any: source bytes, and what all encodings make of them."""
+    """Buffers of one unit, flat, large enough for any: stored bytes, and what all encodings make of them."""
 
     raw: _Bytes
     encoded: _Bytes
@@ -47,13 +49,14 @@ class Slot:
 class StoredRows:
     """A tensor's rows in the model, and what it takes to read them.
 
+    format: of the rows that the source gives
     group:  rows that stay together in a part of a unit
     floats: buffers for the weights of a part, one for each thread
     tell:   (weights, bytes read, bytes written): so much is done
     """
 
     tensor: TensorInfo
-    stored: TensorSource
+    source: TensorSource
     format: QuantFormat
     group: int
     reader: TensorReader
@@ -61,25 +64,19 @@ class StoredRows:
     nan: Handling
     tell: Callable[[int, int, int], None]
 
-    def read(self, unit: Unit, slot: Slot) -> _Bytes:
-        """uint8 (rows, row bytes), in source order, in the slot."""
-        row_bytes = self.format.spec.row_bytes(self.tensor.cols)
-        raw = slot.raw[: unit.rows * row_bytes]
-        self.reader.read_rows(self.stored, unit.start, unit.stop, raw, row_bytes, tensor=self.tensor.name)
-        return raw.reshape(unit.rows, row_bytes)
-
-    def arranged(self, unit: Unit, raw: _Bytes) -> _Bytes:
-        """The same in the GGUF's order."""
-        return arranged(raw, unit, self.stored.rows_per_head)
+    def read(self, unit: Unit, slot: Slot) -> tuple[_Bytes, Reading]:
+        """uint8 (rows, row bytes) of the type that the source gives; and what was read for them, in the slot."""
+        reading = Reading(self.reader, tensor=self.tensor.name, room=slot.raw)
+        return self.source.read(unit.start, unit.stop, reading), reading
 
     @property
-    def stay(self) -> bool:
-        """True if the two orders are one."""
-        return self.stored.rows_per_head == 1
+    def as_stored(self) -> bool:
+        """True if the rows are the stored bytes."""
+        return isinstance(self.source, Stored)
 
-    def rows(self, unit: Unit, arranged_raw: _Bytes, floats: _Floats) -> Rows:
+    def rows(self, unit: Unit, raw: _Bytes, floats: _Floats) -> Rows:
         """Rows of a unit, or of a part of it."""
-        return Rows(unit, arranged_raw, self.format, floats, nan=self.nan)
+        return Rows(unit, raw, self.format, floats, nan=self.nan)
 
 
 class _TensorPass(ABC, Generic[R]):
@@ -118,10 +115,10 @@ class FindPeaks(_TensorPass[tuple[float, int]]):
 
     def work(self, unit: Unit, slot: Slot) -> tuple[float, int]:
         """(the largest magnitude, bytes read)."""
-        raw = self._rows.read(unit, slot)
+        raw, reading = self._rows.read(unit, slot)
         found: list[float] = []
-        self._each_part(unit, self._rows.arranged(unit, raw), lambda rows, _: found.append(rows.peak()))
-        return max(found), raw.nbytes
+        self._each_part(unit, raw, lambda rows, _: found.append(rows.peak()))
+        return max(found), reading.nbytes
 
     def collect(self, unit: Unit, result: tuple[float, int]) -> None:
         peak, read = result
@@ -133,12 +130,12 @@ class FindPeaks(_TensorPass[tuple[float, int]]):
 class _Encoded:
     """What a unit becomes.
 
-    raw:  the source's bytes
+    reading: what was read of the source
     data: for each encoding, its bytes
     lost: for each encoding, how many weights lost a value
     """
 
-    raw: _Bytes
+    reading: Reading
     data: list[_Bytes]
     lost: list[int]
 
@@ -157,26 +154,31 @@ class Encode(_TensorPass[_Encoded]):
         self.encodings = encodings
         self.lost = [0] * len(encodings)
         self._again = again
-        self._source = xxhash.xxh3_128()
+        self._digest = Digest(rows.source)
+        self._source = ""
         self._written = [xxhash.xxh3_128() for _ in encodings]
 
     @property
     def source(self) -> str:
-        """XXH3-128 of the source's bytes, when the pass has ended."""
-        return self._source.hexdigest()
+        """The hash of what is stored, when the pass has ended. What wasn't read in order is read again."""
+        if not self._source:
+            read = self._digest.finish(self._rows.reader, tensor=self._rows.tensor.name)
+            if read:
+                self._rows.tell(0, read, 0)
+            self._source = self._digest.hexdigest()
+        return self._source
 
     @property
     def written(self) -> list[str]:
         """The same of what was written, for each encoding."""
         return [
-            (self._source if self._is_source(encoding) else written).hexdigest()
+            self.source if self._is_source(encoding) else written.hexdigest()
             for encoding, written in zip(self.encodings, self._written, strict=True)
         ]
 
     def work(self, unit: Unit, slot: Slot) -> _Encoded:
         """Read, encode and write the unit."""
-        raw = self._rows.read(unit, slot)
-        stored = self._rows.arranged(unit, raw)
+        stored, reading = self._rows.read(unit, slot)
         data = self._room(unit, stored, slot)
         lost = [0] * len(data)
         made = [i for i, encoding in enumerate(self.encodings) if not encoding.copied]
@@ -201,20 +203,20 @@ class Encode(_TensorPass[_Encoded]):
             row_bytes = encoded.shape[1]
             for job in encoding.jobs:
                 job.sink.write(encoded.data, job.assignment.offset + unit.start * row_bytes)
-        return _Encoded(raw, data, lost)
+        return _Encoded(reading, data, lost)
 
     def collect(self, unit: Unit, result: _Encoded) -> None:
-        self._source.update(result.raw.data)
+        self._digest.update(result.reading.pieces)
         for i, encoding in enumerate(self.encodings):
             if not self._is_source(encoding):
                 self._written[i].update(result.data[i].data)
             self.lost[i] += result.lost[i]
         weights = 0 if self._again else unit.rows * self._rows.tensor.cols
-        self._rows.tell(weights, result.raw.nbytes, sum(data.nbytes for data in result.data))
+        self._rows.tell(weights, result.reading.nbytes, sum(data.nbytes for data in result.data))
 
     def _is_source(self, encoding: Encoding) -> bool:
         """True if the source's bytes are written as they lie."""
-        return encoding.copied and self._rows.stay
+        return encoding.copied and self._rows.as_stored
 
     def _room(self, unit: Unit, stored: _Bytes, slot: Slot) -> list[_Bytes]:
         """Where each encoding's rows go, one after the other in the slot; what is copied lies there already."""
@@ -237,7 +239,6 @@ class CopyOld(_TensorPass[tuple[_Bytes, bool]]):
         super().__init__(rows)
         self._encoding, self._old = encoding, old
         self._spec = encoding.format.spec
-        self._stored = TensorSource(extents=(old.extent,), dtype=self._spec.name, cols=rows.tensor.cols)
         self._digest = xxhash.xxh3_128()
         self._sound = True
 
@@ -253,11 +254,10 @@ class CopyOld(_TensorPass[tuple[_Bytes, bool]]):
         """(the rows' bytes, whether they are sound)."""
         row_bytes = self._spec.row_bytes(unit.tensor.cols)
         data = slot.encoded[: unit.rows * row_bytes]
-        self._rows.reader.read_rows(
-            self._stored, unit.start, unit.stop, data, row_bytes, tensor=unit.tensor.name
-        )
+        begin = unit.start * row_bytes
+        self._rows.reader.read((self._old.extent,), begin, data, tensor=unit.tensor.name)
         for job in self._encoding.jobs:
-            job.sink.write(data.data, job.assignment.offset + unit.start * row_bytes)
+            job.sink.write(data.data, job.assignment.offset + begin)
         return data, self._spec.block == 1 or all_sound(self._spec, data.reshape(-1, row_bytes))
 
     def collect(self, unit: Unit, result: tuple[_Bytes, bool]) -> None:

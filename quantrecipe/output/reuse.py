@@ -12,7 +12,7 @@ from pathlib import Path
 
 from quantrecipe.errors import ModelError
 from quantrecipe.model.gguf_file import read_gguf_shards
-from quantrecipe.model.model import Extent
+from quantrecipe.model.source.source import Extent
 from quantrecipe.plan.metadata import DATA_HASHES, ENCODINGS, SOURCE_HASHES
 
 __all__ = ["OldTensor", "read_old_tensors"]

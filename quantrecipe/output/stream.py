@@ -2,7 +2,8 @@
 
     any thread: read some rows ─▶ convert, quantize ─▶ write ─▶ hash what was read and written, in order
 
-Memory depends on the number of threads and the length of the longest row alone.
+Memory depends on the number of threads and the length of the longest row alone; where a source is transposed, on its
+slab, too (`model/source/layout.py`).
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ class Stream:
         pipeline.tell(partial(self._progress.tensor, tensor, types))
         rows = StoredRows(
             tensor=tensor,
-            stored=self._model.sources[tensor.name],
+            source=self._model.sources[tensor.name],
             format=self._formats[tensor.dtype],
             group=self._group(tensor),
             reader=reader,
@@ -162,16 +163,15 @@ class Stream:
         self._progress.advance(weights, read, written)
 
     def _together(self, tensor: TensorInfo) -> int:
-        """Rows that must stay in one unit: those of a head, and those that any encoding interleaves."""
-        heads = self._model.sources[tensor.name].rows_per_head if len(tensor.shape) > 1 else 1
-        return lcm(heads, self._group(tensor))
+        """Rows that stay in one unit: those that the source reads at once, and those that any encoding interleaves."""
+        return lcm(self._model.sources[tensor.name].together, self._group(tensor))
 
     def _group(self, tensor: TensorInfo) -> int:
         """Rows that any encoding interleaves."""
         return lcm(*(job.assignment.format.spec.rows_per_group for job in self._jobs[tensor.name]))
 
     def _largest(self) -> tuple[int, int, int]:
-        """Source bytes of the largest unit, weights of its largest part, encoded bytes of all encodings together."""
+        """Stored bytes of the largest unit, weights of its largest part, encoded bytes of all encodings together."""
         raw = weights = encoded = 1
         for tensor in self._tensors:
             unit = next(split(tensor, self._together(tensor)))
@@ -179,7 +179,7 @@ class Stream:
             assignments = (job.assignment for job in self._jobs[tensor.name])
             specs = {a.encoding: a.format.spec for a in assignments}
             row = sum(spec.row_bytes(tensor.cols) for spec in specs.values())
-            raw = max(raw, unit.rows * self._formats[tensor.dtype].spec.row_bytes(tensor.cols))
+            raw = max(raw, self._model.sources[tensor.name].stored_bytes(unit.rows))
             weights = max(weights, part.rows * tensor.cols)
             encoded = max(encoded, unit.rows * row)
         return raw, weights, encoded

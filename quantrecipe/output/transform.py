@@ -20,10 +20,9 @@ from quantrecipe.api import QuantFormat
 from quantrecipe.core import float32_from_float64
 from quantrecipe.core.finite import Unsound, all_sound, first_unsound
 from quantrecipe.errors import NonFiniteError
-from quantrecipe.model.tensor_reader import arrange_rows
 from quantrecipe.output.row_units import Unit
 
-__all__ = ["Handling", "Nan", "Rows", "arranged", "number_text", "to_floats", "value_text"]
+__all__ = ["Handling", "Nan", "Rows", "number_text", "to_floats", "value_text"]
 
 Nan: TypeAlias = Literal["error", "allow", "keep"]
 """keep: the former name of allow."""
@@ -43,15 +42,6 @@ _NUMBERS = {"d": "the scale d", "dmin": "the scale dmin", "m": "the minimum m", 
 """ggml's names of what blocks hold. An encoder of a plugin may have others."""
 
 
-def arranged(raw: _Bytes, unit: Unit, rows_per_head: int) -> _Bytes:
-    """uint8 (rows, source row bytes) in source order → the same in the GGUF's order."""
-    if rows_per_head == 1:
-        return raw
-    if len(unit.tensor.shape) == 1:  # a bias: its weights are what the heads' rows are elsewhere
-        return arrange_rows(raw.reshape(unit.tensor.cols, -1), rows_per_head).reshape(raw.shape)
-    return arrange_rows(raw, rows_per_head)
-
-
 def to_floats(raw: _Bytes, source: QuantFormat, out: _Floats) -> None:
     """Stored rows → float32 rows. raw: uint8 (rows, row bytes) of the format `source`; out: float32 (rows, cols)."""
     if source.spec.name == "F64":
@@ -66,7 +56,7 @@ class Rows:
     def __init__(
         self, unit: Unit, raw: _Bytes, source: QuantFormat, floats: _Floats, *, nan: Handling
     ) -> None:
-        """raw: uint8 (rows, source row bytes), arranged; `source` is the format that it is in.
+        """raw: uint8 (rows, source row bytes); `source` is the format that it is in.
 
         floats: float32, a buffer that is written over; one that is too small is left alone.
         """

@@ -6,10 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
+from support.huggingface import write_model
 from support.models import llama_metadata, llama_tensors, write_gguf
+from support.quantized_checkpoints import write_checkpoint
 
 from quantrecipe.cli import main
 from quantrecipe.gguf.values import GGUFValue, ValueType
+from quantrecipe.model.safetensors import read_safetensors_header
 
 Output = pytest.CaptureFixture[str]
 
@@ -210,3 +213,31 @@ def test_what_a_pruned_file_takes_where_it_runs(
     (way,) = json.loads(capsys.readouterr().out)["runs"]["ways"]
     row = 2 * 2 * 128  # keys and values, in F16
     assert way["gpu"]["kv_cache"] == (8192 + 2 * 768) * row  # all tokens, and two windows with a batch
+
+
+def test_what_transposing_takes_is_told(tmp_path: Path, capsys: Output) -> None:
+    """GPTQ has a row for each input; the slab of 16 MiB is more than these small matrices need."""
+    folder = write_model("qwen2", tmp_path)
+    file = folder / "model.safetensors"
+    dtypes: dict[str, tuple[str, tuple[int, ...]]] = {}
+    for tensor in read_safetensors_header(file).tensors.values():
+        if not tensor.name.endswith("mlp.up_proj.weight"):
+            dtypes[tensor.name] = (tensor.dtype, tensor.shape)
+            continue
+        base, (outputs, inputs) = tensor.name.removesuffix("weight"), tensor.shape
+        dtypes[f"{base}qweight"] = ("I32", (inputs // 8, outputs))
+        dtypes[f"{base}qzeros"] = ("I32", (inputs // 32, outputs // 8))
+        dtypes[f"{base}scales"] = ("F16", (inputs // 32, outputs))
+        dtypes[f"{base}g_idx"] = ("I32/32", (inputs,))
+    write_checkpoint(file, dtypes)
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "gptq", "bits": 4, "group_size": 32}
+    (folder / "config.json").write_text(json.dumps(config))
+    assert main(["plan", "llama.cpp/Q8_0", str(folder)]) == 0
+    told = "2 tensors are transposed while apply reads: up to 48.00 KiB more memory for each thread"
+    assert told in capsys.readouterr().out
+
+
+def test_nothing_is_told_where_nothing_is_transposed(files: tuple[str, str], capsys: Output) -> None:
+    assert main(["plan", *files]) == 0
+    assert "transposed" not in capsys.readouterr().out

@@ -14,8 +14,10 @@ from support.models import llama_metadata, llama_tensors, write_gguf
 from support.zoo import ZOO
 
 from quantrecipe.model.fingerprint import Fingerprint, fingerprint
-from quantrecipe.model.model import Extent, Model, TensorSource
+from quantrecipe.model.model import Model
 from quantrecipe.model.open_model import open_model
+from quantrecipe.model.source.layout import rope_order
+from quantrecipe.model.source.source import Extent, Stored
 from quantrecipe.model.tensor_reader import TensorReader
 from quantrecipe.output.apply import apply_plan
 from quantrecipe.planning import make_plan
@@ -209,7 +211,7 @@ def test_a_norm_of_any_float_type_counts_as_float32(dtype: str, tmp_path: Path) 
 def test_a_norm_in_rotary_order_counts_in_the_gguf_s_order(tmp_path: Path) -> None:
     rotary = _norm_alone(tmp_path / "a", np.asarray([1, 2, 3, 4], "<f4").tobytes(), "F32")
     (name, source), *_ = rotary.sources.items()
-    rotary = replace(rotary, sources={name: replace(source, rows_per_head=4)})
+    rotary = replace(rotary, sources={name: rope_order(source, 1)})
     plain = _norm_alone(tmp_path / "b", np.asarray([1, 3, 2, 4], "<f4").tobytes(), "F32")
     assert fingerprint(rotary) == fingerprint(plain)
 
@@ -217,9 +219,8 @@ def test_a_norm_in_rotary_order_counts_in_the_gguf_s_order(tmp_path: Path) -> No
 def _norm_alone(path: Path, stored: bytes, dtype: str) -> Model:
     path.write_bytes(stored)
     tensor = TensorInfo.from_name("output_norm.weight", (4,), dtype)
-    source = TensorSource(
-        extents=(Extent(path=path, offset=0, nbytes=len(stored)),), dtype=dtype, cols=tensor.cols
-    )
+    extent = Extent(path=path, offset=0, nbytes=len(stored))
+    source = Stored(name=tensor.name, shape=tensor.shape, dtype=dtype, extents=(extent,))
     return Model(
         path=path,
         container="safetensors",
@@ -234,13 +235,13 @@ def _norm_alone(path: Path, stored: bytes, dtype: str) -> Model:
 def test_only_norms_are_read(tmp_path: Path, weights: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
     model = open_model(write_gguf(tmp_path / "a.gguf", weights, llama_metadata()))
     read: list[str] = []
-    real = TensorReader.read_rows
+    real = TensorReader.read
 
     def recorded(self: TensorReader, *args: object, tensor: str = "") -> None:
         read.append(tensor)
         real(self, *args, tensor=tensor)  # type: ignore[arg-type]  # as they came
 
-    monkeypatch.setattr(TensorReader, "read_rows", recorded)
+    monkeypatch.setattr(TensorReader, "read", recorded)
     fingerprint(model)
     assert read == sorted(name for name in weights if "norm" in name)
 

@@ -7,18 +7,17 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 from support.huggingface import DATA, MODELS, write_model
 
 from quantrecipe.errors import ModelError
 from quantrecipe.gguf.values import GGUFValue
 from quantrecipe.model.checkpoint import open_checkpoint
 from quantrecipe.model.huggingface import open_huggingface
-from quantrecipe.model.model import Model, TensorSource
+from quantrecipe.model.model import Model
 from quantrecipe.model.open_model import open_model
-from quantrecipe.model.tensor_reader import FLOAT_BYTES, TensorReader, arrange_rows
+from quantrecipe.model.source.reading import Reading
+from quantrecipe.model.tensor_reader import TensorReader
 from quantrecipe.tensor import TensorInfo
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "tiny-code"
@@ -73,7 +72,7 @@ class TestRefusals:
         [
             ({"architectures": ["GPT2LMHeadModel"]}, "'GPT2LMHeadModel' is not supported .*LlamaForCausalLM"),
             ({"architectures": None}, "names no architecture"),
-            ({"quantization_config": {"quant_method": "gptq"}}, r"already quantized \(gptq\)"),
+            ({"quantization_config": {"quant_method": "awq"}}, "weights are quantized by awq"),
             ({"num_hidden_layers": 1}, "'model.layers.1.* is none that a llama of 1 layers has"),
             ({"num_hidden_layers": "two"}, "num_hidden_layers: 'two'"),
             ({"num_hidden_layers": 2**31}, "2147483648 layers, but there are only 22 tensors"),
@@ -165,20 +164,12 @@ def converted_type(tensor: TensorInfo) -> str:
 def converted_bytes(model: Model, tensor: TensorInfo, type_: str, reader: TensorReader) -> bytes:
     """The content in the output's order, widened where the converter does."""
     source = model.sources[tensor.name]
-    rows = stored_rows(source, tensor, reader)
+    assert (source.shape, source.dtype) == (tensor.shape, tensor.dtype)
+    rows = source.read(0, source.total_rows, Reading(reader))
     if type_ == source.dtype:
         return rows.tobytes()
     assert (source.dtype, type_) == ("BF16", "F32")
     return (rows.view("<u2").astype("<u4") << 16).tobytes()
-
-
-def stored_rows(source: TensorSource, tensor: TensorInfo, reader: TensorReader) -> NDArray[np.uint8]:
-    count = tensor.rows * tensor.experts
-    raw = np.empty((count, tensor.cols * FLOAT_BYTES[source.dtype]), np.uint8)
-    reader.read_rows(source, 0, count, raw)
-    if len(tensor.shape) == 1:  # a bias is rearranged weight by weight
-        raw = raw.reshape(tensor.cols, -1)
-    return arrange_rows(raw, source.rows_per_head)
 
 
 @pytest.mark.parametrize("name", MODELS)

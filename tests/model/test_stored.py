@@ -7,15 +7,16 @@ from pathlib import Path
 import pytest
 
 from quantrecipe.errors import ModelError
-from quantrecipe.model.model import Extent
 from quantrecipe.model.safetensors import StoredTensor
+from quantrecipe.model.source.source import Extent, Stored
 from quantrecipe.model.storable import as_tensor_info, check_name
 
 FILE = Path("model.safetensors")
 
 
-def stored(shape: tuple[int, ...] = (2, 3), dtype: str = "BF16", name: str = "a") -> StoredTensor:
-    return StoredTensor(name=name, dtype=dtype, shape=shape, extent=Extent(path=FILE, offset=0, nbytes=0))
+def stored(shape: tuple[int, ...] = (2, 3), dtype: str = "BF16", name: str = "a") -> Stored:
+    extent = Extent(path=FILE, offset=0, nbytes=0)
+    return StoredTensor(name=name, dtype=dtype, shape=shape, extent=extent).source
 
 
 @pytest.mark.parametrize("dtype", ["F64", "F32", "F16", "BF16", "I8", "I16", "I32", "I64"])

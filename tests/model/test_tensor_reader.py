@@ -1,18 +1,16 @@
-"""TensorReader: the rows that were asked for, from files that may change, end early, or be many."""
+"""TensorReader: the bytes that were asked for, from files that may change, end early, or be many."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from quantrecipe.errors import ModelError
-from quantrecipe.model.model import Extent, TensorSource
-from quantrecipe.model.tensor_reader import TensorReader, arrange_rows
+from quantrecipe.model.source.source import Extent
+from quantrecipe.model.tensor_reader import TensorReader
 
-COLS, ROW = 8, 32
+ROW = 32
 CONTENT = np.random.default_rng(0).integers(0, 256, (24, ROW), dtype=np.uint8)
 
 
@@ -22,7 +20,7 @@ def reader(request):
         yield reader
 
 
-def source(folder: Path, *rows: int, dtype: str = "F32") -> TensorSource:
+def stored(folder: Path, *rows: int) -> tuple[Extent, ...]:
     """CONTENT in files of so many rows each, behind seven bytes of something else."""
     extents, at = [], 0
     for i, count in enumerate(rows):
@@ -31,98 +29,90 @@ def source(folder: Path, *rows: int, dtype: str = "F32") -> TensorSource:
         at += count
         size = path.stat().st_size
         extents.append(Extent(path=path, offset=7, nbytes=count * ROW, file_size=size))
-    return TensorSource(extents=tuple(extents), dtype=dtype, cols=COLS)
+    return tuple(extents)
 
 
 @pytest.mark.parametrize("rows", [(24,), (8, 8, 8), (1, 22, 1), (24, 0)])
 @pytest.mark.parametrize(("start", "stop"), [(0, 24), (0, 1), (23, 24), (5, 17), (8, 16), (9, 9)])
 def test_rows_are_read_across_files(tmp_path, reader, rows, start, stop):
     out = np.empty((stop - start, ROW), np.uint8)
-    reader.read_rows(source(tmp_path, *rows), start, stop, out)
+    reader.read(stored(tmp_path, *rows), start * ROW, out)
     assert np.array_equal(out, CONTENT[start:stop])
 
 
 def test_rows_go_into_a_part_of_a_flat_buffer(tmp_path, reader):
     buffer = np.zeros(6 * ROW, np.uint8)
-    reader.read_rows(source(tmp_path, 24), 2, 4, buffer[ROW : 3 * ROW])
+    reader.read(stored(tmp_path, 24), 2 * ROW, buffer[ROW : 3 * ROW])
     assert np.array_equal(buffer.reshape(6, ROW)[1:3], CONTENT[2:4])
     assert not buffer[:ROW].any()
     assert not buffer[3 * ROW :].any()
 
 
-def test_quantized_rows_are_as_long_as_the_caller_says(tmp_path, reader):
-    quantized = source(tmp_path, 24, dtype="Q8_0")
-    out = np.empty(16, np.uint8)
-    reader.read_rows(quantized, 3, 4, out, 16)
-    assert np.array_equal(out, CONTENT.reshape(48, 16)[3])
-
-
 @pytest.mark.parametrize(
     "out",
     [
-        np.empty(ROW - 1, np.uint8),
-        np.empty(COLS, np.float32),
+        np.empty(8, np.float32),
         np.empty((1, 2 * ROW), np.uint8)[:, ::2],
     ],
-    ids=["short", "float", "strided"],
+    ids=["float", "strided"],
 )
 def test_a_buffer_that_does_not_fit_is_the_callers_mistake(tmp_path, reader, out):
     with pytest.raises(ValueError, match="don't go into"):
-        reader.read_rows(source(tmp_path, 24), 0, 1, out)
+        reader.read(stored(tmp_path, 24), 0, out)
 
 
 def test_a_file_cut_short_after_it_was_opened_is_an_error(tmp_path, reader):
-    tensor = source(tmp_path, 24)
+    tensor = stored(tmp_path, 24)
     out = np.empty((24, ROW), np.uint8)
-    reader.read_rows(tensor, 0, 24, out)
-    with tensor.extents[0].path.open("r+b") as file:
+    reader.read(tensor, 0, out)
+    with tensor[0].path.open("r+b") as file:
         file.truncate(100)
     with pytest.raises(ModelError, match=r"0\.bin: ends at byte 100, before blk\.0\.attn_q\.weight does"):
-        reader.read_rows(tensor, 0, 24, out, tensor="blk.0.attn_q.weight")
+        reader.read(tensor, 0, out, tensor="blk.0.attn_q.weight")
 
 
 def test_a_file_that_is_not_as_large_as_it_was_is_refused(tmp_path, reader):
-    tensor = source(tmp_path, 24)
-    with tensor.extents[0].path.open("ab") as file:
+    tensor = stored(tmp_path, 24)
+    with tensor[0].path.open("ab") as file:
         file.write(b"!")
     with pytest.raises(ModelError, match=r"0\.bin: has 783 bytes, but had 782 when its header was read"):
-        reader.read_rows(tensor, 0, 1, np.empty(ROW, np.uint8))
+        reader.read(tensor, 0, np.empty(ROW, np.uint8))
 
 
 def test_a_file_that_went_away_is_an_error(tmp_path, reader):
-    tensor = source(tmp_path, 24)
-    tensor.extents[0].path.unlink()
+    tensor = stored(tmp_path, 24)
+    tensor[0].path.unlink()
     with pytest.raises(
         ModelError, match=r"0\.bin: can't be read at byte 39, in output\.weight: No such file"
     ):
-        reader.read_rows(tensor, 1, 2, np.empty(ROW, np.uint8), tensor="output.weight")
+        reader.read(tensor, ROW, np.empty(ROW, np.uint8), tensor="output.weight")
 
 
-def test_rows_that_the_tensor_does_not_have_are_an_error(tmp_path, reader):
-    with pytest.raises(ModelError, match="ends before its row 25"):
-        reader.read_rows(source(tmp_path, 12, 12), 23, 25, np.empty(2 * ROW, np.uint8))
+def test_bytes_that_the_tensor_does_not_have_are_the_callers_mistake(tmp_path, reader):
+    with pytest.raises(ValueError, match="output has no byte 799"):
+        reader.read(stored(tmp_path, 12, 12), 23 * ROW, np.empty(2 * ROW, np.uint8), tensor="output")
 
 
 def test_hundreds_of_shards_do_not_stay_open(tmp_path, monkeypatch):
-    tensor = source(tmp_path, *[1] * 24)
+    tensor = stored(tmp_path, *[1] * 24)
     opened = []
     path_open = Path.open
     monkeypatch.setattr(Path, "open", lambda *args, **kw: opened.append(path_open(*args, **kw)) or opened[-1])
     with TensorReader(max_open=4) as reader:
         out = np.empty((24, ROW), np.uint8)
-        reader.read_rows(tensor, 0, 24, out)
+        reader.read(tensor, 0, out)
         assert np.array_equal(out, CONTENT)
         assert (len(opened), sum(not file.closed for file in opened)) == (24, 4)
     assert all(file.closed for file in opened)
 
 
 def test_threads_share_a_reader(tmp_path, reader):
-    tensor = source(tmp_path, *[3] * 8)
+    tensor = stored(tmp_path, *[3] * 8)
 
     def read(i: int) -> bool:
         start = i * 7 % 20
         out = np.empty((4, ROW), np.uint8)
-        reader.read_rows(tensor, start, start + 4, out)
+        reader.read(tensor, start * ROW, out)
         return np.array_equal(out, CONTENT[start : start + 4])
 
     with ThreadPoolExecutor(8) as pool:
@@ -130,32 +120,12 @@ def test_threads_share_a_reader(tmp_path, reader):
 
 
 def test_threads_share_a_reader_that_may_keep_one_file(tmp_path):
-    tensor = source(tmp_path, *[3] * 8)
+    tensor = stored(tmp_path, *[3] * 8)
 
     def read(i: int) -> bool:
         out = np.empty((24, ROW), np.uint8)
-        reader.read_rows(tensor, 0, 24, out)
+        reader.read(tensor, 0, out)
         return np.array_equal(out, CONTENT)
 
     with TensorReader(max_open=1) as reader, ThreadPoolExecutor(8) as pool:
         assert all(pool.map(read, range(100)))
-
-
-@given(st.integers(1, 4), st.integers(1, 6))
-def test_arranged_rows_are_where_the_source_says(heads, half):
-    per_head = 2 * half
-    rows = np.arange(heads * per_head * 2, dtype=np.uint8).reshape(-1, 2)
-    expected = [
-        rows[head * per_head + (r % 2) * half + r // 2] for head in range(heads) for r in range(per_head)
-    ]
-    assert np.array_equal(arrange_rows(rows, per_head), expected)
-
-
-def test_rows_in_their_order_are_not_copied():
-    assert arrange_rows(CONTENT, 1) is CONTENT
-
-
-@pytest.mark.parametrize("rows_per_head", [5, 16, 3])
-def test_heads_are_whole_and_even(rows_per_head):
-    with pytest.raises(ValueError, match="whole heads"):
-        arrange_rows(CONTENT, rows_per_head)

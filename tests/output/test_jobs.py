@@ -12,8 +12,8 @@ from support.models import llama_tensors, write_gguf
 from support.recipes import recipe, rule
 
 from quantrecipe.importance.read_importance import read_importance
-from quantrecipe.model.model import Extent
 from quantrecipe.model.open_model import open_model
+from quantrecipe.model.source.source import Extent
 from quantrecipe.output.jobs import Job, encodings_of, jobs_by_tensor
 from quantrecipe.output.reuse import OldTensor
 from quantrecipe.planning import make_plan

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from support.formats import format_type
 
 from quantrecipe.errors import NonFiniteError
-from quantrecipe.model.model import Extent, TensorSource
+from quantrecipe.model.source.layout import rope_order
+from quantrecipe.model.source.source import Extent, Stored
 from quantrecipe.model.tensor_reader import TensorReader
 from quantrecipe.output.jobs import Encoding
 from quantrecipe.output.passes import CopyOld, Encode, FindPeaks, Slot, StoredRows
@@ -56,7 +57,7 @@ class Made:
     """Rows stored in a file, and the passes over them."""
 
     def __init__(
-        self, path: Path, values: NDArray[np.float32], *, rows_per_head: int = 1, nan: Any = "error"
+        self, path: Path, values: NDArray[np.float32], *, heads: int = 0, nan: Any = "error"
     ) -> None:
         path.write_bytes(b"before" + values.tobytes())
         self.told: list[tuple[int, int, int]] = []
@@ -64,9 +65,10 @@ class Made:
         floats: SimpleQueue[NDArray[np.float32]] = SimpleQueue()
         floats.put(np.empty(5 * SHAPE[-1], np.float32))
         extent = Extent(path=path, offset=6, nbytes=values.nbytes)
+        stored = Stored(name="up", shape=SHAPE, dtype="F32", extents=(extent,))
         self.rows = StoredRows(
             tensor=self.tensor,
-            stored=TensorSource(extents=(extent,), dtype="F32", cols=SHAPE[-1], rows_per_head=rows_per_head),
+            source=rope_order(stored, heads) if heads else stored,
             format=format_type("F32")(),
             group=1,
             reader=TensorReader(),
@@ -130,7 +132,7 @@ def test_several_encodings_at_once(tmp_path: Path, values: NDArray[np.float32]) 
 def test_rows_that_change_places_are_copied_in_their_new_order(
     tmp_path: Path, values: NDArray[np.float32]
 ) -> None:
-    made = Made(tmp_path / "m", values, rows_per_head=4)
+    made = Made(tmp_path / "m", values, heads=20)
     copy = FakeJob("F32", copied=True)
     encode = Encode(made.rows, [encoding(copy)])
     made.run(encode)

@@ -58,14 +58,14 @@ class TestSeveralOutputs:
     ) -> None:
         read: list[int] = []
         encoded: list[str] = []
-        read_rows = TensorReader.read_rows
+        reads = TensorReader.read
         encode = Rows.encode
         monkeypatch.setattr(
             TensorReader,
-            "read_rows",
-            lambda self, s, a, b, out, *r, **k: (
+            "read",
+            lambda self, extents, begin, out, **more: (
                 read.append(out.nbytes),
-                read_rows(self, s, a, b, out, *r, **k),
+                reads(self, extents, begin, out, **more),
             )[1],
         )
         monkeypatch.setattr(

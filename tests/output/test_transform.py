@@ -12,7 +12,7 @@ from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
 from quantrecipe.core.finite import Unsound
 from quantrecipe.errors import NonFiniteError
 from quantrecipe.output.row_units import Unit
-from quantrecipe.output.transform import Rows, arranged, number_text, to_floats, value_text
+from quantrecipe.output.transform import Rows, number_text, to_floats, value_text
 from quantrecipe.registry import Registry, load_registry
 from quantrecipe.tensor import TensorInfo
 
@@ -53,25 +53,6 @@ def encode(of: Rows, name: str, registry: Registry, *, cols: int = COLS, count: 
     fmt = registry.format(name)
     out = np.zeros((count, fmt.spec.row_bytes(cols)), np.uint8)
     return out, of.encode(fmt, how.pop("importance", None), out, **how)
-
-
-class TestOrder:
-    """Hugging Face keeps the two rows of a rotated pair half a head apart."""
-
-    def test_rows_of_heads(self) -> None:
-        raw = np.arange(8 * 3, dtype=np.uint8).reshape(8, 3)
-        unit = unit_of((8, 3), 0, 8)
-        assert arranged(raw, unit, 1) is raw
-        assert arranged(raw, unit, 4)[:, 0].tolist() == [0, 6, 3, 9, 12, 18, 15, 21]
-
-    def test_weights_of_a_bias(self) -> None:
-        """Its weights are what rows are elsewhere; each has two bytes here."""
-        raw = np.arange(16, dtype=np.uint8).reshape(1, 16)
-        tensor = TensorInfo.from_name("blk.0.attn_q.bias", (8,), "BF16")
-        unit = Unit(tensor=tensor, expert=0, start=0, stop=1)
-        found = arranged(raw, unit, 4)
-        assert found.shape == (1, 16)
-        assert found[0].tolist() == [0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15]
 
 
 class TestFloats:

@@ -9,7 +9,8 @@ import pytest
 from support.recipes import recipe, rule
 
 from quantrecipe.errors import PlanError
-from quantrecipe.model.model import Container, Extent, Model, TensorSource
+from quantrecipe.model.model import Container, Model
+from quantrecipe.model.source.source import Extent, Stored
 from quantrecipe.plan.plan import Assignment
 from quantrecipe.planning import make_plan
 from quantrecipe.registry import Registry, load_registry
@@ -38,7 +39,7 @@ def planned(
         *(TensorInfo.from_name(other, (1,), "F32") for other in others),
     )
     extent = Extent(path=Path("m"), offset=0, nbytes=0)
-    sources = {t.name: TensorSource(extents=(extent,), dtype=t.dtype, cols=t.cols) for t in tensors}
+    sources = {t.name: Stored(name=t.name, shape=t.shape, dtype=t.dtype, extents=(extent,)) for t in tensors}
     of = Model(
         path=Path("m"), container=container, arch="llama", tensors=tensors, metadata={}, sources=sources
     )

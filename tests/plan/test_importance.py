@@ -297,7 +297,7 @@ class TestMatrixOfAnotherModel:
     def test_reads_nothing_where_the_matrix_is_silent(
         self, dense: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(TensorReader, "read_rows", None)
+        monkeypatch.setattr(TensorReader, "read", None)
         require_matrix_of(dense, matrix(dense, tmp_path))
         with pytest.raises(TypeError):
             require_matrix_of(dense, self.stating(dense, tmp_path, str(fingerprint_of_nothing(dense))))

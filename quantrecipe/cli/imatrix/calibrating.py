@@ -310,8 +310,9 @@ class Calibrating:
         machine = detect_machine()
         gpu = max((it.free for it in machine.gpus), default=0)
         runs = Runs(self._model, Room(gpu=gpu, ram=machine.ram_free, unified=machine.unified))
+        sources = self._model.sources
         tensors = [
-            (tensor, sum(extent.nbytes for extent in self._model.sources[tensor.name].extents))
+            (tensor, sources[tensor.name].row_bytes * sources[tensor.name].total_rows)
             for tensor in self._model.tensors
         ]
         layers = None if gpu else 0

@@ -33,11 +33,24 @@ def render_plan(plan: Plan, *, every_tensor: bool = False, warnings: bool = True
     if plan.warnings and warnings:
         parts += [render_warnings(plan), Text()]
     parts.append(render_totals(plan))
+    if slab := _slab(plan):
+        parts.append(slab)
     if plan.spending is not None:
         from quantrecipe.cli.planned.spending_table import render_spending
 
         parts.append(render_spending(plan.spending))
     return Lines(*parts)
+
+
+def _slab(plan: Plan) -> RenderableType | None:
+    """What it takes to transpose tensors while they are read, which is the one thing that grows with a model's rows."""
+    slabs = [slab for source in plan.model.sources.values() if (slab := source.slab)]
+    if not slabs:
+        return None
+    what = "1 tensor is" if len(slabs) == 1 else f"{len(slabs)} tensors are"
+    # A thread works on one run of rows while another of its own waits to be written down in order.
+    size = bytes_text(2 * max(slabs))
+    return Paragraph(f"{what} transposed while apply reads: up to {size} more memory for each thread")
 
 
 def render_warnings(plan: Plan) -> RenderableType:

@@ -13,16 +13,19 @@ Newer checkpoints hold them stacked already, gate and up in one tensor, gate's r
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Never
+from typing import Never, TypeAlias
 
 from quantrecipe.errors import ModelError
-from quantrecipe.model.model import Extent
-from quantrecipe.model.safetensors import StoredTensor
+from quantrecipe.model.source import layout
+from quantrecipe.model.source.source import TensorSource
 from quantrecipe.model.storable import check_storable
 
-__all__ = ["ExpertNames", "Stack", "stack", "unpack"]
+__all__ = ["ExpertNames", "Named", "stack", "unpack"]
+
+Named: TypeAlias = tuple[str, TensorSource]
+"""A tensor by a name that the tensor name map knows."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,60 +57,38 @@ class ExpertNames:
         )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Stack:
-    """Matrices of experts, one after the other: a 3-D tensor. `name` is what the tensor name map knows."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    extents: tuple[Extent, ...]
-
-
-def stack(names: ExpertNames, layer: int, found: dict[tuple[int, str], StoredTensor]) -> Iterator[Stack]:
-    """The stacks of a layer whose experts are all there: (expert, matrix) → stored tensor."""
+def stack(names: ExpertNames, layer: int, found: Mapping[tuple[int, str], TensorSource]) -> Iterator[Named]:
+    """The stacks of a layer whose experts are all there: (expert, matrix) → content."""
     experts = 1 + max(expert for expert, _ in found)
     for matrix, stacked in names.matrices.items():
         parts = [found[expert, matrix] for expert in range(experts)]
-        check_storable(parts[0])
+        first = parts[0]
+        check_storable(first)
         for part in parts:
-            if (part.shape, part.dtype) != (parts[0].shape, parts[0].dtype) or len(part.shape) != 2:
-                what = f"is {part.dtype} {part.shape}, unlike {parts[0].name!r}: {parts[0].dtype} {parts[0].shape}"
+            if (part.shape, part.dtype) != (first.shape, first.dtype) or len(part.shape) != 2:
+                what = (
+                    f"is {part.dtype} {part.shape}, unlike {first.stored_name!r}: {first.dtype} {first.shape}"
+                )
                 _fail(part, what)
-        yield Stack(
-            name=stacked.format(layer=layer),
-            shape=(experts, *parts[0].shape),
-            dtype=parts[0].dtype,
-            extents=tuple(part.extent for part in parts),
-        )
+        yield stacked.format(layer=layer), layout.stack(parts)
 
 
-def unpack(stored: StoredTensor) -> Iterator[Stack]:
-    """What is stacked already: `down_proj` as it is; `gate_up_proj` as two, whose rows take turns by expert."""
-    check_storable(stored)
-    if stored.name.removesuffix(".weight").endswith("down_proj"):
-        name = stored.name.removesuffix(".weight") + ".weight"
-        yield Stack(name=name, shape=stored.shape, dtype=stored.dtype, extents=(stored.extent,))
+def unpack(name: str, source: TensorSource) -> Iterator[Named]:
+    """What is stacked already: `down_proj` as it is; of `gate_up_proj`, the halves of each expert."""
+    check_storable(source)
+    name = name.removesuffix(".weight")
+    if name.endswith("down_proj"):
+        yield f"{name}.weight", source
         return
-    if len(stored.shape) != 3 or stored.shape[1] % 2:
-        _fail(stored, f"has the shape {stored.shape} (expected: experts, 2 · rows, cols)")
-    experts, rows, cols = stored.shape
-    half = stored.extent.nbytes // (2 * experts)
+    if len(source.shape) != 3 or source.rows % 2:
+        _fail(source, f"has the shape {source.shape} (expected: experts, 2 · rows, cols)")
+    half = source.rows // 2
     for place, matrix in enumerate(("gate_proj", "up_proj")):
-        yield Stack(
-            name=stored.name.removesuffix(".weight").removesuffix("gate_up_proj") + f"{matrix}.weight",
-            shape=(experts, rows // 2, cols),
-            dtype=stored.dtype,
-            extents=_every_other(stored.extent, half, place, experts),
-        )
+        rows = layout.rows(source, place * half, (place + 1) * half)
+        yield f"{name.removesuffix('gate_up_proj')}{matrix}.weight", rows
 
 
-def _every_other(extent: Extent, size: int, place: int, count: int) -> tuple[Extent, ...]:
-    starts: Sequence[int] = range(extent.offset + place * size, extent.offset + 2 * size * count, 2 * size)
-    return tuple(
-        Extent(path=extent.path, offset=start, nbytes=size, file_size=extent.file_size) for start in starts
+def _fail(source: TensorSource, what: str) -> Never:
+    raise ModelError(
+        f"tensor {source.stored_name!r} {what}", "download the model again", file=source.extents[0].path
     )
-
-
-def _fail(stored: StoredTensor, what: str) -> Never:
-    raise ModelError(f"tensor {stored.name!r} {what}", "download the model again", file=stored.extent.path)

@@ -16,10 +16,12 @@ from quantrecipe.errors import ModelError, Problem, abridged
 from quantrecipe.model.architectures.architecture import Architecture
 from quantrecipe.model.architectures.completeness import check_tensors
 from quantrecipe.model.architectures.config import Config
-from quantrecipe.model.architectures.experts import ExpertNames, Stack, stack, unpack
+from quantrecipe.model.architectures.experts import ExpertNames, Named, stack, unpack
 from quantrecipe.model.architectures.hyperparameters import EXPERTS, LAYERS
-from quantrecipe.model.model import TensorSource
-from quantrecipe.model.safetensors import Checkpoint, StoredTensor
+from quantrecipe.model.architectures.quantized import weights_of
+from quantrecipe.model.safetensors import Checkpoint
+from quantrecipe.model.source.layout import rope_order
+from quantrecipe.model.source.source import Constant, TensorSource
 from quantrecipe.model.storable import as_tensor_info
 from quantrecipe.tensor import TensorInfo
 
@@ -43,18 +45,16 @@ def convert_tensors(arch: Architecture, config: Config, checkpoint: Checkpoint) 
     made: dict[str, Converted] = {}
     taken: dict[str, str] = {}
     unknown: list[str] = []
-    for stored in _expand(arch, config, checkpoint):
-        name = names.get_name(stored.name, try_suffixes=(".weight", ".bias"))
+    for stored, source in _expand(arch, config, checkpoint):
+        name = names.get_name(stored, try_suffixes=(".weight", ".bias"))
         if name is None:
-            unknown.append(stored.name)
+            unknown.append(stored)
             continue
         if name in taken:
-            what = f"{taken[name]!r} and {stored.name!r} would both be called {name!r}"
+            what = f"{taken[name]!r} and {stored!r} would both be called {name!r}"
             raise ModelError(what, "delete one of them", file=config.folder)
-        taken[name] = stored.name
-        made[name] = (
-            _stacked(stored, name) if isinstance(stored, Stack) else _plain(arch, config, stored, name)
-        )
+        taken[name] = stored
+        made[name] = as_tensor_info(source, name), source
     if unknown:
         raise ModelError(_unknown(arch, config, unknown))
     check_tensors(arch, config, {name: info for name, (info, _) in made.items()}, taken, names)
@@ -70,30 +70,29 @@ def _number_of(name: str) -> gguf.MODEL_ARCH:
     return next(number for number, known in gguf.MODEL_ARCH_NAMES.items() if known == name)
 
 
-def _expand(arch: Architecture, config: Config, checkpoint: Checkpoint) -> Iterator[StoredTensor | Stack]:
-    """Go through the tensors in the converter's order, with experts in stacks."""
+def _expand(arch: Architecture, config: Config, checkpoint: Checkpoint) -> Iterator[Named]:
+    """Go through the tensors in the converter's order, with experts in stacks, and rows in the GGUF's order."""
     place = {path: number for number, path in enumerate(checkpoint.files)}
-    ordered = sorted(checkpoint.tensors.values(), key=lambda stored: (place[stored.extent.path], stored.name))
-    waiting: dict[int, dict[tuple[int, str], StoredTensor]] = {}
-    for stored in ordered:
-        if stored.name.endswith(_NOT_WEIGHTS):
+    weights = weights_of(config, checkpoint)
+    ordered = sorted(weights.items(), key=lambda item: (place[item[1].extents[0].path], item[0]))
+    waiting: dict[int, dict[tuple[int, str], TensorSource]] = {}
+    for name, source in ordered:
+        if name.endswith(_NOT_WEIGHTS):
             continue
-        if arch.experts is None:
-            yield stored
-        elif arch.experts.is_stacked(stored.name):
-            yield from unpack(stored)
-        elif (parsed := arch.experts.parse(stored.name)) is not None:
+        if arch.experts is not None and arch.experts.is_stacked(name):
+            yield from unpack(name, source)
+        elif arch.experts is not None and (parsed := arch.experts.parse(name)) is not None:
             layer, expert, matrix = parsed
             count = config.need(*EXPERTS)
             if expert >= count:
-                what = f"says {config.called(*EXPERTS)}: {count}, but there is a tensor {stored.name!r}"
+                what = f"says {config.called(*EXPERTS)}: {count}, but there is a tensor {name!r}"
                 config.fail(what, "correct it, or download the model again")
             found = waiting.setdefault(layer, {})
-            found[expert, matrix] = stored
+            found[expert, matrix] = source
             if len(found) == count * len(arch.experts.matrices):
                 yield from stack(arch.experts, layer, waiting.pop(layer))
         else:
-            yield stored
+            yield name, _in_rope_order(config, name, source) if arch.rotary else source
     if waiting and arch.experts is not None:
         if (count := config.need(*EXPERTS)) > len(ordered):
             what = f"says {config.called(*EXPERTS)}: {count}, but there are only {len(ordered)} tensors"
@@ -102,7 +101,7 @@ def _expand(arch: Architecture, config: Config, checkpoint: Checkpoint) -> Itera
 
 
 def _missing_experts(
-    names: ExpertNames, config: Config, waiting: dict[int, dict[tuple[int, str], StoredTensor]]
+    names: ExpertNames, config: Config, waiting: dict[int, dict[tuple[int, str], TensorSource]]
 ) -> Iterator[Problem]:
     for layer, found in sorted(waiting.items()):
         for expert, matrix in product(range(config.need(*EXPERTS)), names.matrices):
@@ -113,37 +112,22 @@ def _missing_experts(
 
 
 def _computed(name: str, data: bytes) -> Converted:
-    info = TensorInfo.from_name(name, (len(data) // 4,), "F32")
-    return info, TensorSource(extents=(), dtype="F32", cols=info.cols, inline=data)
+    source = Constant(name=name, shape=(len(data) // 4,), dtype="F32", data=data)
+    return TensorInfo.from_name(name, source.shape, source.dtype), source
 
 
-def _stacked(stack: Stack, name: str) -> Converted:
-    info = TensorInfo.from_name(name, stack.shape, stack.dtype)
-    return info, TensorSource(extents=stack.extents, dtype=stack.dtype, cols=info.cols)
-
-
-def _plain(arch: Architecture, config: Config, stored: StoredTensor, name: str) -> Converted:
-    info = as_tensor_info(stored, name)
-    rows_per_head = _rows_per_head(config, stored) if arch.rotary else 1
-    return info, TensorSource(
-        extents=(stored.extent,), dtype=info.dtype, cols=info.cols, rows_per_head=rows_per_head
-    )
-
-
-def _rows_per_head(config: Config, stored: StoredTensor) -> int:
-    """Rows of a head for q and k, whose rows (or biases) have to be rearranged; 1 for all others."""
-    projection = stored.name.removesuffix(".weight").removesuffix(".bias").rpartition(".")[2]
+def _in_rope_order(config: Config, name: str, source: TensorSource) -> TensorSource:
+    """The rows (or biases) of q and k as llama.cpp wants them; all others as they are."""
+    projection = name.removesuffix(".weight").removesuffix(".bias").rpartition(".")[2]
     if projection not in _HEADS:
-        return 1
-    counts = (config.count(name) for name in _HEADS[projection])
+        return source
+    counts = (config.count(count) for count in _HEADS[projection])
     heads = next((count for count in counts if count is not None), 0)
-    rows = stored.shape[0] if stored.shape else 0
+    rows = source.shape[0]
     if not heads or rows % (2 * heads):
-        what = (
-            f"tensor {stored.name!r} has {rows} rows, which don't divide among {heads} heads of even length"
-        )
+        what = f"tensor {name!r} has {rows} rows, which don't divide among {heads} heads of even length"
         raise ModelError(what, "check num_attention_heads and num_key_value_heads", file=config.path)
-    return rows // heads
+    return rope_order(source, heads)
 
 
 def _unknown(arch: Architecture, config: Config, names: list[str]) -> Sequence[Problem]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-
 from quantrecipe.core.finite import first_unsound
+from quantrecipe.model.source.reading import Reading
 from quantrecipe.model.tensor_reader import TensorReader
 from quantrecipe.output.transform import number_text, value_text
 from quantrecipe.output.verify.produced import Produced
@@ -52,8 +51,7 @@ def _lost(produced: Produced, registry: Registry, name: str, reader: TensorReade
     rows, row_bytes = tensor.rows * tensor.experts, spec.row_bytes(tensor.cols)
     step = max(1, _PIECE // (row_bytes * spec.rows_per_group)) * spec.rows_per_group
     for start in range(0, rows, step):
-        piece = np.empty((min(step, rows - start), row_bytes), np.uint8)
-        reader.read_rows(source, start, start + len(piece), piece.reshape(-1), row_bytes, tensor=name)
+        piece = source.read(start, min(start + step, rows), Reading(reader, tensor=name))
         if (found := first_unsound(spec, piece)) is not None:
             number = number_text(found, _row_text(tensor, start + found.row))
             return f"; {number} is {value_text(found)}, which llama.cpp refuses with --check-tensors"

@@ -10,14 +10,15 @@ from typing import TypeVar
 import numpy as np
 import xxhash
 
-from quantrecipe.model.model import Extent, TensorSource
+from quantrecipe.model.source.digest import CHUNK, combined, hash_bytes
+from quantrecipe.model.source.source import Extent, TensorSource
 from quantrecipe.model.tensor_reader import TensorReader
 from quantrecipe.output.progress import Progress
 from quantrecipe.tensor import TensorInfo
 
 __all__ = ["hash_tensors", "nonzero"]
 
-_CHUNK = 1 << 20
+_CHUNK = CHUNK
 
 T = TypeVar("T")
 
@@ -30,24 +31,18 @@ def hash_tensors(
     threads: int,
     progress: Progress,
 ) -> dict[str, str]:
-    """XXH3-128 of each tensor's stored bytes, by name."""
+    """The hash of what each tensor's source stores, by name (`model/source/digest.py`)."""
     digests: dict[str, str] = {}
     stop = threading.Event()
 
     def work(tensor: TensorInfo) -> str:
-        digest = xxhash.xxh3_128()
-        source = sources[tensor.name]
-        if source.inline is not None:
-            digest.update(source.inline)
-        buffer = np.empty(_CHUNK, np.uint8)
-        for extent in source.extents:
-            for begin in range(0, extent.nbytes, _CHUNK):
-                if stop.is_set():
-                    return ""
-                piece = buffer[: min(_CHUNK, extent.nbytes - begin)]
-                _read(reader, extent, begin, piece, tensor.name)
-                digest.update(piece.data)
-        return digest.hexdigest()
+        hashes = []
+        for leaf in sources[tensor.name].leaves:
+            hashes.append(digest := xxhash.xxh3_128())
+            hash_bytes(
+                leaf, digest, reader, tensor=tensor.name, chunk=_CHUNK, go_on=lambda: not stop.is_set()
+            )
+        return combined(hashes)
 
     def collect(tensor: TensorInfo, digest: str) -> None:
         digests[tensor.name] = digest
@@ -64,15 +59,10 @@ def nonzero(extent: Extent, reader: TensorReader) -> int | None:
     buffer = np.empty(min(_CHUNK, extent.nbytes), np.uint8)
     for begin in range(0, extent.nbytes, _CHUNK):
         piece = buffer[: min(_CHUNK, extent.nbytes - begin)]
-        _read(reader, extent, begin, piece, "padding")
+        reader.read((extent,), begin, piece, tensor="padding")
         if piece.any():
             return extent.offset + begin + int(np.flatnonzero(piece)[0])
     return None
-
-
-def _read(reader: TensorReader, extent: Extent, begin: int, out: np.ndarray, name: str) -> None:
-    one = TensorSource(extents=(extent,), dtype="I8", cols=extent.nbytes)
-    reader.read_rows(one, begin, begin + out.size, out, 1, tensor=name)
 
 
 def _each(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from quantrecipe.gguf.header import GGUFHeader
 from quantrecipe.gguf.write_header import padded
-from quantrecipe.model.model import Extent
+from quantrecipe.model.source.source import Extent
 from quantrecipe.model.tensor_reader import TensorReader
 from quantrecipe.output.progress import Progress
 from quantrecipe.output.verify.hashing import hash_tensors, nonzero

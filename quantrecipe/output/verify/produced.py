@@ -10,7 +10,8 @@ from quantrecipe.errors import ModelError
 from quantrecipe.gguf.header import GGUFHeader
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.model.gguf_file import open_gguf, read_gguf_shards
-from quantrecipe.model.model import Extent, Model
+from quantrecipe.model.model import Model
+from quantrecipe.model.source.source import Extent
 from quantrecipe.plan.metadata import DATA_HASHES, ENCODINGS, SOURCE_HASHES
 from quantrecipe.registry import Registry
 from quantrecipe.tensor import TensorInfo

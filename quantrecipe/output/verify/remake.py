@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from quantrecipe.model.model import Extent, TensorSource
+from quantrecipe.model.source.source import Extent
 from quantrecipe.model.tensor_reader import TensorReader
 from quantrecipe.output.jobs import Job
 from quantrecipe.output.progress import Progress
@@ -50,9 +50,7 @@ class _Compared:
         made = np.frombuffer(data.cast("B"), np.uint8)
         name, extent = self._extents[bisect_right(self._starts, offset) - 1]
         found = np.empty(made.size, np.uint8)
-        begin = offset - extent.offset
-        one = TensorSource(extents=(extent,), dtype="I8", cols=extent.nbytes)
-        self._reader.read_rows(one, begin, begin + made.size, found, 1, tensor=name)
+        self._reader.read((extent,), offset - extent.offset, found, tensor=name)
         places = np.flatnonzero(made != found)
         with self._lock:
             self.read += made.size

@@ -105,8 +105,7 @@ def side_of_model(label: str, model: Model) -> Side:
     return Side(
         label=label,
         tensors={
-            t.name: Fate(tensor=t, type=t.dtype, nbytes=sum(e.nbytes for e in model.sources[t.name].extents))
-            for t in model.tensors
+            t.name: Fate(tensor=t, type=t.dtype, nbytes=model.sources[t.name].nbytes) for t in model.tensors
         },
         nbytes=sum(path.stat().st_size for path in model.files),
         metadata=model.metadata,

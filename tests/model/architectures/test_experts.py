@@ -8,8 +8,8 @@ import pytest
 
 from quantrecipe.errors import ModelError
 from quantrecipe.model.architectures.experts import ExpertNames, stack, unpack
-from quantrecipe.model.model import Extent
 from quantrecipe.model.safetensors import StoredTensor
+from quantrecipe.model.source.source import Extent, Stored
 
 FILE = Path("model.safetensors")
 NAMES = ExpertNames(
@@ -19,10 +19,9 @@ NAMES = ExpertNames(
 
 def stored(
     name: str, shape: tuple[int, ...], offset: int = 0, nbytes: int = 12, dtype: str = "BF16"
-) -> StoredTensor:
-    return StoredTensor(
-        name=name, dtype=dtype, shape=shape, extent=Extent(path=FILE, offset=offset, nbytes=nbytes)
-    )
+) -> Stored:
+    extent = Extent(path=FILE, offset=offset, nbytes=nbytes)
+    return StoredTensor(name=name, dtype=dtype, shape=shape, extent=extent).source
 
 
 def test_names() -> None:
@@ -38,8 +37,8 @@ def test_experts_stand_by_number() -> None:
     found = {
         (e, "up_proj"): stored(f"e{e}", (2, 3), offset=100 * e) for e in (10, 2, *range(2), *range(3, 10))
     }
-    (made,) = stack(NAMES, 5, found)
-    assert (made.name, made.shape) == ("model.layers.5.mlp.experts.up_proj.weight", (11, 2, 3))
+    ((name, made),) = stack(NAMES, 5, found)
+    assert (name, made.shape) == ("model.layers.5.mlp.experts.up_proj.weight", (11, 2, 3))
     assert [extent.offset for extent in made.extents] == [100 * e for e in range(11)]
 
 
@@ -50,20 +49,22 @@ def test_experts_that_differ() -> None:
 
 
 def test_gate_and_up_take_turns() -> None:
-    gate, up = unpack(stored("model.layers.0.mlp.experts.gate_up_proj", (3, 4, 5), offset=1000, nbytes=120))
-    assert (gate.name, gate.shape) == ("model.layers.0.mlp.experts.gate_proj.weight", (3, 2, 5))
-    assert (up.name, up.shape) == ("model.layers.0.mlp.experts.up_proj.weight", (3, 2, 5))
+    name = "model.layers.0.mlp.experts.gate_up_proj"
+    halves = unpack(name, stored(name, (3, 4, 5), offset=1000, nbytes=120))
+    (gate_name, gate), (up_name, up) = halves
+    assert (gate_name, gate.shape) == ("model.layers.0.mlp.experts.gate_proj.weight", (3, 2, 5))
+    assert (up_name, up.shape) == ("model.layers.0.mlp.experts.up_proj.weight", (3, 2, 5))
     assert [(e.offset, e.nbytes) for e in gate.extents] == [(1000, 20), (1040, 20), (1080, 20)]
     assert [(e.offset, e.nbytes) for e in up.extents] == [(1020, 20), (1060, 20), (1100, 20)]
 
 
 def test_odd_gate_and_up() -> None:
     with pytest.raises(ModelError, match="expected: experts, 2 · rows, cols"):
-        list(unpack(stored("x.experts.gate_up_proj", (3, 5, 5))))
+        list(unpack("x.experts.gate_up_proj", stored("x.experts.gate_up_proj", (3, 5, 5))))
 
 
 def test_a_single_expert_is_a_stack_of_one() -> None:
-    (one,) = stack(NAMES, 3, {(0, "up_proj"): stored("e0", (2, 3))})
+    ((_, one),) = stack(NAMES, 3, {(0, "up_proj"): stored("e0", (2, 3))})
     assert (one.shape, one.dtype, len(one.extents)) == ((1, 2, 3), "BF16", 1)
 
 

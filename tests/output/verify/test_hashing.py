@@ -10,7 +10,7 @@ import pytest
 import xxhash
 
 from quantrecipe.errors import ModelError
-from quantrecipe.model.model import Extent, TensorSource
+from quantrecipe.model.source.source import Constant, Extent, Stored
 from quantrecipe.model.tensor_reader import TensorReader
 from quantrecipe.output.progress import Silent
 from quantrecipe.output.verify import hashing
@@ -30,6 +30,11 @@ class Counted(Silent):
         self.advanced.append((weights, read, written))
 
 
+def stored(*extents: Extent) -> Stored:
+    shape = (sum(extent.nbytes for extent in extents),)
+    return Stored(name="a", shape=shape, dtype="I8", extents=extents)
+
+
 @pytest.fixture(params=[1 << 20, 7])
 def chunk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setattr(hashing, "_CHUNK", request.param)
@@ -45,11 +50,11 @@ def test_of_several_extents_and_of_none(tmp_path: Path, chunk: int, threads: int
         return Extent(path=tmp_path / "a", offset=start, nbytes=stop - start, file_size=len(data))
 
     sources = {
-        "one": TensorSource(extents=(extent(3, 24),), dtype="I8", cols=21),
-        "two": TensorSource(extents=(extent(500, 510), extent(0, 14)), dtype="I8", cols=12),
-        "inline": TensorSource(extents=(), dtype="F32", cols=4, inline=b"0123456789abcdef"),
-        "empty": TensorSource(extents=(extent(9, 9),), dtype="I8", cols=0),
-        **{f"n{i}": TensorSource(extents=(extent(i, i + 30),), dtype="I8", cols=30) for i in range(20)},
+        "one": stored(extent(3, 24)),
+        "two": stored(extent(500, 510), extent(0, 14)),
+        "inline": Constant(shape=(4,), dtype="F32", data=b"0123456789abcdef"),
+        "empty": stored(extent(9, 9)),
+        **{f"n{i}": stored(extent(i, i + 30)) for i in range(20)},
     }
     contents = {
         "one": data[3:24],
@@ -87,7 +92,7 @@ def test_the_first_byte_that_isn_t_zero(tmp_path: Path, chunk: int, place: int |
 def test_an_error_stops_all(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(bytes(100))
     extent = Extent(path=tmp_path / "a", offset=0, nbytes=200, file_size=None)
-    source = TensorSource(extents=(extent,), dtype="I8", cols=200)
+    source = stored(extent)
     tensors = [TensorInfo.from_name(f"t{i}", (200,), "I8") for i in range(30)]
     with TensorReader() as reader, pytest.raises(ModelError, match="ends at byte 100, before t"):
         hash_tensors(tensors, {t.name: source for t in tensors}, reader, threads=2, progress=Silent())
@@ -102,11 +107,11 @@ def test_what_is_interrupted_leaves_long_tensors_unread(
     (tmp_path / "a").write_bytes(bytes(size))
 
     class Reader(TensorReader):
-        def read_rows(self, *arguments: Any, tensor: str = "") -> None:
+        def read(self, *arguments: Any, tensor: str = "") -> None:
             if tensor == "long":
                 assert interrupted.wait(20)
                 reads.append(tensor)
-            super().read_rows(*arguments, tensor=tensor)
+            super().read(*arguments, tensor=tensor)
 
     class Impatient(Silent):
         def advance(self, weights: int, read: int, written: int) -> None:
@@ -115,11 +120,7 @@ def test_what_is_interrupted_leaves_long_tensors_unread(
 
     lengths = {"short": 1, "long": size}
     sources = {
-        name: TensorSource(
-            extents=(Extent(path=tmp_path / "a", offset=0, nbytes=length, file_size=size),),
-            dtype="I8",
-            cols=length,
-        )
+        name: stored(Extent(path=tmp_path / "a", offset=0, nbytes=length, file_size=size))
         for name, length in lengths.items()
     }
     tensors = [TensorInfo.from_name(name, (length,), "I8") for name, length in lengths.items()]

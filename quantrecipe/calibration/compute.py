@@ -9,6 +9,7 @@ is gone on from when the same command is given again, and ends in the same file 
 
 from __future__ import annotations
 
+import glob
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -20,6 +21,7 @@ import numpy as np
 
 from quantrecipe.calibration.chunks import DomainTokens, Schedule, schedule
 from quantrecipe.calibration.collect import (
+    Another,
     Change,
     Collected,
     Filling,
@@ -57,7 +59,7 @@ _EVERY = 60.0  # seconds between two saves
 _FILLING_TOKENS = 4096  # at least, that go through all experts: each gets a mean over as many
 _SMALLEST_CONTEXT = 16  # tokens; imatrix.cpp looks at no input that has fewer
 
-Heard = Callable[["Prepared | Ran | Change | Saved"], None]
+Heard = Callable[["Prepared | Another | Ran | Change | Saved"], None]
 """Told what happens: `Prepared` once, before anything runs; then the others, as `collect` tells them."""
 
 
@@ -166,7 +168,9 @@ def compute_importance(
     settings = settings or CalibrationSettings()
     _check(settings)
     path = sums_path(out)
-    for left in path.parent.glob(f"{path.name}.*.part"):  # of a process that was killed while it saved
+    for left in path.parent.glob(
+        f"{glob.escape(path.name)}.*.part"
+    ):  # of a process that was killed while it saved
         with suppress(OSError):
             left.unlink()
     hear = hear or _nothing
@@ -188,8 +192,8 @@ def compute_importance(
         )
         collected: Collected = session.call(collect, work, hear=hear)
     least = max(1, settings.expert_tokens)
-    uncovered, filled = _uncovered(path, least), 0
-    if settings.all_experts and uncovered:
+    uncovered, filled = _uncovered(path, least), _filled(path)
+    if settings.all_experts and uncovered and not filled:
         filling = Filling(groups=_enough(plan, max(least, _FILLING_TOKENS)), path=path.resolve(), least=least)
         with Session(model, overrides=_all_used(Path(model)), **running) as session:
             filled = session.call(fill_experts, filling)
@@ -238,6 +242,12 @@ def _uncovered(path: Path, least: int) -> tuple[UncoveredExperts, ...]:
         for name, tokens in (sums.tokens() if sums is not None else {}).items()
         if len(tokens) > 1 and (few := _few(tokens, least))
     )
+
+
+def _filled(path: Path) -> int:
+    """How many experts a pass of a run that was stopped after it has filled."""
+    sums = SumsFile.read(path)
+    return int(sums.about.get("filled", 0)) if sums is not None else 0
 
 
 def _all_used(model: Path) -> dict[str, int]:
@@ -294,9 +304,14 @@ def _digest(plan: Schedule, settings: CalibrationSettings) -> str:
     for group in plan.groups:
         digest.update(f"{group.chunks.shape} {group.domain} {group.weight!r}\n".encode())
         digest.update(group.chunks.astype("<i4").tobytes())
-    digest.update(
-        f"{settings.output} {settings.embeddings} {settings.until} {settings.expert_tokens}".encode()
+    told = (
+        settings.output,
+        settings.embeddings,
+        settings.until,
+        settings.expert_tokens,
+        settings.all_experts,
     )
+    digest.update(repr(told).encode())
     return digest.hexdigest()
 
 

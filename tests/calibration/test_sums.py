@@ -78,6 +78,11 @@ def test_a_file_that_is_none_is_begun_anew(path: Path, damage: bytes | None) -> 
     assert SumsFile.read(path.with_name("none")) is None
 
 
+def test_another_version_s_file_is_begun_anew(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("quantrecipe.calibration.sums._LAYOUT", 3)
+    assert SumsFile.read(path) is None
+
+
 def test_a_disk_that_refuses(path: Path) -> None:
     with pytest.raises(OutputError, match="what was found so far can't be saved"):
         write_sums(path / "below a file", sums(), {}, SHARED, {})

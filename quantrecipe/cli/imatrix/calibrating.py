@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
@@ -14,6 +15,7 @@ import xxhash
 
 import quantrecipe
 from quantrecipe.calibration import (
+    Another,
     CalibrationSettings,
     Change,
     Computed,
@@ -33,7 +35,7 @@ from quantrecipe.cli.progress import CalibrationBar
 from quantrecipe.cli.tables import Paragraph
 from quantrecipe.cli.units import counted, duration_text
 from quantrecipe.engine import RunOptions
-from quantrecipe.errors import Problem, TextError
+from quantrecipe.errors import OutputError, Problem, TextError
 from quantrecipe.importance.coverage import Coverage, coverage
 from quantrecipe.importance.provenance import CalibrationText, Provenance
 from quantrecipe.importance.read_importance import read_importance
@@ -44,6 +46,7 @@ from quantrecipe.memory.footprint import Footprint, Room, Runs
 from quantrecipe.memory.machine import detect_machine
 from quantrecipe.model.fingerprint import fingerprint
 from quantrecipe.model.model import Model
+from quantrecipe.output.locks import held
 from quantrecipe.output.unquantized import unquantized
 from quantrecipe.registry import Registry
 from quantrecipe.texts import (
@@ -90,20 +93,32 @@ class Calibrating:
     def divide(
         self, domains: Sequence[Domain], shares: tuple[int, int, int], *, force: bool
     ) -> tuple[Domain, ...]:
-        """Write the three parts of the texts beside the matrix: what is left for calibration.
+        """Write the parts of the texts beside the matrix, but for empty ones: what is left for calibration.
 
-        TextError where nothing is left; OutputError where a part exists, unless `force`.
+        TextError where nothing is left; OutputError where a part exists, unless `force`. One that holds the same
+        already is from a run that was stopped, and stays.
         """
         stem = self._out.name.removesuffix(".gguf").removesuffix(".dat").removesuffix(".imatrix")
-        self._parts = {part: self._out.with_name(f"{stem}.{part}.jsonl") for part in _PARTS}
-        for path in self._parts.values():
-            check_output(path, force=force)
         divided = [
             split([it for document in domain.documents for it in passages(document)], shares)
             for domain in domains
         ]
-        for number, path in enumerate(self._parts.values()):
-            write_text(path, json_lines_of(it for parts in divided for it in parts[number]), force=force)
+        texts: dict[Path, str] = {}
+        for number, (part, share) in enumerate(zip(_PARTS, shares, strict=True)):
+            if text := json_lines_of(it for parts in divided for it in parts[number]):
+                self._parts[part] = self._out.with_name(f"{stem}.{part}.jsonl")
+                texts[self._parts[part]] = text
+            elif share:
+                print_warning(self._ctx.err, f"the {part} part got none of the texts", "give more texts")
+        texts = {path: text for path, text in texts.items() if not _holds(path, text)}
+        for path in texts:
+            check_output(path, force=force)
+        for path, text in texts.items():
+            write_text(path, text, force=force)
+        for domain, (calibration, *_) in zip(domains, divided, strict=True):
+            if not calibration:
+                what = f"nothing of {domain.name} is in the calibration part: the matrix doesn't know it"
+                print_warning(self._ctx.err, what, "give more of it, or leave out --split")
         left = [
             replace(domain, documents=parts[0])
             for domain, parts in zip(domains, divided, strict=True)
@@ -145,6 +160,14 @@ class Calibrating:
             made.__exit__(None, None, None)
 
     @contextmanager
+    def alone(self) -> Iterator[None]:
+        """OutputError while another run computes the same matrix: each would take the other's sums for its own."""
+        sums = sums_path(self._out)
+        busy = OutputError(f"another run computes {self._out}", "wait for it, or name another file with -o")
+        with held(sums.with_name(f"{sums.name}.quantrecipe-lock"), busy):
+            yield
+
+    @contextmanager
     def resumable(self) -> Iterator[None]:
         """Whatever stops the run, say what is kept of it."""
         try:
@@ -165,15 +188,23 @@ class Calibrating:
         for domain, documents in rendered:
             for caution in losses(domain.name, documents):
                 print_warning(self._ctx.err, caution.what, caution.remedy)
-        with ThreadPoolExecutor(1) as pool, CalibrationBar(self._ctx.err) as bar:
-            hashed = pool.submit(_hash_of_files, self._model.files)
+        with ExitStack() as stack:
+            pool, stopped = stack.enter_context(ThreadPoolExecutor(1)), threading.Event()
+            # The pool waits for its thread, which may have hours of files to read.
+            stack.callback(stopped.set)
+            bar = stack.enter_context(CalibrationBar(self._ctx.err))
+            hashed = pool.submit(_hash_of_files, self._model.files, stopped)
             bar.say("loading the model")
             computed = compute_importance(
                 path,
                 rendered,
                 self._out,
                 self._settings,
-                told={"model": self._fingerprint, "template": self._template},
+                told={
+                    "model": self._fingerprint,
+                    "template": self._template,
+                    "version": quantrecipe.__version__,
+                },
                 hear=_Hearing(self, bar).hear,
                 **running,
             )
@@ -201,6 +232,14 @@ class Calibrating:
         """Say how long it will take, as far as the first tokens tell; a bar shows it all the time."""
         if not watched(self._ctx.err):
             self._tell(f"about {duration_text(left)}, at {speed:,.0f} tokens/s")
+
+    def another(self, other: Another) -> None:
+        """Warn that what another run has read will be lost."""
+        what = (
+            f"{other.path} is of a run with other texts or settings, another model or another version, which has "
+            f"read {other.tokens:,} tokens: it will be replaced"
+        )
+        print_warning(self._ctx.err, what, "to keep it, stop now, and name another file with -o")
 
     def resumed(self, tokens: int) -> None:
         """Say that the run goes on from one before it."""
@@ -301,7 +340,7 @@ class _Hearing:
         self._all = 0
         self._told = False
 
-    def hear(self, what: Prepared | Ran | Change | Saved) -> None:
+    def hear(self, what: Prepared | Another | Ran | Change | Saved) -> None:
         match what:
             case Prepared(all_tokens=tokens):
                 self._run.prepared(what)
@@ -310,6 +349,8 @@ class _Hearing:
             case Ran(tokens=tokens):
                 self._bar.read(tokens)
                 self._tell_time(tokens)
+            case Another():
+                self._run.another(what)
             case Change(share=share):
                 self._bar.changed(share)
             case Saved(resumed=True, tokens=tokens):
@@ -324,7 +365,8 @@ class _Hearing:
         if not self._told:
             self._told = True
             speed = (tokens - self._before) / max(time.monotonic() - self._begun, 1e-9)
-            self._run.timed(speed, (self._all - tokens) / speed)
+            if tokens < self._all:
+                self._run.timed(speed, (self._all - tokens) / speed)
 
 
 def _amounts(prepared: Prepared) -> str:
@@ -366,10 +408,18 @@ def _experts(tokens: Mapping[int, int]) -> str:
     return f"{len(tokens)} experts ({fewest:,} to {most:,}): {layer_ranges(list(tokens))}"
 
 
-def _hash_of_files(files: Sequence[Path]) -> str:
+def _holds(path: Path, text: str) -> bool:
+    """Whether the file is there, and has this text."""
+    try:
+        return path.is_file() and not path.is_symlink() and path.read_bytes() == text.encode()
+    except OSError:
+        return False
+
+
+def _hash_of_files(files: Sequence[Path], stopped: threading.Event) -> str:
     digest = xxhash.xxh3_128()
     for path in files:
         with path.open("rb") as file:
-            while data := file.read(1 << 20):
+            while not stopped.is_set() and (data := file.read(1 << 20)):
                 digest.update(data)
     return digest.hexdigest()

@@ -179,13 +179,15 @@ def command(
         all_experts=all_experts,
     )
     run = Calibrating(ctx, opened, registry, out, settings)
-    if split is not None:
-        domains = run.divide(domains, split, force=force)
-    run.caution(domains, unseen)
-    with run.runnable(work_dir or out.parent, keep=keep, threads=threads) as path, run.resumable():
-        computed = run.compute(
-            path, domains, threads=threads, gpu_layers=gpu_layers, engine=found, log=ctx.engine_log
-        )
-    write_matrix(ctx, out, computed.measurement, layout, force, quiet=as_json)
-    computed.done()
+    with run.alone():
+        if split is not None:
+            domains = run.divide(domains, split, force=force)
+        run.caution(domains, unseen)
+        with run.resumable():
+            with run.runnable(work_dir or out.parent, keep=keep, threads=threads) as path:
+                computed = run.compute(
+                    path, domains, threads=threads, gpu_layers=gpu_layers, engine=found, log=ctx.engine_log
+                )
+            write_matrix(ctx, out, computed.measurement, layout, force, quiet=as_json)
+        computed.done()
     run.report(computed, as_json=as_json)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from support.models import llama_metadata, write_gguf
 
 from quantrecipe.calibration import CalibrationSettings
 from quantrecipe.cli.app import app
-from quantrecipe.errors import EvaluationError
+from quantrecipe.errors import EvaluationError, OutputError
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.importance.read_importance import read_importance
 from quantrecipe.model.fingerprint import fingerprint
@@ -129,6 +131,43 @@ def test_texts_are_divided_and_only_one_part_is_read(here: Path) -> None:
     assert read_importance(here / "again.gguf").digest == read_importance(here / "mine.imatrix.gguf").digest
 
 
+def test_a_run_with_parts_goes_on_when_it_is_given_again(here: Path) -> None:
+    """The parts that it has written are its own; those of another text aren't."""
+    many = [json.dumps({"text": f"{number} {WORDS}" * 20}) for number in range(100)]
+    (here / "many.jsonl").write_text("\n".join(many), encoding="utf-8")
+    arguments = ("--text", "many.jsonl", "--split", "70/20/10", "-o", "m.gguf")
+    stopped = run(*arguments, "--context", "512,512")
+    assert stopped.exit_code == 1
+    parts = {path: path.read_bytes() for path in here.glob("m.*.jsonl")}
+    assert len(parts) == 3
+    assert run(*arguments).exit_code == 0
+    (here / "m.gguf").unlink()
+    (here / "many.jsonl").write_text("\n".join(many[1:]), encoding="utf-8")
+    refused = run(*arguments)
+    assert refused.exit_code == 1
+    assert re.search(r"m\.[a-z-]+\.jsonl exists; say --force", said(refused))
+    assert {path: path.read_bytes() for path in here.glob("m.*.jsonl")} == parts
+
+
+def test_parts_without_texts_are_said_and_not_written(here: Path) -> None:
+    texts = [json.dumps({"text": f"{number} {WORDS * 20}"}) for number in range(9)]
+    (here / "few.jsonl").write_text("\n".join(texts), encoding="utf-8")
+    result = run("--text", "few.jsonl", "--split", "99/1/0", "-o", "m.gguf")
+    assert result.exit_code == 0, result.output
+    assert "the search part got none of the texts" in said(result)
+    assert "held-out" not in said(result)
+    assert [path.name for path in here.glob("m.*.jsonl")] == ["m.calibration.jsonl"]
+
+
+def test_a_domain_that_isn_t_in_the_calibration_part_is_named(here: Path) -> None:
+    texts = [json.dumps({"text": f"{number} {WORDS * 20}"}) for number in range(60)]
+    (here / "many.jsonl").write_text("\n".join(texts), encoding="utf-8")
+    (here / "one.jsonl").write_text(json.dumps({"text": "one more"}), encoding="utf-8")
+    result = run("--text", "many.jsonl", "--text", "one.jsonl", "--split", "50/50/0", "-o", "m.gguf")
+    assert result.exit_code == 0, result.output
+    assert "nothing of one.jsonl is in the calibration part: the matrix doesn't know it" in said(result)
+
+
 def test_it_stops_at_a_change_unless_experts_lack_tokens() -> None:
     document = json.loads(run("--text", "long.txt", "--until", "99%", "--json").stdout)
     assert document["enough"]
@@ -186,6 +225,89 @@ def test_of_a_run_that_stops_it_is_said_what_is_kept(here: Path, monkeypatch: py
         again
     )
     assert (here / "m.gguf").read_bytes() == (here / "whole.gguf").read_bytes()
+
+
+def test_a_disk_that_is_full_at_the_end(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is lost: neither what was read, nor that it was enough, nor that experts got all tokens."""
+    arguments = ("--text", "long.txt", "--until", "99%", "--all-experts")
+    assert run(*arguments, "-o", "whole.gguf").exit_code == 0
+
+    def full(*_: object, **__: object) -> None:
+        raise OutputError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("quantrecipe.cli.imatrix.output.write_file", full)
+        stopped = run(*arguments, "-o", "m.gguf")
+    assert stopped.exit_code == 1
+    assert "what was read is kept in m.gguf.sums; the same command goes on from there" in said(stopped)
+    again = run(*arguments, "-o", "m.gguf")
+    assert "2 experts got what all tokens give" in said(again)
+    assert (here / "m.gguf").read_bytes() == (here / "whole.gguf").read_bytes()
+
+
+def test_what_another_run_has_read_is_named_before_it_is_lost(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One whose experts got all tokens, besides: nothing of that is in the matrix of one that didn't ask for it."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OutputError("the disk is full")
+
+    assert run("--text", "long.txt", "-o", "whole.gguf").exit_code == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("quantrecipe.cli.imatrix.output.write_file", full)
+        assert run("--text", "long.txt", "--all-experts", "-o", "m.gguf").exit_code == 1
+    result = run("--text", "long.txt", "-o", "m.gguf")
+    assert re.search(
+        r"m\.gguf\.sums is of a run with other .* read 39,936 tokens: it will be rep", said(result)
+    )
+    assert (here / "m.gguf").read_bytes() == (here / "whole.gguf").read_bytes()
+
+
+def test_two_runs_don_t_write_one_matrix(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds: list[Result] = []
+    real = FakeModel.run
+
+    def during(self: FakeModel, chunks: NDArray[np.int32], watch: object) -> None:
+        if not seconds:
+            seconds.append(run("--text", "short.txt", "-o", "m.gguf"))
+        real(self, chunks, watch)
+
+    monkeypatch.setattr(FakeModel, "run", during)
+    first = run("--text", "long.txt", "-o", "m.gguf")
+    assert first.exit_code == 0, first.output
+    assert seconds[0].exit_code == 1
+    assert "another run computes m.gguf; wait for it" in said(seconds[0])
+    assert read_importance(here / "m.gguf").datasets == ("long.txt",)
+    assert not list(here.glob("m.gguf.*"))
+
+
+def test_a_run_that_fails_doesn_t_wait_until_the_model_is_hashed(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread reads the model's files, which may take hours."""
+
+    def dies(self: FakeModel, chunks: NDArray[np.int32], watch: object) -> None:
+        raise EvaluationError("llama.cpp crashed")
+
+    class Endless:
+        digested = 0
+
+        def update(self, data: bytes) -> None:
+            self.digested += 1
+            time.sleep(0.01)
+
+        def hexdigest(self) -> str:
+            return "all"
+
+    endless = Endless()
+    with (here / "model.gguf").open("ab") as file:
+        file.truncate(1 << 28)  # 256 pieces
+    hashes = SimpleNamespace(xxh3_128=lambda: endless)
+    monkeypatch.setattr("quantrecipe.cli.imatrix.calibrating.xxhash", hashes)
+    monkeypatch.setattr(FakeModel, "run", dies)
+    assert "llama.cpp crashed" in said(run("--text", "long.txt", "-o", "m.gguf"))
+    assert endless.digested < 256
 
 
 def test_a_matrix_that_is_there_is_kept(here: Path) -> None:

@@ -14,7 +14,6 @@ Source: llama.cpp, tools/imatrix/imatrix.cpp: collect_imatrix.
 from __future__ import annotations
 
 import time
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from quantrecipe.calibration.sums import InputSums, SumsFile, write_sums
+from quantrecipe.calibration.sums import DAMAGED, InputSums, SumsFile, write_sums
 from quantrecipe.engine.graph import Product
 from quantrecipe.engine.language_model import LanguageModel
 from quantrecipe.engine.session import Tell
@@ -222,7 +221,7 @@ class _Run:
             return
         try:
             sums, means = found.sums(), found.means()
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile):  # damaged: begin anew
+        except DAMAGED:  # begin anew
             return
         self._collector.sums, self._collector.shared = sums, dict(found.shared)
         self._groups, self._tokens = found.about["groups"], found.about["tokens"]

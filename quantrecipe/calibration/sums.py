@@ -28,7 +28,13 @@ from quantrecipe.whole_file import whole_file
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["InputSums", "SumsFile", "write_sums"]
+__all__ = ["DAMAGED", "InputSums", "SumsFile", "write_sums"]
+
+DAMAGED = (
+    *(AttributeError, KeyError, TypeError),  # JSON of another shape
+    *(OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile),
+)
+"""What reading a file of sums raises that another program wrote, or that a disk has damaged."""
 
 _LAYOUT = 2
 _FIELDS = ("squares", "weighed", "tokens")
@@ -81,11 +87,11 @@ class SumsFile:
             if about.get("layout") != _LAYOUT:
                 return None
             return cls(path=path, about=about["about"], shared=about["shared"])
-        except (AttributeError, OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+        except DAMAGED:
             return None
 
     def sums(self) -> dict[str, InputSums]:
-        """All sums, by name. OSError or ValueError where the file is damaged."""
+        """All sums, by name. One of `DAMAGED` where the file is."""
         with _opened(self.path) as data:
             return {
                 name: InputSums(*(data[f"{part}/{name}"] for part in _FIELDS))

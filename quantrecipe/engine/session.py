@@ -11,6 +11,7 @@ the call.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -43,6 +44,7 @@ Hear = Callable[[Any], None]
 """Hears what a function in the worker tells."""
 
 _ILLEGAL_INSTRUCTION = (-4, 0xC000001D)  # SIGILL; Windows' STATUS_ILLEGAL_INSTRUCTION
+_SHARD = re.compile(r"(.+)-\d{5}-of-(\d{5})\.gguf")
 _PATIENCE = 60  # seconds: drivers of several GPUs take some to begin
 _LOOKED_THROUGH = 4000  # bytes of stderr
 
@@ -176,7 +178,10 @@ class _Process:
 
 
 def existing_gguf(path: str | Path) -> Path:
-    """The path, checked. EvaluationError that says how to make a GGUF of what it is instead."""
+    """The path, checked; of a shard, that of the first, which llama.cpp takes alone.
+
+    EvaluationError that says how to make a GGUF of what it is instead.
+    """
     path = Path(path)
     if path.is_dir():
         raise EvaluationError(
@@ -184,6 +189,8 @@ def existing_gguf(path: str | Path) -> Path:
             f"make one: quantrecipe apply llama.cpp/BF16 {path} -o {path.name}.bf16.gguf",
             file=path,
         )
+    if (shard := _SHARD.fullmatch(path.name)) is not None:
+        path = path.with_name(f"{shard[1]}-00001-of-{shard[2]}.gguf")
     if not path.exists():
         raise EvaluationError("there is no such file", file=path)
     with path.open("rb") as file:

@@ -11,7 +11,7 @@ import pytest
 from quantrecipe.engine import Engine
 from quantrecipe.engine import session as session_module
 from quantrecipe.engine.bindings import last_words
-from quantrecipe.engine.session import Session, ask_engine, death
+from quantrecipe.engine.session import Session, ask_engine, death, existing_gguf
 from quantrecipe.errors import EvaluationError
 from quantrecipe.evaluate import Text, make_reference, read_text
 
@@ -144,6 +144,15 @@ def test_the_log_of_a_crash(monkeypatch: pytest.MonkeyPatch, model: Path) -> Non
 def test_a_session_that_isn_t_open(model: Path) -> None:
     with pytest.raises(EvaluationError, match="isn't open"):
         Session(model, engine=ENGINE).call(job)
+
+
+def test_of_shards_llama_cpp_gets_the_first(tmp_path: Path) -> None:
+    for number in (1, 2):
+        (tmp_path / f"m-0000{number}-of-00002.gguf").write_bytes(b"GGUF")
+    assert existing_gguf(tmp_path / "m-00002-of-00002.gguf") == tmp_path / "m-00001-of-00002.gguf"
+    (tmp_path / "m-00001-of-00002.gguf").unlink()
+    with pytest.raises(EvaluationError, match=r"m-00001-of-00002\.gguf: there is no such file"):
+        existing_gguf(tmp_path / "m-00002-of-00002.gguf")
 
 
 class TestRefused:

@@ -47,6 +47,7 @@ from quantrecipe.memory.machine import detect_machine
 from quantrecipe.model.fingerprint import fingerprint
 from quantrecipe.model.model import Model
 from quantrecipe.output.locks import held
+from quantrecipe.output.paths import check_path
 from quantrecipe.output.unquantized import unquantized
 from quantrecipe.registry import Registry
 from quantrecipe.texts import (
@@ -89,6 +90,13 @@ class Calibrating:
         self._fingerprint = str(fingerprint(model))
         self._template = ""
         self._parts: dict[str, Path] = {}
+        self._inputs: list[tuple[Path, str]] = []
+
+    def spare(self, texts: Sequence[Domain]) -> None:
+        """OutputError where the matrix would be written over what is read, whatever may be replaced."""
+        self._inputs = [(path, "a file of the model") for path in self._model.files]
+        self._inputs += [(path, "a text that is read") for text in texts for path in text.files]
+        check_path(self._out, self._inputs)
 
     def divide(
         self, domains: Sequence[Domain], shares: tuple[int, int, int], *, force: bool
@@ -113,6 +121,7 @@ class Calibrating:
         texts = {path: text for path, text in texts.items() if not _holds(path, text)}
         for path in texts:
             check_output(path, force=force)
+            check_path(path, self._inputs)
         for path, text in texts.items():
             write_text(path, text, force=force)
         for domain, (calibration, *_) in zip(domains, divided, strict=True):

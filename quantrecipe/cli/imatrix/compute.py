@@ -179,6 +179,7 @@ def command(
         all_experts=all_experts,
     )
     run = Calibrating(ctx, opened, registry, out, settings)
+    run.spare([*domains, *unseen])
     with run.alone():
         if split is not None:
             domains = run.divide(domains, split, force=force)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections.abc import Sequence
@@ -308,6 +309,26 @@ def test_a_run_that_fails_doesn_t_wait_until_the_model_is_hashed(
     monkeypatch.setattr(FakeModel, "run", dies)
     assert "llama.cpp crashed" in said(run("--text", "long.txt", "-o", "m.gguf"))
     assert endless.digested < 256
+
+
+@pytest.mark.parametrize("out", ["model.gguf", "link.gguf"])
+def test_the_model_isn_t_replaced_by_its_matrix(here: Path, out: str) -> None:
+    os.link(here / "model.gguf", here / "link.gguf")
+    before = (here / "model.gguf").read_bytes()
+    result = run("--text", "long.txt", "-o", out, "--force")
+    assert result.exit_code == 1
+    assert f"{out} is a file of the model, and would be written over" in said(result)
+    assert (here / "model.gguf").read_bytes() == before
+
+
+def test_a_text_isn_t_replaced_by_a_part_of_it(here: Path) -> None:
+    texts = [json.dumps({"text": f"{number} {WORDS * 20}"}) for number in range(60)]
+    (here / "m.calibration.jsonl").write_text("\n".join(texts), encoding="utf-8")
+    result = run("--text", "m.calibration.jsonl", "--split", "50/50/0", "-o", "m.gguf", "--force")
+    assert result.exit_code == 1
+    assert "m.calibration.jsonl is a text that is read, and would be written over" in said(result)
+    assert (here / "m.calibration.jsonl").read_text(encoding="utf-8") == "\n".join(texts)
+    assert not (here / "m.search.jsonl").exists()
 
 
 def test_a_matrix_that_is_there_is_kept(here: Path) -> None:

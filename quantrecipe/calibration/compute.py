@@ -123,6 +123,7 @@ class Computed:
     """An importance matrix, as it was computed; its sums are in a file until `done`.
 
     collected: how the run ended
+    read:      tokens of each domain, by name, that were run: fewer than there were to run where it was enough
     uncovered: experts with fewer tokens than `expert_tokens`, or with none
     filled:    experts that got what a pass of all tokens through all experts found, over all tensors
     """
@@ -130,6 +131,7 @@ class Computed:
     measurement: Measurement
     prepared: Prepared
     collected: Collected
+    read: Mapping[str, int]
     uncovered: tuple[UncoveredExperts, ...]
     filled: int
     sums: Path = field(repr=False)
@@ -198,13 +200,23 @@ def compute_importance(
         with Session(model, overrides=_all_used(Path(model)), **running) as session:
             filled = session.call(fill_experts, filling)
         uncovered = _uncovered(path, least)
-    return _computed(path, prepared, collected, domains, settings, uncovered, filled)
+    read = _read(plan.groups[: collected.groups], [domain.name for domain, _ in domains])
+    return _computed(path, prepared, collected, read, domains, settings, uncovered, filled)
+
+
+def _read(groups: Sequence[Group], names: Sequence[str]) -> dict[str, int]:
+    """How many tokens of each domain there are in the groups."""
+    tokens = dict.fromkeys(names, 0)
+    for group in groups:
+        tokens[names[group.domain]] += group.chunks.size
+    return tokens
 
 
 def _computed(
     path: Path,
     prepared: Prepared,
     collected: Collected,
+    read: Mapping[str, int],
     domains: Sequence[tuple[Domain, Sequence[Rendered]]],
     settings: CalibrationSettings,
     uncovered: tuple[UncoveredExperts, ...],
@@ -229,6 +241,7 @@ def _computed(
         ),
         prepared=prepared,
         collected=collected,
+        read=read,
         uncovered=uncovered,
         filled=filled,
         sums=path,

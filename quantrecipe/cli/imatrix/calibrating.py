@@ -301,13 +301,12 @@ class Calibrating:
 
     def _provenance(self, domains: Sequence[Domain], computed: Computed, hashed: Future[str]) -> Provenance:
         prepared, settings = computed.prepared, self._settings
-        share = computed.collected.tokens / max(1, prepared.all_tokens)  # less where it was enough
         return Provenance(
             texts=tuple(
                 CalibrationText(
                     name=domain.name,
                     digest=domain.digest,
-                    tokens=round(prepared.tokens[domain.name] * share),
+                    tokens=computed.read[domain.name],
                     weight=prepared.factors[domain.name],
                 )
                 for domain in domains

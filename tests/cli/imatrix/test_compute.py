@@ -173,10 +173,32 @@ def test_it_stops_at_a_change_unless_experts_lack_tokens() -> None:
     document = json.loads(run("--text", "long.txt", "--until", "99%", "--json").stdout)
     assert document["enough"]
     assert document["tokens"] < 39_936
+    tokens = [text["tokens"] for text in document["provenance"]["texts"]]
+    assert tokens == [document["tokens"]]
     waits = run("--text", "long.txt", "--until", "0.99", "--min-expert-tokens", "1", "--json", "-o", "m.gguf")
     document = json.loads(waits.stdout)
     assert not document["enough"]
     assert document["tokens"] == 39_936
+
+
+def test_of_a_run_that_was_enough_the_tokens_of_each_text_are_exact() -> None:
+    """The last group was of one of the texts: no share of all tokens gives the numbers."""
+    arguments = (
+        "--text",
+        "long.txt:1",
+        "--text",
+        "short.txt:1",
+        "--context",
+        "64",
+        "--until",
+        "99%",
+        "--json",
+    )
+    document = json.loads(run(*arguments).stdout)
+    tokens = {text["name"]: text["tokens"] for text in document["provenance"]["texts"]}
+    assert document["enough"]
+    assert sum(tokens.values()) == document["tokens"]
+    assert all(count % 64 == 0 for count in tokens.values())
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,7 @@ __all__ = [
 
 _EVERY = 60.0  # seconds between two saves
 _FILLING_TOKENS = 4096  # at least, that go through all experts: each gets a mean over as many
+_MOST_CHUNKS = 2**63 - 1  # of which the matrix's metadata can say that they were asked for
 _SMALLEST_CONTEXT = 16  # tokens; imatrix.cpp looks at no input that has fewer
 
 Heard = Callable[["Prepared | Another | Ran | Change | Saved"], None]
@@ -335,6 +336,8 @@ def _check(settings: CalibrationSettings) -> None:
         raise ImportanceError(f"a context of {least} tokens is too short", f"use {_SMALLEST_CONTEXT} or more")
     if settings.chunks is not None and settings.chunks < 1:
         raise ImportanceError(f"{settings.chunks} chunks are none", "leave it out for all that there are")
+    if max(settings.chunks or 0, settings.skip) > _MOST_CHUNKS:
+        raise ImportanceError("there are no texts of so many chunks", "leave it out for all that there are")
     if settings.skip < 0:
         raise ImportanceError(f"{settings.skip} chunks can't be skipped", "give a number from 0")
     if settings.until is not None and not 0 < settings.until < 1:

@@ -413,7 +413,8 @@ def _experts(tokens: Mapping[int, int]) -> str:
         each = ", ".join(f"{expert} ({count:,})" for expert, count in tokens.items())
         return f"expert{'s' if len(tokens) > 1 else ''} {each}"
     fewest, most = min(tokens.values()), max(tokens.values())
-    return f"{len(tokens)} experts ({fewest:,} to {most:,}): {layer_ranges(list(tokens))}"
+    counts = f"{fewest:,} to {most:,}" if fewest < most else f"{most:,} each"
+    return f"{len(tokens)} experts ({counts}): {layer_ranges(list(tokens))}"
 
 
 def _holds(path: Path, text: str) -> bool:

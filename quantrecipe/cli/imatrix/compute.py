@@ -7,7 +7,13 @@ from pathlib import Path
 import click
 
 from quantrecipe.cli.context import Context, pass_context
-from quantrecipe.cli.imatrix.output import check_matrix, force_option, layout_option, write_matrix
+from quantrecipe.cli.imatrix.output import (
+    check_matrix,
+    force_option,
+    layout_option,
+    say_matrix,
+    write_encoded,
+)
 from quantrecipe.cli.options.amounts import count_option
 from quantrecipe.cli.options.paths import FILE, file_option, folder_option
 from quantrecipe.cli.options.shared import arch_option, engine_option, json_option
@@ -189,6 +195,7 @@ def command(
                 computed = run.compute(
                     path, domains, threads=threads, gpu_layers=gpu_layers, engine=found, log=ctx.engine_log
                 )
-            write_matrix(ctx, out, computed.measurement, layout, force, quiet=as_json)
+            encoded = write_encoded(out, computed.measurement, layout, force)
         computed.done()
+    say_matrix(ctx, out, computed.measurement, encoded, quiet=as_json)
     run.report(computed, as_json=as_json)

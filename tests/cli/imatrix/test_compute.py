@@ -19,6 +19,7 @@ from support.models import llama_metadata, write_gguf
 
 from quantrecipe.calibration import CalibrationSettings
 from quantrecipe.cli.app import app
+from quantrecipe.cli.imatrix.calibrating import _experts
 from quantrecipe.errors import EvaluationError, OutputError
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.importance.read_importance import read_importance
@@ -96,6 +97,19 @@ def test_what_is_warned_of(arguments: Sequence[str], warning: str) -> None:
     result = run(*arguments)
     assert result.exit_code == 0, result.output
     assert warning in said(result)
+
+
+@pytest.mark.parametrize(
+    ("counts", "words"),
+    [
+        ([3], "expert 0 (3)"),
+        ([3, 0], "experts 0 (3), 1 (0)"),
+        ([0, 0, 0, 0], "4 experts (0 each): 0-3"),
+        ([1, 0, 0, 2000], "4 experts (0 to 2,000): 0-3"),
+    ],
+)
+def test_experts_in_words(counts: list[int], words: str) -> None:
+    assert _experts(dict(enumerate(counts))) == words
 
 
 def test_what_is_right_isn_t_warned_of() -> None:
@@ -210,6 +224,8 @@ def test_of_a_run_that_was_enough_the_tokens_of_each_text_are_exact() -> None:
         (["--text", "short.txt", "--context", "8"], 1, "a context of 8 tokens is too short; use 16 or more"),
         (["--text", "short.txt", "--context", "512,512"], 1, "all different"),
         (["--text", "short.txt", "--context", "x"], 2, "--context"),
+        (["--text", "short.txt", "--chunks", "9" * 20], 1, "no texts of so many chunks"),
+        (["--text", "short.txt", "--skip", "9" * 20], 1, "no texts of so many chunks"),
         (["--text", "short.txt", "--until", "120%"], 2, "no share between 0 and 100 %"),
         (["--text", "short.txt", "--split", "80/20"], 2, "no three parts of a hundred"),
         (["--text", "short.txt", "-o", "m.txt"], 2, "--to gguf or --to dat"),
@@ -285,6 +301,19 @@ def test_what_another_run_has_read_is_named_before_it_is_lost(
         r"m\.gguf\.sums is of a run with other .* read 39,936 tokens: it will be rep", said(result)
     )
     assert (here / "m.gguf").read_bytes() == (here / "whole.gguf").read_bytes()
+
+
+def test_a_reader_that_goes_away_takes_nothing_along(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The matrix is there, and the sums are gone, before anything is said to `| head`."""
+
+    def closed(*_: object, **__: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("quantrecipe.cli.context.Context.say", closed)
+    result = run("--text", "long.txt", "-o", "m.gguf")
+    assert "is kept" not in said(result)
+    assert read_importance(here / "m.gguf").entries
+    assert not list(here.glob("m.gguf.*"))
 
 
 def test_two_runs_don_t_write_one_matrix(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -129,6 +129,31 @@ def test_what_is_told_and_the_log(monkeypatch: pytest.MonkeyPatch, model: Path) 
             session.call(job)
 
 
+@pytest.mark.parametrize("error", [BrokenPipeError, KeyboardInterrupt, EvaluationError("no")])
+def test_a_call_that_is_left_leaves_no_answer_to_the_next(
+    monkeypatch: pytest.MonkeyPatch, model: Path, error: BaseException | type[BaseException]
+) -> None:
+    """What hears may fail, or be stopped: that is no death of the worker, whose answers still come."""
+    code = (
+        "for turn in range(9):\n"
+        "    answer(Told(what=turn))\n"
+        "    answer(Finished(result=turn))\n"
+        "    receive(sys.stdin.buffer)\n"
+    )
+    worker_that(monkeypatch, code)
+
+    def hear(what: object) -> None:
+        raise error
+
+    kind = error if isinstance(error, type) else type(error)
+    with Session(model, engine=ENGINE) as session:
+        with pytest.raises(kind) as raised:
+            session.call(job, hear=hear)
+        assert "crashed" not in str(raised.value)
+        with pytest.raises(EvaluationError, match="left in the middle of what it was asked; open another"):
+            session.call(job)
+
+
 def job(model: object, *arguments: object, tell: object) -> None:
     """Stands in for one: the worker of the test doesn't call it."""
 

@@ -275,7 +275,8 @@ class Calibrating:
         if found.missing or found.misfit or found.partly:
             self._ctx.console.print(render_coverage(found))
         for line in _uncovered(computed.uncovered):
-            print_warning(self._ctx.err, line, "more text of other kinds, or --all-experts")
+            filled = "" if self._settings.all_experts else ", or --all-experts"
+            print_warning(self._ctx.err, line, f"more text of other kinds{filled}")
         for part, path in self._parts.items():
             use = {"search": "fit --text", "held-out": "eval --text, fit --verify"}.get(part, "this matrix")
             self._ctx.say(f"wrote {printable(str(path))}, for {use}")

@@ -99,6 +99,14 @@ def test_what_is_warned_of(arguments: Sequence[str], warning: str) -> None:
     assert warning in said(result)
 
 
+def test_what_was_done_is_no_remedy() -> None:
+    few = ("--text", "long.txt", "--min-expert-tokens", "1000000")
+    assert "more text of other kinds, or --all-experts" in said(run(*few, "-o", "a.gguf"))
+    filled = said(run(*few, "--all-experts", "-o", "b.gguf"))
+    assert "more text of other kinds" in filled
+    assert "or --all-experts" not in filled
+
+
 @pytest.mark.parametrize(
     ("counts", "words"),
     [

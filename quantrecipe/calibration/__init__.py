@@ -3,7 +3,7 @@
 computed = compute_importance("model.bf16.gguf", [(domain, render(domain, template))], "importance.gguf")
 """
 
-from quantrecipe.calibration.collect import Change, Ran, Saved
+from quantrecipe.calibration.collect import Another, Change, Ran, Saved
 from quantrecipe.calibration.compute import (
     CalibrationSettings,
     Computed,
@@ -15,6 +15,7 @@ from quantrecipe.calibration.compute import (
 )
 
 __all__ = [
+    "Another",
     "CalibrationSettings",
     "Change",
     "Computed",

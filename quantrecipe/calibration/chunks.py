@@ -5,7 +5,8 @@ llama-imatrix, and a file that is one text gives the same chunks. Of several dom
 evenly, so that a run that stops early has seen each of them in its proportion.
 
 Weights say what share of the matrix a domain has, whatever its length: each token of it counts weight ÷ tokens. Without
-weights each token counts once.
+weights each token counts once. With weights a token of the lightest counts 1, and less only where a file of a matrix
+couldn't hold the numbers otherwise.
 """
 
 from __future__ import annotations
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
     Tokens = NDArray[np.int32]
 
 __all__ = ["DomainTokens", "Schedule", "schedule"]
+
+_MOST_TOKENS = 2.0**31
+"""What all tokens together may count: so the numbers of chunks fit 32 bits, and sums of squares float32."""
+
+_FARTHEST = 1e9
+"""How many times a token may count another's. Beyond, what the other says is lost in the rounding of float32."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,11 +71,11 @@ def schedule(
     contexts:     tokens of a chunk; each domain runs in each of them
     side_by_side: for each context, how many chunks are in a group
     chunks, skip: of each domain in each context, the most that run, and how many are left out before them
-    EvaluationError for a domain that doesn't fill a chunk.
+    EvaluationError for a domain that doesn't fill a chunk, and for weights of which one leaves another no say.
     """
     cut = [[_cut(domain, n_ctx, chunks, skip) for n_ctx in contexts] for domain in domains]
     tokens = tuple(sum(part.size for part in parts) for parts in cut)
-    factors = _factors([domain.weight for domain in domains], tokens)
+    factors = _factors(domains, tokens)
     placed: list[tuple[float, int, Group]] = []
     for number, parts in enumerate(cut):
         for part, size in zip(parts, side_by_side, strict=True):
@@ -97,12 +104,22 @@ def _cut(domain: DomainTokens, n_ctx: int, most: int | None, skip: int) -> Token
     return domain.tokens[skip * n_ctx : (skip + count) * n_ctx].reshape(count, n_ctx)
 
 
-def _factors(weights: Sequence[float | None], tokens: Sequence[int]) -> tuple[float, ...]:
-    """What a token of each domain counts, 1 at least. A domain without a weight has 1 beside those that have one."""
-    if all(weight is None for weight in weights):
-        return (1.0,) * len(weights)
+def _factors(domains: Sequence[DomainTokens], tokens: Sequence[int]) -> tuple[float, ...]:
+    """What a token of each domain counts. A domain without a weight has 1 beside those that have one."""
+    if all(domain.weight is None for domain in domains):
+        return (1.0,) * len(domains)
     each = [
-        (1.0 if weight is None else weight) / count for weight, count in zip(weights, tokens, strict=True)
+        (1.0 if domain.weight is None else domain.weight) / count
+        for domain, count in zip(domains, tokens, strict=True)
     ]
-    least = min(each)
-    return tuple(value / least for value in each)
+    least, most = min(each), max(each)
+    if not least or most / least > _FARTHEST:
+        light, heavy = domains[each.index(least)].name, domains[each.index(most)].name
+        raise EvaluationError(
+            f"a token of {heavy} would count more than {_FARTHEST:,.0f} times as much as one of {light}",
+            f"give them weights that are nearer to each other, or leave {light} out",
+        )
+    factors = [value / least for value in each]
+    whole = sum(factor * count for factor, count in zip(factors, tokens, strict=True))
+    scale = min(1.0, _MOST_TOKENS / whole)
+    return tuple(factor * scale for factor in factors)

@@ -14,7 +14,6 @@ Source: llama.cpp, tools/imatrix/imatrix.cpp: collect_imatrix.
 from __future__ import annotations
 
 import time
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from quantrecipe.calibration.sums import InputSums, SumsFile, write_sums
+from quantrecipe.calibration.sums import DAMAGED, InputSums, SumsFile, write_sums
 from quantrecipe.engine.graph import Product
 from quantrecipe.engine.language_model import LanguageModel
 from quantrecipe.engine.session import Tell
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FEWEST_TOKENS",
+    "Another",
     "Change",
     "Collected",
     "Filling",
@@ -55,6 +55,7 @@ FEWEST_TOKENS = 16  # of an input: imatrix.cpp leaves smaller ones out
 _GROWTH = 1.25  # of the tokens between two looks at how much the sums still change
 _FIRST_LOOK = 2000  # tokens
 _SMALLEST_SHARE = 20  # a save may take a twentieth of the time
+_LOOKED_UP = " (looked up)"  # no model's tensor is called so
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,6 +125,14 @@ class Saved:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Another:
+    """Told when the file of sums is of another run, which had read so many tokens: the first save replaces it."""
+
+    path: Path
+    tokens: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Collected:
     """How a run ended: groups that were run, their tokens, the last look, and whether that was enough."""
 
@@ -159,7 +168,7 @@ def tokenize(model: LanguageModel, documents: Sequence[Rendered], *, tell: Tell)
 def collect(model: LanguageModel, work: Work, *, tell: Tell) -> Collected:
     """Run what isn't done yet, and leave the sums in the file. EvaluationError for inputs that are NaN or Inf.
 
-    tell: hears `Saved`, `Ran`, `Change`
+    tell: hears `Another`, `Saved`, `Ran`, `Change`
     """
     run = _Run(model, work, tell)
     run.resume()
@@ -193,7 +202,8 @@ def fill_experts(model: LanguageModel, filling: Filling, *, tell: Tell) -> int:
         for field in ("squares", "weighed", "tokens"):
             getattr(own, field)[lacks] = getattr(new, field)[lacks]
         filled += int(lacks.sum())
-    write_sums(filling.path, sums, found.means(), found.shared, found.about)
+    # How many is written down, too: a run that is stopped before the matrix is written doesn't know it otherwise.
+    write_sums(filling.path, sums, found.means(), found.shared, found.about | {"filled": filled})
     return filled
 
 
@@ -203,24 +213,38 @@ class _Run:
         self._collector = _Collector(model.n_vocab, output=work.output, embeddings=work.embeddings)
         self._looks = _Looks()
         self._groups = self._tokens = 0
+        self._enough = self._complete = False
 
     def resume(self) -> None:
         """Go on from a file that a run of the same kind left."""
         found = SumsFile.read(self._work.path)
-        if found is None or found.about.get("told") != self._work.about:
+        if found is None:
+            return
+        if found.about.get("told") != self._work.about:
+            self._tell(Another(path=self._work.path, tokens=found.about["tokens"]))
             return
         try:
             sums, means = found.sums(), found.means()
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile):  # damaged: begin anew
+        except DAMAGED:  # begin anew
             return
         self._collector.sums, self._collector.shared = sums, dict(found.shared)
         self._groups, self._tokens = found.about["groups"], found.about["tokens"]
         self._looks = _Looks.resumed(found.about["looks"], means)
+        self._enough = found.about["enough"]
+        self._complete = self._enough or self._groups == len(self._work.groups)
         self._tell(Saved(groups=self._groups, tokens=self._tokens, resumed=True))
 
     def to_the_end(self) -> Collected:
+        if not self._complete:  # else the file stays as it is: experts may have been filled in it
+            self._run_groups()
+            self._save()
+        return Collected(
+            groups=self._groups, tokens=self._tokens, change=self._looks.last, enough=self._enough
+        )
+
+    def _run_groups(self) -> None:
         work, saved = self._work, time.monotonic()
-        pause, enough = work.every, False
+        pause = work.every
         for group in work.groups[self._groups :]:
             self._collector.weight = group.weight
             self._model_run(group.chunks)
@@ -231,16 +255,14 @@ class _Run:
                 change = self._looks.look(self._collector.sums, self._tokens)
                 if change is not None:
                     self._tell(change)
-                    enough = work.until is not None and change.share <= work.until and self._covered
-            if enough:
+                    self._enough = work.until is not None and change.share <= work.until and self._covered
+            if self._enough:
                 break
             if time.monotonic() - saved > pause:
                 begun = time.monotonic()
                 self._save()
                 saved = time.monotonic()
                 pause = max(work.every, _SMALLEST_SHARE * (saved - begun))
-        self._save()
-        return Collected(groups=self._groups, tokens=self._tokens, change=self._looks.last, enough=enough)
 
     @property
     def _covered(self) -> bool:
@@ -259,6 +281,7 @@ class _Run:
             "groups": self._groups,
             "tokens": self._tokens,
             "looks": self._looks.to_json(),
+            "enough": self._enough,
         }
         found = self._collector
         write_sums(self._work.path, found.sums, self._looks.means, found.shared, about)
@@ -315,7 +338,9 @@ class _Collector:
     def wants(self, product: Product) -> bool:
         if not self._counts(product):
             return False
-        if self._leader is not None and self._leader[1] == product.key and product.kind != "lookup":
+        if product.kind == "lookup":
+            return self._wants_lookup(product.weight)
+        if self._leader is not None and self._leader[1] == product.key:
             self._share(product.weight, self._leader[0])
             return False
         self._leader = (product.weight, product.key)
@@ -347,7 +372,16 @@ class _Collector:
             return False
         return product.weight.startswith("blk.") or (is_output and self._output)
 
+    def _wants_lookup(self, weight: str) -> bool:
+        """True unless it is known by now that the embeddings are the output matrix as well."""
+        self._leader = None
+        return self.shared.setdefault(weight, weight + _LOOKED_UP) != weight
+
     def _share(self, weight: str, leader: str) -> None:
+        if self.shared.get(weight) == weight + _LOOKED_UP:
+            # Embeddings that are the output matrix, too: what they are multiplied with counts, as quantizers use it.
+            del self.shared[weight]
+            self.sums.pop(weight + _LOOKED_UP, None)
         if self.shared.setdefault(weight, leader) != leader:
             raise EvaluationError(
                 f"llama.cpp gives {weight} the input of {leader} now, and that of {self.shared[weight]} before",
@@ -380,10 +414,11 @@ class _Collector:
             self._count(sums, expert, len(places))
 
     def _sums(self, product: Product, *, counts: int) -> InputSums:
-        sums = self.sums.get(product.weight)
+        name = product.weight + _LOOKED_UP if product.kind == "lookup" else product.weight
+        sums = self.sums.get(name)
         if sums is None:
             sums = InputSums.zeros(product.matrices, product.input_shape[0], counts)
-            self.sums[product.weight] = sums
+            self.sums[name] = sums
         return sums
 
     def _add(self, sums: InputSums, matrix: int, rows: NDArray[np.float32], weight: str) -> None:

@@ -9,7 +9,9 @@ is gone on from when the same command is given again, and ends in the same file 
 
 from __future__ import annotations
 
+import glob
 import hashlib
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,6 +23,7 @@ import xxhash
 
 from quantrecipe.calibration.chunks import DomainTokens, Schedule, schedule
 from quantrecipe.calibration.collect import (
+    Another,
     Change,
     Collected,
     Filling,
@@ -59,9 +62,10 @@ __all__ = [
 
 _EVERY = 60.0  # seconds between two saves
 _FILLING_TOKENS = 4096  # at least, that go through all experts: each gets a mean over as many
+_MOST_CHUNKS = 2**63 - 1  # of which the matrix's metadata can say that they were asked for
 _SMALLEST_CONTEXT = 16  # tokens; imatrix.cpp looks at no input that has fewer
 
-Heard = Callable[["Prepared | Ran | Change | Saved"], None]
+Heard = Callable[["Prepared | Another | Ran | Change | Saved"], None]
 """Told what happens: `Prepared` once, before anything runs; then the others, as `collect` tells them."""
 
 
@@ -125,6 +129,7 @@ class Computed:
     """An importance matrix, as it was computed; its sums are in a file until `done`.
 
     collected: how the run ended
+    read:      tokens of each domain, by name, that were run: fewer than there were to run where it was enough
     uncovered: experts with fewer tokens than `expert_tokens`, or with none
     filled:    experts that got what a pass of all tokens through all experts found, over all tensors
     """
@@ -132,6 +137,7 @@ class Computed:
     measurement: Measurement
     prepared: Prepared
     collected: Collected
+    read: Mapping[str, int]
     uncovered: tuple[UncoveredExperts, ...]
     filled: int
     sums: Path = field(repr=False)
@@ -170,7 +176,9 @@ def compute_importance(
     settings = settings or CalibrationSettings()
     check_settings(settings)
     path = sums_path(out)
-    for left in path.parent.glob(f"{path.name}.*.part"):  # of a process that was killed while it saved
+    for left in path.parent.glob(
+        f"{glob.escape(path.name)}.*.part"
+    ):  # of a process that was killed while it saved
         with suppress(OSError):
             left.unlink()
     hear = hear or _nothing
@@ -189,13 +197,22 @@ def compute_importance(
         )
         collected: Collected = session.call(collect, work, hear=hear)
     least = max(1, settings.expert_tokens)
-    uncovered, filled = _uncovered(path, least), 0
-    if settings.all_experts and uncovered:
+    uncovered, filled = _uncovered(path, least), _filled(path)
+    if settings.all_experts and uncovered and not filled:
         filling = Filling(groups=_enough(plan, max(least, _FILLING_TOKENS)), path=path.resolve(), least=least)
         with Session(model, overrides=_all_used(Path(model)), **running) as session:
             filled = session.call(fill_experts, filling)
         uncovered = _uncovered(path, least)
-    return _computed(path, prepared, collected, domains, settings, uncovered, filled)
+    read = _read(plan.groups[: collected.groups], [domain.name for domain, _ in domains])
+    return _computed(path, prepared, collected, read, domains, settings, uncovered, filled)
+
+
+def _read(groups: Sequence[Group], names: Sequence[str]) -> dict[str, int]:
+    """How many tokens of each domain there are in the groups."""
+    tokens = dict.fromkeys(names, 0)
+    for group in groups:
+        tokens[names[group.domain]] += group.chunks.size
+    return tokens
 
 
 def prepare(
@@ -208,12 +225,12 @@ def prepare(
     return plan, _prepared(session.facts, domains, plan)
 
 
-def hash_of_files(files: Iterable[Path]) -> str:
-    """XXH3-128 of the bytes of files, one after the other."""
+def hash_of_files(files: Iterable[Path], stopped: threading.Event | None = None) -> str:
+    """XXH3-128 of the bytes of files, one after the other; of what was read by then, once `stopped` is set."""
     digest = xxhash.xxh3_128()
     for path in files:
         with path.open("rb") as file:
-            while data := file.read(1 << 20):
+            while not (stopped is not None and stopped.is_set()) and (data := file.read(1 << 20)):
                 digest.update(data)
     return digest.hexdigest()
 
@@ -222,6 +239,7 @@ def _computed(
     path: Path,
     prepared: Prepared,
     collected: Collected,
+    read: Mapping[str, int],
     domains: Sequence[tuple[Domain, Sequence[Rendered]]],
     settings: CalibrationSettings,
     uncovered: tuple[UncoveredExperts, ...],
@@ -246,6 +264,7 @@ def _computed(
         ),
         prepared=prepared,
         collected=collected,
+        read=read,
         uncovered=uncovered,
         filled=filled,
         sums=path,
@@ -259,6 +278,12 @@ def _uncovered(path: Path, least: int) -> tuple[UncoveredExperts, ...]:
         for name, tokens in (sums.tokens() if sums is not None else {}).items()
         if len(tokens) > 1 and (few := _few(tokens, least))
     )
+
+
+def _filled(path: Path) -> int:
+    """How many experts a pass of a run that was stopped after it has filled."""
+    sums = SumsFile.read(path)
+    return int(sums.about.get("filled", 0)) if sums is not None else 0
 
 
 def _all_used(model: Path) -> dict[str, int]:
@@ -315,9 +340,14 @@ def _digest(plan: Schedule, settings: CalibrationSettings) -> str:
     for group in plan.groups:
         digest.update(f"{group.chunks.shape} {group.domain} {group.weight!r}\n".encode())
         digest.update(group.chunks.astype("<i4").tobytes())
-    digest.update(
-        f"{settings.output} {settings.embeddings} {settings.until} {settings.expert_tokens}".encode()
+    told = (
+        settings.output,
+        settings.embeddings,
+        settings.until,
+        settings.expert_tokens,
+        settings.all_experts,
     )
+    digest.update(repr(told).encode())
     return digest.hexdigest()
 
 
@@ -329,6 +359,8 @@ def check_settings(settings: CalibrationSettings) -> None:
         raise ImportanceError(f"a context of {least} tokens is too short", f"use {_SMALLEST_CONTEXT} or more")
     if settings.chunks is not None and settings.chunks < 1:
         raise ImportanceError(f"{settings.chunks} chunks are none", "leave it out for all that there are")
+    if max(settings.chunks or 0, settings.skip) > _MOST_CHUNKS:
+        raise ImportanceError("there are no texts of so many chunks", "leave it out for all that there are")
     if settings.skip < 0:
         raise ImportanceError(f"{settings.skip} chunks can't be skipped", "give a number from 0")
     if settings.until is not None and not 0 < settings.until < 1:

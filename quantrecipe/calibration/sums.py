@@ -5,7 +5,7 @@ expert, or head, where the tensor is a stack of matrices. Matrices that see the 
 gate and up.
 
 The file is NumPy's .npz, not compressed: `about` (JSON), and `squares/NAME`, `weighed/NAME`, `tokens/NAME` for each
-sum; `means/NAME` are those that the next look compares with.
+sum; `means/NAME` are those that the next look compares with. A file of another `_LAYOUT` isn't gone on from.
 """
 
 from __future__ import annotations
@@ -28,8 +28,15 @@ from quantrecipe.whole_file import whole_file
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["InputSums", "SumsFile", "write_sums"]
+__all__ = ["DAMAGED", "InputSums", "SumsFile", "write_sums"]
 
+DAMAGED = (
+    *(AttributeError, KeyError, TypeError),  # JSON of another shape
+    *(OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile),
+)
+"""What reading a file of sums raises that another program wrote, or that a disk has damaged."""
+
+_LAYOUT = 2
 _FIELDS = ("squares", "weighed", "tokens")
 _MEANS = "means/"
 
@@ -73,16 +80,18 @@ class SumsFile:
 
     @classmethod
     def read(cls, path: Path) -> Self | None:
-        """What the file says; None where there is none, or it is damaged: then the run begins anew."""
+        """What the file says; None where there is none, it is damaged, or another version wrote it."""
         try:
             with _opened(path) as data:
                 about = json.loads(bytes(data["about"]))
+            if about.get("layout") != _LAYOUT:
+                return None
             return cls(path=path, about=about["about"], shared=about["shared"])
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+        except DAMAGED:
             return None
 
     def sums(self) -> dict[str, InputSums]:
-        """All sums, by name. OSError or ValueError where the file is damaged."""
+        """All sums, by name. One of `DAMAGED` where the file is."""
         with _opened(self.path) as data:
             return {
                 name: InputSums(*(data[f"{part}/{name}"] for part in _FIELDS))
@@ -159,7 +168,7 @@ def write_sums(
     about: Mapping[str, Any],
 ) -> None:
     """Write the file, which appears when it is whole. OutputError where the disk refuses."""
-    text = json.dumps({"about": about, "shared": shared}).encode()
+    text = json.dumps({"layout": _LAYOUT, "about": about, "shared": shared}).encode()
     arrays = {f"{part}/{name}": getattr(found, part) for name, found in sums.items() for part in _FIELDS}
     arrays |= {f"{_MEANS}{name}": mean for name, mean in means.items()}
     try:
@@ -167,6 +176,5 @@ def write_sums(
             np.savez(file, about=np.frombuffer(text, np.uint8), **arrays)
     except OSError as error:
         what = f"what was found so far can't be saved ({error.strerror or error})"
-        raise OutputError(
-            what, "make room, and run the command again: it goes on from there", file=path
-        ) from error
+        remedy = "make room, or name another file with a shorter name, and run the command again"
+        raise OutputError(what, remedy, file=path) from error

@@ -45,6 +45,9 @@ _UBATCH_TOKENS = 512  # llama_context_default_params, of all versions: tokens th
 _ROUNDED_UP = ("n_ctx", "n_batch")
 _PADDING = 256  # tokens of a sequence, at most: llama-context.cpp and llama-kv-cache.cpp
 
+_MOST_SEQUENCES = 64
+"""Of a batch: LLAMA_MAX_SEQ (llama-cparams.h) of the builds of 2025; later ones take 256, the earliest any number."""
+
 _BATCH_TOKENS = 2048  # that are run at a time, as llama-perplexity does by default
 _BATCH_BYTES = 256 << 20
 """Most bytes of logits at a time, unless a single chunk has more."""
@@ -72,6 +75,11 @@ class ModelFacts:
 def scored_positions(n_ctx: int) -> int:
     """Positions of a chunk that are scored: its second half, but for the last, whose next token isn't in it."""
     return n_ctx - 1 - n_ctx // 2
+
+
+def _together(n_ctx: int, tokens: int) -> int:
+    """How many chunks of n_ctx tokens a batch of so many tokens has."""
+    return max(1, min(tokens // n_ctx, _MOST_SEQUENCES))
 
 
 class LanguageModel:
@@ -276,7 +284,7 @@ class LanguageModel:
         scored = scored_positions(n_ctx)
         if side_by_side is None:
             by_bytes = _BATCH_BYTES // (scored * self.n_vocab * 4)
-            side_by_side = max(1, min(_BATCH_TOKENS // n_ctx, by_bytes, len(chunks)))
+            side_by_side = max(1, min(_together(n_ctx, _BATCH_TOKENS), by_bytes, len(chunks)))
         shape = _Shape(
             n_ctx=n_ctx, side_by_side=side_by_side, n_batch=side_by_side * n_ctx, n_ubatch=n_ubatch
         )
@@ -294,7 +302,7 @@ class LanguageModel:
 
     def side_by_side(self, n_ctx: int) -> int:
         """How many chunks of n_ctx tokens `run` computes at a time, where there are as many."""
-        return max(1, self._most_tokens // n_ctx)
+        return _together(n_ctx, self._most_tokens)
 
     def run(self, chunks: Tokens, watch: Watch) -> None:
         """Run chunks, int32 (n, n_ctx), for what `watch` sees of them; n is at most `side_by_side`.

@@ -11,6 +11,7 @@ the call.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -51,6 +52,7 @@ _WAITING = {
 }
 """Threads that wait sleep, unless the environment says otherwise: those of OpenMP spin by default, and those of NumPy's
 BLAS, too, while llama.cpp needs the processors. What has much to multiply shares it out itself."""
+_SHARD = re.compile(r"(.+)-\d{5}-of-(\d{5})\.gguf")
 _PATIENCE = 60  # seconds: drivers of several GPUs take some to begin
 _LOOKED_THROUGH = 4000  # bytes of stderr
 
@@ -123,7 +125,7 @@ class Session:
         function: at the top level of a module that can be imported
         hear:     told what the function tells
         EvaluationError for what goes wrong there. After one that the function raised itself the session goes on; when
-        the process has died it doesn't.
+        the process has died, or the call was left by another exception (Ctrl-C, or one of `hear`), it doesn't.
         """
         if self._worker is None:
             raise EvaluationError("the session isn't open", "use it as a context manager")
@@ -135,6 +137,7 @@ class _Process:
     def __init__(self, engine: Engine, model: str | Path, log: Log | None) -> None:
         self._engine, self._model, self._log = engine, model, log
         self._told = 0  # bytes of the log that were told
+        self._left = False  # in the middle of an answer: what comes next is none to the next question
         with ExitStack() as stack:
             self._errors = stack.enter_context(tempfile.TemporaryFile())
             self._process = _start(self._errors)
@@ -145,23 +148,38 @@ class _Process:
 
     def ask(self, message: object, hear: Hear | None = None) -> Any:
         """The result of what was asked; EvaluationError for what the worker says is wrong, or for its death."""
+        if self._left:
+            what = "the process that runs llama.cpp was left in the middle of what it was asked"
+            raise EvaluationError(what, "open another session", file=self._model)
+        self._left = True
         try:
-            send(self._asked, message)
-            while True:
-                match receive(self._answers):
-                    case Told(what=what):
-                        if hear is not None:
-                            hear(what)
-                    case Finished(result=result):
-                        return result
-                    case Failed(problems=problems):
-                        raise EvaluationError(list(problems))
+            answer = self._exchange(lambda: send(self._asked, message))
+            while isinstance(answer, Told):
+                if hear is not None:
+                    hear(answer.what)
+                answer = self._exchange()
+            self._left = False
+        finally:
+            self._tell_log()
+        match answer:
+            case Finished(result=result):
+                return result
+            case Failed(problems=problems):
+                raise EvaluationError(list(problems))
+            case other:
+                raise AssertionError(other)
+
+    def _exchange(self, ask: Callable[[], None] | None = None) -> Any:
+        """The next answer. EvaluationError where the process has died."""
+        try:
+            if ask is not None:
+                ask()
+            return receive(self._answers)
         except (EOFError, BrokenPipeError):
+            self._left = False  # there is nothing to come
             status = self._process.wait()
             told = _read(self._errors, from_end=_LOOKED_THROUGH)
             raise death(status, told, self._engine, self._model) from None
-        finally:
-            self._tell_log()
 
     def stop(self) -> None:
         """End the process, which has nothing of ours that could be lost."""
@@ -184,7 +202,10 @@ class _Process:
 
 
 def existing_gguf(path: str | Path) -> Path:
-    """The path, checked. EvaluationError that says how to make a GGUF of what it is instead."""
+    """The path, checked; of a shard, that of the first, which llama.cpp takes alone.
+
+    EvaluationError that says how to make a GGUF of what it is instead.
+    """
     path = Path(path)
     if path.is_dir():
         raise EvaluationError(
@@ -192,6 +213,8 @@ def existing_gguf(path: str | Path) -> Path:
             f"make one: quantrecipe apply llama.cpp/BF16 {path} -o {path.name}.bf16.gguf",
             file=path,
         )
+    if (shard := _SHARD.fullmatch(path.name)) is not None:
+        path = path.with_name(f"{shard[1]}-00001-of-{shard[2]}.gguf")
     if not path.exists():
         raise EvaluationError("there is no such file", file=path)
     with path.open("rb") as file:

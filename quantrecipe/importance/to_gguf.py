@@ -25,6 +25,7 @@ from quantrecipe.importance.provenance import KEYS, PREFIX, Provenance
 __all__ = ["encode_gguf"]
 
 _F32 = 0  # ggml: GGML_TYPE_F32
+_MOST_CHUNKS = 2**32 - 1  # imatrix.chunk_count is a UINT32
 _LONGEST_NAME = 63  # ggml: GGML_MAX_NAME, with the zero at its end
 
 
@@ -35,6 +36,11 @@ def encode_gguf(measurement: Measurement) -> EncodedImportance:
 
 
 def _header(measurement: Measurement) -> tuple[bytes, int]:
+    if measurement.chunks > _MOST_CHUNKS:
+        raise ImportanceError(
+            f"the number of chunks, {measurement.chunks:,}, is too large for a GGUF importance matrix",
+            "give smaller weights, or fewer files",
+        )
     metadata = {
         "general.type": GGUFValue.of(ValueType.STRING, "imatrix"),
         "imatrix.datasets": GGUFValue.array(ValueType.STRING, measurement.datasets),

@@ -1,4 +1,4 @@
-"""check_paths: what is written is none of what is read, under any name, nor written twice."""
+"""check_paths, check_path: what is written is none of what is read, under any name, nor written twice."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from quantrecipe.errors import OutputError
 from quantrecipe.output.partfile import part_path
 from quantrecipe.plan.plan import Plan
 
-__all__ = ["check_paths"]
+__all__ = ["check_path", "check_paths"]
 
 
 def check_paths(paths: Sequence[Path], plans: Iterable[Plan], reuse: Path | None) -> None:
@@ -26,8 +26,8 @@ def check_paths(paths: Sequence[Path], plans: Iterable[Plan], reuse: Path | None
             seen.add(place)
     inputs = list(_inputs(plans))
     for path in paths:
-        _check(path, inputs)
-        _check(part_path(path), inputs + ([(reuse, "the file that is reused")] if reuse else []))
+        check_path(path, inputs)
+        check_path(part_path(path), inputs + ([(reuse, "the file that is reused")] if reuse else []))
 
 
 def _inputs(plans: Iterable[Plan]) -> Iterator[tuple[Path, str]]:
@@ -39,7 +39,8 @@ def _inputs(plans: Iterable[Plan]) -> Iterator[tuple[Path, str]]:
             yield plan.importance.path, "the importance matrix"
 
 
-def _check(path: Path, inputs: Iterable[tuple[Path, str]]) -> None:
+def check_path(path: Path, inputs: Iterable[tuple[Path, str]]) -> None:
+    """OutputError if an output is one of the inputs, of which each says what it is."""
     for other, what in inputs:
         try:
             same = path.samefile(other)

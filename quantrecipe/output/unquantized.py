@@ -16,7 +16,10 @@ from pathlib import Path
 
 import psutil
 
+from quantrecipe.errors import OutputError
+from quantrecipe.model.fingerprint import fingerprint
 from quantrecipe.model.model import Model
+from quantrecipe.model.open_model import open_model
 from quantrecipe.output.apply import apply_plan
 from quantrecipe.output.progress import Progress
 from quantrecipe.plan.plan_of import plan_of
@@ -42,15 +45,20 @@ def unquantized(
     """The path of a GGUF of the model: its own, or a file in `folder` that is removed when the block ends.
 
     keep: leave that file, under the name of the model, and take it if it is there already and not older than the model
-    OutputError where it can't be written.
+    OutputError where it can't be written, or another model's file has its name.
     """
     if model.container == "gguf":
-        yield model.path
+        yield model.files[0]  # llama.cpp takes the first of several shards only
         return
     kept = folder / f"{model.path.resolve().name}.bf16.gguf"
-    if keep and kept.exists() and all(kept.stat().st_mtime >= it.stat().st_mtime for it in model.files):
-        yield kept
-        return
+    if keep and kept.exists():
+        # What was copied into the folder since may be older than the file, and yet another model.
+        if not fingerprint(open_model(kept, registry=registry)).agrees(fingerprint(model)):
+            what = f"{kept} is of another model than {model.path}"
+            raise OutputError(what, "move it away, or have the file written into another folder")
+        if all(kept.stat().st_mtime >= it.stat().st_mtime for it in model.files):
+            yield kept
+            return
     path = kept if keep else _temporary(folder)
     plan = plan_of(resolve(load_recipe(RECIPE, registry=registry), model, registry, settings=PlanSettings()))
     try:

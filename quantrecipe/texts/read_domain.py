@@ -9,6 +9,7 @@ C:\\texts\\a.txt      a path of Windows: what follows its colon is no number
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -83,13 +84,18 @@ def read_domain(spec: str, *, raw: bool = False) -> Domain:
     if not documents:
         raise TextError("there is no text in it", "give a file with texts or chats", file=said.path)
     return Domain(
-        name=said.name or Path(said.path).name or Path(said.path).resolve().name or said.path,
+        name=_text(said.name or Path(said.path).name or Path(said.path).resolve().name or said.path),
         weight=said.weight,
         documents=tuple(documents),
         digest=_joined(digests),
         files=tuple(file.path for file in files),
         left_out=left_out,
     )
+
+
+def _text(name: str) -> str:
+    """A file's name as text: what isn't UTF-8 in it, which no file that records the name could hold, becomes �."""
+    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def _joined(digests: Sequence[xxhash.xxh3_128]) -> str:

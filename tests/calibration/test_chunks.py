@@ -64,3 +64,17 @@ def test_weights_are_shares_of_the_whole(
 def test_a_text_that_fills_no_chunk(tokens: int, skip: int, said: str) -> None:
     with pytest.raises(EvaluationError, match=said):
         schedule([domain("a", tokens)], [16], [1], skip=skip)
+
+
+class TestFarWeights:
+    def test_what_a_file_can_hold_is_counted(self) -> None:
+        """A text of few tokens, and one that counts a million times as much: ratios stay, in smaller numbers."""
+        plan = schedule([domain("a", 1600, 1.0), domain("b", 16000, 2.0**23)], [16], [1])
+        whole = sum(factor * tokens for factor, tokens in zip(plan.factors, plan.tokens, strict=True))
+        assert whole == pytest.approx(2**31)
+        assert plan.factors[1] / plan.factors[0] == pytest.approx(2**23 / 10)
+
+    @pytest.mark.parametrize("weights", [(1e-9, 1e9), (1e-300, 1e300), (1.0, 2e9), (5e-324, 1.0)])
+    def test_a_text_that_would_have_no_say(self, weights: tuple[float, float]) -> None:
+        with pytest.raises(EvaluationError, match=r"a token of b would count .* as one of a; .*leave a out"):
+            schedule([domain("a", 16, weights[0]), domain("b", 16, weights[1])], [16], [1])

@@ -12,7 +12,17 @@ from numpy.typing import NDArray
 from support.fake_graph import COLUMNS, EXPERTS, Fake, FakeModel
 
 from quantrecipe.calibration import collect as collect_module
-from quantrecipe.calibration.collect import Change, Filling, Group, Ran, Saved, Work, collect, fill_experts
+from quantrecipe.calibration.collect import (
+    Another,
+    Change,
+    Filling,
+    Group,
+    Ran,
+    Saved,
+    Work,
+    collect,
+    fill_experts,
+)
 from quantrecipe.calibration.sums import SumsFile
 from quantrecipe.errors import EvaluationError
 
@@ -64,6 +74,30 @@ def test_the_output_and_the_embeddings_on_request(start: Start) -> None:
     found, _ = run(FakeModel(), start(groups(1), output=True, embeddings=True))
     assert {"output.weight", "token_embd.weight"} <= found.shared.keys()
     assert found.tokens()["token_embd.weight"].tolist() == [20]
+
+
+def test_embeddings_that_are_the_output_matrix_count_as_that(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is looked up in them and what they are multiplied with are two things, and aren't added up."""
+    real = FakeModel.graph
+
+    def tied(self: FakeModel, chunk: NDArray[np.int32]) -> Sequence[Fake]:
+        products = list(real(self, chunk))
+        products[0].rows = 100 + products[0].rows
+        products[-1].weight = "token_embd.weight"
+        return products
+
+    monkeypatch.setattr(FakeModel, "graph", tied)
+    output, _ = run(FakeModel(), start(groups(4), output=True))
+    both, _ = run(FakeModel(), start(groups(4), output=True, embeddings=True, about={"run": "both"}))
+    name = "token_embd.weight"
+    assert both.tokens()[name].tolist() == [80]
+    assert np.array_equal(both.sums()[name].squares, output.sums()[name].squares)
+    looked_up, _ = run(FakeModel(), start(groups(4), embeddings=True, about={"run": "looked up"}))
+    measured = {tensor.name: tensor for tensor in looked_up.measured()}
+    assert measured[name].counts == (80,)
+    assert (measured[name].sums() > 80 * 90**2).all()
 
 
 def test_squares_are_added_up_by_matrix(start: Start) -> None:
@@ -177,9 +211,25 @@ class TestGoingOn:
             assert np.array_equal(found.sums()[name].squares, sums.squares)
 
     def test_what_was_told_something_else_isn_t_gone_on_from(self, start: Start) -> None:
-        run(FakeModel(), start(groups(5)))
+        work = start(groups(5))
+        _, told = run(FakeModel(), work)
+        assert not any(isinstance(it, Another) for it in told)
         _, told = run(FakeModel(), start(groups(5), about={"run": "another"}))
+        assert told[0] == Another(path=work.path, tokens=100)
         assert not any(isinstance(it, Saved) and it.resumed for it in told)
+
+    def test_what_was_enough_is_enough_again(self, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The run was stopped between its last save and the writing of the matrix."""
+        monkeypatch.setattr("quantrecipe.calibration.collect._FIRST_LOOK", 100)
+        model: Any = FakeModel()
+        work = start(groups(80), until=0.5)
+        tell: Callable[[object], None] = lambda it: None  # noqa: E731  # who hears nothing
+        done, saved = collect(model, work, tell=tell), work.path.read_bytes()
+        assert (done.enough, done.tokens) == (True, 140)
+        model.seen.clear()
+        assert collect(model, work, tell=tell) == done
+        assert model.seen == []
+        assert work.path.read_bytes() == saved
 
 
 class TestFilling:
@@ -204,6 +254,10 @@ class TestFilling:
             else:
                 assert np.array_equal(sums.squares, old.squares)
         assert "blk.0.attn_q.weight" not in model.seen
+        run(FakeModel(), work)  # stopped before the matrix was written, and gone on from
+        again = SumsFile.read(work.path)
+        assert again is not None
+        assert again.about["filled"] == 2
 
     def test_a_model_that_doesn_t_use_all_its_experts(self, start: Start) -> None:
         work = start(groups(2))

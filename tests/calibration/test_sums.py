@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from quantrecipe.calibration.sums import InputSums, SumsFile, write_sums
+from quantrecipe.calibration.sums import DAMAGED, InputSums, SumsFile, write_sums
 from quantrecipe.errors import OutputError
 
 
@@ -76,6 +76,26 @@ def test_a_file_that_is_none_is_begun_anew(path: Path, damage: bytes | None) -> 
     path.write_bytes(path.read_bytes()[:-40] if damage is None else damage)
     assert SumsFile.read(path) is None
     assert SumsFile.read(path.with_name("none")) is None
+
+
+def test_one_whose_arrays_are_damaged_is_begun_anew(tmp_path: Path) -> None:
+    """Wherever a byte is wrong: reading it either gives the same sums, or raises what the caller expects."""
+    write_sums(tmp_path / "s", sums(), {}, SHARED, {"groups": 3})
+    whole = (tmp_path / "s").read_bytes()
+    for place in range(0, len(whole), 17):
+        (tmp_path / "s").write_bytes(whole[:place] + bytes([whole[place] ^ 0x5A]) + whole[place + 1 :])
+        found = SumsFile.read(tmp_path / "s")
+        try:
+            read = found.sums() if found is not None else {}
+        except DAMAGED:
+            continue
+        for name, each in read.items():
+            assert np.array_equal(each.squares, sums()[name].squares)
+
+
+def test_another_version_s_file_is_begun_anew(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("quantrecipe.calibration.sums._LAYOUT", 3)
+    assert SumsFile.read(path) is None
 
 
 def test_a_disk_that_refuses(path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from quantrecipe.engine import Engine
 from quantrecipe.engine import session as session_module
 from quantrecipe.engine.bindings import last_words
-from quantrecipe.engine.session import Session, ask_engine, death
+from quantrecipe.engine.session import Session, ask_engine, death, existing_gguf
 from quantrecipe.errors import EvaluationError
 from quantrecipe.evaluate import Text, make_reference, read_text
 
@@ -129,6 +129,31 @@ def test_what_is_told_and_the_log(monkeypatch: pytest.MonkeyPatch, model: Path) 
             session.call(job)
 
 
+@pytest.mark.parametrize("error", [BrokenPipeError, KeyboardInterrupt, EvaluationError("no")])
+def test_a_call_that_is_left_leaves_no_answer_to_the_next(
+    monkeypatch: pytest.MonkeyPatch, model: Path, error: BaseException | type[BaseException]
+) -> None:
+    """What hears may fail, or be stopped: that is no death of the worker, whose answers still come."""
+    code = (
+        "for turn in range(9):\n"
+        "    answer(Told(what=turn))\n"
+        "    answer(Finished(result=turn))\n"
+        "    receive(sys.stdin.buffer)\n"
+    )
+    worker_that(monkeypatch, code)
+
+    def hear(what: object) -> None:
+        raise error
+
+    kind = error if isinstance(error, type) else type(error)
+    with Session(model, engine=ENGINE) as session:
+        with pytest.raises(kind) as raised:
+            session.call(job, hear=hear)
+        assert "crashed" not in str(raised.value)
+        with pytest.raises(EvaluationError, match="left in the middle of what it was asked; open another"):
+            session.call(job)
+
+
 def job(model: object, *arguments: object, tell: object) -> None:
     """Stands in for one: the worker of the test doesn't call it."""
 
@@ -144,6 +169,15 @@ def test_the_log_of_a_crash(monkeypatch: pytest.MonkeyPatch, model: Path) -> Non
 def test_a_session_that_isn_t_open(model: Path) -> None:
     with pytest.raises(EvaluationError, match="isn't open"):
         Session(model, engine=ENGINE).call(job)
+
+
+def test_of_shards_llama_cpp_gets_the_first(tmp_path: Path) -> None:
+    for number in (1, 2):
+        (tmp_path / f"m-0000{number}-of-00002.gguf").write_bytes(b"GGUF")
+    assert existing_gguf(tmp_path / "m-00002-of-00002.gguf") == tmp_path / "m-00001-of-00002.gguf"
+    (tmp_path / "m-00001-of-00002.gguf").unlink()
+    with pytest.raises(EvaluationError, match=r"m-00001-of-00002\.gguf: there is no such file"):
+        existing_gguf(tmp_path / "m-00002-of-00002.gguf")
 
 
 class TestRefused:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -101,3 +102,13 @@ def test_the_order_of_the_source_does_not_matter(tmp_path: Path) -> None:
     ]
     first, second = (content(encode_gguf(measured(read_importance(path)))) for path in paths)
     assert first == second
+
+
+def test_more_chunks_than_the_layout_can_say(tmp_path: Path) -> None:
+    """As matrices give that are added up with large weights."""
+    matrix = measured(read_importance(DATA / "imatrix.code.gguf"))
+    assert encode_gguf(replace(matrix, chunks=2**32 - 1)).nbytes
+    with pytest.raises(
+        ImportanceError, match=r"chunks, 4,294,967,296, is too large .*; give smaller weights"
+    ):
+        encode_gguf(replace(matrix, chunks=2**32))

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from quantrecipe.output.locks import lock, unlock
+from quantrecipe.errors import OutputError
+from quantrecipe.output.locks import held, lock, unlock
 
 
 def opened(path: Path) -> int:
@@ -62,3 +63,38 @@ def test_file_systems_without_locks(
             lock(fd)
     finally:
         os.close(fd)
+
+
+class TestHeld:
+    BUSY = OutputError("another run")
+
+    def test_one_at_a_time(self, tmp_path: Path) -> None:
+        with held(tmp_path / "a", self.BUSY):
+            with pytest.raises(OutputError, match="another run"), held(tmp_path / "a", self.BUSY):
+                pass
+            assert (tmp_path / "a").exists(), "the second took the first's away"
+        assert not (tmp_path / "a").exists()
+        with held(tmp_path / "a", self.BUSY):
+            pass
+
+    def test_what_a_killed_process_left_is_taken_over(self, tmp_path: Path) -> None:
+        (tmp_path / "a").touch()
+        with held(tmp_path / "a", self.BUSY):
+            pass
+        assert not (tmp_path / "a").exists()
+
+    @pytest.mark.skipif(os.name != "posix", reason="Windows removes no open file")
+    def test_a_holder_that_ends_while_the_second_begins(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The second has opened what the first removes: a third would make, and lock, another file of the name."""
+        monkeypatch.setattr("quantrecipe.output.locks.lock", lambda fd: (tmp_path / "a").unlink())
+        with pytest.raises(OutputError, match="another run"), held(tmp_path / "a", self.BUSY):
+            pass
+
+    def test_where_none_can_be_made(self, tmp_path: Path) -> None:
+        with (
+            pytest.raises(OutputError, match="name a file with a shorter name"),
+            held(tmp_path / ("a" * 300), self.BUSY),
+        ):
+            pass

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -173,3 +175,12 @@ def test_names_are_unique() -> None:
 def test_no_path_is_an_error() -> None:
     with pytest.raises(TextError, match="there is no path"):
         read_domain(" ")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_name_that_isn_t_utf_8_becomes_text() -> None:
+    """A matrix records it, and a GGUF has text in UTF-8."""
+    name = os.fsdecode(b"na\xffme.txt")
+    Path(name).write_bytes(b"words")
+    domain = read_domain(name)
+    assert (domain.name, domain.files) == ("na\ufffdme.txt", (Path(name),))

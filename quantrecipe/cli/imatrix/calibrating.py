@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
 import quantrecipe
 from quantrecipe.calibration import (
+    Another,
     CalibrationSettings,
     Change,
     Computed,
@@ -33,7 +35,7 @@ from quantrecipe.cli.progress import CalibrationBar
 from quantrecipe.cli.tables import Paragraph
 from quantrecipe.cli.units import counted, duration_text
 from quantrecipe.engine import RunOptions
-from quantrecipe.errors import ImportanceError, Problem, TextError
+from quantrecipe.errors import ImportanceError, OutputError, Problem, TextError
 from quantrecipe.importance.coverage import Coverage, coverage
 from quantrecipe.importance.provenance import CalibrationText, Provenance
 from quantrecipe.importance.read_importance import read_importance
@@ -44,6 +46,8 @@ from quantrecipe.memory.footprint import Footprint, Room, Runs
 from quantrecipe.memory.machine import detect_machine
 from quantrecipe.model.fingerprint import fingerprint
 from quantrecipe.model.model import Model
+from quantrecipe.output.locks import held
+from quantrecipe.output.paths import check_path
 from quantrecipe.registry import Registry
 from quantrecipe.texts import (
     FEWEST_SAMPLES,
@@ -85,24 +89,44 @@ class Calibrating:
         self._template = ""
         self._hash = ""
         self._parts: dict[str, Path] = {}
+        self._inputs: list[tuple[Path, str]] = []
+
+    def spare(self, texts: Sequence[Domain]) -> None:
+        """OutputError where the matrix would be written over what is read, whatever may be replaced."""
+        self._inputs = [(path, "a file of the model") for path in self._model.files]
+        self._inputs += [(path, "a text that is read") for text in texts for path in text.files]
+        check_path(self._out, self._inputs)
 
     def divide(
         self, domains: Sequence[Domain], shares: tuple[int, int, int], *, force: bool
     ) -> tuple[Domain, ...]:
-        """Write the three parts of the texts beside the matrix: what is left for calibration.
+        """Write the parts of the texts beside the matrix, but for empty ones: what is left for calibration.
 
-        TextError where nothing is left; OutputError where a part exists, unless `force`.
+        TextError where nothing is left; OutputError where a part exists, unless `force`. One that holds the same
+        already is from a run that was stopped, and stays.
         """
         stem = self._out.name.removesuffix(".gguf").removesuffix(".dat").removesuffix(".imatrix")
-        self._parts = {part: self._out.with_name(f"{stem}.{part}.jsonl") for part in PARTS}
-        for path in self._parts.values():
-            check_output(path, force=force)
         divided = [
             split([it for document in domain.documents for it in passages(document)], shares)
             for domain in domains
         ]
-        for number, path in enumerate(self._parts.values()):
-            write_text(path, json_lines_of(it for parts in divided for it in parts[number]), force=force)
+        texts: dict[Path, str] = {}
+        for number, (part, share) in enumerate(zip(PARTS, shares, strict=True)):
+            if text := json_lines_of(it for parts in divided for it in parts[number]):
+                self._parts[part] = self._out.with_name(f"{stem}.{part}.jsonl")
+                texts[self._parts[part]] = text
+            elif share:
+                print_warning(self._ctx.err, f"the {part} part got none of the texts", "give more texts")
+        texts = {path: text for path, text in texts.items() if not _holds(path, text)}
+        for path in texts:
+            check_output(path, force=force)
+            check_path(path, self._inputs)
+        for path, text in texts.items():
+            write_text(path, text, force=force)
+        for domain, (calibration, *_) in zip(domains, divided, strict=True):
+            if not calibration:
+                what = f"nothing of {domain.name} is in the calibration part: the matrix doesn't know it"
+                print_warning(self._ctx.err, what, "give more of it, or leave out --split")
         left = [
             replace(domain, documents=parts[0])
             for domain, parts in zip(domains, divided, strict=True)
@@ -131,6 +155,14 @@ class Calibrating:
                     print_warning(self._ctx.err, what, "leave them out of one of both")
 
     @contextmanager
+    def alone(self) -> Iterator[None]:
+        """OutputError while another run computes the same matrix: each would take the other's sums for its own."""
+        sums = sums_path(self._out)
+        busy = OutputError(f"another run computes {self._out}", "wait for it, or name another file with -o")
+        with held(sums.with_name(f"{sums.name}.quantrecipe-lock"), busy):
+            yield
+
+    @contextmanager
     def resumable(self) -> Iterator[None]:
         """Whatever stops the run, say what is kept of it."""
         try:
@@ -145,15 +177,23 @@ class Calibrating:
     def compute(self, path: Path, domains: Sequence[Domain], **running: Unpack[RunOptions]) -> Computed:
         """Compute it, and say how far it is. The model's files are hashed meanwhile."""
         rendered = self._rendered(domains)
-        with ThreadPoolExecutor(1) as pool, CalibrationBar(self._ctx.err) as bar:
-            hashed = pool.submit(hash_of_files, self._model.files)
+        with ExitStack() as stack:
+            pool, stopped = stack.enter_context(ThreadPoolExecutor(1)), threading.Event()
+            # The pool waits for its thread, which may have hours of files to read.
+            stack.callback(stopped.set)
+            bar = stack.enter_context(CalibrationBar(self._ctx.err))
+            hashed = pool.submit(hash_of_files, self._model.files, stopped)
             bar.say("loading the model")
             computed = compute_importance(
                 path,
                 rendered,
                 self._out,
                 self._settings,
-                told={"model": self._fingerprint, "template": self._template},
+                told={
+                    "model": self._fingerprint,
+                    "template": self._template,
+                    "version": quantrecipe.__version__,
+                },
                 hear=_Hearing(self, bar).hear,
                 **running,
             )
@@ -220,6 +260,14 @@ class Calibrating:
         if not watched(self._ctx.err):
             self._tell(f"about {duration_text(left)}, at {speed:,.0f} tokens/s")
 
+    def another(self, other: Another) -> None:
+        """Warn that what another run has read will be lost."""
+        what = (
+            f"{other.path} is of a run with other texts or settings, another model or another version, which has "
+            f"read {other.tokens:,} tokens: it will be replaced"
+        )
+        print_warning(self._ctx.err, what, "to keep it, stop now, and name another file with -o")
+
     def resumed(self, tokens: int) -> None:
         """Say that the run goes on from one before it."""
         self._tell(f"goes on after {tokens:,} tokens, which an earlier run has read")
@@ -241,7 +289,8 @@ class Calibrating:
         if found is not None and (found.missing or found.misfit or found.partly):
             self._ctx.console.print(render_coverage(found))
         for line in _uncovered(computed.uncovered):
-            print_warning(self._ctx.err, line, "more text of other kinds, or --all-experts")
+            filled = "" if self._settings.all_experts else ", or --all-experts"
+            print_warning(self._ctx.err, line, f"more text of other kinds{filled}")
         for part, path in self._parts.items():
             use = {"search": "fit --text", "held-out": "eval --text, fit --verify"}.get(part, "this matrix")
             self._ctx.say(f"wrote {printable(str(path))}, for {use}")
@@ -284,13 +333,12 @@ class Calibrating:
     def _provenance(self, domains: Sequence[Domain], computed: Computed, hashed: Future[str]) -> Provenance:
         prepared, settings = computed.prepared, self._settings
         self._hash = hashed.result()
-        share = computed.collected.tokens / max(1, prepared.all_tokens)  # less where it was enough
         return Provenance(
             texts=tuple(
                 CalibrationText(
                     name=domain.name,
                     digest=domain.digest,
-                    tokens=round(prepared.tokens[domain.name] * share),
+                    tokens=computed.read[domain.name],
                     weight=prepared.factors[domain.name],
                 )
                 for domain in domains
@@ -333,7 +381,7 @@ class _Hearing:
         self._all = 0
         self._told = False
 
-    def hear(self, what: Prepared | Ran | Change | Saved) -> None:
+    def hear(self, what: Prepared | Another | Ran | Change | Saved) -> None:
         match what:
             case Prepared(all_tokens=tokens):
                 self._run.prepared(what)
@@ -342,6 +390,8 @@ class _Hearing:
             case Ran(tokens=tokens):
                 self._bar.read(tokens)
                 self._tell_time(tokens)
+            case Another():
+                self._run.another(what)
             case Change(share=share):
                 self._bar.changed(share)
             case Saved(resumed=True, tokens=tokens):
@@ -356,7 +406,8 @@ class _Hearing:
         if not self._told:
             self._told = True
             speed = (tokens - self._before) / max(time.monotonic() - self._begun, 1e-9)
-            self._run.timed(speed, (self._all - tokens) / speed)
+            if tokens < self._all:
+                self._run.timed(speed, (self._all - tokens) / speed)
 
 
 def _amounts(prepared: Prepared) -> str:
@@ -395,4 +446,13 @@ def _experts(tokens: Mapping[int, int]) -> str:
         each = ", ".join(f"{expert} ({count:,})" for expert, count in tokens.items())
         return f"expert{'s' if len(tokens) > 1 else ''} {each}"
     fewest, most = min(tokens.values()), max(tokens.values())
-    return f"{len(tokens)} experts ({fewest:,} to {most:,}): {layer_ranges(list(tokens))}"
+    counts = f"{fewest:,} to {most:,}" if fewest < most else f"{most:,} each"
+    return f"{len(tokens)} experts ({counts}): {layer_ranges(list(tokens))}"
+
+
+def _holds(path: Path, text: str) -> bool:
+    """Whether the file is there, and has this text."""
+    try:
+        return path.is_file() and not path.is_symlink() and path.read_bytes() == text.encode()
+    except OSError:
+        return False

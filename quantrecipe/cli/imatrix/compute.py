@@ -9,7 +9,13 @@ import click
 
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import print_note
-from quantrecipe.cli.imatrix.output import check_matrix, force_option, layout_option, write_matrix
+from quantrecipe.cli.imatrix.output import (
+    check_matrix,
+    force_option,
+    layout_option,
+    say_matrix,
+    write_encoded,
+)
 from quantrecipe.cli.options.amounts import count_option
 from quantrecipe.cli.options.paths import FILE, file_option, folder_option
 from quantrecipe.cli.options.shared import arch_option, engine_option, json_option
@@ -193,27 +199,29 @@ def command(
         all_experts=all_experts,
     )
     run = Calibrating(ctx, opened, registry, out, settings)
-    if split is not None:
-        domains = run.divide(domains, split, force=force)
-    run.caution(domains, unseen)
+    run.spare([*domains, *unseen])
     computed, grams = None, None
-    with runnable(ctx, opened, registry, work_dir or out.parent, keep=keep, threads=threads) as path:
-        running = RunOptions(threads=threads, gpu_layers=gpu_layers, engine=found, log=ctx.engine_log)
-        if stays:
-            print_note(
-                ctx.err, Problem(what=f"{out} exists, and stays as it is", remedy="--force replaces it")
-            )
-        else:
-            with run.resumable():
+    running = RunOptions(threads=threads, gpu_layers=gpu_layers, engine=found, log=ctx.engine_log)
+    with run.alone():
+        if split is not None:
+            domains = run.divide(domains, split, force=force)
+        run.caution(domains, unseen)
+        folder = work_dir or out.parent
+        with run.resumable(), runnable(ctx, opened, registry, folder, keep=keep, threads=threads) as path:
+            if stays:
+                what = f"{out} exists, and stays as it is"
+                print_note(ctx.err, Problem(what=what, remedy="--force replaces it"))
+            else:
                 computed = run.compute(path, domains, **running)
-            write_matrix(ctx, out, computed.measurement, layout, force, quiet=as_json)
-            computed.done()
-            if not as_json:
-                run.report(computed)
-        if gram is not None:
-            grams = run.compute_grams(
-                path, domains, gram, experts=gram_experts, layers=gram_layers, **running
-            )
+                encoded = write_encoded(out, computed.measurement, layout, force)
+                computed.done()
+                say_matrix(ctx, out, computed.measurement, encoded, quiet=as_json)
+                if not as_json:
+                    run.report(computed)
+            if gram is not None:
+                grams = run.compute_grams(
+                    path, domains, gram, experts=gram_experts, layers=gram_layers, **running
+                )
     if as_json:
         from quantrecipe.cli.imatrix.gram import gram_document
 

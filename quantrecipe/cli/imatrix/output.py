@@ -13,9 +13,17 @@ from quantrecipe.cli.output_files import check_output, write_file
 from quantrecipe.cli.units import bytes_text
 
 if TYPE_CHECKING:
-    from quantrecipe.importance.measurement import Measurement
+    from quantrecipe.importance.measurement import EncodedImportance, Measurement
 
-__all__ = ["check_matrix", "chunk_size_option", "force_option", "layout_option", "write_matrix"]
+__all__ = [
+    "check_matrix",
+    "chunk_size_option",
+    "force_option",
+    "layout_option",
+    "say_matrix",
+    "write_encoded",
+    "write_matrix",
+]
 
 layout_option = click.option(
     "--to",
@@ -50,11 +58,23 @@ def write_matrix(
     quiet: bool = False,
 ) -> None:
     """Write a measurement, and say what was written and what was lost; that goes to stderr if `quiet`."""
+    say_matrix(ctx, path, measurement, write_encoded(path, measurement, layout, force), quiet=quiet)
+
+
+def write_encoded(path: Path, measurement: Measurement, layout: str | None, force: bool) -> EncodedImportance:
+    """Write a measurement, and say nothing: what is said may not be heard, where a pipe was closed."""
     from quantrecipe.importance.to_dat import encode_dat
     from quantrecipe.importance.to_gguf import encode_gguf
 
     encoded = (encode_dat if _layout(path, layout) == "dat" else encode_gguf)(measurement)
     write_file(path, encoded.nbytes, encoded.pieces(), force=force)
+    return encoded
+
+
+def say_matrix(
+    ctx: Context, path: Path, measurement: Measurement, encoded: EncodedImportance, *, quiet: bool
+) -> None:
+    """Say what was written, and what the layout has no place for; on stderr if `quiet`."""
     entries, chunks = len(measurement.tensors), measurement.chunks
     say = ctx.err.print if quiet else ctx.say
     say(

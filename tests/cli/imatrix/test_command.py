@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -65,8 +66,8 @@ class TestHelp:
         options = [p for p in command.params if isinstance(p, click.Option)]
         assert all(option.help for option in options)
         section = CLI_PAGE.read_text(encoding="utf-8").split("\n## imatrix\n")[1].split("\n## ")[0]
-        usage = next(line for line in section.splitlines() if f"quantrecipe imatrix {name} " in line)
-        assert [p.opts for p in options if not any(f"[{spelling}" in usage for spelling in p.opts)] == []
+        usage = re.split(r"\n    (?=\S)|\n\n", section.split(f"    quantrecipe imatrix {name} ")[1])[0]
+        assert [p.opts for p in options if not any(spelling in usage for spelling in p.opts)] == []
         said = " ".join(run(capsys, name, "-h"))
         assert f"Examples: quantrecipe imatrix {name}" in said
 

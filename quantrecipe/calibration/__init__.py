@@ -3,7 +3,7 @@
 computed = compute_importance("model.bf16.gguf", [(domain, render(domain, template))], "importance.gguf")
 """
 
-from quantrecipe.calibration.collect import Another, Change, Ran, Saved
+from quantrecipe.calibration.collect import Another, Change, Ran, Refill, Saved
 from quantrecipe.calibration.compute import (
     CalibrationSettings,
     Computed,
@@ -21,6 +21,7 @@ __all__ = [
     "Computed",
     "Prepared",
     "Ran",
+    "Refill",
     "Saved",
     "UncoveredExperts",
     "compute_importance",

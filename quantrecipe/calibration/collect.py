@@ -42,6 +42,7 @@ __all__ = [
     "Group",
     "NotFiniteError",
     "Ran",
+    "Refill",
     "Saved",
     "Stop",
     "Work",
@@ -91,6 +92,13 @@ class Work:
     path: Path
     every: float
     about: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Refill:
+    """Told before experts that lack tokens get a pass of their own: the tokens of that pass."""
+
+    tokens: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

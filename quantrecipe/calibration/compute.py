@@ -29,6 +29,7 @@ from quantrecipe.calibration.collect import (
     Filling,
     Group,
     Ran,
+    Refill,
     Saved,
     Work,
     collect,
@@ -65,7 +66,7 @@ _FILLING_TOKENS = 4096  # at least, that go through all experts: each gets a mea
 _MOST_CHUNKS = 2**63 - 1  # of which the matrix's metadata can say that they were asked for
 _SMALLEST_CONTEXT = 16  # tokens; imatrix.cpp looks at no input that has fewer
 
-Heard = Callable[["Prepared | Another | Ran | Change | Saved"], None]
+Heard = Callable[["Prepared | Another | Ran | Change | Saved | Refill"], None]
 """Told what happens: `Prepared` once, before anything runs; then the others, as `collect` tells them."""
 
 
@@ -200,8 +201,9 @@ def compute_importance(
     uncovered, filled = _uncovered(path, least), _filled(path)
     if settings.all_experts and uncovered and not filled:
         filling = Filling(groups=_enough(plan, max(least, _FILLING_TOKENS)), path=path.resolve(), least=least)
+        hear(Refill(tokens=sum(group.chunks.size for group in filling.groups)))
         with Session(model, overrides=_all_used(Path(model)), **running) as session:
-            filled = session.call(fill_experts, filling)
+            filled = session.call(fill_experts, filling, hear=hear)
         uncovered = _uncovered(path, least)
     read = _read(plan.groups[: collected.groups], [domain.name for domain, _ in domains])
     return _computed(path, prepared, collected, read, domains, settings, uncovered, filled)

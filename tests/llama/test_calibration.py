@@ -18,6 +18,7 @@ from support.engine_jobs import calibrate, with_a_weight_of_zeros
 from support.huggingface import write_model
 from support.latent_attention import write_latent_attention
 
+from quantrecipe.calibration import CalibrationSettings, Ran, Refill, compute_importance
 from quantrecipe.calibration.collect import tokenize
 from quantrecipe.calibration.sums import SumsFile
 from quantrecipe.cli.app import app
@@ -236,6 +237,17 @@ class TestDomains:
 
 
 class TestExperts:
+    def test_their_pass_is_told(self, models: Path, tmp_path: Path) -> None:
+        domain, told = read_domain(str(models / "text.txt")), list[object]()
+        settings = CalibrationSettings(contexts=(64,), chunks=2, expert_tokens=60, all_experts=True)
+        documents = [(domain, render(domain, None))]
+        found = compute_importance(
+            models / "mixtral.gguf", documents, tmp_path / "m.gguf", settings, hear=told.append
+        )
+        assert found.filled > 0
+        at = told.index(Refill(tokens=128))
+        assert [it.tokens for it in told[at:] if isinstance(it, Ran)] == [128]
+
     def test_those_without_tokens_are_named_and_filled(self, models: Path, tmp_path: Path) -> None:
         arguments = (
             models / "mixtral.gguf",

@@ -19,6 +19,7 @@ from quantrecipe.calibration import (
     Computed,
     Prepared,
     Ran,
+    Refill,
     Saved,
     UncoveredExperts,
     compute_importance,
@@ -381,7 +382,7 @@ class _Hearing:
         self._all = 0
         self._told = False
 
-    def hear(self, what: Prepared | Another | Ran | Change | Saved) -> None:
+    def hear(self, what: Prepared | Another | Ran | Change | Saved | Refill) -> None:
         match what:
             case Prepared(all_tokens=tokens):
                 self._run.prepared(what)
@@ -390,6 +391,8 @@ class _Hearing:
             case Ran(tokens=tokens):
                 self._bar.read(tokens)
                 self._tell_time(tokens)
+            case Refill(tokens=tokens):
+                self._bar.start(tokens, "all experts")
             case Another():
                 self._run.another(what)
             case Change(share=share):

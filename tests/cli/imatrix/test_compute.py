@@ -126,6 +126,7 @@ def test_what_is_right_isn_t_warned_of() -> None:
     assert "warning" not in result.output
     assert "note" not in result.output
     assert "2 experts got what all tokens give" in said(result)
+    assert [model.all_experts for model in FakeSession.models] == [False, True]
 
 
 def test_texts_are_divided_and_only_one_part_is_read(here: Path) -> None:

@@ -24,13 +24,23 @@ _SHARD = re.compile(r"-\d{5}-of-\d{5}$")
 _UNUSUAL = re.compile(r"[^\w.+-]+")
 
 
-def check_output(path: Path | None, *, force: bool, option: str = "-o FILE") -> None:
-    """OutputError where a file couldn't be written at the end; `option` says how to name another."""
+def check_output(path: Path | None, *, force: bool, option: str = "-o FILE", gguf: bool = False) -> None:
+    """OutputError where a file couldn't be written at the end; `option` says how to name another.
+
+    gguf: the file will be a GGUF. What isn't one never takes the place of one: --force is meant for the text, or the
+    picture, of an earlier run, and a model that is gone was days of work.
+    """
     if path is not None:
+        from quantrecipe.misplaced import is_gguf_inside
         from quantrecipe.output.naming import check_destination
 
         check_destination(path, force=force)
         check_folder(path.parent, option=option)
+        if not gguf and (is_gguf_inside(path) or (path.suffix == ".safetensors" and path.exists())):
+            raise OutputError(
+                f"{path} is a model or a matrix, and isn't replaced by something else",
+                f"name another file with {option}",
+            )
 
 
 def check_folder(folder: Path, *, option: str) -> None:

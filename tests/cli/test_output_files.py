@@ -53,6 +53,17 @@ def without(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 def work(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What took its time, though it should not have begun."""
     done: list[str] = []
+    # What takes these names from where they are defined has to have them before they are others, and to keep them.
+    for module in (
+        "fit",
+        "fit.trial",
+        "cli.eval.run",
+        "cli.planned.planning",
+        "cli.export",
+        "cli.lock",
+        "cli.import_",
+    ):
+        importlib.import_module(f"quantrecipe.{module}")
     for place in (
         "quantrecipe.measure.measure_model.measure_tensors",
         "quantrecipe.cli.eval.reference.make_reference",
@@ -167,3 +178,22 @@ def test_statistics_are_shown_before_they_are_drawn(
     out, err = capsys.readouterr()
     assert "attn_q" in out
     assert "the picture can't be drawn: ValueError: no such font" in " ".join(err.split())
+
+
+@pytest.mark.parametrize("name", ["m.gguf", "model.safetensors"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "lock llama.cpp/Q4_K_M m.gguf -o {}",
+        "export llama.cpp/Q4_K_M --model m.gguf --to llama-quantize -o {} --force",
+        "fit m.gguf --bpw 6 --prior -o {} --force",
+        "import m.gguf --infer -o {} --force",
+    ],
+)
+def test_a_model_is_never_replaced_by_a_text(line: str, name: str, tmp_path: Path, capsys: Output) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    before = (tmp_path / name).read_bytes()
+    assert main(["--no-plugins", *line.format(name).split()]) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"{name} is a model or a matrix, and isn't replaced by something else; name another file" in said
+    assert (tmp_path / name).read_bytes() == before

@@ -45,7 +45,7 @@ force_option = click.option("--force", is_flag=True, help="Replace OUT if it exi
 def check_matrix(path: Path, layout: str | None, *, force: bool) -> None:
     """UsageError or OutputError, before anything is read, where the matrix couldn't be written to `path`."""
     _layout(path, layout)
-    check_output(path, force=force, option="OUT")
+    check_output(path, force=force, option="OUT", gguf=True)
 
 
 def write_matrix(

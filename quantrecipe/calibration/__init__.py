@@ -11,6 +11,7 @@ from quantrecipe.calibration.compute import (
     UncoveredExperts,
     compute_importance,
     hash_of_files,
+    provenance_of,
     sums_path,
 )
 
@@ -26,5 +27,6 @@ __all__ = [
     "UncoveredExperts",
     "compute_importance",
     "hash_of_files",
+    "provenance_of",
     "sums_path",
 ]

@@ -14,13 +14,14 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import xxhash
 
+import quantrecipe
 from quantrecipe.calibration.chunks import DomainTokens, Schedule, schedule
 from quantrecipe.calibration.collect import (
     Another,
@@ -43,6 +44,7 @@ from quantrecipe.errors import ImportanceError
 from quantrecipe.gguf.header import read_header
 from quantrecipe.gguf.values import metadata_text
 from quantrecipe.importance.measurement import Measurement, chunks_of
+from quantrecipe.importance.provenance import CalibrationText, Provenance
 from quantrecipe.texts.documents import Domain, Rendered
 
 if TYPE_CHECKING:
@@ -58,6 +60,7 @@ __all__ = [
     "compute_importance",
     "hash_of_files",
     "prepare",
+    "provenance_of",
     "sums_path",
 ]
 
@@ -225,6 +228,40 @@ def prepare(
     side_by_side = session.call(_side_by_side, settings.contexts)
     plan = schedule(cut, settings.contexts, side_by_side, chunks=settings.chunks, skip=settings.skip)
     return plan, _prepared(session.facts, domains, plan)
+
+
+def provenance_of(
+    origin: Provenance,
+    domains: Iterable[Domain],
+    prepared: Prepared,
+    settings: CalibrationSettings,
+    tokens: Mapping[str, int],
+    *,
+    all_experts: bool | None = None,
+) -> Provenance:
+    """What a file says of where it comes from.
+
+    origin: the model's fingerprint and hash, and the template's digest
+    tokens: of each domain, by name, that were run
+    """
+    return replace(
+        origin,
+        texts=tuple(
+            CalibrationText(
+                name=domain.name,
+                digest=domain.digest,
+                tokens=tokens[domain.name],
+                weight=prepared.factors[domain.name],
+            )
+            for domain in domains
+        ),
+        contexts=settings.contexts,
+        version=quantrecipe.__version__,
+        engine=prepared.facts.engine,
+        skip=settings.skip,
+        chunks=settings.chunks,
+        all_experts=all_experts,
+    )
 
 
 def hash_of_files(files: Iterable[Path], stopped: threading.Event | None = None) -> str:

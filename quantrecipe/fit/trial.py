@@ -16,9 +16,8 @@ from quantrecipe.errors import OutputError
 from quantrecipe.evaluate import Text, difference, make_reference, score
 from quantrecipe.fit.fit import Fitted, Request, stock_text
 from quantrecipe.model.model import Model
-from quantrecipe.output.apply import apply_plan, apply_plans
-from quantrecipe.planning import make_plan
-from quantrecipe.recipe.load import load_recipe
+from quantrecipe.output.apply import apply_plans
+from quantrecipe.output.unquantized import unquantized
 from quantrecipe.registry import Registry
 
 __all__ = ["Trial", "hold_trial", "settle"]
@@ -89,15 +88,16 @@ def hold_trial(
         plans = [fitted.fitted_plan, rival.plan]
         apply_plans(list(zip(plans, files, strict=True)), registry=registry, threads=threads)
         chunks = max(1, tokens // (_CONTEXT * len(texts)))
-        reference = make_reference(
-            _unquantized(model, registry, here, threads),
-            texts,
-            here / "reference",
-            n_ctx=_CONTEXT,
-            chunks=chunks,
-            threads=threads,
-            engine=engine,
-        )
+        with unquantized(model, registry, here, threads=threads) as path:
+            reference = make_reference(
+                path,
+                texts,
+                here / "reference",
+                n_ctx=_CONTEXT,
+                chunks=chunks,
+                threads=threads,
+                engine=engine,
+            )
         ours, theirs = (score(path, reference, threads=threads, engine=engine) for path in files)
     by, sure_to = difference(ours, theirs)
     return Trial(
@@ -121,12 +121,3 @@ def settle(fitted: Fitted, request: Request, trial: Trial) -> Fitted:
         fitted = replace(fitted, text=fitted.fitted_text, plan=fitted.fitted_plan, winner=None)
     said = textwrap.wrap(f"Tried {trial}.", _WIDTH, subsequent_indent="  ")
     return replace(fitted, text="".join(f"# {line}\n" for line in said) + fitted.text, trial=trial)
-
-
-def _unquantized(model: Model, registry: Registry, folder: Path, threads: int | None) -> Path:
-    """The path of a GGUF of the unquantized model, which is made where there is none."""
-    if model.container == "gguf":
-        return model.path
-    recipe = load_recipe("llama.cpp/BF16", registry=registry)
-    plan = make_plan(recipe, model, registry=registry, provenance=False)
-    return apply_plan(plan, folder / "unquantized.gguf", registry=registry, threads=threads).path

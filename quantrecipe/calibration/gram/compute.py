@@ -19,7 +19,6 @@ from itertools import chain, groupby
 from pathlib import Path
 from typing import Unpack
 
-import quantrecipe
 from quantrecipe.calibration.collect import Group, Ran
 from quantrecipe.calibration.compute import (
     CalibrationSettings,
@@ -27,12 +26,13 @@ from quantrecipe.calibration.compute import (
     check_settings,
     hash_of_files,
     prepare,
+    provenance_of,
 )
 from quantrecipe.calibration.gram.collect import Experts, GramInput, Pass, Survey, collect_grams, survey
 from quantrecipe.calibration.gram.folder import GramEntry, GramIndex, Grams, write_index
 from quantrecipe.engine.session import RunOptions, Session
 from quantrecipe.errors import ImportanceError, OutputError
-from quantrecipe.importance.provenance import CalibrationText, Provenance
+from quantrecipe.importance.provenance import Provenance
 from quantrecipe.memory.machine import detect_machine
 from quantrecipe.model.fingerprint import fingerprint
 from quantrecipe.model.open_model import open_model
@@ -178,24 +178,8 @@ def _new_index(
     return GramIndex(
         digest=digest.hexdigest(),
         experts=experts,
-        provenance=Provenance(
-            texts=tuple(
-                CalibrationText(
-                    name=domain.name,
-                    digest=domain.digest,
-                    tokens=prepared.tokens[domain.name],
-                    weight=prepared.factors[domain.name],
-                )
-                for domain, _ in domains
-            ),
-            template=origin.template,
-            contexts=settings.contexts,
-            fingerprint=origin.fingerprint,
-            model=origin.model,
-            version=quantrecipe.__version__,
-            engine=prepared.facts.engine,
-            skip=settings.skip,
-            chunks=settings.chunks,
+        provenance=provenance_of(
+            origin, [domain for domain, _ in domains], prepared, settings, prepared.tokens
         ),
         inputs=(),
         of=0,

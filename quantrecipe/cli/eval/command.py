@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import click
 
 from quantrecipe.cli.context import Context, pass_context
-from quantrecipe.cli.errors import printable
 from quantrecipe.cli.eval.limits import LIMIT_NAMES, Limits, exceeded
 from quantrecipe.cli.options.amounts import count_option
 from quantrecipe.cli.options.paths import FILE_OR_RECIPE, file_option, folder_option
@@ -143,7 +142,6 @@ def command(
     kind = check_picture(plot, force=force, option="--plot OUT")
     check_output(save_reference, force=force, option="--save-reference OUT")
     check_output(answers_path, force=force, option="--answers OUT")
-    log = (lambda line: ctx.err.print(printable(line))) if ctx.verbose else None
     found = require_engine(engine)
     request = Request(
         subjects=tuple(dict.fromkeys([*([against] if against else []), *files])),
@@ -162,7 +160,12 @@ def command(
         n_ctx=n_ctx,
         chunks=chunks,
     )
-    running: RunOptions = {"threads": threads, "gpu_layers": gpu_layers, "engine": found, "log": log}
+    running: RunOptions = {
+        "threads": threads,
+        "gpu_layers": gpu_layers,
+        "engine": found,
+        "log": ctx.engine_log,
+    }
     outcome = run(ctx, request, **running)
     if as_json:
         ctx.print_json(outcome)

@@ -24,6 +24,7 @@ from quantrecipe.calibration import (
     UncoveredExperts,
     compute_importance,
     hash_of_files,
+    provenance_of,
     sums_path,
 )
 from quantrecipe.calibration.gram import Experts, Grams
@@ -38,7 +39,7 @@ from quantrecipe.cli.units import counted, duration_text
 from quantrecipe.engine import RunOptions
 from quantrecipe.errors import ImportanceError, OutputError, Problem, TextError
 from quantrecipe.importance.coverage import Coverage, coverage
-from quantrecipe.importance.provenance import CalibrationText, Provenance
+from quantrecipe.importance.provenance import Provenance
 from quantrecipe.importance.read_importance import read_importance
 from quantrecipe.layer_ranges import layer_ranges
 from quantrecipe.measure.measurement import quantizable
@@ -220,7 +221,6 @@ class Calibrating:
             with CalibrationBar(self._ctx.err) as bar:
                 bar.say("hashing the model")
                 self._hash = hash_of_files(self._model.files)
-        origin = Provenance(fingerprint=self._fingerprint, model=self._hash, template=self._template)
         return write_grams(
             self._ctx,
             self._tell,
@@ -230,7 +230,7 @@ class Calibrating:
             self._settings,
             experts=experts,
             layers=layers,
-            origin=origin,
+            origin=self._origin,
             **running,
         )
 
@@ -332,28 +332,20 @@ class Calibrating:
             return None
 
     def _provenance(self, domains: Sequence[Domain], computed: Computed, hashed: Future[str]) -> Provenance:
-        prepared, settings = computed.prepared, self._settings
         self._hash = hashed.result()
-        return Provenance(
-            texts=tuple(
-                CalibrationText(
-                    name=domain.name,
-                    digest=domain.digest,
-                    tokens=computed.read[domain.name],
-                    weight=prepared.factors[domain.name],
-                )
-                for domain in domains
-            ),
-            template=self._template,
-            contexts=settings.contexts,
-            fingerprint=self._fingerprint,
-            model=self._hash,
-            version=quantrecipe.__version__,
-            engine=prepared.facts.engine,
-            skip=settings.skip,
-            chunks=settings.chunks,
+        return provenance_of(
+            self._origin,
+            domains,
+            computed.prepared,
+            self._settings,
+            computed.read,
             all_experts=computed.filled > 0,
         )
+
+    @property
+    def _origin(self) -> Provenance:
+        """The model, once its files are hashed, and the template."""
+        return Provenance(fingerprint=self._fingerprint, model=self._hash, template=self._template)
 
     def _footprint(self, prepared: Prepared) -> Footprint:
         machine = detect_machine()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from quantrecipe.cli.apply_progress import apply_progress
@@ -20,10 +20,8 @@ def runnable(
     ctx: Context, model: Model, registry: Registry, folder: Path, *, keep: bool, threads: int | None
 ) -> Iterator[Path]:
     """A GGUF: the model itself, or a file that is made in `folder`; see `unquantized`."""
-    with apply_progress(ctx.err) as progress:
-        made = unquantized(model, registry, folder, keep=keep, threads=threads, progress=progress)
-        path = made.__enter__()
-    try:
+    with ExitStack() as stack:
+        with apply_progress(ctx.err) as progress:  # gone before anything else draws
+            made = unquantized(model, registry, folder, keep=keep, threads=threads, progress=progress)
+            path = stack.enter_context(made)
         yield path
-    finally:
-        made.__exit__(None, None, None)

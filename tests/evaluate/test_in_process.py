@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
@@ -13,7 +14,9 @@ from numpy.typing import NDArray
 from quantrecipe.engine.language_model import LanguageModel
 from quantrecipe.errors import EvaluationError
 from quantrecipe.evaluate import Text
-from quantrecipe.evaluate.in_process import FEWEST_DOCUMENTS, cut, require_vocabulary, token_starts
+from quantrecipe.evaluate.compact import compact
+from quantrecipe.evaluate.in_process import FEWEST_DOCUMENTS, cut, require_vocabulary, run_model, token_starts
+from quantrecipe.evaluate.reference import Reference, ScoredText, write_reference
 
 N_CTX = 16  # positions 8 … 14 are scored: they predict tokens 9 … 15
 
@@ -156,3 +159,44 @@ def test_another_vocabulary() -> None:
         require_vocabulary(model, 6, "theirs", tokens)
     with pytest.raises(EvaluationError, match="mean something else"):
         require_vocabulary(model, 5, "ours", tokens)
+
+
+class Speaking:
+    """A model whose logits depend on the chunk; `sure` says how much."""
+
+    path, n_vocab, threads = Path("m.gguf"), 9, 1
+
+    def __init__(self, sure: float) -> None:
+        self.sure = sure
+
+    def vocabulary(self, tokens: NDArray[np.int32]) -> str:
+        return ""
+
+    def logits(self, chunks: NDArray[np.int32]) -> Iterator[NDArray[np.float32]]:
+        for chunk in chunks:
+            rng = np.random.default_rng(chunk.tolist())
+            yield (self.sure * rng.standard_normal((7, 9))).astype(np.float32)
+
+
+def test_each_second_chunk_is_held_against_its_own_targets(tmp_path: Path) -> None:
+    tokens = np.random.default_rng(0).integers(0, 9, (5, N_CTX)).astype(np.int32)
+    reference = Reference(
+        path=tmp_path / "r",
+        model="m.gguf",
+        key="",
+        n_ctx=N_CTX,
+        n_vocab=9,
+        vocabulary="",
+        tail=0.0,
+        texts=(ScoredText(name="t", digest="", chunks=5),),
+        tokens=tokens,
+    )
+    said = Speaking(1.0).logits(tokens)
+    rows = [compact(logits, targets) for logits, targets in zip(said, reference.targets, strict=True)]
+    write_reference(reference, rows)
+    told: list[tuple[int, int]] = []
+    model = cast(LanguageModel, Speaking(2.0))
+    whole = run_model(model, reference.path, tell=told.append).stacked().reshape(4, 5, 7)
+    half = run_model(model, reference.path, 2, tell=told.append).stacked().reshape(4, 3, 7)
+    assert np.array_equal(half, whole[:, ::2])
+    assert told == [(1, 5), (2, 5), (3, 5), (4, 5), (5, 5), (1, 3), (2, 3), (3, 3)]

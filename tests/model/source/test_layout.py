@@ -278,3 +278,14 @@ def test_an_error_names_the_file(folder: Path) -> None:
     )
     with pytest.raises(ModelError, match=said):
         Columns(source=source, index=(9,))
+
+
+def test_how_much_a_run_reads(tmp_path: Path) -> None:
+    """A buffer of that size is made for it, so it is no less than what lies between the first and the last of them."""
+    computed = Columns(
+        source=stored(tmp_path / "a", np.zeros((12, 4), np.float32), "F32"), index=(1, 0, 3, 2)
+    )
+    assert computed.stored_bytes(2) == 2 * 16
+    assert rows(computed, 0, 12, 3).stored_bytes(2) == 3 * 2 * 16
+    assert reshape(computed, (6, 8)).stored_bytes(3) == 6 * 16
+    assert concat([computed, rows(computed, 0, 12, 2)]).stored_bytes(3) == 2 * 3 * 16

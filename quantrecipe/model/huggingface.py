@@ -19,7 +19,6 @@ from quantrecipe.errors import ModelError
 from quantrecipe.gguf.file_types import FILE_TYPES
 from quantrecipe.model.architectures import ARCHITECTURES, Architecture
 from quantrecipe.model.architectures.config import Config
-from quantrecipe.model.architectures.hyperparameters import common_pairs
 from quantrecipe.model.architectures.rope import rope_parameters
 from quantrecipe.model.architectures.tensors import convert_tensors, parameters
 from quantrecipe.model.json_file import read_json_object
@@ -50,25 +49,29 @@ _READ = (
 _CONVERTER = "convert it with llama.cpp's convert_hf_to_gguf.py --outtype bf16, and give the GGUF"
 
 
-def open_huggingface(folder: Path, checkpoint: Checkpoint, *, pre: str | None = None) -> Model:
+def open_huggingface(
+    folder: Path, checkpoint: Checkpoint, *, part: str = "model", pre: str | None = None
+) -> Model:
     """The Model of a folder that has a config.json, and whose tensors are `checkpoint`.
 
-    `pre` names the pre-tokenizer (llama.cpp's name) where tokenizer.json's rules aren't known. ModelError for
-    an architecture that isn't supported, and for what is missing, damaged or already quantized.
+    `part` is what of the folder becomes the GGUF, one of `architectures.PARTS`. `pre` names the pre-tokenizer
+    (llama.cpp's name) where tokenizer.json's rules aren't known. ModelError for an architecture that isn't supported,
+    and for what is missing, damaged or already quantized.
     """
     path = folder / "config.json"
     values = read_json_object(path)
-    arch = _architecture(path, values)
-    config = _complete(path, values, arch)
+    arch, config = _architecture(path, values, part)
     _refuse(config, arch)
     tensors = convert_tensors(arch, config, checkpoint)
-    size = next(info.rows for info, _ in tensors if info.name == _EMBEDDING)
+    size = next((info.rows for info, _ in tensors if info.name == _EMBEDDING), None)
     metadata = general_pairs(folder, arch.name, parameters(tensors))
-    metadata |= common_pairs(arch.name, config)
+    metadata |= arch.common(arch.name, config)
     metadata["general.file_type"] = u32(FILE_TYPES["BF16"])
     metadata |= arch.pairs(config)
     metadata["general.quantization_version"] = u32(_QUANTIZATION_VERSION)
-    metadata |= arch.tokenizer(config, tokenizer_pairs(folder, size, values, pre=pre))
+    metadata |= arch.tokenizer(
+        config, tokenizer_pairs(folder, size, config.values, pre=pre, vocabulary=arch.vocabulary)
+    )
     return Model(
         path=folder,
         container="huggingface",
@@ -80,7 +83,8 @@ def open_huggingface(folder: Path, checkpoint: Checkpoint, *, pre: str | None = 
     )
 
 
-def _architecture(path: Path, values: dict[str, Any]) -> Architecture:
+def _architecture(path: Path, values: dict[str, Any], part: str) -> tuple[Architecture, Config]:
+    """The architecture of a class that is for this configuration, and the configuration as it sees it."""
     named = values.get("architectures")
     name = named[0] if isinstance(named, list) and named else None
     supported = ", ".join(sorted(ARCHITECTURES))
@@ -90,16 +94,24 @@ def _architecture(path: Path, values: dict[str, Any]) -> Architecture:
     if name not in ARCHITECTURES:
         what = f"the architecture {name!r} is not supported (supported: {supported})"
         raise ModelError(what, _CONVERTER, file=path)
-    return ARCHITECTURES[name]
+    for arch in ARCHITECTURES[name]:
+        if arch.part == part:
+            config = _complete(path, values, arch)
+            if arch.applies(config):
+                return arch, config
+    what = f"the architecture {name!r} has no {part} that can be converted with this configuration"
+    raise ModelError(what, _CONVERTER, file=path)
 
 
 def _complete(path: Path, values: dict[str, Any], arch: Architecture) -> Config:
     """Complete config.json by what transformers assumes."""
-    values = {**arch.defaults, **values}
+    whole, values = values, {**arch.defaults, **values}
     for name, derive in arch.derive.items():
         if values.get(name) is None:
             values[name] = derive(values)
-    return Config(path=path, values=values, rope=rope_parameters(path, values, arch.default_theta))
+    adjusted = arch.adjust(values)
+    rope = rope_parameters(path, adjusted, arch.default_theta)
+    return Config(path=path, values=adjusted, rope=rope, whole=whole)
 
 
 def _refuse(config: Config, arch: Architecture) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from quantrecipe.model.architectures.architecture import Architecture
-from quantrecipe.model.architectures.llama import LLAMA, MISTRAL, MIXTRAL
-from quantrecipe.model.architectures.qwen import QWEN2, QWEN2MOE, QWEN3, QWEN3MOE
+from collections.abc import Mapping
 
-__all__ = ["ARCHITECTURES", "Architecture"]
+from quantrecipe.model.architectures import llama, qwen
+from quantrecipe.model.architectures.architecture import PARTS, Architecture
 
-ARCHITECTURES: dict[str, Architecture] = {
-    name: architecture
-    for architecture in (LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN2MOE, QWEN3, QWEN3MOE)
-    for name in architecture.classes
+__all__ = ["ALL", "ARCHITECTURES", "PARTS", "Architecture"]
+
+ALL: tuple[Architecture, ...] = (*llama.ALL, *qwen.ALL)
+"""The architectures that come with quantrecipe, family by family."""
+
+ARCHITECTURES: Mapping[str, tuple[Architecture, ...]] = {
+    name: tuple(it for it in ALL if name in it.classes)
+    for name in sorted({name for architecture in ALL for name in architecture.classes})
 }
-"""By the class name under `architectures` in config.json."""
+"""By the class name under `architectures` in config.json; of several the first whose `applies` says so."""

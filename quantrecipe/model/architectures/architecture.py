@@ -7,15 +7,27 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from quantrecipe.model.architectures.config import Config
-from quantrecipe.model.architectures.experts import ExpertNames
-from quantrecipe.model.architectures.layout import Layout
+from quantrecipe.model.architectures.hyperparameters import LAYERS, common_pairs
+from quantrecipe.model.architectures.layout import Layout, Length
+from quantrecipe.model.architectures.rules import Rule, language_name
 from quantrecipe.model.pairs import Pairs
+from quantrecipe.model.tokenizer.kinds import Vocabulary
 
-__all__ = ["Architecture", "as_many_as_heads", "no_reason"]
+__all__ = ["PARTS", "Architecture", "as_many_as_heads", "no_reason"]
+
+PARTS = ("model", "mmproj", "mtp")
+"""What a folder may hold besides the language model, each a GGUF of its own: a projector, a draft head."""
+
+
+_USUAL = Vocabulary()
 
 
 def _nothing(config: Config) -> Pairs:
     return {}
+
+
+def _unchanged(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    return values
 
 
 def _as_it_is(config: Config, pairs: Pairs) -> Pairs:
@@ -24,6 +36,14 @@ def _as_it_is(config: Config, pairs: Pairs) -> Pairs:
 
 def _no_tensors(config: Config) -> dict[str, bytes]:
     return {}
+
+
+def _all_layers(config: Config) -> int:
+    return config.need(*LAYERS)
+
+
+def _always(config: Config) -> bool:
+    return True
 
 
 def no_reason(config: Config) -> str | None:
@@ -38,31 +58,59 @@ def as_many_as_heads(values: Mapping[str, Any]) -> Any:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Architecture:
-    """Data, and a few small functions for what data can't say. Everything has a default but the first four.
+    """Data, and a few small functions for what data can't say. Everything has a default but the first three.
 
-    name:          llama.cpp's name of it: `general.architecture`, the prefix of its keys, its tensor name map
+    What it is:
+    name:          llama.cpp's name of it: `general.architecture`, the prefix of its keys
     classes:       names under `architectures` in config.json
     layout:        the tensors that llama.cpp loads, and their shapes
+    part:          what of the folder it converts, one of PARTS
+    applies:       False for a configuration that another architecture of the same class is for
+    refuse:        why a model that looks like one of these can't be converted, None where it can
+
+    Its hyper-parameters, by config.json's names, nested ones brought to the root:
     defaults:      what transformers assumes of a hyper-parameter that config.json doesn't give
     default_theta: the same for the base frequency of the rotary embedding
     derive:        hyper-parameters that transformers works out from others, where they are missing or null
-    rotary:        True where the rows of q and k lie in Hugging Face's rotary order, and are to be rearranged
-    experts:       how the matrices of experts are called, None for models without
-    pairs:         the keys that this architecture has on top of the common ones
-    tokenizer:     the tokenizer's keys, with what this architecture's have besides
+    adjust:        all hyper-parameters, as the GGUF is to see them
+    layers:        how many layers the GGUF has, those of draft heads included
+    common:        the keys that all architectures have; for one that has few of them, a function of its own
+    pairs:         the keys that this architecture has on top of these
+
+    Its tensors:
+    rename:        a stored name → the name that the rules see; None leaves the tensor out
+    rules:         what is done to tensors, see `rules`; the first rule that matches a name counts
+    names:         names that gguf's tensor name map lacks → names of the GGUF, "{layer}" in both, without ".weight"
+    names_of:      the architecture whose tensor name map is taken, where gguf has none of this name
+    lengths:       lengths that its layout names, where config.json has no hyper-parameter of this name
     computed:      float32 tensors (1-D, little-endian bytes) that come from the configuration, by GGUF name
-    refuse:        why a model that looks like one of these can't be converted, None where it can
+
+    Its vocabulary:
+    vocabulary:    how the tokenizer's files are read
+    tokenizer:     the tokenizer's keys, with what this architecture's have besides
     """
 
     name: str
     classes: tuple[str, ...]
     layout: Layout
-    defaults: Mapping[str, Any]
+    part: str = "model"
+    applies: Callable[[Config], bool] = _always
+    refuse: Callable[[Config], str | None] = no_reason
+
+    defaults: Mapping[str, Any] = field(default_factory=dict)
     default_theta: float = 10_000.0
     derive: Mapping[str, Callable[[Mapping[str, Any]], Any]] = field(default_factory=dict)
-    rotary: bool = False
-    experts: ExpertNames | None = None
+    adjust: Callable[[Mapping[str, Any]], Mapping[str, Any]] = _unchanged
+    layers: Callable[[Config], int] = _all_layers
+    common: Callable[[str, Config], Pairs] = common_pairs
     pairs: Callable[[Config], Pairs] = _nothing
-    tokenizer: Callable[[Config, Pairs], Pairs] = _as_it_is
+
+    rename: Callable[[str], str | None] = language_name
+    rules: tuple[Rule, ...] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
+    names_of: str = ""
+    lengths: Mapping[str, Length] = field(default_factory=dict)
     computed: Callable[[Config], Mapping[str, bytes]] = _no_tensors
-    refuse: Callable[[Config], str | None] = no_reason
+
+    vocabulary: Vocabulary = _USUAL
+    tokenizer: Callable[[Config, Pairs], Pairs] = _as_it_is

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Never
 
@@ -25,13 +25,15 @@ class Config:
     """Hyper-parameters by the names that config.json uses, checked when they are asked for.
 
     path:   the config.json, for errors
-    values: its content, over the architecture's defaults
+    values: its content, over the architecture's defaults; the language model's part of it at the root
     rope:   the rotary embedding's settings, older spellings brought into one form
+    whole:  its content as it stands
     """
 
     path: Path
     values: Mapping[str, Any]
-    rope: Mapping[str, Any]
+    rope: Mapping[str, Any] = field(default_factory=dict)
+    whole: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -56,6 +58,41 @@ class Config:
     def number(self, *names: str) -> float | None:
         """Return any number; None where none of the names is there."""
         return self._number(self.called(*names), self.find(*names))
+
+    def flag(self, name: str) -> bool | None:
+        """Return true or false; None where the name isn't there, or is null."""
+        value = self.find(name)
+        if value is not None and not isinstance(value, bool):
+            self.fail(f"says {name}: {shown(value)} (expected: true or false)")
+        return value
+
+    def per_layer(self, count: int, *names: str) -> Sequence[Any] | None:
+        """Return one value for each of `count` layers; a single one stands for all. None where no name is there.
+
+        Longer lists are cut: some have values for draft heads. ModelError where the list is shorter.
+        """
+        value = self.find(*names)
+        if value is None or not isinstance(value, list):
+            return None if value is None else [value] * count
+        if len(value) < count:
+            what = f"has {len(value)} values for {count} layers under {self.called(*names)}"
+            self.fail(what, "correct it, or download it again")
+        return value[:count]
+
+    def counts(self, count: int, *names: str) -> Sequence[int]:
+        """Return one whole number, 0 or more, for each of `count` layers. ModelError where there are none."""
+        values = self.per_layer(count, *names)
+        if values is None:
+            self.fail(f"has no {names[0]} (expected: a whole number, or one for each layer)")
+        checked = [self._checked(self.called(*names), value) for value in values]
+        return [value or 0 for value in checked]
+
+    def section(self, *names: str) -> Config:
+        """Return the part of another tower, such as "vision_config". ModelError where it isn't there."""
+        value = next((it for name in names if (it := self.whole.get(name)) is not None), None)
+        if not isinstance(value, Mapping):
+            self.fail(f"has no {names[0]} (expected: an object)")
+        return replace(self, values=value, rope={})
 
     def rope_count(self, name: str) -> int | None:
         """Return a whole number of the rotary embedding's settings."""

@@ -5,7 +5,7 @@ Which names config.json may use for one thing, and in which order the keys stand
 
 from __future__ import annotations
 
-from quantrecipe.model.architectures.config import Config
+from quantrecipe.model.architectures.config import Config, shown
 from quantrecipe.model.architectures.rope import rope_pairs
 from quantrecipe.model.pairs import Pairs, boolean, f32, u32
 
@@ -18,6 +18,7 @@ __all__ = [
     "KV_HEADS",
     "LAYERS",
     "common_pairs",
+    "gating_pairs",
     "head_dim",
     "rope_dimensions",
 ]
@@ -42,10 +43,20 @@ _SIZES = {
     "attention.head_count_kv": KV_HEADS,
 }  # fmt: skip
 _RMS = ("rms_norm_eps", "norm_eps")
+_LAYER_NORM = ("layer_norm_eps", "layer_norm_epsilon", "norm_epsilon")
 _NORMS = {
     "attention.layer_norm_rms_epsilon": _RMS,
-    "attention.layer_norm_epsilon": ("layer_norm_eps", "layer_norm_epsilon", "norm_epsilon"),
+    "attention.layer_norm_epsilon": _LAYER_NORM,
 }
+_GATING = (
+    "score_function", "scoring_func", "score_func", "moe_router_activation", "moe_router_activation_func",
+    "expert_selection_fn",
+)  # fmt: skip
+_GATING_KINDS = {
+    "softmax": 1,
+    "sigmoid": 2,
+    "sqrtsoftplus": 4,
+}  # llama.cpp: enum llama_expert_gating_func_type
 _EXPERTS = {
     "expert_count": EXPERTS,
     "expert_used_count": EXPERTS_USED,
@@ -57,7 +68,7 @@ _EXPERTS = {
 def common_pairs(arch: str, config: Config) -> Pairs:
     """The common keys, from block_count to the length of keys and values."""
     config.need(*_SIZES["context_length"])  # without these two, llama.cpp doesn't load the model
-    if config.number(*_RMS) is None:
+    if config.number(*_RMS) is None and config.number(*_LAYER_NORM) is None:
         config.fail("has no rms_norm_eps (expected: a number)")
     _check_experts(config)
     pairs: Pairs = {f"{arch}.block_count": u32(config.need(*LAYERS))}
@@ -69,10 +80,23 @@ def common_pairs(arch: str, config: Config) -> Pairs:
         if (number := config.number(*names)) is not None:
             pairs[f"{arch}.{key}"] = f32(number)
     _add_counts(pairs, arch, config, _EXPERTS)
+    pairs |= gating_pairs(arch, config)
     if (length := config.count("head_dim")) is not None:
         pairs[f"{arch}.attention.key_length"] = u32(length)
         pairs[f"{arch}.attention.value_length"] = u32(length)
     return pairs
+
+
+def gating_pairs(arch: str, config: Config) -> Pairs:
+    """Make the key of the function by which experts are chosen, where config.json names one."""
+    named = config.find(*_GATING)
+    if named is None:
+        return {}
+    if named not in _GATING_KINDS:
+        kinds = ", ".join(_GATING_KINDS)
+        what = f"says {config.called(*_GATING)}: {shown(named)} (what llama.cpp has: {kinds})"
+        config.fail(what, "no GGUF of this architecture can hold the model")
+    return {f"{arch}.expert_gating_func": u32(_GATING_KINDS[named])}
 
 
 def head_dim(config: Config) -> int:

@@ -1,17 +1,19 @@
 """Layout: the tensors that llama.cpp loads of an architecture, and their shapes in the words of config.json.
 
-Tensors go by their usual names on Hugging Face; the tensor name map, which knows all the others, makes GGUF
-names of them. A shape is a tuple of names of lengths, slowest first; `length` works them out of
-config.json as llama.cpp works them out of the GGUF. Where a matrix may
-have one length or another, llama.cpp's loader decides: it is what has to open the file.
+Tensors go by their names in the GGUF, `{layer}` stands for the number of a layer. A shape is a tuple of lengths,
+slowest first. A length is a sum of products: "num_attention_heads · head_dim", "2 · intermediate_size + 64 · n_groups".
+Its words are hyper-parameters of config.json, those of the table below, which have several names there or follow from
+others, and those of the architecture itself. Where a matrix may have one length or another, llama.cpp's loader decides:
+it is what has to open the file.
 
 Source: llama.cpp, src/models/*.cpp, load_arch_tensors: which tensors are created, and which are TENSOR_NOT_REQUIRED.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from math import prod
 from typing import TypeAlias
 
 from quantrecipe.model.architectures import hyperparameters as hyper
@@ -21,8 +23,12 @@ __all__ = [
     "DENSE",
     "EXPERTS",
     "HEAD",
+    "KV",
     "QK_NORMS",
     "Layout",
+    "Length",
+    "Part",
+    "Q",
     "Shapes",
     "attention",
     "biases",
@@ -31,82 +37,108 @@ __all__ = [
 ]
 
 Shapes: TypeAlias = dict[str, tuple[str, ...]]
-"""Name of a tensor → its shape. `{layer}` stands for the number of a layer."""
+"""Name of a tensor in the GGUF → its shape. `{layer}` stands for the number of a layer."""
+
+Length: TypeAlias = Callable[[Config, int], int]
+"""The configuration and the layer (0 where there is none) → a length."""
 
 _HIDDEN, _FF, _EXPERT_FF = "hidden_size", "intermediate_size", "moe_intermediate_size"
-_Q, _KV = "num_attention_heads · head_dim", "num_key_value_heads · head_dim"
+Q, KV = "num_attention_heads · head_dim", "num_key_value_heads · head_dim"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """Tensors that only some of the layers have.
+
+    where: the numbers of these layers
+    loose: True where each of the layers may have the optional ones or not
+    """
+
+    where: Callable[[Config], Iterable[int]]
+    required: Shapes = field(default_factory=dict)
+    optional: Shapes = field(default_factory=dict)
+    loose: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Layout:
     """Which tensors have to be there, and which may be.
 
-    required: without these llama.cpp can't load the model
+    required: without these llama.cpp can't load the model; of all layers
     optional: it takes these, too; all others it refuses
+    parts:    tensors of some layers
     """
 
-    required: Shapes
+    required: Shapes = field(default_factory=dict)
     optional: Shapes = field(default_factory=dict)
+    parts: tuple[Part, ...] = ()
 
 
 def layers(shapes: Shapes) -> Shapes:
     """Make tensors of a layer the tensors of each layer."""
-    return {f"model.layers.{{layer}}.{name}": shape for name, shape in shapes.items()}
+    return {f"blk.{{layer}}.{name}": shape for name, shape in shapes.items()}
 
 
-def attention(q: str = _Q) -> Shapes:
+def attention(q: str = Q) -> Shapes:
     """Embedding, norms and attention. `q` is the number of q's rows: for some, llama.cpp wants hidden_size."""
     return {
-        "model.embed_tokens.weight": ("vocab_size", _HIDDEN),
-        "model.norm.weight": (_HIDDEN,),
+        "token_embd.weight": ("vocab_size", _HIDDEN),
+        "output_norm.weight": (_HIDDEN,),
     } | layers(
         {
-            "input_layernorm.weight": (_HIDDEN,),
-            "self_attn.q_proj.weight": (q, _HIDDEN),
-            "self_attn.k_proj.weight": (_KV, _HIDDEN),
-            "self_attn.v_proj.weight": (_KV, _HIDDEN),
-            "self_attn.o_proj.weight": (_HIDDEN, q),
-            "post_attention_layernorm.weight": (_HIDDEN,),
+            "attn_norm.weight": (_HIDDEN,),
+            "attn_q.weight": (q, _HIDDEN),
+            "attn_k.weight": (KV, _HIDDEN),
+            "attn_v.weight": (KV, _HIDDEN),
+            "attn_output.weight": (_HIDDEN, q),
+            "ffn_norm.weight": (_HIDDEN,),
         }
     )
 
 
-def biases(q: str = _Q) -> Shapes:
+def biases(q: str = Q) -> Shapes:
     """The biases of q, k and v."""
-    return layers(
-        {f"self_attn.{name}_proj.bias": (rows,) for name, rows in {"q": q, "k": _KV, "v": _KV}.items()}
-    )
+    return layers({f"attn_{name}.bias": (rows,) for name, rows in {"q": q, "k": KV, "v": KV}.items()})
 
 
-HEAD: Shapes = {"lm_head.weight": ("vocab_size", _HIDDEN)}
+HEAD: Shapes = {"output.weight": ("vocab_size", _HIDDEN)}
 """The output: the embedding stands in where it is missing."""
 
-QK_NORMS: Shapes = layers(
-    {"self_attn.q_norm.weight": ("head_dim",), "self_attn.k_norm.weight": ("head_dim",)}
-)
+QK_NORMS: Shapes = layers({"attn_q_norm.weight": ("head_dim",), "attn_k_norm.weight": ("head_dim",)})
 
 DENSE: Shapes = layers(
     {
-        "mlp.gate_proj.weight": (_FF, _HIDDEN),
-        "mlp.up_proj.weight": (_FF, _HIDDEN),
-        "mlp.down_proj.weight": (_HIDDEN, _FF),
+        "ffn_gate.weight": (_FF, _HIDDEN),
+        "ffn_up.weight": (_FF, _HIDDEN),
+        "ffn_down.weight": (_HIDDEN, _FF),
     }
 )
 
 EXPERTS: Shapes = layers(
     {
-        "mlp.gate.weight": ("num_experts", _HIDDEN),
-        "mlp.experts.gate_proj.weight": ("num_experts", _EXPERT_FF, _HIDDEN),
-        "mlp.experts.up_proj.weight": ("num_experts", _EXPERT_FF, _HIDDEN),
-        "mlp.experts.down_proj.weight": ("num_experts", _HIDDEN, _EXPERT_FF),
+        "ffn_gate_inp.weight": ("num_experts", _HIDDEN),
+        "ffn_gate_exps.weight": ("num_experts", _EXPERT_FF, _HIDDEN),
+        "ffn_up_exps.weight": ("num_experts", _EXPERT_FF, _HIDDEN),
+        "ffn_down_exps.weight": ("num_experts", _HIDDEN, _EXPERT_FF),
     }
 )
-"""Router and stacks of Qwen's experts."""
+"""Router and stacks of experts."""
 
 
-def length(config: Config, name: str) -> int:
-    """A length by its name in a Layout. ModelError where config.json doesn't give what it takes."""
-    return _LENGTHS[name](config)
+def length(config: Config, expression: str, layer: int, own: Mapping[str, Length]) -> int:
+    """A length in a Layout. ModelError where config.json doesn't give what it takes."""
+    return sum(
+        prod(_word(config, word.strip(), layer, own) for word in product.split("·"))
+        for product in expression.split("+")
+    )
+
+
+def _word(config: Config, word: str, layer: int, own: Mapping[str, Length]) -> int:
+    if word in own:
+        return own[word](config, layer)
+    if word in _LENGTHS:
+        return _LENGTHS[word](config)
+    return int(word) if word.isdecimal() else config.need(word)
 
 
 def _kv_heads(config: Config) -> int:
@@ -124,8 +156,8 @@ _LENGTHS: Mapping[str, Callable[[Config], int]] = {
     "vocab_size": lambda config: config.need("vocab_size"),
     "hidden_size": lambda config: config.need(*hyper.HIDDEN),
     "intermediate_size": lambda config: config.need(*hyper.FEED_FORWARD),
-    "num_attention_heads · head_dim": lambda config: config.need(*hyper.HEADS) * hyper.head_dim(config),
-    "num_key_value_heads · head_dim": lambda config: _kv_heads(config) * hyper.head_dim(config),
+    "num_attention_heads": lambda config: config.need(*hyper.HEADS),
+    "num_key_value_heads": _kv_heads,
     "head_dim": hyper.head_dim,
     "head_dim / 2": lambda config: hyper.head_dim(config) // 2,
     "num_experts": lambda config: config.need(*hyper.EXPERTS),

@@ -11,20 +11,20 @@ from dataclasses import replace
 
 from quantrecipe.model.architectures.architecture import Architecture, as_many_as_heads, no_reason
 from quantrecipe.model.architectures.config import Config
-from quantrecipe.model.architectures.experts import ExpertNames
 from quantrecipe.model.architectures.hyperparameters import EXPERTS, head_dim, rope_dimensions
 from quantrecipe.model.architectures.layout import DENSE, HEAD, Layout, Shapes, attention, biases, layers
 from quantrecipe.model.architectures.rope import llama3_factors
+from quantrecipe.model.architectures.rules import Stack, change, in_rope_order
 from quantrecipe.model.json_file import read_json_object
 from quantrecipe.model.pairs import Pairs, boolean, u32
 
-__all__ = ["LLAMA", "MISTRAL", "MIXTRAL"]
+__all__ = ["ALL", "LLAMA"]
 
 _OPTIONAL: Shapes = {
     **HEAD,
     **biases(),
-    **layers({"self_attn.o_proj.bias": ("hidden_size",)}),
-    "rope.freqs": ("head_dim / 2",),
+    **layers({"attn_output.bias": ("hidden_size",)}),
+    "rope_freqs.weight": ("head_dim / 2",),
 }
 
 _DENSE = Layout(
@@ -32,9 +32,9 @@ _DENSE = Layout(
     optional=_OPTIONAL
     | layers(
         {
-            "mlp.gate_proj.bias": ("intermediate_size",),
-            "mlp.up_proj.bias": ("intermediate_size",),
-            "mlp.down_proj.bias": ("hidden_size",),
+            "ffn_gate.bias": ("intermediate_size",),
+            "ffn_up.bias": ("intermediate_size",),
+            "ffn_down.bias": ("hidden_size",),
         }
     ),
 )
@@ -42,6 +42,9 @@ _DENSE = Layout(
 # llama.cpp's converter knows these families by nothing else
 _CODE_LLAMA_VOCAB, _CODE_LLAMA_EOT = 32016, 32010
 _GRANITE_VOCAB = 49152  # IBM's small Granite models, whose texts begin without BOS
+
+
+ROTARY = (change("model.layers.{layer}.self_attn.{proj:q|k}_proj.{end:weight|bias}", in_rope_order),)
 
 
 def _computed(config: Config) -> Mapping[str, bytes]:
@@ -89,7 +92,7 @@ LLAMA = Architecture(
     layout=_DENSE,
     defaults=_LLAMA_DEFAULTS,
     derive={"head_dim": _even_heads, "num_key_value_heads": as_many_as_heads},
-    rotary=True,
+    rules=ROTARY,
     pairs=lambda config: rope_dimensions("llama", config),
     tokenizer=_tokenizer,
     computed=_computed,
@@ -111,10 +114,10 @@ MIXTRAL = replace(
         required=attention()
         | layers(
             {
-                "block_sparse_moe.gate.weight": ("num_experts", "hidden_size"),
-                "block_sparse_moe.experts.w1.weight": ("num_experts", "intermediate_size", "hidden_size"),
-                "block_sparse_moe.experts.w2.weight": ("num_experts", "hidden_size", "intermediate_size"),
-                "block_sparse_moe.experts.w3.weight": ("num_experts", "intermediate_size", "hidden_size"),
+                "ffn_gate_inp.weight": ("num_experts", "hidden_size"),
+                "ffn_gate_exps.weight": ("num_experts", "intermediate_size", "hidden_size"),
+                "ffn_down_exps.weight": ("num_experts", "hidden_size", "intermediate_size"),
+                "ffn_up_exps.weight": ("num_experts", "intermediate_size", "hidden_size"),
             }
         ),
         optional=_OPTIONAL,
@@ -122,9 +125,14 @@ MIXTRAL = replace(
     defaults={**_MISTRAL_DEFAULTS, "rms_norm_eps": 1e-5, "num_local_experts": 8, "num_experts_per_tok": 2},
     default_theta=1_000_000.0,
     derive={"num_key_value_heads": as_many_as_heads},
-    experts=ExpertNames(
-        module="block_sparse_moe.experts",
-        matrices={w: f"layers.{{layer}}.feed_forward.experts.{w}.weight" for w in ("w1", "w2", "w3")},
+    rules=(
+        *ROTARY,
+        Stack(
+            names="model.layers.{layer}.block_sparse_moe.experts.{expert}.{matrix:w1|w2|w3}.weight",
+            to="layers.{layer}.feed_forward.experts.{matrix}.weight",
+        ),
     ),
     refuse=no_reason,
 )
+
+ALL = (LLAMA, MISTRAL, MIXTRAL)

@@ -17,7 +17,6 @@ from typing import Any
 from quantrecipe.errors import ModelError
 from quantrecipe.model.architectures.architecture import Architecture, as_many_as_heads
 from quantrecipe.model.architectures.config import Config
-from quantrecipe.model.architectures.experts import ExpertNames
 from quantrecipe.model.architectures.layout import (
     DENSE,
     EXPERTS,
@@ -29,29 +28,40 @@ from quantrecipe.model.architectures.layout import (
     biases,
     layers,
 )
+from quantrecipe.model.architectures.rules import Each, Found, Named, Rule, Stack, halves, rename
 from quantrecipe.model.json_file import read_json_object, read_text
 from quantrecipe.model.pairs import Pairs, u32
 
-__all__ = ["QWEN2", "QWEN2MOE", "QWEN3", "QWEN3MOE"]
+__all__ = ["ALL", "QWEN2", "QWEN2MOE", "QWEN3", "QWEN3MOE"]
 
 _POOLING_FLAGS = {"mean_tokens": 1, "cls_token": 2, "lasttoken": 3}  # llama.cpp: enum llama_pooling_type
 _POOLING_MODES = {"mean": 1, "cls": 2, "lasttoken": 3}
 
-_EXPERT_NAMES = ExpertNames(
-    module="mlp.experts",
-    matrices={
-        matrix: f"model.layers.{{layer}}.mlp.experts.{matrix}.weight"
-        for matrix in ("down_proj", "gate_proj", "up_proj")
-    },
+_EXPERTS = "model.layers.{layer}.mlp.experts"
+
+
+def _unstack(it: Found) -> list[Named]:
+    """Gate and up of all experts, which newer checkpoints hold in one tensor: gate's rows first in each expert."""
+    stem = it.name.removesuffix(".weight").removesuffix("gate_up_proj")
+    gate, up = halves(it.source)
+    return [(f"{stem}gate_proj.weight", gate), (f"{stem}up_proj.weight", up)]
+
+
+EXPERTS_RULES: tuple[Rule, ...] = (
+    Stack(names=_EXPERTS + ".{expert}.{matrix:down_proj|gate_proj|up_proj}.weight"),
+    Each(names=_EXPERTS + ".gate_up_proj", make=_unstack),
+    Each(names=_EXPERTS + ".gate_up_proj.weight", make=_unstack),
+    rename(_EXPERTS + ".down_proj", _EXPERTS + ".down_proj.weight"),
 )
+"""Experts that are stored one by one, or stacked already."""
 
 _SHARED_LENGTH = "shared_expert_intermediate_size"
 _SHARED_EXPERT: Shapes = layers(
     {
-        "mlp.shared_expert_gate.weight": ("hidden_size",),
-        "mlp.shared_expert.gate_proj.weight": (_SHARED_LENGTH, "hidden_size"),
-        "mlp.shared_expert.up_proj.weight": (_SHARED_LENGTH, "hidden_size"),
-        "mlp.shared_expert.down_proj.weight": ("hidden_size", _SHARED_LENGTH),
+        "ffn_gate_inp_shexp.weight": ("hidden_size",),
+        "ffn_gate_shexp.weight": (_SHARED_LENGTH, "hidden_size"),
+        "ffn_up_shexp.weight": (_SHARED_LENGTH, "hidden_size"),
+        "ffn_down_shexp.weight": ("hidden_size", _SHARED_LENGTH),
     }
 )
 
@@ -122,7 +132,7 @@ QWEN2 = Architecture(
     classes=("Qwen2ForCausalLM",),
     layout=Layout(
         required=attention("hidden_size") | DENSE,
-        optional={**HEAD, "lm_head.bias": ("vocab_size",), **biases("hidden_size")},
+        optional={**HEAD, "output.bias": ("vocab_size",), **biases("hidden_size")},
     ),
     defaults=_QWEN2_DEFAULTS,
     derive={"num_key_value_heads": as_many_as_heads},
@@ -144,7 +154,7 @@ QWEN2MOE = Architecture(
         optional=biases("hidden_size"),
     ),
     defaults=_QWEN2MOE_DEFAULTS,
-    experts=_EXPERT_NAMES,
+    rules=EXPERTS_RULES,
     pairs=lambda config: _expert_lengths("qwen2moe", config),
 )
 
@@ -175,6 +185,8 @@ QWEN3MOE = Architecture(
     classes=("Qwen3MoeForCausalLM",),
     layout=Layout(required=attention() | QK_NORMS | EXPERTS, optional=HEAD | biases()),
     defaults=_QWEN3MOE_DEFAULTS,
-    experts=_EXPERT_NAMES,
+    rules=EXPERTS_RULES,
     pairs=lambda config: _expert_lengths("qwen3moe", config),
 )
+
+ALL = (QWEN2, QWEN2MOE, QWEN3, QWEN3MOE)

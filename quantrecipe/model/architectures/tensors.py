@@ -1,26 +1,26 @@
-"""Tensors of a checkpoint → tensors of the GGUF: names, order, stacked experts, rearranged heads.
+"""Tensors of a checkpoint → tensors of the GGUF: which ones, by the architecture's rules; names and order.
 
-The order is the converter's: computed tensors first, then file by file, by name within a file, and a stack of
-experts where the last of them comes. Names go through gguf's tensor name map.
+The order is the converter's: computed tensors first, then file by file, by name within a file, and what several
+tensors make where the last of them comes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import product
 from math import prod
-
-import gguf
 
 from quantrecipe.errors import ModelError, Problem, abridged
 from quantrecipe.model.architectures.architecture import Architecture
 from quantrecipe.model.architectures.completeness import check_tensors
 from quantrecipe.model.architectures.config import Config
-from quantrecipe.model.architectures.experts import ExpertNames, Named, stack, unpack
-from quantrecipe.model.architectures.hyperparameters import EXPERTS, LAYERS
+from quantrecipe.model.architectures.hyperparameters import EXPERTS
+from quantrecipe.model.architectures.names import Names
 from quantrecipe.model.architectures.quantized import weights_of
+from quantrecipe.model.architectures.rules import Each, Found, Gather, Named, Rule, Stack, template
 from quantrecipe.model.safetensors import Checkpoint
-from quantrecipe.model.source.layout import rope_order
 from quantrecipe.model.source.source import Constant, TensorSource
 from quantrecipe.model.storable import as_tensor_info
 from quantrecipe.tensor import TensorInfo
@@ -31,22 +31,20 @@ Converted = tuple[TensorInfo, TensorSource]
 
 _NOT_WEIGHTS = (".attention.masked_bias", ".attention.bias", ".rotary_emb.inv_freq")
 """Buffers of old checkpoints that follow from the configuration."""
-_HEADS = {"q_proj": ("num_attention_heads",), "k_proj": ("num_key_value_heads", "num_attention_heads")}
-"""Projections whose rows are rotated, and what counts their heads."""
 
 
 def convert_tensors(arch: Architecture, config: Config, checkpoint: Checkpoint) -> list[Converted]:
     """All tensors, in the order of the GGUF. ModelError where they aren't those that llama.cpp loads."""
-    layers = config.need(*LAYERS)
+    layers = arch.layers(config)
     if layers > len(checkpoint.tensors):
         what = f"says that there are {layers} layers, but there are only {len(checkpoint.tensors)} tensors"
         config.fail(what)
-    names = gguf.get_tensor_name_map(_number_of(arch.name), layers)
+    names = Names(arch.names_of or arch.name, layers, arch.names)
     made: dict[str, Converted] = {}
     taken: dict[str, str] = {}
     unknown: list[str] = []
     for stored, source in _expand(arch, config, checkpoint):
-        name = names.get_name(stored, try_suffixes=(".weight", ".bias"))
+        name = names.gguf(stored)
         if name is None:
             unknown.append(stored)
             continue
@@ -56,7 +54,7 @@ def convert_tensors(arch: Architecture, config: Config, checkpoint: Checkpoint) 
         taken[name] = stored
         made[name] = as_tensor_info(source, name), source
     if unknown:
-        raise ModelError(_unknown(arch, config, unknown))
+        raise ModelError(_unknown(arch, config, layers, unknown))
     check_tensors(arch, config, {name: info for name, (info, _) in made.items()}, taken, names)
     # last, since what it computes is only as sound as the sizes that were checked
     computed = {name: _computed(name, data) for name, data in arch.computed(config).items()}
@@ -66,49 +64,109 @@ def convert_tensors(arch: Architecture, config: Config, checkpoint: Checkpoint) 
     return [*computed.values(), *made.values()]
 
 
-def _number_of(name: str) -> gguf.MODEL_ARCH:
-    return next(number for number, known in gguf.MODEL_ARCH_NAMES.items() if known == name)
-
-
 def _expand(arch: Architecture, config: Config, checkpoint: Checkpoint) -> Iterator[Named]:
-    """Go through the tensors in the converter's order, with experts in stacks, and rows in the GGUF's order."""
+    """Go through the tensors in the converter's order, and apply the rules."""
+    rules = _Rules(arch.rules, config)
+    for stored, source in _ordered(config, checkpoint):
+        name = arch.rename(stored)
+        if name is not None and not name.endswith(_NOT_WEIGHTS):
+            yield from rules.apply(name, source)
+    rules.finish(len(checkpoint.tensors))
+
+
+def _ordered(config: Config, checkpoint: Checkpoint) -> list[Named]:
     place = {path: number for number, path in enumerate(checkpoint.files)}
     weights = weights_of(config, checkpoint)
-    ordered = sorted(weights.items(), key=lambda item: (place[item[1].extents[0].path], item[0]))
-    waiting: dict[int, dict[tuple[int, str], TensorSource]] = {}
-    for name, source in ordered:
-        if name.endswith(_NOT_WEIGHTS):
-            continue
-        if arch.experts is not None and arch.experts.is_stacked(name):
-            yield from unpack(name, source)
-        elif arch.experts is not None and (parsed := arch.experts.parse(name)) is not None:
-            layer, expert, matrix = parsed
-            count = config.need(*EXPERTS)
+    return sorted(weights.items(), key=lambda item: (place[item[1].extents[0].path], item[0]))
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """What a rule has of a layer so far, by the names that it waits for."""
+
+    rule: Gather | Stack
+    layer: int
+    expected: int
+    found: dict[tuple[int, str], TensorSource] = field(default_factory=dict)
+
+
+class _Rules:
+    """The rules of one conversion, and the tensors that wait for others."""
+
+    def __init__(self, rules: Sequence[Rule], config: Config) -> None:
+        self._config = config
+        self._patterns: list[tuple[re.Pattern[str], Rule, int]] = []
+        for rule in rules:
+            names = rule.names if isinstance(rule, Gather) else (rule.names,)
+            self._patterns += [(template(name), rule, place) for place, name in enumerate(names)]
+        self._waiting: dict[tuple[int, int], _Waiting] = {}
+
+    def apply(self, name: str, source: TensorSource) -> Iterable[Named]:
+        """What comes of a tensor now: itself, others, or nothing yet."""
+        for pattern, rule, place in self._patterns:
+            if (match := pattern.fullmatch(name)) is None:
+                continue
+            texts = match.groupdict()
+            if isinstance(rule, Each):
+                return rule.make(Found(name=name, source=source, texts=texts, config=self._config))
+            return self._hold(rule, place, name, texts, source)
+        return ((name, source),)
+
+    def _hold(
+        self, rule: Gather | Stack, place: int, name: str, texts: Mapping[str, str], source: TensorSource
+    ) -> Iterable[Named]:
+        layer = int(texts.get("layer", -1))
+        waiting = self._waiting.get((id(rule), layer))
+        if waiting is None:
+            waiting = _Waiting(rule, layer, rule.number(self._config))
+            self._waiting[id(rule), layer] = waiting
+        if isinstance(rule, Stack):
+            expert, count = int(texts["expert"]), rule.count(self._config)
             if expert >= count:
-                what = f"says {config.called(*EXPERTS)}: {count}, but there is a tensor {name!r}"
-                config.fail(what, "correct it, or download the model again")
-            found = waiting.setdefault(layer, {})
-            found[expert, matrix] = source
-            if len(found) == count * len(arch.experts.matrices):
-                yield from stack(arch.experts, layer, waiting.pop(layer))
+                what = f"says {self._config.called(*EXPERTS)}: {count}, but there is a tensor {name!r}"
+                self._config.fail(what, "correct it, or download the model again")
+            waiting.found[expert, texts["matrix"]] = source
         else:
-            yield name, _in_rope_order(config, name, source) if arch.rotary else source
-    if waiting and arch.experts is not None:
-        if (count := config.need(*EXPERTS)) > len(ordered):
-            what = f"says {config.called(*EXPERTS)}: {count}, but there are only {len(ordered)} tensors"
-            config.fail(what, "correct it, or download the model again")
-        raise ModelError(abridged(list(_missing_experts(arch.experts, config, waiting))))
+            waiting.found[place, ""] = source
+        if len(waiting.found) < waiting.expected:
+            return ()
+        del self._waiting[id(rule), layer]
+        if isinstance(rule, Stack):
+            return rule.stacks(layer, rule.count(self._config), waiting.found)
+        return rule.make(
+            self._config, layer, tuple(waiting.found[number, ""] for number in range(waiting.expected))
+        )
 
+    def finish(self, tensors: int) -> None:
+        """ModelError where tensors still wait for others, of a checkpoint with so many tensors."""
+        if not self._waiting:
+            return
+        for waiting in self._waiting.values():
+            if isinstance(waiting.rule, Stack) and waiting.rule.count(self._config) > tensors:
+                count = waiting.rule.count(self._config)
+                what = f"says {self._config.called(*EXPERTS)}: {count}, but there are only {tensors} tensors"
+                self._config.fail(what, "correct it, or download the model again")
+        raise ModelError(abridged(list(self._missing())))
 
-def _missing_experts(
-    names: ExpertNames, config: Config, waiting: dict[int, dict[tuple[int, str], TensorSource]]
-) -> Iterator[Problem]:
-    for layer, found in sorted(waiting.items()):
-        for expert, matrix in product(range(config.need(*EXPERTS)), names.matrices):
-            if (expert, matrix) not in found:
-                what = f"tensor {names.name(layer, expert, matrix)!r} is missing"
-                remedy = f"download the model again, or correct {config.called(*EXPERTS)} in config.json"
-                yield Problem(what=what, remedy=remedy, file=config.folder)
+    def _missing(self) -> Iterator[Problem]:
+        for waiting in sorted(self._waiting.values(), key=lambda it: it.layer):
+            remedy = "download the model again"
+            if isinstance(waiting.rule, Stack):
+                remedy += f", or correct {self._config.called(*EXPERTS)} in config.json"
+                count = waiting.rule.count(self._config)
+                names = [
+                    waiting.rule.name(waiting.layer, expert, matrix)
+                    for expert, matrix in product(range(count), waiting.rule.matrices())
+                    if (expert, matrix) not in waiting.found
+                ]
+            else:
+                names = [
+                    name.format(layer=waiting.layer)
+                    for place, name in enumerate(waiting.rule.names)
+                    if (place, "") not in waiting.found
+                ]
+            for name in names:
+                yield Problem(what=f"tensor {name!r} is missing", remedy=remedy, file=self._config.folder)
 
 
 def _computed(name: str, data: bytes) -> Converted:
@@ -116,25 +174,11 @@ def _computed(name: str, data: bytes) -> Converted:
     return TensorInfo.from_name(name, source.shape, source.dtype), source
 
 
-def _in_rope_order(config: Config, name: str, source: TensorSource) -> TensorSource:
-    """The rows (or biases) of q and k as llama.cpp wants them; all others as they are."""
-    projection = name.removesuffix(".weight").removesuffix(".bias").rpartition(".")[2]
-    if projection not in _HEADS:
-        return source
-    counts = (config.count(count) for count in _HEADS[projection])
-    heads = next((count for count in counts if count is not None), 0)
-    rows = source.shape[0]
-    if not heads or rows % (2 * heads):
-        what = f"tensor {name!r} has {rows} rows, which don't divide among {heads} heads of even length"
-        raise ModelError(what, "check num_attention_heads and num_key_value_heads", file=config.path)
-    return rope_order(source, heads)
-
-
-def _unknown(arch: Architecture, config: Config, names: list[str]) -> Sequence[Problem]:
+def _unknown(arch: Architecture, config: Config, layers: int, names: list[str]) -> Sequence[Problem]:
     return abridged(
         [
             Problem(
-                what=f"tensor {name!r} is none that a {arch.name} of {config.need(*LAYERS)} layers has",
+                what=f"tensor {name!r} is none that a {arch.name} of {layers} layers has",
                 remedy="convert it with llama.cpp's converter to a BF16 GGUF, and give that",
                 file=config.path,
             )

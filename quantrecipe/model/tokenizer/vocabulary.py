@@ -11,6 +11,7 @@ from quantrecipe.model.json_file import read_json_object
 from quantrecipe.model.pairs import Pairs, boolean, f32s, i32s, text, texts
 from quantrecipe.model.tokenizer.bpe import read_merges, read_tokens, refuse_others
 from quantrecipe.model.tokenizer.chat_template import chat_template_pairs
+from quantrecipe.model.tokenizer.kinds import Vocabulary
 from quantrecipe.model.tokenizer.pre_tokenizer import check_name, recognise
 from quantrecipe.model.tokenizer.sentencepiece import Pieces, is_sentencepiece, read_pieces
 from quantrecipe.model.tokenizer.special import special_pairs
@@ -19,7 +20,12 @@ __all__ = ["tokenizer_pairs"]
 
 
 def tokenizer_pairs(
-    folder: Path, vocab_size: int | None, model_config: Mapping[str, Any], *, pre: str | None = None
+    folder: Path,
+    vocab_size: int | None,
+    model_config: Mapping[str, Any],
+    *,
+    pre: str | None = None,
+    vocabulary: Vocabulary = Vocabulary(),  # noqa: B008  # a frozen value
 ) -> Pairs:
     """The vocabulary as a GGUF holds it: byte-level BPE from tokenizer.json, or SentencePiece from tokenizer.model.
 

@@ -22,7 +22,7 @@ from quantrecipe.model.architectures.quantized import weights_of
 from quantrecipe.model.architectures.rules import Each, Found, Gather, Named, Rule, Stack, template
 from quantrecipe.model.safetensors import Checkpoint
 from quantrecipe.model.source.source import Constant, TensorSource
-from quantrecipe.model.storable import as_tensor_info
+from quantrecipe.model.storable import as_tensor_info, check_storable
 from quantrecipe.tensor import TensorInfo
 
 __all__ = ["Converted", "convert_tensors", "parameters"]
@@ -70,6 +70,8 @@ def _expand(arch: Architecture, config: Config, checkpoint: Checkpoint) -> Itera
     for stored, source in _ordered(config, checkpoint):
         name = arch.rename(stored)
         if name is not None and not name.endswith(_NOT_WEIGHTS):
+            if 0 in source.shape:
+                check_storable(source)  # before a rule takes it to pieces
             yield from rules.apply(name, source)
     rules.finish(len(checkpoint.tensors))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from quantrecipe.model.architectures import llama, qwen
+from quantrecipe.model.architectures import llama, projectors, qwen
 from quantrecipe.model.architectures.architecture import Architecture
 
 __all__ = ["ALL", "by_class"]
@@ -12,6 +12,7 @@ __all__ = ["ALL", "by_class"]
 ALL: tuple[Architecture, ...] = (
     *llama.ALL,
     *qwen.ALL,
+    *projectors.ALL,
 )
 
 

@@ -26,11 +26,14 @@ def completed(files: TokenizerFiles, pairs: Pairs, *, limit: int | None = None) 
     pairs = pairs | _by_text(files, ids, limit) | flags
     pairs |= chat_template_pairs(files.folder, files.config, file_first=vocabulary.template_file)
     pairs |= _normalizer_pairs(files.tokenizer.get("normalizer"))
-    if vocabulary.space_prefix == "tokenizer_config":
-        if isinstance(said := files.settings.get("add_prefix_space"), bool):
+    said = files.settings.get("add_prefix_space")
+    match vocabulary.space_prefix:
+        case "tokenizer_config first" if isinstance(said, bool):
+            return {_SPACE_PREFIX: boolean(said)} | pairs
+        case "tokenizer_config" if isinstance(said, bool):
             pairs[_SPACE_PREFIX] = boolean(said)
-    elif isinstance(vocabulary.space_prefix, bool):
-        pairs[_SPACE_PREFIX] = boolean(vocabulary.space_prefix)
+        case True | False as always:
+            pairs[_SPACE_PREFIX] = boolean(always)
     return pairs
 
 

@@ -18,7 +18,7 @@ from typing import Any, Never, cast
 from quantrecipe.errors import ModelError
 from quantrecipe.model.json_file import read_text
 from quantrecipe.model.pairs import Pairs, i32s, text, texts
-from quantrecipe.model.tokenizer.added import added_tokens, is_special, named_specials
+from quantrecipe.model.tokenizer.added import added_tokens, is_bytewise, is_special, named_specials
 from quantrecipe.model.tokenizer.alphabet import as_text
 from quantrecipe.model.tokenizer.completed import completed
 from quantrecipe.model.tokenizer.kinds import TokenizerFiles
@@ -136,9 +136,9 @@ def read_tokens(files: TokenizerFiles) -> tuple[list[str], list[int]]:
         _fail(path, what, "set vocab_size to the number of rows of the embedding")
     tokens: list[str | None] = [None] * size
     types = [_NORMAL] * size
-    for name, number in own.items():
-        tokens[number] = name
-    bytewise = files.part("decoder").get("type") == "ByteLevel"
+    for token, number in own.items():
+        tokens[number] = token
+    bytewise = is_bytewise(files)
     for number, name in names.items():
         # the converter writes what comes back from such a token's id: the decoder takes GPT-2's alphabet for bytes
         token = as_text(name) if bytewise and not added[number].get("normalized", True) else name
@@ -147,8 +147,8 @@ def read_tokens(files: TokenizerFiles) -> tuple[list[str], list[int]]:
         # llama.cpp looks for user-defined tokens in plain text, where a space is a space
         tokens[number] = token if special else token.replace("▁", " ")
     _add_named(files, own, set(names.values()), highest, tokens, types)
-    for number, token in enumerate(tokens):
-        if token is None:
+    for number, found in enumerate(tokens):
+        if found is None:
             tokens[number] = f"[PAD{number}]"
             types[number] = _UNUSED
     for name, kind in files.vocabulary.types:
@@ -170,13 +170,11 @@ def _add_named(
         if name in added:
             continue
         added.add(name)
-        number = own.get(name)
-        if number is None:
-            highest += 1
-            if highest >= len(tokens):
-                return
-            number = highest
-        tokens[number], types[number] = name, _CONTROL
+        number = own.get(name, highest + 1)
+        if number >= len(tokens):
+            continue
+        highest = max(highest, number)
+        tokens[number], types[number] = as_text(name) if is_bytewise(files) else name, _CONTROL
 
 
 def read_merges(files: TokenizerFiles) -> list[str]:

@@ -70,7 +70,7 @@ def read_tiktoken(files: TokenizerFiles) -> Pairs:
         "tokenizer.ggml.token_type": i32s(types),
         "tokenizer.ggml.merges": texts(merges_of(ranks)),
     }
-    return completed(files, pairs)
+    return completed(files, pairs, further={name: number for number, name in special.items()})
 
 
 def _file(files: TokenizerFiles) -> Path | None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import struct
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.piece_files import BPE, IDENTITY, PIECES, message, piece
 
 from quantrecipe.errors import ModelError
 from quantrecipe.model.tokenizer import tokenizer_pairs
@@ -18,26 +18,6 @@ from quantrecipe.model.tokenizer.piece_file import read_piece_file
 from quantrecipe.model.tokenizer.sentencepiece import Pieces, overlaid
 
 RECORDED = Path(__file__).parents[2] / "data/huggingface/llama-sentencepiece/tokenizer.model"
-
-
-def message(number: int, body: bytes) -> bytes:
-    return bytes([number << 3 | 2, len(body)]) + body
-
-
-def piece(token: str, score: float, kind: int | None = None) -> bytes:
-    body = message(1, token.encode()) + b"\x15" + struct.pack("<f", score)
-    return message(1, body if kind is None else body + bytes([3 << 3, kind]))
-
-
-BPE = message(2, bytes([3 << 3, 2]))
-IDENTITY = message(3, message(1, b"identity") + bytes([4 << 3, 0]))
-PIECES = (
-    piece("<unk>", 0, 2)
-    + piece("<s>", 0, 3)
-    + piece("<0x00>", 0, 6)
-    + piece("▁a", -1.5)
-    + piece("<u>", -2, 4)
-)
 
 
 def make(folder: Path, raw: bytes = PIECES + BPE + IDENTITY, **files: Any) -> Path:
@@ -98,7 +78,7 @@ def test_unigram_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"is no BPE vocabulary.*; if .* say: --pre default"):
         tokenizer_pairs(tmp_path, None, {})
     for arguments in ({"pre": "default"}, {"vocabulary": Vocabulary(lenient=True)}):
-        assert len(tokenizer_pairs(tmp_path, None, {}, **arguments)["tokenizer.ggml.tokens"]) == 5  # type: ignore[arg-type]  # of two kinds
+        assert len(tokenizer_pairs(tmp_path, None, {}, **arguments)["tokenizer.ggml.tokens"]) == 5
 
 
 def test_a_field_that_ends_within_its_bytes(tmp_path: Path) -> None:

@@ -147,6 +147,14 @@ class TensorSource(ABC):
         """The name of the first stored tensor that it is made of: what errors call it."""
         return next(leaves_of(self)).name
 
+    @property
+    def stored_type(self) -> str:
+        """How the weights are stored: a type ("BF16", "MXFP4", "Q8_0"), or FP8, INT8, INT4, INT2 or TERNARY.
+
+        The latter become numbers while they are read. Of sources that are put together it is that of the first.
+        """
+        return self.operands[0].stored_type if self.operands else self.dtype
+
     def join(self, others: Sequence[Self], shape: Shape) -> TensorSource | None:
         """This one's rows and then those of the others, as a single value of this class; None where there is none."""
         return None

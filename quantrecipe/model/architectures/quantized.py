@@ -137,7 +137,11 @@ def _compressed(quantization: Quantization, weights: Weights) -> dict[str, Tenso
             factor, inputs = (None if it is None else Inverse(source=it) for it in given)
             blocks.append(NVFP4Tensor(name=base, weights=source, scales=scales, factor=factor, inputs=inputs))
     rest = {name: it for name, it in weights.items() if name not in used}
-    _refuse_left(rest, ("_zero_point", "_shape", "_g_idx", "_global_scale"), "_packed")
+    for name, source in rest.items():
+        if name.endswith(".weight_zero_point") and (weight := name.removesuffix("_zero_point")) in rest:
+            what = f"tensor {name!r} has the zero points of {weight!r}, which aren't read"
+            raise ModelError(what, ORIGINAL, file=source.extents[0].path)
+    _refuse_left(rest, tuple(f".weight{part}" for part in _PARTS[2:]), ".weight_packed")
     return (
         _scaled(rest, _pairs(rest, {".weight_scale": ".weight"}), block, ".weight_scale")
         | made

@@ -20,6 +20,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from quantrecipe.core.eight_bits import rows_from_e4m3, rows_from_e5m2, rows_from_int8
 from quantrecipe.model.source.floats import from_float32, to_float32
 from quantrecipe.model.source.layout import by_matrix, reshape, stack
 from quantrecipe.model.source.reading import Reading
@@ -30,7 +31,7 @@ __all__ = ["GPTQ", "BitNet", "Dequantized", "Fp8", "PackedInt", "as_exponents", 
 _Bytes = NDArray[np.uint8]
 _Floats = NDArray[np.float32]
 
-_FP8 = ("F8_E4M3", "F8_E5M2", "I8")
+_KERNELS = {"F8_E4M3": rows_from_e4m3, "F8_E5M2": rows_from_e5m2, "I8": rows_from_int8}
 _SCALES = ("F32", "BF16", "F16", "F8_E8M0")
 
 _CHUNK = 1 << 16
@@ -110,7 +111,7 @@ class Fp8(Dequantized):
         *stacked, rows, cols = self.weights.shape
         height, width = self.block
         expected = (*stacked, -(-rows // height), -(-cols // width))
-        if self.weights.dtype not in _FP8:
+        if self.weights.dtype not in _KERNELS:
             fail(self.weights, "isn't of a type of 8-bit floats, nor I8")
         if self.scales.dtype not in _SCALES:
             fail(self.scales, f"can't be a scale (expected: {', '.join(_SCALES)})")
@@ -152,11 +153,10 @@ class Fp8(Dequantized):
             begin = matrix * self.scales.rows
             top, bottom = first // height, -(-last // height)
             scales = to_float32(self.scales.read(begin + top, begin + bottom, reading), self.scales.dtype)
-            if scales.shape[1] > 1:
-                scales = np.repeat(scales, width, axis=1)[:, : self.cols]
             for low, high in self.chunks(first, last):
-                values = to_float32(raw[done : done + high - low], self.weights.dtype)
-                values *= scales[np.arange(low, high) // height - top]
+                values = np.empty((high - low, self.cols), np.float32)
+                of_rows = scales[np.arange(low, high) // height - top]
+                _KERNELS[self.weights.dtype](raw[done : done + high - low], of_rows, width, values)
                 yield values
                 done += high - low
 

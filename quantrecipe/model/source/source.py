@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NUMBERS",
+    "STORED_TYPES",
     "Constant",
     "Extent",
     "Leaf",
@@ -47,6 +48,10 @@ NUMBERS = {
     "U8": ("u1", 1), "U16": ("<u2", 2), "U32": ("<u4", 4), "U64": ("<u8", 8),
 }  # fmt: skip
 """Types whose numbers stand one after the other: NumPy's type of the same bits, and the bytes of each number."""
+
+
+STORED_TYPES = ("FP8", "INT2", "INT4", "INT8", "TERNARY")
+"""What is stored of weights that no format of a GGUF has, and that become numbers while they are read."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -149,9 +154,9 @@ class TensorSource(ABC):
 
     @property
     def stored_type(self) -> str:
-        """How the weights are stored: a type ("BF16", "MXFP4", "Q8_0"), or FP8, INT8, INT4, INT2 or TERNARY.
+        """How the weights are stored: a type ("BF16", "MXFP4", "Q8_0"), or one of STORED_TYPES.
 
-        The latter become numbers while they are read. Of sources that are put together it is that of the first.
+        Of sources that are put together it is that of the first.
         """
         return self.operands[0].stored_type if self.operands else self.dtype
 

@@ -126,8 +126,11 @@ def why_unknown(recipe: Recipe) -> str:
     if recipe.prune is not None:
         return "layers were pruned, so only the source can tell what the recipe makes of it"
     conditions = [*(rule.when for rule in recipe.rules), *(entry.when for entry in recipe.keep)]
-    if any("covered" in when.names for when in conditions if when is not None):
+    names = {name for when in conditions if when is not None for name in when.names}
+    if "covered" in names:
         return "the recipe asks which tensors importance covers: give --source and --imatrix"
+    if "source_type" in names:
+        return "the recipe asks how the source stores its weights: give --source"
     return ""
 
 

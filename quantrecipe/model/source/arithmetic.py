@@ -4,6 +4,7 @@
     Cast     x in another type               what llama.cpp wants in F16
     Scale    x · factor, by rows             multipliers that a configuration has for parts of a matrix
     NegExp   -exp(x)                         Mamba's A, which is stored as a logarithm
+    Inverse  1 / x                           factors by which weights were multiplied before they were quantized
     Whole    function(tensor, …)             of small tensors that have to be known whole
 
 `gives` is the type that comes out: "F32" for what a GGUF holds in float32, "BF16" for matrices.
@@ -24,7 +25,7 @@ from quantrecipe.model.source.floats import as_array, from_float32, to_float32
 from quantrecipe.model.source.reading import Reading
 from quantrecipe.model.source.source import NUMBERS, Operation, Shape, TensorSource, fail
 
-__all__ = ["Add", "Cast", "Elementwise", "NegExp", "Scale", "Whole"]
+__all__ = ["Add", "Cast", "Elementwise", "Inverse", "NegExp", "Scale", "Whole"]
 
 _Bytes = NDArray[np.uint8]
 _Floats = NDArray[np.float32]
@@ -96,6 +97,15 @@ class NegExp(Elementwise):
     def compute(self, values: _Floats, start: int) -> _Floats:
         with np.errstate(over="ignore"):  # Inf, which whoever encodes it refuses
             return (-np.exp(values.astype(np.float64))).astype(np.float32)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Inverse(Elementwise):
+    """1 / x; of 0 it is infinite, which whoever writes it refuses."""
+
+    def compute(self, values: _Floats, start: int) -> _Floats:
+        with np.errstate(divide="ignore"):
+            return np.float32(1) / values
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,7 +14,7 @@ from support.sources import in_any_runs, stored
 
 from quantrecipe.errors import ModelError
 from quantrecipe.model.source import arithmetic
-from quantrecipe.model.source.arithmetic import Add, NegExp, Scale, Whole
+from quantrecipe.model.source.arithmetic import Add, Inverse, NegExp, Scale, Whole
 from quantrecipe.model.source.floats import from_float32, to_float32
 from quantrecipe.model.source.layout import PadRows
 from quantrecipe.model.source.source import Stored, TensorSource
@@ -64,6 +64,14 @@ def test_neg_exp(folder: Path, dtype: str, cuts: list[int]) -> None:
     source, values = drawn(folder, dtype)
     expected = -np.exp(values.astype(np.float64))
     agree(NegExp(source=source), expected.astype(np.float32), "F32", cuts)
+
+
+@given(DTYPES, CUTS)
+def test_inverse(folder: Path, dtype: str, cuts: list[int]) -> None:
+    source, values = drawn(folder, dtype)
+    with np.errstate(divide="ignore"):
+        expected = np.float32(1) / values
+    agree(Inverse(source=source), expected, "F32", cuts)
 
 
 def test_in_pieces_of_a_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,8 +69,9 @@ def _expand(arch: Architecture, config: Config, checkpoint: Checkpoint) -> Itera
     rules = _Rules(arch.rules, config)
     for stored, source in _ordered(config, checkpoint):
         name = arch.rename(stored)
-        if name is not None and not name.endswith(_NOT_WEIGHTS):
-            yield from rules.apply(name, source)
+        if name is None or name.endswith(_NOT_WEIGHTS) or arch.leaves_out(config, name):
+            continue
+        yield from rules.apply(name, source)
     rules.finish(len(checkpoint.tensors))
 
 

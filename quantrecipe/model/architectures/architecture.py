@@ -46,6 +46,10 @@ def _always(config: Config) -> bool:
     return True
 
 
+def _none(config: Config, name: str) -> bool:
+    return False
+
+
 def no_reason(config: Config) -> str | None:
     """Every model of this architecture can be converted."""
     return None
@@ -79,6 +83,7 @@ class Architecture:
 
     Its tensors:
     rename:        a stored name → the name that the rules see; None leaves the tensor out
+    leaves_out:    tensors that are left out for what the configuration says, by the names that `rename` gives
     rules:         what is done to tensors, see `rules`; the first rule that matches a name counts
     names:         names that gguf's tensor name map lacks → names of the GGUF, "{layer}" in both, without ".weight"
     names_of:      the architecture whose tensor name map is taken, where gguf has none of this name
@@ -106,6 +111,7 @@ class Architecture:
     pairs: Callable[[Config], Pairs] = _nothing
 
     rename: Callable[[str], str | None] = language_name
+    leaves_out: Callable[[Config, str], bool] = _none
     rules: tuple[Rule, ...] = ()
     names: Mapping[str, str] = field(default_factory=dict)
     names_of: str = ""

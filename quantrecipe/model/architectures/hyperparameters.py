@@ -5,6 +5,9 @@ Which names config.json may use for one thing, and in which order the keys stand
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TypeAlias
+
 from quantrecipe.model.architectures.config import Config, shown
 from quantrecipe.model.architectures.rope import rope_pairs
 from quantrecipe.model.pairs import Pairs, boolean, f32, u32
@@ -17,9 +20,13 @@ __all__ = [
     "HIDDEN",
     "KV_HEADS",
     "LAYERS",
+    "SHARED_EXPERTS",
+    "Table",
     "common_pairs",
+    "count_pairs",
     "gating_pairs",
     "head_dim",
+    "number_pairs",
     "rope_dimensions",
 ]
 
@@ -31,7 +38,11 @@ FEED_FORWARD = (
 HEADS = ("num_attention_heads", "n_head", "n_heads")
 KV_HEADS = ("num_key_value_heads", "n_kv_heads")
 EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
+SHARED_EXPERTS = ("n_shared_experts", "num_shared_experts", "num_shared_expert", "moe_num_shared_experts")
 EXPERTS_USED = ("num_experts_per_tok", "num_experts_per_token", "top_k_experts")
+
+Table: TypeAlias = Mapping[str, tuple[str, ...]]
+"""A key without the architecture's name → the names under which config.json may have it."""
 
 _SIZES = {
     "context_length": (
@@ -72,14 +83,12 @@ def common_pairs(arch: str, config: Config) -> Pairs:
         config.fail("has no rms_norm_eps (expected: a number)")
     _check_experts(config)
     pairs: Pairs = {f"{arch}.block_count": u32(config.need(*LAYERS))}
-    _add_counts(pairs, arch, config, _SIZES)
+    pairs |= count_pairs(arch, config, _SIZES)
     if config.find("is_causal") is False:
         pairs[f"{arch}.attention.causal"] = boolean(False)
     pairs |= rope_pairs(arch, config)
-    for key, names in _NORMS.items():
-        if (number := config.number(*names)) is not None:
-            pairs[f"{arch}.{key}"] = f32(number)
-    _add_counts(pairs, arch, config, _EXPERTS)
+    pairs |= number_pairs(arch, config, _NORMS)
+    pairs |= count_pairs(arch, config, _EXPERTS)
     pairs |= gating_pairs(arch, config)
     if (length := config.count("head_dim")) is not None:
         pairs[f"{arch}.attention.key_length"] = u32(length)
@@ -124,7 +133,13 @@ def rope_dimensions(arch: str, config: Config) -> Pairs:
     }
 
 
-def _add_counts(pairs: Pairs, arch: str, config: Config, table: dict[str, tuple[str, ...]]) -> None:
-    for key, names in table.items():
-        if (number := config.count(*names)) is not None:
-            pairs[f"{arch}.{key}"] = u32(number)
+def count_pairs(arch: str, config: Config, table: Table) -> Pairs:
+    """Make the keys of whole numbers, of those that config.json has."""
+    found = {key: config.count(*names) for key, names in table.items()}
+    return {f"{arch}.{key}": u32(number) for key, number in found.items() if number is not None}
+
+
+def number_pairs(arch: str, config: Config, table: Table) -> Pairs:
+    """Make the keys of numbers, of those that config.json has."""
+    found = {key: config.number(*names) for key, names in table.items()}
+    return {f"{arch}.{key}": f32(number) for key, number in found.items() if number is not None}

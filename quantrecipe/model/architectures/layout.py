@@ -46,6 +46,10 @@ _HIDDEN, _FF, _EXPERT_FF = "hidden_size", "intermediate_size", "moe_intermediate
 Q, KV = "num_attention_heads · head_dim", "num_key_value_heads · head_dim"
 
 
+def _nowhere(config: Config) -> Iterable[int]:
+    return ()
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
     """Tensors that only some of the layers have.
@@ -67,11 +71,13 @@ class Layout:
     required: without these llama.cpp can't load the model; of all layers
     optional: it takes these, too; all others it refuses
     parts:    tensors of some layers
+    drafts:   the layers of draft heads: llama.cpp loads a model without any of their tensors, too
     """
 
     required: Shapes = field(default_factory=dict)
     optional: Shapes = field(default_factory=dict)
     parts: tuple[Part, ...] = ()
+    drafts: Callable[[Config], Iterable[int]] = _nowhere
 
 
 def layers(shapes: Shapes) -> Shapes:
@@ -161,6 +167,7 @@ _LENGTHS: Mapping[str, Callable[[Config], int]] = {
     "head_dim": hyper.head_dim,
     "head_dim / 2": lambda config: hyper.head_dim(config) // 2,
     "num_experts": lambda config: config.need(*hyper.EXPERTS),
+    "num_shared_experts": lambda config: config.count(*hyper.SHARED_EXPERTS) or 0,
     "moe_intermediate_size": _expert_length,
     "shared_expert_intermediate_size": lambda config: (
         config.count("shared_expert_intermediate_size") or config.need(*hyper.FEED_FORWARD)

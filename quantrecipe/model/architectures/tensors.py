@@ -69,10 +69,11 @@ def _expand(arch: Architecture, config: Config, checkpoint: Checkpoint) -> Itera
     rules = _Rules(arch.rules, config)
     for stored, source in _ordered(config, checkpoint):
         name = arch.rename(stored)
-        if name is not None and not name.endswith(_NOT_WEIGHTS):
-            if 0 in source.shape:
-                check_storable(source)  # before a rule takes it to pieces
-            yield from rules.apply(name, source)
+        if name is None or name.endswith(_NOT_WEIGHTS) or arch.leaves_out(config, name):
+            continue
+        if 0 in source.shape:
+            check_storable(source)  # before a rule takes it to pieces
+        yield from rules.apply(name, source)
     rules.finish(len(checkpoint.tensors))
 
 

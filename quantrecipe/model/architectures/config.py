@@ -87,6 +87,12 @@ class Config:
         checked = [self._checked(self.called(*names), value) for value in values]
         return [value or 0 for value in checked]
 
+    def at(self, layer: int, *names: str) -> int:
+        """Return a layer's whole number, of a list or one that is for all. ModelError where the model lacks it."""
+        if isinstance(self.find(*names), list):
+            return self.counts(layer + 1, *names)[layer]
+        return self.need(*names)
+
     def section(self, *names: str) -> Config:
         """Return the part of another tower, such as "vision_config". ModelError where it isn't there."""
         value = next((it for name in names if (it := self.whole.get(name)) is not None), None)

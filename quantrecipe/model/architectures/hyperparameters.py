@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from quantrecipe.model.architectures.config import Config, shown
 from quantrecipe.model.architectures.rope import rope_pairs
-from quantrecipe.model.pairs import Pairs, boolean, f32, u32
+from quantrecipe.model.pairs import Pairs, boolean, f32, i32s, u32
 
 __all__ = [
     "EXPERTS",
@@ -134,9 +134,14 @@ def rope_dimensions(arch: str, config: Config) -> Pairs:
 
 
 def count_pairs(arch: str, config: Config, table: Table) -> Pairs:
-    """Make the keys of whole numbers, of those that config.json has."""
-    found = {key: config.count(*names) for key, names in table.items()}
-    return {f"{arch}.{key}": u32(number) for key, number in found.items() if number is not None}
+    """Make keys of whole numbers: name of the key → names in config.json. A list, of one for each layer, stays one."""
+    pairs: Pairs = {}
+    for key, names in table.items():
+        if isinstance(config.find(*names), list):
+            pairs[f"{arch}.{key}"] = i32s(config.counts(config.need(*LAYERS), *names))
+        elif (number := config.count(*names)) is not None:
+            pairs[f"{arch}.{key}"] = u32(number)
+    return pairs
 
 
 def number_pairs(arch: str, config: Config, table: Table) -> Pairs:

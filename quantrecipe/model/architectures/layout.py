@@ -143,33 +143,33 @@ def _word(config: Config, word: str, layer: int, own: Mapping[str, Length]) -> i
     if word in own:
         return own[word](config, layer)
     if word in _LENGTHS:
-        return _LENGTHS[word](config)
+        return _LENGTHS[word](config, layer)
     return int(word) if word.isdecimal() else config.need(word)
 
 
-def _kv_heads(config: Config) -> int:
-    return (
-        config.need(*hyper.HEADS) if config.count(*hyper.KV_HEADS) is None else config.need(*hyper.KV_HEADS)
-    )
+def _kv_heads(config: Config, layer: int) -> int:
+    given = config.find(*hyper.KV_HEADS) is not None
+    return config.at(layer, *hyper.KV_HEADS) if given else config.at(layer, *hyper.HEADS)
 
 
-def _expert_length(config: Config) -> int:
+def _expert_length(config: Config, layer: int) -> int:
     given = config.count("moe_intermediate_size")
-    return given or config.need(*hyper.FEED_FORWARD) // config.need(*hyper.EXPERTS_USED)
+    return given or config.at(layer, *hyper.FEED_FORWARD) // config.need(*hyper.EXPERTS_USED)
 
 
-_LENGTHS: Mapping[str, Callable[[Config], int]] = {
-    "vocab_size": lambda config: config.need("vocab_size"),
-    "hidden_size": lambda config: config.need(*hyper.HIDDEN),
-    "intermediate_size": lambda config: config.need(*hyper.FEED_FORWARD),
-    "num_attention_heads": lambda config: config.need(*hyper.HEADS),
+_LENGTHS: Mapping[str, Length] = {
+    "vocab_size": lambda config, layer: config.need("vocab_size"),
+    "hidden_size": lambda config, layer: config.need(*hyper.HIDDEN),
+    "intermediate_size": lambda config, layer: config.at(layer, *hyper.FEED_FORWARD),
+    "num_hidden_layers": lambda config, layer: config.need(*hyper.LAYERS),
+    "num_attention_heads": lambda config, layer: config.at(layer, *hyper.HEADS),
     "num_key_value_heads": _kv_heads,
-    "head_dim": hyper.head_dim,
-    "head_dim / 2": lambda config: hyper.head_dim(config) // 2,
-    "num_experts": lambda config: config.need(*hyper.EXPERTS),
-    "num_shared_experts": lambda config: config.count(*hyper.SHARED_EXPERTS) or 0,
+    "head_dim": lambda config, layer: hyper.head_dim(config),
+    "head_dim / 2": lambda config, layer: hyper.head_dim(config) // 2,
+    "num_experts": lambda config, layer: config.need(*hyper.EXPERTS),
+    "num_shared_experts": lambda config, layer: config.count(*hyper.SHARED_EXPERTS) or 0,
     "moe_intermediate_size": _expert_length,
-    "shared_expert_intermediate_size": lambda config: (
-        config.count("shared_expert_intermediate_size") or config.need(*hyper.FEED_FORWARD)
+    "shared_expert_intermediate_size": lambda config, layer: (
+        config.count("shared_expert_intermediate_size") or config.at(layer, *hyper.FEED_FORWARD)
     ),
 }

@@ -12,6 +12,7 @@ where it writes them, with what it writes for BF16.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def open_huggingface(
     """
     path = folder / "config.json"
     values = read_json_object(path)
-    arch, config = _architecture(path, values, part)
+    arch, config = _architecture(path, values, part, checkpoint.tensors)
     _refuse(config, arch)
     tensors = convert_tensors(arch, config, checkpoint)
     size = next((info.rows for info, _ in tensors if info.name == _EMBEDDING), None)
@@ -83,7 +84,9 @@ def open_huggingface(
     )
 
 
-def _architecture(path: Path, values: dict[str, Any], part: str) -> tuple[Architecture, Config]:
+def _architecture(
+    path: Path, values: dict[str, Any], part: str, stored: Collection[str]
+) -> tuple[Architecture, Config]:
     """The architecture of a class that is for this configuration, and the configuration as it sees it."""
     named = values.get("architectures")
     name = named[0] if isinstance(named, list) and named else None
@@ -96,14 +99,14 @@ def _architecture(path: Path, values: dict[str, Any], part: str) -> tuple[Archit
         raise ModelError(what, _CONVERTER, file=path)
     for arch in ARCHITECTURES[name]:
         if arch.part == part:
-            config = _complete(path, values, arch)
+            config = _complete(path, values, arch, stored)
             if arch.applies(config):
                 return arch, config
     what = f"the architecture {name!r} has no {part} that can be converted with this configuration"
     raise ModelError(what, _CONVERTER, file=path)
 
 
-def _complete(path: Path, values: dict[str, Any], arch: Architecture) -> Config:
+def _complete(path: Path, values: dict[str, Any], arch: Architecture, stored: Collection[str]) -> Config:
     """Complete config.json by what transformers assumes."""
     whole, values = values, {**arch.defaults, **values}
     for name, derive in arch.derive.items():
@@ -111,7 +114,7 @@ def _complete(path: Path, values: dict[str, Any], arch: Architecture) -> Config:
             values[name] = derive(values)
     adjusted = arch.adjust(values)
     rope = rope_parameters(path, adjusted, arch.default_theta)
-    return Config(path=path, values=adjusted, rope=rope, whole=whole)
+    return Config(path=path, values=adjusted, rope=rope, whole=whole, stored=stored)
 
 
 def _refuse(config: Config, arch: Architecture) -> None:

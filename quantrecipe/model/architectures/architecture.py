@@ -46,6 +46,10 @@ def _always(config: Config) -> bool:
     return True
 
 
+def _as_named(config: Config, name: str) -> str:
+    return name
+
+
 def _none(config: Config, name: str) -> bool:
     return False
 
@@ -83,7 +87,8 @@ class Architecture:
 
     Its tensors:
     rename:        a stored name → the name that the rules see; None leaves the tensor out
-    leaves_out:    tensors that are left out for what the configuration says, by the names that `rename` gives
+    draft_name:    the same once more, where it depends on how many layers there are: "mtp.layers.0." → "model.layers.48."
+    leaves_out:    tensors that are left out for what the configuration says, by the names that the rules see
     rules:         what is done to tensors, see `rules`; the first rule that matches a name counts
     names:         names that gguf's tensor name map lacks → names of the GGUF, "{layer}" in both, without ".weight"
     names_of:      the architecture whose tensor name map is taken, where gguf has none of this name
@@ -111,6 +116,7 @@ class Architecture:
     pairs: Callable[[Config], Pairs] = _nothing
 
     rename: Callable[[str], str | None] = language_name
+    draft_name: Callable[[Config, str], str] = _as_named
     leaves_out: Callable[[Config, str], bool] = _none
     rules: tuple[Rule, ...] = ()
     names: Mapping[str, str] = field(default_factory=dict)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Never
@@ -28,12 +28,14 @@ class Config:
     values: its content, over the architecture's defaults; the language model's part of it at the root
     rope:   the rotary embedding's settings, older spellings brought into one form
     whole:  its content as it stands
+    stored: the names of the checkpoint's tensors: some sizes stand nowhere else
     """
 
     path: Path
     values: Mapping[str, Any]
     rope: Mapping[str, Any] = field(default_factory=dict)
     whole: Mapping[str, Any] = field(default_factory=dict)
+    stored: Collection[str] = ()
 
     @property
     def folder(self) -> Path:

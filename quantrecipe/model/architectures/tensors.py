@@ -69,7 +69,10 @@ def _expand(arch: Architecture, config: Config, checkpoint: Checkpoint) -> Itera
     rules = _Rules(arch.rules, config)
     for stored, source in _ordered(config, checkpoint):
         name = arch.rename(stored)
-        if name is None or name.endswith(_NOT_WEIGHTS) or arch.leaves_out(config, name):
+        if name is None or name.endswith(_NOT_WEIGHTS):
+            continue
+        name = arch.draft_name(config, name)
+        if arch.leaves_out(config, name):
             continue
         if 0 in source.shape:
             check_storable(source)  # before a rule takes it to pieces

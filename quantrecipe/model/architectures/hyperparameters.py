@@ -78,10 +78,13 @@ _EXPERTS = {
 }
 
 
-def common_pairs(arch: str, config: Config) -> Pairs:
-    """The common keys, from block_count to the length of keys and values."""
+def common_pairs(arch: str, config: Config, *, epsilon: bool = True) -> Pairs:
+    """The common keys, from block_count to the length of keys and values.
+
+    `epsilon` is False where a norm's epsilon needn't be there, since the architecture has one of its own.
+    """
     config.need(*_SIZES["context_length"])  # without these two, llama.cpp doesn't load the model
-    if config.number(*_RMS) is None and config.number(*_LAYER_NORM) is None:
+    if epsilon and config.number(*_RMS) is None and config.number(*_LAYER_NORM) is None:
         config.fail("has no rms_norm_eps (expected: a number)")
     _check_experts(config)
     pairs: Pairs = {f"{arch}.block_count": u32(config.need(*LAYERS))}

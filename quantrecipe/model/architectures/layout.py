@@ -86,19 +86,21 @@ def layers(shapes: Shapes) -> Shapes:
     return {f"blk.{{layer}}.{name}": shape for name, shape in shapes.items()}
 
 
-def attention(q: str = Q) -> Shapes:
-    """Embedding, norms and attention. `q` is the number of q's rows: for some, llama.cpp wants hidden_size."""
+def attention(q: str = Q, norms: tuple[str, ...] = ("attn_norm", "ffn_norm")) -> Shapes:
+    """Embedding, attention, and a layer's norms.
+
+    `q` is the number of q's rows: for some, llama.cpp wants hidden_size.
+    """
     return {
         "token_embd.weight": ("vocab_size", _HIDDEN),
         "output_norm.weight": (_HIDDEN,),
     } | layers(
         {
-            "attn_norm.weight": (_HIDDEN,),
+            **{f"{norm}.weight": (_HIDDEN,) for norm in norms},
             "attn_q.weight": (q, _HIDDEN),
             "attn_k.weight": (KV, _HIDDEN),
             "attn_v.weight": (KV, _HIDDEN),
             "attn_output.weight": (_HIDDEN, q),
-            "ffn_norm.weight": (_HIDDEN,),
         }
     )
 

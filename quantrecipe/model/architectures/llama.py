@@ -18,7 +18,7 @@ from quantrecipe.model.architectures.rules import Stack, change, in_rope_order
 from quantrecipe.model.json_file import read_json_object
 from quantrecipe.model.pairs import Pairs, boolean, u32
 
-__all__ = ["ALL", "LLAMA"]
+__all__ = ["ALL", "LLAMA", "ROTARY", "rotary_factors"]
 
 _OPTIONAL: Shapes = {
     **HEAD,
@@ -47,7 +47,7 @@ _GRANITE_VOCAB = 49152  # IBM's small Granite models, whose texts begin without 
 ROTARY = (change("model.layers.{layer}.self_attn.{proj:q|k}_proj.{end:weight|bias}", in_rope_order),)
 
 
-def _computed(config: Config) -> Mapping[str, bytes]:
+def rotary_factors(config: Config) -> Mapping[str, bytes]:
     """Llama 3's frequency factors: they stand in config.json as a rule, and in the GGUF as a tensor."""
     factors = llama3_factors(config, head_dim(config))
     return {} if factors is None else {"rope_freqs.weight": factors}
@@ -95,7 +95,7 @@ LLAMA = Architecture(
     rules=ROTARY,
     pairs=lambda config: rope_dimensions("llama", config),
     tokenizer=_tokenizer,
-    computed=_computed,
+    computed=rotary_factors,
     refuse=_refuse,
 )
 

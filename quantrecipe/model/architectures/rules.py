@@ -140,11 +140,13 @@ class Stack:
     names: template with "{layer}", "{expert}" and "{matrix:a|b}"
     to:    what the stacks are called, with "{layer}" and "{matrix}"; as `names` without the expert, if empty
     count: how many experts there are
+    by:    what config.json calls this number, for messages
     """
 
     names: str
     to: str = ""
     count: Callable[[Config], int] = _number_of_experts
+    by: tuple[str, ...] = EXPERTS
 
     def matrices(self) -> tuple[str, ...]:
         """The kinds of matrices, in the order of the GGUF."""

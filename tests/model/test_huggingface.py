@@ -70,7 +70,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            ({"architectures": ["GPT2LMHeadModel"]}, "'GPT2LMHeadModel' is not supported .*LlamaForCausalLM"),
+            ({"architectures": ["NoSuchModel"]}, "'NoSuchModel' is not supported .*LlamaForCausalLM"),
             ({"architectures": None}, "names no architecture"),
             ({"quantization_config": {"quant_method": "awq"}}, "weights are quantized by awq"),
             ({"num_hidden_layers": 1}, "'model.layers.1.* is none that a llama of 1 layers has"),

@@ -107,7 +107,8 @@ class Gather:
     names: tuple[str, ...]
     make: Callable[[Config, int, tuple[TensorSource, ...]], Iterable[Named]]
 
-    def number(self, config: Config) -> int:
+    @property
+    def each(self) -> int:
         """How many tensors belong together."""
         return len(self.names)
 
@@ -138,9 +139,10 @@ class Stack:
         hole = next(hole for hole in _HOLE.finditer(self.names) if hole[1] == "matrix")
         return tuple(hole[2].split("|"))
 
-    def number(self, config: Config) -> int:
-        """How many tensors belong together."""
-        return self.count(config) * len(self.matrices())
+    @property
+    def each(self) -> int:
+        """How many tensors of each expert belong together."""
+        return len(self.matrices())
 
     def name(self, layer: int, expert: int, matrix: str) -> str:
         """The stored name of one."""

@@ -22,7 +22,7 @@ from quantrecipe.model.architectures.quantized import weights_of
 from quantrecipe.model.architectures.rules import Each, Found, Gather, Named, Rule, Stack, template
 from quantrecipe.model.safetensors import Checkpoint
 from quantrecipe.model.source.source import Constant, TensorSource
-from quantrecipe.model.storable import as_tensor_info
+from quantrecipe.model.storable import as_tensor_info, check_storable
 from quantrecipe.tensor import TensorInfo
 
 __all__ = ["Converted", "convert_tensors", "parameters"]
@@ -71,6 +71,8 @@ def _expand(arch: Architecture, config: Config, checkpoint: Checkpoint) -> Itera
         name = arch.rename(stored)
         if name is None or name.endswith(_NOT_WEIGHTS) or arch.leaves_out(config, name):
             continue
+        if 0 in source.shape:
+            check_storable(source)  # before a rule takes it to pieces
         yield from rules.apply(name, source)
     rules.finish(len(checkpoint.tensors))
 
@@ -87,6 +89,7 @@ class _Waiting:
 
     rule: Gather | Stack
     layer: int
+    experts: int  # of a Stack
     expected: int
     found: dict[tuple[int, str], TensorSource] = field(default_factory=dict)
 
@@ -119,12 +122,15 @@ class _Rules:
         layer = int(texts.get("layer", -1))
         waiting = self._waiting.get((id(rule), layer))
         if waiting is None:
-            waiting = _Waiting(rule, layer, rule.number(self._config))
+            experts = rule.count(self._config) if isinstance(rule, Stack) else 1
+            waiting = _Waiting(rule, layer, experts, experts * rule.each)
             self._waiting[id(rule), layer] = waiting
         if isinstance(rule, Stack):
-            expert, count = int(texts["expert"]), rule.count(self._config)
-            if expert >= count:
-                what = f"says {self._config.called(*EXPERTS)}: {count}, but there is a tensor {name!r}"
+            expert = int(texts["expert"])
+            if expert >= waiting.experts:
+                what = (
+                    f"says {self._config.called(*EXPERTS)}: {waiting.experts}, but there is a tensor {name!r}"
+                )
                 self._config.fail(what, "correct it, or download the model again")
             waiting.found[expert, texts["matrix"]] = source
         else:
@@ -133,7 +139,7 @@ class _Rules:
             return ()
         del self._waiting[id(rule), layer]
         if isinstance(rule, Stack):
-            return rule.stacks(layer, rule.count(self._config), waiting.found)
+            return rule.stacks(layer, waiting.experts, waiting.found)
         return rule.make(
             self._config, layer, tuple(waiting.found[number, ""] for number in range(waiting.expected))
         )
@@ -143,9 +149,8 @@ class _Rules:
         if not self._waiting:
             return
         for waiting in self._waiting.values():
-            if isinstance(waiting.rule, Stack) and waiting.rule.count(self._config) > tensors:
-                count = waiting.rule.count(self._config)
-                what = f"says {self._config.called(*EXPERTS)}: {count}, but there are only {tensors} tensors"
+            if isinstance(waiting.rule, Stack) and waiting.experts > tensors:
+                what = f"says {self._config.called(*EXPERTS)}: {waiting.experts}, but there are only {tensors} tensors"
                 self._config.fail(what, "correct it, or download the model again")
         raise ModelError(abridged(list(self._missing())))
 
@@ -154,10 +159,9 @@ class _Rules:
             remedy = "download the model again"
             if isinstance(waiting.rule, Stack):
                 remedy += f", or correct {self._config.called(*EXPERTS)} in config.json"
-                count = waiting.rule.count(self._config)
                 names = [
                     waiting.rule.name(waiting.layer, expert, matrix)
-                    for expert, matrix in product(range(count), waiting.rule.matrices())
+                    for expert, matrix in product(range(waiting.experts), waiting.rule.matrices())
                     if (expert, matrix) not in waiting.found
                 ]
             else:

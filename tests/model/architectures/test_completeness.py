@@ -11,7 +11,7 @@ import pytest
 from support.huggingface import MODELS, write_model, write_safetensors
 
 from quantrecipe.errors import ModelError
-from quantrecipe.model.architectures import ARCHITECTURES
+from quantrecipe.model.architectures import ALL
 from quantrecipe.model.architectures.config import Config
 from quantrecipe.model.architectures.layout import length
 from quantrecipe.model.open_model import open_model
@@ -181,8 +181,8 @@ def test_a_row_may_be_a_vector(name: str, tmp_path: Path) -> None:
     open_model(folder)
 
 
-@pytest.mark.parametrize("arch", ARCHITECTURES.values(), ids=list(ARCHITECTURES))
+@pytest.mark.parametrize("arch", ALL, ids=[f"{it.name}-{it.classes[0]}" for it in ALL])
 def test_defaults_are_sizes_that_a_model_can_have(arch: Any) -> None:
     config = Config(path=Path("config.json"), values=dict(arch.defaults), rope={})
     terms = {term for shape in (arch.layout.required | arch.layout.optional).values() for term in shape}
-    assert all(length(config, term) > 0 for term in terms)
+    assert all(length(config, term, 0, arch.lengths) > 0 for term in terms)

@@ -13,7 +13,7 @@ from quantrecipe.model.architectures import ARCHITECTURES
 from quantrecipe.model.architectures.config import Config
 from quantrecipe.model.architectures.layout import length
 
-POOLED = ARCHITECTURES["Qwen3ForCausalLM"]
+(POOLED,) = ARCHITECTURES["Qwen3ForCausalLM"]
 SIZES = {
     "vocab_size": 1000, "hidden_size": 96, "intermediate_size": 260, "num_attention_heads": 6,
     "num_key_value_heads": 2, "num_experts": 8, "num_experts_per_tok": 5,
@@ -45,7 +45,24 @@ def config(folder: Path = Path(), **values: Any) -> Config:
     ],
 )
 def test_a_length(name: str, more: dict[str, Any], expected: int) -> None:
-    assert length(config(**SIZES | more), name) == expected
+    assert length(config(**SIZES | more), name, 0, {}) == expected
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("2 · hidden_size", 192),
+        ("hidden_size + 3 · vocab_size + 1", 3097),
+        ("n_groups", 4),
+        ("of_layer", 207),
+        ("2 · of_layer + hidden_size", 510),
+    ],
+)
+def test_an_expression(expression: str, expected: int) -> None:
+    found = length(
+        config(**SIZES, n_groups=4), expression, 7, {"of_layer": lambda config, layer: 200 + layer}
+    )
+    assert found == expected
 
 
 def folder_with(folder: Path, modules: Any, settings: Any = None) -> Config:

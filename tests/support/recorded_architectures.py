@@ -1,0 +1,127 @@
+"""Tiny folders of many architectures, and what llama.cpp's converter made of each (tests/data/architectures/README.md).
+
+    for name in NAMES: folder, answer = write_recorded(name, tmp_path)
+
+Weights are remade from their names: bytes of SHAKE-128, formed into ordinary numbers of the tensor's type.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import struct
+import tarfile
+from collections.abc import Callable, Mapping
+from functools import cache
+from math import prod
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["NAMES", "PROJECTORS", "inexact", "read_recorded", "write_recorded"]
+
+_ARCHIVE = Path(__file__).parents[1] / "data" / "architectures" / "recorded.tar.xz"
+_WIDTHS = {"BF16": 2, "F16": 2, "F32": 4, "F8_E4M3": 1, "F8_E8M0": 1, "U8": 1, "I8": 1, "I32": 4, "I64": 8}
+
+
+@cache
+def _archive() -> Mapping[str, Mapping[str, bytes]]:
+    """The archive's content: folder → file → bytes. It is read once, in a tenth of a second."""
+    found: dict[str, dict[str, bytes]] = {}
+    with tarfile.open(_ARCHIVE) as archive:
+        for member in archive:
+            name, _, rest = member.name.partition("/")
+            file = archive.extractfile(member)
+            if file is not None:
+                found.setdefault(name, {})[rest] = file.read()
+    return found
+
+
+NAMES = tuple(sorted(_archive()))
+PROJECTORS = tuple(name for name in NAMES if "reference-mmproj.json" in _archive()[name])
+
+
+def read_recorded(name: str, file: str = "reference.json") -> dict[str, Any]:
+    """A JSON file of a folder: weights.json, reference.json, reference-mmproj.json, meta.json (perhaps absent: {})."""
+    return dict(json.loads(_archive()[name].get(file, b"{}")))
+
+
+def inexact(name: str) -> dict[str, bytes]:
+    """Tensors that the converter computes by functions that differ from library to library, by the last bit."""
+    found = read_recorded(name, "meta.json").get("inexact", {})
+    return {tensor: base64.b64decode(raw) for tensor, raw in found.items()}
+
+
+def write_recorded(
+    name: str, parent: Path, change: Callable[[dict[str, tuple[str, list[int]]]], object] | None = None
+) -> Path:
+    """The folder, made whole under `parent`; `change` may alter the weights: name → type and shape."""
+    folder = parent
+    for file, raw in _archive()[name].items():
+        path = PurePosixPath(file)
+        if path.parts[0] == "hf":
+            folder = parent / path.parts[1]
+            target = folder.joinpath(*path.parts[2:])
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(raw)
+    tensors = read_recorded(name, "weights.json")
+    if change is not None:
+        change(tensors)
+    _write(folder / "model.safetensors", tensors)
+    return folder
+
+
+def _write(path: Path, tensors: Mapping[str, tuple[str, list[int]]]) -> None:
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    offset, parts = 0, []
+    for name, (kind, shape) in tensors.items():
+        raw = _content(name, kind, prod(shape))
+        header[name] = {
+            "dtype": _dtype(kind),
+            "shape": list(shape),
+            "data_offsets": [offset, offset + len(raw)],
+        }
+        parts.append(raw)
+        offset += len(raw)
+    head = json.dumps(header).encode()
+    head += b" " * (-len(head) % 8)
+    path.write_bytes(struct.pack("<Q", len(head)) + head + b"".join(parts))
+
+
+def _dtype(kind: str) -> str:
+    """The type that safetensors has for one of weights.json: "BF16+" has BF16 numbers above zero."""
+    for begin in ("I64", "I32", "BF16", "F32"):
+        if kind.startswith(begin):
+            return begin
+    return "U8" if kind == "U8E" else kind
+
+
+def _content(name: str, kind: str, count: int) -> bytes:
+    def drawn(nbytes: int, dtype: str) -> NDArray[Any]:
+        return np.frombuffer(hashlib.shake_128(name.encode()).digest(nbytes), dtype)
+
+    if kind == "BF160":
+        return bytes(2 * count)
+    if kind in ("BF16", "BF16+", "F32", "F32+"):  # between 2^-7 and 2; "+" leaves out the sign
+        numbers = (drawn(2 * count, "<u2") & (0x03FF if kind.endswith("+") else 0x83FF)) | 0x3C00
+        if kind.startswith("BF16"):
+            return numbers.astype("<u2").tobytes()
+        return (numbers.astype("<u4") << 16).astype("<u4").tobytes()
+    if kind == "F16":
+        return ((drawn(2 * count, "<u2") & 0x8FFF) | 0x2000).astype("<u2").tobytes()
+    if kind == "F8_E4M3":
+        raw = drawn(count, "u1").copy()
+        raw[(raw & 0x7F) == 0x7F] = 0x38  # no NaN
+        return raw.tobytes()
+    if kind in ("U8E", "F8_E8M0"):  # exponents
+        return (drawn(count, "u1") % 8 + 120).astype("u1").tobytes()
+    if kind == "I64%4":
+        return (drawn(count, "u1") % 4).astype("<i8").tobytes()
+    if kind.startswith("I64="):
+        return np.array(json.loads(kind[4:]), "<i8").tobytes()
+    if kind.startswith("I32/"):
+        return (np.arange(count) // int(kind[4:])).astype("<i4").tobytes()
+    return drawn(count * _WIDTHS[kind], "u1").tobytes()

@@ -69,6 +69,8 @@ def open_huggingface(
     general = general_pairs(folder, arch.name, parameters(tensors))
     metadata = {_ARCHITECTURE: general[_ARCHITECTURE]} | arch.early(config) | general
     metadata |= arch.common(arch.name, config)
+    if (key := f"{arch.name}.block_count") in metadata:
+        metadata[key] = u32(arch.layers(config))  # those of draft heads included
     metadata["general.file_type"] = u32(FILE_TYPES["BF16"])
     metadata |= arch.pairs(config)
     metadata["general.quantization_version"] = u32(_QUANTIZATION_VERSION)

@@ -4,12 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from quantrecipe.model.architectures import gemma, llama, qwen
+from quantrecipe.model.architectures import (
+    cohere,
+    deepseek,
+    dots,
+    early_llamas,
+    exaone,
+    gemma,
+    internlm,
+    llama,
+    llama_relatives,
+    minicpm,
+    olmo,
+    qwen,
+    qwen_hybrid,
+    qwen_vl,
+    stablelm,
+)
 from quantrecipe.model.architectures.architecture import PARTS, Architecture
 
 __all__ = ["ALL", "ARCHITECTURES", "PARTS", "Architecture"]
 
-ALL: tuple[Architecture, ...] = (*gemma.ALL, *llama.ALL, *qwen.ALL)
+ALL: tuple[Architecture, ...] = (
+    *cohere.ALL,
+    *deepseek.ALL,
+    *dots.ALL,
+    *exaone.ALL,
+    *early_llamas.ALL,
+    *gemma.ALL,
+    *internlm.ALL,
+    *llama.ALL,
+    *llama_relatives.ALL,
+    *minicpm.ALL,
+    *olmo.ALL,
+    *qwen.ALL,
+    *qwen_hybrid.ALL,
+    *qwen_vl.ALL,
+    *stablelm.ALL,
+)
 """The architectures that come with quantrecipe, family by family."""
 
 ARCHITECTURES: Mapping[str, tuple[Architecture, ...]] = {

@@ -1,9 +1,9 @@
 """Models with Llama's frame: what one or two of its parts are replaced by.
 
-    arcee     AFM: a feed-forward network without a gate
-    smollm3   every fourth layer without rotary positions, which llama.cpp knows by itself
-    seed_oss  the norm before the feed-forward network has another name
-    llama     InternLM 3; and what its authors call by names of their own
+arcee     AFM: a feed-forward network without a gate
+smollm3   every fourth layer without rotary positions, which llama.cpp knows by itself
+seed_oss  the norm before the feed-forward network has another name
+llama     InternLM 3; and what its authors call by names of their own
 """
 
 from __future__ import annotations

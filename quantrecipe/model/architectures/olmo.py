@@ -1,8 +1,8 @@
 """Ai2's OLMo: the first one has norms without weights; the second norms behind attention and feed-forward network.
 
-    olmo   norms without weights, and q, k and v that are clamped
-    olmo2  OLMo 2, and OLMo 3, whose layers see a sliding window but for every fourth
-    olmoe  experts, with norms on all of q and k
+olmo   norms without weights, and q, k and v that are clamped
+olmo2  OLMo 2, and OLMo 3, whose layers see a sliding window but for every fourth
+olmoe  experts, with norms on all of q and k
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from functools import partial
 
 from quantrecipe.model.architectures.architecture import Architecture
 from quantrecipe.model.architectures.config import Config
-from quantrecipe.model.architectures.qwen import EXPERTS_RULES
 from quantrecipe.model.architectures.hyperparameters import (
     common_pairs,
     count_pairs,
@@ -29,6 +28,7 @@ from quantrecipe.model.architectures.layout import (
     layers,
 )
 from quantrecipe.model.architectures.llama import ROTARY
+from quantrecipe.model.architectures.qwen import EXPERTS_RULES
 from quantrecipe.model.pairs import Pairs, f32
 
 __all__ = ["ALL"]

@@ -45,6 +45,7 @@ __all__ = [
     "plus_one",
     "rename",
     "template",
+    "tied_output",
 ]
 
 Named: TypeAlias = tuple[str, TensorSource]
@@ -250,3 +251,8 @@ def language_name(name: str) -> str | None:
     if name.endswith("e_score_correction_bias"):
         name = name.removesuffix("_bias") + ".bias"
     return name.replace("language_model.", "")
+
+
+def tied_output(config: Config, name: str) -> bool:
+    """An output that is stored although the embedding serves as it; see `Architecture.leaves_out`."""
+    return name.endswith("lm_head.weight") and config.flag("tie_word_embeddings") is True

@@ -18,7 +18,7 @@ from quantrecipe.model.source.reading import Reading
 from quantrecipe.model.tensor_reader import TensorReader
 from quantrecipe.plan.assign import kept_type
 
-IN_PLACE = {"qwen2-gptq"}
+IN_PLACE = {"kimi-k2-int4", "qwen2-gptq"}
 """Where what several tensors make stands at the end in the converter's file, and in its place in ours."""
 
 LONG = 16  # longer arrays are recorded as count and hash

@@ -88,7 +88,7 @@ class Architecture:
 
     Its tensors:
     rename:        a stored name → the name that the rules see; None leaves the tensor out
-    draft_name:    the same once more, where it depends on how many layers there are: "mtp.layers.0." → "model.layers.48."
+    draft_name:    the same once more, where it depends on the number of layers: "mtp.layers.0." → "model.layers.48."
     leaves_out:    tensors that are left out for what the configuration says, by the names that the rules see
     rules:         what is done to tensors, see `rules`; the first rule that matches a name counts
     names:         names that gguf's tensor name map lacks → names of the GGUF, "{layer}" in both, without ".weight"

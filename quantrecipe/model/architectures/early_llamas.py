@@ -76,7 +76,7 @@ def _no_pairs(arch: str, config: Config) -> Pairs:
 
 
 def _orion_pairs(config: Config) -> Pairs:
-    """All keys, which stand behind general.file_type. What config.json calls the epsilon of RMS norms is of layer norms."""
+    """All keys, which stand behind general.file_type. The epsilon of RMS norms is one of layer norms here."""
     kv_heads = KV_HEADS if config.find(*KV_HEADS) is not None else HEADS
     counts = {
         "context_length": ("max_sequence_length", "max_position_embeddings", "model_max_length"),

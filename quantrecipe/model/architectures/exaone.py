@@ -57,7 +57,7 @@ _FACTORS = {"rope_freqs.weight": ("head_dim / 2",)}
 
 
 def _exaone_pairs(config: Config) -> Pairs:
-    """With the norms' epsilon under the name that llama.cpp reads: the converter leaves it at the one for layer norms."""
+    """With the norms' epsilon under the name that llama.cpp reads, and not only under the converter's."""
     part = config.rope_number("partial_rotary_factor")
     turning = int((1.0 if part is None else part) * (config.need(*HIDDEN) // config.need(*HEADS)))
     epsilon = number_pairs("exaone", config, {"attention.layer_norm_rms_epsilon": ("layer_norm_epsilon",)})
@@ -118,7 +118,7 @@ def _shared_layer(it: Found) -> Iterator[Named]:
 
 
 def _exaone45_pairs(config: Config) -> Pairs:
-    pairs = {"exaone4.block_count": u32(with_drafts(config))} | _exaone4_keys("exaone4", config)
+    pairs = _exaone4_keys("exaone4", config)
     if count := draft_count(config):
         pairs["exaone4.nextn_predict_layers"] = u32(count)
     return pairs
@@ -147,7 +147,6 @@ def _dense_layers(config: Config) -> int:
 def _moe_pairs(config: Config) -> Pairs:
     arch, length, shared = "exaone-moe", config.need("moe_intermediate_size"), config.need(*SHARED_EXPERTS)
     return {
-        f"{arch}.block_count": u32(with_drafts(config)),
         **_exaone4_keys(arch, config),
         f"{arch}.expert_feed_forward_length": u32(length),
         f"{arch}.expert_shared_count": u32(shared),

@@ -130,7 +130,7 @@ def drafts(config: Config) -> range:
 
 
 def mtp_name(config: Config, name: str) -> str:
-    """The name of a draft head's tensor as one of the layers behind the others: "mtp.layers.0." → "model.layers.48."."""
+    """The name of a draft head's tensor as one of a layer behind the others: "mtp.layers.0." → "model.layers.48."."""
     match = template("mtp.layers.{layer}.{rest:*}").fullmatch(name)
     if match is None:
         return name

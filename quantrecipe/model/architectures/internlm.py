@@ -26,10 +26,8 @@ def _apart(it: Found) -> Iterator[Named]:
     each = heads // groups
     rows = (each + 2) * length
     if heads % groups or it.source.shape != (groups * rows, it.source.cols):
-        fail(
-            it.source,
-            f"has the shape {it.source.shape} (expected: {groups * rows} rows, of {groups} groups with {each} query heads)",
-        )
+        expected = f"{groups * rows} rows, of {groups} groups with {each} query heads each"
+        fail(it.source, f"has the shape {it.source.shape} (expected: {expected})")
     grouped = layout.reshape(it.source, (groups, rows, it.source.cols))
 
     def part(start: int, stop: int) -> TensorSource:

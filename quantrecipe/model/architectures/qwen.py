@@ -178,7 +178,7 @@ RND1 = replace(QWEN3MOE, name="rnd1", classes=("RND1",), defaults={}, pairs=_rnd
 
 
 def _qwen_pairs(config: Config) -> Pairs:
-    """The norms' epsilon, under the name that llama.cpp reads: the converter leaves it at the one for layer norms."""
+    """The norms' epsilon, under the name that llama.cpp reads, and not only under the converter's."""
     return number_pairs("qwen", config, {"attention.layer_norm_rms_epsilon": ("layer_norm_epsilon",)})
 
 

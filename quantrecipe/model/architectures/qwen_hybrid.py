@@ -119,7 +119,7 @@ def _pairs(arch: str, config: Config) -> Pairs:
     inner = config.need("linear_value_head_dim") * config.need("linear_num_value_heads")
     part = config.rope_number("partial_rotary_factor")
     turning = int(head_dim(config) * (_PART_TURNED if part is None else part))
-    pairs = {f"{arch}.block_count": u32(_all_layers(config))} | expert_lengths(arch, config)
+    pairs = expert_lengths(arch, config)
     if drafts := _draft_count(config):
         pairs[f"{arch}.nextn_predict_layers"] = u32(drafts)
     return (

@@ -26,8 +26,8 @@ _ANSWERS = ("yes", "no")
 _RANK = 4  # llama.cpp: LLAMA_POOLING_TYPE_RANK
 
 _TEMPLATE = (
-    "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct provided. "
-    'Note that the answer can only be "yes" or "no".<|im_end|>\n'
+    "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct "
+    'provided. Note that the answer can only be "yes" or "no".<|im_end|>\n'
     "<|im_start|>user\n<Instruct>: Given a web search query, retrieve relevant passages that answer the query\n"
     "<Query>: {query}\n<Document>: {document}<|im_end|>\n"
     "<|im_start|>assistant\n<think>\n\n</think>\n\n"
@@ -54,18 +54,27 @@ def is_reranker(config: Config) -> bool:
 
 def _tokens(config: Config) -> list[int]:
     """The numbers of the tokens "yes" and "no"."""
-    found: dict[str, int] = {}
     file = config.folder / "tokenizer.json"
+    vocabulary: Any
     if file.is_file():
-        vocabulary: Any = read_json_object(file)
-        model = vocabulary.get("model")
-        found = model.get("vocab") if isinstance(model, dict) else None
-    elif (file := config.folder / "vocab.json").is_file():
-        found = read_json_object(file)
-    numbers = [found.get(answer) for answer in _ANSWERS] if isinstance(found, dict) else [None]
-    if not all(type(number) is int and number >= 0 for number in numbers):
-        what = 'has no tokens "yes" and "no", which a reranker answers with'
-        raise ModelError(what, "download the model again", file=file)
+        written = read_json_object(file)
+        model, added = written.get("model"), written.get("added_tokens")
+        vocabulary = (
+            dict(model["vocab"]) if isinstance(model, dict) and isinstance(model.get("vocab"), dict) else {}
+        )
+        for token in added if isinstance(added, list) else ():
+            if isinstance(token, dict):
+                vocabulary[str(token.get("content"))] = token.get("id")
+    else:
+        file = config.folder / "vocab.json"
+        vocabulary = read_json_object(file)
+    numbers = []
+    for answer in _ANSWERS:
+        number = vocabulary.get(answer) if isinstance(vocabulary, dict) else None
+        if type(number) is not int or number < 0:
+            what = f"has no token {answer!r}, with which a reranker answers"
+            raise ModelError(what, "download the model again", file=file)
+        numbers.append(number)
     return numbers
 
 

@@ -157,7 +157,8 @@ class _Rules:
             return
         for waiting in self._waiting.values():
             if isinstance(waiting.rule, Stack) and waiting.experts > tensors:
-                what = f"says {self._config.called(*waiting.rule.by)}: {waiting.experts}, but there are only {tensors} tensors"
+                name = self._config.called(*waiting.rule.by)
+                what = f"says {name}: {waiting.experts}, but there are only {tensors} tensors"
                 self._config.fail(what, "correct it, or download the model again")
         raise ModelError(abridged(list(self._missing())))
 

@@ -27,6 +27,7 @@ from quantrecipe.model.pairs import Pairs, text, u32
 from quantrecipe.model.source.reading import read_whole
 from quantrecipe.model.source.source import fail
 from quantrecipe.model.tensor_reader import TensorReader
+from quantrecipe.model.tokenizer.kinds import Vocabulary
 
 __all__ = ["ALL"]
 
@@ -34,6 +35,7 @@ _NORMED_LAYERS = 64
 """llama.cpp looks for norms on q and k in models of so many layers and more."""
 
 _WINDOW = {"attention.sliding_window": ("sliding_window",)}
+_VOCABULARY = Vocabulary(kinds=("bpe",), pre=("command-r",))
 _LOGITS = {"logit_scale": ("logit_scale",)}
 
 
@@ -85,6 +87,7 @@ COMMAND_R = Architecture(
     ),
     adjust=_trained_context,
     pairs=_command_r_pairs,
+    vocabulary=_VOCABULARY,
 )
 
 
@@ -105,6 +108,7 @@ COHERE2 = Architecture(
     layout=Layout(required=attention("hidden_size", norms=("attn_norm",)) | DENSE),
     rules=(_NO_BIASES,),
     pairs=_cohere2_pairs,
+    vocabulary=_VOCABULARY,
 )
 
 ALL = (COMMAND_R, COHERE2)

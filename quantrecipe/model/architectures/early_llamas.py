@@ -26,10 +26,12 @@ from quantrecipe.model.architectures.rules import Each, Found, Named, halves
 from quantrecipe.model.pairs import Pairs, text, u32
 from quantrecipe.model.source import layout
 from quantrecipe.model.source.source import fail
+from quantrecipe.model.tokenizer.kinds import Vocabulary
 
 __all__ = ["ALL"]
 
 _NORM = ("hidden_size",)
+_PIECES = Vocabulary(kinds=("sentencepiece",))
 _FRAME = attention("hidden_size") | HEAD | DENSE
 
 
@@ -60,6 +62,7 @@ BAICHUAN = Architecture(
     layout=Layout(required=_FRAME, optional=biases("hidden_size")),
     rules=(Each(names="model.layers.{layer}.self_attn.W_pack.weight", make=_apart),),
     pairs=lambda config: _rotary_pairs("baichuan", config),
+    vocabulary=_PIECES,
 )
 
 XVERSE = Architecture(
@@ -68,6 +71,7 @@ XVERSE = Architecture(
     layout=Layout(required=_FRAME, optional=biases("hidden_size")),
     rules=ROTARY,
     pairs=lambda config: _rotary_pairs("xverse", config),
+    vocabulary=Vocabulary(kinds=("llama-hf",)),
 )
 
 
@@ -104,6 +108,7 @@ ORION = Architecture(
     ),
     common=_no_pairs,
     pairs=_orion_pairs,
+    vocabulary=_PIECES,
 )
 
 _MULTIPLE = 256

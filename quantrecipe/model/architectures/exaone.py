@@ -50,6 +50,7 @@ from quantrecipe.model.architectures.llama import rotary_factors
 from quantrecipe.model.architectures.qwen import EXPERTS_RULES
 from quantrecipe.model.architectures.rules import Each, Found, Named
 from quantrecipe.model.pairs import Pairs, boolean, text, u32
+from quantrecipe.model.tokenizer.kinds import Vocabulary
 
 __all__ = ["ALL"]
 
@@ -69,6 +70,7 @@ EXAONE = Architecture(
     classes=("ExaoneForCausalLM",),
     layout=Layout(required=attention() | DENSE, optional=HEAD | biases() | _FACTORS),
     pairs=_exaone_pairs,
+    vocabulary=Vocabulary(kinds=("bpe",), pre=("exaone",)),
     computed=rotary_factors,
 )
 
@@ -91,6 +93,7 @@ EXAONE4 = Architecture(
     classes=("Exaone4ForCausalLM",),
     layout=_EXAONE4_LAYOUT,
     pairs=lambda config: _exaone4_keys("exaone4", config),
+    vocabulary=Vocabulary(kinds=("bpe",), pre=("exaone4",)),
     computed=rotary_factors,
 )
 
@@ -173,6 +176,7 @@ EXAONE_MOE = Architecture(
     ),
     layers=with_drafts,
     pairs=_moe_pairs,
+    vocabulary=Vocabulary(kinds=("bpe",), pre=("exaone-moe",)),
     draft_name=mtp_name,
     rules=(_SHARED_JOINTS, *EXPERTS_RULES),
     names=DRAFT_NAMES,

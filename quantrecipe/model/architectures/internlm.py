@@ -15,6 +15,7 @@ from quantrecipe.model.architectures.layout import DENSE, HEAD, Layout, attentio
 from quantrecipe.model.architectures.rules import Each, Found, Named
 from quantrecipe.model.source import layout
 from quantrecipe.model.source.source import TensorSource, fail
+from quantrecipe.model.tokenizer.kinds import Vocabulary
 
 __all__ = ["ALL"]
 
@@ -45,6 +46,12 @@ INTERNLM2 = Architecture(
     classes=("InternLM2ForCausalLM",),
     layout=Layout(required=attention("hidden_size") | HEAD | DENSE, optional=biases("hidden_size")),
     rules=(Each(names="model.layers.{layer}.attention.wqkv.weight", make=_apart),),
+    vocabulary=Vocabulary(
+        kinds=("sentencepiece",),
+        added="internlm2",
+        space_prefix="tokenizer.model",
+        special_over=(("eos", "<|im_end|>"),),
+    ),
 )
 
 ALL = (INTERNLM2,)

@@ -34,6 +34,7 @@ ARCEE = Architecture(
     rules=ROTARY,
     pairs=lambda config: rope_dimensions("arcee", config) | pooling_pairs("arcee", config),
     computed=rotary_factors,
+    vocabulary=LLAMA.vocabulary,
     tokenizer=LLAMA.tokenizer,
 )
 
@@ -43,6 +44,7 @@ SMOLLM3 = Architecture(
     layout=Layout(required=attention() | DENSE, optional=HEAD | biases()),
     rules=ROTARY,
     pairs=lambda config: rope_dimensions("smollm3", config),
+    vocabulary=LLAMA.vocabulary,
     tokenizer=LLAMA.tokenizer,
 )
 

@@ -21,8 +21,11 @@ from quantrecipe.model.architectures.hyperparameters import (
 from quantrecipe.model.architectures.layout import DENSE, HEAD, Layout, attention, biases, layers
 from quantrecipe.model.architectures.llama import ROTARY
 from quantrecipe.model.pairs import Pairs, f32, u32
+from quantrecipe.model.tokenizer.kinds import Vocabulary
 
 __all__ = ["ALL"]
+
+_VOCABULARY = Vocabulary(kinds=("sentencepiece",))
 
 _FACTORS = {
     "rope_factors_long.weight": ("turning / 2",),
@@ -72,6 +75,7 @@ MINICPM = Architecture(
     lengths={"turning / 2": lambda config, layer: head_dim(config) // 2},
     rules=ROTARY,
     pairs=_scales,
+    vocabulary=_VOCABULARY,
     computed=lambda config: longrope_factors(config, config.need(*HIDDEN) // config.need(*HEADS)),
 )
 
@@ -141,6 +145,7 @@ MINICPM3 = Architecture(
     lengths={"turning / 2": lambda config, layer: config.need("qk_rope_head_dim") // 2},
     common=_nothing,
     pairs=_minicpm3_pairs,
+    vocabulary=_VOCABULARY,
     computed=_minicpm3_factors,
 )
 

@@ -30,11 +30,14 @@ from quantrecipe.model.architectures.layout import (
 from quantrecipe.model.architectures.llama import ROTARY
 from quantrecipe.model.architectures.qwen import EXPERTS_RULES
 from quantrecipe.model.pairs import Pairs, f32
+from quantrecipe.model.tokenizer.kinds import Vocabulary
 
 __all__ = ["ALL"]
 
 _EPSILON = 1e-5
 """Of the norms, which config.json doesn't say. Source: OlmoLayerNorm and OlmoeRMSNorm in transformers."""
+
+_VOCABULARY = Vocabulary(kinds=("bpe",), pre=("olmo",))
 
 _NORMLESS = attention("hidden_size", norms=())
 del _NORMLESS["output_norm.weight"]
@@ -52,6 +55,7 @@ OLMO = Architecture(
     common=partial(common_pairs, epsilon=False),
     rules=ROTARY,
     pairs=_olmo_pairs,
+    vocabulary=_VOCABULARY,
 )
 
 
@@ -74,6 +78,7 @@ OLMO2 = Architecture(
         optional=biases("hidden_size"),
     ),
     pairs=_window_pairs,
+    vocabulary=Vocabulary(kinds=("bpe",), pre=("dbrx",)),
 )
 
 OLMOE = Architecture(
@@ -96,6 +101,7 @@ OLMOE = Architecture(
     ),
     rules=EXPERTS_RULES,
     pairs=lambda config: {"olmoe.attention.layer_norm_rms_epsilon": f32(_EPSILON)},
+    vocabulary=_VOCABULARY,
 )
 
 ALL = (OLMO, OLMO2, OLMOE)

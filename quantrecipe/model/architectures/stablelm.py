@@ -19,6 +19,7 @@ from quantrecipe.model.architectures.hyperparameters import (
 from quantrecipe.model.architectures.layout import DENSE, HEAD, Layout, attention, biases, layers
 from quantrecipe.model.architectures.rules import Stack
 from quantrecipe.model.pairs import Pairs, boolean, u32
+from quantrecipe.model.tokenizer.kinds import Vocabulary
 
 __all__ = ["ALL"]
 
@@ -81,6 +82,7 @@ STABLELM = Architecture(
         ),
     ),
     common=_keys,
+    vocabulary=Vocabulary(kinds=("bpe", "tiktoken"), pre=("stablelm2",)),
     rules=(_head_norms("q_layernorm", HEADS), _head_norms("k_layernorm", KV_HEADS)),
 )
 

@@ -18,8 +18,8 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from quantrecipe.gguf.write_header import encode_header  # noqa: E402
 from quantrecipe.model.pairs import text  # noqa: E402
 from quantrecipe.model.tokenizer import tokenizer_pairs  # noqa: E402
-from quantrecipe.model.tokenizer.pre_tokenizer import PreTokenizer, known_pre_tokenizers  # noqa: E402
 from quantrecipe.model.tokenizer.piece_file import read_piece_file  # noqa: E402
+from quantrecipe.model.tokenizer.pre_tokenizer import PreTokenizer, known_pre_tokenizers  # noqa: E402
 
 pytestmark = pytest.mark.llama
 

@@ -58,7 +58,9 @@ def test_an_architecture_may_choose_among_kinds(tmp_path: Path) -> None:
         shutil.copy(DATA / "phi3" / name, tmp_path / name)
     shutil.copy(DATA / "exaone4" / "tokenizer.json", tmp_path / "tokenizer.json")
     models = {
-        kinds: tokenizer_pairs(tmp_path, None, {}, vocabulary=Vocabulary(kinds=kinds))["tokenizer.ggml.model"].decode()
+        kinds: tokenizer_pairs(tmp_path, None, {}, vocabulary=Vocabulary(kinds=kinds))[
+            "tokenizer.ggml.model"
+        ].decode()
         for kinds in (("bpe", "sentencepiece"), ("unigram", "bpe"), ("tiktoken", "bpe"), ("none", "bpe"))
     }
     assert list(models.values()) == ["gpt2", "llama", "gpt2", "none"]

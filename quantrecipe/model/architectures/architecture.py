@@ -78,7 +78,7 @@ class Architecture:
 
     Its hyper-parameters, by config.json's names, nested ones brought to the root:
     defaults:      what transformers assumes of a hyper-parameter that config.json doesn't give
-    default_theta: the same for the base frequency of the rotary embedding
+    default_theta: the same for the base frequency of the rotary embedding; None where it is left to llama.cpp
     derive:        hyper-parameters that transformers works out from others, where they are missing or null
     adjust:        all hyper-parameters, as the GGUF is to see them
     layers:        how many layers the GGUF has, those of draft heads included
@@ -109,7 +109,7 @@ class Architecture:
     refuse: Callable[[Config], str | None] = no_reason
 
     defaults: Mapping[str, Any] = field(default_factory=dict)
-    default_theta: float = 10_000.0
+    default_theta: float | None = 10_000.0
     derive: Mapping[str, Callable[[Mapping[str, Any]], Any]] = field(default_factory=dict)
     adjust: Callable[[Mapping[str, Any]], Mapping[str, Any]] = _unchanged
     layers: Callable[[Config], int] = _all_layers

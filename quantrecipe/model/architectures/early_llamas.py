@@ -61,17 +61,26 @@ BAICHUAN = Architecture(
     classes=("BaichuanForCausalLM", "BaiChuanForCausalLM"),
     layout=Layout(required=_FRAME, optional=biases("hidden_size")),
     rules=(Each(names="model.layers.{layer}.self_attn.W_pack.weight", make=_apart),),
+    default_theta=None,
     pairs=lambda config: _rotary_pairs("baichuan", config),
     vocabulary=_PIECES,
 )
+
+
+def _unscored(config: Config, pairs: Pairs) -> Pairs:
+    """The converter writes no scores here: all tokens are alike to llama.cpp."""
+    return {key: value for key, value in pairs.items() if key != "tokenizer.ggml.scores"}
+
 
 XVERSE = Architecture(
     name="xverse",
     classes=("XverseForCausalLM",),
     layout=Layout(required=_FRAME, optional=biases("hidden_size")),
     rules=ROTARY,
+    default_theta=None,
     pairs=lambda config: _rotary_pairs("xverse", config),
     vocabulary=Vocabulary(kinds=("llama-hf",)),
+    tokenizer=_unscored,
 )
 
 

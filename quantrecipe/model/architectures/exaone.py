@@ -48,6 +48,7 @@ from quantrecipe.model.architectures.layout import (
 )
 from quantrecipe.model.architectures.llama import rotary_factors
 from quantrecipe.model.architectures.qwen import EXPERTS_RULES
+from quantrecipe.model.architectures.rope import rotated
 from quantrecipe.model.architectures.rules import Each, Found, Named
 from quantrecipe.model.pairs import Pairs, boolean, text, u32
 from quantrecipe.model.tokenizer.kinds import Vocabulary
@@ -59,8 +60,7 @@ _FACTORS = {"rope_freqs.weight": ("head_dim / 2",)}
 
 def _exaone_pairs(config: Config) -> Pairs:
     """With the norms' epsilon under the name that llama.cpp reads, and not only under the converter's."""
-    part = config.rope_number("partial_rotary_factor")
-    turning = int((1.0 if part is None else part) * (config.need(*HIDDEN) // config.need(*HEADS)))
+    turning = rotated(config, config.need(*HIDDEN) // config.need(*HEADS))
     epsilon = number_pairs("exaone", config, {"attention.layer_norm_rms_epsilon": ("layer_norm_epsilon",)})
     return {"exaone.rope.dimension_count": u32(turning)} | epsilon
 

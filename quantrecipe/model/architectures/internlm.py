@@ -45,6 +45,7 @@ INTERNLM2 = Architecture(
     name="internlm2",
     classes=("InternLM2ForCausalLM",),
     layout=Layout(required=attention("hidden_size") | HEAD | DENSE, optional=biases("hidden_size")),
+    default_theta=None,
     rules=(Each(names="model.layers.{layer}.attention.wqkv.weight", make=_apart),),
     vocabulary=Vocabulary(
         kinds=("sentencepiece",),

@@ -56,6 +56,6 @@ SEED_OSS = Architecture(
     ),
 )
 
-INTERNLM3 = replace(LLAMA, classes=("InternLM3ForCausalLM",), defaults={}, derive={})
+INTERNLM3 = replace(LLAMA, classes=("InternLM3ForCausalLM",), defaults={}, default_theta=None, derive={})
 
 ALL = (ARCEE, SMOLLM3, SEED_OSS, INTERNLM3)

@@ -20,6 +20,7 @@ from quantrecipe.model.architectures.hyperparameters import (
 )
 from quantrecipe.model.architectures.layout import DENSE, HEAD, Layout, attention, biases, layers
 from quantrecipe.model.architectures.llama import ROTARY
+from quantrecipe.model.architectures.rope import longrope_factors
 from quantrecipe.model.pairs import Pairs, f32, u32
 from quantrecipe.model.tokenizer.kinds import Vocabulary
 
@@ -31,10 +32,6 @@ _FACTORS = {
     "rope_factors_long.weight": ("turning / 2",),
     "rope_factors_short.weight": ("turning / 2",),
 }
-
-
-def longrope_factors(config: Config, turning: int) -> Mapping[str, bytes]:
-    return {}
 
 
 def _needed(config: Config, name: str) -> float:
@@ -73,6 +70,7 @@ MINICPM = Architecture(
         },
     ),
     lengths={"turning / 2": lambda config, layer: head_dim(config) // 2},
+    default_theta=None,
     rules=ROTARY,
     pairs=_scales,
     vocabulary=_VOCABULARY,
@@ -143,6 +141,7 @@ MINICPM3 = Architecture(
         optional=HEAD | _FACTORS,
     ),
     lengths={"turning / 2": lambda config, layer: config.need("qk_rope_head_dim") // 2},
+    default_theta=None,
     common=_nothing,
     pairs=_minicpm3_pairs,
     vocabulary=_VOCABULARY,

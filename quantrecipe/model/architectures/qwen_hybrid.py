@@ -39,6 +39,7 @@ from quantrecipe.model.architectures.layout import (
     layers,
 )
 from quantrecipe.model.architectures.qwen import EXPERTS_RULES, SHARED_EXPERT, expert_lengths
+from quantrecipe.model.architectures.rope import rotated
 from quantrecipe.model.architectures.rules import (
     Rule,
     change,
@@ -117,8 +118,7 @@ def _pairs(arch: str, config: Config) -> Pairs:
     for (name,) in sizes.values():
         config.need(name)
     inner = config.need("linear_value_head_dim") * config.need("linear_num_value_heads")
-    part = config.rope_number("partial_rotary_factor")
-    turning = int(head_dim(config) * (_PART_TURNED if part is None else part))
+    turning = rotated(config, head_dim(config), _PART_TURNED)
     pairs = expert_lengths(arch, config)
     if drafts := _draft_count(config):
         pairs[f"{arch}.nextn_predict_layers"] = u32(drafts)

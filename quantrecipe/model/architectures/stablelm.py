@@ -17,6 +17,7 @@ from quantrecipe.model.architectures.hyperparameters import (
     number_pairs,
 )
 from quantrecipe.model.architectures.layout import DENSE, HEAD, Layout, attention, biases, layers
+from quantrecipe.model.architectures.rope import rotated
 from quantrecipe.model.architectures.rules import Stack
 from quantrecipe.model.pairs import Pairs, boolean, u32
 from quantrecipe.model.tokenizer.kinds import Vocabulary
@@ -38,11 +39,8 @@ def _keys(arch: str, config: Config) -> Pairs:
             "feed_forward_length": ("intermediate_size",),
         },
     )
-    turning = config.rope_number("partial_rotary_factor")
-    if turning is None:
-        config.fail("has no partial_rotary_factor (expected: a number)")
-    length = int(turning * (config.need(*HIDDEN) // config.need(*HEADS)))
-    pairs[f"{arch}.rope.dimension_count"] = u32(length)
+    turning = rotated(config, config.need(*HIDDEN) // config.need(*HEADS))
+    pairs[f"{arch}.rope.dimension_count"] = u32(turning)
     pairs |= count_pairs(arch, config, {"attention.head_count": HEADS, "attention.head_count_kv": KV_HEADS})
     beside = config.flag("use_parallel_residual")
     pairs[f"{arch}.use_parallel_residual"] = boolean(beside is None or beside)

@@ -1,9 +1,11 @@
 """The first models in Llama's frame, from before its format was everybody's; and Refact, which has GPT-2's names.
 
-baichuan  q, k and v in one matrix; the larger ones have ALiBi in the place of rotary positions
-xverse    q and k in llama.cpp's rotary order only
-orion     layer norms with biases
-refact    ALiBi, one head of keys and values, and gate and up in one matrix
+    baichuan  q, k and v in one matrix; the larger ones have ALiBi in the place of rotary positions
+    xverse    q and k in llama.cpp's rotary order only
+    orion     layer norms with biases
+    refact    ALiBi, one head of keys and values, and gate and up in one matrix
+
+XVERSE's tokens have no scores in the GGUF.
 """
 
 from __future__ import annotations

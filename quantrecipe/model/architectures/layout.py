@@ -12,7 +12,7 @@ Source: llama.cpp, src/models/*.cpp, load_arch_tensors: which tensors are create
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import TypeAlias
 
@@ -35,6 +35,7 @@ __all__ = [
     "biases",
     "layers",
     "length",
+    "without_head",
 ]
 
 Shapes: TypeAlias = dict[str, tuple[str, ...]]
@@ -135,6 +136,11 @@ EXPERTS: Shapes = layers(
     }
 )
 """Router and stacks of experts."""
+
+
+def without_head(layout: Layout) -> Layout:
+    """Make the layout of a model that has no output: an embedding model, or one whose output is another."""
+    return replace(layout, optional={name: it for name, it in layout.optional.items() if name not in HEAD})
 
 
 def length(config: Config, expression: str, layer: int, own: Mapping[str, Length]) -> int:

@@ -1,8 +1,10 @@
 """Ai2's OLMo: the first one has norms without weights; the second norms behind attention and feed-forward network.
 
-olmo   norms without weights, and q, k and v that are clamped
-olmo2  OLMo 2, and OLMo 3, whose layers see a sliding window but for every fourth
-olmoe  experts, with norms on all of q and k
+    olmo   norms without weights, and q, k and v that are clamped
+    olmo2  OLMo 2, and OLMo 3, whose layers see a sliding window but for every fourth
+    olmoe  experts, with norms on all of q and k
+
+OLMo's rows of q and k are permuted as Llama's are; those of the others aren't.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ from quantrecipe.model.architectures.layout import (
     attention,
     biases,
     layers,
+    without_head,
 )
 from quantrecipe.model.architectures.pooling import pooling_pairs
 from quantrecipe.model.architectures.qwen_reranker import reranker_of
@@ -115,7 +116,12 @@ QWEN2 = Architecture(
     pairs=lambda config: pooling_pairs("qwen2", config),
 )
 
-QWEN2MODEL = replace(QWEN2, classes=("Qwen2Model",), rename=lambda stored: language_name("model." + stored))
+QWEN2MODEL = replace(
+    QWEN2,
+    classes=("Qwen2Model",),
+    layout=without_head(QWEN2.layout),
+    rename=lambda stored: language_name("model." + stored),
+)
 
 _QWEN2MOE_DEFAULTS = {
     "vocab_size": 151936, "hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 24,
@@ -144,12 +150,14 @@ _QWEN3_DEFAULTS = {
 
 QWEN3 = Architecture(
     name="qwen3",
-    classes=("Qwen3ForCausalLM", "Qwen3Model"),
+    classes=("Qwen3ForCausalLM",),
     layout=Layout(required=attention() | QK_NORMS | DENSE, optional=HEAD | biases()),
     defaults=_QWEN3_DEFAULTS,
     derive={"num_key_value_heads": as_many_as_heads},
     pairs=lambda config: pooling_pairs("qwen3", config),
 )
+
+QWEN3MODEL = replace(QWEN3, classes=("Qwen3Model",), layout=without_head(QWEN3.layout))
 
 _QWEN3MOE_DEFAULTS = {
     "vocab_size": 151936, "hidden_size": 2048, "intermediate_size": 6144, "num_hidden_layers": 24,
@@ -208,4 +216,15 @@ QWEN = Architecture(
     pairs=_qwen_pairs,
 )
 
-ALL = (QWEN, QWEN2, QWEN2MODEL, QWEN2MOE, reranker_of(QWEN3), QWEN3, QWEN3MOE, RND1)
+ALL = (
+    QWEN,
+    QWEN2,
+    QWEN2MODEL,
+    QWEN2MOE,
+    reranker_of(QWEN3),
+    QWEN3,
+    reranker_of(QWEN3MODEL),
+    QWEN3MODEL,
+    QWEN3MOE,
+    RND1,
+)

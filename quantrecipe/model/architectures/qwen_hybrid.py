@@ -10,8 +10,9 @@ the others; a checkpoint without them makes a GGUF without them, whatever config
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from quantrecipe.model.architectures.architecture import Architecture
 from quantrecipe.model.architectures.config import Config
@@ -60,6 +61,8 @@ _PART_TURNED = 0.25
 _SECTIONS = [11, 11, 10, 0]
 """Rotary pairs for time, height and width, where config.json says nothing. Source: Qwen3_5TextConfig"""
 
+_DIGITS = 4  # of the number of a draft head: more of them than tensors is an error that is found later
+
 _JOINTS = {
     "mtp.fc": "eh_proj",
     "mtp.pre_fc_norm_embedding": "enorm",
@@ -74,11 +77,18 @@ def _name(stored: str) -> str | None:
 
 
 def _draft_count(config: Config) -> int:
-    """How many draft heads are stored; config.json of Qwen3-Next doesn't tell."""
+    """How many draft heads are stored, if config.json doesn't say: none. That of Qwen3-Next says nothing."""
+    given = config.count("mtp_num_hidden_layers")
+    if given == 0:
+        return 0
     heads = template("mtp.layers.{layer}.{rest:*}")
     found = [heads.fullmatch(name) for stored in config.stored if (name := _name(stored)) is not None]
-    numbers = [int(match["layer"]) for match in found if match is not None]
-    return (config.count("mtp_num_hidden_layers") or max(numbers) + 1) if numbers else 0
+    numbers = [int(match["layer"][:_DIGITS]) for match in found if match is not None]
+    return (given or max(numbers) + 1) if numbers else 0
+
+
+def _without_place(config: Config, name: str) -> bool:
+    return name.startswith("mtp.") and not _draft_count(config)
 
 
 def _all_layers(config: Config) -> int:
@@ -86,6 +96,8 @@ def _all_layers(config: Config) -> int:
 
 
 def _draft_name(config: Config, name: str) -> str:
+    if not name.startswith("mtp.") or not _draft_count(config):
+        return name
     stem, dot, suffix = name.rpartition(".")
     if stem in _JOINTS:  # these are there once
         return f"model.layers.{config.need(*LAYERS)}.{_JOINTS[stem]}{dot}{suffix}"
@@ -189,6 +201,7 @@ QWEN3NEXT = Architecture(
     pairs=lambda config: _pairs("qwen3next", config),
     rename=_name,
     draft_name=_draft_name,
+    leaves_out=_without_place,
     rules=(*FUSED_RULES, *_NORMS, *EXPERTS_RULES),
     names=DRAFT_NAMES,
 )
@@ -202,6 +215,7 @@ QWEN35MOE = Architecture(
     pairs=_qwen35_pairs("qwen35moe"),
     rename=_name,
     draft_name=_draft_name,
+    leaves_out=_without_place,
     rules=(*TILED_RULES, *_NORMS, *EXPERTS_RULES),
     names=DRAFT_NAMES,
 )
@@ -215,4 +229,21 @@ QWEN35 = replace(
 )
 
 
-ALL = (QWEN3NEXT, QWEN35MOE, QWEN35)
+def _minicpm_name(stored: str) -> str | None:
+    name = _name(stored)
+    return None if name is None or name.startswith("model.merger.") else name
+
+
+def _without_drafts(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {**values, "mtp_num_hidden_layers": 0}
+
+
+MINICPM_V = replace(
+    QWEN35,
+    classes=("MiniCPMV4_6ForConditionalGeneration",),
+    adjust=_without_drafts,
+    rename=_minicpm_name,
+)
+"""MiniCPM-V 4.6, whose language model is a Qwen3.5; the converter leaves its draft heads out."""
+
+ALL = (QWEN3NEXT, QWEN35MOE, QWEN35, MINICPM_V)

@@ -13,7 +13,7 @@ from typing import Any
 from quantrecipe.errors import ModelError
 from quantrecipe.model.architectures.architecture import Architecture
 from quantrecipe.model.architectures.config import Config
-from quantrecipe.model.architectures.layout import HEAD
+from quantrecipe.model.architectures.layout import without_head
 from quantrecipe.model.architectures.rules import Each, Found, Named
 from quantrecipe.model.json_file import read_json_object
 from quantrecipe.model.pairs import Pairs, text, texts, u32
@@ -116,9 +116,8 @@ def reranker_of(arch: Architecture) -> Architecture:
         arch,
         applies=is_reranker,
         layout=replace(
-            arch.layout,
+            without_head(arch.layout),
             required=arch.layout.required | {"cls.output.weight": (str(len(_ANSWERS)), "hidden_size")},
-            optional={name: shape for name, shape in arch.layout.optional.items() if name not in HEAD},
         ),
         rules=(*_RULES, *arch.rules),
         pairs=pairs,

@@ -61,7 +61,7 @@ _PART_TURNED = 0.25
 _SECTIONS = [11, 11, 10, 0]
 """Rotary pairs for time, height and width, where config.json says nothing. Source: Qwen3_5TextConfig"""
 
-_DIGITS = 4  # of the number of a draft head: more of them than tensors is an error that is found later
+_DIGITS = 4  # of the number of a draft head
 
 _JOINTS = {
     "mtp.fc": "eh_proj",

@@ -105,12 +105,13 @@ def reranker_of(arch: Architecture) -> Architecture:
     """The architecture for rerankers of another's class."""
 
     def pairs(config: Config) -> Pairs:
-        return arch.pairs(config) | {
+        ranking = {
             f"{arch.name}.pooling_type": u32(_RANK),
             f"{arch.name}.classifier.output_labels": texts(_ANSWERS),
             "tokenizer.chat_template.rerank": text(_TEMPLATE),
             "tokenizer.chat_templates": texts(["rerank"]),
         }
+        return ranking | arch.pairs(config) | ranking
 
     return replace(
         arch,

@@ -12,7 +12,7 @@ where it writes them, with what it writes for BF16.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from quantrecipe.model.tokenizer import tokenizer_pairs
 
 __all__ = ["open_huggingface"]
 
+_ARCHITECTURE = "general.architecture"
 _EMBEDDING = "token_embd.weight"
 _QUANTIZATION_VERSION = 2  # ggml: GGML_QNT_VERSION
 _READ = (
@@ -67,14 +68,17 @@ def open_huggingface(
     """
     path = folder / "config.json"
     values = read_json_object(path)
-    arch, config = _architecture(path, values, part, architectures)
+    arch, config = _architecture(path, values, part, architectures, checkpoint.tensors)
     _refuse(config, arch)
     tensors = convert_tensors(arch, config, checkpoint)
     size = next((info.rows for info, _ in tensors if info.name == _EMBEDDING), None)
-    metadata = general_pairs(
+    general = general_pairs(
         folder, arch.name, parameters(tensors), type="mmproj" if arch.part == "mmproj" else "model"
     )
+    metadata = {_ARCHITECTURE: general[_ARCHITECTURE]} | arch.early(config) | general
     metadata |= arch.common(arch.name, config)
+    if (key := f"{arch.name}.block_count") in metadata:
+        metadata[key] = u32(arch.layers(config))  # those of draft heads included
     metadata["general.file_type"] = u32(FILE_TYPES["BF16"])
     metadata |= arch.pairs(config)
     metadata["general.quantization_version"] = u32(_QUANTIZATION_VERSION)
@@ -93,7 +97,11 @@ def open_huggingface(
 
 
 def _architecture(
-    path: Path, values: dict[str, Any], part: str, known: Mapping[str, Sequence[Architecture]]
+    path: Path,
+    values: dict[str, Any],
+    part: str,
+    known: Mapping[str, Sequence[Architecture]],
+    stored: Collection[str],
 ) -> tuple[Architecture, Config]:
     """The architecture of a class that is for this configuration, and the configuration as it sees it."""
     named = values.get("architectures")
@@ -107,14 +115,14 @@ def _architecture(
         raise ModelError(what, _CONVERTER, file=path)
     for arch in known[name]:
         if arch.part == part:
-            config = _complete(path, values, arch)
+            config = _complete(path, values, arch, stored)
             if arch.applies(config):
                 return arch, config
     what = f"the architecture {name!r} has no {part} that can be converted with this configuration"
     raise ModelError(what, _CONVERTER, file=path)
 
 
-def _complete(path: Path, values: dict[str, Any], arch: Architecture) -> Config:
+def _complete(path: Path, values: dict[str, Any], arch: Architecture, stored: Collection[str]) -> Config:
     """Complete config.json by what transformers assumes."""
     language = values.get("text_config")
     said = frozenset((*values, *(language if isinstance(language, Mapping) else ())))
@@ -124,7 +132,7 @@ def _complete(path: Path, values: dict[str, Any], arch: Architecture) -> Config:
             values[name] = derive(values)
     adjusted = arch.adjust(values)
     rope = rope_parameters(path, adjusted, arch.default_theta)
-    return Config(path=path, values=adjusted, rope=rope, whole=whole, said=said)
+    return Config(path=path, values=adjusted, rope=rope, whole=whole, said=said, stored=stored)
 
 
 def _refuse(config: Config, arch: Architecture) -> None:

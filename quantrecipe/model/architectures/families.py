@@ -4,15 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from quantrecipe.model.architectures import llama, projectors, qwen
+from quantrecipe.model.architectures import (
+    cohere,
+    deepseek,
+    dots,
+    early_llamas,
+    exaone,
+    gemma,
+    internlm,
+    llama,
+    llama_relatives,
+    minicpm,
+    olmo,
+    projectors,
+    qwen,
+    qwen_hybrid,
+    qwen_vl,
+    stablelm,
+)
 from quantrecipe.model.architectures.architecture import Architecture
 
 __all__ = ["ALL", "by_class"]
 
 ALL: tuple[Architecture, ...] = (
+    *cohere.ALL,
+    *deepseek.ALL,
+    *dots.ALL,
+    *early_llamas.ALL,
+    *exaone.ALL,
+    *gemma.ALL,
+    *internlm.ALL,
     *llama.ALL,
-    *qwen.ALL,
+    *llama_relatives.ALL,
+    *minicpm.ALL,
+    *olmo.ALL,
     *projectors.ALL,
+    *qwen.ALL,
+    *qwen_hybrid.ALL,
+    *qwen_vl.ALL,
+    *stablelm.ALL,
 )
 
 

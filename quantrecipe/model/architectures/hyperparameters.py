@@ -5,9 +5,12 @@ Which names config.json may use for one thing, and in which order the keys stand
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TypeAlias
+
 from quantrecipe.model.architectures.config import Config, shown
 from quantrecipe.model.architectures.rope import rope_pairs
-from quantrecipe.model.pairs import Pairs, boolean, f32, u32
+from quantrecipe.model.pairs import Pairs, boolean, booleans, f32, i32s, u32
 
 __all__ = [
     "EXPERTS",
@@ -17,10 +20,16 @@ __all__ = [
     "HIDDEN",
     "KV_HEADS",
     "LAYERS",
+    "SHARED_EXPERTS",
+    "Table",
     "common_pairs",
+    "count_pairs",
     "gating_pairs",
     "head_dim",
+    "number_pairs",
     "rope_dimensions",
+    "sliding_layers",
+    "sliding_pattern",
 ]
 
 LAYERS = ("n_layers", "num_hidden_layers", "n_layer", "num_layers")
@@ -31,7 +40,11 @@ FEED_FORWARD = (
 HEADS = ("num_attention_heads", "n_head", "n_heads")
 KV_HEADS = ("num_key_value_heads", "n_kv_heads")
 EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
+SHARED_EXPERTS = ("n_shared_experts", "num_shared_experts", "num_shared_expert", "moe_num_shared_experts")
 EXPERTS_USED = ("num_experts_per_tok", "num_experts_per_token", "top_k_experts")
+
+Table: TypeAlias = Mapping[str, tuple[str, ...]]
+"""A key without the architecture's name → the names under which config.json may have it."""
 
 _SIZES = {
     "context_length": (
@@ -65,21 +78,22 @@ _EXPERTS = {
 }
 
 
-def common_pairs(arch: str, config: Config) -> Pairs:
-    """The common keys, from block_count to the length of keys and values."""
+def common_pairs(arch: str, config: Config, *, epsilon: bool = True) -> Pairs:
+    """The common keys, from block_count to the length of keys and values.
+
+    `epsilon` is False where a norm's epsilon needn't be there, since the architecture has one of its own.
+    """
     config.need(*_SIZES["context_length"])  # without these two, llama.cpp doesn't load the model
-    if config.number(*_RMS) is None and config.number(*_LAYER_NORM) is None:
+    if epsilon and config.number(*_RMS) is None and config.number(*_LAYER_NORM) is None:
         config.fail("has no rms_norm_eps (expected: a number)")
     _check_experts(config)
     pairs: Pairs = {f"{arch}.block_count": u32(config.need(*LAYERS))}
-    _add_counts(pairs, arch, config, _SIZES)
+    pairs |= count_pairs(arch, config, _SIZES)
     if config.find("is_causal") is False:
         pairs[f"{arch}.attention.causal"] = boolean(False)
     pairs |= rope_pairs(arch, config)
-    for key, names in _NORMS.items():
-        if (number := config.number(*names)) is not None:
-            pairs[f"{arch}.{key}"] = f32(number)
-    _add_counts(pairs, arch, config, _EXPERTS)
+    pairs |= number_pairs(arch, config, _NORMS)
+    pairs |= count_pairs(arch, config, _EXPERTS)
     pairs |= gating_pairs(arch, config)
     if (length := config.count("head_dim")) is not None:
         pairs[f"{arch}.attention.key_length"] = u32(length)
@@ -124,7 +138,31 @@ def rope_dimensions(arch: str, config: Config) -> Pairs:
     }
 
 
-def _add_counts(pairs: Pairs, arch: str, config: Config, table: dict[str, tuple[str, ...]]) -> None:
+def sliding_layers(config: Config) -> list[bool]:
+    """Which layers see a sliding window only, by their types."""
+    types = config.per_layer(config.need(*LAYERS), "layer_types")
+    if types is None:
+        config.fail('has no layer_types (expected: "sliding_attention" or "full_attention" for each layer)')
+    return [kind == "sliding_attention" for kind in types]
+
+
+def sliding_pattern(arch: str, config: Config) -> Pairs:
+    """Make the key that says which layers see a sliding window only."""
+    return {f"{arch}.attention.sliding_window_pattern": booleans(sliding_layers(config))}
+
+
+def count_pairs(arch: str, config: Config, table: Table) -> Pairs:
+    """Make keys of whole numbers: name of the key → names in config.json. A list, of one for each layer, stays one."""
+    pairs: Pairs = {}
     for key, names in table.items():
-        if (number := config.count(*names)) is not None:
+        if isinstance(config.find(*names), list):
+            pairs[f"{arch}.{key}"] = i32s(config.counts(config.need(*LAYERS), *names))
+        elif (number := config.count(*names)) is not None:
             pairs[f"{arch}.{key}"] = u32(number)
+    return pairs
+
+
+def number_pairs(arch: str, config: Config, table: Table) -> Pairs:
+    """Make the keys of numbers, of those that config.json has."""
+    found = {key: config.number(*names) for key, names in table.items()}
+    return {f"{arch}.{key}": f32(number) for key, number in found.items() if number is not None}

@@ -12,7 +12,7 @@ Source: llama.cpp, src/models/*.cpp, load_arch_tensors: which tensors are create
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import TypeAlias
 
@@ -24,6 +24,7 @@ __all__ = [
     "EXPERTS",
     "HEAD",
     "KV",
+    "POST_NORMS",
     "QK_NORMS",
     "Layout",
     "Length",
@@ -34,6 +35,7 @@ __all__ = [
     "biases",
     "layers",
     "length",
+    "without_head",
 ]
 
 Shapes: TypeAlias = dict[str, tuple[str, ...]]
@@ -44,6 +46,10 @@ Length: TypeAlias = Callable[[Config, int], int]
 
 _HIDDEN, _FF, _EXPERT_FF = "hidden_size", "intermediate_size", "moe_intermediate_size"
 Q, KV = "num_attention_heads · head_dim", "num_key_value_heads · head_dim"
+
+
+def _nowhere(config: Config) -> Iterable[int]:
+    return ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,11 +73,13 @@ class Layout:
     required: without these llama.cpp can't load the model; of all layers
     optional: it takes these, too; all others it refuses
     parts:    tensors of some layers
+    drafts:   the layers of draft heads: llama.cpp loads a model without any of their tensors, too
     """
 
     required: Shapes = field(default_factory=dict)
     optional: Shapes = field(default_factory=dict)
     parts: tuple[Part, ...] = ()
+    drafts: Callable[[Config], Iterable[int]] = _nowhere
 
 
 def layers(shapes: Shapes) -> Shapes:
@@ -79,19 +87,21 @@ def layers(shapes: Shapes) -> Shapes:
     return {f"blk.{{layer}}.{name}": shape for name, shape in shapes.items()}
 
 
-def attention(q: str = Q) -> Shapes:
-    """Embedding, norms and attention. `q` is the number of q's rows: for some, llama.cpp wants hidden_size."""
+def attention(q: str = Q, norms: tuple[str, ...] = ("attn_norm", "ffn_norm")) -> Shapes:
+    """Embedding, attention, and a layer's norms.
+
+    `q` is the number of q's rows: for some, llama.cpp wants hidden_size.
+    """
     return {
         "token_embd.weight": ("vocab_size", _HIDDEN),
         "output_norm.weight": (_HIDDEN,),
     } | layers(
         {
-            "attn_norm.weight": (_HIDDEN,),
+            **{f"{norm}.weight": (_HIDDEN,) for norm in norms},
             "attn_q.weight": (q, _HIDDEN),
             "attn_k.weight": (KV, _HIDDEN),
             "attn_v.weight": (KV, _HIDDEN),
             "attn_output.weight": (_HIDDEN, q),
-            "ffn_norm.weight": (_HIDDEN,),
         }
     )
 
@@ -105,6 +115,9 @@ HEAD: Shapes = {"output.weight": ("vocab_size", _HIDDEN)}
 """The output: the embedding stands in where it is missing."""
 
 QK_NORMS: Shapes = layers({"attn_q_norm.weight": ("head_dim",), "attn_k_norm.weight": ("head_dim",)})
+
+POST_NORMS: Shapes = layers({"post_attention_norm.weight": (_HIDDEN,), "post_ffw_norm.weight": (_HIDDEN,)})
+"""Norms behind attention and feed-forward."""
 
 DENSE: Shapes = layers(
     {
@@ -125,6 +138,11 @@ EXPERTS: Shapes = layers(
 """Router and stacks of experts."""
 
 
+def without_head(layout: Layout) -> Layout:
+    """Make the layout of a model that has no output: an embedding model, or one whose output is another."""
+    return replace(layout, optional={name: it for name, it in layout.optional.items() if name not in HEAD})
+
+
 def length(config: Config, expression: str, layer: int, own: Mapping[str, Length]) -> int:
     """A length in a Layout. ModelError where config.json doesn't give what it takes."""
     return sum(
@@ -137,32 +155,33 @@ def _word(config: Config, word: str, layer: int, own: Mapping[str, Length]) -> i
     if word in own:
         return own[word](config, layer)
     if word in _LENGTHS:
-        return _LENGTHS[word](config)
+        return _LENGTHS[word](config, layer)
     return int(word) if word.isdecimal() else config.need(word)
 
 
-def _kv_heads(config: Config) -> int:
-    return (
-        config.need(*hyper.HEADS) if config.count(*hyper.KV_HEADS) is None else config.need(*hyper.KV_HEADS)
-    )
+def _kv_heads(config: Config, layer: int) -> int:
+    given = config.find(*hyper.KV_HEADS) is not None
+    return config.at(layer, *hyper.KV_HEADS) if given else config.at(layer, *hyper.HEADS)
 
 
-def _expert_length(config: Config) -> int:
+def _expert_length(config: Config, layer: int) -> int:
     given = config.count("moe_intermediate_size")
-    return given or config.need(*hyper.FEED_FORWARD) // config.need(*hyper.EXPERTS_USED)
+    return given or config.at(layer, *hyper.FEED_FORWARD) // config.need(*hyper.EXPERTS_USED)
 
 
-_LENGTHS: Mapping[str, Callable[[Config], int]] = {
-    "vocab_size": lambda config: config.need("vocab_size"),
-    "hidden_size": lambda config: config.need(*hyper.HIDDEN),
-    "intermediate_size": lambda config: config.need(*hyper.FEED_FORWARD),
-    "num_attention_heads": lambda config: config.need(*hyper.HEADS),
+_LENGTHS: Mapping[str, Length] = {
+    "vocab_size": lambda config, layer: config.need("vocab_size"),
+    "hidden_size": lambda config, layer: config.need(*hyper.HIDDEN),
+    "intermediate_size": lambda config, layer: config.at(layer, *hyper.FEED_FORWARD),
+    "num_hidden_layers": lambda config, layer: config.need(*hyper.LAYERS),
+    "num_attention_heads": lambda config, layer: config.at(layer, *hyper.HEADS),
     "num_key_value_heads": _kv_heads,
-    "head_dim": hyper.head_dim,
-    "head_dim / 2": lambda config: hyper.head_dim(config) // 2,
-    "num_experts": lambda config: config.need(*hyper.EXPERTS),
+    "head_dim": lambda config, layer: hyper.head_dim(config),
+    "head_dim / 2": lambda config, layer: hyper.head_dim(config) // 2,
+    "num_experts": lambda config, layer: config.need(*hyper.EXPERTS),
+    "num_shared_experts": lambda config, layer: config.count(*hyper.SHARED_EXPERTS) or 0,
     "moe_intermediate_size": _expert_length,
-    "shared_expert_intermediate_size": lambda config: (
-        config.count("shared_expert_intermediate_size") or config.need(*hyper.FEED_FORWARD)
+    "shared_expert_intermediate_size": lambda config, layer: (
+        config.count("shared_expert_intermediate_size") or config.at(layer, *hyper.FEED_FORWARD)
     ),
 }

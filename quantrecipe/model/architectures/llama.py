@@ -18,7 +18,7 @@ from quantrecipe.model.architectures.rules import Stack, change, in_rope_order
 from quantrecipe.model.pairs import Pairs, boolean, u32
 from quantrecipe.model.tokenizer.kinds import Vocabulary
 
-__all__ = ["ALL", "LLAMA"]
+__all__ = ["ALL", "LLAMA", "ROTARY", "rotary_factors"]
 
 _OPTIONAL: Shapes = {
     **HEAD,
@@ -52,7 +52,7 @@ VOCABULARY = Vocabulary(
 ROTARY = (change("model.layers.{layer}.self_attn.{proj:q|k}_proj.{end:weight|bias}", in_rope_order),)
 
 
-def _computed(config: Config) -> Mapping[str, bytes]:
+def rotary_factors(config: Config) -> Mapping[str, bytes]:
     """Llama 3's frequency factors: they stand in config.json as a rule, and in the GGUF as a tensor."""
     factors = llama3_factors(config, head_dim(config))
     return {} if factors is None else {"rope_freqs.weight": factors}
@@ -97,7 +97,7 @@ LLAMA = Architecture(
     pairs=lambda config: rope_dimensions("llama", config),
     vocabulary=VOCABULARY,
     tokenizer=_tokenizer,
-    computed=_computed,
+    computed=rotary_factors,
     refuse=_refuse,
 )
 

@@ -4,6 +4,7 @@
     rename("transformer.h.{layer}.{rest:*}", "model.layers.{layer}.{rest}")
     drop("model.layers.{layer}.self_attn.rotary_emb.inv_freq")
     Each(names="…gate_up_proj", make=halves)                       one tensor → several
+    First(names="{place:encoder.embed_tokens|shared}.weight", to="shared.weight")  copies of one tensor → the first
     Gather(names=("…q_proj.weight", "…k_proj.weight"), make=join)  several of a layer → others
     Stack(names="…experts.{expert}.{matrix:up|down}_proj.weight")  one of each expert → one for all
 
@@ -24,11 +25,13 @@ from quantrecipe.errors import ModelError
 from quantrecipe.model.architectures.config import Config
 from quantrecipe.model.architectures.hyperparameters import EXPERTS, HEADS, KV_HEADS
 from quantrecipe.model.source import layout
+from quantrecipe.model.source.arithmetic import Add
 from quantrecipe.model.source.source import TensorSource, fail
 from quantrecipe.model.storable import check_storable
 
 __all__ = [
     "Each",
+    "First",
     "Found",
     "Gather",
     "Named",
@@ -39,8 +42,10 @@ __all__ = [
     "halves",
     "in_rope_order",
     "language_name",
+    "plus_one",
     "rename",
     "template",
+    "tied_output",
 ]
 
 Named: TypeAlias = tuple[str, TensorSource]
@@ -97,6 +102,14 @@ class Each:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class First:
+    """Tensors that are copies of one another: the first gets the name `to`, and the others are left out."""
+
+    names: str
+    to: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Gather:
     """Tensors that together become others, which appear where the last of them stands.
 
@@ -128,11 +141,13 @@ class Stack:
     names: template with "{layer}", "{expert}" and "{matrix:a|b}"
     to:    what the stacks are called, with "{layer}" and "{matrix}"; as `names` without the expert, if empty
     count: how many experts there are
+    by:    what config.json calls this number, for messages
     """
 
     names: str
     to: str = ""
     count: Callable[[Config], int] = _number_of_experts
+    by: tuple[str, ...] = EXPERTS
 
     def matrices(self) -> tuple[str, ...]:
         """The kinds of matrices, in the order of the GGUF."""
@@ -168,7 +183,7 @@ class Stack:
             yield _HOLE.sub("{\\1}", to).format(layer=layer, matrix=matrix), layout.stack(parts)
 
 
-Rule: TypeAlias = Each | Gather | Stack
+Rule: TypeAlias = Each | First | Gather | Stack
 
 
 def change(names: str, make: Callable[[Found], TensorSource]) -> Each:
@@ -184,6 +199,11 @@ def rename(names: str, to: str) -> Each:
 def drop(names: str) -> Each:
     """The tensor is left out."""
     return Each(names=names, make=lambda it: [])
+
+
+def plus_one(it: Found) -> TensorSource:
+    """A norm's weight that is stored without its 1: llama.cpp multiplies by what the GGUF says."""
+    return Add(source=it.source, number=1.0)
 
 
 def halves(source: TensorSource) -> tuple[TensorSource, TensorSource]:
@@ -231,3 +251,8 @@ def language_name(name: str) -> str | None:
     if name.endswith("e_score_correction_bias"):
         name = name.removesuffix("_bias") + ".bias"
     return name.replace("language_model.", "")
+
+
+def tied_output(config: Config, name: str) -> bool:
+    """An output that is stored although the embedding serves as it; see `Architecture.leaves_out`."""
+    return name.endswith("lm_head.weight") and config.flag("tie_word_embeddings") is True

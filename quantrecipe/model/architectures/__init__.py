@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from quantrecipe.model.architectures import gemma, gemma3n, llama, qwen
+from quantrecipe.model.architectures import gemma, gemma3n, gemma4, llama, qwen
 from quantrecipe.model.architectures.architecture import PARTS, Architecture
 
 __all__ = ["ALL", "ARCHITECTURES", "PARTS", "Architecture"]
 
-ALL: tuple[Architecture, ...] = (*gemma.ALL, *gemma3n.ALL, *llama.ALL, *qwen.ALL)
+ALL: tuple[Architecture, ...] = (*gemma.ALL, *gemma3n.ALL, *gemma4.ALL, *llama.ALL, *qwen.ALL)
 """The architectures that come with quantrecipe, family by family."""
 
 ARCHITECTURES: Mapping[str, tuple[Architecture, ...]] = {

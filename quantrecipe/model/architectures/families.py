@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from quantrecipe.model.architectures import gemma, gemma3n, gemma4, llama, qwen
+from quantrecipe.model.architectures import (
+    gemma,
+    gemma3n,
+    gemma4,
+    gpt_oss,
+    llama,
+    llama4,
+    mistral,
+    muse_glimmer,
+    openelm,
+    phi,
+    qwen,
+    t5,
+)
 from quantrecipe.model.architectures.architecture import Architecture
 
 __all__ = ["ALL", "by_class"]
@@ -13,8 +26,15 @@ ALL: tuple[Architecture, ...] = (
     *gemma.ALL,
     *gemma3n.ALL,
     *gemma4.ALL,
+    *gpt_oss.ALL,
     *llama.ALL,
+    *llama4.ALL,
+    *mistral.ALL,
+    *muse_glimmer.ALL,
+    *openelm.ALL,
+    *phi.ALL,
     *qwen.ALL,
+    *t5.ALL,
 )
 
 

@@ -71,15 +71,16 @@ def open_huggingface(
     _refuse(config, arch)
     tensors = convert_tensors(arch, config, checkpoint)
     size = next((info.rows for info, _ in tensors if info.name == _EMBEDDING), None)
-    general = general_pairs(folder, arch.name, parameters(tensors))
+    kind = "mmproj" if arch.part == "mmproj" else "model"
+    general = general_pairs(folder, arch.name, parameters(tensors), type=kind)
     metadata = {_ARCHITECTURE: general[_ARCHITECTURE]} | arch.early(config) | general
     metadata |= arch.common(arch.name, config)
     metadata["general.file_type"] = u32(FILE_TYPES["BF16"])
     metadata |= arch.pairs(config)
     metadata["general.quantization_version"] = u32(_QUANTIZATION_VERSION)
-    metadata |= arch.tokenizer(
-        config, tokenizer_pairs(folder, size, config.values, pre=pre, vocabulary=arch.vocabulary)
-    )
+    if arch.part != "mmproj":  # a projector has no vocabulary
+        vocabulary = tokenizer_pairs(folder, size, config.values, pre=pre, vocabulary=arch.vocabulary)
+        metadata |= arch.tokenizer(config, vocabulary)
     return Model(
         path=folder,
         container="huggingface",

@@ -7,7 +7,6 @@ layers have and others don't, and a missing output where config.json says that i
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -15,7 +14,7 @@ from quantrecipe.errors import ModelError, Problem, abridged
 from quantrecipe.model.architectures.architecture import Architecture
 from quantrecipe.model.architectures.config import Config
 from quantrecipe.model.architectures.layout import HEAD, Part, length
-from quantrecipe.model.architectures.names import Names
+from quantrecipe.model.architectures.names import Names, layer_of
 from quantrecipe.tensor import TensorInfo
 
 __all__ = ["check_tensors"]
@@ -25,7 +24,6 @@ _AGAIN = "a part of the model is missing: download it again"
 _MEND = "the two don't belong together: correct config.json, or download both again"
 _TIE = f'{_AGAIN}; if the embedding is to serve as the output, say "tie_word_embeddings": true'
 _FOREIGN = "delete it if the model works without; else no GGUF of this architecture can hold the model"
-_LAYER = re.compile(r"\bblk\.(\d+)\.")  # of an encoder and a decoder, too: enc.blk.3.attn_q
 _COMPANIONS = (".scale", ".input_scale")
 """What a weight of NVFP4 has beside it."""
 
@@ -51,7 +49,7 @@ def check_tensors(
     `tensors` go by GGUF name, `stored` says what the checkpoint calls them, `names` what its names become.
     """
     expected = _expected(arch, config, tensors)
-    empty = set(range(arch.layers(config))) - {int(it[1]) for it in map(_LAYER.search, tensors) if it}
+    empty = set(range(arch.layers(config))) - set(map(layer_of, tensors))
     problems = list(_empty_layers(arch, config, empty))
     for name, it in expected.items():
         if (info := tensors.get(name)) is not None:
@@ -111,6 +109,8 @@ def _empty_layers(arch: Architecture, config: Config, empty: set[int]) -> Iterat
 def _wrong_shape(
     arch: Architecture, config: Config, info: TensorInfo, stored: str, it: _Expected
 ) -> Iterator[Problem]:
+    if not it.terms:
+        return
     expected = tuple(length(config, term, it.layer or 0, arch.lengths) for term in it.terms)
     found = info.shape
     while len(found) > len(expected) and found[0] == 1:  # to ggml, a row is a vector

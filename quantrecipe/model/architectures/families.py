@@ -15,6 +15,7 @@ from quantrecipe.model.architectures import (
     muse_glimmer,
     openelm,
     phi,
+    projectors,
     qwen,
     t5,
 )
@@ -35,6 +36,7 @@ ALL: tuple[Architecture, ...] = (
     *phi.ALL,
     *qwen.ALL,
     *t5.ALL,
+    *projectors.ALL,
 )
 
 

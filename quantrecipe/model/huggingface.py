@@ -19,6 +19,7 @@ from typing import Any
 from quantrecipe.errors import ModelError
 from quantrecipe.gguf.file_types import FILE_TYPES
 from quantrecipe.model.architectures.architecture import Architecture
+from quantrecipe.model.architectures.completion import complete, completed
 from quantrecipe.model.architectures.config import Config
 from quantrecipe.model.architectures.rope import rope_parameters
 from quantrecipe.model.architectures.tensors import convert_tensors, parameters
@@ -116,13 +117,15 @@ def _architecture(
 
 def _complete(path: Path, values: dict[str, Any], arch: Architecture) -> Config:
     """Complete config.json by what transformers assumes."""
-    whole, values = values, {**arch.defaults, **values}
+    language = values.get("text_config")
+    said = frozenset((*values, *(language if isinstance(language, Mapping) else ())))
+    whole, values = completed(values), {**arch.defaults, **complete(values)}
     for name, derive in arch.derive.items():
         if values.get(name) is None:
             values[name] = derive(values)
     adjusted = arch.adjust(values)
     rope = rope_parameters(path, adjusted, arch.default_theta)
-    return Config(path=path, values=adjusted, rope=rope, whole=whole)
+    return Config(path=path, values=adjusted, rope=rope, whole=whole, said=said)
 
 
 def _refuse(config: Config, arch: Architecture) -> None:

@@ -58,7 +58,7 @@ def reader(config: Config) -> Mapping[str, Any]:
         if file.is_file():
             settings = read_json_object(file)
             within = settings.get(inner)
-            found |= settings | (within if isinstance(within, Mapping) else {})
+            found |= {**settings, **(within if isinstance(within, Mapping) else {})}
     return found
 
 

@@ -85,6 +85,8 @@ def _expected(arch: Architecture, config: Config, tensors: Mapping[str, TensorIn
     )
     for part in (everywhere, *arch.layout.parts):
         numbers = tuple(part.where(config))
+        if not numbers:  # then there is none of what it has for the whole model, either
+            continue
         for template, terms in (*part.required.items(), *part.optional.items()):
             places: tuple[int | None, ...] = numbers if "{layer}" in template else (None,)
             found = [template.format(layer=place) for place in places]

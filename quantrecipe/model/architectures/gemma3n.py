@@ -16,7 +16,7 @@ import numpy as np
 
 from quantrecipe.model.architectures.architecture import Architecture
 from quantrecipe.model.architectures.config import Config, shown
-from quantrecipe.model.architectures.gemma import gemma3_pairs
+from quantrecipe.model.architectures.gemma import GEMMA_VOCABULARY, gemma3_pairs
 from quantrecipe.model.architectures.hyperparameters import LAYERS, count_pairs, sliding_pattern
 from quantrecipe.model.architectures.layout import (
     DENSE,
@@ -144,6 +144,7 @@ GEMMA3N = Architecture(
         _one_stack("altup_unembed_projections"),
     ),
     pairs=_pairs,
+    vocabulary=GEMMA_VOCABULARY,
     refuse=_refuse,
 )
 

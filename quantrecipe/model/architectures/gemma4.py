@@ -13,12 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
-
-import numpy as np
 
 from quantrecipe.model.architectures.architecture import Architecture
-from quantrecipe.model.architectures.config import Config
+from quantrecipe.model.architectures.config import Config, shown
 from quantrecipe.model.architectures.gemma import gemma3_pairs
 from quantrecipe.model.architectures.hyperparameters import (
     KV_HEADS,
@@ -28,16 +25,16 @@ from quantrecipe.model.architectures.hyperparameters import (
     sliding_pattern,
 )
 from quantrecipe.model.architectures.layout import DENSE, HEAD, POST_NORMS, Layout, Part, Shapes, layers
+from quantrecipe.model.architectures.rope import full_attention, partial_factors, rotated
 from quantrecipe.model.architectures.rules import language_name, rename
 from quantrecipe.model.json_file import read_json_object
 from quantrecipe.model.pairs import Pairs, i32s, u32
+from quantrecipe.model.tokenizer.kinds import Vocabulary
 
 __all__ = ["ALL"]
 
 _FULL_HEAD = 512  # transformers: Gemma4TextConfig, global_head_dim
 _FULL_PART = 0.25  # transformers: Gemma4TextConfig, partial_rotary_factor of full attention
-_STANDS_STILL = 1e30
-"""What frequencies that aren't rotated are divided by. Source: conversion/gemma.py"""
 
 _EXPERT_LENGTH = ("expert_intermediate_size", "moe_intermediate_size")
 
@@ -191,27 +188,17 @@ def _assistant_pairs(config: Config) -> Pairs:
     return pairs
 
 
-def _full_rope(config: Config) -> Mapping[str, Any]:
-    """The rotary settings of layers without a window."""
-    given = config.find("rope_parameters")
-    full = given.get("full_attention") if isinstance(given, Mapping) else None
-    return full if isinstance(full, Mapping) else {}
-
-
 def _computed(config: Config) -> Mapping[str, bytes]:
-    """What frequencies of layers without a window are divided by: 1 for those that rotate."""
-    length, part = _full_head_dim(config), _full_rope(config).get("partial_rotary_factor", _FULL_PART)
-    if isinstance(part, bool) or not isinstance(part, int | float) or not 0 <= part <= 1:
-        config.fail("has a partial_rotary_factor of full_attention that is no number from 0 to 1")
-    rotating = int(length * part / 2)
-    factors = [1.0] * rotating + [_STANDS_STILL] * (length // 2 - rotating)
-    return {"rope_freqs.weight": np.array(factors, "<f4").tobytes()}
+    """What frequencies of layers without a window are divided by, since they rotate a part of each head."""
+    length = _full_head_dim(config)
+    part = rotated(full_attention(config), length, _FULL_PART)
+    return {"rope_freqs.weight": partial_factors(part, length)}
 
 
 def _refuse(config: Config) -> str | None:
-    kind = _full_rope(config).get("rope_type", "proportional")
+    kind = full_attention(config).rope.get("rope_type")
     if kind != "proportional":
-        return f"has full_attention layers of rope_type {str(kind)[:40]!r} (what llama.cpp has: proportional)"
+        return f"has full_attention layers of rope_type {shown(kind)} (what llama.cpp has: proportional)"
     if config.find("attn_logit_softcapping") is not None:
         return "has attn_logit_softcapping, which llama.cpp's gemma4 doesn't have"
     return None
@@ -253,6 +240,7 @@ GEMMA4 = Architecture(
         rename("model.layers.{layer}.router.per_expert_scale", "blk.{layer}.ffn_down_exps.scale"),
     ),
     computed=_computed,
+    vocabulary=Vocabulary(kinds=("gemma4",)),
     pairs=lambda config: _pairs("gemma4", config),
     refuse=_refuse,
 )

@@ -16,6 +16,7 @@ from quantrecipe.model.architectures.rules import Each, Found, Named, rename
 from quantrecipe.model.pairs import Pairs
 from quantrecipe.model.source.layout import Columns, Transpose, rows
 from quantrecipe.model.source.source import NUMBERS, TensorSource, fail
+from quantrecipe.model.tokenizer.kinds import Vocabulary
 
 __all__ = ["ALL"]
 
@@ -72,7 +73,6 @@ GPT_OSS = Architecture(
         ),
         optional=biases(),
     ),
-    default_theta=150_000.0,
     rules=(
         Each(names=f"{_EXPERTS}.gate_up_proj", make=_gate_and_up),
         Each(names=f"{_EXPERTS}.gate_up_proj_bias", make=_gate_and_up_biases),
@@ -84,6 +84,7 @@ GPT_OSS = Architecture(
         rename("model.layers.{layer}.self_attn.sinks", "model.layers.{layer}.self_attn.sinks.weight"),
     ),
     pairs=_pairs,
+    vocabulary=Vocabulary(kinds=("bpe",), pre=("gpt-4o",)),
 )
 
 ALL = (GPT_OSS,)

@@ -27,6 +27,7 @@ from quantrecipe.model.architectures.rope import llama3_factors
 from quantrecipe.model.architectures.rules import Each, Found, Named, halves
 from quantrecipe.model.pairs import Pairs, u32
 from quantrecipe.model.source.layout import Transpose
+from quantrecipe.model.tokenizer.kinds import Vocabulary
 
 __all__ = ["ALL"]
 
@@ -105,7 +106,6 @@ LLAMA4 = Architecture(
             Part(where=_dense, required=DENSE),
         ),
     ),
-    default_theta=500_000.0,
     adjust=_adjust,
     rules=(
         Each(names="model.layers.{layer}.feed_forward.experts.gate_up_proj", make=_gate_and_up),
@@ -113,6 +113,7 @@ LLAMA4 = Architecture(
     ),
     pairs=_pairs,
     computed=_computed,
+    vocabulary=Vocabulary(kinds=("bpe",), pre=("llama4",)),
     refuse=_refuse,
 )
 

@@ -27,8 +27,11 @@ from quantrecipe.model.architectures.layout import (
 from quantrecipe.model.architectures.rules import Each, Found, Named, change, in_rope_order, plus_one
 from quantrecipe.model.pairs import Pairs
 from quantrecipe.model.source.source import Constant
+from quantrecipe.model.tokenizer.kinds import Vocabulary
 
 __all__ = ["ALL"]
+
+_EOT = "tokenizer.ggml.eot_token_id"
 
 
 def _with_norms(it: Found) -> list[Named]:
@@ -57,6 +60,13 @@ def _pairs(config: Config) -> Pairs:
     return pairs | sliding_pattern("muse-glimmer", config)
 
 
+def _eot_last(config: Config, pairs: Pairs) -> Pairs:
+    """The end of a turn behind the chat template, where the converter writes it."""
+    if (end := pairs.pop(_EOT, None)) is not None:
+        pairs[_EOT] = end
+    return pairs
+
+
 MUSE_GLIMMER = Architecture(
     name="muse-glimmer",
     names_of="afmoe",
@@ -77,6 +87,8 @@ MUSE_GLIMMER = Architecture(
         change("model.layers.{layer}.self_attn.{proj:k}_proj.{end:weight|bias}", in_rope_order),
     ),
     pairs=_pairs,
+    vocabulary=Vocabulary(kinds=("bpe",), pre=("llama4",), special_over=(("eot", "<|eot|>"),)),
+    tokenizer=_eot_last,
 )
 
 ALL = (MUSE_GLIMMER,)

@@ -16,6 +16,7 @@ from quantrecipe.model.architectures.hyperparameters import LAYERS, Table, count
 from quantrecipe.model.architectures.layout import DENSE, QK_NORMS, Layout, attention, layers
 from quantrecipe.model.architectures.rules import Each, Found, Named, halves
 from quantrecipe.model.pairs import Pairs, f32, i32s, u32
+from quantrecipe.model.tokenizer.kinds import Vocabulary
 
 __all__ = ["ALL"]
 
@@ -110,6 +111,7 @@ OPENELM = Architecture(
     adjust=_adjust,
     rules=(Each(names="transformer.layers.{layer}.ffn.proj_1.weight", make=_gate_and_up),),
     common=_common,
+    vocabulary=Vocabulary(kinds=("sentencepiece",)),
 )
 
 ALL = (OPENELM,)

@@ -9,6 +9,8 @@ A sliding window of 0 tells llama.cpp that the model is a Phi 4.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from quantrecipe.model.architectures.architecture import Architecture
 from quantrecipe.model.architectures.config import Config
 from quantrecipe.model.architectures.hyperparameters import (
@@ -24,8 +26,15 @@ from quantrecipe.model.architectures.hyperparameters import (
     number_pairs,
 )
 from quantrecipe.model.architectures.layout import HEAD, Layout, Shapes, attention, biases, layers
+from quantrecipe.model.architectures.rope import (
+    full_attention,
+    longrope_attention_factor,
+    longrope_factors,
+    rotated,
+)
 from quantrecipe.model.architectures.rules import Stack
 from quantrecipe.model.pairs import Pairs, boolean, f32, u32
+from quantrecipe.model.tokenizer.kinds import Vocabulary
 
 __all__ = ["ALL"]
 
@@ -35,8 +44,16 @@ _ORIGINAL_CONTEXT = "original_max_position_embeddings"
 
 def _rotated(config: Config) -> int:
     """How many numbers of a head are rotated."""
-    part = config.rope_number("partial_rotary_factor")
-    return int((1.0 if part is None else part) * config.need(*HIDDEN)) // config.need(*HEADS)
+    return rotated(config, config.need(*HIDDEN)) // config.need(*HEADS)
+
+
+def _attention_factor(arch: str, config: Config) -> Pairs:
+    factor = longrope_attention_factor(config)
+    return {} if factor is None else {f"{arch}.rope.scaling.attn_factor": f32(factor)}
+
+
+def _factors(config: Config) -> Mapping[str, bytes]:
+    return longrope_factors(config, _rotated(config))
 
 
 def _phi2_pairs(arch: str, config: Config) -> Pairs:
@@ -61,7 +78,7 @@ _PHI3_SIZES: Table = {
 def _phi3_pairs(arch: str, config: Config) -> Pairs:
     """The keys of all Phi 3. Without the type of rotary scaling: the factors' tensors say enough."""
     original = config.rope_count(_ORIGINAL_CONTEXT) or config.need(_ORIGINAL_CONTEXT)
-    theta = config.rope_number("rope_theta")
+    theta = full_attention(config).rope_number("rope_theta")
     pairs = {
         f"{arch}.context_length": u32(config.need(*_CONTEXT)),
         f"{arch}.rope.scaling.original_context_length": u32(original),
@@ -111,6 +128,7 @@ PHI2 = Architecture(
         optional=biases("hidden_size"),
     ),
     common=_phi2_pairs,
+    vocabulary=Vocabulary(kinds=("bpe",), pre=("gpt-2",)),
     pairs=lambda config: {"tokenizer.ggml.add_bos_token": boolean(False)},
 )
 
@@ -131,6 +149,9 @@ PHI3 = Architecture(
     lengths={"rotated / 2": lambda config, layer: _rotated(config) // 2},
     common=_phi3_pairs,
     pairs=lambda config: _window("phi3", config),
+    early=lambda config: _attention_factor("phi3", config),
+    computed=_factors,
+    vocabulary=Vocabulary(added="flags"),
 )
 
 PHIMOE = Architecture(
@@ -155,6 +176,9 @@ PHIMOE = Architecture(
     rules=(Stack(names="model.layers.{layer}.block_sparse_moe.experts.{expert}.{matrix:w1|w2|w3}.weight"),),
     common=_phi3_pairs,
     pairs=_experts,
+    early=lambda config: _attention_factor("phimoe", config),
+    computed=_factors,
+    vocabulary=Vocabulary(kinds=("sentencepiece",), added="flags"),
 )
 
 ALL = (PHI2, PHI3, PHIMOE)

@@ -19,6 +19,7 @@ from quantrecipe.model.architectures.hyperparameters import LAYERS, Table, count
 from quantrecipe.model.architectures.layout import Layout, Part, Shapes
 from quantrecipe.model.architectures.rules import First
 from quantrecipe.model.pairs import Pairs, u32
+from quantrecipe.model.tokenizer.kinds import Vocabulary
 
 __all__ = ["ALL"]
 
@@ -109,6 +110,7 @@ T5 = Architecture(
     ),
     layers=lambda config: max(config.need(*LAYERS), _decoder_layers(config)),
     common=_t5_pairs,
+    vocabulary=Vocabulary(kinds=("unigram", "sentencepiece")),
     rules=(
         First(names="{place:decoder.embed_tokens|encoder.embed_tokens|shared}.weight", to="shared.weight"),
     ),

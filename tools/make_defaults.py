@@ -2,7 +2,7 @@
 
     pip install transformers==5.24.0
     git clone https://github.com/ggml-org/llama.cpp
-    python tools/make_defaults.py llama.cpp > quantrecipe/model/architectures/defaults.json
+    python tools/make_defaults.py llama.cpp > defaults.json  # then move it to quantrecipe/model/architectures/
     python tools/make_defaults.py llama.cpp --check
     python tools/make_defaults.py llama.cpp --record > tests/data/completion.jsonl
 
@@ -174,8 +174,9 @@ _SIZES = ((512, 8, 24), (768, 4, 40))
 
 def follows(cls: Any, rule: Rule, hidden: int, heads: int, rotated: int) -> bool:
     """Whether the class follows the rule, for a model of these sizes."""
-    given = {"hidden_size": hidden, "num_attention_heads": heads, "num_key_value_heads": heads,
-             "qk_rope_head_dim": rotated, "qk_nope_head_dim": rotated + 8}  # fmt: skip
+    given: dict[str, Any] = {"hidden_size": hidden, "num_attention_heads": heads,
+                             "num_key_value_heads": heads, "qk_rope_head_dim": rotated,
+                             "qk_nope_head_dim": rotated + 8}  # fmt: skip
     given = {key: value for key, value in given.items() if key in declared(cls) and key != rule.key}
     if not rule.takes <= given.keys():
         return False

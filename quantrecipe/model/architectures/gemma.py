@@ -57,8 +57,8 @@ _EOT = 107  # "<end_of_turn>" in the vocabulary that all of Gemma 1 has
 GEMMA_VOCABULARY = Vocabulary(space_prefix=False)
 _SENTENCEPIECE = Vocabulary(kinds=("sentencepiece",), space_prefix=False)
 
-_NORMS = change("{norm:*}norm.weight", plus_one)
-"""Norms on q and k among them."""
+_NORMS = (change("norm.weight", plus_one), change("{norm:*}norm.weight", plus_one))
+"""Norms on q and k among them. EmbeddingGemma's last one has nothing before its name."""
 
 
 def _few_pairs(arch: str, config: Config) -> Pairs:
@@ -119,7 +119,7 @@ GEMMA = Architecture(
     classes=("GemmaForCausalLM",),
     layout=Layout(required=attention() | DENSE, optional=biases()),
     common=_few_pairs,
-    rules=(drop("lm_head.weight"), _NORMS),
+    rules=(drop("lm_head.weight"), *_NORMS),
     vocabulary=_SENTENCEPIECE,
     tokenizer=_end_of_turn,
     refuse=_refuse_output,
@@ -131,7 +131,7 @@ GEMMA2 = Architecture(
     layout=Layout(required=attention() | DENSE | POST_NORMS, optional=biases()),
     common=_few_pairs,
     pairs=lambda config: number_pairs("gemma2", config, _SOFT_CAPS) | count_pairs("gemma2", config, _WINDOW),
-    rules=(drop("lm_head.weight"), _NORMS),
+    rules=(drop("lm_head.weight"), *_NORMS),
     vocabulary=_SENTENCEPIECE,
     refuse=_refuse_output,
 )
@@ -140,7 +140,7 @@ _GEMMA3_LAYOUT = Layout(
     required=attention() | QK_NORMS | DENSE | POST_NORMS,
     optional=HEAD | biases(),
 )
-_GEMMA3_RULES = (change("{any:model.|}embed_tokens.weight", _fitting), _NORMS)
+_GEMMA3_RULES = (change("{any:model.|}embed_tokens.weight", _fitting), *_NORMS)
 
 GEMMA3 = Architecture(
     name="gemma3",

@@ -1,7 +1,8 @@
 """What llama.cpp calls a llama: Llama 1 to 3 and everything that goes by its class name, Mistral, and Mixtral.
 
 Mistral 7B and its descendants have other defaults. The sliding window of the first of them has no key: llama.cpp's
-converter writes none for this architecture. Mixtral is a Mistral with experts.
+converter writes none for this architecture. Mixtral is a Mistral with experts. Llama is also a part of other models,
+whose towers for pictures and sound are left out, and without its head an embedding model.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from quantrecipe.model.architectures.config import Config
 from quantrecipe.model.architectures.hyperparameters import EXPERTS, head_dim, rope_dimensions
 from quantrecipe.model.architectures.layout import DENSE, HEAD, Layout, Shapes, attention, biases, layers
 from quantrecipe.model.architectures.rope import llama3_factors
-from quantrecipe.model.architectures.rules import Stack, change, in_rope_order
+from quantrecipe.model.architectures.rules import Stack, change, in_rope_order, language_name
 from quantrecipe.model.pairs import Pairs, boolean, u32
 from quantrecipe.model.tokenizer.kinds import Vocabulary
 
@@ -137,4 +138,37 @@ MIXTRAL = replace(
     refuse=no_reason,
 )
 
-ALL = (LLAMA, MISTRAL, MIXTRAL)
+
+def _inner_name(name: str) -> str | None:
+    """The language model's tensors of SmolVLM, and those of a model without a head, by Llama's names."""
+    found = language_name(name.replace("text_model.", ""))
+    return found if found is None or found.startswith(("model.", "lm_head.")) else f"model.{found}"
+
+
+WITH_TOWERS = replace(
+    LLAMA,
+    classes=(
+        "IQuestCoderForCausalLM",
+        "LlavaForConditionalGeneration",
+        "VLlama3ForCausalLM",
+        "VoxtralForConditionalGeneration",
+    ),
+    rename=_inner_name,
+    derive={"num_attention_heads": lambda values: 32, **LLAMA.derive},  # SmolVLM2 doesn't say it
+)
+
+WITHOUT_HEAD = replace(
+    LLAMA,
+    classes=("LlamaModel",),
+    layout=replace(_DENSE, optional={name: it for name, it in _DENSE.optional.items() if name not in HEAD}),
+    rename=_inner_name,
+)
+
+EMBEDDING = replace(
+    WITHOUT_HEAD,
+    name="llama-embed",
+    classes=("LlamaBidirectionalModel",),
+    pairs=lambda config: rope_dimensions("llama-embed", config),
+)
+
+ALL = (LLAMA, MISTRAL, MIXTRAL, WITH_TOWERS, WITHOUT_HEAD, EMBEDDING)

@@ -10,7 +10,7 @@ import numpy as np
 
 from quantrecipe.gguf.values import GGUFValue, ValueType
 
-__all__ = ["Pairs", "boolean", "f32", "f32s", "i32s", "text", "texts", "u32"]
+__all__ = ["Pairs", "boolean", "booleans", "f32", "f32s", "i32s", "text", "texts", "u32"]
 
 Pairs: TypeAlias = dict[str, GGUFValue]
 """In the order in which they are written."""
@@ -59,6 +59,11 @@ def texts(values: Iterable[str]) -> GGUFValue:
     body[is_text] = raw
     body[heads] = (stops - starts).astype("<u8").view(np.uint8).reshape(-1, _LENGTH)
     return GGUFValue(ValueType.ARRAY, _ARRAY_HEADER.pack(ValueType.STRING, len(items)) + body.tobytes())
+
+
+def booleans(values: Iterable[bool]) -> GGUFValue:
+    """Make an array of BOOL."""
+    return GGUFValue.array(ValueType.BOOL, list(values))
 
 
 def f32s(values: Any) -> GGUFValue:

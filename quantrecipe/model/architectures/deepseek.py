@@ -47,7 +47,7 @@ from quantrecipe.model.architectures.qwen import EXPERTS_RULES
 from quantrecipe.model.architectures.rules import language_name, tied_output
 from quantrecipe.model.pairs import Pairs, boolean, f32, text, u32
 
-__all__ = ["ALL", "DEEPSEEK2", "INDEXER", "TRUNK", "deepseek2_pairs", "indexer_pairs"]
+__all__ = ["ALL", "DEEPSEEK2", "INDEXER", "TRUNK", "deepseek2_pairs", "indexer_pairs", "yarn_pairs"]
 
 _YARN_LOG = 0.1
 """What the converter takes of mscale_all_dim; llama.cpp's loader divides by it again."""
@@ -108,7 +108,7 @@ def deepseek2_pairs(arch: str, config: Config, *, latent: bool = True) -> Pairs:
     return pairs
 
 
-def _yarn_pairs(arch: str, config: Config) -> Pairs:
+def yarn_pairs(arch: str, config: Config) -> Pairs:
     """Make the key of the logarithm by which YaRN scales attention."""
     if (scale := config.rope_number("mscale_all_dim")) is None:
         return {}
@@ -139,7 +139,7 @@ DEEPSEEK2 = Architecture(
     adjust=one_key_value_head,
     leaves_out=_left_out,
     rules=(SPLIT, *EXPERTS_RULES),
-    pairs=lambda config: deepseek2_pairs("deepseek2", config) | _yarn_pairs("deepseek2", config),
+    pairs=lambda config: deepseek2_pairs("deepseek2", config) | yarn_pairs("deepseek2", config),
 )
 
 
@@ -148,7 +148,7 @@ def _ocr_pairs(config: Config) -> Pairs:
     window = config.count("sliding_window_size") or config.count("sliding_window")
     if window:
         pairs["deepseek2-ocr.attention.sliding_window"] = u32(window)
-    return pairs | _yarn_pairs("deepseek2-ocr", config)
+    return pairs | yarn_pairs("deepseek2-ocr", config)
 
 
 _SQUARE = ("hidden_size", "hidden_size")
@@ -210,7 +210,7 @@ def _deepseek32_pairs(config: Config) -> Pairs:
     arch = "deepseek32"
     return (
         deepseek2_pairs(arch, config)
-        | _yarn_pairs(arch, config)
+        | yarn_pairs(arch, config)
         | draft_pairs(arch, config)
         | indexer_pairs(arch, config)
     )

@@ -28,6 +28,7 @@ __all__ = [
     "head_dim",
     "number_pairs",
     "rope_dimensions",
+    "rotary_length",
 ]
 
 LAYERS = ("n_layers", "num_hidden_layers", "n_layer", "num_layers")
@@ -113,6 +114,14 @@ def head_dim(config: Config) -> int:
     if config.count("head_dim") is not None:
         return config.need("head_dim")
     return config.need(*HIDDEN) // config.need(*HEADS)
+
+
+def rotary_length(config: Config, default: float = 1.0) -> int:
+    """Return how much of a head is rotated. `default` is the part where config.json doesn't tell it."""
+    part = config.rope_number("partial_rotary_factor")
+    if part is None:
+        part = config.number("partial_rotary_factor", "rope_pct", "rope_percent")
+    return int(head_dim(config) * (default if part is None else part))
 
 
 def _check_experts(config: Config) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from quantrecipe.model.architectures import deepseek, glm, llama, qwen
+from quantrecipe.model.architectures import deepseek, glm, llama, mimo, minimax, qwen
 from quantrecipe.model.architectures.architecture import Architecture
 
 __all__ = ["ALL", "by_class"]
@@ -14,6 +14,8 @@ ALL: tuple[Architecture, ...] = (
     *qwen.ALL,
     *deepseek.ALL,
     *glm.ALL,
+    *mimo.ALL,
+    *minimax.ALL,
 )
 
 

@@ -243,8 +243,8 @@ def _glm_dsa_pairs(config: Config) -> Pairs:
     rotated = int(config.need("qk_rope_head_dim") * (1.0 if part is None else part))
     pairs[f"{arch}.rope.dimension_count"] = u32(rotated)
     pairs |= draft_pairs(arch, config) | indexer_pairs(arch, config)
-    kinds = config.per_layer(config.need("num_hidden_layers"), "indexer_types")
-    if kinds is not None:
+    if config.per_layer(config.need("num_hidden_layers"), "indexer_types") is not None:
+        kinds = config.find("indexer_types")  # all of them, those of draft heads as well
         pairs[f"{arch}.attention.indexer.types"] = booleans(kind == "full" for kind in kinds)
     return pairs
 

@@ -77,12 +77,17 @@ _EXPERTS = {
 }
 
 
-def common_pairs(arch: str, config: Config) -> Pairs:
-    """The common keys, from block_count to the length of keys and values."""
+def common_pairs(arch: str, config: Config, *, epsilon: bool = True, used: bool = True) -> Pairs:
+    """The common keys, from block_count to the length of keys and values.
+
+    Of some architectures config.json has no `epsilon` of norms under a usual name, or doesn't tell under a usual name
+    how many experts are `used` for each token: these make the keys themselves.
+    """
     config.need(*_SIZES["context_length"])  # without these two, llama.cpp doesn't load the model
-    if config.number(*_RMS) is None and config.number(*_LAYER_NORM) is None:
+    if epsilon and config.number(*_RMS) is None and config.number(*_LAYER_NORM) is None:
         config.fail("has no rms_norm_eps (expected: a number)")
-    _check_experts(config)
+    if used:
+        _check_experts(config)
     pairs: Pairs = {f"{arch}.block_count": u32(config.need(*LAYERS))}
     pairs |= count_pairs(arch, config, _SIZES)
     if config.find("is_causal") is False:

@@ -224,7 +224,7 @@ DEEPSEEK32 = replace(
         required=TRUNK | LATENT | INDEXER,
         optional=HEAD,
         parts=(
-            *queries(with_drafts),
+            *queries(lambda config: range(with_drafts(config))),
             *dense_then_experts(BIAS, required=ROUTED | SHARED, count=with_drafts),
             DRAFT,
         ),

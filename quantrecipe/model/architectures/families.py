@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from quantrecipe.model.architectures import deepseek, glm, llama, mimo, minimax, qwen
+from quantrecipe.model.architectures import (
+    bailing,
+    deepseek,
+    ernie,
+    glm,
+    kimi_linear,
+    llama,
+    mimo,
+    minimax,
+    qwen,
+)
 from quantrecipe.model.architectures.architecture import Architecture
 
 __all__ = ["ALL", "by_class"]
@@ -14,6 +24,9 @@ ALL: tuple[Architecture, ...] = (
     *qwen.ALL,
     *deepseek.ALL,
     *glm.ALL,
+    *bailing.ALL,
+    *ernie.ALL,
+    *kimi_linear.ALL,
     *mimo.ALL,
     *minimax.ALL,
 )

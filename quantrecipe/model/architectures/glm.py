@@ -223,7 +223,7 @@ GLM4_FLASH = replace(
         required=TRUNK | LATENT,
         optional=HEAD,
         parts=(
-            *queries(with_drafts),
+            *queries(lambda config: range(with_drafts(config))),
             *dense_then_experts(BIAS, required=ROUTED | SHARED, count=with_drafts),
             DRAFT,
         ),

@@ -15,6 +15,7 @@ from quantrecipe.model.architectures import (
     mimo,
     minimax,
     qwen,
+    step,
 )
 from quantrecipe.model.architectures.architecture import Architecture
 
@@ -31,6 +32,7 @@ ALL: tuple[Architecture, ...] = (
     *kimi_linear.ALL,
     *mimo.ALL,
     *minimax.ALL,
+    *step.ALL,
 )
 
 

@@ -34,6 +34,11 @@ def boolean(flag: bool) -> GGUFValue:
     return GGUFValue.of(ValueType.BOOL, flag)
 
 
+def booleans(flags: Iterable[bool]) -> GGUFValue:
+    """Make an array of BOOL."""
+    return GGUFValue.array(ValueType.BOOL, list(flags))
+
+
 def text(value: str) -> GGUFValue:
     """Make a STRING."""
     return GGUFValue.of(ValueType.STRING, value)
@@ -59,11 +64,6 @@ def texts(values: Iterable[str]) -> GGUFValue:
     body[is_text] = raw
     body[heads] = (stops - starts).astype("<u8").view(np.uint8).reshape(-1, _LENGTH)
     return GGUFValue(ValueType.ARRAY, _ARRAY_HEADER.pack(ValueType.STRING, len(items)) + body.tobytes())
-
-
-def booleans(values: Iterable[bool]) -> GGUFValue:
-    """Make an array of BOOL."""
-    return GGUFValue.array(ValueType.BOOL, list(values))
 
 
 def f32s(values: Any) -> GGUFValue:

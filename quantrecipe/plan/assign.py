@@ -46,6 +46,10 @@ _F32_ROLES = (
 )
 
 
+_F32_ENDS = (".patch_embd", ".patch_merger", ".position_embd")
+"""The same of projectors: where pictures come in."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Choice:
     """The format of a tensor, and the fallback's story if there is one (see Assignment)."""
@@ -107,7 +111,9 @@ def kept_type(tensor: TensorInfo, model: Model) -> str:
     if model.container not in ("huggingface", "safetensors") or tensor.dtype not in FLOATS:
         return tensor.dtype
     small = len(tensor.shape) <= 1 or not tensor.name.endswith(".weight") or tensor.role.endswith("_norm")
-    return "F32" if small or tensor.role in _F32_ROLES or tensor.dtype == "F64" else tensor.dtype
+    where_images_enter = tensor.role.endswith(_F32_ENDS)
+    small = small or where_images_enter or tensor.role in _F32_ROLES
+    return "F32" if small or tensor.dtype == "F64" else tensor.dtype
 
 
 def _refuse_unknown(decision: Decision) -> None:

@@ -14,6 +14,7 @@ from quantrecipe.model.architectures import (
     llama,
     mimo,
     minimax,
+    projectors,
     qwen,
     step,
 )
@@ -33,6 +34,7 @@ ALL: tuple[Architecture, ...] = (
     *mimo.ALL,
     *minimax.ALL,
     *step.ALL,
+    *projectors.ALL,
 )
 
 

@@ -1,6 +1,7 @@
 """Numbers that are computed, in float32 as llama.cpp's converter computes them, and rounded once to what comes out.
 
     Add      x + number                      Gemma's norms, which lack their 1
+    Cast     x in another type               what llama.cpp wants in F16
     Scale    x · factor, by rows             multipliers that a configuration has for parts of a matrix
     NegExp   -exp(x)                         Mamba's A, which is stored as a logarithm
     Whole    function(tensor, …)             of small tensors that have to be known whole
@@ -23,7 +24,7 @@ from quantrecipe.model.source.floats import as_array, from_float32, to_float32
 from quantrecipe.model.source.reading import Reading
 from quantrecipe.model.source.source import NUMBERS, Operation, Shape, TensorSource, fail
 
-__all__ = ["Add", "Elementwise", "NegExp", "Scale", "Whole"]
+__all__ = ["Add", "Cast", "Elementwise", "NegExp", "Scale", "Whole"]
 
 _Bytes = NDArray[np.uint8]
 _Floats = NDArray[np.float32]
@@ -78,6 +79,14 @@ class Add(Elementwise):
 
     def compute(self, values: _Floats, start: int) -> _Floats:
         return values + np.float32(self.number)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cast(Elementwise):
+    """The same numbers in another type: what has to be F16 in a GGUF, for instance."""
+
+    def compute(self, values: _Floats, start: int) -> _Floats:
+        return values
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

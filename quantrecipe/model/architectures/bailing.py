@@ -54,6 +54,7 @@ from quantrecipe.model.pairs import Pairs, boolean, f32, u32
 from quantrecipe.model.source import layout
 from quantrecipe.model.source.arithmetic import Whole
 from quantrecipe.model.source.source import TensorSource
+from quantrecipe.model.tokenizer.kinds import Vocabulary
 
 __all__ = ["ALL"]
 
@@ -92,6 +93,7 @@ def _refuse(config: Config) -> str | None:
 
 BAILINGMOE = Architecture(
     name="bailingmoe",
+    vocabulary=Vocabulary(kinds=("bpe",), pre=("bailingmoe",)),
     classes=("BailingMoeForCausalLM",),
     layout=Layout(required=attention() | HEAD | EXPERTS | SHARED),
     pairs=_bailingmoe_pairs,
@@ -155,6 +157,7 @@ def _bias_name(name: str) -> str | None:
 
 BAILINGMOE2 = Architecture(
     name="bailingmoe2",
+    vocabulary=Vocabulary(kinds=("bpe",), pre=("bailingmoe2",)),
     classes=("BailingMoeV2ForCausalLM",),
     layout=Layout(
         required=_ATTENTION | HEAD | QK_NORMS,
@@ -188,6 +191,7 @@ def _centred(it: Found) -> TensorSource:
 SARVAM = replace(
     BAILINGMOE2,
     classes=("SarvamMoEForCausalLM", "modeling_sarvam_moe.SarvamMoEForCausalLM"),
+    vocabulary=Vocabulary(kinds=("bpe",), pre=("sarvam-moe",)),
     pairs=_sarvam_pairs,
     rules=(change("model.layers.{layer}.mlp.gate.expert_bias.bias", _centred), *EXPERTS_RULES),
 )

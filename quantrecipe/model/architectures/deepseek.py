@@ -46,6 +46,7 @@ from quantrecipe.model.architectures.llama import ROTARY
 from quantrecipe.model.architectures.qwen import EXPERTS_RULES
 from quantrecipe.model.architectures.rules import language_name, tied_output
 from quantrecipe.model.pairs import Pairs, boolean, f32, text, u32
+from quantrecipe.model.tokenizer.kinds import Vocabulary
 
 __all__ = ["ALL", "DEEPSEEK2", "INDEXER", "TRUNK", "deepseek2_pairs", "indexer_pairs", "yarn_pairs"]
 
@@ -122,13 +123,12 @@ def _left_out(config: Config, name: str) -> bool:
 
 DEEPSEEK2 = Architecture(
     name="deepseek2",
+    vocabulary=Vocabulary(kinds=("bpe", "tiktoken"), pre=("kimi-k2", "deepseek-v3")),
     classes=(
         "DeepseekV2ForCausalLM",
         "DeepseekV3ForCausalLM",
         "KimiVLForConditionalGeneration",
         "KimiK25ForConditionalGeneration",
-        "YoutuForCausalLM",
-        "YoutuVLForConditionalGeneration",
     ),
     layout=Layout(
         required=TRUNK | LATENT,
@@ -140,6 +140,13 @@ DEEPSEEK2 = Architecture(
     leaves_out=_left_out,
     rules=(SPLIT, *EXPERTS_RULES),
     pairs=lambda config: deepseek2_pairs("deepseek2", config) | yarn_pairs("deepseek2", config),
+)
+
+
+YOUTU = replace(
+    DEEPSEEK2,
+    classes=("YoutuForCausalLM", "YoutuVLForConditionalGeneration"),
+    vocabulary=Vocabulary(kinds=("bpe",), pre=("youtu",)),
 )
 
 
@@ -172,6 +179,7 @@ def _ocr_name(name: str) -> str | None:
 DEEPSEEK2_OCR = replace(
     DEEPSEEK2,
     name="deepseek2-ocr",
+    vocabulary=Vocabulary(kinds=("bpe",), pre=("deepseek-v3",)),
     classes=("DeepseekOCRForCausalLM", "UnlimitedOCRForCausalLM", "DeepseekOCR2ForCausalLM"),
     layout=Layout(
         required=_WITHOUT_GROUPS,
@@ -219,6 +227,7 @@ def _deepseek32_pairs(config: Config) -> Pairs:
 DEEPSEEK32 = replace(
     DEEPSEEK2,
     name="deepseek32",
+    vocabulary=Vocabulary(kinds=("bpe",), pre=("deepseek-v3",)),
     classes=("DeepseekV32ForCausalLM",),
     layout=Layout(
         required=TRUNK | LATENT | INDEXER,
@@ -236,4 +245,4 @@ DEEPSEEK32 = replace(
     pairs=_deepseek32_pairs,
 )
 
-ALL = (DEEPSEEK, DEEPSEEK2, DEEPSEEK2_OCR, DEEPSEEK32)
+ALL = (DEEPSEEK, DEEPSEEK2, YOUTU, DEEPSEEK2_OCR, DEEPSEEK32)

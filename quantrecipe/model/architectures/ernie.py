@@ -34,6 +34,7 @@ from quantrecipe.model.architectures.rules import (
     query_key_value,
 )
 from quantrecipe.model.pairs import Pairs, u32
+from quantrecipe.model.tokenizer.kinds import Vocabulary
 
 __all__ = ["ALL"]
 
@@ -57,6 +58,7 @@ _OPTIONAL: Shapes = HEAD | biases() | layers({"attn_output.bias": ("hidden_size"
 
 ERNIE = Architecture(
     name="ernie4_5",
+    vocabulary=Vocabulary(kinds=("sentencepiece",), space_prefix="tokenizer_config"),
     classes=("Ernie4_5ForCausalLM", "Ernie4_5_ForCausalLM"),
     layout=Layout(required=attention() | DENSE, optional=_OPTIONAL),
     derive={"num_key_value_heads": as_many_as_heads},

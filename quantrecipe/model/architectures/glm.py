@@ -63,8 +63,24 @@ from quantrecipe.model.architectures.rules import Found, change, tied_output
 from quantrecipe.model.pairs import Pairs, boolean, booleans, f32, u32
 from quantrecipe.model.source import layout
 from quantrecipe.model.source.source import TensorSource
+from quantrecipe.model.tokenizer.kinds import Vocabulary
 
 __all__ = ["ALL"]
+
+_END, _USER, _OBSERVATION = "<|endoftext|>", "<|user|>", "<|observation|>"
+_VOCABULARY = Vocabulary(
+    kinds=("bpe",),
+    pre=("glm4",),
+    special=(("bos", "[gMASK]"), ("eot", _USER), ("unk", _END), ("eom", _OBSERVATION)),
+)
+"""A turn ends where the next one begins; GLM has no token for it."""
+
+_GLM4_VOCABULARY = replace(_VOCABULARY, special=(("eos", _END), ("eot", _USER), ("unk", _END), ("bos", _END)))
+_SOLAR_VOCABULARY = Vocabulary(
+    kinds=("bpe",),
+    pre=("solar-open",),
+    special=(("eos", _END), ("eot", _END), ("unk", "<unk>"), ("bos", "<|startoftext|>")),
+)
 
 _HALF = 0.5
 """The part of a head that is rotated, where config.json doesn't tell it."""
@@ -114,6 +130,7 @@ def _doubled_feed_forward(norm_behind: bool) -> Shapes:
 
 CHATGLM = Architecture(
     name="chatglm",
+    vocabulary=replace(_VOCABULARY, special=(("eos", _END), ("eot", _USER), ("unk", _END))),
     classes=("GlmForCausalLM",),
     layout=Layout(required=attention() | _doubled_feed_forward(False), optional=HEAD | biases()),
     derive={"num_key_value_heads": as_many_as_heads},
@@ -160,6 +177,7 @@ def _glm4_pairs(config: Config) -> Pairs:
 
 GLM4 = Architecture(
     name="glm4",
+    vocabulary=_GLM4_VOCABULARY,
     classes=("Glm4ForCausalLM", "Glm4vForConditionalGeneration"),
     layout=Layout(required=attention() | _doubled_feed_forward(True), optional=HEAD | biases()),
     rules=(change("model.layers.{layer}.self_attn.{proj:q|k}_proj.{end:weight|bias}", _in_sections),),
@@ -193,7 +211,8 @@ def _glm4moe_pairs(config: Config) -> Pairs:
 
 GLM4MOE = Architecture(
     name="glm4moe",
-    classes=("Glm4MoeForCausalLM", "Glm4vMoeForConditionalGeneration", "SolarOpenForCausalLM"),
+    vocabulary=_VOCABULARY,
+    classes=("Glm4MoeForCausalLM", "Glm4vMoeForConditionalGeneration"),
     layout=Layout(
         required=_GLM4MOE | layers({"post_attention_norm.weight": ("hidden_size",)}),
         optional=HEAD | biases() | QK_NORMS,
@@ -204,6 +223,20 @@ GLM4MOE = Architecture(
     rules=EXPERTS_RULES,
     pairs=_glm4moe_pairs,
 )
+
+
+SOLAR = replace(GLM4MOE, classes=("SolarOpenForCausalLM",), vocabulary=_SOLAR_VOCABULARY)
+
+
+def _flash_refuse(config: Config) -> str | None:
+    """Why a folder can't be converted: llama.cpp's converter reads the number of dense layers by this name alone."""
+    kinds = config.find("mlp_layer_types")
+    if config.find("first_k_dense_replace") is None and isinstance(kinds, list) and "dense" in kinds:
+        count = next((place for place, kind in enumerate(kinds) if kind != "dense"), len(kinds))
+        return (
+            f'says with mlp_layer_types which layers are dense: say "first_k_dense_replace": {count} as well'
+        )
+    return None
 
 
 def _flash_left_out(config: Config, name: str) -> bool:
@@ -219,6 +252,8 @@ def _flash_pairs(config: Config) -> Pairs:
 GLM4_FLASH = replace(
     DEEPSEEK2,
     classes=("Glm4MoeLiteForCausalLM",),
+    vocabulary=_VOCABULARY,
+    refuse=_flash_refuse,
     layout=Layout(
         required=TRUNK | LATENT,
         optional=HEAD,
@@ -266,4 +301,4 @@ GLM_DSA = replace(
     pairs=_glm_dsa_pairs,
 )
 
-ALL = (CHATGLM, CHATGLM_OLD, GLM4, GLM_OCR, GLM4MOE, GLM4_FLASH, GLM_DSA)
+ALL = (CHATGLM, CHATGLM_OLD, GLM4, GLM_OCR, GLM4MOE, SOLAR, GLM4_FLASH, GLM_DSA)

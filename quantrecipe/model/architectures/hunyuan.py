@@ -42,6 +42,7 @@ from quantrecipe.model.architectures.qwen import EXPERTS_RULES
 from quantrecipe.model.architectures.rules import tied_output
 from quantrecipe.model.json_file import read_json_object
 from quantrecipe.model.pairs import Pairs, boolean, f32, i32s, text, u32
+from quantrecipe.model.tokenizer.kinds import Vocabulary
 
 __all__ = ["ALL"]
 
@@ -104,8 +105,19 @@ def _without_experts(values: Mapping[str, Any]) -> Mapping[str, Any]:
     return {name: value for name, value in values.items() if name != "num_experts"}
 
 
+_HIDDEN_7B, _BOS_7B, _BOS_MOE = 4096, 127_958, 127_959
+"""The token that texts begin with, where config.json has another. Source: conversion/hunyuan.py"""
+
+
+def _moe_tokenizer(config: Config, pairs: Pairs) -> Pairs:
+    return {**pairs, "tokenizer.ggml.bos_token_id": u32(_BOS_MOE)}
+
+
 def _tokenizer(config: Config, pairs: Pairs) -> Pairs:
     """The end of a text, which config.json has under another name; and the end of a turn."""
+    pairs = dict(pairs)
+    if not (config.folder / "tokenizer.json").is_file() and config.find("hidden_size") == _HIDDEN_7B:
+        pairs["tokenizer.ggml.bos_token_id"] = u32(_BOS_7B)
     if (end := config.count("eod_token_id")) is not None:
         pairs["tokenizer.ggml.eos_token_id"] = u32(end)
     settings = config.folder / "generation_config.json"
@@ -119,6 +131,7 @@ _DENSE = Layout(required=attention() | DENSE | QK_NORMS, optional=HEAD | biases(
 
 HUNYUAN_DENSE = Architecture(
     name="hunyuan-dense",
+    vocabulary=Vocabulary(kinds=("bpe", "tiktoken"), pre=("hunyuan-dense", "hunyuan")),
     classes=("HunYuanDenseV1ForCausalLM",),
     layout=_DENSE,
     defaults={"eod_token_id": 3},
@@ -200,6 +213,8 @@ _SHARED: Shapes = layers(
 
 HUNYUAN_MOE = Architecture(
     name="hunyuan-moe",
+    vocabulary=Vocabulary(kinds=("tiktoken", "bpe"), pre=("hunyuan",)),
+    tokenizer=_moe_tokenizer,
     classes=("HunYuanMoEV1ForCausalLM",),
     layout=Layout(
         required=attention() | EXPERTS | _SHARED | QK_NORMS,
@@ -251,6 +266,7 @@ _HY3_SHARED: Shapes = layers(
 
 HY3 = Architecture(
     name="hy_v3",
+    vocabulary=Vocabulary(kinds=("bpe",), pre=("hy_v4",)),
     classes=("HYV3ForCausalLM",),
     layout=Layout(
         required=attention() | QK_NORMS,

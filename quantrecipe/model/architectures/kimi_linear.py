@@ -26,6 +26,7 @@ from quantrecipe.model.pairs import Pairs, f32, i32s, u32
 from quantrecipe.model.source import layout
 from quantrecipe.model.source.arithmetic import NegExp
 from quantrecipe.model.source.source import TensorSource, fail
+from quantrecipe.model.tokenizer.kinds import Vocabulary
 
 __all__ = ["ALL"]
 
@@ -102,6 +103,7 @@ _KDA: Shapes = layers(
 
 KIMI_LINEAR = Architecture(
     name="kimi-linear",
+    vocabulary=Vocabulary(kinds=("bpe", "tiktoken"), pre=("kimi-k2",), special_over=(("eos", "eos_token"),)),
     classes=("KimiLinearForCausalLM", "KimiLinearModel"),
     layout=Layout(
         required={

@@ -7,6 +7,7 @@ from quantrecipe.model.architectures.config import Config
 from quantrecipe.model.architectures.experts import BIAS, W_EXPERTS
 from quantrecipe.model.architectures.layout import EXPERTS, HEAD, KV, Layout, Q, attention, layers
 from quantrecipe.model.pairs import Pairs, u32
+from quantrecipe.model.tokenizer.kinds import Vocabulary
 
 __all__ = ["ALL"]
 
@@ -20,6 +21,7 @@ def _pairs(config: Config) -> Pairs:
 
 MINIMAX_M2 = Architecture(
     name="minimax-m2",
+    vocabulary=Vocabulary(kinds=("bpe",), pre=("minimax-m2",)),
     classes=("MiniMaxM2ForCausalLM",),
     layout=Layout(
         required=attention()

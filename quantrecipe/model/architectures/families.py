@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from quantrecipe.model.architectures import (
     bailing,
     deepseek,
+    deepseek4,
     ernie,
     glm,
     hunyuan,
@@ -26,6 +27,7 @@ ALL: tuple[Architecture, ...] = (
     *llama.ALL,
     *qwen.ALL,
     *deepseek.ALL,
+    *deepseek4.ALL,
     *glm.ALL,
     *bailing.ALL,
     *ernie.ALL,

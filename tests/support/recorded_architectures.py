@@ -95,14 +95,20 @@ def _variants() -> Mapping[str, dict[str, Any]]:
 VARIANTS = tuple(sorted(_variants()))
 
 
-def write_variant(name: str, parent: Path, **changes: Any) -> Path:
-    """The folder of a variant, which has no vocabulary; `changes` are for config.json's root, None takes a key out."""
+def write_variant(
+    name: str, parent: Path, weights: Mapping[str, tuple[str, list[int]] | None] | None = None, **changes: Any
+) -> Path:
+    """The folder of a variant, which has no vocabulary.
+
+    `changes` are for config.json's root, `weights` for the checkpoint: type and shape; None takes something out.
+    """
     folder = parent / name
     folder.mkdir()
     config = {**_variants()[name]["config"], **changes}
     config = {key: value for key, value in config.items() if key not in changes or value is not None}
     (folder / "config.json").write_text(json.dumps(config))
-    write_weights(folder / "model.safetensors", _variants()[name]["weights"])
+    tensors = {**_variants()[name]["weights"], **(weights or {})}
+    write_weights(folder / "model.safetensors", {name: it for name, it in tensors.items() if it is not None})
     return folder
 
 

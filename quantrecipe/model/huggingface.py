@@ -89,7 +89,7 @@ def open_huggingface(
     metadata |= arch.pairs(config)
     metadata["general.quantization_version"] = u32(_QUANTIZATION_VERSION)
     if arch.part != "mmproj":  # a projector has no vocabulary
-        vocabulary = tokenizer_pairs(folder, size, config.values, pre=pre, vocabulary=arch.vocabulary)
+        vocabulary = tokenizer_pairs(folder, size, values, pre=pre, vocabulary=arch.vocabulary)
         metadata |= arch.tokenizer(config, vocabulary)
     return Model(
         path=folder,

@@ -5,20 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from quantrecipe.model.architectures import (
+    bailing,
     cohere,
     deepseek,
+    deepseek4,
     dots,
     early_llamas,
+    ernie,
     exaone,
     gemma,
     gemma3n,
     gemma4,
+    glm,
     gpt_oss,
+    hunyuan,
     internlm,
+    kimi_linear,
     llama,
     llama4,
     llama_relatives,
+    mimo,
     minicpm,
+    minimax,
     mistral,
     muse_glimmer,
     olmo,
@@ -29,6 +37,7 @@ from quantrecipe.model.architectures import (
     qwen_hybrid,
     qwen_vl,
     stablelm,
+    step,
     t5,
 )
 from quantrecipe.model.architectures.architecture import Architecture
@@ -36,20 +45,28 @@ from quantrecipe.model.architectures.architecture import Architecture
 __all__ = ["ALL", "by_class"]
 
 ALL: tuple[Architecture, ...] = (
+    *bailing.ALL,
     *cohere.ALL,
     *deepseek.ALL,
+    *deepseek4.ALL,
     *dots.ALL,
     *early_llamas.ALL,
+    *ernie.ALL,
     *exaone.ALL,
     *gemma.ALL,
     *gemma3n.ALL,
     *gemma4.ALL,
+    *glm.ALL,
     *gpt_oss.ALL,
+    *hunyuan.ALL,
     *internlm.ALL,
+    *kimi_linear.ALL,
     *llama.ALL,
     *llama4.ALL,
     *llama_relatives.ALL,
+    *mimo.ALL,
     *minicpm.ALL,
+    *minimax.ALL,
     *mistral.ALL,
     *muse_glimmer.ALL,
     *olmo.ALL,
@@ -60,6 +77,7 @@ ALL: tuple[Architecture, ...] = (
     *qwen_hybrid.ALL,
     *qwen_vl.ALL,
     *stablelm.ALL,
+    *step.ALL,
     *t5.ALL,
 )
 

@@ -23,7 +23,7 @@ from typing import TypeAlias
 
 from quantrecipe.errors import ModelError
 from quantrecipe.model.architectures.config import Config
-from quantrecipe.model.architectures.hyperparameters import EXPERTS, HEADS, KV_HEADS
+from quantrecipe.model.architectures.hyperparameters import EXPERTS, HEADS, KV_HEADS, head_dim
 from quantrecipe.model.source import layout
 from quantrecipe.model.source.arithmetic import Add
 from quantrecipe.model.source.source import TensorSource, fail
@@ -43,6 +43,7 @@ __all__ = [
     "in_rope_order",
     "language_name",
     "plus_one",
+    "query_key_value",
     "rename",
     "template",
     "tied_output",
@@ -212,6 +213,23 @@ def halves(source: TensorSource) -> tuple[TensorSource, TensorSource]:
         fail(source, "can't be halved (expected: matrices with an even number of rows)")
     half = source.rows // 2
     return layout.rows(source, 0, half), layout.rows(source, half, 2 * half)
+
+
+def query_key_value(it: Found) -> tuple[TensorSource, TensorSource, TensorSource]:
+    """The rows (or biases) of q, k and v, which stand one after the other."""
+    heads, groups = it.config.need(*HEADS), it.config.count(*KV_HEADS) or it.config.need(*HEADS)
+    length = head_dim(it.config)
+    rows = it.source.shape[0]
+    if rows != (heads + 2 * groups) * length:
+        what = f"tensor {it.name!r} has {rows} rows (expected: {heads} + 2 · {groups} heads of {length})"
+        remedy = "check num_attention_heads, num_key_value_heads and head_dim"
+        raise ModelError(what, remedy, file=it.config.path)
+    ends = (heads * length, (heads + groups) * length)
+    return (
+        layout.rows(it.source, 0, ends[0]),
+        layout.rows(it.source, ends[0], ends[1]),
+        layout.rows(it.source, ends[1], rows),
+    )
 
 
 def in_rope_order(it: Found) -> TensorSource:

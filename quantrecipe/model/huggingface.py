@@ -31,6 +31,7 @@ from quantrecipe.model.tokenizer import tokenizer_pairs
 
 __all__ = ["open_huggingface"]
 
+_ARCHITECTURE = "general.architecture"
 _EMBEDDING = "token_embd.weight"
 _QUANTIZATION_VERSION = 2  # ggml: GGML_QNT_VERSION
 _READ = (
@@ -65,7 +66,8 @@ def open_huggingface(
     _refuse(config, arch)
     tensors = convert_tensors(arch, config, checkpoint)
     size = next((info.rows for info, _ in tensors if info.name == _EMBEDDING), None)
-    metadata = general_pairs(folder, arch.name, parameters(tensors))
+    general = general_pairs(folder, arch.name, parameters(tensors))
+    metadata = {_ARCHITECTURE: general[_ARCHITECTURE]} | arch.early(config) | general
     metadata |= arch.common(arch.name, config)
     metadata["general.file_type"] = u32(FILE_TYPES["BF16"])
     metadata |= arch.pairs(config)

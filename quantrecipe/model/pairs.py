@@ -10,7 +10,7 @@ import numpy as np
 
 from quantrecipe.gguf.values import GGUFValue, ValueType
 
-__all__ = ["Pairs", "boolean", "f32", "f32s", "i32s", "text", "texts", "u32"]
+__all__ = ["Pairs", "boolean", "booleans", "f32", "f32s", "i32s", "text", "texts", "u32"]
 
 Pairs: TypeAlias = dict[str, GGUFValue]
 """In the order in which they are written."""
@@ -32,6 +32,11 @@ def f32(number: float) -> GGUFValue:
 def boolean(flag: bool) -> GGUFValue:
     """Make a BOOL."""
     return GGUFValue.of(ValueType.BOOL, flag)
+
+
+def booleans(flags: Any) -> GGUFValue:
+    """Make an array of BOOL."""
+    return GGUFValue.array(ValueType.BOOL, flags)
 
 
 def text(value: str) -> GGUFValue:

@@ -84,6 +84,7 @@ class Architecture:
     layers:        how many layers the GGUF has, those of draft heads included
     common:        the keys that all architectures have; for one that has few of them, a function of its own
     pairs:         the keys that this architecture has on top of these
+    early:         keys that the converter writes before all others, since they come up with its computed tensors
 
     Its tensors:
     rename:        a stored name → the name that the rules see; None leaves the tensor out
@@ -114,6 +115,7 @@ class Architecture:
     layers: Callable[[Config], int] = _all_layers
     common: Callable[[str, Config], Pairs] = common_pairs
     pairs: Callable[[Config], Pairs] = _nothing
+    early: Callable[[Config], Pairs] = _nothing
 
     rename: Callable[[str], str | None] = language_name
     draft_name: Callable[[Config, str], str] = _as_named

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from quantrecipe.model.architectures.config import Config, shown
 from quantrecipe.model.architectures.rope import rope_pairs
-from quantrecipe.model.pairs import Pairs, boolean, f32, i32s, u32
+from quantrecipe.model.pairs import Pairs, boolean, booleans, f32, i32s, u32
 
 __all__ = [
     "EXPERTS",
@@ -28,6 +28,8 @@ __all__ = [
     "head_dim",
     "number_pairs",
     "rope_dimensions",
+    "sliding_layers",
+    "sliding_pattern",
 ]
 
 LAYERS = ("n_layers", "num_hidden_layers", "n_layer", "num_layers")
@@ -131,6 +133,19 @@ def rope_dimensions(arch: str, config: Config) -> Pairs:
         f"{arch}.vocab_size": u32(config.need("vocab_size")),
         f"{arch}.rope.dimension_count": u32(head_dim(config)),
     }
+
+
+def sliding_layers(config: Config) -> list[bool]:
+    """Which layers see a sliding window only, by their types."""
+    types = config.per_layer(config.need(*LAYERS), "layer_types")
+    if types is None:
+        config.fail('has no layer_types (expected: "sliding_attention" or "full_attention" for each layer)')
+    return [kind == "sliding_attention" for kind in types]
+
+
+def sliding_pattern(arch: str, config: Config) -> Pairs:
+    """Make the key that says which layers see a sliding window only."""
+    return {f"{arch}.attention.sliding_window_pattern": booleans(sliding_layers(config))}
 
 
 def count_pairs(arch: str, config: Config, table: Table) -> Pairs:

@@ -24,6 +24,7 @@ __all__ = [
     "EXPERTS",
     "HEAD",
     "KV",
+    "POST_NORMS",
     "QK_NORMS",
     "Layout",
     "Length",
@@ -111,6 +112,9 @@ HEAD: Shapes = {"output.weight": ("vocab_size", _HIDDEN)}
 """The output: the embedding stands in where it is missing."""
 
 QK_NORMS: Shapes = layers({"attn_q_norm.weight": ("head_dim",), "attn_k_norm.weight": ("head_dim",)})
+
+POST_NORMS: Shapes = layers({"post_attention_norm.weight": (_HIDDEN,), "post_ffw_norm.weight": (_HIDDEN,)})
+"""Norms behind attention and feed-forward."""
 
 DENSE: Shapes = layers(
     {

@@ -4,6 +4,7 @@
     rename("transformer.h.{layer}.{rest:*}", "model.layers.{layer}.{rest}")
     drop("model.layers.{layer}.self_attn.rotary_emb.inv_freq")
     Each(names="…gate_up_proj", make=halves)                       one tensor → several
+    First(names="{place:encoder.embed_tokens|shared}.weight", to="shared.weight")  copies of one tensor → the first
     Gather(names=("…q_proj.weight", "…k_proj.weight"), make=join)  several of a layer → others
     Stack(names="…experts.{expert}.{matrix:up|down}_proj.weight")  one of each expert → one for all
 
@@ -24,11 +25,13 @@ from quantrecipe.errors import ModelError
 from quantrecipe.model.architectures.config import Config
 from quantrecipe.model.architectures.hyperparameters import EXPERTS, HEADS, KV_HEADS
 from quantrecipe.model.source import layout
+from quantrecipe.model.source.arithmetic import Add
 from quantrecipe.model.source.source import TensorSource, fail
 from quantrecipe.model.storable import check_storable
 
 __all__ = [
     "Each",
+    "First",
     "Found",
     "Gather",
     "Named",
@@ -39,6 +42,7 @@ __all__ = [
     "halves",
     "in_rope_order",
     "language_name",
+    "plus_one",
     "rename",
     "template",
 ]
@@ -94,6 +98,14 @@ class Each:
 
     names: str
     make: Callable[[Found], Iterable[Named]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class First:
+    """Tensors that are copies of one another: the first gets the name `to`, and the others are left out."""
+
+    names: str
+    to: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -168,7 +180,7 @@ class Stack:
             yield _HOLE.sub("{\\1}", to).format(layer=layer, matrix=matrix), layout.stack(parts)
 
 
-Rule: TypeAlias = Each | Gather | Stack
+Rule: TypeAlias = Each | First | Gather | Stack
 
 
 def change(names: str, make: Callable[[Found], TensorSource]) -> Each:
@@ -184,6 +196,11 @@ def rename(names: str, to: str) -> Each:
 def drop(names: str) -> Each:
     """The tensor is left out."""
     return Each(names=names, make=lambda it: [])
+
+
+def plus_one(it: Found) -> TensorSource:
+    """A norm's weight that is stored without its 1: llama.cpp multiplies by what the GGUF says."""
+    return Add(source=it.source, number=1.0)
 
 
 def halves(source: TensorSource) -> tuple[TensorSource, TensorSource]:

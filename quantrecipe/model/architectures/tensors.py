@@ -19,7 +19,7 @@ from quantrecipe.model.architectures.config import Config
 from quantrecipe.model.architectures.hyperparameters import EXPERTS
 from quantrecipe.model.architectures.names import Names
 from quantrecipe.model.architectures.quantized import weights_of
-from quantrecipe.model.architectures.rules import Each, Found, Gather, Named, Rule, Stack, template
+from quantrecipe.model.architectures.rules import Each, First, Found, Gather, Named, Rule, Stack, template
 from quantrecipe.model.safetensors import Checkpoint
 from quantrecipe.model.source.source import Constant, TensorSource
 from quantrecipe.model.storable import as_tensor_info, check_storable
@@ -107,6 +107,7 @@ class _Rules:
             names = rule.names if isinstance(rule, Gather) else (rule.names,)
             self._patterns += [(template(name), rule, place) for place, name in enumerate(names)]
         self._waiting: dict[tuple[int, int], _Waiting] = {}
+        self._seen: set[int] = set()
 
     def apply(self, name: str, source: TensorSource) -> Iterable[Named]:
         """What comes of a tensor now: itself, others, or nothing yet."""
@@ -114,6 +115,10 @@ class _Rules:
             if (match := pattern.fullmatch(name)) is None:
                 continue
             texts = match.groupdict()
+            if isinstance(rule, First):
+                later = id(rule) in self._seen
+                self._seen.add(id(rule))
+                return () if later else ((rule.to, source),)
             if isinstance(rule, Each):
                 return rule.make(Found(name=name, source=source, texts=texts, config=self._config))
             return self._hold(rule, place, name, texts, source)

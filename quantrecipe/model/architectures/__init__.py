@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from quantrecipe.model.architectures import llama, qwen
+from quantrecipe.model.architectures import llama, mamba, qwen
 from quantrecipe.model.architectures.architecture import PARTS, Architecture
 
 __all__ = ["ALL", "ARCHITECTURES", "PARTS", "Architecture"]
 
-ALL: tuple[Architecture, ...] = (*llama.ALL, *qwen.ALL)
+ALL: tuple[Architecture, ...] = (*llama.ALL, *mamba.ALL, *qwen.ALL)
 """The architectures that come with quantrecipe, family by family."""
 
 ARCHITECTURES: Mapping[str, tuple[Architecture, ...]] = {

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from quantrecipe.analyses import ALL as ANALYSES
 from quantrecipe.api import Analysis, QuantFormat, RecipeFolder, hookimpl
-from quantrecipe.formats import ALL
+from quantrecipe.formats import ALL as FORMATS
 
-__all__ = ["quantrecipe_analyses", "quantrecipe_formats", "quantrecipe_recipes", "shipped_recipes"]
+if TYPE_CHECKING:
+    from quantrecipe.model.architectures import Architecture
+
+__all__ = [
+    "quantrecipe_analyses",
+    "quantrecipe_architectures",
+    "quantrecipe_formats",
+    "quantrecipe_recipes",
+    "shipped_recipes",
+]
 
 _PACKAGE = Path(__file__).parent
 
@@ -17,13 +27,21 @@ _PACKAGE = Path(__file__).parent
 @hookimpl
 def quantrecipe_formats() -> Iterable[QuantFormat]:
     """The formats of mainline ggml."""
-    return ALL
+    return FORMATS
 
 
 @hookimpl
 def quantrecipe_analyses() -> Iterable[Analysis]:
     """Ways to know what a type costs."""
     return ANALYSES
+
+
+@hookimpl
+def quantrecipe_architectures() -> Iterable[Architecture]:
+    """The architectures of llama.cpp. A plan of a GGUF needs none of them."""
+    from quantrecipe.model.architectures.families import ALL
+
+    return ALL
 
 
 @hookimpl

@@ -11,12 +11,16 @@ The module should import quickly; kernels are compiled on first use.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import pluggy
 
 from quantrecipe.api import Analysis, QuantFormat, RecipeFolder
 
-__all__ = ["quantrecipe_analyses", "quantrecipe_formats", "quantrecipe_recipes"]
+if TYPE_CHECKING:
+    from quantrecipe.model.architectures import Architecture
+
+__all__ = ["quantrecipe_analyses", "quantrecipe_architectures", "quantrecipe_formats", "quantrecipe_recipes"]
 
 hookspec = pluggy.HookspecMarker("quantrecipe")
 
@@ -44,6 +48,20 @@ def quantrecipe_analyses() -> Iterable[Analysis]:  # type: ignore[empty-body]  #
     @hookimpl
     def quantrecipe_analyses():
         return [Outliers()]
+    """
+
+
+@hookspec
+def quantrecipe_architectures() -> Iterable[Architecture]:  # type: ignore[empty-body]  # pluggy never runs a spec
+    """Architectures of Hugging Face folders to add. It is called when the first such folder is opened.
+
+    from quantrecipe.api import hookimpl
+
+    @hookimpl
+    def quantrecipe_architectures():
+        from quantrecipe_mine.marvin import MARVIN
+
+        return [MARVIN]
     """
 
 

@@ -15,10 +15,10 @@ import difflib
 import importlib
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import pluggy
 
@@ -40,12 +40,15 @@ __all__ = [
     "LoadedPlugin",
     "PluginInfo",
     "PluginSource",
+    "check_name",
     "find_plugins",
     "load_plugin",
     "read_plugin",
 ]
 
 ENTRY_POINT_GROUP = "quantrecipe"
+
+_Kind = TypeVar("_Kind")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 
@@ -107,6 +110,26 @@ class LoadedPlugin:
     formats: tuple[QuantFormat, ...] = ()
     analyses: tuple[Analysis, ...] = ()
     recipes: tuple[RecipeFolder, ...] = ()
+    manager: pluggy.PluginManager | None = None
+
+    def later(self, hook: str, kind: type[_Kind], check: Callable[[_Kind], None]) -> tuple[_Kind, ...]:
+        """What a hook returns that isn't called when plugins are loaded, since few commands need it.
+
+        PluginError, with the plugin's name, for whatever goes wrong, and for what `check` refuses.
+        """
+        if self.manager is None:
+            return ()
+        try:
+            found: tuple[_Kind, ...] = _objects(self.manager, hook, kind)
+            for thing in found:
+                check(thing)
+        except MemoryError:
+            raise
+        except Exception as error:
+            cause = " ".join(str(error).split()) or type(error).__name__
+            remedy = f"pip uninstall {self.info.distribution}, or use --no-plugins"
+            raise PluginError(f"{self.info.source}: {hook} failed: {cause}", remedy) from error
+        return found
 
 
 def find_plugins() -> tuple[PluginSource, ...]:
@@ -164,7 +187,7 @@ def read_plugin(source: PluginSource) -> LoadedPlugin:
         notes=notes,
     )
     _once("type id", (f"{fmt.spec.ggml_type} ({fmt.spec.dialect})" for fmt in formats))
-    return LoadedPlugin(info=info, formats=formats, analyses=analyses, recipes=recipes)
+    return LoadedPlugin(info=info, formats=formats, analyses=analyses, recipes=recipes, manager=manager)
 
 
 def _check_version(module: ModuleType) -> tuple[str, ...]:
@@ -246,7 +269,7 @@ def _check_format(fmt: QuantFormat) -> None:
     spec = getattr(fmt, "spec", None)
     if not isinstance(spec, FormatSpec):
         raise PluginError(f"{type(fmt).__name__}.spec is {shortened(repr(spec))}, which is no FormatSpec")
-    _check_name("format", spec.name, fmt)
+    check_name("format", spec.name, fmt)
     if (
         min(spec.block, spec.block_bytes, spec.rows_per_group) < 1
         or min(spec.row_meta_bytes, spec.ggml_type) < 0
@@ -255,7 +278,7 @@ def _check_format(fmt: QuantFormat) -> None:
 
 
 def _check_analysis(analysis: Analysis) -> None:
-    _check_name("analysis", getattr(analysis, "name", None), analysis)
+    check_name("analysis", getattr(analysis, "name", None), analysis)
     if not isinstance(analysis, (TensorAnalysis, ModelAnalysis)):
         raise PluginError(
             f"analysis {analysis.name} is neither a TensorAnalysis nor a ModelAnalysis",
@@ -271,14 +294,15 @@ def _check_analysis(analysis: Analysis) -> None:
 
 def _check_folder(folder: RecipeFolder) -> None:
     for part in folder.prefix.split("@", 1) if isinstance(folder.prefix, str) else [folder.prefix]:
-        _check_name("recipe prefix", part, folder)
+        check_name("recipe prefix", part, folder)
     if not folder.folder.is_dir():
         raise PluginError(
             f"its recipe folder {folder.folder} doesn't exist", "include the recipes in the package's files"
         )
 
 
-def _check_name(kind: str, name: object, owner: object) -> None:
+def check_name(kind: str, name: object, owner: object) -> None:
+    """PluginError for what is no name of a format, an analysis, and so on."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise PluginError(
             f"{shortened(repr(name))} is no name for the {kind} of {type(owner).__name__}",

@@ -25,7 +25,7 @@ from quantrecipe.plugin_loader import (
     read_plugin,
 )
 
-__all__ = ["PluginInfo", "PluginSource", "Registry", "load_registry"]
+__all__ = ["PluginInfo", "PluginSource", "Registry", "load_registry", "refuse_collisions"]
 
 _BUILTIN = "quantrecipe.builtin"
 
@@ -41,6 +41,7 @@ class Registry:
     recipe_folders: by prefix: `PREFIX/NAME` in `extends` means `recipe_folders[PREFIX] / "NAME.yaml"`
     plugins:        every plugin that was found, those that failed to load included
     plugins_on:     False where only the built-in plugin was looked for
+    loaded:         the plugins themselves, for hooks that are called later
     """
 
     formats: Mapping[str, QuantFormat]
@@ -48,6 +49,7 @@ class Registry:
     recipe_folders: Mapping[str, Path]
     plugins: tuple[PluginInfo, ...]
     plugins_on: bool = True
+    loaded: tuple[LoadedPlugin, ...] = ()
 
     @property
     def by_ggml_type(self) -> Mapping[int, FormatSpec]:
@@ -136,6 +138,7 @@ def load_registry(*, plugins: bool = True) -> Registry:
         ),
         plugins=tuple(plugin.info for plugin in loaded),
         plugins_on=plugins,
+        loaded=tuple(loaded),
     )
 
 
@@ -154,15 +157,15 @@ def _check_collisions(loaded: Iterable[LoadedPlugin]) -> None:
         *((f"analysis {name!r}", plugin) for plugin in loaded for name in plugin.info.analyses),
         *((f"recipe prefix {name!r}", plugin) for plugin in loaded for name in plugin.info.recipes),
     ]
-    if problems := _collisions(claims):
-        raise PluginError(problems)
+    refuse_collisions(claims)
 
 
-def _collisions(claims: Iterable[tuple[str, LoadedPlugin]]) -> list[Problem]:
+def refuse_collisions(claims: Iterable[tuple[str, LoadedPlugin]]) -> None:
+    """PluginError where several plugins claim the same thing: which of them is meant can't be guessed."""
     owners: dict[str, list[LoadedPlugin]] = {}
     for claim, plugin in claims:
         owners.setdefault(claim, []).append(plugin)
-    return [
+    problems = [
         Problem(
             what=f"{claim} is claimed by {' and by '.join(str(plugin.info.source) for plugin in plugins)}",
             remedy=f"uninstall one (pip uninstall {plugins[-1].info.distribution}), or use --no-plugins",
@@ -170,3 +173,5 @@ def _collisions(claims: Iterable[tuple[str, LoadedPlugin]]) -> list[Problem]:
         for claim, plugins in owners.items()
         if len(plugins) > 1
     ]
+    if problems:
+        raise PluginError(problems)

@@ -45,10 +45,10 @@ MAY_IMPORT = {
         "api": "",
         "core": "api",
         "misplaced": "gguf",
-        "hookspecs": "api",
+        "hookspecs": "api model",
         "formats": "api core",
         "analyses": "api",
-        "builtin": "analyses api formats",
+        "builtin": "analyses api formats model",
         "entry_points": "",
         "plugin_loader": "api entry_points hookspecs",
         "missing_formats": "plugin_loader",
@@ -82,6 +82,7 @@ MAY_IMPORT = {
 EXCEPTIONS = {
     # What a caller doesn't pass is loaded; the function that says so is imported when that happens.
     ("model", "registry"): "open_model(registry=None) loads it",
+    ("model", "plugin_loader"): "architectures are asked of plugins when a Hugging Face folder is opened",
     ("recipe", "registry"): "load_recipe(registry=None) loads it",
 }
 

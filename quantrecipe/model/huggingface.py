@@ -12,13 +12,13 @@ where it writes them, with what it writes for BF16.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from quantrecipe.errors import ModelError
 from quantrecipe.gguf.file_types import FILE_TYPES
-from quantrecipe.model.architectures import ARCHITECTURES, Architecture
+from quantrecipe.model.architectures.architecture import Architecture
 from quantrecipe.model.architectures.config import Config
 from quantrecipe.model.architectures.rope import rope_parameters
 from quantrecipe.model.architectures.tensors import convert_tensors, parameters
@@ -52,17 +52,22 @@ _CONVERTER = "convert it with llama.cpp's convert_hf_to_gguf.py --outtype bf16, 
 
 
 def open_huggingface(
-    folder: Path, checkpoint: Checkpoint, *, part: str = "model", pre: str | None = None
+    folder: Path,
+    checkpoint: Checkpoint,
+    architectures: Mapping[str, Sequence[Architecture]],
+    *,
+    part: str = "model",
+    pre: str | None = None,
 ) -> Model:
     """The Model of a folder that has a config.json, and whose tensors are `checkpoint`.
 
-    `part` is what of the folder becomes the GGUF, one of `architectures.PARTS`. `pre` names the pre-tokenizer
-    (llama.cpp's name) where tokenizer.json's rules aren't known. ModelError for an architecture that isn't supported,
-    and for what is missing, damaged or already quantized.
+    `architectures` are those that are known, by their classes. `part` is what of the folder becomes the GGUF, one of
+    `architectures.PARTS`. `pre` names the pre-tokenizer (llama.cpp's name) where tokenizer.json's rules aren't known.
+    ModelError for an architecture that isn't supported, and for what is missing, damaged or already quantized.
     """
     path = folder / "config.json"
     values = read_json_object(path)
-    arch, config = _architecture(path, values, part, checkpoint.tensors)
+    arch, config = _architecture(path, values, part, architectures, checkpoint.tensors)
     _refuse(config, arch)
     tensors = convert_tensors(arch, config, checkpoint)
     size = next((info.rows for info, _ in tensors if info.name == _EMBEDDING), None)
@@ -87,19 +92,23 @@ def open_huggingface(
 
 
 def _architecture(
-    path: Path, values: dict[str, Any], part: str, stored: Collection[str]
+    path: Path,
+    values: dict[str, Any],
+    part: str,
+    known: Mapping[str, Sequence[Architecture]],
+    stored: Collection[str],
 ) -> tuple[Architecture, Config]:
     """The architecture of a class that is for this configuration, and the configuration as it sees it."""
     named = values.get("architectures")
     name = named[0] if isinstance(named, list) and named else None
-    supported = ", ".join(sorted(ARCHITECTURES))
+    supported = ", ".join(sorted(known))
     if not isinstance(name, str):
         what = f'names no architecture (expected under "architectures" one of: {supported})'
         raise ModelError(what, "add it, or give the model as a GGUF", file=path)
-    if name not in ARCHITECTURES:
+    if name not in known:
         what = f"the architecture {name!r} is not supported (supported: {supported})"
         raise ModelError(what, _CONVERTER, file=path)
-    for arch in ARCHITECTURES[name]:
+    for arch in known[name]:
         if arch.part == part:
             config = _complete(path, values, arch, stored)
             if arch.applies(config):

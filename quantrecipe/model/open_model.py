@@ -35,13 +35,20 @@ _KINDS = "a .gguf file, a .safetensors file, or a Hugging Face folder"
 
 
 def open_model(
-    path: str | Path, *, arch: str | None = None, pre: str | None = None, registry: Registry | None = None
+    path: str | Path,
+    *,
+    arch: str | None = None,
+    part: str = "model",
+    pre: str | None = None,
+    registry: Registry | None = None,
 ) -> Model:
     """The model that a GGUF, a Hugging Face folder, a safetensors or a shape file holds, from its headers.
 
-    `arch` names the architecture where the files don't: bare safetensors. `pre` names the pre-tokenizer
+    `arch` names the architecture where the files don't: bare safetensors. `part` is what of a Hugging Face folder is
+    opened: "model", or its projector ("mmproj") or draft head ("mtp"). `pre` names the pre-tokenizer
     (`tokenizer.ggml.pre`) of a Hugging Face model whose rules aren't recognised. `registry` knows the sizes of the
-    types in a GGUF; None loads the installed one. ModelError where there is no model, or it can't be read.
+    types in a GGUF, and the architectures; None loads the installed one. ModelError where there is no
+    model, or it can't be read.
     """
     path = Path(path)
     if is_reference(path):
@@ -56,10 +63,12 @@ def open_model(
         raise ModelError("there is no such file or folder", f"give {_KINDS}", file=path)
     if path.is_file() and is_gguf(path):
         return _with_arch(open_gguf(path, _load(registry).by_ggml_type), arch)
-    return _open_json_headed(path, arch, pre)
+    return _open_json_headed(path, arch, part, pre, registry)
 
 
-def _open_json_headed(path: Path, arch: str | None, pre: str | None) -> Model:
+def _open_json_headed(
+    path: Path, arch: str | None, part: str, pre: str | None, registry: Registry | None
+) -> Model:
     """What is no GGUF. Its readers are imported here: a plan of a GGUF, the usual one, needs none of them."""
     from quantrecipe.model.checkpoint import open_checkpoint
     from quantrecipe.model.shapes import is_shapes, open_shapes
@@ -73,9 +82,11 @@ def _open_json_headed(path: Path, arch: str | None, pre: str | None) -> Model:
     checkpoint = open_checkpoint(path)
     folder = path if path.is_dir() else path.parent
     if (folder / "config.json").is_file():
+        from quantrecipe.model.architectures.known import known_architectures
         from quantrecipe.model.huggingface import open_huggingface
 
-        return _with_arch(open_huggingface(folder, checkpoint, pre=pre), arch)
+        known = known_architectures(_load(registry))
+        return _with_arch(open_huggingface(folder, checkpoint, known, part=part, pre=pre), arch)
     return _bare(path, checkpoint, arch)
 
 

@@ -10,9 +10,11 @@ import pytest
 from support.huggingface import write_model
 
 from quantrecipe.errors import ModelError
+from quantrecipe.model.architectures.families import ALL, by_class
 from quantrecipe.model.checkpoint import open_checkpoint
 from quantrecipe.model.huggingface import open_huggingface
 
+KNOWN = by_class(ALL)
 NONSENSE: tuple[Any, ...] = (
     [], [1, 2], [[]], {}, {"a": 1}, "x", "\ud800", 10**300, 10**40, 2**31, -1, 0, 0.5, 1e300, float("nan"), None, True,
 )  # fmt: skip
@@ -36,7 +38,7 @@ def only_model_errors(folder: Path, file: str, variants: list[Any]) -> None:
     for values in variants:
         (folder / file).write_text(json.dumps(values), encoding="utf-8")
         try:
-            open_huggingface(folder, checkpoint)
+            open_huggingface(folder, checkpoint, KNOWN)
         except ModelError:
             refused += 1
     assert refused, "nothing was refused: the file isn't read"

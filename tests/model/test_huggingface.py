@@ -12,6 +12,7 @@ from support.huggingface import DATA, MODELS, write_model
 
 from quantrecipe.errors import ModelError
 from quantrecipe.gguf.values import GGUFValue
+from quantrecipe.model.architectures.families import ALL, by_class
 from quantrecipe.model.checkpoint import open_checkpoint
 from quantrecipe.model.huggingface import open_huggingface
 from quantrecipe.model.model import Model
@@ -21,6 +22,7 @@ from quantrecipe.model.tensor_reader import TensorReader
 from quantrecipe.tensor import TensorInfo
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "tiny-code"
+KNOWN = by_class(ALL)
 LONG = 16  # longer arrays are recorded as count and hash
 
 
@@ -60,10 +62,10 @@ class TestFolders:
 
     def test_pre_tokenizer_by_name(self, tmp_path: Path) -> None:
         folder = write_model("llama-tied", tmp_path)
-        model = open_huggingface(folder, open_checkpoint(folder), pre="smollm")
+        model = open_huggingface(folder, open_checkpoint(folder), KNOWN, pre="smollm")
         assert model.metadata["tokenizer.ggml.pre"].decode() == "smollm"
         with pytest.raises(ModelError, match="did you mean smollm"):
-            open_huggingface(folder, open_checkpoint(folder), pre="smolm")
+            open_huggingface(folder, open_checkpoint(folder), KNOWN, pre="smolm")
 
 
 class TestRefusals:

@@ -1,19 +1,53 @@
-"""What makes a Hugging Face model a GGUF, architecture by architecture. docs/architectures.md says how to add one."""
+"""What makes a Hugging Face model a GGUF, architecture by architecture. docs/architectures.md says how to add one.
+
+    architecture.py    Architecture: what is known of one
+    rules.py           what becomes of tensors
+    layout.py          which tensors llama.cpp loads, and their shapes
+    hyperparameters.py keys that all have
+    families.py        the architectures that come with quantrecipe; each other file is a family of them
+    tensors.py         the conversion itself
+
+What a plugin needs for an architecture of its own can be imported from here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from quantrecipe.model.architectures import llama, mamba, qwen
 from quantrecipe.model.architectures.architecture import PARTS, Architecture
+from quantrecipe.model.architectures.config import Config
+from quantrecipe.model.architectures.layout import Layout, Part
+from quantrecipe.model.architectures.rules import (
+    Each,
+    Found,
+    Gather,
+    Named,
+    Rule,
+    Stack,
+    change,
+    drop,
+    halves,
+    in_rope_order,
+    language_name,
+    rename,
+)
+from quantrecipe.model.tokenizer.kinds import Vocabulary
 
-__all__ = ["ALL", "ARCHITECTURES", "PARTS", "Architecture"]
-
-ALL: tuple[Architecture, ...] = (*llama.ALL, *mamba.ALL, *qwen.ALL)
-"""The architectures that come with quantrecipe, family by family."""
-
-ARCHITECTURES: Mapping[str, tuple[Architecture, ...]] = {
-    name: tuple(it for it in ALL if name in it.classes)
-    for name in sorted({name for architecture in ALL for name in architecture.classes})
-}
-"""By the class name under `architectures` in config.json; of several the first whose `applies` says so."""
+__all__ = [
+    "PARTS",
+    "Architecture",
+    "Config",
+    "Each",
+    "Found",
+    "Gather",
+    "Layout",
+    "Named",
+    "Part",
+    "Rule",
+    "Stack",
+    "Vocabulary",
+    "change",
+    "drop",
+    "halves",
+    "in_rope_order",
+    "language_name",
+    "rename",
+]

@@ -197,9 +197,7 @@ GRANITE_MOE = replace(
     GRANITE,
     name="granitemoe",
     classes=("GraniteMoeForCausalLM", "GraniteMoeSharedForCausalLM"),
-    layout=Layout(
-        required=attention(), optional=_OPTIONAL, parts=feed_forward(WIDE_EXPERTS, SHARED_EXPERT)
-    ),
+    layout=Layout(required=attention(), optional=_OPTIONAL, parts=feed_forward(WIDE_EXPERTS, SHARED_EXPERT)),
     rules=(*ROTARY, *SPLIT),
     pairs=lambda config: moe_pairs("granitemoe", config),
     # the map of granitemoe has no dense networks
@@ -211,7 +209,7 @@ def _swa_pairs(config: Config) -> Pairs:
     pairs = granite_pairs("granite_swa", config)
     pairs["granite_swa.attention.sliding_window"] = u32(config.count("sliding_window") or 128)
     pairs |= sliding_pattern("granite_swa", config)
-    if (rotated := config.per_layer(config.need(*LAYERS), "no_rope_layers")):
+    if rotated := config.per_layer(config.need(*LAYERS), "no_rope_layers"):
         pairs["granite_swa.attention.rope_pattern"] = booleans([bool(it) for it in rotated])
     return pairs
 

@@ -11,8 +11,8 @@ import pytest
 from support.huggingface import MODELS, write_model, write_safetensors
 
 from quantrecipe.errors import ModelError
-from quantrecipe.model.architectures import ALL
 from quantrecipe.model.architectures.config import Config
+from quantrecipe.model.architectures.families import ALL
 from quantrecipe.model.architectures.layout import length
 from quantrecipe.model.open_model import open_model
 from quantrecipe.model.safetensors import read_safetensors_header

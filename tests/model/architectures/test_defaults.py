@@ -14,9 +14,9 @@ import pytest
 
 from quantrecipe.errors import ModelError
 from quantrecipe.gguf.values import GGUFValue, ValueType
-from quantrecipe.model.architectures import ARCHITECTURES
 from quantrecipe.model.architectures.architecture import Architecture
 from quantrecipe.model.architectures.config import Config
+from quantrecipe.model.architectures.families import ALL, by_class
 from quantrecipe.model.architectures.hyperparameters import common_pairs, head_dim
 from quantrecipe.model.architectures.llama import LLAMA
 from quantrecipe.model.architectures.qwen import QWEN2MOE
@@ -47,7 +47,7 @@ RECORDED: dict[str, tuple[str, tuple[Any, ...], float, dict[str, Any]]] = {
 
 
 def architecture(name: str) -> Architecture:
-    (found,) = ARCHITECTURES[name]
+    (found,) = by_class(ALL)[name]
     return found
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from quantrecipe.model.architectures import granite, llama, mamba, qwen
+from quantrecipe.model.architectures import granite, granite_hybrid, llama, mamba, qwen
 from quantrecipe.model.architectures.architecture import Architecture
 
 __all__ = ["ALL", "by_class"]
 
 ALL: tuple[Architecture, ...] = (
     *granite.ALL,
+    *granite_hybrid.ALL,
     *llama.ALL,
     *mamba.ALL,
     *qwen.ALL,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from quantrecipe.model.architectures import granite, granite_hybrid, llama, mamba, qwen
+from quantrecipe.model.architectures import falcon_h1, granite, granite_hybrid, llama, mamba, qwen
 from quantrecipe.model.architectures.architecture import Architecture
 
 __all__ = ["ALL", "by_class"]
 
 ALL: tuple[Architecture, ...] = (
+    *falcon_h1.ALL,
     *granite.ALL,
     *granite_hybrid.ALL,
     *llama.ALL,

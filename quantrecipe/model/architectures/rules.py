@@ -25,7 +25,7 @@ from quantrecipe.errors import ModelError
 from quantrecipe.model.architectures.config import Config
 from quantrecipe.model.architectures.hyperparameters import EXPERTS, HEADS, KV_HEADS
 from quantrecipe.model.source import layout
-from quantrecipe.model.source.arithmetic import Add
+from quantrecipe.model.source.arithmetic import Add, Scale
 from quantrecipe.model.source.source import TensorSource, fail
 from quantrecipe.model.storable import check_storable
 
@@ -44,6 +44,7 @@ __all__ = [
     "language_name",
     "plus_one",
     "rename",
+    "scaled",
     "template",
 ]
 
@@ -201,6 +202,18 @@ def drop(names: str) -> Each:
 def plus_one(it: Found) -> TensorSource:
     """A norm's weight that is stored without its 1: llama.cpp multiplies by what the GGUF says."""
     return Add(source=it.source, number=1.0)
+
+
+def scaled(source: TensorSource, *steps: Iterable[tuple[int, float]]) -> TensorSource:
+    """A tensor times factors: each step has runs (rows, factor) of its own, and is rounded to float32.
+
+    A matrix comes out as BF16 where it isn't stored as float32, rounded once more, as llama.cpp's converter writes it.
+    """
+    *first, last = steps
+    matrix = len(source.shape) > 1 and source.dtype != "F32"
+    for runs in first:
+        source = Scale(source=source, runs=tuple(runs))
+    return Scale(source=source, runs=tuple(last), gives="BF16" if matrix else "F32")
 
 
 def halves(source: TensorSource) -> tuple[TensorSource, TensorSource]:

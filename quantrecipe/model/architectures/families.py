@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from quantrecipe.model.architectures import falcon_h1, granite, granite_hybrid, llama, mamba, qwen
+from quantrecipe.model.architectures import (
+    falcon_h1,
+    granite,
+    granite_hybrid,
+    llama,
+    mamba,
+    nemotron,
+    nemotron_h,
+    qwen,
+)
 from quantrecipe.model.architectures.architecture import Architecture
 
 __all__ = ["ALL", "by_class"]
@@ -15,6 +24,8 @@ ALL: tuple[Architecture, ...] = (
     *granite_hybrid.ALL,
     *llama.ALL,
     *mamba.ALL,
+    *nemotron.ALL,
+    *nemotron_h.ALL,
     *qwen.ALL,
 )
 

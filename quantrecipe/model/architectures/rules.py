@@ -230,16 +230,19 @@ def in_rope_order(it: Found) -> TensorSource:
     The template's hole "proj" is "k" for keys; all else is taken for queries.
     """
     config = it.config
-    counts = (
-        config.count(*HEADS),
-        config.count(*KV_HEADS) if it.texts.get("proj") == "k" else None,
-    )
+    counts = (_count(it, HEADS), _count(it, KV_HEADS) if it.texts.get("proj") == "k" else None)
     heads = next((count for count in reversed(counts) if count is not None), 0)
     rows = it.source.shape[0]
     if not heads or rows % (2 * heads):
         what = f"tensor {it.name!r} has {rows} rows, which don't divide among {heads} heads of even length"
         raise ModelError(what, "check num_attention_heads and num_key_value_heads", file=config.path)
     return layout.rope_order(it.source, heads)
+
+
+def _count(it: Found, names: tuple[str, ...]) -> int | None:
+    """How many heads there are, in the tensor's layer where they are counted layer by layer."""
+    config = it.config
+    return config.at(it.layer, *names) if isinstance(config.find(*names), list) else config.count(*names)
 
 
 _OTHER_TOWERS = (

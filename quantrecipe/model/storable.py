@@ -26,7 +26,7 @@ def as_tensor_info(source: TensorSource, name: str | None = None) -> TensorInfo:
     else:
         check_storable(source)
     name = source.stored_name if name is None else name
-    check_name(name, source.extents[0].path)
+    check_name(name, source.extents[0].path if source.extents else None)
     return TensorInfo.from_name(name, source.shape, source.dtype)
 
 
@@ -46,7 +46,7 @@ def _check_dtype(source: TensorSource) -> None:
         _fail(source, f"has the dtype {source.dtype}, which can't be converted", remedy)
 
 
-def check_name(name: str, file: Path) -> None:
+def check_name(name: str, file: Path | None) -> None:
     """Raise a ModelError for a name that ggml has no room for."""
     if (size := len(name.encode())) >= _MAX_NAME:
         what = f"the name of tensor {name!r} has {size} bytes; ggml loads at most {_MAX_NAME - 1}"

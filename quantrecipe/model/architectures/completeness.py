@@ -7,6 +7,7 @@ layers have and others don't, and a missing output where config.json says that i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -24,6 +25,7 @@ _AGAIN = "a part of the model is missing: download it again"
 _MEND = "the two don't belong together: correct config.json, or download both again"
 _TIE = f'{_AGAIN}; if the embedding is to serve as the output, say "tie_word_embeddings": true'
 _FOREIGN = "delete it if the model works without; else no GGUF of this architecture can hold the model"
+_LAYER = re.compile(r"\bblk\.(\d+)\.")  # of an encoder and a decoder, too: enc.blk.3.attn_q
 _COMPANIONS = (".scale", ".input_scale")
 """What a weight of NVFP4 has beside it."""
 
@@ -49,7 +51,7 @@ def check_tensors(
     `tensors` go by GGUF name, `stored` says what the checkpoint calls them, `names` what its names become.
     """
     expected = _expected(arch, config, tensors)
-    empty = set(range(arch.layers(config))) - {tensor.layer for tensor in tensors.values()}
+    empty = set(range(arch.layers(config))) - {int(it[1]) for it in map(_LAYER.search, tensors) if it}
     drafts = set(arch.layout.drafts(config))
     problems = list(_empty_layers(arch, config, empty - drafts if drafts <= empty else empty))
     for name, it in expected.items():
@@ -73,7 +75,9 @@ def _is_companion(name: str, expected: Mapping[str, _Expected]) -> bool:
 
 def _expected(arch: Architecture, config: Config, tensors: Mapping[str, TensorInfo]) -> dict[str, _Expected]:
     """List all tensors that may be there, by their names in the GGUF."""
-    untied = config.find("tie_word_embeddings") is False
+    # of several towers, the one that holds them says whether the output is the embedding
+    outer = config.whole if isinstance(config.whole.get("text_config"), Mapping) else config.values
+    untied = outer.get("tie_word_embeddings") is False
     if (config.folder / "modules.json").is_file():
         untied = False  # an embedding model has no use for an output
     made: dict[str, _Expected] = {}

@@ -6,13 +6,24 @@ from collections.abc import Iterable, Mapping
 
 from quantrecipe.model.architectures import (
     falcon_h1,
+    gemma,
+    gemma3n,
+    gemma4,
+    gpt_oss,
     granite,
     granite_hybrid,
+    lfm2,
     llama,
+    llama4,
     mamba,
+    mistral,
+    muse_glimmer,
     nemotron,
     nemotron_h,
+    openelm,
+    phi,
     qwen,
+    t5,
 )
 from quantrecipe.model.architectures.architecture import Architecture
 
@@ -20,13 +31,24 @@ __all__ = ["ALL", "by_class"]
 
 ALL: tuple[Architecture, ...] = (
     *falcon_h1.ALL,
+    *gemma.ALL,
+    *gemma3n.ALL,
+    *gemma4.ALL,
+    *gpt_oss.ALL,
     *granite.ALL,
     *granite_hybrid.ALL,
+    *lfm2.ALL,
     *llama.ALL,
+    *llama4.ALL,
     *mamba.ALL,
+    *mistral.ALL,
+    *muse_glimmer.ALL,
     *nemotron.ALL,
     *nemotron_h.ALL,
+    *openelm.ALL,
+    *phi.ALL,
     *qwen.ALL,
+    *t5.ALL,
 )
 
 

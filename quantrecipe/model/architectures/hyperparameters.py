@@ -22,6 +22,7 @@ __all__ = [
     "LAYERS",
     "SHARED_EXPERTS",
     "Table",
+    "check_experts",
     "common_pairs",
     "count_pairs",
     "gating_pairs",
@@ -83,7 +84,7 @@ def common_pairs(arch: str, config: Config) -> Pairs:
     config.need(*_SIZES["context_length"])  # without these two, llama.cpp doesn't load the model
     if config.number(*_RMS) is None and config.number(*_LAYER_NORM) is None:
         config.fail("has no rms_norm_eps (expected: a number)")
-    _check_experts(config)
+    check_experts(config)
     pairs: Pairs = {f"{arch}.block_count": u32(config.need(*LAYERS))}
     pairs |= count_pairs(arch, config, _SIZES)
     if config.find("is_causal") is False:
@@ -117,7 +118,7 @@ def head_dim(config: Config) -> int:
     return config.need(*HIDDEN) // config.need(*HEADS)
 
 
-def _check_experts(config: Config) -> None:
+def check_experts(config: Config) -> None:
     """llama.cpp stops where tokens are sent to more experts than there are, or to none."""
     experts, used = config.count(*EXPERTS) or 0, config.count(*EXPERTS_USED) or 0
     if used > experts or (experts and not used):

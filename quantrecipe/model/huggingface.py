@@ -74,7 +74,8 @@ def open_huggingface(
     general = general_pairs(folder, arch.name, parameters(tensors))
     metadata = {_ARCHITECTURE: general[_ARCHITECTURE]} | arch.early(config) | general
     metadata |= arch.common(arch.name, config)
-    metadata["general.file_type"] = u32(FILE_TYPES["BF16"])
+    if arch.file_type:
+        metadata["general.file_type"] = u32(FILE_TYPES["BF16"])
     metadata |= arch.pairs(config)
     metadata["general.quantization_version"] = u32(_QUANTIZATION_VERSION)
     metadata |= arch.tokenizer(

@@ -45,6 +45,8 @@ _F32_ROLES = (
     "indexer.proj",
 )
 
+_ROUTER_AS_STORED = frozenset({"dbrx"})  # conversion/dbrx.py: tensor_force_quant
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Choice:
@@ -105,6 +107,8 @@ def choose_format(decision: Decision, resolution: Resolution) -> Choice:
 def kept_type(tensor: TensorInfo, model: Model) -> str:
     """The type of a tensor that stays as it is: from Hugging Face what llama.cpp's converter makes of it."""
     if model.container not in ("huggingface", "safetensors") or tensor.dtype not in FLOATS:
+        return tensor.dtype
+    if tensor.role == "ffn_gate_inp" and model.arch in _ROUTER_AS_STORED:
         return tensor.dtype
     small = len(tensor.shape) <= 1 or not tensor.name.endswith(".weight") or tensor.role.endswith("_norm")
     return "F32" if small or tensor.role in _F32_ROLES or tensor.dtype == "F64" else tensor.dtype

@@ -85,6 +85,7 @@ class Architecture:
     common:        the keys that all architectures have; for one that has few of them, a function of its own
     pairs:         the keys that this architecture has on top of these
     early:         keys that the converter writes before all others, since they come up with its computed tensors
+    file_type:     False where the converter doesn't write `general.file_type`
 
     Its tensors:
     rename:        a stored name → the name that the rules see; None leaves the tensor out
@@ -116,6 +117,7 @@ class Architecture:
     common: Callable[[str, Config], Pairs] = common_pairs
     pairs: Callable[[Config], Pairs] = _nothing
     early: Callable[[Config], Pairs] = _nothing
+    file_type: bool = True
 
     rename: Callable[[str], str | None] = language_name
     draft_name: Callable[[Config, str], str] = _as_named

@@ -22,7 +22,10 @@ from quantrecipe.model.architectures.config import Config
 __all__ = [
     "DENSE",
     "EXPERTS",
+    "FEED_FORWARD_NORM",
     "FRAME",
+    "FUSED",
+    "FUSED_BIASES",
     "HEAD",
     "KV",
     "NORM_BIASES",
@@ -155,6 +158,14 @@ WIDE_EXPERTS: Shapes = layers(
     }
 )
 """The same, of experts for which config.json has no length of their own."""
+
+_QKV = f"{_HIDDEN} + 2 · {KV}"
+FUSED: Shapes = layers({"attn_qkv.weight": (_QKV, _HIDDEN), "attn_output.weight": (_HIDDEN, _HIDDEN)})
+"""Attention with the rows of q, k and v in one matrix, as older models have it."""
+
+FUSED_BIASES: Shapes = layers({"attn_qkv.bias": (_QKV,), "attn_output.bias": (_HIDDEN,)})
+
+FEED_FORWARD_NORM: Shapes = layers({"ffn_norm.weight": (_HIDDEN,)})
 
 NORM_BIASES: Shapes = {"output_norm.bias": (_HIDDEN,)} | layers(
     {"attn_norm.bias": (_HIDDEN,), "ffn_norm.bias": (_HIDDEN,)}

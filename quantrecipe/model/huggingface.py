@@ -19,6 +19,7 @@ from typing import Any
 from quantrecipe.errors import ModelError
 from quantrecipe.gguf.file_types import FILE_TYPES
 from quantrecipe.model.architectures.architecture import Architecture
+from quantrecipe.model.architectures.completion import complete, completed
 from quantrecipe.model.architectures.config import Config
 from quantrecipe.model.architectures.rope import rope_parameters
 from quantrecipe.model.architectures.tensors import convert_tensors, parameters
@@ -71,16 +72,18 @@ def open_huggingface(
     _refuse(config, arch)
     tensors = convert_tensors(arch, config, checkpoint)
     size = next((info.rows for info, _ in tensors if info.name == _EMBEDDING), None)
-    general = general_pairs(folder, arch.name, parameters(tensors))
+    general = general_pairs(
+        folder, arch.name, parameters(tensors), type="mmproj" if arch.part == "mmproj" else "model"
+    )
     metadata = {_ARCHITECTURE: general[_ARCHITECTURE]} | arch.early(config) | general
     metadata |= arch.common(arch.name, config)
     if arch.file_type:
         metadata["general.file_type"] = u32(FILE_TYPES["BF16"])
     metadata |= arch.pairs(config)
     metadata["general.quantization_version"] = u32(_QUANTIZATION_VERSION)
-    metadata |= arch.tokenizer(
-        config, tokenizer_pairs(folder, size, config.values, pre=pre, vocabulary=arch.vocabulary)
-    )
+    if arch.part != "mmproj":  # a projector has no vocabulary
+        vocabulary = tokenizer_pairs(folder, size, config.values, pre=pre, vocabulary=arch.vocabulary)
+        metadata |= arch.tokenizer(config, vocabulary)
     return Model(
         path=folder,
         container="huggingface",
@@ -120,13 +123,15 @@ def _architecture(
 
 def _complete(path: Path, values: dict[str, Any], arch: Architecture, stored: Collection[str]) -> Config:
     """Complete config.json by what transformers assumes."""
-    whole, values = values, {**arch.defaults, **values}
+    language = values.get("text_config")
+    said = frozenset((*values, *(language if isinstance(language, Mapping) else ())))
+    whole, values = completed(values), {**arch.defaults, **complete(values)}
     for name, derive in arch.derive.items():
         if values.get(name) is None:
             values[name] = derive(values)
     adjusted = arch.adjust(values)
     rope = rope_parameters(path, adjusted, arch.default_theta)
-    return Config(path=path, values=adjusted, rope=rope, whole=whole, stored=stored)
+    return Config(path=path, values=adjusted, rope=rope, whole=whole, said=said, stored=stored)
 
 
 def _refuse(config: Config, arch: Architecture) -> None:

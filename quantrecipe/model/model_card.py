@@ -22,8 +22,13 @@ from quantrecipe.model.pairs import Pairs, text, texts
 __all__ = ["general_pairs"]
 
 
-def general_pairs(folder: Path, arch: str, parameters: tuple[int, int, int, int]) -> Pairs:
-    """The general.* keys but those of a quantization. `parameters`: total, shared, per expert, experts."""
+def general_pairs(
+    folder: Path, arch: str, parameters: tuple[int, int, int, int], *, type: str = gguf.GGUFType.MODEL
+) -> Pairs:
+    """The general.* keys but those of a quantization. `parameters`: total, shared, per expert, experts.
+
+    `type` is that of the file: "model", or "mmproj" for a projector.
+    """
     folder = Path(os.path.abspath(folder))  # noqa: PTH100  # resolve() would follow links, and change the name
     try:
         card = gguf.Metadata.load(None, folder, None, parameters[0])
@@ -41,7 +46,7 @@ def general_pairs(folder: Path, arch: str, parameters: tuple[int, int, int, int]
     if card.size_label is None and parameters[0]:
         card.size_label = gguf.size_label(*parameters)
     writer = gguf.GGUFWriter(path=None, arch=arch)
-    writer.add_type(gguf.GGUFType.MODEL)
+    writer.add_type(type)
     card.set_gguf_meta_model(writer)
     try:
         return _written(writer.kv_data[0])

@@ -34,9 +34,9 @@ def boolean(flag: bool) -> GGUFValue:
     return GGUFValue.of(ValueType.BOOL, flag)
 
 
-def booleans(flags: Any) -> GGUFValue:
+def booleans(flags: Iterable[bool]) -> GGUFValue:
     """Make an array of BOOL."""
-    return GGUFValue.array(ValueType.BOOL, flags)
+    return GGUFValue.array(ValueType.BOOL, list(flags))
 
 
 def text(value: str) -> GGUFValue:

@@ -48,6 +48,10 @@ _F32_ROLES = (
 _ROUTER_AS_STORED = frozenset({"dbrx"})  # conversion/dbrx.py: tensor_force_quant
 
 
+_F32_ENDS = (".patch_embd", ".patch_merger", ".position_embd")
+"""The same of projectors: where pictures come in."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Choice:
     """The format of a tensor, and the fallback's story if there is one (see Assignment)."""
@@ -111,7 +115,9 @@ def kept_type(tensor: TensorInfo, model: Model) -> str:
     if tensor.role == "ffn_gate_inp" and model.arch in _ROUTER_AS_STORED:
         return tensor.dtype
     small = len(tensor.shape) <= 1 or not tensor.name.endswith(".weight") or tensor.role.endswith("_norm")
-    return "F32" if small or tensor.role in _F32_ROLES or tensor.dtype == "F64" else tensor.dtype
+    where_images_enter = tensor.role.endswith(_F32_ENDS)
+    small = small or where_images_enter or tensor.role in _F32_ROLES
+    return "F32" if small or tensor.dtype == "F64" else tensor.dtype
 
 
 def _refuse_unknown(decision: Decision) -> None:

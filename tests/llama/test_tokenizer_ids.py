@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,8 +18,8 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from quantrecipe.gguf.write_header import encode_header  # noqa: E402
 from quantrecipe.model.pairs import text  # noqa: E402
 from quantrecipe.model.tokenizer import tokenizer_pairs  # noqa: E402
+from quantrecipe.model.tokenizer.piece_file import read_piece_file  # noqa: E402
 from quantrecipe.model.tokenizer.pre_tokenizer import PreTokenizer, known_pre_tokenizers  # noqa: E402
-from quantrecipe.model.tokenizer.sentencepiece import read_pieces  # noqa: E402
 
 pytestmark = pytest.mark.llama
 
@@ -34,6 +35,9 @@ def retrain(rules: PreTokenizer) -> Tokenizer:
     splits = [pre_tokenizers.Split(Regex(split), "isolated") for split in rules.splits]
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*splits, byte_level])
+    if rules.form is not None:
+        document = json.loads(tokenizer.to_str())
+        tokenizer = Tokenizer.from_str(json.dumps(document | {"pre_tokenizer": rules.form}))
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=3000,
@@ -121,16 +125,16 @@ def test_sentencepiece(tmp_path: Path) -> None:
     """Against the tokenizer.json that Hugging Face makes of such a vocabulary: merges follow from scores."""
     source = Path(__file__).parents[1] / "data/huggingface/llama-sentencepiece/tokenizer.model"
     (tmp_path / "tokenizer.model").write_bytes(source.read_bytes())
-    pieces = read_pieces(tmp_path, {}, None)
-    vocab = {token: number for number, token in enumerate(pieces.tokens)}
-    score = dict(zip(pieces.tokens, pieces.scores, strict=True))
+    pieces = read_piece_file(tmp_path / "tokenizer.model").pieces
+    vocab = {token: number for number, (token, _, _) in enumerate(pieces)}
+    score = {token: score for token, score, _ in pieces}
     merges = [
         (token[:cut], token[cut:])
         for token in sorted(vocab, key=lambda token: (-score[token], vocab[token]))
         for cut in sorted(
             range(1, len(token)), key=lambda cut: (vocab.get(token[:cut], 0), vocab.get(token[cut:], 0))
         )
-        if pieces.types[vocab[token]] == 1 and token[:cut] in vocab and token[cut:] in vocab
+        if pieces[vocab[token]][2] == 1 and token[:cut] in vocab and token[cut:] in vocab
     ]
     model = models.BPE(vocab=vocab, merges=merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True)
     tokenizer = Tokenizer(model)

@@ -15,7 +15,7 @@ from quantrecipe.errors import ModelError, Problem, abridged
 from quantrecipe.model.architectures.architecture import Architecture
 from quantrecipe.model.architectures.config import Config
 from quantrecipe.model.architectures.layout import HEAD, Part, length
-from quantrecipe.model.architectures.names import Names
+from quantrecipe.model.architectures.names import Names, layer_of
 from quantrecipe.tensor import TensorInfo
 
 __all__ = ["check_tensors"]
@@ -51,7 +51,7 @@ def check_tensors(
     `tensors` go by GGUF name, `stored` says what the checkpoint calls them, `names` what its names become.
     """
     expected = _expected(arch, config, tensors)
-    empty = set(range(arch.layers(config))) - {int(it[1]) for it in map(_LAYER.search, tensors) if it}
+    empty = set(range(arch.layers(config))) - set(map(layer_of, tensors))
     drafts = set(arch.layout.drafts(config))
     problems = list(_empty_layers(arch, config, empty - drafts if drafts <= empty else empty))
     for name, it in expected.items():
@@ -112,6 +112,8 @@ def _empty_layers(arch: Architecture, config: Config, empty: set[int]) -> Iterat
 def _wrong_shape(
     arch: Architecture, config: Config, info: TensorInfo, stored: str, it: _Expected
 ) -> Iterator[Problem]:
+    if not it.terms:
+        return
     expected = tuple(length(config, term, it.layer or 0, arch.lengths) for term in it.terms)
     found = info.shape
     while len(found) > len(expected) and found[0] == 1:  # to ggml, a row is a vector

@@ -27,7 +27,8 @@ class Config:
     path:   the config.json, for errors
     values: its content, over the architecture's defaults; the language model's part of it at the root
     rope:   the rotary embedding's settings, older spellings brought into one form
-    whole:  its content as it stands
+    whole:  its content, completed, with the parts of all towers in their places
+    said:   names that stand in config.json itself, for errors: what transformers adds has other names at times
     stored: the names of the checkpoint's tensors: some sizes stand nowhere else
     """
 
@@ -35,6 +36,7 @@ class Config:
     values: Mapping[str, Any]
     rope: Mapping[str, Any] = field(default_factory=dict)
     whole: Mapping[str, Any] = field(default_factory=dict)
+    said: frozenset[str] = frozenset()
     stored: Collection[str] = ()
 
     @property
@@ -44,7 +46,7 @@ class Config:
 
     def find(self, *names: str) -> Any:
         """The value of the first name that is there, even if it is null; None where none is."""
-        return self.values.get(self.called(*names))
+        return next((self.values[name] for name in names if name in self.values), None)
 
     def count(self, *names: str) -> int | None:
         """Return a whole number, 0 or more; None where none of the names is there."""
@@ -111,8 +113,9 @@ class Config:
         return self._number(name, self.rope.get(name))
 
     def called(self, *names: str) -> str:
-        """The first of these names that is there; the first of all where none is."""
-        return next((name for name in names if name in self.values), names[0])
+        """The name of these by which config.json has it; the first of all where it has none."""
+        there = [name for name in names if name in self.values]
+        return next((name for name in names if name in self.said), there[0] if there else names[0])
 
     def _checked(self, name: str, value: Any) -> int | None:
         if value is None:

@@ -30,6 +30,7 @@ from quantrecipe.model.architectures import (
     nemotron_h,
     openelm,
     phi,
+    projectors,
     qwen,
     t5,
 )
@@ -63,6 +64,7 @@ ALL: tuple[Architecture, ...] = (
     *nemotron_h.ALL,
     *openelm.ALL,
     *phi.ALL,
+    *projectors.ALL,
     *qwen.ALL,
     *t5.ALL,
 )

@@ -47,7 +47,7 @@ __all__ = [
 ]
 
 Shapes: TypeAlias = dict[str, tuple[str, ...]]
-"""Name of a tensor in the GGUF → its shape. `{layer}` stands for the number of a layer."""
+"""Name of a tensor in the GGUF → its shape. `{layer}` stands for the number of a layer; () is any shape."""
 
 Length: TypeAlias = Callable[[Config, int], int]
 """The configuration and the layer (0 where there is none) → a length."""

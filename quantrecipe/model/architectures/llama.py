@@ -24,8 +24,8 @@ from quantrecipe.model.architectures.layout import (
 )
 from quantrecipe.model.architectures.rope import llama3_factors
 from quantrecipe.model.architectures.rules import Stack, change, in_rope_order
-from quantrecipe.model.json_file import read_json_object
 from quantrecipe.model.pairs import Pairs, boolean, u32
+from quantrecipe.model.tokenizer.kinds import Vocabulary
 
 __all__ = ["ALL", "LLAMA"]
 
@@ -53,6 +53,11 @@ _CODE_LLAMA_VOCAB, _CODE_LLAMA_EOT = 32016, 32010
 _GRANITE_VOCAB = 49152  # IBM's small Granite models, whose texts begin without BOS
 
 
+VOCABULARY = Vocabulary(
+    kinds=("sentencepiece", "llama-hf", "bpe", "mistral"), space_prefix="tokenizer_config first"
+)
+"""Llama's vocabulary, which many others have, too."""
+
 ROTARY = (change("model.layers.{layer}.self_attn.{proj:q|k}_proj.{end:weight|bias}", in_rope_order),)
 
 
@@ -63,11 +68,7 @@ def _computed(config: Config) -> Mapping[str, bytes]:
 
 
 def _tokenizer(config: Config, pairs: Pairs) -> Pairs:
-    """Whether text gets a space in front, as the first key; and two families known by the size of their vocabulary."""
-    settings = config.folder / "tokenizer_config.json"
-    prefix = read_json_object(settings).get("add_prefix_space") if settings.is_file() else None
-    if isinstance(prefix, bool):
-        pairs = {"tokenizer.ggml.add_space_prefix": boolean(prefix)} | pairs
+    """Two families that are known by the size of their vocabulary."""
     if config.find("vocab_size") == _CODE_LLAMA_VOCAB:
         pairs.setdefault("tokenizer.ggml.eot_token_id", u32(_CODE_LLAMA_EOT))
     if config.find("vocab_size") == _GRANITE_VOCAB:
@@ -103,6 +104,7 @@ LLAMA = Architecture(
     derive={"head_dim": _even_heads, "num_key_value_heads": as_many_as_heads},
     rules=ROTARY,
     pairs=lambda config: rope_dimensions("llama", config),
+    vocabulary=VOCABULARY,
     tokenizer=_tokenizer,
     computed=_computed,
     refuse=_refuse,

@@ -8,12 +8,19 @@ from functools import cached_property
 
 import gguf
 
-__all__ = ["SUFFIXES", "Names"]
+__all__ = ["SUFFIXES", "Names", "layer_of"]
 
 SUFFIXES = (".weight", ".bias", ".scale", ".input_scale")
 """Ends of names that stay as they are. The last two belong to weights of NVFP4."""
 
+_BLOCK = re.compile(r"(?:^|\.)blk\.([0-9]{1,9})\.")
 _LAYER = re.compile(r"\.(\d+)\.")
+
+
+def layer_of(name: str) -> int | None:
+    """The number of the layer in a name of a GGUF, of whichever tower: "v.blk.7.ln1.weight" → 7."""
+    match = _BLOCK.search(name)
+    return None if match is None else int(match[1])
 
 
 class Names:

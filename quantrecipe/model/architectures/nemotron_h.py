@@ -128,7 +128,7 @@ def _space(config: Config) -> StateSpace:
 def _common(arch: str, config: Config) -> Pairs:
     """The common keys; the base frequency only where config.json has one: no q or k is rotated."""
     pairs = common_pairs(arch, config)
-    if not any(name in config.whole for name in ("rope_theta", "rope_parameters")):
+    if not config.said & {"rope_theta", "rope_parameters"}:
         pairs.pop(f"{arch}.rope.freq_base", None)
     return pairs
 
@@ -171,8 +171,7 @@ def _moe_pairs(config: Config) -> Pairs:
 
 def _has_experts(config: Config) -> bool:
     """Whether config.json itself speaks of experts: transformers assumes some for all models of the class."""
-    named = config.whole.get("llm_config")
-    return "num_experts_per_tok" in {**config.whole, **(named if isinstance(named, Mapping) else {})}
+    return "num_experts_per_tok" in config.said
 
 
 def _refuse(config: Config) -> str | None:

@@ -1,6 +1,7 @@
 """Numbers that are computed, in float32 as llama.cpp's converter computes them, and rounded once to what comes out.
 
     Add      x + number                      Gemma's norms, which lack their 1
+    Cast     x in another type               what llama.cpp wants in F16
     Scale    x · factor, by rows             multipliers that a configuration has for parts of a matrix
     NegExp   -exp(x)                         Mamba's A, which is stored as a logarithm
     Ternary  -s, 0 or s                      BitNet's matrices, as the model computes with them
@@ -25,7 +26,7 @@ from quantrecipe.model.source.layout import SLAB
 from quantrecipe.model.source.reading import Reading
 from quantrecipe.model.source.source import NUMBERS, Operation, Shape, TensorSource, fail
 
-__all__ = ["Add", "Elementwise", "NegExp", "Scale", "Ternary", "Whole"]
+__all__ = ["Add", "Cast", "Elementwise", "NegExp", "Scale", "Ternary", "Whole"]
 
 _Bytes = NDArray[np.uint8]
 _Floats = NDArray[np.float32]
@@ -80,6 +81,14 @@ class Add(Elementwise):
 
     def compute(self, values: _Floats, start: int) -> _Floats:
         return values + np.float32(self.number)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cast(Elementwise):
+    """The same numbers in another type: what has to be F16 in a GGUF, for instance."""
+
+    def compute(self, values: _Floats, start: int) -> _Floats:
+        return values
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

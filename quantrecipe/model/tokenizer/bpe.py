@@ -4,7 +4,8 @@
     added_tokens     matched before all else  CONTROL where special, else USER_DEFINED
     ids without a token, up to vocab_size     [PAD7], UNUSED
 
-Tokens and merges are written in GPT-2's alphabet, which shows each byte as a printable character.
+Tokens and merges are written in GPT-2's alphabet, which shows each byte as a printable character. WordPiece and BPE of
+whole words share what is said here of ids and types.
 """
 
 from __future__ import annotations
@@ -16,99 +17,174 @@ from typing import Any, Never, cast
 
 from quantrecipe.errors import ModelError
 from quantrecipe.model.json_file import read_text
+from quantrecipe.model.pairs import Pairs, i32s, text, texts
+from quantrecipe.model.tokenizer.added import added_tokens, is_special, named_specials
+from quantrecipe.model.tokenizer.alphabet import as_text
+from quantrecipe.model.tokenizer.completed import completed
+from quantrecipe.model.tokenizer.kinds import TokenizerFiles
+from quantrecipe.model.tokenizer.pre_tokenizer import recognise
 
-__all__ = ["added_tokens", "looks_special", "read_merges", "read_tokens", "refuse_others"]
+__all__ = [
+    "CONVERTER",
+    "is_bpe",
+    "is_of_words",
+    "read_bpe",
+    "read_merges",
+    "read_of_words",
+    "read_tokens",
+    "vocab",
+]
 
 _NORMAL, _CONTROL, _USER_DEFINED, _UNUSED = 1, 3, 4, 5  # llama.cpp: enum llama_token_type
 _MAX_TOKENS = (
     1 << 26
 )  # two hundred times the largest vocabulary in use: a list of that many still fits in memory
-_CONTROL_IN_SPITE = {"<pad>", "<mask>", "<2mass>", "[@BOS@]"}
-"""Tokens that some models forget to call special; which ones follows llama.cpp's converter."""
 _SPACE = chr(ord(" ") + 256)  # GPT-2's sign for a space
 _AGAIN = "download it again"
-_CONVERTER = "convert the model with llama.cpp's convert_hf_to_gguf.py --outtype bf16, and give the GGUF"
+CONVERTER = "convert the model with llama.cpp's convert_hf_to_gguf.py --outtype bf16, and give the GGUF"
+"""What to do about vocabularies that can't be read."""
 
 
-def refuse_others(path: Path, tokenizer: Mapping[str, Any]) -> None:
+def is_bpe(files: TokenizerFiles) -> bool:
+    """True where there is a tokenizer.json; `read_bpe` says what is wrong where it holds something else."""
+    return bool(files.tokenizer)
+
+
+def read_bpe(files: TokenizerFiles) -> Pairs:
+    """Read the keys of a byte-level BPE vocabulary."""
+    _refuse_others(files)
+    name = (
+        files.pre if files.pre is not None else recognise(files.path, files.tokenizer, files.vocabulary.pre)
+    )
+    return _of_model(files, files.vocabulary.model or "gpt2", name)
+
+
+def is_of_words(files: TokenizerFiles) -> bool:
+    """True for BPE whose pieces are all that stands between spaces."""
+    return files.part("pre_tokenizer").get("type") == "Whitespace"
+
+
+def read_of_words(files: TokenizerFiles) -> Pairs:
+    """Read the keys of a BPE vocabulary of whole words in Unicode, not in bytes."""
+    return _of_model(files, "whitespace", "whitespace")
+
+
+def _of_model(files: TokenizerFiles, model: str, pre: str) -> Pairs:
+    tokens, types = read_tokens(files)
+    pairs = {
+        "tokenizer.ggml.model": text(model),
+        "tokenizer.ggml.pre": text(pre),
+        "tokenizer.ggml.tokens": texts(tokens),
+        "tokenizer.ggml.token_type": i32s(types),
+        "tokenizer.ggml.merges": texts(read_merges(files)),
+    }
+    return completed(files, pairs)
+
+
+def _refuse_others(files: TokenizerFiles) -> None:
     """Raise a ModelError for everything but byte-level BPE."""
-    model = tokenizer.get("model")
-    if not isinstance(model, dict) or not isinstance(model.get("vocab"), dict):
-        kind = model.get("type") if isinstance(model, dict) else None
-        _fail(path, f"holds a tokenizer of the kind {kind!r} (expected: BPE)", _CONVERTER)
-    if model.get("type", "BPE") != "BPE":
-        _fail(path, f"holds a tokenizer of the kind {model['type']!r} (expected: BPE)", _CONVERTER)
-    if model.get("byte_fallback"):
+    path, model = files.path, files.part("model")
+    if not isinstance(model.get("vocab"), dict) or model.get("type", "BPE") != "BPE":
+        _fail(path, f"holds a tokenizer of the kind {model.get('type')!r} (expected: BPE)", CONVERTER)
+    if model.get("byte_fallback") and not _whole_lines(files):
         what = "is a SentencePiece vocabulary (BPE with byte_fallback) without the tokenizer.model that has its scores"
-        _fail(path, what, f"put tokenizer.model beside it, or {_CONVERTER}")
+        _fail(path, what, f"put tokenizer.model beside it, or {CONVERTER}")
     for name in ("continuing_subword_prefix", "end_of_word_suffix"):
         if model.get(name):
             _fail(
                 path,
                 f"marks parts of words ({name}: {model[name]!r}), which llama.cpp's BPE can't",
-                _CONVERTER,
+                CONVERTER,
             )
 
 
-def added_tokens(tokenizer: Mapping[str, Any], config: Mapping[str, Any]) -> dict[int, Mapping[str, Any]]:
-    """Added tokens by id; what tokenizer_config.json says of one comes before what tokenizer.json says."""
-    found: dict[int, Mapping[str, Any]] = {}
-    for token in tokenizer.get("added_tokens") or ():
-        found[token["id"]] = token
-    for number, token in (config.get("added_tokens_decoder") or {}).items():
-        found[int(number)] = token
+def _whole_lines(files: TokenizerFiles) -> bool:
+    """True where the architecture has a name for rules that merge whole lines of characters, not of bytes."""
+    return bool({"gemma4", "granite-embed-multi-311m", "sarvam-moe"} & {files.pre, *files.vocabulary.pre})
+
+
+def vocab(files: TokenizerFiles) -> dict[str, int]:
+    """The model's own tokens, token → id. ModelError where ids are no numbers, or two tokens have the same."""
+    found = files.part("model").get("vocab")
+    if not isinstance(found, dict):
+        kind = files.part("model").get("type")
+        _fail(files.path, f"holds a tokenizer of the kind {kind!r} without a vocabulary by tokens", CONVERTER)
+    numbers = found.values()
+    if not set(map(type, numbers)) <= {int} or min(numbers, default=0) < 0:
+        _fail(files.path, "has token ids that are no whole numbers", _AGAIN)
+    if len(set(numbers)) != len(found):
+        first: dict[int, str] = {}
+        for token, number in found.items():
+            if first.setdefault(number, token) != token:
+                _fail(
+                    files.path, f"gives the id {number} twice, to {first[number]!r} and to {token!r}", _AGAIN
+                )
     return found
 
 
-def read_tokens(
-    path: Path, tokenizer: Mapping[str, Any], config: Mapping[str, Any], vocab_size: int | None
-) -> tuple[list[str], list[int]]:
+def read_tokens(files: TokenizerFiles) -> tuple[list[str], list[int]]:
     """Return the tokens and their types in the order of the ids."""
-    vocab: dict[str, int] = tokenizer["model"]["vocab"]
-    try:
-        added = added_tokens(tokenizer, config)
-        names = {number: str(token["content"]) for number, token in added.items()}
-    except (TypeError, KeyError, ValueError, AttributeError) as error:
-        _fail(path, f"its added_tokens are not understood: {error!r}", _AGAIN)
-    numbers = [*vocab.values(), *names]
-    if not set(map(type, numbers)) <= {int} or min(numbers, default=0) < 0:
+    path, own = files.path, vocab(files)
+    added = added_tokens(files)
+    names = {number: str(token["content"]) for number, token in added.items()}
+    if not set(map(type, names)) <= {int} or min(names, default=0) < 0:
         _fail(path, "has token ids that are no whole numbers", _AGAIN)
-    highest = max(numbers, default=-1)
-    size = vocab_size if vocab_size is not None else highest + 1
+    highest = max([*own.values(), *names], default=-1)
+    size = files.size if files.size is not None else highest + 1
     if highest >= size or size > _MAX_TOKENS:
         what = f"has the token id {highest}, but config.json says vocab_size: {size}"
         _fail(path, what, "set vocab_size to the number of rows of the embedding")
     tokens: list[str | None] = [None] * size
     types = [_NORMAL] * size
-    for name, number in vocab.items():
+    for name, number in own.items():
         tokens[number] = name
+    bytewise = files.part("decoder").get("type") == "ByteLevel"
     for number, name in names.items():
-        special = added[number].get("special") or looks_special(name)
+        # the converter writes what comes back from such a token's id: the decoder takes GPT-2's alphabet for bytes
+        token = as_text(name) if bytewise and not added[number].get("normalized", True) else name
+        special = is_special({**added[number], "content": token})
         types[number] = _CONTROL if special else _USER_DEFINED
         # llama.cpp looks for user-defined tokens in plain text, where a space is a space
-        tokens[number] = name if special else name.replace("▁", " ")
+        tokens[number] = token if special else token.replace("▁", " ")
+    _add_named(files, own, set(names.values()), highest, tokens, types)
     for number, token in enumerate(tokens):
         if token is None:
             tokens[number] = f"[PAD{number}]"
             types[number] = _UNUSED
+    for name, kind in files.vocabulary.types:
+        if name in tokens:
+            types[tokens.index(name)] = kind
     return cast(list[str], tokens), types
 
 
-def looks_special(token: str) -> bool:
-    """True for tokens that a model ought to have marked as special."""
-    return (
-        token in _CONTROL_IN_SPITE
-        or (token.startswith("<|") and token.endswith("|>"))
-        or (token.startswith("<｜") and token.endswith("｜>"))
-        or (token.startswith("<unused") and token.endswith(">"))
-    )
+def _add_named(
+    files: TokenizerFiles,
+    own: Mapping[str, int],
+    added: set[str],
+    highest: int,
+    tokens: list[str | None],
+    types: list[int],
+) -> None:
+    """Special tokens that are only named are added as transformers does it: behind the last, if there is a row left."""
+    for name in named_specials(files):
+        if name in added:
+            continue
+        added.add(name)
+        number = own.get(name)
+        if number is None:
+            highest += 1
+            if highest >= len(tokens):
+                return
+            number = highest
+        tokens[number], types[number] = name, _CONTROL
 
 
-def read_merges(path: Path, tokenizer: Mapping[str, Any]) -> list[str]:
+def read_merges(files: TokenizerFiles) -> list[str]:
     """Merges as "a b", from both of tokenizer.json's spellings, else from merges.txt."""
-    merges: list[Any] = tokenizer["model"].get("merges") or _merges_txt(path.with_name("merges.txt"))
+    path = files.path
+    merges: list[Any] = files.part("model").get("merges") or _merges_txt(path.with_name("merges.txt"))
     if not merges:
-        _fail(path, "has no merges", _CONVERTER)
+        _fail(path, "has no merges", CONVERTER)
     try:
         if set(map(type, merges)) == {str}:
             return merges

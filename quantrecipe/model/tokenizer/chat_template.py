@@ -14,10 +14,17 @@ from quantrecipe.model.pairs import Pairs, text, texts
 __all__ = ["chat_template_pairs"]
 
 _KEY = "tokenizer.chat_template"
+_JINJA = "chat_template.jinja"
 
 
-def chat_template_pairs(folder: Path, config: Mapping[str, Any] | None) -> Pairs:
-    """The keys of the templates. A folder without tokenizer_config.json has none."""
+def chat_template_pairs(folder: Path, config: Mapping[str, Any] | None, *, file_first: bool = False) -> Pairs:
+    """The keys of the templates. A folder without tokenizer_config.json has none.
+
+    `file_first`: chat_template.jinja comes before all else.
+    """
+    jinja = folder / _JINJA
+    if file_first and jinja.is_file():
+        return {_KEY: text(_universal(read_text(jinja)))}
     if config is None:
         return {}
     template = config["chat_template"] if "chat_template" in config else _beside(folder)
@@ -34,7 +41,7 @@ def chat_template_pairs(folder: Path, config: Mapping[str, Any] | None) -> Pairs
 
 def _beside(folder: Path) -> Any:
     """Read the template from a file of its own."""
-    jinja = folder / "chat_template.jinja"
+    jinja = folder / _JINJA
     if jinja.is_file():
         default = _universal(read_text(jinja))
         others = sorted((folder / "additional_chat_templates").glob("*.jinja"))

@@ -6,9 +6,11 @@ what becomes of a sample text, which every retrained tokenizer changes. Forms th
     Digits(individual)                         Split("\\p{N}", Isolated)
     ByteLevel(use_regex)                       Split(GPT-2's expression, Isolated), then bytes
     Split(…, Removed, invert)                  Split(…, Isolated), where every character is in some match
+    other spellings of an expression           _SPELLINGS: a line end or its escape, (?i:'s) or '[sS], …
 
-llama.cpp doesn't normalize what it tokenizes. NFC is let through, since it leaves practically all text as it
-is; for text that isn't in NFC, llama.cpp's ids are those of the text as it stands.
+Many rules have several names in llama.cpp, which differ in whose model they are called after. The architecture says
+which of them it goes by. llama.cpp doesn't normalize what it tokenizes. NFC is let through, since it leaves practically
+all text as it is; for text that isn't in NFC, llama.cpp's ids are those of the text as it stands.
 """
 
 from __future__ import annotations
@@ -25,26 +27,55 @@ from quantrecipe.errors import ModelError
 from quantrecipe.packaged import packaged_table
 from quantrecipe.typed import typed
 
-__all__ = ["PreTokenizer", "check_name", "known_names", "known_pre_tokenizers", "recognise"]
+__all__ = [
+    "PreTokenizer",
+    "check_name",
+    "known_names",
+    "known_pre_tokenizers",
+    "name_of_expression",
+    "recognise",
+]
 
 _TABLE = "model/tokenizer/pre_tokenizers.json"
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 """What ByteLevel(use_regex) splits by. Source: Hugging Face tokenizers, pre_tokenizers/byte_level.rs."""
 _BYTES = "bytes"
+_SPELLINGS = (
+    ("\r", r"\r"),
+    ("\n", r"\n"),
+    (r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])", r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"),
+    (r"'(?i:[sdmt]|ll|ve|re)", r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"),
+    (r"\p{N}{1}|", r"\p{N}|"),
+    (r"\s*[\r\n]|", r"\s*[\r\n]+|"),  # \s* takes all but the last line end of a run
+    (r"[^\r\n\p{L}\p{N}]?+\p{L}+", r"[^\r\n\p{L}\p{N}]?\p{L}+"),  # possessive: what follows is never within
+    (r"[^\s\p{L}\p{N}]++[\r\n]*", r"[^\s\p{L}\p{N}]+[\r\n]*"),
+)
+"""Spellings, and the one that the table has for the same matches."""
+_HARMLESS = ("NFC",)
 _OVERRIDE = "if you know that one of these is right, say so: --pre NAME"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PreTokenizer:
-    """Rules of cutting text that llama.cpp has under a name.
+    """Rules of cutting text that llama.cpp has under one name or several.
 
+    names:         what llama.cpp calls them, first the one to take where nothing else is known
+    of:            whose rules they are
     splits:        expressions, one after the other; each match is a piece of its own
     ignore_merges: True where a piece that is a token is taken whole
+    form:          the whole pre_tokenizer of tokenizer.json, where the rules aren't expressions alone
     """
 
-    name: str
-    splits: tuple[str, ...]
+    names: tuple[str, ...]
+    of: str
     ignore_merges: bool
+    splits: tuple[str, ...]
+    form: Mapping[str, Any] | None = None
+
+    @property
+    def name(self) -> str:
+        """The name to take where nothing else is known."""
+        return self.names[0]
 
 
 @cache
@@ -67,10 +98,13 @@ def check_name(name: str) -> None:
         raise ModelError(f"--pre {name}: llama.cpp has no pre-tokenizer of this name", remedy)
 
 
-def recognise(path: Path, tokenizer: Mapping[str, Any]) -> str:
-    """The name of the rules in tokenizer.json. ModelError, which shows them, where llama.cpp has none such."""
+def recognise(path: Path, tokenizer: Mapping[str, Any], preferred: tuple[str, ...] = ()) -> str:
+    """The name of the rules in tokenizer.json: of several, the first that `preferred` has.
+
+    A name of `preferred` counts, too, where llama.cpp has the same expressions and only ignore_merges differs: that is
+    how its converter names such models. ModelError, which shows the rules, where llama.cpp has none such.
+    """
     known = known_pre_tokenizers()
-    names = ", ".join(rules.name for rules in known)
     try:
         normalizers = list(_normalizers(tokenizer.get("normalizer")))
         steps = list(_steps(tokenizer.get("pre_tokenizer")))
@@ -78,20 +112,48 @@ def recognise(path: Path, tokenizer: Mapping[str, Any]) -> str:
         raise ModelError(
             f"its pre_tokenizer is not understood: {error!r}", "download it again", file=path
         ) from error
-    if unknown := [step for step in normalizers if step != "NFC"]:
-        what = f"normalizes text by {', '.join(unknown)}, which llama.cpp doesn't (known rules: {names})"
+    if unknown := [step for step in normalizers if step not in _HARMLESS]:
+        what = (
+            f"normalizes text by {', '.join(unknown)}, which llama.cpp doesn't (known rules: {_all_names()})"
+        )
         raise ModelError(what, _OVERRIDE, file=path)
     whole = bool(tokenizer["model"].get("ignore_merges"))
-    if steps[-1:] == [_BYTES]:
-        splits = _isolated(steps[:-1])
-        for rules in known:
-            if rules.splits == splits and rules.ignore_merges == whole:
-                return rules.name
+    alike = [rules for rules in known if _same(rules, steps)]
+    alike.sort(key=lambda rules: rules.ignore_merges != whole)
+    for rules in alike:
+        if names := [name for name in preferred if name in rules.names]:
+            return names[0]
+    if alike and alike[0].ignore_merges == whole:
+        return alike[0].name
     shown = json.dumps(tokenizer.get("pre_tokenizer"), ensure_ascii=False)
     what = (
         f"llama.cpp has no name for its rules: pre_tokenizer {shown} with ignore_merges {str(whole).lower()}"
     )
-    raise ModelError(f"{what} (known: {names})", _OVERRIDE, file=path)
+    raise ModelError(f"{what} (known: {_all_names()})", _OVERRIDE, file=path)
+
+
+def name_of_expression(expression: str, preferred: tuple[str, ...] = ()) -> str | None:
+    """The name of the rules that are one expression and all merges, None where llama.cpp has none such."""
+    for rules in known_pre_tokenizers():
+        if rules.splits == (_one_spelling(expression),) and not rules.ignore_merges:
+            return next((name for name in preferred if name in rules.names), rules.name)
+    return None
+
+
+def _all_names() -> str:
+    return ", ".join(rules.name for rules in known_pre_tokenizers())
+
+
+def _same(rules: PreTokenizer, steps: list[Any]) -> bool:
+    if rules.form is not None:
+        return steps == list(_steps(rules.form))
+    return steps[-1:] == [_BYTES] and _isolated(steps[:-1]) == tuple(map(_one_spelling, rules.splits))
+
+
+def _one_spelling(expression: str) -> str:
+    for spelling, usual in _SPELLINGS:
+        expression = expression.replace(spelling, usual)
+    return expression
 
 
 def _normalizers(normalizer: Any) -> Iterator[str]:
@@ -119,7 +181,7 @@ def _steps(rule: Any) -> Iterator[Any]:
         case "Digits":
             yield (r"\p{N}" if rule["individual_digits"] else r"\p{N}+", "Isolated", False)
         case "Split" if "Regex" in rule["pattern"]:
-            yield (rule["pattern"]["Regex"], rule["behavior"], bool(rule.get("invert", False)))
+            yield (_one_spelling(rule["pattern"]["Regex"]), rule["behavior"], bool(rule.get("invert", False)))
         case _:
             yield rule
 
@@ -127,7 +189,8 @@ def _steps(rule: Any) -> Iterator[Any]:
 def _isolated(steps: list[Any]) -> tuple[str, ...] | None:
     """The expressions of steps that isolate all their matches, None where one does something else."""
     if len(steps) == 1 and isinstance(steps[0], tuple) and steps[0][1:] == ("Removed", True):
-        return (steps[0][0],)  # all single expressions of the table match every character
+        # what matches is kept: the same where something of the expression matches every character
+        return (steps[0][0],) if steps[0][0].endswith(r"|\s+") else None
     if all(isinstance(step, tuple) and step[1:] == ("Isolated", False) for step in steps):
         return tuple(step[0] for step in steps)
     return None

@@ -15,10 +15,10 @@ from typing import Any
 from quantrecipe.errors import ModelError
 from quantrecipe.model.pairs import Pairs, boolean, u32
 
-__all__ = ["special_pairs"]
+__all__ = ["ID_KEYS", "special_pairs"]
 
 _TYPES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
-_ID_KEYS = {
+ID_KEYS = {
     "bos": "bos_token_id", "eos": "eos_token_id", "unk": "unknown_token_id", "sep": "seperator_token_id",
     "pad": "padding_token_id", "mask": "mask_token_id", "eot": "eot_token_id", "eom": "eom_token_id",
 }  # fmt: skip
@@ -68,7 +68,7 @@ def special_pairs(
             if isinstance(flag := config.get(f"add_{kind}_token"), bool):
                 names.adds.setdefault(kind, flag)
     pairs: Pairs = {
-        f"tokenizer.ggml.{_ID_KEYS[kind]}": u32(number) for kind, number in ids.items() if kind in _ID_KEYS
+        f"tokenizer.ggml.{ID_KEYS[kind]}": u32(number) for kind, number in ids.items() if kind in ID_KEYS
     }
     pairs |= {
         f"tokenizer.ggml.{_ADD_KEYS[kind]}": boolean(flag)
@@ -167,8 +167,14 @@ def _ids(
             name = name.get("content") if isinstance(name, Mapping) else name
             number = numbers.get(name) if isinstance(name, str) else None
             _add_id(path, ids, kind, number, limit)
+    text_config = model_config.get("text_config")
+    within = (
+        text_config if isinstance(text_config, Mapping) else {}
+    )  # models with projectors nest the text model's
     for kind in names.types:
-        _add_id(path.with_name("config.json"), ids, kind, model_config.get(f"{kind}_token_id"), limit)
+        number = model_config.get(f"{kind}_token_id")
+        number = within.get(f"{kind}_token_id") if number is None else number
+        _add_id(path.with_name("config.json"), ids, kind, number, limit)
     return ids
 
 

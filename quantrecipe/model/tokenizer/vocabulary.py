@@ -2,21 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from quantrecipe.errors import ModelError
-from quantrecipe.model.json_file import read_json_object
-from quantrecipe.model.pairs import Pairs, boolean, f32s, i32s, text, texts
-from quantrecipe.model.tokenizer.bpe import read_merges, read_tokens, refuse_others
-from quantrecipe.model.tokenizer.chat_template import chat_template_pairs
-from quantrecipe.model.tokenizer.kinds import Vocabulary
-from quantrecipe.model.tokenizer.pre_tokenizer import check_name, recognise
-from quantrecipe.model.tokenizer.sentencepiece import Pieces, is_sentencepiece, read_pieces
-from quantrecipe.model.tokenizer.special import special_pairs
+from quantrecipe.model.pairs import Pairs, text
+from quantrecipe.model.tokenizer import (
+    bpe,
+    llama_hf,
+    others,
+    sentencepiece,
+    tekken,
+    tiktoken,
+    unigram,
+    wordpiece,
+)
+from quantrecipe.model.tokenizer.kinds import TokenizerFiles, Vocabulary, read_files
+from quantrecipe.model.tokenizer.pre_tokenizer import check_name
 
 __all__ = ["tokenizer_pairs"]
+
+_Reader = tuple[Callable[[TokenizerFiles], bool], Callable[[TokenizerFiles], Pairs]]
+_READERS: Mapping[str, _Reader] = {
+    "bpe": (bpe.is_bpe, bpe.read_bpe),
+    "gemma4": (llama_hf.is_llama_hf, llama_hf.read_gemma4),
+    "llama-hf": (llama_hf.is_llama_hf, llama_hf.read_llama_hf),
+    "mistral": (tekken.is_tekken, tekken.read_tekken),
+    "none": (lambda files: True, lambda files: {"tokenizer.ggml.model": text("none")}),
+    "plamo": (others.is_plamo, others.read_plamo),
+    "rwkv": (others.is_rwkv, others.read_rwkv),
+    "sentencepiece": (sentencepiece.is_sentencepiece, sentencepiece.read_sentencepiece),
+    "tiktoken": (tiktoken.is_tiktoken, tiktoken.read_tiktoken),
+    "unigram": (unigram.is_unigram, unigram.read_unigram),
+    "whitespace": (bpe.is_of_words, bpe.read_of_words),
+    "wordpiece": (wordpiece.is_wordpiece, wordpiece.read_wordpiece),
+}
+"""By kind: whether the folder has files of it, and what reads them."""
+_USUAL = Vocabulary()
+_TRANSFORMERS = "let transformers write it: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"
+_MISSING = {
+    "bpe": ("tokenizer.json", _TRANSFORMERS),
+    "wordpiece": ("tokenizer.json", _TRANSFORMERS),
+    "llama-hf": ("tokenizer.json", _TRANSFORMERS),
+    "gemma4": ("tokenizer.json", _TRANSFORMERS),
+    "sentencepiece": ("tokenizer.model", "download it from the model's page"),
+    "unigram": (
+        "tokenizer.model, spiece.model or sentencepiece.bpe.model",
+        "download it from the model's page",
+    ),
+    "tiktoken": ("tiktoken.model or *.tiktoken", "download it from the model's page"),
+    "mistral": ("tekken.json", "download it from the model's page"),
+    "plamo": ("tokenizer.jsonl", "download it from the model's page"),
+    "rwkv": (others.RWKV_FILE, "download it from the model's page"),
+}
+"""What a folder lacks, and how to get it, if none of its kinds has files; the last of the kinds that stands here."""
 
 
 def tokenizer_pairs(
@@ -25,80 +65,24 @@ def tokenizer_pairs(
     model_config: Mapping[str, Any],
     *,
     pre: str | None = None,
-    vocabulary: Vocabulary = Vocabulary(),  # noqa: B008  # a frozen value
+    vocabulary: Vocabulary = _USUAL,
 ) -> Pairs:
-    """The vocabulary as a GGUF holds it: byte-level BPE from tokenizer.json, or SentencePiece from tokenizer.model.
+    """The vocabulary as a GGUF holds it, read as the architecture's `vocabulary` says.
 
     `vocab_size` is the number of rows of the embedding; ids without a token get a placeholder. `pre` is taken
-    as the pre-tokenizer's name, and spares its rules from being recognised; llama.cpp has to know it.
+    as the pre-tokenizer's name, and spares its rules from being recognised; llama.cpp has to know it. ModelError where
+    files are missing or damaged, or hold what llama.cpp can't do.
     """
     if pre is not None:
         check_name(pre)
-    path, config_file = folder / "tokenizer.json", folder / "tokenizer_config.json"
-    tokenizer = read_json_object(path) if path.is_file() else {}
-    config = read_json_object(config_file) if config_file.is_file() else None
-    sentencepiece = is_sentencepiece(folder, tokenizer)
-    if not tokenizer and not sentencepiece:
-        what = "has no tokenizer.json, so its vocabulary can't be converted"
-        remedy = "let transformers write it: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"
-        raise ModelError(what, remedy, file=folder)
-    try:
-        if sentencepiece:
-            pairs = _from_pieces(read_pieces(folder, config or {}, vocab_size, lenient=pre is not None), pre)
-            size = len(pairs["tokenizer.ggml.tokens"])
-            pairs |= special_pairs(path, tokenizer, config, model_config, vocab_size=size)
-        else:
-            pairs = _byte_level(path, tokenizer, config or {}, vocab_size, pre)
-            pairs |= special_pairs(path, tokenizer, config, model_config)
-        pairs |= chat_template_pairs(folder, config)
-    except UnicodeEncodeError as error:
-        what = f"holds half a surrogate pair, which is no character: {error}"
-        raise ModelError(what, "download it again", file=path) from error
-    return pairs | _normalizer_pairs(tokenizer.get("normalizer"))
-
-
-def _byte_level(
-    path: Path,
-    tokenizer: Mapping[str, Any],
-    config: Mapping[str, Any],
-    vocab_size: int | None,
-    pre: str | None,
-) -> Pairs:
-    refuse_others(path, tokenizer)
-    name = pre if pre is not None else recognise(path, tokenizer)
-    tokens, types = read_tokens(path, tokenizer, config, vocab_size)
-    return {
-        "tokenizer.ggml.model": text("gpt2"),
-        "tokenizer.ggml.pre": text(name),
-        "tokenizer.ggml.tokens": texts(tokens),
-        "tokenizer.ggml.token_type": i32s(types),
-        "tokenizer.ggml.merges": texts(read_merges(path, tokenizer)),
-    }
-
-
-def _from_pieces(pieces: Pieces, pre: str | None) -> Pairs:
-    return {
-        "tokenizer.ggml.model": text("llama"),
-        "tokenizer.ggml.pre": text(pre or "default"),
-        "tokenizer.ggml.tokens": texts(pieces.tokens),
-        "tokenizer.ggml.scores": f32s(pieces.scores),
-        "tokenizer.ggml.token_type": i32s(pieces.types),
-    }
-
-
-def _normalizer_pairs(normalizer: Any) -> Pairs:
-    """Lower case and stripped accents, which some BPE vocabularies ask for."""
-    if not isinstance(normalizer, Mapping):
-        return {}
-    key = "tokenizer.ggml.normalizer."
-    match normalizer.get("type"):
-        case "Lowercase":
-            return {f"{key}lowercase": boolean(True)}
-        case "StripAccents":
-            return {f"{key}strip_accents": boolean(True)}
-        case "Sequence":
-            pairs: Pairs = {}
-            for step in normalizer.get("normalizers", ()):
-                pairs |= _normalizer_pairs(step)
-            return dict(sorted(pairs.items()))
-    return {}
+    files = read_files(folder, vocab_size, model_config, pre, vocabulary)
+    for kind in files.vocabulary.kinds:
+        has, read = _READERS[kind]
+        if has(files):
+            try:
+                return read(files)
+            except UnicodeEncodeError as error:
+                what = f"holds half a surrogate pair, which is no character: {error}"
+                raise ModelError(what, "download it again", file=files.path) from error
+    lacking, remedy = _MISSING[next(kind for kind in reversed(files.vocabulary.kinds) if kind in _MISSING)]
+    raise ModelError(f"has no {lacking}, so its vocabulary can't be converted", remedy, file=folder)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.recorded_architectures import NAMES, inexact, read_recorded, write_recorded
+from support.recorded_architectures import NAMES, PROJECTORS, inexact, read_recorded, write_recorded
 
 from quantrecipe.gguf.values import GGUFValue
 from quantrecipe.model.model import Model
@@ -35,6 +35,16 @@ def test_equal_to_the_converter_s(name: str, tmp_path: Path) -> None:
         expected.pop(key, None)
     assert found == expected
     assert list(found) == list(expected)
+    assert_tensors(name, model, answer["tensors"])
+
+
+@pytest.mark.parametrize("name", PROJECTORS)
+def test_projectors_are_equal_too(name: str, tmp_path: Path) -> None:
+    model = open_model(write_recorded(name, tmp_path), part="mmproj")
+    answer = read_recorded(name, "reference-mmproj.json")
+    expected = {key: tuple(value) for key, *value in answer["metadata"]}
+    assert metadata(model) == expected
+    assert list(model.metadata) == list(expected)
     assert_tensors(name, model, answer["tensors"])
 
 

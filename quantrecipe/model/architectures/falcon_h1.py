@@ -11,7 +11,7 @@ from typing import Any
 
 from quantrecipe.model.architectures.architecture import Architecture
 from quantrecipe.model.architectures.config import Config, shown
-from quantrecipe.model.architectures.hyperparameters import LAYERS, head_dim
+from quantrecipe.model.architectures.hyperparameters import HEADS, KV_HEADS, count_pairs, head_dim
 from quantrecipe.model.architectures.layout import DENSE, HEAD, Layout, Shapes, attention, biases, layers
 from quantrecipe.model.architectures.mamba import mamba2_common
 from quantrecipe.model.architectures.rules import Found, Rule, change, scaled
@@ -94,17 +94,20 @@ _RULES: tuple[Rule, ...] = (
 )
 
 
-def _common(arch: str, config: Config) -> Pairs:
-    pairs = mamba2_common(arch, config, _space(config))
-    pairs[f"{arch}.vocab_size"] = u32(config.need("vocab_size"))
-    pairs[f"{arch}.block_count"] = u32(config.need(*LAYERS))
-    pairs[f"{arch}.context_length"] = u32(config.count("max_position_embeddings") or 0)
-    pairs[f"{arch}.feed_forward_length"] = u32(config.need("intermediate_size"))
-    pairs[f"{arch}.attention.head_count"] = u32(config.need("num_attention_heads"))
-    pairs[f"{arch}.attention.head_count_kv"] = u32(config.need("num_key_value_heads"))
-    pairs[f"{arch}.attention.key_length"] = u32(head_dim(config))
-    pairs[f"{arch}.attention.value_length"] = u32(head_dim(config))
-    pairs[f"{arch}.rope.freq_base"] = f32(config.rope_number("rope_theta") or 0.0)
+def _pairs(config: Config) -> Pairs:
+    """What Mamba-2's GGUFs say otherwise, and what attention and the feed-forward network need."""
+    sizes = {
+        "vocab_size": ("vocab_size",),
+        "context_length": ("max_position_embeddings",),
+        "feed_forward_length": ("intermediate_size",),
+        "attention.head_count": HEADS,
+        "attention.head_count_kv": KV_HEADS,
+    }
+    pairs = count_pairs("falcon-h1", config, sizes)
+    for key in ("key_length", "value_length"):
+        pairs[f"falcon-h1.attention.{key}"] = u32(head_dim(config))
+    if (theta := config.rope_number("rope_theta")) is not None:
+        pairs["falcon-h1.rope.freq_base"] = f32(theta)
     return pairs
 
 
@@ -145,7 +148,8 @@ FALCON_H1 = Architecture(
         },
     ),
     refuse=_refuse,
-    common=_common,
+    common=lambda arch, config: mamba2_common(arch, config, _space(config)),
+    pairs=_pairs,
     rules=(*mamba2_rules(_LAYER + "mamba", _space), *_RULES),
     lengths=space_lengths(_space),
     vocabulary=Vocabulary(kinds=("bpe",), pre=("falcon-h1",)),

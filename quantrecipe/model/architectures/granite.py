@@ -37,7 +37,6 @@ from quantrecipe.model.architectures.layout import (
 from quantrecipe.model.architectures.llama import LLAMA, ROTARY
 from quantrecipe.model.architectures.rules import Each, Found, Named, Rule, halves, language_name, rename
 from quantrecipe.model.pairs import Pairs, booleans, u32
-from quantrecipe.model.tokenizer.kinds import Vocabulary
 
 __all__ = [
     "ALL",
@@ -162,7 +161,7 @@ GRANITE = replace(
     adjust=granite_values,
     pairs=lambda config: granite_pairs("granite", config),
     rename=_name,
-    vocabulary=Vocabulary(pre=("refact",)),
+    vocabulary=replace(LLAMA.vocabulary, pre=("refact", "dbrx")),
 )
 
 

@@ -127,7 +127,7 @@ def _refuse(config: Config) -> str | None:
 
 _CLASSES = ("GraniteMoeHybridForCausalLM", "BambaForCausalLM")
 
-_VOCABULARY = Vocabulary(kinds=("sentencepiece", "bpe"))
+_VOCABULARY = Vocabulary(kinds=("sentencepiece", "bpe"), pre=("refact", "dbrx"))
 
 HYBRID = Architecture(
     name="granitehybrid",

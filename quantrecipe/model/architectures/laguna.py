@@ -31,7 +31,7 @@ __all__ = ["ALL"]
 _HIDDEN, _SHARED = "hidden_size", "shared_expert_intermediate_size"
 _SIGMOID = 2  # llama.cpp: LLAMA_EXPERT_GATING_FUNC_TYPE_SIGMOID
 _CONTROL = 3  # llama.cpp: LLAMA_TOKEN_TYPE_CONTROL
-_END_OF_TURN = "</assistant>"
+_END_OF_TURN = "</assistant>"  # the tokenizer takes it for a part of the text, which it isn't
 _GATES = ("per_head", "per_element")
 
 
@@ -113,19 +113,11 @@ def _pairs(config: Config) -> Pairs:
 
 
 def _tokenizer(config: Config, pairs: Pairs) -> Pairs:
-    """With the token that ends the assistant's turn: config.json has it as one of two that end the text.
-
-    The tokenizer takes it for a part of the text, which it isn't.
-    """
-    tokens, types = "tokenizer.ggml.tokens", "tokenizer.ggml.token_type"
-    if tokens in pairs and types in pairs and _END_OF_TURN in (named := pairs[tokens].decode()):
-        kinds = pairs[types].decode()
-        kinds[named.index(_END_OF_TURN)] = _CONTROL
-        pairs = {**pairs, types: pairs[types].with_items(kinds)}
-    ends = config.whole.get("eos_token_id")
-    others = [it for it in ends if it != config.whole.get("bos_token_id")] if isinstance(ends, list) else []
+    """With the token that ends the assistant's turn: config.json has it as one of two that end the text."""
+    ends = config.find("eos_token_id")
+    others = [it for it in ends if it != config.find("bos_token_id")] if isinstance(ends, list) else []
     if others and isinstance(others[0], int):
-        pairs = pairs | {"tokenizer.ggml.eot_token_id": u32(others[0])}
+        return pairs | {"tokenizer.ggml.eot_token_id": u32(others[0])}
     return pairs
 
 
@@ -163,7 +155,9 @@ LAGUNA = Architecture(
     },
     names_of="step35",
     lengths={"gate": _gate_rows},
-    vocabulary=Vocabulary(kinds=("bpe",), pre=("laguna",)),
+    vocabulary=Vocabulary(
+        kinds=("bpe",), pre=("laguna",), types=((_END_OF_TURN, _CONTROL),), template_file=True
+    ),
     tokenizer=_tokenizer,
 )
 

@@ -223,6 +223,13 @@ def _refuse_jamba(config: Config) -> str | None:
     return f"has a mamba_expand of {factor}; {_EXPANSION}" if factor != 2 else None
 
 
+def _jamba_tokenizer(config: Config, pairs: Pairs) -> Pairs:
+    """Text gets no space in front where the vocabulary is that of a tokenizer.json."""
+    if (config.folder / "tokenizer.model").is_file():
+        return pairs
+    return pairs | {"tokenizer.ggml.add_space_prefix": boolean(False)}
+
+
 JAMBA = Architecture(
     name="jamba",
     classes=("JambaForCausalLM",),
@@ -261,6 +268,8 @@ JAMBA = Architecture(
         ),
     ),
     lengths=space_lengths(_jamba),
+    vocabulary=Vocabulary(kinds=("sentencepiece", "llama-hf")),
+    tokenizer=_jamba_tokenizer,
 )
 
 ALL = (MAMBA_1, MAMBA_2, JAMBA)

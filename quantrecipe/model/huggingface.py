@@ -124,8 +124,10 @@ def _architecture(
 def _complete(path: Path, values: dict[str, Any], arch: Architecture, stored: Collection[str]) -> Config:
     """Complete config.json by what transformers assumes."""
     language = values.get("text_config")
-    said = frozenset((*values, *(language if isinstance(language, Mapping) else ())))
-    whole, values = completed(values), {**arch.defaults, **complete(values)}
+    language = language if isinstance(language, Mapping) else {}
+    said = frozenset((*values, *language))
+    stated = {**values, **language} if arch.as_stated else complete(values)
+    whole, values = completed(values), {**arch.defaults, **stated}
     for name, derive in arch.derive.items():
         if values.get(name) is None:
             values[name] = derive(values)

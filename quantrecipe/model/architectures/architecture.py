@@ -78,7 +78,8 @@ class Architecture:
 
     Its hyper-parameters, by config.json's names, nested ones brought to the root:
     defaults:      what transformers assumes of a hyper-parameter that config.json doesn't give
-    default_theta: the same for the base frequency of the rotary embedding
+    default_theta: the same for the base frequency of the rotary embedding; None for none
+    as_stated:     True where the converter reads config.json itself, without what transformers assumes
     derive:        hyper-parameters that transformers works out from others, where they are missing or null
     adjust:        all hyper-parameters, as the GGUF is to see them
     layers:        how many layers the GGUF has, those of draft heads included
@@ -89,7 +90,7 @@ class Architecture:
 
     Its tensors:
     rename:        a stored name → the name that the rules see; None leaves the tensor out
-    draft_name:    the same once more, where it depends on how many layers there are: "mtp.layers.0." → "model.layers.48."
+    draft_name:    the same once more, where it depends on how many layers there are: "mtp.layers.0." → "layers.48."
     leaves_out:    tensors that are left out for what the configuration says, by the names that the rules see
     rules:         what is done to tensors, see `rules`; the first rule that matches a name counts
     names:         names that gguf's tensor name map lacks → names of the GGUF, "{layer}" in both, without ".weight"
@@ -110,7 +111,8 @@ class Architecture:
     refuse: Callable[[Config], str | None] = no_reason
 
     defaults: Mapping[str, Any] = field(default_factory=dict)
-    default_theta: float = 10_000.0
+    default_theta: float | None = 10_000.0
+    as_stated: bool = False
     derive: Mapping[str, Callable[[Mapping[str, Any]], Any]] = field(default_factory=dict)
     adjust: Callable[[Mapping[str, Any]], Mapping[str, Any]] = _unchanged
     layers: Callable[[Config], int] = _all_layers

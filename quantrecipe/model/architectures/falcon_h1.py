@@ -148,6 +148,8 @@ FALCON_H1 = Architecture(
         },
     ),
     refuse=_refuse,
+    default_theta=None,
+    as_stated=True,
     common=lambda arch, config: mamba2_common(arch, config, _space(config)),
     pairs=_pairs,
     rules=(*mamba2_rules(_LAYER + "mamba", _space), *_RULES),

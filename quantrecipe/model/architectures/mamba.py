@@ -65,13 +65,18 @@ def _width(config: Config) -> int:
     return config.need("hidden_size", "d_model", "dim")
 
 
+def _given(config: Config, *names: str) -> int | None:
+    """A whole number; None where there is none, or where it says "auto"."""
+    return None if config.find(*names) == "auto" else config.count(*names)
+
+
 def _mamba(config: Config) -> StateSpace:
     width = _width(config)
     return StateSpace(
-        inner=config.count("intermediate_size", "d_inner") or 2 * width,
-        state=config.count("state_size", "d_state") or 16,
-        kernel=config.count("conv_kernel", "d_conv") or 4,
-        rank=config.count("time_step_rank", "dt_rank") or -(-width // 16),
+        inner=_given(config, "intermediate_size", "d_inner") or 2 * width,
+        state=_given(config, "state_size", "d_state") or 16,
+        kernel=_given(config, "conv_kernel", "d_conv") or 4,
+        rank=_given(config, "time_step_rank", "dt_rank") or -(-width // 16),
     )
 
 
@@ -104,6 +109,8 @@ MAMBA_1 = Architecture(
     classes=("MambaForCausalLM", "MambaLMHeadModel", "FalconMambaForCausalLM"),
     layout=Layout(required=FRAME | MAMBA, optional=HEAD),
     refuse=_refuse_mamba,
+    default_theta=None,
+    as_stated=True,
     common=_mamba_common,
     rules=(*mamba_rules("backbone.layers.{layer}.mixer"), Each(names="lm_head.weight", make=_untied)),
     lengths=_MAMBA_LENGTHS,
@@ -126,20 +133,27 @@ def mamba2_common(arch: str, config: Config, space: StateSpace) -> Pairs:
 
 
 def _mamba2(config: Config) -> StateSpace:
-    inner = config.count("mamba_d_ssm", "intermediate_size", "d_inner")
-    inner = inner or (config.count("mamba_expand", "expand") or 2) * _width(config)
+    inner = _given(config, "mamba_d_ssm", "intermediate_size", "d_inner")
+    inner = inner or _expanded(config)
     return StateSpace(
         inner=inner,
-        state=config.count("state_size", "d_state") or 128,
-        kernel=config.count("conv_kernel", "d_conv") or 4,
-        rank=inner // (config.count("mamba_d_head", "head_dim") or 64),
-        groups=config.count("n_groups") or 1,
+        state=_given(config, "state_size", "d_state") or 128,
+        kernel=_given(config, "conv_kernel", "d_conv") or 4,
+        rank=inner // _head(config),
+        groups=_given(config, "n_groups") or 1,
     )
 
 
+def _expanded(config: Config) -> int:
+    return (_given(config, "mamba_expand", "expand") or 2) * _width(config)
+
+
+def _head(config: Config) -> int:
+    return _given(config, "mamba_d_head", "head_dim") or 64
+
+
 def _refuse_mamba2(config: Config) -> str | None:
-    inner, head = _mamba2(config).inner, config.count("mamba_d_head", "head_dim") or 64
-    expected = (config.count("mamba_expand", "expand") or 2) * _width(config)
+    inner, head, expected = _mamba2(config).inner, _head(config), _expanded(config)
     if inner != expected or inner % head:
         return f"has {inner} inner channels (expected: {expected} by expand, in heads of {head})"
     return None
@@ -170,7 +184,7 @@ def _jamba(config: Config) -> StateSpace:
         inner=config.need("mamba_expand") * width,
         state=config.count("mamba_d_state") or 16,
         kernel=config.count("mamba_d_conv") or 4,
-        rank=config.count("mamba_dt_rank") or -(-width // 16),
+        rank=_given(config, "mamba_dt_rank") or -(-width // 16),
     )
 
 

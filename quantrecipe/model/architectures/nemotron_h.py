@@ -21,7 +21,6 @@ from quantrecipe.model.architectures.granite_hybrid import hybrid_space
 from quantrecipe.model.architectures.hyperparameters import (
     LAYERS,
     Table,
-    common_pairs,
     count_pairs,
     number_pairs,
 )
@@ -125,14 +124,6 @@ def _space(config: Config) -> StateSpace:
     return replace(hybrid_space(config), inner=heads * width)
 
 
-def _common(arch: str, config: Config) -> Pairs:
-    """The common keys; the base frequency only where config.json has one: no q or k is rotated."""
-    pairs = common_pairs(arch, config)
-    if not config.said & {"rope_theta", "rope_parameters"}:
-        pairs.pop(f"{arch}.rope.freq_base", None)
-    return pairs
-
-
 def _pairs(arch: str, config: Config) -> Pairs:
     head = config.need("attention_head_dim")
     keys = ("conv_kernel", "state_size", "group_count", "inner_size", "time_step_rank")
@@ -216,8 +207,8 @@ NEMOTRON_H = Architecture(
             Part(where=_layers_of(_MLP), required=NO_GATE, optional=NO_GATE_BIASES),
         ),
     ),
+    default_theta=None,
     adjust=_dense_values,
-    common=_common,
     pairs=lambda config: _pairs("nemotron_h", config),
     rename=_name,
     rules=_RULES,

@@ -32,7 +32,7 @@ _YARN = {
 }
 
 
-def rope_parameters(path: Path, values: Mapping[str, Any], default_theta: float) -> dict[str, Any]:
+def rope_parameters(path: Path, values: Mapping[str, Any], default_theta: float | None) -> dict[str, Any]:
     """The settings of the rotary embedding in one form: rope_type, rope_theta, and what the type needs.
 
     ModelError about `path`, the config.json, where they have no form that is known.

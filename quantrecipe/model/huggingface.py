@@ -103,8 +103,7 @@ def _architecture(
     stored: Collection[str],
 ) -> tuple[Architecture, Config]:
     """The architecture of a class that is for this configuration, and the configuration as it sees it."""
-    named = values.get("architectures")
-    name = named[0] if isinstance(named, list) and named else None
+    name = _class_name(values, part)
     supported = ", ".join(sorted(known))
     if not isinstance(name, str):
         what = f'names no architecture (expected under "architectures" one of: {supported})'
@@ -119,6 +118,24 @@ def _architecture(
                 return arch, config
     what = f"the architecture {name!r} has no {part} that can be converted with this configuration"
     raise ModelError(what, _CONVERTER, file=path)
+
+
+_BY_THE_WHOLE = (
+    "StepVLForConditionalGeneration", "Sarashina2VisionForCausalLM", "Exaone4_5_ForConditionalGeneration",
+    "Step3p7ForConditionalGeneration", "KimiK3ForConditionalGeneration",
+)  # fmt: skip
+"""Models with pictures whose language model has a class of its own in llama.cpp. Source: conversion/base.py"""
+
+
+def _class_name(values: Mapping[str, Any], part: str) -> Any:
+    """The class that the model is of; of one with pictures or sound, its language model's, where that is named."""
+    named = values.get("architectures")
+    name = named[0] if isinstance(named, list) and named else None
+    language = values.get("text_config")
+    within = language.get("architectures") if isinstance(language, Mapping) else None
+    if part == "mmproj" or name in _BY_THE_WHOLE or not isinstance(within, list) or not within:
+        return name
+    return within[0]
 
 
 def _complete(path: Path, values: dict[str, Any], arch: Architecture, stored: Collection[str]) -> Config:

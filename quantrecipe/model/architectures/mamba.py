@@ -224,12 +224,13 @@ def _jamba_common(arch: str, config: Config) -> Pairs:
 
 def _jamba_heads(values: Mapping[str, Any]) -> Mapping[str, Any]:
     """Key-value heads layer by layer: none where there is a state space."""
-    layers, heads = values.get("num_hidden_layers"), values.get("num_key_value_heads")
-    offset, period = values.get("attn_layer_offset"), values.get("attn_layer_period")
-    if not all(isinstance(it, int) for it in (layers, heads, offset, period)) or not period:
+    names = ("num_hidden_layers", "attn_layer_offset", "attn_layer_period")
+    sizes = [value for name in names if isinstance(value := values.get(name), int)]
+    if len(sizes) < len(names) or not sizes[-1]:
         return values  # what is wrong is told where it is asked for
-    places = range(offset, layers, period)
-    return {**values, "num_key_value_heads": [heads if it in places else 0 for it in range(layers)]}
+    count, offset, period = sizes
+    heads, places = values.get("num_key_value_heads"), range(offset, count, period)
+    return {**values, "num_key_value_heads": [heads if it in places else 0 for it in range(count)]}
 
 
 def _refuse_jamba(config: Config) -> str | None:

@@ -56,7 +56,7 @@ MAY_IMPORT = {
         "importance": "gguf misplaced",
         "model": "api gguf misplaced",
         "recipe": "api gguf misplaced",
-        "testing": "api plugin_loader recipe registry",
+        "testing": "api model plugin_loader recipe registry",
         "memory": "model",
         "sensitivity": "api model registry",
         "texts": "gguf model",

@@ -117,7 +117,7 @@ def command(
         raise click.UsageError("-o names one file: use --out-dir for several recipes.")
     require_locked(locked, plans, registry)
     folder = out_dir or Path()
-    paths = [output or folder / default_name(model, plan.recipe) for plan in plans]
+    paths = [output or folder / default_name(model, plan.recipe, part=wanted.part) for plan in plans]
     if dry_run:
         if as_json:
             documents = [

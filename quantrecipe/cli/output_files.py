@@ -74,9 +74,13 @@ def write_text(path: Path, text: str, *, force: bool) -> None:
     write_file(path, len(data), [data], force=force)
 
 
-def default_name(model: Path, recipe: str) -> str:
-    """examples/tiny-code/model.safetensors, code-model → tiny-code-code-model.gguf."""
-    return f"{model_stem(model)}-{_UNUSUAL.sub('-', recipe.rsplit('/', 1)[-1])}.gguf"
+def default_name(model: Path, recipe: str, *, part: str = "model") -> str:
+    """examples/tiny-code/model.safetensors, code-model → tiny-code-code-model.gguf.
+
+    Of another part of the folder: mmproj-tiny-code-code-model.gguf, as llama.cpp's converter calls it.
+    """
+    begin = "" if part == "model" else f"{part}-"
+    return f"{begin}{model_stem(model)}-{_UNUSUAL.sub('-', recipe.rsplit('/', 1)[-1])}.gguf"
 
 
 def model_stem(model: Path) -> str:

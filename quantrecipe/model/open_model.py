@@ -51,6 +51,15 @@ def open_model(
     model, or it can't be read.
     """
     path = Path(path)
+    model = _open(path, arch, part, pre, registry)
+    if part != "model" and model.container != "huggingface":
+        what = f"is no Hugging Face folder, of which alone the part {part!r} can be made"
+        raise ModelError(what, f"give the folder, or leave --{part} out", file=path)
+    return model
+
+
+def _open(path: Path, arch: str | None, part: str, pre: str | None, registry: Registry | None) -> Model:
+    """The same, whichever part the caller wants of a file that has only one."""
     if is_reference(path):
         return _with_arch(open_reference(path), arch)
     if path.exists():

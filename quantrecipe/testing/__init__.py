@@ -28,6 +28,13 @@ from quantrecipe.testing.analyses import (
     check_weights,
     check_words,
 )
+from quantrecipe.testing.architectures import (
+    ARCHITECTURE_CHECKS,
+    check_architecture,
+    check_folder,
+    check_layout,
+    check_rules,
+)
 from quantrecipe.testing.calls import (
     check_layouts,
     check_out,
@@ -62,6 +69,7 @@ from quantrecipe.testing.values import (
 )
 
 __all__ = [
+    "ARCHITECTURE_CHECKS",
     "FORMAT_CHECKS",
     "MODEL_CHECKS",
     "TENSOR_CHECKS",
@@ -70,12 +78,15 @@ __all__ = [
     "Result",
     "Speed",
     "check_accepts",
+    "check_architecture",
     "check_error_bound",
     "check_factor",
     "check_fallback_ends",
     "check_finer_is_better",
+    "check_folder",
     "check_importance",
     "check_input_kept",
+    "check_layout",
     "check_layouts",
     "check_light_import",
     "check_losses",
@@ -88,6 +99,7 @@ __all__ = [
     "check_random_bytes",
     "check_repeats",
     "check_rows_apart",
+    "check_rules",
     "check_shapes",
     "check_sizes",
     "check_spec",

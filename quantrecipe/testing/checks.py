@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from quantrecipe.api import ModelAnalysis, QuantFormat, TensorAnalysis
+from quantrecipe.model.architectures import Architecture
 from quantrecipe.testing import calls, facts, surroundings, values
 from quantrecipe.testing.analyses import MODEL_CHECKS, TENSOR_CHECKS
+from quantrecipe.testing.architectures import ARCHITECTURE_CHECKS
 from quantrecipe.testing.failure import CheckFailure
 
 __all__ = ["FORMAT_CHECKS", "Check", "Result", "checks_of", "parametrize_with_checks", "run_check"]
@@ -69,7 +71,7 @@ class Result:
 
 
 def checks_of(subject: object, *, seed: int = 0) -> tuple[Check, ...]:
-    """Every check of a format or an analysis. A format without a codec promises nothing, and has none."""
+    """Every check of a format, an analysis or an architecture. A format without a codec promises nothing."""
     name: str
     checks: Sequence[Callable[[Any, int], None]]
     match subject:
@@ -79,8 +81,11 @@ def checks_of(subject: object, *, seed: int = 0) -> tuple[Check, ...]:
             name, checks = subject.name, TENSOR_CHECKS
         case ModelAnalysis():
             name, checks = subject.name, MODEL_CHECKS
+        case Architecture():
+            name, checks = subject.name, ARCHITECTURE_CHECKS
         case _:
-            raise TypeError(f"{subject!r} is neither a format nor an analysis of a kind that has checks")
+            what = f"{subject!r} is no format, architecture, or analysis of a kind that has checks"
+            raise TypeError(what)
     return tuple(_check(subject, name, function, seed) for function in checks)
 
 
@@ -101,7 +106,7 @@ def run_check(check: Check) -> Result:
 
 
 def parametrize_with_checks(subjects: Iterable[Any], *, seed: int = 0) -> Any:
-    """A pytest decorator that runs a test once for each check of each format and analysis.
+    """A pytest decorator that runs a test once for each check of each format, analysis and architecture.
 
     from quantrecipe.testing import parametrize_with_checks
     from quantrecipe_mine import Mine

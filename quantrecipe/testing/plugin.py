@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from packaging.utils import canonicalize_name
 
 from quantrecipe.errors import PluginError, QuantrecipeError
+from quantrecipe.model.architectures import Architecture
+from quantrecipe.model.architectures.known import check_architecture
 from quantrecipe.plugin_loader import LoadedPlugin, PluginSource, find_plugins, read_plugin
 from quantrecipe.recipe.load import load_recipe
 from quantrecipe.registry import load_registry
 from quantrecipe.testing.checks import Check, checks_of
-from quantrecipe.testing.failure import require
+from quantrecipe.testing.failure import CheckFailure, require
 from quantrecipe.testing.surroundings import require_light
 
 __all__ = ["plugin_checks"]
@@ -46,7 +48,12 @@ def _checks_of(source: PluginSource, seed: int) -> Iterator[Check]:
         plugin = read_plugin(source)
     except Exception:  # noqa: BLE001  # the first check says what it is
         return
-    for thing in (*plugin.formats, *plugin.analyses):
+    yield check("architectures", "Its architectures can be used.", lambda: _usable(plugin))
+    try:
+        architectures = _architectures(plugin)
+    except CheckFailure:
+        architectures = ()
+    for thing in (*plugin.formats, *plugin.analyses, *architectures):
         yield from checks_of(thing, seed=seed)
     yield from _recipe_checks(plugin)
 
@@ -61,6 +68,17 @@ def _recipe_checks(plugin: LoadedPlugin) -> Iterator[Check]:
                 promise="The recipe loads, and every rule gives its reason.",
                 run=lambda name=name: _recipe(name),  # type: ignore[misc]  # the default binds the name
             )
+
+
+def _usable(plugin: LoadedPlugin) -> None:
+    _architectures(plugin)
+
+
+def _architectures(plugin: LoadedPlugin) -> tuple[Architecture, ...]:
+    try:
+        return plugin.later("quantrecipe_architectures", Architecture, check_architecture)
+    except PluginError as error:
+        raise CheckFailure(str(error)) from error
 
 
 def _loads(source: PluginSource) -> None:

@@ -17,6 +17,7 @@ __all__ = [
     "fail_on_option",
     "force_option",
     "json_option",
+    "part_option",
     "reasons_option",
     "requantize_option",
     "strict_option",
@@ -48,6 +49,24 @@ another_model_option = click.option(
 arch_option = click.option(
     "--arch", metavar="NAME", help="Architecture of a safetensors file without config.json."
 )
+part_option = together(
+    click.option(
+        "--mmproj",
+        "part",
+        flag_value="mmproj",
+        default="model",
+        help="Make the model's projector (what sees or hears), a GGUF of its own.",
+    ),
+    click.option(
+        "--mtp",
+        "part",
+        flag_value="mtp",
+        default="model",
+        help="Make the model's draft head alone (multi-token prediction), a GGUF of its own.",
+    ),
+)
+"""Gives the command `part`: what of a Hugging Face folder is meant, one of `architectures.PARTS`."""
+
 engine_option = file_option(
     "--engine",
     metavar="PATH",

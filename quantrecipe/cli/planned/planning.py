@@ -18,6 +18,7 @@ from quantrecipe.cli.options.paths import file_option
 from quantrecipe.cli.options.shared import (
     another_model_option,
     arch_option,
+    part_option,
     requantize_option,
     strict_option,
     together,
@@ -57,6 +58,7 @@ class PlanOptions:
     sensitivity: Path | None
     arch: str | None
     pre: str | None
+    part: str
     strict: bool
     allow_requantize: bool
     provenance: bool
@@ -83,6 +85,7 @@ plan_options = together(
         metavar="NAME",
         help="Pre-tokenizer (tokenizer.ggml.pre), where its rules aren't recognised.",
     ),
+    part_option,
     click.option(
         "--split-max-size",
         type=FileSize(),
@@ -130,7 +133,9 @@ def build_plans(
     )
     names = expand_names(ctx, recipes, inputs.registry) if globs else recipes
     loaded = load_recipes(ctx, names, inputs.registry, options.settings)
-    model = open_model(model_path, arch=options.arch, pre=options.pre, registry=inputs.registry)
+    model = open_model(
+        model_path, arch=options.arch, part=options.part, pre=options.pre, registry=inputs.registry
+    )
     split = _limits(options, model)
     return [inputs.plan(_within(it, options.budget), model, split) for it in loaded], inputs.registry
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from quantrecipe.model.architectures import (
+    arctic,
     bitnet,
     bloom,
     dbrx,
@@ -39,6 +40,7 @@ from quantrecipe.model.architectures.architecture import Architecture
 __all__ = ["ALL", "by_class"]
 
 ALL: tuple[Architecture, ...] = (
+    *arctic.ALL,
     *bitnet.ALL,
     *bloom.ALL,
     *dbrx.ALL,

@@ -1,4 +1,4 @@
-"""GPT-2, StarCoder 1 and Jais 1: learned positions or ALiBi, and q, k and v in one matrix.
+"""GPT-2, StarCoder 1, Jais 1 and ruGPT-3 XL: learned positions or ALiBi, and q, k and v in one matrix.
 
 GPT-2 and Jais store matrices the other way round, as (inputs, outputs): what its authors called Conv1D.
 """
@@ -10,7 +10,14 @@ from dataclasses import replace
 
 from quantrecipe.model.architectures.architecture import Architecture
 from quantrecipe.model.architectures.config import Config, shown
-from quantrecipe.model.architectures.hyperparameters import HEADS, HIDDEN, LAYERS, count_pairs, number_pairs
+from quantrecipe.model.architectures.hyperparameters import (
+    HEADS,
+    HIDDEN,
+    LAYERS,
+    common_pairs,
+    count_pairs,
+    number_pairs,
+)
 from quantrecipe.model.architectures.layout import (
     FEED_FORWARD_NORM,
     FRAME,
@@ -23,9 +30,9 @@ from quantrecipe.model.architectures.layout import (
     Layout,
     layers,
 )
-from quantrecipe.model.architectures.rules import Found, change, drop, language_name, scaled
+from quantrecipe.model.architectures.rules import Found, Gather, Named, change, drop, language_name, scaled
 from quantrecipe.model.pairs import Pairs, f32, u32
-from quantrecipe.model.source.layout import Transpose
+from quantrecipe.model.source.layout import Transpose, concat
 from quantrecipe.model.source.source import TensorSource
 from quantrecipe.model.tokenizer.kinds import Vocabulary
 
@@ -187,4 +194,23 @@ JAIS = replace(
     vocabulary=Vocabulary(kinds=("bpe",), pre=("jais",)),
 )
 
-ALL = (GPT2, STARCODER, JAIS)
+
+def _fused(end: str) -> Gather:
+    """q, k and v, which are stored one by one, as the one matrix (or bias) of GPT-2."""
+
+    def make(config: Config, layer: int, parts: tuple[TensorSource, ...]) -> list[Named]:
+        return [(f"blk.{layer}.attn_qkv.{end}", concat(parts))]
+
+    names = tuple(f"model.layers.{{layer}}.self_attn.{part}_proj.{end}" for part in "qkv")
+    return Gather(names=names, make=make)
+
+
+RUGPT3XL = replace(
+    GPT2,
+    classes=("RuGPT3XLForCausalLM",),
+    common=common_pairs,
+    rules=(_fused("weight"), _fused("bias")),
+    lengths={"context": lambda config, layer: config.need("max_position_embeddings", *_CONTEXT)},
+)
+
+ALL = (GPT2, STARCODER, JAIS, RUGPT3XL)

@@ -63,7 +63,6 @@ NEMOTRON = Architecture(
         required=attention("hidden_size") | HEAD | NORM_BIASES | NO_GATE,
         optional=biases("hidden_size") | NO_GATE_BIASES | layers({"attn_output.bias": ("hidden_size",)}),
     ),
-    defaults={"partial_rotary_factor": 0.5, "norm_eps": 1e-5},
     rules=(change("{stem:*}norm.weight", plus_one),),
     pairs=_pairs,
     vocabulary=Vocabulary(kinds=("sentencepiece",)),

@@ -208,6 +208,7 @@ def _fused(end: str) -> Gather:
 RUGPT3XL = replace(
     GPT2,
     classes=("RuGPT3XLForCausalLM",),
+    default_theta=None,
     common=common_pairs,
     rules=(_fused("weight"), _fused("bias")),
     lengths={"context": lambda config, layer: config.need("max_position_embeddings", *_CONTEXT)},

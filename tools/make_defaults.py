@@ -2,15 +2,17 @@
 
     pip install transformers==5.24.0
     git clone https://github.com/ggml-org/llama.cpp
-    python tools/make_defaults.py llama.cpp > quantrecipe/model/architectures/defaults.json
+    python tools/make_defaults.py llama.cpp > defaults.json  # then move it to quantrecipe/model/architectures/
     python tools/make_defaults.py llama.cpp --check
+    python tools/make_defaults.py llama.cpp --record > tests/data/completion.jsonl
 
 llama.cpp's converter reads config.json through transformers' configuration classes, so it sees their defaults. This
 script asks these classes for them: every `model_type` that the converter has a class for, and those of the parts
 within (text, vision, audio). PyTorch isn't needed. The table's layout is explained in completion.py, which reads it.
 
 `--check` is the proof. It makes configurations at random, lets transformers complete them, and compares what
-`complete` makes of the same. It prints what differs, and ends with 1 then.
+`complete` makes of the same. It prints what differs, and ends with 1 then. `--record` writes such configurations down,
+a line for each model type: what is given, and what transformers makes of it beyond the table's defaults.
 """
 
 from __future__ import annotations
@@ -45,7 +47,8 @@ AS_WRITTEN = {
 """Model types that stay out: the converter needs config.json as it is."""
 
 BESIDE = (
-    "deepseek_ocr2", "glmasr", "kimi_k25", "lighton_ocr", "minimax", "phimoe", "qwen2_5_omni", "unlimited_ocr",
+    "deepseek_ocr2", "glmasr", "kimi_k25", "lighton_ocr", "minimax", "ministral", "phimoe", "qwen2_5_omni",
+    "unlimited_ocr",
 )  # fmt: skip
 """Model types whose classes the converter calls by another name than transformers."""
 
@@ -64,7 +67,8 @@ _SPEECH = ("talker_config", "token2wav_config", "code2wav_config", "flow_head_co
 """Parts that make speech or pictures, which the converter leaves out."""
 _UNREAD = frozenset({
     "full_attn_idxs", "layer_rope_theta", "merged_hidden_size", "moe_layers", "moe_normalize_expert_weights",
-    "num_classes", "number_of_conv_states", "patch_dim", "scale", "scale_decoder_outputs", "text_hidden_size",
+    "num_classes", "number_of_conv_states", "patch_dim", "rope_scaling", "scale",
+    "scale_decoder_outputs", "text_hidden_size",
 })  # fmt: skip
 """What classes work out, and the converter doesn't read."""
 _TOKEN_ID = re.compile(r"_token_(id|index)$|_ids?$")
@@ -145,8 +149,8 @@ def rope_defaults(cls: Any) -> Any:
     alone = (seen(cls, {}) or {}).get("rope_parameters")
     if not alone or any(isinstance(value, dict) for value in alone.values()):
         return alone
-    marked: dict[str, Any] = {"rope_type": "linear", "factor": 2.0}
-    scaled = (seen(cls, {"rope_parameters": marked}) or {}).get("rope_parameters") or {}
+    marked = {"rope_type": "linear", "factor": 2.0}
+    scaled = (seen(cls, dict[str, Any](rope_parameters=marked)) or {}).get("rope_parameters") or {}
     beside = {key: value for key, value in scaled.items() if key not in marked}
     asked: dict[str, Any] = {"rope_theta": 4321.0, "partial_rotary_factor": 0.75}
     heard = (seen(cls, asked) or {}).get("rope_parameters") or {}
@@ -170,8 +174,9 @@ _SIZES = ((512, 8, 24), (768, 4, 40))
 
 def follows(cls: Any, rule: Rule, hidden: int, heads: int, rotated: int) -> bool:
     """Whether the class follows the rule, for a model of these sizes."""
-    given = {"hidden_size": hidden, "num_attention_heads": heads, "num_key_value_heads": heads,
-             "qk_rope_head_dim": rotated, "qk_nope_head_dim": rotated + 8}  # fmt: skip
+    given: dict[str, Any] = {"hidden_size": hidden, "num_attention_heads": heads,
+                             "num_key_value_heads": heads, "qk_rope_head_dim": rotated,
+                             "qk_nope_head_dim": rotated + 8}  # fmt: skip
     given = {key: value for key, value in given.items() if key in declared(cls) and key != rule.key}
     if not rule.takes <= given.keys():
         return False
@@ -224,7 +229,7 @@ def trial(cls: Any, dice: random.Random) -> dict[str, Any]:
     heads, layers = dice.choice([4, 8]), dice.randint(4, 13)
     given: dict[str, Any] = {"model_type": cls.model_type}
     for key, value in declared(cls).items():
-        if key in parts(cls) or dice.random() < 0.4:
+        if key in parts(cls) or _NOT_SHAPE.search(key) or dice.random() < 0.4:
             continue
         if "layers" in key and isinstance(value, int):
             given[key] = layers
@@ -256,21 +261,46 @@ def trial(cls: Any, dice: random.Random) -> dict[str, Any]:
 
 def differences(expected: Any, got: Any, given: Any, cls: Any, path: str = "") -> Iterator[str]:
     """What `complete` says otherwise than transformers. What it leaves alone on purpose isn't compared."""
-    aliases = getattr(cls, "attribute_map", {})
-    for key, value in sorted(expected.items()):
-        both_names = any(key == name and {alias, name} <= given.keys() for alias, name in aliases.items())
-        tied = key == "tie_word_embeddings" and "text_config" in expected  # the text's own counts
-        if _NOT_SHAPE.search(key) or key in (*_SPEECH, *_UNREAD, "model_type") or both_names or tied:
-            continue
-        if key == "rope_parameters" and not compared(cls, given):
-            continue
+    for key, value in shown(expected, given, cls):
         of = got.get(key)
-        if key.endswith("_config") and isinstance(value, dict) and isinstance(of, dict):
-            yield from differences(
-                value, of, given.get(key) or given, parts(cls).get(key, (0, 0))[1], f"{path}{key}."
-            )
+        if isinstance(value, dict) and isinstance(of, dict) and key.endswith("_config"):
+            within = class_within(cls, key, value)
+            yield from differences(value, of, given.get(key) or given, within, f"{path}{key}.")
         elif value != of and not (value in (None, [], {}) and of in (None, [], {})):
             yield f"{path}{key}: transformers says {value!r}, complete {of!r}"
+
+
+def shown(expected: Mapping[str, Any], given: Mapping[str, Any], cls: Any) -> Iterator[tuple[str, Any]]:
+    """Those of a class's answers that `complete` has to give, too."""
+    for key, value in sorted(expected.items()):
+        both_names = any(
+            key == name and {alias, name} <= given.keys() for alias, name in cls.attribute_map.items()
+        )
+        tied = key == "tie_word_embeddings" and "text_config" in expected  # the text's own counts
+        left_alone = _NOT_SHAPE.search(key) or key in (*_SPEECH, *_UNREAD, "model_type")
+        if left_alone or both_names or tied or (key == "rope_parameters" and not compared(cls, given)):
+            continue
+        yield key, value
+
+
+def beyond_defaults(expected: Mapping[str, Any], given: Mapping[str, Any], cls: Any) -> dict[str, Any]:
+    """A class's answers, without what it was given, its defaults, and null."""
+    found, usual = {}, entry(cls).get("values", {})
+    for key, value in shown(expected, given, cls):
+        says = value
+        if isinstance(value, dict) and key.endswith("_config"):
+            says = beyond_defaults(value, given.get(key) or given, class_within(cls, key, value))
+        if says not in (None, [], {}) and says != given.get(key, usual.get(key)):
+            found[key] = says
+    return found
+
+
+def class_within(cls: Any, key: str, value: Mapping[str, Any]) -> Any:
+    """The class of a part, which says its `model_type`; the base class where it has no type of its own."""
+    from transformers import PreTrainedConfig
+
+    spec = parts(cls).get(key)
+    return spec[1].get_config_class(value["model_type"]) if spec else PreTrainedConfig
 
 
 def compared(cls: Any, given: Mapping[str, Any]) -> bool:
@@ -307,16 +337,33 @@ def check(llama_cpp: Path, trials: int) -> int:
     return wrong
 
 
+def record(llama_cpp: Path) -> Iterator[str]:
+    """One configuration for each model type, with what transformers makes of it."""
+    for kind, cls in model_types(llama_cpp).items():
+        dice = random.Random(kind)
+        for given in (trial(cls, dice) for _ in range(40)):
+            expected = seen(cls, given)
+            if expected is not None and not list(differences(expected, completed(given), given, cls)):
+                yield json.dumps([given, beyond_defaults(expected, given, cls)], sort_keys=True)
+                break
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("llama_cpp", type=Path, help="a checkout of llama.cpp")
     parser.add_argument("--check", action="store_true", help="compare `complete` with transformers")
+    parser.add_argument(
+        "--record", action="store_true", help="write configurations and transformers' answers"
+    )
     parser.add_argument("--trials", type=int, default=40, help="configurations for each model type")
     given = parser.parse_args()
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
     if given.check:
         return 1 if check(given.llama_cpp, given.trials) else 0
+    if given.record:
+        say("\n".join(record(given.llama_cpp)))
+        return 0
     say("\n".join(table(given.llama_cpp)))
     return 0
 

@@ -40,25 +40,29 @@ def open_model(
     arch: str | None = None,
     part: str = "model",
     pre: str | None = None,
+    allow_pickle: bool = False,
     registry: Registry | None = None,
 ) -> Model:
     """The model that a GGUF, a Hugging Face folder, a safetensors or a shape file holds, from its headers.
 
     `arch` names the architecture where the files don't: bare safetensors. `part` is what of a Hugging Face folder is
     opened: "model", or its projector ("mmproj") or draft head ("mtp"). `pre` names the pre-tokenizer
-    (`tokenizer.ggml.pre`) of a Hugging Face model whose rules aren't recognised. `registry` knows the sizes of the
+    (`tokenizer.ggml.pre`) of a Hugging Face model whose rules aren't recognised. `allow_pickle` lets
+    PyTorch's weights-only loader read weights that are pickles. `registry` knows the sizes of the
     types in a GGUF, and the architectures; None loads the installed one. ModelError where there is no
     model, or it can't be read.
     """
     path = Path(path)
-    model = _open(path, arch, part, pre, registry)
+    model = _open(path, arch, part, pre, allow_pickle, registry)
     if part != "model" and model.container != "huggingface":
         what = f"is no Hugging Face folder, of which alone the part {part!r} can be made"
         raise ModelError(what, f"give the folder, or leave --{part} out", file=path)
     return model
 
 
-def _open(path: Path, arch: str | None, part: str, pre: str | None, registry: Registry | None) -> Model:
+def _open(
+    path: Path, arch: str | None, part: str, pre: str | None, allow_pickle: bool, registry: Registry | None
+) -> Model:
     """The same, whichever part the caller wants of a file that has only one."""
     if is_reference(path):
         return _with_arch(open_reference(path), arch)
@@ -72,11 +76,11 @@ def _open(path: Path, arch: str | None, part: str, pre: str | None, registry: Re
         raise ModelError("there is no such file or folder", f"give {_KINDS}", file=path)
     if path.is_file() and is_gguf(path):
         return _with_arch(open_gguf(path, _load(registry).by_ggml_type), arch)
-    return _open_json_headed(path, arch, part, pre, registry)
+    return _open_json_headed(path, arch, part, pre, allow_pickle, registry)
 
 
 def _open_json_headed(
-    path: Path, arch: str | None, part: str, pre: str | None, registry: Registry | None
+    path: Path, arch: str | None, part: str, pre: str | None, allow_pickle: bool, registry: Registry | None
 ) -> Model:
     """What is no GGUF. Its readers are imported here: a plan of a GGUF, the usual one, needs none of them."""
     from quantrecipe.model.checkpoint import open_checkpoint
@@ -87,8 +91,24 @@ def _open_json_headed(
     if path.is_file() and not path.name.endswith((".safetensors", ".safetensors.index.json")):
         raise ModelError("is not a model", f"give {_KINDS}", file=path)
     if path.is_dir() and not any(path.glob("*.safetensors*")):
+        from quantrecipe.model.pickled import is_pickled, open_pickled
+
+        if is_pickled(path):
+            checkpoint = open_pickled(path, allow=allow_pickle)
+            return _of_checkpoint(path, checkpoint, arch, part, pre, registry)
         raise ModelError("holds no .safetensors files", f"give {_KINDS}", file=path)
-    checkpoint = open_checkpoint(path)
+    return _of_checkpoint(path, open_checkpoint(path), arch, part, pre, registry)
+
+
+def _of_checkpoint(
+    path: Path,
+    checkpoint: Checkpoint,
+    arch: str | None,
+    part: str,
+    pre: str | None,
+    registry: Registry | None,
+) -> Model:
+    """A model whose tensors are these: of a Hugging Face folder, or bare."""
     folder = path if path.is_dir() else path.parent
     if (folder / "config.json").is_file():
         from quantrecipe.model.architectures.known import known_architectures

@@ -25,8 +25,13 @@ pytestmark = pytest.mark.llama
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "tiny-code"
 SPECIALS = ["<|end|>", "<tool>"]
-MANY, FEW = 100_000, 20_000
-APPROXIMATE = {"tekken", "gpt-4o"}  # llama.cpp's own expressions for these differ: docs/tokenizers.md
+MANY, FEW, SAMPLE = 100_000, 20_000, 5_000
+COUNTS = dict.fromkeys(("gpt-2", "llama-bpe", "dbrx", "qwen2"), MANY) | dict.fromkeys(
+    ("qwen35", "seed-coder", "minicpm5", "smollm", "deepseek-coder", "deepseek-v3", "tekken", "gpt-4o"), FEW
+)
+# llama.cpp's own expressions for these differ: docs/tokenizers.md
+APPROXIMATE = {"tekken", "gpt-4o", "granite-embed-multi-97m", "youtu", "deepseek-llm", "falcon", "kimi-k2"}
+OTHERWISE = {"tiny_aya", "superbpe"}
 
 
 def retrain(rules: PreTokenizer) -> Tokenizer:
@@ -100,11 +105,15 @@ def test_the_example(tmp_path: Path) -> None:
 def test_retrained(rules: PreTokenizer, tmp_path: Path) -> None:
     tokenizer = retrain(rules)
     tokenizer.save(str(tmp_path / "tokenizer.json"))
-    count = MANY if rules.name in ("gpt-2", "llama-bpe", "dbrx", "qwen2") else FEW
-    strings = with_specials(varied(count))
+    strings = with_specials(varied(COUNTS.get(rules.name, SAMPLE)))
     if rules.name in APPROXIMATE:
         strings = [string for string in strings if all(_plain(char) for char in string)]
-    assert differing(tokenizer, tmp_path, strings) == []
+    wrong = differing(tokenizer, tmp_path, strings)
+    if rules.name in OTHERWISE:  # numbers by what follows them, which llama.cpp cuts in other places
+        assert 0 < len(wrong) < len(strings) / 25
+        assert all(any(char.isnumeric() for char in string) for string in wrong)
+    else:
+        assert wrong == []
 
 
 def test_nfc_makes_no_difference_to_text_in_nfc(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ __all__ = [
     "force_option",
     "json_option",
     "part_option",
+    "pickle_option",
     "reasons_option",
     "requantize_option",
     "strict_option",
@@ -67,6 +68,11 @@ part_option = together(
 )
 """Gives the command `part`: what of a Hugging Face folder is meant, one of `architectures.PARTS`."""
 
+pickle_option = click.option(
+    "--allow-pickle",
+    is_flag=True,
+    help="Read weights that are pickles (pytorch_model.bin) by PyTorch's weights-only loader.",
+)
 engine_option = file_option(
     "--engine",
     metavar="PATH",

@@ -19,6 +19,7 @@ from quantrecipe.cli.options.shared import (
     another_model_option,
     arch_option,
     part_option,
+    pickle_option,
     requantize_option,
     strict_option,
     together,
@@ -59,6 +60,7 @@ class PlanOptions:
     arch: str | None
     pre: str | None
     part: str
+    allow_pickle: bool
     strict: bool
     allow_requantize: bool
     provenance: bool
@@ -86,6 +88,7 @@ plan_options = together(
         help="Pre-tokenizer (tokenizer.ggml.pre), where its rules aren't recognised.",
     ),
     part_option,
+    pickle_option,
     click.option(
         "--split-max-size",
         type=FileSize(),
@@ -134,7 +137,12 @@ def build_plans(
     names = expand_names(ctx, recipes, inputs.registry) if globs else recipes
     loaded = load_recipes(ctx, names, inputs.registry, options.settings)
     model = open_model(
-        model_path, arch=options.arch, part=options.part, pre=options.pre, registry=inputs.registry
+        model_path,
+        arch=options.arch,
+        part=options.part,
+        pre=options.pre,
+        allow_pickle=options.allow_pickle,
+        registry=inputs.registry,
     )
     split = _limits(options, model)
     return [inputs.plan(_within(it, options.budget), model, split) for it in loaded], inputs.registry

@@ -12,7 +12,13 @@ from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.named_recipes import load_recipes, settings_option
 from quantrecipe.cli.options.amounts import count_option
 from quantrecipe.cli.options.paths import FILE, file_option
-from quantrecipe.cli.options.shared import arch_option, json_option, part_option, threads_option
+from quantrecipe.cli.options.shared import (
+    arch_option,
+    json_option,
+    part_option,
+    pickle_option,
+    threads_option,
+)
 from quantrecipe.cli.planned.inputs import importance_in
 from quantrecipe.cli.subcommand import subcommand
 
@@ -55,6 +61,7 @@ __all__ = ["command"]
 @arch_option
 @click.option("--pre", metavar="NAME", help="Pre-tokenizer, where it was given to apply.")
 @part_option
+@pickle_option
 @threads_option
 @json_option
 @pass_context
@@ -72,6 +79,7 @@ def command(
     arch: str | None,
     pre: str | None,
     part: str,
+    allow_pickle: bool,
     threads: int | None,
     as_json: bool,
 ) -> None:
@@ -98,7 +106,9 @@ def command(
             registry=registry,
             source=None
             if source is None
-            else open_model(source, arch=arch, part=part, pre=pre, registry=registry),
+            else open_model(
+                source, arch=arch, part=part, pre=pre, allow_pickle=allow_pickle, registry=registry
+            ),
             importance=importance_in(imatrix),
             recipe=None if recipe is None else load_recipes(ctx, [recipe], registry, settings)[0],
             lock=None if lock_file is None else read_lock(lock_file),

@@ -13,31 +13,58 @@ from typing import Any
 from quantrecipe.errors import ModelError
 from quantrecipe.model.tokenizer.kinds import TokenizerFiles
 
-__all__ = ["added_tokens", "content", "is_special", "looks_special", "named_specials"]
+__all__ = [
+    "added_tokens",
+    "content",
+    "is_bytewise",
+    "is_special",
+    "looks_special",
+    "named_specials",
+    "special_texts",
+]
 
 _CONTROL_IN_SPITE = {"<pad>", "<mask>", "<2mass>", "[@BOS@]"}
 """Tokens that some models forget to call special; which ones follows llama.cpp's converter."""
 _NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-_GPT2, _LLAMA = "<|endoftext|>", {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
-_ROBERTA = {**_LLAMA, "sep_token": "</s>", "pad_token": "<pad>", "cls_token": "<s>", "mask_token": "<mask>"}
+_SHORT = {name.removesuffix("_token"): name for name in _NAMES}
+
+
+def _named(**tokens: str) -> dict[str, str]:
+    return {_SHORT[name]: token for name, token in tokens.items()}
+
+
+_END = "<|endoftext|>"
+_GPT2 = _named(bos=_END, eos=_END, unk=_END)
+_LLAMA = _named(bos="<s>", eos="</s>", unk="<unk>")
+_ROBERTA = _LLAMA | _named(sep="</s>", pad="<pad>", cls="<s>", mask="<mask>")
+_OF_CLASS: Mapping[str, Mapping[str, str]] = {
+    "BertTokenizer": _named(unk="[UNK]", sep="[SEP]", pad="[PAD]", cls="[CLS]", mask="[MASK]"),
+    "CodeGenTokenizer": _GPT2,
+    "CodeLlamaTokenizer": _LLAMA,
+    "CohereTokenizer": _named(
+        bos="<BOS_TOKEN>",
+        eos="<|END_OF_TURN_TOKEN|>",
+        unk="<UNK>",
+        sep="<SEP>",
+        pad="<PAD>",
+        cls="<CLS>",
+        mask="<MASK_TOKEN>",
+    ),
+    "GPT2Tokenizer": _GPT2,
+    "GPTNeoXTokenizer": _GPT2 | _named(pad="<|padding|>"),
+    "GemmaTokenizer": _named(bos="<bos>", eos="<eos>", unk="<unk>", pad="<pad>", mask="<mask>"),
+    "LlamaTokenizer": _LLAMA,
+    "Qwen2Tokenizer": _named(eos=_END, unk=_END, pad=_END),
+    "RobertaTokenizer": _ROBERTA,
+    "T5Tokenizer": _named(eos="</s>", unk="<unk>", pad="<pad>"),
+    "WhisperTokenizer": _GPT2,
+    "XLMRobertaTokenizer": _ROBERTA,
+}
+"""Special tokens of transformers' classes (which may end in "Fast") where tokenizer_config.json doesn't name them."""
 _PIECES = (
     "LlamaTokenizer",
     "CodeLlamaTokenizer",
 )  # transformers takes them for byte-level BPE as if no class were named
-_OF_CLASS: dict[str, dict[str, str]] = {
-    "GPT2Tokenizer": dict.fromkeys(("bos_token", "eos_token", "unk_token"), _GPT2),
-    "GPTNeoXTokenizer": dict.fromkeys(("bos_token", "eos_token", "unk_token"), _GPT2),
-    "Qwen2Tokenizer": dict.fromkeys(("eos_token", "unk_token", "pad_token"), _GPT2),
-    "LlamaTokenizer": _LLAMA,
-    "CodeLlamaTokenizer": _LLAMA,
-    "T5Tokenizer": {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"},
-    "BertTokenizer": {
-        "unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]", "mask_token": "[MASK]",
-    },
-    "RobertaTokenizer": _ROBERTA,
-    "XLMRobertaTokenizer": _ROBERTA,
-}  # fmt: skip
-"""Special tokens of transformers' classes (which may end in "Fast") where tokenizer_config.json doesn't name them."""
 
 
 def added_tokens(files: TokenizerFiles) -> dict[int, Mapping[str, Any]]:
@@ -62,13 +89,24 @@ def named_specials(files: TokenizerFiles) -> Iterator[str]:
     if named is None:
         return
     of_class = str(named.get("tokenizer_class")).removesuffix("Fast")
-    usual = {} if of_class in _PIECES and _is_bytewise(files) else _OF_CLASS.get(of_class, {})
+    usual = {} if of_class in _PIECES and is_bytewise(files) else _OF_CLASS.get(of_class, {})
     for name in _NAMES:
         if token := content(named.get(name, usual.get(name))):
             yield token
 
 
-def _is_bytewise(files: TokenizerFiles) -> bool:
+def special_texts(files: TokenizerFiles) -> set[str]:
+    """The texts of all special tokens that tokenizer_config.json speaks of, those without a purpose, too."""
+    found = set(named_specials(files))
+    for key in ("additional_special_tokens", "extra_special_tokens"):
+        listed = files.settings.get(key) or ()
+        if isinstance(listed, (list, Mapping)):
+            found |= set(map(content, listed.values() if isinstance(listed, Mapping) else listed))
+    return found - {""}
+
+
+def is_bytewise(files: TokenizerFiles) -> bool:
+    """True where ids become text by GPT-2's alphabet."""
     return files.part("decoder").get("type") == "ByteLevel"
 
 

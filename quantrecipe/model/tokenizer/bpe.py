@@ -18,7 +18,7 @@ from typing import Any, Never, cast
 from quantrecipe.errors import ModelError
 from quantrecipe.model.json_file import read_text
 from quantrecipe.model.pairs import Pairs, i32s, text, texts
-from quantrecipe.model.tokenizer.added import added_tokens, is_special, named_specials
+from quantrecipe.model.tokenizer.added import added_tokens, is_bytewise, is_special, named_specials
 from quantrecipe.model.tokenizer.alphabet import as_text
 from quantrecipe.model.tokenizer.completed import completed
 from quantrecipe.model.tokenizer.kinds import TokenizerFiles
@@ -39,6 +39,8 @@ _NORMAL, _CONTROL, _USER_DEFINED, _UNUSED = 1, 3, 4, 5  # llama.cpp: enum llama_
 _MAX_TOKENS = (
     1 << 26
 )  # two hundred times the largest vocabulary in use: a list of that many still fits in memory
+_OF_LINES = ("gemma4", "granite-embed-multi-311m", "sarvam-moe")
+"""Names of rules that merge whole lines of characters, not words of bytes, as SentencePiece does."""
 _SPACE = chr(ord(" ") + 256)  # GPT-2's sign for a space
 _AGAIN = "download it again"
 CONVERTER = "convert the model with llama.cpp's convert_hf_to_gguf.py --outtype bf16, and give the GGUF"
@@ -51,11 +53,15 @@ def is_bpe(files: TokenizerFiles) -> bool:
 
 
 def read_bpe(files: TokenizerFiles) -> Pairs:
-    """Read the keys of a byte-level BPE vocabulary."""
-    _refuse_others(files)
-    name = (
-        files.pre if files.pre is not None else recognise(files.path, files.tokenizer, files.vocabulary.pre)
-    )
+    """Read the keys of a byte-level BPE vocabulary, or of one that merges lines, if the architecture says so."""
+    of_lines = [name for name in (files.pre, *files.vocabulary.pre) if name in _OF_LINES]
+    _refuse_others(files, may_be_of_lines=bool(of_lines))
+    if files.pre is not None:
+        name = files.pre
+    elif of_lines and files.part("model").get("byte_fallback"):
+        name = of_lines[0]
+    else:
+        name = recognise(files.path, files.tokenizer, files.vocabulary.pre)
     return _of_model(files, files.vocabulary.model or "gpt2", name)
 
 
@@ -81,12 +87,12 @@ def _of_model(files: TokenizerFiles, model: str, pre: str) -> Pairs:
     return completed(files, pairs)
 
 
-def _refuse_others(files: TokenizerFiles) -> None:
+def _refuse_others(files: TokenizerFiles, *, may_be_of_lines: bool) -> None:
     """Raise a ModelError for everything but byte-level BPE."""
     path, model = files.path, files.part("model")
     if not isinstance(model.get("vocab"), dict) or model.get("type", "BPE") != "BPE":
         _fail(path, f"holds a tokenizer of the kind {model.get('type')!r} (expected: BPE)", CONVERTER)
-    if model.get("byte_fallback") and not _whole_lines(files):
+    if model.get("byte_fallback") and not may_be_of_lines:
         what = "is a SentencePiece vocabulary (BPE with byte_fallback) without the tokenizer.model that has its scores"
         _fail(path, what, f"put tokenizer.model beside it, or {CONVERTER}")
     for name in ("continuing_subword_prefix", "end_of_word_suffix"):
@@ -96,11 +102,6 @@ def _refuse_others(files: TokenizerFiles) -> None:
                 f"marks parts of words ({name}: {model[name]!r}), which llama.cpp's BPE can't",
                 CONVERTER,
             )
-
-
-def _whole_lines(files: TokenizerFiles) -> bool:
-    """True where the architecture has a name for rules that merge whole lines of characters, not of bytes."""
-    return bool({"gemma4", "granite-embed-multi-311m", "sarvam-moe"} & {files.pre, *files.vocabulary.pre})
 
 
 def vocab(files: TokenizerFiles) -> dict[str, int]:
@@ -136,9 +137,9 @@ def read_tokens(files: TokenizerFiles) -> tuple[list[str], list[int]]:
         _fail(path, what, "set vocab_size to the number of rows of the embedding")
     tokens: list[str | None] = [None] * size
     types = [_NORMAL] * size
-    for name, number in own.items():
-        tokens[number] = name
-    bytewise = files.part("decoder").get("type") == "ByteLevel"
+    for token, number in own.items():
+        tokens[number] = token
+    bytewise = is_bytewise(files)
     for number, name in names.items():
         # the converter writes what comes back from such a token's id: the decoder takes GPT-2's alphabet for bytes
         token = as_text(name) if bytewise and not added[number].get("normalized", True) else name
@@ -147,8 +148,8 @@ def read_tokens(files: TokenizerFiles) -> tuple[list[str], list[int]]:
         # llama.cpp looks for user-defined tokens in plain text, where a space is a space
         tokens[number] = token if special else token.replace("▁", " ")
     _add_named(files, own, set(names.values()), highest, tokens, types)
-    for number, token in enumerate(tokens):
-        if token is None:
+    for number, found in enumerate(tokens):
+        if found is None:
             tokens[number] = f"[PAD{number}]"
             types[number] = _UNUSED
     for name, kind in files.vocabulary.types:
@@ -170,13 +171,11 @@ def _add_named(
         if name in added:
             continue
         added.add(name)
-        number = own.get(name)
-        if number is None:
-            highest += 1
-            if highest >= len(tokens):
-                return
-            number = highest
-        tokens[number], types[number] = name, _CONTROL
+        number = own.get(name, highest + 1)
+        if number >= len(tokens):
+            continue
+        highest = max(highest, number)
+        tokens[number], types[number] = as_text(name) if is_bytewise(files) else name, _CONTROL
 
 
 def read_merges(files: TokenizerFiles) -> list[str]:

@@ -17,13 +17,18 @@ __all__ = ["completed"]
 _SPACE_PREFIX = "tokenizer.ggml.add_space_prefix"
 
 
-def completed(files: TokenizerFiles, pairs: Pairs, *, limit: int | None = None) -> Pairs:
-    """`pairs` with all that follows. Special tokens whose ids aren't below `limit` are left out."""
+def completed(
+    files: TokenizerFiles, pairs: Pairs, *, limit: int | None = None, further: Mapping[str, int] | None = None
+) -> Pairs:
+    """`pairs` with all that follows. Special tokens whose ids aren't below `limit` are left out.
+
+    `further` are ids of added tokens that neither file lists.
+    """
     vocabulary = files.vocabulary
     special = special_pairs(files.path, files.tokenizer, files.config, files.model_config, vocab_size=limit)
     flags = {key: value for key, value in special.items() if not key.endswith("_id")}
     ids = {key: value for key, value in special.items() if key.endswith("_id")}
-    pairs = pairs | _by_text(files, ids, limit) | flags
+    pairs = pairs | _by_text(files, ids, limit, further or {}) | flags
     pairs |= chat_template_pairs(files.folder, files.config, file_first=vocabulary.template_file)
     pairs |= _normalizer_pairs(files.tokenizer.get("normalizer"))
     said = files.settings.get("add_prefix_space")
@@ -37,12 +42,12 @@ def completed(files: TokenizerFiles, pairs: Pairs, *, limit: int | None = None) 
     return pairs
 
 
-def _by_text(files: TokenizerFiles, ids: Pairs, limit: int | None) -> Pairs:
+def _by_text(files: TokenizerFiles, ids: Pairs, limit: int | None, further: Mapping[str, int]) -> Pairs:
     """The ids, and those that the architecture gives by the tokens' texts."""
     vocabulary = files.vocabulary
     if not vocabulary.special and not vocabulary.special_over:
         return ids
-    numbers = {str(token["content"]): number for number, token in added_tokens(files).items()}
+    numbers = {**further, **{str(token["content"]): number for number, token in added_tokens(files).items()}}
     for kind, name in vocabulary.special:
         if name not in numbers:
             what = f"has no added token {name!r}, which models of this architecture need as {kind}_token"

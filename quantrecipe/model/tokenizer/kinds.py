@@ -48,8 +48,8 @@ class Vocabulary:
                   list a name for models whose tokenizer.json may have either (llama-bpe and dbrx). Where no rules are
                   in the folder (tiktoken, wordpiece), it is the first of these.
     added:        how added tokens overlay the pieces of a tokenizer.model
-    space_prefix: where tokenizer.ggml.add_space_prefix comes from: what tokenizer_config.json (the key stands before all
-                  others, or behind) or tokenizer.model say, or always this; None where only the reader's kind decides
+    space_prefix: where tokenizer.ggml.add_space_prefix comes from: what tokenizer_config.json (the key stands before
+                  all others, or behind) or tokenizer.model say, or always this; None where only the kind decides
     special:      (kind, text): ids of special tokens where the folder gives none; the token has to be there
     special_over: (kind, text): ids that replace what the folder gives, where the token is there. The text "eos_token"
                   or the like, without brackets, stands for what tokenizer_config.json calls so.

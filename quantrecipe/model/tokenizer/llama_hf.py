@@ -10,11 +10,10 @@ the type NORMAL, unless they are among the special tokens that tokenizer_config.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 
 from quantrecipe.errors import ModelError
 from quantrecipe.model.pairs import Pairs, boolean, f32s, i32s, text, texts
-from quantrecipe.model.tokenizer.added import added_tokens, content, named_specials
+from quantrecipe.model.tokenizer.added import added_tokens, special_texts
 from quantrecipe.model.tokenizer.bpe import read_merges, vocab
 from quantrecipe.model.tokenizer.completed import completed
 from quantrecipe.model.tokenizer.kinds import TokenizerFiles
@@ -79,7 +78,7 @@ def _tokens(files: TokenizerFiles) -> tuple[list[str], list[int]]:
         what = f"has {len(names)} tokens, but the embedding has {files.size} rows"
         remedy = "add what is missing to added_tokens, or put the tokenizer.model beside it"
         raise ModelError(what, remedy, file=files.path)
-    special = set(named_specials(files)) | _further_specials(files)
+    special = special_texts(files)
     tokens = [names[number] for number in range(len(names))]
     types = [_type(token, token in special, number < len(own)) for number, token in enumerate(tokens)]
     return tokens, types
@@ -91,12 +90,3 @@ def _type(token: str, special: bool, own: bool) -> int:
     if special:
         return _CONTROL
     return _NORMAL if own else _USER_DEFINED
-
-
-def _further_specials(files: TokenizerFiles) -> set[str]:
-    """The special tokens that tokenizer_config.json lists without a purpose."""
-    found: set[str] = set()
-    for key in ("additional_special_tokens", "extra_special_tokens"):
-        listed = files.settings.get(key) or ()
-        found |= {content(token) for token in (listed.values() if isinstance(listed, Mapping) else listed)}
-    return found

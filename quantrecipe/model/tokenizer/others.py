@@ -13,7 +13,7 @@ from typing import Never
 
 from quantrecipe.errors import ModelError
 from quantrecipe.model.json_file import read_text
-from quantrecipe.model.pairs import Pairs, f32s, i32s, text, texts, u32
+from quantrecipe.model.pairs import Pairs, boolean, f32s, i32s, text, texts, u32
 from quantrecipe.model.tokenizer.added import content
 from quantrecipe.model.tokenizer.completed import completed
 from quantrecipe.model.tokenizer.kinds import TokenizerFiles
@@ -70,7 +70,9 @@ def read_plamo(files: TokenizerFiles) -> Pairs:
             if named not in tokens:
                 _fail(path, f"has no token {named!r}, which tokenizer_config.json calls {name}")
             pairs[f"tokenizer.ggml.{kind}_token_id"] = u32(tokens.index(named))
-    return pairs | {"tokenizer.ggml.eot_token_id": u32(_PLAMO_EOT)}
+    pairs["tokenizer.ggml.eot_token_id"] = u32(_PLAMO_EOT)
+    pairs["tokenizer.ggml.add_space_prefix"] = boolean(False)
+    return pairs
 
 
 def is_rwkv(files: TokenizerFiles) -> bool:

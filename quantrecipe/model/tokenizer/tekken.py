@@ -25,6 +25,8 @@ __all__ = ["is_tekken", "read_tekken"]
 _FILE = "tekken.json"
 _NORMAL, _CONTROL = 1, 3  # llama.cpp: enum llama_token_type
 _IDS = {"bos": "<s>", "eos": "</s>", "unknown": "<unk>", "padding": "<pad>"}
+_TEMPLATES = {"v3": "mistral-v3-tekken", "v7": "mistral-v7-tekken"}
+"""Chat templates that llama.cpp has built in, by the version of the tokenizer."""
 _USUAL = ("<unk>", "<s>", "</s>", "[INST]", "[/INST]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[TOOL_RESULTS]",
           "[/TOOL_RESULTS]", "[TOOL_CALLS]", "<pad>", "[PREFIX]", "[MIDDLE]", "[SUFFIX]")  # fmt: skip
 """The first special tokens of files that list none, in the order of their ids."""
@@ -66,6 +68,8 @@ def read_tekken(files: TokenizerFiles) -> Pairs:
     template = files.folder / "chat_template.jinja"
     if template.is_file():
         pairs["tokenizer.chat_template"] = text(read_text(template).replace("\r\n", "\n").replace("\r", "\n"))
+    elif built_in := _TEMPLATES.get(str(config.get("version"))):
+        pairs["tokenizer.chat_template"] = text(built_in)
     return pairs
 
 

@@ -70,7 +70,7 @@ def read_tiktoken(files: TokenizerFiles) -> Pairs:
         "tokenizer.ggml.token_type": i32s(types),
         "tokenizer.ggml.merges": texts(merges_of(ranks)),
     }
-    return completed(files, pairs)
+    return completed(files, pairs, further={name: number for number, name in special.items()})
 
 
 def _file(files: TokenizerFiles) -> Path | None:
@@ -110,10 +110,9 @@ def _special(files: TokenizerFiles, ranks: dict[bytes, int], code: str) -> dict[
             number: f"{_RESERVED}{number}|>" for number in range(len(ranks), len(ranks) + _RESERVED_COUNT)
         }
     special |= {number: str(token["content"]) for number, token in added_tokens(files).items()}
-    taken = set(ranks.values())
-    if twice := next((number for number in sorted(special) if number in taken), None):
+    if twice := sorted(special.keys() & set(ranks.values())):
         path = files.folder / "tokenizer_config.json"
-        _fail(path, f"gives {special[twice]!r} the id {twice}, which is the rank of other bytes")
+        _fail(path, f"gives {special[twice[0]]!r} the id {twice[0]}, which is the rank of other bytes")
     return special
 
 

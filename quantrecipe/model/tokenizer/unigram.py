@@ -17,7 +17,7 @@ from typing import Any, Never
 from quantrecipe.errors import ModelError
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.model.pairs import Pairs, boolean, text
-from quantrecipe.model.tokenizer.added import added_tokens, content, named_specials
+from quantrecipe.model.tokenizer.added import added_tokens, content, special_texts
 from quantrecipe.model.tokenizer.completed import completed
 from quantrecipe.model.tokenizer.kinds import TokenizerFiles
 from quantrecipe.model.tokenizer.piece_file import BPE, PieceFile, read_piece_file
@@ -101,7 +101,7 @@ def _from_json(files: TokenizerFiles) -> Pieces:
     added = {number: token["content"] for number, token in added_tokens(files).items()}
     ids = {token: number for number, token in added.items()}
     unknown = ids.get(content(files.settings.get("unk_token")), files.part("model").get("unk_id", 3))
-    special = set(named_specials(files))
+    special = special_texts(files)
     for number, (token, score) in enumerate(pieces):
         kind = _USER_DEFINED if number in added else _NORMAL
         kind = _CONTROL if token in special else kind

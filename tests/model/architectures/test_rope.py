@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
 from quantrecipe.errors import ModelError
 from quantrecipe.model.architectures.config import Config
-from quantrecipe.model.architectures.rope import llama3_factors, rope_pairs, rope_parameters
+from quantrecipe.model.architectures.rope import (
+    alpha_scaled_theta,
+    full_attention,
+    llama3_factors,
+    longrope_attention_factor,
+    longrope_factors,
+    partial_factors,
+    rope_pairs,
+    rope_parameters,
+    rotated,
+    sliding_attention,
+)
+from quantrecipe.model.pairs import i32s
 
 
 def config(**values: Any) -> Config:
@@ -190,3 +203,193 @@ def test_what_each_kind_of_scaling_writes() -> None:
     assert keys(rope_scaling={"type": "dynamic", "factor": 2.0}) == {"freq_base": 10_000.0}
     both = {"type": "yarn", "factor": 4.0, "attention_factor": 0.5, "attn_factor": 1.5}
     assert keys(rope_scaling=both)["scaling.yarn_attn_factor"] == 0.5
+
+
+class TestKindsOfLayers:
+    """Layers with a window may have settings of their own."""
+
+    TWO: ClassVar = {
+        "full_attention": {
+            "rope_type": "yarn",
+            "factor": 4.0,
+            "rope_theta": 1e6,
+            "partial_rotary_factor": 0.5,
+        },
+        "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+    }
+
+    def test_full_attention_s_are_written_and_the_window_s_base(self) -> None:
+        assert keys(rope_parameters=self.TWO, rope_theta=5.0, local_rope_theta=6.0) == {
+            "scaling.type": "yarn", "scaling.factor": 4.0, "freq_base": 1e6, "freq_base_swa": 1e4,
+        }  # fmt: skip
+
+    def test_families_ask_for_either(self) -> None:
+        both = config(rope_parameters=self.TWO)
+        assert full_attention(both).rope_number("rope_theta") == 1e6
+        windowed = sliding_attention(both)
+        assert windowed is not None
+        assert windowed.rope_number("rope_theta") == 1e4
+        assert sliding_attention(config(rope_theta=5.0)) is None
+        assert full_attention(config(rope_theta=5.0)).rope_number("rope_theta") == 5.0
+
+    def test_older_spellings_say_both_bases_flat(self) -> None:
+        scaling = {"type": "linear", "factor": 8.0}
+        assert keys(rope_theta=1e6, rope_local_base_freq=1e4, rope_scaling=scaling) == {
+            "scaling.type": "linear", "scaling.factor": 8.0, "freq_base": 1e6, "freq_base_swa": 1e4,
+        }  # fmt: skip
+
+    @pytest.mark.parametrize(
+        "name",
+        ["global_rope_theta", "rope_global_theta", "rope_theta_global", "rope_theta", "rotary_emb_base"],
+    )
+    def test_names_of_the_base(self, name: str) -> None:
+        assert keys(**{name: 7.0}) == {"freq_base": 7.0}
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "local_rope_theta",
+            "rope_local_theta",
+            "rope_theta_local",
+            "swa_rope_theta",
+            "rope_local_base_freq",
+        ],
+    )
+    def test_names_of_the_window_s_base(self, name: str) -> None:
+        assert keys(**{name: 7.0}) == {"freq_base": 10_000.0, "freq_base_swa": 7.0}
+
+    def test_nothing_is_assumed_of_classes_that_are_not_known(self) -> None:
+        path = Path("config.json")
+        assert rope_parameters(path, {}) == {"rope_type": "default"}
+        assert rope_parameters(path, {"rope_theta": 5.0}, None)["rope_theta"] == 5.0
+
+    def test_config_json_stays_as_it_is(self) -> None:
+        values = {"rope_parameters": {"full_attention": {"type": "yarn"}}}
+        rope_parameters(Path("config.json"), values)
+        assert values == {"rope_parameters": {"full_attention": {"type": "yarn"}}}
+
+    @pytest.mark.parametrize(
+        ("rope", "says"),
+        [
+            ({"full_attention": "yarn"}, "full_attention: 'yarn' .expected: an object"),
+            ({"sliding_attention": [1]}, r"sliding_attention: \[1\] .expected: an object"),
+            ({"full_attention": {"rope_type": 5}}, "rope_type: 5 "),
+            ({"sliding_attention": {"rope_theta": "x"}}, "rope_theta: 'x'"),
+        ],
+    )
+    def test_settings_that_make_no_sense(self, rope: dict[str, Any], says: str) -> None:
+        with pytest.raises(ModelError, match=rf"config\.json: says {says}"):
+            keys(rope_parameters=rope)
+
+
+class TestShare:
+    """How much of a head is rotated."""
+
+    @pytest.mark.parametrize("name", ["partial_rotary_factor", "rope_pct", "rope_percent"])
+    def test_names(self, name: str) -> None:
+        assert rotated(config(**{name: 0.25}), 80) == 20
+
+    def test_what_is_assumed(self) -> None:
+        assert (rotated(config(), 80), rotated(config(), 80, default=0.5)) == (80, 40)
+
+    def test_the_rest_is_not_rotated(self) -> None:
+        assert np.frombuffer(partial_factors(4, 10), "<f4").tolist() == [1, 1, *[np.float32(1e30)] * 3]
+
+
+@pytest.mark.parametrize(
+    ("given", "written"),
+    [([8, 4, 4], [8, 4, 4, 0]), ([1], [1, 0, 0, 0]), ([1, 2, 3, 4, 5], [1, 2, 3, 4]), ([], [0, 0, 0, 0])],
+)
+def test_sections_of_a_multimodal_rotation(given: list[int], written: list[int]) -> None:
+    """Four of them, before the base frequency."""
+    found = rope_pairs("x", config(rope_theta=7.0, rope_scaling={"mrope_section": given, "type": "default"}))
+    assert list(found) == ["x.rope.dimension_sections", "x.rope.freq_base"]
+    assert found["x.rope.dimension_sections"] == i32s(written)
+
+
+@pytest.mark.parametrize("given", [None, 5, "8", [8, "4"], [8, -1], [2**31], [True], [1.0]])
+def test_sections_that_make_no_sense(given: Any) -> None:
+    with pytest.raises(ModelError, match=r"says mrope_section: .*a list of whole numbers"):
+        keys(rope_scaling={"mrope_section": given})
+
+
+def longrope(**more: Any) -> Config:
+    scaling = {"type": "longrope", "long_factor": [1.0, 2], "short_factor": [1.0, 1.5], "rope_theta": 1e4}
+    sizes = {"max_position_embeddings": 131072, "original_max_position_embeddings": 4096}
+    return config(**sizes | {"rope_scaling": scaling | more.pop("scaling", {})} | more)
+
+
+class TestLongrope:
+    """The two tensors of Phi 3 and MiniCPM, and the factor of Phi 3's attention."""
+
+    def test_tensors(self) -> None:
+        assert longrope_factors(longrope(), 4) == {
+            "rope_factors_long.weight": np.array([1, 2], "<f4").tobytes(),
+            "rope_factors_short.weight": np.array([1, 1.5], "<f4").tobytes(),
+        }
+
+    def test_others_have_none(self) -> None:
+        assert longrope_factors(config(rope_theta=5.0), 4) == {}
+        assert longrope_attention_factor(config(rope_theta=5.0)) is None
+
+    @pytest.mark.parametrize(
+        ("name", "given"),
+        [
+            ("long_factor", [1.0]),
+            ("short_factor", [1.0, 2.0, 3.0]),
+            ("short_factor", None),
+            ("long_factor", "12"),
+            ("long_factor", [1.0, "2"]),
+            ("long_factor", [1.0, True]),
+            ("long_factor", [1.0, 1e39]),
+            ("long_factor", [1.0, float("nan")]),
+        ],
+    )
+    def test_factors_that_make_no_sense(self, name: str, given: Any) -> None:
+        with pytest.raises(ModelError, match=rf"says {name}: .*a list of 2 numbers, one for each pair"):
+            longrope_factors(longrope(scaling={name: given}), 4)
+
+    @pytest.mark.parametrize(
+        ("kind", "length", "expected"),
+        [
+            ("longrope", 131072, 1.1902380714238083),  # Phi 3 with 128k: √(1 + ln 32 / ln 4096)
+            ("su", 131072, 1.1902380714238083),
+            ("yarn", 131072, 1.3465735902799727),  # 1 + 0.1 ln 32
+            ("longrope", 4096, 1.0),
+            ("yarn", 2048, 1.0),
+        ],
+    )
+    def test_the_attention_s_factor(self, kind: str, length: int, expected: float) -> None:
+        found = longrope_attention_factor(longrope(scaling={"type": kind}, max_position_embeddings=length))
+        assert found == pytest.approx(expected, rel=1e-15)
+
+    @pytest.mark.parametrize("original", [0, 1, None])
+    def test_a_first_training_that_is_not_known(self, original: Any) -> None:
+        made = replace(longrope(), rope=longrope().rope | {"original_max_position_embeddings": original})
+        with pytest.raises(ModelError, match="has no original_max_position_embeddings"):
+            longrope_attention_factor(made)
+
+    def test_other_kinds_of_scaling(self) -> None:
+        with pytest.raises(ModelError, match="says rope_type: 'linear' with long_factor"):
+            longrope_attention_factor(longrope(scaling={"type": "linear"}))
+
+
+class TestAlpha:
+    """Hunyuan's dynamic scaling."""
+
+    @pytest.mark.parametrize(
+        ("scaling", "dimensions", "theta"),
+        [({"alpha": 1000.0}, 128, 11158839.92), ({}, 128, 532032.03), ({"alpha": 1000.0}, 16, 26826957.95)],
+    )
+    def test_the_base_that_is_written(self, scaling: dict[str, float], dimensions: int, theta: float) -> None:
+        found = alpha_scaled_theta(config(rope_scaling={"type": "dynamic"} | scaling), dimensions, 50)
+        assert found == pytest.approx(theta, rel=1e-8)
+
+    @pytest.mark.parametrize(
+        ("scaling", "dimensions"),
+        [({"alpha": 0.0}, 128), ({"alpha": -5.0}, 128), ({"alpha": 5.0}, 2), ({"alpha": 1e38}, 4),
+         ({"alpha": 5.0, "rope_theta": -1.0}, 128), ({"alpha": 0.0}, 1)],
+    )  # fmt: skip
+    def test_settings_that_make_no_sense(self, scaling: dict[str, float], dimensions: int) -> None:
+        with pytest.raises(ModelError, match="no frequencies can be made"):
+            alpha_scaled_theta(config(rope_scaling={"type": "dynamic"} | scaling), dimensions, 50)

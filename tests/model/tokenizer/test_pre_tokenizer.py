@@ -14,11 +14,13 @@ from quantrecipe.model.tokenizer.pre_tokenizer import (
     check_name,
     known_names,
     known_pre_tokenizers,
+    name_of_expression,
     recognise,
 )
 
 LLAMA3 = next(rules.splits[0] for rules in known_pre_tokenizers() if rules.name == "llama-bpe")
 QWEN2 = next(rules.splits[0] for rules in known_pre_tokenizers() if rules.name == "qwen2")
+BLOOM = next(rules.splits[0] for rules in known_pre_tokenizers() if rules.name == "bloom")
 BYTES = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
 GPT2 = pre_tokenizers.ByteLevel(add_prefix_space=False)
 PATH = Path("tokenizer.json")
@@ -60,13 +62,70 @@ def test_forms_that_mean_the_same(name: str, pre: Any, ignore_merges: bool) -> N
 
 @pytest.mark.parametrize("rules", known_pre_tokenizers(), ids=lambda rules: rules.name)
 def test_every_rule_of_the_table(rules: Any) -> None:
-    pre = SEQUENCE([*map(split, rules.splits), BYTES])
-    assert recognise(PATH, saved(pre, ignore_merges=rules.ignore_merges)) == rules.name
+    tokenizer = saved(SEQUENCE([*map(split, rules.splits), BYTES]), ignore_merges=rules.ignore_merges)
+    if rules.form is not None:
+        tokenizer["pre_tokenizer"] = rules.form
+    assert recognise(PATH, tokenizer) == rules.name
+    for name in rules.names:
+        assert recognise(PATH, tokenizer, ("superbpe", "falcon", name)) in (name, "superbpe", "falcon")
 
 
 def test_no_two_rules_are_the_same() -> None:
     known = known_pre_tokenizers()
     assert len({(rules.splits, rules.ignore_merges) for rules in known}) == len(known)
+
+
+@pytest.mark.parametrize(
+    ("preferred", "ignore_merges", "name"),
+    [
+        ((), True, "llama-bpe"),
+        (("pixtral", "lfm2"), True, "pixtral"),
+        (("qwen2", "lfm2"), True, "lfm2"),
+        (("dbrx",), True, "dbrx"),  # a name that llama.cpp merges otherwise by
+        (("dbrx", "lfm2"), True, "lfm2"),
+        (("glm4",), False, "glm4"),
+        (("glm4", "smaug-bpe"), False, "smaug-bpe"),
+        (("qwen2",), False, "dbrx"),
+    ],
+)
+def test_an_architecture_says_which_of_several_names(
+    preferred: tuple[str, ...], ignore_merges: bool, name: str
+) -> None:
+    tokenizer = saved(SEQUENCE([split(LLAMA3), BYTES]), ignore_merges=ignore_merges)
+    assert recognise(PATH, tokenizer, preferred) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "ignore_merges", "expression"),
+    [
+        (
+            "dbrx",
+            False,
+            r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*"
+            r"|\s*[\r\n]|\s+(?!\S)|\s+",
+        ),
+        ("llama-bpe", True, LLAMA3.replace(r"\r", "\r").replace(r"\n", "\n")),
+        ("qwen2", False, QWEN2.replace(r"\p{N}|", r"\p{N}{1}|")),
+        (
+            "qwen2",
+            False,
+            QWEN2.replace(
+                "(?i:'s|'t|'re|'ve|'m|'ll|'d)", "(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])"
+            ),
+        ),
+    ],
+)
+def test_other_spellings_of_an_expression(name: str, ignore_merges: bool, expression: str) -> None:
+    """tiktoken's of GPT-4 is Llama 3's: possessive quantifiers and a run's last line end match the same."""
+    assert expression not in (LLAMA3, QWEN2)
+    assert recognise(PATH, saved(SEQUENCE([split(expression), BYTES]), ignore_merges=ignore_merges)) == name
+
+
+def test_names_of_single_expressions() -> None:
+    assert name_of_expression(QWEN2) == "qwen2"
+    assert name_of_expression(QWEN2, ("hunyuan",)) == "hunyuan"
+    assert name_of_expression(LLAMA3) == "dbrx"  # tiktoken has no ignore_merges
+    assert name_of_expression("[a-z]+") is None
 
 
 def test_nfc_is_let_through() -> None:
@@ -88,6 +147,10 @@ def test_nfc_is_let_through() -> None:
         (SEQUENCE([split(LLAMA3.replace("{1,3}", "{1,4}")), BYTES]), True),
         (SEQUENCE([split(QWEN2), BYTES]), True),
         (SEQUENCE([split(r"\p{N}", "removed", invert=True), GPT2]), False),
+        (
+            SEQUENCE([split(BLOOM, "removed", invert=True), BYTES]),
+            False,
+        ),  # what it doesn't match would be lost
         (pre_tokenizers.Whitespace(), False),
         (pre_tokenizers.Metaspace(), False),
     ],
@@ -99,6 +162,7 @@ def test_other_rules_are_refused_and_shown(pre: Any, ignore_merges: bool) -> Non
     message = str(caught.value)
     assert json.dumps(tokenizer["pre_tokenizer"], ensure_ascii=False) in message
     assert "known: gpt-2, llama-bpe" in message
+    assert "kimi-k2)" in message
     assert "--pre NAME" in message
 
 
@@ -115,7 +179,7 @@ def test_nonsense(pre: Any) -> None:
 
 
 def test_names_of_the_table_are_llama_cpps() -> None:
-    assert {rules.name for rules in known_pre_tokenizers()} < set(known_names())
+    assert {name for rules in known_pre_tokenizers() for name in rules.names} < set(known_names())
     assert list(known_names()) == sorted(set(known_names()))
 
 

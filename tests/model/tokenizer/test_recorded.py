@@ -1,4 +1,4 @@
-"""Vocabularies of each kind, against what llama.cpp's converter made of the same ones (tests/data/tokenizers/README.md)."""
+"""Vocabularies of each kind, against llama.cpp's converter (tests/data/tokenizers/README.md)."""
 
 from __future__ import annotations
 

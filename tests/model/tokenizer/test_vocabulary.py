@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from quantrecipe.errors import ModelError
-from quantrecipe.model.tokenizer import tokenizer_pairs
+from quantrecipe.model.tokenizer import Vocabulary, tokenizer_pairs
 
 NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
 PRE: dict[str, Any] = {
@@ -66,6 +66,68 @@ class TestTokens:
     def test_ids_beyond_the_vocabulary(self, tmp_path: Path) -> None:
         with pytest.raises(ModelError, match=r"token id 2, but config\.json says vocab_size: 2"):
             pairs(make(tmp_path), 2)
+
+    def test_an_id_twice(self, tmp_path: Path) -> None:
+        with pytest.raises(ModelError, match=r"tokenizer\.json: gives the id 1 twice, to 'b' and to 'c'"):
+            pairs(make(tmp_path, model={"vocab": {"a": 0, "b": 1, "c": 1}}))
+
+    @pytest.mark.parametrize(
+        ("config", "tokens", "types"),
+        [
+            ({"bos_token": "<s>"}, ["<s>", "[PAD4]", "[PAD5]"], [CONTROL, UNUSED, UNUSED]),
+            (
+                {"bos_token": "<s>", "unk_token": {"content": "Ġx"}},
+                ["<s>", " x", "[PAD5]"],
+                [CONTROL, CONTROL, UNUSED],
+            ),
+            (
+                {"bos_token": "<s>", "eos_token": "<s>"},
+                ["<s>", "[PAD4]", "[PAD5]"],
+                [CONTROL, UNUSED, UNUSED],
+            ),
+            (
+                {"tokenizer_class": "GPT2TokenizerFast"},
+                ["<|endoftext|>", "[PAD4]", "[PAD5]"],
+                [CONTROL, UNUSED, UNUSED],
+            ),
+            (
+                {
+                    "tokenizer_class": "GPTNeoXTokenizer",
+                    "bos_token": None,
+                    "eos_token": "b",
+                    "unk_token": "b",
+                },
+                ["<|padding|>", "[PAD4]", "[PAD5]"],
+                [CONTROL, UNUSED, UNUSED],
+            ),
+            ({"tokenizer_class": "LlamaTokenizerFast"}, ["[PAD3]", "[PAD4]", "[PAD5]"], [UNUSED] * 3),
+            ({"tokenizer_class": "PreTrainedTokenizerFast"}, ["[PAD3]", "[PAD4]", "[PAD5]"], [UNUSED] * 3),
+        ],
+    )
+    def test_special_tokens_that_are_only_named(
+        self, config: dict[str, Any], tokens: list[str], types: list[int], tmp_path: Path
+    ) -> None:
+        """They come behind the last, as long as there are rows; the class may name them."""
+        found = pairs(make(tmp_path, config, decoder={"type": "ByteLevel"}), 6)
+        assert (found["tokens"][3:], list(found["token_type"][3:])) == (tokens, types)
+
+    def test_special_tokens_that_are_only_named_without_rows(self, tmp_path: Path) -> None:
+        found = pairs(make(tmp_path, {"bos_token": "<s>", "eos_token": "b"}), 3)
+        assert (found["tokens"], list(found["token_type"])) == (["a", "b", "ab"], [NORMAL, CONTROL, NORMAL])
+
+    @pytest.mark.parametrize(("decoder", "shown"), [("ByteLevel", "é"), ("Fuse", "Ã©")])
+    def test_added_tokens_in_the_alphabet_of_bytes(self, decoder: str, shown: str, tmp_path: Path) -> None:
+        """Where ids become text by that alphabet, llama.cpp looks for the text."""
+        tokens = [added(3, "Ã©"), {**added(4, "Ã©!"), "normalized": True}]
+        found = pairs(make(tmp_path, added_tokens=tokens, decoder={"type": decoder}))
+        assert found["tokens"][3:] == [shown, "Ã©!"]
+
+    def test_types_that_the_architecture_gives(self, tmp_path: Path) -> None:
+        vocabulary = Vocabulary(types=(("<think>", CONTROL), ("<none>", CONTROL)))
+        made = tokenizer_pairs(
+            make(tmp_path, added_tokens=[added(3, "<think>")]), None, {}, vocabulary=vocabulary
+        )
+        assert list(made["tokenizer.ggml.token_type"].decode()) == [NORMAL, NORMAL, NORMAL, CONTROL]
 
     @pytest.mark.parametrize(
         "vocab", [{"a": -1}, {"a": "0"}, {"a": 0.5}, {"a": True}, {"a": 2**60}, {"\ud800": 0}]
@@ -158,6 +220,40 @@ class TestSpecialTokens:
             pairs(make(tmp_path, post_processor=processor))
 
 
+class TestSpecialTokensOfTheArchitecture:
+    TOKENS = [added(3, "<end>"), added(4, "<user>")]  # noqa: RUF012 - never changed
+
+    def ids(
+        self, folder: Path, config: Any = None, vocabulary: Any = None, **model_config: Any
+    ) -> dict[str, int]:
+        make(folder, config, added_tokens=self.TOKENS)
+        made = tokenizer_pairs(folder, None, model_config, vocabulary=Vocabulary(**vocabulary))
+        ids = {key: value.decode() for key, value in made.items() if key.endswith("_id")}
+        return {
+            key.removeprefix("tokenizer.ggml.").removesuffix("_token_id"): number
+            for key, number in ids.items()
+        }
+
+    def test_where_the_folder_gives_none(self, tmp_path: Path) -> None:
+        special = (("eos", "<end>"), ("eot", "<user>"), ("unk", "<end>"))
+        found = self.ids(tmp_path, vocabulary={"special": special}, eos_token_id=1)
+        assert found == {"eos": 1, "eot": 4, "unknown": 3}
+
+    def test_they_have_to_be_there(self, tmp_path: Path) -> None:
+        with pytest.raises(
+            ModelError, match=r"has no added token '<x>', which models of .* need as eot_token"
+        ):
+            self.ids(tmp_path, vocabulary={"special": (("eot", "<x>"),)})
+
+    def test_in_place_of_what_the_folder_gives(self, tmp_path: Path) -> None:
+        over = (("eos", "<user>"), ("bos", "<x>"), ("unk", "unk_token"))
+        config = {"unk_token": {"content": "<end>"}}
+        found = self.ids(
+            tmp_path, config, {"special_over": over}, eos_token_id=1, bos_token_id=2, unk_token_id=0
+        )
+        assert found == {"bos": 2, "eos": 4, "unknown": 3}
+
+
 def template(first: str, last: str | None = None) -> dict[str, Any]:
     pieces = [{"SpecialToken": {"id": first, "type_id": 0}}] if first != "$" else []
     pieces += [{"Sequence": {"id": "A", "type_id": 0}}]
@@ -199,6 +295,40 @@ class TestChatTemplates:
         assert {key: value for key, value in found.items() if "chat" in key} == {
             "tokenizer.chat_template": "usual"
         }
+
+    def test_the_file_first_if_the_architecture_says_so(self, tmp_path: Path) -> None:
+        (tmp_path / "chat_template.jinja").write_bytes(b"fi\r\nle")
+        make(tmp_path, {"chat_template": "config"})
+        made = {
+            first: tokenizer_pairs(tmp_path, None, {}, vocabulary=Vocabulary(template_file=first))
+            for first in (False, True)
+        }
+        templates = [pairs["tokenizer.chat_template"].decode() for pairs in made.values()]
+        assert templates == ["config", "fi\nle"]
+        (tmp_path / "chat_template.jinja").unlink()
+        again = tokenizer_pairs(tmp_path, None, {}, vocabulary=Vocabulary(template_file=True))
+        assert again["tokenizer.chat_template"].decode() == "config"
+
+
+def test_whole_words(tmp_path: Path) -> None:
+    vocabulary = Vocabulary(kinds=("whitespace", "bpe"))
+    make(tmp_path, pre_tokenizer={"type": "Whitespace"}, normalizer={"type": "Lowercase"})
+    found = tokenizer_pairs(tmp_path, None, {}, vocabulary=vocabulary)
+    assert [found[f"tokenizer.ggml.{key}"].decode() for key in ("model", "pre")] == [
+        "whitespace",
+        "whitespace",
+    ]
+    assert found["tokenizer.ggml.normalizer.lowercase"].decode() is True
+    assert (
+        tokenizer_pairs(make(tmp_path), None, {}, vocabulary=vocabulary)["tokenizer.ggml.pre"].decode()
+        == "gpt-2"
+    )
+
+
+def test_an_architecture_s_name_of_the_model_and_its_rules(tmp_path: Path) -> None:
+    vocabulary = Vocabulary(pre=("qwen2", "olmo"), model="other")
+    found = tokenizer_pairs(make(tmp_path), None, {}, vocabulary=vocabulary)
+    assert [found[f"tokenizer.ggml.{key}"].decode() for key in ("model", "pre")] == ["other", "olmo"]
 
 
 class TestRefusals:

@@ -5,9 +5,9 @@
     3. derived values    head_dim, layer_types, …: derived.py
     4. the language model's part moves to the root, whose other keys stay
 
-What config.json says stays under its own name: a key is never dropped or renamed, only joined by the name that
-the class has for it. Some classes rename kinds of layers, or drop keys that the converter reads; this isn't
-followed. A model type that the table doesn't have is of a class that came with a model. It gets step 4 only,
+What config.json says stays under its own name; where the class has another name for it, it is there twice. Only
+rope_scaling moves, into rope_parameters. Some classes rename kinds of layers, or drop keys that the converter reads;
+this isn't followed. A model type that the table doesn't have is of a class that came with a model. It gets step 4 only,
 as the converter can't ask such a class either.
 
 A line of defaults.json has, each where there is something to say:
@@ -37,6 +37,8 @@ _LANGUAGE_PARTS = ("llm_config", "lm_config", "thinker_config", "language_config
 """Where models of other classes keep what text_config says elsewhere. The last that is there counts."""
 _FLAT = frozenset({"glm5_next", "hunyuan_vl", "paddleocr_vl", "qwen2_5_vl", "qwen2_vl"})
 """Model types of which older files have the language model's keys at the root."""
+_STAYS = {"hunyuan_vl": {"partial_rotary_factor"}, "paddleocr_vl": {"partial_rotary_factor"}}
+"""What their language model doesn't take from the root."""
 _WITH_VALUES = frozenset({"glmasr", "voxtral"})
 """Model types of which a part that is there is completed by the root's values for it, too."""
 _RENAMED = {"exaone4_5_text": "exaone4", "kimi_k2": "deepseek_v3"}
@@ -55,7 +57,8 @@ def complete(values: Mapping[str, Any]) -> dict[str, Any]:
 
     `values` isn't changed. Values of a wrong kind stay as they are, for those that ask for them to refuse.
     """
-    whole = completed(values)
+    alternating = values.get("model_type") == "mistral" and "layer_types" in values
+    whole = completed(values, "ministral" if alternating else None)
     for name in _LANGUAGE_PARTS:
         if name in whole:
             part = whole[name]
@@ -88,7 +91,10 @@ def completed(values: Mapping[str, Any], kind: Any = None, depth: int = 0) -> di
     rules = (*(FILLS[name] for name in assumed.get("fills", ())), *DERIVED.get(kind, ()))
     derive(found, rules)
     if "rope" in assumed:
-        found["rope_parameters"] = rope_settings(kind, found, assumed["rope"])
+        rope = rope_settings(kind, found, assumed["rope"])
+        if rope is not None:
+            found["rope_parameters"] = rope
+            found.pop("rope_scaling", None)
     return found
 
 
@@ -101,7 +107,7 @@ def _part(kind: str, key: str, assumed: Mapping[str, Any], values: Mapping[str, 
         return None
     if given is None and key == "text_config" and kind in _FLAT:
         line = packaged_table(_TABLE)["model_types"][kind]
-        root = {"model_type", *line["values"], *line["parts"]}
+        root = {"model_type", *line["values"], *line["parts"]} | _STAYS.get(kind, set())
         given = {name: value for name, value in values.items() if name not in root}
     elif given is None:
         given = assumed.get("values", {})

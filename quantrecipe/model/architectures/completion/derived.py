@@ -75,7 +75,7 @@ def _expanded(v: Values) -> int:
 
 def _cohere2_moe_kinds(v: Values) -> list[str]:
     """Dense layers at the beginning have a period of their own."""
-    dense = v.get("first_k_dense_replace", 0)
+    dense = min(v.get("first_k_dense_replace", 0), len(layers(v)))
     spans = ((dense, v["prefix_dense_sliding_window_pattern"]),
              (len(layers(v)) - dense, v["sliding_window_pattern"]))  # fmt: skip
     return [
@@ -336,6 +336,7 @@ DERIVED: Mapping[str, tuple[Rule, ...]] = {
     "minimax_m3_vl_text": (all_layers("full_attention"), all_layers("sparse", "mlp_layer_types")),
     "modernbert": (kinds(lambda v, i: i % v.get("global_attn_every_n_layers", 3) == 0),),
     "minicpmv4_6": (always("patch_size", lambda v: v["vision_config"]["patch_size"]),),
+    "ministral": (kinds(lambda v, i: v.get("sliding_window") is None),),
     "mt5": _T5,
     "muse_glimmer_assistant": (
         all_layers("sliding_attention"),

@@ -18,6 +18,8 @@ Settings: TypeAlias = dict[str, Any]
 _NO_SHARE = frozenset({"qwen2_vl_text", "qwen2_5_vl_text"})
 """Classes that always rotate whole heads."""
 _OWN_CONTEXT = ("llama3", "yarn", "longrope")
+_CONTEXT = ("max_position_embeddings", "max_seq_len", "model_max_length")
+"""What classes call the context length."""
 TWO_THETAS = {
     "gemma3_text": ("rope_theta", "rope_local_base_freq", ("full_attention",)),
     "gemma3n_text": ("rope_theta", "rope_local_base_freq", ("full_attention",)),
@@ -33,17 +35,21 @@ NOT_CONVERTED = frozenset({"gemma4_text", "gemma4_unified_text", "laguna", "mell
 """Classes that take `rope_parameters` as they are: no older file of them exists."""
 
 
-def rope_settings(kind: str, values: Mapping[str, Any], assumed: Mapping[str, Any]) -> Any:
+def rope_settings(kind: str, values: Mapping[str, Any], assumed: Mapping[str, Any]) -> Settings | None:
     """Return `rope_parameters` as the class of the model type `kind` makes it of config.json's `values`.
 
-    `assumed` is what defaults.json says of it. Settings that aren't objects are returned as they are; rope.py
-    refuses them.
+    `assumed` is what defaults.json says of it. None where settings aren't objects: they stay as they are then, and
+    rope.py refuses them.
     """
     beside, alone = assumed.get("beside", assumed), assumed.get("alone", assumed)
     given, scaling = values.get("rope_parameters"), values.get("rope_scaling")
-    for settings in (given, scaling):
-        if settings is not None and not isinstance(settings, Mapping):
-            return settings
+    kinds = (
+        [given.get(name) for name in ("full_attention", "sliding_attention")]
+        if isinstance(given, Mapping)
+        else []
+    )
+    if not all(settings is None or isinstance(settings, Mapping) for settings in (given, scaling, *kinds)):
+        return None
     if kind in NOT_CONVERTED:
         return _copy(alone if given is None else given)
     if kind in TWO_THETAS:
@@ -97,7 +103,7 @@ def _standardize(settings: Settings, values: Mapping[str, Any], assumed: Mapping
         length = values.get("original_max_position_embeddings")
         if length is not None:
             settings["original_max_position_embeddings"] = length
-        elif (length := values.get("max_position_embeddings")) is not None:
+        elif (length := next(filter(None, map(values.get, _CONTEXT)), None)) is not None:
             settings.setdefault("original_max_position_embeddings", length)
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["NAMES", "PROJECTORS", "inexact", "read_recorded", "write_recorded"]
+__all__ = ["NAMES", "PROJECTORS", "inexact", "read_recorded", "write_edited", "write_recorded"]
 
 _ARCHIVES = sorted((Path(__file__).parents[1] / "data" / "architectures").glob("*.tar.xz"))
 _WIDTHS = {"BF16": 2, "F16": 2, "F32": 4, "F8_E4M3": 1, "F8_E8M0": 1, "U8": 1, "I8": 1, "I32": 4, "I64": 8}
@@ -72,6 +72,20 @@ def write_recorded(
     if change is not None:
         change(tensors)
     _write(folder / "model.safetensors", tensors)
+    return folder
+
+
+def write_edited(
+    name: str,
+    parent: Path,
+    change: Callable[[dict[str, tuple[str, list[int]]]], object] | None = None,
+    **values: Any,
+) -> Path:
+    """The same with other hyper-parameters in config.json; `...` takes one out."""
+    folder = write_recorded(name, parent, change)
+    path = folder / "config.json"
+    whole = {**json.loads(path.read_text(encoding="utf-8")), **values}
+    path.write_text(json.dumps({key: value for key, value in whole.items() if value is not ...}))
     return folder
 
 

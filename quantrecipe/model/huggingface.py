@@ -85,7 +85,8 @@ def open_huggingface(
     metadata |= arch.common(arch.name, config)
     if (key := f"{arch.name}.block_count") in metadata:
         metadata[key] = u32(arch.layers(config))  # those of draft heads included
-    metadata["general.file_type"] = u32(FILE_TYPES["BF16"])
+    if arch.file_type:
+        metadata["general.file_type"] = u32(FILE_TYPES["BF16"])
     metadata |= arch.pairs(config)
     metadata["general.quantization_version"] = u32(_QUANTIZATION_VERSION)
     if arch.part != "mmproj":  # a projector has no vocabulary
@@ -140,8 +141,10 @@ def _architecture(
 def _complete(path: Path, values: dict[str, Any], arch: Architecture, stored: Collection[str]) -> Config:
     """Complete config.json by what transformers assumes."""
     language = values.get("text_config")
-    said = frozenset((*values, *(language if isinstance(language, Mapping) else ())))
-    whole, values = completed(values), {**arch.defaults, **complete(values)}
+    language = language if isinstance(language, Mapping) else {}
+    said = frozenset((*values, *language))
+    stated = {**values, **language} if arch.as_stated else complete(values)
+    whole, values = completed(values), {**arch.defaults, **stated}
     for name, derive in arch.derive.items():
         if values.get(name) is None:
             values[name] = derive(values)

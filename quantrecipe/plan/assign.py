@@ -50,7 +50,6 @@ _F32_ROLES = (
     "indexer.proj",
 )
 
-
 _F32_ENDS = (".patch_embd", ".patch_merger", ".position_embd")
 """The same of projectors: where pictures come in."""
 
@@ -128,10 +127,25 @@ def kept_type(tensor: TensorInfo, model: Model) -> str:
     """The type of a tensor that stays as it is: from Hugging Face what llama.cpp's converter makes of it."""
     if model.container not in ("huggingface", "safetensors") or tensor.dtype not in FLOATS:
         return tensor.dtype
+    if tensor.role == "ffn_gate_inp" and _router_as_stored(tensor, model):
+        return tensor.dtype
     small = len(tensor.shape) <= 1 or not tensor.name.endswith(".weight") or tensor.role.endswith("_norm")
     where_images_enter = tensor.role.endswith(_F32_ENDS)
     small = small or where_images_enter or tensor.role in _F32_ROLES
     return "F32" if small or tensor.dtype == "F64" else tensor.dtype
+
+
+def _router_as_stored(tensor: TensorInfo, model: Model) -> bool:
+    """Whether a router is one of the two kinds that the converter doesn't make F32.
+
+    DBRX says so itself (conversion/dbrx.py, tensor_force_quant). Nemotron-H's draft head has another number in the
+    GGUF than in its name in the checkpoint, by which the converter looks for routers.
+    """
+    if model.arch == "nemotron_h_moe" and tensor.layer is not None:
+        found = (model.metadata.get(f"{model.arch}.{key}") for key in ("block_count", "nextn_predict_layers"))
+        layers, drafts = (0 if it is None else it.decode() for it in found)
+        return bool(drafts) and tensor.layer >= layers - drafts
+    return model.arch == "dbrx"
 
 
 def _refuse_unknown(decision: Decision) -> None:

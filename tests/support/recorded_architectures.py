@@ -30,6 +30,7 @@ __all__ = [
     "inexact",
     "read_recorded",
     "read_variant",
+    "write_edited",
     "write_recorded",
     "write_variant",
     "write_weights",
@@ -86,6 +87,20 @@ def write_recorded(
     if change is not None:
         change(tensors)
     write_weights(folder / "model.safetensors", tensors)
+    return folder
+
+
+def write_edited(
+    name: str,
+    parent: Path,
+    change: Callable[[dict[str, tuple[str, list[int]]]], object] | None = None,
+    **values: Any,
+) -> Path:
+    """The same with other hyper-parameters in config.json; `...` takes one out."""
+    folder = write_recorded(name, parent, change)
+    path = folder / "config.json"
+    whole = {**json.loads(path.read_text(encoding="utf-8")), **values}
+    path.write_text(json.dumps({key: value for key, value in whole.items() if value is not ...}))
     return folder
 
 
@@ -167,6 +182,8 @@ def _content(name: str, kind: str, count: int) -> bytes:
         return (drawn(count, "u1") % 4).astype("<i8").tobytes()
     if kind.startswith("I64="):
         return np.array(json.loads(kind[4:]), "<i8").tobytes()
+    if kind.startswith("F32="):
+        return np.array(json.loads(kind[4:]), "<f4").tobytes()
     if kind.startswith("I32/"):
         return (np.arange(count) // int(kind[4:])).astype("<i4").tobytes()
     return drawn(count * _WIDTHS[kind], "u1").tobytes()

@@ -17,7 +17,7 @@ from quantrecipe.model.architectures.layout import HEAD, Part, length
 from quantrecipe.model.architectures.names import Names, layer_of
 from quantrecipe.tensor import TensorInfo
 
-__all__ = ["check_tensors"]
+__all__ = ["check_tensors", "present_layers"]
 
 _SHOWN = 5  # layers
 _AGAIN = "a part of the model is missing: download it again"
@@ -37,6 +37,12 @@ class _Expected:
     remedy: str  # where it is missing, "" where that's as well
 
 
+def present_layers(arch: Architecture, config: Config) -> set[int]:
+    """The numbers of the layers that the GGUF has tensors of."""
+    where = arch.layout.present
+    return set(range(arch.layers(config)) if where is None else where(config))
+
+
 def check_tensors(
     arch: Architecture,
     config: Config,
@@ -49,7 +55,7 @@ def check_tensors(
     `tensors` go by GGUF name, `stored` says what the checkpoint calls them, `names` what its names become.
     """
     expected = _expected(arch, config, tensors)
-    empty = set(range(arch.layers(config))) - set(map(layer_of, tensors))
+    empty = present_layers(arch, config) - set(map(layer_of, tensors))
     drafts = set(arch.layout.drafts(config))
     problems = list(_empty_layers(arch, config, empty - drafts if drafts <= empty else empty))
     for name, it in expected.items():
@@ -79,13 +85,14 @@ def _expected(arch: Architecture, config: Config, tensors: Mapping[str, TensorIn
     if (config.folder / "modules.json").is_file():
         untied = False  # an embedding model has no use for an output
     made: dict[str, _Expected] = {}
+    present, whole = present_layers(arch, config), arch.layout.present is None
     everywhere = Part(
-        where=lambda config: range(arch.layers(config)),
+        where=lambda config: sorted(present),
         required=arch.layout.required,
         optional=arch.layout.optional,
     )
     for part in (everywhere, *arch.layout.parts):
-        numbers = tuple(part.where(config))
+        numbers = tuple(layer for layer in part.where(config) if whole or layer in present)
         if not numbers:  # then there is none of what it has for the whole model, either
             continue
         for template, terms in (*part.required.items(), *part.optional.items()):

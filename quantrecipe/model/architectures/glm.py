@@ -65,7 +65,7 @@ from quantrecipe.model.source import layout
 from quantrecipe.model.source.source import TensorSource
 from quantrecipe.model.tokenizer.kinds import Vocabulary
 
-__all__ = ["ALL"]
+__all__ = ["ALL", "GLM4MOE", "GLM4_FLASH", "GLM_DSA"]
 
 _END, _USER, _OBSERVATION = "<|endoftext|>", "<|user|>", "<|observation|>"
 _VOCABULARY = Vocabulary(

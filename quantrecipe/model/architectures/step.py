@@ -44,7 +44,7 @@ from quantrecipe.model.source import layout
 from quantrecipe.model.source.arithmetic import Add
 from quantrecipe.model.source.source import TensorSource
 
-__all__ = ["ALL"]
+__all__ = ["ALL", "STEP35"]
 
 _FULL, _WINDOW = "full_attention", "sliding_attention"
 _ROTATED = {_FULL: 0.5, _WINDOW: 1.0}

@@ -14,9 +14,9 @@ from math import prod
 
 from quantrecipe.errors import ModelError, Problem, abridged
 from quantrecipe.model.architectures.architecture import Architecture
-from quantrecipe.model.architectures.completeness import check_tensors
+from quantrecipe.model.architectures.completeness import check_tensors, present_layers
 from quantrecipe.model.architectures.config import Config
-from quantrecipe.model.architectures.names import Names
+from quantrecipe.model.architectures.names import Names, layer_of
 from quantrecipe.model.architectures.quantized import weights_of
 from quantrecipe.model.architectures.rules import Each, First, Found, Gather, Named, Rule, Stack, template
 from quantrecipe.model.safetensors import Checkpoint
@@ -42,10 +42,14 @@ def convert_tensors(arch: Architecture, config: Config, checkpoint: Checkpoint) 
     made: dict[str, Converted] = {}
     taken: dict[str, str] = {}
     unknown: list[str] = []
+    present = present_layers(arch, config)
+    whole = arch.layout.present is None
     for stored, source in _expand(arch, config, checkpoint):
         name = names.gguf(stored)
         if name is None:
             unknown.append(stored)
+            continue
+        if not whole and (layer := layer_of(name)) is not None and layer not in present:
             continue
         if name in taken:
             what = f"{taken[name]!r} and {stored!r} would both be called {name!r}"

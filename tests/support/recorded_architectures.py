@@ -1,6 +1,7 @@
 """Tiny folders of many architectures, and what llama.cpp's converter made of each (tests/data/architectures/README.md).
 
-    for name in NAMES: folder, answer = write_recorded(name, tmp_path)
+    for name in NAMES: write_recorded(name, tmp_path), read_recorded(name)
+    for name in VARIANTS: the same of variants, which have no vocabulary
 
 Weights are remade from their names: bytes of SHAKE-128, formed into ordinary numbers of the tensor's type.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import lzma
 import struct
 import tarfile
 from collections.abc import Callable, Mapping
@@ -21,9 +23,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["NAMES", "PROJECTORS", "inexact", "read_recorded", "write_recorded"]
+__all__ = [
+    "NAMES",
+    "PROJECTORS",
+    "VARIANTS",
+    "inexact",
+    "read_recorded",
+    "read_variant",
+    "write_recorded",
+    "write_variant",
+    "write_weights",
+]
 
 _ARCHIVE = Path(__file__).parents[1] / "data" / "architectures" / "recorded.tar.xz"
+_VARIANTS_FILE = _ARCHIVE.with_name("variants.json.xz")
 _WIDTHS = {"BF16": 2, "F16": 2, "F32": 4, "F8_E4M3": 1, "F8_E8M0": 1, "U8": 1, "I8": 1, "I32": 4, "I64": 8}
 
 
@@ -70,11 +83,35 @@ def write_recorded(
     tensors = read_recorded(name, "weights.json")
     if change is not None:
         change(tensors)
-    _write(folder / "model.safetensors", tensors)
+    write_weights(folder / "model.safetensors", tensors)
     return folder
 
 
-def _write(path: Path, tensors: Mapping[str, tuple[str, list[int]]]) -> None:
+@cache
+def _variants() -> Mapping[str, dict[str, Any]]:
+    return dict(json.loads(lzma.decompress(_VARIANTS_FILE.read_bytes())))
+
+
+VARIANTS = tuple(sorted(_variants()))
+
+
+def write_variant(name: str, parent: Path, **changes: Any) -> Path:
+    """The folder of a variant, which has no vocabulary; `changes` are for config.json's root, None takes a key out."""
+    folder = parent / name
+    folder.mkdir()
+    config = {**_variants()[name]["config"], **changes}
+    config = {key: value for key, value in config.items() if key not in changes or value is not None}
+    (folder / "config.json").write_text(json.dumps(config))
+    write_weights(folder / "model.safetensors", _variants()[name]["weights"])
+    return folder
+
+
+def read_variant(name: str) -> dict[str, Any]:
+    """Its "config", "weights", and the converter's answer: "metadata" and "tensors"."""
+    return _variants()[name]
+
+
+def write_weights(path: Path, tensors: Mapping[str, tuple[str, list[int]]]) -> None:
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     offset, parts = 0, []
     for name, (kind, shape) in tensors.items():

@@ -27,6 +27,7 @@ __all__ = [
     "NAMES",
     "PROJECTORS",
     "VARIANTS",
+    "edit_config",
     "inexact",
     "read_recorded",
     "read_variant",
@@ -36,7 +37,7 @@ __all__ = [
 ]
 
 _ARCHIVE = Path(__file__).parents[1] / "data" / "architectures" / "recorded.tar.xz"
-_VARIANTS_FILE = _ARCHIVE.with_name("variants.json.xz")
+_VARIANTS_FILES = tuple(sorted(_ARCHIVE.parent.glob("variants*.json.xz")))
 _WIDTHS = {"BF16": 2, "F16": 2, "F32": 4, "F8_E4M3": 1, "F8_E8M0": 1, "U8": 1, "I8": 1, "I32": 4, "I64": 8}
 
 
@@ -87,22 +88,49 @@ def write_recorded(
     return folder
 
 
+def edit_config(folder: Path, edit: Callable[[dict[str, Any]], object]) -> Path:
+    """The folder again, after `edit` changed the content of its config.json."""
+    path = folder / "config.json"
+    values = json.loads(path.read_text(encoding="utf-8"))
+    edit(values)
+    path.write_text(json.dumps(values), encoding="utf-8")
+    return folder
+
+
 @cache
 def _variants() -> Mapping[str, dict[str, Any]]:
-    return dict(json.loads(lzma.decompress(_VARIANTS_FILE.read_bytes())))
+    found: dict[str, dict[str, Any]] = {}
+    for file in _VARIANTS_FILES:
+        found |= json.loads(lzma.decompress(file.read_bytes()))
+    return found
 
 
 VARIANTS = tuple(sorted(_variants()))
 
 
-def write_variant(name: str, parent: Path, **changes: Any) -> Path:
-    """The folder of a variant, which has no vocabulary; `changes` are for config.json's root, None takes a key out."""
+def write_variant(
+    name: str,
+    parent: Path,
+    change: Callable[[dict[str, tuple[str, list[int]]]], object] | None = None,
+    **changes: Any,
+) -> Path:
+    """The folder of a variant, which has no vocabulary.
+
+    `change` may alter the weights, and `changes` are for config.json's root: None takes a key out.
+    """
     folder = parent / name
     folder.mkdir()
     config = {**_variants()[name]["config"], **changes}
     config = {key: value for key, value in config.items() if key not in changes or value is not None}
     (folder / "config.json").write_text(json.dumps(config))
-    write_weights(folder / "model.safetensors", _variants()[name]["weights"])
+    for file, content in _variants()[name].get("files", {}).items():
+        path = folder / file
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(content))
+    tensors = dict(_variants()[name]["weights"])
+    if change is not None:
+        change(tensors)
+    write_weights(folder / "model.safetensors", tensors)
     return folder
 
 

@@ -12,7 +12,7 @@ where it writes them, with what it writes for BF16.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,7 @@ def open_huggingface(
     """
     path = folder / "config.json"
     values = read_json_object(path)
-    arch, config = _architecture(path, values, part, architectures)
+    arch, config = _architecture(path, values, part, architectures, checkpoint.tensors)
     _refuse(config, arch)
     tensors = convert_tensors(arch, config, checkpoint)
     size = next((info.rows for info, _ in tensors if info.name == _EMBEDDING), None)
@@ -83,11 +83,14 @@ def open_huggingface(
     general = general_pairs(folder, arch.name, parameters(tensors), type=kind)
     metadata = {_ARCHITECTURE: general[_ARCHITECTURE]} | arch.early(config) | general
     metadata |= arch.common(arch.name, config)
-    metadata["general.file_type"] = u32(FILE_TYPES["BF16"])
+    if (key := f"{arch.name}.block_count") in metadata:
+        metadata[key] = u32(arch.layers(config))  # those of draft heads included
+    if arch.file_type:
+        metadata["general.file_type"] = u32(FILE_TYPES["BF16"])
     metadata |= arch.pairs(config)
     metadata["general.quantization_version"] = u32(_QUANTIZATION_VERSION)
     if arch.part != "mmproj":  # a projector has no vocabulary
-        vocabulary = tokenizer_pairs(folder, size, config.values, pre=pre, vocabulary=arch.vocabulary)
+        vocabulary = tokenizer_pairs(folder, size, values, pre=pre, vocabulary=arch.vocabulary)
         metadata |= arch.tokenizer(config, vocabulary)
     return Model(
         path=folder,
@@ -111,7 +114,11 @@ def _class_name(values: Mapping[str, Any], part: str) -> Any:
 
 
 def _architecture(
-    path: Path, values: dict[str, Any], part: str, known: Mapping[str, Sequence[Architecture]]
+    path: Path,
+    values: dict[str, Any],
+    part: str,
+    known: Mapping[str, Sequence[Architecture]],
+    stored: Collection[str],
 ) -> tuple[Architecture, Config]:
     """The architecture of a class that is for this configuration, and the configuration as it sees it."""
     name = _class_name(values, part)
@@ -124,24 +131,26 @@ def _architecture(
         raise ModelError(what, _CONVERTER, file=path)
     for arch in known[name]:
         if arch.part == part:
-            config = _complete(path, values, arch)
+            config = _complete(path, values, arch, stored)
             if arch.applies(config):
                 return arch, config
     what = f"the architecture {name!r} has no {part} that can be converted with this configuration"
     raise ModelError(what, _CONVERTER, file=path)
 
 
-def _complete(path: Path, values: dict[str, Any], arch: Architecture) -> Config:
+def _complete(path: Path, values: dict[str, Any], arch: Architecture, stored: Collection[str]) -> Config:
     """Complete config.json by what transformers assumes."""
     language = values.get("text_config")
-    said = frozenset((*values, *(language if isinstance(language, Mapping) else ())))
-    whole, values = completed(values), {**arch.defaults, **complete(values)}
+    language = language if isinstance(language, Mapping) else {}
+    said = frozenset((*values, *language))
+    stated = {**values, **language} if arch.as_stated else complete(values)
+    whole, values = completed(values), {**arch.defaults, **stated}
     for name, derive in arch.derive.items():
         if values.get(name) is None:
             values[name] = derive(values)
     adjusted = arch.adjust(values)
     rope = rope_parameters(path, adjusted, arch.default_theta)
-    return Config(path=path, values=adjusted, rope=rope, whole=whole, said=said)
+    return Config(path=path, values=adjusted, rope=rope, whole=whole, said=said, stored=stored)
 
 
 def _refuse(config: Config, arch: Architecture) -> None:

@@ -11,7 +11,7 @@ from quantrecipe.tensor import MAX_DIMS, TensorInfo
 
 __all__ = ["as_tensor_info", "check_name", "check_storable"]
 
-_READABLE = {"F64", "F32", "F16", "BF16", "I8", "I16", "I32", "I64"}  # ggml has the same, by the same names
+_READABLE = {"F64", "F32", "F16", "BF16", "I8", "I16", "I32", "I64", "MXFP4", "NVFP4"}  # ggml's names, too
 _MAX_NAME = 64  # ggml: GGML_MAX_NAME, a terminating zero included
 
 

@@ -31,26 +31,29 @@ __all__ = [
     "inexact",
     "read_recorded",
     "read_variant",
+    "write_edited",
     "write_recorded",
     "write_variant",
     "write_weights",
 ]
 
-_ARCHIVE = Path(__file__).parents[1] / "data" / "architectures" / "recorded.tar.xz"
-_VARIANTS_FILES = tuple(sorted(_ARCHIVE.parent.glob("variants*.json.xz")))
+_DATA = Path(__file__).parents[1] / "data" / "architectures"
+_ARCHIVES = sorted(_DATA.glob("*.tar.xz"))
+_VARIANTS_FILES = sorted(_DATA.glob("variants*.json.xz"))
 _WIDTHS = {"BF16": 2, "F16": 2, "F32": 4, "F8_E4M3": 1, "F8_E8M0": 1, "U8": 1, "I8": 1, "I32": 4, "I64": 8}
 
 
 @cache
 def _archive() -> Mapping[str, Mapping[str, bytes]]:
-    """The archive's content: folder → file → bytes. It is read once, in a tenth of a second."""
+    """The archives' content: folder → file → bytes. They are read once, in a tenth of a second."""
     found: dict[str, dict[str, bytes]] = {}
-    with tarfile.open(_ARCHIVE) as archive:
-        for member in archive:
-            name, _, rest = member.name.partition("/")
-            file = archive.extractfile(member)
-            if file is not None:
-                found.setdefault(name, {})[rest] = file.read()
+    for path in _ARCHIVES:
+        with tarfile.open(path) as archive:
+            for member in archive:
+                name, _, rest = member.name.partition("/")
+                file = archive.extractfile(member)
+                if file is not None:
+                    found.setdefault(name, {})[rest] = file.read()
     return found
 
 
@@ -88,6 +91,20 @@ def write_recorded(
     return folder
 
 
+def write_edited(
+    name: str,
+    parent: Path,
+    change: Callable[[dict[str, tuple[str, list[int]]]], object] | None = None,
+    **values: Any,
+) -> Path:
+    """The same with other hyper-parameters in config.json; `...` takes one out."""
+    folder = write_recorded(name, parent, change)
+    path = folder / "config.json"
+    whole = {**json.loads(path.read_text(encoding="utf-8")), **values}
+    path.write_text(json.dumps({key: value for key, value in whole.items() if value is not ...}))
+    return folder
+
+
 def edit_config(folder: Path, edit: Callable[[dict[str, Any]], object]) -> Path:
     """The folder again, after `edit` changed the content of its config.json."""
     path = folder / "config.json"
@@ -109,14 +126,11 @@ VARIANTS = tuple(sorted(_variants()))
 
 
 def write_variant(
-    name: str,
-    parent: Path,
-    change: Callable[[dict[str, tuple[str, list[int]]]], object] | None = None,
-    **changes: Any,
+    name: str, parent: Path, weights: Mapping[str, tuple[str, list[int]] | None] | None = None, **changes: Any
 ) -> Path:
     """The folder of a variant, which has no vocabulary.
 
-    `change` may alter the weights, and `changes` are for config.json's root: None takes a key out.
+    `changes` are for config.json's root, `weights` for the checkpoint: type and shape; None takes something out.
     """
     folder = parent / name
     folder.mkdir()
@@ -124,18 +138,15 @@ def write_variant(
     config = {key: value for key, value in config.items() if key not in changes or value is not None}
     (folder / "config.json").write_text(json.dumps(config))
     for file, content in _variants()[name].get("files", {}).items():
-        path = folder / file
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps(content))
-    tensors = dict(_variants()[name]["weights"])
-    if change is not None:
-        change(tensors)
-    write_weights(folder / "model.safetensors", tensors)
+        (folder / file).parent.mkdir(exist_ok=True)
+        (folder / file).write_text(json.dumps(content))
+    tensors = {**_variants()[name]["weights"], **(weights or {})}
+    write_weights(folder / "model.safetensors", {name: it for name, it in tensors.items() if it is not None})
     return folder
 
 
 def read_variant(name: str) -> dict[str, Any]:
-    """Its "config", "weights", and the converter's answer: "metadata" and "tensors"."""
+    """Its "config", "weights", perhaps other "files", and the converter's answer: "metadata" and "tensors"."""
     return _variants()[name]
 
 
@@ -187,6 +198,8 @@ def _content(name: str, kind: str, count: int) -> bytes:
         return (drawn(count, "u1") % 4).astype("<i8").tobytes()
     if kind.startswith("I64="):
         return np.array(json.loads(kind[4:]), "<i8").tobytes()
+    if kind.startswith("F32="):
+        return np.array(json.loads(kind[4:]), "<f4").tobytes()
     if kind.startswith("I32/"):
         return (np.arange(count) // int(kind[4:])).astype("<i4").tobytes()
     return drawn(count * _WIDTHS[kind], "u1").tobytes()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Never
@@ -29,6 +29,7 @@ class Config:
     rope:   the rotary embedding's settings, older spellings brought into one form
     whole:  its content, completed, with the parts of all towers in their places
     said:   names that stand in config.json itself, for errors: what transformers adds has other names at times
+    stored: the names of the checkpoint's tensors: some sizes stand nowhere else
     """
 
     path: Path
@@ -36,6 +37,7 @@ class Config:
     rope: Mapping[str, Any] = field(default_factory=dict)
     whole: Mapping[str, Any] = field(default_factory=dict)
     said: frozenset[str] = frozenset()
+    stored: Collection[str] = ()
 
     @property
     def folder(self) -> Path:

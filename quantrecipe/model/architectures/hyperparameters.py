@@ -20,6 +20,7 @@ __all__ = [
     "HIDDEN",
     "KV_HEADS",
     "LAYERS",
+    "SHARED_EXPERTS",
     "Table",
     "check_experts",
     "common_pairs",
@@ -28,6 +29,7 @@ __all__ = [
     "head_dim",
     "number_pairs",
     "rope_dimensions",
+    "rotary_length",
     "sliding_layers",
     "sliding_pattern",
 ]
@@ -40,6 +42,7 @@ FEED_FORWARD = (
 HEADS = ("num_attention_heads", "n_head", "n_heads")
 KV_HEADS = ("num_key_value_heads", "n_kv_heads")
 EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
+SHARED_EXPERTS = ("n_shared_experts", "num_shared_experts", "num_shared_expert", "moe_num_shared_experts")
 EXPERTS_USED = ("num_experts_per_tok", "num_experts_per_token", "top_k_experts")
 
 Table: TypeAlias = Mapping[str, tuple[str, ...]]
@@ -77,12 +80,17 @@ _EXPERTS = {
 }
 
 
-def common_pairs(arch: str, config: Config) -> Pairs:
-    """The common keys, from block_count to the length of keys and values."""
+def common_pairs(arch: str, config: Config, *, epsilon: bool = True, used: bool = True) -> Pairs:
+    """The common keys, from block_count to the length of keys and values.
+
+    Of some architectures config.json has no `epsilon` of norms under a usual name, or doesn't tell under a usual name
+    how many experts are `used` for each token: these make the keys themselves.
+    """
     config.need(*_SIZES["context_length"])  # without these two, llama.cpp doesn't load the model
-    if config.number(*_RMS) is None and config.number(*_LAYER_NORM) is None:
+    if epsilon and config.number(*_RMS) is None and config.number(*_LAYER_NORM) is None:
         config.fail("has no rms_norm_eps (expected: a number)")
-    check_experts(config)
+    if used:
+        check_experts(config)
     pairs: Pairs = {f"{arch}.block_count": u32(config.need(*LAYERS))}
     pairs |= count_pairs(arch, config, _SIZES)
     if config.find("is_causal") is False:
@@ -114,6 +122,14 @@ def head_dim(config: Config) -> int:
     if config.count("head_dim") is not None:
         return config.need("head_dim")
     return config.need(*HIDDEN) // config.need(*HEADS)
+
+
+def rotary_length(config: Config, default: float = 1.0) -> int:
+    """Return how much of a head is rotated. `default` is the part where config.json doesn't tell it."""
+    part = config.rope_number("partial_rotary_factor")
+    if part is None:
+        part = config.number("partial_rotary_factor", "rope_pct", "rope_percent")
+    return int(head_dim(config) * (default if part is None else part))
 
 
 def check_experts(config: Config) -> None:

@@ -16,7 +16,6 @@ from quantrecipe.errors import ModelError, Problem, abridged
 from quantrecipe.model.architectures.architecture import Architecture
 from quantrecipe.model.architectures.completeness import check_tensors
 from quantrecipe.model.architectures.config import Config
-from quantrecipe.model.architectures.hyperparameters import EXPERTS
 from quantrecipe.model.architectures.names import Names
 from quantrecipe.model.architectures.quantized import weights_of
 from quantrecipe.model.architectures.rules import Each, First, Found, Gather, Named, Rule, Stack, template
@@ -70,10 +69,14 @@ def _expand(arch: Architecture, config: Config, checkpoint: Checkpoint) -> Itera
     rules = _Rules(arch.rules, config)
     for stored, source in _ordered(config, checkpoint):
         name = arch.rename(stored)
-        if name is not None and not name.endswith(_NOT_WEIGHTS):
-            if 0 in source.shape:
-                check_storable(source)  # before a rule takes it to pieces
-            yield from rules.apply(name, source)
+        if name is None or name.endswith(_NOT_WEIGHTS):
+            continue
+        name = arch.draft_name(config, name)
+        if arch.leaves_out(config, name):
+            continue
+        if 0 in source.shape:
+            check_storable(source)  # before a rule takes it to pieces
+        yield from rules.apply(name, source)
     rules.finish(len(checkpoint.tensors))
 
 
@@ -134,7 +137,7 @@ class _Rules:
             expert = int(texts["expert"])
             if expert >= waiting.experts:
                 what = (
-                    f"says {self._config.called(*EXPERTS)}: {waiting.experts}, but there is a tensor {name!r}"
+                    f"says {self._config.called(*rule.by)}: {waiting.experts}, but there is a tensor {name!r}"
                 )
                 self._config.fail(what, "correct it, or download the model again")
             waiting.found[expert, texts["matrix"]] = source
@@ -155,7 +158,8 @@ class _Rules:
             return
         for waiting in self._waiting.values():
             if isinstance(waiting.rule, Stack) and waiting.experts > tensors:
-                what = f"says {self._config.called(*EXPERTS)}: {waiting.experts}, but there are only {tensors} tensors"
+                name = self._config.called(*waiting.rule.by)
+                what = f"says {name}: {waiting.experts}, but there are only {tensors} tensors"
                 self._config.fail(what, "correct it, or download the model again")
         raise ModelError(abridged(list(self._missing())))
 
@@ -163,7 +167,7 @@ class _Rules:
         for waiting in sorted(self._waiting.values(), key=lambda it: it.layer):
             remedy = "download the model again"
             if isinstance(waiting.rule, Stack):
-                remedy += f", or correct {self._config.called(*EXPERTS)} in config.json"
+                remedy += f", or correct {self._config.called(*waiting.rule.by)} in config.json"
                 names = [
                     waiting.rule.name(waiting.layer, expert, matrix)
                     for expert, matrix in product(range(waiting.experts), waiting.rule.matrices())

@@ -102,7 +102,7 @@ def special_texts(files: TokenizerFiles) -> set[str]:
         listed = files.settings.get(key) or ()
         if isinstance(listed, (list, Mapping)):
             found |= set(map(content, listed.values() if isinstance(listed, Mapping) else listed))
-    return found - {""}
+    return found - {""}  # what is neither a text nor describes one
 
 
 def is_bytewise(files: TokenizerFiles) -> bool:

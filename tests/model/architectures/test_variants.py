@@ -4,27 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-from support.recorded_architectures import VARIANTS, read_variant, write_variant
+from support.recorded_architectures import VARIANTS, read_variant
 
 from quantrecipe.gguf.values import GGUFValue
-from quantrecipe.model import huggingface
 from quantrecipe.model.model import Model
-from quantrecipe.model.open_model import open_model
 from quantrecipe.model.source.floats import from_float32, to_float32
 from quantrecipe.model.source.reading import Reading
 from quantrecipe.model.tensor_reader import TensorReader
 from quantrecipe.plan.assign import kept_type
-
-
-@pytest.fixture
-def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Model]:
-    """Opens a variant as if it had a vocabulary."""
-    monkeypatch.setattr(huggingface, "tokenizer_pairs", lambda *_, **__: {})
-    return lambda name, **changes: open_model(write_variant(name, tmp_path, **changes))
 
 
 @pytest.mark.parametrize("name", VARIANTS)

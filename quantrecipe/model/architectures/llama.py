@@ -24,7 +24,7 @@ from quantrecipe.model.architectures.layout import (
     layers,
 )
 from quantrecipe.model.architectures.rope import llama3_factors
-from quantrecipe.model.architectures.rules import Stack, change, in_rope_order, language_name
+from quantrecipe.model.architectures.rules import Stack, change, in_rope_order
 from quantrecipe.model.pairs import Pairs, boolean, u32
 from quantrecipe.model.tokenizer.kinds import Vocabulary
 
@@ -140,36 +140,4 @@ MIXTRAL = replace(
 )
 
 
-def _inner_name(name: str) -> str | None:
-    """The language model's tensors of SmolVLM, and those of a model without a head, by Llama's names."""
-    found = language_name(name.replace("text_model.", ""))
-    return found if found is None or found.startswith(("model.", "lm_head.")) else f"model.{found}"
-
-
-WITH_TOWERS = replace(
-    LLAMA,
-    classes=(
-        "IQuestCoderForCausalLM",
-        "LlavaForConditionalGeneration",
-        "VLlama3ForCausalLM",
-        "VoxtralForConditionalGeneration",
-    ),
-    rename=_inner_name,
-    derive={"num_attention_heads": lambda values: 32, **LLAMA.derive},  # SmolVLM2 doesn't say it
-)
-
-WITHOUT_HEAD = replace(
-    LLAMA,
-    classes=("LlamaModel",),
-    layout=replace(_DENSE, optional={name: it for name, it in _DENSE.optional.items() if name not in HEAD}),
-    rename=_inner_name,
-)
-
-EMBEDDING = replace(
-    WITHOUT_HEAD,
-    name="llama-embed",
-    classes=("LlamaBidirectionalModel",),
-    pairs=lambda config: rope_dimensions("llama-embed", config),
-)
-
-ALL = (LLAMA, MISTRAL, MIXTRAL, WITH_TOWERS, WITHOUT_HEAD, EMBEDDING)
+ALL = (LLAMA, MISTRAL, MIXTRAL)

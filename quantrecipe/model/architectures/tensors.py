@@ -1,7 +1,7 @@
 """Tensors of a checkpoint → tensors of the GGUF: which ones, by the architecture's rules; names and order.
 
-The order is the converter's: computed tensors first, then file by file, by name within a file, and what several
-tensors make where the last of them comes.
+The order is the converter's: computed tensors first, then those of MXFP4, then file by file, by name within a file, and
+what several tensors make where the last of them comes.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ def convert_tensors(arch: Architecture, config: Config, checkpoint: Checkpoint) 
     if both := sorted(computed.keys() & made.keys()):
         what = f"tensor {taken[both[0]]!r} follows from config.json, too"
         raise ModelError(what, "delete it from the checkpoint", file=config.folder)
-    return [*computed.values(), *made.values()]
+    # What is copied block by block, the converter writes before it looks at anything else.
+    return [*computed.values(), *sorted(made.values(), key=lambda it: it[0].dtype != "MXFP4")]
 
 
 def _expand(arch: Architecture, config: Config, checkpoint: Checkpoint) -> Iterator[Named]:

@@ -63,6 +63,8 @@ _OF_THE_WHOLE = {
     "StepVLForConditionalGeneration", "UnlimitedOCRForCausalLM",
 }  # fmt: skip
 """Classes that count even where the language model's part names another. Source: conversion/base.py, deepseek.py"""
+_PARTS = {"model": "the language model", "mmproj": "a projector", "mtp": "a draft head alone"}
+_OPTIONS = {"model": "leave --mmproj and --mtp out", "mmproj": "say --mmproj", "mtp": "say --mtp"}
 _CONVERTER = "convert it with llama.cpp's convert_hf_to_gguf.py --outtype bf16, and give the GGUF"
 
 
@@ -152,8 +154,21 @@ def _architecture(
             config = _complete(path, values, arch, stored)
             if arch.applies(config):
                 return arch, config
-    what = f"the architecture {name!r} has no {part} that can be converted with this configuration"
-    raise ModelError(what, _CONVERTER, file=path)
+    raise ModelError(*_absent(name, part, {arch.part for arch in known[name]}), file=path)
+
+
+def _absent(name: str, part: str, parts: Collection[str]) -> tuple[str, str]:
+    """What to say where a class is known, and not for the part that is wanted; `parts` are those it is known for."""
+    if part in parts:
+        what = f"the architecture {name!r} can't be converted with this configuration"
+        return what, _CONVERTER
+    what = f"{_PARTS[part]} of the architecture {name!r} can't be converted"
+    others = [option for other, option in _OPTIONS.items() if other in parts]
+    if not others:
+        return what, _CONVERTER
+    return f"{what}; what can be: {', '.join(_PARTS[it] for it in _OPTIONS if it in parts)}", (
+        f"{' or '.join(others)}, or {_CONVERTER}"
+    )
 
 
 def _complete(path: Path, values: dict[str, Any], arch: Architecture, stored: Collection[str]) -> Config:

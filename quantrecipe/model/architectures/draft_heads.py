@@ -34,11 +34,16 @@ _WITHOUT = "leave --mtp out: the model works without a draft head"
 
 def draft_head(arch: Architecture) -> Architecture:
     """The draft head of an architecture whose layout tells which layers are draft heads."""
+
+    def refuse(config: Config) -> str | None:
+        _check_heads(arch, config)
+        return arch.refuse(config)
+
     return replace(
         arch,
         part="mtp",
         layout=replace(arch.layout, present=arch.layout.drafts, drafts=nowhere),
-        refuse=lambda config: _check_heads(arch, config) or arch.refuse(config),
+        refuse=refuse,
     )
 
 

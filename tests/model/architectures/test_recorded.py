@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from support.recorded_architectures import NAMES, PROJECTORS, inexact, read_recorded, write_recorded
+from support.recorded_architectures import (
+    DRAFT_HEADS,
+    NAMES,
+    PROJECTORS,
+    VARIANTS,
+    inexact,
+    read_recorded,
+    write_recorded,
+)
 
 from quantrecipe.gguf.values import GGUFValue
 from quantrecipe.model.model import Model
@@ -56,6 +65,27 @@ def test_projectors_are_equal_too(name: str, tmp_path: Path) -> None:
     expected = {key: tuple(value) for key, *value in answer["metadata"]}
     assert metadata(model) == expected
     assert list(model.metadata) == list(expected)
+    assert_tensors(name, model, answer["tensors"])
+
+
+@pytest.mark.parametrize("name", DRAFT_HEADS)
+def test_draft_heads_alone_are_equal_too(
+    name: str, opened: Callable[..., Model], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if name in VARIANTS:  # these have no vocabulary
+        model = opened(name, part="mtp")
+    else:
+        monkeypatch.undo()
+        model = open_model(write_recorded(name, tmp_path), part="mtp")
+    answer = read_recorded(name, "reference-mtp.json")
+    expected = {key: tuple(value) for key, *value in answer["metadata"]}
+    found = metadata(model)
+    if name in VARIANTS:
+        found = {key: it for key, it in found.items() if key in expected or not key.startswith("tokenizer.")}
+    if read_recorded(name, "meta.json").get("pre_rules_differ"):
+        del found["tokenizer.ggml.pre"], expected["tokenizer.ggml.pre"]
+    assert found == expected
+    assert list(found) == list(expected)
     assert_tensors(name, model, answer["tensors"])
 
 

@@ -105,7 +105,7 @@ GEMMA4 = projector(
     rules=(change("model.vision_tower.patch_embedder.input_proj.weight", _channels_first),),
     adjust=lambda values: {**values, "image_size": 224},  # llama.cpp asks for one; pictures may have any
     pairs=lambda config: (
-        projector_type("gemma4v", vision=True) | epsilon(config, "layer_norm_eps", default=1e-6)
+        projector_type("gemma4v", of="vision.") | epsilon(config, "layer_norm_eps", default=1e-6)
     ),
     required={"mm.input_projection.weight": ("text_hidden_size", "hidden_size")},
     optional={

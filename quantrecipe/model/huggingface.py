@@ -124,11 +124,14 @@ def _in_16_bits(config: Config, tensors: Sequence[Converted]) -> Iterable[str]:
 
 
 def _class_name(values: Mapping[str, Any], part: str) -> Any:
-    """The class that config.json names; for the language model among several towers, the one that its part names."""
+    """The class that config.json names; of several towers, the one that the part of the wanted one names."""
     inner = next((it for name in _LANGUAGE if isinstance(it := values.get(name), Mapping)), {})
     named, own = values.get("architectures"), inner.get("architectures")
     name = named[0] if isinstance(named, list) and named else None
-    if part != "mmproj" and name not in _OF_THE_WHOLE and isinstance(own, list) and own:
+    if part == "mmproj":
+        seen = values.get("vision_config")
+        own = seen.get("architectures") if isinstance(seen, Mapping) else None
+    if name not in _OF_THE_WHOLE and isinstance(own, list) and own:
         return own[0]
     return name
 

@@ -1,8 +1,8 @@
 """Projectors: the towers for pictures and sound of a model that sees or hears, as a GGUF of their own (`--mmproj`).
 
-What all have: the keys of their towers, which come from `vision_config`, `audio_config` and the preprocessor's settings,
-and the layers of a transformer. To llama.cpp nearly all tensors of a tower are optional, since it has one loader for
-all of them; a tower is whole where all layers have the same.
+What all have: the keys of their towers, which come from `vision_config`, `audio_config` and the preprocessor's
+settings, and the layers of a transformer. To llama.cpp nearly all tensors of a tower are optional, since it has one
+loader for all of them; a tower is whole where all layers have the same.
 
 Hyper-parameters at the root are those of the tower for pictures, and those of a tower for sound stand under "audio".
 
@@ -11,27 +11,34 @@ Source: llama.cpp, conversion/base.py (MmprojModel), tools/mtmd/clip.cpp (load_t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from math import isqrt
 from typing import Any, TypeAlias
+
+import numpy as np
 
 from quantrecipe.model.architectures.architecture import Architecture, no_reason
 from quantrecipe.model.architectures.config import Config
 from quantrecipe.model.architectures.layout import Layout, Length, Part, Shapes
-from quantrecipe.model.architectures.rules import Rule
+from quantrecipe.model.architectures.rules import Found, Named, Rule
 from quantrecipe.model.json_file import read_json_object
 from quantrecipe.model.pairs import Pairs, boolean, f32, f32s, text, u32
+from quantrecipe.model.source import layout
+from quantrecipe.model.source.source import TensorSource, fail
 
 __all__ = [
-    "TEXT_HIDDEN",
+    "TOWER_FF",
     "Sound",
     "activation",
+    "channels_first",
     "epsilon",
     "hears",
     "of_sound",
     "projector",
     "projector_type",
     "reader",
+    "thirds",
 ]
 
 _LAYERS = ("n_layers", "num_hidden_layers", "n_layer", "num_layers", "depth", "layers", "encoder_layers")
@@ -41,6 +48,8 @@ _SETTINGS = {"preprocessor_config.json": "media_proc_cfg", "processor_config.jso
 """Files with settings for pictures, the second before the first, and the object in which they may lie."""
 TEXT_HIDDEN = "text_hidden_size"
 """What the language model's hidden size is called among the hyper-parameters of its projector."""
+TOWER_FF = "tower_intermediate_size"
+"""The length of the tower's feed-forward network, where the key has another number."""
 
 
 Adjust: TypeAlias = Callable[[Mapping[str, Any]], Mapping[str, Any]]
@@ -129,10 +138,14 @@ def reader(config: Config) -> Mapping[str, Any]:
 def _vision_pairs(config: Config) -> Pairs:
     """The keys of a vision tower."""
     settings = reader(config)
-    pairs: Pairs = {"clip.has_vision_encoder": boolean(True)}
+    if (side := config.count("image_size")) is None:
+        config.fail("has no image_size in its vision_config (expected: a whole number)")
+    pairs: Pairs = {
+        "clip.has_vision_encoder": boolean(True),
+        "clip.vision.projection_dim": u32(config.need(TEXT_HIDDEN)),
+        "clip.vision.image_size": u32(side),
+    }
     sizes = {
-        "projection_dim": (TEXT_HIDDEN,),
-        "image_size": ("image_size",),
         "patch_size": ("patch_size",),
         "embedding_length": ("hidden_size", "width"),
         "feed_forward_length": _FF,
@@ -182,6 +195,37 @@ def activation(config: Config) -> Pairs:
     return {f"clip.use_{kind}": boolean(True)} if kind in ("silu", "gelu") else {}
 
 
+def channels_first(it: Found) -> TensorSource:
+    """Rows of pixels of three colours each → three pictures, one for each colour."""
+    rows, cols = it.source.shape
+    side = isqrt(cols // 3)
+    if side * side * 3 != cols:
+        fail(it.source, "isn't of square patches of three colours")
+    order = np.arange(cols).reshape(side, side, 3).transpose(2, 0, 1).ravel()
+    return layout.reshape(
+        layout.Columns(source=it.source, index=tuple(order.tolist())), (rows, 3, side, side)
+    )
+
+
+def thirds(fused: str, one: str) -> Callable[[Found], Iterable[Named]]:
+    """Make q, k and v of a tensor that holds all three; `fused` in its name becomes `one`, with a letter for "{}"."""
+
+    def split(it: Found) -> Iterable[Named]:
+        count = it.source.shape[0]
+        if count % 3:
+            fail(it.source, "isn't q, k and v of the same length")
+        third = count // 3
+        lines = it.source if len(it.source.shape) > 1 else layout.reshape(it.source, (count, 1))
+        for place, letter in enumerate("qkv"):
+            part = layout.rows(lines, place * third, (place + 1) * third)
+            yield (
+                it.name.replace(fused, one.format(letter)),
+                layout.reshape(part, (third, *it.source.shape[1:])),
+            )
+
+    return split
+
+
 _TOWER = Layout(
     required={
         "v.patch_embd.weight": (),
@@ -216,11 +260,12 @@ _TOWER = Layout(
         "v.blk.{layer}.ffn_down.bias": ("hidden_size",),
         "v.blk.{layer}.ln1.bias": ("hidden_size",),
         "v.blk.{layer}.ln2.bias": ("hidden_size",),
+        **{f"v.blk.{{layer}}.{it}.weight": ("hidden_size",) for it in ("ls1", "ls2")},
     },
 )
 
 _LENGTHS: Mapping[str, Length] = {
-    "ff": lambda config, layer: config.need(*_FF),
+    "ff": lambda config, layer: config.count(TOWER_FF) or config.need(*_FF),
     "tower_head_dim": lambda config, layer: (
         config.count("head_dim") or config.need("hidden_size") // config.need(*_HEADS)
     ),
@@ -258,8 +303,8 @@ def projector(
     pairs:                the keys after those of the towers
     required, optional:   tensors between the tower for pictures and the language model
     loose:                optional ones that some layers have
-    section, adjust:      where config.json has the hyper-parameters of the tower for pictures, None where there is none;
-                          and these, as the tower's keys are to see them
+    section:              where config.json has the hyper-parameters of the tower for pictures, None without one
+    adjust:               these, as the tower's keys are to see them
     sound:                the tower for sound
     layers:               how many layers of the tower for pictures are kept
     """

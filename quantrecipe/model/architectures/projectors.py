@@ -10,15 +10,22 @@ from itertools import pairwise
 from math import isqrt
 from typing import Any
 
-import numpy as np
-
 from quantrecipe.model.architectures.config import Config
-from quantrecipe.model.architectures.projector import activation, epsilon, projector, projector_type, reader
+from quantrecipe.model.architectures.projector import (
+    TOWER_FF,
+    activation,
+    channels_first,
+    epsilon,
+    projector,
+    projector_type,
+    reader,
+    thirds,
+)
 from quantrecipe.model.architectures.rules import Each, Found, Named, change, in_rope_order, rename
 from quantrecipe.model.pairs import Pairs, boolean, booleans, u32
 from quantrecipe.model.source import layout
 from quantrecipe.model.source.arithmetic import Add, Cast
-from quantrecipe.model.source.source import TensorSource, fail
+from quantrecipe.model.source.source import fail
 
 __all__ = ["ALL"]
 
@@ -81,18 +88,6 @@ def _gemma4_name(name: str) -> str | None:
     return name.replace(".linear.weight", ".weight")
 
 
-def _channels_first(it: Found) -> TensorSource:
-    """Rows of pixels of three colours each → three pictures, one for each colour."""
-    rows, cols = it.source.shape
-    side = isqrt(cols // 3)
-    if side * side * 3 != cols:
-        fail(it.source, "isn't of square patches of three colours")
-    order = np.arange(cols).reshape(side, side, 3).transpose(2, 0, 1).ravel()
-    return layout.reshape(
-        layout.Columns(source=it.source, index=tuple(order.tolist())), (rows, 3, side, side)
-    )
-
-
 def _without_sound(config: Config) -> str | None:
     if config.whole.get("audio_config"):
         return "has an audio_config: its projector for sound can't be converted yet"
@@ -102,7 +97,7 @@ def _without_sound(config: Config) -> str | None:
 GEMMA4 = projector(
     classes=("Gemma4ForConditionalGeneration",),
     rename=_gemma4_name,
-    rules=(change("model.vision_tower.patch_embedder.input_proj.weight", _channels_first),),
+    rules=(change("model.vision_tower.patch_embedder.input_proj.weight", channels_first),),
     adjust=lambda values: {**values, "image_size": 224},  # llama.cpp asks for one; pictures may have any
     pairs=lambda config: (
         projector_type("gemma4v", of="vision.") | epsilon(config, "layer_norm_eps", default=1e-6)
@@ -297,11 +292,21 @@ QWEN3VL = projector(
 )
 
 
+_RATIO = 4
+"""How much longer the feed-forward network is, where config.json says nothing. Source: Qwen2VLVisionConfig"""
+
+
 def _qwen2_tower(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Qwen2-VL calls the tower's width embed_dim, and the language model's hidden_size."""
+    """Qwen2-VL calls the tower's width embed_dim, and the language model's hidden_size.
+
+    The key of the feed-forward length has the latter, as the converter writes it; llama.cpp has no use for it.
+    """
     found = {"image_size": 560, **values}
     if "embed_dim" in found:
         found["intermediate_size"], found["hidden_size"] = found.get("hidden_size"), found["embed_dim"]
+        ratio, width = found.get("mlp_ratio", _RATIO), found["embed_dim"]
+        if isinstance(ratio, int | float) and isinstance(width, int):
+            found[TOWER_FF] = int(width * ratio)
     return found
 
 
@@ -324,25 +329,10 @@ def _whole(config: Config) -> Config:
     return Config(path=config.path, values=config.whole)
 
 
-def _three(it: Found) -> Iterable[Named]:
-    """q, k and v, which are stored as one."""
-    count = it.source.shape[0]
-    if count % 3:
-        fail(it.source, "isn't q, k and v of the same length")
-    third = count // 3
-    for place, name in enumerate("qkv"):
-        if len(it.source.shape) == 1:
-            lines = layout.reshape(it.source, (count, 1))
-            part = layout.reshape(layout.rows(lines, place * third, (place + 1) * third), (third,))
-        else:
-            part = layout.rows(it.source, place * third, (place + 1) * third)
-        yield it.name.replace("qkv", name), part
-
-
 QWEN2VL = projector(
     classes=("Qwen2VLForConditionalGeneration", "Qwen2_5_VLForConditionalGeneration", "Qwen2VLModel"),
     rename=_visual,
-    rules=(_FRAMES, Each(names="visual.blocks.{layer}.attn.qkv.{end}", make=_three)),
+    rules=(_FRAMES, Each(names="visual.blocks.{layer}.attn.qkv.{end}", make=thirds("qkv", "{}"))),
     adjust=_qwen2_tower,
     pairs=_qwen2_pairs,
     required={"mm.0.weight": _ANY, "mm.2.weight": _ANY, "mm.0.bias": _ANY, "mm.2.bias": _ANY},

@@ -1,0 +1,309 @@
+"""Projectors whose tower for pictures is a plain vision transformer: SigLIP and its like.
+
+    InternVL 1.5 to 3             InternViT, q, k and v in one matrix
+    SmolVLM, Idefics 3            SigLIP
+    Kimi-VL                       MoonViT, whose positions are a table of rows and columns
+    LFM2-VL                       SigLIP 2, whose patches are rows of pixels
+    PaddleOCR-VL, dots.ocr        towers for pictures of any size
+
+Source: llama.cpp, conversion/ (the classes of these names).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from math import isqrt
+from typing import Any
+
+from quantrecipe.model.architectures.config import Config
+from quantrecipe.model.architectures.projector import (
+    activation,
+    channels_first,
+    epsilon,
+    projector,
+    projector_type,
+    reader,
+    thirds,
+)
+from quantrecipe.model.architectures.rules import Each, Found, Named, change
+from quantrecipe.model.pairs import Pairs, boolean, u32
+from quantrecipe.model.source import layout
+from quantrecipe.model.source.source import TensorSource, fail
+
+__all__ = ["ALL"]
+
+_ANY: tuple[str, ...] = ()
+_SCALE = "clip.vision.projector.scale_factor"
+_GELU: Pairs = {"clip.use_gelu": boolean(True)}
+
+
+def _pixels(config: Config, name: str) -> int:
+    """A number of pixels among the preprocessor's settings. ModelError where it isn't there."""
+    value = reader(config).get(name)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 2**32:
+        config.fail(
+            f"has no {name} in preprocessor_config.json beside it (expected: a whole number above 0)",
+            "download that file, too",
+        )
+    return value
+
+
+# InternVL
+
+_INTERN_NAMES = {
+    f"model.multi_modal_projector.{stored}": f"mlp1.{place}"
+    for stored, place in {"layer_norm": 0, "linear_1": 1, "linear_2": 3}.items()
+}
+_INTERN_PARTS = ("vision_model", "mlp", "model.vision_tower", "model.multi_modal_projector")
+
+
+def _intern_name(name: str) -> str | None:
+    """Names of InternVL's own checkpoints and of Intern-S1's, whose vectors don't all end in ".weight"."""
+    if not name.startswith(_INTERN_PARTS) or "language_model." in name:
+        return None
+    stem, dot, end = name.rpartition(".")
+    name = f"{_INTERN_NAMES.get(stem, stem)}{dot}{end}"
+    if name.startswith("vision_model"):
+        name = f"vision_tower.{name}"
+    vector = ".ls" in name or ".lambda_" in name or "position_embedding" in name
+    return f"{name}.weight" if vector and not name.endswith(".weight") else name
+
+
+def _intern_tower(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Sizes of pictures and patches may be pairs: a height and a width."""
+    first = {
+        name: it[0]
+        for name in ("image_size", "patch_size")
+        if isinstance(it := values.get(name), list) and it
+    }
+    return {**values, **first}
+
+
+def _intern_pairs(config: Config) -> Pairs:
+    ratio = config.whole.get("downsample_ratio")
+    if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 < ratio <= 1:
+        config.fail("has no downsample_ratio (expected: a number up to 1)")
+    if config.find("hidden_act") not in ("silu", "gelu"):
+        config.fail("has no hidden_act in its vision_config that llama.cpp has (expected: 'silu' or 'gelu')")
+    pairs = projector_type("internvl") | epsilon(config, "layer_norm_eps", default=1e-6) | activation(config)
+    pairs[_SCALE] = u32(int(1 / ratio))
+    whole = Config(path=config.path, values=config.whole)
+    for key, name in {"min": "min_dynamic_patch", "max": "max_dynamic_patch"}.items():
+        if count := whole.count(name):
+            pairs[f"clip.vision.preproc_{key}_tiles"] = u32(count)
+    return pairs
+
+
+INTERNVL = projector(
+    classes=("InternVisionModel",),
+    rename=_intern_name,
+    adjust=_intern_tower,
+    rules=(
+        Each(
+            names="vision_tower.vision_model.encoder.layers.{layer}.attn.qkv.{end}",
+            make=thirds("attn.qkv", "self_attn.{}_proj"),
+        ),
+    ),
+    pairs=_intern_pairs,
+    required={f"mm.model.mlp.{place}.{end}": _ANY for place in (0, 1, 3) for end in ("weight", "bias")},
+    optional={
+        f"v.blk.{{layer}}.attn_{it}_norm.weight": ("hidden_size",) for it in "qk"
+    },  # of all heads together
+    names={"mlp1.3": "mm.model.mlp.3"},
+)
+
+
+# SmolVLM and Idefics 3
+
+
+def _smol_name(name: str) -> str | None:
+    if "language_model." in name:
+        return None
+    return name if any(it in name for it in ("vision_tower", "vision_model", "model.connector")) else None
+
+
+def _smol_tower(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """SmolVLM 2's config.json leaves sizes out, which are then those of transformers' class."""
+    if values.get("model_type") != "smolvlm_vision":
+        return values
+    return {"hidden_size": 1152, "num_attention_heads": 16, "intermediate_size": 3072, **values}
+
+
+def _smol_pairs(config: Config) -> Pairs:
+    pairs = projector_type("idefics3") | epsilon(config, "layer_norm_eps", default=1e-5)
+    factor = Config(path=config.path, values=config.whole).count("scale_factor")
+    pairs[_SCALE] = u32(2 if factor is None else factor)
+    size = reader(config).get("size")
+    longest = size.get("longest_edge") if isinstance(size, Mapping) else None
+    length = longest if type(longest) is int and 0 < longest < 2**32 else config.need("image_size")
+    return pairs | _GELU | {"clip.vision.preproc_image_size": u32(length)}
+
+
+SMOLVLM = projector(
+    classes=("SmolVLMForConditionalGeneration", "Idefics3ForConditionalGeneration"),
+    rename=_smol_name,
+    adjust=_smol_tower,
+    pairs=_smol_pairs,
+    required={"mm.model.fc.weight": _ANY, "v.position_embd.weight": _ANY},
+)
+
+
+# Kimi-VL
+
+_MOON_SIDE = 64 * 14
+"""A size that llama.cpp asks for, and which MoonViT doesn't have."""
+
+
+def _kimi_name(name: str) -> str | None:
+    if "language_model." in name:
+        return None
+    return name if "vision_tower" in name or "multi_modal_projector" in name else None
+
+
+def _table(it: Found) -> TensorSource:
+    """Positions by row and column → one list of positions."""
+    if len(it.source.shape) != 3:
+        fail(it.source, "isn't a table of positions (expected: rows, columns, channels)")
+    rows, cols, channels = it.source.shape
+    return layout.reshape(it.source, (rows * cols, channels))
+
+
+KIMIVL = projector(
+    classes=("KimiVLForConditionalGeneration",),
+    rename=_kimi_name,
+    adjust=lambda values: {**values, "image_size": _MOON_SIDE},
+    rules=(
+        change("vision_tower.patch_embed.pos_emb.weight", _table),
+        Each(names="vision_tower.encoder.blocks.{layer}.wqkv.{end}", make=thirds("wqkv", "w{}")),
+    ),
+    pairs=lambda config: (
+        projector_type("kimivl") | _GELU | {_SCALE: u32(2)} | epsilon(config, "layer_norm_eps", default=1e-5)
+    ),
+    required={
+        "v.position_embd.weight": _ANY,
+        **{f"mm.{name}.{end}": _ANY for name in ("input_norm", "1", "2") for end in ("weight", "bias")},
+    },
+)
+
+
+# LFM2-VL
+
+_LFM2_SIDE = 256
+"""A size that llama.cpp asks for, where pictures may have any."""
+
+
+def _lfm2_name(name: str) -> str | None:
+    name = name.removeprefix("model.")
+    return name if name.startswith(("vision_tower.", "multi_modal_projector.")) else None
+
+
+def _patches(it: Found) -> TensorSource:
+    """Rows of pixels → pictures of patches; some checkpoints have pictures."""
+    return it.source if len(it.source.shape) == 4 else channels_first(it)
+
+
+def _lfm2_kept(config: Config) -> int:
+    """How many layers there are up to the one whose output is used: -1 is the last."""
+    used = config.whole.get("vision_feature_layer", -1)
+    count = config.need("num_hidden_layers")
+    if type(used) is not int or not -count <= used < 0:
+        config.fail(
+            f"says vision_feature_layer: {used!r} (expected: from -{count} to -1, counted from the end)"
+        )
+    return count + used + 1
+
+
+def _lfm2_pairs(config: Config) -> Pairs:
+    factor = Config(path=config.path, values=config.whole).count("downsample_factor")
+    return (
+        projector_type("lfm2")
+        | epsilon(config, "layer_norm_eps", default=1e-6)
+        | {_SCALE: u32(2 if factor is None else factor)}
+        | _GELU
+        | {"clip.vision.block_count": u32(_lfm2_kept(config))}
+    )
+
+
+LFM2VL = projector(
+    classes=("Lfm2VlForConditionalGeneration",),
+    rename=_lfm2_name,
+    adjust=lambda values: {**values, "image_size": _LFM2_SIDE},
+    rules=(change("vision_tower.vision_model.embeddings.patch_embedding.weight", _patches),),
+    pairs=_lfm2_pairs,
+    required={
+        "v.position_embd.weight": _ANY,
+        **{f"mm.{place}.{end}": _ANY for place in (1, 2) for end in ("weight", "bias")},
+    },
+    optional={f"mm.input_norm.{end}": _ANY for end in ("weight", "bias")},
+)
+
+
+# PaddleOCR-VL
+
+
+def _paddle_name(name: str) -> str | None:
+    unused = "packing_position_embedding" in name or "vision_model.head" in name
+    if unused or ("vision_model" not in name and "mlp_AR" not in name):
+        return None
+    return name.replace("visual.", "model.")
+
+
+def _paddle_pairs(config: Config) -> Pairs:
+    most = _pixels(config, "max_pixels")
+    return (
+        {"clip.vision.image_size": u32(isqrt(most))}
+        | projector_type("paddleocr")
+        | {"clip.vision.image_max_pixels": u32(most)}
+        | {"clip.vision.image_min_pixels": u32(_pixels(config, "min_pixels"))}
+        | _GELU
+        | epsilon(config, "rms_norm_eps", default=1e-6)
+    )
+
+
+PADDLEOCR = projector(
+    classes=("PaddleOCRVisionModel",),
+    rename=_paddle_name,
+    pairs=_paddle_pairs,
+    required={
+        "v.position_embd.weight": _ANY,
+        **{f"mm.{name}.{end}": _ANY for name in ("input_norm", "1", "2") for end in ("weight", "bias")},
+    },
+)
+
+
+# dots.ocr
+
+_DOTS_NAMES = {"fc1": "gate_proj", "fc2": "down_proj", "fc3": "up_proj"}
+
+
+def _dots_name(name: str) -> str | None:
+    return name if name.startswith("vision_tower.") else None
+
+
+def _dots_network(it: Found) -> Iterable[Named]:
+    """The feed-forward networks' names, of which gguf's map takes the first two for those of one without a gate."""
+    return [(f"visual.blocks.{it.layer}.mlp.{_DOTS_NAMES[it.texts['matrix']]}.{it.texts['end']}", it.source)]
+
+
+def _dots_pairs(config: Config) -> Pairs:
+    return (
+        projector_type("dots_ocr")
+        | {f"clip.vision.image_{it}_pixels": u32(_pixels(config, f"{it}_pixels")) for it in ("min", "max")}
+        | epsilon(config, "rms_norm_eps", default=1e-5)
+        | {_SCALE: u32(config.need("spatial_merge_size")), "clip.use_silu": boolean(True)}
+    )
+
+
+DOTSOCR = projector(
+    classes=("DotsOCRForCausalLM",),
+    rename=_dots_name,
+    adjust=lambda values: {**values, "image_size": 0},  # any
+    rules=(Each(names="vision_tower.blocks.{layer}.mlp.{matrix:fc1|fc2|fc3}.{end}", make=_dots_network),),
+    pairs=_dots_pairs,
+    required={
+        "mm.post_norm.weight": _ANY,
+        **{f"mm.{name}.{end}": _ANY for name in ("input_norm", "0", "2") for end in ("weight", "bias")},
+    },
+)
+
+ALL = (INTERNVL, SMOLVLM, KIMIVL, LFM2VL, PADDLEOCR, DOTSOCR)

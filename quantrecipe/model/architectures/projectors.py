@@ -1,4 +1,4 @@
-"""The projectors of models that see: Gemma 3 and 4, GLM-4V, Llama 4, Mistral 3 (Pixtral), Qwen 2-VL to 3.5.
+"""The projectors of models that see: Gemma 3, GLM-4V, Llama 4, Mistral 3 (Pixtral), Qwen 2-VL to 3.5.
 
 Source: llama.cpp, conversion/ (the classes of these names).
 """
@@ -14,7 +14,6 @@ from quantrecipe.model.architectures.config import Config
 from quantrecipe.model.architectures.projector import (
     TOWER_FF,
     activation,
-    channels_first,
     epsilon,
     projector,
     projector_type,
@@ -73,42 +72,6 @@ GEMMA3 = projector(
         "mm.input_projection.weight": ("hidden_size", "text_hidden_size"),
         "mm.soft_emb_norm.weight": ("hidden_size",),
     },
-)
-
-
-# Gemma 4
-
-
-def _gemma4_name(name: str) -> str | None:
-    if "language_model." in name or not name.startswith(("model.vision_tower.", "model.embed_vision.")):
-        return None
-    name = name.replace("model.vision_tower.encoder.", "vision_model.model.")
-    if name.endswith(("layer_scalar", "position_embedding_table")):
-        return f"{name}.weight"
-    return name.replace(".linear.weight", ".weight")
-
-
-def _without_sound(config: Config) -> str | None:
-    if config.whole.get("audio_config"):
-        return "has an audio_config: its projector for sound can't be converted yet"
-    return None
-
-
-GEMMA4 = projector(
-    classes=("Gemma4ForConditionalGeneration",),
-    rename=_gemma4_name,
-    rules=(change("model.vision_tower.patch_embedder.input_proj.weight", channels_first),),
-    adjust=lambda values: {**values, "image_size": 224},  # llama.cpp asks for one; pictures may have any
-    pairs=lambda config: (
-        projector_type("gemma4v", of="vision.") | epsilon(config, "layer_norm_eps", default=1e-6)
-    ),
-    required={"mm.input_projection.weight": ("text_hidden_size", "hidden_size")},
-    optional={
-        "v.std_bias": _ANY,
-        "v.std_scale": _ANY,
-        "v.blk.{layer}.out_scale.weight": _ANY,
-    },
-    refuse=_without_sound,
 )
 
 
@@ -338,4 +301,4 @@ QWEN2VL = projector(
     required={"mm.0.weight": _ANY, "mm.2.weight": _ANY, "mm.0.bias": _ANY, "mm.2.bias": _ANY},
 )
 
-ALL = (GEMMA3, GEMMA4, GLM4V, LLAMA4, PIXTRAL, QWEN3VL, QWEN2VL)
+ALL = (GEMMA3, GLM4V, LLAMA4, PIXTRAL, QWEN3VL, QWEN2VL)

@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from quantrecipe.model.architectures.architecture import Architecture, no_reason
+from quantrecipe.model.architectures.architecture import Architecture, Computed, no_reason
 from quantrecipe.model.architectures.config import Config
 from quantrecipe.model.architectures.layout import Layout, Length, Part, Shapes
 from quantrecipe.model.architectures.rules import Found, Named, Rule
@@ -295,7 +295,7 @@ def projector(
     sound: Sound | None = None,
     refuse: Callable[[Config], str | None] = no_reason,
     layers: Callable[[Config], int] = lambda config: config.need(*_LAYERS),
-    computed: Callable[[Config], Mapping[str, bytes]] = lambda config: {},
+    computed: Callable[[Config], Mapping[str, Computed]] = lambda config: {},
 ) -> Architecture:
     """The projector of these classes.
 

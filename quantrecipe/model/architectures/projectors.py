@@ -1,30 +1,24 @@
-"""The projectors of models that see: Gemma 3, GLM-4V, Llama 4, Mistral 3 (Pixtral), Qwen 2-VL to 3.5.
+"""The projectors of models that see: Gemma 3, GLM-4V, Llama 4, Mistral 3 (Pixtral).
 
 Source: llama.cpp, conversion/ (the classes of these names).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from itertools import pairwise
 from math import isqrt
-from typing import Any
 
 from quantrecipe.model.architectures.config import Config
 from quantrecipe.model.architectures.projector import (
-    TOWER_FF,
     activation,
     epsilon,
     projector,
     projector_type,
     reader,
-    thirds,
 )
-from quantrecipe.model.architectures.rules import Each, Found, Named, change, in_rope_order, rename
-from quantrecipe.model.pairs import Pairs, boolean, booleans, u32
-from quantrecipe.model.source import layout
+from quantrecipe.model.architectures.projectors_qwen import FRAMES, visual
+from quantrecipe.model.architectures.rules import change, in_rope_order, rename
+from quantrecipe.model.pairs import Pairs, boolean, u32
 from quantrecipe.model.source.arithmetic import Add, Cast
-from quantrecipe.model.source.source import fail
 
 __all__ = ["ALL"]
 
@@ -78,33 +72,14 @@ GEMMA3 = projector(
 # GLM-4V
 
 
-def _visual(name: str) -> str | None:
-    """Qwen's and GLM's names begin with "model.visual." in newer checkpoints."""
-    name = name.removeprefix("model.")
-    return name if name.startswith("visual.") else None
-
-
-def _two_frames(it: Found) -> Iterable[Named]:
-    """The embedding of patches of two frames of a film, as one for each frame."""
-    if len(it.source.shape) != 5 or it.source.shape[2] != 2:
-        fail(it.source, "isn't an embedding of two frames (expected: channels, colours, 2, rows, cols)")
-    channels, colours, frames, rows, cols = it.source.shape
-    lines = layout.reshape(it.source, (channels * colours * frames, rows * cols))
-    for frame, name in enumerate(("v.patch_embd.weight", "v.patch_embd.weight.1")):
-        one = layout.rows(lines, frame, lines.rows, frames)
-        yield name, layout.reshape(one, (channels, colours, rows, cols))
-
-
-_FRAMES = Each(names="visual.patch_embed.proj.weight", make=_two_frames)
-
 GLM4V = projector(
     classes=(
         "Glm4vForConditionalGeneration",
         "Glm4vMoeForConditionalGeneration",
         "GlmOcrForConditionalGeneration",
     ),
-    rename=_visual,
-    rules=(_FRAMES,),
+    rename=visual,
+    rules=(FRAMES,),
     pairs=lambda config: (
         projector_type("glm4v") | activation(config) | epsilon(config, "rms_norm_eps", default=1e-5)
     ),
@@ -183,122 +158,4 @@ PIXTRAL = projector(
 )
 
 
-# Qwen
-
-
-def _qwen3_tower(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The picture's size follows from how many positions of patches there are."""
-    positions, patch = values.get("num_position_embeddings", 2304), values.get("patch_size", 16)
-    if "image_size" in values or not isinstance(positions, int) or not isinstance(patch, int):
-        return values
-    return {**values, "image_size": isqrt(max(positions, 0)) * patch}
-
-
-def _deepstack(config: Config) -> list[int]:
-    """Layers whose output goes to the language model besides the last."""
-    found = config.find("deepstack_visual_indexes") or []
-    layers = config.need("depth")
-    if not isinstance(found, list) or not all(type(it) is int and 0 <= it < layers for it in found):
-        config.fail("has deepstack_visual_indexes that aren't layers of its vision tower")
-    return found
-
-
-def _qwen3_pairs(config: Config) -> Pairs:
-    pairs: Pairs = projector_type("qwen3vl_merger") | {"clip.use_gelu": boolean(True)}
-    if (merge := config.count("spatial_merge_size")) is not None:
-        pairs["clip.vision.spatial_merge_size"] = u32(merge)
-    language = config.whole.get("text_config")
-    number = language.get("rms_norm_eps") if isinstance(language, Mapping) else None
-    pairs |= epsilon(Config(path=config.path, values={"eps": number}), "eps", default=1e-6)
-    stacked = _deepstack(config)
-    flags = [layer in stacked for layer in range(config.need("depth"))]
-    pairs["clip.vision.is_deepstack_layers"] = booleans(flags)
-    return pairs
-
-
-def _of_deepstack(it: Found) -> Iterable[Named]:
-    layers = _deepstack(it.config)
-    place = int(it.texts["place"])
-    if place >= len(layers):
-        fail(it.source, f"is of the deepstack merger {place}, and config.json has {len(layers)}")
-    part = it.texts["part"].replace("linear_", "")
-    return [(f"v.deepstack.{layers[place]}.{part}.{it.texts['end']}", it.source)]
-
-
-QWEN3VL = projector(
-    classes=(
-        "Qwen3VLForConditionalGeneration",
-        "Qwen3VLMoeForConditionalGeneration",
-        "Qwen3_5ForConditionalGeneration",
-        "Qwen3_5MoeForConditionalGeneration",
-    ),
-    rename=_visual,
-    rules=(
-        _FRAMES,
-        rename("visual.merger.linear_fc1.{end}", "mm.0.{end}"),
-        rename("visual.merger.linear_fc2.{end}", "mm.2.{end}"),
-        rename("visual.merger.norm.{end}", "v.post_ln.{end}"),
-        Each(
-            names="visual.deepstack_merger_list.{place}.{part:norm|linear_fc1|linear_fc2}.{end}",
-            make=_of_deepstack,
-        ),
-    ),
-    names={f"v.deepstack.{{layer}}.{it}": f"v.deepstack.{{layer}}.{it}" for it in ("norm", "fc1", "fc2")},
-    adjust=_qwen3_tower,
-    pairs=_qwen3_pairs,
-    required={"mm.0.weight": _ANY, "mm.2.weight": _ANY, "mm.0.bias": _ANY, "mm.2.bias": _ANY},
-    loose={
-        f"v.deepstack.{{layer}}.{it}.{end}": _ANY
-        for it in ("norm", "fc1", "fc2")
-        for end in ("weight", "bias")
-    },
-)
-
-
-_RATIO = 4
-"""How much longer the feed-forward network is, where config.json says nothing. Source: Qwen2VLVisionConfig"""
-
-
-def _qwen2_tower(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Qwen2-VL calls the tower's width embed_dim, and the language model's hidden_size.
-
-    The key of the feed-forward length has the latter, as the converter writes it; llama.cpp has no use for it.
-    """
-    found = {"image_size": 560, **values}
-    if "embed_dim" in found:
-        found["intermediate_size"], found["hidden_size"] = found.get("hidden_size"), found["embed_dim"]
-        ratio, width = found.get("mlp_ratio", _RATIO), found["embed_dim"]
-        if isinstance(ratio, int | float) and isinstance(width, int):
-            found[TOWER_FF] = int(width * ratio)
-    return found
-
-
-def _qwen2_pairs(config: Config) -> Pairs:
-    kind = config.whole.get("model_type")
-    if kind != "qwen2_5_vl":
-        return projector_type("qwen2vl_merger") | epsilon(_whole(config), "rms_norm_eps", default=1e-6)
-    pairs = projector_type("qwen2.5vl_merger") | {"clip.use_silu": boolean(True)}
-    full = config.find("fullatt_block_indexes")
-    if not isinstance(full, list) or not full or not all(type(it) is int for it in full):
-        config.fail("has no fullatt_block_indexes in its vision_config (expected: numbers of layers)")
-    step = full[0] + 1
-    if any(later - earlier != step for earlier, later in pairwise(full)):
-        config.fail(f"has fullatt_block_indexes {full}, which are no multiples of {step}")
-    pairs["clip.vision.n_wa_pattern"] = u32(step)
-    return pairs | epsilon(_whole(config), "rms_norm_eps", default=1e-6)
-
-
-def _whole(config: Config) -> Config:
-    return Config(path=config.path, values=config.whole)
-
-
-QWEN2VL = projector(
-    classes=("Qwen2VLForConditionalGeneration", "Qwen2_5_VLForConditionalGeneration", "Qwen2VLModel"),
-    rename=_visual,
-    rules=(_FRAMES, Each(names="visual.blocks.{layer}.attn.qkv.{end}", make=thirds("qkv", "{}"))),
-    adjust=_qwen2_tower,
-    pairs=_qwen2_pairs,
-    required={"mm.0.weight": _ANY, "mm.2.weight": _ANY, "mm.0.bias": _ANY, "mm.2.bias": _ANY},
-)
-
-ALL = (GEMMA3, GLM4V, LLAMA4, PIXTRAL, QWEN3VL, QWEN2VL)
+ALL = (GEMMA3, GLM4V, LLAMA4, PIXTRAL)

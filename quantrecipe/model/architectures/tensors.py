@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from itertools import product
 from math import prod
 
+import numpy as np
+
 from quantrecipe.errors import ModelError, Problem, abridged
-from quantrecipe.model.architectures.architecture import Architecture
+from quantrecipe.model.architectures.architecture import Architecture, Computed
 from quantrecipe.model.architectures.completeness import check_tensors, present_layers
 from quantrecipe.model.architectures.config import Config
 from quantrecipe.model.architectures.names import COMPANIONS, Names, layer_of
@@ -200,8 +202,9 @@ class _Rules:
                 yield Problem(what=f"tensor {name!r} is missing", remedy=remedy, file=self._config.folder)
 
 
-def _computed(name: str, data: bytes) -> Converted:
-    source = Constant(name=name, shape=(len(data) // 4,), dtype="F32", data=data)
+def _computed(name: str, found: Computed) -> Converted:
+    values = np.frombuffer(found, "<f4") if isinstance(found, bytes) else found.astype("<f4")
+    source = Constant(name=name, shape=values.shape, dtype="F32", data=values.tobytes())
     return TensorInfo.from_name(name, source.shape, source.dtype), source
 
 

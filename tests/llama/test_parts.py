@@ -20,8 +20,12 @@ pytestmark = pytest.mark.llama
 ANY = "glm4v"
 """A language model for projectors without one: they all lead to vectors of 64."""
 
-NOT_TAKEN = {"ministral3"}
-"""Pixtral's: the converter leaves out a vector (v.token_embd.img_break) that llama.cpp wants to have."""
+NOT_TAKEN = {"ministral3", "qwen3omni-hear"}
+"""What the llama.cpp of llama-cpp-python 0.3.36 doesn't take, though its converter makes it.
+
+Pixtral's lacks a vector that it wants (v.token_embd.img_break). In Qwen3-Omni's, what is seen has longer vectors than
+what is heard, since outputs of several layers are joined.
+"""
 
 PROGRAM = """
 import sys
@@ -53,7 +57,9 @@ def written(folder: Path, part: str) -> Path:
 
 def run(*paths: Path) -> str:
     """What the program says; in a process of its own, since libllama ends it where it doesn't like a file."""
-    done = subprocess.run([sys.executable, "-c", PROGRAM, *paths], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *paths], capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout.strip()
 

@@ -1,13 +1,14 @@
-"""The projectors of models that see: Gemma 3, GLM-4V, Llama 4, Mistral 3 (Pixtral).
+"""The projectors of models that see: Gemma 3, GLM-4V, Llama 4, Mistral 3 (Pixtral), LightOnOCR.
 
 Source: llama.cpp, conversion/ (the classes of these names).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import isqrt
 
-from quantrecipe.model.architectures.config import Config
+from quantrecipe.model.architectures.config import Config, shown
 from quantrecipe.model.architectures.projector import (
     activation,
     epsilon,
@@ -138,24 +139,51 @@ def _pixtral_pairs(config: Config) -> Pairs:
     return pairs
 
 
+def _other_tower(config: Config) -> str | None:
+    """LLaVA has the same class, and a tower for which llama.cpp's converter has a script of its own."""
+    seen = config.whole.get("vision_config")
+    kind = seen.get("model_type") if isinstance(seen, Mapping) else None
+    if kind == "pixtral":
+        return None
+    return (
+        f"has a tower for pictures of the kind {shown(kind)} (of this class, only 'pixtral' can be converted)"
+    )
+
+
+_PIXTRAL_RULES = (
+    change(
+        "vision_tower.transformer.layers.{layer}.attention.{proj:q|k}_proj.{end:weight|bias}", in_rope_order
+    ),
+)
+_PIXTRAL_OPTIONAL = {
+    f"mm.{name}": _ANY for name in ("1.bias", "2.bias", "input_norm.weight", "patch_merger.weight")
+}
+
 PIXTRAL = projector(
     classes=("Mistral3ForConditionalGeneration", "LlavaForConditionalGeneration"),
     rename=_pixtral_name,
-    rules=(
-        change(
-            "vision_tower.transformer.layers.{layer}.attention.{proj:q|k}_proj.{end:weight|bias}",
-            in_rope_order,
-        ),
-    ),
+    rules=_PIXTRAL_RULES,
     pairs=_pixtral_pairs,
     required={"mm.1.weight": _ANY, "mm.2.weight": _ANY},
-    optional={
-        "mm.1.bias": _ANY,
-        "mm.2.bias": _ANY,
-        "mm.input_norm.weight": _ANY,
-        "mm.patch_merger.weight": _ANY,
-    },
+    optional=_PIXTRAL_OPTIONAL,
+    refuse=_other_tower,
 )
 
 
-ALL = (GEMMA3, GLM4V, LLAMA4, PIXTRAL)
+def _light_name(name: str) -> str | None:
+    """LightOnOCR's names of the same tower."""
+    name = name.replace("model.vision_encoder.", "vision_tower.")
+    return _pixtral_name(name.replace("model.vision_projection.", "multi_modal_projector."))
+
+
+LIGHTONOCR = projector(
+    classes=("LightOnOCRForConditionalGeneration",),
+    rename=_light_name,
+    rules=_PIXTRAL_RULES,
+    pairs=lambda config: _pixtral_pairs(config) | projector_type("lightonocr"),
+    required={"mm.1.weight": _ANY, "mm.2.weight": _ANY},
+    optional=_PIXTRAL_OPTIONAL,
+)
+
+
+ALL = (GEMMA3, GLM4V, LLAMA4, PIXTRAL, LIGHTONOCR)

@@ -4,13 +4,16 @@
     SmolVLM, Idefics 3            SigLIP
     Kimi-VL                       MoonViT, whose positions are a table of rows and columns
     LFM2-VL                       SigLIP 2, whose patches are rows of pixels
+    Kimi K2.5                     the same for films: q and k rotate by rows and columns
     PaddleOCR-VL, dots.ocr        towers for pictures of any size
+    Hunyuan OCR                   with tokens around the picture and between its rows
 
 Source: llama.cpp, conversion/ (the classes of these names).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from math import isqrt
 from typing import Any
@@ -25,9 +28,10 @@ from quantrecipe.model.architectures.projector import (
     reader,
     thirds,
 )
-from quantrecipe.model.architectures.rules import Each, Found, Named, change
+from quantrecipe.model.architectures.rules import Each, Found, Named, change, rename
 from quantrecipe.model.pairs import Pairs, boolean, u32
 from quantrecipe.model.source import layout
+from quantrecipe.model.source.arithmetic import Cast
 from quantrecipe.model.source.source import TensorSource, fail
 
 __all__ = ["ALL"]
@@ -186,6 +190,85 @@ KIMIVL = projector(
 )
 
 
+# Kimi K2.5, whose tower's hyper-parameters have names that begin with vt_
+
+_K25_SIDE, _K25_TIME, _K25_PATCHES, _K25_LEAST = 64, 4, 16_384, 8
+"""Positions by row, column and time, and bounds of how many patches a picture has, where nothing is said."""
+_PATCH, _HEADS = 14, 16
+
+
+def _k25_tower(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    plain = {name.removeprefix("vt_"): value for name, value in values.items() if name.startswith("vt_")}
+    found = {"patch_size": _PATCH, **values, **plain}  # transformers assumes some by their plain names
+    side = found.get("init_pos_emb_height", _K25_SIDE)
+    known = isinstance(side, int) and isinstance(found["patch_size"], int)
+    return {**found, "image_size": side * found["patch_size"]} if known else found
+
+
+def _k25_pairs(config: Config) -> Pairs:
+    def size(name: str, default: int) -> int:
+        count = config.count(name)
+        return default if count is None else count
+
+    merged = config.find("merge_kernel_size")
+    factor = merged[0] if isinstance(merged, list) and merged and type(merged[0]) is int else 2
+    most, patch = reader(config).get("in_patch_limit", _K25_PATCHES), config.need("patch_size")
+    if type(most) is not int or not 0 < most * patch**2 < 2**32:
+        config.fail(f"has an in_patch_limit of {most!r} in preprocessor_config.json beside it")
+    return (
+        projector_type("kimik25")
+        | {
+            "vision.pos_emb_height": u32(size("init_pos_emb_height", _K25_SIDE)),
+            "vision.pos_emb_width": u32(size("init_pos_emb_width", _K25_SIDE)),
+            "vision.pos_emb_time": u32(size("init_pos_emb_time", _K25_TIME)),
+            "clip.use_gelu": boolean((config.find("projector_hidden_act") or "gelu") == "gelu"),
+        }
+        | epsilon(config, "projector_ln_eps", default=1e-5)
+        | {
+            _SCALE: u32(factor),
+            "clip.vision.image_min_pixels": u32(_K25_LEAST * patch**2),
+            "clip.vision.image_max_pixels": u32(most * patch**2),
+        }
+    )
+
+
+def _k25_name(name: str) -> str | None:
+    if "language_model." in name or not any(it in name for it in ("vision_tower", "mm_projector")):
+        return None
+    return re.sub(r"mm_projector\.(?:proj\.(?=[02]\.)|(?=linear_))", "mm_projector.proj.", name)
+
+
+def _by_axis(it: Found) -> TensorSource:
+    """Rows of q and k: in a head, pairs for rows and columns take turns, and become those of rows, then of columns."""
+    count = it.source.shape[0]
+    heads = it.config.count("num_attention_heads") or _HEADS
+    if count % (3 * heads * 4):
+        fail(it.source, f"isn't q, k and v of {heads} heads of a length that 4 divides")
+    lines = it.source if len(it.source.shape) > 1 else layout.reshape(it.source, (count, 1))
+    third = count // 3
+    grid, order = (heads, third // heads // 4, 2, 2), (0, 2, 1, 3)
+    parts = [layout.rows(lines, place * third, (place + 1) * third) for place in range(3)]
+    turned = [layout.regroup(part, grid, order) for part in parts[:2]]
+    return layout.reshape(layout.concat([*turned, parts[2]]), it.source.shape)
+
+
+KIMIK25 = projector(
+    classes=("KimiK25ForConditionalGeneration",),
+    rename=_k25_name,
+    adjust=_k25_tower,
+    rules=(
+        change("vision_tower.encoder.blocks.{layer}.wqkv.{end}", _by_axis),
+        rename("mm_projector.proj.0.{end}", "mm.1.{end}"),
+        rename("mm_projector.proj.2.{end}", "mm.2.{end}"),
+    ),
+    pairs=_k25_pairs,
+    required={
+        "v.position_embd.weight": _ANY,
+        **{f"mm.{name}.{end}": _ANY for name in ("input_norm", "1", "2") for end in ("weight", "bias")},
+    },
+)
+
+
 # LFM2-VL
 
 _LFM2_SIDE = 256
@@ -306,4 +389,51 @@ DOTSOCR = projector(
     },
 )
 
-ALL = (INTERNVL, SMOLVLM, KIMIVL, LFM2VL, PADDLEOCR, DOTSOCR)
+# Hunyuan OCR
+
+_LARGEST = 2048
+
+
+def _hunyuan_tower(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {"image_size": values.get("max_image_size", _LARGEST), **values}
+
+
+def _without_first(it: Found) -> TensorSource:
+    """Positions without that of the class token, which pictures don't have."""
+    return layout.rows(it.source, 1, it.source.shape[0])
+
+
+def _in_f32(it: Found) -> TensorSource:
+    return Cast(source=it.source, gives="F32")
+
+
+def _hunyuan_pairs(config: Config) -> Pairs:
+    merge = config.count("spatial_merge_size")
+    return (
+        projector_type("hunyuanvl")
+        | _GELU
+        | epsilon(config, "rms_norm_eps", default=1e-5)
+        | {"clip.vision.spatial_merge_size": u32(2 if merge is None else merge)}
+        | {f"clip.vision.image_{it}_pixels": u32(_pixels(config, f"{it}_pixels")) for it in ("min", "max")}
+    )
+
+
+HUNYUANOCR = projector(
+    classes=("HunYuanVLForConditionalGeneration",),
+    rename=lambda name: name if name.startswith("vit.") else None,
+    adjust=_hunyuan_tower,
+    rules=(
+        change("vit.embeddings.position_embedding.weight", _without_first),
+        change("vit.perceive.proj.{place:0|2}.weight", _in_f32),
+    ),
+    pairs=_hunyuan_pairs,
+    required={
+        "v.position_embd.weight": _ANY,
+        **{f"mm.{name}": _ANY for name in ("0.weight", "2.weight", "model.fc.weight")},
+        **{f"mm.{name}.weight": _ANY for name in ("pre_norm", "post_norm")},
+        **dict.fromkeys(("v.image_newline", "mm.image_begin", "mm.image_end"), _ANY),
+    },
+    optional={"v.view_seperator": _ANY, **{f"mm.{name}.bias": _ANY for name in ("0", "2", "model.fc")}},
+)
+
+ALL = (INTERNVL, SMOLVLM, KIMIVL, KIMIK25, LFM2VL, PADDLEOCR, DOTSOCR, HUNYUANOCR)

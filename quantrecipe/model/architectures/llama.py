@@ -1,8 +1,7 @@
 """What llama.cpp calls a llama: Llama 1 to 3 and everything that goes by its class name, Mistral, and Mixtral.
 
-The sliding window of the first Mistral has no key: llama.cpp's converter writes none for this architecture. Mixtral is a
-Mistral with experts. Llama is also a part of other models,
-whose towers for pictures and sound are left out, and without its head an embedding model.
+The sliding window of the first Mistral has no key: llama.cpp's converter writes none for this architecture. Mixtral is
+a Mistral with experts. What else is a llama stands in llama_relatives.py.
 """
 
 from __future__ import annotations

@@ -112,10 +112,8 @@ class _Rules:
 
     def apply(self, name: str, source: TensorSource) -> Iterable[Named]:
         """What comes of a tensor now: itself, others, or nothing yet."""
-        end = next((end for end in COMPANIONS if name.endswith(end)), "")
-        sought = f"{name.removesuffix(end)}.weight" if end else name
         for pattern, rule, place in self._patterns:
-            if (match := pattern.fullmatch(sought)) is None or (end and not isinstance(rule, Stack)):
+            if (match := pattern.fullmatch(name)) is None:
                 continue
             texts = match.groupdict()
             if isinstance(rule, First):
@@ -124,7 +122,13 @@ class _Rules:
                 return () if later else ((rule.to, source),)
             if isinstance(rule, Each):
                 return rule.make(Found(name=name, source=source, texts=texts, config=self._config))
-            return self._hold(rule, place, name, texts, source, end)
+            return self._hold(rule, place, name, texts, source)
+        end = next((end for end in COMPANIONS if name.endswith(end)), None)
+        if end is not None:
+            for pattern, rule, place in self._patterns:
+                match = pattern.fullmatch(f"{name.removesuffix(end)}.weight")
+                if isinstance(rule, Stack) and match is not None:
+                    return self._hold(rule, place, name, match.groupdict(), source, end)
         return ((name, source),)
 
     def _hold(
@@ -134,7 +138,7 @@ class _Rules:
         name: str,
         texts: Mapping[str, str],
         source: TensorSource,
-        end: str,
+        end: str = "",
     ) -> Iterable[Named]:
         layer = int(texts.get("layer", -1))
         # of what belongs to weights, each kind of matrix has it or not

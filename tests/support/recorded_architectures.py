@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["NAMES", "PROJECTORS", "inexact", "read_recorded", "write_recorded"]
+__all__ = ["NAMES", "PROJECTORS", "changed_config", "inexact", "read_recorded", "write_recorded"]
 
 _ARCHIVES = sorted((Path(__file__).parents[1] / "data" / "architectures").glob("*.tar.xz"))
 _WIDTHS = {"BF16": 2, "F16": 2, "F32": 4, "F8_E4M3": 1, "F8_E8M0": 1, "U8": 1, "I8": 1, "I32": 4, "I64": 8}
@@ -72,6 +72,17 @@ def write_recorded(
     if change is not None:
         change(tensors)
     _write(folder / "model.safetensors", tensors)
+    return folder
+
+
+def changed_config(
+    folder: Path, change: Callable[[dict[str, Any]], object] = lambda config: None, **values: Any
+) -> Path:
+    """Alter the folder's config.json: by a function, and by values at its root."""
+    path = folder / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    change(config)
+    path.write_text(json.dumps(config | values), encoding="utf-8")
     return folder
 
 

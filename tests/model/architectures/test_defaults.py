@@ -47,7 +47,7 @@ RECORDED: dict[str, tuple[str, tuple[Any, ...], float, dict[str, Any]]] = {
 
 
 def architecture(name: str) -> Architecture:
-    (found,) = by_class(ALL)[name]
+    *_, found = by_class(ALL)[name]  # those before it are for models that look like these
     return found
 
 

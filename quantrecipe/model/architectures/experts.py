@@ -57,7 +57,7 @@ BIAS: Shapes = layers({"exp_probs_b.bias": ("num_experts",)})
 """What is added to the scores of experts when they are chosen, and not when they are weighed."""
 
 DRAFT = Part(
-    where=lambda config: drafts(config),
+    where=lambda config: drafts(config),  # noqa: PLW0108  # it is defined below
     required=layers(
         {
             "nextn.eh_proj.weight": ("hidden_size", "2 · hidden_size"),

@@ -62,7 +62,7 @@ def test_experts_that_are_joined_otherwise(tmp_path: Path) -> None:
     ("values", "expected"),
     [
         ({"mlp_layer_types": ["dense", "sparse", "sparse", "sparse"], "first_k_dense_replace": 3}, 1),
-        ({"mlp_layer_types": None, "first_k_dense_replace": 1}, 1),
+        ({"mlp_layer_types": None, "first_k_dense_replace": 1, "model_type": "other"}, 1),
     ],
 )
 def test_how_many_layers_are_dense(values: dict[str, Any], expected: int, tmp_path: Path) -> None:

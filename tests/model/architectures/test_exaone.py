@@ -36,7 +36,9 @@ def test_a_shared_layer_is_for_all_heads(tmp_path: Path) -> None:
 
 
 def test_heads_that_config_json_doesn_t_know(tmp_path: Path) -> None:
-    folder = changed_config(write_recorded("exaone45", tmp_path), text(num_nextn_predict_layers=0))
+    folder = changed_config(
+        write_recorded("exaone45", tmp_path), text(num_nextn_predict_layers=0, mtp_share_layers=False)
+    )
     model = open_model(folder)
     assert "exaone4.nextn_predict_layers" not in model.metadata
     assert model.metadata["exaone4.block_count"].decode() == 4

@@ -97,3 +97,13 @@ def test_an_omni_model_s_own_ends(tmp_path: Path) -> None:
     after = open_model(folder).metadata
     assert "tokenizer.ggml.bos_token_id" in before
     assert "tokenizer.ggml.bos_token_id" not in after
+
+
+def test_the_first_qwen_s_special_tokens(tmp_path: Path) -> None:
+    """One token is all of them, where the folder tells none."""
+    folder = write_recorded("qwen1", tmp_path)
+    (folder / "tokenizer_config.json").write_text("{}")
+    metadata = open_model(folder).metadata
+    number = metadata["tokenizer.ggml.tokens"].decode().index("<|endoftext|>")
+    kinds = ("bos", "eos", "unknown")
+    assert [metadata[f"tokenizer.ggml.{kind}_token_id"].decode() for kind in kinds] == [number] * 3

@@ -1,6 +1,7 @@
 """Tiny folders of many architectures, and what llama.cpp's converter made of each (tests/data/architectures/README.md).
 
-    for name in NAMES: folder, answer = write_recorded(name, tmp_path)
+    for name in NAMES: write_recorded(name, tmp_path), read_recorded(name)
+    for name in VARIANTS: the same of variants, which have no vocabulary
 
 Weights are remade from their names: bytes of SHAKE-128, formed into ordinary numbers of the tensor's type.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import lzma
 import struct
 import tarfile
 from collections.abc import Callable, Mapping
@@ -21,9 +23,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["NAMES", "PROJECTORS", "changed_config", "inexact", "read_recorded", "write_recorded"]
+__all__ = [
+    "NAMES",
+    "PROJECTORS",
+    "VARIANTS",
+    "changed_config",
+    "inexact",
+    "read_recorded",
+    "read_variant",
+    "write_edited",
+    "write_recorded",
+    "write_variant",
+    "write_weights",
+]
 
-_ARCHIVES = sorted((Path(__file__).parents[1] / "data" / "architectures").glob("*.tar.xz"))
+_DATA = Path(__file__).parents[1] / "data" / "architectures"
+_ARCHIVES = sorted(_DATA.glob("*.tar.xz"))
+_VARIANTS_FILE = _DATA / "variants.json.xz"
 _WIDTHS = {"BF16": 2, "F16": 2, "F32": 4, "F8_E4M3": 1, "F8_E8M0": 1, "U8": 1, "I8": 1, "I32": 4, "I64": 8}
 
 
@@ -71,7 +87,7 @@ def write_recorded(
     tensors = read_recorded(name, "weights.json")
     if change is not None:
         change(tensors)
-    _write(folder / "model.safetensors", tensors)
+    write_weights(folder / "model.safetensors", tensors)
     return folder
 
 
@@ -86,7 +102,51 @@ def changed_config(
     return folder
 
 
-def _write(path: Path, tensors: Mapping[str, tuple[str, list[int]]]) -> None:
+def write_edited(
+    name: str,
+    parent: Path,
+    change: Callable[[dict[str, tuple[str, list[int]]]], object] | None = None,
+    **values: Any,
+) -> Path:
+    """The same with other hyper-parameters in config.json; `...` takes one out."""
+    folder = write_recorded(name, parent, change)
+    path = folder / "config.json"
+    whole = {**json.loads(path.read_text(encoding="utf-8")), **values}
+    path.write_text(json.dumps({key: value for key, value in whole.items() if value is not ...}))
+    return folder
+
+
+@cache
+def _variants() -> Mapping[str, dict[str, Any]]:
+    return dict(json.loads(lzma.decompress(_VARIANTS_FILE.read_bytes())))
+
+
+VARIANTS = tuple(sorted(_variants()))
+
+
+def write_variant(
+    name: str, parent: Path, weights: Mapping[str, tuple[str, list[int]] | None] | None = None, **changes: Any
+) -> Path:
+    """The folder of a variant, which has no vocabulary.
+
+    `changes` are for config.json's root, `weights` for the checkpoint: type and shape; None takes something out.
+    """
+    folder = parent / name
+    folder.mkdir()
+    config = {**_variants()[name]["config"], **changes}
+    config = {key: value for key, value in config.items() if key not in changes or value is not None}
+    (folder / "config.json").write_text(json.dumps(config))
+    tensors = {**_variants()[name]["weights"], **(weights or {})}
+    write_weights(folder / "model.safetensors", {name: it for name, it in tensors.items() if it is not None})
+    return folder
+
+
+def read_variant(name: str) -> dict[str, Any]:
+    """Its "config", "weights", and the converter's answer: "metadata" and "tensors"."""
+    return _variants()[name]
+
+
+def write_weights(path: Path, tensors: Mapping[str, tuple[str, list[int]]]) -> None:
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     offset, parts = 0, []
     for name, (kind, shape) in tensors.items():
@@ -134,6 +194,8 @@ def _content(name: str, kind: str, count: int) -> bytes:
         return (drawn(count, "u1") % 4).astype("<i8").tobytes()
     if kind.startswith("I64="):
         return np.array(json.loads(kind[4:]), "<i8").tobytes()
+    if kind.startswith("F32="):
+        return np.array(json.loads(kind[4:]), "<f4").tobytes()
     if kind.startswith("I32/"):
         return (np.arange(count) // int(kind[4:])).astype("<i4").tobytes()
     return drawn(count * _WIDTHS[kind], "u1").tobytes()

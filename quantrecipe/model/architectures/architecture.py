@@ -79,12 +79,14 @@ class Architecture:
     Its hyper-parameters, by config.json's names, nested ones brought to the root:
     defaults:      what transformers assumes of a hyper-parameter that config.json doesn't give
     default_theta: the same for the base frequency of the rotary embedding; None where it is left to llama.cpp
+    as_stated:     True where the converter reads config.json itself, without what transformers assumes
     derive:        hyper-parameters that transformers works out from others, where they are missing or null
     adjust:        all hyper-parameters, as the GGUF is to see them
     layers:        how many layers the GGUF has, those of draft heads included
     common:        the keys that all architectures have; for one that has few of them, a function of its own
     pairs:         the keys that this architecture has on top of these
     early:         keys that the converter writes before all others, since they come up with its computed tensors
+    file_type:     False where the converter doesn't write `general.file_type`
 
     Its tensors:
     rename:        a stored name → the name that the rules see; None leaves the tensor out
@@ -110,12 +112,14 @@ class Architecture:
 
     defaults: Mapping[str, Any] = field(default_factory=dict)
     default_theta: float | None = 10_000.0
+    as_stated: bool = False
     derive: Mapping[str, Callable[[Mapping[str, Any]], Any]] = field(default_factory=dict)
     adjust: Callable[[Mapping[str, Any]], Mapping[str, Any]] = _unchanged
     layers: Callable[[Config], int] = _all_layers
     common: Callable[[str, Config], Pairs] = common_pairs
     pairs: Callable[[Config], Pairs] = _nothing
     early: Callable[[Config], Pairs] = _nothing
+    file_type: bool = True
 
     rename: Callable[[str], str | None] = language_name
     draft_name: Callable[[Config, str], str] = _as_named

@@ -46,8 +46,9 @@ from quantrecipe.model.architectures.llama import ROTARY
 from quantrecipe.model.architectures.qwen import EXPERTS_RULES
 from quantrecipe.model.architectures.rules import language_name, tied_output
 from quantrecipe.model.pairs import Pairs, boolean, f32, text, u32
+from quantrecipe.model.tokenizer.kinds import Vocabulary
 
-__all__ = ["ALL", "DEEPSEEK2", "INDEXER", "TRUNK", "deepseek2_pairs", "indexer_pairs"]
+__all__ = ["ALL", "DEEPSEEK2", "INDEXER", "TRUNK", "deepseek2_pairs", "indexer_pairs", "yarn_pairs"]
 
 _YARN_LOG = 0.1
 """What the converter takes of mscale_all_dim; llama.cpp's loader divides by it again."""
@@ -108,7 +109,7 @@ def deepseek2_pairs(arch: str, config: Config, *, latent: bool = True) -> Pairs:
     return pairs
 
 
-def _yarn_pairs(arch: str, config: Config) -> Pairs:
+def yarn_pairs(arch: str, config: Config) -> Pairs:
     """Make the key of the logarithm by which YaRN scales attention."""
     if (scale := config.rope_number("mscale_all_dim")) is None:
         return {}
@@ -122,13 +123,12 @@ def _left_out(config: Config, name: str) -> bool:
 
 DEEPSEEK2 = Architecture(
     name="deepseek2",
+    vocabulary=Vocabulary(kinds=("bpe", "tiktoken"), pre=("kimi-k2", "deepseek-v3")),
     classes=(
         "DeepseekV2ForCausalLM",
         "DeepseekV3ForCausalLM",
         "KimiVLForConditionalGeneration",
         "KimiK25ForConditionalGeneration",
-        "YoutuForCausalLM",
-        "YoutuVLForConditionalGeneration",
     ),
     layout=Layout(
         required=TRUNK | LATENT,
@@ -139,7 +139,14 @@ DEEPSEEK2 = Architecture(
     adjust=one_key_value_head,
     leaves_out=_left_out,
     rules=(SPLIT, *EXPERTS_RULES),
-    pairs=lambda config: deepseek2_pairs("deepseek2", config) | _yarn_pairs("deepseek2", config),
+    pairs=lambda config: deepseek2_pairs("deepseek2", config) | yarn_pairs("deepseek2", config),
+)
+
+
+YOUTU = replace(
+    DEEPSEEK2,
+    classes=("YoutuForCausalLM", "YoutuVLForConditionalGeneration"),
+    vocabulary=Vocabulary(kinds=("bpe",), pre=("youtu",)),
 )
 
 
@@ -148,7 +155,7 @@ def _ocr_pairs(config: Config) -> Pairs:
     window = config.count("sliding_window_size") or config.count("sliding_window")
     if window:
         pairs["deepseek2-ocr.attention.sliding_window"] = u32(window)
-    return pairs | _yarn_pairs("deepseek2-ocr", config)
+    return pairs | yarn_pairs("deepseek2-ocr", config)
 
 
 _SQUARE = ("hidden_size", "hidden_size")
@@ -172,6 +179,7 @@ def _ocr_name(name: str) -> str | None:
 DEEPSEEK2_OCR = replace(
     DEEPSEEK2,
     name="deepseek2-ocr",
+    vocabulary=Vocabulary(kinds=("bpe",), pre=("deepseek-v3",)),
     classes=("DeepseekOCRForCausalLM", "UnlimitedOCRForCausalLM", "DeepseekOCR2ForCausalLM"),
     layout=Layout(
         required=_WITHOUT_GROUPS,
@@ -210,7 +218,7 @@ def _deepseek32_pairs(config: Config) -> Pairs:
     arch = "deepseek32"
     return (
         deepseek2_pairs(arch, config)
-        | _yarn_pairs(arch, config)
+        | yarn_pairs(arch, config)
         | draft_pairs(arch, config)
         | indexer_pairs(arch, config)
     )
@@ -219,12 +227,13 @@ def _deepseek32_pairs(config: Config) -> Pairs:
 DEEPSEEK32 = replace(
     DEEPSEEK2,
     name="deepseek32",
+    vocabulary=Vocabulary(kinds=("bpe",), pre=("deepseek-v3",)),
     classes=("DeepseekV32ForCausalLM",),
     layout=Layout(
         required=TRUNK | LATENT | INDEXER,
         optional=HEAD,
         parts=(
-            *queries(with_drafts),
+            *queries(lambda config: range(with_drafts(config))),
             *dense_then_experts(BIAS, required=ROUTED | SHARED, count=with_drafts),
             DRAFT,
         ),
@@ -236,4 +245,4 @@ DEEPSEEK32 = replace(
     pairs=_deepseek32_pairs,
 )
 
-ALL = (DEEPSEEK, DEEPSEEK2, DEEPSEEK2_OCR, DEEPSEEK32)
+ALL = (DEEPSEEK, DEEPSEEK2, YOUTU, DEEPSEEK2_OCR, DEEPSEEK32)

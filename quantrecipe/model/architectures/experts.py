@@ -37,69 +37,11 @@ __all__ = [
     "dense_then_experts",
     "draft_count",
     "draft_pairs",
+    "draft_part",
     "drafts",
     "mtp_name",
     "with_drafts",
 ]
-
-_SHARED_LENGTH = "num_shared_experts · moe_intermediate_size"
-
-SHARED: Shapes = layers(
-    {
-        "ffn_gate_shexp.weight": (_SHARED_LENGTH, "hidden_size"),
-        "ffn_up_shexp.weight": (_SHARED_LENGTH, "hidden_size"),
-        "ffn_down_shexp.weight": ("hidden_size", _SHARED_LENGTH),
-    }
-)
-"""Experts that every token is sent to, as one feed-forward network."""
-
-BIAS: Shapes = layers({"exp_probs_b.bias": ("num_experts",)})
-"""What is added to the scores of experts when they are chosen, and not when they are weighed."""
-
-DRAFT = Part(
-    where=lambda config: drafts(config),  # noqa: PLW0108  # it is defined below
-    required=layers(
-        {
-            "nextn.eh_proj.weight": ("hidden_size", "2 · hidden_size"),
-            "nextn.enorm.weight": ("hidden_size",),
-            "nextn.hnorm.weight": ("hidden_size",),
-        }
-    ),
-    optional=layers(
-        {
-            "nextn.embed_tokens.weight": ("vocab_size", "hidden_size"),
-            "nextn.shared_head_head.weight": ("vocab_size", "hidden_size"),
-            "nextn.shared_head_norm.weight": ("hidden_size",),
-        }
-    ),
-)
-"""What the layers of draft heads have besides the tensors of a layer."""
-
-DRAFT_NAMES = {
-    f"model.layers.{{layer}}.{stored}": f"blk.{{layer}}.nextn.{name}"
-    for stored, name in {
-        "eh_proj": "eh_proj",
-        "embed_tokens": "embed_tokens",
-        "enorm": "enorm",
-        "hnorm": "hnorm",
-        "shared_head.head": "shared_head_head",
-        "shared_head.norm": "shared_head_norm",
-    }.items()
-}
-"""Names of these, for architectures whose tensor name map lacks them."""
-
-W_EXPERTS: tuple[Rule, ...] = (
-    Stack(
-        names="model.layers.{layer}.block_sparse_moe.experts.{expert}.{matrix:w1|w2|w3}.weight",
-        to="layers.{layer}.feed_forward.experts.{matrix}.weight",
-    ),
-)
-"""Experts whose gate, down and up matrices are called w1, w2 and w3."""
-
-COUNTS: Table = {
-    "expert_feed_forward_length": ("moe_intermediate_size",),
-    "expert_shared_count": SHARED_EXPERTS,
-}
 
 
 def dense_count(config: Config) -> int:
@@ -135,6 +77,71 @@ def mtp_name(config: Config, name: str) -> str:
     if match is None:
         return name
     return f"model.layers.{config.need(*LAYERS) + int(match['layer'])}.{match['rest']}"
+
+
+_SHARED_LENGTH = "num_shared_experts · moe_intermediate_size"
+
+SHARED: Shapes = layers(
+    {
+        "ffn_gate_shexp.weight": (_SHARED_LENGTH, "hidden_size"),
+        "ffn_up_shexp.weight": (_SHARED_LENGTH, "hidden_size"),
+        "ffn_down_shexp.weight": ("hidden_size", _SHARED_LENGTH),
+    }
+)
+"""Experts that every token is sent to, as one feed-forward network."""
+
+BIAS: Shapes = layers({"exp_probs_b.bias": ("num_experts",)})
+"""What is added to the scores of experts when they are chosen, and not when they are weighed."""
+
+_DRAFT: Shapes = layers(
+    {
+        "nextn.eh_proj.weight": ("hidden_size", "2 · hidden_size"),
+        "nextn.enorm.weight": ("hidden_size",),
+        "nextn.hnorm.weight": ("hidden_size",),
+    }
+)
+_DRAFT_OPTIONAL: Shapes = layers(
+    {
+        "nextn.embed_tokens.weight": ("vocab_size", "hidden_size"),
+        "nextn.shared_head_head.weight": ("vocab_size", "hidden_size"),
+        "nextn.shared_head_norm.weight": ("hidden_size",),
+    }
+)
+
+
+def draft_part(where: Callable[[Config], Iterable[int]], required: Shapes | None = None) -> Part:
+    """What the layers of draft heads have besides the tensors of a layer; `required` has an architecture's own."""
+    return Part(where=where, required=_DRAFT | (required or {}), optional=_DRAFT_OPTIONAL)
+
+
+DRAFT = draft_part(drafts)
+"""The same for heads that config.json counts."""
+
+DRAFT_NAMES = {
+    f"model.layers.{{layer}}.{stored}": f"blk.{{layer}}.nextn.{name}"
+    for stored, name in {
+        "eh_proj": "eh_proj",
+        "embed_tokens": "embed_tokens",
+        "enorm": "enorm",
+        "hnorm": "hnorm",
+        "shared_head.head": "shared_head_head",
+        "shared_head.norm": "shared_head_norm",
+    }.items()
+}
+"""Names of these, for architectures whose tensor name map lacks them."""
+
+W_EXPERTS: tuple[Rule, ...] = (
+    Stack(
+        names="model.layers.{layer}.block_sparse_moe.experts.{expert}.{matrix:w1|w2|w3}.weight",
+        to="layers.{layer}.feed_forward.experts.{matrix}.weight",
+    ),
+)
+"""Experts whose gate, down and up matrices are called w1, w2 and w3."""
+
+COUNTS: Table = {
+    "expert_feed_forward_length": ("moe_intermediate_size",),
+    "expert_shared_count": SHARED_EXPERTS,
+}
 
 
 def dense_then_experts(

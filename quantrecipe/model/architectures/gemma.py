@@ -16,7 +16,6 @@ from quantrecipe.model.architectures.hyperparameters import (
     HIDDEN,
     KV_HEADS,
     LAYERS,
-    common_pairs,
     count_pairs,
     number_pairs,
 )
@@ -34,8 +33,9 @@ from quantrecipe.model.architectures.rules import Found, change, drop, plus_one
 from quantrecipe.model.pairs import Pairs, u32
 from quantrecipe.model.source import layout
 from quantrecipe.model.source.source import TensorSource
+from quantrecipe.model.tokenizer.kinds import Vocabulary
 
-__all__ = ["ALL", "GEMMA3", "gemma3_pairs"]
+__all__ = ["ALL", "GEMMA_VOCABULARY", "gemma3_pairs"]
 
 _SIZES = {
     "context_length": ("max_position_embeddings",),
@@ -54,8 +54,11 @@ _SOFT_CAPS = {
 
 _EOT = 107  # "<end_of_turn>" in the vocabulary that all of Gemma 1 has
 
-NORMS = change("{norm:*}norm.weight", plus_one)
-"""Norms on q and k among them."""
+GEMMA_VOCABULARY = Vocabulary(space_prefix=False)
+_SENTENCEPIECE = Vocabulary(kinds=("sentencepiece",), space_prefix=False)
+
+_NORMS = (change("norm.weight", plus_one), change("{norm:*}norm.weight", plus_one))
+"""Norms on q and k among them. EmbeddingGemma's last one has nothing before its name."""
 
 
 def _few_pairs(arch: str, config: Config) -> Pairs:
@@ -73,7 +76,10 @@ def _refuse_output(config: Config) -> str | None:
 
 
 def _end_of_turn(config: Config, pairs: Pairs) -> Pairs:
-    return {**pairs, "tokenizer.ggml.eot_token_id": u32(_EOT)}
+    last = "tokenizer.ggml.add_space_prefix"
+    prefix = pairs.pop(last, None)
+    pairs["tokenizer.ggml.eot_token_id"] = u32(_EOT)
+    return pairs if prefix is None else {**pairs, last: prefix}
 
 
 def _fitting(it: Found) -> TensorSource:
@@ -113,7 +119,8 @@ GEMMA = Architecture(
     classes=("GemmaForCausalLM",),
     layout=Layout(required=attention() | DENSE, optional=biases()),
     common=_few_pairs,
-    rules=(drop("lm_head.weight"), NORMS),
+    rules=(drop("lm_head.weight"), *_NORMS),
+    vocabulary=_SENTENCEPIECE,
     tokenizer=_end_of_turn,
     refuse=_refuse_output,
 )
@@ -124,7 +131,8 @@ GEMMA2 = Architecture(
     layout=Layout(required=attention() | DENSE | POST_NORMS, optional=biases()),
     common=_few_pairs,
     pairs=lambda config: number_pairs("gemma2", config, _SOFT_CAPS) | count_pairs("gemma2", config, _WINDOW),
-    rules=(drop("lm_head.weight"), NORMS),
+    rules=(drop("lm_head.weight"), *_NORMS),
+    vocabulary=_SENTENCEPIECE,
     refuse=_refuse_output,
 )
 
@@ -132,16 +140,15 @@ _GEMMA3_LAYOUT = Layout(
     required=attention() | QK_NORMS | DENSE | POST_NORMS,
     optional=HEAD | biases(),
 )
-_GEMMA3_RULES = (change("{any:model.|}embed_tokens.weight", _fitting), NORMS)
+_GEMMA3_RULES = (change("{any:model.|}embed_tokens.weight", _fitting), *_NORMS)
 
 GEMMA3 = Architecture(
     name="gemma3",
     classes=("Gemma3ForCausalLM", "Gemma3ForConditionalGeneration"),
     layout=_GEMMA3_LAYOUT,
-    default_theta=1_000_000.0,
-    common=common_pairs,
     pairs=lambda config: gemma3_pairs("gemma3", config),
     rules=_GEMMA3_RULES,
+    vocabulary=GEMMA_VOCABULARY,
     refuse=_refuse_soft_cap,
 )
 
@@ -149,9 +156,9 @@ EMBEDDING = Architecture(
     name="gemma-embedding",
     classes=("Gemma3TextModel",),
     layout=_GEMMA3_LAYOUT,
-    default_theta=1_000_000.0,
     pairs=_embedding_pairs,
     rules=_GEMMA3_RULES,
+    vocabulary=GEMMA_VOCABULARY,
     refuse=_refuse_soft_cap,
 )
 

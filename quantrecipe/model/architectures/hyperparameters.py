@@ -22,12 +22,14 @@ __all__ = [
     "LAYERS",
     "SHARED_EXPERTS",
     "Table",
+    "check_experts",
     "common_pairs",
     "count_pairs",
     "gating_pairs",
     "head_dim",
     "number_pairs",
     "rope_dimensions",
+    "rotary_length",
     "sliding_layers",
     "sliding_pattern",
 ]
@@ -78,15 +80,17 @@ _EXPERTS = {
 }
 
 
-def common_pairs(arch: str, config: Config, *, epsilon: bool = True) -> Pairs:
+def common_pairs(arch: str, config: Config, *, epsilon: bool = True, used: bool = True) -> Pairs:
     """The common keys, from block_count to the length of keys and values.
 
-    `epsilon` is False where a norm's epsilon needn't be there, since the architecture has one of its own.
+    Of some architectures config.json has no `epsilon` of norms under a usual name, or doesn't tell under a usual name
+    how many experts are `used` for each token: these make the keys themselves.
     """
     config.need(*_SIZES["context_length"])  # without these two, llama.cpp doesn't load the model
     if epsilon and config.number(*_RMS) is None and config.number(*_LAYER_NORM) is None:
         config.fail("has no rms_norm_eps (expected: a number)")
-    _check_experts(config)
+    if used:
+        check_experts(config)
     pairs: Pairs = {f"{arch}.block_count": u32(config.need(*LAYERS))}
     pairs |= count_pairs(arch, config, _SIZES)
     if config.find("is_causal") is False:
@@ -120,7 +124,15 @@ def head_dim(config: Config) -> int:
     return config.need(*HIDDEN) // config.need(*HEADS)
 
 
-def _check_experts(config: Config) -> None:
+def rotary_length(config: Config, default: float = 1.0) -> int:
+    """Return how much of a head is rotated. `default` is the part where config.json doesn't tell it."""
+    part = config.rope_number("partial_rotary_factor")
+    if part is None:
+        part = config.number("partial_rotary_factor", "rope_pct", "rope_percent")
+    return int(head_dim(config) * (default if part is None else part))
+
+
+def check_experts(config: Config) -> None:
     """llama.cpp stops where tokens are sent to more experts than there are, or to none."""
     experts, used = config.count(*EXPERTS) or 0, config.count(*EXPERTS_USED) or 0
     if used > experts or (experts and not used):

@@ -11,7 +11,7 @@ llama.cpp, such a model has one key-value head of the length rank + rope.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from quantrecipe.model.architectures.config import Config
@@ -76,11 +76,15 @@ def _split(it: Found) -> list[Named]:
 SPLIT = Each(names=_STEM + ".kv_b_proj.weight", make=_split)
 
 
-def queries(count: Any = lambda config: config.need(*LAYERS)) -> tuple[Part, Part]:
-    """The query's matrices of `count` layers: two of low rank, or one where config.json has no q_lora_rank."""
+def _all_layers(config: Config) -> Iterable[int]:
+    return range(config.need(*LAYERS))
+
+
+def queries(where: Callable[[Config], Iterable[int]] = _all_layers) -> tuple[Part, Part]:
+    """The query's matrices: two of low rank, or one where config.json has no q_lora_rank."""
     return (
-        Part(where=lambda it: range(count(it) if it.count("q_lora_rank") else 0), required=_LOW_RANK),
-        Part(where=lambda it: range(0 if it.count("q_lora_rank") else count(it)), required=_FULL_RANK),
+        Part(where=lambda it: where(it) if it.count("q_lora_rank") else (), required=_LOW_RANK),
+        Part(where=lambda it: () if it.count("q_lora_rank") else where(it), required=_FULL_RANK),
     )
 
 

@@ -22,10 +22,18 @@ from quantrecipe.model.architectures.config import Config
 __all__ = [
     "DENSE",
     "EXPERTS",
+    "FEED_FORWARD_NORM",
+    "FRAME",
+    "FUSED",
+    "FUSED_BIASES",
     "HEAD",
     "KV",
+    "NORM_BIASES",
+    "NO_GATE",
+    "NO_GATE_BIASES",
     "POST_NORMS",
     "QK_NORMS",
+    "WIDE_EXPERTS",
     "Layout",
     "Length",
     "Part",
@@ -35,6 +43,7 @@ __all__ = [
     "biases",
     "layers",
     "length",
+    "self_attention",
     "without_head",
 ]
 
@@ -92,12 +101,14 @@ def attention(q: str = Q, norms: tuple[str, ...] = ("attn_norm", "ffn_norm")) ->
 
     `q` is the number of q's rows: for some, llama.cpp wants hidden_size.
     """
-    return {
-        "token_embd.weight": ("vocab_size", _HIDDEN),
-        "output_norm.weight": (_HIDDEN,),
-    } | layers(
+    around = {"token_embd.weight": ("vocab_size", _HIDDEN), "output_norm.weight": (_HIDDEN,)}
+    return around | layers({f"{norm}.weight": (_HIDDEN,) for norm in norms}) | self_attention(q)
+
+
+def self_attention(q: str = Q) -> Shapes:
+    """The four matrices of attention, for models that have it in some layers only."""
+    return layers(
         {
-            **{f"{norm}.weight": (_HIDDEN,) for norm in norms},
             "attn_q.weight": (q, _HIDDEN),
             "attn_k.weight": (KV, _HIDDEN),
             "attn_v.weight": (KV, _HIDDEN),
@@ -110,6 +121,12 @@ def biases(q: str = Q) -> Shapes:
     """The biases of q, k and v."""
     return layers({f"attn_{name}.bias": (rows,) for name, rows in {"q": q, "k": KV, "v": KV}.items()})
 
+
+FRAME: Shapes = {
+    "token_embd.weight": ("vocab_size", _HIDDEN),
+    "output_norm.weight": (_HIDDEN,),
+} | layers({"attn_norm.weight": (_HIDDEN,)})
+"""Embedding, last norm, and the norm in front of each layer, whatever it is made of."""
 
 HEAD: Shapes = {"output.weight": ("vocab_size", _HIDDEN)}
 """The output: the embedding stands in where it is missing."""
@@ -136,6 +153,34 @@ EXPERTS: Shapes = layers(
     }
 )
 """Router and stacks of experts."""
+
+WIDE_EXPERTS: Shapes = layers(
+    {
+        "ffn_gate_inp.weight": ("num_experts", _HIDDEN),
+        "ffn_gate_exps.weight": ("num_experts", _FF, _HIDDEN),
+        "ffn_down_exps.weight": ("num_experts", _HIDDEN, _FF),
+        "ffn_up_exps.weight": ("num_experts", _FF, _HIDDEN),
+    }
+)
+"""The same, of experts for which config.json has no length of their own."""
+
+_QKV = f"{_HIDDEN} + 2 · {KV}"
+FUSED: Shapes = layers({"attn_qkv.weight": (_QKV, _HIDDEN), "attn_output.weight": (_HIDDEN, _HIDDEN)})
+"""Attention with the rows of q, k and v in one matrix, as older models have it."""
+
+FUSED_BIASES: Shapes = layers({"attn_qkv.bias": (_QKV,), "attn_output.bias": (_HIDDEN,)})
+
+FEED_FORWARD_NORM: Shapes = layers({"ffn_norm.weight": (_HIDDEN,)})
+
+NORM_BIASES: Shapes = {"output_norm.bias": (_HIDDEN,)} | layers(
+    {"attn_norm.bias": (_HIDDEN,), "ffn_norm.bias": (_HIDDEN,)}
+)
+"""What LayerNorm has besides its weights."""
+
+NO_GATE: Shapes = layers({"ffn_up.weight": (_FF, _HIDDEN), "ffn_down.weight": (_HIDDEN, _FF)})
+"""A feed-forward network without a gate."""
+
+NO_GATE_BIASES: Shapes = layers({"ffn_up.bias": (_FF,), "ffn_down.bias": (_HIDDEN,)})
 
 
 def without_head(layout: Layout) -> Layout:

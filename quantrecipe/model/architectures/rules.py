@@ -23,9 +23,9 @@ from typing import TypeAlias
 
 from quantrecipe.errors import ModelError
 from quantrecipe.model.architectures.config import Config
-from quantrecipe.model.architectures.hyperparameters import EXPERTS, HEADS, KV_HEADS
+from quantrecipe.model.architectures.hyperparameters import EXPERTS, HEADS, KV_HEADS, head_dim
 from quantrecipe.model.source import layout
-from quantrecipe.model.source.arithmetic import Add
+from quantrecipe.model.source.arithmetic import Add, Scale
 from quantrecipe.model.source.source import TensorSource, fail
 from quantrecipe.model.storable import check_storable
 
@@ -43,7 +43,9 @@ __all__ = [
     "in_rope_order",
     "language_name",
     "plus_one",
+    "query_key_value",
     "rename",
+    "scaled",
     "template",
     "tied_output",
 ]
@@ -206,6 +208,18 @@ def plus_one(it: Found) -> TensorSource:
     return Add(source=it.source, number=1.0)
 
 
+def scaled(source: TensorSource, *steps: Iterable[tuple[int, float]]) -> TensorSource:
+    """A tensor times factors: each step has runs (rows, factor) of its own, and is rounded to float32.
+
+    A matrix comes out as BF16 where it isn't stored as float32, rounded once more, as llama.cpp's converter writes it.
+    """
+    *first, last = steps
+    matrix = len(source.shape) > 1 and source.dtype != "F32"
+    for runs in first:
+        source = Scale(source=source, runs=tuple(runs))
+    return Scale(source=source, runs=tuple(last), gives="BF16" if matrix else "F32")
+
+
 def halves(source: TensorSource) -> tuple[TensorSource, TensorSource]:
     """The first and the second half of each matrix's rows: gate and up in "gate_up_proj"."""
     if len(source.shape) < 2 or source.rows % 2:
@@ -214,22 +228,42 @@ def halves(source: TensorSource) -> tuple[TensorSource, TensorSource]:
     return layout.rows(source, 0, half), layout.rows(source, half, 2 * half)
 
 
+def query_key_value(it: Found) -> tuple[TensorSource, TensorSource, TensorSource]:
+    """The rows (or biases) of q, k and v, which stand one after the other."""
+    heads, groups = it.config.need(*HEADS), it.config.count(*KV_HEADS) or it.config.need(*HEADS)
+    length = head_dim(it.config)
+    rows = it.source.shape[0]
+    if rows != (heads + 2 * groups) * length:
+        what = f"tensor {it.name!r} has {rows} rows (expected: {heads} + 2 · {groups} heads of {length})"
+        remedy = "check num_attention_heads, num_key_value_heads and head_dim"
+        raise ModelError(what, remedy, file=it.config.path)
+    ends = (heads * length, (heads + groups) * length)
+    return (
+        layout.rows(it.source, 0, ends[0]),
+        layout.rows(it.source, ends[0], ends[1]),
+        layout.rows(it.source, ends[1], rows),
+    )
+
+
 def in_rope_order(it: Found) -> TensorSource:
     """Rows (or biases) of q and k, which Hugging Face has in another order of rotary pairs than llama.cpp's llama.
 
     The template's hole "proj" is "k" for keys; all else is taken for queries.
     """
     config = it.config
-    counts = (
-        config.count(*HEADS),
-        config.count(*KV_HEADS) if it.texts.get("proj") == "k" else None,
-    )
+    counts = (_count(it, HEADS), _count(it, KV_HEADS) if it.texts.get("proj") == "k" else None)
     heads = next((count for count in reversed(counts) if count is not None), 0)
     rows = it.source.shape[0]
     if not heads or rows % (2 * heads):
         what = f"tensor {it.name!r} has {rows} rows, which don't divide among {heads} heads of even length"
         raise ModelError(what, "check num_attention_heads and num_key_value_heads", file=config.path)
     return layout.rope_order(it.source, heads)
+
+
+def _count(it: Found, names: tuple[str, ...]) -> int | None:
+    """How many heads there are, in the tensor's layer where they are counted layer by layer."""
+    config = it.config
+    return config.at(it.layer, *names) if isinstance(config.find(*names), list) else config.count(*names)
 
 
 _OTHER_TOWERS = (

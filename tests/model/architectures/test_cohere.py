@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.recorded_architectures import changed_config, write_recorded
+from support.recorded_architectures import edit_config, write_recorded
 
 from quantrecipe.errors import ModelError
 from quantrecipe.model.open_model import open_model
@@ -46,14 +46,14 @@ def test_small_ones_have_none(tmp_path: Path) -> None:
 
 
 def test_the_part_that_is_rotated(tmp_path: Path) -> None:
-    whole = changed_config(write_recorded("cohere2", tmp_path / "whole"), lambda it: it.pop("rotary_pct"))
-    half = changed_config(write_recorded("cohere2", tmp_path / "half"), rotary_pct=0.5)
+    whole = edit_config(write_recorded("cohere2", tmp_path / "whole"), lambda it: it.pop("rotary_pct"))
+    half = edit_config(write_recorded("cohere2", tmp_path / "half"), rotary_pct=0.5)
     key = "cohere2.rope.dimension_count"
     assert [open_model(it).metadata[key].decode() for it in (whole, half)] == [16, 8]
 
 
 def test_experts_that_are_joined_otherwise(tmp_path: Path) -> None:
-    folder = changed_config(write_recorded("cohere2moe", tmp_path), shared_expert_combination_strategy="sum")
+    folder = edit_config(write_recorded("cohere2moe", tmp_path), shared_expert_combination_strategy="sum")
     with pytest.raises(ModelError, match="joins shared experts by 'sum'"):
         open_model(folder)
 
@@ -66,7 +66,7 @@ def test_experts_that_are_joined_otherwise(tmp_path: Path) -> None:
     ],
 )
 def test_how_many_layers_are_dense(values: dict[str, Any], expected: int, tmp_path: Path) -> None:
-    model = open_model(changed_config(write_recorded("cohere2moe", tmp_path), **values))
+    model = open_model(edit_config(write_recorded("cohere2moe", tmp_path), **values))
     assert model.metadata["cohere2moe.leading_dense_block_count"].decode() == expected
 
 
@@ -80,7 +80,7 @@ def draft_head(weights: Weights) -> None:
 
 def test_a_draft_head(tmp_path: Path) -> None:
     folder = write_recorded("cohere2moe", tmp_path, draft_head)
-    model = open_model(changed_config(folder, num_nextn_predict_layers=1))
+    model = open_model(edit_config(folder, num_nextn_predict_layers=1))
     names = {tensor.name for tensor in model.tensors}
     assert {"blk.4.nextn.eh_proj.weight", "blk.4.ffn_gate_exps.weight", "blk.4.ffn_up_shexp.weight"} <= names
     assert model.metadata["cohere2moe.block_count"].decode() == 5

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.recorded_architectures import changed_config, write_recorded
+from support.recorded_architectures import edit_config, write_recorded
 
 from quantrecipe.errors import ModelError
 from quantrecipe.model.open_model import open_model
@@ -24,7 +24,7 @@ def test_heads_of_their_own(tmp_path: Path) -> None:
             weights[name.replace(".0.", ".1.")] = weights[name]
 
     folder = write_recorded("exaone45", tmp_path, two)
-    model = open_model(changed_config(folder, text(mtp_share_layers=False)))
+    model = open_model(edit_config(folder, text(mtp_share_layers=False)))
     first, second = (model.sources[f"blk.{layer}.attn_q.weight"].extents for layer in (4, 5))
     assert first != second
     assert model.sources["blk.4.nextn.eh_proj.weight"] == model.sources["blk.5.nextn.eh_proj.weight"]
@@ -36,7 +36,7 @@ def test_a_shared_layer_is_for_all_heads(tmp_path: Path) -> None:
 
 
 def test_heads_that_config_json_doesn_t_know(tmp_path: Path) -> None:
-    folder = changed_config(
+    folder = edit_config(
         write_recorded("exaone45", tmp_path), text(num_nextn_predict_layers=0, mtp_share_layers=False)
     )
     model = open_model(folder)
@@ -51,6 +51,6 @@ def test_a_head_without_its_joint(tmp_path: Path) -> None:
 
 
 def test_fewer_types_than_layers(tmp_path: Path) -> None:
-    folder = changed_config(write_recorded("exaone4", tmp_path), layer_types=["full_attention"] * 3)
+    folder = edit_config(write_recorded("exaone4", tmp_path), layer_types=["full_attention"] * 3)
     with pytest.raises(ModelError, match="has 3 values for 4 layers under layer_types"):
         open_model(folder)

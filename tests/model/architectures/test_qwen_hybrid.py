@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.recorded_architectures import changed_config, write_recorded
+from support.recorded_architectures import edit_config, write_recorded
 
 from quantrecipe.errors import ModelError
 from quantrecipe.model.model import Model
@@ -42,7 +42,7 @@ class TestDraftHeads:
         assert (value(model, "block_count"), value(model, "nextn_predict_layers")) == (5, 1)
 
     def test_config_json_says_there_are_none(self, tmp_path: Path) -> None:
-        folder = changed_config(write_recorded("qwen3next", tmp_path), mtp_num_hidden_layers=0)
+        folder = edit_config(write_recorded("qwen3next", tmp_path), mtp_num_hidden_layers=0)
         model = open_model(folder)
         assert value(model, "block_count") == 4
         assert not any(".nextn." in tensor.name or "blk.4." in tensor.name for tensor in model.tensors)
@@ -52,7 +52,7 @@ class TestDraftHeads:
             weights["model.merger.mlp.0.weight"] = ("BF16", [4, 4])
 
         folder = write_recorded("qwen35", tmp_path, add)
-        model = open_model(changed_config(folder, architectures=["MiniCPMV4_6ForConditionalGeneration"]))
+        model = open_model(edit_config(folder, architectures=["MiniCPMV4_6ForConditionalGeneration"]))
         assert (model.arch, value(model, "block_count")) == ("qwen35", 4)
 
     def test_names_with_the_model_s_in_front(self, tmp_path: Path) -> None:
@@ -91,9 +91,7 @@ class TestLinearAttention:
                         weights[name] = (kind, shape)
 
         folder = write_recorded("qwen35moe", tmp_path, shrink)
-        model = open_model(
-            changed_config(folder, lambda it: it["text_config"].update(linear_num_value_heads=2))
-        )
+        model = open_model(edit_config(folder, lambda it: it["text_config"].update(linear_num_value_heads=2)))
         gate = model.sources["blk.0.attn_gate.weight"]
         assert [extent.nbytes for extent in gate.extents] == [2 * 32 * 64]
         assert type(gate).__name__ == "Stored"
@@ -129,11 +127,11 @@ class TestLinearAttention:
             open_model(write_recorded(name, tmp_path, change))
 
     def test_heads_that_can_t_be_shared(self, tmp_path: Path) -> None:
-        folder = changed_config(write_recorded("qwen3next", tmp_path), linear_num_value_heads=3)
+        folder = edit_config(write_recorded("qwen3next", tmp_path), linear_num_value_heads=3)
         with pytest.raises(ModelError, match="linear_num_value_heads: 3, which 2 heads of keys can't share"):
             open_model(folder)
 
     def test_fewer_types_than_layers(self, tmp_path: Path) -> None:
-        folder = changed_config(write_recorded("qwen3next", tmp_path), layer_types=["linear_attention"])
+        folder = edit_config(write_recorded("qwen3next", tmp_path), layer_types=["linear_attention"])
         with pytest.raises(ModelError, match="has 1 values for 4 layers under layer_types"):
             open_model(folder)

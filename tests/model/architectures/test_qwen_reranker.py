@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from support.recorded_architectures import changed_config, write_recorded
+from support.recorded_architectures import edit_config, write_recorded
 
 from quantrecipe.errors import ModelError
 from quantrecipe.model.open_model import open_model
@@ -29,7 +29,7 @@ def is_reranker(folder: Path) -> bool:
 def test_how_it_is_known(readme: str, named: str, expected: bool, tmp_path: Path) -> None:
     folder = write_recorded("qwen3-reranker", tmp_path).rename(tmp_path / "snapshot")
     (folder / "README.md").write_text(readme)
-    assert is_reranker(changed_config(folder, _name_or_path=named)) is expected
+    assert is_reranker(edit_config(folder, _name_or_path=named)) is expected
 
 
 def test_the_rows_of_yes_and_no(tmp_path: Path) -> None:

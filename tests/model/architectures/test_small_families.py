@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.recorded_architectures import changed_config, write_recorded
+from support.recorded_architectures import edit_config, write_recorded
 
 from quantrecipe.errors import ModelError
 from quantrecipe.model.open_model import open_model
@@ -60,7 +60,7 @@ def test_weights_that_don_t_fit(name: str, change: Any, message: str, tmp_path: 
 )
 def test_settings_that_can_t_be(name: str, values: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=message):
-        open_model(changed_config(write_recorded(name, tmp_path), **values))
+        open_model(edit_config(write_recorded(name, tmp_path), **values))
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_settings_that_can_t_be(name: str, values: dict[str, Any], message: str,
 def test_what_config_json_may_leave_out(
     name: str, removed: str, key: str, expected: object, tmp_path: Path
 ) -> None:
-    model = open_model(changed_config(write_recorded(name, tmp_path), lambda config: config.pop(removed)))
+    model = open_model(edit_config(write_recorded(name, tmp_path), lambda config: config.pop(removed)))
     found = model.metadata.get(key)
     assert (None if found is None else found.decode()) == expected
 
@@ -86,7 +86,7 @@ def test_pictures_by_no_list(tmp_path: Path) -> None:
         config["vision_config"]["deepstack_visual_indexes"] = 3
 
     with pytest.raises(ModelError, match="says deepstack_visual_indexes: 3"):
-        open_model(changed_config(write_recorded("qwen3vl", tmp_path), change))
+        open_model(edit_config(write_recorded("qwen3vl", tmp_path), change))
 
 
 def test_an_omni_model_s_own_ends(tmp_path: Path) -> None:

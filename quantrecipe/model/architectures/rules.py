@@ -65,7 +65,7 @@ def template(names: str) -> re.Pattern[str]:
         parts.append(re.escape(names[end : hole.start()]))
         name, choice = hole[1], hole[2]
         if name in _NUMBERS:
-            inner = r"\d+"
+            inner = r"\d{1,9}"  # no name has more, and Python reads only so many
         elif choice is None:
             inner = r"[^.]+"
         elif choice == "*":

@@ -7,8 +7,6 @@ A_log                                  → -exp(A_log): how fast each head forge
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from quantrecipe.model.architectures.architecture import Architecture
 from quantrecipe.model.architectures.config import Config
 from quantrecipe.model.architectures.experts import BIAS, SHARED, W_EXPERTS, dense_count, dense_then_experts
@@ -35,10 +33,7 @@ _ATTENTION = "model.layers.{layer}.self_attn"
 
 def _linear(config: Config) -> Config:
     """The settings of the linear attention."""
-    settings = config.find("linear_attn_config")
-    if not isinstance(settings, dict):
-        config.fail("has no linear_attn_config (expected: an object)")
-    return replace(config, values=settings, rope={})
+    return config.part("linear_attn_config")
 
 
 def _latent_layers(config: Config) -> list[int]:

@@ -26,7 +26,7 @@ from quantrecipe.model.architectures.hyperparameters import LAYERS
 from quantrecipe.model.architectures.latent_attention import LATENT, one_key_value_head, queries
 from quantrecipe.model.architectures.layout import EXPERTS as ROUTED
 from quantrecipe.model.architectures.layout import HEAD, Layout, Part, Shapes, layers
-from quantrecipe.model.architectures.rules import language_name
+from quantrecipe.model.architectures.rules import change, exact, language_name
 from quantrecipe.model.pairs import Pairs, booleans, f32, f32s, u32
 from quantrecipe.model.tokenizer.kinds import Vocabulary
 
@@ -125,6 +125,11 @@ HY4 = replace(
     adjust=_adjust,
     pairs=_pairs,
     rename=_rename,
+    rules=(
+        *DEEPSEEK2.rules,
+        change("model.hc_head.hc_head_fn", exact),
+        change("model.layers.{layer}.hc_{block:attn|mlp}_layer.hc_pre.hc_fn", exact),
+    ),
     names_of="glm-dsa",
     names={
         "model.hc_head.hc_head_fn": "output_hc_fn.weight",

@@ -7,6 +7,8 @@ A_log                                  → -exp(A_log): how fast each head forge
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from quantrecipe.model.architectures.architecture import Architecture
 from quantrecipe.model.architectures.config import Config
 from quantrecipe.model.architectures.experts import BIAS, SHARED, W_EXPERTS, dense_count, dense_then_experts
@@ -18,15 +20,15 @@ from quantrecipe.model.architectures.latent_attention import (
     one_key_value_head,
     queries,
 )
-from quantrecipe.model.architectures.layout import EXPERTS, HEAD, Layout, Part, Shapes, layers
-from quantrecipe.model.architectures.rules import Found, change, rename
+from quantrecipe.model.architectures.layout import EXPERTS, HEAD, Layout, Length, Part, Shapes, layers
+from quantrecipe.model.architectures.rules import Found, Rule, change, rename
 from quantrecipe.model.pairs import Pairs, f32, i32s, u32
 from quantrecipe.model.source import layout
 from quantrecipe.model.source.arithmetic import NegExp
 from quantrecipe.model.source.source import TensorSource, fail
 from quantrecipe.model.tokenizer.kinds import Vocabulary
 
-__all__ = ["ALL"]
+__all__ = ["ALL", "KDA", "KDA_LENGTHS", "KDA_RULES"]
 
 _ATTENTION = "model.layers.{layer}.self_attn"
 
@@ -80,7 +82,7 @@ def _convolution(it: Found) -> TensorSource:
 
 _WIDTH = ("kda_width",)
 _SQUARE = ("kda_width", "hidden_size")
-_KDA: Shapes = layers(
+KDA: Shapes = layers(
     {
         **{f"ssm_conv1d_{name}.weight": ("kda_width", "1", "taps") for name in "qkv"},
         **{f"attn_{name}.weight": _SQUARE for name in "qkv"},
@@ -96,6 +98,17 @@ _KDA: Shapes = layers(
     }
 )
 
+KDA_RULES: tuple[Rule, ...] = (
+    change(_ATTENTION + ".{proj:q|k|v}_conv1d.weight", _convolution),
+    rename(_ATTENTION + ".dt_bias", "model.layers.{layer}.self_attn.dt_proj.bias"),
+)
+
+KDA_LENGTHS: Mapping[str, Length] = {
+    "kda_head_dim": lambda config, _: _linear(config).need("head_dim"),
+    "kda_width": lambda config, _: config.need("num_attention_heads") * _linear(config).need("head_dim"),
+    "taps": lambda config, _: _linear(config).need("short_conv_kernel_size"),
+}
+
 KIMI_LINEAR = Architecture(
     name="kimi-linear",
     vocabulary=Vocabulary(kinds=("bpe", "tiktoken"), pre=("kimi-k2",), special_over=(("eos", "eos_token"),)),
@@ -108,7 +121,7 @@ KIMI_LINEAR = Architecture(
             **layers({"attn_norm.weight": ("hidden_size",), "ffn_norm.weight": ("hidden_size",)}),
         },
         parts=(
-            Part(where=_linear_layers, required=_KDA),
+            Part(where=_linear_layers, required=KDA),
             Part(where=_latent_layers, required=LATENT),
             *queries(_latent_layers),
             *dense_then_experts(SHARED, required=EXPERTS | BIAS),
@@ -119,15 +132,10 @@ KIMI_LINEAR = Architecture(
     rules=(
         SPLIT,
         *W_EXPERTS,
-        change(_ATTENTION + ".{proj:q|k|v}_conv1d.weight", _convolution),
         change(_ATTENTION + ".A_log", lambda it: NegExp(source=it.source)),
-        rename(_ATTENTION + ".dt_bias", "model.layers.{layer}.self_attn.dt_proj.bias"),
+        *KDA_RULES,
     ),
-    lengths={
-        "kda_head_dim": lambda config, _: _linear(config).need("head_dim"),
-        "kda_width": lambda config, _: config.need("num_attention_heads") * _linear(config).need("head_dim"),
-        "taps": lambda config, _: _linear(config).need("short_conv_kernel_size"),
-    },
+    lengths=KDA_LENGTHS,
 )
 
 ALL = (KIMI_LINEAR,)

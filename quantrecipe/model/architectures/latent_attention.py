@@ -95,7 +95,7 @@ def one_key_value_head(values: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def latent_pairs(arch: str, config: Config) -> Pairs:
     """Make the keys of ranks and lengths: of the shared key and value, and of the heads' own."""
-    rank, rope = config.need("kv_lora_rank"), config.need("qk_rope_head_dim")
+    rank, rope = config.need("kv_lora_rank"), config.count("qk_rope_head_dim") or 0
     return count_pairs(arch, config, {"attention.q_lora_rank": ("q_lora_rank",)}) | {
         f"{arch}.attention.kv_lora_rank": u32(rank),
         f"{arch}.attention.key_length": u32(rank + rope),

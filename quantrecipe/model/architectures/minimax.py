@@ -21,9 +21,9 @@ from quantrecipe.model.architectures.layout import (
     attention,
     layers,
 )
-from quantrecipe.model.architectures.rules import Found, change
+from quantrecipe.model.architectures.rules import Found, change, exact
 from quantrecipe.model.pairs import Pairs, boolean, f32, u32
-from quantrecipe.model.source.arithmetic import Add, Cast
+from quantrecipe.model.source.arithmetic import Add
 from quantrecipe.model.source.source import TensorSource
 from quantrecipe.model.tokenizer.kinds import Vocabulary
 
@@ -86,11 +86,6 @@ def _plus_one(it: Found) -> TensorSource:
     return Add(source=it.source, number=1.0)
 
 
-def _exact(it: Found) -> TensorSource:
-    """The index is small, and a rounded one chooses other blocks."""
-    return Cast(source=it.source, gives="F32")
-
-
 MINIMAX_M3 = Architecture(
     name="minimax-m3",
     classes=("MiniMaxM3SparseForCausalLM", "MiniMaxM3SparseForConditionalGeneration"),
@@ -116,7 +111,7 @@ MINIMAX_M3 = Architecture(
     rules=(
         *W_EXPERTS,
         change("{stem:*}norm.weight", _plus_one),
-        change("model.layers.{layer}.self_attn.index_{matrix:q|k}_proj.weight", _exact),
+        change("model.layers.{layer}.self_attn.index_{matrix:q|k}_proj.weight", exact),
     ),
     names_of="minimax-m2",  # whose layers have the same tensors but for these
     names={

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from quantrecipe.model.architectures import (
     bailing,
+    bailing3,
     deepseek,
     deepseek4,
     ernie,
@@ -33,6 +34,7 @@ ALL: tuple[Architecture, ...] = (
     *glm.ALL,
     *glm5_next.ALL,
     *bailing.ALL,
+    *bailing3.ALL,
     *ernie.ALL,
     *hunyuan.ALL,
     *hunyuan4.ALL,

@@ -28,7 +28,7 @@ from quantrecipe.model.source.arithmetic import NegExp
 from quantrecipe.model.source.source import TensorSource, fail
 from quantrecipe.model.tokenizer.kinds import Vocabulary
 
-__all__ = ["ALL", "KDA", "KDA_LENGTHS", "KDA_RULES"]
+__all__ = ["ALL", "KDA", "KDA_LENGTHS", "KDA_RULES", "convolution"]
 
 _ATTENTION = "model.layers.{layer}.self_attn"
 
@@ -73,7 +73,8 @@ def _pairs(config: Config) -> Pairs:
     }
 
 
-def _convolution(it: Found) -> TensorSource:
+def convolution(it: Found) -> TensorSource:
+    """The taps of each channel, as llama.cpp has them."""
     shape = it.source.shape
     if len(shape) not in (2, 3) or (len(shape) == 3 and shape[1] != 1):
         fail(it.source, "is no convolution of single channels (expected: channels, 1, taps)")
@@ -99,7 +100,7 @@ KDA: Shapes = layers(
 )
 
 KDA_RULES: tuple[Rule, ...] = (
-    change(_ATTENTION + ".{proj:q|k|v}_conv1d.weight", _convolution),
+    change(_ATTENTION + ".{proj:q|k|v}_conv1d.weight", convolution),
     rename(_ATTENTION + ".dt_bias", "model.layers.{layer}.self_attn.dt_proj.bias"),
 )
 

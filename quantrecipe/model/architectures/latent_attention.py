@@ -23,7 +23,7 @@ from quantrecipe.model.source import layout
 from quantrecipe.model.source.layout import Transpose
 from quantrecipe.model.source.source import fail
 
-__all__ = ["LATENT", "NAMES", "SPLIT", "latent_pairs", "one_key_value_head", "queries"]
+__all__ = ["LATENT", "NAMES", "SPLIT", "latent_pairs", "one_key_value_head", "queries", "split"]
 
 _STEM = "model.layers.{layer}.self_attn"
 _QUERY_ROWS = "num_attention_heads · qk_nope_head_dim + num_attention_heads · qk_rope_head_dim"
@@ -62,7 +62,8 @@ NAMES = {
 """Names of these tensors, for architectures that gguf doesn't have."""
 
 
-def _split(it: Found) -> list[Named]:
+def split(it: Found) -> list[Named]:
+    """What kv_b_proj becomes: the matrices of keys and of values. ModelError where it isn't of whole heads."""
     heads = it.config.need(*HEADS)
     nope, values = it.config.need("qk_nope_head_dim"), it.config.need("v_head_dim")
     if it.source.rows != heads * (nope + values) or len(it.source.shape) != 2:
@@ -73,7 +74,7 @@ def _split(it: Found) -> list[Named]:
     return [(f"{stem}k_b_proj.weight", Transpose(source=keys)), (f"{stem}v_b_proj.weight", rest)]
 
 
-SPLIT = Each(names=_STEM + ".kv_b_proj.weight", make=_split)
+SPLIT = Each(names=_STEM + ".kv_b_proj.weight", make=split)
 
 
 def _all_layers(config: Config) -> Iterable[int]:

@@ -54,7 +54,7 @@ MAY_IMPORT = {
         "missing_formats": "plugin_loader",
         "registry": "api missing_formats plugin_loader",
         "importance": "gguf misplaced",
-        "model": "api gguf misplaced",
+        "model": "api core gguf misplaced",
         "recipe": "api gguf misplaced",
         "testing": "api model plugin_loader recipe registry",
         "memory": "model",

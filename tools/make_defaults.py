@@ -207,7 +207,8 @@ def entry(cls: Any) -> dict[str, Any]:
 def part_entry(kind: str, spec: Any) -> dict[str, Any]:
     """How a part within is completed: as which model type, and from which values where there is none."""
     fixed = spec.config_class.__name__ != "AutoConfig"
-    said = {"model_type": kind, "fixed": fixed, "optional": spec.optional, "values": plain(spec.init_kwargs)}
+    values = {key: value for key, value in plain(spec.init_kwargs).items() if not _NOT_SHAPE.search(key)}
+    said = {"model_type": kind, "fixed": fixed, "optional": spec.optional, "values": values}
     return {key: value for key, value in said.items() if value}
 
 

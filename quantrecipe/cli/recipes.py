@@ -157,7 +157,7 @@ def _bits(recipe: Recipe, registry: Registry, name: str, n_expert: int) -> float
     }
     model |= {"tied_embeddings": False, "has_importance": True, "covered": True, "dims": len(tensor.shape)}
     facts = model | {"layer": tensor.layer, "rank": tensor.layer, "count": _LAYERS, "experts": experts}
-    facts |= {"rows": tensor.rows, "cols": tensor.cols}
+    facts |= {"rows": tensor.rows, "cols": tensor.cols, "source_type": tensor.dtype}
     deciding = (
         rule.type
         for rule in recipe.rules

@@ -105,7 +105,10 @@ def _mixture_types(mixture: Recipe, source: Source, *, taken: Collection[str]) -
         for tensor in named:
             if tensor.name in taken:
                 continue
-            own = tensor_facts(tensor, rank=rank, count=len(named), covered=source.importance)
+            stored = source.model.source_type(tensor)
+            own = tensor_facts(
+                tensor, rank=rank, count=len(named), covered=source.importance, source_type=stored
+            )
             in_layers = rule.layers is None or rule.layers.contains(tensor.layer, found.n_layers)
             if in_layers and (rule.when is None or rule.when.evaluate({**facts, **own})):
                 decided.setdefault(tensor.name, rule)

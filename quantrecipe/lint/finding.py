@@ -57,6 +57,7 @@ _ALL = (
     ("QR209", "error", "a condition that fails on a model"),
     ("QR210", "warning", "a mix that leaves much of a model as it is"),
     ("QR211", "warning", "a label that most weights contradict"),
+    ("QR212", "warning", "a source type that there isn't"),
     # Quality
     ("QR301", "warning", "types that need importance, in a recipe that asks for none"),
     ("QR302", "advice", "a type below what is advised for its role"),

@@ -15,7 +15,7 @@ from quantrecipe.measure.passes import Passes
 from quantrecipe.measure.prober import BASE_RECIPE
 from quantrecipe.model.model import Model
 from quantrecipe.model.not_a_model import require_model
-from quantrecipe.plan.assign import FLOATS
+from quantrecipe.plan.assign import FLOATS, is_original
 from quantrecipe.plan.companions import companion_name
 from quantrecipe.plan.trace import trace
 from quantrecipe.recipe.load import load_recipe
@@ -128,7 +128,7 @@ def scope_of(subject: Subject, types: Sequence[str], *, allow_requantize: bool =
         name, why = next(iter(left_out.items()))
         more = f" (and so on for all {len(left_out):,})" if len(left_out) > 1 else ""
         raise _nothing(model, f"{name}: {why}{more}")
-    quantized = Counter(tensor.dtype for tensor in tensors if tensor.dtype not in FLOATS)
+    quantized = Counter(tensor.dtype for tensor in tensors if not is_original(tensor, model))
     if quantized and not allow_requantize:
         raise ModelError(
             f"{quantized.total():,} of its {len(tensors):,} matrices are already quantized "
@@ -159,7 +159,7 @@ def _unreadable(tensor: TensorInfo, model: Model, registry: Registry) -> str:
     if source is None or not source.spec.codec:
         return f"stored as {tensor.dtype}, which can't be decoded"
     if source.spec.companion and companion_name(tensor, source.spec.companion) in model.sources:
-        return f"stored as {tensor.dtype} with factors of its own, which can't be quantized again"
+        return f"stored as {tensor.dtype} with factors of its own, which aren't measured"
     return ""
 
 

@@ -12,7 +12,7 @@ where it writes them, with what it writes for BF16.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from quantrecipe.model.tokenizer import tokenizer_pairs
 
 __all__ = ["open_huggingface"]
 
+_ARCHITECTURE = "general.architecture"
 _EMBEDDING = "token_embd.weight"
 _QUANTIZATION_VERSION = 2  # ggml: GGML_QNT_VERSION
 _READ = (
@@ -48,6 +49,13 @@ _READ = (
     "modules.json",
 )
 """What is looked at besides the weights."""
+_LANGUAGE = ("text_config", "llm_config", "lm_config", "language_config")
+"""Where config.json has the language model's part."""
+_OF_THE_WHOLE = {
+    "Exaone4_5_ForConditionalGeneration", "KimiK3ForConditionalGeneration", "Sarashina2VisionForCausalLM",
+    "Step3p7ForConditionalGeneration", "StepVLForConditionalGeneration",
+}  # fmt: skip
+"""Classes that count even where the language model's part names another. Source: conversion/base.py"""
 _CONVERTER = "convert it with llama.cpp's convert_hf_to_gguf.py --outtype bf16, and give the GGUF"
 
 
@@ -67,17 +75,18 @@ def open_huggingface(
     """
     path = folder / "config.json"
     values = read_json_object(path)
-    arch, config = _architecture(path, values, part, architectures)
+    arch, config = _architecture(path, values, part, architectures, checkpoint.tensors)
     _refuse(config, arch)
     tensors = convert_tensors(arch, config, checkpoint)
     size = next((info.rows for info, _ in tensors if info.name == _EMBEDDING), None)
-    metadata = general_pairs(
-        folder, arch.name, parameters(tensors), type="mmproj" if arch.part == "mmproj" else "model"
-    )
+    kind = "mmproj" if arch.part == "mmproj" else "model"
+    general = general_pairs(folder, arch.name, parameters(tensors), type=kind)
+    metadata = {_ARCHITECTURE: general[_ARCHITECTURE]} | arch.early(config) | general
     metadata |= arch.common(arch.name, config)
     if (key := f"{arch.name}.block_count") in metadata:
         metadata[key] = u32(arch.layers(config))  # those of draft heads included
-    metadata["general.file_type"] = u32(FILE_TYPES["BF16"])
+    if arch.file_type:
+        metadata["general.file_type"] = u32(FILE_TYPES["BF16"])
     metadata |= arch.pairs(config)
     metadata["general.quantization_version"] = u32(_QUANTIZATION_VERSION)
     if arch.part != "mmproj":  # a projector has no vocabulary
@@ -94,12 +103,25 @@ def open_huggingface(
     )
 
 
+def _class_name(values: Mapping[str, Any], part: str) -> Any:
+    """The class that config.json names; for the language model among several towers, the one that its part names."""
+    inner = next((it for name in _LANGUAGE if isinstance(it := values.get(name), Mapping)), {})
+    named, own = values.get("architectures"), inner.get("architectures")
+    name = named[0] if isinstance(named, list) and named else None
+    if part != "mmproj" and name not in _OF_THE_WHOLE and isinstance(own, list) and own:
+        return own[0]
+    return name
+
+
 def _architecture(
-    path: Path, values: dict[str, Any], part: str, known: Mapping[str, Sequence[Architecture]]
+    path: Path,
+    values: dict[str, Any],
+    part: str,
+    known: Mapping[str, Sequence[Architecture]],
+    stored: Collection[str],
 ) -> tuple[Architecture, Config]:
     """The architecture of a class that is for this configuration, and the configuration as it sees it."""
-    named = values.get("architectures")
-    name = named[0] if isinstance(named, list) and named else None
+    name = _class_name(values, part)
     supported = ", ".join(sorted(known))
     if not isinstance(name, str):
         what = f'names no architecture (expected under "architectures" one of: {supported})'
@@ -109,24 +131,26 @@ def _architecture(
         raise ModelError(what, _CONVERTER, file=path)
     for arch in known[name]:
         if arch.part == part:
-            config = _complete(path, values, arch)
+            config = _complete(path, values, arch, stored)
             if arch.applies(config):
                 return arch, config
     what = f"the architecture {name!r} has no {part} that can be converted with this configuration"
     raise ModelError(what, _CONVERTER, file=path)
 
 
-def _complete(path: Path, values: dict[str, Any], arch: Architecture) -> Config:
+def _complete(path: Path, values: dict[str, Any], arch: Architecture, stored: Collection[str]) -> Config:
     """Complete config.json by what transformers assumes."""
     language = values.get("text_config")
-    said = frozenset((*values, *(language if isinstance(language, Mapping) else ())))
-    whole, values = completed(values), {**arch.defaults, **complete(values)}
+    language = language if isinstance(language, Mapping) else {}
+    said = frozenset((*values, *language))
+    stated = {**values, **language} if arch.as_stated else complete(values)
+    whole, values = completed(values), {**arch.defaults, **stated}
     for name, derive in arch.derive.items():
         if values.get(name) is None:
             values[name] = derive(values)
     adjusted = arch.adjust(values)
     rope = rope_parameters(path, adjusted, arch.default_theta)
-    return Config(path=path, values=adjusted, rope=rope, whole=whole, said=said)
+    return Config(path=path, values=adjusted, rope=rope, whole=whole, said=said, stored=stored)
 
 
 def _refuse(config: Config, arch: Architecture) -> None:

@@ -57,6 +57,14 @@ class Model:
         if not self.has_weights:
             raise ModelError("has the shapes of a model, but no weights", remedy, file=self.path)
 
+    def source_type(self, tensor: TensorInfo) -> str:
+        """How the tensor's weights are stored: its type, or FP8, INT4, … where they become numbers while they are read.
+
+        Where there are no weights, the type that the shape file says.
+        """
+        source = self.sources.get(tensor.name)
+        return tensor.dtype if source is None else source.stored_type
+
     @property
     def head(self) -> str | None:
         """Name of the tensor that makes the logits: the output matrix, or the embedding that stands in for it."""

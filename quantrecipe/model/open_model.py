@@ -68,6 +68,12 @@ def _open(
         return _with_arch(open_reference(path), arch)
     if path.exists():
         refuse_peft(path)
+    if path.is_dir() and not any(path.glob("*.safetensors*")):
+        from quantrecipe.model.pickled import is_pickled, open_pickled
+
+        if is_pickled(path):
+            checkpoint = open_pickled(path, allow=allow_pickle)
+            return _of_checkpoint(path, checkpoint, arch, part, pre, registry)
     if not is_gguf_inside(path) and (wrong := misplaced(path, "model")):
         if path.suffix == ".gguf" and path.is_file():
             wrong = _no_gguf(path, *wrong)
@@ -76,11 +82,11 @@ def _open(
         raise ModelError("there is no such file or folder", f"give {_KINDS}", file=path)
     if path.is_file() and is_gguf(path):
         return _with_arch(open_gguf(path, _load(registry).by_ggml_type), arch)
-    return _open_json_headed(path, arch, part, pre, allow_pickle, registry)
+    return _open_json_headed(path, arch, part, pre, registry)
 
 
 def _open_json_headed(
-    path: Path, arch: str | None, part: str, pre: str | None, allow_pickle: bool, registry: Registry | None
+    path: Path, arch: str | None, part: str, pre: str | None, registry: Registry | None
 ) -> Model:
     """What is no GGUF. Its readers are imported here: a plan of a GGUF, the usual one, needs none of them."""
     from quantrecipe.model.checkpoint import open_checkpoint
@@ -91,11 +97,6 @@ def _open_json_headed(
     if path.is_file() and not path.name.endswith((".safetensors", ".safetensors.index.json")):
         raise ModelError("is not a model", f"give {_KINDS}", file=path)
     if path.is_dir() and not any(path.glob("*.safetensors*")):
-        from quantrecipe.model.pickled import is_pickled, open_pickled
-
-        if is_pickled(path):
-            checkpoint = open_pickled(path, allow=allow_pickle)
-            return _of_checkpoint(path, checkpoint, arch, part, pre, registry)
         raise ModelError("holds no .safetensors files", f"give {_KINDS}", file=path)
     return _of_checkpoint(path, open_checkpoint(path), arch, part, pre, registry)
 

@@ -27,11 +27,11 @@ from quantrecipe.wording import shortened
 
 __all__ = ["is_pickled", "open_pickled"]
 
+_SAVE = "save the model as safetensors (in transformers: from_pretrained(FOLDER).save_pretrained(NEW))"
 _ONE = "pytorch_model.bin"
 _INDEX = "pytorch_model.bin.index.json"
 _SECONDS = 600
 """For the loader: it reads the list of tensors, and none of their content."""
-_SAVE = "save the model as safetensors (AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(NEW) in transformers)"
 _DTYPES = {
     "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64", "int32": "I32",
     "int16": "I16", "int8": "I8", "uint8": "U8", "bool": "BOOL", "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2",

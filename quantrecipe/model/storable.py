@@ -11,7 +11,7 @@ from quantrecipe.tensor import MAX_DIMS, TensorInfo
 
 __all__ = ["as_tensor_info", "check_name", "check_storable"]
 
-_READABLE = {"F64", "F32", "F16", "BF16", "I8", "I16", "I32", "I64"}  # ggml has the same, by the same names
+_READABLE = {"F64", "F32", "F16", "BF16", "I8", "I16", "I32", "I64", "MXFP4", "NVFP4"}  # ggml's names, too
 _MAX_NAME = 64  # ggml: GGML_MAX_NAME, a terminating zero included
 
 
@@ -26,7 +26,7 @@ def as_tensor_info(source: TensorSource, name: str | None = None) -> TensorInfo:
     else:
         check_storable(source)
     name = source.stored_name if name is None else name
-    check_name(name, source.extents[0].path)
+    check_name(name, source.extents[0].path if source.extents else None)
     return TensorInfo.from_name(name, source.shape, source.dtype)
 
 
@@ -46,7 +46,7 @@ def _check_dtype(source: TensorSource) -> None:
         _fail(source, f"has the dtype {source.dtype}, which can't be converted", remedy)
 
 
-def check_name(name: str, file: Path) -> None:
+def check_name(name: str, file: Path | None) -> None:
     """Raise a ModelError for a name that ggml has no room for."""
     if (size := len(name.encode())) >= _MAX_NAME:
         what = f"the name of tensor {name!r} has {size} bytes; ggml loads at most {_MAX_NAME - 1}"

@@ -52,6 +52,7 @@ class StoredRows:
     format: of the rows that the source gives
     group:  rows that stay together in a part of a unit
     floats: buffers for the weights of a part, one for each thread
+    times:  float32 (experts,), what the weights of each matrix are multiplied by when they are decoded; None for 1
     tell:   (weights, bytes read, bytes written): so much is done
     """
 
@@ -62,6 +63,7 @@ class StoredRows:
     reader: TensorReader
     floats: SimpleQueue[_Floats]
     nan: Handling
+    times: _Floats | None = None
     tell: Callable[[int, int, int], None]
 
     def read(self, unit: Unit, slot: Slot) -> tuple[_Bytes, Reading]:
@@ -76,7 +78,8 @@ class StoredRows:
 
     def rows(self, unit: Unit, raw: _Bytes, floats: _Floats) -> Rows:
         """Rows of a unit, or of a part of it."""
-        return Rows(unit, raw, self.format, floats, nan=self.nan)
+        times = None if self.times is None else self.times[unit.expert]
+        return Rows(unit, raw, self.format, floats, nan=self.nan, times=times)
 
 
 class _TensorPass(ABC, Generic[R]):

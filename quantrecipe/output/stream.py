@@ -18,7 +18,9 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from quantrecipe.errors import ModelError
 from quantrecipe.model.model import Model
+from quantrecipe.model.source.reading import read_whole
 from quantrecipe.model.tensor_reader import TensorReader
 from quantrecipe.output.jobs import Encoding, Job, encodings_of, jobs_by_tensor
 from quantrecipe.output.passes import CopyOld, Encode, FindPeaks, Slot, StoredRows
@@ -26,6 +28,7 @@ from quantrecipe.output.pipeline import Pass, Pipeline
 from quantrecipe.output.progress import Progress
 from quantrecipe.output.row_units import parts, split
 from quantrecipe.output.transform import Handling
+from quantrecipe.plan.companions import companion_name
 from quantrecipe.registry import Registry
 from quantrecipe.tensor import TensorInfo, tensor_order
 
@@ -94,11 +97,28 @@ class Stream:
                 floats.put(np.empty(weights, np.float32))
             pipeline.run(self._flow(tensor, reader, floats, pipeline) for tensor in self._tensors)
 
+    def _times(self, tensor: TensorInfo, reader: TensorReader) -> _Floats | None:
+        """The factors that the model has beside a tensor of blocks: float32 (experts,)."""
+        companion = self._formats[tensor.dtype].spec.companion
+        name = "" if companion is None else companion_name(tensor, companion)
+        if name not in self._model.sources:
+            return None
+        found = read_whole(self._model.sources[name], reader, tensor=name).reshape(-1).astype(np.float32)
+        if found.size != tensor.experts:
+            what = f"{name} has {found.size} factors (expected: {tensor.experts}, one for each matrix of {tensor.name})"
+            raise ModelError(what, "leave the matrix alone (`type: keep`)", file=self._model.path)
+        return found
+
     def _flow(
         self, tensor: TensorInfo, reader: TensorReader, floats: SimpleQueue[_Floats], pipeline: Pipeline[Slot]
     ) -> Iterator[Pass[Slot]]:
         """What is done for a tensor: passes over its rows, of which each begins when the one before has ended."""
         encodings = encodings_of(tensor.name, self._jobs)
+        times = self._times(tensor, reader)
+        if (
+            times is not None
+        ):  # the hash of the source, by which an older file is known, isn't of the factors, too
+            encodings = [it if it.copied else replace(it, old=None) for it in encodings]
         types = tuple(encoding.format.spec.name for encoding in encodings)
         pipeline.tell(partial(self._progress.tensor, tensor, types))
         rows = StoredRows(
@@ -109,6 +129,7 @@ class Stream:
             reader=reader,
             floats=floats,
             nan=self._nan,
+            times=times,
             tell=lambda *done: pipeline.tell(partial(self._advance, *done)),
         )
         units = partial(split, tensor, self._together(tensor))

@@ -54,9 +54,16 @@ class Rows:
     """The rows of a unit, decoded once, for any number of formats."""
 
     def __init__(
-        self, unit: Unit, raw: _Bytes, source: QuantFormat, floats: _Floats, *, nan: Handling
+        self,
+        unit: Unit,
+        raw: _Bytes,
+        source: QuantFormat,
+        floats: _Floats,
+        *,
+        nan: Handling,
+        times: np.float32 | None = None,
     ) -> None:
-        """raw: uint8 (rows, source row bytes); `source` is the format that it is in.
+        """raw: uint8 (rows, source row bytes); `source` is the format that it is in, `times` a factor beside it.
 
         floats: float32, a buffer that is written over; one that is too small is left alone.
         """
@@ -65,6 +72,7 @@ class Rows:
         self._source = source
         self._buffer = floats
         self._nan = nan
+        self._times = times
         self._floats: _Floats | None = None
         self._wrong: tuple[NDArray[np.bool_], _Floats] | None = None
 
@@ -189,6 +197,8 @@ class Rows:
             room = self._buffer if self._buffer.size >= shape[0] * shape[1] else np.empty(shape, np.float32)
             self._floats = room.reshape(-1)[: shape[0] * shape[1]].reshape(shape)
             to_floats(self._raw, self._source, self._floats)
+            if self._times is not None:
+                self._floats *= self._times
         return self._floats
 
     def _error(self, error: NonFiniteError, wrong: NDArray[np.bool_]) -> NonFiniteError:

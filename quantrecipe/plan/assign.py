@@ -8,17 +8,22 @@ from dataclasses import dataclass
 from quantrecipe.api import QuantFormat
 from quantrecipe.errors import PlanError, QuantrecipeError
 from quantrecipe.model.model import Model
-from quantrecipe.plan.companions import companion_name
 from quantrecipe.plan.resolution import Resolution
 from quantrecipe.plan.trace import Decision
 from quantrecipe.recipe.recipe import KEEP, Recipe
 from quantrecipe.registry import Registry
 from quantrecipe.tensor import TensorInfo
 
-__all__ = ["FLOATS", "Choice", "choose_format", "kept_type"]
+__all__ = ["FLOATS", "Choice", "choose_format", "is_original", "kept_type"]
 
 FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
-"""Source types that can be quantized without losing twice."""
+"""Types of numbers: nothing was quantized yet."""
+
+_PUBLISHED = frozenset({"MXFP4", "NVFP4"})
+"""Types of blocks in which models are published: on Hugging Face they are the original."""
+
+_PUBLISHED_ARCHITECTURES = {"gpt-oss": "MXFP4", "deepseek4": "MXFP4"}
+"""Architectures whose models have no other original. Of others, a GGUF can't tell who made blocks of its weights."""
 
 _UNKNOWN_TYPE = re.compile(r"type \d")  # see gguf_file: type_name
 
@@ -44,7 +49,6 @@ _F32_ROLES = (
     "altup_predict_coef",
     "indexer.proj",
 )
-
 
 _F32_ENDS = (".patch_embd", ".patch_merger", ".position_embd")
 """The same of projectors: where pictures come in."""
@@ -106,14 +110,42 @@ def choose_format(decision: Decision, resolution: Resolution) -> Choice:
     )
 
 
+def is_original(tensor: TensorInfo, model: Model) -> bool:
+    """Whether the tensor's weights are those that were published, so that to quantize them loses for the first time.
+
+    In a Hugging Face folder MXFP4 and NVFP4 are what the maker gave out. A GGUF in them may have been made of floats,
+    unless its architecture is published in nothing else. See docs/decisions/0018-published-in-blocks.md.
+    """
+    if tensor.dtype in FLOATS:
+        return True
+    if model.container == "gguf":
+        return _PUBLISHED_ARCHITECTURES.get(model.arch) == tensor.dtype
+    return tensor.dtype in _PUBLISHED
+
+
 def kept_type(tensor: TensorInfo, model: Model) -> str:
     """The type of a tensor that stays as it is: from Hugging Face what llama.cpp's converter makes of it."""
     if model.container not in ("huggingface", "safetensors") or tensor.dtype not in FLOATS:
+        return tensor.dtype
+    if tensor.role == "ffn_gate_inp" and _router_as_stored(tensor, model):
         return tensor.dtype
     small = len(tensor.shape) <= 1 or not tensor.name.endswith(".weight") or tensor.role.endswith("_norm")
     where_images_enter = tensor.role.endswith(_F32_ENDS)
     small = small or where_images_enter or tensor.role in _F32_ROLES
     return "F32" if small or tensor.dtype == "F64" else tensor.dtype
+
+
+def _router_as_stored(tensor: TensorInfo, model: Model) -> bool:
+    """Whether a router is one of the two kinds that the converter doesn't make F32.
+
+    DBRX says so itself (conversion/dbrx.py, tensor_force_quant). Nemotron-H's draft head has another number in the
+    GGUF than in its name in the checkpoint, by which the converter looks for routers.
+    """
+    if model.arch == "nemotron_h_moe" and tensor.layer is not None:
+        found = (model.metadata.get(f"{model.arch}.{key}") for key in ("block_count", "nextn_predict_layers"))
+        layers, drafts = (0 if it is None else it.decode() for it in found)
+        return bool(drafts) and tensor.layer >= layers - drafts
+    return model.arch == "dbrx"
 
 
 def _refuse_unknown(decision: Decision) -> None:
@@ -141,17 +173,12 @@ def _refuse_unreadable(decision: Decision, resolution: Resolution) -> None:
             f"{tensor.name} is stored as {tensor.dtype}, which can't be turned into weights",
             "leave it alone (`type: keep`), or start from a BF16, F16 or F32 model",
         )
-    if source.spec.companion and companion_name(tensor, source.spec.companion) in resolution.model.sources:
-        raise _at(
-            decision,
-            f"{tensor.name} is stored as {tensor.dtype} with factors of its own, which can't be quantized again",
-            "leave it alone (`type: keep`), or start from the BF16, F16 or F32 model",
-        )
-    if not resolution.settings.allow_requantize:
+    if not resolution.settings.allow_requantize and not is_original(tensor, resolution.model):
         raise _at(
             decision,
             f"{tensor.name} is already quantized, as {tensor.dtype}; quantizing again loses twice",
-            "start from the BF16, F16 or F32 model, or say --allow-requantize if there is none",
+            "start from the model as it was published, leave the tensor alone (`type: keep`), or say "
+            "--allow-requantize if there is nothing else",
         )
 
 

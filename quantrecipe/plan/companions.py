@@ -1,12 +1,12 @@
 """Companion tensors: the factors that some formats keep beside a matrix, as tensors that the plan sees.
 
 llama.cpp multiplies what it decodes by `NAME.scale`, if the file has one: one float32 for a matrix, one for each
-expert of a stack.
+expert of a stack. `NAME.input_scale` is the same of activations, of models that were published as NVFP4.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from functools import cache
 
@@ -19,9 +19,10 @@ from quantrecipe.packaged import packaged_table
 from quantrecipe.plan.plan import Assignment
 from quantrecipe.tensor import TensorInfo, tensor_order
 
-__all__ = ["companion_name", "companion_of", "with_companions"]
+__all__ = ["absorbed", "companion_name", "companion_of", "with_companions"]
 
 _WEIGHT = ".weight"
+_OF_INPUTS = "input_scale"
 
 
 def companion_name(tensor: TensorInfo, suffix: str) -> str:
@@ -32,6 +33,23 @@ def companion_name(tensor: TensorInfo, suffix: str) -> str:
 def companion_of(tensor: TensorInfo, suffix: str) -> TensorInfo:
     """The tensor that holds the factors of a stack of matrices: one float32 for each matrix."""
     return TensorInfo.from_name(companion_name(tensor, suffix), (tensor.experts,), "F32")
+
+
+def absorbed(
+    decided: Iterable[tuple[TensorInfo, bool]], model: Model, formats: Mapping[str, QuantFormat]
+) -> frozenset[str]:
+    """Names of the model's companions whose owners get another type: they are multiplied in, and aren't written.
+
+    decided: each tensor, and whether its bytes are copied
+    """
+    there = {tensor.name for tensor in model.tensors}
+    return frozenset(
+        name
+        for tensor, copied in decided
+        if not copied and (fmt := formats.get(tensor.dtype)) is not None and fmt.spec.companion is not None
+        for suffix in (fmt.spec.companion, _OF_INPUTS)
+        if (name := companion_name(tensor, suffix)) in there
+    )
 
 
 def with_companions(

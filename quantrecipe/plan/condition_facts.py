@@ -24,10 +24,13 @@ def model_facts(model: Model, *, has_importance: bool) -> dict[str, Any]:
     }
 
 
-def tensor_facts(tensor: TensorInfo, *, rank: int, count: int, covered: bool) -> Mapping[str, Any]:
+def tensor_facts(
+    tensor: TensorInfo, *, rank: int, count: int, covered: bool, source_type: str
+) -> Mapping[str, Any]:
     """The facts of a tensor, by the names that conditions use.
 
     rank, count: its place among the tensors that the rule names, and how many these are
+    source_type: see Model.source_type
     """
     return {
         "layer": tensor.layer,
@@ -38,6 +41,7 @@ def tensor_facts(tensor: TensorInfo, *, rank: int, count: int, covered: bool) ->
         "dims": len(tensor.shape),
         "experts": tensor.experts,
         "covered": covered,
+        "source_type": source_type,
     }
 
 

@@ -10,7 +10,7 @@ from quantrecipe.errors import PlanError, Problem
 from quantrecipe.gguf.file_types import file_type_name
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.plan.assign import Choice, choose_format
-from quantrecipe.plan.companions import with_companions
+from quantrecipe.plan.companions import absorbed, with_companions
 from quantrecipe.plan.dialects import check_dialects, dialect_warnings
 from quantrecipe.plan.digests import encoding_digest, plan_digest
 from quantrecipe.plan.importance import check_importance, names
@@ -37,8 +37,12 @@ def plan_of(resolution: Resolution) -> Plan:
     recipe, model, selected = resolution.recipe, resolution.model, resolution.selected
     decisions = resolution.decisions
     choices = each_decision(decisions, lambda decision: choose_format(decision, resolution))
+    pairs = list(zip(decisions, choices, strict=True))
+    multiplied_in = absorbed(
+        ((decision.tensor, choice.copied) for decision, choice in pairs), model, resolution.registry.formats
+    )
     assignments = with_companions(
-        [_assignment(*pair, resolution) for pair in zip(decisions, choices, strict=True)],
+        [_assignment(*pair, resolution) for pair in pairs if pair[0].tensor.name not in multiplied_in],
         model,
         resolution.registry.format("F32"),
     )

@@ -223,6 +223,7 @@ class _Scope:
         self._n_layers = model.n_layers
         self._facts = model_facts(model, has_importance=covered is not None)
         self._covered = covered
+        self._model = model
         self._shadowed = shadowed(model.tensors)
         self._named: dict[tuple[Pattern, ...], list[TensorInfo]] = {}
 
@@ -268,7 +269,8 @@ class _Scope:
         if rule.when is None:
             return True
         covered = self._covered is not None and self._covered(tensor)
-        facts = tensor_facts(tensor, rank=rank, count=count, covered=covered)
+        stored = self._model.source_type(tensor)
+        facts = tensor_facts(tensor, rank=rank, count=count, covered=covered, source_type=stored)
         try:
             return bool(rule.when.evaluate({**self._facts, **facts}))
         except RecipeError as error:

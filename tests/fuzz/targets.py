@@ -51,7 +51,7 @@ TENSORS = [TensorInfo.from_name(name, (256, 256), "BF16") for name in NAMES]
 FACTS = {
     "arch": "llama", "n_layers": 32, "n_blocks": 33, "n_expert": 0, "n_gqa": 4, "tied_embeddings": False,
     "has_importance": True, "layer": None, "rank": 3, "count": 9, "rows": 4096, "cols": 1024, "dims": 2, "experts": 1,
-    "covered": True,
+    "covered": True, "source_type": "BF16",
 }  # fmt: skip
 
 

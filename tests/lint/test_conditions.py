@@ -1,4 +1,4 @@
-"""QR204 to QR207: layers and conditions about everything, or nothing."""
+"""QR204 to QR207 and QR212: layers and conditions about everything, or nothing."""
 
 from pathlib import Path
 
@@ -30,6 +30,9 @@ rules:
         ("when: covered", None),  # it depends on the matrix
         ("when: n_layers > 0", None),  # a few models can't tell
         ("when: arch == 'falcon'", None),  # there are more architectures
+        ("when: source_type == 'MXFP4'", None),  # of these models too
+        ("when: source_type in ['FP8', 'mxfp4']", "QR212"),
+        ("when: \"'INT5' == source_type or arch == 'INT3'\"", "QR212"),
     ],
 )
 def test_on_a_few_models(tmp_path: Path, key: str, code: str | None) -> None:
@@ -47,6 +50,15 @@ def test_many_models_can_tell_of_conditions_about_the_model(tmp_path: Path) -> N
 @pytest.mark.parametrize(("text", "code"), [("true", "QR206"), ("1 > 2", "QR205")])
 def test_a_condition_without_facts_needs_no_model(tmp_path: Path, text: str, code: str) -> None:
     assert found(tmp_path, RULE.format(key=f"when: {text}"), []) == [(code, "warning", 4)]
+
+
+def test_a_source_type_that_there_isn_t(tmp_path: Path) -> None:
+    said = what(tmp_path, RULE.format(key="when: source_type == 'mxfp4'"), "QR212")
+    assert said == "there is no source type 'mxfp4'; write 'MXFP4'"
+    facts = RULE.format(key="when: few") + "facts: {few: \"source_type == 'INT3'\"}\n"
+    assert what(tmp_path, facts, "QR212").startswith(
+        "there is no source type 'INT3'; write the name of a type, or"
+    )
 
 
 def test_layers_beyond_the_model(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ def planned(
     shape: tuple[int, ...] = (64, 256),
     container: Container = "gguf",
     others: tuple[str, ...] = (),
+    arch: str = "llama",
     plan: dict[str, Any] | None = None,
     **mix: Any,
 ) -> Assignment:
@@ -40,9 +41,7 @@ def planned(
     )
     extent = Extent(path=Path("m"), offset=0, nbytes=0)
     sources = {t.name: Stored(name=t.name, shape=t.shape, dtype=t.dtype, extents=(extent,)) for t in tensors}
-    of = Model(
-        path=Path("m"), container=container, arch="llama", tensors=tensors, metadata={}, sources=sources
-    )
+    of = Model(path=Path("m"), container=container, arch=arch, tensors=tensors, metadata={}, sources=sources)
     made = make_plan(recipe(*rules, **mix), of, registry=registry, **(plan or {}))
     return next(a for a in made.assignments if a.tensor.name == name)
 
@@ -120,16 +119,34 @@ class TestRefused:
         (problem,) = error.value.problems
         assert (problem.file, problem.line) == ((None, None) if by_default else ("recipe.yaml", 4))
 
-    def test_factors_of_its_own(self, registry: Registry) -> None:
-        """They would be lost: the weights that are read don't have them in."""
-        how: Any = {"default": "Q8_0", "plan": {"allow_requantize": True}}
-        with pytest.raises(PlanError, match="stored as NVFP4 with factors of its own"):
-            planned("blk.0.attn_q.weight", "NVFP4", registry, others=("blk.0.attn_q.scale",), **how)
-        assert planned("blk.0.attn_q.weight", "NVFP4", registry, **how).type == "Q8_0"
-        kept = planned(
-            "blk.0.attn_q.weight", "NVFP4", registry, others=("blk.0.attn_q.scale",), default="NVFP4"
-        )
-        assert kept.copied
+    @pytest.mark.parametrize(
+        ("dtype", "container", "arch", "original"),
+        [
+            ("MXFP4", "huggingface", "llama", True),
+            ("NVFP4", "huggingface", "llama", True),
+            ("MXFP4", "gguf", "gpt-oss", True),
+            ("MXFP4", "gguf", "deepseek4", True),
+            ("MXFP4", "gguf", "qwen3moe", False),
+            ("NVFP4", "gguf", "gpt-oss", False),
+            ("Q8_0", "gguf", "gpt-oss", False),
+        ],
+    )
+    def test_published_blocks_are_the_original(
+        self, dtype: str, container: Container, arch: str, original: bool, registry: Registry
+    ) -> None:
+        """What is copied needs no permission in any case."""
+        where: Any = {"container": container, "arch": arch}
+        name = "blk.0.ffn_up_exps.weight"
+        for kept in ({}, {"default": dtype}):
+            found = planned(name, dtype, registry, shape=(2, 64, 256), **where, **kept)
+            assert (found.type, found.copied) == (dtype, True)
+        if original:
+            assert not planned(name, dtype, registry, shape=(2, 64, 256), default="Q4_K", **where).copied
+        else:
+            with pytest.raises(
+                PlanError, match=f"already quantized, as {dtype}.*as it was published.*type: keep"
+            ):
+                planned(name, dtype, registry, shape=(2, 64, 256), default="Q4_K", **where)
 
     @pytest.mark.parametrize("strict", [False, True])
     def test_a_fallback_is_refused_with_a_type_that_fits(self, strict: bool, registry: Registry) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from gguf import GGUFReader
 from support.models import llama_metadata, llama_tensors, write_gguf
 from support.recipes import recipe, rule
 
-from quantrecipe.errors import PlanError
+from quantrecipe.errors import ModelError, PlanError
 from quantrecipe.gguf.header import read_header
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.model.open_model import open_model
+from quantrecipe.model.source.layout import rows
 from quantrecipe.output.apply import apply_plan
 from quantrecipe.output.verify.verify import verify_file
 from quantrecipe.plan.layout import SplitLimits
@@ -64,17 +67,53 @@ def test_the_plan_sees_them(tmp_path: Path, registry: Registry) -> None:
     assert factors["blk.1.attn_q.scale"].nbytes == 4
 
 
-def test_a_quantized_matrix_with_factors_is_copied_but_not_quantized_again(
+def test_the_factors_of_a_quantized_matrix_are_copied_with_it_or_multiplied_in(
     tmp_path: Path, registry: Registry
 ) -> None:
-    source = write_gguf(tmp_path / "source.gguf", llama_tensors())
+    """Then they aren't written: llama.cpp would multiply by them once more."""
+    tensors = llama_tensors(experts=2)
+    tensors["blk.1.ffn_up_exps.weight"][1] *= 10
+    source = write_gguf(tmp_path / "source.gguf", tensors)
     plan = make_plan(MIX, open_model(source, registry=registry), registry=registry)
     apply_plan(plan, tmp_path / "nvfp4.gguf", registry=registry)
     again = open_model(tmp_path / "nvfp4.gguf", registry=registry)
     copied = make_plan(recipe(), again, registry=registry)
     assert all(a.copied for a in copied.assignments)
-    with pytest.raises(PlanError, match="with factors of its own"):
-        make_plan(recipe(rule("attn_q", "Q8_0")), again, registry=registry, allow_requantize=True)
+    roles = ("attn_q", "ffn_up_exps")
+    mix = load_recipe_text(
+        "quantrecipe: 1\nname: decoded\nrules:\n- {tensors: '{attn_q,ffn_up_exps}', type: F32, why: a}\n",
+        registry=registry,
+    )
+    decoded = make_plan(mix, again, registry=registry, allow_requantize=True)
+    left = {tensor.name for tensor in again.tensors} - {a.tensor.name for a in decoded.assignments}
+    assert left == {f"blk.{layer}.{role}.scale" for layer in (0, 1) for role in roles}
+    apply_plan(decoded, tmp_path / "decoded.gguf", registry=registry)
+    blocks, numbers = (
+        {tensor.name: tensor.data for tensor in GGUFReader(tmp_path / name).tensors}
+        for name in ("nvfp4.gguf", "decoded.gguf")
+    )
+    for role in roles:
+        stored, factors = blocks[f"blk.1.{role}.weight"], blocks[f"blk.1.{role}.scale"].reshape(-1, 1, 1)
+        assert len(set(factors.flat)) == (1 if role == "attn_q" else 2)
+        plain = registry.format("NVFP4").decode(stored.reshape(-1, stored.shape[-1]), 256)
+        expected = plain.reshape(len(factors), -1, 256) * factors
+        assert np.array_equal(numbers[f"blk.1.{role}.weight"].reshape(expected.shape), expected)
+    verification = verify_file(tmp_path / "decoded.gguf", source=again, registry=registry, sample=None)
+    assert verification.ok
+    assert {"blk.1.attn_q.weight", "blk.0.ffn_up_exps.weight"} <= set(verification.requantized)
+
+
+def test_too_few_factors(tmp_path: Path, registry: Registry) -> None:
+    """A file of somebody else's, with one for a stack of two."""
+    source = write_gguf(tmp_path / "source.gguf", llama_tensors(layers=1, experts=2))
+    plan = make_plan(MIX, open_model(source, registry=registry), registry=registry)
+    again = open_model(apply_plan(plan, tmp_path / "nvfp4.gguf", registry=registry).path, registry=registry)
+    name = "blk.0.ffn_up_exps.scale"
+    sources = {**again.sources, name: rows(again.sources[name], 0, 1)}
+    wrong = replace(again, sources=sources)
+    decoded = make_plan(recipe(rule("ffn_up_exps", "Q8_0")), wrong, registry=registry, allow_requantize=True)
+    with pytest.raises(ModelError, match=rf"{name} has 1 factors \(expected: 2, one for each matrix"):
+        apply_plan(decoded, tmp_path / "decoded.gguf", registry=registry)
 
 
 def test_architectures_that_ignore_the_factors_are_refused(tmp_path: Path, registry: Registry) -> None:

@@ -113,6 +113,7 @@ def test_rank_and_count_run_over_what_the_rule_names_whatever_earlier_rules_took
         ("tied_embeddings", False),
         ("has_importance and covered", True),
         ("layer % 2 == 0", None),
+        ("source_type == 'BF16' and source_type != 'F32'", True),
         ("rows == 32 and cols == 64 and dims == 2 and experts == 1", True),
     ],
 )

@@ -22,7 +22,18 @@ DATA = Path(__file__).parents[1] / "data" / "quantized"
 Dtypes = Mapping[str, tuple[str, Sequence[int]]]
 """Name → dtype and shape, as tests/data/quantized/README.md explains them."""
 
-_NARROW = {"BF16": 2, "F16": 2, "F32": 4, "U8": 1, "I32": 4, "I64": 8, "F8_E4M3": 1}
+_NARROW = {
+    "BF16": 2,
+    "F16": 2,
+    "F32": 4,
+    "U8": 1,
+    "I32": 4,
+    "I64": 8,
+    "F8_E4M3": 1,
+    "F8_E8M0": 1,
+    "F8_E5M2": 1,
+    "I8": 1,
+}
 
 
 def recorded(name: str) -> dict[str, Any]:
@@ -44,13 +55,17 @@ def content(name: str, dtype: str, shape: Sequence[int]) -> bytes:
             bits = floats(0x03FF, 0x3C00)
         case "F16":
             bits = floats(0x8FFF, 0x2000)
+        case "F8_E5M2":
+            bits = np.frombuffer(random(count), np.uint8) & 0xBF
         case "F8_E4M3":
             bits = np.frombuffer(random(count), np.uint8).copy()
             bits[bits & 0x7F == 0x7F] = 0x38  # no NaN
-        case "U8E":
+        case "U8E" | "F8_E8M0":
             bits = (np.frombuffer(random(count), np.uint8) % 8 + 120).astype(np.uint8)
-        case "U8" | "I32":
+        case "U8" | "I8" | "I32":
             return random(count * _NARROW[dtype])
+        case "F32=1":
+            bits = np.full(count, 0x3F80, "<u2")
         case _ if dtype.startswith("I64="):
             bits = np.array(json.loads(dtype.removeprefix("I64=")), "<i8")
         case _ if dtype.startswith("I32/"):

@@ -30,26 +30,29 @@ __all__ = [
     "inexact",
     "read_recorded",
     "read_variant",
+    "write_edited",
     "write_recorded",
     "write_variant",
     "write_weights",
 ]
 
-_ARCHIVE = Path(__file__).parents[1] / "data" / "architectures" / "recorded.tar.xz"
-_VARIANTS_FILE = _ARCHIVE.with_name("variants.json.xz")
+_DATA = Path(__file__).parents[1] / "data" / "architectures"
+_ARCHIVES = sorted(_DATA.glob("*.tar.xz"))
+_VARIANTS_FILE = _DATA / "variants.json.xz"
 _WIDTHS = {"BF16": 2, "F16": 2, "F32": 4, "F8_E4M3": 1, "F8_E8M0": 1, "U8": 1, "I8": 1, "I32": 4, "I64": 8}
 
 
 @cache
 def _archive() -> Mapping[str, Mapping[str, bytes]]:
-    """The archive's content: folder → file → bytes. It is read once, in a tenth of a second."""
+    """The archives' content: folder → file → bytes. They are read once, in a tenth of a second."""
     found: dict[str, dict[str, bytes]] = {}
-    with tarfile.open(_ARCHIVE) as archive:
-        for member in archive:
-            name, _, rest = member.name.partition("/")
-            file = archive.extractfile(member)
-            if file is not None:
-                found.setdefault(name, {})[rest] = file.read()
+    for path in _ARCHIVES:
+        with tarfile.open(path) as archive:
+            for member in archive:
+                name, _, rest = member.name.partition("/")
+                file = archive.extractfile(member)
+                if file is not None:
+                    found.setdefault(name, {})[rest] = file.read()
     return found
 
 
@@ -84,6 +87,20 @@ def write_recorded(
     if change is not None:
         change(tensors)
     write_weights(folder / "model.safetensors", tensors)
+    return folder
+
+
+def write_edited(
+    name: str,
+    parent: Path,
+    change: Callable[[dict[str, tuple[str, list[int]]]], object] | None = None,
+    **values: Any,
+) -> Path:
+    """The same with other hyper-parameters in config.json; `...` takes one out."""
+    folder = write_recorded(name, parent, change)
+    path = folder / "config.json"
+    whole = {**json.loads(path.read_text(encoding="utf-8")), **values}
+    path.write_text(json.dumps({key: value for key, value in whole.items() if value is not ...}))
     return folder
 
 
@@ -165,6 +182,8 @@ def _content(name: str, kind: str, count: int) -> bytes:
         return (drawn(count, "u1") % 4).astype("<i8").tobytes()
     if kind.startswith("I64="):
         return np.array(json.loads(kind[4:]), "<i8").tobytes()
+    if kind.startswith("F32="):
+        return np.array(json.loads(kind[4:]), "<f4").tobytes()
     if kind.startswith("I32/"):
         return (np.arange(count) // int(kind[4:])).astype("<i4").tobytes()
     return drawn(count * _WIDTHS[kind], "u1").tobytes()

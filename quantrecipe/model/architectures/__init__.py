@@ -17,6 +17,7 @@ from quantrecipe.model.architectures.config import Config
 from quantrecipe.model.architectures.layout import Layout, Part
 from quantrecipe.model.architectures.rules import (
     Each,
+    First,
     Found,
     Gather,
     Named,
@@ -36,6 +37,7 @@ __all__ = [
     "Architecture",
     "Config",
     "Each",
+    "First",
     "Found",
     "Gather",
     "Layout",

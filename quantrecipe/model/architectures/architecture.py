@@ -46,6 +46,10 @@ def _always(config: Config) -> bool:
     return True
 
 
+def _as_named(config: Config, name: str) -> str:
+    return name
+
+
 def _none(config: Config, name: str) -> bool:
     return False
 
@@ -74,16 +78,20 @@ class Architecture:
 
     Its hyper-parameters, by config.json's names, nested ones brought to the root:
     defaults:      what transformers assumes of a hyper-parameter that config.json doesn't give
-    default_theta: the same for the base frequency of the rotary embedding
+    default_theta: the same for the base frequency of the rotary embedding; None where it is left to llama.cpp
+    as_stated:     True where the converter reads config.json itself, without what transformers assumes
     derive:        hyper-parameters that transformers works out from others, where they are missing or null
     adjust:        all hyper-parameters, as the GGUF is to see them
     layers:        how many layers the GGUF has, those of draft heads included
     common:        the keys that all architectures have; for one that has few of them, a function of its own
     pairs:         the keys that this architecture has on top of these
+    early:         keys that the converter writes before all others, since they come up with its computed tensors
+    file_type:     False where the converter doesn't write `general.file_type`
 
     Its tensors:
     rename:        a stored name → the name that the rules see; None leaves the tensor out
-    leaves_out:    tensors that are left out for what the configuration says, by the names that `rename` gives
+    draft_name:    the same once more, where it depends on the number of layers: "mtp.layers.0." → "model.layers.48."
+    leaves_out:    tensors that are left out for what the configuration says, by the names that the rules see
     rules:         what is done to tensors, see `rules`; the first rule that matches a name counts
     names:         names that gguf's tensor name map lacks → names of the GGUF, "{layer}" in both, without ".weight"
     names_of:      the architecture whose tensor name map is taken, where gguf has none of this name
@@ -103,14 +111,18 @@ class Architecture:
     refuse: Callable[[Config], str | None] = no_reason
 
     defaults: Mapping[str, Any] = field(default_factory=dict)
-    default_theta: float = 10_000.0
+    default_theta: float | None = 10_000.0
+    as_stated: bool = False
     derive: Mapping[str, Callable[[Mapping[str, Any]], Any]] = field(default_factory=dict)
     adjust: Callable[[Mapping[str, Any]], Mapping[str, Any]] = _unchanged
     layers: Callable[[Config], int] = _all_layers
     common: Callable[[str, Config], Pairs] = common_pairs
     pairs: Callable[[Config], Pairs] = _nothing
+    early: Callable[[Config], Pairs] = _nothing
+    file_type: bool = True
 
     rename: Callable[[str], str | None] = language_name
+    draft_name: Callable[[Config, str], str] = _as_named
     leaves_out: Callable[[Config, str], bool] = _none
     rules: tuple[Rule, ...] = ()
     names: Mapping[str, str] = field(default_factory=dict)

@@ -73,7 +73,9 @@ def _is_companion(name: str, expected: Mapping[str, _Expected]) -> bool:
 
 def _expected(arch: Architecture, config: Config, tensors: Mapping[str, TensorInfo]) -> dict[str, _Expected]:
     """List all tensors that may be there, by their names in the GGUF."""
-    untied = config.find("tie_word_embeddings") is False
+    # of several towers, the one that holds them says whether the output is the embedding
+    outer = config.whole if isinstance(config.whole.get("text_config"), Mapping) else config.values
+    untied = outer.get("tie_word_embeddings") is False
     if (config.folder / "modules.json").is_file():
         untied = False  # an embedding model has no use for an output
     made: dict[str, _Expected] = {}
@@ -84,6 +86,8 @@ def _expected(arch: Architecture, config: Config, tensors: Mapping[str, TensorIn
     )
     for part in (everywhere, *arch.layout.parts):
         numbers = tuple(part.where(config))
+        if not numbers:  # then there is none of what it has for the whole model, either
+            continue
         for template, terms in (*part.required.items(), *part.optional.items()):
             places: tuple[int | None, ...] = numbers if "{layer}" in template else (None,)
             found = [template.format(layer=place) for place in places]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Never
@@ -29,6 +29,7 @@ class Config:
     rope:   the rotary embedding's settings, older spellings brought into one form
     whole:  its content, completed, with the parts of all towers in their places
     said:   names that stand in config.json itself, for errors: what transformers adds has other names at times
+    stored: the names of the checkpoint's tensors: some sizes stand nowhere else
     """
 
     path: Path
@@ -36,6 +37,7 @@ class Config:
     rope: Mapping[str, Any] = field(default_factory=dict)
     whole: Mapping[str, Any] = field(default_factory=dict)
     said: frozenset[str] = frozenset()
+    stored: Collection[str] = ()
 
     @property
     def folder(self) -> Path:
@@ -88,6 +90,12 @@ class Config:
             self.fail(f"has no {names[0]} (expected: a whole number, or one for each layer)")
         checked = [self._checked(self.called(*names), value) for value in values]
         return [value or 0 for value in checked]
+
+    def at(self, layer: int, *names: str) -> int:
+        """Return a layer's whole number, of a list or one that is for all. ModelError where the model lacks it."""
+        if isinstance(self.find(*names), list):
+            return self.counts(layer + 1, *names)[layer]
+        return self.need(*names)
 
     def section(self, *names: str) -> Config:
         """Return the part of another tower, such as "vision_config". ModelError where it isn't there."""

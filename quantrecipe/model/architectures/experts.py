@@ -39,6 +39,7 @@ __all__ = [
     "draft_pairs",
     "draft_part",
     "drafts",
+    "mtp_name",
     "with_drafts",
 ]
 
@@ -68,6 +69,14 @@ def with_drafts(config: Config) -> int:
 def drafts(config: Config) -> range:
     """The layers of the draft heads."""
     return range(config.need(*LAYERS), with_drafts(config))
+
+
+def mtp_name(config: Config, name: str) -> str:
+    """The name of a draft head's tensor as one of a layer behind the others: "mtp.layers.0." → "model.layers.48."."""
+    match = template("mtp.layers.{layer}.{rest:*}").fullmatch(name)
+    if match is None:
+        return name
+    return f"model.layers.{config.need(*LAYERS) + int(match['layer'])}.{match['rest']}"
 
 
 _SHARED_LENGTH = "num_shared_experts · moe_intermediate_size"

@@ -121,7 +121,7 @@ HY4 = replace(
             ),
         ),
     ),
-    derive={"first_k_dense_replace": _dense_count},
+    derive={**DEEPSEEK2.derive, "first_k_dense_replace": _dense_count},
     adjust=_adjust,
     pairs=_pairs,
     rename=_rename,

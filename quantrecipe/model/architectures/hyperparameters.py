@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from quantrecipe.model.architectures.config import Config, shown
 from quantrecipe.model.architectures.rope import rope_pairs
-from quantrecipe.model.pairs import Pairs, boolean, f32, u32
+from quantrecipe.model.pairs import Pairs, boolean, booleans, f32, i32s, u32
 
 __all__ = [
     "EXPERTS",
@@ -22,6 +22,7 @@ __all__ = [
     "LAYERS",
     "SHARED_EXPERTS",
     "Table",
+    "check_experts",
     "common_pairs",
     "count_pairs",
     "gating_pairs",
@@ -29,6 +30,8 @@ __all__ = [
     "number_pairs",
     "rope_dimensions",
     "rotary_length",
+    "sliding_layers",
+    "sliding_pattern",
 ]
 
 LAYERS = ("n_layers", "num_hidden_layers", "n_layer", "num_layers")
@@ -87,7 +90,7 @@ def common_pairs(arch: str, config: Config, *, epsilon: bool = True, used: bool 
     if epsilon and config.number(*_RMS) is None and config.number(*_LAYER_NORM) is None:
         config.fail("has no rms_norm_eps (expected: a number)")
     if used:
-        _check_experts(config)
+        check_experts(config)
     pairs: Pairs = {f"{arch}.block_count": u32(config.need(*LAYERS))}
     pairs |= count_pairs(arch, config, _SIZES)
     if config.find("is_causal") is False:
@@ -129,7 +132,7 @@ def rotary_length(config: Config, default: float = 1.0) -> int:
     return int(head_dim(config) * (default if part is None else part))
 
 
-def _check_experts(config: Config) -> None:
+def check_experts(config: Config) -> None:
     """llama.cpp stops where tokens are sent to more experts than there are, or to none."""
     experts, used = config.count(*EXPERTS) or 0, config.count(*EXPERTS_USED) or 0
     if used > experts or (experts and not used):
@@ -147,10 +150,28 @@ def rope_dimensions(arch: str, config: Config) -> Pairs:
     }
 
 
+def sliding_layers(config: Config) -> list[bool]:
+    """Which layers see a sliding window only, by their types."""
+    types = config.per_layer(config.need(*LAYERS), "layer_types")
+    if types is None:
+        config.fail('has no layer_types (expected: "sliding_attention" or "full_attention" for each layer)')
+    return [kind == "sliding_attention" for kind in types]
+
+
+def sliding_pattern(arch: str, config: Config) -> Pairs:
+    """Make the key that says which layers see a sliding window only."""
+    return {f"{arch}.attention.sliding_window_pattern": booleans(sliding_layers(config))}
+
+
 def count_pairs(arch: str, config: Config, table: Table) -> Pairs:
-    """Make the keys of whole numbers, of those that config.json has."""
-    found = {key: config.count(*names) for key, names in table.items()}
-    return {f"{arch}.{key}": u32(number) for key, number in found.items() if number is not None}
+    """Make keys of whole numbers: name of the key → names in config.json. A list, of one for each layer, stays one."""
+    pairs: Pairs = {}
+    for key, names in table.items():
+        if isinstance(config.find(*names), list):
+            pairs[f"{arch}.{key}"] = i32s(config.counts(config.need(*LAYERS), *names))
+        elif (number := config.count(*names)) is not None:
+            pairs[f"{arch}.{key}"] = u32(number)
+    return pairs
 
 
 def number_pairs(arch: str, config: Config, table: Table) -> Pairs:

@@ -12,7 +12,7 @@ Source: llama.cpp, src/models/*.cpp, load_arch_tensors: which tensors are create
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import TypeAlias
 
@@ -22,9 +22,18 @@ from quantrecipe.model.architectures.config import Config
 __all__ = [
     "DENSE",
     "EXPERTS",
+    "FEED_FORWARD_NORM",
+    "FRAME",
+    "FUSED",
+    "FUSED_BIASES",
     "HEAD",
     "KV",
+    "NORM_BIASES",
+    "NO_GATE",
+    "NO_GATE_BIASES",
+    "POST_NORMS",
     "QK_NORMS",
+    "WIDE_EXPERTS",
     "Layout",
     "Length",
     "Part",
@@ -34,6 +43,8 @@ __all__ = [
     "biases",
     "layers",
     "length",
+    "self_attention",
+    "without_head",
 ]
 
 Shapes: TypeAlias = dict[str, tuple[str, ...]]
@@ -85,19 +96,23 @@ def layers(shapes: Shapes) -> Shapes:
     return {f"blk.{{layer}}.{name}": shape for name, shape in shapes.items()}
 
 
-def attention(q: str = Q) -> Shapes:
-    """Embedding, norms and attention. `q` is the number of q's rows: for some, llama.cpp wants hidden_size."""
-    return {
-        "token_embd.weight": ("vocab_size", _HIDDEN),
-        "output_norm.weight": (_HIDDEN,),
-    } | layers(
+def attention(q: str = Q, norms: tuple[str, ...] = ("attn_norm", "ffn_norm")) -> Shapes:
+    """Embedding, attention, and a layer's norms.
+
+    `q` is the number of q's rows: for some, llama.cpp wants hidden_size.
+    """
+    around = {"token_embd.weight": ("vocab_size", _HIDDEN), "output_norm.weight": (_HIDDEN,)}
+    return around | layers({f"{norm}.weight": (_HIDDEN,) for norm in norms}) | self_attention(q)
+
+
+def self_attention(q: str = Q) -> Shapes:
+    """The four matrices of attention, for models that have it in some layers only."""
+    return layers(
         {
-            "attn_norm.weight": (_HIDDEN,),
             "attn_q.weight": (q, _HIDDEN),
             "attn_k.weight": (KV, _HIDDEN),
             "attn_v.weight": (KV, _HIDDEN),
             "attn_output.weight": (_HIDDEN, q),
-            "ffn_norm.weight": (_HIDDEN,),
         }
     )
 
@@ -107,10 +122,19 @@ def biases(q: str = Q) -> Shapes:
     return layers({f"attn_{name}.bias": (rows,) for name, rows in {"q": q, "k": KV, "v": KV}.items()})
 
 
+FRAME: Shapes = {
+    "token_embd.weight": ("vocab_size", _HIDDEN),
+    "output_norm.weight": (_HIDDEN,),
+} | layers({"attn_norm.weight": (_HIDDEN,)})
+"""Embedding, last norm, and the norm in front of each layer, whatever it is made of."""
+
 HEAD: Shapes = {"output.weight": ("vocab_size", _HIDDEN)}
 """The output: the embedding stands in where it is missing."""
 
 QK_NORMS: Shapes = layers({"attn_q_norm.weight": ("head_dim",), "attn_k_norm.weight": ("head_dim",)})
+
+POST_NORMS: Shapes = layers({"post_attention_norm.weight": (_HIDDEN,), "post_ffw_norm.weight": (_HIDDEN,)})
+"""Norms behind attention and feed-forward."""
 
 DENSE: Shapes = layers(
     {
@@ -130,6 +154,39 @@ EXPERTS: Shapes = layers(
 )
 """Router and stacks of experts."""
 
+WIDE_EXPERTS: Shapes = layers(
+    {
+        "ffn_gate_inp.weight": ("num_experts", _HIDDEN),
+        "ffn_gate_exps.weight": ("num_experts", _FF, _HIDDEN),
+        "ffn_down_exps.weight": ("num_experts", _HIDDEN, _FF),
+        "ffn_up_exps.weight": ("num_experts", _FF, _HIDDEN),
+    }
+)
+"""The same, of experts for which config.json has no length of their own."""
+
+_QKV = f"{_HIDDEN} + 2 · {KV}"
+FUSED: Shapes = layers({"attn_qkv.weight": (_QKV, _HIDDEN), "attn_output.weight": (_HIDDEN, _HIDDEN)})
+"""Attention with the rows of q, k and v in one matrix, as older models have it."""
+
+FUSED_BIASES: Shapes = layers({"attn_qkv.bias": (_QKV,), "attn_output.bias": (_HIDDEN,)})
+
+FEED_FORWARD_NORM: Shapes = layers({"ffn_norm.weight": (_HIDDEN,)})
+
+NORM_BIASES: Shapes = {"output_norm.bias": (_HIDDEN,)} | layers(
+    {"attn_norm.bias": (_HIDDEN,), "ffn_norm.bias": (_HIDDEN,)}
+)
+"""What LayerNorm has besides its weights."""
+
+NO_GATE: Shapes = layers({"ffn_up.weight": (_FF, _HIDDEN), "ffn_down.weight": (_HIDDEN, _FF)})
+"""A feed-forward network without a gate."""
+
+NO_GATE_BIASES: Shapes = layers({"ffn_up.bias": (_FF,), "ffn_down.bias": (_HIDDEN,)})
+
+
+def without_head(layout: Layout) -> Layout:
+    """Make the layout of a model that has no output: an embedding model, or one whose output is another."""
+    return replace(layout, optional={name: it for name, it in layout.optional.items() if name not in HEAD})
+
 
 def length(config: Config, expression: str, layer: int, own: Mapping[str, Length]) -> int:
     """A length in a Layout. ModelError where config.json doesn't give what it takes."""
@@ -143,33 +200,33 @@ def _word(config: Config, word: str, layer: int, own: Mapping[str, Length]) -> i
     if word in own:
         return own[word](config, layer)
     if word in _LENGTHS:
-        return _LENGTHS[word](config)
+        return _LENGTHS[word](config, layer)
     return int(word) if word.isdecimal() else config.need(word)
 
 
-def _kv_heads(config: Config) -> int:
-    return (
-        config.need(*hyper.HEADS) if config.count(*hyper.KV_HEADS) is None else config.need(*hyper.KV_HEADS)
-    )
+def _kv_heads(config: Config, layer: int) -> int:
+    given = config.find(*hyper.KV_HEADS) is not None
+    return config.at(layer, *hyper.KV_HEADS) if given else config.at(layer, *hyper.HEADS)
 
 
-def _expert_length(config: Config) -> int:
+def _expert_length(config: Config, layer: int) -> int:
     given = config.count("moe_intermediate_size")
-    return given or config.need(*hyper.FEED_FORWARD) // config.need(*hyper.EXPERTS_USED)
+    return given or config.at(layer, *hyper.FEED_FORWARD) // config.need(*hyper.EXPERTS_USED)
 
 
-_LENGTHS: Mapping[str, Callable[[Config], int]] = {
-    "vocab_size": lambda config: config.need("vocab_size"),
-    "hidden_size": lambda config: config.need(*hyper.HIDDEN),
-    "intermediate_size": lambda config: config.need(*hyper.FEED_FORWARD),
-    "num_attention_heads": lambda config: config.need(*hyper.HEADS),
+_LENGTHS: Mapping[str, Length] = {
+    "vocab_size": lambda config, layer: config.need("vocab_size"),
+    "hidden_size": lambda config, layer: config.need(*hyper.HIDDEN),
+    "intermediate_size": lambda config, layer: config.at(layer, *hyper.FEED_FORWARD),
+    "num_hidden_layers": lambda config, layer: config.need(*hyper.LAYERS),
+    "num_attention_heads": lambda config, layer: config.at(layer, *hyper.HEADS),
     "num_key_value_heads": _kv_heads,
-    "head_dim": hyper.head_dim,
-    "head_dim / 2": lambda config: hyper.head_dim(config) // 2,
-    "num_experts": lambda config: config.need(*hyper.EXPERTS),
-    "num_shared_experts": lambda config: config.count(*hyper.SHARED_EXPERTS) or 0,
+    "head_dim": lambda config, layer: hyper.head_dim(config),
+    "head_dim / 2": lambda config, layer: hyper.head_dim(config) // 2,
+    "num_experts": lambda config, layer: config.need(*hyper.EXPERTS),
+    "num_shared_experts": lambda config, layer: config.count(*hyper.SHARED_EXPERTS) or 0,
     "moe_intermediate_size": _expert_length,
-    "shared_expert_intermediate_size": lambda config: (
-        config.count("shared_expert_intermediate_size") or config.need(*hyper.FEED_FORWARD)
+    "shared_expert_intermediate_size": lambda config, layer: (
+        config.count("shared_expert_intermediate_size") or config.at(layer, *hyper.FEED_FORWARD)
     ),
 }

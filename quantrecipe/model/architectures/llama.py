@@ -1,7 +1,8 @@
 """What llama.cpp calls a llama: Llama 1 to 3 and everything that goes by its class name, Mistral, and Mixtral.
 
 Mistral 7B and its descendants have other defaults. The sliding window of the first of them has no key: llama.cpp's
-converter writes none for this architecture. Mixtral is a Mistral with experts.
+converter writes none for this architecture. Mixtral is a Mistral with experts. Llama is also a part of other models,
+whose towers for pictures and sound are left out, and without its head an embedding model.
 """
 
 from __future__ import annotations
@@ -12,13 +13,22 @@ from dataclasses import replace
 from quantrecipe.model.architectures.architecture import Architecture, as_many_as_heads, no_reason
 from quantrecipe.model.architectures.config import Config
 from quantrecipe.model.architectures.hyperparameters import EXPERTS, head_dim, rope_dimensions
-from quantrecipe.model.architectures.layout import DENSE, HEAD, Layout, Shapes, attention, biases, layers
+from quantrecipe.model.architectures.layout import (
+    DENSE,
+    HEAD,
+    WIDE_EXPERTS,
+    Layout,
+    Shapes,
+    attention,
+    biases,
+    layers,
+)
 from quantrecipe.model.architectures.rope import llama3_factors
 from quantrecipe.model.architectures.rules import Stack, change, in_rope_order
 from quantrecipe.model.pairs import Pairs, boolean, u32
 from quantrecipe.model.tokenizer.kinds import Vocabulary
 
-__all__ = ["ALL", "LLAMA"]
+__all__ = ["ALL", "LLAMA", "ROTARY", "rotary_factors"]
 
 _OPTIONAL: Shapes = {
     **HEAD,
@@ -52,7 +62,7 @@ VOCABULARY = Vocabulary(
 ROTARY = (change("model.layers.{layer}.self_attn.{proj:q|k}_proj.{end:weight|bias}", in_rope_order),)
 
 
-def _computed(config: Config) -> Mapping[str, bytes]:
+def rotary_factors(config: Config) -> Mapping[str, bytes]:
     """Llama 3's frequency factors: they stand in config.json as a rule, and in the GGUF as a tensor."""
     factors = llama3_factors(config, head_dim(config))
     return {} if factors is None else {"rope_freqs.weight": factors}
@@ -97,7 +107,7 @@ LLAMA = Architecture(
     pairs=lambda config: rope_dimensions("llama", config),
     vocabulary=VOCABULARY,
     tokenizer=_tokenizer,
-    computed=_computed,
+    computed=rotary_factors,
     refuse=_refuse,
 )
 
@@ -113,15 +123,7 @@ MIXTRAL = replace(
     LLAMA,
     classes=("MixtralForCausalLM",),
     layout=Layout(
-        required=attention()
-        | layers(
-            {
-                "ffn_gate_inp.weight": ("num_experts", "hidden_size"),
-                "ffn_gate_exps.weight": ("num_experts", "intermediate_size", "hidden_size"),
-                "ffn_down_exps.weight": ("num_experts", "hidden_size", "intermediate_size"),
-                "ffn_up_exps.weight": ("num_experts", "intermediate_size", "hidden_size"),
-            }
-        ),
+        required=attention() | WIDE_EXPERTS,
         optional=_OPTIONAL,
     ),
     defaults={**_MISTRAL_DEFAULTS, "rms_norm_eps": 1e-5, "num_local_experts": 8, "num_experts_per_tok": 2},
@@ -136,5 +138,6 @@ MIXTRAL = replace(
     ),
     refuse=no_reason,
 )
+
 
 ALL = (LLAMA, MISTRAL, MIXTRAL)

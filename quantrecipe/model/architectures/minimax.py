@@ -21,10 +21,8 @@ from quantrecipe.model.architectures.layout import (
     attention,
     layers,
 )
-from quantrecipe.model.architectures.rules import Found, change, exact
+from quantrecipe.model.architectures.rules import change, exact, plus_one
 from quantrecipe.model.pairs import Pairs, boolean, f32, u32
-from quantrecipe.model.source.arithmetic import Add
-from quantrecipe.model.source.source import TensorSource
 from quantrecipe.model.tokenizer.kinds import Vocabulary
 
 __all__ = ["ALL"]
@@ -82,10 +80,6 @@ def _m3_pairs(config: Config) -> Pairs:
     }
 
 
-def _plus_one(it: Found) -> TensorSource:
-    return Add(source=it.source, number=1.0)
-
-
 MINIMAX_M3 = Architecture(
     name="minimax-m3",
     classes=("MiniMaxM3SparseForCausalLM", "MiniMaxM3SparseForConditionalGeneration"),
@@ -110,7 +104,7 @@ MINIMAX_M3 = Architecture(
     ),
     rules=(
         *W_EXPERTS,
-        change("{stem:*}norm.weight", _plus_one),
+        change("{stem:*}norm.weight", plus_one),
         change("model.layers.{layer}.self_attn.index_{matrix:q|k}_proj.weight", exact),
     ),
     names_of="minimax-m2",  # whose layers have the same tensors but for these

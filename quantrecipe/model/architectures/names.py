@@ -29,7 +29,10 @@ class Names:
     def __init__(self, arch: str, layers: int, more: Mapping[str, str]) -> None:
         """`arch` is one that gguf has; `more`: templates with "{layer}", as in `Architecture.names`."""
         number = next(number for number, name in gguf.MODEL_ARCH_NAMES.items() if name == arch)
-        self._map = gguf.get_tensor_name_map(number, layers)
+        # gguf's class changes its table for an architecture (arctic), and forgets to change it back
+        table = dict(gguf.TensorNameMap.block_mappings_cfg)
+        own = type("OwnTable", (gguf.TensorNameMap,), {"block_mappings_cfg": table})
+        self._map: gguf.TensorNameMap = own(number, layers)
         self._more: dict[str, str] = {}
         for name, to in more.items():
             for layer in range(layers) if "{layer}" in to else (0,):

@@ -4,19 +4,19 @@
     qwen2moe  Qwen1.5-MoE and Qwen2-MoE: routed experts, and one that every token is sent to
     qwen3     norms on q and k, and heads of a length of their own
     qwen3moe  Qwen3's attention with routed experts
+    rnd1      the same as a diffusion model, which sees what comes after, too
+    qwen      the first Qwen: q, k and v in one matrix
 
 The dense ones are embedding models, too: sentence-transformers' modules.json says how their token vectors become one.
 """
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
 
-from quantrecipe.errors import ModelError
 from quantrecipe.model.architectures.architecture import Architecture, as_many_as_heads
 from quantrecipe.model.architectures.config import Config
+from quantrecipe.model.architectures.hyperparameters import FEED_FORWARD, number_pairs
 from quantrecipe.model.architectures.layout import (
     DENSE,
     EXPERTS,
@@ -27,15 +27,32 @@ from quantrecipe.model.architectures.layout import (
     attention,
     biases,
     layers,
+    without_head,
 )
-from quantrecipe.model.architectures.rules import Each, Found, Named, Rule, Stack, halves, rename
-from quantrecipe.model.json_file import read_json_object, read_text
-from quantrecipe.model.pairs import Pairs, u32
+from quantrecipe.model.architectures.pooling import pooling_pairs
+from quantrecipe.model.architectures.qwen_reranker import reranker_of
+from quantrecipe.model.architectures.rules import (
+    Each,
+    Found,
+    Named,
+    Rule,
+    Stack,
+    halves,
+    language_name,
+    rename,
+)
+from quantrecipe.model.pairs import Pairs, boolean, u32
 
-__all__ = ["ALL", "QWEN2", "QWEN2MOE", "QWEN3", "QWEN3MOE"]
-
-_POOLING_FLAGS = {"mean_tokens": 1, "cls_token": 2, "lasttoken": 3}  # llama.cpp: enum llama_pooling_type
-_POOLING_MODES = {"mean": 1, "cls": 2, "lasttoken": 3}
+__all__ = [
+    "ALL",
+    "EXPERTS_RULES",
+    "QWEN2",
+    "QWEN2MOE",
+    "QWEN3",
+    "QWEN3MOE",
+    "SHARED_EXPERT",
+    "expert_lengths",
+]
 
 _EXPERTS = "model.layers.{layer}.mlp.experts"
 
@@ -56,7 +73,7 @@ EXPERTS_RULES: tuple[Rule, ...] = (
 """Experts that are stored one by one, or stacked already."""
 
 _SHARED_LENGTH = "shared_expert_intermediate_size"
-_SHARED_EXPERT: Shapes = layers(
+SHARED_EXPERT: Shapes = layers(
     {
         "ffn_gate_inp_shexp.weight": ("hidden_size",),
         "ffn_gate_shexp.weight": (_SHARED_LENGTH, "hidden_size"),
@@ -66,59 +83,13 @@ _SHARED_EXPERT: Shapes = layers(
 )
 
 
-def _expert_lengths(arch: str, config: Config) -> Pairs:
+def expert_lengths(arch: str, config: Config) -> Pairs:
     """Feed-forward lengths of a routed and of the shared expert, where config.json has them."""
     lengths = {
         f"{arch}.expert_feed_forward_length": config.count("moe_intermediate_size"),
         f"{arch}.expert_shared_feed_forward_length": config.count(_SHARED_LENGTH),
     }
     return {key: u32(length) for key, length in lengths.items() if length is not None}
-
-
-def _pooling_pairs(arch: str, config: Config) -> Pairs:
-    """Make the key of the pooling type, for folders that have one."""
-    modules = config.folder / "modules.json"
-    if not modules.is_file() or (name := _pooling_module(modules)) is None:
-        return {}
-    settings_file = config.folder / name / "config.json"
-    settings = read_json_object(settings_file)
-    for mode, number in _POOLING_FLAGS.items():
-        if settings.get(f"pooling_mode_{mode}"):
-            return {f"{arch}.pooling_type": u32(number)}
-    if (chosen := str(settings.get("pooling_mode"))) in _POOLING_MODES:
-        return {f"{arch}.pooling_type": u32(_POOLING_MODES[chosen])}
-    raise ModelError(
-        "asks for a kind of pooling that llama.cpp doesn't have (it has: mean, cls, lasttoken)",
-        "remove modules.json to convert the model without",
-        file=settings_file,
-    )
-
-
-def _pooling_module(path: Path) -> str | None:
-    """Return the name of the pooling module's folder; None where there is no such module."""
-    try:
-        modules: Any = json.loads(read_text(path))
-        for module in modules:
-            if module["type"].endswith("Pooling"):
-                name = str(module["path"])
-                if not name.isprintable():
-                    raise ValueError(name)
-                if Path(name).is_absolute() or ".." in Path(name).parts:
-                    raise ModelError(
-                        f"points outside its folder: {name!r}", "use models that you trust", file=path
-                    )
-                return name
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise ModelError("is not a list of modules", "mend it or remove it", file=path) from error
-    return None
-
-
-def _refuse(config: Config) -> str | None:
-    """Rerankers go by the class name of the language model; their output head is two rows of it."""
-    names = (config.folder.absolute().name, str(config.find("_name_or_path")))
-    if any("qwen3-reranker" in name.lower() for name in names):
-        return "is a reranker, whose output head has to be cut from the language model's"
-    return None
 
 
 _QWEN2_DEFAULTS = {
@@ -129,14 +100,27 @@ _QWEN2_DEFAULTS = {
 
 QWEN2 = Architecture(
     name="qwen2",
-    classes=("Qwen2ForCausalLM",),
+    classes=(
+        "AudioFlamingo3ForConditionalGeneration",
+        "DotsOCRForCausalLM",
+        "KORMoForCausalLM",
+        "Qwen2AudioForConditionalGeneration",
+        "Qwen2ForCausalLM",
+    ),
     layout=Layout(
         required=attention("hidden_size") | DENSE,
         optional={**HEAD, "output.bias": ("vocab_size",), **biases("hidden_size")},
     ),
     defaults=_QWEN2_DEFAULTS,
     derive={"num_key_value_heads": as_many_as_heads},
-    pairs=lambda config: _pooling_pairs("qwen2", config),
+    pairs=lambda config: pooling_pairs("qwen2", config),
+)
+
+QWEN2MODEL = replace(
+    QWEN2,
+    classes=("Qwen2Model",),
+    layout=without_head(QWEN2.layout),
+    rename=lambda stored: language_name("model." + stored),
 )
 
 _QWEN2MOE_DEFAULTS = {
@@ -150,12 +134,12 @@ QWEN2MOE = Architecture(
     name="qwen2moe",
     classes=("Qwen2MoeForCausalLM",),
     layout=Layout(
-        required=attention("hidden_size") | HEAD | EXPERTS | _SHARED_EXPERT,
+        required=attention("hidden_size") | HEAD | EXPERTS | SHARED_EXPERT,
         optional=biases("hidden_size"),
     ),
     defaults=_QWEN2MOE_DEFAULTS,
     rules=EXPERTS_RULES,
-    pairs=lambda config: _expert_lengths("qwen2moe", config),
+    pairs=lambda config: expert_lengths("qwen2moe", config),
 )
 
 _QWEN3_DEFAULTS = {
@@ -170,9 +154,10 @@ QWEN3 = Architecture(
     layout=Layout(required=attention() | QK_NORMS | DENSE, optional=HEAD | biases()),
     defaults=_QWEN3_DEFAULTS,
     derive={"num_key_value_heads": as_many_as_heads},
-    pairs=lambda config: _pooling_pairs("qwen3", config),
-    refuse=_refuse,
+    pairs=lambda config: pooling_pairs("qwen3", config),
 )
+
+QWEN3MODEL = replace(QWEN3, classes=("Qwen3Model",), layout=without_head(QWEN3.layout))
 
 _QWEN3MOE_DEFAULTS = {
     "vocab_size": 151936, "hidden_size": 2048, "intermediate_size": 6144, "num_hidden_layers": 24,
@@ -186,7 +171,60 @@ QWEN3MOE = Architecture(
     layout=Layout(required=attention() | QK_NORMS | EXPERTS, optional=HEAD | biases()),
     defaults=_QWEN3MOE_DEFAULTS,
     rules=EXPERTS_RULES,
-    pairs=lambda config: _expert_lengths("qwen3moe", config),
+    pairs=lambda config: expert_lengths("qwen3moe", config),
 )
 
-ALL = (QWEN2, QWEN2MOE, QWEN3, QWEN3MOE)
+
+def _rnd1_pairs(config: Config) -> Pairs:
+    pairs = expert_lengths("rnd1", config) | {"rnd1.attention.causal": boolean(False)}
+    if (mask := config.count("mask_token_id")) is not None:
+        pairs["tokenizer.ggml.mask_token_id"] = u32(mask)
+    return pairs
+
+
+RND1 = replace(QWEN3MOE, name="rnd1", classes=("RND1",), defaults={}, pairs=_rnd1_pairs)
+
+
+def _qwen_pairs(config: Config) -> Pairs:
+    """The norms' epsilon, under the name that llama.cpp reads, and not only under the converter's."""
+    return number_pairs("qwen", config, {"attention.layer_norm_rms_epsilon": ("layer_norm_epsilon",)})
+
+
+QWEN = Architecture(
+    name="qwen",
+    classes=("QWenLMHeadModel",),
+    layout=Layout(
+        required={
+            "token_embd.weight": ("vocab_size", "hidden_size"),
+            "output_norm.weight": ("hidden_size",),
+            **HEAD,
+            **layers(
+                {
+                    "attn_norm.weight": ("hidden_size",),
+                    "attn_qkv.weight": ("3 · hidden_size", "hidden_size"),
+                    "attn_qkv.bias": ("3 · hidden_size",),
+                    "attn_output.weight": ("hidden_size", "hidden_size"),
+                    "ffn_norm.weight": ("hidden_size",),
+                    "ffn_gate.weight": ("half", "hidden_size"),
+                    "ffn_up.weight": ("half", "hidden_size"),
+                    "ffn_down.weight": ("hidden_size", "half"),
+                }
+            ),
+        }
+    ),
+    lengths={"half": lambda config, layer: config.need(*FEED_FORWARD) // 2},
+    pairs=_qwen_pairs,
+)
+
+ALL = (
+    QWEN,
+    QWEN2,
+    QWEN2MODEL,
+    QWEN2MOE,
+    reranker_of(QWEN3),
+    QWEN3,
+    reranker_of(QWEN3MODEL),
+    QWEN3MODEL,
+    QWEN3MOE,
+    RND1,
+)

@@ -197,9 +197,8 @@ def llama3_factors(config: Config, head_dim: int) -> bytes | None:
     base, factor = setting("rope_theta", 10000.0), setting("factor", 8.0)
     low, high = setting("low_freq_factor", 1.0), setting("high_freq_factor", 4.0)
     context = setting("original_max_position_embeddings", 8192)
-    if high == low:
-        config.fail("has equal low_freq_factor and high_freq_factor, so no blend between them is defined")
-    with np.errstate(all="ignore"):  # what overflows, or divides by zero, shows in the outcome
+    # What overflows, or divides by zero, shows in the outcome. Llama 4 Scout has nothing between short and long.
+    with np.errstate(all="ignore"):
         exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
         powers = np.power(np.float64(base), exponents.astype(np.float64)).astype(np.float32)  # rounded once
         wavelengths = one / (one / powers) * np.float32(2 * math.pi)

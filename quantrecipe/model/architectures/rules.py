@@ -4,6 +4,7 @@
     rename("transformer.h.{layer}.{rest:*}", "model.layers.{layer}.{rest}")
     drop("model.layers.{layer}.self_attn.rotary_emb.inv_freq")
     Each(names="…gate_up_proj", make=halves)                       one tensor → several
+    First(names="{place:encoder.embed_tokens|shared}.weight", to="shared.weight")  copies of one tensor → the first
     Gather(names=("…q_proj.weight", "…k_proj.weight"), make=join)  several of a layer → others
     Stack(names="…experts.{expert}.{matrix:up|down}_proj.weight")  one of each expert → one for all
 
@@ -24,12 +25,13 @@ from quantrecipe.errors import ModelError
 from quantrecipe.model.architectures.config import Config
 from quantrecipe.model.architectures.hyperparameters import EXPERTS, HEADS, KV_HEADS, head_dim
 from quantrecipe.model.source import layout
-from quantrecipe.model.source.arithmetic import Cast
+from quantrecipe.model.source.arithmetic import Add, Cast, Scale
 from quantrecipe.model.source.source import TensorSource, fail
 from quantrecipe.model.storable import check_storable
 
 __all__ = [
     "Each",
+    "First",
     "Found",
     "Gather",
     "Named",
@@ -41,8 +43,10 @@ __all__ = [
     "halves",
     "in_rope_order",
     "language_name",
+    "plus_one",
     "query_key_value",
     "rename",
+    "scaled",
     "template",
     "tied_output",
 ]
@@ -101,6 +105,14 @@ class Each:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class First:
+    """Tensors that are copies of one another: the first gets the name `to`, and the others are left out."""
+
+    names: str
+    to: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Gather:
     """Tensors that together become others, which appear where the last of them stands.
 
@@ -132,11 +144,13 @@ class Stack:
     names: template with "{layer}", "{expert}" and "{matrix:a|b}"
     to:    what the stacks are called, with "{layer}" and "{matrix}"; as `names` without the expert, if empty
     count: how many experts there are
+    by:    what config.json calls this number, for messages
     """
 
     names: str
     to: str = ""
     count: Callable[[Config], int] = _number_of_experts
+    by: tuple[str, ...] = EXPERTS
 
     def matrices(self) -> tuple[str, ...]:
         """The kinds of matrices, in the order of the GGUF."""
@@ -172,7 +186,7 @@ class Stack:
             yield _HOLE.sub("{\\1}", to).format(layer=layer, matrix=matrix), layout.stack(parts)
 
 
-Rule: TypeAlias = Each | Gather | Stack
+Rule: TypeAlias = Each | First | Gather | Stack
 
 
 def change(names: str, make: Callable[[Found], TensorSource]) -> Each:
@@ -193,6 +207,23 @@ def exact(it: Found) -> TensorSource:
 def drop(names: str) -> Each:
     """The tensor is left out."""
     return Each(names=names, make=lambda it: [])
+
+
+def plus_one(it: Found) -> TensorSource:
+    """A norm's weight that is stored without its 1: llama.cpp multiplies by what the GGUF says."""
+    return Add(source=it.source, number=1.0)
+
+
+def scaled(source: TensorSource, *steps: Iterable[tuple[int, float]]) -> TensorSource:
+    """A tensor times factors: each step has runs (rows, factor) of its own, and is rounded to float32.
+
+    A matrix comes out as BF16 where it isn't stored as float32, rounded once more, as llama.cpp's converter writes it.
+    """
+    *first, last = steps
+    matrix = len(source.shape) > 1 and source.dtype != "F32"
+    for runs in first:
+        source = Scale(source=source, runs=tuple(runs))
+    return Scale(source=source, runs=tuple(last), gives="BF16" if matrix else "F32")
 
 
 def halves(source: TensorSource) -> tuple[TensorSource, TensorSource]:
@@ -226,16 +257,19 @@ def in_rope_order(it: Found) -> TensorSource:
     The template's hole "proj" is "k" for keys; all else is taken for queries.
     """
     config = it.config
-    counts = (
-        config.count(*HEADS),
-        config.count(*KV_HEADS) if it.texts.get("proj") == "k" else None,
-    )
+    counts = (_count(it, HEADS), _count(it, KV_HEADS) if it.texts.get("proj") == "k" else None)
     heads = next((count for count in reversed(counts) if count is not None), 0)
     rows = it.source.shape[0]
     if not heads or rows % (2 * heads):
         what = f"tensor {it.name!r} has {rows} rows, which don't divide among {heads} heads of even length"
         raise ModelError(what, "check num_attention_heads and num_key_value_heads", file=config.path)
     return layout.rope_order(it.source, heads)
+
+
+def _count(it: Found, names: tuple[str, ...]) -> int | None:
+    """How many heads there are, in the tensor's layer where they are counted layer by layer."""
+    config = it.config
+    return config.at(it.layer, *names) if isinstance(config.find(*names), list) else config.count(*names)
 
 
 _OTHER_TOWERS = (

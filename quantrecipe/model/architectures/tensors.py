@@ -16,10 +16,9 @@ from quantrecipe.errors import ModelError, Problem, abridged
 from quantrecipe.model.architectures.architecture import Architecture
 from quantrecipe.model.architectures.completeness import check_tensors
 from quantrecipe.model.architectures.config import Config
-from quantrecipe.model.architectures.hyperparameters import EXPERTS
 from quantrecipe.model.architectures.names import Names
 from quantrecipe.model.architectures.quantized import weights_of
-from quantrecipe.model.architectures.rules import Each, Found, Gather, Named, Rule, Stack, template
+from quantrecipe.model.architectures.rules import Each, First, Found, Gather, Named, Rule, Stack, template
 from quantrecipe.model.safetensors import Checkpoint
 from quantrecipe.model.source.source import Constant, TensorSource
 from quantrecipe.model.storable import as_tensor_info, check_storable
@@ -69,7 +68,10 @@ def _expand(arch: Architecture, config: Config, checkpoint: Checkpoint) -> Itera
     rules = _Rules(arch.rules, config)
     for stored, source in _ordered(config, checkpoint):
         name = arch.rename(stored)
-        if name is None or name.endswith(_NOT_WEIGHTS) or arch.leaves_out(config, name):
+        if name is None or name.endswith(_NOT_WEIGHTS):
+            continue
+        name = arch.draft_name(config, name)
+        if arch.leaves_out(config, name):
             continue
         if 0 in source.shape:
             check_storable(source)  # before a rule takes it to pieces
@@ -104,6 +106,7 @@ class _Rules:
             names = rule.names if isinstance(rule, Gather) else (rule.names,)
             self._patterns += [(template(name), rule, place) for place, name in enumerate(names)]
         self._waiting: dict[tuple[int, int], _Waiting] = {}
+        self._seen: set[int] = set()
 
     def apply(self, name: str, source: TensorSource) -> Iterable[Named]:
         """What comes of a tensor now: itself, others, or nothing yet."""
@@ -111,6 +114,10 @@ class _Rules:
             if (match := pattern.fullmatch(name)) is None:
                 continue
             texts = match.groupdict()
+            if isinstance(rule, First):
+                later = id(rule) in self._seen
+                self._seen.add(id(rule))
+                return () if later else ((rule.to, source),)
             if isinstance(rule, Each):
                 return rule.make(Found(name=name, source=source, texts=texts, config=self._config))
             return self._hold(rule, place, name, texts, source)
@@ -129,7 +136,7 @@ class _Rules:
             expert = int(texts["expert"])
             if expert >= waiting.experts:
                 what = (
-                    f"says {self._config.called(*EXPERTS)}: {waiting.experts}, but there is a tensor {name!r}"
+                    f"says {self._config.called(*rule.by)}: {waiting.experts}, but there is a tensor {name!r}"
                 )
                 self._config.fail(what, "correct it, or download the model again")
             waiting.found[expert, texts["matrix"]] = source
@@ -150,7 +157,8 @@ class _Rules:
             return
         for waiting in self._waiting.values():
             if isinstance(waiting.rule, Stack) and waiting.experts > tensors:
-                what = f"says {self._config.called(*EXPERTS)}: {waiting.experts}, but there are only {tensors} tensors"
+                name = self._config.called(*waiting.rule.by)
+                what = f"says {name}: {waiting.experts}, but there are only {tensors} tensors"
                 self._config.fail(what, "correct it, or download the model again")
         raise ModelError(abridged(list(self._missing())))
 
@@ -158,7 +166,7 @@ class _Rules:
         for waiting in sorted(self._waiting.values(), key=lambda it: it.layer):
             remedy = "download the model again"
             if isinstance(waiting.rule, Stack):
-                remedy += f", or correct {self._config.called(*EXPERTS)} in config.json"
+                remedy += f", or correct {self._config.called(*waiting.rule.by)} in config.json"
                 names = [
                     waiting.rule.name(waiting.layer, expert, matrix)
                     for expert, matrix in product(range(waiting.experts), waiting.rule.matrices())

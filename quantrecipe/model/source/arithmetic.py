@@ -4,6 +4,8 @@
     Cast     x in another type               what llama.cpp wants in F16
     Scale    x · factor, by rows             multipliers that a configuration has for parts of a matrix
     NegExp   -exp(x)                         Mamba's A, which is stored as a logarithm
+    Inverse  1 / x                           factors by which weights were multiplied before they were quantized
+    Ternary  -s, 0 or s                      BitNet's matrices, as the model computes with them
     Whole    function(tensor, …)             of small tensors that have to be known whole
 
 `gives` is the type that comes out: "F32" for what a GGUF holds in float32, "BF16" for matrices.
@@ -13,7 +15,7 @@ from __future__ import annotations
 
 import sys
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,10 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantrecipe.model.source.floats import as_array, from_float32, to_float32
+from quantrecipe.model.source.layout import SLAB
 from quantrecipe.model.source.reading import Reading
 from quantrecipe.model.source.source import NUMBERS, Operation, Shape, TensorSource, fail
 
-__all__ = ["Add", "Cast", "Elementwise", "NegExp", "Scale", "Whole"]
+__all__ = ["Add", "Cast", "Elementwise", "Inverse", "NegExp", "Scale", "Ternary", "Whole"]
 
 _Bytes = NDArray[np.uint8]
 _Floats = NDArray[np.float32]
@@ -99,6 +102,15 @@ class NegExp(Elementwise):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Inverse(Elementwise):
+    """1 / x; of 0 it is infinite, which whoever writes it refuses."""
+
+    def compute(self, values: _Floats, start: int) -> _Floats:
+        with np.errstate(divide="ignore"):
+            return np.float32(1) / values
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Scale(Elementwise):
     """Each number times a factor.
 
@@ -122,6 +134,70 @@ class Scale(Elementwise):
         )
         rows = np.arange(start, start + len(values)) % (self.rows or 1)
         return values * factors[rows, np.newaxis]
+
+
+_LEAST_MEAN = np.float32(1e-5)  # conversion/bitnet.py: weight_quant
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ternary(Operation):
+    """A matrix whose numbers become -s, 0 or s, with s the mean of their magnitudes: x / s is rounded.
+
+    The mean takes the whole matrix, which is read for each slab of rows. It is summed in float64: PyTorch's, in
+    float32, may differ by one unit in the last place, which is seldom seen in BF16.
+    """
+
+    source: TensorSource
+    gives: str = "BF16"
+
+    def infer(self) -> tuple[Shape, str]:
+        if len(self.source.shape) != 2 or self.source.dtype not in NUMBERS:
+            fail(self.source, "is no matrix of numbers, so it has no mean to be rounded by")
+        return self.source.shape, self.gives
+
+    @property
+    def operands(self) -> tuple[TensorSource, ...]:
+        return (self.source,)
+
+    @property
+    def together(self) -> int:
+        return max(1, min(self.rows, max(64, SLAB // (self.row_bytes or 1) // 64 * 64)))
+
+    @property
+    def slab(self) -> int:
+        return self.together * self.row_bytes + self._block * self.source.row_bytes + self.source.slab
+
+    @property
+    def _block(self) -> int:
+        """Rows that are read at once."""
+        together = self.source.together
+        return min(self.rows, max(together, _CHUNK // (self.cols or 1) // together * together))
+
+    def stored_bytes(self, rows: int) -> int:
+        return 0  # what is read passes by, and isn't kept
+
+    def read(self, start: int, stop: int, reading: Reading) -> _Bytes:
+        mean = np.float32(
+            sum(
+                np.abs(values).sum(dtype=np.float64)
+                for _, values in self._blocks(0, self.total_rows, reading)
+            )
+            / max(1, self.total_rows * self.cols)
+        )
+        inverse = np.float32(1) / max(mean, _LEAST_MEAN)
+        out = np.empty((stop - start, self.row_bytes), np.uint8)
+        for low, values in self._blocks(start, stop, reading):
+            signs = np.clip(np.rint(values * inverse), -1, 1)
+            out[low - start : low - start + len(values)] = from_float32(signs / inverse, self.gives)
+        return out
+
+    def _blocks(self, start: int, stop: int, reading: Reading) -> Iterator[tuple[int, _Floats]]:
+        """The rows as float32, some at a time: (first row, (n, cols))."""
+        for low in range(start, stop, self._block):
+            passing = reading.passing()
+            raw = self.source.read(low, min(low + self._block, stop), passing)
+            yield low, to_float32(raw, self.source.dtype)
+            reading.add(passing)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

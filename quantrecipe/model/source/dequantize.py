@@ -1,6 +1,6 @@
 """Weights that other programs have quantized → numbers again, row by row, as llama.cpp's converter computes them.
 
-    Fp8         F8_E4M3 or F8_E5M2, times a scale of the tensor, of the row (channel) or of a block of rows and columns
+    Fp8         F8_E4M3, F8_E5M2 or I8, times a scale of the tensor, the row (channel) or a block of rows and columns
     PackedInt   compressed-tensors' pack-quantized: int4 or int8 in I32, along the columns, with a scale for each group
     GPTQ        int4 or int8 in I32, along the inputs, with zero points: a row for each input, until it is transposed
     BitNet      -1, 0 and 1, four in a byte, divided by a scale
@@ -20,17 +20,18 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from quantrecipe.core.eight_bits import rows_from_e4m3, rows_from_e5m2, rows_from_int8
 from quantrecipe.model.source.floats import from_float32, to_float32
 from quantrecipe.model.source.layout import by_matrix, reshape, stack
 from quantrecipe.model.source.reading import Reading
-from quantrecipe.model.source.source import Operation, Shape, TensorSource, fail, label
+from quantrecipe.model.source.source import Operation, Shape, Stored, TensorSource, fail, label
 
-__all__ = ["GPTQ", "BitNet", "Dequantized", "Fp8", "PackedInt", "fp8"]
+__all__ = ["GPTQ", "BitNet", "Dequantized", "Fp8", "PackedInt", "as_exponents", "fp8"]
 
 _Bytes = NDArray[np.uint8]
 _Floats = NDArray[np.float32]
 
-_FP8 = ("F8_E4M3", "F8_E5M2")
+_KERNELS = {"F8_E4M3": rows_from_e4m3, "F8_E5M2": rows_from_e5m2, "I8": rows_from_int8}
 _SCALES = ("F32", "BF16", "F16", "F8_E8M0")
 
 _CHUNK = 1 << 16
@@ -38,30 +39,36 @@ _CHUNK = 1 << 16
 
 
 def fp8(weights: TensorSource, scales: TensorSource, block: tuple[int, int] | None = None) -> Fp8:
-    """Weights with their scales. `block`: rows and columns that share one; None where the scales' shape says it all.
+    """Weights (…, rows, cols) with their scales. `block`: rows and columns that share one; None where shapes say it.
 
-    Without a block there is one scale (shape () or (1,)), or one for each row (shape (rows,) or (rows, 1)).
+    Without a block there is one scale (shape () or (1,)), one for each matrix of a stack (shape (…), or with ones
+    behind it), or one for each row (shape (…, rows) or (…, rows, 1)).
     """
-    if len(weights.shape) != 2:
+    if len(weights.shape) < 2:
         fail(weights, "is no matrix, so its scales can't be told apart")
     if 0 in weights.shape:
         fail(weights, "is empty", "drop it from the file")
-    rows, cols = weights.shape
+    *stacked, rows, cols = weights.shape
+    given = scales.shape
     if block is not None:
         height, width = block
-        if height < 1 or width < 1 or scales.shape != (-(-rows // height), -(-cols // width)):
-            what = f"has scales of the shape {scales.shape}, which isn't one for each block of {height} x {width}"
+        if height < 1 or width < 1 or given != (*stacked, -(-rows // height), -(-cols // width)):
+            what = f"has scales of the shape {given}, which isn't one for each block of {height} x {width}"
             fail(weights, what)
-    elif scales.shape in ((), (1,), (1, 1)):
-        height, width = rows, cols
-    elif scales.shape in ((rows,), (rows, 1)):
+    elif given in ((*stacked, rows), (*stacked, rows, 1)):
         height, width = 1, cols
+    elif given in ((*stacked,), (*stacked, 1), (*stacked, 1, 1)) or (not stacked and given == (1,)):
+        height, width = rows, cols
     else:
-        fail(
-            weights, f"has scales of the shape {scales.shape} (expected: one, or one for each of {rows} rows)"
-        )
-    blocks = (-(-rows // height), -(-cols // width))
-    return Fp8(weights=weights, scales=reshape(scales, blocks), block=(height, width))
+        expected = f"one, or one for each of {rows} rows" + (f" of {stacked[0]} matrices" if stacked else "")
+        fail(weights, f"has scales of the shape {given} (expected: {expected})")
+    blocks = (*stacked, -(-rows // height), -(-cols // width))
+    return Fp8(weights=weights, scales=reshape(as_exponents(scales), blocks), block=(height, width))
+
+
+def as_exponents(scales: TensorSource) -> TensorSource:
+    """Scales that are declared as bytes, as the powers of two that they are: F8_E8M0."""
+    return replace(scales, dtype="F8_E8M0") if isinstance(scales, Stored) and scales.dtype == "U8" else scales
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,7 +95,7 @@ class Dequantized(Operation):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fp8(Dequantized):
-    """8-bit floats times scales.
+    """8-bit floats, or integers, times scales.
 
     weights: (…, rows, cols)
     scales:  (…, ceil(rows / height), ceil(cols / width)), for block (height, width)
@@ -104,8 +111,8 @@ class Fp8(Dequantized):
         *stacked, rows, cols = self.weights.shape
         height, width = self.block
         expected = (*stacked, -(-rows // height), -(-cols // width))
-        if self.weights.dtype not in _FP8:
-            fail(self.weights, "isn't of a type of 8-bit floats")
+        if self.weights.dtype not in _KERNELS:
+            fail(self.weights, "isn't of a type of 8-bit floats, nor I8")
         if self.scales.dtype not in _SCALES:
             fail(self.scales, f"can't be a scale (expected: {', '.join(_SCALES)})")
         if self.scales.shape != expected:
@@ -115,6 +122,10 @@ class Fp8(Dequantized):
     @property
     def operands(self) -> tuple[TensorSource, ...]:
         return (self.weights, self.scales)
+
+    @property
+    def stored_type(self) -> str:
+        return "INT8" if self.weights.dtype == "I8" else "FP8"
 
     @property
     def together(self) -> int:
@@ -142,11 +153,10 @@ class Fp8(Dequantized):
             begin = matrix * self.scales.rows
             top, bottom = first // height, -(-last // height)
             scales = to_float32(self.scales.read(begin + top, begin + bottom, reading), self.scales.dtype)
-            if scales.shape[1] > 1:
-                scales = np.repeat(scales, width, axis=1)[:, : self.cols]
             for low, high in self.chunks(first, last):
-                values = to_float32(raw[done : done + high - low], self.weights.dtype)
-                values *= scales[np.arange(low, high) // height - top]
+                values = np.empty((high - low, self.cols), np.float32)
+                of_rows = scales[np.arange(low, high) // height - top]
+                _KERNELS[self.weights.dtype](raw[done : done + high - low], of_rows, width, values)
                 yield values
                 done += high - low
 
@@ -188,6 +198,10 @@ class PackedInt(Dequantized):
     @property
     def operands(self) -> tuple[TensorSource, ...]:
         return (self.packed, self.scales, *([] if self.zeros is None else [self.zeros]))
+
+    @property
+    def stored_type(self) -> str:
+        return f"INT{self.bits}"
 
     @property
     def together(self) -> int:
@@ -257,6 +271,10 @@ class GPTQ(Dequantized):
         return (self.packed, self.zeros, self.scales, self.group_of)
 
     @property
+    def stored_type(self) -> str:
+        return f"INT{self.bits}"
+
+    @property
     def together(self) -> int:
         return 32 // self.bits
 
@@ -309,6 +327,10 @@ class BitNet(Dequantized):
     @property
     def operands(self) -> tuple[TensorSource, ...]:
         return (self.packed, self.scale)
+
+    @property
+    def stored_type(self) -> str:
+        return "TERNARY"
 
     def read(self, start: int, stop: int, reading: Reading) -> _Bytes:
         return self.round(self._rows(start, stop, reading), stop - start)

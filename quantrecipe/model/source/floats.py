@@ -15,6 +15,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from quantrecipe.core.half import bf16_bytes_from_rows
 from quantrecipe.model.source.source import NUMBERS
 
 __all__ = ["as_array", "from_float32", "table_of_8_bits", "to_float32"]
@@ -53,16 +54,9 @@ def from_float32(values: _Floats, dtype: str) -> NDArray[np.uint8]:
             return values.astype(np.float16).view(np.uint8)
     if dtype != "BF16":
         raise ValueError(f"{dtype} isn't a type that weights are computed in")
-    bits = values.view(np.uint32)
-    upper = bits >> np.uint32(16)
-    odd = upper & np.uint32(1)
-    odd += np.uint32(0x7FFF)
-    odd += bits  # carries into the upper half where the lower one is more than half, or half and the upper one odd
-    odd >>= np.uint32(16)
-    rounded = odd.astype(np.uint16)
-    if (wrong := np.isnan(values)).any():  # the carry could make Inf of it, or turn its sign
-        rounded[wrong] = upper[wrong] | np.uint32(0x40)
-    return rounded.view(np.uint8)
+    stored = np.empty((*values.shape[:-1], 2 * values.shape[-1]), np.uint8)
+    bf16_bytes_from_rows(values.reshape(-1, values.shape[-1]), stored.reshape(-1, stored.shape[-1]))
+    return stored
 
 
 @cache

@@ -1,6 +1,6 @@
 """Blocks that are ggml's but for the order of their bits: they are moved, and no number changes.
 
-    MXFP4   32 weights of 4 bits → E8M0 scale + 16 bytes (17 bytes); OpenAI's gpt-oss
+    MXFP4   32 weights of 4 bits → E8M0 scale + 16 bytes (17 bytes); gpt-oss, DeepSeek V4, compressed-tensors
             stored: byte i has weights 2i (low) and 2i + 1 (high)
             ggml:   byte i has weights i (low) and i + 16 (high)
 
@@ -30,20 +30,24 @@ __all__ = ["MXFP4", "NVFP4"]
 
 _Bytes = NDArray[np.uint8]
 
+_PACKED = ("U8", "I8", "F4")
+"""How two weights in a byte are declared: as bytes of either sign, or as what they are."""
+
 _GGML_MXFP4 = 17
 _GGML_NVFP4 = 36
+_ORIGINAL = "start from the model's BF16, F16 or F32 weights"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MXFP4(Operation):
-    """blocks: U8 (…, rows, blocks · 16); scales: U8 or F8_E8M0 (…, rows, blocks) → MXFP4 (…, rows, blocks · 32)."""
+    """blocks: bytes (…, rows, blocks · 16); scales: U8 or F8_E8M0 (…, rows, blocks) → MXFP4 (…, rows, blocks · 32)."""
 
     blocks: TensorSource
     scales: TensorSource
 
     def infer(self) -> tuple[Shape, str]:
         *stacked, count = self.scales.shape or (0,)
-        if self.scales.dtype not in ("U8", "F8_E8M0") or self.blocks.dtype not in ("U8", "F4"):
+        if self.scales.dtype not in ("U8", "F8_E8M0") or self.blocks.dtype not in _PACKED:
             fail(self.blocks, f"with {label(self.scales)} isn't MXFP4 (expected: U8 and U8)")
         if self.blocks.row_bytes != 16 * count or self.blocks.shape[:-1] != (*stacked,):
             fail(self.blocks, f"doesn't have 16 bytes for each scale of {label(self.scales)}")
@@ -56,6 +60,17 @@ class MXFP4(Operation):
     @property
     def row_bytes(self) -> int:
         return self.scales.cols * _GGML_MXFP4
+
+    @property
+    def stored_type(self) -> str:
+        return self.dtype
+
+    def join(self, others: Sequence[Self], shape: Shape) -> MXFP4 | None:
+        if len(shape) != 3:
+            return None
+        every = (self, *others)
+        blocks, scales = stack([it.blocks for it in every]), stack([it.scales for it in every])
+        return replace(self, blocks=blocks, scales=scales)
 
     def read(self, start: int, stop: int, reading: Reading) -> _Bytes:
         count = self.scales.cols
@@ -75,7 +90,7 @@ class NVFP4(Operation):
 
     def infer(self) -> tuple[Shape, str]:
         *stacked, groups = self.scales.shape or (0,)
-        if self.scales.dtype != "F8_E4M3" or self.weights.dtype not in ("U8", "F4"):
+        if self.scales.dtype != "F8_E4M3" or self.weights.dtype not in _PACKED:
             fail(self.weights, f"with {label(self.scales)} isn't NVFP4 (expected: U8 and F8_E4M3)")
         if self.weights.row_bytes != 8 * groups or self.weights.shape[:-1] != (*stacked,):
             fail(self.weights, f"doesn't have 8 bytes for each scale of {label(self.scales)}")
@@ -83,7 +98,7 @@ class NVFP4(Operation):
             fail(
                 self.weights,
                 f"has rows of {16 * groups} weights, which aren't whole blocks of 64",
-                "keep it out",
+                _ORIGINAL,
             )
         return (*stacked, 16 * groups), "NVFP4"
 
@@ -94,6 +109,10 @@ class NVFP4(Operation):
     @property
     def row_bytes(self) -> int:
         return self.scales.cols // 4 * _GGML_NVFP4
+
+    @property
+    def stored_type(self) -> str:
+        return self.dtype
 
     def join(self, others: Sequence[Self], shape: Shape) -> NVFP4 | None:
         if len(shape) != 3:

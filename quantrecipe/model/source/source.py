@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NUMBERS",
+    "STORED_TYPES",
     "Constant",
     "Extent",
     "Leaf",
@@ -47,6 +48,10 @@ NUMBERS = {
     "U8": ("u1", 1), "U16": ("<u2", 2), "U32": ("<u4", 4), "U64": ("<u8", 8),
 }  # fmt: skip
 """Types whose numbers stand one after the other: NumPy's type of the same bits, and the bytes of each number."""
+
+
+STORED_TYPES = ("FP8", "INT2", "INT4", "INT8", "TERNARY")
+"""What is stored of weights that no format of a GGUF has, and that become numbers while they are read."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,6 +151,14 @@ class TensorSource(ABC):
     def stored_name(self) -> str:
         """The name of the first stored tensor that it is made of: what errors call it."""
         return next(leaves_of(self)).name
+
+    @property
+    def stored_type(self) -> str:
+        """How the weights are stored: a type ("BF16", "MXFP4", "Q8_0"), or one of STORED_TYPES.
+
+        Of sources that are put together it is that of the first.
+        """
+        return self.operands[0].stored_type if self.operands else self.dtype
 
     def join(self, others: Sequence[Self], shape: Shape) -> TensorSource | None:
         """This one's rows and then those of the others, as a single value of this class; None where there is none."""

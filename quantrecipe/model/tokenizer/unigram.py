@@ -53,8 +53,8 @@ def read_unigram(files: TokenizerFiles) -> Pairs:
     for name in _OWN_FILES:
         if files.has(name):
             file = read_piece_file(files.folder / name)
-            if file.model_type == BPE and name == "tokenizer.model":
-                return read_sentencepiece(files)
+            if file.model_type == BPE:
+                return _of_bpe(files, name)
             made = padded(file, files.size)
             put_added_json(files, made)
             return _pairs(files, made, file.charsmap, file.dummy_prefix, file.fewer_spaces)
@@ -63,6 +63,14 @@ def read_unigram(files: TokenizerFiles) -> Pairs:
         "clean_up_tokenization_spaces", False
     )  # transformers takes false where nothing is said
     return _pairs(files, _from_json(files), _charsmap(files), bool(prefix), bool(tidied))
+
+
+def _of_bpe(files: TokenizerFiles, name: str) -> Pairs:
+    if name == "tokenizer.model":
+        return read_sentencepiece(files)
+    what = "is a BPE vocabulary (expected: Unigram)"
+    remedy = "if this is the model's vocabulary, call the file tokenizer.model"
+    raise ModelError(what, remedy, file=files.folder / name)
 
 
 def _pairs(files: TokenizerFiles, made: Pieces, charsmap: bytes, prefix: bool, tidied: bool) -> Pairs:
@@ -133,8 +141,10 @@ def _charsmap(files: TokenizerFiles) -> bytes:
 
 def _steps(normalizer: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     yield normalizer
-    for step in normalizer.get("normalizers") or ():
-        yield from _steps(step)
+    steps = normalizer.get("normalizers")
+    for step in steps if isinstance(steps, list) else ():
+        if isinstance(step, Mapping):
+            yield from _steps(step)
 
 
 def _fail(files: TokenizerFiles, what: str) -> Never:

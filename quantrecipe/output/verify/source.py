@@ -69,7 +69,7 @@ def find_origin(
         "plan",
         "names, shapes, metadata and how each tensor was encoded" if produced.has_provenance else "shapes",
         [
-            *_metadata(produced, resolution, found.all),
+            *(_metadata(produced, resolution, found.all) if len(found.all) == len(choices) else ()),
             *found.encoding_findings(),
             *_digests(produced, resolution, found),
         ],
@@ -98,8 +98,8 @@ class _Found:
         self.companions: dict[str, Assignment] = {}
         self._misshapen: list[Finding] = []
         for tensor in resolution.model.tensors:
-            stored, choice = self._stored.get(tensor.name), choices[tensor.name]
-            if stored is None or stored.dtype != choice.format.spec.name:
+            stored, choice = self._stored.get(tensor.name), choices.get(tensor.name)
+            if stored is None or choice is None or stored.dtype != choice.format.spec.name:
                 continue
             if stored.shape != tensor.shape:
                 what = f"has the shape {stored.shape}, and {tensor.shape} in the source"
@@ -179,8 +179,8 @@ class _Found:
 
 def _metadata(produced: Produced, resolution: Resolution, assignments: list[Assignment]) -> Iterator[Finding]:
     """Pairs that aren't the source's, nor what the recipe sets."""
-    if not produced.has_provenance or len(assignments) != len(resolution.model.tensors):
-        return  # somebody else's metadata; or its types aren't known, which is told
+    if not produced.has_provenance:
+        return  # somebody else's metadata
     importance = resolution.selected
     try:
         expected = build_metadata(resolution, assignments)

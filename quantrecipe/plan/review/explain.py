@@ -218,7 +218,13 @@ class _Asker:
             return Trial(rule=rule, outcome="other layers", reasons=tuple(why))
         if rule.when is not None:
             rank, count = self._rank(tensor, match), len(match.named)
-            facts = tensor_facts(tensor, rank=rank, count=count, covered=name in self._resolution.covered)
+            facts = tensor_facts(
+                tensor,
+                rank=rank,
+                count=count,
+                covered=name in self._resolution.covered,
+                source_type=self._resolution.model.source_type(tensor),
+            )
             why += reasons(rule.when, {**self._facts, **facts})
         outcome = "condition" if name not in match.matched else "decides" if rule is decider else "matches"
         return Trial(rule=rule, outcome=outcome, reasons=tuple(why))

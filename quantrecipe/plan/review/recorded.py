@@ -15,6 +15,7 @@ from quantrecipe.gguf.values import ValueType, metadata_text
 from quantrecipe.model.gguf_file import read_gguf_shards
 from quantrecipe.model.model import Model
 from quantrecipe.plan.assign import Choice, choose_format
+from quantrecipe.plan.companions import absorbed
 from quantrecipe.plan.header_hashes import HEADER_HASHES, header_hashes
 from quantrecipe.plan.metadata import ENCODINGS, IMPORTANCE_DIGEST, RECIPE
 from quantrecipe.plan.resolution import PlanSettings, Resolution, resolve
@@ -126,8 +127,11 @@ def why_unknown(recipe: Recipe) -> str:
     if recipe.prune is not None:
         return "layers were pruned, so only the source can tell what the recipe makes of it"
     conditions = [*(rule.when for rule in recipe.rules), *(entry.when for entry in recipe.keep)]
-    if any("covered" in when.names for when in conditions if when is not None):
+    names = {name for when in conditions if when is not None for name in when.names}
+    if "covered" in names:
         return "the recipe asks which tensors importance covers: give --source and --imatrix"
+    if "source_type" in names:
+        return "the recipe asks how the source stores its weights: give --source"
     return ""
 
 
@@ -160,13 +164,14 @@ def choices_of_file(recipe: Recipe, model: Model, registry: Registry) -> dict[st
 
 
 def choices_of(resolution: Resolution, stored: Mapping[str, TensorInfo]) -> dict[str, Choice]:
-    """By tensor of the model, what the recipe makes of it. PlanError where it doesn't go with the model.
+    """By tensor that is written, what the recipe makes of it. PlanError where it doesn't go with the model.
 
     stored: what the file has. Where the recipe leaves the choice among types, the file says which it was
     """
-    return {
-        it.tensor.name: _choice(it, resolution, stored.get(it.tensor.name)) for it in resolution.decisions
-    }
+    found = [(it.tensor, _choice(it, resolution, stored.get(it.tensor.name))) for it in resolution.decisions]
+    copied = ((tensor, choice.copied) for tensor, choice in found)
+    multiplied_in = absorbed(copied, resolution.model, resolution.registry.formats)
+    return {tensor.name: choice for tensor, choice in found if tensor.name not in multiplied_in}
 
 
 def _choice(decision: Decision, resolution: Resolution, stored: TensorInfo | None) -> Choice:

@@ -32,6 +32,7 @@ TENSOR_FACTS: Mapping[str, Kind] = MappingProxyType(
         "dims": "a number",
         "experts": "a number",
         "covered": "a yes-or-no",
+        "source_type": "a text",
     }
 )
 """Facts of a tensor by itself."""

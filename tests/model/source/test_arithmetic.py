@@ -14,7 +14,7 @@ from support.sources import in_any_runs, stored
 
 from quantrecipe.errors import ModelError
 from quantrecipe.model.source import arithmetic
-from quantrecipe.model.source.arithmetic import Add, NegExp, Scale, Whole
+from quantrecipe.model.source.arithmetic import Add, Inverse, NegExp, Scale, Ternary, Whole
 from quantrecipe.model.source.floats import from_float32, to_float32
 from quantrecipe.model.source.layout import PadRows
 from quantrecipe.model.source.source import Stored, TensorSource
@@ -66,6 +66,42 @@ def test_neg_exp(folder: Path, dtype: str, cuts: list[int]) -> None:
     agree(NegExp(source=source), expected.astype(np.float32), "F32", cuts)
 
 
+@given(DTYPES, CUTS)
+def test_inverse(folder: Path, dtype: str, cuts: list[int]) -> None:
+    source, values = drawn(folder, dtype)
+    with np.errstate(divide="ignore"):
+        expected = np.float32(1) / values
+    agree(Inverse(source=source), expected, "F32", cuts)
+
+
+@given(DTYPES, GIVES, CUTS)
+def test_ternary(folder: Path, dtype: str, gives: str, cuts: list[int]) -> None:
+    source, values = drawn(folder, dtype, (18, 7))
+    scale = np.float32(np.abs(values).mean(dtype=np.float64))
+    inverse = np.float32(1) / scale
+    expected = np.clip(np.rint(values * inverse), -1, 1) / inverse
+    assert np.unique(np.sign(expected)).tolist() == [-1, 0, 1]
+    agree(Ternary(source=source, gives=gives), expected.astype(np.float32), gives, cuts)
+
+
+def test_ternary_in_blocks_and_slabs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, _ = drawn(folder, "BF16", (200, 7))
+    whole = in_any_runs(Ternary(source=source), []).tobytes()
+    monkeypatch.setattr(arithmetic, "_CHUNK", 21)
+    monkeypatch.setattr(arithmetic, "SLAB", 64 * 14)
+    small = Ternary(source=source)
+    assert (small.together, small.stored_bytes(5)) == (64, 0)
+    assert small.slab == 64 * 14 + 3 * 14
+    assert in_any_runs(small, [64, 128]).tobytes() == whole
+
+
+def test_ternary_of_nearly_nothing(folder: Path) -> None:
+    values = np.array([[2e-6, -1e-7], [0, 1e-6]], np.float32)
+    source = stored(folder / "tiny", values, "F32")
+    found = in_any_runs(Ternary(source=source, gives="F32"), []).view(np.float32)
+    assert not found.any()  # divided by 1e-5 at least, they are rounded to 0
+
+
 def test_in_pieces_of_a_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows are known by their numbers in any piece."""
     monkeypatch.setattr(arithmetic, "_CHUNK", 14)
@@ -108,6 +144,12 @@ def test_functions_go_by_their_names(folder: Path) -> None:
 
 Q8 = Stored(name="q", shape=(4, 32), dtype="Q8_0", extents=())
 LARGE = Stored(name="large", shape=(4096, 4096), dtype="BF16", extents=())
+
+
+def test_only_a_matrix_has_one_scale(folder: Path) -> None:
+    source, _ = drawn(folder, "BF16", (2, 3, 4))
+    with pytest.raises(ModelError, match="is no matrix of numbers"):
+        Ternary(source=source)
 
 
 def test_what_can_t_be_computed(folder: Path) -> None:

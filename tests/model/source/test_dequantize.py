@@ -227,7 +227,11 @@ H, OF = nothing("h", "F16", 2, 24), nothing("i", "I32", 16)
             r"'w' \(BF16 \(8, 6\)\) isn't of a type of 8-bit floats",
         ),
         (lambda: fp8(W, nothing("s", "I32", 2, 3), (4, 2)), r"'s' \(I32 \(2, 3\)\) can't be a scale"),
-        (lambda: fp8(nothing("w", "F8_E4M3", 2, 8, 6), S), "is no matrix, so its scales can't be told apart"),
+        (lambda: fp8(nothing("w", "F8_E4M3", 8), S), "is no matrix, so its scales can't be told apart"),
+        (
+            lambda: fp8(nothing("w", "F8_E4M3", 2, 8, 6), S),
+            r"has scales of the shape \(2, 3\) \(expected: one, or one for each of 8 rows of 2 matrices\)",
+        ),
         (
             lambda: Fp8(weights=W, scales=S, block=(2, 2)),
             r"has scales of the shape \(2, 3\) \(expected: \(4, 3\)\)",

@@ -29,7 +29,7 @@ def make(folder: Path, *tokens: dict[str, Any], config: Any = None, **model: Any
 
 
 def pairs(folder: Path, size: int | None = None, vocabulary: Vocabulary = LLAMA) -> dict[str, Any]:
-    found = tokenizer_pairs(folder, size, {}, vocabulary=vocabulary)
+    found = tokenizer_pairs(folder, size, {"eos_token_id": 3, "pad_token_id": 9}, vocabulary=vocabulary)
     return {key.removeprefix("tokenizer.ggml."): value.decode() for key, value in found.items()}
 
 
@@ -51,6 +51,18 @@ def test_types(tmp_path: Path) -> None:
     assert list(found["scores"]) == [-1000] * 8
     assert (found["model"], found["pre"], "merges" in found) == ("llama", "default", False)
     assert found["bos_token_id"] == 1
+
+
+def test_ids_beyond_the_rows_are_left_out(tmp_path: Path) -> None:
+    found = pairs(make(tmp_path))
+    assert (found["eos_token_id"], "padding_token_id" in found) == (3, False)
+
+
+def test_added_tokens_that_look_like_others(tmp_path: Path) -> None:
+    """A byte is one of the model's own tokens; and what these are called stands in the model."""
+    found = pairs(make(tmp_path, added(4, "other"), added(6, "<0x0B>")))
+    assert (found["tokens"][4], found["tokens"][6]) == ("b", "<0x0B>")
+    assert list(found["token_type"][4:]) == [1, 1, 4]
 
 
 def test_special_tokens_of_the_class(tmp_path: Path) -> None:

@@ -76,8 +76,9 @@ class TestRwkv:
 
     def test_its_own_template(self, tmp_path: Path) -> None:
         (tmp_path / "tokenizer_config.json").write_text('{"chat_template": "own"}')
-        assert pairs(self.make(tmp_path), "rwkv")["tokenizer.chat_template"] == "own"
-        assert len(pairs(tmp_path, "rwkv")["tokens"]) == 65536
+        found = tokenizer_pairs(self.make(tmp_path), None, {}, vocabulary=Vocabulary(kinds=("rwkv",)))
+        assert found["tokenizer.chat_template"].decode() == "own"
+        assert len(found["tokenizer.ggml.tokens"]) == 65536
 
     @pytest.mark.parametrize(
         "line",

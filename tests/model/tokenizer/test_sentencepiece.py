@@ -63,6 +63,25 @@ def test_it_comes_before_the_tokenizer_json_made_of_it(tmp_path: Path) -> None:
     assert "tokenizer.ggml.padding_token_id" not in pairs  # 5 is beyond the vocabulary
 
 
+def test_byte_level_bpe_comes_before_it(tmp_path: Path) -> None:
+    """Such a tokenizer.json wasn't made from tokenizer.model, which some folders have for another program."""
+    model = {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": ["a b"]}
+    cut = {"type": "ByteLevel", "add_prefix_space": False}
+    make(tmp_path, tokenizer={"model": model, "pre_tokenizer": cut})
+    assert tokenizer_pairs(tmp_path, None, {})["tokenizer.ggml.model"].decode() == "gpt2"
+    make(tmp_path, tokenizer={"model": {"type": "Unigram", "vocab": []}})
+    assert tokenizer_pairs(tmp_path, None, {})["tokenizer.ggml.model"].decode() == "llama"
+
+
+def test_an_id_in_place_of_another_has_to_have_a_row(tmp_path: Path) -> None:
+    added = {"4": {"content": "<in>"}, "5": {"content": "<out>"}}
+    make(tmp_path, tokenizer_config={"added_tokens_decoder": added})
+    over = Vocabulary(special_over=(("eos", "<out>"), ("bos", "<in>")))
+    pairs = tokenizer_pairs(tmp_path, 5, {"eos_token_id": 1}, vocabulary=over)
+    ids = [pairs[f"tokenizer.ggml.{kind}_token_id"].decode() for kind in ("eos", "bos")]
+    assert ids == [1, 4]
+
+
 @pytest.mark.parametrize(
     "raw", [PIECES + BPE, PIECES + BPE + message(3, message(2, b"map") + bytes([4 << 3, 0]))]
 )
@@ -138,6 +157,10 @@ class TestAddedTokens:
         made = pieces(make(tmp_path, tokenizer_config=self.CONFIG, tokenizer=self.JSON), 5, added=added)
         assert made.tokens == ["<unk>", "<s>", *tokens]
         assert (made.types, made.scores) == (types, scores)
+
+    def test_arctic_has_no_added_tokens_json(self, tmp_path: Path) -> None:
+        make(tmp_path, added_tokens={"<new>": 4})
+        assert (pieces(tmp_path, added="scores").tokens[4], pieces(tmp_path).tokens[4]) == ("<u>", "<new>")
 
     def test_internlm2_has_pieces_of_its_own(self, tmp_path: Path) -> None:
         raw = piece("\0", -1) + piece("[UNUSED_TOKEN_1]", -2) + BPE + IDENTITY

@@ -44,6 +44,11 @@ def test_tokens_ids_and_merges(tmp_path: Path) -> None:
     assert found["tokenizer.chat_template"] == "mistral-v3-tekken"
 
 
+def test_merges_of_one_token_stand_in_the_order_of_ranks(tmp_path: Path) -> None:
+    found = pairs(make(tmp_path, [*BYTES, b"bc", b"abc", b"ab", b"cd", b"abcd"]))
+    assert found["merges"][-2:] == ["abc d", "ab cd"]
+
+
 def test_without_a_list_of_special_tokens(tmp_path: Path) -> None:
     found = pairs(make(tmp_path, BYTES, special_tokens=None))
     assert found["tokens"][:6] == ["<unk>", "<s>", "</s>", "[INST]", "[/INST]", "[AVAILABLE_TOOLS]"]

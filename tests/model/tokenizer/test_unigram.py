@@ -61,6 +61,17 @@ class TestT5:
     def test_a_bpe_model_is_read_as_such(self, tmp_path: Path) -> None:
         (tmp_path / "tokenizer.model").write_bytes(PIECES + BPE + IDENTITY)
         assert pairs(tmp_path)["model"] == "llama"
+        (tmp_path / "tokenizer.model").rename(tmp_path / "spiece.model")
+        with pytest.raises(
+            ModelError,
+            match=r"spiece\.model: is a BPE vocabulary \(expected: Unigram\); if .* tokenizer\.model",
+        ):
+            pairs(tmp_path)
+
+    def test_ids_beyond_the_rows_are_left_out(self, tmp_path: Path) -> None:
+        (tmp_path / "spiece.model").write_bytes(PIECES + UNIGRAM + IDENTITY)
+        found = pairs(tmp_path, None, eos_token_id=4, pad_token_id=5)
+        assert (found["eos_token_id"], "padding_token_id" in found) == (4, False)
 
     def test_cut_short(self, tmp_path: Path) -> None:
         (tmp_path / "spiece.model").write_bytes((PIECES + UNIGRAM)[:-1])

@@ -122,6 +122,11 @@ class TestTokens:
         found = pairs(make(tmp_path, added_tokens=tokens, decoder={"type": decoder}))
         assert found["tokens"][3:] == [shown, "Ã©!"]
 
+    @pytest.mark.parametrize("token", [{"id": 3, "content": 4}, {"id": 3}, {"content": "x"}, 3])
+    def test_nonsense_among_added_tokens(self, token: Any, tmp_path: Path) -> None:
+        with pytest.raises(ModelError, match=r"tokenizer\.json: its added_tokens are not understood"):
+            pairs(make(tmp_path, added_tokens=[token]))
+
     def test_types_that_the_architecture_gives(self, tmp_path: Path) -> None:
         vocabulary = Vocabulary(types=(("<think>", CONTROL), ("<none>", CONTROL)))
         made = tokenizer_pairs(
@@ -312,12 +317,15 @@ class TestChatTemplates:
 
 def test_whole_words(tmp_path: Path) -> None:
     vocabulary = Vocabulary(kinds=("whitespace", "bpe"))
-    make(tmp_path, pre_tokenizer={"type": "Whitespace"}, normalizer={"type": "Lowercase"})
+    steps = [{"type": "StripAccents"}, {"type": "Lowercase"}]
+    normalizer = {"type": "Sequence", "normalizers": steps}
+    make(tmp_path, pre_tokenizer={"type": "Whitespace"}, normalizer=normalizer)
     found = tokenizer_pairs(tmp_path, None, {}, vocabulary=vocabulary)
     assert [found[f"tokenizer.ggml.{key}"].decode() for key in ("model", "pre")] == [
         "whitespace",
         "whitespace",
     ]
+    assert list(found)[-2:] == [f"tokenizer.ggml.normalizer.{key}" for key in ("lowercase", "strip_accents")]
     assert found["tokenizer.ggml.normalizer.lowercase"].decode() is True
     assert (
         tokenizer_pairs(make(tmp_path), None, {}, vocabulary=vocabulary)["tokenizer.ggml.pre"].decode()

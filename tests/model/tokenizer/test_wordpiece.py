@@ -27,7 +27,9 @@ def make(folder: Path, *, normalizer: Any = None, cut: str = "BertPreTokenizer",
 
 
 def pairs(folder: Path, size: int | None = None, **arguments: Any) -> dict[str, Any]:
-    found = tokenizer_pairs(folder, size, {}, vocabulary=BERT, **arguments)
+    found = tokenizer_pairs(
+        folder, size, {"eos_token_id": 3, "pad_token_id": 9}, vocabulary=BERT, **arguments
+    )
     return {key.removeprefix("tokenizer.ggml."): value.decode() for key, value in found.items()}
 
 
@@ -36,6 +38,7 @@ def test_beginnings_are_marked(tmp_path: Path) -> None:
     assert found["tokens"] == ["[PAD]", "▁play", "ing", "", "▁[PAD4]"]
     assert list(found["token_type"]) == [3, 1, 1, 1, 5]
     assert (found["model"], found["pre"]) == ("bert", "jina-v2-en")
+    assert (found["eos_token_id"], "padding_token_id" in found) == (3, False)  # 9 is beyond the rows
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ VALUES: dict[str, Any] = {
     "dims": 2,
     "experts": 1,
     "covered": False,
+    "source_type": "BF16",
 }
 
 

@@ -29,6 +29,7 @@ VALUES: Mapping[str, Any] = {
     "dims": 2,
     "experts": 1,
     "covered": True,
+    "source_type": "BF16",
 }
 
 

@@ -138,6 +138,12 @@ class TestTheLanguageModel:
             "rope_type": "default", "rope_theta": 1e9,
         }  # fmt: skip
 
+    def test_of_a_part_that_takes_the_root_s_values(self) -> None:
+        """Voxtral's text is a Llama with other defaults than Llama's."""
+        found = complete({"model_type": "voxtral", "text_config": {"hidden_size": 64}})
+        assert (found["vocab_size"], found["hidden_size"], found["head_dim"]) == (131072, 64, 128)
+        assert complete({"model_type": "mistral3", "text_config": {}})["rope_parameters"]["rope_theta"] == 1e4
+
     def test_a_part_that_may_be_missing(self) -> None:
         assert complete({"model_type": "gemma4", "audio_config": None})["audio_config"] is None
         assert "vision_config" not in complete({"model_type": "gemma4"})
@@ -158,6 +164,7 @@ def test_mistral_whose_layers_alternate() -> None:
     given = {"model_type": "mistral", "layer_types": ["full_attention"], "num_hidden_layers": 1}
     assert complete(given)["sliding_window"] == 4096
     assert complete(given)["model_type"] == "mistral"
+    assert "layer_types" not in complete({"model_type": "mistral"})
 
 
 def test_gemma_4_s_draft_model_shares_all_keys_and_values() -> None:

@@ -165,11 +165,22 @@ class Stack:
         """The stored name of one."""
         return _HOLE.sub("{\\1}", self.names).format(layer=layer, expert=expert, matrix=matrix)
 
+    def joined(
+        self, layer: int, experts: int, found: Mapping[tuple[int, str], TensorSource], end: str
+    ) -> Named:
+        """What belongs to the matrices of one kind, such as their ".scale", one after the other."""
+        (matrix,) = {matrix for _, matrix in found}
+        parts = [found[expert, matrix] for expert in range(experts)]
+        return self._called(layer, matrix).removesuffix(".weight") + end, layout.concat(parts)
+
+    def _called(self, layer: int, matrix: str) -> str:
+        to = self.to or self.names.replace(".{expert}", "")
+        return _HOLE.sub("{\\1}", to).format(layer=layer, matrix=matrix)
+
     def stacks(
         self, layer: int, experts: int, found: Mapping[tuple[int, str], TensorSource]
     ) -> Iterator[Named]:
         """The stacks of a layer whose experts are all there: (expert, matrix) → content."""
-        to = self.to or self.names.replace(".{expert}", "")
         for matrix in self.matrices():
             parts = [found[expert, matrix] for expert in range(experts)]
             first = parts[0]
@@ -182,7 +193,7 @@ class Stack:
                         "download the model again",
                         file=part.extents[0].path,
                     )
-            yield _HOLE.sub("{\\1}", to).format(layer=layer, matrix=matrix), layout.stack(parts)
+            yield self._called(layer, matrix), layout.stack(parts)
 
 
 Rule: TypeAlias = Each | First | Gather | Stack

@@ -18,8 +18,14 @@ from quantrecipe.model.source.reading import Reading
 from quantrecipe.model.tensor_reader import TensorReader
 from quantrecipe.plan.assign import kept_type
 
-IN_PLACE = {"kimi-k2-int4", "qwen2-gptq"}
+IN_PLACE = {"deepseek4", "gpt-oss", "llama3-nvfp4", "kimi-k2-int4", "qwen2-gptq"}
 """Where what several tensors make stands at the end in the converter's file, and in its place in ours."""
+
+KEYS_IN_PLACE = {"deepseek4"}
+"""The same of keys: the converter writes its chat template first."""
+
+ADDED = {"kimi-linear": {"tokenizer.ggml.merges"}}
+"""What we write besides: transformers 5.24 loses the merges of a tiktoken file, which llama.cpp needs."""
 
 LONG = 16  # longer arrays are recorded as count and hash
 
@@ -31,14 +37,15 @@ def test_equal_to_the_converter_s(name: str, tmp_path: Path) -> None:
     about = read_recorded(name, "meta.json")
     ignored = {"tokenizer.ggml.pre"} if about.get("pre_rules_differ") else set()
     found, expected = metadata(model), {key: tuple(value) for key, *value in answer["metadata"]}
-    for key in about.get("added", ()):
+    for key in (*about.get("added", ()), *ADDED.get(name, ())):
         assert key not in expected
         del found[key]
     for key in ignored:
         found.pop(key, None)
         expected.pop(key, None)
     assert found == expected
-    assert list(found) == list(expected)
+    if name not in KEYS_IN_PLACE:
+        assert list(found) == list(expected)
     assert_tensors(name, model, answer["tensors"])
 
 

@@ -14,6 +14,7 @@ from quantrecipe.model.architectures.config import Config
 from quantrecipe.model.architectures.hyperparameters import EXPERTS, head_dim, rope_dimensions
 from quantrecipe.model.architectures.layout import (
     DENSE,
+    DENSE_BIASES,
     HEAD,
     WIDE_EXPERTS,
     Layout,
@@ -38,14 +39,7 @@ _OPTIONAL: Shapes = {
 
 _DENSE = Layout(
     required=attention() | DENSE,
-    optional=_OPTIONAL
-    | layers(
-        {
-            "ffn_gate.bias": ("intermediate_size",),
-            "ffn_up.bias": ("intermediate_size",),
-            "ffn_down.bias": ("hidden_size",),
-        }
-    ),
+    optional=_OPTIONAL | DENSE_BIASES,
 )
 
 # llama.cpp's converter knows these families by nothing else

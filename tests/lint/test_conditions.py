@@ -56,7 +56,9 @@ def test_a_source_type_that_there_isn_t(tmp_path: Path) -> None:
     said = what(tmp_path, RULE.format(key="when: source_type == 'mxfp4'"), "QR212")
     assert said == "there is no source type 'mxfp4'; write 'MXFP4'"
     facts = RULE.format(key="when: few") + "facts: {few: \"source_type == 'INT3'\"}\n"
-    assert what(tmp_path, facts, "QR212").startswith("there is no source type 'INT3'; write the name of a type, or")
+    assert what(tmp_path, facts, "QR212").startswith(
+        "there is no source type 'INT3'; write the name of a type, or"
+    )
 
 
 def test_layers_beyond_the_model(tmp_path: Path) -> None:

@@ -82,8 +82,12 @@ def _expand(arch: Architecture, config: Config, checkpoint: Checkpoint) -> Itera
 
 def _ordered(config: Config, checkpoint: Checkpoint) -> list[Named]:
     place = {path: number for number, path in enumerate(checkpoint.files)}
-    weights = weights_of(config, checkpoint)
-    return sorted(weights.items(), key=lambda item: (place[item[1].extents[0].path], item[0]))
+
+    def where(item: Named) -> tuple[int, str]:
+        name, source = item
+        return next((place[extent.path] for extent in source.extents), 0), name  # a constant is in no file
+
+    return sorted(weights_of(config, checkpoint).items(), key=where)
 
 
 @dataclass(slots=True)

@@ -104,6 +104,13 @@ class Config:
             self.fail(f"has no {names[0]} (expected: an object)")
         return replace(self, values=value, rope={})
 
+    def part(self, name: str) -> Config:
+        """Return an object within the configuration, such as "linear_attn_config". ModelError where it isn't there."""
+        value = self.find(name)
+        if not isinstance(value, Mapping):
+            self.fail(f"has no {name} (expected: an object)")
+        return replace(self, values=value, rope={})
+
     def rope_count(self, name: str) -> int | None:
         """Return a whole number of the rotary embedding's settings."""
         return self._checked(name, self.rope.get(name))

@@ -13,6 +13,7 @@ What a format promises, and quantrecipe relies on:
   change their input, and take strided and read-only arrays.
 * The same input gives the same bytes on every machine, at every thread count, at any time.
 * Importance is one vector for all rows of a call: the caller splits at experts.
+* A format may also offer the second half of encoding, as a `Grid`: rounding again with the scales that are there.
 * What is not finite never becomes a silently wrong block: `encode` raises NonFiniteError.
 
 The module is light: it imports neither numba nor any kernel.
@@ -49,6 +50,7 @@ __all__ = [
     "Change",
     "Effect",
     "FormatSpec",
+    "Grid",
     "ImportanceLevel",
     "ModelAnalysis",
     "QuantFormat",
@@ -225,6 +227,11 @@ class QuantFormat(ABC):
     def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
         """data: uint8 (n, row_bytes(k)) → float32 (n, k), written to `out` if given. Never fails on odd bytes."""
 
+    @property
+    def grid(self) -> Grid | None:
+        """The second half of `encode`: what weights may become once the scales are there. None: not offered."""
+        return None
+
     def factor(self, peak: float) -> float:
         """Of a format with a companion tensor: what a matrix is divided by before `encode`. Positive and finite.
 
@@ -235,6 +242,35 @@ class QuantFormat(ABC):
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
         return f"{self.spec.name}({options})"
+
+
+class Grid(ABC):
+    """The second half of encoding: what a row's weights may become with the scales that its bytes hold, and storing it.
+
+    `encode` finds scales, and rounds with them. Who rounds in another way, as error feedback does, takes the scales
+    from `encode`'s bytes, chooses a value for each weight, and stores the choices in these bytes:
+
+        data = fmt.encode(rows, importance)
+        scales, offsets = fmt.grid.scales(data, k)
+        fmt.grid.store(data, choices)
+
+    Then `decode` gives, for each weight, scales * values[choice] + offsets of its group, where the product and the sum
+    are each rounded to float32. Scales and offsets stay what they were, to the bit.
+
+    values: float32, at most 256: what the choices 0, 1, 2, … stand for, in any order. `encode` may know more of them
+    group:  how many weights in a row have a scale and an offset in common; divides the format's block
+    """
+
+    values: tuple[float, ...]
+    group: int
+
+    @abstractmethod
+    def scales(self, data: ByteArray, k: int) -> tuple[FloatArray, FloatArray]:
+        """data: uint8 (n, row_bytes(k)) → (scales, offsets), both float32 (n, k / group)."""
+
+    @abstractmethod
+    def store(self, data: ByteArray, choices: ByteArray) -> None:
+        """choices: uint8 (n, k), each below len(values), written to data: uint8 (n, row_bytes(k)), C-contiguous."""
 
 
 class Analysis(ABC):

@@ -37,6 +37,8 @@ __all__ = [
     "DECODE",
     "ENCODE",
     "ENCODE_WEIGHTED",
+    "GRID_PUT",
+    "GRID_SCALES",
     "Kernel",
     "NotCached",
     "disjoint_kernel",
@@ -55,6 +57,10 @@ ENCODE = "void(Array(float32, 2, 'C', True), uint8[:,::1])"
 ENCODE_WEIGHTED = "void(Array(float32, 2, 'C', True), Array(float32, 1, 'C', True), uint8[:,::1])"
 """rows float32 (n, k), importance float32 (k,), out uint8 (n, row_bytes): fill out."""
 
+GRID_SCALES = "void(Array(uint8, 2, 'C', True), float32[:,::1], float32[:,::1])"
+"""data uint8 (n, row_bytes), scales and offsets float32 (n, k / group): fill both."""
+GRID_PUT = "void(Array(uint8, 2, 'C', True), uint8[:,::1])"
+"""choices uint8 (n, k), data uint8 (n, row_bytes): store the choices, leave the rest."""
 
 _ONLY_CACHED: ContextVar[bool] = ContextVar("only_cached", default=False)
 

@@ -13,12 +13,28 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from quantrecipe.api import QuantFormat
+from quantrecipe.api import FormatSpec, Grid, QuantFormat
 
 if TYPE_CHECKING:
     from quantrecipe.api import ByteArray, FloatArray
 
-__all__ = ["KernelFormat", "Kernels"]
+__all__ = ["GridKernels", "KernelFormat", "Kernels"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GridKernels:
+    """The second half of encoding, by kernels (see `quantrecipe.api.Grid`).
+
+    values: what the choices 0, 1, 2, … stand for
+    group:  weights with a common scale and offset
+    scales: (data, scales, offsets): fill the last two, float32 (n, k / group), from uint8 (n, row_bytes)
+    put:    (choices, data): uint8 (n, k) into uint8 (n, row_bytes), in which all else stays
+    """
+
+    values: tuple[float, ...]
+    group: int
+    scales: Callable[[Any, Any, Any], None]
+    put: Callable[[Any, Any], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,11 +44,13 @@ class Kernels:
     encode:          (rows, out), without importance; None where the format needs one
     encode_weighted: (rows, importance, out); None where importance has no effect
     decode:          (data, rows)
+    grid:            the second half of encoding; None where it isn't offered
     """
 
     encode: Callable[[Any, Any], None] | None = None
     encode_weighted: Callable[[Any, Any, Any], None] | None = None
     decode: Callable[[Any, Any], None]
+    grid: GridKernels | None = None
 
 
 class KernelFormat(QuantFormat):
@@ -55,3 +73,26 @@ class KernelFormat(QuantFormat):
         from quantrecipe.core.checked_rows import decode_rows
 
         return decode_rows(self.spec, data, k, out, self.kernels.decode)
+
+    @property
+    def grid(self) -> Grid | None:
+        kernels = self.kernels.grid
+        return None if kernels is None else _KernelGrid(self.spec, kernels)
+
+
+class _KernelGrid(Grid):
+    """The grid of a format whose work is done by kernels."""
+
+    def __init__(self, spec: FormatSpec, kernels: GridKernels) -> None:
+        self.values, self.group = kernels.values, kernels.group
+        self._spec, self._kernels = spec, kernels
+
+    def scales(self, data: ByteArray, k: int) -> tuple[FloatArray, FloatArray]:
+        from quantrecipe.core.checked_rows import grid_scales
+
+        return grid_scales(self._spec, data, k, self.group, self._kernels.scales)
+
+    def store(self, data: ByteArray, choices: ByteArray) -> None:
+        from quantrecipe.core.checked_rows import store_choices
+
+        store_choices(self._spec, data, choices, len(self.values), self._kernels.put)

@@ -52,6 +52,7 @@ from quantrecipe.testing.speed import Speed, compare
 from quantrecipe.testing.surroundings import check_fallback_ends, check_light_import, check_unique
 from quantrecipe.testing.values import (
     check_error_bound,
+    check_grid,
     check_importance,
     check_nasty_rows,
     check_non_finite,
@@ -74,6 +75,7 @@ __all__ = [
     "check_factor",
     "check_fallback_ends",
     "check_finer_is_better",
+    "check_grid",
     "check_importance",
     "check_input_kept",
     "check_layouts",

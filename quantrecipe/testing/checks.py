@@ -36,6 +36,7 @@ FORMAT_CHECKS: tuple[Callable[[QuantFormat, int], None], ...] = (
     values.check_twice,
     values.check_importance,
     values.check_uniform_importance,
+    values.check_grid,
     surroundings.check_light_import,
     surroundings.check_fallback_ends,
     surroundings.check_unique,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from quantrecipe.api import FormatSpec
-from quantrecipe.core import KernelFormat, Kernels
+from quantrecipe.core import GridKernels, KernelFormat, Kernels
 from quantrecipe.errors import FormatError, NonFiniteError
 
 
@@ -65,3 +65,49 @@ def test_what_a_kernel_gets_was_checked() -> None:
         Both().encode(np.where(np.arange(24).reshape(3, 8) == 10, np.nan, ROWS).astype(np.float32))
     with pytest.raises(FormatError, match="in 4 bytes, not in 5"):
         Both().decode(np.zeros((3, 5), np.uint8), 8)
+
+
+def take_scales(data: np.ndarray, scales: np.ndarray, offsets: np.ndarray) -> None:
+    scales[:], offsets[:] = data, 7
+
+
+def put(choices: np.ndarray, data: np.ndarray) -> None:
+    data[:] = choices[:, ::2]
+
+
+class WithGrid(KernelFormat):
+    spec = spec("GRID")
+    kernels = Kernels(
+        encode=fill(1), decode=decode, grid=GridKernels(values=(0, 5), group=2, scales=take_scales, put=put)
+    )
+
+
+def test_a_grid_is_there_where_its_kernels_are() -> None:
+    assert Both().grid is None
+    grid = WithGrid().grid
+    assert grid is not None
+    assert (grid.values, grid.group) == ((0, 5), 2)
+    data = WithGrid().encode(ROWS)
+    scales, offsets = grid.scales(data, 8)
+    assert (scales.shape, scales.dtype) == ((3, 4), np.float32)
+    assert ((scales == 1) & (offsets == 7)).all()
+    choices = np.tile(np.array([0, 0, 1, 1], np.uint8), (3, 2))
+    grid.store(data, choices[:, ::1])
+    assert (data == [0, 1, 0, 1]).all()
+
+
+def test_what_a_grid_s_kernels_get_was_checked() -> None:
+    grid = WithGrid().grid
+    assert grid is not None
+    data = WithGrid().encode(ROWS)
+    with pytest.raises(FormatError, match="in 4 bytes, not in 5"):
+        grid.scales(np.zeros((3, 5), np.uint8), 8)
+    with pytest.raises(FormatError, match="GRID has 2 values to choose from, and a choice is 2"):
+        grid.store(data, np.full((3, 8), 2, np.uint8))
+    with pytest.raises(FormatError, match="choices must be a matrix of uint8"):
+        grid.store(data, np.zeros((3, 8), np.int16))
+    with pytest.raises(FormatError, match=r"of shape \(2, 4\)"):
+        grid.store(data, np.zeros((2, 8), np.uint8))
+    with pytest.raises(FormatError, match="writeable, C-contiguous"):
+        grid.store(np.zeros((3, 8), np.uint8)[:, ::2], np.zeros((3, 8), np.uint8))
+    assert (data == 1).all()

@@ -10,9 +10,25 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
+from quantrecipe.api import FormatSpec, Grid, QuantFormat, StoredFloat
 from quantrecipe.errors import FormatError, NonFiniteError
 from quantrecipe.testing import CheckFailure, checks_of, run_check
+
+
+class RightGrid(Grid):
+    values = tuple(range(-127, 128))
+    group = 32
+
+    def scales(self, data: Any, k: int) -> Any:
+        cells = np.ascontiguousarray(data).reshape(len(data), k // 32, 34)
+        scales = np.ascontiguousarray(cells[..., :2]).view(np.float16).astype(np.float32)[..., 0]
+        return scales, np.zeros_like(scales)
+
+    def store(self, data: Any, choices: Any) -> None:
+        cells = data.reshape(len(data), -1, 34)
+        cells[..., 2:] = (
+            (choices.astype(np.int16) - 127).astype(np.int8).view(np.uint8).reshape(len(data), -1, 32)
+        )
 
 
 class Right(QuantFormat):
@@ -50,6 +66,10 @@ class Right(QuantFormat):
             return data
         out[...] = data
         return out
+
+    @property
+    def grid(self) -> Grid:
+        return RightGrid()
 
     def weights(self, weights: Any) -> Any:
         return np.where(weights.max() > 0, weights / max(weights.max(), np.float32(1e-30)), np.float32(1))
@@ -405,6 +425,66 @@ class FallsBackToBlocks(Right):
     spec = replace(Right.spec, name="WRONG", fallback="RIGHT")
 
 
+class MergesChoices(Right):
+    """What was stored before shows through."""
+
+    class _Grid(RightGrid):
+        def store(self, data: Any, choices: Any) -> None:
+            kept = data.copy()
+            super().store(data, choices)
+            data |= kept
+
+    grid = _Grid()
+
+
+class StoresOverScales(Right):
+    class _Grid(RightGrid):
+        def store(self, data: Any, choices: Any) -> None:
+            super().store(data, choices)
+            data[:, 0] &= 0xFE
+
+    grid = _Grid()
+
+
+class SaysOtherValues(Right):
+    class _Grid(RightGrid):
+        values = tuple(range(-126, 129))
+
+    grid = _Grid()
+
+
+class SaysOtherGroups(Right):
+    class _Grid(RightGrid):
+        group = 24
+
+    grid = _Grid()
+
+
+class GivesDoubleScales(Right):
+    class _Grid(RightGrid):
+        def scales(self, data: Any, k: int) -> Any:
+            return tuple(array.astype(np.float64) for array in super().scales(data, k))
+
+    grid = _Grid()
+
+
+class ScalesChangeTheData(Right):
+    class _Grid(RightGrid):
+        def scales(self, data: Any, k: int) -> Any:
+            data[:, 5] ^= 1
+            return super().scales(data, k)
+
+    grid = _Grid()
+
+
+class ForgetsChoices(Right):
+    class _Grid(RightGrid):
+        def store(self, data: Any, choices: Any) -> None:
+            super().store(data[:1], choices[:1])
+
+    grid = _Grid()
+
+
 class SaysNothing(Right):
     spec = replace(Right.spec, summary=" ")
 
@@ -462,6 +542,13 @@ MUTANTS: list[tuple[type[Right], str]] = [
     (StatesAFloatBeyondTheBlock, "floats"),
     (StatesAFloatOfTheRow, "floats"),
     (StatesTheWrongKind, "floats"),
+    (MergesChoices, "grid"),
+    (StoresOverScales, "grid"),
+    (SaysOtherValues, "grid"),
+    (SaysOtherGroups, "grid"),
+    (GivesDoubleScales, "grid"),
+    (ScalesChangeTheData, "grid"),
+    (ForgetsChoices, "grid"),
     (FallsBackToNothing, "fallback_ends"),
     (FallsBackToBlocks, "fallback_ends"),
     (SaysNothing, "spec"),

@@ -49,9 +49,11 @@ __all__ = [
     "Analysis",
     "Change",
     "Effect",
+    "Encoder",
     "FormatSpec",
     "Grid",
     "ImportanceLevel",
+    "InputStatistics",
     "ModelAnalysis",
     "QuantFormat",
     "RecipeFolder",
@@ -192,14 +194,7 @@ class QuantFormat(ABC):
 
     def __init__(self, options: Mapping[str, Any] | None = None) -> None:
         """Options are checked against `option_schema` by the recipe loader; a stray one is a FormatError here."""
-        given = dict(options or {})
-        if unknown := sorted(given.keys() - self.option_schema.keys()):
-            known = ", ".join(sorted(self.option_schema)) or "none"
-            raise FormatError(f"{self.spec.name} has no option {unknown[0]!r}", f"its options: {known}")
-        defaults = {
-            name: schema["default"] for name, schema in self.option_schema.items() if "default" in schema
-        }
-        self.options: Mapping[str, Any] = MappingProxyType(defaults | given)
+        self.options = _with_defaults(self.spec.name, self.option_schema, options)
 
     def with_options(self, options: Mapping[str, Any]) -> Self:
         """The same format with these options."""
@@ -244,6 +239,18 @@ class QuantFormat(ABC):
         return f"{self.spec.name}({options})"
 
 
+def _with_defaults(
+    name: str, schema: Mapping[str, Any], options: Mapping[str, Any] | None
+) -> Mapping[str, Any]:
+    """The options of the object of this name: those given, and the defaults of others. FormatError for a stray one."""
+    given = dict(options or {})
+    if unknown := sorted(given.keys() - schema.keys()):
+        known = ", ".join(sorted(schema)) or "none"
+        raise FormatError(f"{name} has no option {unknown[0]!r}", f"its options: {known}")
+    defaults = {option: said["default"] for option, said in schema.items() if "default" in said}
+    return MappingProxyType(defaults | given)
+
+
 class Grid(ABC):
     """The second half of encoding: what a row's weights may become with the scales that its bytes hold, and storing it.
 
@@ -271,6 +278,73 @@ class Grid(ABC):
     @abstractmethod
     def store(self, data: ByteArray, choices: ByteArray) -> None:
         """choices: uint8 (n, k), each below len(values), written to data: uint8 (n, row_bytes(k)), C-contiguous."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class InputStatistics:
+    """What is known of the inputs that a matrix is multiplied with.
+
+    gram:   the mean of x xᵀ over the inputs x: float32 (k, k), symmetric, read-only. Of fewer tokens than columns it
+            is singular
+    tokens: how many inputs that is the mean of
+    """
+
+    gram: FloatArray
+    tokens: int
+
+
+class Encoder(ABC):
+    """A way from weights to the bytes of any format. Instances are immutable values: a name and a set of options.
+
+    What depends on the matrix's inputs alone is done once for each matrix, by `prepare`; what it returns goes to each
+    call of `encode`, from several threads at once. Rows are apart, as `QuantFormat` promises it: a row's bytes depend
+    on the row, the format, the importance, the statistics and the options, and on nothing else.
+    """
+
+    name: ClassVar[str]
+    """What recipes call it, unique among all installed plugins."""
+    summary: ClassVar[str]
+    """One line for `quantrecipe plugins`."""
+    version: ClassVar[int] = 1
+    """Raised whenever its bytes change."""
+    needs_statistics: ClassVar[bool] = False
+    """True for one that can't go without InputStatistics."""
+    option_schema: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    """As in QuantFormat."""
+
+    def __init__(self, options: Mapping[str, Any] | None = None) -> None:
+        """A stray option is a FormatError."""
+        self.options = _with_defaults(self.name, self.option_schema, options)
+
+    def with_options(self, options: Mapping[str, Any]) -> Self:
+        """The same encoder with these options."""
+        return type(self)(options)
+
+    def accepts(self, fmt: QuantFormat) -> str | None:
+        """None if it can make this format's bytes, else the reason."""
+        return None
+
+    def prepare(self, statistics: InputStatistics | None, *, threads: int = 1) -> Any:
+        """What `encode` needs of a matrix's inputs. The threads change nothing but the time.
+
+        ImportanceError for statistics that are missing, or can't be used: NaN, nothing but zeros.
+        """
+        return None
+
+    @abstractmethod
+    def encode(
+        self,
+        rows: FloatArray,
+        fmt: QuantFormat,
+        importance: FloatArray | None = None,
+        prepared: Any = None,
+        *,
+        out: ByteArray | None = None,
+    ) -> ByteArray:
+        """rows: float32 (n, k), of one matrix → uint8 (n, row_bytes(k)), as `QuantFormat.encode`, with its errors.
+
+        prepared: what `prepare` made of the statistics of this matrix
+        """
 
 
 class Analysis(ABC):

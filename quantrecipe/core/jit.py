@@ -27,6 +27,7 @@ import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
@@ -39,6 +40,7 @@ __all__ = [
     "ENCODE_WEIGHTED",
     "GRID_PUT",
     "GRID_SCALES",
+    "Instruction",
     "Kernel",
     "NotCached",
     "disjoint_kernel",
@@ -103,6 +105,19 @@ def disjoint_kernel(function: Callable[P, R], /) -> Callable[P, R]:
     another, vectorises without a check at each turn.
     """
     return Kernel(function, None, disjoint=True)
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """What a processor does in one step and Python has no operator for. Only kernels can call it.
+
+    name: of LLVM's intrinsic: "fma"
+    """
+
+    name: str
+
+    def __call__(self, *numbers: Any) -> Any:
+        raise TypeError(f"{self.name} is an instruction of compiled kernels, and Python has none")
 
 
 class Kernel(Generic[P, R]):
@@ -191,6 +206,8 @@ def _sources(lazy: Kernel[..., Any], seen: dict[int, Kernel[..., Any]]) -> Itera
         if isinstance(value, Kernel):
             if id(value) not in seen:
                 yield from _sources(value, seen)
+        elif isinstance(value, Instruction):
+            yield f"{name} is {value.name}".encode()
         elif isinstance(value, (np.ndarray, np.generic)):
             yield f"{name} {value.dtype.str} {value.shape}".encode() + value.tobytes()
         elif isinstance(value, (bool, int, float, str, tuple)):

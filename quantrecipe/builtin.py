@@ -1,4 +1,4 @@
-"""The built-in plugin: quantrecipe's own formats, analyses and recipes, through the door that others use."""
+"""The built-in plugin: quantrecipe's own formats, analyses, encoders and recipes, through the door that others use."""
 
 from __future__ import annotations
 
@@ -6,10 +6,17 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from quantrecipe.analyses import ALL as ANALYSES
-from quantrecipe.api import Analysis, QuantFormat, RecipeFolder, hookimpl
+from quantrecipe.api import Analysis, Encoder, QuantFormat, RecipeFolder, hookimpl
+from quantrecipe.encoders import ALL as ENCODERS
 from quantrecipe.formats import ALL
 
-__all__ = ["quantrecipe_analyses", "quantrecipe_formats", "quantrecipe_recipes", "shipped_recipes"]
+__all__ = [
+    "quantrecipe_analyses",
+    "quantrecipe_encoders",
+    "quantrecipe_formats",
+    "quantrecipe_recipes",
+    "shipped_recipes",
+]
 
 _PACKAGE = Path(__file__).parent
 
@@ -24,6 +31,12 @@ def quantrecipe_formats() -> Iterable[QuantFormat]:
 def quantrecipe_analyses() -> Iterable[Analysis]:
     """Ways to know what a type costs."""
     return ANALYSES
+
+
+@hookimpl
+def quantrecipe_encoders() -> Iterable[Encoder]:
+    """Ways from weights to bytes."""
+    return ENCODERS
 
 
 @hookimpl

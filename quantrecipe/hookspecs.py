@@ -14,9 +14,14 @@ from collections.abc import Iterable
 
 import pluggy
 
-from quantrecipe.api import Analysis, QuantFormat, RecipeFolder
+from quantrecipe.api import Analysis, Encoder, QuantFormat, RecipeFolder
 
-__all__ = ["quantrecipe_analyses", "quantrecipe_formats", "quantrecipe_recipes"]
+__all__ = [
+    "quantrecipe_analyses",
+    "quantrecipe_encoders",
+    "quantrecipe_formats",
+    "quantrecipe_recipes",
+]
 
 hookspec = pluggy.HookspecMarker("quantrecipe")
 
@@ -44,6 +49,19 @@ def quantrecipe_analyses() -> Iterable[Analysis]:  # type: ignore[empty-body]  #
     @hookimpl
     def quantrecipe_analyses():
         return [Outliers()]
+    """
+
+
+@hookspec
+def quantrecipe_encoders() -> Iterable[Encoder]:  # type: ignore[empty-body]  # pluggy never runs a spec
+    """Encoders to add, other ways from weights to the bytes of formats: instances of Encoder, with default options.
+
+    from quantrecipe.api import hookimpl
+    from quantrecipe_mine.halves_up import HalvesUp
+
+    @hookimpl
+    def quantrecipe_encoders():
+        return [HalvesUp()]
     """
 
 

@@ -44,6 +44,13 @@ from quantrecipe.testing.checks import (
     parametrize_with_checks,
     run_check,
 )
+from quantrecipe.testing.encoders import (
+    ENCODER_CHECKS,
+    check_bytes,
+    check_rows_alone,
+    check_side_by_side,
+    check_unsuitable,
+)
 from quantrecipe.testing.facts import check_accepts, check_factor, check_options, check_sizes, check_spec
 from quantrecipe.testing.failure import CheckFailure, same_bytes, same_values
 from quantrecipe.testing.plugin import plugin_checks
@@ -63,6 +70,7 @@ from quantrecipe.testing.values import (
 )
 
 __all__ = [
+    "ENCODER_CHECKS",
     "FORMAT_CHECKS",
     "MODEL_CHECKS",
     "TENSOR_CHECKS",
@@ -71,6 +79,7 @@ __all__ = [
     "Result",
     "Speed",
     "check_accepts",
+    "check_bytes",
     "check_error_bound",
     "check_factor",
     "check_fallback_ends",
@@ -89,8 +98,10 @@ __all__ = [
     "check_out",
     "check_random_bytes",
     "check_repeats",
+    "check_rows_alone",
     "check_rows_apart",
     "check_shapes",
+    "check_side_by_side",
     "check_sizes",
     "check_spec",
     "check_splits",
@@ -98,6 +109,7 @@ __all__ = [
     "check_twice",
     "check_uniform_importance",
     "check_unique",
+    "check_unsuitable",
     "check_weights",
     "check_words",
     "check_zeros",

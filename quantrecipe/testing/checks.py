@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from quantrecipe.api import ModelAnalysis, QuantFormat, TensorAnalysis
+from quantrecipe.api import Encoder, ModelAnalysis, QuantFormat, TensorAnalysis
 from quantrecipe.testing import calls, facts, surroundings, values
 from quantrecipe.testing.analyses import MODEL_CHECKS, TENSOR_CHECKS
+from quantrecipe.testing.encoders import ENCODER_CHECKS
 from quantrecipe.testing.failure import CheckFailure
 
 __all__ = ["FORMAT_CHECKS", "Check", "Result", "checks_of", "parametrize_with_checks", "run_check"]
@@ -70,7 +71,7 @@ class Result:
 
 
 def checks_of(subject: object, *, seed: int = 0) -> tuple[Check, ...]:
-    """Every check of a format or an analysis. A format without a codec promises nothing, and has none."""
+    """Every check of a format, an analysis or an encoder. A format without a codec promises nothing, and has none."""
     name: str
     checks: Sequence[Callable[[Any, int], None]]
     match subject:
@@ -80,8 +81,12 @@ def checks_of(subject: object, *, seed: int = 0) -> tuple[Check, ...]:
             name, checks = subject.name, TENSOR_CHECKS
         case ModelAnalysis():
             name, checks = subject.name, MODEL_CHECKS
+        case Encoder():
+            name, checks = subject.name, ENCODER_CHECKS
         case _:
-            raise TypeError(f"{subject!r} is neither a format nor an analysis of a kind that has checks")
+            raise TypeError(
+                f"{subject!r} is no format, no encoder, and no analysis of a kind that has checks"
+            )
     return tuple(_check(subject, name, function, seed) for function in checks)
 
 
@@ -102,7 +107,7 @@ def run_check(check: Check) -> Result:
 
 
 def parametrize_with_checks(subjects: Iterable[Any], *, seed: int = 0) -> Any:
-    """A pytest decorator that runs a test once for each check of each format and analysis.
+    """A pytest decorator that runs a test once for each check of each format, analysis and encoder.
 
     from quantrecipe.testing import parametrize_with_checks
     from quantrecipe_mine import Mine

@@ -46,7 +46,7 @@ def _checks_of(source: PluginSource, seed: int) -> Iterator[Check]:
         plugin = read_plugin(source)
     except Exception:  # noqa: BLE001  # the first check says what it is
         return
-    for thing in (*plugin.formats, *plugin.analyses):
+    for thing in (*plugin.formats, *plugin.analyses, *plugin.encoders):
         yield from checks_of(thing, seed=seed)
     yield from _recipe_checks(plugin)
 

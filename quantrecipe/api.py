@@ -194,7 +194,7 @@ class QuantFormat(ABC):
 
     def __init__(self, options: Mapping[str, Any] | None = None) -> None:
         """Options are checked against `option_schema` by the recipe loader; a stray one is a FormatError here."""
-        self.options = _with_defaults(self.spec.name, self.option_schema, options)
+        self.options = _with_defaults(lambda: self.spec.name, self.option_schema, options)
 
     def with_options(self, options: Mapping[str, Any]) -> Self:
         """The same format with these options."""
@@ -240,13 +240,13 @@ class QuantFormat(ABC):
 
 
 def _with_defaults(
-    name: str, schema: Mapping[str, Any], options: Mapping[str, Any] | None
+    name: Callable[[], str], schema: Mapping[str, Any], options: Mapping[str, Any] | None
 ) -> Mapping[str, Any]:
     """The options of the object of this name: those given, and the defaults of others. FormatError for a stray one."""
     given = dict(options or {})
     if unknown := sorted(given.keys() - schema.keys()):
         known = ", ".join(sorted(schema)) or "none"
-        raise FormatError(f"{name} has no option {unknown[0]!r}", f"its options: {known}")
+        raise FormatError(f"{name()} has no option {unknown[0]!r}", f"its options: {known}")
     defaults = {option: said["default"] for option, said in schema.items() if "default" in said}
     return MappingProxyType(defaults | given)
 
@@ -314,7 +314,7 @@ class Encoder(ABC):
 
     def __init__(self, options: Mapping[str, Any] | None = None) -> None:
         """A stray option is a FormatError."""
-        self.options = _with_defaults(self.name, self.option_schema, options)
+        self.options = _with_defaults(lambda: self.name, self.option_schema, options)
 
     def with_options(self, options: Mapping[str, Any]) -> Self:
         """The same encoder with these options."""

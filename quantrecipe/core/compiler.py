@@ -125,7 +125,6 @@ class _Codegen(codegen.AOTCPUCodegen):  # type: ignore[misc]
         """Kernels raise nothing that would need an environment."""
 
 
-@cast(_Numba, numba.extending).intrinsic
 def _fma(_context: _Numba, a: _Numba, b: _Numba, c: _Numba) -> _Numba:
     """a * b + c, rounded once. LLVM makes one instruction of it, and never of a product and a sum that are written."""
     if not (a == b == c and isinstance(a, _types.Float)):
@@ -137,7 +136,7 @@ def _fma(_context: _Numba, a: _Numba, b: _Numba, c: _Numba) -> _Numba:
     return a(a, b, c), generate
 
 
-_INSTRUCTIONS = {"fma": _fma}
+_INSTRUCTIONS = {"fma": cast(_Numba, numba.extending).intrinsic(_fma)}
 _DISPATCHERS: dict[int, tuple[Kernel[..., Any], Callable[..., Any]]] = {}
 """By identity of the kernel: numba's dispatcher, as other kernels call it. Filled under numba's lock."""
 _CODEGENS: dict[str, _Codegen] = {}

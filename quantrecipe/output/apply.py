@@ -188,6 +188,7 @@ def _jobs(plan: Plan, parts: Sequence[PartFile], number: int, old: Mapping[str, 
                 assignment=a,
                 sink=part,
                 importance=plan.importance,
+                statistics=plan.statistics,
                 output=number,
                 old=made if made is not None and made.encoding == a.encoding else None,
             )

@@ -24,6 +24,7 @@ from quantrecipe.model.source.source import Stored, TensorSource
 from quantrecipe.model.tensor_reader import TensorReader
 from quantrecipe.output.jobs import Encoding
 from quantrecipe.output.pipeline import Pass
+from quantrecipe.output.preparations import Preparations
 from quantrecipe.output.reuse import OldTensor
 from quantrecipe.output.row_units import Unit, parts
 from quantrecipe.output.transform import Handling, Rows
@@ -53,6 +54,8 @@ class StoredRows:
     group:  rows that stay together in a part of a unit
     floats: buffers for the weights of a part, one for each thread
     tell:   (weights, bytes read, bytes written): so much is done
+    part:   weights that are float32 at the same time
+    prepared: what encoders know of inputs
     """
 
     tensor: TensorInfo
@@ -63,6 +66,8 @@ class StoredRows:
     floats: SimpleQueue[_Floats]
     nan: Handling
     tell: Callable[[int, int, int], None]
+    part: int
+    prepared: Preparations
 
     def read(self, unit: Unit, slot: Slot) -> tuple[_Bytes, Reading]:
         """uint8 (rows, row bytes) of the type that the source gives; and what was read for them, in the slot."""
@@ -99,7 +104,7 @@ class _TensorPass(ABC, Generic[R]):
         """Call `do` with parts of the unit that stay in a cache as float32, and with their places among its rows."""
         floats = self._rows.floats.get()
         try:
-            for part in parts(unit, self._rows.group):
+            for part in parts(unit, self._rows.group, self._rows.part):
                 place = slice(part.start - unit.start, part.stop - unit.start)
                 do(self._rows.rows(part, stored[place], floats), place)
         finally:
@@ -186,11 +191,13 @@ class Encode(_TensorPass[_Encoded]):
         def encode(rows: Rows, place: slice) -> None:
             for i in made:
                 encoding = self.encodings[i]
+                first = encoding.jobs[0]
                 lost[i] += rows.encode(
                     encoding.format,
                     None if encoding.importance is None else encoding.importance[unit.expert],
                     data[i][place],
                     factor=None if encoding.factors is None else encoding.factors[unit.expert],
+                    make=self._rows.prepared.make(first.assignment, first.statistics, unit.expert),
                 )
 
         if len(made) < len(self.encodings):

@@ -2,7 +2,8 @@
 
     any thread: read some rows ─▶ convert, quantize ─▶ write ─▶ hash what was read and written, in order
 
-Memory depends on the number of threads and the length of the longest row alone; where a source is transposed, on its
+Memory depends on the number of threads and the length of the longest row alone; with encoders that know inputs, on two
+of these, too; where a source is transposed, on its
 slab, too (`model/source/layout.py`).
 """
 
@@ -23,8 +24,9 @@ from quantrecipe.model.tensor_reader import TensorReader
 from quantrecipe.output.jobs import Encoding, Job, encodings_of, jobs_by_tensor
 from quantrecipe.output.passes import CopyOld, Encode, FindPeaks, Slot, StoredRows
 from quantrecipe.output.pipeline import Pass, Pipeline
+from quantrecipe.output.preparations import Preparations
 from quantrecipe.output.progress import Progress
-from quantrecipe.output.row_units import parts, split
+from quantrecipe.output.row_units import CHUNK_WEIGHTS, ENCODER_ROWS, PART_WEIGHTS, parts, split
 from quantrecipe.output.transform import Handling
 from quantrecipe.registry import Registry
 from quantrecipe.tensor import TensorInfo, tensor_order
@@ -66,6 +68,7 @@ class Stream:
         self._jobs = jobs_by_tensor(jobs)
         self._formats = registry.formats
         self._threads = threads
+        self._prepared = Preparations(threads)
         self._nan = nan
         self._progress = progress
         wanted = [t for t in sorted(model.tensors, key=tensor_order) if t.name in self._jobs]
@@ -110,8 +113,10 @@ class Stream:
             floats=floats,
             nan=self._nan,
             tell=lambda *done: pipeline.tell(partial(self._advance, *done)),
+            part=self._at_least(tensor, PART_WEIGHTS),
+            prepared=self._prepared,
         )
-        units = partial(split, tensor, self._together(tensor))
+        units = partial(split, tensor, self._together(tensor), self._at_least(tensor, CHUNK_WEIGHTS))
         if any(encoding.companions for encoding in encodings):
             # A factor depends on the whole matrix, so these take a pass of their own before anything is encoded.
             peaks = FindPeaks(rows)
@@ -170,12 +175,17 @@ class Stream:
         """Rows that any encoding interleaves."""
         return lcm(*(job.assignment.format.spec.rows_per_group for job in self._jobs[tensor.name]))
 
+    def _at_least(self, tensor: TensorInfo, weights: int) -> int:
+        """So many weights, or more where an encoder wants more rows at a time."""
+        by_encoder = any(job.assignment.encoder is not None for job in self._jobs[tensor.name])
+        return max(weights, ENCODER_ROWS * tensor.cols) if by_encoder else weights
+
     def _largest(self) -> tuple[int, int, int]:
         """Stored bytes of the largest unit, weights of its largest part, encoded bytes of all encodings together."""
         raw = weights = encoded = 1
         for tensor in self._tensors:
-            unit = next(split(tensor, self._together(tensor)))
-            part = next(parts(unit, self._group(tensor)))
+            unit = next(split(tensor, self._together(tensor), self._at_least(tensor, CHUNK_WEIGHTS)))
+            part = next(parts(unit, self._group(tensor), self._at_least(tensor, PART_WEIGHTS)))
             assignments = (job.assignment for job in self._jobs[tensor.name])
             specs = {a.encoding: a.format.spec for a in assignments}
             row = sum(spec.row_bytes(tensor.cols) for spec in specs.values())

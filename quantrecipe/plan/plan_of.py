@@ -20,6 +20,7 @@ from quantrecipe.plan.metadata import PLAN_DIGEST, build_metadata
 from quantrecipe.plan.plan import Assignment, Plan
 from quantrecipe.plan.reach import reach
 from quantrecipe.plan.resolution import Resolution
+from quantrecipe.plan.statistics import Made, encoder_warnings, made_by
 from quantrecipe.plan.trace import Decision, doubts
 from quantrecipe.recipe.recipe import KEEP
 from quantrecipe.tensor import MAX_DIMS
@@ -37,8 +38,9 @@ def plan_of(resolution: Resolution) -> Plan:
     recipe, model, selected = resolution.recipe, resolution.model, resolution.selected
     decisions = resolution.decisions
     choices = each_decision(decisions, lambda decision: choose_format(decision, resolution))
+    found = dict(zip((decision.tensor.name for decision in decisions), choices, strict=True))
     assignments = with_companions(
-        [_assignment(*pair, resolution) for pair in zip(decisions, choices, strict=True)],
+        each_decision(decisions, lambda it: _assignment(it, found[it.tensor.name], resolution)),
         model,
         resolution.registry.format("F32"),
     )
@@ -72,9 +74,11 @@ def plan_of(resolution: Resolution) -> Plan:
             *fallback_warnings(assignments),
             *dialect_warnings(assignments, recipe.target.engine if recipe.target is not None else None),
             *_dimension_warnings(assignments),
+            *encoder_warnings(assignments, resolution.statistics),
             *warnings,
         ),
         digest=digest,
+        statistics=resolution.statistics,
     )
 
 
@@ -98,6 +102,7 @@ def _assignment(decision: Decision, choice: Choice, resolution: Resolution) -> A
     weighted = tensor.name in resolution.covered and not choice.copied and spec.importance != "ignored"
     # Of the matrix the bytes depend on this tensor's entry alone: another matrix may have the same one.
     entry = matrix.entry(tensor) if matrix is not None and weighted else None
+    made = Made() if choice.copied else made_by(decision, choice.format, resolution)
     return Assignment(
         tensor=tensor,
         format=choice.format,
@@ -110,8 +115,16 @@ def _assignment(decision: Decision, choice: Choice, resolution: Resolution) -> A
         copied=choice.copied,
         importance=weighted,
         encoding=encoding_digest(
-            choice.format, copied=choice.copied, importance="" if entry is None else entry.digest
+            choice.format,
+            copied=choice.copied,
+            importance="" if entry is None else entry.digest,
+            encoder=made.encoder,
+            inputs=made.digest,
         ),
+        encoder=made.encoder,
+        inputs=made.inputs,
+        made_of=made.digest,
+        lacking=made.lacking,
     )
 
 

@@ -14,7 +14,7 @@ from quantrecipe.cli.errors import print_warning
 from quantrecipe.cli.named_recipes import expand_names, load_recipes, settings_option
 from quantrecipe.cli.options.amounts import FileSize, count_option
 from quantrecipe.cli.options.limits import Running, limits_text, running_options
-from quantrecipe.cli.options.paths import file_option
+from quantrecipe.cli.options.paths import file_option, folder_option
 from quantrecipe.cli.options.shared import (
     another_model_option,
     arch_option,
@@ -55,6 +55,7 @@ class PlanOptions:
     budget: Budget | None
     running: Running | None
     sensitivity: Path | None
+    statistics: Path | None
     arch: str | None
     pre: str | None
     strict: bool
@@ -74,6 +75,10 @@ plan_options = together(
     file_option(
         "--sensitivity",
         help="What types cost each tensor, as `quantrecipe sensitivity` found it; what `choose` goes by.",
+    ),
+    folder_option(
+        "--statistics",
+        help="Gram matrices of the model's inputs (`imatrix compute --gram`), for recipes with `encoder: feedback`.",
     ),
     strict_option,
     requantize_option,
@@ -124,6 +129,7 @@ def build_plans(
         another_model=options.another_model,
         assume_imatrix=options.assume_imatrix,
         sensitivity=options.sensitivity,
+        statistics=options.statistics,
         strict=options.strict,
         allow_requantize=options.allow_requantize,
         provenance=options.provenance,

@@ -34,6 +34,7 @@ from quantrecipe.output.warm import compile_kernels
 from quantrecipe.plan.plan import Assignment
 from quantrecipe.plan.review.lock import Lock
 from quantrecipe.plan.review.recorded import recorded_recipe
+from quantrecipe.plan.statistics import Statistics
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry, load_registry
 
@@ -49,6 +50,7 @@ def verify_file(
     registry: Registry | None = None,
     source: Model | None = None,
     importance: Importance | None = None,
+    statistics: Statistics | None = None,
     recipe: Recipe | None = None,
     lock: Lock | None = None,
     sample: int | None = SAMPLE,
@@ -57,7 +59,7 @@ def verify_file(
 ) -> Verification:
     """Check a GGUF, or all shards of one.
 
-    `source` is the model that it was made from, `importance` the matrix that was used. `recipe` is for files that
+    `source` is the model that it was made from, `importance` the matrix that was used, and `statistics` those of inputs. `recipe` is for files that
     record none; of others it has to be the recorded one. `sample` is how many tensors are quantized again (None:
     all). Damaged tensors always are. ModelError where a file can't be read at all, PlanError where recipe and
     source don't go together.
@@ -68,7 +70,7 @@ def verify_file(
         threads=threads or usable_processors(),
         progress=progress or Silent(),
     )
-    return run.verify(source, importance, recipe, lock, sample)
+    return run.verify(source, importance, recipe, lock, sample, statistics)
 
 
 class _Run:
@@ -86,6 +88,7 @@ class _Run:
         given: Recipe | None,
         lock: Lock | None,
         count: int | None,
+        statistics: Statistics | None,
     ) -> Verification:
         started = time.perf_counter()
         produced = self._produced
@@ -108,7 +111,7 @@ class _Run:
         recipe = recipe or given
         origin = None
         if source is not None and recipe is not None:
-            origin = find_origin(produced, source, recipe, importance, self._registry)
+            origin = find_origin(produced, source, recipe, importance, self._registry, statistics)
             checks += origin.checks
         else:
             checks.append(check_types(produced, recipe, self._registry))
@@ -247,12 +250,12 @@ class _Run:
             if name not in damaged and name not in changed
         ]
         if not remade and origin.unknown:
-            why = f"all {len(origin.unknown)} tensors were made with an importance matrix: give it with --imatrix"
+            why = f"all {len(origin.unknown)} tensors were made with an importance matrix or statistics: give them with --imatrix, --statistics"
             yield Check.skipped("bytes", why)
             return
         said = f"{len(remade)} of {len(self._produced.model.tensors)} tensors, quantized again"
         if origin.unknown:
-            said += f"; {len(origin.unknown)} can't be without the importance matrix (--imatrix)"
+            said += f"; {len(origin.unknown)} can't be without the importance matrix or the statistics (--imatrix, --statistics)"
         yield Check.of("bytes", said, others) if remade else Check.skipped("bytes", "no tensor was asked for")
 
     def _hashed_bytes(self, origin: Origin | None) -> int:

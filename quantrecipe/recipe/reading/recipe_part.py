@@ -16,8 +16,8 @@ from quantrecipe.gguf.values import GGUFValue
 from quantrecipe.recipe.budget import Budget, read_budget
 from quantrecipe.recipe.metadata import read_metadata
 from quantrecipe.recipe.reading.groups_and_facts import Definitions, read_facts, read_groups
-from quantrecipe.recipe.reading.requirements import read_requires
 from quantrecipe.recipe.reading.named_options import read_encoder
+from quantrecipe.recipe.reading.requirements import read_requires
 from quantrecipe.recipe.reading.rule_items import Inclusion, read_protected, read_rule
 from quantrecipe.recipe.reading.value_slots import Slots
 from quantrecipe.recipe.reading.variable_declarations import Declaration, read_variables

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Generic, TypeVar
 
@@ -54,7 +54,7 @@ class StoredRows:
     group:  rows that stay together in a part of a unit
     floats: buffers for the weights of a part, one for each thread
     tell:   (weights, bytes read, bytes written): so much is done
-    part:   weights that are float32 at the same time
+    part:   weights that are float32 at the same time; None: as many as stay in a cache
     prepared: what encoders know of inputs
     """
 
@@ -66,8 +66,8 @@ class StoredRows:
     floats: SimpleQueue[_Floats]
     nan: Handling
     tell: Callable[[int, int, int], None]
-    part: int
-    prepared: Preparations
+    part: int | None = None
+    prepared: Preparations = field(default_factory=lambda: Preparations(1))
 
     def read(self, unit: Unit, slot: Slot) -> tuple[_Bytes, Reading]:
         """uint8 (rows, row bytes) of the type that the source gives; and what was read for them, in the slot."""
@@ -104,7 +104,8 @@ class _TensorPass(ABC, Generic[R]):
         """Call `do` with parts of the unit that stay in a cache as float32, and with their places among its rows."""
         floats = self._rows.floats.get()
         try:
-            for part in parts(unit, self._rows.group, self._rows.part):
+            group, size = self._rows.group, self._rows.part
+            for part in parts(unit, group) if size is None else parts(unit, group, size):
                 place = slice(part.start - unit.start, part.stop - unit.start)
                 do(self._rows.rows(part, stored[place], floats), place)
         finally:

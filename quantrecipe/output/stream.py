@@ -26,7 +26,7 @@ from quantrecipe.output.passes import CopyOld, Encode, FindPeaks, Slot, StoredRo
 from quantrecipe.output.pipeline import Pass, Pipeline
 from quantrecipe.output.preparations import Preparations
 from quantrecipe.output.progress import Progress
-from quantrecipe.output.row_units import CHUNK_WEIGHTS, ENCODER_ROWS, PART_WEIGHTS, parts, split
+from quantrecipe.output.row_units import CHUNK_WEIGHTS, ENCODER_ROWS, PART_WEIGHTS, Unit, parts, split
 from quantrecipe.output.transform import Handling
 from quantrecipe.registry import Registry
 from quantrecipe.tensor import TensorInfo, tensor_order
@@ -113,10 +113,10 @@ class Stream:
             floats=floats,
             nan=self._nan,
             tell=lambda *done: pipeline.tell(partial(self._advance, *done)),
-            part=self._at_least(tensor, PART_WEIGHTS),
+            part=self._for_encoders(tensor),
             prepared=self._prepared,
         )
-        units = partial(split, tensor, self._together(tensor), self._at_least(tensor, CHUNK_WEIGHTS))
+        units = partial(self._units, tensor)
         if any(encoding.companions for encoding in encodings):
             # A factor depends on the whole matrix, so these take a pass of their own before anything is encoded.
             peaks = FindPeaks(rows)
@@ -175,17 +175,24 @@ class Stream:
         """Rows that any encoding interleaves."""
         return lcm(*(job.assignment.format.spec.rows_per_group for job in self._jobs[tensor.name]))
 
-    def _at_least(self, tensor: TensorInfo, weights: int) -> int:
-        """So many weights, or more where an encoder wants more rows at a time."""
-        by_encoder = any(job.assignment.encoder is not None for job in self._jobs[tensor.name])
-        return max(weights, ENCODER_ROWS * tensor.cols) if by_encoder else weights
+    def _units(self, tensor: TensorInfo) -> Iterator[Unit]:
+        """The tensor's units, larger ones where an encoder wants more rows at a time."""
+        together, size = self._together(tensor), self._for_encoders(tensor)
+        return split(tensor, together) if size is None else split(tensor, together, max(size, CHUNK_WEIGHTS))
+
+    def _for_encoders(self, tensor: TensorInfo) -> int | None:
+        """Weights of a part of a unit where an encoder makes the bytes; None where none does."""
+        if all(job.assignment.encoder is None for job in self._jobs[tensor.name]):
+            return None
+        return max(PART_WEIGHTS, ENCODER_ROWS * tensor.cols)
 
     def _largest(self) -> tuple[int, int, int]:
         """Stored bytes of the largest unit, weights of its largest part, encoded bytes of all encodings together."""
         raw = weights = encoded = 1
         for tensor in self._tensors:
-            unit = next(split(tensor, self._together(tensor), self._at_least(tensor, CHUNK_WEIGHTS)))
-            part = next(parts(unit, self._group(tensor), self._at_least(tensor, PART_WEIGHTS)))
+            unit, size = next(self._units(tensor)), self._for_encoders(tensor)
+            group = self._group(tensor)
+            part = next(parts(unit, group) if size is None else parts(unit, group, size))
             assignments = (job.assignment for job in self._jobs[tensor.name])
             specs = {a.encoding: a.format.spec for a in assignments}
             row = sum(spec.row_bytes(tensor.cols) for spec in specs.values())

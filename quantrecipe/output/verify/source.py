@@ -232,7 +232,7 @@ def _digests(produced: Produced, resolution: Resolution, found: _Found) -> Itera
     said = produced.text(PLAN_DIGEST)
     if said is None or not produced.encodings:
         return
-    sources = {a.tensor.name: a.tensor.dtype for a in found.all}
+    sources = {tensor.name: tensor.dtype for tensor in resolution.model.tensors}
     now = plan_digest(
         resolution.recipe.digest,
         recorded,

@@ -31,6 +31,7 @@ from quantrecipe.output.verify.remake import Mismatch, remake, sample
 from quantrecipe.output.verify.source import Origin, find_origin
 from quantrecipe.output.verify.verification import Check, Finding, Verification
 from quantrecipe.output.warm import compile_kernels
+from quantrecipe.plan.metadata import STATISTICS_DIGEST
 from quantrecipe.plan.plan import Assignment
 from quantrecipe.plan.review.lock import Lock
 from quantrecipe.plan.review.recorded import recorded_recipe
@@ -59,10 +60,10 @@ def verify_file(
 ) -> Verification:
     """Check a GGUF, or all shards of one.
 
-    `source` is the model that it was made from, `importance` the matrix that was used, and `statistics` those of inputs. `recipe` is for files that
-    record none; of others it has to be the recorded one. `sample` is how many tensors are quantized again (None:
-    all). Damaged tensors always are. ModelError where a file can't be read at all, PlanError where recipe and
-    source don't go together.
+    `source` is the model that it was made from, `importance` the matrix and `statistics` those of inputs that were
+    used. `recipe` is for files that record none; of others it has to be the recorded one. `sample` is how many tensors
+    are quantized again (None: all). Damaged tensors always are. ModelError where a file can't be read at all, PlanError
+    where recipe and source don't go together.
     """
     run = _Run(
         read_produced(Path(path), registry := registry or load_registry()),
@@ -250,13 +251,20 @@ class _Run:
             if name not in damaged and name not in changed
         ]
         if not remade and origin.unknown:
-            why = f"all {len(origin.unknown)} tensors were made with an importance matrix or statistics: give them with --imatrix, --statistics"
+            why = f"all {len(origin.unknown)} tensors were made with {self._lacking(origin)}: give it"
             yield Check.skipped("bytes", why)
             return
         said = f"{len(remade)} of {len(self._produced.model.tensors)} tensors, quantized again"
         if origin.unknown:
-            said += f"; {len(origin.unknown)} can't be without the importance matrix or the statistics (--imatrix, --statistics)"
+            said += f"; {len(origin.unknown)} can't be without {self._lacking(origin)}"
         yield Check.of("bytes", said, others) if remade else Check.skipped("bytes", "no tensor was asked for")
+
+    def _lacking(self, origin: Origin) -> str:
+        """What tensors were made with that wasn't given."""
+        used = self._produced.text(STATISTICS_DIGEST) is not None
+        if used and origin.resolution.statistics is None:
+            return "the statistics of inputs (--statistics)"
+        return "the importance matrix (--imatrix)"
 
     def _hashed_bytes(self, origin: Origin | None) -> int:
         """How many bytes were read to hash them."""

@@ -18,11 +18,20 @@ from quantrecipe.wording import some_of
 
 if TYPE_CHECKING:
     from quantrecipe.api import FloatArray, QuantFormat
-    from quantrecipe.plan.plan import Assignment
+    from quantrecipe.plan.plan import Assignment, Plan
     from quantrecipe.plan.resolution import Resolution
     from quantrecipe.plan.trace import Decision
 
-__all__ = ["InputEntry", "Made", "Statistics", "encoder_warnings", "input_statistics", "made_by", "matrix_of"]
+__all__ = [
+    "InputEntry",
+    "Made",
+    "Statistics",
+    "encoder_lines",
+    "encoder_warnings",
+    "input_statistics",
+    "made_by",
+    "matrix_of",
+]
 
 
 class InputEntry(Protocol):
@@ -115,6 +124,26 @@ def input_statistics(statistics: Statistics, weight: str, number: int) -> InputS
     tokens = statistics.entry(weight).tokens
     gram = statistics.matrix(weight, number)
     return InputStatistics(gram=gram, tokens=tokens[number if len(tokens) > 1 else 0])
+
+
+def encoder_lines(plan: Plan) -> list[str]:
+    """What each encoder makes, and of how many tokens for each column its statistics are: a line for each."""
+    found: dict[str, list[Assignment]] = {}
+    for a in plan.assignments:
+        if a.encoder is not None:
+            found.setdefault(a.encoder.name, []).append(a)
+    lines = []
+    for name, members in sorted(found.items()):
+        weights = sum(a.tensor.size for a in members)
+        line = f"{name}: {len(members)} of {len(plan.assignments)} tensors, {weights:,} weights"
+        entries = (
+            [] if plan.statistics is None else [plan.statistics.entry(a.inputs) for a in members if a.inputs]
+        )
+        if entries:
+            each = [min(entry.tokens) / entry.columns for entry in entries]
+            line += f"; statistics of {min(each):.3g} to {max(each):.3g} tokens for each column"
+        lines.append(line)
+    return lines
 
 
 def encoder_warnings(assignments: Sequence[Assignment], statistics: Statistics | None) -> list[str]:

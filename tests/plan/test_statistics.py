@@ -16,7 +16,7 @@ from quantrecipe.model.fingerprint import fingerprint
 from quantrecipe.model.model import Model
 from quantrecipe.model.open_model import open_model
 from quantrecipe.plan.plan import Assignment, Plan
-from quantrecipe.plan.statistics import matrix_of
+from quantrecipe.plan.statistics import encoder_lines, matrix_of
 from quantrecipe.planning import make_plan
 from quantrecipe.recipe.recipe import EncoderChoice, Recipe
 from quantrecipe.registry import load_registry
@@ -155,6 +155,17 @@ def test_statistics_of_another_model_are_refused(model: Model, tmp_path: Path) -
     theirs = write_statistics(tmp_path, {Q: (256, (600,))}, fingerprint=str(fingerprint(other)), seed=1)
     with pytest.raises(ImportanceError, match="has Gram matrices of another model than"):
         planned(mix, model, theirs)
+
+
+def test_a_line_says_what_each_encoder_makes(model: Model, tmp_path: Path) -> None:
+    grams = write_statistics(tmp_path, {Q: (256, (512,)), DOWN: (512, (2048,))})
+    plain = EncoderChoice(name="plain")
+    mix = recipe(rule("attn_k", "Q4_K", encoder=plain), default="Q4_K", encoder=FEEDBACK)
+    assert encoder_lines(planned(mix, model, grams)) == [
+        "feedback: 2 of 12 tensors, 196,608 weights; statistics of 2 to 4 tokens for each column",
+        "plain: 1 of 12 tensors, 32,768 weights",
+    ]
+    assert encoder_lines(planned(recipe(default="Q4_K"), model)) == []
 
 
 def test_a_stray_option_is_refused(model: Model, grams: Grams) -> None:

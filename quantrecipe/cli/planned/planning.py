@@ -157,6 +157,10 @@ def print_told(ctx: Context, plan: Plan, options: PlanOptions) -> None:
     """What was understood of the limits, and what the planned file takes where it is to run."""
     if options.assume_imatrix:
         ctx.console.print("planned as if there were an importance matrix")
+    from quantrecipe.plan.statistics import encoder_lines
+
+    for line in encoder_lines(plan):
+        ctx.console.print(line)
     limits = options.budget
     if limits is not None and limits.vram is not None:  # told below
         limits = replace(limits, vram=None, ram=None)

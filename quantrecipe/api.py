@@ -55,6 +55,7 @@ __all__ = [
     "ImportanceLevel",
     "InputStatistics",
     "ModelAnalysis",
+    "PointGrid",
     "QuantFormat",
     "RecipeFolder",
     "Reduce",
@@ -223,7 +224,7 @@ class QuantFormat(ABC):
         """data: uint8 (n, row_bytes(k)) → float32 (n, k), written to `out` if given. Never fails on odd bytes."""
 
     @property
-    def grid(self) -> Grid | None:
+    def grid(self) -> Grid | PointGrid | None:
         """The second half of `encode`: what weights may become once the scales are there. None: not offered."""
         return None
 
@@ -278,6 +279,33 @@ class Grid(ABC):
     @abstractmethod
     def store(self, data: ByteArray, choices: ByteArray) -> None:
         """choices: uint8 (n, k), each below len(values), written to data: uint8 (n, row_bytes(k)), C-contiguous."""
+
+
+class PointGrid(ABC):
+    """The same where four or eight weights are one choice: the sizes of weights are points, and signs are apart.
+
+    `decode` gives scale * size * sign for each weight, where the product is rounded to float32.
+
+    points: float32 (p, size): the sizes of 4 or 8 weights, none negative. The choices are the points' numbers
+    group:  how many weights in a row have a scale in common; a multiple of 8
+    even:   True where of each eight weights an even number is negative
+    """
+
+    points: FloatArray
+    group: int
+    even: bool
+
+    @abstractmethod
+    def scales(self, data: ByteArray, k: int) -> FloatArray:
+        """data: uint8 (n, row_bytes(k)) → float32 (n, k / group)."""
+
+    @abstractmethod
+    def store(self, data: ByteArray, choices: NDArray[np.uint16], signs: ByteArray) -> None:
+        """Write choices and signs to data: uint8 (n, row_bytes(k)), C-contiguous.
+
+        choices: uint16 (n, k / size), each below p
+        signs:   uint8 (n, k / 8); bit i is set where weight i of the eight is negative
+        """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from quantrecipe.core.format_table import read_formats
     from quantrecipe.core.half import f16_bits, f16_value
     from quantrecipe.core.jit import DECODE, ENCODE, ENCODE_WEIGHTED, GRID_PUT, GRID_SCALES, kernel
-    from quantrecipe.core.kernel_format import GridKernels, KernelFormat, Kernels
+    from quantrecipe.core.kernel_format import GridKernels, KernelFormat, Kernels, PointKernels
 
 __all__ = [
     "DECODE",
@@ -26,6 +26,7 @@ __all__ = [
     "GridKernels",
     "KernelFormat",
     "Kernels",
+    "PointKernels",
     "cache_folder",
     "check_finite",
     "decode_rows",
@@ -43,7 +44,7 @@ _HOMES = {
     "format_table": ("read_formats",),
     "half": ("f16_bits", "f16_value"),
     "jit": ("DECODE", "ENCODE", "ENCODE_WEIGHTED", "GRID_PUT", "GRID_SCALES", "kernel"),
-    "kernel_format": ("GridKernels", "KernelFormat", "Kernels"),
+    "kernel_format": ("GridKernels", "KernelFormat", "Kernels", "PointKernels"),
 }
 
 

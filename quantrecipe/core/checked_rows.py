@@ -30,7 +30,9 @@ __all__ = [
     "encode_rows",
     "float32_from_float64",
     "grid_scales",
+    "point_scales",
     "store_choices",
+    "store_points",
 ]
 
 CHUNK = 1 << 19
@@ -103,6 +105,40 @@ def grid_scales(
     offsets = np.empty_like(scales)
     kernel(np.require(data, np.uint8, ["C", "A"]), scales, offsets)
     return scales, offsets
+
+
+def point_scales(
+    spec: FormatSpec, data: ByteArray, k: int, group: int, kernel: Callable[[Any, Any], None]
+) -> FloatArray:
+    """The same of points, as `PointGrid.scales` promises. `kernel(data, scales)`."""
+    _check_bytes(spec, data, k)
+    scales = np.empty((len(data), k // group), np.float32)
+    kernel(np.require(data, np.uint8, ["C", "A"]), scales)
+    return scales
+
+
+def store_points(
+    spec: FormatSpec,
+    data: ByteArray,
+    choices: NDArray[np.uint16],
+    signs: ByteArray,
+    points: tuple[int, ...],
+    kernel: Callable[[Any, Any, Any], None],
+) -> None:
+    """Points and signs → data, as `PointGrid.store` promises. points: how many, and their length."""
+    _check_matrix(spec, choices, np.uint16, "choices")
+    _check_matrix(spec, signs, np.uint8, "signs")
+    k = choices.shape[1] * points[1]
+    _check_bytes(spec, data, k)
+    _check_out(spec, data, (len(choices), data.shape[1]), np.uint8)
+    if signs.shape != (len(choices), k // 8):
+        raise FormatError(
+            f"{spec.name}: signs must have the shape {(len(choices), k // 8)}, not {signs.shape}"
+        )
+    largest = int(choices.max(initial=0))
+    if largest >= points[0]:
+        raise FormatError(f"{spec.name} has {points[0]} points to choose from, and a choice is {largest}")
+    kernel(np.require(choices, np.uint16, ["C", "A"]), np.require(signs, np.uint8, ["C", "A"]), data)
 
 
 def store_choices(

@@ -40,6 +40,8 @@ __all__ = [
     "ENCODE_WEIGHTED",
     "GRID_PUT",
     "GRID_SCALES",
+    "POINT_PUT",
+    "POINT_SCALES",
     "Instruction",
     "Kernel",
     "NotCached",
@@ -63,6 +65,10 @@ GRID_SCALES = "void(Array(uint8, 2, 'C', True), float32[:,::1], float32[:,::1])"
 """data uint8 (n, row_bytes), scales and offsets float32 (n, k / group): fill both."""
 GRID_PUT = "void(Array(uint8, 2, 'C', True), uint8[:,::1])"
 """choices uint8 (n, k), data uint8 (n, row_bytes): store the choices, leave the rest."""
+POINT_SCALES = "void(Array(uint8, 2, 'C', True), float32[:,::1])"
+"""data uint8 (n, row_bytes), scales float32 (n, k / group): fill the scales."""
+POINT_PUT = "void(Array(uint16, 2, 'C', True), Array(uint8, 2, 'C', True), uint8[:,::1])"
+"""choices uint16 (n, k / size), signs uint8 (n, k / 8), data uint8 (n, row_bytes): store both, leave the rest."""
 
 _ONLY_CACHED: ContextVar[bool] = ContextVar("only_cached", default=False)
 

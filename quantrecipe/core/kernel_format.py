@@ -13,12 +13,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from quantrecipe.api import FormatSpec, Grid, QuantFormat
+from quantrecipe.api import FormatSpec, Grid, PointGrid, QuantFormat
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from quantrecipe.api import ByteArray, FloatArray
 
-__all__ = ["GridKernels", "KernelFormat", "Kernels"]
+__all__ = ["GridKernels", "KernelFormat", "Kernels", "PointKernels"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +41,22 @@ class GridKernels:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PointKernels:
+    """The same where several weights are one choice (see `quantrecipe.api.PointGrid`).
+
+    points: called for them when they are needed
+    scales: (data, scales): fill float32 (n, k / group)
+    put:    (choices, signs, data): uint16 (n, k / size) and uint8 (n, k / 8) into uint8 (n, row_bytes)
+    """
+
+    points: Callable[[], NDArray[np.float32]]
+    group: int
+    even: bool
+    scales: Callable[[Any, Any], None]
+    put: Callable[[Any, Any, Any], None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Kernels:
     """What encodes and decodes a format's rows. The arrays are plain (see `encode_rows`), the last one is filled.
 
@@ -50,7 +69,7 @@ class Kernels:
     encode: Callable[[Any, Any], None] | None = None
     encode_weighted: Callable[[Any, Any, Any], None] | None = None
     decode: Callable[[Any, Any], None]
-    grid: GridKernels | None = None
+    grid: GridKernels | PointKernels | None = None
 
 
 class KernelFormat(QuantFormat):
@@ -75,9 +94,13 @@ class KernelFormat(QuantFormat):
         return decode_rows(self.spec, data, k, out, self.kernels.decode)
 
     @property
-    def grid(self) -> Grid | None:
+    def grid(self) -> Grid | PointGrid | None:
         kernels = self.kernels.grid
-        return None if kernels is None else _KernelGrid(self.spec, kernels)
+        if kernels is None:
+            return None
+        if isinstance(kernels, PointKernels):
+            return _KernelPoints(self.spec, kernels)
+        return _KernelGrid(self.spec, kernels)
 
 
 class _KernelGrid(Grid):
@@ -96,3 +119,21 @@ class _KernelGrid(Grid):
         from quantrecipe.core.checked_rows import store_choices
 
         store_choices(self._spec, data, choices, len(self.values), self._kernels.put)
+
+
+class _KernelPoints(PointGrid):
+    """The same, of points."""
+
+    def __init__(self, spec: FormatSpec, kernels: PointKernels) -> None:
+        self.points, self.group, self.even = kernels.points(), kernels.group, kernels.even
+        self._spec, self._kernels = spec, kernels
+
+    def scales(self, data: ByteArray, k: int) -> FloatArray:
+        from quantrecipe.core.checked_rows import point_scales
+
+        return point_scales(self._spec, data, k, self.group, self._kernels.scales)
+
+    def store(self, data: ByteArray, choices: NDArray[np.uint16], signs: ByteArray) -> None:
+        from quantrecipe.core.checked_rows import store_points
+
+        store_points(self._spec, data, choices, signs, self.points.shape, self._kernels.put)

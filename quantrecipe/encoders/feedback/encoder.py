@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from quantrecipe.api import Encoder, InputStatistics, QuantFormat
+from quantrecipe.api import Encoder, Grid, InputStatistics, QuantFormat
 from quantrecipe.errors import FormatError, ImportanceError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Feedback(Encoder):
         spec = fmt.spec
         if not spec.codec:
             return f"{spec.name} only passes through"
-        if fmt.grid is None and (spec.row_meta_bytes or spec.rows_per_group > 1):
+        if not isinstance(fmt.grid, Grid) and (spec.row_meta_bytes or spec.rows_per_group > 1):
             return f"blocks of {spec.name} can't be encoded one by one, and it has no grid"
         return None
 

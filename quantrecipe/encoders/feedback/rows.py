@@ -6,13 +6,14 @@ block   the format's own; a format with numbers for whole rows has one block
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from quantrecipe.api import PointGrid
 from quantrecipe.core.checked_rows import check_finite
 from quantrecipe.encoders.feedback.descent import descend, slopes
+from quantrecipe.encoders.feedback.points import round_points
 from quantrecipe.encoders.feedback.rounding import carry_on, round_block, settle
 from quantrecipe.errors import FormatError
 
@@ -51,41 +52,17 @@ def encode_rows(
     return out
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Values:
-    """A grid's values in ascending order, as kernels take them.
-
-    halfway: between each two of them
-    even:    1 where they are whole numbers without gaps, else 0
-    choice:  by number in this order, what the format calls it
-    """
-
-    values: FloatArray
-    halfway: FloatArray
-    even: int
-    choice: ByteArray
-
-    @classmethod
-    def of(cls, grid: Grid) -> _Values:
-        values, first = np.unique(np.asarray(grid.values, np.float32), return_index=True)
-        even = bool((np.diff(values) == 1).all() and (values == np.rint(values)).all())
-        halfway = (values[:-1] + values[1:]) / np.float32(2)
-        return cls(values=values, halfway=halfway, even=int(even), choice=first.astype(np.uint8))
-
-
 def _encode_panel(rows: FloatArray, fmt: QuantFormat, factor: Factor, rounds: int, out: ByteArray) -> None:
     n, k = rows.shape
     width = -(-n // LANES) * LANES
-    grid, unit = fmt.grid, factor.unit.reshape(-1)
-    values = None if grid is None else _Values.of(grid)
+    unit = factor.unit.reshape(-1)
     w = _columns(rows, width)
-    target, missed = w.copy(), np.empty((k, width), np.float32)
-    choices = np.empty((k, width), np.uint8)
+    target = w.copy()
     by_row = fmt.spec.row_meta_bytes > 0 or fmt.spec.rows_per_group > 1
     block = k if by_row else fmt.spec.block
     nbytes = fmt.spec.row_bytes(block)
+    chosen = _chosen(fmt, factor, n, width)
     together = -(-TOGETHER // block) * block
-    found: list[tuple[FloatArray, FloatArray]] = []
     for first in range(0, k, together):
         end = min(first + together, k)
         left = np.empty((end - first, width), np.float32)
@@ -96,52 +73,113 @@ def _encode_panel(rows: FloatArray, fmt: QuantFormat, factor: Factor, rounds: in
             settle(unit, k, at, best, w[here], mine)
             data = fmt.encode(np.ascontiguousarray(best[:, :n].T), factor.variances[here])
             out[:, at // block * nbytes : last // block * nbytes] = data
-            if grid is None or values is None:
-                np.subtract(w[here], _columns(fmt.decode(data, block), width), out=mine)
-            else:
-                scales, offsets = grid.scales(data, block)
-                found.append((scales, offsets))
-                round_block(
-                    unit, k, at, target[here], w[here], _columns(scales, width), _columns(offsets, width),
-                    values.values, values.halfway, values.even, choices[here], mine, missed[here],
-                )  # fmt: skip
+            chosen.round(at, data, target[here], w[here], mine)
             if last < end:
                 carry_on(unit, k, at, last, mine, target[last:end])
         if end < k:
             carry_on(unit, k, first, end, left, target[end:])
-    if grid is None or values is None:
-        return
-    chosen = np.ascontiguousarray(choices[:, :n].T)
-    if rounds:
-        scales, offsets = (np.concatenate(parts, axis=1) for parts in zip(*found, strict=True))
-        _descend(factor, missed, n, values, scales, offsets, grid.group, chosen, rounds)
-    grid.store(out, np.take(values.choice, chosen))
+    chosen.store(out, rounds)
 
 
-def _descend(
-    factor: Factor,
-    missed: FloatArray,
-    n: int,
-    values: _Values,
-    scales: FloatArray,
-    offsets: FloatArray,
-    group: int,
-    choices: ByteArray,
-    rounds: int,
-) -> None:
-    """Rounds of descent on choices (n, k), which are changed. Ends where a round changes nothing."""
-    missed *= factor.variances[:, None]
-    columns = np.zeros_like(missed)
-    slopes(factor.unit.reshape(-1), missed, columns)
-    p = np.ascontiguousarray(columns[:, :n].T)
-    q = np.repeat(scales, group, axis=1) * values.values[choices] + np.repeat(offsets, group, axis=1)
-    inverse = np.float32(1) / np.diagonal(factor.gram)
-    for _ in range(rounds):
-        if not descend(
-            factor.gram, inverse, group, p, q, scales, offsets,
-            values.values, values.halfway, values.even, choices,
-        ):  # fmt: skip
-            break
+class _Decoded:
+    """Of a format without a grid: a block is what its encoder made of it."""
+
+    def __init__(self, fmt: QuantFormat, factor: Factor, n: int, width: int) -> None:
+        self._fmt, self._factor, self._n, self._width = fmt, factor, n, width
+
+    def round(self, at: int, data: ByteArray, target: FloatArray, w: FloatArray, left: FloatArray) -> None:
+        """Choose what the block at this column becomes, with the scales in data; w minus that goes to `left`."""
+        np.subtract(w, _columns(self._fmt.decode(data, len(w)), self._width), out=left)
+
+    def store(self, out: ByteArray, rounds: int) -> None:
+        """Write what was chosen for all blocks to the rows' bytes, which have the scales."""
+
+
+class _Values(_Decoded):
+    """Of a grid of values for single weights. Kernels take these in ascending order.
+
+    halfway: between each two of them
+    even:    1 where they are whole numbers without gaps, else 0
+    choice:  by number in this order, what the format calls it
+    """
+
+    def __init__(self, fmt: QuantFormat, factor: Factor, n: int, width: int, grid: Grid) -> None:
+        super().__init__(fmt, factor, n, width)
+        self._grid = grid
+        values, first = np.unique(np.asarray(grid.values, np.float32), return_index=True)
+        self._even = int((np.diff(values) == 1).all() and (values == np.rint(values)).all())
+        self._values, self._halfway = values, (values[:-1] + values[1:]) / np.float32(2)
+        self._choice = first.astype(np.uint8)
+        k = len(factor.variances)
+        self._missed, self._choices = np.empty((k, width), np.float32), np.empty((k, width), np.uint8)
+        self._found: list[tuple[FloatArray, FloatArray]] = []
+
+    def round(self, at: int, data: ByteArray, target: FloatArray, w: FloatArray, left: FloatArray) -> None:
+        scales, offsets = self._grid.scales(data, len(w))
+        self._found.append((scales, offsets))
+        here = slice(at, at + len(w))
+        round_block(
+            self._factor.unit.reshape(-1), len(self._missed), at, target, w,
+            _columns(scales, self._width), _columns(offsets, self._width), self._values, self._halfway, self._even,
+            self._choices[here], left, self._missed[here],
+        )  # fmt: skip
+
+    def store(self, out: ByteArray, rounds: int) -> None:
+        chosen = np.ascontiguousarray(self._choices[:, : self._n].T)
+        if rounds:
+            self._descend(chosen, rounds)
+        self._grid.store(out, np.take(self._choice, chosen))
+
+    def _descend(self, choices: ByteArray, rounds: int) -> None:
+        """Rounds of descent on choices (n, k), which are changed. Ends where a round changes nothing."""
+        scales, offsets = (np.concatenate(parts, axis=1) for parts in zip(*self._found, strict=True))
+        factor, group, missed = self._factor, self._grid.group, self._missed
+        missed *= factor.variances[:, None]
+        columns = np.zeros_like(missed)
+        slopes(factor.unit.reshape(-1), missed, columns)
+        p = np.ascontiguousarray(columns[:, : self._n].T)
+        q = np.repeat(scales, group, axis=1) * self._values[choices] + np.repeat(offsets, group, axis=1)
+        inverse = np.float32(1) / np.diagonal(factor.gram)
+        for _ in range(rounds):
+            if not descend(
+                factor.gram, inverse, group, p, q, scales, offsets,
+                self._values, self._halfway, self._even, choices,
+            ):  # fmt: skip
+                break
+
+
+class _Points(_Decoded):
+    """Of a grid of points for four or eight weights. There is no descent among them."""
+
+    def __init__(self, fmt: QuantFormat, factor: Factor, n: int, width: int, grid: PointGrid) -> None:
+        super().__init__(fmt, factor, n, width)
+        self._grid, k = grid, len(factor.variances)
+        self._size = grid.points.shape[1]
+        self._choices = np.empty((k // self._size, width), np.uint16)
+        self._signs = np.empty((k // 8, width), np.uint8)
+
+    def round(self, at: int, data: ByteArray, target: FloatArray, w: FloatArray, left: FloatArray) -> None:
+        last = at + len(w)
+        round_points(
+            self._factor.unit.reshape(-1), self._factor.variances, len(self._factor.variances), at, target, w,
+            _columns(self._grid.scales(data, len(w)), self._width), self._grid.points, int(self._grid.even),
+            self._choices[at // self._size : last // self._size], self._signs[at // 8 : last // 8], left,
+        )  # fmt: skip
+
+    def store(self, out: ByteArray, rounds: int) -> None:
+        choices, signs = (np.ascontiguousarray(it[:, : self._n].T) for it in (self._choices, self._signs))
+        self._grid.store(out, choices, signs)
+
+
+def _chosen(fmt: QuantFormat, factor: Factor, n: int, width: int) -> _Decoded:
+    """How a format's weights are chosen: by the grid that it has."""
+    match fmt.grid:
+        case None:
+            return _Decoded(fmt, factor, n, width)
+        case PointGrid() as points:
+            return _Points(fmt, factor, n, width, points)
+        case grid:
+            return _Values(fmt, factor, n, width, grid)
 
 
 def _columns(rows: NDArray[np.float32], width: int) -> NDArray[np.float32]:

@@ -94,12 +94,66 @@ def test_most_of_the_error_is_made_good(name: str) -> None:
     assert steps[2] < steps[1]
 
 
-@pytest.mark.parametrize("name", ["IQ3_S", "IQ2_XS"])
+def naive_points(fmt: Any, w: np.ndarray, factor: Any) -> np.ndarray:
+    """Eights in float64: signs of what is best, and the nearest of all points by diag(N D Nᵀ)."""
+    (n, k), block, grid = w.shape, fmt.spec.block, fmt.grid
+    unit, d = factor.unit.astype(np.float64), factor.variances.astype(np.float64)
+    q, size = np.zeros((n, k)), grid.points.shape[1]
+    points = grid.points.astype(np.float64)
+
+    def best_of(first: int, last: int) -> np.ndarray:
+        x = w[:, first:last] + (w[:, :first] - q[:, :first]) @ unit[:first, first:last]
+        for c in range(last - first):
+            x[:, c] += (w[:, first : first + c] - x[:, :c]) @ unit[first : first + c, first + c]
+        return x
+
+    for start in range(0, k, block):
+        data = fmt.encode(
+            best_of(start, start + block).astype(np.float32), factor.variances[start : start + block]
+        )
+        scales = grid.scales(data, block)
+        for first in range(start, start + block, 8):
+            inner = unit[first : first + 8, first : first + 8]
+            v = np.diagonal(inner * d[first : first + 8] @ inner.T)
+            for r, scale in enumerate(scales[:, (first - start) // grid.group].astype(np.float64)):
+                t = best_of(first, first + 8)[r] / scale
+                negative, size_of = t < 0, np.abs(t)
+                if grid.even and negative.sum() % 2:
+                    cheapest = (v * t * t).argmin()
+                    negative[cheapest] ^= True
+                    size_of[cheapest] *= -1
+                for part in range(0, 8, size):
+                    here = slice(part, part + size)
+                    nearest = (v[here] * np.square(size_of[here] - points)).sum(axis=1).argmin()
+                    value = scale * points[nearest] * np.where(negative[here], -1, 1)
+                    q[r, first + part : first + part + size] = value
+    return q
+
+
+@pytest.mark.parametrize("name", ["IQ3_S", "IQ3_XXS", "IQ2_XS"])
+def test_points_are_chosen_by_eights(name: str) -> None:
+    fmt, rows = FORMATS[name], WEIGHTS[:4]
+    wanted = naive_points(fmt, rows, FACTOR)
+    data = encode_rows(rows, fmt, FACTOR, rounds=2)
+    # float32 decides a few ties in another way, and all that comes after is another row then.
+    assert np.isclose(fmt.decode(data, K), wanted, rtol=1e-6, atol=0).all(axis=1).mean() >= 0.5
+    off = rows - wanted
+    assert loss(fmt, data, rows) == pytest.approx(((off @ STATISTICS.gram) * off).sum(), rel=0.02)
+
+
+@pytest.mark.parametrize("name", ["IQ3_S", "IQ3_XXS", "IQ2_S", "IQ2_XS", "IQ2_XXS"])
+def test_most_of_the_error_of_points_is_made_good(name: str) -> None:
+    fmt = FORMATS[name]
+    plain = loss(fmt, fmt.encode(WEIGHTS, np.diagonal(STATISTICS.gram).copy()))
+    assert loss(fmt, encode_rows(WEIGHTS, fmt, FACTOR, rounds=2)) < 0.3 * plain
+
+
+@pytest.mark.parametrize("name", ["IQ1_S", "IQ1_M"])
 def test_a_format_without_a_grid_gains_between_its_blocks(name: str) -> None:
     fmt = FORMATS[name]
     assert fmt.grid is None
     plain = loss(fmt, fmt.encode(WEIGHTS, np.diagonal(STATISTICS.gram).copy()))
-    assert loss(fmt, encode_rows(WEIGHTS, fmt, FACTOR, rounds=2)) < 0.7 * plain
+    assert loss(fmt, encode_rows(WEIGHTS, fmt, FACTOR, rounds=2)) < 0.8 * plain
 
 
 def test_scales_are_those_that_encode_found() -> None:

@@ -2,7 +2,8 @@
 
 Statistics are of tensors by the names that the model has before any of its layers is pruned. An encoder that needs them
 leaves a tensor to its format where there are none, or too few tokens: a Gram matrix of fewer tokens than columns looks
-splendid and means nothing. The plan says so.
+splendid and means nothing. The plan says so. Where there are no statistics at all, the plan has the right sizes, but
+can't be applied.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from quantrecipe.plan.trace import Decision
 
 __all__ = [
+    "NO_STATISTICS",
     "InputEntry",
     "Made",
     "Statistics",
@@ -31,6 +33,7 @@ __all__ = [
     "input_statistics",
     "made_by",
     "matrix_of",
+    "require_statistics",
 ]
 
 
@@ -61,6 +64,9 @@ class Statistics(Protocol):
     def matrix(self, weight: str, number: int = 0) -> FloatArray: ...
 
 
+NO_STATISTICS = "no statistics are given"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Made:
     """How a tensor's bytes are made.
@@ -78,7 +84,7 @@ class Made:
 
 
 def made_by(decision: Decision, fmt: QuantFormat, resolution: Resolution) -> Made:
-    """Which encoder makes the bytes of a tensor that becomes `fmt`. PlanError where it needs statistics without any."""
+    """Which encoder makes the bytes of a tensor that becomes `fmt`. PlanError where statistics don't fit the tensor."""
     rule, recipe = decision.rule, resolution.recipe
     choice = (rule.encoder if rule is not None else None) or recipe.encoder
     if choice is None or fmt.spec.block == 1:  # floats lose next to nothing
@@ -90,11 +96,7 @@ def made_by(decision: Decision, fmt: QuantFormat, resolution: Resolution) -> Mad
         return Made(encoder=encoder)
     statistics, tensor = resolution.statistics, decision.tensor
     if statistics is None:
-        raise PlanError(
-            f"the encoder {encoder.name} needs the Gram matrices of the model's inputs",
-            "give them with --statistics FOLDER; `quantrecipe imatrix compute --gram FOLDER` makes them",
-            file=recipe.file,
-        )
+        return Made(lacking=NO_STATISTICS)
     name = resolution.old_names[tensor.name]
     if name not in statistics:
         return Made(lacking="there are no statistics of its inputs")
@@ -126,6 +128,16 @@ def input_statistics(statistics: Statistics, weight: str, number: int) -> InputS
     return InputStatistics(gram=gram, tokens=tokens[number if len(tokens) > 1 else 0])
 
 
+def require_statistics(plan: Plan) -> None:
+    """PlanError for a plan whose encoders need statistics, and that was made without any."""
+    if any(a.lacking == NO_STATISTICS for a in plan.assignments):
+        raise PlanError(
+            f"the encoder of recipe {plan.recipe!r} needs the Gram matrices of the model's inputs",
+            "give them with --statistics FOLDER; `quantrecipe imatrix compute --gram FOLDER` makes them",
+            file=plan.recipe_file,
+        )
+
+
 def encoder_lines(plan: Plan) -> list[str]:
     """What each encoder makes, and of how many tokens for each column its statistics are: a line for each."""
     found: dict[str, list[Assignment]] = {}
@@ -152,7 +164,13 @@ def encoder_warnings(assignments: Sequence[Assignment], statistics: Statistics |
     for a in assignments:
         if a.lacking:
             found.setdefault(a.lacking, []).append(a.tensor.name)
+    without = found.pop(NO_STATISTICS, ())
     lines = [
+        f"{some_of(without, 2)}: the recipe's encoder needs statistics of the inputs (--statistics FOLDER), and "
+        "apply will refuse to go without"
+        for _ in without[:1]
+    ]
+    lines += [
         f"{some_of(names, 2)}: each weight is rounded for itself, since {reason}"
         for reason, names in sorted(found.items())
     ]

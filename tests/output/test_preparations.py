@@ -17,7 +17,7 @@ from support.statistics import write_statistics
 from quantrecipe.api import Encoder
 from quantrecipe.calibration.gram import Grams
 from quantrecipe.encoders.feedback.encoder import Feedback
-from quantrecipe.errors import ImportanceError
+from quantrecipe.errors import ImportanceError, PlanError
 from quantrecipe.gguf.header import read_header
 from quantrecipe.model.open_model import open_model
 from quantrecipe.output.apply import apply_plan
@@ -157,6 +157,12 @@ class TestFiles:
         first, second = (_data(path, up).reshape(2, -1) for path in (with_it, without))
         assert not np.array_equal(first[0], second[0])
         assert np.array_equal(first[1], second[1])
+
+    def test_nothing_is_written_without_statistics(self, source: Path, tmp_path: Path) -> None:
+        plan = make_plan(MIX, open_model(source, registry=REGISTRY), registry=REGISTRY)
+        with pytest.raises(PlanError, match="--statistics FOLDER"):
+            apply_plan(plan, tmp_path / "out.gguf", registry=REGISTRY)
+        assert not (tmp_path / "out.gguf").exists()
 
     def test_verify_and_reuse_know_it(self, source: Path, grams: Grams, tmp_path: Path) -> None:
         text = "quantrecipe: 1\ndefault: Q4_K\nencoder: {name: feedback, rounds: 1}\n"

@@ -10,13 +10,14 @@ from support.models import llama_tensors, write_gguf
 from support.recipes import recipe, rule
 from support.statistics import write_statistics
 
+from quantrecipe.api import Encoder
 from quantrecipe.calibration.gram import Grams
 from quantrecipe.errors import FormatError, ImportanceError, PlanError
 from quantrecipe.model.fingerprint import fingerprint
 from quantrecipe.model.model import Model
 from quantrecipe.model.open_model import open_model
 from quantrecipe.plan.plan import Assignment, Plan
-from quantrecipe.plan.statistics import encoder_lines, matrix_of
+from quantrecipe.plan.statistics import encoder_lines, matrix_of, require_statistics
 from quantrecipe.planning import make_plan
 from quantrecipe.recipe.recipe import EncoderChoice, Recipe
 from quantrecipe.registry import load_registry
@@ -45,12 +46,16 @@ def by_name(plan: Plan) -> dict[str, Assignment]:
     return {a.tensor.name: a for a in plan.assignments}
 
 
+def encoder_of(a: Assignment) -> Encoder:
+    assert a.encoder is not None
+    return a.encoder
+
+
 def test_the_recipe_s_encoder_makes_what_has_statistics(model: Model, grams: Grams) -> None:
     plan = planned(recipe(rule("attn_v", "F16"), default="Q4_K", encoder=FEEDBACK), model, grams)
     found = by_name(plan)
     for name in (Q, DOWN, "blk.0.attn_k.weight"):
-        assert found[name].encoder is not None
-        assert found[name].encoder.name == "feedback"
+        assert encoder_of(found[name]).name == "feedback"
         assert found[name].inputs == name
     assert found[Q].made_of == found["blk.0.attn_k.weight"].made_of != found[DOWN].made_of
     assert found["blk.0.attn_v.weight"].encoder is None  # F16
@@ -70,11 +75,9 @@ def test_a_rule_s_encoder_goes_before_the_recipe_s(model: Model, grams: Grams) -
         encoder=FEEDBACK,
     )
     found = by_name(planned(mix, model, grams))
-    assert found[Q].encoder is not None
-    assert found[Q].encoder.name == "plain"
+    assert encoder_of(found[Q]).name == "plain"
     assert found[Q].inputs == ""
-    assert found[DOWN].encoder is not None
-    assert found[DOWN].encoder.options["damping"] == 0.5
+    assert encoder_of(found[DOWN]).options["damping"] == 0.5
     assert found["blk.0.attn_k.weight"].encoder is not None
 
 
@@ -131,7 +134,6 @@ def test_experts_count_by_themselves(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        (None, "the encoder feedback needs the Gram matrices .* --statistics FOLDER"),
         (
             {Q: (128, (600,))},
             "has 256 columns and 1 matrices, and the statistics .* of 128 columns and 1 matrices",
@@ -140,11 +142,23 @@ def test_experts_count_by_themselves(tmp_path: Path) -> None:
     ],
 )
 def test_statistics_that_don_t_fit_are_refused(
-    inputs: dict[str, Any] | None, message: str, model: Model, tmp_path: Path
+    inputs: dict[str, Any], message: str, model: Model, tmp_path: Path
 ) -> None:
-    grams = None if inputs is None else write_statistics(tmp_path, inputs)
+    grams = write_statistics(tmp_path, inputs)
     with pytest.raises(PlanError, match=message):
         planned(recipe(default="Q4_K", encoder=FEEDBACK), model, grams)
+
+
+def test_without_statistics_there_are_sizes_and_no_file(model: Model, grams: Grams) -> None:
+    mix = recipe(rule("attn_v", "F16"), default="Q4_K", encoder=FEEDBACK)
+    plan = planned(mix, model)
+    assert plan.nbytes < planned(mix, model, grams).nbytes < plan.nbytes + 1000  # what is recorded of them
+    assert by_name(plan)[Q].lacking == "no statistics are given"
+    assert any("needs statistics of the inputs (--statistics FOLDER)" in it for it in plan.warnings)
+    with pytest.raises(PlanError, match=r"needs the Gram matrices .* --statistics FOLDER"):
+        require_statistics(plan)
+    require_statistics(planned(mix, model, grams))
+    require_statistics(planned(recipe(default="Q4_K"), model))
 
 
 def test_statistics_of_another_model_are_refused(model: Model, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from quantrecipe.plan.metadata import IMPORTANCE_DIGEST, OURS, PLAN_DIGEST, STAT
 from quantrecipe.plan.plan import Assignment
 from quantrecipe.plan.resolution import Resolution, resolve
 from quantrecipe.plan.review.recorded import AS_WRITTEN, choices_of
-from quantrecipe.plan.statistics import Made, Statistics, made_by
+from quantrecipe.plan.statistics import NO_STATISTICS, Made, Statistics, made_by
 from quantrecipe.plan.trace import covers_none
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry
@@ -113,9 +113,8 @@ class _Found:
                 what = f"has the shape {stored.shape}, and {tensor.shape} in the source"
                 self._misshapen.append(Finding(what=what, tensor=tensor.name))
                 continue
-            try:
-                made = Made() if choice.copied else made_by(decisions[tensor.name], choice.format, resolution)
-            except PlanError:  # statistics that weren't given
+            made = Made() if choice.copied else made_by(decisions[tensor.name], choice.format, resolution)
+            if made.lacking == NO_STATISTICS:
                 self.unknown.append(tensor.name)
                 continue
             self._add(

@@ -44,7 +44,7 @@ def naive(fmt: Any, w: np.ndarray, factor: Any, rounds: int) -> np.ndarray:
     unit, h = factor.unit.astype(np.float64), factor.gram.astype(np.float64)
     left, q = np.zeros((n, k)), np.zeros((n, k), np.float32)
     values = np.asarray(grid.values, np.float32)
-    levels = []
+    levels: list[np.ndarray] = []
     for first in range(0, k, block):
         best = (
             w[:, first : first + block].astype(np.float64)
@@ -101,7 +101,7 @@ def naive_points(fmt: Any, w: np.ndarray, factor: Any) -> np.ndarray:
     q, size = np.zeros((n, k)), grid.points.shape[1]
     points = grid.points.astype(np.float64)
 
-    def best_of(first: int, last: int) -> np.ndarray:
+    def best_of(first: int, last: int) -> Any:
         x = w[:, first:last] + (w[:, :first] - q[:, :first]) @ unit[:first, first:last]
         for c in range(last - first):
             x[:, c] += (w[:, first : first + c] - x[:, :c]) @ unit[first : first + c, first + c]
@@ -161,7 +161,7 @@ def test_scales_are_those_that_encode_found() -> None:
     without, with_descent = (encode_rows(WEIGHTS, fmt, FACTOR, rounds=rounds) for rounds in (0, 2))
     assert not np.array_equal(without, with_descent)
     blocks = [data.reshape(len(data), -1, 144)[..., :16] for data in (without, with_descent)]
-    assert np.array_equal(*blocks)
+    assert np.array_equal(blocks[0], blocks[1])
 
 
 def test_panels_of_rows_are_apart() -> None:

@@ -2,9 +2,8 @@
 
     any thread: read some rows ─▶ convert, quantize ─▶ write ─▶ hash what was read and written, in order
 
-Memory depends on the number of threads and the length of the longest row alone; with encoders that know inputs, on two
-of these, too; where a source is transposed, on its
-slab, too (`model/source/layout.py`).
+Memory depends on the number of threads and the length of the longest row alone; where a source is transposed, on its
+slab, too (`model/source/layout.py`), and where encoders know inputs, on what they keep of two (`preparations.py`).
 """
 
 from __future__ import annotations

@@ -182,6 +182,15 @@ def test_a_line_says_what_each_encoder_makes(model: Model, tmp_path: Path) -> No
     assert encoder_lines(planned(recipe(default="Q4_K"), model)) == []
 
 
+def test_companions_have_no_encoder(model: Model, grams: Grams) -> None:
+    plan = planned(recipe(rule("attn_q", "NVFP4"), default="F16", encoder=FEEDBACK), model, grams)
+    found = by_name(plan)
+    assert encoder_of(found[Q]).name == "feedback"
+    companion = found["blk.0.attn_q.scale"]
+    assert (companion.encoder, companion.inputs, companion.lacking) == (None, "", "")
+    assert encoder_lines(plan)[0].startswith("feedback: 1 of 13 tensors, 65,536 weights")
+
+
 def test_a_stray_option_is_refused(model: Model, grams: Grams) -> None:
     mix = recipe(default="Q4_K", encoder=EncoderChoice(name="feedback", options={"speed": 3}))
     with pytest.raises(FormatError, match="feedback has no option 'speed'"):

@@ -255,13 +255,13 @@ def _grid_kernels(values: tuple[int, ...], *, bits: int, minimum: bool) -> GridK
 
     @kernel(GRID_PUT)
     def put_choices(choices: Bytes, data: Bytes) -> None:
-        blocks = choices.size // N
-        eights, to = (
-            choices.reshape(choices.size).view(np.uint64).reshape(blocks, N // 8),
-            data.reshape(blocks, block_bytes),
-        )
-        for b in range(blocks):
-            put(eights[b], to[b, head:])
+        q, to = choices.reshape(choices.size // N, N), data.reshape(choices.size // N, block_bytes)
+        levels = np.empty(N, np.uint8)  # choices themselves may lie anywhere, and aren't read as words
+        eights = levels.view(np.uint64)
+        for b in range(choices.size // N):
+            for i in range(N):
+                levels[i] = q[b, i]
+            put(eights, to[b, head:])
 
     return GridKernels(values=values, group=N, scales=scales_of, put=put_choices)
 

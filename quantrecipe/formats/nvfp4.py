@@ -127,12 +127,13 @@ def _grid_scales(data: Bytes, scales: Floats, offsets: Floats) -> None:
 @kernel(GRID_PUT)
 def _grid_put(choices: Bytes, data: Bytes) -> None:
     blocks = choices.size // N
-    eights, to = (
-        choices.reshape(choices.size).view(np.uint64).reshape(blocks, N // 8),
-        data.reshape(blocks, BYTES),
-    )
+    q, to = choices.reshape(blocks, N), data.reshape(blocks, BYTES)
+    levels = np.empty(N, np.uint8)  # choices themselves may lie anywhere, and aren't read as words
+    eights = levels.view(np.uint64)
     for b in range(blocks):
-        _pack(eights[b], to[b, GROUPS:])
+        for i in range(N):
+            levels[i] = q[b, i]
+        _pack(eights, to[b, GROUPS:])
 
 
 GRID = GridKernels(values=TWICE_VALUES, group=GROUP, scales=_grid_scales, put=_grid_put)

@@ -218,7 +218,10 @@ def check_grid(fmt: QuantFormat, seed: int = 0) -> None:
 
         # Any choices, over others: nothing of these may be left.
         for _ in range(2):
-            choices = rng.integers(0, len(values), rows.shape, dtype=np.uint8)
+            # At an odd address, and read-only: nothing is promised of where they lie.
+            choices = np.empty(rows.size + 1, np.uint8)[1:].reshape(rows.shape)
+            choices[...] = rng.integers(0, len(values), rows.shape, dtype=np.uint8)
+            choices.flags.writeable = False
             grid.store(data, choices)
             what = f"decode of choices that were stored in {name} rows, beside scale * value + offset"
             same_values(spec, fmt.decode(data, k) + ZERO, decoded(choices) + ZERO, what)

@@ -1,4 +1,4 @@
-"""Folders of many architectures by llama-quantize's presets, against its files of the converter's files, byte for byte."""
+"""Folders of many architectures by llama-quantize's presets, byte for byte what it makes of the converter's files."""
 
 from __future__ import annotations
 

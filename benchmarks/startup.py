@@ -3,8 +3,9 @@
     python benchmarks/startup.py [--runs 9] [--json]
 
 The model is a GGUF of 78 layers (705 tensors) with a vocabulary of 150,000 tokens; the folder has the names and shapes
-of Kimi K2, whose experts are 69,120 tensors in 62 files. Each figure is the median wall time of a whole process, start of Python included. apply quantizes the example model, of 7 MB; its kernels are compiled
-already. Nobody watches: there is no terminal, and so no bar.
+of Kimi K2, whose experts are 69,120 tensors in 62 files. Each figure is the median wall time of a whole process, start
+of Python included. apply quantizes the example model, of 7 MB; its kernels are compiled already. Nobody watches: there
+is no terminal, and so no bar.
 """
 
 from __future__ import annotations
@@ -121,11 +122,12 @@ def write_experts(folder: Path) -> Path:
     folder.mkdir()
     layers, experts, hidden, length, words = 61, 384, 7168, 2048, 163_840
     sizes = {
-        "num_hidden_layers": layers, "n_routed_experts": experts, "hidden_size": hidden,
-        "moe_intermediate_size": length, "vocab_size": words, "intermediate_size": 18432, "num_attention_heads": 64, "num_key_value_heads": 64,
-        "q_lora_rank": 1536, "kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128,
-        "first_k_dense_replace": 1, "n_shared_experts": 1, "num_experts_per_tok": 8, "n_group": 1, "topk_group": 1,
-        "num_nextn_predict_layers": 0, "max_position_embeddings": 131072, "routed_scaling_factor": 2.827,
+        "num_hidden_layers": layers, "n_routed_experts": experts, "hidden_size": hidden, "vocab_size": words,
+        "moe_intermediate_size": length, "intermediate_size": 18432, "num_attention_heads": 64,
+        "num_key_value_heads": 64, "q_lora_rank": 1536, "kv_lora_rank": 512, "qk_nope_head_dim": 128,
+        "qk_rope_head_dim": 64, "v_head_dim": 128, "first_k_dense_replace": 1, "n_shared_experts": 1,
+        "num_experts_per_tok": 8, "n_group": 1, "topk_group": 1, "num_nextn_predict_layers": 0,
+        "max_position_embeddings": 131072, "routed_scaling_factor": 2.827,
     }  # fmt: skip
     named = {
         "architectures": ["DeepseekV3ForCausalLM"],

@@ -42,18 +42,12 @@ _ARCHITECTURE = "general.architecture"
 _EMBEDDING = "token_embd.weight"
 _QUANTIZATION_VERSION = 2  # ggml: GGML_QNT_VERSION
 _READ = (
-    "config.json",
-    "generation_config.json",
-    "README.md",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "added_tokens.json",
-    "merges.txt",
-    "chat_template.jinja",
-    "chat_template.json",
-    "modules.json",
-)
+    "config.json", "generation_config.json", "hf_quant_config.json", "preprocessor_config.json",
+    "processor_config.json", "modules.json", "*/config.json", "README.md", "added_tokens.json", "tokenizer_config.json",
+    "tokenizer.json", "tokenizer.jsonl", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "merges.txt",
+    "tiktoken.model", "*.tiktoken", "tekken.json", "rwkv_vocab_v20230424.txt", "tokenization_*.py",
+    "chat_template.jinja", "chat_template.json", "additional_chat_templates/*.jinja",
+)  # fmt: skip
 """What is looked at besides the weights."""
 _LANGUAGE = ("text_config", "llm_config", "lm_config", "language_config")
 """Where config.json has the language model's part."""
@@ -110,8 +104,12 @@ def open_huggingface(
         tensors=tuple(info for info, _ in tensors),
         metadata=metadata,
         sources={info.name: source for info, source in tensors},
-        files=(*checkpoint.files_read, *(file for name in _READ if (file := folder / name).is_file())),
+        files=(*checkpoint.files_read, *_files_read(folder)),
     )
+
+
+def _files_read(folder: Path) -> Iterable[Path]:
+    return (file for pattern in _READ for file in sorted(folder.glob(pattern)) if file.is_file())
 
 
 def _in_16_bits(config: Config, tensors: Sequence[Converted]) -> Iterable[str]:

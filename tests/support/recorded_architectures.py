@@ -111,12 +111,14 @@ def write_edited(
     return folder
 
 
-def edit_config(folder: Path, edit: Callable[[dict[str, Any]], object]) -> Path:
-    """The folder again, after `edit` changed the content of its config.json."""
+def edit_config(
+    folder: Path, edit: Callable[[dict[str, Any]], object] = lambda values: None, **more: Any
+) -> Path:
+    """The folder again, after `edit` changed the content of its config.json; `more` are values at its root."""
     path = folder / "config.json"
     values = json.loads(path.read_text(encoding="utf-8"))
     edit(values)
-    path.write_text(json.dumps(values), encoding="utf-8")
+    path.write_text(json.dumps(values | more), encoding="utf-8")
     return folder
 
 

@@ -1,8 +1,7 @@
 """What llama.cpp calls a llama: Llama 1 to 3 and everything that goes by its class name, Mistral, and Mixtral.
 
-The sliding window of the first Mistral has no key: llama.cpp's converter writes none for this architecture. Mixtral is a
-Mistral with experts. Llama is also a part of other models,
-whose towers for pictures and sound are left out, and without its head an embedding model.
+The sliding window of the first Mistral has no key: llama.cpp's converter writes none for this architecture. Mixtral is
+a Mistral with experts. What else is a llama stands in llama_relatives.py.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from quantrecipe.model.architectures.config import Config
 from quantrecipe.model.architectures.hyperparameters import EXPERTS, head_dim, rope_dimensions
 from quantrecipe.model.architectures.layout import (
     DENSE,
+    DENSE_BIASES,
     HEAD,
     WIDE_EXPERTS,
     Layout,
@@ -39,14 +39,7 @@ _OPTIONAL: Shapes = {
 
 _DENSE = Layout(
     required=attention() | DENSE,
-    optional=_OPTIONAL
-    | layers(
-        {
-            "ffn_gate.bias": ("intermediate_size",),
-            "ffn_up.bias": ("intermediate_size",),
-            "ffn_down.bias": ("hidden_size",),
-        }
-    ),
+    optional=_OPTIONAL | DENSE_BIASES,
 )
 
 # llama.cpp's converter knows these families by nothing else

@@ -42,6 +42,7 @@ from quantrecipe.model.architectures.rules import (
     rename,
 )
 from quantrecipe.model.pairs import Pairs, boolean, u32
+from quantrecipe.model.tokenizer.kinds import Vocabulary
 
 __all__ = [
     "ALL",
@@ -154,6 +155,24 @@ def _rnd1_pairs(config: Config) -> Pairs:
 RND1 = replace(QWEN3MOE, name="rnd1", classes=("RND1",), pairs=_rnd1_pairs)
 
 
+_QWEN_SPECIAL = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    *(f"<|extra_{number}|>" for number in range(205)),
+)
+"""The tokens behind those of qwen.tiktoken. Source: tokenization_qwen.py of Qwen-7B"""
+
+
+def _qwen_ends(config: Config, pairs: Pairs) -> Pairs:
+    """Where the folder tells no special token, "<|endoftext|>" is all of them."""
+    tokens = pairs["tokenizer.ggml.tokens"].decode()
+    if any(key.endswith("_token_id") for key in pairs) or _QWEN_SPECIAL[0] not in tokens:
+        return pairs
+    number = u32(tokens.index(_QWEN_SPECIAL[0]))
+    return pairs | {f"tokenizer.ggml.{kind}_token_id": number for kind in ("bos", "eos", "unknown")}
+
+
 def _qwen_pairs(config: Config) -> Pairs:
     """The norms' epsilon, under the name that llama.cpp reads, and not only under the converter's."""
     return number_pairs("qwen", config, {"attention.layer_norm_rms_epsilon": ("layer_norm_epsilon",)})
@@ -183,6 +202,12 @@ QWEN = Architecture(
     ),
     lengths={"half": lambda config, layer: config.need(*FEED_FORWARD) // 2},
     pairs=_qwen_pairs,
+    vocabulary=Vocabulary(
+        kinds=("tiktoken", "bpe"),
+        pre=("qwen2",),
+        after_ranks=_QWEN_SPECIAL,
+    ),
+    tokenizer=_qwen_ends,
 )
 
 ALL = (

@@ -22,8 +22,9 @@ from quantrecipe.model.architectures.names import COMPANIONS, Names, layer_of
 from quantrecipe.model.architectures.quantized import weights_of
 from quantrecipe.model.architectures.rules import Each, First, Found, Gather, Named, Rule, Stack, template
 from quantrecipe.model.safetensors import Checkpoint
+from quantrecipe.model.source import layout
 from quantrecipe.model.source.source import Constant, TensorSource
-from quantrecipe.model.storable import as_tensor_info, check_storable
+from quantrecipe.model.storable import as_ggml_writes, as_tensor_info, check_storable
 from quantrecipe.tensor import TensorInfo
 
 __all__ = ["Converted", "convert_tensors", "parameters"]
@@ -57,7 +58,8 @@ def convert_tensors(arch: Architecture, config: Config, checkpoint: Checkpoint) 
             what = f"{taken[name]!r} and {stored!r} would both be called {name!r}"
             raise ModelError(what, "delete one of them", file=config.folder)
         taken[name] = stored
-        made[name] = as_tensor_info(source, name), source
+        whole = layout.reshape(source, as_ggml_writes(source.shape))
+        made[name] = as_tensor_info(whole, name), whole
     if unknown:
         raise ModelError(_unknown(arch, config, layers, unknown))
     check_tensors(arch, config, {name: info for name, (info, _) in made.items()}, taken, names)
@@ -88,8 +90,12 @@ def _expand(arch: Architecture, config: Config, checkpoint: Checkpoint) -> Itera
 
 def _ordered(config: Config, checkpoint: Checkpoint) -> list[Named]:
     place = {path: number for number, path in enumerate(checkpoint.files)}
-    weights = weights_of(config, checkpoint)
-    return sorted(weights.items(), key=lambda item: (place[item[1].extents[0].path], item[0]))
+
+    def where(item: Named) -> tuple[int, str]:
+        name, source = item
+        return next((place[extent.path] for extent in source.extents), 0), name  # a constant is in no file
+
+    return sorted(weights_of(config, checkpoint).items(), key=where)
 
 
 @dataclass(slots=True)
@@ -118,10 +124,8 @@ class _Rules:
 
     def apply(self, name: str, source: TensorSource) -> Iterable[Named]:
         """What comes of a tensor now: itself, others, or nothing yet."""
-        end = next((end for end in COMPANIONS if name.endswith(end)), "")
-        sought = f"{name.removesuffix(end)}.weight" if end else name
         for pattern, rule, place in self._patterns:
-            if (match := pattern.fullmatch(sought)) is None or (end and not isinstance(rule, Stack)):
+            if (match := pattern.fullmatch(name)) is None:
                 continue
             texts = match.groupdict()
             if isinstance(rule, First):
@@ -130,7 +134,13 @@ class _Rules:
                 return () if later else ((rule.to, source),)
             if isinstance(rule, Each):
                 return rule.make(Found(name=name, source=source, texts=texts, config=self._config))
-            return self._hold(rule, place, name, texts, source, end)
+            return self._hold(rule, place, name, texts, source)
+        end = next((end for end in COMPANIONS if name.endswith(end)), None)
+        if end is not None:
+            for pattern, rule, place in self._patterns:
+                match = pattern.fullmatch(f"{name.removesuffix(end)}.weight")
+                if isinstance(rule, Stack) and match is not None:
+                    return self._hold(rule, place, name, match.groupdict(), source, end)
         return ((name, source),)
 
     def _hold(
@@ -140,7 +150,7 @@ class _Rules:
         name: str,
         texts: Mapping[str, str],
         source: TensorSource,
-        end: str,
+        end: str = "",
     ) -> Iterable[Named]:
         layer = int(texts.get("layer", -1))
         # of what belongs to weights, each kind of matrix has it or not

@@ -38,7 +38,7 @@ RECORDED: dict[str, tuple[tuple[Any, ...], float, dict[str, Any]]] = {
     "qwen3": ((151936, 4096, 22016, 32, 32, 32, 32768, 1e-6), 1e4, {"head_dim": 128}),
     "qwen3_moe": (
         (151936, 2048, 6144, 24, 32, 4, 32768, 1e-6), 1e4,
-        {"num_experts": 128, "num_experts_per_tok": 8, "moe_intermediate_size": 768},
+        {"num_local_experts": 128, "num_experts_per_tok": 8, "moe_intermediate_size": 768},
     ),
 }  # fmt: skip
 

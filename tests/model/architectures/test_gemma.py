@@ -85,6 +85,11 @@ def test_full_attention_needs_values_where_keys_don_t_serve(tmp_path: Path) -> N
         open_model(folder)
 
 
+def test_heads_of_full_attention_count_only_where_keys_serve_as_values(tmp_path: Path) -> None:
+    folder = edit_config(write_variant("gemma4-plain", tmp_path), of_text(num_global_key_value_heads=2))
+    assert open_model(folder).metadata["gemma4.attention.head_count_kv"].decode() == 4
+
+
 def test_rows_beyond_the_vocabulary_are_left_out(tmp_path: Path) -> None:
     def longer(weights: Weights) -> None:
         weights["model.embed_tokens.weight"] = ("BF16", [448, 64])

@@ -83,6 +83,22 @@ def test_a_factor_of_q_and_k_becomes_norms(tmp_path: Path) -> None:
         assert getattr(source, "data", b"") == np.full(16, value, "<f4").tobytes()
 
 
+def test_a_feed_forward_isn_t_rounded_down_by_a_tenth(tmp_path: Path) -> None:
+    longer = {
+        "proj_1": ("BF16", [128, 64]),
+        "proj_2": ("BF16", [64, 64]),
+    }  # 0.7 · 64 is nearer to 32 than to 64
+    folder = write_recorded(
+        "openelm",
+        tmp_path,
+        lambda it: it.update(
+            {f"transformer.layers.0.ffn.{key}.weight": made for key, made in longer.items()}
+        ),
+    )
+    model = open_model(edit_config(folder, lambda it: it.update(ffn_multipliers=[0.7, 1.5, 4.0])))
+    assert model.metadata["openelm.feed_forward_length"].decode() == [64, 96, 256]
+
+
 def test_the_language_model_s_own_class_counts(tmp_path: Path) -> None:
     folder = edit_config(write_variant("llava", tmp_path), of_text(architectures=["NoSuchForCausalLM"]))
     with pytest.raises(ModelError, match="architecture 'NoSuchForCausalLM' is not supported"):

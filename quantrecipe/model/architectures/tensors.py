@@ -46,13 +46,13 @@ def convert_tensors(arch: Architecture, config: Config, checkpoint: Checkpoint) 
     taken: dict[str, str] = {}
     unknown: list[str] = []
     present = present_layers(arch, config)
-    whole = arch.layout.present is None
+    all_layers = arch.layout.present is None
     for stored, source in _expand(arch, config, checkpoint):
         name = names.gguf(stored)
         if name is None:
             unknown.append(stored)
             continue
-        if not whole and (layer := layer_of(name)) is not None and layer not in present:
+        if not all_layers and (layer := layer_of(name)) is not None and layer not in present:
             continue
         if name in taken:
             what = f"{taken[name]!r} and {stored!r} would both be called {name!r}"

@@ -10,7 +10,7 @@ import pytest
 from support.recorded_architectures import read_variant, write_edited, write_recorded
 
 from quantrecipe.errors import ModelError
-from quantrecipe.model.architectures import projectors
+from quantrecipe.model.architectures import projectors_qwen
 from quantrecipe.model.architectures.draft_heads import ALL
 from quantrecipe.model.architectures.families import by_class
 from quantrecipe.model.checkpoint import open_checkpoint
@@ -76,7 +76,7 @@ def test_an_architecture_whose_heads_llama_cpp_takes_with_the_model_only(tmp_pat
 def test_a_class_that_is_known_for_a_projector_only(tmp_path: Path) -> None:
     folder = write_recorded("qwen3vl", tmp_path)
     with pytest.raises(ModelError, match=r"the language model .* can't be .* a projector; say --mmproj"):
-        open_huggingface(folder, open_checkpoint(folder), by_class(projectors.ALL))
+        open_huggingface(folder, open_checkpoint(folder), by_class(projectors_qwen.ALL))
 
 
 def test_refusals_of_the_model_are_refusals_of_its_head(opened: Callable[..., Model]) -> None:

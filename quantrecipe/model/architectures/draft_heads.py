@@ -15,6 +15,7 @@ import re
 from dataclasses import replace
 
 from quantrecipe.model.architectures.architecture import Architecture
+from quantrecipe.model.architectures.bailing3 import BAILINGMOE3, BAILINGMOE3_VL
 from quantrecipe.model.architectures.cohere import COHERE2MOE
 from quantrecipe.model.architectures.config import Config
 from quantrecipe.model.architectures.deepseek import DEEPSEEK32
@@ -64,6 +65,8 @@ def _check_heads(arch: Architecture, config: Config) -> None:
 ALL = tuple(
     draft_head(arch)
     for arch in (
+        BAILINGMOE3,
+        BAILINGMOE3_VL,
         COHERE2MOE,
         DEEPSEEK32,
         GLM4MOE,

@@ -234,7 +234,7 @@ def _in_f16(it: Found) -> TensorSource:
 
 
 QWEN25OMNI = projector(
-    classes=("Qwen2_5OmniModel", "Qwen2_5OmniForConditionalGeneration"),
+    classes=("Qwen2_5OmniModel",),
     rename=_omni_name,
     rules=(
         *_QWEN2_RULES,

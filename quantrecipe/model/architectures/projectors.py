@@ -105,7 +105,7 @@ def _llama4_pairs(config: Config) -> Pairs:
     if config.find("hidden_act") != "gelu":
         config.fail(f"says hidden_act: {config.find('hidden_act')!r} of its vision_config (expected: 'gelu')")
     ratio = config.number("pixel_shuffle_ratio")
-    if not ratio or not 0 < ratio <= 1:
+    if not ratio or not 1e-3 <= ratio <= 1:
         config.fail("has no pixel_shuffle_ratio in its vision_config (expected: a number up to 1)")
     return (
         projector_type("llama4")

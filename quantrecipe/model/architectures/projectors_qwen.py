@@ -143,7 +143,7 @@ QWEN3VL = projector(
 )
 
 
-_RATIO = 4
+_RATIO, _MOST = 4, 1000
 """How much longer the feed-forward network is, where config.json says nothing. Source: Qwen2VLVisionConfig"""
 
 
@@ -156,7 +156,7 @@ def _qwen2_tower(values: Mapping[str, Any]) -> Mapping[str, Any]:
     if "embed_dim" in found:
         found["intermediate_size"], found["hidden_size"] = found.get("hidden_size"), found["embed_dim"]
         ratio, width = found.get("mlp_ratio", _RATIO), found["embed_dim"]
-        if isinstance(ratio, int | float) and isinstance(width, int):
+        if isinstance(ratio, int | float) and isinstance(width, int) and 0 < ratio < _MOST:
             found[TOWER_FF] = int(width * ratio)
     return found
 
@@ -171,7 +171,8 @@ def _windows(config: Config, kind: str) -> Pairs:
     """The keys of a tower most of whose layers attend to windows."""
     pairs: Pairs = projector_type(kind) | {"clip.use_silu": boolean(True)}
     full = config.find("fullatt_block_indexes")
-    if not isinstance(full, list) or not full or not all(type(it) is int for it in full):
+    layers = config.need("depth")
+    if not isinstance(full, list) or not full or not all(type(it) is int and 0 <= it < layers for it in full):
         config.fail("has no fullatt_block_indexes in its vision_config (expected: numbers of layers)")
     step = full[0] + 1
     if any(later - earlier != step for earlier, later in pairwise(full)):

@@ -39,6 +39,7 @@ _GELU: Pairs = {"clip.use_gelu": boolean(True)}
 
 # InternVL
 
+_LEAST_RATIO = 1e-3
 _INTERN_NAMES = {
     f"model.multi_modal_projector.{stored}": f"mlp1.{place}"
     for stored, place in {"layer_norm": 0, "linear_1": 1, "linear_2": 3}.items()
@@ -70,7 +71,7 @@ def _intern_tower(values: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _intern_pairs(config: Config) -> Pairs:
     ratio = config.whole.get("downsample_ratio")
-    if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 < ratio <= 1:
+    if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not _LEAST_RATIO <= ratio <= 1:
         config.fail("has no downsample_ratio (expected: a number up to 1)")
     if config.find("hidden_act") not in ("silu", "gelu"):
         config.fail("has no hidden_act in its vision_config that llama.cpp has (expected: 'silu' or 'gelu')")

@@ -109,3 +109,16 @@ def test_q_k_and_v_of_different_lengths(tmp_path: Path) -> None:
 def test_a_tower_without_sound_has_no_keys_of_sound(tmp_path: Path) -> None:
     metadata = open_model(write_recorded("gemma4", tmp_path), part="mmproj").metadata
     assert not any("audio" in key for key in metadata)
+
+
+@pytest.mark.parametrize("ratio", [1e-300, float("nan"), float("inf"), True, "half"])
+def test_ratios_that_are_none(ratio: Any, tmp_path: Path) -> None:
+    refused(write_edited("internvl-see", tmp_path, downsample_ratio=ratio), "has no downsample_ratio")
+    tower = tower_of("qwen2vl-see", tmp_path / "first", mlp_ratio=ratio)
+    if ratio is not True:  # a 1, to Python
+        refused(write_edited("qwen2vl-see", tmp_path, vision_config=tower), "has the shape")
+
+
+def test_windows_beyond_the_layers(tmp_path: Path) -> None:
+    tower = tower_of("qwen25vl-see", tmp_path / "first", fullatt_block_indexes=[2**40])
+    refused(write_edited("qwen25vl-see", tmp_path, vision_config=tower), "has no fullatt_block_indexes")

@@ -38,7 +38,7 @@ from quantrecipe.model.architectures.hyperparameters import (
 )
 from quantrecipe.model.architectures.layout import NO_GATE, NO_GATE_BIASES, Layout, Part, Shapes, layers
 from quantrecipe.model.architectures.rules import Each, Found, Named, drop
-from quantrecipe.model.pairs import Pairs, f32s, i32s, texts, u32
+from quantrecipe.model.pairs import Pairs, f32s, i32s, text, texts, u32
 from quantrecipe.model.source.layout import Transpose, reshape
 from quantrecipe.model.tokenizer.kinds import Vocabulary
 
@@ -48,6 +48,8 @@ _TRAINED = {(8192, 2048): 2048, (2048, 2048): 512}
 """n_positions and max_trained_positions → the places that the model was trained for. Source: Nomic's model cards."""
 _MASK = 250_001
 """The number of <mask>, which XLM-RoBERTa's sentencepiece.bpe.model lacks."""
+_PRE = "tokenizer.ggml.pre"
+_PRE_OF_SPANISH, _PRE_OF_CODE = "jina-v2-es", "jina-v2-code"
 _CONTROL = 3  # llama.cpp: enum llama_token_type
 
 _FUSED: Shapes = layers(
@@ -207,7 +209,12 @@ def _jina_tokenizer(config: Config, pairs: Pairs) -> Pairs:
     """The tokenizer's keys; the converter takes it for granted that others than BERT's have two kinds of texts."""
     if pairs["tokenizer.ggml.model"].decode() == "bert":
         return token_types_first(config, pairs)
-    return pairs | {"tokenizer.ggml.token_type_count": u32(2)}
+    pairs = pairs | {"tokenizer.ggml.token_type_count": u32(2)}
+    # of the models whose vocabularies have these rules, only the one for code has norms of q and k
+    for_code = any(".layer_norm_q." in name for name in config.stored)
+    if for_code and pairs[_PRE].decode() == _PRE_OF_SPANISH:
+        pairs[_PRE] = text(_PRE_OF_CODE)
+    return pairs
 
 
 JINA_BERT_V2 = replace(

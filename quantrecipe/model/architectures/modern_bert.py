@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from quantrecipe.model.architectures.architecture import Architecture
-from quantrecipe.model.architectures.bert import BERT, bert_name, encoder_pairs
+from quantrecipe.model.architectures.bert import BERT, NO_GGUF, bert_name, encoder_pairs
 from quantrecipe.model.architectures.classifier import CLASSIFIER
 from quantrecipe.model.architectures.config import Config, shown
 from quantrecipe.model.architectures.hyperparameters import LAYERS, common_pairs, sliding_layers
@@ -57,10 +57,11 @@ def _modern_bert_pairs(config: Config) -> Pairs:
     arch = "modern-bert"
     pairs = encoder_pairs(arch, config)
     pairs[f"{arch}.attention.sliding_window"] = u32(config.need("local_attention"))
-    period = config.count("global_attn_every_n_layers")
-    if period is not None:
+    period = _PERIOD
+    if config.find("global_attn_every_n_layers") is not None:
+        period = config.need("global_attn_every_n_layers")
         pairs[f"{arch}.attention.sliding_window_pattern"] = u32(period)
-    _check_period(config, _PERIOD if period is None else period)
+    _check_period(config, period)
     pairs[f"{arch}.rope.scaling.type"] = text("none")
     pairs[f"{arch}.vocab_size"] = u32(config.need("vocab_size"))
     if isinstance(activation := config.find("hidden_activation"), str):
@@ -72,10 +73,10 @@ def _check_period(config: Config, period: int) -> None:
     """llama.cpp knows a period of layers only, not each one."""
     if config.find("layer_types") is None:
         return
-    windows = [bool(period) and layer % period != 0 for layer in range(config.need(*LAYERS))]
+    windows = [layer % period != 0 for layer in range(config.need(*LAYERS))]
     if sliding_layers(config) != windows:
         what = f"has layer_types that aren't full_attention in one of {period} layers, and a window in the others"
-        config.fail(what, "no GGUF of this architecture can hold the model")
+        config.fail(what, NO_GGUF)
 
 
 def _refuse_modern_bert(config: Config) -> str | None:
@@ -139,6 +140,14 @@ def _neo_bert_length(config: Config) -> int:
     return int(2 * config.need("intermediate_size") / 3)
 
 
+def _refuse_neo_bert(config: Config) -> str | None:
+    activation = config.values.get("hidden_act", "swiglu")
+    if str(activation).lower() != "swiglu":
+        what = f"says hidden_act: {shown(activation)}, but llama.cpp computes SwiGLU for this architecture"
+        config.fail(what, NO_GGUF)
+    return None
+
+
 def _neo_bert_name(stored: str) -> str | None:
     return None if stored.startswith("decoder.") else bert_name(stored.removeprefix("model."))
 
@@ -162,6 +171,7 @@ NEO_BERT = replace(
         },
         optional=CLASSIFIER,
     ),
+    refuse=_refuse_neo_bert,
     common=lambda arch, config: common_pairs(arch, config, epsilon=False),
     pairs=_neo_bert_pairs,
     rename=_neo_bert_name,

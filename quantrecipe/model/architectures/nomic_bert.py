@@ -1,8 +1,7 @@
-"""Nomic Embed and Jina Embeddings v2: BERT's frame of norms behind, with other places and a gate.
+"""Nomic Embed: BERT's frame of norms behind, with a rotary embedding.
 
-    nomic-bert      rotary embedding, q, k and v in one matrix, no biases, a gate: Nomic Embed 1 and 1.5
-    nomic-bert-moe  the same with biases and without a gate; one of `moe_every_n_layers` layers has experts: version 2
-    jina-bert-v2    a bias by distance (ALiBi); up and gate in one matrix
+    nomic-bert      version 1 and 1.5: q, k and v in one matrix, no biases, a gate
+    nomic-bert-moe  version 2: biases, and no gate; one of `moe_every_n_layers` layers has experts
 
 Nomic's config.json has names of GPT-2's, and is read as it stands: the class that transformers has by now knows others.
 
@@ -19,12 +18,10 @@ from typing import Any
 from quantrecipe.model.architectures.bert import (
     BERT,
     EMBEDDING,
+    NO_GGUF,
     POST_NORM,
-    QKV,
-    QKV_BIASES,
     TOKEN_TYPES,
     encoder_pairs,
-    norms,
     token_types_first,
     token_types_in_unigram,
 )
@@ -38,7 +35,7 @@ from quantrecipe.model.architectures.hyperparameters import (
 )
 from quantrecipe.model.architectures.layout import NO_GATE, NO_GATE_BIASES, Layout, Part, Shapes, layers
 from quantrecipe.model.architectures.rules import Each, Found, Named, drop
-from quantrecipe.model.pairs import Pairs, f32s, i32s, text, texts, u32
+from quantrecipe.model.pairs import Pairs, f32s, i32s, texts, u32
 from quantrecipe.model.source.layout import Transpose, reshape
 from quantrecipe.model.tokenizer.kinds import Vocabulary
 
@@ -48,8 +45,6 @@ _TRAINED = {(8192, 2048): 2048, (2048, 2048): 512}
 """n_positions and max_trained_positions → the places that the model was trained for. Source: Nomic's model cards."""
 _MASK = 250_001
 """The number of <mask>, which XLM-RoBERTa's sentencepiece.bpe.model lacks."""
-_PRE = "tokenizer.ggml.pre"
-_PRE_OF_SPANISH, _PRE_OF_CODE = "jina-v2-es", "jina-v2-code"
 _CONTROL = 3  # llama.cpp: enum llama_token_type
 
 _FUSED: Shapes = layers(
@@ -64,8 +59,14 @@ def _is_moe(config: Config) -> bool:
     return bool(config.find("moe_every_n_layers"))
 
 
+def _places(values: Mapping[str, Any]) -> int | None:
+    """How many places the model was trained for; None where it isn't known."""
+    said = values.get("n_positions"), values.get("max_trained_positions", 2048)
+    return next((places for known, places in _TRAINED.items() if known == said), None)
+
+
 def _trained_places(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    places = _TRAINED.get((values.get("n_positions", 0), values.get("max_trained_positions", 2048)))
+    places = _places(values)
     return values if places is None else {**values, "n_positions": places}
 
 
@@ -85,10 +86,13 @@ def _refuse_nomic(config: Config) -> str | None:
     }
     for name, value in expected.items():
         if (found := config.values.get(name, value)) != value:
-            return f"says {name}: {shown(found)} (what llama.cpp computes: {shown(value)})"
-    if config.find("n_positions") not in _TRAINED.values():
-        pairs = " or ".join(map(str, _TRAINED))
-        return f"says n_positions: {shown(config.find('n_positions'))} (expected, with max_trained_positions: {pairs})"
+            what = f"says {name}: {shown(found)}, but llama.cpp has {shown(value)} for this architecture"
+            config.fail(what, NO_GGUF)
+    if _places(config.whole) is None:
+        known = " or ".join(map(str, _TRAINED))
+        said = (shown(config.whole.get(name)) for name in ("n_positions", "max_trained_positions"))
+        what = f"says n_positions and max_trained_positions: {', '.join(said)} (expected: {known})"
+        config.fail(what, "correct them, if the model is one of Nomic's")
     return None
 
 
@@ -193,64 +197,4 @@ NOMIC_BERT_MOE = replace(
 )
 
 
-def _up_rows(config: Config, layer: int) -> int:
-    """Rows of "up", which the gate's follow where both are one matrix."""
-    gated = any(".gated_layers." in name or ".up_gated_layer." in name for name in config.stored)
-    return config.need(*FEED_FORWARD) * (2 if gated else 1)
-
-
-def _refuse_jina(config: Config) -> str | None:
-    if (kind := str(config.find("feed_forward_type"))) == "reglu":
-        return f"says feed_forward_type: {shown(kind)}, but llama.cpp gates by GELU for this architecture"
-    return None
-
-
-def _jina_tokenizer(config: Config, pairs: Pairs) -> Pairs:
-    """The tokenizer's keys; the converter takes it for granted that others than BERT's have two kinds of texts."""
-    if pairs["tokenizer.ggml.model"].decode() == "bert":
-        return token_types_first(config, pairs)
-    pairs = pairs | {"tokenizer.ggml.token_type_count": u32(2)}
-    # of the models whose vocabularies have these rules, only the one for code has norms of q and k
-    for_code = any(".layer_norm_q." in name for name in config.stored)
-    if for_code and pairs[_PRE].decode() == _PRE_OF_SPANISH:
-        pairs[_PRE] = text(_PRE_OF_CODE)
-    return pairs
-
-
-JINA_BERT_V2 = replace(
-    BERT,
-    name="jina-bert-v2",
-    classes=("JinaBertForMaskedLM", "JinaBertModel"),
-    layout=Layout(
-        required=EMBEDDING
-        | TOKEN_TYPES
-        | POST_NORM
-        | QKV
-        | layers(
-            {
-                "attn_output.bias": ("hidden_size",),
-                "ffn_up.weight": ("up", "hidden_size"),
-                "ffn_down.weight": ("hidden_size", "intermediate_size"),
-                "ffn_down.bias": ("hidden_size",),
-            }
-        ),
-        optional={
-            **QKV_BIASES,
-            **layers(norms("attn_q_norm", "attn_k_norm", "attn_norm_2")),
-            **layers({"ffn_gate.weight": ("intermediate_size", "hidden_size"), "ffn_up.bias": ("up",)}),
-            "cls.weight": ("1", "hidden_size"),
-            "cls.bias": ("1",),
-        },
-    ),
-    lengths={"up": _up_rows},
-    refuse=_refuse_jina,
-    pairs=lambda config: encoder_pairs("jina-bert-v2", config),
-    rules=(),
-    vocabulary=Vocabulary(
-        kinds=("wordpiece", "whitespace", "bpe"),
-        pre=("jina-v2-en", "jina-v2-es", "jina-v2-de", "jina-v2-code", "jina-v1-en"),
-    ),
-    tokenizer=_jina_tokenizer,
-)
-
-ALL = (NOMIC_BERT, NOMIC_BERT_MOE, JINA_BERT_V2)
+ALL = (NOMIC_BERT, NOMIC_BERT_MOE)

@@ -47,7 +47,7 @@ AS_WRITTEN = {
 """Model types that stay out: the converter needs config.json as it is."""
 
 BESIDE = (
-    "deepseek_ocr2", "glmasr", "kimi_k25", "lighton_ocr", "minimax", "ministral", "phimoe", "qwen2_5_omni",
+    "deepseek_ocr2", "glmasr", "kimi_k25", "lighton_ocr", "minimax", "ministral", "mistral4", "phimoe", "qwen2_5_omni",
     "unlimited_ocr",
 )  # fmt: skip
 """Model types whose classes the converter calls by another name than transformers."""

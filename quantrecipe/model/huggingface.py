@@ -12,7 +12,8 @@ where it writes them, with what it writes for BF16.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,13 @@ from quantrecipe.gguf.file_types import FILE_TYPES
 from quantrecipe.model.architectures.architecture import Architecture
 from quantrecipe.model.architectures.completion import complete, completed
 from quantrecipe.model.architectures.config import Config
+from quantrecipe.model.architectures.quantized_keys import (
+    computes_in_16_bits,
+    quantized_file_type,
+    tensor_extra_pairs,
+)
 from quantrecipe.model.architectures.rope import rope_parameters
-from quantrecipe.model.architectures.tensors import convert_tensors, parameters
+from quantrecipe.model.architectures.tensors import Converted, convert_tensors, parameters
 from quantrecipe.model.json_file import read_json_object
 from quantrecipe.model.model import Model
 from quantrecipe.model.model_card import general_pairs
@@ -36,26 +42,21 @@ _ARCHITECTURE = "general.architecture"
 _EMBEDDING = "token_embd.weight"
 _QUANTIZATION_VERSION = 2  # ggml: GGML_QNT_VERSION
 _READ = (
-    "config.json",
-    "generation_config.json",
-    "README.md",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "added_tokens.json",
-    "merges.txt",
-    "chat_template.jinja",
-    "chat_template.json",
-    "modules.json",
-)
+    "config.json", "generation_config.json", "hf_quant_config.json", "preprocessor_config.json",
+    "processor_config.json", "modules.json", "*/config.json", "README.md", "added_tokens.json", "tokenizer_config.json",
+    "tokenizer.json", "tokenizer.jsonl", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "merges.txt",
+    "tiktoken.model", "*.tiktoken", "tekken.json", "rwkv_vocab_v20230424.txt", "tokenization_*.py",
+    "chat_template.jinja", "chat_template.json", "additional_chat_templates/*.jinja",
+)  # fmt: skip
 """What is looked at besides the weights."""
 _LANGUAGE = ("text_config", "llm_config", "lm_config", "language_config")
 """Where config.json has the language model's part."""
 _OF_THE_WHOLE = {
-    "Exaone4_5_ForConditionalGeneration", "KimiK3ForConditionalGeneration", "Sarashina2VisionForCausalLM",
-    "Step3p7ForConditionalGeneration", "StepVLForConditionalGeneration",
+    "DeepseekOCR2ForCausalLM", "DeepseekOCRForCausalLM", "Exaone4_5_ForConditionalGeneration",
+    "KimiK3ForConditionalGeneration", "Sarashina2VisionForCausalLM", "Step3p7ForConditionalGeneration",
+    "StepVLForConditionalGeneration", "UnlimitedOCRForCausalLM",
 }  # fmt: skip
-"""Classes that count even where the language model's part names another. Source: conversion/base.py"""
+"""Classes that count even where the language model's part names another. Source: conversion/base.py, deepseek.py"""
 _CONVERTER = "convert it with llama.cpp's convert_hf_to_gguf.py --outtype bf16, and give the GGUF"
 
 
@@ -79,16 +80,18 @@ def open_huggingface(
     _refuse(config, arch)
     tensors = convert_tensors(arch, config, checkpoint)
     size = next((info.rows for info, _ in tensors if info.name == _EMBEDDING), None)
-    kind = "mmproj" if arch.part == "mmproj" else "model"
-    general = general_pairs(folder, arch.name, parameters(tensors), type=kind)
+    type_ = "mmproj" if arch.part == "mmproj" else "model"
+    general = general_pairs(folder, arch.name, parameters(tensors), type=type_)
     metadata = {_ARCHITECTURE: general[_ARCHITECTURE]} | arch.early(config) | general
     metadata |= arch.common(arch.name, config)
     if (key := f"{arch.name}.block_count") in metadata:
         metadata[key] = u32(arch.layers(config))  # those of draft heads included
     if arch.file_type:
-        metadata["general.file_type"] = u32(FILE_TYPES["BF16"])
+        kind = quantized_file_type(source.dtype for _, source in tensors)
+        metadata["general.file_type"] = u32(FILE_TYPES[kind])
     metadata |= arch.pairs(config)
     metadata["general.quantization_version"] = u32(_QUANTIZATION_VERSION)
+    metadata |= tensor_extra_pairs(_in_16_bits(config, tensors))
     if arch.part != "mmproj":  # a projector has no vocabulary
         vocabulary = tokenizer_pairs(folder, size, values, pre=pre, vocabulary=arch.vocabulary)
         metadata |= arch.tokenizer(config, vocabulary)
@@ -99,8 +102,21 @@ def open_huggingface(
         tensors=tuple(info for info, _ in tensors),
         metadata=metadata,
         sources={info.name: source for info, source in tensors},
-        files=(*checkpoint.files_read, *(file for name in _READ if (file := folder / name).is_file())),
+        files=(*checkpoint.files_read, *_files_read(folder)),
     )
+
+
+def _files_read(folder: Path) -> Iterable[Path]:
+    return (file for pattern in _READ for file in sorted(folder.glob(pattern)) if file.is_file())
+
+
+def _in_16_bits(config: Config, tensors: Sequence[Converted]) -> Iterable[str]:
+    """Names of weights in NVFP4 whose activations aren't to be rounded to 4 bits."""
+    there = [(info.name, source.stored_name) for info, source in tensors if source.dtype == "NVFP4"]
+    if not there:
+        return []
+    chosen = computes_in_16_bits(config)
+    return [name for name, stored in there if chosen(re.sub(r"\.experts\.\d+\.", ".experts.", stored))]
 
 
 def _class_name(values: Mapping[str, Any], part: str) -> Any:

@@ -106,9 +106,9 @@ class TestRefusals:
         with pytest.raises(ModelError, match=r"README.md: its front matter is not valid YAML"):
             open_model(folder)
 
-    def test_a_reranker(self, tmp_path: Path) -> None:
+    def test_a_reranker_without_its_answers(self, tmp_path: Path) -> None:
         folder = write_model("Qwen3-Embedding-0.1B", tmp_path).rename(tmp_path / "Qwen3-Reranker-0.6B")
-        with pytest.raises(ModelError, match="is a reranker"):
+        with pytest.raises(ModelError, match="has no token 'yes', with which a reranker answers"):
             open_model(folder)
 
     def test_pooling_outside_the_folder(self, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,9 @@ import pytest
 
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.model.model import Model
+from quantrecipe.model.source.dequantize import Fp8
+from quantrecipe.model.source.layout import rope_order, stack
+from quantrecipe.model.source.source import Stored
 from quantrecipe.tensor import TensorInfo
 
 
@@ -67,3 +71,15 @@ def test_what_is_no_number_counts_as_missing(value: Any) -> None:
 def test_missing() -> None:
     assert model().number("expert_count") == 0
     assert model().hyperparameter("expert_count") is None
+
+
+def test_how_a_source_is_stored() -> None:
+    """Of what is put together, as the first of it; without weights, as the shape file says."""
+    scales = Stored(name="s", shape=(1, 1), dtype="F32", extents=())
+    weights = Stored(name="w", shape=(2, 2), dtype="F8_E4M3", extents=())
+    numbers = Fp8(weights=weights, scales=scales, block=(2, 2))
+    name = "blk.0.ffn_up_exps.weight"
+    tensor = TensorInfo.from_name(name, (3, 2, 2), "BF16")
+    stacked = replace(model(name), sources={name: rope_order(stack([numbers] * 3), 1)})
+    assert stacked.source_type(tensor) == "FP8"
+    assert model(name).source_type(tensor) == "BF16"

@@ -168,3 +168,25 @@ def test_where_the_shards_are_kept_they_go_with_their_owners(tmp_path: Path, reg
     path = apply_plan(made, tmp_path / "out.gguf", registry=registry).path
     found = verify_file(path, registry=registry, source=source)
     assert found.ok, found.findings
+
+
+def test_an_older_file_knows_nothing_of_the_factors(tmp_path: Path, registry: Registry) -> None:
+    """The blocks are the same, and a factor isn't: what was made of both is made again."""
+    source = write_gguf(tmp_path / "source.gguf", llama_tensors(layers=1))
+    plan = make_plan(MIX, open_model(source, registry=registry), registry=registry)
+    path = apply_plan(plan, tmp_path / "nvfp4.gguf", registry=registry).path
+
+    def decoded(name: str, **how: Path) -> bytes:
+        again = open_model(path, registry=registry)
+        made = make_plan(recipe(rule("attn_q", "Q8_0")), again, registry=registry, allow_requantize=True)
+        return apply_plan(made, tmp_path / name, registry=registry, **how).path.read_bytes()
+
+    before = decoded("old.gguf")
+    header = read_header(path)
+    (place,) = (header.data_start + t.offset for t in header.tensors if t.name == "blk.0.attn_q.scale")
+    with path.open("r+b") as file:
+        file.seek(place)
+        file.write(np.float32(3).tobytes())
+    after = decoded("new.gguf")
+    assert after != before
+    assert decoded("reused.gguf", reuse=tmp_path / "old.gguf") == after

@@ -27,6 +27,7 @@ __all__ = [
     "NAMES",
     "PROJECTORS",
     "VARIANTS",
+    "edit_config",
     "inexact",
     "read_recorded",
     "read_variant",
@@ -38,7 +39,7 @@ __all__ = [
 
 _DATA = Path(__file__).parents[1] / "data" / "architectures"
 _ARCHIVES = sorted(_DATA.glob("*.tar.xz"))
-_VARIANTS_FILE = _DATA / "variants.json.xz"
+_VARIANTS_FILES = sorted(_DATA.glob("variants*.json.xz"))
 _WIDTHS = {"BF16": 2, "F16": 2, "F32": 4, "F8_E4M3": 1, "F8_E8M0": 1, "U8": 1, "I8": 1, "I32": 4, "I64": 8}
 
 
@@ -104,9 +105,23 @@ def write_edited(
     return folder
 
 
+def edit_config(
+    folder: Path, edit: Callable[[dict[str, Any]], object] = lambda values: None, **more: Any
+) -> Path:
+    """The folder again, after `edit` changed the content of its config.json; `more` are values at its root."""
+    path = folder / "config.json"
+    values = json.loads(path.read_text(encoding="utf-8"))
+    edit(values)
+    path.write_text(json.dumps(values | more), encoding="utf-8")
+    return folder
+
+
 @cache
 def _variants() -> Mapping[str, dict[str, Any]]:
-    return dict(json.loads(lzma.decompress(_VARIANTS_FILE.read_bytes())))
+    found: dict[str, dict[str, Any]] = {}
+    for file in _VARIANTS_FILES:
+        found |= json.loads(lzma.decompress(file.read_bytes()))
+    return found
 
 
 VARIANTS = tuple(sorted(_variants()))
@@ -124,13 +139,16 @@ def write_variant(
     config = {**_variants()[name]["config"], **changes}
     config = {key: value for key, value in config.items() if key not in changes or value is not None}
     (folder / "config.json").write_text(json.dumps(config))
+    for file, content in _variants()[name].get("files", {}).items():
+        (folder / file).parent.mkdir(exist_ok=True)
+        (folder / file).write_text(json.dumps(content))
     tensors = {**_variants()[name]["weights"], **(weights or {})}
     write_weights(folder / "model.safetensors", {name: it for name, it in tensors.items() if it is not None})
     return folder
 
 
 def read_variant(name: str) -> dict[str, Any]:
-    """Its "config", "weights", and the converter's answer: "metadata" and "tensors"."""
+    """Its "config", "weights", perhaps other "files", and the converter's answer: "metadata" and "tensors"."""
     return _variants()[name]
 
 

@@ -14,7 +14,7 @@ from quantrecipe.errors import ModelError, Problem, abridged
 from quantrecipe.model.architectures.architecture import Architecture
 from quantrecipe.model.architectures.config import Config
 from quantrecipe.model.architectures.layout import HEAD, Part, length
-from quantrecipe.model.architectures.names import Names, layer_of
+from quantrecipe.model.architectures.names import COMPANIONS, Names, layer_of
 from quantrecipe.tensor import TensorInfo
 
 __all__ = ["check_tensors"]
@@ -24,8 +24,6 @@ _AGAIN = "a part of the model is missing: download it again"
 _MEND = "the two don't belong together: correct config.json, or download both again"
 _TIE = f'{_AGAIN}; if the embedding is to serve as the output, say "tie_word_embeddings": true'
 _FOREIGN = "delete it if the model works without; else no GGUF of this architecture can hold the model"
-_COMPANIONS = (".scale", ".input_scale")
-"""What a weight of NVFP4 has beside it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,7 +66,7 @@ def check_tensors(
 
 
 def _is_companion(name: str, expected: Mapping[str, _Expected]) -> bool:
-    return any(name.endswith(end) and f"{name.removesuffix(end)}.weight" in expected for end in _COMPANIONS)
+    return any(name.endswith(end) and f"{name.removesuffix(end)}.weight" in expected for end in COMPANIONS)
 
 
 def _expected(arch: Architecture, config: Config, tensors: Mapping[str, TensorInfo]) -> dict[str, _Expected]:

@@ -38,6 +38,9 @@ class Config:
     whole: Mapping[str, Any] = field(default_factory=dict)
     said: frozenset[str] = frozenset()
     stored: Collection[str] = ()
+    _counts: dict[tuple[str, ...], int | None] = field(
+        init=False, default_factory=dict, repr=False, compare=False
+    )  # since they are asked for with each of 100,000 tensors
 
     @property
     def folder(self) -> Path:
@@ -50,7 +53,9 @@ class Config:
 
     def count(self, *names: str) -> int | None:
         """Return a whole number, 0 or more; None where none of the names is there."""
-        return self._checked(self.called(*names), self.find(*names))
+        if names not in self._counts:
+            self._counts[names] = self._checked(self.called(*names), self.find(*names))
+        return self._counts[names]
 
     def need(self, *names: str) -> int:
         """Return a whole number, 1 or more, that the model needs. ModelError where it is missing."""
@@ -102,6 +107,13 @@ class Config:
         value = next((it for name in names if (it := self.whole.get(name)) is not None), None)
         if not isinstance(value, Mapping):
             self.fail(f"has no {names[0]} (expected: an object)")
+        return replace(self, values=value, rope={})
+
+    def part(self, name: str) -> Config:
+        """Return an object within the configuration, such as "linear_attn_config". ModelError where it isn't there."""
+        value = self.find(name)
+        if not isinstance(value, Mapping):
+            self.fail(f"has no {name} (expected: an object)")
         return replace(self, values=value, rope={})
 
     def rope_count(self, name: str) -> int | None:

@@ -50,6 +50,8 @@ from quantrecipe.model.tokenizer.kinds import Vocabulary
 
 __all__ = ["ALL", "DEEPSEEK2", "INDEXER", "TRUNK", "deepseek2_pairs", "indexer_pairs", "yarn_pairs"]
 
+_EPSILON = 1e-6  # of norms, where config.json doesn't tell it
+
 _YARN_LOG = 0.1
 """What the converter takes of mscale_all_dim; llama.cpp's loader divides by it again."""
 
@@ -135,7 +137,7 @@ DEEPSEEK2 = Architecture(
         optional=HEAD,
         parts=(*queries(), *dense_then_experts(BIAS, required=ROUTED | SHARED)),
     ),
-    defaults={"rms_norm_eps": 1e-6},
+    derive={"rms_norm_eps": lambda _: _EPSILON},
     adjust=one_key_value_head,
     leaves_out=_left_out,
     rules=(SPLIT, *EXPERTS_RULES),
@@ -171,6 +173,15 @@ def _ocr_tokenizer(config: Config, pairs: Pairs) -> Pairs:
     return {"tokenizer.chat_template": text(_OCR_TEMPLATE)} | pairs
 
 
+_OCR = ("DeepseekOCRForCausalLM", "UnlimitedOCRForCausalLM", "DeepseekOCR2ForCausalLM")
+
+
+def _reads_pages(config: Config) -> bool:
+    """A model that reads pages, whose language model calls itself a DeepSeek V2."""
+    classes = config.whole.get("architectures")
+    return isinstance(classes, list) and bool(classes) and classes[0] in _OCR
+
+
 def _ocr_name(name: str) -> str | None:
     """A tensor's name without those of the encoders of pages."""
     return None if "sam_model" in name or "qwen2_model" in name else language_name(name)
@@ -180,7 +191,8 @@ DEEPSEEK2_OCR = replace(
     DEEPSEEK2,
     name="deepseek2-ocr",
     vocabulary=Vocabulary(kinds=("bpe",), pre=("deepseek-v3",)),
-    classes=("DeepseekOCRForCausalLM", "UnlimitedOCRForCausalLM", "DeepseekOCR2ForCausalLM"),
+    classes=(*_OCR, "DeepseekV2ForCausalLM"),
+    applies=_reads_pages,
     layout=Layout(
         required=_WITHOUT_GROUPS,
         optional=HEAD,
@@ -245,4 +257,4 @@ DEEPSEEK32 = replace(
     pairs=_deepseek32_pairs,
 )
 
-ALL = (DEEPSEEK, DEEPSEEK2, YOUTU, DEEPSEEK2_OCR, DEEPSEEK32)
+ALL = (DEEPSEEK, DEEPSEEK2_OCR, DEEPSEEK2, YOUTU, DEEPSEEK32)

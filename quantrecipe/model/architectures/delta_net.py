@@ -17,6 +17,7 @@ from collections.abc import Iterator
 
 from quantrecipe.model.architectures.layout import Shapes, layers
 from quantrecipe.model.architectures.rules import Each, Found, Named, Rule, change, rename
+from quantrecipe.model.architectures.state_space import squeezed
 from quantrecipe.model.source import layout
 from quantrecipe.model.source.arithmetic import NegExp
 from quantrecipe.model.source.source import TensorSource, fail
@@ -75,14 +76,6 @@ def _fused(it: Found) -> Iterator[Named]:
     yield f"blk.{it.layer}.attn_gate.weight", part(gate, rows)
 
 
-def _squeezed(it: Found) -> TensorSource:
-    """A convolution's kernel (channels, 1, steps) as a matrix."""
-    shape = it.source.shape
-    return (
-        layout.reshape(it.source, (shape[0], shape[-1])) if len(shape) == 3 and shape[1] == 1 else it.source
-    )
-
-
 def _tiled(it: Found, source: TensorSource, length: int) -> TensorSource:
     """Rows of heads of values, `length` for each, in llama.cpp's order."""
     keys, each, _, _ = _sizes(it)
@@ -102,7 +95,7 @@ def _of_heads(it: Found) -> TensorSource:
 
 def _behind_keys(it: Found) -> TensorSource:
     """q's and k's rows as they are, v's in order: of qkv, and of the convolution over all three."""
-    source = _squeezed(it)
+    source = squeezed(it)
     keys, _, key, value = _sizes(it)
     first = 2 * keys * key
     if len(source.shape) != 2 or source.rows < first:
@@ -127,7 +120,7 @@ FUSED_RULES: tuple[Rule, ...] = (
     Each(names=NET + "in_proj_qkvz.weight", make=_fused),
     change(NET + "A_log", lambda it: NegExp(source=it.source)),
     rename(NET + "dt_bias", NET + "dt_proj.bias"),
-    change(NET + "conv1d.weight", _squeezed),
+    change(NET + "conv1d.weight", squeezed),
 )
 """For Qwen3-Next."""
 

@@ -12,7 +12,16 @@ from typing import Any
 from quantrecipe.model.architectures.architecture import Architecture
 from quantrecipe.model.architectures.config import Config, shown
 from quantrecipe.model.architectures.hyperparameters import HEADS, KV_HEADS, count_pairs, head_dim
-from quantrecipe.model.architectures.layout import DENSE, HEAD, Layout, Shapes, attention, biases, layers
+from quantrecipe.model.architectures.layout import (
+    DENSE,
+    DENSE_BIASES,
+    HEAD,
+    Layout,
+    Shapes,
+    attention,
+    biases,
+    layers,
+)
 from quantrecipe.model.architectures.mamba import mamba2_common
 from quantrecipe.model.architectures.rules import Found, Rule, change, scaled
 from quantrecipe.model.architectures.state_space import (
@@ -28,8 +37,6 @@ from quantrecipe.model.source.source import TensorSource
 from quantrecipe.model.tokenizer.kinds import Vocabulary
 
 __all__ = ["ALL"]
-
-_HIDDEN, _FF = "hidden_size", "intermediate_size"
 
 
 def _space(config: Config) -> StateSpace:
@@ -136,14 +143,8 @@ FALCON_H1 = Architecture(
             **biases(),
             **MAMBA2_CONV_BIAS,
             **MAMBA2_NORM,
-            **layers(
-                {
-                    "attn_output.bias": (_HIDDEN,),
-                    "ffn_gate.bias": (_FF,),
-                    "ffn_up.bias": (_FF,),
-                    "ffn_down.bias": (_HIDDEN,),
-                }
-            ),
+            **DENSE_BIASES,
+            **layers({"attn_output.bias": ("hidden_size",)}),
             "rope_freqs.weight": ("head_dim / 2",),
         },
     ),

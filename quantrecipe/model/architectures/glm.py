@@ -65,17 +65,17 @@ from quantrecipe.model.source import layout
 from quantrecipe.model.source.source import TensorSource
 from quantrecipe.model.tokenizer.kinds import Vocabulary
 
-__all__ = ["ALL"]
+__all__ = ["ALL", "VOCABULARY"]
 
 _END, _USER, _OBSERVATION = "<|endoftext|>", "<|user|>", "<|observation|>"
-_VOCABULARY = Vocabulary(
+VOCABULARY = Vocabulary(
     kinds=("bpe",),
     pre=("glm4",),
     special=(("bos", "[gMASK]"), ("eot", _USER), ("unk", _END), ("eom", _OBSERVATION)),
 )
 """A turn ends where the next one begins; GLM has no token for it."""
 
-_GLM4_VOCABULARY = replace(_VOCABULARY, special=(("eos", _END), ("eot", _USER), ("unk", _END), ("bos", _END)))
+_GLM4_VOCABULARY = replace(VOCABULARY, special=(("eos", _END), ("eot", _USER), ("unk", _END), ("bos", _END)))
 _SOLAR_VOCABULARY = Vocabulary(
     kinds=("bpe",),
     pre=("solar-open",),
@@ -130,7 +130,7 @@ def _doubled_feed_forward(norm_behind: bool) -> Shapes:
 
 CHATGLM = Architecture(
     name="chatglm",
-    vocabulary=replace(_VOCABULARY, special=(("eos", _END), ("eot", _USER), ("unk", _END))),
+    vocabulary=replace(VOCABULARY, special=(("eos", _END), ("eot", _USER), ("unk", _END))),
     classes=("GlmForCausalLM",),
     layout=Layout(required=attention() | _doubled_feed_forward(False), optional=HEAD | biases()),
     derive={"num_key_value_heads": as_many_as_heads},
@@ -211,7 +211,7 @@ def _glm4moe_pairs(config: Config) -> Pairs:
 
 GLM4MOE = Architecture(
     name="glm4moe",
-    vocabulary=_VOCABULARY,
+    vocabulary=VOCABULARY,
     classes=("Glm4MoeForCausalLM", "Glm4vMoeForConditionalGeneration"),
     layout=Layout(
         required=_GLM4MOE | layers({"post_attention_norm.weight": ("hidden_size",)}),
@@ -252,7 +252,7 @@ def _flash_pairs(config: Config) -> Pairs:
 GLM4_FLASH = replace(
     DEEPSEEK2,
     classes=("Glm4MoeLiteForCausalLM",),
-    vocabulary=_VOCABULARY,
+    vocabulary=VOCABULARY,
     refuse=_flash_refuse,
     layout=Layout(
         required=TRUNK | LATENT,

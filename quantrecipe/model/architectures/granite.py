@@ -25,6 +25,7 @@ from quantrecipe.model.architectures.hyperparameters import (
 )
 from quantrecipe.model.architectures.layout import (
     DENSE,
+    DENSE_BIASES,
     HEAD,
     WIDE_EXPERTS,
     Layout,
@@ -40,7 +41,6 @@ from quantrecipe.model.pairs import Pairs, booleans, u32
 
 __all__ = [
     "ALL",
-    "DENSE_BIASES",
     "GRANITE",
     "GRANITE_MOE",
     "SHARED_EXPERT",
@@ -69,13 +69,6 @@ _OPTIONAL: Shapes = {
     **layers({"attn_output.bias": (_HIDDEN,)}),
     "rope_freqs.weight": ("head_dim / 2",),
 }
-DENSE_BIASES: Shapes = layers(
-    {
-        "ffn_gate.bias": ("intermediate_size",),
-        "ffn_up.bias": ("intermediate_size",),
-        "ffn_down.bias": (_HIDDEN,),
-    }
-)
 SHARED_EXPERT: Shapes = layers(
     {
         "ffn_gate_shexp.weight": (_SHARED, _HIDDEN),
@@ -215,15 +208,6 @@ def _swa_pairs(config: Config) -> Pairs:
     return pairs
 
 
-def _swa_values(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """With a type for each layer: where config.json has none, every fourth sees all."""
-    layers = values.get("num_hidden_layers")
-    if values.get("layer_types") or not isinstance(layers, int):
-        return granite_values(values)
-    types = ["sliding_attention" if layer % 4 else "full_attention" for layer in range(layers)]
-    return {**granite_values(values), "layer_types": types}
-
-
 GRANITE_SWA = replace(
     GRANITE,
     name="granite_swa",
@@ -232,7 +216,6 @@ GRANITE_SWA = replace(
         required=attention() | DENSE | layers({"attn_sinks.weight": ("num_attention_heads",)}),
         optional=_OPTIONAL | DENSE_BIASES,
     ),
-    adjust=_swa_values,
     pairs=_swa_pairs,
     rules=(*ROTARY, rename(_LAYER + "self_attn.sinks", _LAYER + "self_attn.sinks.weight")),
     names={_LAYER + "self_attn.sinks": "blk.{layer}.attn_sinks"},

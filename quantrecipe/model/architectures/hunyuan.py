@@ -105,6 +105,9 @@ def _without_experts(values: Mapping[str, Any]) -> Mapping[str, Any]:
     return {name: value for name, value in values.items() if name != "num_experts"}
 
 
+_END_OF_TEXT = 3
+"""What transformers' class has for eod_token_id."""
+
 _HIDDEN_7B, _BOS_7B, _BOS_MOE = 4096, 127_958, 127_959
 """The token that texts begin with, where config.json has another. Source: conversion/hunyuan.py"""
 
@@ -134,8 +137,7 @@ HUNYUAN_DENSE = Architecture(
     vocabulary=Vocabulary(kinds=("bpe", "tiktoken"), pre=("hunyuan-dense", "hunyuan")),
     classes=("HunYuanDenseV1ForCausalLM",),
     layout=_DENSE,
-    defaults={"eod_token_id": 3},
-    derive={"num_key_value_heads": as_many_as_heads},
+    derive={"eod_token_id": lambda _: _END_OF_TEXT, "num_key_value_heads": as_many_as_heads},
     adjust=_without_experts,
     leaves_out=tied_output,
     refuse=_unknown_alpha,

@@ -7,7 +7,7 @@ A_log                                  → -exp(A_log): how fast each head forge
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
 
 from quantrecipe.model.architectures.architecture import Architecture
 from quantrecipe.model.architectures.config import Config
@@ -20,25 +20,22 @@ from quantrecipe.model.architectures.latent_attention import (
     one_key_value_head,
     queries,
 )
-from quantrecipe.model.architectures.layout import EXPERTS, HEAD, Layout, Part, Shapes, layers
-from quantrecipe.model.architectures.rules import Found, change, rename
+from quantrecipe.model.architectures.layout import EXPERTS, HEAD, Layout, Length, Part, Shapes, layers
+from quantrecipe.model.architectures.rules import Found, Rule, change, rename
 from quantrecipe.model.pairs import Pairs, f32, i32s, u32
 from quantrecipe.model.source import layout
 from quantrecipe.model.source.arithmetic import NegExp
 from quantrecipe.model.source.source import TensorSource, fail
 from quantrecipe.model.tokenizer.kinds import Vocabulary
 
-__all__ = ["ALL"]
+__all__ = ["ALL", "KDA", "KDA_LENGTHS", "KDA_RULES", "convolution"]
 
 _ATTENTION = "model.layers.{layer}.self_attn"
 
 
 def _linear(config: Config) -> Config:
     """The settings of the linear attention."""
-    settings = config.find("linear_attn_config")
-    if not isinstance(settings, dict):
-        config.fail("has no linear_attn_config (expected: an object)")
-    return replace(config, values=settings, rope={})
+    return config.part("linear_attn_config")
 
 
 def _latent_layers(config: Config) -> list[int]:
@@ -76,7 +73,8 @@ def _pairs(config: Config) -> Pairs:
     }
 
 
-def _convolution(it: Found) -> TensorSource:
+def convolution(it: Found) -> TensorSource:
+    """The taps of each channel, as llama.cpp has them."""
     shape = it.source.shape
     if len(shape) not in (2, 3) or (len(shape) == 3 and shape[1] != 1):
         fail(it.source, "is no convolution of single channels (expected: channels, 1, taps)")
@@ -85,7 +83,7 @@ def _convolution(it: Found) -> TensorSource:
 
 _WIDTH = ("kda_width",)
 _SQUARE = ("kda_width", "hidden_size")
-_KDA: Shapes = layers(
+KDA: Shapes = layers(
     {
         **{f"ssm_conv1d_{name}.weight": ("kda_width", "1", "taps") for name in "qkv"},
         **{f"attn_{name}.weight": _SQUARE for name in "qkv"},
@@ -101,6 +99,17 @@ _KDA: Shapes = layers(
     }
 )
 
+KDA_RULES: tuple[Rule, ...] = (
+    change(_ATTENTION + ".{proj:q|k|v}_conv1d.weight", convolution),
+    rename(_ATTENTION + ".dt_bias", "model.layers.{layer}.self_attn.dt_proj.bias"),
+)
+
+KDA_LENGTHS: Mapping[str, Length] = {
+    "kda_head_dim": lambda config, _: _linear(config).need("head_dim"),
+    "kda_width": lambda config, _: config.need("num_attention_heads") * _linear(config).need("head_dim"),
+    "taps": lambda config, _: _linear(config).need("short_conv_kernel_size"),
+}
+
 KIMI_LINEAR = Architecture(
     name="kimi-linear",
     vocabulary=Vocabulary(kinds=("bpe", "tiktoken"), pre=("kimi-k2",), special_over=(("eos", "eos_token"),)),
@@ -113,7 +122,7 @@ KIMI_LINEAR = Architecture(
             **layers({"attn_norm.weight": ("hidden_size",), "ffn_norm.weight": ("hidden_size",)}),
         },
         parts=(
-            Part(where=_linear_layers, required=_KDA),
+            Part(where=_linear_layers, required=KDA),
             Part(where=_latent_layers, required=LATENT),
             *queries(_latent_layers),
             *dense_then_experts(SHARED, required=EXPERTS | BIAS),
@@ -124,15 +133,10 @@ KIMI_LINEAR = Architecture(
     rules=(
         SPLIT,
         *W_EXPERTS,
-        change(_ATTENTION + ".{proj:q|k|v}_conv1d.weight", _convolution),
         change(_ATTENTION + ".A_log", lambda it: NegExp(source=it.source)),
-        rename(_ATTENTION + ".dt_bias", "model.layers.{layer}.self_attn.dt_proj.bias"),
+        *KDA_RULES,
     ),
-    lengths={
-        "kda_head_dim": lambda config, _: _linear(config).need("head_dim"),
-        "kda_width": lambda config, _: config.need("num_attention_heads") * _linear(config).need("head_dim"),
-        "taps": lambda config, _: _linear(config).need("short_conv_kernel_size"),
-    },
+    lengths=KDA_LENGTHS,
 )
 
 ALL = (KIMI_LINEAR,)

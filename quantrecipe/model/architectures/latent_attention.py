@@ -23,7 +23,7 @@ from quantrecipe.model.source import layout
 from quantrecipe.model.source.layout import Transpose
 from quantrecipe.model.source.source import fail
 
-__all__ = ["LATENT", "NAMES", "SPLIT", "latent_pairs", "one_key_value_head", "queries"]
+__all__ = ["LATENT", "NAMES", "SPLIT", "latent_pairs", "one_key_value_head", "queries", "split"]
 
 _STEM = "model.layers.{layer}.self_attn"
 _QUERY_ROWS = "num_attention_heads · qk_nope_head_dim + num_attention_heads · qk_rope_head_dim"
@@ -62,7 +62,8 @@ NAMES = {
 """Names of these tensors, for architectures that gguf doesn't have."""
 
 
-def _split(it: Found) -> list[Named]:
+def split(it: Found) -> list[Named]:
+    """What kv_b_proj becomes: the matrices of keys and of values. ModelError where it isn't of whole heads."""
     heads = it.config.need(*HEADS)
     nope, values = it.config.need("qk_nope_head_dim"), it.config.need("v_head_dim")
     if it.source.rows != heads * (nope + values) or len(it.source.shape) != 2:
@@ -73,7 +74,7 @@ def _split(it: Found) -> list[Named]:
     return [(f"{stem}k_b_proj.weight", Transpose(source=keys)), (f"{stem}v_b_proj.weight", rest)]
 
 
-SPLIT = Each(names=_STEM + ".kv_b_proj.weight", make=_split)
+SPLIT = Each(names=_STEM + ".kv_b_proj.weight", make=split)
 
 
 def _all_layers(config: Config) -> Iterable[int]:
@@ -95,7 +96,7 @@ def one_key_value_head(values: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def latent_pairs(arch: str, config: Config) -> Pairs:
     """Make the keys of ranks and lengths: of the shared key and value, and of the heads' own."""
-    rank, rope = config.need("kv_lora_rank"), config.need("qk_rope_head_dim")
+    rank, rope = config.need("kv_lora_rank"), config.count("qk_rope_head_dim") or 0
     return count_pairs(arch, config, {"attention.q_lora_rank": ("q_lora_rank",)}) | {
         f"{arch}.attention.kv_lora_rank": u32(rank),
         f"{arch}.attention.key_length": u32(rank + rope),

@@ -21,6 +21,7 @@ from quantrecipe.model.architectures.config import Config
 
 __all__ = [
     "DENSE",
+    "DENSE_BIASES",
     "EXPERTS",
     "FEED_FORWARD_NORM",
     "FRAME",
@@ -143,6 +144,8 @@ DENSE: Shapes = layers(
         "ffn_down.weight": (_HIDDEN, _FF),
     }
 )
+
+DENSE_BIASES: Shapes = layers({"ffn_gate.bias": (_FF,), "ffn_up.bias": (_FF,), "ffn_down.bias": (_HIDDEN,)})
 
 EXPERTS: Shapes = layers(
     {

@@ -1,8 +1,7 @@
 """What llama.cpp calls a llama: Llama 1 to 3 and everything that goes by its class name, Mistral, and Mixtral.
 
-Mistral 7B and its descendants have other defaults. The sliding window of the first of them has no key: llama.cpp's
-converter writes none for this architecture. Mixtral is a Mistral with experts. Llama is also a part of other models,
-whose towers for pictures and sound are left out, and without its head an embedding model.
+The sliding window of the first Mistral has no key: llama.cpp's converter writes none for this architecture. Mixtral is
+a Mistral with experts. What else is a llama stands in llama_relatives.py.
 """
 
 from __future__ import annotations
@@ -10,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from quantrecipe.model.architectures.architecture import Architecture, as_many_as_heads, no_reason
+from quantrecipe.model.architectures.architecture import Architecture, no_reason
 from quantrecipe.model.architectures.config import Config
 from quantrecipe.model.architectures.hyperparameters import EXPERTS, head_dim, rope_dimensions
 from quantrecipe.model.architectures.layout import (
     DENSE,
+    DENSE_BIASES,
     HEAD,
     WIDE_EXPERTS,
     Layout,
@@ -24,7 +24,7 @@ from quantrecipe.model.architectures.layout import (
     layers,
 )
 from quantrecipe.model.architectures.rope import llama3_factors
-from quantrecipe.model.architectures.rules import Stack, change, in_rope_order, language_name
+from quantrecipe.model.architectures.rules import Stack, change, in_rope_order
 from quantrecipe.model.pairs import Pairs, boolean, u32
 from quantrecipe.model.tokenizer.kinds import Vocabulary
 
@@ -39,14 +39,7 @@ _OPTIONAL: Shapes = {
 
 _DENSE = Layout(
     required=attention() | DENSE,
-    optional=_OPTIONAL
-    | layers(
-        {
-            "ffn_gate.bias": ("intermediate_size",),
-            "ffn_up.bias": ("intermediate_size",),
-            "ffn_down.bias": ("hidden_size",),
-        }
-    ),
+    optional=_OPTIONAL | DENSE_BIASES,
 )
 
 # llama.cpp's converter knows these families by nothing else
@@ -77,12 +70,6 @@ def _tokenizer(config: Config, pairs: Pairs) -> Pairs:
     return pairs
 
 
-def _even_heads(values: Mapping[str, object]) -> object:
-    """The usual length of a head: the hidden size, divided among the heads."""
-    hidden, heads = values.get("hidden_size"), values.get("num_attention_heads")
-    return hidden // heads if isinstance(hidden, int) and isinstance(heads, int) and heads else None
-
-
 def _refuse(config: Config) -> str | None:
     """Draft models of EAGLE-3 go by Llama's class name; some with experts do, too."""
     if config.count(*EXPERTS):
@@ -92,17 +79,10 @@ def _refuse(config: Config) -> str | None:
     return None
 
 
-_LLAMA_DEFAULTS = {
-    "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
-    "num_attention_heads": 32, "max_position_embeddings": 2048, "rms_norm_eps": 1e-6,
-}  # fmt: skip
-
 LLAMA = Architecture(
     name="llama",
     classes=("LlamaForCausalLM", "LLaMAForCausalLM"),
     layout=_DENSE,
-    defaults=_LLAMA_DEFAULTS,
-    derive={"head_dim": _even_heads, "num_key_value_heads": as_many_as_heads},
     rules=ROTARY,
     pairs=lambda config: rope_dimensions("llama", config),
     vocabulary=VOCABULARY,
@@ -111,13 +91,7 @@ LLAMA = Architecture(
     refuse=_refuse,
 )
 
-_MISTRAL_DEFAULTS = {
-    "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
-    "num_attention_heads": 32, "num_key_value_heads": 8, "max_position_embeddings": 131072,
-    "rms_norm_eps": 1e-6,
-}  # fmt: skip
-
-MISTRAL = replace(LLAMA, classes=("MistralForCausalLM",), defaults=_MISTRAL_DEFAULTS)
+MISTRAL = replace(LLAMA, classes=("MistralForCausalLM",))
 
 MIXTRAL = replace(
     LLAMA,
@@ -126,9 +100,6 @@ MIXTRAL = replace(
         required=attention() | WIDE_EXPERTS,
         optional=_OPTIONAL,
     ),
-    defaults={**_MISTRAL_DEFAULTS, "rms_norm_eps": 1e-5, "num_local_experts": 8, "num_experts_per_tok": 2},
-    default_theta=1_000_000.0,
-    derive={"num_key_value_heads": as_many_as_heads},
     rules=(
         *ROTARY,
         Stack(
@@ -140,36 +111,4 @@ MIXTRAL = replace(
 )
 
 
-def _inner_name(name: str) -> str | None:
-    """The language model's tensors of SmolVLM, and those of a model without a head, by Llama's names."""
-    found = language_name(name.replace("text_model.", ""))
-    return found if found is None or found.startswith(("model.", "lm_head.")) else f"model.{found}"
-
-
-WITH_TOWERS = replace(
-    LLAMA,
-    classes=(
-        "IQuestCoderForCausalLM",
-        "LlavaForConditionalGeneration",
-        "VLlama3ForCausalLM",
-        "VoxtralForConditionalGeneration",
-    ),
-    rename=_inner_name,
-    derive={"num_attention_heads": lambda values: 32, **LLAMA.derive},  # SmolVLM2 doesn't say it
-)
-
-WITHOUT_HEAD = replace(
-    LLAMA,
-    classes=("LlamaModel",),
-    layout=replace(_DENSE, optional={name: it for name, it in _DENSE.optional.items() if name not in HEAD}),
-    rename=_inner_name,
-)
-
-EMBEDDING = replace(
-    WITHOUT_HEAD,
-    name="llama-embed",
-    classes=("LlamaBidirectionalModel",),
-    pairs=lambda config: rope_dimensions("llama-embed", config),
-)
-
-ALL = (LLAMA, MISTRAL, MIXTRAL, WITH_TOWERS, WITHOUT_HEAD, EMBEDDING)
+ALL = (LLAMA, MISTRAL, MIXTRAL)

@@ -89,8 +89,8 @@ OTHERS = replace(
         "VLlama3ForCausalLM",
         "VoxtralForConditionalGeneration",
     ),
-    defaults={"num_attention_heads": 32},  # SmolVLM 2 leaves this out
-    derive={},
+    defaults={},
+    derive={"num_attention_heads": lambda values: 32},  # which SmolVLM 2 leaves out
     rename=_language_model,
 )
 

@@ -1,27 +1,19 @@
-"""Models of state spaces: Mamba and Falcon Mamba, Mamba-2, and Jamba, which has attention in some layers."""
+"""Models of state spaces alone: Mamba and Falcon Mamba, and Mamba-2."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from quantrecipe.model.architectures.architecture import Architecture
 from quantrecipe.model.architectures.config import Config
-from quantrecipe.model.architectures.hyperparameters import EXPERTS, EXPERTS_USED, LAYERS, count_pairs
+from quantrecipe.model.architectures.hyperparameters import LAYERS
 from quantrecipe.model.architectures.layout import (
-    DENSE,
     FRAME,
     HEAD,
-    WIDE_EXPERTS,
     Layout,
     Length,
-    Part,
-    biases,
-    layers,
-    self_attention,
 )
-from quantrecipe.model.architectures.rules import Each, Found, Named, Stack
+from quantrecipe.model.architectures.rules import Each, Found, Named
 from quantrecipe.model.architectures.state_space import (
     MAMBA,
     MAMBA2,
@@ -36,13 +28,13 @@ from quantrecipe.model.architectures.state_space import (
 from quantrecipe.model.pairs import Pairs, boolean, f32, u32
 from quantrecipe.model.tokenizer.kinds import Vocabulary
 
-__all__ = ["ALL", "NO_CONTEXT", "mamba2_common", "padded_vocabulary"]
+__all__ = ["ALL", "EXPANSION", "NO_CONTEXT", "given_count", "mamba2_common", "padded_vocabulary"]
 
 NO_CONTEXT = 2**20
 """The context length of state spaces, which have none of their own. Source: conversion/mamba.py"""
 
 _EPSILON = ("layer_norm_epsilon", "rms_norm_eps")
-_EXPANSION = "llama.cpp has state spaces of twice the hidden size only"
+EXPANSION = "llama.cpp has state spaces of twice the hidden size only"
 
 
 def padded_vocabulary(multiple: int) -> Length:
@@ -65,7 +57,7 @@ def _width(config: Config) -> int:
     return config.need("hidden_size", "d_model", "dim")
 
 
-def _given(config: Config, *names: str) -> int | None:
+def given_count(config: Config, *names: str) -> int | None:
     """A whole number; None where there is none, or where it says "auto"."""
     return None if config.find(*names) == "auto" else config.count(*names)
 
@@ -73,10 +65,10 @@ def _given(config: Config, *names: str) -> int | None:
 def _mamba(config: Config) -> StateSpace:
     width = _width(config)
     return StateSpace(
-        inner=_given(config, "intermediate_size", "d_inner") or 2 * width,
-        state=_given(config, "state_size", "d_state") or 16,
-        kernel=_given(config, "conv_kernel", "d_conv") or 4,
-        rank=_given(config, "time_step_rank", "dt_rank") or -(-width // 16),
+        inner=given_count(config, "intermediate_size", "d_inner") or 2 * width,
+        state=given_count(config, "state_size", "d_state") or 16,
+        kernel=given_count(config, "conv_kernel", "d_conv") or 4,
+        rank=given_count(config, "time_step_rank", "dt_rank") or -(-width // 16),
     )
 
 
@@ -95,7 +87,7 @@ def _mamba_common(arch: str, config: Config) -> Pairs:
 
 def _refuse_mamba(config: Config) -> str | None:
     space = _mamba(config)
-    return f"has {space.inner} inner channels; {_EXPANSION}" if space.inner != 2 * _width(config) else None
+    return f"has {space.inner} inner channels; {EXPANSION}" if space.inner != 2 * _width(config) else None
 
 
 _MAMBA_LENGTHS = {
@@ -133,23 +125,23 @@ def mamba2_common(arch: str, config: Config, space: StateSpace) -> Pairs:
 
 
 def _mamba2(config: Config) -> StateSpace:
-    inner = _given(config, "mamba_d_ssm", "intermediate_size", "d_inner")
+    inner = given_count(config, "mamba_d_ssm", "intermediate_size", "d_inner")
     inner = inner or _expanded(config)
     return StateSpace(
         inner=inner,
-        state=_given(config, "state_size", "d_state") or 128,
-        kernel=_given(config, "conv_kernel", "d_conv") or 4,
+        state=given_count(config, "state_size", "d_state") or 128,
+        kernel=given_count(config, "conv_kernel", "d_conv") or 4,
         rank=inner // _head(config),
-        groups=_given(config, "n_groups") or 1,
+        groups=given_count(config, "n_groups") or 1,
     )
 
 
 def _expanded(config: Config) -> int:
-    return (_given(config, "mamba_expand", "expand") or 2) * _width(config)
+    return (given_count(config, "mamba_expand", "expand") or 2) * _width(config)
 
 
 def _head(config: Config) -> int:
-    return _given(config, "mamba_d_head", "head_dim") or 64
+    return given_count(config, "mamba_d_head", "head_dim") or 64
 
 
 def _refuse_mamba2(config: Config) -> str | None:
@@ -178,113 +170,4 @@ MAMBA_2 = replace(
 )
 
 
-def _jamba(config: Config) -> StateSpace:
-    width = config.need("hidden_size", "mamba_d_model")
-    return StateSpace(
-        inner=config.need("mamba_expand") * width,
-        state=config.count("mamba_d_state") or 16,
-        kernel=config.count("mamba_d_conv") or 4,
-        rank=_given(config, "mamba_dt_rank") or -(-width // 16),
-    )
-
-
-def _places(config: Config, kind: str) -> set[int]:
-    """The layers that have attention ("attn") or experts ("expert"): every `period`-th from `offset` on."""
-    offset, period = config.count(f"{kind}_layer_offset") or 0, config.need(f"{kind}_layer_period")
-    return set(range(offset, config.need(*LAYERS), period))
-
-
-def _with_experts(config: Config) -> set[int]:
-    return _places(config, "expert") if config.need(*EXPERTS) > 1 else set()
-
-
-def _others(config: Config, places: set[int]) -> set[int]:
-    return set(range(config.need(*LAYERS))) - places
-
-
-_JAMBA_SIZES = {
-    "block_count": LAYERS,
-    "context_length": ("max_position_embeddings", "n_ctx"),
-    "embedding_length": ("hidden_size", "mamba_d_model"),
-    "feed_forward_length": ("intermediate_size",),
-    "attention.head_count": ("num_attention_heads",),
-    "attention.head_count_kv": ("num_key_value_heads",),
-}
-_JAMBA_EXPERTS = {"expert_count": EXPERTS, "expert_used_count": EXPERTS_USED}
-
-
-def _jamba_common(arch: str, config: Config) -> Pairs:
-    return {
-        **count_pairs(arch, config, _JAMBA_SIZES),
-        **space_pairs(arch, _jamba(config), "conv_kernel", "inner_size", "state_size", "time_step_rank"),
-        f"{arch}.attention.layer_norm_rms_epsilon": f32(config.number(*_EPSILON) or 1e-6),
-        **count_pairs(arch, config, _JAMBA_EXPERTS),
-    }
-
-
-def _jamba_heads(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Key-value heads layer by layer: none where there is a state space."""
-    names = ("num_hidden_layers", "attn_layer_offset", "attn_layer_period")
-    sizes = [value for name in names if isinstance(value := values.get(name), int)]
-    if len(sizes) < len(names) or not sizes[-1]:
-        return values  # what is wrong is told where it is asked for
-    count, offset, period = sizes
-    heads, places = values.get("num_key_value_heads"), range(offset, count, period)
-    return {**values, "num_key_value_heads": [heads if it in places else 0 for it in range(count)]}
-
-
-def _refuse_jamba(config: Config) -> str | None:
-    factor = config.need("mamba_expand")
-    return f"has a mamba_expand of {factor}; {_EXPANSION}" if factor != 2 else None
-
-
-def _jamba_tokenizer(config: Config, pairs: Pairs) -> Pairs:
-    """Text gets no space in front where the vocabulary is that of a tokenizer.json."""
-    if (config.folder / "tokenizer.model").is_file():
-        return pairs
-    return pairs | {"tokenizer.ggml.add_space_prefix": boolean(False)}
-
-
-JAMBA = Architecture(
-    name="jamba",
-    classes=("JambaForCausalLM",),
-    layout=Layout(
-        required=FRAME | layers({"ffn_norm.weight": ("hidden_size",)}),
-        optional=HEAD,
-        parts=(
-            Part(
-                where=lambda config: _places(config, "attn"),
-                required=self_attention("hidden_size"),
-                optional=biases("hidden_size"),
-            ),
-            Part(
-                where=lambda config: _others(config, _places(config, "attn")),
-                required=MAMBA
-                | layers(
-                    {
-                        "ssm_dt_norm.weight": ("rank",),
-                        "ssm_b_norm.weight": ("state",),
-                        "ssm_c_norm.weight": ("state",),
-                    }
-                ),
-            ),
-            Part(where=_with_experts, required=WIDE_EXPERTS),
-            Part(where=lambda config: _others(config, _with_experts(config)), required=DENSE),
-        ),
-    ),
-    refuse=_refuse_jamba,
-    adjust=_jamba_heads,
-    common=_jamba_common,
-    rules=(
-        *mamba_rules("model.layers.{layer}.mamba"),
-        Stack(
-            names="model.layers.{layer}.feed_forward.experts.{expert}.{matrix:down_proj|gate_proj|up_proj}.weight",
-            to="model.layers.{layer}.mlp.experts.{matrix}.weight",
-        ),
-    ),
-    lengths=space_lengths(_jamba),
-    vocabulary=Vocabulary(kinds=("sentencepiece", "llama-hf")),
-    tokenizer=_jamba_tokenizer,
-)
-
-ALL = (MAMBA_1, MAMBA_2, JAMBA)
+ALL = (MAMBA_1, MAMBA_2)

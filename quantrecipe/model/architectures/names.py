@@ -8,10 +8,13 @@ from functools import cached_property
 
 import gguf
 
-__all__ = ["SUFFIXES", "Names", "layer_of"]
+__all__ = ["COMPANIONS", "SUFFIXES", "Names", "layer_of"]
 
-SUFFIXES = (".weight", ".bias", ".scale", ".input_scale")
-"""Ends of names that stay as they are. The last two belong to weights of NVFP4."""
+COMPANIONS = (".input_scale", ".scale")
+"""Ends of names of what belongs to weights of NVFP4: their factor, and that of their inputs."""
+
+SUFFIXES = (".weight", ".bias", *COMPANIONS)
+"""Ends of names that stay as they are."""
 
 _BLOCK = re.compile(r"(?:^|\.)blk\.([0-9]{1,9})\.")
 _LAYER = re.compile(r"\.(\d+)\.")

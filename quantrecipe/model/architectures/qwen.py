@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from quantrecipe.model.architectures.architecture import Architecture, as_many_as_heads
+from quantrecipe.model.architectures.architecture import Architecture
 from quantrecipe.model.architectures.config import Config
 from quantrecipe.model.architectures.hyperparameters import FEED_FORWARD, number_pairs
 from quantrecipe.model.architectures.layout import (
@@ -42,6 +42,7 @@ from quantrecipe.model.architectures.rules import (
     rename,
 )
 from quantrecipe.model.pairs import Pairs, boolean, u32
+from quantrecipe.model.tokenizer.kinds import Vocabulary
 
 __all__ = [
     "ALL",
@@ -92,12 +93,6 @@ def expert_lengths(arch: str, config: Config) -> Pairs:
     return {key: u32(length) for key, length in lengths.items() if length is not None}
 
 
-_QWEN2_DEFAULTS = {
-    "vocab_size": 151936, "hidden_size": 4096, "intermediate_size": 22016, "num_hidden_layers": 32,
-    "num_attention_heads": 32, "num_key_value_heads": 32, "max_position_embeddings": 32768,
-    "rms_norm_eps": 1e-6,
-}  # fmt: skip
-
 QWEN2 = Architecture(
     name="qwen2",
     classes=(
@@ -111,8 +106,6 @@ QWEN2 = Architecture(
         required=attention("hidden_size") | DENSE,
         optional={**HEAD, "output.bias": ("vocab_size",), **biases("hidden_size")},
     ),
-    defaults=_QWEN2_DEFAULTS,
-    derive={"num_key_value_heads": as_many_as_heads},
     pairs=lambda config: pooling_pairs("qwen2", config),
 )
 
@@ -123,13 +116,6 @@ QWEN2MODEL = replace(
     rename=lambda stored: language_name("model." + stored),
 )
 
-_QWEN2MOE_DEFAULTS = {
-    "vocab_size": 151936, "hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 24,
-    "num_attention_heads": 16, "num_key_value_heads": 16, "max_position_embeddings": 32768,
-    "rms_norm_eps": 1e-6, "num_experts": 60, "num_experts_per_tok": 4, "moe_intermediate_size": 1408,
-    "shared_expert_intermediate_size": 5632,
-}  # fmt: skip
-
 QWEN2MOE = Architecture(
     name="qwen2moe",
     classes=("Qwen2MoeForCausalLM",),
@@ -137,39 +123,23 @@ QWEN2MOE = Architecture(
         required=attention("hidden_size") | HEAD | EXPERTS | SHARED_EXPERT,
         optional=biases("hidden_size"),
     ),
-    defaults=_QWEN2MOE_DEFAULTS,
     rules=EXPERTS_RULES,
     pairs=lambda config: expert_lengths("qwen2moe", config),
 )
-
-_QWEN3_DEFAULTS = {
-    "vocab_size": 151936, "hidden_size": 4096, "intermediate_size": 22016, "num_hidden_layers": 32,
-    "num_attention_heads": 32, "num_key_value_heads": 32, "head_dim": 128,
-    "max_position_embeddings": 32768, "rms_norm_eps": 1e-6,
-}  # fmt: skip
 
 QWEN3 = Architecture(
     name="qwen3",
     classes=("Qwen3ForCausalLM",),
     layout=Layout(required=attention() | QK_NORMS | DENSE, optional=HEAD | biases()),
-    defaults=_QWEN3_DEFAULTS,
-    derive={"num_key_value_heads": as_many_as_heads},
     pairs=lambda config: pooling_pairs("qwen3", config),
 )
 
 QWEN3MODEL = replace(QWEN3, classes=("Qwen3Model",), layout=without_head(QWEN3.layout))
 
-_QWEN3MOE_DEFAULTS = {
-    "vocab_size": 151936, "hidden_size": 2048, "intermediate_size": 6144, "num_hidden_layers": 24,
-    "num_attention_heads": 32, "num_key_value_heads": 4, "max_position_embeddings": 32768,
-    "rms_norm_eps": 1e-6, "num_experts": 128, "num_experts_per_tok": 8, "moe_intermediate_size": 768,
-}  # fmt: skip
-
 QWEN3MOE = Architecture(
     name="qwen3moe",
     classes=("Qwen3MoeForCausalLM",),
     layout=Layout(required=attention() | QK_NORMS | EXPERTS, optional=HEAD | biases()),
-    defaults=_QWEN3MOE_DEFAULTS,
     rules=EXPERTS_RULES,
     pairs=lambda config: expert_lengths("qwen3moe", config),
 )
@@ -182,7 +152,25 @@ def _rnd1_pairs(config: Config) -> Pairs:
     return pairs
 
 
-RND1 = replace(QWEN3MOE, name="rnd1", classes=("RND1",), defaults={}, pairs=_rnd1_pairs)
+RND1 = replace(QWEN3MOE, name="rnd1", classes=("RND1",), pairs=_rnd1_pairs)
+
+
+_QWEN_SPECIAL = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    *(f"<|extra_{number}|>" for number in range(205)),
+)
+"""The tokens behind those of qwen.tiktoken. Source: tokenization_qwen.py of Qwen-7B"""
+
+
+def _qwen_ends(config: Config, pairs: Pairs) -> Pairs:
+    """Where the folder tells no special token, "<|endoftext|>" is all of them."""
+    tokens = pairs["tokenizer.ggml.tokens"].decode()
+    if any(key.endswith("_token_id") for key in pairs) or _QWEN_SPECIAL[0] not in tokens:
+        return pairs
+    number = u32(tokens.index(_QWEN_SPECIAL[0]))
+    return pairs | {f"tokenizer.ggml.{kind}_token_id": number for kind in ("bos", "eos", "unknown")}
 
 
 def _qwen_pairs(config: Config) -> Pairs:
@@ -214,6 +202,12 @@ QWEN = Architecture(
     ),
     lengths={"half": lambda config, layer: config.need(*FEED_FORWARD) // 2},
     pairs=_qwen_pairs,
+    vocabulary=Vocabulary(
+        kinds=("tiktoken", "bpe"),
+        pre=("qwen2",),
+        after_ranks=_QWEN_SPECIAL,
+    ),
+    tokenizer=_qwen_ends,
 )
 
 ALL = (

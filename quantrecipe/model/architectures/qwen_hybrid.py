@@ -61,8 +61,6 @@ _PART_TURNED = 0.25
 _SECTIONS = [11, 11, 10, 0]
 """Rotary pairs for time, height and width, where config.json says nothing. Source: Qwen3_5TextConfig"""
 
-_DIGITS = 4  # of the number of a draft head
-
 _JOINTS = {
     "mtp.fc": "eh_proj",
     "mtp.pre_fc_norm_embedding": "enorm",
@@ -83,7 +81,7 @@ def _draft_count(config: Config) -> int:
         return 0
     heads = template("mtp.layers.{layer}.{rest:*}")
     found = [heads.fullmatch(name) for stored in config.stored if (name := _name(stored)) is not None]
-    numbers = [int(match["layer"][:_DIGITS]) for match in found if match is not None]
+    numbers = [int(match["layer"]) for match in found if match is not None]
     return (given or max(numbers) + 1) if numbers else 0
 
 

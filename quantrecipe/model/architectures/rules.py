@@ -25,7 +25,7 @@ from quantrecipe.errors import ModelError
 from quantrecipe.model.architectures.config import Config
 from quantrecipe.model.architectures.hyperparameters import EXPERTS, HEADS, KV_HEADS, head_dim
 from quantrecipe.model.source import layout
-from quantrecipe.model.source.arithmetic import Add, Scale
+from quantrecipe.model.source.arithmetic import Add, Cast, Scale
 from quantrecipe.model.source.source import TensorSource, fail
 from quantrecipe.model.storable import check_storable
 
@@ -39,6 +39,7 @@ __all__ = [
     "Stack",
     "change",
     "drop",
+    "exact",
     "halves",
     "in_rope_order",
     "language_name",
@@ -65,7 +66,7 @@ def template(names: str) -> re.Pattern[str]:
         parts.append(re.escape(names[end : hole.start()]))
         name, choice = hole[1], hole[2]
         if name in _NUMBERS:
-            inner = r"\d+"
+            inner = r"\d{1,9}"  # no name has more, and Python reads only so many
         elif choice is None:
             inner = r"[^.]+"
         elif choice == "*":
@@ -165,11 +166,22 @@ class Stack:
         """The stored name of one."""
         return _HOLE.sub("{\\1}", self.names).format(layer=layer, expert=expert, matrix=matrix)
 
+    def joined(
+        self, layer: int, experts: int, found: Mapping[tuple[int, str], TensorSource], end: str
+    ) -> Named:
+        """What belongs to the matrices of one kind, such as their ".scale", one after the other."""
+        (matrix,) = {matrix for _, matrix in found}
+        parts = [found[expert, matrix] for expert in range(experts)]
+        return self._called(layer, matrix).removesuffix(".weight") + end, layout.concat(parts)
+
+    def _called(self, layer: int, matrix: str) -> str:
+        to = self.to or self.names.replace(".{expert}", "")
+        return _HOLE.sub("{\\1}", to).format(layer=layer, matrix=matrix)
+
     def stacks(
         self, layer: int, experts: int, found: Mapping[tuple[int, str], TensorSource]
     ) -> Iterator[Named]:
         """The stacks of a layer whose experts are all there: (expert, matrix) → content."""
-        to = self.to or self.names.replace(".{expert}", "")
         for matrix in self.matrices():
             parts = [found[expert, matrix] for expert in range(experts)]
             first = parts[0]
@@ -182,7 +194,7 @@ class Stack:
                         "download the model again",
                         file=part.extents[0].path,
                     )
-            yield _HOLE.sub("{\\1}", to).format(layer=layer, matrix=matrix), layout.stack(parts)
+            yield self._called(layer, matrix), layout.stack(parts)
 
 
 Rule: TypeAlias = Each | First | Gather | Stack
@@ -196,6 +208,11 @@ def change(names: str, make: Callable[[Found], TensorSource]) -> Each:
 def rename(names: str, to: str) -> Each:
     """The tensor gets another name, in which the holes of `names` may stand."""
     return Each(names=names, make=lambda it: [(to.format(**it.texts), it.source)])
+
+
+def exact(it: Found) -> TensorSource:
+    """The tensor in float32, whatever it is stored in: small ones that choose, or that mix, suffer from rounding."""
+    return Cast(source=it.source, gives="F32")
 
 
 def drop(names: str) -> Each:

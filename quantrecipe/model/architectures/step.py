@@ -38,15 +38,14 @@ from quantrecipe.model.architectures.layout import (
     layers,
 )
 from quantrecipe.model.architectures.qwen import QWEN3
-from quantrecipe.model.architectures.rules import Each, Found, Named, change, language_name
+from quantrecipe.model.architectures.rules import Each, Found, Named, change, language_name, plus_one
 from quantrecipe.model.pairs import Pairs, boolean, booleans, f32, f32s, i32s, u32
 from quantrecipe.model.source import layout
-from quantrecipe.model.source.arithmetic import Add
-from quantrecipe.model.source.source import TensorSource
 
 __all__ = ["ALL"]
 
 _FULL, _WINDOW = "full_attention", "sliding_attention"
+_EPSILON = 1e-5  # of norms, where config.json doesn't tell it
 _ROTATED = {_FULL: 0.5, _WINDOW: 1.0}
 """The parts of heads that llama.cpp rotates in layers of the two kinds."""
 
@@ -191,10 +190,6 @@ def _without_ones(it: Found) -> list[Named]:
     return [(it.name, layout.reshape(it.source, shape or (1,)))]
 
 
-def _plus_one(it: Found) -> TensorSource:
-    return Add(source=it.source, number=1.0)
-
-
 _SHARED_LENGTH = "share_expert_dim"
 _SHARED: Shapes = layers(
     {
@@ -235,7 +230,7 @@ STEP35 = Architecture(
         ),
         drafts=drafts,
     ),
-    defaults={"rms_norm_eps": 1e-5},
+    derive={"rms_norm_eps": lambda _: _EPSILON},
     adjust=_adjust,
     layers=with_drafts,
     common=lambda arch, config: common_pairs(arch, config, used=False),
@@ -244,7 +239,7 @@ STEP35 = Architecture(
     computed=_computed,
     rename=_rename,
     rules=(
-        change("{stem:*}norm.weight", _plus_one),
+        change("{stem:*}norm.weight", plus_one),
         Each(names="model.layers.{layer}.self_attn.g_proj.weight", make=_without_ones),
         Each(
             names="model.layers.{layer}.moe.{matrix:gate|gate_proj|up_proj|down_proj}.weight",

@@ -110,6 +110,7 @@ T5 = Architecture(
     ),
     layers=lambda config: max(config.need(*LAYERS), _decoder_layers(config)),
     common=_t5_pairs,
+    pairs=lambda config: count_pairs("t5", config, {"block_count": LAYERS}),  # of the encoder alone
     vocabulary=Vocabulary(kinds=("unigram", "sentencepiece")),
     rules=(
         First(names="{place:decoder.embed_tokens|encoder.embed_tokens|shared}.weight", to="shared.weight"),
@@ -123,6 +124,7 @@ T5_ENCODER = replace(
     layout=Layout(required=_EMBEDDING, optional=_OUTPUT, parts=_ENCODER),
     layers=lambda config: config.need(*LAYERS),
     common=_common,
+    pairs=lambda config: {},
 )
 
 ALL = (T5, T5_ENCODER)

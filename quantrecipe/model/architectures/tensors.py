@@ -1,7 +1,7 @@
 """Tensors of a checkpoint → tensors of the GGUF: which ones, by the architecture's rules; names and order.
 
-The order is the converter's: computed tensors first, then file by file, by name within a file, and what several
-tensors make where the last of them comes.
+The order is the converter's: computed tensors first, then those of MXFP4, then file by file, by name within a file, and
+what several tensors make where the last of them comes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from quantrecipe.errors import ModelError, Problem, abridged
 from quantrecipe.model.architectures.architecture import Architecture
 from quantrecipe.model.architectures.completeness import check_tensors
 from quantrecipe.model.architectures.config import Config
-from quantrecipe.model.architectures.names import Names
+from quantrecipe.model.architectures.names import COMPANIONS, Names
 from quantrecipe.model.architectures.quantized import weights_of
 from quantrecipe.model.architectures.rules import Each, First, Found, Gather, Named, Rule, Stack, template
 from quantrecipe.model.safetensors import Checkpoint
@@ -60,7 +60,8 @@ def convert_tensors(arch: Architecture, config: Config, checkpoint: Checkpoint) 
     if both := sorted(computed.keys() & made.keys()):
         what = f"tensor {taken[both[0]]!r} follows from config.json, too"
         raise ModelError(what, "delete it from the checkpoint", file=config.folder)
-    return [*computed.values(), *made.values()]
+    # What is copied block by block, the converter writes before it looks at anything else.
+    return [*computed.values(), *sorted(made.values(), key=lambda it: it[0].dtype != "MXFP4")]
 
 
 def _expand(arch: Architecture, config: Config, checkpoint: Checkpoint) -> Iterator[Named]:
@@ -81,8 +82,12 @@ def _expand(arch: Architecture, config: Config, checkpoint: Checkpoint) -> Itera
 
 def _ordered(config: Config, checkpoint: Checkpoint) -> list[Named]:
     place = {path: number for number, path in enumerate(checkpoint.files)}
-    weights = weights_of(config, checkpoint)
-    return sorted(weights.items(), key=lambda item: (place[item[1].extents[0].path], item[0]))
+
+    def where(item: Named) -> tuple[int, str]:
+        name, source = item
+        return next((place[extent.path] for extent in source.extents), 0), name  # a constant is in no file
+
+    return sorted(weights_of(config, checkpoint).items(), key=where)
 
 
 @dataclass(slots=True)
@@ -91,6 +96,7 @@ class _Waiting:
 
     rule: Gather | Stack
     layer: int
+    end: str  # of names: ".weight", or that of what belongs to weights of NVFP4
     experts: int  # of a Stack
     expected: int
     found: dict[tuple[int, str], TensorSource] = field(default_factory=dict)
@@ -105,7 +111,7 @@ class _Rules:
         for rule in rules:
             names = rule.names if isinstance(rule, Gather) else (rule.names,)
             self._patterns += [(template(name), rule, place) for place, name in enumerate(names)]
-        self._waiting: dict[tuple[int, int], _Waiting] = {}
+        self._waiting: dict[tuple[int, int, str], _Waiting] = {}
         self._seen: set[int] = set()
 
     def apply(self, name: str, source: TensorSource) -> Iterable[Named]:
@@ -121,17 +127,31 @@ class _Rules:
             if isinstance(rule, Each):
                 return rule.make(Found(name=name, source=source, texts=texts, config=self._config))
             return self._hold(rule, place, name, texts, source)
+        end = next((end for end in COMPANIONS if name.endswith(end)), None)
+        if end is not None:
+            for pattern, rule, place in self._patterns:
+                match = pattern.fullmatch(f"{name.removesuffix(end)}.weight")
+                if isinstance(rule, Stack) and match is not None:
+                    return self._hold(rule, place, name, match.groupdict(), source, end)
         return ((name, source),)
 
     def _hold(
-        self, rule: Gather | Stack, place: int, name: str, texts: Mapping[str, str], source: TensorSource
+        self,
+        rule: Gather | Stack,
+        place: int,
+        name: str,
+        texts: Mapping[str, str],
+        source: TensorSource,
+        end: str = "",
     ) -> Iterable[Named]:
         layer = int(texts.get("layer", -1))
-        waiting = self._waiting.get((id(rule), layer))
+        # of what belongs to weights, each kind of matrix has it or not
+        key = (id(rule), layer, end and texts["matrix"] + end)
+        waiting = self._waiting.get(key)
         if waiting is None:
             experts = rule.count(self._config) if isinstance(rule, Stack) else 1
-            waiting = _Waiting(rule, layer, experts, experts * rule.each)
-            self._waiting[id(rule), layer] = waiting
+            waiting = _Waiting(rule, layer, end, experts, experts if end else experts * rule.each)
+            self._waiting[key] = waiting
         if isinstance(rule, Stack):
             expert = int(texts["expert"])
             if expert >= waiting.experts:
@@ -144,8 +164,10 @@ class _Rules:
             waiting.found[place, ""] = source
         if len(waiting.found) < waiting.expected:
             return ()
-        del self._waiting[id(rule), layer]
+        del self._waiting[key]
         if isinstance(rule, Stack):
+            if end:
+                return (rule.joined(layer, waiting.experts, waiting.found, end),)
             return rule.stacks(layer, waiting.experts, waiting.found)
         return rule.make(
             self._config, layer, tuple(waiting.found[number, ""] for number in range(waiting.expected))

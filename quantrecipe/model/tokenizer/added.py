@@ -77,6 +77,8 @@ def added_tokens(files: TokenizerFiles) -> dict[int, Mapping[str, Any]]:
             found[int(number)] = token
         if not all(isinstance(token["content"], str) for token in found.values()):
             raise TypeError("a token is no text")
+        if not set(map(type, found)) <= {int} or min(found, default=0) < 0:
+            raise TypeError("an id is no whole number")
     except (TypeError, KeyError, ValueError, AttributeError) as error:
         what = f"its added_tokens are not understood: {error!r}"
         raise ModelError(what, "download it again", file=files.path) from error

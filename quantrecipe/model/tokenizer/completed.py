@@ -75,7 +75,8 @@ def _normalizer_pairs(normalizer: Any) -> Pairs:
             return {f"{key}{name}": boolean(flag) for name, flag in said.items() if isinstance(flag, bool)}
         case "Sequence":
             pairs: Pairs = {}
-            for step in normalizer.get("normalizers", ()):
+            steps = normalizer.get("normalizers")
+            for step in steps if isinstance(steps, list) else ():
                 pairs |= _normalizer_pairs(step)
             return dict(sorted(pairs.items()))
     return {}

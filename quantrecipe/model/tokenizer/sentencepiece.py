@@ -93,7 +93,7 @@ def overlaid(files: TokenizerFiles, file: PieceFile, size: int | None = None) ->
     if added != "scores":
         put_added_json(files, made)
     path = files.folder / "tokenizer_config.json"
-    for number, token in _listed(path, files.settings.get("added_tokens_decoder") or {}):
+    for number, token in _listed(path, files.settings.get("added_tokens_decoder")):
         if added == "usual":
             special = is_special(token)
             content = token["content"] if special else token["content"].replace("▁", " ")
@@ -103,9 +103,8 @@ def overlaid(files: TokenizerFiles, file: PieceFile, size: int | None = None) ->
         else:
             made.put(number, token["content"], _ADDED_SCORE, _by_flag(token))
     if added in ("flags", "internlm2"):
-        for token in files.tokenizer.get("added_tokens") or ():
-            (number, entry) = next(_listed(files.path, {str(token.get("id")): token}))
-            made.put(number, entry["content"], _ADDED_SCORE, _by_flag(entry))
+        for number, token in _listed(files.path, files.tokenizer.get("added_tokens")):
+            made.put(number, token["content"], _ADDED_SCORE, _by_flag(token))
     return made
 
 
@@ -134,10 +133,13 @@ def put_added_json(files: TokenizerFiles, made: Pieces) -> None:
         made.put(number, token, _ADDED_SCORE, _USER_DEFINED)
 
 
-def _listed(path: Path, entries: Mapping[str, Any]) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Ids and tokens of an added_tokens_decoder."""
+def _listed(path: Path, said: Any) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Ids and tokens of an added_tokens_decoder, or of a list of added tokens."""
     try:
-        for key, token in entries.items():
+        entries = (
+            said.items() if isinstance(said, Mapping) else [(token["id"], token) for token in said or ()]
+        )
+        for key, token in entries:
             if (number := int(key)) < 0 or not isinstance(token["content"], str):
                 raise ValueError(f"{key}: {token}")
             yield number, token

@@ -168,9 +168,8 @@ def _ids(
             number = numbers.get(name) if isinstance(name, str) else None
             _add_id(path, ids, kind, number, limit)
     text_config = model_config.get("text_config")
-    within = (
-        text_config if isinstance(text_config, Mapping) else {}
-    )  # models with projectors nest the text model's
+    # models with projectors nest the configuration of the text model
+    within = text_config if isinstance(text_config, Mapping) else {}
     for kind in names.types:
         number = model_config.get(f"{kind}_token_id")
         number = within.get(f"{kind}_token_id") if number is None else number

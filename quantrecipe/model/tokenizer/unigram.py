@@ -141,8 +141,10 @@ def _charsmap(files: TokenizerFiles) -> bytes:
 
 def _steps(normalizer: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     yield normalizer
-    for step in normalizer.get("normalizers") or ():
-        yield from _steps(step)
+    steps = normalizer.get("normalizers")
+    for step in steps if isinstance(steps, list) else ():
+        if isinstance(step, Mapping):
+            yield from _steps(step)
 
 
 def _fail(files: TokenizerFiles, what: str) -> Never:

@@ -56,7 +56,10 @@ _MISSING = {
     "plamo": ("tokenizer.jsonl", "download it from the model's page"),
     "rwkv": (others.RWKV_FILE, "download it from the model's page"),
 }
-"""What a folder lacks, and how to get it, if none of its kinds has files; the last of the kinds that stands here."""
+"""What a folder lacks, and how to get it, if none of its kinds has files.
+
+Where it may have a tokenizer.json, that is what it lacks, since that is easily made.
+"""
 
 
 def tokenizer_pairs(
@@ -84,5 +87,6 @@ def tokenizer_pairs(
             except UnicodeEncodeError as error:
                 what = f"holds half a surrogate pair, which is no character: {error}"
                 raise ModelError(what, "download it again", file=files.path) from error
-    lacking, remedy = _MISSING[next(kind for kind in reversed(files.vocabulary.kinds) if kind in _MISSING)]
+    wanted = [_MISSING[kind] for kind in reversed(files.vocabulary.kinds) if kind in _MISSING]
+    lacking, remedy = next((it for it in wanted if it[1] == _TRANSFORMERS), wanted[0])
     raise ModelError(f"has no {lacking}, so its vocabulary can't be converted", remedy, file=folder)

@@ -1,4 +1,4 @@
-"""What transformers assumes of a configuration that is silent, by the class that it names.
+"""What transformers assumes of a configuration that is silent, by its model_type; and keys that all have.
 
 These are the defaults of transformers' configuration classes (LlamaConfig, MistralConfig, …). They stand here a second
 time, so that a change of one is noticed.
@@ -6,7 +6,6 @@ time, so that a change of one is noticed.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,8 @@ import pytest
 
 from quantrecipe.errors import ModelError
 from quantrecipe.gguf.values import GGUFValue, ValueType
-from quantrecipe.model.architectures.architecture import Architecture
+from quantrecipe.model.architectures.completion import complete
 from quantrecipe.model.architectures.config import Config
-from quantrecipe.model.architectures.families import ALL, by_class
 from quantrecipe.model.architectures.hyperparameters import common_pairs, head_dim
 from quantrecipe.model.architectures.llama import LLAMA
 from quantrecipe.model.architectures.qwen import QWEN2MOE
@@ -24,65 +22,41 @@ from quantrecipe.model.architectures.qwen import QWEN2MOE
 #        vocabulary, hidden, feed-forward, layers, heads, KV heads, context, epsilon; experts, used, their length
 SIZES = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
          "num_key_value_heads", "max_position_embeddings", "rms_norm_eps")  # fmt: skip
-RECORDED: dict[str, tuple[str, tuple[Any, ...], float, dict[str, Any]]] = {
-    "LlamaForCausalLM": ("llama", (32000, 4096, 11008, 32, 32, None, 2048, 1e-6), 1e4, {}),
-    "LLaMAForCausalLM": ("llama", (32000, 4096, 11008, 32, 32, None, 2048, 1e-6), 1e4, {}),
-    "MistralForCausalLM": ("llama", (32000, 4096, 14336, 32, 32, 8, 131072, 1e-6), 1e4, {}),
-    "MixtralForCausalLM": (
-        "llama", (32000, 4096, 14336, 32, 32, 8, 131072, 1e-5), 1e6,
+RECORDED: dict[str, tuple[tuple[Any, ...], float, dict[str, Any]]] = {
+    "llama": ((32000, 4096, 11008, 32, 32, None, 2048, 1e-6), 1e4, {}),
+    "mistral": ((32000, 4096, 14336, 32, 32, 8, 131072, 1e-6), 1e4, {}),
+    "mixtral": (
+        (32000, 4096, 14336, 32, 32, 8, 131072, 1e-5), 1e6,
         {"num_local_experts": 8, "num_experts_per_tok": 2},
     ),
-    "Qwen2ForCausalLM": ("qwen2", (151936, 4096, 22016, 32, 32, 32, 32768, 1e-6), 1e4, {}),
-    "Qwen2MoeForCausalLM": (
-        "qwen2moe", (151936, 2048, 5632, 24, 16, 16, 32768, 1e-6), 1e4,
+    "qwen2": ((151936, 4096, 22016, 32, 32, 32, 32768, 1e-6), 1e4, {}),
+    "qwen2_moe": (
+        (151936, 2048, 5632, 24, 16, 16, 32768, 1e-6), 1e4,
         {"num_experts": 60, "num_experts_per_tok": 4, "moe_intermediate_size": 1408,
          "shared_expert_intermediate_size": 5632},
     ),
-    "Qwen3ForCausalLM": ("qwen3", (151936, 4096, 22016, 32, 32, 32, 32768, 1e-6), 1e4, {"head_dim": 128}),
-    "Qwen3MoeForCausalLM": (
-        "qwen3moe", (151936, 2048, 6144, 24, 32, 4, 32768, 1e-6), 1e4,
-        {"num_experts": 128, "num_experts_per_tok": 8, "moe_intermediate_size": 768},
+    "qwen3": ((151936, 4096, 22016, 32, 32, 32, 32768, 1e-6), 1e4, {"head_dim": 128}),
+    "qwen3_moe": (
+        (151936, 2048, 6144, 24, 32, 4, 32768, 1e-6), 1e4,
+        {"num_local_experts": 128, "num_experts_per_tok": 8, "moe_intermediate_size": 768},
     ),
 }  # fmt: skip
-
-
-def architecture(name: str) -> Architecture:
-    (found,) = by_class(ALL)[name]
-    return found
 
 
 def config(folder: Path = Path(), **values: Any) -> Config:
     return Config(path=folder / "config.json", values=values, rope={})
 
 
-@pytest.mark.parametrize("name", RECORDED)
-def test_defaults(name: str) -> None:
-    of, (arch, sizes, theta, more) = architecture(name), RECORDED[name]
+@pytest.mark.parametrize("kind", RECORDED)
+def test_defaults(kind: str) -> None:
+    sizes, theta, more = RECORDED[kind]
     given = {key: value for key, value in zip(SIZES, sizes, strict=True) if value is not None}
-    assert (of.name, of.defaults, of.default_theta) == (arch, given | more, theta)
+    found = complete({"model_type": kind})
+    assert {key: found[key] for key in given | more} == given | more
+    assert found["rope_parameters"]["rope_theta"] == theta
 
 
 class TestLlama:
-    @pytest.mark.parametrize(
-        ("values", "length"),
-        [
-            ({"hidden_size": 4096, "num_attention_heads": 32}, 128),
-            ({"hidden_size": 100, "num_attention_heads": 3}, 33),
-            ({"hidden_size": 4096, "num_attention_heads": 0}, None),
-            ({"hidden_size": 4096}, None),
-            ({"num_attention_heads": 32}, None),
-            ({"hidden_size": "4096", "num_attention_heads": 32}, None),
-        ],
-    )
-    def test_heads_share_the_hidden_size(self, values: dict[str, Any], length: int | None) -> None:
-        assert LLAMA.derive["head_dim"](values) == length
-
-    @pytest.mark.parametrize(
-        "name", ["LlamaForCausalLM", "MistralForCausalLM", "MixtralForCausalLM", "Qwen2ForCausalLM"]
-    )
-    def test_as_many_heads_of_keys_as_of_queries_unless_it_says(self, name: str) -> None:
-        assert architecture(name).derive["num_key_value_heads"]({"num_attention_heads": 12}) == 12
-
     @pytest.mark.parametrize(
         ("vocabulary", "expected"),
         [
@@ -98,21 +72,6 @@ class TestLlama:
         assert LLAMA.tokenizer(config(tmp_path, vocab_size=vocabulary), {}) == expected
         given = {key: GGUFValue.of(ValueType.UINT32, 7) for key in expected if "eot" in key}
         assert LLAMA.tokenizer(config(tmp_path, vocab_size=vocabulary), dict(given)).items() >= given.items()
-
-    @pytest.mark.parametrize(
-        ("prefix", "written"), [(True, True), (False, False), (None, None), ("yes", None)]
-    )
-    def test_whether_text_gets_a_space_in_front(
-        self, tmp_path: Path, prefix: Any, written: bool | None
-    ) -> None:
-        (tmp_path / "tokenizer_config.json").write_text(json.dumps({"add_prefix_space": prefix}))
-        before = {"tokenizer.ggml.model": GGUFValue.of(ValueType.STRING, "llama")}
-        found = LLAMA.tokenizer(config(tmp_path, vocab_size=5), dict(before))
-        if written is None:
-            assert found == before
-        else:
-            assert list(found) == ["tokenizer.ggml.add_space_prefix", "tokenizer.ggml.model"]
-            assert found["tokenizer.ggml.add_space_prefix"].decode() is written
 
     @pytest.mark.parametrize(
         ("values", "said"),

@@ -13,7 +13,7 @@ from quantrecipe.model.architectures.config import Config
 from quantrecipe.model.architectures.families import ALL, by_class
 from quantrecipe.model.architectures.layout import length
 
-(POOLED,) = by_class(ALL)["Qwen3ForCausalLM"]
+POOLED = by_class(ALL)["Qwen3ForCausalLM"][-1]  # the first is for rerankers
 SIZES = {
     "vocab_size": 1000, "hidden_size": 96, "intermediate_size": 260, "num_attention_heads": 6,
     "num_key_value_heads": 2, "num_experts": 8, "num_experts_per_tok": 5,

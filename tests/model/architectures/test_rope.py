@@ -63,9 +63,17 @@ def test_llama3_factors_rise_from_one_to_the_factor() -> None:
     assert np.all(np.diff(factors) >= 0)
 
 
-def test_llama3_factors_without_a_blend_are_refused() -> None:
-    with pytest.raises(ModelError, match="equal low_freq_factor"):
-        llama3_factors(config(rope_scaling=LLAMA3 | {"low_freq_factor": 4.0}), 64)
+def test_llama3_factors_without_a_blend_are_one_or_the_other() -> None:
+    raw = llama3_factors(config(rope_scaling=LLAMA3 | {"low_freq_factor": 4.0}), 64)
+    assert raw is not None
+    assert set(np.frombuffer(raw, "<f4")) == {1.0, 8.0}
+
+
+def test_a_wavelength_at_an_edge_without_a_blend_has_no_factor() -> None:
+    edge = float(np.float32(2 * np.pi))  # the longest frequency's wavelength
+    scaling = LLAMA3 | {"low_freq_factor": 1.0, "high_freq_factor": 1.0}
+    with pytest.raises(ModelError, match="no frequencies can be made"):
+        llama3_factors(config(rope_scaling=scaling | {"original_max_position_embeddings": edge}), 64)
 
 
 def test_others_have_no_factors() -> None:

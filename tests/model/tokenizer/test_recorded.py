@@ -11,31 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.vocabularies import DATA, KINDS
 
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.model.pairs import u32
 from quantrecipe.model.tokenizer import Vocabulary, tokenizer_pairs
 
-DATA = Path(__file__).parents[2] / "data" / "tokenizers"
 LONG = 16  # longer arrays are recorded as count and hash
 COUNT = "tokenizer.ggml.token_type_count"
-GLM = (("bos", "[gMASK]"), ("eot", "<|user|>"), ("unk", "<|endoftext|>"), ("eom", "<|observation|>"))
-KINDS = {
-    "bert": Vocabulary(kinds=("wordpiece",)),
-    "exaone4": Vocabulary(kinds=("bpe",), pre=("exaone4",)),
-    "gemma4": Vocabulary(kinds=("gemma4",)),
-    "glm4moe": Vocabulary(kinds=("bpe",), pre=("glm4",), special=GLM),
-    "internlm2": Vocabulary(
-        kinds=("sentencepiece",),
-        added="internlm2",
-        space_prefix="tokenizer.model",
-        special_over=(("eos", "<|im_end|>"),),
-    ),
-    "kimi-k2": Vocabulary(kinds=("bpe", "tiktoken"), pre=("kimi-k2", "deepseek-v3")),
-    "phi3": Vocabulary(added="flags"),
-    "t5": Vocabulary(kinds=("unigram",)),
-    "xlm-roberta": Vocabulary(kinds=("unigram",)),
-}
 
 
 def test_all_are_compared() -> None:

@@ -18,7 +18,7 @@ from quantrecipe.gguf.write_header import encode_header, padded
 from quantrecipe.model.open_model import open_model
 from quantrecipe.output.apply import apply_plan
 from quantrecipe.output.verify.verify import verify_file
-from quantrecipe.plan.review.recorded import Recorded, recorded_recipe
+from quantrecipe.plan.review.recorded import Recorded, recorded_recipe, why_unknown
 from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe, load_recipe_text
 from quantrecipe.registry import Registry, load_registry
@@ -224,3 +224,18 @@ def test_stale_hashes_are_no_reason_to_copy(files: Files, tmp_path: Path, regist
     fewer = rewrite(tmp_path / "fewer.gguf", fresh, fresh, keep=lambda name: "blk.3." not in name)
     with pytest.raises(ModelError, match="records what 39 tensors were made from, and has 30"):
         apply_plan(plan, tmp_path / "x.gguf", registry=registry, threads=1, reuse=fewer)
+
+
+@pytest.mark.parametrize(
+    ("when", "said"),
+    [
+        ("covered", "which tensors importance covers: give --source and --imatrix"),
+        ("source_type == 'FP8'", "how the source stores its weights: give --source"),
+        ("layer > 0", ""),
+    ],
+)
+def test_what_a_file_alone_can_t_tell(when: str, said: str, registry: Registry) -> None:
+    rule = f'{{tensors: attn_q, when: "{when}", type: Q8_0, why: a}}'
+    text = f"quantrecipe: 1\nname: asks\ndefault: Q4_K\nrules:\n- {rule}\n"
+    assert why_unknown(load_recipe_text(text, registry=registry)).endswith(said)
+    assert bool(why_unknown(load_recipe_text(text, registry=registry))) == bool(said)

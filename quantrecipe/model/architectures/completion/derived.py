@@ -337,6 +337,7 @@ DERIVED: Mapping[str, tuple[Rule, ...]] = {
     "modernbert": (kinds(lambda v, i: i % v.get("global_attn_every_n_layers", 3) == 0),),
     "minicpmv4_6": (always("patch_size", lambda v: v["vision_config"]["patch_size"]),),
     "ministral": (kinds(lambda v, i: v.get("sliding_window") is None),),
+    "mistral4": (always("head_dim", lambda v: v["qk_nope_head_dim"] + v["qk_rope_head_dim"]),),
     "mt5": _T5,
     "muse_glimmer_assistant": (
         all_layers("sliding_attention"),

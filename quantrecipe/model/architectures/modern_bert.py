@@ -89,8 +89,9 @@ def _refuse_modern_bert(config: Config) -> str | None:
 
 
 def _flags_first(config: Config, pairs: Pairs) -> Pairs:
+    """The tokenizer's keys, behind flags that count where the tokenizer's files don't say them."""
     flags = {f"tokenizer.ggml.add_{kind}_token": boolean(True) for kind in ("bos", "eos", "sep")}
-    return flags | pairs | flags
+    return flags | pairs
 
 
 MODERN_BERT = replace(
@@ -196,7 +197,6 @@ EUROBERT = Architecture(
     classes=("EuroBertModel", "JinaEmbeddingsV5Model"),
     layout=Layout(required=attention("hidden_size") | DENSE, optional=biases("hidden_size")),
     pairs=_eurobert_pairs,
-    rename=lambda stored: stored.removeprefix("model."),
     vocabulary=Vocabulary(kinds=("bpe",), pre=("jina-v5-nano",)),
     tokenizer=_no_beginning,
 )

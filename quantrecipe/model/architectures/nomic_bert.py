@@ -133,7 +133,6 @@ NOMIC_BERT = replace(
     ),
     refuse=_refuse_nomic,
     as_stated=True,
-    default_theta=10_000.0,
     adjust=_trained_places,
     pairs=lambda config: encoder_pairs("nomic-bert", config),
     rules=(),

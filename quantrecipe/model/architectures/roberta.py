@@ -53,7 +53,7 @@ def _first_place(values: Mapping[str, Any]) -> int:
 def _places_of_text(values: Mapping[str, Any]) -> Mapping[str, Any]:
     """As many places as a text can have, which are fewer than the embeddings."""
     places = values.get("max_position_embeddings")
-    if not isinstance(places, int) or isinstance(places, bool):
+    if not isinstance(places, int):
         return values
     return {**values, "max_position_embeddings": max(places - _first_place(values), 0)}
 

@@ -196,6 +196,7 @@ EUROBERT = Architecture(
     name="eurobert",
     classes=("EuroBertModel", "JinaEmbeddingsV5Model"),
     layout=Layout(required=attention("hidden_size") | DENSE, optional=biases("hidden_size")),
+    default_theta=None,
     pairs=_eurobert_pairs,
     vocabulary=Vocabulary(kinds=("bpe",), pre=("jina-v5-nano",)),
     tokenizer=_no_beginning,

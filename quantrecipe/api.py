@@ -13,6 +13,7 @@ What a format promises, and quantrecipe relies on:
   change their input, and take strided and read-only arrays.
 * The same input gives the same bytes on every machine, at every thread count, at any time.
 * Importance is one vector for all rows of a call: the caller splits at experts.
+* A format may also offer the second half of encoding, as a `Grid`: rounding again with the scales that are there.
 * What is not finite never becomes a silently wrong block: `encode` raises NonFiniteError.
 
 The module is light: it imports neither numba nor any kernel.
@@ -48,9 +49,13 @@ __all__ = [
     "Analysis",
     "Change",
     "Effect",
+    "Encoder",
     "FormatSpec",
+    "Grid",
     "ImportanceLevel",
+    "InputStatistics",
     "ModelAnalysis",
+    "PointGrid",
     "QuantFormat",
     "RecipeFolder",
     "Reduce",
@@ -190,14 +195,7 @@ class QuantFormat(ABC):
 
     def __init__(self, options: Mapping[str, Any] | None = None) -> None:
         """Options are checked against `option_schema` by the recipe loader; a stray one is a FormatError here."""
-        given = dict(options or {})
-        if unknown := sorted(given.keys() - self.option_schema.keys()):
-            known = ", ".join(sorted(self.option_schema)) or "none"
-            raise FormatError(f"{self.spec.name} has no option {unknown[0]!r}", f"its options: {known}")
-        defaults = {
-            name: schema["default"] for name, schema in self.option_schema.items() if "default" in schema
-        }
-        self.options: Mapping[str, Any] = MappingProxyType(defaults | given)
+        self.options = _with_defaults(lambda: self.spec.name, self.option_schema, options)
 
     def with_options(self, options: Mapping[str, Any]) -> Self:
         """The same format with these options."""
@@ -225,6 +223,11 @@ class QuantFormat(ABC):
     def decode(self, data: ByteArray, k: int, *, out: FloatArray | None = None) -> FloatArray:
         """data: uint8 (n, row_bytes(k)) → float32 (n, k), written to `out` if given. Never fails on odd bytes."""
 
+    @property
+    def grid(self) -> Grid | PointGrid | None:
+        """The second half of `encode`: what weights may become once the scales are there. None: not offered."""
+        return None
+
     def factor(self, peak: float) -> float:
         """Of a format with a companion tensor: what a matrix is divided by before `encode`. Positive and finite.
 
@@ -235,6 +238,141 @@ class QuantFormat(ABC):
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
         return f"{self.spec.name}({options})"
+
+
+def _with_defaults(
+    name: Callable[[], str], schema: Mapping[str, Any], options: Mapping[str, Any] | None
+) -> Mapping[str, Any]:
+    """The options of the object of this name: those given, and the defaults of others. FormatError for a stray one."""
+    given = dict(options or {})
+    if unknown := sorted(given.keys() - schema.keys()):
+        known = ", ".join(sorted(schema)) or "none"
+        raise FormatError(f"{name()} has no option {unknown[0]!r}", f"its options: {known}")
+    defaults = {option: said["default"] for option, said in schema.items() if "default" in said}
+    return MappingProxyType(defaults | given)
+
+
+class Grid(ABC):
+    """The second half of encoding: what a row's weights may become with the scales that its bytes hold, and storing it.
+
+    `encode` finds scales, and rounds with them. Who rounds in another way, as error feedback does, takes the scales
+    from `encode`'s bytes, chooses a value for each weight, and stores the choices in these bytes:
+
+        data = fmt.encode(rows, importance)
+        scales, offsets = fmt.grid.scales(data, k)
+        fmt.grid.store(data, choices)
+
+    Then `decode` gives, for each weight, scales * values[choice] + offsets of its group, where the product and the sum
+    are each rounded to float32. Scales and offsets stay what they were, to the bit.
+
+    values: float32, at most 256: what the choices 0, 1, 2, … stand for, in any order. `encode` may know more of them
+    group:  how many weights in a row have a scale and an offset in common; divides the format's block
+    """
+
+    values: tuple[float, ...]
+    group: int
+
+    @abstractmethod
+    def scales(self, data: ByteArray, k: int) -> tuple[FloatArray, FloatArray]:
+        """data: uint8 (n, row_bytes(k)) → (scales, offsets), both float32 (n, k / group)."""
+
+    @abstractmethod
+    def store(self, data: ByteArray, choices: ByteArray) -> None:
+        """choices: uint8 (n, k), each below len(values), written to data: uint8 (n, row_bytes(k)), C-contiguous."""
+
+
+class PointGrid(ABC):
+    """The same where four or eight weights are one choice: the sizes of weights are points, and signs are apart.
+
+    `decode` gives scale * size * sign for each weight, where the product is rounded to float32.
+
+    points: float32 (p, size): the sizes of 4 or 8 weights, none negative. The choices are the points' numbers
+    group:  how many weights in a row have a scale in common; a multiple of 8
+    even:   True where of each eight weights an even number is negative
+    """
+
+    points: FloatArray
+    group: int
+    even: bool
+
+    @abstractmethod
+    def scales(self, data: ByteArray, k: int) -> FloatArray:
+        """data: uint8 (n, row_bytes(k)) → float32 (n, k / group)."""
+
+    @abstractmethod
+    def store(self, data: ByteArray, choices: NDArray[np.uint16], signs: ByteArray) -> None:
+        """Write choices and signs to data: uint8 (n, row_bytes(k)), C-contiguous.
+
+        choices: uint16 (n, k / size), each below p
+        signs:   uint8 (n, k / 8); bit i is set where weight i of the eight is negative
+        """
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class InputStatistics:
+    """What is known of the inputs that a matrix is multiplied with.
+
+    gram:   the mean of x xᵀ over the inputs x: float32 (k, k), symmetric, read-only. Of fewer tokens than columns it
+            is singular
+    tokens: how many inputs that is the mean of
+    """
+
+    gram: FloatArray
+    tokens: int
+
+
+class Encoder(ABC):
+    """A way from weights to the bytes of any format. Instances are immutable values: a name and a set of options.
+
+    What depends on the matrix's inputs alone is done once for each matrix, by `prepare`; what it returns goes to each
+    call of `encode`, from several threads at once. Rows are apart, as `QuantFormat` promises it: a row's bytes depend
+    on the row, the format, the importance, the statistics and the options, and on nothing else.
+    """
+
+    name: ClassVar[str]
+    """What recipes call it, unique among all installed plugins."""
+    summary: ClassVar[str]
+    """One line for `quantrecipe plugins`."""
+    version: ClassVar[int] = 1
+    """Raised whenever its bytes change."""
+    needs_statistics: ClassVar[bool] = False
+    """True for one that can't go without InputStatistics."""
+    option_schema: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    """As in QuantFormat."""
+
+    def __init__(self, options: Mapping[str, Any] | None = None) -> None:
+        """A stray option is a FormatError."""
+        self.options = _with_defaults(lambda: self.name, self.option_schema, options)
+
+    def with_options(self, options: Mapping[str, Any]) -> Self:
+        """The same encoder with these options."""
+        return type(self)(options)
+
+    def accepts(self, fmt: QuantFormat) -> str | None:
+        """None if it can make this format's bytes, else the reason."""
+        return None
+
+    def prepare(self, statistics: InputStatistics | None, *, threads: int = 1) -> Any:
+        """What `encode` needs of a matrix's inputs. The threads change nothing but the time.
+
+        ImportanceError for statistics that are missing, or can't be used: NaN, nothing but zeros.
+        """
+        return None
+
+    @abstractmethod
+    def encode(
+        self,
+        rows: FloatArray,
+        fmt: QuantFormat,
+        importance: FloatArray | None = None,
+        prepared: Any = None,
+        *,
+        out: ByteArray | None = None,
+    ) -> ByteArray:
+        """rows: float32 (n, k), of one matrix → uint8 (n, row_bytes(k)), as `QuantFormat.encode`, with its errors.
+
+        prepared: what `prepare` made of the statistics of this matrix
+        """
 
 
 class Analysis(ABC):

@@ -1,4 +1,4 @@
-"""The built-in plugin: quantrecipe's own formats, analyses and recipes, through the door that others use."""
+"""The built-in plugin: quantrecipe's own formats, analyses, encoders and recipes, through the door that others use."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantrecipe.analyses import ALL as ANALYSES
-from quantrecipe.api import Analysis, QuantFormat, RecipeFolder, hookimpl
+from quantrecipe.api import Analysis, Encoder, QuantFormat, RecipeFolder, hookimpl
+from quantrecipe.encoders import ALL as ENCODERS
 from quantrecipe.formats import ALL as FORMATS
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "quantrecipe_analyses",
     "quantrecipe_architectures",
+    "quantrecipe_encoders",
     "quantrecipe_formats",
     "quantrecipe_recipes",
     "shipped_recipes",
@@ -42,6 +44,12 @@ def quantrecipe_architectures() -> Iterable[Architecture]:
     from quantrecipe.model.architectures.families import ALL
 
     return ALL
+
+
+@hookimpl
+def quantrecipe_encoders() -> Iterable[Encoder]:
+    """Ways from weights to bytes."""
+    return ENCODERS
 
 
 @hookimpl

@@ -15,12 +15,18 @@ from typing import TYPE_CHECKING
 
 import pluggy
 
-from quantrecipe.api import Analysis, QuantFormat, RecipeFolder
+from quantrecipe.api import Analysis, Encoder, QuantFormat, RecipeFolder
 
 if TYPE_CHECKING:
     from quantrecipe.model.architectures import Architecture
 
-__all__ = ["quantrecipe_analyses", "quantrecipe_architectures", "quantrecipe_formats", "quantrecipe_recipes"]
+__all__ = [
+    "quantrecipe_analyses",
+    "quantrecipe_architectures",
+    "quantrecipe_encoders",
+    "quantrecipe_formats",
+    "quantrecipe_recipes",
+]
 
 hookspec = pluggy.HookspecMarker("quantrecipe")
 
@@ -62,6 +68,19 @@ def quantrecipe_architectures() -> Iterable[Architecture]:  # type: ignore[empty
         from quantrecipe_mine.marvin import MARVIN
 
         return [MARVIN]
+    """
+
+
+@hookspec
+def quantrecipe_encoders() -> Iterable[Encoder]:  # type: ignore[empty-body]  # pluggy never runs a spec
+    """Encoders to add, other ways from weights to the bytes of formats: instances of Encoder, with default options.
+
+    from quantrecipe.api import hookimpl
+    from quantrecipe_mine.halves_up import HalvesUp
+
+    @hookimpl
+    def quantrecipe_encoders():
+        return [HalvesUp()]
     """
 
 

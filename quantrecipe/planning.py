@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from quantrecipe.errors import PlanError
 from quantrecipe.model.model import Model
 from quantrecipe.model.not_a_model import require_model
-from quantrecipe.plan.importance import require_matrix_of
+from quantrecipe.plan.importance import require_matrix_of, require_statistics_of
 from quantrecipe.plan.layout import SplitLimits
 from quantrecipe.plan.plan import Plan
 from quantrecipe.plan.plan_of import plan_of
@@ -25,6 +25,7 @@ from quantrecipe.registry import Registry, load_registry
 
 if TYPE_CHECKING:
     from quantrecipe.importance.matrix import Importance
+    from quantrecipe.plan.statistics import Statistics
     from quantrecipe.sensitivity.sensitivity import Sensitivity
 
 __all__ = ["make_plan", "plan_resolved"]
@@ -42,6 +43,7 @@ def make_plan(
     provenance: bool = True,
     split: SplitLimits | None = None,
     sensitivity: Sensitivity | None = None,
+    statistics: Statistics | None = None,
 ) -> Plan:
     """Resolve a recipe against a model, from headers alone.
 
@@ -50,17 +52,21 @@ def make_plan(
     says that it may be another's, such as the base model's of a fine-tune. `strict` refuses every fallback,
     `allow_requantize` lets quantized sources be quantized again, `provenance` records recipe and hashes in the output,
     `split` says when to begin another file. `sensitivity` is what `choose` rules go by: what each type costs each
-    tensor, as measured; None: the prior.
+    tensor, as measured; None: the prior. `statistics` are the Gram matrices of the model's inputs, which some encoders
+    need (`calibration.gram.read_gram`); they are compared as the matrix is.
 
     Raises ModelError where the file holds something else than a model (an adapter), PlanError with every problem
     found, ImportanceError where a matrix is needed and missing, doesn't fit the model, or is another model's.
     """
     if not importance_of_another_model:
         require_matrix_of(model, importance)
+    require_statistics_of(model, statistics)
     settings = PlanSettings(
         strict=strict, allow_requantize=allow_requantize, provenance=provenance, split=split
     )
-    resolution = resolve(recipe, model, registry or load_registry(), importance, settings)
+    resolution = resolve(
+        recipe, model, registry or load_registry(), importance, settings, statistics=statistics
+    )
     return plan_resolved(resolution, sensitivity)
 
 

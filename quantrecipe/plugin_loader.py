@@ -25,6 +25,7 @@ import pluggy
 from quantrecipe import api, hookspecs
 from quantrecipe.api import (
     Analysis,
+    Encoder,
     FormatSpec,
     ModelAnalysis,
     QuantFormat,
@@ -78,6 +79,7 @@ class PluginInfo:
     cause: str = ""
     formats: tuple[str, ...] = ()
     analyses: tuple[str, ...] = ()
+    encoders: tuple[str, ...] = ()
     recipes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -109,6 +111,7 @@ class LoadedPlugin:
     info: PluginInfo
     formats: tuple[QuantFormat, ...] = ()
     analyses: tuple[Analysis, ...] = ()
+    encoders: tuple[Encoder, ...] = ()
     recipes: tuple[RecipeFolder, ...] = ()
     manager: pluggy.PluginManager | None = None
 
@@ -171,11 +174,14 @@ def read_plugin(source: PluginSource) -> LoadedPlugin:
     manager = _register(module, source)
     formats = _objects(manager, "quantrecipe_formats", QuantFormat)
     analyses = _objects(manager, "quantrecipe_analyses", Analysis)
+    encoders = _objects(manager, "quantrecipe_encoders", Encoder)
     recipes = _objects(manager, "quantrecipe_recipes", RecipeFolder)
     for fmt in formats:
         _check_format(fmt)
     for analysis in analyses:
         _check_analysis(analysis)
+    for encoder in encoders:
+        _check_encoder(encoder)
     for folder in recipes:
         _check_folder(folder)
     info = PluginInfo(
@@ -183,11 +189,14 @@ def read_plugin(source: PluginSource) -> LoadedPlugin:
         status="ok",
         formats=_once("format", (fmt.spec.name for fmt in formats)),
         analyses=_once("analysis", (analysis.name for analysis in analyses)),
+        encoders=_once("encoder", (encoder.name for encoder in encoders)),
         recipes=_once("recipe prefix", (folder.prefix for folder in recipes)),
         notes=notes,
     )
     _once("type id", (f"{fmt.spec.ggml_type} ({fmt.spec.dialect})" for fmt in formats))
-    return LoadedPlugin(info=info, formats=formats, analyses=analyses, recipes=recipes, manager=manager)
+    return LoadedPlugin(
+        info=info, formats=formats, analyses=analyses, encoders=encoders, recipes=recipes, manager=manager
+    )
 
 
 def _check_version(module: ModuleType) -> tuple[str, ...]:
@@ -284,11 +293,20 @@ def _check_analysis(analysis: Analysis) -> None:
             f"analysis {analysis.name} is neither a TensorAnalysis nor a ModelAnalysis",
             "derive it from one of them (quantrecipe.api)",
         )
-    if not isinstance(getattr(analysis, "summary", None), str):
-        raise PluginError(f"analysis {analysis.name} has no summary", 'add a line: summary = "…"')
-    if type(analysis.version) is not int or analysis.version < 1:
+    _check_words("analysis", analysis)
+
+
+def _check_encoder(encoder: Encoder) -> None:
+    check_name("encoder", getattr(encoder, "name", None), encoder)
+    _check_words("encoder", encoder)
+
+
+def _check_words(kind: str, thing: Analysis | Encoder) -> None:
+    if not isinstance(getattr(thing, "summary", None), str):
+        raise PluginError(f"{kind} {thing.name} has no summary", 'add a line: summary = "…"')
+    if type(thing.version) is not int or thing.version < 1:
         raise PluginError(
-            f"analysis {analysis.name} has the version {shortened(repr(analysis.version))}", "count from 1"
+            f"{kind} {thing.name} has the version {shortened(repr(thing.version))}", "count from 1"
         )
 
 

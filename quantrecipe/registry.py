@@ -1,4 +1,4 @@
-"""The registry: every format, analysis and recipe folder that is there, and where each comes from.
+"""The registry: every format, analysis, encoder and recipe folder that is there, and where each comes from.
 
 A Registry is a value that `load_registry` makes anew; there is no global one. The built-in plugin
 (`quantrecipe.builtin`) implements the same hooks as anyone's.
@@ -7,13 +7,13 @@ A Registry is a value that `load_registry` makes anew; there is no global one. T
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
 
 import quantrecipe
-from quantrecipe.api import Analysis, FormatSpec, ModelAnalysis, QuantFormat, TensorAnalysis
+from quantrecipe.api import Analysis, Encoder, FormatSpec, ModelAnalysis, QuantFormat, TensorAnalysis
 from quantrecipe.errors import PluginError, Problem
 from quantrecipe.missing_formats import explain_missing_format, how_to_install
 from quantrecipe.plugin_loader import (
@@ -29,17 +29,18 @@ __all__ = ["PluginInfo", "PluginSource", "Registry", "load_registry", "refuse_co
 
 _BUILTIN = "quantrecipe.builtin"
 
-_AnAnalysis = TypeVar("_AnAnalysis")
+_Thing = TypeVar("_Thing")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Registry:
-    """All formats, analyses and recipe folders, and the plugins that they come from.
+    """All formats, analyses, encoders and recipe folders, and the plugins that they come from.
 
     formats:        by name, in the plugins' order, the built-in ones first
     analyses:       by name
     recipe_folders: by prefix: `PREFIX/NAME` in `extends` means `recipe_folders[PREFIX] / "NAME.yaml"`
     plugins:        every plugin that was found, those that failed to load included
+    encoders:       by name
     plugins_on:     False where only the built-in plugin was looked for
     loaded:         the plugins themselves, for hooks that are called later
     """
@@ -48,6 +49,7 @@ class Registry:
     analyses: Mapping[str, Analysis]
     recipe_folders: Mapping[str, Path]
     plugins: tuple[PluginInfo, ...]
+    encoders: Mapping[str, Encoder] = field(default_factory=lambda: MappingProxyType({}))
     plugins_on: bool = True
     loaded: tuple[LoadedPlugin, ...] = ()
 
@@ -112,6 +114,10 @@ class Registry:
         """The analysis of this name that weighs the tensors of a model. PluginError if there is no such."""
         return _named(name, {it.name: it for it in self.analyses.values() if isinstance(it, ModelAnalysis)})
 
+    def encoder(self, name: str) -> Encoder:
+        """The encoder of this name. PluginError if there is no such."""
+        return _named(name, self.encoders, "encoder")
+
     def provider(self, format_name: str) -> PluginInfo:
         """Return the plugin that a format comes from."""
         return next(plugin for plugin in self.plugins if format_name in plugin.formats)
@@ -137,14 +143,15 @@ def load_registry(*, plugins: bool = True) -> Registry:
             {item.prefix: item.folder for plugin in loaded for item in plugin.recipes}
         ),
         plugins=tuple(plugin.info for plugin in loaded),
+        encoders=MappingProxyType({item.name: item for plugin in loaded for item in plugin.encoders}),
         plugins_on=plugins,
         loaded=tuple(loaded),
     )
 
 
-def _named(name: str, found: Mapping[str, _AnAnalysis]) -> _AnAnalysis:
+def _named(name: str, found: Mapping[str, _Thing], kind: str = "analysis") -> _Thing:
     if name not in found:
-        raise PluginError(f"there is no such analysis {name!r}", f"known are {', '.join(found)}")
+        raise PluginError(f"there is no such {kind} {name!r}", f"known are {', '.join(found)}")
     return found[name]
 
 
@@ -155,6 +162,7 @@ def _check_collisions(loaded: Iterable[LoadedPlugin]) -> None:
         *((f"format {spec.name!r}", plugin) for plugin, spec in specs),
         *((f"type id {spec.ggml_type} of dialect {spec.dialect!r}", plugin) for plugin, spec in specs),
         *((f"analysis {name!r}", plugin) for plugin in loaded for name in plugin.info.analyses),
+        *((f"encoder {name!r}", plugin) for plugin in loaded for name in plugin.info.encoders),
         *((f"recipe prefix {name!r}", plugin) for plugin in loaded for name in plugin.info.recipes),
     ]
     refuse_collisions(claims)

@@ -14,7 +14,13 @@ import quantrecipe
 from quantrecipe import hookspecs
 from quantrecipe.api import API_VERSION
 from quantrecipe.scaffold import example_plugin
-from quantrecipe.testing import ARCHITECTURE_CHECKS, FORMAT_CHECKS, MODEL_CHECKS, TENSOR_CHECKS
+from quantrecipe.testing import (
+    ARCHITECTURE_CHECKS,
+    ENCODER_CHECKS,
+    FORMAT_CHECKS,
+    MODEL_CHECKS,
+    TENSOR_CHECKS,
+)
 
 DOCS = Path(__file__).parent.parent / "docs"
 PLUGINS = (DOCS / "plugins" / "reference.md").read_text(encoding="utf-8")
@@ -86,7 +92,7 @@ def test_the_table_of_imports_is_the_one_that_is_enforced() -> None:
 
 
 def test_every_check_is_documented_with_its_promise() -> None:
-    for check in (*FORMAT_CHECKS, *TENSOR_CHECKS, *MODEL_CHECKS, *ARCHITECTURE_CHECKS):
+    for check in (*FORMAT_CHECKS, *TENSOR_CHECKS, *MODEL_CHECKS, *ENCODER_CHECKS, *ARCHITECTURE_CHECKS):
         promise = (check.__doc__ or "").splitlines()[0]
         assert f"| `{check.__name__}` | {promise} |" in PLUGINS
 

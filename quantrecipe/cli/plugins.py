@@ -24,6 +24,7 @@ _FIELDS = (
     "cause",
     "formats",
     "analyses",
+    "encoders",
     "recipes",
     "notes",
 )
@@ -69,7 +70,12 @@ def _table(registry: Registry) -> Any:
 def _adds(plugin: PluginInfo) -> Any:
     from rich.text import Text
 
-    kinds = {"formats": plugin.formats, "analyses": plugin.analyses, "recipes": _prefixes(plugin)}
+    kinds = {
+        "formats": plugin.formats,
+        "analyses": plugin.analyses,
+        "encoders": plugin.encoders,
+        "recipes": _prefixes(plugin),
+    }
     lines = [f"{kind}: {', '.join(names)}" for kind, names in kinds.items() if names]
     text = Text("\n".join(lines) or "nothing")
     for note in plugin.notes:

@@ -14,15 +14,19 @@ if TYPE_CHECKING:
     from quantrecipe.core.checked_rows import check_finite, decode_rows, encode_rows, float32_from_float64
     from quantrecipe.core.format_table import read_formats
     from quantrecipe.core.half import f16_bits, f16_value
-    from quantrecipe.core.jit import DECODE, ENCODE, ENCODE_WEIGHTED, kernel
-    from quantrecipe.core.kernel_format import KernelFormat, Kernels
+    from quantrecipe.core.jit import DECODE, ENCODE, ENCODE_WEIGHTED, GRID_PUT, GRID_SCALES, kernel
+    from quantrecipe.core.kernel_format import GridKernels, KernelFormat, Kernels, PointKernels
 
 __all__ = [
     "DECODE",
     "ENCODE",
     "ENCODE_WEIGHTED",
+    "GRID_PUT",
+    "GRID_SCALES",
+    "GridKernels",
     "KernelFormat",
     "Kernels",
+    "PointKernels",
     "cache_folder",
     "check_finite",
     "decode_rows",
@@ -39,8 +43,8 @@ _HOMES = {
     "checked_rows": ("check_finite", "decode_rows", "encode_rows", "float32_from_float64"),
     "format_table": ("read_formats",),
     "half": ("f16_bits", "f16_value"),
-    "jit": ("DECODE", "ENCODE", "ENCODE_WEIGHTED", "kernel"),
-    "kernel_format": ("KernelFormat", "Kernels"),
+    "jit": ("DECODE", "ENCODE", "ENCODE_WEIGHTED", "GRID_PUT", "GRID_SCALES", "kernel"),
+    "kernel_format": ("GridKernels", "KernelFormat", "Kernels", "PointKernels"),
 }
 
 

@@ -19,8 +19,16 @@ import numpy as np
 
 from quantrecipe.core.bits import BIT_OF_EACH_BYTE, EACH_BYTE, LOWER_HALVES, get_word, place, trips
 from quantrecipe.core.half import f16_bits, get_half, put_half
-from quantrecipe.core.jit import DECODE, ENCODE, ENCODE_WEIGHTED, disjoint_kernel, kernel
-from quantrecipe.core.kernel_format import Kernels
+from quantrecipe.core.jit import (
+    DECODE,
+    ENCODE,
+    ENCODE_WEIGHTED,
+    GRID_PUT,
+    GRID_SCALES,
+    disjoint_kernel,
+    kernel,
+)
+from quantrecipe.core.kernel_format import GridKernels, Kernels
 from quantrecipe.core.lanes import LANES, WORKSPACE, select, weigh_in_rows
 from quantrecipe.core.lows_and_highs import first_peaks, lows_and_highs
 from quantrecipe.core.scalars import (
@@ -144,7 +152,8 @@ def scale_kernels(*, bits: int) -> Kernels:
         for b in range(blocks):
             get(source[b, 2:], get_half(source[b], 0), middle, NOTHING, x[b])
 
-    return Kernels(encode=encode, encode_weighted=encode_weighted, decode=decode)
+    grid = _grid_kernels(tuple(range(-nmax, nmax)), bits=bits, minimum=False)
+    return Kernels(encode=encode, encode_weighted=encode_weighted, decode=decode, grid=grid)
 
 
 def scale_min_kernels(*, bits: int) -> Kernels:
@@ -227,7 +236,34 @@ def scale_min_kernels(*, bits: int) -> Kernels:
         for b in range(blocks):
             get(source[b, 4:], get_half(source[b], 0), ZERO, get_half(source[b], 2), x[b])
 
-    return Kernels(encode=encode, encode_weighted=encode_weighted, decode=decode)
+    grid = _grid_kernels(tuple(range(nmax + 1)), bits=bits, minimum=True)
+    return Kernels(encode=encode, encode_weighted=encode_weighted, decode=decode, grid=grid)
+
+
+def _grid_kernels(values: tuple[int, ...], *, bits: int, minimum: bool) -> GridKernels:
+    """The second half of encoding, with a scale, and perhaps a minimum, at the beginning of each block."""
+    head = 4 if minimum else 2
+    block_bytes, put = head + N * bits // 8, _put_integers(bits)
+
+    @kernel(GRID_SCALES)
+    def scales_of(data: Bytes, scales: Floats, offsets: Floats) -> None:
+        source, to, lows = data.reshape(data.size), scales.reshape(scales.size), offsets.reshape(scales.size)
+        for b in range(to.size):
+            at = place(b * block_bytes)
+            to[b] = get_half(source, at)
+            lows[b] = get_half(source, at + 2) if minimum else ZERO
+
+    @kernel(GRID_PUT)
+    def put_choices(choices: Bytes, data: Bytes) -> None:
+        q, to = choices.reshape(choices.size // N, N), data.reshape(choices.size // N, block_bytes)
+        levels = np.empty(N, np.uint8)  # choices themselves may lie anywhere, and aren't read as words
+        eights = levels.view(np.uint64)
+        for b in range(choices.size // N):
+            for i in range(N):
+                levels[i] = q[b, i]
+            put(eights, to[b, head:])
+
+    return GridKernels(values=values, group=N, scales=scales_of, put=put_choices)
 
 
 @kernel

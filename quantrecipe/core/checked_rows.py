@@ -4,8 +4,9 @@
     return decode_rows(self.spec, data, k, out, decode)
 
 A kernel gets C-contiguous, aligned arrays in native byte order, as its signature (`ENCODE`, `ENCODE_WEIGHTED`,
-`DECODE`) says. Rows go to it in chunks that stay in the cache between the check for NaN and Inf and the encoding;
-input that isn't laid out so (strided, byte-swapped, unaligned) is copied chunk by chunk, never as a whole.
+`DECODE`, `GRID_SCALES`, `GRID_PUT`) says. Rows go to it in chunks that stay in the cache between the check for NaN and
+Inf and the encoding; input that isn't laid out so (strided, byte-swapped, unaligned) is copied chunk by chunk, never as
+a whole.
 """
 
 from __future__ import annotations
@@ -23,7 +24,16 @@ if TYPE_CHECKING:
 
     from quantrecipe.api import ByteArray, FloatArray, FormatSpec
 
-__all__ = ["check_finite", "decode_rows", "encode_rows", "float32_from_float64"]
+__all__ = [
+    "check_finite",
+    "decode_rows",
+    "encode_rows",
+    "float32_from_float64",
+    "grid_scales",
+    "point_scales",
+    "store_choices",
+    "store_points",
+]
 
 CHUNK = 1 << 19
 """Weights in a chunk: two megabytes of float32, which stay in a cache.
@@ -74,12 +84,8 @@ def decode_rows(
     spec: FormatSpec, data: ByteArray, k: int, out: FloatArray | None, kernel: Callable[[Any, Any], None]
 ) -> FloatArray:
     """data uint8 (n, row_bytes(k)) → float32 (n, k), as `QuantFormat.decode` promises. `kernel(data, rows)`."""
-    _check_matrix(spec, data, np.uint8, "data")
-    n, width = data.shape
-    if width != spec.row_bytes(k):
-        raise FormatError(
-            f"{spec.name} stores a row of {k} weights in {spec.row_bytes(k)} bytes, not in {width}"
-        )
+    _check_bytes(spec, data, k)
+    n = len(data)
     out = _check_out(spec, out, (n, k), np.float32)
     if n % spec.rows_per_group:
         raise FormatError(
@@ -88,6 +94,64 @@ def decode_rows(
     for start, chunk in _chunks(data, k, np.dtype(np.uint8), spec.rows_per_group):
         kernel(chunk, out[start : start + len(chunk)])
     return out
+
+
+def grid_scales(
+    spec: FormatSpec, data: ByteArray, k: int, group: int, kernel: Callable[[Any, Any, Any], None]
+) -> tuple[FloatArray, FloatArray]:
+    """data uint8 (n, row_bytes(k)) → scales and offsets, as `Grid.scales` promises. `kernel(data, scales, offsets)`."""
+    _check_bytes(spec, data, k)
+    scales = np.empty((len(data), k // group), np.float32)
+    offsets = np.empty_like(scales)
+    kernel(np.require(data, np.uint8, ["C", "A"]), scales, offsets)
+    return scales, offsets
+
+
+def point_scales(
+    spec: FormatSpec, data: ByteArray, k: int, group: int, kernel: Callable[[Any, Any], None]
+) -> FloatArray:
+    """The same of points, as `PointGrid.scales` promises. `kernel(data, scales)`."""
+    _check_bytes(spec, data, k)
+    scales = np.empty((len(data), k // group), np.float32)
+    kernel(np.require(data, np.uint8, ["C", "A"]), scales)
+    return scales
+
+
+def store_points(
+    spec: FormatSpec,
+    data: ByteArray,
+    choices: NDArray[np.uint16],
+    signs: ByteArray,
+    points: tuple[int, ...],
+    kernel: Callable[[Any, Any, Any], None],
+) -> None:
+    """Points and signs → data, as `PointGrid.store` promises. points: how many, and their length."""
+    _check_matrix(spec, choices, np.uint16, "choices")
+    _check_matrix(spec, signs, np.uint8, "signs")
+    k = choices.shape[1] * points[1]
+    _check_bytes(spec, data, k)
+    _check_out(spec, data, (len(choices), data.shape[1]), np.uint8)
+    if signs.shape != (len(choices), k // 8):
+        raise FormatError(
+            f"{spec.name}: signs must have the shape {(len(choices), k // 8)}, not {signs.shape}"
+        )
+    largest = int(choices.max(initial=0))
+    if largest >= points[0]:
+        raise FormatError(f"{spec.name} has {points[0]} points to choose from, and a choice is {largest}")
+    kernel(np.require(choices, np.uint16, ["C", "A"]), np.require(signs, np.uint8, ["C", "A"]), data)
+
+
+def store_choices(
+    spec: FormatSpec, data: ByteArray, choices: ByteArray, values: int, kernel: Callable[[Any, Any], None]
+) -> None:
+    """choices uint8 (n, k), below `values` → data, as `Grid.store` promises. `kernel(choices, data)`."""
+    _check_matrix(spec, choices, np.uint8, "choices")
+    _check_bytes(spec, data, choices.shape[1])
+    _check_out(spec, data, (len(choices), data.shape[1]), np.uint8)
+    largest = int(choices.max(initial=0))
+    if largest >= values:
+        raise FormatError(f"{spec.name} has {values} values to choose from, and a choice is {largest}")
+    kernel(np.require(choices, np.uint8, ["C", "A"]), data)
 
 
 def check_finite(rows: FloatArray, *, first_row: int = 0) -> None:
@@ -120,6 +184,14 @@ def _check_matrix(spec: FormatSpec, array: NDArray[Any], dtype: type[np.generic]
     if array.ndim != 2 or array.dtype.newbyteorder("=") != kind:
         raise FormatError(
             f"{spec.name}: {what} must be a matrix of {kind}, but its shape is {array.shape} and its type {array.dtype}"
+        )
+
+
+def _check_bytes(spec: FormatSpec, data: ByteArray, k: int) -> None:
+    _check_matrix(spec, data, np.uint8, "data")
+    if data.shape[1] != spec.row_bytes(k):
+        raise FormatError(
+            f"{spec.name} stores a row of {k} weights in {spec.row_bytes(k)} bytes, not in {data.shape[1]}"
         )
 
 

@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import llvmlite.binding as llvm
 import numba
+import numba.extending
 from llvmlite import ir
 from numba.core import codegen, sigutils
 from numba.core.compiler_lock import global_compiler_lock
@@ -23,7 +24,7 @@ from numba.core.registry import cpu_target
 from numba.core.runtime.nrt import rtsys
 from numba.np import arrayobj
 
-from quantrecipe.core.jit import Kernel, global_names
+from quantrecipe.core.jit import Instruction, Kernel, global_names
 from quantrecipe.core.machine_code import Argument, MachineCode
 
 __all__ = ["HOST", "compile_kernel", "provide_externals", "untyped"]
@@ -124,6 +125,18 @@ class _Codegen(codegen.AOTCPUCodegen):  # type: ignore[misc]
         """Kernels raise nothing that would need an environment."""
 
 
+def _fma(_context: _Numba, a: _Numba, b: _Numba, c: _Numba) -> _Numba:
+    """a * b + c, rounded once. LLVM makes one instruction of it, and never of a product and a sum that are written."""
+    if not (a == b == c and isinstance(a, _types.Float)):
+        raise TypeError(f"fma takes three floats of one type, not {a}, {b} and {c}")
+
+    def generate(_context: _Numba, builder: _Numba, _signature: _Numba, numbers: _Numba) -> _Numba:
+        return builder.fma(*numbers)
+
+    return a(a, b, c), generate
+
+
+_INSTRUCTIONS = {"fma": cast(_Numba, numba.extending).intrinsic(_fma)}
 _DISPATCHERS: dict[int, tuple[Kernel[..., Any], Callable[..., Any]]] = {}
 """By identity of the kernel: numba's dispatcher, as other kernels call it. Filled under numba's lock."""
 _CODEGENS: dict[str, _Codegen] = {}
@@ -172,6 +185,8 @@ def _bind(marked: Callable[..., Any]) -> types.FunctionType:
             raise TypeError(
                 f"{function.__qualname__} calls {value}, which numba compiles: mark it with @kernel"
             )
+        if isinstance(value, Instruction):
+            return _INSTRUCTIONS[value.name]
         return _dispatcher(value) if isinstance(value, Kernel) else value
 
     names = set(global_names(function.__code__))

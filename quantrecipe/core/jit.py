@@ -27,6 +27,7 @@ import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
@@ -37,6 +38,11 @@ __all__ = [
     "DECODE",
     "ENCODE",
     "ENCODE_WEIGHTED",
+    "GRID_PUT",
+    "GRID_SCALES",
+    "POINT_PUT",
+    "POINT_SCALES",
+    "Instruction",
     "Kernel",
     "NotCached",
     "disjoint_kernel",
@@ -55,6 +61,14 @@ ENCODE = "void(Array(float32, 2, 'C', True), uint8[:,::1])"
 ENCODE_WEIGHTED = "void(Array(float32, 2, 'C', True), Array(float32, 1, 'C', True), uint8[:,::1])"
 """rows float32 (n, k), importance float32 (k,), out uint8 (n, row_bytes): fill out."""
 
+GRID_SCALES = "void(Array(uint8, 2, 'C', True), float32[:,::1], float32[:,::1])"
+"""data uint8 (n, row_bytes), scales and offsets float32 (n, k / group): fill both."""
+GRID_PUT = "void(Array(uint8, 2, 'C', True), uint8[:,::1])"
+"""choices uint8 (n, k), data uint8 (n, row_bytes): store the choices, leave the rest."""
+POINT_SCALES = "void(Array(uint8, 2, 'C', True), float32[:,::1])"
+"""data uint8 (n, row_bytes), scales float32 (n, k / group): fill the scales."""
+POINT_PUT = "void(Array(uint16, 2, 'C', True), Array(uint8, 2, 'C', True), uint8[:,::1])"
+"""choices uint16 (n, k / size), signs uint8 (n, k / 8), data uint8 (n, row_bytes): store both, leave the rest."""
 
 _ONLY_CACHED: ContextVar[bool] = ContextVar("only_cached", default=False)
 
@@ -97,6 +111,19 @@ def disjoint_kernel(function: Callable[P, R], /) -> Callable[P, R]:
     another, vectorises without a check at each turn.
     """
     return Kernel(function, None, disjoint=True)
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """What a processor does in one step and Python has no operator for. Only kernels can call it.
+
+    name: of LLVM's intrinsic: "fma"
+    """
+
+    name: str
+
+    def __call__(self, *numbers: Any) -> Any:
+        raise TypeError(f"{self.name} is an instruction of compiled kernels, and Python has none")
 
 
 class Kernel(Generic[P, R]):
@@ -185,6 +212,8 @@ def _sources(lazy: Kernel[..., Any], seen: dict[int, Kernel[..., Any]]) -> Itera
         if isinstance(value, Kernel):
             if id(value) not in seen:
                 yield from _sources(value, seen)
+        elif isinstance(value, Instruction):
+            yield f"{name} is {value.name}".encode()
         elif isinstance(value, (np.ndarray, np.generic)):
             yield f"{name} {value.dtype.str} {value.shape}".encode() + value.tobytes()
         elif isinstance(value, (bool, int, float, str, tuple)):

@@ -13,12 +13,47 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from quantrecipe.api import QuantFormat
+from quantrecipe.api import FormatSpec, Grid, PointGrid, QuantFormat
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from quantrecipe.api import ByteArray, FloatArray
 
-__all__ = ["KernelFormat", "Kernels"]
+__all__ = ["GridKernels", "KernelFormat", "Kernels", "PointKernels"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GridKernels:
+    """The second half of encoding, by kernels (see `quantrecipe.api.Grid`).
+
+    values: what the choices 0, 1, 2, … stand for
+    group:  weights with a common scale and offset
+    scales: (data, scales, offsets): fill the last two, float32 (n, k / group), from uint8 (n, row_bytes)
+    put:    (choices, data): uint8 (n, k) into uint8 (n, row_bytes), in which all else stays
+    """
+
+    values: tuple[float, ...]
+    group: int
+    scales: Callable[[Any, Any, Any], None]
+    put: Callable[[Any, Any], None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PointKernels:
+    """The same where several weights are one choice (see `quantrecipe.api.PointGrid`).
+
+    points: called for them when they are needed
+    scales: (data, scales): fill float32 (n, k / group)
+    put:    (choices, signs, data): uint16 (n, k / size) and uint8 (n, k / 8) into uint8 (n, row_bytes)
+    """
+
+    points: Callable[[], NDArray[np.float32]]
+    group: int
+    even: bool
+    scales: Callable[[Any, Any], None]
+    put: Callable[[Any, Any, Any], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,11 +63,13 @@ class Kernels:
     encode:          (rows, out), without importance; None where the format needs one
     encode_weighted: (rows, importance, out); None where importance has no effect
     decode:          (data, rows)
+    grid:            the second half of encoding; None where it isn't offered
     """
 
     encode: Callable[[Any, Any], None] | None = None
     encode_weighted: Callable[[Any, Any, Any], None] | None = None
     decode: Callable[[Any, Any], None]
+    grid: GridKernels | PointKernels | None = None
 
 
 class KernelFormat(QuantFormat):
@@ -55,3 +92,48 @@ class KernelFormat(QuantFormat):
         from quantrecipe.core.checked_rows import decode_rows
 
         return decode_rows(self.spec, data, k, out, self.kernels.decode)
+
+    @property
+    def grid(self) -> Grid | PointGrid | None:
+        kernels = self.kernels.grid
+        if kernels is None:
+            return None
+        if isinstance(kernels, PointKernels):
+            return _KernelPoints(self.spec, kernels)
+        return _KernelGrid(self.spec, kernels)
+
+
+class _KernelGrid(Grid):
+    """The grid of a format whose work is done by kernels."""
+
+    def __init__(self, spec: FormatSpec, kernels: GridKernels) -> None:
+        self.values, self.group = kernels.values, kernels.group
+        self._spec, self._kernels = spec, kernels
+
+    def scales(self, data: ByteArray, k: int) -> tuple[FloatArray, FloatArray]:
+        from quantrecipe.core.checked_rows import grid_scales
+
+        return grid_scales(self._spec, data, k, self.group, self._kernels.scales)
+
+    def store(self, data: ByteArray, choices: ByteArray) -> None:
+        from quantrecipe.core.checked_rows import store_choices
+
+        store_choices(self._spec, data, choices, len(self.values), self._kernels.put)
+
+
+class _KernelPoints(PointGrid):
+    """The same, of points."""
+
+    def __init__(self, spec: FormatSpec, kernels: PointKernels) -> None:
+        self.points, self.group, self.even = kernels.points(), kernels.group, kernels.even
+        self._spec, self._kernels = spec, kernels
+
+    def scales(self, data: ByteArray, k: int) -> FloatArray:
+        from quantrecipe.core.checked_rows import point_scales
+
+        return point_scales(self._spec, data, k, self.group, self._kernels.scales)
+
+    def store(self, data: ByteArray, choices: NDArray[np.uint16], signs: ByteArray) -> None:
+        from quantrecipe.core.checked_rows import store_points
+
+        store_points(self._spec, data, choices, signs, self.points.shape, self._kernels.put)

@@ -63,7 +63,7 @@ def _get_scale(source: Bytes, at: Int, g: Int) -> Float:
 
 KERNELS = iq3_kernels(
     "iq3_s", block_bytes=110, values=VALUES, distances=3, even=False, epsilon=EPSILON, steps=9, keep_points=False,
-    raised=RAISED, zeros_keep_points=True,
+    raised=RAISED, zeros_keep_points=True, smallest_scale=1.0,
     put_point=_put_point, put_signs=_put_signs, put_scale=_put_scale,
     get_point=_get_point, get_signs=_get_signs, get_scale=_get_scale,
 )  # fmt: skip

@@ -59,7 +59,7 @@ def _get_scale(source: Bytes, at: Int, g: Int) -> Float:
 
 KERNELS = iq3_kernels(
     "iq3_xxs", block_bytes=98, values=VALUES, distances=2, even=True, epsilon=EPSILON, steps=15, keep_points=True,
-    raised=RAISED, zeros_keep_points=False,
+    raised=RAISED, zeros_keep_points=False, smallest_scale=0.25,
     put_point=_put_point, put_signs=_put_signs, put_scale=_put_scale,
     get_point=_get_point, get_signs=_get_signs, get_scale=_get_scale,
 )  # fmt: skip

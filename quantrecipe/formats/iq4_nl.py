@@ -10,10 +10,17 @@ ggml: block_iq4_nl, quantize_iq4_nl. The values are in `core/scale_searches/iq4_
 
 from __future__ import annotations
 
-from quantrecipe.core import DECODE, Kernels, kernel
+from quantrecipe.core import DECODE, GRID_PUT, GRID_SCALES, GridKernels, Kernels, kernel
 from quantrecipe.core.half import get_half, put_half
-from quantrecipe.core.scalars import U8, Bytes, Floats, Int
-from quantrecipe.core.scale_searches.iq4_nl_values import GROUP, SCALE, VALUES, encoders, round_values
+from quantrecipe.core.scalars import U8, ZERO, Bytes, Floats, Int
+from quantrecipe.core.scale_searches.iq4_nl_values import (
+    GROUP,
+    SCALE,
+    VALUES,
+    encoders,
+    put_indices,
+    round_values,
+)
 
 __all__ = ["KERNELS"]
 
@@ -43,4 +50,20 @@ def _decode(data: Bytes, rows: Floats) -> None:
             x[first + GROUP // 2 + i] = d * VALUES[q >> U8(4)]
 
 
-KERNELS = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode)
+@kernel(GRID_SCALES)
+def _grid_scales(data: Bytes, scales: Floats, offsets: Floats) -> None:
+    source, to = data.reshape(data.size), scales.reshape(scales.size)
+    offsets[:] = ZERO
+    for block in range(to.size):
+        to[block] = get_half(source, block * BYTES)
+
+
+@kernel(GRID_PUT)
+def _grid_put(choices: Bytes, data: Bytes) -> None:
+    indices, to = choices.reshape(choices.size), data.reshape(data.size)
+    for block in range(indices.size // GROUP):
+        put_indices(indices, block * GROUP, to, block * BYTES + 2)
+
+
+GRID = GridKernels(values=tuple(VALUES.tolist()), group=GROUP, scales=_grid_scales, put=_grid_put)
+KERNELS = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode, grid=GRID)

@@ -12,12 +12,19 @@ ggml: block_iq4_xs, quantize_iq4_xs. The values are in `core/scale_searches/iq4_
 
 from __future__ import annotations
 
-from quantrecipe.core import DECODE, Kernels, kernel
+from quantrecipe.core import DECODE, GRID_PUT, GRID_SCALES, GridKernels, Kernels, kernel
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.k_quants.superblock import SUPERBLOCK
 from quantrecipe.core.lanes import first_largest, nearest_int
-from quantrecipe.core.scalars import F32, I32, ONE, U8, ZERO, Bytes, Floats, Int
-from quantrecipe.core.scale_searches.iq4_nl_values import GROUP, SCALE, VALUES, encoders, round_values
+from quantrecipe.core.scalars import F32, I32, ONE, U8, ZERO, Bytes, Float, Floats, Int
+from quantrecipe.core.scale_searches.iq4_nl_values import (
+    GROUP,
+    SCALE,
+    VALUES,
+    encoders,
+    put_indices,
+    round_values,
+)
 
 __all__ = ["KERNELS"]
 
@@ -48,6 +55,14 @@ def _finish(x: Floats, block: Int, s: Floats, lane: Int, to: Bytes) -> None:
 _encode, _encode_weighted = encoders(SUPERBLOCK, _finish)
 
 
+@kernel
+def _get_scale(source: Bytes, at: Int, g: Int) -> Float:
+    """Scale g of the super-block at source[at:], -32 to 31, as float32."""
+    low = (source[at + LOWER + g // 2] >> U8(4 * (g % 2))) & U8(15)
+    high = (source[at + UPPER + g // 4] >> U8(2 * (g % 4))) & U8(3)
+    return F32(I32(low) + I32(high) * I32(16) + LEAST)
+
+
 @kernel(DECODE)
 def _decode(data: Bytes, rows: Floats) -> None:
     x, source = rows.reshape(rows.size), data.reshape(data.size)
@@ -55,9 +70,7 @@ def _decode(data: Bytes, rows: Floats) -> None:
         at = block * BYTES
         d = get_half(source, at)
         for g in range(GROUPS):
-            low = (source[at + LOWER + g // 2] >> U8(4 * (g % 2))) & U8(15)
-            high = (source[at + UPPER + g // 4] >> U8(2 * (g % 4))) & U8(3)
-            scale = d * F32(I32(low) + I32(high) * I32(16) + LEAST)
+            scale = d * _get_scale(source, at, g)
             first, indices = block * SUPERBLOCK + g * GROUP, at + INDICES + g * GROUP // 2
             for i in range(GROUP // 2):
                 q = source[indices + i]
@@ -65,4 +78,23 @@ def _decode(data: Bytes, rows: Floats) -> None:
                 x[first + GROUP // 2 + i] = scale * VALUES[q >> U8(4)]
 
 
-KERNELS = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode)
+@kernel(GRID_SCALES)
+def _grid_scales(data: Bytes, scales: Floats, offsets: Floats) -> None:
+    source, to = data.reshape(data.size), scales.reshape(scales.size)
+    offsets[:] = ZERO
+    for block in range(to.size // GROUPS):
+        d = get_half(source, block * BYTES)
+        for g in range(GROUPS):
+            to[block * GROUPS + g] = d * _get_scale(source, block * BYTES, g)
+
+
+@kernel(GRID_PUT)
+def _grid_put(choices: Bytes, data: Bytes) -> None:
+    indices, to = choices.reshape(choices.size), data.reshape(data.size)
+    for group in range(indices.size // GROUP):
+        at = group // GROUPS * BYTES + INDICES + group % GROUPS * (GROUP // 2)
+        put_indices(indices, group * GROUP, to, at)
+
+
+GRID = GridKernels(values=tuple(VALUES.tolist()), group=GROUP, scales=_grid_scales, put=_grid_put)
+KERNELS = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode, grid=GRID)

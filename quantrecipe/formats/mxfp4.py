@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from quantrecipe.core import DECODE, ENCODE, Kernels, kernel
+from quantrecipe.core import DECODE, ENCODE, GRID_PUT, GRID_SCALES, GridKernels, Kernels, kernel
 from quantrecipe.core.bits import as_float
-from quantrecipe.core.fp4.e2m1 import bounds, nearest_e2m1, twice_value
+from quantrecipe.core.fp4.e2m1 import TWICE_VALUES, bounds, nearest_e2m1, twice_value
 from quantrecipe.core.fp4.floor_log2 import floor_log2
 from quantrecipe.core.jit import disjoint_kernel
 from quantrecipe.core.largest_sizes import largest_sizes
-from quantrecipe.core.scalars import I32, U8, U32, Bytes, Float, Floats, Int
+from quantrecipe.core.scalars import I32, U8, U32, ZERO, Bytes, Float, Floats, Int
 
 __all__ = ["KERNELS"]
 
@@ -69,4 +69,22 @@ def _decode(data: Bytes, rows: Floats) -> None:
         _get(source[b], _scale(I32(source[b, 0])), x[b])
 
 
-KERNELS = Kernels(encode=_encode, decode=_decode)
+@kernel(GRID_SCALES)
+def _grid_scales(data: Bytes, scales: Floats, offsets: Floats) -> None:
+    source, to = data.reshape(data.size), scales.reshape(scales.size)
+    offsets[:] = ZERO
+    for b in range(to.size):
+        to[b] = _scale(I32(source[b * BYTES]))
+
+
+@kernel(GRID_PUT)
+def _grid_put(choices: Bytes, data: Bytes) -> None:
+    blocks = choices.size // N
+    q, to = choices.reshape(blocks, N), data.reshape(blocks, BYTES)
+    for b in range(blocks):
+        for i in range(N // 2):
+            to[b, 1 + i] = U8(q[b, i] | U8(q[b, N // 2 + i] << U8(4)))
+
+
+GRID = GridKernels(values=TWICE_VALUES, group=N, scales=_grid_scales, put=_grid_put)
+KERNELS = Kernels(encode=_encode, decode=_decode, grid=GRID)

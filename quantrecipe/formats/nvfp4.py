@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from quantrecipe.core import DECODE, ENCODE, Kernels, kernel
+from quantrecipe.core import DECODE, ENCODE, GRID_PUT, GRID_SCALES, GridKernels, Kernels, kernel
 from quantrecipe.core.bits import LOWER_HALVES, as_float, get_word
-from quantrecipe.core.fp4.e2m1 import bounds, nearest_e2m1, twice_value
+from quantrecipe.core.fp4.e2m1 import TWICE_VALUES, bounds, nearest_e2m1, twice_value
 from quantrecipe.core.fp4.ue4m3 import half_of_ue4m3, ue4m3_of
 from quantrecipe.core.jit import disjoint_kernel
 from quantrecipe.core.largest_sizes import largest_sizes
-from quantrecipe.core.scalars import F32, I32, U8, U32, U64, Bytes, Float, Floats, Ints
+from quantrecipe.core.scalars import F32, I32, U8, U32, U64, ZERO, Bytes, Float, Floats, Ints
 
 __all__ = ["KERNELS"]
 
@@ -114,4 +114,27 @@ def _decode(data: Bytes, rows: Floats) -> None:
         _values(levels, scales, x[b])
 
 
-KERNELS = Kernels(encode=_encode, decode=_decode)
+@kernel(GRID_SCALES)
+def _grid_scales(data: Bytes, scales: Floats, offsets: Floats) -> None:
+    blocks = scales.size // GROUPS
+    source, to = data.reshape(blocks, BYTES), scales.reshape(blocks, GROUPS)
+    offsets[:] = ZERO
+    for b in range(blocks):
+        for g in range(GROUPS):
+            to[b, g] = half_of_ue4m3(I32(source[b, g]))
+
+
+@kernel(GRID_PUT)
+def _grid_put(choices: Bytes, data: Bytes) -> None:
+    blocks = choices.size // N
+    q, to = choices.reshape(blocks, N), data.reshape(blocks, BYTES)
+    levels = np.empty(N, np.uint8)  # choices themselves may lie anywhere, and aren't read as words
+    eights = levels.view(np.uint64)
+    for b in range(blocks):
+        for i in range(N):
+            levels[i] = q[b, i]
+        _pack(eights, to[b, GROUPS:])
+
+
+GRID = GridKernels(values=TWICE_VALUES, group=GROUP, scales=_grid_scales, put=_grid_put)
+KERNELS = Kernels(encode=_encode, decode=_decode, grid=GRID)

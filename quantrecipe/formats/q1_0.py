@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from quantrecipe.core import DECODE, ENCODE, Kernels, kernel
+from quantrecipe.core import DECODE, ENCODE, GRID_PUT, GRID_SCALES, GridKernels, Kernels, kernel
 from quantrecipe.core.bits import BIT_OF_EACH_BYTE, as_bits, as_float, get_word
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.jit import disjoint_kernel
@@ -74,4 +74,25 @@ def _decode(data: Bytes, rows: Floats) -> None:
         _get(source[b], get_half(source[b], 0), x[b])
 
 
-KERNELS = Kernels(encode=_encode, decode=_decode)
+@kernel(GRID_SCALES)
+def _grid_scales(data: Bytes, scales: Floats, offsets: Floats) -> None:
+    source, to = data.reshape(data.size), scales.reshape(scales.size)
+    offsets[:] = ZERO
+    for b in range(to.size):
+        to[b] = get_half(source, b * BYTES)
+
+
+@kernel(GRID_PUT)
+def _grid_put(choices: Bytes, data: Bytes) -> None:
+    blocks = choices.size // N
+    q, to = choices.reshape(blocks, N), data.reshape(blocks, BYTES)
+    for b in range(blocks):
+        for i in range(N // 8):
+            packed = U8(0)
+            for c in range(8):
+                packed |= U8(q[b, 8 * i + c] << U8(c))
+            to[b, 2 + i] = packed
+
+
+GRID = GridKernels(values=(-1, 1), group=N, scales=_grid_scales, put=_grid_put)
+KERNELS = Kernels(encode=_encode, decode=_decode, grid=GRID)

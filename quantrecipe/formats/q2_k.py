@@ -13,7 +13,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, Kernels, kernel
+from quantrecipe.core import (
+    DECODE,
+    ENCODE,
+    ENCODE_WEIGHTED,
+    GRID_PUT,
+    GRID_SCALES,
+    GridKernels,
+    Kernels,
+    kernel,
+)
 from quantrecipe.core.bits import place, trips
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.jit import disjoint_kernel
@@ -143,4 +152,28 @@ def _decode(data: Bytes, rows: Floats) -> None:
         get_two_bit(source, at + LEVELS, scales, minima, x, first)
 
 
-KERNELS = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode)
+@kernel(GRID_SCALES)
+def _grid_scales(data: Bytes, scales: Floats, offsets: Floats) -> None:
+    blocks = scales.size // GROUPS
+    source, to, lows = (
+        data.reshape(data.size),
+        scales.reshape(blocks, GROUPS),
+        offsets.reshape(blocks, GROUPS),
+    )
+    for b in range(blocks):
+        at = place(b * BYTES)
+        _scales(source, at, get_half(source, at + D), get_half(source, at + DMIN), to[b], lows[b])
+        for g in range(GROUPS):
+            lows[b, g] = -lows[b, g]
+
+
+@kernel(GRID_PUT)
+def _grid_put(choices: Bytes, data: Bytes) -> None:
+    blocks = choices.size // SUPERBLOCK
+    levels, to = choices.reshape(blocks, SUPERBLOCK), data.reshape(blocks, BYTES)
+    for b in range(blocks):
+        put_two_bit(levels[b], to[b, LEVELS:])
+
+
+GRID = GridKernels(values=(0, 1, 2, 3), group=N, scales=_grid_scales, put=_grid_put)
+KERNELS = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode, grid=GRID)

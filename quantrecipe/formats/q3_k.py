@@ -16,7 +16,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, Kernels, kernel
+from quantrecipe.core import (
+    DECODE,
+    ENCODE,
+    ENCODE_WEIGHTED,
+    GRID_PUT,
+    GRID_SCALES,
+    GridKernels,
+    Kernels,
+    kernel,
+)
 from quantrecipe.core.bits import place
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.jit import disjoint_kernel
@@ -251,4 +260,22 @@ def _decode(data: Bytes, rows: Floats) -> None:
             _sixteen(source, lower + 32, upper, 4, scales, 8 + part, x, first + 128 + N * part)
 
 
-KERNELS = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode)
+@kernel(GRID_SCALES)
+def _grid_scales(data: Bytes, scales: Floats, offsets: Floats) -> None:
+    blocks = scales.size // GROUPS
+    source, to = data.reshape(blocks, BYTES), scales.reshape(blocks, GROUPS)
+    offsets[:] = ZERO
+    for b in range(blocks):
+        _scales(source[b], to[b])
+
+
+@kernel(GRID_PUT)
+def _grid_put(choices: Bytes, data: Bytes) -> None:
+    blocks = choices.size // SUPERBLOCK
+    levels, to = choices.reshape(blocks, SUPERBLOCK), data.reshape(blocks, BYTES)
+    for b in range(blocks):
+        _pack(levels[b], to[b])
+
+
+GRID = GridKernels(values=tuple(range(-4, 4)), group=N, scales=_grid_scales, put=_grid_put)
+KERNELS = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode, grid=GRID)

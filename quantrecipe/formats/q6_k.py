@@ -16,7 +16,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, Kernels, kernel
+from quantrecipe.core import (
+    DECODE,
+    ENCODE,
+    ENCODE_WEIGHTED,
+    GRID_PUT,
+    GRID_SCALES,
+    GridKernels,
+    Kernels,
+    kernel,
+)
 from quantrecipe.core.bits import place, trips
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.k_quants.superblock import SUPERBLOCK
@@ -29,7 +38,7 @@ from quantrecipe.core.lanes import (
     nearest_int,
     weigh_by_square,
 )
-from quantrecipe.core.scalars import F32, I8, ONE, U8, Bytes, Floats, Int
+from quantrecipe.core.scalars import F32, I8, ONE, U8, ZERO, Bytes, Floats, Int
 from quantrecipe.core.scale_searches.make_qx_quants import SCALE, make_qx_quants, round_signed
 
 __all__ = ["KERNELS"]
@@ -98,10 +107,16 @@ def _round_and_pack(x: Floats, block: Int, s: Floats, lane: Int, levels: Bytes, 
     for g in range(GROUPS):
         scales[g] = d * F32(I8(to[at + SCALES + g]))
     _round(x, block * SUPERBLOCK, GROUPS, scales, s, lane, levels)
+    _put(levels, 0, to, at)
+
+
+@kernel
+def _put(levels: Bytes, first: Int, to: Bytes, at: Int) -> None:
+    """Store the integers of the super-block at to[at:]."""
     for h in range(2):
         for i in range(trips(32, levels)):
-            c0, c1 = levels[128 * h + i], levels[128 * h + 32 + i]
-            c2, c3 = levels[128 * h + 64 + i], levels[128 * h + 96 + i]
+            c0, c1 = levels[first + 128 * h + i], levels[first + 128 * h + 32 + i]
+            c2, c3 = levels[first + 128 * h + 64 + i], levels[first + 128 * h + 96 + i]
             to[at + LOWER + 64 * h + i] = (c0 & U8(15)) | U8(c2 << U8(4))
             to[at + LOWER + 64 * h + 32 + i] = (c1 & U8(15)) | U8(c3 << U8(4))
             low, high = (c0 >> U8(4)) | U8((c1 >> U8(4)) << U8(2)), (c2 >> U8(4)) | U8((c3 >> U8(4)) << U8(2))
@@ -127,4 +142,24 @@ def _decode(data: Bytes, rows: Floats) -> None:
                         x[first + N * part + i] = scale * (F32(low | U8(high << U8(4))) - F32(32))
 
 
-KERNELS = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode)
+@kernel(GRID_SCALES)
+def _grid_scales(data: Bytes, scales: Floats, offsets: Floats) -> None:
+    blocks = scales.size // GROUPS
+    source, to = data.reshape(data.size), scales.reshape(scales.size)
+    offsets[:] = ZERO
+    for b in range(blocks):
+        at = place(b * BYTES)
+        d = get_half(source, at + D)
+        for g in range(GROUPS):
+            to[b * GROUPS + g] = d * F32(I8(source[at + SCALES + g]))
+
+
+@kernel(GRID_PUT)
+def _grid_put(choices: Bytes, data: Bytes) -> None:
+    levels, to = choices.reshape(choices.size), data.reshape(data.size)
+    for b in range(levels.size // SUPERBLOCK):
+        _put(levels, place(b * SUPERBLOCK), to, place(b * BYTES))
+
+
+GRID = GridKernels(values=tuple(range(-32, 32)), group=N, scales=_grid_scales, put=_grid_put)
+KERNELS = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode, grid=GRID)

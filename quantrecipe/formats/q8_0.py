@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from quantrecipe.core import DECODE, ENCODE, Kernels, kernel
+from quantrecipe.core import DECODE, ENCODE, GRID_PUT, GRID_SCALES, GridKernels, Kernels, kernel
 from quantrecipe.core.bits import as_float, place, trips
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.jit import disjoint_kernel
@@ -67,4 +67,22 @@ def _decode(data: Bytes, rows: Floats) -> None:
             x[first + i] = F32(I8(source[at + 2 + i])) * d
 
 
-KERNELS = Kernels(encode=_encode, decode=_decode)
+@kernel(GRID_SCALES)
+def _grid_scales(data: Bytes, scales: Floats, offsets: Floats) -> None:
+    source, to = data.reshape(data.size), scales.reshape(scales.size)
+    offsets[:] = ZERO
+    for block in range(to.size):
+        to[block] = get_half(source, place(block * BYTES))
+
+
+@kernel(GRID_PUT)
+def _grid_put(choices: Bytes, data: Bytes) -> None:
+    blocks = choices.size // N
+    levels, to = choices.reshape(blocks, N), data.reshape(blocks, BYTES)
+    for b in range(blocks):
+        for i in range(N):
+            to[b, 2 + i] = U8(levels[b, i] - U8(127))
+
+
+GRID = GridKernels(values=tuple(range(-127, 128)), group=N, scales=_grid_scales, put=_grid_put)
+KERNELS = Kernels(encode=_encode, decode=_decode, grid=GRID)

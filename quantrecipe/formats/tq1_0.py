@@ -19,12 +19,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from quantrecipe.core import DECODE, ENCODE, Kernels, kernel
+from quantrecipe.core import DECODE, ENCODE, GRID_PUT, GRID_SCALES, GridKernels, Kernels, kernel
 from quantrecipe.core.bits import place
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.jit import disjoint_kernel
 from quantrecipe.core.k_quants.superblock import SUPERBLOCK
-from quantrecipe.core.scalars import F32, I32, ONE, U8, U32, Bytes, Float, Floats, Int
+from quantrecipe.core.scalars import F32, I32, ONE, U8, U32, ZERO, Bytes, Float, Floats, Int
 from quantrecipe.core.ternary import inverse_size, trit
 
 __all__ = ["KERNELS"]
@@ -99,4 +99,38 @@ def _decode(data: Bytes, rows: Floats) -> None:
         _get_4(source, at + 48, d, x, first + 240)
 
 
-KERNELS = Kernels(encode=_encode, decode=_decode)
+@kernel
+def _digits(q: Bytes, first: Int, step: Int) -> Int:
+    """The byte of five choices, `step` apart."""
+    number = I32(0)
+    for c in range(5):
+        number = I32(I32(number * I32(3)) + I32(q[first + c * step]))
+    return _byte(number)
+
+
+@kernel(GRID_SCALES)
+def _grid_scales(data: Bytes, scales: Floats, offsets: Floats) -> None:
+    source, to = data.reshape(data.size), scales.reshape(scales.size)
+    offsets[:] = ZERO
+    for b in range(to.size):
+        to[b] = get_half(source, b * BYTES + D)
+
+
+@kernel(GRID_PUT)
+def _grid_put(choices: Bytes, data: Bytes) -> None:
+    blocks = choices.size // SUPERBLOCK
+    q, to = choices.reshape(blocks, SUPERBLOCK), data.reshape(blocks, BYTES)
+    for b in range(blocks):
+        for i in range(32):
+            to[b, i] = _digits(q[b], i, 32)
+        for i in range(16):
+            to[b, 32 + i] = _digits(q[b], 160 + i, 16)
+        for i in range(4):
+            number = I32(0)
+            for c in range(4):
+                number = I32(I32(number * I32(3)) + I32(q[b, 240 + 4 * c + i]))
+            to[b, 48 + i] = _byte(I32(number * I32(3)))
+
+
+GRID = GridKernels(values=(-1, 0, 1), group=SUPERBLOCK, scales=_grid_scales, put=_grid_put)
+KERNELS = Kernels(encode=_encode, decode=_decode, grid=GRID)

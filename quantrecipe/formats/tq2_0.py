@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from quantrecipe.core import DECODE, ENCODE, Kernels, kernel
+from quantrecipe.core import DECODE, ENCODE, GRID_PUT, GRID_SCALES, GridKernels, Kernels, kernel
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.jit import disjoint_kernel
 from quantrecipe.core.k_quants.superblock import SUPERBLOCK
-from quantrecipe.core.scalars import F32, I32, ONE, U8, Bytes, Float, Floats
+from quantrecipe.core.scalars import F32, I32, ONE, U8, ZERO, Bytes, Float, Floats
 from quantrecipe.core.ternary import inverse_size, trit
 
 __all__ = ["KERNELS"]
@@ -64,4 +64,26 @@ def _decode(data: Bytes, rows: Floats) -> None:
         _get(source[b, 32:], d, x[b, 128:])
 
 
-KERNELS = Kernels(encode=_encode, decode=_decode)
+@kernel(GRID_SCALES)
+def _grid_scales(data: Bytes, scales: Floats, offsets: Floats) -> None:
+    source, to = data.reshape(data.size), scales.reshape(scales.size)
+    offsets[:] = ZERO
+    for b in range(to.size):
+        to[b] = get_half(source, b * BYTES + D)
+
+
+@kernel(GRID_PUT)
+def _grid_put(choices: Bytes, data: Bytes) -> None:
+    blocks = choices.size // SUPERBLOCK
+    q, to = choices.reshape(blocks, SUPERBLOCK), data.reshape(blocks, BYTES)
+    for b in range(blocks):
+        for h in range(2):
+            for i in range(32):
+                first = 128 * h + i
+                low = U8(q[b, first] | U8(q[b, first + 32] << U8(2)))
+                high = U8(q[b, first + 64] | U8(q[b, first + 96] << U8(2)))
+                to[b, 32 * h + i] = U8(low | U8(high << U8(4)))
+
+
+GRID = GridKernels(values=(-1, 0, 1), group=SUPERBLOCK, scales=_grid_scales, put=_grid_put)
+KERNELS = Kernels(encode=_encode, decode=_decode, grid=GRID)

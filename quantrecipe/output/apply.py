@@ -31,6 +31,7 @@ from quantrecipe.plan.header_hashes import with_header_hashes
 from quantrecipe.plan.layout import entries
 from quantrecipe.plan.metadata import DATA_HASHES, SOURCE_HASHES, hashes_value
 from quantrecipe.plan.plan import Plan, PlannedFile
+from quantrecipe.plan.statistics import require_statistics
 from quantrecipe.registry import Registry, load_registry
 
 __all__ = ["Result", "apply_plan", "apply_plans", "output_paths"]
@@ -115,6 +116,8 @@ def apply_plans(
     threads = threads or usable_processors()
     model = plans[0][0].model
     model.require_weights("plan with it, and give apply the model itself")
+    for plan, _ in plans:
+        require_statistics(plan)
     paths = [output_paths(Path(out), len(plan.files)) for plan, out in plans]
     # Everything that can be refused without reading weights is refused before a file is made.
     check_paths(
@@ -188,6 +191,7 @@ def _jobs(plan: Plan, parts: Sequence[PartFile], number: int, old: Mapping[str, 
                 assignment=a,
                 sink=part,
                 importance=plan.importance,
+                statistics=plan.statistics,
                 output=number,
                 old=made if made is not None and made.encoding == a.encoding else None,
             )

@@ -18,6 +18,7 @@ from quantrecipe.importance.matrix import Importance
 from quantrecipe.output.reuse import OldTensor
 from quantrecipe.plan.companions import companion_name
 from quantrecipe.plan.plan import Assignment
+from quantrecipe.plan.statistics import Statistics
 
 __all__ = ["Encoding", "Job", "JobsByTensor", "Sink", "encodings_of", "jobs_by_tensor"]
 
@@ -34,6 +35,7 @@ class Job:
 
     assignment: what becomes of the tensor; its offset is the place in the sink where the data begins
     importance: the matrix that the assignment uses, if it uses one
+    statistics: what its encoder knows of the inputs
     output:     number of the output that the sink belongs to: several outputs may be written in one pass
     old:        the tensor's data in an older file, if it was made in the same way
     """
@@ -41,6 +43,7 @@ class Job:
     assignment: Assignment
     sink: Sink
     importance: Importance | None = None
+    statistics: Statistics | None = None
     output: int = 0
     old: OldTensor | None = None
 

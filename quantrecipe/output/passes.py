@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Generic, TypeVar
 
@@ -24,6 +24,7 @@ from quantrecipe.model.source.source import Stored, TensorSource
 from quantrecipe.model.tensor_reader import TensorReader
 from quantrecipe.output.jobs import Encoding
 from quantrecipe.output.pipeline import Pass
+from quantrecipe.output.preparations import Preparations
 from quantrecipe.output.reuse import OldTensor
 from quantrecipe.output.row_units import Unit, parts
 from quantrecipe.output.transform import Handling, Rows
@@ -54,6 +55,8 @@ class StoredRows:
     floats: buffers for the weights of a part, one for each thread
     times:  float32 (experts,), what the weights of each matrix are multiplied by when they are decoded; None for 1
     tell:   (weights, bytes read, bytes written): so much is done
+    part:   weights that are float32 at the same time; None: as many as stay in a cache
+    prepared: what encoders know of inputs
     """
 
     tensor: TensorInfo
@@ -65,6 +68,8 @@ class StoredRows:
     nan: Handling
     times: _Floats | None = None
     tell: Callable[[int, int, int], None]
+    part: int | None = None
+    prepared: Preparations = field(default_factory=lambda: Preparations(1))
 
     def read(self, unit: Unit, slot: Slot) -> tuple[_Bytes, Reading]:
         """uint8 (rows, row bytes) of the type that the source gives; and what was read for them, in the slot."""
@@ -102,7 +107,8 @@ class _TensorPass(ABC, Generic[R]):
         """Call `do` with parts of the unit that stay in a cache as float32, and with their places among its rows."""
         floats = self._rows.floats.get()
         try:
-            for part in parts(unit, self._rows.group):
+            group, size = self._rows.group, self._rows.part
+            for part in parts(unit, group) if size is None else parts(unit, group, size):
                 place = slice(part.start - unit.start, part.stop - unit.start)
                 do(self._rows.rows(part, stored[place], floats), place)
         finally:
@@ -189,11 +195,13 @@ class Encode(_TensorPass[_Encoded]):
         def encode(rows: Rows, place: slice) -> None:
             for i in made:
                 encoding = self.encodings[i]
+                first = encoding.jobs[0]
                 lost[i] += rows.encode(
                     encoding.format,
                     None if encoding.importance is None else encoding.importance[unit.expert],
                     data[i][place],
                     factor=None if encoding.factors is None else encoding.factors[unit.expert],
+                    make=self._rows.prepared.make(first.assignment, first.statistics, unit.expert),
                 )
 
         if len(made) < len(self.encodings):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from quantrecipe.tensor import TensorInfo
 
-__all__ = ["CHUNK_WEIGHTS", "PART_WEIGHTS", "Unit", "parts", "split"]
+__all__ = ["CHUNK_WEIGHTS", "ENCODER_ROWS", "PART_WEIGHTS", "Unit", "parts", "split"]
 
 CHUNK_WEIGHTS = 1 << 20
 """Weights that a unit aims at: enough for reads and writes that cost little beside what they move."""
@@ -21,6 +21,10 @@ PART_WEIGHTS = 1 << 19
 Smaller parts would stay in smaller caches, but each takes Python, which only one thread at a time can run; with 64
 threads that is what they wait for (docs/many-cores.md).
 """
+
+
+ENCODER_ROWS = 256
+"""Rows of a unit and of a part, at least, where an encoder makes the bytes: what it loads for an input serves all."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

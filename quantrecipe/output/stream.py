@@ -3,7 +3,7 @@
     any thread: read some rows ─▶ convert, quantize ─▶ write ─▶ hash what was read and written, in order
 
 Memory depends on the number of threads and the length of the longest row alone; where a source is transposed, on its
-slab, too (`model/source/layout.py`).
+slab, too (`model/source/layout.py`), and where encoders know inputs, on what they keep of two (`preparations.py`).
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ from quantrecipe.model.tensor_reader import TensorReader
 from quantrecipe.output.jobs import Encoding, Job, encodings_of, jobs_by_tensor
 from quantrecipe.output.passes import CopyOld, Encode, FindPeaks, Slot, StoredRows
 from quantrecipe.output.pipeline import Pass, Pipeline
+from quantrecipe.output.preparations import Preparations
 from quantrecipe.output.progress import Progress
-from quantrecipe.output.row_units import parts, split
+from quantrecipe.output.row_units import CHUNK_WEIGHTS, ENCODER_ROWS, PART_WEIGHTS, Unit, parts, split
 from quantrecipe.output.transform import Handling
 from quantrecipe.plan.companions import companion_name
 from quantrecipe.registry import Registry
@@ -69,6 +70,7 @@ class Stream:
         self._jobs = jobs_by_tensor(jobs)
         self._formats = registry.formats
         self._threads = threads
+        self._prepared = Preparations(threads)
         self._nan = nan
         self._progress = progress
         wanted = [t for t in sorted(model.tensors, key=tensor_order) if t.name in self._jobs]
@@ -131,8 +133,10 @@ class Stream:
             nan=self._nan,
             times=times,
             tell=lambda *done: pipeline.tell(partial(self._advance, *done)),
+            part=self._for_encoders(tensor),
+            prepared=self._prepared,
         )
-        units = partial(split, tensor, self._together(tensor))
+        units = partial(self._units, tensor)
         if any(encoding.companions for encoding in encodings):
             # A factor depends on the whole matrix, so these take a pass of their own before anything is encoded.
             peaks = FindPeaks(rows)
@@ -191,12 +195,24 @@ class Stream:
         """Rows that any encoding interleaves."""
         return lcm(*(job.assignment.format.spec.rows_per_group for job in self._jobs[tensor.name]))
 
+    def _units(self, tensor: TensorInfo) -> Iterator[Unit]:
+        """The tensor's units, larger ones where an encoder wants more rows at a time."""
+        together, size = self._together(tensor), self._for_encoders(tensor)
+        return split(tensor, together) if size is None else split(tensor, together, max(size, CHUNK_WEIGHTS))
+
+    def _for_encoders(self, tensor: TensorInfo) -> int | None:
+        """Weights of a part of a unit where an encoder makes the bytes; None where none does."""
+        if all(job.assignment.encoder is None for job in self._jobs[tensor.name]):
+            return None
+        return max(PART_WEIGHTS, ENCODER_ROWS * tensor.cols)
+
     def _largest(self) -> tuple[int, int, int]:
         """Stored bytes of the largest unit, weights of its largest part, encoded bytes of all encodings together."""
         raw = weights = encoded = 1
         for tensor in self._tensors:
-            unit = next(split(tensor, self._together(tensor)))
-            part = next(parts(unit, self._group(tensor)))
+            unit, size = next(self._units(tensor)), self._for_encoders(tensor)
+            group = self._group(tensor)
+            part = next(parts(unit, group) if size is None else parts(unit, group, size))
             assignments = (job.assignment for job in self._jobs[tensor.name])
             specs = {a.encoding: a.format.spec for a in assignments}
             row = sum(spec.row_bytes(tensor.cols) for spec in specs.values())

@@ -20,6 +20,7 @@ from quantrecipe.api import QuantFormat
 from quantrecipe.core import float32_from_float64
 from quantrecipe.core.finite import Unsound, all_sound, first_unsound
 from quantrecipe.errors import NonFiniteError
+from quantrecipe.output.preparations import Make
 from quantrecipe.output.row_units import Unit
 
 __all__ = ["Handling", "Nan", "Rows", "number_text", "to_floats", "value_text"]
@@ -111,22 +112,32 @@ class Rows:
         out: _Bytes,
         *,
         factor: np.float32 | None = None,
+        make: Make | None = None,
     ) -> int:
         """Encode the rows, divided by `factor`, into `out`, uint8 (rows, row bytes).
 
+        make: what does it, if it isn't the format by itself
         How many weights lost a value that isn't finite.
         """
         bits = _FLOAT_BITS.get(fmt.spec.name)
         floats = self._decoded()
+
+        def encode() -> None:
+            x = floats if factor is None else floats / factor
+            if make is None:
+                fmt.encode(x, importance, out=out)
+            else:
+                make(x, importance, out)
+
         try:
-            fmt.encode(floats if factor is None else floats / factor, importance, out=out)
+            encode()
         except NonFiniteError as error:
             wrong = ~np.isfinite(floats)
             if self._nan == "error" or not wrong.any():
                 raise self._error(error, wrong) from error
             self._wrong = wrong, floats[wrong]
             floats[wrong] = 0
-            fmt.encode(floats if factor is None else floats / factor, importance, out=out)
+            encode()
         if self._nan != "compare":
             self._refuse_unsound(fmt, importance, out)
         if self._wrong is None:

@@ -4,7 +4,7 @@ What is in the user's cache is loaded, and nothing is said. The rest is counted 
 waits knows for what, and for how much of it. It is compiled side by side, in processes of this module (numba compiles
 one thing at a time in each), which leave it in the cache:
 
-    stdin     JSON, a line for each job: {"format": "Q4_K", "weighted": true, "decode": false}
+    stdin     JSON, a line for each job: {"format": "Q4_K", "weighted": true, "decode": false, "encoder": ""}
     stdout    a line when a job is done
 """
 
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from quantrecipe import __version__
-from quantrecipe.api import QuantFormat
+from quantrecipe.api import Encoder, InputStatistics, QuantFormat
 from quantrecipe.core.cache import kernel_folder
 from quantrecipe.core.finite import all_sound
 from quantrecipe.core.jit import Kernel, NotCached, only_cached
@@ -39,21 +39,26 @@ if TYPE_CHECKING:
 __all__ = ["KernelJob", "compile_jobs", "compile_kernels", "warm"]
 
 
+_WITH_ENCODER = 100
+"""More than the kernels that any format's encoder reaches."""
 _MOST = 8
 """Processes that compile: each takes a quarter of a gigabyte, and few kernels are missing at once."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KernelJob:
-    """A format's encoder, with importance or without, or its decoder."""
+    """A format's encoder, with importance or without, or its decoder; or another encoder for it."""
 
     format: QuantFormat
     weighted: bool = False
     decode: bool = False
+    encoder: Encoder | None = None
 
     def __str__(self) -> str:
         """What people are told of it: "Q4_K encode, importance"."""
         name = self.format.spec.name
+        if self.encoder is not None:
+            return f"{name} encode, {self.encoder.name}"
         return f"{name} decode" if self.decode else f"{name} encode{', importance' if self.weighted else ''}"
 
     @property
@@ -62,6 +67,10 @@ class KernelJob:
         if not isinstance(self.format, KernelFormat):
             return 0
         kernels = self.format.kernels
+        if (
+            self.encoder is not None and kernels.grid is not None
+        ):  # with the format's own encoder, the most that there is
+            return _WITH_ENCODER
         kernel = (
             kernels.decode if self.decode else (self.weighted and kernels.encode_weighted) or kernels.encode
         )
@@ -69,7 +78,7 @@ class KernelJob:
 
     def run(self) -> None:
         """Run the kernel once, on one group of rows of one block."""
-        warm(self.format, weighted=self.weighted, decode=self.decode)
+        warm(self.format, weighted=self.weighted, decode=self.decode, encoder=self.encoder)
 
 
 def compile_kernels(
@@ -89,6 +98,11 @@ def compile_kernels(
     jobs += [
         KernelJob(format=fmt, weighted=weighted)
         for (_, weighted), fmt in sorted(wanted.items(), key=lambda item: item[0])
+    ]
+    by_encoder = {(a.type, a.encoder.name): a for a in assignments if a.encoder is not None}
+    jobs += [
+        KernelJob(format=by_encoder[key].format, encoder=by_encoder[key].encoder)
+        for key in sorted(by_encoder)
     ]
     return compile_jobs(jobs, tell, meanwhile)
 
@@ -124,8 +138,10 @@ def _compile(missing: list[KernelJob], tell: Callable[[int, int, str], None]) ->
             job.run()
 
 
-def warm(fmt: QuantFormat, *, weighted: bool = False, decode: bool = False) -> None:
-    """Compile a format's encoder, or its decoder, and what looks for NaN among its bytes."""
+def warm(
+    fmt: QuantFormat, *, weighted: bool = False, decode: bool = False, encoder: Encoder | None = None
+) -> None:
+    """Compile a format's encoder, its decoder, or another encoder for it, and what looks for NaN among its bytes."""
     spec = fmt.spec
     if decode:
         data = np.zeros((spec.rows_per_group, spec.row_bytes(spec.block)), np.uint8)
@@ -134,6 +150,10 @@ def warm(fmt: QuantFormat, *, weighted: bool = False, decode: bool = False) -> N
         rows = np.linspace(-1, 1, spec.rows_per_group * spec.block, dtype=np.float32).reshape(
             spec.rows_per_group, -1
         )
+        if encoder is not None:
+            statistics = InputStatistics(gram=np.eye(spec.block, dtype=np.float32), tokens=spec.block)
+            prepared = encoder.prepare(statistics if encoder.needs_statistics else None)
+            encoder.encode(rows, fmt, np.ones(spec.block, np.float32), prepared)
         data = fmt.encode(
             rows, np.ones(spec.block, np.float32) if weighted or spec.importance == "required" else None
         )
@@ -187,7 +207,8 @@ def _compile_in(process: subprocess.Popen[str], job: KernelJob) -> bool:
     """Have the process do the job; False if it died of it."""
     if process.stdin is None or process.stdout is None:
         return False
-    line = {"format": job.format.spec.name, "weighted": job.weighted, "decode": job.decode}
+    line: dict[str, object] = {"format": job.format.spec.name, "weighted": job.weighted, "decode": job.decode}
+    line["encoder"] = job.encoder.name if job.encoder is not None else ""
     process.stdin.write(json.dumps(line) + "\n")
     process.stdin.flush()
     return bool(process.stdout.readline())
@@ -233,7 +254,12 @@ def _serve() -> None:
     for line in sys.stdin:
         job = json.loads(line)
         with suppress(Exception):
-            warm(registry.formats[job["format"]], weighted=job["weighted"], decode=job["decode"])
+            warm(
+                registry.formats[job["format"]],
+                weighted=job["weighted"],
+                decode=job["decode"],
+                encoder=registry.encoder(job["encoder"]) if job["encoder"] else None,
+            )
         answers.write("done\n")
         answers.flush()
 

@@ -108,6 +108,10 @@ def _companion(a: Assignment, suffix: str, float32: QuantFormat) -> Assignment:
         wanted=None,
         misfit="",
         importance=False,
+        encoder=None,
+        inputs="",
+        made_of="",
+        lacking="",
         owner=a.tensor.name,
         encoding=xxhash.xxh3_128_hexdigest(f"companion of {a.encoding}".encode()),
     )

@@ -10,15 +10,23 @@ from collections.abc import Iterable
 
 import xxhash
 
-from quantrecipe.api import QuantFormat
+from quantrecipe.api import Encoder, QuantFormat
 
 __all__ = ["encoding_digest", "plan_digest"]
 
 
-def encoding_digest(fmt: QuantFormat, *, copied: bool, importance: str) -> str:
-    """What a tensor's bytes depend on besides the source. `importance`: digest of the tensor's own, "" without."""
+def encoding_digest(
+    fmt: QuantFormat, *, copied: bool, importance: str, encoder: Encoder | None = None, inputs: str = ""
+) -> str:
+    """What a tensor's bytes depend on besides the source. `importance`: digest of the tensor's own, "" without.
+
+    encoder: None where the format makes them by itself; inputs: the digest of the statistics of its inputs
+    """
     spec = fmt.spec
-    return _hash([spec.name, spec.version, dict(fmt.options), copied, importance])
+    content: list[object] = [spec.name, spec.version, dict(fmt.options), copied, importance]
+    if encoder is not None:  # so that digests without one stay as they were
+        content.append([encoder.name, encoder.version, dict(encoder.options), inputs])
+    return _hash(content)
 
 
 def plan_digest(

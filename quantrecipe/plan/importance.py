@@ -17,8 +17,15 @@ if TYPE_CHECKING:  # most plans have no matrix: what reads one is loaded with it
     from quantrecipe.importance.coverage import Coverage
     from quantrecipe.importance.matrix import Importance
     from quantrecipe.model.model import Model
+    from quantrecipe.plan.statistics import Statistics
 
-__all__ = ["check_importance", "may_lack_importance", "names", "require_matrix_of"]
+__all__ = [
+    "check_importance",
+    "may_lack_importance",
+    "names",
+    "require_matrix_of",
+    "require_statistics_of",
+]
 
 _CALIBRATION_LEAVES_OUT = ("token_embd", "per_layer_token_embd", "output")
 """llama-imatrix records no embeddings, and the output matrix only under --process-output: to ask for them would refuse
@@ -31,26 +38,44 @@ def require_matrix_of(model: Model, importance: Importance | None) -> None:
     A matrix that states nothing passes, and so does one whose statement is of a version that isn't known here. Reads
     the model's norms, a few MB at most, and only if there is something to compare them with.
     """
-    if importance is None or not importance.fingerprint:
+    if importance is None or not (why := _differs(importance.fingerprint, model)):
         return
-    from quantrecipe.model.fingerprint import Fingerprint, fingerprint
-
-    stated = Fingerprint.parse(importance.fingerprint)
-    if stated is None:
-        return
-    found = fingerprint(model)
-    if stated.agrees(found):
-        return
-    if stated.structure == found.structure:
-        why = "the shapes are the same, but not the norms, so one is a fine-tune of the other, or both are of a third"
-    else:
-        why = "layers or shapes differ"
     raise ImportanceError(
-        f"is the importance matrix of another model than {model.path}: {why} ({stated}, not {found})",
+        f"is the importance matrix of another model than {model.path}: {why}",
         "use the matrix that was made from this model, or insist with --imatrix-of-another-model (a base model's "
         "matrix often serves its fine-tunes)",
         file=importance.path,
     )
+
+
+def require_statistics_of(model: Model, statistics: Statistics | None) -> None:
+    """ImportanceError where statistics state that they are of another model; as `require_matrix_of`."""
+    if statistics is None or not (why := _differs(statistics.fingerprint, model)):
+        return
+    raise ImportanceError(
+        f"has Gram matrices of another model than {model.path}: {why}",
+        "compute them of this model: `quantrecipe imatrix compute --gram FOLDER`",
+        file=statistics.folder,
+    )
+
+
+def _differs(fingerprint_: str, model: Model) -> str:
+    """In what a model differs from that of which this is the fingerprint; "" where it doesn't, or nothing is stated."""
+    if not fingerprint_:
+        return ""
+    from quantrecipe.model.fingerprint import Fingerprint, fingerprint
+
+    stated = Fingerprint.parse(fingerprint_)
+    if stated is None:
+        return ""
+    found = fingerprint(model)
+    if stated.agrees(found):
+        return ""
+    if stated.structure == found.structure:
+        why = "the shapes are the same, but not the norms, so one is a fine-tune of the other, or both are of a third"
+    else:
+        why = "layers or shapes differ"
+    return f"{why} ({stated}, not {found})"
 
 
 def may_lack_importance(spec: FormatSpec, tensor: TensorInfo, recipe: Recipe) -> bool:

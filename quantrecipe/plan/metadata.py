@@ -8,6 +8,8 @@ Provenance (all under `quantrecipe.`) lets anybody who holds the file see how it
     recipe.digest         XXH3-128 of what the recipe means
     plan.digest           XXH3-128 of what was written where
     importance.digest     XXH3-128 of the importance matrix, if one was used
+    encoders              array: name, version and options of each encoder that made bytes, as JSON, if there was one
+    statistics.digest     XXH3-128 of the statistics of inputs, if an encoder used some
     encoding.xxh3_128     array, in the order of the tensors: XXH3-128 of type, options and importance of each
     source.xxh3_128       the same of each tensor's bytes as the source stores them
     data.xxh3_128         the same of each tensor's data in the file
@@ -18,10 +20,12 @@ No time, path, user or machine is recorded, so that the same input gives the sam
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from quantrecipe import __version__
+from quantrecipe.api import Encoder
 from quantrecipe.errors import PlanError
 from quantrecipe.gguf.file_types import FILE_TYPES, file_type_name
 from quantrecipe.gguf.values import GGUFValue, ValueType
@@ -41,6 +45,7 @@ __all__ = [
     "OURS",
     "PLAN_DIGEST",
     "SOURCE_HASHES",
+    "STATISTICS_DIGEST",
     "build_metadata",
     "declared_label",
     "hashes_value",
@@ -55,9 +60,12 @@ RECIPE = "quantrecipe.recipe"
 RECIPE_NAME = "quantrecipe.recipe.name"
 RECIPE_DIGEST = "quantrecipe.recipe.digest"
 IMPORTANCE_DIGEST = "quantrecipe.importance.digest"
+ENCODERS = "quantrecipe.encoders"
+STATISTICS_DIGEST = "quantrecipe.statistics.digest"
 VERSION = "quantrecipe.version"
 PROVENANCE = (
     *(VERSION, RECIPE_NAME, RECIPE, RECIPE_DIGEST, PLAN_DIGEST, IMPORTANCE_DIGEST),
+    *(ENCODERS, STATISTICS_DIGEST),
     *(ENCODINGS, SOURCE_HASHES, DATA_HASHES, HEADER_HASHES),
 )
 """All keys of the provenance, in the order in which they are written."""
@@ -89,7 +97,7 @@ def build_metadata(resolution: Resolution, assignments: Sequence[Assignment]) ->
         pairs.pop(key, None)
         pairs[key] = value
     if resolution.settings.provenance:
-        pairs.update(_provenance(recipe, assignments, importance))
+        pairs.update(_provenance(resolution, assignments))
     return pairs
 
 
@@ -98,9 +106,8 @@ def hashes_value(digests: Sequence[str]) -> GGUFValue:
     return GGUFValue.array(ValueType.STRING, digests)
 
 
-def _provenance(
-    recipe: Recipe, assignments: Sequence[Assignment], importance: Importance | None
-) -> dict[str, GGUFValue]:
+def _provenance(resolution: Resolution, assignments: Sequence[Assignment]) -> dict[str, GGUFValue]:
+    recipe, importance, statistics = resolution.recipe, resolution.selected, resolution.statistics
     unknown = "0" * _DIGEST_LENGTH
     pairs = {
         VERSION: _text(__version__),
@@ -111,10 +118,20 @@ def _provenance(
     }
     if importance is not None:
         pairs[IMPORTANCE_DIGEST] = _text(importance.digest)
+    encoders = {_said_of(a.encoder) for a in assignments if a.encoder is not None}
+    if encoders:
+        pairs[ENCODERS] = GGUFValue.array(ValueType.STRING, sorted(encoders))
+    if statistics is not None and any(a.inputs for a in assignments):
+        pairs[STATISTICS_DIGEST] = _text(statistics.digest)
     pairs[ENCODINGS] = GGUFValue.array(ValueType.STRING, [a.encoding for a in assignments])
     pairs[SOURCE_HASHES] = pairs[DATA_HASHES] = hashes_value([unknown] * len(assignments))
     pairs[HEADER_HASHES] = hashes_value([])  # each file of the output gets as many as it needs
     return pairs
+
+
+def _said_of(encoder: Encoder) -> str:
+    said = {"name": encoder.name, "version": encoder.version, "options": dict(encoder.options)}
+    return json.dumps(said, sort_keys=True)
 
 
 def _imatrix_pairs(importance: Importance) -> dict[str, GGUFValue]:

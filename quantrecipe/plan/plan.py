@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from quantrecipe.api import QuantFormat
+from quantrecipe.api import Encoder, QuantFormat
 from quantrecipe.gguf.values import GGUFValue
 from quantrecipe.model.model import Model
 from quantrecipe.plain_data import fields_of, plain, rounded_bits
@@ -16,6 +16,7 @@ from quantrecipe.tensor import TensorInfo
 if TYPE_CHECKING:  # most plans have no matrix: what reads one is loaded with it
     from quantrecipe.importance.coverage import Coverage
     from quantrecipe.importance.matrix import Importance
+    from quantrecipe.plan.statistics import Statistics
 
 __all__ = ["Assignment", "Plan", "PlannedFile"]
 
@@ -35,7 +36,12 @@ class Assignment:
     copied:     True where the source's bytes are the output's bytes
     importance: True where the importance matrix covers the tensor and the format uses it
     owner:      of a companion tensor: the name of the tensor whose factors it holds, else None
-    encoding:   XXH3-128, in hex, of all that its bytes depend on besides the source: format, options, importance
+    encoding:   XXH3-128, in hex, of all that its bytes depend on besides the source: format, options, importance,
+                encoder and its statistics
+    encoder:    what makes the bytes; None where the format makes them by itself
+    inputs:     the name under which the statistics have the tensor's input, "" where none are used
+    made_of:    digest of those statistics
+    lacking:    why the encoder that the recipe wants isn't used, else ""
     """
 
     tensor: TensorInfo
@@ -50,6 +56,10 @@ class Assignment:
     importance: bool = False
     owner: str | None = None
     encoding: str = ""
+    encoder: Encoder | None = None
+    inputs: str = ""
+    made_of: str = ""
+    lacking: str = ""
 
     @property
     def type(self) -> str:
@@ -74,6 +84,8 @@ class Assignment:
             "fallback_from": self.wanted,
             "fallback_reason": self.misfit,
             "importance": self.importance,
+            "encoder": None if self.encoder is None else self.encoder.name,
+            "encoder_reason": self.lacking,
         }
 
 
@@ -107,6 +119,7 @@ class Plan:
     coverage:    how the importance matrix covers the tensors whose types use it
     digest:      XXH3-128 of what will be written where, in hex
     spending:    what became of the budget, where types were chosen within one
+    statistics:  what encoders know of the inputs
     """
 
     recipe: str
@@ -120,6 +133,7 @@ class Plan:
     warnings: tuple[str, ...]
     digest: str
     spending: Spending | None = None
+    statistics: Statistics | None = None
 
     @property
     def assignments(self) -> tuple[Assignment, ...]:

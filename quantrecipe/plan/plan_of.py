@@ -20,6 +20,7 @@ from quantrecipe.plan.metadata import PLAN_DIGEST, build_metadata
 from quantrecipe.plan.plan import Assignment, Plan
 from quantrecipe.plan.reach import reach
 from quantrecipe.plan.resolution import Resolution
+from quantrecipe.plan.statistics import Made, encoder_warnings, made_by
 from quantrecipe.plan.trace import Decision, doubts
 from quantrecipe.recipe.recipe import KEEP
 from quantrecipe.tensor import MAX_DIMS
@@ -41,8 +42,10 @@ def plan_of(resolution: Resolution) -> Plan:
     multiplied_in = absorbed(
         ((decision.tensor, choice.copied) for decision, choice in pairs), model, resolution.registry.formats
     )
+    found = {decision.tensor.name: choice for decision, choice in pairs}
+    left = [it for it in decisions if it.tensor.name not in multiplied_in]
     assignments = with_companions(
-        [_assignment(*pair, resolution) for pair in pairs if pair[0].tensor.name not in multiplied_in],
+        each_decision(left, lambda it: _assignment(it, found[it.tensor.name], resolution)),
         model,
         resolution.registry.format("F32"),
     )
@@ -76,9 +79,11 @@ def plan_of(resolution: Resolution) -> Plan:
             *fallback_warnings(assignments),
             *dialect_warnings(assignments, recipe.target.engine if recipe.target is not None else None),
             *_dimension_warnings(assignments),
+            *encoder_warnings(assignments, resolution.statistics),
             *warnings,
         ),
         digest=digest,
+        statistics=resolution.statistics,
     )
 
 
@@ -102,6 +107,7 @@ def _assignment(decision: Decision, choice: Choice, resolution: Resolution) -> A
     weighted = tensor.name in resolution.covered and not choice.copied and spec.importance != "ignored"
     # Of the matrix the bytes depend on this tensor's entry alone: another matrix may have the same one.
     entry = matrix.entry(tensor) if matrix is not None and weighted else None
+    made = Made() if choice.copied else made_by(decision, choice.format, resolution)
     return Assignment(
         tensor=tensor,
         format=choice.format,
@@ -114,8 +120,16 @@ def _assignment(decision: Decision, choice: Choice, resolution: Resolution) -> A
         copied=choice.copied,
         importance=weighted,
         encoding=encoding_digest(
-            choice.format, copied=choice.copied, importance="" if entry is None else entry.digest
+            choice.format,
+            copied=choice.copied,
+            importance="" if entry is None else entry.digest,
+            encoder=made.encoder,
+            inputs=made.digest,
         ),
+        encoder=made.encoder,
+        inputs=made.inputs,
+        made_of=made.digest,
+        lacking=made.lacking,
     )
 
 

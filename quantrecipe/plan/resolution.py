@@ -23,6 +23,7 @@ from quantrecipe.registry import Registry
 
 if TYPE_CHECKING:  # most plans have no matrix: what reads one is loaded with it
     from quantrecipe.importance.matrix import Importance
+    from quantrecipe.plan.statistics import Statistics
 
 __all__ = ["PlanSettings", "Resolution", "resolve"]
 
@@ -54,6 +55,7 @@ class Resolution:
     of_layers:  pairs of metadata that the output has instead of the model's, since layers were pruned
     old_names:  the name before pruning of each tensor, by its name in `model`
     trace:      which rule decides each tensor
+    statistics: what is known of the inputs of matrices, for encoders that need it
     chosen:     by tensor name, the type that was chosen where the tensor's rule leaves several open
     """
 
@@ -68,6 +70,7 @@ class Resolution:
     old_names: Mapping[str, str]
     trace: Trace
     chosen: Mapping[str, str] = field(default_factory=dict)
+    statistics: Statistics | None = None
 
     @property
     def decisions(self) -> list[Decision]:
@@ -97,6 +100,7 @@ def resolve(
     *,
     covered: Covered | None = None,
     order: Sequence[str] = (),
+    statistics: Statistics | None = None,
 ) -> Resolution:
     """Hold a recipe against a model.
 
@@ -136,6 +140,7 @@ def resolve(
         of_layers=of_layers,
         old_names=old_names,
         trace=found,
+        statistics=statistics,
     )
 
 

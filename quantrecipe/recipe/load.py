@@ -5,8 +5,8 @@ A recipe is a chain of parts: its own file, then each parent with the parents' p
 chain wins:
 
 * rules stand in the chain's order, and the first that matches a tensor decides
-* of `default`, `fallback`, `target`, `prune` and `protect`, of each variable's default, and of each key of `importance`
-  and `metadata`, the first that is given holds
+* of `default`, `fallback`, `encoder`, `target`, `prune` and `protect`, of each variable's default, and of each key of
+  `importance` and `metadata`, the first that is given holds
 * a `budget` with any limit replaces the limits of those behind it, and ties replace ties
 * what any part `requires` is required
 * `file_type` is taken from the first part that gives it or sets a `default`: a recipe with a default of its own
@@ -162,6 +162,7 @@ def _merge(links: Sequence[Link], keep: tuple[KeepEntry, ...], variables: Mappin
         default_origin=default.default_origin,
         fallback=first("fallback") or "chain",
         importance=_importance(links),
+        encoder=first("encoder"),
         file_type=label.file_type,
         file_type_fixed=label.file_type_fixed
         and not any(part.rules or part.keep is not None for part in before),

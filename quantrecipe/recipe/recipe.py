@@ -22,6 +22,7 @@ __all__ = [
     "IF_TRUE",
     "KEEP",
     "Budget",
+    "EncoderChoice",
     "ImportanceSource",
     "KeepEntry",
     "Origin",
@@ -42,12 +43,20 @@ recipe that is written down with its parents merged in still does what it did.""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class EncoderChoice:
+    """The encoder that makes the bytes, by name, with the options that differ from its defaults."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Rule:
     """The first rule that matches a tensor decides its type.
 
     A tensor matches when any pattern of `tensors` does, its layer is in `layers` (if given), and `when` (if
     given) is true of it. `own` is True for rules of the file that the user gave, False for inherited ones.
-    `fallback` is None where the recipe's own applies. `optional` allows a rule that finds nothing to do.
+    `fallback` and `encoder` are None where the recipe's own apply. `optional` allows a rule that finds nothing to do.
 
     A rule has a `type`, or leaves the choice among `choose` to the optimiser; then `type` is "".
 
@@ -62,6 +71,7 @@ class Rule:
     layers: LayerSet | None = None
     when: Expression | None = None
     options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    encoder: EncoderChoice | None = None
     fallback: str | None = None
     why: str = ""
     optional: bool = False
@@ -130,6 +140,7 @@ class Recipe:
     default:   type of the quantizable matrices that no rule decides; None keeps them
     keep:      the kept list: what recipes have under `protect`
     fallback:  "error", "chain", or a type
+    encoder:   what makes the bytes, where a rule says nothing else; None: each format by itself
     file_type: what the file says it mostly is ("Q4_K_M"); "keep": what the source says; None derives it from the types
     file_type_fixed: False where it only holds if it is true of the types: a parent says it, and the recipe has rules
     prune:     layers to leave out; the others are numbered anew
@@ -152,6 +163,7 @@ class Recipe:
     default_origin: Origin | None = None
     fallback: str = "chain"
     importance: ImportanceSource = ImportanceSource()
+    encoder: EncoderChoice | None = None
     file_type: str | None = None
     file_type_fixed: bool = True
     file_type_origin: Origin | None = None

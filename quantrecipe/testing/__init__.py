@@ -51,6 +51,13 @@ from quantrecipe.testing.checks import (
     parametrize_with_checks,
     run_check,
 )
+from quantrecipe.testing.encoders import (
+    ENCODER_CHECKS,
+    check_bytes,
+    check_rows_alone,
+    check_side_by_side,
+    check_unsuitable,
+)
 from quantrecipe.testing.facts import check_accepts, check_factor, check_options, check_sizes, check_spec
 from quantrecipe.testing.failure import CheckFailure, same_bytes, same_values
 from quantrecipe.testing.plugin import plugin_checks
@@ -59,6 +66,7 @@ from quantrecipe.testing.speed import Speed, compare
 from quantrecipe.testing.surroundings import check_fallback_ends, check_light_import, check_unique
 from quantrecipe.testing.values import (
     check_error_bound,
+    check_grid,
     check_importance,
     check_nasty_rows,
     check_non_finite,
@@ -70,6 +78,7 @@ from quantrecipe.testing.values import (
 
 __all__ = [
     "ARCHITECTURE_CHECKS",
+    "ENCODER_CHECKS",
     "FORMAT_CHECKS",
     "MODEL_CHECKS",
     "TENSOR_CHECKS",
@@ -79,11 +88,13 @@ __all__ = [
     "Speed",
     "check_accepts",
     "check_architecture",
+    "check_bytes",
     "check_error_bound",
     "check_factor",
     "check_fallback_ends",
     "check_finer_is_better",
     "check_folder",
+    "check_grid",
     "check_importance",
     "check_input_kept",
     "check_layout",
@@ -98,9 +109,11 @@ __all__ = [
     "check_out",
     "check_random_bytes",
     "check_repeats",
+    "check_rows_alone",
     "check_rows_apart",
     "check_rules",
     "check_shapes",
+    "check_side_by_side",
     "check_sizes",
     "check_spec",
     "check_splits",
@@ -108,6 +121,7 @@ __all__ = [
     "check_twice",
     "check_uniform_importance",
     "check_unique",
+    "check_unsuitable",
     "check_weights",
     "check_words",
     "check_zeros",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from quantrecipe.api import Change, Effect, ModelAnalysis, QuantFormat, Reduce, Study, TensorAnalysis
+from quantrecipe.api import Change, Effect, Encoder, ModelAnalysis, QuantFormat, Reduce, Study, TensorAnalysis
 from quantrecipe.errors import NonFiniteError, QuantrecipeError
 from quantrecipe.registry import load_registry
 from quantrecipe.tensor import TensorInfo
@@ -37,7 +37,7 @@ _COLUMNS = 256
 _PROBES = 12
 
 
-def check_words(analysis: TensorAnalysis | ModelAnalysis, seed: int = 0) -> None:
+def check_words(analysis: TensorAnalysis | ModelAnalysis | Encoder, seed: int = 0) -> None:
     """It has a summary of one line, and a version that counts from 1."""
     require(analysis.summary.strip() and "\n" not in analysis.summary, "summary isn't one line")
     require(analysis.version >= 1, "version counts from 1")

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from quantrecipe.api import ModelAnalysis, QuantFormat, TensorAnalysis
+from quantrecipe.api import Encoder, ModelAnalysis, QuantFormat, TensorAnalysis
 from quantrecipe.model.architectures import Architecture
 from quantrecipe.testing import calls, facts, surroundings, values
 from quantrecipe.testing.analyses import MODEL_CHECKS, TENSOR_CHECKS
 from quantrecipe.testing.architectures import ARCHITECTURE_CHECKS
+from quantrecipe.testing.encoders import ENCODER_CHECKS
 from quantrecipe.testing.failure import CheckFailure
 
 __all__ = ["FORMAT_CHECKS", "Check", "Result", "checks_of", "parametrize_with_checks", "run_check"]
@@ -38,6 +39,7 @@ FORMAT_CHECKS: tuple[Callable[[QuantFormat, int], None], ...] = (
     values.check_twice,
     values.check_importance,
     values.check_uniform_importance,
+    values.check_grid,
     surroundings.check_light_import,
     surroundings.check_fallback_ends,
     surroundings.check_unique,
@@ -71,7 +73,7 @@ class Result:
 
 
 def checks_of(subject: object, *, seed: int = 0) -> tuple[Check, ...]:
-    """Every check of a format, an analysis or an architecture. A format without a codec promises nothing."""
+    """Every check of a format, analysis, encoder or architecture. A format without a codec promises nothing."""
     name: str
     checks: Sequence[Callable[[Any, int], None]]
     match subject:
@@ -83,8 +85,10 @@ def checks_of(subject: object, *, seed: int = 0) -> tuple[Check, ...]:
             name, checks = subject.name, MODEL_CHECKS
         case Architecture():
             name, checks = subject.name, ARCHITECTURE_CHECKS
+        case Encoder():
+            name, checks = subject.name, ENCODER_CHECKS
         case _:
-            what = f"{subject!r} is no format, architecture, or analysis of a kind that has checks"
+            what = f"{subject!r} is no format, encoder, architecture, or analysis of a kind that has checks"
             raise TypeError(what)
     return tuple(_check(subject, name, function, seed) for function in checks)
 
@@ -106,7 +110,7 @@ def run_check(check: Check) -> Result:
 
 
 def parametrize_with_checks(subjects: Iterable[Any], *, seed: int = 0) -> Any:
-    """A pytest decorator that runs a test once for each check of each format, analysis and architecture.
+    """A pytest decorator that runs a test once for each check of each format, analysis, encoder and architecture.
 
     from quantrecipe.testing import parametrize_with_checks
     from quantrecipe_mine import Mine

@@ -6,16 +6,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from quantrecipe.api import QuantFormat
+from quantrecipe.api import PointGrid, QuantFormat
 from quantrecipe.errors import FormatError, NonFiniteError
 from quantrecipe.testing.failure import require, same_bytes, same_values
 from quantrecipe.testing.sample import columns_of, importance_for, nasty_importance, nasty_rows, ordinary_rows
 
 if TYPE_CHECKING:
-    from quantrecipe.api import FloatArray
+    from quantrecipe.api import ByteArray, FloatArray
 
 __all__ = [
     "check_error_bound",
+    "check_grid",
     "check_importance",
     "check_nasty_rows",
     "check_non_finite",
@@ -33,6 +34,12 @@ _SLACK = 2.0
 """A stated bound may be this much above what is measured; a wider one says nothing."""
 _HELPS = 0.9
 """With spiky importance, ggml's own types bring the weighted error down to 0.2 to 0.75 of that without."""
+_MOST_VALUES = 256
+"""Choices are bytes."""
+_MOST_POINTS = 1 << 16
+"""Choices of points are uint16."""
+ZERO = np.float32(0)
+"""Added to floats that are compared bit by bit: it makes 0 of -0."""
 _AGAIN = 0.5
 """What encoding a second time may lose of what the first time lost: ggml's own types lose at most 0.28 of it."""
 
@@ -175,6 +182,119 @@ def check_uniform_importance(fmt: QuantFormat, seed: int = 0) -> None:
         same_bytes(
             fmt.spec, fmt.encode(rows, uniform), fmt.encode(rows), f"encode with an importance of {size}"
         )
+
+
+def check_grid(fmt: QuantFormat, seed: int = 0) -> None:
+    """Of a format with a grid: any choices are stored as it says, scales stay, and encode's own give its bytes."""
+    grid, spec = fmt.grid, fmt.spec
+    if grid is None:
+        return
+    if isinstance(grid, PointGrid):
+        _check_points(fmt, grid, seed)
+        return
+    values = np.asarray(grid.values, np.float32)
+    require(
+        1 <= len(values) <= _MOST_VALUES, f"a grid has 1 to {_MOST_VALUES} values, and this one {len(values)}"
+    )
+    require(spec.block % grid.group == 0, f"blocks of {spec.block} don't divide into groups of {grid.group}")
+    rng = np.random.default_rng(seed)
+    for name, rows in _distributions(fmt, seed):
+        k = rows.shape[1]
+        data = fmt.encode(rows, importance_for(fmt, k, seed))
+        kept = data.copy()
+        scales, offsets = grid.scales(data, k)
+        for what, array in (("scales", scales), ("offsets", offsets)):
+            require(
+                array.shape == (len(rows), k // grid.group) and array.dtype == np.float32,
+                f"{what} must be float32 {(len(rows), k // grid.group)}, and are {array.dtype} {array.shape}",
+            )
+        same_bytes(spec, data, kept, "the data after scales() (it must not change its input)")
+
+        def decoded(
+            choices: ByteArray, scales: FloatArray = scales, offsets: FloatArray = offsets
+        ) -> FloatArray:
+            product = np.repeat(scales, grid.group, axis=1) * values[choices]
+            return product + np.repeat(offsets, grid.group, axis=1)
+
+        # Any choices, over others: nothing of these may be left.
+        for _ in range(2):
+            # At an odd address, and read-only: nothing is promised of where they lie.
+            choices = np.empty(rows.size + 1, np.uint8)[1:].reshape(rows.shape)
+            choices[...] = rng.integers(0, len(values), rows.shape, dtype=np.uint8)
+            choices.flags.writeable = False
+            grid.store(data, choices)
+            what = f"decode of choices that were stored in {name} rows, beside scale * value + offset"
+            same_values(spec, fmt.decode(data, k) + ZERO, decoded(choices) + ZERO, what)
+            for what, was, is_ in zip(
+                ("scales", "offsets"), (scales, offsets), grid.scales(data, k), strict=True
+            ):
+                require(np.array_equal(was, is_), f"the {what} of {name} rows aren't the same after store()")
+
+        # What encode chose, read off what its bytes decode to.
+        wanted, own = fmt.decode(kept, k), np.zeros(rows.shape, np.uint8)
+        best = np.full(rows.shape, np.inf, np.float32)
+        for choice in range(len(values)):
+            away = np.abs(decoded(np.full(rows.shape, choice, np.uint8)) - wanted)
+            own[away < best] = choice
+            best = np.minimum(best, away)
+        grid.store(data, own)
+        same_values(
+            spec, fmt.decode(data, k) + ZERO, wanted + ZERO, f"{name} rows, stored again with own scales"
+        )
+        if (scales != 0).all() and len(np.unique(values)) == len(values):
+            same_bytes(spec, data, kept, f"{name} rows, stored again with their own scales")
+
+
+def _check_points(fmt: QuantFormat, grid: PointGrid, seed: int) -> None:
+    """Of a grid of points: any choices and signs are stored, the scales stay, and encode's own give its bytes."""
+    spec, (count, size) = fmt.spec, grid.points.shape
+    require(size in (4, 8) and 1 <= count <= _MOST_POINTS, f"points have 4 or 8 weights, and these {size}")
+    require(grid.points.dtype == np.float32 and (grid.points >= 0).all(), "points are float32, none negative")
+    require(
+        spec.block % grid.group == 0 and grid.group % 8 == 0,
+        f"groups of {grid.group} weights don't divide into eights, or blocks of {spec.block} not into them",
+    )
+    rng = np.random.default_rng(seed)
+    for name, rows in _distributions(fmt, seed):
+        (n, k), importance = rows.shape, importance_for(fmt, rows.shape[1], seed)
+        data = fmt.encode(rows, importance)
+        kept = data.copy()
+        scales = grid.scales(data, k)
+        require(
+            scales.shape == (n, k // grid.group) and scales.dtype == np.float32,
+            f"scales must be float32 {(n, k // grid.group)}, and are {scales.dtype} {scales.shape}",
+        )
+        same_bytes(spec, data, kept, "the data after scales() (it must not change its input)")
+        wide = np.repeat(scales, grid.group, axis=1)
+        for _ in range(2):
+            choices = rng.integers(0, count, (n, k // size), dtype=np.uint16)
+            negative = rng.integers(0, 2, (n, k // 8, 8), dtype=np.uint8)
+            if grid.even:
+                negative[..., 7] = negative[..., :7].sum(axis=2) & 1
+            grid.store(data, choices, np.packbits(negative, axis=2, bitorder="little")[..., 0])
+            sign = (1 - 2 * negative.astype(np.float32)).reshape(n, k)
+            what = f"decode of points that were stored in {name} rows, beside scale * size * sign"
+            same_values(
+                spec,
+                fmt.decode(data, k) + ZERO,
+                wide * grid.points[choices].reshape(n, k) * sign + ZERO,
+                what,
+            )
+            require(
+                np.array_equal(grid.scales(data, k), scales), f"the scales of {name} rows change in store()"
+            )
+        # What encode chose, read off what its bytes decode to.
+        wanted = fmt.decode(kept, k)
+        if not (scales != 0).all():
+            continue
+        sizes = np.abs(wanted / wide).reshape(-1, size)
+        own = np.empty(len(sizes), np.uint16)
+        for begin in range(0, len(sizes), 512):
+            part = sizes[begin : begin + 512]
+            own[begin : begin + 512] = np.square(part[:, None] - grid.points).sum(axis=2).argmin(axis=1)
+        bits = np.packbits((wanted < 0).reshape(n, k // 8, 8), axis=2, bitorder="little")[..., 0]
+        grid.store(data, own.reshape(n, k // size), bits)
+        same_bytes(spec, data, kept, f"{name} rows, stored again with their own scales")
 
 
 def _is_refused(fmt: QuantFormat, rows: FloatArray, importance: FloatArray | None, what: str) -> None:

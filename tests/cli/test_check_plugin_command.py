@@ -83,7 +83,7 @@ def test_what_is_not_installed_is_an_error(capsys: pytest.CaptureFixture[str]) -
 
 def test_the_built_in_plugin_is_checked_like_any(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check-plugin", "quantrecipe", "--only", "Q4_K"]) == 0
-    assert "Q4_K: 23 checks passed" in capsys.readouterr().out
+    assert "Q4_K: 24 checks passed" in capsys.readouterr().out
 
 
 def test_new_plugin_says_what_to_do_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,13 +15,14 @@ import pytest
 from support.models import llama_tensors, write_gguf
 from support.recipes import recipe, rule
 
-from quantrecipe.api import FormatSpec, QuantFormat
+from quantrecipe.api import Encoder, FormatSpec, QuantFormat
 from quantrecipe.core.jit import NotCached
 from quantrecipe.core.processors import usable_processors
 from quantrecipe.model.open_model import open_model
 from quantrecipe.output import warm as module
 from quantrecipe.output.warm import KernelJob, compile_jobs, compile_kernels, warm
 from quantrecipe.planning import make_plan
+from quantrecipe.recipe.recipe import EncoderChoice
 from quantrecipe.registry import Registry, load_registry
 from quantrecipe.tensor import TensorInfo
 
@@ -41,6 +42,41 @@ def registry() -> Registry:
 )
 def test_what_people_are_told(weighted: bool, decode: bool, text: str, registry: Registry) -> None:
     assert str(KernelJob(format=registry.format("Q4_K"), weighted=weighted, decode=decode)) == text
+
+
+def test_an_encoder_is_a_job_of_its_own(tmp_path: Path, registry: Registry) -> None:
+    job = KernelJob(format=registry.format("Q4_K"), encoder=registry.encoder("feedback"))
+    assert str(job) == "Q4_K encode, feedback"
+    assert job.effort > KernelJob(format=registry.format("Q4_K"), weighted=True).effort
+    source = write_gguf(tmp_path / "m.gguf", llama_tensors(layers=1))
+    mix = recipe(default="Q4_K", encoder=EncoderChoice(name="plain"))
+    plan = make_plan(mix, open_model(source), registry=registry)
+    told: list[str] = []
+    asked: list[KernelJob] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_is_cached", lambda job: asked.append(job) or True)
+        compile_kernels(plan.assignments, registry, lambda *said: told.append(said[2]))
+    assert "Q4_K encode, plain" in {str(job) for job in asked}
+    assert told == []
+
+
+def test_an_encoder_runs_once_on_a_block() -> None:
+    calls: list[tuple[Any, ...]] = []
+
+    class Says(Encoder):
+        name, summary, needs_statistics = "says", "notes its calls", True
+
+        def prepare(self, statistics: Any, *, threads: int = 1) -> Any:
+            calls.append(("prepare", statistics.gram.shape, statistics.tokens))
+            return 7
+
+        def encode(
+            self, rows: Any, fmt: Any, importance: Any = None, prepared: Any = None, *, out: Any = None
+        ) -> Any:
+            calls.append((fmt.spec.name, rows.shape, prepared))
+
+    warm(load_registry(plugins=False).format("Q4_0"), encoder=Says())
+    assert calls == [("prepare", (32, 32), 32), ("Q4_0", (1, 32), 7)]
 
 
 class Recorder(QuantFormat):

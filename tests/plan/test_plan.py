@@ -76,6 +76,8 @@ def test_an_assignment_for_machines(plan: Plan) -> None:
         "fallback_from": "Q6_K",
         "fallback_reason": "its 96 columns don't divide into blocks of 256",
         "importance": False,
+        "encoder": None,
+        "encoder_reason": "",
         "loss": None,
     }
     assert found["blk.0.ffn_down.weight"]["fallback_from"] is None

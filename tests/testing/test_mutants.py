@@ -10,9 +10,25 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from quantrecipe.api import FormatSpec, QuantFormat, StoredFloat
+from quantrecipe.api import FormatSpec, Grid, PointGrid, QuantFormat, StoredFloat
 from quantrecipe.errors import FormatError, NonFiniteError
 from quantrecipe.testing import CheckFailure, checks_of, run_check
+
+
+class RightGrid(Grid):
+    values = tuple(range(-127, 128))
+    group = 32
+
+    def scales(self, data: Any, k: int) -> Any:
+        cells = np.ascontiguousarray(data).reshape(len(data), k // 32, 34)
+        scales = np.ascontiguousarray(cells[..., :2]).view(np.float16).astype(np.float32)[..., 0]
+        return scales, np.zeros_like(scales)
+
+    def store(self, data: Any, choices: Any) -> None:
+        cells = data.reshape(len(data), -1, 34)
+        cells[..., 2:] = (
+            (choices.astype(np.int16) - 127).astype(np.int8).view(np.uint8).reshape(len(data), -1, 32)
+        )
 
 
 class Right(QuantFormat):
@@ -50,6 +66,10 @@ class Right(QuantFormat):
             return data
         out[...] = data
         return out
+
+    @property
+    def grid(self) -> Grid:
+        return RightGrid()
 
     def weights(self, weights: Any) -> Any:
         return np.where(weights.max() > 0, weights / max(weights.max(), np.float32(1e-30)), np.float32(1))
@@ -405,6 +425,122 @@ class FallsBackToBlocks(Right):
     spec = replace(Right.spec, name="WRONG", fallback="RIGHT")
 
 
+class MergesChoices(Right):
+    """What was stored before shows through."""
+
+    class _Grid(RightGrid):
+        def store(self, data: Any, choices: Any) -> None:
+            kept = data.copy()
+            super().store(data, choices)
+            data |= kept
+
+    grid = _Grid()
+
+
+class StoresOverScales(Right):
+    class _Grid(RightGrid):
+        def store(self, data: Any, choices: Any) -> None:
+            super().store(data, choices)
+            data[:, 0] &= 0xFE
+
+    grid = _Grid()
+
+
+class SaysOtherValues(Right):
+    class _Grid(RightGrid):
+        values = tuple(range(-126, 129))
+
+    grid = _Grid()
+
+
+class SaysOtherGroups(Right):
+    class _Grid(RightGrid):
+        group = 24
+
+    grid = _Grid()
+
+
+class GivesDoubleScales(Right):
+    class _Grid(RightGrid):
+        def scales(self, data: Any, k: int) -> Any:
+            return tuple(array.astype(np.float64) for array in super().scales(data, k))
+
+    grid = _Grid()
+
+
+class ScalesChangeTheData(Right):
+    class _Grid(RightGrid):
+        def scales(self, data: Any, k: int) -> Any:
+            data[:, 5] ^= 1
+            return super().scales(data, k)
+
+    grid = _Grid()
+
+
+class ForgetsChoices(Right):
+    class _Grid(RightGrid):
+        def store(self, data: Any, choices: Any) -> None:
+            super().store(data[:1], choices[:1])
+
+    grid = _Grid()
+
+
+class Pointed(Right):
+    """Eights of seven bits of size in its 32 bytes: four points of eight equal sizes, and their signs."""
+
+    class _Points(PointGrid):
+        points = (np.float32([[1], [2], [3], [5]]) * np.ones(8, np.float32)).astype(np.float32)
+        group = 32
+        even = False
+
+        def scales(self, data: Any, k: int) -> Any:
+            return RightGrid().scales(data, k)[0]
+
+        def store(self, data: Any, choices: Any, signs: Any) -> None:
+            sizes = self.points[choices].reshape(len(data), -1)
+            negative = np.unpackbits(signs, axis=1, bitorder="little").astype(bool)
+            integers = np.where(negative, -sizes, sizes).astype(np.int16)
+            RightGrid().store(data, (integers + 127).astype(np.uint8))
+
+    spec = replace(Right.spec, error_bound=0.3)
+    grid = _Points()
+
+    def search(self, x: Any, w: Any) -> tuple[Any, Any]:
+        scale = np.full(x.shape[:2], 0.01, np.float16)
+        size = np.float32([1, 2, 3, 5])
+        eights = np.abs(x.reshape(*x.shape[:2], 4, 8)).mean(axis=3) / np.float32(0.01)
+        sizes = size[np.abs(eights[..., None] - size).argmin(axis=3)]
+        codes = np.where(x < 0, -1, 1) * np.repeat(sizes, 8, axis=2)
+        return scale, codes.astype(np.int8)
+
+
+class PointsForgetSigns(Pointed):
+    class _Points(Pointed._Points):  # type: ignore[name-defined]  # a class within a class
+        def store(self, data: Any, choices: Any, signs: Any) -> None:
+            super().store(data, choices, np.zeros_like(signs))
+
+    grid = _Points()
+
+
+class PointsChangeScales(Pointed):
+    class _Points(Pointed._Points):  # type: ignore[name-defined]  # a class within a class
+        def store(self, data: Any, choices: Any, signs: Any) -> None:
+            super().store(data, choices, signs)
+            data[:, 0] ^= 1
+
+    grid = _Points()
+
+
+class PointsOfOtherSizes(Pointed):
+    class _Points(Pointed._Points):  # type: ignore[name-defined]  # a class within a class
+        points = (np.float32([[1], [2], [3], [6]]) * np.ones(8, np.float32)).astype(np.float32)
+
+        def store(self, data: Any, choices: Any, signs: Any) -> None:
+            Pointed._Points().store(data, choices, signs)
+
+    grid = _Points()
+
+
 class SaysNothing(Right):
     spec = replace(Right.spec, summary=" ")
 
@@ -462,6 +598,16 @@ MUTANTS: list[tuple[type[Right], str]] = [
     (StatesAFloatBeyondTheBlock, "floats"),
     (StatesAFloatOfTheRow, "floats"),
     (StatesTheWrongKind, "floats"),
+    (MergesChoices, "grid"),
+    (StoresOverScales, "grid"),
+    (SaysOtherValues, "grid"),
+    (SaysOtherGroups, "grid"),
+    (GivesDoubleScales, "grid"),
+    (ScalesChangeTheData, "grid"),
+    (ForgetsChoices, "grid"),
+    (PointsForgetSigns, "grid"),
+    (PointsChangeScales, "grid"),
+    (PointsOfOtherSizes, "grid"),
     (FallsBackToNothing, "fallback_ends"),
     (FallsBackToBlocks, "fallback_ends"),
     (SaysNothing, "spec"),
@@ -476,6 +622,10 @@ def failures(fmt: QuantFormat, seed: int = 0, only: str | None = None) -> dict[s
     return {result.check.name: result.failure for result in results if result.failure}
 
 
+def test_a_right_grid_of_points_passes() -> None:
+    assert failures(Pointed(), only="grid") == {}
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_the_right_format_passes(seed: int) -> None:
     assert failures(Right(), seed) == {}
@@ -488,7 +638,8 @@ def test_every_mutant_is_caught(mutant: type[Right], check: str) -> None:
 
 
 def test_every_mutant_is_in_the_list() -> None:
-    assert {mutant for mutant, _ in MUTANTS} == set(Right.__subclasses__())
+    wrong = {*Right.__subclasses__(), *Pointed.__subclasses__()} - {Pointed}
+    assert {mutant for mutant, _ in MUTANTS} == wrong
 
 
 def said(mutant: type[Right], check: str) -> str:
@@ -509,7 +660,7 @@ def test_a_crash_of_the_plugin_is_a_failure_with_its_place() -> None:
 
 
 def test_checks_without_a_subject_are_refused() -> None:
-    with pytest.raises(TypeError, match="neither a format nor an analysis"):
+    with pytest.raises(TypeError, match="is no format, encoder, architecture, or analysis"):
         checks_of("Q4_K")
 
 

@@ -33,7 +33,9 @@ def test_every_kernel_of_a_format_is_among_them() -> None:
     assert len({id(kernel) for kernel in found}) == len(found)
     for fmt in load_registry(plugins=False).formats.values():
         if isinstance(fmt, KernelFormat):
-            kernels = (fmt.kernels.encode, fmt.kernels.encode_weighted, fmt.kernels.decode)
+            kernels = [fmt.kernels.encode, fmt.kernels.encode_weighted, fmt.kernels.decode]
+            if fmt.kernels.grid is not None:
+                kernels += [fmt.kernels.grid.scales, fmt.kernels.grid.put]
             assert all(kernel in found for kernel in kernels if isinstance(kernel, Kernel)), fmt.spec.name
 
 

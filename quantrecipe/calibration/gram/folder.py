@@ -174,6 +174,16 @@ class Grams(Mapping[str, "NDArray[np.float32]"]):
             raise ImportanceError("is damaged", _AGAIN, file=self._path(entry))
         return _unfolded(triangle, entry.columns)
 
+    @property
+    def digest(self) -> str:
+        """Of all that decides the content: model, texts, and how they were run."""
+        return self.index.digest
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the model, as `str(fingerprint(model))` writes it; "" where it isn't known."""
+        return self.index.provenance.fingerprint
+
     def verify(self) -> None:
         """Read all files, and hold them against their digests. ImportanceError names the first that is damaged."""
         for entry in self.index.inputs:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from quantrecipe.calibration.gram import Grams
     from quantrecipe.importance.matrix import Importance
     from quantrecipe.model.model import Model
     from quantrecipe.plan.layout import SplitLimits
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from quantrecipe.registry import Registry
     from quantrecipe.sensitivity.sensitivity import Sensitivity
 
-__all__ = ["PlanInputs", "importance_in", "importance_of", "sensitivity_in"]
+__all__ = ["PlanInputs", "grams_in", "importance_in", "importance_of", "sensitivity_in"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,7 @@ class PlanInputs:
     another_model:  it may say that it is another model's
     assume_imatrix: plan as if there were a matrix that covers everything
     sensitivity:    what types cost, for rules that leave the choice open
+    statistics:     a folder of Gram matrices, for encoders that need them
     strict, allow_requantize, provenance: as in `plan.resolution.PlanSettings`
     """
 
@@ -39,6 +41,7 @@ class PlanInputs:
     strict: bool = False
     allow_requantize: bool = False
     provenance: bool = True
+    statistics: Path | None = None
     _matrices: dict[Path | None, Importance | None] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -70,6 +73,11 @@ class PlanInputs:
             self._compared.add((path, model.path))
         return matrix
 
+    @cached_property
+    def grams(self) -> Grams | None:
+        """The Gram matrices of the folder; None where none is named."""
+        return grams_in(self.statistics)
+
     def resolve(self, recipe: Recipe, model: Model, split: SplitLimits | None = None) -> Resolution:
         """The recipe held against the model; nothing that keeps it from being planned is refused yet."""
         from quantrecipe.plan.resolution import PlanSettings, resolve
@@ -80,13 +88,27 @@ class PlanInputs:
             provenance=self.provenance,
             split=split,
         )
-        return resolve(recipe, model, self.registry, self.importance(recipe, model), settings)
+        if self.grams is not None:
+            from quantrecipe.plan.importance import require_statistics_of
+
+            require_statistics_of(model, self.grams)
+        matrix = self.importance(recipe, model)
+        return resolve(recipe, model, self.registry, matrix, settings, statistics=self.grams)
 
     def plan(self, recipe: Recipe, model: Model, split: SplitLimits | None = None) -> Plan:
         """The plan. Errors as `quantrecipe.make_plan`."""
         from quantrecipe.planning import plan_resolved
 
         return plan_resolved(self.resolve(recipe, model, split), self.costs)
+
+
+def grams_in(path: Path | None) -> Grams | None:
+    """The Gram matrices in a folder; None where none is named."""
+    if path is None:
+        return None
+    from quantrecipe.calibration.gram import read_gram
+
+    return read_gram(path)
 
 
 def importance_in(path: Path | None) -> Importance | None:

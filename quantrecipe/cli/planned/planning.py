@@ -14,7 +14,7 @@ from quantrecipe.cli.errors import print_warning
 from quantrecipe.cli.named_recipes import expand_names, load_recipes, settings_option
 from quantrecipe.cli.options.amounts import FileSize, count_option
 from quantrecipe.cli.options.limits import Running, limits_text, running_options
-from quantrecipe.cli.options.paths import file_option
+from quantrecipe.cli.options.paths import file_option, folder_option
 from quantrecipe.cli.options.shared import (
     another_model_option,
     arch_option,
@@ -57,6 +57,7 @@ class PlanOptions:
     budget: Budget | None
     running: Running | None
     sensitivity: Path | None
+    statistics: Path | None
     arch: str | None
     pre: str | None
     part: str
@@ -78,6 +79,10 @@ plan_options = together(
     file_option(
         "--sensitivity",
         help="What types cost each tensor, as `quantrecipe sensitivity` found it; what `choose` goes by.",
+    ),
+    folder_option(
+        "--statistics",
+        help="Gram matrices of the model's inputs (`imatrix compute --gram`), for recipes with `encoder: feedback`.",
     ),
     strict_option,
     requantize_option,
@@ -130,6 +135,7 @@ def build_plans(
         another_model=options.another_model,
         assume_imatrix=options.assume_imatrix,
         sensitivity=options.sensitivity,
+        statistics=options.statistics,
         strict=options.strict,
         allow_requantize=options.allow_requantize,
         provenance=options.provenance,
@@ -164,6 +170,10 @@ def print_told(ctx: Context, plan: Plan, options: PlanOptions) -> None:
     """What was understood of the limits, and what the planned file takes where it is to run."""
     if options.assume_imatrix:
         ctx.console.print("planned as if there were an importance matrix")
+    from quantrecipe.plan.statistics import encoder_lines
+
+    for line in encoder_lines(plan):
+        ctx.console.print(line)
     limits = options.budget
     if limits is not None and limits.vram is not None:  # told below
         limits = replace(limits, vram=None, ram=None)

@@ -11,7 +11,7 @@ import click
 from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.named_recipes import load_recipes, settings_option
 from quantrecipe.cli.options.amounts import count_option
-from quantrecipe.cli.options.paths import FILE, file_option
+from quantrecipe.cli.options.paths import FILE, file_option, folder_option
 from quantrecipe.cli.options.shared import (
     arch_option,
     json_option,
@@ -19,7 +19,7 @@ from quantrecipe.cli.options.shared import (
     pickle_option,
     threads_option,
 )
-from quantrecipe.cli.planned.inputs import importance_in
+from quantrecipe.cli.planned.inputs import grams_in, importance_in
 from quantrecipe.cli.subcommand import subcommand
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ __all__ = ["command"]
     help="The model that FILE was made from: its content is checked, and tensors are quantized again.",
 )
 @file_option("--imatrix", metavar="MATRIX", help="The importance matrix that was used.")
+@folder_option("--statistics", help="The Gram matrices that the recipe's encoder used.")
 @click.option(
     "--recipe",
     metavar="RECIPE",
@@ -71,6 +72,7 @@ def command(
     file: Path,
     source: Path | None,
     imatrix: Path | None,
+    statistics: Path | None,
     recipe: str | None,
     settings: Mapping[str, str],
     lock_file: str | None,
@@ -110,6 +112,7 @@ def command(
                 source, arch=arch, part=part, pre=pre, allow_pickle=allow_pickle, registry=registry
             ),
             importance=importance_in(imatrix),
+            statistics=grams_in(statistics),
             recipe=None if recipe is None else load_recipes(ctx, [recipe], registry, settings)[0],
             lock=None if lock_file is None else read_lock(lock_file),
             sample=None if every else SAMPLE if sample is None else sample,

@@ -14,8 +14,10 @@ from quantrecipe.core.bits import MAGNITUDE, as_bits, as_float
 from quantrecipe.core.jit import kernel
 from quantrecipe.core.scalars import F32, I32, INF, U8, U32, Float, Floats, Int
 
-__all__ = ["bounds", "nearest_e2m1", "twice_value"]
+__all__ = ["TWICE_VALUES", "bounds", "nearest_e2m1", "twice_value"]
 
+TWICE_VALUES = (0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12)
+"""By q. What is negative and zero is decoded to 0."""
 EIGHT_NIBBLES = U32(0xC8643210)  # twice the values of q = 0 … 7, four bits each
 
 

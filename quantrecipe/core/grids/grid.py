@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quantrecipe.core.kernel_format import Kernels
+from quantrecipe.core.kernel_format import Kernels, PointKernels
 
 __all__ = ["NO_IMPORTANCE", "PAD", "Grid", "grid_kernels", "grid_points", "load_grid"]
 
@@ -106,6 +106,7 @@ def grid_kernels(
     encode: Callable[..., None],
     values: Callable[[], object],
     decode: Callable[..., None],
+    grid: PointKernels | None = None,
     needs_importance: bool = False,
 ) -> Kernels:
     """The kernels of a format that looks points up: encode(tables, rows, importance, out), decode(values, data, rows).
@@ -123,7 +124,9 @@ def grid_kernels(
     def decode_rows(data: NDArray[Any], rows: NDArray[Any]) -> None:
         decode(values(), data, rows)
 
-    return Kernels(encode=None if needs_importance else plain, encode_weighted=weighted, decode=decode_rows)
+    return Kernels(
+        encode=None if needs_importance else plain, encode_weighted=weighted, decode=decode_rows, grid=grid
+    )
 
 
 def grid_points(name: str, *, levels: int) -> NDArray[np.uint8]:

@@ -32,9 +32,9 @@ from quantrecipe.core.grids.points_of_eight import (
     odd_step,
 )  # fmt: skip
 from quantrecipe.core.half import get_half, put_half
-from quantrecipe.core.jit import kernel
+from quantrecipe.core.jit import POINT_PUT, POINT_SCALES, kernel
 from quantrecipe.core.k_quants.superblock import SUPERBLOCK
-from quantrecipe.core.kernel_format import Kernels
+from quantrecipe.core.kernel_format import Kernels, PointKernels
 from quantrecipe.core.lanes import LANES, WORKSPACE
 from quantrecipe.core.scalars import F32, HALF, ONE, U8, ZERO, Bytes, Floats, Int, Ints, Tables
 
@@ -162,7 +162,36 @@ def iq2_kernels(
                     for i in range(EIGHT):
                         x[block * SUPERBLOCK + k * EIGHT + i] = scale * values[point, i] * SIGNS[bits, i]
 
+    @kernel(POINT_SCALES)
+    def grid_scales(data: Bytes, scales: Floats) -> None:
+        source, to = data.reshape(data.size), scales.reshape(scales.size)
+        for block in range(to.size // groups):
+            at = block * block_bytes
+            d = get_half(source, at)
+            for g in range(groups):
+                to[block * groups + g] = d * (HALF + F32(get_scale(source, at, g))) * QUARTER
+
+    @kernel(POINT_PUT)
+    def grid_put(choices: Ints, signs: Bytes, data: Bytes) -> None:
+        points, bits, to = choices.reshape(choices.size), signs.reshape(signs.size), data.reshape(data.size)
+        kept = np.empty(groups, np.int64)
+        for block in range(to.size // block_bytes):
+            at = block * block_bytes
+            low, high = to[at], to[at + 1]  # d
+            for g in range(groups):
+                kept[g] = get_scale(to, at, g)
+            to[at : at + block_bytes] = U8(0)
+            to[at], to[at + 1] = low, high
+            for g in range(groups):
+                put_scale(to, at, g, kept[g])
+            for e in range(SUPERBLOCK // EIGHT):
+                first = block * (SUPERBLOCK // EIGHT) + e
+                put_point(to, at, e, np.int64(points[first]), np.int64(bits[first]))
+
     return grid_kernels(
         tables=partial(eights_tables, grid, distances=distances, short=True), encode=encode,
         values=partial(eights_values, grid, VALUES), decode=decode, needs_importance=needs_importance,
+        grid=PointKernels(
+            points=partial(eights_values, grid, VALUES), group=n, even=even, scales=grid_scales, put=grid_put
+        ),
     )  # fmt: skip

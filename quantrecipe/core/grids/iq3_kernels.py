@@ -36,10 +36,10 @@ from quantrecipe.core.grids.points_of_four import (
     weigh_squares,
 )
 from quantrecipe.core.half import get_half, put_half
-from quantrecipe.core.jit import kernel
+from quantrecipe.core.jit import POINT_PUT, POINT_SCALES, kernel
 from quantrecipe.core.k_quants.superblock import SUPERBLOCK
-from quantrecipe.core.kernel_format import Kernels
-from quantrecipe.core.scalars import F32, ONE, TWO, U8, ZERO, Bytes, Floats, Tables
+from quantrecipe.core.kernel_format import Kernels, PointKernels
+from quantrecipe.core.scalars import F32, HALF, ONE, TWO, U8, ZERO, Bytes, Floats, Ints, Tables
 
 __all__ = ["iq3_kernels"]
 
@@ -61,6 +61,7 @@ def iq3_kernels(
     keep_points: bool,
     raised: float,
     zeros_keep_points: bool,
+    smallest_scale: float,
     put_point: Callable[..., None],
     put_signs: Callable[..., None],
     put_scale: Callable[..., None],
@@ -77,9 +78,10 @@ def iq3_kernels(
     steps, keep_points: see `fours_search`
     raised:      what is stored is d times this
     zeros_keep_points: a super-block whose scales are all 0 still has its points
+    smallest_scale: what get_scale says of 0; of q it says 2 q + 1 times as much
     """
     search, find_signs = fours_search(steps, keep_points=keep_points), take_signs(GROUP, even=even)
-    least, above = F32(epsilon), F32(raised)
+    least, above, smallest = F32(epsilon), F32(raised), F32(smallest_scale)
 
     @kernel(ENCODE_FOURS)
     def encode(book: Tables, rows: Floats, importance: Floats, out: Bytes) -> None:
@@ -140,7 +142,37 @@ def iq3_kernels(
                         for i in range(4):
                             x[first + 4 * f + i] = scale * values[point, i] * SIGNS[signs, 4 * f + i]
 
+    @kernel(POINT_SCALES)
+    def grid_scales(data: Bytes, scales: Floats) -> None:
+        source, to = data.reshape(data.size), scales.reshape(scales.size)
+        for block in range(to.size // GROUPS):
+            at = block * block_bytes
+            d = get_half(source, at)
+            for g in range(GROUPS):
+                to[block * GROUPS + g] = d * get_scale(source, at, g)
+
+    @kernel(POINT_PUT)
+    def grid_put(choices: Ints, signs: Bytes, data: Bytes) -> None:
+        points, bits, to = choices.reshape(choices.size), signs.reshape(signs.size), data.reshape(data.size)
+        kept = np.empty(GROUPS, np.int64)
+        for block in range(to.size // block_bytes):
+            at = block * block_bytes
+            low, high = to[at], to[at + 1]  # d
+            for g in range(GROUPS):
+                kept[g] = np.int64((get_scale(to, at, g) / smallest - ONE) * HALF)
+            to[at : at + block_bytes] = U8(0)
+            to[at], to[at + 1] = low, high
+            for g in range(GROUPS):
+                put_scale(to, at, g, kept[g])
+                for f in range(FOURS):
+                    put_point(to, at, g, g, f, np.int64(points[(block * GROUPS + g) * FOURS + f]))
+                for e in range(EIGHTS):
+                    put_signs(to, at, g, g, e, np.int64(bits[(block * GROUPS + g) * EIGHTS + e]))
+
     return grid_kernels(
         tables=partial(fours_tables, grid, distances=distances), encode=encode,
         values=partial(fours_values, grid, values), decode=decode,
+        grid=PointKernels(
+            points=partial(fours_values, grid, values), group=GROUP, even=even, scales=grid_scales, put=grid_put
+        ),
     )  # fmt: skip

@@ -16,7 +16,7 @@ import numpy as np
 
 from quantrecipe.core.bits import place
 from quantrecipe.core.half import get_half, put_half
-from quantrecipe.core.jit import DECODE, ENCODE, ENCODE_WEIGHTED, kernel
+from quantrecipe.core.jit import DECODE, ENCODE, ENCODE_WEIGHTED, GRID_PUT, GRID_SCALES, kernel
 from quantrecipe.core.k_quants.superblock import (
     FOUND,
     KEPT_BASES,
@@ -28,7 +28,7 @@ from quantrecipe.core.k_quants.superblock import (
     find_plain,
     find_weighted,
 )  # fmt: skip
-from quantrecipe.core.kernel_format import Kernels
+from quantrecipe.core.kernel_format import GridKernels, Kernels
 from quantrecipe.core.lanes import LANES, WORKSPACE, nearest_int
 from quantrecipe.core.scalars import F32, I32, U8, ZERO, Bytes, Float, Floats, Int
 from quantrecipe.core.scale_searches.make_qkx2_quants import round_scale_min
@@ -134,6 +134,20 @@ def six_bit_kernels(*, bits: int, rmin: float, rdelta: float, nstep: int, limit:
     round_group = round_scale_min(N, nmax)
 
     @kernel
+    def put_integers(levels: Bytes, first: Int, to: Bytes, at: Int) -> None:
+        """Store the integers of the super-block at to[at:]; its head stays."""
+        if fifth:
+            for i in range(N):
+                upper = U8(0)
+                for g in range(GROUPS):
+                    upper |= U8(U8(levels[first + g * N + i] >> U8(4)) << U8(g))
+                to[at + HEAD + i] = upper
+        for p in range(GROUPS // 2):
+            for i in range(N):
+                low = levels[first + 2 * p * N + i] & U8(15)
+                to[at + lower + p * N + i] = low | U8(levels[first + (2 * p + 1) * N + i] << U8(4))
+
+    @kernel
     def pack(x: Floats, block: Int, found: Floats, lane: Int, levels: Bytes, to: Bytes) -> None:
         """Round a super-block with the scales and minima that its head holds, and store the integers."""
         at = place(block * block_bytes)
@@ -143,16 +157,7 @@ def six_bit_kernels(*, bits: int, rmin: float, rdelta: float, nstep: int, limit:
             base = found[(KEPT_BASES * GROUPS + g) * LANES + lane]
             scale, minimum = d * scale_of(to, at + 4, g), dmin * minimum_of(to, at + 4, g)
             round_group(x, block * SUPERBLOCK + g * N, scale, minimum, iscale, base, levels, g * N)
-        if fifth:
-            for i in range(N):
-                upper = U8(0)
-                for g in range(GROUPS):
-                    upper |= U8(U8(levels[g * N + i] >> U8(4)) << U8(g))
-                to[at + HEAD + i] = upper
-        for p in range(GROUPS // 2):
-            for i in range(N):
-                low = levels[2 * p * N + i] & U8(15)
-                to[at + lower + p * N + i] = low | U8(levels[(2 * p + 1) * N + i] << U8(4))
+        put_integers(levels, 0, to, at)
 
     @kernel(ENCODE)
     def encode(rows: Floats, out: Bytes) -> None:
@@ -197,4 +202,25 @@ def six_bit_kernels(*, bits: int, rmin: float, rdelta: float, nstep: int, limit:
                     x[first + i] = scale0 * F32((q & U8(15)) | U8((upper & U8(1)) << U8(4))) - low0
                     x[first + N + i] = scale1 * F32((q >> U8(4)) | U8((upper & U8(2)) << U8(3))) - low1
 
-    return Kernels(encode=encode, encode_weighted=encode_weighted, decode=decode)
+    @kernel(GRID_SCALES)
+    def grid_scales(data: Bytes, scales: Floats, offsets: Floats) -> None:
+        source, flat, lows = (
+            data.reshape(data.size),
+            scales.reshape(scales.size),
+            offsets.reshape(scales.size),
+        )
+        for block in range(flat.size // GROUPS):
+            at = place(block * block_bytes)
+            d, dmin = get_half(source, at), get_half(source, at + 2)
+            for g in range(GROUPS):
+                flat[block * GROUPS + g] = d * scale_of(source, at + 4, g)
+                lows[block * GROUPS + g] = -(dmin * minimum_of(source, at + 4, g))
+
+    @kernel(GRID_PUT)
+    def grid_put(choices: Bytes, data: Bytes) -> None:
+        levels, to = choices.reshape(choices.size), data.reshape(data.size)
+        for block in range(levels.size // SUPERBLOCK):
+            put_integers(levels, place(block * SUPERBLOCK), to, place(block * block_bytes))
+
+    grid = GridKernels(values=tuple(range(nmax + 1)), group=N, scales=grid_scales, put=grid_put)
+    return Kernels(encode=encode, encode_weighted=encode_weighted, decode=decode, grid=grid)

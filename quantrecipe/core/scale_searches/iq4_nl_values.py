@@ -31,7 +31,7 @@ from quantrecipe.core.lanes import (
 )
 from quantrecipe.core.scalars import F32, ONE, U8, ZERO, Bytes, Float, Floats, Int
 
-__all__ = ["GROUP", "SCALE", "VALUES", "encoders", "round_values"]
+__all__ = ["GROUP", "SCALE", "VALUES", "encoders", "put_indices", "round_values"]
 
 EPSILON = F32(1e-15)  # ggml: GROUP_MAX_EPS
 
@@ -170,3 +170,10 @@ def round_values(x: Floats, at: Int, scale: Float, to: Bytes, place: Int) -> Non
         low = index_near(iscale * x[at + i])
         high = index_near(iscale * x[at + GROUP // 2 + i])
         to[place + i] = low | U8(high << U8(4))
+
+
+@kernel
+def put_indices(indices: Bytes, first: Int, to: Bytes, place: Int) -> None:
+    """Pack the indices of a group, which begin at `first`, into 16 bytes from `place` on."""
+    for i in range(GROUP // 2):
+        to[place + i] = indices[first + i] | U8(indices[first + GROUP // 2 + i] << U8(4))

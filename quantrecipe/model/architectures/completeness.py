@@ -15,6 +15,7 @@ from quantrecipe.model.architectures.architecture import Architecture
 from quantrecipe.model.architectures.config import Config
 from quantrecipe.model.architectures.layout import HEAD, Part, length
 from quantrecipe.model.architectures.names import COMPANIONS, Names, layer_of
+from quantrecipe.model.storable import as_ggml_writes
 from quantrecipe.tensor import TensorInfo
 
 __all__ = ["check_tensors"]
@@ -113,10 +114,7 @@ def _wrong_shape(
     if not it.terms:
         return
     expected = tuple(length(config, term, it.layer or 0, arch.lengths) for term in it.terms)
-    found = info.shape
-    while len(found) > len(expected) and found[0] == 1:  # to ggml, a row is a vector
-        found = found[1:]
-    if found != expected:
+    if info.shape != as_ggml_writes(expected):
         by = ", ".join(it.terms)
         what = f"tensor {stored!r} ({info.name}) has the shape {info.shape} (expected: {expected}, by {by})"
         yield Problem(what=what, remedy=_MEND, file=config.path)

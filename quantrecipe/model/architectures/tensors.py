@@ -20,8 +20,9 @@ from quantrecipe.model.architectures.names import COMPANIONS, Names
 from quantrecipe.model.architectures.quantized import weights_of
 from quantrecipe.model.architectures.rules import Each, First, Found, Gather, Named, Rule, Stack, template
 from quantrecipe.model.safetensors import Checkpoint
+from quantrecipe.model.source import layout
 from quantrecipe.model.source.source import Constant, TensorSource
-from quantrecipe.model.storable import as_tensor_info, check_storable
+from quantrecipe.model.storable import as_ggml_writes, as_tensor_info, check_storable
 from quantrecipe.tensor import TensorInfo
 
 __all__ = ["Converted", "convert_tensors", "parameters"]
@@ -51,7 +52,8 @@ def convert_tensors(arch: Architecture, config: Config, checkpoint: Checkpoint) 
             what = f"{taken[name]!r} and {stored!r} would both be called {name!r}"
             raise ModelError(what, "delete one of them", file=config.folder)
         taken[name] = stored
-        made[name] = as_tensor_info(source, name), source
+        whole = layout.reshape(source, as_ggml_writes(source.shape))
+        made[name] = as_tensor_info(whole, name), whole
     if unknown:
         raise ModelError(_unknown(arch, config, layers, unknown))
     check_tensors(arch, config, {name: info for name, (info, _) in made.items()}, taken, names)

@@ -88,6 +88,7 @@ def remake(
             assignment=a,
             sink=sinks[produced.extent(a.tensor.name).path],
             importance=origin.resolution.importance,
+            statistics=origin.resolution.statistics,
         )
         for a in assignments
     ]

@@ -15,10 +15,11 @@ from quantrecipe.output.verify.verification import Check, Finding
 from quantrecipe.plan.assign import Choice
 from quantrecipe.plan.companions import companion_name
 from quantrecipe.plan.digests import encoding_digest, plan_digest
-from quantrecipe.plan.metadata import IMPORTANCE_DIGEST, OURS, PLAN_DIGEST, build_metadata
+from quantrecipe.plan.metadata import IMPORTANCE_DIGEST, OURS, PLAN_DIGEST, STATISTICS_DIGEST, build_metadata
 from quantrecipe.plan.plan import Assignment
 from quantrecipe.plan.resolution import Resolution, resolve
 from quantrecipe.plan.review.recorded import AS_WRITTEN, choices_of
+from quantrecipe.plan.statistics import NO_STATISTICS, Made, Statistics, made_by
 from quantrecipe.plan.trace import covers_none
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry
@@ -37,7 +38,7 @@ class Origin:
     resolution:  the recipe held against the source: its model has no pruned layers, and the names that the file uses
     assignments: what can be quantized again, at the offsets of the file
     companions:  by the name of the tensor that they belong to
-    unknown:     tensors that need an importance matrix that wasn't given
+    unknown:     tensors that need an importance matrix, or statistics, that weren't given
     checks:      of types and plan
     """
 
@@ -49,7 +50,12 @@ class Origin:
 
 
 def find_origin(
-    produced: Produced, source: Model, recipe: Recipe, importance: Importance | None, registry: Registry
+    produced: Produced,
+    source: Model,
+    recipe: Recipe,
+    importance: Importance | None,
+    registry: Registry,
+    statistics: Statistics | None = None,
 ) -> Origin:
     """What the recipe makes of the source, and how the file differs from it."""
     stored = {tensor.name: tensor for tensor in produced.model.tensors}
@@ -61,6 +67,7 @@ def find_origin(
         AS_WRITTEN,
         covered=covers_none if IMPORTANCE_DIGEST in produced.metadata else None,
         order=list(stored),
+        statistics=statistics,
     )
     choices = choices_of(resolution, stored)
     found = _Found(produced, resolution, choices)
@@ -97,6 +104,7 @@ class _Found:
         self.strange: list[str] = []
         self.companions: dict[str, Assignment] = {}
         self._misshapen: list[Finding] = []
+        decisions = {it.tensor.name: it for it in resolution.trace.decisions}
         for tensor in resolution.model.tensors:
             stored, choice = self._stored.get(tensor.name), choices.get(tensor.name)
             if stored is None or choice is None or stored.dtype != choice.format.spec.name:
@@ -104,6 +112,10 @@ class _Found:
             if stored.shape != tensor.shape:
                 what = f"has the shape {stored.shape}, and {tensor.shape} in the source"
                 self._misshapen.append(Finding(what=what, tensor=tensor.name))
+                continue
+            made = Made() if choice.copied else made_by(decisions[tensor.name], choice.format, resolution)
+            if made.lacking == NO_STATISTICS:
+                self.unknown.append(tensor.name)
                 continue
             self._add(
                 Assignment(
@@ -113,6 +125,10 @@ class _Found:
                     offset=produced.extent(tensor.name).offset,
                     because=choice.because,
                     copied=choice.copied,
+                    encoder=made.encoder,
+                    inputs=made.inputs,
+                    made_of=made.digest,
+                    lacking=made.lacking,
                 ),
                 resolution.importance,
             )
@@ -120,13 +136,13 @@ class _Found:
     def _add(self, a: Assignment, matrix: Importance | None) -> None:
         """Find out whether the tensor was made with importance, and note it."""
         name, recorded = a.tensor.name, self._produced.encodings.get(a.tensor.name)
-        plain = encoding_digest(a.format, copied=a.copied, importance="")
+        plain = _digest(a)
         usable = not a.copied and a.format.spec.importance != "ignored"
         entry = matrix.entry(a.tensor) if matrix is not None and matrix.covers(a.tensor) else None
         covered = usable and entry is not None
         best = plain
         if covered and entry is not None:
-            best = encoding_digest(a.format, copied=False, importance=entry.digest)
+            best = _digest(a, entry.digest)
         a = replace(a, importance=covered, encoding=best)
         self.all.append(a)
         if recorded in (None, best):
@@ -177,6 +193,12 @@ class _Found:
             yield Finding(what=what, tensor=name)
 
 
+def _digest(a: Assignment, importance: str = "") -> str:
+    return encoding_digest(
+        a.format, copied=a.copied, importance=importance, encoder=a.encoder, inputs=a.made_of
+    )
+
+
 def _metadata(produced: Produced, resolution: Resolution, assignments: list[Assignment]) -> Iterator[Finding]:
     """Pairs that aren't the source's, nor what the recipe sets."""
     if not produced.has_provenance:
@@ -202,10 +224,14 @@ def _digests(produced: Produced, resolution: Resolution, found: _Found) -> Itera
     if importance is not None and recorded is not None and importance.digest != recorded:
         what = f"it was made with another importance matrix: its digest is {recorded}, this one's {importance.digest}"
         yield Finding(what=what, file=importance.path)
+    statistics, used = resolution.statistics, produced.text(STATISTICS_DIGEST)
+    if statistics is not None and used is not None and statistics.digest != used:
+        what = f"it was made with other statistics: their digest is {used}, and that of these {statistics.digest}"
+        yield Finding(what=what, file=statistics.folder)
     said = produced.text(PLAN_DIGEST)
     if said is None or not produced.encodings:
         return
-    sources = {a.tensor.name: a.tensor.dtype for a in found.all}
+    sources = {tensor.name: tensor.dtype for tensor in resolution.model.tensors}
     now = plan_digest(
         resolution.recipe.digest,
         recorded,

@@ -31,9 +31,11 @@ from quantrecipe.output.verify.remake import Mismatch, remake, sample
 from quantrecipe.output.verify.source import Origin, find_origin
 from quantrecipe.output.verify.verification import Check, Finding, Verification
 from quantrecipe.output.warm import compile_kernels
+from quantrecipe.plan.metadata import STATISTICS_DIGEST
 from quantrecipe.plan.plan import Assignment
 from quantrecipe.plan.review.lock import Lock
 from quantrecipe.plan.review.recorded import recorded_recipe
+from quantrecipe.plan.statistics import Statistics
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry, load_registry
 
@@ -49,6 +51,7 @@ def verify_file(
     registry: Registry | None = None,
     source: Model | None = None,
     importance: Importance | None = None,
+    statistics: Statistics | None = None,
     recipe: Recipe | None = None,
     lock: Lock | None = None,
     sample: int | None = SAMPLE,
@@ -57,10 +60,10 @@ def verify_file(
 ) -> Verification:
     """Check a GGUF, or all shards of one.
 
-    `source` is the model that it was made from, `importance` the matrix that was used. `recipe` is for files that
-    record none; of others it has to be the recorded one. `sample` is how many tensors are quantized again (None:
-    all). Damaged tensors always are. ModelError where a file can't be read at all, PlanError where recipe and
-    source don't go together.
+    `source` is the model that it was made from, `importance` the matrix and `statistics` those of inputs that were
+    used. `recipe` is for files that record none; of others it has to be the recorded one. `sample` is how many tensors
+    are quantized again (None: all). Damaged tensors always are. ModelError where a file can't be read at all, PlanError
+    where recipe and source don't go together.
     """
     run = _Run(
         read_produced(Path(path), registry := registry or load_registry()),
@@ -68,7 +71,7 @@ def verify_file(
         threads=threads or usable_processors(),
         progress=progress or Silent(),
     )
-    return run.verify(source, importance, recipe, lock, sample)
+    return run.verify(source, importance, recipe, lock, sample, statistics)
 
 
 class _Run:
@@ -86,6 +89,7 @@ class _Run:
         given: Recipe | None,
         lock: Lock | None,
         count: int | None,
+        statistics: Statistics | None,
     ) -> Verification:
         started = time.perf_counter()
         produced = self._produced
@@ -108,7 +112,7 @@ class _Run:
         recipe = recipe or given
         origin = None
         if source is not None and recipe is not None:
-            origin = find_origin(produced, source, recipe, importance, self._registry)
+            origin = find_origin(produced, source, recipe, importance, self._registry, statistics)
             checks += origin.checks
         else:
             checks.append(check_types(produced, recipe, self._registry))
@@ -247,13 +251,20 @@ class _Run:
             if name not in damaged and name not in changed
         ]
         if not remade and origin.unknown:
-            why = f"all {len(origin.unknown)} tensors were made with an importance matrix: give it with --imatrix"
+            why = f"all {len(origin.unknown)} tensors were made with {self._lacking(origin)}: give it"
             yield Check.skipped("bytes", why)
             return
         said = f"{len(remade)} of {len(self._produced.model.tensors)} tensors, quantized again"
         if origin.unknown:
-            said += f"; {len(origin.unknown)} can't be without the importance matrix (--imatrix)"
+            said += f"; {len(origin.unknown)} can't be without {self._lacking(origin)}"
         yield Check.of("bytes", said, others) if remade else Check.skipped("bytes", "no tensor was asked for")
+
+    def _lacking(self, origin: Origin) -> str:
+        """What tensors were made with that wasn't given."""
+        used = self._produced.text(STATISTICS_DIGEST) is not None
+        if used and origin.resolution.statistics is None:
+            return "the statistics of inputs (--statistics)"
+        return "the importance matrix (--imatrix)"
 
     def _hashed_bytes(self, origin: Origin | None) -> int:
         """How many bytes were read to hash them."""

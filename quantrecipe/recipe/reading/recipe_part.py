@@ -16,11 +16,12 @@ from quantrecipe.gguf.values import GGUFValue
 from quantrecipe.recipe.budget import Budget, read_budget
 from quantrecipe.recipe.metadata import read_metadata
 from quantrecipe.recipe.reading.groups_and_facts import Definitions, read_facts, read_groups
+from quantrecipe.recipe.reading.named_options import read_encoder
 from quantrecipe.recipe.reading.requirements import read_requires
 from quantrecipe.recipe.reading.rule_items import Inclusion, read_protected, read_rule
 from quantrecipe.recipe.reading.value_slots import Slots
 from quantrecipe.recipe.reading.variable_declarations import Declaration, read_variables
-from quantrecipe.recipe.recipe import IF_TRUE, KEEP, KeepEntry, Origin, Rule
+from quantrecipe.recipe.recipe import IF_TRUE, KEEP, EncoderChoice, KeepEntry, Origin, Rule
 from quantrecipe.recipe.target import Target, read_target
 from quantrecipe.recipe.terms.layers import LayerSet
 
@@ -44,7 +45,7 @@ __all__ = [
 LANGUAGE_VERSION = 1
 RECIPE_KEYS = (
     "quantrecipe", "name", "summary", "extends", "requires", "target", "file_type", "default", "fallback",
-    "importance", "budget", "prune", "metadata", "variables", "groups", "facts", "rules", "protect", "keep",
+    "importance", "encoder", "budget", "prune", "metadata", "variables", "groups", "facts", "rules", "protect", "keep",
 )  # fmt: skip
 """The keys of a recipe, in the order in which messages and the reference list them."""
 IMPORTANCE_KEYS = ("file", "uncovered", "required", "include", "exclude")
@@ -73,6 +74,7 @@ class RecipePart:
     file_type_fixed: bool = True
     file_type_origin: Origin | None = None
     importance: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    encoder: EncoderChoice | None = None
     budget: Budget | None = None
     prune: LayerSet | None = None
     metadata: Mapping[str, GGUFValue] = field(default_factory=lambda: MappingProxyType({}))
@@ -131,6 +133,7 @@ def parse_part(
         file_type_fixed=file_type is None or not file_type.endswith(IF_TRUE),
         file_type_origin=None if file_type is None else slots.origin(keys["file_type"]),
         importance=_importance(keys.get("importance"), slots),
+        encoder=read_encoder(keys.get("encoder"), slots),
         budget=read_budget(keys.get("budget"), slots),
         prune=slots.layers(keys.get("prune"), "prune"),
         metadata=read_metadata(keys.get("metadata"), reader),

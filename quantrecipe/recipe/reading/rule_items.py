@@ -8,9 +8,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from quantrecipe.recipe.origin import NOWHERE
+from quantrecipe.recipe.reading.named_options import read_encoder, read_options
 from quantrecipe.recipe.recipe import KEEP, KeepEntry, Origin, Rule
 from quantrecipe.recipe.terms.fact_kinds import FACTS, MODEL_FACTS, TENSOR_FACTS
-from quantrecipe.wording import closest
 
 if TYPE_CHECKING:
     from quantrecipe.api import QuantFormat
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["KEEP_KEYS", "RULE_KEYS", "Inclusion", "read_protected", "read_rule"]
 
 RULE_KEYS = (
-    "tensors", "layers", "when", "type", "choose", "options", "fallback", "why", "optional", "inherited",
+    "tensors", "layers", "when", "type", "choose", "options", "encoder", "fallback", "why", "optional", "inherited",
 )  # fmt: skip
 KEEP_KEYS = ("tensors", "when", "why")
 
@@ -66,6 +66,7 @@ def read_rule(node: Node, slots: Slots, *, own: bool) -> Rule | None:
         layers=slots.layers(keys.get("layers")),
         when=slots.when(keys.get("when"), FACTS),
         options=_options(keys.get("options"), type_, slots.registry.formats, read, slots.uses),
+        encoder=read_encoder(keys.get("encoder"), slots),
         fallback=slots.fallback(keys.get("fallback")),
         why=read.text(keys.get("why"), "why") or "",
         optional=read.yes_no(keys.get("optional"), "optional") or False,
@@ -116,37 +117,4 @@ def _options(
         if type_ == KEEP:
             reader.add(node, "a kept tensor has no options", "leave `options` out, or name a format")
         return MappingProxyType({})  # a format that isn't there is a problem by itself
-    schema = fmt.option_schema
-    given: dict[str, Any] = {}
-    for name, entry in node.entries.items():
-        if name in schema:
-            value = uses.fill(entry.value, f"option {name}", "number", "text", "bool")
-            if value is not None:
-                given[name] = _option(name, value, schema[name], reader)
-        else:
-            close = closest(name, schema)
-            known = f"its options: {', '.join(sorted(schema)) or 'none'}"
-            reader.add(
-                entry.key,
-                f"{type_} has no option {name!r}",
-                f"did you mean {close!r}?" if close else known,
-            )
-    return MappingProxyType(given)
-
-
-def _option(name: str, node: Node, schema: Mapping[str, Any], reader: Reader) -> Any:
-    import jsonschema  # slow to import, and few recipes have options
-
-    value = node.plain()
-    for error in jsonschema.Draft202012Validator(schema).iter_errors(value):
-        description = schema.get("description", "")
-        reader.add(node, f"option {name}: {error.message}", description)
-    return _frozen(value)
-
-
-def _frozen(value: Any) -> Any:
-    if isinstance(value, list):
-        return tuple(map(_frozen, value))
-    if isinstance(value, dict):
-        return MappingProxyType({key: _frozen(item) for key, item in value.items()})
-    return value
+    return read_options(node.entries, str(type_), fmt.option_schema, reader, uses)

@@ -21,7 +21,7 @@ from typing import Any
 
 from quantrecipe.recipe.budget import written_budget
 from quantrecipe.recipe.metadata import write_metadata
-from quantrecipe.recipe.recipe import ImportanceSource, KeepEntry, Origin, Recipe, Rule
+from quantrecipe.recipe.recipe import EncoderChoice, ImportanceSource, KeepEntry, Origin, Recipe, Rule
 from quantrecipe.recipe.target import target_keys
 from quantrecipe.recipe.terms.expression import Expression
 from quantrecipe.recipe.terms.pattern import GROUP, Pattern
@@ -118,6 +118,13 @@ def _importance_keys(importance: ImportanceSource) -> str | dict[str, Any]:
     return "required" if given == {"required": True} else given
 
 
+def _encoder_keys(encoder: EncoderChoice | None) -> str | dict[str, Any] | None:
+    """Return the value of the key `encoder`."""
+    if encoder is None:
+        return None
+    return {"name": encoder.name, **plain(encoder.options)} if encoder.options else encoder.name
+
+
 def _head(recipe: Recipe) -> dict[str, Any]:
     """Return all keys but the definitions and the lists."""
     return {
@@ -129,6 +136,7 @@ def _head(recipe: Recipe) -> dict[str, Any]:
         "default": recipe.default,
         "fallback": None if recipe.fallback == "chain" else recipe.fallback,
         "importance": _importance_keys(recipe.importance),
+        "encoder": _encoder_keys(recipe.encoder),
         "budget": written_budget(recipe.budget) if recipe.budget else {},
         "prune": str(recipe.prune) if recipe.prune else None,
         "metadata": {key: write_metadata(value) for key, value in recipe.metadata.items()},
@@ -143,6 +151,7 @@ def rule_keys(rule: Rule, text: Callable[[Expression], str]) -> dict[str, Any]:
         "type": rule.type or None,
         "choose": list(rule.choose),
         "options": plain(rule.options),
+        "encoder": _encoder_keys(rule.encoder),
         "fallback": rule.fallback,
         "why": rule.why,
         "optional": rule.optional,

@@ -64,3 +64,14 @@ def test_more_dense_layers_than_config_says(opened: Opened) -> None:
 def test_an_output_that_is_the_embedding_once_more(opened: Opened) -> None:
     model = opened("v2lite", tie_word_embeddings=True)
     assert "output.weight" not in {tensor.name for tensor in model.tensors}
+
+
+def test_more_dense_layers_than_layers(opened: Opened) -> None:
+    """A model that was cut to its first layers."""
+    gone = {name: None for name in read_variant("v2lite")["weights"] if not kept(name)}
+    model = opened("v2lite", weights=gone, num_hidden_layers=1, first_k_dense_replace=3)
+    assert {tensor.layer for tensor in model.tensors} == {None, 0}
+
+
+def kept(name: str) -> bool:
+    return not name.startswith("model.layers.") or name.startswith("model.layers.0.")

@@ -51,3 +51,23 @@ def with_text(changes: dict[str, object]) -> dict[str, object]:
 def test_indexers_of_other_layers(opened: Opened) -> None:
     with pytest.raises(ModelError, match="2 values for 3 layers under indexer_types"):
         opened("dsad", indexer_types=["full", "shared"])
+
+
+def test_a_larger_base_frequency(opened: Opened) -> None:
+    assert opened("glm", rope_ratio=500).metadata["chatglm.rope.freq_base"].decode() == 5_000_000
+
+
+def test_an_indexer_that_another_layer_has(opened: Opened) -> None:
+    """A layer with latent attention has its own, unless it is said to share one."""
+    weights = read_variant("glm5n")["weights"]
+    gone = {name: None for name in weights if ".layers.1.self_attn.indexer." in name}
+    with pytest.raises(ModelError, match=r"blk.1.indexer.k_norm.weight\) is missing"):
+        opened("glm5n", weights=gone)
+
+
+def test_layers_that_share_an_indexer(opened: Opened) -> None:
+    text = {**read_variant("glm5n")["config"]["text_config"], "indexer_types": ["full", "shared", "full"]}
+    gone = {name: None for name in read_variant("glm5n")["weights"] if ".layers.1.self_attn.indexer." in name}
+    names = {tensor.name for tensor in opened("glm5n", weights=gone, text_config=text).tensors}
+    assert "blk.3.indexer.k_norm.weight" in names
+    assert "blk.1.indexer.k_norm.weight" not in names

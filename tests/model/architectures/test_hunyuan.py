@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.recorded_architectures import write_recorded
+from support.recorded_architectures import read_variant, write_recorded
 
 from quantrecipe.errors import ModelError
 from quantrecipe.model.model import Model
@@ -58,3 +58,22 @@ def test_ends_of_texts_and_turns(tmp_path: Path) -> None:
     model = open_model(folder)
     assert model.metadata["tokenizer.ggml.eos_token_id"].decode() == 299
     assert model.metadata["tokenizer.ggml.eot_token_id"].decode() == 300
+
+
+def test_alpha_by_sections_is_for_any_context(opened: Opened) -> None:
+    rope = {
+        "rope_type": "dynamic",
+        "alpha": 1000.0,
+        "factor": 1.0,
+        "mrope_section": [2, 2, 2, 2],
+        "rope_theta": 10000.0,
+    }
+    text = {
+        **read_variant("hyvl")["config"]["text_config"],
+        "rope_parameters": rope,
+        "max_position_embeddings": 4096,
+    }
+    model = opened("hyvl", text_config=text)
+    assert model.metadata["hunyuan_vl.rope.scaling.alpha"].decode() == 1000
+    assert model.metadata["hunyuan_vl.rope.freq_base"].decode() == 10000
+    assert model.metadata["hunyuan_vl.context_length"].decode() == 4096

@@ -1,0 +1,163 @@
+"""The encoder `feedback` beside plain encoding, at the same bytes: KL divergence on text that gave no statistics.
+
+    python benchmarks/feedback.py small.bf16.gguf --statistics grams --text held-out.txt --imatrix imatrix.gguf
+    python benchmarks/feedback.py … --types Q4_K Q2_K --damping 0.01 0.1 0.3 --rounds 0 2 5
+    python benchmarks/feedback.py --speed 4096 --types Q4_K IQ4_XS
+
+MODEL is a GGUF of floats. All matrices of its layers get one type, and what lies outside the layers keeps its own.
+Each option of the encoder makes a file more. The difference is that of the means at the same positions, with its
+standard error. Needs llama.cpp, but --speed doesn't: it measures one thread on random weights of so many columns, in
+multiply-adds of the feedback (half the columns for each weight), beside numpy's product of float32 matrices.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from equal_bytes import ratio
+from rich.console import Console
+
+from quantrecipe.calibration.gram import read_gram
+from quantrecipe.encoders.feedback.encoder import Feedback
+from quantrecipe.encoders.feedback.factor import factorize
+from quantrecipe.evaluate import Positions, make_reference, read_text, score, summarise
+from quantrecipe.importance.read_importance import read_importance
+from quantrecipe.model.model import Model
+from quantrecipe.model.open_model import open_model
+from quantrecipe.output.apply import apply_plan
+from quantrecipe.planning import make_plan
+from quantrecipe.recipe.load import load_recipe_text
+from quantrecipe.registry import load_registry
+
+TYPES = ("Q6_K", "Q5_K", "Q4_K", "IQ4_XS", "Q3_K", "Q2_K")
+ROWS = 512
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model", type=Path, nargs="?")
+    parser.add_argument("--statistics", type=Path)
+    parser.add_argument("--imatrix", type=Path)
+    parser.add_argument("--text", type=Path, action="append", default=[])
+    parser.add_argument("--chunks", type=int)
+    parser.add_argument("--types", nargs="+", default=TYPES)
+    parser.add_argument("--damping", nargs="+", type=float, default=[0.01])
+    parser.add_argument("--rounds", nargs="+", type=int, default=[2])
+    parser.add_argument("--speed", type=int, metavar="COLUMNS")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    if args.speed:
+        found = list(speeds(args.speed, args.types, args.damping[0], args.rounds))
+    elif args.model and args.statistics and args.text:
+        found = list(losses(args))
+    else:
+        parser.error("give MODEL, --statistics and --text, or --speed")
+    if args.json:
+        args.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def losses(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """A line for each type and way of encoding it."""
+    console, registry = Console(), load_registry()
+    model, grams = open_model(args.model, registry=registry), read_gram(args.statistics)
+    matrix = read_importance(args.imatrix) if args.imatrix else None
+    ways = [None, *itertools.product(args.damping, args.rounds)]
+    console.print("| type | encoder | bytes | mean KLD | beside plain | 99.9 % | same top token |")
+    console.print("|---|---|---:|---:|---:|---:|---:|")
+    with tempfile.TemporaryDirectory() as folder:
+        texts = [read_text(path) for path in args.text]
+        reference = make_reference(
+            args.model, texts, Path(folder, "model.reference"), chunks=args.chunks, tail=0
+        )
+        for type_ in args.types:
+            plain: Positions | None = None
+            for way in ways:
+                recipe = load_recipe_text(recipe_of(type_, way, model), registry=registry)
+                plan = make_plan(recipe, model, registry=registry, importance=matrix, statistics=grams)
+                out = Path(folder, "made.gguf")
+                started = time.perf_counter()
+                apply_plan(plan, out, registry=registry, force=True)
+                seconds = time.perf_counter() - started
+                positions = score(out, reference)
+                plain = plain or positions
+                figures = summarise(positions)
+                change, error = ratio(positions.divergence, plain.divergence)
+                said = "plain" if way is None else f"feedback, damping {way[0]:g}, {way[1]} rounds"
+                beside = "" if way is None else f"{100 * change:+.1f} ± {100 * error:.1f} %"
+                console.print(
+                    f"| {type_} | {said} | {plan.nbytes:,} | {figures.kld_mean:.3g} | {beside} "
+                    f"| {figures.kld_999:.3g} | {100 * figures.top1:.2f} % |",
+                    soft_wrap=True,
+                )
+                yield {
+                    "type": type_, "damping": way and way[0], "rounds": way and way[1], "nbytes": plan.nbytes,
+                    "kld_mean": figures.kld_mean, "change": change, "error": error, "kld_999": figures.kld_999,
+                    "top1": figures.top1, "seconds": seconds,
+                }  # fmt: skip
+
+
+def recipe_of(type_: str, way: tuple[float, int] | None, model: Model) -> str:
+    """The layers' matrices in this type, and all else as it is."""
+    outside = [t.name.removesuffix(".weight") for t in model.tensors if t.layer is None and len(t.shape) > 1]
+    lines = [
+        "quantrecipe: 1",
+        f"default: {type_}",
+        f"rules: [{{tensors: {json.dumps(outside)}, type: keep}}]",
+    ]
+    if way is not None:
+        lines.append(f"encoder: {{name: feedback, damping: {way[0]}, rounds: {way[1]}}}")
+    return "\n".join(lines) + "\n"
+
+
+def speeds(k: int, types: list[str], damping: float, rounds: list[int]) -> Iterator[dict[str, Any]]:
+    """A line for each type and number of rounds, for one thread."""
+    console, registry = Console(), load_registry()
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2 * k, k), np.float32)
+    x += x[:, :1] + np.roll(x, 1, axis=1)
+    gram = (x.T @ x / len(x)).astype(np.float32)
+    rows = rng.standard_normal((ROWS, k), np.float32) * np.float32(0.02)
+    rows @ gram
+    product = best(lambda: rows @ gram)
+    one = ROWS * k * k / product / 1e9
+    console.print(
+        f"numpy, {os.environ.get('OPENBLAS_NUM_THREADS', 'all')} threads: {one:.1f} G multiply-adds/s"
+    )
+    seconds = best(lambda: factorize(gram, damping))
+    console.print(f"factor of {k} columns: {seconds:.2f} s, {k**3 / 6 / seconds / 1e9:.1f} G/s")
+    factor = factorize(gram, damping)
+    for type_, count in itertools.product(types, rounds):
+        encoder, fmt = Feedback({"damping": damping, "rounds": count}), registry.format(type_)
+        encoder.encode(rows[:16], fmt, None, factor)
+        seconds = best(lambda e=encoder, f=fmt: e.encode(rows, f, None, factor))
+        rate = ROWS * k * k / 2 / seconds / 1e9
+        console.print(
+            f"{type_}, {count} rounds: {ROWS * k / seconds / 1e6:.1f} M weights/s, {rate:.1f} G/s "
+            f"({100 * rate / one:.0f} %)"
+        )
+        yield {"type": type_, "rounds": count, "seconds": seconds, "rate": rate, "product": one}
+
+
+def best(work: Any) -> float:
+    """The shortest of three times."""
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+if __name__ == "__main__":
+    main()

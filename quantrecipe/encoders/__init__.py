@@ -1,0 +1,11 @@
+"""Ways from weights to a format's bytes, one file or folder each. `ALL` holds one of each."""
+
+from __future__ import annotations
+
+from quantrecipe.api import Encoder
+from quantrecipe.encoders.feedback.encoder import Feedback
+from quantrecipe.encoders.plain import Plain
+
+__all__ = ["ALL"]
+
+ALL: tuple[Encoder, ...] = (Plain(), Feedback())

@@ -1,0 +1,1 @@
+"""Error feedback: the factor of the inputs, rounding in order, and descent."""

@@ -1,0 +1,110 @@
+"""Coordinate descent: single weights take other values of their grid while that lowers R H Rᵀ (see `factor.py`).
+
+Feedback never looks back: column j was rounded before anybody knew how later columns would come out. Here each weight
+in turn takes the value that is best with all others as they are now. The slopes P = R H say which: the best change of
+weight c, were there no grid, is P_c / H_cc, and a change t takes t H_c from the row's slopes.
+
+Few weights change, so what a change does beyond its block is added up for four changes at a time, and nothing else is
+computed. Rows are apart from each other here, and lie in memory as rows.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from quantrecipe.core.jit import disjoint_kernel, kernel
+from quantrecipe.core.scalars import ZERO, Bytes, Float, Floats, Int, Ints
+from quantrecipe.encoders.feedback.products import add_product, fma
+from quantrecipe.encoders.feedback.rounding import choose
+
+__all__ = ["descend", "slopes"]
+
+BLOCK = 256
+"""Columns whose changes go to the other columns together."""
+STRETCH = 1024
+"""Columns that receive changes together: a megabyte of H for each block."""
+
+
+@kernel("void(float32[::1], float32[:,::1], float32[:,::1])")
+def slopes(unit: Floats, f: Floats, p: Floats) -> None:
+    """P = R H, from what columns missed their targets by: p (k, n) = N f, where f = D times that. p is zero before."""
+    k = f.shape[0]
+    for first in range(0, k, BLOCK):
+        add_product(unit, first * k + first, k, 1, f[first:], p[first : min(first + BLOCK, k)])
+
+
+@disjoint_kernel
+def _take_one(change: Float, h: Floats, p: Floats) -> None:
+    for c in range(p.size):
+        p[c] = fma(change, h[c], p[c])
+
+
+@disjoint_kernel
+def _take_four(
+    a: Float, b: Float, c: Float, d: Float, ha: Floats, hb: Floats, hc: Floats, hd: Floats, p: Floats
+) -> None:
+    for i in range(p.size):
+        p[i] = fma(d, hd[i], fma(c, hc[i], fma(b, hb[i], fma(a, ha[i], p[i]))))
+
+
+@kernel
+def _take(count: Int, at: Ints, by: Floats, gram: Floats, first: Int, last: Int, p: Floats) -> None:
+    """What count changes do to the slopes from first to last."""
+    fours = count // 4 * 4
+    for i in range(0, fours, 4):
+        _take_four(
+            by[i], by[i + 1], by[i + 2], by[i + 3],
+            gram[at[i], first:last], gram[at[i + 1], first:last],
+            gram[at[i + 2], first:last], gram[at[i + 3], first:last], p[first:last],
+        )  # fmt: skip
+    for i in range(fours, count):
+        _take_one(by[i], gram[at[i], first:last], p[first:last])
+
+
+@kernel(
+    "int64(float32[:,::1], float32[::1], int64, float32[:,::1], float32[:,::1], float32[:,::1], float32[:,::1], "
+    "float32[::1], float32[::1], int64, uint8[:,::1])"
+)
+def descend(
+    gram: Floats, inverse: Floats, group: Int, p: Floats, q: Floats, scales: Floats, offsets: Floats,
+    values: Floats, halfway: Floats, even: Int, choices: Bytes,
+) -> Int:  # fmt: skip
+    """One round over all columns of each row; how many weights changed.
+
+    gram:    H (k, k); inverse: 1 / its diagonal
+    p, q:    slopes, and what weights are now, float32 (n, k)
+    scales, offsets: float32 (n, k / group)
+    choices: uint8 (n, k), numbers of `values`, which ascend (see `choose`)
+    """
+    rows, k = q.shape
+    at, by, counts = (
+        np.empty((rows, BLOCK), np.int64),
+        np.empty((rows, BLOCK), np.float32),
+        np.zeros(rows, np.int64),
+    )
+    changed = 0
+    for first in range(0, k, BLOCK):
+        last = min(first + BLOCK, k)
+        for r in range(rows):
+            count = 0
+            for c in range(first, last):
+                scale, offset = scales[r, c // group], offsets[r, c // group]
+                choice = choose(q[r, c] + p[r, c] * inverse[c], scale, offset, values, halfway, even)
+                value = scale * values[choice] + offset
+                change = q[r, c] - value
+                if change != ZERO:
+                    q[r, c], choices[r, c] = value, choice
+                    _take_one(change, gram[c, first:last], p[r, first:last])
+                    at[r, count], by[r, count] = c, change
+                    count += 1
+            counts[r] = count
+            changed += count
+        for start in range(0, k, STRETCH):
+            end = min(start + STRETCH, k)
+            for r in range(rows):
+                # The block itself is done: what lies before it, and what lies behind it.
+                if start < min(end, first):
+                    _take(counts[r], at[r], by[r], gram, start, min(end, first), p[r])
+                if max(start, last) < end:
+                    _take(counts[r], at[r], by[r], gram, max(start, last), end, p[r])
+    return changed

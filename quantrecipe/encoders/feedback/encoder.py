@@ -1,0 +1,88 @@
+"""`feedback`: the error of each column is carried over to later columns, so that the layer's output comes out right.
+
+    in order    scales of a block are found by the format's own encoder, on weights that hold the errors of all earlier
+                blocks, with the conditional variances as importance; then its columns are rounded (`rounding.py`)
+    then        rounds of coordinate descent (`descent.py`), with the scales as they are
+
+Source: GPTQ (Frantar et al., 2022), and LDLQ (Chee et al., 2023), which is the same; the descent as in QuantEase
+(Behdin et al., 2023). Types, sizes and the meaning of all bytes stay the format's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from quantrecipe.api import Encoder, Grid, InputStatistics, QuantFormat
+from quantrecipe.errors import FormatError, ImportanceError
+
+if TYPE_CHECKING:
+    from quantrecipe.api import ByteArray, FloatArray
+    from quantrecipe.encoders.feedback.factor import Factor
+
+__all__ = ["Feedback"]
+
+
+class Feedback(Encoder):
+    """Error feedback inside any format. See the module."""
+
+    name: ClassVar[str] = "feedback"
+    summary: ClassVar[str] = (
+        "each rounding error is made good in later columns, by the Gram matrix of the inputs"
+    )
+    version: ClassVar[int] = 1
+    needs_statistics: ClassVar[bool] = True
+    option_schema: ClassVar[Mapping[str, Any]] = MappingProxyType(
+        {
+            "damping": {
+                "type": "number",
+                "minimum": 0,
+                "maximum": 1,
+                "default": 0.01,
+                "description": "what is added to the Gram matrix's diagonal, as a part of its mean",
+            },
+            "rounds": {
+                "type": "integer",
+                "minimum": 0,
+                "maximum": 20,
+                "default": 2,
+                "description": "rounds of coordinate descent after the feedback",
+            },
+        }
+    )
+
+    def accepts(self, fmt: QuantFormat) -> str | None:
+        spec = fmt.spec
+        if not spec.codec:
+            return f"{spec.name} only passes through"
+        if not isinstance(fmt.grid, Grid) and (spec.row_meta_bytes or spec.rows_per_group > 1):
+            return f"blocks of {spec.name} can't be encoded one by one, and it has no grid"
+        return None
+
+    def prepare(self, statistics: InputStatistics | None, *, threads: int = 1) -> Factor:
+        from quantrecipe.encoders.feedback.factor import factorize
+
+        if statistics is None:
+            raise ImportanceError(
+                "the encoder feedback needs the Gram matrix of a tensor's inputs",
+                "`quantrecipe imatrix compute --gram FOLDER` makes one",
+            )
+        return factorize(statistics.gram, float(self.options["damping"]), threads)
+
+    def encode(
+        self,
+        rows: FloatArray,
+        fmt: QuantFormat,
+        importance: FloatArray | None = None,
+        prepared: Factor | None = None,
+        *,
+        out: ByteArray | None = None,
+    ) -> ByteArray:
+        from quantrecipe.encoders.feedback.rows import encode_rows
+
+        if prepared is None:
+            raise FormatError("the encoder feedback has to be prepared with the statistics of the input")
+        if reason := self.accepts(fmt):
+            raise FormatError(f"the encoder feedback can't encode {fmt.spec.name}: {reason}")
+        return encode_rows(rows, fmt, prepared, rounds=int(self.options["rounds"]), out=out)

@@ -1,0 +1,159 @@
+"""Columns rounded in order where four or eight weights are one point of a grid, with signs for each eight.
+
+Eight columns are rounded together. What they should be is known as for single columns (see `rounding.py`): the best
+that there is without a grid, x. Missing it by e costs e G eᵀ, where G = N D Nᵀ of these columns. Only its diagonal
+counts here, as importance does in ggml's search, so that signs are those of x, and the nearest point is
+
+    the p with the least  Σ v_i p_i² - 2 Σ v_i |x_i| / scale · p_i,     v = diag(G)
+
+All points are tried: for a grid of 512 points of four weights that is a multiply-add for each weight and point. Where
+an even number of signs is stored, and x has an odd one, the weight that it costs least is taken with the other sign.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from quantrecipe.core.jit import disjoint_kernel, kernel
+from quantrecipe.core.lanes import select
+from quantrecipe.core.scalars import I32, INF, TWO, U8, U16, ZERO, Bytes, Float, Floats, Int, Ints
+from quantrecipe.encoders.feedback.products import add_product, fma
+
+__all__ = ["round_points"]
+
+EIGHT = 8
+
+
+@disjoint_kernel
+def _add(factor: Float, x: Floats, y: Floats) -> None:
+    for r in range(x.size):
+        y[r] = fma(factor, x[r], y[r])
+
+
+@disjoint_kernel
+def _leave(target: Floats, w: Floats, left: Floats) -> None:
+    for r in range(target.size):
+        left[r] = w[r] - target[r]
+
+
+@disjoint_kernel
+def _weigh(
+    i: Int,
+    x: Floats,
+    scale: Floats,
+    v: Float,
+    y: Floats,
+    signs: Bytes,
+    odd: Bytes,
+    least: Floats,
+    where: Ints,
+) -> None:
+    """Weight i of an eight: y = v |x| / scale, its sign, and whether it is the one whose sign costs least so far."""
+    for r in range(x.size):
+        t = select(scale[r] != ZERO, x[r] / scale[r], ZERO)
+        y[r] = v * abs(t)
+        negative = U8(t < ZERO)
+        signs[r] = U8(signs[r] | U8(negative << U8(i)))
+        odd[r] = U8(odd[r] ^ negative)
+        cost = y[r] * abs(t)
+        cheaper = cost < least[r]
+        least[r] = select(cheaper, cost, least[r])
+        where[r] = select(cheaper, I32(i), where[r])
+
+
+@disjoint_kernel
+def _flip(i: Int, y: Floats, signs: Bytes, odd: Bytes, where: Ints) -> None:
+    for r in range(y.size):
+        flipped = (odd[r] == U8(1)) & (where[r] == I32(i))
+        y[r] = select(flipped, -y[r], y[r])
+        signs[r] = select(flipped, U8(signs[r] ^ U8(1 << i)), signs[r])
+
+
+@disjoint_kernel
+def _try_four(
+    p: Int, even: Float, a: Float, b: Float, c: Float, d: Float, y: Floats, least: Floats, found: Ints
+) -> None:
+    for r in range(least.size):
+        cost = fma(d, y[3, r], fma(c, y[2, r], fma(b, y[1, r], fma(a, y[0, r], even))))
+        better = cost < least[r]
+        least[r] = select(better, cost, least[r])
+        found[r] = select(better, I32(p), found[r])
+
+
+@disjoint_kernel
+def _try_eight(p: Int, even: Float, of: Floats, y: Floats, least: Floats, found: Ints) -> None:
+    a, b, c, d, e, f, g, h = of[0], of[1], of[2], of[3], of[4], of[5], of[6], of[7]
+    for r in range(least.size):
+        cost = fma(d, y[3, r], fma(c, y[2, r], fma(b, y[1, r], fma(a, y[0, r], even))))
+        cost = fma(h, y[7, r], fma(g, y[6, r], fma(f, y[5, r], fma(e, y[4, r], cost))))
+        better = cost < least[r]
+        least[r] = select(better, cost, least[r])
+        found[r] = select(better, I32(p), found[r])
+
+
+@disjoint_kernel
+def _take(
+    i: Int, at: Int, scale: Floats, points: Floats, found: Ints, signs: Bytes, w: Floats, left: Floats
+) -> None:
+    """What is left of weight i of an eight, which is number `at` of its point."""
+    for r in range(w.size):
+        value = scale[r] * points[found[r], at]
+        left[r] = w[r] - select(U8(signs[r] >> U8(i)) & U8(1) != U8(0), -value, value)
+
+
+@kernel(
+    "void(float32[::1], float32[::1], int64, int64, float32[:,::1], float32[:,::1], float32[:,::1], "
+    "Array(float32, 2, 'C', True), int64, uint16[:,::1], uint8[:,::1], float32[:,::1])"
+)
+def round_points(
+    unit: Floats, variances: Floats, k: Int, first: Int, target: Floats, w: Floats, scales: Floats,
+    points: Floats, even: Int, choices: Ints, signs: Bytes, left: Floats,
+) -> None:  # fmt: skip
+    """Choose points and signs for the columns of a block, whose number in the matrix is first, first + 1, …
+
+    unit, variances: N, flat, of k columns, and D
+    target, w: float32 (b, n); the block's targets are changed on the way
+    scales: float32 (groups, n)
+    points: float32 (p, size)
+    → choices (b / size, n), signs (b / 8, n), left: w minus what was chosen
+    """
+    (b, n), size = w.shape, points.shape[1]
+    group = b // scales.shape[0]
+    y, least = np.empty((EIGHT, n), np.float32), np.empty(n, np.float32)
+    where, odd, found = np.empty(n, np.int32), np.empty(n, np.uint8), np.empty(n, np.int32)
+    v, of = np.empty(EIGHT, np.float32), np.empty(EIGHT, np.float32)
+    for start in range(0, b, EIGHT):
+        end, scale, eight = start + EIGHT, scales[start // group], start // EIGHT
+        for i in range(EIGHT):
+            c = start + i
+            _leave(target[c], w[c], left[c])
+            at = (first + c) * k + first
+            v[i] = variances[first + c]
+            for later in range(c + 1, end):
+                factor = unit[at + later]
+                _add(factor, left[c], target[later])
+                v[i] = fma(factor * factor, variances[first + later], v[i])
+        signs[eight], odd[:], least[:], where[:] = U8(0), U8(0), INF, I32(0)
+        for i in range(EIGHT):
+            _weigh(i, target[start + i], scale, v[i], y[i], signs[eight], odd, least, where)
+        if even:
+            for i in range(EIGHT):
+                _flip(i, y[i], signs[eight], odd, where)
+        for part in range(EIGHT // size):
+            begin = part * size
+            least[:], found[:] = INF, I32(0)
+            for p in range(points.shape[0]):
+                square = ZERO
+                for i in range(size):
+                    of[i] = -TWO * points[p, i]
+                    square = fma(v[begin + i] * points[p, i], points[p, i], square)
+                if size == 4:
+                    _try_four(p, square, of[0], of[1], of[2], of[3], y[begin : begin + 4], least, found)
+                else:
+                    _try_eight(p, square, of, y, least, found)
+            for r in range(n):
+                choices[eight * (EIGHT // size) + part, r] = U16(found[r])
+            for i in range(begin, begin + size):
+                _take(i, i - begin, scale, points, found, signs[eight], w[start + i], left[start + i])
+        if end < b:
+            add_product(unit, (first + start) * k + first + end, 1, k, left[start:end], target[end:])

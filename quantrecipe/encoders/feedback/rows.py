@@ -1,0 +1,189 @@
+"""encode_rows: rows of weights → bytes of a format, with error feedback. A row's bytes depend on nothing but the row.
+
+panel   up to 256 rows of weights, whose columns lie side by side in memory: (k, rows)
+block   the format's own; a format with numbers for whole rows has one block
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from quantrecipe.api import PointGrid
+from quantrecipe.core.checked_rows import check_finite
+from quantrecipe.encoders.feedback.descent import descend, slopes
+from quantrecipe.encoders.feedback.points import round_points
+from quantrecipe.encoders.feedback.rounding import carry_on, round_block, settle
+from quantrecipe.errors import FormatError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from quantrecipe.api import ByteArray, FloatArray, Grid, QuantFormat
+    from quantrecipe.encoders.feedback.factor import Factor
+
+__all__ = ["encode_rows"]
+
+PANEL = 256
+"""Rows of weights at a time: each number of the factor that is loaded serves all of them."""
+LANES = 16
+"""Rows are filled up to a multiple of this with zeros, so that vectors are full."""
+TOGETHER = 256
+"""Columns whose errors go to the rest of the matrix together, where blocks are smaller."""
+
+
+def encode_rows(
+    rows: FloatArray, fmt: QuantFormat, factor: Factor, *, rounds: int, out: ByteArray | None = None
+) -> ByteArray:
+    """rows: float32 (n, k) → uint8 (n, row_bytes(k)), written to `out` if given.
+
+    FormatError for columns that don't divide, or aren't those of the factor; NonFiniteError for NaN and Inf.
+    """
+    spec, (n, k) = fmt.spec, rows.shape
+    if k != len(factor.variances):
+        raise FormatError(f"the Gram matrix is of {len(factor.variances)} inputs, and a row has {k} weights")
+    out = np.empty((n, spec.row_bytes(k)), np.uint8) if out is None else out
+    step = max(PANEL // spec.rows_per_group, 1) * spec.rows_per_group
+    for start in range(0, n, step):
+        panel = np.require(rows[start : start + step], np.float32, ["C", "A"])
+        check_finite(panel, first_row=start)
+        _encode_panel(panel, fmt, factor, rounds, out[start : start + step])
+    return out
+
+
+def _encode_panel(rows: FloatArray, fmt: QuantFormat, factor: Factor, rounds: int, out: ByteArray) -> None:
+    n, k = rows.shape
+    width = -(-n // LANES) * LANES
+    unit = factor.unit.reshape(-1)
+    w = _columns(rows, width)
+    target = w.copy()
+    by_row = fmt.spec.row_meta_bytes > 0 or fmt.spec.rows_per_group > 1
+    block = k if by_row else fmt.spec.block
+    nbytes = fmt.spec.row_bytes(block)
+    chosen = _chosen(fmt, factor, n, width)
+    together = -(-TOGETHER // block) * block
+    for first in range(0, k, together):
+        end = min(first + together, k)
+        left = np.empty((end - first, width), np.float32)
+        for at in range(first, end, block):
+            here, last = slice(at, at + block), at + block
+            mine = left[at - first : last - first]
+            best = target[here].copy()
+            settle(unit, k, at, best, w[here], mine)
+            data = fmt.encode(np.ascontiguousarray(best[:, :n].T), factor.variances[here])
+            out[:, at // block * nbytes : last // block * nbytes] = data
+            chosen.round(at, data, target[here], w[here], mine)
+            if last < end:
+                carry_on(unit, k, at, last, mine, target[last:end])
+        if end < k:
+            carry_on(unit, k, first, end, left, target[end:])
+    chosen.store(out, rounds)
+
+
+class _Decoded:
+    """Of a format without a grid: a block is what its encoder made of it."""
+
+    def __init__(self, fmt: QuantFormat, factor: Factor, n: int, width: int) -> None:
+        self._fmt, self._factor, self._n, self._width = fmt, factor, n, width
+
+    def round(self, at: int, data: ByteArray, target: FloatArray, w: FloatArray, left: FloatArray) -> None:
+        """Choose what the block at this column becomes, with the scales in data; w minus that goes to `left`."""
+        np.subtract(w, _columns(self._fmt.decode(data, len(w)), self._width), out=left)
+
+    def store(self, out: ByteArray, rounds: int) -> None:
+        """Write what was chosen for all blocks to the rows' bytes, which have the scales."""
+
+
+class _Values(_Decoded):
+    """Of a grid of values for single weights. Kernels take these in ascending order.
+
+    halfway: between each two of them
+    even:    1 where they are whole numbers without gaps, else 0
+    choice:  by number in this order, what the format calls it
+    """
+
+    def __init__(self, fmt: QuantFormat, factor: Factor, n: int, width: int, grid: Grid) -> None:
+        super().__init__(fmt, factor, n, width)
+        self._grid = grid
+        values, first = np.unique(np.asarray(grid.values, np.float32), return_index=True)
+        self._even = int((np.diff(values) == 1).all() and (values == np.rint(values)).all())
+        self._values, self._halfway = values, (values[:-1] + values[1:]) / np.float32(2)
+        self._choice = first.astype(np.uint8)
+        k = len(factor.variances)
+        self._missed, self._choices = np.empty((k, width), np.float32), np.empty((k, width), np.uint8)
+        self._found: list[tuple[FloatArray, FloatArray]] = []
+
+    def round(self, at: int, data: ByteArray, target: FloatArray, w: FloatArray, left: FloatArray) -> None:
+        scales, offsets = self._grid.scales(data, len(w))
+        self._found.append((scales, offsets))
+        here = slice(at, at + len(w))
+        round_block(
+            self._factor.unit.reshape(-1), len(self._missed), at, target, w,
+            _columns(scales, self._width), _columns(offsets, self._width), self._values, self._halfway, self._even,
+            self._choices[here], left, self._missed[here],
+        )  # fmt: skip
+
+    def store(self, out: ByteArray, rounds: int) -> None:
+        chosen = np.ascontiguousarray(self._choices[:, : self._n].T)
+        if rounds:
+            self._descend(chosen, rounds)
+        self._grid.store(out, np.take(self._choice, chosen))
+
+    def _descend(self, choices: ByteArray, rounds: int) -> None:
+        """Rounds of descent on choices (n, k), which are changed. Ends where a round changes nothing."""
+        scales, offsets = (np.concatenate(parts, axis=1) for parts in zip(*self._found, strict=True))
+        factor, group, missed = self._factor, self._grid.group, self._missed
+        missed *= factor.variances[:, None]
+        columns = np.zeros_like(missed)
+        slopes(factor.unit.reshape(-1), missed, columns)
+        p = np.ascontiguousarray(columns[:, : self._n].T)
+        q = np.repeat(scales, group, axis=1) * self._values[choices] + np.repeat(offsets, group, axis=1)
+        inverse = np.float32(1) / np.diagonal(factor.gram)
+        for _ in range(rounds):
+            if not descend(
+                factor.gram, inverse, group, p, q, scales, offsets,
+                self._values, self._halfway, self._even, choices,
+            ):  # fmt: skip
+                break
+
+
+class _Points(_Decoded):
+    """Of a grid of points for four or eight weights. There is no descent among them."""
+
+    def __init__(self, fmt: QuantFormat, factor: Factor, n: int, width: int, grid: PointGrid) -> None:
+        super().__init__(fmt, factor, n, width)
+        self._grid, k = grid, len(factor.variances)
+        self._size = grid.points.shape[1]
+        self._choices = np.empty((k // self._size, width), np.uint16)
+        self._signs = np.empty((k // 8, width), np.uint8)
+
+    def round(self, at: int, data: ByteArray, target: FloatArray, w: FloatArray, left: FloatArray) -> None:
+        last = at + len(w)
+        round_points(
+            self._factor.unit.reshape(-1), self._factor.variances, len(self._factor.variances), at, target, w,
+            _columns(self._grid.scales(data, len(w)), self._width), self._grid.points, int(self._grid.even),
+            self._choices[at // self._size : last // self._size], self._signs[at // 8 : last // 8], left,
+        )  # fmt: skip
+
+    def store(self, out: ByteArray, rounds: int) -> None:
+        choices, signs = (np.ascontiguousarray(it[:, : self._n].T) for it in (self._choices, self._signs))
+        self._grid.store(out, choices, signs)
+
+
+def _chosen(fmt: QuantFormat, factor: Factor, n: int, width: int) -> _Decoded:
+    """How a format's weights are chosen: by the grid that it has."""
+    match fmt.grid:
+        case None:
+            return _Decoded(fmt, factor, n, width)
+        case PointGrid() as points:
+            return _Points(fmt, factor, n, width, points)
+        case grid:
+            return _Values(fmt, factor, n, width, grid)
+
+
+def _columns(rows: NDArray[np.float32], width: int) -> NDArray[np.float32]:
+    """(n, k) → (k, width), filled up with zeros."""
+    found = np.zeros((rows.shape[1], width), np.float32)
+    found[:, : len(rows)] = rows.T
+    return found

@@ -1,0 +1,95 @@
+"""Preparations: what encoders know of inputs, computed once for all rows of all tensors that have the input."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantrecipe.errors import ImportanceError
+from quantrecipe.plan.plan import Assignment
+from quantrecipe.plan.statistics import Statistics, input_statistics, matrix_of
+
+__all__ = ["Make", "Preparations"]
+
+Make = Callable[[NDArray[np.float32], NDArray[np.float32] | None, NDArray[np.uint8]], object]
+"""(rows, importance, out): fill out."""
+
+_KEPT = 2
+"""Two inputs of a layer take turns: attn_k, attn_output, attn_q. Each takes twice the square of its columns."""
+
+
+@dataclass(slots=True)
+class _Slot:
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    done: bool = False
+    value: Any = None
+
+
+class Preparations:
+    """What was prepared last, for any number of threads: the first that needs something makes it, others wait.
+
+    threads: how many prepare one thing together
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._lock = threading.Lock()
+        self._slots: OrderedDict[tuple[object, ...], _Slot] = OrderedDict()
+
+    def make(self, a: Assignment, statistics: Statistics | None, expert: int) -> Make | None:
+        """What makes the bytes of rows of an expert; None where the format does it by itself.
+
+        ImportanceError, naming the tensor, where the encoder can't use the statistics.
+        """
+        encoder = a.encoder
+        if encoder is None:
+            return None
+        number = 0
+        if statistics is not None and a.inputs:
+            found = matrix_of(statistics.entry(a.inputs), expert)
+            if found is None:
+                return None
+            number = found
+        key = (encoder.name, tuple(sorted(encoder.options.items())), a.made_of, number)
+        with self._lock:
+            slot = self._slots.setdefault(key, _Slot())
+            self._slots.move_to_end(key)
+            while len(self._slots) > _KEPT:
+                self._slots.popitem(last=False)
+        with slot.lock:
+            if not slot.done:
+                slot.value = self._prepared(a, statistics, number)
+                slot.done = True
+        return partial(_made, a, slot.value)
+
+    def _prepared(self, a: Assignment, statistics: Statistics | None, number: int) -> Any:
+        encoder = a.encoder
+        if encoder is None:
+            return None
+        if statistics is None or not a.inputs:
+            return encoder.prepare(None, threads=self._threads)
+        try:
+            given = input_statistics(statistics, a.inputs, number)
+            return encoder.prepare(given, threads=self._threads)
+        except ImportanceError as error:
+            problem = error.problems[0]
+            what = f"{a.tensor.name}: {problem.what}"
+            raise ImportanceError(what, problem.remedy, file=problem.file or statistics.folder) from error
+
+
+def _made(
+    a: Assignment,
+    prepared: Any,
+    rows: NDArray[np.float32],
+    importance: NDArray[np.float32] | None,
+    out: NDArray[np.uint8],
+) -> None:
+    if a.encoder is not None:
+        a.encoder.encode(rows, a.format, importance, prepared, out=out)

@@ -35,8 +35,8 @@ IN_PLACE = {"deepseek4", "gpt-oss", "llama3-nvfp4", "kimi-k2-int4", "qwen2-gptq"
 KEYS_IN_PLACE = {"deepseek4"}
 """The same of keys: the converter writes its chat template first."""
 
-OWN_TYPES = {"deepseek4"}
-"""Where the converter chooses types (Q8_0 for FP8, BF16 for routers): here a recipe does."""
+OWN_TYPES = {"deepseek4", "modernbert"}
+"""Where the converter chooses types (Q8_0 for FP8, BF16 for routers and float32): here a recipe does."""
 
 ADDED = {"kimi-linear": {"tokenizer.ggml.merges"}}
 """What we write besides: transformers 5.24 loses the merges of a tiktoken file, which llama.cpp needs."""

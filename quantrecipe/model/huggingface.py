@@ -22,7 +22,7 @@ from quantrecipe.gguf.file_types import FILE_TYPES
 from quantrecipe.model.architectures.architecture import Architecture
 from quantrecipe.model.architectures.completion import complete, completed
 from quantrecipe.model.architectures.config import Config
-from quantrecipe.model.architectures.quantized_keys import (
+from quantrecipe.model.architectures.quantized.keys import (
     computes_in_16_bits,
     quantized_file_type,
     tensor_extra_pairs,

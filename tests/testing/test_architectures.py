@@ -11,7 +11,7 @@ from support.recorded_architectures import write_recorded
 
 from quantrecipe.model.architectures import Architecture, Gather, Layout, change
 from quantrecipe.model.architectures.families import ALL
-from quantrecipe.model.architectures.llama import LLAMA
+from quantrecipe.model.architectures.families.llama import LLAMA
 from quantrecipe.model.source.layout import Rows
 from quantrecipe.testing import CheckFailure, check_folder, checks_of, parametrize_with_checks
 

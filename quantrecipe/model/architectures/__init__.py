@@ -4,7 +4,10 @@
     rules.py           what becomes of tensors
     layout.py          which tensors llama.cpp loads, and their shapes
     hyperparameters.py keys that all have
-    families.py        the architectures that come with quantrecipe; each other file is a family of them
+    completion/        what transformers assumes of a config.json that is silent
+    shared/            what several families share: experts, latent attention, state spaces, pooling
+    quantized/         weights that a checkpoint stores quantized
+    families/          the architectures that come with quantrecipe, a file for each family
     tensors.py         the conversion itself
 
 What a plugin needs for an architecture of its own can be imported from here.

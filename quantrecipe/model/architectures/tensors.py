@@ -19,7 +19,7 @@ from quantrecipe.model.architectures.architecture import Architecture, Computed
 from quantrecipe.model.architectures.completeness import check_tensors, present_layers
 from quantrecipe.model.architectures.config import Config
 from quantrecipe.model.architectures.names import COMPANIONS, Names, layer_of
-from quantrecipe.model.architectures.quantized import weights_of
+from quantrecipe.model.architectures.quantized.weights import weights_of
 from quantrecipe.model.architectures.rules import Each, First, Found, Gather, Named, Rule, Stack, template
 from quantrecipe.model.safetensors import Checkpoint
 from quantrecipe.model.source import layout

@@ -15,9 +15,9 @@ from quantrecipe.errors import ModelError
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.model.architectures.completion import complete
 from quantrecipe.model.architectures.config import Config
+from quantrecipe.model.architectures.families.llama import LLAMA
+from quantrecipe.model.architectures.families.qwen import QWEN2MOE
 from quantrecipe.model.architectures.hyperparameters import common_pairs, head_dim
-from quantrecipe.model.architectures.llama import LLAMA
-from quantrecipe.model.architectures.qwen import QWEN2MOE
 
 #        vocabulary, hidden, feed-forward, layers, heads, KV heads, context, epsilon; experts, used, their length
 SIZES = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",

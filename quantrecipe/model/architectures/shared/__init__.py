@@ -1,0 +1,1 @@
+"""What several families share: experts, latent attention, state spaces, classifiers, pooling."""

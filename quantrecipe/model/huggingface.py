@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from quantrecipe.model.model_card import general_pairs
 from quantrecipe.model.pairs import u32
 from quantrecipe.model.safetensors import Checkpoint
 from quantrecipe.model.tokenizer import tokenizer_pairs
+from quantrecipe.wording import quoted
 
 __all__ = ["open_huggingface"]
 
@@ -57,6 +59,8 @@ _OF_THE_WHOLE = {
     "StepVLForConditionalGeneration", "UnlimitedOCRForCausalLM",
 }  # fmt: skip
 """Classes that count even where the language model's part names another. Source: conversion/base.py, deepseek.py"""
+_ALL_OF_THEM = "`quantrecipe help architectures` lists them"
+_LONGEST_CLASS = 100  # no class has more, and a comparison takes time
 _CONVERTER = "convert it with llama.cpp's convert_hf_to_gguf.py --outtype bf16, and give the GGUF"
 
 
@@ -123,7 +127,7 @@ def _class_name(values: Mapping[str, Any], part: str) -> Any:
     """The class that config.json names; for the language model among several towers, the one that its part names."""
     inner = next((it for name in _LANGUAGE if isinstance(it := values.get(name), Mapping)), {})
     named, own = values.get("architectures"), inner.get("architectures")
-    name = named[0] if isinstance(named, list) and named else None
+    name = named[0] if isinstance(named, list) and named and isinstance(named[0], str) else None
     if part != "mmproj" and name not in _OF_THE_WHOLE and isinstance(own, list) and own:
         return own[0]
     return name
@@ -138,12 +142,15 @@ def _architecture(
 ) -> tuple[Architecture, Config]:
     """The architecture of a class that is for this configuration, and the configuration as it sees it."""
     name = _class_name(values, part)
-    supported = ", ".join(sorted(known))
     if not isinstance(name, str):
-        what = f'names no architecture (expected under "architectures" one of: {supported})'
+        what = (
+            'names no architecture (expected under "architectures": a list with a class, "LlamaForCausalLM")'
+        )
         raise ModelError(what, "add it, or give the model as a GGUF", file=path)
     if name not in known:
-        what = f"the architecture {name!r} is not supported (supported: {supported})"
+        close = get_close_matches(name[:_LONGEST_CLASS], known, 3, 0.7)
+        which = f"closest of {len(known)}: {', '.join(close)}" if close else f"{len(known)} others are"
+        what = f"the architecture {quoted(name)} is not supported ({which}; {_ALL_OF_THEM})"
         raise ModelError(what, _CONVERTER, file=path)
     for arch in known[name]:
         if arch.part == part:

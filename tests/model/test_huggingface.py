@@ -72,8 +72,11 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            ({"architectures": ["NoSuchModel"]}, "'NoSuchModel' is not supported .*LlamaForCausalLM"),
+            ({"architectures": ["NoSuchModel"]}, "'NoSuchModel' is not supported .*help architectures"),
+            ({"architectures": ["LlamoForCausalLM"]}, r"closest of \d\d\d: LlamaForCausalLM"),
+            ({"architectures": ["x" * 10_000]}, "'x{57}…' is not supported"),
             ({"architectures": None}, "names no architecture"),
+            ({"architectures": [["LlamaForCausalLM"]]}, "names no architecture"),
             ({"quantization_config": {"quant_method": "awq"}}, "weights are quantized by awq"),
             ({"num_hidden_layers": 1}, "'model.layers.1.* is none that a llama of 1 layers has"),
             ({"num_hidden_layers": "two"}, "num_hidden_layers: 'two'"),

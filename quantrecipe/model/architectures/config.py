@@ -47,6 +47,12 @@ class Config:
         """The model's folder."""
         return self.path.parent
 
+    @property
+    def classes(self) -> Sequence[str]:
+        """The names under "architectures"; none where the class is named in the language model's part only."""
+        named = self.whole.get("architectures")
+        return [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
+
     def find(self, *names: str) -> Any:
         """The value of the first name that is there, even if it is null; None where none is."""
         return next((self.values[name] for name in names if name in self.values), None)

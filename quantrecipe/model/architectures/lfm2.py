@@ -136,7 +136,7 @@ LFM2 = Architecture(
 
 
 def _embedding_pairs(config: Config) -> Pairs:
-    one_way = "Lfm2BidirectionalModel" not in config.whole["architectures"]
+    one_way = "Lfm2BidirectionalModel" not in config.classes
     causal = {} if one_way else {"lfm2.attention.causal": boolean(False)}
     return _sizes("lfm2", config) | causal | pooling_pairs("lfm2", config)
 

@@ -22,7 +22,8 @@ from quantrecipe.errors import ModelError
 from quantrecipe.gguf.file_types import FILE_TYPES
 from quantrecipe.model.architectures.architecture import Architecture
 from quantrecipe.model.architectures.completion import complete, completed
-from quantrecipe.model.architectures.config import Config
+from quantrecipe.model.architectures.config import Config, shown
+from quantrecipe.model.architectures.hyperparameters import LAYERS
 from quantrecipe.model.architectures.quantized_keys import (
     computes_in_16_bits,
     quantized_file_type,
@@ -163,6 +164,7 @@ def _architecture(
 
 def _complete(path: Path, values: dict[str, Any], arch: Architecture, stored: Collection[str]) -> Config:
     """Complete config.json by what transformers assumes."""
+    _check_layers(path, values, stored)
     language = values.get("text_config")
     language = language if isinstance(language, Mapping) else {}
     said = frozenset((*values, *language))
@@ -174,6 +176,15 @@ def _complete(path: Path, values: dict[str, Any], arch: Architecture, stored: Co
     adjusted = arch.adjust(values)
     rope = rope_parameters(path, adjusted, arch.default_theta)
     return Config(path=path, values=adjusted, rope=rope, whole=whole, said=said, stored=stored)
+
+
+def _check_layers(path: Path, values: Mapping[str, Any], stored: Collection[str]) -> None:
+    """ModelError for more layers than tensors, before anything is made for each layer."""
+    for part in (values, *(it for name in _LANGUAGE if isinstance(it := values.get(name), Mapping))):
+        for name in LAYERS:
+            if isinstance(count := part.get(name), int) and count > len(stored):
+                what = f"says {name}: {shown(count)}, but there are only {len(stored)} tensors"
+                raise ModelError(what, "download it again, or mend it", file=path)
 
 
 def _refuse(config: Config, arch: Architecture) -> None:

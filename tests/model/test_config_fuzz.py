@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.huggingface import write_model
+from support.recorded_architectures import edit_config, write_recorded
 
 from quantrecipe.errors import ModelError
 from quantrecipe.model.architectures.families import ALL, by_class
@@ -44,6 +46,14 @@ def only_model_errors(folder: Path, file: str, variants: list[Any]) -> None:
     assert refused, "nothing was refused: the file isn't read"
 
 
+def put(values: Any, keys: Sequence[Any], value: Any) -> None:
+    """Set a value within objects and lists."""
+    *outer, last = keys
+    for key in outer:
+        values = values[key]
+    values[last] = value
+
+
 @pytest.mark.parametrize("name", ["Acme-Fable-3-1B-Instruct-v1.2", "qwen2moe", "llama-sentencepiece"])
 @pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
 @pytest.mark.slow
@@ -52,6 +62,24 @@ def test_any_value_of_any_key(name: str, file: str, tmp_path: Path) -> None:
     values = json.loads((folder / file).read_text(encoding="utf-8"))
     keys = values.keys() | (KEYS if file == "config.json" else {"added_tokens_decoder", "add_prefix_space"})
     only_model_errors(folder, file, [{**values, key: bad} for key in sorted(keys) for bad in NONSENSE])
+
+
+@pytest.mark.parametrize(
+    ("name", "keys", "value"),
+    [
+        ("bailingmoe2", ["score_function"], []),
+        ("gemma3n", ["text_config", "vocab_size"], 2**31),
+        ("jamba-dense", ["num_hidden_layers"], 2**31),
+        ("laguna", ["num_hidden_layers"], 2**31),
+        ("lfm2", ["block_ffn_dim_multiplier"], float("nan")),
+        ("lfm2-moe", ["num_dense_layers"], 2**31),
+        ("llama3", ["architectures"], [[]]),
+    ],
+)
+def test_what_took_all_memory_or_was_no_error(name: str, keys: list[str], value: Any, tmp_path: Path) -> None:
+    folder = edit_config(write_recorded(name, tmp_path), lambda it: put(it, keys, value))
+    with pytest.raises(ModelError, match=r"config\.json|is missing"):
+        open_huggingface(folder, open_checkpoint(folder), KNOWN)
 
 
 @pytest.mark.parametrize("kind", ["yarn", "llama3", "longrope"])

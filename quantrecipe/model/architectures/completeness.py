@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 from quantrecipe.errors import ModelError, Problem, abridged
 from quantrecipe.model.architectures.architecture import Architecture
@@ -83,7 +84,8 @@ def _expected(arch: Architecture, config: Config, tensors: Mapping[str, TensorIn
         optional=arch.layout.optional,
     )
     for part in (everywhere, *arch.layout.parts):
-        numbers = tuple(part.where(config))
+        # one more than there are tensors is enough for an error, and config.json may say anything
+        numbers = tuple(islice(part.where(config), len(tensors) + 1))
         if not numbers:  # then there is none of what it has for the whole model, either
             continue
         for template, terms in (*part.required.items(), *part.optional.items()):

@@ -157,7 +157,7 @@ def _in_sections(it: Found) -> TensorSource:
         return it.source
     length, rotated = head_dim(it.config), rotary_length(it.config, _HALF)
     rows = it.source.shape[0]
-    if rotated % 2 or not 0 <= rotated <= length or rows % length:
+    if not length or rotated % 2 or not 0 <= rotated <= length or rows % length:
         what = f"tensor {it.name!r} has {rows} rows, of which {rotated} in each {length} can't be pairs"
         raise ModelError(what, "check head_dim and partial_rotary_factor", file=it.config.path)
     return layout.concat(list(_heads(it.source, rows // length, length, rotated)))

@@ -78,7 +78,7 @@ def layer_caches(model: Model) -> Mapping[int, LayerCache]:
         layer, role = split_name(tensor.name.removeprefix("dec."))  # of T5, the decoder has a cache
         if layer is not None:
             layers.setdefault(layer, {})[role] = tensor
-    windows = SlidingWindows(model, len(layers))
+    windows = SlidingWindows(model, max(layers, default=-1) + 1)
     drafts = nextn_layers(model.tensors)
     if drafts >= layers.keys():  # a draft head alone: its own context keeps what its layers see
         drafts = set()

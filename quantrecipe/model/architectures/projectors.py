@@ -83,6 +83,8 @@ def _gemma4_name(name: str) -> str | None:
 
 def _channels_first(it: Found) -> TensorSource:
     """Rows of pixels of three colours each → three pictures, one for each colour."""
+    if len(it.source.shape) != 2:
+        fail(it.source, "isn't of patches (expected: two dimensions)")
     rows, cols = it.source.shape
     side = isqrt(cols // 3)
     if side * side * 3 != cols:

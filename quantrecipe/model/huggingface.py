@@ -60,6 +60,8 @@ _OF_THE_WHOLE = {
     "StepVLForConditionalGeneration", "UnlimitedOCRForCausalLM",
 }  # fmt: skip
 """Classes that count even where the language model's part names another. Source: conversion/base.py, deepseek.py"""
+_DRAFTS = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "mtp_transformer_layers", "num_mtp_modules")
+"""Names of the number of draft heads, which are layers, too."""
 _ALL_OF_THEM = "`quantrecipe help architectures` lists them"
 _LONGEST_CLASS = 100  # no class has more, and a comparison takes time
 _CONVERTER = "convert it with llama.cpp's convert_hf_to_gguf.py --outtype bf16, and give the GGUF"
@@ -181,7 +183,7 @@ def _complete(path: Path, values: dict[str, Any], arch: Architecture, stored: Co
 def _check_layers(path: Path, values: Mapping[str, Any], stored: Collection[str]) -> None:
     """ModelError for more layers than tensors, before anything is made for each layer."""
     for part in (values, *(it for name in _LANGUAGE if isinstance(it := values.get(name), Mapping))):
-        for name in LAYERS:
+        for name in (*LAYERS, *_DRAFTS):
             if isinstance(count := part.get(name), int) and count > len(stored):
                 what = f"says {name}: {shown(count)}, but there are only {len(stored)} tensors"
                 raise ModelError(what, "download it again, or mend it", file=path)

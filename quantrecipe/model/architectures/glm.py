@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from quantrecipe.errors import ModelError
 from quantrecipe.model.architectures.architecture import Architecture, as_many_as_heads
-from quantrecipe.model.architectures.config import Config
+from quantrecipe.model.architectures.config import Config, shown
 from quantrecipe.model.architectures.deepseek import (
     DEEPSEEK2,
     INDEXER,
@@ -280,6 +280,8 @@ def _glm_dsa_pairs(config: Config) -> Pairs:
     pairs |= draft_pairs(arch, config) | indexer_pairs(arch, config)
     if config.per_layer(config.need("num_hidden_layers"), "indexer_types") is not None:
         kinds = config.find("indexer_types")  # all of them, those of draft heads as well
+        if not isinstance(kinds, list):
+            config.fail(f"says indexer_types: {shown(kinds)} (expected: a list, of one for each layer)")
         pairs[f"{arch}.attention.indexer.types"] = booleans(kind == "full" for kind in kinds)
     return pairs
 

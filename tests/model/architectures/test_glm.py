@@ -51,6 +51,9 @@ def with_text(changes: dict[str, object]) -> dict[str, object]:
 def test_indexers_of_other_layers(opened: Opened) -> None:
     with pytest.raises(ModelError, match="2 values for 3 layers under indexer_types"):
         opened("dsad", indexer_types=["full", "shared"])
+
+
+def test_one_kind_of_indexer_for_all_layers(opened: Opened) -> None:
     with pytest.raises(ModelError, match="says indexer_types: 'full' .*a list"):
         opened("dsad", indexer_types="full")
 

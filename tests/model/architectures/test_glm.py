@@ -54,7 +54,7 @@ def test_indexers_of_other_layers(opened: Opened) -> None:
 
 
 def test_one_kind_of_indexer_for_all_layers(opened: Opened) -> None:
-    with pytest.raises(ModelError, match="says indexer_types: 'full' .*a list"):
+    with pytest.raises(ModelError, match=r"says indexer_types: 'full' .*a list"):
         opened("dsad", indexer_types="full")
 
 

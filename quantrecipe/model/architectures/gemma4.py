@@ -43,8 +43,9 @@ def _of_full_layers(config: Config, name: str) -> int | None:
     """What layers without a window have instead of the others' `name`, where config.json says so layer by layer."""
     given = config.find("per_layer_config")
     if isinstance(given, Mapping):
-        own = {str(layer): it for layer, it in given.items()}
-        full = (own.get(str(layer)) for layer, sliding in enumerate(sliding_layers(config)) if not sliding)
+        # "01" is layer 1, and Python reads only so many digits
+        own = {int(layer): it for layer, it in given.items() if layer.isdecimal() and len(layer) < 10}
+        full = (own.get(layer) for layer, sliding in enumerate(sliding_layers(config)) if not sliding)
         parts = (replace(config, values=it) for it in full if isinstance(it, Mapping))
         return next((number for part in parts if (number := part.count(name)) is not None), None)
     return None

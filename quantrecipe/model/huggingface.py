@@ -64,6 +64,8 @@ _DRAFTS = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "mtp_transformer
 """Names of the number of draft heads, which are layers, too."""
 _ALL_OF_THEM = "`quantrecipe help architectures` lists them"
 _LONGEST_CLASS = 100  # no class has more, and a comparison takes time
+_PARTS = {"model": "the language model", "mmproj": "a projector", "mtp": "a draft head alone"}
+_OPTIONS = {"model": "leave --mmproj and --mtp out", "mmproj": "say --mmproj", "mtp": "say --mtp"}
 _CONVERTER = "convert it with llama.cpp's convert_hf_to_gguf.py --outtype bf16, and give the GGUF"
 
 
@@ -127,11 +129,14 @@ def _in_16_bits(config: Config, tensors: Sequence[Converted]) -> Iterable[str]:
 
 
 def _class_name(values: Mapping[str, Any], part: str) -> Any:
-    """The class that config.json names; for the language model among several towers, the one that its part names."""
+    """The class that config.json names; of several towers, the one that the part of the wanted one names."""
     inner = next((it for name in _LANGUAGE if isinstance(it := values.get(name), Mapping)), {})
     named, own = values.get("architectures"), inner.get("architectures")
     name = named[0] if isinstance(named, list) and named and isinstance(named[0], str) else None
-    if part != "mmproj" and name not in _OF_THE_WHOLE and isinstance(own, list) and own:
+    if part == "mmproj":
+        seen = values.get("vision_config")
+        own = seen.get("architectures") if isinstance(seen, Mapping) else None
+    if name not in _OF_THE_WHOLE and isinstance(own, list) and own:
         return own[0]
     return name
 
@@ -160,8 +165,21 @@ def _architecture(
             config = _complete(path, values, arch, stored)
             if arch.applies(config):
                 return arch, config
-    what = f"the architecture {name!r} has no {part} that can be converted with this configuration"
-    raise ModelError(what, _CONVERTER, file=path)
+    raise ModelError(*_absent(name, part, {arch.part for arch in known[name]}), file=path)
+
+
+def _absent(name: str, part: str, parts: Collection[str]) -> tuple[str, str]:
+    """What to say where a class is known, and not for the part that is wanted; `parts` are those it is known for."""
+    if part in parts:
+        what = f"the architecture {name!r} can't be converted with this configuration"
+        return what, _CONVERTER
+    what = f"{_PARTS[part]} of the architecture {name!r} can't be converted"
+    others = [option for other, option in _OPTIONS.items() if other in parts]
+    if not others:
+        return what, _CONVERTER
+    return f"{what}; what can be: {', '.join(_PARTS[it] for it in _OPTIONS if it in parts)}", (
+        f"{' or '.join(others)}, or {_CONVERTER}"
+    )
 
 
 def _complete(path: Path, values: dict[str, Any], arch: Architecture, stored: Collection[str]) -> Config:

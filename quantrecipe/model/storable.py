@@ -6,13 +6,19 @@ from pathlib import Path
 from typing import Never
 
 from quantrecipe.errors import ModelError
-from quantrecipe.model.source.source import TensorSource
+from quantrecipe.model.source.source import Shape, TensorSource
 from quantrecipe.tensor import MAX_DIMS, TensorInfo
 
-__all__ = ["as_tensor_info", "check_name", "check_storable"]
+__all__ = ["as_ggml_writes", "as_tensor_info", "check_name", "check_storable"]
 
 _READABLE = {"F64", "F32", "F16", "BF16", "I8", "I16", "I32", "I64", "MXFP4", "NVFP4"}  # ggml's names, too
 _MAX_NAME = 64  # ggml: GGML_MAX_NAME, a terminating zero included
+
+
+def as_ggml_writes(shape: Shape) -> Shape:
+    """Without outer lengths of 1: ggml has four lengths for every tensor, and writes up to the last that isn't 1."""
+    outer = next((place for place, length in enumerate(shape[:-1]) if length != 1), max(len(shape) - 1, 0))
+    return shape[outer:]
 
 
 def as_tensor_info(source: TensorSource, name: str | None = None) -> TensorInfo:

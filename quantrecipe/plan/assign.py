@@ -52,6 +52,8 @@ _F32_ROLES = (
 
 _F32_ENDS = (".patch_embd", ".patch_merger", ".position_embd")
 """The same of projectors: where pictures come in."""
+_CLASSIFIERS = ("cls", "cls.output")
+"""Roles of matrices that have a row for each label. To the converter one of a single row is still a matrix."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,7 +131,8 @@ def kept_type(tensor: TensorInfo, model: Model) -> str:
         return tensor.dtype
     if tensor.role == "ffn_gate_inp" and _router_as_stored(tensor, model):
         return tensor.dtype
-    small = len(tensor.shape) <= 1 or not tensor.name.endswith(".weight") or tensor.role.endswith("_norm")
+    vector = len(tensor.shape) <= 1 and tensor.role not in _CLASSIFIERS
+    small = vector or not tensor.name.endswith(".weight") or tensor.role.endswith("_norm")
     where_images_enter = tensor.role.endswith(_F32_ENDS)
     small = small or where_images_enter or tensor.role in _F32_ROLES
     return "F32" if small or tensor.dtype == "F64" else tensor.dtype

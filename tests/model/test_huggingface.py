@@ -18,6 +18,7 @@ from quantrecipe.model.huggingface import open_huggingface
 from quantrecipe.model.model import Model
 from quantrecipe.model.open_model import open_model
 from quantrecipe.model.source.reading import Reading
+from quantrecipe.model.storable import as_ggml_writes
 from quantrecipe.model.tensor_reader import TensorReader
 from quantrecipe.tensor import TensorInfo
 
@@ -34,7 +35,10 @@ class TestAgainstTheConverter:
 
     def test_tensors(self, name: str, tmp_path: Path) -> None:
         model = open_model(write_model(name, tmp_path))
-        assert tensors(model) == recorded(f"{name}/converted.json")["tensors"]
+        answer = recorded(f"{name}/converted.json")["tensors"]
+        assert tensors(model) == [
+            [tensor, list(as_ggml_writes(tuple(shape))), *rest] for tensor, shape, *rest in answer
+        ]
 
 
 def test_the_example() -> None:

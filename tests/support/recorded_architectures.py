@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "DRAFT_HEADS",
     "NAMES",
     "PROJECTORS",
     "VARIANTS",
@@ -57,12 +58,17 @@ def _archive() -> Mapping[str, Mapping[str, bytes]]:
     return found
 
 
-NAMES = tuple(sorted(_archive()))
-PROJECTORS = tuple(name for name in NAMES if "reference-mmproj.json" in _archive()[name])
+def _having(file: str) -> tuple[str, ...]:
+    return tuple(sorted(name for name, files in _archive().items() if file in files))
+
+
+NAMES = _having("reference.json")
+PROJECTORS = _having("reference-mmproj.json")
+DRAFT_HEADS = _having("reference-mtp.json")
 
 
 def read_recorded(name: str, file: str = "reference.json") -> dict[str, Any]:
-    """A JSON file of a folder: weights.json, reference.json, reference-mmproj.json, meta.json (perhaps absent: {})."""
+    """A JSON file of a folder: weights.json, reference.json and those of parts, meta.json (perhaps absent: {})."""
     return dict(json.loads(_archive()[name].get(file, b"{}")))
 
 

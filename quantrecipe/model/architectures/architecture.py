@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from quantrecipe.model.architectures.config import Config
 from quantrecipe.model.architectures.hyperparameters import LAYERS, common_pairs
@@ -13,7 +16,7 @@ from quantrecipe.model.architectures.rules import Rule, language_name
 from quantrecipe.model.pairs import Pairs
 from quantrecipe.model.tokenizer.kinds import Vocabulary
 
-__all__ = ["PARTS", "Architecture", "as_many_as_heads", "no_reason"]
+__all__ = ["PARTS", "Architecture", "Computed", "as_many_as_heads", "no_reason"]
 
 PARTS = ("model", "mmproj", "mtp")
 """What a folder may hold besides the language model, each a GGUF of its own: a projector, a draft head."""
@@ -34,7 +37,10 @@ def _as_it_is(config: Config, pairs: Pairs) -> Pairs:
     return pairs
 
 
-def _no_tensors(config: Config) -> dict[str, bytes]:
+Computed: TypeAlias = bytes | NDArray[np.float32]
+
+
+def _no_tensors(config: Config) -> dict[str, Computed]:
     return {}
 
 
@@ -96,7 +102,7 @@ class Architecture:
     names:         names that gguf's tensor name map lacks → names of the GGUF, "{layer}" in both, without ".weight"
     names_of:      the architecture whose tensor name map is taken, where gguf has none of this name
     lengths:       lengths that its layout names, where config.json has no hyper-parameter of this name
-    computed:      float32 tensors (1-D, little-endian bytes) that come from the configuration, by GGUF name
+    computed:      float32 tensors that come from the configuration, by GGUF name; bytes (little-endian) are a vector
 
     Its vocabulary:
     vocabulary:    how the tokenizer's files are read
@@ -128,7 +134,7 @@ class Architecture:
     names: Mapping[str, str] = field(default_factory=dict)
     names_of: str = ""
     lengths: Mapping[str, Length] = field(default_factory=dict)
-    computed: Callable[[Config], Mapping[str, bytes]] = _no_tensors
+    computed: Callable[[Config], Mapping[str, Computed]] = _no_tensors
 
     vocabulary: Vocabulary = _USUAL
     tokenizer: Callable[[Config, Pairs], Pairs] = _as_it_is

@@ -44,7 +44,7 @@ from quantrecipe.model.source.arithmetic import NegExp, Scale
 from quantrecipe.model.source.source import TensorSource
 from quantrecipe.model.tokenizer.kinds import Vocabulary
 
-__all__ = ["ALL"]
+__all__ = ["ALL", "BAILINGMOE3", "BAILINGMOE3_VL"]
 
 _SHARED_LENGTH = "moe_shared_expert_intermediate_size"
 _LIMITS = {"exp": "expert_swiglu_limit_list", "shexp": "share_expert_swiglu_limit_list"}

@@ -38,7 +38,7 @@ from quantrecipe.model.source.source import fail
 from quantrecipe.model.tensor_reader import TensorReader
 from quantrecipe.model.tokenizer.kinds import Vocabulary
 
-__all__ = ["ALL"]
+__all__ = ["ALL", "COHERE2MOE"]
 
 _NORMED_LAYERS = 64
 """llama.cpp looks for norms on q and k in models of so many layers and more."""

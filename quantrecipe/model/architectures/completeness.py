@@ -16,9 +16,10 @@ from quantrecipe.model.architectures.architecture import Architecture
 from quantrecipe.model.architectures.config import Config
 from quantrecipe.model.architectures.layout import HEAD, Part, length
 from quantrecipe.model.architectures.names import COMPANIONS, Names, layer_of
+from quantrecipe.model.storable import as_ggml_writes
 from quantrecipe.tensor import TensorInfo
 
-__all__ = ["check_tensors"]
+__all__ = ["check_tensors", "present_layers"]
 
 _SHOWN = 5  # layers
 _AGAIN = "a part of the model is missing: download it again"
@@ -36,6 +37,12 @@ class _Expected:
     remedy: str  # where it is missing, "" where that's as well
 
 
+def present_layers(arch: Architecture, config: Config) -> set[int]:
+    """The numbers of the layers that the GGUF has tensors of."""
+    where = arch.layout.present
+    return set(range(arch.layers(config)) if where is None else where(config))
+
+
 def check_tensors(
     arch: Architecture,
     config: Config,
@@ -48,7 +55,7 @@ def check_tensors(
     `tensors` go by GGUF name, `stored` says what the checkpoint calls them, `names` what its names become.
     """
     expected = _expected(arch, config, tensors)
-    empty = set(range(arch.layers(config))) - set(map(layer_of, tensors))
+    empty = present_layers(arch, config) - set(map(layer_of, tensors))
     drafts = set(arch.layout.drafts(config))
     problems = list(_empty_layers(arch, config, empty - drafts if drafts <= empty else empty))
     for name, it in expected.items():
@@ -78,14 +85,16 @@ def _expected(arch: Architecture, config: Config, tensors: Mapping[str, TensorIn
     if (config.folder / "modules.json").is_file():
         untied = False  # an embedding model has no use for an output
     made: dict[str, _Expected] = {}
+    present, whole = present_layers(arch, config), arch.layout.present is None
     everywhere = Part(
-        where=lambda config: range(arch.layers(config)),
+        where=lambda config: sorted(present),
         required=arch.layout.required,
         optional=arch.layout.optional,
     )
     for part in (everywhere, *arch.layout.parts):
-        # one more than there are tensors is enough for an error, and config.json may say anything
-        numbers = tuple(islice(part.where(config), len(tensors) + 1))
+        # config.json may say anything, and one layer more than there can be is enough for an error
+        where = islice(part.where(config), max(arch.layers(config), len(tensors)) + 1)
+        numbers = tuple(layer for layer in where if whole or layer in present)
         if not numbers:  # then there is none of what it has for the whole model, either
             continue
         for template, terms in (*part.required.items(), *part.optional.items()):
@@ -115,10 +124,7 @@ def _wrong_shape(
     if not it.terms:
         return
     expected = tuple(length(config, term, it.layer or 0, arch.lengths) for term in it.terms)
-    found = info.shape
-    while len(found) > len(expected) and found[0] == 1:  # to ggml, a row is a vector
-        found = found[1:]
-    if found != expected:
+    if info.shape != as_ggml_writes(expected):
         by = ", ".join(it.terms)
         what = f"tensor {stored!r} ({info.name}) has the shape {info.shape} (expected: {expected}, by {by})"
         yield Problem(what=what, remedy=_MEND, file=config.path)

@@ -48,7 +48,16 @@ from quantrecipe.model.architectures.rules import language_name, tied_output
 from quantrecipe.model.pairs import Pairs, boolean, f32, text, u32
 from quantrecipe.model.tokenizer.kinds import Vocabulary
 
-__all__ = ["ALL", "DEEPSEEK2", "INDEXER", "TRUNK", "deepseek2_pairs", "indexer_pairs", "yarn_pairs"]
+__all__ = [
+    "ALL",
+    "DEEPSEEK2",
+    "DEEPSEEK32",
+    "INDEXER",
+    "TRUNK",
+    "deepseek2_pairs",
+    "indexer_pairs",
+    "yarn_pairs",
+]
 
 _EPSILON = 1e-6  # of norms, where config.json doesn't tell it
 

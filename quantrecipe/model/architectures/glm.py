@@ -65,7 +65,7 @@ from quantrecipe.model.source import layout
 from quantrecipe.model.source.source import TensorSource
 from quantrecipe.model.tokenizer.kinds import Vocabulary
 
-__all__ = ["ALL", "VOCABULARY"]
+__all__ = ["ALL", "GLM4MOE", "GLM4_FLASH", "GLM_DSA", "VOCABULARY"]
 
 _END, _USER, _OBSERVATION = "<|endoftext|>", "<|user|>", "<|observation|>"
 VOCABULARY = Vocabulary(

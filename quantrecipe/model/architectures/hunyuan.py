@@ -44,7 +44,7 @@ from quantrecipe.model.json_file import read_json_object
 from quantrecipe.model.pairs import Pairs, boolean, f32, i32s, text, u32
 from quantrecipe.model.tokenizer.kinds import Vocabulary
 
-__all__ = ["ALL"]
+__all__ = ["ALL", "HY3"]
 
 _CONTEXT = 256 * 1024
 """What alpha is for, whatever config.json says. Source: the technical report of Hunyuan A13B"""

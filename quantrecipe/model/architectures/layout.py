@@ -44,6 +44,7 @@ __all__ = [
     "biases",
     "layers",
     "length",
+    "nowhere",
     "self_attention",
     "without_head",
 ]
@@ -58,7 +59,7 @@ _HIDDEN, _FF, _EXPERT_FF = "hidden_size", "intermediate_size", "moe_intermediate
 Q, KV = "num_attention_heads · head_dim", "num_key_value_heads · head_dim"
 
 
-def _nowhere(config: Config) -> Iterable[int]:
+def nowhere(config: Config) -> Iterable[int]:
     return ()
 
 
@@ -84,12 +85,14 @@ class Layout:
     optional: it takes these, too; all others it refuses
     parts:    tensors of some layers
     drafts:   the layers of draft heads: llama.cpp loads a model without any of their tensors, too
+    present:  the layers that a file has, where it hasn't all
     """
 
     required: Shapes = field(default_factory=dict)
     optional: Shapes = field(default_factory=dict)
     parts: tuple[Part, ...] = ()
-    drafts: Callable[[Config], Iterable[int]] = _nowhere
+    drafts: Callable[[Config], Iterable[int]] = nowhere
+    present: Callable[[Config], Iterable[int]] | None = None
 
 
 def layers(shapes: Shapes) -> Shapes:

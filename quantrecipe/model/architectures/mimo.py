@@ -18,10 +18,10 @@ from quantrecipe.model.architectures.config import Config
 from quantrecipe.model.architectures.experts import BIAS, DRAFT_NAMES, draft_part
 from quantrecipe.model.architectures.hyperparameters import LAYERS, common_pairs, rotary_length
 from quantrecipe.model.architectures.layout import DENSE, EXPERTS, HEAD, Layout, Part, Shapes, layers
-from quantrecipe.model.architectures.rules import Each, Found, Named, Stack, language_name
+from quantrecipe.model.architectures.rules import Stack, language_name, template
 from quantrecipe.model.pairs import Pairs, f32, i32s, u32
 
-__all__ = ["ALL"]
+__all__ = ["ALL", "MIMO2", "MIMO2_FUSED"]
 
 _DRAFTS = 3
 _EPSILON = 1e-5
@@ -78,11 +78,14 @@ def _rename(name: str) -> str | None:
     return f"{found}.weight" if found is not None and found.endswith("attention_sink_bias") else found
 
 
-def _draft_layer(it: Found) -> list[Named]:
-    if it.layer >= _DRAFTS:
-        it.config.fail(f"is of a model with more than {_DRAFTS} draft heads: there is a tensor {it.name!r}")
-    layer = it.config.need(*LAYERS) + it.layer
-    return [(f"model.layers.{layer}.{it.texts['rest']}", it.source)]
+def _draft_name(config: Config, name: str) -> str:
+    """The draft heads' layers come behind the others."""
+    match = template("model.mtp.layers.{layer}.{rest:*}").fullmatch(name)
+    if match is None:
+        return name
+    if (head := int(match["layer"])) >= _DRAFTS:
+        config.fail(f"is of a model with more than {_DRAFTS} draft heads: there is a tensor {name!r}")
+    return f"model.layers.{config.need(*LAYERS) + head}.{match['rest']}"
 
 
 def _refuse(config: Config) -> str | None:
@@ -138,8 +141,8 @@ MIMO2 = Architecture(
     common=lambda arch, config: common_pairs(arch, config, epsilon=False),
     pairs=_pairs,
     rename=_rename,
+    draft_name=_draft_name,
     rules=(
-        Each(names="model.mtp.layers.{layer}.{rest:*}", make=_draft_layer),
         Stack(names="model.layers.{layer}.mlp.experts.{expert}.{matrix:gate_proj|up_proj|down_proj}.weight"),
     ),
     names={

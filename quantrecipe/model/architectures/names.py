@@ -8,12 +8,14 @@ from functools import cached_property
 
 import gguf
 
-__all__ = ["COMPANIONS", "SUFFIXES", "Names", "layer_of"]
+__all__ = ["CLIPS", "COMPANIONS", "SUFFIXES", "Names", "layer_of"]
 
 COMPANIONS = (".input_scale", ".scale")
 """Ends of names of what belongs to weights of NVFP4: their factor, and that of their inputs."""
 
-SUFFIXES = (".weight", ".bias", *COMPANIONS)
+CLIPS = (".input_max", ".input_min", ".output_max", ".output_min")
+"""What a matrix of Gemma 4's towers has beside it: bounds of what goes in and comes out."""
+SUFFIXES = (".weight", ".bias", *COMPANIONS, *CLIPS)
 """Ends of names that stay as they are."""
 
 _BLOCK = re.compile(r"(?:^|\.)blk\.([0-9]{1,9})\.")

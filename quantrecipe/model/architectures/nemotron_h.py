@@ -50,7 +50,7 @@ from quantrecipe.model.architectures.state_space import (
 from quantrecipe.model.pairs import Pairs, boolean, u32
 from quantrecipe.model.tokenizer.kinds import Vocabulary
 
-__all__ = ["ALL"]
+__all__ = ["ALL", "NEMOTRON_H_MOE"]
 
 _HIDDEN, _FF = "hidden_size", "intermediate_size"
 _MAMBA, _ATTENTION, _MLP, _MOE, _DRAFT = "mamba", "attention", "mlp", "moe", "draft"

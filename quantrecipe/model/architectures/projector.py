@@ -1,25 +1,45 @@
-"""Projectors: the towers for pictures of a model that sees, as a GGUF of their own (`--mmproj`).
+"""Projectors: the towers for pictures and sound of a model that sees or hears, as a GGUF of their own (`--mmproj`).
 
-What all have: the keys of a vision tower, which come from `vision_config` and from the preprocessor's settings, and the
-layers of a vision transformer. To llama.cpp nearly all tensors of a tower are optional, since it has one loader for all
-of them; a tower is whole where all layers have the same.
+What all have: the keys of their towers, which come from `vision_config`, `audio_config` and the preprocessor's
+settings, and the layers of a transformer. To llama.cpp nearly all tensors of a tower are optional, since it has one
+loader for all of them; a tower is whole where all layers have the same.
+
+Hyper-parameters at the root are those of the tower for pictures, and those of a tower for sound stand under "audio".
 
 Source: llama.cpp, conversion/base.py (MmprojModel), tools/mtmd/clip.cpp (load_tensors).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from math import isqrt
+from typing import Any, TypeAlias
 
-from quantrecipe.model.architectures.architecture import Architecture, no_reason
+import numpy as np
+
+from quantrecipe.model.architectures.architecture import Architecture, Computed, no_reason
 from quantrecipe.model.architectures.config import Config
 from quantrecipe.model.architectures.layout import Layout, Length, Part, Shapes
-from quantrecipe.model.architectures.rules import Rule
+from quantrecipe.model.architectures.rules import Found, Named, Rule
 from quantrecipe.model.json_file import read_json_object
 from quantrecipe.model.pairs import Pairs, boolean, f32, f32s, text, u32
+from quantrecipe.model.source import layout
+from quantrecipe.model.source.source import TensorSource, fail
 
-__all__ = ["activation", "epsilon", "projector", "projector_type", "reader"]
+__all__ = [
+    "TOWER_FF",
+    "Sound",
+    "activation",
+    "channels_first",
+    "epsilon",
+    "hears",
+    "of_sound",
+    "projector",
+    "projector_type",
+    "reader",
+    "thirds",
+]
 
 _LAYERS = ("n_layers", "num_hidden_layers", "n_layer", "num_layers", "depth", "layers", "encoder_layers")
 _HEADS = ("num_attention_heads", "num_heads", "heads")
@@ -28,26 +48,79 @@ _SETTINGS = {"preprocessor_config.json": "media_proc_cfg", "processor_config.jso
 """Files with settings for pictures, the second before the first, and the object in which they may lie."""
 TEXT_HIDDEN = "text_hidden_size"
 """What the language model's hidden size is called among the hyper-parameters of its projector."""
+TOWER_FF = "tower_intermediate_size"
+"""The length of the tower's feed-forward network, where the key has another number."""
 
 
-def _tower(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The hyper-parameters of `vision_config`, with the hidden size of the language model."""
-    vision = values.get("vision_config")
-    if not isinstance(vision, Mapping):
-        return values
-    language = values.get("text_config")
-    found = {**values, **(language if isinstance(language, Mapping) else {})}
-    return {**vision, TEXT_HIDDEN: found.get("hidden_size", found.get("n_embd"))}
+Adjust: TypeAlias = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+_HEARD = "audio"
 
 
-def _without_vision(config: Config) -> str | None:
-    if isinstance(config.whole.get("vision_config"), Mapping):
-        return None
-    return "has no vision_config, so there is no projector to convert"
+def _as_it_is(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    return values
 
 
-def _layers(config: Config) -> int:
-    return config.need(*_LAYERS)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sound:
+    """A tower for sound.
+
+    section:            where config.json has its hyper-parameters: "audio_config", "thinker_config.audio_config"
+    adjust:             these, as the tower's keys are to see them
+    required, optional: its tensors, those between it and the language model included
+    needed:             False where some models of the classes have no such tower
+    """
+
+    section: str = "audio_config"
+    adjust: Adjust = _as_it_is
+    required: Shapes
+    optional: Shapes = field(default_factory=dict)
+    needed: bool = True
+
+
+def _within(values: Mapping[str, Any], section: str) -> Mapping[str, Any] | None:
+    """A part of config.json, by a name with dots; None where there is none."""
+    found: Any = values
+    for name in section.split("."):
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found if isinstance(found, Mapping) and found else None
+
+
+def _towers(section: str | None, adjust: Adjust, sound: Sound | None) -> Adjust:
+    """What brings the towers' hyper-parameters to their places, with the hidden size of the language model."""
+
+    def bring(values: Mapping[str, Any]) -> Mapping[str, Any]:
+        language = values.get("text_config")
+        found = {**values, **(language if isinstance(language, Mapping) else {})}
+        made: dict[str, Any] = {TEXT_HIDDEN: found.get("hidden_size", found.get("n_embd"))}
+        if section is not None and (seen := _within(values, section)) is not None:
+            made = {**adjust({**seen, **made})}
+        if sound is not None and (heard := _within(values, sound.section)) is not None:
+            made[_HEARD] = {**sound.adjust(heard), TEXT_HIDDEN: made[TEXT_HIDDEN]}
+        return made
+
+    return bring
+
+
+def of_sound(config: Config) -> Config:
+    """The hyper-parameters of the tower for sound."""
+    values = config.values.get(_HEARD)
+    return replace(config, values=values if isinstance(values, Mapping) else {}, rope={})
+
+
+def hears(config: Config) -> bool:
+    """Whether there is a tower for sound."""
+    return _HEARD in config.values
+
+
+def _missing(config: Config, section: str | None, sound: Sound | None) -> str | None:
+    wanted = [section] if section is not None else []
+    wanted += [sound.section] if sound is not None and sound.needed else []
+    missing = [it for it in wanted if _within(config.whole, it) is None]
+    return f"has no {missing[0]}, so there is no projector to convert" if missing else None
+
+
+def _heard_layers(config: Config) -> range:
+    return range(of_sound(config).need(*_LAYERS) if hears(config) else 0)
 
 
 def reader(config: Config) -> Mapping[str, Any]:
@@ -65,10 +138,14 @@ def reader(config: Config) -> Mapping[str, Any]:
 def _vision_pairs(config: Config) -> Pairs:
     """The keys of a vision tower."""
     settings = reader(config)
-    pairs: Pairs = {"clip.has_vision_encoder": boolean(True)}
+    if (side := config.count("image_size")) is None:
+        config.fail("has no image_size in its vision_config (expected: a whole number)")
+    pairs: Pairs = {
+        "clip.has_vision_encoder": boolean(True),
+        "clip.vision.projection_dim": u32(config.need(TEXT_HIDDEN)),
+        "clip.vision.image_size": u32(side),
+    }
     sizes = {
-        "projection_dim": (TEXT_HIDDEN,),
-        "image_size": ("image_size",),
         "patch_size": ("patch_size",),
         "embedding_length": ("hidden_size", "width"),
         "feed_forward_length": _FF,
@@ -87,21 +164,68 @@ def _vision_pairs(config: Config) -> Pairs:
     return pairs
 
 
-def projector_type(name: str, *, vision: bool = False) -> Pairs:
-    """The key of the projector's kind; `vision`: where there may be others for sound beside it."""
-    return {f"clip.{'vision.' if vision else ''}projector_type": text(name)}
+def projector_type(name: str, *, of: str = "") -> Pairs:
+    """The key of the projector's kind; `of`: "vision." or "audio." where there may be both."""
+    return {f"clip.{of}projector_type": text(name)}
 
 
-def epsilon(config: Config, *names: str, default: float) -> Pairs:
+def epsilon(config: Config, *names: str, default: float, of: str = "vision") -> Pairs:
     """The key of the norms' epsilon."""
     number = config.number(*names)
-    return {"clip.vision.attention.layer_norm_epsilon": f32(default if number is None else number)}
+    return {f"clip.{of}.attention.layer_norm_epsilon": f32(default if number is None else number)}
+
+
+def _sound_pairs(config: Config) -> Pairs:
+    """The keys of a tower for sound."""
+    found = of_sound(config)
+    sizes = {
+        "projection_dim": (TEXT_HIDDEN,),
+        "embedding_length": ("hidden_size",),
+        "feed_forward_length": _FF,
+        "block_count": _LAYERS,
+        "attention.head_count": ("num_attention_heads",),
+    }
+    pairs: Pairs = {"clip.has_audio_encoder": boolean(True)}
+    return pairs | {f"clip.audio.{key}": u32(found.need(*names)) for key, names in sizes.items()}
 
 
 def activation(config: Config) -> Pairs:
     """The key of the activation, where it is SiLU or GELU."""
     kind = config.find("hidden_act")
     return {f"clip.use_{kind}": boolean(True)} if kind in ("silu", "gelu") else {}
+
+
+def channels_first(it: Found) -> TensorSource:
+    """Rows of pixels of three colours each → three pictures, one for each colour."""
+    if len(it.source.shape) != 2:
+        fail(it.source, "isn't of patches (expected: two dimensions)")
+    rows, cols = it.source.shape
+    side = isqrt(cols // 3)
+    if side * side * 3 != cols:
+        fail(it.source, "isn't of square patches of three colours")
+    order = np.arange(cols).reshape(side, side, 3).transpose(2, 0, 1).ravel()
+    return layout.reshape(
+        layout.Columns(source=it.source, index=tuple(order.tolist())), (rows, 3, side, side)
+    )
+
+
+def thirds(fused: str, one: str) -> Callable[[Found], Iterable[Named]]:
+    """Make q, k and v of a tensor that holds all three; `fused` in its name becomes `one`, with a letter for "{}"."""
+
+    def split(it: Found) -> Iterable[Named]:
+        count = it.source.shape[0]
+        if count % 3:
+            fail(it.source, "isn't q, k and v of the same length")
+        third = count // 3
+        lines = it.source if len(it.source.shape) > 1 else layout.reshape(it.source, (count, 1))
+        for place, letter in enumerate("qkv"):
+            part = layout.rows(lines, place * third, (place + 1) * third)
+            yield (
+                it.name.replace(fused, one.format(letter)),
+                layout.reshape(part, (third, *it.source.shape[1:])),
+            )
+
+    return split
 
 
 _TOWER = Layout(
@@ -138,18 +262,23 @@ _TOWER = Layout(
         "v.blk.{layer}.ffn_down.bias": ("hidden_size",),
         "v.blk.{layer}.ln1.bias": ("hidden_size",),
         "v.blk.{layer}.ln2.bias": ("hidden_size",),
+        **{f"v.blk.{{layer}}.{it}.weight": ("hidden_size",) for it in ("ls1", "ls2")},
     },
 )
 
 _LENGTHS: Mapping[str, Length] = {
-    "ff": lambda config, layer: config.need(*_FF),
+    "ff": lambda config, layer: config.count(TOWER_FF) or config.need(*_FF),
     "tower_head_dim": lambda config, layer: (
         config.count("head_dim") or config.need("hidden_size") // config.need(*_HEADS)
     ),
+    "heard": lambda config, layer: of_sound(config).need("hidden_size"),
+    "heard ff": lambda config, layer: of_sound(config).need(*_FF),
 }
 
 
-_NUMBERED = {name: name for name in ("mm.0", "mm.1", "mm.2", "v.patch_embd.weight.1")}
+_NUMBERED = {
+    name: name for name in ("v.patch_embd.weight.1", *(f"mm.{place}" for place in range(3)), "mm.model.mlp.3")
+}
 """Names that gguf's map has as many of as there are layers, or not at all."""
 
 
@@ -158,38 +287,60 @@ def projector(
     classes: tuple[str, ...],
     rename: Callable[[str], str | None],
     pairs: Callable[[Config], Pairs],
-    required: Shapes,
+    required: Shapes | None = None,
     optional: Shapes | None = None,
     rules: tuple[Rule, ...] = (),
     names: Mapping[str, str] | None = None,
     loose: Shapes | None = None,
-    adjust: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda values: values,
+    section: str | None = "vision_config",
+    adjust: Adjust = _as_it_is,
+    sound: Sound | None = None,
     refuse: Callable[[Config], str | None] = no_reason,
+    layers: Callable[[Config], int] = lambda config: config.need(*_LAYERS),
+    computed: Callable[[Config], Mapping[str, Computed]] = lambda config: {},
 ) -> Architecture:
     """The projector of these classes.
 
-    rename, rules, names: as in Architecture
-    pairs:                the keys after those of the tower
-    required, optional:   tensors between the tower and the language model
+    rename, rules, names, computed: as in Architecture
+    pairs:                the keys after those of the towers
+    required, optional:   tensors between the tower for pictures and the language model
     loose:                optional ones that some layers have
-    adjust:               `vision_config`, as the tower's keys are to see it
+    section:              where config.json has the hyper-parameters of the tower for pictures, None without one
+    adjust:               these, as the tower's keys are to see them
+    sound:                the tower for sound
+    layers:               how many layers of the tower for pictures are kept
     """
+
+    def seen(config: Config) -> range:
+        return range(0 if section is None else layers(config))
+
+    def all_pairs(config: Config) -> Pairs:
+        found = {} if section is None else _vision_pairs(config)
+        return found | (_sound_pairs(config) if hears(config) else {}) | pairs(config)
+
+    parts = [
+        Part(
+            where=seen,
+            required=_TOWER.required | (required or {}),
+            optional=_TOWER.optional | (optional or {}),
+        ),
+        Part(where=seen, optional=loose or {}, loose=True),
+    ]
+    if sound is not None:
+        parts.append(Part(where=_heard_layers, required=sound.required, optional=sound.optional))
     return Architecture(
         name="clip",
         part="mmproj",
         classes=classes,
-        layout=Layout(
-            required=_TOWER.required | required,
-            optional=_TOWER.optional | (optional or {}),
-            parts=(Part(where=lambda config: range(_layers(config)), optional=loose or {}, loose=True),),
-        ),
-        refuse=lambda config: _without_vision(config) or refuse(config),
-        adjust=lambda values: adjust(_tower(values)),
-        layers=_layers,
+        layout=Layout(parts=tuple(parts)),
+        refuse=lambda config: _missing(config, section, sound) or refuse(config),
+        adjust=_towers(section, adjust, sound),
+        layers=lambda config: max(len(seen(config)), len(_heard_layers(config))),
         common=lambda name, config: {},
-        pairs=lambda config: _vision_pairs(config) | pairs(config),
+        pairs=all_pairs,
         rename=rename,
         rules=rules,
         names={**_NUMBERED, **(names or {})},
         lengths=_LENGTHS,
+        computed=computed,
     )

@@ -1,24 +1,25 @@
-"""The projectors of models that see: Gemma 3 and 4, GLM-4V, Llama 4, Mistral 3 (Pixtral), Qwen 2-VL to 3.5.
+"""The projectors of models that see: Gemma 3, GLM-4V, Llama 4, Mistral 3 (Pixtral), LightOnOCR.
 
 Source: llama.cpp, conversion/ (the classes of these names).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from itertools import pairwise
+from collections.abc import Mapping
 from math import isqrt
-from typing import Any
 
-import numpy as np
-
-from quantrecipe.model.architectures.config import Config
-from quantrecipe.model.architectures.projector import activation, epsilon, projector, projector_type, reader
-from quantrecipe.model.architectures.rules import Each, Found, Named, change, in_rope_order, rename
-from quantrecipe.model.pairs import Pairs, boolean, booleans, u32
-from quantrecipe.model.source import layout
+from quantrecipe.model.architectures.config import Config, shown
+from quantrecipe.model.architectures.projector import (
+    activation,
+    epsilon,
+    projector,
+    projector_type,
+    reader,
+)
+from quantrecipe.model.architectures.projectors_qwen import FRAMES, visual
+from quantrecipe.model.architectures.rules import change, in_rope_order, rename
+from quantrecipe.model.pairs import Pairs, boolean, u32
 from quantrecipe.model.source.arithmetic import Add, Cast
-from quantrecipe.model.source.source import TensorSource, fail
 
 __all__ = ["ALL"]
 
@@ -69,77 +70,8 @@ GEMMA3 = projector(
 )
 
 
-# Gemma 4
-
-
-def _gemma4_name(name: str) -> str | None:
-    if "language_model." in name or not name.startswith(("model.vision_tower.", "model.embed_vision.")):
-        return None
-    name = name.replace("model.vision_tower.encoder.", "vision_model.model.")
-    if name.endswith(("layer_scalar", "position_embedding_table")):
-        return f"{name}.weight"
-    return name.replace(".linear.weight", ".weight")
-
-
-def _channels_first(it: Found) -> TensorSource:
-    """Rows of pixels of three colours each → three pictures, one for each colour."""
-    if len(it.source.shape) != 2:
-        fail(it.source, "isn't of patches (expected: two dimensions)")
-    rows, cols = it.source.shape
-    side = isqrt(cols // 3)
-    if side * side * 3 != cols:
-        fail(it.source, "isn't of square patches of three colours")
-    order = np.arange(cols).reshape(side, side, 3).transpose(2, 0, 1).ravel()
-    return layout.reshape(
-        layout.Columns(source=it.source, index=tuple(order.tolist())), (rows, 3, side, side)
-    )
-
-
-def _without_sound(config: Config) -> str | None:
-    if config.whole.get("audio_config"):
-        return "has an audio_config: its projector for sound can't be converted yet"
-    return None
-
-
-GEMMA4 = projector(
-    classes=("Gemma4ForConditionalGeneration",),
-    rename=_gemma4_name,
-    rules=(change("model.vision_tower.patch_embedder.input_proj.weight", _channels_first),),
-    adjust=lambda values: {**values, "image_size": 224},  # llama.cpp asks for one; pictures may have any
-    pairs=lambda config: (
-        projector_type("gemma4v", vision=True) | epsilon(config, "layer_norm_eps", default=1e-6)
-    ),
-    required={"mm.input_projection.weight": ("text_hidden_size", "hidden_size")},
-    optional={
-        "v.std_bias": _ANY,
-        "v.std_scale": _ANY,
-        "v.blk.{layer}.out_scale.weight": _ANY,
-    },
-    refuse=_without_sound,
-)
-
-
 # GLM-4V
 
-
-def _visual(name: str) -> str | None:
-    """Qwen's and GLM's names begin with "model.visual." in newer checkpoints."""
-    name = name.removeprefix("model.")
-    return name if name.startswith("visual.") else None
-
-
-def _two_frames(it: Found) -> Iterable[Named]:
-    """The embedding of patches of two frames of a film, as one for each frame."""
-    if len(it.source.shape) != 5 or it.source.shape[2] != 2:
-        fail(it.source, "isn't an embedding of two frames (expected: channels, colours, 2, rows, cols)")
-    channels, colours, frames, rows, cols = it.source.shape
-    lines = layout.reshape(it.source, (channels * colours * frames, rows * cols))
-    for frame, name in enumerate(("v.patch_embd.weight", "v.patch_embd.weight.1")):
-        one = layout.rows(lines, frame, lines.rows, frames)
-        yield name, layout.reshape(one, (channels, colours, rows, cols))
-
-
-_FRAMES = Each(names="visual.patch_embed.proj.weight", make=_two_frames)
 
 GLM4V = projector(
     classes=(
@@ -147,8 +79,8 @@ GLM4V = projector(
         "Glm4vMoeForConditionalGeneration",
         "GlmOcrForConditionalGeneration",
     ),
-    rename=_visual,
-    rules=(_FRAMES,),
+    rename=visual,
+    rules=(FRAMES,),
     pairs=lambda config: (
         projector_type("glm4v") | activation(config) | epsilon(config, "rms_norm_eps", default=1e-5)
     ),
@@ -173,7 +105,7 @@ def _llama4_pairs(config: Config) -> Pairs:
     if config.find("hidden_act") != "gelu":
         config.fail(f"says hidden_act: {config.find('hidden_act')!r} of its vision_config (expected: 'gelu')")
     ratio = config.number("pixel_shuffle_ratio")
-    if not ratio or not 0 < ratio <= 1:
+    if not ratio or not 1e-3 <= ratio <= 1:
         config.fail("has no pixel_shuffle_ratio in its vision_config (expected: a number up to 1)")
     return (
         projector_type("llama4")
@@ -207,147 +139,51 @@ def _pixtral_pairs(config: Config) -> Pairs:
     return pairs
 
 
+def _other_tower(config: Config) -> str | None:
+    """LLaVA has the same class, and a tower for which llama.cpp's converter has a script of its own."""
+    seen = config.whole.get("vision_config")
+    kind = seen.get("model_type") if isinstance(seen, Mapping) else None
+    if kind == "pixtral":
+        return None
+    return (
+        f"has a tower for pictures of the kind {shown(kind)} (of this class, only 'pixtral' can be converted)"
+    )
+
+
+_PIXTRAL_RULES = (
+    change(
+        "vision_tower.transformer.layers.{layer}.attention.{proj:q|k}_proj.{end:weight|bias}", in_rope_order
+    ),
+)
+_PIXTRAL_OPTIONAL = {
+    f"mm.{name}": _ANY for name in ("1.bias", "2.bias", "input_norm.weight", "patch_merger.weight")
+}
+
 PIXTRAL = projector(
     classes=("Mistral3ForConditionalGeneration", "LlavaForConditionalGeneration"),
     rename=_pixtral_name,
-    rules=(
-        change(
-            "vision_tower.transformer.layers.{layer}.attention.{proj:q|k}_proj.{end:weight|bias}",
-            in_rope_order,
-        ),
-    ),
+    rules=_PIXTRAL_RULES,
     pairs=_pixtral_pairs,
     required={"mm.1.weight": _ANY, "mm.2.weight": _ANY},
-    optional={
-        "mm.1.bias": _ANY,
-        "mm.2.bias": _ANY,
-        "mm.input_norm.weight": _ANY,
-        "mm.patch_merger.weight": _ANY,
-    },
+    optional=_PIXTRAL_OPTIONAL,
+    refuse=_other_tower,
 )
 
 
-# Qwen
+def _light_name(name: str) -> str | None:
+    """LightOnOCR's names of the same tower."""
+    name = name.replace("model.vision_encoder.", "vision_tower.")
+    return _pixtral_name(name.replace("model.vision_projection.", "multi_modal_projector."))
 
 
-def _qwen3_tower(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The picture's size follows from how many positions of patches there are."""
-    positions, patch = values.get("num_position_embeddings", 2304), values.get("patch_size", 16)
-    if "image_size" in values or not isinstance(positions, int) or not isinstance(patch, int):
-        return values
-    return {**values, "image_size": isqrt(max(positions, 0)) * patch}
-
-
-def _deepstack(config: Config) -> list[int]:
-    """Layers whose output goes to the language model besides the last."""
-    found = config.find("deepstack_visual_indexes") or []
-    layers = config.need("depth")
-    if not isinstance(found, list) or not all(type(it) is int and 0 <= it < layers for it in found):
-        config.fail("has deepstack_visual_indexes that aren't layers of its vision tower")
-    return found
-
-
-def _qwen3_pairs(config: Config) -> Pairs:
-    pairs: Pairs = projector_type("qwen3vl_merger") | {"clip.use_gelu": boolean(True)}
-    if (merge := config.count("spatial_merge_size")) is not None:
-        pairs["clip.vision.spatial_merge_size"] = u32(merge)
-    language = config.whole.get("text_config")
-    number = language.get("rms_norm_eps") if isinstance(language, Mapping) else None
-    pairs |= epsilon(Config(path=config.path, values={"eps": number}), "eps", default=1e-6)
-    stacked = _deepstack(config)
-    flags = [layer in stacked for layer in range(config.need("depth"))]
-    pairs["clip.vision.is_deepstack_layers"] = booleans(flags)
-    return pairs
-
-
-def _of_deepstack(it: Found) -> Iterable[Named]:
-    layers = _deepstack(it.config)
-    place = int(it.texts["place"])
-    if place >= len(layers):
-        fail(it.source, f"is of the deepstack merger {place}, and config.json has {len(layers)}")
-    part = it.texts["part"].replace("linear_", "")
-    return [(f"v.deepstack.{layers[place]}.{part}.{it.texts['end']}", it.source)]
-
-
-QWEN3VL = projector(
-    classes=(
-        "Qwen3VLForConditionalGeneration",
-        "Qwen3VLMoeForConditionalGeneration",
-        "Qwen3_5ForConditionalGeneration",
-        "Qwen3_5MoeForConditionalGeneration",
-    ),
-    rename=_visual,
-    rules=(
-        _FRAMES,
-        rename("visual.merger.linear_fc1.{end}", "mm.0.{end}"),
-        rename("visual.merger.linear_fc2.{end}", "mm.2.{end}"),
-        rename("visual.merger.norm.{end}", "v.post_ln.{end}"),
-        Each(
-            names="visual.deepstack_merger_list.{place}.{part:norm|linear_fc1|linear_fc2}.{end}",
-            make=_of_deepstack,
-        ),
-    ),
-    names={f"v.deepstack.{{layer}}.{it}": f"v.deepstack.{{layer}}.{it}" for it in ("norm", "fc1", "fc2")},
-    adjust=_qwen3_tower,
-    pairs=_qwen3_pairs,
-    required={"mm.0.weight": _ANY, "mm.2.weight": _ANY, "mm.0.bias": _ANY, "mm.2.bias": _ANY},
-    loose={
-        f"v.deepstack.{{layer}}.{it}.{end}": _ANY
-        for it in ("norm", "fc1", "fc2")
-        for end in ("weight", "bias")
-    },
+LIGHTONOCR = projector(
+    classes=("LightOnOCRForConditionalGeneration",),
+    rename=_light_name,
+    rules=_PIXTRAL_RULES,
+    pairs=lambda config: _pixtral_pairs(config) | projector_type("lightonocr"),
+    required={"mm.1.weight": _ANY, "mm.2.weight": _ANY},
+    optional=_PIXTRAL_OPTIONAL,
 )
 
 
-def _qwen2_tower(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Qwen2-VL calls the tower's width embed_dim, and the language model's hidden_size."""
-    found = {"image_size": 560, **values}
-    if "embed_dim" in found:
-        found["intermediate_size"], found["hidden_size"] = found.get("hidden_size"), found["embed_dim"]
-    return found
-
-
-def _qwen2_pairs(config: Config) -> Pairs:
-    kind = config.whole.get("model_type")
-    if kind != "qwen2_5_vl":
-        return projector_type("qwen2vl_merger") | epsilon(_whole(config), "rms_norm_eps", default=1e-6)
-    pairs = projector_type("qwen2.5vl_merger") | {"clip.use_silu": boolean(True)}
-    full = config.find("fullatt_block_indexes")
-    if not isinstance(full, list) or not full or not all(type(it) is int for it in full):
-        config.fail("has no fullatt_block_indexes in its vision_config (expected: numbers of layers)")
-    step = full[0] + 1
-    if any(later - earlier != step for earlier, later in pairwise(full)):
-        config.fail(f"has fullatt_block_indexes {full}, which are no multiples of {step}")
-    pairs["clip.vision.n_wa_pattern"] = u32(step)
-    return pairs | epsilon(_whole(config), "rms_norm_eps", default=1e-6)
-
-
-def _whole(config: Config) -> Config:
-    return Config(path=config.path, values=config.whole)
-
-
-def _three(it: Found) -> Iterable[Named]:
-    """q, k and v, which are stored as one."""
-    count = it.source.shape[0]
-    if count % 3:
-        fail(it.source, "isn't q, k and v of the same length")
-    third = count // 3
-    for place, name in enumerate("qkv"):
-        if len(it.source.shape) == 1:
-            lines = layout.reshape(it.source, (count, 1))
-            part = layout.reshape(layout.rows(lines, place * third, (place + 1) * third), (third,))
-        else:
-            part = layout.rows(it.source, place * third, (place + 1) * third)
-        yield it.name.replace("qkv", name), part
-
-
-QWEN2VL = projector(
-    classes=("Qwen2VLForConditionalGeneration", "Qwen2_5_VLForConditionalGeneration", "Qwen2VLModel"),
-    rename=_visual,
-    rules=(_FRAMES, Each(names="visual.blocks.{layer}.attn.qkv.{end}", make=_three)),
-    adjust=_qwen2_tower,
-    pairs=_qwen2_pairs,
-    required={"mm.0.weight": _ANY, "mm.2.weight": _ANY, "mm.0.bias": _ANY, "mm.2.bias": _ANY},
-)
-
-ALL = (GEMMA3, GEMMA4, GLM4V, LLAMA4, PIXTRAL, QWEN3VL, QWEN2VL)
+ALL = (GEMMA3, GLM4V, LLAMA4, PIXTRAL, LIGHTONOCR)

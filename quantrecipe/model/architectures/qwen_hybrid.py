@@ -50,7 +50,7 @@ from quantrecipe.model.architectures.rules import (
 )
 from quantrecipe.model.pairs import Pairs, booleans, i32s, u32
 
-__all__ = ["ALL", "QWEN35"]
+__all__ = ["ALL", "QWEN3NEXT", "QWEN35", "QWEN35MOE"]
 
 _INTERVAL = 4
 """Each fourth layer has attention, where config.json says nothing. Source: llama.cpp, qwen3next.cpp"""
@@ -92,6 +92,10 @@ def _without_place(config: Config, name: str) -> bool:
 
 def _all_layers(config: Config) -> int:
     return config.need(*LAYERS) + _draft_count(config)
+
+
+def _drafts(config: Config) -> range:
+    return range(config.need(*LAYERS), _all_layers(config))
 
 
 def _draft_name(config: Config, name: str) -> str:
@@ -182,8 +186,9 @@ def _layout(feed_forward: Shapes, linear: Shapes) -> Layout:
         parts=(
             _ATTENTION,
             Part(where=_layers_with(True), required=LINEAR | linear),
-            replace(DRAFT, where=lambda config: range(config.need(*LAYERS), _all_layers(config))),
+            replace(DRAFT, where=_drafts),
         ),
+        drafts=_drafts,
     )
 
 

@@ -42,7 +42,7 @@ from quantrecipe.model.architectures.rules import Each, Found, Named, change, la
 from quantrecipe.model.pairs import Pairs, boolean, booleans, f32, f32s, i32s, u32
 from quantrecipe.model.source import layout
 
-__all__ = ["ALL"]
+__all__ = ["ALL", "STEP35"]
 
 _FULL, _WINDOW = "full_attention", "sliding_attention"
 _EPSILON = 1e-5  # of norms, where config.json doesn't tell it

@@ -12,16 +12,19 @@ from dataclasses import dataclass, field
 from itertools import product
 from math import prod
 
+import numpy as np
+
 from quantrecipe.errors import ModelError, Problem, abridged
-from quantrecipe.model.architectures.architecture import Architecture
-from quantrecipe.model.architectures.completeness import check_tensors
+from quantrecipe.model.architectures.architecture import Architecture, Computed
+from quantrecipe.model.architectures.completeness import check_tensors, present_layers
 from quantrecipe.model.architectures.config import Config
-from quantrecipe.model.architectures.names import COMPANIONS, Names
+from quantrecipe.model.architectures.names import COMPANIONS, Names, layer_of
 from quantrecipe.model.architectures.quantized import weights_of
 from quantrecipe.model.architectures.rules import Each, First, Found, Gather, Named, Rule, Stack, template
 from quantrecipe.model.safetensors import Checkpoint
+from quantrecipe.model.source import layout
 from quantrecipe.model.source.source import Constant, TensorSource
-from quantrecipe.model.storable import as_tensor_info, check_storable
+from quantrecipe.model.storable import as_ggml_writes, as_tensor_info, check_storable
 from quantrecipe.tensor import TensorInfo
 
 __all__ = ["Converted", "convert_tensors", "parameters"]
@@ -42,16 +45,21 @@ def convert_tensors(arch: Architecture, config: Config, checkpoint: Checkpoint) 
     made: dict[str, Converted] = {}
     taken: dict[str, str] = {}
     unknown: list[str] = []
+    present = present_layers(arch, config)
+    all_layers = arch.layout.present is None
     for stored, source in _expand(arch, config, checkpoint):
         name = names.gguf(stored)
         if name is None:
             unknown.append(stored)
             continue
+        if not all_layers and (layer := layer_of(name)) is not None and layer not in present:
+            continue
         if name in taken:
             what = f"{taken[name]!r} and {stored!r} would both be called {name!r}"
             raise ModelError(what, "delete one of them", file=config.folder)
         taken[name] = stored
-        made[name] = as_tensor_info(source, name), source
+        whole = layout.reshape(source, as_ggml_writes(source.shape))
+        made[name] = as_tensor_info(whole, name), whole
     if unknown:
         raise ModelError(_unknown(arch, config, layers, unknown))
     check_tensors(arch, config, {name: info for name, (info, _) in made.items()}, taken, names)
@@ -204,8 +212,9 @@ class _Rules:
                 yield Problem(what=f"tensor {name!r} is missing", remedy=remedy, file=self._config.folder)
 
 
-def _computed(name: str, data: bytes) -> Converted:
-    source = Constant(name=name, shape=(len(data) // 4,), dtype="F32", data=data)
+def _computed(name: str, found: Computed) -> Converted:
+    values = np.frombuffer(found, "<f4") if isinstance(found, bytes) else found.astype("<f4")
+    source = Constant(name=name, shape=values.shape, dtype="F32", data=values.tobytes())
     return TensorInfo.from_name(name, source.shape, source.dtype), source
 
 

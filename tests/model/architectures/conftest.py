@@ -17,4 +17,6 @@ from quantrecipe.model.open_model import open_model
 def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Model]:
     """Opens a variant (`write_variant`) as if it had a vocabulary."""
     monkeypatch.setattr(huggingface, "tokenizer_pairs", lambda *_, **__: {})
-    return lambda name, **changes: open_model(write_variant(name, tmp_path, **changes))
+    return lambda name, part="model", **changes: open_model(
+        write_variant(name, tmp_path, **changes), part=part
+    )

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from support.recorded_architectures import NAMES, PROJECTORS, inexact, read_recorded, write_recorded
+from support.recorded_architectures import (
+    DRAFT_HEADS,
+    NAMES,
+    PROJECTORS,
+    VARIANTS,
+    inexact,
+    read_recorded,
+    write_recorded,
+)
 
 from quantrecipe.gguf.values import GGUFValue
 from quantrecipe.model.model import Model
 from quantrecipe.model.open_model import open_model
 from quantrecipe.model.source.floats import from_float32, to_float32
 from quantrecipe.model.source.reading import Reading
+from quantrecipe.model.storable import as_ggml_writes
 from quantrecipe.model.tensor_reader import TensorReader
 from quantrecipe.plan.assign import kept_type
 from quantrecipe.registry import load_registry
@@ -25,8 +35,8 @@ IN_PLACE = {"deepseek4", "gpt-oss", "llama3-nvfp4", "kimi-k2-int4", "qwen2-gptq"
 KEYS_IN_PLACE = {"deepseek4"}
 """The same of keys: the converter writes its chat template first."""
 
-OWN_TYPES = {"deepseek4"}
-"""Where the converter chooses types (Q8_0 for FP8, BF16 for routers): here a recipe does."""
+OWN_TYPES = {"deepseek4", "modernbert"}
+"""Where the converter chooses types (Q8_0 for FP8, BF16 for routers and float32): here a recipe does."""
 
 ADDED = {"kimi-linear": {"tokenizer.ggml.merges"}}
 """What we write besides: transformers 5.24 loses the merges of a tiktoken file, which llama.cpp needs."""
@@ -63,11 +73,32 @@ def test_projectors_are_equal_too(name: str, tmp_path: Path) -> None:
     assert_tensors(name, model, answer["tensors"])
 
 
+@pytest.mark.parametrize("name", DRAFT_HEADS)
+def test_draft_heads_alone_are_equal_too(
+    name: str, opened: Callable[..., Model], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if name in VARIANTS:  # these have no vocabulary
+        model = opened(name, part="mtp")
+    else:
+        monkeypatch.undo()
+        model = open_model(write_recorded(name, tmp_path), part="mtp")
+    answer = read_recorded(name, "reference-mtp.json")
+    expected = {key: tuple(value) for key, *value in answer["metadata"]}
+    found = metadata(model)
+    if name in VARIANTS:
+        found = {key: it for key, it in found.items() if key in expected or not key.startswith("tokenizer.")}
+    if read_recorded(name, "meta.json").get("pre_rules_differ"):
+        del found["tokenizer.ggml.pre"], expected["tokenizer.ggml.pre"]
+    assert found == expected
+    assert list(found) == list(expected)
+    assert_tensors(name, model, answer["tensors"])
+
+
 def assert_tensors(name: str, model: Model, expected: list[list[Any]]) -> None:
     """The same tensors, order, types and bytes; computed ones within one unit in the last place."""
     order = sorted if name in IN_PLACE else list
-    assert order([it.name, squeezed(it.shape)] for it in model.tensors) == order(
-        [tensor, squeezed(shape)] for tensor, shape, _, _ in expected
+    assert order([it.name, it.shape] for it in model.tensors) == order(
+        [tensor, as_ggml_writes(tuple(shape))] for tensor, shape, _, _ in expected
     )
     about, answers = inexact(name), {tensor: (type_, digest) for tensor, _, type_, digest in expected}
     with TensorReader() as reader:
@@ -86,14 +117,6 @@ def assert_tensors(name: str, model: Model, expected: list[list[Any]]) -> None:
                 assert np.abs(ours.astype(np.int64) - theirs).max(initial=0) <= 1, tensor.name
             else:
                 assert hashlib.sha256(raw.tobytes()).hexdigest() == digest, tensor.name
-
-
-def squeezed(shape: Any) -> list[int]:
-    """To ggml, a matrix of one row is a vector."""
-    lengths = list(shape)
-    while len(lengths) > 1 and lengths[0] == 1:
-        del lengths[0]
-    return lengths
 
 
 def metadata(model: Model) -> dict[str, tuple[str, Any]]:

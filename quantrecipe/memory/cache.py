@@ -3,10 +3,11 @@
     attention         keys and values of every token of the context: rows of attn_k and attn_v
     sliding window    the same for a window and a batch only
     MLA               one compressed row for each token: rows of attn_kv_a_mqa; no values
+    draft heads       nothing, as long as they aren't used: a context of their own has them
     recurrent         one state for each sequence, whatever the context: convolution and state matrix, in F32
 
-Origin of the facts: llama.cpp b11312, src/llama-kv-cache.cpp, llama-kv-cache-iswa.cpp, llama-memory-recurrent.cpp and
-llama-hparams.cpp (n_embd_r, n_embd_s).
+Origin of the facts: llama.cpp b11312, src/llama-kv-cache.cpp, llama-kv-cache-iswa.cpp, llama-memory-recurrent.cpp,
+llama-model.cpp (create_memory: which layers) and llama-hparams.cpp (n_embd_r, n_embd_s).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from quantrecipe.errors import PlanError
 from quantrecipe.model.model import Model
 from quantrecipe.model.sliding_window import SlidingWindows
-from quantrecipe.tensor import TensorInfo
+from quantrecipe.tensor import TensorInfo, nextn_layers, split_name
 
 __all__ = ["CACHE_TYPES", "LayerCache", "layer_caches", "padded_context"]
 
@@ -74,11 +75,17 @@ def layer_caches(model: Model) -> Mapping[int, LayerCache]:
     """What each layer keeps, by its number; layers that keep nothing aren't there."""
     layers: dict[int, dict[str, TensorInfo]] = {}
     for tensor in model.tensors:
-        if tensor.layer is not None:
-            layers.setdefault(tensor.layer, {})[tensor.role] = tensor
-    windows = SlidingWindows(model, len(layers))
+        layer, role = split_name(tensor.name.removeprefix("dec."))  # of T5, the decoder has a cache
+        if layer is not None:
+            layers.setdefault(layer, {})[role] = tensor
+    windows = SlidingWindows(model, max(layers, default=-1) + 1)
+    drafts = nextn_layers(model.tensors)
+    if drafts >= layers.keys():  # a draft head alone: its own context keeps what its layers see
+        drafts = set()
     found = {}
     for layer, tensors in sorted(layers.items()):
+        if layer in drafts:
+            continue
         state = _state(tensors, model)
         k, v = _widths(tensors, model, layer) if windows.has_cache(layer) else (0, 0)
         if k or state:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from quantrecipe.errors import ModelError
 from quantrecipe.gguf.file_types import FILE_TYPES
 from quantrecipe.model.architectures.architecture import Architecture
 from quantrecipe.model.architectures.completion import complete, completed
-from quantrecipe.model.architectures.config import Config
+from quantrecipe.model.architectures.config import Config, shown
+from quantrecipe.model.architectures.hyperparameters import LAYERS
 from quantrecipe.model.architectures.quantized.keys import (
     computes_in_16_bits,
     quantized_file_type,
@@ -35,6 +37,7 @@ from quantrecipe.model.model_card import general_pairs
 from quantrecipe.model.pairs import u32
 from quantrecipe.model.safetensors import Checkpoint
 from quantrecipe.model.tokenizer import tokenizer_pairs
+from quantrecipe.wording import quoted
 
 __all__ = ["open_huggingface"]
 
@@ -57,6 +60,10 @@ _OF_THE_WHOLE = {
     "StepVLForConditionalGeneration", "UnlimitedOCRForCausalLM",
 }  # fmt: skip
 """Classes that count even where the language model's part names another. Source: conversion/base.py, deepseek.py"""
+_DRAFTS = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "mtp_transformer_layers", "num_mtp_modules")
+"""Names of the number of draft heads, which are layers, too."""
+_ALL_OF_THEM = "`quantrecipe help architectures` lists them"
+_LONGEST_CLASS = 100  # no class has more, and a comparison takes time
 _PARTS = {"model": "the language model", "mmproj": "a projector", "mtp": "a draft head alone"}
 _OPTIONS = {"model": "leave --mmproj and --mtp out", "mmproj": "say --mmproj", "mtp": "say --mtp"}
 _CONVERTER = "convert it with llama.cpp's convert_hf_to_gguf.py --outtype bf16, and give the GGUF"
@@ -125,7 +132,7 @@ def _class_name(values: Mapping[str, Any], part: str) -> Any:
     """The class that config.json names; of several towers, the one that the part of the wanted one names."""
     inner = next((it for name in _LANGUAGE if isinstance(it := values.get(name), Mapping)), {})
     named, own = values.get("architectures"), inner.get("architectures")
-    name = named[0] if isinstance(named, list) and named else None
+    name = named[0] if isinstance(named, list) and named and isinstance(named[0], str) else None
     if part == "mmproj":
         seen = values.get("vision_config")
         own = seen.get("architectures") if isinstance(seen, Mapping) else None
@@ -143,12 +150,15 @@ def _architecture(
 ) -> tuple[Architecture, Config]:
     """The architecture of a class that is for this configuration, and the configuration as it sees it."""
     name = _class_name(values, part)
-    supported = ", ".join(sorted(known))
     if not isinstance(name, str):
-        what = f'names no architecture (expected under "architectures" one of: {supported})'
+        what = (
+            'names no architecture (expected under "architectures": a list with a class, "LlamaForCausalLM")'
+        )
         raise ModelError(what, "add it, or give the model as a GGUF", file=path)
     if name not in known:
-        what = f"the architecture {name!r} is not supported (supported: {supported})"
+        close = get_close_matches(name[:_LONGEST_CLASS], known, 3, 0.7)
+        which = f"closest of {len(known)}: {', '.join(close)}" if close else f"{len(known)} others are"
+        what = f"the architecture {quoted(name)} is not supported ({which}; {_ALL_OF_THEM})"
         raise ModelError(what, _CONVERTER, file=path)
     for arch in known[name]:
         if arch.part == part:
@@ -174,6 +184,7 @@ def _absent(name: str, part: str, parts: Collection[str]) -> tuple[str, str]:
 
 def _complete(path: Path, values: dict[str, Any], arch: Architecture, stored: Collection[str]) -> Config:
     """Complete config.json by what transformers assumes."""
+    _check_layers(path, values, stored)
     language = values.get("text_config")
     language = language if isinstance(language, Mapping) else {}
     said = frozenset((*values, *language))
@@ -185,6 +196,15 @@ def _complete(path: Path, values: dict[str, Any], arch: Architecture, stored: Co
     adjusted = arch.adjust(values)
     rope = rope_parameters(path, adjusted, arch.default_theta)
     return Config(path=path, values=adjusted, rope=rope, whole=whole, said=said, stored=stored)
+
+
+def _check_layers(path: Path, values: Mapping[str, Any], stored: Collection[str]) -> None:
+    """ModelError for more layers than tensors, before anything is made for each layer."""
+    for part in (values, *(it for name in _LANGUAGE if isinstance(it := values.get(name), Mapping))):
+        for name in (*LAYERS, *_DRAFTS):
+            if isinstance(count := part.get(name), int) and count > len(stored):
+                what = f"says {name}: {shown(count)}, but there are only {len(stored)} tensors"
+                raise ModelError(what, "download it again, or mend it", file=path)
 
 
 def _refuse(config: Config, arch: Architecture) -> None:

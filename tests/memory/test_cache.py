@@ -69,6 +69,19 @@ def test_latent_attention_that_was_converted_long_ago_keeps_all_heads() -> None:
     assert layer_caches(model("deepseek2", tensors, **keys)) == {0: LayerCache(k=3072, v=2048)}
 
 
+def test_a_draft_head_keeps_nothing_unless_it_is_alone() -> None:
+    joint = {"blk.1.nextn.eh_proj.weight": (256, 512)}
+    assert set(layer_caches(model("qwen35", attention(2) | joint))) == {0}
+    alone = {name: shape for name, shape in attention(2).items() if name.startswith("blk.1.")}
+    assert set(layer_caches(model("qwen35", alone | joint))) == {1}
+
+
+def test_a_decoder_keeps_keys_and_values_and_its_encoder_doesn_t() -> None:
+    decoder = {f"dec.{name}": shape for name, shape in attention(2).items()}
+    encoder = {f"enc.{name}": shape for name, shape in attention(4).items()}
+    assert layer_caches(model("t5", decoder | encoder)) == {n: LayerCache(k=128, v=128) for n in range(2)}
+
+
 def test_fused_projections_are_taken_apart() -> None:
     tensors = {"blk.0.attn_qkv.weight": (4096 + 2 * 1024, 4096)}
     keys = {"attention__head_count": 32, "attention__head_count_kv": 8}

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.huggingface import write_model
+from support.recorded_architectures import NAMES, PROJECTORS, edit_config, write_recorded
 
 from quantrecipe.errors import ModelError
 from quantrecipe.model.architectures.families import ALL, by_class
@@ -44,6 +47,28 @@ def only_model_errors(folder: Path, file: str, variants: list[Any]) -> None:
     assert refused, "nothing was refused: the file isn't read"
 
 
+def places(values: Any, outer: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The ways to all values within objects, and to the first in lists."""
+    inner = (
+        values.items()
+        if isinstance(values, dict)
+        else enumerate(values[:1])
+        if isinstance(values, list)
+        else ()
+    )
+    for key, value in inner:
+        yield (*outer, key)
+        yield from places(value, (*outer, key))
+
+
+def put(values: Any, keys: Sequence[Any], value: Any) -> None:
+    """Set a value within objects and lists."""
+    *outer, last = keys
+    for key in outer:
+        values = values[key]
+    values[last] = value
+
+
 @pytest.mark.parametrize("name", ["Acme-Fable-3-1B-Instruct-v1.2", "qwen2moe", "llama-sentencepiece"])
 @pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
 @pytest.mark.slow
@@ -52,6 +77,46 @@ def test_any_value_of_any_key(name: str, file: str, tmp_path: Path) -> None:
     values = json.loads((folder / file).read_text(encoding="utf-8"))
     keys = values.keys() | (KEYS if file == "config.json" else {"added_tokens_decoder", "add_prefix_space"})
     only_model_errors(folder, file, [{**values, key: bad} for key in sorted(keys) for bad in NONSENSE])
+
+
+@pytest.mark.parametrize("part", ["model", "mmproj"])
+@pytest.mark.slow
+def test_any_key_of_any_architecture(part: str, tmp_path: Path) -> None:
+    """Two values for each key, however deep it lies; the next key gets the next two."""
+    values, refused = cycle(NONSENSE), 0
+    for name in NAMES if part == "model" else PROJECTORS:
+        folder = write_recorded(name, tmp_path / name)
+        checkpoint, config = open_checkpoint(folder), json.loads((folder / "config.json").read_text())
+        for keys, bad in [(keys, next(values)) for keys in places(config) for _ in range(2)]:
+            edit_config(folder, lambda it, keys=keys, bad=bad: put(it, keys, bad))  # type: ignore[misc]  # bound by default
+            try:
+                open_huggingface(folder, checkpoint, KNOWN, part=part)
+            except ModelError:
+                refused += 1
+            (folder / "config.json").write_text(json.dumps(config))
+    assert refused > 100, "nothing was refused: the files aren't read"
+
+
+@pytest.mark.parametrize(
+    ("name", "keys", "value"),
+    [
+        ("bailingmoe2", ["score_function"], []),
+        ("gemma4", ["text_config", "global_head_dim"], 2**31),
+        ("glm4v", ["text_config", "num_attention_heads"], 2**31),
+        ("museglimmer", ["text_config", "head_dim"], 2**31),
+        ("gemma3n", ["text_config", "vocab_size"], 2**31),
+        ("jamba-dense", ["num_hidden_layers"], 2**31),
+        ("laguna", ["num_hidden_layers"], 2**31),
+        ("lfm2", ["block_ffn_dim_multiplier"], float("nan")),
+        ("lfm2-moe", ["num_dense_layers"], 2**31),
+        ("glm4moe", ["num_nextn_predict_layers"], 2**31),
+        ("llama3", ["architectures"], [[]]),
+    ],
+)
+def test_what_took_all_memory_or_was_no_error(name: str, keys: list[str], value: Any, tmp_path: Path) -> None:
+    folder = edit_config(write_recorded(name, tmp_path), lambda it: put(it, keys, value))
+    with pytest.raises(ModelError, match=r"config\.json|is missing"):
+        open_huggingface(folder, open_checkpoint(folder), KNOWN)
 
 
 @pytest.mark.parametrize("kind", ["yarn", "llama3", "longrope"])

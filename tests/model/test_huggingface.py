@@ -76,12 +76,15 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            ({"architectures": ["NoSuchModel"]}, "'NoSuchModel' is not supported .*LlamaForCausalLM"),
+            ({"architectures": ["NoSuchModel"]}, "'NoSuchModel' is not supported .*help architectures"),
+            ({"architectures": ["LlamoForCausalLM"]}, r"closest of \d\d\d: LlamaForCausalLM"),
+            ({"architectures": ["x" * 10_000]}, "'x{57}…' is not supported"),
             ({"architectures": None}, "names no architecture"),
+            ({"architectures": [["LlamaForCausalLM"]]}, "names no architecture"),
             ({"quantization_config": {"quant_method": "awq"}}, "weights are quantized by awq"),
             ({"num_hidden_layers": 1}, "'model.layers.1.* is none that a llama of 1 layers has"),
             ({"num_hidden_layers": "two"}, "num_hidden_layers: 'two'"),
-            ({"num_hidden_layers": 2**31}, "2147483648 layers, but there are only 22 tensors"),
+            ({"num_hidden_layers": 2**31}, "num_hidden_layers: 2147483648, but there are only 22 tensors"),
             ({"num_attention_heads": 5}, "q_proj.* 64 rows, which don't divide among 5 heads"),
             ({"vocab_size": 200}, r"embed_tokens.* \(300, 64\) \(expected: \(200, 64\), by vocab_size"),
             ({"rope_theta": "high"}, "rope_theta: 'high'"),

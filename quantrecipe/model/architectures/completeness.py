@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 from quantrecipe.errors import ModelError, Problem, abridged
 from quantrecipe.model.architectures.architecture import Architecture
@@ -91,7 +92,9 @@ def _expected(arch: Architecture, config: Config, tensors: Mapping[str, TensorIn
         optional=arch.layout.optional,
     )
     for part in (everywhere, *arch.layout.parts):
-        numbers = tuple(layer for layer in part.where(config) if whole or layer in present)
+        # config.json may say anything, and one layer more than there can be is enough for an error
+        where = islice(part.where(config), max(arch.layers(config), len(tensors)) + 1)
+        numbers = tuple(layer for layer in where if whole or layer in present)
         if not numbers:  # then there is none of what it has for the whole model, either
             continue
         for template, terms in (*part.required.items(), *part.optional.items()):

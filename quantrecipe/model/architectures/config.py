@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -46,6 +47,12 @@ class Config:
     def folder(self) -> Path:
         """The model's folder."""
         return self.path.parent
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """The names under "architectures"; none where the class is named in the language model's part only."""
+        named = self.whole.get("architectures")
+        return [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
 
     def find(self, *names: str) -> Any:
         """The value of the first name that is there, even if it is null; None where none is."""
@@ -101,6 +108,15 @@ class Config:
         if isinstance(self.find(*names), list):
             return self.counts(layer + 1, *names)[layer]
         return self.need(*names)
+
+    def stored_layers(self, pattern: re.Pattern[str]) -> int:
+        """Return one more than the highest "layer" among the stored names that match; 0 where none does."""
+        key = ("stored", pattern.pattern)
+        if (known := self._counts.get(key)) is None:
+            found = (pattern.fullmatch(name) for name in self.stored)
+            known = max((int(match["layer"]) + 1 for match in found if match is not None), default=0)
+            self._counts[key] = known
+        return known
 
     def section(self, *names: str) -> Config:
         """Return the part of another tower, such as "vision_config". ModelError where it isn't there."""

@@ -110,7 +110,7 @@ def gating_pairs(arch: str, config: Config) -> Pairs:
     named = config.find(*_GATING)
     if named is None:
         return {}
-    if named not in _GATING_KINDS:
+    if not isinstance(named, str) or named not in _GATING_KINDS:
         kinds = ", ".join(_GATING_KINDS)
         what = f"says {config.called(*_GATING)}: {shown(named)} (what llama.cpp has: {kinds})"
         config.fail(what, "no GGUF of this architecture can hold the model")

@@ -26,6 +26,7 @@ from typing import Any
 from quantrecipe.errors import ModelError
 from quantrecipe.packaged import packaged_table
 from quantrecipe.typed import typed
+from quantrecipe.wording import shortened
 
 __all__ = [
     "PreTokenizer",
@@ -52,6 +53,8 @@ _SPELLINGS = (
 )
 """Spellings, and the one that the table has for the same matches."""
 _HARMLESS = ("NFC",)
+_LONGEST_RULES = 2000
+"""Characters of rules in a message: all of any model's, and not a page of a file that was made to fill it."""
 _OVERRIDE = "if you know that one of these is right, say so: --pre NAME"
 
 
@@ -125,7 +128,7 @@ def recognise(path: Path, tokenizer: Mapping[str, Any], preferred: tuple[str, ..
             return names[0]
     if alike and alike[0].ignore_merges == whole:
         return alike[0].name
-    shown = json.dumps(tokenizer.get("pre_tokenizer"), ensure_ascii=False)
+    shown = shortened(json.dumps(tokenizer.get("pre_tokenizer"), ensure_ascii=False), _LONGEST_RULES)
     what = (
         f"llama.cpp has no name for its rules: pre_tokenizer {shown} with ignore_merges {str(whole).lower()}"
     )
@@ -163,7 +166,7 @@ def _normalizers(normalizer: Any) -> Iterator[str]:
         for step in normalizer["normalizers"]:
             yield from _normalizers(step)
     else:
-        yield normalizer["type"]
+        yield str(normalizer["type"])
 
 
 def _steps(rule: Any) -> Iterator[Any]:

@@ -166,6 +166,15 @@ def test_other_rules_are_refused_and_shown(pre: Any, ignore_merges: bool) -> Non
     assert "--pre NAME" in message
 
 
+def test_rules_that_are_nonsense_are_refused_in_a_few_lines() -> None:
+    with pytest.raises(ModelError, match=r"normalizes text by \{\}"):
+        recognise(PATH, {"normalizer": {"type": {}}, "model": {}})
+    many = [{"type": "Split", "pattern": {"Regex": "a" * 100_000}, "behavior": "Isolated"}]
+    with pytest.raises(ModelError, match="no name for its rules") as caught:
+        recognise(PATH, {"pre_tokenizer": {"type": "Sequence", "pretokenizers": many}, "model": {}})
+    assert len(str(caught.value)) < 5000
+
+
 @pytest.mark.parametrize("normalizer", [normalizers.NFKC(), normalizers.Lowercase(), normalizers.Strip()])
 def test_normalizers_that_change_text_are_refused(normalizer: Any) -> None:
     with pytest.raises(ModelError, match="normalizes text by"):

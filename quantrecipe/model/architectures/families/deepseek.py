@@ -187,8 +187,7 @@ _OCR = ("DeepseekOCRForCausalLM", "UnlimitedOCRForCausalLM", "DeepseekOCR2ForCau
 
 def _reads_pages(config: Config) -> bool:
     """A model that reads pages, whose language model calls itself a DeepSeek V2."""
-    classes = config.whole.get("architectures")
-    return isinstance(classes, list) and bool(classes) and classes[0] in _OCR
+    return any(name in _OCR for name in config.classes[:1])
 
 
 def _ocr_name(name: str) -> str | None:

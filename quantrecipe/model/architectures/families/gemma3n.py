@@ -70,6 +70,8 @@ _WHOLE: Shapes = {
 def padded(it: Found) -> TensorSource:
     """An embedding with rows of zeros for the tokens of pictures and sound, whose vectors come from elsewhere."""
     count = it.config.need("vocab_size")
+    if count > 2 * it.source.rows:  # a number that is too large would make as many tokens
+        it.config.fail(f"says vocab_size: {count}, but {it.name!r} has only {it.source.rows} rows")
     return PadRows(source=it.source, count=count) if it.source.rows < count else it.source
 
 

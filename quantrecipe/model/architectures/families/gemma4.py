@@ -43,9 +43,11 @@ def _of_full_layers(config: Config, name: str) -> int | None:
     """What layers without a window have instead of the others' `name`, where config.json says so layer by layer."""
     given = config.find("per_layer_config")
     if isinstance(given, Mapping):
-        own = {int(layer): it for layer, it in given.items() if str(layer).isdecimal()}
+        # "01" is layer 1, and Python reads only so many digits
+        own = {int(layer): it for layer, it in given.items() if layer.isdecimal() and len(layer) < 10}
         full = (own.get(layer) for layer, sliding in enumerate(sliding_layers(config)) if not sliding)
-        return next((int(it[name]) for it in full if isinstance(it, Mapping) and name in it), None)
+        parts = (replace(config, values=it) for it in full if isinstance(it, Mapping))
+        return next((number for part in parts if (number := part.count(name)) is not None), None)
     return None
 
 

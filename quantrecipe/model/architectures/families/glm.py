@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from quantrecipe.errors import ModelError
 from quantrecipe.model.architectures.architecture import Architecture, as_many_as_heads
-from quantrecipe.model.architectures.config import Config
+from quantrecipe.model.architectures.config import Config, shown
 from quantrecipe.model.architectures.families.deepseek import (
     DEEPSEEK2,
     INDEXER,
@@ -157,7 +157,7 @@ def _in_sections(it: Found) -> TensorSource:
         return it.source
     length, rotated = head_dim(it.config), rotary_length(it.config, _HALF)
     rows = it.source.shape[0]
-    if rotated % 2 or not 0 <= rotated <= length or rows % length:
+    if not length or rotated % 2 or not 0 <= rotated <= length or rows % length:
         what = f"tensor {it.name!r} has {rows} rows, of which {rotated} in each {length} can't be pairs"
         raise ModelError(what, "check head_dim and partial_rotary_factor", file=it.config.path)
     return layout.concat(list(_heads(it.source, rows // length, length, rotated)))
@@ -280,6 +280,8 @@ def _glm_dsa_pairs(config: Config) -> Pairs:
     pairs |= draft_pairs(arch, config) | indexer_pairs(arch, config)
     if config.per_layer(config.need("num_hidden_layers"), "indexer_types") is not None:
         kinds = config.find("indexer_types")  # all of them, those of draft heads as well
+        if not isinstance(kinds, list):
+            config.fail(f"says indexer_types: {shown(kinds)} (expected: a list, of one for each layer)")
         pairs[f"{arch}.attention.indexer.types"] = booleans(kind == "full" for kind in kinds)
     return pairs
 

@@ -88,7 +88,7 @@ def recurrent(config: Config) -> list[int]:
 
 def _rotates(config: Config) -> bool:
     """Bamba rotates q and k. Granite's hybrids don't: state spaces know where they are."""
-    return "BambaForCausalLM" in config.whole["architectures"] or not recurrent(config)
+    return "BambaForCausalLM" in config.classes or not recurrent(config)
 
 
 def _pairs(arch: str) -> Callable[[Config], Pairs]:

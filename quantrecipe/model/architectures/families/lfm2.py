@@ -6,6 +6,7 @@ lfm2moe    the first layers are dense, and the others have experts
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -45,10 +46,13 @@ def _length(values: Mapping[str, Any]) -> Any:
     if (
         not values.get("block_auto_adjust_ff_dim")
         or not isinstance(given, int)
+        or not 0 <= given < 2**32
         or not isinstance(multiple, int)
     ):
         return given
     shorter = int(2 * given / 3)
+    if isinstance(factor, float) and not math.isfinite(factor):
+        return factor  # which is no length, and is said to be none
     if isinstance(factor, int | float):
         shorter = int(factor * shorter)
     return -(-shorter // (multiple or 1)) * (multiple or 1)
@@ -136,7 +140,7 @@ LFM2 = Architecture(
 
 
 def _embedding_pairs(config: Config) -> Pairs:
-    one_way = "Lfm2BidirectionalModel" not in config.whole["architectures"]
+    one_way = "Lfm2BidirectionalModel" not in config.classes
     causal = {} if one_way else {"lfm2.attention.causal": boolean(False)}
     return _sizes("lfm2", config) | causal | pooling_pairs("lfm2", config)
 

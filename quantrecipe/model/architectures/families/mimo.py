@@ -95,7 +95,7 @@ def _refuse(config: Config) -> str | None:
         return None
     if quantized.get("store_dtype") == "mxfp4":
         return "has experts in MXFP4 beside weights in FP8, which can't be read together"
-    if "MiMoV2ForCausalLM" in (config.whole.get("architectures") or ()):
+    if "MiMoV2ForCausalLM" in config.classes:
         return "has q, k and v in one FP8 matrix, in the order of the machines it was trained on"
     return None
 

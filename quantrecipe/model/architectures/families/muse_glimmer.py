@@ -39,6 +39,8 @@ def _with_norms(it: Found) -> list[Named]:
     factor, length = it.config.number("qk_scale_factor"), it.config.need("head_dim")
     if factor is None:
         it.config.fail("has no qk_scale_factor (expected: a number)")
+    if length > it.source.rows:
+        it.config.fail(f"says head_dim: {length}, but {it.name!r} has only {it.source.rows} rows")
     norms = {f"blk.{it.layer}.attn_q_norm.weight": factor, f"blk.{it.layer}.attn_k_norm.weight": 1.0}
     made: list[Named] = [
         (

@@ -10,6 +10,7 @@ the others; a checkpoint without them makes a GGUF without them, whatever config
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -37,7 +38,6 @@ from quantrecipe.model.architectures.rules import (
     change,
     language_name,
     plus_one,
-    template,
 )
 from quantrecipe.model.architectures.shared.delta_net import (
     BETA_ALPHA,
@@ -68,6 +68,9 @@ _JOINTS = {
     "mtp.norm": "shared_head.norm",
 }
 
+_HEADS = re.compile(r"(?:model\.|language_model\.)*mtp\.layers\.(?P<layer>\d{1,9})\..+")
+"""Names of a draft head's tensors, as they are stored."""
+
 
 def _name(stored: str) -> str | None:
     name = language_name(stored)
@@ -79,10 +82,8 @@ def _draft_count(config: Config) -> int:
     given = config.count("mtp_num_hidden_layers")
     if given == 0:
         return 0
-    heads = template("mtp.layers.{layer}.{rest:*}")
-    found = [heads.fullmatch(name) for stored in config.stored if (name := _name(stored)) is not None]
-    numbers = [int(match["layer"]) for match in found if match is not None]
-    return (given or max(numbers) + 1) if numbers else 0
+    stored = config.stored_layers(_HEADS)
+    return (given or stored) if stored else 0
 
 
 def _without_place(config: Config, name: str) -> bool:

@@ -199,9 +199,9 @@ def _mxfp4(quantization: Quantization, weights: Weights) -> dict[str, TensorSour
     for name, source in weights.items():
         base = name.removesuffix("_blocks")
         if name.endswith("_blocks"):
-            *stacked, groups, each = source.shape
-            if len(stacked) < 2:
+            if len(source.shape) < 4:
                 fail(source, "can't be blocks of MXFP4 (expected: experts, rows, blocks, 16)")
+            *stacked, groups, each = source.shape
             blocks = reshape(source, (*stacked, groups * each))
             made[base] = MXFP4(blocks=blocks, scales=_part(weights, source, f"{base}_scales"))
         elif not name.endswith("_scales"):

@@ -37,11 +37,10 @@ _TEMPLATE = (
 
 def is_reranker(config: Config) -> bool:
     """True where the folder's name, the model's name or the README's title says so."""
-    classes = config.whole.get("architectures")
     hints = (
         config.folder.absolute().name,
         *(config.find(name) for name in ("_name_or_path", "model_type")),
-        classes[0] if isinstance(classes, list) and classes else "",
+        *config.classes[:1],
     )
     if any(title in str(hint).lower() for hint in hints for title in _TITLES):
         return True

@@ -53,6 +53,11 @@ def test_indexers_of_other_layers(opened: Opened) -> None:
         opened("dsad", indexer_types=["full", "shared"])
 
 
+def test_one_kind_of_indexer_for_all_layers(opened: Opened) -> None:
+    with pytest.raises(ModelError, match=r"says indexer_types: 'full' .*a list"):
+        opened("dsad", indexer_types="full")
+
+
 def test_a_larger_base_frequency(opened: Opened) -> None:
     assert opened("glm", rope_ratio=500).metadata["chatglm.rope.freq_base"].decode() == 5_000_000
 

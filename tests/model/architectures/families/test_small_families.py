@@ -25,6 +25,7 @@ def resized(tensor: str, shape: list[int]) -> Any:
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
+        ("gpt-oss", resized("layers.0.mlp.experts.down_proj_blocks", [12288]), "can't be blocks of MXFP4"),
         ("internlm2", resized("wqkv.weight", [126, 64]), "expected: 128 rows, of 2 groups with 2 query heads"),
         ("baichuan", resized("W_pack.weight", [190, 64]), "expected: q, k and v of 4 heads"),
         ("refact", resized("kv.weight", [31, 64]), "even number of rows"),
@@ -44,6 +45,12 @@ def resized(tensor: str, shape: list[int]) -> Any:
 def test_weights_that_don_t_fit(name: str, change: Any, message: str, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=message):
         open_model(write_recorded(name, tmp_path, change))
+
+
+def test_patches_without_rows(tmp_path: Path) -> None:
+    folder = write_recorded("gemma4", tmp_path, resized("patch_embedder.input_proj.weight", [49152]))
+    with pytest.raises(ModelError, match="isn't of patches"):
+        open_model(folder, part="mmproj")
 
 
 @pytest.mark.parametrize(

@@ -197,6 +197,8 @@ def activation(config: Config) -> Pairs:
 
 def channels_first(it: Found) -> TensorSource:
     """Rows of pixels of three colours each → three pictures, one for each colour."""
+    if len(it.source.shape) != 2:
+        fail(it.source, "isn't of patches (expected: two dimensions)")
     rows, cols = it.source.shape
     side = isqrt(cols // 3)
     if side * side * 3 != cols:

@@ -28,6 +28,7 @@ from quantrecipe.cli.planned.inputs import PlanInputs
 from quantrecipe.cli.tables import Paragraph
 from quantrecipe.cli.units import bytes_text
 from quantrecipe.errors import OutputError
+from quantrecipe.plan.statistics import require_statistics
 
 if TYPE_CHECKING:
     from quantrecipe.model.model import Model
@@ -104,13 +105,22 @@ def plan_subjects(
     *,
     allow_requantize: bool = False,
     another_model: bool = False,
+    statistics: Path | None = None,
 ) -> list[Subject]:
     """What the arguments stand for, in their order, each once; recipes with a plan for the model.
 
     matrices: for recipes whose argument names none: each makes a file; none of them: the recipe's own
-    QuantrecipeError where a recipe can't be planned, or a matrix states another model (unless `another_model`).
+    statistics: a folder of Gram matrices, for recipes whose encoder needs them
+    QuantrecipeError where a recipe can't be planned or lacks statistics, or a matrix states another model (unless
+    `another_model`).
     """
     found: dict[str, Subject] = {}
+    inputs = PlanInputs(
+        registry=registry,
+        allow_requantize=allow_requantize,
+        another_model=another_model,
+        statistics=statistics,
+    )
     called = _short([*matrices, *(it.matrix for it in wanted)])
     for it in wanted:
         if model is None or not it.recipe:
@@ -118,13 +128,12 @@ def plan_subjects(
             continue
         for name in expand_names(ctx, [it.recipe], registry):
             (recipe,) = load_recipes(ctx, [name], registry)
-            inputs = PlanInputs(
-                registry=registry, allow_requantize=allow_requantize, another_model=another_model
-            )
             plans = {
                 matrix: _plan(recipe, matrix, model, inputs)
                 for matrix in ([it.matrix] if it.matrix else matrices or [""])
             }
+            for plan in plans.values():
+                require_statistics(plan)
             if len(plans) > 1 and not any(map(_uses_importance, plans.values())):
                 plans = dict(list(plans.items())[:1])  # the same of each matrix
             for matrix, plan in plans.items():

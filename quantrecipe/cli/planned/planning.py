@@ -14,13 +14,14 @@ from quantrecipe.cli.errors import print_warning
 from quantrecipe.cli.named_recipes import expand_names, load_recipes, settings_option
 from quantrecipe.cli.options.amounts import FileSize, count_option
 from quantrecipe.cli.options.limits import Running, limits_text, running_options
-from quantrecipe.cli.options.paths import file_option, folder_option
+from quantrecipe.cli.options.paths import file_option
 from quantrecipe.cli.options.shared import (
     another_model_option,
     arch_option,
     part_option,
     pickle_option,
     requantize_option,
+    statistics_option,
     strict_option,
     together,
 )
@@ -80,10 +81,7 @@ plan_options = together(
         "--sensitivity",
         help="What types cost each tensor, as `quantrecipe sensitivity` found it; what `choose` goes by.",
     ),
-    folder_option(
-        "--statistics",
-        help="Gram matrices of the model's inputs (`imatrix compute --gram`), for recipes with `encoder: feedback`.",
-    ),
+    statistics_option,
     strict_option,
     requantize_option,
     arch_option,

@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PlanOptions",
+    "Planned",
     "build_plans",
+    "load_planned",
     "locked_option",
     "plan_document",
     "plan_options",
@@ -123,6 +125,28 @@ def build_plans(
 
     `globs` lets one name stand for several shipped recipes: llama.cpp/Q4_*.
     """
+    planned = load_planned(ctx, recipes, model_path, options, globs=globs)
+    return [planned.plan(it) for it in planned.recipes], planned.inputs.registry
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Planned:
+    """What plans are made of: recipes within their budget, the model, and all that options say."""
+
+    inputs: PlanInputs
+    recipes: Sequence[Recipe]
+    model: Model
+    split: SplitLimits | None
+
+    def plan(self, recipe: Recipe) -> Plan:
+        """The plan of one of the recipes, or of what was made of one. QuantrecipeError says what is wrong."""
+        return self.inputs.plan(recipe, self.model, self.split)
+
+
+def load_planned(
+    ctx: Context, recipes: Sequence[str], model_path: Path, options: PlanOptions, *, globs: bool = False
+) -> Planned:
+    """Load everything that plans are made of; see `build_plans`."""
     from quantrecipe.model.open_model import open_model
 
     if options.assume_imatrix and options.imatrix is not None:
@@ -149,7 +173,8 @@ def build_plans(
         registry=inputs.registry,
     )
     split = _limits(options, model)
-    return [inputs.plan(_within(it, options.budget), model, split) for it in loaded], inputs.registry
+    within = [_within(it, options.budget) for it in loaded]
+    return Planned(inputs=inputs, recipes=within, model=model, split=split)
 
 
 def require_locked(locked: Path | None, plans: Sequence[Plan], registry: Registry) -> None:

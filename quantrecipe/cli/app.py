@@ -20,6 +20,7 @@ __all__ = ["COMMANDS", "FORMER", "SECTIONS", "app"]
 SECTIONS = {
     "Make files": {
         "apply": "Quantize a model as a recipe says.",
+        "refine": "Quantize in stages, each behind what the others have lost.",
         "plan": "Show what a recipe would do to a model, to the byte.",
     },
     "Review recipes": {

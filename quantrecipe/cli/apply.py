@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -157,27 +155,24 @@ def command(
     if out_dir is not None:
         _make_folder(out_dir)
     trial: Trial | None = None
-    with ExitStack() as stack:
-        if held_out:  # what runs models is loaded for this alone
-            from quantrecipe.cli.trying import held_out_texts, trial_beside
-            from quantrecipe.engine import require_engine
+    if held_out:  # what runs models is loaded for this alone
+        from quantrecipe.cli.trying import held_out_texts, write_better
+        from quantrecipe.engine import require_engine
 
-            check_output(paths[0], force=force, gguf=True)
-            texts = held_out_texts(ctx, planned, plans[0], held_out, paths[0].parent)
-            trial = stack.enter_context(
-                trial_beside(
-                    *(ctx, planned, planned.recipes[0], plans[0], texts),
-                    folder=paths[0].parent,
-                    nan=nan,
-                    reuse=reuse,
-                    threads=threads,
-                    engine=require_engine(engine),
-                    log=ctx.engine_log,
-                )
-            )
-            plans = [trial.plan]
-            # What was made is copied, unless the file doesn't say what it was made of.
-            reuse = trial.file if wanted.provenance else reuse
+        check_output(paths[0], force=force, gguf=True)
+        texts = held_out_texts(ctx, planned, plans[0], held_out, paths[0].parent)
+        plan, result, trial = write_better(
+            *(ctx, planned, plans[0], texts, paths[0]),
+            recipe=planned.recipes[0],
+            force=force,
+            nan=nan,
+            reuse=reuse,
+            threads=threads,
+            engine=require_engine(engine),
+            log=ctx.engine_log,
+        )
+        plans, results = [plan], [result]
+    else:
         with apply_progress(ctx.err) as progress:
             results = apply_plans(
                 list(zip(plans, paths, strict=True)),
@@ -188,8 +183,6 @@ def command(
                 reuse=reuse,
                 progress=progress,
             )
-    if trial is not None:
-        results = [replace(it, reused=()) for it in results]  # it is its own old file
     if as_json:
         written = [_document(plan, result) for plan, result in zip(plans, results, strict=True)]
         if trial is not None:

@@ -378,8 +378,8 @@ class TestVerify:
     def test_without_an_encoder_there_is_nothing_to_compare(self, figures: Figures) -> None:
         Path("mine.yaml").write_text("quantrecipe: 1\nname: mine\ndefault: Q4_0\n", "utf-8")
         result = self.run()
-        assert result.exit_code == 2
-        assert "mine has none: say `encoder: feedback` in the recipe" in " ".join(result.output.split())
+        assert result.exit_code == 1
+        assert "recipe 'mine' has none; say `encoder: feedback` in it" in " ".join(result.output.split())
         Path("mine.yaml").write_text("quantrecipe: 1\ndefault: Q4_0\n", "utf-8")
         result = CliRunner().invoke(
             app, ["apply", "mine.yaml", "Q8_0", str(EXAMPLE), "--verify", "held-out.txt"]

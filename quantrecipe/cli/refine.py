@@ -130,6 +130,7 @@ def command(
     from quantrecipe.cli.trying import render_trial, require_encoder, write_better
     from quantrecipe.cli.units import counted
     from quantrecipe.engine import RunOptions, require_engine
+    from quantrecipe.errors import ImportanceError
     from quantrecipe.model.open_model import open_model
     from quantrecipe.refine import Quantized
     from quantrecipe.texts import read_domains
@@ -189,6 +190,12 @@ def command(
             **running,
         )
     plan = plan_of(grams)
+    if not any(a.inputs for a in plan.assignments):
+        most = max(tokens for it in grams.index.inputs for tokens in it.tokens)
+        what = f"no matrix has as many columns as its input has tokens, or fewer: the most are {most:,} tokens"
+        raise ImportanceError(
+            what, "give more text; ten tokens for each column are a good beginning", file=grams.folder
+        )
     if plan.warnings:
         ctx.err.print(render_warnings(plan))
     plan, result, trial = write_better(

@@ -192,7 +192,7 @@ def command(
     plan = plan_of(grams)
     if not any(a.inputs for a in plan.assignments):
         most = max(tokens for it in grams.index.inputs for tokens in it.tokens)
-        what = f"no matrix has as many columns as its input has tokens, or fewer: the most are {most:,} tokens"
+        what = f"every matrix has more columns than its input has tokens ({most:,} at most): that says too little"
         raise ImportanceError(
             what, "give more text; ten tokens for each column are a good beginning", file=grams.folder
         )

@@ -132,5 +132,5 @@ def test_texts_that_are_too_short_for_any_matrix() -> None:
     result = refine("--chunks", "1")
     assert result.exit_code == 1
     told = " ".join(result.output.split())
-    assert "as its input has tokens, or fewer: the most are 256 tokens; give more text" in told
+    assert "every matrix has more columns than its input has tokens (256 at most)" in told
     assert not Path("model-mine.gguf").exists()

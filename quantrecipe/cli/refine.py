@@ -51,7 +51,7 @@ _STAGES = 4
 @count_option(
     "--stages",
     default=_STAGES,
-    help="Times that inputs are collected behind what was quantized: more take longer, and are better.",
+    help="Runs of layers whose inputs are collected together, behind those before: more take longer.",
 )
 @verify_option
 @folder_option(

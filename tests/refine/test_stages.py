@@ -94,6 +94,21 @@ def test_a_stage_comes_behind_what_the_stages_before_it_have_quantized(model: Pa
     assert plan["blk.0.attn_q.weight"].encoder is not None
 
 
+def test_rows_go_where_they_lie_in_the_type_of_the_model(model: Path) -> None:
+    """Threads bring some rows of a tensor at a time, and a quantized row is shorter than the model's."""
+    plan = planner(model)(None)
+    a = next(it for it in plan.assignments if it.tensor.name == "blk.0.ffn_down.weight")
+    exchange = Exchanged(None, open_model(model, registry=REGISTRY), REGISTRY)
+    resident = exchange.format_of(a.tensor.name)
+    rows = np.random.default_rng(0).standard_normal((2, a.tensor.cols)).astype(np.float32)
+    data = a.format.encode(rows)
+    stages._IntoModel(exchange, a, resident).write(data.data, 3 * data.shape[1])  # type: ignore[arg-type]  # a stand-in
+    held = resident.encode(a.format.decode(data, a.tensor.cols))
+    memory = Exchanged.memory[a.tensor.name][: 6 * held.shape[1]].reshape(6, -1)
+    assert np.array_equal(memory[3:5], held)
+    assert not memory[[0, 1, 2, 5]].any()
+
+
 def test_one_stage_has_the_embeddings_before_it(model: Path, tmp_path: Path) -> None:
     run(model, tmp_path / "grams", 1)
     assert Exchanged.order == [["token_embd.weight"]]

@@ -28,7 +28,6 @@ from quantrecipe.cli.planned.inputs import PlanInputs
 from quantrecipe.cli.tables import Paragraph
 from quantrecipe.cli.units import bytes_text
 from quantrecipe.errors import OutputError
-from quantrecipe.plan.statistics import require_statistics
 
 if TYPE_CHECKING:
     from quantrecipe.model.model import Model
@@ -111,8 +110,7 @@ def plan_subjects(
 
     matrices: for recipes whose argument names none: each makes a file; none of them: the recipe's own
     statistics: a folder of Gram matrices, for recipes whose encoder needs them
-    QuantrecipeError where a recipe can't be planned or lacks statistics, or a matrix states another model (unless
-    `another_model`).
+    QuantrecipeError where a recipe can't be planned, or a matrix states another model (unless `another_model`).
     """
     found: dict[str, Subject] = {}
     inputs = PlanInputs(
@@ -132,8 +130,6 @@ def plan_subjects(
                 matrix: _plan(recipe, matrix, model, inputs)
                 for matrix in ([it.matrix] if it.matrix else matrices or [""])
             }
-            for plan in plans.values():
-                require_statistics(plan)
             if len(plans) > 1 and not any(map(_uses_importance, plans.values())):
                 plans = dict(list(plans.items())[:1])  # the same of each matrix
             for matrix, plan in plans.items():

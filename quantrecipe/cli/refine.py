@@ -175,8 +175,8 @@ def command(
             registry=registry,
             wanted=stages,
             threads=threads,
-            told=lambda stage, names: tell(
-                f"stage {stage + 1} of {stages}: {counted(len(names), 'tensor')} quantized before it"
+            told=lambda stage, count, names: tell(
+                f"stage {stage + 1} of {count}: {counted(len(names), 'tensor')} quantized before it"
             ),
         )
         rendered, origin = _calibration(opened, domains)

@@ -56,7 +56,7 @@ class Quantized:
     plan_of: the plan of the recipe with these statistics; None: without any
     held:    the GGUF that the engine runs
     wanted:  number of stages; fewer where there aren't as many inputs
-    told:    hears the names of tensors that are quantized before a stage
+    told:    hears a stage, how many there are, and the names of tensors that are quantized before it
     """
 
     recipe: Recipe
@@ -66,9 +66,10 @@ class Quantized:
     wanted: int
     threads: int | None = None
     nan: Nan = "error"
-    told: Callable[[int, Sequence[str]], object] = lambda stage, names: None
+    told: Callable[[int, int, Sequence[str]], object] = lambda stage, count, names: None
     _stage: dict[str, int] = field(default_factory=dict, init=False)
     _layers: dict[int | None, int] = field(default_factory=dict, init=False)
+    _count: int = field(default=0, init=False)
     _done: set[str] = field(default_factory=set, init=False)
     _exchange: Exchange | None = field(default=None, init=False)
 
@@ -98,6 +99,7 @@ class Quantized:
     def stages(self, inputs: Sequence[GramInput]) -> list[list[GramInput]]:
         """Whole layers in each, as long as there are enough of them."""
         found = divided(inputs, self.wanted)
+        self._count = len(found)
         for number, stage in enumerate(found):
             for it in stage:
                 self._stage |= dict.fromkeys(it.weights, number)
@@ -114,7 +116,7 @@ class Quantized:
         used = set(self._exchange.usable([a.tensor.name for a in new]))
         self._done |= {a.tensor.name for a in new}
         new = [a for a in new if a.tensor.name in used]
-        self.told(stage, [a.tensor.name for a in new])
+        self.told(stage, self._count, [a.tensor.name for a in new])
         jobs = [
             Job(
                 assignment=replace(a, offset=0),

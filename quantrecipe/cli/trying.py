@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -118,22 +118,23 @@ def _trial_beside(
     """The trial; the file that is kept lasts as long as this."""
     from quantrecipe.refine import tried
 
-    with ExitStack() as stack:
-        with apply_progress(ctx.err) as applying, EvalBar(ctx.err) as bar:
-            trial = stack.enter_context(
-                tried(
-                    plan,
-                    planned.plan(without_encoders(recipe)),
-                    texts,
-                    folder=folder,
-                    registry=planned.inputs.registry,
-                    nan=nan,
-                    reuse=reuse,
-                    applying=applying,
-                    progress=bar.task,
-                    **running,
-                )
-            )
+    @contextmanager
+    def scoring() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
+        with EvalBar(ctx.err) as bar:
+            yield bar.task
+
+    with tried(
+        plan,
+        planned.plan(without_encoders(recipe)),
+        texts,
+        folder=folder,
+        registry=planned.inputs.registry,
+        nan=nan,
+        reuse=reuse,
+        applying=lambda: apply_progress(ctx.err),
+        scoring=scoring,
+        **running,
+    ) as trial:
         yield trial
 
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, TypeAlias, TypeVar, Unpack
 
 from quantrecipe.engine import RunOptions
 from quantrecipe.errors import EvaluationError, OutputError
@@ -31,12 +31,16 @@ from quantrecipe.evaluate.requests import Progress
 from quantrecipe.evaluate.resampling import FEWEST_BLOCKS
 from quantrecipe.output.apply import apply_plans
 from quantrecipe.output.progress import Progress as ApplyProgress
+from quantrecipe.output.progress import Silent
 from quantrecipe.output.transform import Nan
 from quantrecipe.output.unquantized import unquantized
 from quantrecipe.plan.plan import Plan
 from quantrecipe.registry import Registry
 
 __all__ = ["Trial", "tried"]
+
+T = TypeVar("T")
+Bar: TypeAlias = Callable[[], AbstractContextManager[T]]
 
 _NOISE_CHUNKS = 8
 """That are run a second time, with other batches, for what the engine differs from itself; as `eval` has it."""
@@ -96,14 +100,16 @@ def tried(
     registry: Registry,
     nan: Nan = "error",
     reuse: Path | None = None,
-    applying: ApplyProgress | None = None,
-    progress: Callable[[str], Progress] | None = None,
+    applying: Bar[ApplyProgress] | None = None,
+    scoring: Bar[Callable[[str], Progress]] | None = None,
     **running: Unpack[RunOptions],
 ) -> Iterator[Trial]:
     """Make both files in a temporary folder within `folder`, and run them over texts that gave no statistics.
 
     plain:    the plan of the same recipe without encoders
-    progress: gives, by the name of what is run, what is told after each chunk
+    applying: opens what is told how far encoding is
+    scoring:  opens what gives, by the name of what is run, what is told after each chunk. One is closed before another
+              is opened
     OutputError where there is no room for both; EvaluationError where a model can't be run, or the texts are too short
     to tell two files apart.
     """
@@ -113,10 +119,11 @@ def tried(
     except OSError as error:
         what = f"can't make a folder for the trial in {folder}: {error.strerror or error}"
         raise OutputError(what, "write to another folder") from error
-    task = progress or (lambda _: lambda done, total: None)
+    applying = applying or (lambda: nullcontext(Silent()))
+    scoring = scoring or (lambda: nullcontext(lambda _: lambda done, total: None))
     with place as name:
         here = Path(name)
-        with unquantized(plan.model, registry, here, threads=threads) as path:
+        with unquantized(plan.model, registry, here, threads=threads) as path, scoring() as task:
             # First, since a text may be too short, and encoding takes long.
             reference = make_reference(
                 path,
@@ -133,15 +140,17 @@ def tried(
                 "two files apart"
             )
             raise EvaluationError(what, "give more text; a hundred chunks are better")
-        made = apply_plans(
-            [(plan, here / "encoded.gguf"), (plain, here / "plain.gguf")],
-            registry=registry,
-            threads=threads,
-            nan=nan,
-            reuse=reuse,
-            progress=applying,
-        )
-        ours, theirs = (score(it.path, reference, progress=task(it.path.stem), **running) for it in made)
+        with applying() as told:
+            made = apply_plans(
+                [(plan, here / "encoded.gguf"), (plain, here / "plain.gguf")],
+                registry=registry,
+                threads=threads,
+                nan=nan,
+                reuse=reuse,
+                progress=told,
+            )
+        with scoring() as task:
+            ours, theirs = (score(it.path, reference, progress=task(it.path.stem), **running) for it in made)
         figures, base = summarise(ours), summarise(theirs)
         beside = compare_files(
             (figures, draw(ours, blocks)), (base, draw(theirs, blocks)), blocks, reference.noise

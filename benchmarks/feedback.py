@@ -2,12 +2,15 @@
 
     python benchmarks/feedback.py small.bf16.gguf --statistics grams --text held-out.txt --imatrix imatrix.gguf
     python benchmarks/feedback.py … --types Q4_K Q2_K --damping 0.01 0.1 0.3 --rounds 0 2 5
+    python benchmarks/feedback.py … --types Q4_K Q2_K --stages 1 4 8 --calibration calibration.txt
     python benchmarks/feedback.py --speed 4096 --types Q4_K IQ4_XS
 
 MODEL is a GGUF of floats. All matrices of its layers get one type, and what lies outside the layers keeps its own.
-Each option of the encoder makes a file more. The difference is that of the means at the same positions, with its
-standard error. Needs llama.cpp, but --speed doesn't: it measures one thread on random weights of so many columns, in
-multiply-adds of the feedback (half the columns for each weight), beside numpy's product of float32 matrices.
+Each option of the encoder makes a file more; with --stages also each number of stages, whose statistics are collected
+from the calibration text as `refine` does it (with the first damping and number of rounds). The difference is that of
+the means at the same positions, with its standard error. Needs llama.cpp, but --speed doesn't: it measures one thread
+on random weights of so many columns, in multiply-adds of the feedback (half the columns for each weight), beside
+numpy's product of float32 matrices.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +29,7 @@ import numpy as np
 from equal_bytes import ratio
 from rich.console import Console
 
-from quantrecipe.calibration.gram import read_gram
+from quantrecipe.calibration.gram import Grams, compute_gram, read_gram
 from quantrecipe.encoders.feedback.encoder import Feedback
 from quantrecipe.encoders.feedback.factor import factorize
 from quantrecipe.evaluate import Positions, make_reference, read_text, score, summarise
@@ -34,9 +37,13 @@ from quantrecipe.importance.read_importance import read_importance
 from quantrecipe.model.model import Model
 from quantrecipe.model.open_model import open_model
 from quantrecipe.output.apply import apply_plan
+from quantrecipe.plan.plan import Plan
 from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe_text
-from quantrecipe.registry import load_registry
+from quantrecipe.recipe.recipe import Recipe
+from quantrecipe.refine import Quantized
+from quantrecipe.registry import Registry, load_registry
+from quantrecipe.texts import read_domain, render
 
 TYPES = ("Q6_K", "Q5_K", "Q4_K", "IQ4_XS", "Q3_K", "Q2_K")
 ROWS = 512
@@ -54,12 +61,16 @@ def main() -> None:
     parser.add_argument("--types", nargs="+", default=TYPES)
     parser.add_argument("--damping", nargs="+", type=float, default=[0.01])
     parser.add_argument("--rounds", nargs="+", type=int, default=[2])
+    parser.add_argument("--stages", nargs="+", type=int, default=[])
+    parser.add_argument("--calibration", type=Path, help="the text of --statistics, for --stages")
     parser.add_argument("--speed", type=int, metavar="COLUMNS")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     if args.speed:
         found = list(speeds(args.speed, args.types, args.damping[0], args.rounds))
     elif args.model and args.statistics and args.text:
+        if args.stages and not args.calibration:
+            parser.error("--stages needs --calibration")
         found = list(losses(args))
     else:
         parser.error("give MODEL, --statistics and --text, or --speed")
@@ -72,7 +83,9 @@ def losses(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     console, registry = Console(), load_registry()
     model, grams = open_model(args.model, registry=registry), read_gram(args.statistics)
     matrix = read_importance(args.imatrix) if args.imatrix else None
-    ways = [None, *itertools.product(args.damping, args.rounds)]
+    ways: list[tuple[float, int, int] | None] = [None]
+    ways += [(*way, 0) for way in itertools.product(args.damping, args.rounds)]
+    ways += [(args.damping[0], args.rounds[0], count) for count in args.stages]
     console.print("| type | encoder | bytes | mean KLD | beside plain | 99.9 % | same top token |")
     console.print("|---|---|---:|---:|---:|---:|---:|")
     with tempfile.TemporaryDirectory() as folder:
@@ -84,9 +97,15 @@ def losses(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
             plain: Positions | None = None
             for way in ways:
                 recipe = load_recipe_text(recipe_of(type_, way, model), registry=registry)
-                plan = make_plan(recipe, model, registry=registry, importance=matrix, statistics=grams)
-                out = Path(folder, "made.gguf")
+
+                def plan_of(statistics: Grams | None, recipe: Recipe = recipe) -> Plan:
+                    return make_plan(
+                        recipe, model, registry=registry, importance=matrix, statistics=statistics
+                    )
+
+                out, stages = Path(folder, "made.gguf"), way[2] if way else 0
                 started = time.perf_counter()
+                plan = plan_of(staged(args, recipe, plan_of, registry, stages) if stages else grams)
                 apply_plan(plan, out, registry=registry, force=True)
                 seconds = time.perf_counter() - started
                 positions = score(out, reference)
@@ -94,6 +113,7 @@ def losses(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 figures = summarise(positions)
                 change, error = ratio(positions.divergence, plain.divergence)
                 said = "plain" if way is None else f"feedback, damping {way[0]:g}, {way[1]} rounds"
+                said += f", {stages} stages" if stages else ""
                 beside = "" if way is None else f"{100 * change:+.1f} ± {100 * error:.1f} %"
                 console.print(
                     f"| {type_} | {said} | {plan.nbytes:,} | {figures.kld_mean:.3g} | {beside} "
@@ -101,13 +121,27 @@ def losses(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
                     soft_wrap=True,
                 )
                 yield {
-                    "type": type_, "damping": way and way[0], "rounds": way and way[1], "nbytes": plan.nbytes,
-                    "kld_mean": figures.kld_mean, "change": change, "error": error, "kld_999": figures.kld_999,
-                    "top1": figures.top1, "seconds": seconds,
+                    "type": type_, "damping": way and way[0], "rounds": way and way[1], "stages": stages,
+                    "nbytes": plan.nbytes, "kld_mean": figures.kld_mean, "change": change, "error": error,
+                    "kld_999": figures.kld_999, "top1": figures.top1, "seconds": seconds,
                 }  # fmt: skip
 
 
-def recipe_of(type_: str, way: tuple[float, int] | None, model: Model) -> str:
+def staged(
+    args: argparse.Namespace,
+    recipe: Recipe,
+    plan_of: Callable[[Grams | None], Plan],
+    registry: Registry,
+    stages: int,
+) -> Grams:
+    """Statistics behind what the stages before have quantized, kept beside --statistics."""
+    behind = Quantized(recipe=recipe, plan_of=plan_of, held=args.model, registry=registry, wanted=stages)
+    domain = read_domain(str(args.calibration))
+    folder = args.statistics.with_name(args.statistics.name + "-staged")
+    return compute_gram(args.model, [(domain, render(domain, None))], folder, behind=behind)
+
+
+def recipe_of(type_: str, way: tuple[float, int, int] | None, model: Model) -> str:
     """The layers' matrices in this type, and all else as it is."""
     outside = [t.name.removesuffix(".weight") for t in model.tensors if t.layer is None and len(t.shape) > 1]
     lines = [

@@ -21,6 +21,7 @@ SECTIONS = {
     "Make files": {
         "apply": "Quantize a model as a recipe says.",
         "plan": "Show what a recipe would do to a model, to the byte.",
+        "refine": "Quantize in stages, each behind what the others have lost.",
     },
     "Review recipes": {
         "recipes": "List the recipes that ship, and how large they make a model.",

@@ -12,11 +12,12 @@ from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.errors import print_renamed, printable
 from quantrecipe.cli.options.amounts import count_option
 from quantrecipe.cli.options.paths import MODEL, RECIPE, file_option, folder_option
-from quantrecipe.cli.options.shared import force_option
-from quantrecipe.cli.output_files import default_name
+from quantrecipe.cli.options.shared import engine_option, force_option
+from quantrecipe.cli.options.texts import verify_option
+from quantrecipe.cli.output_files import check_output, default_name
 from quantrecipe.cli.planned.planning import (
     PlanOptions,
-    build_plans,
+    load_planned,
     locked_option,
     plan_document,
     plan_options,
@@ -32,6 +33,7 @@ from quantrecipe.plain_data import rounded_bits
 if TYPE_CHECKING:
     from quantrecipe.output.apply import Result
     from quantrecipe.plan.plan import Plan
+    from quantrecipe.refine import Trial
 
 __all__ = ["command"]
 
@@ -54,6 +56,7 @@ class _NanChoice(click.Choice):  # type: ignore[type-arg]  # generic only in new
     "quantrecipe apply recipes/code-model.yaml model.safetensors --dry-run",
     "quantrecipe apply 'llama.cpp/Q4_*' recipes/mine.yaml model-BF16.gguf --out-dir release",
     "quantrecipe apply recipes/mine.yaml model-BF16.gguf --reuse mine-v1.gguf -o mine-v2.gguf",
+    "quantrecipe apply feedback.yaml model-BF16.gguf --statistics grams --verify held-out.txt",
 )
 @click.argument("recipes", nargs=-1, required=True, metavar="RECIPE...", type=RECIPE)
 @click.argument("model", type=MODEL)
@@ -65,6 +68,8 @@ class _NanChoice(click.Choice):  # type: ignore[type-arg]  # generic only in new
     metavar="OLD.gguf",
     help="Copy the tensors of this older output whose source, type, options and importance are unchanged.",
 )
+@verify_option
+@engine_option
 @force_option
 @count_option("--threads", help="Threads that quantize. [default: all cores]")
 @click.option(
@@ -86,6 +91,8 @@ def command(
     output: Path | None,
     out_dir: Path | None,
     reuse: Path | None,
+    held_out: tuple[str, ...],
+    engine: Path | None,
     force: bool,
     threads: int | None,
     nan: Any,
@@ -99,6 +106,9 @@ def command(
     RECIPE is a file, or the name of a recipe that ships (quantrecipe recipes): llama.cpp/Q4_K_M, Q4_K_M, or several as
     'llama.cpp/Q4_*'. MODEL is a Hugging Face folder, a .safetensors file in one, or a GGUF. Files appear under their
     names when they are whole; existing ones are kept unless --force says otherwise.
+
+    With --verify, llama.cpp runs what an encoder made (`encoder: feedback`) and what plain encoding makes over text
+    that gave no statistics. Both are made in a temporary folder beside the output, which becomes the better one.
     """
     from quantrecipe.cli.apply_progress import apply_progress
     from quantrecipe.cli.planned.plan_table import (
@@ -112,9 +122,14 @@ def command(
     if output is not None and (len(recipes) > 1 or out_dir is not None):
         raise click.UsageError("-o names one file: use --out-dir for several recipes.")
     wanted = PlanOptions(**options)
-    plans, registry = build_plans(ctx, recipes, model, wanted, globs=True)
+    planned = load_planned(ctx, recipes, model, wanted, globs=True)
+    plans, registry = [planned.plan(it) for it in planned.recipes], planned.inputs.registry
     if output is not None and len(plans) > 1:  # a glob
         raise click.UsageError("-o names one file: use --out-dir for several recipes.")
+    if held_out and len(plans) > 1:
+        raise click.UsageError("--verify is for one recipe: run several, one after the other.")
+    if held_out and locked is not None:
+        raise click.UsageError("--locked and --verify exclude each other: a lock leaves nothing to decide.")
     require_locked(locked, plans, registry)
     folder = out_dir or Path()
     paths = [output or folder / default_name(model, plan.recipe, part=wanted.part) for plan in plans]
@@ -139,21 +154,46 @@ def command(
     warn_of_running(ctx, plans, wanted)
     if out_dir is not None:
         _make_folder(out_dir)
-    with apply_progress(ctx.err) as progress:
-        results = apply_plans(
-            list(zip(plans, paths, strict=True)),
-            registry=registry,
-            threads=threads,
+    trial: Trial | None = None
+    if held_out:  # what runs models is loaded for this alone
+        from quantrecipe.cli.trying import held_out_texts, write_better
+        from quantrecipe.engine import require_engine
+
+        check_output(paths[0], force=force, gguf=True)
+        texts = held_out_texts(ctx, planned, plans[0], held_out, paths[0].parent)
+        plan, result, trial = write_better(
+            *(ctx, planned, plans[0], texts, paths[0]),
+            recipe=planned.recipes[0],
             force=force,
             nan=nan,
             reuse=reuse,
-            progress=progress,
+            threads=threads,
+            engine=require_engine(engine),
+            log=ctx.engine_log,
         )
+        plans, results = [plan], [result]
+    else:
+        with apply_progress(ctx.err) as progress:
+            results = apply_plans(
+                list(zip(plans, paths, strict=True)),
+                registry=registry,
+                threads=threads,
+                force=force,
+                nan=nan,
+                reuse=reuse,
+                progress=progress,
+            )
     if as_json:
         written = [_document(plan, result) for plan, result in zip(plans, results, strict=True)]
+        if trial is not None:
+            written[0]["verified"] = trial
         ctx.print_json(written if len(written) > 1 else written[0])
     else:
         ctx.console.print(render_summary(plans, results))
+        if trial is not None:
+            from quantrecipe.cli.trying import render_trial
+
+            ctx.console.print(render_trial(trial))
 
 
 def _make_folder(folder: Path) -> None:

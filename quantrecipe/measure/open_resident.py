@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from quantrecipe.api import Reduce
+from quantrecipe.api import QuantFormat, Reduce
 from quantrecipe.engine import Engine, Session, engine_facts, find_engine
 from quantrecipe.errors import EvaluationError
 from quantrecipe.evaluate import Positions, make_reference, score
@@ -36,7 +36,7 @@ from quantrecipe.plan.resolution import PlanSettings, resolve
 from quantrecipe.recipe.load import load_recipe
 from quantrecipe.registry import Registry
 
-__all__ = ["ResidentInFile", "ResidentInSession", "made_in", "open_resident"]
+__all__ = ["Exchange", "ResidentInFile", "ResidentInSession", "made_in", "open_resident"]
 
 _RECIPES = {"F32": "llama.cpp/F32", "F16": "llama.cpp/F16", "BF16": "llama.cpp/BF16", "Q8_0": "pure/Q8_0"}
 
@@ -75,7 +75,7 @@ def open_resident(setting: Setting, names: Iterable[str], stack: ExitStack) -> R
 
 def _exchange(
     setting: Setting, held: Model, names: Iterable[str], engine: Engine, stack: ExitStack
-) -> _Exchange:
+) -> Exchange:
     """A session that has the model open. EvaluationError where weights of these names can't be exchanged in it."""
     passes = setting.passes
     session = Session(
@@ -85,7 +85,7 @@ def _exchange(
         engine=engine,
         writable=True,
     )
-    exchange = _Exchange(stack.enter_context(session), held, setting.registry)
+    exchange = Exchange(stack.enter_context(session), held, setting.registry)
     exchange.usable(names)
     return exchange
 
@@ -101,11 +101,13 @@ def made_in(setting: Setting, type_: str) -> Model:
     return open_model(path, registry=setting.registry)
 
 
-class _Exchange:
+class Exchange:
     """A session, and the file that it has open: weights are written, and read again from there."""
 
     def __init__(self, session: Session, held: Model, registry: Registry) -> None:
         self.session = session
+        self._registry = registry
+        self._types = {tensor.name: tensor.dtype for tensor in held.tensors}
         self._held: dict[str, Held] = {}
         for tensor in held.tensors:
             (extent,) = held.sources[tensor.name].extents
@@ -129,6 +131,10 @@ class _Exchange:
             self._used |= {held.name: held.name in used for held in new}
         return [name for name in names if self._used.get(name, False)]
 
+    def format_of(self, name: str) -> QuantFormat:
+        """The format that a tensor has in the file."""
+        return self._registry.format(self._types[name])
+
     def write(self, name: str, data: memoryview, offset: int) -> None:
         """Replace bytes of a tensor; from any thread."""
         with self._lock:
@@ -143,7 +149,7 @@ class _Exchange:
 class _IntoSession:
     """A Sink of one tensor."""
 
-    exchange: _Exchange
+    exchange: Exchange
     name: str
 
     def write(self, data: memoryview, offset: int) -> None:
@@ -153,7 +159,7 @@ class _IntoSession:
 class ResidentInSession(Resident):
     """One process keeps the model open. What it takes is the model itself, and a few MiB for each thread of ours."""
 
-    def __init__(self, setting: Setting, held: Model, type_: str, exchange: _Exchange) -> None:
+    def __init__(self, setting: Setting, held: Model, type_: str, exchange: Exchange) -> None:
         super().__init__(setting, held, type_)
         self._exchanged = exchange
         setting.progress.say("what it says of the text")

@@ -14,14 +14,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner, Result
 from rich.console import Console
 from support.examples import sampled
 from support.models import llama_metadata, llama_tensors, write_gguf
+from support.statistics import write_statistics
+from support.trial_figures import Figures
 
 from quantrecipe.cli import main
+from quantrecipe.cli.app import app
 from quantrecipe.cli.output_files import default_name
 from quantrecipe.cli.progress import ApplyBar
 from quantrecipe.gguf.header import read_header
+from quantrecipe.refine import trial as trial_module
 
 Output = pytest.CaptureFixture[str]
 
@@ -315,3 +320,68 @@ def test_a_warning_of_one_recipe_is_told_as_it_is(
     assert main(["apply", "llama.cpp/Q4_K_S", "odd.gguf", "-o", "out.gguf"]) == 0
     err = capsys.readouterr().err
     assert "! blk.0.ffn_down.weight, blk.1.ffn_down.weight: Q4_K → Q5_0" in err
+
+
+class TestVerify:
+    """What an encoder made beside plain encoding, with figures that the test chooses."""
+
+    @pytest.fixture
+    def figures(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Figures:
+        made = Figures()
+        monkeypatch.setattr(trial_module, "make_reference", made.make_reference)
+        monkeypatch.setattr(trial_module, "score", made.score)
+        monkeypatch.chdir(tmp_path)
+        Path("held-out.txt").write_text("held out", encoding="utf-8")
+        Path("mine.yaml").write_text(
+            "quantrecipe: 1\nname: mine\ndefault: Q4_0\nencoder: feedback\n", "utf-8"
+        )
+        write_statistics(tmp_path / "grams", {"blk.0.ffn_down.weight": (768, (1000,))})
+        return made
+
+    def run(self, *more: str) -> Result:
+        args = ["apply", "mine.yaml", str(EXAMPLE), "--verify", "held-out.txt", "-o", "out.gguf", *more]
+        return CliRunner().invoke(app, args)
+
+    @pytest.mark.parametrize(("mean", "encoder"), [(0.5, True), (0.99, False)])
+    def test_the_better_one_is_kept(self, figures: Figures, mean: float, encoder: bool) -> None:
+        figures.means["encoded.gguf"] = mean
+        result = self.run("--statistics", "grams")
+        assert result.exit_code == 0, result.output
+        told = " ".join(result.stdout.split())
+        assert ("the encoder's file is kept" in told) is encoder
+        assert ("it isn't surely better: plain encoding is kept" in told) is not encoder
+        assert "copied from the old file" not in told
+        assert (b"quantrecipe.encoders" in Path("out.gguf").read_bytes()) is encoder
+        assert not list(Path().glob(".quantrecipe*"))
+
+    def test_json(self, figures: Figures) -> None:
+        told = json.loads(self.run("--statistics", "grams", "--json", "--no-provenance").stdout)
+        assert told["reused"] == []
+        assert told["verified"]["kept"] == "encoder"
+        assert told["verified"]["plain_kld_mean"] > told["verified"]["kld_mean"] > 0
+        assert told["verified"]["beside"]["kld_mean"]["high"] < 0
+
+    @pytest.mark.parametrize(
+        ("more", "message"),
+        [
+            ((), "give them with --statistics FOLDER"),
+            (("--statistics", "grams", "--locked", "l"), "--locked and --verify exclude each other"),
+            (("--statistics", "grams", "--verify", "nothing.txt"), "the text can't be read"),
+        ],
+    )
+    def test_what_is_refused(self, figures: Figures, more: tuple[str, ...], message: str) -> None:
+        result = self.run(*more)
+        assert result.exit_code in (1, 2)
+        assert message in " ".join(result.output.split())
+        assert figures.scored == []
+
+    def test_without_an_encoder_there_is_nothing_to_compare(self, figures: Figures) -> None:
+        Path("mine.yaml").write_text("quantrecipe: 1\nname: mine\ndefault: Q4_0\n", "utf-8")
+        result = self.run()
+        assert result.exit_code == 1
+        assert "recipe 'mine' has none; say `encoder: feedback` in it" in " ".join(result.output.split())
+        Path("mine.yaml").write_text("quantrecipe: 1\ndefault: Q4_0\n", "utf-8")
+        result = CliRunner().invoke(
+            app, ["apply", "mine.yaml", "Q8_0", str(EXAMPLE), "--verify", "held-out.txt"]
+        )
+        assert "--verify is for one recipe" in " ".join(result.output.split())

@@ -107,6 +107,7 @@ CASES: dict[str, list[str]] = {
         f"plan llama.cpp/Q4_K_M '{EXAMPLE}' --imatrix '{CODE}'",
         f"plan llama.cpp/IQ2_XS {MOE}",
     ],
+    "refine": [],  # needs an engine; what it shows are the tables of apply and of imatrix
     "check": [
         "check mine.yaml wrong.yaml",
         f"check '{FOLDER}' --reference",

@@ -6,7 +6,7 @@ grams["blk.0.attn_q.weight"]      # float32 (columns, columns)
 """
 
 from quantrecipe.calibration.gram.collect import Experts, GramInput
-from quantrecipe.calibration.gram.compute import GramPlan, compute_gram
+from quantrecipe.calibration.gram.compute import Behind, GramPlan, compute_gram
 from quantrecipe.calibration.gram.folder import GramEntry, Grams, read_gram
 
-__all__ = ["Experts", "GramEntry", "GramInput", "GramPlan", "Grams", "compute_gram", "read_gram"]
+__all__ = ["Behind", "Experts", "GramEntry", "GramInput", "GramPlan", "Grams", "compute_gram", "read_gram"]

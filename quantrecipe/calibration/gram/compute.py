@@ -6,6 +6,10 @@
 The matrices of a model are larger than its weights, so only those of some layers are in memory at a time, and the texts
 are run once for each such part: no further than to the last of its inputs. What a pass has finished is on the disk, and
 is never computed again.
+
+With `behind`, inputs are collected in stages, and the model is changed between them (`refine` puts what is quantized
+into it): later inputs are those that the changed model has. What the changes are is part of a folder's name, and they
+are made again by a run that goes on, so that they have to depend on nothing else.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain, groupby
 from pathlib import Path
-from typing import Unpack
+from typing import Protocol, Unpack
 
 from quantrecipe.calibration.collect import Group, Ran
 from quantrecipe.calibration.compute import (
@@ -41,7 +45,7 @@ from quantrecipe.tensor import split_name
 from quantrecipe.texts.documents import Domain, Rendered
 from quantrecipe.units import bytes_text
 
-__all__ = ["GramPlan", "Heard", "compute_gram"]
+__all__ = ["Behind", "GramPlan", "Heard", "compute_gram"]
 
 _VERSION = 1  # of what a folder's name is made of: another one, and nothing is found again
 _SHARE = (
@@ -62,6 +66,7 @@ class GramPlan:
     memory:   bytes that the largest pass takes, besides the model
     seconds:  that all passes take, about
     tokens:   of the texts, each of which every input gets; experts get some of them
+    stages:   for each pass, the stage that it belongs to; all 0 where the model stays as it is
     """
 
     folder: Path
@@ -72,11 +77,36 @@ class GramPlan:
     memory: int
     seconds: float
     tokens: int
+    stages: tuple[int, ...]
 
     @property
     def singular(self) -> tuple[GramInput, ...]:
         """Inputs with more columns than there are tokens: their matrices have no inverse without damping."""
         return tuple(it for it in self.inputs if it.columns > self.tokens and not it.by_expert)
+
+
+class Behind(Protocol):
+    """What is done to the model between stages.
+
+    key:  all that decides what is done: part of the digest
+    said: the same for people
+    """
+
+    @property
+    def key(self) -> str: ...
+    @property
+    def said(self) -> str: ...
+    def stages(self, inputs: Sequence[GramInput]) -> Sequence[Sequence[GramInput]]:
+        """All inputs, in their order, divided into stages."""
+        ...
+
+    def before(self, session: Session, stage: int, grams: Grams) -> None:
+        """Change the model for a stage. Stages come in order, without those that are finished already.
+
+        session: has the model open, writable
+        grams:   of the inputs of all stages before
+        """
+        ...
 
 
 Heard = Callable[["Prepared | GramPlan | Ran | GramEntry"], None]
@@ -93,6 +123,7 @@ def compute_gram(
     experts: Experts = "shared",
     layers: int | None = None,
     origin: Provenance | None = None,
+    behind: Behind | None = None,
     hear: Heard | None = None,
     **running: Unpack[RunOptions],
 ) -> Grams:
@@ -103,6 +134,7 @@ def compute_gram(
     experts:  "shared": one matrix for all experts of a tensor; "each": one for each, from the tokens that go to it
     layers:   whose inputs are computed in one pass; None for as many as half of the free memory takes
     origin:   which model it is (fingerprint, model), and the template that wrote chats; None for what the file says
+    behind:   what is done to the model between stages; None where it stays as it is
     EvaluationError where llama.cpp, the model or a text isn't fit for it; OutputError where the disk has no room, or
     the memory none for a single input; ImportanceError for a folder that is damaged.
     """
@@ -111,9 +143,9 @@ def compute_gram(
     if layers is not None and layers < 1:
         raise ImportanceError(f"{layers} layers at a time are none", "leave it out for as many as fit")
     path = Path(model)
-    with Session(path, **running) as session:
+    with Session(path, writable=behind is not None, **running) as session:
         schedule, prepared = prepare(session, domains, settings)
-        index = _new_index(path, domains, settings, experts, prepared, origin, schedule.groups)
+        index = _new_index(path, domains, settings, experts, prepared, origin, schedule.groups, behind)
         work = Path(folder) / index.digest
         found = GramIndex.read(work)
         if found is not None and found.complete:
@@ -124,10 +156,14 @@ def compute_gram(
             what = "llama.cpp multiplies no matrix of a layer with enough tokens: there is nothing to compute"
             raise ImportanceError(what, "a longer --context gives matrices more tokens at a time", file=path)
         index = found or replace(index, of=len(seen.inputs))
-        plan = _planned(work, seen, index, layers, path, prepared.all_tokens)
+        plan = _planned(work, seen, index, layers, path, prepared.all_tokens, behind)
         _make(work, plan)
         hear(plan)
-        for number, names in enumerate(plan.passes):
+        at: int | None = None
+        for number, (names, stage) in enumerate(zip(plan.passes, plan.stages, strict=True)):
+            if behind is not None and stage != at:
+                behind.before(session, stage, Grams(folder=work, index=index))
+            at = stage
             before = number * prepared.all_tokens
             inputs = tuple(it for it in seen.inputs if it.name in names)
 
@@ -161,6 +197,7 @@ def _new_index(
     prepared: Prepared,
     origin: Provenance | None,
     groups: Sequence[Group],
+    behind: Behind | None,
 ) -> GramIndex:
     """An index without inputs. Its digest is of the model's bytes, the tokens, what each counts, and the engine."""
     if origin is None:
@@ -171,6 +208,8 @@ def _new_index(
         *(origin.fingerprint, origin.model, origin.template),
         *(experts, settings.output, prepared.facts.engine),
     ]
+    if behind is not None:  # so that digests without it stay as they were
+        facts.append(behind.key)
     digest.update(json.dumps(facts).encode())
     for group in groups:
         digest.update(f"{group.chunks.shape} {group.weight!r}\n".encode())
@@ -183,16 +222,27 @@ def _new_index(
         ),
         inputs=(),
         of=0,
+        behind="" if behind is None else behind.said,
     )
 
 
 def _planned(
-    folder: Path, seen: Survey, index: GramIndex, layers: int | None, model: Path, tokens: int
+    folder: Path,
+    seen: Survey,
+    index: GramIndex,
+    layers: int | None,
+    model: Path,
+    tokens: int,
+    behind: Behind | None,
 ) -> GramPlan:
     done = frozenset(it.name for it in index.inputs)
     left = [it for it in seen.inputs if it.name not in done]
     room = _room(model)
-    passes = _by_layers(left, layers) if layers is not None else _by_memory(left, room)
+    passes, stages = list[list[GramInput]](), list[int]()
+    for number, stage in enumerate([seen.inputs] if behind is None else behind.stages(seen.inputs)):
+        its = [it for it in stage if it.name not in done]
+        passes += _by_layers(its, layers) if layers is not None else _by_memory(its, room)
+        stages += [number] * (len(passes) - len(stages))
     memory = max((sum(it.memory for it in one) for one in passes), default=0)
     largest = max(left, key=lambda it: it.memory, default=None)
     free = detect_machine().ram_free
@@ -221,6 +271,7 @@ def _planned(
         memory=memory,
         seconds=seconds,
         tokens=tokens,
+        stages=tuple(stages),
     )
 
 
@@ -256,7 +307,7 @@ def _make(folder: Path, plan: GramPlan) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         what = f"the folder {folder} can't be made ({error.strerror or error})"
-        raise OutputError(what, "name another place with --gram FOLDER") from error
+        raise OutputError(what, "name another folder") from error
     for left in folder.glob("*.part"):
         with suppress(OSError):
             left.unlink()
@@ -264,7 +315,7 @@ def _make(folder: Path, plan: GramPlan) -> None:
     require_space(((folder / f"{it.name}.npy", it.nbytes) for it in wanted), remedy=_REMEDY)
 
 
-_REMEDY = "free some space, or write to another disk with --gram FOLDER"
+_REMEDY = "free some space, or name a folder on another disk"
 
 
 def _few(groups: Sequence[Group]) -> Group:

@@ -90,6 +90,7 @@ class GramIndex:
     provenance: the model, the texts and how they were run
     inputs:     those that are finished
     of:         how many there are to be
+    behind:     what the model was changed by while its inputs were collected; "" where it wasn't
     """
 
     digest: str
@@ -97,6 +98,7 @@ class GramIndex:
     provenance: Provenance
     inputs: tuple[GramEntry, ...]
     of: int
+    behind: str = ""
 
     @property
     def complete(self) -> bool:
@@ -126,6 +128,7 @@ class GramIndex:
             provenance=found.provenance,
             inputs=found.inputs,
             of=found.of,
+            behind=found.behind,
         )
         _check(index, path)
         return index
@@ -281,6 +284,7 @@ def write_index(folder: Path, index: GramIndex) -> None:
         "digest": index.digest,
         "experts": index.experts,
         "of": index.of,
+        "behind": index.behind,
         "provenance": plain(index.provenance),
         "inputs": [plain(entry) for entry in index.inputs],
     }
@@ -331,6 +335,7 @@ class _Index(Record):
     of: Natural
     provenance: Provenance
     inputs: tuple[GramEntry, ...]
+    behind: str = ""
 
 
 def _check(index: GramIndex, path: Path) -> None:

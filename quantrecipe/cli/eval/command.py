@@ -11,7 +11,13 @@ from quantrecipe.cli.context import Context, pass_context
 from quantrecipe.cli.eval.limits import LIMIT_NAMES, Limits, exceeded
 from quantrecipe.cli.options.amounts import count_option
 from quantrecipe.cli.options.paths import FILE_OR_RECIPE, file_option, folder_option
-from quantrecipe.cli.options.shared import another_model_option, engine_option, json_option, requantize_option
+from quantrecipe.cli.options.shared import (
+    another_model_option,
+    engine_option,
+    json_option,
+    requantize_option,
+    statistics_option,
+)
 from quantrecipe.cli.options.texts import TEXT_GRAMMAR, raw_option, text_option
 from quantrecipe.cli.subcommand import subcommand
 
@@ -33,6 +39,7 @@ _DOCUMENTS = (".md", ".html", ".json")
     "quantrecipe eval mine.gguf --reference model.reference --fail-above kld=0.03,ppl=7.5",
     "quantrecipe eval Q4_K_M mine.yaml --reference hf-model/ --text held-out.txt --imatrix i.gguf",
     "quantrecipe eval Q3_K_M --imatrix none --imatrix code.gguf --reference BF16.gguf --text code.txt",
+    "quantrecipe eval plain.yaml feedback.yaml --reference BF16.gguf --text t.txt --statistics grams",
     "quantrecipe eval *.gguf --reference BF16.gguf --text t.txt --prompts p.jsonl --answers a.html",
 )
 @click.argument("files", nargs=-1, type=FILE_OR_RECIPE, metavar="FILE|RECIPE...")
@@ -62,6 +69,7 @@ _DOCUMENTS = (".md", ".html", ".json")
     help="Importance matrix for recipes, or `none`; with several, a file is made with each.",
 )
 @another_model_option
+@statistics_option
 @requantize_option
 @folder_option("--work-dir", help="Where the files of recipes are made. [default: the current folder]")
 @click.option("--keep", is_flag=True, help="Keep the files of recipes in --work-dir.")
@@ -105,6 +113,7 @@ def command(
     by_context: bool,
     matrices: tuple[Path, ...],
     another_model: bool,
+    statistics: Path | None,
     allow_requantize: bool,
     work_dir: Path | None,
     keep: bool,
@@ -150,6 +159,7 @@ def command(
         raw=raw,
         matrices=tuple(map(str, matrices)),
         another_model=another_model,
+        statistics=statistics,
         allow_requantize=allow_requantize,
         work_dir=work_dir,
         keep=keep,

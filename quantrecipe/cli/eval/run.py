@@ -43,6 +43,7 @@ class Request:
     raw: bool
     matrices: tuple[str, ...]
     another_model: bool
+    statistics: Path | None
     allow_requantize: bool
     work_dir: Path | None
     keep: bool
@@ -88,6 +89,7 @@ def run(ctx: Context, request: Request, **running: Unpack[RunOptions]) -> Outcom
         *(ctx, wanted, request.matrices, model, registry),
         allow_requantize=request.allow_requantize,
         another_model=request.another_model,
+        statistics=request.statistics,
     )
     sizes = [size_of(it, lambda: registry.by_ggml_type) for it in subjects]
     files: tuple[Path, ...] = ()
@@ -171,6 +173,8 @@ def _check(request: Request, recipes: list[str], *, saved: bool) -> None:
         )
     if request.matrices and not recipes:
         raise click.UsageError("--imatrix is for recipes, and there is none among the files.")
+    if request.statistics is not None and not recipes:
+        raise click.UsageError("--statistics is for recipes, and there is none among the files.")
     if request.keep and not recipes and is_gguf_inside(request.reference):
         raise click.UsageError("--keep is for files that are made, and none is.")
 

@@ -104,13 +104,21 @@ def plan_subjects(
     *,
     allow_requantize: bool = False,
     another_model: bool = False,
+    statistics: Path | None = None,
 ) -> list[Subject]:
     """What the arguments stand for, in their order, each once; recipes with a plan for the model.
 
     matrices: for recipes whose argument names none: each makes a file; none of them: the recipe's own
+    statistics: a folder of Gram matrices, for recipes whose encoder needs them
     QuantrecipeError where a recipe can't be planned, or a matrix states another model (unless `another_model`).
     """
     found: dict[str, Subject] = {}
+    inputs = PlanInputs(
+        registry=registry,
+        allow_requantize=allow_requantize,
+        another_model=another_model,
+        statistics=statistics,
+    )
     called = _short([*matrices, *(it.matrix for it in wanted)])
     for it in wanted:
         if model is None or not it.recipe:
@@ -118,9 +126,6 @@ def plan_subjects(
             continue
         for name in expand_names(ctx, [it.recipe], registry):
             (recipe,) = load_recipes(ctx, [name], registry)
-            inputs = PlanInputs(
-                registry=registry, allow_requantize=allow_requantize, another_model=another_model
-            )
             plans = {
                 matrix: _plan(recipe, matrix, model, inputs)
                 for matrix in ([it.matrix] if it.matrix else matrices or [""])

@@ -246,6 +246,11 @@ def _budget(
         raise click.UsageError("--like and --bpw exclude each other.")
     recipe = recipe_like(like, subject.registry)
     print_notes(ctx, recipe)
+    if recipe.encoder is not None or any(rule.encoder for rule in recipe.rules):
+        what = f"fit measures what types lose without an encoder, and takes nothing but the size of {like}"
+        print_warning(
+            ctx.err, what, "write the encoder into the recipe that comes out, and compare both with eval"
+        )
     plan = stock_plan(
         recipe, subject.model, subject.registry, subject.importance, allow_requantize=allow_requantize
     )

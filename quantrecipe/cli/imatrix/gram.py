@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from quantrecipe.calibration import CalibrationSettings, Prepared, Ran
-from quantrecipe.calibration.gram import Experts, GramEntry, GramPlan, Grams, compute_gram
+from quantrecipe.calibration.gram import Behind, Experts, GramEntry, GramPlan, Grams, compute_gram
 from quantrecipe.cli.context import Context
 from quantrecipe.cli.errors import print_warning, printable
 from quantrecipe.cli.imatrix.statistics_table import render_provenance
@@ -40,6 +40,7 @@ def write_grams(
     experts: Experts,
     layers: int | None,
     origin: Provenance,
+    behind: Behind | None = None,
     **running: Unpack[RunOptions],
 ) -> Grams:
     """Compute them, and say before what that takes, and after what came of it."""
@@ -68,6 +69,7 @@ def write_grams(
             experts=experts,
             layers=layers,
             origin=origin,
+            behind=behind,
             hear=hear,
             **running,
         )
@@ -96,6 +98,7 @@ def gram_document(grams: Grams) -> dict[str, object]:
         "digest": index.digest,
         "experts": index.experts,
         "nbytes": sum(it.nbytes for it in index.inputs),
+        "behind": index.behind,
         "provenance": index.provenance,
         "inputs": [
             {
@@ -119,6 +122,8 @@ def render_grams(grams: Grams, *, all_: bool) -> RenderableType:
     facts = [f"Gram matrices of {counted(len(index.inputs), 'input')}", bytes_text(size)]
     if any("_exps" in weight for it in index.inputs for weight in it.weights):
         facts.append("one for each expert" if index.experts == "each" else "one for all experts of a tensor")
+    if index.behind:
+        facts.append(f"behind {index.behind}")
     title = Text(printable(grams.folder.name), "bold")
     groups: dict[tuple[str, str, int, int], list[GramEntry]] = {}
     for it in index.inputs:

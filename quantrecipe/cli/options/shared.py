@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from quantrecipe.cli.options.amounts import count_option
-from quantrecipe.cli.options.paths import file_option
+from quantrecipe.cli.options.paths import file_option, folder_option
 
 __all__ = [
     "another_model_option",
@@ -21,6 +21,7 @@ __all__ = [
     "pickle_option",
     "reasons_option",
     "requantize_option",
+    "statistics_option",
     "strict_option",
     "threads_option",
     "together",
@@ -93,6 +94,10 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 reasons_option = click.option("--strict", is_flag=True, help="Demand a reason (why:) of every rule.")
 requantize_option = click.option(
     "--allow-requantize", is_flag=True, help="Let sources that are quantized be quantized again."
+)
+statistics_option = folder_option(
+    "--statistics",
+    help="Gram matrices of the model's inputs (`imatrix compute --gram`), for recipes with `encoder: feedback`.",
 )
 strict_option = click.option("--strict", is_flag=True, help="Refuse every fallback to another type.")
 threads_option = count_option("--threads", help="Threads. [default: all cores]")

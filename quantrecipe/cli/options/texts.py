@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from quantrecipe.model.model import Model
     from quantrecipe.texts import Domain, Text
 
-__all__ = ["PARTS", "TEXT_GRAMMAR", "raw_option", "split_option", "text_option", "texts_of"]
+__all__ = ["PARTS", "TEXT_GRAMMAR", "raw_option", "split_option", "text_option", "texts_of", "verify_option"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -41,6 +41,15 @@ def text_option(*names: str, help: str) -> Callable[[F], F]:  # as click has it
     return click.option(
         *(names or ("--text", "texts")), type=_TextSpec(), multiple=True, metavar="TEXT", help=help
     )
+
+
+verify_option = text_option(
+    "--verify",
+    "held_out",
+    help="Held-out text: plain encoding is kept where what the encoder makes isn't surely better on it. "
+    f"{TEXT_GRAMMAR}",
+)
+"""Gives the command `held_out`: specs for `read_domains`."""
 
 
 PARTS = ("calibration", "search", "held-out")

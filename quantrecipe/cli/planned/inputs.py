@@ -78,8 +78,14 @@ class PlanInputs:
         """The Gram matrices of the folder; None where none is named."""
         return grams_in(self.statistics)
 
-    def resolve(self, recipe: Recipe, model: Model, split: SplitLimits | None = None) -> Resolution:
-        """The recipe held against the model; nothing that keeps it from being planned is refused yet."""
+    def resolve(
+        self, recipe: Recipe, model: Model, split: SplitLimits | None = None, grams: Grams | None = None
+    ) -> Resolution:
+        """The recipe held against the model; nothing that keeps it from being planned is refused yet.
+
+        grams: statistics of the model's inputs, instead of those of the folder
+        """
+        grams = self.grams if grams is None else grams
         from quantrecipe.plan.resolution import PlanSettings, resolve
 
         settings = PlanSettings(
@@ -88,18 +94,20 @@ class PlanInputs:
             provenance=self.provenance,
             split=split,
         )
-        if self.grams is not None:
+        if grams is not None:
             from quantrecipe.plan.importance import require_statistics_of
 
-            require_statistics_of(model, self.grams)
+            require_statistics_of(model, grams)
         matrix = self.importance(recipe, model)
-        return resolve(recipe, model, self.registry, matrix, settings, statistics=self.grams)
+        return resolve(recipe, model, self.registry, matrix, settings, statistics=grams)
 
-    def plan(self, recipe: Recipe, model: Model, split: SplitLimits | None = None) -> Plan:
+    def plan(
+        self, recipe: Recipe, model: Model, split: SplitLimits | None = None, grams: Grams | None = None
+    ) -> Plan:
         """The plan. Errors as `quantrecipe.make_plan`."""
         from quantrecipe.planning import plan_resolved
 
-        return plan_resolved(self.resolve(recipe, model, split), self.costs)
+        return plan_resolved(self.resolve(recipe, model, split, grams), self.costs)
 
 
 def grams_in(path: Path | None) -> Grams | None:

@@ -14,13 +14,14 @@ from quantrecipe.cli.errors import print_warning
 from quantrecipe.cli.named_recipes import expand_names, load_recipes, settings_option
 from quantrecipe.cli.options.amounts import FileSize, count_option
 from quantrecipe.cli.options.limits import Running, limits_text, running_options
-from quantrecipe.cli.options.paths import file_option, folder_option
+from quantrecipe.cli.options.paths import file_option
 from quantrecipe.cli.options.shared import (
     another_model_option,
     arch_option,
     part_option,
     pickle_option,
     requantize_option,
+    statistics_option,
     strict_option,
     together,
 )
@@ -36,7 +37,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PlanOptions",
+    "Planned",
     "build_plans",
+    "load_planned",
     "locked_option",
     "plan_document",
     "plan_options",
@@ -80,10 +83,7 @@ plan_options = together(
         "--sensitivity",
         help="What types cost each tensor, as `quantrecipe sensitivity` found it; what `choose` goes by.",
     ),
-    folder_option(
-        "--statistics",
-        help="Gram matrices of the model's inputs (`imatrix compute --gram`), for recipes with `encoder: feedback`.",
-    ),
+    statistics_option,
     strict_option,
     requantize_option,
     arch_option,
@@ -125,6 +125,28 @@ def build_plans(
 
     `globs` lets one name stand for several shipped recipes: llama.cpp/Q4_*.
     """
+    planned = load_planned(ctx, recipes, model_path, options, globs=globs)
+    return [planned.plan(it) for it in planned.recipes], planned.inputs.registry
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Planned:
+    """What plans are made of: recipes within their budget, the model, and all that options say."""
+
+    inputs: PlanInputs
+    recipes: Sequence[Recipe]
+    model: Model
+    split: SplitLimits | None
+
+    def plan(self, recipe: Recipe) -> Plan:
+        """The plan of one of the recipes, or of what was made of one. QuantrecipeError says what is wrong."""
+        return self.inputs.plan(recipe, self.model, self.split)
+
+
+def load_planned(
+    ctx: Context, recipes: Sequence[str], model_path: Path, options: PlanOptions, *, globs: bool = False
+) -> Planned:
+    """Load everything that plans are made of; see `build_plans`."""
     from quantrecipe.model.open_model import open_model
 
     if options.assume_imatrix and options.imatrix is not None:
@@ -151,7 +173,8 @@ def build_plans(
         registry=inputs.registry,
     )
     split = _limits(options, model)
-    return [inputs.plan(_within(it, options.budget), model, split) for it in loaded], inputs.registry
+    within = [_within(it, options.budget) for it in loaded]
+    return Planned(inputs=inputs, recipes=within, model=model, split=split)
 
 
 def require_locked(locked: Path | None, plans: Sequence[Plan], registry: Registry) -> None:

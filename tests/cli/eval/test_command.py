@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from support.imatrix_files import with_provenance
+from support.statistics import write_statistics
 from support.terminal import show
 
 from quantrecipe.cli import main
@@ -31,6 +32,7 @@ from quantrecipe.evaluate.reference import Reference, ScoredText, read_reference
 from quantrecipe.gguf.header import TensorEntry
 from quantrecipe.gguf.write_header import encode_header
 from quantrecipe.importance.provenance import Provenance
+from quantrecipe.model.open_model import open_model
 from quantrecipe.model.pairs import text as gguf_text
 
 N_CTX, CHUNKS, SCORED, VOCABULARY = 512, 12, 255, 100
@@ -323,6 +325,7 @@ def test_a_reference_of_one_s_own(calls: list[dict[str, object]]) -> None:
         (["nothing.gguf", *REFERENCE], "nothing.gguf"),
         (["q4.gguf", "--reference", ".", "--text", "code.txt"], "is not a model, but a folder of GGUF files"),
         (["q4.gguf", *REFERENCE, "--imatrix", "none"], "--imatrix is for recipes"),
+        (["q4.gguf", *REFERENCE, "--statistics", "grams"], "--statistics is for recipes"),
         (["q4.gguf", *REFERENCE, "--keep"], "--keep is for files that are made"),
         (["q4.gguf", *REFERENCE, "--answers", "a.md"], "--answers needs --prompts"),
         (
@@ -609,6 +612,35 @@ class TestRecipes:
         assert none == plain
         assert own != none
 
+    def test_a_recipe_with_an_encoder(self, calls: list[dict[str, object]], tmp_path: Path) -> None:
+        """Both files have the same size; the one that statistics made has other bytes."""
+        statistics = write_statistics(tmp_path / "grams", {"blk.0.ffn_down.weight": (768, (1000,))})
+        text = "quantrecipe: 1\nname: mine\ndefault: Q4_0\nencoder: feedback\n"
+        (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
+        (tmp_path / "plain.yaml").write_text(
+            text.replace("encoder: feedback\n", "").replace("mine", "plain"), encoding="utf-8"
+        )
+        args = [
+            "plain.yaml",
+            "mine.yaml",
+            "--statistics",
+            str(statistics.folder),
+            "--work-dir",
+            ".",
+            "--keep",
+        ]
+        result = run([*args, *OF_EXAMPLE, "--json"])
+        assert result.exit_code == 0, result.output
+        plain, mine = (read_tensors(tmp_path / f"tiny-code-{name}.gguf") for name in ("plain", "mine"))
+        assert [name for name in plain if plain[name] != mine[name]] == ["blk.0.ffn_down.weight"]
+
+    def test_an_encoder_without_statistics(self, calls: list[dict[str, object]], tmp_path: Path) -> None:
+        (tmp_path / "mine.yaml").write_text("quantrecipe: 1\ndefault: Q4_0\nencoder: feedback\n", "utf-8")
+        result = run(["mine.yaml", *OF_EXAMPLE])
+        assert result.exit_code == 1
+        assert "give them with --statistics FOLDER" in " ".join(result.output.split())
+        assert calls == []
+
     def test_a_recipe_that_can_t_be_planned(self, calls: list[dict[str, object]]) -> None:
         result = run(["IQ2_XS", *OF_EXAMPLE])
         assert result.exit_code == 1
@@ -622,6 +654,15 @@ class TestRecipes:
         assert "has only what a model said about texts" in " ".join(result.output.split())
         result = run(["q4.gguf", "--reference", "mine.reference", "--prompts", "code.txt"])
         assert "it is to answer the --prompts" in " ".join(result.output.split())
+
+
+def read_tensors(path: Path) -> dict[str, bytes]:
+    model, data = open_model(path), path.read_bytes()
+    return {
+        name: data[extent.offset : extent.offset + extent.nbytes]
+        for name, source in model.sources.items()
+        for extent in source.extents
+    }
 
 
 def _data(path: Path) -> bytes:

@@ -181,3 +181,12 @@ def test_rows_of_any_length(tmp_path: Path, capsys: Output) -> None:
     assert main(["fit", "odd.gguf", "--prior", "--bpw", "6.5", "-o", "odd.yaml"]) == 0
     assert main(["plan", "odd.yaml", "odd.gguf"]) == 0
     capsys.readouterr()
+
+
+def test_the_encoder_of_what_it_is_to_be_like_is_no_part_of_it(tmp_path: Path, capsys: Output) -> None:
+    """Losses are those of plain encoding, and nothing else is said in silence."""
+    mix = tmp_path / "mine.yaml"
+    mix.write_text("quantrecipe: 1\nname: mine\ndefault: Q4_K\nencoder: feedback\n", encoding="utf-8")
+    assert main(["fit", TINY, "--prior", "--like", str(mix), "--json"]) == 0
+    told = " ".join(capsys.readouterr().err.split())
+    assert "fit measures what types lose without an encoder, and takes nothing but the size of" in told

@@ -359,6 +359,14 @@ class Encoder(ABC):
         """
         return None
 
+    def remark(self, prepared: Any) -> str:
+        """What the user has to know of what `prepare` returned, "" if nothing: options that couldn't hold, for example.
+
+        It follows the tensor's name and a colon: "damped by 0.1 and not by 0.01, since …". The file that is written
+        counts the matrices that had a remark.
+        """
+        return ""
+
     @abstractmethod
     def encode(
         self,

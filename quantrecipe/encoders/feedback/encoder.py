@@ -70,6 +70,15 @@ class Feedback(Encoder):
             )
         return factorize(statistics.gram, float(self.options["damping"]), threads)
 
+    def remark(self, prepared: Factor) -> str:
+        wanted = float(self.options["damping"])
+        if prepared.damping == wanted:
+            return ""
+        return (
+            f"damped by {prepared.damping:g} and not by {wanted:g}, with which the Gram matrix of its inputs isn't "
+            "positive definite"
+        )
+
     def encode(
         self,
         rows: FloatArray,

@@ -19,7 +19,7 @@ from quantrecipe.core.lanes import select
 from quantrecipe.core.scalars import I32, INF, TWO, U8, U16, ZERO, Bytes, Float, Floats, Int, Ints
 from quantrecipe.encoders.feedback.products import add_product, fma
 
-__all__ = ["round_points"]
+__all__ = ["EIGHT", "round_points"]
 
 EIGHT = 8
 

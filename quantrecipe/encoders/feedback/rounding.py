@@ -11,15 +11,32 @@ Within a block, a few columns at a time pass their errors to each other; what co
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import numpy as np
+
 from quantrecipe.core.jit import disjoint_kernel, kernel
 from quantrecipe.core.lanes import nearest, select
 from quantrecipe.core.scalars import F32, ONE, U8, ZERO, Bytes, Float, Floats, Int
 from quantrecipe.encoders.feedback.products import add_product, fma
 
-__all__ = ["carry_on", "choose", "round_block", "settle"]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["carry_on", "choose", "lanes_of", "round_block", "settle"]
 
 STEP = 16
 """Columns that pass their errors to each other one by one."""
+LANES = 16
+"""Rows are filled up to a multiple of this with zeros, so that vectors are full."""
+
+
+def lanes_of(columns: NDArray[np.float32]) -> NDArray[np.float32]:
+    """float32 (k, n) → C-contiguous (k, lanes), filled up with rows of zeros."""
+    k, n = columns.shape
+    found = np.zeros((k, -(-n // LANES) * LANES), np.float32)
+    found[:, :n] = columns
+    return found
 
 
 @kernel

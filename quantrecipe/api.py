@@ -284,27 +284,34 @@ class Grid(ABC):
 class PointGrid(ABC):
     """The same where four or eight weights are one choice: the sizes of weights are points, and signs are apart.
 
-    `decode` gives scale * size * sign for each weight, where the product is rounded to float32.
+    `decode` gives scale * size * sign for each weight, where the product is rounded to float32. Where points are
+    `signed`, it is scale * (value + shift), in which the sum is exact.
 
     points: float32 (p, size): the sizes of 4 or 8 weights, none negative. The choices are the points' numbers
     group:  how many weights in a row have a scale in common; a multiple of 8
     even:   True where of each eight weights an even number is negative
+    signed: True where points have signs of their own. No others are stored then
     """
 
     points: FloatArray
     group: int
     even: bool
+    signed: bool = False
 
     @abstractmethod
     def scales(self, data: ByteArray, k: int) -> FloatArray:
         """data: uint8 (n, row_bytes(k)) → float32 (n, k / group)."""
+
+    def shifts(self, data: ByteArray, k: int) -> FloatArray | None:
+        """Of signed points, what each group adds to their values: float32 (n, k / group). None: nothing."""
+        return None
 
     @abstractmethod
     def store(self, data: ByteArray, choices: NDArray[np.uint16], signs: ByteArray) -> None:
         """Write choices and signs to data: uint8 (n, row_bytes(k)), C-contiguous.
 
         choices: uint16 (n, k / size), each below p
-        signs:   uint8 (n, k / 8); bit i is set where weight i of the eight is negative
+        signs:   uint8 (n, k / 8); bit i is set where weight i of the eight is negative. Nothing for signed points
         """
 
 

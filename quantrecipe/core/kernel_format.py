@@ -46,13 +46,16 @@ class PointKernels:
 
     points: called for them when they are needed
     scales: (data, scales): fill float32 (n, k / group)
+    shifts: the same of what is added to signed points; None where nothing is
     put:    (choices, signs, data): uint16 (n, k / size) and uint8 (n, k / 8) into uint8 (n, row_bytes)
     """
 
     points: Callable[[], NDArray[np.float32]]
     group: int
-    even: bool
+    even: bool = False
+    signed: bool = False
     scales: Callable[[Any, Any], None]
+    shifts: Callable[[Any, Any], None] | None = None
     put: Callable[[Any, Any, Any], None]
 
 
@@ -125,13 +128,21 @@ class _KernelPoints(PointGrid):
     """The same, of points."""
 
     def __init__(self, spec: FormatSpec, kernels: PointKernels) -> None:
-        self.points, self.group, self.even = kernels.points(), kernels.group, kernels.even
+        self.points, self.group = kernels.points(), kernels.group
+        self.even, self.signed = kernels.even, kernels.signed
         self._spec, self._kernels = spec, kernels
 
     def scales(self, data: ByteArray, k: int) -> FloatArray:
         from quantrecipe.core.checked_rows import point_scales
 
         return point_scales(self._spec, data, k, self.group, self._kernels.scales)
+
+    def shifts(self, data: ByteArray, k: int) -> FloatArray | None:
+        from quantrecipe.core.checked_rows import point_scales
+
+        if self._kernels.shifts is None:
+            return None
+        return point_scales(self._spec, data, k, self.group, self._kernels.shifts)
 
     def store(self, data: ByteArray, choices: NDArray[np.uint16], signs: ByteArray) -> None:
         from quantrecipe.core.checked_rows import store_points

@@ -541,6 +541,30 @@ class PointsOfOtherSizes(Pointed):
     grid = _Points()
 
 
+class PointsShifted(Pointed):
+    class _Points(Pointed._Points):  # type: ignore[name-defined]  # a class within a class
+        def shifts(self, data: Any, k: int) -> Any:
+            return np.zeros((len(data), k // 32), np.float32)
+
+    grid = _Points()
+
+
+class PointsNegative(Pointed):
+    class _Points(Pointed._Points):  # type: ignore[name-defined]  # a class within a class
+        points = -Pointed._Points.points
+
+    grid = _Points()
+
+
+class PointsSigned(Pointed):
+    """Its bytes have signs beside the points, which signed points have not."""
+
+    class _Points(Pointed._Points):  # type: ignore[name-defined]  # a class within a class
+        signed = True
+
+    grid = _Points()
+
+
 class SaysNothing(Right):
     spec = replace(Right.spec, summary=" ")
 
@@ -608,6 +632,9 @@ MUTANTS: list[tuple[type[Right], str]] = [
     (PointsForgetSigns, "grid"),
     (PointsChangeScales, "grid"),
     (PointsOfOtherSizes, "grid"),
+    (PointsShifted, "grid"),
+    (PointsNegative, "grid"),
+    (PointsSigned, "grid"),
     (FallsBackToNothing, "fallback_ends"),
     (FallsBackToBlocks, "fallback_ends"),
     (SaysNothing, "spec"),

@@ -201,10 +201,12 @@ class _Points(_Decoded):
     def round(
         self, at: int, data: ByteArray, best: FloatArray, target: FloatArray, w: FloatArray, left: FloatArray
     ) -> None:
-        last = at + len(w)
+        last, scales = at + len(w), lanes_of(self._grid.scales(data, len(w)).T)
+        shifts = self._grid.shifts(data, len(w))
         round_points(
             self._factor.unit.reshape(-1), self._factor.variances, len(self._factor.variances), at, target, w,
-            lanes_of(self._grid.scales(data, len(w)).T), self._grid.points, int(self._grid.even),
+            scales, np.zeros_like(scales) if shifts is None else lanes_of(shifts.T),
+            self._grid.points, int(self._grid.even), int(self._grid.signed),
             self._choices[at // self._size : last // self._size], self._signs[at // 8 : last // 8], left,
         )  # fmt: skip
         # The targets are now what was best for each eight, given all eights before it.

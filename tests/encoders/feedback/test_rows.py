@@ -95,7 +95,10 @@ def test_most_of_the_error_is_made_good(name: str) -> None:
 
 
 def naive_points(fmt: Any, w: np.ndarray, factor: Any) -> np.ndarray:
-    """Eights in float64: signs of what is best, and the nearest of all points by diag(N D Nᵀ)."""
+    """Eights in float64: signs of what is best, and the nearest of all points by diag(N D Nᵀ).
+
+    Points with signs of their own are only nearest.
+    """
     (n, k), block, grid = w.shape, fmt.spec.block, fmt.grid
     unit, d = factor.unit.astype(np.float64), factor.variances.astype(np.float64)
     q, size = np.zeros((n, k)), grid.points.shape[1]
@@ -111,13 +114,14 @@ def naive_points(fmt: Any, w: np.ndarray, factor: Any) -> np.ndarray:
         data = fmt.encode(
             best_of(start, start + block).astype(np.float32), factor.variances[start : start + block]
         )
-        scales = grid.scales(data, block)
+        scales, shifts = grid.scales(data, block), grid.shifts(data, block)
         for first in range(start, start + block, 8):
             inner = unit[first : first + 8, first : first + 8]
             v = np.diagonal(inner * d[first : first + 8] @ inner.T)
             for r, scale in enumerate(scales[:, (first - start) // grid.group].astype(np.float64)):
                 t = best_of(first, first + 8)[r] / scale
-                negative, size_of = t < 0, np.abs(t)
+                shift = 0.0 if shifts is None else float(shifts[r, (first - start) // grid.group])
+                negative, size_of = (t < 0, np.abs(t)) if not grid.signed else (np.zeros(8, bool), t - shift)
                 if grid.even and negative.sum() % 2:
                     cheapest = (v * t * t).argmin()
                     negative[cheapest] ^= True
@@ -125,12 +129,12 @@ def naive_points(fmt: Any, w: np.ndarray, factor: Any) -> np.ndarray:
                 for part in range(0, 8, size):
                     here = slice(part, part + size)
                     nearest = (v[here] * np.square(size_of[here] - points)).sum(axis=1).argmin()
-                    value = scale * points[nearest] * np.where(negative[here], -1, 1)
+                    value = scale * (points[nearest] + shift) * np.where(negative[here], -1, 1)
                     q[r, first + part : first + part + size] = value
     return q
 
 
-@pytest.mark.parametrize("name", ["IQ3_S", "IQ3_XXS", "IQ2_XS"])
+@pytest.mark.parametrize("name", ["IQ3_S", "IQ3_XXS", "IQ2_XS", "IQ1_S", "IQ1_M"])
 def test_points_are_chosen_by_eights(name: str) -> None:
     fmt, rows = FORMATS[name], WEIGHTS[:4]
     wanted = naive_points(fmt, rows, FACTOR)
@@ -141,17 +145,19 @@ def test_points_are_chosen_by_eights(name: str) -> None:
     assert loss(fmt, data, rows) == pytest.approx(((off @ STATISTICS.gram) * off).sum(), rel=0.02)
 
 
-@pytest.mark.parametrize("name", ["IQ3_S", "IQ3_XXS", "IQ2_S", "IQ2_XS", "IQ2_XXS"])
+@pytest.mark.parametrize("name", ["IQ3_S", "IQ3_XXS", "IQ2_S", "IQ2_XS", "IQ2_XXS", "IQ1_S", "IQ1_M"])
 def test_most_of_the_error_of_points_is_made_good(name: str) -> None:
     fmt = FORMATS[name]
     plain = loss(fmt, fmt.encode(WEIGHTS, np.diagonal(STATISTICS.gram).copy()))
-    assert loss(fmt, encode_rows(WEIGHTS, fmt, FACTOR, rounds=2)) < 0.3 * plain
+    assert loss(fmt, encode_rows(WEIGHTS, fmt, FACTOR, rounds=2)) < 0.4 * plain
 
 
-@pytest.mark.parametrize("name", ["IQ1_S", "IQ1_M"])
+@pytest.mark.parametrize("name", ["IQ1_M", "Q4_0", "Q3_K"])
 def test_a_format_without_a_grid_gains_between_its_blocks(name: str) -> None:
-    fmt = FORMATS[name]
-    assert fmt.grid is None
+    class Without(type(FORMATS[name])):  # type: ignore[misc]  # the format's class, whatever it is
+        grid = None
+
+    fmt = Without()
     plain = loss(fmt, fmt.encode(WEIGHTS, np.diagonal(STATISTICS.gram).copy()))
     assert loss(fmt, encode_rows(WEIGHTS, fmt, FACTOR, rounds=2)) < 0.8 * plain
 

@@ -263,7 +263,8 @@ class Grid(ABC):
         fmt.grid.store(data, choices)
 
     Then `decode` gives, for each weight, scales * values[choice] + offsets of its group, where the product and the sum
-    are each rounded to float32. Scales and offsets stay what they were, to the bit.
+    are each rounded to float32. Scales and offsets stay what they were, to the bit. Groups may also move the values by
+    `shifts`; then it is scale * (value + shift) + offset, and the first sum is rounded too.
 
     values: float32, at most 256: what the choices 0, 1, 2, … stand for, in any order. `encode` may know more of them
     group:  how many weights in a row have a scale and an offset in common; divides the format's block
@@ -275,6 +276,10 @@ class Grid(ABC):
     @abstractmethod
     def scales(self, data: ByteArray, k: int) -> tuple[FloatArray, FloatArray]:
         """data: uint8 (n, row_bytes(k)) → (scales, offsets), both float32 (n, k / group)."""
+
+    def shifts(self, data: ByteArray, k: int) -> FloatArray | None:
+        """What each group adds to the values: float32 (n, k / group), which `store` leaves. None: nothing."""
+        return None
 
     @abstractmethod
     def store(self, data: ByteArray, choices: ByteArray) -> None:

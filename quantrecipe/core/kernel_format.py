@@ -31,12 +31,14 @@ class GridKernels:
     values: what the choices 0, 1, 2, … stand for
     group:  weights with a common scale and offset
     scales: (data, scales, offsets): fill the last two, float32 (n, k / group), from uint8 (n, row_bytes)
+    shifts: (data, shifts): the same of what groups add to the values; None where nothing is
     put:    (choices, data): uint8 (n, k) into uint8 (n, row_bytes), in which all else stays
     """
 
     values: tuple[float, ...]
     group: int
     scales: Callable[[Any, Any, Any], None]
+    shifts: Callable[[Any, Any], None] | None = None
     put: Callable[[Any, Any], None]
 
 
@@ -118,6 +120,9 @@ class _KernelGrid(Grid):
 
         return grid_scales(self._spec, data, k, self.group, self._kernels.scales)
 
+    def shifts(self, data: ByteArray, k: int) -> FloatArray | None:
+        return _shifts(self._spec, self._kernels, data, k)
+
     def store(self, data: ByteArray, choices: ByteArray) -> None:
         from quantrecipe.core.checked_rows import store_choices
 
@@ -138,13 +143,17 @@ class _KernelPoints(PointGrid):
         return point_scales(self._spec, data, k, self.group, self._kernels.scales)
 
     def shifts(self, data: ByteArray, k: int) -> FloatArray | None:
-        from quantrecipe.core.checked_rows import point_scales
-
-        if self._kernels.shifts is None:
-            return None
-        return point_scales(self._spec, data, k, self.group, self._kernels.shifts)
+        return _shifts(self._spec, self._kernels, data, k)
 
     def store(self, data: ByteArray, choices: NDArray[np.uint16], signs: ByteArray) -> None:
         from quantrecipe.core.checked_rows import store_points
 
         store_points(self._spec, data, choices, signs, self.points.shape, self._kernels.put)
+
+
+def _shifts(
+    spec: FormatSpec, kernels: GridKernels | PointKernels, data: ByteArray, k: int
+) -> FloatArray | None:
+    from quantrecipe.core.checked_rows import point_scales
+
+    return None if kernels.shifts is None else point_scales(spec, data, k, kernels.group, kernels.shifts)

@@ -208,12 +208,19 @@ def check_grid(fmt: QuantFormat, seed: int = 0) -> None:
                 array.shape == (len(rows), k // grid.group) and array.dtype == np.float32,
                 f"{what} must be float32 {(len(rows), k // grid.group)}, and are {array.dtype} {array.shape}",
             )
-        same_bytes(spec, data, kept, "the data after scales() (it must not change its input)")
+        shifts = grid.shifts(data, k)
+        same_bytes(
+            spec, data, kept, "the data after scales() and shifts() (they must not change their input)"
+        )
+        moved = np.repeat(np.zeros_like(scales) if shifts is None else shifts, grid.group, axis=1)
 
         def decoded(
-            choices: ByteArray, scales: FloatArray = scales, offsets: FloatArray = offsets
+            choices: ByteArray,
+            scales: FloatArray = scales,
+            offsets: FloatArray = offsets,
+            moved: FloatArray = moved,
         ) -> FloatArray:
-            product = np.repeat(scales, grid.group, axis=1) * values[choices]
+            product = np.repeat(scales, grid.group, axis=1) * (values[choices] + moved)
             return product + np.repeat(offsets, grid.group, axis=1)
 
         # Any choices, over others: nothing of these may be left.
@@ -229,6 +236,11 @@ def check_grid(fmt: QuantFormat, seed: int = 0) -> None:
                 ("scales", "offsets"), (scales, offsets), grid.scales(data, k), strict=True
             ):
                 require(np.array_equal(was, is_), f"the {what} of {name} rows aren't the same after store()")
+            again = grid.shifts(data, k)
+            require(
+                shifts is None or (again is not None and np.array_equal(again, shifts)),
+                f"the shifts of {name} rows aren't the same after store()",
+            )
 
         # What encode chose, read off what its bytes decode to.
         wanted, own = fmt.decode(kept, k), np.zeros(rows.shape, np.uint8)

@@ -485,6 +485,14 @@ class ForgetsChoices(Right):
     grid = _Grid()
 
 
+class ForgetsShifts(Right):
+    class _Grid(RightGrid):
+        def shifts(self, data: Any, k: int) -> Any:
+            return np.ones_like(self.scales(data, k)[0])
+
+    grid = _Grid()
+
+
 class Pointed(Right):
     """Eights of seven bits of size in its 32 bytes: four points of eight equal sizes, and their signs."""
 
@@ -632,6 +640,7 @@ MUTANTS: list[tuple[type[Right], str]] = [
     (PointsForgetSigns, "grid"),
     (PointsChangeScales, "grid"),
     (PointsOfOtherSizes, "grid"),
+    (ForgetsShifts, "grid"),
     (PointsShifted, "grid"),
     (PointsNegative, "grid"),
     (PointsSigned, "grid"),

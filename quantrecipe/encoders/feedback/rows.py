@@ -149,17 +149,19 @@ class _Values(_Decoded):
         self._choice = first.astype(np.uint8)
         k = len(factor.variances)
         self._missed, self._choices = np.empty((k, width), np.float32), np.empty((k, width), np.uint8)
-        self._found: list[tuple[FloatArray, FloatArray]] = []
+        self._found: list[tuple[FloatArray, FloatArray, FloatArray]] = []
 
     def round(
         self, at: int, data: ByteArray, best: FloatArray, target: FloatArray, w: FloatArray, left: FloatArray
     ) -> None:
         scales, offsets = self._grid.scales(data, len(w))
-        self._found.append((scales, offsets))
+        shifts = self._grid.shifts(data, len(w))
+        shifts = np.zeros_like(scales) if shifts is None else shifts
+        self._found.append((scales, offsets, shifts))
         here = slice(at, at + len(w))
         round_block(
             self._factor.unit.reshape(-1), len(self._missed), at, target, w,
-            lanes_of(scales.T), lanes_of(offsets.T), self._values, self._halfway, self._even,
+            lanes_of(scales.T), lanes_of(offsets.T), lanes_of(shifts.T), self._values, self._halfway, self._even,
             self._choices[here], left, self._missed[here],
         )  # fmt: skip
         self._lose(at, 1, self._missed[here])
@@ -172,17 +174,18 @@ class _Values(_Decoded):
 
     def _descend(self, choices: ByteArray, rounds: int) -> None:
         """Rounds of descent on choices (n, k), which are changed. Ends where a round changes nothing."""
-        scales, offsets = (np.concatenate(parts, axis=1) for parts in zip(*self._found, strict=True))
+        scales, offsets, shifts = (np.concatenate(parts, axis=1) for parts in zip(*self._found, strict=True))
         factor, group, missed = self._factor, self._grid.group, self._missed
         missed *= factor.variances[:, None]
         columns = np.zeros_like(missed)
         slopes(factor.unit.reshape(-1), missed, columns)
         p = np.ascontiguousarray(columns[:, : self._n].T)
-        q = np.repeat(scales, group, axis=1) * self._values[choices] + np.repeat(offsets, group, axis=1)
+        wide = [np.repeat(it, group, axis=1) for it in (scales, offsets, shifts)]
+        q = wide[0] * (self._values[choices] + wide[2]) + wide[1]
         inverse = np.float32(1) / np.diagonal(factor.gram)
         for _ in range(rounds):
             if not descend(
-                factor.gram, inverse, group, p, q, scales, offsets,
+                factor.gram, inverse, group, p, q, scales, offsets, shifts,
                 self._values, self._halfway, self._even, choices,
             ):  # fmt: skip
                 break

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from quantrecipe import load_registry
-from quantrecipe.api import InputStatistics
+from quantrecipe.api import Grid, InputStatistics
 from quantrecipe.encoders.feedback.encoder import Feedback
 from quantrecipe.encoders.feedback.rows import PANEL, encode_rows
 from quantrecipe.errors import FormatError, ImportanceError, NonFiniteError
@@ -92,6 +92,30 @@ def test_most_of_the_error_is_made_good(name: str) -> None:
     assert steps[0] < 0.35 * plain
     assert steps[1] < 0.95 * steps[0]
     assert steps[2] < steps[1]
+
+
+@pytest.mark.parametrize("name", ["Q4_0", "IQ4_NL"])
+def test_what_a_group_adds_to_values_counts(name: str) -> None:
+    """The same values, said in another way: three less, and every group adds three. Only ties fall otherwise."""
+    fmt: Any = FORMATS[name]
+
+    class Moved(Grid):
+        values = tuple(value - 3 for value in fmt.grid.values)
+        group = fmt.grid.group
+        scales = staticmethod(fmt.grid.scales)
+        store = staticmethod(fmt.grid.store)
+
+        def shifts(self, data: np.ndarray, k: int) -> np.ndarray:
+            return np.full((len(data), k // self.group), 3, np.float32)
+
+    class Shifted(type(fmt)):  # type: ignore[misc]  # the format's class, whatever it is
+        grid = Moved()
+
+    for rounds in (0, 2):
+        wanted = encode_rows(WEIGHTS, fmt, FACTOR, rounds=rounds)
+        data = encode_rows(WEIGHTS, Shifted(), FACTOR, rounds=rounds)
+        assert (data == wanted).all(axis=1).mean() > 0.6
+        assert loss(fmt, data) == pytest.approx(loss(fmt, wanted), rel=0.005)
 
 
 def naive_points(fmt: Any, w: np.ndarray, factor: Any) -> np.ndarray:

@@ -2,15 +2,16 @@
 
     python benchmarks/feedback.py small.bf16.gguf --statistics grams --text held-out.txt --imatrix imatrix.gguf
     python benchmarks/feedback.py … --types Q4_K Q2_K --damping 0.01 0.1 0.3 --rounds 0 2 5
+    python benchmarks/feedback.py … --statistics grams-of-code grams-of-less-code grams-of-prose
     python benchmarks/feedback.py … --types Q4_K Q2_K --stages 1 4 8 --calibration calibration.txt
     python benchmarks/feedback.py --speed 4096 --types Q4_K IQ4_XS
 
 MODEL is a GGUF of floats. All matrices of its layers get one type, and what lies outside the layers keeps its own.
-Each option of the encoder makes a file more; with --stages also each number of stages, whose statistics are collected
-from the calibration text as `refine` does it (with the first damping and number of rounds). The difference is that of
-the means at the same positions, with its standard error. Needs llama.cpp, but --speed doesn't: it measures one thread
-on random weights of so many columns, in multiply-adds of the feedback (half the columns for each weight), beside
-numpy's product of float32 matrices.
+Each option of the encoder, and each folder of statistics, makes a file more; with --stages also each number of stages,
+whose statistics are collected from the calibration text as `refine` does it (with the first damping and number of
+rounds). The difference is that of the means at the same positions, with its standard error. Needs llama.cpp, but
+--speed doesn't: it measures one thread on random weights of so many columns, in multiply-adds of the feedback (half the
+columns for each weight), beside numpy's product of float32 matrices.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("model", type=Path, nargs="?")
-    parser.add_argument("--statistics", type=Path)
+    parser.add_argument("--statistics", type=Path, nargs="+")
     parser.add_argument("--imatrix", type=Path)
     parser.add_argument("--text", type=Path, action="append", default=[])
     parser.add_argument("--chunks", type=int)
@@ -81,11 +82,13 @@ def main() -> None:
 def losses(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """A line for each type and way of encoding it."""
     console, registry = Console(), load_registry()
-    model, grams = open_model(args.model, registry=registry), read_gram(args.statistics)
+    model = open_model(args.model, registry=registry)
+    folders = {path.name: read_gram(path) for path in args.statistics}
     matrix = read_importance(args.imatrix) if args.imatrix else None
-    ways: list[tuple[float, int, int] | None] = [None]
-    ways += [(*way, 0) for way in itertools.product(args.damping, args.rounds)]
-    ways += [(args.damping[0], args.rounds[0], count) for count in args.stages]
+    ways: list[tuple[float, int, str, int] | None] = [None]
+    ways += [(*way, 0) for way in itertools.product(args.damping, args.rounds, folders)]
+    first = next(iter(folders))
+    ways += [(args.damping[0], args.rounds[0], first, count) for count in args.stages]
     console.print("| type | encoder | bytes | mean KLD | beside plain | 99.9 % | same top token |")
     console.print("|---|---|---:|---:|---:|---:|---:|")
     with tempfile.TemporaryDirectory() as folder:
@@ -103,7 +106,8 @@ def losses(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
                         recipe, model, registry=registry, importance=matrix, statistics=statistics
                     )
 
-                out, stages = Path(folder, "made.gguf"), way[2] if way else 0
+                grams = None if way is None else folders[way[2]]
+                out, stages = Path(folder, "made.gguf"), way[3] if way else 0
                 started = time.perf_counter()
                 plan = plan_of(staged(args, recipe, plan_of, registry, stages) if stages else grams)
                 apply_plan(plan, out, registry=registry, force=True)
@@ -112,7 +116,7 @@ def losses(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 plain = plain or positions
                 figures = summarise(positions)
                 change, error = ratio(positions.divergence, plain.divergence)
-                said = "plain" if way is None else f"feedback, damping {way[0]:g}, {way[1]} rounds"
+                said = "plain" if way is None else f"feedback, damping {way[0]:g}, {way[1]} rounds, {way[2]}"
                 said += f", {stages} stages" if stages else ""
                 beside = "" if way is None else f"{100 * change:+.1f} ± {100 * error:.1f} %"
                 console.print(
@@ -121,9 +125,9 @@ def losses(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
                     soft_wrap=True,
                 )
                 yield {
-                    "type": type_, "damping": way and way[0], "rounds": way and way[1], "stages": stages,
-                    "nbytes": plan.nbytes, "kld_mean": figures.kld_mean, "change": change, "error": error,
-                    "kld_999": figures.kld_999, "top1": figures.top1, "seconds": seconds,
+                    "type": type_, "damping": way and way[0], "rounds": way and way[1], "statistics": way and way[2],
+                    "stages": stages, "nbytes": plan.nbytes, "kld_mean": figures.kld_mean, "change": change,
+                    "error": error, "kld_999": figures.kld_999, "top1": figures.top1, "seconds": seconds,
                 }  # fmt: skip
 
 
@@ -137,11 +141,11 @@ def staged(
     """Statistics behind what the stages before have quantized, kept beside --statistics."""
     behind = Quantized(recipe=recipe, plan_of=plan_of, held=args.model, registry=registry, wanted=stages)
     domain = read_domain(str(args.calibration))
-    folder = args.statistics.with_name(args.statistics.name + "-staged")
+    folder = args.statistics[0].with_name(args.statistics[0].name + "-staged")
     return compute_gram(args.model, [(domain, render(domain, None))], folder, behind=behind)
 
 
-def recipe_of(type_: str, way: tuple[float, int, int] | None, model: Model) -> str:
+def recipe_of(type_: str, way: tuple[float, int, str, int] | None, model: Model) -> str:
     """The layers' matrices in this type, and all else as it is."""
     outside = [t.name.removesuffix(".weight") for t in model.tensors if t.layer is None and len(t.shape) > 1]
     lines = [

@@ -263,7 +263,8 @@ class Grid(ABC):
         fmt.grid.store(data, choices)
 
     Then `decode` gives, for each weight, scales * values[choice] + offsets of its group, where the product and the sum
-    are each rounded to float32. Scales and offsets stay what they were, to the bit.
+    are each rounded to float32. Scales and offsets stay what they were, to the bit. Groups may also move the values by
+    `shifts`; then it is scale * (value + shift) + offset, and the first sum is rounded too.
 
     values: float32, at most 256: what the choices 0, 1, 2, … stand for, in any order. `encode` may know more of them
     group:  how many weights in a row have a scale and an offset in common; divides the format's block
@@ -276,6 +277,10 @@ class Grid(ABC):
     def scales(self, data: ByteArray, k: int) -> tuple[FloatArray, FloatArray]:
         """data: uint8 (n, row_bytes(k)) → (scales, offsets), both float32 (n, k / group)."""
 
+    def shifts(self, data: ByteArray, k: int) -> FloatArray | None:
+        """What each group adds to the values: float32 (n, k / group), which `store` leaves. None: nothing."""
+        return None
+
     @abstractmethod
     def store(self, data: ByteArray, choices: ByteArray) -> None:
         """choices: uint8 (n, k), each below len(values), written to data: uint8 (n, row_bytes(k)), C-contiguous."""
@@ -284,27 +289,34 @@ class Grid(ABC):
 class PointGrid(ABC):
     """The same where four or eight weights are one choice: the sizes of weights are points, and signs are apart.
 
-    `decode` gives scale * size * sign for each weight, where the product is rounded to float32.
+    `decode` gives scale * size * sign for each weight, where the product is rounded to float32. Where points are
+    `signed`, it is scale * (value + shift), in which the sum is exact.
 
     points: float32 (p, size): the sizes of 4 or 8 weights, none negative. The choices are the points' numbers
     group:  how many weights in a row have a scale in common; a multiple of 8
     even:   True where of each eight weights an even number is negative
+    signed: True where points have signs of their own. No others are stored then
     """
 
     points: FloatArray
     group: int
     even: bool
+    signed: bool = False
 
     @abstractmethod
     def scales(self, data: ByteArray, k: int) -> FloatArray:
         """data: uint8 (n, row_bytes(k)) → float32 (n, k / group)."""
+
+    def shifts(self, data: ByteArray, k: int) -> FloatArray | None:
+        """Of signed points, what each group adds to their values: float32 (n, k / group). None: nothing."""
+        return None
 
     @abstractmethod
     def store(self, data: ByteArray, choices: NDArray[np.uint16], signs: ByteArray) -> None:
         """Write choices and signs to data: uint8 (n, row_bytes(k)), C-contiguous.
 
         choices: uint16 (n, k / size), each below p
-        signs:   uint8 (n, k / 8); bit i is set where weight i of the eight is negative
+        signs:   uint8 (n, k / 8); bit i is set where weight i of the eight is negative. Nothing for signed points
         """
 
 
@@ -358,6 +370,14 @@ class Encoder(ABC):
         ImportanceError for statistics that are missing, or can't be used: NaN, nothing but zeros.
         """
         return None
+
+    def remark(self, prepared: Any) -> str:
+        """What the user has to know of what `prepare` returned, "" if nothing: options that couldn't hold, for example.
+
+        It follows the tensor's name and a colon: "damped by 0.1 and not by 0.01, since …". The file that is written
+        counts the matrices that had a remark.
+        """
+        return ""
 
     @abstractmethod
     def encode(

@@ -227,6 +227,7 @@ def _document(plan: Plan, result: Result) -> dict[str, Any]:
         "plan_digest": plan.digest,
         "warnings": plan.warnings,
         "nonfinite": result.nonfinite,
+        "remarks": result.remarks,
         "reused": result.reused,
         "types": totals(plan.assignments),
     }

@@ -31,12 +31,14 @@ class GridKernels:
     values: what the choices 0, 1, 2, … stand for
     group:  weights with a common scale and offset
     scales: (data, scales, offsets): fill the last two, float32 (n, k / group), from uint8 (n, row_bytes)
+    shifts: (data, shifts): the same of what groups add to the values; None where nothing is
     put:    (choices, data): uint8 (n, k) into uint8 (n, row_bytes), in which all else stays
     """
 
     values: tuple[float, ...]
     group: int
     scales: Callable[[Any, Any, Any], None]
+    shifts: Callable[[Any, Any], None] | None = None
     put: Callable[[Any, Any], None]
 
 
@@ -46,13 +48,16 @@ class PointKernels:
 
     points: called for them when they are needed
     scales: (data, scales): fill float32 (n, k / group)
+    shifts: the same of what is added to signed points; None where nothing is
     put:    (choices, signs, data): uint16 (n, k / size) and uint8 (n, k / 8) into uint8 (n, row_bytes)
     """
 
     points: Callable[[], NDArray[np.float32]]
     group: int
-    even: bool
+    even: bool = False
+    signed: bool = False
     scales: Callable[[Any, Any], None]
+    shifts: Callable[[Any, Any], None] | None = None
     put: Callable[[Any, Any, Any], None]
 
 
@@ -115,6 +120,9 @@ class _KernelGrid(Grid):
 
         return grid_scales(self._spec, data, k, self.group, self._kernels.scales)
 
+    def shifts(self, data: ByteArray, k: int) -> FloatArray | None:
+        return _shifts(self._spec, self._kernels, data, k)
+
     def store(self, data: ByteArray, choices: ByteArray) -> None:
         from quantrecipe.core.checked_rows import store_choices
 
@@ -125,7 +133,8 @@ class _KernelPoints(PointGrid):
     """The same, of points."""
 
     def __init__(self, spec: FormatSpec, kernels: PointKernels) -> None:
-        self.points, self.group, self.even = kernels.points(), kernels.group, kernels.even
+        self.points, self.group = kernels.points(), kernels.group
+        self.even, self.signed = kernels.even, kernels.signed
         self._spec, self._kernels = spec, kernels
 
     def scales(self, data: ByteArray, k: int) -> FloatArray:
@@ -133,7 +142,18 @@ class _KernelPoints(PointGrid):
 
         return point_scales(self._spec, data, k, self.group, self._kernels.scales)
 
+    def shifts(self, data: ByteArray, k: int) -> FloatArray | None:
+        return _shifts(self._spec, self._kernels, data, k)
+
     def store(self, data: ByteArray, choices: NDArray[np.uint16], signs: ByteArray) -> None:
         from quantrecipe.core.checked_rows import store_points
 
         store_points(self._spec, data, choices, signs, self.points.shape, self._kernels.put)
+
+
+def _shifts(
+    spec: FormatSpec, kernels: GridKernels | PointKernels, data: ByteArray, k: int
+) -> FloatArray | None:
+    from quantrecipe.core.checked_rows import point_scales
+
+    return None if kernels.shifts is None else point_scales(spec, data, k, kernels.group, kernels.shifts)

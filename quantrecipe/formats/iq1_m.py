@@ -14,17 +14,21 @@ ggml: block_iq1_m, quantize_row_iq1_m_impl. The grid is in `core/grids/tables/iq
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
+from numpy.typing import NDArray
 
 from quantrecipe.core import f16_bits, f16_value, kernel
 from quantrecipe.core.grids.iq1_cuts import sum_in_order
-from quantrecipe.core.grids.iq1_kernels import LOWEST, STEPS, better_cut, iq1_kernels
+from quantrecipe.core.grids.iq1_kernels import LOWEST, STEPS, VALUES, better_cut, iq1_kernels
 from quantrecipe.core.grids.iq1_points import SHIFT
-from quantrecipe.core.grids.points_of_eight import DECODE_EIGHTS, EIGHT, odd_step
-from quantrecipe.core.jit import disjoint_kernel
+from quantrecipe.core.grids.points_of_eight import DECODE_EIGHTS, EIGHT, eights_values, odd_step
+from quantrecipe.core.jit import POINT_PUT, POINT_SCALES, disjoint_kernel
 from quantrecipe.core.k_quants.superblock import SUPERBLOCK
+from quantrecipe.core.kernel_format import PointKernels
 from quantrecipe.core.lanes import LANES, WT, X
-from quantrecipe.core.scalars import F32, ONE, U8, U32, ZERO, Bytes, Floats, Int, Ints
+from quantrecipe.core.scalars import F32, ONE, U8, U32, ZERO, Bytes, Float, Floats, Int, Ints
 
 __all__ = ["KERNELS"]
 
@@ -127,18 +131,28 @@ def _pack(
         to[at + SCALES + 2 * b + 1] |= U8(((half >> U32(4 * b)) & U32(15)) << U32(4))
 
 
+@kernel
+def _get_d(source: Bytes, at: Int) -> Float:
+    half = U32(0)
+    for b in range(4):
+        half |= U32(U32(source[at + SCALES + 2 * b + 1] >> U8(4)) << U32(4 * b))
+    return f16_value(half)
+
+
+@kernel
+def _get_scale(source: Bytes, at: Int, d: Float, g: Int) -> Float:
+    word = source[at + SCALES + 2 * (g // 4)] | (source[at + SCALES + 2 * (g // 4) + 1] << 8)
+    return d * F32(2 * ((word >> (3 * (g % 4))) & 7) + 1)
+
+
 @kernel(DECODE_EIGHTS)
 def _decode(values: Floats, data: Bytes, rows: Floats) -> None:
     x, source = rows.reshape(rows.size), data.reshape(data.size)
     for block in range(x.size // SUPERBLOCK):
         at = block * BYTES
-        half = U32(0)
-        for b in range(4):
-            half |= U32(U32(source[at + SCALES + 2 * b + 1] >> U8(4)) << U32(4 * b))
-        d = f16_value(half)
+        d = _get_d(source, at)
         for g in range(GROUPS):
-            word = source[at + SCALES + 2 * (g // 4)] | (source[at + SCALES + 2 * (g // 4) + 1] << 8)
-            scale = d * F32(2 * ((word >> (3 * (g % 4))) & 7) + 1)
+            scale = _get_scale(source, at, d, g)
             for k in range(PARTS):
                 upper = source[at + HIGH + g] >> (4 * k)
                 point = source[at + g * PARTS + k] | ((upper & 7) << 8)
@@ -147,7 +161,37 @@ def _decode(values: Floats, data: Bytes, rows: Floats) -> None:
                     x[block * SUPERBLOCK + g * N + k * EIGHT + i] = scale * (values[point, i] + delta)
 
 
+@cache
+def _points() -> NDArray[np.float32]:
+    """All points with the shift up, then all with the shift down: each eight has a shift of its own."""
+    plain = eights_values("iq1", VALUES)
+    both = np.concatenate([plain + SHIFT, plain - SHIFT])
+    both.flags.writeable = False
+    return both
+
+
+@kernel(POINT_SCALES)
+def _scales(data: Bytes, scales: Floats) -> None:
+    source, to = data.reshape(data.size), scales.reshape(scales.size)
+    for block in range(to.size // GROUPS):
+        d = _get_d(source, block * BYTES)
+        for g in range(GROUPS):
+            to[block * GROUPS + g] = _get_scale(source, block * BYTES, d, g)
+
+
+@kernel(POINT_PUT)
+def _put(choices: Ints, signs: Bytes, data: Bytes) -> None:
+    points, to = choices.reshape(choices.size), data.reshape(data.size)
+    for i in range(points.size // PARTS):
+        at, g = i // GROUPS * BYTES, i % GROUPS
+        # The number of a point, its upper bits first: one that says which shift, then three.
+        first, second = np.int64(points[i * PARTS]), np.int64(points[i * PARTS + 1])
+        to[at + g * PARTS], to[at + g * PARTS + 1] = U8(first & 255), U8(second & 255)
+        to[at + HIGH + g] = U8((first >> 8) | ((second >> 8) << 4))
+
+
 KERNELS = iq1_kernels(
     n=N, block_bytes=BYTES, epsilon=EPSILON, no_code=0, needs_importance=False,
     cut=_cut, pack=_pack, decode=_decode,
+    grid=PointKernels(points=_points, group=N, signed=True, scales=_scales, put=_put),
 )  # fmt: skip

@@ -12,16 +12,19 @@ ggml: block_iq1_s, quantize_row_iq1_s_impl. The grid is in `core/grids/tables/iq
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from quantrecipe.core import kernel
 from quantrecipe.core.grids.iq1_cuts import sum_in_order
-from quantrecipe.core.grids.iq1_kernels import LOWEST, STEPS, better_cut, iq1_kernels
+from quantrecipe.core.grids.iq1_kernels import LOWEST, STEPS, VALUES, better_cut, iq1_kernels
 from quantrecipe.core.grids.iq1_points import SHIFT
-from quantrecipe.core.grids.points_of_eight import DECODE_EIGHTS, EIGHT, odd_step
+from quantrecipe.core.grids.points_of_eight import DECODE_EIGHTS, EIGHT, eights_values, odd_step
 from quantrecipe.core.half import get_half, put_half
-from quantrecipe.core.jit import disjoint_kernel
+from quantrecipe.core.jit import POINT_PUT, POINT_SCALES, disjoint_kernel
 from quantrecipe.core.k_quants.superblock import SUPERBLOCK
+from quantrecipe.core.kernel_format import PointKernels
 from quantrecipe.core.lanes import LANES
 from quantrecipe.core.scalars import F32, ONE, U8, ZERO, Bytes, Floats, Int, Ints
 
@@ -121,7 +124,42 @@ def _decode(values: Floats, data: Bytes, rows: Floats) -> None:
                     x[block * SUPERBLOCK + g * N + k * EIGHT + i] = scale * (values[point, i] + delta)
 
 
+@kernel(POINT_SCALES)
+def _scales(data: Bytes, scales: Floats) -> None:
+    source, to = data.reshape(data.size), scales.reshape(scales.size)
+    for block in range(to.size // GROUPS):
+        d = get_half(source, block * BYTES)
+        for g in range(GROUPS):
+            step = (source[block * BYTES + HIGH + 2 * g + 1] >> 4) & 7
+            to[block * GROUPS + g] = d * F32(2 * step + 1)
+
+
+@kernel(POINT_SCALES)
+def _shifts(data: Bytes, shifts: Floats) -> None:
+    source, to = data.reshape(data.size), shifts.reshape(shifts.size)
+    for i in range(to.size):
+        upper = source[i // GROUPS * BYTES + HIGH + 2 * (i % GROUPS) + 1]
+        to[i] = -SHIFT if upper & 0x80 else SHIFT
+
+
+@kernel(POINT_PUT)
+def _put(choices: Ints, signs: Bytes, data: Bytes) -> None:
+    points, to = choices.reshape(choices.size), data.reshape(data.size)
+    for i in range(points.size // PARTS):
+        at, g = i // GROUPS * BYTES, i % GROUPS
+        upper = np.int64(0)
+        for k in range(PARTS):
+            point = points[i * PARTS + k]
+            to[at + LOW + g * PARTS + k] = U8(point & 255)
+            upper |= np.int64(point >> 8) << (3 * k)
+        to[at + HIGH + 2 * g] = U8(upper & 255)
+        to[at + HIGH + 2 * g + 1] = U8((to[at + HIGH + 2 * g + 1] & 0xF0) | (upper >> 8))
+
+
 KERNELS = iq1_kernels(
     n=N, block_bytes=BYTES, epsilon=EPSILON, no_code=-1, needs_importance=True,
     cut=_cut, pack=_pack, decode=_decode,
+    grid=PointKernels(
+        points=partial(eights_values, "iq1", VALUES), group=N, signed=True, scales=_scales, shifts=_shifts, put=_put
+    ),
 )  # fmt: skip

@@ -29,7 +29,13 @@ from quantrecipe.output.transform import Nan
 from quantrecipe.output.warm import compile_kernels
 from quantrecipe.plan.header_hashes import with_header_hashes
 from quantrecipe.plan.layout import entries
-from quantrecipe.plan.metadata import DATA_HASHES, SOURCE_HASHES, hashes_value
+from quantrecipe.plan.metadata import (
+    DATA_HASHES,
+    REMARKED,
+    SOURCE_HASHES,
+    hashes_value,
+    remarked_value,
+)
 from quantrecipe.plan.plan import Plan, PlannedFile
 from quantrecipe.plan.statistics import require_statistics
 from quantrecipe.registry import Registry, load_registry
@@ -47,6 +53,7 @@ class Result:
     read:            bytes read from the model's tensors and from older outputs, for all plans together
     hashes:          XXH3-128 of each tensor's stored source bytes, by name
     nonfinite:       by tensor: weights that weren't finite and are 0 now (with nan="allow")
+    remarks:         by tensor: what its encoder has to say of its statistics. Of tensors that were copied, nothing
     reused:          tensors that were copied from an older output
     """
 
@@ -58,6 +65,7 @@ class Result:
     read: int
     hashes: dict[str, str]
     nonfinite: dict[str, int]
+    remarks: dict[str, tuple[str, ...]]
     reused: tuple[str, ...]
 
     @property
@@ -152,8 +160,10 @@ def apply_plans(
         stream = Stream(model, jobs, registry, threads=threads, nan=handling, progress=progress)
         progress.start(stream.weights)
         stream.run()
-        for (plan, _), group, written in zip(plans, parts, stream.written, strict=True):
-            _write_headers(plan, group, stream.sources, written)
+        for (plan, _), group, written, remarked in zip(
+            plans, parts, stream.written, stream.remarked, strict=True
+        ):
+            _write_headers(plan, group, stream.sources, written, remarked)
         give_names([part for group in parts for part in group])
         seconds = time.perf_counter() - compiled
     return [
@@ -166,6 +176,7 @@ def apply_plans(
             read=stream.read,
             hashes={a.tensor.name: stream.sources[a.owner or a.tensor.name] for a in plan.assignments},
             nonfinite=stream.nonfinite[number],
+            remarks=stream.remarks[number],
             reused=tuple(stream.reused[number]),
         )
         for number, ((plan, _), group) in enumerate(zip(plans, paths, strict=True))
@@ -198,12 +209,17 @@ def _jobs(plan: Plan, parts: Sequence[PartFile], number: int, old: Mapping[str, 
 
 
 def _write_headers(
-    plan: Plan, parts: Sequence[PartFile], sources: Mapping[str, str], written: Mapping[str, str]
+    plan: Plan,
+    parts: Sequence[PartFile],
+    sources: Mapping[str, str],
+    written: Mapping[str, str],
+    remarked: Mapping[str, int],
 ) -> None:
     """Write the headers, with the hashes that are known now. A companion's source is that of its owner."""
     known = {
         SOURCE_HASHES: hashes_value([sources[a.owner or a.tensor.name] for a in plan.assignments]),
         DATA_HASHES: hashes_value([written[a.tensor.name] for a in plan.assignments]),
+        REMARKED: remarked_value([remarked.get(a.tensor.name, 0) for a in plan.assignments]),
     }
     for file, part in zip(plan.files, parts, strict=True):
         part.write(memoryview(_header(plan, file, known)), 0)

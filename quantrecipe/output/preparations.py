@@ -30,15 +30,18 @@ class _Slot:
     lock: threading.Lock = field(default_factory=threading.Lock)
     done: bool = False
     value: Any = None
+    remark: str = ""
 
 
 class Preparations:
     """What was prepared last, for any number of threads: the first that needs something makes it, others wait.
 
     threads: how many prepare one thing together
+    remarks: what encoders have to say, by tensor and encoding, for each matrix that they have something to say of
     """
 
     def __init__(self, threads: int) -> None:
+        self.remarks: dict[tuple[str, str], dict[int, str]] = {}
         self._threads = threads
         self._lock = threading.Lock()
         self._slots: OrderedDict[tuple[object, ...], _Slot] = OrderedDict()
@@ -66,7 +69,11 @@ class Preparations:
         with slot.lock:
             if not slot.done:
                 slot.value = self._prepared(a, statistics, number)
+                slot.remark = encoder.remark(slot.value)
                 slot.done = True
+        if slot.remark:
+            with self._lock:
+                self.remarks.setdefault((a.tensor.name, a.encoding), {})[number] = slot.remark
         return partial(_made, a, slot.value)
 
     def _prepared(self, a: Assignment, statistics: Statistics | None, number: int) -> Any:

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from quantrecipe.errors import ModelError
+from quantrecipe.gguf.values import ValueType
 from quantrecipe.model.gguf_file import read_gguf_shards
 from quantrecipe.model.source.source import Extent
-from quantrecipe.plan.metadata import DATA_HASHES, ENCODINGS, SOURCE_HASHES
+from quantrecipe.plan.metadata import DATA_HASHES, ENCODINGS, REMARKED, SOURCE_HASHES
 
 __all__ = ["OldTensor", "read_old_tensors"]
 
@@ -23,12 +24,14 @@ class OldTensor:
     """A tensor's data in an older output.
 
     encoding, source, data: digests, in hex, of how and from what it was made, and of the data itself
+    remarked: how many of its matrices the encoder made remarks on
     """
 
     extent: Extent
     encoding: str
     source: str
     data: str
+    remarked: int = 0
 
 
 def read_old_tensors(path: Path, sizes: dict[str, int]) -> dict[str, OldTensor]:
@@ -55,13 +58,19 @@ def read_old_tensors(path: Path, sizes: dict[str, int]) -> dict[str, OldTensor]:
         )
     found = {}
     rooms = {shard.path: shard.rooms() for shard in shards}
+    remarks = shards[0].metadata.get(REMARKED)
+    counts = [0] * len(entries)
+    if remarks is not None and remarks.item_type is ValueType.UINT32 and len(remarks) == len(entries):
+        counts = list(map(int, remarks.decode()))
     columns = [map(str, record.decode()) for record in records if record is not None]
-    for (shard, entry), encoding, source, data in zip(entries, *columns, strict=True):
+    for (shard, entry), count, encoding, source, data in zip(entries, counts, *columns, strict=True):
         size = sizes.get(entry.name)
         # A header of a damaged file may place a tensor where there are no such bytes.
         if size is None or size > rooms[shard.path][entry.name]:
             continue
         offset = shard.data_start + entry.offset
         extent = Extent(path=shard.path, offset=offset, nbytes=size, file_size=shard.file_size)
-        found[entry.name] = OldTensor(extent=extent, encoding=encoding, source=source, data=data)
+        found[entry.name] = OldTensor(
+            extent=extent, encoding=encoding, source=source, data=data, remarked=count
+        )
     return found

@@ -46,6 +46,8 @@ class Stream:
     sources:   XXH3-128 of each tensor's stored source bytes, by name
     written:   for each output, the same of its data as written
     nonfinite: for each output, by tensor: weights whose NaN or Inf became 0
+    remarked:  for each output, by tensor: how many of its matrices the encoder made remarks on
+    remarks:   for each output, by tensor: the different ones of those that were made now
     reused:    for each output: names of the tensors that were copied from an older file
     read:      bytes read from the model, and from older files
     """
@@ -64,6 +66,8 @@ class Stream:
         outputs = range(1 + max((job.output for job in jobs), default=0))
         self.written: list[dict[str, str]] = [{} for _ in outputs]
         self.nonfinite: list[dict[str, int]] = [{} for _ in outputs]
+        self.remarked: list[dict[str, int]] = [{} for _ in outputs]
+        self.remarks: list[dict[str, tuple[str, ...]]] = [{} for _ in outputs]
         self.reused: list[list[str]] = [[] for _ in outputs]
         self.read = 0
         self._model = model
@@ -159,6 +163,7 @@ class Stream:
                     for job in encoding.jobs:
                         self.reused[job.output].append(tensor.name)
                         self.written[job.output][tensor.name] = encoding.old.data
+                        self.remarked[job.output][tensor.name] = encoding.old.remarked
                     continue
             stale.append(replace(encoding, old=None))
         if stale:
@@ -173,6 +178,11 @@ class Stream:
                 self.written[job.output][tensor.name] = digest
                 if lost:
                     self.nonfinite[job.output][tensor.name] = lost
+                if said := self._prepared.remarks.get((tensor.name, job.assignment.encoding)):
+                    self.remarked[job.output][tensor.name] = len(said)
+                    self.remarks[job.output][tensor.name] = tuple(
+                        dict.fromkeys(said[i] for i in sorted(said))
+                    )
 
     def _scaled(self, encoding: Encoding, peaks: _Floats) -> Encoding:
         """The encoding with its factors, which are written to the companions. peaks: float32 (experts,)."""

@@ -10,6 +10,8 @@ Provenance (all under `quantrecipe.`) lets anybody who holds the file see how it
     importance.digest     XXH3-128 of the importance matrix, if one was used
     encoders              array: name, version and options of each encoder that made bytes, as JSON, if there was one
     statistics.digest     XXH3-128 of the statistics of inputs, if an encoder used some
+    encoders.remarked     array of uint32, in the order of the tensors, if an encoder used statistics: of how many of a
+                          tensor's matrices it couldn't use them with its options as they are
     encoding.xxh3_128     array, in the order of the tensors: XXH3-128 of type, options and importance of each
     source.xxh3_128       the same of each tensor's bytes as the source stores them
     data.xxh3_128         the same of each tensor's data in the file
@@ -44,11 +46,13 @@ __all__ = [
     "ENCODINGS",
     "OURS",
     "PLAN_DIGEST",
+    "REMARKED",
     "SOURCE_HASHES",
     "STATISTICS_DIGEST",
     "build_metadata",
     "declared_label",
     "hashes_value",
+    "remarked_value",
 ]
 
 ENCODINGS = "quantrecipe.encoding.xxh3_128"
@@ -62,10 +66,11 @@ RECIPE_DIGEST = "quantrecipe.recipe.digest"
 IMPORTANCE_DIGEST = "quantrecipe.importance.digest"
 ENCODERS = "quantrecipe.encoders"
 STATISTICS_DIGEST = "quantrecipe.statistics.digest"
+REMARKED = "quantrecipe.encoders.remarked"
 VERSION = "quantrecipe.version"
 PROVENANCE = (
     *(VERSION, RECIPE_NAME, RECIPE, RECIPE_DIGEST, PLAN_DIGEST, IMPORTANCE_DIGEST),
-    *(ENCODERS, STATISTICS_DIGEST),
+    *(ENCODERS, STATISTICS_DIGEST, REMARKED),
     *(ENCODINGS, SOURCE_HASHES, DATA_HASHES, HEADER_HASHES),
 )
 """All keys of the provenance, in the order in which they are written."""
@@ -106,6 +111,11 @@ def hashes_value(digests: Sequence[str]) -> GGUFValue:
     return GGUFValue.array(ValueType.STRING, digests)
 
 
+def remarked_value(counts: Sequence[int]) -> GGUFValue:
+    """The value of REMARKED; its length depends on how many counts there are alone."""
+    return GGUFValue.array(ValueType.UINT32, counts)
+
+
 def _provenance(resolution: Resolution, assignments: Sequence[Assignment]) -> dict[str, GGUFValue]:
     recipe, importance, statistics = resolution.recipe, resolution.selected, resolution.statistics
     unknown = "0" * _DIGEST_LENGTH
@@ -123,6 +133,7 @@ def _provenance(resolution: Resolution, assignments: Sequence[Assignment]) -> di
         pairs[ENCODERS] = GGUFValue.array(ValueType.STRING, sorted(encoders))
     if statistics is not None and any(a.inputs for a in assignments):
         pairs[STATISTICS_DIGEST] = _text(statistics.digest)
+        pairs[REMARKED] = remarked_value([0] * len(assignments))
     pairs[ENCODINGS] = GGUFValue.array(ValueType.STRING, [a.encoding for a in assignments])
     pairs[SOURCE_HASHES] = pairs[DATA_HASHES] = hashes_value([unknown] * len(assignments))
     pairs[HEADER_HASHES] = hashes_value([])  # each file of the output gets as many as it needs

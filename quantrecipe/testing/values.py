@@ -208,12 +208,19 @@ def check_grid(fmt: QuantFormat, seed: int = 0) -> None:
                 array.shape == (len(rows), k // grid.group) and array.dtype == np.float32,
                 f"{what} must be float32 {(len(rows), k // grid.group)}, and are {array.dtype} {array.shape}",
             )
-        same_bytes(spec, data, kept, "the data after scales() (it must not change its input)")
+        shifts = grid.shifts(data, k)
+        same_bytes(
+            spec, data, kept, "the data after scales() and shifts() (they must not change their input)"
+        )
+        moved = np.repeat(np.zeros_like(scales) if shifts is None else shifts, grid.group, axis=1)
 
         def decoded(
-            choices: ByteArray, scales: FloatArray = scales, offsets: FloatArray = offsets
+            choices: ByteArray,
+            scales: FloatArray = scales,
+            offsets: FloatArray = offsets,
+            moved: FloatArray = moved,
         ) -> FloatArray:
-            product = np.repeat(scales, grid.group, axis=1) * values[choices]
+            product = np.repeat(scales, grid.group, axis=1) * (values[choices] + moved)
             return product + np.repeat(offsets, grid.group, axis=1)
 
         # Any choices, over others: nothing of these may be left.
@@ -229,6 +236,11 @@ def check_grid(fmt: QuantFormat, seed: int = 0) -> None:
                 ("scales", "offsets"), (scales, offsets), grid.scales(data, k), strict=True
             ):
                 require(np.array_equal(was, is_), f"the {what} of {name} rows aren't the same after store()")
+            again = grid.shifts(data, k)
+            require(
+                shifts is None or (again is not None and np.array_equal(again, shifts)),
+                f"the shifts of {name} rows aren't the same after store()",
+            )
 
         # What encode chose, read off what its bytes decode to.
         wanted, own = fmt.decode(kept, k), np.zeros(rows.shape, np.uint8)
@@ -249,7 +261,11 @@ def _check_points(fmt: QuantFormat, grid: PointGrid, seed: int) -> None:
     """Of a grid of points: any choices and signs are stored, the scales stay, and encode's own give its bytes."""
     spec, (count, size) = fmt.spec, grid.points.shape
     require(size in (4, 8) and 1 <= count <= _MOST_POINTS, f"points have 4 or 8 weights, and these {size}")
-    require(grid.points.dtype == np.float32 and (grid.points >= 0).all(), "points are float32, none negative")
+    require(
+        grid.points.dtype == np.float32 and (grid.signed or bool((grid.points >= 0).all())),
+        "points are float32, and none is negative where they aren't signed",
+    )
+    require(not (grid.signed and grid.even), "signed points have no signs beside them, even or not")
     require(
         spec.block % grid.group == 0 and grid.group % 8 == 0,
         f"groups of {grid.group} weights don't divide into eights, or blocks of {spec.block} not into them",
@@ -266,9 +282,12 @@ def _check_points(fmt: QuantFormat, grid: PointGrid, seed: int) -> None:
         )
         same_bytes(spec, data, kept, "the data after scales() (it must not change its input)")
         wide = np.repeat(scales, grid.group, axis=1)
+        shifts = grid.shifts(data, k)
+        require(grid.signed or shifts is None, "only signed points are shifted")
+        added = np.zeros_like(wide) if shifts is None else np.repeat(shifts, grid.group, axis=1)
         for _ in range(2):
             choices = rng.integers(0, count, (n, k // size), dtype=np.uint16)
-            negative = rng.integers(0, 2, (n, k // 8, 8), dtype=np.uint8)
+            negative = rng.integers(0, 1 if grid.signed else 2, (n, k // 8, 8), dtype=np.uint8)
             if grid.even:
                 negative[..., 7] = negative[..., :7].sum(axis=2) & 1
             grid.store(data, choices, np.packbits(negative, axis=2, bitorder="little")[..., 0])
@@ -277,21 +296,27 @@ def _check_points(fmt: QuantFormat, grid: PointGrid, seed: int) -> None:
             same_values(
                 spec,
                 fmt.decode(data, k) + ZERO,
-                wide * grid.points[choices].reshape(n, k) * sign + ZERO,
+                wide * (grid.points[choices].reshape(n, k) + added) * sign + ZERO,
                 what,
             )
             require(
                 np.array_equal(grid.scales(data, k), scales), f"the scales of {name} rows change in store()"
             )
+            again = grid.shifts(data, k)
+            require(
+                shifts is None or (again is not None and np.array_equal(again, shifts)),
+                f"the shifts of {name} rows change in store()",
+            )
         # What encode chose, read off what its bytes decode to.
         wanted = fmt.decode(kept, k)
         if not (scales != 0).all():
             continue
-        sizes = np.abs(wanted / wide).reshape(-1, size)
-        own = np.empty(len(sizes), np.uint16)
+        sizes = (wanted / wide - added if grid.signed else np.abs(wanted / wide)).reshape(-1, size)
+        own, points = np.empty(len(sizes), np.uint16), grid.points.astype(np.float64)
+        squares = np.square(points).sum(axis=1)
         for begin in range(0, len(sizes), 512):
             part = sizes[begin : begin + 512]
-            own[begin : begin + 512] = np.square(part[:, None] - grid.points).sum(axis=2).argmin(axis=1)
+            own[begin : begin + 512] = (squares - 2 * part @ points.T).argmin(axis=1)
         bits = np.packbits((wanted < 0).reshape(n, k // 8, 8), axis=2, bitorder="little")[..., 0]
         grid.store(data, own.reshape(n, k // size), bits)
         same_bytes(spec, data, kept, f"{name} rows, stored again with their own scales")

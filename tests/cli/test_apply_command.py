@@ -54,6 +54,19 @@ def test_the_main_job(folder: Path, capsys: Output) -> None:
     assert len(header.tensors) == 38
 
 
+def test_an_encoder_s_remarks_are_shown(folder: Path, capsys: Output) -> None:
+    source = write_gguf(folder / "m.gguf", llama_tensors(layers=1))
+    (folder / "mine.yaml").write_text("quantrecipe: 1\ndefault: Q4_0\nencoder: feedback\n", encoding="utf-8")
+    query, key = "blk.0.attn_q.weight", "blk.0.attn_k.weight"
+    grams = write_statistics(folder, {query: (256, (700,))}, shared={query: (key,)}, indefinite=(query,))
+    given = ["apply", "mine.yaml", str(source), "--statistics", str(grams.folder), "-o", "a.gguf"]
+    assert main(given) == 0
+    remark = "damped by 0.1 and not by 0.01, with which the Gram matrix of its inputs isn't positive definite"
+    assert f"! {key}, {query}: {remark}" in " ".join(capsys.readouterr().out.split())
+    assert main([*given, "--force", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["remarks"] == {query: [remark], key: [remark]}
+
+
 def test_the_recorded_recipe_makes_the_same_plan(folder: Path, capsys: Output) -> None:
     main(["apply", str(RECIPES / "code-model.yaml"), str(EXAMPLE), "-o", "a.gguf"])
     recorded = read_header(folder / "a.gguf").metadata["quantrecipe.recipe"].decode()

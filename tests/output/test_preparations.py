@@ -158,6 +158,43 @@ class TestFiles:
         assert not np.array_equal(first[0], second[0])
         assert np.array_equal(first[1], second[1])
 
+    def test_what_the_encoder_remarks_is_told_and_recorded(self, source: Path, tmp_path: Path) -> None:
+        down, query = NAMES[2], NAMES[0]
+        shared = {query: ("blk.0.attn_k.weight",)}
+        grams = write_statistics(
+            tmp_path, {query: (256, (700,)), down: (512, (700,))}, shared=shared, indefinite=(down, query)
+        )
+        plan = plan_of(source, grams, replace(MIX, encoder=EncoderChoice(name="feedback")))
+        result = apply_plan(plan, tmp_path / "1.gguf", registry=REGISTRY, threads=2)
+        assert set(result.remarks) == {query, "blk.0.attn_k.weight", down}
+        assert result.remarks[down] == (
+            "damped by 0.1 and not by 0.01, with which the Gram matrix of its inputs isn't positive definite",
+        )
+        said = read_header(result.path).metadata["quantrecipe.encoders.remarked"].decode()
+        assert dict(zip([a.tensor.name for a in plan.assignments], said, strict=True)) == {
+            a.tensor.name: int(a.tensor.name in result.remarks) for a in plan.assignments
+        }
+        again = apply_plan(plan, tmp_path / "2.gguf", registry=REGISTRY, reuse=result.path)
+        assert down in again.reused
+        assert again.path.read_bytes() == result.path.read_bytes()
+
+    def test_matrices_of_experts_are_counted(self, tmp_path: Path) -> None:
+        source = write_gguf(tmp_path / "e.gguf", llama_tensors(layers=1, experts=3))
+        up = "blk.0.ffn_up_exps.weight"
+        grams = write_statistics(tmp_path, {up: (256, (600, 100, 700))}, indefinite=(up,))
+        plan = plan_of(source, grams)
+        result = apply_plan(plan, tmp_path / "1.gguf", registry=REGISTRY)
+        assert len(result.remarks[up]) == 1
+        said = read_header(result.path).metadata["quantrecipe.encoders.remarked"].decode()
+        assert sum(said) == 2
+
+    def test_statistics_that_are_taken_as_they_are_need_no_remark(
+        self, source: Path, grams: Grams, tmp_path: Path
+    ) -> None:
+        result = apply_plan(plan_of(source, grams), tmp_path / "1.gguf", registry=REGISTRY)
+        assert result.remarks == {}
+        assert not any(read_header(result.path).metadata["quantrecipe.encoders.remarked"].decode())
+
     def test_nothing_is_written_without_statistics(self, source: Path, tmp_path: Path) -> None:
         plan = make_plan(MIX, open_model(source, registry=REGISTRY), registry=REGISTRY)
         with pytest.raises(PlanError, match="--statistics FOLDER"):

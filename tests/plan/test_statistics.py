@@ -106,7 +106,9 @@ def test_what_was_used_is_recorded(model: Model, grams: Grams) -> None:
     ]
     assert said["quantrecipe.statistics.digest"].decode() == grams.digest
     without = planned(recipe(default="Q4_K"), model, grams).metadata
-    assert not {"quantrecipe.encoders", "quantrecipe.statistics.digest"} & without.keys()
+    ours = {"quantrecipe.encoders", "quantrecipe.statistics.digest", "quantrecipe.encoders.remarked"}
+    assert ours <= said.keys()
+    assert not ours & without.keys()
 
 
 def test_too_few_tokens_are_no_statistics(model: Model, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +18,14 @@ def write_statistics(
     *,
     shared: Mapping[str, Sequence[str]] | None = None,
     fingerprint: str = "",
+    indefinite: Collection[str] = (),
     seed: int = 0,
 ) -> Grams:
     """Gram matrices of random inputs that go together.
 
     inputs: by the name of a weight, columns and tokens of each matrix
     shared: by the same, further weights with the same input
+    indefinite: those whose least eigenvalue is -0.05 of the mean diagonal, as no Gram matrix has it
     """
     rng = np.random.default_rng(seed)
     where = folder / f"made-{seed}"
@@ -35,6 +37,9 @@ def write_statistics(
             mixed = np.eye(columns) + 0.2 * rng.standard_normal((columns, columns))
             x = rng.standard_normal((max(count, 1), columns)) @ mixed
             gram = (x.T @ x / max(count, 1)).astype(np.float32)
+            if name in indefinite:
+                below = np.linalg.eigvalsh(gram.astype(np.float64))[0] + 0.05 * np.diagonal(gram).mean()
+                gram -= np.float32(below) * np.eye(columns, dtype=np.float32)
             rows.append(gram[np.triu_indices(columns)])
         digest = write_array(where, name, columns, len(tokens), rows)
         entries.append(

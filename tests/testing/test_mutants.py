@@ -485,6 +485,14 @@ class ForgetsChoices(Right):
     grid = _Grid()
 
 
+class ForgetsShifts(Right):
+    class _Grid(RightGrid):
+        def shifts(self, data: Any, k: int) -> Any:
+            return np.ones_like(self.scales(data, k)[0])
+
+    grid = _Grid()
+
+
 class Pointed(Right):
     """Eights of seven bits of size in its 32 bytes: four points of eight equal sizes, and their signs."""
 
@@ -537,6 +545,30 @@ class PointsOfOtherSizes(Pointed):
 
         def store(self, data: Any, choices: Any, signs: Any) -> None:
             Pointed._Points().store(data, choices, signs)
+
+    grid = _Points()
+
+
+class PointsShifted(Pointed):
+    class _Points(Pointed._Points):  # type: ignore[name-defined]  # a class within a class
+        def shifts(self, data: Any, k: int) -> Any:
+            return np.zeros((len(data), k // 32), np.float32)
+
+    grid = _Points()
+
+
+class PointsNegative(Pointed):
+    class _Points(Pointed._Points):  # type: ignore[name-defined]  # a class within a class
+        points = -Pointed._Points.points
+
+    grid = _Points()
+
+
+class PointsSigned(Pointed):
+    """Its bytes have signs beside the points, which signed points have not."""
+
+    class _Points(Pointed._Points):  # type: ignore[name-defined]  # a class within a class
+        signed = True
 
     grid = _Points()
 
@@ -608,6 +640,10 @@ MUTANTS: list[tuple[type[Right], str]] = [
     (PointsForgetSigns, "grid"),
     (PointsChangeScales, "grid"),
     (PointsOfOtherSizes, "grid"),
+    (ForgetsShifts, "grid"),
+    (PointsShifted, "grid"),
+    (PointsNegative, "grid"),
+    (PointsSigned, "grid"),
     (FallsBackToNothing, "fallback_ends"),
     (FallsBackToBlocks, "fallback_ends"),
     (SaysNothing, "spec"),

@@ -36,6 +36,8 @@ def test_every_kernel_of_a_format_is_among_them() -> None:
             kernels = [fmt.kernels.encode, fmt.kernels.encode_weighted, fmt.kernels.decode]
             if fmt.kernels.grid is not None:
                 kernels += [fmt.kernels.grid.scales, fmt.kernels.grid.put]
+                if (shifts := getattr(fmt.kernels.grid, "shifts", None)) is not None:
+                    kernels.append(shifts)
             assert all(kernel in found for kernel in kernels if isinstance(kernel, Kernel)), fmt.spec.name
 
 

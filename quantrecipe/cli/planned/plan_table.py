@@ -15,6 +15,7 @@ from quantrecipe.cli.units import bytes_text, count_text, duration_text, loss_te
 from quantrecipe.plan.group import group, totals
 from quantrecipe.plan.plan import Assignment, Plan
 from quantrecipe.plan.plan_of import fallback_warnings
+from quantrecipe.wording import some_of
 
 if TYPE_CHECKING:
     from quantrecipe.output.apply import Result
@@ -96,6 +97,14 @@ def render_summary(plans: Sequence[Plan], results: Sequence[Result]) -> Renderab
         lines += [
             Paragraph(f"! {printable(name)}: {_not_finite(count)}, and 0 in {result.path}", "yellow")
             for name, count in result.nonfinite.items()
+        ]
+        about: dict[str, list[str]] = {}
+        for name, said in result.remarks.items():
+            for text in said:
+                about.setdefault(text, []).append(name)
+        lines += [
+            Paragraph(f"! {printable(some_of(names, 2))}: {printable(text)}", "yellow")
+            for text, names in about.items()
         ]
     if reused := sum(len(result.reused) for result in results):
         tensors = sum(len(plan.assignments) for plan in plans)

@@ -23,7 +23,7 @@ from quantrecipe.core.grids.iq1_points import SHIFT, fit_points, to_points
 from quantrecipe.core.grids.points_of_eight import EIGHT, ENCODE_EIGHTS, TERMS, eights_tables, eights_values
 from quantrecipe.core.jit import kernel
 from quantrecipe.core.k_quants.superblock import SUPERBLOCK
-from quantrecipe.core.kernel_format import Kernels
+from quantrecipe.core.kernel_format import Kernels, PointKernels
 from quantrecipe.core.lanes import (
     LANES,
     WORKSPACE,
@@ -36,7 +36,7 @@ from quantrecipe.core.lanes import (
 )  # fmt: skip
 from quantrecipe.core.scalars import F32, I32, TWO, ZERO, Bytes, Float, Floats, Int, Tables
 
-__all__ = ["LOWEST", "STEPS", "better_cut", "iq1_kernels"]
+__all__ = ["LOWEST", "STEPS", "VALUES", "better_cut", "iq1_kernels"]
 
 LOWEST = -F32(np.finfo(np.float32).max)
 """ggml: what a cut has to catch more than."""
@@ -69,6 +69,7 @@ def iq1_kernels(
     pack: Callable[..., None],
     decode: Callable[..., None],
     needs_importance: bool,
+    grid: PointKernels,
 ) -> Kernels:
     """The kernels of a format with groups of n weights.
 
@@ -79,6 +80,7 @@ def iq1_kernels(
     pack:    the kernel pack(index, s, scale, shift, codes, first, to, at): write the super-block at to[at:], whose
              groups are in lanes from `first` on
     decode:  a kernel of signature DECODE_EIGHTS
+    grid:    the second half of encoding
     """
     groups, parts, super_blocks = SUPERBLOCK // n, n // EIGHT, LANES * n // SUPERBLOCK
     load, load_weights, weigh = load_groups(n), load_importance(n), weigh_by_size(n)
@@ -140,5 +142,5 @@ def iq1_kernels(
 
     return grid_kernels(
         tables=partial(eights_tables, "iq1", distances=3), encode=encode,
-        values=partial(eights_values, "iq1", VALUES), decode=decode, needs_importance=needs_importance,
+        values=partial(eights_values, "iq1", VALUES), decode=decode, needs_importance=needs_importance, grid=grid,
     )  # fmt: skip

@@ -63,17 +63,17 @@ def _take(count: Int, at: Ints, by: Floats, gram: Floats, first: Int, last: Int,
 
 @kernel(
     "int64(float32[:,::1], float32[::1], int64, float32[:,::1], float32[:,::1], float32[:,::1], float32[:,::1], "
-    "float32[::1], float32[::1], int64, uint8[:,::1])"
+    "float32[:,::1], float32[::1], float32[::1], int64, uint8[:,::1])"
 )
 def descend(
     gram: Floats, inverse: Floats, group: Int, p: Floats, q: Floats, scales: Floats, offsets: Floats,
-    values: Floats, halfway: Floats, even: Int, choices: Bytes,
+    shifts: Floats, values: Floats, halfway: Floats, even: Int, choices: Bytes,
 ) -> Int:  # fmt: skip
     """One round over all columns of each row; how many weights changed.
 
     gram:    H (k, k); inverse: 1 / its diagonal
     p, q:    slopes, and what weights are now, float32 (n, k)
-    scales, offsets: float32 (n, k / group)
+    scales, offsets, shifts: float32 (n, k / group)
     choices: uint8 (n, k), numbers of `values`, which ascend (see `choose`)
     """
     rows, k = q.shape
@@ -88,9 +88,10 @@ def descend(
         for r in range(rows):
             count = 0
             for c in range(first, last):
-                scale, offset = scales[r, c // group], offsets[r, c // group]
-                choice = choose(q[r, c] + p[r, c] * inverse[c], scale, offset, values, halfway, even)
-                value = scale * values[choice] + offset
+                g = c // group
+                scale, offset, shift = scales[r, g], offsets[r, g], shifts[r, g]
+                choice = choose(q[r, c] + p[r, c] * inverse[c], scale, offset, shift, values, halfway, even)
+                value = scale * (values[choice] + shift) + offset
                 change = q[r, c] - value
                 if change != ZERO:
                     q[r, c], choices[r, c] = value, choice

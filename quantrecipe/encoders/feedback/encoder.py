@@ -3,6 +3,7 @@
     in order    scales of a block are found by the format's own encoder, on weights that hold the errors of all earlier
                 blocks, with the conditional variances as importance; then its columns are rounded (`rounding.py`)
     then        rounds of coordinate descent (`descent.py`), with the scales as they are
+    at last     rows that the format makes better by itself stay as it makes them (`choice.py`)
 
 Source: GPTQ (Frantar et al., 2022), and LDLQ (Chee et al., 2023), which is the same; the descent as in QuantEase
 (Behdin et al., 2023). Types, sizes and the meaning of all bytes stay the format's.
@@ -70,6 +71,15 @@ class Feedback(Encoder):
             )
         return factorize(statistics.gram, float(self.options["damping"]), threads)
 
+    def remark(self, prepared: Factor) -> str:
+        wanted = float(self.options["damping"])
+        if prepared.damping == wanted:
+            return ""
+        return (
+            f"damped by {prepared.damping:g} and not by {wanted:g}, with which the Gram matrix of its inputs isn't "
+            "positive definite"
+        )
+
     def encode(
         self,
         rows: FloatArray,
@@ -85,4 +95,5 @@ class Feedback(Encoder):
             raise FormatError("the encoder feedback has to be prepared with the statistics of the input")
         if reason := self.accepts(fmt):
             raise FormatError(f"the encoder feedback can't encode {fmt.spec.name}: {reason}")
-        return encode_rows(rows, fmt, prepared, rounds=int(self.options["rounds"]), out=out)
+        rounds = int(self.options["rounds"])
+        return encode_rows(rows, fmt, prepared, rounds=rounds, importance=importance, out=out)

@@ -6,6 +6,9 @@ counts here, as importance does in ggml's search, so that signs are those of x, 
 
     the p with the least  Σ v_i p_i² - 2 Σ v_i |x_i| / scale · p_i,     v = diag(G)
 
+Points of IQ1 have signs of their own, and a group of IQ1_S adds a shift to them. What they have to come near to is
+x / scale - shift then, and no signs are looked for.
+
 All points are tried: for a grid of 512 points of four weights that is a multiply-add for each weight and point. Where
 an even number of signs is stored, and x has an odd one, the weight that it costs least is taken with the other sign.
 """
@@ -19,7 +22,7 @@ from quantrecipe.core.lanes import select
 from quantrecipe.core.scalars import I32, INF, TWO, U8, U16, ZERO, Bytes, Float, Floats, Int, Ints
 from quantrecipe.encoders.feedback.products import add_product, fma
 
-__all__ = ["round_points"]
+__all__ = ["EIGHT", "round_points"]
 
 EIGHT = 8
 
@@ -62,6 +65,13 @@ def _weigh(
 
 
 @disjoint_kernel
+def _weigh_signed(x: Floats, scale: Floats, shift: Floats, v: Float, y: Floats) -> None:
+    """The same where points have signs: y = v (x / scale - shift)."""
+    for r in range(x.size):
+        y[r] = v * (select(scale[r] != ZERO, x[r] / scale[r], ZERO) - shift[r])
+
+
+@disjoint_kernel
 def _flip(i: Int, y: Floats, signs: Bytes, odd: Bytes, where: Ints) -> None:
     for r in range(y.size):
         flipped = (odd[r] == U8(1)) & (where[r] == I32(i))
@@ -93,27 +103,35 @@ def _try_eight(p: Int, even: Float, of: Floats, y: Floats, least: Floats, found:
 
 @disjoint_kernel
 def _take(
-    i: Int, at: Int, scale: Floats, points: Floats, found: Ints, signs: Bytes, w: Floats, left: Floats
+    i: Int,
+    at: Int,
+    scale: Floats,
+    shift: Floats,
+    points: Floats,
+    found: Ints,
+    signs: Bytes,
+    w: Floats,
+    left: Floats,
 ) -> None:
     """What is left of weight i of an eight, which is number `at` of its point."""
     for r in range(w.size):
-        value = scale[r] * points[found[r], at]
+        value = scale[r] * (points[found[r], at] + shift[r])
         left[r] = w[r] - select(U8(signs[r] >> U8(i)) & U8(1) != U8(0), -value, value)
 
 
 @kernel(
     "void(float32[::1], float32[::1], int64, int64, float32[:,::1], float32[:,::1], float32[:,::1], "
-    "Array(float32, 2, 'C', True), int64, uint16[:,::1], uint8[:,::1], float32[:,::1])"
+    "float32[:,::1], Array(float32, 2, 'C', True), int64, int64, uint16[:,::1], uint8[:,::1], float32[:,::1])"
 )
 def round_points(
     unit: Floats, variances: Floats, k: Int, first: Int, target: Floats, w: Floats, scales: Floats,
-    points: Floats, even: Int, choices: Ints, signs: Bytes, left: Floats,
+    shifts: Floats, points: Floats, even: Int, signed: Int, choices: Ints, signs: Bytes, left: Floats,
 ) -> None:  # fmt: skip
     """Choose points and signs for the columns of a block, whose number in the matrix is first, first + 1, …
 
     unit, variances: N, flat, of k columns, and D
     target, w: float32 (b, n); the block's targets are changed on the way
-    scales: float32 (groups, n)
+    scales, shifts: float32 (groups, n)
     points: float32 (p, size)
     → choices (b / size, n), signs (b / 8, n), left: w minus what was chosen
     """
@@ -123,7 +141,8 @@ def round_points(
     where, odd, found = np.empty(n, np.int32), np.empty(n, np.uint8), np.empty(n, np.int32)
     v, of = np.empty(EIGHT, np.float32), np.empty(EIGHT, np.float32)
     for start in range(0, b, EIGHT):
-        end, scale, eight = start + EIGHT, scales[start // group], start // EIGHT
+        end, eight = start + EIGHT, start // EIGHT
+        scale, shift = scales[start // group], shifts[start // group]
         for i in range(EIGHT):
             c = start + i
             _leave(target[c], w[c], left[c])
@@ -135,7 +154,10 @@ def round_points(
                 v[i] = fma(factor * factor, variances[first + later], v[i])
         signs[eight], odd[:], least[:], where[:] = U8(0), U8(0), INF, I32(0)
         for i in range(EIGHT):
-            _weigh(i, target[start + i], scale, v[i], y[i], signs[eight], odd, least, where)
+            if signed:
+                _weigh_signed(target[start + i], scale, shift, v[i], y[i])
+            else:
+                _weigh(i, target[start + i], scale, v[i], y[i], signs[eight], odd, least, where)
         if even:
             for i in range(EIGHT):
                 _flip(i, y[i], signs[eight], odd, where)
@@ -154,6 +176,6 @@ def round_points(
             for r in range(n):
                 choices[eight * (EIGHT // size) + part, r] = U16(found[r])
             for i in range(begin, begin + size):
-                _take(i, i - begin, scale, points, found, signs[eight], w[start + i], left[start + i])
+                _take(i, i - begin, scale, shift, points, found, signs[eight], w[start + i], left[start + i])
         if end < b:
             add_product(unit, (first + start) * k + first + end, 1, k, left[start:end], target[end:])

@@ -4,28 +4,48 @@ Arrays have a row for each column of weights, with as many rows of weights side 
 
     target  w_j + Σ_{i<j} R_i N_ij: what column j should come close to (see `factor.py`), as far as earlier columns are
             rounded already
-    values  what a weight may be is scale * value + offset, where each operation is rounded, as decoders do it
+    values  what a weight may be is scale * (value + shift) + offset, where each operation is rounded, as decoders do
+            it; most formats have no shift, which is 0 then and changes nothing
 
 Within a block, a few columns at a time pass their errors to each other; what comes after takes these as a product.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import numpy as np
+
 from quantrecipe.core.jit import disjoint_kernel, kernel
 from quantrecipe.core.lanes import nearest, select
 from quantrecipe.core.scalars import F32, ONE, U8, ZERO, Bytes, Float, Floats, Int
 from quantrecipe.encoders.feedback.products import add_product, fma
 
-__all__ = ["carry_on", "choose", "round_block", "settle"]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["carry_on", "choose", "lanes_of", "round_block", "settle"]
 
 STEP = 16
 """Columns that pass their errors to each other one by one."""
+LANES = 16
+"""Rows are filled up to a multiple of this with zeros, so that vectors are full."""
+
+
+def lanes_of(columns: NDArray[np.float32]) -> NDArray[np.float32]:
+    """float32 (k, n) → C-contiguous (k, lanes), filled up with rows of zeros."""
+    k, n = columns.shape
+    found = np.zeros((k, -(-n // LANES) * LANES), np.float32)
+    found[:, :n] = columns
+    return found
 
 
 @kernel
-def choose(x: Float, scale: Float, offset: Float, values: Floats, halfway: Floats, even: Int) -> Int:
+def choose(
+    x: Float, scale: Float, offset: Float, shift: Float, values: Floats, halfway: Floats, even: Int
+) -> Int:
     """Which of the values, in ascending order, comes nearest to x. even: they are whole numbers without gaps."""
-    t = (x - offset) / scale if scale != ZERO else ZERO
+    t = (x - offset) / scale - shift if scale != ZERO else ZERO
     if even:
         # Whatever is no number, or beyond them all, becomes the first or the last.
         t = t - values[0]
@@ -40,27 +60,27 @@ def choose(x: Float, scale: Float, offset: Float, values: Floats, halfway: Float
 
 @disjoint_kernel
 def _round_even(
-    target: Floats, w: Floats, scale: Floats, offset: Floats, values: Floats,
+    target: Floats, w: Floats, scale: Floats, offset: Floats, shift: Floats, values: Floats,
     choices: Bytes, left: Floats, missed: Floats,
 ) -> None:  # fmt: skip
     first, last = values[0], F32(values.size - 1)
     for r in range(target.size):
         per_scale = select(scale[r] != ZERO, ONE / scale[r], ZERO)
-        t = (target[r] - offset[r]) * per_scale - first
+        t = (target[r] - offset[r]) * per_scale - shift[r] - first
         t = select(t > ZERO, t, ZERO)
         q = nearest(select(t < last, t, last))
-        value = scale[r] * (q + first) + offset[r]
+        value = scale[r] * (q + first + shift[r]) + offset[r]
         choices[r] = U8(q)
         left[r], missed[r] = w[r] - value, target[r] - value
 
 
 @disjoint_kernel
 def _round_uneven(
-    target: Floats, w: Floats, scale: Floats, offset: Floats, values: Floats, halfway: Floats,
+    target: Floats, w: Floats, scale: Floats, offset: Floats, shift: Floats, values: Floats, halfway: Floats,
     choices: Bytes, left: Floats, missed: Floats,
 ) -> None:  # fmt: skip
     for r in range(target.size):
-        left[r] = select(scale[r] != ZERO, (target[r] - offset[r]) / scale[r], ZERO)
+        left[r] = select(scale[r] != ZERO, (target[r] - offset[r]) / scale[r] - shift[r], ZERO)
         missed[r] = values[0]
         choices[r] = U8(0)
     for i in range(halfway.size):
@@ -70,7 +90,7 @@ def _round_uneven(
             missed[r] = select(higher, above, missed[r])
             choices[r] = select(higher, U8(i + 1), choices[r])
     for r in range(target.size):
-        value = scale[r] * missed[r] + offset[r]
+        value = scale[r] * (missed[r] + shift[r]) + offset[r]
         left[r], missed[r] = w[r] - value, target[r] - value
 
 
@@ -81,18 +101,18 @@ def _add(factor: Float, x: Floats, y: Floats) -> None:
 
 
 @kernel(
-    "void(float32[::1], int64, int64, float32[:,::1], float32[:,::1], float32[:,::1], float32[:,::1], float32[::1], "
-    "float32[::1], int64, uint8[:,::1], float32[:,::1], float32[:,::1])"
+    "void(float32[::1], int64, int64, float32[:,::1], float32[:,::1], float32[:,::1], float32[:,::1], "
+    "float32[:,::1], float32[::1], float32[::1], int64, uint8[:,::1], float32[:,::1], float32[:,::1])"
 )
 def round_block(
-    unit: Floats, k: Int, first: Int, target: Floats, w: Floats, scales: Floats, offsets: Floats, values: Floats,
-    halfway: Floats, even: Int, choices: Bytes, left: Floats, missed: Floats,
+    unit: Floats, k: Int, first: Int, target: Floats, w: Floats, scales: Floats, offsets: Floats, shifts: Floats,
+    values: Floats, halfway: Floats, even: Int, choices: Bytes, left: Floats, missed: Floats,
 ) -> None:  # fmt: skip
     """Choose values for the columns of a block, whose number in the matrix is first, first + 1, …
 
     unit:    N, flat, of k columns
     target, w: float32 (b, n); the block's targets are changed on the way
-    scales, offsets: float32 (groups, n)
+    scales, offsets, shifts: float32 (groups, n)
     → choices (b, n): numbers of `values`; left: w minus what was chosen; missed: target minus what was chosen
     """
     size = w.shape[0]
@@ -102,10 +122,21 @@ def round_block(
         for c in range(start, end):
             g = c // group
             if even:
-                _round_even(target[c], w[c], scales[g], offsets[g], values, choices[c], left[c], missed[c])
+                _round_even(
+                    target[c], w[c], scales[g], offsets[g], shifts[g], values, choices[c], left[c], missed[c]
+                )
             else:
                 _round_uneven(
-                    target[c], w[c], scales[g], offsets[g], values, halfway, choices[c], left[c], missed[c]
+                    target[c],
+                    w[c],
+                    scales[g],
+                    offsets[g],
+                    shifts[g],
+                    values,
+                    halfway,
+                    choices[c],
+                    left[c],
+                    missed[c],
                 )
             for later in range(c + 1, end):
                 _add(unit[(first + c) * k + first + later], left[c], target[later])

@@ -12,14 +12,13 @@ import numpy as np
 
 from quantrecipe.api import PointGrid
 from quantrecipe.core.checked_rows import check_finite
+from quantrecipe.encoders.feedback.choice import add_lost, keep_better
 from quantrecipe.encoders.feedback.descent import descend, slopes
-from quantrecipe.encoders.feedback.points import round_points
-from quantrecipe.encoders.feedback.rounding import carry_on, round_block, settle
+from quantrecipe.encoders.feedback.points import EIGHT, round_points
+from quantrecipe.encoders.feedback.rounding import carry_on, lanes_of, round_block, settle
 from quantrecipe.errors import FormatError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from quantrecipe.api import ByteArray, FloatArray, Grid, QuantFormat
     from quantrecipe.encoders.feedback.factor import Factor
 
@@ -27,36 +26,50 @@ __all__ = ["encode_rows"]
 
 PANEL = 256
 """Rows of weights at a time: each number of the factor that is loaded serves all of them."""
-LANES = 16
-"""Rows are filled up to a multiple of this with zeros, so that vectors are full."""
 TOGETHER = 256
 """Columns whose errors go to the rest of the matrix together, where blocks are smaller."""
 
 
 def encode_rows(
-    rows: FloatArray, fmt: QuantFormat, factor: Factor, *, rounds: int, out: ByteArray | None = None
+    rows: FloatArray,
+    fmt: QuantFormat,
+    factor: Factor,
+    *,
+    rounds: int,
+    importance: FloatArray | None = None,
+    out: ByteArray | None = None,
 ) -> ByteArray:
     """rows: float32 (n, k) → uint8 (n, row_bytes(k)), written to `out` if given.
 
+    importance: what the format is given where it makes a row by itself, since that loses less; by default the diagonal
+                of the Gram matrix
     FormatError for columns that don't divide, or aren't those of the factor; NonFiniteError for NaN and Inf.
     """
     spec, (n, k) = fmt.spec, rows.shape
     if k != len(factor.variances):
         raise FormatError(f"the Gram matrix is of {len(factor.variances)} inputs, and a row has {k} weights")
     out = np.empty((n, spec.row_bytes(k)), np.uint8) if out is None else out
+    if importance is None:
+        importance = np.diagonal(factor.gram) - np.float32(factor.damping)
     step = max(PANEL // spec.rows_per_group, 1) * spec.rows_per_group
     for start in range(0, n, step):
         panel = np.require(rows[start : start + step], np.float32, ["C", "A"])
         check_finite(panel, first_row=start)
-        _encode_panel(panel, fmt, factor, rounds, out[start : start + step])
+        made = out[start : start + step]
+        with np.errstate(over="ignore", invalid="ignore"):  # of rows that are given up
+            most = _encode_panel(panel, fmt, factor, rounds, made)
+            keep_better(panel, fmt, factor, importance, most, made)
     return out
 
 
-def _encode_panel(rows: FloatArray, fmt: QuantFormat, factor: Factor, rounds: int, out: ByteArray) -> None:
+def _encode_panel(
+    rows: FloatArray, fmt: QuantFormat, factor: Factor, rounds: int, out: ByteArray
+) -> FloatArray:
+    """Write rows with feedback to `out`; what each of them loses at most, float32 (n,)."""
     n, k = rows.shape
-    width = -(-n // LANES) * LANES
     unit = factor.unit.reshape(-1)
-    w = _columns(rows, width)
+    w = lanes_of(rows.T)
+    width = w.shape[1]
     target = w.copy()
     by_row = fmt.spec.row_meta_bytes > 0 or fmt.spec.rows_per_group > 1
     block = k if by_row else fmt.spec.block
@@ -71,25 +84,49 @@ def _encode_panel(rows: FloatArray, fmt: QuantFormat, factor: Factor, rounds: in
             mine = left[at - first : last - first]
             best = target[here].copy()
             settle(unit, k, at, best, w[here], mine)
+            chosen.give_up(best)
             data = fmt.encode(np.ascontiguousarray(best[:, :n].T), factor.variances[here])
             out[:, at // block * nbytes : last // block * nbytes] = data
-            chosen.round(at, data, target[here], w[here], mine)
+            chosen.round(at, data, best, target[here], w[here], mine)
             if last < end:
                 carry_on(unit, k, at, last, mine, target[last:end])
         if end < k:
             carry_on(unit, k, first, end, left, target[end:])
     chosen.store(out, rounds)
+    return chosen.lost[:n]
 
 
 class _Decoded:
-    """Of a format without a grid: a block is what its encoder made of it."""
+    """Of a format without a grid: a block is what its encoder made of it.
+
+    lost: what rows lose so far, before any descent: float32 (lanes,)
+    """
 
     def __init__(self, fmt: QuantFormat, factor: Factor, n: int, width: int) -> None:
         self._fmt, self._factor, self._n, self._width = fmt, factor, n, width
+        self.lost = np.zeros(width, np.float32)
 
-    def round(self, at: int, data: ByteArray, target: FloatArray, w: FloatArray, left: FloatArray) -> None:
-        """Choose what the block at this column becomes, with the scales in data; w minus that goes to `left`."""
-        np.subtract(w, _columns(self._fmt.decode(data, len(w)), self._width), out=left)
+    def give_up(self, best: FloatArray) -> None:
+        """Rows whose errors have become too large for float32: the format makes them, and here they are zero."""
+        beyond = ~np.isfinite(best).all(axis=0)
+        if beyond.any():
+            best[:, beyond] = 0
+            self.lost[beyond] = np.nan
+
+    def round(
+        self, at: int, data: ByteArray, best: FloatArray, target: FloatArray, w: FloatArray, left: FloatArray
+    ) -> None:
+        """Choose what the block at this column becomes, with the scales in data; w minus that goes to `left`.
+
+        best: what the block's weights were best, were there no grid; target: the same without errors of the block
+        """
+        np.subtract(w, lanes_of(self._fmt.decode(data, len(w)).T), out=left)
+        self._lose(at, len(w), best - (w - left))
+
+    def _lose(self, at: int, group: int, off: FloatArray) -> None:
+        """Take down what the columns from this one on lose: see `add_lost`."""
+        factor = self._factor
+        add_lost(factor.unit.reshape(-1), factor.variances, len(factor.variances), at, group, off, self.lost)
 
     def store(self, out: ByteArray, rounds: int) -> None:
         """Write what was chosen for all blocks to the rows' bytes, which have the scales."""
@@ -112,17 +149,22 @@ class _Values(_Decoded):
         self._choice = first.astype(np.uint8)
         k = len(factor.variances)
         self._missed, self._choices = np.empty((k, width), np.float32), np.empty((k, width), np.uint8)
-        self._found: list[tuple[FloatArray, FloatArray]] = []
+        self._found: list[tuple[FloatArray, FloatArray, FloatArray]] = []
 
-    def round(self, at: int, data: ByteArray, target: FloatArray, w: FloatArray, left: FloatArray) -> None:
+    def round(
+        self, at: int, data: ByteArray, best: FloatArray, target: FloatArray, w: FloatArray, left: FloatArray
+    ) -> None:
         scales, offsets = self._grid.scales(data, len(w))
-        self._found.append((scales, offsets))
+        shifts = self._grid.shifts(data, len(w))
+        shifts = np.zeros_like(scales) if shifts is None else shifts
+        self._found.append((scales, offsets, shifts))
         here = slice(at, at + len(w))
         round_block(
             self._factor.unit.reshape(-1), len(self._missed), at, target, w,
-            _columns(scales, self._width), _columns(offsets, self._width), self._values, self._halfway, self._even,
+            lanes_of(scales.T), lanes_of(offsets.T), lanes_of(shifts.T), self._values, self._halfway, self._even,
             self._choices[here], left, self._missed[here],
         )  # fmt: skip
+        self._lose(at, 1, self._missed[here])
 
     def store(self, out: ByteArray, rounds: int) -> None:
         chosen = np.ascontiguousarray(self._choices[:, : self._n].T)
@@ -132,17 +174,18 @@ class _Values(_Decoded):
 
     def _descend(self, choices: ByteArray, rounds: int) -> None:
         """Rounds of descent on choices (n, k), which are changed. Ends where a round changes nothing."""
-        scales, offsets = (np.concatenate(parts, axis=1) for parts in zip(*self._found, strict=True))
+        scales, offsets, shifts = (np.concatenate(parts, axis=1) for parts in zip(*self._found, strict=True))
         factor, group, missed = self._factor, self._grid.group, self._missed
         missed *= factor.variances[:, None]
         columns = np.zeros_like(missed)
         slopes(factor.unit.reshape(-1), missed, columns)
         p = np.ascontiguousarray(columns[:, : self._n].T)
-        q = np.repeat(scales, group, axis=1) * self._values[choices] + np.repeat(offsets, group, axis=1)
+        wide = [np.repeat(it, group, axis=1) for it in (scales, offsets, shifts)]
+        q = wide[0] * (self._values[choices] + wide[2]) + wide[1]
         inverse = np.float32(1) / np.diagonal(factor.gram)
         for _ in range(rounds):
             if not descend(
-                factor.gram, inverse, group, p, q, scales, offsets,
+                factor.gram, inverse, group, p, q, scales, offsets, shifts,
                 self._values, self._halfway, self._even, choices,
             ):  # fmt: skip
                 break
@@ -158,13 +201,19 @@ class _Points(_Decoded):
         self._choices = np.empty((k // self._size, width), np.uint16)
         self._signs = np.empty((k // 8, width), np.uint8)
 
-    def round(self, at: int, data: ByteArray, target: FloatArray, w: FloatArray, left: FloatArray) -> None:
-        last = at + len(w)
+    def round(
+        self, at: int, data: ByteArray, best: FloatArray, target: FloatArray, w: FloatArray, left: FloatArray
+    ) -> None:
+        last, scales = at + len(w), lanes_of(self._grid.scales(data, len(w)).T)
+        shifts = self._grid.shifts(data, len(w))
         round_points(
             self._factor.unit.reshape(-1), self._factor.variances, len(self._factor.variances), at, target, w,
-            _columns(self._grid.scales(data, len(w)), self._width), self._grid.points, int(self._grid.even),
+            scales, np.zeros_like(scales) if shifts is None else lanes_of(shifts.T),
+            self._grid.points, int(self._grid.even), int(self._grid.signed),
             self._choices[at // self._size : last // self._size], self._signs[at // 8 : last // 8], left,
         )  # fmt: skip
+        # The targets are now what was best for each eight, given all eights before it.
+        self._lose(at, EIGHT, target - (w - left))
 
     def store(self, out: ByteArray, rounds: int) -> None:
         choices, signs = (np.ascontiguousarray(it[:, : self._n].T) for it in (self._choices, self._signs))
@@ -180,10 +229,3 @@ def _chosen(fmt: QuantFormat, factor: Factor, n: int, width: int) -> _Decoded:
             return _Points(fmt, factor, n, width, points)
         case grid:
             return _Values(fmt, factor, n, width, grid)
-
-
-def _columns(rows: NDArray[np.float32], width: int) -> NDArray[np.float32]:
-    """(n, k) → (k, width), filled up with zeros."""
-    found = np.zeros((rows.shape[1], width), np.float32)
-    found[:, : len(rows)] = rows.T
-    return found

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from quantrecipe import load_registry
-from quantrecipe.api import InputStatistics
+from quantrecipe.api import Grid, InputStatistics
 from quantrecipe.encoders.feedback.encoder import Feedback
 from quantrecipe.encoders.feedback.rows import PANEL, encode_rows
 from quantrecipe.errors import FormatError, ImportanceError, NonFiniteError
@@ -94,8 +94,35 @@ def test_most_of_the_error_is_made_good(name: str) -> None:
     assert steps[2] < steps[1]
 
 
+@pytest.mark.parametrize("name", ["Q4_0", "IQ4_NL"])
+def test_what_a_group_adds_to_values_counts(name: str) -> None:
+    """The same values, said in another way: three less, and every group adds three. Only ties fall otherwise."""
+    fmt: Any = FORMATS[name]
+
+    class Moved(Grid):
+        values = tuple(value - 3 for value in fmt.grid.values)
+        group = fmt.grid.group
+        scales = staticmethod(fmt.grid.scales)
+        store = staticmethod(fmt.grid.store)
+
+        def shifts(self, data: np.ndarray, k: int) -> np.ndarray:
+            return np.full((len(data), k // self.group), 3, np.float32)
+
+    class Shifted(type(fmt)):  # type: ignore[misc]  # the format's class, whatever it is
+        grid = Moved()
+
+    for rounds in (0, 2):
+        wanted = encode_rows(WEIGHTS, fmt, FACTOR, rounds=rounds)
+        data = encode_rows(WEIGHTS, Shifted(), FACTOR, rounds=rounds)
+        assert (data == wanted).all(axis=1).mean() > 0.6
+        assert loss(fmt, data) == pytest.approx(loss(fmt, wanted), rel=0.005)
+
+
 def naive_points(fmt: Any, w: np.ndarray, factor: Any) -> np.ndarray:
-    """Eights in float64: signs of what is best, and the nearest of all points by diag(N D Nᵀ)."""
+    """Eights in float64: signs of what is best, and the nearest of all points by diag(N D Nᵀ).
+
+    Points with signs of their own are only nearest.
+    """
     (n, k), block, grid = w.shape, fmt.spec.block, fmt.grid
     unit, d = factor.unit.astype(np.float64), factor.variances.astype(np.float64)
     q, size = np.zeros((n, k)), grid.points.shape[1]
@@ -111,13 +138,14 @@ def naive_points(fmt: Any, w: np.ndarray, factor: Any) -> np.ndarray:
         data = fmt.encode(
             best_of(start, start + block).astype(np.float32), factor.variances[start : start + block]
         )
-        scales = grid.scales(data, block)
+        scales, shifts = grid.scales(data, block), grid.shifts(data, block)
         for first in range(start, start + block, 8):
             inner = unit[first : first + 8, first : first + 8]
             v = np.diagonal(inner * d[first : first + 8] @ inner.T)
             for r, scale in enumerate(scales[:, (first - start) // grid.group].astype(np.float64)):
                 t = best_of(first, first + 8)[r] / scale
-                negative, size_of = t < 0, np.abs(t)
+                shift = 0.0 if shifts is None else float(shifts[r, (first - start) // grid.group])
+                negative, size_of = (t < 0, np.abs(t)) if not grid.signed else (np.zeros(8, bool), t - shift)
                 if grid.even and negative.sum() % 2:
                     cheapest = (v * t * t).argmin()
                     negative[cheapest] ^= True
@@ -125,12 +153,12 @@ def naive_points(fmt: Any, w: np.ndarray, factor: Any) -> np.ndarray:
                 for part in range(0, 8, size):
                     here = slice(part, part + size)
                     nearest = (v[here] * np.square(size_of[here] - points)).sum(axis=1).argmin()
-                    value = scale * points[nearest] * np.where(negative[here], -1, 1)
+                    value = scale * (points[nearest] + shift) * np.where(negative[here], -1, 1)
                     q[r, first + part : first + part + size] = value
     return q
 
 
-@pytest.mark.parametrize("name", ["IQ3_S", "IQ3_XXS", "IQ2_XS"])
+@pytest.mark.parametrize("name", ["IQ3_S", "IQ3_XXS", "IQ2_XS", "IQ1_S", "IQ1_M"])
 def test_points_are_chosen_by_eights(name: str) -> None:
     fmt, rows = FORMATS[name], WEIGHTS[:4]
     wanted = naive_points(fmt, rows, FACTOR)
@@ -141,17 +169,19 @@ def test_points_are_chosen_by_eights(name: str) -> None:
     assert loss(fmt, data, rows) == pytest.approx(((off @ STATISTICS.gram) * off).sum(), rel=0.02)
 
 
-@pytest.mark.parametrize("name", ["IQ3_S", "IQ3_XXS", "IQ2_S", "IQ2_XS", "IQ2_XXS"])
+@pytest.mark.parametrize("name", ["IQ3_S", "IQ3_XXS", "IQ2_S", "IQ2_XS", "IQ2_XXS", "IQ1_S", "IQ1_M"])
 def test_most_of_the_error_of_points_is_made_good(name: str) -> None:
     fmt = FORMATS[name]
     plain = loss(fmt, fmt.encode(WEIGHTS, np.diagonal(STATISTICS.gram).copy()))
-    assert loss(fmt, encode_rows(WEIGHTS, fmt, FACTOR, rounds=2)) < 0.3 * plain
+    assert loss(fmt, encode_rows(WEIGHTS, fmt, FACTOR, rounds=2)) < 0.4 * plain
 
 
-@pytest.mark.parametrize("name", ["IQ1_S", "IQ1_M"])
+@pytest.mark.parametrize("name", ["IQ1_M", "Q4_0", "Q3_K"])
 def test_a_format_without_a_grid_gains_between_its_blocks(name: str) -> None:
-    fmt = FORMATS[name]
-    assert fmt.grid is None
+    class Without(type(FORMATS[name])):  # type: ignore[misc]  # the format's class, whatever it is
+        grid = None
+
+    fmt = Without()
     plain = loss(fmt, fmt.encode(WEIGHTS, np.diagonal(STATISTICS.gram).copy()))
     assert loss(fmt, encode_rows(WEIGHTS, fmt, FACTOR, rounds=2)) < 0.8 * plain
 

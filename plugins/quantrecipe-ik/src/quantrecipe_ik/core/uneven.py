@@ -17,9 +17,10 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from quantrecipe.core import DECODE, Kernels, kernel
+from quantrecipe.core import DECODE, GridKernels, Kernels, kernel
 from quantrecipe.core.bits import place, trips
 from quantrecipe.core.half import get_half, put_half
+from quantrecipe.core.jit import GRID_PUT, GRID_SCALES, POINT_SCALES
 from quantrecipe.core.scalars import F32, U8, ZERO, Bytes, Float, Floats, Int
 
 from quantrecipe_ik.core.encoders import encoders
@@ -90,6 +91,50 @@ def _decoder(layout: Layout, values: NDArray[np.float32]) -> Callable[[Any, Any]
                             x[first + i] = scale * values[value + index]
 
     return decode
+
+
+def _grid(layout: Layout, values: NDArray[np.float32], by: float) -> GridKernels:
+    """The second half of encoding: other indices beside the scales and tables that are there.
+
+    values: of the plain table; by: how much the values of the shifted one are above them
+    """
+    n, block_bytes, row_bytes, where = layout.n, layout.block_bytes, layout.row_bytes, layout.indices
+    get_table, get_level, put_indices = layout.tables[1], layout.levels[1], _put_indices(where)
+    get_d = get_float if row_bytes == 4 else get_half
+    groups, by_row, step = SUPERBLOCK // n, row_bytes > 0, F32(by)
+    low, high = SUPERBLOCK * where.low_bits // 8, SUPERBLOCK * where.high_bits // 8
+    lower, upper = where.lower, where.upper
+
+    @kernel(GRID_SCALES)
+    def scales_of(data: Bytes, scales: Floats, offsets: Floats) -> None:
+        offsets[:] = ZERO
+        for row in range(data.shape[0]):
+            source = data[row]
+            d = get_d(source, 0)
+            for block in range(scales.shape[1] // groups):
+                at = row_bytes + block * block_bytes
+                if not by_row:
+                    d = get_d(source, at)
+                for g in range(groups):
+                    scales[row, block * groups + g] = d * F32(get_level(source, at, g))
+
+    @kernel(POINT_SCALES)
+    def shifts_of(data: Bytes, shifts: Floats) -> None:
+        for row in range(data.shape[0]):
+            for group in range(shifts.shape[1]):
+                at = row_bytes + group // groups * block_bytes
+                shifts[row, group] = step if get_table(data[row], at, group % groups) else ZERO
+
+    @kernel(GRID_PUT)
+    def put(choices: Bytes, data: Bytes) -> None:
+        for row in range(data.shape[0]):
+            for block in range(choices.shape[1] // SUPERBLOCK):
+                at, to = row_bytes + block * block_bytes, data[row]
+                to[at + lower : at + lower + low] = U8(0)
+                to[at + upper : at + upper + high] = U8(0)
+                put_indices(choices[row, block * SUPERBLOCK : (block + 1) * SUPERBLOCK], to, at)
+
+    return GridKernels(values=tuple(map(float, values)), group=n, scales=scales_of, shifts=shifts_of, put=put)
 
 
 @cache
@@ -201,5 +246,7 @@ def uneven_kernels(
             put_d(to, start, above * (sums[0] / sums[1] if sums[1] > ZERO else d))
 
     encode, encode_weighted = encoders(n, plain, factor, search, finish)
-    decode = _decoder(layout, values if decoded is None else decoded)
-    return Kernels(encode=encode, encode_weighted=encode_weighted, decode=decode)
+    stored = values if decoded is None else decoded
+    decode, by = _decoder(layout, stored), table.shifted[0] - table.plain[0]
+    grid = _grid(layout, stored[:second], by)
+    return Kernels(encode=encode, encode_weighted=encode_weighted, decode=decode, grid=grid)

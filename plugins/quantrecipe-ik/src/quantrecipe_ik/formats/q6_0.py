@@ -14,9 +14,10 @@ other sign, too, and then moves single integers by one as long as that makes the
 from __future__ import annotations
 
 import numpy as np
-from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, Kernels, kernel
+from quantrecipe.core import DECODE, ENCODE, ENCODE_WEIGHTED, GridKernels, Kernels, kernel
 from quantrecipe.core.bits import place, trips
 from quantrecipe.core.half import get_half, put_half
+from quantrecipe.core.jit import GRID_PUT, GRID_SCALES
 from quantrecipe.core.lanes import (
     LANES,
     WORKSPACE,
@@ -192,4 +193,30 @@ def _decode(data: Bytes, rows: Floats) -> None:
                 x[first + 16 + 8 * h + i] = F32(I32(high) - I32(32)) * d
 
 
-KERNELS = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode)
+@kernel(GRID_SCALES)
+def _scales(data: Bytes, scales: Floats, offsets: Floats) -> None:
+    source, to = data.reshape(data.size), scales.reshape(scales.size)
+    for block in range(to.size):
+        to[block] = get_half(source, block * BYTES)
+    offsets[:] = ZERO
+
+
+@kernel(GRID_PUT)
+def _put(choices: Bytes, data: Bytes) -> None:
+    q, to = choices.reshape(choices.size), data.reshape(data.size)
+    for block in range(q.size // N):
+        at, first = block * BYTES, block * N
+        for i in range(N // 2):
+            to[at + LOWER + i] = (q[first + i] & U8(15)) | U8(q[first + N // 2 + i] << U8(4))
+        for i in range(N // 4):
+            low = (q[first + i] >> U8(4)) | U8((q[first + 16 + i] >> U8(4)) << U8(2))
+            high = (q[first + 8 + i] >> U8(4)) | U8((q[first + 24 + i] >> U8(4)) << U8(2))
+            to[at + UPPER + i] = low | U8(high << U8(4))
+
+
+KERNELS = Kernels(
+    encode=_encode,
+    encode_weighted=_encode_weighted,
+    decode=_decode,
+    grid=GridKernels(values=tuple(map(float, range(-32, 32))), group=N, scales=_scales, put=_put),
+)

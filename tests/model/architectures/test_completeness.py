@@ -11,9 +11,6 @@ import pytest
 from support.huggingface import MODELS, write_model, write_safetensors
 
 from quantrecipe.errors import ModelError
-from quantrecipe.model.architectures.config import Config
-from quantrecipe.model.architectures.families import ALL
-from quantrecipe.model.architectures.layout import length
 from quantrecipe.model.open_model import open_model
 from quantrecipe.model.safetensors import read_safetensors_header
 
@@ -179,15 +176,3 @@ def test_a_row_may_be_a_vector(name: str, tmp_path: Path) -> None:
     folder = write_model(name, tmp_path)
     change_tensors(folder, lambda tensors: tensors.update({"model.norm.weight": (1, 64)}))
     open_model(folder)
-
-
-_WITH_DEFAULTS = [
-    it for it in ALL if {"vocab_size", "hidden_size", "num_hidden_layers"} <= it.defaults.keys()
-]
-
-
-@pytest.mark.parametrize("arch", _WITH_DEFAULTS, ids=[f"{it.name}-{it.classes[0]}" for it in _WITH_DEFAULTS])
-def test_defaults_are_sizes_that_a_model_can_have(arch: Any) -> None:
-    config = Config(path=Path("config.json"), values=dict(arch.defaults), rope={})
-    terms = {term for shape in (arch.layout.required | arch.layout.optional).values() for term in shape}
-    assert all(length(config, term, 0, arch.lengths) > 0 for term in terms)

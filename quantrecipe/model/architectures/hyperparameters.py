@@ -29,7 +29,6 @@ __all__ = [
     "head_dim",
     "number_pairs",
     "rope_dimensions",
-    "rotary_length",
     "sliding_layers",
     "sliding_pattern",
 ]
@@ -122,14 +121,6 @@ def head_dim(config: Config) -> int:
     if config.count("head_dim") is not None:
         return config.need("head_dim")
     return config.need(*HIDDEN) // config.need(*HEADS)
-
-
-def rotary_length(config: Config, default: float = 1.0) -> int:
-    """Return how much of a head is rotated. `default` is the part where config.json doesn't tell it."""
-    part = config.rope_number("partial_rotary_factor")
-    if part is None:
-        part = config.number("partial_rotary_factor", "rope_pct", "rope_percent")
-    return int(head_dim(config) * (default if part is None else part))
 
 
 def check_experts(config: Config) -> None:

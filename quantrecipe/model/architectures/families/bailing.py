@@ -18,7 +18,6 @@ from quantrecipe.model.architectures.hyperparameters import (
     SHARED_EXPERTS,
     head_dim,
     number_pairs,
-    rotary_length,
 )
 from quantrecipe.model.architectures.layout import (
     EXPERTS,
@@ -31,6 +30,7 @@ from quantrecipe.model.architectures.layout import (
     attention,
     layers,
 )
+from quantrecipe.model.architectures.rope import rotated
 from quantrecipe.model.architectures.rules import (
     Each,
     Found,
@@ -137,7 +137,7 @@ def _bailingmoe2_pairs(config: Config) -> Pairs:
     shared = config.need(*SHARED_EXPERTS)
     given = config.count(_SHARED_LENGTH)
     pairs: Pairs = {
-        f"{arch}.rope.dimension_count": u32(rotary_length(config, _HALF)),
+        f"{arch}.rope.dimension_count": u32(rotated(config, head_dim(config), _HALF)),
         f"{arch}.leading_dense_block_count": u32(dense_count(config)),
         f"{arch}.vocab_size": u32(config.need("vocab_size")),
         f"{arch}.expert_feed_forward_length": u32(length),

@@ -32,7 +32,6 @@ from quantrecipe.model.architectures.hyperparameters import (
     count_pairs,
     head_dim,
     number_pairs,
-    rotary_length,
 )
 from quantrecipe.model.architectures.layout import EXPERTS as ROUTED
 from quantrecipe.model.architectures.layout import (
@@ -45,6 +44,7 @@ from quantrecipe.model.architectures.layout import (
     biases,
     layers,
 )
+from quantrecipe.model.architectures.rope import rotated
 from quantrecipe.model.architectures.rules import Found, change, tied_output
 from quantrecipe.model.architectures.shared.experts import (
     BIAS,
@@ -110,7 +110,7 @@ _BASE = 10_000.0  # times rope_ratio
 def _chatglm_pairs(config: Config) -> Pairs:
     ratio = config.number("rope_ratio")
     return {
-        "chatglm.rope.dimension_count": u32(rotary_length(config, _HALF)),
+        "chatglm.rope.dimension_count": u32(rotated(config, head_dim(config), _HALF)),
         "tokenizer.ggml.add_bos_token": boolean(False),
         "chatglm.rope.freq_base": f32(_BASE * (1 if ratio is None else ratio)),
     }
@@ -155,12 +155,13 @@ def _in_sections(it: Found) -> TensorSource:
     """Rows (or biases) of q and k as rotation by sections wants them: of each pair, the first rows come first."""
     if not isinstance(it.config.rope.get("mrope_section"), list):
         return it.source
-    length, rotated = head_dim(it.config), rotary_length(it.config, _HALF)
+    length = head_dim(it.config)
+    turning = rotated(it.config, length, _HALF)
     rows = it.source.shape[0]
-    if not length or rotated % 2 or not 0 <= rotated <= length or rows % length:
-        what = f"tensor {it.name!r} has {rows} rows, of which {rotated} in each {length} can't be pairs"
+    if not length or turning % 2 or not 0 <= turning <= length or rows % length:
+        what = f"tensor {it.name!r} has {rows} rows, of which {turning} in each {length} can't be pairs"
         raise ModelError(what, "check head_dim and partial_rotary_factor", file=it.config.path)
-    return layout.concat(list(_heads(it.source, rows // length, length, rotated)))
+    return layout.concat(list(_heads(it.source, rows // length, length, turning)))
 
 
 def _heads(source: TensorSource, heads: int, length: int, rotated: int) -> Iterator[TensorSource]:
@@ -172,7 +173,7 @@ def _heads(source: TensorSource, heads: int, length: int, rotated: int) -> Itera
 
 
 def _glm4_pairs(config: Config) -> Pairs:
-    return {"glm4.rope.dimension_count": u32(rotary_length(config, _HALF))}
+    return {"glm4.rope.dimension_count": u32(rotated(config, head_dim(config), _HALF))}
 
 
 GLM4 = Architecture(
@@ -199,7 +200,7 @@ _GLM4MOE: Shapes = {
 
 def _glm4moe_pairs(config: Config) -> Pairs:
     arch = "glm4moe"
-    pairs: Pairs = {f"{arch}.rope.dimension_count": u32(rotary_length(config, _HALF))}
+    pairs: Pairs = {f"{arch}.rope.dimension_count": u32(rotated(config, head_dim(config), _HALF))}
     table = {"expert_count": EXPERTS, **COUNTS, "leading_dense_block_count": ("first_k_dense_replace",)}
     pairs |= count_pairs(arch, config, table)
     pairs[f"{arch}.expert_gating_func"] = u32(_SIGMOID)

@@ -15,8 +15,9 @@ from dataclasses import replace
 
 from quantrecipe.model.architectures.architecture import Architecture
 from quantrecipe.model.architectures.config import Config
-from quantrecipe.model.architectures.hyperparameters import LAYERS, common_pairs, rotary_length
+from quantrecipe.model.architectures.hyperparameters import LAYERS, common_pairs, head_dim
 from quantrecipe.model.architectures.layout import DENSE, EXPERTS, HEAD, Layout, Part, Shapes, layers
+from quantrecipe.model.architectures.rope import rotated
 from quantrecipe.model.architectures.rules import Stack, language_name, template
 from quantrecipe.model.architectures.shared.experts import BIAS, DRAFT_NAMES, draft_part
 from quantrecipe.model.pairs import Pairs, f32, i32s, u32
@@ -64,7 +65,7 @@ def _pairs(config: Config) -> Pairs:
         "mimo2.attention.value_length": u32(config.need("v_head_dim")),
         "mimo2.expert_count": u32(config.need("n_routed_experts")),
         "mimo2.expert_feed_forward_length": u32(config.need("moe_intermediate_size")),
-        "mimo2.rope.dimension_count": u32(rotary_length(config)),
+        "mimo2.rope.dimension_count": u32(rotated(config, head_dim(config))),
         "mimo2.attention.layer_norm_rms_epsilon": f32(config.number("layernorm_epsilon") or _EPSILON),
     }
     if (scale := config.number("attention_value_scale")) is not None:

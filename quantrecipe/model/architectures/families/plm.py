@@ -1,6 +1,7 @@
 """PLM: DeepSeek's latent attention with kv_b_proj as it is stored, and a feed-forward network without a gate.
 
-The embedding is the output, always: llama.cpp doesn't load a PLM with another.
+The embedding is the output, always: llama.cpp doesn't load a PLM with another. llama.cpp
+(llama-cpp-python 0.3.36) opens one, but stops when it is used, unless flash attention is off (`--flash-attn off`).
 """
 
 from __future__ import annotations

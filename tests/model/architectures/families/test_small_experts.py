@@ -13,6 +13,8 @@ from quantrecipe.model.model import Model
 Opened = Callable[..., Model]
 _HEAD = {"lm_head.weight": ("BF16", [64, 32])}
 
+_WIDE_QUERIES = {f"model.layers.{layer}.self_attn.q_proj.weight": ("BF16", [64, 32]) for layer in range(2)}
+
 
 def test_a_copy_of_plm_s_embedding_is_left_out(opened: Opened) -> None:
     assert "output.weight" not in {tensor.name for tensor in opened("plm", weights=_HEAD).tensors}
@@ -21,6 +23,11 @@ def test_a_copy_of_plm_s_embedding_is_left_out(opened: Opened) -> None:
 def test_plm_has_no_output_of_its_own(opened: Opened) -> None:
     with pytest.raises(ModelError, match=r"lm_head\.weight' \(output\.weight\) is none that llama\.cpp has"):
         opened("plm", weights=_HEAD, tie_word_embeddings=False)
+
+
+@pytest.mark.parametrize("name", ["grove-moe", "llada-moe", "maincoder", "plm", "smallthinker"])
+def test_a_frequency_that_isn_t_told_is_left_to_llama_cpp(name: str, opened: Opened) -> None:
+    assert not [key for key in opened(name, rope_theta=None).metadata if "freq_base" in key]
 
 
 @pytest.mark.parametrize(
@@ -49,6 +56,7 @@ def test_smallthinker_s_window(changes: dict[str, Any], window: int | None, open
         ("grove-moe", {"weights": {"model.layers.1.mlp.chunk_experts.1.up_proj.weight": None}}, "chunk_experts"),
         ("grove-moe-remote", {"head_dim": 8}, "by chunks, chunk_length"),
         ("llada-moe", {"expert_intermediate_size": None}, "by num_experts, moe_intermediate_size"),
+        ("llada-moe", {"head_dim": 16, "weights": _WIDE_QUERIES}, r"attn_q\.weight\) has the shape .*, by hidden_size"),
         ("llada-moe", {"weights": {"lm_head.weight": None}}, r"output\.weight\) is missing"),
         ("plm", {"v_head_dim": None}, "has no v_head_dim"),
         ("maincoder", {"head_dim": None}, "by num_attention_heads"),

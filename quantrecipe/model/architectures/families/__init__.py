@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from quantrecipe.model.architectures.architecture import Architecture
 from quantrecipe.model.architectures.families import (
+    afmoe,
     arctic,
     bailing,
     bailing3,
@@ -14,6 +15,7 @@ from quantrecipe.model.architectures.families import (
     bloom,
     cohere,
     dbrx,
+    deci,
     deepseek,
     deepseek4,
     dots,
@@ -52,11 +54,13 @@ from quantrecipe.model.architectures.families import (
     modern_bert,
     mpt,
     muse_glimmer,
+    nanbeige,
     nemotron,
     nemotron_h,
     nomic_bert,
     olmo,
     openelm,
+    pangu,
     phi,
     projectors,
     qwen,
@@ -71,6 +75,7 @@ from quantrecipe.model.architectures.families import (
 __all__ = ["ALL", "by_class"]
 
 ALL: tuple[Architecture, ...] = (
+    *afmoe.ALL,
     *arctic.ALL,
     *bailing.ALL,
     *bailing3.ALL,
@@ -79,6 +84,7 @@ ALL: tuple[Architecture, ...] = (
     *bloom.ALL,
     *cohere.ALL,
     *dbrx.ALL,
+    *deci.ALL,
     *deepseek.ALL,
     *deepseek4.ALL,
     *dots.ALL,
@@ -117,11 +123,13 @@ ALL: tuple[Architecture, ...] = (
     *modern_bert.ALL,
     *mpt.ALL,
     *muse_glimmer.ALL,
+    *nanbeige.ALL,
     *nemotron.ALL,
     *nemotron_h.ALL,
     *nomic_bert.ALL,
     *olmo.ALL,
     *openelm.ALL,
+    *pangu.ALL,
     *phi.ALL,
     *projectors.ALL,
     *qwen.ALL,

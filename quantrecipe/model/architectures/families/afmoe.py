@@ -54,8 +54,12 @@ def _refuse(config: Config) -> str | None:
     """What llama.cpp takes for granted, and no key of a GGUF can say otherwise."""
     if config.flag("mup_enabled") is not True:
         return "has embeddings that aren't scaled (mup_enabled), and llama.cpp scales them always"
+    if not config.count("sliding_window"):
+        return "has no sliding_window, and llama.cpp can't run such a model without one"
+    if rotary_factors(config):
+        return "has Llama 3's scaling of rotary embeddings, and llama.cpp loads no factors of these"
     usual = [bool((layer + 1) % _PERIOD) for layer in range(config.need(*LAYERS))]
-    if config.count("sliding_window") and sliding_layers(config) != usual:
+    if sliding_layers(config) != usual:
         return (
             f"has other layers with full attention than every {_PERIOD}th, which llama.cpp takes for granted"
         )
@@ -98,7 +102,6 @@ AFMOE = Architecture(
     pairs=_pairs,
     vocabulary=replace(VOCABULARY, pre=("afmoe",)),
     tokenizer=LLAMA.tokenizer,
-    computed=rotary_factors,
 )
 
 ALL = (AFMOE,)

@@ -15,12 +15,12 @@ __all__ = ["ALL"]
 
 def _pairs(config: Config) -> Pairs:
     """With the length of heads, also where it follows from their number."""
-    pairs = rope_dimensions("pangu-embedded", config)
-    if config.count("head_dim") is None:
-        length = u32(head_dim(config))
-        pairs["pangu-embedded.attention.key_length"] = length
-        pairs["pangu-embedded.attention.value_length"] = length
-    return pairs
+    length = u32(head_dim(config))
+    return {
+        **rope_dimensions("pangu-embedded", config),
+        "pangu-embedded.attention.key_length": length,
+        "pangu-embedded.attention.value_length": length,
+    }
 
 
 PANGU = Architecture(

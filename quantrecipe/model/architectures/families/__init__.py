@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from quantrecipe.model.architectures.architecture import Architecture
 from quantrecipe.model.architectures.families import (
+    afmoe,
     arctic,
     bailing,
     bailing3,
@@ -14,6 +15,7 @@ from quantrecipe.model.architectures.families import (
     bloom,
     cohere,
     dbrx,
+    deci,
     deepseek,
     deepseek4,
     dots,
@@ -55,11 +57,13 @@ from quantrecipe.model.architectures.families import (
     modern_bert,
     mpt,
     muse_glimmer,
+    nanbeige,
     nemotron,
     nemotron_h,
     nomic_bert,
     olmo,
     openelm,
+    pangu,
     phi,
     plm,
     projectors,
@@ -76,6 +80,7 @@ from quantrecipe.model.architectures.families import (
 __all__ = ["ALL", "by_class"]
 
 ALL: tuple[Architecture, ...] = (
+    *afmoe.ALL,
     *arctic.ALL,
     *bailing.ALL,
     *bailing3.ALL,
@@ -84,6 +89,7 @@ ALL: tuple[Architecture, ...] = (
     *bloom.ALL,
     *cohere.ALL,
     *dbrx.ALL,
+    *deci.ALL,
     *deepseek.ALL,
     *deepseek4.ALL,
     *dots.ALL,
@@ -125,11 +131,13 @@ ALL: tuple[Architecture, ...] = (
     *modern_bert.ALL,
     *mpt.ALL,
     *muse_glimmer.ALL,
+    *nanbeige.ALL,
     *nemotron.ALL,
     *nemotron_h.ALL,
     *nomic_bert.ALL,
     *olmo.ALL,
     *openelm.ALL,
+    *pangu.ALL,
     *phi.ALL,
     *plm.ALL,
     *projectors.ALL,

@@ -30,6 +30,10 @@ _FIELDS = (
 )
 
 
+_MANY = 20
+"""Architectures that are listed; of more, how many there are."""
+
+
 @subcommand("plugins", "quantrecipe plugins", "quantrecipe plugins --json")
 @json_option
 @pass_context
@@ -45,7 +49,10 @@ def command(ctx: Context, as_json: bool) -> None:
         plugins=ctx.plugins
     )  # not the context's: its warnings are this command's subject
     if as_json:
-        ctx.print_json([fields_of(plugin, *_FIELDS) for plugin in registry.plugins])
+        added = _architectures(registry)
+        ctx.print_json(
+            [{**fields_of(it, *_FIELDS), "architectures": list(added[it.name])} for it in registry.plugins]
+        )
         return
     ctx.console.print(_table(registry))
     if not ctx.plugins:
@@ -55,25 +62,44 @@ def command(ctx: Context, as_json: bool) -> None:
 def _table(registry: Registry) -> Any:
     from quantrecipe.cli.tables import Table
 
+    added = _architectures(registry)
     rows = [
         (
             plugin.name,
             f"{plugin.distribution} {plugin.version}",
             (plugin.status, "green" if plugin.status == "ok" else "bold red"),
-            _adds(plugin) if plugin.status == "ok" else plugin.cause,
+            _adds(plugin, added[plugin.name]) if plugin.status == "ok" else plugin.cause,
         )
         for plugin in registry.plugins
     ]
     return Table({"plugin": "name", "from": "name", "status": "word", "adds": "text"}, rows)
 
 
-def _adds(plugin: PluginInfo) -> Any:
+def _architectures(registry: Registry) -> dict[str, tuple[str, ...]]:
+    """By plugin, llama.cpp's names of the architectures that it adds; or why they can't be used."""
+    from quantrecipe.errors import PluginError
+    from quantrecipe.model.architectures.known import architectures_of
+
+    found: dict[str, tuple[str, ...]] = {plugin.name: () for plugin in registry.plugins}
+    for plugin in registry.loaded:
+        try:
+            names = sorted({it.name for it in architectures_of(plugin)})
+        except PluginError as error:
+            names = [str(error)]
+        found[plugin.info.name] = tuple(names)
+    return found
+
+
+def _adds(plugin: PluginInfo, architectures: tuple[str, ...]) -> Any:
     from rich.text import Text
 
+    if len(architectures) > _MANY:
+        architectures = (f"{len(architectures)} (quantrecipe help architectures)",)
     kinds = {
         "formats": plugin.formats,
         "analyses": plugin.analyses,
         "encoders": plugin.encoders,
+        "architectures": architectures,
         "recipes": _prefixes(plugin),
     }
     lines = [f"{kind}: {', '.join(names)}" for kind, names in kinds.items() if names]

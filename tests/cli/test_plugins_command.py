@@ -40,6 +40,7 @@ def test_shows_what_is_built_in(capsys: pytest.CaptureFixture[str]) -> None:
     assert "BF16" in said
     assert "analyses: error" in said
     assert "Plugins are switched off" in said
+    assert "(quantrecipe help architectures)" in " ".join(said.split())
 
 
 def test_shows_what_others_add_and_why_one_failed(site: Path) -> None:
@@ -85,3 +86,25 @@ def test_two_plugins_with_one_name(site: Path) -> None:
     assert result.stderr.startswith(
         "error: format 'HALF' is claimed by plugin 'it' of quantrecipe-good 2.3 and by"
     )
+
+
+ARCHITECTURE = """
+from quantrecipe.api import hookimpl
+
+@hookimpl
+def quantrecipe_architectures():
+    from quantrecipe.model.architectures import Architecture, Layout
+    return [Architecture(name="llama", classes=(CLASS,), layout=Layout())]
+"""
+
+
+def test_architectures_are_told_and_what_is_wrong_with_them(tmp_path: Path) -> None:
+    install(
+        tmp_path, "quantrecipe-marvin", ARCHITECTURE.replace("CLASS", "'MarvinForCausalLM'"), name="marvin"
+    )
+    install(tmp_path, "quantrecipe-bad", ARCHITECTURE.replace("CLASS", "'a b'"), name="bad")
+    plugins = {p["name"]: p for p in json.loads(quantrecipe_with(tmp_path, "plugins", "--json").stdout)}
+    assert plugins["marvin"]["architectures"] == ["llama"]
+    assert "'a b' is no name for the class" in plugins["bad"]["architectures"][0]
+    assert len(plugins["builtin"]["architectures"]) > 100
+    assert "architectures: llama" in quantrecipe_with(tmp_path, "plugins").stdout

@@ -10,7 +10,7 @@ from quantrecipe.plugin_loader import LoadedPlugin, check_name
 from quantrecipe.registry import Registry, refuse_collisions
 from quantrecipe.wording import shortened
 
-__all__ = ["check_architecture", "known_architectures"]
+__all__ = ["architectures_of", "check_architecture", "known_architectures"]
 
 _HOOK = "quantrecipe_architectures"
 
@@ -23,12 +23,17 @@ def known_architectures(registry: Registry) -> Mapping[str, tuple[Architecture, 
     found: dict[str, tuple[Architecture, ...]] = {}
     claims: dict[tuple[str, int], LoadedPlugin] = {}
     for place, plugin in enumerate(registry.loaded):
-        for architecture in plugin.later(_HOOK, Architecture, check_architecture):
+        for architecture in architectures_of(plugin):
             for name in architecture.classes:
                 found[name] = (*found.get(name, ()), architecture)
                 claims[f"class {name!r} ({architecture.part})", place] = plugin
     refuse_collisions((claim, plugin) for (claim, _), plugin in claims.items())
     return dict(sorted(found.items()))
+
+
+def architectures_of(plugin: LoadedPlugin) -> tuple[Architecture, ...]:
+    """Those of one plugin. PluginError, with its name, where they can't be used."""
+    return plugin.later(_HOOK, Architecture, check_architecture)
 
 
 def check_architecture(architecture: Architecture) -> None:

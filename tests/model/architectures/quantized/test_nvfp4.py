@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 from support.quantized_checkpoints import Dtypes, checkpoint_of, config_of, content
+from support.recorded_architectures import write_edited
 from support.sources import whole
 
 from quantrecipe.errors import ModelError
+from quantrecipe.gguf.file_types import FILE_TYPES
 from quantrecipe.model.architectures.quantized.weights import weights_of
+from quantrecipe.model.open_model import open_model
 from quantrecipe.model.source.layout import concat, stack
 from quantrecipe.model.source.repack import NVFP4
 from quantrecipe.model.source.source import Constant, TensorSource
@@ -158,3 +161,30 @@ def test_activations_that_are_scaled_first(tmp_path: Path) -> None:
         ModelError, match=r"config.json.*activations are scaled first \('a.pre_quant_scale'\)"
     ):
         read(tmp_path, {**matrix("a"), "a.pre_quant_scale": ("BF16", (64,))})
+
+
+def test_factors_of_experts_become_vectors_of_the_model(tmp_path: Path) -> None:
+    """From the folder to the GGUF: experts one by one, factors of one kind of matrix alone, and 16-bit activations."""
+    up, gate = (f"{EXPERTS}.{{}}.{name}_proj" for name in ("up", "gate"))
+
+    def quantize(tensors: dict[str, tuple[str, list[int]]]) -> None:
+        for expert in range(4):
+            for stem in (up.format(expert), gate.format(expert)):
+                tensors[f"{stem}.weight"] = ("U8", [32, 32])
+                tensors[f"{stem}.weight_scale"] = ("F8_E4M3", [32, 4])
+            tensors[f"{up.format(expert)}.weight_scale_2"] = ("F32+", [])
+
+    settings = {
+        "quant_method": "modelopt",
+        "quant_algo": "MIXED_PRECISION",
+        "quantized_layers": {f"{EXPERTS}.up_proj": {"quant_algo": "W4A16_NVFP4"}},
+    }
+    model = open_model(write_edited("qwen3moe", tmp_path, quantize, quantization_config=settings))
+    kinds = {it.name: (it.dtype, it.shape) for it in model.tensors if "blk.0.ffn_" in it.name}
+    assert kinds["blk.0.ffn_up_exps.weight"] == kinds["blk.0.ffn_gate_exps.weight"] == ("NVFP4", (4, 32, 64))
+    assert kinds["blk.0.ffn_up_exps.scale"] == ("F32", (4,))
+    assert "blk.0.ffn_gate_exps.scale" not in kinds
+    factors = b"".join(content(f"{up.format(it)}.weight_scale_2", "F32+", ()) for it in range(4))
+    assert whole(model.sources["blk.0.ffn_up_exps.scale"]).tobytes() == factors
+    assert model.metadata["general.file_type"].decode() == FILE_TYPES["NVFP4"]
+    assert model.metadata["general.tensor_extra.name"].decode() == ["blk.0.ffn_up_exps.weight"]

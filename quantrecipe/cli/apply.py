@@ -13,7 +13,7 @@ from quantrecipe.cli.errors import print_renamed, printable
 from quantrecipe.cli.options.amounts import count_option
 from quantrecipe.cli.options.paths import MODEL, RECIPE, file_option, folder_option
 from quantrecipe.cli.options.shared import engine_option, force_option
-from quantrecipe.cli.options.texts import verify_option
+from quantrecipe.cli.options.texts import verify_layers_option, verify_option
 from quantrecipe.cli.output_files import check_output, default_name
 from quantrecipe.cli.planned.planning import (
     PlanOptions,
@@ -69,6 +69,7 @@ class _NanChoice(click.Choice):  # type: ignore[type-arg]  # generic only in new
     help="Copy the tensors of this older output whose source, type, options and importance are unchanged.",
 )
 @verify_option
+@verify_layers_option
 @engine_option
 @force_option
 @count_option("--threads", help="Threads that quantize. [default: all cores]")
@@ -92,6 +93,7 @@ def command(
     out_dir: Path | None,
     reuse: Path | None,
     held_out: tuple[str, ...],
+    by_layer: bool,
     engine: Path | None,
     force: bool,
     threads: int | None,
@@ -121,6 +123,8 @@ def command(
 
     if output is not None and (len(recipes) > 1 or out_dir is not None):
         raise click.UsageError("-o names one file: use --out-dir for several recipes.")
+    if by_layer and not held_out:
+        raise click.UsageError("--verify-layers judges on the texts of --verify, and there are none.")
     wanted = PlanOptions(**options)
     planned = load_planned(ctx, recipes, model, wanted, globs=True)
     plans, registry = [planned.plan(it) for it in planned.recipes], planned.inputs.registry
@@ -164,6 +168,7 @@ def command(
         plan, result, trial = write_better(
             *(ctx, planned, plans[0], texts, paths[0]),
             recipe=planned.recipes[0],
+            by_layer=by_layer,
             force=force,
             nan=nan,
             reuse=reuse,

@@ -155,7 +155,7 @@ def render_trial(trial: Trial) -> Paragraph:
     found = f"{trial.encoded:.4g}, with plain encoding {trial.plain:.4g}"
     if trial.layers:
         layers = f"layer{'s' if len(trial.lost) > 1 else ''} {layer_ranges(trial.lost)}"
-        found += f"; in {layers if trial.lost else 'no layer'} plain encoding is surely better"
+        found += f"; plain encoding is surely better in {layers if trial.lost else 'no layer'}"
     if trial.in_part is not None:
         found += f", and {trial.in_part:.4g} is left with {'these' if len(trial.lost) > 1 else 'it'} plain"
     kept = {

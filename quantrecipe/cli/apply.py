@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from quantrecipe.cli.context import Context, pass_context
-from quantrecipe.cli.errors import print_renamed, printable
+from quantrecipe.cli.errors import print_renamed, print_warning, printable
 from quantrecipe.cli.options.amounts import count_option
 from quantrecipe.cli.options.paths import MODEL, RECIPE, file_option, folder_option
 from quantrecipe.cli.options.shared import engine_option, force_option
@@ -29,6 +29,8 @@ from quantrecipe.cli.planned.planning import (
 from quantrecipe.cli.subcommand import subcommand
 from quantrecipe.errors import OutputError
 from quantrecipe.plain_data import rounded_bits
+from quantrecipe.remote_files import forget
+from quantrecipe.wording import some_of
 
 if TYPE_CHECKING:
     from quantrecipe.output.apply import Result
@@ -80,6 +82,11 @@ class _NanChoice(click.Choice):  # type: ignore[type-arg]  # generic only in new
     show_default=True,
     help="NaN and Inf among the weights: stop, or go on (quantized types store 0 there).",
 )
+@click.option(
+    "--keep-download",
+    is_flag=True,
+    help="Of a model on the hub: keep what was downloaded of its tensors, as far as there is room, for the next time.",
+)
 @locked_option
 @click.option("--dry-run", is_flag=True, help="Show the plan, and write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
@@ -98,6 +105,7 @@ def command(
     force: bool,
     threads: int | None,
     nan: Any,
+    keep_download: bool,
     locked: Path | None,
     dry_run: bool,
     as_json: bool,
@@ -188,6 +196,11 @@ def command(
                 reuse=reuse,
                 progress=progress,
             )
+    if not keep_download:
+        forget(plans[0].model.files)
+    if unchecked := results[0].unchecked:
+        names = some_of([path.name for path in unchecked], 3)
+        print_warning(ctx.err, f"{names}: not held against the hub's hash, since only a part of it was read")
     if as_json:
         written = [_document(plan, result) for plan, result in zip(plans, results, strict=True)]
         if trial is not None:

@@ -1,5 +1,6 @@
 """open_model: whatever holds a model becomes a Model.
 
+    hf://OWNER/NAME[@REVISION][/PATH]                            model/hub, and then one of these
     FILE.gguf, recognised by its first bytes                     model/gguf_file
     folder with config.json, or a .safetensors file in one       model/huggingface
     .safetensors file, or folder of them, without config.json    tensors keep their names
@@ -12,6 +13,7 @@ installed one is imported when it is needed: the one import in `model` that goes
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from quantrecipe.model.safetensors import Checkpoint
     from quantrecipe.registry import Registry
 
-__all__ = ["open_model"]
+__all__ = ["located", "open_model"]
 
 _ARCH_KEY = "general.architecture"
 _KINDS = "a .gguf file, a .safetensors file, or a Hugging Face folder"
@@ -52,12 +54,22 @@ def open_model(
     types in a GGUF, and the architectures; None loads the installed one. ModelError where there is no
     model, or it can't be read.
     """
-    path = Path(path)
+    path = located(path)
     model = _open(path, arch, part, pre, allow_pickle, registry)
     if part != "model" and model.container != "huggingface":
         what = f"is no Hugging Face folder, of which alone the part {part!r} can be made"
         raise ModelError(what, f"give the folder, or leave --{part} out", file=path)
     return model
+
+
+def located(ref: str | Path) -> Path:
+    """Where a model's files are: of one on the hub, a folder that stands for it. ModelError where it isn't there."""
+    if os.fspath(ref).startswith("hf:/"):  # what speaks with the hub is loaded for this alone
+        from quantrecipe.model.hub import is_hub_address, mirrored
+
+        if is_hub_address(ref):
+            return mirrored(ref)
+    return Path(ref)
 
 
 def _open(

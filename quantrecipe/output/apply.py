@@ -39,6 +39,7 @@ from quantrecipe.plan.metadata import (
 from quantrecipe.plan.plan import Plan, PlannedFile
 from quantrecipe.plan.statistics import require_statistics
 from quantrecipe.registry import Registry, load_registry
+from quantrecipe.remote_files import settle
 
 __all__ = ["Result", "apply_plan", "apply_plans", "output_paths"]
 
@@ -55,6 +56,7 @@ class Result:
     nonfinite:       by tensor: weights that weren't finite and are 0 now (with nan="allow")
     remarks:         by tensor: what its encoder has to say of its statistics. Of tensors that were copied, nothing
     reused:          tensors that were copied from an older output
+    unchecked:       files on the hub that were read in part, so that they couldn't be held against its hashes
     """
 
     paths: tuple[Path, ...]
@@ -67,6 +69,7 @@ class Result:
     nonfinite: dict[str, int]
     remarks: dict[str, tuple[str, ...]]
     reused: tuple[str, ...]
+    unchecked: tuple[Path, ...] = ()
 
     @property
     def path(self) -> Path:
@@ -160,6 +163,7 @@ def apply_plans(
         stream = Stream(model, jobs, registry, threads=threads, nan=handling, progress=progress)
         progress.start(stream.weights)
         stream.run()
+        unchecked = settle(model.files)
         for (plan, _), group, written, remarked in zip(
             plans, parts, stream.written, stream.remarked, strict=True
         ):
@@ -178,6 +182,7 @@ def apply_plans(
             nonfinite=stream.nonfinite[number],
             remarks=stream.remarks[number],
             reused=tuple(stream.reused[number]),
+            unchecked=tuple(unchecked),
         )
         for number, ((plan, _), group) in enumerate(zip(plans, paths, strict=True))
     ]

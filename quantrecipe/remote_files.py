@@ -17,15 +17,21 @@ __all__ = [
     "file_pieces",
     "file_size",
     "forget",
+    "held_memory",
     "remote_file",
     "settle",
 ]
 
 
 class RemoteFile(Protocol):
-    """A file elsewhere. ModelError where it can't be had."""
+    """A file elsewhere. ModelError where it can't be had.
+
+    size: in bytes
+    held: bytes of memory that reading it takes, at about
+    """
 
     size: int
+    held: int
 
     def head(self, start: int, count: int) -> bytes:
         """Bytes of the header, of which all before are kept; fewer at the end of the file."""
@@ -74,6 +80,11 @@ def file_pieces(path: Path, count: int = 1 << 20) -> Iterator[bytes]:
         piece = bytearray(min(count, file.size - start))
         file.read_into(memoryview(piece), start)
         yield bytes(piece)
+
+
+def held_memory(paths: Iterable[Path]) -> int:
+    """Bytes of memory that reading remote files takes, at about."""
+    return sum(_files[path].held for path in paths if path in _files)
 
 
 def settle(paths: Iterable[Path]) -> list[Path]:

@@ -69,6 +69,8 @@ class _Converter:
             self._places.append((at, nbytes, name))
             at += padded
         self.size = at
+        # Those that are kept, and one that is computed: in float32, and from what is stored.
+        self.held = (_KEPT + 3) * max(nbytes for _, nbytes, _ in self._places)
         self._begins = [begin for begin, _, _ in self._places]
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, Path] = OrderedDict()

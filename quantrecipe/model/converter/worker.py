@@ -68,8 +68,11 @@ def _serve(tensors: dict[str, Any], answers: Any) -> None:
 
 
 def _fresh(it: Any, seen: dict[int, Any]) -> Any:
-    """The same lazy tensor, not computed yet: one keeps what was computed on the way to it for as long as it lives."""
-    lazy = hasattr(it, "_func") and hasattr(it, "_args") and hasattr(it, "_data")
+    """The same lazy tensor, to be computed and thrown away: one keeps what was computed for it as long as it lives.
+
+    What the converter has computed already stays: it may have changed that in place since.
+    """
+    lazy = hasattr(it, "_func") and hasattr(it, "_args") and getattr(it, "_data", it) is None
     if not lazy and type(it) not in (list, tuple):
         return it
     if id(it) in seen:
@@ -83,9 +86,7 @@ def _fresh(it: Any, seen: dict[int, Any]) -> Any:
     else:
         made = object.__new__(type(it))
         made.__dict__.update(it.__dict__)
-        if it._func is not None:
-            made._data = None
-            made._args = _fresh(it._args, seen)
+        made._args = _fresh(it._args, seen)
     seen[id(it)] = made, it  # it has to live as long as its number is one
     return made
 

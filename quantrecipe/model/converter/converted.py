@@ -30,6 +30,7 @@ from msgspec import Meta
 from quantrecipe.errors import ModelError, Problem
 from quantrecipe.remote_files import add_remote_file
 from quantrecipe.typed import Natural, Record, json_object, typed
+from quantrecipe.units import file_text
 
 __all__ = ["CONVERTER_VARIABLE", "converted"]
 
@@ -156,12 +157,7 @@ def converted(folder: Path, checkout: Path, *, part: str = "model", dtypes: Sequ
         raise ModelError(what, remedy, file=checkout)
     python = os.environ.get(_PYTHON_VARIABLE) or sys.executable
     _require(python)
-    place = Path(tempfile.mkdtemp(prefix="quantrecipe-converter-"))
-    scratch = (
-        Path(tempfile.mkdtemp(prefix="quantrecipe-tensors-", dir=_SHARED)) if _SHARED.is_dir() else place
-    )
-    for made in {place, scratch}:
-        atexit.register(shutil.rmtree, made, ignore_errors=True)
+    place = _folder("quantrecipe-converter-")
     path, log = place / f"{folder.resolve().name}.gguf", place / "log"
     command = [python, str(_WORKER), str(checkout), str(path), str(folder), "--outtype", _outtype(dtypes)]
     if part != "model":
@@ -182,6 +178,7 @@ def converted(folder: Path, checkout: Path, *, part: str = "model", dtypes: Sequ
     if not path.is_file():
         what = f"the converter in {checkout} wrote its header elsewhere"
         raise ModelError(what, _KNOWN, file=folder)
+    scratch = _scratch((_KEPT + 1) * max(nbytes for _, nbytes, _ in ready.tensors), folder)
     add_remote_file(path, _Converter(path, process, ready, log, scratch))
     return path
 
@@ -189,6 +186,22 @@ def converted(folder: Path, checkout: Path, *, part: str = "model", dtypes: Sequ
 def _pipes(process: subprocess.Popen[str]) -> tuple[IO[str], IO[str]]:
     """Where questions go, and where answers come from."""
     return cast("IO[str]", process.stdin), cast("IO[str]", process.stdout)
+
+
+def _folder(prefix: str, inside: Path | None = None) -> Path:
+    """A folder that is there for as long as this process."""
+    made = Path(tempfile.mkdtemp(prefix=prefix, dir=inside))
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return made
+
+
+def _scratch(needed: int, model: Path) -> Path:
+    """Where tensors are handed over: in memory, where there is room; containers often have next to none of it."""
+    for place in (_SHARED, Path(tempfile.gettempdir())):
+        if place.is_dir() and shutil.disk_usage(place).free > needed:
+            return _folder("quantrecipe-tensors-", place)
+    what = f"its largest tensors take {file_text(needed)}, and neither {_SHARED} nor {tempfile.gettempdir()} has room"
+    raise ModelError(what, "name another folder in TMPDIR", file=model)
 
 
 def _require(python: str) -> None:

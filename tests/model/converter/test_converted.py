@@ -8,7 +8,10 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -215,3 +218,31 @@ def test_a_python_that_lacks_something(folder: Path, tmp_path: Path, monkeypatch
     monkeypatch.setenv("QUANTRECIPE_CONVERTER_PYTHON", str(tmp_path / "no-python"))
     with pytest.raises(ModelError, match="no-python can't be run"):
         open_model(folder, converter=checkout(tmp_path), registry=REGISTRY)
+
+
+def test_where_memory_as_files_is_small(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container, where it has 64 MB."""
+    free = {tmp_path / "shm": 10**5, tmp_path / "tmp": 10**9}
+    module = sys.modules[module_function.__module__]
+    monkeypatch.setattr(module, "_SHARED", tmp_path / "shm")
+    (tmp_path / "shm").mkdir()
+    real = shutil.disk_usage
+
+    def usage(at: Path) -> Any:
+        found = free.get(Path(at))
+        return real(at) if found is None else SimpleNamespace(free=found)
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    there = checkout(tmp_path)
+    applied(folder, tmp_path / "out.gguf", converter=there)
+    assert not list((tmp_path / "shm").iterdir())
+    assert list((tmp_path / "tmp").glob("quantrecipe-tensors-*/*.tensor"))
+    free[tmp_path / "tmp"] = 10**5
+    with pytest.raises(
+        ModelError, match=r"its largest tensors take .* and neither .* has room; name another folder"
+    ):
+        open_model(folder, converter=there, registry=REGISTRY)

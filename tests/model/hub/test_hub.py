@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Iterator
 from functools import partial, partialmethod
@@ -16,7 +17,7 @@ from support.hub_server import COMMIT, REPO, Asked, HubServer
 
 from quantrecipe.cli.app import app
 from quantrecipe.errors import ModelError
-from quantrecipe.model.hub import fetching, mirror, mirrored
+from quantrecipe.model.hub import blocks, fetching, mirror, mirrored
 from quantrecipe.model.hub.blocks import Blocks
 from quantrecipe.model.open_model import open_model
 from quantrecipe.output.apply import Result, apply_plan
@@ -142,6 +143,28 @@ def test_a_hub_that_sends_other_bytes(hub: HubServer, tmp_path: Path) -> None:
     assert not (tmp_path / "out.gguf").exists()
     del hub.changed[WEIGHTS]
     assert applied(ADDRESS, tmp_path / "out.gguf").unchecked == ()
+
+
+def test_a_disk_that_fills(
+    hub: HubServer, expected: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error that says what to do; what had come is used when there is room again."""
+    whole_file, kept = blocks.whole_file, list[Path]()
+
+    def full(path: Path, **settings: Any) -> Any:
+        if len(kept) >= 5:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        kept.append(path)
+        return whole_file(path, **settings)
+
+    monkeypatch.setattr(blocks, "whole_file", full)
+    with pytest.raises(
+        ModelError, match="a downloaded block can't be kept: No space left on device; make room"
+    ):
+        applied(ADDRESS, tmp_path / "out.gguf")
+    assert not (tmp_path / "out.gguf").exists()
+    monkeypatch.setattr(blocks, "whole_file", whole_file)
+    assert applied(ADDRESS, tmp_path / "out.gguf").path.read_bytes() == expected
 
 
 def test_a_header_of_another_file(hub: HubServer, tmp_path: Path) -> None:

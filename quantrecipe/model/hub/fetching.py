@@ -15,7 +15,12 @@ __all__ = ["Place", "fetch"]
 _PATIENCE = 60  # seconds without a byte
 _TRIES = 6
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 60.0  # seconds: doubled each time, unless the hub says how long
+_EXPIRED = (400, 401, 403, 404, 410)  # of what storage answers where a signed address is no longer valid
 _BUSY = (408, 429, 500, 502, 503, 504)
+
+
+_moved: dict[str, str] = {}
+"""Where the hub sent us on to, by its own address: it counts what it is asked, and a large model has 100,000 blocks."""
 
 
 class _BrokenError(Exception):
@@ -62,19 +67,23 @@ def fetch(place: Place, start: int, count: int) -> bytes:
 def _once(place: Place, start: int, count: int, *, last: bool) -> bytes:
     """_BrokenError for what is worth another try; at the last one, the error itself."""
     hub = huggingface_hub()
-    headers = {
-        **hub.utils.build_hf_headers(library_name="quantrecipe"),
-        "Range": f"bytes={start}-{start + count - 1}",
-        "Accept-Encoding": "identity",
-    }
+    headers = {"Range": f"bytes={start}-{start + count - 1}", "Accept-Encoding": "identity"}
+    url = moved = None if last else _moved.get(place.url)
+    if url is None:
+        url, headers = place.url, headers | hub.utils.build_hf_headers(library_name="quantrecipe")
     data = bytearray()
     try:
-        with hub.get_session().stream("GET", place.url, headers=headers, timeout=_PATIENCE) as answer:
+        with hub.get_session().stream("GET", url, headers=headers, timeout=_PATIENCE) as answer:
+            if moved and answer.status_code in _EXPIRED:
+                _moved.pop(place.url, None)
+                raise _BrokenError(0)
             if answer.status_code in _BUSY and not last:
                 after = answer.headers.get("Retry-After", "")
                 raise _BrokenError(float(after) if after.isdigit() else None)
             hub.utils.hf_raise_for_status(answer)
             _check(place, start, answer.status_code, answer.headers.get("Content-Range", ""), answer.headers)
+            if not moved and str(answer.url) != place.url:
+                _moved[place.url] = str(answer.url)
             for piece in answer.iter_bytes():
                 data += piece
                 if len(data) >= count:  # where the whole file is sent, the rest isn't waited for

@@ -48,6 +48,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
         monkeypatch.setenv("QUANTRECIPE_CACHE_DIR", str(tmp_path / "cache"))
         monkeypatch.setattr(mirror, "Blocks", partial(Blocks, size=BLOCK))
         monkeypatch.setattr(fetching, "_FIRST_WAIT", 0)
+        monkeypatch.setattr(fetching, "_moved", {})
         yield server
 
 
@@ -101,6 +102,26 @@ def test_with_little_room_blocks_go_and_come_again(
     result = applied(ADDRESS, tmp_path / "out.gguf")
     assert result.path.read_bytes() == expected
     assert len([it for it in (tmp_path / "cache").rglob("0*") if it.name.isdigit()]) <= 16
+
+
+def test_the_hub_is_asked_where_a_file_is_once(hub: HubServer, expected: bytes, tmp_path: Path) -> None:
+    """And again where the address that it gave has expired. Storage never gets the token."""
+    applied(ADDRESS, tmp_path / "out.gguf")
+    resolved = [it for it in hub.asked if it.path.endswith(f"{COMMIT}/{WEIGHTS}")]
+    assert len(resolved) == 1
+    assert {it.token for it in hub.asked if it.path.startswith("/cdn")} == {""}
+    forget(open_model(ADDRESS, registry=REGISTRY).files)
+    expired = 0
+
+    def trouble(asked: Asked) -> int | None:
+        nonlocal expired
+        expired -= asked.path.startswith("/cdn")
+        return 403 if asked.path.startswith("/cdn") and expired == 0 else None
+
+    hub.asked.clear()
+    expired, hub.trouble = 4, trouble
+    assert applied(ADDRESS, tmp_path / "again.gguf").path.read_bytes() == expected
+    assert len([it for it in hub.asked if it.path.endswith(f"{COMMIT}/{WEIGHTS}")]) == 1
 
 
 def test_a_connection_that_dies_and_a_hub_that_is_busy(

@@ -221,11 +221,11 @@ def _require(python: str) -> None:
 
 
 def _outtype(dtypes: Sequence[str]) -> str:
-    """The converter's type that loses nothing of most matrices. What it doesn't know, as FP8, it makes BF16."""
+    """The converter's type that loses nothing of most matrices. What it decodes, such as FP8, it makes BF16."""
     known = {"BF16": "bf16", "F16": "f16", "F32": "f32"}
-    counts = {name: sum(dtype == name for dtype in dtypes) for name in known}
-    most = max(counts, key=lambda name: counts[name])
-    return known[most] if counts[most] else "bf16"
+    if not known.keys() >= set(dtypes):
+        return "bf16"
+    return known[max(known, key=dtypes.count)]
 
 
 def _ended(process: subprocess.Popen[str], log: Path, path: Path, when: str) -> ModelError:

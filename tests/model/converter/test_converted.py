@@ -156,7 +156,13 @@ def test_what_the_converter_is_told(folder: Path, tmp_path: Path, part: str, opt
     said = (folder / "said.txt").read_text().split()
     assert said[said.index("--outtype") + 1] == "bf16"
     assert [it for it in said if it in ("--mmproj", "--mtp")] == options
-    for dtypes, type_ in ((["F32"], "f32"), (["F16", "F32", "F16"], "f16"), (["F8_E4M3"], "bf16")):
+    for dtypes, type_ in (
+        (["F32"], "f32"),
+        (["F16", "F32", "F16"], "f16"),
+        (["F8_E4M3"], "bf16"),
+        (["I32", "F16"], "bf16"),
+        ([], "bf16"),
+    ):
         converted(folder, checkout(tmp_path, note), dtypes=dtypes)
         assert f"--outtype {type_} " in (folder / "said.txt").read_text()
 

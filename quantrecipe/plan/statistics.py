@@ -8,10 +8,12 @@ can't be applied.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import xxhash
 
 from quantrecipe.api import Encoder, InputStatistics
 from quantrecipe.errors import PlanError
@@ -34,6 +36,7 @@ __all__ = [
     "made_by",
     "matrix_of",
     "require_statistics",
+    "settled_ranges",
 ]
 
 
@@ -67,19 +70,25 @@ class Statistics(Protocol):
 NO_STATISTICS = "no statistics are given"
 
 
+Settled: TypeAlias = Mapping[str, tuple[Any, ...]]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Made:
     """How a tensor's bytes are made.
 
     encoder: None where the format makes them by itself
     inputs:  the name under which statistics have the tensor's input, "" where none are used
-    digest:  of those statistics
+    digest:  of those statistics, and of `settled`
+    settled: options that the encoder leaves to the statistics, with what they come to: one value, or one for each
+             expert, None for those that are left to the format
     lacking: why the encoder that the recipe wants isn't used, "" where it is
     """
 
     encoder: Encoder | None = None
     inputs: str = ""
     digest: str = ""
+    settled: Settled = field(default_factory=dict)
     lacking: str = ""
 
 
@@ -111,7 +120,32 @@ def made_by(decision: Decision, fmt: QuantFormat, resolution: Resolution) -> Mad
     most = max(entry.tokens)
     if most < entry.columns:
         return Made(lacking=f"its statistics are of {most:,} tokens, and it has {entry.columns:,} columns")
-    return Made(encoder=encoder, inputs=name, digest=entry.digest)
+    settled = _settled(encoder, entry)
+    # The same numbers of more tokens may be treated in another way.
+    digest = xxhash.xxh3_128_hexdigest(f"{entry.digest} {settled}".encode()) if settled else entry.digest
+    return Made(encoder=encoder, inputs=name, digest=digest, settled=settled)
+
+
+def _settled(encoder: Encoder, entry: InputEntry) -> Settled:
+    columns = entry.columns
+    each = [None if tokens < columns else encoder.settled(tokens, columns) for tokens in entry.tokens]
+    found = {
+        option: tuple(None if one is None else one[option] for one in each) for option in encoder.options
+    }
+    return {
+        option: values
+        for option, values in found.items()
+        if any(it not in (None, encoder.options[option]) for it in values)
+    }
+
+
+def settled_ranges(assignments: Iterable[Assignment]) -> dict[str, tuple[Any, Any]]:
+    """The least and the most that each option came to which encoders left to the statistics."""
+    found: dict[str, list[Any]] = {}
+    for a in assignments:
+        for option, values in a.settled.items():
+            found.setdefault(option, []).extend(it for it in values if it is not None)
+    return {option: (min(values), max(values)) for option, values in sorted(found.items())}
 
 
 def matrix_of(entry: InputEntry, expert: int) -> int | None:
@@ -154,6 +188,8 @@ def encoder_lines(plan: Plan) -> list[str]:
         if entries:
             each = [min(entry.tokens) / entry.columns for entry in entries]
             line += f"; statistics of {min(each):.3g} to {max(each):.3g} tokens for each column"
+        for option, (least, most) in settled_ranges(members).items():
+            line += f"; {option} {least:g}" + (f" to {most:g}" if most != least else "")
         lines.append(line)
     return lines
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from support.statistics import write_statistics
 
 from quantrecipe.api import Encoder
 from quantrecipe.calibration.gram import Grams
+from quantrecipe.encoders.feedback.encoder import predicted_damping
 from quantrecipe.errors import FormatError, ImportanceError, PlanError
 from quantrecipe.model.fingerprint import fingerprint
 from quantrecipe.model.model import Model
@@ -102,9 +104,15 @@ def test_the_encoding_depends_on_all_that_makes_the_bytes(model: Model, grams: G
 def test_what_was_used_is_recorded(model: Model, grams: Grams) -> None:
     said = planned(recipe(default="Q4_K", encoder=FEEDBACK), model, grams).metadata
     assert said["quantrecipe.encoders"].decode() == [
-        '{"name": "feedback", "options": {"damping": 0.01, "rounds": 2}, "version": 1}'
+        '{"name": "feedback", "options": {"damping": "auto", "rounds": 2}, '
+        f'"settled": {{"damping": [{predicted_damping(600, 256)}, {predicted_damping(600, 512)}]}}, "version": 2}}'
     ]
     assert said["quantrecipe.statistics.digest"].decode() == grams.digest
+    harder = EncoderChoice(name="feedback", options={"damping": 0.5})
+    exact = planned(recipe(default="Q4_K", encoder=harder), model, grams).metadata
+    assert exact["quantrecipe.encoders"].decode() == [
+        '{"name": "feedback", "options": {"damping": 0.5, "rounds": 2}, "version": 2}'
+    ]
     without = planned(recipe(default="Q4_K"), model, grams).metadata
     ours = {"quantrecipe.encoders", "quantrecipe.statistics.digest", "quantrecipe.encoders.remarked"}
     assert ours <= said.keys()
@@ -131,6 +139,35 @@ def test_experts_count_by_themselves(tmp_path: Path) -> None:
     assert any(it.startswith(f"{up}: 1 experts got fewer tokens") for it in plan.warnings)
     shared = write_statistics(tmp_path, {up: (256, (600,))}, seed=1)
     assert [matrix_of(shared.entry(up), expert) for expert in range(3)] == [0, 0, 0]
+
+
+def test_each_expert_has_the_damping_of_its_own_tokens(tmp_path: Path) -> None:
+    model = open_model(write_gguf(tmp_path / "m.gguf", llama_tensors(layers=1, experts=3)))
+    up = "blk.0.ffn_up_exps.weight"
+    grams = write_statistics(tmp_path, {up: (256, (30_000, 100, 2600))})
+    plan = planned(recipe(default="Q4_K", encoder=FEEDBACK), model, grams)
+    each = predicted_damping(30_000, 256), None, predicted_damping(2600, 256)
+    assert by_name(plan)[up].settled == {"damping": each}
+    (line,) = encoder_lines(plan)
+    assert line.endswith(f"for each column; damping {each[0]:g} to {each[2]:g}")
+    shown = {it["name"]: it["encoder_settled"] for it in plan.to_json()["tensors"]}
+    assert shown[up] == {"damping": list(each)}
+    assert shown["blk.0.attn_q.weight"] == {}
+    shared = write_statistics(tmp_path, {up: (256, (5000,))}, seed=1)
+    found = by_name(planned(recipe(default="Q4_K", encoder=FEEDBACK), model, shared))
+    assert found[up].settled == {"damping": (predicted_damping(5000, 256),)}
+
+
+def test_the_same_numbers_of_more_tokens_are_another_encoding(model: Model, tmp_path: Path) -> None:
+    """Only where the number of tokens decides anything."""
+    grams = write_statistics(tmp_path, {Q: (256, (600,))})
+    (entry,) = grams.index.inputs
+    more = replace(grams, index=replace(grams.index, inputs=(replace(entry, tokens=(30_000,)),)))
+    harder = EncoderChoice(name="feedback", options={"damping": 0.5})
+    for encoder, same in ((FEEDBACK, False), (harder, True)):
+        mix = recipe(default="Q4_K", encoder=encoder)
+        first, second = (by_name(planned(mix, model, it))[Q] for it in (grams, more))
+        assert (first.encoding == second.encoding, first.made_of == second.made_of) == (same, same)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +215,8 @@ def test_a_line_says_what_each_encoder_makes(model: Model, tmp_path: Path) -> No
     plain = EncoderChoice(name="plain")
     mix = recipe(rule("attn_k", "Q4_K", encoder=plain), default="Q4_K", encoder=FEEDBACK)
     assert encoder_lines(planned(mix, model, grams)) == [
-        "feedback: 2 of 12 tensors, 196,608 weights; statistics of 2 to 4 tokens for each column",
+        "feedback: 2 of 12 tensors, 196,608 weights; statistics of 2 to 4 tokens for each column; "
+        f"damping {predicted_damping(2048, 512):g} to {predicted_damping(512, 256):g}",
         "plain: 1 of 12 tensors, 32,768 weights",
     ]
     assert encoder_lines(planned(recipe(default="Q4_K"), model)) == []

@@ -9,7 +9,7 @@ import pytest
 
 from quantrecipe import load_registry
 from quantrecipe.api import Grid, InputStatistics
-from quantrecipe.encoders.feedback.encoder import Feedback
+from quantrecipe.encoders.feedback.encoder import Feedback, predicted_damping
 from quantrecipe.encoders.feedback.rows import PANEL, encode_rows
 from quantrecipe.errors import FormatError, ImportanceError, NonFiniteError
 
@@ -244,7 +244,7 @@ class TestEncoder:
     def test_options_count(self) -> None:
         harder = Feedback({"damping": 0.3, "rounds": 0})
         assert harder.prepare(STATISTICS).damping == 0.3
-        assert FACTOR.damping == 0.01
+        assert FACTOR.damping == predicted_damping(STATISTICS.tokens, K)
         data = harder.encode(WEIGHTS, FORMATS["Q4_K"], None, FACTOR)
         assert np.array_equal(data, encode_rows(WEIGHTS, FORMATS["Q4_K"], FACTOR, rounds=0))
         with pytest.raises(FormatError, match="feedback has no option 'damp'"):

@@ -1,0 +1,59 @@
+"""The options of `feedback`: what is left to the statistics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from quantrecipe.api import InputStatistics
+from quantrecipe.encoders.feedback.encoder import Feedback, predicted_damping
+
+K = 256
+
+
+def statistics(tokens: int, k: int = K) -> InputStatistics:
+    x = np.random.default_rng(0).standard_normal((2 * k, k)).astype(np.float32)
+    return InputStatistics(gram=x.T @ x / np.float32(2 * k), tokens=tokens)
+
+
+def test_fewer_tokens_for_each_column_are_damped_more() -> None:
+    found = [predicted_damping(K * each, K) for each in (1, 5, 20, 50, 100, 200, 1000, 100_000)]
+    assert found == sorted(found, reverse=True)
+    assert len(set(found)) > 5
+    assert 0 < found[-1] < found[0] <= 1
+
+
+def test_it_depends_on_their_ratio_alone() -> None:
+    assert predicted_damping(50 * K, K) == predicted_damping(50 * 1024, 1024)
+
+
+def test_it_has_two_digits() -> None:
+    """So that neither the last bit of a root nor who reads it matters."""
+    for tokens in range(K, 400 * K, 977):
+        assert predicted_damping(tokens, K) == float(f"{predicted_damping(tokens, K):.2g}")
+
+
+@pytest.mark.parametrize("tokens", [K, 20 * K, 300 * K])
+def test_what_a_plan_shows_is_what_is_done(tokens: int) -> None:
+    encoder = Feedback()
+    settled = encoder.settled(tokens, K)
+    assert settled == {"damping": predicted_damping(tokens, K), "rounds": 2}
+    prepared = encoder.prepare(statistics(tokens))
+    assert prepared.damping == prepared.wanted == settled["damping"]
+    assert encoder.remark(prepared) == ""
+
+
+@pytest.mark.parametrize("damping", [0, 0.01, 1])
+def test_a_number_stays_as_it_is(damping: Any) -> None:
+    encoder = Feedback({"damping": damping})
+    assert encoder.settled(K, K) == {"damping": damping, "rounds": 2}
+    assert encoder.prepare(statistics(K)).damping == damping
+
+
+def test_damping_that_has_to_be_harder_is_remarked() -> None:
+    given = statistics(K)
+    gram = given.gram - 2 * np.eye(K, dtype=np.float32) * np.linalg.eigvalsh(given.gram)[0].astype(np.float32)
+    encoder = Feedback({"damping": 0})
+    assert encoder.remark(encoder.prepare(InputStatistics(gram=gram, tokens=K))).startswith("damped by 0.")

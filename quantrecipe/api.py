@@ -373,6 +373,14 @@ class Encoder(ABC):
         """
         return self.options
 
+    def enough(self, tokens: int, columns: int) -> bool:
+        """Whether statistics of so many tokens are enough for an expert; its format makes it by itself where not.
+
+        Fewer tokens than columns are a Gram matrix that has no inverse. A matrix that isn't one of several is never
+        made of those, whatever this says.
+        """
+        return tokens >= columns
+
     def prepare(self, statistics: InputStatistics | None, *, threads: int = 1) -> Any:
         """What `encode` needs of a matrix's inputs. The threads change nothing but the time.
 

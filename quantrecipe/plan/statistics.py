@@ -8,7 +8,7 @@ can't be applied.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -118,7 +118,7 @@ def made_by(decision: Decision, fmt: QuantFormat, resolution: Resolution) -> Mad
             file=statistics.folder,
         )
     most = max(entry.tokens)
-    if most < entry.columns:
+    if all(matrix_of(entry, number, encoder) is None for number in range(entry.matrices)):
         return Made(lacking=f"its statistics are of {most:,} tokens, and it has {entry.columns:,} columns")
     settled = _settled(encoder, entry)
     # The same numbers of more tokens may be treated in another way.
@@ -127,8 +127,10 @@ def made_by(decision: Decision, fmt: QuantFormat, resolution: Resolution) -> Mad
 
 
 def _settled(encoder: Encoder, entry: InputEntry) -> Settled:
-    columns = entry.columns
-    each = [None if tokens < columns else encoder.settled(tokens, columns) for tokens in entry.tokens]
+    each = [
+        None if matrix_of(entry, number, encoder) is None else encoder.settled(tokens, entry.columns)
+        for number, tokens in enumerate(entry.tokens)
+    ]
     found = {
         option: tuple(None if one is None else one[option] for one in each) for option in encoder.options
     }
@@ -148,11 +150,16 @@ def settled_ranges(assignments: Iterable[Assignment]) -> dict[str, tuple[Any, An
     return {option: (min(values), max(values)) for option, values in sorted(found.items())}
 
 
-def matrix_of(entry: InputEntry, expert: int) -> int | None:
-    """The number of an expert's Gram matrix; None where it is of fewer tokens than columns."""
+def matrix_of(entry: InputEntry, expert: int, encoder: Encoder) -> int | None:
+    """The number of an expert's Gram matrix; None where it is of too few tokens, so that the format makes the expert.
+
+    Too few are fewer than columns; of matrices with tokens of their own, the encoder says it.
+    """
     number = expert if entry.matrices > 1 else 0
-    tokens = entry.tokens[number if len(entry.tokens) > 1 else 0]
-    return None if tokens < entry.columns else number
+    own = len(entry.tokens) > 1
+    tokens = entry.tokens[number if own else 0]
+    enough = encoder.enough(tokens, entry.columns) if own else tokens >= entry.columns
+    return number if enough else None
 
 
 def input_statistics(statistics: Statistics, weight: str, number: int) -> InputStatistics:
@@ -189,9 +196,13 @@ def encoder_lines(plan: Plan) -> list[str]:
             each = [min(entry.tokens) / entry.columns for entry in entries]
             line += f"; statistics of {min(each):.3g} to {max(each):.3g} tokens for each column"
         for option, (least, most) in settled_ranges(members).items():
-            line += f"; {option} {least:g}" + (f" to {most:g}" if most != least else "")
+            line += f"; {option} {_said(least)}" + (f" to {_said(most)}" if most != least else "")
         lines.append(line)
     return lines
+
+
+def _said(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def encoder_warnings(assignments: Sequence[Assignment], statistics: Statistics | None) -> list[str]:
@@ -210,15 +221,26 @@ def encoder_warnings(assignments: Sequence[Assignment], statistics: Statistics |
         f"{some_of(names, 2)}: each weight is rounded for itself, since {reason}"
         for reason, names in sorted(found.items())
     ]
-    few: Mapping[str, int] = {
-        a.tensor.name: sum(matrix_of(statistics.entry(a.inputs), e) is None for e in range(a.tensor.experts))
-        for a in assignments
-        if statistics is not None and a.inputs
-    }
-    if experts := {name: count for name, count in few.items() if count}:
-        total = sum(experts.values())
-        lines.append(
-            f"{some_of(list(experts), 2)}: {total} experts got fewer tokens than they have columns, and each of their "
-            "weights is rounded for itself"
-        )
-    return lines
+    return lines if statistics is None else [*lines, *_few_tokens(assignments, statistics)]
+
+
+def _few_tokens(assignments: Sequence[Assignment], statistics: Statistics) -> Iterator[str]:
+    """Experts with fewer tokens than columns: those that are left to the format, and those that aren't."""
+    plain: dict[str, int] = {}
+    encoded: dict[str, int] = {}
+    for a in assignments:
+        if a.encoder is None or not a.inputs:
+            continue
+        entry = statistics.entry(a.inputs)
+        for number in range(entry.matrices):
+            if matrix_of(entry, number, a.encoder) is None:
+                plain[a.tensor.name] = plain.get(a.tensor.name, 0) + 1
+            elif len(entry.tokens) > 1 and entry.tokens[number] < entry.columns:
+                encoded[a.tensor.name] = encoded.get(a.tensor.name, 0) + 1
+    for found, what in (
+        (plain, "each of their weights is rounded for itself"),
+        (encoded, "their statistics are trusted little"),
+    ):
+        if found:
+            names, total = some_of(list(found), 2), sum(found.values())
+            yield f"{names}: {total} experts got fewer tokens than they have columns, and {what}"

@@ -129,16 +129,41 @@ def test_too_few_tokens_are_no_statistics(model: Model, tmp_path: Path) -> None:
     assert any("blk.0.attn_q.weight" in it and "255 tokens" in it for it in plan.warnings)
 
 
-def test_experts_count_by_themselves(tmp_path: Path) -> None:
-    model = open_model(write_gguf(tmp_path / "m.gguf", llama_tensors(layers=1, experts=3)))
+@pytest.mark.parametrize(
+    ("options", "numbers", "plain"), [({}, [0, None, 2, 3], 1), ({"damping": 0.01}, [0, None, None, 3], 2)]
+)
+def test_experts_count_by_themselves(
+    options: dict[str, Any], numbers: list[int | None], plain: int, tmp_path: Path
+) -> None:
+    """With the damping that is predicted, fewer tokens than columns are of use, too; with a number they aren't."""
+    model = open_model(write_gguf(tmp_path / "m.gguf", llama_tensors(layers=1, experts=4)))
     up = "blk.0.ffn_up_exps.weight"
-    grams = write_statistics(tmp_path, {up: (256, (600, 100, 600))})
-    plan = planned(recipe(default="Q4_K", encoder=FEEDBACK), model, grams)
-    assert by_name(plan)[up].encoder is not None
-    assert [matrix_of(grams.entry(up), expert) for expert in range(3)] == [0, None, 2]
-    assert any(it.startswith(f"{up}: 1 experts got fewer tokens") for it in plan.warnings)
+    grams = write_statistics(tmp_path, {up: (256, (600, 100, 200, 256))})
+    choice = EncoderChoice(name="feedback", options=options)
+    plan = planned(recipe(default="Q4_K", encoder=choice), model, grams)
+    encoder = encoder_of(by_name(plan)[up])
+    assert [matrix_of(grams.entry(up), expert, encoder) for expert in range(4)] == numbers
+    begin = "experts got fewer tokens than they have columns, and"
+    assert any(
+        f"{up}: {plain} {begin} each of their weights is rounded for itself" in it for it in plan.warnings
+    ) and any(f"{up}: 1 {begin} their statistics are trusted little" in it for it in plan.warnings) is (
+        plain == 1
+    )
     shared = write_statistics(tmp_path, {up: (256, (600,))}, seed=1)
-    assert [matrix_of(shared.entry(up), expert) for expert in range(3)] == [0, 0, 0]
+    assert [matrix_of(shared.entry(up), expert, encoder) for expert in range(4)] == [0, 0, 0, 0]
+    few = write_statistics(tmp_path, {up: (256, (200,))}, seed=2)
+    assert matrix_of(few.entry(up), 0, encoder) is None
+
+
+def test_no_expert_with_enough_tokens_is_no_statistics(tmp_path: Path) -> None:
+    model = open_model(write_gguf(tmp_path / "m.gguf", llama_tensors(layers=1, experts=2)))
+    up = "blk.0.ffn_up_exps.weight"
+    grams = write_statistics(tmp_path, {up: (256, (100, 127))})
+    found = by_name(planned(recipe(default="Q4_K", encoder=FEEDBACK), model, grams))
+    assert (found[up].encoder, found[up].lacking) == (
+        None,
+        "its statistics are of 127 tokens, and it has 256 columns",
+    )
 
 
 def test_each_expert_has_the_damping_of_its_own_tokens(tmp_path: Path) -> None:

@@ -28,7 +28,9 @@ __all__ = ["Feedback", "predicted_damping"]
 _AUTO = "auto"
 _DAMPING = 0.5
 """For one token for each column."""
-_LEAST, _MOST = 0.01, 0.3
+_LEAST, _MOST = 0.01, 1.0
+_FEWEST = 0.5
+"""Tokens for each column of an expert, below which nothing is gained. See docs/feedback.md."""
 
 
 def predicted_damping(tokens: int, columns: int) -> float:
@@ -79,6 +81,10 @@ class Feedback(Encoder):
         if self.options["damping"] != _AUTO:
             return self.options
         return MappingProxyType({**self.options, "damping": predicted_damping(tokens, columns)})
+
+    def enough(self, tokens: int, columns: int) -> bool:
+        least = 1.0 if self.options["damping"] != _AUTO else _FEWEST
+        return tokens >= least * columns
 
     def prepare(self, statistics: InputStatistics | None, *, threads: int = 1) -> Factor:
         from quantrecipe.encoders.feedback.factor import factorize

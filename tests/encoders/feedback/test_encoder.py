@@ -19,7 +19,7 @@ def statistics(tokens: int, k: int = K) -> InputStatistics:
 
 
 def test_fewer_tokens_for_each_column_are_damped_more() -> None:
-    found = [predicted_damping(K * each, K) for each in (1, 5, 20, 50, 100, 200, 1000, 100_000)]
+    found = [predicted_damping(int(K * each), K) for each in (0.5, 1, 5, 20, 50, 100, 200, 1000, 100_000)]
     assert found == sorted(found, reverse=True)
     assert len(set(found)) > 5
     assert 0 < found[-1] < found[0] <= 1
@@ -50,6 +50,17 @@ def test_a_number_stays_as_it_is(damping: Any) -> None:
     encoder = Feedback({"damping": damping})
     assert encoder.settled(K, K) == {"damping": damping, "rounds": 2}
     assert encoder.prepare(statistics(K)).damping == damping
+
+
+def test_experts_of_few_tokens_are_enough_where_the_damping_is_predicted() -> None:
+    assert [Feedback().enough(tokens, K) for tokens in (0, K // 2 - 1, K // 2, K)] == [
+        False,
+        False,
+        True,
+        True,
+    ]
+    exact = Feedback({"damping": 0.3})
+    assert [exact.enough(tokens, K) for tokens in (K // 2, K - 1, K)] == [False, False, True]
 
 
 def test_damping_that_has_to_be_harder_is_remarked() -> None:

@@ -5,7 +5,7 @@
 
 The vocabulary, the embeddings, the norms and the attention begin as those of a dense llama of the same width (--start),
 and each expert begins as a slice of its feed-forward, as in sparse upcycling (Komatsuzaki et al., 2022). All of it is
-trained on. From nothing, it would take hours until the inputs of matrices look like those of a trained model.
+trained on. So short a training would not get far from nothing.
 
 A text is a file, or a folder of Python sources. What the held-out texts have a passage of is left out. Needs PyTorch,
 tokenizers and safetensors, which nothing else here needs.

@@ -62,7 +62,10 @@ __all__ = ["command"]
 @count_option("--threads", help="Threads that quantize, and those of llama.cpp. [default: all cores]")
 @count_option("--gpu-layers", help="Layers that the GPU takes, if llama.cpp has one. [default: all]", least=0)
 @engine_option
-@folder_option("--work-dir", help="Where a folder's temporary BF16 file goes. [default: beside OUTPUT]")
+@folder_option(
+    "--work-dir",
+    help="Where temporary files go: what the model says of the text, and a folder's BF16 file. [default: beside OUTPUT]",
+)
 @force_option
 @json_option
 @pass_context
@@ -135,6 +138,7 @@ def command(
             plan,
             path,
             read,
+            folder=work_dir or out.parent,
             registry=registry,
             dampings=dampings or DAMPINGS,
             chunks=chunks,

@@ -120,6 +120,7 @@ def find_dampings(
     held: Path,
     texts: Sequence[Text],
     *,
+    folder: Path,
     registry: Registry,
     dampings: Sequence[float] = DAMPINGS,
     chunks: int | None = None,
@@ -128,14 +129,15 @@ def find_dampings(
 ) -> list[DampedGroup]:
     """Each group with what was tried, and what is best. `held`: the GGUF of the unquantized model.
 
-    told: hears each damping that was run
+    folder: for what the unquantized model says of the text
+    told:   hears each damping that was run
     EvaluationError where the engine doesn't let weights be exchanged.
     """
     groups = groups_of(plan)
     options: dict[str, Any] = {**running}
     session = Session(held, engine=find_engine(options.pop("engine", None)), writable=True, **options)
-    with session, tempfile.TemporaryDirectory() as folder:
-        reference = make_reference(session, texts, Path(folder, "reference"), chunks=chunks, tail=0)
+    with session, tempfile.TemporaryDirectory(prefix=".quantrecipe-damping-", dir=folder) as place:
+        reference = make_reference(session, texts, Path(place, "reference"), chunks=chunks)
         exchange = Exchange(session, open_model(held, registry=registry), registry)
         model = _Open(plan=plan, exchange=exchange, registry=registry, threads=running.get("threads"))
         model.quantize([a for group in groups for a in group.tensors], None)

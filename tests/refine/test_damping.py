@@ -112,7 +112,8 @@ def found(
     monkeypatch.setattr(damping, "Exchange", Exchanged)
     monkeypatch.setattr(damping, "make_reference", runs.make_reference)
     monkeypatch.setattr(damping, "score", runs.score)
-    return find_dampings(planned(source, grams), source, [], registry=REGISTRY, dampings=TRIED, threads=2)
+    plan = planned(source, grams)
+    return find_dampings(plan, source, [], folder=source.parent, registry=REGISTRY, dampings=TRIED, threads=2)
 
 
 LOSSES: dict[str, dict[float | None, float]] = {

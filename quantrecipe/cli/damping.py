@@ -64,7 +64,7 @@ __all__ = ["command"]
 @engine_option
 @folder_option(
     "--work-dir",
-    help="Where temporary files go: what the model says of the text, and a folder's BF16 file. [default: beside OUTPUT]",
+    help="Where temporary files go: what the model says of the text; a folder's BF16 file. [default: beside OUTPUT]",
 )
 @force_option
 @json_option

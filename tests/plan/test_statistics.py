@@ -253,6 +253,7 @@ def test_companions_have_no_encoder(model: Model, grams: Grams) -> None:
     assert encoder_of(found[Q]).name == "feedback"
     companion = found["blk.0.attn_q.scale"]
     assert (companion.encoder, companion.inputs, companion.lacking) == (None, "", "")
+    assert companion.settled == {}
     assert encoder_lines(plan)[0].startswith("feedback: 1 of 13 tensors, 65,536 weights")
 
 

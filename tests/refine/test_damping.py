@@ -71,7 +71,8 @@ class Runs:
         mean = 1.0 + sum(self.losses[name][option] for name, option in now.items())
         spread = np.random.default_rng(len(self.seen)).standard_normal(400) * self.noise
         ones = np.ones(400)
-        return Positions(cost=ones, reference_cost=ones, divergence=mean + spread, agrees=ones)
+        divergence = mean + spread - spread.mean()
+        return Positions(cost=ones, reference_cost=ones, divergence=divergence, agrees=ones)
 
     def _of(self, name: str) -> float | None:
         memory = Exchanged.memory[name]
@@ -143,8 +144,10 @@ def test_what_isn_t_surely_better_is_left_to_the_prediction(
     source: Path, grams: Grams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = Runs(planned(source, grams), grams, LOSSES)
-    runs.noise = 2.0  # a standard error of 0.14 of each difference, so 0.2 aren't three
-    assert [it.damping for it in found(source, grams, runs, monkeypatch)] == [None, None]
+    runs.noise = 1.4  # a standard error of 0.1 of each difference, so that the 0.2 of q are two
+    groups = found(source, grams, runs, monkeypatch)
+    assert [it.damping for it in groups] == [None, None]
+    assert groups[0].tried[2].change / groups[0].tried[2].error == pytest.approx(-2, abs=0.3)
 
 
 def test_the_recipe_has_a_rule_for_what_was_chosen(
@@ -156,6 +159,7 @@ def test_the_recipe_has_a_rule_for_what_was_chosen(
     runs = Runs(planned(source, grams), grams, LOSSES)
     groups = found(source, grams, runs, monkeypatch)
     text = damped_recipe("mine.yaml", "damped", planned(source, grams), groups)
+    assert "encoder: {name: feedback, damping: 0.1}" in text
     (tmp_path / "damped.yaml").write_text(text, encoding="utf-8")
     plan = planned(source, grams, load_recipe(tmp_path / "damped.yaml", registry=REGISTRY))
     made = {a.tensor.name: a for a in plan.assignments}

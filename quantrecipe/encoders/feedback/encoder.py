@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 from quantrecipe.api import Encoder, Grid, InputStatistics, QuantFormat
 from quantrecipe.errors import FormatError, ImportanceError
 
@@ -29,6 +31,8 @@ _AUTO = "auto"
 _DAMPING = 0.5
 """For one token for each column."""
 _LEAST, _MOST = 0.01, 1.0
+_FLOOR = 1e-4
+"""What is added besides, as a part of the mean, for inputs that are always zero."""
 _FEWEST = 0.5
 """Tokens for each column of an expert, below which nothing is gained. See docs/feedback.md."""
 
@@ -94,8 +98,14 @@ class Feedback(Encoder):
                 "the encoder feedback needs the Gram matrix of a tensor's inputs",
                 "`quantrecipe imatrix compute --gram FOLDER` makes one",
             )
-        settled = self.settled(statistics.tokens, len(statistics.gram))
-        return factorize(statistics.gram, float(settled["damping"]), threads)
+        gram = statistics.gram
+        if self.options["damping"] != _AUTO:
+            return factorize(gram, float(self.options["damping"]), threads)
+        # Each column by its own mean square: a few inputs of large models are so large that the mean of all is many
+        # times what most columns have, and a part of it would leave nothing of these.
+        own = np.array(gram, np.float32)
+        own[np.diag_indices(len(own))] *= np.float32(1 + predicted_damping(statistics.tokens, len(own)))
+        return factorize(own, _FLOOR, threads)
 
     def remark(self, prepared: Factor) -> str:
         if prepared.damping == prepared.wanted:

@@ -37,12 +37,40 @@ def test_it_has_two_digits() -> None:
 
 @pytest.mark.parametrize("tokens", [K, 20 * K, 300 * K])
 def test_what_a_plan_shows_is_what_is_done(tokens: int) -> None:
-    encoder = Feedback()
+    encoder, given = Feedback(), statistics(tokens)
     settled = encoder.settled(tokens, K)
     assert settled == {"damping": predicted_damping(tokens, K), "rounds": 2}
-    prepared = encoder.prepare(statistics(tokens))
-    assert prepared.damping == prepared.wanted == settled["damping"]
+    before = given.gram.copy()
+    prepared = encoder.prepare(given)
     assert encoder.remark(prepared) == ""
+    assert np.array_equal(given.gram, before)
+    damped, upper = (
+        prepared.gram * np.diagonal(before).mean() * (1 + settled["damping"]),
+        np.triu_indices(K, 1),
+    )
+    assert np.allclose(damped[upper], before[upper], atol=1e-6)
+    assert np.allclose(np.diagonal(damped) / np.diagonal(before) - 1, settled["damping"], atol=3e-4)
+
+
+def test_a_few_very_large_inputs_leave_the_others_as_they_are() -> None:
+    """N of inputs that are scaled by s is s_i N_ij / s_j, as long as each is damped by its own mean square."""
+    given, large = statistics(20 * K), np.ones(K, np.float32)
+    large[::50] = 16
+    scaled = InputStatistics(gram=given.gram * large * large[:, None], tokens=given.tokens)
+
+    def off(encoder: Feedback) -> float:
+        wanted = encoder.prepare(given).unit * large[:, None] / large
+        return float(np.abs(encoder.prepare(scaled).unit - wanted).max())
+
+    assert off(Feedback()) < 0.005
+    assert off(Feedback({"damping": 0.11})) > 0.02
+
+
+def test_inputs_that_are_always_zero_need_no_remark() -> None:
+    gram = statistics(20 * K).gram.copy()
+    gram[7], gram[:, 7] = 0, 0
+    encoder = Feedback()
+    assert encoder.remark(encoder.prepare(InputStatistics(gram=gram, tokens=20 * K))) == ""
 
 
 @pytest.mark.parametrize("damping", [0, 0.01, 1])

@@ -207,7 +207,7 @@ class _Open:
 def _damped(a: Assignment, damping: float | None) -> Assignment:
     if damping is None or a.encoder is None:
         return a
-    return replace(a, encoder=a.encoder.with_options({**a.encoder.options, _OPTION: damping}))
+    return replace(a, encoder=a.encoder.with_options({**a.encoder.options, **_given_as(damping)}))
 
 
 def damped_recipe(parent: str, name: str, plan: Plan, groups: Sequence[DampedGroup]) -> str:
@@ -232,9 +232,14 @@ def _damped_rule(rule: Rule, group: DampedGroup) -> Rule:
         rule,
         type=group.type,
         options=a.format.options,
-        encoder=EncoderChoice(name=name, options={**options, _OPTION: group.damping}),
+        encoder=EncoderChoice(name=name, options={**options, **_given_as(group.damping)}),
         why=f"{group.kind}: mean KLD {100 * best.change:+.1f} ± {100 * best.error:.1f} % beside the predicted damping",
     )
+
+
+def _given_as(damping: float | None) -> dict[str, Any]:
+    """The options of a damping as the prediction has it, as a part of the median."""
+    return {_OPTION: damping, "by": "median"}
 
 
 def _given(encoder: Encoder) -> dict[str, Any]:

@@ -84,7 +84,7 @@ def test_what_was_found_is_shown_and_becomes_a_recipe(finder: Finder) -> None:
     made = {it["name"]: it for it in json.loads(planned.stdout)["tensors"]}
     assert made[Q]["encoder"] == "feedback"
     assert made[Q]["encoder_settled"] == {}
-    assert made[DOWN]["encoder_settled"].keys() == {"damping"}
+    assert made[DOWN]["encoder_settled"].keys() == {"by", "damping"}
 
 
 def test_the_recipe_finds_its_parent_from_another_folder(tmp_path: Path) -> None:

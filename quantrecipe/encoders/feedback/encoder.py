@@ -16,8 +16,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
 from quantrecipe.api import Encoder, Grid, InputStatistics, QuantFormat
 from quantrecipe.errors import FormatError, ImportanceError
 
@@ -32,7 +30,7 @@ _DAMPING = 0.5
 """For one token for each column."""
 _LEAST, _MOST = 0.01, 1.0
 _FLOOR = 1e-4
-"""What is added besides, as a part of the mean, for inputs that are always zero."""
+"""The least that is added, as a part of the mean, where most inputs are always zero."""
 _FEWEST = 0.5
 """Tokens for each column of an expert, below which nothing is gained. See docs/feedback.md."""
 
@@ -41,6 +39,19 @@ def predicted_damping(tokens: int, columns: int) -> float:
     """Damping for statistics of so many tokens, to two digits. Measured: see docs/feedback.md."""
     found = _DAMPING / math.sqrt(tokens / columns)
     return float(f"{min(max(found, _LEAST), _MOST):.2g}")
+
+
+def _median_in_means(gram: FloatArray) -> float:
+    """The median of the diagonal, in units of its mean; 0 where nothing can be said.
+
+    Where a few inputs are far larger than all others, as in large models, the mean is many times what most columns
+    have. A part of it would leave nothing of these.
+    """
+    values = sorted(map(float, gram.diagonal()))
+    if not all(map(math.isfinite, values)):  # an error, which `factorize` describes
+        return 0.0
+    k, total = len(values), math.fsum(values)
+    return (values[(k - 1) // 2] + values[k // 2]) / 2 * k / total if total > 0 else 0.0
 
 
 class Feedback(Encoder):
@@ -60,8 +71,14 @@ class Feedback(Encoder):
                 "maximum": 1,
                 "pattern": f"^{_AUTO}$",
                 "default": _AUTO,
-                "description": "what is added to the Gram matrix's diagonal, as a part of its mean; "
+                "description": "what is added to the Gram matrix's diagonal, as a part of it; "
                 f"{_AUTO}: by how many tokens there are for each column",
+            },
+            "by": {
+                "enum": ["mean", "median"],
+                "default": "mean",
+                "description": "of what of the diagonal a number for the damping is a part; "
+                f"{_AUTO} is one of the median",
             },
             "rounds": {
                 "type": "integer",
@@ -84,7 +101,9 @@ class Feedback(Encoder):
     def settled(self, tokens: int, columns: int) -> Mapping[str, Any]:
         if self.options["damping"] != _AUTO:
             return self.options
-        return MappingProxyType({**self.options, "damping": predicted_damping(tokens, columns)})
+        return MappingProxyType(
+            {**self.options, "damping": predicted_damping(tokens, columns), "by": "median"}
+        )
 
     def enough(self, tokens: int, columns: int) -> bool:
         least = 1.0 if self.options["damping"] != _AUTO else _FEWEST
@@ -99,13 +118,11 @@ class Feedback(Encoder):
                 "`quantrecipe imatrix compute --gram FOLDER` makes one",
             )
         gram = statistics.gram
-        if self.options["damping"] != _AUTO:
-            return factorize(gram, float(self.options["damping"]), threads)
-        # Each column by its own mean square: a few inputs of large models are so large that the mean of all is many
-        # times what most columns have, and a part of it would leave nothing of these.
-        own = np.array(gram, np.float32)
-        own[np.diag_indices(len(own))] *= np.float32(1 + predicted_damping(statistics.tokens, len(own)))
-        return factorize(own, _FLOOR, threads)
+        settled = self.settled(statistics.tokens, len(gram))
+        damping = float(settled["damping"])
+        if settled["by"] == "median":
+            damping = max(damping * _median_in_means(gram), _FLOOR)
+        return factorize(gram, damping, threads)
 
     def remark(self, prepared: Factor) -> str:
         if prepared.damping == prepared.wanted:

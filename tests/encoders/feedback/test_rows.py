@@ -9,7 +9,7 @@ import pytest
 
 from quantrecipe import load_registry
 from quantrecipe.api import Grid, InputStatistics
-from quantrecipe.encoders.feedback.encoder import Feedback, predicted_damping
+from quantrecipe.encoders.feedback.encoder import Feedback
 from quantrecipe.encoders.feedback.rows import PANEL, encode_rows
 from quantrecipe.errors import FormatError, ImportanceError, NonFiniteError
 
@@ -30,7 +30,7 @@ def weights(n: int, k: int = K, seed: int = 1) -> np.ndarray:
 
 
 STATISTICS, WEIGHTS = statistics(), weights(24)
-FACTOR = Feedback().prepare(STATISTICS)
+FACTOR = Feedback({"damping": 0.01}).prepare(STATISTICS)
 
 
 def loss(fmt: Any, data: np.ndarray, rows: np.ndarray = WEIGHTS) -> float:
@@ -244,7 +244,7 @@ class TestEncoder:
     def test_options_count(self) -> None:
         harder = Feedback({"damping": 0.3, "rounds": 0})
         assert harder.prepare(STATISTICS).damping == 0.3
-        assert FACTOR.damping == predicted_damping(STATISTICS.tokens, K)
+        assert FACTOR.damping == 0.01
         data = harder.encode(WEIGHTS, FORMATS["Q4_K"], None, FACTOR)
         assert np.array_equal(data, encode_rows(WEIGHTS, FORMATS["Q4_K"], FACTOR, rounds=0))
         with pytest.raises(FormatError, match="feedback has no option 'damp'"):

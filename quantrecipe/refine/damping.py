@@ -238,8 +238,8 @@ def _damped_rule(rule: Rule, group: DampedGroup) -> Rule:
 
 
 def _given_as(damping: float | None) -> dict[str, Any]:
-    """The options of a damping as the prediction has it, as a part of the median."""
-    return {_OPTION: damping, "by": "median"}
+    """The options of a damping as the prediction has it, as a part of each column's own value."""
+    return {_OPTION: damping, "by": "column"}
 
 
 def _given(encoder: Encoder) -> dict[str, Any]:

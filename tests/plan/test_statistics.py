@@ -105,7 +105,7 @@ def test_what_was_used_is_recorded(model: Model, grams: Grams) -> None:
     said = planned(recipe(default="Q4_K", encoder=FEEDBACK), model, grams).metadata
     assert said["quantrecipe.encoders"].decode() == [
         '{"name": "feedback", "options": {"by": "mean", "damping": "auto", "rounds": 2}, '
-        f'"settled": {{"by": ["median", "median"], "damping": '
+        f'"settled": {{"by": ["column", "column"], "damping": '
         f'[{predicted_damping(600, 256)}, {predicted_damping(600, 512)}]}}, "version": 2}}'
     ]
     assert said["quantrecipe.statistics.digest"].decode() == grams.digest
@@ -173,15 +173,15 @@ def test_each_expert_has_the_damping_of_its_own_tokens(tmp_path: Path) -> None:
     grams = write_statistics(tmp_path, {up: (256, (30_000, 100, 2600))})
     plan = planned(recipe(default="Q4_K", encoder=FEEDBACK), model, grams)
     each = predicted_damping(30_000, 256), None, predicted_damping(2600, 256)
-    assert by_name(plan)[up].settled == {"damping": each, "by": ("median", None, "median")}
+    assert by_name(plan)[up].settled == {"damping": each, "by": ("column", None, "column")}
     (line,) = encoder_lines(plan)
-    assert line.endswith(f"for each column; by median; damping {each[0]:g} to {each[2]:g}")
+    assert line.endswith(f"for each column; by column; damping {each[0]:g} to {each[2]:g}")
     shown = {it["name"]: it["encoder_settled"] for it in plan.to_json()["tensors"]}
-    assert shown[up] == {"damping": list(each), "by": ["median", None, "median"]}
+    assert shown[up] == {"damping": list(each), "by": ["column", None, "column"]}
     assert shown["blk.0.attn_q.weight"] == {}
     shared = write_statistics(tmp_path, {up: (256, (5000,))}, seed=1)
     found = by_name(planned(recipe(default="Q4_K", encoder=FEEDBACK), model, shared))
-    assert found[up].settled == {"damping": (predicted_damping(5000, 256),), "by": ("median",)}
+    assert found[up].settled == {"damping": (predicted_damping(5000, 256),), "by": ("column",)}
 
 
 def test_the_same_numbers_of_more_tokens_are_another_encoding(model: Model, tmp_path: Path) -> None:
@@ -242,7 +242,7 @@ def test_a_line_says_what_each_encoder_makes(model: Model, tmp_path: Path) -> No
     mix = recipe(rule("attn_k", "Q4_K", encoder=plain), default="Q4_K", encoder=FEEDBACK)
     assert encoder_lines(planned(mix, model, grams)) == [
         "feedback: 2 of 12 tensors, 196,608 weights; statistics of 2 to 4 tokens for each column; "
-        f"by median; damping {predicted_damping(2048, 512):g} to {predicted_damping(512, 256):g}",
+        f"by column; damping {predicted_damping(2048, 512):g} to {predicted_damping(512, 256):g}",
         "plain: 1 of 12 tensors, 32,768 weights",
     ]
     assert encoder_lines(planned(recipe(default="Q4_K"), model)) == []

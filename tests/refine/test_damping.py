@@ -44,7 +44,7 @@ class Runs:
         for a in plan.assignments:
             for option in (*TRIED, None) if a.tensor.name in losses else ():
                 encoder = REGISTRY.encoder("feedback").with_options(
-                    {} if option is None else {"damping": option, "by": "median"}
+                    {} if option is None else {"damping": option, "by": "column"}
                 )
                 statistics = damping_statistics(grams, a.tensor.name)
                 rows = weights[a.tensor.name]
@@ -159,7 +159,7 @@ def test_the_recipe_has_a_rule_for_what_was_chosen(
     runs = Runs(planned(source, grams), grams, LOSSES)
     groups = found(source, grams, runs, monkeypatch)
     text = damped_recipe("mine.yaml", "damped", planned(source, grams), groups)
-    assert "encoder: {name: feedback, damping: 0.1, by: median}" in text
+    assert "encoder: {name: feedback, damping: 0.1, by: column}" in text
     (tmp_path / "damped.yaml").write_text(text, encoding="utf-8")
     plan = planned(source, grams, load_recipe(tmp_path / "damped.yaml", registry=REGISTRY))
     made = {a.tensor.name: a for a in plan.assignments}

@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 from quantrecipe.api import Encoder, Grid, InputStatistics, QuantFormat
 from quantrecipe.errors import FormatError, ImportanceError
 
@@ -30,7 +32,7 @@ _DAMPING = 0.5
 """For one token for each column."""
 _LEAST, _MOST = 0.01, 1.0
 _FLOOR = 1e-4
-"""The least that is added, as a part of the mean, where most inputs are always zero."""
+"""What is added besides, as a part of the mean, for inputs that are always zero."""
 _FEWEST = 0.5
 """Tokens for each column of an expert, below which nothing is gained. See docs/feedback.md."""
 
@@ -41,17 +43,15 @@ def predicted_damping(tokens: int, columns: int) -> float:
     return float(f"{min(max(found, _LEAST), _MOST):.2g}")
 
 
-def _median_in_means(gram: FloatArray) -> float:
-    """The median of the diagonal, in units of its mean; 0 where nothing can be said.
+def _by_column(gram: FloatArray, damping: float) -> FloatArray:
+    """The matrix with each number of its diagonal raised by a part of itself.
 
-    Where a few inputs are far larger than all others, as in large models, the mean is many times what most columns
-    have. A part of it would leave nothing of these.
+    In large models a few inputs are far larger than all others, and only at few tokens. A part of the diagonal's mean
+    would leave nothing of most columns, and would trust what these few tokens say of the large ones.
     """
-    values = sorted(map(float, gram.diagonal()))
-    if not all(map(math.isfinite, values)):  # an error, which `factorize` describes
-        return 0.0
-    k, total = len(values), math.fsum(values)
-    return (values[(k - 1) // 2] + values[k // 2]) / 2 * k / total if total > 0 else 0.0
+    damped = np.array(gram, np.float32)
+    damped[np.diag_indices(len(damped))] *= np.float32(1 + damping)
+    return damped
 
 
 class Feedback(Encoder):
@@ -75,10 +75,10 @@ class Feedback(Encoder):
                 f"{_AUTO}: by how many tokens there are for each column",
             },
             "by": {
-                "enum": ["mean", "median"],
+                "enum": ["mean", "column"],
                 "default": "mean",
-                "description": "of what of the diagonal a number for the damping is a part; "
-                f"{_AUTO} is one of the median",
+                "description": "what a number for the damping is a part of: the diagonal's mean, or each column's own "
+                f"value, as with {_AUTO}",
             },
             "rounds": {
                 "type": "integer",
@@ -102,7 +102,7 @@ class Feedback(Encoder):
         if self.options["damping"] != _AUTO:
             return self.options
         return MappingProxyType(
-            {**self.options, "damping": predicted_damping(tokens, columns), "by": "median"}
+            {**self.options, "damping": predicted_damping(tokens, columns), "by": "column"}
         )
 
     def enough(self, tokens: int, columns: int) -> bool:
@@ -120,8 +120,8 @@ class Feedback(Encoder):
         gram = statistics.gram
         settled = self.settled(statistics.tokens, len(gram))
         damping = float(settled["damping"])
-        if settled["by"] == "median":
-            damping = max(damping * _median_in_means(gram), _FLOOR)
+        if settled["by"] == "column":
+            gram, damping = _by_column(gram, damping), _FLOOR
         return factorize(gram, damping, threads)
 
     def remark(self, prepared: Factor) -> str:

@@ -16,8 +16,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
 from quantrecipe.api import Encoder, Grid, InputStatistics, QuantFormat
 from quantrecipe.errors import FormatError, ImportanceError
 
@@ -49,6 +47,8 @@ def _by_column(gram: FloatArray, damping: float) -> FloatArray:
     In large models a few inputs are far larger than all others, and only at few tokens. A part of the diagonal's mean
     would leave nothing of most columns, and would trust what these few tokens say of the large ones.
     """
+    import numpy as np  # plans know encoders, and don't load it
+
     damped = np.array(gram, np.float32)
     damped[np.diag_indices(len(damped))] *= np.float32(1 + damping)
     return damped

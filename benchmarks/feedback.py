@@ -46,6 +46,9 @@ from quantrecipe.refine import Quantized
 from quantrecipe.registry import Registry, load_registry
 from quantrecipe.texts import read_domain, render
 
+Damping = float | str
+"""A number, or "auto": what the encoder predicts."""
+
 TYPES = ("Q6_K", "Q5_K", "Q4_K", "IQ4_XS", "Q3_K", "Q2_K")
 ROWS = 512
 
@@ -60,7 +63,7 @@ def main() -> None:
     parser.add_argument("--text", type=Path, action="append", default=[])
     parser.add_argument("--chunks", type=int)
     parser.add_argument("--types", nargs="+", default=TYPES)
-    parser.add_argument("--damping", nargs="+", type=float, default=[0.01])
+    parser.add_argument("--damping", nargs="+", type=_damping, default=["auto"])
     parser.add_argument("--rounds", nargs="+", type=int, default=[2])
     parser.add_argument("--stages", nargs="+", type=int, default=[])
     parser.add_argument("--calibration", type=Path, help="the text of --statistics, for --stages")
@@ -68,7 +71,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     if args.speed:
-        found = list(speeds(args.speed, args.types, args.damping[0], args.rounds))
+        found = list(speeds(args.speed, args.types, 0.01, args.rounds))
     elif args.model and args.statistics and args.text:
         if args.stages and not args.calibration:
             parser.error("--stages needs --calibration")
@@ -79,13 +82,17 @@ def main() -> None:
         args.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
+def _damping(text: str) -> Damping:
+    return text if text == "auto" else float(text)
+
+
 def losses(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """A line for each type and way of encoding it."""
     console, registry = Console(), load_registry()
     model = open_model(args.model, registry=registry)
     folders = {path.name: read_gram(path) for path in args.statistics}
     matrix = read_importance(args.imatrix) if args.imatrix else None
-    ways: list[tuple[float, int, str, int] | None] = [None]
+    ways: list[tuple[Damping, int, str, int] | None] = [None]
     ways += [(*way, 0) for way in itertools.product(args.damping, args.rounds, folders)]
     first = next(iter(folders))
     ways += [(args.damping[0], args.rounds[0], first, count) for count in args.stages]
@@ -116,7 +123,7 @@ def losses(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 plain = plain or positions
                 figures = summarise(positions)
                 change, error = ratio(positions.divergence, plain.divergence)
-                said = "plain" if way is None else f"feedback, damping {way[0]:g}, {way[1]} rounds, {way[2]}"
+                said = "plain" if way is None else f"feedback, damping {way[0]}, {way[1]} rounds, {way[2]}"
                 said += f", {stages} stages" if stages else ""
                 beside = "" if way is None else f"{100 * change:+.1f} ± {100 * error:.1f} %"
                 console.print(
@@ -145,7 +152,7 @@ def staged(
     return compute_gram(args.model, [(domain, render(domain, None))], folder, behind=behind)
 
 
-def recipe_of(type_: str, way: tuple[float, int, str, int] | None, model: Model) -> str:
+def recipe_of(type_: str, way: tuple[Damping, int, str, int] | None, model: Model) -> str:
     """The layers' matrices in this type, and all else as it is."""
     outside = [t.name.removesuffix(".weight") for t in model.tensors if t.layer is None and len(t.shape) > 1]
     lines = [

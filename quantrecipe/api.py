@@ -364,6 +364,23 @@ class Encoder(ABC):
         """None if it can make this format's bytes, else the reason."""
         return None
 
+    def settled(self, tokens: int, columns: int) -> Mapping[str, Any]:
+        """The options as they hold for a matrix. One that leaves something to the statistics says here what that is.
+
+        Plans show it before any work, so it depends on how much the statistics are of, and not on what they say.
+
+        tokens: how many inputs they are of; columns: of the matrix
+        """
+        return self.options
+
+    def enough(self, tokens: int, columns: int) -> bool:
+        """Whether statistics of so many tokens are enough for an expert; its format makes it by itself where not.
+
+        Fewer tokens than columns are a Gram matrix that has no inverse. A matrix that isn't one of several is never
+        made of those, whatever this says.
+        """
+        return tokens >= columns
+
     def prepare(self, statistics: InputStatistics | None, *, threads: int = 1) -> Any:
         """What `encode` needs of a matrix's inputs. The threads change nothing but the time.
 

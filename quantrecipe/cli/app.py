@@ -37,6 +37,7 @@ SECTIONS = {
     "Find the best mix": {
         "advise": "Show which mixes run on this machine, and what each costs.",
         "fit": "Find the mix that loses least within a budget.",
+        "damping": "Find how much to damp the statistics of error feedback.",
         "sensitivity": "Measure what each type costs each tensor of a model.",
         "eval": "Show how far files are from the unquantized model.",
     },

@@ -56,7 +56,7 @@ class Preparations:
             return None
         number = 0
         if statistics is not None and a.inputs:
-            found = matrix_of(statistics.entry(a.inputs), expert)
+            found = matrix_of(statistics.entry(a.inputs), expert, encoder)
             if found is None:
                 return None
             number = found

@@ -111,6 +111,7 @@ def _companion(a: Assignment, suffix: str, float32: QuantFormat) -> Assignment:
         encoder=None,
         inputs="",
         made_of="",
+        settled={},
         lacking="",
         owner=a.tensor.name,
         encoding=xxhash.xxh3_128_hexdigest(f"companion of {a.encoding}".encode()),

@@ -36,6 +36,7 @@ from quantrecipe.plan.header_hashes import HEADER_HASHES
 from quantrecipe.plan.label import main_type, untrue
 from quantrecipe.plan.plan import Assignment
 from quantrecipe.plan.resolution import Resolution
+from quantrecipe.plan.statistics import settled_ranges
 from quantrecipe.recipe.recipe import KEEP, Recipe
 
 if TYPE_CHECKING:  # most plans have no matrix: what reads one is loaded with it
@@ -128,9 +129,13 @@ def _provenance(resolution: Resolution, assignments: Sequence[Assignment]) -> di
     }
     if importance is not None:
         pairs[IMPORTANCE_DIGEST] = _text(importance.digest)
-    encoders = {_said_of(a.encoder) for a in assignments if a.encoder is not None}
+    encoders: dict[str, list[Assignment]] = {}
+    for a in assignments:
+        if a.encoder is not None:
+            encoders.setdefault(_said_of(a.encoder), []).append(a)
     if encoders:
-        pairs[ENCODERS] = GGUFValue.array(ValueType.STRING, sorted(encoders))
+        said = [_with_settled(it, members) for it, members in sorted(encoders.items())]
+        pairs[ENCODERS] = GGUFValue.array(ValueType.STRING, said)
     if statistics is not None and any(a.inputs for a in assignments):
         pairs[STATISTICS_DIGEST] = _text(statistics.digest)
         pairs[REMARKED] = remarked_value([0] * len(assignments))
@@ -143,6 +148,12 @@ def _provenance(resolution: Resolution, assignments: Sequence[Assignment]) -> di
 def _said_of(encoder: Encoder) -> str:
     said = {"name": encoder.name, "version": encoder.version, "options": dict(encoder.options)}
     return json.dumps(said, sort_keys=True)
+
+
+def _with_settled(said: str, members: Sequence[Assignment]) -> str:
+    """The same with the least and the most that options came to which are left to the statistics."""
+    ranges = settled_ranges(members)
+    return json.dumps(json.loads(said) | {"settled": ranges}, sort_keys=True) if ranges else said
 
 
 def _imatrix_pairs(importance: Importance) -> dict[str, GGUFValue]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from quantrecipe.api import Encoder, QuantFormat
@@ -41,6 +41,8 @@ class Assignment:
     encoder:    what makes the bytes; None where the format makes them by itself
     inputs:     the name under which the statistics have the tensor's input, "" where none are used
     made_of:    digest of those statistics
+    settled:    options that the encoder leaves to the statistics, with what they come to: one value, or one for each
+                expert, None for those that are left to the format
     lacking:    why the encoder that the recipe wants isn't used, else ""
     """
 
@@ -59,6 +61,7 @@ class Assignment:
     encoder: Encoder | None = None
     inputs: str = ""
     made_of: str = ""
+    settled: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     lacking: str = ""
 
     @property
@@ -86,6 +89,7 @@ class Assignment:
             "importance": self.importance,
             "encoder": None if self.encoder is None else self.encoder.name,
             "encoder_reason": self.lacking,
+            "encoder_settled": self.settled,
         }
 
 

@@ -129,6 +129,7 @@ def _assignment(decision: Decision, choice: Choice, resolution: Resolution) -> A
         encoder=made.encoder,
         inputs=made.inputs,
         made_of=made.digest,
+        settled=made.settled,
         lacking=made.lacking,
     )
 

@@ -8,10 +8,12 @@ can't be applied.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import xxhash
 
 from quantrecipe.api import Encoder, InputStatistics
 from quantrecipe.errors import PlanError
@@ -34,6 +36,7 @@ __all__ = [
     "made_by",
     "matrix_of",
     "require_statistics",
+    "settled_ranges",
 ]
 
 
@@ -67,19 +70,25 @@ class Statistics(Protocol):
 NO_STATISTICS = "no statistics are given"
 
 
+Settled: TypeAlias = Mapping[str, tuple[Any, ...]]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Made:
     """How a tensor's bytes are made.
 
     encoder: None where the format makes them by itself
     inputs:  the name under which statistics have the tensor's input, "" where none are used
-    digest:  of those statistics
+    digest:  of those statistics, and of `settled`
+    settled: options that the encoder leaves to the statistics, with what they come to: one value, or one for each
+             expert, None for those that are left to the format
     lacking: why the encoder that the recipe wants isn't used, "" where it is
     """
 
     encoder: Encoder | None = None
     inputs: str = ""
     digest: str = ""
+    settled: Settled = field(default_factory=dict)
     lacking: str = ""
 
 
@@ -112,16 +121,48 @@ def made_by(decision: Decision, fmt: QuantFormat, resolution: Resolution) -> Mad
             file=statistics.folder,
         )
     most = max(entry.tokens)
-    if most < entry.columns:
+    if all(matrix_of(entry, number, encoder) is None for number in range(entry.matrices)):
         return Made(lacking=f"its statistics are of {most:,} tokens, and it has {entry.columns:,} columns")
-    return Made(encoder=encoder, inputs=name, digest=entry.digest)
+    settled = _settled(encoder, entry)
+    # The same numbers of more tokens may be treated in another way.
+    digest = xxhash.xxh3_128_hexdigest(f"{entry.digest} {settled}".encode()) if settled else entry.digest
+    return Made(encoder=encoder, inputs=name, digest=digest, settled=settled)
 
 
-def matrix_of(entry: InputEntry, expert: int) -> int | None:
-    """The number of an expert's Gram matrix; None where it is of fewer tokens than columns."""
+def _settled(encoder: Encoder, entry: InputEntry) -> Settled:
+    each = [
+        None if matrix_of(entry, number, encoder) is None else encoder.settled(tokens, entry.columns)
+        for number, tokens in enumerate(entry.tokens)
+    ]
+    found = {
+        option: tuple(None if one is None else one[option] for one in each) for option in encoder.options
+    }
+    return {
+        option: values
+        for option, values in found.items()
+        if any(it not in (None, encoder.options[option]) for it in values)
+    }
+
+
+def settled_ranges(assignments: Iterable[Assignment]) -> dict[str, tuple[Any, Any]]:
+    """The least and the most that each option came to which encoders left to the statistics."""
+    found: dict[str, list[Any]] = {}
+    for a in assignments:
+        for option, values in a.settled.items():
+            found.setdefault(option, []).extend(it for it in values if it is not None)
+    return {option: (min(values), max(values)) for option, values in sorted(found.items())}
+
+
+def matrix_of(entry: InputEntry, expert: int, encoder: Encoder) -> int | None:
+    """The number of an expert's Gram matrix; None where it is of too few tokens, so that the format makes the expert.
+
+    Too few are fewer than columns; of matrices with tokens of their own, the encoder says it.
+    """
     number = expert if entry.matrices > 1 else 0
-    tokens = entry.tokens[number if len(entry.tokens) > 1 else 0]
-    return None if tokens < entry.columns else number
+    own = len(entry.tokens) > 1
+    tokens = entry.tokens[number if own else 0]
+    enough = encoder.enough(tokens, entry.columns) if own else tokens >= entry.columns
+    return number if enough else None
 
 
 def input_statistics(statistics: Statistics, weight: str, number: int) -> InputStatistics:
@@ -157,8 +198,14 @@ def encoder_lines(plan: Plan) -> list[str]:
         if entries:
             each = [min(entry.tokens) / entry.columns for entry in entries]
             line += f"; statistics of {min(each):.3g} to {max(each):.3g} tokens for each column"
+        for option, (least, most) in settled_ranges(members).items():
+            line += f"; {option} {_said(least)}" + (f" to {_said(most)}" if most != least else "")
         lines.append(line)
     return lines
+
+
+def _said(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def encoder_warnings(assignments: Sequence[Assignment], statistics: Statistics | None) -> list[str]:
@@ -177,15 +224,26 @@ def encoder_warnings(assignments: Sequence[Assignment], statistics: Statistics |
         f"{some_of(names, 2)}: each weight is rounded for itself, since {reason}"
         for reason, names in sorted(found.items())
     ]
-    few: Mapping[str, int] = {
-        a.tensor.name: sum(matrix_of(statistics.entry(a.inputs), e) is None for e in range(a.tensor.experts))
-        for a in assignments
-        if statistics is not None and a.inputs
-    }
-    if experts := {name: count for name, count in few.items() if count}:
-        total = sum(experts.values())
-        lines.append(
-            f"{some_of(list(experts), 2)}: {total} experts got fewer tokens than they have columns, and each of their "
-            "weights is rounded for itself"
-        )
-    return lines
+    return lines if statistics is None else [*lines, *_few_tokens(assignments, statistics)]
+
+
+def _few_tokens(assignments: Sequence[Assignment], statistics: Statistics) -> Iterator[str]:
+    """Experts with fewer tokens than columns: those that are left to the format, and those that aren't."""
+    plain: dict[str, int] = {}
+    encoded: dict[str, int] = {}
+    for a in assignments:
+        if a.encoder is None or not a.inputs:
+            continue
+        entry = statistics.entry(a.inputs)
+        for number in range(entry.matrices):
+            if matrix_of(entry, number, a.encoder) is None:
+                plain[a.tensor.name] = plain.get(a.tensor.name, 0) + 1
+            elif len(entry.tokens) > 1 and entry.tokens[number] < entry.columns:
+                encoded[a.tensor.name] = encoded.get(a.tensor.name, 0) + 1
+    for found, what in (
+        (plain, "each of their weights is rounded for itself"),
+        (encoded, "their statistics are trusted little"),
+    ):
+        if found:
+            names, total = some_of(list(found), 2), sum(found.values())
+            yield f"{names}: {total} experts got fewer tokens than they have columns, and {what}"

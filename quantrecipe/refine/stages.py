@@ -43,7 +43,7 @@ from quantrecipe.tensor import split_name
 if TYPE_CHECKING:
     from quantrecipe.api import QuantFormat
 
-__all__ = ["Quantized", "divided"]
+__all__ = ["IntoModel", "Quantized", "divided"]
 
 _OUTPUT = "output.weight"
 """Nothing comes behind it, so it needn't be exchanged. A head that the embeddings stand in for is one of these."""
@@ -120,7 +120,7 @@ class Quantized:
         jobs = [
             Job(
                 assignment=replace(a, offset=0),
-                sink=_IntoModel(self._exchange, a, self._exchange.format_of(a.tensor.name)),
+                sink=IntoModel(self._exchange, a, self._exchange.format_of(a.tensor.name)),
                 importance=plan.importance,
                 statistics=plan.statistics,
             )
@@ -160,7 +160,7 @@ def _matters(a: Assignment) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _IntoModel:
+class IntoModel:
     """A Sink of one tensor's quantized rows: they go into the open model as what they stand for, in its own type."""
 
     exchange: Exchange

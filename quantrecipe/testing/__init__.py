@@ -55,6 +55,7 @@ from quantrecipe.testing.encoders import (
     ENCODER_CHECKS,
     check_bytes,
     check_rows_alone,
+    check_settled,
     check_side_by_side,
     check_unsuitable,
 )
@@ -112,6 +113,7 @@ __all__ = [
     "check_rows_alone",
     "check_rows_apart",
     "check_rules",
+    "check_settled",
     "check_shapes",
     "check_side_by_side",
     "check_sizes",

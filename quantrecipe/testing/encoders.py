@@ -17,7 +17,14 @@ from quantrecipe.testing.failure import require, same_bytes
 if TYPE_CHECKING:
     from quantrecipe.api import FloatArray
 
-__all__ = ["ENCODER_CHECKS", "check_bytes", "check_rows_alone", "check_side_by_side", "check_unsuitable"]
+__all__ = [
+    "ENCODER_CHECKS",
+    "check_bytes",
+    "check_rows_alone",
+    "check_settled",
+    "check_side_by_side",
+    "check_unsuitable",
+]
 
 _FORMATS = ("Q4_K", "Q4_0", "IQ4_XS", "IQ3_S")
 """Large blocks and small ones, values without gaps and with gaps, and a format without a grid."""
@@ -83,6 +90,18 @@ def check_side_by_side(encoder: Encoder, seed: int = 0) -> None:
                 same_bytes(fmt.spec, data, whole, f"{fmt.spec.name} in one of 4 threads")
 
 
+def check_settled(encoder: Encoder, seed: int = 0) -> None:
+    """settled: all options, by the names that they have, and the same whenever it is asked."""
+    for tokens in (1, _COLUMNS, 1000 * _COLUMNS):
+        settled = encoder.settled(tokens, _COLUMNS)
+        require(
+            settled.keys() == encoder.options.keys(),
+            f"settled has {sorted(settled)}, and the options are {sorted(encoder.options)}",
+        )
+        again = encoder.settled(tokens, _COLUMNS)
+        require(dict(settled) == dict(again), f"settled isn't the same again for {tokens} tokens")
+
+
 def check_unsuitable(encoder: Encoder, seed: int = 0) -> None:
     """NaN and Inf among the weights are a NonFiniteError; missing statistics and NaN in them an ImportanceError."""
     statistics = _statistics(seed)
@@ -115,6 +134,7 @@ ENCODER_CHECKS: tuple[Callable[[Encoder, int], None], ...] = (
     check_bytes,
     check_rows_alone,
     check_side_by_side,
+    check_settled,
     check_unsuitable,
 )
 """What every encoder is held to."""

@@ -56,7 +56,8 @@ def test_the_main_job(folder: Path, capsys: Output) -> None:
 
 def test_an_encoder_s_remarks_are_shown(folder: Path, capsys: Output) -> None:
     source = write_gguf(folder / "m.gguf", llama_tensors(layers=1))
-    (folder / "mine.yaml").write_text("quantrecipe: 1\ndefault: Q4_0\nencoder: feedback\n", encoding="utf-8")
+    text = "quantrecipe: 1\ndefault: Q4_0\nencoder: {name: feedback, damping: 0.01}\n"
+    (folder / "mine.yaml").write_text(text, encoding="utf-8")
     query, key = "blk.0.attn_q.weight", "blk.0.attn_k.weight"
     grams = write_statistics(folder, {query: (256, (700,))}, shared={query: (key,)}, indefinite=(query,))
     given = ["apply", "mine.yaml", str(source), "--statistics", str(grams.folder), "-o", "a.gguf"]

@@ -108,6 +108,7 @@ CASES: dict[str, list[str]] = {
         f"plan llama.cpp/IQ2_XS {MOE}",
     ],
     "refine": [],  # needs an engine; what it shows are the tables of apply and of imatrix
+    "damping": [],  # needs an engine; tests/cli/test_damping_command.py shows its table
     "check": [
         "check mine.yaml wrong.yaml",
         f"check '{FOLDER}' --reference",

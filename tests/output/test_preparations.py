@@ -32,6 +32,7 @@ from quantrecipe.registry import load_registry
 REGISTRY = load_registry(plugins=False)
 NAMES = ("blk.0.attn_q.weight", "blk.0.attn_output.weight", "blk.0.ffn_down.weight")
 MIX = recipe(rule("attn_v", "Q6_K"), default="Q4_K", encoder=EncoderChoice(name="feedback"))
+DAMPED = EncoderChoice(name="feedback", options={"damping": 0.01})
 
 
 class Counting(Encoder):
@@ -164,7 +165,7 @@ class TestFiles:
         grams = write_statistics(
             tmp_path, {query: (256, (700,)), down: (512, (700,))}, shared=shared, indefinite=(down, query)
         )
-        plan = plan_of(source, grams, replace(MIX, encoder=EncoderChoice(name="feedback")))
+        plan = plan_of(source, grams, replace(MIX, encoder=DAMPED))
         result = apply_plan(plan, tmp_path / "1.gguf", registry=REGISTRY, threads=2)
         assert set(result.remarks) == {query, "blk.0.attn_k.weight", down}
         assert result.remarks[down] == (
@@ -182,7 +183,7 @@ class TestFiles:
         source = write_gguf(tmp_path / "e.gguf", llama_tensors(layers=1, experts=3))
         up = "blk.0.ffn_up_exps.weight"
         grams = write_statistics(tmp_path, {up: (256, (600, 100, 700))}, indefinite=(up,))
-        plan = plan_of(source, grams)
+        plan = plan_of(source, grams, replace(MIX, encoder=DAMPED))
         result = apply_plan(plan, tmp_path / "1.gguf", registry=REGISTRY)
         assert len(result.remarks[up]) == 1
         said = read_header(result.path).metadata["quantrecipe.encoders.remarked"].decode()

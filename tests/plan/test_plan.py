@@ -78,6 +78,7 @@ def test_an_assignment_for_machines(plan: Plan) -> None:
         "importance": False,
         "encoder": None,
         "encoder_reason": "",
+        "encoder_settled": {},
         "loss": None,
     }
     assert found["blk.0.ffn_down.weight"]["fallback_from"] is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from support.statistics import write_statistics
 
 from quantrecipe.api import Encoder
 from quantrecipe.calibration.gram import Grams
+from quantrecipe.encoders.feedback.encoder import predicted_damping
 from quantrecipe.errors import FormatError, ImportanceError, PlanError
 from quantrecipe.model.fingerprint import fingerprint
 from quantrecipe.model.model import Model
@@ -117,9 +119,16 @@ def test_the_encoding_depends_on_all_that_makes_the_bytes(model: Model, grams: G
 def test_what_was_used_is_recorded(model: Model, grams: Grams) -> None:
     said = planned(recipe(default="Q4_K", encoder=FEEDBACK), model, grams).metadata
     assert said["quantrecipe.encoders"].decode() == [
-        '{"name": "feedback", "options": {"damping": 0.01, "rounds": 2}, "version": 1}'
+        '{"name": "feedback", "options": {"by": "mean", "damping": "auto", "rounds": 2}, '
+        f'"settled": {{"by": ["column", "column"], "damping": '
+        f'[{predicted_damping(600, 256)}, {predicted_damping(600, 512)}]}}, "version": 2}}'
     ]
     assert said["quantrecipe.statistics.digest"].decode() == grams.digest
+    harder = EncoderChoice(name="feedback", options={"damping": 0.5})
+    exact = planned(recipe(default="Q4_K", encoder=harder), model, grams).metadata
+    assert exact["quantrecipe.encoders"].decode() == [
+        '{"name": "feedback", "options": {"by": "mean", "damping": 0.5, "rounds": 2}, "version": 2}'
+    ]
     without = planned(recipe(default="Q4_K"), model, grams).metadata
     ours = {"quantrecipe.encoders", "quantrecipe.statistics.digest", "quantrecipe.encoders.remarked"}
     assert ours <= said.keys()
@@ -136,16 +145,70 @@ def test_too_few_tokens_are_no_statistics(model: Model, tmp_path: Path) -> None:
     assert any("blk.0.attn_q.weight" in it and "255 tokens" in it for it in plan.warnings)
 
 
-def test_experts_count_by_themselves(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("options", "numbers", "plain"), [({}, [0, None, 2, 3], 1), ({"damping": 0.01}, [0, None, None, 3], 2)]
+)
+def test_experts_count_by_themselves(
+    options: dict[str, Any], numbers: list[int | None], plain: int, tmp_path: Path
+) -> None:
+    """With the damping that is predicted, fewer tokens than columns are of use, too; with a number they aren't."""
+    model = open_model(write_gguf(tmp_path / "m.gguf", llama_tensors(layers=1, experts=4)))
+    up = "blk.0.ffn_up_exps.weight"
+    grams = write_statistics(tmp_path, {up: (256, (600, 100, 200, 256))})
+    choice = EncoderChoice(name="feedback", options=options)
+    plan = planned(recipe(default="Q4_K", encoder=choice), model, grams)
+    encoder = encoder_of(by_name(plan)[up])
+    assert [matrix_of(grams.entry(up), expert, encoder) for expert in range(4)] == numbers
+    begin = "experts got fewer tokens than they have columns, and"
+    assert any(
+        f"{up}: {plain} {begin} each of their weights is rounded for itself" in it for it in plan.warnings
+    ) and any(f"{up}: 1 {begin} their statistics are trusted little" in it for it in plan.warnings) is (
+        plain == 1
+    )
+    shared = write_statistics(tmp_path, {up: (256, (600,))}, seed=1)
+    assert [matrix_of(shared.entry(up), expert, encoder) for expert in range(4)] == [0, 0, 0, 0]
+    few = write_statistics(tmp_path, {up: (256, (200,))}, seed=2)
+    assert matrix_of(few.entry(up), 0, encoder) is None
+
+
+def test_no_expert_with_enough_tokens_is_no_statistics(tmp_path: Path) -> None:
+    model = open_model(write_gguf(tmp_path / "m.gguf", llama_tensors(layers=1, experts=2)))
+    up = "blk.0.ffn_up_exps.weight"
+    grams = write_statistics(tmp_path, {up: (256, (100, 127))})
+    found = by_name(planned(recipe(default="Q4_K", encoder=FEEDBACK), model, grams))
+    assert (found[up].encoder, found[up].lacking) == (
+        None,
+        "its statistics are of 127 tokens, and it has 256 columns",
+    )
+
+
+def test_each_expert_has_the_damping_of_its_own_tokens(tmp_path: Path) -> None:
     model = open_model(write_gguf(tmp_path / "m.gguf", llama_tensors(layers=1, experts=3)))
     up = "blk.0.ffn_up_exps.weight"
-    grams = write_statistics(tmp_path, {up: (256, (600, 100, 600))})
+    grams = write_statistics(tmp_path, {up: (256, (30_000, 100, 2600))})
     plan = planned(recipe(default="Q4_K", encoder=FEEDBACK), model, grams)
-    assert by_name(plan)[up].encoder is not None
-    assert [matrix_of(grams.entry(up), expert) for expert in range(3)] == [0, None, 2]
-    assert any(it.startswith(f"{up}: 1 experts got fewer tokens") for it in plan.warnings)
-    shared = write_statistics(tmp_path, {up: (256, (600,))}, seed=1)
-    assert [matrix_of(shared.entry(up), expert) for expert in range(3)] == [0, 0, 0]
+    each = predicted_damping(30_000, 256), None, predicted_damping(2600, 256)
+    assert by_name(plan)[up].settled == {"damping": each, "by": ("column", None, "column")}
+    (line,) = encoder_lines(plan)
+    assert line.endswith(f"for each column; by column; damping {each[0]:g} to {each[2]:g}")
+    shown = {it["name"]: it["encoder_settled"] for it in plan.to_json()["tensors"]}
+    assert shown[up] == {"damping": list(each), "by": ["column", None, "column"]}
+    assert shown["blk.0.attn_q.weight"] == {}
+    shared = write_statistics(tmp_path, {up: (256, (5000,))}, seed=1)
+    found = by_name(planned(recipe(default="Q4_K", encoder=FEEDBACK), model, shared))
+    assert found[up].settled == {"damping": (predicted_damping(5000, 256),), "by": ("column",)}
+
+
+def test_the_same_numbers_of_more_tokens_are_another_encoding(model: Model, tmp_path: Path) -> None:
+    """Only where the number of tokens decides anything."""
+    grams = write_statistics(tmp_path, {Q: (256, (600,))})
+    (entry,) = grams.index.inputs
+    more = replace(grams, index=replace(grams.index, inputs=(replace(entry, tokens=(30_000,)),)))
+    harder = EncoderChoice(name="feedback", options={"damping": 0.5})
+    for encoder, same in ((FEEDBACK, False), (harder, True)):
+        mix = recipe(default="Q4_K", encoder=encoder)
+        first, second = (by_name(planned(mix, model, it))[Q] for it in (grams, more))
+        assert (first.encoding == second.encoding, first.made_of == second.made_of) == (same, same)
 
 
 @pytest.mark.parametrize(
@@ -193,7 +256,8 @@ def test_a_line_says_what_each_encoder_makes(model: Model, tmp_path: Path) -> No
     plain = EncoderChoice(name="plain")
     mix = recipe(rule("attn_k", "Q4_K", encoder=plain), default="Q4_K", encoder=FEEDBACK)
     assert encoder_lines(planned(mix, model, grams)) == [
-        "feedback: 2 of 12 tensors, 196,608 weights; statistics of 2 to 4 tokens for each column",
+        "feedback: 2 of 12 tensors, 196,608 weights; statistics of 2 to 4 tokens for each column; "
+        f"by column; damping {predicted_damping(2048, 512):g} to {predicted_damping(512, 256):g}",
         "plain: 1 of 12 tensors, 32,768 weights",
     ]
     assert encoder_lines(planned(recipe(default="Q4_K"), model)) == []
@@ -205,6 +269,7 @@ def test_companions_have_no_encoder(model: Model, grams: Grams) -> None:
     assert encoder_of(found[Q]).name == "feedback"
     companion = found["blk.0.attn_q.scale"]
     assert (companion.encoder, companion.inputs, companion.lacking) == (None, "", "")
+    assert companion.settled == {}
     assert encoder_lines(plan)[0].startswith("feedback: 1 of 13 tensors, 65,536 weights")
 
 

@@ -105,7 +105,7 @@ def render_summary(plans: Sequence[Plan], results: Sequence[Result]) -> Renderab
             for name, count in result.nonfinite.items()
         ]
         about: dict[str, list[str]] = {}
-        for name, said in result.remarks.items():
+        for name, said in sorted(result.remarks.items()):
             for text in said:
                 about.setdefault(text, []).append(name)
         lines += [

@@ -11,6 +11,7 @@ Source: GPTQ (Frantar et al., 2022), and LDLQ (Chee et al., 2023), which is the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -22,7 +23,35 @@ if TYPE_CHECKING:
     from quantrecipe.api import ByteArray, FloatArray
     from quantrecipe.encoders.feedback.factor import Factor
 
-__all__ = ["Feedback"]
+__all__ = ["Feedback", "predicted_damping"]
+
+_AUTO = "auto"
+_DAMPING = 0.5
+"""For one token for each column."""
+_LEAST, _MOST = 0.01, 1.0
+_FLOOR = 1e-4
+"""What is added besides, as a part of the mean, for inputs that are always zero."""
+_FEWEST = 0.5
+"""Tokens for each column of an expert, below which nothing is gained. See docs/feedback.md."""
+
+
+def predicted_damping(tokens: int, columns: int) -> float:
+    """Damping for statistics of so many tokens, to two digits. Measured: see docs/feedback.md."""
+    found = _DAMPING / math.sqrt(tokens / columns)
+    return float(f"{min(max(found, _LEAST), _MOST):.2g}")
+
+
+def _by_column(gram: FloatArray, damping: float) -> FloatArray:
+    """The matrix with each number of its diagonal raised by a part of itself.
+
+    In large models a few inputs are far larger than all others, and only at few tokens. A part of the diagonal's mean
+    would leave nothing of most columns, and would trust what these few tokens say of the large ones.
+    """
+    import numpy as np  # plans know encoders, and don't load it
+
+    damped = np.array(gram, np.float32)
+    damped[np.diag_indices(len(damped))] *= np.float32(1 + damping)
+    return damped
 
 
 class Feedback(Encoder):
@@ -32,16 +61,24 @@ class Feedback(Encoder):
     summary: ClassVar[str] = (
         "each rounding error is made good in later columns, by the Gram matrix of the inputs"
     )
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     needs_statistics: ClassVar[bool] = True
     option_schema: ClassVar[Mapping[str, Any]] = MappingProxyType(
         {
             "damping": {
-                "type": "number",
+                "type": ["number", "string"],
                 "minimum": 0,
                 "maximum": 1,
-                "default": 0.01,
-                "description": "what is added to the Gram matrix's diagonal, as a part of its mean",
+                "pattern": f"^{_AUTO}$",
+                "default": _AUTO,
+                "description": "what is added to the Gram matrix's diagonal, as a part of it; "
+                f"{_AUTO}: by how many tokens there are for each column",
+            },
+            "by": {
+                "enum": ["mean", "column"],
+                "default": "mean",
+                "description": "what a number for the damping is a part of: the diagonal's mean, or each column's own "
+                f"value, as with {_AUTO}",
             },
             "rounds": {
                 "type": "integer",
@@ -61,6 +98,17 @@ class Feedback(Encoder):
             return f"blocks of {spec.name} can't be encoded one by one, and it has no grid"
         return None
 
+    def settled(self, tokens: int, columns: int) -> Mapping[str, Any]:
+        if self.options["damping"] != _AUTO:
+            return self.options
+        return MappingProxyType(
+            {**self.options, "damping": predicted_damping(tokens, columns), "by": "column"}
+        )
+
+    def enough(self, tokens: int, columns: int) -> bool:
+        least = 1.0 if self.options["damping"] != _AUTO else _FEWEST
+        return tokens >= least * columns
+
     def prepare(self, statistics: InputStatistics | None, *, threads: int = 1) -> Factor:
         from quantrecipe.encoders.feedback.factor import factorize
 
@@ -69,15 +117,19 @@ class Feedback(Encoder):
                 "the encoder feedback needs the Gram matrix of a tensor's inputs",
                 "`quantrecipe imatrix compute --gram FOLDER` makes one",
             )
-        return factorize(statistics.gram, float(self.options["damping"]), threads)
+        gram = statistics.gram
+        settled = self.settled(statistics.tokens, len(gram))
+        damping = float(settled["damping"])
+        if settled["by"] == "column":
+            gram, damping = _by_column(gram, damping), _FLOOR
+        return factorize(gram, damping, threads)
 
     def remark(self, prepared: Factor) -> str:
-        wanted = float(self.options["damping"])
-        if prepared.damping == wanted:
+        if prepared.damping == prepared.wanted:
             return ""
         return (
-            f"damped by {prepared.damping:g} and not by {wanted:g}, with which the Gram matrix of its inputs isn't "
-            "positive definite"
+            f"damped by {prepared.damping:g} and not by {prepared.wanted:g}, with which the Gram matrix of its inputs "
+            "isn't positive definite"
         )
 
     def encode(

@@ -56,12 +56,14 @@ class Factor:
     unit:      N, float32 (k, k): zeros below the diagonal, ones on it
     variances: D, float32 (k,), all positive
     damping:   what was added to the diagonal in the end, in units of its mean
+    wanted:    what was asked for
     """
 
     gram: FloatArray
     unit: FloatArray
     variances: FloatArray
     damping: float
+    wanted: float
 
 
 def factorize(gram: FloatArray, damping: float, threads: int = 1) -> Factor:
@@ -98,7 +100,7 @@ def factorize(gram: FloatArray, damping: float, threads: int = 1) -> Factor:
     _unpack(tiles, unit, variances)
     scaled = gram * np.float32(1 / mean)
     scaled[np.diag_indices(k)] += np.float32(tried)
-    return Factor(gram=scaled, unit=unit, variances=variances, damping=tried)
+    return Factor(gram=scaled, unit=unit, variances=variances, damping=tried, wanted=damping)
 
 
 def _tiles(gram: FloatArray, mean: float, damping: float) -> NDArray[np.float64]:

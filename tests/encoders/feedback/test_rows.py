@@ -30,7 +30,7 @@ def weights(n: int, k: int = K, seed: int = 1) -> np.ndarray:
 
 
 STATISTICS, WEIGHTS = statistics(), weights(24)
-FACTOR = Feedback().prepare(STATISTICS)
+FACTOR = Feedback({"damping": 0.01}).prepare(STATISTICS)
 
 
 def loss(fmt: Any, data: np.ndarray, rows: np.ndarray = WEIGHTS) -> float:

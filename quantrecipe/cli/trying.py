@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from rich.text import Text
 
-from quantrecipe.cli.apply_progress import apply_progress
+from quantrecipe.cli.apply_progress import apply_progress, keep_asked
 from quantrecipe.cli.context import Context
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.options.texts import texts_of
@@ -96,6 +96,8 @@ def write_better(
                 nan=nan,
                 reuse=reuse,
                 progress=progress,
+                resume=trial is None,  # else all is copied from the trial's file, which this run has made
+                keep=keep_asked(ctx.err, progress, keep_part=False),
             )
     if trial is not None:
         result = replace(result, reused=())  # it is its own old file

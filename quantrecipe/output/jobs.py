@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from quantrecipe.api import QuantFormat
 from quantrecipe.importance.matrix import Importance
+from quantrecipe.output.kept import Entry
 from quantrecipe.output.reuse import OldTensor
 from quantrecipe.plan.companions import companion_name
 from quantrecipe.plan.plan import Assignment
@@ -38,6 +39,7 @@ class Job:
     statistics: what its encoder knows of the inputs
     output:     number of the output that the sink belongs to: several outputs may be written in one pass
     old:        the tensor's data in an older file, if it was made in the same way
+    entry:      the tensor in the journal of its output, where one is kept
     """
 
     assignment: Assignment
@@ -46,6 +48,7 @@ class Job:
     statistics: Statistics | None = None
     output: int = 0
     old: OldTensor | None = None
+    entry: Entry | None = None
 
     @property
     def tensor(self) -> str:

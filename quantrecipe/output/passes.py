@@ -23,6 +23,8 @@ from quantrecipe.model.source.reading import Reading
 from quantrecipe.model.source.source import Stored, TensorSource
 from quantrecipe.model.tensor_reader import TensorReader
 from quantrecipe.output.jobs import Encoding
+from quantrecipe.output.journal import MadeRows
+from quantrecipe.output.kept import rows_left, rows_made
 from quantrecipe.output.pipeline import Pass
 from quantrecipe.output.preparations import Preparations
 from quantrecipe.output.reuse import OldTensor
@@ -30,7 +32,7 @@ from quantrecipe.output.row_units import Unit, parts
 from quantrecipe.output.transform import Handling, Rows
 from quantrecipe.tensor import TensorInfo
 
-__all__ = ["CopyOld", "Encode", "FindPeaks", "Slot", "StoredRows"]
+__all__ = ["CopyOld", "Encode", "FindPeaks", "Slot", "StoredRows", "TensorPass"]
 
 _Bytes = NDArray[np.uint8]
 _Floats = NDArray[np.float32]
@@ -87,7 +89,7 @@ class StoredRows:
         return Rows(unit, raw, self.format, floats, nan=self.nan, times=times)
 
 
-class _TensorPass(ABC, Generic[R]):
+class TensorPass(ABC, Generic[R]):
     """A pass over a tensor's units, each of which comes to an R."""
 
     def __init__(self, rows: StoredRows) -> None:
@@ -115,7 +117,7 @@ class _TensorPass(ABC, Generic[R]):
             self._rows.floats.put(floats)
 
 
-class FindPeaks(_TensorPass[tuple[float, int]]):
+class FindPeaks(TensorPass[tuple[float, int]]):
     """Finds the largest magnitude of each expert: float32 (experts,) in `found`."""
 
     def __init__(self, rows: StoredRows) -> None:
@@ -142,19 +144,22 @@ class _Encoded:
     reading: what was read of the source
     data: for each encoding, its bytes
     lost: for each encoding, how many weights lost a value
+    left: for each encoding, whether an earlier run had left the bytes
     """
 
     reading: Reading
     data: list[_Bytes]
     lost: list[int]
+    left: list[bool]
 
 
-class Encode(_TensorPass[_Encoded]):
+class Encode(TensorPass[_Encoded]):
     """Encodes the tensor in any number of ways, and has it written.
 
     With no encoding the weights are only checked: what is copied from an older file is held to the same.
 
     lost: for each encoding, how many weights lost a value that isn't finite
+    left: for each encoding, how many weights' bytes an earlier run had left
     """
 
     def __init__(self, rows: StoredRows, encodings: Sequence[Encoding], *, again: bool = False) -> None:
@@ -162,6 +167,7 @@ class Encode(_TensorPass[_Encoded]):
         super().__init__(rows)
         self.encodings = encodings
         self.lost = [0] * len(encodings)
+        self.left = [0] * len(encodings)
         self._again = again
         self._digest = Digest(rows.source)
         self._source = ""
@@ -190,7 +196,8 @@ class Encode(_TensorPass[_Encoded]):
         stored, reading = self._rows.read(unit, slot)
         data = self._room(unit, stored, slot)
         lost = [0] * len(data)
-        made = [i for i, encoding in enumerate(self.encodings) if not encoding.copied]
+        left = [self._left(encoding, unit, room) for encoding, room in zip(self.encodings, data, strict=True)]
+        made = [i for i, encoding in enumerate(self.encodings) if not encoding.copied and left[i] is None]
 
         def encode(rows: Rows, place: slice) -> None:
             for i in made:
@@ -204,17 +211,24 @@ class Encode(_TensorPass[_Encoded]):
                     make=self._rows.prepared.make(first.assignment, first.statistics, unit.expert),
                 )
 
-        if len(made) < len(self.encodings):
+        if any(encoding.copied for encoding in self.encodings):
             self._rows.rows(unit, stored, _NO_BUFFER).check_source()
         if made:
             self._each_part(unit, stored, encode)
         elif not self.encodings and self._rows.format.spec.codec:
             self._each_part(unit, stored, lambda rows, _: rows.check())
-        for encoding, encoded in zip(self.encodings, data, strict=True):
+        for i, (encoding, encoded) in enumerate(zip(self.encodings, data, strict=True)):
+            if (there := left[i]) is not None:
+                lost[i] = there.lost
+                continue
             row_bytes = encoded.shape[1]
             for job in encoding.jobs:
                 job.sink.write(encoded.data, job.assignment.offset + unit.start * row_bytes)
-        return _Encoded(reading, data, lost)
+            if not encoding.copied:  # that takes as long as to find out whether it is there
+                first = encoding.jobs[0]
+                remark = self._rows.prepared.remark(first.assignment, first.statistics, unit.expert)
+                rows_made(encoding, unit, encoded, lost[i], remark)
+        return _Encoded(reading, data, lost, [there is not None for there in left])
 
     def collect(self, unit: Unit, result: _Encoded) -> None:
         self._digest.update(result.reading.pieces)
@@ -222,8 +236,18 @@ class Encode(_TensorPass[_Encoded]):
             if not self._is_source(encoding):
                 self._written[i].update(result.data[i].data)
             self.lost[i] += result.lost[i]
+            self.left[i] += unit.rows * unit.tensor.cols if result.left[i] else 0
         weights = 0 if self._again else unit.rows * self._rows.tensor.cols
-        self._rows.tell(weights, result.reading.nbytes, sum(data.nbytes for data in result.data))
+        written = sum(data.nbytes for data, left in zip(result.data, result.left, strict=True) if not left)
+        self._rows.tell(weights, result.reading.nbytes, written)
+
+    def _left(self, encoding: Encoding, unit: Unit, room: _Bytes) -> MadeRows | None:
+        """What an earlier run left of these rows: in `room` then."""
+        left = None if encoding.copied else rows_left(encoding, unit, room)
+        if left is not None:
+            for job in encoding.jobs:
+                self._rows.prepared.remember(job.assignment, left.remark)
+        return left
 
     def _is_source(self, encoding: Encoding) -> bool:
         """True if the source's bytes are written as they lie."""
@@ -243,7 +267,7 @@ class Encode(_TensorPass[_Encoded]):
         return found
 
 
-class CopyOld(_TensorPass[tuple[_Bytes, bool]]):
+class CopyOld(TensorPass[tuple[_Bytes, bool]]):
     """Copies the tensor's data from an older file, which `is_what_was_recorded` says more of when it has ended."""
 
     def __init__(self, rows: StoredRows, encoding: Encoding, old: OldTensor) -> None:

@@ -22,7 +22,10 @@ from quantrecipe.errors import ModelError
 from quantrecipe.model.model import Model
 from quantrecipe.model.source.reading import read_whole
 from quantrecipe.model.tensor_reader import TensorReader
+from quantrecipe.output.compare_left import CompareLeft
 from quantrecipe.output.jobs import Encoding, Job, encodings_of, jobs_by_tensor
+from quantrecipe.output.journal import MadeTensor
+from quantrecipe.output.kept import tensor_left
 from quantrecipe.output.passes import CopyOld, Encode, FindPeaks, Slot, StoredRows
 from quantrecipe.output.pipeline import Pass, Pipeline
 from quantrecipe.output.preparations import Preparations
@@ -49,7 +52,9 @@ class Stream:
     remarked:  for each output, by tensor: how many of its matrices the encoder made remarks on
     remarks:   for each output, by tensor: the different ones of those that were made now
     reused:    for each output: names of the tensors that were copied from an older file
-    read:      bytes read from the model, and from older files
+    left:      for each output: weights whose bytes an earlier run had left
+    differing: names of tensors that an earlier run had finished, and whose bytes weren't what its journal says
+    read:      bytes read from the model, from older files, and of what an earlier run had left
     """
 
     def __init__(
@@ -69,6 +74,8 @@ class Stream:
         self.remarked: list[dict[str, int]] = [{} for _ in outputs]
         self.remarks: list[dict[str, tuple[str, ...]]] = [{} for _ in outputs]
         self.reused: list[list[str]] = [[] for _ in outputs]
+        self.left = [0 for _ in outputs]
+        self.differing: list[str] = []
         self.read = 0
         self._model = model
         self._jobs = jobs_by_tensor(jobs)
@@ -141,6 +148,14 @@ class Stream:
             prepared=self._prepared,
         )
         units = partial(self._units, tensor)
+        left = tensor_left(encodings)
+        if left is not None:
+            compared = CompareLeft(rows, encodings, left)
+            yield compared.over(units())
+            if compared.is_what_was_noted:
+                self._note_left(tensor, encodings, left)
+                return
+            self.differing.append(tensor.name)
         if any(encoding.companions for encoding in encodings):
             # A factor depends on the whole matrix, so these take a pass of their own before anything is encoded.
             peaks = FindPeaks(rows)
@@ -148,7 +163,7 @@ class Stream:
             encodings = [self._scaled(it, peaks.found) if it.companions else it for it in encodings]
         # What an older file has is copied only where the source is still the same, which takes a whole pass to know;
         # whatever else is wanted of the tensor is made on the way.
-        made = Encode(rows, [encoding for encoding in encodings if encoding.old is None])
+        made = Encode(rows, [it for it in encodings if it.old is None], again=left is not None)
         yield made.over(units())
         self.sources[tensor.name] = made.source
         self._note(tensor, made)
@@ -160,10 +175,13 @@ class Stream:
                 copy = CopyOld(rows, encoding, encoding.old)
                 yield copy.over(units())
                 if copy.is_what_was_recorded:
-                    for job in encoding.jobs:
-                        self.reused[job.output].append(tensor.name)
-                        self.written[job.output][tensor.name] = encoding.old.data
-                        self.remarked[job.output][tensor.name] = encoding.old.remarked
+                    there = MadeTensor(
+                        source=made.source,
+                        data=encoding.old.data,
+                        remarked=encoding.old.remarked,
+                        reused=True,
+                    )
+                    self._note_made(tensor, encoding, there)
                     continue
             stale.append(replace(encoding, old=None))
         if stale:
@@ -173,16 +191,55 @@ class Stream:
 
     def _note(self, tensor: TensorInfo, made: Encode) -> None:
         """Take down what was made of the tensor."""
-        for encoding, digest, lost in zip(made.encodings, made.written, made.lost, strict=True):
+        each = zip(made.encodings, made.written, made.lost, made.left, strict=True)
+        for encoding, digest, lost, left in each:
+            a = encoding.jobs[0].assignment
+            said = self._prepared.remarks.get((tensor.name, a.encoding), {})
+            there = MadeTensor(
+                source=self.sources[tensor.name],
+                data=digest,
+                lost=lost,
+                remarked=len(said),
+                remarks=tuple(dict.fromkeys(said[i] for i in sorted(said))),
+            )
+            self._note_made(tensor, encoding, there)
             for job in encoding.jobs:
-                self.written[job.output][tensor.name] = digest
-                if lost:
-                    self.nonfinite[job.output][tensor.name] = lost
-                if said := self._prepared.remarks.get((tensor.name, job.assignment.encoding)):
-                    self.remarked[job.output][tensor.name] = len(said)
-                    self.remarks[job.output][tensor.name] = tuple(
-                        dict.fromkeys(said[i] for i in sorted(said))
-                    )
+                self.left[job.output] += left
+
+    def _note_left(
+        self, tensor: TensorInfo, encodings: Sequence[Encoding], left: Sequence[MadeTensor]
+    ) -> None:
+        """Take down what an earlier run had made of the tensor."""
+        self.sources[tensor.name] = left[0].source
+        for encoding, there in zip(encodings, left, strict=True):
+            self._take_down(tensor, encoding, there)
+            for job in encoding.jobs:
+                self.left[job.output] += tensor.size
+            for job in encoding.companions:
+                if job.entry is not None and (factors := job.entry.done()) is not None:
+                    self.written[job.output][job.tensor] = factors.data
+
+    def _note_made(self, tensor: TensorInfo, encoding: Encoding, made: MadeTensor) -> None:
+        """The same of what this run has made, in the journals, too."""
+        self._take_down(tensor, encoding, made)
+        for job in encoding.companions:
+            if job.entry is not None:
+                job.entry.add_done(replace(made, data=self.written[job.output][job.tensor]))
+        for job in encoding.jobs:
+            if job.entry is not None:
+                job.entry.add_done(made)
+
+    def _take_down(self, tensor: TensorInfo, encoding: Encoding, made: MadeTensor) -> None:
+        for job in encoding.jobs:
+            self.written[job.output][tensor.name] = made.data
+            if made.reused:
+                self.reused[job.output].append(tensor.name)
+            if made.lost:
+                self.nonfinite[job.output][tensor.name] = made.lost
+            if made.remarked:
+                self.remarked[job.output][tensor.name] = made.remarked
+            if made.remarks:
+                self.remarks[job.output][tensor.name] = made.remarks
 
     def _scaled(self, encoding: Encoding, peaks: _Floats) -> Encoding:
         """The encoding with its factors, which are written to the companions. peaks: float32 (experts,)."""

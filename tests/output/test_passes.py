@@ -45,7 +45,7 @@ class FakeJob:
     def __init__(self, type_: str, *, copied: bool = False) -> None:
         self.sink = Sink()
         self.assignment = self
-        self.encoder = self.statistics = None
+        self.encoder = self.statistics = self.entry = None
         self.format, self.copied, self.offset = format_type(type_)(), copied, 1000
 
 

@@ -35,7 +35,6 @@ from quantrecipe.planning import make_plan
 from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.registry import Registry, load_registry
 
-MODEL = {"layers": 4, "cols": 2048, "hidden": 5632, "vocab": 16000}
 RECIPE = """\
 quantrecipe: 1
 name: pure-{type}
@@ -59,7 +58,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.folder or Path(temporary)
         source, registry = folder / "source.gguf", load_registry(plugins=False)
-        weights = write_llama(source, **MODEL)
+        weights = write_llama(source, layers=4, cols=2048, hidden=5632, vocab=16000)
         console = Console(width=110)
         table = Table(
             *("target", "CPU without", "more CPU", "the middle half", "longer", "the middle half"),

@@ -183,9 +183,7 @@ def apply_plans(
         stream = Stream(model, jobs, registry, threads=threads, nan=handling, progress=progress)
         progress.start(stream.weights)
         stream.run()
-        for (plan, _), group, written, remarked in zip(
-            plans, parts, stream.written, stream.remarked, strict=True
-        ):
+        for (plan, group), written, remarked in zip(outputs, stream.written, stream.remarked, strict=True):
             _write_headers(plan, group, stream.sources, written, remarked)
         give_names([part for group in parts for part in group])
         seconds = time.perf_counter() - compiled

@@ -99,14 +99,14 @@ class Journal:
         self._lock = threading.Lock()
         self._failed: OutputError | None = None
         self._size = 0
+        self._key = json.loads(json.dumps(key))
         self._fd = self._open()
         try:
-            self._read(json.loads(json.dumps(key)), other)
+            self._read(self._key, other)
             os.ftruncate(self._fd, self._size)
             os.lseek(self._fd, self._size, os.SEEK_SET)
             if not self._size:
-                self._append("key", key)
-                os.fsync(self._fd)
+                self._begin()
         except OSError as error:
             self.close()
             raise write_error(error, path) from error
@@ -123,6 +123,18 @@ class Journal:
         """Note that this tensor is in the part."""
         self._append("done", tensor, {name: getattr(made, name) for name in MadeTensor.__slots__})
         self._count(tensor)
+
+    def restart(self) -> None:
+        """Forget what earlier runs noted."""
+        self.rows, self.done = {}, {}
+        self.noted, self.noted_rows, self.empty = set(), {}, True
+        try:
+            os.ftruncate(self._fd, 0)
+            os.lseek(self._fd, 0, os.SEEK_SET)
+            self._size = 0
+            self._begin()
+        except OSError as error:
+            raise write_error(error, self.path) from error
 
     def sync(self) -> None:
         """Have the system put on the disk what was noted. To be called when the part's bytes of it are there."""
@@ -154,6 +166,10 @@ class Journal:
             if self._fd >= 0:
                 os.close(self._fd)
                 self._fd = -1
+
+    def _begin(self) -> None:
+        self._append("key", self._key)
+        os.fsync(self._fd)
 
     def _open(self) -> int:
         flags = os.O_RDWR | os.O_CREAT
@@ -263,7 +279,8 @@ def _record(line: bytes) -> list[Any] | None:
 
 
 def _torn_at_once(line: bytes) -> bool:
-    """True for what a crash leaves of a first line: a part of it, without its end, or zeros."""
+    """True for what a crash leaves of a first line: zeros, or its beginning."""
     text = line.rstrip(b"\0")
     digest, _, rest = text.partition(b" ")
-    return not text or (not text.endswith(b"\n") and len(digest) <= 16 and b'["key"'.startswith(rest[:6]))
+    begun = len(digest) <= 16 and not digest.strip(b"0123456789abcdef") and b'["key"'.startswith(rest[:6])
+    return begun and not text.endswith(b"\n")

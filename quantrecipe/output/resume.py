@@ -153,12 +153,11 @@ def forget(path: Path) -> None:
 def _opened(plan: Plan, parts: Sequence[PartFile], nan: str) -> Journal:
     """The journal of an output. Parts that it says nothing of are emptied."""
     path = journal_path(parts[0].path)
-    if not all(
-        part.left for part in parts
-    ):  # an earlier run ended before all had their length, or they were removed
-        path.unlink(missing_ok=True)
     try:
         journal = Journal(path, run_key(plan, nan=nan), difference)
+        if not journal.empty and not all(part.left for part in parts):
+            journal.other = "other parts, of which some are gone or have another length"
+            journal.restart()
         if journal.empty:
             for part in parts:
                 part.empty()

@@ -218,6 +218,7 @@ class Stream:
             for job in encoding.companions:
                 if job.entry is not None and (factors := job.entry.done()) is not None:
                     self.written[job.output][job.tensor] = factors.data
+                    self.left[job.output] += job.assignment.tensor.size
 
     def _note_made(self, tensor: TensorInfo, encoding: Encoding, made: MadeTensor) -> None:
         """The same of what this run has made, in the journals, too."""

@@ -26,6 +26,7 @@ from quantrecipe.cli.planned.planning import (
     warn_of_matrices,
     warn_of_running,
 )
+from quantrecipe.cli.store.folder import store_option
 from quantrecipe.cli.subcommand import subcommand
 from quantrecipe.errors import OutputError
 from quantrecipe.plain_data import rounded_bits
@@ -56,6 +57,7 @@ class _NanChoice(click.Choice):  # type: ignore[type-arg]  # generic only in new
     "quantrecipe apply recipes/code-model.yaml model.safetensors --dry-run",
     "quantrecipe apply 'llama.cpp/Q4_*' recipes/mine.yaml model-BF16.gguf --out-dir release",
     "quantrecipe apply recipes/mine.yaml model-BF16.gguf --reuse mine-v1.gguf -o mine-v2.gguf",
+    "quantrecipe apply 'llama.cpp/Q4_*' model-BF16.gguf --out-dir release --store ~/quantrecipe-store",
     "quantrecipe apply llama.cpp/Q4_K_M model-BF16.gguf --keep-part",
     "quantrecipe apply feedback.yaml model-BF16.gguf --statistics grams --verify held-out.txt",
 )
@@ -69,6 +71,7 @@ class _NanChoice(click.Choice):  # type: ignore[type-arg]  # generic only in new
     metavar="OLD.gguf",
     help="Copy the tensors of this older output whose source, type, options and importance are unchanged.",
 )
+@store_option
 @verify_option
 @engine_option
 @force_option
@@ -97,6 +100,7 @@ def command(
     output: Path | None,
     out_dir: Path | None,
     reuse: Path | None,
+    store: Path | None,
     held_out: tuple[str, ...],
     engine: Path | None,
     force: bool,
@@ -179,6 +183,7 @@ def command(
             force=force,
             nan=nan,
             reuse=reuse,
+            store=store,
             threads=threads,
             engine=require_engine(engine),
             log=ctx.engine_log,
@@ -193,6 +198,7 @@ def command(
                 force=force,
                 nan=nan,
                 reuse=reuse,
+                store=store,
                 progress=progress,
                 resume=True,
                 keep=keep_asked(ctx.err, progress, keep_part=keep_part),
@@ -243,6 +249,8 @@ def _document(plan: Plan, result: Result) -> dict[str, Any]:
         "nonfinite": result.nonfinite,
         "remarks": result.remarks,
         "reused": result.reused,
+        "from_store": result.from_store,
+        "store_problems": result.store_problems,
         "resumed_weights": result.left,
         "made_again": result.differing,
         "types": totals(plan.assignments),

@@ -67,6 +67,7 @@ def write_better(
     force: bool,
     nan: Nan = "error",
     reuse: Path | None = None,
+    store: Path | None = None,
     **running: Unpack[RunOptions],
 ) -> tuple[Plan, Result, Trial | None]:
     """Write what the encoder made, or what plain encoding makes where that isn't surely worse on the texts.
@@ -81,12 +82,18 @@ def write_better(
         if texts:
             trial = stack.enter_context(
                 _trial_beside(
-                    *(ctx, planned, recipe, plan, texts), folder=out.parent, nan=nan, reuse=reuse, **running
+                    *(ctx, planned, recipe, plan, texts),
+                    folder=out.parent,
+                    nan=nan,
+                    reuse=reuse,
+                    store=store,
+                    **running,
                 )
             )
             plan = trial.plan
             # What was made is copied, unless the file doesn't say what it was made of.
             reuse = trial.file if planned.inputs.provenance else reuse
+            store = None if planned.inputs.provenance else store
         with apply_progress(ctx.err) as progress:
             (result,) = apply_plans(
                 [(plan, out)],
@@ -95,6 +102,7 @@ def write_better(
                 force=force,
                 nan=nan,
                 reuse=reuse,
+                store=store,
                 progress=progress,
                 resume=trial is None,  # else all is copied from the trial's file, which this run has made
                 keep=keep_asked(ctx.err, progress, keep_part=False),
@@ -115,6 +123,7 @@ def _trial_beside(
     folder: Path,
     nan: Nan,
     reuse: Path | None,
+    store: Path | None,
     **running: Unpack[RunOptions],
 ) -> Iterator[Trial]:
     """The trial; the file that is kept lasts as long as this."""
@@ -133,6 +142,7 @@ def _trial_beside(
         registry=planned.inputs.registry,
         nan=nan,
         reuse=reuse,
+        store=store,
         applying=lambda: apply_progress(ctx.err),
         scoring=scoring,
         **running,

@@ -27,6 +27,7 @@ from quantrecipe.output.read_ahead import ReadAhead
 from quantrecipe.output.resume import Keep, Resume, forget
 from quantrecipe.output.reuse import OldTensor, read_old_tensors
 from quantrecipe.output.space import require_space
+from quantrecipe.output.store.store import open_store
 from quantrecipe.output.stream import Stream
 from quantrecipe.output.transform import Handling, Nan
 from quantrecipe.output.warm import compile_kernels
@@ -70,6 +71,8 @@ class Result:
     nonfinite: dict[str, int]
     remarks: dict[str, tuple[str, ...]]
     reused: tuple[str, ...]
+    from_store: tuple[str, ...] = ()
+    store_problems: tuple[str, ...] = ()
     left: int = 0
     differing: tuple[str, ...] = ()
 
@@ -91,13 +94,15 @@ def apply_plan(
     progress: Progress | None = None,
     resume: bool = False,
     keep: Keep | None = None,
+    store: str | Path | None = None,
 ) -> Result:
     """Write the file that the plan describes to `out`; it appears under that name when it is whole.
 
     `threads` is how many read, quantize and write (default: the cores that this process may use). The bytes
     don't depend on it. `reuse` names an older output, whose tensors are copied where source, type, options and
     importance are the same. With `resume`, the run keeps a journal beside its part file and goes on with what an
-    interrupted run of the same plan has left; `keep` is asked after Ctrl-C whether the part stays.
+    interrupted run of the same plan has left; `keep` is asked after Ctrl-C whether the part stays. `store` is a
+    folder of encoded tensors, which is read and added to; it is made if need be.
 
     Raises OutputError where `out` exists (unless `force`) or can't be written, ModelError where the model's files
     aren't what their headers said, NonFiniteError for NaN and Inf (unless nan="allow"). Whatever is raised, nothing
@@ -113,6 +118,7 @@ def apply_plan(
         progress=progress,
         resume=resume,
         keep=keep,
+        store=store,
     )[0]
 
 
@@ -127,6 +133,7 @@ def apply_plans(
     progress: Progress | None = None,
     resume: bool = False,
     keep: Keep | None = None,
+    store: str | Path | None = None,
 ) -> list[Result]:
     """The same for several plans of one model, which is read and converted once.
 
@@ -150,6 +157,7 @@ def apply_plans(
     for group in paths:
         forget(group[0])
     old = [_old(plan, reuse) for plan, _ in plans]
+    kept = None if store is None else open_store(Path(store), create=True)
     require_space(
         (path, file.nbytes)
         for (plan, _), group in zip(plans, paths, strict=True)
@@ -180,11 +188,11 @@ def apply_plans(
             [job.assignment for job in jobs], registry, progress.compiling, ReadAhead(model.files)
         )
         compiled = time.perf_counter()
-        stream = Stream(model, jobs, registry, threads=threads, nan=handling, progress=progress)
+        stream = Stream(model, jobs, registry, threads=threads, nan=handling, progress=progress, store=kept)
         progress.start(stream.weights)
         stream.run()
-        for (plan, group), written, remarked in zip(outputs, stream.written, stream.remarked, strict=True):
-            _write_headers(plan, group, stream.sources, written, remarked)
+        for (plan, files), written, remarked in zip(outputs, stream.written, stream.remarked, strict=True):
+            _write_headers(plan, files, stream.sources, written, remarked)
         give_names([part for group in parts for part in group])
         seconds = time.perf_counter() - compiled
     return [
@@ -199,6 +207,8 @@ def apply_plans(
             nonfinite=stream.nonfinite[number],
             remarks=stream.remarks[number],
             reused=tuple(stream.reused[number]),
+            from_store=tuple(stream.from_store[number]),
+            store_problems=() if kept is None else tuple(kept.problems),
             left=stream.left[number],
             differing=tuple(stream.differing),
         )
@@ -254,6 +264,15 @@ def _write_headers(
     }
     for file, part in zip(plan.files, parts, strict=True):
         part.write(memoryview(_header(plan, file, known)), 0)
+        if part.left:  # what lies between tensors has no hash in the journal
+            _write_gaps(file, part)
+
+
+def _write_gaps(file: PlannedFile, part: PartFile) -> None:
+    ends = [a.offset + a.nbytes for a in file.assignments]
+    for end, begin in zip(ends, [*(a.offset for a in file.assignments[1:]), file.nbytes], strict=True):
+        if begin > end:
+            part.write(memoryview(bytes(begin - end)), end)
 
 
 def _header(plan: Plan, file: PlannedFile, known: Mapping[str, GGUFValue]) -> bytes:

@@ -17,6 +17,7 @@ from quantrecipe.api import QuantFormat
 from quantrecipe.importance.matrix import Importance
 from quantrecipe.output.kept import Entry
 from quantrecipe.output.reuse import OldTensor
+from quantrecipe.output.store.store import Addition
 from quantrecipe.plan.companions import companion_name
 from quantrecipe.plan.plan import Assignment
 from quantrecipe.plan.statistics import Statistics
@@ -67,6 +68,7 @@ class Encoding:
     old:        the same encoding in an older file, to be copied if the source is still the same
     companions: jobs of the factors, for a format that keeps some in a tensor beside the matrix
     factors:    float32 (experts,): what each expert's matrix is divided by, once that is known
+    addition:   where a store gets the bytes, too, from 0 on
     """
 
     jobs: tuple[Job, ...]
@@ -74,6 +76,12 @@ class Encoding:
     old: OldTensor | None
     companions: tuple[Job, ...] = ()
     factors: NDArray[np.float32] | None = None
+    addition: Addition | None = None
+
+    @property
+    def digest(self) -> str:
+        """Of all that the bytes depend on besides the source."""
+        return self.jobs[0].assignment.encoding
 
     @property
     def format(self) -> QuantFormat:

@@ -100,6 +100,7 @@ def tried(
     registry: Registry,
     nan: Nan = "error",
     reuse: Path | None = None,
+    store: Path | None = None,
     applying: Bar[ApplyProgress] | None = None,
     scoring: Bar[Callable[[str], Progress]] | None = None,
     **running: Unpack[RunOptions],
@@ -147,6 +148,7 @@ def tried(
                 threads=threads,
                 nan=nan,
                 reuse=reuse,
+                store=store,
                 progress=told,
             )
         with scoring() as task:

@@ -13,7 +13,7 @@ import xxhash
 from support.formats import format_type
 
 from quantrecipe.output.jobs import Encoding, Job
-from quantrecipe.output.journal import Journal, MadeTensor, journal_path
+from quantrecipe.output.journal import Journal, MadeRows, MadeTensor, journal_path
 from quantrecipe.output.kept import Entry, rows_left, rows_made, tensor_left
 from quantrecipe.output.partfile import PartFile
 from quantrecipe.output.row_units import Unit
@@ -99,6 +99,12 @@ def test_rows_that_one_part_has_otherwise(two: Two, which: int) -> None:
 def test_rows_that_one_journal_lacks(two: Two, which: int) -> None:
     write(two)
     two.journals[which].restart()
+    assert rows_left(again(two).encoding, UNIT, np.zeros_like(DATA)) is None
+
+
+def test_rows_that_were_noted_in_two_ways(two: Two) -> None:
+    write(two)
+    two.journals[1].add_rows(7, 2, 5, MadeRows(digest=xxhash.xxh3_64_hexdigest(DATA.data), lost=9))
     assert rows_left(again(two).encoding, UNIT, np.zeros_like(DATA)) is None
 
 

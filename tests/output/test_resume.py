@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +170,7 @@ class TestWhatElseIsRecorded:
         tensors["blk.0.attn_q.weight"][3, 5] = tensors["blk.0.attn_q.weight"][200, 1] = np.nan
         plan = plan_of(write_gguf(tmp_path / "bad.gguf", tensors), registry)
         made = everywhere_the_same(
-            lambda it: apply_plan(plan, it, registry=registry, nan="allow", resume=True), out, monkeypatch
+            lambda it: apply_plan(plan, it, registry=registry, nan="allow", resume=True), out, monkeypatch, 16
         )
         assert made.nonfinite == {"blk.0.attn_q.weight": 2}
 
@@ -306,6 +307,23 @@ class TestWhatAPowerCutTakes:
         result = self.run(out)
         assert result.differing == (first.tensor.name,)
         assert result.path.read_bytes() == self.peace.path.read_bytes()
+
+    def test_what_lies_between_tensors(self, left: Path, out: Path) -> None:
+        gaps = 0
+        for one, two in pairwise(self.plan.assignments):
+            for place in range(one.offset + one.nbytes, two.offset):
+                flip(part_path(out), place)
+                gaps += 1
+        assert gaps
+        result = self.run(out)
+        assert result.left > 0
+        assert result.path.read_bytes() == self.peace.path.read_bytes()
+
+    def test_the_journal_but_not_the_part(self, left: Path, out: Path) -> None:
+        journal_path(out).unlink()
+        part_path(out).write_bytes(b"\xff" * self.plan.nbytes)
+        assert self.run(out).left == 0
+        assert out.read_bytes() == self.peace.path.read_bytes()
 
     @pytest.mark.parametrize("cut", [1, 5, 40, 700])
     @pytest.mark.parametrize("filled", [b"", b"\0", b"x\n"])

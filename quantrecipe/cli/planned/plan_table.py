@@ -109,6 +109,10 @@ def render_summary(plans: Sequence[Plan], results: Sequence[Result]) -> Renderab
     if reused := sum(len(result.reused) for result in results):
         tensors = sum(len(plan.assignments) for plan in plans)
         lines.append(Paragraph(f"{reused} of {tensors} tensors copied from the old file"))
+    if stored := sum(len(result.from_store) for result in results):
+        tensors = sum(len(plan.assignments) for plan in plans)
+        lines.append(Paragraph(f"{stored} of {tensors} tensors copied from the store"))
+    lines += [Paragraph(f"! {printable(problem)}", "yellow") for problem in first.store_problems]
     if left := sum(result.left for result in results):
         share = left / max(1, sum(plan.size for plan in plans))
         lines.append(Paragraph(f"resumed: {share:.0%} was there from an interrupted run"))

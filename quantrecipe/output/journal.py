@@ -3,7 +3,7 @@
 A record is a line, `XXH3-64 of the JSON, the JSON`:
 
     ["key", {…}]                                what the bytes depend on (`run_key.py`): the first line
-    ["rows", tensor, start, stop, XXH3-64 of their bytes, lost, matrix, remark]
+    ["rows", tensor, start, stop, XXH3-64 of their bytes, of what they were made from, lost, matrix, remark]
     ["done", tensor, {…}]                       a whole tensor: a `MadeTensor`
     ["disk", n]                                 the first n bytes of this file are on the disk
 
@@ -45,11 +45,13 @@ class MadeRows:
     """Some rows of a tensor that are in the part.
 
     digest: XXH3-64 of their bytes, in hex
+    source: the same of the rows that they were made from
     lost:   weights among them that lost a value that isn't finite
     remark: (number of the matrix, what the encoder has to say of its statistics), if it has
     """
 
     digest: str
+    source: str
     lost: int = 0
     remark: tuple[int, str] | None = None
 
@@ -116,7 +118,7 @@ class Journal:
 
     def add_rows(self, tensor: int, start: int, stop: int, made: MadeRows) -> None:
         """Note that these rows are in the part."""
-        self._append("rows", tensor, start, stop, made.digest, made.lost, *(made.remark or ()))
+        self._append("rows", tensor, start, stop, made.digest, made.source, made.lost, *(made.remark or ()))
         self._count(tensor, stop - start)
 
     def add_done(self, tensor: int, made: MadeTensor) -> None:
@@ -225,8 +227,9 @@ class Journal:
     def _take(self, record: list[Any]) -> None:
         kind, tensor, *rest = record
         if kind == "rows":
-            start, stop, digest, lost, *remark = rest
-            made = MadeRows(digest=digest, lost=lost, remark=(remark[0], remark[1]) if remark else None)
+            start, stop, digest, source, lost, *said = rest
+            remark = (said[0], said[1]) if said else None
+            made = MadeRows(digest=digest, source=source, lost=lost, remark=remark)
             self.rows.setdefault(tensor, {})[start, stop] = made
             self._count(tensor, stop - start)
         else:

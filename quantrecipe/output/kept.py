@@ -52,30 +52,35 @@ class Entry:
         self.journal.add_done(self.number, made)
 
 
-def rows_left(encoding: Encoding, unit: Unit, room: _Bytes) -> MadeRows | None:
-    """What is known of rows that all parts have as their journals say: `room` has them then. Else None."""
+def rows_left(encoding: Encoding, unit: Unit, room: _Bytes, source: _Bytes) -> MadeRows | None:
+    """What is known of rows that all parts have as their journals say: `room` has them then. Else None.
+
+    source: the rows that they are made from, which are read anyway for the hash of the tensor
+    """
     found: MadeRows | None = None
     for job in encoding.jobs:
         made = None if job.entry is None else job.entry.rows(unit)
         if made is None or made != (found or made):
             return None
         found = made
+    if found is None or _digest(source) != found.source:
+        return None
     for job in encoding.jobs:
-        if job.entry is None or found is None:
+        if job.entry is None:
             return None
         begin = job.assignment.offset + unit.start * room.shape[1]
-        if not job.entry.part.read(room.data, begin) or xxhash.xxh3_64_hexdigest(room.data) != found.digest:
+        if not job.entry.part.read(room.data, begin) or _digest(room) != found.digest:
             return None
     return found
 
 
 def rows_made(
-    encoding: Encoding, unit: Unit, data: _Bytes, lost: int, remark: tuple[int, str] | None
+    encoding: Encoding, unit: Unit, data: _Bytes, source: _Bytes, lost: int, remark: tuple[int, str] | None
 ) -> None:
-    """Note, where somebody keeps a journal, that rows were written."""
+    """Note, where somebody keeps a journal, that rows were written. source: what they were made from."""
     entries = [job.entry for job in encoding.jobs if job.entry is not None]
     if entries:
-        made = MadeRows(digest=xxhash.xxh3_64_hexdigest(data.data), lost=lost, remark=remark)
+        made = MadeRows(digest=_digest(data), source=_digest(source), lost=lost, remark=remark)
         for entry in entries:
             entry.add_rows(unit, made)
 
@@ -102,3 +107,7 @@ def _companion_left(job: Job) -> bool:
     room = np.empty(job.assignment.nbytes, np.uint8)
     there = job.entry.part.read(room.data, job.assignment.offset)
     return there and xxhash.xxh3_128_hexdigest(room.data) == made.data
+
+
+def _digest(data: _Bytes) -> str:
+    return xxhash.xxh3_64_hexdigest(np.ascontiguousarray(data).data)

@@ -213,7 +213,8 @@ class Encode(TensorPass[_Encoded]):
         stored, reading = self._rows.read(unit, slot)
         data = self._room(unit, stored, slot)
         lost = [0] * len(data)
-        left = [self._left(encoding, unit, room) for encoding, room in zip(self.encodings, data, strict=True)]
+        pairs = zip(self.encodings, data, strict=True)
+        left = [self._left(encoding, unit, room, stored) for encoding, room in pairs]
         made = [i for i, encoding in enumerate(self.encodings) if not encoding.copied and left[i] is None]
 
         def encode(rows: Rows, place: slice) -> None:
@@ -246,7 +247,7 @@ class Encode(TensorPass[_Encoded]):
             if not encoding.copied:  # that takes as long as to find out whether it is there
                 first = encoding.jobs[0]
                 remark = self._rows.prepared.remark(first.assignment, first.statistics, unit.expert)
-                rows_made(encoding, unit, encoded, lost[i], remark)
+                rows_made(encoding, unit, encoded, stored, lost[i], remark)
         rows = None if self._rows_digest is None else stored
         return _Encoded(reading, data, lost, [there is not None for there in left], rows)
 
@@ -263,9 +264,9 @@ class Encode(TensorPass[_Encoded]):
         written = sum(data.nbytes for data, left in zip(result.data, result.left, strict=True) if not left)
         self._rows.tell(weights, result.reading.nbytes, written)
 
-    def _left(self, encoding: Encoding, unit: Unit, room: _Bytes) -> MadeRows | None:
+    def _left(self, encoding: Encoding, unit: Unit, room: _Bytes, stored: _Bytes) -> MadeRows | None:
         """What an earlier run left of these rows: in `room` then."""
-        left = None if encoding.copied else rows_left(encoding, unit, room)
+        left = None if encoding.copied else rows_left(encoding, unit, room, stored)
         if left is not None:
             for job in encoding.jobs:
                 self._rows.prepared.remember(job.assignment, left.remark)

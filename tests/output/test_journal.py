@@ -15,7 +15,7 @@ from quantrecipe.errors import OutputError
 from quantrecipe.output.journal import Journal, MadeRows, MadeTensor, journal_path
 
 KEY = {"plan": "a", "model": ["m.gguf", 1]}
-ROWS = MadeRows(digest="0123456789abcdef", lost=2, remark=(3, "damped"))
+ROWS = MadeRows(digest="0123456789abcdef", source="f" * 16, lost=2, remark=(3, "damped"))
 DONE = MadeTensor(source="s", data="d", lost=1, remarked=2, remarks=("ä", "b"), reused=True)
 
 
@@ -33,7 +33,7 @@ def filled(path: Path) -> Path:
     """Six records; all but the last two are known to be on the disk."""
     journal = opened(path)
     journal.add_rows(4, 0, 10, ROWS)
-    journal.add_rows(5, 0, 20, MadeRows(digest="f" * 16))
+    journal.add_rows(5, 0, 20, MadeRows(digest="f" * 16, source=""))
     journal.add_done(4, DONE)
     journal.sync()
     journal.add_rows(5, 20, 40, ROWS)
@@ -44,7 +44,7 @@ def filled(path: Path) -> Path:
 def test_all_of_it_is_read_again(filled: Path) -> None:
     journal = opened(filled)
     assert journal.done == {4: DONE}
-    assert journal.rows == {5: {(0, 20): MadeRows(digest="f" * 16), (20, 40): ROWS}}
+    assert journal.rows == {5: {(0, 20): MadeRows(digest="f" * 16, source=""), (20, 40): ROWS}}
     assert (journal.noted, journal.noted_rows) == ({4}, {5: 40})
     assert not journal.empty
     assert journal.other == ""

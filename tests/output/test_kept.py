@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xxhash
+from numpy.typing import NDArray
 from support.formats import format_type
 
 from quantrecipe.output.jobs import Encoding, Job
@@ -23,6 +24,7 @@ from quantrecipe.tensor import TensorInfo
 TENSOR = TensorInfo(name="blk.0.attn_q.weight", shape=(8, 32), dtype="BF16", layer=0, role="attn_q")
 UNIT = Unit(tensor=TENSOR, expert=0, start=2, stop=5)
 DATA = np.arange(3 * 34, dtype=np.uint8).reshape(3, 34)  # Q8_0: 34 bytes for 32 weights
+SOURCE = np.arange(3 * 64, dtype=np.uint8).reshape(3, 64)
 OFFSET = 64
 
 
@@ -70,13 +72,13 @@ def replaced(job: Job, entry: Entry | None) -> Job:
 def write(two: Two) -> None:
     for part in two.parts:
         part.write(DATA.data, OFFSET + 2 * 34)
-    rows_made(two.encoding, UNIT, DATA, 1, (0, "damped"))
+    rows_made(two.encoding, UNIT, DATA, SOURCE, 1, (0, "damped"))
 
 
 def test_rows_that_all_have(two: Two) -> None:
     write(two)
     room = np.zeros_like(DATA)
-    found = rows_left(again(two).encoding, UNIT, room)
+    found = rows_left(again(two).encoding, UNIT, room, SOURCE)
     assert found is not None
     assert (found.lost, found.remark) == (1, (0, "damped"))
     assert (room == DATA).all()
@@ -85,27 +87,34 @@ def test_rows_that_all_have(two: Two) -> None:
 def test_rows_that_were_noted_for_others(two: Two) -> None:
     write(two)
     other = Unit(tensor=TENSOR, expert=0, start=2, stop=6)
-    assert rows_left(again(two).encoding, other, np.zeros((4, 34), np.uint8)) is None
+    assert rows_left(again(two).encoding, other, np.zeros((4, 34), np.uint8), SOURCE) is None
 
 
 @pytest.mark.parametrize("which", [0, 1])
 def test_rows_that_one_part_has_otherwise(two: Two, which: int) -> None:
     write(two)
     two.parts[which].write(memoryview(b"\x77"), OFFSET + 2 * 34 + 50)
-    assert rows_left(again(two).encoding, UNIT, np.zeros_like(DATA)) is None
+    assert rows_left(again(two).encoding, UNIT, np.zeros_like(DATA), SOURCE) is None
 
 
 @pytest.mark.parametrize("which", [0, 1])
 def test_rows_that_one_journal_lacks(two: Two, which: int) -> None:
     write(two)
     two.journals[which].restart()
-    assert rows_left(again(two).encoding, UNIT, np.zeros_like(DATA)) is None
+    assert rows_left(again(two).encoding, UNIT, np.zeros_like(DATA), SOURCE) is None
+
+
+def test_rows_of_which_the_source_is_another_by_now(two: Two) -> None:
+    write(two)
+    other = SOURCE.copy()
+    other[1, 9] ^= 1
+    assert rows_left(again(two).encoding, UNIT, np.zeros_like(DATA), other) is None
 
 
 def test_rows_that_were_noted_in_two_ways(two: Two) -> None:
     write(two)
-    two.journals[1].add_rows(7, 2, 5, MadeRows(digest=xxhash.xxh3_64_hexdigest(DATA.data), lost=9))
-    assert rows_left(again(two).encoding, UNIT, np.zeros_like(DATA)) is None
+    two.journals[1].add_rows(7, 2, 5, MadeRows(digest=_hash(DATA), source=_hash(SOURCE), lost=9))
+    assert rows_left(again(two).encoding, UNIT, np.zeros_like(DATA), SOURCE) is None
 
 
 def test_rows_of_an_output_without_a_journal(two: Two) -> None:
@@ -113,13 +122,17 @@ def test_rows_of_an_output_without_a_journal(two: Two) -> None:
     found = again(two)
     jobs = (found.encoding.jobs[0], replaced(found.encoding.jobs[1], None))
     encoding = Encoding(jobs=jobs, importance=None, old=None)
-    assert rows_left(encoding, UNIT, np.zeros_like(DATA)) is None
+    assert rows_left(encoding, UNIT, np.zeros_like(DATA), SOURCE) is None
 
 
 def test_a_part_that_is_too_short(two: Two) -> None:
     write(two)
     two.parts[0].part.write_bytes(b"short")
-    assert rows_left(again(two).encoding, UNIT, np.zeros_like(DATA)) is None
+    assert rows_left(again(two).encoding, UNIT, np.zeros_like(DATA), SOURCE) is None
+
+
+def _hash(data: NDArray[np.uint8]) -> str:
+    return xxhash.xxh3_64_hexdigest(data.data)
 
 
 class TestATensor:

@@ -605,6 +605,29 @@ def sync_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Journal, "add_rows", adding)
 
 
+def test_a_source_that_changed_under_its_old_time(
+    source: Path, out: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of what was half done, the source is read again: nothing is kept that was made from other bytes."""
+    plan = plan_of(source, registry)
+    left, status = out.parents[1] / "left", source.stat()
+    left_after(
+        60, out.parent, lambda: apply_plan(plan, out, registry=registry, resume=True), monkeypatch, left
+    )
+    put_back(out.parent, left)
+    lines = [json.loads(line[17:]) for line in (left / journal_path(out).name).read_bytes().splitlines()]
+    done = {it[1] for it in lines if it[0] == "done"}
+    half = next(it[1] for it in lines if it[0] == "rows" and it[1] not in done)
+    assert plan.assignments[half].tensor.dtype == "BF16"
+    place = plan.model.sources[plan.assignments[half].tensor.name].extents[0].offset
+    flip(source, place + 1)
+    os.utime(source, ns=(status.st_atime_ns, status.st_mtime_ns))
+    result = apply_plan(plan, out, registry=registry, resume=True)
+    peace = apply_plan(plan, out.with_name("peace.gguf"), registry=registry)
+    assert 0 < result.left < plan.size
+    assert result.path.read_bytes() == peace.path.read_bytes()
+
+
 def test_finished_tensors_are_not_read_from_the_model(
     source: Path, out: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:

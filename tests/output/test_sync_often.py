@@ -15,7 +15,7 @@ from quantrecipe.output.journal import Journal, MadeRows, journal_path
 from quantrecipe.output.partfile import PartFile
 from quantrecipe.output.sync_often import SYNC_SECONDS, SyncOften
 
-MADE = MadeRows(digest="0" * 16)
+MADE = MadeRows(digest="0" * 16, source="0" * 16)
 
 
 def test_parts_then_the_journal_again_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -193,6 +193,8 @@ def apply_plans(
         stream.run()
         for (plan, files), written, remarked in zip(outputs, stream.written, stream.remarked, strict=True):
             _write_headers(plan, files, stream.sources, written, remarked)
+        if left is not None:
+            left.written()
         give_names([part for group in parts for part in group])
         seconds = time.perf_counter() - compiled
     return [

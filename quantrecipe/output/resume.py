@@ -99,6 +99,10 @@ class Resume:
         """A tensor of an output, by its number in the plan."""
         return Entry(journal=self.journals[output], number=number, part=part)
 
+    def written(self) -> None:
+        """All is written, and about to get its names: nobody else is to sync the parts any more."""
+        self._sync.stop()
+
     def __enter__(self) -> Self:
         self._sync.__enter__()
         return self
@@ -106,7 +110,7 @@ class Resume:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._sync.__exit__(kind, error, trace)
+        self._sync.stop()
         stays = error is not None and self._stays(error)
         if stays:
             for part in (part for _, parts in self._outputs for part in parts if not part.settled):

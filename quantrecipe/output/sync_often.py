@@ -43,6 +43,10 @@ class SyncOften:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """End the thread, if it runs."""
         self._end.set()
         self._thread.join()
 

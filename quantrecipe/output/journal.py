@@ -20,6 +20,7 @@ import json
 import os
 import stat
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,10 @@ from quantrecipe.output.write_errors import write_error
 __all__ = ["Journal", "MadeRows", "MadeTensor", "journal_path"]
 
 _SUFFIX = ".quantrecipe-journal"
+
+
+Key = dict[str, Any]
+Other = Callable[[Key, Key], str]
 
 
 def journal_path(path: Path) -> Path:
@@ -86,7 +91,7 @@ class Journal:
     other: what the journal was of, where nothing of it can be used; "" where it can, or there was none
     """
 
-    def __init__(self, path: Path, key: dict[str, Any], other: Any) -> None:
+    def __init__(self, path: Path, key: Key, other: Other) -> None:
         """key: what the bytes depend on, as JSON has it; `other(old, key)` says in which way an old one differs.
 
         OutputError where it can't be read or written, or is damaged.
@@ -193,7 +198,7 @@ class Journal:
             "remove it, or name another file",
         )
 
-    def _read(self, key: dict[str, Any], other: Any) -> None:
+    def _read(self, key: Key, other: Other) -> None:
         """What earlier runs left. `_size` becomes that of what is kept."""
         damaged = at = on_disk = 0
         foreign = False

@@ -18,13 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from quantrecipe.errors import (
-    FormatError,
-    ImportanceError,
-    PlanError,
-    Problem,
-    QuantrecipeError,
-)
+from quantrecipe.errors import FormatError, ImportanceError, PlanError, Problem, QuantrecipeError
 from quantrecipe.output.journal import Journal, journal_path
 from quantrecipe.output.kept import Entry
 from quantrecipe.output.naming import sync_folder
@@ -129,8 +123,8 @@ class Resume:
         parts = [part for _, parts in self._outputs for part in parts]
         if any(part.failed is not None for part in parts) or all(it.empty for it in self.journals):
             return False
-        if all(part.settled for part in parts):  # complete, and kept, since a name couldn't be had
-            return True
+        if all(part.settled for part in parts):  # complete; they are kept where a name couldn't be had
+            return all(part.is_at(part.part) for part in parts)
         if isinstance(error, KeyboardInterrupt):
             return self._before or (self._keep is not None and self._keep(self._part, self.share))
         return not isinstance(error, _MET_AGAIN)

@@ -247,6 +247,7 @@ def test_what_is_kept_is_gone_on_with(
     assert "resumed" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal")
 def test_what_another_recipe_left_is_told_and_not_used(folder: Path, capsys: Output) -> None:
     signalled(signal.SIGKILL)

@@ -18,6 +18,7 @@ from quantrecipe.output.journal import Journal, MadeRows, MadeTensor, journal_pa
 from quantrecipe.output.kept import Entry, rows_left, rows_made, tensor_left
 from quantrecipe.output.partfile import PartFile
 from quantrecipe.output.row_units import Unit
+from quantrecipe.output.run_key import difference
 from quantrecipe.plan.plan import Assignment
 from quantrecipe.tensor import TensorInfo
 
@@ -40,7 +41,7 @@ class Two:
 @pytest.fixture
 def two(tmp_path: Path) -> Iterator[Two]:
     parts = [PartFile(tmp_path / name, 1000) for name in "ab"]
-    journals = [Journal(journal_path(part.path), {}, None) for part in parts]
+    journals = [Journal(journal_path(part.path), {}, difference) for part in parts]
     a = Assignment(
         tensor=TENSOR, format=format_type("Q8_0")(), nbytes=8 * 34, offset=OFFSET, because="", encoding="e"
     )
@@ -60,7 +61,7 @@ def again(two: Two) -> Two:
     jobs = []
     for i, job in enumerate(two.encoding.jobs):
         two.journals[i].close()
-        two.journals[i] = Journal(two.journals[i].path, {}, None)
+        two.journals[i] = Journal(two.journals[i].path, {}, difference)
         jobs.append(replaced(job, Entry(journal=two.journals[i], number=7, part=two.parts[i])))
     return Two(Encoding(jobs=tuple(jobs), importance=None, old=None), two.parts, two.journals)
 

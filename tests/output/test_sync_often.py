@@ -13,6 +13,7 @@ import pytest
 from quantrecipe.errors import OutputError
 from quantrecipe.output.journal import Journal, MadeRows, journal_path
 from quantrecipe.output.partfile import PartFile
+from quantrecipe.output.run_key import difference
 from quantrecipe.output.sync_often import SYNC_SECONDS, SyncOften
 
 MADE = MadeRows(digest="0" * 16, source="0" * 16)
@@ -33,7 +34,7 @@ def test_parts_then_the_journal_again_and_again(tmp_path: Path, monkeypatch: pyt
         return noting
 
     with PartFile(path, 100) as part:
-        journal = Journal(journal_path(path), {}, None)
+        journal = Journal(journal_path(path), {}, difference)
         monkeypatch.setattr(PartFile, "sync", note("part", PartFile.sync))
         monkeypatch.setattr(Journal, "sync", note("journal", Journal.sync))
         with SyncOften([([part], journal)], 0.001):
@@ -51,7 +52,7 @@ def test_what_the_disk_has_lost_voids_the_journal_and_stops_the_writers(
 ) -> None:
     path = tmp_path / "out.gguf"
     with PartFile(path, 100) as part:
-        journal = Journal(journal_path(path), {}, None)
+        journal = Journal(journal_path(path), {}, difference)
         journal.add_rows(0, 0, 1, MADE)
 
         def failing(fd: int) -> None:

@@ -1,4 +1,4 @@
-"""A bounded number of the moments that `run.py` tries: killed, cut off, and on file systems that fail."""
+"""`run.py` works: a few of its moments. `.ci/run` tries more of them, and prints how many."""
 
 from __future__ import annotations
 
@@ -17,13 +17,11 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("scene", ["plain", "store", "shards", "replaced", "several"])
-def test_nothing_is_lost_and_nothing_wrong_has_a_name(scene: str) -> None:
-    command = [sys.executable, str(RUN), "--moments", "6", "--scene", scene, "--seed", "11"]
+def test_nothing_is_lost_and_nothing_wrong_has_a_name() -> None:
+    command = [sys.executable, str(RUN), "--moments", "2", "--seed", "11"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
-    print(done.stdout)  # noqa: T201  # how many moments were tried
     assert done.returncode == 0, done.stdout + done.stderr
     found = re.search(r"^(\d+) moments tried in \d+ s: 0 wrong$", done.stdout, re.MULTILINE)
     assert found is not None
-    assert int(found[1]) >= 48
+    assert int(found[1]) >= 80
     assert "Traceback" not in done.stderr

@@ -571,6 +571,38 @@ class TestHowARunEnds:
         assert result.path.read_bytes()[:4] == b"GGUF"
 
 
+def test_two_runs_on_one_output(
+    source: Path, out: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second is refused, and touches neither the part nor the journal of the first."""
+    plan = plan_of(source, registry)
+    left, refused = out.parents[1] / "left", 0
+
+    def second() -> None:
+        nonlocal refused
+        before = {path.name: path.read_bytes() for path in out.parent.iterdir()}
+        for resume in (True, False):
+            with pytest.raises(OutputError, match="another process is writing"):
+                apply_plan(plan, out, registry=registry, resume=resume)
+            refused += 1
+        assert {path.name: path.read_bytes() for path in out.parent.iterdir()} == before
+
+    add, calls = Journal.add_rows, 0
+
+    def adding(self: Journal, *given: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 10:
+            second()
+        add(self, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "add_rows", adding)
+        result = apply_plan(plan, out, registry=registry, threads=1, resume=True)
+    assert refused == 2
+    assert same(result, apply_plan(plan, left, registry=registry))
+
+
 def test_a_damaged_journal_is_named_and_the_part_is_left_alone(
     source: Path, out: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,7 +22,7 @@ from quantrecipe.output.row_units import Unit
 if TYPE_CHECKING:
     from quantrecipe.output.jobs import Encoding, Job
 
-__all__ = ["Entry", "rows_left", "rows_made", "tensor_left"]
+__all__ = ["Entry", "made_from", "rows_left", "rows_made", "tensor_left"]
 
 _Bytes = NDArray[np.uint8]
 
@@ -52,10 +52,18 @@ class Entry:
         self.journal.add_done(self.number, made)
 
 
-def rows_left(encoding: Encoding, unit: Unit, room: _Bytes, source: _Bytes) -> MadeRows | None:
+def made_from(encoding: Encoding, unit: Unit, stored: _Bytes, times: NDArray[np.float32] | None) -> str:
+    """XXH3-64 of what rows are made from, in hex: the rows of the source, the factor beside them, and their own."""
+    digest = xxhash.xxh3_64(np.ascontiguousarray(stored).data)
+    for factors in (times, encoding.factors):  # of which each depends on more than these rows
+        digest.update(b"" if factors is None else factors[unit.expert].tobytes())
+    return digest.hexdigest()
+
+
+def rows_left(encoding: Encoding, unit: Unit, room: _Bytes, source: str) -> MadeRows | None:
     """What is known of rows that all parts have as their journals say: `room` has them then. Else None.
 
-    source: the rows that they are made from, which are read anyway for the hash of the tensor
+    source: what they are made from now (`made_from`)
     """
     found: MadeRows | None = None
     for job in encoding.jobs:
@@ -63,26 +71,25 @@ def rows_left(encoding: Encoding, unit: Unit, room: _Bytes, source: _Bytes) -> M
         if made is None or made != (found or made):
             return None
         found = made
-    if found is None or _digest(source) != found.source:
+    if found is None or found.source != source:
         return None
     for job in encoding.jobs:
         if job.entry is None:
             return None
         begin = job.assignment.offset + unit.start * room.shape[1]
-        if not job.entry.part.read(room.data, begin) or _digest(room) != found.digest:
+        if not job.entry.part.read(room.data, begin) or xxhash.xxh3_64_hexdigest(room.data) != found.digest:
             return None
     return found
 
 
 def rows_made(
-    encoding: Encoding, unit: Unit, data: _Bytes, source: _Bytes, lost: int, remark: tuple[int, str] | None
+    encoding: Encoding, unit: Unit, data: _Bytes, source: str, lost: int, remark: tuple[int, str] | None
 ) -> None:
-    """Note, where somebody keeps a journal, that rows were written. source: what they were made from."""
-    entries = [job.entry for job in encoding.jobs if job.entry is not None]
-    if entries:
-        made = MadeRows(digest=_digest(data), source=_digest(source), lost=lost, remark=remark)
-        for entry in entries:
-            entry.add_rows(unit, made)
+    """Note that rows were written. source: what they were made from (`made_from`)."""
+    made = MadeRows(digest=xxhash.xxh3_64_hexdigest(data.data), source=source, lost=lost, remark=remark)
+    for job in encoding.jobs:
+        if job.entry is not None:
+            job.entry.add_rows(unit, made)
 
 
 def tensor_left(encodings: Sequence[Encoding]) -> list[MadeTensor] | None:
@@ -107,7 +114,3 @@ def _companion_left(job: Job) -> bool:
     room = np.empty(job.assignment.nbytes, np.uint8)
     there = job.entry.part.read(room.data, job.assignment.offset)
     return there and xxhash.xxh3_128_hexdigest(room.data) == made.data
-
-
-def _digest(data: _Bytes) -> str:
-    return xxhash.xxh3_64_hexdigest(np.ascontiguousarray(data).data)

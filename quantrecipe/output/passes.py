@@ -24,7 +24,7 @@ from quantrecipe.model.source.source import Stored, TensorSource
 from quantrecipe.model.tensor_reader import TensorReader
 from quantrecipe.output.jobs import Encoding
 from quantrecipe.output.journal import MadeRows
-from quantrecipe.output.kept import rows_left, rows_made
+from quantrecipe.output.kept import made_from, rows_left, rows_made
 from quantrecipe.output.pipeline import Pass
 from quantrecipe.output.preparations import Preparations
 from quantrecipe.output.row_units import Unit, parts
@@ -213,8 +213,11 @@ class Encode(TensorPass[_Encoded]):
         stored, reading = self._rows.read(unit, slot)
         data = self._room(unit, stored, slot)
         lost = [0] * len(data)
-        pairs = zip(self.encodings, data, strict=True)
-        left = [self._left(encoding, unit, room, stored) for encoding, room in pairs]
+        origins = [self._made_from(encoding, unit, stored) for encoding in self.encodings]
+        left = [
+            self._left(encoding, unit, room, origin)
+            for encoding, room, origin in zip(self.encodings, data, origins, strict=True)
+        ]
         made = [i for i, encoding in enumerate(self.encodings) if not encoding.copied and left[i] is None]
 
         def encode(rows: Rows, place: slice) -> None:
@@ -244,10 +247,10 @@ class Encode(TensorPass[_Encoded]):
             row_bytes = encoded.shape[1]
             for job in encoding.jobs:
                 job.sink.write(encoded.data, job.assignment.offset + unit.start * row_bytes)
-            if not encoding.copied:  # that takes as long as to find out whether it is there
+            if origins[i]:
                 first = encoding.jobs[0]
                 remark = self._rows.prepared.remark(first.assignment, first.statistics, unit.expert)
-                rows_made(encoding, unit, encoded, stored, lost[i], remark)
+                rows_made(encoding, unit, encoded, origins[i], lost[i], remark)
         rows = None if self._rows_digest is None else stored
         return _Encoded(reading, data, lost, [there is not None for there in left], rows)
 
@@ -264,9 +267,15 @@ class Encode(TensorPass[_Encoded]):
         written = sum(data.nbytes for data, left in zip(result.data, result.left, strict=True) if not left)
         self._rows.tell(weights, result.reading.nbytes, written)
 
-    def _left(self, encoding: Encoding, unit: Unit, room: _Bytes, stored: _Bytes) -> MadeRows | None:
+    def _made_from(self, encoding: Encoding, unit: Unit, stored: _Bytes) -> str:
+        """What rows are made from; "" where nobody notes it. To copy takes as long as to find out what is there."""
+        if encoding.copied or all(job.entry is None for job in encoding.jobs):
+            return ""
+        return made_from(encoding, unit, stored, self._rows.times)
+
+    def _left(self, encoding: Encoding, unit: Unit, room: _Bytes, origin: str) -> MadeRows | None:
         """What an earlier run left of these rows: in `room` then."""
-        left = None if encoding.copied else rows_left(encoding, unit, room, stored)
+        left = rows_left(encoding, unit, room, origin) if origin else None
         if left is not None:
             for job in encoding.jobs:
                 self._rows.prepared.remember(job.assignment, left.remark)

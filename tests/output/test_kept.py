@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from support.formats import format_type
 
 from quantrecipe.output.jobs import Encoding, Job
 from quantrecipe.output.journal import Journal, MadeRows, MadeTensor, journal_path
-from quantrecipe.output.kept import Entry, rows_left, rows_made, tensor_left
+from quantrecipe.output.kept import Entry, made_from, rows_left, rows_made, tensor_left
 from quantrecipe.output.partfile import PartFile
 from quantrecipe.output.row_units import Unit
 from quantrecipe.output.run_key import difference
@@ -70,16 +70,20 @@ def replaced(job: Job, entry: Entry | None) -> Job:
     return Job(assignment=job.assignment, sink=job.sink, output=job.output, entry=entry)
 
 
+def from_(two: Two) -> str:
+    return made_from(two.encoding, UNIT, SOURCE, None)
+
+
 def write(two: Two) -> None:
     for part in two.parts:
         part.write(DATA.data, OFFSET + 2 * 34)
-    rows_made(two.encoding, UNIT, DATA, SOURCE, 1, (0, "damped"))
+    rows_made(two.encoding, UNIT, DATA, from_(two), 1, (0, "damped"))
 
 
 def test_rows_that_all_have(two: Two) -> None:
     write(two)
     room = np.zeros_like(DATA)
-    found = rows_left(again(two).encoding, UNIT, room, SOURCE)
+    found = rows_left(again(two).encoding, UNIT, room, from_(two))
     assert found is not None
     assert (found.lost, found.remark) == (1, (0, "damped"))
     assert (room == DATA).all()
@@ -88,34 +92,49 @@ def test_rows_that_all_have(two: Two) -> None:
 def test_rows_that_were_noted_for_others(two: Two) -> None:
     write(two)
     other = Unit(tensor=TENSOR, expert=0, start=2, stop=6)
-    assert rows_left(again(two).encoding, other, np.zeros((4, 34), np.uint8), SOURCE) is None
+    assert rows_left(again(two).encoding, other, np.zeros((4, 34), np.uint8), from_(two)) is None
 
 
 @pytest.mark.parametrize("which", [0, 1])
 def test_rows_that_one_part_has_otherwise(two: Two, which: int) -> None:
     write(two)
     two.parts[which].write(memoryview(b"\x77"), OFFSET + 2 * 34 + 50)
-    assert rows_left(again(two).encoding, UNIT, np.zeros_like(DATA), SOURCE) is None
+    assert rows_left(again(two).encoding, UNIT, np.zeros_like(DATA), from_(two)) is None
 
 
 @pytest.mark.parametrize("which", [0, 1])
 def test_rows_that_one_journal_lacks(two: Two, which: int) -> None:
     write(two)
     two.journals[which].restart()
-    assert rows_left(again(two).encoding, UNIT, np.zeros_like(DATA), SOURCE) is None
+    assert rows_left(again(two).encoding, UNIT, np.zeros_like(DATA), from_(two)) is None
 
 
 def test_rows_of_which_the_source_is_another_by_now(two: Two) -> None:
     write(two)
     other = SOURCE.copy()
     other[1, 9] ^= 1
-    assert rows_left(again(two).encoding, UNIT, np.zeros_like(DATA), other) is None
+    found = made_from(two.encoding, UNIT, other, None)
+    assert rows_left(again(two).encoding, UNIT, np.zeros_like(DATA), found) is None
+
+
+def test_factors_are_a_part_of_what_rows_are_made_from(two: Two) -> None:
+    """They depend on rows that are far away, so that these may be the same, and their bytes others."""
+    factors = np.array([1.5], np.float32)
+    plain, own = two.encoding, replace(two.encoding, factors=factors)
+    found = {
+        made_from(plain, UNIT, SOURCE, None),
+        made_from(plain, UNIT, SOURCE, factors),
+        made_from(plain, UNIT, SOURCE, factors * 2),
+        made_from(own, UNIT, SOURCE, factors),
+        made_from(replace(own, factors=factors * 2), UNIT, SOURCE, factors),
+    }
+    assert len(found) == 5
 
 
 def test_rows_that_were_noted_in_two_ways(two: Two) -> None:
     write(two)
-    two.journals[1].add_rows(7, 2, 5, MadeRows(digest=_hash(DATA), source=_hash(SOURCE), lost=9))
-    assert rows_left(again(two).encoding, UNIT, np.zeros_like(DATA), SOURCE) is None
+    two.journals[1].add_rows(7, 2, 5, MadeRows(digest=_hash(DATA), source=from_(two), lost=9))
+    assert rows_left(again(two).encoding, UNIT, np.zeros_like(DATA), from_(two)) is None
 
 
 def test_rows_of_an_output_without_a_journal(two: Two) -> None:
@@ -123,13 +142,13 @@ def test_rows_of_an_output_without_a_journal(two: Two) -> None:
     found = again(two)
     jobs = (found.encoding.jobs[0], replaced(found.encoding.jobs[1], None))
     encoding = Encoding(jobs=jobs, importance=None, old=None)
-    assert rows_left(encoding, UNIT, np.zeros_like(DATA), SOURCE) is None
+    assert rows_left(encoding, UNIT, np.zeros_like(DATA), from_(two)) is None
 
 
 def test_a_part_that_is_too_short(two: Two) -> None:
     write(two)
     two.parts[0].part.write_bytes(b"short")
-    assert rows_left(again(two).encoding, UNIT, np.zeros_like(DATA), SOURCE) is None
+    assert rows_left(again(two).encoding, UNIT, np.zeros_like(DATA), from_(two)) is None
 
 
 def _hash(data: NDArray[np.uint8]) -> str:

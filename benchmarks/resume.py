@@ -6,9 +6,10 @@
 
 Cost: the same plan is applied without and with a journal, in turn, in one process, until the file is on the disk. How
 much more CPU time the second takes is told of the best turn of each, and as the median over pairs of turns; the last
-column is the same of the time until it is done. Where other programs run, only the best says something. Loss: a process is killed (SIGKILL) when
-its journal says that about half is made; the same command goes on. What was noted and is made again is counted, and
-the bytes are compared.
+column is the same of the time until it is done. Where other programs run, only the best says something.
+
+Loss: a process is killed (SIGKILL) when its journal says that about half is made; the same command goes on. What was
+noted and is made again is counted, and the bytes are compared.
 """
 
 from __future__ import annotations

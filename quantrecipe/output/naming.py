@@ -62,6 +62,7 @@ def give_names(parts: Sequence[PartFile]) -> None:
     the error names), and the finished parts are kept.
     """
     for part in parts:
+        part.make_public()
         part.sync()
     replacing: list[PartFile] = []
     try:

@@ -3,12 +3,14 @@
 Bytes go to `NAME.quantrecipe-part` beside the file's own place, at any offset, from any thread. `finish` makes them
 durable and gives the file its name; leaving without it removes the part. A part that a crash left behind is
 written over, unless another process is still at it, or kept, where a journal may say what is in it. Nothing else is
-touched: not what a link leads to, nor a file that has another name as well.
+touched: not what a link leads to, nor a file that has another name as well. As long as it is a part, it is for its
+owner alone; then it may be read by whom the umask allows.
 """
 
 from __future__ import annotations
 
 import os
+import secrets
 import stat
 import threading
 from contextlib import suppress
@@ -28,6 +30,8 @@ _SUFFIX = ".quantrecipe-part"  # no other program's: browsers and downloaders us
 
 _EARLY = 1 << 26
 """Bytes after which the system is asked to put on the disk what was written: so the end isn't all waiting."""
+
+_PRIVATE = 0o600
 
 _CLOSED_FIRST = os.name == "nt"
 """Windows renames and removes no open file. Elsewhere the lock is held until the part is gone."""
@@ -62,6 +66,7 @@ class PartFile:
         self._waiting = 0  # bytes written since the system was asked to begin putting them on the disk
         self._fd = self._open()
         self._status = os.fstat(self._fd)
+        self._mode = self._make_private()
         self.left = keep and self._status.st_size == nbytes > 0
         if not self.left:
             try:
@@ -134,6 +139,14 @@ class PartFile:
         except OSError as error:
             raise write_error(error, self.path) from error
 
+    def make_public(self) -> None:
+        """Let those read it who may read any new file here."""
+        if self._mode is not None and self._fd >= 0:
+            try:
+                os.fchmod(self._fd, self._mode)
+            except OSError as error:
+                raise write_error(error, self.path) from error
+
     def finish(self) -> None:
         """Make the file durable and give it its name. OutputError if it can't have it; the part is kept then."""
         give_names([self])
@@ -200,6 +213,19 @@ class PartFile:
             raise busy
         self._require_part(status)
 
+    def _make_private(self) -> int | None:
+        """Let nobody else read the part; the mode that it has to have in the end. None where there are no modes."""
+        if not hasattr(os, "fchmod"):  # Windows
+            return None
+        mode = stat.S_IMODE(self._status.st_mode)
+        try:
+            if mode == _PRIVATE:  # of an earlier run, or of a user who lets nobody read any file
+                mode = _mode_of_new(self.part.parent)
+            os.fchmod(self._fd, _PRIVATE)
+        except OSError:  # a file system that has none
+            return None
+        return mode
+
     def _require_part(self, status: os.stat_result) -> None:
         if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
             raise OutputError(
@@ -228,6 +254,17 @@ class PartFile:
             unlock(self._fd)
             os.close(self._fd)
             self._fd = -1
+
+
+def _mode_of_new(folder: Path) -> int:
+    """The mode that a new file gets in a folder. Only the kernel knows it: umask(2) can be read by setting it only."""
+    name = folder / f".quantrecipe-{secrets.token_hex(8)}"
+    fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        return stat.S_IMODE(os.fstat(fd).st_mode)
+    finally:
+        os.close(fd)
+        name.unlink()
 
 
 def _is_at(status: os.stat_result, path: Path) -> bool:

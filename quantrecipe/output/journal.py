@@ -50,7 +50,7 @@ class MadeRows:
     """Some rows of a tensor that are in the part.
 
     digest: XXH3-64 of their bytes, in hex
-    source: the same of the rows that they were made from
+    source: the same of what they were made from (`kept.made_from`)
     lost:   weights among them that lost a value that isn't finite
     remark: (number of the matrix, what the encoder has to say of its statistics), if it has
     """

@@ -112,7 +112,7 @@ def test_rows_that_one_journal_lacks(two: Two, which: int) -> None:
 def test_rows_of_which_the_source_is_another_by_now(two: Two) -> None:
     write(two)
     other = SOURCE.copy()
-    other[1, 9] ^= 1
+    other[2, 63] ^= 1
     found = made_from(two.encoding, UNIT, other, None)
     assert rows_left(again(two).encoding, UNIT, np.zeros_like(DATA), found) is None
 

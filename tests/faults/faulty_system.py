@@ -8,7 +8,6 @@ import random
 import signal
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,10 @@ class FaultySystem:
         self._random = random.Random(seed)
         self._lock = threading.RLock()
         self._calls: dict[str, Callable[..., Any]] = {name: getattr(os, name) for name in _CALLS}
-        self._unsynced: dict[int, list[tuple[int, int]]] = {}
+        self._unsynced: dict[tuple[int, int], list[tuple[int, int]]] = {}  # ranges, by device and inode
+        self._open: dict[
+            tuple[int, int], int
+        ] = {}  # our own descriptors: files are closed before they are renamed
         self._happened = False
         for name in _CALLS:
             setattr(os, name, self._replacement(name))
@@ -57,12 +59,13 @@ class FaultySystem:
                     given = self._shortened(name, given)
                 if name in _WRITES:
                     self._note(name, given)
-                before = list(self._unsynced.get(given[0], [])) if name == "fsync" else []
+                file = _identity(given[0]) if name == "fsync" else (0, 0)
+                before = list(self._unsynced.get(file, []))
             result = call(*given, **more)
-            if name == "fsync":
+            if before:
                 with self._lock:
-                    left = self._unsynced.get(given[0], [])
-                    self._unsynced[given[0]] = [it for it in left if it not in before]
+                    for it in before:
+                        self._unsynced[file].remove(it)
             return result
 
         return counted
@@ -98,16 +101,23 @@ class FaultySystem:
     def _note(self, name: str, given: tuple[Any, ...]) -> None:
         fd, size = given[0], memoryview(given[1]).nbytes
         begin = given[2] if name == "pwrite" else os.lseek(fd, 0, os.SEEK_CUR)
-        self._unsynced.setdefault(fd, []).append((begin, size))
+        file = _identity(fd)
+        if file not in self._open:
+            self._open[file] = os.dup(fd)
+        self._unsynced.setdefault(file, []).append((begin, size))
 
     def _cut(self) -> None:
         """Of what wasn't synced, random pages never reach the disk."""
-        for fd, ranges in self._unsynced.items():
+        for file, ranges in self._unsynced.items():
             for begin, size in ranges:
                 place = begin
                 while place < begin + size:
                     end = min(begin + size, (place // _PAGE + 1) * _PAGE)
                     if self._random.random() < 0.5:
-                        with suppress(OSError):  # closed by now
-                            self._calls["pwrite"](fd, bytes(end - place), place)
+                        self._calls["pwrite"](self._open[file], bytes(end - place), place)
                     place = end
+
+
+def _identity(fd: int) -> tuple[int, int]:
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino

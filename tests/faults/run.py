@@ -24,6 +24,9 @@ from scenes import SCENES, Scene, make_scenes  # noqa: E402
 from quantrecipe.errors import QuantrecipeError  # noqa: E402
 
 _OK, _REFUSED, _BUG = 0, 3, 4
+_LATE = 16
+"""Calls at the end, where headers are written and files get their names: there are few, and most could go wrong."""
+
 _MOST_FAULTS = 3
 """In a row, before a run is left in peace."""
 
@@ -60,9 +63,12 @@ def main() -> int:
 
 
 def moments(calls: int, count: int, draw: random.Random) -> list[int]:
-    """Numbers of calls: all of them, where there are no more than are wanted."""
+    """Numbers of calls: all of them where there are no more than are wanted; else half of them among the last."""
     everywhere = range(1, calls + 1)
-    return list(everywhere) if calls <= count else sorted(draw.sample(everywhere, count))
+    if calls <= count:
+        return list(everywhere)
+    late = draw.sample(everywhere[-_LATE:], min(_LATE, count // 2))
+    return sorted({*late, *draw.sample(everywhere[:-_LATE], count - len(late))})
 
 
 def in_peace(scene: Scene) -> tuple[int, float]:

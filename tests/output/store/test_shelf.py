@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from quantrecipe.output import row_units
 from quantrecipe.output.apply import Result, apply_plan, apply_plans
 from quantrecipe.output.store import shelf as module
 from quantrecipe.output.store.store import open_store
-from quantrecipe.output.store.upkeep import entries_of
+from quantrecipe.output.store.upkeep import damage_of, entries_of
 from quantrecipe.output.transform import Rows
 from quantrecipe.plan.plan import Plan
 from quantrecipe.planning import make_plan
@@ -27,6 +28,7 @@ from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry, load_registry
 
+EXAMPLE = Path(__file__).parents[3] / "examples/tiny-code/model.safetensors"
 MIX = recipe(rule("attn_v", "Q8_0"), rule("ffn_down", "F16"), rule("ffn_up", "NVFP4"), default="Q4_K")
 WORTH = {
     *(f"blk.0.{name}.weight" for name in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate")),
@@ -232,8 +234,14 @@ def test_several_outputs_and_an_older_one(
         assert bool(results[1].from_store) is bool(turn)
 
 
+@pytest.mark.parametrize("count", [22, 24, 26, 28])
 def test_a_killed_run_goes_on(
-    source: Path, store: Path, tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+    count: int,
+    source: Path,
+    store: Path,
+    tmp_path: Path,
+    registry: Registry,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     plan = plan_of(source, registry)
     peace = apply_plan(plan, tmp_path / "peace.gguf", registry=registry)
@@ -243,17 +251,37 @@ def test_a_killed_run_goes_on(
     def run() -> Result:
         return apply_plan(plan, out, registry=registry, threads=1, store=store, resume=True)
 
-    left_after(25, out.parent, run, monkeypatch, tmp_path / "left")
+    left_after(count, out.parent, run, monkeypatch, tmp_path / "left")
     put_back(out.parent, tmp_path / "left")
     result = run()
     assert result.path.read_bytes() == peace.path.read_bytes()
     assert result.left > 0
     assert result.from_store
-    for entry in entries_of(open_store(store, create=False)):  # made anew, by a run that goes on
-        entry.path.unlink()
+    shutil.rmtree(store)  # what is made anew then is made of rows that were left, too
     put_back(out.parent, tmp_path / "left")
     assert run().path.read_bytes() == peace.path.read_bytes()
+    assert not any(map(damage_of, entries_of(open_store(store, create=False))))
     out.unlink()
     final = run()
     assert final.path.read_bytes() == peace.path.read_bytes()
     assert final.store_problems == ()
+
+
+def test_rows_that_change_places_are_the_same_in_another_container(
+    store: Path, tmp_path: Path, registry: Registry
+) -> None:
+    """A Hugging Face folder's rotary rows are rearranged on the way: its stored bytes are others than its GGUF's."""
+    folder = open_model(EXAMPLE, registry=registry)
+    mix = recipe(default="Q8_0")
+    first = apply_plan(
+        make_plan(mix, folder, registry=registry), tmp_path / "a.gguf", registry=registry, store=store
+    )
+    bf16 = apply_plan(
+        make_plan(recipe(default="BF16"), folder, registry=registry), tmp_path / "b.gguf", registry=registry
+    )
+    plan = plan_of(bf16.path, registry, mix)
+    second = apply_plan(plan, tmp_path / "c.gguf", registry=registry, store=store)
+    assert first.hashes["blk.0.attn_q.weight"] != second.hashes["blk.0.attn_q.weight"]
+    assert set(second.from_store) == {a.tensor.name for a in plan.assignments if a.type == "Q8_0"}
+    assert "blk.0.attn_q.weight" in second.from_store
+    assert same(second, apply_plan(plan, tmp_path / "d.gguf", registry=registry))

@@ -123,7 +123,11 @@ class Journal:
 
     def add_rows(self, tensor: int, start: int, stop: int, made: MadeRows) -> None:
         """Note that these rows are in the part."""
-        self._append("rows", tensor, start, stop, made.digest, made.source, made.lost, *(made.remark or ()))
+        if made.remark is None:  # written by hand, since there is one of these for each unit of rows
+            text = f'["rows",{tensor},{start},{stop},"{made.digest}","{made.source}",{made.lost}]'
+            self._write(_with_hash(text.encode()))
+        else:
+            self._append("rows", tensor, start, stop, made.digest, made.source, made.lost, *made.remark)
         self._count(tensor, stop - start)
 
     def add_done(self, tensor: int, made: MadeTensor) -> None:
@@ -252,14 +256,16 @@ class Journal:
                 self.noted_rows[tensor] = self.noted_rows.get(tensor, 0) + rows
 
     def _append(self, *record: Any) -> None:
-        line = _line(list(record))
+        self._write(_with_hash(json.dumps(record, separators=(",", ":")).encode()))
+
+    def _write(self, line: bytes) -> None:
         with self._lock:
             if self._failed is not None:
                 raise self._failed
             try:
-                rest = memoryview(line)
-                while rest:
-                    rest = rest[os.write(self._fd, rest) :]
+                written = os.write(self._fd, line)
+                while written < len(line):
+                    written += os.write(self._fd, line[written:])
             except OSError as error:
                 with suppress(OSError):  # else the next run cuts it off: nothing is written behind it
                     os.ftruncate(self._fd, self._size)
@@ -273,9 +279,8 @@ class Journal:
             return self._failed
 
 
-def _line(record: list[Any]) -> bytes:
-    text = json.dumps(record, separators=(",", ":")).encode()
-    return f"{xxhash.xxh3_64_hexdigest(text)} ".encode() + text + b"\n"
+def _with_hash(text: bytes) -> bytes:
+    return xxhash.xxh3_64_hexdigest(text).encode() + b" " + text + b"\n"
 
 
 def _record(line: bytes) -> list[Any] | None:
@@ -283,7 +288,7 @@ def _record(line: bytes) -> list[Any] | None:
     digest, _, text = line[:-1].partition(b" ")
     if line[-1:] != b"\n" or digest != xxhash.xxh3_64_hexdigest(text).encode():
         return None
-    return json.loads(text)  # type: ignore[no-any-return]  # what `_line` was given
+    return json.loads(text)  # type: ignore[no-any-return]  # what was written
 
 
 def _torn_at_once(line: bytes) -> bool:

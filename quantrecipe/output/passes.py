@@ -245,12 +245,14 @@ class Encode(TensorPass[_Encoded]):
                 lost[i] = there.lost
                 continue
             row_bytes = encoded.shape[1]
+            # Before it is written, since it is in a cache now.
+            digest = xxhash.xxh3_64_hexdigest(encoded.data) if origins[i] else ""
             for job in encoding.jobs:
                 job.sink.write(encoded.data, job.assignment.offset + unit.start * row_bytes)
-            if origins[i]:
+            if digest:
                 first = encoding.jobs[0]
                 remark = self._rows.prepared.remark(first.assignment, first.statistics, unit.expert)
-                rows_made(encoding, unit, encoded, origins[i], lost[i], remark)
+                rows_made(encoding, unit, digest, origins[i], lost[i], remark)
         rows = None if self._rows_digest is None else stored
         return _Encoded(reading, data, lost, [there is not None for there in left], rows)
 

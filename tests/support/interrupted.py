@@ -20,11 +20,11 @@ def left_after(
     count: int, folder: Path, run: Callable[[], object], monkeypatch: pytest.MonkeyPatch, into: Path
 ) -> int:
     """Run, and copy what is in `folder` when so many records are written; how many there were in all."""
-    append, written = Journal._append, 0
+    write, written = Journal._write, 0
 
-    def copying(self: Journal, *record: object) -> None:
+    def copying(self: Journal, line: bytes) -> None:
         nonlocal written
-        append(self, *record)
+        write(self, line)
         written += 1
         if written == count:
             into.mkdir(exist_ok=True)
@@ -34,7 +34,7 @@ def left_after(
                 shutil.copy2(path, into)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Journal, "_append", copying)
+        patch.setattr(Journal, "_write", copying)
         run()
     return written
 

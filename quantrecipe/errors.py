@@ -3,6 +3,7 @@
     QuantrecipeError
       ├─ RecipeError          a recipe can't be read, or says what can't be done; holds every problem found
       ├─ ModelError           a model file is damaged, lies about itself, or isn't understood
+      │    └─ UnknownArchitectureError  only llama.cpp's own converter may know it
       ├─ ImportanceError      an importance matrix can't be read, or doesn't fit the model
       ├─ PlanError            recipe and model don't go together
       ├─ FormatError          rows or bytes that a format can't encode or decode
@@ -37,6 +38,7 @@ __all__ = [
     "RecipeError",
     "SensitivityError",
     "TextError",
+    "UnknownArchitectureError",
     "abridged",
 ]
 
@@ -104,6 +106,10 @@ class RecipeError(QuantrecipeError):
 
 class ModelError(QuantrecipeError):
     """A model file is damaged, lies about itself, or isn't understood."""
+
+
+class UnknownArchitectureError(ModelError):
+    """quantrecipe itself can't convert this architecture, or this part of it; llama.cpp's converter may."""
 
 
 class ImportanceError(QuantrecipeError):

@@ -28,6 +28,7 @@ BOTTOM = [
     "wording",
     "layer_ranges",
     "units",
+    "remote_files",
     "whole_file",
     "packaged",
     "typed",

@@ -45,6 +45,7 @@ from quantrecipe.gguf.header import read_header
 from quantrecipe.gguf.values import metadata_text
 from quantrecipe.importance.measurement import Measurement, chunks_of
 from quantrecipe.importance.provenance import CalibrationText, Provenance
+from quantrecipe.remote_files import file_pieces
 from quantrecipe.texts.documents import Domain, Rendered
 
 if TYPE_CHECKING:
@@ -268,9 +269,10 @@ def hash_of_files(files: Iterable[Path], stopped: threading.Event | None = None)
     """XXH3-128 of the bytes of files, one after the other; of what was read by then, once `stopped` is set."""
     digest = xxhash.xxh3_128()
     for path in files:
-        with path.open("rb") as file:
-            while not (stopped is not None and stopped.is_set()) and (data := file.read(1 << 20)):
-                digest.update(data)
+        for data in file_pieces(path):
+            if stopped is not None and stopped.is_set():
+                break
+            digest.update(data)
     return digest.hexdigest()
 
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from quantrecipe.cli.context import Context, pass_context
-from quantrecipe.cli.errors import print_renamed, printable
+from quantrecipe.cli.errors import print_renamed, print_warning, printable
 from quantrecipe.cli.options.amounts import count_option
 from quantrecipe.cli.options.paths import MODEL, RECIPE, file_option, folder_option
 from quantrecipe.cli.options.shared import engine_option, force_option
-from quantrecipe.cli.options.texts import verify_option
+from quantrecipe.cli.options.texts import verify_layers_option, verify_option
 from quantrecipe.cli.output_files import check_output, default_name
 from quantrecipe.cli.planned.planning import (
     PlanOptions,
@@ -30,6 +30,8 @@ from quantrecipe.cli.store.folder import store_option
 from quantrecipe.cli.subcommand import subcommand
 from quantrecipe.errors import OutputError
 from quantrecipe.plain_data import rounded_bits
+from quantrecipe.remote_files import forget
+from quantrecipe.wording import some_of
 
 if TYPE_CHECKING:
     from quantrecipe.output.apply import Result
@@ -73,6 +75,7 @@ class _NanChoice(click.Choice):  # type: ignore[type-arg]  # generic only in new
 )
 @store_option
 @verify_option
+@verify_layers_option
 @engine_option
 @force_option
 @click.option(
@@ -88,6 +91,11 @@ class _NanChoice(click.Choice):  # type: ignore[type-arg]  # generic only in new
     show_default=True,
     help="NaN and Inf among the weights: stop, or go on (quantized types store 0 there).",
 )
+@click.option(
+    "--keep-download",
+    is_flag=True,
+    help="Of a model on the hub: keep what was downloaded of its tensors, as far as there is room, for the next time.",
+)
 @locked_option
 @click.option("--dry-run", is_flag=True, help="Show the plan, and write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
@@ -102,11 +110,13 @@ def command(
     reuse: Path | None,
     store: Path | None,
     held_out: tuple[str, ...],
+    by_layer: bool,
     engine: Path | None,
     force: bool,
     keep_part: bool,
     threads: int | None,
     nan: Any,
+    keep_download: bool,
     locked: Path | None,
     dry_run: bool,
     as_json: bool,
@@ -135,6 +145,8 @@ def command(
 
     if output is not None and (len(recipes) > 1 or out_dir is not None):
         raise click.UsageError("-o names one file: use --out-dir for several recipes.")
+    if by_layer and not held_out:
+        raise click.UsageError("--verify-layers judges on the texts of --verify, and there are none.")
     wanted = PlanOptions(**options)
     planned = load_planned(ctx, recipes, model, wanted, globs=True)
     plans, registry = [planned.plan(it) for it in planned.recipes], planned.inputs.registry
@@ -180,6 +192,7 @@ def command(
         plan, result, trial = write_better(
             *(ctx, planned, plans[0], texts, paths[0]),
             recipe=planned.recipes[0],
+            by_layer=by_layer,
             force=force,
             nan=nan,
             reuse=reuse,
@@ -203,6 +216,11 @@ def command(
                 resume=True,
                 keep=keep_asked(ctx.err, progress, keep_part=keep_part),
             )
+    if not keep_download:
+        forget(plans[0].model.files)
+    if unchecked := results[0].unchecked:
+        names = some_of([path.name for path in unchecked], 3)
+        print_warning(ctx.err, f"{names}: not held against the hub's hash, since only a part of it was read")
     if as_json:
         written = [_document(plan, result) for plan, result in zip(plans, results, strict=True)]
         if trial is not None:

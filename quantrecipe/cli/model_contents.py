@@ -27,6 +27,7 @@ from quantrecipe.model.model import Model
 from quantrecipe.model.source.source import Extent
 from quantrecipe.plain_data import fields_of, rounded_bits
 from quantrecipe.recipe.writing.braces import braced
+from quantrecipe.remote_files import file_size
 from quantrecipe.tensor import split_name
 
 __all__ = [
@@ -240,7 +241,7 @@ def read_contents(path: Path, load_specs: Callable[[], Mapping[int, FormatSpec]]
         container="safetensors",
         metadata={key: GGUFValue.of(ValueType.STRING, text) for key, text in checkpoint.metadata.items()},
         tensors=tensors,
-        files={file: file.stat().st_size for file in checkpoint.files},
+        files={file: file_size(file) for file in checkpoint.files},
     )
 
 

@@ -21,7 +21,13 @@ from quantrecipe.cli.options.shared import (
     requantize_option,
     strict_option,
 )
-from quantrecipe.cli.options.texts import TEXT_GRAMMAR, raw_option, text_option, verify_option
+from quantrecipe.cli.options.texts import (
+    TEXT_GRAMMAR,
+    raw_option,
+    text_option,
+    verify_layers_option,
+    verify_option,
+)
 from quantrecipe.cli.output_files import check_folder, check_output, default_name
 from quantrecipe.cli.subcommand import subcommand
 
@@ -54,6 +60,7 @@ _STAGES = 4
     help="Runs of layers whose inputs are collected together, behind those before: more take longer.",
 )
 @verify_option
+@verify_layers_option
 @folder_option(
     "--statistics",
     metavar="FOLDER",
@@ -93,6 +100,7 @@ def command(
     output: Path | None,
     stages: int,
     held_out: tuple[str, ...],
+    by_layer: bool,
     statistics: Path | None,
     context: int,
     chunks: int | None,
@@ -137,6 +145,8 @@ def command(
 
     if not texts:
         raise click.UsageError("Say with --text what the model is to read.")
+    if by_layer and not held_out:
+        raise click.UsageError("--verify-layers judges on the texts of --verify, and there are none.")
     inputs = PlanInputs(
         registry=ctx.load_registry(),
         imatrix=imatrix,
@@ -199,7 +209,7 @@ def command(
     if plan.warnings:
         ctx.err.print(render_warnings(plan))
     plan, result, trial = write_better(
-        *(ctx, planned, plan, unseen, out), recipe=loaded, force=force, **running
+        *(ctx, planned, plan, unseen, out), recipe=loaded, by_layer=by_layer, force=force, **running
     )
     if as_json:
         ctx.print_json(

@@ -19,8 +19,9 @@ from quantrecipe.cli.planned.planning import Planned
 from quantrecipe.cli.progress import EvalBar
 from quantrecipe.cli.tables import Paragraph
 from quantrecipe.errors import PlanError
+from quantrecipe.layer_ranges import layer_ranges
 from quantrecipe.plan.statistics import require_statistics
-from quantrecipe.recipe.writing.without_encoders import without_encoders
+from quantrecipe.recipe.writing.without_encoders import with_plain_layers, without_encoders
 from quantrecipe.texts import read_domains
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def write_better(
     out: Path,
     *,
     recipe: Recipe,
+    by_layer: bool,
     force: bool,
     nan: Nan = "error",
     reuse: Path | None = None,
@@ -72,7 +74,8 @@ def write_better(
 ) -> tuple[Plan, Result, Trial | None]:
     """Write what the encoder made, or what plain encoding makes where that isn't surely worse on the texts.
 
-    texts: held-out ones; none: nothing is compared
+    texts:    held-out ones; none: nothing is compared
+    by_layer: whether single layers are judged, too
     The plan of what was written, the result, and what the trial found.
     """
     from quantrecipe.output.apply import apply_plans
@@ -84,6 +87,7 @@ def write_better(
                 _trial_beside(
                     *(ctx, planned, recipe, plan, texts),
                     folder=out.parent,
+                    by_layer=by_layer,
                     nan=nan,
                     reuse=reuse,
                     store=store,
@@ -121,6 +125,7 @@ def _trial_beside(
     texts: Sequence[Held],
     *,
     folder: Path,
+    by_layer: bool,
     nan: Nan,
     reuse: Path | None,
     store: Path | None,
@@ -140,6 +145,7 @@ def _trial_beside(
         texts,
         folder=folder,
         registry=planned.inputs.registry,
+        in_part=(lambda layers: planned.plan(with_plain_layers(recipe, layers))) if by_layer else None,
         nan=nan,
         reuse=reuse,
         store=store,
@@ -154,14 +160,23 @@ def render_trial(trial: Trial) -> Paragraph:
     """What the trial found, and what is kept."""
     from quantrecipe.cli.eval.verdicts import change_text
 
-    change = change_text(trial.beside.kld_mean)
-    kept = "the encoder's file is kept" if trial.better else "it isn't surely better: plain encoding is kept"
+    found = f"{trial.encoded:.4g}, with plain encoding {trial.plain:.4g}"
+    if trial.layers:
+        layers = f"layer{'s' if len(trial.lost) > 1 else ''} {layer_ranges(trial.lost)}"
+        found += f"; plain encoding is surely better in {layers if trial.lost else 'no layer'}"
+    if trial.in_part is not None:
+        found += f", and {trial.in_part:.4g} is left with {'these' if len(trial.lost) > 1 else 'it'} plain"
+    kept = {
+        "encoder": "the encoder's file is kept",
+        "encoder in part": "this file is kept",
+        "plain": "it isn't surely better: plain encoding is kept",
+    }
     return Paragraph(
         Text.assemble(
             printable(
-                f"on {trial.text} ({trial.positions:,} positions) the mean KL divergence is {trial.encoded:.4g}, with "
-                f"plain encoding {trial.plain:.4g}: {change}; "
+                f"on {trial.text} ({trial.positions:,} positions) the mean KL divergence is {found}: "
+                f"{change_text(trial.beside.kld_mean)} beside plain encoding; "
             ),
-            (kept, "bold" if trial.better else "bold yellow"),
+            (kept[trial.kept], "bold" if trial.better else "bold yellow"),
         )
     )

@@ -26,6 +26,7 @@ from typing import IO, TYPE_CHECKING, Any, Self, TypedDict, TypeVar
 from quantrecipe.engine.libraries import Engine, find_engine
 from quantrecipe.engine.messages import Ask, Call, Failed, Finished, Open, Told, receive, send
 from quantrecipe.errors import EvaluationError
+from quantrecipe.remote_files import remote_file
 
 if TYPE_CHECKING:
     from quantrecipe.engine.language_model import ModelFacts
@@ -217,6 +218,9 @@ def existing_gguf(path: str | Path) -> Path:
         path = path.with_name(f"{shard[1]}-00001-of-{shard[2]}.gguf")
     if not path.exists():
         raise EvaluationError("there is no such file", file=path)
+    if remote_file(path) is not None:
+        what = "lies on the hub, and llama.cpp runs files of this machine"
+        raise EvaluationError(what, "download it, and give the file", file=path)
     with path.open("rb") as file:
         if file.read(4) != b"GGUF":
             raise EvaluationError(

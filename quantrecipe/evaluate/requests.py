@@ -18,6 +18,7 @@ from quantrecipe.evaluate.in_process import SMALLEST_CONTEXT, Settings, run_mode
 from quantrecipe.evaluate.positions import Positions
 from quantrecipe.evaluate.reference import Reference, read_reference
 from quantrecipe.evaluate.statistics import Evaluation, summarise
+from quantrecipe.remote_files import remote_file
 from quantrecipe.texts.plain_text import Text
 
 __all__ = [
@@ -135,6 +136,9 @@ def model_key(files: Sequence[str | Path]) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for path in map(Path, files):
         try:
+            if remote_file(path) is not None:
+                digest.update(str(path).encode())  # it has the commit in it
+                continue
             facts = path.stat()
             digest.update(f"{path.name} {facts.st_size} {facts.st_mtime_ns}".encode())
             with path.open("rb") as file:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, Never
 
 from quantrecipe.errors import ModelError
+from quantrecipe.remote_files import Sequential, remote_file
 
 __all__ = ["Cursor", "open_cursor"]
 
@@ -31,7 +32,7 @@ class Cursor:
 
     __slots__ = ("_file", "at", "data", "path", "size", "where")
 
-    def __init__(self, file: BinaryIO, path: Path, size: int) -> None:
+    def __init__(self, file: BinaryIO | Sequential, path: Path, size: int) -> None:
         self._file = file
         self.path = path
         self.size = size
@@ -105,6 +106,9 @@ def open_cursor(path: Path) -> Iterator[Cursor]:
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # before opening: a pipe would wait for its writer
             raise ModelError("is not a regular file", "copy its content to one", file=path)
+        if (remote := remote_file(path)) is not None:
+            yield Cursor(Sequential(remote), path, remote.size)
+            return
         with path.open("rb") as file:
             yield Cursor(file, path, os.fstat(file.fileno()).st_size)
     except FileNotFoundError as error:

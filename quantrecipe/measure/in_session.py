@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Reduce = Callable[[NDArray[np.float32]], NDArray[np.float64]]
 
-__all__ = ["Held", "inputs_of", "read_again", "used_of", "write_part"]
+__all__ = ["Held", "inputs_of", "put", "used_of", "write_part"]
 
 _PIECE = 1 << 24  # bytes
 _COMPARED = 1 << 12  # bytes at either end of a weight
@@ -33,7 +33,7 @@ _COMPARED = 1 << 12  # bytes at either end of a weight
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Held:
-    """A tensor in the file that the session has open: where its bytes are, and ggml's number of its type."""
+    """A tensor in a file: where its bytes are, and ggml's number of its type."""
 
     name: str
     ggml_type: int
@@ -88,8 +88,8 @@ def write_part(model: LanguageModel, name: str, offset: int, data: NDArray[np.ui
     model.write(name, data, offset)
 
 
-def read_again(model: LanguageModel, tensors: Sequence[Held], *, tell: Tell) -> None:
-    """Give weights the bytes that they have in the file."""
+def put(model: LanguageModel, tensors: Sequence[Held], *, tell: Tell) -> None:
+    """Give weights the bytes that they have in a file: the one that is open, or another with the same types."""
     for held in tensors:
         for start, data in held.pieces():
             model.write(held.name, data, start)

@@ -23,7 +23,7 @@ from quantrecipe.api import QuantFormat, Reduce
 from quantrecipe.engine import Engine, Session, engine_facts, find_engine
 from quantrecipe.errors import EvaluationError
 from quantrecipe.evaluate import Positions, make_reference, score
-from quantrecipe.measure.in_session import Held, inputs_of, read_again, used_of, write_part
+from quantrecipe.measure.in_session import Held, inputs_of, put, used_of, write_part
 from quantrecipe.measure.passes import choose_type, own_type
 from quantrecipe.measure.resident import Resident, Setting, Wish
 from quantrecipe.memory.machine import detect_machine
@@ -108,19 +108,24 @@ class Exchange:
         self.session = session
         self._registry = registry
         self._types = {tensor.name: tensor.dtype for tensor in held.tensors}
-        self._held: dict[str, Held] = {}
-        for tensor in held.tensors:
-            (extent,) = held.sources[tensor.name].extents
-            fmt = registry.formats.get(tensor.dtype)
-            self._held[tensor.name] = Held(
+        self._held = self.held_by(held)
+        self._used: dict[str, bool] = {}
+        self._lock = threading.Lock()
+
+    def held_by(self, file: Model) -> dict[str, Held]:
+        """By name, where a GGUF has its tensors."""
+        found = {}
+        for tensor in file.tensors:
+            (extent,) = file.sources[tensor.name].extents
+            fmt = self._registry.formats.get(tensor.dtype)
+            found[tensor.name] = Held(
                 name=tensor.name,
                 ggml_type=-1 if fmt is None else fmt.spec.ggml_type,
                 path=extent.path,
                 offset=extent.offset,
                 nbytes=extent.nbytes,
             )
-        self._used: dict[str, bool] = {}
-        self._lock = threading.Lock()
+        return found
 
     def usable(self, names: Iterable[str]) -> list[str]:
         """Those of the tensors that the engine uses. EvaluationError where one of these can't be exchanged."""
@@ -142,7 +147,11 @@ class Exchange:
 
     def read_again(self, names: Sequence[str]) -> None:
         """Restore tensors."""
-        self.session.call(read_again, [self._held[name] for name in names])
+        self.put([self._held[name] for name in names])
+
+    def put(self, tensors: Sequence[Held]) -> None:
+        """Give tensors the bytes that they have in a file, which may be another: the types have to be the same."""
+        self.session.call(put, tensors)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from quantrecipe.errors import ModelError
+from quantrecipe.errors import ModelError, UnknownArchitectureError
 from quantrecipe.gguf.file_types import FILE_TYPES
 from quantrecipe.model.architectures.architecture import Architecture
 from quantrecipe.model.architectures.completion import complete, completed
@@ -66,7 +66,10 @@ _ALL_OF_THEM = "`quantrecipe help architectures` lists them"
 _LONGEST_CLASS = 100  # no class has more, and a comparison takes time
 _PARTS = {"model": "the language model", "mmproj": "a projector", "mtp": "a draft head alone"}
 _OPTIONS = {"model": "leave --mmproj and --mtp out", "mmproj": "say --mmproj", "mtp": "say --mtp"}
-_CONVERTER = "convert it with llama.cpp's convert_hf_to_gguf.py --outtype bf16, and give the GGUF"
+_CONVERTER = (
+    "let llama.cpp's own converter read it: git clone https://github.com/ggml-org/llama.cpp, and say "
+    "--converter llama.cpp"
+)
 
 
 def open_huggingface(
@@ -159,13 +162,13 @@ def _architecture(
         close = get_close_matches(name[:_LONGEST_CLASS], known, 3, 0.7)
         which = f"closest of {len(known)}: {', '.join(close)}" if close else f"{len(known)} others are"
         what = f"the architecture {quoted(name)} is not supported ({which}; {_ALL_OF_THEM})"
-        raise ModelError(what, _CONVERTER, file=path)
+        raise UnknownArchitectureError(what, _CONVERTER, file=path)
     for arch in known[name]:
         if arch.part == part:
             config = _complete(path, values, arch, stored)
             if arch.applies(config):
                 return arch, config
-    raise ModelError(*_absent(name, part, {arch.part for arch in known[name]}), file=path)
+    raise UnknownArchitectureError(*_absent(name, part, {arch.part for arch in known[name]}), file=path)
 
 
 def _absent(name: str, part: str, parts: Collection[str]) -> tuple[str, str]:

@@ -1,5 +1,6 @@
 """open_model: whatever holds a model becomes a Model.
 
+    hf://OWNER/NAME[@REVISION][/PATH]                            model/hub, and then one of these
     FILE.gguf, recognised by its first bytes                     model/gguf_file
     folder with config.json, or a .safetensors file in one       model/huggingface
     .safetensors file, or folder of them, without config.json    tensors keep their names
@@ -12,10 +13,12 @@ installed one is imported when it is needed: the one import in `model` that goes
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantrecipe.errors import ModelError
+from quantrecipe.errors import ModelError, UnknownArchitectureError
 from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.misplaced import is_gguf_inside, misplaced
 from quantrecipe.model.gguf_file import is_gguf, open_gguf
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from quantrecipe.model.safetensors import Checkpoint
     from quantrecipe.registry import Registry
 
-__all__ = ["open_model"]
+__all__ = ["located", "open_model"]
 
 _ARCH_KEY = "general.architecture"
 _KINDS = "a .gguf file, a .safetensors file, or a Hugging Face folder"
@@ -41,6 +44,7 @@ def open_model(
     part: str = "model",
     pre: str | None = None,
     allow_pickle: bool = False,
+    converter: str | Path | None = None,
     registry: Registry | None = None,
 ) -> Model:
     """The model that a GGUF, a Hugging Face folder, a safetensors or a shape file holds, from its headers.
@@ -48,16 +52,51 @@ def open_model(
     `arch` names the architecture where the files don't: bare safetensors. `part` is what of a Hugging Face folder is
     opened: "model", or its projector ("mmproj") or draft head ("mtp"). `pre` names the pre-tokenizer
     (`tokenizer.ggml.pre`) of a Hugging Face model whose rules aren't recognised. `allow_pickle` lets
-    PyTorch's weights-only loader read weights that are pickles. `registry` knows the sizes of the
+    PyTorch's weights-only loader read weights that are pickles. `converter` is a checkout of llama.cpp, whose
+    own converter then reads the folder; where $QUANTRECIPE_CONVERTER names one, it reads those whose architecture isn't
+    known. `registry` knows the sizes of the
     types in a GGUF, and the architectures; None loads the installed one. ModelError where there is no
     model, or it can't be read.
     """
-    path = Path(path)
-    model = _open(path, arch, part, pre, allow_pickle, registry)
+    path = located(path)
+    if converter is not None and path.is_dir():
+        return _by_converter(path, Path(converter), part, registry)
+    try:
+        model = _open(path, arch, part, pre, allow_pickle, registry)
+    except UnknownArchitectureError:
+        checkout = os.environ.get("QUANTRECIPE_CONVERTER")
+        if not checkout:
+            raise
+        return _by_converter(path, Path(checkout), part, registry)
     if part != "model" and model.container != "huggingface":
         what = f"is no Hugging Face folder, of which alone the part {part!r} can be made"
         raise ModelError(what, f"give the folder, or leave --{part} out", file=path)
     return model
+
+
+def _by_converter(folder: Path, checkout: Path, part: str, registry: Registry | None) -> Model:
+    """What llama.cpp's own converter makes of a folder, under the folder's name."""
+    from quantrecipe.model.checkpoint import open_checkpoint
+    from quantrecipe.model.converter import converted
+
+    dtypes: list[str] = []
+    files: tuple[Path, ...] = ()
+    if any(folder.glob("*.safetensors")):
+        checkpoint = open_checkpoint(folder)
+        dtypes = [it.dtype for it in checkpoint.tensors.values() if len(it.shape) > 1]
+        files = checkpoint.files_read
+    model = open_gguf(converted(folder, checkout, part=part, dtypes=dtypes), _load(registry).by_ggml_type)
+    return replace(model, path=folder, files=(*model.files, *files))
+
+
+def located(ref: str | Path) -> Path:
+    """Where a model's files are: of one on the hub, a folder that stands for it. ModelError where it isn't there."""
+    if os.fspath(ref).startswith("hf:/"):  # what speaks with the hub is loaded for this alone
+        from quantrecipe.model.hub import is_hub_address, mirrored
+
+        if is_hub_address(ref):
+            return mirrored(ref)
+    return Path(ref)
 
 
 def _open(

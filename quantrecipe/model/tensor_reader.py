@@ -1,4 +1,4 @@
-"""TensorReader: stored bytes, straight from the files into the caller's buffers.
+"""TensorReader: stored bytes, straight from the files into the caller's buffers, wherever the files lie.
 
 A read is positional (`preadv`), so threads share a file without sharing a position; where the system has no
 such call (Windows), a lock per file makes up for it. Files open when first needed, and only so many at once:
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from quantrecipe.errors import ModelError
 from quantrecipe.model.source.source import Extent
+from quantrecipe.remote_files import remote_file
 
 __all__ = ["TensorReader"]
 
@@ -80,6 +81,9 @@ class TensorReader:
 
     def _read(self, extent: Extent, begin: int, piece: memoryview, tensor: str) -> None:
         offset, done = extent.offset + begin, 0
+        if (remote := remote_file(extent.path)) is not None:
+            remote.read_into(piece, offset)
+            return
         try:
             with self._open(extent) as opened:
                 while done < len(piece):

@@ -14,7 +14,7 @@ from itertools import count
 from pathlib import Path
 
 from quantrecipe.core.processors import usable_processors
-from quantrecipe.errors import OutputError
+from quantrecipe.errors import ModelError, OutputError
 from quantrecipe.gguf.values import GGUFValue
 from quantrecipe.gguf.write_header import encode_header
 from quantrecipe.output.jobs import Job
@@ -43,6 +43,7 @@ from quantrecipe.plan.metadata import (
 from quantrecipe.plan.plan import Plan, PlannedFile
 from quantrecipe.plan.statistics import require_statistics
 from quantrecipe.registry import Registry, load_registry
+from quantrecipe.remote_files import remote_file, settle
 
 __all__ = ["Result", "apply_plan", "apply_plans", "output_paths"]
 
@@ -59,6 +60,7 @@ class Result:
     nonfinite:       by tensor: weights that weren't finite and are 0 now (with nan="allow")
     remarks:         by tensor: what its encoder has to say of its statistics. Of tensors that were copied, nothing
     reused:          tensors that were copied from an older output
+    unchecked:       files on the hub that were read in part, so that they couldn't be held against its hashes
     """
 
     paths: tuple[Path, ...]
@@ -75,6 +77,7 @@ class Result:
     store_problems: tuple[str, ...] = ()
     left: int = 0
     differing: tuple[str, ...] = ()
+    unchecked: tuple[Path, ...] = ()
 
     @property
     def path(self) -> Path:
@@ -191,6 +194,7 @@ def apply_plans(
         stream = Stream(model, jobs, registry, threads=threads, nan=handling, progress=progress, store=kept)
         progress.start(stream.weights)
         stream.run()
+        unchecked = _settled(model.files, left)
         for (plan, files), written, remarked in zip(outputs, stream.written, stream.remarked, strict=True):
             _write_headers(plan, files, stream.sources, written, remarked)
         if left is not None:
@@ -213,6 +217,7 @@ def apply_plans(
             store_problems=() if kept is None else tuple(kept.problems),
             left=stream.left[number],
             differing=tuple(stream.differing),
+            unchecked=tuple(unchecked),
         )
         for number, ((plan, _), group) in enumerate(zip(plans, paths, strict=True))
     ]
@@ -226,6 +231,20 @@ def output_paths(path: Path, shards: int) -> list[Path]:
         return [path]
     stem = path.name.removesuffix(".gguf")
     return [path.with_name(f"{stem}-{number:05d}-of-{shards:05d}.gguf") for number in range(1, shards + 1)]
+
+
+def _settled(files: Sequence[Path], left: Resume | None) -> list[Path]:
+    """The files on the hub of which it can't be told whether what was read is right. ModelError where it isn't."""
+    try:
+        unchecked = settle(files)
+    except ModelError:
+        if left is not None:  # what was made of it can't be relied on, and isn't read again
+            left.void()
+        raise
+    if left is None or not left.before:
+        return unchecked
+    # What an earlier run has read wasn't checked when it was killed, and is checked now only if it was read again.
+    return [path for path in files if remote_file(path) is not None]
 
 
 def _jobs(

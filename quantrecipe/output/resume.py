@@ -8,6 +8,7 @@ names. Of one that fails in between:
     SIGTERM, with which schedulers end a job                    stays
     Ctrl-C                                                      is asked for; what was there before the run stays
     the disk has lost what was written (fsync fails)            is removed: nothing in the part can be relied on
+    the model was damaged on its way from the hub               is removed, too
 """
 
 from __future__ import annotations
@@ -39,7 +40,10 @@ _MET_AGAIN = (FormatError, ImportanceError, PlanError)
 
 
 class Resume:
-    """To be used within the parts' own contexts, so that what it keeps isn't removed by them."""
+    """To be used within the parts' own contexts, so that what it keeps isn't removed by them.
+
+    before: an earlier run had left something
+    """
 
     def __init__(
         self,
@@ -57,6 +61,7 @@ class Resume:
         self._progress = progress
         self._part = outputs[0][1][0].part
         self._keep = keep
+        self._void = False
         self.journals: list[Journal] = []
         try:
             for plan, parts in outputs:
@@ -67,11 +72,11 @@ class Resume:
             for part in (part for _, parts in outputs for part in parts if part.left):
                 part.keep()
             raise
-        self._before = not all(journal.empty for journal in self.journals)
+        self.before = not all(journal.empty for journal in self.journals)
         for (_, parts), journal in zip(outputs, self.journals, strict=True):
             if journal.other:
                 progress.started_over(parts[0].part, journal.other)
-        if self._before:
+        if self.before:
             progress.resumed(self._part, self.share)
         self._sync = SyncOften(
             [(parts, journal) for (_, parts), journal in zip(outputs, self.journals, strict=True)]
@@ -92,6 +97,10 @@ class Resume:
     def entry(self, output: int, number: int, part: PartFile) -> Entry:
         """A tensor of an output, by its number in the plan."""
         return Entry(journal=self.journals[output], number=number, part=part)
+
+    def void(self) -> None:
+        """What was made can't be relied on, so that nothing of it stays."""
+        self._void = True
 
     def written(self) -> None:
         """All is written, and about to get its names: nobody else is to sync the parts any more."""
@@ -121,12 +130,16 @@ class Resume:
 
     def _stays(self, error: BaseException) -> bool:
         parts = [part for _, parts in self._outputs for part in parts]
-        if any(part.failed is not None for part in parts) or all(it.empty for it in self.journals):
+        if (
+            self._void
+            or any(part.failed is not None for part in parts)
+            or all(it.empty for it in self.journals)
+        ):
             return False
         if all(part.settled for part in parts):  # complete; they are kept where a name couldn't be had
             return all(part.is_at(part.part) for part in parts)
         if isinstance(error, KeyboardInterrupt):
-            return self._before or (self._keep is not None and self._keep(self._part, self.share))
+            return self.before or (self._keep is not None and self._keep(self._part, self.share))
         return not isinstance(error, _MET_AGAIN)
 
     def _say(self, error: QuantrecipeError) -> None:

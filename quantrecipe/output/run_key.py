@@ -1,11 +1,13 @@
 """run_key: what the bytes of an output depend on, so that a run goes on only with what would have come out of itself.
 
 The model's files are known by name, size, time of change, and a hash of both their ends: to read all of hundreds of
-gigabytes would take as long as a good part of the work.
+gigabytes would take as long as a good part of the work. Those on the hub are known by their commit; what llama.cpp's
+converter computes is known by nothing, so no other run goes on with it.
 """
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import xxhash
 from quantrecipe import __version__
 from quantrecipe.errors import ModelError
 from quantrecipe.plan.plan import Plan
+from quantrecipe.remote_files import remote_file
 
 __all__ = ["difference", "run_key"]
 
@@ -60,6 +63,9 @@ def _encoders(plan: Plan) -> list[Any]:
 
 
 def _file_key(path: Path) -> list[Any]:
+    if (remote := remote_file(path)) is not None:
+        head = xxhash.xxh3_128_hexdigest(remote.head(0, _END))
+        return [path.name, remote.size, remote.identity or secrets.token_hex(16), head]
     try:
         with path.open("rb") as file:
             begin = file.read(_END)

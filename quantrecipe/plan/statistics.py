@@ -89,6 +89,9 @@ def made_by(decision: Decision, fmt: QuantFormat, resolution: Resolution) -> Mad
     choice = (rule.encoder if rule is not None else None) or recipe.encoder
     if choice is None or fmt.spec.block == 1:  # floats lose next to nothing
         return Made()
+    spared = choice.except_layers
+    if spared and spared.contains(decision.tensor.layer, resolution.trace.n_layers):
+        return Made()
     encoder = resolution.registry.encoder(choice.name).with_options(choice.options)
     if (reason := encoder.accepts(fmt)) is not None:
         return Made(lacking=reason)

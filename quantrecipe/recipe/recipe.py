@@ -44,10 +44,14 @@ recipe that is written down with its parents merged in still does what it did.""
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncoderChoice:
-    """The encoder that makes the bytes, by name, with the options that differ from its defaults."""
+    """The encoder that makes the bytes, by name, with the options that differ from its defaults.
+
+    except_layers: where each format makes its bytes by itself all the same
+    """
 
     name: str
     options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    except_layers: LayerSet | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

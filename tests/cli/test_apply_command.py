@@ -473,6 +473,11 @@ class TestVerify:
         assert message in " ".join(result.output.split())
         assert figures.scored == []
 
+    def test_layers_are_judged_on_a_text(self, figures: Figures) -> None:
+        result = CliRunner().invoke(app, ["apply", "mine.yaml", str(EXAMPLE), "--verify-layers"])
+        assert result.exit_code == 2
+        assert "--verify-layers judges on the texts of --verify" in " ".join(result.output.split())
+
     def test_without_an_encoder_there_is_nothing_to_compare(self, figures: Figures) -> None:
         Path("mine.yaml").write_text("quantrecipe: 1\nname: mine\ndefault: Q4_0\n", "utf-8")
         result = self.run()

@@ -15,7 +15,7 @@ from support.resident_engine import REGISTRY, OpenModel
 from quantrecipe import open_model
 from quantrecipe.errors import EvaluationError
 from quantrecipe.measure import in_session
-from quantrecipe.measure.in_session import Held, inputs_of, read_again, used_of
+from quantrecipe.measure.in_session import Held, inputs_of, put, used_of
 
 V = "blk.0.attn_v.weight"
 
@@ -35,12 +35,12 @@ def held(path: Path, name: str = V, **changes: Any) -> Held:
     return Held(name=name, path=extent.path, **facts | changes)
 
 
-def test_a_tensor_is_read_again_in_pieces(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tensor_is_put_in_pieces(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(in_session, "_PIECE", 1000)
     model = OpenModel(path, ())
     exact = model.bytes[V].copy()
     model.bytes[V][:] = 7
-    read_again(model, [held(path)], tell=untold)  # type: ignore[arg-type]  # a stand-in
+    put(model, [held(path)], tell=untold)  # type: ignore[arg-type]  # a stand-in
     assert np.array_equal(model.bytes[V], exact)
     assert len(model.written) == -(-exact.size // 1000)
 

@@ -558,6 +558,32 @@ class TestHowARunEnds:
             self.run(plan, out, registry)
         assert not list(out.parent.iterdir())
 
+    def test_what_was_made_of_a_damaged_download_isn_t_gone_on_with(
+        self, plan: Plan, out: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Else the next run would read nothing again, and find nothing wrong."""
+
+        def damaged(paths: object) -> list[Path]:
+            raise ModelError("has the SHA-256 0, and the hub says 1")
+
+        monkeypatch.setattr("quantrecipe.output.apply.settle", damaged)
+        with pytest.raises(ModelError, match="SHA-256"):
+            self.run(plan, out, registry)
+        assert not list(out.parent.iterdir())
+
+    def test_what_an_earlier_run_has_downloaded_wasn_t_checked(
+        self, plan: Plan, out: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with monkeypatch.context() as patch:
+            self.stop(MemoryError(), patch)
+            with pytest.raises(MemoryError):
+                self.run(plan, out, registry)
+        monkeypatch.setattr("quantrecipe.output.apply.settle", lambda paths: [])
+        monkeypatch.setattr("quantrecipe.output.apply.remote_file", lambda path: object())
+        assert self.run(plan, out, registry).unchecked == plan.model.files
+        out.unlink()
+        assert self.run(plan, out, registry).unchecked == ()
+
     def test_a_name_that_is_taken_at_the_end_costs_nothing(
         self, plan: Plan, out: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -74,3 +74,43 @@ def test_a_model_that_is_gone(source: Path, registry: Registry) -> None:
     source.unlink()
     with pytest.raises(ModelError, match=r"m.gguf: can't be read: No such file"):
         run_key(plan, nan="error")
+
+
+@dataclass
+class Elsewhere:
+    """A remote file: the bytes of a local one."""
+
+    data: bytes
+    identity: str
+    held: int = 0
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+    def head(self, start: int, count: int) -> bytes:
+        return self.data[start : start + count]
+
+
+@pytest.mark.parametrize(
+    ("identity", "other", "same"), [("a@1", "a@1", True), ("a@1", "a@2", False), ("", "", False)]
+)
+def test_files_elsewhere_are_known_by_what_they_say(
+    source: Path,
+    registry: Registry,
+    monkeypatch: pytest.MonkeyPatch,
+    identity: str,
+    other: str,
+    same: bool,
+) -> None:
+    """Not by the time of the file that stands for them here."""
+    plan, data = plan_of(source, registry), source.read_bytes()
+    source.write_bytes(b"")
+    keys = []
+    for said in (identity, other):
+        os.utime(source, ns=(0, len(keys)))
+        monkeypatch.setattr(module, "remote_file", lambda path, said=said: Elsewhere(data, said))
+        keys.append(run_key(plan, nan="error"))
+    assert (keys[0] == keys[1]) is same
+    if not same:
+        assert difference(*keys) == "another model, or of files that have changed since"

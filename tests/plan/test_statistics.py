@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.models import llama_tensors, write_gguf
+from support.models import llama_metadata, llama_tensors, write_gguf
 from support.recipes import recipe, rule
 from support.statistics import write_statistics
 
@@ -20,6 +20,7 @@ from quantrecipe.plan.plan import Assignment, Plan
 from quantrecipe.plan.statistics import encoder_lines, matrix_of, require_statistics
 from quantrecipe.planning import make_plan
 from quantrecipe.recipe.recipe import EncoderChoice, Recipe
+from quantrecipe.recipe.terms.layers import LayerSet
 from quantrecipe.registry import load_registry
 
 REGISTRY = load_registry(plugins=False)
@@ -79,6 +80,20 @@ def test_a_rule_s_encoder_goes_before_the_recipe_s(model: Model, grams: Grams) -
     assert found[Q].inputs == ""
     assert encoder_of(found[DOWN]).options["damping"] == 0.5
     assert found["blk.0.attn_k.weight"].encoder is not None
+
+
+def test_layers_that_an_encoder_leaves_out(tmp_path: Path) -> None:
+    """By their numbers, or from an end of the model; what lies outside of the layers isn't in them."""
+    model = open_model(
+        write_gguf(tmp_path / "m.gguf", llama_tensors(layers=3), llama_metadata(block_count=3))
+    )
+    names = [*(f"blk.{number}.attn_q.weight" for number in range(3)), "output.weight"]
+    grams = write_statistics(tmp_path, dict.fromkeys(names, (256, (600,))))
+    for layers, left in (("1", {0, 2, None}), ("last 2", {0, None}), ("0-1", {2, None})):
+        choice = EncoderChoice(name="feedback", except_layers=LayerSet.parse(layers))
+        plan = planned(recipe(default="Q4_K", encoder=choice), model, grams)
+        assert {a.tensor.layer for a in plan.assignments if a.encoder is not None} == left
+        assert not any(a.lacking for a in plan.assignments if a.tensor.name in names)
 
 
 def test_the_encoding_depends_on_all_that_makes_the_bytes(model: Model, grams: Grams, tmp_path: Path) -> None:

@@ -162,7 +162,7 @@ def _sorted_out(
     for text in what:
         if text.endswith(SUFFIXES):
             candidates.append(named_candidate(text, registry))
-        elif text.startswith("shapes/") or Path(text).exists():
+        elif text.startswith(("shapes/", "hf://")) or Path(text).exists():
             models[text] = open_model(text, arch=arch, registry=registry)
         else:
             try:

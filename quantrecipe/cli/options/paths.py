@@ -12,9 +12,20 @@ from click.shell_completion import CompletionItem
 
 __all__ = ["FILE", "FILE_OR_RECIPE", "MODEL", "RECIPE", "file_option", "folder_option"]
 
-FILE = click.Path(path_type=Path)
-"""A path that needn't be there: whoever opens it says what is wrong, and what to do."""
 
+class _File(click.Path):
+    """A path, or hf://OWNER/NAME, which becomes the path of what stands for it here."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str) and value.startswith("hf://"):
+            from quantrecipe.model.open_model import located
+
+            return located(value)
+        return super().convert(value, param, ctx)
+
+
+FILE = _File(path_type=Path)
+"""A path that needn't be there: whoever opens it says what is wrong, and what to do."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -44,8 +55,8 @@ class _Recipe(click.ParamType["str"]):
         return _items((*names, *unique), incomplete, endings)
 
 
-class _Model(click.Path):
-    """The path of a model, or shapes/NAME; the shell completes both."""
+class _Model(_File):
+    """The path of a model, shapes/NAME, or hf://OWNER/NAME; the shell completes the first two."""
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str

@@ -74,6 +74,11 @@ pickle_option = click.option(
     is_flag=True,
     help="Read weights that are pickles (pytorch_model.bin) by PyTorch's weights-only loader.",
 )
+converter_option = folder_option(
+    "--converter",
+    metavar="FOLDER",
+    help="A checkout of llama.cpp, whose own converter reads MODEL, a Hugging Face folder: for what isn't known here.",
+)
 engine_option = file_option(
     "--engine",
     metavar="PATH",

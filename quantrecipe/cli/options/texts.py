@@ -15,7 +15,16 @@ if TYPE_CHECKING:
     from quantrecipe.model.model import Model
     from quantrecipe.texts import Domain, Text
 
-__all__ = ["PARTS", "TEXT_GRAMMAR", "raw_option", "split_option", "text_option", "texts_of", "verify_option"]
+__all__ = [
+    "PARTS",
+    "TEXT_GRAMMAR",
+    "raw_option",
+    "split_option",
+    "text_option",
+    "texts_of",
+    "verify_layers_option",
+    "verify_option",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -50,6 +59,16 @@ verify_option = text_option(
     f"{TEXT_GRAMMAR}",
 )
 """Gives the command `held_out`: specs for `read_domains`."""
+
+
+verify_layers_option = click.option(
+    "--verify-layers",
+    "by_layer",
+    is_flag=True,
+    help="With --verify: judge each layer, too, and make plain those in which the encoder loses. Runs the model once "
+    "more for each layer.",
+)
+"""Gives the command `by_layer`."""
 
 
 PARTS = ("calibration", "search", "held-out")

@@ -15,6 +15,7 @@ from quantrecipe.cli.units import bytes_text, count_text, duration_text, loss_te
 from quantrecipe.plan.group import group, totals
 from quantrecipe.plan.plan import Assignment, Plan
 from quantrecipe.plan.plan_of import fallback_warnings
+from quantrecipe.remote_files import held_memory
 from quantrecipe.wording import some_of
 
 if TYPE_CHECKING:
@@ -36,6 +37,11 @@ def render_plan(plan: Plan, *, every_tensor: bool = False, warnings: bool = True
     parts.append(render_totals(plan))
     if slab := _slab(plan):
         parts.append(slab)
+    if held := held_memory(plan.model.files):
+        size = bytes_text(held)
+        parts.append(
+            Paragraph(f"llama.cpp's converter computes whole tensors: apply takes up to {size} more memory")
+        )
     if plan.spending is not None:
         from quantrecipe.cli.planned.spending_table import render_spending
 

@@ -18,6 +18,7 @@ from quantrecipe.cli.options.paths import file_option
 from quantrecipe.cli.options.shared import (
     another_model_option,
     arch_option,
+    converter_option,
     part_option,
     pickle_option,
     requantize_option,
@@ -65,6 +66,7 @@ class PlanOptions:
     pre: str | None
     part: str
     allow_pickle: bool
+    converter: Path | None
     strict: bool
     allow_requantize: bool
     provenance: bool
@@ -94,6 +96,7 @@ plan_options = together(
     ),
     part_option,
     pickle_option,
+    converter_option,
     click.option(
         "--split-max-size",
         type=FileSize(),
@@ -170,6 +173,7 @@ def load_planned(
         part=options.part,
         pre=options.pre,
         allow_pickle=options.allow_pickle,
+        converter=options.converter,
         registry=inputs.registry,
     )
     split = _limits(options, model)

@@ -14,6 +14,7 @@ from quantrecipe.cli.options.amounts import count_option
 from quantrecipe.cli.options.paths import FILE, file_option, folder_option
 from quantrecipe.cli.options.shared import (
     arch_option,
+    converter_option,
     json_option,
     part_option,
     pickle_option,
@@ -63,6 +64,7 @@ __all__ = ["command"]
 @click.option("--pre", metavar="NAME", help="Pre-tokenizer, where it was given to apply.")
 @part_option
 @pickle_option
+@converter_option
 @threads_option
 @json_option
 @pass_context
@@ -82,6 +84,7 @@ def command(
     pre: str | None,
     part: str,
     allow_pickle: bool,
+    converter: Path | None,
     threads: int | None,
     as_json: bool,
 ) -> None:
@@ -109,7 +112,13 @@ def command(
             source=None
             if source is None
             else open_model(
-                source, arch=arch, part=part, pre=pre, allow_pickle=allow_pickle, registry=registry
+                source,
+                arch=arch,
+                part=part,
+                pre=pre,
+                allow_pickle=allow_pickle,
+                converter=converter,
+                registry=registry,
             ),
             importance=importance_in(imatrix),
             statistics=grams_in(statistics),

@@ -14,6 +14,7 @@ from quantrecipe.model.model import Model
 from quantrecipe.plain_data import rounded_bits
 from quantrecipe.plan.plan import Assignment, Plan
 from quantrecipe.recipe.recipe import Recipe
+from quantrecipe.remote_files import file_size
 from quantrecipe.tensor import TensorInfo
 
 __all__ = ["Fate", "Side", "side_of_model", "side_of_plan"]
@@ -107,7 +108,7 @@ def side_of_model(label: str, model: Model) -> Side:
         tensors={
             t.name: Fate(tensor=t, type=t.dtype, nbytes=model.sources[t.name].nbytes) for t in model.tensors
         },
-        nbytes=sum(path.stat().st_size for path in model.files),
+        nbytes=sum(map(file_size, model.files)),
         metadata=model.metadata,
     )
 

@@ -17,22 +17,24 @@ if TYPE_CHECKING:
 
 __all__ = ["read_encoder", "read_options"]
 
-_NAME = "name"
+_NAME, _EXCEPT = "name", "except_layers"
 
 
 def read_encoder(node: Node | None, slots: Slots) -> EncoderChoice | None:
-    """Read the name of an encoder, or a mapping with its name and options."""
+    """Read the name of an encoder, or a mapping with its name, the layers that it leaves out, and its options."""
     if node is None:
         return None
     read = slots.read
     entries: Mapping[str, Entry] = {}
-    named = node
+    named, spared = node, None
     if node.kind == "mapping":
         if _NAME not in node.entries:
             read.add(node, "encoder: there is no `name`", "write {name: feedback, damping: 0.1}")
             return None
         named = node.entries[_NAME].value
-        entries = {key: entry for key, entry in node.entries.items() if key != _NAME}
+        entries = {key: entry for key, entry in node.entries.items() if key not in (_NAME, _EXCEPT)}
+        if _EXCEPT in node.entries:
+            spared = slots.layers(node.entries[_EXCEPT].value, _EXCEPT)
     name = read.text(named, "encoder", line=True)
     if name is None:
         return None
@@ -42,9 +44,8 @@ def read_encoder(node: Node | None, slots: Slots) -> EncoderChoice | None:
         remedy = f"did you mean {close!r}?" if close else f"there are {', '.join(sorted(known))}"
         read.add(named, f"there is no encoder {name!r}", remedy)
         return None
-    return EncoderChoice(
-        name=name, options=read_options(entries, name, known[name].option_schema, read, slots.uses)
-    )
+    options = read_options(entries, name, known[name].option_schema, read, slots.uses)
+    return EncoderChoice(name=name, options=options, except_layers=spared)
 
 
 def read_options(

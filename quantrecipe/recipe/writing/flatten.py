@@ -122,7 +122,10 @@ def _encoder_keys(encoder: EncoderChoice | None) -> str | dict[str, Any] | None:
     """Return the value of the key `encoder`."""
     if encoder is None:
         return None
-    return {"name": encoder.name, **plain(encoder.options)} if encoder.options else encoder.name
+    keys = {"name": encoder.name, **plain(encoder.options)}
+    if encoder.except_layers:
+        keys["except_layers"] = str(encoder.except_layers)
+    return keys if len(keys) > 1 else encoder.name
 
 
 def _head(recipe: Recipe) -> dict[str, Any]:

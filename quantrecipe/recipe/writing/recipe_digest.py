@@ -54,7 +54,10 @@ def recipe_digest(recipe: Recipe) -> str:
         meaning["target"] = target_keys(recipe.target) if recipe.target else None
     encoders = [recipe.encoder, *(rule.encoder for rule in recipe.rules)]
     if any(encoders):
-        meaning["encoders"] = [it and [it.name, plain(it.options)] for it in encoders]
+        meaning["encoders"] = [
+            it and [it.name, plain(it.options), *([str(it.except_layers)] if it.except_layers else [])]
+            for it in encoders
+        ]
     canonical = json.dumps(meaning, sort_keys=True, separators=(",", ":"))
     return xxhash.xxh3_128_hexdigest(canonical.encode("ascii"))
 

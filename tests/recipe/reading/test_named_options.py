@@ -9,6 +9,7 @@ import pytest
 from quantrecipe.errors import RecipeError
 from quantrecipe.recipe.load import load_recipe, load_recipe_text
 from quantrecipe.recipe.recipe import EncoderChoice, Recipe
+from quantrecipe.recipe.terms.layers import LayerSet
 from quantrecipe.recipe.writing.flatten import flat_text
 from quantrecipe.registry import load_registry
 
@@ -45,6 +46,19 @@ def test_a_recipe_s_own_goes_before_its_parent_s(tmp_path: Path) -> None:
     assert load_recipe(other, registry=REGISTRY).encoder == EncoderChoice(name="plain")
 
 
+def test_layers_that_are_left_out() -> None:
+    found = read(BODY.replace("0.1}", "0.1, except_layers: 'last 2, 0'}"))
+    assert found.encoder is not None
+    assert str(found.encoder.except_layers) == "last 2, 0"
+    assert found.encoder.options == {"damping": 0.1}
+    for text in (found.text, flat_text(found)):
+        assert read(text).encoder == found.encoder
+        assert read(text).digest == found.digest
+    one = read("quantrecipe: 1\ndefault: Q4_K\nencoder: {name: feedback, except_layers: 3}\n")
+    assert one.encoder == EncoderChoice(name="feedback", except_layers=LayerSet.parse("3"))
+    assert read(flat_text(one)).encoder == one.encoder
+
+
 def test_what_is_recorded_means_the_same() -> None:
     found = read(BODY)
     for text in (found.text, flat_text(found)):
@@ -58,6 +72,8 @@ def test_the_digest_depends_on_it() -> None:
     texts = [
         BODY,
         BODY.replace("0.1", "0.2"),
+        BODY.replace("0.1}", "0.1, except_layers: 0}"),
+        BODY.replace("0.1}", "0.1, except_layers: 1}"),
         BODY.replace("{name: feedback, damping: 0.1}", "feedback"),
         BODY.replace(", encoder: plain", ""),
         BODY.replace("encoder: {name: feedback, damping: 0.1}\n", "").replace(", encoder: plain", ""),
@@ -76,6 +92,8 @@ def test_the_digest_depends_on_it() -> None:
         ("{name: feedback, damping: 7}", "option damping: 7 is greater than the maximum of 1"),
         ("{name: feedback, rounds: 1.5}", "option rounds: 1.5 is not of type 'integer'"),
         ("[feedback]", "encoder"),
+        ("{name: feedback, except_layers: some}", "'some' in the layers 'some' isn't understood"),
+        ("{name: feedback, except_layers: [1, 2]}", "except_layers must be one text, not a list"),
     ],
 )
 def test_what_isn_t_understood_is_named_with_its_line(written: str, said: str) -> None:

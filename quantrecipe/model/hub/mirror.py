@@ -1,0 +1,149 @@
+"""mirrored: a folder of this machine that stands for a repository on the hub.
+
+    CACHE/hub/OWNER/COMMIT/NAME/                 the repository's files
+        config.json, tokenizer.json, …           downloaded
+        model-00001-of-00062.safetensors, …      empty: their bytes come when they are asked for
+    CACHE/hub/OWNER/COMMIT/NAME.blocks/          what came of these
+
+What lies in huggingface_hub's own cache is used from there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+
+from quantrecipe.core.cache import cache_folder
+from quantrecipe.errors import ModelError, RecipeError
+from quantrecipe.model.hub.address import HubAddress
+from quantrecipe.model.hub.blocks import Blocks
+from quantrecipe.model.hub.fetching import Place, fetch
+from quantrecipe.model.hub.hub_file import HubFile
+from quantrecipe.model.hub.listing import HubEntry, Listing, huggingface_hub, list_repository
+from quantrecipe.remote_files import add_remote_file
+from quantrecipe.units import parse_file_size
+from quantrecipe.whole_file import whole_file
+
+__all__ = ["mirrored"]
+
+_WEIGHTS = (".safetensors", ".gguf")
+_SMALL = (".json", ".jinja", ".model", ".txt", ".tiktoken", ".md", ".vocab")
+_LARGEST_SMALL = 256 << 20  # bytes; the largest tokenizers have 40 MB
+_AT_ONCE = 16  # small files and headers
+_ROOM = "16GB"
+_ROOM_VARIABLE = "QUANTRECIPE_HUB_ROOM"
+
+
+def mirrored(ref: str | Path) -> Path:
+    """Where a model on the hub can be opened: the folder or file that `hf://…` means.
+
+    ModelError where the hub doesn't have it, refuses, or can't be reached.
+    """
+    address = HubAddress.parse(ref)
+    listing = list_repository(address)
+    meant = _meant(address, listing)
+    owner = address.repo.partition("/")[0]
+    folder = cache_folder() / "hub" / owner / listing.commit / address.name
+    blocks = Blocks(folder.with_name(f"{address.name}.blocks"), _room())
+    try:
+        weights = _lay_out(address, listing, meant, folder, blocks)
+    except OSError as error:
+        what = f"the files of {address} can't be kept: {error.strerror or error}"
+        raise ModelError(what, "name another folder with QUANTRECIPE_CACHE_DIR", file=folder) from error
+    _read_heads(weights)
+    return folder / address.path
+
+
+def _meant(address: HubAddress, listing: Listing) -> list[HubEntry]:
+    """The files in the folder that the address means, or in that of the file; and small ones in folders of that.
+
+    ModelError where there is none.
+    """
+    path = PurePosixPath(address.path)
+    names = [entry.path for entry in listing.entries]
+    if address.path in names:
+        path = path.parent
+    here = [entry for entry in listing.entries if PurePosixPath(entry.path).parent == path]
+    # Such as 1_Pooling/config.json.
+    below = [it for it in listing.entries if PurePosixPath(it.path).parent.parent == path and it not in here]
+    found = [*here, *(it for it in below if it.path.endswith(_SMALL))]
+    if not found:
+        some = ", ".join(sorted(name for name in names if name.endswith(_WEIGHTS))[:5])
+        what = (
+            f"{address.repo} has no file or folder {address.path!r}"
+            if address.path
+            else f"{address.repo} is empty"
+        )
+        raise ModelError(what, f"it has {some}" if some else "look at its page on the hub")
+    if not any(entry.path.endswith(_WEIGHTS) for entry in here):
+        what = f"{address} holds no .safetensors and no .gguf files"
+        raise ModelError(what, "look for another repository with the same model, or download this one")
+    return found
+
+
+def _lay_out(
+    address: HubAddress, listing: Listing, meant: Sequence[HubEntry], folder: Path, blocks: Blocks
+) -> list[HubFile]:
+    """Make the folder; the files in it whose bytes come later."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights, small = [], []
+    for entry in meant:
+        path = folder / entry.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        place = Place(address=address, commit=listing.commit, path=entry.path, size=entry.size)
+        is_weights = entry.path.endswith(_WEIGHTS)
+        if is_weights and not path.exists() and (cached := _cached(place)):
+            with suppress(OSError):  # no links on this file system: it is downloaded
+                path.symlink_to(cached)
+        if is_weights and not path.is_symlink():
+            path.touch()
+            key = hashlib.sha256(entry.path.encode()).hexdigest()[:16]
+            head = blocks.path(key, 0).with_name("head")
+            file = HubFile(place, blocks, head, entry.sha256)
+            add_remote_file(path, file)
+            weights.append(file)
+        elif entry.path.endswith(_SMALL) and entry.size <= _LARGEST_SMALL and not path.exists():
+            small.append((place, path))
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        list(pool.map(lambda it: _download(*it), small))
+    return weights
+
+
+def _download(place: Place, path: Path) -> None:
+    data = Path(cached).read_bytes() if (cached := _cached(place)) else b""
+    if len(data) != place.size and place.size:
+        data = fetch(place, 0, place.size)
+    with whole_file(path, durable=False) as file:
+        file.write(data)
+
+
+def _cached(place: Place) -> str:
+    """The file in huggingface_hub's cache, "" where it isn't there."""
+    found = huggingface_hub().try_to_load_from_cache(place.address.repo, place.path, revision=place.commit)
+    whole = isinstance(found, str) and os.path.isfile(found) and os.path.getsize(found) == place.size  # noqa: PTH113, PTH202
+    return found if whole else ""
+
+
+def _read_heads(weights: Sequence[HubFile]) -> None:
+    """Ask for the headers of safetensors side by side: a model of 600 GB has a hundred, and each takes a moment."""
+    many = [file for file in weights if file.place.path.endswith(".safetensors") and file.size]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        list(pool.map(_read_head, many))
+
+
+def _read_head(file: HubFile) -> None:
+    length = int.from_bytes(file.head(0, 8), "little")
+    file.head(0, 8 + min(length, _LARGEST_SMALL))
+
+
+def _room() -> int:
+    """Bytes that blocks may take."""
+    text = os.environ.get(_ROOM_VARIABLE) or _ROOM
+    try:
+        return parse_file_size(text)
+    except RecipeError as error:
+        raise ModelError(f"{_ROOM_VARIABLE}: {error}") from error

@@ -28,10 +28,12 @@ class RemoteFile(Protocol):
 
     size: in bytes
     held: bytes of memory that reading it takes, at about
+    identity: what is the same in two runs where the bytes are, "" where that can't be told
     """
 
     size: int
     held: int
+    identity: str
 
     def head(self, start: int, count: int) -> bytes:
         """Bytes of the header, of which all before are kept; fewer at the end of the file."""

@@ -20,6 +20,6 @@ _OF_A_TERMINAL = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE
 
 @pytest.fixture(autouse=True)
 def no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands are tested as they are where nobody has set a width or colours; a test that wants either sets it."""
-    for name in _OF_A_TERMINAL:
+    """Commands are tested where nobody has set a width, colours or a store; a test that wants one sets it."""
+    for name in (*_OF_A_TERMINAL, "QUANTRECIPE_STORE"):
         monkeypatch.delenv(name, raising=False)

@@ -22,6 +22,7 @@ SECTIONS = {
         "apply": "Quantize a model as a recipe says.",
         "plan": "Show what a recipe would do to a model, to the byte.",
         "refine": "Quantize in stages, each behind what the others have lost.",
+        "store": "Look after a store of encoded tensors, which apply takes from.",
     },
     "Review recipes": {
         "recipes": "List the recipes that ship, and how large they make a model.",

@@ -26,6 +26,7 @@ from quantrecipe.cli.planned.planning import (
     warn_of_matrices,
     warn_of_running,
 )
+from quantrecipe.cli.store.folder import store_option
 from quantrecipe.cli.subcommand import subcommand
 from quantrecipe.errors import OutputError
 from quantrecipe.plain_data import rounded_bits
@@ -58,6 +59,8 @@ class _NanChoice(click.Choice):  # type: ignore[type-arg]  # generic only in new
     "quantrecipe apply recipes/code-model.yaml model.safetensors --dry-run",
     "quantrecipe apply 'llama.cpp/Q4_*' recipes/mine.yaml model-BF16.gguf --out-dir release",
     "quantrecipe apply recipes/mine.yaml model-BF16.gguf --reuse mine-v1.gguf -o mine-v2.gguf",
+    "quantrecipe apply 'llama.cpp/Q4_*' model-BF16.gguf --out-dir release --store ~/quantrecipe-store",
+    "quantrecipe apply llama.cpp/Q4_K_M model-BF16.gguf --keep-part",
     "quantrecipe apply feedback.yaml model-BF16.gguf --statistics grams --verify held-out.txt",
 )
 @click.argument("recipes", nargs=-1, required=True, metavar="RECIPE...", type=RECIPE)
@@ -70,10 +73,16 @@ class _NanChoice(click.Choice):  # type: ignore[type-arg]  # generic only in new
     metavar="OLD.gguf",
     help="Copy the tensors of this older output whose source, type, options and importance are unchanged.",
 )
+@store_option
 @verify_option
 @verify_layers_option
 @engine_option
 @force_option
+@click.option(
+    "--keep-part",
+    is_flag=True,
+    help="After Ctrl-C, keep what is done, for the same command to go on. [default: ask on a terminal, else remove it]",
+)
 @count_option("--threads", help="Threads that quantize. [default: all cores]")
 @click.option(
     "--nan",
@@ -99,10 +108,12 @@ def command(
     output: Path | None,
     out_dir: Path | None,
     reuse: Path | None,
+    store: Path | None,
     held_out: tuple[str, ...],
     by_layer: bool,
     engine: Path | None,
     force: bool,
+    keep_part: bool,
     threads: int | None,
     nan: Any,
     keep_download: bool,
@@ -117,10 +128,13 @@ def command(
     'llama.cpp/Q4_*'. MODEL is a Hugging Face folder, a .safetensors file in one, or a GGUF. Files appear under their
     names when they are whole; existing ones are kept unless --force says otherwise.
 
+    A run that is killed, loses its power or fills the disk leaves FILE.quantrecipe-part and its journal: the same
+    command goes on from there, and makes the same bytes. With --verify it starts over.
+
     With --verify, llama.cpp runs what an encoder made (`encoder: feedback`) and what plain encoding makes over text
     that gave no statistics. Both are made in a temporary folder beside the output, which becomes the better one.
     """
-    from quantrecipe.cli.apply_progress import apply_progress
+    from quantrecipe.cli.apply_progress import apply_progress, keep_asked
     from quantrecipe.cli.planned.plan_table import (
         render_plan,
         render_shared_warnings,
@@ -140,6 +154,8 @@ def command(
         raise click.UsageError("-o names one file: use --out-dir for several recipes.")
     if held_out and len(plans) > 1:
         raise click.UsageError("--verify is for one recipe: run several, one after the other.")
+    if held_out and keep_part:
+        raise click.UsageError("--keep-part and --verify exclude each other: what --verify tries isn't kept.")
     if held_out and locked is not None:
         raise click.UsageError("--locked and --verify exclude each other: a lock leaves nothing to decide.")
     require_locked(locked, plans, registry)
@@ -180,6 +196,7 @@ def command(
             force=force,
             nan=nan,
             reuse=reuse,
+            store=store,
             threads=threads,
             engine=require_engine(engine),
             log=ctx.engine_log,
@@ -194,7 +211,10 @@ def command(
                 force=force,
                 nan=nan,
                 reuse=reuse,
+                store=store,
                 progress=progress,
+                resume=True,
+                keep=keep_asked(ctx.err, progress, keep_part=keep_part),
             )
     if not keep_download:
         forget(plans[0].model.files)
@@ -247,5 +267,9 @@ def _document(plan: Plan, result: Result) -> dict[str, Any]:
         "nonfinite": result.nonfinite,
         "remarks": result.remarks,
         "reused": result.reused,
+        "from_store": result.from_store,
+        "store_problems": result.store_problems,
+        "resumed_weights": result.left,
+        "made_again": result.differing,
         "types": totals(plan.assignments),
     }

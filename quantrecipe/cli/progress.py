@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -20,7 +21,7 @@ from rich.progress import (
 from rich.table import Column
 from rich.text import Text
 
-from quantrecipe.cli.apply_progress import say_compiling
+from quantrecipe.cli.apply_progress import say_compiling, say_kept, say_resumed, say_started_over
 from quantrecipe.cli.context import watched
 from quantrecipe.cli.errors import print_note, printable
 from quantrecipe.cli.tables import shorten
@@ -109,6 +110,20 @@ class ApplyBar(WatchedBar):
         if self._task is not None:
             said = f"compiling kernels: {number} of {total} ({printable(what)})"
             self._bar.update(self._task, description=said, completed=number - 1)
+
+    def resumed(self, part: Path, share: float) -> None:
+        say_resumed(self._bar.console, part, share)
+
+    def started_over(self, part: Path, why: str) -> None:
+        say_started_over(self._bar.console, part, why)
+
+    def kept(self, part: Path, share: float) -> None:
+        self._bar.stop()
+        say_kept(self._bar.console, part, share)
+
+    def stop(self) -> None:
+        """Draw it no more: somebody is to be asked."""
+        self._bar.stop()
 
     def start(self, weights: int) -> None:
         if self._task is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from rich.text import Text
 
-from quantrecipe.cli.apply_progress import apply_progress
+from quantrecipe.cli.apply_progress import apply_progress, keep_asked
 from quantrecipe.cli.context import Context
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.options.texts import texts_of
@@ -69,6 +69,7 @@ def write_better(
     force: bool,
     nan: Nan = "error",
     reuse: Path | None = None,
+    store: Path | None = None,
     **running: Unpack[RunOptions],
 ) -> tuple[Plan, Result, Trial | None]:
     """Write what the encoder made, or what plain encoding makes where that isn't surely worse on the texts.
@@ -89,12 +90,14 @@ def write_better(
                     by_layer=by_layer,
                     nan=nan,
                     reuse=reuse,
+                    store=store,
                     **running,
                 )
             )
             plan = trial.plan
             # What was made is copied, unless the file doesn't say what it was made of.
             reuse = trial.file if planned.inputs.provenance else reuse
+            store = None if planned.inputs.provenance else store
         with apply_progress(ctx.err) as progress:
             (result,) = apply_plans(
                 [(plan, out)],
@@ -103,7 +106,10 @@ def write_better(
                 force=force,
                 nan=nan,
                 reuse=reuse,
+                store=store,
                 progress=progress,
+                resume=trial is None,  # else all is copied from the trial's file, which this run has made
+                keep=keep_asked(ctx.err, progress, keep_part=False),
             )
     if trial is not None:
         result = replace(result, reused=())  # it is its own old file
@@ -122,6 +128,7 @@ def _trial_beside(
     by_layer: bool,
     nan: Nan,
     reuse: Path | None,
+    store: Path | None,
     **running: Unpack[RunOptions],
 ) -> Iterator[Trial]:
     """The trial; the file that is kept lasts as long as this."""
@@ -141,6 +148,7 @@ def _trial_beside(
         in_part=(lambda layers: planned.plan(with_plain_layers(recipe, layers))) if by_layer else None,
         nan=nan,
         reuse=reuse,
+        store=store,
         applying=lambda: apply_progress(ctx.err),
         scoring=scoring,
         **running,

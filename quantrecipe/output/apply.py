@@ -10,22 +10,26 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from quantrecipe.core.processors import usable_processors
-from quantrecipe.errors import OutputError
+from quantrecipe.errors import ModelError, OutputError
 from quantrecipe.gguf.values import GGUFValue
 from quantrecipe.gguf.write_header import encode_header
 from quantrecipe.output.jobs import Job
+from quantrecipe.output.journal import journal_path
 from quantrecipe.output.naming import give_names
 from quantrecipe.output.partfile import PartFile
 from quantrecipe.output.paths import check_paths
 from quantrecipe.output.progress import Progress, Silent
 from quantrecipe.output.read_ahead import ReadAhead
+from quantrecipe.output.resume import Keep, Resume, forget
 from quantrecipe.output.reuse import OldTensor, read_old_tensors
 from quantrecipe.output.space import require_space
+from quantrecipe.output.store.store import open_store
 from quantrecipe.output.stream import Stream
-from quantrecipe.output.transform import Nan
+from quantrecipe.output.transform import Handling, Nan
 from quantrecipe.output.warm import compile_kernels
 from quantrecipe.plan.header_hashes import with_header_hashes
 from quantrecipe.plan.layout import entries
@@ -39,7 +43,7 @@ from quantrecipe.plan.metadata import (
 from quantrecipe.plan.plan import Plan, PlannedFile
 from quantrecipe.plan.statistics import require_statistics
 from quantrecipe.registry import Registry, load_registry
-from quantrecipe.remote_files import settle
+from quantrecipe.remote_files import remote_file, settle
 
 __all__ = ["Result", "apply_plan", "apply_plans", "output_paths"]
 
@@ -69,6 +73,10 @@ class Result:
     nonfinite: dict[str, int]
     remarks: dict[str, tuple[str, ...]]
     reused: tuple[str, ...]
+    from_store: tuple[str, ...] = ()
+    store_problems: tuple[str, ...] = ()
+    left: int = 0
+    differing: tuple[str, ...] = ()
     unchecked: tuple[Path, ...] = ()
 
     @property
@@ -87,14 +95,21 @@ def apply_plan(
     nan: Nan = "error",
     reuse: str | Path | None = None,
     progress: Progress | None = None,
+    resume: bool = False,
+    keep: Keep | None = None,
+    store: str | Path | None = None,
 ) -> Result:
     """Write the file that the plan describes to `out`; it appears under that name when it is whole.
 
     `threads` is how many read, quantize and write (default: the cores that this process may use). The bytes
     don't depend on it. `reuse` names an older output, whose tensors are copied where source, type, options and
-    importance are the same. Raises OutputError where `out` exists (unless `force`) or can't be written,
-    ModelError where the model's files aren't what their headers said, NonFiniteError for NaN and Inf (unless
-    nan="allow"). Whatever is raised, nothing that existed is changed.
+    importance are the same. With `resume`, the run keeps a journal beside its part file and goes on with what an
+    interrupted run of the same plan has left; `keep` is asked after Ctrl-C whether the part stays. `store` is a
+    folder of encoded tensors, which is read and added to; it is made if need be.
+
+    Raises OutputError where `out` exists (unless `force`) or can't be written, ModelError where the model's files
+    aren't what their headers said, NonFiniteError for NaN and Inf (unless nan="allow"). Whatever is raised, nothing
+    that existed is changed, but for what such a run had left.
     """
     return apply_plans(
         [(plan, out)],
@@ -104,6 +119,9 @@ def apply_plan(
         nan=nan,
         reuse=reuse,
         progress=progress,
+        resume=resume,
+        keep=keep,
+        store=store,
     )[0]
 
 
@@ -116,6 +134,9 @@ def apply_plans(
     nan: Nan = "error",
     reuse: str | Path | None = None,
     progress: Progress | None = None,
+    resume: bool = False,
+    keep: Keep | None = None,
+    store: str | Path | None = None,
 ) -> list[Result]:
     """The same for several plans of one model, which is read and converted once.
 
@@ -136,38 +157,48 @@ def apply_plans(
         [plan for plan, _ in plans],
         None if reuse is None else Path(reuse),
     )
+    for group in paths:
+        forget(group[0])
     old = [_old(plan, reuse) for plan, _ in plans]
+    kept = None if store is None else open_store(Path(store), create=True)
     require_space(
         (path, file.nbytes)
         for (plan, _), group in zip(plans, paths, strict=True)
         for file, path in zip(plan.files, group, strict=True)
     )
+    handling: Handling = "allow" if nan == "keep" else nan
     with ExitStack() as stack:
         parts = [
             [
-                stack.enter_context(PartFile(path, file.nbytes, force=force))
+                stack.enter_context(PartFile(path, file.nbytes, force=force, keep=resume))
                 for file, path in zip(plan.files, group, strict=True)
             ]
             for (plan, _), group in zip(plans, paths, strict=True)
         ]
+        outputs = [(plan, group) for (plan, _), group in zip(plans, parts, strict=True)]
+        left = None
+        if resume:
+            left = stack.enter_context(Resume(outputs, nan=handling, progress=progress, keep=keep))
+        else:
+            for named in paths:  # what it said of the part isn't true any more
+                journal_path(named[0]).unlink(missing_ok=True)
         jobs = [
             job
-            for number, ((plan, _), group) in enumerate(zip(plans, parts, strict=True))
-            for job in _jobs(plan, group, number, old[number])
+            for number, (plan, group) in enumerate(outputs)
+            for job in _jobs(plan, group, number, old[number], left)
         ]
         compile_seconds = compile_kernels(
             [job.assignment for job in jobs], registry, progress.compiling, ReadAhead(model.files)
         )
         compiled = time.perf_counter()
-        handling = "allow" if nan == "keep" else nan
-        stream = Stream(model, jobs, registry, threads=threads, nan=handling, progress=progress)
+        stream = Stream(model, jobs, registry, threads=threads, nan=handling, progress=progress, store=kept)
         progress.start(stream.weights)
         stream.run()
-        unchecked = settle(model.files)
-        for (plan, _), group, written, remarked in zip(
-            plans, parts, stream.written, stream.remarked, strict=True
-        ):
-            _write_headers(plan, group, stream.sources, written, remarked)
+        unchecked = _settled(model.files, left)
+        for (plan, files), written, remarked in zip(outputs, stream.written, stream.remarked, strict=True):
+            _write_headers(plan, files, stream.sources, written, remarked)
+        if left is not None:
+            left.written()
         give_names([part for group in parts for part in group])
         seconds = time.perf_counter() - compiled
     return [
@@ -182,27 +213,52 @@ def apply_plans(
             nonfinite=stream.nonfinite[number],
             remarks=stream.remarks[number],
             reused=tuple(stream.reused[number]),
+            from_store=tuple(stream.from_store[number]),
+            store_problems=() if kept is None else tuple(kept.problems),
+            left=stream.left[number],
+            differing=tuple(stream.differing),
             unchecked=tuple(unchecked),
         )
         for number, ((plan, _), group) in enumerate(zip(plans, paths, strict=True))
     ]
 
 
-def output_paths(path: Path, count: int) -> list[Path]:
+def output_paths(path: Path, shards: int) -> list[Path]:
     """The path itself, or those of the shards: `NAME-00001-of-00003.gguf`, as gguf-split names them."""
     if path.name in ("", ".."):
         raise OutputError(f"{path} is a folder", "name a file with -o FILE")
-    if count == 1:
+    if shards == 1:
         return [path]
     stem = path.name.removesuffix(".gguf")
-    return [path.with_name(f"{stem}-{number:05d}-of-{count:05d}.gguf") for number in range(1, count + 1)]
+    return [path.with_name(f"{stem}-{number:05d}-of-{shards:05d}.gguf") for number in range(1, shards + 1)]
 
 
-def _jobs(plan: Plan, parts: Sequence[PartFile], number: int, old: Mapping[str, OldTensor]) -> Iterator[Job]:
+def _settled(files: Sequence[Path], left: Resume | None) -> list[Path]:
+    """The files on the hub of which it can't be told whether what was read is right. ModelError where it isn't."""
+    try:
+        unchecked = settle(files)
+    except ModelError:
+        if left is not None:  # what was made of it can't be relied on, and isn't read again
+            left.void()
+        raise
+    if left is None or not left.before:
+        return unchecked
+    # What an earlier run has read wasn't checked when it was killed, and is checked now only if it was read again.
+    return [path for path in files if remote_file(path) is not None]
+
+
+def _jobs(
+    plan: Plan,
+    parts: Sequence[PartFile],
+    number: int,
+    old: Mapping[str, OldTensor],
+    left: Resume | None,
+) -> Iterator[Job]:
     """What has to be done for the plan, which is the output of this number."""
+    place = count()
     for file, part in zip(plan.files, parts, strict=True):
         for a in file.assignments:
-            made = old.get(a.tensor.name)
+            made, line = old.get(a.tensor.name), next(place)
             yield Job(
                 assignment=a,
                 sink=part,
@@ -210,6 +266,7 @@ def _jobs(plan: Plan, parts: Sequence[PartFile], number: int, old: Mapping[str, 
                 statistics=plan.statistics,
                 output=number,
                 old=made if made is not None and made.encoding == a.encoding else None,
+                entry=None if left is None else left.entry(number, line, part),
             )
 
 
@@ -228,6 +285,15 @@ def _write_headers(
     }
     for file, part in zip(plan.files, parts, strict=True):
         part.write(memoryview(_header(plan, file, known)), 0)
+        if part.left:  # what lies between tensors has no hash in the journal
+            _write_gaps(file, part)
+
+
+def _write_gaps(file: PlannedFile, part: PartFile) -> None:
+    ends = [a.offset + a.nbytes for a in file.assignments]
+    for end, begin in zip(ends, [*(a.offset for a in file.assignments[1:]), file.nbytes], strict=True):
+        if begin > end:
+            part.write(memoryview(bytes(begin - end)), end)
 
 
 def _header(plan: Plan, file: PlannedFile, known: Mapping[str, GGUFValue]) -> bytes:

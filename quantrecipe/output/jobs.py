@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from quantrecipe.api import QuantFormat
 from quantrecipe.importance.matrix import Importance
+from quantrecipe.output.kept import Entry
 from quantrecipe.output.reuse import OldTensor
+from quantrecipe.output.store.store import Addition
 from quantrecipe.plan.companions import companion_name
 from quantrecipe.plan.plan import Assignment
 from quantrecipe.plan.statistics import Statistics
@@ -38,6 +40,7 @@ class Job:
     statistics: what its encoder knows of the inputs
     output:     number of the output that the sink belongs to: several outputs may be written in one pass
     old:        the tensor's data in an older file, if it was made in the same way
+    entry:      the tensor in the journal of its output, where one is kept
     """
 
     assignment: Assignment
@@ -46,6 +49,7 @@ class Job:
     statistics: Statistics | None = None
     output: int = 0
     old: OldTensor | None = None
+    entry: Entry | None = None
 
     @property
     def tensor(self) -> str:
@@ -64,6 +68,7 @@ class Encoding:
     old:        the same encoding in an older file, to be copied if the source is still the same
     companions: jobs of the factors, for a format that keeps some in a tensor beside the matrix
     factors:    float32 (experts,): what each expert's matrix is divided by, once that is known
+    addition:   where a store gets the bytes, too, from 0 on
     """
 
     jobs: tuple[Job, ...]
@@ -71,6 +76,12 @@ class Encoding:
     old: OldTensor | None
     companions: tuple[Job, ...] = ()
     factors: NDArray[np.float32] | None = None
+    addition: Addition | None = None
+
+    @property
+    def digest(self) -> str:
+        """Of all that the bytes depend on besides the source."""
+        return self.jobs[0].assignment.encoding
 
     @property
     def format(self) -> QuantFormat:

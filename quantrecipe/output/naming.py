@@ -21,7 +21,7 @@ from quantrecipe.output.write_errors import write_error
 if TYPE_CHECKING:
     from quantrecipe.output.partfile import PartFile
 
-__all__ = ["check_destination", "give_names"]
+__all__ = ["check_destination", "give_names", "sync_folder"]
 
 _NO_LINKS = {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 """Where a file system has no hard links (FAT, some network and user-space ones)."""
@@ -62,6 +62,7 @@ def give_names(parts: Sequence[PartFile]) -> None:
     the error names), and the finished parts are kept.
     """
     for part in parts:
+        part.make_public()
         part.sync()
     replacing: list[PartFile] = []
     try:
@@ -70,7 +71,7 @@ def give_names(parts: Sequence[PartFile]) -> None:
         for part in sorted(parts, key=lambda part: os.path.lexists(part.path)):  # first what can be undone
             _give_name(part, replacing)
         for folder in {part.path.parent: None for part in parts}:
-            _sync_folder(folder)
+            sync_folder(folder)
     except (OutputError, OSError) as error:
         _undo(parts, replacing)
         for part in parts:
@@ -145,7 +146,7 @@ def _names(paths: Sequence[Path]) -> str:
     return ", ".join(map(str, paths))
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make its names durable, where the system lets folders be synced."""
     if os.name != "posix":
         return

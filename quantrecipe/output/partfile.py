@@ -2,13 +2,15 @@
 
 Bytes go to `NAME.quantrecipe-part` beside the file's own place, at any offset, from any thread. `finish` makes them
 durable and gives the file its name; leaving without it removes the part. A part that a crash left behind is
-written over, unless another process is still at it. Nothing else is: not what a link leads to, nor a file that
-has another name as well.
+written over, unless another process is still at it, or kept, where a journal may say what is in it. Nothing else is
+touched: not what a link leads to, nor a file that has another name as well. As long as it is a part, it is for its
+owner alone; then it may be read by whom the umask allows.
 """
 
 from __future__ import annotations
 
 import os
+import secrets
 import stat
 import threading
 from contextlib import suppress
@@ -29,6 +31,8 @@ _SUFFIX = ".quantrecipe-part"  # no other program's: browsers and downloaders us
 _EARLY = 1 << 26
 """Bytes after which the system is asked to put on the disk what was written: so the end isn't all waiting."""
 
+_PRIVATE = 0o600
+
 _CLOSED_FIRST = os.name == "nt"
 """Windows renames and removes no open file. Elsewhere the lock is held until the part is gone."""
 
@@ -39,25 +43,37 @@ def part_path(path: Path) -> Path:
 
 
 class PartFile:
-    """`nbytes` of output on their way to `path`. Use as a context manager; `write` is thread-safe."""
+    """`nbytes` of output on their way to `path`. Use as a context manager; `write` and `read` are thread-safe.
 
-    def __init__(self, path: Path, nbytes: int, *, force: bool = False) -> None:
-        """OutputError if the path is taken (unless `force` lets a file be replaced) or can't be written."""
+    left:    a part of this length was there, and is kept as it was
+    settled: it was kept or removed
+    failed:  what the disk said when it lost what was written; nothing that was written can be relied on then
+    """
+
+    def __init__(self, path: Path, nbytes: int, *, force: bool = False, keep: bool = False) -> None:
+        """OutputError if the path is taken (unless `force` lets a file be replaced) or can't be written.
+
+        keep: leave what an earlier run has written, if it has the right length; else it is emptied
+        """
         check_destination(path, force=force)
         self.path = path
         self.part = part_path(path)
         self.force = force
         self._nbytes = nbytes
         self._lock = threading.Lock()
-        self._settled = False
+        self.settled = False
+        self.failed: OutputError | None = None
         self._waiting = 0  # bytes written since the system was asked to begin putting them on the disk
         self._fd = self._open()
         self._status = os.fstat(self._fd)
-        try:
-            self._reserve()
-        except BaseException:
-            self.discard()
-            raise
+        self._mode = self._make_private()
+        self.left = keep and self._status.st_size == nbytes > 0
+        if not self.left:
+            try:
+                self.empty()
+            except BaseException:
+                self.discard()
+                raise
 
     def __enter__(self) -> Self:
         return self
@@ -65,11 +81,13 @@ class PartFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._settled:
+        if not self.settled:
             self.discard()
 
     def write(self, data: memoryview, offset: int) -> None:
         """Write all of `data` at `offset`."""
+        if self.failed is not None:
+            raise self.failed
         data = data.cast("B")
         size = len(data)
         try:
@@ -86,12 +104,48 @@ class PartFile:
         if begin:
             write_early(self._fd)
 
+    def read(self, out: memoryview, offset: int) -> bool:
+        """Fill `out` with what was written at `offset`. False where the part doesn't have it, or can't be read."""
+        out = out.cast("B")
+        try:
+            while out:
+                count = self._preadv(out, offset)
+                if not count:
+                    return False
+                out, offset = out[count:], offset + count
+        except OSError:
+            return False
+        return True
+
     def sync(self) -> None:
-        """Have the system put on the disk what was written."""
+        """Have the system put on the disk what was written. What it couldn't is an error now, and ever after.
+
+        The system tells it once, and counts what it has lost as written: a second try would succeed.
+        """
+        if self.failed is not None:
+            raise self.failed
         try:
             os.fsync(self._fd)
         except OSError as error:
+            self.failed = write_error(error, self.path)
+            raise self.failed from error
+
+    def empty(self) -> None:
+        """Start from an empty file, and set its length: a file system that can't hold it says so now."""
+        self.left = False
+        try:
+            os.ftruncate(self._fd, 0)
+            os.ftruncate(self._fd, self._nbytes)
+        except OSError as error:
             raise write_error(error, self.path) from error
+
+    def make_public(self) -> None:
+        """Let those read it who may read any new file here."""
+        if self._mode is not None and self._fd >= 0:
+            try:
+                os.fchmod(self._fd, self._mode)
+            except OSError as error:
+                raise write_error(error, self.path) from error
 
     def finish(self) -> None:
         """Make the file durable and give it its name. OutputError if it can't have it; the part is kept then."""
@@ -108,12 +162,12 @@ class PartFile:
 
     def keep(self) -> None:
         """Leave the part where it is."""
-        self._settled = True
+        self.settled = True
         self._close()
 
     def discard(self) -> None:
         """Remove the part. A file that has its own name by now keeps that."""
-        self._settled = True
+        self.settled = True
         self.let_go()
         with suppress(OSError):  # what ended the run is told; the next run takes the part's place
             if self.is_at(self.part):
@@ -159,20 +213,25 @@ class PartFile:
             raise busy
         self._require_part(status)
 
+    def _make_private(self) -> int | None:
+        """Let nobody else read the part; the mode that it has to have in the end. None where there are no modes."""
+        if not hasattr(os, "fchmod"):  # Windows
+            return None
+        mode = stat.S_IMODE(self._status.st_mode)
+        try:
+            if mode == _PRIVATE:  # of an earlier run, or of a user who lets nobody read any file
+                mode = _mode_of_new(self.part.parent)
+            os.fchmod(self._fd, _PRIVATE)
+        except OSError:  # a file system that has none
+            return None
+        return mode
+
     def _require_part(self, status: os.stat_result) -> None:
         if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
             raise OutputError(
                 f"{self.part} is in the way, and isn't what a stopped run leaves",
                 "remove it, or name another file",
             )
-
-    def _reserve(self) -> None:
-        """Start from an empty file, and set its length: a file system that can't hold it says so now."""
-        try:
-            os.ftruncate(self._fd, 0)
-            os.ftruncate(self._fd, self._nbytes)
-        except OSError as error:
-            raise write_error(error, self.path) from error
 
     def _pwrite(self, data: memoryview, offset: int) -> int:
         if hasattr(os, "pwrite"):
@@ -181,11 +240,31 @@ class PartFile:
             os.lseek(self._fd, offset, os.SEEK_SET)
             return os.write(self._fd, data)
 
+    def _preadv(self, out: memoryview, offset: int) -> int:
+        if hasattr(os, "preadv"):
+            return os.preadv(self._fd, [out], offset)
+        with self._lock:
+            os.lseek(self._fd, offset, os.SEEK_SET)
+            found = os.read(self._fd, len(out))
+        out[: len(found)] = found
+        return len(found)
+
     def _close(self) -> None:
         if self._fd >= 0:
             unlock(self._fd)
             os.close(self._fd)
             self._fd = -1
+
+
+def _mode_of_new(folder: Path) -> int:
+    """The mode that a new file gets in a folder. Only the kernel knows it: umask(2) can be read by setting it only."""
+    name = folder / f".quantrecipe-{secrets.token_hex(8)}"
+    fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        return stat.S_IMODE(os.fstat(fd).st_mode)
+    finally:
+        os.close(fd)
+        name.unlink()
 
 
 def _is_at(status: os.stat_result, path: Path) -> bool:

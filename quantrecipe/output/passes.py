@@ -23,14 +23,15 @@ from quantrecipe.model.source.reading import Reading
 from quantrecipe.model.source.source import Stored, TensorSource
 from quantrecipe.model.tensor_reader import TensorReader
 from quantrecipe.output.jobs import Encoding
+from quantrecipe.output.journal import MadeRows
+from quantrecipe.output.kept import made_from, rows_left, rows_made
 from quantrecipe.output.pipeline import Pass
 from quantrecipe.output.preparations import Preparations
-from quantrecipe.output.reuse import OldTensor
 from quantrecipe.output.row_units import Unit, parts
 from quantrecipe.output.transform import Handling, Rows
 from quantrecipe.tensor import TensorInfo
 
-__all__ = ["CopyOld", "Encode", "FindPeaks", "Slot", "StoredRows"]
+__all__ = ["CopyOld", "Encode", "FindPeaks", "Slot", "StoredRows", "TensorPass"]
 
 _Bytes = NDArray[np.uint8]
 _Floats = NDArray[np.float32]
@@ -87,7 +88,7 @@ class StoredRows:
         return Rows(unit, raw, self.format, floats, nan=self.nan, times=times)
 
 
-class _TensorPass(ABC, Generic[R]):
+class TensorPass(ABC, Generic[R]):
     """A pass over a tensor's units, each of which comes to an R."""
 
     def __init__(self, rows: StoredRows) -> None:
@@ -115,7 +116,7 @@ class _TensorPass(ABC, Generic[R]):
             self._rows.floats.put(floats)
 
 
-class FindPeaks(_TensorPass[tuple[float, int]]):
+class FindPeaks(TensorPass[tuple[float, int]]):
     """Finds the largest magnitude of each expert: float32 (experts,) in `found`."""
 
     def __init__(self, rows: StoredRows) -> None:
@@ -142,27 +143,44 @@ class _Encoded:
     reading: what was read of the source
     data: for each encoding, its bytes
     lost: for each encoding, how many weights lost a value
+    left: for each encoding, whether an earlier run had left the bytes
+    rows: what was read, as the source gives it, where somebody wants its hash
     """
 
     reading: Reading
     data: list[_Bytes]
     lost: list[int]
+    left: list[bool]
+    rows: _Bytes | None
 
 
-class Encode(_TensorPass[_Encoded]):
+class Encode(TensorPass[_Encoded]):
     """Encodes the tensor in any number of ways, and has it written.
 
-    With no encoding the weights are only checked: what is copied from an older file is held to the same.
-
     lost: for each encoding, how many weights lost a value that isn't finite
+    left: for each encoding, how many weights' bytes an earlier run had left
     """
 
-    def __init__(self, rows: StoredRows, encodings: Sequence[Encoding], *, again: bool = False) -> None:
-        """again: the weights have been counted before."""
+    def __init__(
+        self,
+        rows: StoredRows,
+        encodings: Sequence[Encoding],
+        *,
+        again: bool = False,
+        check: bool = True,
+        hash_rows: bool = False,
+    ) -> None:
+        """again: the weights have been counted before.
+
+        check:     look at the weights where there is no encoding: what is copied from an older file is held to the same
+        hash_rows: `rows_digest` is wanted
+        """
         super().__init__(rows)
         self.encodings = encodings
         self.lost = [0] * len(encodings)
-        self._again = again
+        self.left = [0] * len(encodings)
+        self._again, self._check = again, check
+        self._rows_digest = xxhash.xxh3_128() if hash_rows and not rows.as_stored else None
         self._digest = Digest(rows.source)
         self._source = ""
         self._written = [xxhash.xxh3_128() for _ in encodings]
@@ -178,6 +196,11 @@ class Encode(_TensorPass[_Encoded]):
         return self._source
 
     @property
+    def rows_digest(self) -> str:
+        """XXH3-128 of the rows as the source gives them, in hex, when the pass has ended."""
+        return self.source if self._rows_digest is None else self._rows_digest.hexdigest()
+
+    @property
     def written(self) -> list[str]:
         """The same of what was written, for each encoding."""
         return [
@@ -190,7 +213,12 @@ class Encode(_TensorPass[_Encoded]):
         stored, reading = self._rows.read(unit, slot)
         data = self._room(unit, stored, slot)
         lost = [0] * len(data)
-        made = [i for i, encoding in enumerate(self.encodings) if not encoding.copied]
+        origins = [self._made_from(encoding, unit, stored) for encoding in self.encodings]
+        left = [
+            self._left(encoding, unit, room, origin)
+            for encoding, room, origin in zip(self.encodings, data, origins, strict=True)
+        ]
+        made = [i for i, encoding in enumerate(self.encodings) if not encoding.copied and left[i] is None]
 
         def encode(rows: Rows, place: slice) -> None:
             for i in made:
@@ -204,26 +232,56 @@ class Encode(_TensorPass[_Encoded]):
                     make=self._rows.prepared.make(first.assignment, first.statistics, unit.expert),
                 )
 
-        if len(made) < len(self.encodings):
+        if any(encoding.copied for encoding in self.encodings):
             self._rows.rows(unit, stored, _NO_BUFFER).check_source()
         if made:
             self._each_part(unit, stored, encode)
-        elif not self.encodings and self._rows.format.spec.codec:
+        elif self._check and not self.encodings and self._rows.format.spec.codec:
             self._each_part(unit, stored, lambda rows, _: rows.check())
-        for encoding, encoded in zip(self.encodings, data, strict=True):
+        for i, (encoding, encoded) in enumerate(zip(self.encodings, data, strict=True)):
+            if encoding.addition is not None:
+                encoding.addition.write(encoded.data, unit.start * encoded.shape[1])
+            if (there := left[i]) is not None:
+                lost[i] = there.lost
+                continue
             row_bytes = encoded.shape[1]
+            # Before it is written, since it is in a cache now.
+            digest = xxhash.xxh3_64_hexdigest(encoded.data) if origins[i] else ""
             for job in encoding.jobs:
                 job.sink.write(encoded.data, job.assignment.offset + unit.start * row_bytes)
-        return _Encoded(reading, data, lost)
+            if digest:
+                first = encoding.jobs[0]
+                remark = self._rows.prepared.remark(first.assignment, first.statistics, unit.expert)
+                rows_made(encoding, unit, digest, origins[i], lost[i], remark)
+        rows = None if self._rows_digest is None else stored
+        return _Encoded(reading, data, lost, [there is not None for there in left], rows)
 
     def collect(self, unit: Unit, result: _Encoded) -> None:
         self._digest.update(result.reading.pieces)
+        if self._rows_digest is not None and result.rows is not None:
+            self._rows_digest.update(np.ascontiguousarray(result.rows).data)
         for i, encoding in enumerate(self.encodings):
             if not self._is_source(encoding):
                 self._written[i].update(result.data[i].data)
             self.lost[i] += result.lost[i]
+            self.left[i] += unit.rows * unit.tensor.cols if result.left[i] else 0
         weights = 0 if self._again else unit.rows * self._rows.tensor.cols
-        self._rows.tell(weights, result.reading.nbytes, sum(data.nbytes for data in result.data))
+        written = sum(data.nbytes for data, left in zip(result.data, result.left, strict=True) if not left)
+        self._rows.tell(weights, result.reading.nbytes, written)
+
+    def _made_from(self, encoding: Encoding, unit: Unit, stored: _Bytes) -> str:
+        """What rows are made from; "" where nobody notes it. To copy takes as long as to find out what is there."""
+        if encoding.copied or all(job.entry is None for job in encoding.jobs):
+            return ""
+        return made_from(encoding, unit, stored, self._rows.times)
+
+    def _left(self, encoding: Encoding, unit: Unit, room: _Bytes, origin: str) -> MadeRows | None:
+        """What an earlier run left of these rows: in `room` then."""
+        left = rows_left(encoding, unit, room, origin) if origin else None
+        if left is not None:
+            for job in encoding.jobs:
+                self._rows.prepared.remember(job.assignment, left.remark)
+        return left
 
     def _is_source(self, encoding: Encoding) -> bool:
         """True if the source's bytes are written as they lie."""
@@ -243,30 +301,34 @@ class Encode(_TensorPass[_Encoded]):
         return found
 
 
-class CopyOld(_TensorPass[tuple[_Bytes, bool]]):
-    """Copies the tensor's data from an older file, which `is_what_was_recorded` says more of when it has ended."""
+class CopyOld(TensorPass[tuple[_Bytes, bool]]):
+    """Copies the tensor's data from another file, which `is_what_was_recorded` says more of when it has ended."""
 
-    def __init__(self, rows: StoredRows, encoding: Encoding, old: OldTensor) -> None:
+    def __init__(
+        self, rows: StoredRows, encoding: Encoding, digest: str, read: Callable[[int, _Bytes], bool]
+    ) -> None:
+        """digest: XXH3-128 of the data, in hex; read(begin, out): fills `out`, or says that it can't."""
         super().__init__(rows)
-        self._encoding, self._old = encoding, old
+        self._encoding, self._recorded, self._read = encoding, digest, read
         self._spec = encoding.format.spec
         self._digest = xxhash.xxh3_128()
         self._sound = True
 
     @property
     def is_what_was_recorded(self) -> bool:
-        """False if the older file isn't as it was written, or an earlier version let into a block what isn't finite.
+        """False if the other file isn't as it was written, or an earlier version let into a block what isn't finite.
 
         The tensor is made again then, so that an error says where it comes from.
         """
-        return self._sound and self._digest.hexdigest() == self._old.data
+        return self._sound and self._digest.hexdigest() == self._recorded
 
     def work(self, unit: Unit, slot: Slot) -> tuple[_Bytes, bool]:
         """(the rows' bytes, whether they are sound)."""
         row_bytes = self._spec.row_bytes(unit.tensor.cols)
         data = slot.encoded[: unit.rows * row_bytes]
         begin = unit.start * row_bytes
-        self._rows.reader.read((self._old.extent,), begin, data, tensor=unit.tensor.name)
+        if not self._read(begin, data):
+            return data, False
         for job in self._encoding.jobs:
             job.sink.write(data.data, job.assignment.offset + begin)
         return data, self._spec.block == 1 or all_sound(self._spec, data.reshape(-1, row_bytes))

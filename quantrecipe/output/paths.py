@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from quantrecipe.errors import OutputError
+from quantrecipe.output.journal import journal_path
 from quantrecipe.output.partfile import part_path
 from quantrecipe.plan.plan import Plan
 
@@ -13,13 +14,13 @@ __all__ = ["check_path", "check_paths"]
 
 
 def check_paths(paths: Sequence[Path], plans: Iterable[Plan], reuse: Path | None) -> None:
-    """OutputError if an output, or the part that it is written through, is an input or another output.
+    """OutputError if an output, or what it is written through (the part, the journal), is an input or another output.
 
     The older output that is reused may be replaced: by then it has been read.
     """
     seen: set[Path] = set()
     for path in paths:
-        for name in (path, part_path(path)):
+        for name in (path, part_path(path), journal_path(path)):
             place = name.parent.resolve() / name.name
             if place in seen:
                 raise OutputError(f"{name} would be written twice", "give the recipes different names")
@@ -27,6 +28,7 @@ def check_paths(paths: Sequence[Path], plans: Iterable[Plan], reuse: Path | None
     inputs = list(_inputs(plans))
     for path in paths:
         check_path(path, inputs)
+        check_path(journal_path(path), inputs)
         check_path(part_path(path), inputs + ([(reuse, "the file that is reused")] if reuse else []))
 
 

@@ -51,15 +51,9 @@ class Preparations:
 
         ImportanceError, naming the tensor, where the encoder can't use the statistics.
         """
-        encoder = a.encoder
-        if encoder is None:
+        encoder, number = a.encoder, self._number(a, statistics, expert)
+        if encoder is None or number is None:
             return None
-        number = 0
-        if statistics is not None and a.inputs:
-            found = matrix_of(statistics.entry(a.inputs), expert, encoder)
-            if found is None:
-                return None
-            number = found
         key = (encoder.name, tuple(sorted(encoder.options.items())), a.made_of, number)
         with self._lock:
             slot = self._slots.setdefault(key, _Slot())
@@ -75,6 +69,25 @@ class Preparations:
             with self._lock:
                 self.remarks.setdefault((a.tensor.name, a.encoding), {})[number] = slot.remark
         return partial(_made, a, slot.value)
+
+    def remark(self, a: Assignment, statistics: Statistics | None, expert: int) -> tuple[int, str] | None:
+        """The number of the matrix that rows of an expert were made with, and what was said of it, if anything."""
+        number = None if a.encoder is None else self._number(a, statistics, expert)
+        said = "" if number is None else self.remarks.get((a.tensor.name, a.encoding), {}).get(number, "")
+        return None if number is None or not said else (number, said)
+
+    def remember(self, a: Assignment, remark: tuple[int, str] | None) -> None:
+        """Take note of what was said of a matrix when an earlier run made rows with it."""
+        if remark is not None:
+            with self._lock:
+                self.remarks.setdefault((a.tensor.name, a.encoding), {})[remark[0]] = remark[1]
+
+    @staticmethod
+    def _number(a: Assignment, statistics: Statistics | None, expert: int) -> int | None:
+        """Of the matrix of an expert's inputs; None where it can't be used."""
+        if statistics is None or not a.inputs or a.encoder is None:
+            return 0
+        return matrix_of(statistics.entry(a.inputs), expert, a.encoder)
 
     def _prepared(self, a: Assignment, statistics: Statistics | None, number: int) -> Any:
         encoder = a.encoder

@@ -8,7 +8,7 @@ slab, too (`model/source/layout.py`), and where encoders know inputs, on what th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from math import lcm
@@ -22,14 +22,21 @@ from quantrecipe.errors import ModelError
 from quantrecipe.model.model import Model
 from quantrecipe.model.source.reading import read_whole
 from quantrecipe.model.tensor_reader import TensorReader
+from quantrecipe.output.compare_left import CompareLeft
 from quantrecipe.output.jobs import Encoding, Job, encodings_of, jobs_by_tensor
+from quantrecipe.output.journal import MadeTensor
+from quantrecipe.output.kept import tensor_left
 from quantrecipe.output.passes import CopyOld, Encode, FindPeaks, Slot, StoredRows
 from quantrecipe.output.pipeline import Pass, Pipeline
 from quantrecipe.output.preparations import Preparations
 from quantrecipe.output.progress import Progress
+from quantrecipe.output.reuse import OldTensor
 from quantrecipe.output.row_units import CHUNK_WEIGHTS, ENCODER_ROWS, PART_WEIGHTS, Unit, parts, split
+from quantrecipe.output.store.shelf import Shelf
+from quantrecipe.output.store.store import Store
 from quantrecipe.output.transform import Handling
 from quantrecipe.plan.companions import companion_name
+from quantrecipe.plan.plan import Assignment
 from quantrecipe.registry import Registry
 from quantrecipe.tensor import TensorInfo, tensor_order
 
@@ -49,7 +56,10 @@ class Stream:
     remarked:  for each output, by tensor: how many of its matrices the encoder made remarks on
     remarks:   for each output, by tensor: the different ones of those that were made now
     reused:    for each output: names of the tensors that were copied from an older file
-    read:      bytes read from the model, and from older files
+    from_store: for each output: names of the tensors that were copied from a store
+    left:      for each output: weights whose bytes an earlier run had left
+    differing: names of tensors that an earlier run had finished, and whose bytes weren't what its journal says
+    read:      bytes read from the model, from older files, and of what an earlier run had left
     """
 
     def __init__(
@@ -61,6 +71,7 @@ class Stream:
         threads: int,
         nan: Handling,
         progress: Progress,
+        store: Store | None = None,
     ) -> None:
         self.sources: dict[str, str] = {}
         outputs = range(1 + max((job.output for job in jobs), default=0))
@@ -69,7 +80,11 @@ class Stream:
         self.remarked: list[dict[str, int]] = [{} for _ in outputs]
         self.remarks: list[dict[str, tuple[str, ...]]] = [{} for _ in outputs]
         self.reused: list[list[str]] = [[] for _ in outputs]
+        self.from_store: list[list[str]] = [[] for _ in outputs]
+        self.left = [0 for _ in outputs]
+        self.differing: list[str] = []
         self.read = 0
+        self._store = store
         self._model = model
         self._jobs = jobs_by_tensor(jobs)
         self._formats = registry.formats
@@ -101,7 +116,11 @@ class Stream:
             floats: SimpleQueue[_Floats] = SimpleQueue()
             for _ in range(self._threads):
                 floats.put(np.empty(weights, np.float32))
-            pipeline.run(self._flow(tensor, reader, floats, pipeline) for tensor in self._tensors)
+            try:
+                pipeline.run(self._flow(tensor, reader, floats, pipeline) for tensor in self._tensors)
+            finally:
+                if self._store is not None:
+                    self._store.discard_unfinished()
 
     def _times(self, tensor: TensorInfo, reader: TensorReader) -> _Floats | None:
         """The factors that the model has beside a tensor of blocks: float32 (experts,)."""
@@ -141,48 +160,132 @@ class Stream:
             prepared=self._prepared,
         )
         units = partial(self._units, tensor)
+        left = tensor_left(encodings)
+        if left is not None:
+            compared = CompareLeft(rows, encodings, left)
+            yield compared.over(units())
+            if compared.is_what_was_noted:
+                self._note_left(tensor, encodings, left)
+                return
+            self.differing.append(tensor.name)
         if any(encoding.companions for encoding in encodings):
             # A factor depends on the whole matrix, so these take a pass of their own before anything is encoded.
             peaks = FindPeaks(rows)
             yield peaks.over(units())
             encodings = [self._scaled(it, peaks.found) if it.companions else it for it in encodings]
-        # What an older file has is copied only where the source is still the same, which takes a whole pass to know;
-        # whatever else is wanted of the tensor is made on the way.
-        made = Encode(rows, [encoding for encoding in encodings if encoding.old is None])
+        # What an older file or a store has is copied only where the source is still the same, which takes a whole pass
+        # to know; whatever else is wanted of the tensor is made on the way.
+        shelf = Shelf(self._store, rows, encodings)
+        waiting = [it for it in encodings if it.old is not None or shelf.may_have(it)]
+        waits = {it.digest for it in waiting}
+        made = Encode(
+            rows,
+            [shelf.adding(it) for it in encodings if it.digest not in waits],
+            again=left is not None,
+            check=any(it.old is not None for it in waiting),
+            hash_rows=shelf.wants_hash,
+        )
         yield made.over(units())
         self.sources[tensor.name] = made.source
-        self._note(tensor, made)
+        self._note(tensor, made, shelf, made)
         stale: list[Encoding] = []
-        for encoding in encodings:
-            if encoding.old is None:
-                continue
-            if encoding.old.source == made.source:
-                copy = CopyOld(rows, encoding, encoding.old)
-                yield copy.over(units())
-                if copy.is_what_was_recorded:
-                    for job in encoding.jobs:
-                        self.reused[job.output].append(tensor.name)
-                        self.written[job.output][tensor.name] = encoding.old.data
-                        self.remarked[job.output][tensor.name] = encoding.old.remarked
-                    continue
-            stale.append(replace(encoding, old=None))
+        for encoding in waiting:
+            if not (yield from self._copied(rows, encoding, shelf, made, units)):
+                stale.append(shelf.adding(replace(encoding, old=None)))
         if stale:
             again = Encode(rows, stale, again=True)
             yield again.over(units())
-            self._note(tensor, again)
+            self._note(tensor, again, shelf, made)
 
-    def _note(self, tensor: TensorInfo, made: Encode) -> None:
-        """Take down what was made of the tensor."""
-        for encoding, digest, lost in zip(made.encodings, made.written, made.lost, strict=True):
+    def _copied(
+        self,
+        rows: StoredRows,
+        encoding: Encoding,
+        shelf: Shelf,
+        made: Encode,
+        units: Callable[[], Iterator[Unit]],
+    ) -> Generator[Pass[Slot], None, bool]:
+        """Copy an encoding from an older file, or from the store; False where neither has it. made: read the source."""
+        if encoding.old is not None and encoding.old.source == made.source:
+            old = encoding.old
+            copy = CopyOld(rows, encoding, old.data, partial(_read_old, rows, old))
+            yield copy.over(units())
+            if copy.is_what_was_recorded:
+                there = MadeTensor(source=made.source, data=old.data, remarked=old.remarked, reused=True)
+                self._note_made(rows.tensor, encoding, there)
+                return True
+        stored = shelf.find(encoding, made.rows_digest)
+        if stored is None:
+            return False
+        with stored:
+            copy = CopyOld(rows, encoding, stored.facts.data, stored.read)
+            yield copy.over(units())
+        if not copy.is_what_was_recorded:
+            shelf.damaged(stored)
+            return False
+        self._note_made(rows.tensor, encoding, stored.facts.made(made.source))
+        for job in encoding.jobs:
+            self.from_store[job.output].append(rows.tensor.name)
+        return True
+
+    def _remarks_on(self, a: Assignment) -> tuple[int, tuple[str, ...]]:
+        """On how many matrices of a tensor the encoder made remarks, and the different ones."""
+        said = self._prepared.remarks.get((a.tensor.name, a.encoding), {})
+        return len(said), tuple(dict.fromkeys(said[number] for number in sorted(said)))
+
+    def _note(self, tensor: TensorInfo, made: Encode, shelf: Shelf, first: Encode) -> None:
+        """Take down what was made of the tensor. first: the pass that knows the hash of all rows."""
+        each = zip(made.encodings, made.written, made.lost, made.left, strict=True)
+        for encoding, digest, lost, left in each:
+            remarked, remarks = self._remarks_on(encoding.jobs[0].assignment)
+            there = MadeTensor(
+                source=self.sources[tensor.name],
+                data=digest,
+                lost=lost,
+                remarked=remarked,
+                remarks=remarks,
+            )
+            self._note_made(tensor, encoding, there)
+            if encoding.addition is not None:
+                shelf.keep(encoding, there, first.rows_digest)
             for job in encoding.jobs:
-                self.written[job.output][tensor.name] = digest
-                if lost:
-                    self.nonfinite[job.output][tensor.name] = lost
-                if said := self._prepared.remarks.get((tensor.name, job.assignment.encoding)):
-                    self.remarked[job.output][tensor.name] = len(said)
-                    self.remarks[job.output][tensor.name] = tuple(
-                        dict.fromkeys(said[i] for i in sorted(said))
-                    )
+                self.left[job.output] += left
+
+    def _note_left(
+        self, tensor: TensorInfo, encodings: Sequence[Encoding], left: Sequence[MadeTensor]
+    ) -> None:
+        """Take down what an earlier run had made of the tensor."""
+        self.sources[tensor.name] = left[0].source
+        for encoding, there in zip(encodings, left, strict=True):
+            self._take_down(tensor, encoding, there)
+            for job in encoding.jobs:
+                self.left[job.output] += tensor.size
+            for job in encoding.companions:
+                if job.entry is not None and (factors := job.entry.done()) is not None:
+                    self.written[job.output][job.tensor] = factors.data
+                    self.left[job.output] += job.assignment.tensor.size
+
+    def _note_made(self, tensor: TensorInfo, encoding: Encoding, made: MadeTensor) -> None:
+        """The same of what this run has made, in the journals, too."""
+        self._take_down(tensor, encoding, made)
+        for job in encoding.companions:
+            if job.entry is not None:
+                job.entry.add_done(replace(made, data=self.written[job.output][job.tensor]))
+        for job in encoding.jobs:
+            if job.entry is not None:
+                job.entry.add_done(made)
+
+    def _take_down(self, tensor: TensorInfo, encoding: Encoding, made: MadeTensor) -> None:
+        for job in encoding.jobs:
+            self.written[job.output][tensor.name] = made.data
+            if made.reused:
+                self.reused[job.output].append(tensor.name)
+            if made.lost:
+                self.nonfinite[job.output][tensor.name] = made.lost
+            if made.remarked:
+                self.remarked[job.output][tensor.name] = made.remarked
+            if made.remarks:
+                self.remarks[job.output][tensor.name] = made.remarks
 
     def _scaled(self, encoding: Encoding, peaks: _Floats) -> Encoding:
         """The encoding with its factors, which are written to the companions. peaks: float32 (experts,)."""
@@ -230,3 +333,9 @@ class Stream:
             weights = max(weights, part.rows * tensor.cols)
             encoded = max(encoded, unit.rows * row)
         return raw, weights, encoded
+
+
+def _read_old(rows: StoredRows, old: OldTensor, begin: int, out: NDArray[np.uint8]) -> bool:
+    """Read bytes of a tensor of an older file."""
+    rows.reader.read((old.extent,), begin, out, tensor=rows.tensor.name)
+    return True

@@ -116,6 +116,7 @@ def tried(
     in_part: Callable[[Sequence[int]], Plan] | None = None,
     nan: Nan = "error",
     reuse: Path | None = None,
+    store: Path | None = None,
     applying: Bar[ApplyProgress] | None = None,
     scoring: Bar[Callable[[str], Progress]] | None = None,
     **running: Unpack[RunOptions],
@@ -169,6 +170,7 @@ def tried(
                     threads=threads,
                     nan=nan,
                     reuse=reuse,
+                    store=store,
                     progress=told,
                 )
             return [it.path for it in results]

@@ -12,6 +12,7 @@ import time
 from io import StringIO
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
@@ -23,9 +24,11 @@ from support.trial_figures import Figures
 
 from quantrecipe.cli import main
 from quantrecipe.cli.app import app
+from quantrecipe.cli.apply_progress import keep_asked
 from quantrecipe.cli.output_files import default_name
 from quantrecipe.cli.progress import ApplyBar
 from quantrecipe.gguf.header import read_header
+from quantrecipe.output.progress import Silent
 from quantrecipe.refine import trial as trial_module
 
 Output = pytest.CaptureFixture[str]
@@ -181,40 +184,122 @@ def test_the_bar_says_what_is_compiled_on_one_line(width: int) -> None:
     assert len(last) <= width
 
 
-@pytest.mark.skipif(os.name != "posix", reason="sends a signal")
-@pytest.mark.parametrize(
-    ("number", "message"), sampled([(signal.SIGINT, "stopped\n"), (signal.SIGTERM, "stopped by SIGTERM\n")])
-)
-def test_a_signal_leaves_no_file(folder: Path, number: signal.Signals, message: str) -> None:
-    write_gguf(Path("big.gguf"), llama_tensors(layers=3, cols=1024, hidden=4096))
-    command = [
-        sys.executable,
-        "-m",
-        "quantrecipe",
-        "apply",
-        "llama.cpp/Q4_K_M",
-        "big.gguf",
-        "-o",
-        "out.gguf",
-        "--threads",
-        "1",
-    ]
+BIG = ["apply", "llama.cpp/Q4_K_M", "big.gguf", "-o", "out.gguf", "--threads", "1"]
+
+
+def signalled(number: signal.Signals, *more: str) -> tuple[int, str]:
+    """Run `BIG`, and send a signal when it has noted some rows: its status, and what it said."""
+    if not Path("big.gguf").exists():
+        write_gguf(Path("big.gguf"), llama_tensors(layers=1, cols=1024, hidden=4096))
     process = subprocess.Popen(
-        command,
+        [sys.executable, "-m", "quantrecipe", *BIG, *more],
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # noqa: PLW1509  # jobs in the background ignore SIGINT
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  # jobs in the background ignore SIGINT
     )
-    part = Path("out.gguf.quantrecipe-part")
-    while process.poll() is None and not (part.exists() and part.stat().st_blocks):  # it is being written
-        time.sleep(0.005)
+    journal = Path("out.gguf.quantrecipe-journal")
+    while process.poll() is None and not (journal.exists() and b'["rows"' in journal.read_bytes()):
+        time.sleep(0.002)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
-    assert process.returncode in (128 + number, -signal.SIGINT), err  # a shell says 130 for both
-    assert message in err
     assert "Traceback" not in err
+    return process.returncode, err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends a signal")
+def test_ctrl_c_leaves_no_file(folder: Path) -> None:
+    status, err = signalled(signal.SIGINT)
+    assert status in (130, -signal.SIGINT), err  # a shell says 130 for both
+    assert "stopped\n" in err
     assert sorted(path.name for path in folder.iterdir()) == ["big.gguf"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends a signal")
+@pytest.mark.parametrize(
+    ("number", "more", "said"),
+    sampled(
+        [
+            (signal.SIGTERM, (), "stopped by SIGTERM"),
+            (signal.SIGINT, ("--keep-part",), "stopped"),
+            (signal.SIGKILL, (), ""),
+        ]
+    ),
+)
+def test_what_is_kept_is_gone_on_with(
+    folder: Path, capsys: Output, number: signal.Signals, more: tuple[str, ...], said: str
+) -> None:
+    status, err = signalled(number, *more)
+    assert status in (128 + number, -number), err
+    assert said in err
+    assert ("of the work is kept in out.gguf.quantrecipe-part; the same command goes on with it" in err) is (
+        number != signal.SIGKILL
+    )
+    assert main([*BIG, "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert re.search(r"note: resumed: \d+% was there, in out.gguf.quantrecipe-part", err)
+    document = json.loads(out)
+    assert 0 < document["resumed_weights"] < document["weights"]
+    assert document["made_again"] == []
+    assert sorted(path.name for path in folder.iterdir()) == ["big.gguf", "out.gguf"]
+    main(["apply", "llama.cpp/Q4_K_M", "big.gguf", "-o", "peace.gguf"])
+    assert (folder / "out.gguf").read_bytes() == (folder / "peace.gguf").read_bytes()
+    assert "resumed" not in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="sends a signal")
+def test_what_another_recipe_left_is_told_and_not_used(folder: Path, capsys: Output) -> None:
+    signalled(signal.SIGKILL)
+    assert main(["apply", "llama.cpp/Q8_0", "big.gguf", "-o", "out.gguf"]) == 0
+    out, err = capsys.readouterr()
+    assert (
+        "note: out.gguf.quantrecipe-part was left by a run of another recipe, so the work starts over" in err
+    )
+    assert "resumed" not in out + err
+
+
+def test_verify_keeps_no_part(folder: Path, capsys: Output) -> None:
+    given = ["apply", "llama.cpp/Q8_0", str(EXAMPLE), "--verify", "x.txt", "--keep-part"]
+    assert main(given) == 2
+    assert "--keep-part and --verify exclude each other" in capsys.readouterr().err
+
+
+class TestWhoIsAskedAfterCtrlC:
+    """`keep_asked`: somebody at a terminal, unless `--keep-part` has said it."""
+
+    @pytest.fixture
+    def terminal(self, monkeypatch: pytest.MonkeyPatch) -> Console:
+        monkeypatch.setattr(sys, "stdin", Terminal())
+        return Console(file=StringIO(), force_terminal=True, width=80)
+
+    @pytest.mark.parametrize(("answer", "kept"), [("y\n", True), ("\n", True), ("n\n", False), ("", False)])
+    def test_somebody_at_a_terminal(
+        self, terminal: Console, monkeypatch: pytest.MonkeyPatch, answer: str, kept: bool
+    ) -> None:
+        def answered(text: str, **_: object) -> bool:
+            assert text.startswith("62% of the work is done. Keep it in a.part")
+            if not answer:
+                raise click.Abort
+            return answer != "n\n"
+
+        monkeypatch.setattr(click, "confirm", answered)
+        with ApplyBar(terminal) as bar:
+            assert keep_asked(terminal, bar, keep_part=False)(Path("a.part"), 0.62) is kept
+            assert not bar._bar.live.is_started
+
+    def test_keep_part_has_said_it(self, terminal: Console) -> None:
+        assert keep_asked(terminal, Silent(), keep_part=True)(Path("a"), 0.5)
+
+    def test_nobody_in_a_pipe(self) -> None:
+        console = Console(file=StringIO(), width=80)
+        assert not keep_asked(console, Silent(), keep_part=False)(Path("a"), 0.5)
+
+
+class Terminal(StringIO):
+    def isatty(self) -> bool:
+        return True
 
 
 @pytest.mark.skipif(os.name != "posix", reason="limits the size of files")

@@ -34,6 +34,7 @@ from quantrecipe.cli.eval import run as eval_run
 from quantrecipe.cli.eval.answers import Answered
 from quantrecipe.cli.eval.candidates import Candidate, Sized
 from quantrecipe.cli.imatrix.command import COMMANDS as OF_IMATRIX
+from quantrecipe.cli.store.command import COMMANDS as OF_STORE
 from quantrecipe.cli.tables import Paragraph, Table
 from quantrecipe.evaluate import (
     Noise,
@@ -106,6 +107,12 @@ CASES: dict[str, list[str]] = {
         f"plan mine.yaml {DEEPSEEK}",
         f"plan llama.cpp/Q4_K_M '{EXAMPLE}' --imatrix '{CODE}'",
         f"plan llama.cpp/IQ2_XS {MOE}",
+    ],
+    "store": [
+        "store list store",
+        "store list store --all",
+        "store verify store",
+        "store gc store --max-size 9GB",
     ],
     "refine": [],  # needs an engine; what it shows are the tables of apply and of imatrix
     "damping": [],  # needs an engine; tests/cli/test_damping_command.py shows its table
@@ -220,7 +227,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_sensitivity(estimate(open_model(MOE, registry=registry), registry), path / "moe.jsonl")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(path)
-        assert show(["apply", "llama.cpp/Q8_0", "model.gguf", "-o", "made.gguf"], width=None).status == 0
+        made = ["apply", "llama.cpp/Q8_0", "model.gguf", "-o", "made.gguf", "--store", "store"]
+        assert show(made, width=None).status == 0
     data = bytearray((path / "made.gguf").read_bytes())
     data[-40_000] ^= 1
     (path / "damaged.gguf").write_bytes(data)
@@ -345,6 +353,7 @@ def first_column(table: Table, width: int) -> list[str]:
 def test_no_command_is_forgotten() -> None:
     assert CASES.keys() == COMMANDS.keys()
     assert {case.split()[1] for case in CASES["imatrix"]} == OF_IMATRIX.keys()
+    assert {case.split()[1] for case in CASES["store"]} == OF_STORE.keys()
 
 
 # The narrowest terminal is the one where something doesn't fit; a pipe, below, shows what is the same at any width.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -265,6 +267,52 @@ def test_a_part_that_also_has_a_foreign_name_is_not_the_file_s_own(tmp_path: Pat
     with pytest.raises(OutputError, match="is in the way"):
         PartFile(path, 3, force=True)
     assert part_path(path).read_bytes() == b"half"
+
+
+@pytest.fixture
+def umask() -> Iterator[None]:
+    """Back as it was in the end."""
+    before = os.umask(0)
+    os.umask(before)
+    yield
+    os.umask(before)
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there are no modes")
+@pytest.mark.usefixtures("umask")
+@pytest.mark.parametrize(("mask", "final"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664), (0o000, 0o666)])
+@pytest.mark.parametrize("left", [False, True])
+def test_a_part_is_its_owner_s_alone_and_the_file_as_the_umask_says(
+    tmp_path: Path, mask: int, final: int, left: bool
+) -> None:
+    os.umask(mask)
+    path = tmp_path / "a"
+    if left:
+        with PartFile(path, 3) as file:
+            file.keep()
+    with PartFile(path, 3, keep=True) as file:
+        assert file.left is left
+        assert mode(part_path(path)) == 0o600
+        file.finish()
+    assert mode(path) == final
+    assert [it.name for it in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there are no modes")
+def test_a_file_system_without_modes_is_no_reason_to_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(fd: int, mode: int) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "fchmod", none)
+    with PartFile(tmp_path / "a", 3) as file:
+        file.finish()
+    assert (tmp_path / "a").exists()
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts open files as Linux does")

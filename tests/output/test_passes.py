@@ -45,7 +45,7 @@ class FakeJob:
     def __init__(self, type_: str, *, copied: bool = False) -> None:
         self.sink = Sink()
         self.assignment = self
-        self.encoder = self.statistics = None
+        self.encoder = self.statistics = self.entry = None
         self.format, self.copied, self.offset = format_type(type_)(), copied, 1000
 
 
@@ -179,7 +179,12 @@ def test_copies_of_an_older_file(
         extent=extent, encoding="", source="", data=digest(data.tobytes()) if recorded else "other"
     )
     made, job = Made(tmp_path / "m", values), FakeJob("Q8_0")
-    copy = CopyOld(made.rows, encoding(job, old=old), old)
+
+    def read(begin: int, out: NDArray[np.uint8]) -> bool:
+        made.rows.reader.read((extent,), begin, out)
+        return True
+
+    copy = CopyOld(made.rows, encoding(job, old=old), old.data, read)
     made.run(copy)
     assert copy.is_what_was_recorded is good
     assert job.sink.whole() == data.tobytes()

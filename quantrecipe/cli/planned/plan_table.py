@@ -97,7 +97,7 @@ def render_summary(plans: Sequence[Plan], results: Sequence[Result]) -> Renderab
         seconds += (
             f", after {duration_text(first.compile_seconds)} of compiling kernels (only once on each machine)"
         )
-    rate = f"{count_text(plans[0].size / max(first.seconds, 1e-9))} weights/s"
+    rate = f"{count_text((plans[0].size - first.left) / max(first.seconds, 1e-9))} weights/s"
     lines: list[RenderableType] = [render_totals(plans[0])] if len(plans) == 1 else [_outputs(plans, results)]
     for result in results:
         lines += [
@@ -115,6 +115,16 @@ def render_summary(plans: Sequence[Plan], results: Sequence[Result]) -> Renderab
     if reused := sum(len(result.reused) for result in results):
         tensors = sum(len(plan.assignments) for plan in plans)
         lines.append(Paragraph(f"{reused} of {tensors} tensors copied from the old file"))
+    if stored := sum(len(result.from_store) for result in results):
+        tensors = sum(len(plan.assignments) for plan in plans)
+        lines.append(Paragraph(f"{stored} of {tensors} tensors copied from the store"))
+    lines += [Paragraph(f"! {printable(problem)}", "yellow") for problem in first.store_problems]
+    if left := sum(result.left for result in results):
+        share = left / max(1, sum(plan.size for plan in plans))
+        lines.append(Paragraph(f"resumed: {share:.0%} was there from an interrupted run"))
+    if first.differing:
+        what = f"{some_of(first.differing, 2)}: the part had other bytes than its journal said, so made again"
+        lines.append(Paragraph(f"! {printable(what)}", "yellow"))
     lines.append(Paragraph(f"{seconds}; {rate}"))
     paths = (path for result in results for path in result.paths)
     lines += [Text.assemble("wrote ", (printable(str(path)), "bold")) for path in paths]

@@ -72,6 +72,7 @@ class _Converter:
         self.size = at
         # Those that are kept, and one that is computed: in float32, and from what is stored.
         self.held = (_KEPT + 3) * max(nbytes for _, nbytes, _ in self._places)
+        self.identity = ""  # the folder, and the checkout that reads it, may have changed
         self._begins = [begin for begin, _, _ in self._places]
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, Path] = OrderedDict()

@@ -34,6 +34,7 @@ class HubFile:
 
     def __init__(self, place: Place, blocks: Blocks, head_file: Path, sha256: str) -> None:
         self.size, self.held = place.size, 0
+        self.identity = f"{place.address.repo}@{place.commit}/{place.path}"
         self.place = place
         self._blocks, self._sha256 = blocks, sha256
         self._key = hashlib.sha256(place.path.encode()).hexdigest()[:16]

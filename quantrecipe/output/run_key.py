@@ -1,0 +1,77 @@
+"""run_key: what the bytes of an output depend on, so that a run goes on only with what would have come out of itself.
+
+The model's files are known by name, size, time of change, and a hash of both their ends: to read all of hundreds of
+gigabytes would take as long as a good part of the work. Those on the hub are known by their commit; what llama.cpp's
+converter computes is known by nothing, so no other run goes on with it.
+"""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from quantrecipe import __version__
+from quantrecipe.errors import ModelError
+from quantrecipe.plan.plan import Plan
+from quantrecipe.remote_files import remote_file
+
+__all__ = ["difference", "run_key"]
+
+_FORMAT = 1
+"""Of the journal's records."""
+
+_END = 1 << 16  # bytes of each end of a file
+
+_SAID = {
+    "version": "another version of quantrecipe",
+    "model": "another model, or of files that have changed since",
+    "importance": "another importance matrix",
+    "statistics": "other statistics",
+    "encoders": "other encoders, or other options of them",
+    "recipe": "another recipe",
+    "plan": "another plan",
+    "nan": "another --nan",
+}
+
+
+def run_key(plan: Plan, *, nan: str) -> dict[str, Any]:
+    """By what it is. ModelError where a file of the model can't be read."""
+    encoders = {(e.name, str(e.version), repr(sorted(e.options.items()))) for e in _encoders(plan)}
+    places = [[a.tensor.name, a.offset, a.nbytes] for file in plan.files for a in file.assignments]
+    return {
+        "version": f"{__version__}, {_FORMAT}",
+        "model": [_file_key(path) for path in plan.model.files],
+        "importance": "" if plan.importance is None else plan.importance.digest,
+        "statistics": "" if plan.statistics is None else plan.statistics.digest,
+        "encoders": [list(it) for it in sorted(encoders)],
+        "recipe": plan.recipe_digest,
+        "plan": [plan.digest, xxhash.xxh3_128_hexdigest(repr(places).encode())],
+        "nan": nan,
+    }
+
+
+def difference(old: dict[str, Any], new: dict[str, Any]) -> str:
+    """What a journal with the old key is of, for the user who has the new one."""
+    return next((said for name, said in _SAID.items() if old.get(name) != new[name]), "another run")
+
+
+def _encoders(plan: Plan) -> list[Any]:
+    return [a.encoder for a in plan.assignments if a.encoder is not None]
+
+
+def _file_key(path: Path) -> list[Any]:
+    if (remote := remote_file(path)) is not None:
+        head = xxhash.xxh3_128_hexdigest(remote.head(0, _END))
+        return [path.name, remote.size, remote.identity or secrets.token_hex(16), head]
+    try:
+        with path.open("rb") as file:
+            begin = file.read(_END)
+            size = file.seek(0, 2)
+            file.seek(max(0, size - _END))
+            ends = xxhash.xxh3_128_hexdigest(begin + file.read(_END))
+        return [path.name, size, path.stat().st_mtime_ns, ends]
+    except OSError as error:
+        raise ModelError(f"can't be read: {error.strerror or error}", file=path) from error

@@ -1,0 +1,27 @@
+"""`run.py` works: a few of its moments. `.ci/run` tries more of them, and prints how many."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+RUN = Path(__file__).with_name("run.py")
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="forks, and reads /proc"),
+]
+
+
+def test_nothing_is_lost_and_nothing_wrong_has_a_name() -> None:
+    command = [sys.executable, str(RUN), "--moments", "2", "--seed", "11"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = re.search(r"^(\d+) moments tried in \d+ s: 0 wrong$", done.stdout, re.MULTILINE)
+    assert found is not None
+    assert int(found[1]) >= 80
+    assert "Traceback" not in done.stderr

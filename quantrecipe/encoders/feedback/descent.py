@@ -12,15 +12,19 @@ from __future__ import annotations
 
 import numpy as np
 
+from quantrecipe.core.bits import place, trips
 from quantrecipe.core.jit import disjoint_kernel, kernel
-from quantrecipe.core.scalars import ZERO, Bytes, Float, Floats, Int, Ints
-from quantrecipe.encoders.feedback.products import add_product, fma
+from quantrecipe.core.lanes import nearest, select
+from quantrecipe.core.scalars import F32, I32, ZERO, Bytes, Float, Floats, Int, Ints
+from quantrecipe.encoders.feedback.products import add_across, fma
 from quantrecipe.encoders.feedback.rounding import choose
 
-__all__ = ["descend", "slopes"]
+__all__ = ["descend", "slopes", "stand"]
 
 BLOCK = 256
 """Columns whose changes go to the other columns together."""
+CHUNK = 32
+"""Columns of which the next one to change is found in one go. 16 would do, but 32 become vectors."""
 STRETCH = 1024
 """Columns that receive changes together: a megabyte of H for each block."""
 
@@ -28,9 +32,7 @@ STRETCH = 1024
 @kernel("void(float32[::1], float32[:,::1], float32[:,::1])")
 def slopes(unit: Floats, f: Floats, p: Floats) -> None:
     """P = R H, from what columns missed their targets by: p (k, n) = N f, where f = D times that. p is zero before."""
-    k = f.shape[0]
-    for first in range(0, k, BLOCK):
-        add_product(unit, first * k + first, k, 1, f[first:], p[first : min(first + BLOCK, k)])
+    add_across(unit, 0, f, p)
 
 
 @disjoint_kernel
@@ -61,6 +63,61 @@ def _take(count: Int, at: Ints, by: Floats, gram: Floats, first: Int, last: Int,
         _take_one(by[i], gram[at[i], first:last], p[first:last])
 
 
+@disjoint_kernel
+def _even(
+    first: Int, q: Floats, p: Floats, inverse: Floats, room: Floats, values: Floats, moved: Floats
+) -> None:
+    scale, offset, shift = room[0], room[1], room[2]
+    lowest, last = values[0], F32(values.size - 1)
+    for j in range(CHUNK):
+        x = q[first + j] + p[first + j] * inverse[first + j]
+        t = select(scale[j] != ZERO, (x - offset[j]) / scale[j] - shift[j], ZERO) - lowest
+        t = select(t > ZERO, t, ZERO)
+        choice = nearest(select(t < last, t, last))
+        moved[j] = q[first + j] - (scale[j] * (choice + lowest + shift[j]) + offset[j])
+
+
+@disjoint_kernel
+def _uneven(
+    first: Int, q: Floats, p: Floats, inverse: Floats, room: Floats, values: Floats, halfway: Floats, t: Floats,
+    moved: Floats,
+) -> None:  # fmt: skip
+    scale, offset, shift = room[0], room[1], room[2]
+    lanes = trips(CHUNK, moved)
+    for j in range(lanes):
+        x = q[first + j] + p[first + j] * inverse[first + j]
+        t[j] = select(scale[j] != ZERO, (x - offset[j]) / scale[j] - shift[j], ZERO)
+        moved[j] = values[0]
+    for i in range(halfway.size):
+        bound, above = halfway[i], values[i + 1]
+        for j in range(lanes):
+            moved[j] = select(t[j] > bound, above, moved[j])
+    for j in range(lanes):
+        moved[j] = q[first + j] - (scale[j] * (moved[j] + shift[j]) + offset[j])
+
+
+@kernel
+def _load(first: Int, group: Int, scales: Floats, offsets: Floats, shifts: Floats, room: Floats) -> None:
+    """Scale, offset and shift of each column of a chunk."""
+    begin = 0
+    while begin < CHUNK:
+        g = (first + begin) // group
+        end = min((g + 1) * group - first, CHUNK)
+        for j in range(begin, end):
+            room[0, j], room[1, j], room[2, j] = scales[g], offsets[g], shifts[g]
+        begin = end
+
+
+@kernel
+def _next(moved: Floats, first: Int) -> Int:
+    """The first from `first` on that moves; CHUNK if none does."""
+    found, lanes = I32(CHUNK), trips(CHUNK, moved)
+    for j in range(lanes):
+        here = select((moved[j] != ZERO) & (I32(j) >= I32(first)), I32(j), I32(CHUNK))
+        found = min(found, here)
+    return found
+
+
 @kernel(
     "int64(float32[:,::1], float32[::1], int64, float32[:,::1], float32[:,::1], float32[:,::1], float32[:,::1], "
     "float32[:,::1], float32[::1], float32[::1], int64, uint8[:,::1])"
@@ -82,12 +139,30 @@ def descend(
         np.empty((rows, BLOCK), np.float32),
         np.zeros(rows, np.int64),
     )
+    moved, t, room = (
+        np.empty(CHUNK, np.float32),
+        np.empty(CHUNK, np.float32),
+        np.empty((3, CHUNK), np.float32),
+    )
     changed = 0
     for first in range(0, k, BLOCK):
         last = min(first + BLOCK, k)
         for r in range(rows):
-            count = 0
-            for c in range(first, last):
+            count, c, loaded = 0, first, -1
+            while c < last:
+                if k % CHUNK == 0:
+                    # Few weights move. So a chunk is looked at as if none did, up to the first that does.
+                    chunk = place(c // CHUNK * CHUNK)
+                    if loaded != chunk:
+                        _load(chunk, group, scales[r], offsets[r], shifts[r], room)
+                        loaded = chunk
+                    if even:
+                        _even(chunk, q[r], p[r], inverse, room, values, moved)
+                    else:
+                        _uneven(chunk, q[r], p[r], inverse, room, values, halfway, t, moved)
+                    c = chunk + _next(moved, c - chunk)
+                    if c == chunk + CHUNK:
+                        continue
                 g = c // group
                 scale, offset, shift = scales[r, g], offsets[r, g], shifts[r, g]
                 choice = choose(q[r, c] + p[r, c] * inverse[c], scale, offset, shift, values, halfway, even)
@@ -98,6 +173,7 @@ def descend(
                     _take_one(change, gram[c, first:last], p[r, first:last])
                     at[r, count], by[r, count] = c, change
                     count += 1
+                c += 1
             counts[r] = count
             changed += count
         for start in range(0, k, STRETCH):
@@ -109,3 +185,17 @@ def descend(
                 if max(start, last) < end:
                     _take(counts[r], at[r], by[r], gram, max(start, last), end, p[r])
     return changed
+
+
+@kernel(
+    "void(uint8[:,::1], int64, float32[:,::1], float32[:,::1], float32[:,::1], float32[::1], float32[:,::1])"
+)
+def stand(
+    choices: Bytes, group: Int, scales: Floats, offsets: Floats, shifts: Floats, values: Floats, q: Floats
+) -> None:
+    """q (n, k): what weights are by their choices."""
+    for r in range(q.shape[0]):
+        for g in range(scales.shape[1]):
+            scale, offset, shift = scales[r, g], offsets[r, g], shifts[r, g]
+            for c in range(g * group, (g + 1) * group):
+                q[r, c] = scale * (values[choices[r, c]] + shift) + offset

@@ -30,7 +30,7 @@ import numpy as np
 
 from quantrecipe.core.jit import kernel
 from quantrecipe.core.scalars import F32, Floats, Int
-from quantrecipe.encoders.feedback.products import add_product, fma
+from quantrecipe.encoders.feedback.products import add_product, fma, strips_size, where
 from quantrecipe.errors import ImportanceError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Factor:
     """A Gram matrix, in units of its mean diagonal and damped, and its factors.
 
     gram:      float32 (k, k)
-    unit:      N, float32 (k, k): zeros below the diagonal, ones on it
+    unit:      N, which has ones on its diagonal, in strips (see `products.py`): float32
     variances: D, float32 (k,), all positive
     damping:   what was added to the diagonal in the end, in units of its mean
     """
@@ -94,7 +94,7 @@ def factorize(gram: FloatArray, damping: float, threads: int = 1) -> Factor:
             what = f"the Gram matrix isn't positive definite, even with a damping of {tried:g}"
             raise ImportanceError(what, _AGAIN)
         tried = harder
-    unit, variances = np.zeros((k, k), np.float32), np.empty(k, np.float32)
+    unit, variances = np.zeros(strips_size(k), np.float32), np.empty(k, np.float32)
     _unpack(tiles, unit, variances)
     scaled = gram * np.float32(1 / mean)
     scaled[np.diag_indices(k)] += np.float32(tried)
@@ -162,7 +162,7 @@ def _update(tiles: Floats, i: Int, j: Int, turned: Floats) -> None:
     row = i * (i + 1) // 2
     for p in range(j):
         left = tiles[row + p]
-        add_product(left.reshape(TILE * TILE), 0, TILE, 1, turned[p], tiles[row + j])
+        add_product(left, turned[p], tiles[row + j])
 
 
 @kernel("int64(float64[:,:,::1], int64, float64[:,:,::1])")
@@ -202,7 +202,7 @@ def _below(tiles: Floats, j: Int, first: Int, last: Int, turned: Floats) -> None
                     a[r, s] = fma(factor, t[c, s], a[r, s])
 
 
-@kernel("void(float64[:,:,::1], float32[:,::1], float32[::1])")
+@kernel("void(float64[:,:,::1], float32[::1], float32[::1])")
 def _unpack(tiles: Floats, unit: Floats, variances: Floats) -> None:
     """N and D from the factor in reverse order."""
     k = variances.size
@@ -218,4 +218,4 @@ def _unpack(tiles: Floats, unit: Floats, variances: Floats) -> None:
             upper, lower = max(i, j), min(i, j)
             tile = tiles[(upper // TILE) * (upper // TILE + 1) // 2 + lower // TILE]
             root = tiles[(j // TILE) * (j // TILE + 1) // 2 + j // TILE, j % TILE, j % TILE]
-            unit[r, c] = F32(tile[upper % TILE, lower % TILE] / root)
+            unit[where(r, c)] = F32(tile[upper % TILE, lower % TILE] / root)

@@ -20,7 +20,7 @@ import numpy as np
 from quantrecipe.core.jit import disjoint_kernel, kernel
 from quantrecipe.core.lanes import select
 from quantrecipe.core.scalars import I32, INF, TWO, U8, U16, ZERO, Bytes, Float, Floats, Int, Ints
-from quantrecipe.encoders.feedback.products import add_product, fma
+from quantrecipe.encoders.feedback.products import add_down, fma, where
 
 __all__ = ["EIGHT", "round_points"]
 
@@ -49,7 +49,7 @@ def _weigh(
     signs: Bytes,
     odd: Bytes,
     least: Floats,
-    where: Ints,
+    least_at: Ints,
 ) -> None:
     """Weight i of an eight: y = v |x| / scale, its sign, and whether it is the one whose sign costs least so far."""
     for r in range(x.size):
@@ -61,7 +61,7 @@ def _weigh(
         cost = y[r] * abs(t)
         cheaper = cost < least[r]
         least[r] = select(cheaper, cost, least[r])
-        where[r] = select(cheaper, I32(i), where[r])
+        least_at[r] = select(cheaper, I32(i), least_at[r])
 
 
 @disjoint_kernel
@@ -72,9 +72,9 @@ def _weigh_signed(x: Floats, scale: Floats, shift: Floats, v: Float, y: Floats) 
 
 
 @disjoint_kernel
-def _flip(i: Int, y: Floats, signs: Bytes, odd: Bytes, where: Ints) -> None:
+def _flip(i: Int, y: Floats, signs: Bytes, odd: Bytes, least_at: Ints) -> None:
     for r in range(y.size):
-        flipped = (odd[r] == U8(1)) & (where[r] == I32(i))
+        flipped = (odd[r] == U8(1)) & (least_at[r] == I32(i))
         y[r] = select(flipped, -y[r], y[r])
         signs[r] = select(flipped, U8(signs[r] ^ U8(1 << i)), signs[r])
 
@@ -120,16 +120,16 @@ def _take(
 
 
 @kernel(
-    "void(float32[::1], float32[::1], int64, int64, float32[:,::1], float32[:,::1], float32[:,::1], "
+    "void(float32[::1], float32[::1], int64, float32[:,::1], float32[:,::1], float32[:,::1], "
     "float32[:,::1], Array(float32, 2, 'C', True), int64, int64, uint16[:,::1], uint8[:,::1], float32[:,::1])"
 )
 def round_points(
-    unit: Floats, variances: Floats, k: Int, first: Int, target: Floats, w: Floats, scales: Floats,
+    unit: Floats, variances: Floats, first: Int, target: Floats, w: Floats, scales: Floats,
     shifts: Floats, points: Floats, even: Int, signed: Int, choices: Ints, signs: Bytes, left: Floats,
 ) -> None:  # fmt: skip
     """Choose points and signs for the columns of a block, whose number in the matrix is first, first + 1, …
 
-    unit, variances: N, flat, of k columns, and D
+    unit, variances: N and D
     target, w: float32 (b, n); the block's targets are changed on the way
     scales, shifts: float32 (groups, n)
     points: float32 (p, size)
@@ -138,7 +138,7 @@ def round_points(
     (b, n), size = w.shape, points.shape[1]
     group = b // scales.shape[0]
     y, least = np.empty((EIGHT, n), np.float32), np.empty(n, np.float32)
-    where, odd, found = np.empty(n, np.int32), np.empty(n, np.uint8), np.empty(n, np.int32)
+    least_at, odd, found = np.empty(n, np.int32), np.empty(n, np.uint8), np.empty(n, np.int32)
     v, of = np.empty(EIGHT, np.float32), np.empty(EIGHT, np.float32)
     for start in range(0, b, EIGHT):
         end, eight = start + EIGHT, start // EIGHT
@@ -146,21 +146,20 @@ def round_points(
         for i in range(EIGHT):
             c = start + i
             _leave(target[c], w[c], left[c])
-            at = (first + c) * k + first
             v[i] = variances[first + c]
             for later in range(c + 1, end):
-                factor = unit[at + later]
+                factor = unit[where(first + c, first + later)]
                 _add(factor, left[c], target[later])
                 v[i] = fma(factor * factor, variances[first + later], v[i])
-        signs[eight], odd[:], least[:], where[:] = U8(0), U8(0), INF, I32(0)
+        signs[eight], odd[:], least[:], least_at[:] = U8(0), U8(0), INF, I32(0)
         for i in range(EIGHT):
             if signed:
                 _weigh_signed(target[start + i], scale, shift, v[i], y[i])
             else:
-                _weigh(i, target[start + i], scale, v[i], y[i], signs[eight], odd, least, where)
+                _weigh(i, target[start + i], scale, v[i], y[i], signs[eight], odd, least, least_at)
         if even:
             for i in range(EIGHT):
-                _flip(i, y[i], signs[eight], odd, where)
+                _flip(i, y[i], signs[eight], odd, least_at)
         for part in range(EIGHT // size):
             begin = part * size
             least[:], found[:] = INF, I32(0)
@@ -178,4 +177,4 @@ def round_points(
             for i in range(begin, begin + size):
                 _take(i, i - begin, scale, shift, points, found, signs[eight], w[start + i], left[start + i])
         if end < b:
-            add_product(unit, (first + start) * k + first + end, 1, k, left[start:end], target[end:])
+            add_down(unit, first + start, left[start:end], first + end, target[end:])

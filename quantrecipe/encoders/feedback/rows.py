@@ -13,9 +13,10 @@ import numpy as np
 from quantrecipe.api import PointGrid
 from quantrecipe.core.checked_rows import check_finite
 from quantrecipe.encoders.feedback.choice import add_lost, keep_better
-from quantrecipe.encoders.feedback.descent import descend, slopes
+from quantrecipe.encoders.feedback.descent import descend, slopes, stand
 from quantrecipe.encoders.feedback.points import EIGHT, round_points
-from quantrecipe.encoders.feedback.rounding import carry_on, lanes_of, round_block, settle
+from quantrecipe.encoders.feedback.rounding import carry_on, round_block, settle
+from quantrecipe.encoders.feedback.turning import bytes_of_rows, lanes_of, rows_of
 from quantrecipe.errors import FormatError
 
 if TYPE_CHECKING:
@@ -67,8 +68,8 @@ def _encode_panel(
 ) -> FloatArray:
     """Write rows with feedback to `out`; what each of them loses at most, float32 (n,)."""
     n, k = rows.shape
-    unit = factor.unit.reshape(-1)
-    w = lanes_of(rows.T)
+    unit = factor.unit
+    w = lanes_of(rows)
     width = w.shape[1]
     target = w.copy()
     by_row = fmt.spec.row_meta_bytes > 0 or fmt.spec.rows_per_group > 1
@@ -83,15 +84,15 @@ def _encode_panel(
             here, last = slice(at, at + block), at + block
             mine = left[at - first : last - first]
             best = target[here].copy()
-            settle(unit, k, at, best, w[here], mine)
+            settle(unit, at, best, w[here], mine)
             chosen.give_up(best)
-            data = fmt.encode(np.ascontiguousarray(best[:, :n].T), factor.variances[here])
+            data = fmt.encode(rows_of(best, n), factor.variances[here])
             out[:, at // block * nbytes : last // block * nbytes] = data
             chosen.round(at, data, best, target[here], w[here], mine)
             if last < end:
-                carry_on(unit, k, at, last, mine, target[last:end])
+                carry_on(unit, at, last, mine, target[last:end])
         if end < k:
-            carry_on(unit, k, first, end, left, target[end:])
+            carry_on(unit, first, end, left, target[end:])
     chosen.store(out, rounds)
     return chosen.lost[:n]
 
@@ -120,13 +121,13 @@ class _Decoded:
 
         best: what the block's weights were best, were there no grid; target: the same without errors of the block
         """
-        np.subtract(w, lanes_of(self._fmt.decode(data, len(w)).T), out=left)
+        np.subtract(w, lanes_of(self._fmt.decode(data, len(w))), out=left)
         self._lose(at, len(w), best - (w - left))
 
     def _lose(self, at: int, group: int, off: FloatArray) -> None:
         """Take down what the columns from this one on lose: see `add_lost`."""
         factor = self._factor
-        add_lost(factor.unit.reshape(-1), factor.variances, len(factor.variances), at, group, off, self.lost)
+        add_lost(factor.unit, factor.variances, at, group, off, self.lost)
 
     def store(self, out: ByteArray, rounds: int) -> None:
         """Write what was chosen for all blocks to the rows' bytes, which have the scales."""
@@ -160,14 +161,14 @@ class _Values(_Decoded):
         self._found.append((scales, offsets, shifts))
         here = slice(at, at + len(w))
         round_block(
-            self._factor.unit.reshape(-1), len(self._missed), at, target, w,
-            lanes_of(scales.T), lanes_of(offsets.T), lanes_of(shifts.T), self._values, self._halfway, self._even,
+            self._factor.unit, at, target, w,
+            lanes_of(scales), lanes_of(offsets), lanes_of(shifts), self._values, self._halfway, self._even,
             self._choices[here], left, self._missed[here],
         )  # fmt: skip
         self._lose(at, 1, self._missed[here])
 
     def store(self, out: ByteArray, rounds: int) -> None:
-        chosen = np.ascontiguousarray(self._choices[:, : self._n].T)
+        chosen = bytes_of_rows(self._choices, self._n)
         if rounds:
             self._descend(chosen, rounds)
         self._grid.store(out, np.take(self._choice, chosen))
@@ -178,10 +179,10 @@ class _Values(_Decoded):
         factor, group, missed = self._factor, self._grid.group, self._missed
         missed *= factor.variances[:, None]
         columns = np.zeros_like(missed)
-        slopes(factor.unit.reshape(-1), missed, columns)
-        p = np.ascontiguousarray(columns[:, : self._n].T)
-        wide = [np.repeat(it, group, axis=1) for it in (scales, offsets, shifts)]
-        q = wide[0] * (self._values[choices] + wide[2]) + wide[1]
+        slopes(factor.unit, missed, columns)
+        p = rows_of(columns, self._n)
+        q = np.empty_like(p)
+        stand(choices, group, scales, offsets, shifts, self._values, q)
         inverse = np.float32(1) / np.diagonal(factor.gram)
         for _ in range(rounds):
             if not descend(
@@ -204,11 +205,11 @@ class _Points(_Decoded):
     def round(
         self, at: int, data: ByteArray, best: FloatArray, target: FloatArray, w: FloatArray, left: FloatArray
     ) -> None:
-        last, scales = at + len(w), lanes_of(self._grid.scales(data, len(w)).T)
+        last, scales = at + len(w), lanes_of(self._grid.scales(data, len(w)))
         shifts = self._grid.shifts(data, len(w))
         round_points(
-            self._factor.unit.reshape(-1), self._factor.variances, len(self._factor.variances), at, target, w,
-            scales, np.zeros_like(scales) if shifts is None else lanes_of(shifts.T),
+            self._factor.unit, self._factor.variances, at, target, w,
+            scales, np.zeros_like(scales) if shifts is None else lanes_of(shifts),
             self._grid.points, int(self._grid.even), int(self._grid.signed),
             self._choices[at // self._size : last // self._size], self._signs[at // 8 : last // 8], left,
         )  # fmt: skip

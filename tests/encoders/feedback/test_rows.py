@@ -38,10 +38,16 @@ def loss(fmt: Any, data: np.ndarray, rows: np.ndarray = WEIGHTS) -> float:
     return float(((off @ STATISTICS.gram) * off).sum())
 
 
+def unit_of(factor: Any) -> np.ndarray:
+    """N, whose strips test_factor.py looks at: H = N D Nᵀ says it as well."""
+    lower = np.linalg.cholesky(factor.gram[::-1, ::-1].astype(np.float64))
+    return np.asarray((lower / np.diagonal(lower))[::-1, ::-1])
+
+
 def naive(fmt: Any, w: np.ndarray, factor: Any, rounds: int) -> np.ndarray:
     """The same in float64: targets from N, each weight the nearest that the grid has, then descent."""
     k, n, block, grid = w.shape[1], len(w), fmt.spec.block, fmt.grid
-    unit, h = factor.unit.astype(np.float64), factor.gram.astype(np.float64)
+    unit, h = unit_of(factor), factor.gram.astype(np.float64)
     left, q = np.zeros((n, k)), np.zeros((n, k), np.float32)
     values = np.asarray(grid.values, np.float32)
     levels: list[np.ndarray] = []
@@ -124,7 +130,7 @@ def naive_points(fmt: Any, w: np.ndarray, factor: Any) -> np.ndarray:
     Points with signs of their own are only nearest.
     """
     (n, k), block, grid = w.shape, fmt.spec.block, fmt.grid
-    unit, d = factor.unit.astype(np.float64), factor.variances.astype(np.float64)
+    unit, d = unit_of(factor), factor.variances.astype(np.float64)
     q, size = np.zeros((n, k)), grid.points.shape[1]
     points = grid.points.astype(np.float64)
 

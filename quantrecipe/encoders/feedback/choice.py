@@ -85,10 +85,10 @@ def keep_better(
     most: float32 (n,): no row of out loses more than this, but one in which this isn't a number
     """
     plain, group = fmt.encode(rows, importance), fmt.spec.rows_per_group
-    open_, sums = _undecided(factor, _left(rows, fmt, plain), most, group)
+    open_, sums = _undecided(factor, _left(factor, rows, fmt, plain), most, group)
     if not open_.size:
         return
-    fed = _lost(factor, _left(rows[open_], fmt, out[open_]))[: open_.size]
+    fed = _lost(factor, _left(factor, rows[open_], fmt, out[open_]))[: open_.size]
     worse = open_[~(_together(fed, group) <= _together(sums, group))]
     out[worse] = plain[worse]
 
@@ -140,8 +140,9 @@ def _kept(left: FloatArray, rows: NDArray[np.intp]) -> FloatArray:
     return found
 
 
-def _left(rows: FloatArray, fmt: QuantFormat, data: ByteArray) -> FloatArray:
-    return lanes_of(rows - fmt.decode(data, rows.shape[1]))
+def _left(factor: Factor, rows: FloatArray, fmt: QuantFormat, data: ByteArray) -> FloatArray:
+    """What rounding adds, in the factor's order of columns: float32 (k, lanes)."""
+    return lanes_of(rows - fmt.decode(data, rows.shape[1]))[factor.columns]
 
 
 def _together(sums: FloatArray, group: int) -> FloatArray:

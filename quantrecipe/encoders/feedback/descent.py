@@ -15,11 +15,11 @@ import numpy as np
 from quantrecipe.core.bits import place, trips
 from quantrecipe.core.jit import disjoint_kernel, kernel
 from quantrecipe.core.lanes import nearest, select
-from quantrecipe.core.scalars import F32, I32, ZERO, Bytes, Float, Floats, Int, Ints
+from quantrecipe.core.scalars import F32, I32, ZERO, Bytes, Float, Floats, Int, Ints, Tables
 from quantrecipe.encoders.feedback.products import add_across, fma
 from quantrecipe.encoders.feedback.rounding import choose
 
-__all__ = ["descend", "slopes", "stand"]
+__all__ = ["BLOCK", "descend", "new_changes", "note", "slopes", "stand", "take_all"]
 
 BLOCK = 256
 """Columns whose changes go to the other columns together."""
@@ -118,6 +118,36 @@ def _next(moved: Floats, first: Int) -> Int:
     return found
 
 
+@kernel
+def new_changes(rows: Int) -> Tables:
+    """Room for the changes of a block's columns: (columns, by how much; (rows, BLOCK)), and how many (rows,)."""
+    return np.empty((rows, BLOCK), np.int64), np.empty((rows, BLOCK), np.float32), np.zeros(rows, np.int64)
+
+
+@kernel
+def note(
+    changes: Tables, gram: Floats, column: Int, change: Float, first: Int, last: Int, r: Int, p: Floats
+) -> None:
+    """A weight of row r became smaller by `change`: the slopes of its block follow at once, all others later."""
+    at, by, counts = changes
+    _take_one(change, gram[column, first:last], p[r, first:last])
+    at[r, counts[r]], by[r, counts[r]] = column, change
+    counts[r] += 1
+
+
+@kernel
+def take_all(changes: Tables, gram: Floats, first: Int, last: Int, p: Floats) -> None:
+    """What the changes of the block from first to last do to all slopes before it, and behind it."""
+    (rows, k), (at, by, counts) = p.shape, changes
+    for start in range(0, k, STRETCH):
+        end = min(start + STRETCH, k)
+        for r in range(rows):
+            if start < min(end, first):
+                _take(counts[r], at[r], by[r], gram, start, min(end, first), p[r])
+            if max(start, last) < end:
+                _take(counts[r], at[r], by[r], gram, max(start, last), end, p[r])
+
+
 @kernel(
     "int64(float32[:,::1], float32[::1], int64, float32[:,::1], float32[:,::1], float32[:,::1], float32[:,::1], "
     "float32[:,::1], float32[::1], float32[::1], int64, uint8[:,::1])"
@@ -134,21 +164,17 @@ def descend(
     choices: uint8 (n, k), numbers of `values`, which ascend (see `choose`)
     """
     rows, k = q.shape
-    at, by, counts = (
-        np.empty((rows, BLOCK), np.int64),
-        np.empty((rows, BLOCK), np.float32),
-        np.zeros(rows, np.int64),
-    )
+    changes, changed = new_changes(rows), 0
     moved, t, room = (
         np.empty(CHUNK, np.float32),
         np.empty(CHUNK, np.float32),
         np.empty((3, CHUNK), np.float32),
     )
-    changed = 0
     for first in range(0, k, BLOCK):
         last = min(first + BLOCK, k)
         for r in range(rows):
-            count, c, loaded = 0, first, -1
+            c, loaded = first, -1
+            changes[2][r] = 0
             while c < last:
                 if k % CHUNK == 0:
                     # Few weights move. So a chunk is looked at as if none did, up to the first that does.
@@ -170,20 +196,10 @@ def descend(
                 change = q[r, c] - value
                 if change != ZERO:
                     q[r, c], choices[r, c] = value, choice
-                    _take_one(change, gram[c, first:last], p[r, first:last])
-                    at[r, count], by[r, count] = c, change
-                    count += 1
+                    note(changes, gram, c, change, first, last, r, p)
                 c += 1
-            counts[r] = count
-            changed += count
-        for start in range(0, k, STRETCH):
-            end = min(start + STRETCH, k)
-            for r in range(rows):
-                # The block itself is done: what lies before it, and what lies behind it.
-                if start < min(end, first):
-                    _take(counts[r], at[r], by[r], gram, start, min(end, first), p[r])
-                if max(start, last) < end:
-                    _take(counts[r], at[r], by[r], gram, max(start, last), end, p[r])
+            changed += changes[2][r]
+        take_all(changes, gram, first, last, p)
     return changed
 
 

@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 from quantrecipe.api import Encoder, Grid, InputStatistics, QuantFormat
 from quantrecipe.errors import FormatError, ImportanceError
 
@@ -32,7 +34,7 @@ class Feedback(Encoder):
     summary: ClassVar[str] = (
         "each rounding error is made good in later columns, by the Gram matrix of the inputs"
     )
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     needs_statistics: ClassVar[bool] = True
     option_schema: ClassVar[Mapping[str, Any]] = MappingProxyType(
         {
@@ -61,15 +63,24 @@ class Feedback(Encoder):
             return f"blocks of {spec.name} can't be encoded one by one, and it has no grid"
         return None
 
-    def prepare(self, statistics: InputStatistics | None, *, threads: int = 1) -> Factor:
+    def shares(self, fmt: QuantFormat) -> tuple[int, int]:
+        from quantrecipe.encoders.feedback.order import kept_together
+
+        return kept_together(fmt)
+
+    def prepare(
+        self, statistics: InputStatistics | None, *, fmt: QuantFormat | None = None, threads: int = 1
+    ) -> Factor:
         from quantrecipe.encoders.feedback.factor import factorize
+        from quantrecipe.encoders.feedback.order import kept_together, order_of
 
         if statistics is None:
             raise ImportanceError(
                 "the encoder feedback needs the Gram matrix of a tensor's inputs",
                 "`quantrecipe imatrix compute --gram FOLDER` makes one",
             )
-        return factorize(statistics.gram, float(self.options["damping"]), threads)
+        columns = None if fmt is None else order_of(np.diagonal(statistics.gram), *kept_together(fmt))
+        return factorize(statistics.gram, float(self.options["damping"]), threads, columns=columns)
 
     def remark(self, prepared: Factor) -> str:
         wanted = float(self.options["damping"])

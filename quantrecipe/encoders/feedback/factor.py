@@ -55,18 +55,23 @@ class Factor:
     gram:      float32 (k, k)
     unit:      N, which has ones on its diagonal, in strips (see `products.py`): float32
     variances: D, float32 (k,), all positive
+    columns:   intp (k,): the order of rounding, which rows and columns of N and D have; those of gram are in their own
     damping:   what was added to the diagonal in the end, in units of its mean
     """
 
     gram: FloatArray
     unit: FloatArray
     variances: FloatArray
+    columns: NDArray[np.intp]
     damping: float
 
 
-def factorize(gram: FloatArray, damping: float, threads: int = 1) -> Factor:
+def factorize(
+    gram: FloatArray, damping: float, threads: int = 1, *, columns: NDArray[np.intp] | None = None
+) -> Factor:
     """gram: float32 (k, k), symmetric, not changed. More damping is tried where it isn't positive definite with this.
 
+    columns: in which order they are rounded; None: as they are
     ImportanceError where a number isn't finite, all are zero, or no damping below that of a unit matrix helps.
     """
     gram = np.ascontiguousarray(gram, np.float32)
@@ -83,9 +88,9 @@ def factorize(gram: FloatArray, damping: float, threads: int = 1) -> Factor:
     if not mean > 0 or (diagonal < 0).any():
         what = "all inputs are zero" if mean == 0 else "a mean square is negative"
         raise ImportanceError(f"the Gram matrix says nothing: {what}", _AGAIN)
-    tried = damping
+    tried, columns = damping, np.arange(k) if columns is None else columns
     while True:
-        tiles = _tiles(gram, mean, tried)
+        tiles = _tiles(gram, columns[::-1], mean, tried)
         column = _cholesky(tiles, -(-k // TILE), threads)
         if column is None:
             break
@@ -98,17 +103,17 @@ def factorize(gram: FloatArray, damping: float, threads: int = 1) -> Factor:
     _unpack(tiles, unit, variances)
     scaled = gram * np.float32(1 / mean)
     scaled[np.diag_indices(k)] += np.float32(tried)
-    return Factor(gram=scaled, unit=unit, variances=variances, damping=tried)
+    return Factor(gram=scaled, unit=unit, variances=variances, columns=columns, damping=tried)
 
 
-def _tiles(gram: FloatArray, mean: float, damping: float) -> NDArray[np.float64]:
-    """The tiles of gram / mean + damping, in reverse order of rows and columns."""
+def _tiles(gram: FloatArray, columns: NDArray[np.intp], mean: float, damping: float) -> NDArray[np.float64]:
+    """The tiles of gram / mean + damping, with rows and columns in this order."""
     k, count = len(gram), -(-len(gram) // TILE)
     tiles = np.zeros((count * (count + 1) // 2, TILE, TILE), np.float64)
-    reverse = gram[::-1, ::-1]
     for i in range(count):
+        rows = gram[columns[i * TILE : (i + 1) * TILE]]
         for j in range(i + 1):
-            part = reverse[i * TILE : (i + 1) * TILE, j * TILE : (j + 1) * TILE]
+            part = rows[:, columns[j * TILE : (j + 1) * TILE]]
             tile = tiles[i * (i + 1) // 2 + j]
             tile[: part.shape[0], : part.shape[1]] = part
             tile /= mean

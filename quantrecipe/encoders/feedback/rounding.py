@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from quantrecipe.core.jit import disjoint_kernel, kernel
 from quantrecipe.core.lanes import nearest, select
-from quantrecipe.core.scalars import F32, ONE, U8, ZERO, Bytes, Float, Floats, Int
+from quantrecipe.core.scalars import F32, ONE, U8, ZERO, Bytes, Float, Floats, Int, Ints
 from quantrecipe.encoders.feedback.products import add_down, fma, where
 
 __all__ = ["carry_on", "choose", "round_block", "settle"]
@@ -84,26 +84,26 @@ def _add(factor: Float, x: Floats, y: Floats) -> None:
 
 
 @kernel(
-    "void(float32[::1], int64, float32[:,::1], float32[:,::1], float32[:,::1], float32[:,::1], "
+    "void(float32[::1], int64, int64[::1], float32[:,::1], float32[:,::1], float32[:,::1], float32[:,::1], "
     "float32[:,::1], float32[::1], float32[::1], int64, uint8[:,::1], float32[:,::1], float32[:,::1])"
 )
 def round_block(
-    unit: Floats, first: Int, target: Floats, w: Floats, scales: Floats, offsets: Floats, shifts: Floats,
+    unit: Floats, first: Int, groups: Ints, target: Floats, w: Floats, scales: Floats, offsets: Floats, shifts: Floats,
     values: Floats, halfway: Floats, even: Int, choices: Bytes, left: Floats, missed: Floats,
 ) -> None:  # fmt: skip
     """Choose values for the columns of a block, whose number in the matrix is first, first + 1, …
 
     unit:    N, in strips
+    groups:  of each column, its group's number: int64 (b,)
     target, w: float32 (b, n); the block's targets are changed on the way
     scales, offsets, shifts: float32 (groups, n)
     → choices (b, n): numbers of `values`; left: w minus what was chosen; missed: target minus what was chosen
     """
     size = w.shape[0]
-    group = size // scales.shape[0]
     for start in range(0, size, STEP):
         end = min(start + STEP, size)
         for c in range(start, end):
-            g = c // group
+            g = groups[c]
             if even:
                 _round_even(
                     target[c], w[c], scales[g], offsets[g], shifts[g], values, choices[c], left[c], missed[c]

@@ -41,6 +41,16 @@ def test_it_is_the_damped_gram_matrix_in_units_of_its_mean_diagonal(k: int) -> N
     assert factor.damping == 0.01
 
 
+def test_another_order_of_columns_is_that_of_both_sides() -> None:
+    k = 90
+    gram, columns = gram_of(k, 300), np.random.default_rng(2).permutation(k)
+    factor, moved = factorize(gram, 0.01, columns=columns), factorize(gram[np.ix_(columns, columns)], 0.01)
+    assert factor.unit.tobytes() == moved.unit.tobytes()
+    assert factor.variances.tobytes() == moved.variances.tobytes()
+    assert factor.gram.tobytes() == factorize(gram, 0.01).gram.tobytes()
+    assert factor.columns is columns
+
+
 def test_variances_are_those_given_all_later_inputs() -> None:
     """1 / U_jj² of GPTQ's factor of the inverse."""
     gram = gram_of(96, 300).astype(np.float64)

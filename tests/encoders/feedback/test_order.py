@@ -1,0 +1,32 @@
+"""The order of rounding: large inputs first, in whole blocks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from quantrecipe import load_registry
+from quantrecipe.encoders.feedback.encoder import Feedback
+from quantrecipe.encoders.feedback.order import kept_together, order_of
+
+FORMATS = load_registry(plugins=False).formats
+
+
+def test_large_inputs_come_first() -> None:
+    diagonal = np.array([1, 5, 3, 3, 9, 2, 0, 4], np.float32)
+    assert order_of(diagonal, 4, 1).tolist() == [4, 7, 5, 6, 1, 2, 3, 0]
+    assert order_of(diagonal, 4, 2).tolist() == [4, 5, 6, 7, 0, 1, 2, 3]
+    assert order_of(diagonal, 2, 2).tolist() == [4, 5, 0, 1, 2, 3, 6, 7]
+    assert order_of(diagonal, 0, 1).tolist() == [4, 1, 7, 2, 3, 5, 0, 6]
+
+
+def test_equal_inputs_stay_as_they_are() -> None:
+    assert order_of(np.ones(96, np.float32), 32, 8).tolist() == list(range(96))
+
+
+@pytest.mark.parametrize(
+    ("name", "together"), [("Q4_K", (256, 1)), ("Q4_0", (32, 1)), ("IQ3_S", (256, 8)), ("NVFP4", (64, 1))]
+)
+def test_formats_with_the_same_blocks_share_an_order(name: str, together: tuple[int, int]) -> None:
+    assert kept_together(FORMATS[name]) == together
+    assert Feedback().shares(FORMATS[name]) == together

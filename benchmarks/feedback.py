@@ -55,6 +55,8 @@ if TYPE_CHECKING:
 
 TYPES = ("Q6_K", "Q5_K", "Q4_K", "IQ4_XS", "Q3_K", "Q2_K")
 ROWS = 512
+THOROUGH = (0.0, 0, "", 0)
+"""In the place of damping, rounds, statistics and stages: the encoder that knows none of them."""
 
 
 def main() -> None:
@@ -71,6 +73,7 @@ def main() -> None:
     parser.add_argument("--rounds", nargs="+", type=int, default=[2])
     parser.add_argument("--stages", nargs="+", type=int, default=[])
     parser.add_argument("--calibration", type=Path, help="the text of --statistics, for --stages")
+    parser.add_argument("--thorough", action="store_true", help="the encoder thorough, too")
     parser.add_argument("--speed", type=int, metavar="COLUMNS")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
@@ -96,6 +99,7 @@ def losses(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     ways += [(*way, 0) for way in itertools.product(args.damping, args.rounds, folders)]
     first = next(iter(folders))
     ways += [(args.damping[0], args.rounds[0], first, count) for count in args.stages]
+    ways += [THOROUGH] if args.thorough else []
     console.print("| type | encoder | bytes | mean KLD | beside plain | 99.9 % | same top token |")
     console.print("|---|---|---:|---:|---:|---:|---:|")
     with tempfile.TemporaryDirectory() as folder:
@@ -113,7 +117,7 @@ def losses(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
                         recipe, model, registry=registry, importance=matrix, statistics=statistics
                     )
 
-                grams = None if way is None else folders[way[2]]
+                grams = None if way in (None, THOROUGH) else folders[way[2]]
                 out, stages = Path(folder, "made.gguf"), way[3] if way else 0
                 started = time.perf_counter()
                 plan = plan_of(staged(args, recipe, plan_of, registry, stages) if stages else grams)
@@ -125,6 +129,7 @@ def losses(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 change, error = ratio(positions.divergence, plain.divergence)
                 said = "plain" if way is None else f"feedback, damping {way[0]:g}, {way[1]} rounds, {way[2]}"
                 said += f", {stages} stages" if stages else ""
+                said = "thorough" if way is THOROUGH else said
                 beside = "" if way is None else f"{100 * change:+.1f} ± {100 * error:.1f} %"
                 console.print(
                     f"| {type_} | {said} | {plan.nbytes:,} | {figures.kld_mean:.3g} | {beside} "
@@ -160,7 +165,9 @@ def recipe_of(type_: str, way: tuple[float, int, str, int] | None, model: Model)
         f"default: {type_}",
         f"rules: [{{tensors: {json.dumps(outside)}, type: keep}}]",
     ]
-    if way is not None:
+    if way is THOROUGH:
+        lines.append("encoder: thorough")
+    elif way is not None:
         lines.append(f"encoder: {{name: feedback, damping: {way[0]}, rounds: {way[1]}}}")
     return "\n".join(lines) + "\n"
 

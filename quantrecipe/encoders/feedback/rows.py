@@ -145,7 +145,7 @@ class _Decoded:
         add_lost(factor.unit, factor.variances, at, group, off, self.lost)
 
     def _slopes(self, missed: FloatArray, n: int) -> FloatArray:
-        """P = R H of the first n rows, from what columns missed their targets by: float32 (n, k), in their own order."""
+        """P = R H of the first n rows, from what columns missed their targets by: float32 (n, k), in its own order."""
         missed *= self._factor.variances[:, None]
         columns = np.zeros_like(missed)
         slopes(self._factor.unit, missed, columns)

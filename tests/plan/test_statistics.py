@@ -102,7 +102,7 @@ def test_the_encoding_depends_on_all_that_makes_the_bytes(model: Model, grams: G
 def test_what_was_used_is_recorded(model: Model, grams: Grams) -> None:
     said = planned(recipe(default="Q4_K", encoder=FEEDBACK), model, grams).metadata
     assert said["quantrecipe.encoders"].decode() == [
-        '{"name": "feedback", "options": {"damping": 0.01, "rounds": 2}, "version": 1}'
+        '{"name": "feedback", "options": {"damping": 0.01, "rounds": 2}, "version": 2}'
     ]
     assert said["quantrecipe.statistics.digest"].decode() == grams.digest
     without = planned(recipe(default="Q4_K"), model, grams).metadata

@@ -15,8 +15,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
 from quantrecipe.api import Encoder, Grid, InputStatistics, QuantFormat
 from quantrecipe.errors import FormatError, ImportanceError
 
@@ -79,7 +77,7 @@ class Feedback(Encoder):
                 "the encoder feedback needs the Gram matrix of a tensor's inputs",
                 "`quantrecipe imatrix compute --gram FOLDER` makes one",
             )
-        columns = None if fmt is None else order_of(np.diagonal(statistics.gram), *kept_together(fmt))
+        columns = None if fmt is None else order_of(statistics.gram.diagonal(), *kept_together(fmt))
         return factorize(statistics.gram, float(self.options["damping"]), threads, columns=columns)
 
     def remark(self, prepared: Factor) -> str:

@@ -180,8 +180,8 @@ class _Run:
         """Candidates near what was found."""
         of, (scales, offsets) = self._of, (found.scales, found.offsets)
         if of.powers:
-            for factor in _POWERS:
-                yield Alone(scales=scales * np.float32(factor), offsets=offsets)
+            for power in _POWERS:
+                yield Alone(scales=scales * np.float32(power), offsets=offsets)
         elif of.two:
             span = np.float32(of.values[-1] - of.values[0])
             for low, high in product(_MOVES, _MOVES):

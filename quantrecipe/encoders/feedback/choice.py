@@ -142,7 +142,7 @@ def _kept(left: FloatArray, rows: NDArray[np.intp]) -> FloatArray:
 
 def _left(factor: Factor, rows: FloatArray, fmt: QuantFormat, data: ByteArray) -> FloatArray:
     """What rounding adds, in the factor's order of columns: float32 (k, lanes)."""
-    return lanes_of(rows - fmt.decode(data, rows.shape[1]))[factor.columns]
+    return lanes_of(rows - fmt.decode(data, rows.shape[1]), factor.columns)
 
 
 def _together(sums: FloatArray, group: int) -> FloatArray:

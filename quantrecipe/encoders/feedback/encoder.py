@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Feedback"]
 
+_FEW_BITS = 3
+"""With no more of them, columns stay as they are: large inputs first lost less by the statistics, and more on text."""
+
 
 class Feedback(Encoder):
     """Error feedback inside any format. See the module."""
@@ -61,23 +64,24 @@ class Feedback(Encoder):
             return f"blocks of {spec.name} can't be encoded one by one, and it has no grid"
         return None
 
-    def shares(self, fmt: QuantFormat) -> tuple[int, int]:
+    def shares(self, fmt: QuantFormat) -> tuple[int, int] | None:
         from quantrecipe.encoders.feedback.order import kept_together
 
-        return kept_together(fmt)
+        return kept_together(fmt) if fmt.spec.bits_per_weight > _FEW_BITS else None
 
     def prepare(
         self, statistics: InputStatistics | None, *, fmt: QuantFormat | None = None, threads: int = 1
     ) -> Factor:
         from quantrecipe.encoders.feedback.factor import factorize
-        from quantrecipe.encoders.feedback.order import kept_together, order_of
+        from quantrecipe.encoders.feedback.order import order_of
 
         if statistics is None:
             raise ImportanceError(
                 "the encoder feedback needs the Gram matrix of a tensor's inputs",
                 "`quantrecipe imatrix compute --gram FOLDER` makes one",
             )
-        columns = None if fmt is None else order_of(statistics.gram.diagonal(), *kept_together(fmt))
+        together = None if fmt is None else self.shares(fmt)
+        columns = None if together is None else order_of(statistics.gram.diagonal(), *together)
         return factorize(statistics.gram, float(self.options["damping"]), threads, columns=columns)
 
     def remark(self, prepared: Factor) -> str:

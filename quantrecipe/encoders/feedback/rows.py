@@ -74,7 +74,7 @@ def _encode_panel(
     """Write rows with feedback to `out`; what each of them loses at most, float32 (n,)."""
     n, k = rows.shape
     unit, columns = factor.unit, factor.columns
-    w = lanes_of(rows)[columns]
+    w = lanes_of(rows, columns)
     width = w.shape[1]
     target = w.copy()
     block = kept_together(fmt)[0] or k
@@ -93,7 +93,7 @@ def _encode_panel(
             # The format gets the block's columns in their own order, and its bytes go to their own place.
             number = int(columns[at]) // block
             own = np.argsort(columns[here])
-            data = fmt.encode(rows_of(best[own], n), factor.variances[here][own])
+            data = fmt.encode(rows_of(best, n, own), factor.variances[here][own])
             out[:, number * nbytes : (number + 1) * nbytes] = data
             chosen.round(at, data, best, target[here], w[here], mine)
             if last < end:
@@ -130,7 +130,7 @@ class _Decoded:
 
         best: what the block's weights were best, were there no grid; target: the same without errors of the block
         """
-        np.subtract(w, lanes_of(self._fmt.decode(data, len(w)))[self._inside(at, len(w))], out=left)
+        np.subtract(w, lanes_of(self._fmt.decode(data, len(w)), self._inside(at, len(w))), out=left)
         self._lose(at, len(w), best - (w - left))
 
     def _inside(self, at: int, count: int) -> NDArray[np.intp]:
@@ -149,7 +149,7 @@ class _Decoded:
         missed *= self._factor.variances[:, None]
         columns = np.zeros_like(missed)
         slopes(self._factor.unit, missed, columns)
-        return rows_of(columns[self._own], n)
+        return rows_of(columns, n, self._own)
 
     def store(self, out: ByteArray, rounds: int) -> None:
         """Write what was chosen for all blocks to the rows' bytes, which have the scales."""
@@ -190,7 +190,7 @@ class _Values(_Decoded):
         self._lose(at, 1, self._missed[here])
 
     def store(self, out: ByteArray, rounds: int) -> None:
-        chosen = bytes_of_rows(self._choices[self._own], self._n)
+        chosen = bytes_of_rows(self._choices, self._n, self._own)
         if rounds:
             self._descend(chosen, rounds)
         self._grid.store(out, np.take(self._choice, chosen))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from quantrecipe import load_registry
+from quantrecipe.api import InputStatistics
 from quantrecipe.encoders.feedback.encoder import Feedback
 from quantrecipe.encoders.feedback.order import kept_together, order_of
 
@@ -30,3 +31,11 @@ def test_equal_inputs_stay_as_they_are() -> None:
 def test_formats_with_the_same_blocks_share_an_order(name: str, together: tuple[int, int]) -> None:
     assert kept_together(FORMATS[name]) == together
     assert Feedback().shares(FORMATS[name]) == together
+
+
+@pytest.mark.parametrize("name", ["Q2_K", "IQ2_S", "IQ1_M"])
+def test_columns_of_few_bits_stay_as_they_are(name: str) -> None:
+    assert Feedback().shares(FORMATS[name]) is None
+    statistics = InputStatistics(gram=np.diag(np.arange(1, 257, dtype=np.float32)), tokens=300)
+    assert Feedback().prepare(statistics, fmt=FORMATS[name]).columns.tolist() == list(range(256))
+    assert Feedback().prepare(statistics, fmt=FORMATS["Q3_K"]).columns.tolist() == list(range(255, -1, -1))

@@ -17,6 +17,7 @@ from support.statistics import write_statistics
 from quantrecipe.api import Encoder
 from quantrecipe.calibration.gram import Grams
 from quantrecipe.encoders.feedback.encoder import Feedback
+from quantrecipe.encoders.thorough.encoder import Thorough
 from quantrecipe.errors import ImportanceError, PlanError
 from quantrecipe.gguf.header import read_header
 from quantrecipe.model.open_model import open_model
@@ -162,6 +163,17 @@ class TestFiles:
         wanted = encoder.encode(weights, REGISTRY.format("Q6_K"), prepared=prepared).tobytes()
         begin = header.data_start + entry.offset
         assert files[0][begin : begin + len(wanted)] == wanted
+
+    def test_an_encoder_without_statistics_needs_none(self, source: Path, tmp_path: Path) -> None:
+        mix = replace(MIX, encoder=EncoderChoice(name="thorough"))
+        plan = make_plan(mix, open_model(source, registry=REGISTRY), registry=REGISTRY)
+        apply_plan(plan, tmp_path / "1.gguf", registry=REGISTRY, threads=2)
+        weights = llama_tensors(layers=1)["blk.0.attn_v.weight"]
+        weights = (weights.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)  # as BF16 has them
+        wanted = Thorough().encode(weights, REGISTRY.format("Q6_K"))
+        made = _data(tmp_path / "1.gguf", "blk.0.attn_v.weight").tobytes()
+        assert made[: wanted.size] == wanted.tobytes()
+        assert wanted.tobytes() != REGISTRY.format("Q6_K").encode(weights).tobytes()
 
     def test_experts_have_their_own(self, tmp_path: Path) -> None:
         """The second gets what its format makes of it, since it has too few tokens."""

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from quantrecipe.api import Encoder, Grid, InputStatistics, QuantFormat
+from quantrecipe.api import Encoder, Grid, InputStatistics, PointGrid, QuantFormat
 from quantrecipe.errors import FormatError, ImportanceError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Feedback"]
 
 _FEW_BITS = 3
-"""With no more of them, columns stay as they are: large inputs first lost less by the statistics, and more on text."""
+"""With no more of them, single weights stay in order: large inputs first lost less by the statistics, more on text."""
 
 
 class Feedback(Encoder):
@@ -67,7 +67,9 @@ class Feedback(Encoder):
     def shares(self, fmt: QuantFormat) -> tuple[int, int] | None:
         from quantrecipe.encoders.feedback.order import kept_together
 
-        return kept_together(fmt) if fmt.spec.bits_per_weight > _FEW_BITS else None
+        if fmt.spec.bits_per_weight <= _FEW_BITS and not isinstance(fmt.grid, PointGrid):
+            return None
+        return kept_together(fmt)
 
     def prepare(
         self, statistics: InputStatistics | None, *, fmt: QuantFormat | None = None, threads: int = 1

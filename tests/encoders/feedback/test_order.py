@@ -26,14 +26,14 @@ def test_equal_inputs_stay_as_they_are() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "together"), [("Q4_K", (256, 1)), ("Q4_0", (32, 1)), ("IQ3_S", (256, 8)), ("NVFP4", (64, 1))]
+    ("name", "together"), [("Q4_K", (256, 1)), ("Q4_0", (32, 1)), ("IQ3_S", (256, 8)), ("IQ1_M", (256, 8)), ("NVFP4", (64, 1))]
 )
 def test_formats_with_the_same_blocks_share_an_order(name: str, together: tuple[int, int]) -> None:
     assert kept_together(FORMATS[name]) == together
     assert Feedback().shares(FORMATS[name]) == together
 
 
-@pytest.mark.parametrize("name", ["Q2_K", "IQ2_S", "IQ1_M"])
+@pytest.mark.parametrize("name", ["Q2_K", "TQ1_0"])
 def test_columns_of_few_bits_stay_as_they_are(name: str) -> None:
     assert Feedback().shares(FORMATS[name]) is None
     statistics = InputStatistics(gram=np.diag(np.arange(1, 257, dtype=np.float32)), tokens=300)

@@ -26,7 +26,8 @@ def test_equal_inputs_stay_as_they_are() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "together"), [("Q4_K", (256, 1)), ("Q4_0", (32, 1)), ("IQ3_S", (256, 8)), ("IQ1_M", (256, 8)), ("NVFP4", (64, 1))]
+    ("name", "together"),
+    [("Q4_K", (256, 1)), ("Q4_0", (32, 1)), ("IQ3_S", (256, 8)), ("IQ1_M", (256, 8)), ("NVFP4", (64, 1))],
 )
 def test_formats_with_the_same_blocks_share_an_order(name: str, together: tuple[int, int]) -> None:
     assert kept_together(FORMATS[name]) == together

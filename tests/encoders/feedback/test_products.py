@@ -93,6 +93,7 @@ STRIPS = in_strips(N)
         (0, 32, 32, 64),
         (16, 5, 24, 40),
         (0, 64, 48, 16),  # part of it below the diagonal
+        (0, 64, 16, 32),  # and beyond the end of a strip
         (3, 1, 9, 1),
         (0, TOGETHER + 20, TOGETHER + 20, 32),
         (64, 0, 64, 16),

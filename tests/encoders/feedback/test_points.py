@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -53,6 +55,6 @@ def test_rounds_lower_the_loss_until_nothing_changes(name: str) -> None:
         if not changed:
             break
     assert changed == 0
-    assert all(later < before for before, later in zip(losses, losses[1:-1], strict=False))
+    assert all(later < before for before, later in pairwise(losses))
     if grid.even:
         assert (np.unpackbits(signs[:, None], axis=1).sum(axis=1) % 2 == 0).all()

@@ -11,7 +11,8 @@ Each option of the encoder, and each folder of statistics, makes a file more; wi
 whose statistics are collected from the calibration text as `refine` does it (with the first damping and number of
 rounds). The difference is that of the means at the same positions, with its standard error. Needs llama.cpp, but
 --speed doesn't: it measures one thread on random weights of so many columns, in multiply-adds of the feedback (half the
-columns for each weight), beside numpy's product of float32 matrices.
+columns for each weight) in a second of processor time, beside numpy's product of float32 matrices: carrying alone, and
+all that the encoder does. Set OPENBLAS_NUM_THREADS=1, so that numpy's threads don't wait for each other.
 """
 
 from __future__ import annotations
@@ -19,20 +20,23 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from equal_bytes import ratio
 from rich.console import Console
 
 from quantrecipe.calibration.gram import Grams, compute_gram, read_gram
+from quantrecipe.encoders.feedback.descent import slopes
 from quantrecipe.encoders.feedback.encoder import Feedback
-from quantrecipe.encoders.feedback.factor import factorize
+from quantrecipe.encoders.feedback.factor import Factor, factorize
+from quantrecipe.encoders.feedback.rounding import carry_on
+from quantrecipe.encoders.feedback.rows import PANEL, TOGETHER
+from quantrecipe.encoders.feedback.turning import lanes_of
 from quantrecipe.evaluate import Positions, make_reference, read_text, score, summarise
 from quantrecipe.importance.read_importance import read_importance
 from quantrecipe.model.model import Model
@@ -46,11 +50,16 @@ from quantrecipe.refine import Quantized
 from quantrecipe.registry import Registry, load_registry
 from quantrecipe.texts import read_domain, render
 
+if TYPE_CHECKING:
+    from quantrecipe.api import Encoder, FloatArray, QuantFormat
+
 Damping = float | str
 """A number, or "auto": what the encoder predicts."""
 
 TYPES = ("Q6_K", "Q5_K", "Q4_K", "IQ4_XS", "Q3_K", "Q2_K")
 ROWS = 512
+THOROUGH = (0.0, 0, "", 0)
+"""In the place of damping, rounds, statistics and stages: the encoder that knows none of them."""
 
 
 def main() -> None:
@@ -67,6 +76,7 @@ def main() -> None:
     parser.add_argument("--rounds", nargs="+", type=int, default=[2])
     parser.add_argument("--stages", nargs="+", type=int, default=[])
     parser.add_argument("--calibration", type=Path, help="the text of --statistics, for --stages")
+    parser.add_argument("--thorough", action="store_true", help="the encoder thorough, too")
     parser.add_argument("--speed", type=int, metavar="COLUMNS")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
@@ -96,6 +106,7 @@ def losses(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     ways += [(*way, 0) for way in itertools.product(args.damping, args.rounds, folders)]
     first = next(iter(folders))
     ways += [(args.damping[0], args.rounds[0], first, count) for count in args.stages]
+    ways += [THOROUGH] if args.thorough else []
     console.print("| type | encoder | bytes | mean KLD | beside plain | 99.9 % | same top token |")
     console.print("|---|---|---:|---:|---:|---:|---:|")
     with tempfile.TemporaryDirectory() as folder:
@@ -113,7 +124,7 @@ def losses(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
                         recipe, model, registry=registry, importance=matrix, statistics=statistics
                     )
 
-                grams = None if way is None else folders[way[2]]
+                grams = None if way in (None, THOROUGH) else folders[way[2]]
                 out, stages = Path(folder, "made.gguf"), way[3] if way else 0
                 started = time.perf_counter()
                 plan = plan_of(staged(args, recipe, plan_of, registry, stages) if stages else grams)
@@ -125,6 +136,7 @@ def losses(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 change, error = ratio(positions.divergence, plain.divergence)
                 said = "plain" if way is None else f"feedback, damping {way[0]}, {way[1]} rounds, {way[2]}"
                 said += f", {stages} stages" if stages else ""
+                said = "thorough" if way is THOROUGH else said
                 beside = "" if way is None else f"{100 * change:+.1f} ± {100 * error:.1f} %"
                 console.print(
                     f"| {type_} | {said} | {plan.nbytes:,} | {figures.kld_mean:.3g} | {beside} "
@@ -160,48 +172,93 @@ def recipe_of(type_: str, way: tuple[Damping, int, str, int] | None, model: Mode
         f"default: {type_}",
         f"rules: [{{tensors: {json.dumps(outside)}, type: keep}}]",
     ]
-    if way is not None:
+    if way is THOROUGH:
+        lines.append("encoder: thorough")
+    elif way is not None:
         lines.append(f"encoder: {{name: feedback, damping: {way[0]}, rounds: {way[1]}}}")
     return "\n".join(lines) + "\n"
 
 
 def speeds(k: int, types: list[str], damping: float, rounds: list[int]) -> Iterator[dict[str, Any]]:
-    """A line for each type and number of rounds, for one thread."""
+    """Lines for each type: what its stages take, and the whole for each number of rounds; in one thread."""
     console, registry = Console(), load_registry()
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((2 * k, k), np.float32)
-    x += x[:, :1] + np.roll(x, 1, axis=1)
-    gram = (x.T @ x / len(x)).astype(np.float32)
+    gram, rng = _inputs(k), np.random.default_rng(1)
     rows = rng.standard_normal((ROWS, k), np.float32) * np.float32(0.02)
-    rows @ gram
-    product = best(lambda: rows @ gram)
-    one = ROWS * k * k / product / 1e9
-    console.print(
-        f"numpy, {os.environ.get('OPENBLAS_NUM_THREADS', 'all')} threads: {one:.1f} G multiply-adds/s"
-    )
-    seconds = best(lambda: factorize(gram, damping))
-    console.print(f"factor of {k} columns: {seconds:.2f} s, {k**3 / 6 / seconds / 1e9:.1f} G/s")
     factor = factorize(gram, damping)
+    panel = lanes_of(rows[:PANEL])
+    target = np.zeros_like(panel)
+    work: dict[str, Callable[[], object]] = {
+        "numpy": lambda: rows @ gram,
+        "factor": lambda: factorize(gram, damping),
+        "carrying": lambda: _carry(factor, panel, target),
+        "slopes": lambda: slopes(factor.unit, panel, target),
+    }
+
+    def encode(encoder: Encoder, fmt: QuantFormat) -> Callable[[], object]:
+        return lambda: encoder.encode(rows, fmt, None, factor)
+
+    def plainly(fmt: QuantFormat) -> Callable[[], object]:
+        return lambda: fmt.encode(rows, factor.variances)
+
+    for type_ in types:
+        fmt = registry.format(type_)
+        work[f"{type_} plain"] = plainly(fmt)
+        for count in rounds:
+            work[f"{type_} {count}"] = encode(Feedback({"damping": damping, "rounds": count}), fmt)
+    took = _in_turn(work)
+    for stage in ("carrying", "slopes"):
+        took[stage] *= ROWS / PANEL
+    product = ROWS * k * k / took["numpy"] / 1e9
+    console.print(f"numpy: {product:.1f} G multiply-adds/s")
+    console.print(f"factor of {k} columns: {took['factor']:.2f} s, {k**3 / 6 / took['factor'] / 1e9:.1f} G/s")
+    for stage in ("carrying", "slopes"):
+        rate = ROWS * k * k / 2 / took[stage] / 1e9
+        console.print(f"{stage} alone: {rate:.1f} G/s ({100 * rate / product:.0f} % of numpy's)")
     for type_, count in itertools.product(types, rounds):
-        encoder, fmt = Feedback({"damping": damping, "rounds": count}), registry.format(type_)
-        encoder.encode(rows[:16], fmt, None, factor)
-        seconds = best(lambda e=encoder, f=fmt: e.encode(rows, f, None, factor))
+        seconds, plain = took[f"{type_} {count}"], took[f"{type_} plain"]
         rate = ROWS * k * k / 2 / seconds / 1e9
+        # The format encodes each block, and each row by itself for the choice.
+        parts = {"carrying": took["carrying"], "the format, twice": 2 * plain}
+        if count and registry.format(type_).grid is not None:
+            parts["slopes"] = took["slopes"]
+        shares = ", ".join(f"{name} {100 * part / seconds:.0f} %" for name, part in parts.items())
         console.print(
             f"{type_}, {count} rounds: {ROWS * k / seconds / 1e6:.1f} M weights/s, {rate:.1f} G/s "
-            f"({100 * rate / one:.0f} %)"
+            f"({100 * rate / product:.0f} % of numpy's); {shares}",
+            soft_wrap=True,
         )
-        yield {"type": type_, "rounds": count, "seconds": seconds, "rate": rate, "product": one}
+        yield {
+            "type": type_, "rounds": count, "seconds": seconds, "rate": rate, "product": product, "plain": plain,
+            "carrying": took["carrying"], "slopes": took["slopes"], "factor": took["factor"],
+        }  # fmt: skip
 
 
-def best(work: Any) -> float:
-    """The shortest of three times."""
-    times = []
-    for _ in range(3):
-        started = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - started)
-    return min(times)
+def _inputs(k: int) -> FloatArray:
+    """A Gram matrix with few strong directions and many weak ones, as those of models are."""
+    rng = np.random.default_rng(0)
+    mixed = rng.standard_normal((k, k), np.float32) * (np.arange(k, dtype=np.float32)[:, None] + 1) ** -0.5
+    x = rng.standard_normal((2 * k, k), np.float32) @ mixed
+    x += rng.standard_normal(x.shape, np.float32) * (x.std() * np.float32(0.3))
+    return (x.T @ x / len(x)).astype(np.float32)
+
+
+def _carry(factor: Factor, panel: FloatArray, target: FloatArray) -> None:
+    """Errors carried from all columns to all later ones, 256 columns at a time, and nothing else."""
+    for first in range(0, len(panel) - TOGETHER, TOGETHER):
+        carry_on(
+            factor.unit, first, first + TOGETHER, panel[first : first + TOGETHER], target[first + TOGETHER :]
+        )
+
+
+def _in_turn(work: dict[str, Callable[[], object]]) -> dict[str, float]:
+    """The shortest of seven processor times of each, in turn, so that what disturbs the machine disturbs them all."""
+    took = dict.fromkeys(work, float("inf"))
+    for _ in range(7):
+        for name, call in work.items():
+            started = time.process_time()
+            call()
+            took[name] = min(took[name], time.process_time() - started)
+    return took
 
 
 if __name__ == "__main__":

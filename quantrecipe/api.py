@@ -22,7 +22,7 @@ The module is light: it imports neither numba nor any kernel.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -266,12 +266,21 @@ class Grid(ABC):
     are each rounded to float32. Scales and offsets stay what they were, to the bit. Groups may also move the values by
     `shifts`; then it is scale * (value + shift) + offset, and the first sum is rounded too.
 
+    A format may also let scales be set, so that others can look for them. Where a block is one group, its floats (see
+    `FormatSpec.floats`) are the scale and, if there are two, the offset. Where it has several groups, the scale of each
+    is the first float times a stored integer, and its offset is minus the second one times another, where each product
+    is rounded to float32; `store_steps` writes these integers.
+
     values: float32, at most 256: what the choices 0, 1, 2, … stand for, in any order. `encode` may know more of them
     group:  how many weights in a row have a scale and an offset in common; divides the format's block
+    steps:  the lowest and the highest of the integers of scales; None where `store_steps` isn't offered
+    lows:   the same of those of offsets; None where there are none
     """
 
     values: tuple[float, ...]
     group: int
+    steps: tuple[int, int] | None = None
+    lows: tuple[int, int] | None = None
 
     @abstractmethod
     def scales(self, data: ByteArray, k: int) -> tuple[FloatArray, FloatArray]:
@@ -284,6 +293,10 @@ class Grid(ABC):
     @abstractmethod
     def store(self, data: ByteArray, choices: ByteArray) -> None:
         """choices: uint8 (n, k), each below len(values), written to data: uint8 (n, row_bytes(k)), C-contiguous."""
+
+    def store_steps(self, data: ByteArray, steps: NDArray[np.int16], lows: NDArray[np.int16] | None) -> None:
+        """steps, lows: int16 (n, k / group), written to data, in which all else stays. lows is None without `lows`."""
+        raise FormatError("the integers of this format's scales can't be set")
 
 
 class PointGrid(ABC):
@@ -381,9 +394,16 @@ class Encoder(ABC):
         """
         return tokens >= columns
 
-    def prepare(self, statistics: InputStatistics | None, *, threads: int = 1) -> Any:
+    def shares(self, fmt: QuantFormat) -> Hashable:
+        """What `prepare` has to know of a format. Where it is equal, what was prepared for one serves the other."""
+        return None
+
+    def prepare(
+        self, statistics: InputStatistics | None, *, fmt: QuantFormat | None = None, threads: int = 1
+    ) -> Any:
         """What `encode` needs of a matrix's inputs. The threads change nothing but the time.
 
+        fmt: what the matrix becomes; None: anything
         ImportanceError for statistics that are missing, or can't be used: NaN, nothing but zeros.
         """
         return None

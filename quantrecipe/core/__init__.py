@@ -14,7 +14,15 @@ if TYPE_CHECKING:
     from quantrecipe.core.checked_rows import check_finite, decode_rows, encode_rows, float32_from_float64
     from quantrecipe.core.format_table import read_formats
     from quantrecipe.core.half import f16_bits, f16_value
-    from quantrecipe.core.jit import DECODE, ENCODE, ENCODE_WEIGHTED, GRID_PUT, GRID_SCALES, kernel
+    from quantrecipe.core.jit import (
+        DECODE,
+        ENCODE,
+        ENCODE_WEIGHTED,
+        GRID_PUT,
+        GRID_SCALES,
+        GRID_STEPS,
+        kernel,
+    )
     from quantrecipe.core.kernel_format import GridKernels, KernelFormat, Kernels, PointKernels
 
 __all__ = [
@@ -23,6 +31,7 @@ __all__ = [
     "ENCODE_WEIGHTED",
     "GRID_PUT",
     "GRID_SCALES",
+    "GRID_STEPS",
     "GridKernels",
     "KernelFormat",
     "Kernels",
@@ -43,7 +52,7 @@ _HOMES = {
     "checked_rows": ("check_finite", "decode_rows", "encode_rows", "float32_from_float64"),
     "format_table": ("read_formats",),
     "half": ("f16_bits", "f16_value"),
-    "jit": ("DECODE", "ENCODE", "ENCODE_WEIGHTED", "GRID_PUT", "GRID_SCALES", "kernel"),
+    "jit": ("DECODE", "ENCODE", "ENCODE_WEIGHTED", "GRID_PUT", "GRID_SCALES", "GRID_STEPS", "kernel"),
     "kernel_format": ("GridKernels", "KernelFormat", "Kernels", "PointKernels"),
 }
 

@@ -33,6 +33,7 @@ __all__ = [
     "point_scales",
     "store_choices",
     "store_points",
+    "store_steps",
 ]
 
 CHUNK = 1 << 19
@@ -152,6 +153,33 @@ def store_choices(
     if largest >= values:
         raise FormatError(f"{spec.name} has {values} values to choose from, and a choice is {largest}")
     kernel(np.require(choices, np.uint8, ["C", "A"]), data)
+
+
+def store_steps(
+    spec: FormatSpec,
+    data: ByteArray,
+    integers: tuple[NDArray[np.int16], NDArray[np.int16] | None],
+    bounds: tuple[tuple[int, int], tuple[int, int] | None],
+    group: int,
+    kernel: Callable[[Any, Any, Any], None],
+) -> None:
+    """Integers of scales and offsets → data, as `Grid.store_steps` promises. `kernel(steps, lows, data)`."""
+    steps, lows = integers
+    if (lows is None) != (bounds[1] is None):
+        raise FormatError(f"{spec.name} has {'no ' if lows is not None else ''}integers for offsets")
+    lows = np.zeros_like(steps) if lows is None else lows
+    for array, limits, what in ((steps, bounds[0], "steps"), (lows, bounds[1] or (0, 0), "lows")):
+        _check_matrix(spec, array, np.int16, what)
+        least, most = int(array.min(initial=limits[0])), int(array.max(initial=limits[0]))
+        if least < limits[0] or most > limits[1]:
+            raise FormatError(
+                f"{spec.name}: {what} go from {limits[0]} to {limits[1]}, and not to {least} or {most}"
+            )
+    _check_bytes(spec, data, steps.shape[1] * group)
+    _check_out(spec, data, (len(steps), data.shape[1]), np.uint8)
+    if lows.shape != steps.shape:
+        raise FormatError(f"{spec.name}: lows must have the shape {steps.shape}, not {lows.shape}")
+    kernel(np.require(steps, np.int16, ["C", "A"]), np.require(lows, np.int16, ["C", "A"]), data)
 
 
 def check_finite(rows: FloatArray, *, first_row: int = 0) -> None:

@@ -26,6 +26,7 @@ from numba.np import arrayobj
 
 from quantrecipe.core.jit import Instruction, Kernel, global_names
 from quantrecipe.core.machine_code import Argument, MachineCode
+from quantrecipe.core.tile_code import write_tile
 
 __all__ = ["HOST", "compile_kernel", "provide_externals", "untyped"]
 
@@ -110,12 +111,12 @@ class _Codegen(codegen.AOTCPUCodegen):  # type: ignore[misc]
     _library_class = _Library
 
     def __init__(self, level: str) -> None:
-        self._level = level
+        self.level = level
         super().__init__("quantrecipe", cpu_name={"arm64": "generic"}.get(level, level))
 
     def _customize_tm_features(self) -> str:
-        features = cast(str, self._get_host_cpu_features()) if self._level == HOST else ""
-        if self._level == "arm64" or not llvm.get_process_triple().startswith("x86"):
+        features = cast(str, self._get_host_cpu_features()) if self.level == HOST else ""
+        if self.level == "arm64" or not llvm.get_process_triple().startswith("x86"):
             return features
         # LLVM halves its vectors on Intel's CPUs with AVX-512, for the clock of the oldest of them. Lanes lose by that:
         # with whole ones, encoders were measured to be 1.1 to 2 times as fast. The last word counts.
@@ -136,7 +137,47 @@ def _fma(_context: _Numba, a: _Numba, b: _Numba, c: _Numba) -> _Numba:
     return a(a, b, c), generate
 
 
-_INSTRUCTIONS = {"fma": cast(_Numba, numba.extending).intrinsic(_fma)}
+def _add_tile(
+    _context: _Numba, a: _Numba, a_at: _Numba, per_row: _Numba, per_column: _Numba,
+    x: _Numba, x_at: _Numba, x_step: _Numba, count: _Numba, y: _Numba, y_at: _Numba, y_step: _Numba,
+) -> _Numba:  # fmt: skip
+    """y += a x, of one tile (see `tile_code`): arrays in their order in memory, and the numbers of their first items.
+
+    Strides and places are in items. Nothing is checked.
+    """
+    arrays = {0: a, 4: x, 8: y}
+    if not all(
+        isinstance(it, _types.Array) and it.layout == "C" and it.dtype == y.dtype for it in arrays.values()
+    ):
+        raise TypeError(f"add_tile takes three C-contiguous arrays of one type, not {a}, {x} and {y}")
+
+    def generate(context: _Numba, builder: _Numba, signature: _Numba, given: _Numba) -> _Numba:
+        def item(place: int) -> _Numba:
+            array = arrayobj.make_array(signature.args[place])(context, builder, given[place])
+            return builder.gep(array.data, [given[place + 1]])
+
+        number, strides = context.get_data_type(y.dtype), (given[2], given[3], given[6], given[10])
+        write_tile(
+            builder, number, item(0), item(4), item(8), strides, given[7], _has_wide_registers(context)
+        )
+        return context.get_dummy_value()
+
+    places = [arrays.get(place, _types.intp) for place in range(11)]
+    return _types.void(*places), generate
+
+
+def _has_wide_registers(context: _Numba) -> bool:
+    """Whether the CPU that code is generated for has AVX-512."""
+    codegen = context.codegen()
+    if not isinstance(codegen, _Codegen):  # numba's own, for `untyped`
+        return False
+    return codegen.level == "x86-64-v4" or "+avx512f" in codegen._tm_features.split(",")
+
+
+_INSTRUCTIONS = {
+    "fma": cast(_Numba, numba.extending).intrinsic(_fma),
+    "add_tile": cast(_Numba, numba.extending).intrinsic(_add_tile),
+}
 _DISPATCHERS: dict[int, tuple[Kernel[..., Any], Callable[..., Any]]] = {}
 """By identity of the kernel: numba's dispatcher, as other kernels call it. Filled under numba's lock."""
 _CODEGENS: dict[str, _Codegen] = {}

@@ -40,6 +40,7 @@ __all__ = [
     "ENCODE_WEIGHTED",
     "GRID_PUT",
     "GRID_SCALES",
+    "GRID_STEPS",
     "POINT_PUT",
     "POINT_SCALES",
     "Instruction",
@@ -65,6 +66,8 @@ GRID_SCALES = "void(Array(uint8, 2, 'C', True), float32[:,::1], float32[:,::1])"
 """data uint8 (n, row_bytes), scales and offsets float32 (n, k / group): fill both."""
 GRID_PUT = "void(Array(uint8, 2, 'C', True), uint8[:,::1])"
 """choices uint8 (n, k), data uint8 (n, row_bytes): store the choices, leave the rest."""
+GRID_STEPS = "void(Array(int16, 2, 'C', True), Array(int16, 2, 'C', True), uint8[:,::1])"
+"""steps and lows int16 (n, k / group), data uint8 (n, row_bytes): store both, leave the rest. lows may be unused."""
 POINT_SCALES = "void(Array(uint8, 2, 'C', True), float32[:,::1])"
 """data uint8 (n, row_bytes), scales float32 (n, k / group): fill the scales."""
 POINT_PUT = "void(Array(uint16, 2, 'C', True), Array(uint8, 2, 'C', True), uint8[:,::1])"

@@ -33,6 +33,9 @@ class GridKernels:
     scales: (data, scales, offsets): fill the last two, float32 (n, k / group), from uint8 (n, row_bytes)
     shifts: (data, shifts): the same of what groups add to the values; None where nothing is
     put:    (choices, data): uint8 (n, k) into uint8 (n, row_bytes), in which all else stays
+    steps:  the lowest and the highest integer that a group's scale is stored as; None where there are none
+    lows:   the same of its offset
+    put_steps: (steps, lows, data): int16 (n, k / group) into uint8 (n, row_bytes), in which all else stays
     """
 
     values: tuple[float, ...]
@@ -40,6 +43,9 @@ class GridKernels:
     scales: Callable[[Any, Any, Any], None]
     shifts: Callable[[Any, Any], None] | None = None
     put: Callable[[Any, Any], None]
+    steps: tuple[int, int] | None = None
+    lows: tuple[int, int] | None = None
+    put_steps: Callable[[Any, Any, Any], None] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,6 +119,7 @@ class _KernelGrid(Grid):
 
     def __init__(self, spec: FormatSpec, kernels: GridKernels) -> None:
         self.values, self.group = kernels.values, kernels.group
+        self.steps, self.lows = kernels.steps, kernels.lows
         self._spec, self._kernels = spec, kernels
 
     def scales(self, data: ByteArray, k: int) -> tuple[FloatArray, FloatArray]:
@@ -127,6 +134,16 @@ class _KernelGrid(Grid):
         from quantrecipe.core.checked_rows import store_choices
 
         store_choices(self._spec, data, choices, len(self.values), self._kernels.put)
+
+    def store_steps(self, data: ByteArray, steps: NDArray[np.int16], lows: NDArray[np.int16] | None) -> None:
+        from quantrecipe.core.checked_rows import store_steps
+
+        if self.steps is None or self._kernels.put_steps is None:
+            super().store_steps(data, steps, lows)
+            return
+        store_steps(
+            self._spec, data, (steps, lows), (self.steps, self.lows), self.group, self._kernels.put_steps
+        )
 
 
 class _KernelPoints(PointGrid):

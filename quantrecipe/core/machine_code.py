@@ -310,7 +310,7 @@ def _compiler() -> str:
     """Digest of how kernels are compiled."""
     here = Path(__file__)
     digest = hashlib.sha256()
-    for path in (here, here.with_name("compiler.py"), here.with_name("runtime.ll")):
+    for path in (here, *(here.with_name(name) for name in ("compiler.py", "tile_code.py", "runtime.ll"))):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

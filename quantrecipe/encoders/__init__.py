@@ -5,7 +5,8 @@ from __future__ import annotations
 from quantrecipe.api import Encoder
 from quantrecipe.encoders.feedback.encoder import Feedback
 from quantrecipe.encoders.plain import Plain
+from quantrecipe.encoders.thorough.encoder import Thorough
 
 __all__ = ["ALL"]
 
-ALL: tuple[Encoder, ...] = (Plain(), Feedback())
+ALL: tuple[Encoder, ...] = (Plain(), Feedback(), Thorough())

@@ -12,11 +12,11 @@ ggml: block_iq4_xs, quantize_iq4_xs. The values are in `core/scale_searches/iq4_
 
 from __future__ import annotations
 
-from quantrecipe.core import DECODE, GRID_PUT, GRID_SCALES, GridKernels, Kernels, kernel
+from quantrecipe.core import DECODE, GRID_PUT, GRID_SCALES, GRID_STEPS, GridKernels, Kernels, kernel
 from quantrecipe.core.half import get_half, put_half
 from quantrecipe.core.k_quants.superblock import SUPERBLOCK
 from quantrecipe.core.lanes import first_largest, nearest_int
-from quantrecipe.core.scalars import F32, I32, ONE, U8, ZERO, Bytes, Float, Floats, Int
+from quantrecipe.core.scalars import F32, I32, ONE, U8, ZERO, Bytes, Float, Floats, Int, Ints
 from quantrecipe.core.scale_searches.iq4_nl_values import (
     GROUP,
     SCALE,
@@ -96,5 +96,20 @@ def _grid_put(choices: Bytes, data: Bytes) -> None:
         put_indices(indices, group * GROUP, to, at)
 
 
-GRID = GridKernels(values=tuple(VALUES.tolist()), group=GROUP, scales=_grid_scales, put=_grid_put)
+@kernel(GRID_STEPS)
+def _grid_put_steps(steps: Ints, lows: Ints, data: Bytes) -> None:  # it has no offsets
+    blocks = steps.size // GROUPS
+    from_, to = steps.reshape(blocks, GROUPS), data.reshape(blocks, BYTES)
+    for b in range(blocks):
+        to[b, UPPER:INDICES] = U8(0)
+        for g in range(GROUPS):
+            stored = U8(from_[b, g] - LEAST)
+            to[b, LOWER + g // 2] |= U8((stored & U8(15)) << U8(4 * (g % 2)))
+            to[b, UPPER + g // 4] |= U8((stored >> U8(4)) << U8(2 * (g % 4)))
+
+
+GRID = GridKernels(
+    values=tuple(VALUES.tolist()), group=GROUP, scales=_grid_scales, put=_grid_put,
+    steps=(-32, 31), put_steps=_grid_put_steps,
+)  # fmt: skip
 KERNELS = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode, grid=GRID)

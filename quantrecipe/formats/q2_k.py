@@ -19,6 +19,7 @@ from quantrecipe.core import (
     ENCODE_WEIGHTED,
     GRID_PUT,
     GRID_SCALES,
+    GRID_STEPS,
     GridKernels,
     Kernels,
     kernel,
@@ -39,7 +40,7 @@ from quantrecipe.core.k_quants.superblock import (
 )
 from quantrecipe.core.k_quants.two_bit_integers import get_two_bit, put_two_bit
 from quantrecipe.core.lanes import LANES, WORKSPACE, nearest_int
-from quantrecipe.core.scalars import F32, I32, U8, ZERO, Bytes, Float, Floats, Int
+from quantrecipe.core.scalars import F32, I32, U8, ZERO, Bytes, Float, Floats, Int, Ints
 from quantrecipe.core.scale_searches.make_qkx2_quants import round_scale_min
 from quantrecipe.core.scale_searches.make_qp_quants import COMMON, COUNTS, IN, INTEGERS, TABLE, make_qp_quants
 
@@ -175,5 +176,17 @@ def _grid_put(choices: Bytes, data: Bytes) -> None:
         put_two_bit(levels[b], to[b, LEVELS:])
 
 
-GRID = GridKernels(values=(0, 1, 2, 3), group=N, scales=_grid_scales, put=_grid_put)
+@kernel(GRID_STEPS)
+def _grid_put_steps(steps: Ints, lows: Ints, data: Bytes) -> None:
+    blocks = steps.size // GROUPS
+    high, low, to = steps.reshape(blocks, GROUPS), lows.reshape(blocks, GROUPS), data.reshape(blocks, BYTES)
+    for b in range(blocks):
+        for g in range(GROUPS):
+            to[b, g] = U8(U8(high[b, g]) | U8(U8(low[b, g]) << U8(4)))
+
+
+GRID = GridKernels(
+    values=(0, 1, 2, 3), group=N, scales=_grid_scales, put=_grid_put,
+    steps=(0, 15), lows=(0, 15), put_steps=_grid_put_steps,
+)  # fmt: skip
 KERNELS = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode, grid=GRID)

@@ -22,6 +22,7 @@ from quantrecipe.core import (
     ENCODE_WEIGHTED,
     GRID_PUT,
     GRID_SCALES,
+    GRID_STEPS,
     GridKernels,
     Kernels,
     kernel,
@@ -43,7 +44,7 @@ from quantrecipe.core.lanes import (
     sums_of_squares,
     weigh_by_size,
 )
-from quantrecipe.core.scalars import F32, I8, I32, ONE, TWO, U8, ZERO, Bytes, Float, Floats, Int
+from quantrecipe.core.scalars import F32, I8, I32, ONE, TWO, U8, ZERO, Bytes, Float, Floats, Int, Ints
 from quantrecipe.core.scale_searches.make_q3_quants import MANY, make_q3_quants, moves_room, round_moved
 from quantrecipe.core.scale_searches.make_qx_quants import (
     KEPT_ISCALE,
@@ -277,5 +278,18 @@ def _grid_put(choices: Bytes, data: Bytes) -> None:
         _pack(levels[b], to[b])
 
 
-GRID = GridKernels(values=tuple(range(-4, 4)), group=N, scales=_grid_scales, put=_grid_put)
+@kernel(GRID_STEPS)
+def _grid_put_steps(steps: Ints, lows: Ints, data: Bytes) -> None:  # it has no offsets
+    blocks = steps.size // GROUPS
+    from_, to, packed = steps.reshape(blocks, GROUPS), data.reshape(blocks, BYTES), np.empty(GROUPS, np.uint8)
+    for b in range(blocks):
+        for g in range(GROUPS):
+            packed[g] = U8(from_[b, g] + 32)
+        _put_scales(packed, to[b, SCALES:])
+
+
+GRID = GridKernels(
+    values=tuple(range(-4, 4)), group=N, scales=_grid_scales, put=_grid_put,
+    steps=(-32, 31), put_steps=_grid_put_steps,
+)  # fmt: skip
 KERNELS = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode, grid=GRID)

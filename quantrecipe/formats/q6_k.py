@@ -22,6 +22,7 @@ from quantrecipe.core import (
     ENCODE_WEIGHTED,
     GRID_PUT,
     GRID_SCALES,
+    GRID_STEPS,
     GridKernels,
     Kernels,
     kernel,
@@ -38,7 +39,7 @@ from quantrecipe.core.lanes import (
     nearest_int,
     weigh_by_square,
 )
-from quantrecipe.core.scalars import F32, I8, ONE, U8, ZERO, Bytes, Floats, Int
+from quantrecipe.core.scalars import F32, I8, ONE, U8, ZERO, Bytes, Floats, Int, Ints
 from quantrecipe.core.scale_searches.make_qx_quants import SCALE, make_qx_quants, round_signed
 
 __all__ = ["KERNELS"]
@@ -161,5 +162,17 @@ def _grid_put(choices: Bytes, data: Bytes) -> None:
         _put(levels, place(b * SUPERBLOCK), to, place(b * BYTES))
 
 
-GRID = GridKernels(values=tuple(range(-32, 32)), group=N, scales=_grid_scales, put=_grid_put)
+@kernel(GRID_STEPS)
+def _grid_put_steps(steps: Ints, lows: Ints, data: Bytes) -> None:  # it has no offsets
+    blocks = steps.size // GROUPS
+    from_, to = steps.reshape(blocks, GROUPS), data.reshape(blocks, BYTES)
+    for b in range(blocks):
+        for g in range(GROUPS):
+            to[b, SCALES + g] = U8(from_[b, g] & 255)
+
+
+GRID = GridKernels(
+    values=tuple(range(-32, 32)), group=N, scales=_grid_scales, put=_grid_put,
+    steps=(-128, 127), put_steps=_grid_put_steps,
+)  # fmt: skip
 KERNELS = Kernels(encode=_encode, encode_weighted=_encode_weighted, decode=_decode, grid=GRID)

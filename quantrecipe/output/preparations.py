@@ -54,7 +54,13 @@ class Preparations:
         encoder, number = a.encoder, self._number(a, statistics, expert)
         if encoder is None or number is None:
             return None
-        key = (encoder.name, tuple(sorted(encoder.options.items())), a.made_of, number)
+        key = (
+            encoder.name,
+            tuple(sorted(encoder.options.items())),
+            a.made_of,
+            number,
+            encoder.shares(a.format),
+        )
         with self._lock:
             slot = self._slots.setdefault(key, _Slot())
             self._slots.move_to_end(key)
@@ -94,10 +100,10 @@ class Preparations:
         if encoder is None:
             return None
         if statistics is None or not a.inputs:
-            return encoder.prepare(None, threads=self._threads)
+            return encoder.prepare(None, fmt=a.format, threads=self._threads)
         try:
             given = input_statistics(statistics, a.inputs, number)
-            return encoder.prepare(given, threads=self._threads)
+            return encoder.prepare(given, fmt=a.format, threads=self._threads)
         except ImportanceError as error:
             problem = error.problems[0]
             what = f"{a.tensor.name}: {problem.what}"

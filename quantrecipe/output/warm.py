@@ -152,7 +152,7 @@ def warm(
         )
         if encoder is not None:
             statistics = InputStatistics(gram=np.eye(spec.block, dtype=np.float32), tokens=spec.block)
-            prepared = encoder.prepare(statistics if encoder.needs_statistics else None)
+            prepared = encoder.prepare(statistics if encoder.needs_statistics else None, fmt=fmt)
             encoder.encode(rows, fmt, np.ones(spec.block, np.float32), prepared)
         data = fmt.encode(
             rows, np.ones(spec.block, np.float32) if weighted or spec.importance == "required" else None

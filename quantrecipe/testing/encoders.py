@@ -78,7 +78,7 @@ def check_side_by_side(encoder: Encoder, seed: int = 0) -> None:
     rows, statistics = _rows(9, seed), _statistics(seed)
     for fmt, prepared in _prepared(encoder, statistics):
         whole = encoder.encode(rows, fmt, _ones(), prepared)
-        again = encoder.prepare(statistics, threads=3)
+        again = encoder.prepare(statistics, fmt=fmt, threads=3)
         same_bytes(
             fmt.spec, encoder.encode(rows, fmt, _ones(), again), whole, "what was prepared by three threads"
         )
@@ -142,12 +142,11 @@ ENCODER_CHECKS: tuple[Callable[[Encoder, int], None], ...] = (
 
 def _prepared(encoder: Encoder, statistics: InputStatistics) -> Iterator[tuple[QuantFormat, Any]]:
     """Each of a few formats that the encoder accepts, with what it has prepared."""
-    prepared = encoder.prepare(statistics)
     formats = load_registry(plugins=False).formats
     accepted = [formats[name] for name in _FORMATS if encoder.accepts(formats[name]) is None]
     require(accepted, f"none of {', '.join(_FORMATS)} is accepted")
     for fmt in accepted:
-        yield fmt, prepared
+        yield fmt, encoder.prepare(statistics, fmt=fmt)
 
 
 def _first(encoder: Encoder, statistics: InputStatistics) -> tuple[QuantFormat, FloatArray, Any]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from quantrecipe.api import PointGrid, QuantFormat
+from quantrecipe.api import Grid, PointGrid, QuantFormat
 from quantrecipe.errors import FormatError, NonFiniteError
 from quantrecipe.testing.failure import require, same_bytes, same_values
 from quantrecipe.testing.sample import columns_of, importance_for, nasty_importance, nasty_rows, ordinary_rows
@@ -185,7 +185,10 @@ def check_uniform_importance(fmt: QuantFormat, seed: int = 0) -> None:
 
 
 def check_grid(fmt: QuantFormat, seed: int = 0) -> None:
-    """Of a format with a grid: any choices are stored as it says, scales stay, and encode's own give its bytes."""
+    """Of a format with a grid: any choices are stored as it says, scales stay, and encode's own give its bytes.
+
+    So are the integers of scales, where they can be set.
+    """
     grid, spec = fmt.grid, fmt.spec
     if grid is None:
         return
@@ -242,6 +245,8 @@ def check_grid(fmt: QuantFormat, seed: int = 0) -> None:
                 f"the shifts of {name} rows aren't the same after store()",
             )
 
+        _check_steps(fmt, grid, data.copy(), choices, rng)
+
         # What encode chose, read off what its bytes decode to.
         wanted, own = fmt.decode(kept, k), np.zeros(rows.shape, np.uint8)
         best = np.full(rows.shape, np.inf, np.float32)
@@ -255,6 +260,52 @@ def check_grid(fmt: QuantFormat, seed: int = 0) -> None:
         )
         if (scales != 0).all() and len(np.unique(values)) == len(values):
             same_bytes(spec, data, kept, f"{name} rows, stored again with their own scales")
+
+
+def _check_steps(
+    fmt: QuantFormat, grid: Grid, data: ByteArray, choices: ByteArray, rng: np.random.Generator
+) -> None:
+    """Any integers of scales and offsets are stored: products with the block's floats; floats and choices stay."""
+    if grid.steps is None:
+        return
+    spec, (n, k) = fmt.spec, choices.shape
+    require(spec.block > grid.group, "steps are of formats with several groups in a block")
+    require(
+        [it.kind for it in spec.floats] == ["f16"] * (1 if grid.lows is None else 2),
+        "steps are of formats with an f16 in each block for them, and another one for lows",
+    )
+    values = np.asarray(grid.values, np.float32)
+
+    def floats() -> list[FloatArray]:
+        blocks = data.reshape(n, k // spec.block, spec.block_bytes)
+        halves = [
+            np.ascontiguousarray(blocks[..., cast(int, it.at) :][..., :2]).view("<f2") for it in spec.floats
+        ]
+        return [np.repeat(it[..., 0].astype(np.float32), spec.block // grid.group, axis=1) for it in halves]
+
+    kept = floats()
+    # Twice, over others: nothing of these may be left.
+    for _ in range(2):
+        steps = rng.integers(grid.steps[0], grid.steps[1] + 1, kept[0].shape, dtype=np.int16)
+        lows = None
+        offsets = np.zeros_like(kept[0])
+        if grid.lows is not None:
+            lows = rng.integers(grid.lows[0], grid.lows[1] + 1, kept[0].shape, dtype=np.int16)
+            offsets = -(kept[1] * lows.astype(np.float32))
+        grid.store_steps(data, steps, lows)
+        scales = kept[0] * steps.astype(np.float32)
+        require(all(map(np.array_equal, floats(), kept)), "store_steps() changes the floats of blocks")
+        for what, wanted, found in zip(
+            ("scales", "offsets"), (scales, offsets), grid.scales(data, k), strict=True
+        ):
+            require(
+                np.array_equal(wanted, found), f"the {what} aren't the block's float times what was stored"
+            )
+        wide = [np.repeat(it, grid.group, axis=1) for it in (scales, offsets)]
+        same_values(
+            spec, fmt.decode(data, k) + ZERO, wide[0] * values[choices] + wide[1] + ZERO,
+            "decode after store_steps(), beside the choices that were there",
+        )  # fmt: skip
 
 
 def _check_points(fmt: QuantFormat, grid: PointGrid, seed: int) -> None:

@@ -6,7 +6,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from support.statistics import write_statistics
 from quantrecipe.api import Encoder
 from quantrecipe.calibration.gram import Grams
 from quantrecipe.encoders.feedback.encoder import Feedback
+from quantrecipe.encoders.thorough.encoder import Thorough
 from quantrecipe.errors import ImportanceError, PlanError
 from quantrecipe.gguf.header import read_header
 from quantrecipe.model.open_model import open_model
@@ -45,7 +46,7 @@ class Counting(Encoder):
         self.prepared: list[int] = []
         self.lock = threading.Lock()
 
-    def prepare(self, statistics: Any, *, threads: int = 1) -> int:
+    def prepare(self, statistics: Any, *, fmt: Any = None, threads: int = 1) -> int:
         with self.lock:
             self.prepared.append(len(statistics.gram))
         return len(self.prepared)
@@ -92,6 +93,23 @@ class TestPreparations:
         assert encoder.prepared == [256, 256]
         assert out[0, 0] == 1
 
+    def test_formats_share_what_the_encoder_says(self, source: Path, grams: Grams) -> None:
+        class ByBits(Counting):
+            given: ClassVar[list[str]] = []
+
+            def shares(self, fmt: Any) -> bool:
+                return bool(fmt.spec.name == "Q6_K")
+
+            def prepare(self, statistics: Any, *, fmt: Any = None, threads: int = 1) -> int:
+                self.given.append(fmt.spec.name)
+                return super().prepare(statistics, threads=threads)
+
+        encoder, prepared = ByBits(), Preparations(1)
+        found = assignments(source, grams, encoder)
+        for name in ("attn_q", "attn_k", "attn_v", "attn_q"):
+            prepared.make(found[f"blk.0.{name}.weight"], grams, 0)
+        assert encoder.given == ["Q4_K", "Q6_K"]
+
     def test_no_more_than_two_are_kept(self, source: Path, grams: Grams) -> None:
         encoder, prepared = Counting(), Preparations(1)
         found = assignments(source, grams, encoder)
@@ -108,7 +126,7 @@ class TestPreparations:
 
     def test_an_error_names_the_tensor(self, source: Path, tmp_path: Path, grams: Grams) -> None:
         class Refuses(Counting):
-            def prepare(self, statistics: Any, *, threads: int = 1) -> int:
+            def prepare(self, statistics: Any, *, fmt: Any = None, threads: int = 1) -> int:
                 raise ImportanceError("can't be used", "compute it again")
 
         found = assignments(source, grams, Refuses())
@@ -142,10 +160,20 @@ class TestFiles:
         weights = llama_tensors(layers=1)["blk.0.attn_v.weight"]
         weights = (weights.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)  # as BF16 has them
         encoder = Feedback()
-        prepared = encoder.prepare(_statistics(grams, "blk.0.attn_v.weight"))
+        prepared = encoder.prepare(_statistics(grams, "blk.0.attn_v.weight"), fmt=REGISTRY.format("Q6_K"))
         wanted = encoder.encode(weights, REGISTRY.format("Q6_K"), prepared=prepared).tobytes()
         begin = header.data_start + entry.offset
         assert files[0][begin : begin + len(wanted)] == wanted
+
+    def test_an_encoder_without_statistics_needs_none(self, source: Path, tmp_path: Path) -> None:
+        mix = replace(MIX, encoder=EncoderChoice(name="thorough"))
+        plan = make_plan(mix, open_model(source, registry=REGISTRY), registry=REGISTRY)
+        apply_plan(plan, tmp_path / "1.gguf", registry=REGISTRY, threads=2)
+        weights = llama_tensors(layers=1)["blk.0.attn_q.weight"]
+        weights = (weights.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)  # as BF16 has them
+        wanted = Thorough().encode(weights, REGISTRY.format("Q4_K"))
+        assert _data(tmp_path / "1.gguf", "blk.0.attn_q.weight").tobytes() == wanted.tobytes()
+        assert wanted.tobytes() != REGISTRY.format("Q4_K").encode(weights).tobytes()
 
     def test_experts_have_their_own(self, tmp_path: Path) -> None:
         """The second gets what its format makes of it, since it has too few tokens."""

@@ -66,7 +66,7 @@ def test_an_encoder_runs_once_on_a_block() -> None:
     class Says(Encoder):
         name, summary, needs_statistics = "says", "notes its calls", True
 
-        def prepare(self, statistics: Any, *, threads: int = 1) -> Any:
+        def prepare(self, statistics: Any, *, fmt: Any = None, threads: int = 1) -> Any:
             calls.append(("prepare", statistics.gram.shape, statistics.tokens))
             return 7
 

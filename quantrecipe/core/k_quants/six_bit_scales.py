@@ -16,7 +16,7 @@ import numpy as np
 
 from quantrecipe.core.bits import place
 from quantrecipe.core.half import get_half, put_half
-from quantrecipe.core.jit import DECODE, ENCODE, ENCODE_WEIGHTED, GRID_PUT, GRID_SCALES, kernel
+from quantrecipe.core.jit import DECODE, ENCODE, ENCODE_WEIGHTED, GRID_PUT, GRID_SCALES, GRID_STEPS, kernel
 from quantrecipe.core.k_quants.superblock import (
     FOUND,
     KEPT_BASES,
@@ -30,7 +30,7 @@ from quantrecipe.core.k_quants.superblock import (
 )  # fmt: skip
 from quantrecipe.core.kernel_format import GridKernels, Kernels
 from quantrecipe.core.lanes import LANES, WORKSPACE, nearest_int
-from quantrecipe.core.scalars import F32, I32, U8, ZERO, Bytes, Float, Floats, Int
+from quantrecipe.core.scalars import F32, I32, U8, ZERO, Bytes, Float, Floats, Int, Ints
 from quantrecipe.core.scale_searches.make_qkx2_quants import round_scale_min
 from quantrecipe.core.scale_searches.make_qp_quants import COMMON, COUNTS, IN, INTEGERS, TABLE, make_qp_quants
 
@@ -222,5 +222,16 @@ def six_bit_kernels(*, bits: int, rmin: float, rdelta: float, nstep: int, limit:
         for block in range(levels.size // SUPERBLOCK):
             put_integers(levels, place(block * SUPERBLOCK), to, place(block * block_bytes))
 
-    grid = GridKernels(values=tuple(range(nmax + 1)), group=N, scales=grid_scales, put=grid_put)
+    @kernel(GRID_STEPS)
+    def grid_put_steps(steps: Ints, lows: Ints, data: Bytes) -> None:
+        high, low, to = steps.reshape(steps.size), lows.reshape(steps.size), data.reshape(data.size)
+        for block in range(high.size // GROUPS):
+            at = place(block * block_bytes) + 4
+            for g in range(GROUPS):
+                put_pair(to, at, g, I32(high[block * GROUPS + g]), I32(low[block * GROUPS + g]))
+
+    grid = GridKernels(
+        values=tuple(range(nmax + 1)), group=N, scales=grid_scales, put=grid_put,
+        steps=(0, TOP), lows=(0, TOP), put_steps=grid_put_steps,
+    )  # fmt: skip
     return Kernels(encode=encode, encode_weighted=encode_weighted, decode=decode, grid=grid)

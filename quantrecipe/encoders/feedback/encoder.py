@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from quantrecipe.api import Encoder, Grid, InputStatistics, QuantFormat
+from quantrecipe.api import Encoder, Grid, InputStatistics, PointGrid, QuantFormat
 from quantrecipe.errors import FormatError, ImportanceError
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ _FLOOR = 1e-4
 """What is added besides, as a part of the mean, for inputs that are always zero."""
 _FEWEST = 0.5
 """Tokens for each column of an expert, below which nothing is gained. See docs/feedback.md."""
+_FEW_BITS = 3
+"""With no more of them, single weights stay in order: large inputs first lost less by the statistics, more on text."""
 
 
 def predicted_damping(tokens: int, columns: int) -> float:
@@ -109,20 +111,32 @@ class Feedback(Encoder):
         least = 1.0 if self.options["damping"] != _AUTO else _FEWEST
         return tokens >= least * columns
 
-    def prepare(self, statistics: InputStatistics | None, *, threads: int = 1) -> Factor:
+    def shares(self, fmt: QuantFormat) -> tuple[int, int] | None:
+        from quantrecipe.encoders.feedback.order import kept_together
+
+        if fmt.spec.bits_per_weight <= _FEW_BITS and not isinstance(fmt.grid, PointGrid):
+            return None
+        return kept_together(fmt)
+
+    def prepare(
+        self, statistics: InputStatistics | None, *, fmt: QuantFormat | None = None, threads: int = 1
+    ) -> Factor:
         from quantrecipe.encoders.feedback.factor import factorize
+        from quantrecipe.encoders.feedback.order import order_of
 
         if statistics is None:
             raise ImportanceError(
                 "the encoder feedback needs the Gram matrix of a tensor's inputs",
                 "`quantrecipe imatrix compute --gram FOLDER` makes one",
             )
+        together = None if fmt is None else self.shares(fmt)
+        columns = None if together is None else order_of(statistics.gram.diagonal(), *together)
         gram = statistics.gram
         settled = self.settled(statistics.tokens, len(gram))
         damping = float(settled["damping"])
         if settled["by"] == "column":
             gram, damping = _by_column(gram, damping), _FLOOR
-        return factorize(gram, damping, threads)
+        return factorize(gram, damping, threads, columns=columns)
 
     def remark(self, prepared: Factor) -> str:
         if prepared.damping == prepared.wanted:

@@ -30,7 +30,7 @@ import numpy as np
 
 from quantrecipe.core.jit import kernel
 from quantrecipe.core.scalars import F32, Floats, Int
-from quantrecipe.encoders.feedback.products import add_product, fma
+from quantrecipe.encoders.feedback.products import add_product, fma, strips_size, where
 from quantrecipe.errors import ImportanceError
 
 if TYPE_CHECKING:
@@ -53,8 +53,9 @@ class Factor:
     """A Gram matrix, in units of its mean diagonal and damped, and its factors.
 
     gram:      float32 (k, k)
-    unit:      N, float32 (k, k): zeros below the diagonal, ones on it
+    unit:      N, which has ones on its diagonal, in strips (see `products.py`): float32
     variances: D, float32 (k,), all positive
+    columns:   intp (k,): the order of rounding, which rows and columns of N and D have; those of gram are in their own
     damping:   what was added to the diagonal in the end, in units of its mean
     wanted:    what was asked for
     """
@@ -62,13 +63,17 @@ class Factor:
     gram: FloatArray
     unit: FloatArray
     variances: FloatArray
+    columns: NDArray[np.intp]
     damping: float
     wanted: float
 
 
-def factorize(gram: FloatArray, damping: float, threads: int = 1) -> Factor:
+def factorize(
+    gram: FloatArray, damping: float, threads: int = 1, *, columns: NDArray[np.intp] | None = None
+) -> Factor:
     """gram: float32 (k, k), symmetric, not changed. More damping is tried where it isn't positive definite with this.
 
+    columns: in which order they are rounded; None: as they are
     ImportanceError where a number isn't finite, all are zero, or no damping below that of a unit matrix helps.
     """
     gram = np.ascontiguousarray(gram, np.float32)
@@ -85,9 +90,9 @@ def factorize(gram: FloatArray, damping: float, threads: int = 1) -> Factor:
     if not mean > 0 or (diagonal < 0).any():
         what = "all inputs are zero" if mean == 0 else "a mean square is negative"
         raise ImportanceError(f"the Gram matrix says nothing: {what}", _AGAIN)
-    tried = damping
+    tried, columns = damping, np.arange(k) if columns is None else columns
     while True:
-        tiles = _tiles(gram, mean, tried)
+        tiles = _tiles(gram, columns[::-1], mean, tried)
         column = _cholesky(tiles, -(-k // TILE), threads)
         if column is None:
             break
@@ -96,21 +101,21 @@ def factorize(gram: FloatArray, damping: float, threads: int = 1) -> Factor:
             what = f"the Gram matrix isn't positive definite, even with a damping of {tried:g}"
             raise ImportanceError(what, _AGAIN)
         tried = harder
-    unit, variances = np.zeros((k, k), np.float32), np.empty(k, np.float32)
+    unit, variances = np.zeros(strips_size(k), np.float32), np.empty(k, np.float32)
     _unpack(tiles, unit, variances)
     scaled = gram * np.float32(1 / mean)
     scaled[np.diag_indices(k)] += np.float32(tried)
-    return Factor(gram=scaled, unit=unit, variances=variances, damping=tried, wanted=damping)
+    return Factor(gram=scaled, unit=unit, variances=variances, columns=columns, damping=tried, wanted=damping)
 
 
-def _tiles(gram: FloatArray, mean: float, damping: float) -> NDArray[np.float64]:
-    """The tiles of gram / mean + damping, in reverse order of rows and columns."""
+def _tiles(gram: FloatArray, columns: NDArray[np.intp], mean: float, damping: float) -> NDArray[np.float64]:
+    """The tiles of gram / mean + damping, with rows and columns in this order."""
     k, count = len(gram), -(-len(gram) // TILE)
     tiles = np.zeros((count * (count + 1) // 2, TILE, TILE), np.float64)
-    reverse = gram[::-1, ::-1]
     for i in range(count):
+        rows = gram[columns[i * TILE : (i + 1) * TILE]]
         for j in range(i + 1):
-            part = reverse[i * TILE : (i + 1) * TILE, j * TILE : (j + 1) * TILE]
+            part = rows[:, columns[j * TILE : (j + 1) * TILE]]
             tile = tiles[i * (i + 1) // 2 + j]
             tile[: part.shape[0], : part.shape[1]] = part
             tile /= mean
@@ -164,7 +169,7 @@ def _update(tiles: Floats, i: Int, j: Int, turned: Floats) -> None:
     row = i * (i + 1) // 2
     for p in range(j):
         left = tiles[row + p]
-        add_product(left.reshape(TILE * TILE), 0, TILE, 1, turned[p], tiles[row + j])
+        add_product(left, turned[p], tiles[row + j])
 
 
 @kernel("int64(float64[:,:,::1], int64, float64[:,:,::1])")
@@ -204,7 +209,7 @@ def _below(tiles: Floats, j: Int, first: Int, last: Int, turned: Floats) -> None
                     a[r, s] = fma(factor, t[c, s], a[r, s])
 
 
-@kernel("void(float64[:,:,::1], float32[:,::1], float32[::1])")
+@kernel("void(float64[:,:,::1], float32[::1], float32[::1])")
 def _unpack(tiles: Floats, unit: Floats, variances: Floats) -> None:
     """N and D from the factor in reverse order."""
     k = variances.size
@@ -220,4 +225,4 @@ def _unpack(tiles: Floats, unit: Floats, variances: Floats) -> None:
             upper, lower = max(i, j), min(i, j)
             tile = tiles[(upper // TILE) * (upper // TILE + 1) // 2 + lower // TILE]
             root = tiles[(j // TILE) * (j // TILE + 1) // 2 + j // TILE, j % TILE, j % TILE]
-            unit[r, c] = F32(tile[upper % TILE, lower % TILE] / root)
+            unit[where(r, c)] = F32(tile[upper % TILE, lower % TILE] / root)

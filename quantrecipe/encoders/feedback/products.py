@@ -1,73 +1,106 @@
-"""Y += A X for float32 and float64, in one fixed order of sums: what error feedback spends its time with.
+"""Products with the factor N, in one fixed order of sums: what error feedback spends its time with.
 
-Every number of Y takes its products one after the other, in the order of the columns of A, each by a fused
-multiply-add, which is rounded once. So the result is the same on any machine, whatever the vectors, the tiles or the
-threads are.
+Every number of a product takes its terms one after the other, in the order of the columns of the factor that is in
+front, each by a fused multiply-add, which is rounded once. So the result is the same on any machine, whatever the
+vectors, the tiles or the threads are.
 
-X and Y have rows of equal length, which are spread over vectors; in rounding, such a row holds one column of many rows
-of weights. Four rows of Y take four rows of X at a time, so that what is loaded is used four times. A tile of X stays
-in the first cache while all of Y passes.
+    strips  N is upper triangular, and kept in strips of `STRIP` columns, one after the other in memory. Strip s has the
+            rows 0 … (s + 1) STRIP - 1, so it ends with the diagonal: row after row, STRIP numbers each. What is beyond
+            the last column is zero
+    x, y    have rows of equal length, a multiple of `LANES`: such a row holds one column of many rows of weights, which
+            are spread over vectors
+
+Tiles of y stay in registers while x passes (see `core/tile_code.py`). Of x, as many rows are used together as the
+second cache has room for.
 """
 
 from __future__ import annotations
 
-from quantrecipe.core.bits import place
-from quantrecipe.core.jit import Instruction, disjoint_kernel
+from quantrecipe.core.jit import Instruction, disjoint_kernel, kernel
 from quantrecipe.core.scalars import Floats, Int
 
-__all__ = ["add_product", "fma"]
+__all__ = ["LANES", "STRIP", "add_across", "add_down", "add_product", "fma", "strips_size", "where"]
 
 fma = Instruction("fma")
+add_tile = Instruction("add_tile")
 
-TILE = 64
-"""Rows of X that are used together: with 128 columns 32 KiB, which the first cache of today's processors has."""
+STRIP = 16
+"""Columns of a strip, and rows of y in a tile."""
+LANES = 32
+"""Numbers of each row of a tile."""
+TOGETHER = 256
+"""Rows of x that are used together: with 256 columns 256 KiB, which the second cache of today's processors has."""
 
 
-@disjoint_kernel
-def _four_by_four(a: Floats, at: Int, per_row: Int, per_column: Int, x: Floats, y: Floats) -> None:
-    """y (4, n) += the 4 × 4 numbers of a times x (4, n)."""
-    at = place(at)
-    a00, a01 = a[at], a[at + per_column]
-    a02, a03 = a[at + 2 * per_column], a[at + 3 * per_column]
-    at += per_row
-    a10, a11 = a[at], a[at + per_column]
-    a12, a13 = a[at + 2 * per_column], a[at + 3 * per_column]
-    at += per_row
-    a20, a21 = a[at], a[at + per_column]
-    a22, a23 = a[at + 2 * per_column], a[at + 3 * per_column]
-    at += per_row
-    a30, a31 = a[at], a[at + per_column]
-    a32, a33 = a[at + 2 * per_column], a[at + 3 * per_column]
-    for r in range(x.shape[1]):
-        x0, x1, x2, x3 = x[0, r], x[1, r], x[2, r], x[3, r]
-        y[0, r] = fma(a03, x3, fma(a02, x2, fma(a01, x1, fma(a00, x0, y[0, r]))))
-        y[1, r] = fma(a13, x3, fma(a12, x2, fma(a11, x1, fma(a10, x0, y[1, r]))))
-        y[2, r] = fma(a23, x3, fma(a22, x2, fma(a21, x1, fma(a20, x0, y[2, r]))))
-        y[3, r] = fma(a33, x3, fma(a32, x2, fma(a31, x1, fma(a30, x0, y[3, r]))))
+def strips_size(k: int) -> int:
+    """Numbers in the strips of k columns."""
+    count = -(-k // STRIP)
+    return STRIP * STRIP * count * (count + 1) // 2
+
+
+@kernel
+def where(row: Int, column: Int) -> Int:
+    """The place of a number of N in the strips: row ≤ column, or at least not beyond the end of its strip."""
+    strip = column // STRIP
+    return STRIP * STRIP * (strip * (strip + 1) // 2) + row * STRIP + column % STRIP
 
 
 @disjoint_kernel
-def _one_by_one(a: Floats, at: Int, x: Floats, y: Floats) -> None:
-    factor = a[place(at)]
+def _one_by_one(factor: Floats, x: Floats, y: Floats) -> None:
     for r in range(x.size):
         y[r] = fma(factor, x[r], y[r])
 
 
 @disjoint_kernel
-def add_product(a: Floats, at: Int, per_row: Int, per_column: Int, x: Floats, y: Floats) -> None:
-    """y (m, n) += A x (j, n), where A's number (i, j) is a[at + i * per_row + j * per_column]; a is flat."""
-    rows, columns = y.shape[0], x.shape[0]
-    for first in range(0, columns, TILE):
-        last = min(first + TILE, columns)
-        fours = first + (last - first) // 4 * 4
-        for i in range(0, rows // 4 * 4, 4):
-            for j in range(first, fours, 4):
-                _four_by_four(
-                    a, at + i * per_row + j * per_column, per_row, per_column, x[j : j + 4], y[i : i + 4]
-                )
-            for j in range(fours, last):
-                for m in range(4):
-                    _one_by_one(a, at + (i + m) * per_row + j * per_column, x[j], y[i + m])
-        for i in range(rows // 4 * 4, rows):
-            for j in range(first, last):
-                _one_by_one(a, at + i * per_row + j * per_column, x[j], y[i])
+def add_down(strips: Floats, row: Int, x: Floats, column: Int, y: Floats) -> None:
+    """y (m, n) += N' x (b, n): y[i] takes x[j] N[row + j, column + i] of all j, where that isn't below the diagonal."""
+    (b, n), m = x.shape, y.shape[0]
+    for first in range(0, b, TOGETHER):
+        i = 0
+        while i < m:
+            strip = (column + i) // STRIP
+            count = min(first + TOGETHER, b, (strip + 1) * STRIP - row) - first
+            if (column + i) % STRIP == 0 and i + STRIP <= m:
+                if count > 0:
+                    for r in range(0, n, LANES):
+                        add_tile(
+                            strips, where(row + first, column + i), 1, STRIP,
+                            x, first * n + r, n, count, y, i * n + r, n,
+                        )  # fmt: skip
+                i += STRIP
+            else:
+                for j in range(first, first + count):
+                    _one_by_one(strips[where(row + j, column + i)], x[j], y[i])
+                i += 1
+
+
+@disjoint_kernel
+def add_across(strips: Floats, column: Int, x: Floats, y: Floats) -> None:
+    """y (m, n) += N x (b, n), of the first m rows: y[i] takes N[i, column + j] x[j] of all j where that isn't below it.
+
+    column: a multiple of STRIP
+    """
+    (b, n), m = x.shape, y.shape[0]
+    for first in range(0, b, TOGETHER):
+        last = min(first + TOGETHER, b)
+        for i in range(0, min(m, column + last), STRIP):
+            begin = max(first, i - column)
+            if i + STRIP <= m and last % STRIP == 0:
+                for r in range(0, n, LANES):
+                    for j in range(begin, last, STRIP):
+                        add_tile(
+                            strips, where(i, column + j), STRIP, 1, x, j * n + r, n, STRIP, y, i * n + r, n
+                        )
+            else:
+                for row in range(i, min(i + STRIP, m)):
+                    for j in range(max(begin, row - column), last):
+                        _one_by_one(strips[where(row, column + j)], x[j], y[row])
+
+
+@disjoint_kernel
+def add_product(a: Floats, x: Floats, y: Floats) -> None:
+    """y (m, n) += a (m, b) x (b, n), where m is a multiple of STRIP; of the numbers' type, n fills whole tiles."""
+    (b, n), lanes = x.shape, LANES * 4 // y.itemsize
+    for i in range(0, y.shape[0], STRIP):
+        for r in range(0, n, lanes):
+            add_tile(a, i * b, b, 1, x, r, n, b, y, i * n + r, n)

@@ -12,32 +12,15 @@ Within a block, a few columns at a time pass their errors to each other; what co
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-import numpy as np
-
 from quantrecipe.core.jit import disjoint_kernel, kernel
 from quantrecipe.core.lanes import nearest, select
-from quantrecipe.core.scalars import F32, ONE, U8, ZERO, Bytes, Float, Floats, Int
-from quantrecipe.encoders.feedback.products import add_product, fma
+from quantrecipe.core.scalars import F32, ONE, U8, ZERO, Bytes, Float, Floats, Int, Ints
+from quantrecipe.encoders.feedback.products import add_down, fma, where
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-__all__ = ["carry_on", "choose", "lanes_of", "round_block", "settle"]
+__all__ = ["carry_on", "choose", "round_block", "settle"]
 
 STEP = 16
 """Columns that pass their errors to each other one by one."""
-LANES = 16
-"""Rows are filled up to a multiple of this with zeros, so that vectors are full."""
-
-
-def lanes_of(columns: NDArray[np.float32]) -> NDArray[np.float32]:
-    """float32 (k, n) → C-contiguous (k, lanes), filled up with rows of zeros."""
-    k, n = columns.shape
-    found = np.zeros((k, -(-n // LANES) * LANES), np.float32)
-    found[:, :n] = columns
-    return found
 
 
 @kernel
@@ -101,26 +84,26 @@ def _add(factor: Float, x: Floats, y: Floats) -> None:
 
 
 @kernel(
-    "void(float32[::1], int64, int64, float32[:,::1], float32[:,::1], float32[:,::1], float32[:,::1], "
+    "void(float32[::1], int64, int64[::1], float32[:,::1], float32[:,::1], float32[:,::1], float32[:,::1], "
     "float32[:,::1], float32[::1], float32[::1], int64, uint8[:,::1], float32[:,::1], float32[:,::1])"
 )
 def round_block(
-    unit: Floats, k: Int, first: Int, target: Floats, w: Floats, scales: Floats, offsets: Floats, shifts: Floats,
+    unit: Floats, first: Int, groups: Ints, target: Floats, w: Floats, scales: Floats, offsets: Floats, shifts: Floats,
     values: Floats, halfway: Floats, even: Int, choices: Bytes, left: Floats, missed: Floats,
 ) -> None:  # fmt: skip
     """Choose values for the columns of a block, whose number in the matrix is first, first + 1, …
 
-    unit:    N, flat, of k columns
+    unit:    N, in strips
+    groups:  of each column, its group's number: int64 (b,)
     target, w: float32 (b, n); the block's targets are changed on the way
     scales, offsets, shifts: float32 (groups, n)
     → choices (b, n): numbers of `values`; left: w minus what was chosen; missed: target minus what was chosen
     """
     size = w.shape[0]
-    group = size // scales.shape[0]
     for start in range(0, size, STEP):
         end = min(start + STEP, size)
         for c in range(start, end):
-            g = c // group
+            g = groups[c]
             if even:
                 _round_even(
                     target[c], w[c], scales[g], offsets[g], shifts[g], values, choices[c], left[c], missed[c]
@@ -139,10 +122,9 @@ def round_block(
                     missed[c],
                 )
             for later in range(c + 1, end):
-                _add(unit[(first + c) * k + first + later], left[c], target[later])
+                _add(unit[where(first + c, first + later)], left[c], target[later])
         if end < size:
-            at = (first + start) * k + first + end
-            add_product(unit, at, 1, k, left[start:end], target[end:])
+            add_down(unit, first + start, left[start:end], first + end, target[end:])
 
 
 @disjoint_kernel
@@ -151,8 +133,8 @@ def _leave(target: Floats, w: Floats, left: Floats) -> None:
         left[r] = w[r] - target[r]
 
 
-@kernel("void(float32[::1], int64, int64, float32[:,::1], float32[:,::1], float32[:,::1])")
-def settle(unit: Floats, k: Int, first: Int, target: Floats, w: Floats, left: Floats) -> None:
+@kernel("void(float32[::1], int64, float32[:,::1], float32[:,::1], float32[:,::1])")
+def settle(unit: Floats, first: Int, target: Floats, w: Floats, left: Floats) -> None:
     """What the weights of a block were best, were there no grid: the targets of its columns, each met exactly.
 
     This is what scales have to suit. target (b, n) becomes that; the rest as in `round_block`.
@@ -163,13 +145,12 @@ def settle(unit: Floats, k: Int, first: Int, target: Floats, w: Floats, left: Fl
         for c in range(start, end):
             _leave(target[c], w[c], left[c])
             for later in range(c + 1, end):
-                _add(unit[(first + c) * k + first + later], left[c], target[later])
+                _add(unit[where(first + c, first + later)], left[c], target[later])
         if end < size:
-            at = (first + start) * k + first + end
-            add_product(unit, at, 1, k, left[start:end], target[end:])
+            add_down(unit, first + start, left[start:end], first + end, target[end:])
 
 
-@kernel("void(float32[::1], int64, int64, int64, float32[:,::1], float32[:,::1])")
-def carry_on(unit: Floats, k: Int, first: Int, to: Int, left: Floats, target: Floats) -> None:
+@kernel("void(float32[::1], int64, int64, float32[:,::1], float32[:,::1])")
+def carry_on(unit: Floats, first: Int, to: Int, left: Floats, target: Floats) -> None:
     """What the columns first, first + 1, … left over, added to the targets of the columns from `to` on."""
-    add_product(unit, first * k + to, 1, k, left, target)
+    add_down(unit, first, left, to, target)

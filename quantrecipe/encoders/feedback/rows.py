@@ -13,12 +13,16 @@ import numpy as np
 from quantrecipe.api import PointGrid
 from quantrecipe.core.checked_rows import check_finite
 from quantrecipe.encoders.feedback.choice import add_lost, keep_better
-from quantrecipe.encoders.feedback.descent import descend, slopes
-from quantrecipe.encoders.feedback.points import EIGHT, round_points
-from quantrecipe.encoders.feedback.rounding import carry_on, lanes_of, round_block, settle
+from quantrecipe.encoders.feedback.descent import descend, slopes, stand
+from quantrecipe.encoders.feedback.order import keeps_together, kept_together
+from quantrecipe.encoders.feedback.points import EIGHT, descend_points, round_points
+from quantrecipe.encoders.feedback.rounding import carry_on, round_block, settle
+from quantrecipe.encoders.feedback.turning import bytes_of_rows, lanes_of, rows_of
 from quantrecipe.errors import FormatError
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from quantrecipe.api import ByteArray, FloatArray, Grid, QuantFormat
     from quantrecipe.encoders.feedback.factor import Factor
 
@@ -49,6 +53,8 @@ def encode_rows(
     if k != len(factor.variances):
         raise FormatError(f"the Gram matrix is of {len(factor.variances)} inputs, and a row has {k} weights")
     out = np.empty((n, spec.row_bytes(k)), np.uint8) if out is None else out
+    if not keeps_together(factor.columns, *kept_together(fmt)):
+        raise FormatError(f"the factor's order of columns takes blocks of {spec.name} apart")
     if importance is None:
         importance = np.diagonal(factor.gram) - np.float32(factor.damping)
     step = max(PANEL // spec.rows_per_group, 1) * spec.rows_per_group
@@ -67,12 +73,11 @@ def _encode_panel(
 ) -> FloatArray:
     """Write rows with feedback to `out`; what each of them loses at most, float32 (n,)."""
     n, k = rows.shape
-    unit = factor.unit.reshape(-1)
-    w = lanes_of(rows.T)
+    unit, columns = factor.unit, factor.columns
+    w = lanes_of(rows, columns)
     width = w.shape[1]
     target = w.copy()
-    by_row = fmt.spec.row_meta_bytes > 0 or fmt.spec.rows_per_group > 1
-    block = k if by_row else fmt.spec.block
+    block = kept_together(fmt)[0] or k
     nbytes = fmt.spec.row_bytes(block)
     chosen = _chosen(fmt, factor, n, width)
     together = -(-TOGETHER // block) * block
@@ -83,15 +88,18 @@ def _encode_panel(
             here, last = slice(at, at + block), at + block
             mine = left[at - first : last - first]
             best = target[here].copy()
-            settle(unit, k, at, best, w[here], mine)
+            settle(unit, at, best, w[here], mine)
             chosen.give_up(best)
-            data = fmt.encode(np.ascontiguousarray(best[:, :n].T), factor.variances[here])
-            out[:, at // block * nbytes : last // block * nbytes] = data
+            # The format gets the block's columns in their own order, and its bytes go to their own place.
+            number = int(columns[at]) // block
+            own = np.argsort(columns[here])
+            data = fmt.encode(rows_of(best, n, own), factor.variances[here][own])
+            out[:, number * nbytes : (number + 1) * nbytes] = data
             chosen.round(at, data, best, target[here], w[here], mine)
             if last < end:
-                carry_on(unit, k, at, last, mine, target[last:end])
+                carry_on(unit, at, last, mine, target[last:end])
         if end < k:
-            carry_on(unit, k, first, end, left, target[end:])
+            carry_on(unit, first, end, left, target[end:])
     chosen.store(out, rounds)
     return chosen.lost[:n]
 
@@ -100,11 +108,13 @@ class _Decoded:
     """Of a format without a grid: a block is what its encoder made of it.
 
     lost: what rows lose so far, before any descent: float32 (lanes,)
+    _own: where each column stands in the order of rounding, intp (k,)
     """
 
     def __init__(self, fmt: QuantFormat, factor: Factor, n: int, width: int) -> None:
         self._fmt, self._factor, self._n, self._width = fmt, factor, n, width
         self.lost = np.zeros(width, np.float32)
+        self._own = np.argsort(factor.columns)
 
     def give_up(self, best: FloatArray) -> None:
         """Rows whose errors have become too large for float32: the format makes them, and here they are zero."""
@@ -120,13 +130,26 @@ class _Decoded:
 
         best: what the block's weights were best, were there no grid; target: the same without errors of the block
         """
-        np.subtract(w, lanes_of(self._fmt.decode(data, len(w)).T), out=left)
+        np.subtract(w, lanes_of(self._fmt.decode(data, len(w)), self._inside(at, len(w))), out=left)
         self._lose(at, len(w), best - (w - left))
+
+    def _inside(self, at: int, count: int) -> NDArray[np.intp]:
+        """The columns of the block at this place, counted from its first."""
+        columns = self._factor.columns[at : at + count]
+        found: NDArray[np.intp] = columns - columns.min()
+        return found
 
     def _lose(self, at: int, group: int, off: FloatArray) -> None:
         """Take down what the columns from this one on lose: see `add_lost`."""
         factor = self._factor
-        add_lost(factor.unit.reshape(-1), factor.variances, len(factor.variances), at, group, off, self.lost)
+        add_lost(factor.unit, factor.variances, at, group, off, self.lost)
+
+    def _slopes(self, missed: FloatArray, n: int) -> FloatArray:
+        """P = R H of the first n rows, from what columns missed their targets by: float32 (n, k), in its own order."""
+        missed *= self._factor.variances[:, None]
+        columns = np.zeros_like(missed)
+        slopes(self._factor.unit, missed, columns)
+        return rows_of(columns, n, self._own)
 
     def store(self, out: ByteArray, rounds: int) -> None:
         """Write what was chosen for all blocks to the rows' bytes, which have the scales."""
@@ -149,7 +172,7 @@ class _Values(_Decoded):
         self._choice = first.astype(np.uint8)
         k = len(factor.variances)
         self._missed, self._choices = np.empty((k, width), np.float32), np.empty((k, width), np.uint8)
-        self._found: list[tuple[FloatArray, FloatArray, FloatArray]] = []
+        self._found: list[tuple[int, FloatArray, FloatArray, FloatArray]] = []
 
     def round(
         self, at: int, data: ByteArray, best: FloatArray, target: FloatArray, w: FloatArray, left: FloatArray
@@ -157,31 +180,30 @@ class _Values(_Decoded):
         scales, offsets = self._grid.scales(data, len(w))
         shifts = self._grid.shifts(data, len(w))
         shifts = np.zeros_like(scales) if shifts is None else shifts
-        self._found.append((scales, offsets, shifts))
+        self._found.append((at, scales, offsets, shifts))
         here = slice(at, at + len(w))
         round_block(
-            self._factor.unit.reshape(-1), len(self._missed), at, target, w,
-            lanes_of(scales.T), lanes_of(offsets.T), lanes_of(shifts.T), self._values, self._halfway, self._even,
+            self._factor.unit, at, self._inside(at, len(w)) // self._grid.group, target, w,
+            lanes_of(scales), lanes_of(offsets), lanes_of(shifts), self._values, self._halfway, self._even,
             self._choices[here], left, self._missed[here],
         )  # fmt: skip
         self._lose(at, 1, self._missed[here])
 
     def store(self, out: ByteArray, rounds: int) -> None:
-        chosen = np.ascontiguousarray(self._choices[:, : self._n].T)
+        chosen = bytes_of_rows(self._choices, self._n, self._own)
         if rounds:
             self._descend(chosen, rounds)
         self._grid.store(out, np.take(self._choice, chosen))
 
     def _descend(self, choices: ByteArray, rounds: int) -> None:
         """Rounds of descent on choices (n, k), which are changed. Ends where a round changes nothing."""
-        scales, offsets, shifts = (np.concatenate(parts, axis=1) for parts in zip(*self._found, strict=True))
-        factor, group, missed = self._factor, self._grid.group, self._missed
-        missed *= factor.variances[:, None]
-        columns = np.zeros_like(missed)
-        slopes(factor.unit.reshape(-1), missed, columns)
-        p = np.ascontiguousarray(columns[:, : self._n].T)
-        wide = [np.repeat(it, group, axis=1) for it in (scales, offsets, shifts)]
-        q = wide[0] * (self._values[choices] + wide[2]) + wide[1]
+        found = sorted(self._found, key=lambda it: int(self._factor.columns[it[0]]))
+        scales, offsets, shifts = (
+            np.concatenate(parts, axis=1) for parts in list(zip(*found, strict=True))[1:]
+        )
+        factor, group, p = self._factor, self._grid.group, self._slopes(self._missed, self._n)
+        q = np.empty_like(p)
+        stand(choices, group, scales, offsets, shifts, self._values, q)
         inverse = np.float32(1) / np.diagonal(factor.gram)
         for _ in range(rounds):
             if not descend(
@@ -192,32 +214,54 @@ class _Values(_Decoded):
 
 
 class _Points(_Decoded):
-    """Of a grid of points for four or eight weights. There is no descent among them."""
+    """Of a grid of points for four or eight weights."""
 
     def __init__(self, fmt: QuantFormat, factor: Factor, n: int, width: int, grid: PointGrid) -> None:
         super().__init__(fmt, factor, n, width)
         self._grid, k = grid, len(factor.variances)
         self._size = grid.points.shape[1]
         self._choices = np.empty((k // self._size, width), np.uint16)
-        self._signs = np.empty((k // 8, width), np.uint8)
+        self._signs = np.empty((k // EIGHT, width), np.uint8)
+        self._missed, self._q = np.empty((k, width), np.float32), np.empty((k, width), np.float32)
+        self._found: list[tuple[int, FloatArray, FloatArray]] = []
 
     def round(
         self, at: int, data: ByteArray, best: FloatArray, target: FloatArray, w: FloatArray, left: FloatArray
     ) -> None:
-        last, scales = at + len(w), lanes_of(self._grid.scales(data, len(w)).T)
-        shifts = self._grid.shifts(data, len(w))
+        last, scales = at + len(w), lanes_of(self._grid.scales(data, len(w)))
+        stored = self._grid.shifts(data, len(w))
+        shifts = np.zeros_like(scales) if stored is None else lanes_of(stored)
+        self._found.append((at, scales, shifts))
         round_points(
-            self._factor.unit.reshape(-1), self._factor.variances, len(self._factor.variances), at, target, w,
-            scales, np.zeros_like(scales) if shifts is None else lanes_of(shifts.T),
+            self._factor.unit, self._factor.variances, at, self._inside(at, len(w))[::EIGHT] // self._grid.group,
+            target, w, scales, shifts,
             self._grid.points, int(self._grid.even), int(self._grid.signed),
-            self._choices[at // self._size : last // self._size], self._signs[at // 8 : last // 8], left,
+            self._choices[at // self._size : last // self._size], self._signs[at // EIGHT : last // EIGHT],
+            self._q[at:last], left,
         )  # fmt: skip
         # The targets are now what was best for each eight, given all eights before it.
-        self._lose(at, EIGHT, target - (w - left))
+        np.subtract(target, self._q[at:last], out=self._missed[at:last])
+        self._lose(at, EIGHT, self._missed[at:last])
 
     def store(self, out: ByteArray, rounds: int) -> None:
+        eights = np.argsort(self._factor.columns[::EIGHT])
+        parts = (eights[:, None] * (EIGHT // self._size) + np.arange(EIGHT // self._size)).reshape(-1)
+        self._choices, self._signs, self._q = self._choices[parts], self._signs[eights], self._q[self._own]
+        if rounds:
+            self._descend(rounds)
         choices, signs = (np.ascontiguousarray(it[:, : self._n].T) for it in (self._choices, self._signs))
         self._grid.store(out, choices, signs)
+
+    def _descend(self, rounds: int) -> None:
+        found = sorted(self._found, key=lambda it: int(self._factor.columns[it[0]]))
+        scales, shifts = (np.concatenate(parts) for parts in list(zip(*found, strict=True))[1:])
+        p = self._slopes(self._missed, self._width)
+        for _ in range(rounds):
+            if not descend_points(
+                self._factor.gram, p, self._q, scales, shifts, self._grid.points,
+                int(self._grid.even), int(self._grid.signed), self._choices, self._signs,
+            ):  # fmt: skip
+                break
 
 
 def _chosen(fmt: QuantFormat, factor: Factor, n: int, width: int) -> _Decoded:

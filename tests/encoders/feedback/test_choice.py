@@ -106,7 +106,7 @@ def test_rows_that_have_lost_enough_are_followed_no_further(monkeypatch: pytest.
     monkeypatch.setattr(choice, "_add", noted)
     most = np.full(64, 1e-6, np.float32)
     keep_better(rows, fmt, FACTOR, IMPORTANCE, most, fed.copy())
-    assert seen == [(0, 64)]
+    assert seen == [(448, 64)]
     most[:5] = 1e9
     keep_better(rows, fmt, FACTOR, IMPORTANCE, most, fed.copy())
-    assert seen[1:5] == [(0, 64), (128, 16), (256, 16), (384, 16)]
+    assert seen[1:9] == [(448, 64), *((first, 32) for first in range(384, -1, -64))]

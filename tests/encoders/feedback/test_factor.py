@@ -6,7 +6,20 @@ import numpy as np
 import pytest
 
 from quantrecipe.encoders.feedback.factor import TILE, factorize
+from quantrecipe.encoders.feedback.products import STRIP
 from quantrecipe.errors import ImportanceError
+
+
+def whole(unit: np.ndarray, k: int) -> np.ndarray:
+    """N from its strips: each has STRIP columns, and ends with the diagonal. What is beyond the last column is zero."""
+    found, start = np.zeros((k, k)), 0
+    for first in range(0, k, STRIP):
+        strip = unit[start : start + STRIP * (first + STRIP)].reshape(-1, STRIP)
+        found[: len(strip), first : first + STRIP] = strip[:k, : k - first]
+        assert not strip[k:].any() and not strip[:, k - first :].any()
+        start += strip.size
+    assert start == unit.size
+    return found
 
 
 def gram_of(k: int, tokens: int, seed: int = 0) -> np.ndarray:
@@ -15,17 +28,27 @@ def gram_of(k: int, tokens: int, seed: int = 0) -> np.ndarray:
     return (inputs.T @ inputs / tokens).astype(np.float32)
 
 
-@pytest.mark.parametrize("k", [1, 5, TILE - 1, TILE, TILE + 1, 3 * TILE, 200])
+@pytest.mark.parametrize("k", [1, 5, STRIP, STRIP + 1, TILE - 1, TILE, TILE + 1, 3 * TILE, 200])
 def test_it_is_the_damped_gram_matrix_in_units_of_its_mean_diagonal(k: int) -> None:
     gram = gram_of(k, 2 * k + 3)
     factor = factorize(gram, 0.01)
     wanted = gram / np.diagonal(gram).astype(np.float64).mean() + 0.01 * np.eye(k)
-    unit = factor.unit.astype(np.float64)
+    unit = whole(factor.unit, k)
     assert np.abs(unit * factor.variances @ unit.T - wanted).max() < 3e-6
     assert np.abs(factor.gram - wanted).max() < 3e-6
     assert (np.diagonal(unit) == 1).all()
     assert (np.tril(unit, -1) == 0).all()
     assert factor.damping == 0.01
+
+
+def test_another_order_of_columns_is_that_of_both_sides() -> None:
+    k = 90
+    gram, columns = gram_of(k, 300), np.random.default_rng(2).permutation(k)
+    factor, moved = factorize(gram, 0.01, columns=columns), factorize(gram[np.ix_(columns, columns)], 0.01)
+    assert factor.unit.tobytes() == moved.unit.tobytes()
+    assert factor.variances.tobytes() == moved.variances.tobytes()
+    assert factor.gram.tobytes() == factorize(gram, 0.01).gram.tobytes()
+    assert factor.columns is columns
 
 
 def test_variances_are_those_given_all_later_inputs() -> None:

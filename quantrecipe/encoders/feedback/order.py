@@ -1,0 +1,57 @@
+"""In which order columns are rounded: the largest inputs first, as far as a format's blocks allow it.
+
+What is rounded first has the most columns left that can make its errors good. So blocks go in the order of their mean
+square of inputs, and so do columns within a block, or the eights of a grid of points.
+"""
+
+from __future__ import annotations
+
+from math import fsum
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from quantrecipe.api import PointGrid
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from quantrecipe.api import FloatArray, QuantFormat
+
+__all__ = ["keeps_together", "kept_together", "order_of"]
+
+
+def kept_together(fmt: QuantFormat) -> tuple[int, int]:
+    """How many columns of a format stay together, as a block (0: all of a row), and as one choice."""
+    by_row = fmt.spec.row_meta_bytes > 0 or fmt.spec.rows_per_group > 1
+    return 0 if by_row else fmt.spec.block, 8 if isinstance(fmt.grid, PointGrid) else 1
+
+
+def order_of(diagonal: FloatArray, block: int, unit: int) -> NDArray[np.intp]:
+    """The columns in the order of rounding: whole blocks, and whole units in them. Ties keep the order of the matrix.
+
+    diagonal: the mean square of each input; block: 0 for one block of all columns
+    """
+    k = diagonal.size
+    block = block or k
+    parts = np.arange(k).reshape(-1, block // unit, unit)
+    sizes = np.array([[_mean(diagonal[columns]) for columns in units] for units in parts])
+    within = np.argsort(-sizes, axis=1, kind="stable")
+    blocks = np.argsort([-_mean(it) for it in sizes], kind="stable")
+    ordered: NDArray[np.intp] = np.take_along_axis(parts, within[..., None], axis=1)[blocks].reshape(k)
+    return ordered
+
+
+def keeps_together(columns: NDArray[np.intp], block: int, unit: int) -> bool:
+    """Whether an order leaves these blocks and units whole. Units keep the order of their columns, too."""
+    blocks = np.sort(columns.reshape(-1, block or columns.size), axis=1)
+    units = columns.reshape(-1, unit)
+    return all(
+        bool((it[:, 0] % it.shape[1] == 0).all() and (np.diff(it, axis=1) == 1).all())
+        for it in (blocks, units)
+    )
+
+
+def _mean(numbers: NDArray[np.floating]) -> float:
+    """Rounded once, so that no machine has another order."""
+    return fsum(numbers.tolist()) / numbers.size

@@ -1,0 +1,1 @@
+"""A search for better scales: the encoder, the search, and the losses that it compares."""

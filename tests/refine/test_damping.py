@@ -49,7 +49,7 @@ class Runs:
                 statistics = damping_statistics(grams, a.tensor.name)
                 rows = weights[a.tensor.name]
                 rows = (rows.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)  # as BF16 has them
-                data = encoder.encode(rows, a.format, prepared=encoder.prepare(statistics))
+                data = encoder.encode(rows, a.format, prepared=encoder.prepare(statistics, fmt=a.format))
                 held = REGISTRY.format(a.tensor.dtype).encode(a.format.decode(data, a.tensor.cols))
                 self._made[a.tensor.name, held.tobytes()] = option
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from quantrecipe.calibration.gram import GramEntry, Grams, read_gram
 from quantrecipe.calibration.gram.folder import GramIndex, write_array, write_index
+from quantrecipe.encoders.feedback.products import STRIP
 from quantrecipe.importance.provenance import Provenance
 
 
@@ -62,3 +63,15 @@ def write_statistics(
     )
     write_index(where, index)
     return read_gram(where)
+
+
+def whole(unit: np.ndarray, k: int) -> np.ndarray:
+    """N from its strips: each has STRIP columns, and ends with the diagonal. What is beyond the last column is zero."""
+    found, start = np.zeros((k, k)), 0
+    for first in range(0, k, STRIP):
+        strip = unit[start : start + STRIP * (first + STRIP)].reshape(-1, STRIP)
+        found[: len(strip), first : first + STRIP] = strip[:k, : k - first]
+        assert not strip[k:].any() and not strip[:, k - first :].any()
+        start += strip.size
+    assert start == unit.size
+    return found

@@ -4,22 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from support.statistics import whole
 
 from quantrecipe.encoders.feedback.factor import TILE, factorize
 from quantrecipe.encoders.feedback.products import STRIP
 from quantrecipe.errors import ImportanceError
-
-
-def whole(unit: np.ndarray, k: int) -> np.ndarray:
-    """N from its strips: each has STRIP columns, and ends with the diagonal. What is beyond the last column is zero."""
-    found, start = np.zeros((k, k)), 0
-    for first in range(0, k, STRIP):
-        strip = unit[start : start + STRIP * (first + STRIP)].reshape(-1, STRIP)
-        found[: len(strip), first : first + STRIP] = strip[:k, : k - first]
-        assert not strip[k:].any() and not strip[:, k - first :].any()
-        start += strip.size
-    assert start == unit.size
-    return found
 
 
 def gram_of(k: int, tokens: int, seed: int = 0) -> np.ndarray:

@@ -1,4 +1,6 @@
-"""A budget's limits, as what each tensor takes of them: of the file, of a token's reading, of the GPU's memory."""
+"""A budget's limits, as what each tensor takes of them: of the file, of a token's reading or its time, of the GPU's
+memory.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,10 @@ from quantrecipe.plan.plan import Plan
 from quantrecipe.recipe.budget import Budget, VramBudget
 from quantrecipe.tensor import TensorInfo
 
-__all__ = ["Meter", "meters", "settings_of"]
+__all__ = ["SPEED", "Meter", "meters", "settings_of"]
+
+SPEED = "speed"
+"""The key of the only limit that isn't counted in bytes: a token's time, in nanoseconds."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,26 +27,28 @@ class Meter:
     """One limit of a budget, as a measure of plans and of tensors.
 
     key:     what recipes call it: "size"
-    most:    bytes that may be used
-    takes:   bytes that a tensor takes of it, where the file stores it in so many
-    whole:   bytes that a plan uses of it, with what isn't in tensors: the header, KV cache and buffers
+    most:    bytes that may be used; nanoseconds, where it is about speed
+    takes:   what a tensor takes of it, where the file stores it in so many bytes of a type
+    whole:   what a plan uses of it, with what isn't in tensors: the header, KV cache and buffers
     weights: where people read bits per weight, how many weights there are; else None
     """
 
     key: str
     most: int
-    takes: Callable[[TensorInfo, int], int]
+    takes: Callable[[TensorInfo, int, str], int]
     whole: Callable[[Plan], int]
     weights: int | None = None
 
     def used_by(self, plan: Plan, names: Collection[str]) -> int:
-        """Bytes that these tensors and their companions take."""
+        """What these tensors and their companions take."""
         return sum(
-            self.takes(a.tensor, a.nbytes) for a in plan.assignments if (a.owner or a.tensor.name) in names
+            self.takes(a.tensor, a.nbytes, a.type) for a in plan.assignments if (a.owner or a.tensor.name) in names
         )
 
     def text(self, nbytes: int) -> str:
         """An amount as the recipe says it, rounded up, so that a limit of this text allows it."""
+        if self.key == SPEED:
+            return f"{floor(1e13 / nbytes) / 1e4:.4g} tokens per second"
         if self.weights is None:
             return f"{nbytes:,} bytes"
         return f"{ceil(nbytes * 8 / self.weights * 1e4) / 1e4:.4f} bits per weight"
@@ -55,7 +62,7 @@ def meters(budget: Budget, model: Model) -> list[Meter]:
             Meter(
                 key="size",
                 most=budget.size,
-                takes=lambda tensor, nbytes: padded(nbytes, model.alignment),
+                takes=lambda tensor, nbytes, type_: padded(nbytes, model.alignment),
                 whole=lambda plan: plan.nbytes,
             )
         )
@@ -71,7 +78,7 @@ def meters(budget: Budget, model: Model) -> list[Meter]:
             Meter(
                 key="vram",
                 most=budget.vram.total,
-                takes=division.on_gpu,
+                takes=lambda tensor, nbytes, type_: division.on_gpu(tensor, nbytes),
                 whole=lambda plan: (
                     kept_free + division.gpu((a.tensor, a.nbytes) for a in plan.assignments).total
                 ),
@@ -81,6 +88,16 @@ def meters(budget: Budget, model: Model) -> list[Meter]:
         found.append(_summed("ram", budget.ram, division.on_cpu))
     if budget.active is not None:
         found.append(_summed("active", budget.active, ActiveBytes(model)))
+    if (speed := budget.speed) is not None:
+        takes, constant = speed.takes, speed.constant
+        found.append(
+            Meter(
+                key=SPEED,
+                most=floor(1e9 / speed.least),
+                takes=takes,
+                whole=lambda plan: constant + sum(takes(a.tensor, a.nbytes, a.type) for a in plan.assignments),
+            )
+        )
     return found
 
 
@@ -98,7 +115,7 @@ def _summed(
     return Meter(
         key=key,
         most=most,
-        takes=takes,
+        takes=lambda tensor, nbytes, type_: takes(tensor, nbytes),
         whole=lambda plan: sum(takes(a.tensor, a.nbytes) for a in plan.assignments),
         weights=weights,
     )

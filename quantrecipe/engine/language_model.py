@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from time import perf_counter, thread_time
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -324,6 +325,42 @@ class LanguageModel:
         n_ctx = chunks.shape[1]
         context = self._context(self._shape(n_ctx), watched=False)
         self._decode(context, self._begun(chunks), np.arange(n_ctx) == n_ctx - 1, number=1)
+
+    def times(self, prompt: int, answer: int) -> tuple[float, list[float]]:
+        """How long a prompt of so many tokens takes, and each token of an answer after it: seconds.
+
+        Tokens are drawn by lot, always the same. One runs before, untimed, since the first of a context allocates.
+        EvaluationError where the model doesn't run.
+        """
+        tokens = np.random.default_rng(0).integers(0, self.n_vocab, prompt + answer).astype(np.int32)
+        shape = _Shape(n_ctx=prompt + answer, side_by_side=1, n_batch=min(_UBATCH_TOKENS, prompt + answer))
+        context = self._context(shape, watched=False)
+        self._llama.clear(context.handle)
+        self._timed(context, tokens[:1], 0)
+        self._llama.clear(context.handle)
+        starts = range(0, prompt, shape.n_batch)
+        whole = sum(
+            self._timed(context, tokens[at : min(at + shape.n_batch, prompt)], at) for at in starts
+        )
+        return whole, [self._timed(context, tokens[at : at + 1], at) for at in range(prompt, prompt + answer)]
+
+    def _timed(self, context: _Context, tokens: Tokens, start: int) -> float:
+        """Seconds for tokens that stand here in the only sequence, with the logits of the last.
+
+        A single thread is asked for the time that it worked: what others do on the machine isn't in that.
+        """
+        clock = thread_time if self.threads == 1 and self._gpu_layers == 0 else perf_counter
+        count = len(tokens)
+        positions = np.arange(start, start + count, dtype=np.int32)
+        batch = context.batch.fill_with(tokens, positions, np.zeros(count, np.int32), np.arange(count) == count - 1)
+        begin = clock()
+        status = self._llama.llama_decode(context.handle, batch)
+        self._llama.llama_get_logits(context.handle)  # waits for what a GPU still computes
+        seconds = clock() - begin
+        if status:
+            what = last_words(self._log) or f"it answers {status}"
+            raise EvaluationError(f"llama.cpp can't run it: {what}", file=self.path)
+        return seconds
 
     def _shape(self, n_ctx: int) -> _Shape:
         """The same for any number of chunks: so a chunk's numbers don't depend on how many there were before."""

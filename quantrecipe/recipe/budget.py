@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from quantrecipe.recipe.origin import Origin
 from quantrecipe.recipe.reading.yaml_document import Node
 from quantrecipe.recipe.terms.pattern import Pattern
+from quantrecipe.tensor import TensorInfo
 from quantrecipe.units import parse_file_size, parse_memory, parse_tokens
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ __all__ = [
     "KV_TYPES",
     "VRAM_KEYS",
     "Budget",
+    "SpeedLimit",
     "VramBudget",
     "budget_keys",
     "merge_budgets",
@@ -73,6 +75,20 @@ class VramBudget:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SpeedLimit:
+    """How fast answers have to be on one machine. Command lines give it; a recipe, which goes elsewhere, can't.
+
+    least:    tokens per second
+    takes:    nanoseconds that a token takes for a tensor of so many bytes in a type
+    constant: nanoseconds of each token, whatever the types
+    """
+
+    least: float
+    takes: Callable[[TensorInfo, int, str], int]
+    constant: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Budget:
     """The limits, each None where the recipe doesn't have it, and the ties.
 
@@ -82,6 +98,7 @@ class Budget:
     ram:    bytes of the weights that stay in main memory
     active: bytes of the weights that are read for each token: of the experts, those that a token is sent to
     ties:   in each layer, the tensors that the patterns of one tie name get one type
+    speed:  how fast answers have to be
     """
 
     origin: Origin
@@ -91,11 +108,13 @@ class Budget:
     ram: int | None = None
     active: int | None = None
     ties: tuple[tuple[Pattern, ...], ...] = ()
+    speed: SpeedLimit | None = None
 
     @property
     def limited(self) -> bool:
         """True where there is any limit."""
-        return any(it is not None for it in (self.size, self.bpw, self.vram, self.ram, self.active))
+        limits = (self.size, self.bpw, self.vram, self.ram, self.active, self.speed)
+        return any(limit is not None for limit in limits)
 
 
 def read_budget(node: Node | None, slots: Slots) -> Budget | None:
@@ -132,6 +151,7 @@ def merge_budgets(own: Budget | None, inherited: Budget | None) -> Budget | None
         ram=limits.ram,
         active=limits.active,
         ties=own.ties or inherited.ties,
+        speed=limits.speed,
     )
 
 

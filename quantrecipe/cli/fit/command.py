@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,8 +33,10 @@ if TYPE_CHECKING:
     from quantrecipe.fit import Fitted
     from quantrecipe.fit.open_recipe import Floor
     from quantrecipe.measure import Passes, Subject
-    from quantrecipe.recipe.budget import Budget
+    from quantrecipe.model.model import Model
+    from quantrecipe.recipe.budget import Budget, SpeedLimit
     from quantrecipe.recipe.target import Target
+    from quantrecipe.registry import Registry
     from quantrecipe.sensitivity.sensitivity import Sensitivity
 
 __all__ = ["command"]
@@ -48,11 +51,18 @@ _TRIAL_TOKENS = 32768
     "quantrecipe fit model-BF16.gguf --like Q4_K_M --text calibration.txt -o mine.yaml",
     "quantrecipe fit model-BF16.gguf --vram 12GiB --context 32768 --kv q8_0",
     "quantrecipe fit shapes/qwen3-14b --bpw 4.5 --floor attn_v=Q5_K",
+    "quantrecipe fit model-BF16.gguf --size 5.2GiB --min-speed 40 -o mine.yaml",
 )
 @click.argument("model", type=FILE)
 @file_option("-o", "--output", metavar="RECIPE", help="Where to write the recipe. [default: standard output]")
 @click.option("--like", metavar="NAME", help="As many bytes as a preset (Q4_K_M), or as a recipe makes.")
 @budget_options
+@click.option(
+    "--min-speed",
+    type=click.FloatRange(0.0, min_open=True),
+    metavar="TOKENS",
+    help="At least so many tokens per second in answers, on this machine; `quantrecipe speed` measures it first.",
+)
 @file_option("--imatrix", help="Importance matrix: losses are those of the outputs.")
 @another_model_option
 @text_option(
@@ -106,6 +116,7 @@ def command(
     output: Path | None,
     like: str | None,
     budget: Budget | None,
+    min_speed: float | None,
     imatrix: Path | None,
     another_model: bool,
     texts: tuple[str, ...],
@@ -142,8 +153,10 @@ def command(
     from quantrecipe.model.open_model import open_model
     from quantrecipe.texts import read_domains
 
-    if budget is None and like is None:
-        raise click.UsageError("Say how large: --size, --bpw, --like, --vram, --ram or --active.")
+    if budget is None and like is None and min_speed is None:
+        raise click.UsageError(
+            "Say how large: --size, --bpw, --like, --vram, --ram or --active; or how fast: --min-speed."
+        )
     if sensitivity is not None and (texts or prior):
         raise click.UsageError("--sensitivity measures nothing: leave --text and --prior out.")
     if prior and texts:
@@ -164,10 +177,13 @@ def command(
         importance=importance_of(opened, imatrix, another_model=another_model),
         another_model=another_model,
     )
+    limit, quick = _speed(opened, min_speed, budget)
     request = Request(
         name=name or (output.stem if output is not None else model_stem(model)),
-        budget=_budget(ctx, budget, like, subject, allow_requantize=allow_requantize),
-        types=_parts(types),
+        budget=replace(
+            _budget(ctx, budget, like, subject, allow_requantize=allow_requantize), speed=limit
+        ),
+        types=_parts(types) if min_speed is None else _measured_types(registry, _parts(types), target, quick),
         floors=tuple(_floor(text) for text in floors),
         ties=tuple(_parts(text) for text in ties),
         target=target,
@@ -209,6 +225,33 @@ def command(
     if output is not None:
         write_text(output, fitted.text, force=force)
     _show(ctx, fitted, request.budget, output, as_json=as_json)
+
+
+def _speed(
+    model: Model, least: float | None, budget: Budget | None
+) -> tuple[SpeedLimit | None, tuple[str, ...]]:
+    """The limit of so many tokens per second, and the types whose speed is known here; no limit where none is asked."""
+    if least is None:
+        return None, ()
+    from quantrecipe.allocate.limits import settings_of
+    from quantrecipe.cli.planned.speeds import speed_limit
+
+    vram = None if budget is None else budget.vram
+    return speed_limit(model, least, None if vram is None else settings_of(vram))
+
+
+def _measured_types(
+    registry: Registry, patterns: tuple[str, ...], target: Target | None, quick: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Of the types that would be chosen from, those whose speed is known here. PlanError where that is none."""
+    from quantrecipe.errors import PlanError
+    from quantrecipe.fit.offered_types import offered_types
+
+    offered = offered_types(registry, patterns, target)
+    if not (known := tuple(name for name in offered if name in quick)):
+        what = f"--min-speed: of {', '.join(offered)} none was measured on this machine"
+        raise PlanError(what, "`quantrecipe speed MODEL --types …` measures them")
+    return known
 
 
 def _show(ctx: Context, fitted: Fitted, budget: Budget, output: Path | None, *, as_json: bool) -> None:

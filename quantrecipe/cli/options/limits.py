@@ -148,6 +148,7 @@ def limits_text(budget: Budget | None, split_max_size: int | None = None) -> str
             *([f"RAM {memory_text(budget.ram)}"] if budget.ram is not None else []),
             *([f"context {tokens_text(vram.context)}, KV cache {vram.kv}"] if vram is not None else []),
             *([f"{file_text(budget.active)} read for each token"] if budget.active is not None else []),
+            *([f"at least {budget.speed.least:g} tokens/s"] if budget.speed is not None else []),
         ]
     if split_max_size is not None:
         said.append(f"split into files of at most {file_text(split_max_size)}")

@@ -77,8 +77,8 @@ def refuse_degenerate(
             quickest = meter.text(smallest)
             raise budget_error(
                 budget,
-                f"the budget can't be kept: at least {said} are asked for, and the quickest types that are allowed give "
-                f"{quickest} on this machine",
+                f"the budget can't be kept: at least {said} are asked for, and the quickest types that are allowed "
+                f"give {quickest} on this machine",
                 f"ask for at most {quickest}, or allow quicker types",
             )
         if meter.most < smallest:

@@ -42,7 +42,9 @@ class Meter:
     def used_by(self, plan: Plan, names: Collection[str]) -> int:
         """What these tensors and their companions take."""
         return sum(
-            self.takes(a.tensor, a.nbytes, a.type) for a in plan.assignments if (a.owner or a.tensor.name) in names
+            self.takes(a.tensor, a.nbytes, a.type)
+            for a in plan.assignments
+            if (a.owner or a.tensor.name) in names
         )
 
     def text(self, nbytes: int) -> str:
@@ -95,7 +97,9 @@ def meters(budget: Budget, model: Model) -> list[Meter]:
                 key=SPEED,
                 most=floor(1e9 / speed.least),
                 takes=takes,
-                whole=lambda plan: constant + sum(takes(a.tensor, a.nbytes, a.type) for a in plan.assignments),
+                whole=lambda plan: (
+                    constant + sum(takes(a.tensor, a.nbytes, a.type) for a in plan.assignments)
+                ),
             )
         )
     return found

@@ -339,9 +339,7 @@ class LanguageModel:
         self._timed(context, tokens[:1], 0)
         self._llama.clear(context.handle)
         starts = range(0, prompt, shape.n_batch)
-        whole = sum(
-            self._timed(context, tokens[at : min(at + shape.n_batch, prompt)], at) for at in starts
-        )
+        whole = sum(self._timed(context, tokens[at : min(at + shape.n_batch, prompt)], at) for at in starts)
         return whole, [self._timed(context, tokens[at : at + 1], at) for at in range(prompt, prompt + answer)]
 
     def _timed(self, context: _Context, tokens: Tokens, start: int) -> float:
@@ -352,7 +350,9 @@ class LanguageModel:
         clock = thread_time if self.threads == 1 and self._gpu_layers == 0 else perf_counter
         count = len(tokens)
         positions = np.arange(start, start + count, dtype=np.int32)
-        batch = context.batch.fill_with(tokens, positions, np.zeros(count, np.int32), np.arange(count) == count - 1)
+        batch = context.batch.fill_with(
+            tokens, positions, np.zeros(count, np.int32), np.arange(count) == count - 1
+        )
         begin = clock()
         status = self._llama.llama_decode(context.handle, batch)
         self._llama.llama_get_logits(context.handle)  # waits for what a GPU still computes

@@ -36,7 +36,9 @@ from quantrecipe.recipe.origin import Origin
 from quantrecipe.recipe.recipe import Recipe
 from quantrecipe.registry import Registry
 from quantrecipe.sensitivity.sensitivity import Sensitivity
-from quantrecipe.speed import Clock, Pace, Place, Profile, slow_types
+from quantrecipe.speed.clock import Clock, Pace
+from quantrecipe.speed.profile import Place, Profile
+from quantrecipe.speed.verdicts import slow_types
 from quantrecipe.targets.targets import DEVICES, load_targets
 
 __all__ = ["Advice", "Room", "Where", "advise"]

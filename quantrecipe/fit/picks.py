@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from quantrecipe.memory.device import Settings
 from quantrecipe.memory.footprint import WAYS, Footprint, Way
-from quantrecipe.speed import Pace
+from quantrecipe.speed.clock import Pace
 from quantrecipe.targets.targets import DEVICES
 
 __all__ = ["EXACT", "FINE", "Option", "Pick", "picks_for_uses", "picks_of_these"]

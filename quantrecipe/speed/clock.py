@@ -140,9 +140,7 @@ class Clock:
             return None, missing
         return total + max(self._rates(place, prompt=prompt).constant for place in places), set()
 
-    def _of(
-        self, tensor: TensorInfo, nbytes: int, type_: str, place: Place, *, prompt: bool
-    ) -> float | None:
+    def _of(self, tensor: TensorInfo, nbytes: int, type_: str, place: Place, *, prompt: bool) -> float | None:
         if place not in self.profiles:
             return None
         needs = self._needs

@@ -16,10 +16,11 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from quantrecipe.core.cache import cache_folder, read_cached
+from quantrecipe.core.cache import read_cached
 from quantrecipe.errors import EvaluationError
 from quantrecipe.model.model import Model
 from quantrecipe.plain_data import plain
+from quantrecipe.speed import folder
 from quantrecipe.speed.profile import Place, Profile, Rates, Role, shapes_digest
 from quantrecipe.typed import NotNegative, Positive, Record, json_object, typed
 from quantrecipe.whole_file import whole_file
@@ -56,16 +57,14 @@ class _File(Record):
 def kept_profiles() -> list[Profile]:
     """All that was measured, the newest first."""
     try:
-        paths = sorted(_folder().glob("*.json"))
+        paths = sorted(folder.speed_folder().glob("*.json"))
     except (OSError, RuntimeError):  # RuntimeError: a user without a home
         return []
     found = [profile for path in paths if (profile := _read(path)) is not None]
     return sorted(found, key=lambda it: it.made, reverse=True)
 
 
-def find_profiles(
-    model: Model, processor: str, *, threads: int | None = None
-) -> Mapping[Place, Profile]:
+def find_profiles(model: Model, processor: str, *, threads: int | None = None) -> Mapping[Place, Profile]:
     """What was measured on a machine that fits a model best: its own shapes, else those of the nearest width.
 
     processor: the machine's, by which its measurements are known, those of its GPU, too
@@ -88,7 +87,7 @@ def find_profiles(
 
 def remember(profile: Profile) -> Path:
     """Keep a measurement, in the place of an older one of the same: its file. EvaluationError where that can't be."""
-    path = _folder() / f"{profile.key}.json"
+    path = folder.speed_folder() / f"{profile.key}.json"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as file:
@@ -103,14 +102,12 @@ def forget(key: str) -> list[Profile]:
     """Remove the measurements whose keys begin so, or all of them ("all"). EvaluationError where there is none."""
     gone = [profile for profile in kept_profiles() if key == "all" or profile.key.startswith(key)]
     if not gone or not key:
-        raise EvaluationError(f"nothing was measured under the key {key!r}", "`quantrecipe speed --list` lists all")
+        raise EvaluationError(
+            f"nothing was measured under the key {key!r}", "`quantrecipe speed --list` lists all"
+        )
     for profile in gone:
-        (_folder() / f"{profile.key}.json").unlink(missing_ok=True)
+        (folder.speed_folder() / f"{profile.key}.json").unlink(missing_ok=True)
     return gone
-
-
-def _folder() -> Path:
-    return cache_folder() / "speed"
 
 
 def _width(model: Model) -> int:

@@ -13,7 +13,6 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from statistics import fmean
 from typing import Any, Literal
 
 from quantrecipe.model.model import Model
@@ -50,7 +49,7 @@ class Rates:
         rates = self.by.get(type_)
         if not rates:
             return None
-        return rates[role] if role in rates else fmean(rates.values())
+        return rates[role] if role in rates else sum(rates.values()) / len(rates)
 
     def to_json(self) -> dict[str, Any]:
         """What is written of it, with the digits that mean something."""

@@ -15,9 +15,12 @@ from quantrecipe.model.model import Model
 from quantrecipe.model.open_model import open_model
 from quantrecipe.plan.plan import Plan
 from quantrecipe.planning import make_plan
+from quantrecipe.recipe.budget import Budget, SpeedLimit
 from quantrecipe.recipe.load import load_recipe_text
+from quantrecipe.recipe.origin import Origin
 from quantrecipe.registry import Registry, load_registry
 from quantrecipe.sensitivity.prior import estimate
+from quantrecipe.tensor import TensorInfo
 
 BUDGET = "{size: 3MB, bpw: 4.5, vram: {total: 8MB, context: 512, ubatch: 64}, ram: 8MB, active: 3MB}"
 
@@ -65,8 +68,8 @@ def test_a_type_of_another_size_takes_as_much_more_as_the_plan_does(
 def test_padding_counts(model: Model, registry: Registry) -> None:
     meter = limits(model, registry)["size"]
     tensor = next(t for t in model.tensors if t.role == "attn_norm")
-    assert meter.takes(tensor, 1) == model.alignment
-    assert meter.takes(tensor, model.alignment + 1) == 2 * model.alignment
+    assert meter.takes(tensor, 1, "F32") == model.alignment
+    assert meter.takes(tensor, model.alignment + 1, "F32") == 2 * model.alignment
     made = plan(model, registry, "NVFP4")
     assert (
         made.nbytes
@@ -98,7 +101,7 @@ def test_of_experts_only_those_in_use_are_read(model: Model, registry: Registry)
     meter = limits(model, registry)["active"]
     up = next(t for t in model.tensors if t.role == "ffn_up_exps")
     q = next(t for t in model.tensors if t.role == "attn_q")
-    assert (meter.takes(up, 1001), meter.takes(q, 1001)) == (501, 1001)
+    assert (meter.takes(up, 1001, "Q4_K"), meter.takes(q, 1001, "Q4_K")) == (501, 1001)
 
 
 def test_the_order_is_that_of_the_keys(model: Model, registry: Registry) -> None:
@@ -141,3 +144,21 @@ def test_the_choice_within_a_size_is_the_best_one_with_padding(
     )
     assert made.spending is not None
     assert made.spending.loss == pytest.approx(best, rel=1e-9)
+
+
+def test_a_limit_of_speed_counts_the_time_of_a_token(model: Model, registry: Registry) -> None:
+    """In nanoseconds: what each tensor takes in its type, and what every token takes."""
+    nanoseconds = {"Q4_K": 1.0, "Q8_0": 0.5}
+
+    def takes(tensor: TensorInfo, nbytes: int, type_: str) -> int:
+        return round(nbytes * nanoseconds.get(type_, 0.0))
+
+    limit = SpeedLimit(least=40, takes=takes, constant=1000)
+    (meter,) = meters(Budget(origin=Origin(file="x", line=0), speed=limit), model)
+    assert (meter.key, meter.most) == ("speed", 25_000_000)
+    made = plan(model, registry, "Q4_K")
+    data = sum(a.nbytes for a in made.assignments if a.type == "Q4_K")
+    assert meter.whole(made) == 1000 + data
+    assert meter.used_by(made, {a.tensor.name for a in made.assignments}) == data
+    assert meter.text(25_000_000) == "40 tokens per second"
+    assert meter.text(23_456_789) == "42.63 tokens per second"

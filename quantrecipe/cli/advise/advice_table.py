@@ -28,7 +28,7 @@ from quantrecipe.memory.machine import Machine
 from quantrecipe.model.model import Model
 from quantrecipe.plain_data import fields_of, rounded_bits, significant
 from quantrecipe.registry import Registry
-from quantrecipe.speed import iq_or_q
+from quantrecipe.speed.verdicts import iq_or_q
 from quantrecipe.units import memory_text, tokens_text
 
 __all__ = ["Advised", "advice_document", "render_advice"]
@@ -117,7 +117,10 @@ def _of_model(it: Advised, registry: Registry) -> dict[str, Any]:
         "picks": [{"use": pick.use, "option": pick.option.name, "why": pick.why} for pick in advice.picks],
         "left_out": advice.left_out,
         "measured_speed": {
-            place: {**fields_of(profile, "key", "where", "engine", "model"), "iq_or_q": iq_or_q(profile, bits)}
+            place: {
+                **fields_of(profile, "key", "where", "engine", "model"),
+                "iq_or_q": iq_or_q(profile, bits),
+            }
             for place, profile in advice.speeds.items()
         },
     }
@@ -336,10 +339,9 @@ def _legend(advised: Sequence[Advised], room: Room, registry: Registry) -> Itera
         said.append("m  needs an importance matrix, and is laid out as if there were one")
     if any(option.slow for option in options):
         devices = list(dict.fromkeys(_DEVICES[device] for option in options for device in option.slow))
-        source = (
-            "as it was measured here, and by the table of targets (QR402) for what wasn't" if speeds else "by the table of "
-            "targets (QR402)"
-        )
+        source = "by the table of targets (QR402)"
+        if speeds:
+            source = "as it was measured here, and, where it wasn't, by the table of targets (QR402)"
         said.append(f"s  has types that are slow on {_listed(devices)}, {source}")
     if any(option.experiment for option in options):
         said.append("x  an experiment: fewer bits than Q2_K, so that answers aren't reliable (QR303)")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from quantrecipe.model.model import Model
     from quantrecipe.plan.review.diff import Costs
     from quantrecipe.plan.review.sides import Side
-    from quantrecipe.speed import Pace
+    from quantrecipe.speed.clock import Pace
 
 __all__ = ["command", "compare"]
 

@@ -15,7 +15,7 @@ from quantrecipe.gguf.values import GGUFValue, ValueType
 from quantrecipe.plan.review.diff import Change, PlanDiff
 from quantrecipe.plan.review.rule_changes import RuleChange
 from quantrecipe.plan.review.sides import Fate
-from quantrecipe.speed import Pace
+from quantrecipe.speed.clock import Pace
 
 __all__ = [
     "Comparison",

@@ -132,7 +132,9 @@ def _totals(diff: PlanDiff, speeds: list[tuple[str, float, float]]) -> Renderabl
         row = f"{diff.cost_before:.3g}", f"{diff.cost_after:.3g}", _percent(diff.cost_before, diff.cost_after)
         rows.append(("estimated error", *row))
     for what, before, after in speeds:
-        change = Text(percent_text(before, after), "green" if after > before else "red" if after < before else "")
+        change = Text(
+            percent_text(before, after), "green" if after > before else "red" if after < before else ""
+        )
         rows.append((what, rate_text(before), rate_text(after), change))
     table = Table(("word", "number", "number", "number"), rows)
     if not diff.unknown_costs:

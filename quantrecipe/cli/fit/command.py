@@ -180,9 +180,7 @@ def command(
     limit, quick = _speed(opened, min_speed, budget)
     request = Request(
         name=name or (output.stem if output is not None else model_stem(model)),
-        budget=replace(
-            _budget(ctx, budget, like, subject, allow_requantize=allow_requantize), speed=limit
-        ),
+        budget=replace(_budget(ctx, budget, like, subject, allow_requantize=allow_requantize), speed=limit),
         types=_parts(types) if min_speed is None else _measured_types(registry, _parts(types), target, quick),
         floors=tuple(_floor(text) for text in floors),
         ties=tuple(_parts(text) for text in ties),

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from quantrecipe.model.model import Model
     from quantrecipe.plan.plan import Plan
     from quantrecipe.recipe.budget import SpeedLimit
-    from quantrecipe.speed import Pace, Place, Profile
-    from quantrecipe.speed.clock import Mixed
+    from quantrecipe.speed.clock import Mixed, Pace
+    from quantrecipe.speed.profile import Place, Profile
     from quantrecipe.tensor import TensorInfo
 
 __all__ = ["pace_here", "speed_document", "speed_limit", "speed_text", "speeds_here"]
@@ -24,8 +24,12 @@ _NEVER = 10**12
 
 def speeds_here(model: Model, *, other_gpu: bool = False) -> Mapping[Place, Profile]:
     """What was measured on this machine that is nearest to a model. other_gpu: the GPU isn't this machine's"""
+    from quantrecipe.speed.folder import measured_anything
+
+    if not measured_anything():
+        return {}
     from quantrecipe.memory.machine import processor_name
-    from quantrecipe.speed import find_profiles
+    from quantrecipe.speed.kept import find_profiles
 
     found = find_profiles(model, processor_name())
     return {place: profile for place, profile in found.items() if place == "cpu" or not other_gpu}
@@ -38,26 +42,25 @@ def pace_here(
 
     settings: how it is run; None for all layers on the GPU where that was measured, else on the processor
     """
-    from quantrecipe.memory.device import Division, Settings
-    from quantrecipe.speed import Clock
-
     if not speeds:
         return None
+    from quantrecipe.memory.device import Division, Settings
+    from quantrecipe.speed.clock import Clock
+
     division = Division(model, settings or Settings(layers=None if "gpu" in speeds else 0))
-    return Clock(model, speeds).pace(
-        mix, lambda tensor: "cpu" if division.place(tensor) == "cpu" else "gpu"
-    )
+    return Clock(model, speeds).pace(mix, lambda tensor: "cpu" if division.place(tensor) == "cpu" else "gpu")
 
 
 def speed_text(plan: Plan, settings: Settings | None) -> str:
     """How fast a plan's file is here, in a sentence; "" where nothing was measured on this machine."""
-    from quantrecipe.cli.speed.speed_table import pace_text
-
     speeds = speeds_here(plan.written)
     pace = _of_plan(plan, speeds, settings)
     if pace is None:
         return ""
-    return pace_text(pace, speeds["gpu"] if "gpu" in speeds and _on_gpu(settings) else speeds["cpu"])
+    from quantrecipe.cli.speed.speed_table import pace_text
+
+    on_gpu = "gpu" in speeds and (settings is None or settings.layers != 0)
+    return pace_text(pace, speeds["gpu"] if on_gpu else next(iter(speeds.values())))
 
 
 def speed_document(plan: Plan, settings: Settings | None) -> dict[str, Any] | None:
@@ -74,11 +77,9 @@ def _of_plan(plan: Plan, speeds: Mapping[Place, Profile], settings: Settings | N
     return pace_here(plan.written, mix, speeds, settings)
 
 
-def _on_gpu(settings: Settings | None) -> bool:
-    return settings is None or settings.layers != 0
-
-
-def speed_limit(model: Model, least: float, settings: Settings | None = None) -> tuple[SpeedLimit, tuple[str, ...]]:
+def speed_limit(
+    model: Model, least: float, settings: Settings | None = None
+) -> tuple[SpeedLimit, tuple[str, ...]]:
     """A budget's limit of so many tokens per second here, and the types that were measured and so can keep it.
 
     EvaluationError where nothing was measured.
@@ -86,7 +87,7 @@ def speed_limit(model: Model, least: float, settings: Settings | None = None) ->
     from quantrecipe.errors import EvaluationError
     from quantrecipe.memory.device import Division, Settings
     from quantrecipe.recipe.budget import SpeedLimit
-    from quantrecipe.speed import Clock
+    from quantrecipe.speed.clock import Clock
 
     speeds = speeds_here(model)
     if settings is None:

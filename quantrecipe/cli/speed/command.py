@@ -51,7 +51,9 @@ __all__ = ["command"]
 )
 @threads_option
 @engine_option
-@folder_option("--work-dir", help="Where the files are made, one at a time. [default: the system's folder for them]")
+@folder_option(
+    "--work-dir", help="Where the files are made, one at a time. [default: the system's folder for them]"
+)
 @arch_option
 @click.option("--list", "listing", is_flag=True, help="List what was measured on this machine.")
 @click.option("--remove", metavar="KEY", help="Remove a measurement from the list; `all` removes every one.")
@@ -79,7 +81,7 @@ def command(
     tokens per second a mix gives here, and `fit --min-speed` keeps a limit.
     """
     from quantrecipe.cli.speed.speed_table import render_profiles, render_removed
-    from quantrecipe.speed import forget, kept_profiles
+    from quantrecipe.speed.kept import forget, kept_profiles
 
     if (model is not None) + listing + (remove is not None) != 1:
         raise click.UsageError("name a MODEL to measure, or say --list, or --remove KEY.")
@@ -119,7 +121,7 @@ def _measure(
     from quantrecipe.measure.speed import Way, measure_speed
     from quantrecipe.memory.machine import processor_name
     from quantrecipe.model.open_model import open_model
-    from quantrecipe.speed import remember
+    from quantrecipe.speed.kept import remember
 
     registry = ctx.load_registry()
     opened = open_model(path, arch=arch, registry=registry)
@@ -132,7 +134,12 @@ def _measure(
     found: list[Measured] = []
     for gpu in places:
         way = Way(
-            engine=facts.engine, facts=facts, processor=processor_name(), gpu=gpu, threads=threads, log=ctx.engine_log
+            engine=facts.engine,
+            facts=facts,
+            processor=processor_name(),
+            gpu=gpu,
+            threads=threads,
+            log=ctx.engine_log,
         )
         seconds = 60 * minutes / len(places)
         with SpeedBar(ctx.err, seconds) as progress:
@@ -163,4 +170,4 @@ def _types(registry: Registry, names: str | None) -> tuple[str, ...]:
     found = offered_types(registry, patterns, None)
     # What most files have comes first: where the time is too short, the others are left out.
     common = ("Q4_K", "Q6_K", "Q5_K", "Q3_K", "Q8_0", "IQ4_XS", "Q2_K", "IQ3_S", "IQ3_XXS")
-    return tuple(sorted(found, key=lambda name: (common.index(name) if name in common else len(common))))
+    return tuple(sorted(found, key=lambda name: common.index(name) if name in common else len(common)))

@@ -11,7 +11,9 @@ from rich.text import Text
 
 from quantrecipe.cli.errors import printable
 from quantrecipe.cli.tables import Kind, Paragraph, Table, numbers
-from quantrecipe.speed import ROLES, Clock, Pace, Profile, iq_or_q
+from quantrecipe.speed.clock import Clock, Pace
+from quantrecipe.speed.profile import ROLES, Profile
+from quantrecipe.speed.verdicts import iq_or_q
 
 if TYPE_CHECKING:
     from quantrecipe.measure.speed import Measured
@@ -32,9 +34,7 @@ _MUCH = 1.25
 """How many times as long an IQ type has to take that one is told to leave it."""
 
 
-def render_measured(
-    found: Sequence[Measured], model: Model, registry: Registry
-) -> RenderableType:
+def render_measured(found: Sequence[Measured], model: Model, registry: Registry) -> RenderableType:
     """A table for each way in which it was measured."""
     parts: list[RenderableType] = []
     for measured in found:
@@ -156,7 +156,9 @@ def render_removed(gone: Sequence[Profile]) -> RenderableType:
     """What was removed."""
     return Lines(
         *(
-            Paragraph(f"removed {profile.key}: {printable(profile.where)}, shapes of {printable(profile.model)}")
+            Paragraph(
+                f"removed {profile.key}: {printable(profile.where)}, shapes of {printable(profile.model)}"
+            )
             for profile in gone
         )
     )

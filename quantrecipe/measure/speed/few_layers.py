@@ -102,11 +102,10 @@ def cut_model(model: Model, cut: Cut) -> Model:
     for tensor in model.tensors:
         if tensor.layer is not None and tensor.layer >= cut.layers:
             continue
-        tensor = _fewer(tensor, cut.experts, model)
-        if tensor.layer is None and vocabulary in tensor.shape:
-            shape = tuple(cut.rows if size == vocabulary else size for size in tensor.shape)
-            tensor = replace(tensor, shape=shape)
-        tensors.append(replace(tensor, dtype="F32"))
+        shape = _fewer(tensor, cut.experts, model).shape
+        if tensor.layer is None:
+            shape = tuple(cut.rows if size == vocabulary else size for size in shape)
+        tensors.append(replace(tensor, shape=shape, dtype="F32"))
     return replace(
         model,
         container="shapes",
@@ -144,7 +143,9 @@ def _fewer(tensor: TensorInfo, experts: int, model: Model) -> TensorInfo:
     count = model.number("expert_count")
     if not experts or tensor.layer is None or not count:
         return tensor
-    about = tensor.role.endswith(("_exps", "_exps.bias")) or tensor.role.startswith(("ffn_gate_inp", "exp_probs"))
+    about = tensor.role.endswith(("_exps", "_exps.bias")) or tensor.role.startswith(
+        ("ffn_gate_inp", "exp_probs")
+    )
     if not about or tensor.shape[0] != count:
         return tensor
     return replace(tensor, shape=(experts, *tensor.shape[1:]))

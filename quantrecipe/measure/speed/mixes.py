@@ -38,13 +38,14 @@ from quantrecipe.recipe.recipe import Rule
 from quantrecipe.recipe.writing.new_recipe import write_recipe
 from quantrecipe.registry import Registry
 from quantrecipe.speed.clock import Needs
-from quantrecipe.speed.profile import ROLES, Profile, Role, shapes_digest
+from quantrecipe.speed.profile import ROLES, Profile, Role, role_of, shapes_digest
 
 __all__ = ["BASE", "Measured", "SpeedProgress", "Way", "measure_speed", "mix_plan"]
 
 BASE = "Q8_0"
 """What the other roles have while one has the type: every width takes it, and every device runs it."""
 
+_TABLES = ("token_embd", "per_layer_token_embd")  # of which a token reads its row
 _PROMPT: Mapping[str, int] = {"cpu": 64, "gpu": 512}
 """Tokens: a processor is about as quick with 64 as with 512, which would take seconds; a GPU isn't."""
 
@@ -123,7 +124,14 @@ def measure_speed(
     base = _Mix(tuple((role, BASE) for role in ROLES), full, BASE)
     first = replace(base, cut=narrow), replace(base, cut=small)
     measurer = _Measurer(model, registry)
-    per_type = {type_: tuple(_mixes(type_, base, measurer.largest(full))) for type_ in types if type_ != BASE}
+    roles = measurer.largest(full)
+    per_type = {
+        type_: tuple(
+            mix for mix in _mixes(type_, base, roles) if measurer.amounts(mix) != measurer.amounts(base)
+        )
+        for type_ in types
+        if type_ != BASE
+    }
     groups = {"": first, **per_type}
     left_out: dict[str, str] = {}
     with TemporaryDirectory(dir=folder, prefix="quantrecipe-speed-") as place:
@@ -264,12 +272,20 @@ class _Measurer:
 
 
 def mix_plan(model: Model, types: Mapping[Role, str], registry: Registry) -> Plan:
-    """A plan with a type for each role; what can't have its type gets that of its fallback."""
+    """A plan with a type for each role; what can't have its type gets that of its fallback.
+
+    A head in a type that nobody makes without importance, which heads don't have, is one of `BASE`.
+    """
+    head = types["head"]
+    if registry.formats[head].spec.importance == "required":
+        head = BASE
+    there = {role_of(t, model.head) for t in model.tensors if len(t.shape) > 1 and t.role != "ffn_gate_inp"}
+    tables = [name for name in _TABLES if f"{name}.weight" != model.head]
     rules = [
-        Rule.of(["head"], type=types["head"], optional=True),
-        Rule.of(["token_embd", "per_layer_token_embd"], type=BASE, optional=True),
-        Rule.of(["regex:_(ch)?exps\\."], type=types["experts"], optional=True),
-        Rule.of(["regex:ffn_"], type=types["feed-forward"], optional=True),
+        Rule.of(["head"], type=head),
+        Rule.of(tables, type=BASE, optional=True),
+        *([Rule.of(["regex:_(ch)?exps\\."], type=types["experts"])] if "experts" in there else []),
+        *([Rule.of(["regex:ffn_"], type=types["feed-forward"])] if "feed-forward" in there else []),
         Rule.of(["regex:."], type=types["attention"], optional=True),
     ]
     part = RecipePart(file="speed", name="speed", rules=tuple(rules), fallback="chain")

@@ -6,7 +6,6 @@ with them, and where it has to fetch them from, is the same as with weights that
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 

@@ -16,6 +16,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from time import perf_counter, thread_time
 from typing import TYPE_CHECKING, Any, Self
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
     from quantrecipe.engine.generation import Choose, Tokens
 
-__all__ = ["LanguageModel", "ModelFacts", "scored_positions"]
+__all__ = ["SCORED_AT_ONCE", "LanguageModel", "ModelFacts", "scored_positions"]
 
 _ALL_LAYERS = 999
 """More than any model has: what means all of them to every llama.cpp, while -1 does so only to those since 2026."""
@@ -51,7 +52,9 @@ _MOST_SEQUENCES = 64
 
 _BATCH_TOKENS = 2048  # that are run at a time, as llama-perplexity does by default
 _BATCH_BYTES = 256 << 20
-"""Most bytes of logits at a time, unless a single chunk has more."""
+"""Most bytes of logits at a time, unless the piece of a chunk that is looked at has more."""
+SCORED_AT_ONCE = 512
+"""Positions of a long chunk whose logits are looked at together: those that one computation of llama.cpp gives."""
 
 _LONGEST_PIECE = 64  # bytes, of all but a few tokens
 
@@ -276,6 +279,9 @@ class LanguageModel:
     ) -> Iterator[NDArray[np.float32]]:
         """chunks: int32 (n, n_ctx) → for each, float32 (scored positions, n_vocab), valid until the next.
 
+        Of a chunk whose logits take more room than `_BATCH_BYTES`, pieces of `SCORED_AT_ONCE` positions, and what is
+        left of them.
+
         side_by_side: chunks that are run at a time; None for as many as fit well
         n_ubatch:     tokens that are computed at a time. Both change how an engine rounds, and nothing else
         """
@@ -283,6 +289,9 @@ class LanguageModel:
             return
         n_ctx = chunks.shape[1]
         scored = scored_positions(n_ctx)
+        if scored > SCORED_AT_ONCE and scored * self.n_vocab * 4 > _BATCH_BYTES:
+            yield from self._streamed(chunks, n_ubatch)
+            return
         if side_by_side is None:
             by_bytes = _BATCH_BYTES // (scored * self.n_vocab * 4)
             side_by_side = max(1, min(_together(n_ctx, _BATCH_TOKENS), by_bytes, len(chunks)))
@@ -300,6 +309,29 @@ class LanguageModel:
                 what = "is no language model that can be evaluated: it gives no logits"
                 raise EvaluationError(what, file=self.path)
             yield from np.ctypeslib.as_array(pointer, (len(some), scored, self.n_vocab))
+
+    def _streamed(self, chunks: Tokens, n_ubatch: int) -> Iterator[NDArray[np.float32]]:
+        """Logits of long chunks, piece after piece, so that llama.cpp and we hold no more than one."""
+        n_ctx = chunks.shape[1]
+        first = n_ctx - 1 - scored_positions(n_ctx)
+        shape = _Shape(
+            n_ctx=n_ctx, side_by_side=1, n_batch=max(_BATCH_TOKENS, SCORED_AT_ONCE), n_ubatch=n_ubatch
+        )
+        context = self._context(shape, watched=False)
+        before = [*range(0, first, shape.n_batch), *range(first, n_ctx - 1, SCORED_AT_ONCE)]
+        for number, chunk in enumerate(self._begun(chunks), 1):
+            self._llama.clear(context.handle)
+            for start, stop in pairwise([*before, n_ctx - 1]):
+                part = chunk[start:stop]
+                positions = np.arange(start, stop, dtype=np.int32)
+                wanted = np.full(len(part), start >= first)
+                batch = context.batch.fill_with(part, positions, np.zeros(len(part), np.int32), wanted)
+                if status := self._llama.llama_decode(context.handle, batch):
+                    what = last_words(self._log) or f"it answers {status}"
+                    raise EvaluationError(f"llama.cpp can't run chunk {number}: {what}", file=self.path)
+                if start >= first:
+                    pointer = self._llama.llama_get_logits(context.handle)
+                    yield np.ctypeslib.as_array(pointer, (len(part), self.n_vocab))
 
     def side_by_side(self, n_ctx: int) -> int:
         """How many chunks of n_ctx tokens `run` computes at a time, where there are as many."""

@@ -142,7 +142,9 @@ def run_model(engine: LanguageModel, path: Path, every: int = 1, *, tell: Tell) 
     with ThreadPoolExecutor(engine.threads) as pool:
         some = _parts(engine.logits(reference.tokens[::every]), reference)
         for (place, part, logits), kept in zip(some, reference.records(every), strict=True):
-            found += _compared(pool, *_counted(reference, numbers[place], part, _finite(logits, engine)), kept)
+            found += _compared(
+                pool, *_counted(reference, numbers[place], part, _finite(logits, engine)), kept
+            )
             if part.stop == reference.scored:
                 tell((place + 1, len(numbers)))
     return Positions.join(found)

@@ -9,8 +9,8 @@
     u32 length, a record           of `compact`: those that count
     noise: u32 f64 f64             positions, mean and largest: see `Noise`; 0 positions where it wasn't measured
 
-The first version had neither `blocks` nor `counted` nor `noise`: every chunk stood alone, and every position counted. The
-first and the second had one record for each chunk, however long it was.
+The first version had neither `blocks` nor `counted` nor `noise`: every chunk stood alone, and every position counted.
+The first and the second had one record for each chunk, however long it was.
 
 A file is written front to back and appears under its name when it is whole; it is read record by record, so neither
 side holds more than that, whatever the context.
@@ -161,9 +161,7 @@ class Reference:
     def parts(self) -> tuple[slice, ...]:
         """The scored positions of a chunk, record after record."""
         step = self.scored if self.version < 3 else _RECORD
-        return tuple(
-            slice(start, min(start + step, self.scored)) for start in range(0, self.scored, step)
-        )
+        return tuple(slice(start, min(start + step, self.scored)) for start in range(0, self.scored, step))
 
     def records(self, every: int = 1) -> Iterator[CompactRows]:
         """Read the records: the positions that count. every: 1 for all chunks, n for each n-th, the first included"""

@@ -41,7 +41,7 @@ _DOCUMENTS = (".md", ".html", ".json")
     "quantrecipe eval Q3_K_M --imatrix none --imatrix code.gguf --reference BF16.gguf --text code.txt",
     "quantrecipe eval plain.yaml feedback.yaml --reference BF16.gguf --text t.txt --statistics grams",
     "quantrecipe eval *.gguf --reference BF16.gguf --text t.txt --prompts p.jsonl --answers a.html",
-    "quantrecipe eval *.gguf --reference BF16.gguf --text t.txt --continuations 50 --questions q.jsonl",
+    "quantrecipe eval *.gguf --reference BF16.gguf --text t.txt --questions q.jsonl",
 )
 @click.argument("files", nargs=-1, type=FILE_OR_RECIPE, metavar="FILE|RECIPE...")
 @file_option(

@@ -21,7 +21,7 @@ from quantrecipe.tensor import TensorInfo
 
 __all__ = ["Choosable", "budget_error", "make_items", "refuse_degenerate"]
 
-_MEANT = ("size", "bpw", "active")
+_MEANT = ("size", "bpw", "active", "tables", "without_tables")
 """Limits that say what is wanted; the others say what there is, and may be more than is needed."""
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from math import ceil, floor
 
 from quantrecipe.gguf.write_header import padded
@@ -14,7 +15,7 @@ from quantrecipe.memory.device import Division, Settings, reserved
 from quantrecipe.model.model import Model
 from quantrecipe.plan.plan import Plan
 from quantrecipe.recipe.budget import Budget, VramBudget
-from quantrecipe.tensor import TensorInfo
+from quantrecipe.tensor import TensorInfo, is_table
 
 __all__ = ["SPEED", "Meter", "meters", "settings_of"]
 
@@ -90,6 +91,11 @@ def meters(budget: Budget, model: Model) -> list[Meter]:
         found.append(_summed("ram", budget.ram, division.on_cpu))
     if budget.active is not None:
         found.append(_summed("active", budget.active, ActiveBytes(model)))
+    head = model.head
+    if budget.tables is not None:
+        found.append(_summed("tables", budget.tables, partial(_of_tables, True, head)))
+    if budget.without_tables is not None:
+        found.append(_summed("without_tables", budget.without_tables, partial(_of_tables, False, head)))
     if (speed := budget.speed) is not None:
         takes, constant = speed.takes, speed.constant
         found.append(
@@ -103,6 +109,11 @@ def meters(budget: Budget, model: Model) -> list[Meter]:
             )
         )
     return found
+
+
+def _of_tables(tables: bool, head: str | None, tensor: TensorInfo, nbytes: int) -> int:
+    """Bytes of what are, or aren't, tables of which a token reads a row."""
+    return nbytes if is_table(tensor, head) is tables else 0
 
 
 def settings_of(vram: VramBudget) -> Settings:

@@ -20,9 +20,10 @@ from quantrecipe.recipe.load import load_recipe_text
 from quantrecipe.recipe.origin import Origin
 from quantrecipe.registry import Registry, load_registry
 from quantrecipe.sensitivity.prior import estimate
-from quantrecipe.tensor import TensorInfo
+from quantrecipe.tensor import TensorInfo, is_table
 
-BUDGET = "{size: 3MB, bpw: 4.5, vram: {total: 8MB, context: 512, ubatch: 64}, ram: 8MB, active: 3MB}"
+BUDGET = "{size: 3MB, bpw: 4.5, vram: {total: 8MB, context: 512, ubatch: 64}, ram: 8MB, active: 3MB, "
+BUDGET += "tables: 1MB, without_tables: 3MB}"
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def plan(model: Model, registry: Registry, type_: str) -> Plan:
     )
 
 
-@pytest.mark.parametrize("key", ["size", "bpw", "ram", "active", "vram"])
+@pytest.mark.parametrize("key", ["size", "bpw", "ram", "active", "vram", "tables", "without_tables"])
 def test_a_type_of_another_size_takes_as_much_more_as_the_plan_does(
     model: Model, registry: Registry, key: str
 ) -> None:
@@ -105,7 +106,8 @@ def test_of_experts_only_those_in_use_are_read(model: Model, registry: Registry)
 
 
 def test_the_order_is_that_of_the_keys(model: Model, registry: Registry) -> None:
-    assert list(limits(model, registry)) == ["size", "bpw", "vram", "ram", "active"]
+    keys = ["size", "bpw", "vram", "ram", "active", "tables", "without_tables"]
+    assert list(limits(model, registry)) == keys
     assert list(limits(model, registry, "{active: 3MB}")) == ["active"]
 
 
@@ -162,3 +164,31 @@ def test_a_limit_of_speed_counts_the_time_of_a_token(model: Model, registry: Reg
     assert meter.used_by(made, {a.tensor.name for a in made.assignments}) == data
     assert meter.text(25_000_000) == "40 tokens per second"
     assert meter.text(23_456_789) == "42.63 tokens per second"
+
+
+def test_tables_are_counted_by_themselves(model: Model, registry: Registry) -> None:
+    found = limits(model, registry)
+    made = plan(model, registry, "Q4_K")
+    table = next(a for a in made.assignments if a.tensor.role == "token_embd")
+    assert found["tables"].whole(made) == table.nbytes
+    whole = sum(a.nbytes for a in made.assignments)
+    assert found["without_tables"].whole(made) == whole - table.nbytes
+
+
+def test_an_embedding_that_makes_the_logits_is_no_table(tmp_path: Path, registry: Registry) -> None:
+    path = write_gguf(tmp_path / "m.gguf", llama_tensors(layers=1, tied=True), llama_metadata(block_count=1))
+    tied = open_model(path)
+    found = limits(tied, registry, "{tables: 1MB, without_tables: 3MB}")
+    made = plan(tied, registry, "Q4_K")
+    assert found["tables"].whole(made) == 0
+    assert found["without_tables"].whole(made) == sum(a.nbytes for a in made.assignments)
+
+
+def test_tables_for_each_layer_are_tables() -> None:
+    """They hold most of the bytes of Gemma 3n, whose embedding is the head."""
+    each = TensorInfo.from_name("per_layer_token_embd.weight", (262144, 7680), "F32")
+    own = TensorInfo.from_name("token_embd.weight", (262144, 2048), "F32")
+    assert is_table(each, "token_embd.weight")
+    assert not is_table(own, "token_embd.weight")
+    assert is_table(own, "output.weight")
+    assert not is_table(TensorInfo.from_name("blk.0.attn_q.weight", (8, 8), "F32"), None)

@@ -28,6 +28,7 @@ __all__ = [
     "importance_note",
     "metadata_table",
     "new_warnings",
+    "part_rows",
     "percent_text",
     "problem_text",
     "reasons",
@@ -129,6 +130,20 @@ def speed_rows(comparison: Comparison) -> list[tuple[str, float, float]]:
         return []
     pairs = (("tokens/s here", old.token, new.token), ("tokens/s, prompts", old.prompt, new.prompt))
     return [(what, before, after) for what, before, after in pairs if before and after]
+
+
+def part_rows(diff: PlanDiff) -> list[tuple[str, int, int]]:
+    """Bytes before and after of what is compared with what: of all tensors, and, where there are tables, without them.
+
+    A file has a header besides; and two files of equal bytes may differ in what isn't a table.
+    """
+    sides = (diff.old, diff.new)
+    whole = [sum(fate.nbytes for fate in side.tensors.values()) for side in sides]
+    tables = [side.tables_nbytes for side in sides]
+    rows = [("tensors", whole[0], whole[1])]
+    if any(tables):
+        rows.append(("without tables", whole[0] - tables[0], whole[1] - tables[1]))
+    return rows
 
 
 def unchanged_table(diff: PlanDiff) -> Table:

@@ -18,6 +18,7 @@ from quantrecipe.cli.diff.comparison import (
     importance_note,
     metadata_table,
     new_warnings,
+    part_rows,
     percent_text,
     problem_text,
     reasons,
@@ -101,7 +102,8 @@ def _totals(diff: PlanDiff, speeds: list[tuple[str, float, float]]) -> str:
     size = f"{delta_text(diff.delta)} ({percent_text(old.nbytes, new.nbytes)})"
     bits = f"{new.bits_per_weight - old.bits_per_weight:+.3f}".replace("-", "−")
     rows = [
-        ["size", bytes_text(old.nbytes), bytes_text(new.nbytes), size],
+        ["file", bytes_text(old.nbytes), bytes_text(new.nbytes), size],
+        *([what, bytes_text(a), bytes_text(b), percent_text(a, b)] for what, a, b in part_rows(diff)),
         ["bits per weight", f"{old.bits_per_weight:.3f}", f"{new.bits_per_weight:.3f}", bits],
     ]
     if diff.cost_before is not None and diff.cost_after is not None:

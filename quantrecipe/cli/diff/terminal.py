@@ -16,6 +16,7 @@ from quantrecipe.cli.diff.comparison import (
     importance_note,
     metadata_table,
     new_warnings,
+    part_rows,
     percent_text,
     problem_text,
     reasons,
@@ -125,7 +126,8 @@ def _totals(diff: PlanDiff, speeds: list[tuple[str, float, float]]) -> Renderabl
     old, new = diff.old, diff.new
     bits = f"{new.bits_per_weight - old.bits_per_weight:+.3f}".replace("-", "−")
     rows: list[tuple[Cell, ...]] = [
-        ("size", bytes_text(old.nbytes), bytes_text(new.nbytes), _percent(old.nbytes, new.nbytes)),
+        ("file", bytes_text(old.nbytes), bytes_text(new.nbytes), _percent(old.nbytes, new.nbytes)),
+        *((what, bytes_text(a), bytes_text(b), _percent(a, b)) for what, a, b in part_rows(diff)),
         ("bits per weight", f"{old.bits_per_weight:.3f}", f"{new.bits_per_weight:.3f}", bits),
     ]
     if diff.cost_before is not None and diff.cost_after is not None:

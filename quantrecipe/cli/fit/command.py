@@ -31,6 +31,7 @@ from quantrecipe.cli.subcommand import subcommand
 
 if TYPE_CHECKING:
     from quantrecipe.fit import Fitted
+    from quantrecipe.fit.fit import LikeBytes
     from quantrecipe.fit.open_recipe import Floor
     from quantrecipe.measure import Passes, Subject
     from quantrecipe.model.model import Model
@@ -40,6 +41,12 @@ if TYPE_CHECKING:
     from quantrecipe.sensitivity.sensitivity import Sensitivity
 
 __all__ = ["command"]
+
+_LIKE = {
+    "tensors": "in its tensors",
+    "file": "in its file",
+    "without-tables": "in its tables, and in all other tensors",
+}
 
 # Tokens of held-out text that both files are run over: twice what a probe reads, since the answer is final.
 _TRIAL_TOKENS = 32768
@@ -56,6 +63,13 @@ _TRIAL_TOKENS = 32768
 @click.argument("model", type=FILE)
 @file_option("-o", "--output", metavar="RECIPE", help="Where to write the recipe. [default: standard output]")
 @click.option("--like", metavar="NAME", help="As many bytes as a preset (Q4_K_M), or as a recipe makes.")
+@click.option(
+    "--like-bytes",
+    type=click.Choice(["tensors", "file", "without-tables"]),
+    default="tensors",
+    show_default=True,
+    help="With --like: as many bytes of what. without-tables: of tables that tokens look up, and of all else, apart.",
+)
 @budget_options
 @click.option(
     "--min-speed",
@@ -115,6 +129,7 @@ def command(
     model: Path,
     output: Path | None,
     like: str | None,
+    like_bytes: LikeBytes,
     budget: Budget | None,
     min_speed: float | None,
     imatrix: Path | None,
@@ -180,7 +195,9 @@ def command(
     limit, quick = _speed(opened, min_speed, budget)
     request = Request(
         name=name or (output.stem if output is not None else model_stem(model)),
-        budget=replace(_budget(ctx, budget, like, subject, allow_requantize=allow_requantize), speed=limit),
+        budget=replace(
+            _budget(ctx, budget, like, like_bytes, subject, allow_requantize=allow_requantize), speed=limit
+        ),
         types=_parts(types) if min_speed is None else _measured_types(registry, _parts(types), target, quick),
         floors=tuple(_floor(text) for text in floors),
         ties=tuple(_parts(text) for text in ties),
@@ -222,7 +239,8 @@ def command(
         fitted = fitted if trial is None else settle(fitted, request, trial)
     if output is not None:
         write_text(output, fitted.text, force=force)
-    _show(ctx, fitted, request.budget, output, as_json=as_json)
+    said = "" if like is None else f"as many bytes as {like} has {_LIKE[like_bytes]}"
+    _show(ctx, fitted, request.budget, said, output, as_json=as_json)
 
 
 def _speed(
@@ -252,8 +270,13 @@ def _measured_types(
     return known
 
 
-def _show(ctx: Context, fitted: Fitted, budget: Budget, output: Path | None, *, as_json: bool) -> None:
-    """Without a file, the recipe goes to standard output, and what is said of it to standard error."""
+def _show(
+    ctx: Context, fitted: Fitted, budget: Budget, like: str, output: Path | None, *, as_json: bool
+) -> None:
+    """Without a file, the recipe goes to standard output, and what is said of it to standard error.
+
+    like: what of which preset it has as many bytes as; "" where no preset was named
+    """
     if as_json:
         from quantrecipe.cli.fit.fitted_table import fit_document
 
@@ -263,7 +286,7 @@ def _show(ctx: Context, fitted: Fitted, budget: Budget, output: Path | None, *, 
 
     console = ctx.console if output is not None else ctx.err
     console.print(render_fit(fitted))
-    console.print(f"understood: {limits_text(budget)}")
+    console.print(f"understood: {', '.join(part for part in (like, limits_text(budget)) if part)}")
     if output is None:
         click.echo(fitted.text, nl=False)
     else:
@@ -271,7 +294,13 @@ def _show(ctx: Context, fitted: Fitted, budget: Budget, output: Path | None, *, 
 
 
 def _budget(
-    ctx: Context, budget: Budget | None, like: str | None, subject: Subject, *, allow_requantize: bool
+    ctx: Context,
+    budget: Budget | None,
+    like: str | None,
+    like_bytes: LikeBytes,
+    subject: Subject,
+    *,
+    allow_requantize: bool,
 ) -> Budget:
     """The limits that were given, and the size of what the result is to be like."""
     from quantrecipe.cli.options.limits import COMMAND_LINE
@@ -283,8 +312,14 @@ def _budget(
     budget = budget or Budget(origin=Origin(file=COMMAND_LINE, line=0))
     if like is None:
         return budget
-    if budget.bpw is not None:
-        raise click.UsageError("--like and --bpw exclude each other.")
+    taken: dict[str, list[tuple[str, object]]] = {
+        "tensors": [("--bpw", budget.bpw)],
+        "file": [("--size", budget.size)],
+        "without-tables": [("--tables", budget.tables), ("--without-tables", budget.without_tables)],
+    }
+    for option, given in taken[like_bytes]:
+        if given is not None:
+            raise click.UsageError(f"--like and {option} exclude each other.")
     recipe = recipe_like(like, subject.registry)
     print_notes(ctx, recipe)
     if recipe.encoder is not None or any(rule.encoder for rule in recipe.rules):
@@ -295,7 +330,7 @@ def _budget(
     plan = stock_plan(
         recipe, subject.model, subject.registry, subject.importance, allow_requantize=allow_requantize
     )
-    return like_budget(plan, budget)
+    return like_budget(plan, budget, of=like_bytes)
 
 
 def _measured(

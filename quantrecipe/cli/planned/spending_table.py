@@ -18,6 +18,8 @@ _WHAT = {
     "vram": "memory of the GPU",
     "ram": "weights in main memory",
     "active": "weights read for each token",
+    "tables": "tables that tokens look up",
+    "without_tables": "all but those tables",
     "speed": "time of a token",
 }
 

@@ -826,7 +826,9 @@ class TestQuestions:
         assert "120 questions of questions.jsonl" in out
         assert "the reference 100.0 (97 to 100)" in out
         assert "q4.gguf 66.7 (58 to 74) 40 0 -33.3 (-41.4 to -24.2)" in out
-        assert re.search(r"much-worse\.gguf 33\.3 \(26 to 42\) 80 0 -66\.7 \(-7\d\.\d to -5\d\.\d\) -33\.3", out)
+        assert re.search(
+            r"much-worse\.gguf 33\.3 \(26 to 42\) 80 0 -66\.7 \(-7\d\.\d to -5\d\.\d\) -33\.3", out
+        )
         assert "q4.gguf has surely fewer right than the reference (p = 1.8e-12, McNemar)." in out
         assert "much-worse.gguf has surely fewer right than the first file" in out
 

@@ -1,4 +1,4 @@
-"""Questions and continuations by the real llama.cpp: a model agrees with itself, and letters are those of its logits."""
+"""Questions and continuations by the real llama.cpp: a model agrees with itself, and letters are its logits'."""
 
 from __future__ import annotations
 

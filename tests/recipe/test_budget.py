@@ -95,7 +95,8 @@ def test_ties_are_lists_of_patterns(registry: Registry) -> None:
         ),
         (
             "budget: 5GiB",
-            "budget must be a mapping, not a text; its keys: size, bpw, vram, ram, active, tables, without_tables, ties",
+            "budget must be a mapping, not a text; its keys: "
+            "size, bpw, vram, ram, active, tables, without_tables, ties",
         ),
         ("budget: {size: 5 Gigs}", "size: '5 Gigs' is no size; write 5.2GB, 48G or 500M"),
         (

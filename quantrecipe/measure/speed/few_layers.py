@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from quantrecipe.errors import EvaluationError, PlanError
 from quantrecipe.gguf.values import GGUFValue, ValueType
+from quantrecipe.memory.active import ActiveBytes
 from quantrecipe.model.model import Model
 from quantrecipe.plan.pruning.layer_metadata import metadata_of_layers
 from quantrecipe.tensor import TensorInfo
@@ -41,12 +42,15 @@ class Cut:
 def choose_cut(model: Model) -> tuple[Cut, Cut, Cut]:
     """What is timed; the same with a quarter of the vocabulary; and that with as few layers as there can be.
 
-    EvaluationError where the model has no head, or no layers.
+    EvaluationError where the model has no head, or no layers, or doesn't say how many experts are used.
     """
     head = next((tensor for tensor in model.tensors if tensor.name == model.head), None)
     if head is None or not model.n_layers:
         what = "has no layers and no head, so it makes no tokens whose time could be measured"
         raise EvaluationError(what, "name a language model", file=model.path)
+    if not ActiveBytes(model).known:
+        what = "doesn't say how many of its experts a token is sent to, so nobody knows what a token reads"
+        raise EvaluationError(what, "name the model itself: a folder of Hugging Face, or a GGUF", file=model.path)
     experts = _experts(model)
     kinds: dict[int, set[tuple[str, tuple[int, ...]]]] = {}
     for tensor in model.tensors:

@@ -77,6 +77,11 @@ def test_what_shape_files_leave_out_is_added_and_what_a_model_says_is_kept() -> 
     assert cut_model(model, choose_cut(model)[0]).hyperparameter("attention.layer_norm_rms_epsilon") == 0.5
 
 
+def test_a_mixture_that_does_not_say_how_many_experts_are_used_is_refused() -> None:
+    with pytest.raises(EvaluationError, match="how many of its experts a token is sent to"):
+        choose_cut(open_model("shapes/qwen3-30b-a3b"))
+
+
 def test_a_file_without_layers_is_refused(tmp_path: Path) -> None:
     tensors = {name: it for name, it in llama_tensors().items() if not name.startswith("blk.")}
     model = open_model(write_gguf(tmp_path / "m.gguf", tensors, llama_metadata(block_count=0)))

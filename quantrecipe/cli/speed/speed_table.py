@@ -123,10 +123,10 @@ def iq_or_q_text(profile: Profile, registry: Registry) -> str:
     )
     worst, best = max(rival.answers for rival in rivals), min(rival.answers for rival in rivals)
     if best > _MUCH:
-        advice = "Q types are faster here: take IQ only where a file has to be smaller"
+        advice = "take IQ types only where a smaller loss at the same size is worth that time"
     elif worst > _MUCH:
         slow = [rival.iq for rival in rivals if rival.answers > _MUCH]
-        advice = f"take {', '.join(slow)} only where a file has to be smaller"
+        advice = f"take {', '.join(slow)} only where a smaller loss at the same size is worth that time"
     else:
         advice = "IQ types are about as fast as Q types here: take what loses less"
     return f"IQ or Q on {printable(profile.where)}: for the same weights, {told}. So {advice}."

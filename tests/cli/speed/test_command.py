@@ -58,7 +58,7 @@ def test_what_a_person_sees(machine: list[Device], capsys: Output) -> None:
     assert float(rows["Q8_0"][4]) == pytest.approx(25, rel=0.1)  # GB/s: 4e-11 seconds for each byte
     assert "IQ or Q on a processor, 3 threads: for the same weights, IQ4_XS takes 1.1 times as long" in out
     assert re.search(r"IQ3_S takes 3\.\d times as long as Q3_K in answers, 1\.[78] times in prompts", out)
-    assert "So take IQ3_S only where a file has to be smaller." in out
+    assert "So take IQ3_S only where a smaller loss at the same size is worth that time." in out
 
 
 def test_it_is_kept_listed_and_removed(machine: list[Device], capsys: Output) -> None:

@@ -50,7 +50,9 @@ def choose_cut(model: Model) -> tuple[Cut, Cut, Cut]:
         raise EvaluationError(what, "name a language model", file=model.path)
     if not ActiveBytes(model).known:
         what = "doesn't say how many of its experts a token is sent to, so nobody knows what a token reads"
-        raise EvaluationError(what, "name the model itself: a folder of Hugging Face, or a GGUF", file=model.path)
+        raise EvaluationError(
+            what, "name the model itself: a folder of Hugging Face, or a GGUF", file=model.path
+        )
     experts = _experts(model)
     kinds: dict[int, set[tuple[str, tuple[int, ...]]]] = {}
     for tensor in model.tensors:
